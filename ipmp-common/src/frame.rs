@@ -1,0 +1,403 @@
+//! Bounded reads of a frame, and what a frame is to us.
+//!
+//! Works on raw bounds (`data`, `data_end`) because that is what tc and XDP hand out, and what the verifier
+//! follows: every read compares with the end first. User space wraps a slice.
+
+use network_types::{
+    arp::ArpHdr,
+    eth::EthHdr,
+    ip::{Ipv4Hdr, Ipv6Hdr},
+};
+
+use crate::{hash::Hash, maps::Ip, nd};
+
+/// EtherTypes, in host order.
+pub mod ethertype {
+    /// IPv4
+    pub const IPV4: u16 = 0x0800;
+    /// ARP
+    pub const ARP: u16 = 0x0806;
+    /// 802.1Q
+    pub const VLAN: u16 = 0x8100;
+    /// 802.1ad
+    pub const QINQ: u16 = 0x88a8;
+    /// IPv6
+    pub const IPV6: u16 = 0x86dd;
+}
+
+/// Internet protocol numbers.
+pub mod protocol {
+    /// IPv6 hop-by-hop options
+    pub const HOP_BY_HOP: u8 = 0;
+    /// IGMP
+    pub const IGMP: u8 = 2;
+    /// TCP
+    pub const TCP: u8 = 6;
+    /// UDP
+    pub const UDP: u8 = 17;
+    /// IPv6 fragment header
+    pub const FRAGMENT: u8 = 44;
+    /// ICMPv6
+    pub const ICMPV6: u8 = 58;
+    /// SCTP
+    pub const SCTP: u8 = 132;
+}
+
+/// ARP operation: request.
+pub const ARP_REQUEST: u16 = 1;
+/// ARP operation: reply.
+pub const ARP_REPLY: u16 = 2;
+/// ICMPv6 types of MLD: query and reports.
+const MLD_REPORTS: [u8; 3] = [131, 132, 143];
+
+/// Bytes of a frame that must be readable for every decision: Ethernet, one VLAN tag, IPv6, one hop-by-hop
+/// header, a Redirect with one option.
+pub const HEADERS: u32 = 14 + 4 + 40 + 8 + 40 + 8;
+
+/// A frame between two addresses.
+#[derive(Clone, Copy)]
+pub struct Frame {
+    start: usize,
+    end: usize,
+}
+
+impl Frame {
+    /// The frame from `start` up to `end`.
+    ///
+    /// # Safety
+    /// The bytes between the two must stay readable and, for [`Frame::store`], writable, as long as the frame is used.
+    #[inline(always)]
+    pub const unsafe fn new(start: usize, end: usize) -> Self {
+        Self { start, end }
+    }
+
+    /// The `T` at an offset, if all of it is in the frame.
+    #[inline(always)]
+    pub fn load<T: Copy>(&self, offset: usize) -> Option<T> {
+        let at = self.start + offset;
+        if at + size_of::<T>() > self.end {
+            return None;
+        }
+        // SAFETY: inside the bounds, by the comparison above; the caller of `new` vouches for them. The types read
+        // are headers made of bytes, or integers, for which every bit pattern is a value.
+        Some(unsafe { (at as *const T).read_unaligned() })
+    }
+
+    /// Overwrites the `T` at an offset; false, and nothing written, if it does not fit into the frame.
+    #[inline(always)]
+    pub fn store<T: Copy>(&self, offset: usize, value: T) -> bool {
+        let at = self.start + offset;
+        if at + size_of::<T>() > self.end {
+            return false;
+        }
+        // SAFETY: as in `load`; the caller of `new` vouches that the bytes are writable.
+        unsafe { (at as *mut T).write_unaligned(value) };
+        true
+    }
+
+    /// Overwrites the Ethernet source.
+    #[inline(always)]
+    pub fn set_source(&self, mac: [u8; 6]) -> bool {
+        self.store(6, mac)
+    }
+
+    /// Overwrites the Ethernet destination.
+    #[inline(always)]
+    pub fn set_destination(&self, mac: [u8; 6]) -> bool {
+        self.store(0, mac)
+    }
+}
+
+/// The Ethernet header, and where the payload begins.
+#[derive(Clone, Copy)]
+pub struct Ethernet {
+    /// Destination MAC.
+    pub destination: [u8; 6],
+    /// Source MAC.
+    pub source: [u8; 6],
+    /// EtherType of the payload: behind the tag, if one stands in the frame.
+    pub ethertype: u16,
+    /// Identifier of the VLAN whose tag stands in the frame itself; the kernel usually carries it beside the frame.
+    pub vlan: Option<u16>,
+}
+
+impl Ethernet {
+    /// Reads the header, through one VLAN tag.
+    #[inline(always)]
+    pub fn of(frame: &Frame) -> Option<Self> {
+        let header: EthHdr = frame.load(0)?;
+        let outer = u16::from_be(header.ether_type);
+        let (ethertype, vlan) = if outer == ethertype::VLAN || outer == ethertype::QINQ {
+            let [tag, inner]: [[u8; 2]; 2] = frame.load(EthHdr::LEN)?;
+            (u16::from_be_bytes(inner), Some(u16::from_be_bytes(tag) & 0xfff))
+        } else {
+            (outer, None)
+        };
+        Some(Self { destination: header.dst_addr, source: header.src_addr, ethertype, vlan })
+    }
+
+    /// Whether the destination is a multicast or broadcast MAC.
+    #[inline(always)]
+    pub const fn is_multicast(&self) -> bool {
+        self.destination[0] & 1 == 1
+    }
+}
+
+/// What stands behind the Ethernet header.
+#[derive(Clone, Copy)]
+pub enum Payload {
+    /// ARP for Ethernet and IPv4.
+    Arp(Arp),
+    /// A Neighbour Discovery message.
+    Nd(Nd),
+    /// A membership report: IGMP, or MLD other than a query.
+    Report,
+    /// Any other IPv4 or IPv6 packet, by its addresses.
+    Ip(Addresses),
+    /// Neither IPv4, IPv6 nor ARP.
+    Other,
+    /// Cut off inside the headers.
+    Truncated,
+}
+
+/// The addresses of an IP packet.
+#[derive(Clone, Copy)]
+pub struct Addresses {
+    /// Source.
+    pub source: Ip,
+    /// Destination.
+    pub destination: Ip,
+}
+
+/// An ARP packet.
+#[derive(Clone, Copy)]
+pub struct Arp {
+    /// [`ARP_REQUEST`], [`ARP_REPLY`] or another.
+    pub operation: u16,
+    /// Sender hardware address.
+    pub sender_mac: [u8; 6],
+    /// Sender protocol address.
+    pub sender: [u8; 4],
+    /// Target hardware address.
+    pub target_mac: [u8; 6],
+    /// Target protocol address.
+    pub target: [u8; 4],
+}
+
+impl Arp {
+    /// Offset of the sender hardware address in the ARP packet.
+    pub const SENDER_MAC: usize = 8;
+    /// Offset of the target hardware address in the ARP packet.
+    pub const TARGET_MAC: usize = 18;
+
+    /// The address that decides which member speaks: the sender, or the target of an address conflict probe,
+    /// whose sender is still nobody (RFC 5227).
+    #[inline(always)]
+    pub fn speaks_for(&self) -> Ip {
+        Ip::v4(if self.sender == [0; 4] { self.target } else { self.sender })
+    }
+}
+
+/// A Neighbour Discovery message.
+#[derive(Clone, Copy)]
+pub struct Nd {
+    /// ICMPv6 type, one of [`nd`]'s.
+    pub kind: u8,
+    /// Offset of the ICMPv6 header in the frame.
+    pub at: usize,
+    /// IPv6 source.
+    pub source: Ip,
+    /// IPv6 destination.
+    pub destination: Ip,
+    /// Target of a solicitation, advertisement or redirect; unspecified otherwise.
+    pub target: Ip,
+}
+
+impl Nd {
+    /// The address that decides which member speaks: what an advertisement is about, the source otherwise, or
+    /// the target of duplicate address detection, whose source is still nobody.
+    #[inline(always)]
+    pub fn speaks_for(&self) -> Ip {
+        if self.kind == nd::NEIGHBOUR_ADVERTISEMENT || self.source.0 == [0; 16] {
+            self.target
+        } else {
+            self.source
+        }
+    }
+}
+
+/// What stands at `l3` in the frame, for this EtherType.
+#[inline(always)]
+pub fn payload(frame: &Frame, l3: usize, ethertype: u16) -> Payload {
+    match ethertype {
+        ethertype::IPV4 => ipv4(frame, l3),
+        ethertype::IPV6 => ipv6(frame, l3),
+        ethertype::ARP => arp(frame, l3),
+        _ => Payload::Other,
+    }
+}
+
+#[inline(always)]
+fn ipv4(frame: &Frame, l3: usize) -> Payload {
+    let Some(header) = frame.load::<Ipv4Hdr>(l3) else { return Payload::Truncated };
+    // Only multicast IGMP is a report: a unicast one is mtrace, and is steered as any packet.
+    if header.proto == protocol::IGMP && header.dst_addr[0] & 0xf0 == 0xe0 {
+        return Payload::Report;
+    }
+    Payload::Ip(Addresses { source: Ip::v4(header.src_addr), destination: Ip::v4(header.dst_addr) })
+}
+
+#[inline(always)]
+fn ipv6(frame: &Frame, l3: usize) -> Payload {
+    let Some(header) = frame.load::<Ipv6Hdr>(l3) else { return Payload::Truncated };
+    let (source, destination) = (Ip(header.src_addr), Ip(header.dst_addr));
+    let after = l3 + Ipv6Hdr::LEN;
+    if header.next_hdr == protocol::HOP_BY_HOP {
+        // MLD comes behind a hop-by-hop header of 8 bytes with the router alert.
+        let Some([next, units]) = frame.load::<[u8; 2]>(after) else { return Payload::Truncated };
+        if next == protocol::ICMPV6 && units == 0 {
+            match frame.load::<u8>(after + 8) {
+                None => return Payload::Truncated,
+                Some(kind) if MLD_REPORTS.contains(&kind) => return Payload::Report,
+                Some(_) => {}
+            }
+        }
+    }
+    if header.next_hdr == protocol::ICMPV6 {
+        let Some(kind) = frame.load::<u8>(after) else { return Payload::Truncated };
+        if nd::options_at(kind).is_some() {
+            let target = match kind {
+                nd::ROUTER_SOLICITATION | nd::ROUTER_ADVERTISEMENT => Ip([0; 16]),
+                _ => match frame.load::<nd::Neighbour>(after) {
+                    None => return Payload::Truncated,
+                    Some(message) => Ip(message.target),
+                },
+            };
+            return Payload::Nd(Nd { kind, at: after, source, destination, target });
+        }
+    }
+    Payload::Ip(Addresses { source, destination })
+}
+
+#[inline(always)]
+fn arp(frame: &Frame, l3: usize) -> Payload {
+    let Some(header) = frame.load::<ArpHdr>(l3) else { return Payload::Truncated };
+    // Ethernet and IPv4 are the only kind there is on an Ethernet.
+    if header.htype != [0, 1] || header.ptype != [8, 0] || header.hlen != 6 || header.plen != 4 {
+        return Payload::Other;
+    }
+    Payload::Arp(Arp {
+        operation: u16::from_be_bytes(header.oper),
+        sender_mac: header.sha,
+        sender: header.spa,
+        target_mac: header.tha,
+        target: header.tpa,
+    })
+}
+
+/// Whether the IPv4 or IPv6 packet at `l3` is a fragment: what has no ports, and must travel with the others.
+#[inline(always)]
+pub fn is_fragment(frame: &Frame, l3: usize, ethertype: u16) -> bool {
+    match ethertype {
+        ethertype::IPV4 => match frame.load::<[u8; 2]>(l3 + 6) {
+            Some(word) => u16::from_be_bytes(word) & 0x3fff != 0,
+            None => false,
+        },
+        ethertype::IPV6 => frame.load::<u8>(l3 + 6) == Some(protocol::FRAGMENT),
+        _ => false,
+    }
+}
+
+/// The hash of the packet's addresses and protocol, and, unless it is a fragment, of its ports.
+#[inline(always)]
+pub fn flow_hash(frame: &Frame, l3: usize, ethertype: u16) -> u32 {
+    let fragment = is_fragment(frame, l3, ethertype);
+    let (hash, protocol, l4) = match ethertype {
+        ethertype::IPV4 => {
+            let Some([source, destination]) = frame.load::<[u32; 2]>(l3 + 12) else { return 0 };
+            let Some([length, ..]) = frame.load::<[u8; 1]>(l3) else { return 0 };
+            let Some(protocol) = frame.load::<u8>(l3 + 9) else { return 0 };
+            (Hash::new().word(source).word(destination), protocol, l3 + 4 * (length & 15) as usize)
+        }
+        _ => {
+            let Some([source, destination]) = frame.load::<[[u32; 4]; 2]>(l3 + 8) else { return 0 };
+            let Some(protocol) = frame.load::<u8>(l3 + 6) else { return 0 };
+            // The fragment header's own next header is what the fragments of a datagram share.
+            let protocol =
+                if fragment { frame.load::<u8>(l3 + Ipv6Hdr::LEN).unwrap_or(protocol) } else { protocol };
+            (Hash::new().words(source).words(destination), protocol, l3 + Ipv6Hdr::LEN)
+        }
+    };
+    let hash = hash.word(protocol as u32);
+    let has_ports = matches!(protocol, protocol::TCP | protocol::UDP | protocol::SCTP) && !fragment;
+    match if has_ports { frame.load::<u32>(l4) } else { None } {
+        Some(ports) => hash.word(ports).finish(),
+        None => hash.finish(),
+    }
+}
+
+/// The hash of the packet's destination address.
+#[inline(always)]
+pub fn destination_hash(frame: &Frame, l3: usize, ethertype: u16) -> u32 {
+    let hash = match ethertype {
+        ethertype::IPV4 => frame.load::<u32>(l3 + 16).map(|word| Hash::new().word(word)),
+        _ => frame.load::<[u32; 4]>(l3 + 24).map(|words| Hash::new().words(words)),
+    };
+    hash.unwrap_or_default().finish()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn frame(bytes: &mut [u8]) -> Frame {
+        let range = bytes.as_mut_ptr_range();
+        // SAFETY: the range of a slice that outlives the frame in each test.
+        unsafe { Frame::new(range.start as usize, range.end as usize) }
+    }
+
+    fn udp(ports: [u8; 4], flags_and_offset: [u8; 2]) -> Vec<u8> {
+        let mut bytes = vec![0; 14];
+        bytes.extend([
+            0x45,
+            0,
+            0,
+            28,
+            0,
+            1,
+            flags_and_offset[0],
+            flags_and_offset[1],
+            64,
+            protocol::UDP,
+            0,
+            0,
+        ]);
+        bytes.extend([192, 168, 178, 200, 192, 168, 178, 1]);
+        bytes.extend(ports);
+        bytes.extend([0, 8, 0, 0]);
+        bytes
+    }
+
+    #[test]
+    fn fragments_of_a_datagram_have_one_hash_whatever_their_payload() {
+        let first = flow_hash(&frame(&mut udp([1, 2, 3, 4], [0x20, 0])), 14, ethertype::IPV4);
+        let last = flow_hash(&frame(&mut udp([9, 9, 9, 9], [0, 185])), 14, ethertype::IPV4);
+        assert_eq!(first, last);
+        let whole = flow_hash(&frame(&mut udp([1, 2, 3, 4], [0x40, 0])), 14, ethertype::IPV4);
+        assert_ne!(first, whole, "don't-fragment is no fragment, and has ports");
+    }
+
+    proptest! {
+        /// Bounds are the whole defence against a frame that lies: no byte string may read past its end.
+        #[test]
+        fn no_frame_is_read_past_its_end(mut bytes in proptest::collection::vec(any::<u8>(), 0..128), kind in 0..4usize) {
+            let frame = frame(&mut bytes);
+            let ethertype = [ethertype::IPV4, ethertype::IPV6, ethertype::ARP, ethertype::VLAN][kind];
+            let _ = Ethernet::of(&frame);
+            let _ = payload(&frame, 14, ethertype);
+            let _ = flow_hash(&frame, 14, ethertype);
+            let _ = destination_hash(&frame, 14, ethertype);
+        }
+    }
+}

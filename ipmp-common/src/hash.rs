@@ -1,0 +1,97 @@
+//! A flow's hash, for the policies that do not take the kernel's.
+//!
+//! `connection` takes the socket's transmit hash (or the kernel's flow dissector where there is no socket) and
+//! needs nothing from here. `flow` and `destination` are reproducible: the same packet gives the same slot on
+//! every boot and every host, so that `ipmpctl path` can say where a flow goes.
+
+/// How a packet's slot is found. Set per group.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[repr(u32)]
+pub enum Policy {
+    /// The socket's transmit hash: constant while a connection is healthy, re-rolled by TCP at each
+    /// retransmission timeout.
+    Connection = 0,
+    /// Addresses, protocol and ports: what forwarded traffic wants.
+    Flow = 1,
+    /// The destination address alone, as the reference spreads.
+    Destination = 2,
+}
+
+impl Policy {
+    /// Every policy, in the order of the documentation.
+    pub const ALL: [Self; 3] = [Self::Connection, Self::Flow, Self::Destination];
+
+    /// The word for it in commands and outputs.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Connection => "connection",
+            Self::Flow => "flow",
+            Self::Destination => "destination",
+        }
+    }
+}
+
+/// An unfinished hash: words go in one by one, [`Hash::finish`] gives 32 well-mixed bits.
+///
+/// The mixing is MurmurHash3's (x86, 32 bit): multiplications, rotations and shifts only. It is no defence
+/// against somebody who chooses addresses to fill one member; the kernel's keyed hash (`connection`) is.
+#[derive(Clone, Copy)]
+pub struct Hash(u32);
+
+impl Hash {
+    /// A hash of nothing yet.
+    #[inline(always)]
+    pub const fn new() -> Self {
+        Self(0x9747_b28c)
+    }
+    /// With 32 more bits.
+    #[inline(always)]
+    #[must_use]
+    pub const fn word(self, word: u32) -> Self {
+        let word = word.wrapping_mul(0xcc9e_2d51).rotate_left(15).wrapping_mul(0x1b87_3593);
+        Self((self.0 ^ word).rotate_left(13).wrapping_mul(5).wrapping_add(0xe654_6b64))
+    }
+    /// With an IPv6 address, or any other four words.
+    #[inline(always)]
+    #[must_use]
+    pub const fn words(self, words: [u32; 4]) -> Self {
+        self.word(words[0]).word(words[1]).word(words[2]).word(words[3])
+    }
+    /// The hash.
+    #[inline(always)]
+    pub const fn finish(self) -> u32 {
+        let mut hash = self.0;
+        hash = (hash ^ (hash >> 16)).wrapping_mul(0x85eb_ca6b);
+        hash = (hash ^ (hash >> 13)).wrapping_mul(0xc2b2_ae35);
+        hash ^ (hash >> 16)
+    }
+}
+
+impl Default for Hash {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::steer::{SLOTS, slot};
+
+    /// 65,536 neighbouring destinations over 4096 slots: the fullest slot of an ideal hash holds 16 ± 4·4.
+    #[test]
+    fn neighbouring_destinations_spread_over_all_slots() {
+        let mut load = vec![0u32; SLOTS];
+        for host in 0..65_536u32 {
+            load[slot(Hash::new().word((0x0a00_0000 + host).to_be()).finish()) as usize] += 1;
+        }
+        assert!(load.iter().all(|&flows| (1..=40).contains(&flows)), "{:?}", load.iter().max());
+    }
+
+    #[test]
+    fn ports_alone_move_a_flow() {
+        let at = |port: u32| slot(Hash::new().word(1).word(2).word(6).word(port).finish());
+        let distinct: std::collections::HashSet<_> = (0..1000).map(at).collect();
+        assert!(distinct.len() > 850, "{} of 1000 ports have a slot of their own", distinct.len());
+    }
+}

@@ -1,0 +1,23 @@
+//! What `ipmpd` and its eBPF programs share: the layout of every map, and every rule that both sides apply.
+//!
+//! | module | what |
+//! |---|---|
+//! | [`maps`] | the values of the pinned maps, byte for byte, and the limits they imply |
+//! | [`steer`] | preference lists, and the one function that picks a member |
+//! | [`hash`] | a flow's hash, for the policies that do not take the kernel's |
+//! | [`frame`] | bounded reads of a frame, and what a frame is to us |
+//! | [`nd`] | Neighbour Discovery messages and options |
+//!
+//! The same code runs in the kernel, in the daemon, in `ipmpctl path` and in the property tests. It is `no_std`,
+//! allocates nothing and cannot panic where the verifier would see it.
+#![cfg_attr(not(test), no_std)]
+
+pub mod frame;
+pub mod hash;
+pub mod maps;
+pub mod nd;
+pub mod steer;
+
+/// Version of the map layouts and of their meaning: part of the pin path, so that a daemon never adopts maps
+/// that it would misread.
+pub const LAYOUT: u32 = 1;

@@ -1,0 +1,371 @@
+//! The pinned maps: their names, limits and values, byte for byte.
+//!
+//! Per group, under `/sys/fs/bpf/ipmp/v<layout>/<netns cookie>/<group>/`:
+//!
+//! | map | kind | value | written by |
+//! |---|---|---|---|
+//! | `members` | array, 16 | [`Member`] | daemon |
+//! | `slots` | array, 4096, mmapable | [`Preference`] | daemon |
+//! | `steering` | array, 1, mmapable | [`Steering`] | daemon |
+//! | `addresses` | hash, by [`Ip`] | [`Address`] | daemon |
+//! | `learnt` | LRU hash, by [`Ip`] | [`Learnt`] | egress |
+//! | `own_macs` | hash, by [`MacKey`] | `u32`, a member's number or [`GROUP_ITSELF`] | daemon |
+//! | `vlans` | array, 64 | `u64`, a bit per VLAN of the group | daemon |
+//! | `counters` | per-CPU array, 16 | [`Counters`] | datapath |
+//! | `drops` | per-CPU array, 1 | [`Drops`] | datapath |
+//!
+//! Per daemon, in `sentinel/` beside the groups:
+//!
+//! | map | kind | value | written by |
+//! |---|---|---|---|
+//! | `live` | array, 256, mmapable | [`MemberSet`] of a group | sentinel |
+//! | `watch` | array, 256, mmapable | [`Watch`] of a group | daemon |
+//! | `held` | array, 256 | [`Held`] of a group | sentinel |
+//! | `clock` | array, 1 | [`ClockSettings`] and the timer | both |
+//! | `hints` | ring buffer | [`Hint`] | sentinel, datapath |
+//!
+//! Words that both sides touch while packets flow are single aligned `u64`s in mmapable arrays, so that user
+//! space stores them atomically; a map update would be a memcpy.
+
+use crate::steer::{MAX_MEMBERS, MemberSet, Preference};
+
+/// Most groups of one daemon.
+pub const MAX_GROUPS: usize = 256;
+/// Most data and test addresses of a group.
+pub const MAX_ADDRESSES: u32 = 4096;
+/// Most senders on the group interface that are no data address and whose ARP is remembered.
+pub const MAX_LEARNT: u32 = 1024;
+/// Most devices below a stacked member whose carrier is read with it.
+pub const MAX_LOWER: usize = 3;
+/// Bytes of the ring buffer of hints.
+pub const HINTS_BYTES: u32 = 64 * 1024;
+/// The `own_macs` value of the group interface's own MAC.
+pub const GROUP_ITSELF: u32 = u32::MAX;
+
+/// An IP address as a map key: IPv4 in its IPv4-mapped form.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[repr(C, align(4))]
+pub struct Ip(pub [u8; 16]);
+
+impl Ip {
+    /// An IPv4 address, `::ffff:a.b.c.d`.
+    #[inline(always)]
+    pub const fn v4(address: [u8; 4]) -> Self {
+        let [a, b, c, d] = address;
+        Self([0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, a, b, c, d])
+    }
+}
+
+impl From<core::net::IpAddr> for Ip {
+    fn from(address: core::net::IpAddr) -> Self {
+        match address {
+            core::net::IpAddr::V4(address) => Self::v4(address.octets()),
+            core::net::IpAddr::V6(address) => Self(address.octets()),
+        }
+    }
+}
+
+impl From<Ip> for core::net::IpAddr {
+    fn from(ip: Ip) -> Self {
+        core::net::Ipv6Addr::from(ip.0).to_canonical()
+    }
+}
+
+/// A MAC as a map key, padded with zeros.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[repr(C, align(8))]
+pub struct MacKey {
+    /// The MAC.
+    pub mac: [u8; 6],
+    /// Zeros.
+    pub pad: [u8; 2],
+}
+
+impl MacKey {
+    /// The key of a MAC.
+    #[inline(always)]
+    pub const fn new(mac: [u8; 6]) -> Self {
+        Self { mac, pad: [0; 2] }
+    }
+}
+
+/// A network device as the kernel knows it: the device is gone, or is another's, as soon as one of the three
+/// no longer agrees.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(C)]
+pub struct Device {
+    /// Address of its `struct net_device`.
+    pub net_device: u64,
+    /// Address of the `struct net` it lives in.
+    pub netns: u64,
+    /// Interface index.
+    pub ifindex: u32,
+    /// Zero.
+    pub pad: u32,
+}
+
+/// What `bpftool map dump` calls a member's state: the daemon's verdict, for people; steering reads masks.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(u32)]
+pub enum MemberState {
+    /// No member has this number.
+    #[default]
+    Vacant = 0,
+    /// May carry traffic.
+    Ok = 1,
+    /// Link or probes failed.
+    Failed = 2,
+    /// Taken out by the operator, or by a duplicate MAC.
+    Offline = 3,
+    /// Probing without targets.
+    Unknown = 4,
+}
+
+/// A member.
+#[derive(Clone, Copy, Debug)]
+#[repr(C)]
+pub struct Member {
+    /// Its device. Egress reads the carrier of it before it commits to the member.
+    pub device: Device,
+    /// Its MAC: the Ethernet source of everything that leaves through it.
+    pub mac: [u8; 6],
+    /// Number of devices below it, for a VLAN, macvlan or the like.
+    pub lowers: u16,
+    /// Verdict.
+    pub state: MemberState,
+    /// Whether it has addresses of its own (test addresses), which ingress must leave to it.
+    pub own_addresses: u32,
+    /// Interface name, padded with zeros.
+    pub name: [u8; 16],
+    /// The devices below it.
+    pub lower: [Device; MAX_LOWER],
+}
+
+/// The words of a group that steering reads for every packet.
+#[derive(Clone, Copy, Debug)]
+#[repr(C)]
+pub struct Steering {
+    /// Members that may carry traffic, by the daemon's verdict.
+    pub usable: MemberSet,
+    /// Who carries multicast, broadcast and what is not IP.
+    pub cast: Preference,
+    /// Not 0: test addresses exist, so that sources are looked up in `addresses`.
+    pub test_addresses: u64,
+}
+
+/// What an address of this host is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u32)]
+pub enum AddressKind {
+    /// A data address, on the group interface.
+    Data = 0,
+    /// An address on a member, for that member alone.
+    Test = 1,
+}
+
+/// An address of this host.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(C)]
+pub struct Address {
+    /// Of a data address: whose MAC answers for it.
+    pub inbound: Preference,
+    /// [`AddressKind`].
+    pub kind: AddressKind,
+    /// Of a test address: its member.
+    pub member: u32,
+}
+
+/// A sender on the group interface that is no data address (a container behind ipvlan, proxy ARP, a VIP): it
+/// follows the cast member, and is announced with it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(C)]
+pub struct Learnt {
+    /// When it last sent, `CLOCK_MONOTONIC` in nanoseconds.
+    pub seen_ns: u64,
+}
+
+/// Traffic of one member, in packets and bytes as they pass the program (segments before segmentation).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(C)]
+pub struct Counters {
+    /// Sent through the member.
+    pub out_packets: u64,
+    /// Bytes of these.
+    pub out_bytes: u64,
+    /// Received by the member for the group.
+    pub in_packets: u64,
+    /// Bytes of these.
+    pub in_bytes: u64,
+    /// Sent through the member because a more preferred one could not.
+    pub stepped_in: u64,
+}
+
+/// Packets dropped by the datapath, by reason.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(C)]
+pub struct Drops {
+    /// Egress: no member can carry it.
+    pub no_member: u64,
+    /// Egress: its source MAC is not the group interface's (a bridge, a macvlan or a VM on top).
+    pub foreign_source: u64,
+    /// Egress: cut off inside the headers that must be rewritten.
+    pub truncated: u64,
+    /// Ingress: our own multicast or broadcast, reflected by the network.
+    pub reflected: u64,
+    /// Ingress: a copy of multicast or broadcast that another member takes.
+    pub other_copy: u64,
+}
+
+/// What the sentinel watches for one group. The daemon writes a member's places while its bit in `armed` is
+/// clear, so that the sentinel never reads half a member.
+#[derive(Clone, Copy, Debug)]
+#[repr(C)]
+pub struct Watch {
+    /// Members to watch. A member that is not armed is not live.
+    pub armed: MemberSet,
+    /// How long a member's link must have been good before it is live again, in nanoseconds.
+    pub updelay_ns: u64,
+    /// Devices, by member number: the member's own, then those below it; unused places are zero.
+    pub devices: [[Device; 1 + MAX_LOWER]; MAX_MEMBERS],
+}
+
+/// What the sentinel remembers of one group.
+#[derive(Clone, Copy, Debug)]
+#[repr(C)]
+pub struct Held {
+    /// Since when each member's link has been good without a break, `CLOCK_MONOTONIC` in nanoseconds; 0: it is not.
+    pub since_ns: [u64; MAX_MEMBERS],
+}
+
+/// The sentinel's timer, as far as user space has to do with it. The kernel's `bpf_timer` follows it in the value.
+#[derive(Clone, Copy, Debug)]
+#[repr(C)]
+pub struct ClockSettings {
+    /// Time between ticks, in nanoseconds.
+    pub interval_ns: u64,
+    /// Ticks so far.
+    pub ticks: u64,
+    /// `CLOCK_MONOTONIC` at the last tick, in nanoseconds.
+    pub last_ns: u64,
+    /// Groups to look at: one more than the highest index in use.
+    pub groups: u32,
+    /// Not 0: do not re-arm.
+    pub stop: u32,
+}
+
+/// What a [`Hint`] is about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u32)]
+pub enum HintKind {
+    /// Members of the group left or entered `live`.
+    Live = 1,
+    /// A new sender was learnt.
+    Learnt = 2,
+}
+
+/// A wake-up call: look again. Its reader re-reads state and never believes history.
+#[derive(Clone, Copy, Debug)]
+#[repr(C)]
+pub struct Hint {
+    /// [`HintKind`], as a number: a reader must expect one it does not know.
+    pub kind: u32,
+    /// Index of the group.
+    pub group: u32,
+    /// When, `CLOCK_MONOTONIC` in nanoseconds.
+    pub at_ns: u64,
+}
+
+/// Offsets into `struct net_device` and `struct sk_buff`, from the kernel's BTF, in bytes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(C)]
+pub struct Offsets {
+    /// `net_device.state`
+    pub state: u32,
+    /// `net_device.ifindex`
+    pub ifindex: u32,
+    /// `net_device.nd_net`
+    pub nd_net: u32,
+    /// `net_device.operstate`
+    pub operstate: u32,
+    /// Size of `net_device.operstate`: 1 before Linux 6.8, 4 since.
+    pub operstate_size: u32,
+    /// `sk_buff.dev`
+    pub skb_dev: u32,
+}
+
+/// Bits of `net_device.state`: `include/linux/netdevice.h`, `enum netdev_state_t`. Unchanged since Linux 2.6.
+pub mod link_state {
+    /// The device is up.
+    pub const START: u64 = 1 << 0;
+    /// It has not been removed from the bus.
+    pub const PRESENT: u64 = 1 << 1;
+    /// It has no carrier.
+    pub const NOCARRIER: u64 = 1 << 2;
+    /// It waits for something outside (802.1X).
+    pub const DORMANT: u64 = 1 << 4;
+
+    /// Whether a device in this state can send at all: what egress asks per packet.
+    #[inline(always)]
+    pub const fn carries(state: u64) -> bool {
+        state & (START | PRESENT | NOCARRIER) == START | PRESENT
+    }
+    /// Whether it may be trusted again, with its operational state (RFC 2863, 0 unknown, 6 up).
+    #[inline(always)]
+    pub const fn returns(state: u64, operstate: u8) -> bool {
+        carries(state) && state & DORMANT == 0 && (operstate == 0 || operstate == 6)
+    }
+}
+
+#[cfg(feature = "user")]
+mod pod {
+    use super::*;
+    // SAFETY: each is repr(C) or repr(transparent), Copy and without implicit padding (the test below adds up
+    // the fields); the enums among the fields are only ever written by user space.
+    unsafe impl aya::Pod for Ip {}
+    // SAFETY: as above.
+    unsafe impl aya::Pod for MacKey {}
+    // SAFETY: as above.
+    unsafe impl aya::Pod for Member {}
+    // SAFETY: as above.
+    unsafe impl aya::Pod for Steering {}
+    // SAFETY: as above.
+    unsafe impl aya::Pod for Address {}
+    // SAFETY: as above.
+    unsafe impl aya::Pod for Learnt {}
+    // SAFETY: as above.
+    unsafe impl aya::Pod for Counters {}
+    // SAFETY: as above.
+    unsafe impl aya::Pod for Drops {}
+    // SAFETY: as above.
+    unsafe impl aya::Pod for Watch {}
+    // SAFETY: as above.
+    unsafe impl aya::Pod for Offsets {}
+    // SAFETY: as above.
+    unsafe impl aya::Pod for Preference {}
+    // SAFETY: as above.
+    unsafe impl aya::Pod for MemberSet {}
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn values_have_no_hidden_padding() {
+        assert_eq!(size_of::<Device>(), 24);
+        assert_eq!(size_of::<Member>(), 24 + 6 + 2 + 4 + 4 + 16 + MAX_LOWER * 24);
+        assert_eq!(size_of::<Steering>(), 24);
+        assert_eq!(size_of::<Address>(), 16);
+        assert_eq!(size_of::<Watch>(), 16 + MAX_MEMBERS * (1 + MAX_LOWER) * 24);
+        assert_eq!(size_of::<ClockSettings>(), 32);
+        assert_eq!(size_of::<Hint>(), 16);
+    }
+
+    #[test]
+    fn addresses_survive_the_key() {
+        for text in ["192.168.178.200", "2001:db8::1", "fe80::1"] {
+            let address: core::net::IpAddr = text.parse().unwrap();
+            assert_eq!(core::net::IpAddr::from(Ip::from(address)), address);
+        }
+    }
+}

@@ -1,0 +1,183 @@
+//! Steering: preference lists, masks, and the one function that picks a member.
+//!
+//! A [`Preference`] is an *ordered list* of members. A packet's member is the first in the list that is in the
+//! mask (`usable & live`) and has its carrier. Nothing is rewritten when a member fails: whoever evaluates the
+//! list steps aside to the next, and comes back when the member does. Slots, the cast role and each data
+//! address's inbound role are such lists, so one rule serves traffic, ARP, ND and broadcast alike.
+
+/// Most members a group can have: a list holds four bits for each in 64.
+pub const MAX_MEMBERS: usize = 16;
+/// Number of steering slots, a power of two. A flow's hash picks one.
+pub const SLOTS: usize = 4096;
+
+/// The slot of a flow.
+#[inline(always)]
+pub const fn slot(hash: u32) -> u32 {
+    hash & (SLOTS as u32 - 1)
+}
+
+/// A set of members, one bit each, bit *n* for member number *n*.
+#[derive(Clone, Copy, Default, PartialEq, Eq, Hash)]
+#[repr(transparent)]
+pub struct MemberSet(pub u64);
+
+impl MemberSet {
+    /// No member.
+    pub const EMPTY: Self = Self(0);
+
+    /// The set of one member.
+    #[inline(always)]
+    pub const fn of(member: u8) -> Self {
+        Self(1 << (member & 15))
+    }
+    /// Whether the member is in the set.
+    #[inline(always)]
+    pub const fn has(self, member: u8) -> bool {
+        self.0 >> (member & 15) & 1 == 1
+    }
+    /// The set with one more member.
+    #[inline(always)]
+    #[must_use]
+    pub const fn with(self, member: u8) -> Self {
+        Self(self.0 | Self::of(member).0)
+    }
+    /// The set with one member less.
+    #[inline(always)]
+    #[must_use]
+    pub const fn without(self, member: u8) -> Self {
+        Self(self.0 & !Self::of(member).0)
+    }
+    /// Members in both sets.
+    #[inline(always)]
+    #[must_use]
+    pub const fn and(self, other: Self) -> Self {
+        Self(self.0 & other.0)
+    }
+    /// Number of members in the set.
+    #[inline(always)]
+    pub const fn len(self) -> u32 {
+        self.0.count_ones()
+    }
+    /// Whether nobody is in the set.
+    #[inline(always)]
+    pub const fn is_empty(self) -> bool {
+        self.0 == 0
+    }
+    /// The members in ascending order of their numbers.
+    pub fn iter(self) -> impl Iterator<Item = u8> {
+        (0..MAX_MEMBERS as u8).filter(move |&member| self.has(member))
+    }
+}
+
+impl FromIterator<u8> for MemberSet {
+    fn from_iter<I: IntoIterator<Item = u8>>(members: I) -> Self {
+        members.into_iter().fold(Self::EMPTY, Self::with)
+    }
+}
+
+impl core::fmt::Debug for MemberSet {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.debug_set().entries(self.iter()).finish()
+    }
+}
+
+/// An ordered list of members, four bits each, the most preferred in the lowest bits.
+///
+/// A list shorter than [`MAX_MEMBERS`] repeats its last member to the end: a repeated member is asked again and
+/// gives the same answer, so no length and no terminator is needed. The list of nobody is [`Preference::NOBODY`];
+/// it names member 0, and is harmless because an empty group's mask is empty.
+#[derive(Clone, Copy, Default, PartialEq, Eq, Hash)]
+#[repr(transparent)]
+pub struct Preference(pub u64);
+
+impl Preference {
+    /// The list of a group without members.
+    pub const NOBODY: Self = Self(0);
+
+    /// The list of these members, in this order; members after the sixteenth are not taken.
+    pub fn new(members: &[u8]) -> Self {
+        let Some(&last) = members.last() else { return Self::NOBODY };
+        let mut list = 0;
+        for place in 0..MAX_MEMBERS {
+            let member = members.get(place).copied().unwrap_or(last);
+            list |= ((member & 15) as u64) << (4 * place);
+        }
+        Self(list)
+    }
+    /// The most preferred member.
+    #[inline(always)]
+    pub const fn first(self) -> u8 {
+        (self.0 & 15) as u8
+    }
+    /// The list without its first place.
+    #[inline(always)]
+    #[must_use]
+    pub const fn rest(self) -> Self {
+        Self(self.0 >> 4)
+    }
+    /// Every place of the list in order, repeats included.
+    pub fn places(self) -> impl Iterator<Item = u8> {
+        (0..MAX_MEMBERS).map(move |place| (self.0 >> (4 * place) & 15) as u8)
+    }
+    /// The members of the list in order, each once.
+    pub fn members(self) -> impl Iterator<Item = u8> {
+        let mut seen = MemberSet::EMPTY;
+        self.places().filter(move |&member| {
+            let new = !seen.has(member);
+            seen = seen.with(member);
+            new
+        })
+    }
+    /// The member that carries a packet with this list: the first that is in `mask` and for which `alive` says yes.
+    ///
+    /// `alive` reads the member's carrier in the kernel; user space passes what it knows.
+    #[inline(always)]
+    pub fn pick(self, mask: MemberSet, mut alive: impl FnMut(u8) -> bool) -> Option<u8> {
+        let mut list = self;
+        for _ in 0..MAX_MEMBERS {
+            let member = list.first();
+            if mask.has(member) && alive(member) {
+                return Some(member);
+            }
+            list = list.rest();
+        }
+        None
+    }
+}
+
+impl core::fmt::Debug for Preference {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.debug_list().entries(self.members()).finish()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn a_short_list_repeats_its_last_member() {
+        let list = Preference::new(&[2, 0]);
+        assert_eq!(list.places().collect::<Vec<_>>(), [&[2][..], &[0; 15][..]].concat());
+        assert_eq!(list.members().collect::<Vec<_>>(), [2, 0]);
+    }
+
+    #[test]
+    fn the_list_of_nobody_picks_nobody_from_an_empty_group() {
+        assert_eq!(Preference::NOBODY.pick(MemberSet::EMPTY, |_| true), None);
+    }
+
+    proptest! {
+        /// The reference is the sentence of the specification, written with iterators.
+        #[test]
+        fn picks_the_first_that_is_in_the_mask_and_alive(
+            order in Just((0..16u8).collect::<Vec<_>>()).prop_shuffle(), count in 1..=16usize, mask: u16, alive: u16,
+        ) {
+            let (mask, alive) = (MemberSet(mask.into()), MemberSet(alive.into()));
+            let list = Preference::new(&order[..count]);
+            let expected = order[..count].iter().copied().find(|&member| mask.has(member) && alive.has(member));
+            prop_assert_eq!(list.pick(mask, |member| alive.has(member)), expected);
+        }
+    }
+}

@@ -1,0 +1,1 @@
+//! How `ipmp-ebpf` is compiled, and where its compiler is found.

@@ -1,0 +1,282 @@
+//! What a group is told, what it wants done, and what it says.
+
+use std::{fmt, net::IpAddr, time::Duration};
+
+use ipmp_common::{
+    maps::MemberState,
+    steer::{MemberSet, Preference, SLOTS},
+};
+
+/// `CLOCK_MONOTONIC` since boot: the one clock, the same that `bpf_ktime_get_ns` reads.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Time(pub Duration);
+
+impl std::ops::Add<Duration> for Time {
+    type Output = Self;
+    fn add(self, duration: Duration) -> Self {
+        Self(self.0 + duration)
+    }
+}
+
+impl std::ops::Sub for Time {
+    type Output = Duration;
+    /// Time that passed between two moments; zero if the other is later.
+    fn sub(self, other: Self) -> Duration {
+        self.0.saturating_sub(other.0)
+    }
+}
+
+/// A member's link as netlink reports it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Link {
+    /// It has a carrier and is operational.
+    Up,
+    /// It has none, or is administratively down.
+    Down,
+    /// Its driver cannot tell: it is taken as up.
+    Unknown,
+}
+
+/// What joins a group.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Attachment {
+    /// Its number: free in the group, and named by no slot.
+    pub member: u8,
+    /// Interface name, for what is said.
+    pub name: String,
+    /// MAC.
+    pub mac: [u8; 6],
+    /// MTU in bytes.
+    pub mtu: u32,
+    /// Share of the slots it should get, against the other members' weights; by default its speed in Mbit/s.
+    pub weight: u32,
+    /// Link when it joined.
+    pub link: Link,
+}
+
+/// What happened.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Event {
+    /// An interface joins the group.
+    Joined(Attachment),
+    /// A member leaves it, or its device is gone.
+    Left {
+        /// The member.
+        member: u8,
+    },
+    /// Netlink reports a member's link; it may be what it was.
+    Link {
+        /// The member.
+        member: u8,
+        /// Its link.
+        link: Link,
+    },
+    /// The members that the datapath trusts now: `live`. A member leaves it at once when its carrier goes, and
+    /// enters it when its link has been good for `updelay`.
+    Live(MemberSet),
+    /// A member's MTU is now this.
+    Mtu {
+        /// The member.
+        member: u8,
+        /// MTU in bytes.
+        mtu: u32,
+    },
+    /// A member's MAC is now this.
+    Mac {
+        /// The member.
+        member: u8,
+        /// The MAC.
+        mac: [u8; 6],
+    },
+    /// The operator changes a member's weight.
+    Weight {
+        /// The member.
+        member: u8,
+        /// The weight.
+        weight: u32,
+    },
+    /// The operator takes a member out.
+    Offline {
+        /// The member.
+        member: u8,
+    },
+    /// The operator puts a member back.
+    Online {
+        /// The member.
+        member: u8,
+    },
+    /// A data address appeared on the group interface.
+    AddressAdded(IpAddr),
+    /// A data address is gone from the group interface.
+    AddressRemoved(IpAddr),
+    /// The deadline that the group asked for has come.
+    Deadline,
+}
+
+/// What is to be done, in this order.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Action {
+    /// Write the `usable` mask.
+    SetUsable(MemberSet),
+    /// Write the slots that differ.
+    SetSlots(Box<[Preference; SLOTS]>),
+    /// Write the cast role.
+    SetCast(Preference),
+    /// Write a data address's inbound role.
+    SetInbound {
+        /// The data address.
+        address: IpAddr,
+        /// Its list.
+        inbound: Preference,
+    },
+    /// Forget a data address.
+    ForgetAddress(IpAddr),
+    /// Show a member's state.
+    SetState {
+        /// The member.
+        member: u8,
+        /// Its state.
+        state: MemberState,
+    },
+    /// Tell the network that this member's MAC answers for the address: gratuitous ARP or unsolicited NA, the first
+    /// at once.
+    Announce {
+        /// The data address.
+        address: IpAddr,
+        /// Its inbound member.
+        member: u8,
+    },
+    /// Stop announcing an address.
+    StopAnnouncing(IpAddr),
+    /// Set the carrier of the group interface.
+    SetCarrier(bool),
+    /// Set the MTU of the group interface.
+    SetMtu(u32),
+    /// Say it.
+    Log(LogLine),
+}
+
+/// Why a request is refused; nothing was changed.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Refusal {
+    /// Nobody else could carry the traffic.
+    #[error("cannot offline {0}: no other functioning interfaces are in its IPMP group")]
+    LastFunctioning(String),
+    /// It is offline already.
+    #[error("interface {0} is already offline")]
+    AlreadyOffline(String),
+    /// It is not offline.
+    #[error("interface {0} is not offline")]
+    NotOffline(String),
+    /// It is offline because of its MAC.
+    #[error("cannot undo-offline {0}: interface has duplicate hardware address")]
+    DuplicateMac(String),
+}
+
+/// A line of the log. The reference's lines have the reference's words (reference.md 5.3); those that it has no
+/// words for are ours. `Display` is the text, [`LogLine::level`] the severity.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[allow(missing_docs, reason = "the fields are what the text of the variant names")]
+pub enum LogLine {
+    /// Reference.
+    LinkDown { member: String },
+    /// Reference.
+    LinkUp { member: String },
+    /// Reference.
+    Failure { member: String, group: String },
+    /// Reference.
+    Repair { member: String, group: String },
+    /// Reference.
+    GroupUnusable { group: String },
+    /// Reference.
+    GroupUsable { member: String, group: String },
+    /// Reference.
+    Flapping { member: String, ups: u32 },
+    /// Reference.
+    DuplicateMac { member: String, group: String },
+    /// Reference.
+    UniqueMac { member: String, group: String },
+    /// Ours: the reference is silent.
+    Joined { member: String, group: String },
+    /// Ours.
+    Left { member: String, group: String },
+    /// Ours.
+    Offline { member: String, group: String },
+    /// Ours.
+    Online { member: String, group: String },
+    /// Ours: a data address's inbound role moved.
+    Moved { address: IpAddr, group: String, from: Option<String>, to: Option<String> },
+    /// Ours: the cast role moved.
+    CastMoved { group: String, from: Option<String>, to: Option<String> },
+}
+
+impl LogLine {
+    /// Severity: what needs somebody is an error or a warning, what is good news is not.
+    pub fn level(&self) -> log::Level {
+        match self {
+            Self::GroupUnusable { .. } => log::Level::Error,
+            Self::LinkDown { .. }
+            | Self::Failure { .. }
+            | Self::Flapping { .. }
+            | Self::DuplicateMac { .. } => log::Level::Warn,
+            _ => log::Level::Info,
+        }
+    }
+}
+
+impl fmt::Display for LogLine {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fn or_nobody(member: &Option<String>) -> &str {
+            member.as_deref().unwrap_or("nobody")
+        }
+        match self {
+            Self::LinkDown { member } => write!(f, "The link has gone down on {member}"),
+            Self::LinkUp { member } => write!(f, "The link has come up on {member}"),
+            Self::Failure { member, group } => {
+                write!(f, "IP interface failure detected on {member} of group {group}")
+            }
+            Self::Repair { member, group } => {
+                write!(f, "IP interface repair detected on {member} of group {group}")
+            }
+            Self::GroupUnusable { group } => write!(f, "All IP interfaces in group {group} are now unusable"),
+            Self::GroupUsable { member, group } => {
+                write!(f, "At least 1 IP interface ({member}) in group {group} is now usable")
+            }
+            Self::Flapping { member, ups } => write!(
+                f,
+                "The link has come up on {member} more than {ups} times in the last minute; disabling repair until it \
+                 stabilizes"
+            ),
+            Self::DuplicateMac { member, group } => write!(
+                f,
+                "IP interface {member} has a hardware address which is not unique in group {group}; offlining"
+            ),
+            Self::UniqueMac { member, group } => {
+                write!(
+                    f,
+                    "IP interface {member} now has a unique hardware address in group {group}; onlining"
+                )
+            }
+            Self::Joined { member, group } => write!(f, "IP interface {member} has joined group {group}"),
+            Self::Left { member, group } => write!(f, "IP interface {member} has left group {group}"),
+            Self::Offline { member, group } => {
+                write!(f, "IP interface {member} of group {group} is now offline")
+            }
+            Self::Online { member, group } => {
+                write!(f, "IP interface {member} of group {group} is now online")
+            }
+            Self::Moved { address, group, from, to } => write!(
+                f,
+                "Data address {address} of group {group} has moved from {} to {}",
+                or_nobody(from),
+                or_nobody(to)
+            ),
+            Self::CastMoved { group, from, to } => write!(
+                f,
+                "Multicast and broadcast of group {group} have moved from {} to {}",
+                or_nobody(from),
+                or_nobody(to)
+            ),
+        }
+    }
+}

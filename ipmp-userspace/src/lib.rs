@@ -1,0 +1,5 @@
+//! The library that `ipmpd` and `ipmpctl` are made of.
+//!
+//! Data flows one way: kernel event → [`core`] → actions → the kernel. No module calls back up.
+
+pub mod core;
