@@ -2,4 +2,5 @@
 //!
 //! Data flows one way: kernel event → [`core`] → actions → the kernel. No module calls back up.
 
+pub mod control;
 pub mod core;

@@ -1,0 +1,16 @@
+//! The control socket: Varlink over a Unix socket, as `net.ipmp.Manager.varlink` documents it.
+//!
+//! A client's call becomes a [`Request`] on a channel to the engine, and the engine's [`Response`] or [`Refused`] the
+//! reply. What may be said is checked here, who may say it too; whether it is possible is the engine's business.
+
+pub mod address;
+pub mod name;
+pub mod report;
+pub mod request;
+
+pub use address::DataAddress;
+pub use report::GroupReport;
+pub use request::{Last, Refused, Request, Response, Sender};
+
+/// The interface definition, word for word what the daemon answers to `GetInterfaceDescription`.
+pub const DEFINITION: &str = include_str!("net.ipmp.Manager.varlink");

@@ -1,0 +1,163 @@
+//! Names of group interfaces, members and groups.
+
+/// Longest interface name in bytes: `IFNAMSIZ` with its NUL is 16.
+pub const MAX_INTERFACE_NAME: usize = 15;
+/// Longest group name in bytes (reference.md 1.2); longer ones are refused, not truncated.
+pub const MAX_GROUP_NAME: usize = 31;
+
+/// A name that cannot be.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Error {
+    /// It has no characters.
+    #[error("{what} is empty: give it 1 to {max} bytes")]
+    Empty {
+        /// What was to be named.
+        what: &'static str,
+        /// Longest name in bytes.
+        max: usize,
+    },
+    /// It has too many.
+    #[error("{what} {name:?} is {} bytes long: the limit is {max}", name.len())]
+    Long {
+        /// What was to be named.
+        what: &'static str,
+        /// The name.
+        name: String,
+        /// Longest name in bytes.
+        max: usize,
+    },
+    /// It has one that may not be in it.
+    #[error("{what} {name:?} has the character {character:?} in it: {allowed}")]
+    Character {
+        /// What was to be named.
+        what: &'static str,
+        /// The name.
+        name: String,
+        /// The first that may not be in it.
+        character: char,
+        /// What is allowed instead.
+        allowed: &'static str,
+    },
+}
+
+/// Checks the name of a group interface that may be created. The kernel would take a dot; pins under
+/// `/sys/fs/bpf` and sysctl paths would not.
+pub fn check_group(name: &str) -> Result<(), Error> {
+    check(
+        "group",
+        name,
+        MAX_INTERFACE_NAME,
+        "no '/', '.', ':', '%', space or control character can be",
+        |c| matches!(c, '/' | '.' | ':' | '%') || c.is_whitespace() || c.is_control(),
+    )
+}
+
+/// Checks the name of an interface that exists already: what the kernel lets an interface be called.
+pub fn check_interface(name: &str) -> Result<(), Error> {
+    if matches!(name, "." | "..") {
+        return Err(Error::Character {
+            what: "interface",
+            name: name.into(),
+            character: '.',
+            allowed: "the kernel has no interface of this name",
+        });
+    }
+    check("interface", name, MAX_INTERFACE_NAME, "no '/', ':', space or control character can be", |c| {
+        matches!(c, '/' | ':') || c.is_whitespace() || c.is_control()
+    })
+}
+
+/// Checks a group's second name.
+pub fn check_groupname(name: &str) -> Result<(), Error> {
+    check("group name", name, MAX_GROUP_NAME, "no space or control character can be", |c| {
+        c.is_whitespace() || c.is_control()
+    })
+}
+
+fn check(
+    what: &'static str,
+    name: &str,
+    max: usize,
+    allowed: &'static str,
+    refused: impl Fn(char) -> bool,
+) -> Result<(), Error> {
+    if name.is_empty() {
+        return Err(Error::Empty { what, max });
+    }
+    if let Some(character) = name.chars().find(|&c| refused(c)) {
+        return Err(Error::Character { what, name: name.into(), character, allowed });
+    }
+    if name.len() > max {
+        return Err(Error::Long { what, name: name.into(), max });
+    }
+    Ok(())
+}
+
+/// The note on a group interface whose name does not end in a digit, as interface names of the reference do.
+pub fn note(group: &str) -> Option<String> {
+    (!group.ends_with(|c: char| c.is_ascii_digit())).then(|| {
+        format!("the name {group} does not end in a digit, as {group}0 would: some tools expect that")
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn text(result: Result<(), Error>) -> String {
+        result.unwrap_err().to_string()
+    }
+
+    #[test]
+    fn names_that_can_be() {
+        for name in ["production0", "a", "fifteen-bytes-0", "größe0"] {
+            check_group(name).unwrap_or_else(|e| panic!("{name}: {e}"));
+            check_interface(name).unwrap_or_else(|e| panic!("{name}: {e}"));
+        }
+        check_interface("eth0.100").unwrap();
+        check_groupname("31-bytes-of-a-second-group-name").unwrap();
+        check_groupname("a.b/c").unwrap();
+    }
+
+    #[test]
+    fn names_that_cannot_be_say_why() {
+        assert_eq!(text(check_group("")), "group is empty: give it 1 to 15 bytes");
+        assert_eq!(
+            text(check_group("sixteen-bytes-00")),
+            r#"group "sixteen-bytes-00" is 16 bytes long: the limit is 15"#
+        );
+        for (name, character) in [
+            ("a/0", "'/'"),
+            ("a.0", "'.'"),
+            ("a 0", "' '"),
+            ("a\u{1b}0", r"'\u{1b}'"),
+            ("a%d", "'%'"),
+            ("a:0", "':'"),
+        ] {
+            assert_eq!(
+                text(check_group(name)),
+                format!(
+                    "group {name:?} has the character {character} in it: no '/', '.', ':', '%', space or control \
+                     character can be"
+                )
+            );
+        }
+        assert_eq!(
+            text(check_interface("..")),
+            r#"interface ".." has the character '.' in it: the kernel has no interface of this name"#
+        );
+        assert_eq!(
+            text(check_groupname("32-bytes-of-a-second-group-name.")),
+            r#"group name "32-bytes-of-a-second-group-name." is 32 bytes long: the limit is 31"#
+        );
+    }
+
+    #[test]
+    fn a_name_without_a_digit_at_its_end_gets_a_note() {
+        assert_eq!(note("production0"), None);
+        assert_eq!(
+            note("production").unwrap(),
+            "the name production does not end in a digit, as production0 would: some tools expect that"
+        );
+    }
+}

@@ -1,0 +1,154 @@
+//! What `Show` reports, field by field as `net.ipmp.Manager.varlink` names and documents it.
+
+use std::net::IpAddr;
+
+use serde::{Deserialize, Serialize};
+
+/// Version of the report, in the reply to `Show` and in `ipmpctl --json`. It grows when a field is renamed, removed or
+/// changes its meaning; new fields do not change it.
+pub const VERSION: u32 = 1;
+
+/// A group.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct GroupReport {
+    /// Name of the group interface.
+    pub name: String,
+    /// Its second name; the name of the interface unless the operator gave another.
+    pub groupname: String,
+    /// Index of the group interface.
+    pub ifindex: u32,
+    /// MAC of the group interface; no wire ever sees it.
+    pub mac: String,
+    /// MTU in bytes.
+    pub mtu: u32,
+    /// State.
+    pub state: GroupState,
+    /// Hash policy: `connection`, `flow` or `destination`.
+    pub hash: String,
+    /// Flags in the reference's words, in its order.
+    pub flags: Vec<String>,
+    /// Data addresses.
+    pub addresses: Vec<AddressReport>,
+    /// Members.
+    pub members: Vec<MemberReport>,
+    /// Which checks are in force, and what could not be had, a sentence each.
+    pub checks: Vec<String>,
+    /// Packets dropped by the datapath.
+    pub drops: Drops,
+}
+
+/// State of a group.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum GroupState {
+    /// Every member is usable.
+    Ok,
+    /// Some are.
+    Degraded,
+    /// None is, or there is none.
+    Failed,
+}
+
+/// A member.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct MemberReport {
+    /// Name of the interface.
+    pub name: String,
+    /// Index of the interface.
+    pub ifindex: u32,
+    /// The member's number in the maps, 0 to 15.
+    pub number: u8,
+    /// MAC.
+    pub mac: String,
+    /// MTU in bytes.
+    pub mtu: u32,
+    /// Share of the slots it should get, against the other members' weights.
+    pub weight: u32,
+    /// Of the 4096 slots, those that prefer this member.
+    pub slots: u32,
+    /// Link.
+    pub link: Link,
+    /// State.
+    pub state: MemberState,
+    /// The daemon lets it carry traffic.
+    pub usable: bool,
+    /// The datapath trusts its link.
+    pub live: bool,
+    /// It carries multicast and broadcast.
+    pub cast: bool,
+    /// Flags in the reference's words, in its order.
+    pub flags: Vec<String>,
+    /// Addresses of its own; test addresses among them.
+    pub addresses: Vec<AddressReport>,
+    /// How its programs are attached: `tcx` or `clsact`.
+    pub attach: String,
+    /// Traffic since it was attached.
+    pub traffic: Traffic,
+}
+
+/// A member's link.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Link {
+    /// It has a carrier.
+    Up,
+    /// It has none, or is administratively down.
+    Down,
+    /// Its driver cannot tell.
+    Unknown,
+}
+
+/// State of a member.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum MemberState {
+    /// It functions.
+    Ok,
+    /// Its link or its probes failed.
+    Failed,
+    /// It was taken out by the operator, or for a duplicate MAC.
+    Offline,
+    /// It is probed and has no targets.
+    Unknown,
+}
+
+/// An address of the group interface or of a member.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AddressReport {
+    /// The address.
+    pub address: IpAddr,
+    /// Prefix length in bits.
+    pub prefix: u8,
+    /// Of a data address: the member whose MAC answers for it; `None`: nobody.
+    pub inbound: Option<String>,
+}
+
+/// A member's traffic since it was attached.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Traffic {
+    /// Packets sent.
+    pub out_packets: u64,
+    /// Bytes sent.
+    pub out_bytes: u64,
+    /// Packets received for the group.
+    pub in_packets: u64,
+    /// Bytes received for the group.
+    pub in_bytes: u64,
+    /// Packets sent through it because a more preferred member could not.
+    pub stepped_in: u64,
+}
+
+/// Packets that the datapath dropped, by reason.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Drops {
+    /// No member could carry them.
+    pub no_member: u64,
+    /// Their source MAC was not the group's: a bridge or a virtual machine on top of the group interface.
+    pub foreign_source: u64,
+    /// They ended in the middle of a header.
+    pub truncated: u64,
+    /// Our own multicast or broadcast, sent back by a switch.
+    pub reflected: u64,
+    /// Copies of multicast or broadcast that another member accepts.
+    pub other_copy: u64,
+}

@@ -1,0 +1,160 @@
+//! What a client asks of the engine, and what the engine answers: the seam between the socket and the daemon.
+
+use tokio::sync::{mpsc, oneshot};
+
+use super::{address::DataAddress, report::GroupReport};
+
+/// What becomes of the group when its last member is detached.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Last {
+    /// Addresses and routes go back to the interface, and the group is removed.
+    Restore,
+    /// The group stays, empty, with its addresses.
+    KeepGroup,
+    /// The group is removed with its addresses.
+    Force,
+}
+
+/// A request: well formed (names and addresses are checked), its sender permitted to make it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Request {
+    /// Create an empty group.
+    Create {
+        /// Name of the group interface.
+        group: String,
+        /// Its second name; `None`: the name of the interface.
+        groupname: Option<String>,
+        /// Data addresses that it starts with.
+        addresses: Vec<DataAddress>,
+    },
+    /// Remove an empty group.
+    Destroy {
+        /// Name of the group.
+        group: String,
+    },
+    /// Attach interfaces, in this order, all or none; a missing group is created, and a note says so.
+    Attach {
+        /// Name of the group.
+        group: String,
+        /// Names of the interfaces: at least one, no name twice.
+        interfaces: Vec<String>,
+    },
+    /// Detach a member.
+    Detach {
+        /// Name of the member.
+        interface: String,
+        /// Wanted for the last member, and of no effect for any other.
+        last: Option<Last>,
+    },
+    /// Add data addresses.
+    AddAddress {
+        /// Name of the group.
+        group: String,
+        /// The addresses: at least one, none twice.
+        addresses: Vec<DataAddress>,
+    },
+    /// Remove data addresses.
+    RemoveAddress {
+        /// Name of the group.
+        group: String,
+        /// The addresses: at least one, none twice.
+        addresses: Vec<DataAddress>,
+    },
+    /// Take a member out of service.
+    Offline {
+        /// Name of the member.
+        interface: String,
+    },
+    /// Put an offline member back.
+    Online {
+        /// Name of the member.
+        interface: String,
+    },
+    /// Report on groups.
+    Show {
+        /// Name or group name of a group, or name of a member; `None`: every group.
+        name: Option<String>,
+    },
+}
+
+impl Request {
+    /// Whether it changes anything, and so wants root or the group `ipmp`.
+    pub fn changes(&self) -> bool {
+        !matches!(self, Self::Show { .. })
+    }
+}
+
+/// What the engine answers to a request that it has carried out.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Response {
+    /// A change is done. The notes say, a sentence each, what the caller would not expect of himself.
+    Done(Vec<String>),
+    /// The groups that were asked for.
+    Show(Vec<GroupReport>),
+}
+
+/// A request that was understood and is not possible. Nothing has changed.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{message}")]
+pub struct Refused {
+    /// A word for scripts, one of [`reason`].
+    pub reason: &'static str,
+    /// One line that names the thing and the remedy.
+    pub message: String,
+}
+
+impl Refused {
+    /// A refusal with one of the words of [`reason`].
+    pub fn new(reason: &'static str, message: impl Into<String>) -> Self {
+        Self { reason, message: message.into() }
+    }
+}
+
+/// The words of [`Refused::reason`]. They are part of the documented interface: scripts compare them.
+pub mod reason {
+    /// There is no group of this name.
+    pub const NO_SUCH_GROUP: &str = "no-such-group";
+    /// There is no interface of this name.
+    pub const NO_SUCH_INTERFACE: &str = "no-such-interface";
+    /// The group does not have this data address.
+    pub const NO_SUCH_ADDRESS: &str = "no-such-address";
+    /// The interface is a member of no group.
+    pub const NOT_A_MEMBER: &str = "not-a-member";
+    /// A group or an interface of this name, or a group of this group name, exists.
+    pub const EXISTS: &str = "exists";
+    /// The address is on this host already.
+    pub const ADDRESS_EXISTS: &str = "address-exists";
+    /// The interface is a member of a group already.
+    pub const ALREADY_MEMBER: &str = "already-member";
+    /// The interface cannot be a member: loopback, point-to-point, no ARP, not Ethernet, a group interface.
+    pub const UNSUITABLE: &str = "unsuitable";
+    /// The interface belongs to a bridge, bond, team or VRF, or to another program.
+    pub const IN_USE: &str = "in-use";
+    /// Another member has the same MAC.
+    pub const DUPLICATE_MAC: &str = "duplicate-mac";
+    /// There is no room: 16 members, 256 groups or 4096 addresses.
+    pub const FULL: &str = "full";
+    /// The group still has members.
+    pub const NOT_EMPTY: &str = "not-empty";
+    /// It is the last member, and the request does not say what becomes of the group.
+    pub const LAST_MEMBER: &str = "last-member";
+    /// No other functioning member could carry the traffic.
+    pub const LAST_FUNCTIONING: &str = "last-functioning";
+    /// The member is offline already.
+    pub const ALREADY_OFFLINE: &str = "already-offline";
+    /// The member is not offline.
+    pub const NOT_OFFLINE: &str = "not-offline";
+    /// A name is malformed.
+    pub const BAD_NAME: &str = "bad-name";
+    /// An address is malformed, or can be nobody's.
+    pub const BAD_ADDRESS: &str = "bad-address";
+    /// The kernel said no, or lacks what is needed.
+    pub const KERNEL: &str = "kernel";
+    /// The daemon is being stopped.
+    pub const SHUTTING_DOWN: &str = "shutting-down";
+}
+
+/// Where the socket puts requests, each with the way back of its answer. A client that went away leaves the
+/// receiving end of the way back closed; the request is carried out all the same.
+pub type Sender = mpsc::Sender<(Request, oneshot::Sender<Result<Response, Refused>>)>;
