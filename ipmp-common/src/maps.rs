@@ -151,6 +151,8 @@ pub struct Steering {
     pub cast: Preference,
     /// Not 0: test addresses exist, so that sources are looked up in `addresses`.
     pub test_addresses: u64,
+    /// One more than the group's index in `live` and `watch`; 0 while the group is being made.
+    pub index: u64,
 }
 
 /// What an address of this host is.
@@ -253,6 +255,16 @@ pub struct ClockSettings {
     pub stop: u32,
 }
 
+/// The one value of `clock` as user space sees it: it neither reads nor writes the timer.
+#[derive(Clone, Copy, Debug)]
+#[repr(C)]
+pub struct Clock {
+    /// Settings.
+    pub settings: ClockSettings,
+    /// Where the kernel keeps its `bpf_timer`.
+    pub timer: [u64; 2],
+}
+
 /// What a [`Hint`] is about.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u32)]
@@ -285,10 +297,10 @@ pub struct Offsets {
     pub ifindex: u32,
     /// `net_device.nd_net`
     pub nd_net: u32,
-    /// `net_device.operstate`
+    /// `net_device.operstate`: a byte before Linux 6.8, an `unsigned int` since.
     pub operstate: u32,
-    /// Size of `net_device.operstate`: 1 before Linux 6.8, 4 since.
-    pub operstate_size: u32,
+    /// `net_device.ptype_all`: not empty while somebody captures.
+    pub ptype_all: u32,
     /// `sk_buff.dev`
     pub skb_dev: u32,
 }
@@ -339,7 +351,9 @@ mod pod {
     // SAFETY: as above.
     unsafe impl aya::Pod for Watch {}
     // SAFETY: as above.
-    unsafe impl aya::Pod for Offsets {}
+    unsafe impl aya::Pod for Clock {}
+    // SAFETY: as above.
+    unsafe impl aya::Pod for Device {}
     // SAFETY: as above.
     unsafe impl aya::Pod for Preference {}
     // SAFETY: as above.
@@ -354,10 +368,11 @@ mod tests {
     fn values_have_no_hidden_padding() {
         assert_eq!(size_of::<Device>(), 24);
         assert_eq!(size_of::<Member>(), 24 + 6 + 2 + 4 + 4 + 16 + MAX_LOWER * 24);
-        assert_eq!(size_of::<Steering>(), 24);
+        assert_eq!(size_of::<Steering>(), 32);
         assert_eq!(size_of::<Address>(), 16);
         assert_eq!(size_of::<Watch>(), 16 + MAX_MEMBERS * (1 + MAX_LOWER) * 24);
         assert_eq!(size_of::<ClockSettings>(), 32);
+        assert_eq!(size_of::<Clock>(), 48);
         assert_eq!(size_of::<Hint>(), 16);
     }
 

@@ -1,0 +1,38 @@
+//! The datapath of one group: `egress` on the group interface, `ingress` on each member.
+//!
+//! Loaded once for the group and once more for each member, with what is constant for them as read-only globals, so
+//! that the verifier prunes what a group does not use; all of them share the group's pinned maps.
+#![no_std]
+#![no_main]
+
+mod egress;
+mod ingress;
+mod maps;
+mod member;
+mod reports;
+mod speaker;
+mod spread;
+mod trace;
+
+use aya_ebpf::{macros::classifier, programs::TcContext};
+
+/// Attached to the group interface, egress, last in order.
+#[classifier]
+pub fn egress(ctx: TcContext) -> i32 {
+    egress::run(&ctx)
+}
+
+/// Attached to a member, ingress, first in order.
+#[classifier]
+pub fn ingress(ctx: TcContext) -> i32 {
+    ingress::run(&ctx)
+}
+
+#[panic_handler]
+fn panic(_info: &core::panic::PanicInfo) -> ! {
+    loop {}
+}
+
+#[unsafe(link_section = "license")]
+#[unsafe(no_mangle)]
+static LICENSE: [u8; 13] = *b"Dual MIT/GPL\0";

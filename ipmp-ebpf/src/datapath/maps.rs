@@ -1,0 +1,117 @@
+//! The maps and constants of the datapath. What each map holds is told in `ipmp_common::maps`.
+#![allow(non_upper_case_globals, reason = "the names of the maps, as bpftool shows them")]
+
+use aya_ebpf::{
+    Global,
+    btf_maps::{Array, HashMap, LruHashMap, PerCpuArray, RingBuf},
+    macros::btf_map,
+};
+use ipmp_common::{
+    maps::{
+        Address, Counters, Drops, HINTS_BYTES, Hint, Ip, Learnt, MAX_ADDRESSES, MAX_GROUPS, MAX_LEARNT, MacKey, Member,
+        Steering,
+    },
+    steer::{MAX_MEMBERS, MemberSet, Preference, SLOTS},
+};
+use ipmp_ebpf::count;
+
+const MMAPABLE: usize = aya_ebpf::bindings::BPF_F_MMAPABLE as usize;
+
+/// Index of the group in `live`, and in hints.
+#[unsafe(no_mangle)]
+pub static GROUP: Global<u32> = Global::new(0);
+/// Interface index of the group interface.
+#[unsafe(no_mangle)]
+pub static GROUP_IFINDEX: Global<u32> = Global::new(0);
+/// MAC of the group interface, its first byte in the lowest bits.
+#[unsafe(no_mangle)]
+pub static GROUP_MAC: Global<u64> = Global::new(0);
+/// `ipmp_common::hash::Policy`.
+#[unsafe(no_mangle)]
+pub static POLICY: Global<u32> = Global::new(0);
+/// Not 0: carriers and identities are read per packet. 0 where the kernel forbids it.
+#[unsafe(no_mangle)]
+pub static READ_DEVICES: Global<u32> = Global::new(0);
+/// Number of the member whose ingress this is.
+#[unsafe(no_mangle)]
+pub static MEMBER: Global<u32> = Global::new(0);
+
+#[btf_map]
+pub static members: Array<Member, MAX_MEMBERS> = Array::new();
+#[btf_map]
+pub static slots: Array<Preference, SLOTS, MMAPABLE> = Array::new();
+#[btf_map]
+pub static steering: Array<Steering, 1, MMAPABLE> = Array::new();
+#[btf_map]
+pub static live: Array<MemberSet, MAX_GROUPS, MMAPABLE> = Array::new();
+#[btf_map]
+pub static addresses: HashMap<Ip, Address, { MAX_ADDRESSES as usize }> = HashMap::new();
+#[btf_map]
+pub static learnt: LruHashMap<Ip, Learnt, { MAX_LEARNT as usize }> = LruHashMap::new();
+#[btf_map]
+pub static own_macs: HashMap<MacKey, u32, { MAX_MEMBERS + 1 }> = HashMap::new();
+#[btf_map]
+pub static vlans: Array<u64, 64> = Array::new();
+#[btf_map]
+pub static counters: PerCpuArray<Counters, MAX_MEMBERS> = PerCpuArray::new();
+#[btf_map]
+pub static drops: PerCpuArray<Drops, 1> = PerCpuArray::new();
+#[btf_map]
+pub static hints: RingBuf<Hint, { HINTS_BYTES as usize }> = RingBuf::new();
+
+/// The MAC of the group interface.
+#[inline(always)]
+pub fn group_mac() -> [u8; 6] {
+    let [a, b, c, d, e, f, ..] = GROUP_MAC.load().to_le_bytes();
+    [a, b, c, d, e, f]
+}
+
+/// Whether a MAC is the group interface's.
+#[inline(always)]
+pub fn is_group_mac(mac: [u8; 6]) -> bool {
+    let [a, b, c, d, e, f] = mac;
+    u64::from_le_bytes([a, b, c, d, e, f, 0, 0]) == GROUP_MAC.load()
+}
+
+/// The mask of those who may carry now, with those who may by the daemon's verdict alone.
+#[inline(always)]
+pub fn masks(words: &Steering) -> (MemberSet, MemberSet) {
+    let trusted = match live.get(GROUP.load()) {
+        Some(set) => *set,
+        None => MemberSet::EMPTY,
+    };
+    (words.usable.and(trusted), words.usable)
+}
+
+/// Whether a VLAN is one of the group's.
+#[inline(always)]
+pub fn is_group_vlan(id: u16) -> bool {
+    vlans.get(u32::from(id & 0xfff) / 64).is_some_and(|bits| bits >> (id % 64) & 1 == 1)
+}
+
+/// Why a packet is dropped: the fields of [`Drops`].
+#[derive(Clone, Copy)]
+pub enum Reason {
+    NoMember,
+    ForeignSource,
+    Truncated,
+    Reflected,
+    OtherCopy,
+}
+
+/// Counts a drop.
+#[inline(always)]
+pub fn count_drop(reason: Reason) {
+    let Some(all) = drops.get_ptr_mut(0) else { return };
+    // SAFETY: fields of a per-CPU value.
+    unsafe {
+        let field = match reason {
+            Reason::NoMember => &raw mut (*all).no_member,
+            Reason::ForeignSource => &raw mut (*all).foreign_source,
+            Reason::Truncated => &raw mut (*all).truncated,
+            Reason::Reflected => &raw mut (*all).reflected,
+            Reason::OtherCopy => &raw mut (*all).other_copy,
+        };
+        count::add(field, 1);
+    }
+}

@@ -1,0 +1,137 @@
+//! Members: who can carry now, and sending through one.
+
+use aya_ebpf::{bindings::TC_ACT_SHOT, helpers::generated::bpf_redirect, programs::TcContext};
+use ipmp_common::{
+    frame::Frame,
+    maps::{MAX_LOWER, Member, link_state},
+    steer::{MAX_MEMBERS, MemberSet, Preference},
+};
+use ipmp_ebpf::{count, device};
+
+use crate::maps::{READ_DEVICES, Reason, count_drop, counters, masks, members, steering};
+
+/// No member.
+const NOBODY: u32 = u32::MAX;
+
+/// The frame of a packet, as far as it lies in the linear part.
+#[inline(always)]
+pub fn frame(ctx: &TcContext) -> Frame {
+    // SAFETY: the bounds are the packet's, for as long as nobody calls a helper that moves it; who does takes a new one.
+    unsafe { Frame::new(ctx.data(), ctx.data_end()) }
+}
+
+/// Whether the member's device, and those below it, are themselves and have a carrier.
+#[inline(always)]
+pub fn can_carry(member: &Member) -> bool {
+    if READ_DEVICES.load() == 0 {
+        return true;
+    }
+    if !device::state(&member.device).is_some_and(link_state::carries) {
+        return false;
+    }
+    member.lowers == 0 || lowers_can_carry(member)
+}
+
+/// The same for the devices below a stacked member.
+#[inline(never)]
+fn lowers_can_carry(member: &Member) -> bool {
+    for place in 0..MAX_LOWER {
+        if place < member.lowers as usize
+            && !device::state(&member.lower[place]).is_some_and(link_state::carries)
+        {
+            return false;
+        }
+    }
+    true
+}
+
+/// The first of the list that is in the mask and can carry, as a number, or [`NOBODY`]. A subprogram: the loop is
+/// for the rare packet whose most preferred member cannot.
+#[inline(never)]
+fn first_that_can(list: u64, mask: u64) -> u32 {
+    let mut list = Preference(list);
+    for _ in 0..MAX_MEMBERS {
+        let number = list.first();
+        if MemberSet(mask).has(number) && members.get(number as u32).is_some_and(can_carry) {
+            return number as u32;
+        }
+        list = list.rest();
+    }
+    NOBODY
+}
+
+/// The member that carries what has this list.
+///
+/// The first that is usable, live and has its carrier. Where nobody is, the first that is usable and has its carrier:
+/// a link that is not trusted yet is better than a certain loss.
+#[inline(always)]
+pub fn pick(list: Preference) -> Option<u32> {
+    let (trusted, usable) = masks(steering.get(0)?);
+    let number = first_that_can(list.0, trusted.0);
+    let number = if number == NOBODY { first_that_can(list.0, usable.0) } else { number };
+    (number != NOBODY).then_some(number)
+}
+
+/// The member itself, if it is the most preferred of the list and can carry: what nearly every packet asks.
+#[inline(always)]
+pub fn most_preferred(list: Preference, mask: MemberSet) -> Option<(u32, &'static Member)> {
+    let number = list.first();
+    if !mask.has(number) {
+        return None;
+    }
+    let member = members.get(number as u32)?;
+    can_carry(member).then_some((number as u32, member))
+}
+
+/// Sends the packet through a member that was found able to carry it.
+#[inline(always)]
+pub fn send(ctx: &TcContext, frame: &Frame, number: u32, member: &Member, stepped_in: bool) -> i32 {
+    if !frame.set_source(member.mac) {
+        return dropped_truncated();
+    }
+    if let Some(mine) = counters.get_ptr_mut(number) {
+        // SAFETY: fields of a per-CPU value.
+        unsafe {
+            count::add(&raw mut (*mine).out_packets, 1);
+            count::add(&raw mut (*mine).out_bytes, ctx.len() as u64);
+            if stepped_in {
+                count::add(&raw mut (*mine).stepped_in, 1);
+            }
+        }
+    }
+    // SAFETY: a helper without pointers.
+    unsafe { bpf_redirect(member.device.ifindex, 0) as i32 }
+}
+
+/// Sends the packet through whoever the list picks, or drops it.
+#[inline(always)]
+pub fn send_by(ctx: &TcContext, frame: &Frame, list: Preference) -> i32 {
+    match pick(list) {
+        Some(number) => send_through(ctx, frame, number, number != list.first() as u32),
+        None => dropped_nobody(ctx),
+    }
+}
+
+/// Sends the packet through the member with this number.
+#[inline(always)]
+pub fn send_through(ctx: &TcContext, frame: &Frame, number: u32, stepped_in: bool) -> i32 {
+    match members.get(number) {
+        Some(member) => send(ctx, frame, number, member, stepped_in),
+        None => dropped_nobody(ctx),
+    }
+}
+
+/// Drops a packet that no member can carry.
+#[inline(always)]
+pub fn dropped_nobody(ctx: &TcContext) -> i32 {
+    crate::trace::no_member(ctx);
+    count_drop(Reason::NoMember);
+    TC_ACT_SHOT
+}
+
+/// Drops a packet that is cut off where it would have to be rewritten.
+#[inline(always)]
+pub fn dropped_truncated() -> i32 {
+    count_drop(Reason::Truncated);
+    TC_ACT_SHOT
+}

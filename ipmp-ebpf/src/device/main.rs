@@ -1,0 +1,35 @@
+//! Learns where a device's `struct net_device` is: run once by BPF_PROG_TEST_RUN with the device's index in the
+//! context, never attached.
+#![no_std]
+#![no_main]
+
+use aya_ebpf::{
+    btf_maps::Array,
+    macros::{btf_map, classifier},
+    programs::TcContext,
+};
+use ipmp_common::maps::Device;
+use ipmp_ebpf::device;
+
+#[btf_map]
+#[allow(non_upper_case_globals, reason = "the name of the map")]
+static found: Array<Device, 1> = Array::new();
+
+/// Returns 1 when `found` holds the packet's device.
+#[classifier]
+pub fn find_device(ctx: TcContext) -> i32 {
+    let Some(device) = device::of_packet(ctx.skb.skb.cast()) else { return 0 };
+    let Some(place) = found.get_ptr_mut(0) else { return 0 };
+    // SAFETY: a place in the map; the daemon runs this program one at a time.
+    unsafe { *place = device };
+    1
+}
+
+#[panic_handler]
+fn panic(_info: &core::panic::PanicInfo) -> ! {
+    loop {}
+}
+
+#[unsafe(link_section = "license")]
+#[unsafe(no_mangle)]
+static LICENSE: [u8; 13] = *b"Dual MIT/GPL\0";
