@@ -1,0 +1,212 @@
+//! Requests to the kernel: interfaces, addresses and routes of one network namespace.
+
+use std::net::{Ipv4Addr, Ipv6Addr};
+
+use futures_util::{Stream, TryStreamExt, pin_mut};
+use rtnetlink::{
+    Handle, LinkMessageBuilder, LinkUnspec, RouteMessageBuilder,
+    packet_route::{link::LinkMessage, route::RouteHeader},
+};
+
+use super::{Address, Device, Error, Route};
+
+/// Most devices below a stacked one that are looked for.
+const MAX_BELOW: usize = ipmp_common::maps::MAX_LOWER;
+
+/// A connection for requests. It belongs to the network namespace of the thread that opened it.
+#[derive(Clone, Debug)]
+pub struct Links {
+    pub(super) handle: Handle,
+}
+
+impl Links {
+    /// Opens the connection and spawns its task on the current runtime.
+    pub fn open() -> Result<Self, Error> {
+        let (connection, handle, _) = rtnetlink::new_connection().map_err(Error::Socket)?;
+        tokio::spawn(connection);
+        Ok(Self { handle })
+    }
+
+    /// The interface of this index; `None` if it does not exist (any more).
+    ///
+    /// The kernel batches link events, and delivers a second interface's up to a second late; this request makes it
+    /// deliver them at once, to every listener (design 4.2).
+    pub async fn device(&self, ifindex: u32) -> Result<Option<Device>, Error> {
+        self.get(self.handle.link().get().match_index(ifindex).execute(), || {
+            format!("look up interface {ifindex}")
+        })
+        .await
+    }
+
+    /// The interface of this name or alternative name.
+    pub async fn device_named(&self, name: &str) -> Result<Option<Device>, Error> {
+        self.get(self.handle.link().get().match_name(name).execute(), || format!("look up {name}")).await
+    }
+
+    async fn get(
+        &self,
+        answers: impl Stream<Item = Result<LinkMessage, rtnetlink::Error>>,
+        what: impl FnOnce() -> String,
+    ) -> Result<Option<Device>, Error> {
+        pin_mut!(answers);
+        match answers.try_next().await {
+            Ok(message) => Ok(message.as_ref().map(Device::parse)),
+            Err(error) => match Error::kernel(what(), error) {
+                gone if gone.is_gone() => Ok(None),
+                error => Err(error),
+            },
+        }
+    }
+
+    /// Every interface of the namespace.
+    pub async fn devices(&self) -> Result<Vec<Device>, Error> {
+        let messages: Vec<LinkMessage> = self
+            .handle
+            .link()
+            .get()
+            .execute()
+            .try_collect()
+            .await
+            .map_err(|error| Error::kernel("list interfaces".into(), error))?;
+        Ok(messages.iter().map(Device::parse).collect())
+    }
+
+    /// Indexes of the devices that a stacked device lies on, nearest first.
+    pub async fn below(&self, device: &Device) -> Result<Vec<u32>, Error> {
+        let mut indexes = Vec::new();
+        let mut next = device.below;
+        while let (Some(ifindex), true) = (next, indexes.len() < MAX_BELOW) {
+            indexes.push(ifindex);
+            next = self.device(ifindex).await?.and_then(|device| device.below);
+        }
+        Ok(indexes)
+    }
+
+    /// Sets the interface administratively up or down.
+    pub async fn set_up(&self, device: &Device, up: bool) -> Result<(), Error> {
+        let message = LinkMessageBuilder::<LinkUnspec>::new().index(device.ifindex);
+        let message = if up { message.up() } else { message.down() };
+        self.set(message.build(), || format!("set {} {}", device.name, if up { "up" } else { "down" })).await
+    }
+
+    /// Sets the MTU of an interface, in bytes.
+    pub async fn set_mtu(&self, ifindex: u32, name: &str, mtu: u32) -> Result<(), Error> {
+        let message = LinkMessageBuilder::<LinkUnspec>::new().index(ifindex).mtu(mtu).build();
+        self.set(message, || format!("set the MTU of {name} to {mtu}")).await
+    }
+
+    /// Takes the interface out of its master.
+    pub async fn leave_master(&self, ifindex: u32, name: &str) -> Result<(), Error> {
+        let message = LinkMessageBuilder::<LinkUnspec>::new().index(ifindex).nocontroller().build();
+        self.set(message, || format!("take {name} out of its master")).await
+    }
+
+    /// Gives the interface a second name.
+    pub async fn add_name(&self, ifindex: u32, name: &str, second: &str) -> Result<(), Error> {
+        let request = self.handle.link().property_add(ifindex).alt_ifname(&[second]);
+        request
+            .execute()
+            .await
+            .map_err(|error| Error::kernel(format!("give {name} the second name {second}"), error))
+    }
+
+    /// Deletes the interface.
+    pub async fn delete(&self, ifindex: u32, name: &str) -> Result<(), Error> {
+        let request = self.handle.link().del(ifindex);
+        request.execute().await.map_err(|error| Error::kernel(format!("delete {name}"), error))
+    }
+
+    pub(super) async fn set(&self, message: LinkMessage, what: impl FnOnce() -> String) -> Result<(), Error> {
+        self.handle.link().set(message).execute().await.map_err(|error| Error::kernel(what(), error))
+    }
+
+    /// Every address of the namespace, with the index of its interface.
+    pub async fn addresses(&self) -> Result<Vec<(u32, Address)>, Error> {
+        let messages: Vec<_> = self
+            .handle
+            .address()
+            .get()
+            .execute()
+            .try_collect()
+            .await
+            .map_err(|error| Error::kernel("list addresses".into(), error))?;
+        Ok(messages.iter().filter_map(Address::parse).collect())
+    }
+
+    /// The addresses of one interface.
+    pub async fn addresses_of(&self, ifindex: u32) -> Result<Vec<Address>, Error> {
+        let all = self.addresses().await?;
+        Ok(all.into_iter().filter(|(index, _)| *index == ifindex).map(|(_, address)| address).collect())
+    }
+
+    /// Gives an interface an address. That it has it already is no error.
+    pub async fn add_address(&self, ifindex: u32, name: &str, address: &Address) -> Result<(), Error> {
+        let mut request = self.handle.address().add(ifindex, address.ip, address.prefix);
+        *request.message_mut() = address.message(ifindex);
+        match request.execute().await {
+            Ok(()) => Ok(()),
+            Err(error) => match Error::kernel(format!("add {address} to {name}"), error) {
+                error if error.errno() == Some(libc::EEXIST) => Ok(()),
+                error => Err(error),
+            },
+        }
+    }
+
+    /// Takes an address from an interface. That it has gone already is no error.
+    pub async fn delete_address(&self, ifindex: u32, name: &str, address: &Address) -> Result<(), Error> {
+        match self.handle.address().del(address.message(ifindex)).execute().await {
+            Ok(()) => Ok(()),
+            Err(error) => match Error::kernel(format!("remove {address} from {name}"), error) {
+                error if error.is_gone() || error.errno() == Some(libc::EADDRNOTAVAIL) => Ok(()),
+                error => Err(error),
+            },
+        }
+    }
+
+    /// Every configured route of both families, in every table.
+    pub async fn routes(&self) -> Result<Vec<Route>, Error> {
+        let mut routes = Vec::new();
+        let requests =
+            [RouteMessageBuilder::<Ipv4Addr>::new().build(), RouteMessageBuilder::<Ipv6Addr>::new().build()];
+        for mut request in requests {
+            request.header =
+                RouteHeader { address_family: request.header.address_family, ..Default::default() };
+            let messages: Vec<_> = self
+                .handle
+                .route()
+                .get(request)
+                .execute()
+                .try_collect()
+                .await
+                .map_err(|error| Error::kernel("list routes".into(), error))?;
+            routes.extend(messages.into_iter().filter_map(Route::parse));
+        }
+        Ok(routes)
+    }
+
+    /// Installs a route in the place of the one to the same destination, in one step: no packet sees neither.
+    pub async fn replace_route(&self, route: &Route) -> Result<(), Error> {
+        let request = self.handle.route().add(route.message()).replace();
+        request.execute().await.map_err(|error| Error::kernel(format!("install route {route}"), error))
+    }
+
+    /// Removes a route. That it has gone already is no error.
+    pub async fn delete_route(&self, route: &Route) -> Result<(), Error> {
+        match self.handle.route().del(route.message()).execute().await {
+            Ok(()) => Ok(()),
+            Err(error) => match Error::kernel(format!("remove route {route}"), error) {
+                error if error.is_gone() || error.errno() == Some(libc::ESRCH) => Ok(()),
+                error => Err(error),
+            },
+        }
+    }
+
+    /// Creates an interface.
+    pub(super) async fn create(&self, message: LinkMessage, name: &str) -> Result<(), Error> {
+        let request = self.handle.link().add(message);
+        request
+            .execute()
+            .await
+            .map_err(|error| Error::kernel(format!("create the group interface {name}"), error))
+    }
+}

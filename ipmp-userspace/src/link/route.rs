@@ -1,0 +1,219 @@
+//! Routes of interfaces, kept whole: metrics, encapsulations and next hops move as they are.
+
+use rtnetlink::{
+    packet_core::{Emitable, Parseable},
+    packet_route::route::{RouteAttribute, RouteFlags, RouteHeader, RouteMessage, RouteProtocol, RouteType},
+};
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
+
+/// Ticks a second of the times that netlink reports (`USER_HZ`).
+const USER_HZ: u32 = 100;
+
+/// A route, as its netlink message. Saved as the bytes of the message, in hexadecimal.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Route(RouteMessage);
+
+impl Route {
+    /// Takes the message; `None` for routes that are not configuration: what the kernel keeps for local, broadcast
+    /// and multicast addresses, and exceptions cloned from others.
+    pub fn parse(message: RouteMessage) -> Option<Self> {
+        let configured = matches!(
+            message.header.kind,
+            RouteType::Unicast
+                | RouteType::BlackHole
+                | RouteType::Unreachable
+                | RouteType::Prohibit
+                | RouteType::Throw
+        );
+        let cloned = message.header.flags.contains(RouteFlags::Cloned);
+        (configured && !cloned).then_some(Self(message))
+    }
+
+    /// Whether it leads through the interface: by itself, or as one of several next hops.
+    pub fn uses(&self, ifindex: u32) -> bool {
+        self.0.attributes.iter().any(|attribute| match attribute {
+            RouteAttribute::Oif(index) => *index == ifindex,
+            RouteAttribute::MultiPath(hops) => hops.iter().any(|hop| hop.interface_index == ifindex),
+            _ => false,
+        })
+    }
+
+    /// Whether it names a nexthop object, which only its owner can point elsewhere.
+    pub fn nexthop_object(&self) -> Option<u32> {
+        self.0.attributes.iter().find_map(|attribute| match attribute {
+            RouteAttribute::NhId(id) => Some(*id),
+            _ => None,
+        })
+    }
+
+    /// Whether the kernel made it, for an address: it comes and goes with it.
+    pub fn is_of_kernel(&self) -> bool {
+        self.0.header.protocol == RouteProtocol::Kernel
+    }
+
+    /// Whether it leads to link-local destinations, which every interface has for itself.
+    pub fn is_link_local(&self) -> bool {
+        use rtnetlink::packet_route::route::RouteAddress;
+        self.0.attributes.iter().any(|attribute| {
+            matches!(attribute, RouteAttribute::Destination(RouteAddress::Inet6(to)) if to.is_unicast_link_local())
+        })
+    }
+
+    /// Where it leads, for comparison: two routes with one key are one route to the kernel.
+    fn key(&self) -> (u8, u8, u8, u8, Option<RouteAttribute>, Option<RouteAttribute>, u32, u32) {
+        let header = &self.0.header;
+        let find =
+            |wanted: fn(&RouteAttribute) -> bool| self.0.attributes.iter().find(|nla| wanted(nla)).cloned();
+        let number = |wanted: fn(&RouteAttribute) -> Option<u32>| self.0.attributes.iter().find_map(wanted);
+        (
+            header.address_family.into(),
+            header.destination_prefix_length,
+            header.source_prefix_length,
+            header.tos,
+            find(|nla| matches!(nla, RouteAttribute::Destination(_))),
+            find(|nla| matches!(nla, RouteAttribute::Source(_))),
+            number(|nla| if let RouteAttribute::Table(id) = nla { Some(*id) } else { None })
+                .unwrap_or(header.table.into()),
+            number(|nla| if let RouteAttribute::Priority(metric) = nla { Some(*metric) } else { None })
+                .unwrap_or(0),
+        )
+    }
+
+    /// Whether both lead to the same destination, in the same table, with the same metric.
+    pub fn same_destination(&self, other: &Self) -> bool {
+        self.key() == other.key()
+    }
+
+    /// The same route through another interface.
+    #[must_use]
+    pub fn through(&self, from: u32, to: u32) -> Self {
+        let mut message = self.0.clone();
+        message.header.flags &= RouteFlags::Onlink;
+        let mut expires = None;
+        message.attributes.retain_mut(|attribute| match attribute {
+            RouteAttribute::Oif(index) => {
+                if *index == from {
+                    *index = to;
+                }
+                true
+            }
+            RouteAttribute::MultiPath(hops) => {
+                for hop in hops {
+                    hop.flags &= rtnetlink::packet_route::route::RouteNextHopFlags::Onlink;
+                    if hop.interface_index == from {
+                        hop.interface_index = to;
+                    }
+                }
+                true
+            }
+            // What is reported only; an expiry is set by another attribute than it is told by.
+            RouteAttribute::CacheInfo(info) => {
+                if info.expires != 0 && info.expires < i32::MAX as u32 {
+                    expires = Some(info.expires / USER_HZ);
+                }
+                false
+            }
+            _ => true,
+        });
+        message.attributes.extend(expires.map(RouteAttribute::Expires));
+        Self(message)
+    }
+
+    pub(super) fn message(&self) -> RouteMessage {
+        self.0.clone()
+    }
+}
+
+impl std::fmt::Display for Route {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        use rtnetlink::packet_route::route::RouteAddress;
+        let address = |wanted: fn(&RouteAttribute) -> Option<&RouteAddress>| {
+            self.0.attributes.iter().find_map(wanted).and_then(|address| match address {
+                RouteAddress::Inet(v4) => Some(v4.to_string()),
+                RouteAddress::Inet6(v6) => Some(v6.to_string()),
+                _ => None,
+            })
+        };
+        match address(|nla| if let RouteAttribute::Destination(to) = nla { Some(to) } else { None }) {
+            Some(to) => write!(f, "{to}/{}", self.0.header.destination_prefix_length)?,
+            None => write!(f, "default")?,
+        }
+        if let Some(via) =
+            address(|nla| if let RouteAttribute::Gateway(via) = nla { Some(via) } else { None })
+        {
+            write!(f, " via {via}")?;
+        }
+        let (.., table, metric) = self.key();
+        if metric != 0 {
+            write!(f, " metric {metric}")?;
+        }
+        if table != u32::from(RouteHeader::RT_TABLE_MAIN) {
+            write!(f, " table {table}")?;
+        }
+        Ok(())
+    }
+}
+
+impl Serialize for Route {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut bytes = vec![0; self.0.buffer_len()];
+        self.0.emit(&mut bytes);
+        let text: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
+        serializer.serialize_str(&text)
+    }
+}
+
+impl<'de> Deserialize<'de> for Route {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        let bytes = (0..text.len())
+            .step_by(2)
+            .map(|at| text.get(at..at + 2).and_then(|digits| u8::from_str_radix(digits, 16).ok()))
+            .collect::<Option<Vec<u8>>>()
+            .ok_or_else(|| de::Error::custom("a route is not in hexadecimal"))?;
+        RouteMessage::parse(&bytes).map(Self).map_err(|error| de::Error::custom(error.to_string()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::Ipv4Addr;
+
+    use rtnetlink::{RouteMessageBuilder, RouteNextHopBuilder};
+
+    use super::*;
+
+    fn default_route() -> Route {
+        let message = RouteMessageBuilder::<Ipv4Addr>::new()
+            .gateway(Ipv4Addr::new(192, 168, 178, 1))
+            .output_interface(3)
+            .priority(100)
+            .build();
+        Route::parse(message).unwrap()
+    }
+
+    #[test]
+    fn a_route_survives_the_file() {
+        let text = serde_json::to_string(&default_route()).unwrap();
+        assert_eq!(serde_json::from_str::<Route>(&text).unwrap(), default_route());
+        assert!(serde_json::from_str::<Route>("\"zz\"").is_err());
+        assert!(serde_json::from_str::<Route>("\"0\"").is_err());
+    }
+
+    #[test]
+    fn a_route_moves_with_everything_but_its_interface() {
+        let moved = default_route().through(3, 7);
+        assert!(moved.uses(7) && !moved.uses(3));
+        assert!(moved.same_destination(&default_route()));
+        assert_eq!(moved.through(7, 3), default_route());
+        assert_eq!(moved.to_string(), "default via 192.168.178.1 metric 100");
+    }
+
+    #[test]
+    fn of_several_next_hops_only_those_of_the_interface_move() {
+        let hops = [3, 4].map(|index| RouteNextHopBuilder::new_ipv4().interface(index).build());
+        let message = RouteMessageBuilder::<Ipv4Addr>::new().multipath(hops.to_vec()).build();
+        let moved = Route::parse(message).unwrap().through(3, 7);
+        assert!(moved.uses(7) && moved.uses(4) && !moved.uses(3));
+    }
+}

@@ -1,0 +1,102 @@
+//! Settings of interfaces under `/proc/sys/net`: set deliberately, remembered, and put back.
+//!
+//! These files speak of the network namespace of the thread that opens them, whatever is mounted at `/sys`.
+
+use std::{fs, io};
+
+use serde::{Deserialize, Serialize};
+
+use super::Error;
+
+/// What a group interface needs. It answers for its addresses by the inbound member alone, whatever address a packet
+/// was sent from, and keeps its neighbours when it has no carrier for a moment.
+const GROUP: &[(&str, &str, &str)] = &[
+    ("ipv4", "arp_announce", "2"),
+    ("ipv4", "arp_evict_nocarrier", "0"),
+    ("ipv6", "ndisc_evict_nocarrier", "0"),
+];
+
+/// What a member needs: to answer for its own addresses alone, to take what its route would not, and to invent no
+/// IPv6 addresses. Existing ones stay.
+const MEMBER: &[(&str, &str, &str)] = &[
+    ("ipv4", "arp_ignore", "1"),
+    ("ipv4", "rp_filter", "2"),
+    ("ipv6", "accept_ra", "0"),
+    ("ipv6", "autoconf", "0"),
+    ("ipv6", "addr_gen_mode", "1"),
+];
+
+/// What the far end of a veth group interface needs: to say nothing.
+const FAR_END: &[(&str, &str, &str)] = &[("ipv6", "disable_ipv6", "1")];
+
+/// What an interface is, to its settings.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Role {
+    /// A group interface.
+    Group,
+    /// A member.
+    Member,
+    /// The far end of a group interface that is a veth.
+    FarEnd,
+}
+
+/// A setting that was changed, and what it was before.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Saved {
+    /// `ipv4` or `ipv6`.
+    pub family: String,
+    /// Name of the setting.
+    pub setting: String,
+    /// Value before.
+    pub before: String,
+    /// Value that we gave it.
+    pub ours: String,
+}
+
+fn path(family: &str, interface: &str, setting: &str) -> String {
+    format!("/proc/sys/net/{family}/conf/{interface}/{setting}")
+}
+
+/// Gives an interface the settings of its role, and says what they were. A setting that this kernel does not have is
+/// left out. On an error those that were changed are put back.
+pub fn apply(interface: &str, role: Role) -> Result<Vec<Saved>, Error> {
+    let wanted = match role {
+        Role::Group => GROUP,
+        Role::Member => MEMBER,
+        Role::FarEnd => FAR_END,
+    };
+    let mut saved = Vec::new();
+    for &(family, setting, ours) in wanted {
+        let path = path(family, interface, setting);
+        let before = match fs::read_to_string(&path) {
+            Ok(text) => text.trim().to_owned(),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+            Err(source) => {
+                restore(interface, &saved);
+                return Err(Error::Sysctl { what: "read", path, source });
+            }
+        };
+        if before == ours {
+            continue;
+        }
+        if let Err(source) = fs::write(&path, ours) {
+            restore(interface, &saved);
+            return Err(Error::Sysctl { what: "write", path, source });
+        }
+        saved.push(Saved { family: family.into(), setting: setting.into(), before, ours: ours.into() });
+    }
+    Ok(saved)
+}
+
+/// Puts the settings back, but for those that somebody else has changed since. An interface that is gone has none.
+pub fn restore(interface: &str, saved: &[Saved]) {
+    for Saved { family, setting, before, ours } in saved.iter().rev() {
+        let path = path(family, interface, setting);
+        let now = fs::read_to_string(&path);
+        if now.is_ok_and(|now| now.trim() == ours)
+            && let Err(error) = fs::write(&path, before)
+        {
+            log::warn!("cannot put {path} back to {before}: {error}; do it by hand");
+        }
+    }
+}

@@ -1,0 +1,44 @@
+//! Tests against the kernel, each in a network namespace of its own that dies with its thread.
+
+use std::{future::Future, thread};
+
+use nix::sched::{CloneFlags, unshare};
+use rtnetlink::{LinkMessageBuilder, LinkUnspec, LinkVeth};
+
+use super::{Device, Links};
+
+/// Runs the test on a thread of its own, in a network namespace of its own, and passes its panic on. Tests need root.
+pub fn in_namespace<F: Future<Output = ()>>(test: impl FnOnce(Links) -> F + Send + 'static) {
+    let thread = thread::spawn(|| {
+        unshare(CloneFlags::CLONE_NEWNET).expect("these tests need root: cannot make a network namespace");
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(async { test(Links::open().unwrap()).await });
+    });
+    if let Err(panic) = thread.join() {
+        std::panic::resume_unwind(panic);
+    }
+}
+
+impl Links {
+    /// A veth pair, both ends up.
+    pub async fn add_pair(&self, name: &str, peer: &str) -> (Device, Device) {
+        self.handle.link().add(LinkVeth::new(name, peer).build()).execute().await.unwrap();
+        for end in [name, peer] {
+            let device = self.need(end).await;
+            self.set_up(&device, true).await.unwrap();
+        }
+        (self.need(name).await, self.need(peer).await)
+    }
+
+    /// The interface, which the test knows to exist.
+    pub async fn need(&self, name: &str) -> Device {
+        self.device_named(name).await.unwrap().unwrap_or_else(|| panic!("{name} does not exist"))
+    }
+
+    /// Makes an interface a port of another.
+    pub async fn put_under(&self, device: &Device, master: &Device) {
+        let message =
+            LinkMessageBuilder::<LinkUnspec>::new().index(device.ifindex).controller(master.ifindex).build();
+        self.set(message, || format!("enslave {}", device.name)).await.unwrap();
+    }
+}

@@ -1,0 +1,168 @@
+//! What the modules here do to a kernel.
+
+use std::{fs, time::Duration};
+
+use rtnetlink::{LinkBridge, LinkMacVlan, LinkMessageBuilder, LinkUnspec, packet_route::link::MacVlanMode};
+use tokio::time::timeout;
+
+use super::{testing::in_namespace, *};
+use crate::core::Link;
+
+fn setting(family: &str, interface: &str, name: &str) -> String {
+    let path = format!("/proc/sys/net/{family}/conf/{interface}/{name}");
+    fs::read_to_string(&path).unwrap_or_else(|error| panic!("{path}: {error}")).trim().to_owned()
+}
+
+async fn link_becomes(links: &Links, ifindex: u32, wanted: Link) {
+    for _ in 0..200 {
+        if links.device(ifindex).await.unwrap().unwrap().link() == wanted {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    panic!("interface {ifindex} does not become {wanted:?}");
+}
+
+#[test]
+fn a_group_interface_is_up_and_has_a_carrier_when_it_is_told_to() {
+    in_namespace(|links| async move {
+        let (group, _) = GroupInterface::create(&links, "production0", "a second name", "").await.unwrap();
+        let device = links.need("production0").await;
+        assert_eq!(device.mac, group.mac);
+        assert_eq!(device.altnames, ["a second name"]);
+        assert!(device.flags.contains(rtnetlink::packet_route::link::LinkFlags::Up));
+        link_becomes(&links, group.ifindex, Link::Down).await;
+        group.set_carrier(&links, true).await.unwrap();
+        for _ in 0..200 {
+            if links.device(group.ifindex).await.unwrap().unwrap().link() != Link::Down {
+                break;
+            }
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        assert_ne!(links.device(group.ifindex).await.unwrap().unwrap().link(), Link::Down);
+        group.set_carrier(&links, false).await.unwrap();
+        link_becomes(&links, group.ifindex, Link::Down).await;
+        // The next daemon finds it as it is.
+        assert_eq!(GroupInterface::existing(&links, "production0").await.unwrap(), Some(group.clone()));
+        links.delete(group.ifindex, "production0").await.unwrap();
+        assert_eq!(links.devices().await.unwrap().len(), 1, "something but lo is left");
+    });
+}
+
+#[test]
+fn the_settings_of_a_group_interface_are_those_of_the_design() {
+    in_namespace(|links| async move {
+        let (_, saved) = GroupInterface::create(&links, "production0", "production0", "").await.unwrap();
+        assert_eq!(setting("ipv4", "production0", "arp_announce"), "2");
+        assert_eq!(setting("ipv4", "production0", "arp_evict_nocarrier"), "0");
+        assert_eq!(setting("ipv6", "production0", "ndisc_evict_nocarrier"), "0");
+        assert_eq!(saved.len(), 3);
+    });
+}
+
+#[test]
+fn a_group_interface_that_cannot_be_finished_leaves_nothing() {
+    in_namespace(|links| async move {
+        links.add_pair("taken", "peer").await;
+        let error = GroupInterface::create(&links, "production0", "taken", "").await.unwrap_err();
+        assert!(error.to_string().starts_with("cannot give production0 the second name taken"), "{error}");
+        assert_eq!(links.device_named("production0").await.unwrap(), None);
+        assert_eq!(links.devices().await.unwrap().len(), 3);
+    });
+}
+
+#[test]
+fn settings_of_a_member_are_put_back_but_for_what_somebody_else_changed() {
+    in_namespace(|links| async move {
+        links.add_pair("eth0", "sw0").await;
+        let before: Vec<_> = ["arp_ignore", "rp_filter"].map(|name| setting("ipv4", "eth0", name)).into();
+        let saved = sysctl::apply("eth0", sysctl::Role::Member).unwrap();
+        assert_eq!(setting("ipv4", "eth0", "arp_ignore"), "1");
+        assert_eq!(setting("ipv4", "eth0", "rp_filter"), "2");
+        assert_eq!(setting("ipv6", "eth0", "accept_ra"), "0");
+        assert_eq!(setting("ipv6", "eth0", "addr_gen_mode"), "1");
+        fs::write("/proc/sys/net/ipv6/conf/eth0/accept_ra", "2").unwrap();
+        sysctl::restore("eth0", &saved);
+        let after: Vec<_> = ["arp_ignore", "rp_filter"].map(|name| setting("ipv4", "eth0", name)).into();
+        assert_eq!(before, after);
+        assert_eq!(setting("ipv6", "eth0", "accept_ra"), "2");
+        assert_eq!(setting("ipv6", "eth0", "addr_gen_mode"), "0");
+    });
+}
+
+#[test]
+fn changes_are_told() {
+    in_namespace(|links| async move {
+        let mut watch = Watch::open().unwrap();
+        let (eth0, sw0) = links.add_pair("eth0", "sw0").await;
+        let address = Address::new("192.168.178.21".parse().unwrap(), 24);
+        links.add_address(eth0.ifindex, "eth0", &address).await.unwrap();
+        wait(&mut watch, |change| match change {
+            Change::Address { ifindex, address: told } => *ifindex == eth0.ifindex && told.ip == address.ip,
+            _ => false,
+        })
+        .await;
+        links.set_up(&sw0, false).await.unwrap();
+        wait(&mut watch, |change| match change {
+            Change::Device(device) => device.ifindex == eth0.ifindex && device.link() == Link::Down,
+            _ => false,
+        })
+        .await;
+        links.delete(eth0.ifindex, "eth0").await.unwrap();
+        wait(&mut watch, |change| matches!(change, Change::Gone(device) if device.ifindex == eth0.ifindex))
+            .await;
+        assert_eq!(links.device(eth0.ifindex).await.unwrap(), None);
+    });
+}
+
+async fn wait(watch: &mut Watch, mut wanted: impl FnMut(&Change) -> bool) {
+    let found = async { while !wanted(&watch.next().await.unwrap()) {} };
+    timeout(Duration::from_secs(5), found).await.expect("the change was not told in 5 s");
+}
+
+#[test]
+fn masters_and_devices_below_are_seen() {
+    in_namespace(|links| async move {
+        let (eth0, sw0) = links.add_pair("eth0", "sw0").await;
+        links.handle.link().add(LinkBridge::new("br0").build()).execute().await.unwrap();
+        let bridge = links.need("br0").await;
+        assert_eq!(bridge.kind, "bridge");
+        links.put_under(&sw0, &bridge).await;
+        assert_eq!(links.need("sw0").await.master, Some(bridge.ifindex));
+        links.leave_master(sw0.ifindex, "sw0").await.unwrap();
+        assert_eq!(links.need("sw0").await.master, None);
+        let macvlan = LinkMacVlan::new("mv0", eth0.ifindex, MacVlanMode::Private).build();
+        links.handle.link().add(macvlan).execute().await.unwrap();
+        let macvlan = links.need("mv0").await;
+        assert_eq!(links.below(&macvlan).await.unwrap(), [eth0.ifindex]);
+        assert_eq!(links.below(&eth0).await.unwrap(), [0; 0]);
+    });
+}
+
+#[test]
+fn a_veth_has_the_speed_that_its_driver_says() {
+    in_namespace(|links| async move {
+        links.add_pair("eth0", "sw0").await;
+        assert_eq!(speed("eth0"), Some(10_000));
+        assert_eq!(speed("lo"), None);
+        assert_eq!(speed("no-such"), None);
+    });
+}
+
+#[test]
+fn what_exists_already_or_is_gone_already_is_no_error() {
+    in_namespace(|links| async move {
+        let (eth0, _) = links.add_pair("eth0", "sw0").await;
+        let address = Address::new("2001:db8::1".parse().unwrap(), 64).without_detection();
+        for _ in 0..2 {
+            links.add_address(eth0.ifindex, "eth0", &address).await.unwrap();
+        }
+        assert!(links.addresses_of(eth0.ifindex).await.unwrap().iter().any(|there| there.ip == address.ip));
+        for _ in 0..2 {
+            links.delete_address(eth0.ifindex, "eth0", &address).await.unwrap();
+        }
+        assert!(links.addresses_of(eth0.ifindex).await.unwrap().iter().all(|there| there.ip != address.ip));
+        let message = LinkMessageBuilder::<LinkUnspec>::new().index(99).up().build();
+        assert!(links.set(message, || "set 99 up".into()).await.unwrap_err().is_gone());
+    });
+}

@@ -1,0 +1,101 @@
+//! What the kernel tells of itself: changes of interfaces and addresses.
+//!
+//! Routes are not listened to: nothing here depends on their changes, and a router's table would come by.
+
+use futures_util::{Stream, StreamExt};
+use nix::sys::socket::{setsockopt, sockopt::RcvBufForce};
+use rtnetlink::{
+    MulticastGroup, new_multicast_connection,
+    packet_core::{NetlinkMessage, NetlinkPayload},
+    packet_route::RouteNetlinkMessage,
+    sys::AsyncSocket,
+};
+
+use super::{Address, Device, Error};
+
+/// Receive buffer in bytes: some ten thousand events.
+const BUFFER: usize = 8 << 20;
+
+/// Something changed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Change {
+    /// An interface is new, or something about it is.
+    Device(Device),
+    /// An interface was deleted, or moved to another network namespace.
+    Gone(Device),
+    /// An interface has this address, or something about it is new.
+    Address {
+        /// The interface.
+        ifindex: u32,
+        /// The address.
+        address: Address,
+    },
+    /// An address is gone.
+    AddressGone {
+        /// The interface.
+        ifindex: u32,
+        /// The address.
+        address: Address,
+    },
+    /// Events were lost: everything must be read anew.
+    Lost,
+}
+
+/// A subscription to the changes of a network namespace: that of the thread that opened it.
+pub struct Watch {
+    events: Box<dyn Stream<Item = NetlinkMessage<RouteNetlinkMessage>> + Unpin>,
+}
+
+impl Watch {
+    /// Subscribes, and spawns the task of the connection on the current runtime.
+    pub fn open() -> Result<Self, Error> {
+        let groups = [MulticastGroup::Link, MulticastGroup::Ipv4Ifaddr, MulticastGroup::Ipv6Ifaddr];
+        let (mut connection, _, events) = new_multicast_connection(&groups).map_err(Error::Socket)?;
+        let socket = connection.socket_mut().socket_mut();
+        if setsockopt(socket, RcvBufForce, &BUFFER).is_err() {
+            // Without CAP_NET_ADMIN over the namespace the limit of net.core.rmem_max holds; an overrun is noticed.
+            let _ = socket.set_rx_buf_sz(BUFFER as u32);
+        }
+        tokio::spawn(connection);
+        Ok(Self { events: Box::new(events.map(|(message, _)| message)) })
+    }
+
+    /// Waits for the next change. Cancelling the wait loses nothing.
+    pub async fn next(&mut self) -> Result<Change, Error> {
+        loop {
+            match self.events.next().await {
+                Some(message) => {
+                    if let Some(change) = change(message.payload) {
+                        return Ok(change);
+                    }
+                }
+                // The connection ended, by an error of the socket or a message it could not read.
+                None => {
+                    *self = Self::open()?;
+                    return Ok(Change::Lost);
+                }
+            }
+        }
+    }
+}
+
+fn change(payload: NetlinkPayload<RouteNetlinkMessage>) -> Option<Change> {
+    match payload {
+        NetlinkPayload::Overrun(_) => Some(Change::Lost),
+        NetlinkPayload::InnerMessage(RouteNetlinkMessage::NewLink(message)) => {
+            Some(Change::Device(Device::parse(&message)))
+        }
+        NetlinkPayload::InnerMessage(RouteNetlinkMessage::DelLink(message)) => {
+            // A bridge announces the removal of a port in the same words, in a family of its own.
+            (message.header.interface_family == rtnetlink::packet_route::AddressFamily::Unspec)
+                .then(|| Change::Gone(Device::parse(&message)))
+        }
+        NetlinkPayload::InnerMessage(RouteNetlinkMessage::NewAddress(message)) => {
+            Address::parse(&message).map(|(ifindex, address)| Change::Address { ifindex, address })
+        }
+        NetlinkPayload::InnerMessage(RouteNetlinkMessage::DelAddress(message)) => {
+            Address::parse(&message).map(|(ifindex, address)| Change::AddressGone { ifindex, address })
+        }
+        _ => None,
+    }
+}
