@@ -2,6 +2,7 @@
 //!
 //! Data flows one way: kernel event → [`core`] → actions → the kernel. No module calls back up.
 
+pub mod announce;
 pub mod control;
 pub mod core;
 pub mod link;

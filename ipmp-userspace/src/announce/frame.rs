@@ -1,0 +1,126 @@
+//! The frames that announce an address.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+use etherparse::{
+    ArpHardwareId, ArpOperation, ArpPacket, EtherType, Icmpv6Type, PacketBuilder,
+    icmpv6::NeighborAdvertisementHeader,
+};
+use ipmp_common::nd;
+
+/// All nodes of the link, `ff02::1`.
+const ALL_NODES: Ipv6Addr = Ipv6Addr::new(0xff02, 0, 0, 0, 0, 0, 0, 1);
+/// The Ethernet address of [`ALL_NODES`] (RFC 2464 7).
+const ALL_NODES_MAC: [u8; 6] = [0x33, 0x33, 0, 0, 0, 1];
+/// Hop limit that proves that a Neighbour Discovery message comes from this link (RFC 4861 7.1.2).
+const HOP_LIMIT: u8 = 255;
+/// Shortest Ethernet frame without its checksum, in bytes.
+const SHORTEST: usize = 60;
+
+/// An address, and the member whose MAC answers for it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Announcement {
+    /// Index of the group interface.
+    pub group: u32,
+    /// The data address.
+    pub address: IpAddr,
+    /// Index of the member's interface.
+    pub ifindex: u32,
+    /// The member's MAC.
+    pub mac: [u8; 6],
+    /// Whether this host forwards IPv6: an advertisement that denies it would make hosts give up their router.
+    pub router: bool,
+}
+
+impl Announcement {
+    /// The frame: an ARP request for one's own address (RFC 5227 3), or an unsolicited advertisement to all nodes
+    /// (RFC 4861 7.2.6).
+    pub fn frame(&self) -> Vec<u8> {
+        match self.address {
+            IpAddr::V4(address) => self.arp(address),
+            IpAddr::V6(address) => self.advertisement(address),
+        }
+    }
+
+    fn arp(&self, address: Ipv4Addr) -> Vec<u8> {
+        let ip = address.octets();
+        let mut frame = Vec::with_capacity(SHORTEST);
+        let arp = ArpPacket::new(
+            ArpHardwareId::ETHERNET,
+            EtherType::IPV4,
+            ArpOperation::REQUEST,
+            &self.mac,
+            &ip,
+            &[0; 6],
+            &ip,
+        );
+        let written = arp
+            .map(|arp| PacketBuilder::ethernet2(self.mac, [0xff; 6]).arp(arp).write_to_vec(&mut frame))
+            .is_ok_and(|written| written.is_ok());
+        debug_assert!(written, "addresses of 6 and 4 bytes fit ARP");
+        frame.resize(frame.len().max(SHORTEST), 0);
+        frame
+    }
+
+    fn advertisement(&self, address: Ipv6Addr) -> Vec<u8> {
+        let header = NeighborAdvertisementHeader { router: self.router, solicited: false, r#override: true };
+        let mut payload = address.octets().to_vec();
+        payload.extend([nd::TARGET_LINK_LAYER_ADDRESS, 1]);
+        payload.extend(self.mac);
+        let mut frame = Vec::with_capacity(86);
+        let written = PacketBuilder::ethernet2(self.mac, ALL_NODES_MAC)
+            .ipv6(address.octets(), ALL_NODES.octets(), HOP_LIMIT)
+            .icmpv6(Icmpv6Type::NeighborAdvertisement(header))
+            .write(&mut frame, &payload);
+        debug_assert!(written.is_ok(), "24 bytes fit a packet");
+        frame
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn frame(address: &str, router: bool) -> Vec<u8> {
+        let mac = [2, 0, 0, 0, 0, 7];
+        Announcement { group: 1, address: address.parse().unwrap(), ifindex: 3, mac, router }.frame()
+    }
+
+    #[test]
+    fn a_gratuitous_arp_byte_for_byte() {
+        let mut expected = vec![0xff; 6];
+        expected.extend([2, 0, 0, 0, 0, 7, 0x08, 0x06, 0, 1, 8, 0, 6, 4, 0, 1]);
+        expected.extend([2, 0, 0, 0, 0, 7, 192, 168, 178, 200, 0, 0, 0, 0, 0, 0, 192, 168, 178, 200]);
+        expected.resize(60, 0);
+        assert_eq!(frame("192.168.178.200", false), expected);
+    }
+
+    #[test]
+    fn an_unsolicited_advertisement_byte_for_byte() {
+        let bytes = frame("2001:db8::c8", false);
+        assert_eq!(bytes[..14], [0x33, 0x33, 0, 0, 0, 1, 2, 0, 0, 0, 0, 7, 0x86, 0xdd]);
+        // Payload length, ICMPv6, hop limit.
+        assert_eq!(bytes[18..22], [0, 32, 58, 255]);
+        let address = "2001:db8::c8".parse::<Ipv6Addr>().unwrap().octets();
+        assert_eq!(bytes[22..38], address);
+        assert_eq!(bytes[38..54], ALL_NODES.octets());
+        assert_eq!(bytes[54..56], [nd::NEIGHBOUR_ADVERTISEMENT, 0]);
+        // Only the override flag.
+        assert_eq!(bytes[58..62], [0x20, 0, 0, 0]);
+        assert_eq!(bytes[62..78], address);
+        assert_eq!(bytes[78..], [2, 1, 2, 0, 0, 0, 0, 7]);
+        assert_eq!(sum(&bytes), 0xffff, "the checksum is wrong");
+    }
+
+    #[test]
+    fn a_router_says_that_it_is_one() {
+        assert_eq!(frame("2001:db8::c8", true)[58], 0xa0);
+    }
+
+    /// The ones' complement sum over pseudo header and message: all ones if the checksum is right (RFC 4443 2.3).
+    fn sum(frame: &[u8]) -> u32 {
+        let words = frame[22..].chunks(2).map(|word| u32::from(word[0]) << 8 | u32::from(word[1]));
+        let total: u32 = words.sum::<u32>() + 32 + 58;
+        (total & 0xffff) + (total >> 16)
+    }
+}
