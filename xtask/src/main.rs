@@ -1,11 +1,22 @@
 //! Set-up, demo, tests and benchmarks of ipmp: `cargo xtask help`.
+//!
+//! One file a command; the rest is what they share: [`project`] (paths, cargo), [`root`] (how to become root), [`debian`]
+//! (packages).
 
+mod card;
+mod debian;
+mod demo;
 mod ebpf;
 mod project;
+mod root;
+mod setup;
+mod test;
+mod vm;
 
 use clap::{Parser, Subcommand};
+use std::process::ExitCode;
 
-/// Set-up, demo, tests and benchmarks of ipmp.
+/// Set-up, demo, tests and benchmarks of ipmp
 #[derive(Parser)]
 #[command(bin_name = "cargo xtask")]
 struct Xtask {
@@ -15,11 +26,27 @@ struct Xtask {
 
 #[derive(Subcommand)]
 enum Command {
+    Setup(setup::Setup),
+    Demo(demo::Demo),
+    Test(test::Test),
+    Bench(demo::Bench),
+    Vm(vm::Vm),
     Ebpf(ebpf::Ebpf),
+    Card(card::Card),
 }
 
-fn main() -> anyhow::Result<()> {
-    match Xtask::parse().command {
-        Command::Ebpf(command) => command.run(),
-    }
+fn main() -> ExitCode {
+    let result = match Xtask::parse().command {
+        Command::Setup(command) => command.run().map(|()| ExitCode::SUCCESS),
+        Command::Demo(command) => command.run(),
+        Command::Test(command) => command.run(),
+        Command::Bench(command) => command.run(),
+        Command::Vm(command) => command.run(),
+        Command::Ebpf(command) => command.run().map(|()| ExitCode::SUCCESS),
+        Command::Card(command) => command.run().map(|()| ExitCode::SUCCESS),
+    };
+    result.unwrap_or_else(|error| {
+        eprintln!("xtask: {error:#}");
+        ExitCode::FAILURE
+    })
 }

@@ -1,9 +1,125 @@
-//! Where things are in the checkout.
+//! Where things are in the checkout, and how its binaries are built.
 
+use anyhow::{Context, Result, bail, ensure};
+use serde_json::Value;
+use std::env;
 use std::path::{Path, PathBuf};
+use std::process::{Command, ExitCode, ExitStatus, Stdio};
 
 /// The root of the workspace.
 pub fn root() -> PathBuf {
     let xtask = Path::new(env!("CARGO_MANIFEST_DIR"));
     xtask.parent().map_or_else(|| xtask.into(), Path::to_path_buf)
+}
+
+/// The cargo that runs this xtask, in the root of the workspace.
+pub fn cargo(args: &[&str]) -> Command {
+    let mut cargo = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    cargo.current_dir(root()).args(args);
+    cargo
+}
+
+/// An executable that cargo built.
+pub struct Executable {
+    /// The package it is of.
+    pub package: String,
+    /// The directory of that package, where its tests expect to run.
+    pub package_dir: PathBuf,
+    /// The name of the target.
+    pub target: String,
+    /// `lib`, `bin`, `test` and so on.
+    pub kind: String,
+    /// The file.
+    pub path: PathBuf,
+}
+
+/// Runs a cargo command that builds, and returns the executables that it made or found fresh.
+pub fn build(args: &[&str]) -> Result<Vec<Executable>> {
+    let output = cargo(args)
+        .arg("--message-format=json-render-diagnostics")
+        .stdin(Stdio::null())
+        .stderr(Stdio::inherit())
+        .output()
+        .context("cargo cannot be run")?;
+    ensure!(output.status.success(), "`cargo {}` failed", args.join(" "));
+    let lines = String::from_utf8(output.stdout).context("cargo wrote something that is not UTF-8")?;
+    let messages = lines.lines().map(serde_json::from_str).collect::<Result<Vec<Value>, _>>();
+    Ok(messages.context("cargo's messages")?.iter().filter_map(executable).collect())
+}
+
+fn executable(message: &Value) -> Option<Executable> {
+    let target = &message["target"];
+    let manifest = Path::new(message["manifest_path"].as_str()?);
+    let package_dir = manifest.parent()?;
+    Some(Executable {
+        path: message["executable"].as_str()?.into(),
+        package: package_name(message["package_id"].as_str()?),
+        package_dir: package_dir.into(),
+        target: target["name"].as_str()?.into(),
+        kind: target["kind"][0].as_str()?.into(),
+    })
+}
+
+/// The name in a package id: `path+file:///x/tests#ipmp-lab@0.1.0`, or `path+file:///x/xtask#0.1.0`.
+fn package_name(id: &str) -> String {
+    let (url, fragment) = id.rsplit_once('#').unwrap_or((id, ""));
+    match fragment.split_once('@') {
+        Some((name, _)) => name.into(),
+        None => url.rsplit('/').next().unwrap_or(url).into(),
+    }
+}
+
+/// The directory of `ipmpd` and `ipmpctl`, built with optimisation.
+pub fn release_binaries() -> Result<PathBuf> {
+    let built = build(&["build", "--release", "--locked", "--package", "ipmp-userspace", "--bins"])?;
+    for name in ["ipmpd", "ipmpctl"] {
+        ensure!(built.iter().any(|binary| binary.target == name), "ipmp-userspace has no binary {name}");
+    }
+    let directory =
+        built.first().and_then(|binary| binary.path.parent()).context("cargo named no executable")?;
+    Ok(directory.into())
+}
+
+/// Runs a command and fails unless it succeeds.
+pub fn run(mut command: Command) -> Result<()> {
+    let program = command.get_program().to_string_lossy().into_owned();
+    let status = command.status().with_context(|| format!("{program} cannot be run"))?;
+    if status.success() {
+        return Ok(());
+    }
+    let words: Vec<_> = command.get_args().map(|word| word.to_string_lossy()).collect();
+    bail!("`{program} {}` failed ({status})", words.join(" "))
+}
+
+/// A child's exit status as our own.
+pub fn exit_code(status: ExitStatus) -> ExitCode {
+    status.code().and_then(|code| u8::try_from(code).ok()).map_or(ExitCode::FAILURE, ExitCode::from)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn package_ids_of_both_shapes_are_read() {
+        assert_eq!(package_name("path+file:///src/ipmp/tests#ipmp-lab@0.1.0"), "ipmp-lab");
+        assert_eq!(package_name("path+file:///src/ipmp/xtask#0.1.0"), "xtask");
+    }
+
+    #[test]
+    fn only_messages_with_an_executable_count() {
+        let message = |executable: Value| {
+            serde_json::json!({
+                "reason": "compiler-artifact", "package_id": "path+file:///src/tests#ipmp-lab@0.1.0",
+                "manifest_path": "/src/tests/Cargo.toml", "target": { "name": "wire", "kind": ["test"] }, "executable": executable,
+            })
+        };
+        let found = executable(&message("/src/target/release/deps/wire-1".into())).unwrap();
+        assert_eq!(
+            (found.package.as_str(), found.target.as_str(), found.kind.as_str()),
+            ("ipmp-lab", "wire", "test")
+        );
+        assert_eq!(found.package_dir, Path::new("/src/tests"));
+        assert!(executable(&message(Value::Null)).is_none());
+    }
 }

@@ -22,8 +22,20 @@ impl Toolchain {
     ///
     /// [`Missing`], when the source does not compile or the cache cannot be written.
     pub fn sysroot(&self) -> Result<PathBuf, Missing> {
-        let name = format!("sysroot-{VERSION}-{}-{}", self.compiler.release, self.compiler.commit);
-        cache::entry(&name, |dir| self.make_sysroot(dir))
+        cache::entry(&self.sysroot_name(), |dir| self.make_sysroot(dir))
+    }
+
+    /// Whether [`Toolchain::sysroot`] is made already.
+    ///
+    /// # Errors
+    ///
+    /// [`Missing::Home`].
+    pub fn has_sysroot(&self) -> Result<bool, Missing> {
+        Ok(cache::directory()?.join(self.sysroot_name()).is_dir())
+    }
+
+    fn sysroot_name(&self) -> String {
+        format!("sysroot-{VERSION}-{}-{}", self.compiler.release, self.compiler.commit)
     }
 
     fn make_sysroot(&self, dir: &Path) -> Result<(), Missing> {

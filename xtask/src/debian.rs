@@ -1,0 +1,90 @@
+//! Debian packages: which are there, which can be had, and their installation.
+
+use crate::{project, root};
+use anyhow::{Context, Result, ensure};
+use std::collections::HashSet;
+use std::ffi::OsStr;
+use std::fs;
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+/// What the lab runs besides the project's own binaries.
+pub const LAB: &[&str] = &["iproute2"];
+
+/// What `cargo xtask vm` runs.
+pub const VM: &[&str] = &["qemu-system-x86", "busybox-static", "kmod", "xz-utils"];
+
+/// The newest Rust that Debian has, and its library source.
+pub const COMPILER: &[&str] = &["rustc-web", "rust-web-src"];
+
+/// Whether this system has Debian's package tools.
+pub fn is_debian() -> bool {
+    Path::new("/usr/bin/apt-get").exists() && Path::new("/usr/bin/dpkg-query").exists()
+}
+
+/// Those of `packages` that are not installed.
+pub fn missing<'a>(packages: &[&'a str]) -> Result<Vec<&'a str>> {
+    let output = Command::new("dpkg-query")
+        .args(["--show", "--showformat=${binary:Package} ${db:Status-Status}\n"])
+        .args(packages)
+        .stderr(Stdio::null())
+        .output()
+        .context("dpkg-query cannot be run")?;
+    let listed = String::from_utf8_lossy(&output.stdout).into_owned();
+    let installed: HashSet<&str> = listed
+        .lines()
+        .filter_map(|line| line.strip_suffix(" installed"))
+        .map(|name| name.split(':').next().unwrap_or(name))
+        .collect();
+    Ok(packages.iter().copied().filter(|package| !installed.contains(package)).collect())
+}
+
+/// Whether the package lists offer all of `packages`; without any lists, as on a machine that never ran `apt-get update`, that is
+/// to be expected of a Debian.
+pub fn can_have(packages: &[&str]) -> Result<bool> {
+    if !is_debian() {
+        return Ok(false);
+    }
+    let output =
+        Command::new("apt-cache").arg("policy").args(packages).output().context("apt-cache cannot be run")?;
+    let policy = String::from_utf8_lossy(&output.stdout).into_owned();
+    let offered = policy.lines().filter(|l| l.starts_with("  Candidate: ") && !l.ends_with("(none)")).count();
+    Ok(offered == packages.len() || !has_lists())
+}
+
+fn has_lists() -> bool {
+    let Ok(lists) = fs::read_dir("/var/lib/apt/lists") else { return false };
+    lists.flatten().any(|file| file.file_name().to_string_lossy().contains("_Packages"))
+}
+
+/// Brings the package lists up to date, as root. A list that cannot be had is said by apt, and is no error: the others may do.
+pub fn update() -> Result<()> {
+    let status = apt_get(&["update", "-q"])?.status().context("apt-get cannot be run")?;
+    if !status.success() {
+        eprintln!(
+            "setup: `apt-get update` failed ({status}): going on with the package lists that are there"
+        );
+    }
+    Ok(())
+}
+
+/// Installs `packages`, as root. Never removes another package for them.
+pub fn install(packages: &[&str]) -> Result<()> {
+    let mut apt = apt_get(&["install", "-q", "-y", "--no-install-recommends", "--no-remove"])?;
+    apt.args(packages);
+    project::run(apt).with_context(|| {
+        let list = packages.join(" ");
+        format!("install them by hand (`apt-get install {list}`), then run `cargo xtask setup` again")
+    })
+}
+
+fn apt_get(args: &[&str]) -> Result<Command> {
+    let sudo = root::is_root() || Path::new("/usr/bin/sudo").exists();
+    ensure!(
+        sudo,
+        "packages have to be installed, which needs root, and there is no sudo: run `cargo xtask setup` as root once"
+    );
+    let mut apt = root::command("apt-get", &[("DEBIAN_FRONTEND", OsStr::new("noninteractive"))]);
+    apt.args(args).stdin(Stdio::null());
+    Ok(apt)
+}

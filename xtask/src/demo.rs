@@ -1,0 +1,54 @@
+//! `cargo xtask demo` and `cargo xtask bench`: set-up, build, and a binary of the lab run as root.
+
+use crate::setup::Setup;
+use crate::{debian, project, root};
+use anyhow::{Context, Result};
+use clap::Args;
+use std::process::ExitCode;
+
+/// Create a group in the lab, pull and replug every cable under load, show what was lost
+#[derive(Args)]
+pub struct Demo {
+    /// Install what is missing without asking.
+    #[arg(long, short)]
+    yes: bool,
+    /// Arguments for the demo.
+    #[arg(last = true)]
+    args: Vec<String>,
+}
+
+/// Measure cost a packet, failover and throughput in the lab
+#[derive(Args)]
+pub struct Bench {
+    /// Install what is missing without asking.
+    #[arg(long, short)]
+    yes: bool,
+    /// Arguments for the benchmarks.
+    #[arg(last = true)]
+    args: Vec<String>,
+}
+
+impl Demo {
+    pub fn run(self) -> Result<ExitCode> {
+        run("ipmp-demo", self.yes, &self.args)
+    }
+}
+
+impl Bench {
+    pub fn run(self) -> Result<ExitCode> {
+        run("ipmp-bench", self.yes, &self.args)
+    }
+}
+
+fn run(name: &str, yes: bool, args: &[String]) -> Result<ExitCode> {
+    Setup { yes }.ensure(debian::LAB)?;
+    let binaries = project::release_binaries()?;
+    let built = project::build(&["build", "--release", "--locked", "--package", "ipmp-lab", "--bin", name])?;
+    let binary = built
+        .iter()
+        .find(|binary| binary.target == name)
+        .with_context(|| format!("ipmp-lab has no binary {name}"))?;
+    let mut command = root::command(&binary.path, &[("IPMP_BIN_DIR", binaries.as_os_str())]);
+    let status = command.args(args).status().with_context(|| format!("{name} cannot be run"))?;
+    Ok(project::exit_code(status))
+}

@@ -1,0 +1,217 @@
+//! `cargo xtask setup`: from a fresh machine to one where everything builds and the lab runs.
+
+use crate::{debian, project};
+use anyhow::{Context, Result, bail, ensure};
+use clap::Args;
+use ipmp_ebpf_recipe::{Compiler, LlvmVersion, Missing, Toolchain, linker, rustup_toolchains};
+use std::fs;
+use std::io::{self, IsTerminal, Write};
+use std::os::unix::fs::symlink;
+use std::path::{Path, PathBuf};
+
+/// Install what is missing: a compiler for eBPF, its linker, what the lab runs
+///
+/// Says what it will do, and asks before it does it when it runs on a terminal. Run again, it does nothing.
+#[derive(Args, Default)]
+pub struct Setup {
+    /// Do not ask.
+    #[arg(long, short)]
+    pub yes: bool,
+}
+
+impl Setup {
+    pub fn run(&self) -> Result<()> {
+        let plan = Plan::make(debian::LAB)?;
+        if plan.is_empty() {
+            println!("setup: nothing to do, all is there");
+        } else {
+            plan.carry_out(self)?;
+        }
+        let toolchain = Toolchain::find()?;
+        let Toolchain { compiler, linker } = &toolchain;
+        println!("setup: Rust {} (LLVM {}) in {}", compiler.release, compiler.llvm, compiler.rustc.display());
+        println!("setup: {}", linker.display());
+        println!("setup: core for eBPF in {}", toolchain.sysroot()?.display());
+        if !Path::new("/sys/kernel/btf/vmlinux").exists() {
+            println!(
+                "setup: this kernel has no BTF (/sys/kernel/btf/vmlinux): all builds, but ipmpd needs one with CONFIG_DEBUG_INFO_BTF"
+            );
+        }
+        Ok(())
+    }
+
+    /// Does what a command needs before it can start; says nothing when there is nothing to do.
+    pub fn ensure(&self, packages: &[&'static str]) -> Result<()> {
+        let plan = Plan::make(packages)?;
+        if plan.is_empty() { Ok(()) } else { plan.carry_out(self) }
+    }
+
+    /// Asks on a terminal; elsewhere nobody could answer.
+    fn agree(&self) -> Result<()> {
+        if self.yes || !io::stdin().is_terminal() {
+            return Ok(());
+        }
+        print!("Go ahead? [Y/n] ");
+        io::stdout().flush().context("standard output")?;
+        let mut answer = String::new();
+        io::stdin().read_line(&mut answer).context("standard input")?;
+        let yes = matches!(answer.trim().to_lowercase().as_str(), "" | "y" | "yes") && !answer.is_empty();
+        ensure!(yes, "nothing was changed");
+        Ok(())
+    }
+}
+
+/// What has to be done.
+struct Plan {
+    compiler: Option<Source>,
+    packages: Vec<&'static str>,
+    linker: bool,
+    core: bool,
+}
+
+/// Where a compiler with its library source can come from.
+enum Source {
+    Debian,
+    Rustup,
+}
+
+impl Plan {
+    fn make(packages: &[&'static str]) -> Result<Self> {
+        let mut plan = Self { compiler: None, packages: Vec::new(), linker: false, core: false };
+        match Compiler::find() {
+            Ok(compiler) => match linker::find(&compiler) {
+                Ok(linker) => plan.core = !Toolchain { compiler, linker }.has_sysroot()?,
+                Err(error) => {
+                    ensure!(std::env::var_os("IPMP_BPF_LINKER").is_none(), "{error}");
+                    plan.linker = true;
+                    plan.core = true;
+                }
+            },
+            Err(error @ Missing::Compiler(_)) => {
+                plan.compiler =
+                    Some(if debian::can_have(debian::COMPILER)? { Source::Debian } else { Source::Rustup });
+                println!("setup: {error}");
+                plan.linker = true;
+                plan.core = true;
+            }
+            Err(error) => bail!(error),
+        }
+        if debian::is_debian() {
+            plan.packages = debian::missing(packages)?;
+        }
+        Ok(plan)
+    }
+
+    fn is_empty(&self) -> bool {
+        self.compiler.is_none() && self.packages.is_empty() && !self.linker && !self.core
+    }
+
+    fn carry_out(mut self, setup: &Setup) -> Result<()> {
+        println!("setup: this will be done:");
+        match self.compiler {
+            Some(Source::Debian) => self.packages.extend(debian::COMPILER),
+            Some(Source::Rustup) => println!("  rustup component add rust-src"),
+            None => {}
+        }
+        if !self.packages.is_empty() {
+            println!("  apt-get install {} (as root)", self.packages.join(" "));
+        }
+        if self.linker {
+            println!("  build bpf-linker {} into the cache (one or two minutes)", linker::VERSION);
+        }
+        if self.core {
+            println!("  compile the core library for eBPF into the cache (half a minute)");
+        }
+        setup.agree()?;
+        if !self.packages.is_empty() {
+            debian::update()?;
+            debian::install(&self.packages)?;
+        }
+        if matches!(self.compiler, Some(Source::Rustup)) {
+            rust_src()?;
+        }
+        let compiler = Compiler::find()?;
+        if linker::find(&compiler).is_err() {
+            install_linker(&compiler)?;
+        }
+        println!("setup: compiling the core library");
+        Toolchain::find()?.sysroot()?;
+        println!("setup: done");
+        Ok(())
+    }
+}
+
+/// The library source of the toolchain in use, from rustup.
+fn rust_src() -> Result<()> {
+    let mut rustup = std::process::Command::new("rustup");
+    rustup.args(["component", "add", "rust-src"]);
+    project::run(rustup).with_context(|| {
+        let debian = debian::COMPILER.join(" and ");
+        format!("the eBPF programs need a Rust compiler with its library source: a rustup toolchain with rust-src, or Debian's {debian}")
+    })
+}
+
+/// Builds `bpf-linker` against the LLVM of the compiler.
+fn install_linker(compiler: &Compiler) -> Result<()> {
+    let root = linker::root(compiler.llvm)?;
+    let prefix = match bundled_llvm(compiler.llvm) {
+        Some(library) => borrow_llvm(&library, &root.join("llvm"))?,
+        None => debian_llvm(compiler.llvm)?,
+    };
+    println!("setup: building bpf-linker {} with the LLVM in {}", linker::VERSION, prefix.display());
+    let feature = format!("llvm-{}", compiler.llvm.major);
+    let mut cargo =
+        project::cargo(&["install", "bpf-linker", "--locked", "--force", "--no-default-features"]);
+    cargo
+        .args(["--version", linker::VERSION, "--features", &feature, "--root"])
+        .arg(&root)
+        .env("LLVM_PREFIX", prefix)
+        .env_remove("RUSTFLAGS")
+        .env_remove("CARGO_TARGET_DIR");
+    project::run(cargo).context("bpf-linker could not be built: its sources come from crates.io")?;
+    linker::find(compiler)?;
+    Ok(())
+}
+
+/// The LLVM library in a rustup toolchain, if one has the compiler's version: then no LLVM package is needed.
+fn bundled_llvm(llvm: LlvmVersion) -> Option<PathBuf> {
+    let prefix = format!("libLLVM.so.{llvm}-rust-");
+    rustup_toolchains().into_iter().find_map(|toolchain| {
+        let files = fs::read_dir(toolchain.join("lib")).ok()?;
+        files
+            .flatten()
+            .map(|file| file.path())
+            .find(|path| path.file_name().is_some_and(|name| name.to_string_lossy().starts_with(&prefix)))
+    })
+}
+
+/// Makes the installation prefix that bpf-linker's build looks for. The library is linked or copied, not pointed at: a later
+/// `rustup update` would take it away.
+fn borrow_llvm(library: &Path, prefix: &Path) -> Result<PathBuf> {
+    let directory = prefix.join("lib");
+    if prefix.exists() {
+        fs::remove_dir_all(prefix).with_context(|| format!("{} cannot be removed", prefix.display()))?;
+    }
+    fs::create_dir_all(&directory).with_context(|| format!("{} cannot be made", directory.display()))?;
+    let name = library.file_name().context("the LLVM library has no name")?;
+    let own = directory.join(name);
+    if fs::hard_link(library, &own).is_err() {
+        fs::copy(library, &own).with_context(|| format!("{} cannot be copied", library.display()))?;
+    }
+    symlink(name, directory.join("libLLVM.so")).with_context(|| format!("{}", directory.display()))?;
+    Ok(prefix.into())
+}
+
+/// Debian's LLVM of the compiler's version.
+fn debian_llvm(llvm: LlvmVersion) -> Result<PathBuf> {
+    let package = format!("llvm-{}-dev", llvm.major);
+    ensure!(
+        debian::is_debian(),
+        "bpf-linker needs LLVM {llvm}, which no rustup toolchain here brings: install one with `rustup toolchain install stable`"
+    );
+    if !debian::missing(&[&package])?.is_empty() {
+        println!("setup: no rustup toolchain brings LLVM {llvm}: installing {package} (as root)");
+        debian::install(&[&package])?;
+    }
+    Ok(format!("/usr/lib/llvm-{}", llvm.major).into())
+}

@@ -1,0 +1,225 @@
+//! `cargo xtask test`: set-up, then every test of the project.
+//!
+//! Unit and property tests run as who called. The integration tests need root, for network namespaces and eBPF: they are built by
+//! the caller, and only their executables run through sudo, so that nothing in `target` ever belongs to root. They run one after
+//! another, one test at a time: many measure time, and two labs on two processors disturb each other.
+
+use crate::project::{self, Executable};
+use crate::setup::Setup;
+use crate::vm::{Kernel, Machine};
+use crate::{debian, root};
+use anyhow::{Context, Result, ensure};
+use clap::Args;
+use std::ffi::{OsStr, OsString};
+use std::io::{BufRead, BufReader};
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitCode, Stdio};
+use std::time::{Duration, Instant};
+
+/// What the default lane may take, builds excepted.
+const LIMIT: Duration = Duration::from_secs(15 * 60);
+
+/// What `--soak` may take.
+const SOAK_LIMIT: Duration = Duration::from_secs(12 * 60 * 60);
+
+/// Run all tests: unit and property tests, then the lab's, as root
+#[derive(Args)]
+pub struct Test {
+    /// The long runs too: tests marked `ignore`, with IPMP_SOAK=1 set.
+    #[arg(long)]
+    soak: bool,
+    /// Only the lab's tests, in a virtual machine with this kernel.
+    #[arg(long, value_name = "VERSION")]
+    kernel: Option<Kernel>,
+    /// Install what is missing without asking.
+    #[arg(long, short)]
+    yes: bool,
+    /// Run only tests whose name contains one of these.
+    filter: Vec<String>,
+}
+
+/// How one executable went.
+struct Outcome {
+    name: String,
+    /// The line that the test harness ends with, or what happened instead.
+    result: String,
+    good: bool,
+    took: Duration,
+}
+
+impl Test {
+    pub fn run(self) -> Result<ExitCode> {
+        let setup = Setup { yes: self.yes };
+        setup.ensure(debian::LAB)?;
+        let bin_dir = project::release_binaries()?;
+        // What measures packets is compiled as what is measured.
+        let lab = project::build(&["test", "--release", "--locked", "--no-run", "--package", "ipmp-lab"])?;
+        let mut as_root: Vec<Executable> = Vec::new();
+        let mut as_caller: Vec<Executable> = lab;
+        if self.kernel.is_none() {
+            let rest = ["test", "--locked", "--no-run", "--workspace", "--exclude", "ipmp-lab"];
+            as_caller.extend(project::build(&rest)?);
+        }
+        let (integration, unit): (Vec<_>, Vec<_>) = as_caller.into_iter().partition(|e| e.kind == "test");
+        as_root.extend(integration);
+        if let Some(kernel) = self.kernel {
+            return self.run_in_machine(kernel, &setup, &as_root, &bin_dir);
+        }
+        let start = Instant::now();
+        let mut outcomes = Vec::new();
+        for executable in &unit {
+            outcomes.push(self.run_one(executable, self.unit_command(executable))?);
+        }
+        for executable in &as_root {
+            let left = self.limit().saturating_sub(start.elapsed());
+            outcomes.push(self.run_one(executable, self.lab_command(executable, &bin_dir, left))?);
+        }
+        Ok(summary(&outcomes, start.elapsed(), self.limit()))
+    }
+
+    fn limit(&self) -> Duration {
+        if self.soak { SOAK_LIMIT } else { LIMIT }
+    }
+
+    fn unit_command(&self, executable: &Executable) -> Command {
+        let mut command = Command::new(&executable.path);
+        for (name, value) in self.variables(executable) {
+            command.env(name, value);
+        }
+        command
+    }
+
+    /// Runs under `timeout`, which runs as root too, and can end what hangs.
+    fn lab_command(&self, executable: &Executable, bin_dir: &Path, left: Duration) -> Command {
+        let mut variables = self.variables(executable);
+        variables.push(("IPMP_BIN_DIR", bin_dir.into()));
+        variables.push(("RUST_TEST_THREADS", "1".into()));
+        let variables: Vec<(&str, &OsStr)> = variables.iter().map(|(n, v)| (*n, v.as_os_str())).collect();
+        let mut command = root::command("timeout", &variables);
+        command.arg("--kill-after=10").arg(left.as_secs().max(1).to_string()).arg(&executable.path);
+        command
+    }
+
+    fn variables(&self, executable: &Executable) -> Vec<(&'static str, OsString)> {
+        let mut variables = vec![("CARGO_MANIFEST_DIR", executable.package_dir.clone().into_os_string())];
+        if self.soak {
+            variables.push(("IPMP_SOAK", "1".into()));
+        }
+        variables
+    }
+
+    fn harness_arguments(&self) -> impl Iterator<Item = &str> {
+        let soak = self.soak.then_some("--include-ignored");
+        soak.into_iter().chain(self.filter.iter().map(String::as_str))
+    }
+
+    /// Runs an executable, shows what it prints, and keeps its last word.
+    fn run_one(&self, executable: &Executable, mut command: Command) -> Result<Outcome> {
+        let name = format!("{} {}", executable.package, executable.target);
+        println!("\n== {name}");
+        let start = Instant::now();
+        let mut child = command
+            .args(self.harness_arguments())
+            .current_dir(&executable.package_dir)
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .spawn()
+            .with_context(|| format!("{} cannot be run", executable.path.display()))?;
+        let output = child.stdout.take().context("a child without standard output")?;
+        let mut verdict = None;
+        for line in BufReader::new(output).lines() {
+            let line = line.with_context(|| format!("the output of {name}"))?;
+            println!("{line}");
+            verdict = line.strip_prefix("test result: ").map(str::to_owned).or(verdict);
+        }
+        let status = child.wait().with_context(|| format!("{name} cannot be waited for"))?;
+        let result = match status.code() {
+            // What `timeout` says.
+            Some(124 | 137) => "ended: the time of the lane was used up".into(),
+            _ => verdict.unwrap_or_else(|| format!("ended without a verdict ({status})")),
+        };
+        Ok(Outcome { name, result, good: status.success(), took: start.elapsed() })
+    }
+
+    /// All of them in one boot. Each prints its own verdict; the exit code is that of the last that failed.
+    fn run_in_machine(
+        &self,
+        kernel: Kernel,
+        setup: &Setup,
+        executables: &[Executable],
+        bin_dir: &Path,
+    ) -> Result<ExitCode> {
+        ensure!(!executables.is_empty(), "ipmp-lab has no integration tests");
+        let mut script = String::from("failed=0\n");
+        for executable in executables {
+            script += &format!("echo '== {} {}'\n", executable.package, executable.target);
+            let mut words: Vec<PathBuf> = vec![executable.path.clone()];
+            words.extend(self.harness_arguments().map(PathBuf::from));
+            let words =
+                words.iter().map(|word| crate::vm::quote(&word.to_string_lossy())).collect::<Vec<_>>();
+            script += &format!("cd {}\n", crate::vm::quote(&executable.package_dir.to_string_lossy()));
+            script += &format!("{} || failed=1\n", words.join(" "));
+        }
+        script += "exit $failed\n";
+        let machine = Machine::prepare(kernel, setup)?;
+        let variables = [
+            ("IPMP_BIN_DIR", bin_dir.to_string_lossy().into_owned()),
+            ("RUST_TEST_THREADS", "1".into()),
+            ("IPMP_SOAK", if self.soak { "1".into() } else { String::new() }),
+        ];
+        machine.run(&["/bin/sh".into(), "-c".into(), script], &variables)
+    }
+}
+
+fn summary(outcomes: &[Outcome], took: Duration, limit: Duration) -> ExitCode {
+    println!("\n== summary");
+    for Outcome { name, result, good, took } in outcomes.iter().filter(|outcome| outcome.worth_a_line()) {
+        println!(
+            "{} {name:32} {:6.1} s  {result}",
+            if *good { "ok    " } else { "FAILED" },
+            took.as_secs_f32()
+        );
+    }
+    let failed = outcomes.iter().filter(|outcome| !outcome.good).count();
+    println!(
+        "{} of {} executables failed; {:.0} s of {} s",
+        failed,
+        outcomes.len(),
+        took.as_secs_f32(),
+        limit.as_secs()
+    );
+    if failed == 0 && took <= limit { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+impl Outcome {
+    /// Executables in which no test ran only hide the others.
+    fn worth_a_line(&self) -> bool {
+        !self.good || !self.result.starts_with("ok. 0 passed; 0 failed; 0 ignored")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn outcome(result: &str, good: bool) -> Outcome {
+        Outcome { name: "p t".into(), result: result.into(), good, took: Duration::ZERO }
+    }
+
+    #[test]
+    fn a_failure_is_always_shown() {
+        assert!(outcome("ok. 3 passed; 0 failed", true).worth_a_line());
+        assert!(
+            !outcome("ok. 0 passed; 0 failed; 0 ignored; 0 measured; 2 filtered out", true).worth_a_line()
+        );
+        assert!(outcome("ended without a verdict (signal: 9)", false).worth_a_line());
+    }
+
+    #[test]
+    fn a_lane_that_takes_too_long_fails() {
+        let good = [outcome("ok. 3 passed; 0 failed", true)];
+        let code = |took| format!("{:?}", summary(&good, Duration::from_secs(took), LIMIT));
+        assert_eq!(code(1), format!("{:?}", ExitCode::SUCCESS));
+        assert_eq!(code(901), format!("{:?}", ExitCode::FAILURE));
+    }
+}

@@ -1,0 +1,191 @@
+//! `cargo xtask vm`: a command of the project on another kernel.
+//!
+//! Debian's kernel package is unpacked into the cache, not installed, and booted by QEMU in software emulation (many hosts that
+//! are virtual machines themselves can do no better). The host's root directory is the guest's, read-only by 9p with a writable
+//! layer over it that is gone afterwards: what was built on the host runs in the guest under the same path.
+
+mod cpio;
+mod kernel;
+
+pub use kernel::Kernel;
+
+use crate::setup::Setup;
+use crate::{debian, project};
+use anyhow::{Context, Result, bail, ensure};
+use clap::Args;
+use std::env;
+use std::fs;
+use std::path::PathBuf;
+use std::process::{Command, ExitCode, Stdio};
+
+/// Run a command in a virtual machine with another kernel
+///
+/// It runs as root, in the directory of the project, with the host's files, whose changes are gone afterwards. Its output and its
+/// exit code are passed on.
+#[derive(Args)]
+pub struct Vm {
+    /// The kernel: 6.1 or 6.12, as Debian has them.
+    #[arg(long)]
+    kernel: Kernel,
+    /// Install what is missing without asking.
+    #[arg(long, short)]
+    yes: bool,
+    /// The command and its arguments.
+    #[arg(last = true, required = true)]
+    command: Vec<String>,
+}
+
+impl Vm {
+    pub fn run(self) -> Result<ExitCode> {
+        let machine = Machine::prepare(self.kernel, &Setup { yes: self.yes })?;
+        let kept = env::vars().filter(|(name, _)| name.starts_with("IPMP_") || name.starts_with("RUST_"));
+        let variables: Vec<(String, String)> = kept.collect();
+        let variables: Vec<(&str, String)> = variables.iter().map(|(n, v)| (n.as_str(), v.clone())).collect();
+        machine.run(&self.command, &variables)
+    }
+}
+
+/// A kernel that is ready to boot.
+pub struct Machine {
+    kernel: kernel::Unpacked,
+}
+
+/// The first process of the guest: makes the root directory, and becomes the second part inside it.
+const INIT: &str = include_str!("vm/init.sh");
+
+/// The second part: runs the command and ends the machine.
+const RUN: &str = include_str!("vm/run.sh");
+
+impl Machine {
+    /// Installs what it takes, and gets the kernel.
+    pub fn prepare(kernel: Kernel, setup: &Setup) -> Result<Self> {
+        ensure!(
+            env::consts::ARCH == "x86_64" && debian::is_debian(),
+            "the virtual machine is made of Debian's amd64 packages: run it on a Debian of that architecture"
+        );
+        setup.ensure(debian::VM)?;
+        Ok(Self { kernel: kernel.unpack()? })
+    }
+
+    /// Boots, runs the command with these environment variables, and returns its exit code.
+    pub fn run(&self, command: &[String], variables: &[(&str, String)]) -> Result<ExitCode> {
+        let scratch = Scratch::new()?;
+        let initramfs = scratch.0.join("initramfs");
+        let code = scratch.0.join("code");
+        let archive = self.initramfs(&script(command, variables))?;
+        fs::write(&initramfs, archive)
+            .with_context(|| format!("{} cannot be written", initramfs.display()))?;
+        let status = Command::new("qemu-system-x86_64")
+            .args(["-accel", "tcg,thread=multi", "-cpu", "max", "-smp", "2", "-m", "2G"])
+            .args(["-nodefaults", "-no-reboot", "-display", "none", "-serial", "stdio"])
+            .arg("-serial")
+            .arg(format!("file:{}", code.display()))
+            .arg("-virtfs")
+            .arg("local,path=/,mount_tag=host,security_model=none,multidevs=remap,readonly=on")
+            .arg("-virtfs")
+            .arg(format!(
+                "local,path={},mount_tag=modules,security_model=none,readonly=on",
+                self.kernel.modules.display()
+            ))
+            .arg("-kernel")
+            .arg(&self.kernel.image)
+            .arg("-initrd")
+            .arg(&initramfs)
+            .args(["-append", "console=ttyS0 quiet loglevel=2 panic=-1 oops=panic net.ifnames=0"])
+            .stdin(Stdio::null())
+            .status()
+            .context("qemu-system-x86_64 cannot be run")?;
+        ensure!(status.success(), "qemu-system-x86_64 failed ({status})");
+        let code = fs::read_to_string(&code).unwrap_or_default();
+        match code.trim().parse::<u8>() {
+            Ok(code) => Ok(ExitCode::from(code)),
+            Err(_) => bail!(
+                "the guest ended without an exit code: its kernel panicked, or the command ended the machine"
+            ),
+        }
+    }
+
+    fn initramfs(&self, command: &str) -> Result<Vec<u8>> {
+        let busybox = fs::read("/bin/busybox").context("/bin/busybox")?;
+        let mut archive = cpio::Archive::default();
+        for directory in ["bin", "dev", "proc", "sys", "host", "scratch", "root", "modules"] {
+            archive.directory(directory);
+        }
+        archive.file("bin/busybox", 0o755, &busybox);
+        archive.file("init", 0o755, INIT.as_bytes());
+        archive.file("run.sh", 0o755, RUN.as_bytes());
+        archive.file("command.sh", 0o755, command.as_bytes());
+        let mut order = String::new();
+        for (name, module) in self.kernel.boot_modules()? {
+            archive.file(&format!("modules/{name}"), 0o644, &module);
+            order += &name;
+            order.push('\n');
+        }
+        archive.file("modules/order", 0o644, order.as_bytes());
+        Ok(archive.finish())
+    }
+}
+
+/// The command as a shell script.
+fn script(command: &[String], variables: &[(&str, String)]) -> String {
+    let mut script = String::new();
+    for (name, value) in variables.iter().filter(|(_, value)| !value.is_empty()) {
+        script += &format!("export {name}={}\n", quote(value));
+    }
+    for name in ["PATH", "HOME", "CARGO_HOME", "RUSTUP_HOME"] {
+        if let Ok(value) = env::var(name) {
+            script += &format!("export {name}={}\n", quote(&value));
+        }
+    }
+    script += &format!("cd {}\n", quote(&project::root().to_string_lossy()));
+    let words: Vec<String> = command.iter().map(|word| quote(word)).collect();
+    script + &words.join(" ") + "\n"
+}
+
+/// A word that the shell takes as it is.
+pub fn quote(word: &str) -> String {
+    format!("'{}'", word.replace('\'', r"'\''"))
+}
+
+/// A directory that is gone with its owner.
+struct Scratch(PathBuf);
+
+impl Scratch {
+    fn new() -> Result<Self> {
+        let path = env::temp_dir().join(format!("ipmp-vm-{}", std::process::id()));
+        fs::create_dir_all(&path).with_context(|| format!("{} cannot be made", path.display()))?;
+        Ok(Self(path))
+    }
+}
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        // What is left of it is a few megabytes in a directory for temporary files.
+        let _ = fs::remove_dir_all(&self.0);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn words_survive_the_shell() {
+        for word in ["plain", "two words", "it's", "$HOME `id` \"x\" \\", "", "line\nline"] {
+            let output =
+                Command::new("sh").arg("-c").arg(format!("printf %s {}", quote(word))).output().unwrap();
+            assert_eq!(String::from_utf8(output.stdout).unwrap(), word);
+        }
+    }
+
+    #[test]
+    fn the_guest_gets_the_callers_variables() {
+        let script = script(
+            &["echo".into(), "a b".into()],
+            &[("IPMP_ATTACH", "clsact".into()), ("IPMP_SOAK", String::new())],
+        );
+        assert!(script.contains("export IPMP_ATTACH='clsact'\n"));
+        assert!(!script.contains("IPMP_SOAK"));
+        assert!(script.ends_with("\n'echo' 'a b'\n"));
+    }
+}

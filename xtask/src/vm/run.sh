@@ -1,0 +1,15 @@
+# The rest of the first process, in the guest's root: the command, its exit code, and the end of the machine.
+busybox=/run/guest/busybox
+$busybox mkdir -p /dev/pts /dev/shm /run/lock
+$busybox mount -t devpts devpts /dev/pts
+$busybox mount -t tmpfs tmpfs /dev/shm
+$busybox mount -t bpf bpf /sys/fs/bpf
+$busybox mount -t tracefs tracefs /sys/kernel/tracing
+$busybox mount -t cgroup2 cgroup2 /sys/fs/cgroup
+$busybox ln -sf /proc/self/fd /dev/fd
+$busybox ip link set lo up
+$busybox stty -F /dev/ttyS0 -opost
+/bin/sh /run/guest/command.sh </dev/null >/dev/ttyS0 2>&1
+echo $? >/dev/ttyS1
+# Closing waits until all was sent; a reset, with -no-reboot, ends QEMU.
+$busybox reboot -f
