@@ -4,13 +4,20 @@
 //! reply. What may be said is checked here, who may say it too; whether it is possible is the engine's business.
 
 pub mod address;
+pub mod client;
 pub mod name;
+pub mod peer;
 pub mod report;
 pub mod request;
+pub mod server;
+pub mod socket;
+pub mod wire;
 
 pub use address::DataAddress;
+pub use client::Client;
 pub use report::GroupReport;
 pub use request::{Last, Refused, Request, Response, Sender};
+pub use server::serve;
 
 /// The interface definition, word for word what the daemon answers to `GetInterfaceDescription`.
 pub const DEFINITION: &str = include_str!("net.ipmp.Manager.varlink");

@@ -9,7 +9,7 @@ pub const MAX_GROUP_NAME: usize = 31;
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Error {
     /// It has no characters.
-    #[error("{what} is empty: give it 1 to {max} bytes")]
+    #[error("{what} has an empty name: give it 1 to {max} bytes")]
     Empty {
         /// What was to be named.
         what: &'static str,
@@ -17,7 +17,7 @@ pub enum Error {
         max: usize,
     },
     /// It has too many.
-    #[error("{what} {name:?} is {} bytes long: the limit is {max}", name.len())]
+    #[error("{name:?} is too long for {what}: {} bytes, and the limit is {max}", name.len())]
     Long {
         /// What was to be named.
         what: &'static str,
@@ -27,7 +27,7 @@ pub enum Error {
         max: usize,
     },
     /// It has one that may not be in it.
-    #[error("{what} {name:?} has the character {character:?} in it: {allowed}")]
+    #[error("{name:?} cannot name {what}: choose one without {character:?}")]
     Character {
         /// What was to be named.
         what: &'static str,
@@ -35,57 +35,32 @@ pub enum Error {
         name: String,
         /// The first that may not be in it.
         character: char,
-        /// What is allowed instead.
-        allowed: &'static str,
     },
 }
 
 /// Checks the name of a group interface that may be created. The kernel would take a dot; pins under
 /// `/sys/fs/bpf` and sysctl paths would not.
 pub fn check_group(name: &str) -> Result<(), Error> {
-    check(
-        "group",
-        name,
-        MAX_INTERFACE_NAME,
-        "no '/', '.', ':', '%', space or control character can be",
-        |c| matches!(c, '/' | '.' | ':' | '%') || c.is_whitespace() || c.is_control(),
-    )
+    check("a group", name, MAX_INTERFACE_NAME, |c| matches!(c, '/' | '.' | ':' | '%'))
 }
 
 /// Checks the name of an interface that exists already: what the kernel lets an interface be called.
 pub fn check_interface(name: &str) -> Result<(), Error> {
-    if matches!(name, "." | "..") {
-        return Err(Error::Character {
-            what: "interface",
-            name: name.into(),
-            character: '.',
-            allowed: "the kernel has no interface of this name",
-        });
-    }
-    check("interface", name, MAX_INTERFACE_NAME, "no '/', ':', space or control character can be", |c| {
-        matches!(c, '/' | ':') || c.is_whitespace() || c.is_control()
-    })
+    let dots = matches!(name, "." | "..");
+    check("an interface", name, MAX_INTERFACE_NAME, |c| matches!(c, '/' | ':') || dots)
 }
 
 /// Checks a group's second name.
 pub fn check_groupname(name: &str) -> Result<(), Error> {
-    check("group name", name, MAX_GROUP_NAME, "no space or control character can be", |c| {
-        c.is_whitespace() || c.is_control()
-    })
+    check("a group", name, MAX_GROUP_NAME, |_| false)
 }
 
-fn check(
-    what: &'static str,
-    name: &str,
-    max: usize,
-    allowed: &'static str,
-    refused: impl Fn(char) -> bool,
-) -> Result<(), Error> {
+fn check(what: &'static str, name: &str, max: usize, refused: impl Fn(char) -> bool) -> Result<(), Error> {
     if name.is_empty() {
         return Err(Error::Empty { what, max });
     }
-    if let Some(character) = name.chars().find(|&c| refused(c)) {
-        return Err(Error::Character { what, name: name.into(), character, allowed });
+    if let Some(character) = name.chars().find(|&c| c.is_whitespace() || c.is_control() || refused(c)) {
+        return Err(Error::Character { what, name: name.into(), character });
     }
     if name.len() > max {
         return Err(Error::Long { what, name: name.into(), max });
@@ -121,10 +96,10 @@ mod tests {
 
     #[test]
     fn names_that_cannot_be_say_why() {
-        assert_eq!(text(check_group("")), "group is empty: give it 1 to 15 bytes");
+        assert_eq!(text(check_group("")), "a group has an empty name: give it 1 to 15 bytes");
         assert_eq!(
             text(check_group("sixteen-bytes-00")),
-            r#"group "sixteen-bytes-00" is 16 bytes long: the limit is 15"#
+            r#""sixteen-bytes-00" is too long for a group: 16 bytes, and the limit is 15"#
         );
         for (name, character) in [
             ("a/0", "'/'"),
@@ -136,19 +111,13 @@ mod tests {
         ] {
             assert_eq!(
                 text(check_group(name)),
-                format!(
-                    "group {name:?} has the character {character} in it: no '/', '.', ':', '%', space or control \
-                     character can be"
-                )
+                format!("{name:?} cannot name a group: choose one without {character}")
             );
         }
-        assert_eq!(
-            text(check_interface("..")),
-            r#"interface ".." has the character '.' in it: the kernel has no interface of this name"#
-        );
+        assert_eq!(text(check_interface("..")), r#"".." cannot name an interface: choose one without '.'"#);
         assert_eq!(
             text(check_groupname("32-bytes-of-a-second-group-name.")),
-            r#"group name "32-bytes-of-a-second-group-name." is 32 bytes long: the limit is 31"#
+            r#""32-bytes-of-a-second-group-name." is too long for a group: 32 bytes, and the limit is 31"#
         );
     }
 

@@ -152,3 +152,61 @@ pub struct Drops {
     /// Copies of multicast or broadcast that another member accepts.
     pub other_copy: u64,
 }
+
+/// A group with everything in it: two addresses, a member in each state, every field different from its neighbours.
+#[cfg(test)]
+pub(crate) fn sample() -> GroupReport {
+    let words = |words: &str| words.split(',').map(str::to_owned).collect();
+    let member = |number: u8, name: &str, link, state, flags: &str| MemberReport {
+        name: name.into(),
+        ifindex: 3 + u32::from(number),
+        number,
+        mac: format!("02:00:00:00:00:0{number}"),
+        mtu: 1500,
+        weight: 1000,
+        slots: 1365,
+        link,
+        state,
+        usable: state == MemberState::Ok,
+        live: link == Link::Up,
+        cast: number == 0,
+        flags: words(flags),
+        addresses: vec![],
+        attach: "tcx".into(),
+        traffic: Traffic::default(),
+    };
+    let mut first = member(0, "e1000g0", Link::Up, MemberState::Ok, "UP,BROADCAST,RUNNING,MULTICAST");
+    first.slots = 1366;
+    first.traffic =
+        Traffic { out_packets: 120_345, out_bytes: 98_234_123, in_packets: 1, in_bytes: 60, stepped_in: 17 };
+    first.addresses =
+        vec![AddressReport { address: "192.168.178.201".parse().unwrap(), prefix: 24, inbound: None }];
+    GroupReport {
+        name: "production0".into(),
+        groupname: "Production".into(),
+        ifindex: 2,
+        mac: "02:1e:00:00:00:99".into(),
+        mtu: 1500,
+        state: GroupState::Degraded,
+        hash: "connection".into(),
+        flags: words("UP,BROADCAST,RUNNING,MULTICAST,IPMP"),
+        addresses: vec![
+            AddressReport {
+                address: "192.168.178.200".parse().unwrap(),
+                prefix: 24,
+                inbound: Some("e1000g0".into()),
+            },
+            AddressReport { address: "2001:db8::200".parse().unwrap(), prefix: 64, inbound: None },
+        ],
+        members: vec![
+            first,
+            member(1, "e1000g1", Link::Down, MemberState::Failed, "UP,BROADCAST,MULTICAST,FAILED"),
+            member(2, "rge0", Link::Up, MemberState::Offline, "UP,BROADCAST,RUNNING,MULTICAST,OFFLINE"),
+        ],
+        checks: vec!["the carrier of every member is read before each packet".into()],
+        drops: Drops { no_member: 1, foreign_source: 2, truncated: 3, reflected: 4, other_copy: 5 },
+    }
+}
+
+#[cfg(test)]
+mod tests;

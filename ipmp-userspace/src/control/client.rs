@@ -1,0 +1,197 @@
+//! The client's end of the control socket, for command line tools: it blocks.
+
+use std::{
+    io::{self, BufRead, BufReader, Read, Write},
+    os::unix::net::UnixStream,
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use serde::Deserialize;
+use serde_json::{Map, Value};
+
+use super::{
+    report::GroupReport,
+    request::{Request, Response},
+    wire::{Call, Failure},
+};
+
+/// Longest reply in bytes: the report of every group there can be, with room to spare.
+const MAX_REPLY: u64 = 256 << 20;
+/// Longer than the slowest request takes: attaching 16 interfaces on a busy machine.
+const LIMIT: Duration = Duration::from_secs(120);
+
+/// Why a request was not carried out, or nobody knows whether it was.
+#[derive(Debug, thiserror::Error)]
+#[allow(missing_docs, reason = "the fields are what the text of the variant names")]
+pub enum Error {
+    /// Nobody listens. The words are the reference's.
+    #[error("cannot contact ipmpd at {} -- is IPMP in use?", path.display())]
+    Contact { path: PathBuf, source: io::Error },
+    /// The daemon says no. Nothing has changed.
+    #[error("{message}")]
+    Refused { reason: String, message: String },
+    /// The daemon says no to this user. Nothing has changed.
+    #[error("{0}")]
+    NotPermitted(String),
+    /// The connection ended before the reply.
+    #[error("ipmpd at {} closed the connection before it replied: its log says why", .0.display())]
+    Closed(PathBuf),
+    /// No reply in time.
+    #[error("ipmpd at {} has not replied for {} s: look at its log, then at `ipmpctl show`", .0.display(), LIMIT.as_secs())]
+    Late(PathBuf),
+    /// The connection broke.
+    #[error("lost ipmpd at {}: {source}", path.display())]
+    Lost { path: PathBuf, source: io::Error },
+    /// What replies is of another version, or no ipmpd.
+    #[error("ipmpd at {} is of another version than this command, or no ipmpd: {what}", path.display())]
+    Foreign { path: PathBuf, what: String },
+}
+
+#[derive(Deserialize)]
+struct Done {
+    notes: Vec<String>,
+}
+
+#[derive(Deserialize)]
+struct Shown {
+    groups: Vec<GroupReport>,
+}
+
+/// A connection to the daemon.
+#[derive(Debug)]
+pub struct Client {
+    path: PathBuf,
+    stream: BufReader<UnixStream>,
+}
+
+impl Client {
+    /// Connects to the daemon whose socket this is.
+    pub fn connect(path: &Path) -> Result<Self, Error> {
+        let contact = |source| Error::Contact { path: path.into(), source };
+        let stream = UnixStream::connect(path).map_err(contact)?;
+        stream.set_read_timeout(Some(LIMIT)).map_err(contact)?;
+        stream.set_write_timeout(Some(LIMIT)).map_err(contact)?;
+        Ok(Self { path: path.into(), stream: BufReader::new(stream) })
+    }
+
+    /// Makes a request and waits for what became of it.
+    pub fn call(&mut self, request: &Request) -> Result<Response, Error> {
+        let mut bytes = serde_json::to_vec(&Call::new(request)).map_err(|e| self.foreign(e))?;
+        bytes.push(0);
+        let written = self.stream.get_mut().write_all(&bytes);
+        // A daemon that has closed the connection may still have said why.
+        let reply = self.read_reply();
+        let mut reply: Map<String, Value> = match (written, reply) {
+            (_, Ok(reply)) => serde_json::from_slice(&reply).map_err(|e| self.foreign(e))?,
+            (Err(error), Err(Error::Closed(_))) | (_, Err(Error::Lost { source: error, .. })) => {
+                return Err(self.lost(error));
+            }
+            (_, Err(error)) => return Err(error),
+        };
+        if reply.contains_key("error") {
+            let reply = Value::Object(reply);
+            let text = reply.to_string();
+            return Err(match serde_json::from_value(reply) {
+                Ok(Failure::Refused { reason, message }) => Error::Refused { reason, message },
+                Ok(Failure::NotPermitted { message }) => Error::NotPermitted(message),
+                _ => self.foreign(text),
+            });
+        }
+        let parameters = reply.remove("parameters").unwrap_or_default();
+        let response = if request.changes() {
+            serde_json::from_value(parameters).map(|Done { notes }| Response::Done(notes))
+        } else {
+            serde_json::from_value(parameters).map(|Shown { groups }| Response::Show(groups))
+        };
+        response.map_err(|e| self.foreign(e))
+    }
+
+    fn read_reply(&mut self) -> Result<Vec<u8>, Error> {
+        let mut reply = Vec::new();
+        match (&mut self.stream).take(MAX_REPLY).read_until(0, &mut reply) {
+            Ok(_) if reply.pop() == Some(0) => Ok(reply),
+            Ok(_) => Err(Error::Closed(self.path.clone())),
+            Err(error) => Err(self.lost(error)),
+        }
+    }
+
+    fn lost(&self, source: io::Error) -> Error {
+        let path = self.path.clone();
+        match source.kind() {
+            io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut => Error::Late(path),
+            io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionReset => Error::Closed(path),
+            _ => Error::Lost { path, source },
+        }
+    }
+
+    fn foreign(&self, what: impl ToString) -> Error {
+        Error::Foreign { path: self.path.clone(), what: what.to_string() }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{os::unix::net::UnixListener, thread};
+
+    use super::*;
+
+    /// What the client makes of a daemon that says this and closes the connection.
+    fn made_of(reply: &'static [u8]) -> String {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("s");
+        let listener = UnixListener::bind(&path).unwrap();
+        let daemon = thread::spawn(move || {
+            let (stream, _) = listener.accept().unwrap();
+            let mut stream = BufReader::new(stream);
+            stream.read_until(0, &mut Vec::new()).unwrap();
+            stream.get_mut().write_all(reply).unwrap();
+        });
+        let result = Client::connect(&path).unwrap().call(&Request::Offline { interface: "eth0".into() });
+        daemon.join().unwrap();
+        match result {
+            Ok(response) => format!("{response:?}"),
+            Err(error) => error.to_string().replace(&path.display().to_string(), "PATH"),
+        }
+    }
+
+    #[test]
+    fn nobody_there_is_said_in_the_words_of_the_reference() {
+        assert_eq!(
+            Client::connect(Path::new("/nonexistent/ipmpd.sock")).unwrap_err().to_string(),
+            "cannot contact ipmpd at /nonexistent/ipmpd.sock -- is IPMP in use?"
+        );
+    }
+
+    #[test]
+    fn every_reply_has_a_line() {
+        assert_eq!(made_of(b"{\"parameters\":{\"notes\":[\"a\"]}}\0"), r#"Done(["a"])"#);
+        assert_eq!(
+            made_of(
+                b"{\"error\":\"net.ipmp.Manager.Refused\",\"parameters\":{\"reason\":\"r\",\"message\":\"no.\"}}\0"
+            ),
+            "no."
+        );
+        assert_eq!(made_of(b""), "ipmpd at PATH closed the connection before it replied: its log says why");
+        assert_eq!(
+            made_of(b"{\"parameters\":"),
+            "ipmpd at PATH closed the connection before it replied: its log says why"
+        );
+        assert_eq!(
+            made_of(b"220 mail.example.com ESMTP\0"),
+            "ipmpd at PATH is of another version than this command, or no ipmpd: invalid type: integer `220`, \
+             expected a map at line 1 column 3"
+        );
+        assert_eq!(
+            made_of(b"{\"parameters\":{}}\0"),
+            "ipmpd at PATH is of another version than this command, or no ipmpd: missing field `notes`"
+        );
+        assert_eq!(
+            made_of(
+                b"{\"error\":\"org.varlink.service.MethodNotFound\",\"parameters\":{\"method\":\"m\"}}\0"
+            ),
+            "ipmpd at PATH is of another version than this command, or no ipmpd: \
+             {\"error\":\"org.varlink.service.MethodNotFound\",\"parameters\":{\"method\":\"m\"}}"
+        );
+    }
+}

@@ -1,0 +1,183 @@
+//! The report and the calls against the interface definition, parsed by zlink.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde_json::{Value, json};
+use zlink::idl::{Interface, Type};
+
+use super::{
+    super::{
+        DEFINITION,
+        request::{Last, Request, Response},
+        wire::{self, Call, Failure},
+    },
+    *,
+};
+
+fn definition() -> Interface<'static> {
+    Interface::try_from(DEFINITION).expect("net.ipmp.Manager.varlink is Varlink")
+}
+
+/// Checks that a value is of a type, to the last field, and says where it is not.
+fn check(interface: &Interface<'_>, value: &Value, ty: &Type<'_>, place: &str) -> Result<(), String> {
+    let wrong = || Err(format!("{place}: {value} is no {ty:?}"));
+    match (ty, value) {
+        (Type::Optional(_), Value::Null) => Ok(()),
+        (Type::Optional(inner), _) => check(interface, value, inner, place),
+        (Type::Bool, Value::Bool(_)) | (Type::String, Value::String(_)) => Ok(()),
+        (Type::Int, Value::Number(number)) if number.is_i64() => Ok(()),
+        (Type::Array(inner), Value::Array(values)) => {
+            values.iter().try_for_each(|value| check(interface, value, inner, &format!("{place}[]")))
+        }
+        (Type::Enum(variants), Value::String(word)) => {
+            if variants.iter().any(|variant| variant.name() == word.as_str()) { Ok(()) } else { wrong() }
+        }
+        (Type::Custom(name), Value::Object(_)) => {
+            let object = interface
+                .custom_types()
+                .find(|ty| ty.name() == name)
+                .and_then(|ty| ty.as_object())
+                .ok_or_else(|| format!("{place}: no type {name}"))?;
+            let fields = object.fields().map(|field| (field.name().to_string(), field.ty().clone()));
+            check_fields(interface, value, fields, place)
+        }
+        _ => wrong(),
+    }
+}
+
+fn check_fields<'a>(
+    interface: &Interface<'_>,
+    value: &Value,
+    fields: impl Iterator<Item = (String, Type<'a>)>,
+    place: &str,
+) -> Result<(), String> {
+    let object = value.as_object().ok_or_else(|| format!("{place}: {value} is no object"))?;
+    let fields: BTreeMap<String, Type<'_>> = fields.collect();
+    let documented: BTreeSet<&String> = fields.keys().collect();
+    let there: BTreeSet<&String> = object.keys().collect();
+    if documented != there {
+        return Err(format!("{place}: documented are {documented:?}, there are {there:?}"));
+    }
+    fields.iter().try_for_each(|(name, ty)| check(interface, &object[name], ty, &format!("{place}.{name}")))
+}
+
+fn check_reply(method: &str, reply: &Value) -> Result<(), String> {
+    let interface = definition();
+    let method = interface.methods().find(|m| m.name() == method).expect("a documented method");
+    let outputs = method.outputs().map(|field| (field.name().to_string(), field.ty().clone()));
+    check_fields(&interface, reply, outputs, method.name())
+}
+
+fn said(response: Response) -> Value {
+    serde_json::to_value(wire::Answer::from(response)).unwrap()
+}
+
+#[test]
+fn the_report_is_what_the_definition_says() {
+    check_reply("Show", &said(Response::Show(vec![sample()]))).unwrap();
+    check_reply("Create", &said(Response::Done(vec!["a note".into()]))).unwrap();
+}
+
+#[test]
+fn the_check_finds_what_is_not() {
+    let mut reply = said(Response::Show(vec![sample()]));
+    reply["groups"][0]["members"][1]["link"] = json!("sideways");
+    assert!(
+        check_reply("Show", &reply).unwrap_err().starts_with("Show.groups[].members[].link: \"sideways\"")
+    );
+    let mut reply = said(Response::Show(vec![sample()]));
+    reply["groups"][0]["drops"]["eaten"] = json!(1);
+    assert!(check_reply("Show", &reply).unwrap_err().starts_with("Show.groups[].drops: documented are"));
+}
+
+#[test]
+fn every_word_of_the_definition_can_be_said() {
+    let words = |ty: &Type<'_>| match ty {
+        Type::Enum(variants) => variants.iter().map(|v| v.name().to_string()).collect::<Vec<_>>(),
+        Type::Optional(inner) => match inner.inner() {
+            Type::Enum(variants) => variants.iter().map(|v| v.name().to_string()).collect(),
+            other => panic!("{other:?} has no words"),
+        },
+        other => panic!("{other:?} has no words"),
+    };
+    let interface = definition();
+    let field = |object: &str, field: &str| {
+        let ty = interface.custom_types().find(|ty| ty.name() == object).unwrap().as_object().unwrap();
+        words(ty.fields().find(|f| f.name() == field).unwrap().ty())
+    };
+    fn words_of<T: Serialize>(values: &[T]) -> Vec<String> {
+        values.iter().map(|v| serde_json::to_value(v).unwrap().as_str().unwrap().to_owned()).collect()
+    }
+    assert_eq!(field("Member", "link"), words_of(&[Link::Up, Link::Down, Link::Unknown]));
+    assert_eq!(
+        field("Member", "state"),
+        words_of(&[MemberState::Ok, MemberState::Failed, MemberState::Offline, MemberState::Unknown])
+    );
+    assert_eq!(
+        field("Group", "state"),
+        words_of(&[GroupState::Ok, GroupState::Degraded, GroupState::Failed])
+    );
+    let detach = interface.methods().find(|m| m.name() == "Detach").unwrap();
+    let last = detach.inputs().find(|p| p.name() == "last").unwrap();
+    assert_eq!(words(last.ty()), words_of(&[Last::Restore, Last::KeepGroup, Last::Force]));
+}
+
+#[test]
+fn every_call_and_every_error_is_documented() {
+    let interface = definition();
+    let group = || "g0".to_owned();
+    let addresses = || vec!["10.0.0.1/24".parse().unwrap()];
+    let requests = [
+        Request::Create { group: group(), groupname: None, addresses: addresses() },
+        Request::Destroy { group: group() },
+        Request::Attach { group: group(), interfaces: vec!["eth0".into()] },
+        Request::Detach { interface: "eth0".into(), last: Some(Last::KeepGroup) },
+        Request::AddAddress { group: group(), addresses: addresses() },
+        Request::RemoveAddress { group: group(), addresses: addresses() },
+        Request::Offline { interface: "eth0".into() },
+        Request::Online { interface: "eth0".into() },
+        Request::Show { name: None },
+    ];
+    let mut called = BTreeSet::new();
+    for request in requests {
+        let call = Call::new(&request);
+        let name = call.method.strip_prefix("net.ipmp.Manager.").unwrap().to_owned();
+        let method =
+            interface.methods().find(|m| m.name() == name.as_str()).unwrap_or_else(|| panic!("{name}"));
+        let inputs = method.inputs().map(|field| (field.name().to_string(), field.ty().clone()));
+        check_fields(&interface, &Value::Object(call.parameters.unwrap()), inputs, &name).unwrap();
+        called.insert(name);
+    }
+    assert_eq!(called, interface.methods().map(|m| m.name().to_string()).collect());
+
+    let mut failed = BTreeSet::new();
+    for failure in [
+        Failure::Refused { reason: "r".into(), message: "m".into() },
+        Failure::NotPermitted { message: "m".into() },
+    ] {
+        let value = serde_json::to_value(failure).unwrap();
+        let name = value["error"].as_str().unwrap().strip_prefix("net.ipmp.Manager.").unwrap().to_owned();
+        let error =
+            interface.errors().find(|e| e.name() == name.as_str()).unwrap_or_else(|| panic!("{name}"));
+        let fields = error.fields().map(|field| (field.name().to_string(), field.ty().clone()));
+        check_fields(&interface, &value["parameters"], fields, &name).unwrap();
+        failed.insert(name);
+    }
+    assert_eq!(failed, interface.errors().map(|e| e.name().to_string()).collect());
+}
+
+#[test]
+fn the_definition_of_the_standard_interface_parses() {
+    let interface = Interface::try_from(wire::SERVICE_DEFINITION).unwrap();
+    assert_eq!(interface.name(), "org.varlink.service");
+}
+
+#[test]
+fn a_report_survives_the_wire() {
+    let text = serde_json::to_string(&sample()).unwrap();
+    assert_eq!(serde_json::from_str::<GroupReport>(&text).unwrap(), sample());
+    // A later daemon may say more.
+    let mut more = serde_json::to_value(sample()).unwrap();
+    more["fdt"] = json!("10s");
+    assert_eq!(serde_json::from_value::<GroupReport>(more).unwrap(), sample());
+}

@@ -1,0 +1,267 @@
+//! The socket's server: one task a client, so that none waits for another.
+//!
+//! It is written by hand because the Varlink crate that serves the tests as client, zlink, handles one call of one
+//! client at a time and writes its reply before it looks at the next: a client that does not read stops them all. Nor
+//! does it say which parameter is wrong, or bound a message below 100 MiB.
+
+use std::{
+    collections::HashMap,
+    io,
+    os::unix::net::UnixListener as StdListener,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::{UnixListener, UnixStream},
+    sync::oneshot,
+    task::{JoinSet, spawn_blocking},
+    time::{sleep, timeout},
+};
+
+use super::{
+    name,
+    peer::{GROUP, Peer},
+    request::{Refused, Request, Response, Sender, reason},
+    wire::{self, Answer, Asked, Call, Failure},
+};
+
+/// Longest call in bytes, without its NUL.
+pub const MAX_CALL: usize = 1 << 20;
+/// Most connections of one user at a time: whoever opens more can lock out himself alone.
+pub const MAX_CONNECTIONS: usize = 32;
+/// A client that has not completed a call in this time has been forgotten by whoever started it.
+const READ_LIMIT: Duration = Duration::from_secs(600);
+/// A client that does not take its reply in this time never will.
+const WRITE_LIMIT: Duration = Duration::from_secs(10);
+/// After an error of `accept`, such as too many open files: long enough not to spin, short enough not to be noticed.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+/// For replies that are under way when the engine ends.
+const DRAIN_LIMIT: Duration = Duration::from_secs(1);
+
+/// Why the socket cannot be served.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The runtime does not take it.
+    #[error("cannot serve the control socket: {0}")]
+    Listener(#[source] io::Error),
+}
+
+/// Serves the socket until the engine drops its end of the channel. Root and the group `ipmp` may change, anybody may
+/// look.
+///
+/// # Panics
+///
+/// Outside a tokio runtime with I/O and time enabled.
+pub async fn serve(listener: StdListener, requests: Sender) -> Result<(), Error> {
+    serve_group(listener, requests, GROUP).await
+}
+
+async fn serve_group(listener: StdListener, requests: Sender, group: &'static str) -> Result<(), Error> {
+    listener.set_nonblocking(true).map_err(Error::Listener)?;
+    let listener = UnixListener::from_std(listener).map_err(Error::Listener)?;
+    let places = Places::default();
+    let mut clients = JoinSet::new();
+    loop {
+        let stream = tokio::select! {
+            accepted = listener.accept() => match accepted {
+                Ok((stream, _)) => stream,
+                Err(error) => {
+                    log::warn!("cannot accept a client on the control socket: {error}");
+                    sleep(ACCEPT_PAUSE).await;
+                    continue;
+                }
+            },
+            Some(_) = clients.join_next() => continue,
+            () = requests.closed() => break,
+        };
+        let peer = match Peer::of(&stream) {
+            Ok(peer) => peer,
+            Err(error) => {
+                log::warn!("cannot tell who connected to the control socket: {error}");
+                continue;
+            }
+        };
+        let Some(place) = places.take(peer.uid) else {
+            log::warn!(
+                "uid {} has {MAX_CONNECTIONS} connections open, pid {} gets no other",
+                peer.uid,
+                peer.pid
+            );
+            continue;
+        };
+        let client = Client { stream, peer, requests: requests.clone(), group };
+        clients.spawn(async move {
+            let (uid, pid) = (client.peer.uid, client.peer.pid);
+            if let Err(error) = client.serve().await {
+                log::debug!("closed the connection of uid {uid}, pid {pid}: {error}");
+            }
+            drop(place);
+        });
+    }
+    // Those that wait for a call of their client end by themselves, as the engine is gone.
+    let drain = async { while clients.join_next().await.is_some() {} };
+    if timeout(DRAIN_LIMIT, drain).await.is_err() {
+        log::debug!("some clients did not take their last reply");
+    }
+    Ok(())
+}
+
+/// How many connections each user has.
+#[derive(Clone, Default)]
+struct Places(Arc<Mutex<HashMap<u32, usize>>>);
+
+/// A connection's place, given back when it is dropped.
+struct Place {
+    places: Places,
+    uid: u32,
+}
+
+impl Places {
+    fn take(&self, uid: u32) -> Option<Place> {
+        let mut places = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let taken = places.entry(uid).or_default();
+        (*taken < MAX_CONNECTIONS).then(|| {
+            *taken += 1;
+            Place { places: self.clone(), uid }
+        })
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        let mut places = self.places.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(taken) = places.get_mut(&self.uid) {
+            *taken -= 1;
+            if *taken == 0 {
+                places.remove(&self.uid);
+            }
+        }
+    }
+}
+
+/// Why a connection ends before its client closes it.
+#[derive(Debug, thiserror::Error)]
+enum Closed {
+    #[error("it is broken: {0}")]
+    Broken(#[from] io::Error),
+    #[error("a call is longer than {MAX_CALL} bytes")]
+    Long,
+    #[error("what came is no Varlink call: {0}")]
+    Garbage(#[from] serde_json::Error),
+    #[error("it ended in the middle of a call")]
+    Middle,
+    #[error("no call came for {} s", READ_LIMIT.as_secs())]
+    Silent,
+    #[error("a reply was not taken for {} s", WRITE_LIMIT.as_secs())]
+    Deaf,
+}
+
+struct Client {
+    stream: UnixStream,
+    peer: Peer,
+    requests: Sender,
+    group: &'static str,
+}
+
+impl Client {
+    async fn serve(mut self) -> Result<(), Closed> {
+        let mut buffer = Vec::new();
+        loop {
+            let read = timeout(READ_LIMIT, read_call(&mut self.stream, &mut buffer));
+            let message = tokio::select! {
+                message = read => message.map_err(|_| Closed::Silent)??,
+                () = self.requests.closed() => return Ok(()),
+            };
+            let Some(message) = message else { return Ok(()) };
+            let call: Call = serde_json::from_slice(&message)?;
+            let result = self.answer(&call).await;
+            if !call.oneway {
+                let reply = encode(result).await;
+                timeout(WRITE_LIMIT, self.stream.write_all(&reply)).await.map_err(|_| Closed::Deaf)??;
+            }
+        }
+    }
+
+    async fn answer(&self, call: &Call) -> Result<Answer, Failure> {
+        match call.asked()? {
+            Asked::Info => Ok(wire::info()),
+            Asked::Description(description) => Ok(wire::description(description)),
+            Asked::Engine(request) => {
+                if request.changes() {
+                    self.check_permission(call).await?;
+                }
+                Ok(self.ask(request).await?.into())
+            }
+        }
+    }
+
+    async fn check_permission(&self, call: &Call) -> Result<(), Failure> {
+        let Peer { uid, pid, .. } = self.peer;
+        // The group may be known to a slow directory server: not on the thread that everything else runs on.
+        let (peer, group) = (self.peer.clone(), self.group);
+        let permitted = uid == 0 || spawn_blocking(move || peer.may_change(group)).await.unwrap_or(false);
+        let parameters = serde_json::to_string(&call.parameters).unwrap_or_default();
+        if permitted {
+            log::info!("uid {uid}, pid {pid} asks for {} {parameters}", call.method);
+            return Ok(());
+        }
+        log::warn!("uid {uid}, pid {pid} may not ask for {} {parameters}", call.method);
+        Err(Failure::NotPermitted {
+            message: format!(
+                "uid {uid} may look at IPMP groups, not change them: be root, or join the group {group} and log in again"
+            ),
+        })
+    }
+
+    async fn ask(&self, request: Request) -> Result<Response, Refused> {
+        let gone =
+            || Refused::new(reason::SHUTTING_DOWN, "ipmpd is being stopped: try again once it has started");
+        let note = match &request {
+            Request::Create { group, .. } => name::note(group),
+            _ => None,
+        };
+        let (back, answer) = oneshot::channel();
+        self.requests.send((request, back)).await.map_err(|_| gone())?;
+        let mut response = answer.await.map_err(|_| gone())??;
+        if let (Response::Done(notes), Some(note)) = (&mut response, note) {
+            notes.push(note);
+        }
+        Ok(response)
+    }
+}
+
+/// A reply's bytes. The report of many groups is megabytes, and others wait on this thread.
+async fn encode(result: Result<Answer, Failure>) -> Vec<u8> {
+    if matches!(result, Ok(Answer::Shown { .. })) {
+        spawn_blocking(move || wire::reply(result)).await.expect("what a report holds can be encoded")
+    } else {
+        wire::reply(result)
+    }
+}
+
+/// Reads one call; `None`: the client has closed the connection after its last one. What came after the call stays in
+/// the buffer.
+async fn read_call(stream: &mut UnixStream, buffer: &mut Vec<u8>) -> Result<Option<Vec<u8>>, Closed> {
+    let mut searched = 0;
+    loop {
+        if let Some(nul) = buffer[searched..].iter().position(|&byte| byte == 0) {
+            let rest = buffer.split_off(searched + nul + 1);
+            let mut message = std::mem::replace(buffer, rest);
+            message.pop();
+            return if message.len() > MAX_CALL { Err(Closed::Long) } else { Ok(Some(message)) };
+        }
+        searched = buffer.len();
+        if searched > MAX_CALL {
+            return Err(Closed::Long);
+        }
+        buffer.reserve(4096);
+        if stream.read_buf(buffer).await? == 0 {
+            return if buffer.is_empty() { Ok(None) } else { Err(Closed::Middle) };
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

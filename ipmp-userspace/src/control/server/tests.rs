@@ -1,0 +1,428 @@
+//! The server over a real socket, with an engine that says what it was asked.
+
+use std::{
+    io::{BufRead, BufReader, Read, Write},
+    os::unix::net::UnixStream as StdStream,
+    path::{Path, PathBuf},
+    thread,
+    time::Instant,
+};
+
+use serde_json::{Value, json};
+use tempfile::TempDir;
+use tokio::{runtime, sync::mpsc};
+
+use super::{
+    super::{DEFINITION, client, report, request::Last},
+    *,
+};
+
+/// A served socket. The engine refuses what concerns `slow0` after a second, and everything else succeeds at once with
+/// the request as its note.
+struct Served {
+    directory: TempDir,
+    stop: Option<oneshot::Sender<()>>,
+    thread: Option<thread::JoinHandle<Result<(), Error>>>,
+}
+
+impl Served {
+    fn start(group: &'static str) -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        let listener = StdListener::bind(directory.path().join("s")).unwrap();
+        // Any user may connect, as to the socket of the daemon.
+        for path in [directory.path(), &directory.path().join("s")] {
+            std::fs::set_permissions(path, std::os::unix::fs::PermissionsExt::from_mode(0o777)).unwrap();
+        }
+        let (stop, stopped) = oneshot::channel();
+        let thread = thread::spawn(move || {
+            let runtime = runtime::Builder::new_current_thread().enable_all().build().unwrap();
+            runtime.block_on(async {
+                let (sender, receiver) = mpsc::channel(16);
+                tokio::spawn(engine(receiver, stopped));
+                serve_group(listener, sender, group).await
+            })
+        });
+        Self { directory, stop: Some(stop), thread: Some(thread) }
+    }
+
+    fn path(&self) -> PathBuf {
+        self.directory.path().join("s")
+    }
+
+    fn connect(&self) -> StdStream {
+        let stream = StdStream::connect(self.path()).unwrap();
+        stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+        stream
+    }
+
+    fn client(&self) -> client::Client {
+        client::Client::connect(&self.path()).unwrap()
+    }
+
+    /// The engine ends, and with it the server.
+    fn stop(mut self) {
+        drop(self.stop.take());
+        self.thread.take().unwrap().join().unwrap().unwrap();
+    }
+}
+
+type Requests = mpsc::Receiver<(Request, oneshot::Sender<Result<Response, Refused>>)>;
+
+async fn engine(mut requests: Requests, mut stop: oneshot::Receiver<()>) {
+    loop {
+        let (request, back) = tokio::select! {
+            request = requests.recv() => request.expect("the server ends last"),
+            _ = &mut stop => return,
+        };
+        match &request {
+            Request::Offline { interface } if interface == "slow0" => {
+                tokio::spawn(async move {
+                    sleep(Duration::from_secs(1)).await;
+                    let _ = back.send(Err(Refused::new(reason::NOT_A_MEMBER, "slow0 is in no group")));
+                });
+            }
+            Request::Offline { interface } if interface == "crash0" => drop(back),
+            Request::Show { name } => {
+                let groups = match name.as_deref() {
+                    Some("huge0") => vec![sample(); 4000],
+                    Some(_) => vec![],
+                    None => vec![sample()],
+                };
+                let _ = back.send(Ok(Response::Show(groups)));
+            }
+            _ => {
+                let _ = back.send(Ok(Response::Done(vec![format!("{request:?}")])));
+            }
+        }
+    }
+}
+
+fn sample() -> report::GroupReport {
+    crate::control::report::sample()
+}
+
+fn exchange(stream: &mut StdStream, message: &[u8]) -> String {
+    stream.write_all(message).unwrap();
+    let mut reply = Vec::new();
+    BufReader::new(stream).read_until(0, &mut reply).unwrap();
+    String::from_utf8(reply).unwrap()
+}
+
+const SHOW_NOTHING: &[u8] = b"{\"method\":\"net.ipmp.Manager.Show\",\"parameters\":{\"name\":\"none0\"}}\0";
+const NOTHING: &str = "{\"parameters\":{\"version\":1,\"groups\":[]}}\0";
+
+#[test]
+fn requests_reach_the_engine_and_replies_the_client() {
+    let served = Served::start(GROUP);
+    let mut client = served.client();
+    for request in [
+        Request::Create {
+            group: "g0".into(),
+            groupname: None,
+            addresses: vec!["10.0.0.1/24".parse().unwrap()],
+        },
+        Request::Attach { group: "g0".into(), interfaces: vec!["eth0".into(), "eth1".into()] },
+        Request::Detach { interface: "eth0".into(), last: Some(Last::KeepGroup) },
+    ] {
+        let response = client.call(&request).unwrap();
+        assert_eq!(response, Response::Done(vec![format!("{request:?}")]));
+    }
+    assert_eq!(client.call(&Request::Show { name: None }).unwrap(), Response::Show(vec![sample()]));
+    let error = client.call(&Request::Offline { interface: "slow0".into() }).unwrap_err();
+    assert!(matches!(&error, client::Error::Refused { reason, .. } if reason == reason::NOT_A_MEMBER));
+    assert_eq!(error.to_string(), "slow0 is in no group");
+    served.stop();
+}
+
+#[test]
+fn a_group_without_a_digit_gets_a_note() {
+    let served = Served::start(GROUP);
+    let request = Request::Create { group: "production".into(), groupname: None, addresses: vec![] };
+    let Response::Done(notes) = served.client().call(&request).unwrap() else {
+        panic!("a change shows nothing")
+    };
+    assert_eq!(notes.last(), name::note("production").as_ref());
+    served.stop();
+}
+
+#[test]
+fn a_report_larger_than_any_buffer_arrives_whole() {
+    let served = Served::start(GROUP);
+    let Response::Show(groups) = served.client().call(&Request::Show { name: Some("huge0".into()) }).unwrap()
+    else {
+        panic!("Show shows")
+    };
+    assert_eq!(groups, vec![sample(); 4000]);
+    served.stop();
+}
+
+#[test]
+fn an_engine_that_dies_or_ends_is_told_from_one_that_refuses() {
+    let served = Served::start(GROUP);
+    let error = served.client().call(&Request::Offline { interface: "crash0".into() }).unwrap_err();
+    assert!(matches!(error, client::Error::Refused { reason, .. } if reason == reason::SHUTTING_DOWN));
+    let mut idle = served.client();
+    served.stop();
+    assert!(matches!(idle.call(&Request::Show { name: None }), Err(client::Error::Closed(_))));
+}
+
+#[test]
+fn clients_do_not_wait_for_each_other() {
+    let served = Served::start(GROUP);
+    let _silent = served.connect();
+    let mut half = served.connect();
+    half.write_all(b"{\"method\":").unwrap();
+    // Replies that nobody reads: more than both socket buffers hold.
+    let mut deaf = served.connect();
+    deaf.write_all(b"{\"method\":\"net.ipmp.Manager.Show\",\"parameters\":{\"name\":\"huge0\"}}\0").unwrap();
+    let mut slow = served.connect();
+    slow.write_all(b"{\"method\":\"net.ipmp.Manager.Offline\",\"parameters\":{\"interface\":\"slow0\"}}\0")
+        .unwrap();
+
+    let begin = Instant::now();
+    assert_eq!(exchange(&mut served.connect(), SHOW_NOTHING), NOTHING);
+    let took = begin.elapsed();
+    assert!(took < Duration::from_millis(900), "the fifth client waited {took:?}");
+    assert!(exchange(&mut slow, b"").contains("slow0 is in no group"));
+    served.stop();
+}
+
+#[test]
+fn clients_that_leave_do_no_harm() {
+    let served = Served::start(GROUP);
+    for message in [
+        &b""[..],
+        b"{\"method\":",
+        b"{\"method\":\"net.ipmp.Manager.Offline\",\"parameters\":{\"interface\":\"slow0\"}}\0",
+        b"{\"method\":\"net.ipmp.Manager.Show\",\"parameters\":{\"name\":\"huge0\"}}\0",
+    ] {
+        served.connect().write_all(message).unwrap();
+    }
+    assert_eq!(exchange(&mut served.connect(), SHOW_NOTHING), NOTHING);
+    served.stop();
+}
+
+#[test]
+fn calls_sent_together_are_answered_in_turn() {
+    let served = Served::start(GROUP);
+    let mut stream = served.connect();
+    let oneway =
+        b"{\"method\":\"net.ipmp.Manager.Online\",\"parameters\":{\"interface\":\"eth0\"},\"oneway\":true}\0";
+    let unknown = b"{\"method\":\"net.ipmp.Manager.Explode\",\"parameters\":{}}\0";
+    stream.write_all(&[oneway, &unknown[..], SHOW_NOTHING].concat()).unwrap();
+    stream.shutdown(std::net::Shutdown::Write).unwrap();
+    let mut replies = String::new();
+    stream.read_to_string(&mut replies).unwrap();
+    let not_found = r#"{"error":"org.varlink.service.MethodNotFound","parameters":{"method":"net.ipmp.Manager.Explode"}}"#;
+    assert_eq!(replies, format!("{not_found}\0{NOTHING}"));
+    served.stop();
+}
+
+#[test]
+fn garbage_ends_its_own_connection_only() {
+    let served = Served::start(GROUP);
+    let mut well = served.connect();
+    let deep = [&b"{\"method\":"[..], &[b'['; 100_000], b"\0"].concat();
+    for garbage in
+        [&b"\0"[..], b"GET / HTTP/1.1\r\n\r\n\0", b"{}\0", b"[]\0", b"{\"method\":7}\0", b"\xff\xfe\0", &deep]
+    {
+        let mut stream = served.connect();
+        stream.write_all(garbage).unwrap();
+        let mut reply = Vec::new();
+        stream.read_to_end(&mut reply).unwrap();
+        assert_eq!(reply, b"", "{:?}", String::from_utf8_lossy(garbage));
+    }
+    assert_eq!(exchange(&mut well, SHOW_NOTHING), NOTHING);
+    served.stop();
+}
+
+#[test]
+fn a_call_may_be_a_mebibyte_long_and_no_longer() {
+    let served = Served::start(GROUP);
+    let (head, tail) = ("{\"method\":\"net.ipmp.Manager.Show\",\"parameters\":{\"name\":\"none0\"}", "}");
+    let sized = |size: usize| {
+        let padding = " ".repeat(size - head.len() - tail.len());
+        format!("{head}{padding}{tail}\0").into_bytes()
+    };
+    assert_eq!(exchange(&mut served.connect(), &sized(MAX_CALL)), NOTHING);
+
+    for endless in [sized(MAX_CALL + 1), vec![b' '; 2 * MAX_CALL]] {
+        let mut stream = served.connect();
+        // The server may close before it has read everything.
+        let _ = stream.write_all(&endless);
+        let mut reply = Vec::new();
+        let _ = stream.read_to_end(&mut reply);
+        assert_eq!(reply, b"");
+    }
+    assert_eq!(exchange(&mut served.connect(), SHOW_NOTHING), NOTHING);
+    served.stop();
+}
+
+#[test]
+fn a_user_with_too_many_connections_gets_no_other_until_one_ends() {
+    let served = Served::start(GROUP);
+    let mut open: Vec<_> = (0..MAX_CONNECTIONS).map(|_| served.connect()).collect();
+    for stream in &mut open {
+        assert_eq!(exchange(stream, SHOW_NOTHING), NOTHING);
+    }
+    let mut reply = Vec::new();
+    served.connect().read_to_end(&mut reply).unwrap();
+    assert_eq!(reply, b"");
+    // Another user is not locked out.
+    if let Some(reply) = as_user(&served.path(), NOBODY, SHOW_NOTHING) {
+        assert_eq!(reply, NOTHING);
+    }
+    drop(open);
+    let deadline = Instant::now() + Duration::from_secs(5);
+    loop {
+        let mut stream = served.connect();
+        let mut reply = String::new();
+        let _ = stream.write_all(SHOW_NOTHING).and_then(|()| stream.shutdown(std::net::Shutdown::Write));
+        let _ = stream.read_to_string(&mut reply);
+        if reply == NOTHING {
+            break;
+        }
+        assert!(Instant::now() < deadline, "closed connections keep their places");
+    }
+    served.stop();
+}
+
+#[test]
+fn introspection_serves_the_file() {
+    let served = Served::start(GROUP);
+    let mut stream = served.connect();
+    let mut ask = |call: Value| -> Value {
+        let reply = exchange(&mut stream, format!("{call}\0").as_bytes());
+        serde_json::from_str(reply.trim_end_matches('\0')).unwrap()
+    };
+    assert_eq!(
+        ask(json!({ "method": "org.varlink.service.GetInfo" })),
+        json!({ "parameters": {
+            "vendor": "ipmp",
+            "product": "ipmpd",
+            "version": env!("CARGO_PKG_VERSION"),
+            "url": "",
+            "interfaces": ["org.varlink.service", "net.ipmp.Manager"],
+        } })
+    );
+    let description = |interface: &str| {
+        json!({
+            "method": "org.varlink.service.GetInterfaceDescription",
+            "parameters": { "interface": interface },
+        })
+    };
+    assert_eq!(ask(description("net.ipmp.Manager")), json!({ "parameters": { "description": DEFINITION } }));
+    assert_eq!(
+        ask(description("com.example")),
+        json!({ "error": "org.varlink.service.InterfaceNotFound", "parameters": { "interface": "com.example" } })
+    );
+    served.stop();
+}
+
+#[test]
+fn anybody_may_look() {
+    let served = Served::start(GROUP);
+    if let Some(reply) = as_user(&served.path(), NOBODY, SHOW_NOTHING) {
+        assert_eq!(reply, NOTHING);
+    }
+    served.stop();
+}
+
+#[test]
+fn nobody_may_change_and_is_told_the_remedy() {
+    let served = Served::start("ipmp-no-such-group");
+    for method in
+        ["Create", "Destroy", "Attach", "Detach", "AddAddress", "RemoveAddress", "Offline", "Online"]
+    {
+        let all = json!({
+            "Create": { "group": "g0", "addresses": [] },
+            "Destroy": { "group": "g0" },
+            "Attach": { "group": "g0", "interfaces": ["eth0"] },
+            "Detach": { "interface": "eth0" },
+            "AddAddress": { "group": "g0", "addresses": ["10.0.0.1/24"] },
+            "RemoveAddress": { "group": "g0", "addresses": ["10.0.0.1/24"] },
+            "Offline": { "interface": "eth0" },
+            "Online": { "interface": "eth0" },
+        });
+        let call = json!({ "method": format!("net.ipmp.Manager.{method}"), "parameters": all[method] });
+        let Some(reply) = as_user(&served.path(), NOBODY, format!("{call}\0").as_bytes()) else { break };
+        assert_eq!(
+            reply,
+            "{\"error\":\"net.ipmp.Manager.NotPermitted\",\"parameters\":{\"message\":\"uid 65534 may look at IPMP \
+             groups, not change them: be root, or join the group ipmp-no-such-group and log in again\"}}\0",
+            "{method}"
+        );
+    }
+    served.stop();
+}
+
+#[test]
+fn members_of_the_group_may_change() {
+    let Some(group) = ["games", "users", "daemon"].into_iter().find(|group| gid(group).is_some()) else {
+        eprintln!("skipped: the system has none of the groups that every system has");
+        return;
+    };
+    let gid = gid(group).unwrap();
+    let served = Served::start(group);
+    for user in
+        [User { uid: 65534, gid, groups: &[] }, User { uid: 65534, gid: 65534, groups: &[65533, gid] }]
+    {
+        let call = b"{\"method\":\"net.ipmp.Manager.Online\",\"parameters\":{\"interface\":\"eth0\"}}\0";
+        if let Some(reply) = as_user(&served.path(), user, call) {
+            assert_eq!(
+                reply, "{\"parameters\":{\"notes\":[\"Online { interface: \\\"eth0\\\" }\"]}}\0",
+                "{user:?}"
+            );
+        }
+    }
+    served.stop();
+}
+
+fn gid(group: &str) -> Option<u32> {
+    nix::unistd::Group::from_name(group)
+        .ok()
+        .flatten()
+        .map(|group| group.gid.as_raw())
+        .filter(|&gid| gid != 0)
+}
+
+#[derive(Clone, Copy, Debug)]
+struct User<'a> {
+    uid: u32,
+    gid: u32,
+    groups: &'a [u32],
+}
+
+const NOBODY: User<'static> = User { uid: 65534, gid: 65534, groups: &[] };
+
+/// What another user gets for a message; `None`, with the reason printed, where we cannot become one.
+///
+/// To the kernel a user is a property of a thread, and a connection has that of the thread that makes it. The calls of
+/// the C library would change every thread of the process.
+fn as_user(path: &Path, user: User<'_>, message: &[u8]) -> Option<String> {
+    if !nix::unistd::geteuid().is_root() {
+        eprintln!("skipped: only root can become another user");
+        return None;
+    }
+    let become_user = move || {
+        let check = |result: libc::c_long| assert_eq!(result, 0, "{}", io::Error::last_os_error());
+        let User { uid, gid, groups } = user;
+        // SAFETY: the list is as long as is said; the other two take numbers only.
+        check(unsafe { libc::syscall(libc::SYS_setgroups, groups.len(), groups.as_ptr()) });
+        // SAFETY: see above.
+        check(unsafe { libc::syscall(libc::SYS_setresgid, gid, gid, gid) });
+        // SAFETY: see above.
+        check(unsafe { libc::syscall(libc::SYS_setresuid, uid, uid, uid) });
+    };
+    thread::scope(|scope| {
+        scope
+            .spawn(|| {
+                become_user();
+                let mut stream = StdStream::connect(path).unwrap();
+                stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+                Some(exchange(&mut stream, message))
+            })
+            .join()
+            .unwrap()
+    })
+}

@@ -1,0 +1,436 @@
+//! Requests and replies as they go over the socket: JSON objects, each ended by a NUL (<https://varlink.org>).
+
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
+use serde_json::{Map, Value, json};
+
+use super::{
+    address::DataAddress,
+    name,
+    report::{GroupReport, VERSION},
+    request::{Refused, Request, Response, reason},
+};
+
+/// Name of our interface.
+pub const INTERFACE: &str = "net.ipmp.Manager";
+/// Name of the interface that every Varlink service has.
+pub const SERVICE: &str = "org.varlink.service";
+/// Definition of the interface that every Varlink service has.
+pub const SERVICE_DEFINITION: &str = include_str!("org.varlink.service.varlink");
+
+/// A call.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Call {
+    /// Interface, a dot, method.
+    pub method: String,
+    /// Parameters by name.
+    #[serde(default)]
+    pub parameters: Option<Map<String, Value>>,
+    /// The caller wants no reply, not even an error.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub oneway: bool,
+}
+
+/// What a call asks for.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Asked {
+    /// Who are you?
+    Info,
+    /// What can this interface do?
+    Description(&'static str),
+    /// A request to the engine.
+    Engine(Request),
+}
+
+/// An error reply, by its name on the wire.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "error", content = "parameters")]
+#[allow(missing_docs, reason = "the fields are the parameters of the error of the variant's name")]
+pub enum Failure {
+    /// No such interface.
+    #[serde(rename = "org.varlink.service.InterfaceNotFound")]
+    InterfaceNotFound { interface: String },
+    /// No such method.
+    #[serde(rename = "org.varlink.service.MethodNotFound")]
+    MethodNotFound { method: String },
+    /// A parameter is missing, has the wrong type, or is none of the method's.
+    #[serde(rename = "org.varlink.service.InvalidParameter")]
+    InvalidParameter { parameter: String },
+    /// Understood and not possible.
+    #[serde(rename = "net.ipmp.Manager.Refused")]
+    Refused { reason: String, message: String },
+    /// The caller may not.
+    #[serde(rename = "net.ipmp.Manager.NotPermitted")]
+    NotPermitted { message: String },
+}
+
+impl From<Refused> for Failure {
+    fn from(refused: Refused) -> Self {
+        Self::Refused { reason: refused.reason.into(), message: refused.message }
+    }
+}
+
+/// The parameters of a reply that is no error.
+#[derive(Debug, Serialize)]
+#[serde(untagged)]
+pub enum Answer {
+    /// To a request that changed something.
+    Done {
+        /// What the caller would not expect of himself, a sentence each.
+        notes: Vec<String>,
+    },
+    /// To `Show`.
+    Shown {
+        /// [`VERSION`].
+        version: u32,
+        /// The groups.
+        groups: Vec<GroupReport>,
+    },
+    /// To the standard interface.
+    Service(Value),
+}
+
+impl From<Response> for Answer {
+    fn from(response: Response) -> Self {
+        match response {
+            Response::Done(notes) => Self::Done { notes },
+            Response::Show(groups) => Self::Shown { version: VERSION, groups },
+        }
+    }
+}
+
+/// A reply as it goes over the socket, with its NUL.
+pub fn reply(result: Result<Answer, Failure>) -> Vec<u8> {
+    #[derive(Serialize)]
+    struct Success {
+        parameters: Answer,
+    }
+    let bytes = match result {
+        Ok(parameters) => serde_json::to_vec(&Success { parameters }),
+        Err(failure) => serde_json::to_vec(&failure),
+    };
+    let mut bytes = bytes.expect("every key of it is a string");
+    bytes.push(0);
+    bytes
+}
+
+impl Call {
+    /// The call that makes a request.
+    pub fn new(request: &Request) -> Self {
+        let texts =
+            |addresses: &[DataAddress]| addresses.iter().map(DataAddress::to_string).collect::<Vec<_>>();
+        let (method, parameters) = match request {
+            Request::Create { group, groupname, addresses } => {
+                ("Create", json!({ "group": group, "groupname": groupname, "addresses": texts(addresses) }))
+            }
+            Request::Destroy { group } => ("Destroy", json!({ "group": group })),
+            Request::Attach { group, interfaces } => {
+                ("Attach", json!({ "group": group, "interfaces": interfaces }))
+            }
+            Request::Detach { interface, last } => {
+                ("Detach", json!({ "interface": interface, "last": last }))
+            }
+            Request::AddAddress { group, addresses } => {
+                ("AddAddress", json!({ "group": group, "addresses": texts(addresses) }))
+            }
+            Request::RemoveAddress { group, addresses } => {
+                ("RemoveAddress", json!({ "group": group, "addresses": texts(addresses) }))
+            }
+            Request::Offline { interface } => ("Offline", json!({ "interface": interface })),
+            Request::Online { interface } => ("Online", json!({ "interface": interface })),
+            Request::Show { name } => ("Show", json!({ "name": name })),
+        };
+        let Value::Object(parameters) = parameters else {
+            unreachable!("every method's parameters are an object")
+        };
+        Self { method: format!("{INTERFACE}.{method}"), parameters: Some(parameters), oneway: false }
+    }
+
+    /// What it asks for, checked.
+    pub fn asked(&self) -> Result<Asked, Failure> {
+        let not_found = || Failure::MethodNotFound { method: self.method.clone() };
+        let (interface, method) = self.method.rsplit_once('.').ok_or_else(not_found)?;
+        let mut parameters = Parameters(self.parameters.clone().unwrap_or_default());
+        let asked = match (interface, method) {
+            (SERVICE, "GetInfo") => Asked::Info,
+            (SERVICE, "GetInterfaceDescription") => match parameters.take::<String>("interface")?.as_str() {
+                SERVICE => Asked::Description(SERVICE_DEFINITION),
+                INTERFACE => Asked::Description(super::DEFINITION),
+                other => return Err(Failure::InterfaceNotFound { interface: other.into() }),
+            },
+            (SERVICE, _) => return Err(not_found()),
+            (INTERFACE, _) => Asked::Engine(parameters.request(method).ok_or_else(not_found)??),
+            _ => return Err(Failure::InterfaceNotFound { interface: interface.into() }),
+        };
+        parameters.end()?;
+        Ok(asked)
+    }
+}
+
+/// Parameters that have not been taken yet.
+struct Parameters(Map<String, Value>);
+
+impl Parameters {
+    /// The request of a method of ours; `None`: there is no such method.
+    fn request(&mut self, method: &str) -> Option<Result<Request, Failure>> {
+        Some(match method {
+            "Create" => self.create(),
+            "Destroy" => self.group().map(|group| Request::Destroy { group }),
+            "Attach" => self.attach(),
+            "Detach" => self
+                .interface()
+                .and_then(|interface| Ok(Request::Detach { interface, last: self.take("last")? })),
+            "AddAddress" => self
+                .group()
+                .and_then(|group| Ok(Request::AddAddress { group, addresses: self.some_addresses()? })),
+            "RemoveAddress" => self
+                .group()
+                .and_then(|group| Ok(Request::RemoveAddress { group, addresses: self.some_addresses()? })),
+            "Offline" => self.interface().map(|interface| Request::Offline { interface }),
+            "Online" => self.interface().map(|interface| Request::Online { interface }),
+            "Show" => self.show(),
+            _ => return None,
+        })
+    }
+
+    fn create(&mut self) -> Result<Request, Failure> {
+        let group = self.group()?;
+        let groupname: Option<String> = self.take("groupname")?;
+        groupname.as_deref().map_or(Ok(()), name::check_groupname).map_err(bad_name)?;
+        Ok(Request::Create { group, groupname, addresses: self.addresses()? })
+    }
+
+    fn attach(&mut self) -> Result<Request, Failure> {
+        let group = self.group()?;
+        let interfaces: Vec<String> = self.take("interfaces")?;
+        if interfaces.is_empty() {
+            return Err(invalid("interfaces"));
+        }
+        for (at, interface) in interfaces.iter().enumerate() {
+            name::check_interface(interface).map_err(bad_name)?;
+            if interfaces[..at].contains(interface) {
+                return Err(bad_name(format!("{interface} is named twice: name each interface once")));
+            }
+        }
+        Ok(Request::Attach { group, interfaces })
+    }
+
+    fn show(&mut self) -> Result<Request, Failure> {
+        let name: Option<String> = self.take("name")?;
+        name.as_deref().map_or(Ok(()), name::check_groupname).map_err(bad_name)?;
+        Ok(Request::Show { name })
+    }
+
+    fn group(&mut self) -> Result<String, Failure> {
+        let group: String = self.take("group")?;
+        name::check_group(&group).map_err(bad_name)?;
+        Ok(group)
+    }
+
+    fn interface(&mut self) -> Result<String, Failure> {
+        let interface: String = self.take("interface")?;
+        name::check_interface(&interface).map_err(bad_name)?;
+        Ok(interface)
+    }
+
+    fn addresses(&mut self) -> Result<Vec<DataAddress>, Failure> {
+        let bad = |message: String| Failure::from(Refused::new(reason::BAD_ADDRESS, message));
+        let mut addresses: Vec<DataAddress> = Vec::new();
+        for text in self.take::<Vec<String>>("addresses")? {
+            let address: DataAddress = text.parse().map_err(|e: super::address::Error| bad(e.to_string()))?;
+            if addresses.iter().any(|other| other.address() == address.address()) {
+                return Err(bad(format!("{} is given twice: give each address once", address.address())));
+            }
+            addresses.push(address);
+        }
+        Ok(addresses)
+    }
+
+    fn some_addresses(&mut self) -> Result<Vec<DataAddress>, Failure> {
+        let addresses = self.addresses()?;
+        if addresses.is_empty() { Err(invalid("addresses")) } else { Ok(addresses) }
+    }
+
+    /// Takes a parameter. One that is missing is null, which only what is optional can be.
+    fn take<T: DeserializeOwned>(&mut self, name: &str) -> Result<T, Failure> {
+        serde_json::from_value(self.0.remove(name).unwrap_or_default()).map_err(|_| invalid(name))
+    }
+
+    /// Refuses what nobody took: a misspelt option must not be ignored.
+    fn end(self) -> Result<(), Failure> {
+        self.0.into_iter().next().map_or(Ok(()), |(name, _)| Err(invalid(&name)))
+    }
+}
+
+fn invalid(parameter: &str) -> Failure {
+    Failure::InvalidParameter { parameter: parameter.into() }
+}
+
+fn bad_name(error: impl ToString) -> Failure {
+    Refused::new(reason::BAD_NAME, error.to_string()).into()
+}
+
+/// The answer to `GetInfo`.
+pub fn info() -> Answer {
+    Answer::Service(json!({
+        "vendor": "ipmp",
+        "product": "ipmpd",
+        "version": env!("CARGO_PKG_VERSION"),
+        "url": "",
+        "interfaces": [SERVICE, INTERFACE],
+    }))
+}
+
+/// The answer to `GetInterfaceDescription`.
+pub fn description(of: &str) -> Answer {
+    Answer::Service(json!({ "description": of }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{super::request::Last, *};
+
+    fn call(method: &str, parameters: Value) -> Result<Asked, Failure> {
+        serde_json::from_value::<Call>(json!({ "method": method, "parameters": parameters }))
+            .expect("a call")
+            .asked()
+    }
+
+    fn manager(method: &str, parameters: Value) -> Result<Asked, Failure> {
+        call(&format!("{INTERFACE}.{method}"), parameters)
+    }
+
+    #[test]
+    fn every_request_arrives_as_it_was_sent() {
+        let addresses: Vec<DataAddress> =
+            vec!["192.168.178.200/24".parse().unwrap(), "2001:db8::200/64".parse().unwrap()];
+        let group = || "production0".to_owned();
+        let interface = || "eth0.100".to_owned();
+        let mut requests = vec![
+            Request::Create { group: group(), groupname: None, addresses: vec![] },
+            Request::Create {
+                group: group(),
+                groupname: Some("The.Group".into()),
+                addresses: addresses.clone(),
+            },
+            Request::Destroy { group: group() },
+            Request::Attach { group: group(), interfaces: vec!["eth1".into(), "eth0".into()] },
+            Request::AddAddress { group: group(), addresses: addresses.clone() },
+            Request::RemoveAddress { group: group(), addresses },
+            Request::Offline { interface: interface() },
+            Request::Online { interface: interface() },
+            Request::Show { name: None },
+            Request::Show { name: Some("The.Group".into()) },
+        ];
+        for last in [None, Some(Last::Restore), Some(Last::KeepGroup), Some(Last::Force)] {
+            requests.push(Request::Detach { interface: interface(), last });
+        }
+        for request in requests {
+            let bytes = serde_json::to_vec(&Call::new(&request)).unwrap();
+            let call: Call = serde_json::from_slice(&bytes).unwrap();
+            assert_eq!(call.asked(), Ok(Asked::Engine(request)));
+        }
+    }
+
+    #[test]
+    fn optional_parameters_may_be_left_out() {
+        assert_eq!(
+            manager("Create", json!({ "group": "g0", "addresses": [] })),
+            Ok(Asked::Engine(Request::Create { group: "g0".into(), groupname: None, addresses: vec![] }))
+        );
+        let call: Call = serde_json::from_str(r#"{"method":"net.ipmp.Manager.Show"}"#).unwrap();
+        assert_eq!(call.asked(), Ok(Asked::Engine(Request::Show { name: None })));
+    }
+
+    #[test]
+    fn unknown_methods_and_interfaces_are_named() {
+        let method = |method: &str| Err(Failure::MethodNotFound { method: method.into() });
+        let interface = |interface: &str| Err(Failure::InterfaceNotFound { interface: interface.into() });
+        assert_eq!(manager("Explode", json!({})), method("net.ipmp.Manager.Explode"));
+        assert_eq!(call("org.varlink.service.Explode", json!({})), method("org.varlink.service.Explode"));
+        assert_eq!(call("Explode", json!({})), method("Explode"));
+        assert_eq!(call("", json!({})), method(""));
+        assert_eq!(call("com.example.Show", json!({})), interface("com.example"));
+        assert_eq!(
+            call("org.varlink.service.GetInterfaceDescription", json!({ "interface": "com.example" })),
+            interface("com.example")
+        );
+    }
+
+    #[test]
+    fn wrong_parameters_are_named() {
+        for (method, parameters, parameter) in [
+            ("Destroy", json!({}), "group"),
+            ("Destroy", json!({ "group": 7 }), "group"),
+            ("Destroy", json!({ "group": "g0", "force": true }), "force"),
+            ("Attach", json!({ "group": "g0" }), "interfaces"),
+            ("Attach", json!({ "group": "g0", "interfaces": [] }), "interfaces"),
+            ("Attach", json!({ "group": "g0", "interfaces": "eth0" }), "interfaces"),
+            ("Detach", json!({ "interface": "eth0", "last": "explode" }), "last"),
+            ("AddAddress", json!({ "group": "g0", "addresses": [] }), "addresses"),
+            ("Show", json!({ "name": ["g0"] }), "name"),
+        ] {
+            assert_eq!(manager(method, parameters), Err(invalid(parameter)), "{method}");
+        }
+    }
+
+    #[test]
+    fn wrong_names_and_addresses_are_refused_in_one_line() {
+        for (method, parameters, reason, message) in [
+            (
+                "Create",
+                json!({ "group": "a/b", "addresses": [] }),
+                reason::BAD_NAME,
+                r#""a/b" cannot name a group: choose one without '/'"#,
+            ),
+            (
+                "Create",
+                json!({ "group": "g0", "groupname": "", "addresses": [] }),
+                reason::BAD_NAME,
+                "a group has an empty name: give it 1 to 31 bytes",
+            ),
+            (
+                "Create",
+                json!({ "group": "g0", "addresses": ["10.0.0.1/24", "10.0.0.1/16"] }),
+                reason::BAD_ADDRESS,
+                "10.0.0.1 is given twice: give each address once",
+            ),
+            (
+                "AddAddress",
+                json!({ "group": "g0", "addresses": ["10.0.0.1"] }),
+                reason::BAD_ADDRESS,
+                "10.0.0.1 has no prefix length: write 10.0.0.1/24, or whatever its network has",
+            ),
+            (
+                "Attach",
+                json!({ "group": "g0", "interfaces": ["eth0", "eth1", "eth0"] }),
+                reason::BAD_NAME,
+                "eth0 is named twice: name each interface once",
+            ),
+            (
+                "Offline",
+                json!({ "interface": "sixteen-bytes-00" }),
+                reason::BAD_NAME,
+                r#""sixteen-bytes-00" is too long for an interface: 16 bytes, and the limit is 15"#,
+            ),
+        ] {
+            let refused = Failure::Refused { reason: reason.into(), message: message.into() };
+            assert_eq!(manager(method, parameters), Err(refused), "{method}");
+        }
+    }
+
+    #[test]
+    fn replies_are_what_varlink_wants() {
+        assert_eq!(
+            reply(Ok(Response::Done(vec!["a note".into()]).into())),
+            b"{\"parameters\":{\"notes\":[\"a note\"]}}\0"
+        );
+        assert_eq!(
+            reply(Ok(Response::Show(vec![]).into())),
+            b"{\"parameters\":{\"version\":1,\"groups\":[]}}\0"
+        );
+        assert_eq!(
+            reply(Err(invalid("group"))),
+            b"{\"error\":\"org.varlink.service.InvalidParameter\",\"parameters\":{\"parameter\":\"group\"}}\0"
+        );
+    }
+}
