@@ -2,7 +2,26 @@
 //!
 //! No clock, no socket, no netlink, no async: an [`Event`] goes in with the time it happened, [`Action`]s come out.
 //! Whoever calls carries them out in the order given, and calls again at the deadline it was told.
+//!
+//! | module | what |
+//! |---|---|
+//! | [`event`](Event) | the seam: what a group is told, what it wants done, what it says |
+//! | [`group`] | the group: members' states, the active list, log lines |
+//! | [`member`] | one member: what its link makes of it |
+//! | [`flap`] | flap protection |
+//! | [`slots`] | steering slots: who carries which flow, and who steps in for whom |
+//! | [`binding`] | which member's MAC answers for which data address |
+//! | [`cast`] | who carries multicast and broadcast |
+//! | [`role`] | the lists of both roles |
 
+pub mod binding;
+pub mod cast;
 mod event;
+pub mod flap;
+pub mod group;
+pub mod member;
+pub mod role;
+pub mod slots;
 
 pub use event::{Action, Attachment, Event, Link, LogLine, Refusal, Time};
+pub use group::{Adopted, Group, GroupState, Settings};

@@ -1,0 +1,160 @@
+//! Which member's MAC answers for which data address (reference 4.3).
+//!
+//! Each address of a family is bound to one active member. Ties go to the member that has been active longest.
+//!
+//! | event | what is bound |
+//! |---|---|
+//! | address appears | to the member with the fewest addresses |
+//! | address goes | if a member now has at least two more than the freed one, its most recent address moves there |
+//! | a member becomes active | the first gets all; another takes the most recent address of whoever has most, until it would have as many |
+//! | a member stops being active | each of its addresses, oldest binding first, to the member with the fewest |
+//! | none is active | nothing: all are unbound |
+//!
+//! So the members' counts differ by at most one, and a single address never moves back.
+
+use std::net::IpAddr;
+
+use ipmp_common::steer::{MAX_MEMBERS, Preference};
+
+use super::role;
+
+/// The data addresses of one family. `active` is the list of active members everywhere here, longest active first.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Bindings {
+    /// Addresses and their members, oldest binding first.
+    bound: Vec<(IpAddr, u8)>,
+    /// Addresses while no member is active, in the order in which they lost it or appeared.
+    unbound: Vec<IpAddr>,
+    /// Number of addresses of each member.
+    load: [usize; MAX_MEMBERS],
+}
+
+impl Bindings {
+    /// Every address and its inbound member.
+    pub fn iter(&self) -> impl Iterator<Item = (IpAddr, Option<u8>)> {
+        let bound = self.bound.iter().map(|&(address, member)| (address, Some(member)));
+        bound.chain(self.unbound.iter().map(|&address| (address, None)))
+    }
+
+    /// The inbound member of an address.
+    pub fn member(&self, address: IpAddr) -> Option<u8> {
+        self.bound.iter().find(|bound| bound.0 == address).map(|bound| bound.1)
+    }
+
+    /// Takes an address with the member that the kernel has for it.
+    pub fn restore(&mut self, address: IpAddr, member: Option<u8>) {
+        match member {
+            Some(member) => self.bind(address, member),
+            None => self.unbound.push(address),
+        }
+    }
+
+    /// An address appeared. One that is there already is left alone.
+    pub fn add(&mut self, address: IpAddr, active: &[u8]) {
+        if self.iter().any(|(known, _)| known == address) {
+            return;
+        }
+        self.restore(address, self.least(active));
+    }
+
+    /// An address is gone.
+    pub fn remove(&mut self, address: IpAddr, active: &[u8]) {
+        self.unbound.retain(|&unbound| unbound != address);
+        let Some(at) = self.bound.iter().position(|bound| bound.0 == address) else { return };
+        let (_, freed) = self.bound.remove(at);
+        self.load[usize::from(freed)] -= 1;
+        if let Some(most) = self.most(active)
+            && self.load(most) > self.load(freed) + 1
+        {
+            self.move_latest(most, freed);
+        }
+    }
+
+    /// A member became active; `active` has it already.
+    pub fn activate(&mut self, member: u8, active: &[u8]) {
+        if active == [member] {
+            for address in std::mem::take(&mut self.unbound) {
+                self.bind(address, member);
+            }
+            return;
+        }
+        while let Some(most) = self.most(active)
+            && self.load(member) + 1 < self.load(most)
+        {
+            self.move_latest(most, member);
+        }
+    }
+
+    /// A member stopped being active; `active` no longer has it.
+    pub fn deactivate(&mut self, member: u8, active: &[u8]) {
+        let mut released = Vec::with_capacity(self.load(member));
+        self.bound.retain(|&(address, of)| {
+            if of == member {
+                released.push(address);
+            }
+            of != member
+        });
+        self.load[usize::from(member)] = 0;
+        for address in released {
+            self.restore(address, self.least(active));
+        }
+    }
+
+    /// The list of each address: its member; the one that it would move to; the other active members, least loaded
+    /// then first; the rest. `before` is the list it had.
+    pub fn lists(
+        &self,
+        active: &[u8],
+        members: &[u8],
+        before: impl Fn(IpAddr) -> Preference,
+    ) -> Vec<(IpAddr, Option<u8>, Preference)> {
+        let mut lists = Vec::with_capacity(self.bound.len() + self.unbound.len());
+        for &member in active.iter().filter(|&&member| self.load(member) > 0) {
+            // Lose the member, and look.
+            let others: Vec<u8> = active.iter().copied().filter(|&other| other != member).collect();
+            let mut after = self.clone();
+            after.deactivate(member, &others);
+            let mut by_load = others.clone();
+            by_load.sort_by_key(|&other| after.load(other));
+            let mine = self.bound.iter().filter(|bound| bound.1 == member).map(|bound| bound.0);
+            // What a member loses is bound last, in the order in which it had it.
+            let taken_over = after.bound[after.bound.len().saturating_sub(self.load(member))..].iter();
+            let mut taken_over = taken_over.map(|bound| bound.1);
+            for address in mine {
+                let leaders = [Some(member), taken_over.next()].into_iter().flatten();
+                let list = role::led_by(leaders.chain(by_load.iter().copied()), members);
+                lists.push((address, Some(member), list));
+            }
+        }
+        lists.extend(
+            self.unbound.iter().map(|&address| (address, None, role::kept(before(address), members))),
+        );
+        lists
+    }
+
+    fn load(&self, member: u8) -> usize {
+        self.load[usize::from(member)]
+    }
+
+    fn bind(&mut self, address: IpAddr, member: u8) {
+        self.bound.push((address, member));
+        self.load[usize::from(member)] += 1;
+    }
+
+    fn least(&self, active: &[u8]) -> Option<u8> {
+        active.iter().copied().min_by_key(|&member| self.load(member))
+    }
+
+    fn most(&self, active: &[u8]) -> Option<u8> {
+        // The first of those with the maximum: `max_by_key` would take the last.
+        active.iter().copied().rev().max_by_key(|&member| self.load(member))
+    }
+
+    fn move_latest(&mut self, from: u8, to: u8) {
+        if let Some(at) = self.bound.iter().rposition(|bound| bound.1 == from) {
+            let (address, _) = self.bound.remove(at);
+            self.load[usize::from(from)] -= 1;
+            self.bind(address, to);
+        }
+    }
+}

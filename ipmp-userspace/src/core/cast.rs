@@ -1,0 +1,41 @@
+//! The cast role: who carries multicast and broadcast (reference 4.5).
+//!
+//! The first member that becomes active has it. When it is no longer active, the one that has been active longest
+//! takes it over, and keeps it: a repaired member does not take it back.
+
+use ipmp_common::steer::Preference;
+
+use super::role;
+
+/// The cast role of a group.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Cast {
+    member: Option<u8>,
+    list: Preference,
+}
+
+impl Cast {
+    /// The role as the kernel has it: a takeover that happened there stands.
+    pub fn adopted(list: Preference, active: &[u8]) -> Self {
+        Self { member: list.pick(active.iter().copied().collect(), |_| true), list }
+    }
+
+    /// The cast member. `None` while no member is active.
+    pub fn member(&self) -> Option<u8> {
+        self.member
+    }
+
+    /// The list that the kernel evaluates.
+    pub fn list(&self) -> Preference {
+        self.list
+    }
+
+    /// The active members, longest active first, or the members of the group have changed.
+    pub fn refresh(&mut self, active: &[u8], members: &[u8]) {
+        self.member = self.member.filter(|member| active.contains(member)).or(active.first().copied());
+        self.list = match self.member {
+            Some(member) => role::led_by(std::iter::once(member).chain(active.iter().copied()), members),
+            None => role::kept(self.list, members),
+        };
+    }
+}

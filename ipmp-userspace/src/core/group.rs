@@ -1,0 +1,702 @@
+//! A group: its members' states, who carries what, and what is said about it.
+//!
+//! ```text
+//!                       first live                         link down, or not live
+//!   joined, link up ──► unknown ──────────────► ok ─────────────────────────────► failed ◄── joined, link down
+//!                                               ▲                                   │
+//!                                               └───────────────────────────────────┘
+//!                                                  link up and live and not held down
+//!
+//!   any of them ── offline ──► offline ── online ──► what its link makes of it by then
+//! ```
+//!
+//! [`super::member`] has the table of a member, link by link; this is what the group adds:
+//!
+//! | a member | other functioning members | said (reference 2.5, 2.8) | done |
+//! |---|---|---|---|
+//! | goes down | some | link down, failure | leaves the active list: its addresses and the cast role move |
+//! | goes down | none | link down, all unusable | roles keep their lists, nobody is announced |
+//! | goes down while failed or offline | any | link down | – |
+//! | comes up | some | link up; flapping, if it is the third time in a minute | if it flaps, not usable |
+//! | comes up | none | link up | never held down; others that are held down are let go |
+//! | works, for the first time | any | at least one usable, if all were unusable | joins the active list's end |
+//! | works again | any | repair; at least one usable, if all were unusable | joins the active list's end |
+//! | is taken offline | some, or more members if all failed | offline | not usable, leaves the active list |
+//! | is put online | any | online | usable; joins the active list's end if it works |
+//! | has another's MAC | any | not unique | as offline |
+//! | no longer has | any | unique | as online |
+
+use std::{collections::BTreeMap, net::IpAddr, time::Duration};
+
+use ipmp_common::{
+    maps::MemberState,
+    steer::{MAX_MEMBERS, MemberSet, Preference},
+};
+
+use super::{
+    Action, Attachment, Event, Link, LogLine, Refusal, Time,
+    binding::Bindings,
+    cast::Cast,
+    flap,
+    member::{Cause, Condition, Member, Turn},
+    slots::Slots,
+};
+
+/// Least MTU of a group in bytes: below it Linux would drop the group's IPv6 addresses for good (RFC 8200, 5).
+pub const MIN_MTU: u32 = 1280;
+
+/// What an operator may set.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Settings {
+    /// Time within which [`flap::UPS`] link-ups are believed and another one is not.
+    pub flap_window: Duration,
+    /// The longest that flap protection holds a member down.
+    pub longest_hold: Duration,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self { flap_window: Duration::from_secs(60), longest_hold: Duration::from_secs(3600) }
+    }
+}
+
+/// State of a group (reference 1.8).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum GroupState {
+    /// Every member functions.
+    Ok,
+    /// Some do.
+    Degraded,
+    /// None does; or there is none.
+    Failed,
+}
+
+/// A group.
+#[derive(Clone, Debug)]
+pub struct Group {
+    name: String,
+    settings: Settings,
+    /// In the order in which they joined.
+    members: Vec<Member>,
+    /// Members that function, longest active first.
+    active: Vec<u8>,
+    slots: Slots,
+    cast: Cast,
+    v4: Bindings,
+    v6: Bindings,
+    /// "All unusable" has been said, and nothing else since.
+    said_unusable: bool,
+    told: Told,
+    /// What this event has to say.
+    lines: Vec<LogLine>,
+}
+
+/// What the caller has been told to do already: only differences are worth an action.
+#[derive(Clone, Debug, Default)]
+struct Told {
+    usable: MemberSet,
+    slots: Slots,
+    cast: Preference,
+    /// Name of the last cast member.
+    cast_holder: Option<String>,
+    inbound: BTreeMap<IpAddr, ToldAddress>,
+    states: [MemberState; MAX_MEMBERS],
+    carrier: Option<bool>,
+    mtu: Option<u32>,
+}
+
+#[derive(Clone, Debug)]
+struct ToldAddress {
+    list: Preference,
+    /// The member that it is announced with.
+    announced: Option<u8>,
+    /// Name of its last inbound member.
+    holder: Option<String>,
+}
+
+/// What a restarted daemon finds in the kernel.
+#[derive(Clone, Debug)]
+pub struct Adopted {
+    /// The members in the order of their numbers: attachment with the link as it is now, and the state that the map
+    /// shows.
+    pub members: Vec<(Attachment, MemberState)>,
+    /// The `usable` mask.
+    pub usable: MemberSet,
+    /// The `live` mask as it is now.
+    pub live: MemberSet,
+    /// The slots.
+    pub slots: Slots,
+    /// The cast role.
+    pub cast: Preference,
+    /// The data addresses and their inbound roles.
+    pub inbound: Vec<(IpAddr, Preference)>,
+}
+
+impl Group {
+    /// An empty group. The group interface is expected to have no carrier.
+    pub fn new(name: impl Into<String>, settings: Settings) -> Self {
+        Self {
+            name: name.into(),
+            settings,
+            members: Vec::new(),
+            active: Vec::new(),
+            slots: Slots::new(),
+            cast: Cast::default(),
+            v4: Bindings::default(),
+            v6: Bindings::default(),
+            said_unusable: false,
+            told: Told { carrier: Some(false), ..Told::default() },
+            lines: Vec::new(),
+        }
+    }
+
+    /// The group that the maps describe, and what is to be done to bring the kernel up to now.
+    ///
+    /// It is taken up as the maps have it, and only then told of today's links: what happened while no daemon ran is
+    /// an ordinary event, with its log lines. A role that the kernel has passed on stays where it is. Verdicts stand
+    /// until something disproves them: an offline member stays offline, one that was held down is held down for a
+    /// full window. Every address is announced again, since a killed daemon may not have finished.
+    pub fn adopt(
+        now: Time,
+        name: impl Into<String>,
+        settings: Settings,
+        adopted: Adopted,
+    ) -> (Self, Vec<Action>) {
+        let mut group = Self::new(name, settings);
+        let links: Vec<(u8, Link)> = adopted.members.iter().map(|(at, _)| (at.member, at.link)).collect();
+        for (attachment, state) in adopted.members {
+            group.adopt_member(now, attachment, state, adopted.usable);
+        }
+        for at in 0..group.members.len() {
+            let cause =
+                if group.has_twin(&group.members[at]) { Cause::DuplicateMac } else { Cause::Operator };
+            let offline = &mut group.members[at].offline;
+            *offline = offline.and(Some(cause));
+        }
+        // The cast list has the active members in the order in which they became active.
+        let functioning = group.members.iter().filter(|member| member.functions());
+        let mut functioning: Vec<u8> = functioning.map(Member::number).collect();
+        let order: Vec<u8> = adopted.cast.members().collect();
+        functioning.sort_by_key(|member| order.iter().position(|other| other == member));
+        group.active = functioning;
+        group.said_unusable = group.active.is_empty()
+            && group.members.iter().any(|member| member.state() == MemberState::Failed);
+        group.slots = adopted.slots;
+        group.cast = Cast::adopted(adopted.cast, &group.active);
+        let mask = group.active.iter().copied().collect();
+        for (address, list) in adopted.inbound {
+            let member = list.pick(mask, |_| true);
+            group.family(address).restore(address, member);
+            let holder = group.member(list.first()).map(|member| member.name().to_owned());
+            group.told.inbound.insert(address, ToldAddress { list, announced: None, holder });
+        }
+        group.told.usable = adopted.usable;
+        group.told.slots = group.slots.clone();
+        group.told.cast = adopted.cast;
+        group.told.cast_holder = group.member(adopted.cast.first()).map(|member| member.name().to_owned());
+        group.told.carrier = None;
+
+        for (member, link) in links {
+            group.set_link(now, member, link);
+        }
+        group.set_live(now, adopted.live);
+        group.refresh(false);
+        group.rebuild();
+        let actions = group.actions();
+        (group, actions)
+    }
+
+    fn adopt_member(&mut self, now: Time, attachment: Attachment, state: MemberState, usable: MemberSet) {
+        let (number, link) = (attachment.member, attachment.link);
+        // As it was when the map was written: its link is told afterwards.
+        let mut member = Member::new(Attachment { link: Link::Unknown, ..attachment });
+        match state {
+            MemberState::Ok => {
+                member.live = true;
+                member.condition = Condition::Ok;
+            }
+            MemberState::Failed if !usable.has(number) => {
+                member.condition = Condition::Held;
+                member.flap = flap::Flap::adopted(now, &self.settings);
+            }
+            MemberState::Failed => {
+                member.attachment.link = Link::Down;
+                member.condition = Condition::Down;
+            }
+            MemberState::Offline => {
+                member.offline = Some(Cause::Operator);
+                if link == Link::Down {
+                    member.attachment.link = Link::Down;
+                    member.condition = Condition::Down;
+                }
+            }
+            MemberState::Unknown | MemberState::Vacant => {}
+        }
+        self.told.states[usize::from(number)] = state;
+        self.members.push(member);
+    }
+
+    /// Takes an event, and says what is to be done, in this order. Refuses nothing but [`Event::Offline`] and
+    /// [`Event::Online`]; what concerns a member that has left meanwhile is of no effect.
+    pub fn handle(&mut self, now: Time, event: Event) -> Result<Vec<Action>, Refusal> {
+        self.expire(now);
+        match event {
+            Event::Joined(attachment) => self.join(attachment),
+            Event::Left { member } => self.leave(member),
+            Event::Link { member, link } => self.set_link(now, member, link),
+            Event::Live(live) => self.set_live(now, live),
+            Event::Mtu { member, mtu } => {
+                if let Some(member) = self.member_mut(member) {
+                    member.attachment.mtu = mtu;
+                }
+            }
+            Event::Mac { member, mac } => self.set_mac(member, mac),
+            Event::Weight { member, weight } => {
+                if let Some(member) = self.member_mut(member) {
+                    member.attachment.weight = weight;
+                    self.rebuild();
+                }
+            }
+            Event::Offline { member } => self.offline(member)?,
+            Event::Online { member } => self.online(member)?,
+            Event::AddressAdded(address) => {
+                let active = self.active.clone();
+                self.family(address).add(address, &active);
+            }
+            Event::AddressRemoved(address) => {
+                let active = self.active.clone();
+                self.family(address).remove(address, &active);
+            }
+            Event::Deadline => {}
+        }
+        Ok(self.actions())
+    }
+
+    /// When [`Event::Deadline`] is wanted: the end of the first hold-down.
+    pub fn deadline(&self) -> Option<Time> {
+        self.members.iter().filter_map(Member::held_until).min()
+    }
+
+    /// Its name.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Its state.
+    pub fn state(&self) -> GroupState {
+        match self.active.len() {
+            0 => GroupState::Failed,
+            all if all == self.members.len() => GroupState::Ok,
+            _ => GroupState::Degraded,
+        }
+    }
+
+    /// Its members, in the order in which they joined.
+    pub fn members(&self) -> &[Member] {
+        &self.members
+    }
+
+    /// The member with this number.
+    pub fn member(&self, number: u8) -> Option<&Member> {
+        self.members.iter().find(|member| member.number() == number)
+    }
+
+    /// The member with this interface name.
+    pub fn member_named(&self, name: &str) -> Option<&Member> {
+        self.members.iter().find(|member| member.name() == name)
+    }
+
+    /// The members that carry traffic, longest active first.
+    pub fn active(&self) -> &[u8] {
+        &self.active
+    }
+
+    /// The members that the daemon lets carry traffic.
+    pub fn usable(&self) -> MemberSet {
+        self.members.iter().filter(|member| member.usable()).map(Member::number).collect()
+    }
+
+    /// The cast member.
+    pub fn cast(&self) -> Option<u8> {
+        self.cast.member()
+    }
+
+    /// The inbound member of a data address.
+    pub fn inbound(&self, address: IpAddr) -> Option<u8> {
+        if address.is_ipv4() { self.v4.member(address) } else { self.v6.member(address) }
+    }
+
+    /// Its data addresses and their inbound members.
+    pub fn addresses(&self) -> impl Iterator<Item = (IpAddr, Option<u8>)> {
+        self.v4.iter().chain(self.v6.iter())
+    }
+
+    /// Its steering slots.
+    pub fn slots(&self) -> &Slots {
+        &self.slots
+    }
+
+    /// The number for the next member, if there is room for one.
+    pub fn free_number(&self) -> Option<u8> {
+        self.slots.free_number(self.members.iter().map(Member::number).collect())
+    }
+
+    fn join(&mut self, attachment: Attachment) {
+        let number = attachment.member;
+        if self.member(number).is_some() || usize::from(number) >= MAX_MEMBERS {
+            debug_assert!(false, "member number {number} of group {} is not free", self.name);
+            return;
+        }
+        let (name, link) = (attachment.name.clone(), attachment.link);
+        self.say(|group| LogLine::Joined { member: name, group });
+        self.members.push(Member::new(Attachment { link: Link::Unknown, ..attachment }));
+        self.rebuild();
+        self.refuse_twin(number);
+        // A link that is down is a link that went down: said and judged as one (reference 2.2).
+        let turn = self.member_mut(number).and_then(|member| member.set_link(link));
+        self.turned(number, turn, None);
+    }
+
+    fn leave(&mut self, number: u8) {
+        let Some(at) = self.members.iter().position(|member| member.number() == number) else { return };
+        let lost = self.deactivate(number);
+        let left = self.members.remove(at);
+        self.told.states[usize::from(number)] = MemberState::Vacant;
+        self.say(|group| LogLine::Left { member: left.name().to_owned(), group });
+        self.accept_twins();
+        self.rebuild();
+        self.refresh(lost);
+    }
+
+    fn rebuild(&mut self) {
+        let weights: Vec<(u8, u32)> =
+            self.members.iter().map(|member| (member.number(), member.weight())).collect();
+        self.slots = self.slots.rebuild(&weights);
+    }
+
+    fn set_link(&mut self, now: Time, number: u8, link: Link) {
+        let turn = self.member_mut(number).and_then(|member| member.set_link(link));
+        self.turned(number, turn, Some(now));
+    }
+
+    fn set_live(&mut self, now: Time, live: MemberSet) {
+        // Losses first: whether the last one is gone must not depend on the order of numbers.
+        let numbers: Vec<u8> = self.members.iter().map(Member::number).collect();
+        let (kept, lost): (Vec<u8>, Vec<u8>) = numbers.iter().partition(|&&number| live.has(number));
+        for (number, live) in lost.into_iter().map(|n| (n, false)).chain(kept.into_iter().map(|n| (n, true)))
+        {
+            let turn = self.member_mut(number).and_then(|member| member.set_live(live));
+            self.turned(number, turn, Some(now));
+        }
+    }
+
+    fn set_mac(&mut self, number: u8, mac: [u8; 6]) {
+        let Some(member) = self.member_mut(number) else { return };
+        if member.mac() == mac {
+            return;
+        }
+        member.attachment.mac = mac;
+        // The network must hear of it even if nobody else takes over.
+        for told in self.told.inbound.values_mut().filter(|told| told.announced == Some(number)) {
+            told.announced = None;
+        }
+        self.refuse_twin(number);
+        self.accept_twins();
+    }
+
+    /// Offlines a member whose MAC another one has (reference 2.11).
+    fn refuse_twin(&mut self, number: u8) {
+        let Some(member) = self.member(number) else { return };
+        if member.offline.is_some() || !self.has_twin(member) {
+            return;
+        }
+        let name = member.name().to_owned();
+        self.say(|group| LogLine::DuplicateMac { member: name, group });
+        let lost = self.take_out(number, Cause::DuplicateMac);
+        self.refresh(lost);
+    }
+
+    /// Onlines the members whose MAC nobody else has any more.
+    fn accept_twins(&mut self) {
+        let numbers: Vec<u8> = self.members.iter().map(Member::number).collect();
+        for number in numbers {
+            let Some(member) = self.member(number) else { continue };
+            if member.offline == Some(Cause::DuplicateMac) && !self.has_twin(member) {
+                let name = member.name().to_owned();
+                self.say(|group| LogLine::UniqueMac { member: name, group });
+                self.put_back(number);
+            }
+        }
+    }
+
+    fn has_twin(&self, member: &Member) -> bool {
+        self.members.iter().any(|other| {
+            other.number() != member.number() && other.offline.is_none() && other.mac() == member.mac()
+        })
+    }
+
+    fn offline(&mut self, number: u8) -> Result<(), Refusal> {
+        let Some(member) = self.member(number) else { return Ok(()) };
+        let name = member.name().to_owned();
+        if member.offline.is_some() {
+            return Err(Refusal::AlreadyOffline(name));
+        }
+        // Minimum redundancy of one, as if_mpadm asks for it (reference 2.12).
+        let mut others = self.members.iter().filter(|other| other.number() != number);
+        let enough = match self.state() {
+            GroupState::Failed => others.any(|other| other.offline.is_none()),
+            GroupState::Ok | GroupState::Degraded => others.any(Member::functions),
+        };
+        if !enough {
+            return Err(Refusal::LastFunctioning(name));
+        }
+        self.say(|group| LogLine::Offline { member: name, group });
+        let lost = self.take_out(number, Cause::Operator);
+        self.accept_twins();
+        self.refresh(lost);
+        Ok(())
+    }
+
+    fn online(&mut self, number: u8) -> Result<(), Refusal> {
+        let Some(member) = self.member(number) else { return Ok(()) };
+        let name = member.name().to_owned();
+        match member.offline {
+            None => return Err(Refusal::NotOffline(name)),
+            Some(Cause::DuplicateMac) => return Err(Refusal::DuplicateMac(name)),
+            Some(Cause::Operator) if self.has_twin(member) => return Err(Refusal::DuplicateMac(name)),
+            Some(Cause::Operator) => {}
+        }
+        self.say(|group| LogLine::Online { member: name, group });
+        self.put_back(number);
+        Ok(())
+    }
+
+    fn take_out(&mut self, number: u8, cause: Cause) -> bool {
+        if let Some(member) = self.member_mut(number) {
+            member.offline = Some(cause);
+        }
+        self.deactivate(number)
+    }
+
+    fn put_back(&mut self, number: u8) {
+        let Some(member) = self.member_mut(number) else { return };
+        member.offline = None;
+        member.flap.forget();
+        let turn = member.settle();
+        if turn.is_none() && self.member(number).is_some_and(Member::functions) {
+            self.activate(number);
+            self.refresh(false);
+        }
+        self.turned(number, turn, None);
+    }
+
+    /// Acts on what has become of a member. `now` is when its link turned, if it is its link that turned.
+    fn turned(&mut self, number: u8, turn: Option<Turn>, now: Option<Time>) {
+        let (Some(turn), Some(member)) = (turn, self.member(number)) else { return };
+        let (name, offline) = (member.name().to_owned(), member.offline.is_some());
+        match turn {
+            Turn::WentDown { from } => {
+                self.say(|_| LogLine::LinkDown { member: name.clone() });
+                if matches!(from, Condition::New | Condition::Ok) {
+                    self.deactivate(number);
+                    if !self.active.is_empty() || self.members.iter().any(Self::could_be_let_go) {
+                        self.say(|group| LogLine::Failure { member: name, group });
+                    }
+                    self.refresh(!offline);
+                }
+            }
+            Turn::CameUp => {
+                self.say(|_| LogLine::LinkUp { member: name.clone() });
+                let (settings, alone) = (self.settings, self.active.is_empty());
+                let Some(member) = self.member_mut(number) else { return };
+                if let Some(now) = now
+                    && member.flap.link_up(now, &settings)
+                {
+                    if alone {
+                        member.flap.release();
+                    } else if member.flap.say() {
+                        self.say(|_| LogLine::Flapping { member: name, ups: flap::UPS });
+                    }
+                }
+                let turn = self.member_mut(number).and_then(Member::settle);
+                self.turned(number, turn, now);
+            }
+            Turn::Functions { repaired } => {
+                if repaired {
+                    self.say(|group| LogLine::Repair { member: name, group });
+                }
+                if !offline {
+                    self.activate(number);
+                }
+                self.refresh(false);
+            }
+        }
+    }
+
+    /// Whether a member is kept out by flap protection alone.
+    fn could_be_let_go(member: &Member) -> bool {
+        member.offline.is_none() && member.condition == Condition::Held && member.live
+    }
+
+    fn expire(&mut self, now: Time) {
+        let numbers: Vec<u8> = self.members.iter().map(Member::number).collect();
+        for number in numbers {
+            let Some(member) = self.member_mut(number) else { continue };
+            if member.flap.expire(now) {
+                let turn = member.settle();
+                self.turned(number, turn, None);
+            }
+        }
+    }
+
+    fn activate(&mut self, number: u8) {
+        self.active.push(number);
+        self.v4.activate(number, &self.active);
+        self.v6.activate(number, &self.active);
+    }
+
+    fn deactivate(&mut self, number: u8) -> bool {
+        let Some(at) = self.active.iter().position(|&active| active == number) else { return false };
+        self.active.remove(at);
+        self.v4.deactivate(number, &self.active);
+        self.v6.deactivate(number, &self.active);
+        true
+    }
+
+    /// Looks whether the group has become unusable or usable. `lost`: a member has just been lost.
+    fn refresh(&mut self, lost: bool) {
+        if self.active.is_empty() {
+            // Nobody is held down while nobody else carries: a bad link is better than none.
+            for number in self.members.iter().map(Member::number).collect::<Vec<_>>() {
+                let Some(member) = self.member_mut(number) else { continue };
+                if member.flap.until().is_some() {
+                    member.flap.release();
+                    let turn = member.settle();
+                    self.turned(number, turn, None);
+                }
+            }
+        }
+        match self.members.iter().find(|member| member.functions()).map(|member| member.name().to_owned()) {
+            Some(member) if self.said_unusable => {
+                self.said_unusable = false;
+                self.say(|group| LogLine::GroupUsable { member, group });
+            }
+            None if lost && !self.said_unusable && !self.members.is_empty() => {
+                self.said_unusable = true;
+                self.say(|group| LogLine::GroupUnusable { group });
+            }
+            _ => {}
+        }
+    }
+
+    fn member_mut(&mut self, number: u8) -> Option<&mut Member> {
+        self.members.iter_mut().find(|member| member.number() == number)
+    }
+
+    fn family(&mut self, address: IpAddr) -> &mut Bindings {
+        if address.is_ipv4() { &mut self.v4 } else { &mut self.v6 }
+    }
+
+    fn name_of(&self, number: Option<u8>) -> Option<String> {
+        number.and_then(|number| self.member(number)).map(|member| member.name().to_owned())
+    }
+
+    fn say(&mut self, line: impl FnOnce(String) -> LogLine) {
+        self.lines.push(line(self.name.clone()));
+    }
+
+    /// Everything that differs from what was told before: what stops losses first, what is for people last.
+    fn actions(&mut self) -> Vec<Action> {
+        let mut actions = Vec::new();
+        let mtu = self.members.iter().map(|member| member.mtu().max(MIN_MTU)).min();
+        let new_mtu = mtu.filter(|_| mtu != self.told.mtu);
+        let lowered = self.told.mtu.is_none_or(|told| new_mtu.is_some_and(|new| new < told));
+        self.told.mtu = mtu.or(self.told.mtu);
+        if let Some(mtu) = new_mtu.filter(|_| lowered) {
+            actions.push(Action::SetMtu(mtu));
+        }
+
+        let usable = self.usable();
+        if usable != self.told.usable {
+            self.told.usable = usable;
+            actions.push(Action::SetUsable(usable));
+        }
+        if self.slots != self.told.slots {
+            self.told.slots = self.slots.clone();
+            actions.push(Action::SetSlots(self.slots.to_lists()));
+        }
+        let numbers: Vec<u8> = self.members.iter().map(Member::number).collect();
+        self.cast.refresh(&self.active, &numbers);
+        if self.cast.list() != self.told.cast {
+            self.told.cast = self.cast.list();
+            actions.push(Action::SetCast(self.cast.list()));
+        }
+        self.tell_addresses(&numbers, &mut actions);
+
+        let carrier = self.members.iter().any(Member::functions);
+        if self.told.carrier != Some(carrier) {
+            self.told.carrier = Some(carrier);
+            actions.push(Action::SetCarrier(carrier));
+        }
+        for member in &self.members {
+            let told = &mut self.told.states[usize::from(member.number())];
+            if *told != member.state() {
+                *told = member.state();
+                actions.push(Action::SetState { member: member.number(), state: member.state() });
+            }
+        }
+        if let Some(mtu) = new_mtu.filter(|_| !lowered) {
+            actions.push(Action::SetMtu(mtu));
+        }
+        if let Some(to) = self.name_of(self.cast.member())
+            && self.told.cast_holder.as_ref() != Some(&to)
+            && let from @ Some(_) = self.told.cast_holder.replace(to.clone())
+        {
+            self.say(|group| LogLine::CastMoved { group, from, to: Some(to) });
+        }
+        actions.extend(self.lines.drain(..).map(Action::Log));
+        actions
+    }
+
+    fn tell_addresses(&mut self, numbers: &[u8], actions: &mut Vec<Action>) {
+        let before =
+            |address: IpAddr| self.told.inbound.get(&address).map_or(Preference::NOBODY, |told| told.list);
+        let mut lists = self.v4.lists(&self.active, numbers, before);
+        lists.extend(self.v6.lists(&self.active, numbers, before));
+
+        let mut known = std::mem::take(&mut self.told.inbound);
+        let mut announcements = Vec::new();
+        for (address, member, list) in lists {
+            let before = known.remove(&address);
+            let mut told = before.clone().unwrap_or(ToldAddress { list, announced: None, holder: None });
+            if before.is_none() || told.list != list {
+                told.list = list;
+                actions.push(Action::SetInbound { address, inbound: list });
+            }
+            if told.announced != member {
+                told.announced = member;
+                announcements.push(match member {
+                    Some(member) => Action::Announce { address, member },
+                    None => Action::StopAnnouncing(address),
+                });
+            }
+            if let Some(to) = self.name_of(member)
+                && told.holder.as_ref() != Some(&to)
+                && let from @ Some(_) = told.holder.replace(to.clone())
+            {
+                self.say(|group| LogLine::Moved { address, group, from, to: Some(to) });
+            }
+            self.told.inbound.insert(address, told);
+        }
+        for (address, told) in known {
+            if told.announced.is_some() {
+                actions.push(Action::StopAnnouncing(address));
+            }
+            actions.push(Action::ForgetAddress(address));
+        }
+        actions.append(&mut announcements);
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,211 @@
+//! One member: what its link does, and what that makes of it.
+//!
+//! Two observers speak about a link. Netlink tells what the kernel announces, sometimes late; `live` is what the
+//! datapath itself trusts. A member is down as soon as *either* says so, and is back when *both* do:
+//!
+//! | condition | shown | link down | `live` lost | link up | `live` gained | hold-down over |
+//! |---|---|---|---|---|---|---|
+//! | new | unknown | **down** | – | – | **ok** | – |
+//! | ok | ok | **down** | **down** | – | – | – |
+//! | down | failed | – | – | came up, if netlink had said down | came up, if netlink does not say down | – |
+//! | returning | failed | **down** | – | – | **ok**, repaired | – |
+//! | held | failed | **down** | **down** | – | – | **ok** if live, repaired; else **returning** |
+//!
+//! *Came up* leads to **held** if the link flaps and others can carry the traffic, else to **ok**, repaired, if the
+//! member is live, else to **returning**. A link up that is not news, while the datapath still distrusts the member,
+//! is an old report and no link-up.
+//!
+//! Offline lies over all this: an offline member's link is followed, and it comes back as what it then is.
+
+use ipmp_common::maps::MemberState;
+
+use super::{Attachment, Link, Time, flap::Flap};
+
+/// What a member's link makes of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Condition {
+    /// Joined with a link, and the datapath has not trusted it yet.
+    New,
+    /// Its link is good.
+    Ok,
+    /// Its link is down.
+    Down,
+    /// Its link is back, and the datapath does not trust it yet.
+    Returning,
+    /// Its link is back, and has come and gone too often to be believed yet.
+    Held,
+}
+
+/// Who took a member out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Cause {
+    /// The operator.
+    Operator,
+    /// Another member has its MAC.
+    DuplicateMac,
+}
+
+/// What has become of a member.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Turn {
+    /// Its link went down.
+    WentDown {
+        /// What it was before.
+        from: Condition,
+    },
+    /// Its link came up; [`Member::settle`] says what that makes of it.
+    CameUp,
+    /// It may carry traffic.
+    Functions {
+        /// It had failed, rather than never been seen working.
+        repaired: bool,
+    },
+}
+
+/// A member of a group.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Member {
+    pub(super) attachment: Attachment,
+    pub(super) condition: Condition,
+    pub(super) live: bool,
+    pub(super) offline: Option<Cause>,
+    pub(super) flap: Flap,
+}
+
+impl Member {
+    /// A newcomer: taken as good until its link says otherwise.
+    pub(super) fn new(attachment: Attachment) -> Self {
+        Self { attachment, condition: Condition::New, live: false, offline: None, flap: Flap::default() }
+    }
+
+    /// Its number.
+    pub fn number(&self) -> u8 {
+        self.attachment.member
+    }
+
+    /// Its interface's name.
+    pub fn name(&self) -> &str {
+        &self.attachment.name
+    }
+
+    /// Its MAC.
+    pub fn mac(&self) -> [u8; 6] {
+        self.attachment.mac
+    }
+
+    /// Its MTU in bytes.
+    pub fn mtu(&self) -> u32 {
+        self.attachment.mtu
+    }
+
+    /// Its weight.
+    pub fn weight(&self) -> u32 {
+        self.attachment.weight
+    }
+
+    /// Its link, as netlink reported it last.
+    pub fn link(&self) -> Link {
+        self.attachment.link
+    }
+
+    /// Whether the datapath trusts its link.
+    pub fn live(&self) -> bool {
+        self.live
+    }
+
+    /// What its link makes of it.
+    pub fn condition(&self) -> Condition {
+        self.condition
+    }
+
+    /// Who took it out, if it is offline.
+    pub fn offline(&self) -> Option<Cause> {
+        self.offline
+    }
+
+    /// Until when flap protection holds it down, if it does.
+    pub fn held_until(&self) -> Option<Time> {
+        self.flap.until()
+    }
+
+    /// The state that is shown (reference 1.7).
+    pub fn state(&self) -> MemberState {
+        match (self.offline, self.condition) {
+            (Some(_), _) => MemberState::Offline,
+            (None, Condition::New) => MemberState::Unknown,
+            (None, Condition::Ok) => MemberState::Ok,
+            (None, Condition::Down | Condition::Returning | Condition::Held) => MemberState::Failed,
+        }
+    }
+
+    /// Whether it is in service and works: what the reference calls functioning, usable and active alike.
+    pub fn functions(&self) -> bool {
+        self.offline.is_none() && self.condition == Condition::Ok
+    }
+
+    /// Whether the daemon lets it carry traffic.
+    ///
+    /// A failed link is no reason not to: the datapath steps aside by itself, and comes back without the daemon.
+    pub fn usable(&self) -> bool {
+        self.offline.is_none() && self.flap.until().is_none()
+    }
+
+    /// Netlink reports its link.
+    pub(super) fn set_link(&mut self, link: Link) -> Option<Turn> {
+        let before = std::mem::replace(&mut self.attachment.link, link);
+        match (link, self.condition) {
+            (Link::Down, Condition::Down) => None,
+            (Link::Down, from) => {
+                self.condition = Condition::Down;
+                Some(Turn::WentDown { from })
+            }
+            (_, Condition::Down) if before == Link::Down => Some(self.came_up()),
+            _ => None,
+        }
+    }
+
+    /// The datapath trusts its link, or no longer.
+    pub(super) fn set_live(&mut self, live: bool) -> Option<Turn> {
+        if std::mem::replace(&mut self.live, live) == live {
+            return None;
+        }
+        match (live, self.condition) {
+            (false, from @ (Condition::Ok | Condition::Held)) => {
+                self.condition = Condition::Down;
+                Some(Turn::WentDown { from })
+            }
+            (true, Condition::Down) if self.link() != Link::Down => Some(self.came_up()),
+            (true, Condition::New | Condition::Returning) => self.settle(),
+            _ => None,
+        }
+    }
+
+    fn came_up(&mut self) -> Turn {
+        self.condition = Condition::Returning;
+        Turn::CameUp
+    }
+
+    /// What its link makes of it, now that it is up and its hold-down has begun or ended.
+    pub(super) fn settle(&mut self) -> Option<Turn> {
+        let repaired = match self.condition {
+            Condition::Ok | Condition::Down => return None,
+            Condition::New => false,
+            Condition::Returning | Condition::Held => true,
+        };
+        if repaired && self.flap.until().is_some() {
+            self.condition = Condition::Held;
+            return None;
+        }
+        if !self.live {
+            if repaired {
+                self.condition = Condition::Returning;
+            }
+            return None;
+        }
+        self.condition = Condition::Ok;
+        if repaired {
+            self.flap.repaired();
+        }
+        Some(Turn::Functions { repaired })
+    }
+}

@@ -1,0 +1,28 @@
+//! A role's list: who has the role, who takes it over, and everybody else after them.
+//!
+//! The kernel evaluates these lists per packet (`ipmp_common::steer`), so a role is taken over before the daemon
+//! knows. The lists are written so that its later decision is the same.
+
+use ipmp_common::steer::{MemberSet, Preference};
+
+/// The list that begins with these members and goes on with all others.
+pub fn led_by(leaders: impl IntoIterator<Item = u8>, members: &[u8]) -> Preference {
+    let mut seen = MemberSet::EMPTY;
+    let order: Vec<u8> = leaders
+        .into_iter()
+        .chain(members.iter().copied())
+        .filter(|&member| {
+            let new = !seen.has(member);
+            seen = seen.with(member);
+            new
+        })
+        .collect();
+    Preference::new(&order)
+}
+
+/// The list as it was, of the members there are now: while nobody is active, nobody takes a role over, and whoever
+/// had it may be the first to come back.
+pub fn kept(list: Preference, members: &[u8]) -> Preference {
+    let before = if list == Preference::NOBODY { Vec::new() } else { list.members().collect() };
+    led_by(before.into_iter().filter(|member| members.contains(member)), members)
+}
