@@ -59,7 +59,7 @@ fn has_lists() -> bool {
 
 /// Brings the package lists up to date, as root. A list that cannot be had is said by apt, and is no error: the others may do.
 pub fn update() -> Result<()> {
-    let status = apt_get(&["update", "-q"])?.status().context("apt-get cannot be run")?;
+    let status = apt_get(&["update", "-qq"])?.status().context("apt-get cannot be run")?;
     if !status.success() {
         eprintln!(
             "setup: `apt-get update` failed ({status}): going on with the package lists that are there"
@@ -70,7 +70,7 @@ pub fn update() -> Result<()> {
 
 /// Installs `packages`, as root. Never removes another package for them.
 pub fn install(packages: &[&str]) -> Result<()> {
-    let mut apt = apt_get(&["install", "-q", "-y", "--no-install-recommends", "--no-remove"])?;
+    let mut apt = apt_get(&["install", "-qq", "-y", "--no-install-recommends", "--no-remove"])?;
     apt.args(packages);
     project::run(apt).with_context(|| {
         let list = packages.join(" ");

@@ -4,6 +4,8 @@ use crate::{debian, project};
 use anyhow::{Context, Result, bail, ensure};
 use clap::Args;
 use ipmp_ebpf_recipe::{Compiler, LlvmVersion, Missing, Toolchain, linker, rustup_toolchains};
+use std::env;
+use std::ffi::OsString;
 use std::fs;
 use std::io::{self, IsTerminal, Write};
 use std::os::unix::fs::symlink;
@@ -82,7 +84,7 @@ impl Plan {
             Ok(compiler) => match linker::find(&compiler) {
                 Ok(linker) => plan.core = !Toolchain { compiler, linker }.has_sysroot()?,
                 Err(error) => {
-                    ensure!(std::env::var_os("IPMP_BPF_LINKER").is_none(), "{error}");
+                    ensure!(env::var_os("IPMP_BPF_LINKER").is_none(), "{error}");
                     plan.linker = true;
                     plan.core = true;
                 }
@@ -134,8 +136,11 @@ impl Plan {
         if linker::find(&compiler).is_err() {
             install_linker(&compiler)?;
         }
-        println!("setup: compiling the core library");
-        Toolchain::find()?.sysroot()?;
+        let toolchain = Toolchain::find()?;
+        if !toolchain.has_sysroot()? {
+            println!("setup: compiling the core library");
+            toolchain.sysroot()?;
+        }
         println!("setup: done");
         Ok(())
     }
@@ -166,11 +171,20 @@ fn install_linker(compiler: &Compiler) -> Result<()> {
         .args(["--version", linker::VERSION, "--features", &feature, "--root"])
         .arg(&root)
         .env("LLVM_PREFIX", prefix)
+        .env("PATH", with_path(&root.join("bin")))
         .env_remove("RUSTFLAGS")
         .env_remove("CARGO_TARGET_DIR");
     project::run(cargo).context("bpf-linker could not be built: its sources come from crates.io")?;
     linker::find(compiler)?;
     Ok(())
+}
+
+/// PATH with one more directory: cargo advises to add it otherwise, and nobody needs it there.
+fn with_path(directory: &Path) -> OsString {
+    let mut path = env::var_os("PATH").unwrap_or_default();
+    path.push(":");
+    path.push(directory);
+    path
 }
 
 /// The LLVM library in a rustup toolchain, if one has the compiler's version: then no LLVM package is needed.

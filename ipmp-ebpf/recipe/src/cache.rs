@@ -26,15 +26,15 @@ pub fn directory() -> Result<PathBuf, Missing> {
 /// # Errors
 ///
 /// Whatever `make` returns, and [`Missing::File`].
-pub fn entry(name: &str, make: impl FnOnce(&Path) -> Result<(), Missing>) -> Result<PathBuf, Missing> {
+pub fn entry<E: From<Missing>>(name: &str, make: impl FnOnce(&Path) -> Result<(), E>) -> Result<PathBuf, E> {
     entry_in(&directory()?, name, make)
 }
 
-fn entry_in(
+fn entry_in<E: From<Missing>>(
     cache: &Path,
     name: &str,
-    make: impl FnOnce(&Path) -> Result<(), Missing>,
-) -> Result<PathBuf, Missing> {
+    make: impl FnOnce(&Path) -> Result<(), E>,
+) -> Result<PathBuf, E> {
     let finished = cache.join(name);
     if finished.is_dir() {
         return Ok(finished);
@@ -100,7 +100,7 @@ mod tests {
         });
         assert!(matches!(failed, Err(Missing::Home)));
         assert!(!cache.join("thing").exists());
-        let made = entry_in(&cache, "thing", |_| Ok(())).unwrap();
+        let made = entry_in(&cache, "thing", |_| Ok::<_, Missing>(())).unwrap();
         assert!(!made.join("half").exists(), "what the failed attempt left must be gone");
         fs::remove_dir_all(cache).unwrap();
     }

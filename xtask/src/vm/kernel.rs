@@ -1,6 +1,6 @@
 //! Debian's kernels: which there are, how one is got, and which modules a boot needs.
 
-use crate::{debian, project};
+use crate::{debian, project, root};
 use anyhow::{Context, Result, bail, ensure};
 use clap::ValueEnum;
 use ipmp_ebpf_recipe::cache;
@@ -40,13 +40,8 @@ impl Kernel {
 
     /// The kernel's files; its package is downloaded the first time.
     pub fn unpack(self) -> Result<Unpacked> {
-        let name = format!("kernel-{}", self.version());
-        let directory = cache::directory()?.join(&name);
-        if !directory.is_dir() {
-            let made = self.download(&directory.with_extension("partial"))?;
-            fs::rename(&made, &directory)
-                .with_context(|| format!("{} cannot be made", directory.display()))?;
-        }
+        let directory =
+            cache::entry(&format!("kernel-{}", self.version()), |scratch| self.download(scratch))?;
         let image = only_entry(&directory.join("boot"), "vmlinuz-")?;
         let version =
             image.file_name().and_then(|name| name.to_str()?.strip_prefix("vmlinuz-")).unwrap_or_default();
@@ -55,12 +50,7 @@ impl Kernel {
         Ok(Unpacked { image, modules })
     }
 
-    fn download(self, directory: &Path) -> Result<PathBuf> {
-        if directory.exists() {
-            fs::remove_dir_all(directory)
-                .with_context(|| format!("{} cannot be removed", directory.display()))?;
-        }
-        fs::create_dir_all(directory).with_context(|| format!("{} cannot be made", directory.display()))?;
+    fn download(self, directory: &Path) -> Result<()> {
         let package = match self.newest_package()? {
             Some(package) => package,
             None => {
@@ -73,7 +63,11 @@ impl Kernel {
         };
         println!("vm: getting {package}");
         let mut apt = Command::new("apt-get");
-        apt.args(["download", "-q", &package]).current_dir(directory);
+        apt.args(["download", "-qq", &package]).current_dir(directory);
+        if root::is_root() {
+            // Otherwise apt downloads as a user that cannot write to root's cache, and says so.
+            apt.args(["-o", "APT::Sandbox::User=root"]);
+        }
         project::run(apt)?;
         let archive = only_entry(directory, "linux-image-")?;
         let mut dpkg = Command::new("dpkg");
@@ -83,8 +77,7 @@ impl Kernel {
         let version = package.trim_start_matches("linux-image-");
         let mut depmod = Command::new("/sbin/depmod");
         depmod.arg("--basedir").arg(directory).arg(version);
-        project::run(depmod)?;
-        Ok(directory.into())
+        project::run(depmod)
     }
 
     /// The newest package of this version that the package lists have.
