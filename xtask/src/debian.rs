@@ -17,6 +17,9 @@ pub const VM: &[&str] = &["qemu-system-x86", "busybox-static", "kmod", "xz-utils
 /// The newest Rust that Debian has, and its library source.
 pub const COMPILER: &[&str] = &["rustc-web", "rust-web-src"];
 
+/// The clippy of that compiler.
+pub const CLIPPY: &[&str] = &["rust-web-clippy"];
+
 /// Whether this system has Debian's package tools.
 pub fn is_debian() -> bool {
     Path::new("/usr/bin/apt-get").exists() && Path::new("/usr/bin/dpkg-query").exists()

@@ -11,7 +11,7 @@ use std::env::consts::ARCH;
 pub struct Ebpf {
     /// Run clippy on them instead, warnings denied.
     #[arg(long)]
-    clippy: bool,
+    pub clippy: bool,
 }
 
 impl Ebpf {

@@ -7,6 +7,7 @@ mod card;
 mod debian;
 mod demo;
 mod ebpf;
+mod lint;
 mod project;
 mod root;
 mod setup;
@@ -31,6 +32,7 @@ enum Command {
     Test(test::Test),
     Bench(demo::Bench),
     Vm(vm::Vm),
+    Lint(lint::Lint),
     Ebpf(ebpf::Ebpf),
     Card(card::Card),
 }
@@ -42,6 +44,7 @@ fn main() -> ExitCode {
         Command::Test(command) => command.run(),
         Command::Bench(command) => command.run(),
         Command::Vm(command) => command.run(),
+        Command::Lint(command) => command.run().map(|()| ExitCode::SUCCESS),
         Command::Ebpf(command) => command.run().map(|()| ExitCode::SUCCESS),
         Command::Card(command) => command.run().map(|()| ExitCode::SUCCESS),
     };

@@ -49,7 +49,7 @@ impl Setup {
     }
 
     /// Asks on a terminal; elsewhere nobody could answer.
-    fn agree(&self) -> Result<()> {
+    pub fn agree(&self) -> Result<()> {
         if self.yes || !io::stdin().is_terminal() {
             return Ok(());
         }
