@@ -1,1 +1,69 @@
-//! The network lab.
+//! The network lab: the tutorial's network on real kernel interfaces, for the end-to-end tests, the benchmarks and
+//! the demo.
+//!
+//! ```text
+//!   host: e1000g0 ──cable 1── sw1 ┐
+//!         e1000g1 ──cable 2── sw2 ┤ Switch A
+//!                                 └─ sw4 ──cable 4── sw4 ┐
+//!         rge0    ──cable 3─────────────────────── sw3 ┤ Switch B ── router 192.168.178.1
+//!                                                          ├────────── peer 192.168.178.22
+//!                                                          └────────── peer 192.168.178.114
+//! ```
+//!
+//! Every box is a network namespace of its own, every line is a [`Cable`] that can be pulled, cut silently, or cut in
+//! one direction. Threads and commands enter a namespace for the network alone; the file system stays that of the
+//! machine, so pins under `/sys/fs/bpf` are one truth for everybody.
+//!
+//! | module | what |
+//! |---|---|
+//! | [`network`] | [`Lab`]: builds the network, gives its parts by name |
+//! | [`namespace`] | a network namespace: run closures, commands and sysctls in it |
+//! | [`cable`] | pull, replug, cut, restore; statistics of the port at the far end |
+//! | [`tap`] | TAP devices and the pump that is the wire between two of them |
+//! | [`remains`] | the reaper: nothing is left behind, also after SIGKILL |
+//! | [`daemon`] | the real `ipmpd` and `ipmpctl` |
+//! | [`stream`], [`flow`] | UDP streams: what was lost, when, reordered, duplicated |
+//! | [`bulk`] | TCP bulk transfers: stalls, resets, retransmissions |
+//! | [`host`] | the router and the peers: resolve an address, ping it |
+//! | [`oracle`] | no frame on any wire ever carries the group's MAC |
+//! | [`counter`] | frames of a kind counted on every wire |
+//! | [`netlink`], [`packet`], [`filter`], [`clock`], [`command`] | what the others stand on |
+//!
+//! A lab needs root. Labs run side by side; each has names of its own.
+
+pub mod bulk;
+pub mod cable;
+pub mod clock;
+pub mod command;
+pub mod counter;
+pub mod daemon;
+mod datagram;
+pub mod filter;
+pub mod flow;
+pub mod host;
+pub mod namespace;
+pub mod netlink;
+pub mod network;
+pub mod oracle;
+pub mod packet;
+pub mod remains;
+pub mod stream;
+pub mod tap;
+
+pub use bulk::Bulk;
+pub use cable::{Cable, Change, Direction};
+pub use counter::Counters;
+pub use daemon::Daemon;
+pub use host::Host;
+pub use namespace::Namespace;
+pub use network::{Lab, Member, MemberKind, Switch};
+pub use oracle::Oracle;
+pub use stream::Stream;
+
+/// An Ethernet address.
+pub type Mac = [u8; 6];
+
+/// `02:a0:00:00:00:01`, as everybody writes it.
+pub fn show_mac(mac: Mac) -> String {
+    mac.map(|byte| format!("{byte:02x}")).join(":")
+}

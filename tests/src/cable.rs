@@ -1,0 +1,174 @@
+//! A cable between a machine and a switch (or between two switches), and what can happen to it.
+
+use std::time::{Duration, Instant};
+
+use anyhow::{Result, ensure};
+
+use crate::clock;
+use crate::namespace::Namespace;
+use crate::tap::Wire;
+
+/// A cable with its two ends. The near end is the machine's (Switch A's for the cable between the switches), the far
+/// end is the switch port. Everything that happens to a cable happens at the switch port, out of the way of the
+/// programs under test.
+///
+/// A cable finds its ports by name, so it survives that a member is deleted and made anew.
+#[derive(Debug)]
+pub struct Cable {
+    name: String,
+    near: End,
+    far: End,
+    wire: Option<Wire>,
+}
+
+/// One end of a cable: an interface in a namespace.
+#[derive(Clone, Debug)]
+pub struct End {
+    /// The namespace of the machine or switch.
+    pub namespace: Namespace,
+    /// The interface there.
+    pub interface: String,
+}
+
+/// The way that frames go through a cable.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Direction {
+    /// From the near end to the switch.
+    Outbound,
+    /// From the switch to the near end.
+    Inbound,
+}
+
+/// When something was done: it took effect between the two instants.
+#[derive(Clone, Copy, Debug)]
+pub struct Change {
+    /// Taken right before the kernel was asked.
+    pub before: Instant,
+    /// Taken right after it had answered.
+    pub after: Instant,
+}
+
+/// Counters of the switch port at the far end, as the switch sees them.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct PortStatistics {
+    /// Frames that came in from the cable.
+    pub rx_packets: u64,
+    /// Frames that went out into the cable.
+    pub tx_packets: u64,
+    /// Frames from the cable that died in the port: after it had stopped, before the carrier fell.
+    pub rx_dropped: u64,
+    /// Frames for the cable that died in the port.
+    pub tx_dropped: u64,
+}
+
+impl Cable {
+    pub(crate) fn new(name: String, near: End, far: End, wire: Option<Wire>) -> Self {
+        Self { name, near, far, wire }
+    }
+
+    /// `cable 1`, as in the figure.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// The machine's end.
+    pub fn near(&self) -> &End {
+        &self.near
+    }
+
+    /// The switch port.
+    pub fn far(&self) -> &End {
+        &self.far
+    }
+
+    /// The user-space wire of a TAP member; nothing for a veth.
+    pub fn wire(&self) -> Option<&Wire> {
+        self.wire.as_ref()
+    }
+
+    /// Pulls the cable: both ends lose their carrier.
+    ///
+    /// On veth the far port stops a moment before the carrier falls; frames in between die in the port and are seen
+    /// in its `rx_dropped`. On TAP the carrier goes first, and what was sent before it went still arrives.
+    pub fn pull(&self) -> Result<Change> {
+        if let Some(wire) = &self.wire {
+            return wire.pull();
+        }
+        let netlink = self.far.namespace.netlink();
+        timed(|| netlink.set_up(&self.far.interface, false))
+    }
+
+    /// Plugs the cable in again.
+    pub fn replug(&self) -> Result<Change> {
+        if let Some(wire) = &self.wire {
+            return wire.replug();
+        }
+        let netlink = self.far.namespace.netlink();
+        timed(|| netlink.set_up(&self.far.interface, true))
+    }
+
+    /// Kills the path silently: both directions drop every frame, the carrier stays.
+    pub fn cut(&self) -> Result<Change> {
+        timed(|| {
+            self.cut_direction(Direction::Outbound)?;
+            self.cut_direction(Direction::Inbound).map(drop)
+        })
+    }
+
+    /// Kills one direction silently.
+    pub fn cut_direction(&self, direction: Direction) -> Result<Change> {
+        timed(|| match &self.wire {
+            Some(wire) => {
+                wire.cut(direction);
+                Ok(())
+            }
+            None => self.far.namespace.netlink().drop_frames(&self.far.interface, direction),
+        })
+    }
+
+    /// Takes back every silent cut.
+    pub fn restore(&self) -> Result<Change> {
+        timed(|| match &self.wire {
+            Some(wire) => {
+                wire.restore();
+                Ok(())
+            }
+            None => self.far.namespace.netlink().pass_frames(&self.far.interface),
+        })
+    }
+
+    /// Whether the near end sees a carrier now.
+    pub fn carrier(&self) -> Result<bool> {
+        Ok(self.near.namespace.link(&self.near.interface)?.carrier)
+    }
+
+    /// Waits until the near end sees a carrier, or sees none; an error if it does not in time.
+    pub fn wait_carrier(&self, carrier: bool, patience: Duration) -> Result<()> {
+        let seen = clock::wait_until(patience, || self.carrier().is_ok_and(|now| now == carrier));
+        ensure!(
+            seen,
+            "{} ({}) still {} carrier after {patience:?}",
+            self.name,
+            self.near.interface,
+            if carrier { "has no" } else { "has its" }
+        );
+        Ok(())
+    }
+
+    /// The far port's counters.
+    pub fn port(&self) -> Result<PortStatistics> {
+        let statistics = self.far.namespace.link(&self.far.interface)?.statistics;
+        Ok(PortStatistics {
+            rx_packets: statistics.rx_packets,
+            tx_packets: statistics.tx_packets,
+            rx_dropped: statistics.rx_dropped,
+            tx_dropped: statistics.tx_dropped,
+        })
+    }
+}
+
+fn timed(work: impl FnOnce() -> Result<()>) -> Result<Change> {
+    let before = Instant::now();
+    work()?;
+    Ok(Change { before, after: Instant::now() })
+}

@@ -1,0 +1,71 @@
+//! Kernel receive times as [`Instant`]s: packets are stamped in wall-clock time, everything else here is monotonic.
+
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+/// Both clocks read at one moment. Good for conversions nearby; take a new one now and then, since the wall clock
+/// may be slewed.
+#[derive(Clone, Copy, Debug)]
+pub struct Clock {
+    instant: Instant,
+    wall: u64,
+}
+
+impl Clock {
+    /// Reads both clocks.
+    pub fn now() -> Self {
+        Self { instant: Instant::now(), wall: wall_nanos() }
+    }
+
+    /// The instant of a wall-clock time in nanoseconds since 1970.
+    pub fn instant(&self, wall: u64) -> Instant {
+        if wall >= self.wall {
+            self.instant + Duration::from_nanos(wall - self.wall)
+        } else {
+            let before = Duration::from_nanos(self.wall - wall);
+            self.instant.checked_sub(before).unwrap_or(self.instant)
+        }
+    }
+}
+
+/// Wall-clock time in nanoseconds since 1970: the clock of SO_TIMESTAMPNS.
+pub fn wall_nanos() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |age| age.as_nanos() as u64)
+}
+
+/// Asks every millisecond until `question` says yes, for `patience` at most. Says whether it ever did.
+pub fn wait_until(patience: Duration, mut question: impl FnMut() -> bool) -> bool {
+    let deadline = Instant::now() + patience;
+    loop {
+        if question() {
+            return true;
+        }
+        if Instant::now() >= deadline {
+            return false;
+        }
+        std::thread::sleep(Duration::from_millis(1));
+    }
+}
+
+/// Makes the calling thread keep time: woken within microseconds, and before the machine's other work. Without the
+/// right to do so it keeps what it has.
+pub fn keep_time() {
+    // SAFETY: both calls take plain numbers and change the calling thread alone.
+    unsafe {
+        libc::prctl(libc::PR_SET_TIMERSLACK, 1_000 as libc::c_ulong);
+        libc::setpriority(libc::PRIO_PROCESS, 0, -15);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn wall_times_become_instants() {
+        let clock = Clock::now();
+        let later = clock.instant(clock.wall + 5_000_000);
+        let earlier = clock.instant(clock.wall - 5_000_000);
+        assert_eq!(later - earlier, Duration::from_millis(10));
+        assert_eq!(clock.instant(clock.wall), clock.instant);
+    }
+}

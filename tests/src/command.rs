@@ -1,0 +1,47 @@
+//! Running the tools that build the network (`ip`, mostly), with errors that say what was asked.
+
+use std::io::Write as _;
+use std::process::{Command, Stdio};
+
+use anyhow::{Context as _, Result, bail};
+
+/// Runs a tool to its end and gives its output; anything but success is an error with the tool's own words.
+pub fn run(command: &mut Command) -> Result<String> {
+    let shown = show(command);
+    let output = command.stdin(Stdio::null()).output().with_context(|| format!("cannot start `{shown}`"))?;
+    if !output.status.success() {
+        bail!("`{shown}` failed ({}): {}", output.status, String::from_utf8_lossy(&output.stderr).trim());
+    }
+    Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+}
+
+/// One `ip` process that reads its commands from standard input: a lab asks for some sixty of them.
+/// `namespace` is a name under /run/netns, or nothing for the namespace of the caller.
+pub fn ip_batch(namespace: Option<&str>, lines: &[String]) -> Result<()> {
+    let mut command = Command::new("ip");
+    if let Some(name) = namespace {
+        command.args(["-n", name]);
+    }
+    command.args(["-batch", "-"]).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = command.spawn().context("cannot start `ip`: is iproute2 installed?")?;
+    let mut input = child.stdin.take().context("`ip` has no standard input")?;
+    for line in lines {
+        writeln!(input, "{line}").with_context(|| format!("`ip -batch` stopped reading at `{line}`"))?;
+    }
+    drop(input);
+    let output = child.wait_with_output()?;
+    if !output.status.success() {
+        bail!(
+            "`ip {}` failed in {}: {}",
+            lines.join("; "),
+            namespace.unwrap_or("this namespace"),
+            String::from_utf8_lossy(&output.stderr).trim()
+        );
+    }
+    Ok(())
+}
+
+fn show(command: &Command) -> String {
+    let words = std::iter::once(command.get_program()).chain(command.get_args());
+    words.map(|word| word.to_string_lossy()).collect::<Vec<_>>().join(" ")
+}

@@ -1,0 +1,216 @@
+//! The account of one flow: gaps in its sequence and in time. Memory grows with the gaps, not with the packets.
+
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+
+/// One flow of a stream.
+#[derive(Clone, Debug)]
+pub struct Flow {
+    /// The source port of its socket.
+    pub source_port: u16,
+    /// Packets sent.
+    pub sent: u64,
+    /// Different packets received.
+    pub received: u64,
+    /// Packets that came after a later one.
+    pub reordered: u64,
+    /// Packets that came again.
+    pub duplicated: u64,
+    /// What was lost, a run of sequence numbers each, in their order.
+    pub lost: Vec<Lost>,
+    /// The longest time between two arrivals.
+    pub longest_gap: Duration,
+}
+
+/// A run of lost packets.
+#[derive(Clone, Copy, Debug)]
+pub struct Lost {
+    /// Sequence number of the first.
+    pub first: u64,
+    /// How many.
+    pub count: u64,
+    /// The last arrival before the run was missed, if there was one.
+    pub before: Option<Instant>,
+    /// The arrival by which the run was missed; none when nothing came after it.
+    pub after: Option<Instant>,
+}
+
+/// A time without arrivals.
+#[derive(Clone, Copy, Debug)]
+pub struct Gap {
+    /// The last arrival before it.
+    pub from: Instant,
+    /// Until the next arrival.
+    pub length: Duration,
+}
+
+impl Flow {
+    /// Packets sent and never received.
+    pub fn lost_count(&self) -> u64 {
+        self.lost.iter().map(|lost| lost.count).sum()
+    }
+}
+
+impl Lost {
+    /// Whether the packets may have been on their way in the time from `from` to `to`.
+    pub fn overlaps(&self, from: Instant, to: Instant) -> bool {
+        self.before.is_none_or(|before| before < to) && self.after.is_none_or(|after| after > from)
+    }
+}
+
+impl Gap {
+    /// Whether any of it lies between `from` and `to`.
+    pub fn overlaps(&self, from: Instant, to: Instant) -> bool {
+        self.from < to && self.from + self.length > from
+    }
+}
+
+/// Times between arrivals.
+#[derive(Debug, Default)]
+pub(crate) struct Silence {
+    last: Option<Instant>,
+    longest: Duration,
+}
+
+impl Silence {
+    /// Notes an arrival, and gives the time without any before it. Stamps of two processors may go back a little:
+    /// that is no time at all.
+    pub fn arrival(&mut self, at: Instant) -> Option<Gap> {
+        let Some(from) = self.last else {
+            self.last = Some(at);
+            return None;
+        };
+        let length = at.saturating_duration_since(from);
+        self.last = Some(from.max(at));
+        self.longest = self.longest.max(length);
+        Some(Gap { from, length })
+    }
+
+    /// The longest time between two arrivals.
+    pub fn longest(&self) -> Duration {
+        self.longest
+    }
+}
+
+/// Follows the sequence of one flow.
+#[derive(Debug, Default)]
+pub(crate) struct Tracker {
+    next: u64,
+    received: u64,
+    reordered: u64,
+    duplicated: u64,
+    /// Missing runs by their first number.
+    missing: BTreeMap<u64, Lost>,
+    silence: Silence,
+}
+
+impl Tracker {
+    /// Notes the arrival of a sequence number.
+    pub fn arrived(&mut self, number: u64, at: Instant) {
+        let before = self.silence.last;
+        self.silence.arrival(at);
+        if number >= self.next {
+            if number > self.next {
+                let lost = Lost { first: self.next, count: number - self.next, before, after: Some(at) };
+                self.missing.insert(self.next, lost);
+            }
+            self.next = number + 1;
+            self.received += 1;
+        } else if self.found(number) {
+            self.received += 1;
+            self.reordered += 1;
+        } else {
+            self.duplicated += 1;
+        }
+    }
+
+    /// Takes a late number out of its missing run; says whether it was missing.
+    fn found(&mut self, number: u64) -> bool {
+        let Some((&first, &run)) = self.missing.range(..=number).next_back() else { return false };
+        let end = first + run.count;
+        if number >= end {
+            return false;
+        }
+        self.missing.remove(&first);
+        for (first, end) in [(first, number), (number + 1, end)] {
+            if first < end {
+                self.missing.insert(first, Lost { first, count: end - first, ..run });
+            }
+        }
+        true
+    }
+
+    /// The account, when so many were sent.
+    pub fn finish(self, source_port: u16, sent: u64) -> Flow {
+        let mut lost: Vec<Lost> = self.missing.into_values().collect();
+        if sent > self.next {
+            lost.push(Lost {
+                first: self.next,
+                count: sent - self.next,
+                before: self.silence.last,
+                after: None,
+            });
+        }
+        Flow {
+            source_port,
+            sent,
+            received: self.received,
+            reordered: self.reordered,
+            duplicated: self.duplicated,
+            lost,
+            longest_gap: self.silence.longest,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn follow(numbers: &[u64], sent: u64) -> Flow {
+        let start = Instant::now();
+        let mut tracker = Tracker::default();
+        for (step, number) in numbers.iter().enumerate() {
+            tracker.arrived(*number, start + Duration::from_millis(step as u64));
+        }
+        tracker.finish(9, sent)
+    }
+
+    fn runs(flow: &Flow) -> Vec<(u64, u64)> {
+        flow.lost.iter().map(|lost| (lost.first, lost.count)).collect()
+    }
+
+    #[test]
+    fn a_whole_flow() {
+        let flow = follow(&[0, 1, 2, 3], 4);
+        assert_eq!((flow.received, flow.reordered, flow.duplicated, flow.lost_count()), (4, 0, 0, 0));
+        assert_eq!(flow.longest_gap, Duration::from_millis(1));
+    }
+
+    #[test]
+    fn losses_at_the_start_in_the_middle_and_at_the_end() {
+        let flow = follow(&[2, 3, 7], 10);
+        assert_eq!(runs(&flow), [(0, 2), (4, 3), (8, 2)]);
+        assert_eq!((flow.received, flow.lost_count()), (3, 7));
+        assert!(flow.lost[0].before.is_none() && flow.lost[2].after.is_none());
+    }
+
+    #[test]
+    fn a_late_packet_is_reordered_and_not_lost() {
+        let flow = follow(&[0, 4, 2, 5], 6);
+        assert_eq!(runs(&flow), [(1, 1), (3, 1)]);
+        assert_eq!((flow.received, flow.reordered, flow.duplicated), (4, 1, 0));
+    }
+
+    #[test]
+    fn a_packet_that_comes_again_is_a_duplicate_also_when_it_was_late() {
+        let flow = follow(&[0, 2, 1, 1, 2, 0], 3);
+        assert_eq!((flow.received, flow.reordered, flow.duplicated, flow.lost_count()), (3, 1, 3, 0));
+    }
+
+    #[test]
+    fn nothing_came() {
+        let flow = follow(&[], 5);
+        assert_eq!(runs(&flow), [(0, 5)]);
+    }
+}

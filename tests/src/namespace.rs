@@ -1,0 +1,156 @@
+//! A network namespace with a name under /run/netns.
+//!
+//! It is entered for the network alone. `ip netns exec` would put a private /sys over the machine's and hide
+//! /sys/fs/bpf with all its pins, so nothing here uses it.
+
+use std::fs::{self, File};
+use std::os::fd::{AsRawFd as _, BorrowedFd};
+use std::os::unix::process::CommandExt as _;
+use std::path::PathBuf;
+use std::process::Command;
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use anyhow::{Context as _, Result};
+use nix::sched::{CloneFlags, setns};
+
+use crate::clock;
+use crate::command;
+use crate::netlink::{Link, Netlink};
+
+/// Where named namespaces live.
+const DIRECTORY: &str = "/run/netns";
+
+/// A network namespace of a lab. Cloning is cheap: all clones are the same namespace.
+#[derive(Clone)]
+pub struct Namespace(Arc<Inner>);
+
+struct Inner {
+    name: String,
+    file: File,
+    netlink: OnceLock<Netlink>,
+}
+
+impl Namespace {
+    /// Opens a namespace that exists.
+    pub fn open(name: &str) -> Result<Self> {
+        let path = format!("{DIRECTORY}/{name}");
+        let file = File::open(&path).with_context(|| format!("no network namespace {path}"))?;
+        Ok(Self(Arc::new(Inner { name: name.to_owned(), file, netlink: OnceLock::new() })))
+    }
+
+    /// Its name: what `ipmpd --netns` and `ip -n` take.
+    pub fn name(&self) -> &str {
+        &self.0.name
+    }
+
+    /// Its file: what `nsenter --net=` takes.
+    pub fn path(&self) -> PathBuf {
+        PathBuf::from(DIRECTORY).join(&self.0.name)
+    }
+
+    /// Moves the calling thread into the namespace, for the network alone and for good.
+    pub fn enter(&self) -> Result<()> {
+        setns(&self.0.file, CloneFlags::CLONE_NEWNET)
+            .with_context(|| format!("cannot enter network namespace {}", self.0.name))
+    }
+
+    /// Runs a closure in the namespace, on a thread of its own. Sockets opened in it stay in the namespace.
+    ///
+    /// # Panics
+    /// When the namespace cannot be entered, and with the closure's own panic.
+    pub fn run<R: Send>(&self, work: impl FnOnce() -> R + Send) -> R {
+        std::thread::scope(|scope| {
+            let thread = scope.spawn(|| {
+                self.enter().unwrap_or_else(|error| panic!("{error:#}"));
+                work()
+            });
+            thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+        })
+    }
+
+    /// A command that will run in the namespace.
+    pub fn command(&self, program: &str) -> Command {
+        let mut command = Command::new(program);
+        let namespace = self.0.clone();
+        // SAFETY: between fork and exec there is one system call on a descriptor that the closure keeps open.
+        unsafe {
+            command.pre_exec(move || {
+                let file = BorrowedFd::borrow_raw(namespace.file.as_raw_fd());
+                setns(file, CloneFlags::CLONE_NEWNET).map_err(std::io::Error::from)
+            });
+        }
+        command
+    }
+
+    /// `ip ARGUMENTS` in the namespace; gives its output.
+    pub fn ip(&self, arguments: &str) -> Result<String> {
+        command::run(Command::new("ip").args(["-n", self.name()]).args(arguments.split_whitespace()))
+    }
+
+    /// Sets a network sysctl: `net.ipv4.ip_forward`. Names of interfaces with dots are written with slashes.
+    pub fn sysctl(&self, key: &str, value: &str) -> Result<()> {
+        let path = sysctl_path(key);
+        // /proc/sys/net shows the namespace of whoever opens it.
+        self.run(|| fs::write(&path, value))
+            .with_context(|| format!("cannot set {key} to {value} in {}", self.0.name))
+    }
+
+    /// Reads a network sysctl.
+    pub fn read_sysctl(&self, key: &str) -> Result<String> {
+        let path = sysctl_path(key);
+        let text = self
+            .run(|| fs::read_to_string(&path))
+            .with_context(|| format!("cannot read {key} in {}", self.0.name))?;
+        Ok(text.trim().to_owned())
+    }
+
+    /// The kernel's number of the namespace, never used twice: part of the pin path.
+    pub fn cookie(&self) -> Result<u64> {
+        self.run(|| {
+            let socket = std::net::UdpSocket::bind("0.0.0.0:0")?;
+            let mut cookie = 0u64;
+            let mut length = size_of::<u64>() as libc::socklen_t;
+            // SAFETY: the pointers are to a u64 and its length, which outlive the call.
+            let result = unsafe {
+                libc::getsockopt(
+                    socket.as_raw_fd(),
+                    libc::SOL_SOCKET,
+                    libc::SO_NETNS_COOKIE,
+                    (&raw mut cookie).cast(),
+                    &raw mut length,
+                )
+            };
+            if result == 0 { Ok(cookie) } else { Err(std::io::Error::last_os_error()) }
+        })
+        .with_context(|| format!("cannot read the cookie of network namespace {}", self.0.name))
+    }
+
+    /// The namespace's netlink socket, opened once and kept.
+    ///
+    /// # Panics
+    /// When no netlink socket can be had.
+    pub fn netlink(&self) -> &Netlink {
+        self.0.netlink.get_or_init(|| self.run(Netlink::open).unwrap_or_else(|error| panic!("{error:#}")))
+    }
+
+    /// An interface as the kernel sees it now.
+    pub fn link(&self, interface: &str) -> Result<Link> {
+        self.netlink().link(interface).with_context(|| format!("in {}", self.0.name))
+    }
+
+    /// Waits until an interface has (or has not) a carrier. Says whether it came to that in time.
+    pub fn wait_carrier(&self, interface: &str, carrier: bool, patience: Duration) -> bool {
+        clock::wait_until(patience, || self.link(interface).is_ok_and(|link| link.carrier == carrier))
+    }
+}
+
+impl std::fmt::Debug for Namespace {
+    fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        out.debug_tuple("Namespace").field(&self.0.name).finish()
+    }
+}
+
+fn sysctl_path(key: &str) -> String {
+    format!("/proc/sys/{}", key.replace('.', "/"))
+}

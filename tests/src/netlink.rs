@@ -1,0 +1,277 @@
+//! A blocking rtnetlink socket, for what must be quick and timed: no process is started to pull a cable.
+
+use std::net::IpAddr;
+use std::num::NonZeroI32;
+use std::sync::Mutex;
+
+use anyhow::{Context as _, Result, anyhow, bail};
+use rtnetlink::packet_core::{
+    DefaultNla, Emitable as _, NLM_F_ACK, NLM_F_CREATE, NLM_F_DUMP, NLM_F_EXCL, NLM_F_REQUEST,
+    NetlinkMessage, NetlinkPayload,
+};
+use rtnetlink::packet_route::RouteNetlinkMessage;
+use rtnetlink::packet_route::link::{LinkAttribute, LinkFlags, LinkMessage, State, Stats64};
+use rtnetlink::packet_route::neighbour::{NeighbourAddress, NeighbourAttribute, NeighbourMessage};
+use rtnetlink::packet_route::tc::{TcAttribute, TcMessage};
+use rtnetlink::sys::{Socket, SocketAddr, protocols::NETLINK_ROUTE};
+
+use crate::Mac;
+use crate::cable::Direction;
+
+/// A netlink socket of one namespace. Requests of several threads take turns.
+pub struct Netlink {
+    state: Mutex<Conversation>,
+}
+
+struct Conversation {
+    socket: Socket,
+    sequence: u32,
+}
+
+/// An interface, as RTM_GETLINK tells it.
+#[derive(Clone, Debug)]
+pub struct Link {
+    /// Interface index.
+    pub index: u32,
+    /// IFF_UP: somebody wants it up.
+    pub up: bool,
+    /// The driver sees a signal (IFLA_CARRIER).
+    pub carrier: bool,
+    /// The operational state, which follows the carrier later.
+    pub operstate: State,
+    /// Its Ethernet address.
+    pub mac: Mac,
+    /// Bytes of payload a frame may carry.
+    pub mtu: u32,
+    /// The index of its master, if it has one.
+    pub master: Option<u32>,
+    /// Its counters.
+    pub statistics: Stats64,
+}
+
+// linux/pkt_sched.h, linux/pkt_cls.h
+const CLSACT: u32 = 0xffff_fff1;
+const CLSACT_HANDLE: u32 = 0xffff_0000;
+const CLSACT_INGRESS: u32 = 0xffff_fff2;
+const CLSACT_EGRESS: u32 = 0xffff_fff3;
+const TCA_OPTIONS: u16 = 2;
+const TCA_BPF_OPS_LEN: u16 = 4;
+const TCA_BPF_OPS: u16 = 5;
+const TCA_BPF_FLAGS: u16 = 8;
+const TCA_BPF_FLAG_ACT_DIRECT: u32 = 1;
+const TC_ACT_SHOT: u32 = 2;
+const NLA_F_NESTED: u16 = 0x8000;
+
+impl Netlink {
+    /// Opens a socket in the calling thread's namespace.
+    pub fn open() -> Result<Self> {
+        let mut socket = Socket::new(NETLINK_ROUTE).context("cannot open a netlink socket")?;
+        socket.bind_auto().context("cannot bind a netlink socket")?;
+        socket.connect(&SocketAddr::new(0, 0)).context("cannot connect a netlink socket")?;
+        Ok(Self { state: Mutex::new(Conversation { socket, sequence: 0 }) })
+    }
+
+    /// Reads an interface by name.
+    pub fn link(&self, name: &str) -> Result<Link> {
+        let mut message = LinkMessage::default();
+        message.attributes.push(LinkAttribute::IfName(name.to_owned()));
+        let answers = self
+            .request(RouteNetlinkMessage::GetLink(message), NLM_F_REQUEST)
+            .with_context(|| format!("no interface {name}"))?;
+        match answers.into_iter().next() {
+            Some(RouteNetlinkMessage::NewLink(link)) => Ok(Link::from(link)),
+            other => bail!("asked for interface {name}, the kernel answered {other:?}"),
+        }
+    }
+
+    /// Names and indexes of all interfaces of the namespace.
+    pub fn links(&self) -> Result<Vec<(u32, String)>> {
+        let ask = RouteNetlinkMessage::GetLink(LinkMessage::default());
+        let answers = self.request(ask, NLM_F_REQUEST | NLM_F_DUMP).context("cannot list the interfaces")?;
+        let named = answers.into_iter().filter_map(|answer| {
+            let RouteNetlinkMessage::NewLink(link) = answer else { return None };
+            let name = link.attributes.iter().find_map(|attribute| match attribute {
+                LinkAttribute::IfName(name) => Some(name.clone()),
+                _ => None,
+            });
+            Some((link.header.index, name?))
+        });
+        Ok(named.collect())
+    }
+
+    /// Sets an interface up or down.
+    pub fn set_up(&self, name: &str, up: bool) -> Result<()> {
+        let mut message = LinkMessage::default();
+        message.attributes.push(LinkAttribute::IfName(name.to_owned()));
+        message.header.flags = if up { LinkFlags::Up } else { LinkFlags::empty() };
+        message.header.change_mask = LinkFlags::Up;
+        self.request(RouteNetlinkMessage::SetLink(message), NLM_F_REQUEST | NLM_F_ACK)
+            .with_context(|| format!("cannot set {name} {}", if up { "up" } else { "down" }))?;
+        Ok(())
+    }
+
+    /// The Ethernet address that the neighbour table holds for an IP address.
+    pub fn neighbour(&self, address: IpAddr) -> Result<Option<Mac>> {
+        let ask = RouteNetlinkMessage::GetNeighbour(NeighbourMessage::default());
+        let answers =
+            self.request(ask, NLM_F_REQUEST | NLM_F_DUMP).context("cannot read the neighbour table")?;
+        for answer in answers {
+            let RouteNetlinkMessage::NewNeighbour(entry) = answer else { continue };
+            let ours = entry.attributes.iter().any(|attribute| match (attribute, address) {
+                (NeighbourAttribute::Destination(NeighbourAddress::Inet(found)), IpAddr::V4(wanted)) => {
+                    *found == wanted
+                }
+                (NeighbourAttribute::Destination(NeighbourAddress::Inet6(found)), IpAddr::V6(wanted)) => {
+                    *found == wanted
+                }
+                _ => false,
+            });
+            let mac = entry.attributes.iter().find_map(|attribute| match attribute {
+                NeighbourAttribute::LinkLayerAddress(mac) => Mac::try_from(mac.as_slice()).ok(),
+                _ => None,
+            });
+            if ours && mac.is_some() {
+                return Ok(mac);
+            }
+        }
+        Ok(None)
+    }
+
+    /// Drops every frame that a port receives ([`Direction::Outbound`]) or is to send ([`Direction::Inbound`]).
+    /// The carrier stays. The filter is classic BPF, since that exists on every kernel we meet.
+    pub fn drop_frames(&self, port: &str, direction: Direction) -> Result<()> {
+        let index = self.link(port)?.index as i32;
+        let mut qdisc = TcMessage::with_index(index);
+        qdisc.header.handle = CLSACT_HANDLE.into();
+        qdisc.header.parent = CLSACT.into();
+        qdisc.attributes.push(TcAttribute::Kind("clsact".into()));
+        let create = NLM_F_REQUEST | NLM_F_ACK | NLM_F_CREATE | NLM_F_EXCL;
+        match self.request(RouteNetlinkMessage::NewQueueDiscipline(qdisc), create) {
+            Err(error) if os_error(&error) != Some(libc::EEXIST) => {
+                return Err(error).with_context(|| format!("cannot add clsact to {port}"));
+            }
+            _ => {}
+        }
+        let mut filter = TcMessage::with_index(index);
+        filter.header.parent = match direction {
+            Direction::Outbound => CLSACT_INGRESS.into(),
+            Direction::Inbound => CLSACT_EGRESS.into(),
+        };
+        filter.header.info = (1 << 16) | u32::from((libc::ETH_P_ALL as u16).to_be());
+        filter.attributes.push(TcAttribute::Kind("bpf".into()));
+        filter
+            .attributes
+            .push(TcAttribute::Other(DefaultNla::new(TCA_OPTIONS | NLA_F_NESTED, drop_program())));
+        match self.request(RouteNetlinkMessage::NewTrafficFilter(filter), create) {
+            Err(error) if os_error(&error) != Some(libc::EEXIST) => {
+                Err(error).with_context(|| format!("cannot add the drop filter to {port}"))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Takes back what [`Self::drop_frames`] did, in both directions.
+    pub fn pass_frames(&self, port: &str) -> Result<()> {
+        let mut qdisc = TcMessage::with_index(self.link(port)?.index as i32);
+        qdisc.header.handle = CLSACT_HANDLE.into();
+        qdisc.header.parent = CLSACT.into();
+        qdisc.attributes.push(TcAttribute::Kind("clsact".into()));
+        let message = RouteNetlinkMessage::DelQueueDiscipline(qdisc);
+        match self.request(message, NLM_F_REQUEST | NLM_F_ACK) {
+            Err(error) if !matches!(os_error(&error), Some(libc::ENOENT | libc::EINVAL)) => {
+                Err(error).with_context(|| format!("cannot remove clsact from {port}"))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Sends one request and collects its answers: one, an acknowledgement, or a dump up to its end.
+    fn request(&self, message: RouteNetlinkMessage, flags: u16) -> Result<Vec<RouteNetlinkMessage>> {
+        let mut state = self.state.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+        state.sequence += 1;
+        let sequence = state.sequence;
+        let mut request = NetlinkMessage::from(message);
+        request.header.flags = flags;
+        request.header.sequence_number = sequence;
+        request.finalize();
+        let mut bytes = vec![0; request.buffer_len()];
+        request.serialize(&mut bytes);
+        state.socket.send(&bytes, 0).context("netlink send")?;
+
+        let mut answers = Vec::new();
+        loop {
+            let (datagram, _) = state.socket.recv_from_full().context("netlink receive")?;
+            let mut rest = datagram.as_slice();
+            while rest.len() >= 16 {
+                let answer =
+                    NetlinkMessage::<RouteNetlinkMessage>::deserialize(rest).context("netlink decode")?;
+                let length = (answer.header.length as usize).next_multiple_of(4).min(rest.len());
+                rest = &rest[length..];
+                if answer.header.sequence_number != sequence {
+                    continue;
+                }
+                match answer.payload {
+                    NetlinkPayload::Error(error) => match error.code.map(NonZeroI32::get) {
+                        None => return Ok(answers),
+                        Some(code) => return Err(anyhow!(std::io::Error::from_raw_os_error(-code))),
+                    },
+                    NetlinkPayload::Done(_) => return Ok(answers),
+                    NetlinkPayload::InnerMessage(inner) => {
+                        answers.push(inner);
+                        if flags & (NLM_F_ACK | NLM_F_DUMP) == 0 {
+                            return Ok(answers);
+                        }
+                    }
+                    _ => {}
+                }
+            }
+        }
+    }
+}
+
+impl From<LinkMessage> for Link {
+    fn from(message: LinkMessage) -> Self {
+        let mut link = Self {
+            index: message.header.index,
+            up: message.header.flags.contains(LinkFlags::Up),
+            carrier: false,
+            operstate: State::Unknown,
+            mac: [0; 6],
+            mtu: 0,
+            master: None,
+            statistics: Stats64::default(),
+        };
+        for attribute in message.attributes {
+            match attribute {
+                LinkAttribute::Carrier(carrier) => link.carrier = carrier != 0,
+                LinkAttribute::OperState(state) => link.operstate = state,
+                LinkAttribute::Address(mac) => link.mac = Mac::try_from(mac.as_slice()).unwrap_or_default(),
+                LinkAttribute::Mtu(mtu) => link.mtu = mtu,
+                LinkAttribute::Controller(master) => link.master = Some(master),
+                LinkAttribute::Stats64(statistics) => link.statistics = statistics,
+                _ => {}
+            }
+        }
+        link
+    }
+}
+
+/// The options of a cls_bpf filter in direct-action mode: one instruction, `return TC_ACT_SHOT`.
+fn drop_program() -> Vec<u8> {
+    let mut instruction = Vec::with_capacity(8);
+    instruction.extend_from_slice(&((libc::BPF_RET | libc::BPF_K) as u16).to_ne_bytes());
+    instruction.extend_from_slice(&[0, 0]);
+    instruction.extend_from_slice(&TC_ACT_SHOT.to_ne_bytes());
+    let options = [
+        DefaultNla::new(TCA_BPF_OPS_LEN, 1u16.to_ne_bytes().to_vec()),
+        DefaultNla::new(TCA_BPF_OPS, instruction),
+        DefaultNla::new(TCA_BPF_FLAGS, TCA_BPF_FLAG_ACT_DIRECT.to_ne_bytes().to_vec()),
+    ];
+    let mut bytes = vec![0; options.as_slice().buffer_len()];
+    options.as_slice().emit(&mut bytes);
+    bytes
+}
+
+fn os_error(error: &anyhow::Error) -> Option<i32> {
+    error.downcast_ref::<std::io::Error>().and_then(std::io::Error::raw_os_error)
+}

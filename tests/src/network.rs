@@ -1,0 +1,455 @@
+//! The tutorial's network, and others like it.
+
+use std::collections::HashMap;
+use std::net::{Ipv4Addr, Ipv6Addr};
+use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, bail, ensure};
+
+use crate::cable::{Cable, End};
+use crate::command::ip_batch;
+use crate::host::{Host, INTERFACE};
+use crate::namespace::Namespace;
+use crate::remains::Remains;
+use crate::tap::{Tap, Wire};
+use crate::{Mac, clock};
+
+/// Labs of this process so far.
+static LABS: AtomicU32 = AtomicU32::new(0);
+
+/// The router's address.
+pub const ROUTER: Ipv4Addr = Ipv4Addr::new(192, 168, 178, 1);
+/// The data address of the tutorial, `hivemind-prod`. Nobody has it until the group does.
+pub const DATA: Ipv4Addr = Ipv4Addr::new(192, 168, 178, 200);
+/// Its IPv6 counterpart.
+pub const DATA6: Ipv6Addr = counterpart(DATA);
+
+/// The IPv6 address that goes with an IPv4 address of the lab: `192.168.178.22` and `fd00:178::22`.
+pub const fn counterpart(address: Ipv4Addr) -> Ipv6Addr {
+    let last = address.octets()[3] as u16;
+    // The decimal digits, read as hexadecimal ones: both addresses end alike.
+    let digits = ((last / 100) << 8) | ((last / 10 % 10) << 4) | (last % 10);
+    Ipv6Addr::new(0xfd00, 0x178, 0, 0, 0, 0, 0, digits)
+}
+
+/// A switch of the lab.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Switch {
+    /// Where e1000g0 and e1000g1 are plugged in.
+    A,
+    /// Where rge0, the router and (by default) the peers are plugged in.
+    B,
+}
+
+/// What the members are made of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum MemberKind {
+    /// One end of a veth pair: fast, but its carrier follows its port by a moment.
+    Veth,
+    /// A TAP device: its carrier goes in one step.
+    Tap,
+}
+
+/// A network interface of the host, with its cable.
+#[derive(Debug)]
+pub struct Member {
+    name: String,
+    mac: Mac,
+    switch: Switch,
+    cable: Cable,
+}
+
+impl Member {
+    /// `e1000g0`.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Its Ethernet address.
+    pub fn mac(&self) -> Mac {
+        self.mac
+    }
+
+    /// The switch it is plugged into.
+    pub fn switch(&self) -> Switch {
+        self.switch
+    }
+
+    /// Its cable.
+    pub fn cable(&self) -> &Cable {
+        &self.cable
+    }
+}
+
+/// How a lab is to be; see [`Lab::builder`].
+#[derive(Clone, Debug)]
+pub struct Builder {
+    members: Vec<(String, Switch)>,
+    kind: MemberKind,
+    one_switch: bool,
+    peers: Vec<(Ipv4Addr, Switch)>,
+    ageing: Option<Duration>,
+    snooping: bool,
+}
+
+impl Default for Builder {
+    fn default() -> Self {
+        Self {
+            members: tutorial_members(3),
+            kind: MemberKind::Veth,
+            one_switch: false,
+            peers: vec![
+                (Ipv4Addr::new(192, 168, 178, 22), Switch::B),
+                (Ipv4Addr::new(192, 168, 178, 114), Switch::B),
+            ],
+            ageing: None,
+            snooping: false,
+        }
+    }
+}
+
+/// e1000g0, e1000g1 and so on in Switch A, and rge0, the last, in Switch B.
+fn tutorial_members(count: usize) -> Vec<(String, Switch)> {
+    let mut members: Vec<_> =
+        (0..count.saturating_sub(1)).map(|n| (format!("e1000g{n}"), Switch::A)).collect();
+    members.push(("rge0".into(), Switch::B));
+    members
+}
+
+impl Builder {
+    /// So many members: all but the last in Switch A, and `rge0` in Switch B. 3 by default, 1 to 20.
+    pub fn members(mut self, count: usize) -> Self {
+        self.members = tutorial_members(count);
+        self
+    }
+
+    /// What the members are made of: veth by default.
+    pub fn kind(mut self, kind: MemberKind) -> Self {
+        self.kind = kind;
+        self
+    }
+
+    /// Everything in Switch A; there is no Switch B and no cable between the two.
+    pub fn one_switch(mut self) -> Self {
+        self.one_switch = true;
+        self
+    }
+
+    /// These peers, each in the switch named. By default 192.168.178.22 and 192.168.178.114 in Switch B.
+    pub fn peers(mut self, peers: &[(Ipv4Addr, Switch)]) -> Self {
+        self.peers = peers.to_vec();
+        self
+    }
+
+    /// How long the switches remember an address; 300 s by default. Nought: they never learn and flood everything.
+    pub fn ageing(mut self, ageing: Duration) -> Self {
+        self.ageing = Some(ageing);
+        self
+    }
+
+    /// The switches forward multicast only where somebody reported to listen. Off by default.
+    pub fn snooping(mut self, snooping: bool) -> Self {
+        self.snooping = snooping;
+        self
+    }
+
+    /// Builds the network, and waits until every member has its carrier.
+    pub fn build(self) -> Result<Lab> {
+        Lab::build(self)
+    }
+}
+
+/// A network. Dropping it removes everything.
+///
+/// Fields are dropped in order: sockets and wires first, what is left of the lab last.
+#[derive(Debug)]
+pub struct Lab {
+    members: Vec<Member>,
+    between: Option<Cable>,
+    router: Host,
+    peers: Vec<Host>,
+    host: Namespace,
+    switches: HashMap<Switch, Namespace>,
+    one_switch: bool,
+    remains: Remains,
+}
+
+impl Lab {
+    /// The tutorial's network, unless told otherwise.
+    pub fn builder() -> Builder {
+        Builder::default()
+    }
+
+    /// The tutorial's network, with veth members.
+    pub fn tutorial() -> Result<Self> {
+        Self::builder().build()
+    }
+
+    fn build(plan: Builder) -> Result<Self> {
+        ensure!(
+            (1..=20).contains(&plan.members.len()),
+            "a lab has 1 to 20 members, not {}",
+            plan.members.len()
+        );
+        mount_bpf()?;
+        let remains = Remains::new(&format!("{}-{}", std::process::id(), LABS.fetch_add(1, Relaxed)))?;
+
+        let place = |switch: Switch| if plan.one_switch { Switch::A } else { switch };
+        let name = |part: &str| format!("ipmp-lab-{}-{part}", remains.id());
+        let mut parts = vec!["host".to_owned(), "switcha".into(), "router".into()];
+        if !plan.one_switch {
+            parts.push("switchb".into());
+        }
+        parts.extend((1..=plan.peers.len()).map(|n| format!("peer{n}")));
+        let mut lines = Vec::new();
+        for part in &parts {
+            remains.namespace(&name(part))?;
+            lines.push(format!("netns add {}", name(part)));
+        }
+        ip_batch(None, &lines)?;
+        let open = |part: &str| Namespace::open(&name(part));
+
+        let mut switches = HashMap::from([(Switch::A, open("switcha")?)]);
+        if !plan.one_switch {
+            switches.insert(Switch::B, open("switchb")?);
+        }
+        for switch in switches.values() {
+            build_switch(switch, &plan)?;
+        }
+        let between = match switches.get(&Switch::B) {
+            Some(b) => Some(join_switches(&switches[&Switch::A], b)?),
+            None => None,
+        };
+
+        let host = open("host")?;
+        remains.pins(host.cookie()?)?;
+        host.ip("link set lo up")?;
+        let mut members = Vec::new();
+        for (number, (name, switch)) in plan.members.iter().enumerate() {
+            let switch = place(*switch);
+            members.push(plug_member(&host, &switches[&switch], name, number, switch, plan.kind)?);
+        }
+
+        let router = build_host(open("router")?, &switches[&place(Switch::B)], "router", 0xc0, ROUTER)?;
+        router.namespace.sysctl("net.ipv4.ip_forward", "1")?;
+        let mut peers = Vec::new();
+        for (n, (address, switch)) in plan.peers.iter().enumerate() {
+            let namespace = open(&format!("peer{}", n + 1))?;
+            let switch = &switches[&place(*switch)];
+            peers.push(build_host(namespace, switch, &format!("peer{}", n + 1), 0xb0 + n as u8, *address)?);
+        }
+        let lab =
+            Self { members, between, router, peers, host, switches, one_switch: plan.one_switch, remains };
+        lab.wait_forwarding()?;
+        Ok(lab)
+    }
+
+    /// The directory of the lab, for sockets, logs and the like. It goes with the lab.
+    pub fn directory(&self) -> &std::path::Path {
+        self.remains.directory()
+    }
+
+    /// The host: where the members are and `ipmpd` works.
+    pub fn host(&self) -> &Namespace {
+        &self.host
+    }
+
+    /// A switch's namespace; with one switch, both are that one.
+    pub fn switch(&self, switch: Switch) -> &Namespace {
+        &self.switches[&if self.one_switch { Switch::A } else { switch }]
+    }
+
+    /// The router, 192.168.178.1.
+    pub fn router(&self) -> &Host {
+        &self.router
+    }
+
+    /// The peers, in the order asked for.
+    pub fn peers(&self) -> &[Host] {
+        &self.peers
+    }
+
+    /// A peer by number, from 0.
+    pub fn peer(&self, number: usize) -> &Host {
+        &self.peers[number]
+    }
+
+    /// The members, in the order of their cables.
+    pub fn members(&self) -> &[Member] {
+        &self.members
+    }
+
+    /// A member by name.
+    ///
+    /// # Panics
+    /// When the lab has no such member.
+    pub fn member(&self, name: &str) -> &Member {
+        let member = self.members.iter().find(|member| member.name == name);
+        member.unwrap_or_else(|| panic!("this lab has no member {name}"))
+    }
+
+    /// A cable by its number in the figure: 1 to 3 are those of e1000g0, e1000g1 and rge0, 4 is between the switches.
+    /// In a lab of N members, 1 to N are theirs and N + 1 is between the switches.
+    ///
+    /// # Panics
+    /// When there is no such cable.
+    pub fn cable(&self, number: usize) -> &Cable {
+        let cable = match number.checked_sub(1) {
+            Some(index) if index < self.members.len() => Some(&self.members[index].cable),
+            Some(index) if index == self.members.len() => self.between.as_ref(),
+            _ => None,
+        };
+        cable.unwrap_or_else(|| panic!("this lab has no cable {number}"))
+    }
+
+    /// All cables: the members', the one between the switches, the router's, the peers'.
+    pub fn cables(&self) -> impl Iterator<Item = &Cable> {
+        let members = self.members.iter().map(|member| &member.cable);
+        let hosts = std::iter::once(&self.router).chain(&self.peers).map(|host| &host.cable);
+        members.chain(self.between.as_ref()).chain(hosts)
+    }
+
+    /// Makes a further namespace, plugged into nothing: a place to move a member to. It goes with the lab.
+    pub fn namespace(&self, part: &str) -> Result<Namespace> {
+        let name = format!("ipmp-lab-{}-{part}", self.remains.id());
+        self.remains.namespace(&name)?;
+        ip_batch(None, &[format!("netns add {name}")])?;
+        let namespace = Namespace::open(&name)?;
+        self.remains.pins(namespace.cookie()?)?;
+        Ok(namespace)
+    }
+
+    /// Makes a deleted veth member anew, with the same name, Ethernet address and cable.
+    pub fn remake_member(&self, name: &str) -> Result<()> {
+        let member = self.member(name);
+        ensure!(member.cable.wire().is_none(), "{name} is a TAP member: it cannot be made anew");
+        let far = member.cable.far();
+        lay_cable(&self.host, name, member.mac, &far.namespace, &far.interface)?;
+        member.cable.wait_carrier(true, PATIENCE)
+    }
+
+    /// Notes a process that must not outlive the lab.
+    pub(crate) fn remains(&self) -> &Remains {
+        &self.remains
+    }
+
+    /// Waits until every cable has a carrier and every port forwards.
+    fn wait_forwarding(&self) -> Result<()> {
+        for cable in self.cables() {
+            for end in [cable.near(), cable.far()] {
+                let operstate = || Ok::<_, anyhow::Error>(end.namespace.link(&end.interface)?.operstate);
+                let up = |state| matches!(state, rtnetlink::packet_route::link::State::Up);
+                if !clock::wait_until(PATIENCE, || operstate().is_ok_and(up)) {
+                    bail!(
+                        "{} of {} is {:?} after {PATIENCE:?}",
+                        end.interface,
+                        end.namespace.name(),
+                        operstate()?
+                    );
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+/// How long an interface may take to come up.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+fn build_switch(switch: &Namespace, plan: &Builder) -> Result<()> {
+    // A switch has no voice of its own.
+    switch.sysctl("net.ipv6.conf.all.disable_ipv6", "1")?;
+    switch.sysctl("net.ipv6.conf.default.disable_ipv6", "1")?;
+    // The kernel counts the ageing time in hundredths of a second.
+    let ageing =
+        plan.ageing.map_or(String::new(), |ageing| format!(" ageing_time {}", ageing.as_millis() / 10));
+    let snooping = u8::from(plan.snooping);
+    let bridge = format!("type bridge stp_state 0 forward_delay 0 mcast_snooping {snooping}{ageing}");
+    ip_batch(Some(switch.name()), &[format!("link add br0 {bridge}"), "link set br0 up".into()])
+}
+
+fn join_switches(a: &Namespace, b: &Namespace) -> Result<Cable> {
+    let lines = [
+        format!("link add sw4 type veth peer name sw4 netns {}", b.name()),
+        "link set sw4 master br0 up".into(),
+    ];
+    ip_batch(Some(a.name()), &lines)?;
+    ip_batch(Some(b.name()), &["link set sw4 master br0 up".into()])?;
+    let end = |namespace: &Namespace| End { namespace: namespace.clone(), interface: "sw4".into() };
+    Ok(Cable::new("cable between the switches".into(), end(a), end(b), None))
+}
+
+fn plug_member(
+    host: &Namespace,
+    switch_namespace: &Namespace,
+    name: &str,
+    number: usize,
+    switch: Switch,
+    kind: MemberKind,
+) -> Result<Member> {
+    let port = format!("sw{}", port_number(number));
+    let mac = [0x02, 0xa0, 0, 0, 0, number as u8 + 1];
+    let wire = match kind {
+        MemberKind::Veth => {
+            lay_cable(host, name, mac, switch_namespace, &port)?;
+            None
+        }
+        MemberKind::Tap => {
+            let near = Tap::create(host, name)?;
+            let far = Tap::create(switch_namespace, &port)?;
+            host.ip(&format!("link set {name} address {} up", crate::show_mac(mac)))?;
+            switch_namespace.ip(&format!("link set {port} master br0 up"))?;
+            Some(Wire::join(near, far)?)
+        }
+    };
+    let near = End { namespace: host.clone(), interface: name.to_owned() };
+    let far = End { namespace: switch_namespace.clone(), interface: port };
+    let cable = Cable::new(format!("cable {}", number + 1), near, far, wire);
+    Ok(Member { name: name.to_owned(), mac, switch, cable })
+}
+
+/// sw1 to sw3 as in the figure; sw4 is the port between the switches.
+fn port_number(member: usize) -> usize {
+    if member < 3 { member + 1 } else { member + 2 }
+}
+
+fn lay_cable(near: &Namespace, interface: &str, mac: Mac, switch: &Namespace, port: &str) -> Result<()> {
+    let mac = crate::show_mac(mac);
+    let lines = [
+        format!("link add {interface} address {mac} type veth peer name {port} netns {}", switch.name()),
+        format!("link set {interface} up"),
+    ];
+    ip_batch(Some(near.name()), &lines)?;
+    ip_batch(Some(switch.name()), &[format!("link set {port} master br0 up")])
+}
+
+fn build_host(namespace: Namespace, switch: &Namespace, name: &str, kind: u8, v4: Ipv4Addr) -> Result<Host> {
+    let mac = [0x02, kind, 0, 0, 0, v4.octets()[3]];
+    let v6 = counterpart(v4);
+    lay_cable(&namespace, INTERFACE, mac, switch, name)?;
+    ip_batch(
+        Some(namespace.name()),
+        &[
+            "link set lo up".into(),
+            format!("addr add {v4}/24 brd + dev {INTERFACE}"),
+            format!("addr add {v6}/64 dev {INTERFACE} nodad"),
+        ],
+    )?;
+    let near = End { namespace: namespace.clone(), interface: INTERFACE.into() };
+    let far = End { namespace: switch.clone(), interface: name.to_owned() };
+    let cable = Cable::new(format!("cable of {name}"), near, far, None);
+    Ok(Host { namespace, mac, v4, v6, cable })
+}
+
+/// Mounts the BPF file system where everybody looks for it, unless somebody did.
+fn mount_bpf() -> Result<()> {
+    const PLACE: &str = "/sys/fs/bpf";
+    let kind =
+        nix::sys::statfs::statfs(PLACE).with_context(|| format!("no {PLACE}: the kernel has no BPF"))?;
+    if kind.filesystem_type() == nix::sys::statfs::BPF_FS_MAGIC {
+        return Ok(());
+    }
+    nix::mount::mount(Some("bpf"), PLACE, Some("bpf"), nix::mount::MsFlags::empty(), None::<&str>)
+        .with_context(|| format!("cannot mount the BPF file system at {PLACE}"))
+}

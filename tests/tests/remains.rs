@@ -1,0 +1,119 @@
+//! A lab leaves nothing behind: not when it is dropped, not when its process is killed, not when its reaper is too.
+
+use std::fs;
+use std::io::{BufRead as _, BufReader};
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+use lab::{Lab, MemberKind, clock};
+
+const PATIENCE: Duration = Duration::from_secs(10);
+/// Set in the process that is to be killed.
+const VICTIM: &str = "IPMP_LAB_VICTIM";
+
+/// What is left of the labs of a process: namespaces, directories, pins of its cookies, processes in it.
+fn left(pid: u32, cookie: &str, sleeper: &str) -> Vec<String> {
+    let entries = |directory: &str| {
+        let read = fs::read_dir(directory).into_iter().flatten().flatten();
+        read.map(|entry| entry.path()).collect::<Vec<_>>()
+    };
+    let mut left: Vec<String> = Vec::new();
+    for (directory, prefix) in
+        [("/run/netns", format!("ipmp-lab-{pid}-")), ("/run/ipmp-lab", format!("{pid}-"))]
+    {
+        let ours = entries(directory)
+            .into_iter()
+            .filter(|path| path.file_name().is_some_and(|name| name.to_string_lossy().starts_with(&prefix)));
+        left.extend(ours.map(|path| path.display().to_string()));
+    }
+    let pins = format!("/sys/fs/bpf/ipmp/v0/{cookie}");
+    left.extend(Path::new(&pins).exists().then_some(pins));
+    left.extend(Path::new(&format!("/proc/{sleeper}")).exists().then(|| format!("process {sleeper}")));
+    left
+}
+
+/// Builds a lab with a process, a socket and a pin directory, says what it made, and waits to be killed.
+#[test]
+#[ignore = "started by the other tests of this file, to be killed"]
+fn victim() {
+    if std::env::var_os(VICTIM).is_none() {
+        return;
+    }
+    let lab = Lab::builder().kind(MemberKind::Tap).build().unwrap();
+    let cookie = lab.host().cookie().unwrap();
+    fs::create_dir_all(format!("/sys/fs/bpf/ipmp/v0/{cookie}/production0")).unwrap();
+    let mut sleeper = lab.host().command("sleep").arg("1000").stdout(Stdio::null()).spawn().unwrap();
+    println!("\nready {cookie} {}", sleeper.id());
+    sleeper.wait().unwrap();
+    std::thread::sleep(Duration::from_secs(1000));
+}
+
+/// Starts a victim; gives it with the cookie of its host and the number of its sleeping process.
+fn start_victim() -> (Child, String, String) {
+    let mut child = Command::new(std::env::current_exe().unwrap())
+        .args(["--ignored", "--exact", "victim", "--nocapture"])
+        .env(VICTIM, "1")
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let lines = BufReader::new(child.stdout.take().unwrap()).lines();
+    for line in lines.map_while(Result::ok) {
+        if let Some(rest) = line.strip_prefix("ready ") {
+            let (cookie, sleeper) = rest.split_once(' ').unwrap();
+            let made = left(child.id(), cookie, sleeper);
+            // Six namespaces, the directory, the pins, the process.
+            assert_eq!(made.len(), 9, "{made:?}");
+            return (child, cookie.to_owned(), sleeper.to_owned());
+        }
+    }
+    panic!("the victim ended before it had a lab");
+}
+
+fn reaper_of(pid: u32) -> String {
+    let labs = fs::read_dir("/proc").unwrap().flatten();
+    let wanted = format!("/run/ipmp-lab/{pid}-0");
+    let reaper = labs.filter(|entry| {
+        let line = fs::read(entry.path().join("cmdline")).unwrap_or_default();
+        let words: Vec<_> = line.split(|byte| *byte == 0).collect();
+        words.first() == Some(&&b"/bin/sh"[..]) && words.contains(&wanted.as_bytes())
+    });
+    reaper.map(|entry| entry.file_name().to_string_lossy().into_owned()).next().expect("a reaper")
+}
+
+fn kill(pid: &str) {
+    assert!(Command::new("kill").args(["-KILL", pid]).status().unwrap().success());
+}
+
+#[test]
+fn a_killed_test_leaves_nothing() {
+    let (mut victim, cookie, sleeper) = start_victim();
+    victim.kill().unwrap();
+    victim.wait().unwrap();
+    let gone = clock::wait_until(PATIENCE, || left(victim.id(), &cookie, &sleeper).is_empty());
+    assert!(gone, "left behind: {:?}", left(victim.id(), &cookie, &sleeper));
+}
+
+#[test]
+fn what_even_the_reaper_could_not_clean_the_next_lab_sweeps() {
+    let (mut victim, cookie, sleeper) = start_victim();
+    kill(&reaper_of(victim.id()));
+    victim.kill().unwrap();
+    victim.wait().unwrap();
+    std::thread::sleep(Duration::from_millis(100));
+    // The next lab of anybody sweeps, perhaps already that of a test running beside this one.
+    drop(Lab::tutorial().unwrap());
+    let gone = clock::wait_until(PATIENCE, || left(victim.id(), &cookie, &sleeper).is_empty());
+    assert!(gone, "left behind: {:?}", left(victim.id(), &cookie, &sleeper));
+}
+
+#[test]
+fn a_dropped_lab_leaves_nothing_at_once() {
+    let lab = Lab::tutorial().unwrap();
+    let directory = lab.directory().to_owned();
+    let names: Vec<_> =
+        [lab.host(), lab.router().namespace(), lab.peer(0).namespace()].map(|ns| ns.path()).into();
+    assert!(directory.exists() && names.iter().all(|path| path.exists()));
+    drop(lab);
+    assert!(!directory.exists() && !names.iter().any(|path| path.exists()));
+}
