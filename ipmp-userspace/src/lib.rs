@@ -3,6 +3,8 @@
 //! Data flows one way: kernel event → [`core`] → actions → the kernel. No module calls back up.
 
 pub mod announce;
+pub mod cli;
 pub mod control;
 pub mod core;
+pub mod datapath;
 pub mod link;

@@ -28,6 +28,9 @@ pub enum Error {
     /// Nobody listens. The words are the reference's.
     #[error("cannot contact ipmpd at {} -- is IPMP in use?", path.display())]
     Contact { path: PathBuf, source: io::Error },
+    /// Something is there that does not let us in.
+    #[error("cannot contact ipmpd at {}: {source}", path.display())]
+    Unreachable { path: PathBuf, source: io::Error },
     /// The daemon says no. Nothing has changed.
     #[error("{message}")]
     Refused { reason: String, message: String },
@@ -68,10 +71,16 @@ pub struct Client {
 impl Client {
     /// Connects to the daemon whose socket this is.
     pub fn connect(path: &Path) -> Result<Self, Error> {
-        let contact = |source| Error::Contact { path: path.into(), source };
-        let stream = UnixStream::connect(path).map_err(contact)?;
-        stream.set_read_timeout(Some(LIMIT)).map_err(contact)?;
-        stream.set_write_timeout(Some(LIMIT)).map_err(contact)?;
+        let failed = |source: io::Error| {
+            let path = path.into();
+            match source.kind() {
+                io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => Error::Contact { path, source },
+                _ => Error::Unreachable { path, source },
+            }
+        };
+        let stream = UnixStream::connect(path).map_err(failed)?;
+        stream.set_read_timeout(Some(LIMIT)).map_err(failed)?;
+        stream.set_write_timeout(Some(LIMIT)).map_err(failed)?;
         Ok(Self { path: path.into(), stream: BufReader::new(stream) })
     }
 

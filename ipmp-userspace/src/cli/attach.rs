@@ -1,0 +1,31 @@
+//! `ipmpctl attach`
+
+use super::Error;
+use crate::control::{Request, name};
+
+/// Attach interfaces to a group, which is created if it does not exist
+///
+/// All are attached, or none. Addresses and routes that they carry move to the group.
+#[derive(Debug, clap::Args)]
+pub struct Attach {
+    /// Names of the interfaces
+    #[arg(required = true, value_name = "INTERFACE")]
+    interfaces: Vec<String>,
+    /// Name of the group
+    #[arg(long, value_name = "GROUP")]
+    group: String,
+}
+
+impl Attach {
+    pub(super) fn request(&self) -> Result<Request, Error> {
+        let Self { interfaces, group } = self;
+        name::check_group(group)?;
+        for (at, interface) in interfaces.iter().enumerate() {
+            name::check_interface(interface)?;
+            if interfaces[..at].contains(interface) {
+                return Err(Error::Usage(format!("{interface} is named twice: name each interface once")));
+            }
+        }
+        Ok(Request::Attach { group: group.clone(), interfaces: interfaces.clone() })
+    }
+}

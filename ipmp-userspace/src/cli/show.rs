@@ -1,0 +1,202 @@
+//! `ipmpctl show`: a block per interface, as `ifconfig -a` of the reference prints them (reference.md 7.2), with who
+//! carries what, how much, and why not.
+
+use std::{fmt::Write, net::IpAddr};
+
+use ipmp_common::steer::SLOTS;
+
+use super::Error;
+use crate::control::{
+    Request, name,
+    report::{AddressReport, Drops, GroupReport, GroupState, Link, MemberReport, MemberState, Traffic},
+};
+
+/// Show groups: their addresses, their members, who carries what, and which checks are in force
+#[derive(Debug, clap::Args)]
+pub struct Show {
+    /// Name or group name of a group, or name of a member; every group without it
+    name: Option<String>,
+}
+
+impl Show {
+    pub(super) fn request(&self) -> Result<Request, Error> {
+        if let Some(name) = &self.name {
+            name::check_groupname(name)?;
+        }
+        Ok(Request::Show { name: self.name.clone() })
+    }
+}
+
+/// Groups as text, with a blank line between them.
+pub fn text(groups: &[GroupReport]) -> String {
+    if groups.is_empty() {
+        return "no IPMP groups\n".into();
+    }
+    groups.iter().map(group).collect::<Vec<_>>().join("\n")
+}
+
+/// Collects the lines of a block, indented as the reference does.
+#[derive(Default)]
+struct Blocks(String);
+
+impl Blocks {
+    fn head(&mut self, name: &str, flags: &[String], mtu: u32, index: u32) {
+        let flags = flags.join(",");
+        writeln!(self.0, "{name}: flags=<{flags}> mtu {mtu} index {index}").expect("a string grows");
+    }
+
+    fn line(&mut self, line: &str) {
+        writeln!(self.0, "        {line}").expect("a string grows");
+    }
+}
+
+fn group(group: &GroupReport) -> String {
+    let mut blocks = Blocks::default();
+    blocks.head(&group.name, &group.flags, group.mtu, group.ifindex);
+    for data in &group.addresses {
+        let inbound = data.inbound.as_deref().unwrap_or("nobody");
+        blocks.line(&format!("{} inbound {inbound}", address(data)));
+    }
+    blocks.line(&format!("groupname {}", group.groupname));
+    blocks.line(&verdict(group));
+    let cast: Vec<_> = group.members.iter().filter(|member| member.cast).map(|m| m.name.as_str()).collect();
+    let cast = if cast.is_empty() { "nobody".into() } else { cast.join(" ") };
+    blocks.line(&format!("spread by {}, multicast and broadcast by {cast}", group.hash));
+    blocks.line(&drops(group.drops));
+    for each in &group.members {
+        member(&mut blocks, group, each);
+    }
+    if !group.checks.is_empty() {
+        writeln!(blocks.0, "{}: checks in force", group.name).expect("a string grows");
+        group.checks.iter().for_each(|check| blocks.line(check));
+    }
+    blocks.0
+}
+
+fn member(blocks: &mut Blocks, group: &GroupReport, member: &MemberReport) {
+    blocks.head(&member.name, &member.flags, member.mtu, member.ifindex);
+    for own in &member.addresses {
+        blocks.line(&address(own));
+    }
+    blocks.line(&format!("ether {}", member.mac));
+    blocks.line(&format!("groupname {}", group.groupname));
+    blocks.line(&duty(group, member));
+    let share = f64::from(member.slots) * 100.0 / SLOTS as f64;
+    blocks.line(&format!(
+        "member {}, attached by {}, weight {}, first choice of {} of {SLOTS} slots ({share:.1}%)",
+        member.number, member.attach, member.weight, member.slots
+    ));
+    let Traffic { out_packets, out_bytes, in_packets, in_bytes, stepped_in } = member.traffic;
+    blocks.line(&format!(
+        "out {out_packets} packets {out_bytes} bytes, in {in_packets} packets {in_bytes} bytes, stepped in for \
+         {stepped_in} packets"
+    ));
+}
+
+/// `inet ADDRESS netmask HEX [broadcast ADDRESS]`, or `inet6 ADDRESS/PREFIX`.
+fn address(report: &AddressReport) -> String {
+    let AddressReport { address, prefix, .. } = *report;
+    match address {
+        IpAddr::V4(v4) => {
+            let mask = u32::MAX.checked_shl(32 - u32::from(prefix)).unwrap_or(0);
+            let mut line = format!("inet {v4} netmask {mask:08x}");
+            if prefix < 31 {
+                let broadcast = std::net::Ipv4Addr::from(u32::from(v4) | !mask);
+                write!(line, " broadcast {broadcast}").expect("a string grows");
+            }
+            line
+        }
+        IpAddr::V6(v6) => format!("inet6 {v6}/{prefix}"),
+    }
+}
+
+/// The line that whoever was woken up reads first: how it stands, and because of whom.
+fn verdict(group: &GroupReport) -> String {
+    let state = match group.state {
+        GroupState::Ok => "ok",
+        GroupState::Degraded => "degraded",
+        GroupState::Failed => "failed",
+    };
+    let all = group.members.len();
+    if all == 0 {
+        return format!("state {state}: it has no members");
+    }
+    let carrying = group.members.iter().filter(|member| carries(member)).count();
+    let mut line = match carrying {
+        0 => format!("state {state}: none of its {all} members carries traffic"),
+        1 => format!("state {state}: 1 of {all} members carries traffic"),
+        _ => format!("state {state}: {carrying} of {all} members carry traffic"),
+    };
+    let idle: Vec<String> = group
+        .members
+        .iter()
+        .filter(|member| !carries(member))
+        .map(|member| format!("{} {}", member.name, why(member)))
+        .collect();
+    if !idle.is_empty() {
+        write!(line, "; {}", idle.join(", ")).expect("a string grows");
+    }
+    line
+}
+
+fn carries(member: &MemberReport) -> bool {
+    member.usable && member.live
+}
+
+/// Why a member carries nothing.
+fn why(member: &MemberReport) -> &'static str {
+    let inactive = member.flags.iter().any(|flag| flag == "INACTIVE");
+    match (member.state, member.link) {
+        (MemberState::Offline, _) => "is offline",
+        (MemberState::Failed, Link::Down) => "failed, no link",
+        (MemberState::Failed, _) => "failed",
+        (_, Link::Down) => "has no link",
+        _ if inactive => "is inactive",
+        _ if member.usable => "has a link that is not trusted yet",
+        _ => "is not used yet",
+    }
+}
+
+fn duty(group: &GroupReport, member: &MemberReport) -> String {
+    let state = match member.state {
+        MemberState::Ok => "ok",
+        MemberState::Failed => "failed",
+        MemberState::Offline => "offline",
+        MemberState::Unknown => "unknown",
+    };
+    let link = match member.link {
+        Link::Up => "up",
+        Link::Down => "down",
+        Link::Unknown => "unknown",
+    };
+    let mut line = format!("state {state}, link {link}, ");
+    if carries(member) {
+        line.push_str("carries traffic");
+    } else {
+        write!(line, "carries nothing: {}", why(member)).expect("a string grows");
+    }
+    if member.cast {
+        line.push_str(", multicast and broadcast");
+    }
+    let inbound: Vec<String> = group
+        .addresses
+        .iter()
+        .filter(|data| data.inbound.as_ref() == Some(&member.name))
+        .map(|data| data.address.to_string())
+        .collect();
+    if !inbound.is_empty() {
+        write!(line, ", inbound {}", inbound.join(" ")).expect("a string grows");
+    }
+    line
+}
+
+fn drops(drops: Drops) -> String {
+    let Drops { no_member, foreign_source, truncated, reflected, other_copy } = drops;
+    format!(
+        "dropped: no member {no_member}, foreign source {foreign_source}, truncated {truncated}; suppressed: reflected \
+         {reflected}, other copy {other_copy}"
+    )
+}
+
+#[cfg(test)]
+mod tests;

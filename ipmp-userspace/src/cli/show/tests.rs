@@ -1,0 +1,117 @@
+//! Reports and the text that an operator should see, written by hand.
+
+use super::*;
+use crate::control::report::sample;
+
+#[test]
+fn a_degraded_group() {
+    assert_eq!(
+        text(&[sample()]),
+        "\
+production0: flags=<UP,BROADCAST,RUNNING,MULTICAST,IPMP> mtu 1500 index 2
+        inet 192.168.178.200 netmask ffffff00 broadcast 192.168.178.255 inbound e1000g0
+        inet6 2001:db8::200/64 inbound nobody
+        groupname Production
+        state degraded: 1 of 3 members carries traffic; e1000g1 failed, no link, rge0 is offline
+        spread by connection, multicast and broadcast by e1000g0
+        dropped: no member 1, foreign source 2, truncated 3; suppressed: reflected 4, other copy 5
+e1000g0: flags=<UP,BROADCAST,RUNNING,MULTICAST> mtu 1500 index 3
+        inet 192.168.178.201 netmask ffffff00 broadcast 192.168.178.255
+        ether 02:00:00:00:00:00
+        groupname Production
+        state ok, link up, carries traffic, multicast and broadcast, inbound 192.168.178.200
+        member 0, attached by tcx, weight 1000, first choice of 1366 of 4096 slots (33.3%)
+        out 120345 packets 98234123 bytes, in 1 packets 60 bytes, stepped in for 17 packets
+e1000g1: flags=<UP,BROADCAST,MULTICAST,FAILED> mtu 1500 index 4
+        ether 02:00:00:00:00:01
+        groupname Production
+        state failed, link down, carries nothing: failed, no link
+        member 1, attached by tcx, weight 1000, first choice of 1365 of 4096 slots (33.3%)
+        out 0 packets 0 bytes, in 0 packets 0 bytes, stepped in for 0 packets
+rge0: flags=<UP,BROADCAST,RUNNING,MULTICAST,OFFLINE> mtu 1500 index 5
+        ether 02:00:00:00:00:02
+        groupname Production
+        state offline, link up, carries nothing: is offline
+        member 2, attached by tcx, weight 1000, first choice of 1365 of 4096 slots (33.3%)
+        out 0 packets 0 bytes, in 0 packets 0 bytes, stepped in for 0 packets
+production0: checks in force
+        the carrier of every member is read before each packet
+"
+    );
+}
+
+#[test]
+fn an_empty_group_and_no_group() {
+    let empty = GroupReport {
+        state: GroupState::Failed,
+        flags: ["UP", "BROADCAST", "MULTICAST", "FAILED", "IPMP"].map(str::to_owned).into(),
+        addresses: vec![],
+        members: vec![],
+        checks: vec![],
+        drops: Drops::default(),
+        ..sample()
+    };
+    assert_eq!(
+        text(&[empty.clone(), empty]),
+        "\
+production0: flags=<UP,BROADCAST,MULTICAST,FAILED,IPMP> mtu 1500 index 2
+        groupname Production
+        state failed: it has no members
+        spread by connection, multicast and broadcast by nobody
+        dropped: no member 0, foreign source 0, truncated 0; suppressed: reflected 0, other copy 0
+
+production0: flags=<UP,BROADCAST,MULTICAST,FAILED,IPMP> mtu 1500 index 2
+        groupname Production
+        state failed: it has no members
+        spread by connection, multicast and broadcast by nobody
+        dropped: no member 0, foreign source 0, truncated 0; suppressed: reflected 0, other copy 0
+"
+    );
+    assert_eq!(text(&[]), "no IPMP groups\n");
+}
+
+#[test]
+fn netmasks_and_broadcasts() {
+    let line = |text: &str, prefix| {
+        address(&AddressReport { address: text.parse().unwrap(), prefix, inbound: None })
+    };
+    assert_eq!(line("10.1.2.3", 8), "inet 10.1.2.3 netmask ff000000 broadcast 10.255.255.255");
+    assert_eq!(
+        line("192.168.178.200", 28),
+        "inet 192.168.178.200 netmask fffffff0 broadcast 192.168.178.207"
+    );
+    assert_eq!(line("10.1.2.3", 31), "inet 10.1.2.3 netmask fffffffe");
+    assert_eq!(line("10.1.2.3", 32), "inet 10.1.2.3 netmask ffffffff");
+    assert_eq!(line("fe80::1", 64), "inet6 fe80::1/64");
+}
+
+#[test]
+fn every_idle_member_has_a_reason() {
+    let line = |change: fn(&mut MemberReport)| {
+        let mut group = sample();
+        group.members.truncate(1);
+        change(&mut group.members[0]);
+        verdict(&group)
+    };
+    assert_eq!(line(|_| ()), "state degraded: 1 of 1 members carries traffic");
+    assert_eq!(
+        line(|m| m.live = false),
+        "state degraded: none of its 1 members carries traffic; e1000g0 has a link that is not trusted yet"
+    );
+    assert_eq!(
+        line(|m| (m.live, m.link) = (false, Link::Down)),
+        "state degraded: none of its 1 members carries traffic; e1000g0 has no link"
+    );
+    assert_eq!(
+        line(|m| (m.usable, m.state) = (false, MemberState::Failed)),
+        "state degraded: none of its 1 members carries traffic; e1000g0 failed"
+    );
+    assert_eq!(
+        line(|m| (m.usable, m.flags) = (false, vec!["INACTIVE".into()])),
+        "state degraded: none of its 1 members carries traffic; e1000g0 is inactive"
+    );
+    assert_eq!(
+        line(|m| m.usable = false),
+        "state degraded: none of its 1 members carries traffic; e1000g0 is not used yet"
+    );
+}

@@ -1,0 +1,240 @@
+//! Command lines and what comes of them.
+
+use std::{os::unix::net::UnixListener, path::Path, thread};
+
+use tokio::sync::mpsc;
+
+use super::*;
+use crate::control::{Last, Refused, report::sample, request::reason};
+
+fn parse(line: &str) -> Result<Request, String> {
+    let arguments =
+        Arguments::try_parse_from(line.split_whitespace()).map_err(|e| usage(&e.render().to_string()))?;
+    arguments.verb.request().map_err(|e| e.to_string())
+}
+
+fn ipmpctl(line: &str) -> (Exit, String, String) {
+    let (mut out, mut err) = (Vec::new(), Vec::new());
+    let exit = run(line.split_whitespace().map(OsString::from), &mut out, &mut err);
+    (exit, String::from_utf8(out).unwrap(), String::from_utf8(err).unwrap())
+}
+
+#[test]
+fn clap_finds_no_contradiction() {
+    command().debug_assert();
+}
+
+#[test]
+fn the_grammar_of_the_design() {
+    let group = || "production0".to_owned();
+    let addresses = |texts: &[&str]| texts.iter().map(|text| text.parse().unwrap()).collect();
+    let detach = |last| Request::Detach { interface: "eth2".into(), last };
+    for (line, request) in [
+        (
+            "ipmpctl create production0 --address 192.168.178.200/24",
+            Request::Create {
+                group: group(),
+                groupname: None,
+                addresses: addresses(&["192.168.178.200/24"]),
+            },
+        ),
+        (
+            "ipmpctl create production0 --address 192.168.178.200/24 --address 2001:db8::1/64 --groupname P",
+            Request::Create {
+                group: group(),
+                groupname: Some("P".into()),
+                addresses: addresses(&["192.168.178.200/24", "2001:db8::1/64"]),
+            },
+        ),
+        (
+            "ipmpctl create production0",
+            Request::Create { group: group(), groupname: None, addresses: vec![] },
+        ),
+        (
+            "ipmpctl attach eth0 eth1 --group production0",
+            Request::Attach { group: group(), interfaces: vec!["eth0".into(), "eth1".into()] },
+        ),
+        ("ipmpctl detach eth2", detach(None)),
+        ("ipmpctl detach eth2 --restore", detach(Some(Last::Restore))),
+        ("ipmpctl detach --keep-group eth2", detach(Some(Last::KeepGroup))),
+        ("ipmpctl detach eth2 --force", detach(Some(Last::Force))),
+        (
+            "ipmpctl address add 192.168.178.210/24 --group production0",
+            Request::AddAddress { group: group(), addresses: addresses(&["192.168.178.210/24"]) },
+        ),
+        (
+            "ipmpctl address del --group production0 192.168.178.210/24 10.0.0.1/8",
+            Request::RemoveAddress {
+                group: group(),
+                addresses: addresses(&["192.168.178.210/24", "10.0.0.1/8"]),
+            },
+        ),
+        ("ipmpctl offline eth0", Request::Offline { interface: "eth0".into() }),
+        ("ipmpctl --json online eth0", Request::Online { interface: "eth0".into() }),
+        ("ipmpctl destroy production0 --netns blue", Request::Destroy { group: group() }),
+        ("ipmpctl show", Request::Show { name: None }),
+        ("ipmpctl show production0 --socket /s --json", Request::Show { name: Some(group()) }),
+    ] {
+        assert_eq!(parse(line), Ok(request), "{line}");
+    }
+}
+
+#[test]
+fn command_lines_that_cannot_be_are_refused_in_one_line() {
+    for (line, message) in [
+        (
+            "ipmpctl attach eth0",
+            "the following required arguments were not provided: --group <GROUP> (see ipmpctl --help)",
+        ),
+        ("ipmpctl explode", "unrecognized subcommand 'explode' (see ipmpctl --help)"),
+        (
+            "ipmpctl detach eth0 --force --restore",
+            "the argument '--force' cannot be used with '--restore' (see ipmpctl --help)",
+        ),
+        ("ipmpctl create a.b", r#""a.b" cannot name a group: choose one without '.'"#),
+        (
+            "ipmpctl create g0 --groupname 32-bytes-of-a-second-group-name.",
+            r#""32-bytes-of-a-second-group-name." is too long for a group: 32 bytes, and the limit is 31"#,
+        ),
+        ("ipmpctl attach eth0 eth0 --group g0", "eth0 is named twice: name each interface once"),
+        ("ipmpctl attach et/h0 --group g0", r#""et/h0" cannot name an interface: choose one without '/'"#),
+        (
+            "ipmpctl address add 10.0.0.1 --group g0",
+            "10.0.0.1 has no prefix length: write 10.0.0.1/24, or whatever its network has",
+        ),
+        (
+            "ipmpctl create g0 --address 192.168.178.255/24",
+            "192.168.178.255/24 is the broadcast address of its network: give it an address of a host",
+        ),
+        (
+            "ipmpctl address del 10.0.0.1/8 10.0.0.1/24 --group g0",
+            "10.0.0.1 is given twice: give each address once",
+        ),
+    ] {
+        // The socket is nobody's: what cannot be is refused before anybody is asked, and starts no daemon.
+        let line = line.replace("ipmpctl ", "ipmpctl --socket /nonexistent/s ");
+        assert_eq!(ipmpctl(&line), (Exit::Usage, String::new(), format!("ipmpctl: {message}\n")), "{line}");
+    }
+    let (exit, out, _) = ipmpctl("ipmpctl offline a/b --json");
+    assert_eq!(exit, Exit::Usage);
+    assert!(out.contains(r#""reason":"bad-name""#), "{out}");
+}
+
+#[test]
+fn help_goes_to_standard_output_and_states_every_exit_status() {
+    let (exit, help, err) = ipmpctl("ipmpctl --help");
+    assert_eq!((exit, err.as_str()), (Exit::Done, ""));
+    for exit in [Exit::Done, Exit::Refused, Exit::Usage, Exit::NoDaemon, Exit::NotPermitted] {
+        assert!(help.contains(&format!("\n  {}  ", exit.code())), "{help}");
+    }
+    let (exit, out, err) = ipmpctl("ipmpctl");
+    assert_eq!((exit, out.as_str()), (Exit::Usage, ""));
+    assert!(err.contains("Usage: ipmpctl"), "{err}");
+}
+
+#[test]
+fn show_starts_no_daemon() {
+    let contact = "cannot contact ipmpd at /nonexistent/s -- is IPMP in use?";
+    assert_eq!(
+        ipmpctl("ipmpctl show --socket /nonexistent/s"),
+        (Exit::NoDaemon, String::new(), format!("ipmpctl: {contact}\n"))
+    );
+    let json =
+        format!("{{\"error\":{{\"message\":\"{contact}\",\"reason\":\"no-daemon\"}},\"version\":1}}\n");
+    assert_eq!(
+        ipmpctl("ipmpctl show --socket /nonexistent/s --json"),
+        (Exit::NoDaemon, json, format!("ipmpctl: {contact}\n"))
+    );
+    assert_eq!(
+        ipmpctl("ipmpctl show --netns ../x").2,
+        "ipmpctl: \"../x\" cannot name a network namespace: give the name that `ip netns list` shows\n"
+    );
+}
+
+/// Runs a test with the socket of an engine that knows one group, with a member `e1000g0`.
+fn with_daemon(test: impl FnOnce(&Path)) {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("s");
+    let listener = UnixListener::bind(&path).unwrap();
+    let (sender, mut requests) = mpsc::channel::<(Request, tokio::sync::oneshot::Sender<_>)>(1);
+    let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
+    let daemon = thread::spawn(move || {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(async {
+            tokio::spawn(async move {
+                let answer = async {
+                    while let Some((request, back)) = requests.recv().await {
+                        let refused = |reason, message: &str| Err(Refused::new(reason, message));
+                        let _ = back.send(match request {
+                            Request::Show { name: None } => Ok(Response::Show(vec![sample()])),
+                            Request::Show { .. } => refused(reason::NO_SUCH_GROUP, "there is no group x0"),
+                            Request::Destroy { .. } => refused(reason::NOT_EMPTY, "IPMP group is not empty"),
+                            Request::Attach { group, .. } => {
+                                Ok(Response::Done(vec![format!("created {group}")]))
+                            }
+                            _ => Ok(Response::Done(vec![])),
+                        });
+                    }
+                };
+                tokio::select! { () = answer => (), _ = stopped => () }
+            });
+            crate::control::serve(listener, sender).await.unwrap();
+        });
+    });
+    test(&path);
+    drop(stop);
+    daemon.join().unwrap();
+}
+
+#[test]
+fn verbs_with_a_daemon() {
+    with_daemon(|path| {
+        let run = |line: &str| ipmpctl(&format!("ipmpctl --socket {} {line}", path.display()));
+        let done = |out: &str| (Exit::Done, out.to_owned(), String::new());
+        assert_eq!(run("online e1000g0"), done(""));
+        assert_eq!(run("attach e1000g0 --group x0"), done("created x0\n"));
+        assert_eq!(
+            run("attach e1000g0 --group x0 --json"),
+            done("{\"notes\":[\"created x0\"],\"version\":1}\n")
+        );
+        assert_eq!(run("show"), done(&show::text(&[sample()])));
+        let (exit, out, _) = run("show --json");
+        assert_eq!(exit, Exit::Done);
+        let value: serde_json::Value = serde_json::from_str(&out).unwrap();
+        assert_eq!(value["version"], 1);
+        assert_eq!(value["groups"][0], serde_json::to_value(sample()).unwrap());
+        assert_eq!(
+            run("destroy production0"),
+            (Exit::Refused, String::new(), "ipmpctl: IPMP group is not empty\n".into())
+        );
+        let (exit, out, _) = run("show x0 --json");
+        assert_eq!(exit, Exit::Refused);
+        assert!(out.contains(r#""reason":"no-such-group""#), "{out}");
+    });
+}
+
+/// A writer that fails.
+struct Fails(io::ErrorKind);
+
+impl Write for Fails {
+    fn write(&mut self, _: &[u8]) -> io::Result<usize> {
+        Err(self.0.into())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+#[test]
+fn a_closed_pipe_is_no_error_and_a_full_disk_is() {
+    let run_into = |kind| {
+        let mut err = Vec::new();
+        let exit = run(["ipmpctl", "--help"].map(OsString::from), &mut Fails(kind), &mut err);
+        (exit, String::from_utf8(err).unwrap())
+    };
+    assert_eq!(run_into(io::ErrorKind::BrokenPipe), (Exit::Done, String::new()));
+    let (exit, err) = run_into(io::ErrorKind::StorageFull);
+    assert_eq!(exit, Exit::Refused);
+    assert!(err.starts_with("ipmpctl: cannot write to standard output: "), "{err}");
+}
