@@ -6,13 +6,13 @@
 
 use crate::project::{self, Executable};
 use crate::setup::Setup;
-use crate::vm::{Kernel, Machine};
+use crate::vm::{Kernel, Machine, quote};
 use crate::{debian, root};
 use anyhow::{Context, Result, ensure};
 use clap::Args;
-use std::ffi::{OsStr, OsString};
+use std::ffi::OsStr;
 use std::io::{BufRead, BufReader};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Command, ExitCode, Stdio};
 use std::time::{Duration, Instant};
 
@@ -25,7 +25,7 @@ const SOAK_LIMIT: Duration = Duration::from_secs(12 * 60 * 60);
 /// Run all tests: unit and property tests, then the lab's, as root
 #[derive(Args)]
 pub struct Test {
-    /// The long runs too: tests marked `ignore`, with IPMP_SOAK=1 set.
+    /// The long runs too: tests marked `ignore` whose names contain `soak`.
     #[arg(long)]
     soak: bool,
     /// Only the lab's tests, in a virtual machine with this kernel.
@@ -53,26 +53,27 @@ impl Test {
         setup.ensure(debian::LAB)?;
         let bin_dir = project::release_binaries()?;
         // What measures packets is compiled as what is measured.
-        let lab = project::build(&["test", "--release", "--locked", "--no-run", "--package", "ipmp-lab"])?;
-        let mut as_root: Vec<Executable> = Vec::new();
-        let mut as_caller: Vec<Executable> = lab;
+        let mut built =
+            project::build(&["test", "--release", "--locked", "--no-run", "--package", "ipmp-lab"])?;
         if self.kernel.is_none() {
             let rest = ["test", "--locked", "--no-run", "--workspace", "--exclude", "ipmp-lab"];
-            as_caller.extend(project::build(&rest)?);
+            built.extend(project::build(&rest)?);
         }
-        let (integration, unit): (Vec<_>, Vec<_>) = as_caller.into_iter().partition(|e| e.kind == "test");
-        as_root.extend(integration);
+        let (integration, unit): (Vec<_>, Vec<_>) = built.into_iter().partition(|e| e.kind == "test");
         if let Some(kernel) = self.kernel {
-            return self.run_in_machine(kernel, &setup, &as_root, &bin_dir);
+            return self.run_in_machine(kernel, &setup, &integration, &bin_dir);
         }
         let start = Instant::now();
         let mut outcomes = Vec::new();
         for executable in &unit {
-            outcomes.push(self.run_one(executable, self.unit_command(executable))?);
+            outcomes.push(run_one(executable, Command::new(&executable.path), &self.filter)?);
         }
-        for executable in &as_root {
-            let left = self.limit().saturating_sub(start.elapsed());
-            outcomes.push(self.run_one(executable, self.lab_command(executable, &bin_dir, left))?);
+        for arguments in self.rounds() {
+            for executable in &integration {
+                let left = self.limit().saturating_sub(start.elapsed());
+                let command = lab_command(executable, &bin_dir, left);
+                outcomes.push(run_one(executable, command, &arguments)?);
+            }
         }
         Ok(summary(&outcomes, start.elapsed(), self.limit()))
     }
@@ -81,64 +82,16 @@ impl Test {
         if self.soak { SOAK_LIMIT } else { LIMIT }
     }
 
-    fn unit_command(&self, executable: &Executable) -> Command {
-        let mut command = Command::new(&executable.path);
-        for (name, value) in self.variables(executable) {
-            command.env(name, value);
+    /// The arguments of the test harness, for each time that the integration tests run.
+    fn rounds(&self) -> Vec<Vec<String>> {
+        match (self.soak, self.filter.is_empty()) {
+            (false, _) => vec![self.filter.clone()],
+            (true, true) => vec![Vec::new(), vec!["--ignored".into(), "soak".into()]],
+            (true, false) => {
+                let all = std::iter::once("--include-ignored".into());
+                vec![all.chain(self.filter.iter().cloned()).collect()]
+            }
         }
-        command
-    }
-
-    /// Runs under `timeout`, which runs as root too, and can end what hangs.
-    fn lab_command(&self, executable: &Executable, bin_dir: &Path, left: Duration) -> Command {
-        let mut variables = self.variables(executable);
-        variables.push(("IPMP_BIN_DIR", bin_dir.into()));
-        variables.push(("RUST_TEST_THREADS", "1".into()));
-        let variables: Vec<(&str, &OsStr)> = variables.iter().map(|(n, v)| (*n, v.as_os_str())).collect();
-        let mut command = root::command("timeout", &variables);
-        command.arg("--kill-after=10").arg(left.as_secs().max(1).to_string()).arg(&executable.path);
-        command
-    }
-
-    fn variables(&self, executable: &Executable) -> Vec<(&'static str, OsString)> {
-        let mut variables = vec![("CARGO_MANIFEST_DIR", executable.package_dir.clone().into_os_string())];
-        if self.soak {
-            variables.push(("IPMP_SOAK", "1".into()));
-        }
-        variables
-    }
-
-    fn harness_arguments(&self) -> impl Iterator<Item = &str> {
-        let soak = self.soak.then_some("--include-ignored");
-        soak.into_iter().chain(self.filter.iter().map(String::as_str))
-    }
-
-    /// Runs an executable, shows what it prints, and keeps its last word.
-    fn run_one(&self, executable: &Executable, mut command: Command) -> Result<Outcome> {
-        let name = format!("{} {}", executable.package, executable.target);
-        println!("\n== {name}");
-        let start = Instant::now();
-        let mut child = command
-            .args(self.harness_arguments())
-            .current_dir(&executable.package_dir)
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .spawn()
-            .with_context(|| format!("{} cannot be run", executable.path.display()))?;
-        let output = child.stdout.take().context("a child without standard output")?;
-        let mut verdict = None;
-        for line in BufReader::new(output).lines() {
-            let line = line.with_context(|| format!("the output of {name}"))?;
-            println!("{line}");
-            verdict = line.strip_prefix("test result: ").map(str::to_owned).or(verdict);
-        }
-        let status = child.wait().with_context(|| format!("{name} cannot be waited for"))?;
-        let result = match status.code() {
-            // What `timeout` says.
-            Some(124 | 137) => "ended: the time of the lane was used up".into(),
-            _ => verdict.unwrap_or_else(|| format!("ended without a verdict ({status})")),
-        };
-        Ok(Outcome { name, result, good: status.success(), took: start.elapsed() })
     }
 
     /// All of them in one boot. Each prints its own verdict; the exit code is that of the last that failed.
@@ -151,24 +104,63 @@ impl Test {
     ) -> Result<ExitCode> {
         ensure!(!executables.is_empty(), "ipmp-lab has no integration tests");
         let mut script = String::from("failed=0\n");
-        for executable in executables {
-            script += &format!("echo '== {} {}'\n", executable.package, executable.target);
-            let mut words: Vec<PathBuf> = vec![executable.path.clone()];
-            words.extend(self.harness_arguments().map(PathBuf::from));
-            let words =
-                words.iter().map(|word| crate::vm::quote(&word.to_string_lossy())).collect::<Vec<_>>();
-            script += &format!("cd {}\n", crate::vm::quote(&executable.package_dir.to_string_lossy()));
-            script += &format!("{} || failed=1\n", words.join(" "));
+        for arguments in self.rounds() {
+            for executable in executables {
+                let path = executable.path.to_string_lossy();
+                let words = [path.as_ref()].into_iter().chain(arguments.iter().map(String::as_str));
+                let words: Vec<String> = words.map(quote).collect();
+                script += &format!("echo '== {} {}'\n", executable.package, executable.target);
+                script += &format!("cd {}\n", quote(&executable.package_dir.to_string_lossy()));
+                script += &format!("{} || failed=1\n", words.join(" "));
+            }
         }
         script += "exit $failed\n";
         let machine = Machine::prepare(kernel, setup)?;
-        let variables = [
-            ("IPMP_BIN_DIR", bin_dir.to_string_lossy().into_owned()),
-            ("RUST_TEST_THREADS", "1".into()),
-            ("IPMP_SOAK", if self.soak { "1".into() } else { String::new() }),
-        ];
+        let variables =
+            [("IPMP_BIN_DIR", bin_dir.to_string_lossy().into_owned()), ("RUST_TEST_THREADS", "1".into())];
         machine.run(&["/bin/sh".into(), "-c".into(), script], &variables)
     }
+}
+
+/// Runs under `timeout`, which runs as root too, and can end what hangs.
+fn lab_command(executable: &Executable, bin_dir: &Path, left: Duration) -> Command {
+    let one = OsStr::new("1");
+    let variables = [
+        ("IPMP_BIN_DIR", bin_dir.as_os_str()),
+        ("RUST_TEST_THREADS", one),
+        ("CARGO_MANIFEST_DIR", executable.package_dir.as_os_str()),
+    ];
+    let mut command = root::command("timeout", &variables);
+    command.arg("--kill-after=10").arg(left.as_secs().max(1).to_string()).arg(&executable.path);
+    command
+}
+
+/// Runs an executable, shows what it prints, and keeps its last word.
+fn run_one(executable: &Executable, mut command: Command, arguments: &[String]) -> Result<Outcome> {
+    let name = format!("{} {}", executable.package, executable.target);
+    println!("\n== {name}");
+    let start = Instant::now();
+    let mut child = command
+        .args(arguments)
+        .current_dir(&executable.package_dir)
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .spawn()
+        .with_context(|| format!("{} cannot be run", executable.path.display()))?;
+    let output = child.stdout.take().context("a child without standard output")?;
+    let mut verdict = None;
+    for line in BufReader::new(output).lines() {
+        let line = line.with_context(|| format!("the output of {name}"))?;
+        println!("{line}");
+        verdict = line.strip_prefix("test result: ").map(str::to_owned).or(verdict);
+    }
+    let status = child.wait().with_context(|| format!("{name} cannot be waited for"))?;
+    let result = match status.code() {
+        // What `timeout` says.
+        Some(124 | 137) => "ended: the time of the lane was used up".into(),
+        _ => verdict.unwrap_or_else(|| format!("ended without a verdict ({status})")),
+    };
+    Ok(Outcome { name, result, good: status.success(), took: start.elapsed() })
 }
 
 fn summary(outcomes: &[Outcome], took: Duration, limit: Duration) -> ExitCode {
@@ -213,6 +205,18 @@ mod tests {
             !outcome("ok. 0 passed; 0 failed; 0 ignored; 0 measured; 2 filtered out", true).worth_a_line()
         );
         assert!(outcome("ended without a verdict (signal: 9)", false).worth_a_line());
+    }
+
+    #[test]
+    fn a_soak_takes_the_long_runs_and_no_other_ignored_test() {
+        let test = |soak, filter: &[&str]| {
+            let filter = filter.iter().map(|s| (*s).to_owned()).collect();
+            Test { soak, kernel: None, yes: false, filter }.rounds()
+        };
+        assert_eq!(test(false, &[]), [Vec::<String>::new()]);
+        assert_eq!(test(false, &["pull"]), [["pull"]]);
+        assert_eq!(test(true, &[]), [vec![], vec!["--ignored", "soak"]]);
+        assert_eq!(test(true, &["pull"]), [["--include-ignored", "pull"]]);
     }
 
     #[test]
