@@ -64,7 +64,13 @@ Exit status:
   3  no daemon answers, and none could be started
   4  not permitted: changes want root or a member of the group ipmp, anybody may look
 
-The verbs that change something start ipmpd if it does not run; show never does.
+With --json, on standard output:
+  {\"version\":1,\"groups\":[...]}   of show: groups as the Varlink interface net.ipmp.Manager documents them
+  {\"version\":1,\"notes\":[...]}    of every other command: what it did beyond its word, a sentence each
+  {\"version\":1,\"error\":{\"reason\":...,\"message\":...}}   when it is not done, beside the line on standard error
+The version grows when a field goes or changes its meaning. New fields do not change it.
+
+The commands that change something start ipmpd if it does not run; show never does.
 Wherever an address is wanted, a name that the hosts file or the DNS knows will do: node1/24.";
 
 /// Administer IP multipathing groups.
@@ -78,13 +84,9 @@ struct Arguments {
 }
 
 #[derive(Debug, clap::Args)]
+#[command(next_help_heading = "Options of every command")]
 struct Global {
-    /// Print one JSON object
-    ///
-    /// {"version":1,"groups":[...]} of show, fields as the interface net.ipmp.Manager documents them;
-    /// {"version":1,"notes":[...]} of every other verb; {"version":1,"error":{"reason":...,"message":...}} on standard
-    /// output beside the line on standard error when it was not done. The version grows when a field goes or changes its
-    /// meaning; new fields do not change it.
+    /// Print one line of JSON; ipmpctl --help says what is in it
     #[arg(long, global = true)]
     json: bool,
     /// Socket of the daemon, instead of that of --netns, of IPMP_SOCKET or /run/ipmp/ipmpd.sock

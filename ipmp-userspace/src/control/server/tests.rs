@@ -8,6 +8,7 @@ use std::{
     time::Instant,
 };
 
+use serde::Deserialize;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 use tokio::{runtime, sync::mpsc};
@@ -394,6 +395,66 @@ struct User<'a> {
 }
 
 const NOBODY: User<'static> = User { uid: 65534, gid: 65534, groups: &[] };
+
+#[derive(Debug, Deserialize)]
+struct Notes {
+    notes: Vec<String>,
+}
+
+#[derive(Debug, Deserialize)]
+struct Shown {
+    version: u32,
+    groups: Vec<report::GroupReport>,
+}
+
+#[derive(Debug, PartialEq, zlink::ReplyError)]
+#[zlink(interface = "net.ipmp.Manager")]
+enum ManagerError {
+    Refused { reason: String, message: String },
+    NotPermitted { message: String },
+}
+
+#[zlink::proxy("net.ipmp.Manager")]
+trait Manager {
+    async fn attach(
+        &mut self,
+        group: &str,
+        interfaces: &[&str],
+    ) -> zlink::Result<Result<Notes, ManagerError>>;
+    async fn offline(&mut self, interface: &str) -> zlink::Result<Result<Notes, ManagerError>>;
+    async fn show(&mut self, name: Option<&str>) -> zlink::Result<Result<Shown, ManagerError>>;
+}
+
+#[test]
+fn a_client_of_somebody_else_understands_us() {
+    use zlink::varlink_service::Proxy as _;
+
+    let served = Served::start(GROUP);
+    let runtime = runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    runtime.block_on(async {
+        let mut connection = zlink::tokio::unix::connect(served.path()).await.unwrap();
+        let info = connection.get_info().await.unwrap().unwrap();
+        let interfaces: Vec<String> = info.interfaces.iter().map(ToString::to_string).collect();
+        assert_eq!(interfaces, ["org.varlink.service", "net.ipmp.Manager"]);
+        for interface in interfaces {
+            let description = connection
+                .get_interface_description(interface.as_str().try_into().unwrap())
+                .await
+                .unwrap()
+                .unwrap();
+            assert_eq!(description.parse().unwrap().name(), interface.as_str());
+        }
+
+        let done = connection.attach("g0", &["eth0", "eth1"]).await.unwrap().unwrap();
+        assert_eq!(done.notes, [r#"Attach { group: "g0", interfaces: ["eth0", "eth1"] }"#]);
+        let refused = connection.offline("slow0").await.unwrap().unwrap_err();
+        let (reason, message) = (reason::NOT_A_MEMBER.into(), "slow0 is in no group".into());
+        assert_eq!(refused, ManagerError::Refused { reason, message });
+        let shown = connection.show(None).await.unwrap().unwrap();
+        assert_eq!((shown.version, shown.groups), (report::VERSION, vec![sample()]));
+    });
+    served.stop();
+}
 
 /// What another user gets for a message; `None`, with the reason printed, where we cannot become one.
 ///
