@@ -3,6 +3,8 @@
 //! Works on raw bounds (`data`, `data_end`) because that is what tc and XDP hand out, and what the verifier
 //! follows: every read compares with the end first. User space wraps a slice.
 
+use core::mem::offset_of;
+
 use network_types::{
     arp::ArpHdr,
     eth::EthHdr,
@@ -71,28 +73,35 @@ impl Frame {
         Self { start, end }
     }
 
+    /// Where the `T` at an offset lies, if all of it is in the frame. It need not be aligned.
+    #[inline(always)]
+    pub fn place<T: Copy>(&self, offset: usize) -> Option<*mut T> {
+        let at = self.start + offset;
+        if at + size_of::<T>() > self.end { None } else { Some(at as *mut T) }
+    }
+
     /// The `T` at an offset, if all of it is in the frame.
     #[inline(always)]
     pub fn load<T: Copy>(&self, offset: usize) -> Option<T> {
-        let at = self.start + offset;
-        if at + size_of::<T>() > self.end {
-            return None;
-        }
-        // SAFETY: inside the bounds, by the comparison above; the caller of `new` vouches for them. The types read
-        // are headers made of bytes, or integers, for which every bit pattern is a value.
-        Some(unsafe { (at as *const T).read_unaligned() })
+        // SAFETY: inside the bounds; the caller of `new` vouches for them. The types read are headers made of bytes, or
+        // integers, for which every bit pattern is a value.
+        self.place::<T>(offset).map(|place| unsafe { place.read_unaligned() })
     }
 
     /// Overwrites the `T` at an offset; false, and nothing written, if it does not fit into the frame.
     #[inline(always)]
     pub fn store<T: Copy>(&self, offset: usize, value: T) -> bool {
-        let at = self.start + offset;
-        if at + size_of::<T>() > self.end {
-            return false;
-        }
         // SAFETY: as in `load`; the caller of `new` vouches that the bytes are writable.
-        unsafe { (at as *mut T).write_unaligned(value) };
-        true
+        self.place::<T>(offset).map(|place| unsafe { place.write_unaligned(value) }).is_some()
+    }
+
+    /// The MAC at an offset.
+    #[inline(always)]
+    pub fn load_mac(&self, offset: usize) -> Option<Mac> {
+        let [low, middle, high] = self.load::<[u16; 3]>(offset)?;
+        Some(Mac(u16::from_le(low) as u64
+            | (u16::from_le(middle) as u64) << 16
+            | (u16::from_le(high) as u64) << 32))
     }
 
     /// Overwrites the Ethernet source.
@@ -108,13 +117,39 @@ impl Frame {
     }
 }
 
+/// A MAC as a number, its first byte in the lowest bits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(transparent)]
+pub struct Mac(pub u64);
+
+impl Mac {
+    /// Whether it is a multicast or broadcast MAC.
+    #[inline(always)]
+    pub const fn is_multicast(self) -> bool {
+        self.0 & 1 == 1
+    }
+    /// Its bytes in the order of the wire.
+    #[inline(always)]
+    pub const fn bytes(self) -> [u8; 6] {
+        let [a, b, c, d, e, f, ..] = self.0.to_le_bytes();
+        [a, b, c, d, e, f]
+    }
+}
+
+impl From<[u8; 6]> for Mac {
+    #[inline(always)]
+    fn from([a, b, c, d, e, f]: [u8; 6]) -> Self {
+        Self(u64::from_le_bytes([a, b, c, d, e, f, 0, 0]))
+    }
+}
+
 /// The Ethernet header, and where the payload begins.
 #[derive(Clone, Copy)]
 pub struct Ethernet {
-    /// Destination MAC.
-    pub destination: [u8; 6],
-    /// Source MAC.
-    pub source: [u8; 6],
+    /// Destination.
+    pub destination: Mac,
+    /// Source.
+    pub source: Mac,
     /// EtherType of the payload: behind the tag, if one stands in the frame.
     pub ethertype: u16,
     /// Identifier of the VLAN whose tag stands in the frame itself; the kernel usually carries it beside the frame.
@@ -125,21 +160,22 @@ impl Ethernet {
     /// Reads the header, through one VLAN tag.
     #[inline(always)]
     pub fn of(frame: &Frame) -> Option<Self> {
-        let header: EthHdr = frame.load(0)?;
-        let outer = u16::from_be(header.ether_type);
+        let destination = frame.load_mac(offset_of!(EthHdr, dst_addr))?;
+        let source = frame.load_mac(offset_of!(EthHdr, src_addr))?;
+        let outer = u16::from_be(frame.load(offset_of!(EthHdr, ether_type))?);
         let (ethertype, vlan) = if outer == ethertype::VLAN || outer == ethertype::QINQ {
-            let [tag, inner]: [[u8; 2]; 2] = frame.load(EthHdr::LEN)?;
-            (u16::from_be_bytes(inner), Some(u16::from_be_bytes(tag) & 0xfff))
+            let [tag, inner]: [u16; 2] = frame.load(EthHdr::LEN)?;
+            (u16::from_be(inner), Some(u16::from_be(tag) & 0xfff))
         } else {
             (outer, None)
         };
-        Some(Self { destination: header.dst_addr, source: header.src_addr, ethertype, vlan })
+        Some(Self { destination, source, ethertype, vlan })
     }
 
-    /// Whether the destination is a multicast or broadcast MAC.
+    /// Offset of the payload in the frame.
     #[inline(always)]
-    pub const fn is_multicast(&self) -> bool {
-        self.destination[0] & 1 == 1
+    pub const fn payload_at(&self) -> usize {
+        if self.vlan.is_none() { 14 } else { 18 }
     }
 }
 
@@ -175,26 +211,28 @@ pub struct Arp {
     /// [`ARP_REQUEST`], [`ARP_REPLY`] or another.
     pub operation: u16,
     /// Sender hardware address.
-    pub sender_mac: [u8; 6],
+    pub sender_mac: Mac,
     /// Sender protocol address.
-    pub sender: [u8; 4],
+    pub sender: Ip,
     /// Target hardware address.
-    pub target_mac: [u8; 6],
+    pub target_mac: Mac,
     /// Target protocol address.
-    pub target: [u8; 4],
+    pub target: Ip,
 }
 
 impl Arp {
     /// Offset of the sender hardware address in the ARP packet.
-    pub const SENDER_MAC: usize = 8;
+    pub const SENDER_MAC: usize = offset_of!(ArpHdr, sha);
     /// Offset of the target hardware address in the ARP packet.
-    pub const TARGET_MAC: usize = 18;
+    pub const TARGET_MAC: usize = offset_of!(ArpHdr, tha);
+    /// 0.0.0.0, the sender of an address conflict probe and the target of its answer (RFC 5227).
+    pub const NOBODY: Ip = Ip::v4([0; 4]);
 
     /// The address that decides which member speaks: the sender, or the target of an address conflict probe,
     /// whose sender is still nobody (RFC 5227).
     #[inline(always)]
     pub fn speaks_for(&self) -> Ip {
-        Ip::v4(if self.sender == [0; 4] { self.target } else { self.sender })
+        if self.sender == Self::NOBODY { self.target } else { self.sender }
     }
 }
 
@@ -218,7 +256,7 @@ impl Nd {
     /// the target of duplicate address detection, whose source is still nobody.
     #[inline(always)]
     pub fn speaks_for(&self) -> Ip {
-        if self.kind == nd::NEIGHBOUR_ADVERTISEMENT || self.source.0 == [0; 16] {
+        if self.kind == nd::NEIGHBOUR_ADVERTISEMENT || self.source == Ip::UNSPECIFIED {
             self.target
         } else {
             self.source
@@ -239,20 +277,26 @@ pub fn payload(frame: &Frame, l3: usize, ethertype: u16) -> Payload {
 
 #[inline(always)]
 fn ipv4(frame: &Frame, l3: usize) -> Payload {
-    let Some(header) = frame.load::<Ipv4Hdr>(l3) else { return Payload::Truncated };
+    let Some(protocol) = frame.load::<u8>(l3 + offset_of!(Ipv4Hdr, proto)) else { return Payload::Truncated };
+    let Some([source, destination]) = frame.load::<[u32; 2]>(l3 + offset_of!(Ipv4Hdr, src_addr)) else {
+        return Payload::Truncated;
+    };
     // Only multicast IGMP is a report: a unicast one is mtrace, and is steered as any packet.
-    if header.proto == protocol::IGMP && header.dst_addr[0] & 0xf0 == 0xe0 {
+    if protocol == protocol::IGMP && u32::from_be(destination) >> 28 == 0xe {
         return Payload::Report;
     }
-    Payload::Ip(Addresses { source: Ip::v4(header.src_addr), destination: Ip::v4(header.dst_addr) })
+    Payload::Ip(Addresses { source: Ip::from_v4_word(source), destination: Ip::from_v4_word(destination) })
 }
 
 #[inline(always)]
 fn ipv6(frame: &Frame, l3: usize) -> Payload {
-    let Some(header) = frame.load::<Ipv6Hdr>(l3) else { return Payload::Truncated };
-    let (source, destination) = (Ip(header.src_addr), Ip(header.dst_addr));
+    let Some([source, destination]) = frame.load::<[[u64; 2]; 2]>(l3 + offset_of!(Ipv6Hdr, src_addr)) else {
+        return Payload::Truncated;
+    };
+    let Some(next) = frame.load::<u8>(l3 + offset_of!(Ipv6Hdr, next_hdr)) else { return Payload::Truncated };
+    let (source, destination) = (Ip::from_words(source), Ip::from_words(destination));
     let after = l3 + Ipv6Hdr::LEN;
-    if header.next_hdr == protocol::HOP_BY_HOP {
+    if next == protocol::HOP_BY_HOP {
         // MLD comes behind a hop-by-hop header of 8 bytes with the router alert.
         let Some([next, units]) = frame.load::<[u8; 2]>(after) else { return Payload::Truncated };
         if next == protocol::ICMPV6 && units == 0 {
@@ -263,14 +307,14 @@ fn ipv6(frame: &Frame, l3: usize) -> Payload {
             }
         }
     }
-    if header.next_hdr == protocol::ICMPV6 {
+    if next == protocol::ICMPV6 {
         let Some(kind) = frame.load::<u8>(after) else { return Payload::Truncated };
         if nd::options_at(kind).is_some() {
             let target = match kind {
-                nd::ROUTER_SOLICITATION | nd::ROUTER_ADVERTISEMENT => Ip([0; 16]),
-                _ => match frame.load::<nd::Neighbour>(after) {
+                nd::ROUTER_SOLICITATION | nd::ROUTER_ADVERTISEMENT => Ip::UNSPECIFIED,
+                _ => match frame.load::<[u64; 2]>(after + offset_of!(nd::Neighbour, target)) {
                     None => return Payload::Truncated,
-                    Some(message) => Ip(message.target),
+                    Some(words) => Ip::from_words(words),
                 },
             };
             return Payload::Nd(Nd { kind, at: after, source, destination, target });
@@ -279,19 +323,34 @@ fn ipv6(frame: &Frame, l3: usize) -> Payload {
     Payload::Ip(Addresses { source, destination })
 }
 
+/// How an ARP packet for Ethernet and IPv4 begins: hardware type, protocol type, and the lengths of their addresses.
+/// There is no other on an Ethernet.
+const ETHERNET_AND_IPV4: [u16; 3] = [1u16.to_be(), ethertype::IPV4.to_be(), 0x0604u16.to_be()];
+
 #[inline(always)]
 fn arp(frame: &Frame, l3: usize) -> Payload {
-    let Some(header) = frame.load::<ArpHdr>(l3) else { return Payload::Truncated };
-    // Ethernet and IPv4 are the only kind there is on an Ethernet.
-    if header.htype != [0, 1] || header.ptype != [8, 0] || header.hlen != 6 || header.plen != 4 {
+    let Some([hardware, protocol, lengths, operation]) = frame.load::<[u16; 4]>(l3) else {
+        return Payload::Truncated;
+    };
+    let (Some(target), Some(target_mac)) =
+        (frame.load::<u32>(l3 + offset_of!(ArpHdr, tpa)), frame.load_mac(l3 + Arp::TARGET_MAC))
+    else {
+        return Payload::Truncated;
+    };
+    let (Some(sender), Some(sender_mac)) =
+        (frame.load::<u32>(l3 + offset_of!(ArpHdr, spa)), frame.load_mac(l3 + Arp::SENDER_MAC))
+    else {
+        return Payload::Truncated;
+    };
+    if [hardware, protocol, lengths] != ETHERNET_AND_IPV4 {
         return Payload::Other;
     }
     Payload::Arp(Arp {
-        operation: u16::from_be_bytes(header.oper),
-        sender_mac: header.sha,
-        sender: header.spa,
-        target_mac: header.tha,
-        target: header.tpa,
+        operation: u16::from_be(operation),
+        sender_mac,
+        sender: Ip::from_v4_word(sender),
+        target_mac,
+        target: Ip::from_v4_word(target),
     })
 }
 

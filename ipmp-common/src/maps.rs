@@ -27,7 +27,10 @@
 //! Words that both sides touch while packets flow are single aligned `u64`s in mmapable arrays, so that user
 //! space stores them atomically; a map update would be a memcpy.
 
-use crate::steer::{MAX_MEMBERS, MemberSet, Preference};
+use crate::{
+    frame::Mac,
+    steer::{MAX_MEMBERS, MemberSet, Preference},
+};
 
 /// Most groups of one daemon.
 pub const MAX_GROUPS: usize = 256;
@@ -44,15 +47,37 @@ pub const GROUP_ITSELF: u32 = u32::MAX;
 
 /// An IP address as a map key: IPv4 in its IPv4-mapped form.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-#[repr(C, align(4))]
+#[repr(C, align(8))]
 pub struct Ip(pub [u8; 16]);
 
 impl Ip {
-    /// An IPv4 address, `::ffff:a.b.c.d`.
+    /// The unspecified address, `::`.
+    pub const UNSPECIFIED: Self = Self([0; 16]);
+
+    /// An IPv6 address, as two words with its bytes in the order of memory. Whole words, because the verifier wants
+    /// what is put on the stack aligned, and the compiler would take bytes one by one.
+    #[inline(always)]
+    pub const fn from_words(words: [u64; 2]) -> Self {
+        // SAFETY: sixteen bytes are sixteen bytes.
+        Self(unsafe { core::mem::transmute::<[u64; 2], [u8; 16]>(words) })
+    }
+
+    /// An IPv4 address, `::ffff:a.b.c.d`, as a word with its bytes in the order of memory.
+    #[inline(always)]
+    pub const fn from_v4_word(word: u32) -> Self {
+        let mapped = u32::from_ne_bytes([0, 0, 0xff, 0xff]) as u64;
+        let low = if cfg!(target_endian = "little") {
+            mapped | (word as u64) << 32
+        } else {
+            mapped << 32 | word as u64
+        };
+        Self::from_words([0, low])
+    }
+
+    /// An IPv4 address.
     #[inline(always)]
     pub const fn v4(address: [u8; 4]) -> Self {
-        let [a, b, c, d] = address;
-        Self([0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, a, b, c, d])
+        Self::from_v4_word(u32::from_ne_bytes(address))
     }
 }
 
@@ -86,6 +111,14 @@ impl MacKey {
     #[inline(always)]
     pub const fn new(mac: [u8; 6]) -> Self {
         Self { mac, pad: [0; 2] }
+    }
+}
+
+impl From<Mac> for MacKey {
+    #[inline(always)]
+    fn from(mac: Mac) -> Self {
+        // SAFETY: eight bytes of either type, any of them a value of the other.
+        unsafe { core::mem::transmute(mac.0.to_le()) }
     }
 }
 
@@ -299,8 +332,6 @@ pub struct Offsets {
     pub nd_net: u32,
     /// `net_device.operstate`: a byte before Linux 6.8, an `unsigned int` since.
     pub operstate: u32,
-    /// `net_device.ptype_all`: not empty while somebody captures.
-    pub ptype_all: u32,
     /// `sk_buff.dev`
     pub skb_dev: u32,
 }
@@ -374,6 +405,12 @@ mod tests {
         assert_eq!(size_of::<ClockSettings>(), 32);
         assert_eq!(size_of::<Clock>(), 48);
         assert_eq!(size_of::<Hint>(), 16);
+    }
+
+    #[test]
+    fn a_mac_is_the_same_key_from_the_wire_and_from_user_space() {
+        let mac = [0x02, 0xfc, 1, 2, 3, 0xff];
+        assert_eq!(MacKey::from(Mac::from(mac)), MacKey::new(mac));
     }
 
     #[test]

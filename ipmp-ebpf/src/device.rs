@@ -9,8 +9,8 @@ use core::mem::MaybeUninit;
 use aya_ebpf::{Global, helpers::generated::bpf_probe_read_kernel};
 use ipmp_common::maps::Device;
 
-/// Most bytes of a `net_device` that are fetched at once.
-pub const SPAN: usize = 192;
+/// Most bytes of a `net_device` that are fetched at once: they lie on a stack of 512 bytes for all calls together.
+pub const SPAN: usize = 112;
 
 /// Offset of the first of `state`, `ifindex` and `nd_net` in a `net_device`, and bytes from there to the end of
 /// the last; 0 bytes if they lie too far apart for one read, as they do before Linux 6.8.

@@ -6,5 +6,6 @@ pub mod announce;
 pub mod cli;
 pub mod control;
 pub mod core;
+pub mod daemon;
 pub mod datapath;
 pub mod link;

@@ -1,12 +1,12 @@
 //! Ingress on a member: what is the group's goes up through the group interface, once; all else is left alone.
 
 use aya_ebpf::{
-    bindings::{BPF_F_INGRESS, TC_ACT_SHOT, TC_ACT_UNSPEC},
+    bindings::{__sk_buff, BPF_F_INGRESS, TC_ACT_SHOT, TC_ACT_UNSPEC},
     helpers::generated::bpf_redirect,
     programs::TcContext,
 };
 use ipmp_common::{
-    frame::{self, ARP_REPLY, Ethernet, Frame, HEADERS, Nd, Payload, ethertype},
+    frame::{self, ARP_REPLY, Arp, Ethernet, HEADERS, Nd, Payload, ethertype},
     maps::{AddressKind, Ip, MacKey, Member},
     nd,
     steer::Preference,
@@ -15,7 +15,7 @@ use ipmp_ebpf::{count, device};
 
 use crate::{
     maps::{
-        GROUP_IFINDEX, MEMBER, READ_DEVICES, Reason, addresses, count_drop, counters, group_mac, is_group_mac,
+        GROUP_IFINDEX, MEMBER, READ_DEVICES, Reason, addresses, count_drop, counters, group_mac,
         is_group_vlan, learnt, members, own_macs, steering,
     },
     member, trace,
@@ -43,7 +43,6 @@ pub fn run(ctx: &TcContext) -> i32 {
     if is_elsewhere(ctx, this) {
         return TC_ACT_UNSPEC;
     }
-    let mut frame = member::frame(ctx);
     // Drivers may leave headers outside the linear part; a frame is shorter than all headers now and then.
     let length = ctx.len();
     let linear = ctx.data_end() - ctx.data();
@@ -51,19 +50,29 @@ pub fn run(ctx: &TcContext) -> i32 {
         if ctx.pull_data(if length < HEADERS { length } else { HEADERS }).is_err() {
             return TC_ACT_UNSPEC;
         }
-        frame = member::frame(ctx);
     }
-    let Some(ethernet) = Ethernet::of(&frame) else { return TC_ACT_UNSPEC };
+    let Some(ethernet) = Ethernet::of(&member::frame(ctx)) else { return TC_ACT_UNSPEC };
     // SAFETY: fields of the context.
     let (tagged, tag) = unsafe { ((*ctx.skb.skb).vlan_present != 0, (*ctx.skb.skb).vlan_tci as u16 & 0xfff) };
-    let outer = if tagged && tag != 0 { Some(tag) } else { ethernet.vlan };
-    match outer {
-        Some(id) if !is_group_vlan(id) => TC_ACT_UNSPEC,
-        outer => match ethernet.vlan {
-            None => untangle::<14>(ctx, &frame, &ethernet, this, outer.is_some()),
-            Some(_) => untangle::<18>(ctx, &frame, &ethernet, this, true),
-        },
+    let vlan = if tagged && tag != 0 { Some(tag) } else { ethernet.vlan };
+    if vlan.is_some_and(|id| !is_group_vlan(id)) {
+        return TC_ACT_UNSPEC;
     }
+    if ethernet.destination.is_multicast() {
+        return to_many(ctx.skb.skb, u32::from(vlan.is_some()));
+    }
+    // SAFETY: a field of the context.
+    let is_for_this_mac = unsafe { (*ctx.skb.skb).pkt_type } == PACKET_HOST;
+    let is_ip = matches!(ethernet.ethertype, ethertype::IPV4 | ethertype::IPV6);
+    // Any member takes any data address; what is the member's own, or is for another MAC, takes a closer look.
+    let is_ours = is_for_this_mac && is_ip && (this.own_addresses == 0 || vlan.is_some());
+    if !is_ours && to_one(ctx.skb.skb, u32::from(vlan.is_some())) == 0 {
+        return TC_ACT_UNSPEC;
+    }
+    if !member::frame(ctx).set_destination(group_mac().bytes()) {
+        return TC_ACT_UNSPEC;
+    }
+    take(ctx)
 }
 
 /// Whether this program still runs on a device that was moved to another network namespace: nothing may be injected
@@ -75,32 +84,24 @@ fn is_elsewhere(ctx: &TcContext, this: &Member) -> bool {
     ifindex != this.device.ifindex || (READ_DEVICES.load() != 0 && !device::is_at_home(&this.device))
 }
 
-#[inline(always)]
-fn untangle<const L3: usize>(
-    ctx: &TcContext, frame: &Frame, ethernet: &Ethernet, this: &Member, in_vlan: bool,
-) -> i32 {
-    if ethernet.is_multicast() {
-        to_many::<L3>(ctx, frame, ethernet, in_vlan)
-    } else {
-        to_one::<L3>(ctx, frame, ethernet, this, in_vlan)
-    }
-}
-
 /// Multicast and broadcast: one member takes each.
-#[inline(always)]
-fn to_many<const L3: usize>(ctx: &TcContext, frame: &Frame, ethernet: &Ethernet, in_vlan: bool) -> i32 {
+#[inline(never)]
+fn to_many(skb: *mut __sk_buff, in_vlan: u32) -> i32 {
+    let ctx = &TcContext::new(skb);
+    let frame = &member::frame(ctx);
+    let Some(ethernet) = Ethernet::of(frame) else { return TC_ACT_UNSPEC };
     // SAFETY: only whether there is a value is asked.
-    if unsafe { own_macs.get(&MacKey::new(ethernet.source)) }.is_some() {
+    if unsafe { own_macs.get(&MacKey::from(ethernet.source)) }.is_some() {
         trace::reflected(ctx, ethernet.source);
         count_drop(Reason::Reflected);
         return TC_ACT_SHOT;
     }
-    let asked_for = match frame::payload(frame, L3, ethernet.ethertype) {
+    let asked_for = match frame::payload(frame, ethernet.payload_at(), ethernet.ethertype) {
         // LLDP, LACP, spanning tree: the link's own affairs.
         Payload::Other | Payload::Truncated => return TC_ACT_UNSPEC,
         // Addresses of the group's VLANs are not told apart: the cast member takes everything there.
-        _ if in_vlan => Owner::Nobody,
-        Payload::Arp(packet) => owner(&Ip::v4(packet.target)),
+        _ if in_vlan != 0 => Owner::Nobody,
+        Payload::Arp(packet) => owner(&packet.target),
         Payload::Nd(Nd { kind: nd::NEIGHBOUR_SOLICITATION, target, .. }) => owner(&target),
         Payload::Nd(_) | Payload::Ip(_) | Payload::Report => Owner::Nobody,
     };
@@ -116,51 +117,51 @@ fn to_many<const L3: usize>(ctx: &TcContext, frame: &Frame, ethernet: &Ethernet,
     if member::pick(list) == Some(MEMBER.load()) { take(ctx) } else { other_copy() }
 }
 
-/// Unicast: any member takes it for any data address, if the frame is for its own MAC.
-#[inline(always)]
-fn to_one<const L3: usize>(
-    ctx: &TcContext, frame: &Frame, ethernet: &Ethernet, this: &Member, in_vlan: bool,
-) -> i32 {
-    let ethertype = ethernet.ethertype;
-    if !matches!(ethertype, ethertype::IPV4 | ethertype::IPV6 | ethertype::ARP) {
-        return TC_ACT_UNSPEC;
+/// Unicast that is not plainly the group's: 1 if it is the group's all the same, 0 if it is to be left alone.
+#[inline(never)]
+fn to_one(skb: *mut __sk_buff, in_vlan: u32) -> u32 {
+    let ctx = &TcContext::new(skb);
+    let frame = &member::frame(ctx);
+    let Some(ethernet) = Ethernet::of(frame) else { return 0 };
+    if !matches!(ethernet.ethertype, ethertype::IPV4 | ethertype::IPV6 | ethertype::ARP) {
+        return 0;
     }
     // SAFETY: a field of the context.
-    if unsafe { (*ctx.skb.skb).pkt_type } != PACKET_HOST && !is_for_group_mac_here(ethernet) {
-        return TC_ACT_UNSPEC;
+    if unsafe { (*skb).pkt_type } != PACKET_HOST && !is_for_group_mac_here(&ethernet) {
+        return 0;
     }
-    if !in_vlan && (this.own_addresses != 0 || ethertype == ethertype::ARP) {
-        match frame::payload(frame, L3, ethertype) {
-            Payload::Arp(packet) => match owner(&Ip::v4(packet.target)) {
-                Owner::Data(_) => {}
-                Owner::ThisMember | Owner::OtherMember => return TC_ACT_UNSPEC,
-                // An answer to somebody who is no data address: the member's, unless we heard him ask. An address
-                // conflict probe's sender is nobody (RFC 5227), and so is the target of its answer.
-                Owner::Nobody => {
-                    let target = Ip::v4(packet.target);
-                    // SAFETY: only whether there is a value is asked.
-                    let asked = packet.target == [0; 4] || unsafe { learnt.get(&target) }.is_some();
-                    if packet.operation == ARP_REPLY && !asked {
-                        return TC_ACT_UNSPEC;
-                    }
-                }
-            },
-            Payload::Ip(ip) if matches!(owner(&ip.destination), Owner::ThisMember) => return TC_ACT_UNSPEC,
-            Payload::Nd(message) if matches!(owner(&message.destination), Owner::ThisMember) => return TC_ACT_UNSPEC,
-            Payload::Truncated => return TC_ACT_UNSPEC,
-            _ => {}
-        }
+    if in_vlan != 0 {
+        return 1;
     }
-    if !frame.set_destination(group_mac()) {
-        return TC_ACT_UNSPEC;
-    }
-    take(ctx)
+    let is_ours = match frame::payload(frame, ethernet.payload_at(), ethernet.ethertype) {
+        Payload::Arp(packet) => match owner(&packet.target) {
+            Owner::Data(_) => true,
+            Owner::ThisMember | Owner::OtherMember => false,
+            // An answer to somebody who is no data address: the member's, unless we heard him ask. An address conflict
+            // probe's sender is nobody (RFC 5227), and so is the target of its answer.
+            Owner::Nobody => {
+                packet.operation != ARP_REPLY || packet.target == Arp::NOBODY || is_learnt(&packet.target)
+            }
+        },
+        Payload::Ip(ip) => !matches!(owner(&ip.destination), Owner::ThisMember),
+        Payload::Nd(message) => !matches!(owner(&message.destination), Owner::ThisMember),
+        Payload::Report => true,
+        Payload::Other | Payload::Truncated => false,
+    };
+    u32::from(is_ours)
+}
+
+/// Whether a sender was learnt on its way out.
+#[inline(always)]
+fn is_learnt(sender: &Ip) -> bool {
+    // SAFETY: only whether there is a value is asked.
+    unsafe { learnt.get(sender) }.is_some()
 }
 
 /// Whether the frame is for the group interface's own MAC, and this is the member that takes such frames.
 #[inline(always)]
 fn is_for_group_mac_here(ethernet: &Ethernet) -> bool {
-    is_group_mac(ethernet.destination)
+    ethernet.destination == group_mac()
         && steering.get(0).is_some_and(|words| member::pick(words.cast) == Some(MEMBER.load()))
 }
 

@@ -7,9 +7,10 @@ use aya_ebpf::{
     macros::btf_map,
 };
 use ipmp_common::{
+    frame::Mac,
     maps::{
-        Address, Counters, Drops, HINTS_BYTES, Hint, Ip, Learnt, MAX_ADDRESSES, MAX_GROUPS, MAX_LEARNT, MacKey, Member,
-        Steering,
+        Address, Counters, Drops, HINTS_BYTES, Hint, Ip, Learnt, MAX_ADDRESSES, MAX_GROUPS, MAX_LEARNT,
+        MacKey, Member, Steering,
     },
     steer::{MAX_MEMBERS, MemberSet, Preference, SLOTS},
 };
@@ -61,16 +62,8 @@ pub static hints: RingBuf<Hint, { HINTS_BYTES as usize }> = RingBuf::new();
 
 /// The MAC of the group interface.
 #[inline(always)]
-pub fn group_mac() -> [u8; 6] {
-    let [a, b, c, d, e, f, ..] = GROUP_MAC.load().to_le_bytes();
-    [a, b, c, d, e, f]
-}
-
-/// Whether a MAC is the group interface's.
-#[inline(always)]
-pub fn is_group_mac(mac: [u8; 6]) -> bool {
-    let [a, b, c, d, e, f] = mac;
-    u64::from_le_bytes([a, b, c, d, e, f, 0, 0]) == GROUP_MAC.load()
+pub fn group_mac() -> Mac {
+    Mac(GROUP_MAC.load())
 }
 
 /// The mask of those who may carry now, with those who may by the daemon's verdict alone.

@@ -20,25 +20,27 @@ pub fn frame(ctx: &TcContext) -> Frame {
     unsafe { Frame::new(ctx.data(), ctx.data_end()) }
 }
 
-/// Whether the member's device, and those below it, are themselves and have a carrier.
+/// Whether the member's device, and those below it, are themselves and have a carrier: written out where every packet
+/// asks.
 #[inline(always)]
+fn can_carry_inline(member: &Member) -> bool {
+    READ_DEVICES.load() == 0
+        || (device::state(&member.device).is_some_and(link_state::carries)
+            && (member.lowers == 0 || can_carry(member)))
+}
+
+/// The same as a subprogram, for those who ask seldom: one buffer on the stack instead of one each.
+#[inline(never)]
 pub fn can_carry(member: &Member) -> bool {
     if READ_DEVICES.load() == 0 {
         return true;
     }
-    if !device::state(&member.device).is_some_and(link_state::carries) {
-        return false;
-    }
-    member.lowers == 0 || lowers_can_carry(member)
-}
-
-/// The same for the devices below a stacked member.
-#[inline(never)]
-fn lowers_can_carry(member: &Member) -> bool {
-    for place in 0..MAX_LOWER {
-        if place < member.lowers as usize
-            && !device::state(&member.lower[place]).is_some_and(link_state::carries)
-        {
+    for place in 0..=MAX_LOWER {
+        if place > member.lowers as usize {
+            break;
+        }
+        let device = if place == 0 { &member.device } else { &member.lower[place - 1] };
+        if !device::state(device).is_some_and(link_state::carries) {
             return false;
         }
     }
@@ -66,10 +68,16 @@ fn first_that_can(list: u64, mask: u64) -> u32 {
 /// a link that is not trusted yet is better than a certain loss.
 #[inline(always)]
 pub fn pick(list: Preference) -> Option<u32> {
-    let (trusted, usable) = masks(steering.get(0)?);
-    let number = first_that_can(list.0, trusted.0);
-    let number = if number == NOBODY { first_that_can(list.0, usable.0) } else { number };
+    let number = pick_number(list.0);
     (number != NOBODY).then_some(number)
+}
+
+#[inline(never)]
+fn pick_number(list: u64) -> u32 {
+    let Some(words) = steering.get(0) else { return NOBODY };
+    let (trusted, usable) = masks(words);
+    let number = first_that_can(list, trusted.0);
+    if number == NOBODY { first_that_can(list, usable.0) } else { number }
 }
 
 /// The member itself, if it is the most preferred of the list and can carry: what nearly every packet asks.
@@ -80,7 +88,7 @@ pub fn most_preferred(list: Preference, mask: MemberSet) -> Option<(u32, &'stati
         return None;
     }
     let member = members.get(number as u32)?;
-    can_carry(member).then_some((number as u32, member))
+    can_carry_inline(member).then_some((number as u32, member))
 }
 
 /// Sends the packet through a member that was found able to carry it.

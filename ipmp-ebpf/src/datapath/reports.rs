@@ -5,7 +5,7 @@ use aya_ebpf::{helpers::generated::bpf_clone_redirect, programs::TcContext};
 use ipmp_common::steer::MAX_MEMBERS;
 
 use crate::{
-    maps::{live, members, GROUP},
+    maps::{GROUP, live, members},
     member,
 };
 

@@ -5,14 +5,14 @@
 
 use aya_ebpf::{bindings::BPF_ANY, helpers::generated::bpf_ktime_get_ns, programs::TcContext};
 use ipmp_common::{
-    frame::{Arp, Frame, Nd},
+    frame::{Arp, Frame, Mac, Nd},
     maps::{AddressKind, Hint, HintKind, Ip, Learnt},
-    nd::{self, LinkLayerOption, OptionHead},
+    nd::{self, LinkLayerOption},
     steer::Preference,
 };
 
 use crate::{
-    maps::{GROUP, addresses, hints, is_group_mac, learnt, members, steering},
+    maps::{GROUP, addresses, group_mac, hints, learnt, members, steering},
     member,
 };
 
@@ -56,8 +56,8 @@ pub fn arp(ctx: &TcContext, frame: &Frame, l3: usize, packet: &Arp) -> i32 {
     let Some(list) = inbound(&packet.speaks_for()) else { return member::dropped_nobody(ctx) };
     let Some(number) = member::pick(list) else { return member::dropped_nobody(ctx) };
     let Some(speaker) = members.get(number) else { return member::dropped_nobody(ctx) };
-    let complete = (!is_group_mac(packet.sender_mac) || frame.store(l3 + Arp::SENDER_MAC, speaker.mac))
-        && (!is_group_mac(packet.target_mac) || frame.store(l3 + Arp::TARGET_MAC, speaker.mac));
+    let complete = (packet.sender_mac != group_mac() || frame.store(l3 + Arp::SENDER_MAC, speaker.mac))
+        && (packet.target_mac != group_mac() || frame.store(l3 + Arp::TARGET_MAC, speaker.mac));
     if !complete {
         return member::dropped_truncated();
     }
@@ -71,34 +71,33 @@ pub fn nd(ctx: &TcContext, frame: &Frame, message: &Nd) -> i32 {
     let Some(number) = member::pick(list) else { return member::dropped_nobody(ctx) };
     let Some(speaker) = members.get(number) else { return member::dropped_nobody(ctx) };
     if let Some(options) = nd::options_at(message.kind) {
-        if !rewrite_options(frame, message.at, message.at + options, speaker.mac) {
+        if !rewrite_option(frame, message.at, message.at + options, speaker.mac) {
             return member::dropped_truncated();
         }
     }
     member::send(ctx, frame, number, speaker, number != u32::from(list.first()))
 }
 
-/// Puts `mac` wherever a link-layer address option holds the group's MAC, and corrects the checksum. False if the
-/// message is cut off.
+/// Puts `mac` where a link-layer address option holds the group's MAC, and corrects the checksum. A message has one
+/// such option: its sender's, or that of the target that it speaks for. False if the message is cut off.
 #[inline(always)]
-fn rewrite_options(frame: &Frame, icmp: usize, options: usize, mac: [u8; 6]) -> bool {
+fn rewrite_option(frame: &Frame, icmp: usize, options: usize, mac: [u8; 6]) -> bool {
     let mut at = options;
     for _ in 0..MAX_OPTIONS {
         // The options end with the packet.
-        let Some(head) = frame.load::<OptionHead>(at) else { return true };
+        let Some(option) = frame.place::<LinkLayerOption>(at) else { return true };
+        // SAFETY: inside the packet; the verifier wants the write below to go through the pointer that was compared.
+        let LinkLayerOption { head, mac: old } = unsafe { option.read_unaligned() };
         if head.len == 0 {
             return true;
         }
-        let is_address = head.kind == nd::SOURCE_LINK_LAYER_ADDRESS || head.kind == nd::TARGET_LINK_LAYER_ADDRESS;
-        if is_address && head.len == 1 {
-            let Some(option) = frame.load::<LinkLayerOption>(at) else { return false };
-            if is_group_mac(option.mac) {
-                let Some(check) = frame.load::<u16>(icmp + 2) else { return false };
-                let corrected = correct(check, option.mac, mac);
-                if !frame.store(at + size_of::<OptionHead>(), mac) || !frame.store(icmp + 2, corrected) {
-                    return false;
-                }
-            }
+        let is_address =
+            head.kind == nd::SOURCE_LINK_LAYER_ADDRESS || head.kind == nd::TARGET_LINK_LAYER_ADDRESS;
+        if is_address && head.len == 1 && Mac::from(old) == group_mac() {
+            // SAFETY: as above.
+            unsafe { option.write_unaligned(LinkLayerOption { head, mac }) };
+            let Some(check) = frame.load::<u16>(icmp + 2) else { return false };
+            return frame.store(icmp + 2, correct(check, old, mac));
         }
         at += 8 * head.len as usize;
     }

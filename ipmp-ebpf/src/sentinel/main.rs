@@ -22,7 +22,9 @@ use aya_ebpf::{
     programs::TcContext,
 };
 use ipmp_common::{
-    maps::{ClockSettings, Device, HINTS_BYTES, Held, Hint, HintKind, MAX_GROUPS, MAX_LOWER, Watch, link_state},
+    maps::{
+        ClockSettings, Device, HINTS_BYTES, Held, Hint, HintKind, MAX_GROUPS, MAX_LOWER, Watch, link_state,
+    },
     steer::{MAX_MEMBERS, MemberSet},
 };
 use ipmp_ebpf::device;
@@ -102,49 +104,74 @@ extern "C" fn tick(_map: *mut c_void, _key: *mut u32, value: *mut Clock) -> i32 
     0
 }
 
+/// One group, as its members are looked at.
+#[repr(C)]
+struct Look {
+    now_ns: u64,
+    index: u32,
+    pad: u32,
+    /// Members that are live by now.
+    live: u64,
+    /// Members that are still themselves.
+    known: u64,
+}
+
 /// The callback of `bpf_loop`: one group.
 extern "C" fn look_at_group(index: u64, this: *mut Tick) -> i64 {
     let index = index as u32;
-    let (Some(watched), Some(held_by_group), Some(live_of_group)) =
-        (watch.get_ptr(index), held.get_ptr_mut(index), live.get_ptr_mut(index))
-    else {
+    let (Some(watched), Some(live_of_group)) = (watch.get_ptr(index), live.get_ptr_mut(index)) else {
         return 1;
     };
-    // SAFETY: places in maps, which the lookups above found; the sentinel alone writes `held` and `live`, and one
-    // callback runs at a time.
+    // SAFETY: places in maps, which the lookups above found; the sentinel alone writes `live`, and one callback runs at
+    // a time.
     unsafe {
-        let now = (*this).now_ns;
         let armed = (&raw const (*watched).armed).read_volatile();
         let before = (*live_of_group).0;
-        let mut after = 0u64;
-        for member in 0..MAX_MEMBERS {
-            let bit = 1u64 << member;
-            let since = &raw mut (*held_by_group).since_ns[member];
-            if armed.0 & bit == 0 {
-                *since = 0;
-                continue;
-            }
-            let link = look(&(*watched).devices[member]);
-            if link & KNOWN != 0 {
-                (*this).known |= bit;
-            }
-            if link & CARRIES == 0 {
-                *since = 0;
-            } else if before & bit != 0 {
-                after |= bit;
-            } else if link & RETURNS == 0 {
-                *since = 0;
-            } else if *since == 0 {
-                *since = now;
-            } else if now - *since >= (*watched).updelay_ns {
-                after |= bit;
-            }
-        }
+        let mut group = Look { now_ns: (*this).now_ns, index, pad: 0, live: before & armed.0, known: 0 };
+        let members = u64::BITS - armed.0.leading_zeros();
+        bpf_loop(members, look_at_member as *mut c_void, (&raw mut group).cast(), 0);
+        (*this).known |= group.known;
+        let after = group.live;
         if after != before {
             (&raw mut (*live_of_group).0).write_volatile(after);
             if let Some(mut entry) = hints.reserve(0) {
-                entry.write(Hint { kind: HintKind::Live as u32, group: index, at_ns: now });
+                entry.write(Hint { kind: HintKind::Live as u32, group: index, at_ns: group.now_ns });
                 entry.submit(0);
+            }
+        }
+    }
+    0
+}
+
+/// The callback of the `bpf_loop` over a group's members.
+extern "C" fn look_at_member(member: u64, group: *mut Look) -> i64 {
+    // SAFETY: places in maps, as above; `group` is the caller's.
+    unsafe {
+        let index = (*group).index;
+        let (Some(watched), Some(held_by_group)) = (watch.get_ptr(index), held.get_ptr_mut(index)) else {
+            return 1;
+        };
+        let member = member as usize;
+        if member >= MAX_MEMBERS {
+            return 1;
+        }
+        let bit = 1u64 << member;
+        let since = &raw mut (*held_by_group).since_ns[member];
+        let is_armed = (*watched).armed.0 & bit != 0;
+        let link = if is_armed { look(&(*watched).devices[member]) } else { 0 };
+        if link & KNOWN != 0 {
+            (*group).known |= bit;
+        }
+        if link & CARRIES == 0 {
+            *since = 0;
+            (*group).live &= !bit;
+        } else if (*group).live & bit == 0 {
+            if link & RETURNS == 0 {
+                *since = 0;
+            } else if *since == 0 {
+                *since = (*group).now_ns;
+            } else if (*group).now_ns - *since >= (*watched).updelay_ns {
+                (*group).live |= bit;
             }
         }
     }

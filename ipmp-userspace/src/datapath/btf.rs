@@ -1,0 +1,162 @@
+//! Offsets of kernel structures, from the kernel's own BTF.
+//!
+//! rustc emits no CO-RE relocations, so what a compiler would leave to the loader is looked up here and handed to the
+//! programs as constants. Format: Linux `Documentation/bpf/btf.rst`.
+
+use std::{collections::HashMap, path::Path};
+
+use ipmp_common::maps::Offsets;
+
+use super::Error;
+
+/// Where the running kernel shows its BTF.
+pub const VMLINUX: &str = "/sys/kernel/btf/vmlinux";
+
+const MAGIC: u16 = 0xeb9f;
+const KIND_ARRAY: u32 = 3;
+const KIND_STRUCT: u32 = 4;
+const KIND_UNION: u32 = 5;
+const KIND_ENUM: u32 = 6;
+const KIND_FUNC_PROTO: u32 = 13;
+const KIND_VAR: u32 = 14;
+const KIND_DATASEC: u32 = 15;
+const KIND_DECL_TAG: u32 = 17;
+const KIND_ENUM64: u32 = 19;
+const KIND_INT: u32 = 1;
+/// Anonymous structures nest this deep at most; a malformed blob must not recurse for ever.
+const MAX_NESTING: u32 = 8;
+
+/// The offsets that the programs need, from the running kernel.
+///
+/// # Errors
+/// [`Error::NoBtf`] if the kernel shows no BTF, [`Error::BadBtf`] if it lacks what is looked for.
+pub fn offsets() -> Result<Offsets, Error> {
+    let bytes = std::fs::read(Path::new(VMLINUX)).map_err(|source| Error::NoBtf { path: VMLINUX, source })?;
+    parse(&bytes).ok_or(Error::BadBtf { path: VMLINUX })
+}
+
+/// The offsets in a BTF blob, or `None` if it is malformed or lacks one of them.
+fn parse(bytes: &[u8]) -> Option<Offsets> {
+    let btf = Blob::new(bytes)?;
+    let net_device = btf.members_of("net_device")?;
+    let sk_buff = btf.members_of("sk_buff")?;
+    Some(Offsets {
+        state: *net_device.get("state")?,
+        ifindex: *net_device.get("ifindex")?,
+        nd_net: *net_device.get("nd_net")?,
+        operstate: *net_device.get("operstate")?,
+        skb_dev: *sk_buff.get("dev")?,
+    })
+}
+
+/// A parsed BTF blob: where each type begins.
+struct Blob<'a> {
+    types: &'a [u8],
+    strings: &'a [u8],
+    /// Offset of each type in `types`, by type number; number 0 is void.
+    starts: Vec<usize>,
+}
+
+fn u16_at(bytes: &[u8], at: usize) -> Option<u16> {
+    Some(u16::from_ne_bytes(bytes.get(at..at.checked_add(2)?)?.try_into().ok()?))
+}
+
+fn u32_at(bytes: &[u8], at: usize) -> Option<u32> {
+    Some(u32::from_ne_bytes(bytes.get(at..at.checked_add(4)?)?.try_into().ok()?))
+}
+
+impl<'a> Blob<'a> {
+    fn new(bytes: &'a [u8]) -> Option<Self> {
+        if u16_at(bytes, 0)? != MAGIC {
+            return None;
+        }
+        let header = u32_at(bytes, 4)? as usize;
+        let section = |offset: usize, length: usize| {
+            let start = header.checked_add(u32_at(bytes, offset)? as usize)?;
+            bytes.get(start..start.checked_add(u32_at(bytes, length)? as usize)?)
+        };
+        let (types, strings) = (section(8, 12)?, section(16, 20)?);
+        let mut starts = vec![0];
+        let mut at = 0;
+        while at < types.len() {
+            starts.push(at);
+            let info = u32_at(types, at + 4)?;
+            let count = (info & 0xffff) as usize;
+            at += 12
+                + match info >> 24 & 0x1f {
+                    KIND_INT | KIND_VAR | KIND_DECL_TAG => 4,
+                    KIND_ARRAY => 12,
+                    KIND_STRUCT | KIND_UNION | KIND_DATASEC | KIND_ENUM64 => 12 * count,
+                    KIND_ENUM | KIND_FUNC_PROTO => 8 * count,
+                    _ => 0,
+                };
+        }
+        Some(Self { types, strings, starts })
+    }
+
+    fn name(&self, offset: u32) -> Option<&'a str> {
+        let rest = self.strings.get(offset as usize..)?;
+        std::str::from_utf8(&rest[..rest.iter().position(|&byte| byte == 0)?]).ok()
+    }
+
+    /// Byte offsets of the members of a structure by name, those of anonymous structures and unions in it included.
+    fn members_of(&self, structure: &str) -> Option<HashMap<&'a str, u32>> {
+        let id = (1..self.starts.len()).find(|&id| {
+            let at = self.starts[id];
+            u32_at(self.types, at + 4)
+                .is_some_and(|info| info >> 24 & 0x1f == KIND_STRUCT && info & 0xffff != 0)
+                && u32_at(self.types, at).and_then(|name| self.name(name)) == Some(structure)
+        })?;
+        let mut members = HashMap::new();
+        self.collect(id, 0, 0, &mut members)?;
+        Some(members)
+    }
+
+    fn collect(&self, id: usize, base: u32, nesting: u32, members: &mut HashMap<&'a str, u32>) -> Option<()> {
+        let at = *self.starts.get(id)?;
+        let info = u32_at(self.types, at + 4)?;
+        let has_bitfields = info >> 31 == 1;
+        if !matches!(info >> 24 & 0x1f, KIND_STRUCT | KIND_UNION) || nesting > MAX_NESTING {
+            return Some(());
+        }
+        for place in 0..(info & 0xffff) as usize {
+            let member = at + 12 + 12 * place;
+            let (name, kind) = (u32_at(self.types, member)?, u32_at(self.types, member + 4)?);
+            let bits = u32_at(self.types, member + 8)?;
+            let offset = base + if has_bitfields { bits & 0xff_ffff } else { bits } / 8;
+            match self.name(name)? {
+                "" => self.collect(kind as usize, offset, nesting + 1, members)?,
+                // The first of two members with one name is the one in the cache group that the kernel reads.
+                name => {
+                    members.entry(name).or_insert(offset);
+                }
+            }
+        }
+        Some(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn finds_what_the_running_kernel_says() {
+        let offsets = offsets().unwrap();
+        assert_ne!(offsets.state, offsets.nd_net);
+        assert!(offsets.ifindex > 0 && offsets.skb_dev > 0, "{offsets:?}");
+    }
+
+    #[test]
+    fn a_cut_off_or_garbled_blob_is_refused_not_read() {
+        let bytes = std::fs::read(VMLINUX).unwrap();
+        for length in [0, 1, 23, 24, 1000, bytes.len() / 2] {
+            assert_eq!(parse(&bytes[..length]), None, "{length} bytes");
+        }
+        let mut garbled = bytes.clone();
+        for at in (24..200_000).step_by(7) {
+            garbled[at] ^= 0x5a;
+        }
+        let _ = parse(&garbled);
+    }
+}

@@ -1,0 +1,108 @@
+//! The compiled eBPF objects, and the constants that they are loaded with.
+
+use aya::{
+    Ebpf, EbpfLoader,
+    programs::{ProgramError, SchedClassifier},
+};
+use ipmp_common::maps::Offsets;
+
+use super::{Error, error::one_line};
+
+/// `egress` and `ingress`.
+pub static DATAPATH: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/datapath"));
+/// The same with aya-log.
+pub static DATAPATH_LOG: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/datapath-log"));
+/// The sentinel.
+pub static SENTINEL: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/sentinel"));
+/// The device finder.
+pub static DEVICE: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/device"));
+
+/// Most bytes of a `net_device` that a program fetches at once: `ipmp_ebpf::device::SPAN`.
+const SPAN: u32 = 112;
+
+/// Constants of a load, by the names of the globals. An object that has no use for one has none of that name.
+#[derive(Default)]
+pub struct Constants {
+    words: Vec<(&'static str, u32)>,
+    longs: Vec<(&'static str, u64)>,
+}
+
+impl Constants {
+    /// The offsets, as every object wants them.
+    pub fn offsets(offsets: &Offsets) -> Self {
+        let first = offsets.state.min(offsets.ifindex).min(offsets.nd_net);
+        let end = (offsets.state + 8).max(offsets.ifindex + 4).max(offsets.nd_net + 8);
+        // One read for all three where they lie close together; three where they do not.
+        let (at, length) = if end - first <= SPAN { (first, end - first) } else { (0, 0) };
+        Self {
+            words: vec![
+                ("SPAN_AT", at),
+                ("SPAN_LEN", length),
+                ("OFF_STATE", offsets.state),
+                ("OFF_IFINDEX", offsets.ifindex),
+                ("OFF_ND_NET", offsets.nd_net),
+                ("OFF_OPERSTATE", offsets.operstate),
+                ("OFF_SKB_DEV", offsets.skb_dev),
+            ],
+            longs: Vec::new(),
+        }
+    }
+
+    /// With a constant of 32 bits.
+    #[must_use]
+    pub fn word(mut self, name: &'static str, value: u32) -> Self {
+        self.words.push((name, value));
+        self
+    }
+
+    /// With a constant of 64 bits.
+    #[must_use]
+    pub fn long(mut self, name: &'static str, value: u64) -> Self {
+        self.longs.push((name, value));
+        self
+    }
+
+    /// Hands them to a loader.
+    pub fn hand_to<'a>(&'a self, loader: &mut EbpfLoader<'a>) {
+        for (name, value) in &self.words {
+            loader.override_global(name, value, false);
+        }
+        for (name, value) in &self.longs {
+            loader.override_global(name, value, false);
+        }
+    }
+}
+
+/// A program of a loaded object.
+///
+/// # Errors
+/// [`Error::Load`] if the object lacks it.
+pub fn program<'a>(object: &'a mut Ebpf, name: &'static str) -> Result<&'a mut SchedClassifier, Error> {
+    object
+        .program_mut(name)
+        .and_then(|program| program.try_into().ok())
+        .ok_or_else(|| Error::Load { program: name, reason: "it is not in the object".to_owned() })
+}
+
+/// Loads a program into the kernel.
+///
+/// # Errors
+/// [`Error::Load`] with the verifier's last word; all of its words go to the log at level debug.
+pub fn load<'a>(object: &'a mut Ebpf, name: &'static str) -> Result<&'a mut SchedClassifier, Error> {
+    let program = program(object, name)?;
+    match program.load() {
+        Ok(()) => Ok(program),
+        Err(ProgramError::LoadError { io_error, verifier_log }) => {
+            let words = verifier_log.to_string();
+            log::debug!("the verifier on {name}: {words}");
+            let verdict = words.lines().rev().map(str::trim).find(|line| {
+                !line.is_empty() && !line.starts_with("processed ") && !line.starts_with("verification time")
+            });
+            Err(Error::Load {
+                program: name,
+                reason: format!("{io_error}: {}", verdict.unwrap_or("no reason given")),
+            })
+        }
+        Err(error) => Err(Error::Load { program: name, reason: one_line(&error) }),
+    }
+}

@@ -1,0 +1,206 @@
+//! Where things are pinned, and whether what is pinned is ours.
+//!
+//! `/sys/fs/bpf/ipmp/v<layout>/<netns cookie>/<group>/{maps,programs,links,clsact}/…`; what all groups of a daemon
+//! share lies beside the groups, under a name too long for an interface.
+
+use std::{
+    fs, io,
+    os::fd::AsRawFd,
+    path::{Path, PathBuf},
+};
+
+use aya::maps::{Map, MapData};
+use nix::{
+    mount::{MsFlags, mount},
+    sys::statfs::statfs,
+};
+
+use super::Error;
+
+/// Where the BPF file system belongs.
+pub const BPFFS: &str = "/sys/fs/bpf";
+/// Directory of the sentinel: no interface can have a name of this length.
+pub const SENTINEL: &str = "sentinel-of-all-groups";
+/// `SO_NETNS_COOKIE` of `asm-generic/socket.h`.
+const SO_NETNS_COOKIE: libc::c_int = 71;
+
+/// The pins of one network namespace.
+#[derive(Clone, Debug)]
+pub struct Pins {
+    root: PathBuf,
+}
+
+impl Pins {
+    /// The pins of the calling thread's network namespace. Mounts the BPF file system where there is none.
+    ///
+    /// # Errors
+    /// [`Error::NoBpffs`] or [`Error::Pin`], if there is none or it is read-only.
+    pub fn open() -> Result<Self, Error> {
+        let path = Path::new(BPFFS);
+        if !is_bpffs(path) {
+            mount(
+                Some("bpf"),
+                path,
+                Some("bpf"),
+                MsFlags::MS_NOSUID | MsFlags::MS_NODEV | MsFlags::MS_NOEXEC,
+                Some("mode=700"),
+            )
+            .map_err(|error| Error::NoBpffs { path: BPFFS, source: error.into() })?;
+        }
+        let root =
+            path.join("ipmp").join(format!("v{}", ipmp_common::LAYOUT)).join(netns_cookie()?.to_string());
+        make_directory(&root)?;
+        Ok(Self { root })
+    }
+
+    /// Directory of a group.
+    pub fn group(&self, name: &str) -> PathBuf {
+        self.root.join(name)
+    }
+
+    /// Directory of the sentinel.
+    pub fn sentinel(&self) -> PathBuf {
+        self.root.join(SENTINEL)
+    }
+
+    /// Names of the groups that have pins.
+    ///
+    /// # Errors
+    /// [`Error::Pin`] if the directory cannot be read.
+    pub fn groups(&self) -> Result<Vec<String>, Error> {
+        let pin = |source| Error::Pin { path: self.root.clone(), source };
+        let mut names = Vec::new();
+        for entry in fs::read_dir(&self.root).map_err(pin)? {
+            let name = entry.map_err(pin)?.file_name().to_string_lossy().into_owned();
+            if name != SENTINEL {
+                names.push(name);
+            }
+        }
+        names.sort();
+        Ok(names)
+    }
+
+    /// Removes the pins of this namespace if nothing is left in them.
+    pub fn remove_if_empty(&self) {
+        for directory in self.root.ancestors().take(3) {
+            if fs::remove_dir(directory).is_err() {
+                break;
+            }
+        }
+    }
+}
+
+/// A number for the network namespace that no other gets while this host is up.
+///
+/// # Errors
+/// [`Error::System`].
+pub fn netns_cookie() -> Result<u64, Error> {
+    let system = |call| move |source| Error::System { call, source };
+    let socket = std::net::UdpSocket::bind((std::net::Ipv4Addr::LOCALHOST, 0))
+        .or_else(|_| std::net::UdpSocket::bind((std::net::Ipv4Addr::UNSPECIFIED, 0)))
+        .map_err(system("cannot open a socket"))?;
+    let (mut cookie, mut length) = (0u64, size_of::<u64>() as libc::socklen_t);
+    // SAFETY: the kernel writes at most `length` bytes into the cookie.
+    let result = unsafe {
+        libc::getsockopt(
+            socket.as_raw_fd(),
+            libc::SOL_SOCKET,
+            SO_NETNS_COOKIE,
+            (&raw mut cookie).cast(),
+            &raw mut length,
+        )
+    };
+    if result == 0 {
+        Ok(cookie)
+    } else {
+        Err(system("getsockopt(SO_NETNS_COOKIE), which needs Linux 5.14")(io::Error::last_os_error()))
+    }
+}
+
+fn is_bpffs(path: &Path) -> bool {
+    const BPF_FS_MAGIC: u64 = 0xcafe_4a11;
+    statfs(path).is_ok_and(|info| info.filesystem_type().0 as u64 == BPF_FS_MAGIC)
+}
+
+/// Makes a directory and those above it.
+pub fn make_directory(path: &Path) -> Result<(), Error> {
+    fs::create_dir_all(path).map_err(|source| Error::Pin { path: path.to_owned(), source })
+}
+
+/// Removes a pin; it need not be there.
+pub fn remove(path: &Path) -> Result<(), Error> {
+    match fs::remove_file(path) {
+        Err(source) if source.kind() != io::ErrorKind::NotFound => {
+            Err(Error::Pin { path: path.to_owned(), source })
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Removes a directory with every pin in it; it need not be there.
+pub fn remove_all(path: &Path) -> Result<(), Error> {
+    match fs::remove_dir_all(path) {
+        Err(source) if source.kind() != io::ErrorKind::NotFound => {
+            Err(Error::Pin { path: path.to_owned(), source })
+        }
+        _ => Ok(()),
+    }
+}
+
+/// What a map must look like to be ours.
+pub struct Shape {
+    /// Its name, which is also the pin's.
+    pub name: &'static str,
+    /// `enum bpf_map_type`.
+    pub kind: u32,
+    /// Bytes of a key.
+    pub key: usize,
+    /// Bytes of a value.
+    pub value: usize,
+    /// Number of entries.
+    pub entries: usize,
+}
+
+impl Shape {
+    /// Refuses a pinned map of another shape; aya would take it. A map that is not pinned yet is fine.
+    ///
+    /// # Errors
+    /// [`Error::ForeignPin`].
+    pub fn check(&self, directory: &Path) -> Result<(), Error> {
+        let path = directory.join(self.name);
+        if !path.exists() {
+            return Ok(());
+        }
+        let foreign = |what: String| Error::ForeignPin { path: path.clone(), what };
+        let map = MapData::from_pin(&path).map_err(|error| foreign(super::error::one_line(&error)))?;
+        let info = map.info().map_err(|error| foreign(super::error::one_line(&error)))?;
+        let kind = info.map_type().map(|kind| kind as u32).unwrap_or(0);
+        let is = (kind, info.key_size() as usize, info.value_size() as usize, info.max_entries() as usize);
+        let should = (self.kind, self.key, self.value, self.entries);
+        if is == should {
+            Ok(())
+        } else {
+            Err(foreign(format!("a map of type, key, value and entries {is:?} instead of {should:?}")))
+        }
+    }
+}
+
+/// Opens a pinned map.
+///
+/// # Errors
+/// [`Error::Map`].
+pub fn open_map(directory: &Path, name: &'static str) -> Result<MapData, Error> {
+    MapData::from_pin(directory.join(name)).map_err(super::error::map_error(name))
+}
+
+/// Opens a pinned map as a typed one.
+///
+/// # Errors
+/// [`Error::Map`].
+pub fn typed<T: TryFrom<Map, Error = aya::maps::MapError>>(
+    directory: &Path,
+    name: &'static str,
+    variant: fn(MapData) -> Map,
+) -> Result<T, Error> {
+    T::try_from(variant(open_map(directory, name)?)).map_err(super::error::map_error(name))
+}

@@ -1,0 +1,151 @@
+//! The datapath in network namespaces of its own, on the running kernel.
+
+use std::{process::Command, time::Duration};
+
+use ipmp_common::{
+    hash::Policy,
+    maps::MemberState,
+    steer::{MemberSet, Preference, SLOTS},
+};
+use nix::sched::{CloneFlags, unshare};
+
+use super::*;
+
+/// Runs a test on a thread in a new network namespace, and removes what it left pinned.
+fn in_new_namespace(test: impl FnOnce() + Send + 'static) {
+    std::thread::spawn(|| {
+        let _ = env_logger::builder().is_test(true).try_init();
+        unshare(CloneFlags::CLONE_NEWNET).expect("these tests need root");
+        let result = std::panic::catch_unwind(std::panic::AssertUnwindSafe(test));
+        Datapath::teardown().expect("teardown");
+        if let Err(panic) = result {
+            std::panic::resume_unwind(panic);
+        }
+    })
+    .join()
+    .expect("the test failed");
+}
+
+fn ip(arguments: &str) {
+    let status = Command::new("ip").args(arguments.split_whitespace()).status().expect("ip");
+    assert!(status.success(), "ip {arguments}");
+}
+
+fn index_of(name: &str) -> u32 {
+    nix::net::if_::if_nametoindex(name).expect("the interface exists")
+}
+
+const GROUP_MAC: [u8; 6] = [2, 0, 0, 0, 0, 9];
+
+fn two_members() -> (GroupSpec, [MemberSpec; 2]) {
+    ip("link set lo up");
+    ip("link add g0 address 02:00:00:00:00:09 type veth peer name far");
+    let mut members = Vec::new();
+    for number in 0..2u8 {
+        ip(&format!("link add m{number} address 02:00:00:00:01:0{number} type veth peer name p{number}"));
+        ip(&format!("link set m{number} up"));
+        ip(&format!("link set p{number} up"));
+        members.push(MemberSpec {
+            number,
+            name: format!("m{number}"),
+            ifindex: index_of(&format!("m{number}")),
+            mac: [2, 0, 0, 0, 1, number],
+            lower: Vec::new(),
+        });
+    }
+    ip("link set g0 up");
+    ip("link set far up");
+    let spec = GroupSpec {
+        name: "g0".to_owned(),
+        ifindex: index_of("g0"),
+        mac: GROUP_MAC,
+        policy: Policy::Connection,
+        updelay: Duration::from_millis(50),
+    };
+    (spec, members.try_into().expect("two"))
+}
+
+fn wait_for(what: &str, mut condition: impl FnMut() -> bool) {
+    for _ in 0..500 {
+        if condition() {
+            return;
+        }
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    panic!("{what} did not happen in 5 s");
+}
+
+#[test]
+fn a_group_is_loaded_attached_watched_adopted_and_removed() {
+    in_new_namespace(|| {
+        let (spec, members) = two_members();
+        let mut datapath = Datapath::open(false).unwrap();
+        let mut group = datapath.group(&spec).unwrap();
+        for member in &members {
+            group.attach(member).unwrap();
+        }
+        group.set_slots(&[Preference::new(&[1, 0]); SLOTS]);
+        group.set_usable(MemberSet(3));
+        wait_for("both members live", || group.live() == MemberSet(3));
+
+        ip("link set p0 down");
+        wait_for("member 0 not live", || group.live() == MemberSet(2));
+        ip("link set p0 up");
+        wait_for("member 0 live again", || group.live() == MemberSet(3));
+
+        // Another daemon takes over: the same index, the same words, and nothing is trusted anew.
+        drop((group, datapath));
+        let mut datapath = Datapath::open(false).unwrap();
+        assert_eq!(datapath.pinned_groups().unwrap(), ["g0"]);
+        let mut group = datapath.group(&spec).unwrap();
+        assert_eq!(group.usable(), MemberSet(3));
+        assert_eq!(group.slots()[17], Preference::new(&[1, 0]));
+        assert_eq!(group.live(), MemberSet(3));
+        for member in &members {
+            group.attach(member).unwrap();
+        }
+        let known: Vec<_> =
+            group.members().unwrap().iter().map(|(number, m)| (*number, name_of(m), m.state)).collect();
+        assert_eq!(known, [(0, "m0".to_owned(), MemberState::Ok), (1, "m1".to_owned(), MemberState::Ok)]);
+
+        group.detach(1).unwrap();
+        assert_eq!(group.usable(), MemberSet(1));
+        wait_for("member 1 no longer live", || group.live() == MemberSet(1));
+        group.remove().unwrap();
+        assert!(datapath.pinned_groups().unwrap().is_empty());
+    });
+}
+
+#[test]
+fn a_member_in_another_namespace_is_not_live_and_a_new_one_of_its_name_is_another() {
+    in_new_namespace(|| {
+        let (spec, [first, _]) = two_members();
+        let mut datapath = Datapath::open(false).unwrap();
+        let mut group = datapath.group(&spec).unwrap();
+        group.attach(&first).unwrap();
+        wait_for("member 0 live", || group.live() == MemberSet(1));
+        ip("link del m0");
+        wait_for("member 0 not live", || group.live() == MemberSet(0));
+        let gone = group.attach(&first);
+        assert!(matches!(gone, Err(Error::Vanished { .. })), "{gone:?}");
+        ip("link add m0 address 02:00:00:00:01:00 type veth peer name p0");
+        ip("link set m0 up");
+        ip("link set p0 up");
+        group.attach(&MemberSpec { ifindex: index_of("m0"), ..first }).unwrap();
+        wait_for("the new member 0 live", || group.live() == MemberSet(1));
+    });
+}
+
+#[test]
+fn a_pinned_map_of_another_shape_is_refused_by_name() {
+    in_new_namespace(|| {
+        let (spec, _) = two_members();
+        let mut datapath = Datapath::open(false).unwrap();
+        let maps = datapath.host.borrow().pins.group("g0").join("maps");
+        pins::make_directory(&maps).unwrap();
+        let other = aya::maps::Array::<_, u32>::create(3, 0).unwrap();
+        other.pin(maps.join("slots")).unwrap();
+        let refused = datapath.group(&spec).map(drop).unwrap_err().to_string();
+        assert!(refused.contains("/g0/maps/slots") && refused.contains("--teardown"), "{refused}");
+    });
+}
