@@ -8,6 +8,7 @@ mod debian;
 mod demo;
 mod ebpf;
 mod lint;
+mod man;
 mod project;
 mod root;
 mod setup;
@@ -34,6 +35,7 @@ enum Command {
     Vm(vm::Vm),
     Lint(lint::Lint),
     Ebpf(ebpf::Ebpf),
+    Man(man::Man),
     Card(card::Card),
 }
 
@@ -46,6 +48,7 @@ fn main() -> ExitCode {
         Command::Vm(command) => command.run(),
         Command::Lint(command) => command.run().map(|()| ExitCode::SUCCESS),
         Command::Ebpf(command) => command.run().map(|()| ExitCode::SUCCESS),
+        Command::Man(command) => command.run().map(|()| ExitCode::SUCCESS),
         Command::Card(command) => command.run().map(|()| ExitCode::SUCCESS),
     };
     result.unwrap_or_else(|error| {

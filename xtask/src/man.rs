@@ -1,0 +1,33 @@
+//! `cargo xtask man`: man pages and shell completions, from the command line's own definition.
+
+use crate::project;
+use anyhow::{Context, Result};
+use clap::Args;
+use std::path::{PathBuf, absolute};
+
+/// Write man pages and shell completions into a directory
+#[derive(Args)]
+pub struct Man {
+    /// The directory: man1 and completions are made below it.
+    directory: PathBuf,
+}
+
+impl Man {
+    pub fn run(self) -> Result<()> {
+        let directory = absolute(&self.directory).with_context(|| format!("{}", self.directory.display()))?;
+        // Through cargo, so that xtask itself does not depend on the eBPF programs.
+        let mut cargo = project::cargo(&[
+            "run",
+            "--quiet",
+            "--locked",
+            "--package",
+            "ipmp-userspace",
+            "--example",
+            "man",
+        ]);
+        cargo.arg("--").arg(&directory);
+        project::run(cargo)?;
+        println!("man: {}", directory.display());
+        Ok(())
+    }
+}
