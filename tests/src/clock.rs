@@ -46,13 +46,14 @@ pub fn wait_until(patience: Duration, mut question: impl FnMut() -> bool) -> boo
     }
 }
 
-/// Makes the calling thread keep time: woken within microseconds, and before the machine's other work. Without the
-/// right to do so it keeps what it has.
+/// Makes the calling thread keep time: woken within microseconds, and before the machine's other work, which may be a
+/// compiler on every processor. Without the right to do so it keeps what it has.
 pub fn keep_time() {
-    // SAFETY: both calls take plain numbers and change the calling thread alone.
+    let priority = libc::sched_param { sched_priority: 1 };
+    // SAFETY: the calls change the calling thread alone; the parameter outlives its call.
     unsafe {
         libc::prctl(libc::PR_SET_TIMERSLACK, 1_000 as libc::c_ulong);
-        libc::setpriority(libc::PRIO_PROCESS, 0, -15);
+        libc::sched_setscheduler(0, libc::SCHED_FIFO | libc::SCHED_RESET_ON_FORK, &raw const priority);
     }
 }
 

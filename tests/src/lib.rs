@@ -26,11 +26,13 @@
 //! | [`bulk`] | TCP bulk transfers: stalls, resets, retransmissions |
 //! | [`host`] | the router and the peers: resolve an address, ping it |
 //! | [`oracle`] | no frame on any wire ever carries the group's MAC |
+//! | [`alone`] | tests that measure wait for each other |
 //! | [`counter`] | frames of a kind counted on every wire |
 //! | [`netlink`], [`packet`], [`filter`], [`clock`], [`command`] | what the others stand on |
 //!
 //! A lab needs root. Labs run side by side; each has names of its own.
 
+pub mod alone;
 pub mod bulk;
 pub mod cable;
 pub mod clock;
@@ -50,6 +52,7 @@ pub mod remains;
 pub mod stream;
 pub mod tap;
 
+pub use alone::Alone;
 pub use bulk::Bulk;
 pub use cable::{Cable, Change, Direction};
 pub use counter::Counters;

@@ -11,6 +11,7 @@ use crate::cable::{Cable, End};
 use crate::command::ip_batch;
 use crate::host::{Host, INTERFACE};
 use crate::namespace::Namespace;
+use crate::netlink::{Link, State};
 use crate::remains::Remains;
 use crate::tap::{Tap, Wire};
 use crate::{Mac, clock};
@@ -218,7 +219,7 @@ impl Lab {
             build_switch(switch, &plan)?;
         }
         let between = match switches.get(&Switch::B) {
-            Some(b) => Some(join_switches(&switches[&Switch::A], b)?),
+            Some(b) => Some(join_switches(&switches[&Switch::A], b, plan.members.len() + 1)?),
             None => None,
         };
 
@@ -310,6 +311,12 @@ impl Lab {
         members.chain(self.between.as_ref()).chain(hosts)
     }
 
+    /// All ports of the switches, each with its cable. The cable between the switches has two.
+    pub fn ports(&self) -> impl Iterator<Item = (&Cable, &End)> {
+        let far = self.cables().map(|cable| (cable, cable.far()));
+        far.chain(self.between.iter().map(|cable| (cable, cable.near())))
+    }
+
     /// Makes a further namespace, plugged into nothing: a place to move a member to. It goes with the lab.
     pub fn namespace(&self, part: &str) -> Result<Namespace> {
         let name = format!("ipmp-lab-{}-{part}", self.remains.id());
@@ -336,18 +343,17 @@ impl Lab {
 
     /// Waits until every cable has a carrier and every port forwards.
     fn wait_forwarding(&self) -> Result<()> {
-        for cable in self.cables() {
-            for end in [cable.near(), cable.far()] {
-                let operstate = || Ok::<_, anyhow::Error>(end.namespace.link(&end.interface)?.operstate);
-                let up = |state| matches!(state, rtnetlink::packet_route::link::State::Up);
-                if !clock::wait_until(PATIENCE, || operstate().is_ok_and(up)) {
-                    bail!(
-                        "{} of {} is {:?} after {PATIENCE:?}",
-                        end.interface,
-                        end.namespace.name(),
-                        operstate()?
-                    );
-                }
+        for end in self.cables().flat_map(|cable| [cable.near(), cable.far()]) {
+            let link = || end.namespace.link(&end.interface);
+            // A TAP device that never lost its carrier is of unknown state for good.
+            let up = |link: Link| link.carrier && matches!(link.operstate, State::Up | State::Unknown);
+            if !clock::wait_until(PATIENCE, || link().is_ok_and(up)) {
+                bail!(
+                    "{} of {} is not up after {PATIENCE:?}: {:?}",
+                    end.interface,
+                    end.namespace.name(),
+                    link()?
+                );
             }
         }
         Ok(())
@@ -369,7 +375,7 @@ fn build_switch(switch: &Namespace, plan: &Builder) -> Result<()> {
     ip_batch(Some(switch.name()), &[format!("link add br0 {bridge}"), "link set br0 up".into()])
 }
 
-fn join_switches(a: &Namespace, b: &Namespace) -> Result<Cable> {
+fn join_switches(a: &Namespace, b: &Namespace, number: usize) -> Result<Cable> {
     let lines = [
         format!("link add sw4 type veth peer name sw4 netns {}", b.name()),
         "link set sw4 master br0 up".into(),
@@ -377,7 +383,7 @@ fn join_switches(a: &Namespace, b: &Namespace) -> Result<Cable> {
     ip_batch(Some(a.name()), &lines)?;
     ip_batch(Some(b.name()), &["link set sw4 master br0 up".into()])?;
     let end = |namespace: &Namespace| End { namespace: namespace.clone(), interface: "sw4".into() };
-    Ok(Cable::new("cable between the switches".into(), end(a), end(b), None))
+    Ok(Cable::new(format!("cable {number}"), end(a), end(b), None))
 }
 
 fn plug_member(

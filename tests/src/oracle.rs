@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, ensure};
 
 use crate::namespace::Namespace;
 use crate::network::Lab;
@@ -75,13 +75,11 @@ impl Oracle {
     pub fn watch(lab: &Lab, mac: Mac) -> Result<Self> {
         let shared = Arc::new(Shared::default());
         let mut ports: HashMap<String, (Namespace, HashMap<u32, String>)> = HashMap::new();
-        for cable in lab.cables() {
-            // The cable between the switches is seen at both its ends, which does no harm.
-            let far = cable.far();
-            let index = far.namespace.link(&far.interface)?.index;
-            let entry = ports.entry(far.namespace.name().to_owned());
-            let (_, names) = entry.or_insert_with(|| (far.namespace.clone(), HashMap::new()));
-            names.insert(index, format!("{} ({} of {})", cable.name(), far.interface, far.namespace.name()));
+        for (cable, end) in lab.ports() {
+            let index = end.namespace.link(&end.interface)?.index;
+            let entry = ports.entry(end.namespace.name().to_owned());
+            let (_, names) = entry.or_insert_with(|| (end.namespace.clone(), HashMap::new()));
+            names.insert(index, format!("{} ({} of {})", cable.name(), end.interface, end.namespace.name()));
         }
         let mut listeners = Vec::new();
         for (namespace, names) in ports.into_values() {
@@ -102,23 +100,29 @@ impl Oracle {
         self.found().kept.clone()
     }
 
-    /// Stops watching; everything that was on a wire before has been looked at.
-    ///
-    /// # Panics
-    /// When a frame carried the address, with the first frames in full; or when frames were missed.
-    pub fn assert_clean(mut self) {
+    /// Stops watching; everything that was on a wire before has been looked at. An error shows the first frames that
+    /// carried the address, in full; or says that frames were missed.
+    pub fn verdict(mut self) -> Result<()> {
         self.stop();
         let found = self.found();
-        assert!(found.missed == 0, "the oracle missed {} frames: it cannot say", found.missed);
-        if found.count > 0 {
-            let shown: Vec<String> = found.kept.iter().take(8).map(Sighting::to_string).collect();
-            panic!(
-                "{} frames carry the group's MAC {}:\n{}",
-                found.count,
-                show_mac(self.mac),
-                shown.join("\n")
-            );
-        }
+        ensure!(found.missed == 0, "the oracle missed {} frames: it cannot say", found.missed);
+        let shown: Vec<String> = found.kept.iter().take(8).map(Sighting::to_string).collect();
+        ensure!(
+            found.count == 0,
+            "{} frames carry the group's MAC {}:\n{}",
+            found.count,
+            show_mac(self.mac),
+            shown.join("\n")
+        );
+        Ok(())
+    }
+
+    /// [`Oracle::verdict`] at the end of a test.
+    ///
+    /// # Panics
+    /// When the verdict is an error.
+    pub fn assert_clean(self) {
+        self.verdict().unwrap_or_else(|error| panic!("{error}"));
     }
 
     fn found(&self) -> std::sync::MutexGuard<'_, Found> {

@@ -49,25 +49,48 @@ fn victim() {
     std::thread::sleep(Duration::from_secs(1000));
 }
 
-/// Starts a victim; gives it with the cookie of its host and the number of its sleeping process.
-fn start_victim() -> (Child, String, String) {
-    let mut child = Command::new(std::env::current_exe().unwrap())
-        .args(["--ignored", "--exact", "victim", "--nocapture"])
-        .env(VICTIM, "1")
-        .stdout(Stdio::piped())
-        .spawn()
-        .unwrap();
-    let lines = BufReader::new(child.stdout.take().unwrap()).lines();
-    for line in lines.map_while(Result::ok) {
-        if let Some(rest) = line.strip_prefix("ready ") {
-            let (cookie, sleeper) = rest.split_once(' ').unwrap();
-            let made = left(child.id(), cookie, sleeper);
-            // Six namespaces, the directory, the pins, the process.
-            assert_eq!(made.len(), 9, "{made:?}");
-            return (child, cookie.to_owned(), sleeper.to_owned());
-        }
+/// A process with a lab, to be killed: itself, the cookie of its host, the number of its sleeping process.
+struct Victim {
+    child: Child,
+    cookie: String,
+    sleeper: String,
+}
+
+impl Victim {
+    fn start() -> Self {
+        let mut child = Command::new(std::env::current_exe().unwrap())
+            .args(["--ignored", "--exact", "victim", "--nocapture"])
+            .env(VICTIM, "1")
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut lines = BufReader::new(child.stdout.take().unwrap()).lines().map_while(Result::ok);
+        let ready = lines.find_map(|line| line.strip_prefix("ready ").map(str::to_owned));
+        let mut victim = Self { child, cookie: String::new(), sleeper: String::new() };
+        let Some(ready) = ready else {
+            victim.die();
+            panic!("the victim ended before it had a lab");
+        };
+        let (cookie, sleeper) = ready.split_once(' ').unwrap();
+        (victim.cookie, victim.sleeper) = (cookie.to_owned(), sleeper.to_owned());
+        // Six namespaces, the directory, the pins, the process.
+        assert_eq!(victim.left().len(), 9, "{:?}", victim.left());
+        victim
     }
-    panic!("the victim ended before it had a lab");
+
+    fn left(&self) -> Vec<String> {
+        left(self.child.id(), &self.cookie, &self.sleeper)
+    }
+
+    fn die(&mut self) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+    }
+
+    fn assert_nothing_left(&self) {
+        let gone = clock::wait_until(PATIENCE, || self.left().is_empty());
+        assert!(gone, "left behind: {:?}", self.left());
+    }
 }
 
 fn reaper_of(pid: u32) -> String {
@@ -87,24 +110,20 @@ fn kill(pid: &str) {
 
 #[test]
 fn a_killed_test_leaves_nothing() {
-    let (mut victim, cookie, sleeper) = start_victim();
-    victim.kill().unwrap();
-    victim.wait().unwrap();
-    let gone = clock::wait_until(PATIENCE, || left(victim.id(), &cookie, &sleeper).is_empty());
-    assert!(gone, "left behind: {:?}", left(victim.id(), &cookie, &sleeper));
+    let mut victim = Victim::start();
+    victim.die();
+    victim.assert_nothing_left();
 }
 
 #[test]
 fn what_even_the_reaper_could_not_clean_the_next_lab_sweeps() {
-    let (mut victim, cookie, sleeper) = start_victim();
-    kill(&reaper_of(victim.id()));
-    victim.kill().unwrap();
-    victim.wait().unwrap();
+    let mut victim = Victim::start();
+    kill(&reaper_of(victim.child.id()));
+    victim.die();
     std::thread::sleep(Duration::from_millis(100));
     // The next lab of anybody sweeps, perhaps already that of a test running beside this one.
     drop(Lab::tutorial().unwrap());
-    let gone = clock::wait_until(PATIENCE, || left(victim.id(), &cookie, &sleeper).is_empty());
-    assert!(gone, "left behind: {:?}", left(victim.id(), &cookie, &sleeper));
+    victim.assert_nothing_left();
 }
 
 #[test]
