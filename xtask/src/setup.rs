@@ -89,10 +89,10 @@ impl Plan {
                     plan.core = true;
                 }
             },
-            Err(error @ Missing::Compiler(_)) => {
+            Err(Missing::Compiler(tried)) => {
                 plan.compiler =
                     Some(if debian::can_have(debian::COMPILER)? { Source::Debian } else { Source::Rustup });
-                println!("setup: {error}");
+                println!("setup: no Rust compiler with its library source: {}", tried.join("; "));
                 plan.linker = true;
                 plan.core = true;
             }
