@@ -232,7 +232,8 @@ mod tests {
     #[test]
     fn a_daemon_is_given_its_socket_and_detached() {
         let directory = tempfile::tempdir().unwrap();
-        let script = "echo \"$@\" > $4.arguments; cut -d' ' -f6 /proc/$$/stat > $4.session; ls -l /proc/self/fd > $4.files; sleep 2";
+        let script = "echo \"$@\" > $4.arguments; cut -d' ' -f6 /proc/$$/stat > $4.session; \
+                      ls -l /proc/self/fd > $4.files; sleep 2";
         let daemon = daemon(&directory, script);
         let socket = daemon.socket.clone();
         let file = |extension: &str| fs::read_to_string(format!("{}.{extension}", socket.display()));

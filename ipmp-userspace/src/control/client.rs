@@ -19,7 +19,8 @@ use super::{
 /// Longest reply in bytes: the report of every group there can be, with room to spare.
 const MAX_REPLY: u64 = 256 << 20;
 /// Longer than the slowest request takes: attaching 16 interfaces on a busy machine.
-const LIMIT: Duration = Duration::from_secs(120);
+const LIMIT_S: u64 = 120;
+const LIMIT: Duration = Duration::from_secs(LIMIT_S);
 
 /// Why a request was not carried out, or nobody knows whether it was.
 #[derive(Debug, thiserror::Error)]
@@ -41,7 +42,7 @@ pub enum Error {
     #[error("ipmpd at {} closed the connection before it replied: its log says why", .0.display())]
     Closed(PathBuf),
     /// No reply in time.
-    #[error("ipmpd at {} has not replied for {} s: look at its log, then at `ipmpctl show`", .0.display(), LIMIT.as_secs())]
+    #[error("ipmpd at {} has not replied for {} s: look at its log, then at ipmpctl show", .0.display(), LIMIT_S)]
     Late(PathBuf),
     /// The connection broke.
     #[error("lost ipmpd at {}: {source}", path.display())]

@@ -19,7 +19,7 @@ pub enum Last {
 /// A request: well formed (names and addresses are checked), its sender permitted to make it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Request {
-    /// Create an empty group.
+    /// Create an empty group. [`super::name::note`] is a note on its name.
     Create {
         /// Name of the group interface.
         group: String,

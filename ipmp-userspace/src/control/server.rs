@@ -21,7 +21,6 @@ use tokio::{
 };
 
 use super::{
-    name,
     peer::{GROUP, Peer},
     request::{Refused, Request, Response, Sender, reason},
     wire::{self, Answer, Asked, Call, Failure},
@@ -210,7 +209,8 @@ impl Client {
         log::warn!("uid {uid}, pid {pid} may not ask for {} {parameters}", call.method);
         Err(Failure::NotPermitted {
             message: format!(
-                "uid {uid} may look at IPMP groups, not change them: be root, or join the group {group} and log in again"
+                "uid {uid} may look at IPMP groups, not change them: be root, or join the group {group} and log in \
+                 again"
             ),
         })
     }
@@ -218,17 +218,9 @@ impl Client {
     async fn ask(&self, request: Request) -> Result<Response, Refused> {
         let gone =
             || Refused::new(reason::SHUTTING_DOWN, "ipmpd is being stopped: try again once it has started");
-        let note = match &request {
-            Request::Create { group, .. } => name::note(group),
-            _ => None,
-        };
         let (back, answer) = oneshot::channel();
         self.requests.send((request, back)).await.map_err(|_| gone())?;
-        let mut response = answer.await.map_err(|_| gone())??;
-        if let (Response::Done(notes), Some(note)) = (&mut response, note) {
-            notes.push(note);
-        }
-        Ok(response)
+        answer.await.map_err(|_| gone())?
     }
 }
 
