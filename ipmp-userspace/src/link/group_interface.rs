@@ -4,7 +4,7 @@ use std::fs;
 
 use rtnetlink::{LinkDummy, LinkMessageBuilder, LinkUnspec, LinkVeth, packet_route::link::LinkMessage};
 
-use super::{Device, Error, Links, Saved, sysctl};
+use super::{Device, Error, Links, sysctl};
 
 /// The interface that owns a group's data addresses.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -20,14 +20,8 @@ pub struct GroupInterface {
 }
 
 impl GroupInterface {
-    /// Creates it: up, without carrier, with the settings of a group interface; what these were before is returned.
-    /// Nothing is left behind on an error.
-    pub async fn create(
-        links: &Links,
-        name: &str,
-        groupname: &str,
-        namespace: &str,
-    ) -> Result<(Self, Vec<Saved>), Error> {
+    /// Creates it: up, without carrier, with the settings of a group interface. Nothing is left behind on an error.
+    pub async fn create(links: &Links, name: &str, groupname: &str, namespace: &str) -> Result<Self, Error> {
         let mac = stable_mac(&machine(), namespace, name);
         let dummy = LinkDummy::new(name).address(mac.to_vec()).build();
         match links.create(dummy, name).await {
@@ -49,11 +43,12 @@ impl GroupInterface {
         }
     }
 
-    async fn set_up(links: &Links, name: &str, groupname: &str) -> Result<(Self, Vec<Saved>), Error> {
+    async fn set_up(links: &Links, name: &str, groupname: &str) -> Result<Self, Error> {
         let this = Self::existing(links, name).await?.ok_or_else(|| Error::NoSuchInterface(name.into()))?;
-        let saved = sysctl::apply(name, sysctl::Role::Group)?;
+        sysctl::apply(name, &sysctl::plan(name, sysctl::Role::Group)?)?;
         if this.far.is_some() {
-            sysctl::apply(&far_name(name), sysctl::Role::FarEnd)?;
+            let far = far_name(name);
+            sysctl::apply(&far, &sysctl::plan(&far, sysctl::Role::FarEnd)?)?;
         }
         if groupname != name {
             links.add_name(this.ifindex, name, groupname).await?;
@@ -61,7 +56,7 @@ impl GroupInterface {
         this.set_carrier(links, false).await?;
         let up = LinkMessageBuilder::<LinkUnspec>::new().index(this.ifindex).up().build();
         links.set(up, || format!("set {name} up")).await?;
-        Ok((this, saved))
+        Ok(this)
     }
 
     /// The group interface of this name, if an interface that can be one exists.

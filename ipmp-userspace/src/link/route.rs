@@ -46,6 +46,15 @@ impl Route {
         })
     }
 
+    /// Whether it leads to a gateway, which must be reachable when it is installed.
+    pub fn has_gateway(&self) -> bool {
+        self.0.attributes.iter().any(|attribute| match attribute {
+            RouteAttribute::Gateway(_) | RouteAttribute::Via(_) => true,
+            RouteAttribute::MultiPath(hops) => !hops.is_empty(),
+            _ => false,
+        })
+    }
+
     /// Whether the kernel made it, for an address: it comes and goes with it.
     pub fn is_of_kernel(&self) -> bool {
         self.0.header.protocol == RouteProtocol::Kernel

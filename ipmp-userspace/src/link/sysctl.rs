@@ -57,35 +57,44 @@ fn path(family: &str, interface: &str, setting: &str) -> String {
     format!("/proc/sys/net/{family}/conf/{interface}/{setting}")
 }
 
-/// Gives an interface the settings of its role, and says what they were. A setting that this kernel does not have is
-/// left out. On an error those that were changed are put back.
-pub fn apply(interface: &str, role: Role) -> Result<Vec<Saved>, Error> {
+/// What has to change for an interface to have the settings of its role, and what it has now. A setting that this
+/// kernel does not have is left out.
+pub fn plan(interface: &str, role: Role) -> Result<Vec<Saved>, Error> {
     let wanted = match role {
         Role::Group => GROUP,
         Role::Member => MEMBER,
         Role::FarEnd => FAR_END,
     };
-    let mut saved = Vec::new();
+    let mut plan = Vec::new();
     for &(family, setting, ours) in wanted {
         let path = path(family, interface, setting);
-        let before = match fs::read_to_string(&path) {
-            Ok(text) => text.trim().to_owned(),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
-            Err(source) => {
-                restore(interface, &saved);
-                return Err(Error::Sysctl { what: "read", path, source });
+        match fs::read_to_string(&path).map(|text| text.trim().to_owned()) {
+            Ok(before) if before == ours => {}
+            Ok(before) => {
+                plan.push(Saved {
+                    family: family.into(),
+                    setting: setting.into(),
+                    before,
+                    ours: ours.into(),
+                });
             }
-        };
-        if before == ours {
-            continue;
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(source) => return Err(Error::Sysctl { what: "read", path, source }),
         }
-        if let Err(source) = fs::write(&path, ours) {
-            restore(interface, &saved);
+    }
+    Ok(plan)
+}
+
+/// Changes what was planned; on an error everything is put back.
+pub fn apply(interface: &str, plan: &[Saved]) -> Result<(), Error> {
+    for saved in plan {
+        let path = path(&saved.family, interface, &saved.setting);
+        if let Err(source) = fs::write(&path, &saved.ours) {
+            restore(interface, plan);
             return Err(Error::Sysctl { what: "write", path, source });
         }
-        saved.push(Saved { family: family.into(), setting: setting.into(), before, ours: ours.into() });
     }
-    Ok(saved)
+    Ok(())
 }
 
 /// Puts the settings back, but for those that somebody else has changed since. An interface that is gone has none.
@@ -99,4 +108,9 @@ pub fn restore(interface: &str, saved: &[Saved]) {
             log::warn!("cannot put {path} back to {before}: {error}; do it by hand");
         }
     }
+}
+
+/// Whether the host forwards IPv6 packets that arrive on the interface.
+pub fn forwards_ipv6(interface: &str) -> bool {
+    fs::read_to_string(path("ipv6", interface, "forwarding")).is_ok_and(|text| text.trim() != "0")
 }

@@ -22,7 +22,10 @@ pub enum Change {
     /// An interface is new, or something about it is.
     Device(Device),
     /// An interface was deleted, or moved to another network namespace.
-    Gone(Device),
+    Gone {
+        /// Its index.
+        ifindex: u32,
+    },
     /// An interface has this address, or something about it is new.
     Address {
         /// The interface.
@@ -88,7 +91,7 @@ fn change(payload: NetlinkPayload<RouteNetlinkMessage>) -> Option<Change> {
         NetlinkPayload::InnerMessage(RouteNetlinkMessage::DelLink(message)) => {
             // A bridge announces the removal of a port in the same words, in a family of its own.
             (message.header.interface_family == rtnetlink::packet_route::AddressFamily::Unspec)
-                .then(|| Change::Gone(Device::parse(&message)))
+                .then_some(Change::Gone { ifindex: message.header.index })
         }
         NetlinkPayload::InnerMessage(RouteNetlinkMessage::NewAddress(message)) => {
             Address::parse(&message).map(|(ifindex, address)| Change::Address { ifindex, address })

@@ -1,0 +1,445 @@
+//! The loop of the daemon: one thread, everything that happens, one thing at a time.
+//!
+//! ```text
+//!  hints of the datapath ─┐
+//!  changes from netlink ──┤                       ┌─► datapath (maps)
+//!  requests from clients ─┼─► Engine ─► Group ────┼─► links (netlink)
+//!  deadlines ─────────────┤            core::Group└─► announcements
+//!  signals ───────────────┘
+//! ```
+//!
+//! A hint is acted on before anything else, from the masks alone. The question to the kernel that every hint causes
+//! (design 4.2) is asked by a task beside, whose answer comes in as a change like any other.
+
+use std::{
+    collections::{BTreeMap, BTreeSet, HashMap},
+    io,
+    net::IpAddr,
+    time::Duration,
+};
+
+use tokio::{
+    io::{Interest, unix::AsyncFd},
+    signal::unix::{Signal, SignalKind, signal},
+    sync::{mpsc, oneshot},
+    time::{Instant, sleep_until},
+};
+
+use super::{
+    group::{Group, Hands, now},
+    lock::{self, Lock},
+    state,
+};
+use crate::{
+    announce::{Schedule, Sender},
+    control::request::{self, Refused, Request, Response},
+    core::Time,
+    datapath::{self, Datapath, Hints},
+    link::{self, Address, Change, Device, Links, Watch},
+};
+
+/// How long the loop sleeps when nothing is due.
+const IDLE: Duration = Duration::from_secs(3600);
+/// The same while the datapath logs: what it has logged is fetched this often.
+const LOG: Duration = Duration::from_millis(100);
+/// Between two looks at a mask that is waited for.
+const POLL: Duration = Duration::from_millis(5);
+/// Requests that may wait.
+const WAITING: usize = 16;
+
+/// Why the daemon cannot run.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The BPF side.
+    #[error(transparent)]
+    Datapath(#[from] datapath::Error),
+    /// The network configuration.
+    #[error(transparent)]
+    Link(#[from] link::Error),
+    /// What it must not forget.
+    #[error(transparent)]
+    State(#[from] state::Error),
+    /// Somebody else serves the namespace.
+    #[error(transparent)]
+    Lock(#[from] lock::Error),
+    /// The socket for announcements.
+    #[error("cannot open a packet socket: {0}; ipmpd needs CAP_NET_RAW")]
+    PacketSocket(#[source] io::Error),
+    /// The runtime.
+    #[error("cannot watch {what}: {source}")]
+    Watch {
+        /// What.
+        what: &'static str,
+        /// Why not.
+        source: io::Error,
+    },
+}
+
+/// The daemon.
+pub struct Engine {
+    pub(super) links: Links,
+    watch: Watch,
+    pub(super) datapath: Datapath,
+    hints: AsyncFd<Hints>,
+    pub(super) groups: BTreeMap<String, Group>,
+    pub(super) schedule: Schedule,
+    sender: Sender,
+    pub(super) file: state::File,
+    /// Name of the network namespace, where `--netns` gave one.
+    pub(super) namespace: String,
+    _lock: Lock,
+    /// How often netlink has described each interface by itself.
+    heard: HashMap<u32, u64>,
+    /// Answers to questions that were asked beside, with what had been heard when they were asked.
+    answers: mpsc::UnboundedReceiver<(u64, Change)>,
+    asked: mpsc::UnboundedSender<(u64, Change)>,
+    /// Longest sleep.
+    idle: Duration,
+    requests: mpsc::Receiver<(Request, oneshot::Sender<Result<Response, Refused>>)>,
+    signals: [Signal; 2],
+}
+
+impl Engine {
+    /// In the network namespace of the calling thread, on its runtime. Takes over what an earlier daemon left, and
+    /// returns where requests go.
+    pub async fn start(namespace: String, datapath_log: bool) -> Result<(Self, request::Sender), Error> {
+        let cookie = datapath::pins::netns_cookie()?;
+        let lock = Lock::take(cookie)?;
+        let datapath = Datapath::open(datapath_log)?;
+        let hints = datapath.hints()?;
+        let watch = |what| move |source| Error::Watch { what, source };
+        let signal = |kind| signal(kind).map_err(watch("signals"));
+        let (asked, answers) = mpsc::unbounded_channel();
+        let (sender, requests) = mpsc::channel(WAITING);
+        let mut engine = Self {
+            // Before anything is read, so that no change falls between.
+            watch: Watch::open()?,
+            links: Links::open()?,
+            // SAFETY: the hints own their descriptor, give the same one every time, and close it when they are dropped.
+            hints: unsafe { AsyncFd::register_with_interest(hints, Interest::READABLE) }
+                .map_err(|error| watch("the hints of the datapath")(io::Error::other(error.to_string())))?,
+            datapath,
+            groups: BTreeMap::new(),
+            schedule: Schedule::default(),
+            sender: Sender::open().map_err(Error::PacketSocket)?,
+            file: state::File::open(cookie)?,
+            namespace,
+            _lock: lock,
+            heard: HashMap::new(),
+            idle: if datapath_log { LOG } else { IDLE },
+            answers,
+            asked,
+            requests,
+            signals: [signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?],
+        };
+        engine.adopt().await?;
+        engine.resync().await?;
+        Ok((engine, sender))
+    }
+
+    /// Runs until a signal ends it. The datapath stays as it is, and goes on.
+    pub async fn run(mut self) -> Result<(), Error> {
+        loop {
+            self.announce();
+            let next = self.next();
+            let [terminate, interrupt] = &mut self.signals;
+            tokio::select! {
+                biased;
+                _ = terminate.recv() => break,
+                _ = interrupt.recv() => break,
+                ready = self.hints.readable_mut() => {
+                    let mut ready = ready.map_err(|source| Error::Watch { what: "hints", source })?;
+                    let hints = ready.get_inner_mut().drain();
+                    ready.clear_ready();
+                    let groups: BTreeSet<u32> = hints.iter().map(|hint| hint.group).collect();
+                    self.hinted(&groups).await;
+                }
+                change = self.watch.next() => {
+                    let change = change?;
+                    if let Change::Device(Device { ifindex, .. }) | Change::Gone { ifindex } = change {
+                        *self.heard.entry(ifindex).or_default() += 1;
+                    }
+                    self.changed(change).await?;
+                }
+                Some((heard, change)) = self.answers.recv() => self.answered(heard, change).await?,
+                Some((request, answer)) = self.requests.recv() => {
+                    // A client that has gone away does not want to know.
+                    let _ = answer.send(self.request(request).await);
+                }
+                () = sleep_until(next.unwrap_or_else(|| Instant::now() + self.idle)) => self.woken().await,
+            }
+        }
+        let groups: Vec<&str> = self.groups.keys().map(String::as_str).collect();
+        if groups.is_empty() {
+            log::info!("stopped");
+        } else {
+            log::info!("stopped; the datapath of {} stays in place and goes on", groups.join(", "));
+        }
+        Ok(())
+    }
+
+    /// The hands that a group needs, beside the groups.
+    pub(super) fn with_hands(&mut self) -> (&mut BTreeMap<String, Group>, Hands<'_>) {
+        (&mut self.groups, Hands { links: &self.links, schedule: &mut self.schedule })
+    }
+
+    /// Sends what is due.
+    pub(super) fn announce(&mut self) {
+        for announcement in self.schedule.take(now()) {
+            if let Err(error) = self.sender.send(&announcement) {
+                log::debug!("cannot announce {}: {error}", announcement.address);
+            }
+        }
+    }
+
+    fn next(&self) -> Option<Instant> {
+        let groups = self.groups.values().filter_map(Group::next);
+        let next = groups.chain(self.schedule.next()).min()?;
+        Some(Instant::now() + (next - now()))
+    }
+
+    async fn woken(&mut self) {
+        let time = now();
+        let (groups, mut hands) = self.with_hands();
+        for group in groups.values_mut() {
+            group.datapath.flush_log();
+            if group.next().is_some_and(|next| next <= time) {
+                group.woken(&mut hands).await;
+            }
+        }
+    }
+
+    /// The datapath says that something about these groups has changed.
+    async fn hinted(&mut self, indexes: &BTreeSet<u32>) {
+        let (groups, mut hands) = self.with_hands();
+        let mut devices = Vec::new();
+        for group in groups.values_mut().filter(|group| indexes.contains(&group.datapath.index())) {
+            group.look(&mut hands).await;
+            devices.extend(group.members.values().map(|member| member.ifindex));
+        }
+        self.announce();
+        self.ask(devices);
+    }
+
+    /// Asks the kernel for these devices, beside.
+    fn ask(&self, ifindexes: Vec<u32>) {
+        let (links, asked) = (self.links.clone(), self.asked.clone());
+        let questions: Vec<(u32, u64)> =
+            ifindexes.into_iter().map(|ifindex| (ifindex, self.heard(ifindex))).collect();
+        tokio::spawn(async move {
+            for (ifindex, heard) in questions {
+                let change = match links.device(ifindex).await {
+                    Ok(Some(device)) => Change::Device(device),
+                    Ok(None) => Change::Gone { ifindex },
+                    Err(error) => {
+                        log::warn!("{error}");
+                        continue;
+                    }
+                };
+                // The engine has ended.
+                if asked.send((heard, change)).is_err() {
+                    return;
+                }
+            }
+        });
+    }
+
+    fn heard(&self, ifindex: u32) -> u64 {
+        self.heard.get(&ifindex).copied().unwrap_or_default()
+    }
+
+    /// An answer counts unless the kernel has said something newer by itself meanwhile.
+    async fn answered(&mut self, heard: u64, change: Change) -> Result<(), Error> {
+        match &change {
+            Change::Device(Device { ifindex, .. }) | Change::Gone { ifindex }
+                if self.heard(*ifindex) != heard =>
+            {
+                Ok(())
+            }
+            _ => self.changed(change).await,
+        }
+    }
+
+    async fn changed(&mut self, change: Change) -> Result<(), Error> {
+        match change {
+            Change::Device(device) => self.device_changed(&device).await,
+            Change::Gone { ifindex } => self.device_gone(ifindex).await,
+            Change::Address { ifindex, address } => self.address_appeared(ifindex, &address).await,
+            Change::AddressGone { ifindex, address } => self.address_went(ifindex, &address).await,
+            Change::Lost => {
+                log::debug!("the kernel has dropped events; everything is read anew");
+                self.resync().await?;
+            }
+        }
+        Ok(())
+    }
+
+    async fn device_changed(&mut self, device: &Device) {
+        let (groups, mut hands) = self.with_hands();
+        for group in groups.values_mut() {
+            if let Some(number) = group.number_of(device.ifindex) {
+                group.device_changed(&mut hands, number, device).await;
+            } else if group.interface.ifindex == device.ifindex {
+                if device.master.is_some() {
+                    let name = group.name();
+                    match hands.links.leave_master(device.ifindex, name).await {
+                        Ok(()) => log::warn!(
+                            group = name;
+                            "{name} was made a port of another interface, which a group interface cannot be; it is freed again"
+                        ),
+                        Err(error) => log::error!(group = name; "{error}; do it by hand"),
+                    }
+                }
+            } else {
+                let vlan = device.vlan.filter(|_| device.below == Some(group.interface.ifindex));
+                if let Err(error) = group.vlan_changed(device.ifindex, vlan) {
+                    log::error!(group = group.name(); "{error}");
+                }
+            }
+        }
+    }
+
+    async fn device_gone(&mut self, ifindex: u32) {
+        if let Some(name) = self
+            .groups
+            .values()
+            .find(|group| group.interface.ifindex == ifindex)
+            .map(|group| group.name().to_owned())
+        {
+            self.dissolve(&name).await;
+            return;
+        }
+        let (groups, mut hands) = self.with_hands();
+        let mut left = None;
+        for group in groups.values_mut() {
+            if let Some(number) = group.number_of(ifindex) {
+                let name = group.name().to_owned();
+                // The state machine says that it left; why is ours to say.
+                if let Some(member) = group.leave(&mut hands, number).await {
+                    log::debug!(group = name.as_str(); "{} was deleted, or moved to another network namespace", member.name);
+                    left = Some((name, member.name));
+                }
+            } else if let Err(error) = group.vlan_changed(ifindex, None) {
+                log::error!(group = group.name(); "{error}");
+            }
+        }
+        if let Some((group, member)) = left {
+            self.forget_member(&group, &member);
+        }
+    }
+
+    /// Nothing is to be put back for this member any more.
+    pub(super) fn forget_member(&mut self, group: &str, member: &str) {
+        if let Some(group) = self.file.state.groups.get_mut(group) {
+            group.members.remove(member);
+        }
+        self.save();
+    }
+
+    /// Writes the state file where a failure must not stop what is being done.
+    pub(super) fn save(&self) {
+        if let Err(error) = self.file.save() {
+            log::error!("{error}");
+        }
+    }
+
+    async fn address_appeared(&mut self, ifindex: u32, address: &Address) {
+        if address.is_duplicate() {
+            self.address_went(ifindex, address).await;
+            return;
+        }
+        let (groups, mut hands) = self.with_hands();
+        for group in groups.values_mut() {
+            if group.interface.ifindex == ifindex {
+                group.address_appeared(&mut hands, address.ip, address.prefix).await;
+            } else if let Some(number) = group.number_of(ifindex)
+                && let Err(error) = group.own_address_appeared(number, address.ip, address.prefix)
+            {
+                log::error!(group = group.name(); "{error}");
+            }
+        }
+    }
+
+    async fn address_went(&mut self, ifindex: u32, address: &Address) {
+        let (groups, mut hands) = self.with_hands();
+        for group in groups.values_mut() {
+            if group.interface.ifindex == ifindex {
+                group.address_went(&mut hands, address.ip, address.prefix).await;
+            } else if let Some(number) = group.number_of(ifindex)
+                && let Err(error) = group.own_address_went(number, address.ip)
+            {
+                log::error!(group = group.name(); "{error}");
+            }
+        }
+    }
+
+    /// Compares everything with the kernel, as if every difference were told.
+    pub(super) async fn resync(&mut self) -> Result<(), Error> {
+        let devices = self.links.devices().await?;
+        let known: Vec<u32> = self
+            .groups
+            .values()
+            .flat_map(|group| {
+                group.members.values().map(|member| member.ifindex).chain([group.interface.ifindex])
+            })
+            .collect();
+        for ifindex in known {
+            if devices.iter().all(|device| device.ifindex != ifindex) {
+                self.device_gone(ifindex).await;
+            }
+        }
+        for device in &devices {
+            self.device_changed(device).await;
+        }
+        let addresses = self.links.addresses().await?;
+        for (ifindex, address) in &addresses {
+            self.address_appeared(*ifindex, address).await;
+        }
+        self.forget_addresses(&addresses).await;
+        let (groups, mut hands) = self.with_hands();
+        for group in groups.values_mut() {
+            group.look(&mut hands).await;
+        }
+        Ok(())
+    }
+
+    /// Drops the addresses that the kernel does not have any more.
+    async fn forget_addresses(&mut self, there: &[(u32, Address)]) {
+        let (groups, mut hands) = self.with_hands();
+        for group in groups.values_mut() {
+            let on = |ifindex| {
+                there.iter().filter(move |(index, _)| *index == ifindex).map(|(_, address)| address)
+            };
+            let now: BTreeSet<(IpAddr, u8)> = on(group.interface.ifindex)
+                .filter(|address| !address.is_duplicate())
+                .map(|address| (address.ip, address.prefix))
+                .collect();
+            for (address, prefix) in group.addresses_not_in(&now) {
+                group.address_went(&mut hands, address, prefix).await;
+            }
+            let mut gone = Vec::new();
+            for (number, member) in &group.members {
+                let kept: BTreeSet<IpAddr> = on(member.ifindex).map(|address| address.ip).collect();
+                gone.extend(member.addresses.keys().filter(|ip| !kept.contains(ip)).map(|ip| (*number, *ip)));
+            }
+            for (number, address) in gone {
+                if let Err(error) = group.own_address_went(number, address) {
+                    log::error!(group = group.name(); "{error}");
+                }
+            }
+        }
+    }
+
+    /// Waits until a group has a member that can carry, and lets the state machine know; not longer than `limit`.
+    pub(super) async fn wait_until_live(&mut self, group: &str, limit: Time) {
+        while now() < limit {
+            let (groups, mut hands) = self.with_hands();
+            let Some(group) = groups.get_mut(group) else { return };
+            group.look(&mut hands).await;
+            if !group.live().and(group.core.usable()).is_empty() {
+                return;
+            }
+            tokio::time::sleep(POLL).await;
+        }
+    }
+}

@@ -1,0 +1,357 @@
+//! One group: the state machine that decides, and the devices, maps and announcements that it decides about.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::IpAddr,
+    time::Duration,
+};
+
+use ipmp_common::{hash::Policy, steer::MemberSet};
+
+use super::{say, updelay::Updelay};
+use crate::{
+    announce::{Announcement, Schedule},
+    core::{self, Action, Event, Link, Refusal, Time},
+    datapath,
+    link::{Device, GroupInterface, Links, sysctl},
+};
+
+/// How long a link must have been good before it is trusted again (design 4.2).
+pub const UPDELAY: Duration = Duration::from_millis(200);
+/// How flows find their slots, unless the operator says otherwise.
+pub const POLICY: Policy = Policy::Connection;
+/// Weight of a member whose speed nobody knows: that of 1 Gbit/s.
+pub const WEIGHT: u32 = 1000;
+
+/// A member's device.
+#[derive(Clone, Debug)]
+pub struct Member {
+    /// Interface index.
+    pub ifindex: u32,
+    /// Interface name.
+    pub name: String,
+    /// Devices below it.
+    pub lower: Vec<u32>,
+    /// Its own addresses and their prefix lengths.
+    pub addresses: BTreeMap<IpAddr, u8>,
+}
+
+/// A group.
+pub struct Group {
+    /// What decides.
+    pub core: core::Group,
+    /// What forwards.
+    pub datapath: datapath::Group,
+    /// The interface with the data addresses.
+    pub interface: GroupInterface,
+    /// Its second name.
+    pub groupname: String,
+    /// MTU of the group interface in bytes.
+    pub mtu: u32,
+    /// The members' devices, by number.
+    pub members: BTreeMap<u8, Member>,
+    /// Addresses of the group interface with their prefix lengths.
+    addresses: BTreeSet<(IpAddr, u8)>,
+    /// VLAN devices on the group interface: their indexes and VLANs.
+    vlans: BTreeMap<u32, u16>,
+    /// Where no sentinel runs: what it would do.
+    updelay: Option<Updelay>,
+    policy: Policy,
+}
+
+/// What carrying out actions needs besides the group.
+pub struct Hands<'a> {
+    /// Requests to the kernel.
+    pub links: &'a Links,
+    /// What is announced.
+    pub schedule: &'a mut Schedule,
+}
+
+impl Group {
+    /// Puts the parts together.
+    pub fn new(
+        core: core::Group,
+        datapath: datapath::Group,
+        interface: GroupInterface,
+        groupname: String,
+        mtu: u32,
+    ) -> Self {
+        let updelay = (!datapath.sentinel_runs()).then(Updelay::default);
+        Self {
+            core,
+            datapath,
+            interface,
+            groupname,
+            mtu,
+            members: BTreeMap::new(),
+            addresses: BTreeSet::new(),
+            vlans: BTreeMap::new(),
+            updelay,
+            policy: POLICY,
+        }
+    }
+
+    /// Name of the group interface.
+    pub fn name(&self) -> &str {
+        &self.interface.name
+    }
+
+    /// The hash policy.
+    pub fn policy(&self) -> Policy {
+        self.policy
+    }
+
+    /// The number of the member with this interface index.
+    pub fn number_of(&self, ifindex: u32) -> Option<u8> {
+        self.members.iter().find(|(_, member)| member.ifindex == ifindex).map(|(number, _)| *number)
+    }
+
+    /// The number of the member with this name.
+    pub fn number_named(&self, name: &str) -> Option<u8> {
+        self.members.iter().find(|(_, member)| member.name == name).map(|(number, _)| *number)
+    }
+
+    /// Addresses of the group interface with their prefix lengths.
+    pub fn addresses(&self) -> impl Iterator<Item = (IpAddr, u8)> {
+        self.addresses.iter().copied()
+    }
+
+    /// Whether an address is on the group interface.
+    pub fn has_address(&self, address: IpAddr) -> bool {
+        self.addresses.range((address, 0)..=(address, u8::MAX)).next().is_some()
+    }
+
+    /// Lets the state machine decide, and does what it says. What the kernel refuses is logged: nobody is there to be
+    /// told, and the next event will try again.
+    pub async fn feed(&mut self, hands: &mut Hands<'_>, event: Event) -> Result<(), Refusal> {
+        let actions = self.core.handle(now(), event)?;
+        self.carry_out(hands, actions).await;
+        Ok(())
+    }
+
+    /// As [`feed`](Self::feed), for events that cannot be refused.
+    pub async fn tell(&mut self, hands: &mut Hands<'_>, event: Event) {
+        if let Err(refusal) = self.feed(hands, event).await {
+            log::error!(group = self.name(); "{refusal}");
+        }
+    }
+
+    /// Does what the state machine says, in its order.
+    pub async fn carry_out(&mut self, hands: &mut Hands<'_>, actions: Vec<Action>) {
+        for action in actions {
+            if let Err(error) = self.act(hands, action).await {
+                log::error!(group = self.name(); "{error}");
+            }
+        }
+    }
+
+    async fn act(&mut self, hands: &mut Hands<'_>, action: Action) -> Result<(), Error> {
+        match action {
+            Action::SetUsable(members) => self.datapath.set_usable(members),
+            Action::SetSlots(slots) => self.datapath.set_slots(&slots),
+            Action::SetCast(list) => self.datapath.set_cast(list),
+            Action::SetInbound { address, inbound } => self.datapath.set_inbound(address, inbound)?,
+            Action::ForgetAddress(address) => {
+                self.datapath.forget_address(address)?;
+                hands.schedule.stop(self.interface.ifindex, address);
+            }
+            Action::SetState { member, state } => self.datapath.set_state(member, state)?,
+            Action::Announce { address, member } => self.announce(hands, address, member),
+            Action::StopAnnouncing(address) => hands.schedule.stop(self.interface.ifindex, address),
+            Action::SetCarrier(carrier) => self.interface.set_carrier(hands.links, carrier).await?,
+            Action::SetMtu(mtu) => {
+                hands.links.set_mtu(self.interface.ifindex, &self.interface.name, mtu).await?;
+                self.mtu = mtu;
+            }
+            Action::Log(line) => say::line(self.name(), &line),
+        }
+        Ok(())
+    }
+
+    fn announce(&self, hands: &mut Hands<'_>, address: IpAddr, number: u8) {
+        let (Some(device), Some(member)) = (self.members.get(&number), self.core.member(number)) else {
+            return;
+        };
+        let announcement = Announcement {
+            group: self.interface.ifindex,
+            address,
+            ifindex: device.ifindex,
+            mac: member.mac(),
+            router: address.is_ipv6() && sysctl::forwards_ipv6(self.name()),
+        };
+        hands.schedule.announce(announcement, now());
+    }
+
+    /// Netlink describes a member's device.
+    pub async fn device_changed(&mut self, hands: &mut Hands<'_>, number: u8, device: &Device) {
+        let Some(known) = self.core.member(number) else { return };
+        let (mac, mtu) = (known.mac(), known.mtu());
+        if device.mac != mac {
+            if let Some(spec) = self.spec(number, device)
+                && let Err(error) = self.datapath.attach(&spec)
+            {
+                log::error!(group = self.name(), member = spec.name.as_str(); "{error}");
+            }
+            self.tell(hands, Event::Mac { member: number, mac: device.mac }).await;
+        }
+        if device.mtu != mtu {
+            self.tell(hands, Event::Mtu { member: number, mtu: device.mtu }).await;
+        }
+        self.link_reported(number, device.link());
+        self.tell(hands, Event::Link { member: number, link: device.link() }).await;
+        self.look(hands).await;
+    }
+
+    /// What the datapath has to know of a member.
+    pub fn spec(&self, number: u8, device: &Device) -> Option<datapath::MemberSpec> {
+        let member = self.members.get(&number)?;
+        Some(datapath::MemberSpec {
+            number,
+            name: device.name.clone(),
+            ifindex: device.ifindex,
+            mac: device.mac,
+            lower: member.lower.clone(),
+        })
+    }
+
+    /// Remembers a member's link where the daemon has to do the sentinel's work.
+    pub fn link_reported(&mut self, number: u8, link: Link) {
+        if let Some(updelay) = &mut self.updelay {
+            updelay.set_link(number, link, now());
+        }
+    }
+
+    /// Reads `live`, and acts on it. Where no sentinel runs, writes it first.
+    pub async fn look(&mut self, hands: &mut Hands<'_>) {
+        if let Some(updelay) = &self.updelay {
+            let live = updelay.live(now(), UPDELAY);
+            if live != self.datapath.live() {
+                self.datapath.set_live(live);
+            }
+        }
+        let live = self.datapath.live();
+        self.tell(hands, Event::Live(live)).await;
+    }
+
+    /// The members that the datapath trusts.
+    pub fn live(&self) -> MemberSet {
+        self.datapath.live()
+    }
+
+    /// When the group wants to be looked at again, without anything happening.
+    pub fn next(&self) -> Option<Time> {
+        let updelay = self.updelay.as_ref().and_then(|updelay| updelay.next(now(), UPDELAY));
+        [self.core.deadline(), updelay].into_iter().flatten().min()
+    }
+
+    /// Its time has come.
+    pub async fn woken(&mut self, hands: &mut Hands<'_>) {
+        if self.core.deadline().is_some_and(|deadline| deadline <= now()) {
+            self.tell(hands, Event::Deadline).await;
+        }
+        if self.updelay.is_some() {
+            self.look(hands).await;
+        }
+    }
+
+    /// A member leaves: the state machine first, so that nothing is sent to it any more.
+    pub async fn leave(&mut self, hands: &mut Hands<'_>, number: u8) -> Option<Member> {
+        self.tell(hands, Event::Left { member: number }).await;
+        let member = self.members.remove(&number);
+        if let Some(updelay) = &mut self.updelay {
+            updelay.forget(number);
+        }
+        if let Some(member) = &member {
+            hands.schedule.stop_member(member.ifindex);
+        }
+        if let Err(error) = self.datapath.detach(number) {
+            log::error!(group = self.name(); "{error}");
+        }
+        member
+    }
+
+    /// An address is on the group interface: it is a data address at once.
+    pub async fn address_appeared(&mut self, hands: &mut Hands<'_>, address: IpAddr, prefix: u8) {
+        let known = self.has_address(address);
+        self.addresses.insert((address, prefix));
+        if !known {
+            self.tell(hands, Event::AddressAdded(address)).await;
+        }
+    }
+
+    /// An address is gone from the group interface.
+    pub async fn address_went(&mut self, hands: &mut Hands<'_>, address: IpAddr, prefix: u8) {
+        self.addresses.remove(&(address, prefix));
+        if !self.has_address(address) {
+            self.tell(hands, Event::AddressRemoved(address)).await;
+            // A member that has it, too, has it for itself now.
+            let owner = self.members.iter().find(|(_, member)| member.addresses.contains_key(&address));
+            if let Some((&number, _)) = owner
+                && let Err(error) = self.datapath.set_own_address(address, number)
+            {
+                log::error!(group = self.name(); "{error}");
+            }
+        }
+    }
+
+    /// A member has an address of its own: its test address, or its link-local one.
+    pub fn own_address_appeared(
+        &mut self,
+        number: u8,
+        address: IpAddr,
+        prefix: u8,
+    ) -> Result<(), datapath::Error> {
+        if let Some(member) = self.members.get_mut(&number) {
+            member.addresses.insert(address, prefix);
+        }
+        // A data address that is still on the NIC it came from is the group's.
+        if self.has_address(address) { Ok(()) } else { self.datapath.set_own_address(address, number) }
+    }
+
+    /// A member's own address is gone.
+    pub fn own_address_went(&mut self, number: u8, address: IpAddr) -> Result<(), datapath::Error> {
+        if let Some(member) = self.members.get_mut(&number) {
+            member.addresses.remove(&address);
+        }
+        if self.has_address(address) { Ok(()) } else { self.datapath.forget_address(address) }
+    }
+
+    /// A VLAN device lies on the group interface, or no longer does.
+    pub fn vlan_changed(&mut self, ifindex: u32, vlan: Option<u16>) -> Result<(), datapath::Error> {
+        let before = match vlan {
+            Some(vlan) => self.vlans.insert(ifindex, vlan),
+            None => self.vlans.remove(&ifindex),
+        };
+        if before == vlan {
+            return Ok(());
+        }
+        let vlans: Vec<u16> = self.vlans.values().copied().collect();
+        self.datapath.set_vlans(&vlans)
+    }
+
+    /// Addresses that the maps have: whether the interface has them still is found by comparing.
+    pub fn expect_addresses(&mut self, addresses: Vec<IpAddr>) {
+        // No address has this prefix length, so that the true one is news and this one is missed.
+        self.addresses.extend(addresses.into_iter().map(|address| (address, u8::MAX)));
+    }
+
+    /// The addresses that are not on the group interface any more.
+    pub fn addresses_not_in(&self, now: &BTreeSet<(IpAddr, u8)>) -> Vec<(IpAddr, u8)> {
+        self.addresses.difference(now).copied().collect()
+    }
+}
+
+/// An action that the kernel refused.
+#[derive(Debug, thiserror::Error)]
+enum Error {
+    #[error(transparent)]
+    Link(#[from] crate::link::Error),
+    #[error(transparent)]
+    Datapath(#[from] datapath::Error),
+}
+
+/// The time.
+pub fn now() -> Time {
+    let since_boot = nix::time::clock_gettime(nix::time::ClockId::CLOCK_MONOTONIC);
+    Time(since_boot.map(Duration::from).unwrap_or_default())
+}

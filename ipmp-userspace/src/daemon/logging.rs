@@ -1,0 +1,126 @@
+//! Where log lines go: to the journal, with their fields, if that is where standard error leads; else to standard
+//! error, as `ipmpd: TEXT`.
+
+use std::{
+    io::{self, Write},
+    os::unix::{fs::MetadataExt, net::UnixDatagram},
+};
+
+use log::{Level, LevelFilter, Log, Metadata, Record, kv};
+
+/// Where the journal takes entries (systemd's native protocol).
+const JOURNAL: &str = "/run/systemd/journal/socket";
+
+/// Sets the logger of the process. `RUST_LOG` says what is logged; without it, everything from `info` up.
+pub fn init() {
+    let mut builder = env_logger::Builder::new();
+    builder.filter_level(LevelFilter::Info).parse_default_env();
+    if let Some(journal) = stderr_is_journal().then(connect).flatten() {
+        let filter = builder.build();
+        let level = filter.filter();
+        if log::set_boxed_logger(Box::new(Journal { socket: journal, filter })).is_ok() {
+            log::set_max_level(level);
+        }
+        return;
+    }
+    builder.format(|buffer, record| writeln!(buffer, "ipmpd: {}", record.args())).init();
+}
+
+/// Whether standard error is the stream that systemd has connected to the journal (systemd.exec(5), `JOURNAL_STREAM`).
+fn stderr_is_journal() -> bool {
+    let Ok(stream) = std::env::var("JOURNAL_STREAM") else { return false };
+    std::fs::metadata("/proc/self/fd/2")
+        .is_ok_and(|stderr| stream == format!("{}:{}", stderr.dev(), stderr.ino()))
+}
+
+fn connect() -> Option<UnixDatagram> {
+    let socket = UnixDatagram::unbound().ok()?;
+    socket.connect(JOURNAL).ok()?;
+    Some(socket)
+}
+
+struct Journal {
+    socket: UnixDatagram,
+    /// It only says what is wanted; it writes nothing.
+    filter: env_logger::Logger,
+}
+
+impl Log for Journal {
+    fn enabled(&self, metadata: &Metadata<'_>) -> bool {
+        self.filter.enabled(metadata)
+    }
+
+    fn log(&self, record: &Record<'_>) {
+        if self.filter.matches(record) {
+            let entry = entry(record);
+            // A journal that does not take it: standard error is the journal's too.
+            if self.socket.send(&entry).is_err() {
+                let _ = writeln!(io::stderr(), "ipmpd: {}", record.args());
+            }
+        }
+    }
+
+    fn flush(&self) {}
+}
+
+/// A record in the journal's native protocol: the text, its priority, and the record's fields in capitals.
+fn entry(record: &Record<'_>) -> Vec<u8> {
+    let priority = match record.level() {
+        Level::Error => "3",
+        Level::Warn => "4",
+        Level::Info => "6",
+        Level::Debug | Level::Trace => "7",
+    };
+    let mut entry = Vec::new();
+    field(&mut entry, "MESSAGE", &record.args().to_string());
+    field(&mut entry, "PRIORITY", priority);
+    field(&mut entry, "SYSLOG_IDENTIFIER", "ipmpd");
+    let mut fields = Fields(&mut entry);
+    let _ = record.key_values().visit(&mut fields);
+    entry
+}
+
+/// A field: in one line, or, if its value has several, with its length before it.
+fn field(entry: &mut Vec<u8>, name: &str, value: &str) {
+    entry.extend(name.as_bytes());
+    if value.contains('\n') {
+        entry.push(b'\n');
+        entry.extend((value.len() as u64).to_le_bytes());
+    } else {
+        entry.push(b'=');
+    }
+    entry.extend(value.as_bytes());
+    entry.push(b'\n');
+}
+
+struct Fields<'a>(&'a mut Vec<u8>);
+
+impl<'kvs> kv::VisitSource<'kvs> for Fields<'_> {
+    fn visit_pair(&mut self, key: kv::Key<'kvs>, value: kv::Value<'kvs>) -> Result<(), kv::Error> {
+        field(self.0, &key.as_str().to_ascii_uppercase(), &value.to_string());
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn of(text: &str) -> Vec<u8> {
+        let fields = [("group", "production0"), ("member", "eth0")];
+        entry(&Record::builder().level(Level::Warn).args(format_args!("{text}")).key_values(&fields).build())
+    }
+
+    #[test]
+    fn an_entry_has_its_fields() {
+        let expected = "MESSAGE=The link has gone down on eth0\nPRIORITY=4\nSYSLOG_IDENTIFIER=ipmpd\n\
+                        GROUP=production0\nMEMBER=eth0\n";
+        assert_eq!(of("The link has gone down on eth0"), expected.as_bytes());
+    }
+
+    #[test]
+    fn a_text_of_several_lines_cannot_forge_fields() {
+        let entry = of("one\nPRIORITY=0");
+        assert!(entry.starts_with(b"MESSAGE\n\x0e\0\0\0\0\0\0\0one\nPRIORITY=0\nPRIORITY=4\n"));
+    }
+}

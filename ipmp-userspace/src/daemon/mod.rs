@@ -1,0 +1,36 @@
+//! The daemon: what happens on this host, what the groups make of it, and what is done about it.
+//!
+//! | module | what |
+//! |---|---|
+//! | [`engine`] | the loop: hints, changes, requests, deadlines, signals |
+//! | [`group`] | one group: its state machine, its devices, its maps |
+//! | [`requests`] | what clients ask for |
+//! | [`attach`] | members come and go |
+//! | [`vet`] | whether an interface can be a member |
+//! | [`migrate`] | addresses and routes move without a gap |
+//! | [`updelay`] | trusting links where no sentinel runs |
+//! | [`show`] | what is shown |
+//! | [`say`] | what is logged |
+//! | [`state`] | how things were before |
+//! | [`lock`] | one daemon a network namespace |
+//! | [`logging`] | where log lines go |
+//! | [`adopt`] | taking over from an earlier daemon |
+//! | [`teardown`] | putting everything back |
+
+mod adopt;
+mod attach;
+pub mod engine;
+mod group;
+mod lock;
+pub mod logging;
+pub mod migrate;
+mod requests;
+mod say;
+mod show;
+pub mod state;
+mod teardown;
+mod updelay;
+mod vet;
+
+pub use engine::{Engine, Error};
+pub use teardown::teardown;

@@ -1,0 +1,71 @@
+//! `ipmpd --teardown`: everything back as it was before the first attach, with no daemon alive.
+
+use super::{
+    engine::Error,
+    lock::Lock,
+    migrate::{Configuration, Place},
+    state::{self, GroupState},
+};
+use crate::{
+    datapath::{Datapath, pins},
+    link::{GroupInterface, Links, sysctl},
+};
+
+/// Tears down every group of the calling thread's network namespace, and returns their names. What cannot be put back
+/// is logged, and does not keep the rest from it.
+pub async fn teardown() -> Result<Vec<String>, Error> {
+    let cookie = pins::netns_cookie()?;
+    let _lock = Lock::take(cookie)?;
+    let links = Links::open()?;
+    let mut file = state::File::open(cookie)?;
+    // First the NICs get back what came from them: they can be reached through the group or by themselves.
+    for (name, group) in &file.state.groups {
+        give_back(&links, name, group).await?;
+    }
+    let mut names = Datapath::teardown()?;
+    for (name, group) in &file.state.groups {
+        for (member, saved) in &group.members {
+            sysctl::restore(member, &saved.settings);
+            if saved.was_down
+                && let Some(device) = links.device_named(member).await?
+                && let Err(error) = links.set_up(&device, false).await
+            {
+                log::warn!(group = name.as_str(), member = member.as_str(); "{error}");
+            }
+        }
+        if !names.contains(name) {
+            names.push(name.clone());
+        }
+    }
+    for name in &names {
+        if let Some(interface) = GroupInterface::existing(&links, name).await? {
+            links.delete(interface.ifindex, name).await?;
+        }
+    }
+    file.state.groups.clear();
+    file.save()?;
+    Ok(names)
+}
+
+async fn give_back(links: &Links, name: &str, group: &GroupState) -> Result<(), Error> {
+    let interface = GroupInterface::existing(links, name).await?;
+    for (member, moved) in &group.moved {
+        let Some(device) = links.device_named(member).await? else {
+            log::warn!(group = name, member = member.as_str(); "{member} has gone: what came from it goes with the group");
+            continue;
+        };
+        let to = Place::from(&device);
+        let (from, back) = match &interface {
+            Some(interface) => {
+                let now = Configuration::of(links, interface.ifindex).await?;
+                // What never arrived, because a daemon was killed while it moved it, is there still.
+                (Place { ifindex: interface.ifindex, name }, moved.still_in(&now))
+            }
+            None => (to, moved.clone()),
+        };
+        if let Err(error) = back.furnish(links, from, to).await {
+            log::error!(group = name, member = member.as_str(); "{error}; add it by hand");
+        }
+    }
+    Ok(())
+}

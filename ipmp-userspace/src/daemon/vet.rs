@@ -1,0 +1,196 @@
+//! Whether an interface can join a group (reference.md 1.4). Every refusal names the interface and the remedy, and is
+//! made before anything is changed.
+
+use ipmp_common::steer::MAX_MEMBERS;
+use rtnetlink::packet_route::link::LinkFlags;
+
+use crate::{
+    control::request::{Refused, reason},
+    link::{Device, GroupInterface},
+};
+
+/// What there is besides the candidate.
+#[derive(Clone, Copy, Debug)]
+pub struct Surroundings<'a> {
+    /// The group that it is to join.
+    pub group: &'a str,
+    /// The group that it is a member of already.
+    pub member_of: Option<&'a str>,
+    /// Whether it is a group interface.
+    pub is_group: bool,
+    /// Its master, if it has one.
+    pub master: Option<&'a Device>,
+    /// The members of the group and those that will join before it: names and MACs.
+    pub members: &'a [(String, [u8; 6])],
+}
+
+/// Refuses what cannot be a member.
+pub fn vet(device: &Device, around: Surroundings<'_>) -> Result<(), Refused> {
+    let name = &device.name;
+    let unsuitable = |text: String| Err(Refused::new(reason::UNSUITABLE, text));
+    if around.is_group {
+        return unsuitable(format!(
+            "{name} is a group interface, which cannot be a member: attach the NICs themselves to {}",
+            around.group
+        ));
+    }
+    if let Some(other) = around.member_of {
+        let text = if other == around.group {
+            format!("{name} is a member of {other} already")
+        } else {
+            format!("{name} is a member of {other}: detach it there first (ipmpctl detach {name})")
+        };
+        return Err(Refused::new(reason::ALREADY_MEMBER, text));
+    }
+    if GroupInterface::is_far_end(device) {
+        return unsuitable(format!("{name} is the far end of a group interface, which nobody may use"));
+    }
+    if device.flags.contains(LinkFlags::Loopback) {
+        return unsuitable(format!(
+            "{name} is a loopback interface: only Ethernet interfaces can be members"
+        ));
+    }
+    if device.flags.contains(LinkFlags::Pointopoint) {
+        return unsuitable(format!(
+            "{name} is a point-to-point interface: only Ethernet interfaces can be members"
+        ));
+    }
+    if !device.ethernet {
+        return unsuitable(format!("{name} is not an Ethernet interface, as every member must be"));
+    }
+    if device.flags.contains(LinkFlags::Noarp) {
+        return unsuitable(format!("{name} does no ARP, which a member must do: ip link set {name} arp on"));
+    }
+    if let Some(index) = device.master {
+        let (master, kind) = around.master.map_or_else(
+            || (format!("interface {index}"), "master"),
+            |master| {
+                (master.name.clone(), if master.kind.is_empty() { "master" } else { master.kind.as_str() })
+            },
+        );
+        return Err(Refused::new(
+            reason::IN_USE,
+            format!("{name} belongs to {master} ({kind}): take it out first (ip link set {name} nomaster)"),
+        ));
+    }
+    if device.xdp {
+        return Err(Refused::new(
+            reason::IN_USE,
+            format!(
+                "{name} has an XDP program of somebody else: detach it first (ip link set {name} xdp off)"
+            ),
+        ));
+    }
+    if let Some((twin, _)) = around.members.iter().find(|(_, mac)| *mac == device.mac) {
+        return Err(Refused::new(
+            reason::DUPLICATE_MAC,
+            format!(
+                "{name} has the hardware address of {twin}, a member of {}: give it another (ip link set {name} address …)",
+                around.group
+            ),
+        ));
+    }
+    if around.members.len() >= MAX_MEMBERS {
+        return Err(Refused::new(
+            reason::FULL,
+            format!("{name} cannot join {}: it has {MAX_MEMBERS} members, which is the most", around.group),
+        ));
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use rtnetlink::packet_route::link::State;
+
+    use super::*;
+
+    fn nic() -> Device {
+        Device {
+            ifindex: 3,
+            name: "eth0".into(),
+            kind: String::new(),
+            ethernet: true,
+            flags: LinkFlags::Up | LinkFlags::Broadcast | LinkFlags::Multicast,
+            mac: [2, 0, 0, 0, 0, 3],
+            mtu: 1500,
+            carrier: true,
+            operstate: State::Up,
+            master: None,
+            below: None,
+            vlan: None,
+            altnames: Vec::new(),
+            xdp: false,
+        }
+    }
+
+    fn around(members: &[(String, [u8; 6])]) -> Surroundings<'_> {
+        Surroundings { group: "production0", member_of: None, is_group: false, master: None, members }
+    }
+
+    fn refusal(change: impl Fn(&mut Device)) -> Refused {
+        let mut device = nic();
+        change(&mut device);
+        vet(&device, around(&[])).unwrap_err()
+    }
+
+    #[test]
+    fn a_nic_is_welcome() {
+        assert_eq!(vet(&nic(), around(&[("eth1".into(), [2, 0, 0, 0, 0, 4])])), Ok(()));
+    }
+
+    #[test]
+    fn what_is_no_nic_is_unsuitable() {
+        for (change, text) in [
+            (
+                (|device| device.flags |= LinkFlags::Loopback) as fn(&mut Device),
+                "eth0 is a loopback interface",
+            ),
+            (|device| device.flags |= LinkFlags::Pointopoint, "eth0 is a point-to-point interface"),
+            (|device| device.ethernet = false, "eth0 is not an Ethernet interface"),
+            (|device| device.flags |= LinkFlags::Noarp, "eth0 does no ARP"),
+            (
+                |device| {
+                    device.kind = "veth".into();
+                    device.name = "ipmpfar-000000".into();
+                },
+                "ipmpfar-000000 is the far end",
+            ),
+        ] {
+            let refused = refusal(change);
+            assert_eq!(refused.reason, reason::UNSUITABLE);
+            assert!(refused.message.starts_with(text), "{}", refused.message);
+        }
+    }
+
+    #[test]
+    fn what_belongs_to_others_is_named() {
+        let mut device = nic();
+        device.master = Some(9);
+        let bridge = Device { name: "br0".into(), kind: "bridge".into(), ..nic() };
+        let refused = vet(&device, Surroundings { master: Some(&bridge), ..around(&[]) }).unwrap_err();
+        assert_eq!(
+            refused.message,
+            "eth0 belongs to br0 (bridge): take it out first (ip link set eth0 nomaster)"
+        );
+        assert_eq!(refusal(|device| device.xdp = true).reason, reason::IN_USE);
+        let member = Surroundings { member_of: Some("other0"), ..around(&[]) };
+        assert_eq!(
+            vet(&nic(), member).unwrap_err().message,
+            "eth0 is a member of other0: detach it there first (ipmpctl detach eth0)"
+        );
+        let member = Surroundings { member_of: Some("production0"), ..around(&[]) };
+        assert_eq!(vet(&nic(), member).unwrap_err().message, "eth0 is a member of production0 already");
+        let group = Surroundings { is_group: true, ..around(&[]) };
+        assert_eq!(vet(&nic(), group).unwrap_err().reason, reason::UNSUITABLE);
+    }
+
+    #[test]
+    fn a_mac_is_had_once_and_a_group_has_sixteen_members() {
+        let twin = [("eth1".to_owned(), nic().mac)];
+        assert_eq!(vet(&nic(), around(&twin)).unwrap_err().reason, reason::DUPLICATE_MAC);
+        let sixteen: Vec<_> = (0..16).map(|n| (format!("eth{}", n + 1), [2, 0, 0, 0, 1, n])).collect();
+        assert_eq!(vet(&nic(), around(&sixteen[..15])), Ok(()));
+        assert_eq!(vet(&nic(), around(&sixteen)).unwrap_err().reason, reason::FULL);
+    }
+}
