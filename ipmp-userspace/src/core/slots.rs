@@ -9,8 +9,21 @@
 //! gets now. Of the lists with the same *S*, each next place goes to the member that is furthest behind its share in
 //! that case. Every set is thus balanced when it is reached, given all smaller sets; chance has no part in it.
 //!
+//! Further down, many members make more sets than there are lists. There each list goes on in an order of its own,
+//! drawn once and for all from its slot and the members' numbers and weights, and [`smooth`] then swaps neighbours
+//! where that evens out the loads over all sets at once.
+//!
 //! Within these numbers a slot keeps its order: a rebuild with nothing changed changes nothing, a new member takes
 //! its share and nothing else moves, and the flows of a member that leaves stay where they went when it stepped aside.
+//!
+//! | lost | largest load / average, equal weights, 2 to 16 members |
+//! |---|---|
+//! | nobody | loads differ by one slot at most |
+//! | any one | 1.01 |
+//! | any two | 1.03 |
+//! | any set | 1.05 |
+
+mod smooth;
 
 use ipmp_common::steer::{MAX_MEMBERS, MemberSet, Preference, SLOTS};
 
@@ -81,154 +94,190 @@ impl Slots {
     }
 }
 
-/// A count for each member, sixteen bits each: no count exceeds [`SLOTS`], so that whole words may be added.
-#[derive(Clone, Copy, Default)]
-struct Counts([u64; MAX_MEMBERS / 4]);
-
-impl Counts {
-    fn get(&self, member: usize) -> u64 {
-        self.0[member / 4] >> (16 * (member % 4)) & 0xffff
-    }
-
-    fn add(&mut self, member: usize, count: u64) {
-        self.0[member / 4] += count << (16 * (member % 4));
-    }
-
-    fn add_all(&mut self, other: &Self) {
-        for (word, more) in self.0.iter_mut().zip(other.0) {
-            *word += more;
-        }
-    }
-}
-
-/// Lists in the making. Members go by their place in `numbers` here, sets of them are bits.
+/// Lists in the making. Members go by their place in `members` here, and sets of them are bits of a word.
 struct Builder {
-    numbers: Vec<u8>,
-    weights: Vec<i64>,
+    members: Vec<Contender>,
     /// The present lists, reduced to the members.
     present: Vec<Vec<u8>>,
     /// Whether the member that each present list prefers is gone.
     orphaned: Vec<bool>,
-    /// The new lists, as far as they are made.
-    lists: Vec<Vec<u8>>,
-    /// Set of the members in each new list.
-    sets: Vec<usize>,
+    lists: Vec<Draft>,
     /// For each set: how many lists begin with that set, in any order, and go on with each member.
-    after: Vec<Counts>,
+    after: Vec<[u16; MAX_MEMBERS]>,
+}
+
+/// A member, as far as slots are concerned.
+#[derive(Clone, Copy)]
+struct Contender {
+    number: u8,
+    weight: u32,
+}
+
+/// A list that is being filled.
+#[derive(Clone, Copy)]
+struct Draft {
+    places: [u8; MAX_MEMBERS],
+    filled: usize,
+    /// The members in its places.
+    set: usize,
+}
+
+impl Draft {
+    fn push(&mut self, member: usize) {
+        self.places[self.filled] = member as u8;
+        self.filled += 1;
+        self.set |= 1 << member;
+    }
 }
 
 impl Builder {
     fn new(slots: &Slots, members: &[(u8, u32)]) -> Self {
-        let numbers: Vec<u8> = members.iter().map(|&(number, _)| number).collect();
-        let index = |number: u8| numbers.iter().position(|&other| other == number).map(|index| index as u8);
+        let members: Vec<Contender> =
+            members.iter().map(|&(number, weight)| Contender { number, weight: weight.max(1) }).collect();
+        let index = |number: u8| members.iter().position(|member| member.number == number);
+        let reduced = |&list: &Preference| match list {
+            Preference::NOBODY => Vec::new(),
+            list => list.members().filter_map(index).map(|at| at as u8).collect(),
+        };
         Self {
-            present: slots.0.iter().map(|list| list.members().filter_map(index).collect()).collect(),
+            present: slots.0.iter().map(reduced).collect(),
             orphaned: slots.0.iter().map(|list| index(list.first()).is_none()).collect(),
-            weights: members.iter().map(|&(_, weight)| i64::from(weight.max(1))).collect(),
-            lists: vec![Vec::with_capacity(numbers.len()); SLOTS],
-            sets: vec![0; SLOTS],
-            after: vec![Counts::default(); 1 << numbers.len()],
-            numbers,
+            lists: vec![Draft { places: [0; MAX_MEMBERS], filled: 0, set: 0 }; SLOTS],
+            after: vec![[0; MAX_MEMBERS]; 1 << members.len()],
+            members,
         }
     }
 
     fn build(mut self) -> Slots {
         let mut slots: Vec<usize> = (0..SLOTS).collect();
-        for _ in 0..self.numbers.len() {
-            let carried = self.carried();
-            let sets = self.sets.clone();
+        for _ in 0..exact_places(self.members.len()) {
+            let sets: Vec<usize> = self.lists.iter().map(|list| list.set).collect();
             slots.sort_by_key(|&slot| sets[slot]);
             for class in slots.chunk_by(|&a, &b| sets[a] == sets[b]) {
-                self.next_places(class, &carried[sets[class[0]]]);
-            }
-            for (set, list) in self.sets.iter_mut().zip(&self.lists) {
-                *set |= 1 << list[list.len() - 1];
+                self.next_places(class);
             }
         }
+        for slot in 0..SLOTS {
+            self.draw_rest(slot);
+        }
+        smooth::smooth(&self.members, &mut self.lists);
         let mut lists = Box::new([Preference::NOBODY; SLOTS]);
-        for (list, indices) in lists.iter_mut().zip(&self.lists) {
-            let members: Vec<u8> = indices.iter().map(|&index| self.numbers[usize::from(index)]).collect();
-            *list = Preference::new(&members);
+        for (list, draft) in lists.iter_mut().zip(&self.lists) {
+            let numbers = draft.places[..draft.filled].iter().map(|&at| self.members[usize::from(at)].number);
+            *list = Preference::new(&numbers.collect::<Vec<_>>());
         }
         Slots(lists)
     }
 
-    /// For each set: how many lists each member carries if that set is lost, by the places filled so far. That is
-    /// the sum over all its subsets.
-    fn carried(&self) -> Vec<Counts> {
-        let mut sums = self.after.clone();
-        for member in 0..self.numbers.len() {
-            for pair in sums.chunks_exact_mut(2 << member) {
-                let (without, with) = pair.split_at_mut(1 << member);
-                for (with, without) in with.iter_mut().zip(without) {
-                    with.add_all(without);
-                }
+    /// How many lists each member carries if the set is lost, by the places before the next: the sum over all
+    /// smaller sets in it.
+    fn carried(&self, set: usize) -> [u32; MAX_MEMBERS] {
+        let mut sums = [0; MAX_MEMBERS];
+        let mut subset = set;
+        while subset != 0 {
+            subset = (subset - 1) & set;
+            for (sum, &count) in sums.iter_mut().zip(&self.after[subset]) {
+                *sum += u32::from(count);
             }
         }
         sums
     }
 
     /// Fills the next place of the slots of one class: those whose lists begin with the same set.
-    fn next_places(&mut self, class: &[usize], carried: &Counts) {
-        let set = self.sets[class[0]];
-        let others: Vec<usize> = (0..self.numbers.len()).filter(|member| set >> member & 1 == 0).collect();
-        let total: i64 = others.iter().map(|&member| self.weights[member]).sum();
-
+    fn next_places(&mut self, class: &[usize]) {
+        let set = self.lists[class[0]].set;
         // Whom each slot would like: the next in its present list.
-        let wishes: Vec<Option<usize>> = class
-            .iter()
-            .map(|&slot| self.present[slot].iter().map(|&m| usize::from(m)).find(|&m| set >> m & 1 == 0))
-            .collect();
+        let wish = |&slot: &usize| {
+            self.present[slot]
+                .iter()
+                .map(|&member| usize::from(member))
+                .find(|&member| set >> member & 1 == 0)
+        };
+        let wishes: Vec<Option<usize>> = class.iter().map(wish).collect();
+        let mut quota = self.quota(set, &wishes);
+        for (count, &more) in self.after[set].iter_mut().zip(&quota) {
+            *count += more as u16;
+        }
+
+        let mut chosen: Vec<Option<usize>> = vec![None; class.len()];
+        // A slot that still has its first choice comes before one that lost it and would move another up.
+        for orphaned in [false, true] {
+            for ((&slot, &wish), chosen) in class.iter().zip(&wishes).zip(&mut chosen) {
+                if let Some(member) = wish
+                    && self.orphaned[slot] == orphaned
+                    && quota[member] > 0
+                {
+                    quota[member] -= 1;
+                    *chosen = Some(member);
+                }
+            }
+        }
+        let mut left = (0..self.members.len()).flat_map(|at| std::iter::repeat_n(at, quota[at] as usize));
+        for (&slot, chosen) in class.iter().zip(chosen) {
+            let member = chosen.or_else(|| left.next()).expect("the quotas add up to the slots of the class");
+            self.lists[slot].push(member);
+        }
+    }
+
+    /// How many of the lists of a class each member gets: each goes to whom it brings closest to its share. Where
+    /// that leaves a choice, wishes decide, then an order that differs from set to set.
+    fn quota(&self, set: usize, wishes: &[Option<usize>]) -> [u32; MAX_MEMBERS] {
         let mut wished = [0u32; MAX_MEMBERS];
         for &member in wishes.iter().flatten() {
             wished[member] += 1;
         }
+        let others: Vec<usize> = (0..self.members.len()).filter(|member| set >> member & 1 == 0).collect();
+        let weight = |member: usize| i64::from(self.members[member].weight);
+        let total: i64 = others.iter().map(|&member| weight(member)).sum();
+        let carried = self.carried(set);
+        let mut quota = [0; MAX_MEMBERS];
+        for _ in wishes {
+            let behind = |at: usize| SLOTS as i64 * weight(at) - i64::from(carried[at] + quota[at]) * total;
+            let rank =
+                |&at: &usize| (behind(at), wished[at].saturating_sub(quota[at]), mix((set << 4 | at) as u64));
+            if let Some(next) = others.iter().copied().max_by_key(rank) {
+                quota[next] += 1;
+            }
+        }
+        quota
+    }
 
-        let mut quota = [0u32; MAX_MEMBERS];
-        for _ in class {
-            let behind = |member: usize| {
-                let has = carried.get(member) as i64 + i64::from(quota[member]);
-                SLOTS as i64 * self.weights[member] - has * total
-            };
-            let next = others
-                .iter()
-                .copied()
-                .max_by_key(|&member| {
-                    let spread = (member + set.wrapping_mul(0x9e37_79b1) % 251) % self.numbers.len();
-                    (behind(member), wished[member].saturating_sub(quota[member]), spread)
-                })
-                .expect("a list that names every member has no next place");
-            quota[next] += 1;
+    /// Goes on with a list in the slot's own order: each place falls to one of the members left, in proportion to
+    /// their weights, and a member that comes or goes changes nothing in the order of the others.
+    fn draw_rest(&mut self, slot: usize) {
+        let list = &mut self.lists[slot];
+        let mut rest: Vec<(f64, usize)> = Vec::with_capacity(self.members.len());
+        for (at, member) in self.members.iter().enumerate().filter(|(at, _)| list.set >> at & 1 == 0) {
+            // The first of exponential waiting times falls to each in proportion to its rate.
+            let uniform = (mix((slot << 4 | usize::from(member.number)) as u64) as f64 + 0.5) / 2f64.powi(32);
+            rest.push((-uniform.ln() / f64::from(member.weight), at));
         }
-        for (member, &count) in quota.iter().enumerate() {
-            self.after[set].add(member, u64::from(count));
-        }
-
-        // A slot that still has its first choice comes before one that lost it and would move another up.
-        let mut chosen: Vec<Option<usize>> = vec![None; class.len()];
-        let grant = |chosen: &mut Vec<Option<usize>>, quota: &mut [u32], place: usize, member: usize| {
-            if chosen[place].is_none() && quota[member] > 0 {
-                quota[member] -= 1;
-                chosen[place] = Some(member);
-            }
-        };
-        for (place, &wish) in wishes.iter().enumerate() {
-            if let Some(member) = wish
-                && !self.orphaned[class[place]]
-            {
-                grant(&mut chosen, &mut quota, place, member);
-            }
-        }
-        for (place, &wish) in wishes.iter().enumerate() {
-            if let Some(member) = wish {
-                grant(&mut chosen, &mut quota, place, member);
-            }
-        }
-        let mut left =
-            quota.iter().enumerate().flat_map(|(member, &n)| std::iter::repeat_n(member, n as usize));
-        for (place, &slot) in class.iter().enumerate() {
-            let member = chosen[place].or_else(|| left.next()).expect("there are as many places as slots");
-            self.lists[slot].push(member as u8);
+        rest.sort_by(|a, b| a.0.total_cmp(&b.0));
+        for (_, member) in rest {
+            list.push(member);
         }
     }
 }
+
+/// How many places are balanced set by set: as many as there are two lists for each set and next member.
+fn exact_places(members: usize) -> usize {
+    let mut sets = 1;
+    for place in 0..members {
+        if SLOTS < 2 * sets * (members - place) {
+            return place;
+        }
+        sets = sets * (members - place) / (place + 1);
+    }
+    members
+}
+
+/// 32 bits that look random (Steele, Lea, Flood: splitmix64).
+fn mix(word: u64) -> u32 {
+    let word = (word + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    let word = (word ^ word >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    let word = (word ^ word >> 27).wrapping_mul(0x94d0_49bb_1331_11eb);
+    ((word ^ word >> 31) >> 32) as u32
+}
+
+#[cfg(test)]
+mod tests;
