@@ -74,22 +74,49 @@ impl Daemon {
         let mut child = self.spawn()?;
         let deadline = Instant::now() + self.limit;
         let mut words = Words::of(&mut child);
+        let mut greeted = None;
         loop {
             let ended = child.try_wait();
-            match Client::connect(&self.socket) {
-                // Ours, or one that was started at the same time and won.
-                Ok(client) => return Ok(client),
-                Err(client::Error::Contact { .. }) => (),
-                Err(error) => return Err(error.into()),
+            // Ours, or one that was started at the same time and won.
+            if let Some(client) = self.look(&mut greeted)? {
+                return Ok(client);
             }
             words.listen();
             match ended {
-                Ok(Some(status)) => return Err(Error::Ended(words.last(&status.to_string()))),
+                Ok(Some(status)) if greeted.is_none() => {
+                    return Err(Error::Ended(words.last(&status.to_string())));
+                }
                 _ if Instant::now() > deadline => {
                     return Err(Error::Late { pid: child.id(), path: self.socket.clone() });
                 }
                 _ => thread::sleep(PAUSE),
             }
+        }
+    }
+
+    /// Looks once: a client of the daemon as soon as that has answered it.
+    fn look(&self, greeted: &mut Option<Client>) -> Result<Option<Client>, Error> {
+        let mut client = match greeted.take() {
+            Some(client) => client,
+            None => match Client::connect(&self.socket) {
+                Ok(mut client) => {
+                    if client.greet().is_err() {
+                        return Ok(None);
+                    }
+                    client
+                }
+                Err(client::Error::Contact { .. }) => return Ok(None),
+                Err(error) => return Err(error.into()),
+            },
+        };
+        match client.is_greeted(PAUSE) {
+            Ok(true) => Ok(Some(client)),
+            Ok(false) => {
+                *greeted = Some(client);
+                Ok(None)
+            }
+            // That daemon is gone.
+            Err(_) => Ok(None),
         }
     }
 
@@ -162,7 +189,11 @@ impl Words {
 
 #[cfg(test)]
 mod tests {
-    use std::{fs, os::unix::fs::PermissionsExt, os::unix::net::UnixListener};
+    use std::{
+        fs,
+        io::Write,
+        os::unix::{fs::PermissionsExt, net::UnixListener},
+    };
 
     use tempfile::TempDir;
 
@@ -210,6 +241,22 @@ mod tests {
     }
 
     #[test]
+    fn a_daemon_that_has_its_socket_and_cannot_go_on() {
+        let directory = tempfile::tempdir().unwrap();
+        let daemon = daemon(&directory, "sleep 0.3; echo 'ipmpd: no BTF' >&2; exit 1");
+        let listener = UnixListener::bind(&daemon.socket).unwrap();
+        thread::scope(|scope| {
+            scope.spawn(|| {
+                let (connection, _) = listener.accept().unwrap();
+                thread::sleep(Duration::from_millis(100));
+                fs::remove_file(&daemon.socket).unwrap();
+                drop(connection);
+            });
+            assert_eq!(daemon.start().unwrap_err().to_string(), "ipmpd does not start: no BTF");
+        });
+    }
+
+    #[test]
     fn a_daemon_that_is_not_there() {
         let daemon = Daemon::with_program(Path::new("/nonexistent/ipmpd"), Path::new("/s"), None).unwrap();
         assert_eq!(
@@ -248,7 +295,8 @@ mod tests {
                     thread::sleep(PAUSE);
                 }
                 let listener = UnixListener::bind(&socket).unwrap();
-                listener.accept().unwrap();
+                let (mut stream, _) = listener.accept().unwrap();
+                stream.write_all(b"{\"parameters\":{}}\0").unwrap();
             });
             daemon.start().unwrap();
         });

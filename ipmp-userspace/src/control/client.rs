@@ -13,7 +13,7 @@ use serde_json::{Map, Value};
 use super::{
     report::GroupReport,
     request::{Request, Response},
-    wire::{Call, Failure},
+    wire::{Call, Failure, SERVICE},
 };
 
 /// Longest reply in bytes: the report of every group there can be, with room to spare.
@@ -115,6 +115,29 @@ impl Client {
             serde_json::from_value(parameters).map(|Shown { groups }| Response::Show(groups))
         };
         response.map_err(|e| self.foreign(e))
+    }
+
+    /// Asks who is there, without waiting for the reply.
+    pub fn greet(&mut self) -> Result<(), Error> {
+        let bytes = format!("{{\"method\":\"{SERVICE}.GetInfo\"}}\0");
+        self.stream.get_mut().write_all(bytes.as_bytes()).map_err(|e| self.lost(e))
+    }
+
+    /// Waits for the reply to a greeting; whether it came in time. A daemon that has its socket and is still loading its
+    /// programs takes connections already, and closes them if it cannot go on.
+    pub fn is_greeted(&mut self, patience: Duration) -> Result<bool, Error> {
+        let set = |client: &Self, limit| {
+            client.stream.get_ref().set_read_timeout(limit).map_err(|e| client.lost(e))
+        };
+        set(self, Some(patience))?;
+        match self.stream.fill_buf() {
+            Err(error) if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted) => {
+                return Ok(false);
+            }
+            Err(error) => return Err(self.lost(error)),
+            Ok(_) => set(self, Some(LIMIT))?,
+        }
+        self.read_reply().map(|_| true)
     }
 
     fn read_reply(&mut self) -> Result<Vec<u8>, Error> {
