@@ -1,9 +1,12 @@
 //! What is printed: text for people, and one JSON object for programs.
 
-use serde_json::json;
+use serde::Serialize;
 
 use super::show;
-use crate::control::{Response, report::VERSION};
+use crate::control::{
+    Response,
+    report::{GroupReport, VERSION},
+};
 
 /// A response as text.
 pub fn text(response: &Response) -> String {
@@ -13,18 +16,43 @@ pub fn text(response: &Response) -> String {
     }
 }
 
+/// What `--json` prints, in this order.
+#[derive(Serialize)]
+struct Object<'a> {
+    version: u32,
+    #[serde(flatten)]
+    content: Content<'a>,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "lowercase")]
+enum Content<'a> {
+    Notes(&'a [String]),
+    Groups(&'a [GroupReport]),
+    Error { reason: &'a str, message: &'a str },
+}
+
+impl Content<'_> {
+    fn line(self) -> String {
+        let object = Object { version: VERSION, content: self };
+        let mut line = serde_json::to_string(&object).expect("every key of it is a string");
+        line.push('\n');
+        line
+    }
+}
+
 /// A response as JSON, in one line.
 pub fn json(response: &Response) -> String {
-    let value = match response {
-        Response::Done(notes) => json!({ "version": VERSION, "notes": notes }),
-        Response::Show(groups) => json!({ "version": VERSION, "groups": groups }),
-    };
-    format!("{value}\n")
+    match response {
+        Response::Done(notes) => Content::Notes(notes),
+        Response::Show(groups) => Content::Groups(groups),
+    }
+    .line()
 }
 
 /// An error as JSON, in one line.
 pub fn json_error(reason: &str, message: &str) -> String {
-    format!("{}\n", json!({ "version": VERSION, "error": { "reason": reason, "message": message } }))
+    Content::Error { reason, message }.line()
 }
 
 /// An error as a line of text.
@@ -50,11 +78,11 @@ mod tests {
 
     #[test]
     fn programs_get_one_line() {
-        assert_eq!(json(&Response::Done(vec!["one".into()])), "{\"notes\":[\"one\"],\"version\":1}\n");
-        assert_eq!(json(&Response::Show(vec![])), "{\"groups\":[],\"version\":1}\n");
+        assert_eq!(json(&Response::Done(vec!["one".into()])), "{\"version\":1,\"notes\":[\"one\"]}\n");
+        assert_eq!(json(&Response::Show(vec![])), "{\"version\":1,\"groups\":[]}\n");
         assert_eq!(
             json_error("not-empty", "IPMP group is not empty"),
-            "{\"error\":{\"message\":\"IPMP group is not empty\",\"reason\":\"not-empty\"},\"version\":1}\n"
+            "{\"version\":1,\"error\":{\"reason\":\"not-empty\",\"message\":\"IPMP group is not empty\"}}\n"
         );
     }
 

@@ -173,7 +173,7 @@ fn duty(group: &GroupReport, member: &MemberReport) -> String {
     if carries(member) {
         line.push_str("carries traffic");
     } else {
-        write!(line, "carries nothing: {}", why(member)).expect("a string grows");
+        write!(line, "carries nothing: it {}", why(member)).expect("a string grows");
     }
     if member.cast {
         line.push_str(", multicast and broadcast");

@@ -189,11 +189,7 @@ impl Words {
 
 #[cfg(test)]
 mod tests {
-    use std::{
-        fs,
-        io::Write,
-        os::unix::{fs::PermissionsExt, net::UnixListener},
-    };
+    use std::{fs, io::Write, os::unix::net::UnixListener};
 
     use tempfile::TempDir;
 
@@ -202,8 +198,14 @@ mod tests {
     /// A daemon that is a shell script.
     fn daemon(directory: &TempDir, script: &str) -> Daemon {
         let program = directory.path().join("ipmpd");
-        fs::write(&program, format!("#!/bin/sh\n{script}\n")).unwrap();
-        fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).unwrap();
+        // By another process: a child that another test forks meanwhile would keep our file open, and the kernel runs no
+        // file that is open for writing.
+        let mut writer = Command::new("sh")
+            .args(["-c", "printf '#!/bin/sh\\n%s\\n' \"$2\" > \"$1\" && chmod 755 \"$1\"", "sh"])
+            .args([program.as_os_str(), script.as_ref()])
+            .spawn()
+            .unwrap();
+        assert!(writer.wait().unwrap().success());
         let mut daemon = Daemon::with_program(&program, &directory.path().join("s"), Some("blue")).unwrap();
         daemon.limit = Duration::from_secs(5);
         daemon

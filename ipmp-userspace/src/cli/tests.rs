@@ -140,7 +140,7 @@ fn show_starts_no_daemon() {
         (Exit::NoDaemon, String::new(), format!("ipmpctl: {contact}\n"))
     );
     let json =
-        format!("{{\"error\":{{\"message\":\"{contact}\",\"reason\":\"no-daemon\"}},\"version\":1}}\n");
+        format!("{{\"version\":1,\"error\":{{\"reason\":\"no-daemon\",\"message\":\"{contact}\"}}}}\n");
     assert_eq!(
         ipmpctl("ipmpctl show --socket /nonexistent/s --json"),
         (Exit::NoDaemon, json, format!("ipmpctl: {contact}\n"))
@@ -195,7 +195,7 @@ fn verbs_with_a_daemon() {
         assert_eq!(run("attach e1000g0 --group x0"), done("created x0\n"));
         assert_eq!(
             run("attach e1000g0 --group x0 --json"),
-            done("{\"notes\":[\"created x0\"],\"version\":1}\n")
+            done("{\"version\":1,\"notes\":[\"created x0\"]}\n")
         );
         assert_eq!(run("show"), done(&show::text(&[sample()])));
         let (exit, out, _) = run("show --json");

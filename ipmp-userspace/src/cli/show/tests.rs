@@ -25,13 +25,13 @@ e1000g0: flags=<UP,BROADCAST,RUNNING,MULTICAST> mtu 1500 index 3
 e1000g1: flags=<UP,BROADCAST,MULTICAST,FAILED> mtu 1500 index 4
         ether 02:00:00:00:00:01
         groupname Production
-        state failed, link down, carries nothing: failed, no link
+        state failed, link down, carries nothing: it failed, no link
         member 1, attached by tcx, weight 1000, first choice of 1365 of 4096 slots (33.3%)
         out 0 packets 0 bytes, in 0 packets 0 bytes, stepped in for 0 packets
 rge0: flags=<UP,BROADCAST,RUNNING,MULTICAST,OFFLINE> mtu 1500 index 5
         ether 02:00:00:00:00:02
         groupname Production
-        state offline, link up, carries nothing: is offline
+        state offline, link up, carries nothing: it is offline
         member 2, attached by tcx, weight 1000, first choice of 1365 of 4096 slots (33.3%)
         out 0 packets 0 bytes, in 0 packets 0 bytes, stepped in for 0 packets
 production0: checks in force
