@@ -42,7 +42,7 @@ if [ -f cookies ]; then
 	while read -r cookie; do
 		case $cookie in
 		'' | *[!0-9]*) ;;
-		*) rm -rf /sys/fs/bpf/ipmp/v*/"$cookie" ;;
+		*) rm -rf /sys/fs/bpf/ipmp/v*/"$cookie" /run/ipmp/"$cookie" /run/ipmp/"$cookie".lock ;;
 		esac
 	done <cookies
 fi

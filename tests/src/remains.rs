@@ -63,7 +63,7 @@ impl Remains {
         self.note("namespaces", name)
     }
 
-    /// The cookie of a namespace in which a daemon may pin: its pins will be removed.
+    /// The cookie of a namespace that a daemon may serve: its pins and its state under /run/ipmp will be removed.
     pub fn pins(&self, cookie: u64) -> Result<()> {
         self.note("cookies", &cookie.to_string())
     }

@@ -27,13 +27,15 @@ fn left(pid: u32, cookie: &str, sleeper: &str) -> Vec<String> {
             .filter(|path| path.file_name().is_some_and(|name| name.to_string_lossy().starts_with(&prefix)));
         left.extend(ours.map(|path| path.display().to_string()));
     }
-    let pins = format!("/sys/fs/bpf/ipmp/v0/{cookie}");
+    let pins = format!("/sys/fs/bpf/ipmp/v1/{cookie}");
     left.extend(Path::new(&pins).exists().then_some(pins));
+    let state = format!("/run/ipmp/{cookie}");
+    left.extend(Path::new(&state).exists().then_some(state));
     left.extend(Path::new(&format!("/proc/{sleeper}")).exists().then(|| format!("process {sleeper}")));
     left
 }
 
-/// Builds a lab with a process, a socket and a pin directory, says what it made, and waits to be killed.
+/// Builds a lab with a process, a state and a pin directory, says what it made, and waits to be killed.
 #[test]
 #[ignore = "started by the other tests of this file, to be killed"]
 fn victim() {
@@ -42,7 +44,8 @@ fn victim() {
     }
     let lab = Lab::builder().kind(MemberKind::Tap).build().unwrap();
     let cookie = lab.host().cookie().unwrap();
-    fs::create_dir_all(format!("/sys/fs/bpf/ipmp/v0/{cookie}/production0")).unwrap();
+    fs::create_dir_all(format!("/sys/fs/bpf/ipmp/v1/{cookie}/production0")).unwrap();
+    fs::create_dir_all(format!("/run/ipmp/{cookie}")).unwrap();
     let mut sleeper = lab.host().command("sleep").arg("1000").stdout(Stdio::null()).spawn().unwrap();
     println!("\nready {cookie} {}", sleeper.id());
     sleeper.wait().unwrap();
@@ -73,8 +76,8 @@ impl Victim {
         };
         let (cookie, sleeper) = ready.split_once(' ').unwrap();
         (victim.cookie, victim.sleeper) = (cookie.to_owned(), sleeper.to_owned());
-        // Six namespaces, the directory, the pins, the process.
-        assert_eq!(victim.left().len(), 9, "{:?}", victim.left());
+        // Six namespaces, the directory, the pins, the state, the process.
+        assert_eq!(victim.left().len(), 10, "{:?}", victim.left());
         victim
     }
 

@@ -1,0 +1,126 @@
+//! How the parts of a network are made and plugged together.
+
+use std::net::Ipv4Addr;
+
+use anyhow::{Context as _, Result};
+
+use super::{Builder, Member, MemberKind, Switch, counterpart};
+use crate::Mac;
+use crate::cable::{Cable, End};
+use crate::command::ip_batch;
+use crate::host::{Host, INTERFACE};
+use crate::namespace::Namespace;
+use crate::tap::{Tap, Wire};
+
+pub(super) fn build_switch(switch: &Namespace, plan: &Builder) -> Result<()> {
+    // A switch has no voice of its own.
+    switch.sysctl("net.ipv6.conf.all.disable_ipv6", "1")?;
+    switch.sysctl("net.ipv6.conf.default.disable_ipv6", "1")?;
+    // The kernel counts the ageing time in hundredths of a second.
+    let ageing =
+        plan.ageing.map_or(String::new(), |ageing| format!(" ageing_time {}", ageing.as_millis() / 10));
+    let snooping = u8::from(plan.snooping);
+    let bridge = format!("type bridge stp_state 0 forward_delay 0 mcast_snooping {snooping}{ageing}");
+    ip_batch(Some(switch.name()), &[format!("link add br0 {bridge}"), "link set br0 up".into()])
+}
+
+pub(super) fn join_switches(a: &Namespace, b: &Namespace, number: usize) -> Result<Cable> {
+    let lines = [
+        format!("link add sw4 type veth peer name sw4 netns {}", b.name()),
+        "link set sw4 master br0 up".into(),
+    ];
+    ip_batch(Some(a.name()), &lines)?;
+    ip_batch(Some(b.name()), &["link set sw4 master br0 up".into()])?;
+    let end = |namespace: &Namespace| End { namespace: namespace.clone(), interface: "sw4".into() };
+    Ok(Cable::new(format!("cable {number}"), end(a), end(b), None))
+}
+
+pub(super) fn plug_member(
+    host: &Namespace,
+    switch_namespace: &Namespace,
+    name: &str,
+    number: usize,
+    switch: Switch,
+    kind: MemberKind,
+) -> Result<Member> {
+    let port = format!("sw{}", port_number(number));
+    let mac = [0x02, 0xa0, 0, 0, 0, number as u8 + 1];
+    let wire = match kind {
+        MemberKind::Veth => {
+            lay_cable(host, name, mac, switch_namespace, &port)?;
+            None
+        }
+        MemberKind::Tap => {
+            let near = Tap::create(host, name)?;
+            let far = Tap::create(switch_namespace, &port)?;
+            host.ip(&format!("link set {name} address {} up", crate::show_mac(mac)))?;
+            switch_namespace.ip(&format!("link set {port} master br0 up"))?;
+            let wire = Wire::join(near, far)?;
+            // A device that never lost its carrier is of unknown state for good: not like a network card at all.
+            wire.pull()?;
+            wire.replug()?;
+            Some(wire)
+        }
+    };
+    let near = End { namespace: host.clone(), interface: name.to_owned() };
+    let far = End { namespace: switch_namespace.clone(), interface: port };
+    let cable = Cable::new(format!("cable {}", number + 1), near, far, wire);
+    Ok(Member { name: name.to_owned(), mac, switch, cable })
+}
+
+/// sw1 to sw3 as in the figure; sw4 is the port between the switches.
+fn port_number(member: usize) -> usize {
+    if member < 3 { member + 1 } else { member + 2 }
+}
+
+pub(super) fn lay_cable(
+    near: &Namespace,
+    interface: &str,
+    mac: Mac,
+    switch: &Namespace,
+    port: &str,
+) -> Result<()> {
+    let mac = crate::show_mac(mac);
+    let lines = [
+        format!("link add {interface} address {mac} type veth peer name {port} netns {}", switch.name()),
+        format!("link set {interface} up"),
+    ];
+    ip_batch(Some(near.name()), &lines)?;
+    ip_batch(Some(switch.name()), &[format!("link set {port} master br0 up")])
+}
+
+pub(super) fn build_host(
+    namespace: Namespace,
+    switch: &Namespace,
+    name: &str,
+    kind: u8,
+    v4: Ipv4Addr,
+) -> Result<Host> {
+    let mac = [0x02, kind, 0, 0, 0, v4.octets()[3]];
+    let v6 = counterpart(v4);
+    lay_cable(&namespace, INTERFACE, mac, switch, name)?;
+    ip_batch(
+        Some(namespace.name()),
+        &[
+            "link set lo up".into(),
+            format!("addr add {v4}/24 brd + dev {INTERFACE}"),
+            format!("addr add {v6}/64 dev {INTERFACE} nodad"),
+        ],
+    )?;
+    let near = End { namespace: namespace.clone(), interface: INTERFACE.into() };
+    let far = End { namespace: switch.clone(), interface: name.to_owned() };
+    let cable = Cable::new(format!("cable of {name}"), near, far, None);
+    Ok(Host { namespace, mac, v4, v6, cable })
+}
+
+/// Mounts the BPF file system where everybody looks for it, unless somebody did.
+pub(super) fn mount_bpf() -> Result<()> {
+    const PLACE: &str = "/sys/fs/bpf";
+    let kind =
+        nix::sys::statfs::statfs(PLACE).with_context(|| format!("no {PLACE}: the kernel has no BPF"))?;
+    if kind.filesystem_type() == nix::sys::statfs::BPF_FS_MAGIC {
+        return Ok(());
+    }
+    nix::mount::mount(Some("bpf"), PLACE, Some("bpf"), nix::mount::MsFlags::empty(), None::<&str>)
+        .with_context(|| format!("cannot mount the BPF file system at {PLACE}"))
+}

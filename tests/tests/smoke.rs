@@ -1,0 +1,49 @@
+//! The least that must work, on any kernel: create a group, pull a cable under load, lose nothing, destroy it.
+
+use std::time::Duration;
+
+use lab::network::DATA;
+use lab::{Alone, Daemon, Lab, Mac, MemberKind, Oracle, Stream};
+
+const SECOND: Duration = Duration::from_secs(1);
+
+#[test]
+fn create_pull_nothing_lost_destroy() {
+    let _alone = Alone::wait().unwrap();
+    let lab = Lab::builder().kind(MemberKind::Tap).build().unwrap();
+    let daemon = Daemon::start_in(&lab).unwrap();
+    daemon.ctl(&format!("create production0 --address {DATA}/24")).unwrap();
+    daemon.ctl("attach e1000g0 e1000g1 rge0 --group production0").unwrap();
+    let mac: Mac = lab.host().link("production0").unwrap().mac;
+    let oracle = Oracle::watch(&lab, mac).unwrap();
+    println!("{}", daemon.ctl("show").unwrap());
+
+    let peer = lab.peer(0);
+    let ping = peer.ping(DATA.into(), 3, Duration::from_millis(1), SECOND).unwrap();
+    assert_eq!((ping.answered, ping.duplicates), (3, 0));
+    let running = Stream::new(lab.host(), peer.namespace(), peer.v4())
+        .source(DATA)
+        .flows(8)
+        .rate(20_000)
+        .start()
+        .unwrap();
+    running.wait_received(2_000, 5 * SECOND).unwrap();
+    for number in 1..=3 {
+        lab.cable(number).pull().unwrap();
+        running.wait_received(4_000, 5 * SECOND).unwrap();
+        lab.cable(number).replug().unwrap();
+        std::thread::sleep(SECOND);
+    }
+    let report = running.stop().unwrap();
+    println!("{report}");
+    report.ensure_valid().unwrap();
+    assert_eq!((report.lost(), report.reordered(), report.duplicated()), (0, 0, 0), "{report}");
+
+    for member in ["e1000g0", "e1000g1"] {
+        daemon.ctl(&format!("detach {member}")).unwrap();
+    }
+    daemon.ctl("detach rge0 --keep-group").unwrap();
+    daemon.ctl("destroy production0").unwrap();
+    assert!(lab.host().link("production0").is_err());
+    oracle.assert_clean();
+}
