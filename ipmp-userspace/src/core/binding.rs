@@ -158,3 +158,125 @@ impl Bindings {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn address(last: u8) -> IpAddr {
+        IpAddr::from([192, 168, 178, last])
+    }
+
+    /// The members of addresses 1, 2, 3 and so on.
+    fn members_of(bindings: &Bindings, addresses: std::ops::RangeInclusive<u8>) -> Vec<Option<u8>> {
+        addresses.map(|last| bindings.member(address(last))).collect()
+    }
+
+    fn four() -> Bindings {
+        let mut bindings = Bindings::default();
+        (1..=4).for_each(|last| bindings.add(address(last), &[0, 1]));
+        bindings
+    }
+
+    #[test]
+    fn an_address_goes_to_the_least_loaded_and_a_tie_to_the_longest_active() {
+        assert_eq!(members_of(&four(), 1..=4), [Some(0), Some(1), Some(0), Some(1)]);
+    }
+
+    #[test]
+    fn a_known_address_is_not_bound_twice() {
+        let mut bindings = four();
+        bindings.add(address(1), &[0, 1]);
+        assert_eq!(bindings, four());
+    }
+
+    #[test]
+    fn a_removed_address_makes_room_for_the_latest_of_whoever_has_two_more() {
+        let mut bindings = four();
+        bindings.remove(address(1), &[0, 1]);
+        assert_eq!(members_of(&bindings, 2..=4), [Some(1), Some(0), Some(1)], "one more is not two more");
+        bindings.remove(address(3), &[0, 1]);
+        assert_eq!(members_of(&bindings, 2..=4), [Some(1), None, Some(0)]);
+    }
+
+    #[test]
+    fn the_first_active_gets_all_and_the_next_takes_the_latest_until_even() {
+        let mut bindings = Bindings::default();
+        (1..=5).for_each(|last| bindings.add(address(last), &[]));
+        assert_eq!(members_of(&bindings, 1..=5), [None; 5]);
+        bindings.activate(7, &[7]);
+        assert_eq!(members_of(&bindings, 1..=5), [Some(7); 5]);
+        bindings.activate(3, &[7, 3]);
+        assert_eq!(members_of(&bindings, 1..=5), [Some(7), Some(7), Some(7), Some(3), Some(3)]);
+    }
+
+    #[test]
+    fn a_single_address_never_moves_back() {
+        let mut bindings = Bindings::default();
+        bindings.add(address(1), &[0, 1]);
+        bindings.deactivate(0, &[1]);
+        bindings.activate(0, &[1, 0]);
+        assert_eq!(bindings.member(address(1)), Some(1));
+    }
+
+    #[derive(Clone, Debug)]
+    enum Step {
+        Add(u8),
+        Remove(u8),
+        Activate(u8),
+        Deactivate(u8),
+    }
+
+    fn step() -> impl Strategy<Value = Step> {
+        prop_oneof![
+            (0..30u8).prop_map(Step::Add),
+            (0..30u8).prop_map(Step::Remove),
+            (0..6u8).prop_map(Step::Activate),
+            (0..6u8).prop_map(Step::Deactivate),
+        ]
+    }
+
+    proptest! {
+        #[test]
+        fn counts_differ_by_one_and_the_kernel_guesses_right(steps in proptest::collection::vec(step(), 1..80)) {
+            let (mut bindings, mut active) = (Bindings::default(), Vec::new());
+            let members = [0, 1, 2, 3, 4, 5];
+            for step in steps {
+                match step {
+                    Step::Add(last) => bindings.add(address(last), &active),
+                    Step::Remove(last) => bindings.remove(address(last), &active),
+                    Step::Activate(member) if !active.contains(&member) => {
+                        active.push(member);
+                        bindings.activate(member, &active);
+                    }
+                    Step::Deactivate(member) if active.contains(&member) => {
+                        active.retain(|&other| other != member);
+                        bindings.deactivate(member, &active);
+                    }
+                    Step::Activate(_) | Step::Deactivate(_) => {}
+                }
+                let loads = active.iter().map(|&member| bindings.load(member));
+                let spread = loads.clone().max().unwrap_or(0) - loads.clone().min().unwrap_or(0);
+                prop_assert!(spread <= 1, "{bindings:?}");
+                prop_assert_eq!(loads.sum::<usize>(), bindings.bound.len());
+                prop_assert!(bindings.bound.is_empty() || bindings.unbound.is_empty());
+
+                let lists = bindings.lists(&active, &members, |_| Preference::NOBODY);
+                prop_assert_eq!(lists.len(), bindings.iter().count());
+                for (address, member, list) in lists {
+                    prop_assert_eq!(list.members().count(), members.len());
+                    prop_assert_eq!(member, bindings.member(address));
+                    let Some(member) = member else { continue };
+                    prop_assert_eq!(list.first(), member);
+                    let others: Vec<u8> = active.iter().copied().filter(|&other| other != member).collect();
+                    let mut later = bindings.clone();
+                    later.deactivate(member, &others);
+                    let guess = list.pick(others.into_iter().collect(), |_| true);
+                    prop_assert_eq!(guess, later.member(address), "{:?} of {:?}", list, bindings);
+                }
+            }
+        }
+    }
+}

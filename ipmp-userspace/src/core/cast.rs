@@ -39,3 +39,29 @@ impl Cast {
         };
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_longest_active_takes_over_and_keeps_the_role() {
+        let mut cast = Cast::default();
+        let mut role = |active: &[u8]| {
+            cast.refresh(active, &[0, 1, 2]);
+            (cast.member(), cast.list())
+        };
+        assert_eq!(role(&[]), (None, Preference::new(&[0, 1, 2])));
+        assert_eq!(role(&[1]), (Some(1), Preference::new(&[1, 0, 2])));
+        assert_eq!(role(&[1, 0, 2]), (Some(1), Preference::new(&[1, 0, 2])));
+        assert_eq!(role(&[0, 2]), (Some(0), Preference::new(&[0, 2, 1])));
+        assert_eq!(role(&[0, 2, 1]), (Some(0), Preference::new(&[0, 2, 1])), "it is not taken back");
+        assert_eq!(role(&[]), (None, Preference::new(&[0, 2, 1])), "the list stays for who comes back first");
+        assert_eq!(role(&[2]), (Some(2), Preference::new(&[2, 0, 1])));
+    }
+
+    #[test]
+    fn a_takeover_by_the_kernel_stands() {
+        assert_eq!(Cast::adopted(Preference::new(&[2, 0, 1]), &[0, 1]).member(), Some(0));
+    }
+}

@@ -91,3 +91,73 @@ impl Settings {
         self.flap_window.saturating_mul(doubled).min(self.longest_hold.max(self.flap_window))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn at(seconds: u64) -> Time {
+        Time(Duration::from_secs(seconds))
+    }
+
+    #[test]
+    fn the_third_link_up_in_a_minute_waits_until_the_second_is_a_minute_old() {
+        let (mut flap, settings) = (Flap::default(), Settings::default());
+        assert!(!flap.link_up(at(1000), &settings));
+        assert!(!flap.link_up(at(1020), &settings));
+        assert!(flap.link_up(at(1050), &settings));
+        assert_eq!(flap.until(), Some(at(1080)));
+        assert!(!flap.expire(at(1079)) && flap.expire(at(1080)));
+        assert_eq!(flap.until(), None);
+    }
+
+    #[test]
+    fn a_minute_apart_is_not_flapping() {
+        let (mut flap, settings) = (Flap::default(), Settings::default());
+        assert!((0..100).all(|up| !flap.link_up(at(1000 + 30 * up), &settings)));
+    }
+
+    #[test]
+    fn hold_downs_grow_until_the_link_keeps_still() {
+        let (mut flap, settings) = (Flap::default(), Settings::default());
+        let mut now = 1000;
+        let mut holds = Vec::new();
+        for _ in 0..9 {
+            while !flap.link_up(at(now), &settings) {
+                now += 1;
+            }
+            let until = flap.until().unwrap();
+            holds.push((until - at(now)).as_secs() + 1);
+            now = until.0.as_secs();
+            assert!(flap.expire(until));
+        }
+        assert_eq!(holds, [60, 120, 240, 480, 960, 1920, 3600, 3600, 3600]);
+        now += 3601;
+        while !flap.link_up(at(now), &settings) {
+            now += 1;
+        }
+        assert_eq!(flap.until().unwrap() - at(now - 1), settings.flap_window);
+    }
+
+    proptest! {
+        /// The reference's promise: in no minute are more than two link-ups believed.
+        #[test]
+        fn no_more_than_two_are_believed_in_a_minute(gaps in proptest::collection::vec(0..90u64, 1..60)) {
+            let (mut flap, settings, mut now) = (Flap::default(), Settings::default(), 1000);
+            let mut believed: Vec<Time> = Vec::new();
+            for gap in gaps {
+                now += gap;
+                flap.expire(at(now));
+                if !flap.link_up(at(now), &settings) {
+                    believed.push(at(now));
+                }
+                prop_assert!(flap.until().is_none_or(|until| until > at(now)));
+            }
+            for three in believed.windows(3) {
+                prop_assert!(three[2] - three[0] >= settings.flap_window, "{three:?}");
+            }
+        }
+    }
+}

@@ -209,3 +209,107 @@ impl Member {
         Some(Turn::Functions { repaired })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::core::Settings;
+
+    #[derive(Clone, Copy, Debug)]
+    enum Event {
+        LinkDown,
+        LiveLost,
+        LinkUp,
+        LiveGained,
+        HoldOver,
+    }
+    use Event::*;
+
+    const NOW: Time = Time(Duration::from_secs(1000));
+    const DOWN: fn(Condition) -> Option<Turn> = |from| Some(Turn::WentDown { from });
+    const WORKS: Option<Turn> = Some(Turn::Functions { repaired: false });
+    const REPAIRED: Option<Turn> = Some(Turn::Functions { repaired: true });
+    const UP: Option<Turn> = Some(Turn::CameUp);
+
+    fn member(condition: Condition, link: Link, live: bool, held: bool) -> Member {
+        let attachment =
+            Attachment { member: 0, name: "eth0".to_owned(), mac: [2; 6], mtu: 1500, weight: 1, link };
+        let flap = if held { Flap::adopted(NOW, &Settings::default()) } else { Flap::default() };
+        Member { attachment, condition, live, offline: None, flap }
+    }
+
+    fn tell(member: &mut Member, event: Event, up: Link) -> Option<Turn> {
+        match event {
+            LinkDown => member.set_link(Link::Down),
+            LinkUp => member.set_link(up),
+            LiveLost => member.set_live(false),
+            LiveGained => member.set_live(true),
+            HoldOver => {
+                member.flap.release();
+                member.settle()
+            }
+        }
+    }
+
+    /// The table of the module's documentation, for every state that a member can be in.
+    #[test]
+    fn every_state_and_event_is_as_the_table_says() {
+        use Condition::*;
+        type Start = (Condition, bool, bool, bool);
+        type Row = (Start, [(Condition, Option<Turn>); 5]);
+        // Condition, netlink says down, live, held; then what link down, live lost, link up, live gained and the end
+        // of the hold-down make of it.
+        #[rustfmt::skip]
+        let table: [Row; 9] = [
+            ((New, false, false, false), [(Down, DOWN(New)), (New, None), (New, None), (Ok, WORKS), (New, None)]),
+            ((Ok, false, true, false), [(Down, DOWN(Ok)), (Down, DOWN(Ok)), (Ok, None), (Ok, None), (Ok, None)]),
+            // Netlink and the datapath agree; netlink was first; the datapath was first.
+            ((Down, true, false, false), [(Down, None), (Down, None), (Returning, UP), (Down, None), (Down, None)]),
+            ((Down, true, true, false), [(Down, None), (Down, None), (Returning, UP), (Down, None), (Down, None)]),
+            ((Down, false, false, false), [(Down, None), (Down, None), (Down, None), (Returning, UP), (Down, None)]),
+            ((Down, true, false, true), [(Down, None), (Down, None), (Returning, UP), (Down, None), (Down, None)]),
+            ((Returning, false, false, false),
+                [(Down, DOWN(Returning)), (Returning, None), (Returning, None), (Ok, REPAIRED), (Returning, None)]),
+            ((Held, false, false, true),
+                [(Down, DOWN(Held)), (Held, None), (Held, None), (Held, None), (Returning, None)]),
+            ((Held, false, true, true),
+                [(Down, DOWN(Held)), (Down, DOWN(Held)), (Held, None), (Held, None), (Ok, REPAIRED)]),
+        ];
+        for up in [Link::Up, Link::Unknown] {
+            for ((condition, down, live, held), expected) in table {
+                let events = [LinkDown, LiveLost, LinkUp, LiveGained, HoldOver];
+                for (event, (then, turn)) in events.into_iter().zip(expected) {
+                    let start = member(condition, if down { Link::Down } else { up }, live, held);
+                    let mut member = start.clone();
+                    let seen = tell(&mut member, event, up);
+                    assert_eq!((member.condition, seen), (then, turn), "{event:?} told to {start:?}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_link_that_came_up_settles_by_what_is_known_of_it() {
+        for (live, held, condition, turn) in [
+            (true, false, Condition::Ok, REPAIRED),
+            (false, false, Condition::Returning, None),
+            (true, true, Condition::Held, None),
+            (false, true, Condition::Held, None),
+        ] {
+            let mut member = member(Condition::Returning, Link::Up, live, held);
+            assert_eq!((member.settle(), member.condition), (turn, condition), "live {live}, held {held}");
+        }
+    }
+
+    #[test]
+    fn offline_is_what_is_shown_and_the_link_is_followed_below_it() {
+        let mut member = member(Condition::Ok, Link::Up, true, false);
+        member.offline = Some(Cause::Operator);
+        assert_eq!((member.state(), member.usable()), (MemberState::Offline, false));
+        assert_eq!(member.set_link(Link::Down), DOWN(Condition::Ok));
+        member.offline = None;
+        assert_eq!((member.state(), member.usable()), (MemberState::Failed, true));
+    }
+}

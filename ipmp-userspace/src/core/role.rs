@@ -26,3 +26,20 @@ pub fn kept(list: Preference, members: &[u8]) -> Preference {
     let before = if list == Preference::NOBODY { Vec::new() } else { list.members().collect() };
     led_by(before.into_iter().filter(|member| members.contains(member)), members)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn leaders_come_first_and_nobody_comes_twice() {
+        assert_eq!(led_by([3, 1, 3], &[0, 1, 2, 3]), Preference::new(&[3, 1, 0, 2]));
+    }
+
+    #[test]
+    fn a_kept_list_loses_who_left_and_gains_who_joined() {
+        assert_eq!(kept(Preference::new(&[2, 0, 1]), &[1, 2, 5]), Preference::new(&[2, 1, 5]));
+        assert_eq!(kept(Preference::NOBODY, &[1, 0]), Preference::new(&[1, 0]), "nobody is not member 0");
+        assert_eq!(kept(Preference::new(&[2, 0]), &[]), Preference::NOBODY);
+    }
+}
