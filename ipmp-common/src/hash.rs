@@ -4,6 +4,8 @@
 //! needs nothing from here. `flow` and `destination` are reproducible: the same packet gives the same slot on
 //! every boot and every host, so that `ipmpctl path` can say where a flow goes.
 
+use crate::maps::Ip;
+
 /// How a packet's slot is found. Set per group.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[repr(u32)]
@@ -71,6 +73,13 @@ impl Default for Hash {
     fn default() -> Self {
         Self::new()
     }
+}
+
+/// The bit of an address in a filter of 64: two addresses share it once in 64 times, and then a lookup decides.
+#[inline(always)]
+pub const fn filter_bit(ip: Ip) -> u64 {
+    let [high, low] = ip.words();
+    1 << ((high ^ low).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 58)
 }
 
 #[cfg(test)]

@@ -42,6 +42,8 @@ pub const MAX_LEARNT: u32 = 1024;
 pub const MAX_LOWER: usize = 3;
 /// Bytes of the ring buffer of hints.
 pub const HINTS_BYTES: u32 = 64 * 1024;
+/// The number of the call that stands for the kernel function `bpf_rdonly_cast` in a compiled object; no helper has it.
+pub const RDONLY_CAST: u32 = 0x7bca_0001;
 /// The `own_macs` value of the group interface's own MAC.
 pub const GROUP_ITSELF: u32 = u32::MAX;
 
@@ -60,6 +62,13 @@ impl Ip {
     pub const fn from_words(words: [u64; 2]) -> Self {
         // SAFETY: sixteen bytes are sixteen bytes.
         Self(unsafe { core::mem::transmute::<[u64; 2], [u8; 16]>(words) })
+    }
+
+    /// Its bytes as two words in the order of memory.
+    #[inline(always)]
+    pub const fn words(self) -> [u64; 2] {
+        // SAFETY: sixteen bytes are sixteen bytes.
+        unsafe { core::mem::transmute::<[u8; 16], [u64; 2]>(self.0) }
     }
 
     /// An IPv4 address, `::ffff:a.b.c.d`, as a word with its bytes in the order of memory.
@@ -166,8 +175,8 @@ pub struct Member {
     pub lowers: u16,
     /// Verdict.
     pub state: MemberState,
-    /// Whether it has addresses of its own (test addresses), which ingress must leave to it.
-    pub own_addresses: u32,
+    /// Zero.
+    pub pad: u32,
     /// Interface name, padded with zeros.
     pub name: [u8; 16],
     /// The devices below it.
@@ -182,7 +191,8 @@ pub struct Steering {
     pub usable: MemberSet,
     /// Who carries multicast, broadcast and what is not IP.
     pub cast: Preference,
-    /// Not 0: test addresses exist, so that sources are looked up in `addresses`.
+    /// The members' own addresses: a bit of [`crate::hash::filter_bit`] for each. Whatever has no bit here is not worth
+    /// looking up in `addresses`.
     pub test_addresses: u64,
     /// One more than the group's index in `live` and `watch`; 0 while the group is being made.
     pub index: u64,

@@ -2,22 +2,19 @@
 //!
 //! The kernel forgets a device's address when the device goes; its memory may then be anything. So every look
 //! reads the state together with the interface index and the network namespace, and believes the state only if
-//! both are what they were. `bpf_probe_read_kernel` fails softly on an address that is no longer mapped.
+//! both are what they were. Reads of an address that is no longer mapped fail softly.
+//!
+//! Where the kernel has `bpf_rdonly_cast` (Linux 6.2), a read is a load instruction. Before that it is a call of
+//! `bpf_probe_read_kernel`, which costs as much as all the rest of steering.
 
-use core::mem::MaybeUninit;
+use core::mem::{MaybeUninit, transmute};
 
 use aya_ebpf::{Global, helpers::generated::bpf_probe_read_kernel};
-use ipmp_common::maps::Device;
+use ipmp_common::maps::{Device, RDONLY_CAST};
 
-/// Most bytes of a `net_device` that are fetched at once: they lie on a stack of 512 bytes for all calls together.
-pub const SPAN: usize = 112;
-
-/// Offset of the first of `state`, `ifindex` and `nd_net` in a `net_device`, and bytes from there to the end of
-/// the last; 0 bytes if they lie too far apart for one read, as they do before Linux 6.8.
+/// BTF type of `struct net_device`, for the cast; 0 where the kernel has no cast.
 #[unsafe(no_mangle)]
-static SPAN_AT: Global<u32> = Global::new(0);
-#[unsafe(no_mangle)]
-static SPAN_LEN: Global<u32> = Global::new(0);
+static NET_DEVICE: Global<u32> = Global::new(0);
 /// Offsets in a `net_device`.
 #[unsafe(no_mangle)]
 static OFF_STATE: Global<u32> = Global::new(0);
@@ -31,12 +28,40 @@ static OFF_OPERSTATE: Global<u32> = Global::new(0);
 #[unsafe(no_mangle)]
 static OFF_SKB_DEV: Global<u32> = Global::new(0);
 
+/// `bpf_rdonly_cast`: the object as a pointer that may be read through. rustc emits no relocation for a kernel
+/// function, so this calls a helper with a number that is none, which user space replaces by the function's.
+///
+/// # Safety
+/// What is read through the result may be anything.
+#[inline(always)]
+unsafe fn cast(object: u64, kind: u32) -> *const u8 {
+    // SAFETY: the number of a call, as for every helper.
+    let function: unsafe extern "C" fn(u64, u64) -> *const u8 = unsafe { transmute(RDONLY_CAST as usize) };
+    // SAFETY: the verifier knows the function.
+    unsafe { function(object, u64::from(kind)) }
+}
+
+/// Reads a `T` of a `net_device`.
+///
+/// # Safety
+/// `T` must be an integer: any bytes may come back.
+#[inline(always)]
+unsafe fn field<T: Copy>(net_device: u64, offset: u32) -> Option<T> {
+    if NET_DEVICE.load() != 0 {
+        // SAFETY: the verifier checks the offset against the type; a fault reads as zero.
+        Some(unsafe { cast(net_device, NET_DEVICE.load()).add(offset as usize).cast::<T>().read_volatile() })
+    } else {
+        // SAFETY: the caller's.
+        unsafe { read(net_device + u64::from(offset)) }
+    }
+}
+
 /// Reads a `T` of kernel memory.
 ///
 /// # Safety
 /// `T` must be an integer: any bytes may come back.
 #[inline(always)]
-pub unsafe fn read<T: Copy>(at: u64) -> Option<T> {
+unsafe fn read<T: Copy>(at: u64) -> Option<T> {
     let mut value = MaybeUninit::<T>::uninit();
     // SAFETY: the helper writes size_of::<T>() bytes, and checks the source itself.
     let error =
@@ -48,30 +73,14 @@ pub unsafe fn read<T: Copy>(at: u64) -> Option<T> {
 /// The device's state word, if it is still the device that we know.
 #[inline(always)]
 pub fn state(device: &Device) -> Option<u64> {
-    let (state, ifindex, netns): (u64, u32, u64);
-    if SPAN_LEN.load() == 0 {
-        // SAFETY: integers.
-        unsafe {
-            state = read(device.net_device + OFF_STATE.load() as u64)?;
-            ifindex = read(device.net_device + OFF_IFINDEX.load() as u64)?;
-            netns = read(device.net_device + OFF_ND_NET.load() as u64)?;
-        }
-    } else {
-        let mut bytes = MaybeUninit::<[u64; SPAN / 8]>::uninit();
-        let at = SPAN_AT.load();
-        let from = (device.net_device + at as u64) as *const _;
-        // SAFETY: user space sets SPAN_LEN to at most SPAN; the verifier, which sees the constant, holds us to it.
-        if unsafe { bpf_probe_read_kernel(bytes.as_mut_ptr().cast(), SPAN_LEN.load(), from) } != 0 {
-            return None;
-        }
-        let bytes = bytes.as_ptr().cast::<u8>();
-        // SAFETY: the three offsets lie in the span that was read, again under the verifier's eyes.
-        unsafe {
-            state = bytes.add((OFF_STATE.load() - at) as usize).cast::<u64>().read();
-            ifindex = bytes.add((OFF_IFINDEX.load() - at) as usize).cast::<u32>().read();
-            netns = bytes.add((OFF_ND_NET.load() - at) as usize).cast::<u64>().read();
-        }
-    }
+    // SAFETY: integers.
+    let (state, ifindex, netns): (u64, u32, u64) = unsafe {
+        (
+            field(device.net_device, OFF_STATE.load())?,
+            field(device.net_device, OFF_IFINDEX.load())?,
+            field(device.net_device, OFF_ND_NET.load())?,
+        )
+    };
     (ifindex == device.ifindex && netns == device.netns).then_some(state)
 }
 
@@ -79,7 +88,7 @@ pub fn state(device: &Device) -> Option<u64> {
 #[inline(always)]
 pub fn is_at_home(device: &Device) -> bool {
     // SAFETY: an integer.
-    unsafe { read::<u64>(device.net_device + OFF_ND_NET.load() as u64) == Some(device.netns) }
+    unsafe { field::<u64>(device.net_device, OFF_ND_NET.load()) == Some(device.netns) }
 }
 
 /// The device's operational state (RFC 2863).
@@ -87,7 +96,7 @@ pub fn is_at_home(device: &Device) -> bool {
 pub fn operstate(device: &Device) -> Option<u8> {
     // A byte before Linux 6.8, an unsigned int since: on a little-endian machine its first byte either way.
     // SAFETY: an integer.
-    unsafe { read(device.net_device + OFF_OPERSTATE.load() as u64) }
+    unsafe { field(device.net_device, OFF_OPERSTATE.load()) }
 }
 
 /// The device of a packet.

@@ -6,6 +6,7 @@ use aya_ebpf::{
 };
 use ipmp_common::{
     frame::{self, Ethernet, Frame, Payload, ethertype, protocol},
+    hash::filter_bit,
     maps::{AddressKind, Ip},
     steer::Preference,
 };
@@ -78,7 +79,7 @@ fn is_plain_ip(frame: &Frame, ethertype: u16) -> bool {
 fn steer(ctx: &TcContext, frame: &Frame, ethertype: u16) -> i32 {
     let Some(words) = steering.get(0) else { return member::dropped_nobody(ctx) };
     if words.test_addresses != 0
-        && let Some(number) = member_of_test_address(frame, ethertype)
+        && let Some(number) = member_of_test_address(frame, ethertype, words.test_addresses)
     {
         return member::send_through(ctx, frame, number, false);
     }
@@ -100,11 +101,14 @@ fn second_choice(ctx: &TcContext, list: Preference) -> i32 {
 
 /// The member that a packet's source is the test address of.
 #[inline(always)]
-fn member_of_test_address(frame: &Frame, ethertype: u16) -> Option<u32> {
+fn member_of_test_address(frame: &Frame, ethertype: u16, filter: u64) -> Option<u32> {
     let source = match ethertype {
         ethertype::IPV4 => Ip::from_v4_word(frame.load(UNTAGGED + 12)?),
         _ => Ip::from_words(frame.load(UNTAGGED + 8)?),
     };
+    if filter & filter_bit(source) == 0 {
+        return None;
+    }
     // SAFETY: the value is copied at once; a concurrent update replaces the whole element.
     let address = unsafe { addresses.get(&source) }?;
     match address.kind {

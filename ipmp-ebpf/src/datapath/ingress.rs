@@ -6,7 +6,8 @@ use aya_ebpf::{
     programs::TcContext,
 };
 use ipmp_common::{
-    frame::{self, ARP_REPLY, Arp, Ethernet, HEADERS, Nd, Payload, ethertype},
+    frame::{self, ARP_REPLY, Arp, Ethernet, Frame, HEADERS, Nd, Payload, ethertype},
+    hash::filter_bit,
     maps::{AddressKind, Ip, MacKey, Member},
     nd,
     steer::Preference,
@@ -23,6 +24,9 @@ use crate::{
 
 /// `skb->pkt_type` of a frame for this device's MAC.
 const PACKET_HOST: u32 = 0;
+
+/// Offset of what stands behind an Ethernet header without a tag.
+const UNTAGGED: usize = 14;
 
 /// Whom a frame's target address belongs to.
 enum Owner {
@@ -63,9 +67,9 @@ pub fn run(ctx: &TcContext) -> i32 {
     }
     // SAFETY: a field of the context.
     let is_for_this_mac = unsafe { (*ctx.skb.skb).pkt_type } == PACKET_HOST;
-    let is_ip = matches!(ethernet.ethertype, ethertype::IPV4 | ethertype::IPV6);
-    // Any member takes any data address; what is the member's own, or is for another MAC, takes a closer look.
-    let is_ours = is_for_this_mac && is_ip && (this.own_addresses == 0 || vlan.is_some());
+    // Any member takes any data address; what may be the member's own, or is for another MAC, takes a closer look.
+    let is_ours =
+        is_for_this_mac && ethernet.vlan.is_none() && !may_be_own(&member::frame(ctx), ethernet.ethertype);
     if !is_ours && to_one(ctx.skb.skb, u32::from(vlan.is_some())) == 0 {
         return TC_ACT_UNSPEC;
     }
@@ -73,6 +77,18 @@ pub fn run(ctx: &TcContext) -> i32 {
         return TC_ACT_UNSPEC;
     }
     take(ctx)
+}
+
+/// Whether the destination may be an address of a member itself; whatever is not IP may.
+#[inline(always)]
+fn may_be_own(frame: &Frame, ethertype: u16) -> bool {
+    let destination = match ethertype {
+        ethertype::IPV4 => frame.load(UNTAGGED + 16).map(Ip::from_v4_word),
+        ethertype::IPV6 => frame.load(UNTAGGED + 24).map(Ip::from_words),
+        _ => None,
+    };
+    let (Some(words), Some(destination)) = (steering.get(0), destination) else { return true };
+    words.test_addresses & filter_bit(destination) != 0
 }
 
 /// Whether this program still runs on a device that was moved to another network namespace: nothing may be injected

@@ -1,11 +1,11 @@
 //! Offsets of kernel structures, from the kernel's own BTF.
 //!
 //! rustc emits no CO-RE relocations, so what a compiler would leave to the loader is looked up here and handed to the
-//! programs as constants. Format: Linux `Documentation/bpf/btf.rst`.
+//! programs as constants. The same goes for the one kernel function that they call. Format: Linux `Documentation/bpf/btf.rst`.
 
 use std::{collections::HashMap, path::Path};
 
-use ipmp_common::maps::Offsets;
+use ipmp_common::maps::{Offsets, RDONLY_CAST};
 
 use super::Error;
 
@@ -17,6 +17,7 @@ const KIND_ARRAY: u32 = 3;
 const KIND_STRUCT: u32 = 4;
 const KIND_UNION: u32 = 5;
 const KIND_ENUM: u32 = 6;
+const KIND_FUNC: u32 = 12;
 const KIND_FUNC_PROTO: u32 = 13;
 const KIND_VAR: u32 = 14;
 const KIND_DATASEC: u32 = 15;
@@ -26,27 +27,71 @@ const KIND_INT: u32 = 1;
 /// Anonymous structures nest this deep at most; a malformed blob must not recurse for ever.
 const MAX_NESTING: u32 = 8;
 
-/// The offsets that the programs need, from the running kernel.
-///
-/// # Errors
-/// [`Error::NoBtf`] if the kernel shows no BTF, [`Error::BadBtf`] if it lacks what is looked for.
-pub fn offsets() -> Result<Offsets, Error> {
-    let bytes = std::fs::read(Path::new(VMLINUX)).map_err(|source| Error::NoBtf { path: VMLINUX, source })?;
-    parse(&bytes).ok_or(Error::BadBtf { path: VMLINUX })
+/// What the programs need to know of the running kernel.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Kernel {
+    /// Offsets of fields.
+    pub offsets: Offsets,
+    /// Types for reading a `net_device` by plain loads, where the kernel has `bpf_rdonly_cast` (Linux 6.2).
+    pub cast: Option<Cast>,
 }
 
-/// The offsets in a BTF blob, or `None` if it is malformed or lacks one of them.
-fn parse(bytes: &[u8]) -> Option<Offsets> {
-    let btf = Blob::new(bytes)?;
-    let net_device = btf.members_of("net_device")?;
-    let sk_buff = btf.members_of("sk_buff")?;
-    Some(Offsets {
-        state: *net_device.get("state")?,
-        ifindex: *net_device.get("ifindex")?,
-        nd_net: *net_device.get("nd_net")?,
-        operstate: *net_device.get("operstate")?,
-        skb_dev: *sk_buff.get("dev")?,
-    })
+/// BTF types for `bpf_rdonly_cast`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Cast {
+    /// Of the function.
+    pub function: u32,
+    /// Of `struct net_device`.
+    pub net_device: u32,
+}
+
+impl Kernel {
+    /// Reads the running kernel's BTF.
+    ///
+    /// # Errors
+    /// [`Error::NoBtf`] if the kernel shows no BTF, [`Error::BadBtf`] if it lacks what is looked for.
+    pub fn running() -> Result<Self, Error> {
+        let bytes =
+            std::fs::read(Path::new(VMLINUX)).map_err(|source| Error::NoBtf { path: VMLINUX, source })?;
+        Self::parse(&bytes).ok_or(Error::BadBtf { path: VMLINUX })
+    }
+
+    /// What a BTF blob says, or `None` if it is malformed or lacks an offset.
+    fn parse(bytes: &[u8]) -> Option<Self> {
+        let btf = Blob::new(bytes)?;
+        let device = btf.find(KIND_STRUCT, "net_device")?;
+        let net_device = btf.members_of(device)?;
+        let sk_buff = btf.members_of(btf.find(KIND_STRUCT, "sk_buff")?)?;
+        let offsets = Offsets {
+            state: *net_device.get("state")?,
+            ifindex: *net_device.get("ifindex")?,
+            nd_net: *net_device.get("nd_net")?,
+            operstate: *net_device.get("operstate")?,
+            skb_dev: *sk_buff.get("dev")?,
+        };
+        let function = btf.find(KIND_FUNC, "bpf_rdonly_cast");
+        let cast = function.map(|function| Cast { function: function as u32, net_device: device as u32 });
+        Some(Self { offsets, cast })
+    }
+
+    /// A compiled object as this kernel wants it: the calls that stand for `bpf_rdonly_cast` become calls of it.
+    pub fn adapt(&self, object: &[u8]) -> Vec<u8> {
+        /// `BPF_JMP | BPF_CALL`; the second byte holds the registers, `BPF_PSEUDO_KFUNC_CALL` in the upper half.
+        const CALL: u8 = 0x85;
+        const KERNEL_FUNCTION: u8 = 2 << 4;
+        let mut object = object.to_vec();
+        if let Some(cast) = self.cast {
+            let mut placeholder = [CALL, 0, 0, 0, 0, 0, 0, 0];
+            placeholder[4..].copy_from_slice(&RDONLY_CAST.to_ne_bytes());
+            for instruction in object.as_chunks_mut::<8>().0 {
+                if *instruction == placeholder {
+                    instruction[1] = KERNEL_FUNCTION;
+                    instruction[4..].copy_from_slice(&cast.function.to_ne_bytes());
+                }
+            }
+        }
+        object
+    }
 }
 
 /// A parsed BTF blob: where each type begins.
@@ -99,14 +144,18 @@ impl<'a> Blob<'a> {
         std::str::from_utf8(&rest[..rest.iter().position(|&byte| byte == 0)?]).ok()
     }
 
-    /// Byte offsets of the members of a structure by name, those of anonymous structures and unions in it included.
-    fn members_of(&self, structure: &str) -> Option<HashMap<&'a str, u32>> {
-        let id = (1..self.starts.len()).find(|&id| {
+    /// Number of the type of this kind and name; a structure that is only declared is none.
+    fn find(&self, kind: u32, name: &str) -> Option<usize> {
+        (1..self.starts.len()).find(|&id| {
             let at = self.starts[id];
             u32_at(self.types, at + 4)
-                .is_some_and(|info| info >> 24 & 0x1f == KIND_STRUCT && info & 0xffff != 0)
-                && u32_at(self.types, at).and_then(|name| self.name(name)) == Some(structure)
-        })?;
+                .is_some_and(|info| info >> 24 & 0x1f == kind && (kind != KIND_STRUCT || info & 0xffff != 0))
+                && u32_at(self.types, at).and_then(|offset| self.name(offset)) == Some(name)
+        })
+    }
+
+    /// Byte offsets of the members of a structure by name, those of anonymous structures and unions in it included.
+    fn members_of(&self, id: usize) -> Option<HashMap<&'a str, u32>> {
         let mut members = HashMap::new();
         self.collect(id, 0, 0, &mut members)?;
         Some(members)
@@ -142,21 +191,35 @@ mod tests {
 
     #[test]
     fn finds_what_the_running_kernel_says() {
-        let offsets = offsets().unwrap();
-        assert_ne!(offsets.state, offsets.nd_net);
-        assert!(offsets.ifindex > 0 && offsets.skb_dev > 0, "{offsets:?}");
+        let kernel = Kernel::running().unwrap();
+        assert_ne!(kernel.offsets.state, kernel.offsets.nd_net);
+        assert!(kernel.offsets.ifindex > 0 && kernel.offsets.skb_dev > 0, "{kernel:?}");
     }
 
     #[test]
     fn a_cut_off_or_garbled_blob_is_refused_not_read() {
         let bytes = std::fs::read(VMLINUX).unwrap();
         for length in [0, 1, 23, 24, 1000, bytes.len() / 2] {
-            assert_eq!(parse(&bytes[..length]), None, "{length} bytes");
+            assert_eq!(Kernel::parse(&bytes[..length]), None, "{length} bytes");
         }
         let mut garbled = bytes.clone();
         for at in (24..200_000).step_by(7) {
             garbled[at] ^= 0x5a;
         }
-        let _ = parse(&garbled);
+        let _ = Kernel::parse(&garbled);
+    }
+
+    #[test]
+    fn only_the_placeholder_becomes_a_call_of_the_kernel() {
+        let offsets = Offsets::default();
+        let cast = Some(Cast { function: 0x0102_0304, net_device: 7 });
+        let [a, b, c, d] = RDONLY_CAST.to_ne_bytes();
+        let object =
+            [[0x85, 0, 0, 0, a, b, c, d], [0x85, 0, 0, 0, 113, 0, 0, 0], [0xb7, 0, 0, 0, a, b, c, d]]
+                .concat();
+        let adapted = Kernel { offsets, cast }.adapt(&object);
+        assert_eq!(adapted[..8], [&[0x85, 0x20, 0, 0][..], &0x0102_0304u32.to_ne_bytes()].concat());
+        assert_eq!(adapted[8..], object[8..]);
+        assert_eq!(Kernel { offsets, cast: None }.adapt(&object), object);
     }
 }

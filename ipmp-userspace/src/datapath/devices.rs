@@ -5,10 +5,11 @@ use aya::{
     maps::Array,
     programs::{SchedClassifier, TestRunOptions},
 };
-use ipmp_common::maps::{Device, Offsets};
+use ipmp_common::maps::Device;
 
 use super::{
     Error,
+    btf::Kernel,
     error::{map_error, one_line},
     objects::{self, Constants},
 };
@@ -27,12 +28,12 @@ impl DeviceFinder {
     ///
     /// # Errors
     /// [`Error::Load`], for example because the kernel is locked down.
-    pub fn load(offsets: &Offsets) -> Result<Self, Error> {
-        let constants = Constants::offsets(offsets);
+    pub fn load(kernel: &Kernel) -> Result<Self, Error> {
+        let constants = Constants::of(kernel);
         let mut loader = EbpfLoader::new();
         constants.hand_to(&mut loader);
         let mut object = loader
-            .load(objects::DEVICE)
+            .load(&kernel.adapt(objects::DEVICE))
             .map_err(|error| Error::Load { program: PROGRAM, reason: one_line(&error) })?;
         objects::load(&mut object, PROGRAM)?;
         Ok(Self { object })

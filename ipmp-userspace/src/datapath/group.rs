@@ -10,7 +10,7 @@ use aya::{
 };
 use aya_log::EbpfLogger;
 use ipmp_common::{
-    hash::Policy,
+    hash::{Policy, filter_bit},
     maps::{
         Address, AddressKind, Counters, Device, Drops, GROUP_ITSELF, Ip, Learnt, MAX_ADDRESSES, MAX_GROUPS,
         MAX_LEARNT, MAX_LOWER, MacKey, Member, MemberState, Steering,
@@ -260,7 +260,7 @@ impl Group {
             mac: spec.mac,
             lowers: (devices.len() - 1) as u16,
             state: if before.state == MemberState::Vacant { MemberState::Ok } else { before.state },
-            own_addresses: before.own_addresses,
+            pad: 0,
             name,
             lower,
         };
@@ -415,7 +415,7 @@ impl Group {
         let value =
             Address { inbound: Preference::NOBODY, kind: AddressKind::Test, member: u32::from(number) };
         self.addresses.insert(Ip::from(address), value, 0).map_err(map_error("addresses"))?;
-        self.count_own_addresses()
+        self.filter_own_addresses()
     }
 
     /// Forgets an address; it need not be known.
@@ -424,7 +424,7 @@ impl Group {
     /// [`Error::Map`].
     pub fn forget_address(&mut self, address: IpAddr) -> Result<(), Error> {
         ignore_missing(self.addresses.remove(&Ip::from(address)), "addresses")?;
-        self.count_own_addresses()
+        self.filter_own_addresses()
     }
 
     /// The data addresses with their inbound roles.
@@ -447,21 +447,10 @@ impl Group {
         Ok(entries)
     }
 
-    /// Lets egress and ingress look for test addresses only where there are some.
-    fn count_own_addresses(&mut self) -> Result<(), Error> {
-        let mut own = [0u32; MAX_MEMBERS];
-        for (_, address) in self.entries()? {
-            if address.kind == AddressKind::Test {
-                own[address.member as usize % MAX_MEMBERS] += 1;
-            }
-        }
-        for (number, mut member) in self.members()? {
-            if member.own_addresses != own[number as usize] {
-                member.own_addresses = own[number as usize];
-                self.members.set(u32::from(number), member, 0).map_err(map_error("members"))?;
-            }
-        }
-        self.steering.store(TEST_ADDRESSES, u64::from(own.iter().sum::<u32>()));
+    /// Lets egress and ingress look up what may be a member's own address, and nothing else.
+    fn filter_own_addresses(&self) -> Result<(), Error> {
+        let own = self.entries()?.into_iter().filter(|(_, address)| address.kind == AddressKind::Test);
+        self.steering.store(TEST_ADDRESSES, own.fold(0, |filter, (ip, _)| filter | filter_bit(Ip::from(ip))));
         Ok(())
     }
 
@@ -572,7 +561,7 @@ fn load(
     member: Option<u8>,
 ) -> Result<aya::Ebpf, Error> {
     let [a, b, c, d, e, f] = spec.mac;
-    let constants = Constants::offsets(&host.offsets)
+    let constants = Constants::of(&host.kernel)
         .word("GROUP", index)
         .word("GROUP_IFINDEX", spec.ifindex)
         .long("GROUP_MAC", u64::from_le_bytes([a, b, c, d, e, f, 0, 0]))
@@ -590,7 +579,7 @@ fn load(
         loader.map_pin_path(shared, sentinel.join(shared));
     }
     loader
-        .load(if host.log { objects::DATAPATH_LOG } else { objects::DATAPATH })
+        .load(&host.kernel.adapt(if host.log { objects::DATAPATH_LOG } else { objects::DATAPATH }))
         .map_err(|error| Error::Load { program: "datapath", reason: one_line(&error) })
 }
 

@@ -28,15 +28,15 @@ use std::{cell::RefCell, rc::Rc};
 pub use attach::AttachKind;
 pub use error::Error;
 pub use group::{Group, GroupSpec, MemberSpec, name_of};
-use ipmp_common::maps::{MAX_GROUPS, Offsets};
+use ipmp_common::maps::MAX_GROUPS;
 pub use sentinel::Hints;
 
-use self::{devices::DeviceFinder, pins::Pins, sentinel::Sentinel};
+use self::{btf::Kernel, devices::DeviceFinder, pins::Pins, sentinel::Sentinel};
 
 /// What all groups of a daemon share.
 struct Host {
     pins: Pins,
-    offsets: Offsets,
+    kernel: Kernel,
     finder: DeviceFinder,
     sentinel: Sentinel,
     kind: AttachKind,
@@ -73,13 +73,13 @@ impl Datapath {
     /// What the kernel or this process lacks, with the remedy.
     pub fn open(log: bool) -> Result<Self, Error> {
         check_capabilities()?;
-        let offsets = btf::offsets()?;
+        let kernel = Kernel::running()?;
         let pins = Pins::open()?;
-        let finder = DeviceFinder::load(&offsets)?;
-        let sentinel = Sentinel::open(pins.sentinel(), &offsets)?;
+        let finder = DeviceFinder::load(&kernel)?;
+        let sentinel = Sentinel::open(pins.sentinel(), &kernel)?;
         let reads_devices = sentinel.refused().is_none_or(|reason| !reason.contains("probe_read"));
         let kind = AttachKind::of_this_host();
-        let host = Host { pins, offsets, finder, sentinel, kind, reads_devices, log };
+        let host = Host { pins, kernel, finder, sentinel, kind, reads_devices, log };
         Ok(Self { host: Rc::new(RefCell::new(host)) })
     }
 

@@ -1,12 +1,10 @@
 //! The compiled eBPF objects, and the constants that they are loaded with.
 
+use super::{Error, btf::Kernel, error::one_line};
 use aya::{
     Ebpf, EbpfLoader,
     programs::{ProgramError, SchedClassifier},
 };
-use ipmp_common::maps::Offsets;
-
-use super::{Error, error::one_line};
 
 /// `egress` and `ingress`.
 pub static DATAPATH: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/datapath"));
@@ -17,9 +15,6 @@ pub static SENTINEL: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR")
 /// The device finder.
 pub static DEVICE: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/device"));
 
-/// Most bytes of a `net_device` that a program fetches at once: `ipmp_ebpf::device::SPAN`.
-const SPAN: u32 = 112;
-
 /// Constants of a load, by the names of the globals. An object that has no use for one has none of that name.
 #[derive(Default)]
 pub struct Constants {
@@ -28,16 +23,12 @@ pub struct Constants {
 }
 
 impl Constants {
-    /// The offsets, as every object wants them.
-    pub fn offsets(offsets: &Offsets) -> Self {
-        let first = offsets.state.min(offsets.ifindex).min(offsets.nd_net);
-        let end = (offsets.state + 8).max(offsets.ifindex + 4).max(offsets.nd_net + 8);
-        // One read for all three where they lie close together; three where they do not.
-        let (at, length) = if end - first <= SPAN { (first, end - first) } else { (0, 0) };
+    /// What every object wants to know of the kernel.
+    pub fn of(kernel: &Kernel) -> Self {
+        let offsets = &kernel.offsets;
         Self {
             words: vec![
-                ("SPAN_AT", at),
-                ("SPAN_LEN", length),
+                ("NET_DEVICE", kernel.cast.map_or(0, |cast| cast.net_device)),
                 ("OFF_STATE", offsets.state),
                 ("OFF_IFINDEX", offsets.ifindex),
                 ("OFF_ND_NET", offsets.nd_net),

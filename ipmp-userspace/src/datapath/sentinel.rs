@@ -8,12 +8,13 @@ use aya::{
     programs::TestRunOptions,
 };
 use ipmp_common::{
-    maps::{Clock, ClockSettings, Device, HINTS_BYTES, Held, Hint, MAX_GROUPS, MAX_LOWER, Offsets, Watch},
+    maps::{Clock, ClockSettings, Device, HINTS_BYTES, Held, Hint, MAX_GROUPS, MAX_LOWER, Watch},
     steer::{MAX_MEMBERS, MemberSet},
 };
 
 use super::{
     Error,
+    btf::Kernel,
     error::{map_error, one_line},
     mapped::Mapped,
     objects::{self, Constants},
@@ -57,19 +58,19 @@ impl Sentinel {
     ///
     /// # Errors
     /// [`Error::Pin`], [`Error::ForeignPin`], [`Error::Map`], or [`Error::Load`] if not even the maps can be made.
-    pub fn open(directory: PathBuf, offsets: &Offsets) -> Result<Self, Error> {
+    pub fn open(directory: PathBuf, kernel: &Kernel) -> Result<Self, Error> {
         pins::make_directory(&directory)?;
         for shape in &SHAPES {
             shape.check(&directory)?;
         }
-        let constants = Constants::offsets(offsets);
+        let constants = Constants::of(kernel);
         let mut loader = EbpfLoader::new();
         constants.hand_to(&mut loader);
         for shape in &SHAPES {
             loader.map_pin_path(shape.name, directory.join(shape.name));
         }
         let mut object = loader
-            .load(objects::SENTINEL)
+            .load(&kernel.adapt(objects::SENTINEL))
             .map_err(|error| Error::Load { program: "sentinel", reason: one_line(&error) })?;
         let refused = objects::load(&mut object, PROGRAM).err().map(|error| error.to_string());
         Ok(Self {
