@@ -699,4 +699,6 @@ impl Group {
 }
 
 #[cfg(test)]
+mod properties;
+#[cfg(test)]
 mod tests;

@@ -142,3 +142,480 @@ fn a_pulled_cable_moves_roles_and_leaves_usable_alone() {
     assert_eq!(lines(&back), ["IP interface repair detected on e1000g0 of group production0"]);
     assert_eq!((scene.group.cast(), scene.group.inbound(address(200))), (Some(1), Some(1)));
 }
+
+/// State of the member under test and what is said, for every state, event and company: the table of the group's
+/// documentation. The member is number 0, `eth0`; its company is number 1, `eth1`, with a link or without one.
+#[test]
+fn every_state_event_and_company_is_as_the_table_says() {
+    use MemberState::{Failed, Offline, Ok, Unknown};
+    const DOWN: &str = "The link has gone down on eth0";
+    const UP: &str = "The link has come up on eth0";
+    const FAILURE: &str = "IP interface failure detected on eth0 of group g";
+    const REPAIR: &str = "IP interface repair detected on eth0 of group g";
+    const UNUSABLE: &str = "All IP interfaces in group g are now unusable";
+    const USABLE: &str = "At least 1 IP interface (eth0) in group g is now usable";
+    const OFFLINED: &str = "IP interface eth0 of group g is now offline";
+    const ONLINED: &str = "IP interface eth0 of group g is now online";
+    const TWIN: &str = "IP interface eth0 has a hardware address which is not unique in group g; offlining";
+    const LAST: &str = "cannot offline eth0: no other functioning interfaces are in its IPMP group";
+    const ALREADY: &str = "interface eth0 is already offline";
+    const NOT: &str = "interface eth0 is not offline";
+
+    #[derive(Clone, Copy, Debug, PartialEq)]
+    enum On {
+        LinkDown,
+        LiveLost,
+        LinkUpAndLive,
+        Offline,
+        Online,
+        TwinsMac,
+    }
+    use On::{LinkDown, LinkUpAndLive, LiveLost, TwinsMac};
+    type Row = (MemberState, bool, On, MemberState, &'static [&'static str]);
+    #[rustfmt::skip]
+    let table: &[Row] = &[
+        (Unknown, true, LinkDown, Failed, &[DOWN, FAILURE]),
+        (Unknown, true, LiveLost, Unknown, &[]),
+        (Unknown, true, LinkUpAndLive, Ok, &[]),
+        (Unknown, true, On::Offline, Offline, &[OFFLINED]),
+        (Unknown, true, On::Online, Unknown, &[NOT]),
+        (Unknown, true, TwinsMac, Offline, &[TWIN]),
+        (Unknown, false, LinkDown, Failed, &[DOWN]),
+        (Unknown, false, LiveLost, Unknown, &[]),
+        (Unknown, false, LinkUpAndLive, Ok, &[USABLE]),
+        (Unknown, false, On::Offline, Offline, &[OFFLINED]),
+        (Unknown, false, On::Online, Unknown, &[NOT]),
+        (Unknown, false, TwinsMac, Offline, &[TWIN]),
+
+        (Ok, true, LinkDown, Failed, &[DOWN, FAILURE]),
+        (Ok, true, LiveLost, Failed, &[DOWN, FAILURE]),
+        (Ok, true, LinkUpAndLive, Ok, &[]),
+        (Ok, true, On::Offline, Offline, &[OFFLINED]),
+        (Ok, true, On::Online, Ok, &[NOT]),
+        (Ok, true, TwinsMac, Offline, &[TWIN]),
+        (Ok, false, LinkDown, Failed, &[DOWN, UNUSABLE]),
+        (Ok, false, LiveLost, Failed, &[DOWN, UNUSABLE]),
+        (Ok, false, LinkUpAndLive, Ok, &[]),
+        (Ok, false, On::Offline, Ok, &[LAST]),
+        (Ok, false, On::Online, Ok, &[NOT]),
+        (Ok, false, TwinsMac, Offline, &[TWIN, UNUSABLE]),
+
+        (Failed, true, LinkDown, Failed, &[]),
+        (Failed, true, LiveLost, Failed, &[]),
+        (Failed, true, LinkUpAndLive, Ok, &[UP, REPAIR]),
+        (Failed, true, On::Offline, Offline, &[OFFLINED]),
+        (Failed, true, On::Online, Failed, &[NOT]),
+        (Failed, true, TwinsMac, Offline, &[TWIN]),
+        (Failed, false, LinkDown, Failed, &[]),
+        (Failed, false, LiveLost, Failed, &[]),
+        (Failed, false, LinkUpAndLive, Ok, &[UP, REPAIR, USABLE]),
+        (Failed, false, On::Offline, Offline, &[OFFLINED]),
+        (Failed, false, On::Online, Failed, &[NOT]),
+        (Failed, false, TwinsMac, Offline, &[TWIN]),
+
+        (Offline, true, LinkDown, Offline, &[DOWN, FAILURE]),
+        (Offline, true, LiveLost, Offline, &[DOWN, FAILURE]),
+        (Offline, true, LinkUpAndLive, Offline, &[]),
+        (Offline, true, On::Offline, Offline, &[ALREADY]),
+        (Offline, true, On::Online, Ok, &[ONLINED]),
+        (Offline, true, TwinsMac, Offline, &[]),
+        (Offline, false, LinkDown, Offline, &[DOWN]),
+        (Offline, false, LiveLost, Offline, &[DOWN]),
+        (Offline, false, LinkUpAndLive, Offline, &[]),
+        (Offline, false, On::Offline, Offline, &[ALREADY]),
+        (Offline, false, On::Online, Ok, &[ONLINED, USABLE]),
+        (Offline, false, TwinsMac, Offline, &[]),
+    ];
+    for &(start, company, on, end, expected) in table {
+        let mut scene =
+            Scene { group: Group::new("g", Settings::default()), now: Time(Duration::from_secs(1000)) };
+        // The company first, so that the member under test has somebody to be offlined beside.
+        scene.tell(Event::Joined(attachment(1, "eth1", Link::Up)));
+        scene.live(&[1]);
+        scene.tell(Event::Joined(attachment(0, "eth0", Link::Up)));
+        if start != Unknown {
+            scene.live(&[0, 1]);
+        }
+        match start {
+            Failed => drop(scene.tell(Event::Live(MemberSet::of(1)))),
+            Offline => drop(scene.tell(Event::Offline { member: 0 })),
+            _ => {}
+        }
+        if start == Failed {
+            scene.link(0, Link::Down);
+        }
+        if !company {
+            scene.link(1, Link::Down);
+            let live = scene.group.member(0).unwrap().live();
+            scene.live(if live { &[0] } else { &[] });
+        }
+        let others: &[u8] = if company { &[1] } else { &[] };
+        let with_others = |mine: &[u8]| others.iter().chain(mine).copied().collect::<MemberSet>();
+        let state = |scene: &Scene| scene.group.member(0).unwrap().state();
+        let case = format!("{start:?}, company {company}, {on:?}");
+        assert_eq!(state(&scene), start, "the scene of {case}");
+
+        let events = match on {
+            LinkDown => vec![Event::Link { member: 0, link: Link::Down }],
+            LiveLost => vec![Event::Live(with_others(&[]))],
+            LinkUpAndLive => {
+                vec![Event::Link { member: 0, link: Link::Up }, Event::Live(with_others(&[0]))]
+            }
+            On::Offline => vec![Event::Offline { member: 0 }],
+            On::Online => vec![Event::Online { member: 0 }],
+            TwinsMac => vec![Event::Mac { member: 0, mac: attachment(1, "", Link::Up).mac }],
+        };
+        let mut said = Vec::new();
+        for event in events {
+            match scene.group.handle(scene.now, event) {
+                Result::Ok(actions) => said.extend(lines(&actions)),
+                Err(refusal) => said.push(refusal.to_string()),
+            }
+        }
+        said.retain(|line| !line.contains(" moved from "));
+        assert_eq!(
+            (state(&scene), said.as_slice()),
+            (end, &expected.iter().map(|line| line.to_string()).collect::<Vec<_>>()[..]),
+            "{case}"
+        );
+    }
+}
+
+#[test]
+fn cables_pulled_one_after_another_and_put_back() {
+    let mut scene = Scene::of(&["e1000g0", "rge0"]);
+    scene.link(0, Link::Down);
+    let last = scene.link(1, Link::Down);
+    assert_eq!(
+        lines(&last),
+        ["The link has gone down on rge0", "All IP interfaces in group production0 are now unusable"]
+    );
+    assert_eq!(
+        work(&last),
+        [
+            Action::StopAnnouncing(address(200)),
+            Action::SetCarrier(false),
+            Action::SetState { member: 1, state: MemberState::Failed },
+        ],
+        "the lists stay, for whoever comes back first"
+    );
+    assert_eq!((scene.group.inbound(address(200)), scene.group.cast()), (None, None));
+    scene.live(&[]);
+    assert_eq!(lines(&scene.link(1, Link::Up)), ["The link has come up on rge0"]);
+    let back = scene.live(&[1]);
+    assert_eq!(
+        lines(&back),
+        [
+            "IP interface repair detected on rge0 of group production0",
+            "At least 1 IP interface (rge0) in group production0 is now usable",
+        ]
+    );
+    assert!(back.contains(&Action::Announce { address: address(200), member: 1 }));
+    assert!(back.contains(&Action::SetCarrier(true)));
+}
+
+#[test]
+fn all_lost_at_once_reads_like_one_after_another() {
+    let mut scene = Scene::of(&["eth0", "eth1"]);
+    assert_eq!(
+        lines(&scene.live(&[])),
+        [
+            "The link has gone down on eth0",
+            "IP interface failure detected on eth0 of group production0",
+            "The link has gone down on eth1",
+            "All IP interfaces in group production0 are now unusable",
+        ]
+    );
+}
+
+#[test]
+fn a_swap_in_one_look_is_not_a_dead_group() {
+    let mut scene = Scene::of(&["eth0", "eth1"]);
+    scene.live(&[0]);
+    let swap = scene.live(&[1]);
+    assert_eq!(
+        lines(&swap)[..4],
+        [
+            "The link has gone down on eth0",
+            "All IP interfaces in group production0 are now unusable",
+            "The link has come up on eth1",
+            "IP interface repair detected on eth1 of group production0",
+        ]
+    );
+    assert!(!swap.iter().any(|action| matches!(action, Action::SetCarrier(_) | Action::StopAnnouncing(_))));
+}
+
+#[test]
+fn a_group_of_one_is_ok() {
+    let mut scene = Scene::of(&["eth0"]);
+    assert_eq!(scene.group.state(), GroupState::Ok);
+    assert_eq!(
+        scene.refused(Event::Offline { member: 0 }),
+        "cannot offline eth0: no other functioning interfaces are in its IPMP group"
+    );
+}
+
+#[test]
+fn states_of_the_group() {
+    let mut scene = Scene::of(&["eth0", "eth1"]);
+    assert_eq!(scene.group.state(), GroupState::Ok);
+    scene.tell(Event::Offline { member: 1 });
+    assert_eq!(scene.group.state(), GroupState::Degraded);
+    scene.live(&[]);
+    assert_eq!(scene.group.state(), GroupState::Failed);
+    assert_eq!(Scene::new().group.state(), GroupState::Failed, "an empty group");
+}
+
+#[test]
+fn an_attached_interface_without_a_link_says_so() {
+    let mut scene = Scene::of(&["eth0"]);
+    assert_eq!(
+        lines(&scene.join("eth1", Link::Down)),
+        [
+            "IP interface eth1 has joined group production0",
+            "The link has gone down on eth1",
+            "IP interface failure detected on eth1 of group production0",
+        ]
+    );
+}
+
+#[test]
+fn the_mtu_is_the_least_of_all_members_and_lowered_before_anything_is_sent() {
+    let mut scene = Scene::of(&["eth0"]);
+    let join = |number, mtu| Event::Joined(Attachment { mtu, ..attachment(number, "", Link::Up) });
+    assert_eq!(scene.tell(join(1, 1400))[0], Action::SetMtu(1400));
+    assert_eq!(scene.tell(join(2, 576))[0], Action::SetMtu(MIN_MTU));
+    assert!(work(&scene.tell(Event::Left { member: 2 })).contains(&Action::SetMtu(1400)));
+    assert_eq!(scene.tell(Event::Mtu { member: 1, mtu: 9000 }), [Action::SetMtu(1500)]);
+    scene.tell(Event::Left { member: 0 });
+    let empty = scene.tell(Event::Left { member: 1 });
+    assert!(!empty.iter().any(|action| matches!(action, Action::SetMtu(_))), "an empty group keeps its MTU");
+}
+
+#[test]
+fn who_leaves_is_cut_off_by_one_word_before_the_lists_are_rewritten() {
+    let mut scene = Scene::of(&["eth0", "eth1"]);
+    let left = scene.tell(Event::Left { member: 0 });
+    let shape: Vec<String> =
+        left.iter().map(|action| format!("{action:?}").chars().take(9).collect()).collect();
+    assert_eq!(left[0], Action::SetUsable(MemberSet::of(1)));
+    assert_eq!(shape[1], "SetSlots(");
+    assert_eq!(
+        work(&left)[1..],
+        [
+            Action::SetCast(list(&[1])),
+            Action::SetInbound { address: address(200), inbound: list(&[1]) },
+            Action::Announce { address: address(200), member: 1 },
+        ]
+    );
+}
+
+#[test]
+fn a_link_that_flaps_is_held_down_and_comes_back_by_itself() {
+    let mut scene = Scene::of(&["eth0", "eth1"]);
+    for _ in 0..2 {
+        scene.wait(1);
+        scene.live(&[1]);
+        assert_eq!(lines(&scene.live(&[0, 1])).len(), 2, "come up, repair");
+    }
+    scene.wait(1);
+    scene.live(&[1]);
+    let held = scene.live(&[0, 1]);
+    assert_eq!(
+        lines(&held),
+        [
+            "The link has come up on eth0",
+            "The link has come up on eth0 more than 2 times in the last minute; disabling repair until it stabilizes",
+        ]
+    );
+    assert_eq!(work(&held), [Action::SetUsable(MemberSet::of(1))]);
+    scene.wait(1);
+    scene.live(&[1]);
+    assert_eq!(lines(&scene.live(&[0, 1])), ["The link has come up on eth0"], "said once");
+
+    let deadline = scene.group.deadline().expect("a deadline");
+    assert_eq!(deadline - scene.now, Duration::from_secs(59));
+    scene.now = deadline;
+    let back = scene.tell(Event::Deadline);
+    assert_eq!(lines(&back), ["IP interface repair detected on eth0 of group production0"]);
+    assert_eq!(back[0], Action::SetUsable([0, 1].into_iter().collect()));
+    assert_eq!(scene.group.deadline(), None);
+}
+
+/// eth0 flaps until it is held down.
+fn held() -> Scene {
+    let mut scene = Scene::of(&["eth0", "eth1"]);
+    for _ in 0..3 {
+        scene.live(&[1]);
+        scene.live(&[0, 1]);
+    }
+    assert_eq!(scene.group.member(0).unwrap().condition(), Condition::Held);
+    scene
+}
+
+#[test]
+fn a_held_down_member_carries_before_the_group_is_left_without() {
+    let mut scene = held();
+    let lost = scene.live(&[0]);
+    assert_eq!(
+        lines(&lost)[..3],
+        [
+            "The link has gone down on eth1",
+            "IP interface failure detected on eth1 of group production0",
+            "IP interface repair detected on eth0 of group production0",
+        ]
+    );
+    assert_eq!(lost[0], Action::SetUsable([0, 1].into_iter().collect()));
+    assert_eq!((scene.group.active(), scene.group.deadline()), (&[0][..], None));
+}
+
+#[test]
+fn the_last_member_is_never_held_down() {
+    let mut scene = Scene::of(&["eth0"]);
+    for _ in 0..10 {
+        scene.live(&[]);
+        scene.live(&[0]);
+        assert_eq!((scene.group.active(), scene.group.deadline()), (&[0][..], None));
+    }
+}
+
+#[test]
+fn the_operator_overrules_a_hold_down() {
+    let mut scene = held();
+    scene.tell(Event::Offline { member: 0 });
+    scene.tell(Event::Online { member: 0 });
+    assert_eq!((scene.group.active(), scene.group.deadline()), (&[1, 0][..], None));
+}
+
+#[test]
+fn a_twin_waits_until_it_is_alone_with_its_mac() {
+    for free in [
+        Event::Left { member: 0 },
+        Event::Offline { member: 0 },
+        Event::Mac { member: 0, mac: [2, 0, 0, 0, 0, 9] },
+        Event::Mac { member: 2, mac: [2, 0, 0, 0, 0, 9] },
+    ] {
+        let mut scene = Scene::of(&["eth0", "eth1"]);
+        let twin = Attachment { mac: attachment(0, "", Link::Up).mac, ..attachment(2, "eth2", Link::Up) };
+        let joined = scene.tell(Event::Joined(twin));
+        assert_eq!(
+            lines(&joined)[1..],
+            ["IP interface eth2 has a hardware address which is not unique in group production0; offlining"]
+        );
+        scene.live(&[0, 1, 2]);
+        assert_eq!(scene.group.member(2).unwrap().state(), MemberState::Offline);
+        assert_eq!(
+            scene.refused(Event::Online { member: 2 }),
+            "cannot undo-offline eth2: interface has duplicate hardware address"
+        );
+        let freed = lines(&scene.tell(free.clone()));
+        let unique = "IP interface eth2 now has a unique hardware address in group production0; onlining";
+        assert!(freed.iter().any(|line| line == unique), "{free:?}: {freed:?}");
+        assert!(scene.group.active().contains(&2));
+    }
+}
+
+#[test]
+fn a_new_mac_is_announced() {
+    let mut scene = Scene::of(&["eth0", "eth1"]);
+    let changed = scene.tell(Event::Mac { member: 0, mac: [2, 0, 0, 0, 0, 9] });
+    assert_eq!(changed, [Action::Announce { address: address(200), member: 0 }]);
+}
+
+#[test]
+fn a_removed_address_is_forgotten_and_an_unknown_one_is_nothing() {
+    let mut scene = Scene::of(&["eth0"]);
+    assert_eq!(
+        scene.tell(Event::AddressRemoved(address(200))),
+        [Action::StopAnnouncing(address(200)), Action::ForgetAddress(address(200))]
+    );
+    assert_eq!(scene.tell(Event::AddressRemoved(address(200))), []);
+}
+
+#[test]
+fn families_are_bound_apart() {
+    let mut scene = Scene::of(&["eth0", "eth1"]);
+    let v6: IpAddr = "2001:db8::200".parse().unwrap();
+    scene.tell(Event::AddressAdded(v6));
+    assert_eq!((scene.group.inbound(address(200)), scene.group.inbound(v6)), (Some(0), Some(0)));
+}
+
+#[test]
+fn what_concerns_a_member_that_left_is_nothing() {
+    let mut scene = Scene::of(&["eth0"]);
+    for event in [
+        Event::Left { member: 3 },
+        Event::Link { member: 3, link: Link::Down },
+        Event::Mtu { member: 3, mtu: 1280 },
+        Event::Mac { member: 3, mac: [0; 6] },
+        Event::Weight { member: 3, weight: 1 },
+        Event::Offline { member: 3 },
+        Event::Online { member: 3 },
+        Event::Live([0, 3].into_iter().collect()),
+        Event::Deadline,
+    ] {
+        assert_eq!(scene.tell(event.clone()), [], "{event:?}");
+    }
+}
+
+#[test]
+fn an_adopted_group_takes_up_what_happened_meanwhile() {
+    let slots = Slots::new().rebuild(&[(0, 1000), (1, 1000), (2, 1000), (3, 1000)]);
+    let member = |number, name, link, state| (attachment(number, name, link), state);
+    let adopted = Adopted {
+        members: vec![
+            member(0, "eth0", Link::Down, MemberState::Ok),
+            member(1, "eth1", Link::Up, MemberState::Ok),
+            member(2, "eth2", Link::Up, MemberState::Offline),
+            member(3, "eth3", Link::Up, MemberState::Failed),
+        ],
+        usable: [0, 1].into_iter().collect(),
+        live: [1, 2, 3].into_iter().collect(),
+        slots,
+        cast: list(&[0, 1, 2, 3]),
+        inbound: vec![(address(200), list(&[0, 1, 2, 3])), (address(201), list(&[1, 0, 2, 3]))],
+    };
+    let now = Time(Duration::from_secs(5000));
+    let (group, actions) = Group::adopt(now, "production0", Settings::default(), adopted);
+    assert_eq!(
+        lines(&actions),
+        [
+            "The link has gone down on eth0",
+            "IP interface failure detected on eth0 of group production0",
+            "Data address 192.168.178.200 of group production0 has moved from eth0 to eth1",
+            "Multicast and broadcast of group production0 have moved from eth0 to eth1",
+        ]
+    );
+    assert_eq!(group.active(), [1]);
+    let state = |number| group.member(number).unwrap().state();
+    assert_eq!((state(2), state(3)), (MemberState::Offline, MemberState::Failed), "nothing disproves these");
+    assert_eq!(group.deadline(), Some(now + Settings::default().flap_window), "eth3 was held down");
+    assert!(!actions.iter().any(|action| matches!(action, Action::SetSlots(_) | Action::SetUsable(_))));
+    for last in [200, 201] {
+        assert!(actions.contains(&Action::Announce { address: address(last), member: 1 }));
+    }
+}
+
+#[test]
+fn an_adopted_failure_is_repaired_by_a_good_link_alone() {
+    let adopted = |link, live| Adopted {
+        members: vec![(attachment(0, "eth0", link), MemberState::Failed)],
+        usable: MemberSet::of(0),
+        live,
+        slots: Slots::new().rebuild(&[(0, 1000)]),
+        cast: list(&[0]),
+        inbound: vec![(address(200), list(&[0]))],
+    };
+    for (link, live, state) in [
+        (Link::Down, MemberSet::EMPTY, MemberState::Failed),
+        (Link::Down, MemberSet::of(0), MemberState::Failed),
+        (Link::Up, MemberSet::EMPTY, MemberState::Failed),
+        (Link::Up, MemberSet::of(0), MemberState::Ok),
+    ] {
+        let now = Time(Duration::from_secs(5000));
+        let (group, actions) = Group::adopt(now, "g", Settings::default(), adopted(link, live));
+        assert_eq!(group.member(0).unwrap().state(), state, "{link:?}, live {live:?}");
+        let usable = "At least 1 IP interface (eth0) in group g is now usable".to_owned();
+        assert_eq!(lines(&actions).contains(&usable), state == MemberState::Ok);
+    }
+}

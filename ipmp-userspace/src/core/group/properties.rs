@@ -1,0 +1,324 @@
+//! Random events against a kernel that does what it is told.
+
+use proptest::prelude::*;
+
+use super::*;
+
+/// What the kernel holds, by the actions alone.
+#[derive(Clone, Default)]
+struct Kernel {
+    usable: MemberSet,
+    slots: Slots,
+    cast: Preference,
+    inbound: BTreeMap<IpAddr, Preference>,
+    announced: BTreeMap<IpAddr, u8>,
+    states: [MemberState; MAX_MEMBERS],
+    carrier: bool,
+    mtu: Option<u32>,
+}
+
+impl Kernel {
+    /// Carries an action out; whether it changed anything.
+    fn carry_out(&mut self, action: &Action) -> bool {
+        fn set<T: PartialEq>(place: &mut T, value: T) -> bool {
+            std::mem::replace(place, value) != *place
+        }
+        match action {
+            Action::SetUsable(members) => set(&mut self.usable, *members),
+            Action::SetSlots(lists) => set(&mut self.slots, lists.clone().into()),
+            Action::SetCast(list) => set(&mut self.cast, *list),
+            Action::SetInbound { address, inbound } => {
+                self.inbound.insert(*address, *inbound) != Some(*inbound)
+            }
+            Action::ForgetAddress(address) => self.inbound.remove(address).is_some(),
+            Action::SetState { member, state } => set(&mut self.states[usize::from(*member)], *state),
+            // The same member again is announced again: its MAC may be new.
+            Action::Announce { address, member } => {
+                self.announced.insert(*address, *member);
+                true
+            }
+            Action::StopAnnouncing(address) => self.announced.remove(address).is_some(),
+            Action::SetCarrier(carrier) => set(&mut self.carrier, *carrier),
+            Action::SetMtu(mtu) => set(&mut self.mtu, Some(*mtu)),
+            Action::Log(_) => true,
+        }
+    }
+
+    /// What a daemon that starts now finds. The state of a member that has left is no longer there.
+    fn adopted(&self, group: &Group) -> Adopted {
+        let member = |member: &Member| (member.attachment.clone(), self.states[usize::from(member.number())]);
+        let mut members: Vec<_> = group.members().iter().map(member).collect();
+        members.sort_by_key(|(attachment, _)| attachment.member);
+        Adopted {
+            members,
+            usable: self.usable,
+            live: group.members().iter().filter(|member| member.live()).map(Member::number).collect(),
+            slots: self.slots.clone(),
+            cast: self.cast,
+            inbound: self.inbound.iter().map(|(&address, &list)| (address, list)).collect(),
+        }
+    }
+}
+
+#[derive(Clone, Debug)]
+enum Step {
+    Join(Link),
+    Leave(u8),
+    Link(u8, Link),
+    Live(u8),
+    LiveAlone(u16),
+    Mac(u8, u8),
+    Mtu(u8, u32),
+    Weight(u8, u32),
+    Offline(u8),
+    Online(u8),
+    Add(u8, bool),
+    Remove(u8, bool),
+    Wait(u64),
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    let link = || prop_oneof![2 => Just(Link::Up), 2 => Just(Link::Down), 1 => Just(Link::Unknown)];
+    prop_oneof![
+        2 => link().prop_map(Step::Join),
+        1 => (0..5u8).prop_map(Step::Leave),
+        6 => (0..5u8, link()).prop_map(|(member, link)| Step::Link(member, link)),
+        8 => (0..5u8).prop_map(Step::Live),
+        1 => any::<u16>().prop_map(Step::LiveAlone),
+        1 => (0..5u8, 0..4u8).prop_map(|(member, mac)| Step::Mac(member, mac)),
+        1 => (0..5u8, 68..9000u32).prop_map(|(member, mtu)| Step::Mtu(member, mtu)),
+        1 => (0..5u8, 1..5u32).prop_map(|(member, weight)| Step::Weight(member, weight)),
+        2 => (0..5u8).prop_map(Step::Offline),
+        2 => (0..5u8).prop_map(Step::Online),
+        3 => (0..9u8, any::<bool>()).prop_map(|(last, v6)| Step::Add(last, v6)),
+        1 => (0..9u8, any::<bool>()).prop_map(|(last, v6)| Step::Remove(last, v6)),
+        2 => (0..50u64).prop_map(Step::Wait),
+    ]
+}
+
+fn address(last: u8, v6: bool) -> IpAddr {
+    match v6 {
+        false => IpAddr::from([192, 168, 178, last]),
+        true => IpAddr::from([0x2001, 0xdb8, 0, 0, 0, 0, 0, u16::from(last)]),
+    }
+}
+
+/// A group, its kernel and its clock.
+struct World {
+    group: Group,
+    kernel: Kernel,
+    live: MemberSet,
+    now: Time,
+}
+
+impl World {
+    fn new() -> Self {
+        let group = Group::new("g", Settings::default());
+        Self {
+            group,
+            kernel: Kernel::default(),
+            live: MemberSet::EMPTY,
+            now: Time(Duration::from_secs(1000)),
+        }
+    }
+
+    fn event(&mut self, step: &Step) -> Option<Event> {
+        Some(match *step {
+            Step::Join(link) => {
+                if self.group.members().len() == 5 {
+                    return None;
+                }
+                let member = self.group.free_number()?;
+                let name = format!("eth{member}");
+                let mac = [2, 0, 0, 0, 0, member];
+                Event::Joined(Attachment { member, name, mac, mtu: 1500, weight: 1, link })
+            }
+            Step::Leave(member) => Event::Left { member },
+            Step::Link(member, link) => Event::Link { member, link },
+            Step::Live(member) => {
+                let one = MemberSet::of(member);
+                self.live = MemberSet(self.live.0 ^ one.0);
+                Event::Live(self.live)
+            }
+            Step::LiveAlone(set) => {
+                self.live = MemberSet(u64::from(set));
+                Event::Live(self.live)
+            }
+            Step::Mac(member, mac) => Event::Mac { member, mac: [2, 0, 0, 0, 0, mac] },
+            Step::Mtu(member, mtu) => Event::Mtu { member, mtu },
+            Step::Weight(member, weight) => Event::Weight { member, weight },
+            Step::Offline(member) => Event::Offline { member },
+            Step::Online(member) => Event::Online { member },
+            Step::Add(last, v6) => Event::AddressAdded(address(last, v6)),
+            Step::Remove(last, v6) => Event::AddressRemoved(address(last, v6)),
+            Step::Wait(seconds) => {
+                self.now = self.now + Duration::from_secs(seconds);
+                Event::Deadline
+            }
+        })
+    }
+
+    /// Tells the group, and the kernel what the group wants. A refusal is a request that never was.
+    fn tell(&mut self, step: &Step) -> Vec<Action> {
+        let Some(event) = self.event(step) else { return Vec::new() };
+        let actions = self.group.handle(self.now, event).unwrap_or_default();
+        for action in &actions {
+            assert!(self.kernel.carry_out(action), "{action:?} changes nothing, after {step:?}");
+        }
+        if let Step::Leave(member) = step {
+            // The datapath clears the place of a member that it is taken off.
+            self.kernel.states[usize::from(*member)] = MemberState::Vacant;
+        }
+        actions
+    }
+
+    fn check(&self, balanced: bool) {
+        let (group, kernel) = (&self.group, &self.kernel);
+        let members: MemberSet = group.members().iter().map(Member::number).collect();
+        let active: MemberSet = group.active().iter().copied().collect();
+        let functioning: MemberSet =
+            group.members().iter().filter(|member| member.functions()).map(Member::number).collect();
+
+        assert_eq!(active, functioning);
+        assert_eq!(active.len() as usize, group.active().len(), "nobody is active twice");
+        assert_eq!(kernel.usable, group.usable());
+        assert_eq!(kernel.usable.and(members), kernel.usable, "only members are usable");
+        assert_eq!(kernel.carrier, !active.is_empty());
+        assert!(&kernel.slots == group.slots());
+        assert_eq!(
+            kernel.slots.named(),
+            if members == MemberSet::of(0) { MemberSet::EMPTY } else { members }
+        );
+        let mtu = group.members().iter().map(|member| member.mtu().max(MIN_MTU)).min();
+        assert!(mtu.is_none() || kernel.mtu == mtu);
+        for member in group.members() {
+            assert_eq!(kernel.states[usize::from(member.number())], member.state());
+        }
+
+        // Whoever could carry, carries: nobody is held down for nothing, and nobody is left without.
+        let works = |member: &&Member| member.offline.is_none() && member.live && member.link() != Link::Down;
+        if group.members().iter().any(|member| works(&member)) {
+            assert!(!active.is_empty(), "{:?}", group.members());
+            assert!(!kernel.usable.and(active).is_empty());
+        }
+        for member in group.members().iter().filter(works) {
+            assert!(member.functions() || member.held_until().is_some(), "{member:?}");
+        }
+        if let Some(deadline) = group.deadline() {
+            assert!(deadline > self.now);
+            assert!(!active.is_empty(), "nobody is held down while nobody carries");
+        }
+
+        self.check_roles(members, active, balanced);
+    }
+
+    fn check_roles(&self, members: MemberSet, active: MemberSet, balanced: bool) {
+        let (group, kernel) = (&self.group, &self.kernel);
+        let names = |list: Preference| list.members().collect::<MemberSet>();
+        if !members.is_empty() {
+            assert_eq!(names(kernel.cast), members);
+        }
+        assert_eq!(group.cast(), kernel.cast.pick(active, |_| true));
+        let known: Vec<IpAddr> = group.addresses().map(|(address, _)| address).collect();
+        assert_eq!(known.len(), kernel.inbound.len());
+        let mut loads = [[0; MAX_MEMBERS]; 2];
+        for (address, inbound) in group.addresses() {
+            let list = kernel.inbound[&address];
+            if !members.is_empty() {
+                assert_eq!(names(list), members);
+            }
+            assert_eq!(inbound.is_some(), !active.is_empty());
+            assert_eq!(inbound, group.inbound(address));
+            assert_eq!(inbound, kernel.announced.get(&address).copied());
+            if let Some(inbound) = inbound {
+                assert_eq!(list.first(), inbound);
+                assert!(active.has(inbound));
+                loads[usize::from(address.is_ipv6())][usize::from(inbound)] += 1;
+            }
+        }
+        for loads in loads.iter().filter(|_| balanced) {
+            let of_active = || active.iter().map(|member| loads[usize::from(member)]);
+            assert!(of_active().max().unwrap_or(0) - of_active().min().unwrap_or(0) <= 1);
+        }
+
+        // What the kernel does until the daemon has heard is what the daemon then decides.
+        for lost in active.iter().filter(|_| active.len() > 1) {
+            let mut later = group.clone();
+            let live = group.members().iter().filter(|member| member.live()).map(Member::number);
+            later.handle(self.now, Event::Live(live.filter(|&member| member != lost).collect())).unwrap();
+            assert_eq!(later.cast(), kernel.cast.pick(active.without(lost), |_| true));
+            for (address, inbound) in group.addresses() {
+                let guess = kernel.inbound[&address].pick(active.without(lost), |_| true);
+                if inbound == Some(lost) {
+                    assert_eq!(later.inbound(address), guess, "{lost} lost, {address}");
+                }
+            }
+        }
+    }
+
+    /// A daemon starts, and finds what this one's kernel holds.
+    fn restarted(&self) -> (Self, Vec<Action>) {
+        let (group, actions) =
+            Group::adopt(self.now, "g", Settings::default(), self.kernel.adopted(&self.group));
+        let mut kernel = self.kernel.clone();
+        kernel.announced.clear();
+        for action in &actions {
+            kernel.carry_out(action);
+        }
+        (Self { group, kernel, live: self.live, now: self.now }, actions)
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(48))]
+
+    #[test]
+    fn whatever_happens_the_group_is_sound(steps in proptest::collection::vec(step(), 1..60)) {
+        let mut world = World::new();
+        for step in &steps {
+            world.tell(step);
+            world.check(true);
+        }
+    }
+
+    /// No address moves, no role moves, no verdict is cleared, no flow moves.
+    #[test]
+    fn a_restart_changes_nothing(steps in proptest::collection::vec(step(), 1..40)) {
+        let mut world = World::new();
+        for step in &steps {
+            world.tell(step);
+        }
+        let (after, actions) = world.restarted();
+        after.check(true);
+        prop_assert_eq!(after.group.cast(), world.group.cast());
+        for (address, inbound) in world.group.addresses() {
+            prop_assert_eq!(after.group.inbound(address), inbound);
+        }
+        for member in world.group.members() {
+            prop_assert_eq!(after.group.member(member.number()).unwrap().state(), member.state());
+        }
+        for action in &actions {
+            prop_assert!(!matches!(action, Action::SetSlots(_) | Action::SetUsable(_)), "{:?}", action);
+        }
+    }
+
+    /// The daemon is killed between any two actions: the next one makes a sound group of what it finds.
+    #[test]
+    fn a_kill_between_any_two_actions_is_survived(
+        steps in proptest::collection::vec(step(), 1..40), cut in any::<prop::sample::Index>(),
+    ) {
+        let mut world = World::new();
+        let Some((last, steps)) = steps.split_last() else { return Ok(()) };
+        for step in steps {
+            world.tell(step);
+        }
+        let mut kernel = world.kernel.clone();
+        let actions = world.tell(last);
+        for action in &actions[..cut.index(actions.len() + 1)] {
+            kernel.carry_out(action);
+        }
+        world.kernel = kernel;
+        // The balance of addresses is restored by what happens next, not by a restart.
+        world.restarted().0.check(false);
+    }
+}
