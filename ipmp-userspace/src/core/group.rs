@@ -26,12 +26,18 @@
 //! | has another's MAC | any | not unique | as offline |
 //! | no longer has | any | unique | as online |
 
-use std::{collections::BTreeMap, net::IpAddr, time::Duration};
+mod adopt;
+mod told;
+
+use std::{net::IpAddr, time::Duration};
 
 use ipmp_common::{
     maps::MemberState,
-    steer::{MAX_MEMBERS, MemberSet, Preference},
+    steer::{MAX_MEMBERS, MemberSet},
 };
+
+pub use adopt::Adopted;
+use told::Told;
 
 use super::{
     Action, Attachment, Event, Link, LogLine, Refusal, Time,
@@ -87,49 +93,10 @@ pub struct Group {
     /// "All unusable" has been said, and nothing else since.
     said_unusable: bool,
     told: Told,
+    /// The member whose MAC this event has changed.
+    new_mac: Option<u8>,
     /// What this event has to say.
     lines: Vec<LogLine>,
-}
-
-/// What the caller has been told to do already: only differences are worth an action.
-#[derive(Clone, Debug, Default)]
-struct Told {
-    usable: MemberSet,
-    slots: Slots,
-    cast: Preference,
-    /// Name of the last cast member.
-    cast_holder: Option<String>,
-    inbound: BTreeMap<IpAddr, ToldAddress>,
-    states: [MemberState; MAX_MEMBERS],
-    carrier: Option<bool>,
-    mtu: Option<u32>,
-}
-
-#[derive(Clone, Debug)]
-struct ToldAddress {
-    list: Preference,
-    /// The member that it is announced with.
-    announced: Option<u8>,
-    /// Name of its last inbound member.
-    holder: Option<String>,
-}
-
-/// What a restarted daemon finds in the kernel.
-#[derive(Clone, Debug)]
-pub struct Adopted {
-    /// The members in the order of their numbers: attachment with the link as it is now, and the state that the map
-    /// shows.
-    pub members: Vec<(Attachment, MemberState)>,
-    /// The `usable` mask.
-    pub usable: MemberSet,
-    /// The `live` mask as it is now.
-    pub live: MemberSet,
-    /// The slots.
-    pub slots: Slots,
-    /// The cast role.
-    pub cast: Preference,
-    /// The data addresses and their inbound roles.
-    pub inbound: Vec<(IpAddr, Preference)>,
 }
 
 impl Group {
@@ -146,99 +113,15 @@ impl Group {
             v6: Bindings::default(),
             said_unusable: false,
             told: Told { carrier: Some(false), ..Told::default() },
+            new_mac: None,
             lines: Vec::new(),
         }
-    }
-
-    /// The group that the maps describe, and what is to be done to bring the kernel up to now.
-    ///
-    /// It is taken up as the maps have it, and only then told of today's links: what happened while no daemon ran is
-    /// an ordinary event, with its log lines. A role that the kernel has passed on stays where it is. Verdicts stand
-    /// until something disproves them: an offline member stays offline, one that was held down is held down for a
-    /// full window. Every address is announced again, since a killed daemon may not have finished.
-    pub fn adopt(
-        now: Time,
-        name: impl Into<String>,
-        settings: Settings,
-        adopted: Adopted,
-    ) -> (Self, Vec<Action>) {
-        let mut group = Self::new(name, settings);
-        let links: Vec<(u8, Link)> = adopted.members.iter().map(|(at, _)| (at.member, at.link)).collect();
-        for (attachment, state) in adopted.members {
-            group.adopt_member(now, attachment, state, adopted.usable);
-        }
-        for at in 0..group.members.len() {
-            let cause =
-                if group.has_twin(&group.members[at]) { Cause::DuplicateMac } else { Cause::Operator };
-            let offline = &mut group.members[at].offline;
-            *offline = offline.and(Some(cause));
-        }
-        // The cast list has the active members in the order in which they became active.
-        let functioning = group.members.iter().filter(|member| member.functions());
-        let mut functioning: Vec<u8> = functioning.map(Member::number).collect();
-        let order: Vec<u8> = adopted.cast.members().collect();
-        functioning.sort_by_key(|member| order.iter().position(|other| other == member));
-        group.active = functioning;
-        group.said_unusable = group.active.is_empty()
-            && group.members.iter().any(|member| member.state() == MemberState::Failed);
-        group.slots = adopted.slots;
-        group.cast = Cast::adopted(adopted.cast, &group.active);
-        let mask = group.active.iter().copied().collect();
-        for (address, list) in adopted.inbound {
-            let member = list.pick(mask, |_| true);
-            group.family(address).restore(address, member);
-            let holder = group.member(list.first()).map(|member| member.name().to_owned());
-            group.told.inbound.insert(address, ToldAddress { list, announced: None, holder });
-        }
-        group.told.usable = adopted.usable;
-        group.told.slots = group.slots.clone();
-        group.told.cast = adopted.cast;
-        group.told.cast_holder = group.member(adopted.cast.first()).map(|member| member.name().to_owned());
-        group.told.carrier = None;
-
-        for (member, link) in links {
-            group.set_link(now, member, link);
-        }
-        group.set_live(now, adopted.live);
-        group.refresh(false);
-        group.rebuild();
-        let actions = group.actions();
-        (group, actions)
-    }
-
-    fn adopt_member(&mut self, now: Time, attachment: Attachment, state: MemberState, usable: MemberSet) {
-        let (number, link) = (attachment.member, attachment.link);
-        // As it was when the map was written: its link is told afterwards.
-        let mut member = Member::new(Attachment { link: Link::Unknown, ..attachment });
-        match state {
-            MemberState::Ok => {
-                member.live = true;
-                member.condition = Condition::Ok;
-            }
-            MemberState::Failed if !usable.has(number) => {
-                member.condition = Condition::Held;
-                member.flap = flap::Flap::adopted(now, &self.settings);
-            }
-            MemberState::Failed => {
-                member.attachment.link = Link::Down;
-                member.condition = Condition::Down;
-            }
-            MemberState::Offline => {
-                member.offline = Some(Cause::Operator);
-                if link == Link::Down {
-                    member.attachment.link = Link::Down;
-                    member.condition = Condition::Down;
-                }
-            }
-            MemberState::Unknown | MemberState::Vacant => {}
-        }
-        self.told.states[usize::from(number)] = state;
-        self.members.push(member);
     }
 
     /// Takes an event, and says what is to be done, in this order. Refuses nothing but [`Event::Offline`] and
     /// [`Event::Online`]; what concerns a member that has left meanwhile is of no effect.
     pub fn handle(&mut self, now: Time, event: Event) -> Result<Vec<Action>, Refusal> {
+        self.refusal(&event)?;
         self.expire(now);
         match event {
             Event::Joined(attachment) => self.join(attachment),
@@ -257,8 +140,8 @@ impl Group {
                     self.rebuild();
                 }
             }
-            Event::Offline { member } => self.offline(member)?,
-            Event::Online { member } => self.online(member)?,
+            Event::Offline { member } => self.offline(member),
+            Event::Online { member } => self.online(member),
             Event::AddressAdded(address) => {
                 let active = self.active.clone();
                 self.family(address).add(address, &active);
@@ -397,9 +280,7 @@ impl Group {
         }
         member.attachment.mac = mac;
         // The network must hear of it even if nobody else takes over.
-        for told in self.told.inbound.values_mut().filter(|told| told.announced == Some(number)) {
-            told.announced = None;
-        }
+        self.new_mac = Some(number);
         self.refuse_twin(number);
         self.accept_twins();
     }
@@ -435,40 +316,42 @@ impl Group {
         })
     }
 
-    fn offline(&mut self, number: u8) -> Result<(), Refusal> {
-        let Some(member) = self.member(number) else { return Ok(()) };
-        let name = member.name().to_owned();
-        if member.offline.is_some() {
-            return Err(Refusal::AlreadyOffline(name));
+    /// Why an event is refused, if it is. Minimum redundancy is one, as if_mpadm asks for it (reference 2.12).
+    fn refusal(&self, event: &Event) -> Result<(), Refusal> {
+        let (Event::Offline { member } | Event::Online { member }) = event else { return Ok(()) };
+        let Some(member) = self.member(*member) else { return Ok(()) };
+        let name = || member.name().to_owned();
+        if matches!(event, Event::Online { .. }) {
+            return match member.offline {
+                None => Err(Refusal::NotOffline(name())),
+                Some(Cause::DuplicateMac) => Err(Refusal::DuplicateMac(name())),
+                Some(Cause::Operator) if self.has_twin(member) => Err(Refusal::DuplicateMac(name())),
+                Some(Cause::Operator) => Ok(()),
+            };
         }
-        // Minimum redundancy of one, as if_mpadm asks for it (reference 2.12).
-        let mut others = self.members.iter().filter(|other| other.number() != number);
+        if member.offline.is_some() {
+            return Err(Refusal::AlreadyOffline(name()));
+        }
+        let mut others = self.members.iter().filter(|other| other.number() != member.number());
         let enough = match self.state() {
             GroupState::Failed => others.any(|other| other.offline.is_none()),
             GroupState::Ok | GroupState::Degraded => others.any(Member::functions),
         };
-        if !enough {
-            return Err(Refusal::LastFunctioning(name));
-        }
-        self.say(|group| LogLine::Offline { member: name, group });
+        if enough { Ok(()) } else { Err(Refusal::LastFunctioning(name())) }
+    }
+
+    fn offline(&mut self, number: u8) {
+        let Some(member) = self.name_of(Some(number)) else { return };
+        self.say(|group| LogLine::Offline { member, group });
         let lost = self.take_out(number, Cause::Operator);
         self.accept_twins();
         self.refresh(lost);
-        Ok(())
     }
 
-    fn online(&mut self, number: u8) -> Result<(), Refusal> {
-        let Some(member) = self.member(number) else { return Ok(()) };
-        let name = member.name().to_owned();
-        match member.offline {
-            None => return Err(Refusal::NotOffline(name)),
-            Some(Cause::DuplicateMac) => return Err(Refusal::DuplicateMac(name)),
-            Some(Cause::Operator) if self.has_twin(member) => return Err(Refusal::DuplicateMac(name)),
-            Some(Cause::Operator) => {}
-        }
-        self.say(|group| LogLine::Online { member: name, group });
+    fn online(&mut self, number: u8) {
+        let Some(member) = self.name_of(Some(number)) else { return };
+        self.say(|group| LogLine::Online { member, group });
         self.put_back(number);
-        Ok(())
     }
 
     fn take_out(&mut self, number: u8, cause: Cause) -> bool {
@@ -603,98 +486,6 @@ impl Group {
 
     fn say(&mut self, line: impl FnOnce(String) -> LogLine) {
         self.lines.push(line(self.name.clone()));
-    }
-
-    /// Everything that differs from what was told before: what stops losses first, what is for people last.
-    fn actions(&mut self) -> Vec<Action> {
-        let mut actions = Vec::new();
-        let mtu = self.members.iter().map(|member| member.mtu().max(MIN_MTU)).min();
-        let new_mtu = mtu.filter(|_| mtu != self.told.mtu);
-        let lowered = self.told.mtu.is_none_or(|told| new_mtu.is_some_and(|new| new < told));
-        self.told.mtu = mtu.or(self.told.mtu);
-        if let Some(mtu) = new_mtu.filter(|_| lowered) {
-            actions.push(Action::SetMtu(mtu));
-        }
-
-        let usable = self.usable();
-        if usable != self.told.usable {
-            self.told.usable = usable;
-            actions.push(Action::SetUsable(usable));
-        }
-        if self.slots != self.told.slots {
-            self.told.slots = self.slots.clone();
-            actions.push(Action::SetSlots(self.slots.to_lists()));
-        }
-        let numbers: Vec<u8> = self.members.iter().map(Member::number).collect();
-        self.cast.refresh(&self.active, &numbers);
-        if self.cast.list() != self.told.cast {
-            self.told.cast = self.cast.list();
-            actions.push(Action::SetCast(self.cast.list()));
-        }
-        self.tell_addresses(&numbers, &mut actions);
-
-        let carrier = self.members.iter().any(Member::functions);
-        if self.told.carrier != Some(carrier) {
-            self.told.carrier = Some(carrier);
-            actions.push(Action::SetCarrier(carrier));
-        }
-        for member in &self.members {
-            let told = &mut self.told.states[usize::from(member.number())];
-            if *told != member.state() {
-                *told = member.state();
-                actions.push(Action::SetState { member: member.number(), state: member.state() });
-            }
-        }
-        if let Some(mtu) = new_mtu.filter(|_| !lowered) {
-            actions.push(Action::SetMtu(mtu));
-        }
-        if let Some(to) = self.name_of(self.cast.member())
-            && self.told.cast_holder.as_ref() != Some(&to)
-            && let from @ Some(_) = self.told.cast_holder.replace(to.clone())
-        {
-            self.say(|group| LogLine::CastMoved { group, from, to: Some(to) });
-        }
-        actions.extend(self.lines.drain(..).map(Action::Log));
-        actions
-    }
-
-    fn tell_addresses(&mut self, numbers: &[u8], actions: &mut Vec<Action>) {
-        let before =
-            |address: IpAddr| self.told.inbound.get(&address).map_or(Preference::NOBODY, |told| told.list);
-        let mut lists = self.v4.lists(&self.active, numbers, before);
-        lists.extend(self.v6.lists(&self.active, numbers, before));
-
-        let mut known = std::mem::take(&mut self.told.inbound);
-        let mut announcements = Vec::new();
-        for (address, member, list) in lists {
-            let before = known.remove(&address);
-            let mut told = before.clone().unwrap_or(ToldAddress { list, announced: None, holder: None });
-            if before.is_none() || told.list != list {
-                told.list = list;
-                actions.push(Action::SetInbound { address, inbound: list });
-            }
-            if told.announced != member {
-                told.announced = member;
-                announcements.push(match member {
-                    Some(member) => Action::Announce { address, member },
-                    None => Action::StopAnnouncing(address),
-                });
-            }
-            if let Some(to) = self.name_of(member)
-                && told.holder.as_ref() != Some(&to)
-                && let from @ Some(_) = told.holder.replace(to.clone())
-            {
-                self.say(|group| LogLine::Moved { address, group, from, to: Some(to) });
-            }
-            self.told.inbound.insert(address, told);
-        }
-        for (address, told) in known {
-            if told.announced.is_some() {
-                actions.push(Action::StopAnnouncing(address));
-            }
-            actions.push(Action::ForgetAddress(address));
-        }
-        actions.append(&mut announcements);
     }
 }
 

@@ -47,13 +47,13 @@ pub enum Cause {
 
 /// What has become of a member.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Turn {
+pub(super) enum Turn {
     /// Its link went down.
     WentDown {
         /// What it was before.
         from: Condition,
     },
-    /// Its link came up; [`Member::settle`] says what that makes of it.
+    /// Its link came up; `Member::settle` says what that makes of it.
     CameUp,
     /// It may carry traffic.
     Functions {

@@ -10,8 +10,8 @@
 //! that case. Every set is thus balanced when it is reached, given all smaller sets; chance has no part in it.
 //!
 //! Further down, many members make more sets than there are lists. There each list goes on in an order of its own,
-//! drawn once and for all from its slot and the members' numbers and weights, and [`smooth`] then swaps neighbours
-//! where that evens out the loads over all sets at once.
+//! drawn once and for all from its slot and the members' numbers and weights, and neighbours are then swapped
+//! where that evens out the loads over all sets at once (`smooth`).
 //!
 //! Within these numbers a slot keeps its order: a rebuild with nothing changed changes nothing, a new member takes
 //! its share and nothing else moves, and the flows of a member that leaves stay where they went when it stepped aside.

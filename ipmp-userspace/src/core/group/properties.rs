@@ -1,5 +1,8 @@
 //! Random events against a kernel that does what it is told.
 
+use std::collections::BTreeMap;
+
+use ipmp_common::steer::Preference;
 use proptest::prelude::*;
 
 use super::*;

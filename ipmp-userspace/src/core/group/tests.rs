@@ -1,3 +1,5 @@
+use ipmp_common::steer::Preference;
+
 use super::*;
 
 /// A group and its clock, and what it said.
@@ -480,6 +482,14 @@ fn the_last_member_is_never_held_down() {
 }
 
 #[test]
+fn a_refusal_swallows_no_deadline() {
+    let mut scene = held();
+    scene.wait(3600);
+    assert!(scene.refused(Event::Online { member: 0 }).contains("not offline"));
+    assert!(scene.group.deadline().is_some_and(|deadline| deadline <= scene.now));
+}
+
+#[test]
 fn the_operator_overrules_a_hold_down() {
     let mut scene = held();
     scene.tell(Event::Offline { member: 0 });
@@ -520,6 +530,14 @@ fn a_new_mac_is_announced() {
     let mut scene = Scene::of(&["eth0", "eth1"]);
     let changed = scene.tell(Event::Mac { member: 0, mac: [2, 0, 0, 0, 0, 9] });
     assert_eq!(changed, [Action::Announce { address: address(200), member: 0 }]);
+}
+
+#[test]
+fn a_new_mac_that_a_failed_member_has_too_leaves_nobody_announced() {
+    let mut scene = Scene::of(&["eth0", "eth1"]);
+    scene.live(&[0]);
+    let twin = scene.tell(Event::Mac { member: 0, mac: attachment(1, "", Link::Up).mac });
+    assert!(twin.contains(&Action::StopAnnouncing(address(200))), "{twin:?}");
 }
 
 #[test]

@@ -175,7 +175,7 @@ proptest! {
             // A prefix of the writes, or any part of them.
             let done = match scattered {
                 None => slot < written,
-                Some(seed) => mix(seed.rotate_left(slot as u32 % 64) ^ slot as u64) % 2 == 0,
+                Some(seed) => mix(seed.rotate_left(slot as u32 % 64) ^ slot as u64).is_multiple_of(2),
             };
             if done {
                 lists[slot] = new.lists()[slot];

@@ -1,0 +1,123 @@
+//! Taking up a group that a daemon before this one has left in the kernel.
+
+use std::net::IpAddr;
+
+use ipmp_common::{
+    maps::MemberState,
+    steer::{MemberSet, Preference},
+};
+
+use super::{Group, Settings, told::ToldAddress};
+use crate::core::{
+    Action, Attachment, Link, Time,
+    cast::Cast,
+    flap::Flap,
+    member::{Cause, Condition, Member},
+    slots::Slots,
+};
+
+/// What a restarted daemon finds in the kernel.
+#[derive(Clone, Debug)]
+pub struct Adopted {
+    /// The members in the order of their numbers: attachment with the link as it is now, and the state that the map
+    /// shows.
+    pub members: Vec<(Attachment, MemberState)>,
+    /// The `usable` mask.
+    pub usable: MemberSet,
+    /// The `live` mask as it is now.
+    pub live: MemberSet,
+    /// The slots.
+    pub slots: Slots,
+    /// The cast role.
+    pub cast: Preference,
+    /// The data addresses and their inbound roles.
+    pub inbound: Vec<(IpAddr, Preference)>,
+}
+
+impl Group {
+    /// The group that the maps describe, and what is to be done to bring the kernel up to now.
+    ///
+    /// It is taken up as the maps have it, and only then told of today's links: what happened while no daemon ran is
+    /// an ordinary event, with its log lines. A role that the kernel has passed on stays where it is. Verdicts stand
+    /// until something disproves them: an offline member stays offline, one that was held down is held down for a
+    /// full window. Every address is announced again, since a killed daemon may not have finished.
+    pub fn adopt(
+        now: Time,
+        name: impl Into<String>,
+        settings: Settings,
+        adopted: Adopted,
+    ) -> (Self, Vec<Action>) {
+        let mut group = Self::new(name, settings);
+        let links: Vec<(u8, Link)> = adopted.members.iter().map(|(at, _)| (at.member, at.link)).collect();
+        for (attachment, state) in adopted.members {
+            group.adopt_member(now, attachment, state, adopted.usable);
+        }
+        for at in 0..group.members.len() {
+            let cause =
+                if group.has_twin(&group.members[at]) { Cause::DuplicateMac } else { Cause::Operator };
+            let offline = &mut group.members[at].offline;
+            *offline = offline.and(Some(cause));
+        }
+        // The cast list has the active members in the order in which they became active.
+        let functioning = group.members.iter().filter(|member| member.functions());
+        let mut functioning: Vec<u8> = functioning.map(Member::number).collect();
+        let order: Vec<u8> = adopted.cast.members().collect();
+        functioning.sort_by_key(|member| order.iter().position(|other| other == member));
+        group.active = functioning;
+        group.said_unusable = group.active.is_empty()
+            && group.members.iter().any(|member| member.state() == MemberState::Failed);
+        group.slots = adopted.slots;
+        group.cast = Cast::adopted(adopted.cast, &group.active);
+        let mask = group.active.iter().copied().collect();
+        for (address, list) in adopted.inbound {
+            let member = list.pick(mask, |_| true);
+            group.family(address).restore(address, member);
+            let holder = group.member(list.first()).map(|member| member.name().to_owned());
+            group.told.inbound.insert(address, ToldAddress { list, announced: None, holder });
+        }
+        group.told.usable = adopted.usable;
+        group.told.slots = group.slots.clone();
+        group.told.cast = adopted.cast;
+        group.told.cast_holder = group.member(adopted.cast.first()).map(|member| member.name().to_owned());
+        group.told.carrier = None;
+
+        for (member, link) in links {
+            group.set_link(now, member, link);
+        }
+        group.set_live(now, adopted.live);
+        group.refresh(false);
+        group.rebuild();
+        let actions = group.actions();
+        (group, actions)
+    }
+
+    fn adopt_member(&mut self, now: Time, attachment: Attachment, state: MemberState, usable: MemberSet) {
+        let (number, link) = (attachment.member, attachment.link);
+        // As it was when the map was written: its link is told afterwards.
+        let mut member = Member::new(Attachment { link: Link::Unknown, ..attachment });
+        match state {
+            MemberState::Ok => {
+                member.live = true;
+                member.condition = Condition::Ok;
+            }
+            MemberState::Failed if !usable.has(number) => {
+                member.condition = Condition::Held;
+                member.flap = Flap::adopted(now, &self.settings);
+            }
+            MemberState::Failed => {
+                member.attachment.link = Link::Down;
+                member.condition = Condition::Down;
+            }
+            MemberState::Offline => {
+                member.offline = Some(Cause::Operator);
+                if link == Link::Down {
+                    member.attachment.link = Link::Down;
+                    member.condition = Condition::Down;
+                }
+            }
+            MemberState::Unknown | MemberState::Vacant => {}
+        }
+        self.told.states[usize::from(number)] = state;
+        self.members.push(member);
+    }
+}
