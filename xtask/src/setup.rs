@@ -83,8 +83,8 @@ impl Plan {
         match Compiler::find() {
             Ok(compiler) => match linker::find(&compiler) {
                 Ok(linker) => plan.core = !Toolchain { compiler, linker }.has_sysroot()?,
-                Err(error) => {
-                    ensure!(env::var_os("IPMP_BPF_LINKER").is_none(), "{error}");
+                Err(error @ Missing::Linker { named_by: Some(_), .. }) => bail!(error),
+                Err(_) => {
                     plan.linker = true;
                     plan.core = true;
                 }

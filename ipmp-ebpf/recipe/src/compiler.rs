@@ -46,64 +46,62 @@ impl Compiler {
     ///
     /// [`Missing`], whose text names the remedy.
     pub fn find() -> Result<Self, Missing> {
-        if let Some(rustc) = set("IPMP_BPF_RUSTC") {
-            return Self::at(Path::new(&rustc));
+        if let Some(rustc) = set(RUSTC) {
+            let rustc = Path::new(&rustc);
+            return Self::at(rustc).map_err(|why| Missing::Unfit {
+                rustc: rustc.into(),
+                why,
+                named_by: Some(RUSTC),
+            });
         }
+        let mut candidates = rustup_toolchains().into_iter().map(|t| t.join("bin/rustc")).collect::<Vec<_>>();
+        candidates.push("/usr/bin/rustc".into());
         let mut tried = Vec::new();
-        for toolchain in rustup_toolchains() {
-            if !has_core(&toolchain.join(SOURCE)) {
-                tried.push(format!("{} without rust-src", name(&toolchain)));
-                continue;
-            }
-            match Self::at(&toolchain.join("bin/rustc")) {
+        for rustc in candidates {
+            match Self::at(&rustc) {
                 Ok(found) => return Ok(found),
-                Err(error) => tried.push(error.to_string()),
+                Err(why) => tried.push(format!("{}: {why}", rustc.display())),
             }
-        }
-        let debian = Path::new("/usr/bin/rustc");
-        if debian.exists() {
-            match Self::at(debian) {
-                Ok(found) => return Ok(found),
-                Err(error) => tried.push(error.to_string()),
-            }
-        } else {
-            tried.push("no /usr/bin/rustc".into());
         }
         Err(Missing::Compiler(tried))
     }
 
-    /// Takes the compiler at `rustc` if it can be used.
-    fn at(rustc: &Path) -> Result<Self, Missing> {
-        let unfit = |why: String| Missing::Unfit { rustc: rustc.into(), why };
-        let version = output(rustc, &["-vV"]).map_err(unfit)?;
+    /// Takes the compiler at `rustc` if it can be used; else says why not.
+    fn at(rustc: &Path) -> Result<Self, String> {
+        if !rustc.exists() {
+            return Err("it is not there".into());
+        }
+        let (source, named) = match set(RUST_SRC) {
+            Some(source) => (source.into(), format!(", which {RUST_SRC} names")),
+            None => {
+                let sysroot = output(rustc, &["--print", "sysroot"])?;
+                (Path::new(sysroot.trim()).join("lib/rustlib/src/rust"), String::new())
+            }
+        };
+        if !source.join(CORE).is_file() {
+            return Err(format!("no library source in {}{named}", source.display()));
+        }
+        let version = output(rustc, &["-vV"])?;
         let field = |key: &str| {
             let line = version.lines().find_map(|l| l.strip_prefix(key)?.strip_prefix(": "));
-            line.ok_or_else(|| unfit(format!("`rustc -vV` does not tell its {key}"))).map(str::to_owned)
+            line.ok_or_else(|| format!("`rustc -vV` does not tell its {key}")).map(str::to_owned)
         };
         let release = field("release")?;
         let commit = field("commit-hash")?;
         let llvm = field("LLVM version")?;
-        let llvm = parse_llvm(&llvm).ok_or_else(|| unfit(format!("it names its LLVM {llvm:?}")))?;
+        let llvm = parse_llvm(&llvm).ok_or_else(|| format!("it names its LLVM {llvm:?}"))?;
         let least = env!("CARGO_PKG_RUST_VERSION");
         if numbers(&release) < numbers(least) {
-            return Err(unfit(format!("it is Rust {release}, and {least} is needed")));
+            return Err(format!("it is Rust {release}, and {least} is needed"));
         }
         if !linker::LLVM.contains(&llvm.major) {
-            return Err(unfit(format!("bpf-linker {} does not know its LLVM {llvm}", linker::VERSION)));
-        }
-        let source = match set("IPMP_BPF_RUST_SRC") {
-            Some(source) => source.into(),
-            None => Path::new(output(rustc, &["--print", "sysroot"]).map_err(unfit)?.trim()).join(SOURCE),
-        };
-        if !has_core(&source) {
-            return Err(Missing::Source { rustc: rustc.into(), source });
+            return Err(format!("bpf-linker {} does not know its LLVM {llvm}", linker::VERSION));
         }
         // Debian's source says which version it is; library and compiler must be of the same one.
         if let Ok(version) = fs::read_to_string(source.join("src/version"))
             && version.trim() != release
         {
-            let why = format!("it is Rust {release}, but {} is of {}", source.display(), version.trim());
-            return Err(unfit(why));
+            return Err(format!("it is Rust {release}, but {} is of {}", source.display(), version.trim()));
         }
         Ok(Self { rustc: rustc.into(), source, release, commit, llvm })
     }
@@ -115,7 +113,8 @@ impl Compiler {
     }
 }
 
-const SOURCE: &str = "lib/rustlib/src/rust";
+const RUSTC: &str = "IPMP_BPF_RUSTC";
+const RUST_SRC: &str = "IPMP_BPF_RUST_SRC";
 const CORE: &str = "library/core/src/lib.rs";
 
 /// All toolchains of rustup, the active one first, then stable, then by name.
@@ -137,10 +136,6 @@ pub fn rustup_toolchains() -> Vec<PathBuf> {
     found
 }
 
-fn has_core(source: &Path) -> bool {
-    source.join(CORE).is_file()
-}
-
 fn name(path: &Path) -> String {
     path.file_name().unwrap_or_default().to_string_lossy().into_owned()
 }
@@ -156,7 +151,7 @@ fn output(program: &Path, args: &[impl AsRef<OsStr>]) -> Result<String, String> 
             .trim()
             .lines()
             .last()
-            .unwrap_or("it failed")
+            .unwrap_or("it fails")
             .into());
     }
     Ok(String::from_utf8_lossy(&output.stdout).into_owned())
@@ -191,9 +186,8 @@ mod tests {
     }
 
     #[test]
-    fn a_path_that_is_no_compiler_is_named() {
-        let error = Compiler::at(Path::new("/nonexistent/rustc")).unwrap_err().to_string();
-        assert!(error.starts_with("/nonexistent/rustc cannot compile the eBPF programs: "), "{error}");
-        assert!(error.contains("cargo xtask setup"), "{error}");
+    fn what_is_no_compiler_is_refused() {
+        assert_eq!(Compiler::at(Path::new("/nonexistent/rustc")).unwrap_err(), "it is not there");
+        assert_eq!(Compiler::at(Path::new("/bin/false")).unwrap_err(), "it fails");
     }
 }

@@ -12,28 +12,23 @@ const SETUP: &str = "run `cargo xtask setup`";
 pub enum Missing {
     /// No compiler with its library source; holds what was looked at and why it would not do.
     Compiler(Vec<String>),
-    /// A compiler that cannot be used: older than the programs need, or with an LLVM that `bpf-linker` does not know.
+    /// A compiler that cannot be used: too old, without its library source, or with an LLVM that `bpf-linker` does not know.
     Unfit {
         /// The compiler.
         rustc: PathBuf,
         /// What is wrong with it.
         why: String,
+        /// The environment variable that names it, if one does.
+        named_by: Option<&'static str>,
     },
-    /// The compiler's library source is not where it should be.
-    Source {
-        /// The compiler.
-        rustc: PathBuf,
-        /// The directory that should hold `library/`.
-        source: PathBuf,
-    },
-    /// `bpf-linker` is not there.
-    Linker(PathBuf),
-    /// `bpf-linker` is there but does not run, as after an update of the LLVM library that it was built against.
-    LinkerFails {
+    /// `bpf-linker` is not there, or does not run, as after an update of the LLVM library that it was built against.
+    Linker {
         /// The linker.
         linker: PathBuf,
-        /// What it said.
+        /// What is wrong with it.
         why: String,
+        /// The environment variable that names it, if one does.
+        named_by: Option<&'static str>,
     },
     /// `IPMP_BPF_OBJECTS` lacks an object.
     Object(PathBuf),
@@ -61,33 +56,28 @@ impl Missing {
     }
 }
 
+/// What setup found is its to repair; what a variable names is the user's.
+fn remedy(named_by: Option<&'static str>) -> String {
+    named_by.map_or_else(|| SETUP.into(), |name| format!("correct or unset {name}"))
+}
+
 impl fmt::Display for Missing {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Compiler(tried) => {
+                let tried = tried.join("; ");
                 write!(
                     f,
-                    "no Rust compiler with its library source was found for the eBPF programs: {SETUP}"
-                )?;
-                if !tried.is_empty() {
-                    write!(f, " (looked at {})", tried.join("; "))?;
-                }
-                Ok(())
+                    "no Rust compiler with its library source for the eBPF programs: {SETUP} (looked at {tried})"
+                )
             }
-            Self::Unfit { rustc, why } => {
-                write!(f, "{} cannot compile the eBPF programs: {why}; {SETUP}", rustc.display())
+            Self::Unfit { rustc, why, named_by } => {
+                let (rustc, remedy) = (rustc.display(), remedy(*named_by));
+                write!(f, "{rustc} cannot compile the eBPF programs: {why}: {remedy}")
             }
-            Self::Source { rustc, source } => write!(
-                f,
-                "the library source of {} is not in {}: {SETUP}, or set IPMP_BPF_RUST_SRC",
-                rustc.display(),
-                source.display()
-            ),
-            Self::Linker(path) => {
-                write!(f, "bpf-linker is not at {}: {SETUP}, or set IPMP_BPF_LINKER", path.display())
-            }
-            Self::LinkerFails { linker, why } => {
-                write!(f, "{} does not run ({why}): {SETUP}, which builds it again", linker.display())
+            Self::Linker { linker, why, named_by } => {
+                let (linker, remedy) = (linker.display(), remedy(*named_by));
+                write!(f, "{linker} cannot link the eBPF programs: {why}: {remedy}")
             }
             Self::Object(path) => write!(f, "IPMP_BPF_OBJECTS is set, but {} is not there", path.display()),
             Self::Command { task, output } => write!(f, "{task} failed:\n{output}"),

@@ -74,7 +74,7 @@ impl Toolchain {
             return Ok(());
         }
         let why = format!("its LLVM {} has no target feature {MISALIGNED}", self.compiler.llvm);
-        Err(Missing::Unfit { rustc: rustc.clone(), why })
+        Err(Missing::Unfit { rustc: rustc.clone(), why, named_by: None })
     }
 }
 
