@@ -4,7 +4,6 @@ use crate::{project, root};
 use anyhow::{Context, Result, ensure};
 use std::collections::HashSet;
 use std::ffi::OsStr;
-use std::fs;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
@@ -42,22 +41,13 @@ pub fn missing<'a>(packages: &[&'a str]) -> Result<Vec<&'a str>> {
     Ok(packages.iter().copied().filter(|package| !installed.contains(package)).collect())
 }
 
-/// Whether the package lists offer all of `packages`; without any lists, as on a machine that never ran `apt-get update`, that is
-/// to be expected of a Debian.
-pub fn can_have(packages: &[&str]) -> Result<bool> {
-    if !is_debian() {
-        return Ok(false);
-    }
+/// The version of `package` that would be installed, as the package lists have it.
+pub fn candidate(package: &str) -> Result<Option<String>> {
     let output =
-        Command::new("apt-cache").arg("policy").args(packages).output().context("apt-cache cannot be run")?;
+        Command::new("apt-cache").args(["policy", package]).output().context("apt-cache cannot be run")?;
     let policy = String::from_utf8_lossy(&output.stdout).into_owned();
-    let offered = policy.lines().filter(|l| l.starts_with("  Candidate: ") && !l.ends_with("(none)")).count();
-    Ok(offered == packages.len() || !has_lists())
-}
-
-fn has_lists() -> bool {
-    let Ok(lists) = fs::read_dir("/var/lib/apt/lists") else { return false };
-    lists.flatten().any(|file| file.file_name().to_string_lossy().contains("_Packages"))
+    let version = policy.lines().find_map(|line| line.trim_start().strip_prefix("Candidate: "));
+    Ok(version.filter(|version| *version != "(none)").map(str::to_owned))
 }
 
 /// Brings the package lists up to date, as root. A list that cannot be had is said by apt, and is no error: the others may do.

@@ -65,21 +65,15 @@ impl Setup {
 
 /// What has to be done.
 struct Plan {
-    compiler: Option<Source>,
+    compiler: bool,
     packages: Vec<&'static str>,
     linker: bool,
     core: bool,
 }
 
-/// Where a compiler with its library source can come from.
-enum Source {
-    Debian,
-    Rustup,
-}
-
 impl Plan {
     fn make(packages: &[&'static str]) -> Result<Self> {
-        let mut plan = Self { compiler: None, packages: Vec::new(), linker: false, core: false };
+        let mut plan = Self { compiler: false, packages: Vec::new(), linker: false, core: false };
         match Compiler::find() {
             Ok(compiler) => match linker::find(&compiler) {
                 Ok(linker) => plan.core = !Toolchain { compiler, linker }.has_sysroot()?,
@@ -90,8 +84,7 @@ impl Plan {
                 }
             },
             Err(Missing::Compiler(tried)) => {
-                plan.compiler =
-                    Some(if debian::can_have(debian::COMPILER)? { Source::Debian } else { Source::Rustup });
+                plan.compiler = true;
                 println!("setup: no Rust compiler with its library source: {}", tried.join("; "));
                 plan.linker = true;
                 plan.core = true;
@@ -105,15 +98,19 @@ impl Plan {
     }
 
     fn is_empty(&self) -> bool {
-        self.compiler.is_none() && self.packages.is_empty() && !self.linker && !self.core
+        !self.compiler && self.packages.is_empty() && !self.linker && !self.core
     }
 
     fn carry_out(mut self, setup: &Setup) -> Result<()> {
         println!("setup: this will be done:");
-        match self.compiler {
-            Some(Source::Debian) => self.packages.extend(debian::COMPILER),
-            Some(Source::Rustup) => println!("  rustup component add rust-src"),
-            None => {}
+        if self.compiler && debian::is_debian() {
+            println!(
+                "  get a Rust compiler with its library source: apt-get install {} (as root),",
+                debian::COMPILER.join(" ")
+            );
+            println!("    or, if these are older than {}, rustup component add rust-src", Compiler::LEAST);
+        } else if self.compiler {
+            println!("  rustup component add rust-src");
         }
         if !self.packages.is_empty() {
             println!("  apt-get install {} (as root)", self.packages.join(" "));
@@ -125,12 +122,18 @@ impl Plan {
             println!("  compile the core library for eBPF into the cache (half a minute)");
         }
         setup.agree()?;
-        if !self.packages.is_empty() {
+        if debian::is_debian() && (self.compiler || !self.packages.is_empty()) {
             debian::update()?;
-            debian::install(&self.packages)?;
         }
-        if matches!(self.compiler, Some(Source::Rustup)) {
-            rust_src()?;
+        if self.compiler {
+            if debian_has_compiler()? {
+                self.packages.extend(debian::COMPILER);
+            } else {
+                rust_src()?;
+            }
+        }
+        if !self.packages.is_empty() {
+            debian::install(&self.packages)?;
         }
         let compiler = Compiler::find()?;
         if linker::find(&compiler).is_err() {
@@ -146,13 +149,29 @@ impl Plan {
     }
 }
 
+/// Whether Debian has the compiler and its source, recent enough.
+fn debian_has_compiler() -> Result<bool> {
+    if !debian::is_debian() {
+        return Ok(false);
+    }
+    for package in debian::COMPILER {
+        if !debian::candidate(package)?.is_some_and(|version| Compiler::is_recent(&version)) {
+            return Ok(false);
+        }
+    }
+    Ok(true)
+}
+
 /// The library source of the toolchain in use, from rustup.
 fn rust_src() -> Result<()> {
     let mut rustup = std::process::Command::new("rustup");
     rustup.args(["component", "add", "rust-src"]);
     project::run(rustup).with_context(|| {
-        let debian = debian::COMPILER.join(" and ");
-        format!("the eBPF programs need a Rust compiler with its library source: a rustup toolchain with rust-src, or Debian's {debian}")
+        let (debian, least) = (debian::COMPILER.join(" and "), Compiler::LEAST);
+        format!(
+            "the eBPF programs need Rust {least} or later with its library source: a rustup toolchain with rust-src, \
+             or Debian's {debian} (from bookworm-security)"
+        )
     })
 }
 

@@ -66,6 +66,15 @@ impl Compiler {
         Err(Missing::Compiler(tried))
     }
 
+    /// The oldest release that the programs are compiled with.
+    pub const LEAST: &str = env!("CARGO_PKG_RUST_VERSION");
+
+    /// Whether a release, or a Debian version of one such as `1.96.0+dfsg1-1`, is [`Compiler::LEAST`] or later.
+    #[must_use]
+    pub fn is_recent(release: &str) -> bool {
+        numbers(release) >= numbers(Self::LEAST)
+    }
+
     /// Takes the compiler at `rustc` if it can be used; else says why not.
     fn at(rustc: &Path) -> Result<Self, String> {
         if !rustc.exists() {
@@ -90,9 +99,8 @@ impl Compiler {
         let commit = field("commit-hash")?;
         let llvm = field("LLVM version")?;
         let llvm = parse_llvm(&llvm).ok_or_else(|| format!("it names its LLVM {llvm:?}"))?;
-        let least = env!("CARGO_PKG_RUST_VERSION");
-        if numbers(&release) < numbers(least) {
-            return Err(format!("it is Rust {release}, and {least} is needed"));
+        if !Self::is_recent(&release) {
+            return Err(format!("it is Rust {release}, and {} is needed", Self::LEAST));
         }
         if !linker::LLVM.contains(&llvm.major) {
             return Err(format!("bpf-linker {} does not know its LLVM {llvm}", linker::VERSION));
@@ -177,6 +185,9 @@ mod tests {
         assert!(numbers("1.100.0") > numbers("1.97.0-nightly"));
         assert!(numbers("1.95.0-beta.3") >= numbers("1.95"));
         assert!(numbers("1.63.0") < numbers("1.95"));
+        assert!(Compiler::is_recent("1.96.0+dfsg1-1~deb12u2"));
+        assert!(!Compiler::is_recent("1.85.0+dfsg3-1~deb12u3"));
+        assert!(!Compiler::is_recent("(none)"));
     }
 
     #[test]
