@@ -12,7 +12,7 @@
 //! (design 4.2) is asked by a task beside, whose answer comes in as a change like any other.
 
 use std::{
-    collections::{BTreeMap, BTreeSet, HashMap},
+    collections::{BTreeMap, BTreeSet},
     io,
     net::IpAddr,
     time::Duration,
@@ -88,11 +88,9 @@ pub struct Engine {
     /// Name of the network namespace, where `--netns` gave one.
     pub(super) namespace: String,
     _lock: Lock,
-    /// How often netlink has described each interface by itself.
-    heard: HashMap<u32, u64>,
-    /// Answers to questions that were asked beside, with what had been heard when they were asked.
-    answers: mpsc::UnboundedReceiver<(u64, Change)>,
-    asked: mpsc::UnboundedSender<(u64, Change)>,
+    /// Answers to questions that were asked beside.
+    answers: mpsc::UnboundedReceiver<Change>,
+    asked: mpsc::UnboundedSender<Change>,
     /// Longest sleep.
     idle: Duration,
     requests: mpsc::Receiver<(Request, oneshot::Sender<Result<Response, Refused>>)>,
@@ -125,7 +123,6 @@ impl Engine {
             file: state::File::open(cookie)?,
             namespace,
             _lock: lock,
-            heard: HashMap::new(),
             idle: if datapath_log { LOG } else { IDLE },
             answers,
             asked,
@@ -154,14 +151,8 @@ impl Engine {
                     let groups: BTreeSet<u32> = hints.iter().map(|hint| hint.group).collect();
                     self.hinted(&groups).await;
                 }
-                change = self.watch.next() => {
-                    let change = change?;
-                    if let Change::Device(Device { ifindex, .. }) | Change::Gone { ifindex } = change {
-                        *self.heard.entry(ifindex).or_default() += 1;
-                    }
-                    self.changed(change).await?;
-                }
-                Some((heard, change)) = self.answers.recv() => self.answered(heard, change).await?,
+                change = self.watch.next() => self.changed(change?).await?,
+                Some(change) = self.answers.recv() => self.changed(change).await?,
                 Some((request, answer)) = self.requests.recv() => {
                     // A client that has gone away does not want to know.
                     let _ = answer.send(self.request(request).await);
@@ -224,10 +215,8 @@ impl Engine {
     /// Asks the kernel for these devices, beside.
     fn ask(&self, ifindexes: Vec<u32>) {
         let (links, asked) = (self.links.clone(), self.asked.clone());
-        let questions: Vec<(u32, u64)> =
-            ifindexes.into_iter().map(|ifindex| (ifindex, self.heard(ifindex))).collect();
         tokio::spawn(async move {
-            for (ifindex, heard) in questions {
+            for ifindex in ifindexes {
                 let change = match links.device(ifindex).await {
                     Ok(Some(device)) => Change::Device(device),
                     Ok(None) => Change::Gone { ifindex },
@@ -237,27 +226,11 @@ impl Engine {
                     }
                 };
                 // The engine has ended.
-                if asked.send((heard, change)).is_err() {
+                if asked.send(change).is_err() {
                     return;
                 }
             }
         });
-    }
-
-    fn heard(&self, ifindex: u32) -> u64 {
-        self.heard.get(&ifindex).copied().unwrap_or_default()
-    }
-
-    /// An answer counts unless the kernel has said something newer by itself meanwhile.
-    async fn answered(&mut self, heard: u64, change: Change) -> Result<(), Error> {
-        match &change {
-            Change::Device(Device { ifindex, .. }) | Change::Gone { ifindex }
-                if self.heard(*ifindex) != heard =>
-            {
-                Ok(())
-            }
-            _ => self.changed(change).await,
-        }
     }
 
     async fn changed(&mut self, change: Change) -> Result<(), Error> {
@@ -274,27 +247,28 @@ impl Engine {
         Ok(())
     }
 
-    async fn device_changed(&mut self, device: &Device) {
+    /// Netlink describes a device, perhaps as it was a while ago: events queue. What would make a difference is asked
+    /// for again, so that only the present is acted on.
+    async fn device_changed(&mut self, told: &Device) {
+        let mut device = told.clone();
+        if self.groups.values().any(|group| group.is_news(told)) {
+            match self.links.device(told.ifindex).await {
+                Ok(Some(now)) => device = now,
+                Ok(None) => return self.device_gone(told.ifindex).await,
+                Err(error) => log::warn!("{error}"),
+            }
+        }
         let (groups, mut hands) = self.with_hands();
         for group in groups.values_mut() {
             if let Some(number) = group.number_of(device.ifindex) {
-                group.device_changed(&mut hands, number, device).await;
-            } else if group.interface.ifindex == device.ifindex {
-                if device.master.is_some() {
-                    let name = group.name();
-                    match hands.links.leave_master(device.ifindex, name).await {
-                        Ok(()) => log::warn!(
-                            group = name;
-                            "{name} was made a port of another interface, which a group interface cannot be; it is freed again"
-                        ),
-                        Err(error) => log::error!(group = name; "{error}; do it by hand"),
-                    }
-                }
-            } else {
+                group.device_changed(&mut hands, number, &device).await;
+            } else if group.interface.ifindex != device.ifindex {
                 let vlan = device.vlan.filter(|_| device.below == Some(group.interface.ifindex));
                 if let Err(error) = group.vlan_changed(device.ifindex, vlan) {
                     log::error!(group = group.name(); "{error}");
                 }
+            } else if device.master.is_some() {
+                group.free(&hands).await;
             }
         }
     }
@@ -375,14 +349,10 @@ impl Engine {
 
     /// Compares everything with the kernel, as if every difference were told.
     pub(super) async fn resync(&mut self) -> Result<(), Error> {
+        // What is queued is older than what is read now.
+        self.watch.skip().await;
         let devices = self.links.devices().await?;
-        let known: Vec<u32> = self
-            .groups
-            .values()
-            .flat_map(|group| {
-                group.members.values().map(|member| member.ifindex).chain([group.interface.ifindex])
-            })
-            .collect();
+        let known: Vec<u32> = self.groups.values().flat_map(Group::devices).collect();
         for ifindex in known {
             if devices.iter().all(|device| device.ifindex != ifindex) {
                 self.device_gone(ifindex).await;

@@ -139,8 +139,11 @@ impl Group {
     /// Does what the state machine says, in its order.
     pub async fn carry_out(&mut self, hands: &mut Hands<'_>, actions: Vec<Action>) {
         for action in actions {
-            if let Err(error) = self.act(hands, action).await {
-                log::error!(group = self.name(); "{error}");
+            match self.act(hands, action).await {
+                // Its removal is told by another event.
+                Err(Error::Link(error)) if error.is_gone() => log::debug!(group = self.name(); "{error}"),
+                Err(error) => log::error!(group = self.name(); "{error}"),
+                Ok(()) => {}
             }
         }
     }
@@ -180,6 +183,36 @@ impl Group {
             router: address.is_ipv6() && sysctl::forwards_ipv6(self.name()),
         };
         hands.schedule.announce(announcement, now());
+    }
+
+    /// Indexes of the devices that matter to the group.
+    pub fn devices(&self) -> impl Iterator<Item = u32> {
+        let members = self.members.values().map(|member| member.ifindex);
+        members.chain([self.interface.ifindex]).chain(self.vlans.keys().copied())
+    }
+
+    /// Whether a description of a device differs from what is known of it, or of the group interface from what it
+    /// should be.
+    pub fn is_news(&self, device: &Device) -> bool {
+        if device.ifindex == self.interface.ifindex {
+            return device.master.is_some();
+        }
+        let member = self.number_of(device.ifindex).and_then(|number| self.core.member(number));
+        member.is_some_and(|member| {
+            (member.link(), member.mtu(), member.mac()) != (device.link(), device.mtu, device.mac)
+        })
+    }
+
+    /// The group interface was made a port of a bridge or the like, which would take its packets: it is freed.
+    pub async fn free(&self, hands: &Hands<'_>) {
+        let name = self.name();
+        match hands.links.leave_master(self.interface.ifindex, name).await {
+            Ok(()) => log::warn!(
+                group = name;
+                "{name} was made a port of another interface, which a group interface cannot be; it is freed again"
+            ),
+            Err(error) => log::error!(group = name; "{error}; do it by hand"),
+        }
     }
 
     /// Netlink describes a member's device.

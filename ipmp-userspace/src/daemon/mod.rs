@@ -29,6 +29,8 @@ mod say;
 mod show;
 pub mod state;
 mod teardown;
+#[cfg(test)]
+mod tests;
 mod updelay;
 mod vet;
 

@@ -3,7 +3,9 @@
 use std::{future::Future, thread};
 
 use nix::sched::{CloneFlags, unshare};
-use rtnetlink::{LinkMessageBuilder, LinkUnspec, LinkVeth};
+use std::net::{Ipv4Addr, Ipv6Addr};
+
+use rtnetlink::{LinkBridge, LinkMessageBuilder, LinkUnspec, LinkVeth, RouteMessageBuilder};
 
 use super::{Device, Links};
 
@@ -40,5 +42,24 @@ impl Links {
         let message =
             LinkMessageBuilder::<LinkUnspec>::new().index(device.ifindex).controller(master.ifindex).build();
         self.set(message, || format!("enslave {}", device.name)).await.unwrap();
+    }
+
+    /// A bridge.
+    pub async fn add_bridge(&self, name: &str) {
+        self.handle.link().add(LinkBridge::new(name).build()).execute().await.unwrap();
+    }
+
+    /// Default routes of both families, as an administrator adds them.
+    pub async fn add_default_routes(&self, device: &Device) {
+        let v4 = RouteMessageBuilder::<Ipv4Addr>::new()
+            .gateway(Ipv4Addr::new(192, 168, 178, 1))
+            .output_interface(device.ifindex)
+            .priority(100);
+        let v6 = RouteMessageBuilder::<Ipv6Addr>::new()
+            .gateway(Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 1))
+            .output_interface(device.ifindex);
+        for message in [v4.build(), v6.build()] {
+            self.handle.route().add(message).execute().await.unwrap();
+        }
     }
 }

@@ -2,7 +2,9 @@
 //!
 //! Routes are not listened to: nothing here depends on their changes, and a router's table would come by.
 
-use futures_util::{Stream, StreamExt};
+use std::time::Duration;
+
+use futures_util::{FutureExt, Stream, StreamExt};
 use nix::sys::socket::{setsockopt, sockopt::RcvBufForce};
 use rtnetlink::{
     MulticastGroup, new_multicast_connection,
@@ -15,6 +17,9 @@ use super::{Address, Device, Error};
 
 /// Receive buffer in bytes: some ten thousand events.
 const BUFFER: usize = 8 << 20;
+
+/// Enough for a task to read what a socket holds.
+const SETTLE: Duration = Duration::from_millis(1);
 
 /// Something changed.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -79,6 +84,13 @@ impl Watch {
                 }
             }
         }
+    }
+
+    /// Forgets the changes that are queued: everything is about to be read.
+    pub async fn skip(&mut self) {
+        // The connection's task reads the socket; this lets it.
+        tokio::time::sleep(SETTLE).await;
+        while self.events.next().now_or_never().flatten().is_some() {}
     }
 }
 

@@ -1,0 +1,375 @@
+//! The daemon against a kernel: each test in a network namespace of its own, with the real datapath.
+
+use std::{collections::BTreeSet, future::Future, net::IpAddr, time::Duration};
+
+use tokio::{sync::oneshot, time::timeout};
+
+use super::{
+    Engine,
+    migrate::{Configuration, Place},
+    teardown,
+};
+use crate::{
+    control::{
+        GroupReport, Last,
+        report::{GroupState, MemberState},
+        request::{Refused, Request, Response, Sender, reason},
+    },
+    link::{Address, GroupInterface, Links, Route, testing::in_namespace},
+};
+
+/// What a client does.
+struct Client(Sender);
+
+impl Client {
+    async fn ask(&self, request: Request) -> Result<Response, Refused> {
+        let (answer, answered) = oneshot::channel();
+        self.0.send((request, answer)).await.unwrap_or_else(|_| panic!("the engine has ended"));
+        timeout(Duration::from_secs(60), answered).await.expect("no answer in 60 s").expect("no answer")
+    }
+
+    async fn done(&self, request: Request) -> Vec<String> {
+        match self.ask(request.clone()).await {
+            Ok(Response::Done(notes)) => notes.iter().map(ToString::to_string).collect(),
+            other => panic!("{request:?}: {other:?}"),
+        }
+    }
+
+    async fn refused(&self, request: Request) -> Refused {
+        match self.ask(request.clone()).await {
+            Err(refused) => refused,
+            Ok(response) => panic!("{request:?} was not refused: {response:?}"),
+        }
+    }
+
+    async fn attach(&self, interfaces: &[&str]) -> Vec<String> {
+        self.done(attach(interfaces)).await
+    }
+
+    async fn show(&self) -> Vec<GroupReport> {
+        match self.ask(Request::Show { name: None }).await {
+            Ok(Response::Show(groups)) => groups,
+            other => panic!("show: {other:?}"),
+        }
+    }
+
+    /// Waits until the only group is as it should be.
+    async fn until(&self, what: &str, wanted: impl Fn(&GroupReport) -> bool) -> GroupReport {
+        let mut last = None;
+        for _ in 0..300 {
+            let groups = self.show().await;
+            if let [group] = groups.as_slice() {
+                if wanted(group) {
+                    return group.clone();
+                }
+                last = Some(group.clone());
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        panic!("{what}: not in 6 s, but {last:#?}");
+    }
+}
+
+fn attach(interfaces: &[&str]) -> Request {
+    Request::Attach {
+        group: "production0".into(),
+        interfaces: interfaces.iter().map(|&name| name.into()).collect(),
+    }
+}
+
+fn detach(interface: &str, last: Option<Last>) -> Request {
+    Request::Detach { interface: interface.into(), last }
+}
+
+/// Runs an engine beside the test, as `ipmpd` does, and drops it when the test ends: as if it were killed.
+async fn with_engine<F: Future<Output = ()>>(test: impl FnOnce(Client) -> F) {
+    let (engine, requests) = Engine::start(String::new(), false).await.unwrap();
+    let mut engine = std::pin::pin!(engine.run());
+    tokio::select! {
+        result = &mut engine => panic!("the engine has ended: {result:?}"),
+        () = test(Client(requests)) => {}
+    }
+}
+
+/// A host with two NICs, `eth0` in use: an address of each family, and default routes.
+async fn host(links: &Links) {
+    links.add_pair("eth0", "sw0").await;
+    links.add_pair("eth1", "sw1").await;
+    let eth0 = links.need("eth0").await;
+    for address in addresses() {
+        links.add_address(eth0.ifindex, "eth0", &address).await.unwrap();
+    }
+    links.add_default_routes(&eth0).await;
+}
+
+fn addresses() -> [Address; 2] {
+    [
+        Address::new("192.168.178.21".parse().unwrap(), 24),
+        Address::new("2001:db8::21".parse().unwrap(), 64).without_detection(),
+    ]
+}
+
+async fn global(links: &Links, name: &str) -> BTreeSet<(IpAddr, u8)> {
+    let device = links.need(name).await;
+    let all = links.addresses_of(device.ifindex).await.unwrap();
+    all.into_iter().filter(Address::is_global).map(|address| (address.ip, address.prefix)).collect()
+}
+
+async fn routes(links: &Links, name: &str) -> BTreeSet<String> {
+    let device = links.need(name).await;
+    let all = links.routes().await.unwrap();
+    all.iter()
+        .filter(|route| route.uses(device.ifindex) && !route.is_link_local())
+        .map(Route::to_string)
+        .collect()
+}
+
+fn both() -> BTreeSet<(IpAddr, u8)> {
+    addresses().iter().map(|address| (address.ip, address.prefix)).collect()
+}
+
+fn settings(interface: &str) -> Vec<String> {
+    [
+        "ipv4/conf/IF/arp_ignore",
+        "ipv4/conf/IF/rp_filter",
+        "ipv6/conf/IF/accept_ra",
+        "ipv6/conf/IF/addr_gen_mode",
+    ]
+    .iter()
+    .map(|path| std::fs::read_to_string(format!("/proc/sys/net/{}", path.replace("IF", interface))).unwrap())
+    .collect()
+}
+
+#[test]
+fn addresses_and_routes_move_there_and_back() {
+    in_namespace(|links| async move {
+        host(&links).await;
+        let before = routes(&links, "eth0").await;
+        let group = GroupInterface::create(&links, "production0", "production0", "").await.unwrap();
+        let eth0 = links.need("eth0").await;
+        let (nic, place) = (Place::from(&eth0), Place { ifindex: group.ifindex, name: "production0" });
+        let configuration = Configuration::of(&links, eth0.ifindex).await.unwrap();
+        let furnished = configuration.furnish(&links, nic, place).await.unwrap();
+        assert_eq!(global(&links, "eth0").await, both(), "the old place is cleared too early");
+        assert_eq!(global(&links, "production0").await, both());
+        configuration.clear(&links, nic, &furnished).await.unwrap();
+        assert_eq!(global(&links, "eth0").await, BTreeSet::new());
+        assert_eq!(routes(&links, "eth0").await, BTreeSet::new());
+        assert_eq!(routes(&links, "production0").await, before);
+
+        let back = configuration.furnish(&links, place, nic).await.unwrap();
+        configuration.clear(&links, place, &back).await.unwrap();
+        assert_eq!(global(&links, "eth0").await, both());
+        assert_eq!(routes(&links, "eth0").await, before);
+        assert_eq!(routes(&links, "production0").await, BTreeSet::new());
+    });
+}
+
+#[test]
+fn a_move_that_the_kernel_refuses_changes_nothing() {
+    in_namespace(|links| async move {
+        host(&links).await;
+        let before = routes(&links, "eth0").await;
+        let group = GroupInterface::create(&links, "production0", "production0", "").await.unwrap();
+        // A route can only lead through an interface that is up.
+        links.set_up(&links.need("production0").await, false).await.unwrap();
+        let eth0 = links.need("eth0").await;
+        let (nic, place) = (Place::from(&eth0), Place { ifindex: group.ifindex, name: "production0" });
+        let configuration = Configuration::of(&links, eth0.ifindex).await.unwrap();
+        configuration.furnish(&links, nic, place).await.unwrap_err();
+        assert_eq!(global(&links, "eth0").await, both());
+        assert_eq!(routes(&links, "eth0").await, before);
+        assert_eq!(global(&links, "production0").await, BTreeSet::new());
+    });
+}
+
+#[test]
+fn a_nic_in_use_is_attached_and_the_last_gets_everything_back() {
+    in_namespace(|links| async move {
+        host(&links).await;
+        let (before, untouched) = (routes(&links, "eth0").await, settings("eth1"));
+        with_engine(|client| async move {
+            let notes = client.attach(&["eth0", "eth1"]).await;
+            assert!(notes.iter().any(|note| note.contains("did not exist")), "{notes:?}");
+            assert_eq!(global(&links, "production0").await, both());
+            assert_eq!(routes(&links, "production0").await, before);
+            let group = client.until("all carry", |group| group.state == GroupState::Ok).await;
+            assert!(group.members.iter().all(|member| member.state == MemberState::Ok && member.live));
+            assert!(group.addresses.iter().all(|address| address.inbound.is_some()));
+
+            client.done(detach("eth1", None)).await;
+            assert_eq!(settings("eth1"), untouched);
+            assert_eq!(client.refused(detach("eth0", None)).await.reason, reason::LAST_MEMBER);
+            client.done(detach("eth0", Some(Last::Restore))).await;
+            assert_eq!(global(&links, "eth0").await, both());
+            assert_eq!(routes(&links, "eth0").await, before);
+            assert_eq!(links.device_named("production0").await.unwrap(), None);
+            assert_eq!(client.show().await, []);
+        })
+        .await;
+    });
+}
+
+#[test]
+fn a_link_that_goes_and_comes_moves_what_it_answered_for() {
+    in_namespace(|links| async move {
+        host(&links).await;
+        with_engine(|client| async move {
+            client.attach(&["eth0", "eth1"]).await;
+            client.until("all carry", |group| group.state == GroupState::Ok).await;
+            let sw0 = links.need("sw0").await;
+            links.set_up(&sw0, false).await.unwrap();
+            let group =
+                client.until("eth0 failed", |group| group.members[0].state == MemberState::Failed).await;
+            assert!(
+                group.addresses.iter().all(|address| address.inbound.as_deref() == Some("eth1")),
+                "{group:#?}"
+            );
+            assert!(group.members[1].cast);
+            links.set_up(&sw0, true).await.unwrap();
+            client.until("repaired", |group| group.state == GroupState::Ok).await;
+            links.set_up(&sw0, false).await.unwrap();
+            links.set_up(&links.need("sw1").await, false).await.unwrap();
+            let group = client.until("all failed", |group| group.state == GroupState::Failed).await;
+            assert!(group.flags.contains(&"FAILED".to_owned()));
+            let interface = links.need("production0").await;
+            assert_eq!(interface.link(), crate::core::Link::Down, "a dead group has a carrier");
+            teardown_after(&client).await;
+        })
+        .await;
+        teardown().await.unwrap();
+    });
+}
+
+async fn teardown_after(client: &Client) {
+    for member in ["eth0", "eth1"] {
+        let _ = client.ask(detach(member, Some(Last::Force))).await;
+    }
+}
+
+#[test]
+fn whatever_is_refused_changes_nothing() {
+    in_namespace(|links| async move {
+        host(&links).await;
+        links.add_bridge("br0").await;
+        let (port, _) = links.add_pair("port0", "far0").await;
+        links.put_under(&port, &links.need("br0").await).await;
+        let before =
+            (links.devices().await.unwrap(), global(&links, "eth0").await, routes(&links, "eth0").await);
+        with_engine(|client| async move {
+            for (interfaces, word) in [
+                (&["eth0", "no-such"][..], reason::NO_SUCH_INTERFACE),
+                (&["eth0", "lo"], reason::UNSUITABLE),
+                (&["eth0", "port0"], reason::IN_USE),
+            ] {
+                let refused = client.refused(attach(interfaces)).await;
+                assert_eq!(refused.reason, word, "{refused}");
+                assert!(
+                    refused.message.contains(interfaces[1]) && !refused.message.contains('\n'),
+                    "{refused}"
+                );
+            }
+            let after =
+                (links.devices().await.unwrap(), global(&links, "eth0").await, routes(&links, "eth0").await);
+            assert_eq!(before, after);
+            assert_eq!(client.show().await, []);
+        })
+        .await;
+    });
+}
+
+#[test]
+fn a_daemon_takes_over_and_a_teardown_needs_none() {
+    in_namespace(|links| async move {
+        host(&links).await;
+        let (before, untouched) = (routes(&links, "eth0").await, settings("eth0"));
+        with_engine(|client| async move {
+            client.attach(&["eth0", "eth1"]).await;
+            client.until("all carry", |group| group.state == GroupState::Ok).await;
+        })
+        .await;
+        // While nobody looks, a cable is pulled and an address is added.
+        links.set_up(&links.need("sw0").await, false).await.unwrap();
+        let group = links.need("production0").await;
+        let added = Address::new("192.168.178.30".parse().unwrap(), 24);
+        links.add_address(group.ifindex, "production0", &added).await.unwrap();
+        with_engine(|client| async move {
+            let group = client.until("one carries", |group| group.state == GroupState::Degraded).await;
+            assert_eq!(group.members[0].state, MemberState::Failed);
+            let found =
+                group.addresses.iter().find(|address| address.address == added.ip).expect("the new address");
+            assert_eq!(found.inbound.as_deref(), Some("eth1"));
+        })
+        .await;
+        assert_eq!(teardown().await.unwrap(), ["production0"]);
+        assert_eq!(global(&links, "eth0").await, both());
+        // Without a carrier IPv6 routes are there all the same.
+        assert_eq!(routes(&links, "eth0").await, before);
+        assert_eq!(settings("eth0"), untouched);
+        assert_eq!(links.device_named("production0").await.unwrap(), None);
+        assert_eq!(teardown().await.unwrap(), [""; 0]);
+    });
+}
+
+#[test]
+fn members_and_groups_that_vanish_are_let_go() {
+    in_namespace(|links| async move {
+        host(&links).await;
+        let before = routes(&links, "eth0").await;
+        with_engine(|client| async move {
+            client.attach(&["eth0", "eth1"]).await;
+            let eth1 = links.need("eth1").await;
+            links.delete(eth1.ifindex, "eth1").await.unwrap();
+            client.until("eth1 has left", |group| group.members.len() == 1).await;
+
+            links.add_bridge("br0").await;
+            let group = links.need("production0").await;
+            links.put_under(&group, &links.need("br0").await).await;
+            for _ in 0..100 {
+                if links.need("production0").await.master.is_none() {
+                    break;
+                }
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+            assert_eq!(links.need("production0").await.master, None, "still a bridge port");
+
+            links.delete(group.ifindex, "production0").await.unwrap();
+            for _ in 0..100 {
+                if client.show().await.is_empty() {
+                    break;
+                }
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+            assert_eq!(client.show().await, []);
+            assert_eq!(global(&links, "eth0").await, both());
+            assert_eq!(routes(&links, "eth0").await, before);
+        })
+        .await;
+    });
+}
+
+#[test]
+fn an_address_on_the_group_interface_is_a_data_address_at_once() {
+    in_namespace(|links| async move {
+        host(&links).await;
+        with_engine(|client| async move {
+            client.attach(&["eth0"]).await;
+            let group = links.need("production0").await;
+            let address = Address::new("192.168.178.77".parse().unwrap(), 24);
+            links.add_address(group.ifindex, "production0", &address).await.unwrap();
+            client
+                .until("the address has an inbound member", |group| {
+                    group.addresses.iter().any(|known| known.address == address.ip && known.inbound.is_some())
+                })
+                .await;
+            links.delete_address(group.ifindex, "production0", &address).await.unwrap();
+            client
+                .until("the address is forgotten", |group| {
+                    group.addresses.iter().all(|known| known.address != address.ip)
+                })
+                .await;
+            teardown_after(&client).await;
+        })
+        .await;
+    });
+}
