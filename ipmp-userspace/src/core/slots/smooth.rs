@@ -9,11 +9,11 @@ use ipmp_common::steer::SLOTS;
 
 use super::{Contender, Draft};
 
-/// A load that is above its share by no more than this part of it, and one slot, is even enough: with the slot, that is
-/// within the bound of 1.05 for any two lost or more.
+/// A load that is above its share by no more than this part of it, and one slot, is even enough: with the slot, that
+/// is within the bound of 1.05 for any two lost or more.
 const EVEN: f32 = 0.045;
 /// Rounds of swaps at most; one does, nearly always.
-const ROUNDS: usize = 8;
+const ROUNDS: usize = 4;
 /// Rounds that leave the first places alone. They are balanced set by set, and behind an early place there are
 /// thousands of sets to look at.
 const DEEP_ROUNDS: usize = 2;
@@ -77,13 +77,15 @@ impl Loads {
         Self { excess, outside, weights }
     }
 
+    /// Whether nobody has much more than its share, or, where weights make that small, than the average share.
     fn even(&self) -> bool {
-        self.excess.iter().zip(&self.weights).enumerate().all(|(member, (excess, weight))| {
-            let outside =
-                excess.iter().zip(&self.outside).enumerate().filter(|(set, _)| set >> member & 1 == 0);
-            outside
-                .map(|(_, pair)| pair)
-                .all(|(excess, outside)| (excess - 1.0) * outside <= EVEN * SLOTS as f32 * weight)
+        (0..self.outside.len() - 1).all(|set| {
+            let members = || (0..self.weights.len()).filter(|member| set >> member & 1 == 0);
+            let average = self.outside[set] / members().count() as f32;
+            let per_weight = SLOTS as f32 / self.outside[set];
+            members().all(|member| {
+                self.excess[member][set] - 1.0 <= EVEN * self.weights[member].max(average) * per_weight
+            })
         })
     }
 
