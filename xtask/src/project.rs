@@ -27,8 +27,8 @@ pub struct Executable {
     pub package_dir: PathBuf,
     /// The name of the target.
     pub target: String,
-    /// `lib`, `bin`, `test` and so on.
-    pub kind: String,
+    /// Whether it holds tests: cargo builds examples along with them.
+    pub test: bool,
     /// The file.
     pub path: PathBuf,
 }
@@ -56,7 +56,7 @@ fn executable(message: &Value) -> Option<Executable> {
         package: package_name(message["package_id"].as_str()?),
         package_dir: package_dir.into(),
         target: target["name"].as_str()?.into(),
-        kind: target["kind"][0].as_str()?.into(),
+        test: message["profile"]["test"].as_bool()?,
     })
 }
 
@@ -111,14 +111,12 @@ mod tests {
         let message = |executable: Value| {
             serde_json::json!({
                 "reason": "compiler-artifact", "package_id": "path+file:///src/tests#ipmp-lab@0.1.0",
-                "manifest_path": "/src/tests/Cargo.toml", "target": { "name": "wire", "kind": ["test"] }, "executable": executable,
+                "manifest_path": "/src/tests/Cargo.toml", "target": { "name": "wire" }, "profile": { "test": true },
+                "executable": executable,
             })
         };
         let found = executable(&message("/src/target/release/deps/wire-1".into())).unwrap();
-        assert_eq!(
-            (found.package.as_str(), found.target.as_str(), found.kind.as_str()),
-            ("ipmp-lab", "wire", "test")
-        );
+        assert_eq!((found.package.as_str(), found.target.as_str(), found.test), ("ipmp-lab", "wire", true));
         assert_eq!(found.package_dir, Path::new("/src/tests"));
         assert!(executable(&message(Value::Null)).is_none());
     }

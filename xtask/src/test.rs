@@ -1,8 +1,8 @@
 //! `cargo xtask test`: set-up, then every test of the project.
 //!
-//! Unit and property tests run as who called. The integration tests need root, for network namespaces and eBPF: they are built by
-//! the caller, and only their executables run through sudo, so that nothing in `target` ever belongs to root. They run one after
-//! another, one test at a time: many measure time, and two labs on two processors disturb each other.
+//! What needs network namespaces and eBPF needs root: the tests of ipmp-userspace and of the lab. They are built by the caller,
+//! and only their executables run through sudo, so that nothing in `target` ever belongs to root; the others run as the caller.
+//! The lab's tests run one at a time: many measure time, and two labs on two processors disturb each other.
 
 use crate::project::{self, Executable};
 use crate::setup::Setup;
@@ -16,13 +16,19 @@ use std::path::Path;
 use std::process::{Command, ExitCode, Stdio};
 use std::time::{Duration, Instant};
 
+/// The package of the lab.
+const LAB: &str = "ipmp-lab";
+
+/// Packages whose own tests need root.
+const ROOT: [&str; 1] = ["ipmp-userspace"];
+
 /// What the default lane may take, builds excepted.
 const LIMIT: Duration = Duration::from_secs(15 * 60);
 
 /// What `--soak` may take.
 const SOAK_LIMIT: Duration = Duration::from_secs(12 * 60 * 60);
 
-/// Run all tests: unit and property tests, then the lab's, as root
+/// Run all tests: unit and property tests, then the lab's
 #[derive(Args)]
 pub struct Test {
     /// The long runs too: tests marked `ignore` whose names contain `soak`.
@@ -53,26 +59,32 @@ impl Test {
         setup.ensure(debian::LAB)?;
         let bin_dir = project::release_binaries()?;
         // What measures packets is compiled as what is measured.
-        let mut built =
-            project::build(&["test", "--release", "--locked", "--no-run", "--package", "ipmp-lab"])?;
+        let mut built = project::build(&["test", "--release", "--locked", "--no-run", "--package", LAB])?;
         if self.kernel.is_none() {
-            let rest = ["test", "--locked", "--no-run", "--workspace", "--exclude", "ipmp-lab"];
+            let rest = ["test", "--locked", "--no-run", "--workspace", "--exclude", LAB];
             built.extend(project::build(&rest)?);
         }
-        let (integration, unit): (Vec<_>, Vec<_>) = built.into_iter().partition(|e| e.kind == "test");
+        let tests = built.into_iter().filter(|executable| executable.test);
+        let (lab, rest): (Vec<_>, Vec<_>) = tests.partition(|executable| executable.package == LAB);
         if let Some(kernel) = self.kernel {
-            return self.run_in_machine(kernel, &setup, &integration, &bin_dir);
+            return self.run_in_machine(kernel, &setup, &lab, &bin_dir);
         }
         let start = Instant::now();
+        let left = || self.limit().saturating_sub(start.elapsed());
         let mut outcomes = Vec::new();
-        for executable in &unit {
-            outcomes.push(run_one(executable, Command::new(&executable.path), &self.filter)?);
+        for executable in &rest {
+            let command = if ROOT.contains(&executable.package.as_str()) {
+                as_root(executable, &[], left())
+            } else {
+                Command::new(&executable.path)
+            };
+            outcomes.push(run_one(executable, command, &self.filter)?);
         }
         for arguments in self.rounds() {
-            for executable in &integration {
-                let left = self.limit().saturating_sub(start.elapsed());
-                let command = lab_command(executable, &bin_dir, left);
-                outcomes.push(run_one(executable, command, &arguments)?);
+            for executable in &lab {
+                let variables =
+                    [("IPMP_BIN_DIR", bin_dir.as_os_str()), ("RUST_TEST_THREADS", OsStr::new("1"))];
+                outcomes.push(run_one(executable, as_root(executable, &variables, left()), &arguments)?);
             }
         }
         Ok(summary(&outcomes, start.elapsed(), self.limit()))
@@ -102,7 +114,7 @@ impl Test {
         executables: &[Executable],
         bin_dir: &Path,
     ) -> Result<ExitCode> {
-        ensure!(!executables.is_empty(), "ipmp-lab has no integration tests");
+        ensure!(!executables.is_empty(), "ipmp-lab has no tests");
         let mut script = String::from("failed=0\n");
         for arguments in self.rounds() {
             for executable in executables {
@@ -122,14 +134,14 @@ impl Test {
     }
 }
 
-/// Runs under `timeout`, which runs as root too, and can end what hangs.
-fn lab_command(executable: &Executable, bin_dir: &Path, left: Duration) -> Command {
-    let one = OsStr::new("1");
-    let variables = [
-        ("IPMP_BIN_DIR", bin_dir.as_os_str()),
-        ("RUST_TEST_THREADS", one),
-        ("CARGO_MANIFEST_DIR", executable.package_dir.as_os_str()),
-    ];
+/// An executable as root, under `timeout`, which then runs as root too, and can end what hangs.
+fn as_root(executable: &Executable, variables: &[(&str, &OsStr)], left: Duration) -> Command {
+    let mut variables = variables.to_vec();
+    variables.push(("CARGO_MANIFEST_DIR", executable.package_dir.as_os_str()));
+    if !root::is_root() {
+        // proptest would write a failure down beside the source, as root.
+        variables.push(("PROPTEST_DISABLE_FAILURE_PERSISTENCE", OsStr::new("1")));
+    }
     let mut command = root::command("timeout", &variables);
     command.arg("--kill-after=10").arg(left.as_secs().max(1).to_string()).arg(&executable.path);
     command
