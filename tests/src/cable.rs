@@ -91,20 +91,29 @@ impl Cable {
     /// On veth the far port stops a moment before the carrier falls; frames in between die in the port and are seen
     /// in its `rx_dropped`. On TAP the carrier goes first, and what was sent before it went still arrives.
     pub fn pull(&self) -> Result<Change> {
-        if let Some(wire) = &self.wire {
-            return wire.pull();
-        }
-        let netlink = self.far.namespace.netlink();
-        timed(|| netlink.set_up(&self.far.interface, false))
+        let change = match &self.wire {
+            Some(wire) => wire.pull()?,
+            None => timed(|| self.far.namespace.netlink().set_up(&self.far.interface, false))?,
+        };
+        self.settle_port()?;
+        Ok(change)
     }
 
-    /// Plugs the cable in again.
+    /// Plugs the cable in again. When this returns, the far port forwards; how soon the near end believes in its
+    /// carrier is the near end's affair.
     pub fn replug(&self) -> Result<Change> {
-        if let Some(wire) = &self.wire {
-            return wire.replug();
-        }
-        let netlink = self.far.namespace.netlink();
-        timed(|| netlink.set_up(&self.far.interface, true))
+        let change = match &self.wire {
+            Some(wire) => wire.replug()?,
+            None => timed(|| self.far.namespace.netlink().set_up(&self.far.interface, true))?,
+        };
+        self.settle_port()?;
+        Ok(change)
+    }
+
+    /// Being asked for a link, the kernel acts at once on a change of its carrier that it would otherwise leave for up
+    /// to a second: a switch is not that slow.
+    fn settle_port(&self) -> Result<()> {
+        self.far.namespace.link(&self.far.interface).map(drop)
     }
 
     /// Kills the path silently: both directions drop every frame, the carrier stays.

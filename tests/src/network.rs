@@ -17,7 +17,7 @@ use crate::{Mac, clock};
 
 mod wiring;
 
-use wiring::{build_host, build_switch, join_switches, lay_cable, mount_bpf, plug_member};
+use wiring::{build_host, build_switch, join_switches, lay_cable, member_index, mount_bpf, plug_member};
 
 /// Labs of this process so far.
 static LABS: AtomicU32 = AtomicU32::new(0);
@@ -333,9 +333,10 @@ impl Lab {
     /// Makes a deleted veth member anew, with the same name, Ethernet address and cable.
     pub fn remake_member(&self, name: &str) -> Result<()> {
         let member = self.member(name);
+        let number = self.members.iter().take_while(|member| member.name != name).count();
         ensure!(member.cable.wire().is_none(), "{name} is a TAP member: it cannot be made anew");
         let far = member.cable.far();
-        lay_cable(&self.host, name, member.mac, &far.namespace, &far.interface)?;
+        lay_cable(&self.host, name, member.mac, &far.namespace, &far.interface, Some(member_index(number)))?;
         member.cable.wait_carrier(true, PATIENCE)
     }
 

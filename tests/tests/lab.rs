@@ -386,6 +386,29 @@ fn a_member_is_moved_deleted_and_made_anew() {
     lab.cable(1).wait_carrier(false, SECOND).unwrap();
 }
 
+/// A port that does not forward although it has its carrier: whoever trusts the carrier then loses packets. A lab that
+/// did this would blame others for it.
+#[test]
+fn a_replugged_port_forwards_at_once() {
+    for kind in [MemberKind::Veth, MemberKind::Tap] {
+        let lab = Lab::builder().kind(kind).build().unwrap();
+        give_address(&lab, "rge0");
+        assert!(reaches(&lab, PLAIN));
+        for turn in 0..6 {
+            // Others' events shortly before are what makes the kernel wait.
+            lab.cable(1 + turn % 2).pull().unwrap();
+            lab.cable(3).pull().unwrap();
+            lab.cable(3).wait_carrier(false, SECOND).unwrap();
+            lab.cable(1 + turn % 2).replug().unwrap();
+            lab.cable(3).replug().unwrap();
+            // Asked for, the member's own late event comes at once.
+            lab.cable(3).wait_carrier(true, SECOND).unwrap();
+            let ping = ping(lab.host(), None, lab.peer(0).v4().into(), 1, MS, 100 * MS).unwrap();
+            assert_eq!(ping.answered, 1, "{kind:?}, turn {turn}");
+        }
+    }
+}
+
 #[test]
 fn two_labs_side_by_side_do_not_meet() {
     let (one, two) = (Lab::tutorial().unwrap(), Lab::tutorial().unwrap());

@@ -47,7 +47,7 @@ pub(super) fn plug_member(
     let mac = [0x02, 0xa0, 0, 0, 0, number as u8 + 1];
     let wire = match kind {
         MemberKind::Veth => {
-            lay_cable(host, name, mac, switch_namespace, &port)?;
+            lay_cable(host, name, mac, switch_namespace, &port, Some(member_index(number)))?;
             None
         }
         MemberKind::Tap => {
@@ -73,16 +73,30 @@ fn port_number(member: usize) -> usize {
     if member < 3 { member + 1 } else { member + 2 }
 }
 
+/// The interface index of a member, and of its switch port.
+///
+/// A veth whose index differs from its peer's has every change of its carrier told at once. One with the same index is
+/// treated as a network card is: the kernel may tell of a change up to a second later.
+pub(super) fn member_index(member: usize) -> u32 {
+    101 + member as u32
+}
+
+/// Joins a machine to a switch by a veth pair; both ends get the index, if there is one.
 pub(super) fn lay_cable(
     near: &Namespace,
     interface: &str,
     mac: Mac,
     switch: &Namespace,
     port: &str,
+    index: Option<u32>,
 ) -> Result<()> {
     let mac = crate::show_mac(mac);
+    let index = index.map_or(String::new(), |index| format!("index {index}"));
     let lines = [
-        format!("link add {interface} address {mac} type veth peer name {port} netns {}", switch.name()),
+        format!(
+            "link add {interface} {index} address {mac} type veth peer name {port} {index} netns {}",
+            switch.name()
+        ),
         format!("link set {interface} up"),
     ];
     ip_batch(Some(near.name()), &lines)?;
@@ -98,7 +112,7 @@ pub(super) fn build_host(
 ) -> Result<Host> {
     let mac = [0x02, kind, 0, 0, 0, v4.octets()[3]];
     let v6 = counterpart(v4);
-    lay_cable(&namespace, INTERFACE, mac, switch, name)?;
+    lay_cable(&namespace, INTERFACE, mac, switch, name, None)?;
     ip_batch(
         Some(namespace.name()),
         &[
