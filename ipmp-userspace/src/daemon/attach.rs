@@ -38,7 +38,10 @@ impl Engine {
         }
         for (at, name) in interfaces.iter().enumerate() {
             match self.join(group, name).await {
-                Ok(said) => notes.extend(said),
+                Ok(said) => {
+                    notes.extend(said);
+                    self.catch_up().await;
+                }
                 Err(refused) => {
                     for name in interfaces[..at].iter().rev() {
                         self.leave(group, name, true).await;

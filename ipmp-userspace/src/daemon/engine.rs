@@ -162,6 +162,7 @@ impl Engine {
         }
         let groups: Vec<&str> = self.groups.keys().map(String::as_str).collect();
         if groups.is_empty() {
+            Datapath::teardown()?;
             log::info!("stopped");
         } else {
             log::info!("stopped; the datapath of {} stays in place and goes on", groups.join(", "));
@@ -171,16 +172,22 @@ impl Engine {
 
     /// The hands that a group needs, beside the groups.
     pub(super) fn with_hands(&mut self) -> (&mut BTreeMap<String, Group>, Hands<'_>) {
-        (&mut self.groups, Hands { links: &self.links, schedule: &mut self.schedule })
+        let hands = Hands { links: &self.links, schedule: &mut self.schedule, sender: &self.sender };
+        (&mut self.groups, hands)
     }
 
     /// Sends what is due.
     pub(super) fn announce(&mut self) {
-        for announcement in self.schedule.take(now()) {
-            if let Err(error) = self.sender.send(&announcement) {
-                log::debug!("cannot announce {}: {error}", announcement.address);
-            }
+        self.with_hands().1.announce();
+    }
+
+    /// Looks at every group, in the middle of something long.
+    pub(super) async fn catch_up(&mut self) {
+        let (groups, mut hands) = self.with_hands();
+        for group in groups.values_mut() {
+            group.look(&mut hands).await;
         }
+        hands.announce();
     }
 
     fn next(&self) -> Option<Instant> {

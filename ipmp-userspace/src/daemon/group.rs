@@ -10,7 +10,7 @@ use ipmp_common::{hash::Policy, steer::MemberSet};
 
 use super::{say, updelay::Updelay};
 use crate::{
-    announce::{Announcement, Schedule},
+    announce::{Announcement, Schedule, Sender},
     core::{self, Action, Event, Link, Refusal, Time},
     datapath,
     link::{Device, GroupInterface, Links, sysctl},
@@ -65,6 +65,19 @@ pub struct Hands<'a> {
     pub links: &'a Links,
     /// What is announced.
     pub schedule: &'a mut Schedule,
+    /// What it is announced with.
+    pub sender: &'a Sender,
+}
+
+impl Hands<'_> {
+    /// Sends the announcements that are due.
+    pub fn announce(&mut self) {
+        for announcement in self.schedule.take(now()) {
+            if let Err(error) = self.sender.send(&announcement) {
+                log::debug!("cannot announce {}: {error}", announcement.address);
+            }
+        }
+    }
 }
 
 impl Group {
@@ -138,7 +151,17 @@ impl Group {
 
     /// Does what the state machine says, in its order.
     pub async fn carry_out(&mut self, hands: &mut Hands<'_>, actions: Vec<Action>) {
+        let mut unsaid = false;
         for action in actions {
+            match action {
+                Action::Announce { .. } => unsaid = true,
+                // The network waits for an announcement; nobody waits for a line, and netlink may take its time.
+                Action::Log(_) | Action::SetCarrier(_) | Action::SetMtu(_) if unsaid => {
+                    hands.announce();
+                    unsaid = false;
+                }
+                _ => {}
+            }
             match self.act(hands, action).await {
                 // Its removal is told by another event.
                 Err(Error::Link(error)) if error.is_gone() => log::debug!(group = self.name(); "{error}"),

@@ -1,5 +1,6 @@
 //! Where log lines go: to the journal, with their fields, if that is where standard error leads; else to standard
-//! error, as `ipmpd: TEXT`.
+//! error, as `ipmpd: TEXT`. A daemon that `ipmpctl` started outlives the reader of its standard error, and goes on in
+//! the journal.
 
 use std::{
     io::{self, Write},
@@ -13,17 +14,12 @@ const JOURNAL: &str = "/run/systemd/journal/socket";
 
 /// Sets the logger of the process. `RUST_LOG` says what is logged; without it, everything from `info` up.
 pub fn init() {
-    let mut builder = env_logger::Builder::new();
-    builder.filter_level(LevelFilter::Info).parse_default_env();
-    if let Some(journal) = stderr_is_journal().then(connect).flatten() {
-        let filter = builder.build();
-        let level = filter.filter();
-        if log::set_boxed_logger(Box::new(Journal { socket: journal, filter })).is_ok() {
-            log::set_max_level(level);
-        }
-        return;
+    let filter = env_logger::Builder::new().filter_level(LevelFilter::Info).parse_default_env().build();
+    let level = filter.filter();
+    let logger = Logger { journal: connect(), journal_first: stderr_is_journal(), filter };
+    if log::set_boxed_logger(Box::new(logger)).is_ok() {
+        log::set_max_level(level);
     }
-    builder.format(|buffer, record| writeln!(buffer, "ipmpd: {}", record.args())).init();
 }
 
 /// Whether standard error is the stream that systemd has connected to the journal (systemd.exec(5), `JOURNAL_STREAM`).
@@ -39,24 +35,37 @@ fn connect() -> Option<UnixDatagram> {
     Some(socket)
 }
 
-struct Journal {
-    socket: UnixDatagram,
+struct Logger {
     /// It only says what is wanted; it writes nothing.
     filter: env_logger::Logger,
+    journal: Option<UnixDatagram>,
+    journal_first: bool,
 }
 
-impl Log for Journal {
+impl Logger {
+    fn to_journal(&self, record: &Record<'_>) -> bool {
+        self.journal.as_ref().is_some_and(|journal| journal.send(&entry(record)).is_ok())
+    }
+
+    fn to_stderr(record: &Record<'_>) -> bool {
+        // In one piece: another process may write there, too.
+        io::stderr().write_all(format!("ipmpd: {}\n", record.args()).as_bytes()).is_ok()
+    }
+}
+
+impl Log for Logger {
     fn enabled(&self, metadata: &Metadata<'_>) -> bool {
         self.filter.enabled(metadata)
     }
 
     fn log(&self, record: &Record<'_>) {
-        if self.filter.matches(record) {
-            let entry = entry(record);
-            // A journal that does not take it: standard error is the journal's too.
-            if self.socket.send(&entry).is_err() {
-                let _ = writeln!(io::stderr(), "ipmpd: {}", record.args());
-            }
+        if !self.filter.matches(record) {
+            return;
+        }
+        // Each stands in for the other. Whoever started the daemon may have closed the other end of its standard error.
+        let taken = self.journal_first && self.to_journal(record) || Self::to_stderr(record);
+        if !taken {
+            self.to_journal(record);
         }
     }
 

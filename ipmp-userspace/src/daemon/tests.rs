@@ -15,7 +15,8 @@ use crate::{
         report::{GroupState, MemberState},
         request::{Refused, Request, Response, Sender, reason},
     },
-    link::{Address, GroupInterface, Links, Route, testing::in_namespace},
+    datapath,
+    link::{Address, GroupInterface, Links, Route, testing::in_namespace_then},
 };
 
 /// What a client does.
@@ -102,6 +103,17 @@ async fn host(links: &Links) {
     links.add_default_routes(&eth0).await;
 }
 
+/// Runs a test on such a host, and leaves nothing behind.
+fn on_a_host<F: Future<Output = ()>>(test: impl FnOnce(Links) -> F + Send + 'static) {
+    let test = |links: Links| async move {
+        host(&links).await;
+        test(links).await;
+    };
+    in_namespace_then(test, || async {
+        teardown().await.unwrap();
+    });
+}
+
 fn addresses() -> [Address; 2] {
     [
         Address::new("192.168.178.21".parse().unwrap(), 24),
@@ -142,8 +154,7 @@ fn settings(interface: &str) -> Vec<String> {
 
 #[test]
 fn addresses_and_routes_move_there_and_back() {
-    in_namespace(|links| async move {
-        host(&links).await;
+    on_a_host(|links| async move {
         let before = routes(&links, "eth0").await;
         let group = GroupInterface::create(&links, "production0", "production0", "").await.unwrap();
         let eth0 = links.need("eth0").await;
@@ -167,8 +178,7 @@ fn addresses_and_routes_move_there_and_back() {
 
 #[test]
 fn a_move_that_the_kernel_refuses_changes_nothing() {
-    in_namespace(|links| async move {
-        host(&links).await;
+    on_a_host(|links| async move {
         let before = routes(&links, "eth0").await;
         let group = GroupInterface::create(&links, "production0", "production0", "").await.unwrap();
         // A route can only lead through an interface that is up.
@@ -185,8 +195,7 @@ fn a_move_that_the_kernel_refuses_changes_nothing() {
 
 #[test]
 fn a_nic_in_use_is_attached_and_the_last_gets_everything_back() {
-    in_namespace(|links| async move {
-        host(&links).await;
+    on_a_host(|links| async move {
         let (before, untouched) = (routes(&links, "eth0").await, settings("eth1"));
         with_engine(|client| async move {
             let notes = client.attach(&["eth0", "eth1"]).await;
@@ -212,8 +221,7 @@ fn a_nic_in_use_is_attached_and_the_last_gets_everything_back() {
 
 #[test]
 fn a_link_that_goes_and_comes_moves_what_it_answered_for() {
-    in_namespace(|links| async move {
-        host(&links).await;
+    on_a_host(|links| async move {
         with_engine(|client| async move {
             client.attach(&["eth0", "eth1"]).await;
             client.until("all carry", |group| group.state == GroupState::Ok).await;
@@ -234,23 +242,14 @@ fn a_link_that_goes_and_comes_moves_what_it_answered_for() {
             assert!(group.flags.contains(&"FAILED".to_owned()));
             let interface = links.need("production0").await;
             assert_eq!(interface.link(), crate::core::Link::Down, "a dead group has a carrier");
-            teardown_after(&client).await;
         })
         .await;
-        teardown().await.unwrap();
     });
-}
-
-async fn teardown_after(client: &Client) {
-    for member in ["eth0", "eth1"] {
-        let _ = client.ask(detach(member, Some(Last::Force))).await;
-    }
 }
 
 #[test]
 fn whatever_is_refused_changes_nothing() {
-    in_namespace(|links| async move {
-        host(&links).await;
+    on_a_host(|links| async move {
         links.add_bridge("br0").await;
         let (port, _) = links.add_pair("port0", "far0").await;
         links.put_under(&port, &links.need("br0").await).await;
@@ -280,8 +279,7 @@ fn whatever_is_refused_changes_nothing() {
 
 #[test]
 fn a_daemon_takes_over_and_a_teardown_needs_none() {
-    in_namespace(|links| async move {
-        host(&links).await;
+    on_a_host(|links| async move {
         let (before, untouched) = (routes(&links, "eth0").await, settings("eth0"));
         with_engine(|client| async move {
             client.attach(&["eth0", "eth1"]).await;
@@ -313,8 +311,7 @@ fn a_daemon_takes_over_and_a_teardown_needs_none() {
 
 #[test]
 fn members_and_groups_that_vanish_are_let_go() {
-    in_namespace(|links| async move {
-        host(&links).await;
+    on_a_host(|links| async move {
         let before = routes(&links, "eth0").await;
         with_engine(|client| async move {
             client.attach(&["eth0", "eth1"]).await;
@@ -350,8 +347,7 @@ fn members_and_groups_that_vanish_are_let_go() {
 
 #[test]
 fn an_address_on_the_group_interface_is_a_data_address_at_once() {
-    in_namespace(|links| async move {
-        host(&links).await;
+    on_a_host(|links| async move {
         with_engine(|client| async move {
             client.attach(&["eth0"]).await;
             let group = links.need("production0").await;
@@ -368,7 +364,61 @@ fn an_address_on_the_group_interface_is_a_data_address_at_once() {
                     group.addresses.iter().all(|known| known.address != address.ip)
                 })
                 .await;
-            teardown_after(&client).await;
+        })
+        .await;
+    });
+}
+
+#[test]
+fn a_daemon_that_ends_without_groups_leaves_nothing() {
+    on_a_host(|links| async move {
+        let cookie = datapath::pins::netns_cookie().unwrap();
+        let pins = format!("{}/ipmp/v{}/{cookie}", datapath::pins::BPFFS, ipmp_common::LAYOUT);
+        with_engine(|client| async move {
+            client.attach(&["eth0"]).await;
+            client.done(detach("eth0", Some(Last::KeepGroup))).await;
+            let group = || "production0".to_owned();
+            client
+                .done(Request::AddAddress {
+                    group: group(),
+                    addresses: vec!["192.168.178.9/24".parse().unwrap()],
+                })
+                .await;
+            client.done(Request::Destroy { group: group() }).await;
+        })
+        .await;
+        assert_eq!(links.devices().await.unwrap().len(), 5, "the group interface is left");
+        let left: Vec<_> =
+            std::fs::read_dir(&pins).into_iter().flatten().flatten().map(|entry| entry.file_name()).collect();
+        assert_eq!(left, [datapath::pins::SENTINEL], "a killed daemon leaves no more than its sentinel");
+        assert!(!std::path::Path::new(&format!("/run/ipmp/{cookie}")).exists());
+        teardown().await.unwrap();
+        assert!(!std::path::Path::new(&pins).exists());
+    });
+}
+
+#[test]
+fn offline_is_refused_for_the_last_and_a_new_mac_is_announced() {
+    on_a_host(|links| async move {
+        with_engine(|client| async move {
+            client.attach(&["eth0", "eth1"]).await;
+            client.until("all carry", |group| group.state == GroupState::Ok).await;
+            let offline = |interface: &str| Request::Offline { interface: interface.into() };
+            client.done(offline("eth0")).await;
+            assert_eq!(client.refused(offline("eth0")).await.reason, reason::ALREADY_OFFLINE);
+            assert_eq!(client.refused(offline("eth1")).await.reason, reason::LAST_FUNCTIONING);
+            let online = Request::Online { interface: "eth0".into() };
+            client.done(online.clone()).await;
+            assert_eq!(client.refused(online).await.reason, reason::NOT_OFFLINE);
+
+            let eth1 = links.need("eth1").await;
+            links.set_mac(&eth1, [2, 0, 0, 0, 0, 0x99]).await;
+            let group =
+                client.until("eth1 has its new MAC", |group| group.members[1].mac.ends_with(":99")).await;
+            assert_eq!(group.members[1].state, MemberState::Ok);
+            // Its neighbour's MAC makes it step aside.
+            links.set_mac(&eth1, links.need("eth0").await.mac).await;
+            client.until("eth1 is offline", |group| group.members[1].state == MemberState::Offline).await;
         })
         .await;
     });

@@ -1,6 +1,10 @@
 //! Tests against the kernel, each in a network namespace of its own that dies with its thread.
 
-use std::{future::Future, thread};
+use std::{
+    future::Future,
+    panic::{AssertUnwindSafe, catch_unwind, resume_unwind},
+    thread,
+};
 
 use nix::sched::{CloneFlags, unshare};
 use std::net::{Ipv4Addr, Ipv6Addr};
@@ -11,13 +15,27 @@ use super::{Device, Links};
 
 /// Runs the test on a thread of its own, in a network namespace of its own, and passes its panic on. Tests need root.
 pub fn in_namespace<F: Future<Output = ()>>(test: impl FnOnce(Links) -> F + Send + 'static) {
-    let thread = thread::spawn(|| {
+    in_namespace_then(test, || async {});
+}
+
+/// The same, and cleans up after the test, whether or not it panics: what outlives the namespace.
+pub fn in_namespace_then<F, G>(test: impl FnOnce(Links) -> F + Send + 'static, clean: fn() -> G)
+where
+    F: Future<Output = ()>,
+    G: Future<Output = ()> + 'static,
+{
+    let thread = thread::spawn(move || {
         unshare(CloneFlags::CLONE_NEWNET).expect("these tests need root: cannot make a network namespace");
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-        runtime.block_on(async { test(Links::open().unwrap()).await });
+        let result =
+            catch_unwind(AssertUnwindSafe(|| runtime.block_on(async { test(Links::open().unwrap()).await })));
+        runtime.block_on(clean());
+        if let Err(panic) = result {
+            resume_unwind(panic);
+        }
     });
     if let Err(panic) = thread.join() {
-        std::panic::resume_unwind(panic);
+        resume_unwind(panic);
     }
 }
 
@@ -42,6 +60,13 @@ impl Links {
         let message =
             LinkMessageBuilder::<LinkUnspec>::new().index(device.ifindex).controller(master.ifindex).build();
         self.set(message, || format!("enslave {}", device.name)).await.unwrap();
+    }
+
+    /// Gives an interface another MAC.
+    pub async fn set_mac(&self, device: &Device, mac: [u8; 6]) {
+        let message =
+            LinkMessageBuilder::<LinkUnspec>::new().index(device.ifindex).address(mac.to_vec()).build();
+        self.set(message, || format!("set the MAC of {}", device.name)).await.unwrap();
     }
 
     /// A bridge.
