@@ -139,31 +139,29 @@ impl Netlink {
         Ok(None)
     }
 
-    /// Drops every frame that a port receives ([`Direction::Outbound`]) or is to send ([`Direction::Inbound`]).
-    /// The carrier stays. The filter is classic BPF, since that exists on every kernel we meet.
-    pub fn drop_frames(&self, port: &str, direction: Direction) -> Result<()> {
-        let index = self.link(port)?.index as i32;
-        let mut qdisc = TcMessage::with_index(index);
+    /// Makes a port ready for [`Self::drop_frames`]. To be done while it is down: on a port that is up, the kernel
+    /// would lose what is being sent meanwhile.
+    pub fn add_clsact(&self, port: &str) -> Result<()> {
+        let mut qdisc = TcMessage::with_index(self.link(port)?.index as i32);
         qdisc.header.handle = CLSACT_HANDLE.into();
         qdisc.header.parent = CLSACT.into();
         qdisc.attributes.push(TcAttribute::Kind("clsact".into()));
         let create = NLM_F_REQUEST | NLM_F_ACK | NLM_F_CREATE | NLM_F_EXCL;
-        match self.request(RouteNetlinkMessage::NewQueueDiscipline(qdisc), create) {
-            Err(error) if os_error(&error) != Some(libc::EEXIST) => {
-                return Err(error).with_context(|| format!("cannot add clsact to {port}"));
-            }
-            _ => {}
-        }
-        let mut filter = TcMessage::with_index(index);
-        filter.header.parent = match direction {
-            Direction::Outbound => CLSACT_INGRESS.into(),
-            Direction::Inbound => CLSACT_EGRESS.into(),
-        };
+        self.request(RouteNetlinkMessage::NewQueueDiscipline(qdisc), create)
+            .with_context(|| format!("cannot add clsact to {port}"))?;
+        Ok(())
+    }
+
+    /// Drops every frame that a port receives ([`Direction::Outbound`]) or is to send ([`Direction::Inbound`]).
+    /// The carrier stays. The filter is classic BPF, since that exists on every kernel we meet.
+    pub fn drop_frames(&self, port: &str, direction: Direction) -> Result<()> {
+        let mut filter = self.filter(port, direction)?;
         filter.header.info = (1 << 16) | u32::from((libc::ETH_P_ALL as u16).to_be());
         filter.attributes.push(TcAttribute::Kind("bpf".into()));
         filter
             .attributes
             .push(TcAttribute::Other(DefaultNla::new(TCA_OPTIONS | NLA_F_NESTED, drop_program())));
+        let create = NLM_F_REQUEST | NLM_F_ACK | NLM_F_CREATE | NLM_F_EXCL;
         match self.request(RouteNetlinkMessage::NewTrafficFilter(filter), create) {
             Err(error) if os_error(&error) != Some(libc::EEXIST) => {
                 Err(error).with_context(|| format!("cannot add the drop filter to {port}"))
@@ -174,17 +172,26 @@ impl Netlink {
 
     /// Takes back what [`Self::drop_frames`] did, in both directions.
     pub fn pass_frames(&self, port: &str) -> Result<()> {
-        let mut qdisc = TcMessage::with_index(self.link(port)?.index as i32);
-        qdisc.header.handle = CLSACT_HANDLE.into();
-        qdisc.header.parent = CLSACT.into();
-        qdisc.attributes.push(TcAttribute::Kind("clsact".into()));
-        let message = RouteNetlinkMessage::DelQueueDiscipline(qdisc);
-        match self.request(message, NLM_F_REQUEST | NLM_F_ACK) {
-            Err(error) if !matches!(os_error(&error), Some(libc::ENOENT | libc::EINVAL)) => {
-                Err(error).with_context(|| format!("cannot remove clsact from {port}"))
+        for direction in [Direction::Outbound, Direction::Inbound] {
+            // Without a priority: all filters of the direction.
+            let message = RouteNetlinkMessage::DelTrafficFilter(self.filter(port, direction)?);
+            match self.request(message, NLM_F_REQUEST | NLM_F_ACK) {
+                Err(error) if !matches!(os_error(&error), Some(libc::ENOENT | libc::EINVAL)) => {
+                    return Err(error).with_context(|| format!("cannot remove the drop filter from {port}"));
+                }
+                _ => {}
             }
-            _ => Ok(()),
         }
+        Ok(())
+    }
+
+    fn filter(&self, port: &str, direction: Direction) -> Result<TcMessage> {
+        let mut filter = TcMessage::with_index(self.link(port)?.index as i32);
+        filter.header.parent = match direction {
+            Direction::Outbound => CLSACT_INGRESS.into(),
+            Direction::Inbound => CLSACT_EGRESS.into(),
+        };
+        Ok(filter)
     }
 
     /// Sends one request and collects its answers: one, an acknowledgement, or a dump up to its end.

@@ -30,6 +30,7 @@ pub(super) fn join_switches(a: &Namespace, b: &Namespace, number: usize) -> Resu
         "link set sw4 master br0 up".into(),
     ];
     ip_batch(Some(a.name()), &lines)?;
+    b.netlink().add_clsact("sw4")?;
     ip_batch(Some(b.name()), &["link set sw4 master br0 up".into()])?;
     let end = |namespace: &Namespace| End { namespace: namespace.clone(), interface: "sw4".into() };
     Ok(Cable::new(format!("cable {number}"), end(a), end(b), None))
@@ -100,6 +101,7 @@ pub(super) fn lay_cable(
         format!("link set {interface} up"),
     ];
     ip_batch(Some(near.name()), &lines)?;
+    switch.netlink().add_clsact(port)?;
     ip_batch(Some(switch.name()), &[format!("link set {port} master br0 up")])
 }
 

@@ -107,6 +107,20 @@ impl std::fmt::Display for Report {
             self.duplicated(),
             self.longest_gap
         )?;
+        let runs = self.flows.iter().flat_map(|flow| flow.lost.iter().map(|lost| (flow.source_port, lost)));
+        for (number, (port, lost)) in runs.enumerate() {
+            match number {
+                0..4 => write!(
+                    out,
+                    "{} {} from {} on by port {port}",
+                    if number == 0 { ", lost:" } else { "," },
+                    lost.count,
+                    lost.first
+                )?,
+                4 => write!(out, ", and so on")?,
+                _ => break,
+            }
+        }
         for (count, what) in [
             (self.send_errors, "send errors"),
             (self.skipped, "skipped by a late sender"),
