@@ -159,7 +159,7 @@ pub enum MemberState {
     Failed = 2,
     /// Taken out by the operator, or by a duplicate MAC.
     Offline = 3,
-    /// Probing without targets.
+    /// Not known yet: its link has not been trusted so far, or it is probed without targets.
     Unknown = 4,
 }
 
@@ -189,6 +189,8 @@ pub struct Member {
 pub struct Steering {
     /// Members that may carry traffic, by the daemon's verdict.
     pub usable: MemberSet,
+    /// Members that the daemon would rather spare, because their links flap: they carry before a packet is lost.
+    pub reserve: MemberSet,
     /// Who carries multicast, broadcast and what is not IP.
     pub cast: Preference,
     /// The members' own addresses: a bit of [`crate::hash::filter_bit`] for each. Whatever has no bit here is not worth
@@ -409,7 +411,7 @@ mod tests {
     fn values_have_no_hidden_padding() {
         assert_eq!(size_of::<Device>(), 24);
         assert_eq!(size_of::<Member>(), 24 + 6 + 2 + 4 + 4 + 16 + MAX_LOWER * 24);
-        assert_eq!(size_of::<Steering>(), 32);
+        assert_eq!(size_of::<Steering>(), 40);
         assert_eq!(size_of::<Address>(), 16);
         assert_eq!(size_of::<Watch>(), 16 + MAX_MEMBERS * (1 + MAX_LOWER) * 24);
         assert_eq!(size_of::<ClockSettings>(), 32);

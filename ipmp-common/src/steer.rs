@@ -53,6 +53,12 @@ impl MemberSet {
     pub const fn and(self, other: Self) -> Self {
         Self(self.0 & other.0)
     }
+    /// Members in either set.
+    #[inline(always)]
+    #[must_use]
+    pub const fn or(self, other: Self) -> Self {
+        Self(self.0 | other.0)
+    }
     /// Number of members in the set.
     #[inline(always)]
     pub const fn len(self) -> u32 {

@@ -12,7 +12,7 @@ use ipmp_common::{
 };
 
 use crate::{
-    maps::{Reason, addresses, count_drop, group_mac, masks, steering},
+    maps::{Reason, addresses, count_drop, group_mac, steering, trusted},
     member, reports, speaker, spread, trace,
 };
 
@@ -86,8 +86,7 @@ fn steer(ctx: &TcContext, frame: &Frame, ethertype: u16) -> i32 {
     let Some(list) = spread::list(ctx, frame, UNTAGGED, ethertype) else {
         return member::dropped_nobody(ctx);
     };
-    let (trusted, _) = masks(words);
-    if let Some((number, chosen)) = member::most_preferred(list, trusted) {
+    if let Some((number, chosen)) = member::most_preferred(list, words.usable.and(trusted())) {
         return member::send(ctx, frame, number, chosen, false);
     }
     second_choice(ctx, list)

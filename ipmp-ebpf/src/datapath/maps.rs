@@ -66,14 +66,13 @@ pub fn group_mac() -> Mac {
     Mac(GROUP_MAC.load())
 }
 
-/// The mask of those who may carry now, with those who may by the daemon's verdict alone.
+/// The members whose links are trusted.
 #[inline(always)]
-pub fn masks(words: &Steering) -> (MemberSet, MemberSet) {
-    let trusted = match live.get(GROUP.load()) {
+pub fn trusted() -> MemberSet {
+    match live.get(GROUP.load()) {
         Some(set) => *set,
         None => MemberSet::EMPTY,
-    };
-    (words.usable.and(trusted), words.usable)
+    }
 }
 
 /// Whether a VLAN is one of the group's.

@@ -8,7 +8,7 @@ use ipmp_common::{
 };
 use ipmp_ebpf::{count, device};
 
-use crate::maps::{READ_DEVICES, Reason, count_drop, counters, masks, members, steering};
+use crate::maps::{READ_DEVICES, Reason, count_drop, counters, members, steering, trusted};
 
 /// No member.
 const NOBODY: u32 = u32::MAX;
@@ -64,8 +64,8 @@ fn first_that_can(list: u64, mask: u64) -> u32 {
 
 /// The member that carries what has this list.
 ///
-/// The first that is usable, live and has its carrier. Where nobody is, the first that is usable and has its carrier:
-/// a link that is not trusted yet is better than a certain loss.
+/// The first that is usable, live and has its carrier. Where nobody is: one in reserve that is live; then anybody with a
+/// carrier, since a link that is not trusted yet is better than a certain loss.
 #[inline(always)]
 pub fn pick(list: Preference) -> Option<u32> {
     let number = pick_number(list.0);
@@ -75,9 +75,15 @@ pub fn pick(list: Preference) -> Option<u32> {
 #[inline(never)]
 fn pick_number(list: u64) -> u32 {
     let Some(words) = steering.get(0) else { return NOBODY };
-    let (trusted, usable) = masks(words);
-    let number = first_that_can(list, trusted.0);
-    if number == NOBODY { first_that_can(list, usable.0) } else { number }
+    let (trusted, anybody) = (trusted(), words.usable.or(words.reserve));
+    let mut number = first_that_can(list, words.usable.and(trusted).0);
+    if number == NOBODY {
+        number = first_that_can(list, anybody.and(trusted).0);
+    }
+    if number == NOBODY {
+        number = first_that_can(list, anybody.0);
+    }
+    number
 }
 
 /// The member itself, if it is the most preferred of the list and can carry: what nearly every packet asks.

@@ -118,6 +118,8 @@ pub enum Event {
 pub enum Action {
     /// Write the `usable` mask.
     SetUsable(MemberSet),
+    /// Write the mask of the members in reserve: held down, and to carry before a packet is lost.
+    SetReserve(MemberSet),
     /// Write the slots that differ.
     SetSlots(Box<[Preference; SLOTS]>),
     /// Write the cast role.

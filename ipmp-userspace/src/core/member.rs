@@ -150,6 +150,11 @@ impl Member {
         self.offline.is_none() && self.flap.until().is_none()
     }
 
+    /// Whether the datapath may fall back on it: it is held down, and nobody has taken it out.
+    pub fn in_reserve(&self) -> bool {
+        self.offline.is_none() && self.flap.until().is_some()
+    }
+
     /// Netlink reports its link.
     pub(super) fn set_link(&mut self, link: Link) -> Option<Turn> {
         let before = std::mem::replace(&mut self.attachment.link, link);

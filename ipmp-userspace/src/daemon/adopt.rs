@@ -96,6 +96,7 @@ impl Engine {
         let adopted = Adopted {
             members,
             usable: datapath.usable(),
+            reserve: datapath.reserve(),
             live: datapath.live(),
             slots: datapath.slots().into(),
             cast: datapath.cast(),

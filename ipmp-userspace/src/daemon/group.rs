@@ -174,6 +174,7 @@ impl Group {
     async fn act(&mut self, hands: &mut Hands<'_>, action: Action) -> Result<(), Error> {
         match action {
             Action::SetUsable(members) => self.datapath.set_usable(members),
+            Action::SetReserve(members) => self.datapath.set_reserve(members),
             Action::SetSlots(slots) => self.datapath.set_slots(&slots),
             Action::SetCast(list) => self.datapath.set_cast(list),
             Action::SetInbound { address, inbound } => self.datapath.set_inbound(address, inbound)?,

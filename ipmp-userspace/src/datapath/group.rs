@@ -77,6 +77,7 @@ pub const SHAPES: [Shape; 9] = [
 ];
 
 const USABLE: usize = offset_of!(Steering, usable) / 8;
+const RESERVE: usize = offset_of!(Steering, reserve) / 8;
 const CAST: usize = offset_of!(Steering, cast) / 8;
 const TEST_ADDRESSES: usize = offset_of!(Steering, test_addresses) / 8;
 const INDEX: usize = offset_of!(Steering, index) / 8;
@@ -288,6 +289,7 @@ impl Group {
         let key = u32::from(number);
         let member = self.members.get(&key, 0).map_err(map_error("members"))?;
         self.set_usable(self.usable().without(number));
+        self.set_reserve(self.reserve().without(number));
         self.host.borrow().sentinel.disarm(self.index, number);
         let place = self.ingress_place(number, &name_of(&member), member.device.ifindex);
         place.detach()?;
@@ -361,6 +363,16 @@ impl Group {
     /// The `usable` mask.
     pub fn usable(&self) -> MemberSet {
         MemberSet(self.steering.load(USABLE))
+    }
+
+    /// Writes the mask of the members that carry only before a packet is lost.
+    pub fn set_reserve(&self, members: MemberSet) {
+        self.steering.store(RESERVE, members.0);
+    }
+
+    /// That mask.
+    pub fn reserve(&self) -> MemberSet {
+        MemberSet(self.steering.load(RESERVE))
     }
 
     /// Members whose links are trusted.

@@ -24,6 +24,8 @@ pub struct Adopted {
     pub members: Vec<(Attachment, MemberState)>,
     /// The `usable` mask.
     pub usable: MemberSet,
+    /// The `reserve` mask.
+    pub reserve: MemberSet,
     /// The `live` mask as it is now.
     pub live: MemberSet,
     /// The slots.
@@ -76,6 +78,7 @@ impl Group {
             group.told.inbound.insert(address, ToldAddress { list, announced: None, holder });
         }
         group.told.usable = adopted.usable;
+        group.told.reserve = adopted.reserve;
         group.told.slots = group.slots.clone();
         group.told.cast = adopted.cast;
         group.told.cast_holder = group.member(adopted.cast.first()).map(|member| member.name().to_owned());

@@ -11,6 +11,7 @@ use super::*;
 #[derive(Clone, Default)]
 struct Kernel {
     usable: MemberSet,
+    reserve: MemberSet,
     slots: Slots,
     cast: Preference,
     inbound: BTreeMap<IpAddr, Preference>,
@@ -28,6 +29,7 @@ impl Kernel {
         }
         match action {
             Action::SetUsable(members) => set(&mut self.usable, *members),
+            Action::SetReserve(members) => set(&mut self.reserve, *members),
             Action::SetSlots(lists) => set(&mut self.slots, lists.clone().into()),
             Action::SetCast(list) => set(&mut self.cast, *list),
             Action::SetInbound { address, inbound } => {
@@ -55,6 +57,7 @@ impl Kernel {
         Adopted {
             members,
             usable: self.usable,
+            reserve: self.reserve,
             live: group.members().iter().filter(|member| member.live()).map(Member::number).collect(),
             slots: self.slots.clone(),
             cast: self.cast,

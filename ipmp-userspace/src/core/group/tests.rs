@@ -430,7 +430,7 @@ fn a_link_that_flaps_is_held_down_and_comes_back_by_itself() {
             "The link has come up on eth0 more than 2 times in the last minute; disabling repair until it stabilizes",
         ]
     );
-    assert_eq!(work(&held), [Action::SetUsable(MemberSet::of(1))]);
+    assert_eq!(work(&held), [Action::SetReserve(MemberSet::of(0)), Action::SetUsable(MemberSet::of(1))]);
     scene.wait(1);
     scene.live(&[1]);
     assert_eq!(lines(&scene.live(&[0, 1])), ["The link has come up on eth0"], "said once");
@@ -441,6 +441,7 @@ fn a_link_that_flaps_is_held_down_and_comes_back_by_itself() {
     let back = scene.tell(Event::Deadline);
     assert_eq!(lines(&back), ["IP interface repair detected on eth0 of group production0"]);
     assert_eq!(back[0], Action::SetUsable([0, 1].into_iter().collect()));
+    assert_eq!(back[1], Action::SetReserve(MemberSet::EMPTY));
     assert_eq!(scene.group.deadline(), None);
 }
 
@@ -588,6 +589,7 @@ fn an_adopted_group_takes_up_what_happened_meanwhile() {
             member(3, "eth3", Link::Up, MemberState::Failed),
         ],
         usable: [0, 1].into_iter().collect(),
+        reserve: MemberSet::EMPTY,
         live: [1, 2, 3].into_iter().collect(),
         slots,
         cast: list(&[0, 1, 2, 3]),
@@ -619,6 +621,7 @@ fn an_adopted_failure_is_repaired_by_a_good_link_alone() {
     let adopted = |link, live| Adopted {
         members: vec![(attachment(0, "eth0", link), MemberState::Failed)],
         usable: MemberSet::of(0),
+        reserve: MemberSet::EMPTY,
         live,
         slots: Slots::new().rebuild(&[(0, 1000)]),
         cast: list(&[0]),

@@ -14,6 +14,7 @@ use crate::core::{Action, LogLine, member::Member, slots::Slots};
 #[derive(Clone, Debug, Default)]
 pub(super) struct Told {
     pub(super) usable: MemberSet,
+    pub(super) reserve: MemberSet,
     pub(super) slots: Slots,
     pub(super) cast: Preference,
     /// Name of the last cast member.
@@ -53,11 +54,20 @@ impl Group {
             actions.push(Action::SetMtu(mtu));
         }
 
+        // Who leaves one of the two masks is in the other before.
+        let reserve: MemberSet =
+            self.members.iter().filter(|member| member.in_reserve()).map(Member::number).collect();
+        let told = std::mem::replace(&mut self.told.reserve, reserve);
+        let set_reserve = (told != reserve).then_some(Action::SetReserve(reserve));
+        let grows = told.and(reserve) == told;
+        let (before, after) = if grows { (set_reserve, None) } else { (None, set_reserve) };
+        actions.extend(before);
         let usable = self.usable();
         if usable != self.told.usable {
             self.told.usable = usable;
             actions.push(Action::SetUsable(usable));
         }
+        actions.extend(after);
         if self.slots != self.told.slots {
             self.told.slots = self.slots.clone();
             actions.push(Action::SetSlots(self.slots.to_lists()));
