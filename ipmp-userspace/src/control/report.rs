@@ -23,13 +23,15 @@ pub struct GroupReport {
     pub mtu: u32,
     /// State.
     pub state: GroupState,
+    /// Failure detection time in milliseconds; `None`: no member is probed.
+    pub fdt_ms: Option<u64>,
     /// Hash policy: `connection`, `flow` or `destination`.
     pub hash: String,
     /// Flags in the reference's words, in its order.
     pub flags: Vec<String>,
-    /// Data addresses.
+    /// Data addresses, in the kernel's order.
     pub addresses: Vec<AddressReport>,
-    /// Members.
+    /// Members, in the order in which they joined.
     pub members: Vec<MemberReport>,
     /// Which checks are in force, and what could not be had, a sentence each.
     pub checks: Vec<String>,
@@ -68,8 +70,14 @@ pub struct MemberReport {
     pub slots: u32,
     /// Link.
     pub link: Link,
+    /// What its probes say.
+    pub probe: Probe,
     /// State.
     pub state: MemberState,
+    /// Who took it out of service, if it is offline.
+    pub offline: Option<Cause>,
+    /// It functions and is in service: the group's traffic is spread over the active members.
+    pub active: bool,
     /// The daemon lets it carry traffic.
     pub usable: bool,
     /// The datapath trusts its link.
@@ -98,6 +106,30 @@ pub enum Link {
     Unknown,
 }
 
+/// What a member's probes say (reference 1.7).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Probe {
+    /// They are answered.
+    Ok,
+    /// It has failed, be it for its probes or its link.
+    Failed,
+    /// It is probed and has no targets.
+    Unknown,
+    /// It is not probed.
+    Disabled,
+}
+
+/// Who took a member out of service.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Cause {
+    /// The operator.
+    Operator,
+    /// The daemon: another member has its MAC.
+    DuplicateMac,
+}
+
 /// State of a member.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -108,7 +140,7 @@ pub enum MemberState {
     Failed,
     /// It was taken out by the operator, or for a duplicate MAC.
     Offline,
-    /// It is probed and has no targets.
+    /// It is probed and has no targets, or has just joined and its link is not trusted yet.
     Unknown,
 }
 
@@ -119,6 +151,8 @@ pub struct AddressReport {
     pub address: IpAddr,
     /// Prefix length in bits.
     pub prefix: u8,
+    /// It can be used: its interface is up, and nobody else was found to have it.
+    pub up: bool,
     /// Of a data address: the member whose MAC answers for it; `None`: nobody.
     pub inbound: Option<String>,
 }
@@ -166,7 +200,10 @@ pub(crate) fn sample() -> GroupReport {
         weight: 1000,
         slots: 1365,
         link,
+        probe: Probe::Disabled,
         state,
+        offline: (state == MemberState::Offline).then_some(Cause::Operator),
+        active: state == MemberState::Ok,
         usable: state == MemberState::Ok,
         live: link == Link::Up,
         cast: number == 0,
@@ -179,8 +216,12 @@ pub(crate) fn sample() -> GroupReport {
     first.slots = 1366;
     first.traffic =
         Traffic { out_packets: 120_345, out_bytes: 98_234_123, in_packets: 1, in_bytes: 60, stepped_in: 17 };
-    first.addresses =
-        vec![AddressReport { address: "192.168.178.201".parse().unwrap(), prefix: 24, inbound: None }];
+    first.addresses = vec![AddressReport {
+        address: "192.168.178.201".parse().unwrap(),
+        prefix: 24,
+        up: true,
+        inbound: None,
+    }];
     GroupReport {
         name: "production0".into(),
         groupname: "Production".into(),
@@ -188,15 +229,17 @@ pub(crate) fn sample() -> GroupReport {
         mac: "02:1e:00:00:00:99".into(),
         mtu: 1500,
         state: GroupState::Degraded,
+        fdt_ms: None,
         hash: "connection".into(),
         flags: words("UP,BROADCAST,RUNNING,MULTICAST,IPMP"),
         addresses: vec![
             AddressReport {
                 address: "192.168.178.200".parse().unwrap(),
                 prefix: 24,
+                up: true,
                 inbound: Some("e1000g0".into()),
             },
-            AddressReport { address: "2001:db8::200".parse().unwrap(), prefix: 64, inbound: None },
+            AddressReport { address: "2001:db8::200".parse().unwrap(), prefix: 64, up: false, inbound: None },
         ],
         members: vec![
             first,

@@ -1,7 +1,7 @@
 //! What is shown of groups and members.
 
 use ipmp_common::maps::{self, MemberState};
-use rtnetlink::packet_route::link::LinkFlags;
+use rtnetlink::packet_route::{address::AddressFlags, link::LinkFlags};
 
 use super::{
     engine::Engine,
@@ -12,8 +12,8 @@ use crate::{
         report::{self, AddressReport, GroupReport, MemberReport},
         request::{Refused, reason},
     },
-    core::{self, GroupState, Link},
-    link::Device,
+    core::{self, GroupState, Link, member::Cause},
+    link::{Address, Device},
 };
 
 impl Engine {
@@ -31,6 +31,10 @@ impl Engine {
                 format!("{name} is neither a group nor a member of one; `ipmpctl show` lists all"),
             ));
         }
+        // Whether an address can be used, and their order, is the kernel's to say.
+        let kernel = self.links.addresses().await.map_err(|error| {
+            Refused::new(reason::KERNEL, format!("{error}; it is what addresses are shown from"))
+        })?;
         let mut reports = Vec::new();
         for group in groups {
             let interface = self.links.device(group.interface.ifindex).await.ok().flatten();
@@ -38,10 +42,12 @@ impl Engine {
             for known in group.core.members() {
                 if let Some(member) = group.members.get(&known.number()) {
                     let device = self.links.device(member.ifindex).await.ok().flatten();
-                    members.push(member_report(group, known, member, device.as_ref()));
+                    members.push(member_report(group, known, member, device.as_ref(), &kernel));
                 }
             }
-            reports.push(group_report(group, interface.as_ref(), members, self.datapath.status()));
+            let addresses = data_addresses(group, interface.as_ref(), &kernel);
+            let checks = self.datapath.status();
+            reports.push(group_report(group, interface.as_ref(), addresses, members, checks));
         }
         Ok(reports)
     }
@@ -50,10 +56,10 @@ impl Engine {
 fn group_report(
     group: &Group,
     interface: Option<&Device>,
+    addresses: Vec<AddressReport>,
     members: Vec<MemberReport>,
     mut checks: Vec<String>,
 ) -> GroupReport {
-    let inbound = |address| group.core.inbound(address).and_then(|number| name_of(group, number));
     for member in group.core.members().iter().filter(|member| member.link() == Link::Unknown) {
         checks.push(format!("{} cannot report its link: it is taken as up", member.name()));
     }
@@ -72,12 +78,10 @@ fn group_report(
             GroupState::Degraded => report::GroupState::Degraded,
             GroupState::Failed => report::GroupState::Failed,
         },
+        fdt_ms: None,
         hash: group.policy().name().to_owned(),
         flags: group_flags(interface, group.core.state()),
-        addresses: group
-            .addresses()
-            .map(|(address, prefix)| AddressReport { address, prefix, inbound: inbound(address) })
-            .collect(),
+        addresses,
         members,
         checks,
         drops: report::Drops {
@@ -90,13 +94,46 @@ fn group_report(
     }
 }
 
+/// Every address of the group interface, in the kernel's order; one that another host has, too, is no data address and
+/// is shown as down.
+fn data_addresses(
+    group: &Group,
+    interface: Option<&Device>,
+    kernel: &[(u32, Address)],
+) -> Vec<AddressReport> {
+    let mine = kernel.iter().filter(|(ifindex, _)| *ifindex == group.interface.ifindex);
+    mine.map(|(_, address)| AddressReport {
+        address: address.ip,
+        prefix: address.prefix,
+        up: is_up(interface) && is_ready(address),
+        inbound: group.core.inbound(address.ip).and_then(|number| name_of(group, number)),
+    })
+    .collect()
+}
+
+fn is_up(device: Option<&Device>) -> bool {
+    device.is_some_and(|device| device.flags.contains(LinkFlags::Up))
+}
+
+/// Whether duplicate address detection lets sockets use an address.
+fn is_ready(address: &Address) -> bool {
+    let has = |flag: AddressFlags| address.flags & flag.bits() != 0;
+    !address.is_duplicate() && (!has(AddressFlags::Tentative) || has(AddressFlags::Optimistic))
+}
+
 fn member_report(
     group: &Group,
     known: &core::member::Member,
     member: &Member,
     device: Option<&Device>,
+    kernel: &[(u32, Address)],
 ) -> MemberReport {
     let number = known.number();
+    let ready = |ip| {
+        let mut own =
+            kernel.iter().filter(|(ifindex, address)| (*ifindex, address.ip) == (member.ifindex, ip));
+        own.any(|(_, address)| is_ready(address))
+    };
     let counters = group.datapath.counters(number).unwrap_or_else(|error| {
         log::warn!(group = group.name(), member = known.name(); "{error}");
         maps::Counters::default()
@@ -114,12 +151,18 @@ fn member_report(
             Link::Down => report::Link::Down,
             Link::Unknown => report::Link::Unknown,
         },
+        probe: report::Probe::Disabled,
         state: match known.state() {
             MemberState::Ok => report::MemberState::Ok,
             MemberState::Failed => report::MemberState::Failed,
             MemberState::Offline => report::MemberState::Offline,
             MemberState::Unknown | MemberState::Vacant => report::MemberState::Unknown,
         },
+        offline: known.offline().map(|cause| match cause {
+            Cause::Operator => report::Cause::Operator,
+            Cause::DuplicateMac => report::Cause::DuplicateMac,
+        }),
+        active: group.core.active().contains(&number),
         usable: known.usable(),
         live: group.live().has(number),
         cast: group.core.cast() == Some(number),
@@ -127,7 +170,10 @@ fn member_report(
         addresses: member
             .addresses
             .iter()
-            .map(|(address, prefix)| AddressReport { address: *address, prefix: *prefix, inbound: None })
+            .map(|(&address, &prefix)| {
+                let up = is_up(device) && ready(address);
+                AddressReport { address, prefix, up, inbound: None }
+            })
             .collect(),
         attach: group.datapath.attach_kind().to_string(),
         traffic: report::Traffic {
@@ -191,6 +237,18 @@ mod tests {
         assert_eq!(group_flags(None, GroupState::Failed), ["FAILED", "IPMP"]);
         assert_eq!(member_flags(None, Link::Down, MemberState::Failed), ["FAILED"]);
         assert_eq!(member_flags(None, Link::Up, MemberState::Offline), ["RUNNING", "OFFLINE"]);
+    }
+
+    #[test]
+    fn an_address_is_ready_once_nobody_else_was_found_to_have_it() {
+        let ready = |flags: AddressFlags| {
+            is_ready(&Address { flags: flags.bits(), ..Address::new("fe80::1".parse().unwrap(), 64) })
+        };
+        assert!(ready(AddressFlags::Permanent));
+        assert!(!ready(AddressFlags::Tentative));
+        assert!(ready(AddressFlags::Tentative | AddressFlags::Optimistic));
+        assert!(!ready(AddressFlags::Dadfailed));
+        assert!(!is_up(None));
     }
 
     #[test]

@@ -73,7 +73,7 @@ production0: flags=<UP,BROADCAST,MULTICAST,FAILED,IPMP> mtu 1500 index 2
 #[test]
 fn netmasks_and_broadcasts() {
     let line = |text: &str, prefix| {
-        address(&AddressReport { address: text.parse().unwrap(), prefix, inbound: None })
+        address(&AddressReport { address: text.parse().unwrap(), prefix, up: true, inbound: None })
     };
     assert_eq!(line("10.1.2.3", 8), "inet 10.1.2.3 netmask ff000000 broadcast 10.255.255.255");
     assert_eq!(

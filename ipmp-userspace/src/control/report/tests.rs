@@ -114,6 +114,11 @@ fn every_word_of_the_definition_can_be_said() {
         words_of(&[MemberState::Ok, MemberState::Failed, MemberState::Offline, MemberState::Unknown])
     );
     assert_eq!(
+        field("Member", "probe"),
+        words_of(&[Probe::Ok, Probe::Failed, Probe::Unknown, Probe::Disabled])
+    );
+    assert_eq!(field("Member", "offline"), words_of(&[Cause::Operator, Cause::DuplicateMac]));
+    assert_eq!(
         field("Group", "state"),
         words_of(&[GroupState::Ok, GroupState::Degraded, GroupState::Failed])
     );
