@@ -2,6 +2,9 @@
 //!
 //! Both ends of the wire are TAP devices: the member in the host's namespace, the port in the switch's. A thread
 //! carries frames between them. The devices die with their descriptors, so nothing is left of them after a crash.
+//!
+//! Every wire has its own delay, as long as its pump is late: a flow that changes its member may overtake itself. Loss
+//! is best judged on TAP members, order on veth members, whose frames are delivered within the sender's call.
 
 use std::fs::{File, OpenOptions};
 use std::io::{Read as _, Write as _};

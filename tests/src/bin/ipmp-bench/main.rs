@@ -1,0 +1,138 @@
+//! `ipmp-bench`: what steering costs, how quick failover is, and what goes through a group.
+//!
+//! Figures are compared within one run only, and only by medians of rounds in turn: machines differ, and so do the
+//! minutes of one machine.
+//!
+//! | module | what |
+//! |---|---|
+//! | [`steering`], [`cases`], [`program`] | nanoseconds a packet, by BPF_PROG_TEST_RUN |
+//! | [`outbound`] | a stream from the host while cables are pulled |
+//! | [`inbound`] | a stream to a data address whose inbound member loses its carrier |
+//! | [`throughput`], [`flood`], [`segment`] | TCP bulk and small packets through the group and beside it |
+//! | [`production`] | the group in the lab, by the real daemon |
+//! | [`spread`] | medians and quartiles |
+//! | [`report`] | what `--json` prints |
+
+mod cases;
+mod flood;
+mod inbound;
+mod outbound;
+mod production;
+mod program;
+mod report;
+mod segment;
+mod spread;
+mod steering;
+mod throughput;
+
+use std::path::PathBuf;
+
+use anyhow::{Context as _, Result};
+use clap::{Parser, Subcommand};
+use lab::Alone;
+
+use report::Report;
+
+/// Measure what steering costs, how quick failover is, and what goes through a group
+///
+/// All measurements are made unless one is named. Everything happens in network namespaces of its own, which are
+/// removed at the end, also after Ctrl-C. Needs root.
+#[derive(Parser)]
+#[command(name = "ipmp-bench", after_long_help = report::JSON_HELP)]
+struct Bench {
+    /// Measure less: good for seeing that it works, not for figures
+    #[arg(long, global = true)]
+    quick: bool,
+    /// Write the results as JSON to a file, or to standard output: `-` (the table then goes to standard error)
+    #[arg(long, global = true, value_name = "FILE")]
+    json: Option<PathBuf>,
+    #[command(subcommand)]
+    only: Option<Only>,
+}
+
+#[derive(Clone, Copy, Subcommand)]
+enum Only {
+    /// Nanoseconds a packet: an empty program, a bare redirect, ours by policy and feature
+    Steering {
+        /// Rounds; every program runs once in each [default: 11, quick: 5]
+        #[arg(long, value_parser = clap::value_parser!(u32).range(1..=1000))]
+        rounds: Option<u32>,
+        /// Packets a run [default: 1000000, quick: 100000]
+        #[arg(long, value_parser = clap::value_parser!(u32).range(1..=100_000_000))]
+        repeat: Option<u32>,
+    },
+    /// 50,000 packets/s from the host while cables are pulled: what is lost
+    Outbound {
+        /// Pulls, of the members' cables in turn [default: 20, quick: 6]
+        #[arg(long, value_parser = clap::value_parser!(u32).range(1..=10_000))]
+        pulls: Option<u32>,
+    },
+    /// 20,000 packets/s to a data address whose inbound member loses its carrier: how long nothing comes
+    Inbound {
+        /// Pulls of the inbound member's cable [default: 200, quick: 20]
+        #[arg(long, value_parser = clap::value_parser!(u32).range(1..=10_000))]
+        pulls: Option<u32>,
+    },
+    /// TCP bulk and small UDP packets through a group and through a bare veth, both ways
+    Throughput {
+        /// Rounds; every way is taken once in each [default: 21, quick: 3]
+        #[arg(long, value_parser = clap::value_parser!(u32).range(1..=1000))]
+        rounds: Option<u32>,
+    },
+}
+
+fn main() -> Result<()> {
+    let bench = Bench::parse();
+    let to_stdout = bench.json.as_ref().is_some_and(|path| path.as_os_str() == "-");
+    eprintln!("ipmp-bench: waiting until nobody else measures on this machine");
+    let _alone = Alone::wait()?;
+    let mut report = Report::of_this_machine(bench.quick)?;
+    let show = |text: String| {
+        use std::io::Write as _;
+        // A reader that has gone away is no reason to stop measuring.
+        let _ = if to_stdout {
+            writeln!(std::io::stderr(), "{text}")
+        } else {
+            writeln!(std::io::stdout(), "{text}")
+        };
+    };
+    show(report.to_string());
+    let (quick, only) = (bench.quick, bench.only);
+    let default = |given: Option<u32>, full, short| given.unwrap_or(if quick { short } else { full });
+
+    if matches!(only, None | Some(Only::Steering { .. })) {
+        let (rounds, repeat) = match only {
+            Some(Only::Steering { rounds, repeat }) => (rounds, repeat),
+            _ => (None, None),
+        };
+        let result = steering::measure(default(rounds, 11, 5), default(repeat, 1_000_000, 100_000))
+            .context("cannot measure steering")?;
+        show(result.to_string());
+        report.steering = Some(result);
+    }
+    if matches!(only, None | Some(Only::Outbound { .. })) {
+        let pulls = if let Some(Only::Outbound { pulls }) = only { pulls } else { None };
+        let result =
+            outbound::measure(default(pulls, 20, 6)).context("cannot measure outbound failover")?;
+        show(result.to_string());
+        report.outbound = Some(result);
+    }
+    if matches!(only, None | Some(Only::Inbound { .. })) {
+        let pulls = if let Some(Only::Inbound { pulls }) = only { pulls } else { None };
+        let result =
+            inbound::measure(default(pulls, 200, 20)).context("cannot measure inbound failover")?;
+        show(result.to_string());
+        report.inbound = Some(result);
+    }
+    if matches!(only, None | Some(Only::Throughput { .. })) {
+        let rounds = if let Some(Only::Throughput { rounds }) = only { rounds } else { None };
+        let result =
+            throughput::measure(default(rounds, 21, 3)).context("cannot measure throughput")?;
+        show(result.to_string());
+        report.throughput = Some(result);
+    }
+    match bench.json {
+        Some(path) => report.write(&path),
+        None => Ok(()),
+    }
+}

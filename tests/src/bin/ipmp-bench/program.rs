@@ -1,0 +1,169 @@
+//! Programs as file descriptors, and runs of them by BPF_PROG_TEST_RUN. All go through the same two system calls, so
+//! that what is compared is measured alike.
+
+use std::ffi::CString;
+use std::io;
+use std::os::fd::{AsRawFd as _, BorrowedFd, FromRawFd as _, OwnedFd};
+use std::os::unix::ffi::OsStrExt as _;
+use std::path::Path;
+
+use anyhow::{Context as _, Result};
+
+// enum bpf_cmd and enum bpf_prog_type of linux/bpf.h.
+const PROG_LOAD: libc::c_long = 5;
+const OBJ_GET: libc::c_long = 7;
+const PROG_TEST_RUN: libc::c_long = 10;
+const SCHED_CLS: u32 = 3;
+
+/// Offset of `ifindex` in `struct __sk_buff`.
+const CONTEXT_IFINDEX: usize = 40;
+
+/// A loaded classifier.
+pub struct Program {
+    descriptor: OwnedFd,
+}
+
+/// What a run gave.
+#[derive(Clone, Copy, Debug)]
+pub struct Run {
+    /// What the program returned the last time.
+    pub verdict: u32,
+    /// Nanoseconds for one packet on the average, whole ones: the kernel cuts off the rest.
+    pub nanoseconds: u32,
+}
+
+/// `union bpf_attr` for BPF_PROG_LOAD, as far as it is needed.
+#[repr(C)]
+struct Load {
+    kind: u32,
+    instruction_count: u32,
+    instructions: u64,
+    license: u64,
+}
+
+/// The same for BPF_OBJ_GET.
+#[repr(C)]
+struct Get {
+    path: u64,
+    descriptor: u32,
+    flags: u32,
+}
+
+/// The same for BPF_PROG_TEST_RUN.
+#[repr(C)]
+#[derive(Default)]
+struct TestRun {
+    program: u32,
+    verdict: u32,
+    data_size_in: u32,
+    data_size_out: u32,
+    data_in: u64,
+    data_out: u64,
+    repeat: u32,
+    duration: u32,
+    context_size_in: u32,
+    context_size_out: u32,
+    context_in: u64,
+    context_out: u64,
+}
+
+impl Program {
+    /// Loads instructions as they are.
+    pub fn load(instructions: &[u64]) -> Result<Self> {
+        let license = c"GPL";
+        let mut load = Load {
+            kind: SCHED_CLS,
+            instruction_count: instructions.len() as u32,
+            instructions: instructions.as_ptr() as u64,
+            license: license.as_ptr() as u64,
+        };
+        // SAFETY: the instructions and the license outlive the call.
+        let descriptor = unsafe { bpf(PROG_LOAD, &mut load) }.context("cannot load a program")?;
+        Ok(Self::own(descriptor))
+    }
+
+    /// A program that passes everything.
+    pub fn empty() -> Result<Self> {
+        // r0 = 0; exit
+        Self::load(&[instruction(0xb7, 0, 0), instruction(0x95, 0, 0)])
+    }
+
+    /// A program that sends everything to an interface, and looks at nothing.
+    pub fn redirect_only(ifindex: u32) -> Result<Self> {
+        // r1 = ifindex; r2 = 0; call bpf_redirect; exit
+        Self::load(&[
+            instruction(0xb7, 1, ifindex),
+            instruction(0xb7, 2, 0),
+            instruction(0x85, 0, 23),
+            instruction(0x95, 0, 0),
+        ])
+    }
+
+    /// The program that is pinned there.
+    pub fn pinned(path: &Path) -> Result<Self> {
+        let name = CString::new(path.as_os_str().as_bytes()).context("a path with a zero byte")?;
+        let mut get = Get { path: name.as_ptr() as u64, descriptor: 0, flags: 0 };
+        // SAFETY: the path outlives the call.
+        let descriptor = unsafe { bpf(OBJ_GET, &mut get) };
+        Ok(Self::own(descriptor.with_context(|| format!("cannot open {}", path.display()))?))
+    }
+
+    /// A program that somebody else has open.
+    pub fn of(descriptor: BorrowedFd<'_>) -> Result<Self> {
+        Ok(Self { descriptor: descriptor.try_clone_to_owned()? })
+    }
+
+    fn own(descriptor: libc::c_long) -> Self {
+        // SAFETY: the kernel has just opened this descriptor for us.
+        Self { descriptor: unsafe { OwnedFd::from_raw_fd(descriptor as i32) } }
+    }
+
+    /// Runs it on a packet of this device, `repeat` times in a row. What it changes in the packet stays changed from
+    /// one time to the next.
+    pub fn run(&self, packet: &[u8], ifindex: u32, repeat: u32) -> Result<Run> {
+        let mut context = [0u8; CONTEXT_IFINDEX + 4];
+        context[CONTEXT_IFINDEX..].copy_from_slice(&ifindex.to_ne_bytes());
+        let mut run = TestRun {
+            program: self.descriptor.as_raw_fd() as u32,
+            data_size_in: packet.len() as u32,
+            data_in: packet.as_ptr() as u64,
+            repeat,
+            context_size_in: context.len() as u32,
+            context_in: context.as_ptr() as u64,
+            ..Default::default()
+        };
+        // SAFETY: packet and context outlive the call; nothing is asked to be written back.
+        unsafe { bpf(PROG_TEST_RUN, &mut run) }.context("BPF_PROG_TEST_RUN failed")?;
+        Ok(Run { verdict: run.verdict, nanoseconds: run.duration })
+    }
+}
+
+/// One instruction with a destination register and an immediate value.
+const fn instruction(code: u8, register: u8, value: u32) -> u64 {
+    code as u64 | (register as u64) << 8 | (value as u64) << 32
+}
+
+/// # Safety
+/// The attributes are those of the command, and what they point to is valid for it.
+unsafe fn bpf<T>(command: libc::c_long, attributes: &mut T) -> io::Result<libc::c_long> {
+    // SAFETY: the caller's; the kernel takes missing attributes for zeros.
+    let result = unsafe { libc::syscall(libc::SYS_bpf, command, &raw mut *attributes, size_of::<T>()) };
+    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(result) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn instructions_have_the_layout_of_struct_bpf_insn() {
+        assert_eq!(instruction(0xb7, 1, 7).to_le_bytes(), [0xb7, 1, 0, 0, 7, 0, 0, 0]);
+    }
+
+    #[test]
+    fn an_empty_program_returns_0_and_a_redirect_7() {
+        let packet = [0u8; 60];
+        assert_eq!(Program::empty().unwrap().run(&packet, 1, 10).unwrap().verdict, 0);
+        assert_eq!(Program::redirect_only(1).unwrap().run(&packet, 1, 10).unwrap().verdict, 7);
+    }
+}

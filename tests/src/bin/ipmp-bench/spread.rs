@@ -1,0 +1,95 @@
+//! A number measured in several rounds.
+
+use serde::Serialize;
+
+/// Order statistics of the rounds, in the unit of what was measured.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+pub struct Spread {
+    /// The middle one; of an even number, the mean of the two in the middle.
+    pub median: f64,
+    /// The smallest.
+    pub minimum: f64,
+    /// The median of the lower half.
+    pub lower_quartile: f64,
+    /// The median of the upper half.
+    pub upper_quartile: f64,
+    /// The largest.
+    pub maximum: f64,
+}
+
+impl Spread {
+    /// Of rounds in any order.
+    ///
+    /// # Panics
+    /// When there are none.
+    pub fn of(rounds: &[f64]) -> Self {
+        let sorted = sorted(rounds);
+        // With an odd number, the middle one belongs to neither half; with one round, it is both.
+        let half = (sorted.len() / 2).max(1);
+        Self {
+            median: middle(&sorted),
+            minimum: sorted[0],
+            lower_quartile: middle(&sorted[..half]),
+            upper_quartile: middle(&sorted[sorted.len() - half..]),
+            maximum: sorted[sorted.len() - 1],
+        }
+    }
+
+    /// All of it in another unit.
+    pub fn map(self, change: impl Fn(f64) -> f64) -> Self {
+        Self {
+            median: change(self.median),
+            minimum: change(self.minimum),
+            lower_quartile: change(self.lower_quartile),
+            upper_quartile: change(self.upper_quartile),
+            maximum: change(self.maximum),
+        }
+    }
+}
+
+/// The smallest value that at least `percent` of all do not exceed (nearest rank).
+///
+/// # Panics
+/// When there are no values.
+pub fn percentile(values: &[f64], percent: f64) -> f64 {
+    let sorted = sorted(values);
+    let rank = (percent / 100.0 * sorted.len() as f64).ceil() as usize;
+    sorted[rank.clamp(1, sorted.len()) - 1]
+}
+
+fn sorted(values: &[f64]) -> Vec<f64> {
+    assert!(!values.is_empty(), "nothing was measured");
+    let mut sorted = values.to_vec();
+    sorted.sort_by(f64::total_cmp);
+    sorted
+}
+
+fn middle(sorted: &[f64]) -> f64 {
+    let half = sorted.len() / 2;
+    if sorted.len() % 2 == 1 { sorted[half] } else { (sorted[half - 1] + sorted[half]) / 2.0 }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn medians_and_quartiles_of_odd_even_and_one() {
+        let of = |rounds: &[f64]| {
+            let Spread { median, minimum, lower_quartile, upper_quartile, maximum } = Spread::of(rounds);
+            [minimum, lower_quartile, median, upper_quartile, maximum]
+        };
+        assert_eq!(of(&[5.0, 1.0, 4.0, 2.0, 3.0]), [1.0, 1.5, 3.0, 4.5, 5.0]);
+        assert_eq!(of(&[4.0, 1.0, 3.0, 2.0]), [1.0, 1.5, 2.5, 3.5, 4.0]);
+        assert_eq!(of(&[7.0]), [7.0; 5]);
+    }
+
+    #[test]
+    fn percentiles_are_values_that_were_measured() {
+        let values: Vec<f64> = (1..=200).rev().map(f64::from).collect();
+        assert_eq!(percentile(&values, 50.0), 100.0);
+        assert_eq!(percentile(&values, 95.0), 190.0);
+        assert_eq!(percentile(&values, 100.0), 200.0);
+        assert_eq!(percentile(&[3.0], 50.0), 3.0);
+    }
+}
