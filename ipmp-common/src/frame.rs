@@ -11,7 +11,11 @@ use network_types::{
     ip::{Ipv4Hdr, Ipv6Hdr},
 };
 
-use crate::{hash::Hash, maps::Ip, nd};
+use crate::{
+    address::{Ip, Mac},
+    hash::Hash,
+    nd,
+};
 
 /// EtherTypes, in host order.
 pub mod ethertype {
@@ -114,32 +118,6 @@ impl Frame {
     #[inline(always)]
     pub fn set_destination(&self, mac: [u8; 6]) -> bool {
         self.store(0, mac)
-    }
-}
-
-/// A MAC as a number, its first byte in the lowest bits.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[repr(transparent)]
-pub struct Mac(pub u64);
-
-impl Mac {
-    /// Whether it is a multicast or broadcast MAC.
-    #[inline(always)]
-    pub const fn is_multicast(self) -> bool {
-        self.0 & 1 == 1
-    }
-    /// Its bytes in the order of the wire.
-    #[inline(always)]
-    pub const fn bytes(self) -> [u8; 6] {
-        let [a, b, c, d, e, f, ..] = self.0.to_le_bytes();
-        [a, b, c, d, e, f]
-    }
-}
-
-impl From<[u8; 6]> for Mac {
-    #[inline(always)]
-    fn from([a, b, c, d, e, f]: [u8; 6]) -> Self {
-        Self(u64::from_le_bytes([a, b, c, d, e, f, 0, 0]))
     }
 }
 

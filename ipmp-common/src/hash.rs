@@ -4,7 +4,7 @@
 //! needs nothing from here. `flow` and `destination` are reproducible: the same packet gives the same slot on
 //! every boot and every host, so that `ipmpctl path` can say where a flow goes.
 
-use crate::maps::Ip;
+use crate::address::Ip;
 
 /// How a packet's slot is found. Set per group.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

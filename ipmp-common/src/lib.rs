@@ -3,6 +3,7 @@
 //! | module | what |
 //! |---|---|
 //! | [`maps`] | the values of the pinned maps, byte for byte, and the limits they imply |
+//! | [`address`] | IP and MAC addresses as keys and as words |
 //! | [`steer`] | preference lists, and the one function that picks a member |
 //! | [`hash`] | a flow's hash, for the policies that do not take the kernel's |
 //! | [`frame`] | bounded reads of a frame, and what a frame is to us |
@@ -12,6 +13,7 @@
 //! allocates nothing and cannot panic where the verifier would see it.
 #![cfg_attr(not(test), no_std)]
 
+pub mod address;
 pub mod frame;
 pub mod hash;
 pub mod maps;

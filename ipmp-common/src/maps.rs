@@ -27,10 +27,8 @@
 //! Words that both sides touch while packets flow are single aligned `u64`s in mmapable arrays, so that user
 //! space stores them atomically; a map update would be a memcpy.
 
-use crate::{
-    frame::Mac,
-    steer::{MAX_MEMBERS, MemberSet, Preference},
-};
+pub use crate::address::{Ip, MacKey};
+use crate::steer::{MAX_MEMBERS, MemberSet, Preference};
 
 /// Most groups of one daemon.
 pub const MAX_GROUPS: usize = 256;
@@ -46,90 +44,6 @@ pub const HINTS_BYTES: u32 = 64 * 1024;
 pub const RDONLY_CAST: u32 = 0x7bca_0001;
 /// The `own_macs` value of the group interface's own MAC.
 pub const GROUP_ITSELF: u32 = u32::MAX;
-
-/// An IP address as a map key: IPv4 in its IPv4-mapped form.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-#[repr(C, align(8))]
-pub struct Ip(pub [u8; 16]);
-
-impl Ip {
-    /// The unspecified address, `::`.
-    pub const UNSPECIFIED: Self = Self([0; 16]);
-
-    /// An IPv6 address, as two words with its bytes in the order of memory. Whole words, because the verifier wants
-    /// what is put on the stack aligned, and the compiler would take bytes one by one.
-    #[inline(always)]
-    pub const fn from_words(words: [u64; 2]) -> Self {
-        // SAFETY: sixteen bytes are sixteen bytes.
-        Self(unsafe { core::mem::transmute::<[u64; 2], [u8; 16]>(words) })
-    }
-
-    /// Its bytes as two words in the order of memory.
-    #[inline(always)]
-    pub const fn words(self) -> [u64; 2] {
-        // SAFETY: sixteen bytes are sixteen bytes.
-        unsafe { core::mem::transmute::<[u8; 16], [u64; 2]>(self.0) }
-    }
-
-    /// An IPv4 address, `::ffff:a.b.c.d`, as a word with its bytes in the order of memory.
-    #[inline(always)]
-    pub const fn from_v4_word(word: u32) -> Self {
-        let mapped = u32::from_ne_bytes([0, 0, 0xff, 0xff]) as u64;
-        let low = if cfg!(target_endian = "little") {
-            mapped | (word as u64) << 32
-        } else {
-            mapped << 32 | word as u64
-        };
-        Self::from_words([0, low])
-    }
-
-    /// An IPv4 address.
-    #[inline(always)]
-    pub const fn v4(address: [u8; 4]) -> Self {
-        Self::from_v4_word(u32::from_ne_bytes(address))
-    }
-}
-
-impl From<core::net::IpAddr> for Ip {
-    fn from(address: core::net::IpAddr) -> Self {
-        match address {
-            core::net::IpAddr::V4(address) => Self::v4(address.octets()),
-            core::net::IpAddr::V6(address) => Self(address.octets()),
-        }
-    }
-}
-
-impl From<Ip> for core::net::IpAddr {
-    fn from(ip: Ip) -> Self {
-        core::net::Ipv6Addr::from(ip.0).to_canonical()
-    }
-}
-
-/// A MAC as a map key, padded with zeros.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-#[repr(C, align(8))]
-pub struct MacKey {
-    /// The MAC.
-    pub mac: [u8; 6],
-    /// Zeros.
-    pub pad: [u8; 2],
-}
-
-impl MacKey {
-    /// The key of a MAC.
-    #[inline(always)]
-    pub const fn new(mac: [u8; 6]) -> Self {
-        Self { mac, pad: [0; 2] }
-    }
-}
-
-impl From<Mac> for MacKey {
-    #[inline(always)]
-    fn from(mac: Mac) -> Self {
-        // SAFETY: eight bytes of either type, any of them a value of the other.
-        unsafe { core::mem::transmute(mac.0.to_le()) }
-    }
-}
 
 /// A network device as the kernel knows it: the device is gone, or is another's, as soon as one of the three
 /// no longer agrees.
@@ -417,19 +331,5 @@ mod tests {
         assert_eq!(size_of::<ClockSettings>(), 32);
         assert_eq!(size_of::<Clock>(), 48);
         assert_eq!(size_of::<Hint>(), 16);
-    }
-
-    #[test]
-    fn a_mac_is_the_same_key_from_the_wire_and_from_user_space() {
-        let mac = [0x02, 0xfc, 1, 2, 3, 0xff];
-        assert_eq!(MacKey::from(Mac::from(mac)), MacKey::new(mac));
-    }
-
-    #[test]
-    fn addresses_survive_the_key() {
-        for text in ["192.168.178.200", "2001:db8::1", "fe80::1"] {
-            let address: core::net::IpAddr = text.parse().unwrap();
-            assert_eq!(core::net::IpAddr::from(Ip::from(address)), address);
-        }
     }
 }

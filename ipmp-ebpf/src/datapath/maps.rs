@@ -7,7 +7,7 @@ use aya_ebpf::{
     macros::btf_map,
 };
 use ipmp_common::{
-    frame::Mac,
+    address::Mac,
     maps::{
         Address, Counters, Drops, HINTS_BYTES, Hint, Ip, Learnt, MAX_ADDRESSES, MAX_GROUPS, MAX_LEARNT,
         MacKey, Member, Steering,

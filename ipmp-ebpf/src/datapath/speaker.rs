@@ -5,7 +5,8 @@
 
 use aya_ebpf::{bindings::BPF_ANY, helpers::generated::bpf_ktime_get_ns, programs::TcContext};
 use ipmp_common::{
-    frame::{Arp, Frame, Mac, Nd},
+    address::Mac,
+    frame::{Arp, Frame, Nd},
     maps::{AddressKind, Hint, HintKind, Ip, Learnt},
     nd::{self, LinkLayerOption},
     steer::Preference,

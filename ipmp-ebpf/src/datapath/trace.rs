@@ -1,7 +1,7 @@
 //! What the datapath says with the feature `log`: the rare decisions, never one per ordinary packet.
 
 use aya_ebpf::programs::TcContext;
-use ipmp_common::frame::Mac;
+use ipmp_common::address::Mac;
 
 /// No member can carry a packet.
 #[inline(always)]

@@ -1,5 +1,9 @@
 //! The datapath of one group: its maps, its programs, and the words that the daemon writes.
 
+mod addresses;
+mod figures;
+mod words;
+
 use std::{
     cell::RefCell, collections::BTreeMap, mem::offset_of, net::IpAddr, path::PathBuf, rc::Rc, time::Duration,
 };
@@ -10,12 +14,12 @@ use aya::{
 };
 use aya_log::EbpfLogger;
 use ipmp_common::{
-    hash::{Policy, filter_bit},
+    hash::Policy,
     maps::{
         Address, AddressKind, Counters, Device, Drops, GROUP_ITSELF, Ip, Learnt, MAX_ADDRESSES, MAX_GROUPS,
         MAX_LEARNT, MAX_LOWER, MacKey, Member, MemberState, Steering,
     },
-    steer::{MAX_MEMBERS, MemberSet, Preference, SLOTS},
+    steer::{MAX_MEMBERS, SLOTS},
 };
 
 use super::{
@@ -76,10 +80,6 @@ pub const SHAPES: [Shape; 9] = [
     Shape { name: "drops", kind: 6, key: 4, value: size_of::<Drops>(), entries: 1 },
 ];
 
-const USABLE: usize = offset_of!(Steering, usable) / 8;
-const RESERVE: usize = offset_of!(Steering, reserve) / 8;
-const CAST: usize = offset_of!(Steering, cast) / 8;
-const TEST_ADDRESSES: usize = offset_of!(Steering, test_addresses) / 8;
 const INDEX: usize = offset_of!(Steering, index) / 8;
 
 /// The datapath of one group.
@@ -355,117 +355,6 @@ impl Group {
         self.host.borrow().sentinel.refused().is_none()
     }
 
-    /// Writes the `usable` mask.
-    pub fn set_usable(&self, members: MemberSet) {
-        self.steering.store(USABLE, members.0);
-    }
-
-    /// The `usable` mask.
-    pub fn usable(&self) -> MemberSet {
-        MemberSet(self.steering.load(USABLE))
-    }
-
-    /// Writes the mask of the members that carry only before a packet is lost.
-    pub fn set_reserve(&self, members: MemberSet) {
-        self.steering.store(RESERVE, members.0);
-    }
-
-    /// That mask.
-    pub fn reserve(&self) -> MemberSet {
-        MemberSet(self.steering.load(RESERVE))
-    }
-
-    /// Members whose links are trusted.
-    pub fn live(&self) -> MemberSet {
-        self.host.borrow().sentinel.live(self.index)
-    }
-
-    /// Sets them; only where the sentinel does not run.
-    pub fn set_live(&self, members: MemberSet) {
-        self.host.borrow().sentinel.set_live(self.index, members);
-    }
-
-    /// Writes the lists of the slots that differ, each at once.
-    pub fn set_slots(&self, slots: &[Preference; SLOTS]) {
-        for (index, list) in slots.iter().enumerate() {
-            if self.slots.load(index) != list.0 {
-                self.slots.store(index, list.0);
-            }
-        }
-    }
-
-    /// The lists of the slots.
-    pub fn slots(&self) -> Box<[Preference; SLOTS]> {
-        let lists: Vec<_> = (0..SLOTS).map(|index| Preference(self.slots.load(index))).collect();
-        lists.into_boxed_slice().try_into().unwrap_or_else(|_| unreachable!("there are SLOTS of them"))
-    }
-
-    /// Writes the cast role.
-    pub fn set_cast(&self, list: Preference) {
-        self.steering.store(CAST, list.0);
-    }
-
-    /// The cast role.
-    pub fn cast(&self) -> Preference {
-        Preference(self.steering.load(CAST))
-    }
-
-    /// Writes a data address's inbound role.
-    ///
-    /// # Errors
-    /// [`Error::Map`].
-    pub fn set_inbound(&mut self, address: IpAddr, inbound: Preference) -> Result<(), Error> {
-        let value = Address { inbound, kind: AddressKind::Data, member: 0 };
-        self.addresses.insert(Ip::from(address), value, 0).map_err(map_error("addresses"))
-    }
-
-    /// Tells of an address that a member itself has.
-    ///
-    /// # Errors
-    /// [`Error::Map`].
-    pub fn set_own_address(&mut self, address: IpAddr, number: u8) -> Result<(), Error> {
-        let value =
-            Address { inbound: Preference::NOBODY, kind: AddressKind::Test, member: u32::from(number) };
-        self.addresses.insert(Ip::from(address), value, 0).map_err(map_error("addresses"))?;
-        self.filter_own_addresses()
-    }
-
-    /// Forgets an address; it need not be known.
-    ///
-    /// # Errors
-    /// [`Error::Map`].
-    pub fn forget_address(&mut self, address: IpAddr) -> Result<(), Error> {
-        ignore_missing(self.addresses.remove(&Ip::from(address)), "addresses")?;
-        self.filter_own_addresses()
-    }
-
-    /// The data addresses with their inbound roles.
-    ///
-    /// # Errors
-    /// [`Error::Map`].
-    pub fn inbound(&self) -> Result<Vec<(IpAddr, Preference)>, Error> {
-        let data = |(ip, address): (IpAddr, Address)| {
-            (address.kind == AddressKind::Data).then_some((ip, address.inbound))
-        };
-        Ok(self.entries()?.into_iter().filter_map(data).collect())
-    }
-
-    fn entries(&self) -> Result<Vec<(IpAddr, Address)>, Error> {
-        let mut entries = Vec::new();
-        for entry in self.addresses.iter() {
-            let (ip, address) = entry.map_err(map_error("addresses"))?;
-            entries.push((ip.into(), address));
-        }
-        Ok(entries)
-    }
-
-    /// Lets egress and ingress look up what may be a member's own address, and nothing else.
-    fn filter_own_addresses(&self) -> Result<(), Error> {
-        let own = self.entries()?.into_iter().filter(|(_, address)| address.kind == AddressKind::Test);
-        self.steering.store(TEST_ADDRESSES, own.fold(0, |filter, (ip, _)| filter | filter_bit(Ip::from(ip))));
-        Ok(())
-    }
-
     /// Shows a member's state in the map.
     ///
     /// # Errors
@@ -493,36 +382,6 @@ impl Group {
             self.vlans.set(index as u32, word, 0).map_err(map_error("vlans"))?;
         }
         Ok(())
-    }
-
-    /// Traffic of a member, over all processors.
-    ///
-    /// # Errors
-    /// [`Error::Map`].
-    pub fn counters(&self, number: u8) -> Result<Counters, Error> {
-        let values = self.counters.get(&u32::from(number), 0).map_err(map_error("counters"))?;
-        Ok(values.iter().fold(Counters::default(), |sum, cpu| Counters {
-            out_packets: sum.out_packets + cpu.out_packets,
-            out_bytes: sum.out_bytes + cpu.out_bytes,
-            in_packets: sum.in_packets + cpu.in_packets,
-            in_bytes: sum.in_bytes + cpu.in_bytes,
-            stepped_in: sum.stepped_in + cpu.stepped_in,
-        }))
-    }
-
-    /// Drops by reason, over all processors.
-    ///
-    /// # Errors
-    /// [`Error::Map`].
-    pub fn drops(&self) -> Result<Drops, Error> {
-        let values = self.drops.get(&0, 0).map_err(map_error("drops"))?;
-        Ok(values.iter().fold(Drops::default(), |sum, cpu| Drops {
-            no_member: sum.no_member + cpu.no_member,
-            foreign_source: sum.foreign_source + cpu.foreign_source,
-            truncated: sum.truncated + cpu.truncated,
-            reflected: sum.reflected + cpu.reflected,
-            other_copy: sum.other_copy + cpu.other_copy,
-        }))
     }
 }
 

@@ -17,7 +17,7 @@ mod devices;
 mod error;
 pub mod group;
 mod mapped;
-mod objects;
+pub mod objects;
 pub mod pins;
 pub mod sentinel;
 #[cfg(test)]

@@ -11,8 +11,10 @@ use std::{
 
 use aya::maps::{Map, MapData};
 use nix::{
+    fcntl::{AT_FDCWD, AtFlags},
     mount::{MsFlags, mount},
     sys::statfs::statfs,
+    unistd::{AccessFlags, faccessat},
 };
 
 use super::Error;
@@ -50,6 +52,9 @@ impl Pins {
         let root =
             path.join("ipmp").join(format!("v{}", ipmp_common::LAYOUT)).join(netns_cookie()?.to_string());
         make_directory(&root)?;
+        // Told now, and not halfway through taking over what is there.
+        faccessat(AT_FDCWD, &root, AccessFlags::W_OK, AtFlags::AT_EACCESS)
+            .map_err(|error| Error::Pin { path: root.clone(), source: error.into() })?;
         Ok(Self { root })
     }
 

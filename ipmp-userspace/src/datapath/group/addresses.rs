@@ -1,0 +1,71 @@
+//! The addresses that the datapath knows: data addresses with their inbound roles, and the members' own.
+
+use std::{mem::offset_of, net::IpAddr};
+
+use ipmp_common::{
+    hash::filter_bit,
+    maps::{Address, AddressKind, Ip, Steering},
+    steer::Preference,
+};
+
+use super::{super::Error, Group, ignore_missing, map_error};
+
+const TEST_ADDRESSES: usize = offset_of!(Steering, test_addresses) / 8;
+
+impl Group {
+    /// Writes a data address's inbound role.
+    ///
+    /// # Errors
+    /// [`Error::Map`].
+    pub fn set_inbound(&mut self, address: IpAddr, inbound: Preference) -> Result<(), Error> {
+        let value = Address { inbound, kind: AddressKind::Data, member: 0 };
+        self.addresses.insert(Ip::from(address), value, 0).map_err(map_error("addresses"))
+    }
+
+    /// Tells of an address that a member itself has.
+    ///
+    /// # Errors
+    /// [`Error::Map`].
+    pub fn set_own_address(&mut self, address: IpAddr, number: u8) -> Result<(), Error> {
+        let value =
+            Address { inbound: Preference::NOBODY, kind: AddressKind::Test, member: u32::from(number) };
+        self.addresses.insert(Ip::from(address), value, 0).map_err(map_error("addresses"))?;
+        self.filter_own_addresses()
+    }
+
+    /// Forgets an address; it need not be known.
+    ///
+    /// # Errors
+    /// [`Error::Map`].
+    pub fn forget_address(&mut self, address: IpAddr) -> Result<(), Error> {
+        ignore_missing(self.addresses.remove(&Ip::from(address)), "addresses")?;
+        self.filter_own_addresses()
+    }
+
+    /// The data addresses with their inbound roles.
+    ///
+    /// # Errors
+    /// [`Error::Map`].
+    pub fn inbound(&self) -> Result<Vec<(IpAddr, Preference)>, Error> {
+        let data = |(ip, address): (IpAddr, Address)| {
+            (address.kind == AddressKind::Data).then_some((ip, address.inbound))
+        };
+        Ok(self.entries()?.into_iter().filter_map(data).collect())
+    }
+
+    pub(super) fn entries(&self) -> Result<Vec<(IpAddr, Address)>, Error> {
+        let mut entries = Vec::new();
+        for entry in self.addresses.iter() {
+            let (ip, address) = entry.map_err(map_error("addresses"))?;
+            entries.push((ip.into(), address));
+        }
+        Ok(entries)
+    }
+
+    /// Lets egress and ingress look up what may be a member's own address, and nothing else.
+    fn filter_own_addresses(&self) -> Result<(), Error> {
+        let own = self.entries()?.into_iter().filter(|(_, address)| address.kind == AddressKind::Test);
+        self.steering.store(TEST_ADDRESSES, own.fold(0, |filter, (ip, _)| filter | filter_bit(Ip::from(ip))));
+        Ok(())
+    }
+}

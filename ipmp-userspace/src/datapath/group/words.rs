@@ -1,0 +1,71 @@
+//! The words that steering reads for every packet: masks, slots and the cast role, each stored at once.
+
+use std::mem::offset_of;
+
+use ipmp_common::{
+    maps::Steering,
+    steer::{MemberSet, Preference, SLOTS},
+};
+
+use super::Group;
+
+const USABLE: usize = offset_of!(Steering, usable) / 8;
+const RESERVE: usize = offset_of!(Steering, reserve) / 8;
+const CAST: usize = offset_of!(Steering, cast) / 8;
+
+impl Group {
+    /// Writes the `usable` mask.
+    pub fn set_usable(&self, members: MemberSet) {
+        self.steering.store(USABLE, members.0);
+    }
+
+    /// The `usable` mask.
+    pub fn usable(&self) -> MemberSet {
+        MemberSet(self.steering.load(USABLE))
+    }
+
+    /// Writes the mask of the members that carry only before a packet is lost.
+    pub fn set_reserve(&self, members: MemberSet) {
+        self.steering.store(RESERVE, members.0);
+    }
+
+    /// That mask.
+    pub fn reserve(&self) -> MemberSet {
+        MemberSet(self.steering.load(RESERVE))
+    }
+
+    /// Members whose links are trusted.
+    pub fn live(&self) -> MemberSet {
+        self.host.borrow().sentinel.live(self.index)
+    }
+
+    /// Sets them; only where the sentinel does not run.
+    pub fn set_live(&self, members: MemberSet) {
+        self.host.borrow().sentinel.set_live(self.index, members);
+    }
+
+    /// Writes the lists of the slots that differ, each at once.
+    pub fn set_slots(&self, slots: &[Preference; SLOTS]) {
+        for (index, list) in slots.iter().enumerate() {
+            if self.slots.load(index) != list.0 {
+                self.slots.store(index, list.0);
+            }
+        }
+    }
+
+    /// The lists of the slots.
+    pub fn slots(&self) -> Box<[Preference; SLOTS]> {
+        let lists: Vec<_> = (0..SLOTS).map(|index| Preference(self.slots.load(index))).collect();
+        lists.into_boxed_slice().try_into().unwrap_or_else(|_| unreachable!("there are SLOTS of them"))
+    }
+
+    /// Writes the cast role.
+    pub fn set_cast(&self, list: Preference) {
+        self.steering.store(CAST, list.0);
+    }
+
+    /// The cast role.
+    pub fn cast(&self) -> Preference {
+        Preference(self.steering.load(CAST))
+    }
+}
