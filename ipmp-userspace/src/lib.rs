@@ -1,4 +1,4 @@
-//! The library that `ipmpd` and `ipmpctl` are made of.
+//! The library that `ipmpd`, `ipmpctl` and `ipmpstat` are made of.
 //!
 //! Data flows one way: kernel event → [`core`] → actions → the kernel. No module calls back up.
 
@@ -9,3 +9,4 @@ pub mod core;
 pub mod daemon;
 pub mod datapath;
 pub mod link;
+pub mod stat;

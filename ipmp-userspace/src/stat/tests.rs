@@ -1,0 +1,450 @@
+//! Reports written by hand, and the tables that the reference and the tutorial print of them, copied by hand: `golden/`.
+
+use std::{
+    io::{BufRead, BufReader},
+    os::unix::net::{UnixListener, UnixStream},
+    path::Path,
+    thread,
+};
+
+use super::*;
+use crate::control::report::{
+    AddressReport, Cause, GroupState, Link, MemberReport, MemberState, Probe, sample,
+};
+
+/// Exit status, standard output and standard error.
+type Ended = (u8, String, String);
+
+fn ipmpstat(line: &str) -> Ended {
+    let (mut out, mut err) = (Vec::new(), Vec::new());
+    let status = run(line.split_whitespace().map(OsString::from), &mut out, &mut err, None);
+    (status, String::from_utf8(out).unwrap(), String::from_utf8(err).unwrap())
+}
+
+/// Runs a command line with the socket of a daemon that makes this reply.
+fn answered(line: &str, reply: &str) -> Ended {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("s");
+    let listener = UnixListener::bind(&path).unwrap();
+    let reply = reply.to_owned();
+    let daemon = thread::spawn(move || {
+        let mut stream = BufReader::new(listener.accept().unwrap().0);
+        stream.read_until(0, &mut Vec::new()).unwrap();
+        // Whoever has not asked does not listen.
+        let _ = stream.get_mut().write_all(reply.as_bytes());
+    });
+    let ended = ipmpstat(&format!("{line} --socket {}", path.display()));
+    drop(UnixStream::connect(&path));
+    daemon.join().unwrap();
+    ended
+}
+
+fn reported(line: &str, groups: &[GroupReport]) -> Ended {
+    let groups = serde_json::to_string(groups).unwrap();
+    answered(line, &format!("{{\"parameters\":{{\"version\":1,\"groups\":{groups}}}}}\0"))
+}
+
+/// A member that works, without probes. Numbers and MACs are the sample's: no table shows them.
+fn member(name: &str) -> MemberReport {
+    let flags = ["UP", "BROADCAST", "RUNNING", "MULTICAST"].map(str::to_owned).into();
+    MemberReport { name: name.into(), cast: false, flags, addresses: vec![], ..sample().members[0].clone() }
+}
+
+trait Changed: Sized {
+    fn with(mut self, change: impl FnOnce(&mut Self)) -> Self {
+        change(&mut self);
+        self
+    }
+}
+
+impl Changed for MemberReport {}
+impl Changed for GroupReport {}
+
+impl MemberReport {
+    fn cast(self) -> Self {
+        self.with(|m| m.cast = true)
+    }
+
+    fn probed(self, probe: Probe) -> Self {
+        self.with(|m| m.probe = probe)
+    }
+
+    fn flag(self, flag: &str) -> Self {
+        self.with(|m| m.flags.push(flag.into()))
+    }
+
+    fn failed(self) -> Self {
+        self.with(|m| (m.state, m.active) = (MemberState::Failed, false)).flag("FAILED")
+    }
+
+    fn pulled(self) -> Self {
+        self.failed().with(|m| m.link = Link::Down)
+    }
+
+    fn inactive(self) -> Self {
+        self.flag("INACTIVE").with(|m| m.active = false)
+    }
+
+    fn offline(self, cause: Cause) -> Self {
+        self.flag("OFFLINE")
+            .with(|m| (m.state, m.offline, m.active) = (MemberState::Offline, Some(cause), false))
+    }
+}
+
+/// A group of these members, in the order in which they joined, with one data address.
+fn group(name: &str, state: GroupState, members: impl Into<Vec<MemberReport>>) -> GroupReport {
+    let members = members.into();
+    let inbound = members.iter().find(|m| m.active).map(|m| m.name.clone());
+    let addresses = vec![address("192.168.178.200", inbound.as_deref())];
+    GroupReport { name: name.into(), groupname: name.into(), state, members, addresses, ..sample() }
+}
+
+fn production(state: GroupState, members: impl Into<Vec<MemberReport>>) -> GroupReport {
+    group("production0", state, members)
+}
+
+fn probed(state: GroupState, fdt_ms: u64, members: impl Into<Vec<MemberReport>>) -> GroupReport {
+    production(state, members).with(|g| g.fdt_ms = Some(fdt_ms))
+}
+
+fn address(text: &str, inbound: Option<&str>) -> AddressReport {
+    AddressReport {
+        address: text.parse().unwrap(),
+        prefix: 24,
+        up: true,
+        inbound: inbound.map(str::to_owned),
+    }
+}
+
+/// Runs the commands of a transcript, each on the report given for it, and compares what a terminal shows.
+fn golden(transcript: &str, reports: &[&[GroupReport]]) {
+    let commands: Vec<&str> = transcript.lines().filter_map(|line| line.strip_prefix("# ")).collect();
+    assert_eq!(commands.len(), reports.len(), "a report for each command");
+    let shown: String = commands
+        .into_iter()
+        .zip(reports)
+        .map(|(command, report)| {
+            let (_, out, err) = reported(command, report);
+            format!("# {command}\n{err}{out}")
+        })
+        .collect();
+    assert!(shown == transcript, "as it should be:\n{transcript}\nas it is:\n{shown}");
+}
+
+#[test]
+fn tutorial_link_based() {
+    let all = |first: MemberReport, second: MemberReport| [first, second, member("rge0")];
+    let empty = production(GroupState::Failed, []);
+    let whole = production(GroupState::Ok, all(member("e1000g0").cast(), member("e1000g1")));
+    let pulled = production(GroupState::Degraded, all(member("e1000g0").pulled(), member("e1000g1").cast()));
+    let repaired = production(GroupState::Ok, all(member("e1000g0"), member("e1000g1").cast()));
+    let [empty, whole, pulled, repaired] = [[empty], [whole], [pulled], [repaired]];
+    golden(
+        include_str!("golden/tutorial-1.6.1.txt"),
+        &[&empty, &whole, &pulled, &pulled, &repaired, &repaired, &repaired, &repaired],
+    );
+}
+
+#[test]
+fn tutorial_probe_based() {
+    let ok = |name| member(name).probed(Probe::Ok);
+    let lost = |name| member(name).failed().probed(Probe::Failed);
+    let cast = || ok("rge0").cast();
+    golden(
+        include_str!("golden/tutorial-1.6.2.txt"),
+        &[
+            &[production(GroupState::Failed, [])],
+            &[probed(GroupState::Ok, 10_000, [ok("e1000g0")])],
+            &[probed(GroupState::Ok, 10_000, [ok("e1000g0"), ok("e1000g1")])],
+            &[probed(GroupState::Ok, 10_000, [ok("e1000g0"), ok("e1000g1"), ok("rge0")])],
+            &[probed(
+                GroupState::Degraded,
+                10_000,
+                [lost("e1000g0").with(|m| m.link = Link::Down), ok("e1000g1"), cast()],
+            )],
+            &[probed(GroupState::Degraded, 10_000, [lost("e1000g0"), ok("e1000g1"), cast()])],
+            &[probed(GroupState::Ok, 10_000, [ok("e1000g0"), ok("e1000g1"), cast()])],
+            &[probed(GroupState::Degraded, 10_000, [lost("e1000g0"), lost("e1000g1"), cast()])],
+        ],
+    );
+}
+
+#[test]
+fn tutorial_on_an_aggregation() {
+    let whole = [production(GroupState::Ok, [member("aggregate0").cast(), member("rge0")])];
+    let pulled = [production(GroupState::Degraded, [member("aggregate0").pulled(), member("rge0").cast()])];
+    golden(include_str!("golden/tutorial-1.6.4.txt"), &[&whole, &whole, &pulled, &pulled]);
+}
+
+#[test]
+fn reference_groups() {
+    let three = |first: MemberReport, second: MemberReport| [first, second, member("rge0")];
+    let whole = [probed(GroupState::Ok, 10_000, three(member("e1000g0"), member("e1000g1")))];
+    let empty = [production(GroupState::Failed, [])];
+    let degraded = [probed(
+        GroupState::Degraded,
+        10_000,
+        three(member("e1000g0").pulled(), member("e1000g1").inactive()),
+    )];
+    let two = [
+        group("ipmp0", GroupState::Failed, [member("net4").pulled(), member("net3").failed()]),
+        group(
+            "ipmp1",
+            GroupState::Degraded,
+            [member("net6").pulled(), member("net7").inactive(), member("net5"), member("net2")],
+        )
+        .with(|g| (g.ifindex, g.fdt_ms) = (20, Some(20_000))),
+    ];
+    golden(
+        include_str!("golden/reference-6.5.txt"),
+        &[&whole, &empty, &degraded, &whole, &two, &two, &two, &two, &[]],
+    );
+}
+
+#[test]
+fn reference_interfaces() {
+    let every_state = [production(
+        GroupState::Degraded,
+        [
+            member("net10").probed(Probe::Unknown).with(|m| m.state = MemberState::Unknown),
+            member("net9").offline(Cause::DuplicateMac),
+            member("net8").offline(Cause::Operator),
+            member("e1000g0").pulled().probed(Probe::Failed),
+            member("e1000g1").probed(Probe::Ok).flag("STANDBY").inactive(),
+            member("rge0").probed(Probe::Ok).cast(),
+        ],
+    )];
+    let others = [production(
+        GroupState::Degraded,
+        [
+            member("net1").cast().with(|m| m.link = Link::Unknown),
+            member("net0").pulled().with(|m| m.flags.retain(|flag| flag != "UP")),
+            member("net11").probed(Probe::Ok).flag("STANDBY"),
+            member("net12").probed(Probe::Ok).inactive(),
+        ],
+    )
+    .with(|g| g.addresses.push(address("fe80::1", None)))];
+    golden(include_str!("golden/reference-6.6.txt"), &[&every_state, &others, &others, &others]);
+}
+
+#[test]
+fn reference_addresses() {
+    let tutorial =
+        production(GroupState::Degraded, [member("e1000g0").pulled(), member("e1000g1"), member("rge0")])
+            .with(|g| {
+                // In the kernel's order, which is the other way round. Nobody answers for an address that is down.
+                g.addresses = vec![
+                    address("192.168.178.211", Some("rge0")),
+                    address("192.168.178.200", Some("e1000g1")),
+                ];
+                g.addresses[0].up = false;
+            });
+    let newer = group("ipmp1", GroupState::Ok, [member("net1"), member("net2")]).with(|g| {
+        g.ifindex = 20;
+        g.addresses = vec![
+            address("10.0.0.1", Some("net1")),
+            address("10.0.0.2", None),
+            address("2001:db8:1234:5678:9abc:def0:1234:5678", Some("net1")),
+            address("2001:db8:0:1:aaaa:bbbb:cccc:1", Some("net2")),
+            address("fe80::1", Some("net1")),
+            // With another prefix length, and found on another host.
+            AddressReport { prefix: 10, up: false, ..address("fe80::1", None) },
+        ];
+    });
+    let older = tutorial.clone().with(|g| drop(g.addresses.remove(0)));
+    let both = [older, newer];
+    golden(include_str!("golden/reference-6.7.txt"), &[&[tutorial], &both, &both, &both]);
+}
+
+#[test]
+fn an_address_that_can_be_used_stands_for_its_twin() {
+    let twins = production(GroupState::Ok, [member("e1000g0")]).with(|g| {
+        g.addresses.insert(0, AddressReport { prefix: 8, up: false, ..address("192.168.178.200", None) });
+        g.addresses.push(AddressReport { prefix: 16, up: false, ..address("192.168.178.200", None) });
+    });
+    let row = "192.168.178.200:up:e1000g0\n".to_owned();
+    assert_eq!(reported("ipmpstat -anP -o address,state,inbound", &[twins]), (0, row, String::new()));
+}
+
+#[test]
+fn addresses_have_their_names_without_n() {
+    let here = production(GroupState::Ok, [member("e1000g0")])
+        .with(|g| g.addresses = vec![address("127.0.0.1", Some("e1000g0"))]);
+    let (status, out, err) = reported("ipmpstat -aP -o address", &[here]);
+    let name = names::resolve([127, 0, 0, 1].into()).expect("every hosts file has the loopback address");
+    assert_eq!((status, out, err.as_str()), (0, format!("{name}\n"), ""));
+}
+
+#[test]
+fn the_header_comes_every_24_lines() {
+    let members: Vec<MemberReport> = (0..30).map(|n| member(&format!("eth{n}"))).collect();
+    let (_, out, _) = reported("ipmpstat -i", &[production(GroupState::Ok, members)]);
+    let headers = out.lines().enumerate().filter(|(_, line)| line.starts_with("INTERFACE "));
+    assert_eq!(headers.map(|(number, _)| number).collect::<Vec<_>>(), [0, 24]);
+    assert_eq!(out.lines().count(), 32);
+}
+
+#[test]
+fn the_usage_of_the_reference() {
+    let reference = "\
+usage: ipmpstat [-n] [-o <field> [-P]] -a|-g|-i|-p|-t
+
+  output modes:\t -a  display IPMP data address information
+\t\t -g  display IPMP group information
+\t\t -i  display IPMP-related IP interface information
+\t\t -p  display IPMP probe information
+\t\t -t  display IPMP target information
+
+       options:\t -n  display IP addresses numerically
+\t\t -o  display only the specified fields, in order
+\t\t -P  display using parsable output mode
+";
+    let more = options::USAGE.strip_prefix(reference).expect("ours begins with the reference's");
+    assert!(more.lines().all(|line| line.starts_with("\t\t --")), "{more}");
+    let usage = options::USAGE;
+    for (line, complaint) in [
+        ("ipmpstat", String::new()),
+        ("ipmpstat -g production0", String::new()),
+        ("ipmpstat -n", String::new()),
+        ("ipmpstat -gx", "ipmpstat: illegal option -- x\n".into()),
+        ("ipmpstat -g -o", "ipmpstat: option requires an argument -- o\n".into()),
+    ] {
+        assert_eq!(ipmpstat(line), (1, String::new(), format!("{complaint}{usage}")), "{line}");
+    }
+}
+
+/// What goes wrong with a daemon that answers, row by row as the reference lists it (6.2).
+#[test]
+fn errors_of_the_reference() {
+    let group = [production(GroupState::Ok, [member("e1000g0")])];
+    let table = "GROUP\nproduction0\n";
+    for (line, status, out, err) in [
+        ("-g -o x,group", 0, table, "warning: ignoring unknown output field: `x'"),
+        ("-g -o x,group,y", 0, table, "warning: ignoring unknown output fields: `x' `y'"),
+        ("-gP -o x,group", 1, "", "unknown output field: `x'"),
+        ("-g -o x", 1, "", "no valid output fields"),
+        ("-gP -o x", 1, "", "no valid output fields"),
+        ("-gP", 1, "", "output fields must be specified in parsable mode"),
+        ("-gP -o all", 1, "", "output field `all' invalid in parsable mode"),
+        ("-gi", 1, "", "only one output format may be specified"),
+        ("-p", 1, "", "probe-based failure detection is disabled"),
+        ("-p -o target", 1, "", "probe-based failure detection is disabled"),
+    ] {
+        let expected = (status, out.to_owned(), format!("ipmpstat: {err}\n"));
+        assert_eq!(reported(&format!("ipmpstat {line}"), &group), expected, "{line}");
+    }
+    for mode in ["-a", "-g", "-i", "-t"] {
+        assert_eq!(reported(&format!("ipmpstat {mode}"), &[]), (0, String::new(), String::new()), "{mode}");
+    }
+    assert_eq!(
+        reported("ipmpstat -p", &[]),
+        (1, String::new(), "ipmpstat: probe-based failure detection is disabled\n".into())
+    );
+}
+
+#[test]
+fn no_daemon_is_started_and_none_is_asked_before_the_fields_are_right() {
+    let contact = "ipmpstat: cannot contact ipmpd at /nonexistent/s -- is IPMP in use?\n";
+    let run = |line: &str| ipmpstat(&format!("ipmpstat --socket /nonexistent/s {line}"));
+    for mode in ["-a", "-g", "-i", "-p", "-t"] {
+        assert_eq!(run(mode), (1, String::new(), contact.into()), "{mode}");
+    }
+    assert_eq!(
+        run("-g -o x,state"),
+        (1, String::new(), format!("ipmpstat: warning: ignoring unknown output field: `x'\n{contact}"))
+    );
+    assert_eq!(run("-g -o x").2, "ipmpstat: no valid output fields\n");
+    assert_eq!(
+        ipmpstat("ipmpstat -g --netns ../x").2,
+        "ipmpstat: \"../x\" cannot name a network namespace: give the name that `ip netns list` shows\n"
+    );
+    assert!(!Path::new("/nonexistent").exists());
+}
+
+#[test]
+fn a_daemon_that_does_not_say_how_things_are() {
+    let (status, out, err) = answered("ipmpstat -g", "");
+    assert_eq!((status, out.as_str()), (1, ""));
+    let err = err.replace(|c: char| c == '\n', "");
+    assert!(err.starts_with("ipmpstat: cannot snapshot IPMP state: ipmpd at "), "{err}");
+    assert!(err.ends_with(" closed the connection before it replied: its log says why"), "{err}");
+    let refusal = "{\"error\":\"net.ipmp.Manager.Refused\",\
+                    \"parameters\":{\"reason\":\"shutting-down\",\"message\":\"ipmpd is being stopped\"}}\0";
+    assert_eq!(
+        answered("ipmpstat -i", refusal).2,
+        "ipmpstat: cannot snapshot IPMP state: ipmpd is being stopped\n"
+    );
+}
+
+#[test]
+fn a_daemon_that_probes_is_newer_than_this() {
+    let group = [probed(GroupState::Ok, 10_000, [member("e1000g0").probed(Probe::Ok)])];
+    assert_eq!(reported("ipmpstat -tP -o mode,testaddr,targets", &group).1, "?:?:?\n");
+    assert_eq!(
+        reported("ipmpstat -p", &group).2,
+        "ipmpstat: cannot show probes: ipmpd is newer than this ipmpstat; use the one that came with it\n"
+    );
+}
+
+#[test]
+fn terminals_obey_no_interface() {
+    let (_, out, _) =
+        reported("ipmpstat -i -o interface", &[production(GroupState::Ok, [member("\u{1b}c")])]);
+    assert_eq!(out, "INTERFACE\n\u{fffd}c\n");
+}
+
+/// A writer that fails.
+struct Fails(io::ErrorKind);
+
+impl Write for Fails {
+    fn write(&mut self, _: &[u8]) -> io::Result<usize> {
+        Err(self.0.into())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+#[test]
+fn a_closed_pipe_is_no_error_and_a_full_disk_is() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("s");
+    let run_into = |kind| {
+        let listener = UnixListener::bind(&path).unwrap();
+        let daemon = thread::spawn(move || {
+            let mut stream = BufReader::new(listener.accept().unwrap().0);
+            stream.read_until(0, &mut Vec::new()).unwrap();
+            let groups = serde_json::to_string(&[sample()]).unwrap();
+            write!(stream.get_mut(), "{{\"parameters\":{{\"version\":1,\"groups\":{groups}}}}}\0").unwrap();
+        });
+        let mut err = Vec::new();
+        let arguments = [OsString::from("ipmpstat"), "-g".into(), "--socket".into(), path.clone().into()];
+        let status = run(arguments, &mut Fails(kind), &mut err, None);
+        daemon.join().unwrap();
+        std::fs::remove_file(&path).unwrap();
+        (status, String::from_utf8(err).unwrap())
+    };
+    assert_eq!(run_into(io::ErrorKind::BrokenPipe), (0, String::new()));
+    let (status, err) = run_into(io::ErrorKind::StorageFull);
+    assert_eq!(status, 1);
+    assert!(err.starts_with("ipmpstat: cannot write to standard output: "), "{err}");
+}
+
+/// The documentation says what the program prints: the usage, and every field with its width.
+#[test]
+fn the_documentation_has_every_field_and_the_usage() {
+    let document = include_str!("../../../docs/ipmpstat.md");
+    assert!(document.contains(options::USAGE), "the usage is not the program's");
+    for mode in [Mode::Addresses, Mode::Groups, Mode::Interfaces, Mode::Probes, Mode::Targets] {
+        let table: String =
+            fields(mode).iter().map(|field| format!("| {} | {} |", field.name, field.width)).collect();
+        let written: Vec<String> = document
+            .lines()
+            .filter_map(|line| line.split_once(" | "))
+            .filter_map(|(name, rest)| Some((name, rest.split_once(" | ")?.0)))
+            .map(|(name, width)| format!("{name} | {width} |"))
+            .collect();
+        assert!(written.concat().contains(&table), "{mode:?}: {table} is not in {written:?}");
+    }
+}
