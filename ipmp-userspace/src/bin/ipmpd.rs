@@ -3,7 +3,10 @@
 use std::{
     fs::File,
     io::Write,
-    os::{fd::FromRawFd, unix::net::UnixListener},
+    os::{
+        fd::{BorrowedFd, FromRawFd},
+        unix::net::UnixListener,
+    },
     path::{Path, PathBuf},
     process::ExitCode,
     time::Duration,
@@ -16,7 +19,10 @@ use ipmp::{
     control::{self, socket::Listening},
     daemon::{self, Engine},
 };
-use nix::sched::{CloneFlags, setns};
+use nix::{
+    sched::{CloneFlags, setns},
+    sys::socket::{getsockopt, sockopt},
+};
 
 /// What the daemon needs for as long as it runs.
 const NEEDED: [Capability; 4] =
@@ -56,12 +62,23 @@ fn main() -> ExitCode {
     match entered.and_then(|()| run(&arguments)) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            // One line, whatever the layers below had to say; a closed pipe is no reason to panic.
-            let text = format!("{error:#}").replace('\n', " ");
-            let _ = writeln!(std::io::stderr(), "ipmpd: {text}");
+            // A closed pipe is no reason to panic.
+            let _ = writeln!(std::io::stderr(), "ipmpd: {}", one_line(&error));
             ExitCode::FAILURE
         }
     }
+}
+
+/// One line, whatever the layers below had to say; many a layer has said it for the one below it.
+fn one_line(error: &anyhow::Error) -> String {
+    let mut text = String::new();
+    for words in error.chain().map(ToString::to_string) {
+        if !text.contains(&words) {
+            let separator = if text.is_empty() { "" } else { ": " };
+            text.extend([separator, &words]);
+        }
+    }
+    text.replace('\n', " ")
 }
 
 fn enter(name: &str) -> Result<()> {
@@ -76,18 +93,21 @@ fn enter(name: &str) -> Result<()> {
 
 fn run(arguments: &Arguments) -> Result<()> {
     check_capabilities()?;
-    let runtime =
-        tokio::runtime::Builder::new_current_thread().enable_all().build().context("cannot start")?;
     if arguments.teardown {
-        let names = runtime.block_on(daemon::teardown())?;
+        let names = runtime()?.block_on(daemon::teardown())?;
         match names.as_slice() {
             [] => log::info!("there is nothing to tear down"),
             names => log::info!("torn down: {}", names.join(", ")),
         }
         return Ok(());
     }
+    // A descriptor that a service manager passes is taken before any is opened.
     let socket = Socket::take(arguments)?;
-    runtime.block_on(serve(arguments, socket))
+    runtime()?.block_on(serve(arguments, socket))
+}
+
+fn runtime() -> Result<tokio::runtime::Runtime> {
+    tokio::runtime::Builder::new_current_thread().enable_all().build().context("cannot start")
 }
 
 async fn serve(arguments: &Arguments, socket: Socket) -> Result<()> {
@@ -113,8 +133,17 @@ impl Socket {
     fn take(arguments: &Arguments) -> Result<Self> {
         let mut handed = sd_notify::listen_fds().context("cannot take the socket that systemd passes")?;
         match (handed.next(), handed.next()) {
-            // SAFETY: systemd has passed this descriptor to this process, and nobody else here has taken it.
-            (Some(fd), None) => Ok(Self::Handed(unsafe { UnixListener::from_raw_fd(fd) })),
+            (Some(fd), None) => {
+                // SAFETY: `listen_fds` has just set a flag of it, so it is open; it is only asked what it is.
+                let there = unsafe { BorrowedFd::borrow_raw(fd) };
+                if !getsockopt(&there, sockopt::AcceptConn).unwrap_or(false) {
+                    bail!(
+                        "descriptor {fd}, which systemd passes, is no listening socket: check the .socket unit"
+                    );
+                }
+                // SAFETY: systemd has passed this descriptor to this process, and nobody else here has taken it.
+                Ok(Self::Handed(unsafe { UnixListener::from_raw_fd(fd) }))
+            }
             (Some(_), Some(_)) => {
                 bail!("systemd passes several sockets; ipmpd serves one: check the .socket unit")
             }

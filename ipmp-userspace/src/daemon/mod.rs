@@ -3,19 +3,19 @@
 //! | module | what |
 //! |---|---|
 //! | [`engine`] | the loop: hints, changes, requests, deadlines, signals |
-//! | [`group`] | one group: its state machine, its devices, its maps |
-//! | [`requests`] | what clients ask for |
-//! | [`attach`] | members come and go |
-//! | [`vet`] | whether an interface can be a member |
+//! | `group` | one group: its state machine, its devices, its maps |
+//! | `requests` | what clients ask for |
+//! | `attach` | members come and go |
+//! | `vet` | whether an interface can be a member |
 //! | [`migrate`] | addresses and routes move without a gap |
-//! | [`updelay`] | trusting links where no sentinel runs |
-//! | [`show`] | what is shown |
-//! | [`say`] | what is logged |
+//! | `updelay` | trusting links where no sentinel runs |
+//! | `show` | what is shown |
+//! | `say` | what is logged |
 //! | [`state`] | how things were before |
-//! | [`lock`] | one daemon a network namespace |
+//! | `lock` | one daemon a network namespace |
 //! | [`logging`] | where log lines go |
-//! | [`adopt`] | taking over from an earlier daemon |
-//! | [`teardown`] | putting everything back |
+//! | `adopt` | taking over from an earlier daemon |
+//! | `teardown` | putting everything back |
 
 mod adopt;
 mod attach;
