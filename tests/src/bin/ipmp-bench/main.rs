@@ -26,6 +26,7 @@ mod steering;
 mod throughput;
 
 use std::path::PathBuf;
+use std::process::ExitCode;
 
 use anyhow::{Context as _, Result};
 use clap::{Parser, Subcommand};
@@ -81,8 +82,17 @@ enum Only {
     },
 }
 
-fn main() -> Result<()> {
-    let bench = Bench::parse();
+fn main() -> ExitCode {
+    match run(Bench::parse()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("ipmp-bench: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(bench: Bench) -> Result<()> {
     let to_stdout = bench.json.as_ref().is_some_and(|path| path.as_os_str() == "-");
     eprintln!("ipmp-bench: waiting until nobody else measures on this machine");
     let _alone = Alone::wait()?;
@@ -112,22 +122,19 @@ fn main() -> Result<()> {
     }
     if matches!(only, None | Some(Only::Outbound { .. })) {
         let pulls = if let Some(Only::Outbound { pulls }) = only { pulls } else { None };
-        let result =
-            outbound::measure(default(pulls, 20, 6)).context("cannot measure outbound failover")?;
+        let result = outbound::measure(default(pulls, 20, 6)).context("cannot measure outbound failover")?;
         show(result.to_string());
         report.outbound = Some(result);
     }
     if matches!(only, None | Some(Only::Inbound { .. })) {
         let pulls = if let Some(Only::Inbound { pulls }) = only { pulls } else { None };
-        let result =
-            inbound::measure(default(pulls, 200, 20)).context("cannot measure inbound failover")?;
+        let result = inbound::measure(default(pulls, 200, 20)).context("cannot measure inbound failover")?;
         show(result.to_string());
         report.inbound = Some(result);
     }
     if matches!(only, None | Some(Only::Throughput { .. })) {
         let rounds = if let Some(Only::Throughput { rounds }) = only { rounds } else { None };
-        let result =
-            throughput::measure(default(rounds, 21, 3)).context("cannot measure throughput")?;
+        let result = throughput::measure(default(rounds, 21, 3)).context("cannot measure throughput")?;
         show(result.to_string());
         report.throughput = Some(result);
     }

@@ -1,0 +1,316 @@
+//! Nanoseconds a packet, by BPF_PROG_TEST_RUN.
+//!
+//! Ours are the programs that the datapath has pinned, on maps in the state that the case wants. Three groups, one for
+//! each policy, share two members: a veth, and a macvlan on a veth. The datapath is told that the members have the
+//! groups' Ethernet address, so that the packet stays what it was from one repetition to the next.
+//!
+//! Two things cannot be had from a pinned program, since they are constants of its load: devices that are read by
+//! helper calls, and devices that are not read. For these the same object is loaded once more, on the same maps.
+
+use std::fmt;
+use std::os::fd::AsFd as _;
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, bail, ensure};
+use aya::EbpfLoader;
+use ipmp::datapath::btf::Kernel;
+use ipmp::datapath::group::SHAPES;
+use ipmp::datapath::objects::{self, Constants};
+use ipmp::datapath::pins::Pins;
+use ipmp::datapath::{Datapath, Group, GroupSpec, MemberSpec};
+use ipmp_common::hash::Policy;
+use ipmp_common::steer::{MemberSet, Preference, SLOTS};
+use lab::{Lab, Mac, clock};
+use serde::Serialize;
+
+use crate::cases::{self, Case, Devices, Direction};
+use crate::program::Program;
+use crate::spread::Spread;
+
+/// The Ethernet address of the groups.
+const GROUP_MAC: Mac = [0x02, 0x1e, 0, 0, 0, 9];
+/// TC_ACT_REDIRECT of linux/pkt_cls.h.
+const REDIRECT: u32 = 7;
+/// Nanoseconds that egress may take longer than a bare redirect.
+const AIM: f64 = 30.0;
+
+const PLAIN: u8 = 0;
+const STACKED: u8 = 1;
+
+/// What was measured.
+#[derive(Debug, Serialize)]
+pub struct Steering {
+    /// Every program ran once in each round, in the order given here.
+    pub rounds: u32,
+    /// Packets in a run.
+    pub repeat: u32,
+    /// Programs.
+    pub programs: Vec<Row>,
+    /// Nanoseconds that egress may take longer than a bare redirect.
+    pub aim_ns: f64,
+    /// Whether egress with every feature keeps to that, by the medians.
+    pub aim_met: bool,
+}
+
+/// A program.
+#[derive(Debug, Serialize)]
+pub struct Row {
+    /// `empty`, `redirect-only`, or ours.
+    pub name: String,
+    /// Nanoseconds a packet.
+    pub ns: Spread,
+    /// Of ours: nanoseconds more than `redirect-only` in the same round.
+    pub over_redirect_ns: Option<Spread>,
+    /// The aim holds for this one.
+    pub every_feature: bool,
+}
+
+/// A program with a packet.
+struct Subject {
+    name: String,
+    program: Program,
+    case: Option<Case>,
+    packet: Vec<u8>,
+    ifindex: u32,
+    verdict: u32,
+}
+
+/// Measures in a lab of its own.
+pub fn measure(rounds: u32, repeat: u32) -> Result<Steering> {
+    let lab = Lab::builder().members(2).one_switch().peers(&[]).build()?;
+    lab.host().run(|| measure_here(&lab, rounds, repeat))
+}
+
+fn measure_here(lab: &Lab, rounds: u32, repeat: u32) -> Result<Steering> {
+    let mut bench = Workbench::build(lab)?;
+    let subjects = bench.subjects()?;
+    let mut times = vec![Vec::with_capacity(rounds as usize); subjects.len()];
+    for _ in 0..rounds {
+        for (subject, times) in subjects.iter().zip(&mut times) {
+            bench.prepare(subject.case.as_ref())?;
+            // The first packets meet cold caches and an unhashed packet.
+            subject.run(repeat / 100 + 1)?;
+            times.push(f64::from(subject.run(repeat)?));
+        }
+    }
+    bench.remove()?;
+    let redirect = subjects.iter().position(|subject| subject.name == REDIRECT_ONLY);
+    let redirect = times[redirect.context("nothing to compare with")?].clone();
+    let rows: Vec<Row> = subjects
+        .iter()
+        .zip(&times)
+        .map(|(subject, times)| {
+            let over: Vec<f64> = times.iter().zip(&redirect).map(|(ours, bare)| ours - bare).collect();
+            Row {
+                name: subject.name.clone(),
+                ns: Spread::of(times),
+                over_redirect_ns: subject.case.is_some().then(|| Spread::of(&over)),
+                every_feature: subject.case.is_some_and(|case| case.has_every_feature()),
+            }
+        })
+        .collect();
+    let aimed = rows.iter().filter(|row| row.every_feature);
+    let aim_met = aimed.filter_map(|row| row.over_redirect_ns).all(|over| over.median <= AIM);
+    Ok(Steering { rounds, repeat, programs: rows, aim_ns: AIM, aim_met })
+}
+
+const REDIRECT_ONLY: &str = "redirect-only";
+
+impl Subject {
+    /// Nanoseconds a packet.
+    fn run(&self, repeat: u32) -> Result<u32> {
+        let run = self
+            .program
+            .run(&self.packet, self.ifindex, repeat)
+            .with_context(|| format!("cannot run {}", self.name))?;
+        ensure!(
+            run.verdict == self.verdict,
+            "{} says {} instead of {}: it does not do what is to be measured",
+            self.name,
+            run.verdict,
+            self.verdict
+        );
+        Ok(run.nanoseconds)
+    }
+}
+
+/// The groups with their members.
+struct Workbench<'lab> {
+    lab: &'lab Lab,
+    datapath: Datapath,
+    groups: Vec<(Policy, u32, Group)>,
+}
+
+impl<'lab> Workbench<'lab> {
+    /// In the calling thread's namespace, which is the lab's host.
+    fn build(lab: &'lab Lab) -> Result<Self> {
+        let host = lab.host();
+        host.ip("link add link rge0 name rge0v type macvlan mode bridge")
+            .context("no macvlan for a stacked member")?;
+        host.ip("link set rge0v up")?;
+        let mut datapath = Datapath::open(false)?;
+        let index = |name: &str| host.link(name).map(|link| link.index);
+        let member = |number, name: &str, lower: &[&str]| -> Result<MemberSpec> {
+            let lower = lower.iter().map(|name| index(name)).collect::<Result<_>>()?;
+            Ok(MemberSpec { number, name: name.to_owned(), ifindex: index(name)?, mac: GROUP_MAC, lower })
+        };
+        let members = [member(PLAIN, "e1000g0", &[])?, member(STACKED, "rge0v", &["rge0"])?];
+        let mut groups = Vec::new();
+        for policy in Policy::ALL {
+            let name = format!("{}0", policy.name());
+            let mac = lab::show_mac(GROUP_MAC);
+            host.ip(&format!("link add {name} address {mac} type veth peer name far-{}", policy.name()))?;
+            host.ip(&format!("link set {name} up"))?;
+            let ifindex = index(&name)?;
+            let updelay = Duration::from_millis(1);
+            let mut group = datapath.group(&GroupSpec { name, ifindex, mac: GROUP_MAC, policy, updelay })?;
+            for member in &members {
+                group.attach(member)?;
+            }
+            let both = MemberSet::EMPTY.with(PLAIN).with(STACKED);
+            group.set_usable(both);
+            group.set_cast(Preference::new(&[PLAIN, STACKED]));
+            if !group.sentinel_runs() {
+                group.set_live(both);
+            }
+            let live = clock::wait_until(Duration::from_secs(5), || group.live() == both);
+            ensure!(live, "the members of {} are not trusted: {:?}", policy.name(), group.live());
+            groups.push((policy, ifindex, group));
+        }
+        Ok(Self { lab, datapath, groups })
+    }
+
+    fn group(&mut self, policy: Policy) -> Result<(u32, &mut Group)> {
+        let found = self.groups.iter_mut().find(|(of, ..)| *of == policy);
+        found.map(|(_, ifindex, group)| (*ifindex, group)).context("no group of this policy")
+    }
+
+    /// What is measured: two to compare with, and ours.
+    fn subjects(&mut self) -> Result<Vec<Subject>> {
+        let member = self.lab.host().link("e1000g0")?;
+        let bare = cases::all()[0].packet(GROUP_MAC, member.mac);
+        let (ifindex, _) = self.group(Policy::Connection)?;
+        let other = |name: &str, program, verdict| Subject {
+            name: name.to_owned(),
+            program,
+            case: None,
+            packet: bare.clone(),
+            ifindex,
+            verdict,
+        };
+        let mut subjects = vec![
+            other("empty", Program::empty()?, 0),
+            other(REDIRECT_ONLY, Program::redirect_only(member.index)?, REDIRECT),
+        ];
+        for case in cases::all() {
+            let (group_index, _) = self.group(case.policy)?;
+            subjects.push(Subject {
+                name: case.name(),
+                program: self.program(&case)?,
+                packet: case.packet(GROUP_MAC, member.mac),
+                ifindex: if case.direction == Direction::Egress { group_index } else { member.index },
+                case: Some(case),
+                verdict: REDIRECT,
+            });
+        }
+        Ok(subjects)
+    }
+
+    fn program(&mut self, case: &Case) -> Result<Program> {
+        let pins = Pins::open()?;
+        let name = format!("{}0", case.policy.name());
+        let pin = match case.direction {
+            Direction::Egress => "egress".to_owned(),
+            Direction::Ingress => format!("ingress-{PLAIN}"),
+        };
+        let pinned = pins.group(&name).join("programs").join(pin);
+        let kernel = Kernel::running()?;
+        match case.devices {
+            Devices::Pinned => Program::pinned(&pinned),
+            Devices::Helper => self.load(case, &pins, &Kernel { cast: None, ..kernel }, true),
+            Devices::Unread => self.load(case, &pins, &kernel, false),
+        }
+    }
+
+    /// Loads the object once more, as [`ipmp::datapath`] does but for the reading of devices.
+    fn load(&mut self, case: &Case, pins: &Pins, kernel: &Kernel, reads_devices: bool) -> Result<Program> {
+        let (ifindex, group) = self.group(case.policy)?;
+        let [a, b, c, d, e, f] = GROUP_MAC;
+        let constants = Constants::of(kernel)
+            .word("GROUP", group.index())
+            .word("GROUP_IFINDEX", ifindex)
+            .long("GROUP_MAC", u64::from_le_bytes([a, b, c, d, e, f, 0, 0]))
+            .word("POLICY", case.policy as u32)
+            .word("READ_DEVICES", u32::from(reads_devices))
+            .word("MEMBER", u32::from(PLAIN));
+        let maps = pins.group(&format!("{}0", case.policy.name())).join("maps");
+        let mut loader = EbpfLoader::new();
+        constants.hand_to(&mut loader);
+        for shape in &SHAPES {
+            loader.map_pin_path(shape.name, maps.join(shape.name));
+        }
+        for shared in ["live", "hints"] {
+            loader.map_pin_path(shared, pins.sentinel().join(shared));
+        }
+        let mut object = loader.load(&kernel.adapt(objects::DATAPATH))?;
+        let name = match case.direction {
+            Direction::Egress => "egress",
+            Direction::Ingress => "ingress",
+        };
+        let program = objects::load(&mut object, name)?;
+        Program::of(program.fd()?.as_fd())
+    }
+
+    /// Brings the maps into the state of a case.
+    fn prepare(&mut self, case: Option<&Case>) -> Result<()> {
+        let Some(case) = case else { return Ok(()) };
+        let (_, group) = self.group(case.policy)?;
+        let order = if case.stacked { [STACKED, PLAIN] } else { [PLAIN, STACKED] };
+        group.set_slots(&[Preference::new(&order); SLOTS]);
+        for other in cases::all().iter().filter_map(Case::test_address) {
+            group.forget_address(other)?;
+        }
+        if let Some(address) = case.test_address() {
+            group.set_own_address(address, STACKED)?;
+        }
+        Ok(())
+    }
+
+    /// Leaves nothing.
+    fn remove(self) -> Result<()> {
+        for (_, _, group) in self.groups {
+            group.remove()?;
+        }
+        drop(self.datapath);
+        match Datapath::teardown()?.as_slice() {
+            [] => Ok(()),
+            left => bail!("groups are left: {left:?}"),
+        }
+    }
+}
+
+impl fmt::Display for Steering {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(out, "steering: ns a packet, {} rounds of {} packets", self.rounds, self.repeat)?;
+        writeln!(
+            out,
+            "  {:<52} {:>6}  {:>5} {:>5} {:>5} {:>5}  {:>13}",
+            "", "median", "min", "q1", "q3", "max", REDIRECT_ONLY
+        )?;
+        for row in &self.programs {
+            let Spread { median, minimum, lower_quartile, upper_quartile, maximum } = row.ns;
+            let over = row.over_redirect_ns.map_or(String::new(), |over| format!("{:+.1}", over.median));
+            writeln!(
+                out,
+                "  {:<52} {median:>6.1}  {minimum:>5.0} {lower_quartile:>5.1} {upper_quartile:>5.1} {maximum:>5.0}  {over:>13}",
+                row.name
+            )?;
+        }
+        write!(
+            out,
+            "  aim: egress with every feature at most {:+.0} over {REDIRECT_ONLY}: {}",
+            self.aim_ns,
+            if self.aim_met { "met" } else { "missed" }
+        )
+    }
+}
