@@ -365,7 +365,7 @@ fn no_daemon_is_started_and_none_is_asked_before_the_fields_are_right() {
 fn a_daemon_that_does_not_say_how_things_are() {
     let (status, out, err) = answered("ipmpstat -g", "");
     assert_eq!((status, out.as_str()), (1, ""));
-    let err = err.replace(|c: char| c == '\n', "");
+    let err = err.replace('\n', "");
     assert!(err.starts_with("ipmpstat: cannot snapshot IPMP state: ipmpd at "), "{err}");
     assert!(err.ends_with(" closed the connection before it replied: its log says why"), "{err}");
     let refusal = "{\"error\":\"net.ipmp.Manager.Refused\",\
