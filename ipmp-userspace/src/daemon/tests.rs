@@ -247,14 +247,19 @@ fn a_link_that_goes_and_comes_moves_what_it_answered_for() {
     });
 }
 
+/// The interfaces as somebody has set them up; their links still settle.
+async fn set_up(links: &Links) -> Vec<(String, [u8; 6], u32, Option<u32>)> {
+    let devices = links.devices().await.unwrap();
+    devices.into_iter().map(|device| (device.name, device.mac, device.mtu, device.master)).collect()
+}
+
 #[test]
 fn whatever_is_refused_changes_nothing() {
     on_a_host(|links| async move {
         links.add_bridge("br0").await;
         let (port, _) = links.add_pair("port0", "far0").await;
         links.put_under(&port, &links.need("br0").await).await;
-        let before =
-            (links.devices().await.unwrap(), global(&links, "eth0").await, routes(&links, "eth0").await);
+        let before = (set_up(&links).await, global(&links, "eth0").await, routes(&links, "eth0").await);
         with_engine(|client| async move {
             for (interfaces, word) in [
                 (&["eth0", "no-such"][..], reason::NO_SUCH_INTERFACE),
@@ -268,8 +273,7 @@ fn whatever_is_refused_changes_nothing() {
                     "{refused}"
                 );
             }
-            let after =
-                (links.devices().await.unwrap(), global(&links, "eth0").await, routes(&links, "eth0").await);
+            let after = (set_up(&links).await, global(&links, "eth0").await, routes(&links, "eth0").await);
             assert_eq!(before, after);
             assert_eq!(client.show().await, []);
         })
