@@ -69,10 +69,10 @@ fn package_name(id: &str) -> String {
     }
 }
 
-/// The directory of `ipmpd` and `ipmpctl`, built with optimisation.
+/// The directory of `ipmpd`, `ipmpctl` and `ipmpstat`, built with optimisation.
 pub fn release_binaries() -> Result<PathBuf> {
     let built = build(&["build", "--release", "--locked", "--package", "ipmp-userspace", "--bins"])?;
-    for name in ["ipmpd", "ipmpctl"] {
+    for name in ["ipmpd", "ipmpctl", "ipmpstat"] {
         ensure!(built.iter().any(|binary| binary.target == name), "ipmp-userspace has no binary {name}");
     }
     let directory =

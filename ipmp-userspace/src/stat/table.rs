@@ -133,12 +133,12 @@ impl Table {
     /// is one of them.
     pub fn print(&self, rows: &[Vec<Cell>], page: usize) -> String {
         let mut text = String::new();
-        let mut lines = 0;
+        let mut lines = 0usize;
         for row in rows {
             if self.parsable {
                 text += &self.parsable(row);
             } else {
-                if lines % page.max(1) == 0 {
+                if lines.is_multiple_of(page.max(1)) {
                     text += &self.aligned(|index| self.fields[index].name);
                     lines += 1;
                 }
