@@ -85,34 +85,37 @@ pub fn all() -> Vec<Case> {
     for policy in Policy::ALL {
         cases.extend([V4, V6].map(|family| Case { policy, ..plain(Egress, family) }));
     }
-    let egress = plain(Egress, V4);
-    cases.push(Case { devices: Devices::Unread, ..egress });
-    cases.push(Case { devices: Devices::Helper, ..egress });
-    cases.push(Case { test_addresses: TestAddresses::Filtered, ..egress });
-    cases.push(Case { test_addresses: TestAddresses::LookedUp, ..egress });
-    cases.push(Case { stacked: true, ..egress });
+    for egress in [V4, V6].map(|family| plain(Egress, family)) {
+        cases.push(Case { devices: Devices::Unread, ..egress });
+        cases.push(Case { devices: Devices::Helper, ..egress });
+        cases.push(Case { test_addresses: TestAddresses::Filtered, ..egress });
+        cases.push(Case { test_addresses: TestAddresses::LookedUp, ..egress });
+        cases.push(Case { stacked: true, ..egress });
+    }
     for policy in Policy::ALL {
         cases.extend([V4, V6].map(|family| Case {
             policy,
-            test_addresses: TestAddresses::LookedUp,
+            test_addresses: TestAddresses::Filtered,
             stacked: true,
             ..plain(Egress, family)
         }));
     }
-    cases.extend([V4, V6].map(|family| plain(Ingress, family)));
-    cases.push(Case { devices: Devices::Unread, ..plain(Ingress, V4) });
-    cases.extend(
-        [V4, V6].map(|family| Case { test_addresses: TestAddresses::LookedUp, ..plain(Ingress, family) }),
-    );
+    for ingress in [V4, V6].map(|family| plain(Ingress, family)) {
+        cases.push(ingress);
+        cases.push(Case { devices: Devices::Unread, ..ingress });
+        cases.push(Case { test_addresses: TestAddresses::Filtered, ..ingress });
+        cases.push(Case { test_addresses: TestAddresses::LookedUp, ..ingress });
+    }
     cases
 }
 
 impl Case {
-    /// Whether every feature that costs something is on.
+    /// Whether every feature that costs something is on: carrier and identity of a stacked member read, test addresses
+    /// present. That the filter takes one of them for the packet's address is bad luck, and a row of its own.
     pub fn has_every_feature(&self) -> bool {
         self.direction == Direction::Egress
             && self.devices == Devices::Pinned
-            && self.test_addresses == TestAddresses::LookedUp
+            && self.test_addresses == TestAddresses::Filtered
             && self.stacked
     }
 

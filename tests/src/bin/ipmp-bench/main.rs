@@ -117,25 +117,25 @@ fn run(bench: Bench) -> Result<()> {
         };
         let result = steering::measure(default(rounds, 11, 5), default(repeat, 1_000_000, 100_000))
             .context("cannot measure steering")?;
-        show(result.to_string());
+        show(format!("\n{result}"));
         report.steering = Some(result);
     }
     if matches!(only, None | Some(Only::Outbound { .. })) {
         let pulls = if let Some(Only::Outbound { pulls }) = only { pulls } else { None };
         let result = outbound::measure(default(pulls, 20, 6)).context("cannot measure outbound failover")?;
-        show(result.to_string());
+        show(format!("\n{result}"));
         report.outbound = Some(result);
     }
     if matches!(only, None | Some(Only::Inbound { .. })) {
         let pulls = if let Some(Only::Inbound { pulls }) = only { pulls } else { None };
         let result = inbound::measure(default(pulls, 200, 20)).context("cannot measure inbound failover")?;
-        show(result.to_string());
+        show(format!("\n{result}"));
         report.inbound = Some(result);
     }
     if matches!(only, None | Some(Only::Throughput { .. })) {
         let rounds = if let Some(Only::Throughput { rounds }) = only { rounds } else { None };
         let result = throughput::measure(default(rounds, 21, 3)).context("cannot measure throughput")?;
-        show(result.to_string());
+        show(format!("\n{result}"));
         report.throughput = Some(result);
     }
     match bench.json {

@@ -38,9 +38,9 @@ JSON:
   quick              true: a short run, not for figures
   kernel, processors, load
                      release, number, and load of one minute at the start
-  steering           rounds, repeat, programs, aim_ns, aim_met
+  steering           rounds, repeat (packets in a run), programs, aim_ns
     programs         array of: name; ns: SPREAD; over_redirect_ns: SPREAD of the differences within each round, or null;
-                     every_feature: true where the aim holds
+                     aim_met: of egress with every feature, whether the median keeps to aim_ns, else null
   outbound           packets_per_s, flows, pulls, sent, received, lost, died_in_ports, lost_beyond, reordered, duplicated,
                      longest_silence_us (all flows together), longest_silence_of_a_flow_us, events, doubts
     events           array, a pull each: member; lost; died_in_port; silence_us

@@ -1,0 +1,94 @@
+//! `ipmp-bench`: its JSON is what its help says, and it leaves nothing, also when it is interrupted.
+
+use std::collections::BTreeSet;
+use std::path::PathBuf;
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+use lab::clock::wait_until;
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use serde_json::Value;
+
+const PATIENCE: Duration = Duration::from_secs(60);
+
+fn bench(arguments: &str) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_ipmp-bench"));
+    command.args(arguments.split_whitespace()).stdin(Stdio::null());
+    command
+}
+
+/// Runs it, and gives what it printed as JSON.
+fn measured(arguments: &str) -> Value {
+    let output = bench(arguments).output().unwrap();
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "`ipmp-bench {arguments}` failed: {said}");
+    serde_json::from_slice(&output.stdout).unwrap()
+}
+
+/// The names of all fields, at any depth.
+fn names(value: &Value, into: &mut BTreeSet<String>) {
+    match value {
+        Value::Object(fields) => fields.iter().for_each(|(name, value)| {
+            into.insert(name.clone());
+            names(value, into);
+        }),
+        Value::Array(values) => values.iter().for_each(|value| names(value, into)),
+        _ => {}
+    }
+}
+
+#[test]
+fn every_field_of_the_json_is_in_the_help() {
+    let help = bench("--help").output().unwrap();
+    let help = String::from_utf8(help.stdout).unwrap();
+    let words: BTreeSet<&str> = help.split(|c: char| !c.is_alphanumeric() && c != '_').collect();
+    let mut fields = BTreeSet::new();
+    for (only, least) in [
+        ("steering", "--rounds 1 --repeat 1000"),
+        ("outbound", "--pulls 1"),
+        ("inbound", "--pulls 1"),
+        ("throughput", "--rounds 1"),
+    ] {
+        let json = measured(&format!("--quick --json - {only} {least}"));
+        assert!(json[only].is_object(), "{json}");
+        assert_eq!(json["quick"], true);
+        names(&json, &mut fields);
+    }
+    let missing: Vec<&String> = fields.iter().filter(|field| !words.contains(field.as_str())).collect();
+    assert!(fields.len() > 40 && missing.is_empty(), "not in `ipmp-bench --help`: {missing:?}");
+}
+
+#[test]
+fn steering_finds_ours_dearer_than_nothing() {
+    let json = measured("--quick --json - steering --rounds 3 --repeat 20000");
+    let programs = json["steering"]["programs"].as_array().unwrap();
+    let ns = |name: &str| {
+        let found = programs.iter().find(|program| program["name"] == name);
+        found.unwrap_or_else(|| panic!("no {name} in {json}"))["ns"]["median"].as_f64().unwrap()
+    };
+    assert!(ns("empty") < ns("egress v4 connection"), "{json}");
+    assert!(ns("empty") < ns("ingress v6"), "{json}");
+}
+
+#[test]
+fn interrupted_it_leaves_nothing() {
+    let mut child = bench("outbound").stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+    let lab = PathBuf::from(lab::remains::DIRECTORY).join(format!("{}-0", child.id()));
+    // Other measurements may come first.
+    let patience = 10 * PATIENCE;
+    let begun =
+        wait_until(patience, || lab.join("ipmpd.sock").exists() || child.try_wait().unwrap().is_some());
+    assert!(
+        begun && child.try_wait().unwrap().is_none(),
+        "no daemon in {} after {patience:?}",
+        lab.display()
+    );
+    kill(Pid::from_raw(child.id() as i32), Signal::SIGINT).unwrap();
+    assert!(!child.wait().unwrap().success());
+    assert!(wait_until(PATIENCE, || !lab.exists()), "{} is left", lab.display());
+    let left = Command::new("ip").args(["netns", "list"]).output().unwrap();
+    let left = String::from_utf8(left.stdout).unwrap();
+    let mine = format!("ipmp-lab-{}-", child.id());
+    assert!(!left.contains(&mine), "namespaces are left: {left}");
+}
