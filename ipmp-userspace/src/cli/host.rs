@@ -167,7 +167,10 @@ mod tests {
     fn slips_of_the_finger_are_not_looked_up() {
         for text in ["192.168.178.300/24", "2001:db8::g/64", "/24", "10.0.0.1,24/8", "a b/24"] {
             let name = text.split('/').next().unwrap();
-            assert_eq!(take(text), format!("{name:?} is not an IP address"));
+            let line = format!(
+                "{name:?} is not an IP address: write one like 192.168.178.200/24 or 2001:db8::200/64"
+            );
+            assert_eq!(take(text), line);
         }
     }
 }

@@ -18,7 +18,7 @@ pub struct DataAddress {
 #[allow(missing_docs, reason = "the fields are what the text of the variant names")]
 pub enum Error {
     /// Neither IPv4 nor IPv6.
-    #[error("{0:?} is not an IP address")]
+    #[error("{0:?} is not an IP address: write one like 192.168.178.200/24 or 2001:db8::200/64")]
     NotAnAddress(String),
     /// Nobody can guess it: a wrong one makes a wrong route.
     #[error("{0} has no prefix length: write {0}/{example}, or whatever its network has", example = example(*.0))]
@@ -147,9 +147,15 @@ mod tests {
     #[test]
     fn the_others_are_refused_in_one_line() {
         for (text, line) in [
-            ("", r#""" is not an IP address"#),
-            ("eth0/24", r#""eth0" is not an IP address"#),
-            ("192.168.178.300/24", r#""192.168.178.300" is not an IP address"#),
+            ("", r#""" is not an IP address: write one like 192.168.178.200/24 or 2001:db8::200/64"#),
+            (
+                "eth0/24",
+                r#""eth0" is not an IP address: write one like 192.168.178.200/24 or 2001:db8::200/64"#,
+            ),
+            (
+                "192.168.178.300/24",
+                r#""192.168.178.300" is not an IP address: write one like 192.168.178.200/24 or 2001:db8::200/64"#,
+            ),
             (
                 "192.168.178.200",
                 "192.168.178.200 has no prefix length: write 192.168.178.200/24, or whatever its network has",

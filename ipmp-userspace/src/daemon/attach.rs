@@ -73,6 +73,10 @@ impl Engine {
                 .iter()
                 .find(|device| device.name == *name || device.altnames.contains(name))
                 .ok_or_else(|| no_such_interface(name))?;
+            if names.contains(&device.name) {
+                let text = format!("{} is named twice: name each interface once", device.name);
+                return Err(Refused::new(reason::ALREADY_MEMBER, text));
+            }
             let around = Surroundings {
                 group,
                 member_of: self.member_of(device).map(Group::name),

@@ -58,19 +58,25 @@ impl Engine {
         name::check_group(group).map_err(|error| Refused::new(reason::BAD_NAME, error.to_string()))?;
         let groupname = groupname.unwrap_or_else(|| group.to_owned());
         if self.groups.contains_key(group) {
-            return Err(Refused::new(reason::EXISTS, format!("group {group} exists already")));
+            let text = format!(
+                "group {group} exists already: attach interfaces to it, or give the new group another name"
+            );
+            return Err(Refused::new(reason::EXISTS, text));
         }
+        let remedy = |name: &str| {
+            if name == group { "give the group another name" } else { "give another --groupname" }
+        };
         if let Some(other) = self.groups.values().find(|other| other.groupname == groupname) {
             let text = format!(
-                "group {} has the group name {groupname} already: give another --groupname",
-                other.name()
+                "group {} has the group name {groupname} already: {}",
+                other.name(),
+                remedy(&groupname)
             );
             return Err(Refused::new(reason::EXISTS, text));
         }
         for wanted in [group, &groupname] {
-            if let Some(device) = self.links.device_named(wanted).await.map_err(|error| kernel(&error))? {
-                let text =
-                    format!("there is an interface {} already: give the group another name", device.name);
+            if self.links.device_named(wanted).await.map_err(|error| kernel(&error))?.is_some() {
+                let text = format!("there is an interface {wanted} already: {}", remedy(wanted));
                 return Err(Refused::new(reason::EXISTS, text));
             }
         }
@@ -214,7 +220,8 @@ impl Engine {
     fn member(&self, interface: &str) -> Result<(String, String, bool), Refused> {
         let found = self.groups.values().find(|group| group.number_named(interface).is_some());
         let group = found.ok_or_else(|| {
-            Refused::new(reason::NOT_A_MEMBER, format!("{interface} is not a member of any group"))
+            let text = format!("{interface} is not a member of any group; `ipmpctl show` lists the members");
+            Refused::new(reason::NOT_A_MEMBER, text)
         })?;
         Ok((group.name().to_owned(), interface.to_owned(), group.members.len() > 1))
     }

@@ -85,15 +85,19 @@ pub fn vet(device: &Device, around: Surroundings<'_>) -> Result<(), Refused> {
         return Err(Refused::new(
             reason::DUPLICATE_MAC,
             format!(
-                "{name} has the hardware address of {twin}, a member of {}: give it another (ip link set {name} address …)",
-                around.group
+                "{name} has the hardware address of {twin}, which a group can have only once: give it another (ip link set \
+                 {name} address …)"
             ),
         ));
     }
     if around.members.len() >= MAX_MEMBERS {
         return Err(Refused::new(
             reason::FULL,
-            format!("{name} cannot join {}: it has {MAX_MEMBERS} members, which is the most", around.group),
+            format!(
+                "{name} cannot join {}: a group has {MAX_MEMBERS} members at most; attach it to another group, or \
+                 detach a member first",
+                around.group
+            ),
         ));
     }
     Ok(())
