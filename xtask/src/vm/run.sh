@@ -7,6 +7,13 @@ $busybox mount -t bpf bpf /sys/fs/bpf
 $busybox mount -t tracefs tracefs /sys/kernel/tracing
 $busybox mount -t cgroup2 cgroup2 /sys/fs/cgroup
 $busybox ln -sf /proc/self/fd /dev/fd
+# Device files that load their module when opened, such as /dev/net/tun: "tun net/tun c10:200".
+while read -r module node number; do
+	case $module in '#'*) continue ;; esac
+	case $node in */*) $busybox mkdir -p "/dev/${node%/*}" ;; esac
+	major=${number%:*}
+	[ -e "/dev/$node" ] || $busybox mknod "/dev/$node" "${number%%[0-9]*}" "${major#?}" "${number#*:}"
+done <"/lib/modules/$($busybox uname -r)/modules.devname"
 $busybox ip link set lo up
 $busybox stty -F /dev/ttyS0 -opost
 # Through a pipe: who writes to a terminal would write colours.
