@@ -1,6 +1,12 @@
 //! Members: who can carry now, and sending through one.
 
-use aya_ebpf::{bindings::TC_ACT_SHOT, helpers::generated::bpf_redirect, programs::TcContext};
+use core::ffi::c_void;
+
+use aya_ebpf::{
+    bindings::TC_ACT_SHOT,
+    helpers::generated::{bpf_loop, bpf_redirect},
+    programs::TcContext,
+};
 use ipmp_common::{
     frame::Frame,
     maps::{MAX_LOWER, Member, link_state},
@@ -47,19 +53,42 @@ pub fn can_carry(member: &Member) -> bool {
     true
 }
 
-/// The first of the list that is in the mask and can carry, as a number, or [`NOBODY`]. A subprogram: the loop is
-/// for the rare packet whose most preferred member cannot.
-#[inline(never)]
-fn first_that_can(list: u64, mask: u64) -> u32 {
-    let mut list = Preference(list);
-    for _ in 0..MAX_MEMBERS {
-        let number = list.first();
-        if MemberSet(mask).has(number) && members.get(number as u32).is_some_and(can_carry) {
-            return number as u32;
-        }
-        list = list.rest();
+/// A walk through a list.
+#[repr(C)]
+struct Search {
+    list: u64,
+    /// Usable and live: the first of these ends the walk.
+    wanted: u64,
+    /// Live, and usable or in reserve.
+    trusted: u64,
+    /// Usable or in reserve.
+    anybody: u64,
+    found: u32,
+    second_best: u32,
+    last_resort: u32,
+    pad: u32,
+}
+
+/// The callback of `bpf_loop`: one place of the list.
+extern "C" fn look_at_place(_place: u64, search: *mut Search) -> i64 {
+    // SAFETY: the caller's, on its stack.
+    let search = unsafe { &mut *search };
+    let number = (search.list & 15) as u32;
+    search.list >>= 4;
+    let bit = 1u64 << number;
+    if search.anybody & bit == 0 || !members.get(number).is_some_and(can_carry) {
+        return 0;
     }
-    NOBODY
+    if search.wanted & bit != 0 {
+        search.found = number;
+        return 1;
+    }
+    if search.trusted & bit != 0 && search.second_best == NOBODY {
+        search.second_best = number;
+    } else if search.last_resort == NOBODY {
+        search.last_resort = number;
+    }
+    0
 }
 
 /// The member that carries what has this list.
@@ -72,18 +101,31 @@ pub fn pick(list: Preference) -> Option<u32> {
     (number != NOBODY).then_some(number)
 }
 
+/// The same as a subprogram: for the rare packet whose most preferred member cannot, and for roles.
 #[inline(never)]
 fn pick_number(list: u64) -> u32 {
     let Some(words) = steering.get(0) else { return NOBODY };
     let (trusted, anybody) = (trusted(), words.usable.or(words.reserve));
-    let mut number = first_that_can(list, words.usable.and(trusted).0);
-    if number == NOBODY {
-        number = first_that_can(list, anybody.and(trusted).0);
+    let mut search = Search {
+        list,
+        wanted: words.usable.and(trusted).0,
+        trusted: anybody.and(trusted).0,
+        anybody: anybody.0,
+        found: NOBODY,
+        second_best: NOBODY,
+        last_resort: NOBODY,
+        pad: 0,
+    };
+    // SAFETY: the search outlives the call. A loop of the kernel's, because the verifier walks through one of ours sixteen
+    // times for every place that asks.
+    unsafe { bpf_loop(MAX_MEMBERS as u32, look_at_place as *mut c_void, (&raw mut search).cast(), 0) };
+    if search.found != NOBODY {
+        search.found
+    } else if search.second_best != NOBODY {
+        search.second_best
+    } else {
+        search.last_resort
     }
-    if number == NOBODY {
-        number = first_that_can(list, anybody.0);
-    }
-    number
 }
 
 /// The member itself, if it is the most preferred of the list and can carry: what nearly every packet asks.

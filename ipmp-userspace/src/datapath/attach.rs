@@ -257,10 +257,13 @@ impl Place {
 
 /// Removes the clsact qdisc of a device.
 fn delete_clsact(ifindex: u32) -> std::io::Result<()> {
-    let mut header = TcHeader::default();
-    header.index = ifindex as i32;
-    header.parent = QdiscHandle::CLSACT;
-    header.handle = QdiscHandle::from(0xffff_0000);
+    // TcHeader can only be made by Default: it may grow.
+    let header = {
+        let mut header = TcHeader::default();
+        (header.index, header.parent, header.handle) =
+            (ifindex as i32, QdiscHandle::CLSACT, QdiscHandle::from(0xffff_0000));
+        header
+    };
     let mut message = NetlinkMessage::new(
         NetlinkHeader::default(),
         NetlinkPayload::from(RouteNetlinkMessage::DelQueueDiscipline(TcMessage::from_parts(

@@ -260,7 +260,7 @@ impl Group {
             device: devices[0],
             mac: spec.mac,
             lowers: (devices.len() - 1) as u16,
-            state: if before.state == MemberState::Vacant { MemberState::Ok } else { before.state },
+            state: if before.state == MemberState::Vacant { MemberState::Unknown } else { before.state },
             pad: 0,
             name,
             lower,
@@ -454,4 +454,4 @@ fn load(
         .map_err(|error| Error::Load { program: "datapath", reason: one_line(&error) })
 }
 
-const _: () = assert!(MAX_GROUPS <= u32::MAX as usize && size_of::<Steering>() % 8 == 0);
+const _: () = assert!(MAX_GROUPS <= u32::MAX as usize && size_of::<Steering>().is_multiple_of(8));

@@ -5,11 +5,11 @@
 //! | [`btf`] | offsets of kernel structures |
 //! | [`pins`] | where things are pinned |
 //! | [`objects`] | the compiled programs and their constants |
-//! | [`devices`] | where a device is in the kernel |
+//! | `devices` | where a device is in the kernel |
 //! | [`attach`] | tcx and clsact |
 //! | [`sentinel`] | the timer that watches links |
 //! | [`group`] | the programs and maps of one group |
-//! | [`mapped`] | words that both sides touch |
+//! | `mapped` | words that both sides touch |
 
 pub mod attach;
 pub mod btf;

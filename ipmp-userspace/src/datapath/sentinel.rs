@@ -225,4 +225,5 @@ impl std::os::fd::AsRawFd for Hints {
     }
 }
 
-const _: () = assert!(size_of::<Watch>() % 8 == 0 && size_of::<Device>() == 3 * 8 && MAX_MEMBERS == 16);
+const _: () =
+    assert!(size_of::<Watch>().is_multiple_of(8) && size_of::<Device>() == 3 * 8 && MAX_MEMBERS == 16);

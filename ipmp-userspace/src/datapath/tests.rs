@@ -106,7 +106,10 @@ fn a_group_is_loaded_attached_watched_adopted_and_removed() {
         }
         let known: Vec<_> =
             group.members().unwrap().iter().map(|(number, m)| (*number, name_of(m), m.state)).collect();
-        assert_eq!(known, [(0, "m0".to_owned(), MemberState::Ok), (1, "m1".to_owned(), MemberState::Ok)]);
+        assert_eq!(
+            known,
+            [(0, "m0".to_owned(), MemberState::Unknown), (1, "m1".to_owned(), MemberState::Unknown)]
+        );
 
         group.detach(1).unwrap();
         assert_eq!(group.usable(), MemberSet(1));
