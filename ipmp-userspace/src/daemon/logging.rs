@@ -1,6 +1,6 @@
 //! Where log lines go: to the journal, with their fields, if that is where standard error leads; else to standard
 //! error, as `ipmpd: TEXT`. A daemon that `ipmpctl` started outlives the reader of its standard error, and goes on in
-//! the journal.
+//! the journal, or in syslog where there is no journal.
 
 use std::{
     io::{self, Write},
@@ -11,12 +11,21 @@ use log::{Level, LevelFilter, Log, Metadata, Record, kv};
 
 /// Where the journal takes entries (systemd's native protocol).
 const JOURNAL: &str = "/run/systemd/journal/socket";
+/// Where syslog takes lines (RFC 3164).
+const SYSLOG: &str = "/dev/log";
+/// Facility `daemon`, in the place where a priority carries it.
+const FACILITY: u8 = 3 << 3;
 
 /// Sets the logger of the process. `RUST_LOG` says what is logged; without it, everything from `info` up.
 pub fn init() {
     let filter = env_logger::Builder::new().filter_level(LevelFilter::Info).parse_default_env().build();
     let level = filter.filter();
-    let logger = Logger { journal: connect(), journal_first: stderr_is_journal(), filter };
+    let logger = Logger {
+        journal: connect(JOURNAL),
+        syslog: connect(SYSLOG),
+        journal_first: stderr_is_journal(),
+        filter,
+    };
     if log::set_boxed_logger(Box::new(logger)).is_ok() {
         log::set_max_level(level);
     }
@@ -29,9 +38,9 @@ fn stderr_is_journal() -> bool {
         .is_ok_and(|stderr| stream == format!("{}:{}", stderr.dev(), stderr.ino()))
 }
 
-fn connect() -> Option<UnixDatagram> {
+fn connect(path: &str) -> Option<UnixDatagram> {
     let socket = UnixDatagram::unbound().ok()?;
-    socket.connect(JOURNAL).ok()?;
+    socket.connect(path).ok()?;
     Some(socket)
 }
 
@@ -39,12 +48,17 @@ struct Logger {
     /// It only says what is wanted; it writes nothing.
     filter: env_logger::Logger,
     journal: Option<UnixDatagram>,
+    syslog: Option<UnixDatagram>,
     journal_first: bool,
 }
 
 impl Logger {
     fn to_journal(&self, record: &Record<'_>) -> bool {
         self.journal.as_ref().is_some_and(|journal| journal.send(&entry(record)).is_ok())
+    }
+
+    fn to_syslog(&self, record: &Record<'_>) -> bool {
+        self.syslog.as_ref().is_some_and(|syslog| syslog.send(&line(record)).is_ok())
     }
 
     fn to_stderr(record: &Record<'_>) -> bool {
@@ -64,25 +78,35 @@ impl Log for Logger {
         }
         // Each stands in for the other. Whoever started the daemon may have closed the other end of its standard error.
         let taken = self.journal_first && self.to_journal(record) || Self::to_stderr(record);
-        if !taken {
-            self.to_journal(record);
+        if !taken && !self.to_journal(record) {
+            self.to_syslog(record);
         }
     }
 
     fn flush(&self) {}
 }
 
+/// Severity, as the journal and syslog count.
+fn severity(level: Level) -> u8 {
+    match level {
+        Level::Error => 3,
+        Level::Warn => 4,
+        Level::Info => 6,
+        Level::Debug | Level::Trace => 7,
+    }
+}
+
+/// A record as a line of syslog, on one line.
+fn line(record: &Record<'_>) -> Vec<u8> {
+    let text = record.args().to_string().replace(|c: char| c.is_control(), " ");
+    format!("<{}>ipmpd[{}]: {text}", FACILITY | severity(record.level()), std::process::id()).into_bytes()
+}
+
 /// A record in the journal's native protocol: the text, its priority, and the record's fields in capitals.
 fn entry(record: &Record<'_>) -> Vec<u8> {
-    let priority = match record.level() {
-        Level::Error => "3",
-        Level::Warn => "4",
-        Level::Info => "6",
-        Level::Debug | Level::Trace => "7",
-    };
     let mut entry = Vec::new();
     field(&mut entry, "MESSAGE", &record.args().to_string());
-    field(&mut entry, "PRIORITY", priority);
+    field(&mut entry, "PRIORITY", &severity(record.level()).to_string());
     field(&mut entry, "SYSLOG_IDENTIFIER", "ipmpd");
     let mut fields = Fields(&mut entry);
     let _ = record.key_values().visit(&mut fields);
@@ -125,6 +149,12 @@ mod tests {
         let expected = "MESSAGE=The link has gone down on eth0\nPRIORITY=4\nSYSLOG_IDENTIFIER=ipmpd\n\
                         GROUP=production0\nMEMBER=eth0\n";
         assert_eq!(of("The link has gone down on eth0"), expected.as_bytes());
+    }
+
+    #[test]
+    fn a_line_of_syslog_is_one_line() {
+        let record = Record::builder().level(Level::Warn).args(format_args!("one\ntwo")).build();
+        assert_eq!(line(&record), format!("<28>ipmpd[{}]: one two", std::process::id()).into_bytes());
     }
 
     #[test]
