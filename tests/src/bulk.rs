@@ -32,6 +32,7 @@ pub struct Bulk {
     destination: IpAddr,
     source: Option<IpAddr>,
     stalls: Duration,
+    pace: Option<u64>,
 }
 
 /// A transfer on its way.
@@ -91,7 +92,14 @@ impl Bulk {
     /// From one namespace to another, to an address that `to` has.
     pub fn new(from: &Namespace, to: &Namespace, destination: impl Into<IpAddr>) -> Self {
         let stalls = Duration::from_millis(50);
-        Self { from: from.clone(), to: to.clone(), destination: destination.into(), source: None, stalls }
+        Self {
+            from: from.clone(),
+            to: to.clone(),
+            destination: destination.into(),
+            source: None,
+            stalls,
+            pace: None,
+        }
     }
 
     /// The source address; otherwise the kernel chooses.
@@ -106,7 +114,13 @@ impl Bulk {
         self
     }
 
-    /// Connects, and sends as fast as it goes until stopped.
+    /// No more than so many bytes per second: what shares the machine with a measurement leaves it the processors.
+    pub fn pace(mut self, bytes_per_second: u64) -> Self {
+        self.pace = Some(bytes_per_second);
+        self
+    }
+
+    /// Connects, and sends until stopped, as fast as it goes unless paced.
     pub fn start(self) -> Result<Running> {
         let address = SocketAddr::new(self.destination, 0);
         let listener = self
@@ -118,6 +132,9 @@ impl Bulk {
             let socket = Socket::new(Domain::for_address(destination), Type::STREAM, None)?;
             if let Some(source) = self.source {
                 socket.bind(&SocketAddr::new(source, 0).into())?;
+            }
+            if let Some(pace) = self.pace {
+                set_pace(&socket, pace)?;
             }
             socket.connect_timeout(&destination.into(), CONNECT)?;
             Ok(socket.into())
@@ -252,6 +269,21 @@ fn receive(mut stream: TcpStream, limit: Duration, shared: &Shared) -> Received 
         }
     }
     result
+}
+
+/// The kernel spaces the segments out (SO_MAX_PACING_RATE, socket(7)).
+fn set_pace(socket: &Socket, bytes_per_second: u64) -> std::io::Result<()> {
+    // SAFETY: the kernel reads the eight bytes, which outlive the call.
+    let result = unsafe {
+        libc::setsockopt(
+            socket.as_raw_fd(),
+            libc::SOL_SOCKET,
+            libc::SO_MAX_PACING_RATE,
+            (&raw const bytes_per_second).cast(),
+            size_of_val(&bytes_per_second) as libc::socklen_t,
+        )
+    };
+    if result == 0 { Ok(()) } else { Err(std::io::Error::last_os_error()) }
 }
 
 /// Retransmissions so far, and the retransmission timeout.

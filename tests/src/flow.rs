@@ -22,6 +22,23 @@ pub struct Flow {
     pub longest_gap: Duration,
 }
 
+/// How the flows of a stream go, while they go.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Progress {
+    /// Packets sent, as far as it is known what became of them: received or lost.
+    pub sent: u64,
+    /// Different packets received.
+    pub received: u64,
+    /// Packets that did not come although a later one of their flow did.
+    pub lost: u64,
+    /// Packets that came after a later one of their flow.
+    pub reordered: u64,
+    /// Packets that came again.
+    pub duplicated: u64,
+    /// The longest time without any arrival, of all flows together, since this was asked last.
+    pub longest_gap: Duration,
+}
+
 /// A run of lost packets.
 #[derive(Clone, Copy, Debug)]
 pub struct Lost {
@@ -99,6 +116,8 @@ pub(crate) struct Tracker {
     received: u64,
     reordered: u64,
     duplicated: u64,
+    /// Numbers in all missing runs.
+    absent: u64,
     /// Missing runs by their first number.
     missing: BTreeMap<u64, Lost>,
     silence: Silence,
@@ -113,12 +132,14 @@ impl Tracker {
             if number > self.next {
                 let lost = Lost { first: self.next, count: number - self.next, before, after: Some(at) };
                 self.missing.insert(self.next, lost);
+                self.absent += lost.count;
             }
             self.next = number + 1;
             self.received += 1;
         } else if self.found(number) {
             self.received += 1;
             self.reordered += 1;
+            self.absent -= 1;
         } else {
             self.duplicated += 1;
         }
@@ -138,6 +159,15 @@ impl Tracker {
             }
         }
         true
+    }
+
+    /// Adds what came so far.
+    pub fn add_to(&self, progress: &mut Progress) {
+        progress.sent += self.received + self.absent;
+        progress.received += self.received;
+        progress.lost += self.absent;
+        progress.reordered += self.reordered;
+        progress.duplicated += self.duplicated;
     }
 
     /// The account, when so many were sent.
@@ -174,6 +204,20 @@ mod tests {
             tracker.arrived(*number, start + Duration::from_millis(step as u64));
         }
         tracker.finish(9, sent)
+    }
+
+    #[test]
+    fn troubles_are_known_on_the_way() {
+        let start = Instant::now();
+        let mut tracker = Tracker::default();
+        let troubles = [1, 5, 3, 3, 9].map(|number| {
+            tracker.arrived(number, start);
+            let mut now = Progress::default();
+            tracker.add_to(&mut now);
+            assert_eq!(now.sent, now.received + now.lost);
+            (now.received, now.lost, now.reordered, now.duplicated)
+        });
+        assert_eq!(troubles, [(1, 1, 0, 0), (2, 4, 0, 0), (3, 3, 1, 0), (3, 3, 1, 1), (4, 6, 1, 1)]);
     }
 
     fn runs(flow: &Flow) -> Vec<(u64, u64)> {

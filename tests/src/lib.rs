@@ -26,6 +26,7 @@
 //! | [`bulk`] | TCP bulk transfers: stalls, resets, retransmissions |
 //! | [`host`] | the router and the peers: resolve an address, ping it |
 //! | [`oracle`] | no frame on any wire ever carries the group's MAC |
+//! | [`snapshot`] | how the host is, to be compared |
 //! | [`alone`] | tests that measure wait for each other |
 //! | [`counter`] | frames of a kind counted on every wire |
 //! | [`netlink`], [`packet`], [`filter`], [`clock`], [`command`] | what the others stand on |
@@ -49,6 +50,7 @@ pub mod network;
 pub mod oracle;
 pub mod packet;
 pub mod remains;
+pub mod snapshot;
 pub mod stream;
 pub mod tap;
 
@@ -61,6 +63,7 @@ pub use host::Host;
 pub use namespace::Namespace;
 pub use network::{Lab, Member, MemberKind, Switch};
 pub use oracle::Oracle;
+pub use snapshot::Snapshot;
 pub use stream::Stream;
 
 /// An Ethernet address.

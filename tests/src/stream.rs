@@ -4,7 +4,7 @@
 //! receiver keeps only the gaps, so a stream may run for hours. Receive times are the kernel's.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed, Ordering::SeqCst};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -24,7 +24,7 @@ use receiver::{Received, receive};
 pub use report::Report;
 use sender::{Sender, Sent};
 
-pub use crate::flow::{Flow, Gap, Lost};
+pub use crate::flow::{Flow, Gap, Lost, Progress};
 
 /// Bytes of a packet's header: magic (4), flow (4), sequence number (8), send time (8).
 const HEADER: usize = 24;
@@ -67,6 +67,13 @@ struct Shared {
     over: AtomicBool,
     sent: AtomicU64,
     received: AtomicU64,
+    progress: Mutex<Progress>,
+}
+
+impl Shared {
+    fn progress(&self) -> MutexGuard<'_, Progress> {
+        self.progress.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 impl Stream {
@@ -183,6 +190,14 @@ impl Running {
     /// Packets received so far, duplicates included.
     pub fn received(&self) -> u64 {
         self.shared.received.load(Relaxed)
+    }
+
+    /// How it goes so far.
+    pub fn progress(&self) -> Progress {
+        let mut progress = self.shared.progress();
+        let now = *progress;
+        progress.longest_gap = Duration::ZERO;
+        now
     }
 
     /// When it was started.

@@ -10,7 +10,7 @@ use anyhow::Result;
 use super::{HEADER, Shared};
 use crate::clock::{self, Clock};
 use crate::datagram::{Inbox, buffer_drops};
-use crate::flow::{Gap, Silence, Tracker};
+use crate::flow::{Gap, Progress, Silence, Tracker};
 
 /// What came.
 #[derive(Debug)]
@@ -42,6 +42,7 @@ pub(super) fn receive(socket: &UdpSocket, magic: u32, limit: Duration, shared: &
         }
         let clock = Clock::now();
         let mut ours = 0;
+        let mut silence = Duration::ZERO;
         for (packet, wall) in inbox.packets(count) {
             if packet.len() < HEADER || packet[..4] != magic.to_be_bytes() {
                 continue;
@@ -51,14 +52,20 @@ pub(super) fn receive(socket: &UdpSocket, magic: u32, limit: Duration, shared: &
             let flow = word(0) as u32;
             let at = clock.instant(wall);
             result.slowest = result.slowest.max(Duration::from_nanos(wall.saturating_sub(word(16))));
-            if let Some(gap) = result.arrivals.arrival(at)
-                && gap.length >= limit
-            {
-                result.gaps.push(gap);
+            if let Some(gap) = result.arrivals.arrival(at) {
+                silence = silence.max(gap.length);
+                if gap.length >= limit {
+                    result.gaps.push(gap);
+                }
             }
             result.flows.entry(flow).or_default().arrived(word(8), at);
         }
         shared.received.fetch_add(ours, Relaxed);
+        let mut now = Progress::default();
+        result.flows.values().for_each(|flow| flow.add_to(&mut now));
+        let mut progress = shared.progress();
+        now.longest_gap = progress.longest_gap.max(silence);
+        *progress = now;
     }
     result.buffer_drops = buffer_drops(socket);
     Ok(result)
