@@ -1,0 +1,153 @@
+//! Bad input, a test each: one clear line that names the thing and the remedy, the documented exit status, and nothing
+//! changed: no interface, address, route, setting, pin, nor anything that `ipmpctl show` tells.
+
+use std::cell::RefCell;
+use std::process::{Command, Output, Stdio};
+use std::time::Duration;
+
+use lab::daemon::binary;
+use lab::network::DATA;
+use lab::{Daemon, Lab, Snapshot, clock};
+use serde_json::{Value, json};
+
+mod addresses;
+mod groups;
+mod host;
+mod members;
+
+const SECOND: Duration = Duration::from_secs(1);
+
+/// Exit statuses of `ipmpctl`, as its help documents them.
+const REFUSED: i32 = 1;
+const USAGE: i32 = 2;
+const NO_DAEMON: i32 = 3;
+const NOT_PERMITTED: i32 = 4;
+
+/// The tutorial's host, with nobody to talk to.
+fn quiet_lab(members: usize) -> Lab {
+    let lab = Lab::builder().members(members).peers(&[]).build().unwrap();
+    // A new interface has its addresses at once, and nothing changes a second later.
+    lab.host().sysctl("net.ipv6.conf.default.accept_dad", "0").unwrap();
+    lab
+}
+
+/// A lab with its daemon, as refusals find and leave it.
+struct Scene<'lab> {
+    lab: &'lab Lab,
+    daemon: Daemon<'lab>,
+    /// How everything was after the last refusal, if nothing was changed on purpose since.
+    known: RefCell<Option<Snapshot>>,
+}
+
+impl<'lab> Scene<'lab> {
+    /// A daemon that has no groups yet.
+    fn new(lab: &'lab Lab) -> Self {
+        Self { lab, daemon: Daemon::start_in(lab).unwrap(), known: RefCell::default() }
+    }
+
+    /// The group of the tutorial, with these members and its data address.
+    fn production(lab: &'lab Lab, members: &str) -> Self {
+        let scene = Self::new(lab);
+        scene.ctl(&format!("create production0 --address {DATA}/24"));
+        scene.ctl(&format!("attach {members} --group production0"));
+        let carry = || !scene.daemon.ctl("show production0").unwrap().contains("carries nothing");
+        assert!(clock::wait_until(10 * SECOND, carry), "{}", scene.daemon.ctl("show").unwrap());
+        scene
+    }
+
+    /// `ip` in the host.
+    fn ip(&self, arguments: &str) {
+        self.known.take();
+        self.lab.host().ip(arguments).unwrap();
+    }
+
+    /// `ipmpctl` that succeeds.
+    fn ctl(&self, arguments: &str) {
+        self.known.take();
+        self.daemon.ctl(arguments).unwrap();
+    }
+
+    /// Pulls a cable, and waits until the daemon has seen it.
+    fn pull(&self, number: usize) {
+        self.known.take();
+        let since = self.daemon.log().len();
+        let cable = self.lab.cable(number);
+        cable.pull().unwrap();
+        let line = format!("failure detected on {}", cable.near().interface);
+        self.daemon.wait_line(&line, since, 10 * SECOND).unwrap();
+    }
+
+    /// How everything is, once it has come to rest.
+    fn snapshot(&self) -> Snapshot {
+        let now = || Snapshot::at_rest(self.lab).unwrap().with(shown(&self.daemon));
+        self.known.take().unwrap_or_else(now)
+    }
+
+    /// How everything is now: as it was.
+    fn assert_same(&self, before: Snapshot, what: &str) {
+        let now = Snapshot::take(self.lab).unwrap().with(shown(&self.daemon));
+        assert_same(&now, &before, what);
+        self.known.replace(Some(before));
+    }
+
+    fn output(&self, words: &[&str]) -> Output {
+        let mut command = Command::new(binary("ipmpctl").unwrap());
+        command.arg("--socket").arg(self.daemon.socket()).args(words).stdin(Stdio::null());
+        command.output().unwrap()
+    }
+
+    /// `ipmpctl WORDS` is refused with this line and changes nothing. With `--json` a program is told the same, with a
+    /// word for the reason.
+    fn refused_words(&self, words: &[&str], exit: i32, reason: &str, line: &str) {
+        let before = self.snapshot();
+        let output = self.output(words);
+        assert_refused(&format!("ipmpctl {words:?}"), &output, exit, "ipmpctl", line);
+        assert_eq!(text(&output.stdout), "", "ipmpctl {words:?}");
+
+        let output = self.output(&[&["--json"], words].concat());
+        assert_refused(&format!("ipmpctl --json {words:?}"), &output, exit, "ipmpctl", line);
+        let told: Value = serde_json::from_slice(&output.stdout).unwrap();
+        let expected = json!({"version": 1, "error": {"reason": reason, "message": line}});
+        assert_eq!(told, expected, "ipmpctl --json {words:?}");
+
+        self.assert_same(before, &format!("ipmpctl {words:?}"));
+    }
+
+    /// The same, with the words in one string.
+    fn refused(&self, command: &str, exit: i32, reason: &str, line: &str) {
+        self.refused_words(&command.split_whitespace().collect::<Vec<_>>(), exit, reason, line);
+    }
+}
+
+/// `ipmpctl show --json` without its counters.
+fn shown(daemon: &Daemon) -> String {
+    let mut report: Value = serde_json::from_str(&daemon.ctl("show --json").unwrap()).unwrap();
+    for group in report["groups"].as_array_mut().unwrap() {
+        group["drops"].take();
+        for member in group["members"].as_array_mut().unwrap() {
+            member["traffic"].take();
+        }
+    }
+    report.to_string()
+}
+
+fn assert_same(now: &Snapshot, before: &Snapshot, what: &str) {
+    let differences = now.differences(before);
+    assert!(differences.is_empty(), "{what} has changed:\n{}", differences.join("\n"));
+}
+
+/// The one line, from the one who says it, and the status.
+fn assert_refused(what: &str, output: &Output, exit: i32, who: &str, line: &str) {
+    assert_eq!(text(&output.stderr), format!("{who}: {line}\n"), "{what}");
+    assert_eq!(output.status.code(), Some(exit), "{what}");
+}
+
+/// The processes in the lab's host: its daemons.
+fn daemons(lab: &Lab) -> String {
+    let output = Command::new("ip").args(["netns", "pids", lab.host().name()]).output().unwrap();
+    text(&output.stdout)
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}
