@@ -1,0 +1,109 @@
+//! The group of the tutorial in a lab: its daemon, its oracle, and questions to both.
+
+use std::net::IpAddr;
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, ensure};
+use ipmp::control::report::{AddressReport, GroupReport, MemberReport};
+
+use crate::network::{DATA, DATA6};
+use crate::{Daemon, Lab, Mac, Member, Oracle, clock};
+
+/// Name of the group.
+pub const GROUP: &str = "production0";
+/// How long members may take to be trusted, and addresses to be found unique.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// The group `production0` with the data addresses of the lab and all its members.
+#[derive(Debug)]
+pub struct Production<'lab> {
+    lab: &'lab Lab,
+    /// The daemon that keeps it.
+    pub daemon: Daemon<'lab>,
+    oracle: Oracle,
+}
+
+impl<'lab> Production<'lab> {
+    /// Starts a daemon, creates the group with [`DATA`] and [`DATA6`], attaches every member of the lab, and waits until
+    /// all carry and the addresses can be used.
+    pub fn create(lab: &'lab Lab) -> Result<Self> {
+        let daemon = Daemon::start_in(lab)?;
+        daemon.ctl(&format!("create {GROUP} --address {DATA}/24 --address {DATA6}/64"))?;
+        let names: Vec<_> = lab.members().iter().map(|member| member.name()).collect();
+        daemon.ctl(&format!("attach {} --group {GROUP}", names.join(" ")))?;
+        let this = Self::of(lab, daemon)?;
+        this.wait_carrying(names.len())?;
+        Ok(this)
+    }
+
+    /// A group that exists already.
+    pub fn of(lab: &'lab Lab, daemon: Daemon<'lab>) -> Result<Self> {
+        let oracle = Oracle::watch(lab, lab.host().link(GROUP)?.mac)?;
+        Ok(Self { lab, daemon, oracle })
+    }
+
+    /// What the daemon shows of it.
+    pub fn report(&self) -> Result<GroupReport> {
+        let text = self.daemon.ctl(&format!("show {GROUP} --json"))?;
+        let mut shown: serde_json::Value = serde_json::from_str(&text).context("show --json is no JSON")?;
+        serde_json::from_value(shown["groups"][0].take()).context("show --json is no report")
+    }
+
+    /// Waits until so many members carry, and no more, and every address of the group can be used.
+    pub fn wait_carrying(&self, members: usize) -> Result<()> {
+        let ready = clock::wait_until(PATIENCE, || {
+            self.report().is_ok_and(|report| {
+                report.members.iter().filter(|member| member.usable && member.live).count() == members
+                    && report.addresses.iter().all(|address| address.up)
+            })
+        });
+        ensure!(ready, "not {members} members carry after {PATIENCE:?}:\n{}", self.daemon.ctl("show")?);
+        Ok(())
+    }
+
+    /// The member whose MAC answers for a data address.
+    pub fn inbound(&self, address: impl Into<IpAddr>) -> Result<String> {
+        let (address, report) = (address.into(), self.report()?);
+        let found = report.addresses.into_iter().find(|known| known.address == address);
+        let AddressReport { inbound, .. } = found.with_context(|| format!("{GROUP} has no {address}"))?;
+        inbound.with_context(|| format!("nobody answers for {address}"))
+    }
+
+    /// The member that carries multicast and broadcast.
+    pub fn cast(&self) -> Result<String> {
+        let found = self.report()?.members.into_iter().find(|member| member.cast);
+        Ok(found.context("nobody carries multicast and broadcast")?.name)
+    }
+
+    /// A member, as the daemon shows it.
+    pub fn member(&self, name: &str) -> Result<MemberReport> {
+        let found = self.report()?.members.into_iter().find(|member| member.name == name);
+        found.with_context(|| format!("{GROUP} has no member {name}"))
+    }
+
+    /// The MACs of the lab's members, but for those named.
+    pub fn macs_without(&self, names: &[String]) -> Vec<Mac> {
+        let others =
+            self.lab.members().iter().filter(|member| !names.iter().any(|name| name == member.name()));
+        others.map(|member| member.mac()).collect()
+    }
+
+    /// Waits until a replugged member is live again, and has the daemon forget that it was ever gone: flap protection
+    /// would soon hold back a member whose cable is pulled all the time.
+    pub fn forgive(&self, member: &Member) -> Result<()> {
+        let name = member.name();
+        let live = clock::wait_until(PATIENCE, || self.member(name).is_ok_and(|member| member.live));
+        ensure!(live, "{name} is not live again after {PATIENCE:?}:\n{}", self.daemon.ctl("show")?);
+        self.daemon.ctl(&format!("offline {name}"))?;
+        self.daemon.ctl(&format!("online {name}"))?;
+        Ok(())
+    }
+
+    /// [`Oracle::assert_clean`] at the end of a test, with everything else stopped.
+    ///
+    /// # Panics
+    /// When a frame carried the group's MAC.
+    pub fn assert_clean(self) {
+        self.oracle.assert_clean();
+    }
+}
