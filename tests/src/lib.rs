@@ -22,7 +22,9 @@
 //! | [`tap`] | TAP devices and the pump that is the wire between two of them |
 //! | [`remains`] | the reaper: nothing is left behind, also after SIGKILL |
 //! | [`daemon`] | the real `ipmpd` and `ipmpctl` |
+//! | [`production`] | the tutorial's group: its daemon, its oracle, what it shows |
 //! | [`stream`], [`flow`] | UDP streams: what was lost, when, reordered, duplicated |
+//! | [`inbound`] | a stream to a data address whose inbound member is pulled: for how long nothing comes |
 //! | [`bulk`] | TCP bulk transfers: stalls, resets, retransmissions |
 //! | [`host`] | the router and the peers: resolve an address, ping it |
 //! | [`oracle`] | no frame on any wire ever carries the group's MAC |
@@ -44,11 +46,13 @@ mod datagram;
 pub mod filter;
 pub mod flow;
 pub mod host;
+pub mod inbound;
 pub mod namespace;
 pub mod netlink;
 pub mod network;
 pub mod oracle;
 pub mod packet;
+pub mod production;
 pub mod remains;
 pub mod snapshot;
 pub mod stream;
@@ -63,6 +67,7 @@ pub use host::Host;
 pub use namespace::Namespace;
 pub use network::{Lab, Member, MemberKind, Switch};
 pub use oracle::Oracle;
+pub use production::Production;
 pub use snapshot::Snapshot;
 pub use stream::Stream;
 

@@ -1,0 +1,29 @@
+//! A stream to a data address outlives its inbound member: the sender is told of another within a millisecond.
+
+use std::time::Duration;
+
+use lab::inbound::{Inbound, PACKETS_PER_S, measure, percentile};
+use lab::{Alone, Lab, Production};
+
+const MS: Duration = Duration::from_millis(1);
+const PULLS: usize = 200;
+
+#[test]
+fn the_sender_is_told_of_another_member_within_a_millisecond() {
+    let _alone = Alone::wait().unwrap();
+    let lab = Lab::tutorial().unwrap();
+    let production = Production::create(&lab).unwrap();
+    let Inbound { outages, before, report } = measure(&lab, &production, PULLS).unwrap();
+    let [p50, p95, most] = [50.0, 95.0, 100.0].map(|percent| percentile(&outages, percent));
+    println!(
+        "inbound: {PULLS} pulls under {PACKETS_PER_S} packets/s: outage p50 {p50:?}, p95 {p95:?}, max {most:?}; \
+         before the pulls p50 {:?}, p95 {:?}; {report}",
+        percentile(&before, 50.0),
+        percentile(&before, 95.0)
+    );
+    report.ensure_valid().unwrap();
+    assert_eq!(report.duplicated(), 0, "{report}");
+    assert!(p50 < MS, "half of the outages took {p50:?} and more");
+    assert!(p95 < 5 * MS, "one outage of twenty took {p95:?} and more");
+    production.assert_clean();
+}
