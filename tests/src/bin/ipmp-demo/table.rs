@@ -1,0 +1,68 @@
+//! Who carries what.
+
+use std::collections::BTreeMap;
+
+use anyhow::Result;
+use ipmp::control::report::{GroupReport, GroupState, Link, MemberState};
+use lab::network::DATA;
+
+use crate::page::{self, number};
+
+/// Prints the members of a group, with the packets since the last time.
+#[derive(Default)]
+pub struct Table {
+    last: BTreeMap<String, (u64, u64)>,
+}
+
+impl Table {
+    /// Prints the table.
+    pub fn print(&mut self, group: &GroupReport) -> Result<()> {
+        let state = match group.state {
+            GroupState::Ok => "ok",
+            GroupState::Degraded => "degraded",
+            GroupState::Failed => "failed",
+        };
+        let inbound = group.addresses.iter().find(|data| data.address == DATA);
+        let inbound = inbound.and_then(|data| data.inbound.as_deref());
+        page::line(&format!("{} is {state}", group.name))?;
+        page::line("  MEMBER    LINK  STATE    SLOTS  PACKETS OUT  PACKETS IN  CARRIES")?;
+        for member in &group.members {
+            let (out, into) = self.last.insert(member.name.clone(), counts(member)).unwrap_or_default();
+            let (out, into) = (member.traffic.out_packets - out, member.traffic.in_packets - into);
+            let link = match member.link {
+                Link::Up => "up",
+                Link::Down => "down",
+                Link::Unknown => "?",
+            };
+            let state = match member.state {
+                MemberState::Ok => "ok",
+                MemberState::Failed => "failed",
+                MemberState::Offline => "offline",
+                MemberState::Unknown => "unknown",
+            };
+            let mut carries = Vec::new();
+            if member.usable && member.live {
+                carries.push("flows");
+            }
+            if inbound == Some(&member.name) {
+                carries.push("inbound");
+            }
+            if member.cast {
+                carries.push("cast");
+            }
+            let carries = if carries.is_empty() { "nothing".to_owned() } else { carries.join(", ") };
+            page::line(&format!(
+                "  {:<9} {link:<5} {state:<7} {:>6} {:>12} {:>11}  {carries}",
+                member.name,
+                member.slots,
+                number(out),
+                number(into)
+            ))?;
+        }
+        Ok(())
+    }
+}
+
+fn counts(member: &ipmp::control::report::MemberReport) -> (u64, u64) {
+    (member.traffic.out_packets, member.traffic.in_packets)
+}
