@@ -1,0 +1,540 @@
+//! The bench: a group in a network namespace of its own, and its pinned programs run by BPF_PROG_TEST_RUN.
+//!
+//! Every bench is wired the same way, so that a frame's way is told by who carries it:
+//!
+//! | role | preference |
+//! |---|---|
+//! | every slot | member 0, then 1, then 2 |
+//! | cast | member 1, then 2, then 0 |
+//! | inbound of [`DATA4`], [`DATA6`], [`DATA_LOCAL6`] | member 2, then 0, then 1 |
+//! | inbound of [`SECOND4`] | member 0, then 1, then 2 |
+//!
+//! Each member has a test address [`test4`] and a link-local address [`local6`]. All members are usable and live.
+//! IPv6 is off in the namespace and nobody has an IPv4 address: no frame passes but those of the test.
+//!
+//! TEST_RUN tells the verdict and the frame afterwards, not the device that a redirect goes to: that the source MAC
+//! and the counters tell, and the scenario `on_the_wire` shows that they tell the truth. It refuses a VLAN tag beside
+//! the frame (`vlan_present` must be 0), so tags in the frame are run here, and tags beside it are sent for real.
+
+use std::{
+    io::Write as _,
+    net::{IpAddr, Ipv4Addr, Ipv6Addr},
+    path::PathBuf,
+    process::{Command, Stdio},
+    time::Duration,
+};
+
+use aya::{
+    maps::{Array, HashMap, Map, MapData},
+    programs::{SchedClassifier, TestRun as _, TestRunOptions},
+};
+use ipmp::datapath::{Datapath, Group, GroupSpec, MemberSpec, pins};
+use ipmp_common::{
+    hash::Policy,
+    maps::{Clock, Counters, Drops, Ip, Learnt},
+    steer::{MAX_MEMBERS, MemberSet, Preference, SLOTS},
+};
+use nix::sched::{CloneFlags, unshare};
+
+use crate::{
+    frames::{GROUP_MAC, IPV4, PEER_MAC, ethernet, member_mac, udp4},
+    wire::Wire,
+};
+
+/// Who carries flows, multicast, and ARP and ND for a data address, while nothing has failed.
+pub const FLOWS: u8 = 0;
+pub const CAST: u8 = 1;
+pub const INBOUND: u8 = 2;
+
+/// The group's data addresses.
+pub const DATA4: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 10);
+pub const SECOND4: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 11);
+pub const DATA6: Ipv6Addr = Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 0x10);
+pub const DATA_LOCAL6: Ipv6Addr = Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0xff, 0xfe00, 9);
+/// A host on the link.
+pub const PEER4: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 1);
+pub const PEER6: Ipv6Addr = Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 1);
+pub const PEER_LOCAL6: Ipv6Addr = Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0xff, 0xfe00, 0x201);
+/// Nobody's.
+pub const STRANGER4: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 77);
+pub const STRANGER6: Ipv6Addr = Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 0x77);
+
+/// A member's test address.
+pub fn test4(member: u8) -> Ipv4Addr {
+    Ipv4Addr::new(192, 0, 2, 20 + member)
+}
+
+/// A member's link-local address.
+pub fn local6(member: u8) -> Ipv6Addr {
+    Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0xff, 0xfe00, 0x100 + u16::from(member))
+}
+
+const GROUP: &str = "g0";
+/// Offset of `ifindex` in `struct __sk_buff`.
+const CONTEXT_IFINDEX: usize = 40;
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// A bench to set up.
+pub struct Setup {
+    members: u8,
+    policy: Policy,
+    updelay: Duration,
+}
+
+impl Setup {
+    /// Three members, policy `flow`, links trusted as soon as they are good.
+    pub fn new() -> Self {
+        Self { members: 3, policy: Policy::Flow, updelay: Duration::ZERO }
+    }
+
+    pub fn members(self, members: u8) -> Self {
+        Self { members, ..self }
+    }
+
+    pub fn policy(self, policy: Policy) -> Self {
+        Self { policy, ..self }
+    }
+
+    /// How long a link must have been good to be trusted.
+    pub fn updelay(self, updelay: Duration) -> Self {
+        Self { updelay, ..self }
+    }
+
+    /// Runs a scenario on a thread in a new network namespace, and leaves nothing behind.
+    pub fn run(self, scenario: impl FnOnce(&mut Bench) + Send) {
+        std::thread::scope(|scope| {
+            let thread = scope.spawn(|| {
+                unshare(CloneFlags::CLONE_NEWNET).expect("these tests need root");
+                let work = || scenario(&mut Bench::new(&self));
+                let result = std::panic::catch_unwind(std::panic::AssertUnwindSafe(work));
+                Datapath::teardown().expect("teardown");
+                if let Err(panic) = result {
+                    std::panic::resume_unwind(panic);
+                }
+            });
+            if let Err(panic) = thread.join() {
+                std::panic::resume_unwind(panic);
+            }
+        });
+    }
+}
+
+/// Runs a scenario on the usual bench.
+pub fn run(scenario: impl FnOnce(&mut Bench) + Send) {
+    Setup::new().run(scenario);
+}
+
+/// A group with its programs at hand.
+pub struct Bench {
+    pub group: Group,
+    pub datapath: Datapath,
+    pins: PathBuf,
+    egress: SchedClassifier,
+    ingress: Vec<SchedClassifier>,
+}
+
+impl Bench {
+    fn new(setup: &Setup) -> Self {
+        for which in ["all", "default"] {
+            // /proc/sys/net is that of the thread.
+            std::fs::write(format!("/proc/sys/net/ipv6/conf/{which}/disable_ipv6"), "1").unwrap();
+        }
+        let mut commands = vec![
+            "link set lo up".to_owned(),
+            format!("link add {GROUP} address {} type veth peer name far", lab::show_mac(GROUP_MAC)),
+            format!("link set {GROUP} up"),
+            "link set far up".to_owned(),
+        ];
+        for member in 0..setup.members {
+            let mac = lab::show_mac(member_mac(member));
+            commands.push(format!("link add m{member} address {mac} type veth peer name p{member}"));
+            commands.push(format!("link set m{member} up"));
+            commands.push(format!("link set p{member} up"));
+        }
+        ip(&commands.join("\n"));
+
+        let mut datapath = Datapath::open(false).unwrap();
+        let spec = GroupSpec {
+            name: GROUP.to_owned(),
+            ifindex: index_of(GROUP),
+            mac: GROUP_MAC,
+            policy: setup.policy,
+            updelay: setup.updelay,
+        };
+        let mut group = datapath.group(&spec).unwrap();
+        let all: MemberSet = (0..setup.members).collect();
+        for number in all.iter() {
+            let name = format!("m{number}");
+            let ifindex = index_of(&name);
+            let mac = member_mac(number);
+            group.attach(&MemberSpec { number, name, ifindex, mac, lower: Vec::new() }).unwrap();
+            group.set_own_address(test4(number).into(), number).unwrap();
+            group.set_own_address(local6(number).into(), number).unwrap();
+        }
+        group.set_slots(&[from(FLOWS, setup.members); SLOTS]);
+        group.set_cast(from(CAST, setup.members));
+        for address in [IpAddr::from(DATA4), DATA6.into(), DATA_LOCAL6.into()] {
+            group.set_inbound(address, from(INBOUND, setup.members)).unwrap();
+        }
+        group.set_inbound(SECOND4.into(), from(0, setup.members)).unwrap();
+        group.set_usable(all);
+        assert!(group.sentinel_runs(), "these tests need a kernel that runs the sentinel");
+
+        let pins = PathBuf::from(pins::BPFFS).join(format!(
+            "ipmp/v{}/{}",
+            ipmp_common::LAYOUT,
+            pins::netns_cookie().unwrap()
+        ));
+        let programs = pins.join(GROUP).join("programs");
+        let open = |name: &str| SchedClassifier::from_pin(programs.join(name)).unwrap();
+        let egress = open("egress");
+        let ingress = all.iter().map(|number| open(&format!("ingress-{number}"))).collect();
+        let bench = Self { group, datapath, pins, egress, ingress };
+        bench.wait_live(all);
+        bench
+    }
+
+    /// Waits until just these members are live.
+    #[track_caller]
+    pub fn wait_live(&self, members: MemberSet) {
+        let came = lab::clock::wait_until(PATIENCE, || self.group.live() == members);
+        assert!(came, "{:?} live instead of {members:?}", self.group.live());
+    }
+
+    /// Takes the cable of a member out, or puts it back: the far end goes down or up. Says nothing to anybody.
+    pub fn set_cable(&self, member: u8, is_in: bool) {
+        ip(&format!("link set p{member} {}", if is_in { "up" } else { "down" }));
+    }
+
+    /// Makes only these members usable.
+    pub fn set_usable(&self, members: &[u8]) {
+        self.group.set_usable(members.iter().copied().collect());
+    }
+
+    /// Stops the sentinel, so that `live` no longer changes: what is seen then, egress saw itself.
+    pub fn stop_sentinel(&self) {
+        let path = self.pins.join(pins::SENTINEL).join("maps/clock");
+        let path = if path.exists() { path } else { self.pins.join(pins::SENTINEL).join("clock") };
+        let map = Map::Array(MapData::from_pin(path).unwrap());
+        let mut map = Array::<_, Clock>::try_from(map).unwrap();
+        let mut clock = map.get(&0, 0).unwrap();
+        clock.settings.stop = 1;
+        map.set(0, clock, 0).unwrap();
+        let mut ticks = u64::MAX;
+        let stopped = lab::clock::wait_until(PATIENCE, || {
+            std::thread::sleep(Duration::from_millis(20));
+            let before = std::mem::replace(&mut ticks, map.get(&0, 0).unwrap().settings.ticks);
+            before == ticks
+        });
+        assert!(stopped, "the sentinel goes on");
+    }
+
+    /// The senders that were learnt on their way out.
+    pub fn learnt(&self) -> Vec<IpAddr> {
+        let path = self.pins.join(GROUP).join("maps/learnt");
+        let map = Map::LruHashMap(MapData::from_pin(path).unwrap());
+        let map = HashMap::<_, Ip, Learnt>::try_from(map).unwrap();
+        let mut learnt: Vec<_> = map.keys().map(|key| IpAddr::from(key.unwrap())).collect();
+        learnt.sort();
+        learnt
+    }
+
+    /// Runs egress of the group interface.
+    #[track_caller]
+    pub fn egress(&self, frame: &[u8]) -> Outcome {
+        self.run_program(&self.egress, index_of(GROUP), frame, "egress".to_owned())
+    }
+
+    /// Runs ingress of a member.
+    #[track_caller]
+    pub fn ingress(&self, member: u8, frame: &[u8]) -> Outcome {
+        let index = index_of(&format!("m{member}"));
+        self.run_program(
+            &self.ingress[usize::from(member)],
+            index,
+            frame,
+            format!("ingress of member {member}"),
+        )
+    }
+
+    #[track_caller]
+    fn run_program(&self, program: &SchedClassifier, ifindex: u32, frame: &[u8], what: String) -> Outcome {
+        let mut context = [0; CONTEXT_IFINDEX + 4];
+        context[CONTEXT_IFINDEX..].copy_from_slice(&ifindex.to_ne_bytes());
+        let before = Tally::of(&self.group);
+        let (verdict, after) = test_run(program, &context, frame)
+            .unwrap_or_else(|error| panic!("{what} was not run with {}: {error:?}", show(frame)));
+        let verdict = match verdict {
+            7 => Verdict::Redirect,
+            2 => Verdict::Drop,
+            0xffff_ffff => Verdict::Next,
+            other => panic!("{what} says {other} to {}", show(frame)),
+        };
+        let counted = Tally::of(&self.group).since(&before);
+        Outcome { what, verdict, sent: frame.to_vec(), frame: after, counted }
+    }
+
+    /// Ingress programs of the members, to be run where the bench is not.
+    pub fn take_ingress(&mut self, member: u8) -> SchedClassifier {
+        self.ingress.remove(usize::from(member))
+    }
+
+    /// Every member receives a copy of a frame to many: this one takes it as it is, the others drop theirs.
+    #[track_caller]
+    pub fn is_taken_once(&self, taker: u8, frame: &[u8]) {
+        for member in 0..self.ingress.len() as u8 {
+            let outcome = self.ingress(member, frame);
+            if member == taker {
+                outcome.is_taken(member, frame)
+            } else {
+                outcome.is_dropped(Reason::OtherCopy)
+            }
+        }
+    }
+
+    /// Whether the kernel runs a program with this frame: not if it is no longer than an Ethernet header, and, since
+    /// Linux 6.18, not if it ends inside an IPv4 or IPv6 header. Such frames are sent for real.
+    pub fn runs(&self, frame: &[u8]) -> bool {
+        test_run(&self.egress, &[0; CONTEXT_IFINDEX + 4], frame).is_ok()
+    }
+
+    /// Sends a frame through the group interface for real; says whether it left, and what was counted.
+    pub fn send(&self, frame: &[u8]) -> (bool, Tally) {
+        let before = Tally::of(&self.group);
+        // Egress runs in the call that sends.
+        let left = Wire::open(GROUP).offer(frame);
+        (left, Tally::of(&self.group).since(&before))
+    }
+
+    /// Puts frames on a member's cable for real; says what was counted.
+    pub fn receive(&self, member: u8, frames: &[Vec<u8>]) -> Tally {
+        let before = Tally::of(&self.group);
+        let wire = Wire::open(&format!("p{member}"));
+        frames.iter().for_each(|frame| wire.send(frame));
+        // Ingress runs soon after, in order: when a last frame that is taken has been counted, so have the others.
+        let last = ethernet(member_mac(member), PEER_MAC, IPV4, &udp4(PEER4, DATA4, (9, 9), b"last"));
+        let end = Tally::received(member, last.len());
+        wire.send(&last);
+        let mine = usize::from(member);
+        let mut counted = Tally::default();
+        let came = lab::clock::wait_until(PATIENCE, || {
+            counted = Tally::of(&self.group).since(&before);
+            counted.members[mine].in_packets > 0
+        });
+        assert!(came, "member {member} receives nothing");
+        counted.since(&end)
+    }
+}
+
+/// A list of all members that begins with this one and goes on in order.
+pub fn from(first: u8, members: u8) -> Preference {
+    let order: Vec<u8> = (0..members).map(|place| (first + place) % members).collect();
+    Preference::new(&order)
+}
+
+/// Runs a program once; gives its verdict and the frame as it left it.
+pub fn test_run(
+    program: &SchedClassifier,
+    context: &[u8],
+    frame: &[u8],
+) -> Result<(u32, Vec<u8>), aya::programs::ProgramError> {
+    let mut after = vec![0; frame.len() + 256];
+    let result = program.test_run(TestRunOptions {
+        data_in: Some(frame),
+        data_out: Some(&mut after),
+        ctx_in: Some(context),
+        ..Default::default()
+    })?;
+    after.truncate(result.data_size_out as usize);
+    Ok((result.return_value, after))
+}
+
+/// `ip` commands, a line each, in the thread's namespace.
+pub fn ip(commands: &str) {
+    let mut child = Command::new("ip").args(["-batch", "-"]).stdin(Stdio::piped()).spawn().expect("ip");
+    child.stdin.take().unwrap().write_all(commands.as_bytes()).unwrap();
+    assert!(child.wait().unwrap().success(), "ip: {commands}");
+}
+
+pub fn index_of(name: &str) -> u32 {
+    nix::net::if_::if_nametoindex(name).unwrap_or_else(|error| panic!("{name}: {error}"))
+}
+
+/// A frame for a message of failure.
+pub fn show(frame: &[u8]) -> String {
+    let bytes: Vec<String> = frame.iter().take(160).map(|byte| format!("{byte:02x}")).collect();
+    format!("[{}] {}", frame.len(), bytes.join(" "))
+}
+
+/// What a program said.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// TC_ACT_REDIRECT
+    Redirect,
+    /// TC_ACT_SHOT
+    Drop,
+    /// TC_ACT_UNSPEC: whoever is next decides.
+    Next,
+}
+
+/// Why a frame is dropped.
+#[derive(Clone, Copy, Debug)]
+pub enum Reason {
+    NoMember,
+    ForeignSource,
+    Truncated,
+    Reflected,
+    OtherCopy,
+}
+
+/// Every counter of the group.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Tally {
+    pub members: [Counters; MAX_MEMBERS],
+    pub drops: Drops,
+}
+
+impl Tally {
+    fn of(group: &Group) -> Self {
+        let members = std::array::from_fn(|number| group.counters(number as u8).unwrap());
+        Self { members, drops: group.drops().unwrap() }
+    }
+
+    /// What was counted since then.
+    pub fn since(&self, before: &Self) -> Self {
+        let members = std::array::from_fn(|number| {
+            let (now, then) = (&self.members[number], &before.members[number]);
+            Counters {
+                out_packets: now.out_packets - then.out_packets,
+                out_bytes: now.out_bytes - then.out_bytes,
+                in_packets: now.in_packets - then.in_packets,
+                in_bytes: now.in_bytes - then.in_bytes,
+                stepped_in: now.stepped_in - then.stepped_in,
+            }
+        });
+        let (now, then) = (&self.drops, &before.drops);
+        let drops = Drops {
+            no_member: now.no_member - then.no_member,
+            foreign_source: now.foreign_source - then.foreign_source,
+            truncated: now.truncated - then.truncated,
+            reflected: now.reflected - then.reflected,
+            other_copy: now.other_copy - then.other_copy,
+        };
+        Self { members, drops }
+    }
+
+    /// One frame of this length sent by a member.
+    pub fn sent(member: u8, length: usize) -> Self {
+        let mut tally = Self::default();
+        let mine = &mut tally.members[usize::from(member)];
+        (mine.out_packets, mine.out_bytes) = (1, length as u64);
+        tally
+    }
+
+    /// One frame of this length received by a member.
+    pub fn received(member: u8, length: usize) -> Self {
+        let mut tally = Self::default();
+        let mine = &mut tally.members[usize::from(member)];
+        (mine.in_packets, mine.in_bytes) = (1, length as u64);
+        tally
+    }
+
+    /// One drop.
+    pub fn dropped(reason: Reason) -> Self {
+        let mut tally = Self::default();
+        *match reason {
+            Reason::NoMember => &mut tally.drops.no_member,
+            Reason::ForeignSource => &mut tally.drops.foreign_source,
+            Reason::Truncated => &mut tally.drops.truncated,
+            Reason::Reflected => &mut tally.drops.reflected,
+            Reason::OtherCopy => &mut tally.drops.other_copy,
+        } = 1;
+        tally
+    }
+}
+
+/// What became of a frame.
+#[derive(Debug)]
+pub struct Outcome {
+    what: String,
+    pub verdict: Verdict,
+    sent: Vec<u8>,
+    /// The frame afterwards.
+    pub frame: Vec<u8>,
+    /// What was counted.
+    pub counted: Tally,
+}
+
+impl Outcome {
+    #[track_caller]
+    fn is(&self, verdict: Verdict, frame: &[u8], counted: &Tally) {
+        assert!(
+            self.verdict == verdict && self.frame == frame && self.counted == *counted,
+            "{} was given\n  {}\nsaid {:?} instead of {verdict:?} and left\n  {}\ninstead of\n  {}\nand counted {} instead of {}",
+            self.what,
+            show(&self.sent),
+            self.verdict,
+            show(&self.frame),
+            show(frame),
+            brief(&self.counted),
+            brief(counted),
+        );
+    }
+
+    /// It left through this member, the most preferred, as these bytes; that was counted and nothing else.
+    #[track_caller]
+    pub fn leaves_by(&self, member: u8, frame: &[u8]) {
+        assert_eq!(frame[6..12], member_mac(member), "the expected frame is not member {member}'s");
+        self.is(Verdict::Redirect, frame, &Tally::sent(member, self.sent.len()));
+    }
+
+    /// It left through this member, which stepped in for a more preferred one.
+    #[track_caller]
+    pub fn leaves_instead_by(&self, member: u8, frame: &[u8]) {
+        assert_eq!(frame[6..12], member_mac(member), "the expected frame is not member {member}'s");
+        let mut counted = Tally::sent(member, self.sent.len());
+        counted.members[usize::from(member)].stepped_in = 1;
+        self.is(Verdict::Redirect, frame, &counted);
+    }
+
+    /// It was handed to the group interface as received by this member, as these bytes.
+    #[track_caller]
+    pub fn is_taken(&self, member: u8, frame: &[u8]) {
+        self.is(Verdict::Redirect, frame, &Tally::received(member, self.sent.len()));
+    }
+
+    /// It was left alone.
+    #[track_caller]
+    pub fn is_untouched(&self) {
+        self.is(Verdict::Next, &self.sent, &Tally::default());
+    }
+
+    /// It was dropped, and nothing but the reason counted.
+    #[track_caller]
+    pub fn is_dropped(&self, reason: Reason) {
+        self.is(Verdict::Drop, &self.sent, &Tally::dropped(reason));
+    }
+
+    /// The member that it left through, by its source MAC and by the counters, which agree.
+    #[track_caller]
+    pub fn carrier(&self) -> u8 {
+        assert_eq!(self.verdict, Verdict::Redirect, "{} {}", self.what, show(&self.sent));
+        let [2, 0, 0, 0, 1, member] = self.frame[6..12] else {
+            panic!("{} left no member's source: {}", self.what, show(&self.frame))
+        };
+        self.leaves_by(member, &crate::frames::with_source(&self.sent, member_mac(member)));
+        member
+    }
+}
+
+/// The counters that are not zero.
+fn brief(tally: &Tally) -> String {
+    let members: Vec<String> = tally
+        .members
+        .iter()
+        .enumerate()
+        .filter(|(_, counters)| **counters != Counters::default())
+        .map(|(number, counters)| format!("member {number} {counters:?}"))
+        .collect();
+    format!("{} {:?}", members.join(", "), tally.drops)
+}

@@ -1,0 +1,38 @@
+//! Packets in, verdicts, rewritten bytes and counters out: the programs of a group run one frame at a time.
+//!
+//! A file a scenario; [`harness`] tells how the group is wired, [`frames`] writes what goes in and what must come out.
+
+mod frames;
+mod harness;
+mod wire;
+
+mod arp_announcement;
+mod arp_learnt;
+mod arp_probe;
+mod arp_reply;
+mod arp_request;
+mod duplicate_detection;
+mod foreign_source;
+mod fragments;
+mod link_protocols;
+mod membership_reports;
+mod moved_member;
+mod multicast;
+mod nd_advertisement;
+mod nd_checksum;
+mod nd_options;
+mod nd_redirect;
+mod nd_router;
+mod nd_solicitation;
+mod on_the_wire;
+mod reflected;
+mod reserve;
+mod returning;
+mod runts;
+mod sixteen_members;
+mod spreading;
+mod stepping_aside;
+mod sweep;
+mod test_address;
+mod unicast_in;
+mod vlan;

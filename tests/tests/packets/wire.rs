@@ -1,0 +1,91 @@
+//! Real frames: packet sockets on an interface of the bench's namespace.
+
+use std::time::{Duration, Instant};
+
+use socket2::{Domain, SockAddr, SockAddrStorage, Socket, Type};
+
+use crate::harness::index_of;
+
+/// How long a frame that must come may take, and one that must not come is waited for.
+const SOON: Duration = Duration::from_secs(5);
+const QUIET: Duration = Duration::from_millis(100);
+
+/// A socket that sends on an interface, and hears what comes in there.
+pub struct Wire {
+    socket: Socket,
+    name: String,
+}
+
+impl Wire {
+    /// On an interface of the calling thread's namespace: `p0` is the far end of member 0's cable.
+    pub fn open(name: &str) -> Self {
+        let socket = Socket::new(Domain::PACKET, Type::RAW, None).unwrap();
+        let mut storage = SockAddrStorage::zeroed();
+        // SAFETY: a sockaddr_ll is plain bytes and fits a sockaddr_storage.
+        let link = unsafe { storage.view_as::<libc::sockaddr_ll>() };
+        link.sll_family = libc::AF_PACKET as u16;
+        link.sll_protocol = (libc::ETH_P_ALL as u16).to_be();
+        link.sll_ifindex = index_of(name) as i32;
+        // SAFETY: the storage holds a whole sockaddr_ll, and that is the length given.
+        let address = unsafe { SockAddr::new(storage, size_of::<libc::sockaddr_ll>() as libc::socklen_t) };
+        socket.bind(&address).unwrap();
+        Self { socket, name: name.to_owned() }
+    }
+
+    pub fn send(&self, frame: &[u8]) {
+        assert!(self.offer(frame), "{}: dropped on its way out", self.name);
+    }
+
+    /// Sends a frame; false if it was dropped on its way out, which the kernel tells a packet socket by ENOBUFS.
+    pub fn offer(&self, frame: &[u8]) -> bool {
+        match self.socket.send(frame) {
+            Ok(length) => {
+                assert_eq!(length, frame.len());
+                true
+            }
+            Err(error) if error.raw_os_error() == Some(libc::ENOBUFS) => false,
+            Err(error) => panic!("{}: {error}", self.name),
+        }
+    }
+
+    /// The next frame that comes in.
+    fn next(&self, patience: Duration) -> Option<Vec<u8>> {
+        let deadline = Instant::now() + patience;
+        loop {
+            let left = deadline.saturating_duration_since(Instant::now()).max(Duration::from_millis(1));
+            self.socket.set_read_timeout(Some(left)).unwrap();
+            let mut frame = Vec::with_capacity(2048);
+            match self.socket.recv_from(frame.spare_capacity_mut()) {
+                Ok((length, from)) => {
+                    // SAFETY: recv_from has written that many bytes.
+                    unsafe { frame.set_len(length) };
+                    // SAFETY: the kernel fills in a sockaddr_ll for packet sockets.
+                    let from = unsafe { from.as_storage().view_as::<libc::sockaddr_ll>().sll_pkttype };
+                    if from != libc::PACKET_OUTGOING {
+                        return Some(frame);
+                    }
+                }
+                Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => {}
+                Err(error) => panic!("{}: {error}", self.name),
+            }
+            if Instant::now() >= deadline {
+                return None;
+            }
+        }
+    }
+
+    /// Exactly these bytes come in, and nothing else.
+    #[track_caller]
+    pub fn hears_once(&self, frame: &[u8]) {
+        let heard = self.next(SOON);
+        assert_eq!(heard.as_deref(), Some(frame), "on {}", self.name);
+        self.hears_nothing();
+    }
+
+    /// Nothing comes in.
+    #[track_caller]
+    pub fn hears_nothing(&self) {
+        let heard = self.next(QUIET);
+        assert_eq!(heard, None, "on {}", self.name);
+    }
+}
