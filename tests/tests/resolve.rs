@@ -1,0 +1,123 @@
+//! The host can be found although nobody decides: with the daemon stopped or dead, and the members that answered for it
+//! gone, a peer that knows nothing resolves it and reaches it, and broadcast arrives once.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::time::Duration;
+
+use lab::host::ping;
+use lab::network::{DATA, DATA6};
+use lab::{Alone, Lab, Namespace, Production, Stream, show_mac};
+use socket2::{Domain, Socket, Type};
+
+const SECOND: Duration = Duration::from_secs(1);
+const MS: Duration = Duration::from_millis(1);
+/// All of the lab's network.
+const BROADCAST: Ipv4Addr = Ipv4Addr::new(192, 168, 178, 255);
+/// Of the block that every switch floods.
+const MULTICAST: Ipv4Addr = Ipv4Addr::new(224, 0, 0, 178);
+const MULTICAST6: Ipv6Addr = Ipv6Addr::new(0xff05, 0, 0, 0, 0, 0, 0, 0x178);
+/// Packets of a broadcast stream that are waited for.
+const ENOUGH: u64 = 200;
+
+/// What becomes of the daemon before the cables are pulled.
+#[derive(Clone, Copy, Debug)]
+enum Absence {
+    Stopped,
+    Killed,
+}
+
+/// A socket that listens to both multicast groups on the group interface, for as long as it is kept.
+fn listen(host: &Namespace) -> [Socket; 2] {
+    let index = host.link("production0").unwrap().index;
+    host.run(|| {
+        let v4 = Socket::new(Domain::IPV4, Type::DGRAM, None).unwrap();
+        v4.join_multicast_v4_n(&MULTICAST, &socket2::InterfaceIndexOrAddress::Index(index)).unwrap();
+        let v6 = Socket::new(Domain::IPV6, Type::DGRAM, None).unwrap();
+        v6.join_multicast_v6(&MULTICAST6, index).unwrap();
+        [v4, v6]
+    })
+}
+
+/// Broadcast and multicast of a peer arrive once each.
+fn heard_once(lab: &Lab, what: &str) {
+    let peer = lab.peer(1);
+    let ways: [(IpAddr, IpAddr); 3] = [
+        (BROADCAST.into(), peer.v4().into()),
+        (MULTICAST.into(), peer.v4().into()),
+        (MULTICAST6.into(), peer.v6().into()),
+    ];
+    for (destination, source) in ways {
+        let stream = Stream::new(peer.namespace(), lab.host(), destination).source(source);
+        let running = stream.start().unwrap();
+        let heard = running.wait_received(ENOUGH, 5 * SECOND);
+        let report = running.stop().unwrap();
+        heard.unwrap_or_else(|error| panic!("{what}, to {destination}: {error}"));
+        report.ensure_valid().unwrap();
+        assert_eq!((report.lost(), report.duplicated()), (0, 0), "{what}, to {destination}: {report}");
+    }
+}
+
+/// Everything is found and reached although its inbound member and the cast member are pulled.
+fn found_in_absence(absence: Absence) {
+    let _alone = Alone::wait().unwrap();
+    let lab = Lab::tutorial().unwrap();
+    let mut production = Production::create(&lab).unwrap();
+    let _sockets = listen(lab.host());
+    for address in [IpAddr::from(DATA), DATA6.into()] {
+        let mut pulled = vec![production.inbound(address).unwrap(), production.cast().unwrap()];
+        pulled.dedup();
+        let left = production.macs_without(&pulled);
+        let what = format!("{address}, {absence:?}, pulled {}", pulled.join(" and "));
+        // Every switch knows where the old members are, and has to learn where the new ones are by itself.
+        assert_eq!(lab.peer(0).ping(address, 1, MS, SECOND).unwrap().answered, 1, "{what}");
+        match absence {
+            Absence::Stopped => production.daemon.stop().unwrap(),
+            Absence::Killed => production.daemon.kill().unwrap(),
+        }
+        for name in &pulled {
+            lab.member(name).cable().pull().unwrap();
+        }
+
+        for host in [lab.peer(0), lab.peer(1), lab.router()] {
+            host.flush_neighbours().unwrap();
+            assert_eq!(host.neighbour(address).unwrap(), None, "{what}");
+            let answers = host.resolve(address, 200 * MS).unwrap();
+            let macs: Vec<_> = answers.iter().map(|answer| answer.mac).collect();
+            assert_eq!(macs.len(), 1, "{what}: answers of {macs:02x?}");
+            assert!(left.contains(&macs[0]), "{what}: {} answers", show_mac(macs[0]));
+            let reached = host.ping(address, 5, 10 * MS, SECOND).unwrap();
+            assert_eq!((reached.answered, reached.duplicates), (5, 0), "{what}: {reached:?}");
+            let believed = host.neighbour(address).unwrap();
+            assert!(believed.is_some_and(|mac| left.contains(&mac)), "{what}: {believed:02x?}");
+        }
+        // The other way round: the host knows nobody.
+        lab.host().ip("neigh flush dev production0").unwrap();
+        let peer = lab.peer(0);
+        let other = if address.is_ipv4() { peer.v4().into() } else { peer.v6().into() };
+        let reached = ping(lab.host(), Some(address), other, 5, 10 * MS, SECOND).unwrap();
+        assert_eq!((reached.answered, reached.duplicates), (5, 0), "{what}, from the host: {reached:?}");
+        heard_once(&lab, &what);
+        println!("{what}: found, reached, and heard once");
+
+        for name in &pulled {
+            lab.member(name).cable().replug().unwrap();
+        }
+        match absence {
+            Absence::Stopped => production.daemon.resume().unwrap(),
+            Absence::Killed => production.daemon.start().unwrap(),
+        }
+        production.wait_carrying(3).unwrap();
+        heard_once(&lab, "all back");
+    }
+    production.assert_clean();
+}
+
+#[test]
+fn found_with_the_daemon_stopped() {
+    found_in_absence(Absence::Stopped);
+}
+
+#[test]
+fn found_with_the_daemon_killed() {
+    found_in_absence(Absence::Killed);
+}
