@@ -34,6 +34,8 @@ fn ours_are_dropped_as_truncated() {
         let in_vlans = plain.clone().into_iter().map(|sample| in_vlan(sample, 20));
         let mut really_sent = 0;
         for (what, frame, enough) in plain.clone().into_iter().chain(in_vlans) {
+            // A way can be told from the first byte of the message; to be signed, it must have a checksum.
+            let enough = if matches!(what, "RS" | "RA") { enough + 3 } else { enough };
             for length in 14..enough {
                 println!("{what} of {length} bytes");
                 if bench.runs(&frame[..length]) {
