@@ -79,10 +79,10 @@ mod tests {
         assert_eq!(folded[0].len(), 79);
         assert!(folded[1].starts_with("      twelve chars"), "{folded:?}");
         let long = "x".repeat(200);
-        assert_eq!(fold(&long), [long.clone()]);
+        assert_eq!(fold(&long), [long.as_str()]);
         // A line that just fits, and one that does not.
         let fits = format!("{} {}", "x".repeat(40), "y".repeat(39));
-        assert_eq!(fold(&fits), [fits.clone()]);
+        assert_eq!(fold(&fits), [fits.as_str()]);
         assert_eq!(fold(&format!("{fits}y")).len(), 2);
     }
 
