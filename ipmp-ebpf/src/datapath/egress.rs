@@ -12,7 +12,7 @@ use ipmp_common::{
 };
 
 use crate::{
-    maps::{Reason, addresses, count_drop, group_mac, steering, trusted},
+    maps::{Reason, addresses, count_drop, group_mac, members, steering, trusted},
     member, reports, speaker, spread, trace,
 };
 
@@ -29,36 +29,122 @@ pub fn run(ctx: &TcContext) -> i32 {
         count_drop(Reason::ForeignSource);
         return TC_ACT_SHOT;
     }
-    let common = !ethernet.destination.is_multicast() && ethernet.vlan.is_none();
-    if common && is_plain_ip(&frame, ethernet.ethertype) {
+    if common(&ethernet) && is_plain_ip(&frame, ethernet.ethertype) {
         return steer(ctx, &frame, ethernet.ethertype);
     }
     others(ctx.skb.skb)
 }
 
+/// Whether a frame may be a packet of the common way: untagged, to one host.
+#[inline(always)]
+fn common(ethernet: &Ethernet) -> bool {
+    !ethernet.destination.is_multicast() && ethernet.vlan.is_none()
+}
+
+/// What is to be done with a frame, before anybody is picked for it.
+///
+/// The verifier walks through picking and sending once for each plan, instead of once for each way through the headers.
+#[repr(C)]
+struct Plan {
+    /// Who may carry it.
+    list: u64,
+    /// What becomes of it, one of the constants below.
+    what: u32,
+    /// Of ARP, the offset of the packet; of Neighbour Discovery, that of the ICMPv6 header.
+    at: u32,
+}
+
+/// It leaves as it is, but for its source MAC.
+const PLAIN: u32 = 0;
+/// The same, through the first of the list and nobody else.
+const FIXED: u32 = 1;
+/// ARP: the speaker's MAC goes into it.
+const ARP: u32 = 2;
+/// Neighbour Discovery: likewise.
+const ND: u32 = 3;
+/// A membership report: every live member sends it.
+const REPORT: u32 = 4;
+/// It is cut off where it would have to be rewritten.
+const TRUNCATED: u32 = 5;
+
 /// Everything but untagged unicast IP: a subprogram, so that the common way stays short.
 #[inline(never)]
 fn others(skb: *mut __sk_buff) -> i32 {
     let ctx = &TcContext::new(skb);
+    let mut plan = Plan { list: 0, what: PLAIN, at: 0 };
+    make_plan(skb, &mut plan);
+    if plan.what == TRUNCATED {
+        return member::dropped_truncated();
+    }
+    let list = Preference(plan.list);
+    let first = u32::from(list.first());
+    let picked = if plan.what == FIXED { Some(first) } else { member::pick(list) };
+    let Some(number) = picked else { return member::dropped_nobody(ctx) };
+    let Some(chosen) = members.get(number) else { return member::dropped_nobody(ctx) };
+    if plan.what == REPORT {
+        reports::send_clones(ctx, number);
+    }
     let frame = &member::frame(ctx);
-    let Some(ethernet) = Ethernet::of(frame) else { return member::dropped_truncated() };
-    let l3 = ethernet.payload_at();
-    match frame::payload(frame, l3, ethernet.ethertype) {
-        Payload::Ip(_) if !ethernet.destination.is_multicast() => {
-            match spread::list(ctx, frame, l3, ethernet.ethertype) {
-                Some(list) => member::send_by(ctx, frame, list),
-                None => member::dropped_nobody(ctx),
+    let complete = match plan.what {
+        ARP => speaker::sign_arp(frame, plan.at as usize, chosen.mac),
+        ND => speaker::sign_nd(frame, plan.at as usize, chosen.mac),
+        _ => true,
+    };
+    if !complete {
+        return member::dropped_truncated();
+    }
+    member::send(ctx, frame, number, chosen, number != first)
+}
+
+#[inline(never)]
+fn make_plan(skb: *mut __sk_buff, plan: &mut Plan) -> u32 {
+    let ctx = &TcContext::new(skb);
+    let frame = &member::frame(ctx);
+    plan.what = TRUNCATED;
+    let Some(ethernet) = Ethernet::of(frame) else { return 0 };
+    let (l3, ethertype) = (ethernet.payload_at(), ethernet.ethertype);
+    let to_many = ethernet.destination.is_multicast();
+    let payload = frame::payload(frame, l3, ethertype);
+    plan.what = match payload {
+        Payload::Arp(packet) => {
+            plan.list = speaker::inbound(&packet.speaks_for()).0;
+            plan.at = l3 as u32;
+            ARP
+        }
+        Payload::Nd(message) => {
+            plan.list = speaker::inbound(&message.speaks_for()).0;
+            plan.at = message.at as u32;
+            ND
+        }
+        Payload::Truncated => TRUNCATED,
+        Payload::Ip(_) if !to_many => {
+            // ICMPv6 that is not Neighbour Discovery, or whatever is tagged.
+            let words = steering.get(0);
+            let own = match words {
+                Some(words) if common(&ethernet) && words.test_addresses != 0 => {
+                    member_of_test_address(frame, ethertype, words.test_addresses)
+                }
+                _ => None,
+            };
+            match own {
+                Some(number) => {
+                    plan.list = u64::from(number & 15);
+                    FIXED
+                }
+                None => {
+                    plan.list = spread::list(ctx, frame, l3, ethertype).unwrap_or(Preference::NOBODY).0;
+                    PLAIN
+                }
             }
         }
-        Payload::Arp(packet) => speaker::arp(ctx, frame, l3, &packet),
-        Payload::Nd(message) => speaker::nd(ctx, frame, &message),
-        Payload::Report if ethernet.destination.is_multicast() => reports::send(ctx),
-        Payload::Truncated => member::dropped_truncated(),
-        Payload::Ip(_) | Payload::Report | Payload::Other => match steering.get(0) {
-            Some(words) => member::send_by(ctx, frame, words.cast),
-            None => member::dropped_nobody(ctx),
-        },
-    }
+        _ => {
+            plan.list = steering.get(0).map_or(Preference::NOBODY, |words| words.cast).0;
+            let is_report =
+                to_many && matches!(payload, Payload::Report) && !reports::is_query(frame, l3, ethertype);
+            if is_report { REPORT } else { PLAIN }
+        }
+    };
+    0
 }
 
 /// Whether the frame is IPv4, or IPv6 that cannot be Neighbour Discovery: the shortest way to the common answer.

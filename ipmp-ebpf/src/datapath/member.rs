@@ -145,18 +145,24 @@ pub fn send(ctx: &TcContext, frame: &Frame, number: u32, member: &Member, steppe
     if !frame.set_source(member.mac) {
         return dropped_truncated();
     }
+    count_sent(number, ctx.len(), stepped_in);
+    // SAFETY: a helper without pointers.
+    unsafe { bpf_redirect(member.device.ifindex, 0) as i32 }
+}
+
+/// Counts a packet sent through a member.
+#[inline(always)]
+pub fn count_sent(number: u32, length: u32, stepped_in: bool) {
     if let Some(mine) = counters.get_ptr_mut(number) {
         // SAFETY: fields of a per-CPU value.
         unsafe {
             count::add(&raw mut (*mine).out_packets, 1);
-            count::add(&raw mut (*mine).out_bytes, ctx.len() as u64);
+            count::add(&raw mut (*mine).out_bytes, u64::from(length));
             if stepped_in {
                 count::add(&raw mut (*mine).stepped_in, 1);
             }
         }
     }
-    // SAFETY: a helper without pointers.
-    unsafe { bpf_redirect(member.device.ifindex, 0) as i32 }
 }
 
 /// Sends the packet through whoever the list picks, or drops it.

@@ -2,26 +2,35 @@
 //! group to all of them, and a move of the cast role needs no new report.
 
 use aya_ebpf::{helpers::generated::bpf_clone_redirect, programs::TcContext};
-use ipmp_common::steer::MAX_MEMBERS;
+use ipmp_common::{
+    frame::{Frame, ethertype},
+    steer::MAX_MEMBERS,
+};
 
 use crate::{
-    maps::{GROUP, live, members},
+    maps::{members, trusted},
     member,
 };
 
-/// Sends clones through every live member but the cast member, then the report itself through that.
+/// IGMP type of a query.
+const IGMP_QUERY: u8 = 0x11;
+
+/// Whether IGMP is a router's query, which one member sends. MLD's is told apart already.
 #[inline(always)]
-pub fn send(ctx: &TcContext) -> i32 {
-    let Some(words) = crate::maps::steering.get(0) else { return member::dropped_nobody(ctx) };
-    let Some(cast) = member::pick(words.cast) else { return member::dropped_nobody(ctx) };
-    let trusted = live.get(GROUP.load()).map_or(0, |set| set.0);
+pub fn is_query(frame: &Frame, l3: usize, ethertype: u16) -> bool {
+    let kind = |length: u8| frame.load::<u8>(l3 + 4 * (length & 15) as usize);
+    ethertype == ethertype::IPV4 && frame.load::<u8>(l3).and_then(kind) == Some(IGMP_QUERY)
+}
+
+/// Sends clones through every live member but the cast member, through which the report itself goes.
+#[inline(always)]
+pub fn send_clones(ctx: &TcContext, cast: u32) {
+    let trusted = trusted().0;
     for number in 0..MAX_MEMBERS as u32 {
         if number != cast && trusted >> number & 1 == 1 {
             clone_through(ctx, number);
         }
     }
-    // A clone may have moved the packet: take its bounds anew.
-    member::send_through(ctx, &member::frame(ctx), cast, false)
 }
 
 /// Sends one clone. A subprogram, because the verifier would otherwise see it sixteen times.
@@ -31,6 +40,8 @@ fn clone_through(ctx: &TcContext, number: u32) {
     if member::can_carry(other) && member::frame(ctx).set_source(other.mac) {
         // A failed clone is a report that one member's switch misses until the next: nothing to handle.
         // SAFETY: the helper takes the context; no pointer into the packet outlives the call.
-        let _ = unsafe { bpf_clone_redirect(ctx.skb.skb, other.device.ifindex, 0) };
+        if unsafe { bpf_clone_redirect(ctx.skb.skb, other.device.ifindex, 0) } == 0 {
+            member::count_sent(number, ctx.len(), false);
+        }
     }
 }

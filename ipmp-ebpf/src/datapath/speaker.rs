@@ -3,35 +3,40 @@
 //! The host speaks with the MAC of the *inbound member* of the address that it speaks for, and through that same
 //! member, so that switches learn the port together with the address. The group interface's MAC never leaves.
 
-use aya_ebpf::{bindings::BPF_ANY, helpers::generated::bpf_ktime_get_ns, programs::TcContext};
+use core::hint::black_box;
+
+use aya_ebpf::{bindings::BPF_ANY, helpers::generated::bpf_ktime_get_ns};
 use ipmp_common::{
     address::Mac,
-    frame::{Arp, Frame, Nd},
+    frame::{Arp, Frame},
     maps::{AddressKind, Hint, HintKind, Ip, Learnt},
-    nd::{self, LinkLayerOption},
+    nd::{self, LinkLayerOption, OptionHead},
     steer::Preference,
 };
 
-use crate::{
-    maps::{GROUP, addresses, group_mac, hints, learnt, members, steering},
-    member,
-};
+use crate::maps::{GROUP, addresses, group_mac, hints, learnt, steering};
 
-/// Options of a Neighbour Discovery message that are looked at. Ours are the first or the second.
-const MAX_OPTIONS: usize = 4;
+/// Options of a Neighbour Discovery message that are looked at. Ours are the first or the second, but a router's
+/// advertisement has an option for every prefix before the one with its MAC.
+const MAX_OPTIONS: usize = 16;
+/// No Neighbour Discovery message is longer.
+const MAX_LENGTH: usize = 0x3fff;
 
 /// The inbound list of an address of ours; the cast member's for senders that we learn.
 #[inline(always)]
-fn inbound(speaks_for: &Ip) -> Option<Preference> {
+pub fn inbound(speaks_for: &Ip) -> Preference {
     // SAFETY: the value is copied at once; a concurrent update replaces the whole element.
     if let Some(address) = unsafe { addresses.get(speaks_for) } {
-        return Some(match address.kind {
+        return match address.kind {
             AddressKind::Data => address.inbound,
             AddressKind::Test => Preference(u64::from(address.member) * 0x1111_1111_1111_1111),
-        });
+        };
     }
-    learn(speaks_for);
-    Some(steering.get(0)?.cast)
+    // A host that has no address yet solicits routers from `::`: nobody to remember.
+    if *speaks_for != Ip::UNSPECIFIED {
+        learn(speaks_for);
+    }
+    steering.get(0).map_or(Preference::NOBODY, |words| words.cast)
 }
 
 /// Remembers a sender that is no data address, and wakes the daemon when it is new.
@@ -51,56 +56,61 @@ fn learn(sender: &Ip) {
     }
 }
 
-/// Sends ARP for the address that it speaks for.
-#[inline(always)]
-pub fn arp(ctx: &TcContext, frame: &Frame, l3: usize, packet: &Arp) -> i32 {
-    let Some(list) = inbound(&packet.speaks_for()) else { return member::dropped_nobody(ctx) };
-    let Some(number) = member::pick(list) else { return member::dropped_nobody(ctx) };
-    let Some(speaker) = members.get(number) else { return member::dropped_nobody(ctx) };
-    let complete = (packet.sender_mac != group_mac() || frame.store(l3 + Arp::SENDER_MAC, speaker.mac))
-        && (packet.target_mac != group_mac() || frame.store(l3 + Arp::TARGET_MAC, speaker.mac));
-    if !complete {
-        return member::dropped_truncated();
-    }
-    member::send(ctx, frame, number, speaker, number != u32::from(list.first()))
-}
+/// Offsets that a plan may carry: the verifier forgets them on the way, and wants to be told.
+const MAX_AT: usize = 0x7f;
 
-/// Sends a Neighbour Discovery message for the address that it speaks for.
+/// Signs ARP with the speaker's MAC. False if the packet is cut off.
 #[inline(always)]
-pub fn nd(ctx: &TcContext, frame: &Frame, message: &Nd) -> i32 {
-    let Some(list) = inbound(&message.speaks_for()) else { return member::dropped_nobody(ctx) };
-    let Some(number) = member::pick(list) else { return member::dropped_nobody(ctx) };
-    let Some(speaker) = members.get(number) else { return member::dropped_nobody(ctx) };
-    if let Some(options) = nd::options_at(message.kind) {
-        if !rewrite_option(frame, message.at, message.at + options, speaker.mac) {
-            return member::dropped_truncated();
+pub fn sign_arp(frame: &Frame, at: usize, mac: [u8; 6]) -> bool {
+    let at = at & MAX_AT;
+    [Arp::SENDER_MAC, Arp::TARGET_MAC].iter().all(|field| {
+        let Some(place) = frame.place::<[u8; 6]>(at + field) else { return false };
+        // SAFETY: inside the packet; the verifier wants the write to go through the pointer that was compared.
+        unsafe {
+            if Mac::from(place.read_unaligned()) == group_mac() {
+                place.write_unaligned(mac);
+            }
         }
-    }
-    member::send(ctx, frame, number, speaker, number != u32::from(list.first()))
+        true
+    })
 }
 
-/// Puts `mac` where a link-layer address option holds the group's MAC, and corrects the checksum. A message has one
-/// such option: its sender's, or that of the target that it speaks for. False if the message is cut off.
+/// Signs a Neighbour Discovery message with the speaker's MAC, where a link-layer address option holds the group's, and
+/// corrects the checksum. A message has one such option: its sender's, or that of the target that it speaks for. False
+/// if the message is cut off.
 #[inline(always)]
-fn rewrite_option(frame: &Frame, icmp: usize, options: usize, mac: [u8; 6]) -> bool {
-    let mut at = options;
+pub fn sign_nd(frame: &Frame, at: usize, mac: [u8; 6]) -> bool {
+    let icmp = at & MAX_AT;
+    // The pointer that was compared, kept whole: the compiler would make it anew, and the verifier not know it again.
+    let Some(head) = frame.place::<[u8; 4]>(icmp).map(black_box) else { return false };
+    // SAFETY: inside the packet.
+    let [kind, _, high, low] = unsafe { head.read_unaligned() };
+    let Some(options) = nd::options_at(kind) else { return false };
+    let mut at = icmp + options;
     for _ in 0..MAX_OPTIONS {
         // The options end with the packet.
         let Some(option) = frame.place::<LinkLayerOption>(at) else { return true };
-        // SAFETY: inside the packet; the verifier wants the write below to go through the pointer that was compared.
-        let LinkLayerOption { head, mac: old } = unsafe { option.read_unaligned() };
-        if head.len == 0 {
+        // SAFETY: inside the packet.
+        let LinkLayerOption { head: OptionHead { kind, len }, mac: old } = unsafe { option.read_unaligned() };
+        if len == 0 {
             return true;
         }
-        let is_address =
-            head.kind == nd::SOURCE_LINK_LAYER_ADDRESS || head.kind == nd::TARGET_LINK_LAYER_ADDRESS;
-        if is_address && head.len == 1 && Mac::from(old) == group_mac() {
-            // SAFETY: as above.
-            unsafe { option.write_unaligned(LinkLayerOption { head, mac }) };
-            let Some(check) = frame.load::<u16>(icmp + 2) else { return false };
-            return frame.store(icmp + 2, correct(check, old, mac));
+        // Taken before the option is looked at: else the verifier follows each way of not being ours to the end.
+        let next = black_box(at + 8 * len as usize);
+        let is_address = kind == nd::SOURCE_LINK_LAYER_ADDRESS || kind == nd::TARGET_LINK_LAYER_ADDRESS;
+        if is_address && len == 1 && Mac::from(old) == group_mac() {
+            let [high, low] = correct(u16::from_ne_bytes([high, low]), old, mac).to_ne_bytes();
+            // SAFETY: inside the packet, both.
+            unsafe {
+                option.write_unaligned(LinkLayerOption { head: OptionHead { kind, len }, mac });
+                head.cast::<[u8; 2]>().add(1).write_unaligned([high, low]);
+            }
+            return true;
         }
-        at += 8 * head.len as usize;
+        if next > MAX_LENGTH {
+            return true;
+        }
+        at = next;
     }
     true
 }

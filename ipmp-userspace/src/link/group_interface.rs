@@ -54,7 +54,13 @@ impl GroupInterface {
             links.add_name(this.ifindex, name, groupname).await?;
         }
         this.set_carrier(links, false).await?;
-        let up = LinkMessageBuilder::<LinkUnspec>::new().index(this.ifindex).up().build();
+        // A dummy is made without ARP and multicast.
+        let up = LinkMessageBuilder::<LinkUnspec>::new()
+            .index(this.ifindex)
+            .arp(true)
+            .multicast(true)
+            .up()
+            .build();
         links.set(up, || format!("set {name} up")).await?;
         Ok(this)
     }
