@@ -31,11 +31,12 @@ use aya::{
 use ipmp::datapath::{Datapath, Group, GroupSpec, MemberSpec, pins};
 use ipmp_common::{
     hash::Policy,
-    maps::{Clock, Counters, Drops, Ip, Learnt},
-    steer::{MAX_MEMBERS, MemberSet, Preference, SLOTS},
+    maps::{Clock, Ip, Learnt},
+    steer::{MemberSet, Preference, SLOTS},
 };
 use nix::sched::{CloneFlags, unshare};
 
+pub use crate::outcome::{Outcome, Reason, Tally, Verdict, show};
 use crate::{
     frames::{GROUP_MAC, IPV4, PEER_MAC, ethernet, member_mac, udp4},
     wire::Wire,
@@ -292,8 +293,8 @@ impl Bench {
         }
     }
 
-    /// Whether the kernel runs a program with this frame: not if it is no longer than an Ethernet header, and, since
-    /// Linux 6.18, not if it ends inside an IPv4 or IPv6 header. Such frames are sent for real.
+    /// Whether the kernel runs a program with this frame: not if it is no longer than an Ethernet header, and, on
+    /// newer kernels (seen on 6.18), not if it ends inside an IPv4 or IPv6 header. Such frames are sent for real.
     pub fn runs(&self, frame: &[u8]) -> bool {
         test_run(&self.egress, &[0; CONTEXT_IFINDEX + 4], frame).is_ok()
     }
@@ -358,183 +359,4 @@ pub fn ip(commands: &str) {
 
 pub fn index_of(name: &str) -> u32 {
     nix::net::if_::if_nametoindex(name).unwrap_or_else(|error| panic!("{name}: {error}"))
-}
-
-/// A frame for a message of failure.
-pub fn show(frame: &[u8]) -> String {
-    let bytes: Vec<String> = frame.iter().take(160).map(|byte| format!("{byte:02x}")).collect();
-    format!("[{}] {}", frame.len(), bytes.join(" "))
-}
-
-/// What a program said.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Verdict {
-    /// TC_ACT_REDIRECT
-    Redirect,
-    /// TC_ACT_SHOT
-    Drop,
-    /// TC_ACT_UNSPEC: whoever is next decides.
-    Next,
-}
-
-/// Why a frame is dropped.
-#[derive(Clone, Copy, Debug)]
-pub enum Reason {
-    NoMember,
-    ForeignSource,
-    Truncated,
-    Reflected,
-    OtherCopy,
-}
-
-/// Every counter of the group.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Tally {
-    pub members: [Counters; MAX_MEMBERS],
-    pub drops: Drops,
-}
-
-impl Tally {
-    fn of(group: &Group) -> Self {
-        let members = std::array::from_fn(|number| group.counters(number as u8).unwrap());
-        Self { members, drops: group.drops().unwrap() }
-    }
-
-    /// What was counted since then.
-    pub fn since(&self, before: &Self) -> Self {
-        let members = std::array::from_fn(|number| {
-            let (now, then) = (&self.members[number], &before.members[number]);
-            Counters {
-                out_packets: now.out_packets - then.out_packets,
-                out_bytes: now.out_bytes - then.out_bytes,
-                in_packets: now.in_packets - then.in_packets,
-                in_bytes: now.in_bytes - then.in_bytes,
-                stepped_in: now.stepped_in - then.stepped_in,
-            }
-        });
-        let (now, then) = (&self.drops, &before.drops);
-        let drops = Drops {
-            no_member: now.no_member - then.no_member,
-            foreign_source: now.foreign_source - then.foreign_source,
-            truncated: now.truncated - then.truncated,
-            reflected: now.reflected - then.reflected,
-            other_copy: now.other_copy - then.other_copy,
-        };
-        Self { members, drops }
-    }
-
-    /// One frame of this length sent by a member.
-    pub fn sent(member: u8, length: usize) -> Self {
-        let mut tally = Self::default();
-        let mine = &mut tally.members[usize::from(member)];
-        (mine.out_packets, mine.out_bytes) = (1, length as u64);
-        tally
-    }
-
-    /// One frame of this length received by a member.
-    pub fn received(member: u8, length: usize) -> Self {
-        let mut tally = Self::default();
-        let mine = &mut tally.members[usize::from(member)];
-        (mine.in_packets, mine.in_bytes) = (1, length as u64);
-        tally
-    }
-
-    /// One drop.
-    pub fn dropped(reason: Reason) -> Self {
-        let mut tally = Self::default();
-        *match reason {
-            Reason::NoMember => &mut tally.drops.no_member,
-            Reason::ForeignSource => &mut tally.drops.foreign_source,
-            Reason::Truncated => &mut tally.drops.truncated,
-            Reason::Reflected => &mut tally.drops.reflected,
-            Reason::OtherCopy => &mut tally.drops.other_copy,
-        } = 1;
-        tally
-    }
-}
-
-/// What became of a frame.
-#[derive(Debug)]
-pub struct Outcome {
-    what: String,
-    pub verdict: Verdict,
-    sent: Vec<u8>,
-    /// The frame afterwards.
-    pub frame: Vec<u8>,
-    /// What was counted.
-    pub counted: Tally,
-}
-
-impl Outcome {
-    #[track_caller]
-    fn is(&self, verdict: Verdict, frame: &[u8], counted: &Tally) {
-        assert!(
-            self.verdict == verdict && self.frame == frame && self.counted == *counted,
-            "{} was given\n  {}\nsaid {:?} instead of {verdict:?} and left\n  {}\ninstead of\n  {}\nand counted {} instead of {}",
-            self.what,
-            show(&self.sent),
-            self.verdict,
-            show(&self.frame),
-            show(frame),
-            brief(&self.counted),
-            brief(counted),
-        );
-    }
-
-    /// It left through this member, the most preferred, as these bytes; that was counted and nothing else.
-    #[track_caller]
-    pub fn leaves_by(&self, member: u8, frame: &[u8]) {
-        assert_eq!(frame[6..12], member_mac(member), "the expected frame is not member {member}'s");
-        self.is(Verdict::Redirect, frame, &Tally::sent(member, self.sent.len()));
-    }
-
-    /// It left through this member, which stepped in for a more preferred one.
-    #[track_caller]
-    pub fn leaves_instead_by(&self, member: u8, frame: &[u8]) {
-        assert_eq!(frame[6..12], member_mac(member), "the expected frame is not member {member}'s");
-        let mut counted = Tally::sent(member, self.sent.len());
-        counted.members[usize::from(member)].stepped_in = 1;
-        self.is(Verdict::Redirect, frame, &counted);
-    }
-
-    /// It was handed to the group interface as received by this member, as these bytes.
-    #[track_caller]
-    pub fn is_taken(&self, member: u8, frame: &[u8]) {
-        self.is(Verdict::Redirect, frame, &Tally::received(member, self.sent.len()));
-    }
-
-    /// It was left alone.
-    #[track_caller]
-    pub fn is_untouched(&self) {
-        self.is(Verdict::Next, &self.sent, &Tally::default());
-    }
-
-    /// It was dropped, and nothing but the reason counted.
-    #[track_caller]
-    pub fn is_dropped(&self, reason: Reason) {
-        self.is(Verdict::Drop, &self.sent, &Tally::dropped(reason));
-    }
-
-    /// The member that it left through, by its source MAC and by the counters, which agree.
-    #[track_caller]
-    pub fn carrier(&self) -> u8 {
-        assert_eq!(self.verdict, Verdict::Redirect, "{} {}", self.what, show(&self.sent));
-        let [2, 0, 0, 0, 1, member] = self.frame[6..12] else {
-            panic!("{} left no member's source: {}", self.what, show(&self.frame))
-        };
-        self.leaves_by(member, &crate::frames::with_source(&self.sent, member_mac(member)));
-        member
-    }
-}
-
-/// The counters that are not zero.
-fn brief(tally: &Tally) -> String {
-    let members: Vec<String> = tally
-        .members
-        .iter()
-        .enumerate()
-        .filter(|(_, counters)| **counters != Counters::default())
-        .map(|(number, counters)| format!("member {number} {counters:?}"))
-        .collect();
-    format!("{} {:?}", members.join(", "), tally.drops)
 }

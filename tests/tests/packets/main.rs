@@ -1,9 +1,11 @@
 //! Packets in, verdicts, rewritten bytes and counters out: the programs of a group run one frame at a time.
 //!
-//! A file a scenario; [`harness`] tells how the group is wired, [`frames`] writes what goes in and what must come out.
+//! A file a scenario; [`harness`] tells how the group is wired, [`frames`] writes what goes in and what must come
+//! out, [`outcome`] compares.
 
 mod frames;
 mod harness;
+mod outcome;
 mod wire;
 
 mod arp_announcement;
