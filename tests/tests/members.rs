@@ -1,0 +1,305 @@
+//! Members that are moved to another network namespace, or deleted and made anew, under traffic, with the daemon awake
+//! and with it stopped: nothing is black-holed, and nothing of ours is ever seen elsewhere.
+
+use std::net::{IpAddr, Ipv4Addr};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::SeqCst};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use lab::host::ping;
+use lab::network::{DATA, DATA6};
+use lab::packet::PacketSocket;
+use lab::production::GROUP;
+use lab::stream::{Report, Running};
+use lab::{Alone, Lab, Namespace, Production, Stream, clock};
+use socket2::SockFilter;
+
+const SECOND: Duration = Duration::from_secs(1);
+const MS: Duration = Duration::from_millis(1);
+/// A further data address, so that every member answers for one.
+const FURTHER: Ipv4Addr = Ipv4Addr::new(192, 168, 178, 210);
+/// What the moved member has for itself in its new namespace.
+const MOVED: Ipv4Addr = Ipv4Addr::new(192, 168, 178, 77);
+/// Packets per second to the host, by each of the two streams.
+const INWARD: u64 = 2_000;
+/// Packets on their way into a device at the moment in which it stops: one or two a processor.
+const UNDER_WAY: u64 = 4;
+/// For how long nothing may arrive for the address of a member that goes, before another is announced for it.
+const OUTAGE: Duration = Duration::from_millis(500);
+
+/// What is to be seen in the other namespace.
+#[derive(Debug, Default)]
+struct Seen {
+    stop: AtomicBool,
+    /// Frames on the interface that has the group interface's index, either way.
+    decoy: AtomicU64,
+    /// Frames with a data address as source that leave by the moved member.
+    ours: AtomicU64,
+    /// Packets for a data address that arrive by the moved member: the bait.
+    bait: AtomicU64,
+}
+
+/// A namespace with an interface that has the group interface's index, and somebody who looks at every frame there.
+struct Attic {
+    namespace: Namespace,
+    seen: Arc<Seen>,
+    watcher: Option<JoinHandle<()>>,
+}
+
+impl Attic {
+    fn new(lab: &Lab) -> Self {
+        let namespace = lab.namespace("attic").unwrap();
+        // The interfaces of the attic say nothing by themselves.
+        namespace.sysctl("net.ipv6.conf.default.disable_ipv6", "1").unwrap();
+        let index = lab.host().link(GROUP).unwrap().index;
+        namespace.ip(&format!("link add decoy index {index} type veth peer name decoy-far")).unwrap();
+        namespace.ip("link set decoy-far up").unwrap();
+        namespace.ip("link set decoy up").unwrap();
+        assert_eq!(namespace.link("decoy").unwrap().index, index);
+        let every = [SockFilter::new((libc::BPF_RET | libc::BPF_K) as u16, 0, 0, 128)];
+        let socket = PacketSocket::open(&namespace, None, &every).unwrap();
+        socket.set_buffer(16 << 20).unwrap();
+        let seen = Arc::new(Seen::default());
+        let theirs = seen.clone();
+        let watcher = std::thread::spawn(move || watch(&socket, index, &theirs));
+        Self { namespace, seen, watcher: Some(watcher) }
+    }
+
+    /// Stops looking; nothing of ours may have been seen.
+    fn assert_untouched(&mut self, what: &str) {
+        self.seen.stop.store(true, SeqCst);
+        self.watcher.take().unwrap().join().unwrap();
+        let [decoy, ours, bait] =
+            [&self.seen.decoy, &self.seen.ours, &self.seen.bait].map(|n| n.load(SeqCst));
+        println!(
+            "{what}: in the other namespace {decoy} injected, {ours} of ours sent, {bait} for us left alone"
+        );
+        assert_eq!((decoy, ours), (0, 0), "{what}: seen in the other namespace");
+    }
+}
+
+fn watch(socket: &PacketSocket, decoy: u32, seen: &Seen) {
+    let mut buffer = [0; 128];
+    let data = |at: &[u8]| [DATA, FURTHER].iter().any(|address| at == address.octets());
+    loop {
+        let stopping = seen.stop.load(SeqCst);
+        let patience = if stopping { Duration::ZERO } else { 20 * MS };
+        let Some(frame) = socket.receive(&mut buffer, patience).unwrap() else {
+            if stopping {
+                assert_eq!(socket.statistics().unwrap().1, 0, "frames were missed in the other namespace");
+                return;
+            }
+            continue;
+        };
+        let ip = buffer[12..14] == [8, 0];
+        if frame.index == decoy {
+            seen.decoy.fetch_add(1, SeqCst);
+        } else if frame.outgoing && ip && data(&buffer[26..30]) {
+            seen.ours.fetch_add(1, SeqCst);
+        } else if !frame.outgoing && ip && data(&buffer[30..34]) {
+            seen.bait.fetch_add(1, SeqCst);
+        }
+    }
+}
+
+/// The streams of a test, and the member that is about to go: the one that answers for [`DATA`].
+struct Scene<'lab> {
+    lab: &'lab Lab,
+    production: Production<'lab>,
+    member: String,
+    out: Running,
+    /// To the data address of the member that goes.
+    bait: Running,
+    /// To that of another.
+    safe: Running,
+    /// Lines of the log when all was well.
+    lines: usize,
+    /// Frames that had died in the ports.
+    died: u64,
+}
+
+impl<'lab> Scene<'lab> {
+    fn set(lab: &'lab Lab) -> Self {
+        let production = Production::create(lab).unwrap();
+        production.daemon.ctl(&format!("address add {FURTHER}/24 --group {GROUP}")).unwrap();
+        let member = production.inbound(DATA).unwrap();
+        let safe = [IpAddr::from(FURTHER), DATA6.into()]
+            .into_iter()
+            .find(|address| production.inbound(*address).unwrap() != member)
+            .expect("an address that another member answers for");
+        let (peer, other) = (lab.peer(0), lab.peer(1));
+        let out = Stream::new(lab.host(), peer.namespace(), peer.v4()).source(DATA).flows(8).rate(50_000);
+        let inward =
+            |address: IpAddr| Stream::new(other.namespace(), lab.host(), address).flows(2).rate(INWARD);
+        let (out, bait, safe) =
+            (out.start().unwrap(), inward(DATA.into()).start().unwrap(), inward(safe).start().unwrap());
+        for running in [&out, &bait, &safe] {
+            running.wait_received(1_000, 5 * SECOND).unwrap();
+        }
+        let (lines, died) = (production.daemon.log().len(), died_in_ports(lab));
+        Self { lab, production, member, out, bait, safe, lines, died }
+    }
+
+    /// The lines that were said of the member since.
+    fn said(&self) -> Vec<String> {
+        let lines = self.production.daemon.log().into_iter().skip(self.lines);
+        lines.filter(|line| line.contains(&self.member)).collect()
+    }
+
+    /// The daemon notices: one line, and the group is without the member, whose address is answered for by another.
+    fn noticed(&self, what: &str) {
+        let line = format!("IP interface {} has left group {GROUP}", self.member);
+        self.production.daemon.wait_line(&line, self.lines, 5 * SECOND).unwrap();
+        self.production.wait_carrying(2).unwrap();
+        assert!(self.production.member(&self.member).is_err());
+        assert_ne!(self.production.inbound(DATA).unwrap(), self.member);
+        self.bait.wait_received(INWARD / 4, 5 * SECOND).unwrap();
+        self.said_once(what, &line);
+    }
+
+    /// That line is the only one that says that it went, and none complains.
+    fn said_once(&self, what: &str, line: &str) {
+        let all = self.production.daemon.log().split_off(self.lines);
+        println!("{what}: ipmpd said:\n  {}", all.join("\n  "));
+        assert_eq!(all.iter().filter(|said| said.contains(line)).count(), 1, "{all:?}");
+        let complaints: Vec<_> =
+            all.iter().filter(|said| ["WARN", "ERROR"].iter().any(|level| said.contains(level))).collect();
+        assert!(complaints.is_empty(), "{what}: {complaints:?}");
+    }
+
+    /// Stops the streams; `died` frames are known to have died in a device on their way out.
+    fn judge(self, what: &str, stopped: bool, died: u64) -> Production<'lab> {
+        let died = died + died_in_ports(self.lab).saturating_sub(self.died);
+        let [out, bait, safe] = [self.out, self.bait, self.safe].map(|running| running.stop().unwrap());
+        let outage = |report: &Report| Duration::from_secs_f64(report.lost() as f64 / INWARD as f64);
+        println!("{what}, out: {out}; died in ports: {died}");
+        println!("{what}, to the member that went: {bait}; away for {:?}", outage(&bait));
+        println!("{what}, to another member: {safe}");
+        for report in [&out, &bait, &safe] {
+            report.ensure_valid().unwrap();
+            assert_eq!((report.reordered(), report.duplicated()), (0, 0), "{what}: {report}");
+        }
+        assert!(out.lost() <= died + UNDER_WAY, "{what}: {died} died in ports, {out}");
+        assert_eq!(safe.lost(), 0, "{what}, to another member: {safe}");
+        // With nobody there to announce, the peer goes on sending to a MAC that is no longer there.
+        assert!(stopped || outage(&bait) < OUTAGE, "{what}, to the member that went: {bait}");
+        self.production
+    }
+}
+
+fn died_in_ports(lab: &Lab) -> u64 {
+    let dropped = |member: &lab::Member| member.cable().port().map_or(0, |port| port.rx_dropped);
+    lab.members().iter().map(dropped).sum()
+}
+
+/// Moves the member, brings it up in the other namespace, and lets it talk there for itself.
+fn moved(stopped: bool) {
+    let _alone = Alone::wait().unwrap();
+    let what = if stopped { "moved, daemon stopped" } else { "moved" };
+    let lab = Lab::tutorial().unwrap();
+    let scene = Scene::set(&lab);
+    let mut attic = Attic::new(&lab);
+    let member = scene.member.clone();
+    let dropped = |namespace: &Namespace| namespace.link(&member).unwrap().statistics.tx_dropped;
+    let before = dropped(lab.host());
+    if stopped {
+        scene.production.daemon.stop().unwrap();
+    }
+
+    let start = Instant::now();
+    lab.host().ip(&format!("link set {member} netns {}", attic.namespace.name())).unwrap();
+    attic.namespace.ip(&format!("link set {member} up")).unwrap();
+    println!("{what}: {member} moved and up again within {:?}", start.elapsed());
+    assert!(attic.namespace.wait_carrier(&member, true, 5 * SECOND));
+    attic.namespace.ip(&format!("addr add {MOVED}/24 dev {member}")).unwrap();
+    if !stopped {
+        scene.noticed(what);
+    }
+    scene.out.wait_received(20_000, 5 * SECOND).unwrap();
+
+    // The namespace has the interface for itself.
+    let peer = lab.peer(1);
+    let reached = || peer.ping(MOVED.into(), 5, 10 * MS, SECOND).unwrap();
+    assert!(clock::wait_until(5 * SECOND, || reached().answered == 5), "{what}: {MOVED} cannot be reached");
+    let resolved = peer.resolve(MOVED.into(), 200 * MS).unwrap();
+    let macs: Vec<_> = resolved.iter().map(|answer| answer.mac).collect();
+    assert_eq!(macs, [lab.member(&member).mac()], "{what}");
+    let answers = ping(&attic.namespace, None, peer.v4().into(), 5, 10 * MS, SECOND).unwrap();
+    assert_eq!((answers.answered, answers.duplicates), (5, 0), "{what}: from there");
+
+    if stopped {
+        // Nobody has told the peers: they still send there, and it must be left alone.
+        let bait = &attic.seen.bait;
+        let arrives = clock::wait_until(5 * SECOND, || bait.load(SeqCst) > INWARD);
+        assert!(arrives, "{what}: no bait arrived");
+        assert!(scene.said().is_empty(), "{:?}", scene.said());
+        scene.production.daemon.resume().unwrap();
+        scene.noticed(what);
+    }
+    let died = dropped(&attic.namespace) - before;
+    let production = scene.judge(what, stopped, died);
+    attic.assert_untouched(what);
+    production.assert_clean();
+}
+
+#[test]
+fn moved_to_another_namespace() {
+    moved(false);
+}
+
+#[test]
+fn moved_to_another_namespace_with_the_daemon_stopped() {
+    moved(true);
+}
+
+/// Deletes the member, makes it anew with the same name, index and MAC, and attaches it again.
+fn deleted(stopped: bool) {
+    let _alone = Alone::wait().unwrap();
+    let what = if stopped { "deleted, daemon stopped" } else { "deleted" };
+    let lab = Lab::tutorial().unwrap();
+    let scene = Scene::set(&lab);
+    let member = scene.member.clone();
+    let index = lab.host().link(&member).unwrap().index;
+    if stopped {
+        scene.production.daemon.stop().unwrap();
+    }
+    // Its port is deleted with it, and with that the account of what died there.
+    lab.host().ip(&format!("link del {member}")).unwrap();
+    if !stopped {
+        scene.noticed(what);
+    }
+    scene.out.wait_received(20_000, 5 * SECOND).unwrap();
+
+    lab.remake_member(&member).unwrap();
+    let anew = || lab.host().link(&member).unwrap();
+    assert_eq!(anew().index, index);
+    scene.out.wait_received(20_000, 5 * SECOND).unwrap();
+    // It has the name, the index and the MAC of a member, and is none.
+    let sent = anew().statistics.tx_packets;
+    assert!(sent < 100, "{what}: {sent} packets sent by an interface that is no member");
+    if stopped {
+        assert!(scene.said().is_empty(), "{:?}", scene.said());
+        scene.production.daemon.resume().unwrap();
+        scene.noticed(what);
+    }
+
+    scene.production.daemon.ctl(&format!("attach {member} --group {GROUP}")).unwrap();
+    scene.production.wait_carrying(3).unwrap();
+    let before = anew().statistics.tx_packets;
+    scene.out.wait_received(20_000, 5 * SECOND).unwrap();
+    let carried = anew().statistics.tx_packets - before;
+    assert!(carried > 2_000, "{what}: only {carried} of 20,000 packets through the member made anew");
+    println!("{what}, made anew and attached: {carried} of the next 20,000 packets through {member}");
+    scene.judge(what, stopped, 0).assert_clean();
+}
+
+#[test]
+fn deleted_and_made_anew() {
+    deleted(false);
+}
+
+#[test]
+fn deleted_and_made_anew_with_the_daemon_stopped() {
+    deleted(true);
+}
