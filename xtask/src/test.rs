@@ -81,10 +81,20 @@ impl Test {
             outcomes.push(run_one(executable, command, &self.filter)?);
         }
         for arguments in self.rounds() {
-            for executable in &lab {
-                let variables =
-                    [("IPMP_BIN_DIR", bin_dir.as_os_str()), ("RUST_TEST_THREADS", OsStr::new("1"))];
-                outcomes.push(run_one(executable, as_root(executable, &variables, left()), &arguments)?);
+            for (executable, attach) in turns(&lab) {
+                let variables = [
+                    ("IPMP_BIN_DIR", bin_dir.as_os_str()),
+                    ("IPMP_ATTACH", OsStr::new(attach)),
+                    ("RUST_TEST_THREADS", OsStr::new("1")),
+                ];
+                let command = as_root(executable, &variables, left());
+                let outcome = run_one(executable, command, &arguments)?;
+                outcomes.push(Outcome { name: format!("{} {attach}", outcome.name), ..outcome });
+            }
+        }
+        if self.filter.is_empty() {
+            for kernel in Kernel::ALL {
+                outcomes.push(smoke(kernel, &setup, &lab, &bin_dir)?);
             }
         }
         Ok(summary(&outcomes, start.elapsed(), self.limit()))
@@ -118,20 +128,61 @@ impl Test {
         let mut script = String::from("failed=0\n");
         for arguments in self.rounds() {
             for executable in executables {
-                let path = executable.path.to_string_lossy();
-                let words = [path.as_ref()].into_iter().chain(arguments.iter().map(String::as_str));
-                let words: Vec<String> = words.map(quote).collect();
                 script += &format!("echo '== {} {}'\n", executable.package, executable.target);
-                script += &format!("cd {}\n", quote(&executable.package_dir.to_string_lossy()));
-                script += &format!("{} || failed=1\n", words.join(" "));
+                script += &format!("{} || failed=1\n", in_machine(executable, &arguments));
             }
         }
         script += "exit $failed\n";
-        let machine = Machine::prepare(kernel, setup)?;
-        let variables =
-            [("IPMP_BIN_DIR", bin_dir.to_string_lossy().into_owned()), ("RUST_TEST_THREADS", "1".into())];
-        machine.run(&["/bin/sh".into(), "-c".into(), script], &variables)
+        boot(kernel, setup, &script, bin_dir).map(ExitCode::from)
     }
+}
+
+/// Integration tests that make a difference between ways of attaching: those in which a group carries something.
+const ATTACHED: [&str; 7] = ["failover", "flooding", "inbound", "members", "resolve", "smoke", "survival"];
+
+/// Every executable as the kernel has it, then, where it makes a difference, by clsact.
+fn turns(executables: &[Executable]) -> impl Iterator<Item = (&Executable, &'static str)> {
+    let again = executables.iter().filter(|executable| ATTACHED.contains(&executable.target.as_str()));
+    executables
+        .iter()
+        .map(|executable| (executable, ""))
+        .chain(again.map(|executable| (executable, "clsact")))
+}
+
+/// The smoke test on another kernel.
+fn smoke(kernel: Kernel, setup: &Setup, executables: &[Executable], bin_dir: &Path) -> Result<Outcome> {
+    let name = format!("{LAB} smoke on Linux {kernel}");
+    println!("\n== {name}");
+    let executable = executables
+        .iter()
+        .find(|executable| executable.target == "smoke")
+        .context("ipmp-lab has no smoke test")?;
+    let start = Instant::now();
+    let code = boot(kernel, setup, &in_machine(executable, &[]), bin_dir)?;
+    let result = if code == 0 { "ok. 1 passed".to_owned() } else { format!("exit code {code}") };
+    Ok(Outcome { name, result, good: code == 0, took: start.elapsed() })
+}
+
+/// A line of shell that runs an executable where it expects to be run.
+fn in_machine(executable: &Executable, arguments: &[String]) -> String {
+    let path = executable.path.to_string_lossy();
+    let words = [path.as_ref()].into_iter().chain(arguments.iter().map(String::as_str));
+    let words: Vec<String> = words.map(quote).collect();
+    format!("(cd {} && {})", quote(&executable.package_dir.to_string_lossy()), words.join(" "))
+}
+
+/// Packets per second that an emulated machine sends without being late itself.
+const EMULATED_RATE: &str = "50";
+
+/// Boots a kernel, runs a script in it, and returns its exit code.
+fn boot(kernel: Kernel, setup: &Setup, script: &str, bin_dir: &Path) -> Result<u8> {
+    let machine = Machine::prepare(kernel, setup)?;
+    let variables = [
+        ("IPMP_BIN_DIR", bin_dir.to_string_lossy().into_owned()),
+        ("IPMP_LAB_RATE", EMULATED_RATE.into()),
+        ("RUST_TEST_THREADS", "1".into()),
+    ];
+    machine.run(&["/bin/sh".into(), "-c".into(), script.into()], &variables)
 }
 
 /// An executable as root, under `timeout`, which then runs as root too, and can end what hangs.

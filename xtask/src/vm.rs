@@ -41,7 +41,7 @@ impl Vm {
         let kept = env::vars().filter(|(name, _)| name.starts_with("IPMP_") || name.starts_with("RUST_"));
         let variables: Vec<(String, String)> = kept.collect();
         let variables: Vec<(&str, String)> = variables.iter().map(|(n, v)| (n.as_str(), v.clone())).collect();
-        machine.run(&self.command, &variables)
+        machine.run(&self.command, &variables).map(ExitCode::from)
     }
 }
 
@@ -68,7 +68,7 @@ impl Machine {
     }
 
     /// Boots, runs the command with these environment variables, and returns its exit code.
-    pub fn run(&self, command: &[String], variables: &[(&str, String)]) -> Result<ExitCode> {
+    pub fn run(&self, command: &[String], variables: &[(&str, String)]) -> Result<u8> {
         let scratch = Scratch::new()?;
         let initramfs = scratch.0.join("initramfs");
         let code = scratch.0.join("code");
@@ -98,7 +98,7 @@ impl Machine {
         ensure!(status.success(), "qemu-system-x86_64 failed ({status})");
         let code = fs::read_to_string(&code).unwrap_or_default();
         match code.trim().parse::<u8>() {
-            Ok(code) => Ok(ExitCode::from(code)),
+            Ok(code) => Ok(code),
             Err(_) => bail!(
                 "the guest ended without an exit code: its kernel panicked, or the command ended the machine"
             ),

@@ -4,9 +4,9 @@ use crate::{debian, project, root};
 use anyhow::{Context, Result, bail, ensure};
 use clap::ValueEnum;
 use ipmp_ebpf_recipe::cache;
-use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::{fmt, fs};
 
 /// A kernel to boot.
 #[derive(Clone, Copy, ValueEnum)]
@@ -17,6 +17,20 @@ pub enum Kernel {
     /// What Debian 13 boots, as Debian 12 has it too.
     #[value(name = "6.12")]
     V6_12,
+}
+
+impl Kernel {
+    /// Every kernel, the oldest first.
+    pub const ALL: [Self; 2] = [Self::V6_1, Self::V6_12];
+}
+
+impl fmt::Display for Kernel {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::V6_1 => "6.1",
+            Self::V6_12 => "6.12",
+        })
+    }
 }
 
 /// A kernel package, unpacked in the cache.
