@@ -195,7 +195,7 @@ fn member_of_test_address(frame: &Frame, ethertype: u16, filter: u64) -> Option<
         return None;
     }
     // SAFETY: the value is copied at once; a concurrent update replaces the whole element.
-    let address = unsafe { addresses.get(&source) }?;
+    let address = unsafe { addresses.get(source) }?;
     match address.kind {
         AddressKind::Test => Some(address.member),
         AddressKind::Data => None,

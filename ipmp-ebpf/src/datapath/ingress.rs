@@ -50,10 +50,9 @@ pub fn run(ctx: &TcContext) -> i32 {
     // Drivers may leave headers outside the linear part; a frame is shorter than all headers now and then.
     let length = ctx.len();
     let linear = ctx.data_end() - ctx.data();
-    if linear < HEADERS as usize && (linear as u32) < length {
-        if ctx.pull_data(if length < HEADERS { length } else { HEADERS }).is_err() {
-            return TC_ACT_UNSPEC;
-        }
+    let is_scattered = linear < HEADERS as usize && (linear as u32) < length;
+    if is_scattered && ctx.pull_data(if length < HEADERS { length } else { HEADERS }).is_err() {
+        return TC_ACT_UNSPEC;
     }
     let Some(ethernet) = Ethernet::of(&member::frame(ctx)) else { return TC_ACT_UNSPEC };
     // SAFETY: fields of the context.
@@ -107,7 +106,7 @@ fn to_many(skb: *mut __sk_buff, in_vlan: u32) -> i32 {
     let frame = &member::frame(ctx);
     let Some(ethernet) = Ethernet::of(frame) else { return TC_ACT_UNSPEC };
     // SAFETY: only whether there is a value is asked.
-    if unsafe { own_macs.get(&MacKey::from(ethernet.source)) }.is_some() {
+    if unsafe { own_macs.get(MacKey::from(ethernet.source)) }.is_some() {
         trace::reflected(ctx, ethernet.source);
         count_drop(Reason::Reflected);
         return TC_ACT_SHOT;

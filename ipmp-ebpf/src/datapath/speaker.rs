@@ -48,11 +48,9 @@ fn learn(sender: &Ip) {
     let known = unsafe { learnt.get(sender) }.is_some();
     // A full map forgets the sender that has been silent longest: nothing to handle.
     let _ = learnt.insert(sender, Learnt { seen_ns }, BPF_ANY.into());
-    if !known {
-        if let Some(mut entry) = hints.reserve(0) {
-            entry.write(Hint { kind: HintKind::Learnt as u32, group: GROUP.load(), at_ns: seen_ns });
-            entry.submit(0);
-        }
+    if !known && let Some(mut entry) = hints.reserve(0) {
+        entry.write(Hint { kind: HintKind::Learnt as u32, group: GROUP.load(), at_ns: seen_ns });
+        entry.submit(0);
     }
 }
 
