@@ -1,5 +1,7 @@
 //! Egress on the group interface: every frame gets a member, and that member's MAC.
 
+use core::mem::offset_of;
+
 use aya_ebpf::{
     bindings::{__sk_buff, TC_ACT_SHOT},
     programs::TcContext,
@@ -10,6 +12,10 @@ use ipmp_common::{
     maps::{AddressKind, Ip},
     steer::Preference,
 };
+use network_types::{
+    eth::EthHdr,
+    ip::{Ipv4Hdr, Ipv6Hdr},
+};
 
 use crate::{
     maps::{Reason, addresses, count_drop, group_mac, members, steering, trusted},
@@ -17,7 +23,7 @@ use crate::{
 };
 
 /// Offset of what stands behind an Ethernet header without a tag.
-const UNTAGGED: usize = 14;
+const UNTAGGED: usize = EthHdr::LEN;
 
 /// The program.
 #[inline(always)]
@@ -188,8 +194,8 @@ fn second_choice(ctx: &TcContext, list: Preference) -> i32 {
 #[inline(always)]
 fn member_of_test_address(frame: &Frame, ethertype: u16, filter: u64) -> Option<u32> {
     let source = match ethertype {
-        ethertype::IPV4 => Ip::from_v4_word(frame.load(UNTAGGED + 12)?),
-        _ => Ip::from_words(frame.load(UNTAGGED + 8)?),
+        ethertype::IPV4 => Ip::from_v4_word(frame.load(UNTAGGED + offset_of!(Ipv4Hdr, src_addr))?),
+        _ => Ip::from_words(frame.load(UNTAGGED + offset_of!(Ipv6Hdr, src_addr))?),
     };
     if filter & filter_bit(source) == 0 {
         return None;

@@ -1,5 +1,7 @@
 //! Ingress on a member: what is the group's goes up through the group interface, once; all else is left alone.
 
+use core::mem::offset_of;
+
 use aya_ebpf::{
     bindings::{__sk_buff, BPF_F_INGRESS, TC_ACT_SHOT, TC_ACT_UNSPEC},
     helpers::generated::bpf_redirect,
@@ -13,6 +15,10 @@ use ipmp_common::{
     steer::Preference,
 };
 use ipmp_ebpf::{count, device};
+use network_types::{
+    eth::EthHdr,
+    ip::{Ipv4Hdr, Ipv6Hdr},
+};
 
 use crate::{
     maps::{
@@ -26,7 +32,7 @@ use crate::{
 const PACKET_HOST: u32 = 0;
 
 /// Offset of what stands behind an Ethernet header without a tag.
-const UNTAGGED: usize = 14;
+const UNTAGGED: usize = EthHdr::LEN;
 
 /// Whom a frame's target address belongs to.
 enum Owner {
@@ -82,8 +88,8 @@ pub fn run(ctx: &TcContext) -> i32 {
 #[inline(always)]
 fn may_be_own(frame: &Frame, ethertype: u16) -> bool {
     let destination = match ethertype {
-        ethertype::IPV4 => frame.load(UNTAGGED + 16).map(Ip::from_v4_word),
-        ethertype::IPV6 => frame.load(UNTAGGED + 24).map(Ip::from_words),
+        ethertype::IPV4 => frame.load(UNTAGGED + offset_of!(Ipv4Hdr, dst_addr)).map(Ip::from_v4_word),
+        ethertype::IPV6 => frame.load(UNTAGGED + offset_of!(Ipv6Hdr, dst_addr)).map(Ip::from_words),
         _ => None,
     };
     let (Some(words), Some(destination)) = (steering.get(0), destination) else { return true };
