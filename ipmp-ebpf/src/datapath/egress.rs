@@ -77,6 +77,9 @@ const TRUNCATED: u32 = 5;
 #[inline(never)]
 fn others(skb: *mut __sk_buff) -> i32 {
     let ctx = &TcContext::new(skb);
+    if !member::gather_headers(ctx) {
+        return member::dropped_truncated();
+    }
     let mut plan = Plan { list: 0, what: PLAIN, at: 0 };
     make_plan(skb, &mut plan);
     if plan.what == TRUNCATED {

@@ -8,7 +8,7 @@ use aya_ebpf::{
     programs::TcContext,
 };
 use ipmp_common::{
-    frame::{self, ARP_REPLY, Arp, Ethernet, Frame, HEADERS, Nd, Payload, ethertype},
+    frame::{self, ARP_REPLY, Arp, Ethernet, Frame, Nd, Payload, ethertype},
     hash::filter_bit,
     maps::{AddressKind, Ip, MacKey, Member},
     nd,
@@ -53,11 +53,7 @@ pub fn run(ctx: &TcContext) -> i32 {
     if is_elsewhere(ctx, this) {
         return TC_ACT_UNSPEC;
     }
-    // Drivers may leave headers outside the linear part; a frame is shorter than all headers now and then.
-    let length = ctx.len();
-    let linear = ctx.data_end() - ctx.data();
-    let is_scattered = linear < HEADERS as usize && (linear as u32) < length;
-    if is_scattered && ctx.pull_data(if length < HEADERS { length } else { HEADERS }).is_err() {
+    if !member::gather_headers(ctx) {
         return TC_ACT_UNSPEC;
     }
     let Some(ethernet) = Ethernet::of(&member::frame(ctx)) else { return TC_ACT_UNSPEC };

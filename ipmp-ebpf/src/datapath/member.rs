@@ -8,7 +8,7 @@ use aya_ebpf::{
     programs::TcContext,
 };
 use ipmp_common::{
-    frame::Frame,
+    frame::{Frame, HEADERS},
     maps::{MAX_LOWER, Member, link_state},
     steer::{MAX_MEMBERS, MemberSet, Preference},
 };
@@ -24,6 +24,16 @@ const NOBODY: u32 = u32::MAX;
 pub fn frame(ctx: &TcContext) -> Frame {
     // SAFETY: the bounds are the packet's, for as long as nobody calls a helper that moves it; who does takes a new one.
     unsafe { Frame::new(ctx.data(), ctx.data_end()) }
+}
+
+/// Brings the headers into the linear part: drivers and packet sockets may leave them outside. A frame is shorter than
+/// all headers now and then. False if the kernel has no memory for it.
+#[inline(always)]
+pub fn gather_headers(ctx: &TcContext) -> bool {
+    let (length, linear) = (ctx.len(), (ctx.data_end() - ctx.data()) as u32);
+    linear >= HEADERS
+        || linear >= length
+        || ctx.pull_data(if length < HEADERS { length } else { HEADERS }).is_ok()
 }
 
 /// Whether the member's device, and those below it, are themselves and have a carrier: written out where every packet
