@@ -76,7 +76,7 @@ enum Only {
     },
     /// TCP bulk and small UDP packets through a group and through a bare veth, both ways
     Throughput {
-        /// Rounds; every way is taken once in each [default: 21, quick: 3]
+        /// Rounds; every way is taken once in each [default: 61, quick: 7]
         #[arg(long, value_parser = clap::value_parser!(u32).range(1..=1000))]
         rounds: Option<u32>,
     },
@@ -134,7 +134,7 @@ fn run(bench: Bench) -> Result<()> {
     }
     if matches!(only, None | Some(Only::Throughput { .. })) {
         let rounds = if let Some(Only::Throughput { rounds }) = only { rounds } else { None };
-        let result = throughput::measure(default(rounds, 21, 3)).context("cannot measure throughput")?;
+        let result = throughput::measure(default(rounds, 61, 7)).context("cannot measure throughput")?;
         show(format!("\n{result}"));
         report.throughput = Some(result);
     }

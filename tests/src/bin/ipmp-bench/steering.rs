@@ -211,7 +211,7 @@ impl<'lab> Workbench<'lab> {
             let (group_index, _) = self.group(case.policy)?;
             subjects.push(Subject {
                 name: case.name(),
-                program: self.program(&case)?,
+                program: self.program(&case).with_context(|| format!("cannot load {}", case.name()))?,
                 packet: case.packet(GROUP_MAC, member.mac),
                 ifindex: if case.direction == Direction::Egress { group_index } else { member.index },
                 case: Some(case),

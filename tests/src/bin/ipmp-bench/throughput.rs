@@ -17,8 +17,8 @@ use crate::production::GROUP;
 use crate::spread::Spread;
 use crate::{flood, segment};
 
-/// How long each way is taken in a round.
-const TIME: Duration = Duration::from_millis(400);
+/// How long each way is taken in a round: short, so that both ways meet the same disturbances.
+const TIME: Duration = Duration::from_millis(150);
 /// Bulk throughput through the group, at least, against the bare veth.
 const AIM: f64 = 0.95;
 
@@ -105,6 +105,7 @@ pub fn measure(rounds: u32) -> Result<Throughput> {
     for way in [&group, &bare] {
         way.wait_open()?;
     }
+    come_first();
 
     let mut results: [[Rounds; 2]; 2] = Default::default();
     for round in 0..rounds {
@@ -127,6 +128,14 @@ pub fn measure(rounds: u32) -> Result<Throughput> {
     let aim_met = bulk.outbound.ratio.median >= AIM && bulk.inbound.ratio.median >= AIM;
     let packets = Both { outbound: Packets::of(outbound), inbound: Packets::of(inbound) };
     Ok(Throughput { rounds, bulk, packets, segments, aim_ratio: AIM, aim_met })
+}
+
+/// Gives this thread, and those that it will start, the largest share of the processors: not the daemon, which runs
+/// already and is to be as it is. Without the right to do so it keeps what it has.
+fn come_first() {
+    const LARGEST: libc::c_int = -20;
+    // SAFETY: a call with numbers alone; 0 is the calling thread.
+    unsafe { libc::setpriority(libc::PRIO_PROCESS, 0, LARGEST) };
 }
 
 impl Way {
