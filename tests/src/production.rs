@@ -25,7 +25,7 @@ pub struct Production<'lab> {
 
 impl<'lab> Production<'lab> {
     /// Starts a daemon, creates the group with [`DATA`] and [`DATA6`], attaches every member of the lab, and waits until
-    /// all carry and the addresses can be used.
+    /// all carry and the addresses can be used. They are attached as IPMP_ATTACH says, if it does.
     pub fn create(lab: &'lab Lab) -> Result<Self> {
         let daemon = Daemon::start_in(lab)?;
         daemon.ctl(&format!("create {GROUP} --address {DATA}/24 --address {DATA6}/64"))?;
@@ -33,6 +33,16 @@ impl<'lab> Production<'lab> {
         daemon.ctl(&format!("attach {} --group {GROUP}", names.join(" ")))?;
         let this = Self::of(lab, daemon)?;
         this.wait_carrying(names.len())?;
+        if let Some(wanted) = std::env::var_os("IPMP_ATTACH") {
+            for member in this.report()?.members {
+                ensure!(
+                    wanted == *member.attach,
+                    "{} is attached by {}, not {wanted:?}",
+                    member.name,
+                    member.attach
+                );
+            }
+        }
         Ok(this)
     }
 

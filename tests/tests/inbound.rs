@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use lab::inbound::{Inbound, PACKETS_PER_S, measure, percentile};
-use lab::{Alone, Lab, Production};
+use lab::{Alone, Lab, MemberKind, Production};
 
 const MS: Duration = Duration::from_millis(1);
 const PULLS: usize = 200;
@@ -11,7 +11,7 @@ const PULLS: usize = 200;
 #[test]
 fn the_sender_is_told_of_another_member_within_a_millisecond() {
     let _alone = Alone::wait().unwrap();
-    let lab = Lab::tutorial().unwrap();
+    let lab = Lab::builder().kind(MemberKind::Tap).build().unwrap();
     let production = Production::create(&lab).unwrap();
     let Inbound { outages, before, report } = measure(&lab, &production, PULLS).unwrap();
     let [p50, p95, most] = [50.0, 95.0, 100.0].map(|percent| percentile(&outages, percent));

@@ -27,6 +27,8 @@ use nix::{
 /// What the daemon needs for as long as it runs.
 const NEEDED: [Capability; 4] =
     [Capability::CAP_NET_ADMIN, Capability::CAP_NET_RAW, Capability::CAP_BPF, Capability::CAP_PERFMON];
+/// What it makes use of where it has it: with a real-time priority it is woken in time.
+const WELCOME: Capability = Capability::CAP_SYS_NICE;
 /// How long answers that are under way may take when the daemon ends.
 const LAST_ANSWERS: Duration = Duration::from_secs(2);
 
@@ -180,10 +182,15 @@ fn check_capabilities() -> Result<()> {
     }
 }
 
-/// Keeps what is needed and nothing else. Settings under /proc/sys/net want CAP_NET_ADMIN, pins and the state file the
-/// user that owns them.
+/// Keeps what is needed or welcome, and nothing else. Settings under /proc/sys/net want CAP_NET_ADMIN, pins and the
+/// state file the user that owns them.
 fn drop_capabilities() -> Result<()> {
-    let keep: CapsHashSet = NEEDED.into_iter().collect();
+    let mut keep: CapsHashSet = NEEDED.into_iter().collect();
+    if caps::has_cap(None, CapSet::Permitted, WELCOME)
+        .context("cannot read the capabilities of this process")?
+    {
+        keep.insert(WELCOME);
+    }
     let none = CapsHashSet::new();
     for (set, left) in [
         (CapSet::Ambient, &none),

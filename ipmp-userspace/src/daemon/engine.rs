@@ -28,6 +28,7 @@ use tokio::{
 use super::{
     group::{Group, Hands, now},
     lock::{self, Lock},
+    priority::{self, Calm},
     state,
 };
 use crate::{
@@ -131,6 +132,11 @@ impl Engine {
         };
         engine.adopt().await?;
         engine.resync().await?;
+        if let Err(error) = priority::urgent() {
+            log::info!(
+                "no real-time priority: {error}; with CAP_SYS_NICE announcements would be in time on a busy machine, too"
+            );
+        }
         Ok((engine, sender))
     }
 
@@ -154,8 +160,11 @@ impl Engine {
                 change = self.watch.next() => self.changed(change?).await?,
                 Some(change) = self.answers.recv() => self.changed(change).await?,
                 Some((request, answer)) = self.requests.recv() => {
+                    let calm = Calm::begin();
+                    let response = self.request(request).await;
+                    drop(calm);
                     // A client that has gone away does not want to know.
-                    let _ = answer.send(self.request(request).await);
+                    let _ = answer.send(response);
                 }
                 () = sleep_until(next.unwrap_or_else(|| Instant::now() + self.idle)) => self.woken().await,
             }

@@ -8,6 +8,7 @@
 //! | `attach` | members come and go |
 //! | `vet` | whether an interface can be a member |
 //! | [`migrate`] | addresses and routes move without a gap |
+//! | `priority` | before the machine's other work |
 //! | `updelay` | trusting links where no sentinel runs |
 //! | `show` | what is shown |
 //! | `say` | what is logged |
@@ -24,6 +25,7 @@ mod group;
 mod lock;
 pub mod logging;
 pub mod migrate;
+mod priority;
 mod requests;
 mod say;
 mod show;

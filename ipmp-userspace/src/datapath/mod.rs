@@ -117,7 +117,7 @@ impl Datapath {
             "carriers are not read per packet (the kernel forbids reading its memory): failover waits for netlink".to_owned()
         });
         status.push(match host.sentinel.refused() {
-            None => format!("the sentinel watches links every {} ms", sentinel::INTERVAL.as_millis()),
+            None => format!("the sentinel watches links every {} µs", sentinel::INTERVAL.as_micros()),
             Some(reason) => format!("no sentinel ({reason}): the daemon watches links by netlink"),
         });
         status
