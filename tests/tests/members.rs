@@ -138,7 +138,7 @@ impl<'lab> Scene<'lab> {
             .find(|address| production.inbound(*address).unwrap() != member)
             .expect("an address that another member answers for");
         let (peer, other) = (lab.peer(0), lab.peer(1));
-        let out = Stream::new(lab.host(), peer.namespace(), peer.v4()).source(DATA).flows(8).rate(50_000);
+        let out = Stream::new(lab.host(), peer.namespace(), peer.v4()).source(DATA).flows(32).rate(50_000);
         let inward =
             |address: IpAddr| Stream::new(other.namespace(), lab.host(), address).flows(2).rate(INWARD);
         let (out, bait, safe) =
@@ -204,8 +204,8 @@ impl<'lab> Scene<'lab> {
         self.out.wait_received(20_000, 5 * SECOND).unwrap();
         let carried = sent() - before;
         println!("{what}, attached again: {carried} of the next 20,000 packets through {}", self.member);
-        // Its share of eight flows is one, if chance will have it so.
-        assert!(carried > 2_000, "{what}: only {carried} of 20,000 packets through {}", self.member);
+        // Of 32 flows chance may give it few, hardly none.
+        assert!(carried > 500, "{what}: only {carried} of 20,000 packets through {}", self.member);
     }
 
     /// Stops the streams; `died` frames are known to have died in a device on their way out.

@@ -58,7 +58,7 @@ fn survives(end: End) {
     let mut production = Production::create(&lab).unwrap();
     let (host, peer) = (lab.host(), lab.peer(0));
     let streams = [
-        ("out", Stream::new(host, peer.namespace(), peer.v4()).source(DATA).flows(8).rate(50_000)),
+        ("out", Stream::new(host, peer.namespace(), peer.v4()).source(DATA).flows(32).rate(50_000)),
         ("in", Stream::new(peer.namespace(), host, DATA).flows(4).rate(2_000)),
         ("in by IPv6", Stream::new(peer.namespace(), host, DATA6).flows(4).rate(2_000)),
     ];
