@@ -53,11 +53,12 @@ impl Hash {
         let word = word.wrapping_mul(0xcc9e_2d51).rotate_left(15).wrapping_mul(0x1b87_3593);
         Self((self.0 ^ word).rotate_left(13).wrapping_mul(5).wrapping_add(0xe654_6b64))
     }
-    /// With an IPv6 address, or any other four words.
+    /// With an IPv6 address.
     #[inline(always)]
     #[must_use]
-    pub const fn words(self, words: [u32; 4]) -> Self {
-        self.word(words[0]).word(words[1]).word(words[2]).word(words[3])
+    pub const fn address(self, address: Ip) -> Self {
+        let [high, low] = address.words();
+        self.word(high as u32).word((high >> 32) as u32).word(low as u32).word((low >> 32) as u32)
     }
     /// The hash.
     #[inline(always)]

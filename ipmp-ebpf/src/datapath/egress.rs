@@ -198,7 +198,7 @@ fn second_choice(ctx: &TcContext, list: Preference) -> i32 {
 fn member_of_test_address(frame: &Frame, ethertype: u16, filter: u64) -> Option<u32> {
     let source = match ethertype {
         ethertype::IPV4 => Ip::from_v4_word(frame.load(UNTAGGED + offset_of!(Ipv4Hdr, src_addr))?),
-        _ => Ip::from_words(frame.load(UNTAGGED + offset_of!(Ipv6Hdr, src_addr))?),
+        _ => frame.load_v6(UNTAGGED + offset_of!(Ipv6Hdr, src_addr))?,
     };
     if filter & filter_bit(source) == 0 {
         return None;

@@ -85,7 +85,7 @@ pub fn run(ctx: &TcContext) -> i32 {
 fn may_be_own(frame: &Frame, ethertype: u16) -> bool {
     let destination = match ethertype {
         ethertype::IPV4 => frame.load(UNTAGGED + offset_of!(Ipv4Hdr, dst_addr)).map(Ip::from_v4_word),
-        ethertype::IPV6 => frame.load(UNTAGGED + offset_of!(Ipv6Hdr, dst_addr)).map(Ip::from_words),
+        ethertype::IPV6 => frame.load_v6(UNTAGGED + offset_of!(Ipv6Hdr, dst_addr)),
         _ => None,
     };
     let (Some(words), Some(destination)) = (steering.get(0), destination) else { return true };

@@ -42,25 +42,27 @@ pub fn gather_headers(ctx: &TcContext) -> bool {
 fn can_carry_inline(member: &Member) -> bool {
     READ_DEVICES.load() == 0
         || (device::state(&member.device).is_some_and(link_state::carries)
-            && (member.lowers == 0 || can_carry(member)))
+            && (member.lowers == 0 || lowers_can_carry(member)))
 }
 
-/// The same as a subprogram, for those who ask seldom: one buffer on the stack instead of one each.
+/// Whether the devices below a stacked member are themselves and have a carrier.
 #[inline(never)]
-pub fn can_carry(member: &Member) -> bool {
-    if READ_DEVICES.load() == 0 {
-        return true;
-    }
-    for place in 0..=MAX_LOWER {
-        if place > member.lowers as usize {
+fn lowers_can_carry(member: &Member) -> bool {
+    for place in 0..MAX_LOWER {
+        if place >= member.lowers as usize {
             break;
         }
-        let device = if place == 0 { &member.device } else { &member.lower[place - 1] };
-        if !device::state(device).is_some_and(link_state::carries) {
+        if !device::state(&member.lower[place]).is_some_and(link_state::carries) {
             return false;
         }
     }
     true
+}
+
+/// The same as a subprogram, for those who ask seldom.
+#[inline(never)]
+pub fn can_carry(member: &Member) -> bool {
+    can_carry_inline(member)
 }
 
 /// A walk through a list.

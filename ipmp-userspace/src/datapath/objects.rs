@@ -87,7 +87,10 @@ pub fn load<'a>(object: &'a mut Ebpf, name: &'static str) -> Result<&'a mut Sche
             let words = verifier_log.to_string();
             log::debug!("the verifier on {name}: {words}");
             let verdict = words.lines().rev().map(str::trim).find(|line| {
-                !line.is_empty() && !line.starts_with("processed ") && !line.starts_with("verification time")
+                !line.is_empty()
+                    && !line.starts_with("processed ")
+                    && !line.starts_with("stack depth ")
+                    && !line.starts_with("verification time")
             });
             Err(Error::Load {
                 program: name,
