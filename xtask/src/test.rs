@@ -82,11 +82,11 @@ impl Test {
         }
         for arguments in self.rounds() {
             for (executable, attach) in turns(&lab) {
-                let variables = [
-                    ("IPMP_BIN_DIR", bin_dir.as_os_str()),
-                    ("IPMP_ATTACH", OsStr::new(attach)),
-                    ("RUST_TEST_THREADS", OsStr::new("1")),
-                ];
+                let mut variables =
+                    vec![("IPMP_BIN_DIR", bin_dir.as_os_str()), ("RUST_TEST_THREADS", OsStr::new("1"))];
+                if !attach.is_empty() {
+                    variables.push(("IPMP_ATTACH", OsStr::new(attach)));
+                }
                 let command = as_root(executable, &variables, left());
                 let outcome = run_one(executable, command, &arguments)?;
                 outcomes.push(Outcome { name: format!("{} {attach}", outcome.name), ..outcome });

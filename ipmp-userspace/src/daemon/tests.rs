@@ -193,6 +193,11 @@ fn a_move_that_the_kernel_refuses_changes_nothing() {
     });
 }
 
+/// Every member carries, and every address is answered for: one that is still tentative is not.
+fn settled(group: &GroupReport) -> bool {
+    group.state == GroupState::Ok && group.addresses.iter().all(|address| address.up)
+}
+
 #[test]
 fn a_nic_in_use_is_attached_and_the_last_gets_everything_back() {
     on_a_host(|links| async move {
@@ -202,7 +207,7 @@ fn a_nic_in_use_is_attached_and_the_last_gets_everything_back() {
             assert!(notes.iter().any(|note| note.contains("did not exist")), "{notes:?}");
             assert_eq!(global(&links, "production0").await, both());
             assert_eq!(routes(&links, "production0").await, before);
-            let group = client.until("all carry", |group| group.state == GroupState::Ok).await;
+            let group = client.until("all carry", settled).await;
             assert!(group.members.iter().all(|member| member.state == MemberState::Ok && member.live));
             assert!(group.addresses.iter().all(|address| address.inbound.is_some()));
 
@@ -224,7 +229,7 @@ fn a_link_that_goes_and_comes_moves_what_it_answered_for() {
     on_a_host(|links| async move {
         with_engine(|client| async move {
             client.attach(&["eth0", "eth1"]).await;
-            client.until("all carry", |group| group.state == GroupState::Ok).await;
+            client.until("all carry", settled).await;
             let sw0 = links.need("sw0").await;
             links.set_up(&sw0, false).await.unwrap();
             let group =
