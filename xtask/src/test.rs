@@ -81,9 +81,10 @@ impl Test {
             outcomes.push(run_one(executable, command, &self.filter)?);
         }
         for arguments in self.rounds() {
-            for (executable, attach) in turns(&lab) {
+            for (executable, attach) in turns(&lab, self.soak) {
+                let threads = if UNTIMED.contains(&executable.target.as_str()) { "2" } else { "1" };
                 let mut variables =
-                    vec![("IPMP_BIN_DIR", bin_dir.as_os_str()), ("RUST_TEST_THREADS", OsStr::new("1"))];
+                    vec![("IPMP_BIN_DIR", bin_dir.as_os_str()), ("RUST_TEST_THREADS", OsStr::new(threads))];
                 if !attach.is_empty() {
                     variables.push(("IPMP_ATTACH", OsStr::new(attach)));
                 }
@@ -137,12 +138,19 @@ impl Test {
     }
 }
 
-/// Integration tests that make a difference between ways of attaching: those in which a group carries something.
-const ATTACHED: [&str; 7] = ["failover", "flooding", "inbound", "members", "resolve", "smoke", "survival"];
+/// Integration tests that measure no time, and may run side by side.
+const UNTIMED: [&str; 2] = ["packets", "refusals"];
+
+/// Integration tests in which a way of attaching makes a difference: a group carries something in them. The first of
+/// them run again by clsact in the default lane, all of them in a soak.
+const ATTACHED: [&str; 7] = ["failover", "resolve", "smoke", "survival", "flooding", "inbound", "members"];
+/// How many of them the default lane has time for.
+const ATTACHED_BY_DEFAULT: usize = 4;
 
 /// Every executable as the kernel has it, then, where it makes a difference, by clsact.
-fn turns(executables: &[Executable]) -> impl Iterator<Item = (&Executable, &'static str)> {
-    let again = executables.iter().filter(|executable| ATTACHED.contains(&executable.target.as_str()));
+fn turns(executables: &[Executable], soak: bool) -> impl Iterator<Item = (&Executable, &'static str)> {
+    let again = if soak { &ATTACHED[..] } else { &ATTACHED[..ATTACHED_BY_DEFAULT] };
+    let again = executables.iter().filter(|executable| again.contains(&executable.target.as_str()));
     executables
         .iter()
         .map(|executable| (executable, ""))
