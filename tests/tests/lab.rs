@@ -150,11 +150,9 @@ fn a_stream_of_fifty_thousand_arrives_whole_both_ways_and_by_both_kinds() {
             let report = running.stop().unwrap();
             println!("{kind:?} {way}: {report}");
             report.ensure_valid().unwrap();
-            assert_eq!(
-                (report.lost(), report.reordered(), report.duplicated()),
-                (0, 0, 0),
-                "{kind:?} {way}: {report}"
-            );
+            assert_eq!((report.lost(), report.duplicated()), (0, 0), "{kind:?} {way}: {report}");
+            // A TAP wire's pump may change processors, and each processor has a backlog of its own: order is a veth's.
+            assert!(kind == MemberKind::Tap || report.reordered() == 0, "{kind:?} {way}: {report}");
             assert!(report.sent() > 40_000, "{report}");
         }
     }

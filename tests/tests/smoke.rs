@@ -43,7 +43,8 @@ fn create_pull_nothing_lost_destroy() {
     let report = running.stop().unwrap();
     println!("{report}");
     report.ensure_valid().unwrap();
-    assert_eq!((report.lost(), report.reordered(), report.duplicated()), (0, 0, 0), "{report}");
+    // The order of TAP members is that of their pumps.
+    assert_eq!((report.lost(), report.duplicated()), (0, 0), "{report}");
 
     for member in ["e1000g0", "e1000g1"] {
         daemon.ctl(&format!("detach {member}")).unwrap();
