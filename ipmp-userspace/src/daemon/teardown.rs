@@ -7,6 +7,7 @@ use super::{
     state::{self, GroupState},
 };
 use crate::{
+    announce::{Announcement, Sender},
     datapath::{Datapath, pins},
     link::{GroupInterface, Links, sysctl},
 };
@@ -42,9 +43,31 @@ pub async fn teardown() -> Result<Vec<String>, Error> {
             links.delete(interface.ifindex, name).await?;
         }
     }
+    for group in file.state.groups.values() {
+        announce(&links, group).await?;
+    }
     file.state.groups.clear();
     file.save()?;
     Ok(names)
+}
+
+/// Tells the network which NIC has an address again: neighbours may know it by the MAC of another, that is down now.
+async fn announce(links: &Links, group: &GroupState) -> Result<(), Error> {
+    let sender = Sender::open().map_err(Error::PacketSocket)?;
+    let router = std::fs::read_to_string("/proc/sys/net/ipv6/conf/all/forwarding")
+        .is_ok_and(|text| text.trim() != "0");
+    for (member, moved) in &group.moved {
+        let Some(device) = links.device_named(member).await? else { continue };
+        for address in &moved.addresses {
+            let (ifindex, mac) = (device.ifindex, device.mac);
+            if let Err(error) =
+                sender.send(&Announcement { group: 0, address: address.ip, ifindex, mac, router })
+            {
+                log::warn!(member = member.as_str(); "cannot announce {}: {error}", address.ip);
+            }
+        }
+    }
+    Ok(())
 }
 
 async fn give_back(links: &Links, name: &str, group: &GroupState) -> Result<(), Error> {

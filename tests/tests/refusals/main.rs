@@ -119,6 +119,22 @@ impl<'lab> Scene<'lab> {
     }
 }
 
+impl Scene<'_> {
+    /// Waits until the daemon tells the same for a second: members become live, addresses are found to be unique.
+    fn settle(&self) {
+        let mut told = String::new();
+        for _ in 0..20 {
+            let now = shown(&self.daemon);
+            if now == told {
+                return;
+            }
+            told = now;
+            std::thread::sleep(std::time::Duration::from_secs(1));
+        }
+        panic!("the daemon does not settle: {told}");
+    }
+}
+
 /// `ipmpctl show --json` without its counters.
 fn shown(daemon: &Daemon) -> String {
     let mut report: Value = serde_json::from_str(&daemon.ctl("show --json").unwrap()).unwrap();

@@ -110,6 +110,7 @@ fn a_seventeenth_member() {
     let all = format!("attach {} --group production0", names[..17].join(" "));
     scene.refused(&all, REFUSED, "full", &line(names[16]));
     scene.ctl(&format!("attach {} --group production0", names[..16].join(" ")));
+    scene.settle();
     scene.refused(&format!("attach {} --group production0", names[16]), REFUSED, "full", &line(names[16]));
     scene.refused(&format!("attach {} --group production0", names[17]), REFUSED, "full", &line(names[17]));
     scene.ctl(&format!("detach {}", names[3]));
