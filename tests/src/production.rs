@@ -59,12 +59,15 @@ impl<'lab> Production<'lab> {
         serde_json::from_value(shown["groups"][0].take()).context("show --json is no report")
     }
 
-    /// Waits until so many members carry, and no more, and every address of the group can be used.
+    /// Waits until so many members carry, and no more, and every address of the group can be used and is answered for.
     pub fn wait_carrying(&self, members: usize) -> Result<()> {
         let ready = clock::wait_until(PATIENCE, || {
             self.report().is_ok_and(|report| {
                 report.members.iter().filter(|member| member.usable && member.live).count() == members
-                    && report.addresses.iter().all(|address| address.up)
+                    && report
+                        .addresses
+                        .iter()
+                        .all(|address| address.up && (members == 0 || address.inbound.is_some()))
             })
         });
         ensure!(ready, "not {members} members carry after {PATIENCE:?}:\n{}", self.daemon.ctl("show")?);
