@@ -44,6 +44,9 @@ pub struct Test {
     filter: Vec<String>,
 }
 
+/// Makes the test harness print what tests that succeed have counted and measured, too.
+const SHOW_FIGURES: &str = "--show-output";
+
 /// How one executable went.
 struct Outcome {
     name: String,
@@ -88,7 +91,8 @@ impl Test {
                 if !attach.is_empty() {
                     variables.push(("IPMP_ATTACH", OsStr::new(attach)));
                 }
-                let command = as_root(executable, &variables, left());
+                let mut command = as_root(executable, &variables, left());
+                command.arg(SHOW_FIGURES);
                 let outcome = run_one(executable, command, &arguments)?;
                 outcomes.push(Outcome { name: format!("{} {attach}", outcome.name), ..outcome });
             }
@@ -166,7 +170,7 @@ fn smoke(kernel: Kernel, setup: &Setup, executables: &[Executable], bin_dir: &Pa
         .find(|executable| executable.target == "smoke")
         .context("ipmp-lab has no smoke test")?;
     let start = Instant::now();
-    let code = boot(kernel, setup, &in_machine(executable, &[]), bin_dir)?;
+    let code = boot(kernel, setup, &in_machine(executable, &[SHOW_FIGURES.to_owned()]), bin_dir)?;
     let result = if code == 0 { "ok. 1 passed".to_owned() } else { format!("exit code {code}") };
     Ok(Outcome { name, result, good: code == 0, took: start.elapsed() })
 }
