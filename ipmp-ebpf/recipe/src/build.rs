@@ -1,6 +1,7 @@
 //! The recipe: one set of flags, whatever the toolchain.
 
-use crate::sysroot::run;
+use crate::command::run;
+use crate::flags::CODEGEN;
 use crate::{Missing, TARGET, Toolchain};
 use std::env;
 use std::fs;
@@ -16,15 +17,6 @@ pub const DATAPATH_LOG: &str = "datapath-log";
 /// The environment variables that change what [`Objects::make`] does.
 pub const ENVIRONMENT: [&str; 4] =
     ["IPMP_BPF_RUSTC", "IPMP_BPF_RUST_SRC", "IPMP_BPF_LINKER", "IPMP_BPF_OBJECTS"];
-
-/// Lets the compiler read words where they lie; without it LLVM 22 loads unaligned fields byte by byte.
-pub(crate) const MISALIGNED: &str = "allows-misaligned-mem-access";
-
-/// Flags for every crate of the target, `core` included: LLVM inlines only between functions of one CPU and feature set.
-///
-/// v3 has 32-bit registers and atomics that return a value. Debug information is what BTF is made of.
-pub(crate) const CODEGEN: [&str; 3] =
-    ["-Ctarget-cpu=v3", "-Ctarget-feature=+allows-misaligned-mem-access", "-Cdebuginfo=2"];
 
 /// What a build script asks for: the objects of `crate_dir`, in `out_dir`.
 #[derive(Debug)]
@@ -133,12 +125,6 @@ fn copy(from: &Path, to: &Path) -> Result<(), Missing> {
     fs::copy(from, to).map(drop).map_err(Missing::file(from))
 }
 
-/// Enough of a failed compiler's output to see its errors.
-pub(crate) fn last_lines(output: &str) -> String {
-    let lines: Vec<&str> = output.trim_end().lines().collect();
-    lines[lines.len().saturating_sub(60)..].join("\n")
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -157,18 +143,5 @@ mod tests {
         for name in ["CARGO", "CARGO_HOME", "CARGO_NET_OFFLINE", "PATH", "CARGO_MAKEFLAGS"] {
             assert!(!is_foreign(name), "{name}");
         }
-    }
-
-    #[test]
-    fn all_crates_of_the_target_share_the_feature_that_is_checked_for() {
-        assert!(CODEGEN.iter().any(|flag| flag.ends_with(MISALIGNED)));
-    }
-
-    #[test]
-    fn a_long_output_is_cut_to_its_end() {
-        let output = (0..100).map(|n| n.to_string()).collect::<Vec<_>>().join("\n");
-        let cut = last_lines(&output);
-        assert!(cut.starts_with("40\n") && cut.ends_with("\n99"), "{cut}");
-        assert_eq!(last_lines("one\ntwo\n"), "one\ntwo");
     }
 }

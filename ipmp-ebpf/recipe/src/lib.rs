@@ -12,7 +12,9 @@
 
 mod build;
 pub mod cache;
+mod command;
 mod compiler;
+mod flags;
 pub mod linker;
 mod missing;
 mod sysroot;

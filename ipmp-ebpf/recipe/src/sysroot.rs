@@ -1,6 +1,7 @@
 //! `core` for the eBPF target, compiled once per compiler.
 
-use crate::build::{CODEGEN, MISALIGNED, last_lines};
+use crate::command::run;
+use crate::flags::{CODEGEN, MISALIGNED};
 use crate::{Missing, TARGET, Toolchain, cache};
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -76,14 +77,4 @@ impl Toolchain {
         let why = format!("its LLVM {} has no target feature {MISALIGNED}", self.compiler.llvm);
         Err(Missing::Unfit { rustc: rustc.clone(), why, named_by: None })
     }
-}
-
-/// Runs a command whose output matters only when it fails.
-pub(crate) fn run(mut command: Command, task: &'static str) -> Result<(), Missing> {
-    let program = PathBuf::from(command.get_program());
-    let output = command.output().map_err(Missing::file(program))?;
-    if output.status.success() {
-        return Ok(());
-    }
-    Err(Missing::Command { task, output: last_lines(&String::from_utf8_lossy(&output.stderr)) })
 }
