@@ -70,7 +70,7 @@ fn address(last: u8) -> IpAddr {
 /// The lines among the actions.
 fn lines(actions: &[Action]) -> Vec<String> {
     let line = |action: &Action| match action {
-        Action::Log(line) => Some(line.to_string()),
+        Action::Log(line, _) => Some(line.to_string()),
         _ => None,
     };
     actions.iter().filter_map(line).collect()
@@ -78,7 +78,11 @@ fn lines(actions: &[Action]) -> Vec<String> {
 
 /// The actions other than lines and slots.
 fn work(actions: &[Action]) -> Vec<Action> {
-    actions.iter().filter(|action| !matches!(action, Action::Log(_) | Action::SetSlots(_))).cloned().collect()
+    actions
+        .iter()
+        .filter(|action| !matches!(action, Action::Log(..) | Action::SetSlots(_)))
+        .cloned()
+        .collect()
 }
 
 fn list(members: &[u8]) -> Preference {
