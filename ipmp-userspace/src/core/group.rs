@@ -419,6 +419,10 @@ impl Group {
                 self.turned(number, turn, now);
             }
             Turn::Functions { repaired } => {
+                // The kernel may tell of a link last that the datapath has trusted for long.
+                if matches!(self.why, Why::LinkBack { .. }) {
+                    self.why = Why::Trusted { member: name.clone() };
+                }
                 if repaired {
                     self.say(|group| LogLine::Repair { member: name, group });
                 }

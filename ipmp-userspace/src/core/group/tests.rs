@@ -667,6 +667,13 @@ fn every_line_says_what_made_it_happen() {
     assert_eq!(causes(&scene.link(0, Link::Down)), []);
     assert_eq!(causes(&scene.link(0, Link::Up)), [("link-up", Why::LinkBack { member: name() })]);
     assert_eq!(causes(&scene.live(&[0, 1])), [("repaired", Why::Trusted { member: name() })]);
+    // The datapath may trust it again before the kernel tells.
+    scene.link(0, Link::Down);
+    scene.live(&[0, 1]);
+    assert_eq!(
+        causes(&scene.link(0, Link::Up)),
+        [("link-up", Why::LinkBack { member: name() }), ("repaired", Why::Trusted { member: name() })]
+    );
 
     let offline = Why::MemberOffline { member: "e1000g1".into() };
     assert_eq!(
