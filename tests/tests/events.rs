@@ -45,7 +45,10 @@ impl Monitor {
             output.lines().map_while(Result::ok).for_each(|line| heard.lock().unwrap().push(line));
         });
         let monitor = Self { child, lines, reader: Some(reader) };
-        assert!(clock::wait_until(PATIENCE, || !monitor.lines().is_empty()), "monitor {arguments} says nothing");
+        assert!(
+            clock::wait_until(PATIENCE, || !monitor.lines().is_empty()),
+            "monitor {arguments} says nothing"
+        );
         monitor
     }
 
@@ -123,7 +126,9 @@ impl<'lab> Scene<'lab> {
 
     /// The same, of several stories that may be true.
     fn expect_one_of(&mut self, what: &str, stories: &[&[Told<'_>]]) {
-        let news = || -> Vec<Value> { self.monitor.events().into_iter().filter(counts).skip(self.compared).collect() };
+        let news = || -> Vec<Value> {
+            self.monitor.events().into_iter().filter(counts).skip(self.compared).collect()
+        };
         let is_true = |events: &[Value]| {
             let events: Vec<_> = events.iter().map(told).collect();
             stories.iter().any(|story| *story == events)
@@ -144,7 +149,8 @@ impl<'lab> Scene<'lab> {
     }
 
     fn wait_live(&self, members: usize) {
-        let live = || self.daemon.ctl("show production0").unwrap().matches(", carries traffic").count() == members;
+        let live =
+            || self.daemon.ctl("show production0").unwrap().matches(", carries traffic").count() == members;
         assert!(clock::wait_until(PATIENCE, live), "{}", self.daemon.ctl("show").unwrap());
     }
 }
@@ -153,10 +159,7 @@ impl<'lab> Scene<'lab> {
 fn everything_that_happens_is_said_with_its_cause() {
     let lab = Lab::tutorial().unwrap();
     let mut scene = Scene::set(&lab);
-    assert_eq!(
-        told(&scene.monitor.events()[0]),
-        ("watching", "info", "monitor", "watching every group")
-    );
+    assert_eq!(told(&scene.monitor.events()[0]), ("watching", "info", "monitor", "watching every group"));
     scene.compared = 1;
 
     scene.ctl(&format!("create production0 --address {DATA}/24"));
@@ -495,7 +498,11 @@ fn the_journal_gets_every_line_with_its_fields() {
             nix::mount::umount(systemd).unwrap();
             let _ = fs::remove_dir(systemd);
         }
-        assert_eq!(fs::read_to_string(&log).unwrap(), "", "what is in the journal is not on standard error, too");
+        assert_eq!(
+            fs::read_to_string(&log).unwrap(),
+            "",
+            "what is in the journal is not on standard error, too"
+        );
         entries
     };
     let entries = std::thread::scope(|scope| scope.spawn(listen).join().unwrap());

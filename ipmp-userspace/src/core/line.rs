@@ -345,3 +345,123 @@ impl fmt::Display for Why {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::core::flap;
+
+    const LOG: &str = include_str!("../../../docs/log.md");
+    const MONITOR: &str = include_str!("../../../docs/monitor.md");
+
+    /// One of each, with the placeholders of the documentation.
+    fn lines() -> Vec<LogLine> {
+        let (member, group) = (|| "MEMBER".to_owned(), || "GROUP".to_owned());
+        let (from, to) = (Some("OLD".to_owned()), Some("NEW".to_owned()));
+        let address = IpAddr::from([192, 0, 2, 1]);
+        vec![
+            LogLine::LinkDown { member: member() },
+            LogLine::LinkUp { member: member() },
+            LogLine::Failure { member: member(), group: group() },
+            LogLine::Repair { member: member(), group: group() },
+            LogLine::GroupUnusable { group: group() },
+            LogLine::GroupUsable { member: member(), group: group() },
+            LogLine::Flapping { member: member(), ups: flap::UPS },
+            LogLine::DuplicateMac { member: member(), group: group() },
+            LogLine::UniqueMac { member: member(), group: group() },
+            LogLine::Joined { member: member(), group: group() },
+            LogLine::Left { member: member(), group: group() },
+            LogLine::Offline { member: member(), group: group() },
+            LogLine::Online { member: member(), group: group() },
+            LogLine::Moved { address, group: group(), from: from.clone(), to: to.clone() },
+            LogLine::CastMoved { group: group(), from, to },
+            LogLine::Live { member: member() },
+            LogLine::NotLive { member: member() },
+            LogLine::Mac { member: member(), mac: [2, 0, 0, 0, 0, 0xab] },
+            LogLine::Mtu { group: group(), mtu: 9000 },
+            LogLine::AddressAdded { address, group: group() },
+            LogLine::AddressRemoved { address, group: group() },
+            LogLine::Created { group: group() },
+            LogLine::Removed { group: group() },
+            LogLine::TakenOver { group: group(), members: 77 },
+            LogLine::Dissolved { group: group() },
+            LogLine::Freed { group: group() },
+            LogLine::Started { socket: "SOCKET".into() },
+            LogLine::Stopped { groups: vec![group()] },
+        ]
+    }
+
+    #[test]
+    fn every_line_is_documented_with_its_level_and_its_word() {
+        let values = [
+            ("192.0.2.1", "ADDRESS"),
+            ("02:00:00:00:00:ab", "MAC"),
+            ("now 9000", "now MTU"),
+            ("with 77", "with COUNT"),
+        ];
+        let lines = lines();
+        for line in &lines {
+            let mut text = line.to_string();
+            for (value, placeholder) in values {
+                text = text.replace(value, placeholder);
+            }
+            let level = match line.level() {
+                log::Level::Error => "error",
+                log::Level::Warn => "warning",
+                log::Level::Info => "info",
+                log::Level::Debug | log::Level::Trace => "debug",
+            };
+            let row = format!("\n| {level} | `{text}` | `{}` | ", line.kind());
+            assert!(LOG.contains(&row), "docs/log.md lacks {row}");
+        }
+        let is_row = |line: &&str| {
+            ["| error |", "| warning |", "| info |", "| debug |"].iter().any(|level| line.starts_with(level))
+        };
+        assert_eq!(LOG.lines().filter(is_row).count(), lines.len());
+    }
+
+    #[test]
+    fn every_cause_of_a_group_is_documented() {
+        let member = || "eth0".to_owned();
+        for why in [
+            Why::LinkLost { member: member() },
+            Why::LinkBack { member: member() },
+            Why::Trusted { member: member() },
+            Why::Flaps { member: member() },
+            Why::HoldOver { member: member() },
+            Why::Needed { member: member() },
+            Why::SameMac { member: member(), other: "eth1".into() },
+            Why::OwnMac { member: member() },
+            Why::MemberFailed { member: member() },
+            Why::MemberOffline { member: member() },
+            Why::MemberLeft { member: member() },
+            Why::Balance { member: member() },
+            Why::SmallestMtu { member: member() },
+        ] {
+            assert!(MONITOR.contains(&format!("\n| `{}` | ", why.word())), "docs/monitor.md lacks {why:?}");
+            assert!(why.to_string().contains("eth0"), "{why} names nobody");
+        }
+    }
+
+    /// Reference 5.3, as far as links can produce it: typed from there, with other names.
+    #[test]
+    fn the_reference_is_quoted_word_for_word() {
+        let said: Vec<String> = lines()
+            .iter()
+            .map(|line| line.to_string().replace("MEMBER", "rge0").replace("GROUP", "production0"))
+            .collect();
+        for line in [
+            "The link has gone down on rge0",
+            "The link has come up on rge0",
+            "IP interface failure detected on rge0 of group production0",
+            "IP interface repair detected on rge0 of group production0",
+            "All IP interfaces in group production0 are now unusable",
+            "At least 1 IP interface (rge0) in group production0 is now usable",
+            "The link has come up on rge0 more than 2 times in the last minute; disabling repair until it stabilizes",
+            "IP interface rge0 has a hardware address which is not unique in group production0; offlining",
+            "IP interface rge0 now has a unique hardware address in group production0; onlining",
+        ] {
+            assert!(said.iter().any(|said| said == line), "nothing says {line:?}");
+        }
+    }
+}

@@ -4,10 +4,7 @@
 use std::{
     fs::File,
     io::{self, IoSlice, Write},
-    os::{
-        fd::AsRawFd,
-        unix::net::UnixDatagram,
-    },
+    os::{fd::AsRawFd, unix::net::UnixDatagram},
 };
 
 use log::{Level, Record, kv};
@@ -52,7 +49,8 @@ impl Journal {
         let flags = MFdFlags::MFD_CLOEXEC | MFdFlags::MFD_ALLOW_SEALING;
         let mut file = File::from(memfd_create("ipmpd-journal", flags)?);
         file.write_all(entry)?;
-        let seals = SealFlag::F_SEAL_SHRINK | SealFlag::F_SEAL_GROW | SealFlag::F_SEAL_WRITE | SealFlag::F_SEAL_SEAL;
+        let seals =
+            SealFlag::F_SEAL_SHRINK | SealFlag::F_SEAL_GROW | SealFlag::F_SEAL_WRITE | SealFlag::F_SEAL_SEAL;
         fcntl(&file, FcntlArg::F_ADD_SEALS(seals))?;
         let rights = [ControlMessage::ScmRights(&[file.as_raw_fd()])];
         sendmsg::<()>(self.0.as_raw_fd(), &[IoSlice::new(&[])], &rights, MsgFlags::empty(), None)?;

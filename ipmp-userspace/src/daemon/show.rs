@@ -266,7 +266,8 @@ mod tests {
     /// An Ethernet device that is up.
     fn device() -> Device {
         let mut message = LinkMessage::default();
-        message.header.flags = LinkFlags::Up | LinkFlags::Broadcast | LinkFlags::Running | LinkFlags::Multicast;
+        message.header.flags =
+            LinkFlags::Up | LinkFlags::Broadcast | LinkFlags::Running | LinkFlags::Multicast;
         Device::parse(&message)
     }
 
@@ -276,7 +277,14 @@ mod tests {
         let mut group = core::Group::new("production0", core::Settings::default());
         let joined = |member: u8| {
             let (mac, link) = ([2, 0, 0, 0, 0, member], Link::Up);
-            Event::Joined(Attachment { member, name: format!("eth{member}"), mac, mtu: 1500, weight: 1, link })
+            Event::Joined(Attachment {
+                member,
+                name: format!("eth{member}"),
+                mac,
+                mtu: 1500,
+                weight: 1,
+                link,
+            })
         };
         let live = Event::Live([0, 1].into_iter().collect());
         for event in [joined(0), joined(1), live].iter().chain(events) {

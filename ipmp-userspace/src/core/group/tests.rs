@@ -690,10 +690,7 @@ fn a_member_that_leaves_and_a_twin_are_causes() {
     let mut scene = Scene::of(&["e1000g0", "e1000g1"]);
     let twin = Attachment { mac: [2, 0, 0, 0, 0, 1], ..attachment(2, "rge0", Link::Up) };
     let same = Why::SameMac { member: "rge0".into(), other: "e1000g1".into() };
-    assert_eq!(
-        causes(&scene.tell(Event::Joined(twin))),
-        [("joined", Why::Told), ("duplicate-mac", same)]
-    );
+    assert_eq!(causes(&scene.tell(Event::Joined(twin))), [("joined", Why::Told), ("duplicate-mac", same)]);
     scene.live(&[0, 1, 2]);
     let own = Why::OwnMac { member: "rge0".into() };
     assert_eq!(causes(&scene.tell(Event::Left { member: 1 })), [("left", Why::Told), ("unique-mac", own)]);
@@ -717,5 +714,8 @@ fn flap_protection_says_that_it_holds_and_why_it_lets_go() {
     );
     let other = scene.group.members().iter().find(|member| member.number() != number).unwrap().number();
     let actions = scene.live(&[number]);
-    assert!(causes(&actions).contains(&("repaired", Why::Needed { member: name })), "{other} lost: {actions:?}");
+    assert!(
+        causes(&actions).contains(&("repaired", Why::Needed { member: name })),
+        "{other} lost: {actions:?}"
+    );
 }
