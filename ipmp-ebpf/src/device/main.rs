@@ -1,4 +1,4 @@
-//! Learns where a device's `struct net_device` is: run once by BPF_PROG_TEST_RUN with the device's index in the
+//! Learns where a device's `struct net_device` is, and in which state it is: run once by BPF_PROG_TEST_RUN with the device's index in the
 //! context, never attached.
 #![no_std]
 #![no_main]
@@ -14,14 +14,21 @@ use ipmp_ebpf::device;
 #[btf_map]
 #[allow(non_upper_case_globals, reason = "the name of the map")]
 static found: Array<Device, 1> = Array::new();
+#[btf_map]
+#[allow(non_upper_case_globals, reason = "the name of the map")]
+static found_state: Array<u64, 1> = Array::new();
 
-/// Returns 1 when `found` holds the packet's device.
+/// Returns 1 when `found` holds the packet's device, and `found_state` the device's state word.
 #[classifier]
 pub fn find_device(ctx: TcContext) -> i32 {
     let Some(device) = device::of_packet(ctx.skb.skb.cast()) else { return 0 };
     let Some(place) = found.get_ptr_mut(0) else { return 0 };
-    // SAFETY: a place in the map; the daemon runs this program one at a time.
-    unsafe { *place = device };
+    let (Some(state), Some(state_place)) = (device::state(&device), found_state.get_ptr_mut(0)) else { return 0 };
+    // SAFETY: places in the maps; the daemon runs this program one at a time.
+    unsafe {
+        *place = device;
+        *state_place = state;
+    }
     1
 }
 

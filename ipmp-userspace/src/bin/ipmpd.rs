@@ -115,11 +115,11 @@ fn runtime() -> Result<tokio::runtime::Runtime> {
 async fn serve(arguments: &Arguments, socket: Socket) -> Result<()> {
     let namespace = arguments.netns.clone().unwrap_or_default();
     let (engine, requests) = Engine::start(namespace, arguments.datapath_log).await?;
-    let clients = tokio::spawn(control::serve(socket.listener()?, requests));
+    let clients = tokio::spawn(control::serve(socket.listener()?, requests, engine.feed()));
     drop_capabilities()?;
     // Under no service manager there is nobody to tell.
     let _ = sd_notify::notify(&[sd_notify::NotifyState::Ready]);
-    log::info!("serving {}", socket.name());
+    engine.serving(socket.name());
     engine.run().await?;
     let _ = tokio::time::timeout(LAST_ANSWERS, clients).await;
     Ok(())

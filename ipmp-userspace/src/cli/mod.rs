@@ -6,6 +6,7 @@ pub mod create;
 pub mod destroy;
 pub mod detach;
 pub mod host;
+pub mod monitor;
 pub mod offline;
 pub mod online;
 pub mod output;
@@ -36,6 +37,8 @@ pub enum Exit {
     NoDaemon = 3,
     /// This user may not.
     NotPermitted = 4,
+    /// The daemon has gone while it was listened to.
+    DaemonGone = 5,
 }
 
 impl Exit {
@@ -52,6 +55,7 @@ impl Exit {
             Self::Usage => "usage",
             Self::NoDaemon => "no-daemon",
             Self::NotPermitted => "not-permitted",
+            Self::DaemonGone => "daemon-gone",
         }
     }
 }
@@ -63,14 +67,16 @@ Exit status:
   2  the command line cannot be understood, or holds a name or an address that cannot be
   3  no daemon answers, and none could be started
   4  not permitted: changes want root or a member of the group ipmp, anybody may look
+  5  the daemon has gone while monitor listened to it
 
 With --json, on standard output:
   {\"version\":1,\"groups\":[...]}   of show: groups as the Varlink interface net.ipmp.Manager documents them
+  {\"version\":1,\"event\":{...}}    of monitor, a line each: events as that interface documents them
   {\"version\":1,\"notes\":[...]}    of every other command: what it did beyond its word, a sentence each
   {\"version\":1,\"error\":{\"reason\":...,\"message\":...}}   when it is not done, beside the line on standard error
 The version grows when a field goes or changes its meaning. New fields do not change it.
 
-The commands that change something start ipmpd if it does not run; show never does.
+The commands that change something start ipmpd if it does not run; show and monitor never do.
 Wherever an address is wanted, a name that the hosts file or the DNS knows will do: node1/24.";
 
 /// Administer IP multipathing groups.
@@ -107,6 +113,7 @@ enum Verb {
     Online(online::Online),
     Destroy(destroy::Destroy),
     Show(show::Show),
+    Monitor(monitor::Monitor),
 }
 
 impl Verb {
@@ -120,6 +127,7 @@ impl Verb {
             Self::Online(verb) => verb.request(),
             Self::Destroy(verb) => verb.request(),
             Self::Show(verb) => verb.request(),
+            Self::Monitor(verb) => verb.request(),
         }
     }
 }
@@ -145,6 +153,9 @@ pub enum Error {
     /// The daemon could not be started.
     #[error(transparent)]
     Start(#[from] start::Error),
+    /// Nobody takes what is printed.
+    #[error("cannot write to standard output: {0}")]
+    Output(#[source] io::Error),
 }
 
 impl Error {
@@ -156,7 +167,8 @@ impl Error {
             Self::Daemon(client::Error::NotPermitted(_)) => Exit::NotPermitted,
             Self::Daemon(client::Error::Contact { .. } | client::Error::Unreachable { .. })
             | Self::Start(_) => Exit::NoDaemon,
-            Self::Daemon(_) => Exit::Refused,
+            Self::Daemon(client::Error::Stopped(_) | client::Error::Gone(_)) => Exit::DaemonGone,
+            Self::Daemon(_) | Self::Output(_) => Exit::Refused,
         }
     }
 
@@ -178,7 +190,7 @@ pub fn command() -> clap::Command {
 /// Runs `ipmpctl` with these arguments, the program's name first. A reader that has closed its end of `out` has seen
 /// enough, which is no error.
 pub fn run(arguments: impl IntoIterator<Item = OsString>, out: &mut dyn Write, err: &mut dyn Write) -> Exit {
-    let (exit, printed, complaint) = carry_out(arguments);
+    let (exit, printed, complaint) = carry_out(arguments, out);
     // Nobody is left to tell that standard error cannot be written.
     let _ = err.write_all(complaint.as_bytes());
     match out.write_all(printed.as_bytes()).and_then(|()| out.flush()) {
@@ -190,8 +202,8 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>, out: &mut dyn Write, e
     }
 }
 
-/// What goes to standard output, and what to standard error.
-fn carry_out(arguments: impl IntoIterator<Item = OsString>) -> (Exit, String, String) {
+/// What goes to standard output in the end, and what to standard error. What is printed as it happens goes to `out`.
+fn carry_out(arguments: impl IntoIterator<Item = OsString>, out: &mut dyn Write) -> (Exit, String, String) {
     let arguments = match Arguments::try_parse_from(arguments) {
         Ok(arguments) => arguments,
         Err(error) => match error.kind() {
@@ -205,9 +217,10 @@ fn carry_out(arguments: impl IntoIterator<Item = OsString>) -> (Exit, String, St
         },
     };
     let json = arguments.global.json;
-    match execute(&arguments) {
-        Ok(response) if json => (Exit::Done, output::json(&response), String::new()),
-        Ok(response) => (Exit::Done, output::text(&response), String::new()),
+    match execute(&arguments, out) {
+        Ok(None) => (Exit::Done, String::new(), String::new()),
+        Ok(Some(response)) if json => (Exit::Done, output::json(&response), String::new()),
+        Ok(Some(response)) => (Exit::Done, output::text(&response), String::new()),
         Err(error) => {
             let message = error.to_string();
             let printed = if json { output::json_error(error.reason(), &message) } else { String::new() };
@@ -223,8 +236,9 @@ fn usage(rendered: &str) -> String {
     format!("{} (see ipmpctl --help)", line.strip_prefix("error: ").unwrap_or(&line))
 }
 
-fn execute(arguments: &Arguments) -> Result<Response, Error> {
-    let Arguments { global: Global { socket, netns, .. }, verb } = arguments;
+/// Runs the verb; nothing is left to print of what was printed as it happened.
+fn execute(arguments: &Arguments, out: &mut dyn Write) -> Result<Option<Response>, Error> {
+    let Arguments { global: Global { socket, netns, json }, verb } = arguments;
     // Before anybody is asked anything: what cannot be needs no daemon to be refused.
     let request = verb.request()?;
     let path = socket::path(socket.as_deref(), netns.as_deref())?;
@@ -234,7 +248,10 @@ fn execute(arguments: &Arguments) -> Result<Response, Error> {
         }
         other => other?,
     };
-    Ok(client.call(&request)?)
+    if let Request::Monitor { name } = request {
+        return monitor::follow(client, name, *json, out).map(|()| None);
+    }
+    Ok(Some(client.call(&request)?))
 }
 
 #[cfg(test)]

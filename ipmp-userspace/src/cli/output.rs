@@ -5,6 +5,7 @@ use serde::Serialize;
 use super::show;
 use crate::control::{
     Response,
+    monitor::Event,
     report::{GroupReport, VERSION},
 };
 
@@ -29,6 +30,7 @@ struct Object<'a> {
 enum Content<'a> {
     Notes(&'a [String]),
     Groups(&'a [GroupReport]),
+    Event(&'a Event),
     Error { reason: &'a str, message: &'a str },
 }
 
@@ -50,6 +52,11 @@ pub fn json(response: &Response) -> String {
     .line()
 }
 
+/// An event as JSON, in one line.
+pub fn json_event(event: &Event) -> String {
+    Content::Event(event).line()
+}
+
 /// An error as JSON, in one line.
 pub fn json_error(reason: &str, message: &str) -> String {
     Content::Error { reason, message }.line()
@@ -62,7 +69,7 @@ pub fn complaint(message: &str) -> String {
 }
 
 /// An interface may be called anything that is no space; a terminal should not obey its name.
-fn clean(text: &str) -> String {
+pub(super) fn clean(text: &str) -> String {
     text.chars().map(|c| if c.is_control() && c != '\n' { char::REPLACEMENT_CHARACTER } else { c }).collect()
 }
 

@@ -5,7 +5,12 @@ use std::{os::unix::net::UnixListener, path::Path, thread};
 use tokio::sync::mpsc;
 
 use super::*;
-use crate::control::{Last, Refused, report::sample, request::reason};
+use crate::control::{
+    Last, Refused,
+    monitor::{self as event, Event, Publisher},
+    report::sample,
+    request::reason,
+};
 
 fn parse(line: &str) -> Result<Request, String> {
     let arguments =
@@ -74,6 +79,8 @@ fn the_grammar_of_the_design() {
         ("ipmpctl destroy production0 --netns blue", Request::Destroy { group: group() }),
         ("ipmpctl show", Request::Show { name: None }),
         ("ipmpctl show production0 --socket /s --json", Request::Show { name: Some(group()) }),
+        ("ipmpctl monitor", Request::Monitor { name: None }),
+        ("ipmpctl monitor production0 --json", Request::Monitor { name: Some(group()) }),
     ] {
         assert_eq!(parse(line), Ok(request), "{line}");
     }
@@ -124,7 +131,8 @@ fn command_lines_that_cannot_be_are_refused_in_one_line() {
 fn help_goes_to_standard_output_and_states_every_exit_status() {
     let (exit, help, err) = ipmpctl("ipmpctl --help");
     assert_eq!((exit, err.as_str()), (Exit::Done, ""));
-    for exit in [Exit::Done, Exit::Refused, Exit::Usage, Exit::NoDaemon, Exit::NotPermitted] {
+    for exit in [Exit::Done, Exit::Refused, Exit::Usage, Exit::NoDaemon, Exit::NotPermitted, Exit::DaemonGone]
+    {
         assert!(help.contains(&format!("\n  {}  ", exit.code())), "{help}");
     }
     let (exit, out, err) = ipmpctl("ipmpctl");
@@ -156,16 +164,32 @@ fn with_daemon(test: impl FnOnce(&Path)) {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("s");
     let listener = UnixListener::bind(&path).unwrap();
-    let (sender, mut requests) = mpsc::channel::<(Request, tokio::sync::oneshot::Sender<_>)>(1);
+    let (sender, mut requests) = mpsc::channel::<request::Asked>(1);
     let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
+    let publisher = Publisher::default();
+    let feed = publisher.feed();
     let daemon = thread::spawn(move || {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         runtime.block_on(async {
             tokio::spawn(async move {
                 let answer = async {
-                    while let Some((request, back)) = requests.recv().await {
+                    while let Some((request, _, back)) = requests.recv().await {
+                        let is_last = matches!(request, Request::Monitor { .. });
                         let refused = |reason, message: &str| Err(Refused::new(reason, message));
                         let _ = back.send(match request {
+                            // What happens as soon as anybody listens: an event, and the end in order, or not.
+                            Request::Monitor { name } => {
+                                publisher.publish(|sequence| Event { sequence, ..event::sample() });
+                                if name.is_none() {
+                                    let kind = event::STOPPED;
+                                    publisher.publish(|sequence| Event {
+                                        kind: kind.into(),
+                                        sequence,
+                                        ..event::sample()
+                                    });
+                                }
+                                Ok(Response::Show(vec![sample()]))
+                            }
                             Request::Show { name: None } => Ok(Response::Show(vec![sample()])),
                             Request::Show { .. } => refused(reason::NO_SUCH_GROUP, "there is no group x0"),
                             Request::Destroy { .. } => refused(reason::NOT_EMPTY, "IPMP group is not empty"),
@@ -174,11 +198,15 @@ fn with_daemon(test: impl FnOnce(&Path)) {
                             }
                             _ => Ok(Response::Done(vec![])),
                         });
+                        if is_last {
+                            return;
+                        }
                     }
                 };
                 tokio::select! { () = answer => (), _ = stopped => () }
+                drop(publisher);
             });
-            crate::control::serve(listener, sender).await.unwrap();
+            crate::control::serve(listener, sender, feed).await.unwrap();
         });
     });
     test(&path);
@@ -237,4 +265,58 @@ fn a_closed_pipe_is_no_error_and_a_full_disk_is() {
     let (exit, err) = run_into(io::ErrorKind::StorageFull);
     assert_eq!(exit, Exit::Refused);
     assert!(err.starts_with("ipmpctl: cannot write to standard output: "), "{err}");
+}
+
+/// What `monitor` of all, or of one group, prints with a daemon that tells one event and ends.
+fn monitored(arguments: &str) -> (Exit, Vec<String>, String) {
+    let mut result = None;
+    with_daemon(|path| {
+        let (exit, out, err) = ipmpctl(&format!("ipmpctl --socket {} monitor {arguments}", path.display()));
+        let err = err.replace(&path.display().to_string(), "PATH");
+        result = Some((exit, out.lines().map(str::to_owned).collect(), err));
+    });
+    result.unwrap()
+}
+
+#[test]
+fn monitor_tells_until_the_daemon_goes() {
+    let stopped = "ipmpctl: ipmpd at PATH has stopped: its groups stay as they are, and nobody tells what happens to \
+                   them\n";
+    let (exit, lines, err) = monitored("");
+    assert_eq!((exit, lines.len(), err.as_str()), (Exit::DaemonGone, 3, stopped), "{lines:?}");
+    assert!(
+        lines[0].ends_with("info watching: watching every group (somebody has begun to listen)"),
+        "{lines:?}"
+    );
+    assert_eq!(lines[1], monitor::text(&event::sample()).trim_end());
+    let (exit, lines, err) = monitored("production0");
+    let gone = "ipmpctl: ipmpd at PATH is gone: it was killed or has crashed; its log and its service manager say \
+                more\n";
+    assert_eq!((exit, lines.len(), err.as_str()), (Exit::DaemonGone, 2, gone), "{lines:?}");
+    assert!(lines[0].contains(" watching: watching group production0 ("), "{lines:?}");
+}
+
+#[test]
+fn monitor_prints_an_object_a_line_for_programs() {
+    let (exit, lines, _) = monitored("--json");
+    assert_eq!((exit, lines.len()), (Exit::DaemonGone, 4), "{lines:?}");
+    let objects: Vec<serde_json::Value> =
+        lines.iter().map(|line| serde_json::from_str(line).unwrap()).collect();
+    assert!(objects.iter().all(|object| object["version"] == 1), "{lines:?}");
+    let kinds: Vec<_> = objects.iter().filter_map(|object| object["event"]["kind"].as_str()).collect();
+    assert_eq!(kinds, ["watching", "moved", "stopped"]);
+    let expected = Event { sequence: 1, ..event::sample() };
+    assert_eq!(objects[1]["event"], serde_json::to_value(expected).unwrap());
+    assert_eq!(objects[3]["error"]["reason"], "daemon-gone");
+}
+
+#[test]
+fn monitor_ends_when_nobody_reads() {
+    with_daemon(|path| {
+        let arguments = format!("ipmpctl --socket {} monitor", path.display());
+        let mut err = Vec::new();
+        let arguments = arguments.split_whitespace().map(OsString::from);
+        let exit = run(arguments, &mut Fails(io::ErrorKind::BrokenPipe), &mut err);
+        assert_eq!((exit, String::from_utf8(err).unwrap().as_str()), (Exit::Done, ""));
+    });
 }

@@ -11,6 +11,7 @@ use serde::Deserialize;
 use serde_json::{Map, Value};
 
 use super::{
+    monitor::{self, Event},
     report::GroupReport,
     request::{Request, Response},
     wire::{Call, Failure, SERVICE},
@@ -41,6 +42,12 @@ pub enum Error {
     /// The connection ended before the reply.
     #[error("ipmpd at {} closed the connection before it replied: its log says why", .0.display())]
     Closed(PathBuf),
+    /// The daemon has ended while it was listened to, and has said so.
+    #[error("ipmpd at {} has stopped: its groups stay as they are, and nobody tells what happens to them", .0.display())]
+    Stopped(PathBuf),
+    /// The daemon has ended while it was listened to, and has not said so.
+    #[error("ipmpd at {} is gone: it was killed or has crashed; its log and its service manager say more", .0.display())]
+    Gone(PathBuf),
     /// No reply in time.
     #[error("ipmpd at {} has not replied for {} s: look at its log, then at ipmpctl show", .0.display(), LIMIT_S)]
     Late(PathBuf),
@@ -60,6 +67,11 @@ struct Done {
 #[derive(Deserialize)]
 struct Shown {
     groups: Vec<GroupReport>,
+}
+
+#[derive(Deserialize)]
+struct Told {
+    event: Event,
 }
 
 /// A connection to the daemon.
@@ -87,18 +99,44 @@ impl Client {
 
     /// Makes a request and waits for what became of it.
     pub fn call(&mut self, request: &Request) -> Result<Response, Error> {
+        let parameters = self.exchange(request)?;
+        let response = if request.changes() {
+            serde_json::from_value(parameters).map(|Done { notes }| Response::Done(notes))
+        } else {
+            serde_json::from_value(parameters).map(|Shown { groups }| Response::Show(groups))
+        };
+        response.map_err(|e| self.foreign(e))
+    }
+
+    /// Begins to listen: to every group, or to the one that has this name, group name or member. The first event says
+    /// what is watched.
+    pub fn monitor(mut self, name: Option<String>) -> Result<(Events, Event), Error> {
+        let parameters = self.exchange(&Request::Monitor { name })?;
+        let Told { event } = serde_json::from_value(parameters).map_err(|e| self.foreign(e))?;
+        // Nothing may happen for years.
+        self.stream.get_ref().set_read_timeout(None).map_err(|e| self.lost(e))?;
+        Ok((Events(self), event))
+    }
+
+    /// Makes a call, and gives the parameters of the first reply.
+    fn exchange(&mut self, request: &Request) -> Result<Value, Error> {
         let mut bytes = serde_json::to_vec(&Call::new(request)).map_err(|e| self.foreign(e))?;
         bytes.push(0);
         let written = self.stream.get_mut().write_all(&bytes);
         // A daemon that has closed the connection may still have said why.
         let reply = self.read_reply();
-        let mut reply: Map<String, Value> = match (written, reply) {
-            (_, Ok(reply)) => serde_json::from_slice(&reply).map_err(|e| self.foreign(e))?,
+        match (written, reply) {
+            (_, Ok(reply)) => self.parameters(&reply),
             (Err(error), Err(Error::Closed(_))) | (_, Err(Error::Lost { source: error, .. })) => {
-                return Err(self.lost(error));
+                Err(self.lost(error))
             }
-            (_, Err(error)) => return Err(error),
-        };
+            (_, Err(error)) => Err(error),
+        }
+    }
+
+    /// What a reply holds, if it is no error.
+    fn parameters(&self, reply: &[u8]) -> Result<Value, Error> {
+        let mut reply: Map<String, Value> = serde_json::from_slice(reply).map_err(|e| self.foreign(e))?;
         if reply.contains_key("error") {
             let reply = Value::Object(reply);
             let text = reply.to_string();
@@ -108,13 +146,7 @@ impl Client {
                 _ => self.foreign(text),
             });
         }
-        let parameters = reply.remove("parameters").unwrap_or_default();
-        let response = if request.changes() {
-            serde_json::from_value(parameters).map(|Done { notes }| Response::Done(notes))
-        } else {
-            serde_json::from_value(parameters).map(|Shown { groups }| Response::Show(groups))
-        };
-        response.map_err(|e| self.foreign(e))
+        Ok(reply.remove("parameters").unwrap_or_default())
     }
 
     /// Asks who is there, without waiting for the reply.
@@ -160,6 +192,29 @@ impl Client {
 
     fn foreign(&self, what: impl ToString) -> Error {
         Error::Foreign { path: self.path.clone(), what: what.to_string() }
+    }
+}
+
+/// The events of a daemon, from [`Client::monitor`].
+#[derive(Debug)]
+pub struct Events(Client);
+
+impl Events {
+    /// Waits for the next event.
+    ///
+    /// # Errors
+    /// [`Error::Stopped`] or [`Error::Gone`] when no other comes.
+    pub fn next(&mut self, last: &Event) -> Result<Event, Error> {
+        let Self(client) = self;
+        if last.kind == monitor::STOPPED {
+            return Err(Error::Stopped(client.path.clone()));
+        }
+        let reply = match client.read_reply() {
+            Err(Error::Closed(path)) => return Err(Error::Gone(path)),
+            reply => reply?,
+        };
+        let parameters = client.parameters(&reply)?;
+        serde_json::from_value(parameters).map(|Told { event }| event).map_err(|e| client.foreign(e))
     }
 }
 

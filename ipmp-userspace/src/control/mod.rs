@@ -5,6 +5,7 @@
 
 pub mod address;
 pub mod client;
+pub mod monitor;
 pub mod name;
 pub mod peer;
 pub mod report;
@@ -16,7 +17,7 @@ pub mod wire;
 pub use address::DataAddress;
 pub use client::Client;
 pub use report::GroupReport;
-pub use request::{Last, Refused, Request, Response, Sender};
+pub use request::{Caller, Last, Refused, Request, Response, Sender};
 pub use server::serve;
 
 /// The interface definition, word for word what the daemon answers to `GetInterfaceDescription`.

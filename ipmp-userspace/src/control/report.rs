@@ -212,7 +212,13 @@ pub(crate) fn sample() -> GroupReport {
         attach: "tcx".into(),
         traffic: Traffic::default(),
     };
-    let mut first = member(0, "e1000g0", Link::Up, MemberState::Ok, "UP,BROADCAST,RUNNING,MULTICAST");
+    let mut first = member(
+        0,
+        "e1000g0",
+        Link::Up,
+        MemberState::Ok,
+        "UP,BROADCAST,RUNNING,MULTICAST,DEPRECATED,NOFAILOVER",
+    );
     first.slots = 1366;
     first.traffic =
         Traffic { out_packets: 120_345, out_bytes: 98_234_123, in_packets: 1, in_bytes: 60, stepped_in: 17 };
@@ -243,8 +249,20 @@ pub(crate) fn sample() -> GroupReport {
         ],
         members: vec![
             first,
-            member(1, "e1000g1", Link::Down, MemberState::Failed, "UP,BROADCAST,MULTICAST,FAILED"),
-            member(2, "rge0", Link::Up, MemberState::Offline, "UP,BROADCAST,RUNNING,MULTICAST,OFFLINE"),
+            member(
+                1,
+                "e1000g1",
+                Link::Down,
+                MemberState::Failed,
+                "UP,BROADCAST,MULTICAST,DEPRECATED,NOFAILOVER,FAILED",
+            ),
+            member(
+                2,
+                "rge0",
+                Link::Up,
+                MemberState::Offline,
+                "UP,BROADCAST,RUNNING,MULTICAST,DEPRECATED,NOFAILOVER,OFFLINE",
+            ),
         ],
         checks: vec!["the carrier of every member is read before each packet".into()],
         drops: Drops { no_member: 1, foreign_source: 2, truncated: 3, reflected: 4, other_copy: 5 },

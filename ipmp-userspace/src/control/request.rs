@@ -76,12 +76,18 @@ pub enum Request {
         /// Name or group name of a group, or name of a member; `None`: every group.
         name: Option<String>,
     },
+    /// Report on groups, and from then on on every event: the report is the engine's to give, and names the groups; the
+    /// events are the server's to pass on ([`super::monitor`]).
+    Monitor {
+        /// As in `Show`.
+        name: Option<String>,
+    },
 }
 
 impl Request {
     /// Whether it changes anything, and so wants root or the group `ipmp`.
     pub fn changes(&self) -> bool {
-        !matches!(self, Self::Show { .. })
+        !matches!(self, Self::Show { .. } | Self::Monitor { .. })
     }
 }
 
@@ -155,6 +161,20 @@ pub mod reason {
     pub const SHUTTING_DOWN: &str = "shutting-down";
 }
 
-/// Where the socket puts requests, each with the way back of its answer. A client that went away leaves the
-/// receiving end of the way back closed; the request is carried out all the same.
-pub type Sender = mpsc::Sender<(Request, oneshot::Sender<Result<Response, Refused>>)>;
+/// Who makes a request.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Caller {
+    /// User.
+    pub uid: u32,
+    /// Process.
+    pub pid: i32,
+    /// Name of the method, as the interface definition has it.
+    pub method: String,
+}
+
+/// A request on its way to the engine, with the way back of its answer. A client that went away leaves the receiving end
+/// of the way back closed; the request is carried out all the same.
+pub type Asked = (Request, Caller, oneshot::Sender<Result<Response, Refused>>);
+
+/// Where the socket puts requests.
+pub type Sender = mpsc::Sender<Asked>;

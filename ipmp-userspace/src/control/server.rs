@@ -15,14 +15,15 @@ use std::{
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::{UnixListener, UnixStream},
-    sync::oneshot,
+    sync::{broadcast::error::RecvError, oneshot},
     task::{JoinSet, spawn_blocking},
     time::{sleep, timeout},
 };
 
 use super::{
+    monitor::{self, Event, Feed},
     peer::{GROUP, Peer},
-    request::{Refused, Request, Response, Sender, reason},
+    request::{Caller, Refused, Request, Response, Sender, reason},
     wire::{self, Answer, Asked, Call, Failure},
 };
 
@@ -53,11 +54,16 @@ pub enum Error {
 /// # Panics
 ///
 /// Outside a tokio runtime with I/O and time enabled.
-pub async fn serve(listener: StdListener, requests: Sender) -> Result<(), Error> {
-    serve_group(listener, requests, GROUP).await
+pub async fn serve(listener: StdListener, requests: Sender, feed: Feed) -> Result<(), Error> {
+    serve_group(listener, requests, feed, GROUP).await
 }
 
-async fn serve_group(listener: StdListener, requests: Sender, group: &'static str) -> Result<(), Error> {
+async fn serve_group(
+    listener: StdListener,
+    requests: Sender,
+    feed: Feed,
+    group: &'static str,
+) -> Result<(), Error> {
     listener.set_nonblocking(true).map_err(Error::Listener)?;
     let listener = UnixListener::from_std(listener).map_err(Error::Listener)?;
     let places = Places::default();
@@ -90,7 +96,7 @@ async fn serve_group(listener: StdListener, requests: Sender, group: &'static st
             );
             continue;
         };
-        let client = Client { stream, peer, requests: requests.clone(), group };
+        let client = Client { stream, peer, requests: requests.clone(), feed: feed.clone(), group };
         clients.spawn(async move {
             let (uid, pid) = (client.peer.uid, client.peer.pid);
             if let Err(error) = client.serve().await {
@@ -161,6 +167,7 @@ struct Client {
     stream: UnixStream,
     peer: Peer,
     requests: Sender,
+    feed: Feed,
     group: &'static str,
 }
 
@@ -175,7 +182,15 @@ impl Client {
             };
             let Some(message) = message else { return Ok(()) };
             let call: Call = serde_json::from_slice(&message)?;
-            let result = self.answer(&call).await;
+            let result = match call.asked() {
+                Ok(Asked::Engine(Request::Monitor { name })) if call.more && !call.oneway => {
+                    match self.monitor(name, &mut buffer).await {
+                        Ok(ended) => return ended,
+                        Err(refused) => Err(refused.into()),
+                    }
+                }
+                asked => self.answer(&call, asked).await,
+            };
             if !call.oneway {
                 let reply = encode(result).await;
                 timeout(WRITE_LIMIT, self.stream.write_all(&reply)).await.map_err(|_| Closed::Deaf)??;
@@ -183,17 +198,71 @@ impl Client {
         }
     }
 
-    async fn answer(&self, call: &Call) -> Result<Answer, Failure> {
-        match call.asked()? {
+    async fn answer(&self, call: &Call, asked: Result<Asked, Failure>) -> Result<Answer, Failure> {
+        match asked? {
             Asked::Info => Ok(wire::info()),
             Asked::Description(description) => Ok(wire::description(description)),
+            Asked::Engine(Request::Monitor { .. }) => Err(Failure::ExpectedMore {}),
             Asked::Engine(request) => {
                 if request.changes() {
                     self.check_permission(call).await?;
                 }
-                Ok(self.ask(request).await?.into())
+                let method = call.method.rsplit('.').next().unwrap_or_default().to_owned();
+                Ok(self.ask(request, method).await?.into())
             }
         }
+    }
+
+    /// Passes on events until the engine ends or the client does. A client that does not read is waited for, and finds
+    /// out how much it has missed; nobody else waits, and nothing grows.
+    async fn monitor(
+        &mut self,
+        name: Option<String>,
+        buffer: &mut Vec<u8>,
+    ) -> Result<Result<(), Closed>, Refused> {
+        let is_all = name.is_none();
+        let (mut events, mut last) = self.feed.listen().ok_or_else(gone)?;
+        let groups: Vec<String> = match self.ask(Request::Monitor { name }, "Monitor".into()).await? {
+            Response::Show(groups) => groups.into_iter().map(|group| group.name).collect(),
+            Response::Done(_) => Vec::new(),
+        };
+        let groups = (!is_all).then_some(groups.as_slice());
+        let (mut reader, mut writer) = self.stream.split();
+        let watch = async {
+            let watching = Event::watching(last, groups);
+            writer.write_all(&wire::event(&watching, false)).await?;
+            loop {
+                let event = match events.recv().await {
+                    Ok(event) => {
+                        last = event.sequence;
+                        event
+                    }
+                    Err(RecvError::Lagged(lost)) => {
+                        last += lost;
+                        Event::lost(last, lost).into()
+                    }
+                    Err(RecvError::Closed) => return Ok(()),
+                };
+                if event.concerns(groups) {
+                    let is_last = event.kind == monitor::STOPPED;
+                    writer.write_all(&wire::event(&event, is_last)).await?;
+                }
+            }
+        };
+        // What a client says meanwhile has no answer; that it has gone is to be noticed before the next event.
+        let listen = async {
+            while buffer.len() <= MAX_CALL {
+                buffer.reserve(4096);
+                if reader.read_buf(buffer).await? == 0 {
+                    return Ok(());
+                }
+            }
+            Err(Closed::Long)
+        };
+        Ok(tokio::select! {
+            ended = watch => ended,
+            ended = listen => ended,
+        })
     }
 
     async fn check_permission(&self, call: &Call) -> Result<(), Failure> {
@@ -215,13 +284,17 @@ impl Client {
         })
     }
 
-    async fn ask(&self, request: Request) -> Result<Response, Refused> {
-        let gone =
-            || Refused::new(reason::SHUTTING_DOWN, "ipmpd is being stopped: try again once it has started");
+    async fn ask(&self, request: Request, method: String) -> Result<Response, Refused> {
         let (back, answer) = oneshot::channel();
-        self.requests.send((request, back)).await.map_err(|_| gone())?;
+        let caller = Caller { uid: self.peer.uid, pid: self.peer.pid, method };
+        self.requests.send((request, caller, back)).await.map_err(|_| gone())?;
         answer.await.map_err(|_| gone())?
     }
+}
+
+/// The engine has ended.
+fn gone() -> Refused {
+    Refused::new(reason::SHUTTING_DOWN, "ipmpd is being stopped: try again once it has started")
 }
 
 /// A reply's bytes. The report of many groups is megabytes, and others wait on this thread.

@@ -5,6 +5,7 @@ use serde_json::{Map, Value, json};
 
 use super::{
     address::DataAddress,
+    monitor::Event,
     name,
     report::{GroupReport, VERSION},
     request::{Refused, Request, Response, reason},
@@ -25,6 +26,9 @@ pub struct Call {
     /// Parameters by name.
     #[serde(default)]
     pub parameters: Option<Map<String, Value>>,
+    /// The caller takes more than one reply.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub more: bool,
     /// The caller wants no reply, not even an error.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub oneway: bool,
@@ -52,6 +56,9 @@ pub enum Failure {
     /// No such method.
     #[serde(rename = "org.varlink.service.MethodNotFound")]
     MethodNotFound { method: String },
+    /// The method replies more than once, and the caller did not say that it takes that.
+    #[serde(rename = "org.varlink.service.ExpectedMore")]
+    ExpectedMore {},
     /// A parameter is missing, has the wrong type, or is none of the method's.
     #[serde(rename = "org.varlink.service.InvalidParameter")]
     InvalidParameter { parameter: String },
@@ -98,6 +105,25 @@ impl From<Response> for Answer {
     }
 }
 
+/// An event as it goes over the socket, with its NUL; the last one says that no other follows.
+pub fn event(event: &Event, is_last: bool) -> Vec<u8> {
+    #[derive(Serialize)]
+    struct Told<'a> {
+        version: u32,
+        event: &'a Event,
+    }
+    #[derive(Serialize)]
+    struct Success<'a> {
+        parameters: Told<'a>,
+        #[serde(skip_serializing_if = "std::ops::Not::not")]
+        continues: bool,
+    }
+    let success = Success { parameters: Told { version: VERSION, event }, continues: !is_last };
+    let mut bytes = serde_json::to_vec(&success).expect("every key of it is a string");
+    bytes.push(0);
+    bytes
+}
+
 /// A reply as it goes over the socket, with its NUL.
 pub fn reply(result: Result<Answer, Failure>) -> Vec<u8> {
     #[derive(Serialize)]
@@ -138,11 +164,17 @@ impl Call {
             Request::Offline { interface } => ("Offline", json!({ "interface": interface })),
             Request::Online { interface } => ("Online", json!({ "interface": interface })),
             Request::Show { name } => ("Show", json!({ "name": name })),
+            Request::Monitor { name } => ("Monitor", json!({ "name": name })),
         };
         let Value::Object(parameters) = parameters else {
             unreachable!("every method's parameters are an object")
         };
-        Self { method: format!("{INTERFACE}.{method}"), parameters: Some(parameters), oneway: false }
+        Self {
+            method: format!("{INTERFACE}.{method}"),
+            parameters: Some(parameters),
+            more: matches!(request, Request::Monitor { .. }),
+            oneway: false,
+        }
     }
 
     /// What it asks for, checked.
@@ -187,7 +219,8 @@ impl Parameters {
                 .and_then(|group| Ok(Request::RemoveAddress { group, addresses: self.some_addresses()? })),
             "Offline" => self.interface().map(|interface| Request::Offline { interface }),
             "Online" => self.interface().map(|interface| Request::Online { interface }),
-            "Show" => self.show(),
+            "Show" => self.name().map(|name| Request::Show { name }),
+            "Monitor" => self.name().map(|name| Request::Monitor { name }),
             _ => return None,
         })
     }
@@ -214,10 +247,10 @@ impl Parameters {
         Ok(Request::Attach { group, interfaces })
     }
 
-    fn show(&mut self) -> Result<Request, Failure> {
+    fn name(&mut self) -> Result<Option<String>, Failure> {
         let name: Option<String> = self.take("name")?;
         name.as_deref().map_or(Ok(()), name::check_groupname).map_err(bad_name)?;
-        Ok(Request::Show { name })
+        Ok(name)
     }
 
     fn group(&mut self) -> Result<String, Failure> {
@@ -320,6 +353,8 @@ mod tests {
             Request::Online { interface: interface() },
             Request::Show { name: None },
             Request::Show { name: Some("The.Group".into()) },
+            Request::Monitor { name: None },
+            Request::Monitor { name: Some("The.Group".into()) },
         ];
         for last in [None, Some(Last::Restore), Some(Last::KeepGroup), Some(Last::Force)] {
             requests.push(Request::Detach { interface: interface(), last });

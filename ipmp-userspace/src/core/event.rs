@@ -1,11 +1,13 @@
 //! What a group is told, what it wants done, and what it says.
 
-use std::{fmt, net::IpAddr, time::Duration};
+use std::{net::IpAddr, time::Duration};
 
 use ipmp_common::{
     maps::MemberState,
     steer::{MemberSet, Preference, SLOTS},
 };
+
+use super::{LogLine, Why};
 
 /// `CLOCK_MONOTONIC` since boot: the one clock, the same that `bpf_ktime_get_ns` reads.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
@@ -154,8 +156,8 @@ pub enum Action {
     SetCarrier(bool),
     /// Set the MTU of the group interface.
     SetMtu(u32),
-    /// Say it.
-    Log(LogLine),
+    /// Say it, and what made it happen.
+    Log(LogLine, Why),
 }
 
 /// Why a request is refused; nothing was changed.
@@ -173,112 +175,4 @@ pub enum Refusal {
     /// It is offline because of its MAC.
     #[error("cannot undo-offline {0}: interface has duplicate hardware address")]
     DuplicateMac(String),
-}
-
-/// A line of the log. The reference's lines have the reference's words (reference.md 5.3); those that it has no
-/// words for are ours. `Display` is the text, [`LogLine::level`] the severity.
-#[derive(Clone, Debug, PartialEq, Eq)]
-#[allow(missing_docs, reason = "the fields are what the text of the variant names")]
-pub enum LogLine {
-    /// Reference.
-    LinkDown { member: String },
-    /// Reference.
-    LinkUp { member: String },
-    /// Reference.
-    Failure { member: String, group: String },
-    /// Reference.
-    Repair { member: String, group: String },
-    /// Reference.
-    GroupUnusable { group: String },
-    /// Reference.
-    GroupUsable { member: String, group: String },
-    /// Reference.
-    Flapping { member: String, ups: u32 },
-    /// Reference.
-    DuplicateMac { member: String, group: String },
-    /// Reference.
-    UniqueMac { member: String, group: String },
-    /// Ours: the reference is silent.
-    Joined { member: String, group: String },
-    /// Ours.
-    Left { member: String, group: String },
-    /// Ours.
-    Offline { member: String, group: String },
-    /// Ours.
-    Online { member: String, group: String },
-    /// Ours: a data address's inbound role moved.
-    Moved { address: IpAddr, group: String, from: Option<String>, to: Option<String> },
-    /// Ours: the cast role moved.
-    CastMoved { group: String, from: Option<String>, to: Option<String> },
-}
-
-impl LogLine {
-    /// Severity: what needs somebody is an error or a warning, what is good news is not.
-    pub fn level(&self) -> log::Level {
-        match self {
-            Self::GroupUnusable { .. } => log::Level::Error,
-            Self::LinkDown { .. }
-            | Self::Failure { .. }
-            | Self::Flapping { .. }
-            | Self::DuplicateMac { .. } => log::Level::Warn,
-            _ => log::Level::Info,
-        }
-    }
-}
-
-impl fmt::Display for LogLine {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        fn or_nobody(member: &Option<String>) -> &str {
-            member.as_deref().unwrap_or("nobody")
-        }
-        match self {
-            Self::LinkDown { member } => write!(f, "The link has gone down on {member}"),
-            Self::LinkUp { member } => write!(f, "The link has come up on {member}"),
-            Self::Failure { member, group } => {
-                write!(f, "IP interface failure detected on {member} of group {group}")
-            }
-            Self::Repair { member, group } => {
-                write!(f, "IP interface repair detected on {member} of group {group}")
-            }
-            Self::GroupUnusable { group } => write!(f, "All IP interfaces in group {group} are now unusable"),
-            Self::GroupUsable { member, group } => {
-                write!(f, "At least 1 IP interface ({member}) in group {group} is now usable")
-            }
-            Self::Flapping { member, ups } => write!(
-                f,
-                "The link has come up on {member} more than {ups} times in the last minute; disabling repair until it \
-                 stabilizes"
-            ),
-            Self::DuplicateMac { member, group } => write!(
-                f,
-                "IP interface {member} has a hardware address which is not unique in group {group}; offlining"
-            ),
-            Self::UniqueMac { member, group } => {
-                write!(
-                    f,
-                    "IP interface {member} now has a unique hardware address in group {group}; onlining"
-                )
-            }
-            Self::Joined { member, group } => write!(f, "IP interface {member} has joined group {group}"),
-            Self::Left { member, group } => write!(f, "IP interface {member} has left group {group}"),
-            Self::Offline { member, group } => {
-                write!(f, "IP interface {member} of group {group} is now offline")
-            }
-            Self::Online { member, group } => {
-                write!(f, "IP interface {member} of group {group} is now online")
-            }
-            Self::Moved { address, group, from, to } => write!(
-                f,
-                "Data address {address} of group {group} has moved from {} to {}",
-                or_nobody(from),
-                or_nobody(to)
-            ),
-            Self::CastMoved { group, from, to } => write!(
-                f,
-                "Multicast and broadcast of group {group} have moved from {} to {}",
-                or_nobody(from),
-                or_nobody(to)
-            ),
-        }
-    }
 }

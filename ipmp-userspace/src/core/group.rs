@@ -40,7 +40,7 @@ pub use adopt::Adopted;
 use told::Told;
 
 use super::{
-    Action, Attachment, Event, Link, LogLine, Refusal, Time,
+    Action, Attachment, Event, Link, LogLine, Refusal, Time, Why,
     binding::Bindings,
     cast::Cast,
     flap,
@@ -95,8 +95,10 @@ pub struct Group {
     told: Told,
     /// The member whose MAC this event has changed.
     new_mac: Option<u8>,
-    /// What this event has to say.
-    lines: Vec<LogLine>,
+    /// What this event has to say, each with its cause.
+    lines: Vec<(LogLine, Why)>,
+    /// What makes happen what happens now.
+    why: Why,
 }
 
 impl Group {
@@ -115,6 +117,7 @@ impl Group {
             told: Told { carrier: Some(false), ..Told::default() },
             new_mac: None,
             lines: Vec::new(),
+            why: Why::Told,
         }
     }
 
@@ -123,6 +126,7 @@ impl Group {
     pub fn handle(&mut self, now: Time, event: Event) -> Result<Vec<Action>, Refusal> {
         self.refusal(&event)?;
         self.expire(now);
+        self.why = Why::Told;
         match event {
             Event::Joined(attachment) => self.join(attachment),
             Event::Left { member } => self.leave(member),
@@ -269,6 +273,9 @@ impl Group {
         for (number, live) in lost.into_iter().map(|n| (n, false)).chain(kept.into_iter().map(|n| (n, true)))
         {
             let turn = self.member_mut(number).and_then(|member| member.set_live(live));
+            if let (Some(Turn::Functions { .. }), Some(member)) = (turn, self.name_of(Some(number))) {
+                self.why = Why::Trusted { member };
+            }
             self.turned(number, turn, Some(now));
         }
     }
@@ -292,7 +299,10 @@ impl Group {
             return;
         }
         let name = member.name().to_owned();
-        self.say(|group| LogLine::DuplicateMac { member: name, group });
+        let twin = self.members.iter().find(|other| other.number() != number && other.mac() == member.mac());
+        let other = twin.map_or_else(String::new, |twin| twin.name().to_owned());
+        let why = Why::SameMac { member: name.clone(), other };
+        self.say_because(why, |group| LogLine::DuplicateMac { member: name, group });
         let lost = self.take_out(number, Cause::DuplicateMac);
         self.refresh(lost);
     }
@@ -304,7 +314,8 @@ impl Group {
             let Some(member) = self.member(number) else { continue };
             if member.offline == Some(Cause::DuplicateMac) && !self.has_twin(member) {
                 let name = member.name().to_owned();
-                self.say(|group| LogLine::UniqueMac { member: name, group });
+                let why = Why::OwnMac { member: name.clone() };
+                self.say_because(why, |group| LogLine::UniqueMac { member: name, group });
                 self.put_back(number);
             }
         }
@@ -379,6 +390,7 @@ impl Group {
         let (name, offline) = (member.name().to_owned(), member.offline.is_some());
         match turn {
             Turn::WentDown { from } => {
+                self.why = Why::LinkLost { member: name.clone() };
                 self.say(|_| LogLine::LinkDown { member: name.clone() });
                 if matches!(from, Condition::New | Condition::Ok) {
                     self.deactivate(number);
@@ -389,6 +401,7 @@ impl Group {
                 }
             }
             Turn::CameUp => {
+                self.why = Why::LinkBack { member: name.clone() };
                 self.say(|_| LogLine::LinkUp { member: name.clone() });
                 let (settings, alone) = (self.settings, self.active.is_empty());
                 let Some(member) = self.member_mut(number) else { return };
@@ -398,13 +411,18 @@ impl Group {
                     if alone {
                         member.flap.release();
                     } else if member.flap.say() {
-                        self.say(|_| LogLine::Flapping { member: name, ups: flap::UPS });
+                        let why = Why::Flaps { member: name.clone() };
+                        self.say_because(why, |_| LogLine::Flapping { member: name, ups: flap::UPS });
                     }
                 }
                 let turn = self.member_mut(number).and_then(Member::settle);
                 self.turned(number, turn, now);
             }
             Turn::Functions { repaired } => {
+                // The kernel may tell of a link last that the datapath has trusted for long.
+                if matches!(self.why, Why::LinkBack { .. }) {
+                    self.why = Why::Trusted { member: name.clone() };
+                }
                 if repaired {
                     self.say(|group| LogLine::Repair { member: name, group });
                 }
@@ -426,7 +444,8 @@ impl Group {
         for number in numbers {
             let Some(member) = self.member_mut(number) else { continue };
             if member.flap.expire(now) {
-                let turn = member.settle();
+                let (turn, name) = (member.settle(), member.name().to_owned());
+                self.why = Why::HoldOver { member: name };
                 self.turned(number, turn, None);
             }
         }
@@ -454,8 +473,10 @@ impl Group {
                 let Some(member) = self.member_mut(number) else { continue };
                 if member.flap.until().is_some() {
                     member.flap.release();
-                    let turn = member.settle();
+                    let (turn, name) = (member.settle(), member.name().to_owned());
+                    let before = std::mem::replace(&mut self.why, Why::Needed { member: name });
                     self.turned(number, turn, None);
+                    self.why = before;
                 }
             }
         }
@@ -485,7 +506,22 @@ impl Group {
     }
 
     fn say(&mut self, line: impl FnOnce(String) -> LogLine) {
-        self.lines.push(line(self.name.clone()));
+        self.say_because(self.why.clone(), line);
+    }
+
+    fn say_because(&mut self, why: Why, line: impl FnOnce(String) -> LogLine) {
+        self.lines.push((line(self.name.clone()), why));
+    }
+
+    /// Why a role goes from one member to another.
+    fn why_moved(&self, from: &str, to: &str) -> Why {
+        let (before, member) = (self.member_named(from), from.to_owned());
+        match before {
+            None => Why::MemberLeft { member },
+            Some(before) if before.offline.is_some() => Why::MemberOffline { member },
+            Some(before) if before.functions() => Why::Balance { member: to.to_owned() },
+            Some(_) => Why::MemberFailed { member },
+        }
     }
 }
 

@@ -5,7 +5,8 @@
 //!
 //! | module | what |
 //! |---|---|
-//! | [`event`](Event) | the seam: what a group is told, what it wants done, what it says |
+//! | [`event`](Event) | the seam: what a group is told, what it wants done |
+//! | [`line`](LogLine) | what is said of groups, in which words, and why |
 //! | [`group`] | the group: members' states, the active list, log lines |
 //! | [`member`] | one member: what its link makes of it |
 //! | [`flap`] | flap protection |
@@ -19,9 +20,11 @@ pub mod cast;
 mod event;
 pub mod flap;
 pub mod group;
+mod line;
 pub mod member;
 pub mod role;
 pub mod slots;
 
-pub use event::{Action, Attachment, Event, Link, LogLine, Refusal, Time};
+pub use event::{Action, Attachment, Event, Link, Refusal, Time};
 pub use group::{Adopted, Group, GroupState, Settings};
+pub use line::{LogLine, Why};

@@ -8,7 +8,7 @@ use super::{
     group::{Group, Member, WEIGHT, now},
 };
 use crate::{
-    core::{self, Adopted, Attachment, Event, Link},
+    core::{self, Adopted, Attachment, Event, Link, LogLine},
     datapath,
     link::{Device, GroupInterface, sysctl},
 };
@@ -111,7 +111,7 @@ impl Engine {
             group.link_reported(number, device.link());
         }
         group.expect_addresses(addresses);
-        log::info!(group = name.as_str(); "Group {name} has been taken over with {count} members");
+        self.teller.say(Some(&name), &LogLine::TakenOver { group: name.clone(), members: count });
         self.groups.insert(name.clone(), group);
 
         let (groups, mut hands) = self.with_hands();
@@ -168,7 +168,7 @@ impl Engine {
 
     /// The interface of a group has gone while no daemon ran.
     async fn bury(&mut self, name: &str) -> Result<(), Error> {
-        log::warn!(group = name; "The interface of group {name} has gone; the group is removed, and its members have back what came from them");
+        self.teller.say(Some(name), &LogLine::Dissolved { group: name.to_owned() });
         self.datapath.remove_group(name)?;
         let Some(saved) = self.file.state.groups.remove(name) else { return Ok(()) };
         for (member, state) in &saved.members {

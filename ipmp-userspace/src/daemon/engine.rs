@@ -21,7 +21,7 @@ use std::{
 use tokio::{
     io::{Interest, unix::AsyncFd},
     signal::unix::{Signal, SignalKind, signal},
-    sync::{mpsc, oneshot},
+    sync::mpsc,
     time::{Instant, sleep_until},
 };
 
@@ -29,12 +29,13 @@ use super::{
     group::{Group, Hands, now},
     lock::{self, Lock},
     priority::{self, Calm},
+    say::{Origin, Teller},
     state,
 };
 use crate::{
     announce::{Schedule, Sender},
-    control::request::{self, Refused, Request, Response},
-    core::Time,
+    control::{monitor::Feed, request},
+    core::{LogLine, Time},
     datapath::{self, Datapath, Hints},
     link::{self, Address, Change, Device, Links, Watch},
 };
@@ -85,6 +86,7 @@ pub struct Engine {
     pub(super) groups: BTreeMap<String, Group>,
     pub(super) schedule: Schedule,
     sender: Sender,
+    pub(super) teller: Teller,
     pub(super) file: state::File,
     /// Name of the network namespace, where `--netns` gave one.
     pub(super) namespace: String,
@@ -94,7 +96,7 @@ pub struct Engine {
     asked: mpsc::UnboundedSender<Change>,
     /// Longest sleep.
     idle: Duration,
-    requests: mpsc::Receiver<(Request, oneshot::Sender<Result<Response, Refused>>)>,
+    requests: mpsc::Receiver<request::Asked>,
     signals: [Signal; 2],
 }
 
@@ -121,6 +123,7 @@ impl Engine {
             groups: BTreeMap::new(),
             schedule: Schedule::default(),
             sender: Sender::open().map_err(Error::PacketSocket)?,
+            teller: Teller::default(),
             file: state::File::open(cookie)?,
             namespace,
             _lock: lock,
@@ -140,6 +143,16 @@ impl Engine {
         Ok((engine, sender))
     }
 
+    /// Where events are heard.
+    pub fn feed(&self) -> Feed {
+        self.teller.feed()
+    }
+
+    /// Says that clients are served now.
+    pub fn serving(&self, socket: String) {
+        self.teller.say(None, &LogLine::Started { socket });
+    }
+
     /// Runs until a signal ends it. The datapath stays as it is, and goes on.
     pub async fn run(mut self) -> Result<(), Error> {
         loop {
@@ -155,33 +168,50 @@ impl Engine {
                     let hints = ready.get_inner_mut().drain();
                     ready.clear_ready();
                     let groups: BTreeSet<u32> = hints.iter().map(|hint| hint.group).collect();
+                    // Several mean one look; the first of them has waited longest.
+                    let seen = hints.iter().map(|hint| hint.at_ns).min().map(Duration::from_nanos);
+                    self.teller.origin = Origin::Datapath(seen.map_or_else(now, Time));
                     self.hinted(&groups).await;
                 }
-                change = self.watch.next() => self.changed(change?).await?,
-                Some(change) = self.answers.recv() => self.changed(change).await?,
-                Some((request, answer)) = self.requests.recv() => {
+                change = self.watch.next() => {
+                    self.teller.origin = Origin::Kernel(now());
+                    self.changed(change?).await?;
+                }
+                Some(change) = self.answers.recv() => {
+                    self.teller.origin = Origin::Kernel(now());
+                    self.changed(change).await?;
+                }
+                Some((request, caller, answer)) = self.requests.recv() => {
                     let calm = Calm::begin();
+                    self.teller.origin = Origin::Operator(caller);
                     let response = self.request(request).await;
                     drop(calm);
                     // A client that has gone away does not want to know.
                     let _ = answer.send(response);
                 }
-                () = sleep_until(next.unwrap_or_else(|| Instant::now() + self.idle)) => self.woken().await,
+                () = sleep_until(next.unwrap_or_else(|| Instant::now() + self.idle)) => {
+                    self.teller.origin = Origin::Deadline;
+                    self.woken().await;
+                }
             }
         }
-        let groups: Vec<&str> = self.groups.keys().map(String::as_str).collect();
+        self.teller.origin = Origin::Signal;
+        let groups: Vec<String> = self.groups.keys().cloned().collect();
         if groups.is_empty() {
             Datapath::teardown()?;
-            log::info!("stopped");
-        } else {
-            log::info!("stopped; the datapath of {} stays in place and goes on", groups.join(", "));
         }
+        self.teller.say(None, &LogLine::Stopped { groups });
         Ok(())
     }
 
     /// The hands that a group needs, beside the groups.
     pub(super) fn with_hands(&mut self) -> (&mut BTreeMap<String, Group>, Hands<'_>) {
-        let hands = Hands { links: &self.links, schedule: &mut self.schedule, sender: &self.sender };
+        let hands = Hands {
+            links: &self.links,
+            schedule: &mut self.schedule,
+            sender: &self.sender,
+            teller: &self.teller,
+        };
         (&mut self.groups, hands)
     }
 
@@ -304,9 +334,7 @@ impl Engine {
         for group in groups.values_mut() {
             if let Some(number) = group.number_of(ifindex) {
                 let name = group.name().to_owned();
-                // The state machine says that it left; why is ours to say.
                 if let Some(member) = group.leave(&mut hands, number).await {
-                    log::debug!(group = name.as_str(); "{} was deleted, or moved to another network namespace", member.name);
                     left = Some((name, member.name));
                 }
             } else if let Err(error) = group.vlan_changed(ifindex, None) {

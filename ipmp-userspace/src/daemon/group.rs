@@ -8,10 +8,13 @@ use std::{
 
 use ipmp_common::{hash::Policy, steer::MemberSet};
 
-use super::{say, updelay::Updelay};
+use super::{
+    say::{Loss, Teller},
+    updelay::Updelay,
+};
 use crate::{
     announce::{Announcement, Schedule, Sender},
-    core::{self, Action, Event, Link, Refusal, Time},
+    core::{self, Action, Event, Link, LogLine, Refusal, Time, Why},
     datapath,
     link::{Device, GroupInterface, Links, sysctl},
 };
@@ -67,6 +70,8 @@ pub struct Hands<'a> {
     pub schedule: &'a mut Schedule,
     /// What it is announced with.
     pub sender: &'a Sender,
+    /// What is said of it.
+    pub teller: &'a Teller,
 }
 
 impl Hands<'_> {
@@ -152,15 +157,23 @@ impl Group {
     /// Does what the state machine says, in its order.
     pub async fn carry_out(&mut self, hands: &mut Hands<'_>, actions: Vec<Action>) {
         let mut unsaid = false;
+        // When the network knew.
+        let mut done = None;
         for action in actions {
             match action {
                 Action::Announce { .. } => unsaid = true,
                 // The network waits for an announcement; nobody waits for a line, and netlink may take its time.
-                Action::Log(_) | Action::SetCarrier(_) | Action::SetMtu(_) if unsaid => {
+                Action::Log(..) | Action::SetCarrier(_) | Action::SetMtu(_) if unsaid => {
                     hands.announce();
                     unsaid = false;
+                    done = Some(now());
                 }
                 _ => {}
+            }
+            if let Action::Log(line, why) = &action {
+                let done = *done.get_or_insert_with(now);
+                hands.teller.explain(Some(self.name()), line, why, Some(done), || self.loss(why));
+                continue;
             }
             match self.act(hands, action).await {
                 // Its removal is told by another event.
@@ -188,11 +201,31 @@ impl Group {
             Action::SetCarrier(carrier) => self.interface.set_carrier(hands.links, carrier).await?,
             Action::SetMtu(mtu) => {
                 hands.links.set_mtu(self.interface.ifindex, &self.interface.name, mtu).await?;
-                self.mtu = mtu;
+                if std::mem::replace(&mut self.mtu, mtu) != mtu {
+                    let group = self.name().to_owned();
+                    let smallest = self.core.members().iter().min_by_key(|member| member.mtu());
+                    let why = smallest
+                        .map_or(Why::Told, |member| Why::SmallestMtu { member: member.name().to_owned() });
+                    hands.teller.explain(Some(self.name()), &LogLine::Mtu { group, mtu }, &why, None, || {
+                        Loss::Carrier
+                    });
+                }
             }
-            Action::Log(line) => say::line(self.name(), &line),
+            // Said when everything else is done; see `carry_out`.
+            Action::Log(..) => {}
         }
         Ok(())
+    }
+
+    /// How a link was lost.
+    fn loss(&self, why: &Why) -> Loss {
+        let Why::LinkLost { member } = why else { return Loss::Carrier };
+        let device = self.members.values().find(|known| known.name == *member);
+        device.map_or(Loss::Gone, |device| match self.datapath.is_up(member, device.ifindex) {
+            None => Loss::Gone,
+            Some(false) => Loss::Down,
+            Some(true) => Loss::Carrier,
+        })
     }
 
     fn announce(&self, hands: &mut Hands<'_>, address: IpAddr, number: u8) {
@@ -231,10 +264,7 @@ impl Group {
     pub async fn free(&self, hands: &Hands<'_>) {
         let name = self.name();
         match hands.links.leave_master(self.interface.ifindex, name).await {
-            Ok(()) => log::warn!(
-                group = name;
-                "{name} was made a port of another interface, which a group interface cannot be; it is freed again"
-            ),
+            Ok(()) => hands.teller.say(Some(name), &LogLine::Freed { group: name.to_owned() }),
             Err(error) => log::error!(group = name; "{error}; do it by hand"),
         }
     }
@@ -249,6 +279,8 @@ impl Group {
             {
                 log::error!(group = self.name(), member = spec.name.as_str(); "{error}");
             }
+            let line = LogLine::Mac { member: device.name.clone(), mac: device.mac };
+            hands.teller.say(Some(self.name()), &line);
             self.tell(hands, Event::Mac { member: number, mac: device.mac }).await;
         }
         if device.mtu != mtu {
@@ -287,7 +319,27 @@ impl Group {
             }
         }
         let live = self.datapath.live();
-        self.tell(hands, Event::Live(live)).await;
+        let turned = self.core.members().iter().filter(|member| member.live() != live.has(member.number()));
+        let lines: Vec<Action> = turned
+            .map(|known| {
+                let member = known.name().to_owned();
+                if live.has(known.number()) {
+                    Action::Log(LogLine::Live { member: member.clone() }, Why::Trusted { member })
+                } else {
+                    Action::Log(LogLine::NotLive { member: member.clone() }, Why::LinkLost { member })
+                }
+            })
+            .collect();
+        match self.core.handle(now(), Event::Live(live)) {
+            Ok(mut actions) => {
+                // Said before what follows from it, and done after what cannot wait.
+                let at = actions.iter().position(|action| matches!(action, Action::Log(..)));
+                let at = at.unwrap_or(actions.len());
+                actions.splice(at..at, lines);
+                self.carry_out(hands, actions).await;
+            }
+            Err(refusal) => log::error!(group = self.name(); "{refusal}"),
+        }
     }
 
     /// The members that the datapath trusts.
@@ -332,14 +384,20 @@ impl Group {
         let known = self.has_address(address);
         self.addresses.insert((address, prefix));
         if !known {
+            let group = self.name().to_owned();
+            hands.teller.say(Some(self.name()), &LogLine::AddressAdded { address, group });
             self.tell(hands, Event::AddressAdded(address)).await;
         }
     }
 
     /// An address is gone from the group interface.
     pub async fn address_went(&mut self, hands: &mut Hands<'_>, address: IpAddr, prefix: u8) {
-        self.addresses.remove(&(address, prefix));
+        let known = self.addresses.remove(&(address, prefix));
         if !self.has_address(address) {
+            if known {
+                let group = self.name().to_owned();
+                hands.teller.say(Some(self.name()), &LogLine::AddressRemoved { address, group });
+            }
             self.tell(hands, Event::AddressRemoved(address)).await;
             // A member that has it, too, has it for itself now.
             let owner = self.members.iter().find(|(_, member)| member.addresses.contains_key(&address));

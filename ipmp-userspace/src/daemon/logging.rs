@@ -7,10 +7,10 @@ use std::{
     os::unix::{fs::MetadataExt, net::UnixDatagram},
 };
 
-use log::{Level, LevelFilter, Log, Metadata, Record, kv};
+use log::{LevelFilter, Log, Metadata, Record};
 
-/// Where the journal takes entries (systemd's native protocol).
-const JOURNAL: &str = "/run/systemd/journal/socket";
+use super::journal::{Journal, severity};
+
 /// Where syslog takes lines (RFC 3164).
 const SYSLOG: &str = "/dev/log";
 /// Facility `daemon`, in the place where a priority carries it.
@@ -21,7 +21,7 @@ pub fn init() {
     let filter = env_logger::Builder::new().filter_level(LevelFilter::Info).parse_default_env().build();
     let level = filter.filter();
     let logger = Logger {
-        journal: connect(JOURNAL),
+        journal: Journal::connect(),
         syslog: connect(SYSLOG),
         journal_first: stderr_is_journal(),
         filter,
@@ -47,14 +47,14 @@ fn connect(path: &str) -> Option<UnixDatagram> {
 struct Logger {
     /// It only says what is wanted; it writes nothing.
     filter: env_logger::Logger,
-    journal: Option<UnixDatagram>,
+    journal: Option<Journal>,
     syslog: Option<UnixDatagram>,
     journal_first: bool,
 }
 
 impl Logger {
     fn to_journal(&self, record: &Record<'_>) -> bool {
-        self.journal.as_ref().is_some_and(|journal| journal.send(&entry(record)).is_ok())
+        self.journal.as_ref().is_some_and(|journal| journal.send(record).is_ok())
     }
 
     fn to_syslog(&self, record: &Record<'_>) -> bool {
@@ -86,80 +86,21 @@ impl Log for Logger {
     fn flush(&self) {}
 }
 
-/// Severity, as the journal and syslog count.
-fn severity(level: Level) -> u8 {
-    match level {
-        Level::Error => 3,
-        Level::Warn => 4,
-        Level::Info => 6,
-        Level::Debug | Level::Trace => 7,
-    }
-}
-
 /// A record as a line of syslog, on one line.
 fn line(record: &Record<'_>) -> Vec<u8> {
     let text = record.args().to_string().replace(|c: char| c.is_control(), " ");
     format!("<{}>ipmpd[{}]: {text}", FACILITY | severity(record.level()), std::process::id()).into_bytes()
 }
 
-/// A record in the journal's native protocol: the text, its priority, and the record's fields in capitals.
-fn entry(record: &Record<'_>) -> Vec<u8> {
-    let mut entry = Vec::new();
-    field(&mut entry, "MESSAGE", &record.args().to_string());
-    field(&mut entry, "PRIORITY", &severity(record.level()).to_string());
-    field(&mut entry, "SYSLOG_IDENTIFIER", "ipmpd");
-    let mut fields = Fields(&mut entry);
-    let _ = record.key_values().visit(&mut fields);
-    entry
-}
-
-/// A field: in one line, or, if its value has several, with its length before it.
-fn field(entry: &mut Vec<u8>, name: &str, value: &str) {
-    entry.extend(name.as_bytes());
-    if value.contains('\n') {
-        entry.push(b'\n');
-        entry.extend((value.len() as u64).to_le_bytes());
-    } else {
-        entry.push(b'=');
-    }
-    entry.extend(value.as_bytes());
-    entry.push(b'\n');
-}
-
-struct Fields<'a>(&'a mut Vec<u8>);
-
-impl<'kvs> kv::VisitSource<'kvs> for Fields<'_> {
-    fn visit_pair(&mut self, key: kv::Key<'kvs>, value: kv::Value<'kvs>) -> Result<(), kv::Error> {
-        field(self.0, &key.as_str().to_ascii_uppercase(), &value.to_string());
-        Ok(())
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use log::Level;
+
     use super::*;
-
-    fn of(text: &str) -> Vec<u8> {
-        let fields = [("group", "production0"), ("member", "eth0")];
-        entry(&Record::builder().level(Level::Warn).args(format_args!("{text}")).key_values(&fields).build())
-    }
-
-    #[test]
-    fn an_entry_has_its_fields() {
-        let expected = "MESSAGE=The link has gone down on eth0\nPRIORITY=4\nSYSLOG_IDENTIFIER=ipmpd\n\
-                        GROUP=production0\nMEMBER=eth0\n";
-        assert_eq!(of("The link has gone down on eth0"), expected.as_bytes());
-    }
 
     #[test]
     fn a_line_of_syslog_is_one_line() {
         let record = Record::builder().level(Level::Warn).args(format_args!("one\ntwo")).build();
         assert_eq!(line(&record), format!("<28>ipmpd[{}]: one two", std::process::id()).into_bytes());
-    }
-
-    #[test]
-    fn a_text_of_several_lines_cannot_forge_fields() {
-        let entry = of("one\nPRIORITY=0");
-        assert!(entry.starts_with(b"MESSAGE\n\x0e\0\0\0\0\0\0\0one\nPRIORITY=0\nPRIORITY=4\n"));
     }
 }

@@ -11,10 +11,11 @@
 //! | `priority` | before the machine's other work |
 //! | `updelay` | trusting links where no sentinel runs |
 //! | `show` | what is shown |
-//! | `say` | what is logged |
+//! | `say` | what is said, to the log and to listeners, and why |
 //! | [`state`] | how things were before |
 //! | `lock` | one daemon a network namespace |
 //! | [`logging`] | where log lines go |
+//! | `journal` | the journal's protocol |
 //! | `adopt` | taking over from an earlier daemon |
 //! | `teardown` | putting everything back |
 
@@ -22,6 +23,7 @@ mod adopt;
 mod attach;
 pub mod engine;
 mod group;
+mod journal;
 mod lock;
 pub mod logging;
 pub mod migrate;

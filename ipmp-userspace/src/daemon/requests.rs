@@ -6,6 +6,7 @@ use super::{
     attach::{kernel, no_such_group},
     engine::Engine,
     group::{Group, POLICY, UPDELAY},
+    say::Origin,
     state::GroupState,
 };
 use crate::{
@@ -13,7 +14,7 @@ use crate::{
         DataAddress, Last, name,
         request::{Refused, Request, Response, reason},
     },
-    core::{self, Event, Refusal},
+    core::{self, Event, LogLine, Refusal},
     datapath::GroupSpec,
     link::{Address, GroupInterface},
 };
@@ -43,7 +44,9 @@ impl Engine {
             Request::RemoveAddress { group, addresses } => self.remove_addresses(&group, &addresses).await?,
             Request::Offline { interface } => self.set_offline(&interface, true).await?,
             Request::Online { interface } => self.set_offline(&interface, false).await?,
-            Request::Show { name } => return self.show(name.as_deref()).await.map(Response::Show),
+            Request::Show { name } | Request::Monitor { name } => {
+                return self.show(name.as_deref()).await.map(Response::Show);
+            }
         };
         self.announce();
         Ok(Response::Done(notes))
@@ -87,7 +90,7 @@ impl Engine {
         match self.make(group, &groupname).await {
             Ok(made) => {
                 self.groups.insert(group.to_owned(), made);
-                log::info!(group = group; "Group {group} has been created");
+                self.teller.say(Some(group), &LogLine::Created { group: group.to_owned() });
                 Ok(name::note(group).into_iter().collect())
             }
             Err(refused) => {
@@ -159,14 +162,15 @@ impl Engine {
         self.delete_interface(&interface).await;
         self.file.state.groups.remove(name);
         self.save();
-        log::info!(group = name; "Group {name} has been removed");
+        self.teller.say(Some(name), &LogLine::Removed { group: name.to_owned() });
     }
 
     /// The group interface was deleted by somebody: its members become ordinary interfaces again.
     pub(super) async fn dissolve(&mut self, name: &str) {
         let Some(group) = self.groups.get(name) else { return };
         let members: Vec<String> = group.members.values().map(|member| member.name.clone()).collect();
-        log::warn!(group = name; "The interface of group {name} was deleted; the group is removed, and its members have back what came from them");
+        self.teller.origin = Origin::Dissolution;
+        self.teller.say(Some(name), &LogLine::Dissolved { group: name.to_owned() });
         let moved = self.file.state.groups.get(name).map(|group| group.moved.clone()).unwrap_or_default();
         for member in &members {
             self.leave(name, member, false).await;

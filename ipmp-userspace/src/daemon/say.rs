@@ -1,46 +1,263 @@
-//! What the daemon says of groups: the lines of the state machine, with the group and the member as fields.
+//! What the daemon says of groups: each line once, to the log with its fields and to whoever monitors as an event.
 
-use crate::core::LogLine;
+use log::{Record, kv::Source};
 
-/// Logs a line.
-pub fn line(group: &str, line: &LogLine) {
-    let level = line.level();
-    match member(line) {
-        Some(member) => log::log!(level, group = group, member = member; "{line}"),
-        None => log::log!(level, group = group; "{line}"),
+use super::group::now;
+use crate::{
+    control::{
+        Caller,
+        monitor::{Event, Feed, Observer, Publisher},
+    },
+    core::{LogLine, Time, Why},
+};
+
+/// What has made the daemon do what it does now.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Origin {
+    /// It has just started, and finds things.
+    #[default]
+    Start,
+    /// The datapath has seen something, at this time.
+    Datapath(Time),
+    /// The kernel has told of a change, at this time.
+    Kernel(Time),
+    /// The kernel has told, or a comparison with it has shown, that somebody deleted a group interface.
+    Dissolution,
+    /// Somebody asked for it.
+    Operator(Caller),
+    /// A deadline has come.
+    Deadline,
+    /// A signal.
+    Signal,
+}
+
+/// Why a link was lost, as far as the device can tell.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Loss {
+    /// It has no carrier, or a device below it has none.
+    Carrier,
+    /// It is administratively down.
+    Down,
+    /// There is no such device here any more.
+    Gone,
+}
+
+/// Says things.
+#[derive(Debug, Default)]
+pub struct Teller {
+    publisher: Publisher,
+    /// What has made the daemon do what it does now.
+    pub origin: Origin,
+}
+
+impl Teller {
+    /// Where events are heard.
+    pub fn feed(&self) -> Feed {
+        self.publisher.feed()
+    }
+
+    /// Says what follows from what the daemon was told, with nothing else to explain it.
+    pub fn say(&self, group: Option<&str>, line: &LogLine) {
+        self.explain(group, line, &Why::Told, None, || Loss::Carrier);
+    }
+
+    /// Says a line: what it follows from, when it was dealt with, and, asked only where a link was lost, how that was.
+    pub fn explain(
+        &self,
+        group: Option<&str>,
+        line: &LogLine,
+        why: &Why,
+        done: Option<Time>,
+        loss: impl FnOnce() -> Loss,
+    ) {
+        let (cause, because) = self.cause(line, why, loss);
+        let timing = why.is_of_a_link().then(|| self.timing(done.unwrap_or_else(now))).flatten();
+        let uid = match &self.origin {
+            Origin::Operator(caller) if *why == Why::Told => Some(caller.uid),
+            _ => None,
+        };
+        log_line(group, line, cause, &because, uid);
+        self.publisher.publish(|sequence| {
+            let mut event = Event {
+                group: group.map(Into::into),
+                member: line.member().map(Into::into),
+                from: line.from().map(Into::into),
+                address: line.address(),
+                cause: cause.into(),
+                because,
+                uid,
+                ..Event::new(sequence, line.kind(), line.level().into(), line.to_string())
+            };
+            if let Some((seen, observer, took)) = timing {
+                event.seen_ns = Some(nanoseconds(seen));
+                event.seen_by = Some(observer);
+                event.took_ns = Some(nanoseconds(took));
+            }
+            event
+        });
+    }
+
+    /// The cause in one word and in a sentence.
+    fn cause(&self, line: &LogLine, why: &Why, loss: impl FnOnce() -> Loss) -> (&'static str, String) {
+        if let Why::LinkLost { member } = why {
+            return match loss() {
+                Loss::Carrier => (why.word(), why.to_string()),
+                Loss::Down => ("interface-down", format!("{member} was set down")),
+                Loss::Gone => {
+                    ("interface-gone", format!("{member} was deleted, or moved to another network namespace"))
+                }
+            };
+        }
+        if *why != Why::Told {
+            return (why.word(), why.to_string());
+        }
+        match (&self.origin, line.member()) {
+            (Origin::Operator(Caller { uid, pid, method }), _) => {
+                ("operator", format!("uid {uid}, pid {pid} asked for {method}"))
+            }
+            (Origin::Dissolution, _) => {
+                ("group-interface-deleted", "somebody deleted the group interface".into())
+            }
+            (Origin::Signal, _) => ("signal", "ipmpd was asked to end".into()),
+            (origin, Some(member)) if matches!(line, LogLine::Left { .. }) => {
+                let when = if *origin == Origin::Start { " while no ipmpd ran" } else { "" };
+                (
+                    "interface-gone",
+                    format!("{member} was deleted, or moved to another network namespace{when}"),
+                )
+            }
+            (Origin::Start, _) => ("start", "ipmpd has started".into()),
+            _ => ("kernel", "the kernel says so".into()),
+        }
+    }
+
+    /// When it was seen, by whom, and how long ago that was at `done`.
+    fn timing(&self, done: Time) -> Option<(Time, Observer, Time)> {
+        let (seen, observer) = match self.origin {
+            Origin::Datapath(seen) => (seen, Observer::Datapath),
+            Origin::Kernel(seen) => (seen, Observer::Netlink),
+            _ => return None,
+        };
+        Some((seen, observer, Time(done - seen)))
     }
 }
 
-/// The member that a line is about.
-fn member(line: &LogLine) -> Option<&str> {
-    match line {
-        LogLine::LinkDown { member }
-        | LogLine::LinkUp { member }
-        | LogLine::Failure { member, .. }
-        | LogLine::Repair { member, .. }
-        | LogLine::GroupUsable { member, .. }
-        | LogLine::Flapping { member, .. }
-        | LogLine::DuplicateMac { member, .. }
-        | LogLine::UniqueMac { member, .. }
-        | LogLine::Joined { member, .. }
-        | LogLine::Left { member, .. }
-        | LogLine::Offline { member, .. }
-        | LogLine::Online { member, .. } => Some(member),
-        LogLine::Moved { to, .. } | LogLine::CastMoved { to, .. } => to.as_deref(),
-        LogLine::GroupUnusable { .. } => None,
+fn nanoseconds(time: Time) -> u64 {
+    u64::try_from(time.0.as_nanos()).unwrap_or(u64::MAX)
+}
+
+/// Logs a line with its fields, as far as it has them.
+fn log_line(group: Option<&str>, line: &LogLine, cause: &str, because: &str, uid: Option<u32>) {
+    let level = line.level();
+    if level > log::max_level() {
+        return;
     }
+    let (address, uid) = (line.address().map(|address| address.to_string()), uid.map(|uid| uid.to_string()));
+    let fields = [
+        ("group", group),
+        ("member", line.member()),
+        ("event", Some(line.kind())),
+        ("cause", Some(cause)),
+        ("because", Some(because)),
+        ("from", line.from()),
+        ("address", address.as_deref()),
+        ("uid", uid.as_deref()),
+    ];
+    let fields: Vec<(&str, &str)> =
+        fields.into_iter().filter_map(|(name, value)| Some((name, value?))).collect();
+    let fields: &dyn Source = &fields;
+    log::logger().log(
+        &Record::builder()
+            .level(level)
+            .target(module_path!())
+            .args(format_args!("{line}"))
+            .key_values(fields)
+            .build(),
+    );
 }
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
 
+    const ETH0: fn() -> String = || "eth0".into();
+    const GROUP: fn() -> String = || "production0".into();
+
+    fn cause(origin: Origin, line: &LogLine, why: &Why, loss: Loss) -> (&'static str, String) {
+        Teller { origin, ..Teller::default() }.cause(line, why, || loss)
+    }
+
     #[test]
-    fn a_line_is_about_the_member_that_it_names() {
-        let (eth0, group) = ("eth0".to_owned(), "production0".to_owned());
-        assert_eq!(member(&LogLine::LinkDown { member: eth0.clone() }), Some("eth0"));
-        assert_eq!(member(&LogLine::GroupUnusable { group: group.clone() }), None);
-        let moved = LogLine::CastMoved { group, from: None, to: Some(eth0) };
-        assert_eq!(member(&moved), Some("eth0"));
+    fn a_lost_link_is_explained_by_its_device() {
+        let (line, why) = (LogLine::LinkDown { member: ETH0() }, Why::LinkLost { member: ETH0() });
+        let of = |loss| cause(Origin::Kernel(Time::default()), &line, &why, loss);
+        assert_eq!(of(Loss::Carrier), ("carrier-lost", "eth0 has lost its carrier".into()));
+        assert_eq!(of(Loss::Down), ("interface-down", "eth0 was set down".into()));
+        assert_eq!(
+            of(Loss::Gone),
+            ("interface-gone", "eth0 was deleted, or moved to another network namespace".into())
+        );
+    }
+
+    #[test]
+    fn what_the_daemon_was_told_is_explained_by_who_told_it() {
+        let left = LogLine::Left { member: ETH0(), group: GROUP() };
+        let offline = LogLine::Offline { member: ETH0(), group: GROUP() };
+        let of = |origin, line| cause(origin, line, &Why::Told, Loss::Carrier);
+        let operator = |method: &str| Origin::Operator(Caller { uid: 1000, pid: 7, method: method.into() });
+        assert_eq!(of(operator("Detach"), &left), ("operator", "uid 1000, pid 7 asked for Detach".into()));
+        assert_eq!(
+            of(operator("Offline"), &offline),
+            ("operator", "uid 1000, pid 7 asked for Offline".into())
+        );
+        assert_eq!(
+            of(Origin::Kernel(Time::default()), &left),
+            ("interface-gone", "eth0 was deleted, or moved to another network namespace".into())
+        );
+        assert_eq!(
+            of(Origin::Start, &left),
+            (
+                "interface-gone",
+                "eth0 was deleted, or moved to another network namespace while no ipmpd ran".into()
+            )
+        );
+        assert_eq!(of(Origin::Dissolution, &left).0, "group-interface-deleted");
+        let added = LogLine::AddressAdded { address: [10, 0, 0, 1].into(), group: GROUP() };
+        assert_eq!(of(Origin::Kernel(Time::default()), &added), ("kernel", "the kernel says so".into()));
+        assert_eq!(of(Origin::Start, &added).0, "start");
+    }
+
+    #[test]
+    fn an_event_says_how_long_it_took_since_the_link_was_lost() {
+        let at = |milliseconds| Time(Duration::from_millis(milliseconds));
+        let teller = Teller { origin: Origin::Datapath(at(1000)), ..Teller::default() };
+        let (mut events, _) = teller.feed().listen().unwrap();
+        let line = LogLine::Moved {
+            address: [10, 0, 0, 1].into(),
+            group: GROUP(),
+            from: Some(ETH0()),
+            to: Some("eth1".into()),
+        };
+        let why = Why::MemberFailed { member: ETH0() };
+        teller
+            .explain(Some("production0"), &line, &why, Some(at(1003)), || unreachable!("no link of its own"));
+        let event = events.try_recv().unwrap();
+        assert_eq!((event.seen_ns, event.took_ns), (Some(1_000_000_000), Some(3_000_000)));
+        assert_eq!((event.seen_by, event.severity), (Some(Observer::Datapath), log::Level::Info.into()));
+        assert_eq!(
+            (event.kind.as_str(), event.cause.as_str(), event.because.as_str()),
+            ("moved", "member-failed", "eth0 has failed")
+        );
+        assert_eq!((event.member.as_deref(), event.from.as_deref()), (Some("eth1"), Some("eth0")));
+        assert_eq!(event.message, "Data address 10.0.0.1 of group production0 has moved from eth0 to eth1");
+        assert_eq!((event.sequence, event.address), (1, Some([10, 0, 0, 1].into())));
+
+        // A hint that came with a request or at the start says nothing of time.
+        let teller = Teller::default();
+        let (mut events, _) = teller.feed().listen().unwrap();
+        teller.explain(None, &line, &why, None, || Loss::Carrier);
+        assert_eq!(events.try_recv().unwrap().took_ns, None);
     }
 }

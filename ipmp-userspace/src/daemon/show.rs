@@ -12,7 +12,10 @@ use crate::{
         report::{self, AddressReport, GroupReport, MemberReport},
         request::{Refused, reason},
     },
-    core::{self, GroupState, Link, member::Cause},
+    core::{
+        self, GroupState, Link,
+        member::{Cause, Condition},
+    },
     link::{Address, Device},
 };
 
@@ -166,7 +169,7 @@ fn member_report(
         usable: known.usable(),
         live: group.live().has(number),
         cast: group.core.cast() == Some(number),
-        flags: member_flags(device, known.link(), known.state()),
+        flags: member_flags(device, known),
         addresses: member
             .addresses
             .iter()
@@ -190,37 +193,60 @@ fn name_of(group: &Group, number: u8) -> Option<String> {
     group.core.member(number).map(|member| member.name().to_owned())
 }
 
-/// Flags of a group interface, in the order of their bits (reference.md 1.6).
+/// The words of flags that can be shown, in the order of their bits (reference.md 1.6 and 7.2). IPv4 and IPv6 are not
+/// among them: a block here is of an interface, not of a family.
+const FLAGS: [&str; 11] = [
+    "UP",
+    "BROADCAST",
+    "RUNNING",
+    "MULTICAST",
+    "DEPRECATED",
+    "NOFAILOVER",
+    "FAILED",
+    "STANDBY",
+    "INACTIVE",
+    "OFFLINE",
+    "IPMP",
+];
+
+/// The flags of these that are set, in their order.
+fn in_order(set: &[(&str, bool)]) -> Vec<String> {
+    let is_set = |flag: &&str| set.iter().any(|(name, is_set)| name == flag && *is_set);
+    FLAGS.into_iter().filter(is_set).map(str::to_owned).collect()
+}
+
+/// Flags of a group interface: RUNNING is the complement of FAILED.
 fn group_flags(interface: Option<&Device>, state: GroupState) -> Vec<String> {
     let failed = state == GroupState::Failed;
-    let mut flags = device_flags(interface, !failed);
-    if failed {
-        flags.push("FAILED");
-    }
-    flags.push("IPMP");
-    flags.into_iter().map(str::to_owned).collect()
+    let [up, broadcast, multicast] = device_flags(interface);
+    in_order(&[up, broadcast, ("RUNNING", !failed), multicast, ("FAILED", failed), ("IPMP", true)])
 }
 
-/// Flags of a member.
-fn member_flags(device: Option<&Device>, link: Link, state: MemberState) -> Vec<String> {
-    let mut flags = device_flags(device, link != Link::Down);
-    match state {
-        MemberState::Failed => flags.push("FAILED"),
-        MemberState::Offline => flags.push("OFFLINE"),
-        MemberState::Ok | MemberState::Unknown | MemberState::Vacant => {}
-    }
-    flags.into_iter().map(str::to_owned).collect()
+/// Flags of a member. No address of it is ever moved, or chosen as a source: NOFAILOVER and with it DEPRECATED. Its link
+/// is followed while it is offline, so FAILED may stand beside OFFLINE (reference.md 2.12).
+fn member_flags(device: Option<&Device>, known: &core::member::Member) -> Vec<String> {
+    let failed = matches!(known.condition(), Condition::Down | Condition::Returning | Condition::Held);
+    let [up, broadcast, multicast] = device_flags(device);
+    in_order(&[
+        up,
+        broadcast,
+        ("RUNNING", known.link() != Link::Down),
+        multicast,
+        ("DEPRECATED", true),
+        ("NOFAILOVER", true),
+        ("FAILED", failed),
+        ("OFFLINE", known.offline().is_some()),
+    ])
 }
 
-fn device_flags(device: Option<&Device>, running: bool) -> Vec<&'static str> {
+/// The flags that the kernel keeps.
+fn device_flags(device: Option<&Device>) -> [(&'static str, bool); 3] {
     let has = |flag| device.is_some_and(|device| device.flags.contains(flag));
-    let flags = [
+    [
         ("UP", has(LinkFlags::Up)),
         ("BROADCAST", has(LinkFlags::Broadcast)),
-        ("RUNNING", running),
         ("MULTICAST", has(LinkFlags::Multicast)),
-    ];
-    flags.into_iter().filter(|(_, set)| *set).map(|(name, _)| name).collect()
+    ]
 }
 
 fn mac(mac: [u8; 6]) -> String {
@@ -229,14 +255,79 @@ fn mac(mac: [u8; 6]) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
+    use ipmp_common::steer::MemberSet;
+    use rtnetlink::packet_route::link::LinkMessage;
+
     use super::*;
+    use crate::core::{Attachment, Event, Time};
+
+    /// An Ethernet device that is up.
+    fn device() -> Device {
+        let mut message = LinkMessage::default();
+        message.header.flags =
+            LinkFlags::Up | LinkFlags::Broadcast | LinkFlags::Running | LinkFlags::Multicast;
+        Device::parse(&message)
+    }
+
+    /// What a group of two shows of its first member after these events; the other one always works.
+    fn member_after(events: &[Event]) -> String {
+        let now = Time(Duration::from_secs(1000));
+        let mut group = core::Group::new("production0", core::Settings::default());
+        let joined = |member: u8| {
+            let (mac, link) = ([2, 0, 0, 0, 0, member], Link::Up);
+            Event::Joined(Attachment {
+                member,
+                name: format!("eth{member}"),
+                mac,
+                mtu: 1500,
+                weight: 1,
+                link,
+            })
+        };
+        let live = Event::Live([0, 1].into_iter().collect());
+        for event in [joined(0), joined(1), live].iter().chain(events) {
+            group.handle(now, event.clone()).unwrap();
+        }
+        member_flags(Some(&device()), group.member(0).unwrap()).join(",")
+    }
 
     #[test]
-    fn flags_have_the_words_and_the_order_of_the_reference() {
-        assert_eq!(group_flags(None, GroupState::Ok), ["RUNNING", "IPMP"]);
+    fn flags_of_members_are_those_of_the_tutorial() {
+        let (member, link) = (0, Link::Down);
+        let down = Event::Link { member, link };
+        let lost = Event::Live(MemberSet::of(1));
+        let offline = Event::Offline { member };
+        // Tutorial 1.6.1: rge0.
+        assert_eq!(member_after(&[]), "UP,BROADCAST,RUNNING,MULTICAST,DEPRECATED,NOFAILOVER");
+        // Tutorial 1.2.2: e1000g0 with its cable pulled.
+        assert_eq!(member_after(&[down.clone()]), "UP,BROADCAST,MULTICAST,DEPRECATED,NOFAILOVER,FAILED");
+        // The datapath has seen it, the kernel has not told of it yet.
+        assert_eq!(member_after(&[lost]), "UP,BROADCAST,RUNNING,MULTICAST,DEPRECATED,NOFAILOVER,FAILED");
+        // Reference 1.6: 0x10000000 before 0x80000000.
+        let running = "UP,BROADCAST,RUNNING,MULTICAST,DEPRECATED,NOFAILOVER,OFFLINE";
+        assert_eq!(member_after(&[offline.clone()]), running);
+        let pulled = "UP,BROADCAST,MULTICAST,DEPRECATED,NOFAILOVER,FAILED,OFFLINE";
+        assert_eq!(member_after(&[offline.clone(), down.clone()]), pulled);
+        assert_eq!(member_after(&[down, offline]), pulled);
+    }
+
+    #[test]
+    fn flags_of_groups_are_those_of_the_tutorial() {
+        let flags = |state| group_flags(Some(&device()), state).join(",");
+        // Tutorial 1.6.3 and 1.6: production0 with members, and without any.
+        assert_eq!(flags(GroupState::Ok), "UP,BROADCAST,RUNNING,MULTICAST,IPMP");
+        assert_eq!(flags(GroupState::Degraded), "UP,BROADCAST,RUNNING,MULTICAST,IPMP");
+        assert_eq!(flags(GroupState::Failed), "UP,BROADCAST,MULTICAST,FAILED,IPMP");
         assert_eq!(group_flags(None, GroupState::Failed), ["FAILED", "IPMP"]);
-        assert_eq!(member_flags(None, Link::Down, MemberState::Failed), ["FAILED"]);
-        assert_eq!(member_flags(None, Link::Up, MemberState::Offline), ["RUNNING", "OFFLINE"]);
+    }
+
+    #[test]
+    fn standby_and_inactive_have_their_place() {
+        // Reference 1.6: 0x20000000 and 0x40000000.
+        let set = ["OFFLINE", "STANDBY", "UP", "INACTIVE", "FAILED"].map(|flag| (flag, true));
+        assert_eq!(in_order(&set), ["UP", "FAILED", "STANDBY", "INACTIVE", "OFFLINE"]);
     }
 
     #[test]

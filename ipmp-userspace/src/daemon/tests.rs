@@ -13,7 +13,7 @@ use crate::{
     control::{
         GroupReport, Last,
         report::{GroupState, MemberState},
-        request::{Refused, Request, Response, Sender, reason},
+        request::{Caller, Refused, Request, Response, Sender, reason},
     },
     datapath,
     link::{Address, GroupInterface, Links, Route, testing::in_namespace_then},
@@ -25,7 +25,10 @@ struct Client(Sender);
 impl Client {
     async fn ask(&self, request: Request) -> Result<Response, Refused> {
         let (answer, answered) = oneshot::channel();
-        self.0.send((request, answer)).await.unwrap_or_else(|_| panic!("the engine has ended"));
+        self.0
+            .send((request, Caller::default(), answer))
+            .await
+            .unwrap_or_else(|_| panic!("the engine has ended"));
         timeout(Duration::from_secs(60), answered).await.expect("no answer in 60 s").expect("no answer")
     }
 

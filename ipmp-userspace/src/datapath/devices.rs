@@ -5,7 +5,7 @@ use aya::{
     maps::Array,
     programs::{SchedClassifier, TestRunOptions},
 };
-use ipmp_common::maps::Device;
+use ipmp_common::maps::{Device, link_state};
 
 use super::{
     Error,
@@ -56,5 +56,18 @@ impl DeviceFinder {
         let found = Array::<_, Device>::try_from(found).map_err(map_error("found"))?;
         let device = found.get(&0, 0).map_err(map_error("found"))?;
         if result.return_value == 1 && device.ifindex == ifindex { Ok(device) } else { Err(vanished()) }
+    }
+
+    /// Whether the device with this index is administratively up. It asks no lock of the kernel's, which somebody who
+    /// is deleting the device may hold.
+    ///
+    /// # Errors
+    /// [`Error::Vanished`] if there is none.
+    pub fn is_up(&mut self, name: &str, ifindex: u32) -> Result<bool, Error> {
+        self.find(name, ifindex)?;
+        let state = self.object.map("found_state").expect("the object has this map");
+        let state = Array::<_, u64>::try_from(state).map_err(map_error("found_state"))?;
+        let state = state.get(&0, 0).map_err(map_error("found_state"))?;
+        Ok(state & link_state::START != 0)
     }
 }

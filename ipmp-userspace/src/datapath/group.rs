@@ -243,6 +243,11 @@ impl Group {
         result
     }
 
+    /// Whether a device is administratively up; `None`: there is none with this index any more.
+    pub fn is_up(&self, name: &str, ifindex: u32) -> Option<bool> {
+        self.host.borrow_mut().finder.is_up(name, ifindex).ok()
+    }
+
     fn attach_at(&mut self, spec: &MemberSpec, place: &Place) -> Result<(), Error> {
         let host = Rc::clone(&self.host);
         let mut devices = vec![host.borrow_mut().finder.find(&spec.name, spec.ifindex)?];

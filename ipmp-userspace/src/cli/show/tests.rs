@@ -15,20 +15,20 @@ production0: flags=<UP,BROADCAST,RUNNING,MULTICAST,IPMP> mtu 1500 index 2
         state degraded: 1 of 3 members carries traffic; e1000g1 failed, no link, rge0 is offline
         spread by connection, multicast and broadcast by e1000g0
         dropped: no member 1, foreign source 2, truncated 3; suppressed: reflected 4, other copy 5
-e1000g0: flags=<UP,BROADCAST,RUNNING,MULTICAST> mtu 1500 index 3
+e1000g0: flags=<UP,BROADCAST,RUNNING,MULTICAST,DEPRECATED,NOFAILOVER> mtu 1500 index 3
         inet 192.168.178.201 netmask ffffff00 broadcast 192.168.178.255
         ether 02:00:00:00:00:00
         groupname Production
         state ok, link up, carries traffic, multicast and broadcast, inbound 192.168.178.200
         member 0, attached by tcx, weight 1000, first choice of 1366 of 4096 slots (33.3%)
         out 120345 packets 98234123 bytes, in 1 packets 60 bytes, stepped in for 17 packets
-e1000g1: flags=<UP,BROADCAST,MULTICAST,FAILED> mtu 1500 index 4
+e1000g1: flags=<UP,BROADCAST,MULTICAST,DEPRECATED,NOFAILOVER,FAILED> mtu 1500 index 4
         ether 02:00:00:00:00:01
         groupname Production
         state failed, link down, carries nothing: it failed, no link
         member 1, attached by tcx, weight 1000, first choice of 1365 of 4096 slots (33.3%)
         out 0 packets 0 bytes, in 0 packets 0 bytes, stepped in for 0 packets
-rge0: flags=<UP,BROADCAST,RUNNING,MULTICAST,OFFLINE> mtu 1500 index 5
+rge0: flags=<UP,BROADCAST,RUNNING,MULTICAST,DEPRECATED,NOFAILOVER,OFFLINE> mtu 1500 index 5
         ether 02:00:00:00:00:02
         groupname Production
         state offline, link up, carries nothing: it is offline

@@ -8,6 +8,7 @@ use zlink::idl::{Interface, Type};
 use super::{
     super::{
         DEFINITION,
+        monitor::{self, Event},
         request::{Last, Request, Response},
         wire::{self, Call, Failure},
     },
@@ -79,6 +80,21 @@ fn the_report_is_what_the_definition_says() {
 }
 
 #[test]
+fn an_event_is_what_the_definition_says() {
+    let reply = |event: &Event| -> Value {
+        let bytes = wire::event(event, false);
+        let mut reply: Value = serde_json::from_slice(bytes.strip_suffix(&[0]).unwrap()).unwrap();
+        assert_eq!(reply["continues"], json!(true));
+        reply["parameters"].take()
+    };
+    check_reply("Monitor", &reply(&monitor::sample())).unwrap();
+    let bare = Event::new(1, "joined", monitor::Severity::Info, "IP interface eth0 has joined".into());
+    check_reply("Monitor", &reply(&bare)).unwrap();
+    let last = wire::event(&bare, true);
+    assert!(!String::from_utf8(last).unwrap().contains("continues"));
+}
+
+#[test]
 fn the_check_finds_what_is_not() {
     let mut reply = said(Response::Show(vec![sample()]));
     reply["groups"][0]["members"][1]["link"] = json!("sideways");
@@ -122,6 +138,12 @@ fn every_word_of_the_definition_can_be_said() {
         field("Group", "state"),
         words_of(&[GroupState::Ok, GroupState::Degraded, GroupState::Failed])
     );
+    use monitor::{Observer, Severity};
+    assert_eq!(
+        field("Event", "severity"),
+        words_of(&[Severity::Error, Severity::Warning, Severity::Info, Severity::Debug])
+    );
+    assert_eq!(field("Event", "seen_by"), words_of(&[Observer::Datapath, Observer::Netlink]));
     let detach = interface.methods().find(|m| m.name() == "Detach").unwrap();
     let last = detach.inputs().find(|p| p.name() == "last").unwrap();
     assert_eq!(words(last.ty()), words_of(&[Last::Restore, Last::KeepGroup, Last::Force]));
@@ -142,6 +164,7 @@ fn every_call_and_every_error_is_documented() {
         Request::Offline { interface: "eth0".into() },
         Request::Online { interface: "eth0".into() },
         Request::Show { name: None },
+        Request::Monitor { name: None },
     ];
     let mut called = BTreeSet::new();
     for request in requests {

@@ -14,7 +14,12 @@ use tempfile::TempDir;
 use tokio::{runtime, sync::mpsc};
 
 use super::{
-    super::{DEFINITION, client, report, request::Last},
+    super::{
+        DEFINITION, client,
+        monitor::{self, Event, Publisher, Severity},
+        report,
+        request::Last,
+    },
     *,
 };
 
@@ -23,6 +28,7 @@ use super::{
 struct Served {
     directory: TempDir,
     stop: Option<oneshot::Sender<()>>,
+    publisher: Publisher,
     thread: Option<thread::JoinHandle<Result<(), Error>>>,
 }
 
@@ -35,15 +41,17 @@ impl Served {
             std::fs::set_permissions(path, std::os::unix::fs::PermissionsExt::from_mode(0o777)).unwrap();
         }
         let (stop, stopped) = oneshot::channel();
+        let publisher = Publisher::default();
+        let feed = publisher.feed();
         let thread = thread::spawn(move || {
             let runtime = runtime::Builder::new_current_thread().enable_all().build().unwrap();
             runtime.block_on(async {
                 let (sender, receiver) = mpsc::channel(16);
                 tokio::spawn(engine(receiver, stopped));
-                serve_group(listener, sender, group).await
+                serve_group(listener, sender, feed, group).await
             })
         });
-        Self { directory, stop: Some(stop), thread: Some(thread) }
+        Self { directory, stop: Some(stop), publisher, thread: Some(thread) }
     }
 
     fn path(&self) -> PathBuf {
@@ -67,12 +75,12 @@ impl Served {
     }
 }
 
-type Requests = mpsc::Receiver<(Request, oneshot::Sender<Result<Response, Refused>>)>;
+type Requests = mpsc::Receiver<super::super::request::Asked>;
 
 async fn engine(mut requests: Requests, mut stop: oneshot::Receiver<()>) {
     let mut held = Vec::new();
     loop {
-        let (request, back) = tokio::select! {
+        let (request, caller, back) = tokio::select! {
             request = requests.recv() => request.expect("the server ends last"),
             _ = &mut stop => return,
         };
@@ -87,7 +95,7 @@ async fn engine(mut requests: Requests, mut stop: oneshot::Receiver<()>) {
                 }
             }
             Request::Offline { interface } if interface == "crash0" => drop(back),
-            Request::Show { name } => {
+            Request::Show { name } | Request::Monitor { name } => {
                 let groups = match name.as_deref() {
                     Some("huge0") => vec![sample(); 4000],
                     Some(_) => vec![],
@@ -96,6 +104,8 @@ async fn engine(mut requests: Requests, mut stop: oneshot::Receiver<()>) {
                 let _ = back.send(Ok(Response::Show(groups)));
             }
             _ => {
+                assert_eq!(format!("{request:?}").split(' ').next(), Some(caller.method.as_str()));
+                assert_eq!(caller.pid, std::process::id() as i32);
                 let _ = back.send(Ok(Response::Done(vec![format!("{request:?}")])));
             }
         }
@@ -266,7 +276,12 @@ fn a_user_with_too_many_connections_gets_no_other_until_one_ends() {
         assert_eq!(reply, NOTHING);
     }
     drop(open);
-    let deadline = Instant::now() + Duration::from_secs(5);
+    wait_for_a_place(&served);
+    served.stop();
+}
+
+fn wait_for_a_place(served: &Served) {
+    let deadline = Instant::now() + Duration::from_secs(20);
     loop {
         let mut stream = served.connect();
         let mut reply = String::new();
@@ -277,7 +292,6 @@ fn a_user_with_too_many_connections_gets_no_other_until_one_ends() {
         }
         assert!(Instant::now() < deadline, "closed connections keep their places");
     }
-    served.stop();
 }
 
 #[test]
@@ -312,11 +326,124 @@ fn introspection_serves_the_file() {
     served.stop();
 }
 
+/// Reads the next reply.
+fn next(stream: &mut impl BufRead) -> Value {
+    let mut reply = Vec::new();
+    stream.read_until(0, &mut reply).unwrap();
+    assert_eq!(reply.pop(), Some(0), "the connection was closed");
+    serde_json::from_slice(&reply).unwrap()
+}
+
+/// Listens, and reads the first event: that of being there.
+fn listen(served: &Served, name: Value) -> BufReader<StdStream> {
+    let mut stream = served.connect();
+    let call = json!({ "method": "net.ipmp.Manager.Monitor", "parameters": { "name": name }, "more": true });
+    stream.write_all(format!("{call}\0").as_bytes()).unwrap();
+    let mut stream = BufReader::new(stream);
+    let first = next(&mut stream);
+    assert_eq!((&first["continues"], &first["parameters"]["version"]), (&json!(true), &json!(1)));
+    assert_eq!(first["parameters"]["event"]["kind"], json!("watching"));
+    stream
+}
+
+fn of(group: &str, kind: &'static str) -> impl FnOnce(u64) -> Event {
+    let group = Some(group.to_owned());
+    move |sequence| Event { group, ..Event::new(sequence, kind, Severity::Info, "x".repeat(500)) }
+}
+
+#[test]
+fn events_go_to_whoever_listens_and_the_last_one_says_so() {
+    let served = Served::start(GROUP);
+    let mut all = listen(&served, Value::Null);
+    // `sample` has the group production0; every name is one of it to this engine but "none0".
+    let mut one = listen(&served, json!("huge0"));
+    served.publisher.publish(of("other0", "joined"));
+    served.publisher.publish(of("production0", "left"));
+    for (stream, expected) in [(&mut all, &[(1, "joined"), (2, "left")][..]), (&mut one, &[(2, "left")])] {
+        for (sequence, kind) in expected {
+            let reply = next(stream);
+            assert_eq!(reply["continues"], json!(true));
+            assert_eq!(reply["parameters"]["event"]["sequence"], json!(sequence));
+            assert_eq!(reply["parameters"]["event"]["kind"], json!(kind));
+        }
+    }
+    served.publisher.publish(|sequence| Event { group: None, ..of("", monitor::STOPPED)(sequence) });
+    for stream in [&mut all, &mut one] {
+        let reply = next(stream);
+        assert_eq!(
+            (&reply["continues"], &reply["parameters"]["event"]["kind"]),
+            (&Value::Null, &json!("stopped"))
+        );
+    }
+    served.stop();
+    let mut rest = Vec::new();
+    all.read_to_end(&mut rest).unwrap();
+    assert_eq!(rest, b"");
+}
+
+#[test]
+fn who_does_not_say_more_is_told_to() {
+    let served = Served::start(GROUP);
+    let expected = "{\"error\":\"org.varlink.service.ExpectedMore\",\"parameters\":{}}\0";
+    let mut stream = served.connect();
+    assert_eq!(exchange(&mut stream, b"{\"method\":\"net.ipmp.Manager.Monitor\"}\0"), expected);
+    // It can go on with something else.
+    assert_eq!(exchange(&mut stream, SHOW_NOTHING), NOTHING);
+    // And a method that replies once does so whatever the caller would take.
+    let more = b"{\"method\":\"net.ipmp.Manager.Show\",\"parameters\":{\"name\":\"none0\"},\"more\":true}\0";
+    assert_eq!(exchange(&mut stream, more), NOTHING);
+    served.stop();
+}
+
+#[test]
+fn a_listener_that_does_not_read_delays_nobody_and_learns_what_it_has_missed() {
+    let served = Served::start(GROUP);
+    let mut deaf = listen(&served, Value::Null);
+    let mut well = listen(&served, Value::Null);
+    // More than the socket's buffers and the ring hold: 500 bytes of text alone.
+    let count = 3 * monitor::CAPACITY as u64;
+    let start = Instant::now();
+    for sequence in 1..=count {
+        served.publisher.publish(of("production0", "moved"));
+        assert_eq!(next(&mut well)["parameters"]["event"]["sequence"], json!(sequence));
+    }
+    println!("{count} events while one listener is deaf: {:?}", start.elapsed());
+    let (mut lost, mut last) = (0, 0);
+    while last < count {
+        let event = next(&mut deaf)["parameters"]["event"].take();
+        let sequence = event["sequence"].as_u64().unwrap();
+        if event["kind"] == "lost" {
+            let missed = event["lost"].as_u64().unwrap();
+            assert_eq!(last + missed, sequence, "{event}");
+            lost += missed;
+        } else {
+            assert_eq!(last + 1, sequence, "{event}");
+        }
+        last = sequence;
+    }
+    assert!(lost > 0 && lost < count, "{lost} of {count} lost");
+    served.stop();
+}
+
+#[test]
+fn a_listener_that_leaves_gives_its_place_back_at_once() {
+    let served = Served::start(GROUP);
+    let listeners: Vec<_> = (0..MAX_CONNECTIONS).map(|_| listen(&served, Value::Null)).collect();
+    drop(listeners);
+    // The server hears of it by itself, with no event to send.
+    wait_for_a_place(&served);
+    served.stop();
+}
+
 #[test]
 fn anybody_may_look() {
     let served = Served::start(GROUP);
     if let Some(reply) = as_user(&served.path(), NOBODY, SHOW_NOTHING) {
         assert_eq!(reply, NOTHING);
+    }
+    let call = b"{\"method\":\"net.ipmp.Manager.Monitor\",\"more\":true}\0";
+    if let Some(reply) = as_user(&served.path(), NOBODY, call) {
+        assert!(reply.contains("\"kind\":\"watching\""), "{reply}");
     }
     served.stop();
 }

@@ -45,7 +45,7 @@ impl Kernel {
             Action::StopAnnouncing(address) => self.announced.remove(address).is_some(),
             Action::SetCarrier(carrier) => set(&mut self.carrier, *carrier),
             Action::SetMtu(mtu) => set(&mut self.mtu, Some(*mtu)),
-            Action::Log(_) => true,
+            Action::Log(..) => true,
         }
     }
 

@@ -70,15 +70,28 @@ fn address(last: u8) -> IpAddr {
 /// The lines among the actions.
 fn lines(actions: &[Action]) -> Vec<String> {
     let line = |action: &Action| match action {
-        Action::Log(line) => Some(line.to_string()),
+        Action::Log(line, _) => Some(line.to_string()),
         _ => None,
     };
     actions.iter().filter_map(line).collect()
 }
 
+/// The lines' kinds and causes.
+fn causes(actions: &[Action]) -> Vec<(&'static str, Why)> {
+    let cause = |action: &Action| match action {
+        Action::Log(line, why) => Some((line.kind(), why.clone())),
+        _ => None,
+    };
+    actions.iter().filter_map(cause).collect()
+}
+
 /// The actions other than lines and slots.
 fn work(actions: &[Action]) -> Vec<Action> {
-    actions.iter().filter(|action| !matches!(action, Action::Log(_) | Action::SetSlots(_))).cloned().collect()
+    actions
+        .iter()
+        .filter(|action| !matches!(action, Action::Log(..) | Action::SetSlots(_)))
+        .cloned()
+        .collect()
 }
 
 fn list(members: &[u8]) -> Preference {
@@ -639,4 +652,70 @@ fn an_adopted_failure_is_repaired_by_a_good_link_alone() {
         let usable = "At least 1 IP interface (eth0) in group g is now usable".to_owned();
         assert_eq!(lines(&actions).contains(&usable), state == MemberState::Ok);
     }
+}
+
+#[test]
+fn every_line_says_what_made_it_happen() {
+    let name = || "e1000g0".to_owned();
+    let lost = || Why::LinkLost { member: name() };
+    let mut scene = Scene::of(&["e1000g0", "e1000g1"]);
+    let failed = || Why::MemberFailed { member: name() };
+    assert_eq!(
+        causes(&scene.live(&[1])),
+        [("link-down", lost()), ("failed", lost()), ("moved", failed()), ("cast-moved", failed())]
+    );
+    assert_eq!(causes(&scene.link(0, Link::Down)), []);
+    assert_eq!(causes(&scene.link(0, Link::Up)), [("link-up", Why::LinkBack { member: name() })]);
+    assert_eq!(causes(&scene.live(&[0, 1])), [("repaired", Why::Trusted { member: name() })]);
+    // The datapath may trust it again before the kernel tells.
+    scene.link(0, Link::Down);
+    scene.live(&[0, 1]);
+    assert_eq!(
+        causes(&scene.link(0, Link::Up)),
+        [("link-up", Why::LinkBack { member: name() }), ("repaired", Why::Trusted { member: name() })]
+    );
+
+    let offline = Why::MemberOffline { member: "e1000g1".into() };
+    assert_eq!(
+        causes(&scene.tell(Event::Offline { member: 1 })),
+        [("offline", Why::Told), ("moved", offline.clone()), ("cast-moved", offline)]
+    );
+    // The last one: the group is lost with its link.
+    assert_eq!(causes(&scene.live(&[1])), [("link-down", lost()), ("group-unusable", lost())]);
+    assert_eq!(causes(&scene.tell(Event::Online { member: 1 }))[0], ("online", Why::Told));
+}
+
+#[test]
+fn a_member_that_leaves_and_a_twin_are_causes() {
+    let mut scene = Scene::of(&["e1000g0", "e1000g1"]);
+    let twin = Attachment { mac: [2, 0, 0, 0, 0, 1], ..attachment(2, "rge0", Link::Up) };
+    let same = Why::SameMac { member: "rge0".into(), other: "e1000g1".into() };
+    assert_eq!(causes(&scene.tell(Event::Joined(twin))), [("joined", Why::Told), ("duplicate-mac", same)]);
+    scene.live(&[0, 1, 2]);
+    let own = Why::OwnMac { member: "rge0".into() };
+    assert_eq!(causes(&scene.tell(Event::Left { member: 1 })), [("left", Why::Told), ("unique-mac", own)]);
+    let left = Why::MemberLeft { member: "e1000g0".into() };
+    assert_eq!(
+        causes(&scene.tell(Event::Left { member: 0 })),
+        [("left", Why::Told), ("moved", left.clone()), ("cast-moved", left)]
+    );
+}
+
+#[test]
+fn flap_protection_says_that_it_holds_and_why_it_lets_go() {
+    let mut scene = held();
+    let member = scene.group.members().iter().find(|member| member.held_until().is_some()).unwrap();
+    let (number, name) = (member.number(), member.name().to_owned());
+    let mut other = scene.group.clone();
+    let now = scene.group.deadline().unwrap();
+    assert_eq!(
+        causes(&other.handle(now, Event::Deadline).unwrap())[0],
+        ("repaired", Why::HoldOver { member: name.clone() })
+    );
+    let other = scene.group.members().iter().find(|member| member.number() != number).unwrap().number();
+    let actions = scene.live(&[number]);
+    assert!(
+        causes(&actions).contains(&("repaired", Why::Needed { member: name })),
+        "{other} lost: {actions:?}"
+    );
 }

@@ -97,9 +97,10 @@ impl Group {
         }
         let now = self.name_of(self.cast.member());
         if let Some((from, to)) = moved(&mut self.told.cast_holder, now) {
-            self.say(|group| LogLine::CastMoved { group, from: Some(from), to: Some(to) });
+            let why = self.why_moved(&from, &to);
+            self.say_because(why, |group| LogLine::CastMoved { group, from: Some(from), to: Some(to) });
         }
-        actions.extend(self.lines.drain(..).map(Action::Log));
+        actions.extend(self.lines.drain(..).map(|(line, why)| Action::Log(line, why)));
         actions
     }
 
@@ -128,7 +129,13 @@ impl Group {
                 });
             }
             if let Some((from, to)) = moved(&mut told.holder, self.name_of(member)) {
-                self.say(|group| LogLine::Moved { address, group, from: Some(from), to: Some(to) });
+                let why = self.why_moved(&from, &to);
+                self.say_because(why, |group| LogLine::Moved {
+                    address,
+                    group,
+                    from: Some(from),
+                    to: Some(to),
+                });
             }
             self.told.inbound.insert(address, told);
         }

@@ -1,0 +1,296 @@
+//! What `ipmpctl monitor` is told: events, field by field as `net.ipmp.Manager.varlink` documents them, and the way that
+//! they take from the engine to whoever listens.
+//!
+//! The way is a ring of [`CAPACITY`] events. The engine never waits: who reads too slowly finds the oldest gone, and is
+//! told how many.
+
+use std::{
+    net::IpAddr,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
+
+use serde::{Deserialize, Serialize};
+use tokio::sync::broadcast;
+
+/// Events that a listener may be behind: what a failover of a group with hundreds of addresses says, many times over.
+pub const CAPACITY: usize = 4096;
+
+/// An event.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Event {
+    /// Counts the events of this daemon, from 1: a gap is what was lost, or concerned another group.
+    pub sequence: u64,
+    /// When: RFC 3339, UTC, with milliseconds.
+    pub time: String,
+    /// The same by `CLOCK_MONOTONIC`, in nanoseconds.
+    pub monotonic_ns: u64,
+    /// What, in one word.
+    pub kind: String,
+    /// How bad it is.
+    pub severity: Severity,
+    /// The group; `None`: it concerns no single group.
+    pub group: Option<String>,
+    /// The member that it is about; of a role that has moved, the one that has it now.
+    pub member: Option<String>,
+    /// The member that a role has moved from.
+    pub from: Option<String>,
+    /// The data address that it is about.
+    pub address: Option<IpAddr>,
+    /// The line of the log.
+    pub message: String,
+    /// What made it happen, in one word.
+    pub cause: String,
+    /// The same in a sentence.
+    pub because: String,
+    /// Who asked for it, if somebody did.
+    pub uid: Option<u32>,
+    /// Of what began with a link: when that was seen, by `CLOCK_MONOTONIC`, in nanoseconds.
+    pub seen_ns: Option<u64>,
+    /// Who saw it.
+    pub seen_by: Option<Observer>,
+    /// From then until it was dealt with and announced to the network, in nanoseconds.
+    pub took_ns: Option<u64>,
+    /// Of kind `lost`: how many events are missing here.
+    pub lost: Option<u64>,
+}
+
+/// How bad an event is: the level of its line in the log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Severity {
+    /// Nothing works.
+    Error,
+    /// Somebody should look.
+    Warning,
+    /// Good news, or somebody's wish.
+    Info,
+    /// For who looks closely; not in the log by default.
+    Debug,
+}
+
+impl From<log::Level> for Severity {
+    fn from(level: log::Level) -> Self {
+        match level {
+            log::Level::Error => Self::Error,
+            log::Level::Warn => Self::Warning,
+            log::Level::Info => Self::Info,
+            log::Level::Debug | log::Level::Trace => Self::Debug,
+        }
+    }
+}
+
+/// Who saw a link change.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Observer {
+    /// The sentinel in the kernel.
+    Datapath,
+    /// The daemon, told by the kernel.
+    Netlink,
+}
+
+/// Kind of the last event of a daemon that ends in order.
+pub const STOPPED: &str = "stopped";
+
+impl Event {
+    /// An event with nothing but what every event has.
+    pub fn new(sequence: u64, kind: &str, severity: Severity, message: String) -> Self {
+        let since_boot = nix::time::clock_gettime(nix::time::ClockId::CLOCK_MONOTONIC);
+        Self {
+            sequence,
+            time: rfc3339(SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default()),
+            monotonic_ns: since_boot.map(Duration::from).unwrap_or_default().as_nanos() as u64,
+            kind: kind.to_owned(),
+            severity,
+            group: None,
+            member: None,
+            from: None,
+            address: None,
+            message,
+            cause: String::new(),
+            because: String::new(),
+            uid: None,
+            seen_ns: None,
+            seen_by: None,
+            took_ns: None,
+            lost: None,
+        }
+    }
+
+    /// The first event of every listener: what it will hear of. `sequence` is that of the last event before.
+    pub(super) fn watching(sequence: u64, groups: Option<&[String]>) -> Self {
+        let what =
+            groups.map_or_else(|| "every group".to_owned(), |groups| format!("group {}", groups.join(", ")));
+        Self {
+            group: groups.and_then(|groups| groups.first().cloned()),
+            cause: "monitor".into(),
+            because: "somebody has begun to listen".into(),
+            ..Self::new(sequence, "watching", Severity::Info, format!("watching {what}"))
+        }
+    }
+
+    /// What stands for events that were not taken in time; `sequence` is that of the last of them.
+    pub(super) fn lost(sequence: u64, lost: u64) -> Self {
+        Self {
+            lost: Some(lost),
+            cause: "slow-reader".into(),
+            because: "they were not read in time".into(),
+            ..Self::new(sequence, "lost", Severity::Warning, format!("{lost} events are lost"))
+        }
+    }
+
+    /// Whether a listener to these groups wants it.
+    pub(super) fn concerns(&self, groups: Option<&[String]>) -> bool {
+        match (&self.group, groups) {
+            (Some(group), Some(groups)) => groups.contains(group),
+            _ => true,
+        }
+    }
+}
+
+/// Seconds of a day.
+const DAY: u64 = 86_400;
+
+/// A time since 1970 as RFC 3339 writes it, in UTC, with milliseconds.
+fn rfc3339(since: Duration) -> String {
+    let (days, second) = (since.as_secs() / DAY, since.as_secs() % DAY);
+    // The civil calendar counted in eras of 400 years of March to February: leap days come last.
+    let day = days + 719_468;
+    let (era, day) = (day / 146_097, day % 146_097);
+    let year = (day - day / 1_460 + day / 36_524 - day / 146_096) / 365;
+    let day = day - (365 * year + year / 4 - year / 100);
+    let month = (5 * day + 2) / 153;
+    let day = day - (153 * month + 2) / 5 + 1;
+    let (month, january) = if month < 10 { (month + 3, 0) } else { (month - 9, 1) };
+    let year = era * 400 + year + january;
+    format!(
+        "{year:04}-{month:02}-{day:02}T{:02}:{:02}:{:02}.{:03}Z",
+        second / 3600,
+        second / 60 % 60,
+        second % 60,
+        since.subsec_millis()
+    )
+}
+
+/// Where the engine puts events.
+#[derive(Debug)]
+pub struct Publisher {
+    sender: broadcast::Sender<Arc<Event>>,
+    last: Arc<AtomicU64>,
+}
+
+impl Default for Publisher {
+    fn default() -> Self {
+        Self { sender: broadcast::Sender::new(CAPACITY), last: Arc::default() }
+    }
+}
+
+impl Publisher {
+    /// Tells everybody who listens; `event` is given the event's sequence number, and is made only if anybody does.
+    pub fn publish(&self, event: impl FnOnce(u64) -> Event) {
+        let sequence = self.last.fetch_add(1, Relaxed) + 1;
+        if self.sender.receiver_count() > 0 {
+            // Whoever listened may have gone in between.
+            let _ = self.sender.send(Arc::new(event(sequence)));
+        }
+    }
+
+    /// Where listeners are served from. It ends with the publisher.
+    pub fn feed(&self) -> Feed {
+        Feed { sender: self.sender.downgrade(), last: Arc::clone(&self.last) }
+    }
+}
+
+/// Where listeners are served from.
+#[derive(Clone, Debug)]
+pub struct Feed {
+    sender: broadcast::WeakSender<Arc<Event>>,
+    last: Arc<AtomicU64>,
+}
+
+impl Feed {
+    /// Begins to listen: the events from now on, and the sequence number of the last one before. `None`: the engine has
+    /// ended.
+    pub(crate) fn listen(&self) -> Option<(broadcast::Receiver<Arc<Event>>, u64)> {
+        let receiver = self.sender.upgrade()?.subscribe();
+        Some((receiver, self.last.load(Relaxed)))
+    }
+}
+
+/// An event with every field filled.
+#[cfg(test)]
+pub(crate) fn sample() -> Event {
+    Event {
+        time: "2010-01-08T20:01:06.042Z".into(),
+        monotonic_ns: 15_113_000_000_042,
+        group: Some("production0".into()),
+        member: Some("e1000g1".into()),
+        from: Some("e1000g0".into()),
+        address: Some("192.168.178.200".parse().unwrap()),
+        cause: "member-failed".into(),
+        because: "e1000g0 has failed".into(),
+        uid: Some(1000),
+        seen_ns: Some(15_113_000_000_000),
+        seen_by: Some(Observer::Datapath),
+        took_ns: Some(812_345),
+        lost: Some(7),
+        ..Event::new(
+            42,
+            "moved",
+            Severity::Info,
+            "Data address 192.168.178.200 of group production0 has moved from e1000g0 to e1000g1".into(),
+        )
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_are_those_of_date() {
+        // By `date -u -d @SECONDS +%FT%T`.
+        for (seconds, text) in [
+            (0, "1970-01-01T00:00:00.042Z"),
+            (951_782_399, "2000-02-28T23:59:59.042Z"),
+            (951_868_799, "2000-02-29T23:59:59.042Z"),
+            (951_868_800, "2000-03-01T00:00:00.042Z"),
+            (1_262_980_866, "2010-01-08T20:01:06.042Z"),
+            (1_735_689_599, "2024-12-31T23:59:59.042Z"),
+            (4_107_542_400, "2100-03-01T00:00:00.042Z"),
+        ] {
+            assert_eq!(rfc3339(Duration::from_millis(seconds * 1000 + 42)), text);
+        }
+    }
+
+    #[test]
+    fn a_listener_hears_what_comes_after_it_and_misses_what_it_is_too_slow_for() {
+        let publisher = Publisher::default();
+        let feed = publisher.feed();
+        let event = |sequence| Event::new(sequence, "joined", Severity::Info, String::new());
+        publisher.publish(|_| panic!("nobody listens"));
+        let (mut events, last) = feed.listen().unwrap();
+        assert_eq!(last, 1);
+        publisher.publish(event);
+        assert_eq!(events.try_recv().unwrap().sequence, 2);
+        for _ in 0..CAPACITY + 3 {
+            publisher.publish(event);
+        }
+        assert!(matches!(events.try_recv(), Err(broadcast::error::TryRecvError::Lagged(3))));
+        assert_eq!(events.try_recv().unwrap().sequence, 6);
+        drop(publisher);
+        assert!(feed.listen().is_none());
+    }
+
+    #[test]
+    fn who_listens_to_a_group_hears_of_it_and_of_the_daemon() {
+        let event = |group: Option<&str>| Event { group: group.map(Into::into), ..sample() };
+        let groups = &["production0".to_owned()][..];
+        assert!(event(Some("production0")).concerns(Some(groups)) && event(None).concerns(Some(groups)));
+        assert!(!event(Some("other0")).concerns(Some(groups)) && event(Some("other0")).concerns(None));
+    }
+}

@@ -1,0 +1,467 @@
+//! What is said of groups: one enum, which the log and `ipmpctl monitor` both speak from.
+
+use std::{fmt, net::IpAddr};
+
+/// A line of the log, and an event of `ipmpctl monitor`. The reference's lines have the reference's words (reference.md
+/// 5.3); those that it has no words for are ours. `Display` is the text, [`LogLine::level`] the severity,
+/// [`LogLine::kind`] the word for scripts.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[allow(missing_docs, reason = "the fields are what the text of the variant names")]
+pub enum LogLine {
+    /// Reference.
+    LinkDown { member: String },
+    /// Reference.
+    LinkUp { member: String },
+    /// Reference.
+    Failure { member: String, group: String },
+    /// Reference.
+    Repair { member: String, group: String },
+    /// Reference.
+    GroupUnusable { group: String },
+    /// Reference.
+    GroupUsable { member: String, group: String },
+    /// Reference.
+    Flapping { member: String, ups: u32 },
+    /// Reference.
+    DuplicateMac { member: String, group: String },
+    /// Reference.
+    UniqueMac { member: String, group: String },
+    /// Ours: the reference is silent.
+    Joined { member: String, group: String },
+    /// Ours.
+    Left { member: String, group: String },
+    /// Ours.
+    Offline { member: String, group: String },
+    /// Ours.
+    Online { member: String, group: String },
+    /// Ours: a data address's inbound role moved.
+    Moved { address: IpAddr, group: String, from: Option<String>, to: Option<String> },
+    /// Ours: the cast role moved.
+    CastMoved { group: String, from: Option<String>, to: Option<String> },
+    /// Ours: a member is in `live` now.
+    Live { member: String },
+    /// Ours: it no longer is.
+    NotLive { member: String },
+    /// Ours: a member's MAC is another now.
+    Mac { member: String, mac: [u8; 6] },
+    /// Ours: the group interface's MTU is another now.
+    Mtu { group: String, mtu: u32 },
+    /// Ours: a data address appeared on the group interface.
+    AddressAdded { address: IpAddr, group: String },
+    /// Ours: it is gone from there.
+    AddressRemoved { address: IpAddr, group: String },
+    /// Ours.
+    Created { group: String },
+    /// Ours.
+    Removed { group: String },
+    /// Ours: the group of an earlier daemon.
+    TakenOver { group: String, members: usize },
+    /// Ours: somebody deleted the group interface.
+    Dissolved { group: String },
+    /// Ours: somebody made the group interface a port.
+    Freed { group: String },
+    /// Ours: the daemon listens.
+    Started { socket: String },
+    /// Ours: the daemon ends.
+    Stopped { groups: Vec<String> },
+}
+
+impl LogLine {
+    /// Severity: what needs somebody is an error or a warning, what is good news is not.
+    pub fn level(&self) -> log::Level {
+        match self {
+            Self::GroupUnusable { .. } => log::Level::Error,
+            Self::LinkDown { .. }
+            | Self::Failure { .. }
+            | Self::Flapping { .. }
+            | Self::DuplicateMac { .. }
+            | Self::Dissolved { .. }
+            | Self::Freed { .. } => log::Level::Warn,
+            Self::Live { .. } | Self::NotLive { .. } => log::Level::Debug,
+            _ => log::Level::Info,
+        }
+    }
+
+    /// The word for scripts. It never changes.
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Self::LinkDown { .. } => "link-down",
+            Self::LinkUp { .. } => "link-up",
+            Self::Failure { .. } => "failed",
+            Self::Repair { .. } => "repaired",
+            Self::GroupUnusable { .. } => "group-unusable",
+            Self::GroupUsable { .. } => "group-usable",
+            Self::Flapping { .. } => "flapping",
+            Self::DuplicateMac { .. } => "duplicate-mac",
+            Self::UniqueMac { .. } => "unique-mac",
+            Self::Joined { .. } => "joined",
+            Self::Left { .. } => "left",
+            Self::Offline { .. } => "offline",
+            Self::Online { .. } => "online",
+            Self::Moved { .. } => "moved",
+            Self::CastMoved { .. } => "cast-moved",
+            Self::Live { .. } => "live",
+            Self::NotLive { .. } => "not-live",
+            Self::Mac { .. } => "mac-changed",
+            Self::Mtu { .. } => "mtu-changed",
+            Self::AddressAdded { .. } => "address-added",
+            Self::AddressRemoved { .. } => "address-removed",
+            Self::Created { .. } => "created",
+            Self::Removed { .. } => "destroyed",
+            Self::TakenOver { .. } => "adopted",
+            Self::Dissolved { .. } => "dissolved",
+            Self::Freed { .. } => "freed",
+            Self::Started { .. } => "started",
+            Self::Stopped { .. } => "stopped",
+        }
+    }
+
+    /// The member that it is about; of a role that has moved, the one that has it now.
+    pub fn member(&self) -> Option<&str> {
+        match self {
+            Self::LinkDown { member }
+            | Self::LinkUp { member }
+            | Self::Failure { member, .. }
+            | Self::Repair { member, .. }
+            | Self::GroupUsable { member, .. }
+            | Self::Flapping { member, .. }
+            | Self::DuplicateMac { member, .. }
+            | Self::UniqueMac { member, .. }
+            | Self::Joined { member, .. }
+            | Self::Left { member, .. }
+            | Self::Offline { member, .. }
+            | Self::Online { member, .. }
+            | Self::Live { member }
+            | Self::NotLive { member }
+            | Self::Mac { member, .. } => Some(member),
+            Self::Moved { to, .. } | Self::CastMoved { to, .. } => to.as_deref(),
+            Self::GroupUnusable { .. }
+            | Self::Mtu { .. }
+            | Self::AddressAdded { .. }
+            | Self::AddressRemoved { .. }
+            | Self::Created { .. }
+            | Self::Removed { .. }
+            | Self::TakenOver { .. }
+            | Self::Dissolved { .. }
+            | Self::Freed { .. }
+            | Self::Started { .. }
+            | Self::Stopped { .. } => None,
+        }
+    }
+
+    /// The member that a role has moved from.
+    pub fn from(&self) -> Option<&str> {
+        match self {
+            Self::Moved { from, .. } | Self::CastMoved { from, .. } => from.as_deref(),
+            _ => None,
+        }
+    }
+
+    /// The data address that it is about.
+    pub fn address(&self) -> Option<IpAddr> {
+        match self {
+            Self::Moved { address, .. }
+            | Self::AddressAdded { address, .. }
+            | Self::AddressRemoved { address, .. } => Some(*address),
+            _ => None,
+        }
+    }
+}
+
+impl fmt::Display for LogLine {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fn or_nobody(member: &Option<String>) -> &str {
+            member.as_deref().unwrap_or("nobody")
+        }
+        match self {
+            Self::LinkDown { member } => write!(f, "The link has gone down on {member}"),
+            Self::LinkUp { member } => write!(f, "The link has come up on {member}"),
+            Self::Failure { member, group } => {
+                write!(f, "IP interface failure detected on {member} of group {group}")
+            }
+            Self::Repair { member, group } => {
+                write!(f, "IP interface repair detected on {member} of group {group}")
+            }
+            Self::GroupUnusable { group } => write!(f, "All IP interfaces in group {group} are now unusable"),
+            Self::GroupUsable { member, group } => {
+                write!(f, "At least 1 IP interface ({member}) in group {group} is now usable")
+            }
+            Self::Flapping { member, ups } => write!(
+                f,
+                "The link has come up on {member} more than {ups} times in the last minute; disabling repair until it \
+                 stabilizes"
+            ),
+            Self::DuplicateMac { member, group } => write!(
+                f,
+                "IP interface {member} has a hardware address which is not unique in group {group}; offlining"
+            ),
+            Self::UniqueMac { member, group } => {
+                write!(
+                    f,
+                    "IP interface {member} now has a unique hardware address in group {group}; onlining"
+                )
+            }
+            Self::Joined { member, group } => write!(f, "IP interface {member} has joined group {group}"),
+            Self::Left { member, group } => write!(f, "IP interface {member} has left group {group}"),
+            Self::Offline { member, group } => {
+                write!(f, "IP interface {member} of group {group} is now offline")
+            }
+            Self::Online { member, group } => {
+                write!(f, "IP interface {member} of group {group} is now online")
+            }
+            Self::Moved { address, group, from, to } => write!(
+                f,
+                "Data address {address} of group {group} has moved from {} to {}",
+                or_nobody(from),
+                or_nobody(to)
+            ),
+            Self::CastMoved { group, from, to } => write!(
+                f,
+                "Multicast and broadcast of group {group} have moved from {} to {}",
+                or_nobody(from),
+                or_nobody(to)
+            ),
+            Self::Live { member } => write!(f, "The datapath trusts the link of {member}"),
+            Self::NotLive { member } => write!(f, "The datapath no longer trusts the link of {member}"),
+            Self::Mac { member, mac } => {
+                let mac = mac.map(|byte| format!("{byte:02x}")).join(":");
+                write!(f, "The hardware address of {member} is now {mac}")
+            }
+            Self::Mtu { group, mtu } => write!(f, "The MTU of group {group} is now {mtu}"),
+            Self::AddressAdded { address, group } => {
+                write!(f, "Data address {address} has been added to group {group}")
+            }
+            Self::AddressRemoved { address, group } => {
+                write!(f, "Data address {address} has been removed from group {group}")
+            }
+            Self::Created { group } => write!(f, "Group {group} has been created"),
+            Self::Removed { group } => write!(f, "Group {group} has been removed"),
+            Self::TakenOver { group, members } => {
+                write!(f, "Group {group} has been taken over with {members} members")
+            }
+            Self::Dissolved { group } => write!(
+                f,
+                "The interface of group {group} was deleted; the group is removed, and its members have back what came \
+                 from them"
+            ),
+            Self::Freed { group } => write!(
+                f,
+                "{group} was made a port of another interface, which a group interface cannot be; it is freed again"
+            ),
+            Self::Started { socket } => write!(f, "serving {socket}"),
+            Self::Stopped { groups } if groups.is_empty() => write!(f, "stopped"),
+            Self::Stopped { groups } => {
+                write!(f, "stopped; the datapath of {} stays in place and goes on", groups.join(", "))
+            }
+        }
+    }
+}
+
+/// What made it happen, as far as a group can know. `Display` is the text, [`Why::word`] the word for scripts.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[allow(missing_docs, reason = "the fields are what the text of the variant names")]
+pub enum Why {
+    /// What the group was told: an operator's request, a device that is gone. Who tells it knows more.
+    Told,
+    /// The link of a member went.
+    LinkLost { member: String },
+    /// The link of a member is back.
+    LinkBack { member: String },
+    /// The datapath trusts it: it has been good for `updelay`.
+    Trusted { member: String },
+    /// It came and went too often.
+    Flaps { member: String },
+    /// The hold-down of flap protection is over.
+    HoldOver { member: String },
+    /// Nobody else functions, so that flap protection lets it go.
+    Needed { member: String },
+    /// Another member has its MAC.
+    SameMac { member: String, other: String },
+    /// No other member has its MAC any more.
+    OwnMac { member: String },
+    /// Who had the role has failed.
+    MemberFailed { member: String },
+    /// Who had the role is offline.
+    MemberOffline { member: String },
+    /// Who had the role has left.
+    MemberLeft { member: String },
+    /// The addresses are spread evenly again.
+    Balance { member: String },
+    /// This member has the smallest MTU.
+    SmallestMtu { member: String },
+}
+
+impl Why {
+    /// The word for scripts. It never changes.
+    pub fn word(&self) -> &'static str {
+        match self {
+            Self::Told => "told",
+            Self::LinkLost { .. } => "carrier-lost",
+            Self::LinkBack { .. } => "carrier-back",
+            Self::Trusted { .. } => "updelay-passed",
+            Self::Flaps { .. } => "flaps",
+            Self::HoldOver { .. } => "hold-down-over",
+            Self::Needed { .. } => "no-other-member",
+            Self::SameMac { .. } => "same-mac",
+            Self::OwnMac { .. } => "own-mac",
+            Self::MemberFailed { .. } => "member-failed",
+            Self::MemberOffline { .. } => "member-offline",
+            Self::MemberLeft { .. } => "member-left",
+            Self::Balance { .. } => "balance",
+            Self::SmallestMtu { .. } => "smallest-mtu",
+        }
+    }
+
+    /// Whether it began with a link, so that how long it took since is of interest.
+    pub fn is_of_a_link(&self) -> bool {
+        matches!(
+            self,
+            Self::LinkLost { .. } | Self::LinkBack { .. } | Self::Trusted { .. } | Self::MemberFailed { .. }
+        )
+    }
+}
+
+impl fmt::Display for Why {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Told => write!(f, "ipmpd was told so"),
+            Self::LinkLost { member } => write!(f, "{member} has lost its carrier"),
+            Self::LinkBack { member } => write!(f, "{member} has a carrier again"),
+            Self::Trusted { member } => write!(f, "the link of {member} has been good for long enough"),
+            Self::Flaps { member } => write!(f, "the link of {member} comes and goes"),
+            Self::HoldOver { member } => write!(f, "flap protection has held {member} down for long enough"),
+            Self::Needed { member } => {
+                write!(f, "no other member functions, so flap protection lets {member} go")
+            }
+            Self::SameMac { member, other } => write!(f, "{other} has the hardware address of {member}, too"),
+            Self::OwnMac { member } => {
+                write!(f, "no other member has the hardware address of {member} any more")
+            }
+            Self::MemberFailed { member } => write!(f, "{member} has failed"),
+            Self::MemberOffline { member } => write!(f, "{member} is offline"),
+            Self::MemberLeft { member } => write!(f, "{member} has left the group"),
+            Self::Balance { member } => write!(f, "{member} is active, and the addresses are spread evenly"),
+            Self::SmallestMtu { member } => write!(f, "{member} has the smallest MTU of the group"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::core::flap;
+
+    const LOG: &str = include_str!("../../../docs/log.md");
+    const MONITOR: &str = include_str!("../../../docs/monitor.md");
+
+    /// One of each, with the placeholders of the documentation.
+    fn lines() -> Vec<LogLine> {
+        let (member, group) = (|| "MEMBER".to_owned(), || "GROUP".to_owned());
+        let (from, to) = (Some("OLD".to_owned()), Some("NEW".to_owned()));
+        let address = IpAddr::from([192, 0, 2, 1]);
+        vec![
+            LogLine::LinkDown { member: member() },
+            LogLine::LinkUp { member: member() },
+            LogLine::Failure { member: member(), group: group() },
+            LogLine::Repair { member: member(), group: group() },
+            LogLine::GroupUnusable { group: group() },
+            LogLine::GroupUsable { member: member(), group: group() },
+            LogLine::Flapping { member: member(), ups: flap::UPS },
+            LogLine::DuplicateMac { member: member(), group: group() },
+            LogLine::UniqueMac { member: member(), group: group() },
+            LogLine::Joined { member: member(), group: group() },
+            LogLine::Left { member: member(), group: group() },
+            LogLine::Offline { member: member(), group: group() },
+            LogLine::Online { member: member(), group: group() },
+            LogLine::Moved { address, group: group(), from: from.clone(), to: to.clone() },
+            LogLine::CastMoved { group: group(), from, to },
+            LogLine::Live { member: member() },
+            LogLine::NotLive { member: member() },
+            LogLine::Mac { member: member(), mac: [2, 0, 0, 0, 0, 0xab] },
+            LogLine::Mtu { group: group(), mtu: 9000 },
+            LogLine::AddressAdded { address, group: group() },
+            LogLine::AddressRemoved { address, group: group() },
+            LogLine::Created { group: group() },
+            LogLine::Removed { group: group() },
+            LogLine::TakenOver { group: group(), members: 77 },
+            LogLine::Dissolved { group: group() },
+            LogLine::Freed { group: group() },
+            LogLine::Started { socket: "SOCKET".into() },
+            LogLine::Stopped { groups: vec![group()] },
+        ]
+    }
+
+    #[test]
+    fn every_line_is_documented_with_its_level_and_its_word() {
+        let values = [
+            ("192.0.2.1", "ADDRESS"),
+            ("02:00:00:00:00:ab", "MAC"),
+            ("now 9000", "now MTU"),
+            ("with 77", "with COUNT"),
+        ];
+        let lines = lines();
+        for line in &lines {
+            let mut text = line.to_string();
+            for (value, placeholder) in values {
+                text = text.replace(value, placeholder);
+            }
+            let level = match line.level() {
+                log::Level::Error => "error",
+                log::Level::Warn => "warning",
+                log::Level::Info => "info",
+                log::Level::Debug | log::Level::Trace => "debug",
+            };
+            let row = format!("\n| {level} | `{text}` | `{}` | ", line.kind());
+            assert!(LOG.contains(&row), "docs/log.md lacks {row}");
+        }
+        let is_row = |line: &&str| {
+            ["| error |", "| warning |", "| info |", "| debug |"].iter().any(|level| line.starts_with(level))
+        };
+        assert_eq!(LOG.lines().filter(is_row).count(), lines.len());
+    }
+
+    #[test]
+    fn every_cause_of_a_group_is_documented() {
+        let member = || "eth0".to_owned();
+        for why in [
+            Why::LinkLost { member: member() },
+            Why::LinkBack { member: member() },
+            Why::Trusted { member: member() },
+            Why::Flaps { member: member() },
+            Why::HoldOver { member: member() },
+            Why::Needed { member: member() },
+            Why::SameMac { member: member(), other: "eth1".into() },
+            Why::OwnMac { member: member() },
+            Why::MemberFailed { member: member() },
+            Why::MemberOffline { member: member() },
+            Why::MemberLeft { member: member() },
+            Why::Balance { member: member() },
+            Why::SmallestMtu { member: member() },
+        ] {
+            assert!(MONITOR.contains(&format!("\n| `{}` | ", why.word())), "docs/monitor.md lacks {why:?}");
+            assert!(why.to_string().contains("eth0"), "{why} names nobody");
+        }
+    }
+
+    /// Reference 5.3, as far as links can produce it: typed from there, with other names.
+    #[test]
+    fn the_reference_is_quoted_word_for_word() {
+        let said: Vec<String> = lines()
+            .iter()
+            .map(|line| line.to_string().replace("MEMBER", "rge0").replace("GROUP", "production0"))
+            .collect();
+        for line in [
+            "The link has gone down on rge0",
+            "The link has come up on rge0",
+            "IP interface failure detected on rge0 of group production0",
+            "IP interface repair detected on rge0 of group production0",
+            "All IP interfaces in group production0 are now unusable",
+            "At least 1 IP interface (rge0) in group production0 is now usable",
+            "The link has come up on rge0 more than 2 times in the last minute; disabling repair until it stabilizes",
+            "IP interface rge0 has a hardware address which is not unique in group production0; offlining",
+            "IP interface rge0 now has a unique hardware address in group production0; onlining",
+        ] {
+            assert!(said.iter().any(|said| said == line), "nothing says {line:?}");
+        }
+    }
+}
