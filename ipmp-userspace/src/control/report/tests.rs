@@ -9,6 +9,7 @@ use super::{
     super::{
         DEFINITION,
         request::{Last, Request, Response},
+        setting::Setting,
         wire::{self, Call, Failure},
     },
     *,
@@ -141,6 +142,7 @@ fn every_call_and_every_error_is_documented() {
         Request::RemoveAddress { group: group(), addresses: addresses() },
         Request::Offline { interface: "eth0".into() },
         Request::Online { interface: "eth0".into() },
+        Request::Set { name: group(), settings: vec![Setting::Weight(1)] },
         Request::Show { name: None },
     ];
     let mut called = BTreeSet::new();
