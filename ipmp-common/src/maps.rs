@@ -18,7 +18,7 @@
 //!
 //! | map | kind | value | written by |
 //! |---|---|---|---|
-//! | `live` | array, 256, mmapable | [`MemberSet`] of a group | sentinel |
+//! | `live` | array, 256, mmapable | [`MemberSet`] of a group, and [`CAPTURED`] | sentinel |
 //! | `watch` | array, 256, mmapable | [`Watch`] of a group | daemon |
 //! | `held` | array, 256 | [`Held`] of a group | sentinel |
 //! | `clock` | array, 1 | [`ClockSettings`] and the timer | both |
@@ -42,6 +42,11 @@ pub const MAX_LOWER: usize = 3;
 pub const HINTS_BYTES: u32 = 64 * 1024;
 /// The number of the call that stands for the kernel function `bpf_rdonly_cast` in a compiled object; no helper has it.
 pub const RDONLY_CAST: u32 = 0x7bca_0001;
+/// In a group's word of `live`, beside its members: somebody captures on the group interface, and is shown what leaves.
+pub const CAPTURED: MemberSet = MemberSet(1 << 63);
+/// `skb->tc_index` of a copy that is on its way to those who capture, by which egress knows it. The kernel gives a packet
+/// another only where a classifier of the operator's does.
+pub const COPY: u32 = 0xc0b1;
 /// The `own_macs` value of the group interface's own MAC.
 pub const GROUP_ITSELF: u32 = u32::MAX;
 
@@ -161,7 +166,7 @@ pub struct Counters {
     pub stepped_in: u64,
 }
 
-/// Packets dropped by the datapath, by reason.
+/// Packets dropped by the datapath, by reason; and copies, for which nothing is lost.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[repr(C)]
 pub struct Drops {
@@ -175,6 +180,36 @@ pub struct Drops {
     pub reflected: u64,
     /// Ingress: a copy of multicast or broadcast that another member takes.
     pub other_copy: u64,
+    /// Egress: no drop, but a copy of a packet, shown to those who capture on the group interface.
+    pub captured: u64,
+}
+
+/// Whether those who capture on a group interface are shown what leaves by it: the kernel itself shows them what comes
+/// in, but packets that are redirected never reach the device.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[repr(u64)]
+pub enum Capture {
+    /// While a packet socket for every protocol listens on the group interface itself.
+    #[default]
+    Auto = 0,
+    /// Always.
+    On = 1,
+    /// Never.
+    Off = 2,
+}
+
+impl Capture {
+    /// Every mode, in the order of the documentation.
+    pub const ALL: [Self; 3] = [Self::Auto, Self::On, Self::Off];
+
+    /// The word for it in commands and outputs.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Auto => "auto",
+            Self::On => "on",
+            Self::Off => "off",
+        }
+    }
 }
 
 /// What the sentinel watches for one group. The daemon writes a member's places while its bit in `armed` is
@@ -186,6 +221,10 @@ pub struct Watch {
     pub armed: MemberSet,
     /// How long a member's link must have been good before it is live again, in nanoseconds.
     pub updelay_ns: u64,
+    /// A [`Capture`], as a number: one that is not known counts as [`Capture::Auto`].
+    pub capture: u64,
+    /// The group interface. Its address is written last, and is 0 while the rest of it is not right.
+    pub group: Device,
     /// Devices, by member number: the member's own, then those below it; unused places are zero.
     pub devices: [[Device; 1 + MAX_LOWER]; MAX_MEMBERS],
 }
@@ -260,6 +299,9 @@ pub struct Offsets {
     pub operstate: u32,
     /// `sk_buff.dev`
     pub skb_dev: u32,
+    /// `net_device.ptype_all`, the list of those who listen to every protocol on the device; 0 where the kernel keeps it
+    /// elsewhere.
+    pub ptype_all: u32,
 }
 
 /// Bits of `net_device.state`: `include/linux/netdevice.h`, `enum netdev_state_t`. Unchanged since Linux 2.6.
@@ -327,7 +369,8 @@ mod tests {
         assert_eq!(size_of::<Member>(), 24 + 6 + 2 + 4 + 4 + 16 + MAX_LOWER * 24);
         assert_eq!(size_of::<Steering>(), 40);
         assert_eq!(size_of::<Address>(), 16);
-        assert_eq!(size_of::<Watch>(), 16 + MAX_MEMBERS * (1 + MAX_LOWER) * 24);
+        assert_eq!(size_of::<Watch>(), 24 + 24 + MAX_MEMBERS * (1 + MAX_LOWER) * 24);
+        assert_eq!(size_of::<Drops>(), 48);
         assert_eq!(size_of::<ClockSettings>(), 32);
         assert_eq!(size_of::<Clock>(), 48);
         assert_eq!(size_of::<Hint>(), 16);

@@ -24,6 +24,8 @@ static OFF_IFINDEX: Global<u32> = Global::new(0);
 static OFF_ND_NET: Global<u32> = Global::new(0);
 #[unsafe(no_mangle)]
 static OFF_OPERSTATE: Global<u32> = Global::new(0);
+#[unsafe(no_mangle)]
+static OFF_PTYPE_ALL: Global<u32> = Global::new(0);
 /// Offset of `dev` in a `sk_buff`.
 #[unsafe(no_mangle)]
 static OFF_SKB_DEV: Global<u32> = Global::new(0);
@@ -89,6 +91,18 @@ pub fn state(device: &Device) -> Option<u64> {
 pub fn is_at_home(device: &Device) -> bool {
     // SAFETY: an integer.
     unsafe { field::<u64>(device.net_device, OFF_ND_NET.load()) == Some(device.netns) }
+}
+
+/// Whether somebody listens to every protocol on this very device: its list of them does not point back at itself. Those
+/// who listen on all devices are in another list.
+#[inline(always)]
+pub fn is_captured(device: &Device) -> bool {
+    let offset = OFF_PTYPE_ALL.load();
+    // SAFETY: an integer.
+    let first = unsafe { field::<u64>(device.net_device, offset) };
+    offset != 0
+        && first.is_some_and(|first| first != 0 && first != device.net_device + u64::from(offset))
+        && state(device).is_some()
 }
 
 /// The device's operational state (RFC 2863).

@@ -3,14 +3,14 @@
 use core::mem::offset_of;
 
 use aya_ebpf::{
-    bindings::{__sk_buff, TC_ACT_SHOT},
+    bindings::{__sk_buff, TC_ACT_OK, TC_ACT_SHOT},
     programs::TcContext,
 };
 use ipmp_common::{
     frame::{self, Ethernet, Frame, Payload, ethertype, protocol},
     hash::filter_bit,
     maps::{AddressKind, Ip},
-    steer::Preference,
+    steer::{MemberSet, Preference},
 };
 use network_types::{
     eth::EthHdr,
@@ -18,7 +18,8 @@ use network_types::{
 };
 
 use crate::{
-    maps::{Reason, addresses, count_drop, group_mac, members, steering, trusted},
+    capture,
+    maps::{Reason, addresses, count_drop, group_mac, members, steering, word_of_live},
     member, reports, speaker, spread, trace,
 };
 
@@ -36,7 +37,10 @@ pub fn run(ctx: &TcContext) -> i32 {
         return TC_ACT_SHOT;
     }
     if common(&ethernet) && is_plain_ip(&frame, ethernet.ethertype) {
-        return steer(ctx, &frame, ethernet.ethertype);
+        let live = word_of_live();
+        if !capture::is_on(live) && !capture::is_copy(ctx) {
+            return steer(ctx, &frame, ethernet.ethertype, live);
+        }
     }
     others(ctx.skb.skb)
 }
@@ -73,9 +77,13 @@ const REPORT: u32 = 4;
 /// It is cut off where it would have to be rewritten.
 const TRUNCATED: u32 = 5;
 
-/// Everything but untagged unicast IP: a subprogram, so that the common way stays short.
+/// Everything but untagged unicast IP, and that while somebody captures: a subprogram, so that the common way stays
+/// short.
 #[inline(never)]
 fn others(skb: *mut __sk_buff) -> i32 {
+    if capture::is_copy_or_shown(skb) {
+        return TC_ACT_OK;
+    }
     let ctx = &TcContext::new(skb);
     if !member::gather_headers(ctx) {
         return member::dropped_truncated();
@@ -171,7 +179,7 @@ fn is_plain_ip(frame: &Frame, ethertype: u16) -> bool {
 
 /// An untagged unicast IP packet: by its flow, or, if it is a test address's, by that.
 #[inline(always)]
-fn steer(ctx: &TcContext, frame: &Frame, ethertype: u16) -> i32 {
+fn steer(ctx: &TcContext, frame: &Frame, ethertype: u16, live: MemberSet) -> i32 {
     let Some(words) = steering.get(0) else { return member::dropped_nobody(ctx) };
     if words.test_addresses != 0
         && let Some(number) = member_of_test_address(frame, ethertype, words.test_addresses)
@@ -181,7 +189,7 @@ fn steer(ctx: &TcContext, frame: &Frame, ethertype: u16) -> i32 {
     let Some(list) = spread::list(ctx, frame, UNTAGGED, ethertype) else {
         return member::dropped_nobody(ctx);
     };
-    if let Some((number, chosen)) = member::most_preferred(list, words.usable.and(trusted())) {
+    if let Some((number, chosen)) = member::most_preferred(list, words.usable.and(live)) {
         return member::send(ctx, frame, number, chosen, false);
     }
     second_choice(ctx, list)

@@ -1,10 +1,12 @@
-//! The datapath of one group: `egress` on the group interface, `ingress` on each member.
+//! The datapath of one group: `egress` on the group interface, `ingress` on each member, `sink` on the far end of a group
+//! interface that is a veth.
 //!
 //! Loaded once for the group and once more for each member, with what is constant for them as read-only globals, so
 //! that the verifier prunes what a group does not use; all of them share the group's pinned maps.
 #![no_std]
 #![no_main]
 
+mod capture;
 mod egress;
 mod ingress;
 mod maps;
@@ -26,6 +28,12 @@ pub fn egress(ctx: TcContext) -> i32 {
 #[classifier]
 pub fn ingress(ctx: TcContext) -> i32 {
     ingress::run(&ctx)
+}
+
+/// Attached to the far end of a group interface that is a veth, ingress.
+#[classifier]
+pub fn sink(_ctx: TcContext) -> i32 {
+    capture::sink()
 }
 
 #[panic_handler]

@@ -66,9 +66,9 @@ pub fn group_mac() -> Mac {
     Mac(GROUP_MAC.load())
 }
 
-/// The members whose links are trusted.
+/// The group's word of `live`: the members whose links are trusted, and whether somebody captures.
 #[inline(always)]
-pub fn trusted() -> MemberSet {
+pub fn word_of_live() -> MemberSet {
     match live.get(GROUP.load()) {
         Some(set) => *set,
         None => MemberSet::EMPTY,
@@ -89,6 +89,14 @@ pub enum Reason {
     Truncated,
     Reflected,
     OtherCopy,
+}
+
+/// Counts a copy for those who capture.
+#[inline(always)]
+pub fn count_copy() {
+    let Some(all) = drops.get_ptr_mut(0) else { return };
+    // SAFETY: a field of a per-CPU value.
+    unsafe { count::add(&raw mut (*all).captured, 1) };
 }
 
 /// Counts a drop.

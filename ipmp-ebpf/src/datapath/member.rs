@@ -14,7 +14,7 @@ use ipmp_common::{
 };
 use ipmp_ebpf::{count, device};
 
-use crate::maps::{READ_DEVICES, Reason, count_drop, counters, members, steering, trusted};
+use crate::maps::{READ_DEVICES, Reason, count_drop, counters, members, steering, word_of_live};
 
 /// No member.
 const NOBODY: u32 = u32::MAX;
@@ -117,7 +117,7 @@ pub fn pick(list: Preference) -> Option<u32> {
 #[inline(never)]
 fn pick_number(list: u64) -> u32 {
     let Some(words) = steering.get(0) else { return NOBODY };
-    let (trusted, anybody) = (trusted(), words.usable.or(words.reserve));
+    let (trusted, anybody) = (word_of_live(), words.usable.or(words.reserve));
     let mut search = Search {
         list,
         wanted: words.usable.and(trusted).0,

@@ -8,7 +8,7 @@ use ipmp_common::{
 };
 
 use crate::{
-    maps::{members, trusted},
+    maps::{members, word_of_live},
     member,
 };
 
@@ -25,7 +25,7 @@ pub fn is_query(frame: &Frame, l3: usize, ethertype: u16) -> bool {
 /// Sends clones through every live member but the cast member, through which the report itself goes.
 #[inline(always)]
 pub fn send_clones(ctx: &TcContext, cast: u32) {
-    let trusted = trusted().0;
+    let trusted = word_of_live().0;
     for number in 0..MAX_MEMBERS as u32 {
         if number != cast && trusted >> number & 1 == 1 {
             clone_through(ctx, number);

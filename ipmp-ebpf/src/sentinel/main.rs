@@ -5,6 +5,8 @@
 //! dormant and operational for `updelay` without a break: a carrier bit comes back before the queues do and before
 //! the far port forwards.
 //!
+//! In the same word it says whether somebody captures on the group interface, which egress must know.
+//!
 //! The timer re-arms itself for as long as one armed member is still the device that it was. It needs no process:
 //! the pinned map that holds it keeps it.
 #![no_std]
@@ -23,7 +25,8 @@ use aya_ebpf::{
 };
 use ipmp_common::{
     maps::{
-        ClockSettings, Device, HINTS_BYTES, Held, Hint, HintKind, MAX_GROUPS, MAX_LOWER, Watch, link_state,
+        CAPTURED, Capture, ClockSettings, Device, HINTS_BYTES, Held, Hint, HintKind, MAX_GROUPS, MAX_LOWER,
+        Watch, link_state,
     },
     steer::{MAX_MEMBERS, MemberSet},
 };
@@ -126,21 +129,37 @@ extern "C" fn look_at_group(index: u64, this: *mut Tick) -> i64 {
     // a time.
     unsafe {
         let armed = (&raw const (*watched).armed).read_volatile();
-        let before = (*live_of_group).0;
+        let word = (*live_of_group).0;
+        let before = word & !CAPTURED.0;
         let mut group = Look { now_ns: (*this).now_ns, index, pad: 0, live: before & armed.0, known: 0 };
         let members = u64::BITS - armed.0.leading_zeros();
         bpf_loop(members, look_at_member as *mut c_void, (&raw mut group).cast(), 0);
         (*this).known |= group.known;
         let after = group.live;
-        if after != before {
-            (&raw mut (*live_of_group).0).write_volatile(after);
-            if let Some(mut entry) = hints.reserve(0) {
-                entry.write(Hint { kind: HintKind::Live as u32, group: index, at_ns: group.now_ns });
-                entry.submit(0);
-            }
+        let captured = if is_captured(&*watched) { CAPTURED.0 } else { 0 };
+        if after | captured != word {
+            (&raw mut (*live_of_group).0).write_volatile(after | captured);
+        }
+        if after != before
+            && let Some(mut entry) = hints.reserve(0)
+        {
+            entry.write(Hint { kind: HintKind::Live as u32, group: index, at_ns: group.now_ns });
+            entry.submit(0);
         }
     }
     0
+}
+
+/// Whether what leaves by a group interface is to be shown to those who capture there.
+#[inline(always)]
+fn is_captured(watched: &Watch) -> bool {
+    const ON: u64 = Capture::On as u64;
+    const OFF: u64 = Capture::Off as u64;
+    match watched.capture {
+        ON => true,
+        OFF => false,
+        _ => device::is_captured(&watched.group),
+    }
 }
 
 /// The callback of the `bpf_loop` over a group's members.

@@ -18,6 +18,7 @@ use clap::Parser;
 use ipmp::{
     control::{self, socket::Listening},
     daemon::{self, Engine},
+    datapath::Interval,
 };
 use nix::{
     sched::{CloneFlags, setns},
@@ -51,6 +52,9 @@ struct Arguments {
     /// Load the eBPF programs that log what they do. They are slower
     #[arg(long)]
     datapath_log: bool,
+    /// How often the kernel looks at the members' links by itself, 100us to 100ms
+    #[arg(long, value_name = "TIME", default_value = "500us")]
+    sentinel_interval: Interval,
     /// Stay in the foreground, which is what it does anyhow: for units and scripts that want to say so
     #[arg(long)]
     foreground: bool,
@@ -114,7 +118,8 @@ fn runtime() -> Result<tokio::runtime::Runtime> {
 
 async fn serve(arguments: &Arguments, socket: Socket) -> Result<()> {
     let namespace = arguments.netns.clone().unwrap_or_default();
-    let (engine, requests) = Engine::start(namespace, arguments.datapath_log).await?;
+    let (engine, requests) =
+        Engine::start(namespace, arguments.datapath_log, arguments.sentinel_interval).await?;
     let clients = tokio::spawn(control::serve(socket.listener()?, requests, engine.feed()));
     drop_capabilities()?;
     // Under no service manager there is nobody to tell.

@@ -10,6 +10,7 @@ pub mod monitor;
 pub mod offline;
 pub mod online;
 pub mod output;
+pub mod set;
 pub mod show;
 pub mod start;
 
@@ -21,7 +22,7 @@ use std::{
 
 use clap::{CommandFactory, Parser, Subcommand, error::ErrorKind};
 
-use crate::control::{Client, Request, Response, client, name, request, socket};
+use crate::control::{Client, Request, Response, client, name, request, setting, socket};
 
 /// How `ipmpctl` ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -31,7 +32,7 @@ pub enum Exit {
     Done = 0,
     /// It was refused, or went wrong.
     Refused = 1,
-    /// The command line cannot be understood, or holds a name or an address that cannot be.
+    /// The command line cannot be understood, or holds a name, an address or a setting that cannot be.
     Usage = 2,
     /// No daemon answers, and none could be started.
     NoDaemon = 3,
@@ -64,7 +65,7 @@ const AFTER_HELP: &str = "\
 Exit status:
   0  done
   1  refused, or gone wrong; a refusal has changed nothing
-  2  the command line cannot be understood, or holds a name or an address that cannot be
+  2  the command line cannot be understood, or holds a name, an address or a setting that cannot be
   3  no daemon answers, and none could be started
   4  not permitted: changes want root or a member of the group ipmp, anybody may look
   5  the daemon has gone while monitor listened to it
@@ -112,6 +113,7 @@ enum Verb {
     Offline(offline::Offline),
     Online(online::Online),
     Destroy(destroy::Destroy),
+    Set(set::Set),
     Show(show::Show),
     Monitor(monitor::Monitor),
 }
@@ -126,6 +128,7 @@ impl Verb {
             Self::Offline(verb) => verb.request(),
             Self::Online(verb) => verb.request(),
             Self::Destroy(verb) => verb.request(),
+            Self::Set(verb) => verb.request(),
             Self::Show(verb) => verb.request(),
             Self::Monitor(verb) => verb.request(),
         }
@@ -144,6 +147,9 @@ pub enum Error {
     /// An address cannot be.
     #[error(transparent)]
     Address(#[from] host::Error),
+    /// A setting cannot be.
+    #[error(transparent)]
+    Setting(#[from] setting::Error),
     /// There is no such socket.
     #[error(transparent)]
     Socket(#[from] socket::Error),
@@ -161,7 +167,7 @@ pub enum Error {
 impl Error {
     fn exit(&self) -> Exit {
         match self {
-            Self::Usage(_) | Self::Name(_) | Self::Socket(_) => Exit::Usage,
+            Self::Usage(_) | Self::Name(_) | Self::Setting(_) | Self::Socket(_) => Exit::Usage,
             Self::Address(error) if error.is_lookup() => Exit::Refused,
             Self::Address(_) => Exit::Usage,
             Self::Daemon(client::Error::NotPermitted(_)) => Exit::NotPermitted,
@@ -177,6 +183,7 @@ impl Error {
             Self::Daemon(client::Error::Refused { reason, .. }) => reason,
             Self::Name(_) => request::reason::BAD_NAME,
             Self::Address(_) => request::reason::BAD_ADDRESS,
+            Self::Setting(_) => request::reason::BAD_SETTING,
             other => other.exit().reason(),
         }
     }

@@ -8,7 +8,9 @@ use ipmp_common::steer::SLOTS;
 use super::Error;
 use crate::control::{
     Request, name,
-    report::{AddressReport, Drops, GroupReport, GroupState, Link, MemberReport, MemberState, Traffic},
+    report::{
+        AddressReport, Capture, Drops, GroupReport, GroupState, Link, MemberReport, MemberState, Traffic,
+    },
 };
 
 /// Show groups: their addresses, their members, who carries what, and which checks are in force
@@ -63,6 +65,7 @@ fn group(group: &GroupReport) -> String {
     let cast = if cast.is_empty() { "nobody".into() } else { cast.join(" ") };
     blocks.line(&format!("spread by {}, multicast and broadcast by {cast}", group.hash));
     blocks.line(&drops(group.drops));
+    blocks.line(&capture(&group.capture));
     for each in &group.members {
         member(&mut blocks, group, each);
     }
@@ -196,6 +199,13 @@ fn drops(drops: Drops) -> String {
         "dropped: no member {no_member}, foreign source {foreign_source}, truncated {truncated}; suppressed: reflected \
          {reflected}, other copy {other_copy}"
     )
+}
+
+/// Whether a capture on the group interface shows what leaves.
+fn capture(capture: &Capture) -> String {
+    let Capture { mode, active, copies } = capture;
+    let now = if *active { "outbound packets are shown to captures" } else { "no outbound packet is copied" };
+    format!("capture {mode}: {now}, {copies} copied so far")
 }
 
 #[cfg(test)]

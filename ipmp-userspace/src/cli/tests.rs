@@ -77,6 +77,17 @@ fn the_grammar_of_the_design() {
         ("ipmpctl offline eth0", Request::Offline { interface: "eth0".into() }),
         ("ipmpctl --json online eth0", Request::Online { interface: "eth0".into() }),
         ("ipmpctl destroy production0 --netns blue", Request::Destroy { group: group() }),
+        (
+            "ipmpctl set production0 capture=on hash=flow",
+            Request::Set {
+                name: group(),
+                settings: vec!["capture=on".parse().unwrap(), "hash=flow".parse().unwrap()],
+            },
+        ),
+        (
+            "ipmpctl set eth2 weight=10",
+            Request::Set { name: "eth2".into(), settings: vec!["weight=10".parse().unwrap()] },
+        ),
         ("ipmpctl show", Request::Show { name: None }),
         ("ipmpctl show production0 --socket /s --json", Request::Show { name: Some(group()) }),
         ("ipmpctl monitor", Request::Monitor { name: None }),
@@ -112,6 +123,12 @@ fn command_lines_that_cannot_be_are_refused_in_one_line() {
         (
             "ipmpctl create g0 --address 192.168.178.255/24",
             "192.168.178.255/24 is the broadcast address of its network: give it an address of a host",
+        ),
+        ("ipmpctl set g0 capture=maybe", "capture cannot be \"maybe\": write capture=auto|on|off"),
+        ("ipmpctl set g0 hash=flow hash=flow", "hash is set twice: set it once"),
+        (
+            "ipmpctl set g0",
+            "the following required arguments were not provided: <KEY=VALUE>... (see ipmpctl --help)",
         ),
         (
             "ipmpctl address del 10.0.0.1/8 10.0.0.1/24 --group g0",

@@ -11,6 +11,7 @@ pub mod peer;
 pub mod report;
 pub mod request;
 pub mod server;
+pub mod setting;
 pub mod socket;
 pub mod wire;
 
@@ -19,6 +20,7 @@ pub use client::Client;
 pub use report::GroupReport;
 pub use request::{Caller, Last, Refused, Request, Response, Sender};
 pub use server::serve;
+pub use setting::Setting;
 
 /// The interface definition, word for word what the daemon answers to `GetInterfaceDescription`.
 pub const DEFINITION: &str = include_str!("net.ipmp.Manager.varlink");

@@ -37,6 +37,19 @@ pub struct GroupReport {
     pub checks: Vec<String>,
     /// Packets dropped by the datapath.
     pub drops: Drops,
+    /// What those who capture on the group interface are shown.
+    pub capture: Capture,
+}
+
+/// What those who capture on the group interface are shown.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Capture {
+    /// Outbound packets: `auto`, while somebody captures; `on`, always; `off`, never.
+    pub mode: String,
+    /// They are shown outbound packets now.
+    pub active: bool,
+    /// Packets copied for them so far.
+    pub copies: u64,
 }
 
 /// State of a group.
@@ -266,6 +279,7 @@ pub(crate) fn sample() -> GroupReport {
         ],
         checks: vec!["the carrier of every member is read before each packet".into()],
         drops: Drops { no_member: 1, foreign_source: 2, truncated: 3, reflected: 4, other_copy: 5 },
+        capture: Capture { mode: "auto".into(), active: true, copies: 6 },
     }
 }
 

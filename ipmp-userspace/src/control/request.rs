@@ -2,7 +2,7 @@
 
 use tokio::sync::{mpsc, oneshot};
 
-use super::{address::DataAddress, report::GroupReport};
+use super::{address::DataAddress, report::GroupReport, setting::Setting};
 
 /// What becomes of the group when its last member is detached.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
@@ -70,6 +70,13 @@ pub enum Request {
     Online {
         /// Name of the member.
         interface: String,
+    },
+    /// Change settings, all or none.
+    Set {
+        /// Name of the group or of the member.
+        name: String,
+        /// The settings: at least one, no key twice.
+        settings: Vec<Setting>,
     },
     /// Report on groups.
     Show {
@@ -155,6 +162,8 @@ pub mod reason {
     pub const BAD_NAME: &str = "bad-name";
     /// An address is malformed, or can be nobody's.
     pub const BAD_ADDRESS: &str = "bad-address";
+    /// There is no such setting, or it cannot have this value.
+    pub const BAD_SETTING: &str = "bad-setting";
     /// The kernel said no, or lacks what is needed.
     pub const KERNEL: &str = "kernel";
     /// The daemon is being stopped.

@@ -9,6 +9,7 @@ use super::{
     name,
     report::{GroupReport, VERSION},
     request::{Refused, Request, Response, reason},
+    setting::Setting,
 };
 
 /// Name of our interface.
@@ -163,6 +164,7 @@ impl Call {
             }
             Request::Offline { interface } => ("Offline", json!({ "interface": interface })),
             Request::Online { interface } => ("Online", json!({ "interface": interface })),
+            Request::Set { name, settings } => ("Set", json!({ "name": name, "settings": settings })),
             Request::Show { name } => ("Show", json!({ "name": name })),
             Request::Monitor { name } => ("Monitor", json!({ "name": name })),
         };
@@ -219,6 +221,7 @@ impl Parameters {
                 .and_then(|group| Ok(Request::RemoveAddress { group, addresses: self.some_addresses()? })),
             "Offline" => self.interface().map(|interface| Request::Offline { interface }),
             "Online" => self.interface().map(|interface| Request::Online { interface }),
+            "Set" => self.set(),
             "Show" => self.name().map(|name| Request::Show { name }),
             "Monitor" => self.name().map(|name| Request::Monitor { name }),
             _ => return None,
@@ -245,6 +248,18 @@ impl Parameters {
             }
         }
         Ok(Request::Attach { group, interfaces })
+    }
+
+    fn set(&mut self) -> Result<Request, Failure> {
+        let name: String = self.take("name")?;
+        name::check_interface(&name).map_err(bad_name)?;
+        let texts: Vec<String> = self.take("settings")?;
+        if texts.is_empty() {
+            return Err(invalid("settings"));
+        }
+        let settings = Setting::all_of(&texts)
+            .map_err(|error| Failure::from(Refused::new(reason::BAD_SETTING, error.to_string())))?;
+        Ok(Request::Set { name, settings })
     }
 
     fn name(&mut self) -> Result<Option<String>, Failure> {
@@ -351,6 +366,11 @@ mod tests {
             Request::RemoveAddress { group: group(), addresses },
             Request::Offline { interface: interface() },
             Request::Online { interface: interface() },
+            Request::Set {
+                name: group(),
+                settings: Setting::all_of(&["capture=on".into(), "hash=flow".into()]).unwrap(),
+            },
+            Request::Set { name: interface(), settings: vec![Setting::Weight(10)] },
             Request::Show { name: None },
             Request::Show { name: Some("The.Group".into()) },
             Request::Monitor { name: None },
@@ -400,6 +420,8 @@ mod tests {
             ("Attach", json!({ "group": "g0" }), "interfaces"),
             ("Attach", json!({ "group": "g0", "interfaces": [] }), "interfaces"),
             ("Attach", json!({ "group": "g0", "interfaces": "eth0" }), "interfaces"),
+            ("Set", json!({ "name": "g0", "settings": [] }), "settings"),
+            ("Set", json!({ "name": "g0", "settings": [1] }), "settings"),
             ("Detach", json!({ "interface": "eth0", "last": "explode" }), "last"),
             ("AddAddress", json!({ "group": "g0", "addresses": [] }), "addresses"),
             ("Show", json!({ "name": ["g0"] }), "name"),

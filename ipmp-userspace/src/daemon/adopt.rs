@@ -37,9 +37,9 @@ impl Engine {
     async fn adopt_group(&mut self, interface: GroupInterface) -> Result<(), Error> {
         let name = interface.name.clone();
         let saved = self.file.state.groups.entry(name.clone()).or_default().clone();
-        let groupname = if saved.groupname.is_empty() { name.clone() } else { saved.groupname };
+        let groupname = if saved.groupname.is_empty() { name.clone() } else { saved.groupname.clone() };
         let mtu = self.links.device(interface.ifindex).await?.map_or(0, |device| device.mtu);
-        let mut datapath = self.datapath.group(&self.spec_of(&interface))?;
+        let mut datapath = self.open_datapath(&interface)?;
         let pinned = datapath.members()?;
 
         // What the maps say, device by device.

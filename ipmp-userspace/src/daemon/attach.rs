@@ -139,6 +139,7 @@ impl Engine {
             speed,
             settings: settings.clone(),
             was_down,
+            chosen: Vec::new(),
         };
         saved.members.insert(device.name.clone(), state);
         if !configuration.is_empty() {
@@ -286,13 +287,15 @@ impl Engine {
         }
     }
 
-    /// Weights are speeds where every speed is known, and equal where one is not: a guess against a fact would load the
+    /// Weights are what the operator says; else they are speeds where every speed is known, and equal where one is not: a guess against a fact would load the
     /// wrong member.
-    async fn balance_weights(&mut self, group_name: &str) {
+    pub(super) async fn balance_weights(&mut self, group_name: &str) {
         let Some(saved) = self.file.state.groups.get_mut(group_name) else { return };
-        let all_known = saved.members.values().all(|member| member.speed.is_some());
+        let mut guessed = saved.members.values().filter(|member| member.chosen_weight().is_none());
+        let all_known = guessed.all(|member| member.speed.is_some());
         for member in saved.members.values_mut() {
-            member.weight = member.speed.filter(|_| all_known).unwrap_or(WEIGHT);
+            let speed = || member.speed.filter(|_| all_known);
+            member.weight = member.chosen_weight().or_else(speed).unwrap_or(WEIGHT);
         }
         let weights: Vec<(u8, u32)> =
             saved.members.values().map(|member| (member.number, member.weight)).collect();

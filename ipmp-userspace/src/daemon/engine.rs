@@ -36,7 +36,7 @@ use crate::{
     announce::{Schedule, Sender},
     control::{monitor::Feed, request},
     core::{LogLine, Time},
-    datapath::{self, Datapath, Hints},
+    datapath::{self, Datapath, Hints, Interval},
     link::{self, Address, Change, Device, Links, Watch},
 };
 
@@ -101,12 +101,16 @@ pub struct Engine {
 }
 
 impl Engine {
-    /// In the network namespace of the calling thread, on its runtime. Takes over what an earlier daemon left, and
+    /// In the network namespace of the calling thread, on its runtime; the sentinel looks as often as said. Takes over what an earlier daemon left, and
     /// returns where requests go.
-    pub async fn start(namespace: String, datapath_log: bool) -> Result<(Self, request::Sender), Error> {
+    pub async fn start(
+        namespace: String,
+        datapath_log: bool,
+        sentinel: Interval,
+    ) -> Result<(Self, request::Sender), Error> {
         let cookie = datapath::pins::netns_cookie()?;
         let lock = Lock::take(cookie)?;
-        let datapath = Datapath::open(datapath_log)?;
+        let datapath = Datapath::open_with(datapath_log, sentinel)?;
         let hints = datapath.hints()?;
         let watch = |what| move |source| Error::Watch { what, source };
         let signal = |kind| signal(kind).map_err(watch("signals"));

@@ -59,7 +59,6 @@ pub struct Group {
     vlans: BTreeMap<u32, u16>,
     /// Where no sentinel runs: what it would do.
     updelay: Option<Updelay>,
-    policy: Policy,
 }
 
 /// What carrying out actions needs besides the group.
@@ -105,7 +104,6 @@ impl Group {
             addresses: BTreeSet::new(),
             vlans: BTreeMap::new(),
             updelay,
-            policy: POLICY,
         }
     }
 
@@ -116,7 +114,7 @@ impl Group {
 
     /// The hash policy.
     pub fn policy(&self) -> Policy {
-        self.policy
+        self.datapath.policy()
     }
 
     /// The number of the member with this interface index.

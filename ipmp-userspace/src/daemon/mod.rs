@@ -5,6 +5,7 @@
 //! | [`engine`] | the loop: hints, changes, requests, deadlines, signals |
 //! | `group` | one group: its state machine, its devices, its maps |
 //! | `requests` | what clients ask for |
+//! | `settings` | what an operator sets |
 //! | `attach` | members come and go |
 //! | `vet` | whether an interface can be a member |
 //! | [`migrate`] | addresses and routes move without a gap |
@@ -30,6 +31,7 @@ pub mod migrate;
 mod priority;
 mod requests;
 mod say;
+mod settings;
 mod show;
 pub mod state;
 mod teardown;

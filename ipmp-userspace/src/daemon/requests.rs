@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use super::{
     attach::{kernel, no_such_group},
     engine::Engine,
-    group::{Group, POLICY, UPDELAY},
+    group::{Group, UPDELAY},
     say::Origin,
     state::GroupState,
 };
@@ -15,7 +15,7 @@ use crate::{
         request::{Refused, Request, Response, reason},
     },
     core::{self, Event, LogLine, Refusal},
-    datapath::GroupSpec,
+    datapath::{self, GroupSpec},
     link::{Address, GroupInterface},
 };
 
@@ -44,6 +44,7 @@ impl Engine {
             Request::RemoveAddress { group, addresses } => self.remove_addresses(&group, &addresses).await?,
             Request::Offline { interface } => self.set_offline(&interface, true).await?,
             Request::Online { interface } => self.set_offline(&interface, false).await?,
+            Request::Set { name, settings } => self.set(&name, &settings).await?,
             Request::Show { name } | Request::Monitor { name } => {
                 return self.show(name.as_deref()).await.map(Response::Show);
             }
@@ -105,28 +106,40 @@ impl Engine {
         let interface = GroupInterface::create(&self.links, group, groupname, &self.namespace)
             .await
             .map_err(|error| kernel(&error))?;
-        let spec = self.spec_of(&interface);
-        match self.datapath.group(&spec) {
+        match self.open_datapath(&interface) {
             Ok(datapath) => {
                 let core = core::Group::new(group, core::Settings::default());
                 Ok(Group::new(core, datapath, interface, groupname.to_owned(), MTU))
             }
             Err(error) => {
+                if let Err(error) = self.datapath.remove_group(group) {
+                    log::error!(group = group; "{error}");
+                }
                 self.delete_interface(&interface).await;
                 Err(kernel(&error))
             }
         }
     }
 
-    /// What the datapath has to know of a group.
-    pub(super) fn spec_of(&self, interface: &GroupInterface) -> GroupSpec {
-        GroupSpec {
+    /// Loads the datapath of a group, or takes it over, as the state file says.
+    pub(super) fn open_datapath(
+        &mut self,
+        interface: &GroupInterface,
+    ) -> Result<datapath::Group, datapath::Error> {
+        let saved = self.file.state.groups.get(&interface.name).cloned().unwrap_or_default();
+        let spec = GroupSpec {
             name: interface.name.clone(),
             ifindex: interface.ifindex,
             mac: interface.mac,
-            policy: POLICY,
+            policy: saved.policy(),
             updelay: UPDELAY,
+        };
+        let mut group = self.datapath.group(&spec)?;
+        if let Some((name, ifindex)) = interface.far_end() {
+            group.seal_far_end(&name, ifindex)?;
         }
+        group.set_capture(saved.capture());
+        Ok(group)
     }
 
     async fn delete_interface(&self, interface: &GroupInterface) {

@@ -94,6 +94,11 @@ fn group_report(
             reflected: drops.reflected,
             other_copy: drops.other_copy,
         },
+        capture: report::Capture {
+            mode: group.datapath.capture().name().to_owned(),
+            active: group.datapath.is_captured(),
+            copies: drops.captured,
+        },
     }
 }
 

@@ -15,7 +15,7 @@ use std::{
 use serde::{Deserialize, Serialize};
 
 use super::migrate::Configuration;
-use crate::link::Saved;
+use crate::{control::Setting, link::Saved};
 
 /// Where the files of all network namespaces are.
 const DIRECTORY: &str = "/run/ipmp";
@@ -62,6 +62,9 @@ pub struct GroupState {
     pub members: BTreeMap<String, MemberState>,
     /// What was moved to the group interface, by the interface that it came from; it need not be a member any more.
     pub moved: BTreeMap<String, Configuration>,
+    /// What the operator has set.
+    #[serde(default)]
+    pub chosen: Vec<Setting>,
 }
 
 /// A member.
@@ -79,6 +82,9 @@ pub struct MemberState {
     pub settings: Vec<Saved>,
     /// Whether it was administratively down before.
     pub was_down: bool,
+    /// What the operator has set.
+    #[serde(default)]
+    pub chosen: Vec<Setting>,
 }
 
 /// The file.
@@ -161,8 +167,16 @@ mod tests {
             before: "0".into(),
             ours: "1".into(),
         }];
-        let member =
-            MemberState { number: 3, ifindex: 9, weight: 1000, speed: None, settings, was_down: true };
+        let member = MemberState {
+            number: 3,
+            ifindex: 9,
+            weight: 1000,
+            speed: None,
+            settings,
+            was_down: true,
+            chosen: vec!["weight=10".parse().unwrap()],
+        };
+        group.chosen.push("capture=on".parse().unwrap());
         group.members.insert("eth0".into(), member);
         group.moved.insert("eth0".into(), Configuration::default());
         file.state.groups.insert("production0".into(), group);
@@ -176,6 +190,20 @@ mod tests {
         file.save().unwrap();
         assert_eq!(File::open_at(path.clone()).unwrap().state, file.state);
         assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
+        fs::remove_dir_all(path.parent().unwrap()).unwrap();
+    }
+
+    #[test]
+    fn a_file_from_before_there_were_settings_is_read() {
+        let path = scratch("before");
+        filled(&path).save().unwrap();
+        let mut text: serde_json::Value = serde_json::from_slice(&fs::read(&path).unwrap()).unwrap();
+        let group = &mut text["groups"]["production0"];
+        group.as_object_mut().unwrap().remove("chosen").unwrap();
+        group["members"]["eth0"].as_object_mut().unwrap().remove("chosen").unwrap();
+        fs::write(&path, text.to_string()).unwrap();
+        let state = File::open_at(path.clone()).unwrap().state;
+        assert!(state.groups["production0"].members["eth0"].chosen.is_empty());
         fs::remove_dir_all(path.parent().unwrap()).unwrap();
     }
 

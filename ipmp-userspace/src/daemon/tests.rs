@@ -87,7 +87,8 @@ fn detach(interface: &str, last: Option<Last>) -> Request {
 
 /// Runs an engine beside the test, as `ipmpd` does, and drops it when the test ends: as if it were killed.
 async fn with_engine<F: Future<Output = ()>>(test: impl FnOnce(Client) -> F) {
-    let (engine, requests) = Engine::start(String::new(), false).await.unwrap();
+    let (engine, requests) =
+        Engine::start(String::new(), false, datapath::Interval::default()).await.unwrap();
     let mut engine = std::pin::pin!(engine.run());
     tokio::select! {
         result = &mut engine => panic!("the engine has ended: {result:?}"),

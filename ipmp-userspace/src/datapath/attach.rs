@@ -65,6 +65,8 @@ pub enum Hook {
     Egress,
     /// On a member, first in order.
     Ingress,
+    /// On the far end of a group interface that is a veth, what arrives there.
+    FarEnd,
 }
 
 impl Hook {
@@ -73,25 +75,26 @@ impl Hook {
         match self {
             Self::Egress => "egress",
             Self::Ingress => "ingress",
+            Self::FarEnd => "sink",
         }
     }
     const fn kind(self) -> TcAttachType {
         match self {
             Self::Egress => TcAttachType::Egress,
-            Self::Ingress => TcAttachType::Ingress,
+            Self::Ingress | Self::FarEnd => TcAttachType::Ingress,
         }
     }
     /// clsact runs filters by ascending priority: first is 1; last leaves room for nobody.
     const fn priority(self) -> u16 {
         match self {
             Self::Egress => u16::MAX,
-            Self::Ingress => 1,
+            Self::Ingress | Self::FarEnd => 1,
         }
     }
     fn order(self) -> LinkOrder {
         match self {
             Self::Egress => LinkOrder::last(),
-            Self::Ingress => LinkOrder::first(),
+            Self::Ingress | Self::FarEnd => LinkOrder::first(),
         }
     }
 }
@@ -109,7 +112,7 @@ pub struct Place {
     pub hook: Hook,
     /// Directory of the group's pins.
     pub directory: PathBuf,
-    /// Name of the pins: `egress`, or `ingress-<member>`.
+    /// Name of the pins: `egress`, `ingress-<member>` or `sink`.
     pub pin: String,
 }
 

@@ -68,6 +68,7 @@ impl Kernel {
             nd_net: *net_device.get("nd_net")?,
             operstate: *net_device.get("operstate")?,
             skb_dev: *sk_buff.get("dev")?,
+            ptype_all: net_device.get("ptype_all").copied().unwrap_or(0),
         };
         let function = btf.find(KIND_FUNC, "bpf_rdonly_cast");
         let cast = function.map(|function| Cast { function: function as u32, net_device: device as u32 });
@@ -194,6 +195,7 @@ mod tests {
         let kernel = Kernel::running().unwrap();
         assert_ne!(kernel.offsets.state, kernel.offsets.nd_net);
         assert!(kernel.offsets.ifindex > 0 && kernel.offsets.skb_dev > 0, "{kernel:?}");
+        assert!(kernel.offsets.ptype_all > 0, "{kernel:?}");
     }
 
     #[test]

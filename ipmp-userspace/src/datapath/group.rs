@@ -81,6 +81,8 @@ pub const SHAPES: [Shape; 9] = [
 ];
 
 const INDEX: usize = offset_of!(Steering, index) / 8;
+/// Name of the pins at the far end of the group interface.
+const SINK: &str = "sink";
 
 /// The datapath of one group.
 pub struct Group {
@@ -133,7 +135,7 @@ impl Group {
         };
         // The first load makes and pins the maps; egress of an earlier daemon goes on until it is replaced below.
         let device = host.borrow_mut().finder.find(&spec.name, spec.ifindex)?;
-        let mut object = load(&host.borrow(), spec, &directory, index, None)?;
+        let object = load(&host.borrow(), spec, &directory, index, None)?;
         let mut group = Self {
             steering: Mapped::new(
                 "steering",
@@ -155,33 +157,63 @@ impl Group {
         };
         group.steering.store(INDEX, u64::from(index) + 1);
         group.own_macs.insert(MacKey::new(spec.mac), GROUP_ITSELF, 0).map_err(map_error("own_macs"))?;
-        let kind = group.host.borrow().kind;
-        let place = group.egress_place();
-        let program = objects::load(&mut object, Hook::Egress.program())?;
-        let same_device = group.mark_device("egress", device)?;
-        place.attach(program, kind, same_device)?;
-        group.take_logger("egress", object);
+        group.attach_program(&group.egress_place(), device, object)?;
+        group.host.borrow().sentinel.watch_group(index, device);
         Ok(group)
     }
 
+    /// Attaches the program of a loaded object to a device, in place of the one that was there.
+    fn attach_program(&mut self, place: &Place, device: Device, mut object: aya::Ebpf) -> Result<(), Error> {
+        let kind = self.host.borrow().kind;
+        let program = objects::load(&mut object, place.hook.program())?;
+        let same_device = self.mark_device(&place.pin, device)?;
+        place.attach(program, kind, same_device)?;
+        self.take_logger(&place.pin, object);
+        Ok(())
+    }
+
+    /// Throws away what arrives at the far end of a group interface that is a veth: copies for those who capture.
+    ///
+    /// # Errors
+    /// [`Error::Vanished`], [`Error::Load`], [`Error::Attach`] or [`Error::Pin`].
+    pub fn seal_far_end(&mut self, name: &str, ifindex: u32) -> Result<(), Error> {
+        let device = self.host.borrow_mut().finder.find(name, ifindex)?;
+        let place =
+            Place { interface: name.to_owned(), ifindex, ..self.place(Hook::FarEnd, SINK.to_owned()) };
+        let object = load(&self.host.borrow(), &self.spec, &self.directory, self.index, None)?;
+        self.attach_program(&place, device, object)
+    }
+
+    /// Spreads flows by another policy: egress is replaced at once, by one with another constant.
+    ///
+    /// # Errors
+    /// [`Error::Vanished`], [`Error::Load`], [`Error::Attach`] or [`Error::Pin`]; the policy is then what it was.
+    pub fn set_policy(&mut self, policy: Policy) -> Result<(), Error> {
+        let spec = GroupSpec { policy, ..self.spec.clone() };
+        let device = self.host.borrow_mut().finder.find(&spec.name, spec.ifindex)?;
+        let object = load(&self.host.borrow(), &spec, &self.directory, self.index, None)?;
+        self.attach_program(&self.egress_place(), device, object)?;
+        self.spec = spec;
+        Ok(())
+    }
+
+    /// How flows are spread.
+    pub fn policy(&self) -> Policy {
+        self.spec.policy
+    }
+
+    fn place(&self, hook: Hook, pin: String) -> Place {
+        let (interface, ifindex) = (self.spec.name.clone(), self.spec.ifindex);
+        Place { interface, ifindex, hook, directory: self.directory.clone(), pin }
+    }
+
     fn egress_place(&self) -> Place {
-        Place {
-            interface: self.spec.name.clone(),
-            ifindex: self.spec.ifindex,
-            hook: Hook::Egress,
-            directory: self.directory.clone(),
-            pin: "egress".to_owned(),
-        }
+        self.place(Hook::Egress, "egress".to_owned())
     }
 
     fn ingress_place(&self, number: u8, name: &str, ifindex: u32) -> Place {
-        Place {
-            interface: name.to_owned(),
-            ifindex,
-            hook: Hook::Ingress,
-            directory: self.directory.clone(),
-            pin: format!("ingress-{number}"),
-        }
+        let pin = format!("ingress-{number}");
+        Place { interface: name.to_owned(), ifindex, ..self.place(Hook::Ingress, pin) }
     }
 
     /// Remembers, in the name of a directory among the pins, which device a link was made for; says whether it was this
@@ -275,12 +307,8 @@ impl Group {
         }
         self.own_macs.insert(MacKey::new(spec.mac), number, 0).map_err(map_error("own_macs"))?;
         self.members.set(number, member, 0).map_err(map_error("members"))?;
-        let kind = host.borrow().kind;
-        let mut object = load(&host.borrow(), &self.spec, &self.directory, self.index, Some(spec.number))?;
-        let program = objects::load(&mut object, Hook::Ingress.program())?;
-        let same_device = self.mark_device(&place.pin, devices[0])?;
-        place.attach(program, kind, same_device)?;
-        self.take_logger(&place.pin, object);
+        let object = load(&host.borrow(), &self.spec, &self.directory, self.index, Some(spec.number))?;
+        self.attach_program(place, devices[0], object)?;
         let mut host = host.borrow_mut();
         host.sentinel.arm(self.index, spec.number, &devices, self.spec.updelay);
         host.sentinel.start(self.index)
@@ -326,6 +354,8 @@ impl Group {
             self.detach(number)?;
         }
         self.egress_place().detach()?;
+        let far = marked_device(&self.directory, SINK).unwrap_or(0);
+        Place { ifindex: far, ..self.place(Hook::FarEnd, SINK.to_owned()) }.detach()?;
         self.host.borrow().sentinel.forget(self.index);
         pins::remove_all(&self.directory)
     }
@@ -400,6 +430,7 @@ pub(super) fn remove_pinned(directory: &std::path::Path) -> Result<(), Error> {
         pin: pin.to_owned(),
     };
     place("egress", Hook::Egress).detach()?;
+    place(SINK, Hook::FarEnd).detach()?;
     for number in 0..MAX_MEMBERS {
         place(&format!("ingress-{number}"), Hook::Ingress).detach()?;
     }

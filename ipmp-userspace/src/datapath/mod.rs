@@ -7,7 +7,8 @@
 //! | [`objects`] | the compiled programs and their constants |
 //! | `devices` | where a device is in the kernel |
 //! | [`attach`] | tcx and clsact |
-//! | [`sentinel`] | the timer that watches links |
+//! | [`sentinel`] | the timer that watches links and captures |
+//! | [`interval`] | how often |
 //! | [`group`] | the programs and maps of one group |
 //! | `mapped` | words that both sides touch |
 
@@ -16,6 +17,7 @@ pub mod btf;
 mod devices;
 mod error;
 pub mod group;
+pub mod interval;
 mod mapped;
 pub mod objects;
 pub mod pins;
@@ -28,6 +30,7 @@ use std::{cell::RefCell, rc::Rc};
 pub use attach::AttachKind;
 pub use error::Error;
 pub use group::{Group, GroupSpec, MemberSpec, name_of};
+pub use interval::Interval;
 use ipmp_common::maps::MAX_GROUPS;
 pub use sentinel::Hints;
 
@@ -72,11 +75,19 @@ impl Datapath {
     /// # Errors
     /// What the kernel or this process lacks, with the remedy.
     pub fn open(log: bool) -> Result<Self, Error> {
+        Self::open_with(log, Interval::default())
+    }
+
+    /// The same, with another time between the looks of the sentinel.
+    ///
+    /// # Errors
+    /// As [`Datapath::open`].
+    pub fn open_with(log: bool, interval: Interval) -> Result<Self, Error> {
         check_capabilities()?;
         let kernel = Kernel::running()?;
         let pins = Pins::open()?;
         let finder = DeviceFinder::load(&kernel)?;
-        let sentinel = Sentinel::open(pins.sentinel(), &kernel)?;
+        let sentinel = Sentinel::open(pins.sentinel(), &kernel, interval)?;
         let reads_devices = sentinel.refused().is_none_or(|reason| !reason.contains("probe_read"));
         let kind = AttachKind::of_this_host();
         let host = Host { pins, kernel, finder, sentinel, kind, reads_devices, log };
@@ -117,8 +128,11 @@ impl Datapath {
             "carriers are not read per packet (the kernel forbids reading its memory): failover waits for netlink".to_owned()
         });
         status.push(match host.sentinel.refused() {
-            None => format!("the sentinel watches links every {} µs", sentinel::INTERVAL.as_micros()),
-            Some(reason) => format!("no sentinel ({reason}): the daemon watches links by netlink"),
+            None => format!("the sentinel watches links every {}", host.sentinel.interval()),
+            Some(reason) => format!(
+                "no sentinel ({reason}): the daemon watches links by netlink, and nobody watches for captures, which \
+                 are shown what leaves with capture=on alone"
+            ),
         });
         status
     }

@@ -6,7 +6,7 @@ use aya::{
     programs::{ProgramError, SchedClassifier},
 };
 
-/// `egress` and `ingress`.
+/// `egress`, `ingress` and `sink`.
 pub static DATAPATH: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/datapath"));
 /// The same with aya-log.
 pub static DATAPATH_LOG: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/datapath-log"));
@@ -34,6 +34,7 @@ impl Constants {
                 ("OFF_ND_NET", offsets.nd_net),
                 ("OFF_OPERSTATE", offsets.operstate),
                 ("OFF_SKB_DEV", offsets.skb_dev),
+                ("OFF_PTYPE_ALL", offsets.ptype_all),
             ],
             longs: Vec::new(),
         }

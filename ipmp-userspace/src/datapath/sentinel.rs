@@ -8,7 +8,10 @@ use aya::{
     programs::TestRunOptions,
 };
 use ipmp_common::{
-    maps::{Clock, ClockSettings, Device, HINTS_BYTES, Held, Hint, MAX_GROUPS, MAX_LOWER, Watch},
+    maps::{
+        CAPTURED, Capture, Clock, ClockSettings, Device, HINTS_BYTES, Held, Hint, MAX_GROUPS, MAX_LOWER,
+        Watch,
+    },
     steer::{MAX_MEMBERS, MemberSet},
 };
 
@@ -16,19 +19,21 @@ use super::{
     Error,
     btf::Kernel,
     error::{map_error, one_line},
+    interval::Interval,
     mapped::Mapped,
     objects::{self, Constants},
     pins::{self, Shape},
 };
 
-/// Time between ticks. Half of it, in the mean, is part of every outage inbound; a tick costs about half a microsecond.
-pub const INTERVAL: Duration = Duration::from_micros(500);
-
+/// Name of an environment variable that forbids the timer, as some kernels do, with the value `off`.
+const FORBIDDEN: &str = "IPMP_SENTINEL";
 const PROGRAM: &str = "start";
 /// Words of one group in `watch`.
 const WATCH_WORDS: usize = size_of::<Watch>() / 8;
 const ARMED: usize = offset_of!(Watch, armed) / 8;
 const UPDELAY: usize = offset_of!(Watch, updelay_ns) / 8;
+const CAPTURE: usize = offset_of!(Watch, capture) / 8;
+const GROUP: usize = offset_of!(Watch, group) / 8;
 const DEVICES: usize = offset_of!(Watch, devices) / 8;
 const DEVICE_WORDS: usize = size_of::<Device>() / 8;
 
@@ -47,6 +52,7 @@ pub struct Sentinel {
     watch: Mapped,
     live: Mapped,
     clock: Array<MapData, Clock>,
+    interval: Interval,
     /// Why it does not run, if it does not.
     refused: Option<String>,
     object: aya::Ebpf,
@@ -58,7 +64,7 @@ impl Sentinel {
     ///
     /// # Errors
     /// [`Error::Pin`], [`Error::ForeignPin`], [`Error::Map`], or [`Error::Load`] if not even the maps can be made.
-    pub fn open(directory: PathBuf, kernel: &Kernel) -> Result<Self, Error> {
+    pub fn open(directory: PathBuf, kernel: &Kernel, interval: Interval) -> Result<Self, Error> {
         pins::make_directory(&directory)?;
         for shape in &SHAPES {
             shape.check(&directory)?;
@@ -72,12 +78,18 @@ impl Sentinel {
         let mut object = loader
             .load(&kernel.adapt(objects::SENTINEL))
             .map_err(|error| Error::Load { program: "sentinel", reason: one_line(&error) })?;
-        let refused = objects::load(&mut object, PROGRAM).err().map(|error| error.to_string());
+        let refused = if std::env::var_os(FORBIDDEN).is_some_and(|value| value == "off") {
+            stop_pinned(&directory)?;
+            Some(format!("{FORBIDDEN}=off forbids it"))
+        } else {
+            objects::load(&mut object, PROGRAM).err().map(|error| error.to_string())
+        };
         Ok(Self {
             watch: Mapped::new("watch", &pins::open_map(&directory, "watch")?, MAX_GROUPS * WATCH_WORDS)?,
             live: Mapped::new("live", &pins::open_map(&directory, "live")?, MAX_GROUPS)?,
             clock: pins::typed(&directory, "clock", Map::Array)?,
             directory,
+            interval,
             refused,
             object,
         })
@@ -98,7 +110,7 @@ impl Sentinel {
         }
         let mut clock = self.clock.get(&0, 0).map_err(map_error("clock"))?;
         let settings = ClockSettings {
-            interval_ns: INTERVAL.as_nanos() as u64,
+            interval_ns: self.interval.duration().as_nanos() as u64,
             groups: clock.settings.groups.max(highest + 1),
             stop: 0,
             ..clock.settings
@@ -116,6 +128,13 @@ impl Sentinel {
         Ok(())
     }
 
+    /// Time between ticks: that of the running timer, once there is one.
+    pub fn interval(&self) -> Interval {
+        let running =
+            self.clock.get(&0, 0).ok().and_then(|clock| Interval::from_nanos(clock.settings.interval_ns));
+        running.unwrap_or(self.interval)
+    }
+
     /// Ticks so far.
     ///
     /// # Errors
@@ -126,12 +145,45 @@ impl Sentinel {
 
     /// Members of a group that are trusted.
     pub fn live(&self, group: u32) -> MemberSet {
-        MemberSet(self.live.load(group as usize))
+        MemberSet(self.live.load(group as usize) & !CAPTURED.0)
     }
 
-    /// Sets them; only where the sentinel does not run.
+    /// Sets them; only where the sentinel does not run. Nobody sees there whether somebody captures.
     pub fn set_live(&self, group: u32, members: MemberSet) {
-        self.live.store(group as usize, members.0);
+        let captured = if self.capture(group) == Capture::On { CAPTURED } else { MemberSet::EMPTY };
+        self.live.store(group as usize, members.or(captured).0);
+    }
+
+    /// Watches whether somebody captures on the group interface.
+    pub fn watch_group(&self, group: u32, device: Device) {
+        let at = group as usize * WATCH_WORDS + GROUP;
+        let wanted = [device.net_device, device.netns, u64::from(device.ifindex)];
+        if (0..DEVICE_WORDS).any(|word| self.watch.load(at + word) != wanted[word]) {
+            // The address last: the sentinel must not read half a device.
+            self.watch.store(at, 0);
+            for word in (0..DEVICE_WORDS).rev() {
+                self.watch.store(at + word, wanted[word]);
+            }
+        }
+    }
+
+    /// Says whether those who capture on the group interface are shown what leaves.
+    pub fn set_capture(&self, group: u32, capture: Capture) {
+        self.watch.store(group as usize * WATCH_WORDS + CAPTURE, capture as u64);
+        if self.refused.is_some() {
+            self.set_live(group, self.live(group));
+        }
+    }
+
+    /// What was said.
+    pub fn capture(&self, group: u32) -> Capture {
+        let number = self.watch.load(group as usize * WATCH_WORDS + CAPTURE);
+        Capture::ALL.into_iter().find(|mode| *mode as u64 == number).unwrap_or_default()
+    }
+
+    /// Whether they are shown it now.
+    pub fn is_captured(&self, group: u32) -> bool {
+        self.live.load(group as usize) & CAPTURED.0 != 0
     }
 
     /// Members of a group that are watched.
@@ -170,6 +222,8 @@ impl Sentinel {
     /// Watches nobody of a group any more, and trusts nobody.
     pub fn forget(&self, group: u32) {
         self.watch.store(group as usize * WATCH_WORDS + ARMED, 0);
+        self.watch_group(group, Device::default());
+        self.set_capture(group, Capture::Auto);
         self.live.store(group as usize, 0);
     }
 

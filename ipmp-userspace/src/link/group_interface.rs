@@ -81,6 +81,11 @@ impl GroupInterface {
         Ok(Some(Self { name: device.name, ifindex: device.ifindex, mac: device.mac, far }))
     }
 
+    /// Of a veth: name and index of its far end.
+    pub fn far_end(&self) -> Option<(String, u32)> {
+        self.far.map(|ifindex| (far_name(&self.name), ifindex))
+    }
+
     /// Whether a device is the far end of a group interface, which nobody may use.
     pub fn is_far_end(device: &Device) -> bool {
         device.kind == "veth" && device.name.starts_with(FAR_PREFIX)

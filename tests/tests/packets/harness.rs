@@ -163,6 +163,7 @@ impl Bench {
             updelay: setup.updelay,
         };
         let mut group = datapath.group(&spec).unwrap();
+        group.seal_far_end("far", index_of("far")).unwrap();
         let all: MemberSet = (0..setup.members).collect();
         for number in all.iter() {
             let name = format!("m{number}");
@@ -214,10 +215,7 @@ impl Bench {
 
     /// Stops the sentinel, so that `live` no longer changes: what is seen then, egress saw itself.
     pub fn stop_sentinel(&self) {
-        let path = self.pins.join(pins::SENTINEL).join("maps/clock");
-        let path = if path.exists() { path } else { self.pins.join(pins::SENTINEL).join("clock") };
-        let map = Map::Array(MapData::from_pin(path).unwrap());
-        let mut map = Array::<_, Clock>::try_from(map).unwrap();
+        let mut map = self.clock();
         let mut clock = map.get(&0, 0).unwrap();
         clock.settings.stop = 1;
         map.set(0, clock, 0).unwrap();
@@ -228,6 +226,25 @@ impl Bench {
             before == ticks
         });
         assert!(stopped, "the sentinel goes on");
+    }
+
+    fn clock(&self) -> Array<MapData, Clock> {
+        let path = self.pins.join(pins::SENTINEL).join("clock");
+        Map::Array(MapData::from_pin(path).unwrap()).try_into().unwrap()
+    }
+
+    /// Waits until the sentinel has looked so many times more.
+    #[track_caller]
+    pub fn wait_ticks(&self, more: u64) {
+        let ticks = || self.clock().get(&0, 0).unwrap().settings.ticks;
+        let before = ticks();
+        assert!(lab::clock::wait_until(PATIENCE, || ticks() >= before + more), "the sentinel does not look");
+    }
+
+    /// The words of `live`, to be written where the sentinel is stopped.
+    pub fn live_map(&self) -> Array<MapData, MemberSet> {
+        let path = self.pins.join(pins::SENTINEL).join("live");
+        Map::Array(MapData::from_pin(path).unwrap()).try_into().unwrap()
     }
 
     /// The senders that were learnt on their way out.
@@ -303,7 +320,7 @@ impl Bench {
     pub fn send(&self, frame: &[u8]) -> (bool, Tally) {
         let before = Tally::of(&self.group);
         // Egress runs in the call that sends.
-        let left = Wire::open(GROUP).offer(frame);
+        let left = Wire::mute(GROUP).offer(frame);
         (left, Tally::of(&self.group).since(&before))
     }
 

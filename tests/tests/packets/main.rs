@@ -13,6 +13,7 @@ mod arp_learnt;
 mod arp_probe;
 mod arp_reply;
 mod arp_request;
+mod capture;
 mod duplicate_detection;
 mod foreign_source;
 mod fragments;

@@ -9,7 +9,7 @@ use crate::{
 #[test]
 fn what_leaves_the_group_interface_comes_out_of_one_cable() {
     run(|_bench| {
-        let group = Wire::open("g0");
+        let group = Wire::mute("g0");
         let far = Wire::open("far");
         let cables: Vec<_> = (0..3).map(|member| Wire::open(&format!("p{member}"))).collect();
         let asks = |mac| ethernet(BROADCAST, mac, ARP, &arp(1, (mac, DATA4), (NO_MAC, PEER4)));

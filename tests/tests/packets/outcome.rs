@@ -68,6 +68,7 @@ impl Tally {
             truncated: now.truncated - then.truncated,
             reflected: now.reflected - then.reflected,
             other_copy: now.other_copy - then.other_copy,
+            captured: now.captured - then.captured,
         };
         Self { members, drops }
     }

@@ -19,17 +19,27 @@ pub struct Wire {
 impl Wire {
     /// On an interface of the calling thread's namespace: `p0` is the far end of member 0's cable.
     pub fn open(name: &str) -> Self {
+        Self::bound(Some(name), libc::ETH_P_ALL as u16)
+    }
+
+    /// A socket that only sends.
+    pub fn mute(name: &str) -> Self {
+        Self::bound(Some(name), 0)
+    }
+
+    /// A socket that hears one protocol alone, on one interface or on all of them.
+    pub fn bound(name: Option<&str>, protocol: u16) -> Self {
         let socket = Socket::new(Domain::PACKET, Type::RAW, None).unwrap();
         let mut storage = SockAddrStorage::zeroed();
         // SAFETY: a sockaddr_ll is plain bytes and fits a sockaddr_storage.
         let link = unsafe { storage.view_as::<libc::sockaddr_ll>() };
         link.sll_family = libc::AF_PACKET as u16;
-        link.sll_protocol = (libc::ETH_P_ALL as u16).to_be();
-        link.sll_ifindex = index_of(name) as i32;
+        link.sll_protocol = protocol.to_be();
+        link.sll_ifindex = name.map_or(0, index_of) as i32;
         // SAFETY: the storage holds a whole sockaddr_ll, and that is the length given.
         let address = unsafe { SockAddr::new(storage, size_of::<libc::sockaddr_ll>() as libc::socklen_t) };
         socket.bind(&address).unwrap();
-        Self { socket, name: name.to_owned() }
+        Self { socket, name: name.unwrap_or("every interface").to_owned() }
     }
 
     pub fn send(&self, frame: &[u8]) {
@@ -48,8 +58,8 @@ impl Wire {
         }
     }
 
-    /// The next frame that comes in.
-    fn next(&self, patience: Duration) -> Option<Vec<u8>> {
+    /// The next frame that comes in, or that leaves.
+    fn next(&self, patience: Duration, leaving: bool) -> Option<Vec<u8>> {
         let deadline = Instant::now() + patience;
         loop {
             let left = deadline.saturating_duration_since(Instant::now()).max(Duration::from_millis(1));
@@ -61,7 +71,7 @@ impl Wire {
                     unsafe { frame.set_len(length) };
                     // SAFETY: the kernel fills in a sockaddr_ll for packet sockets.
                     let from = unsafe { from.as_storage().view_as::<libc::sockaddr_ll>().sll_pkttype };
-                    if from != libc::PACKET_OUTGOING {
+                    if (from == libc::PACKET_OUTGOING) == leaving {
                         return Some(frame);
                     }
                 }
@@ -77,15 +87,36 @@ impl Wire {
     /// Exactly these bytes come in, and nothing else.
     #[track_caller]
     pub fn hears_once(&self, frame: &[u8]) {
-        let heard = self.next(SOON);
-        assert_eq!(heard.as_deref(), Some(frame), "on {}", self.name);
+        self.hears_next(frame);
         self.hears_nothing();
+    }
+
+    /// These bytes come in next.
+    #[track_caller]
+    pub fn hears_next(&self, frame: &[u8]) {
+        let heard = self.next(SOON, false);
+        assert_eq!(heard.as_deref(), Some(frame), "on {}", self.name);
+    }
+
+    /// Exactly these bytes leave, and nothing else.
+    #[track_caller]
+    pub fn shows_leaving_once(&self, frame: &[u8]) {
+        let shown = self.next(SOON, true);
+        assert_eq!(shown.as_deref(), Some(frame), "on {}", self.name);
+        self.shows_nothing_leaving();
+    }
+
+    /// Nothing leaves.
+    #[track_caller]
+    pub fn shows_nothing_leaving(&self) {
+        let shown = self.next(QUIET, true);
+        assert_eq!(shown, None, "on {}", self.name);
     }
 
     /// Nothing comes in.
     #[track_caller]
     pub fn hears_nothing(&self) {
-        let heard = self.next(QUIET);
+        let heard = self.next(QUIET, false);
         assert_eq!(heard, None, "on {}", self.name);
     }
 }

@@ -15,6 +15,7 @@ production0: flags=<UP,BROADCAST,RUNNING,MULTICAST,IPMP> mtu 1500 index 2
         state degraded: 1 of 3 members carries traffic; e1000g1 failed, no link, rge0 is offline
         spread by connection, multicast and broadcast by e1000g0
         dropped: no member 1, foreign source 2, truncated 3; suppressed: reflected 4, other copy 5
+        capture auto: outbound packets are shown to captures, 6 copied so far
 e1000g0: flags=<UP,BROADCAST,RUNNING,MULTICAST,DEPRECATED,NOFAILOVER> mtu 1500 index 3
         inet 192.168.178.201 netmask ffffff00 broadcast 192.168.178.255
         ether 02:00:00:00:00:00
@@ -49,6 +50,7 @@ fn an_empty_group_and_no_group() {
         members: vec![],
         checks: vec![],
         drops: Drops::default(),
+        capture: Capture { mode: "off".into(), active: false, copies: 0 },
         ..sample()
     };
     assert_eq!(
@@ -59,12 +61,14 @@ production0: flags=<UP,BROADCAST,MULTICAST,FAILED,IPMP> mtu 1500 index 2
         state failed: it has no members
         spread by connection, multicast and broadcast by nobody
         dropped: no member 0, foreign source 0, truncated 0; suppressed: reflected 0, other copy 0
+        capture off: no outbound packet is copied, 0 copied so far
 
 production0: flags=<UP,BROADCAST,MULTICAST,FAILED,IPMP> mtu 1500 index 2
         groupname Production
         state failed: it has no members
         spread by connection, multicast and broadcast by nobody
         dropped: no member 0, foreign source 0, truncated 0; suppressed: reflected 0, other copy 0
+        capture off: no outbound packet is copied, 0 copied so far
 "
     );
     assert_eq!(text(&[]), "no IPMP groups\n");

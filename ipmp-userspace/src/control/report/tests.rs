@@ -10,6 +10,7 @@ use super::{
         DEFINITION,
         monitor::{self, Event},
         request::{Last, Request, Response},
+        setting::Setting,
         wire::{self, Call, Failure},
     },
     *,
@@ -163,6 +164,7 @@ fn every_call_and_every_error_is_documented() {
         Request::RemoveAddress { group: group(), addresses: addresses() },
         Request::Offline { interface: "eth0".into() },
         Request::Online { interface: "eth0".into() },
+        Request::Set { name: group(), settings: vec![Setting::Weight(1)] },
         Request::Show { name: None },
         Request::Monitor { name: None },
     ];

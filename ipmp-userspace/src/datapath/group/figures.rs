@@ -20,7 +20,7 @@ impl Group {
         }))
     }
 
-    /// Drops by reason, over all processors.
+    /// Drops by reason, and copies, over all processors.
     ///
     /// # Errors
     /// [`Error::Map`].
@@ -32,6 +32,7 @@ impl Group {
             truncated: sum.truncated + cpu.truncated,
             reflected: sum.reflected + cpu.reflected,
             other_copy: sum.other_copy + cpu.other_copy,
+            captured: sum.captured + cpu.captured,
         }))
     }
 }

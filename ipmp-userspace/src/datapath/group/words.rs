@@ -3,7 +3,7 @@
 use std::mem::offset_of;
 
 use ipmp_common::{
-    maps::Steering,
+    maps::{Capture, Steering},
     steer::{MemberSet, Preference, SLOTS},
 };
 
@@ -42,6 +42,21 @@ impl Group {
     /// Sets them; only where the sentinel does not run.
     pub fn set_live(&self, members: MemberSet) {
         self.host.borrow().sentinel.set_live(self.index, members);
+    }
+
+    /// Says whether those who capture on the group interface are shown what leaves.
+    pub fn set_capture(&self, capture: Capture) {
+        self.host.borrow().sentinel.set_capture(self.index, capture);
+    }
+
+    /// What was said, by an earlier daemon perhaps.
+    pub fn capture(&self) -> Capture {
+        self.host.borrow().sentinel.capture(self.index)
+    }
+
+    /// Whether they are shown it now.
+    pub fn is_captured(&self) -> bool {
+        self.host.borrow().sentinel.is_captured(self.index)
     }
 
     /// Writes the lists of the slots that differ, each at once.
