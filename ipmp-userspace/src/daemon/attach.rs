@@ -7,6 +7,7 @@ use rtnetlink::packet_route::link::LinkFlags;
 
 use super::{
     engine::Engine,
+    filters::Filters,
     group::{Group, Member, UPDELAY, WEIGHT, now},
     migrate::{Configuration, Place},
     state::MemberState,
@@ -139,6 +140,7 @@ impl Engine {
             speed,
             settings: settings.clone(),
             was_down,
+            filters: Filters::default(),
         };
         saved.members.insert(device.name.clone(), state);
         if !configuration.is_empty() {
@@ -184,6 +186,8 @@ impl Engine {
         group.link_reported(number, attachment.link);
         group.tell(&mut hands, Event::Joined(attachment)).await;
         group.look(&mut hands).await;
+        group.filters.joined();
+        self.filter().await;
         if configuration.is_empty() {
             return Ok(Vec::new());
         }
@@ -243,6 +247,7 @@ impl Engine {
                 }
             }
         }
+        self.release_filters(group_name, name).await;
         self.restore_device(group_name, name).await;
         self.forget_member(group_name, name);
     }

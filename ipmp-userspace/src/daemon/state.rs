@@ -14,7 +14,7 @@ use std::{
 
 use serde::{Deserialize, Serialize};
 
-use super::migrate::Configuration;
+use super::{filters::Filters, migrate::Configuration};
 use crate::link::Saved;
 
 /// Where the files of all network namespaces are.
@@ -79,6 +79,9 @@ pub struct MemberState {
     pub settings: Vec<Saved>,
     /// Whether it was administratively down before.
     pub was_down: bool,
+    /// What we have put into its hardware filters.
+    #[serde(default)]
+    pub filters: Filters,
 }
 
 /// The file.
@@ -161,8 +164,15 @@ mod tests {
             before: "0".into(),
             ours: "1".into(),
         }];
-        let member =
-            MemberState { number: 3, ifindex: 9, weight: 1000, speed: None, settings, was_down: true };
+        let member = MemberState {
+            number: 3,
+            ifindex: 9,
+            weight: 1000,
+            speed: None,
+            settings,
+            was_down: true,
+            filters: Filters::default(),
+        };
         group.members.insert("eth0".into(), member);
         group.moved.insert("eth0".into(), Configuration::default());
         file.state.groups.insert("production0".into(), group);
