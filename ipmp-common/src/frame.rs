@@ -218,6 +218,12 @@ impl Arp {
     pub fn speaks_for(&self) -> Ip {
         if self.sender == Self::NOBODY { self.target } else { self.sender }
     }
+
+    /// Whether its sender says that [`speaks_for`](Self::speaks_for) is his. An address conflict probe only asks.
+    #[inline(always)]
+    pub fn claims(&self) -> bool {
+        self.sender != Self::NOBODY
+    }
 }
 
 /// A Neighbour Discovery message.
@@ -245,6 +251,13 @@ impl Nd {
         } else {
             self.source
         }
+    }
+
+    /// Whether its sender says that [`speaks_for`](Self::speaks_for) is his. Duplicate address detection only asks, and
+    /// who solicits routers from `::` has no address.
+    #[inline(always)]
+    pub fn claims(&self) -> bool {
+        self.kind == nd::NEIGHBOUR_ADVERTISEMENT || self.source != Ip::UNSPECIFIED
     }
 }
 

@@ -8,7 +8,7 @@
 //! | `slots` | array, 4096, mmapable | [`Preference`] | daemon |
 //! | `steering` | array, 1, mmapable | [`Steering`] | daemon |
 //! | `addresses` | hash, by [`Ip`] | [`Address`] | daemon |
-//! | `learnt` | LRU hash, by [`Ip`] | [`Learnt`] | egress |
+//! | `learnt` | LRU hash, by [`Ip`] | [`Learnt`] | datapath |
 //! | `own_macs` | hash, by [`MacKey`] | `u32`, a member's number or [`GROUP_ITSELF`] | daemon |
 //! | `vlans` | array, 64 | `u64`, a bit per VLAN of the group | daemon |
 //! | `counters` | per-CPU array, 16 | [`Counters`] | datapath |
@@ -142,7 +142,8 @@ pub struct Address {
 }
 
 /// A sender on the group interface that is no data address (a container behind ipvlan, proxy ARP, a VIP): it
-/// follows the cast member, and is announced with it.
+/// follows the cast member, and is announced with it. Egress writes it when the sender claims the address; ingress
+/// removes it when another host does. What is in a VLAN of the group is not learnt.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(C)]
 pub struct Learnt {
@@ -269,8 +270,10 @@ pub struct Clock {
 pub enum HintKind {
     /// Members of the group left or entered `live`.
     Live = 1,
-    /// A new sender was learnt.
+    /// A new sender was learnt, or one was forgotten because it is elsewhere now.
     Learnt = 2,
+    /// A membership report left: the group interface listens to other multicast groups than before, or was asked.
+    Report = 3,
 }
 
 /// A wake-up call: look again. Its reader re-reads state and never believes history.

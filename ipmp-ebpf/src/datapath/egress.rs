@@ -9,7 +9,7 @@ use aya_ebpf::{
 use ipmp_common::{
     frame::{self, Ethernet, Frame, Payload, ethertype, protocol},
     hash::filter_bit,
-    maps::{AddressKind, Ip},
+    maps::{AddressKind, HintKind, Ip},
     steer::{MemberSet, Preference},
 };
 use network_types::{
@@ -99,6 +99,7 @@ fn others(skb: *mut __sk_buff) -> i32 {
     let Some(number) = picked else { return member::dropped_nobody(ctx) };
     let Some(chosen) = members.get(number) else { return member::dropped_nobody(ctx) };
     if plan.what == REPORT {
+        speaker::wake(HintKind::Report);
         reports::send_clones(ctx, number);
     }
     let frame = &member::frame(ctx);
@@ -121,15 +122,17 @@ fn make_plan(skb: *mut __sk_buff, plan: &mut Plan) -> u32 {
     let Some(ethernet) = Ethernet::of(frame) else { return 0 };
     let (l3, ethertype) = (ethernet.payload_at(), ethernet.ethertype);
     let to_many = ethernet.destination.is_multicast();
+    // SAFETY: a field of the context.
+    let untagged = ethernet.vlan.is_none() && unsafe { (*skb).vlan_present } == 0;
     let payload = frame::payload(frame, l3, ethertype);
     plan.what = match payload {
         Payload::Arp(packet) => {
-            plan.list = speaker::inbound(&packet.speaks_for()).0;
+            plan.list = speaker::inbound(&packet.speaks_for(), untagged && packet.claims()).0;
             plan.at = l3 as u32;
             ARP
         }
         Payload::Nd(message) => {
-            plan.list = speaker::inbound(&message.speaks_for()).0;
+            plan.list = speaker::inbound(&message.speaks_for(), untagged && message.claims()).0;
             plan.at = message.at as u32;
             ND
         }

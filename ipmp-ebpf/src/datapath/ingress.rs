@@ -25,7 +25,7 @@ use crate::{
         GROUP_IFINDEX, MEMBER, READ_DEVICES, Reason, addresses, count_drop, counters, group_mac,
         is_group_vlan, learnt, members, own_macs, steering,
     },
-    member, trace,
+    member, speaker, trace,
 };
 
 /// `skb->pkt_type` of a frame for this device's MAC.
@@ -113,7 +113,11 @@ fn to_many(skb: *mut __sk_buff, in_vlan: u32) -> i32 {
         count_drop(Reason::Reflected);
         return TC_ACT_SHOT;
     }
-    let asked_for = match frame::payload(frame, ethernet.payload_at(), ethernet.ethertype) {
+    let payload = frame::payload(frame, ethernet.payload_at(), ethernet.ethertype);
+    if in_vlan == 0 {
+        forget_claimed(&payload);
+    }
+    let asked_for = match payload {
         // LLDP, LACP, spanning tree: the link's own affairs.
         Payload::Other | Payload::Truncated => return TC_ACT_UNSPEC,
         // Addresses of the group's VLANs are not told apart: the cast member takes everything there.
@@ -150,7 +154,9 @@ fn to_one(skb: *mut __sk_buff, in_vlan: u32) -> u32 {
     if in_vlan != 0 {
         return 1;
     }
-    let is_ours = match frame::payload(frame, ethernet.payload_at(), ethernet.ethertype) {
+    let payload = frame::payload(frame, ethernet.payload_at(), ethernet.ethertype);
+    forget_claimed(&payload);
+    let is_ours = match payload {
         Payload::Arp(packet) => match owner(&packet.target) {
             Owner::Data(_) => true,
             Owner::ThisMember | Owner::OtherMember => false,
@@ -166,6 +172,16 @@ fn to_one(skb: *mut __sk_buff, in_vlan: u32) -> u32 {
         Payload::Other | Payload::Truncated => false,
     };
     u32::from(is_ours)
+}
+
+/// Forgets the sender of ours that this frame of another host claims to be.
+#[inline(always)]
+fn forget_claimed(payload: &Payload) {
+    match payload {
+        Payload::Arp(packet) if packet.claims() => speaker::forget(&packet.speaks_for()),
+        Payload::Nd(message) if message.claims() => speaker::forget(&message.speaks_for()),
+        _ => {}
+    }
 }
 
 /// Whether a sender was learnt on its way out.

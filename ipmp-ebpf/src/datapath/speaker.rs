@@ -22,9 +22,9 @@ const MAX_OPTIONS: usize = 16;
 /// No Neighbour Discovery message is longer.
 const MAX_LENGTH: usize = 0x3fff;
 
-/// The inbound list of an address of ours; the cast member's for senders that we learn.
+/// The inbound list of an address of ours; the cast member's for all others, which we learn if they are claimed.
 #[inline(always)]
-pub fn inbound(speaks_for: &Ip) -> Preference {
+pub fn inbound(speaks_for: &Ip, claimed: bool) -> Preference {
     // SAFETY: the value is copied at once; a concurrent update replaces the whole element.
     if let Some(address) = unsafe { addresses.get(speaks_for) } {
         return match address.kind {
@@ -32,8 +32,7 @@ pub fn inbound(speaks_for: &Ip) -> Preference {
             AddressKind::Test => Preference(u64::from(address.member) * 0x1111_1111_1111_1111),
         };
     }
-    // A host that has no address yet solicits routers from `::`: nobody to remember.
-    if *speaks_for != Ip::UNSPECIFIED {
+    if claimed {
         learn(speaks_for);
     }
     steering.get(0).map_or(Preference::NOBODY, |words| words.cast)
@@ -48,8 +47,27 @@ fn learn(sender: &Ip) {
     let known = unsafe { learnt.get(sender) }.is_some();
     // A full map forgets the sender that has been silent longest: nothing to handle.
     let _ = learnt.insert(sender, Learnt { seen_ns }, BPF_ANY.into());
-    if !known && let Some(mut entry) = hints.reserve(0) {
-        entry.write(Hint { kind: HintKind::Learnt as u32, group: GROUP.load(), at_ns: seen_ns });
+    if !known {
+        wake(HintKind::Learnt);
+    }
+}
+
+/// Forgets a sender that was learnt: another host claims its address. What we announced for it would be wrong.
+#[inline(always)]
+pub fn forget(claimed: &Ip) {
+    // SAFETY: only whether there is a value is asked.
+    if unsafe { learnt.get(claimed) }.is_some() && learnt.remove(claimed).is_ok() {
+        wake(HintKind::Learnt);
+    }
+}
+
+/// Wakes the daemon. A hint that does not fit is lost: the daemon hears of it with the next of its kind.
+#[inline(always)]
+pub fn wake(kind: HintKind) {
+    if let Some(mut entry) = hints.reserve(0) {
+        // SAFETY: a helper without arguments.
+        let at_ns = unsafe { bpf_ktime_get_ns() };
+        entry.write(Hint { kind: kind as u32, group: GROUP.load(), at_ns });
         entry.submit(0);
     }
 }

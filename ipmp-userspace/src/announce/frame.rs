@@ -14,6 +14,8 @@ const ALL_NODES: Ipv6Addr = Ipv6Addr::new(0xff02, 0, 0, 0, 0, 0, 0, 1);
 const ALL_NODES_MAC: [u8; 6] = [0x33, 0x33, 0, 0, 0, 1];
 /// Hop limit that proves that a Neighbour Discovery message comes from this link (RFC 4861 7.1.2).
 const HOP_LIMIT: u8 = 255;
+/// The EtherType of a VLAN tag.
+const TAG: u16 = ipmp_common::frame::ethertype::VLAN;
 /// Shortest Ethernet frame without its checksum, in bytes.
 const SHORTEST: usize = 60;
 
@@ -22,7 +24,9 @@ const SHORTEST: usize = 60;
 pub struct Announcement {
     /// Index of the group interface.
     pub group: u32,
-    /// The data address.
+    /// The VLAN of the group that it is announced in; `None`: in none.
+    pub vlan: Option<u16>,
+    /// The address.
     pub address: IpAddr,
     /// Index of the member's interface.
     pub ifindex: u32,
@@ -36,10 +40,17 @@ impl Announcement {
     /// The frame: an ARP request for one's own address (RFC 5227 3), or an unsolicited advertisement to all nodes
     /// (RFC 4861 7.2.6).
     pub fn frame(&self) -> Vec<u8> {
-        match self.address {
+        let mut frame = match self.address {
             IpAddr::V4(address) => self.arp(address),
             IpAddr::V6(address) => self.advertisement(address),
+        };
+        if let Some(vlan) = self.vlan {
+            let [high, low] = vlan.to_be_bytes();
+            let [tag, kind] = TAG.to_be_bytes();
+            // Behind the two MACs (IEEE 802.1Q 9.3), priority 0.
+            frame.splice(12..12, [tag, kind, high & 0x0f, low]);
         }
+        frame
     }
 
     fn arp(&self, address: Ipv4Addr) -> Vec<u8> {
@@ -83,7 +94,8 @@ mod tests {
 
     fn frame(address: &str, router: bool) -> Vec<u8> {
         let mac = [2, 0, 0, 0, 0, 7];
-        Announcement { group: 1, address: address.parse().unwrap(), ifindex: 3, mac, router }.frame()
+        Announcement { group: 1, vlan: None, address: address.parse().unwrap(), ifindex: 3, mac, router }
+            .frame()
     }
 
     #[test]
@@ -110,6 +122,18 @@ mod tests {
         assert_eq!(bytes[62..78], address);
         assert_eq!(bytes[78..], [2, 1, 2, 0, 0, 0, 0, 7]);
         assert_eq!(sum(&bytes), 0xffff, "the checksum is wrong");
+    }
+
+    #[test]
+    fn in_a_vlan_a_tag_stands_behind_the_macs() {
+        for address in ["192.168.178.200", "2001:db8::c8"] {
+            let plain = frame(address, false);
+            let (ip, mac) = (address.parse().unwrap(), [2, 0, 0, 0, 0, 7]);
+            let announcement =
+                Announcement { group: 1, vlan: Some(0x123), address: ip, ifindex: 3, mac, router: false };
+            let expected = [&plain[..12], &[0x81, 0x00, 0x01, 0x23], &plain[12..]].concat();
+            assert_eq!(announcement.frame(), expected);
+        }
     }
 
     #[test]

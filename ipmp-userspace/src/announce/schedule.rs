@@ -22,12 +22,15 @@ const REFRESH: Duration = Duration::from_secs(60);
 /// Which addresses are to be announced, and when. Whoever calls brings the time.
 #[derive(Debug, Default)]
 pub struct Schedule {
-    entries: HashMap<(u32, IpAddr), Entry>,
+    entries: HashMap<Key, Entry>,
     /// When each member was last made to speak.
     spoke: HashMap<u32, Time>,
     /// Since when frames are counted, and how many there were.
     pace: (Time, usize),
 }
+
+/// An address of a group, in one of its VLANs or in none.
+type Key = (u32, Option<u16>, IpAddr);
 
 #[derive(Debug)]
 struct Entry {
@@ -36,27 +39,57 @@ struct Entry {
     left: u8,
     /// Whether none was made yet.
     first: bool,
+    /// Forgotten when it has been announced often enough.
+    brief: bool,
     due: Time,
 }
 
 impl Schedule {
     /// Announces an address from now on; what was planned for it under another member is forgotten.
     pub fn announce(&mut self, announcement: Announcement, now: Time) {
+        self.insert(announcement, false, now);
+    }
+
+    /// Announces an address that may soon be elsewhere: as often as any other, and then no more. After those that stay.
+    pub fn announce_briefly(&mut self, announcement: Announcement, now: Time) {
+        self.insert(announcement, true, now);
+    }
+
+    fn insert(&mut self, announcement: Announcement, brief: bool, now: Time) {
         let left = if announcement.address.is_ipv4() { TIMES_V4 } else { TIMES_V6 };
-        let entry = Entry { announcement, left, first: true, due: now };
-        self.entries.insert((announcement.group, announcement.address), entry);
+        let entry = Entry { announcement, left, first: true, brief, due: now };
+        self.entries.insert((announcement.group, announcement.vlan, announcement.address), entry);
         self.spoke.entry(announcement.ifindex).or_insert(now);
+    }
+
+    /// Stops announcing the addresses of a group that [`announce_briefly`](Self::announce_briefly) was told of, but for
+    /// those that `keep` says yes to.
+    pub fn keep_brief(&mut self, group: u32, keep: impl Fn(IpAddr) -> bool) {
+        self.entries.retain(|(of, _, address), entry| *of != group || !entry.brief || keep(*address));
+        self.forget_silent();
+    }
+
+    /// Stops announcing what follows the cast member of a group: what is brief, and what is in its VLANs.
+    pub fn stop_following(&mut self, group: u32) {
+        self.entries.retain(|(of, vlan, _), entry| *of != group || !entry.brief && vlan.is_none());
+        self.forget_silent();
+    }
+
+    /// Stops announcing an address in a VLAN.
+    pub fn stop_in_vlan(&mut self, group: u32, vlan: u16, address: IpAddr) {
+        self.entries.remove(&(group, Some(vlan), address));
+        self.forget_silent();
     }
 
     /// Stops announcing an address.
     pub fn stop(&mut self, group: u32, address: IpAddr) {
-        self.entries.remove(&(group, address));
+        self.entries.remove(&(group, None, address));
         self.forget_silent();
     }
 
     /// Stops announcing anything of a group.
     pub fn stop_group(&mut self, group: u32) {
-        self.entries.retain(|(of, _), _| *of != group);
+        self.entries.retain(|(of, ..), _| *of != group);
         self.forget_silent();
     }
 
@@ -78,7 +111,7 @@ impl Schedule {
         }
         let mut due: Vec<_> =
             self.entries.values_mut().filter(|entry| entry.left > 0 && entry.due <= now).collect();
-        due.sort_by_key(|entry| (!entry.first, entry.due, entry.announcement.address));
+        due.sort_by_key(|entry| (!entry.first, entry.brief, entry.due, entry.announcement.address));
         let mut taken = Vec::new();
         for entry in due.into_iter().take(BURST - self.pace.1) {
             entry.left -= 1;
@@ -88,6 +121,8 @@ impl Schedule {
             self.spoke.insert(entry.announcement.ifindex, now);
         }
         self.pace.1 += taken.len();
+        self.entries.retain(|_, entry| !entry.brief || entry.left > 0);
+        self.forget_silent();
         // Members that have been silent for long: any of their addresses will do.
         for (&ifindex, spoke) in &mut self.spoke {
             let of_member = self.entries.values().filter(|entry| entry.announcement.ifindex == ifindex);
@@ -125,7 +160,14 @@ mod tests {
     }
 
     fn announcement(address: IpAddr, ifindex: u32) -> Announcement {
-        Announcement { group: 1, address, ifindex, mac: [2, 0, 0, 0, 0, ifindex as u8], router: false }
+        Announcement {
+            group: 1,
+            vlan: None,
+            address,
+            ifindex,
+            mac: [2, 0, 0, 0, 0, ifindex as u8],
+            router: false,
+        }
     }
 
     /// Lets the schedule run until `end`, and says when it sent what.
@@ -192,6 +234,53 @@ mod tests {
         for window in 0..8 {
             assert_eq!(sent.iter().filter(|(time, _)| *time == at(window)).count(), BURST);
         }
+    }
+
+    #[test]
+    fn what_may_soon_be_elsewhere_is_announced_last_and_then_no_more() {
+        let mut schedule = Schedule::default();
+        schedule.announce_briefly(announcement(address(100), 3), at(0));
+        for last in 200..=232 {
+            schedule.announce(announcement(address(last), 3), at(0));
+        }
+        assert_eq!(schedule.take(at(0)).len(), BURST);
+        let last: Vec<_> = schedule.take(at(1)).iter().map(|one| one.address).collect();
+        assert_eq!(last, [address(232), address(100)]);
+        let sent = run(&mut schedule, at(60_000));
+        assert_eq!(sent.iter().filter(|(_, one)| one.address == address(100)).count(), 4);
+        schedule.stop_group(1);
+        // Alone it lets its member fall silent: who speaks for it a minute later is not ours to say.
+        schedule.announce_briefly(announcement(address(100), 3), at(100_000));
+        assert_eq!(times(&run(&mut schedule, at(300_000))), [100_000, 102_000, 104_000, 106_000, 108_000]);
+        assert_eq!(schedule.next(), None);
+    }
+
+    #[test]
+    fn what_is_elsewhere_now_is_silent() {
+        let mut schedule = Schedule::default();
+        schedule.announce(announcement(address(200), 3), at(0));
+        for last in [100, 101] {
+            schedule.announce_briefly(announcement(address(last), 3), at(0));
+        }
+        run(&mut schedule, at(0));
+        schedule.keep_brief(1, |known| known == address(101));
+        let sent = run(&mut schedule, at(30_000));
+        assert!(sent.iter().all(|(_, one)| one.address != address(100)));
+        assert_eq!(sent.iter().filter(|(_, one)| one.address == address(101)).count(), 4);
+        assert_eq!(sent.iter().filter(|(_, one)| one.address == address(200)).count(), 4);
+    }
+
+    #[test]
+    fn an_address_in_a_vlan_is_another_than_the_same_without() {
+        let mut schedule = Schedule::default();
+        schedule.announce(announcement(address(200), 3), at(0));
+        schedule.announce(Announcement { vlan: Some(20), ..announcement(address(200), 4) }, at(0));
+        assert_eq!(schedule.take(at(0)).len(), 2);
+        schedule.stop_in_vlan(1, 20, address(200));
+        assert!(run(&mut schedule, at(3000)).iter().all(|(_, one)| one.vlan.is_none()));
+        schedule.announce(Announcement { vlan: Some(20), ..announcement(address(200), 4) }, at(3000));
+        schedule.stop_following(1);
+        assert!(run(&mut schedule, at(6000)).iter().all(|(_, one)| one.vlan.is_none()));
     }
 
     #[test]

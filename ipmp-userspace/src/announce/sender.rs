@@ -78,6 +78,7 @@ mod tests {
             for address in ["192.168.178.200", "2001:db8::c8"] {
                 let announcement = Announcement {
                     group: 99,
+                    vlan: None,
                     address: address.parse().unwrap(),
                     ifindex: eth0.ifindex,
                     mac: eth0.mac,
@@ -89,6 +90,7 @@ mod tests {
             }
             let gone = Announcement {
                 group: 99,
+                vlan: None,
                 address: "192.168.178.200".parse().unwrap(),
                 ifindex: 4711,
                 mac: [2; 6],

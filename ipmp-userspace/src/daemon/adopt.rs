@@ -5,6 +5,7 @@ use ipmp_common::maps::MemberState as Shown;
 
 use super::{
     engine::{Engine, Error},
+    filters,
     group::{Group, Member, WEIGHT, now},
 };
 use crate::{
@@ -122,6 +123,7 @@ impl Engine {
             }
         }
         for (_, member) in vanished {
+            self.release_filters(&name, &member).await;
             self.forget_member(&name, &member);
         }
         for member in forgotten {
@@ -164,6 +166,7 @@ impl Engine {
         };
         group.link_reported(number, attachment.link);
         group.tell(&mut hands, Event::Joined(attachment)).await;
+        group.filters.joined();
     }
 
     /// The interface of a group has gone while no daemon ran.
@@ -172,6 +175,7 @@ impl Engine {
         self.datapath.remove_group(name)?;
         let Some(saved) = self.file.state.groups.remove(name) else { return Ok(()) };
         for (member, state) in &saved.members {
+            filters::release(&self.links, member, state).await;
             sysctl::restore(member, &state.settings);
         }
         for (from, configuration) in &saved.moved {

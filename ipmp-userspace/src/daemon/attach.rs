@@ -7,6 +7,7 @@ use rtnetlink::packet_route::link::LinkFlags;
 
 use super::{
     engine::Engine,
+    filters::Filters,
     group::{Group, Member, UPDELAY, WEIGHT, now},
     migrate::{Configuration, Place},
     state::MemberState,
@@ -140,6 +141,7 @@ impl Engine {
             settings: settings.clone(),
             was_down,
             chosen: Vec::new(),
+            filters: Filters::default(),
         };
         saved.members.insert(device.name.clone(), state);
         if !configuration.is_empty() {
@@ -185,6 +187,8 @@ impl Engine {
         group.link_reported(number, attachment.link);
         group.tell(&mut hands, Event::Joined(attachment)).await;
         group.look(&mut hands).await;
+        group.filters.joined();
+        self.filter().await;
         if configuration.is_empty() {
             return Ok(Vec::new());
         }
@@ -244,6 +248,7 @@ impl Engine {
                 }
             }
         }
+        self.release_filters(group_name, name).await;
         self.restore_device(group_name, name).await;
         self.forget_member(group_name, name);
     }

@@ -18,6 +18,7 @@ use std::{
     time::Duration,
 };
 
+use ipmp_common::maps::{Hint, HintKind};
 use tokio::{
     io::{Interest, unix::AsyncFd},
     signal::unix::{Signal, SignalKind, signal},
@@ -88,6 +89,8 @@ pub struct Engine {
     sender: Sender,
     pub(super) teller: Teller,
     pub(super) file: state::File,
+    /// When the members' filters were last brought in line.
+    pub(super) filtered: Time,
     /// Name of the network namespace, where `--netns` gave one.
     pub(super) namespace: String,
     _lock: Lock,
@@ -129,6 +132,7 @@ impl Engine {
             sender: Sender::open().map_err(Error::PacketSocket)?,
             teller: Teller::default(),
             file: state::File::open(cookie)?,
+            filtered: Time::default(),
             namespace,
             _lock: lock,
             idle: if datapath_log { LOG } else { IDLE },
@@ -171,11 +175,11 @@ impl Engine {
                     let mut ready = ready.map_err(|source| Error::Watch { what: "hints", source })?;
                     let hints = ready.get_inner_mut().drain();
                     ready.clear_ready();
-                    let groups: BTreeSet<u32> = hints.iter().map(|hint| hint.group).collect();
                     // Several mean one look; the first of them has waited longest.
-                    let seen = hints.iter().map(|hint| hint.at_ns).min().map(Duration::from_nanos);
+                    let links = hints.iter().filter(|hint| hint.kind == HintKind::Live as u32);
+                    let seen = links.map(|hint| hint.at_ns).min().map(Duration::from_nanos);
                     self.teller.origin = Origin::Datapath(seen.map_or_else(now, Time));
-                    self.hinted(&groups).await;
+                    self.hinted(&hints).await;
                 }
                 change = self.watch.next() => {
                     self.teller.origin = Origin::Kernel(now());
@@ -235,7 +239,7 @@ impl Engine {
 
     fn next(&self) -> Option<Instant> {
         let groups = self.groups.values().filter_map(Group::next);
-        let next = groups.chain(self.schedule.next()).min()?;
+        let next = groups.chain(self.schedule.next()).chain(self.filters_due()).min()?;
         Some(Instant::now() + (next - now()))
     }
 
@@ -248,13 +252,28 @@ impl Engine {
                 group.woken(&mut hands).await;
             }
         }
+        if self.filters_due().is_some_and(|due| due <= time) {
+            self.filter().await;
+        }
     }
 
     /// The datapath says that something about these groups has changed.
-    async fn hinted(&mut self, indexes: &BTreeSet<u32>) {
+    async fn hinted(&mut self, hints: &[Hint]) {
         let (groups, mut hands) = self.with_hands();
         let mut devices = Vec::new();
-        for group in groups.values_mut().filter(|group| indexes.contains(&group.datapath.index())) {
+        let hints: BTreeSet<(u32, u32)> = hints.iter().map(|hint| (hint.group, hint.kind)).collect();
+        for group in groups.values_mut() {
+            let index = group.datapath.index();
+            let has = |kind: HintKind| hints.contains(&(index, kind as u32));
+            if has(HintKind::Report) {
+                group.filters.multicast_changed();
+            }
+            if has(HintKind::Learnt) {
+                group.learnt_changed(&mut hands);
+            }
+            if !has(HintKind::Live) {
+                continue;
+            }
             group.look(&mut hands).await;
             devices.extend(group.members.values().map(|member| member.ifindex));
         }
@@ -300,6 +319,9 @@ impl Engine {
     /// Netlink describes a device, perhaps as it was a while ago: events queue. What would make a difference is asked
     /// for again, so that only the present is acted on.
     async fn device_changed(&mut self, told: &Device) {
+        if told.vlan.is_some() {
+            self.groups.values_mut().for_each(Group::look_at_vlans);
+        }
         let mut device = told.clone();
         if self.groups.values().any(|group| group.is_news(told)) {
             match self.links.device(told.ifindex).await {
@@ -336,6 +358,7 @@ impl Engine {
         let (groups, mut hands) = self.with_hands();
         let mut left = None;
         for group in groups.values_mut() {
+            group.look_at_vlans();
             if let Some(number) = group.number_of(ifindex) {
                 let name = group.name().to_owned();
                 if let Some(member) = group.leave(&mut hands, number).await {
@@ -346,6 +369,7 @@ impl Engine {
             }
         }
         if let Some((group, member)) = left {
+            self.release_filters(&group, &member).await;
             self.forget_member(&group, &member);
         }
     }
@@ -374,6 +398,8 @@ impl Engine {
         for group in groups.values_mut() {
             if group.interface.ifindex == ifindex {
                 group.address_appeared(&mut hands, address.ip, address.prefix).await;
+            } else if group.vlan_of(ifindex).is_some() {
+                group.vlan_address_appeared(&mut hands, (ifindex, address.ip, address.prefix));
             } else if let Some(number) = group.number_of(ifindex)
                 && let Err(error) = group.own_address_appeared(number, address.ip, address.prefix)
             {
@@ -387,6 +413,8 @@ impl Engine {
         for group in groups.values_mut() {
             if group.interface.ifindex == ifindex {
                 group.address_went(&mut hands, address.ip, address.prefix).await;
+            } else if group.vlan_of(ifindex).is_some() {
+                group.vlan_address_went(&mut hands, (ifindex, address.ip, address.prefix));
             } else if let Some(number) = group.number_of(ifindex)
                 && let Err(error) = group.own_address_went(number, address.ip)
             {
@@ -435,6 +463,10 @@ impl Engine {
             for (address, prefix) in group.addresses_not_in(&now) {
                 group.address_went(&mut hands, address, prefix).await;
             }
+            let on_vlans = there.iter().filter(|(_, address)| !address.is_duplicate());
+            let on_vlans =
+                on_vlans.map(|(ifindex, address)| (*ifindex, address.ip, address.prefix)).collect();
+            group.keep_vlan_addresses(&mut hands, &on_vlans);
             let mut gone = Vec::new();
             for (number, member) in &group.members {
                 let kept: BTreeSet<IpAddr> = on(member.ifindex).map(|address| address.ip).collect();

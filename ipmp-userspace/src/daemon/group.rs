@@ -9,6 +9,8 @@ use std::{
 use ipmp_common::{hash::Policy, steer::MemberSet};
 
 use super::{
+    filters::GroupFilters,
+    followers::VlanAddress,
     say::{Loss, Teller},
     updelay::Updelay,
 };
@@ -57,6 +59,12 @@ pub struct Group {
     addresses: BTreeSet<(IpAddr, u8)>,
     /// VLAN devices on the group interface: their indexes and VLANs.
     vlans: BTreeMap<u32, u16>,
+    /// Addresses on them.
+    pub(super) vlan_addresses: BTreeSet<VlanAddress>,
+    /// The cast member that followers were announced with, and its MAC.
+    pub(super) followed: Option<(u8, [u8; 6])>,
+    /// The hardware filters of its members.
+    pub filters: GroupFilters,
     /// Where no sentinel runs: what it would do.
     updelay: Option<Updelay>,
 }
@@ -103,6 +111,9 @@ impl Group {
             members: BTreeMap::new(),
             addresses: BTreeSet::new(),
             vlans: BTreeMap::new(),
+            vlan_addresses: BTreeSet::new(),
+            followed: None,
+            filters: GroupFilters::default(),
             updelay,
         }
     }
@@ -180,6 +191,7 @@ impl Group {
                 Ok(()) => {}
             }
         }
+        self.follow_cast(hands);
     }
 
     async fn act(&mut self, hands: &mut Hands<'_>, action: Action) -> Result<(), Error> {
@@ -187,7 +199,10 @@ impl Group {
             Action::SetUsable(members) => self.datapath.set_usable(members),
             Action::SetReserve(members) => self.datapath.set_reserve(members),
             Action::SetSlots(slots) => self.datapath.set_slots(&slots),
-            Action::SetCast(list) => self.datapath.set_cast(list),
+            Action::SetCast(list) => {
+                self.filters.roles_changed();
+                self.datapath.set_cast(list);
+            }
             Action::SetInbound { address, inbound } => self.datapath.set_inbound(address, inbound)?,
             Action::ForgetAddress(address) => {
                 self.datapath.forget_address(address)?;
@@ -232,6 +247,7 @@ impl Group {
         };
         let announcement = Announcement {
             group: self.interface.ifindex,
+            vlan: None,
             address,
             ifindex: device.ifindex,
             mac: member.mac(),
@@ -365,6 +381,7 @@ impl Group {
     pub async fn leave(&mut self, hands: &mut Hands<'_>, number: u8) -> Option<Member> {
         self.tell(hands, Event::Left { member: number }).await;
         let member = self.members.remove(&number);
+        self.filters.left(number);
         if let Some(updelay) = &mut self.updelay {
             updelay.forget(number);
         }
@@ -384,6 +401,8 @@ impl Group {
         if !known {
             let group = self.name().to_owned();
             hands.teller.say(Some(self.name()), &LogLine::AddressAdded { address, group });
+            self.forget_learnt(address);
+            self.filters.multicast_changed();
             self.tell(hands, Event::AddressAdded(address)).await;
         }
     }
@@ -396,6 +415,7 @@ impl Group {
                 let group = self.name().to_owned();
                 hands.teller.say(Some(self.name()), &LogLine::AddressRemoved { address, group });
             }
+            self.filters.multicast_changed();
             self.tell(hands, Event::AddressRemoved(address)).await;
             // A member that has it, too, has it for itself now.
             let owner = self.members.iter().find(|(_, member)| member.addresses.contains_key(&address));
@@ -417,6 +437,7 @@ impl Group {
         if let Some(member) = self.members.get_mut(&number) {
             member.addresses.insert(address, prefix);
         }
+        self.forget_learnt(address);
         // A data address that is still on the NIC it came from is the group's.
         if self.has_address(address) { Ok(()) } else { self.datapath.set_own_address(address, number) }
     }
@@ -438,8 +459,27 @@ impl Group {
         if before == vlan {
             return Ok(());
         }
+        self.filters.vlans_changed();
+        self.vlan_addresses.retain(|(device, ..)| *device != ifindex);
         let vlans: Vec<u16> = self.vlans.values().copied().collect();
         self.datapath.set_vlans(&vlans)
+    }
+
+    /// The VLAN of a device on the group interface.
+    pub fn vlan_of(&self, ifindex: u32) -> Option<u16> {
+        self.vlans.get(&ifindex).copied()
+    }
+
+    /// VLAN devices have changed that may be those of members.
+    pub fn look_at_vlans(&mut self) {
+        if !self.vlans.is_empty() {
+            self.filters.vlans_changed();
+        }
+    }
+
+    /// The VLANs of the group.
+    pub fn vlan_ids(&self) -> BTreeSet<u16> {
+        self.vlans.values().copied().collect()
     }
 
     /// Addresses that the maps have: whether the interface has them still is found by comparing.

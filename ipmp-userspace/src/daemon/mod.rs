@@ -11,6 +11,8 @@
 //! | [`migrate`] | addresses and routes move without a gap |
 //! | `priority` | before the machine's other work |
 //! | `updelay` | trusting links where no sentinel runs |
+//! | `filters` | what the members' hardware lets in |
+//! | `followers` | addresses that follow the cast member |
 //! | `show` | what is shown |
 //! | `say` | what is said, to the log and to listeners, and why |
 //! | [`state`] | how things were before |
@@ -23,6 +25,8 @@
 mod adopt;
 mod attach;
 pub mod engine;
+mod filters;
+mod followers;
 mod group;
 mod journal;
 mod lock;

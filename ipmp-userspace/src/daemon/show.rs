@@ -49,7 +49,8 @@ impl Engine {
                 }
             }
             let addresses = data_addresses(group, interface.as_ref(), &kernel);
-            let checks = self.datapath.status();
+            let mut checks = self.datapath.status();
+            checks.extend(group.filters.missing());
             reports.push(group_report(group, interface.as_ref(), addresses, members, checks));
         }
         Ok(reports)

@@ -14,7 +14,7 @@ use std::{
 
 use serde::{Deserialize, Serialize};
 
-use super::migrate::Configuration;
+use super::{filters::Filters, migrate::Configuration};
 use crate::{control::Setting, link::Saved};
 
 /// Where the files of all network namespaces are.
@@ -85,6 +85,9 @@ pub struct MemberState {
     /// What the operator has set.
     #[serde(default)]
     pub chosen: Vec<Setting>,
+    /// What we have put into its hardware filters.
+    #[serde(default)]
+    pub filters: Filters,
 }
 
 /// The file.
@@ -175,6 +178,7 @@ mod tests {
             settings,
             was_down: true,
             chosen: vec!["weight=10".parse().unwrap()],
+            filters: Filters::default(),
         };
         group.chosen.push("capture=on".parse().unwrap());
         group.members.insert("eth0".into(), member);

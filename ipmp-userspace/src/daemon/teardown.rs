@@ -2,6 +2,7 @@
 
 use super::{
     engine::Error,
+    filters,
     lock::Lock,
     migrate::{Configuration, Place},
     state::{self, GroupState},
@@ -26,6 +27,7 @@ pub async fn teardown() -> Result<Vec<String>, Error> {
     let mut names = Datapath::teardown()?;
     for (name, group) in &file.state.groups {
         for (member, saved) in &group.members {
+            filters::release(&links, member, saved).await;
             sysctl::restore(member, &saved.settings);
             if saved.was_down
                 && let Some(device) = links.device_named(member).await?
@@ -61,7 +63,7 @@ async fn announce(links: &Links, group: &GroupState) -> Result<(), Error> {
         for address in &moved.addresses {
             let (ifindex, mac) = (device.ifindex, device.mac);
             if let Err(error) =
-                sender.send(&Announcement { group: 0, address: address.ip, ifindex, mac, router })
+                sender.send(&Announcement { group: 0, vlan: None, address: address.ip, ifindex, mac, router })
             {
                 log::warn!(member = member.as_str(); "cannot announce {}: {error}", address.ip);
             }

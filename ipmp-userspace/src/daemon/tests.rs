@@ -16,7 +16,7 @@ use crate::{
         request::{Caller, Refused, Request, Response, Sender, reason},
     },
     datapath,
-    link::{Address, GroupInterface, Links, Route, testing::in_namespace_then},
+    link::{Address, GroupInterface, Links, Mac, Route, multicast, show_mac, testing::in_namespace_then},
 };
 
 /// What a client does.
@@ -433,6 +433,150 @@ fn offline_is_refused_for_the_last_and_a_new_mac_is_announced() {
             // Its neighbour's MAC makes it step aside.
             links.set_mac(&eth1, links.need("eth0").await.mac).await;
             client.until("eth1 is offline", |group| group.members[1].state == MemberState::Offline).await;
+        })
+        .await;
+    });
+}
+
+/// Groups that nobody joins by himself.
+const GROUPS: [Mac; 2] = [[0x01, 0, 0x5e, 0x7f, 1, 2], [0x33, 0x33, 0, 0, 0x12, 0x34]];
+
+/// What was asked for at an interface.
+async fn requested(links: &Links, name: &str) -> BTreeSet<Mac> {
+    let ifindex = links.need(name).await.ifindex;
+    multicast::lists().unwrap().remove(&ifindex).unwrap_or_default().requested
+}
+
+/// Waits until the interfaces that have been asked for a MAC are just these.
+async fn wait_asked(links: &Links, mac: Mac, interfaces: &[&str]) {
+    let mut asked = Vec::new();
+    for _ in 0..300 {
+        asked.clear();
+        for name in ["eth0", "eth1"] {
+            if requested(links, name).await.contains(&mac) {
+                asked.push(name);
+            }
+        }
+        if asked == interfaces {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    panic!("{mac:02x?} is let in by {asked:?} after 6 s, and not by {interfaces:?}");
+}
+
+/// The interfaces that take frames for a MAC besides their own.
+fn takers(mac: Mac) -> Vec<String> {
+    let shown = std::process::Command::new("bridge").args(["fdb", "show"]).output().unwrap();
+    let shown = String::from_utf8(shown.stdout).unwrap();
+    let lines = shown.lines().filter(|line| line.starts_with(&show_mac(mac)));
+    lines.filter_map(|line| line.split(' ').nth(2).map(str::to_owned)).collect()
+}
+
+#[test]
+fn the_members_let_in_what_the_group_interface_does() {
+    on_a_host(|links| async move {
+        let before = [requested(&links, "eth0").await, requested(&links, "eth1").await];
+        // The operator's stays his.
+        let eth1 = links.need("eth1").await;
+        multicast::accept(eth1.ifindex, GROUPS[1]).unwrap();
+        with_engine(|client| async move {
+            client.attach(&["eth0"]).await;
+            let group = links.need("production0").await;
+            // Nobody reports these: the list of the group interface tells.
+            for mac in GROUPS {
+                multicast::accept(group.ifindex, mac).unwrap();
+                wait_asked(&links, mac, if mac == GROUPS[1] { &["eth0", "eth1"] } else { &["eth0"] }).await;
+            }
+            // Who comes later gets them all at once.
+            client.attach(&["eth1"]).await;
+            assert!(GROUPS.iter().all(|mac| !before[1].contains(mac)));
+            let theirs = requested(&links, "eth1").await;
+            assert!(GROUPS.iter().all(|mac| theirs.contains(mac)), "{theirs:02x?}");
+            // What somebody takes away comes back.
+            multicast::refuse(eth1.ifindex, GROUPS[0]).unwrap();
+            wait_asked(&links, GROUPS[0], &["eth0", "eth1"]).await;
+            // What is wanted no more goes, but for what was the operator's.
+            for mac in GROUPS {
+                multicast::refuse(group.ifindex, mac).unwrap();
+                wait_asked(&links, mac, if mac == GROUPS[1] { &["eth1"] } else { &[] }).await;
+            }
+            multicast::accept(group.ifindex, GROUPS[0]).unwrap();
+            wait_asked(&links, GROUPS[0], &["eth0", "eth1"]).await;
+            client.done(detach("eth0", None)).await;
+            assert_eq!(requested(&links, "eth0").await, before[0]);
+            client.done(detach("eth1", Some(Last::Restore))).await;
+            assert_eq!(requested(&links, "eth1").await, BTreeSet::from([GROUPS[1]]));
+        })
+        .await;
+    });
+}
+
+#[test]
+fn filters_outlive_the_daemon_are_taken_over_and_torn_down() {
+    on_a_host(|links| async move {
+        let before = [requested(&links, "eth0").await, requested(&links, "eth1").await];
+        let mine = &links;
+        with_engine(|client| async move {
+            let links = mine;
+            client.attach(&["eth0", "eth1"]).await;
+            client.until("all carry", settled).await;
+            let group = links.need("production0").await;
+            multicast::accept(group.ifindex, GROUPS[0]).unwrap();
+            wait_asked(links, GROUPS[0], &["eth0", "eth1"]).await;
+        })
+        .await;
+        let group = links.need("production0").await;
+        let all = requested(&links, "eth0").await;
+        assert!(all.contains(&GROUPS[0]), "{all:02x?}");
+        // With nobody there one goes and one comes; the next daemon finds out.
+        multicast::refuse(group.ifindex, GROUPS[0]).unwrap();
+        multicast::accept(group.ifindex, GROUPS[1]).unwrap();
+        with_engine(|client| async move {
+            let links = mine;
+            client.until("all carry", settled).await;
+            wait_asked(links, GROUPS[0], &[]).await;
+            wait_asked(links, GROUPS[1], &["eth0", "eth1"]).await;
+        })
+        .await;
+        assert_eq!(takers(group.mac).len(), 1);
+        teardown().await.unwrap();
+        assert_eq!([requested(&links, "eth0").await, requested(&links, "eth1").await], before);
+        assert_eq!(takers(group.mac), [""; 0]);
+    });
+}
+
+#[test]
+fn the_cast_member_takes_what_is_sent_to_the_group_itself() {
+    on_a_host(|links| async move {
+        with_engine(|client| async move {
+            client.attach(&["eth0", "eth1"]).await;
+            client.until("all carry", settled).await;
+            let group = links.need("production0").await;
+            let taken_by = |name: &'static str| async move {
+                for _ in 0..300 {
+                    if takers(group.mac) == [name] {
+                        return;
+                    }
+                    tokio::time::sleep(Duration::from_millis(20)).await;
+                }
+                panic!("the group's MAC is taken by {:?} after 6 s, and not by {name}", takers(group.mac));
+            };
+            taken_by("eth0").await;
+            let sw0 = links.need("sw0").await;
+            links.set_up(&sw0, false).await.unwrap();
+            taken_by("eth1").await;
+            links.set_up(&sw0, true).await.unwrap();
+            client.until("repaired", |group| group.state == GroupState::Ok).await;
+            // The role stays, and the filter with it.
+            taken_by("eth1").await;
+            // With nobody left, whoever had it keeps it.
+            for name in ["sw0", "sw1"] {
+                links.set_up(&links.need(name).await, false).await.unwrap();
+            }
+            client.until("all failed", |group| group.state == GroupState::Failed).await;
+            tokio::time::sleep(Duration::from_millis(100)).await;
+            assert_eq!(takers(group.mac).len(), 1);
         })
         .await;
     });

@@ -2,6 +2,7 @@
 
 mod addresses;
 mod figures;
+mod learnt;
 mod words;
 
 use std::{
@@ -94,6 +95,7 @@ pub struct Group {
     slots: Mapped,
     members: Array<MapData, Member>,
     addresses: HashMap<MapData, Ip, Address>,
+    learnt: HashMap<MapData, Ip, Learnt>,
     own_macs: HashMap<MapData, MacKey, u32>,
     vlans: Array<MapData, u64>,
     counters: PerCpuArray<MapData, Counters>,
@@ -145,6 +147,7 @@ impl Group {
             slots: Mapped::new("slots", &pins::open_map(&maps, "slots")?, SLOTS)?,
             members: pins::typed(&maps, "members", Map::Array)?,
             addresses: pins::typed(&maps, "addresses", Map::HashMap)?,
+            learnt: pins::typed(&maps, "learnt", Map::LruHashMap)?,
             own_macs: pins::typed(&maps, "own_macs", Map::HashMap)?,
             vlans: pins::typed(&maps, "vlans", Map::Array)?,
             counters: pins::typed(&maps, "counters", Map::PerCpuArray)?,

@@ -6,8 +6,10 @@
 mod address;
 mod device;
 mod error;
+mod filter;
 mod group_interface;
 mod links;
+pub mod multicast;
 mod route;
 mod speed;
 pub mod sysctl;
@@ -16,12 +18,21 @@ mod watch;
 pub use address::Address;
 pub use device::Device;
 pub use error::Error;
+pub use filter::vlan_filter_of;
 pub use group_interface::GroupInterface;
 pub use links::Links;
 pub use route::Route;
 pub use speed::speed;
 pub use sysctl::Saved;
 pub use watch::{Change, Watch};
+
+/// An Ethernet address.
+pub type Mac = [u8; 6];
+
+/// A MAC as everybody writes it: `02:00:5e:00:00:01`.
+pub fn show_mac(mac: Mac) -> String {
+    mac.map(|byte| format!("{byte:02x}")).join(":")
+}
 
 #[cfg(test)]
 pub(crate) mod testing;

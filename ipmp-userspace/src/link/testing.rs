@@ -9,7 +9,10 @@ use std::{
 use nix::sched::{CloneFlags, unshare};
 use std::net::{Ipv4Addr, Ipv6Addr};
 
-use rtnetlink::{LinkBridge, LinkMessageBuilder, LinkUnspec, LinkVeth, RouteMessageBuilder};
+use rtnetlink::{
+    LinkBridge, LinkMessageBuilder, LinkUnspec, LinkVeth, RouteMessageBuilder,
+    packet_route::link::LinkLayerType,
+};
 
 use super::{Device, Links};
 
@@ -37,6 +40,13 @@ where
     if let Err(panic) = thread.join() {
         resume_unwind(panic);
     }
+}
+
+/// An Ethernet interface that is up, and nothing else.
+pub fn device(ifindex: u32, name: &str) -> Device {
+    let mut message = LinkMessageBuilder::<LinkUnspec>::new().index(ifindex).name(name).up().build();
+    message.header.link_layer_type = LinkLayerType::Ether;
+    Device::parse(&message)
 }
 
 impl Links {

@@ -149,6 +149,111 @@ fn a_veth_has_the_speed_that_its_driver_says() {
     });
 }
 
+/// Groups that nobody joins by himself.
+const GROUPS: [Mac; 2] = [[0x01, 0, 0x5e, 0x7f, 1, 2], [0x33, 0x33, 0, 0, 0x12, 0x34]];
+
+#[test]
+fn multicast_is_let_in_until_it_is_taken_back_once() {
+    in_namespace(|links| async move {
+        let (eth0, _) = links.add_pair("eth0", "sw0").await;
+        links
+            .handle
+            .link()
+            .add(LinkMacVlan::new("mv0", eth0.ifindex, MacVlanMode::Private).up().build())
+            .execute()
+            .await
+            .unwrap();
+        let macvlan = links.need("mv0").await;
+        let has = |ifindex, mac: Mac| {
+            multicast::lists().unwrap().get(&ifindex).is_some_and(|list| list.requested.contains(&mac))
+        };
+        for device in [&eth0, &macvlan] {
+            // What the kernel asks for itself is there, and is not counted as requested.
+            let all = multicast::lists().unwrap()[&device.ifindex].clone();
+            assert!(all.all.contains(&[0x33, 0x33, 0, 0, 0, 1]) && all.requested.is_empty(), "{all:?}");
+            for mac in GROUPS {
+                // Twice is once.
+                multicast::accept(device.ifindex, mac).unwrap();
+                multicast::accept(device.ifindex, mac).unwrap();
+                assert!(has(device.ifindex, mac), "{}", device.name);
+                multicast::refuse(device.ifindex, mac).unwrap();
+                assert!(!has(device.ifindex, mac), "{}", device.name);
+                multicast::refuse(device.ifindex, mac).unwrap();
+            }
+            assert!(GROUPS.iter().all(|mac| !multicast::lists().unwrap()[&device.ifindex].all.contains(mac)));
+        }
+        // A device that is stacked on another tells that, too: what is let in is known by both.
+        multicast::accept(macvlan.ifindex, GROUPS[0]).unwrap();
+        assert!(multicast::lists().unwrap()[&eth0.ifindex].all.contains(&GROUPS[0]));
+        let gone = multicast::accept(99, GROUPS[0]).unwrap_err();
+        assert!(gone.is_gone() && gone.to_string().contains("interface 99"), "{gone}");
+        multicast::refuse(99, GROUPS[0]).unwrap();
+    });
+}
+
+#[test]
+fn lists_are_those_of_the_thread_that_asks() {
+    in_namespace(|links| async move {
+        let (eth0, _) = links.add_pair("eth0", "sw0").await;
+        multicast::accept(eth0.ifindex, GROUPS[0]).unwrap();
+        let here = |lists: &std::collections::BTreeMap<u32, multicast::Multicast>| {
+            lists.values().any(|list| list.all.contains(&GROUPS[0]))
+        };
+        assert!(here(&multicast::lists().unwrap()));
+        // The namespace of the process is another.
+        let others = std::fs::read_to_string(format!("/proc/{}/net/dev_mcast", std::process::id())).unwrap();
+        assert!(!others.contains("01005e7f0102"), "{others}");
+    });
+}
+
+#[test]
+fn a_further_mac_is_let_in_until_it_is_taken_back() {
+    in_namespace(|links| async move {
+        let (eth0, _) = links.add_pair("eth0", "sw0").await;
+        let mac = [2, 0, 0, 0, 0x12, 0x34];
+        let table = || {
+            let shown =
+                std::process::Command::new("bridge").args(["fdb", "show", "dev", "eth0"]).output().unwrap();
+            String::from_utf8(shown.stdout).unwrap()
+        };
+        for _ in 0..2 {
+            links.accept_mac(eth0.ifindex, "eth0", mac).await.unwrap();
+            assert!(table().contains("02:00:00:00:12:34 self permanent"), "{}", table());
+        }
+        for _ in 0..2 {
+            links.refuse_mac(eth0.ifindex, "eth0", mac).await.unwrap();
+            assert!(!table().contains("02:00:00:00:12:34"), "{}", table());
+        }
+        // A macvlan takes frames for its own MAC and no other.
+        links
+            .handle
+            .link()
+            .add(LinkMacVlan::new("mv0", eth0.ifindex, MacVlanMode::Private).build())
+            .execute()
+            .await
+            .unwrap();
+        let macvlan = links.need("mv0").await;
+        let error = links.accept_mac(macvlan.ifindex, "mv0", mac).await.unwrap_err();
+        assert!(
+            error.to_string().starts_with("cannot give mv0 the further MAC 02:00:00:00:12:34"),
+            "{error}"
+        );
+        links.refuse_mac(macvlan.ifindex, "mv0", mac).await.unwrap();
+    });
+}
+
+#[test]
+fn all_multicast_is_let_in_and_no_longer() {
+    use rtnetlink::packet_route::link::LinkFlags;
+    in_namespace(|links| async move {
+        let (eth0, _) = links.add_pair("eth0", "sw0").await;
+        for all in [true, false] {
+            links.set_all_multicast(eth0.ifindex, "eth0", all).await.unwrap();
+            assert_eq!(links.need("eth0").await.flags.contains(LinkFlags::Allmulti), all);
+        }
+    });
+}
+
 #[test]
 fn what_exists_already_or_is_gone_already_is_no_error() {
     in_namespace(|links| async move {

@@ -1,12 +1,12 @@
 //! Senders that are no data address (ipvlan, proxy ARP, VIPs, containers): remembered, and carried by the cast member.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use ipmp_common::maps::HintKind;
 
 use crate::{
     frames::*,
-    harness::{Bench, CAST, DATA4, PEER4, Reason, STRANGER4, Verdict, run},
+    harness::{Bench, CAST, DATA4, PEER4, PEER6, Reason, STRANGER4, STRANGER6, Verdict, run},
 };
 
 fn learnt_hints(bench: &Bench) -> usize {
@@ -47,5 +47,95 @@ fn a_hardware_address_of_somebody_else_stays() {
         let mut infiniband = frame;
         infiniband[15] = 32;
         bench.egress(&infiniband).leaves_by(CAST, &with_source(&infiniband, member_mac(CAST)));
+    });
+}
+
+/// Who only asks whether an address is free has none yet: it may be somebody else's.
+#[test]
+fn an_address_is_learnt_when_it_is_claimed_and_not_before() {
+    run(|bench| {
+        let probe = arp(1, (GROUP_MAC, Ipv4Addr::UNSPECIFIED), (NO_MAC, STRANGER4));
+        let group = solicited_node(STRANGER6);
+        let detects = solicitation(Ipv6Addr::UNSPECIFIED, group, STRANGER6, &[]);
+        for frame in [
+            ethernet(BROADCAST, GROUP_MAC, ARP, &probe),
+            ethernet(multicast_mac6(group), GROUP_MAC, IPV6, &detects),
+        ] {
+            assert_eq!(bench.egress(&frame).verdict, Verdict::Redirect);
+        }
+        assert_eq!((bench.learnt(), learnt_hints(bench)), (vec![], 0));
+
+        let claims = advertisement(STRANGER6, ALL_NODES, STRANGER6, UNSOLICITED, &[target_option(GROUP_MAC)]);
+        let announces = arp(1, (GROUP_MAC, STRANGER4), (NO_MAC, STRANGER4));
+        for frame in [
+            ethernet(multicast_mac6(ALL_NODES), GROUP_MAC, IPV6, &claims),
+            ethernet(BROADCAST, GROUP_MAC, ARP, &announces),
+        ] {
+            assert_eq!(bench.egress(&frame).verdict, Verdict::Redirect);
+        }
+        let mut both = [IpAddr::from(STRANGER4), STRANGER6.into()];
+        both.sort();
+        assert_eq!((bench.learnt(), learnt_hints(bench)), (both.to_vec(), 2));
+    });
+}
+
+/// Announcing an address that has moved to another host would take its traffic away from it.
+#[test]
+fn a_sender_that_is_elsewhere_now_is_forgotten() {
+    run(|bench| {
+        let ours = [
+            ethernet(BROADCAST, GROUP_MAC, ARP, &arp(1, (GROUP_MAC, STRANGER4), (NO_MAC, PEER4))),
+            ethernet(
+                multicast_mac6(ALL_NODES),
+                GROUP_MAC,
+                IPV6,
+                &advertisement(STRANGER6, ALL_NODES, STRANGER6, UNSOLICITED, &[target_option(GROUP_MAC)]),
+            ),
+        ];
+        let learn = || {
+            ours.iter().for_each(|frame| assert_eq!(bench.egress(frame).verdict, Verdict::Redirect));
+            assert_eq!(bench.learnt().len(), 2);
+            learnt_hints(bench);
+        };
+        learn();
+        // Those that leave it ours: another's own address, a probe for it, our own frames come back.
+        let probe = arp(1, (PEER_MAC, Ipv4Addr::UNSPECIFIED), (NO_MAC, STRANGER4));
+        let reflected = arp(1, (member_mac(CAST), STRANGER4), (NO_MAC, PEER4));
+        for frame in [
+            ethernet(BROADCAST, PEER_MAC, ARP, &arp(1, (PEER_MAC, PEER4), (NO_MAC, STRANGER4))),
+            ethernet(BROADCAST, PEER_MAC, ARP, &probe),
+            ethernet(BROADCAST, member_mac(CAST), ARP, &reflected),
+        ] {
+            bench.ingress(0, &frame);
+        }
+        assert_eq!((bench.learnt().len(), learnt_hints(bench)), (2, 0));
+        // Those that make it another's, through whichever member they come, by broadcast and to us alone.
+        let says = arp(1, (PEER_MAC, STRANGER4), (NO_MAC, STRANGER4));
+        let answers = arp(2, (PEER_MAC, STRANGER4), (member_mac(0), DATA4));
+        let to = advertisement(PEER6, DATA6, STRANGER6, SOLICITED, &[target_option(PEER_MAC)]);
+        let all = advertisement(STRANGER6, ALL_NODES, STRANGER6, UNSOLICITED, &[target_option(PEER_MAC)]);
+        for (frame, gone) in [
+            (ethernet(BROADCAST, PEER_MAC, ARP, &says), IpAddr::from(STRANGER4)),
+            (ethernet(member_mac(0), PEER_MAC, ARP, &answers), STRANGER4.into()),
+            (ethernet(multicast_mac6(ALL_NODES), PEER_MAC, IPV6, &all), STRANGER6.into()),
+            (ethernet(member_mac(0), PEER_MAC, IPV6, &to), STRANGER6.into()),
+        ] {
+            bench.ingress(0, &frame);
+            assert_eq!(learnt_hints(bench), 1, "{gone}");
+            assert!(!bench.learnt().contains(&gone), "{gone} is still ours");
+            assert_eq!(bench.learnt().len(), 1);
+            learn();
+        }
+    });
+}
+
+/// What is asked in a VLAN of the group is no sender without one.
+#[test]
+fn nobody_is_learnt_in_a_vlan() {
+    run(|bench| {
+        let plain = ethernet(BROADCAST, GROUP_MAC, ARP, &arp(1, (GROUP_MAC, STRANGER4), (NO_MAC, PEER4)));
+        let tagged = [&plain[..12], &[0x81, 0, 0, 20], &plain[12..]].concat();
+        assert_eq!(bench.egress(&tagged).verdict, Verdict::Redirect);
+        assert_eq!((bench.learnt(), learnt_hints(bench)), (vec![], 0));
     });
 }

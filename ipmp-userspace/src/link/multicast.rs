@@ -1,0 +1,146 @@
+//! The multicast filters of devices: which multicast MACs each lets in.
+//!
+//! `/proc/net/dev_mcast` has every device's list, whoever asked for an entry: IPv4, IPv6, a packet socket, a device
+//! stacked on top. Netlink has no such list before Linux 6.15, and then one of IP groups alone. The file speaks of the
+//! network namespace of the thread whose it is.
+//!
+//! What is asked for by `SIOCADDMULTI` is there once, however often it is asked for, and stays when whoever asked has
+//! gone: a member goes on receiving with no daemon alive.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fs, io, mem,
+    os::fd::AsRawFd,
+};
+
+use nix::{
+    net::if_::if_indextoname,
+    sys::socket::{AddressFamily, SockFlag, SockType, socket},
+};
+
+use super::{Error, Mac};
+
+/// The lists of the devices of the calling thread's network namespace.
+const LISTS: &str = "/proc/thread-self/net/dev_mcast";
+
+/// The multicast MACs that one device lets in.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Multicast {
+    /// All of them.
+    pub all: BTreeSet<Mac>,
+    /// Those that were asked for by [`accept`], by us or by hand (`ip maddress add`).
+    pub requested: BTreeSet<Mac>,
+}
+
+/// The lists of all devices that have one, by interface index.
+pub fn lists() -> Result<BTreeMap<u32, Multicast>, Error> {
+    match fs::read_to_string(LISTS) {
+        Ok(text) => Ok(parse(&text)),
+        Err(source) => Err(Error::Kernel { what: format!("read {LISTS}"), source }),
+    }
+}
+
+/// Reads lines of an interface index, a name, two counts and a MAC. Lines without a MAC of six bytes are left out.
+fn parse(text: &str) -> BTreeMap<u32, Multicast> {
+    let mut lists: BTreeMap<u32, Multicast> = BTreeMap::new();
+    for line in text.lines() {
+        let words: Vec<&str> = line.split_whitespace().collect();
+        let [index, _, _, requested, mac] = words[..] else { continue };
+        let (Ok(index), Some(mac)) = (index.parse(), parse_mac(mac)) else { continue };
+        let list = lists.entry(index).or_default();
+        list.all.insert(mac);
+        if requested != "0" {
+            list.requested.insert(mac);
+        }
+    }
+    lists
+}
+
+/// Twelve hexadecimal digits.
+fn parse_mac(digits: &str) -> Option<Mac> {
+    let number = u64::from_str_radix(digits, 16).ok().filter(|_| digits.len() == 12)?;
+    let [_, _, mac @ ..] = number.to_be_bytes();
+    Some(mac)
+}
+
+/// Lets a device receive what is sent to a multicast MAC. A device without a filter receives it anyway.
+pub fn accept(ifindex: u32, mac: Mac) -> Result<(), Error> {
+    match request(ifindex, mac, libc::SIOCADDMULTI) {
+        // The kernel's word for a driver that has nothing to be told.
+        Err(error) if error.errno() == Some(libc::EINVAL) => Ok(()),
+        result => result,
+    }
+}
+
+/// Takes [`accept`] back. That there is nothing to take back is no error.
+pub fn refuse(ifindex: u32, mac: Mac) -> Result<(), Error> {
+    match request(ifindex, mac, libc::SIOCDELMULTI) {
+        Err(error) if error.is_gone() || error.errno() == Some(libc::EINVAL) => Ok(()),
+        result => result,
+    }
+}
+
+fn request(ifindex: u32, mac: Mac, number: libc::c_ulong) -> Result<(), Error> {
+    let verb = if number == libc::SIOCADDMULTI { "let in" } else { "no longer let in" };
+    let failed = |name: &str, source: io::Error| Error::Kernel {
+        what: format!("have {name} {verb} what is sent to {}", super::show_mac(mac)),
+        source,
+    };
+    let here = format!("interface {ifindex}");
+    let name = if_indextoname(ifindex).map_err(|error| failed(&here, error.into()))?;
+    // The name of an interface that does not exist is empty here; the request then says so.
+    let shown = if name.is_empty() { here } else { name.to_string_lossy().into_owned() };
+    let socket = socket(AddressFamily::Inet, SockType::Datagram, SockFlag::SOCK_CLOEXEC, None)
+        .map_err(|error| failed(&shown, error.into()))?;
+    // SAFETY: an all-zero ifreq is a valid one; zero is also AF_UNSPEC, the family that the kernel wants here.
+    let mut ifreq: libc::ifreq = unsafe { mem::zeroed() };
+    for (place, byte) in ifreq.ifr_name.iter_mut().zip(name.as_bytes()) {
+        *place = *byte as libc::c_char;
+    }
+    // SAFETY: all zeros so far, which is a socket address.
+    let address = unsafe { &mut ifreq.ifr_ifru.ifru_hwaddr };
+    for (place, byte) in address.sa_data.iter_mut().zip(mac) {
+        *place = byte as libc::c_char;
+    }
+    // SAFETY: the descriptor is open, and the ifreq, whose name the kernel gave and is terminated, outlives the call.
+    match unsafe { libc::ioctl(socket.as_raw_fd(), number as _, &raw const ifreq) } {
+        0 => Ok(()),
+        _ => Err(failed(&shown, io::Error::last_os_error())),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MDNS: Mac = [0x01, 0, 0x5e, 0, 0, 0xfb];
+    const NODES: Mac = [0x33, 0x33, 0, 0, 0, 1];
+
+    #[test]
+    fn a_list_is_read_by_device_and_by_who_asked() {
+        // As Linux 6.18 prints it; a tunnel has addresses of four bytes.
+        let text = "2    eth0            1     0     333300000001\n\
+                    2    eth0            1     1     01005e0000fb\n\
+                    4    tunl0           1     0     e0000001\n\
+                    11   production0     2     0     333300000001\n";
+        let lists = parse(text);
+        assert_eq!(lists.keys().copied().collect::<Vec<_>>(), [2, 11]);
+        assert_eq!(lists[&2].all, BTreeSet::from([MDNS, NODES]));
+        assert_eq!(lists[&2].requested, BTreeSet::from([MDNS]));
+        assert_eq!(lists[&11].requested, BTreeSet::new());
+    }
+
+    #[test]
+    fn no_text_is_read_as_what_it_is_not() {
+        for text in [
+            "",
+            "\n",
+            "2 eth0 1 0\n",
+            "x eth0 1 0 333300000001\n",
+            "2 eth0 1 0 3333000000zz\n",
+            "2 eth0 1 0 1\n",
+        ] {
+            assert_eq!(parse(text), BTreeMap::new(), "{text:?}");
+        }
+    }
+}
