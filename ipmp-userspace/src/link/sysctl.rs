@@ -9,10 +9,12 @@ use serde::{Deserialize, Serialize};
 use super::Error;
 
 /// What a group interface needs. It answers for its addresses by the inbound member alone, whatever address a packet
-/// was sent from, and keeps its neighbours when it has no carrier for a moment.
+/// was sent from, and keeps its neighbours when it has no carrier for a moment. When an address is removed, the others of
+/// its network stay: the kernel would take them for its secondaries, and remove them with it.
 const GROUP: &[(&str, &str, &str)] = &[
     ("ipv4", "arp_announce", "2"),
     ("ipv4", "arp_evict_nocarrier", "0"),
+    ("ipv4", "promote_secondaries", "1"),
     ("ipv6", "ndisc_evict_nocarrier", "0"),
 ];
 

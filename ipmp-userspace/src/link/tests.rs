@@ -55,6 +55,7 @@ fn the_settings_of_a_group_interface_are_those_of_the_design() {
         GroupInterface::create(&links, "production0", "production0", "").await.unwrap();
         assert_eq!(setting("ipv4", "production0", "arp_announce"), "2");
         assert_eq!(setting("ipv4", "production0", "arp_evict_nocarrier"), "0");
+        assert_eq!(setting("ipv4", "production0", "promote_secondaries"), "1");
         assert_eq!(setting("ipv6", "production0", "ndisc_evict_nocarrier"), "0");
     });
 }
