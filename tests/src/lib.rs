@@ -26,6 +26,7 @@
 //! | [`stream`], [`flow`] | UDP streams: what was lost, when, reordered, duplicated |
 //! | [`inbound`] | a stream to a data address whose inbound member is pulled: for how long nothing comes |
 //! | [`bulk`] | TCP bulk transfers: stalls, resets, retransmissions |
+//! | [`hosts`] | names that only the lab's commands know |
 //! | [`host`] | the router and the peers: resolve an address, ping it |
 //! | [`oracle`] | no frame on any wire ever carries the group's MAC |
 //! | [`snapshot`] | how the host is, to be compared |
@@ -46,6 +47,7 @@ mod datagram;
 pub mod filter;
 pub mod flow;
 pub mod host;
+pub mod hosts;
 pub mod inbound;
 pub mod namespace;
 pub mod netlink;
@@ -64,6 +66,7 @@ pub use cable::{Cable, Change, Direction};
 pub use counter::Counters;
 pub use daemon::Daemon;
 pub use host::Host;
+pub use hosts::Hosts;
 pub use namespace::Namespace;
 pub use network::{Lab, Member, MemberKind, Switch};
 pub use oracle::Oracle;

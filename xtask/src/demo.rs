@@ -6,15 +6,15 @@ use anyhow::{Context, Result};
 use clap::Args;
 use std::process::ExitCode;
 
-/// Create a group in the lab, pull and replug every cable under load, show what was lost
+/// Play chapters of the IPMP tutorial in the lab: pull its cables under load, compare what is printed, show what was lost
 #[derive(Args)]
 pub struct Demo {
     /// Install what is missing without asking.
     #[arg(long, short)]
     yes: bool,
-    /// Arguments for the demo.
-    #[arg(last = true)]
-    args: Vec<String>,
+    /// Only this chapter, as `link`; all of them without it.
+    #[arg(long, value_name = "NAME")]
+    chapter: Option<String>,
 }
 
 /// Measure cost a packet, failover and throughput in the lab
@@ -30,7 +30,8 @@ pub struct Bench {
 
 impl Demo {
     pub fn run(self) -> Result<ExitCode> {
-        run("ipmp-demo", self.yes, &self.args)
+        let chapter = self.chapter.into_iter().flat_map(|name| ["--chapter".to_owned(), name]);
+        run("ipmp-demo", self.yes, &chapter.collect::<Vec<_>>())
     }
 }
 

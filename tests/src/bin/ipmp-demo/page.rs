@@ -1,6 +1,6 @@
-//! What is printed: plain text, 80 columns.
+//! What is printed: plain text, 80 columns; more where two things stand side by side.
 
-use std::io::{Write as _, stdout};
+use std::io::{IsTerminal as _, Write as _, stdout};
 
 use anyhow::Result;
 
@@ -8,15 +8,54 @@ use anyhow::Result;
 const WIDTH: usize = 80;
 /// How much deeper the rest of a folded line goes.
 const DEEPER: usize = 4;
+/// Columns of the tutorial, where two things stand side by side.
+const LEFT: usize = 72;
+/// Columns of what we have, beside it: a line of `ipmpstat -i` with its header.
+const RIGHT: usize = 68;
 
 /// Prints a line; one that is too long goes on below, indented a little more.
 pub fn line(text: &str) -> Result<()> {
     let mut out = stdout().lock();
-    for part in fold(text) {
+    for part in fold(text, WIDTH, &[' ']) {
         writeln!(out, "{part}")?;
     }
     out.flush()?;
     Ok(())
+}
+
+/// Prints what the tutorial has beside what we have; one below the other where the terminal is too narrow.
+pub fn beside(tutorial: &str, here: &str) -> Result<()> {
+    let fold_all =
+        |text: &str, width| text.lines().flat_map(|line| fold(line, width, &[' ', ','])).collect::<Vec<_>>();
+    let is_wide = !stdout().is_terminal() || columns() > LEFT + 3 + RIGHT;
+    let (left, right) = (fold_all(tutorial, LEFT), fold_all(here, RIGHT));
+    let mut out = stdout().lock();
+    if is_wide {
+        writeln!(out, "{:LEFT$} | here", "the tutorial")?;
+        writeln!(out, "{:-<LEFT$}-+{:-<RIGHT$}", "", "")?;
+        for row in 0..left.len().max(right.len()) {
+            let cell = |lines: &[String]| lines.get(row).cloned().unwrap_or_default();
+            writeln!(out, "{}", format!("{:LEFT$} | {}", cell(&left), cell(&right)).trim_end())?;
+        }
+    } else {
+        for (name, lines) in [("tutorial", left), ("here", right)] {
+            for (row, line) in lines.iter().enumerate() {
+                let name = if row == 0 { name } else { "" };
+                writeln!(out, "{}", format!("{name:8} | {line}").trim_end())?;
+            }
+        }
+    }
+    writeln!(out)?;
+    out.flush()?;
+    Ok(())
+}
+
+/// Columns of the terminal.
+fn columns() -> usize {
+    let mut size = libc::winsize { ws_row: 0, ws_col: 0, ws_xpixel: 0, ws_ypixel: 0 };
+    // SAFETY: the kernel writes a `winsize`, or nothing.
+    unsafe { libc::ioctl(libc::STDOUT_FILENO, libc::TIOCGWINSZ, &raw mut size) };
+    size.ws_col.into()
 }
 
 /// Prints a block of lines.
@@ -47,15 +86,19 @@ pub fn number(number: u64) -> String {
     text
 }
 
-/// Breaks a line at its spaces.
-fn fold(text: &str) -> Vec<String> {
+/// Breaks a line after one of these, a space or what words are joined by.
+fn fold(text: &str, width: usize, after: &[char]) -> Vec<String> {
     let indent = text.chars().take_while(|c| *c == ' ').count();
     let mut parts = Vec::new();
     let mut rest = text.trim_end().to_owned();
-    while let Some((end, _)) = rest.char_indices().nth(WIDTH) {
+    while let Some((end, _)) = rest.char_indices().nth(width) {
         let from = if parts.is_empty() { indent } else { indent + DEEPER };
-        // A space right after the last column is as good as one before it.
-        let Some(at) = rest[from..=end].rfind(' ').map(|at| from + at).filter(|at| *at > from) else { break };
+        // A space right after the last column is as good as one before it; a comma must still fit.
+        let fits = |(at, c): (usize, &str)| (c == " " || from + at < end).then_some(from + at + c.len());
+        let Some(at) = rest[from..=end].rmatch_indices(after).find_map(fits).filter(|at| *at > from + 1)
+        else {
+            break;
+        };
         let next = format!("{}{}", " ".repeat(indent + DEEPER), rest[at..].trim_start());
         rest.truncate(at);
         parts.push(rest.trim_end().to_owned());
@@ -71,6 +114,7 @@ mod tests {
 
     #[test]
     fn lines_are_folded_at_their_spaces() {
+        let fold = |text: &str| fold(text, WIDTH, &[' ']);
         assert_eq!(fold(""), [""]);
         assert_eq!(fold("  short  line "), ["  short  line"]);
         let words = format!("  {}", ["twelve chars"; 8].join(" "));
@@ -84,6 +128,16 @@ mod tests {
         let fits = format!("{} {}", "x".repeat(40), "y".repeat(39));
         assert_eq!(fold(&fits), [fits.as_str()]);
         assert_eq!(fold(&format!("{fits}y")).len(), 2);
+    }
+
+    #[test]
+    fn flags_are_folded_at_their_commas() {
+        assert_eq!(
+            fold("rge0: flags=<UP,BROADCAST> mtu 1500", 20, &[' ', ',']),
+            ["rge0: flags=<UP,", "    BROADCAST> mtu", "    1500"]
+        );
+        assert_eq!(fold("a,b,c", 4, &[',']), ["a,b,", "    c"]);
+        assert_eq!(fold("abc,d", 3, &[',']), ["abc,d"]);
     }
 
     #[test]

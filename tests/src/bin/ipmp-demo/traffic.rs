@@ -11,12 +11,17 @@ use crate::page::{self, number};
 
 /// UDP packets per second, of all sockets together.
 const RATE: u64 = 50_000;
-/// Sockets that send them.
-const SOCKETS: usize = 8;
+/// Sockets that send them: every member has some.
+const SOCKETS: usize = 32;
 /// Bytes per second of the TCP stream: enough to be disturbed by a loss, too few to disturb the other.
 const PACE: u64 = 5_000_000;
 /// One retransmission timeout of TCP takes 200 ms, a second one twice as long.
 const STALL: Duration = Duration::from_millis(500);
+
+/// How long it is watched what does not arrive.
+const BLIND: Duration = Duration::from_secs(1);
+/// How long a stream may take to flow: TCP, after it stood still, may have two seconds to its next attempt.
+const PATIENCE: Duration = Duration::from_secs(10);
 
 /// A UDP stream from the data address to a peer, and a TCP stream from the peer to the data address.
 pub struct Traffic<'lab> {
@@ -53,8 +58,8 @@ impl<'lab> Traffic<'lab> {
             .flows(SOCKETS)
             .rate(RATE)
             .start()?;
-        udp.wait_received(RATE / 10, Duration::from_secs(5))?;
-        tcp.wait_received(PACE / 10, Duration::from_secs(5))?;
+        udp.wait_received(RATE / 10, PATIENCE)?;
+        tcp.wait_received(PACE / 10, PATIENCE)?;
         page::block(&format!(
             "UDP: {} packets/s from {DATA} to {}, by {SOCKETS} sockets\nTCP: {} Mbit/s from {} to {DATA}, one connection",
             number(RATE),
@@ -89,6 +94,28 @@ impl<'lab> Traffic<'lab> {
         page::line(&format!("TCP received {} kB", number((now.tcp - self.last.tcp) / 1000)))?;
         self.last = now;
         Ok(())
+    }
+
+    /// Prints what has not arrived since the last account, while some of it cannot. Returns whether TCP went on.
+    pub fn account_missing(&mut self) -> Result<bool> {
+        let (sent, received, tcp) = (self.udp.sent(), self.udp.received(), self.tcp.received());
+        std::thread::sleep(BLIND);
+        let (sent, received) = (self.udp.sent() - sent, self.udp.received() - received);
+        let tcp = self.tcp.received() - tcp;
+        page::line(&format!(
+            "in one second: UDP sent {}, received {}: {} of 100 packets are gone",
+            number(sent),
+            number(received),
+            100 * sent.saturating_sub(received) / sent.max(1)
+        ))?;
+        page::line(&format!("               TCP received {} kB", number(tcp / 1000)))?;
+        // What had arrived before may be read only now.
+        Ok(tcp > PACE / 10)
+    }
+
+    /// Waits until TCP goes on, which sends again at the end of its own timeout.
+    pub fn wait_tcp(&self) -> Result<()> {
+        self.tcp.wait_received(PACE / 10, PATIENCE)
     }
 
     /// Ends both, and accounts for every packet.
@@ -127,10 +154,10 @@ impl Outcome {
         ))
     }
 
-    /// What should not have been, a sentence each.
+    /// What should not have been where every packet should arrive, a sentence each.
     pub fn faults(&self) -> Vec<String> {
         let Self { udp, tcp, died } = self;
-        let mut faults = Vec::new();
+        let mut faults = self.faults_of_any();
         let mut expect = |good: bool, fault: String| {
             if !good {
                 faults.push(fault);
@@ -140,13 +167,59 @@ impl Outcome {
             udp.lost() <= *died,
             format!("{} packets were lost that need not be", udp.lost().saturating_sub(*died)),
         );
-        expect(udp.reordered() == 0, format!("{} packets were reordered", udp.reordered()));
-        expect(udp.duplicated() == 0, format!("{} packets were duplicated", udp.duplicated()));
-        expect(tcp.intact, "the TCP stream was corrupted".into());
         expect(
             tcp.longest_stall < STALL,
             format!("the TCP stream stood still for {}", ms(tcp.longest_stall)),
         );
+        faults
+    }
+
+    /// The same where some paths were dead for a time: the others should not have known.
+    pub fn faults_of_dead_paths(&self) -> Vec<String> {
+        let mut faults = self.faults_of_any();
+        let dead = self.dead_flows().count();
+        if dead == 0 || dead == SOCKETS {
+            faults.push(format!("{dead} of {SOCKETS} flows had a dead path: some should, some should not"));
+        }
+        faults
+    }
+
+    /// What the flows lost whose path was dead, each: more than half of what they sent in that time.
+    fn dead_flows(&self) -> impl Iterator<Item = u64> {
+        let least = RATE * BLIND.as_secs() / SOCKETS as u64 / 2;
+        self.udp.flows.iter().map(lab::flow::Flow::lost_count).filter(move |&lost| lost > least)
+    }
+
+    /// Prints how many flows lost how much.
+    pub fn summary_of_dead_paths(&self) -> Result<()> {
+        let dead: Vec<u64> = self.dead_flows().collect();
+        let lost: u64 = dead.iter().sum();
+        page::line(&format!(
+            "UDP: {} of {SOCKETS} flows lost {} packets each on the average; the other {} lost {} in all.",
+            dead.len(),
+            number(lost / dead.len().max(1) as u64),
+            SOCKETS - dead.len(),
+            number(self.udp.lost() - lost)
+        ))?;
+        page::line(&format!(
+            "TCP: stood still for {}, {}.",
+            ms(self.tcp.longest_stall),
+            self.tcp.error.as_deref().unwrap_or("and lived")
+        ))
+    }
+
+    /// What should never have been.
+    fn faults_of_any(&self) -> Vec<String> {
+        let Self { udp, tcp, .. } = self;
+        let mut faults = Vec::new();
+        let mut expect = |good: bool, fault: String| {
+            if !good {
+                faults.push(fault);
+            }
+        };
+        expect(udp.reordered() == 0, format!("{} packets were reordered", udp.reordered()));
+        expect(udp.duplicated() == 0, format!("{} packets were duplicated", udp.duplicated()));
+        expect(tcp.intact, "the TCP stream was corrupted".into());
         faults.extend(tcp.error.iter().map(|error| format!("the TCP connection broke: {error}")));
         // The fault is the machine's, but nothing is shown.
         faults.extend(udp.ensure_valid().err().map(|error| error.to_string()));

@@ -1,0 +1,180 @@
+//! What was printed, taken apart into cells, and two of these compared: widths, spaces and line breaks do not matter.
+
+use std::collections::BTreeMap;
+
+/// Every cell by the thing it is about and its name.
+pub type Cells = BTreeMap<(String, String), String>;
+
+/// The order of the rows of a table.
+pub const ORDER: &str = "order";
+/// The columns of a table.
+pub const COLUMNS: &str = "columns";
+
+/// A cell that is not the same.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Difference {
+    /// What it is about: an interface, or `table`.
+    pub of: String,
+    /// Its name: a column, a flag, `mtu`.
+    pub cell: String,
+    /// What the tutorial has there.
+    pub tutorial: Option<String>,
+    /// What we have.
+    pub here: Option<String>,
+}
+
+/// The cells of a table of `ipmpstat`; its first column names the rows, its last may have spaces in it. Lines with a
+/// prompt are passed over.
+pub fn table(text: &str) -> Cells {
+    let mut lines = text.lines().filter(|line| !is_prompt(line));
+    let header: Vec<&str> = lines.next().unwrap_or_default().split_whitespace().collect();
+    let mut cells = Cells::new();
+    let mut order = Vec::new();
+    for line in lines {
+        let words: Vec<&str> = line.split_whitespace().collect();
+        let Some(row) = words.first() else { continue };
+        order.push(*row);
+        for (column, name) in header.iter().enumerate() {
+            let words = words.get(column..).unwrap_or_default();
+            let length = if column + 1 == header.len() { words.len() } else { words.len().min(1) };
+            cells.insert((row.to_string(), name.to_string()), words[..length].join(" "));
+        }
+    }
+    cells.insert(("table".into(), ORDER.into()), order.join(" "));
+    cells.insert(("table".into(), COLUMNS.into()), header.join(" "));
+    cells
+}
+
+/// The cells of an interface's block, as `ifconfig` prints it: every flag, and every word with what follows it.
+pub fn block(text: &str, interface: &str) -> Cells {
+    let mut cells = Cells::new();
+    let mut put = |cell: &str, value: &str| cells.insert((interface.into(), cell.into()), value.into());
+    let lines: Vec<&str> = lines_of(text, interface);
+    let text = lines.join(" ");
+    let mut words = text.split_whitespace();
+    while let Some(word) = words.next() {
+        match word {
+            "mtu" | "index" | "inet" | "netmask" | "broadcast" | "groupname" | "ether" | "inet6" => {
+                put(word, words.next().unwrap_or_default());
+            }
+            _ => {
+                let flags = word.strip_prefix("flags=").and_then(|word| word.split_once('<'));
+                let Some((number, names)) = flags else { continue };
+                if !number.is_empty() {
+                    put("flags", number);
+                }
+                names.trim_end_matches('>').split(',').for_each(|flag| {
+                    put(&format!("flag {flag}"), "set");
+                });
+            }
+        }
+    }
+    cells
+}
+
+/// The lines of an interface's block that `ifconfig` has, too. What `ipmpctl show` says beyond them has words of its own.
+pub fn lines_of<'text>(text: &'text str, interface: &str) -> Vec<&'text str> {
+    let head = format!("{interface}: flags=");
+    let mut lines = Vec::new();
+    for line in text.lines().skip_while(|line| !line.starts_with(&head)) {
+        let first = line.split([' ', ':']).find(|word| !word.is_empty()).unwrap_or_default();
+        let begins_another = !line.starts_with(' ') && line.contains(": ");
+        if begins_another && !lines.is_empty() {
+            break;
+        }
+        // The tutorial's lines are broken where its page ends.
+        if !line.starts_with(' ') || ["inet", "inet6", "groupname", "ether"].contains(&first) {
+            lines.push(line);
+        }
+    }
+    lines
+}
+
+/// Every cell that only one has, or both differently.
+pub fn differences(tutorial: &Cells, here: &Cells) -> Vec<Difference> {
+    let mut all: Vec<&(String, String)> = tutorial.keys().chain(here.keys()).collect();
+    all.sort();
+    all.dedup();
+    let cell = |key: &(String, String)| Difference {
+        of: key.0.clone(),
+        cell: key.1.clone(),
+        tutorial: tutorial.get(key).cloned(),
+        here: here.get(key).cloned(),
+    };
+    all.into_iter().map(cell).filter(|cell| cell.tutorial != cell.here).collect()
+}
+
+/// A line that was typed.
+fn is_prompt(line: &str) -> bool {
+    line.starts_with("# ") || line.contains("# ") && line.contains('@')
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn difference(of: &str, cell: &str, tutorial: Option<&str>, here: Option<&str>) -> Difference {
+        let own = |text: Option<&str>| text.map(str::to_owned);
+        Difference { of: of.into(), cell: cell.into(), tutorial: own(tutorial), here: own(here) }
+    }
+
+    #[test]
+    fn tables_are_compared_cell_by_cell() {
+        let tutorial = "root@host:~# ipmpstat -g\nGROUP   STATE INTERFACES\np0      ok    b a\n";
+        assert_eq!(
+            differences(&table(tutorial), &table("GROUP STATE   INTERFACES\np0    ok      b a\n")),
+            []
+        );
+        assert_eq!(
+            differences(&table(tutorial), &table("# ipmpstat -g\nGROUP STATE INTERFACES\np0 failed a\n")),
+            [
+                difference("p0", "INTERFACES", Some("b a"), Some("a")),
+                difference("p0", "STATE", Some("ok"), Some("failed")),
+            ]
+        );
+    }
+
+    #[test]
+    fn a_row_too_few_a_column_too_many_and_another_order_are_seen() {
+        let tutorial = table("A B\nx 1\ny 2\n");
+        assert_eq!(
+            differences(&tutorial, &table("A B\ny 2\nx 1\n")),
+            [difference("table", ORDER, Some("x y"), Some("y x"))]
+        );
+        assert_eq!(
+            differences(&tutorial, &table("A B\nx 1\n")),
+            [
+                difference("table", ORDER, Some("x y"), Some("x")),
+                difference("y", "A", Some("y"), None),
+                difference("y", "B", Some("2"), None),
+            ]
+        );
+        assert_eq!(
+            differences(&tutorial, &table("A B C\nx 1 3\ny 2 3\n"))
+                .iter()
+                .map(|d| d.cell.as_str())
+                .collect::<Vec<_>>(),
+            [COLUMNS, "C", "C"]
+        );
+        assert!(!differences(&tutorial, &table("")).is_empty());
+    }
+
+    #[test]
+    fn blocks_are_compared_word_by_word() {
+        let tutorial =
+            "e0: flags=9<UP,IPv4> mtu\n1500 index 5\n    inet 0.0.0.0 netmask ff000000\n    groupname p0\n";
+        let here = "p0: flags=<UP,IPMP> mtu 1400 index 1\n        groupname p0\ne0: flags=<UP> mtu 1500 index 6\n        \
+                    groupname p0\n        state ok, inet 7\nf0: flags=<UP> mtu 9000 index 9\n";
+        assert_eq!(
+            differences(&block(tutorial, "e0"), &block(here, "e0")),
+            [
+                difference("e0", "flag IPv4", Some("set"), None),
+                difference("e0", "flags", Some("9"), None),
+                difference("e0", "index", Some("5"), Some("6")),
+                difference("e0", "inet", Some("0.0.0.0"), None),
+                difference("e0", "netmask", Some("ff000000"), None),
+            ]
+        );
+        assert_eq!(block(here, "g0"), Cells::new());
+    }
+}

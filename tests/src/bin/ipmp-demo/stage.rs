@@ -1,0 +1,119 @@
+//! Where a chapter is played: the lab, somebody at its shell, and what was not as it should be.
+
+use std::collections::BTreeSet;
+use std::thread::sleep;
+use std::time::Duration;
+
+use anyhow::Result;
+use lab::Lab;
+
+use crate::compare::{Cells, Difference, differences};
+use crate::operator::Operator;
+use crate::page;
+use crate::permitted::{PERMITTED, kind};
+use crate::table::Table;
+use crate::traffic::Traffic;
+
+/// How long everything is left as it is, for traffic to show it.
+const PAUSE: Duration = Duration::from_millis(700);
+
+/// The stage.
+pub struct Stage<'lab> {
+    pub lab: &'lab Lab,
+    pub operator: Operator<'lab>,
+    /// What was not as it should be, a sentence each.
+    pub faults: Vec<String>,
+    table: Table,
+    /// Kinds of permitted differences that were seen.
+    seen: BTreeSet<usize>,
+}
+
+impl<'lab> Stage<'lab> {
+    /// With a daemon and no group yet.
+    pub fn new(lab: &'lab Lab) -> Result<Self> {
+        let (table, seen) = (Table::default(), BTreeSet::new());
+        Ok(Self { lab, operator: Operator::new(lab)?, faults: Vec::new(), table, seen })
+    }
+
+    /// What is a fault unless it is so.
+    pub fn expect(&mut self, good: bool, fault: impl Into<String>) {
+        if !good {
+            self.faults.push(fault.into());
+        }
+    }
+
+    /// Types a command, and shows what it printed beside what the tutorial printed, and what differs.
+    pub fn compare(&mut self, printed: &str, line: &str, cells: fn(&str) -> Cells) -> Result<()> {
+        let said = self.operator.asks(line)?;
+        self.compare_text(printed, &format!("# {line}\n{said}"), cells)
+    }
+
+    /// The same of what was printed already.
+    pub fn compare_text(&mut self, printed: &str, here: &str, cells: fn(&str) -> Cells) -> Result<()> {
+        page::beside(printed, here)?;
+        let found = differences(&cells(printed), &cells(here));
+        let mut kinds = BTreeSet::new();
+        for difference in &found {
+            match kind(difference) {
+                Some(kind) => drop(kinds.insert(kind)),
+                None => {
+                    let sentence = unexpected(difference);
+                    page::line(&format!("NOT AS THE TUTORIAL: {sentence}"))?;
+                    self.faults.push(sentence);
+                }
+            }
+        }
+        let notes: Vec<String> = kinds.iter().map(|kind| format!("[{}]", kind + 1)).collect();
+        match notes.len() {
+            0 if found.is_empty() => page::line("The same, cell by cell.")?,
+            0 => {}
+            _ => page::line(&format!("The same, cell by cell, but for {}.", notes.join(" ")))?,
+        }
+        self.seen.extend(kinds);
+        page::line("")
+    }
+
+    /// Prints what differed from the tutorial and was meant to.
+    pub fn notes(&self) -> Result<()> {
+        for kind in &self.seen {
+            let permitted = &PERMITTED[*kind];
+            page::line(&format!("  [{}] {}. {}", kind + 1, permitted.what, permitted.why))?;
+        }
+        Ok(())
+    }
+
+    /// Prints who carries what.
+    pub fn table(&mut self) -> Result<()> {
+        self.table.print(&self.operator.group()?)
+    }
+
+    /// Lets traffic flow for a while, then prints who carried what, and what was lost.
+    pub fn account(&mut self, traffic: &mut Traffic) -> Result<()> {
+        sleep(PAUSE);
+        self.table()?;
+        traffic.account()
+    }
+
+    /// Pulls the cables of these members, by their numbers, and waits until the group knows.
+    pub fn pull(&self, cables: &[usize]) -> Result<()> {
+        for number in cables {
+            self.lab.cable(*number).pull()?;
+        }
+        let names: Vec<&str> = cables.iter().map(|number| self.lab.members()[number - 1].name()).collect();
+        self.operator.wait_idle(self.lab.members().len(), &names)
+    }
+
+    /// Plugs them in again, and waits until all members carry.
+    pub fn replug(&self, cables: &[usize]) -> Result<()> {
+        for number in cables {
+            self.lab.cable(*number).replug()?;
+        }
+        self.operator.wait_idle(self.lab.members().len(), &[])
+    }
+}
+
+fn unexpected(difference: &Difference) -> String {
+    let Difference { of, cell, tutorial, here } = difference;
+    let show = |text: &Option<String>| text.as_ref().map_or("nothing".into(), |text| format!("\"{text}\""));
+    format!("{cell} of {of} is {} in the tutorial, and here {}", show(tutorial), show(here))
+}

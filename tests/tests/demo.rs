@@ -1,0 +1,51 @@
+//! `ipmp-demo`: what is printed in the tutorial's network is what the tutorial printed; and the names that it uses.
+
+use std::process::{Command, Stdio};
+
+use lab::hosts::TUTORIAL;
+use lab::{Daemon, Hosts, Lab, daemon};
+
+#[test]
+fn the_chapter_on_links_is_as_in_the_tutorial() {
+    let mut demo = Command::new(env!("CARGO_BIN_EXE_ipmp-demo"));
+    let output = demo.args(["--chapter", "link"]).stdin(Stdio::null()).output().unwrap();
+    let said = String::from_utf8_lossy(&output.stdout);
+    println!("{}", said.lines().last().unwrap_or_default());
+    assert!(output.status.success(), "{}\n{said}", String::from_utf8_lossy(&output.stderr));
+    let count = |text: &str| said.matches(text).count();
+    assert_eq!(count("The same, cell by cell"), 10, "{said}");
+    assert_eq!(count("NOT "), 0, "{said}");
+}
+
+#[test]
+fn names_of_the_hosts_file_work_where_addresses_do() {
+    let lab = Lab::tutorial().unwrap();
+    let daemon = Daemon::start_in(&lab).unwrap();
+    let Some(hosts) = Hosts::of(&lab, &TUTORIAL).unwrap() else {
+        println!("skipped: this machine has no hosts file");
+        return;
+    };
+    let run = |program: &str, arguments: &str| {
+        let mut command = Command::new(daemon::binary(program).unwrap());
+        hosts.cover(&mut command);
+        command.args(arguments.split(' ')).env("IPMP_SOCKET", daemon.socket()).stdin(Stdio::null());
+        let output = command.output().unwrap();
+        let said =
+            String::from_utf8_lossy(if output.status.success() { &output.stdout } else { &output.stderr });
+        said.into_owned()
+    };
+    let shown = || {
+        let text = daemon.ctl("show production0").unwrap();
+        let lines = text.lines().filter_map(|line| line.trim().strip_prefix("inet "));
+        lines.map(|line| line.split(' ').next().unwrap().to_owned()).collect::<Vec<_>>()
+    };
+    assert_eq!(run("ipmpctl", "create production0 --address hivemind-prod/24"), "");
+    assert_eq!(shown(), ["192.168.178.200"]);
+    assert_eq!(run("ipmpctl", "address add hivemind-prod-rge0/24 --group production0"), "");
+    assert_eq!(shown(), ["192.168.178.200", "192.168.178.203"]);
+    let addresses = run("ipmpstat", "-a -o address,state");
+    assert!(addresses.contains("hivemind-prod-rge0") && addresses.contains("hivemind-prod "), "{addresses}");
+    assert_eq!(run("ipmpctl", "address del hivemind-prod/24 --group production0"), "");
+    assert_eq!(shown(), ["192.168.178.203"]);
+    daemon.ctl("destroy production0").unwrap();
+}
