@@ -242,17 +242,28 @@ pub struct Held {
 #[derive(Clone, Copy, Debug)]
 #[repr(C)]
 pub struct ClockSettings {
-    /// Time between ticks, in nanoseconds.
+    /// Time between ticks, in nanoseconds, where [`ticks_between`] is 1.
     pub interval_ns: u64,
     /// Ticks so far.
     pub ticks: u64,
     /// `CLOCK_MONOTONIC` at the last tick, in nanoseconds.
     pub last_ns: u64,
+    /// Nanoseconds spent in ticks so far.
+    pub spent_ns: u64,
     /// Groups to look at: one more than the highest index in use.
     pub groups: u32,
     /// Not 0: do not re-arm.
     pub stop: u32,
 }
+
+/// Intervals from a tick of the sentinel to the next, when it looked at so many members: the more there are, the rarer it
+/// looks, so that it takes a processor the same share of its time.
+pub const fn ticks_between(members: u64) -> u64 {
+    if members <= MEMBERS_A_TICK { 1 } else { members.div_ceil(MEMBERS_A_TICK) }
+}
+
+/// Members that the sentinel can look at each interval of half a millisecond for half a percent of a processor.
+pub const MEMBERS_A_TICK: u64 = 32;
 
 /// The one value of `clock` as user space sees it: it neither reads nor writes the timer.
 #[derive(Clone, Copy, Debug)]
@@ -367,6 +378,12 @@ mod tests {
     use super::*;
 
     #[test]
+    fn the_more_members_the_rarer_a_tick() {
+        let ticks = [0, 1, 32, 33, 64, 128, 4096].map(ticks_between);
+        assert_eq!(ticks, [1, 1, 1, 2, 2, 4, 128]);
+    }
+
+    #[test]
     fn values_have_no_hidden_padding() {
         assert_eq!(size_of::<Device>(), 24);
         assert_eq!(size_of::<Member>(), 24 + 6 + 2 + 4 + 4 + 16 + MAX_LOWER * 24);
@@ -374,8 +391,8 @@ mod tests {
         assert_eq!(size_of::<Address>(), 16);
         assert_eq!(size_of::<Watch>(), 24 + 24 + MAX_MEMBERS * (1 + MAX_LOWER) * 24);
         assert_eq!(size_of::<Drops>(), 48);
-        assert_eq!(size_of::<ClockSettings>(), 32);
-        assert_eq!(size_of::<Clock>(), 48);
+        assert_eq!(size_of::<ClockSettings>(), 40);
+        assert_eq!(size_of::<Clock>(), 56);
         assert_eq!(size_of::<Hint>(), 16);
     }
 }

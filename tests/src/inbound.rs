@@ -94,3 +94,16 @@ pub fn measure(lab: &Lab, production: &Production<'_>, pulls: usize) -> Result<I
         report,
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn percentiles_are_times_that_were_measured() {
+        let times: Vec<Duration> = (1..=200).rev().map(Duration::from_micros).collect();
+        let of = |percent| percentile(&times, percent).as_micros();
+        assert_eq!([50.0, 95.0, 100.0].map(of), [100, 190, 200]);
+        assert_eq!(percentile(&times[..1], 50.0), times[0]);
+    }
+}

@@ -25,6 +25,7 @@
 //! | [`production`] | the tutorial's group: its daemon, its oracle, what it shows |
 //! | [`stream`], [`flow`] | UDP streams: what was lost, when, reordered, duplicated |
 //! | [`inbound`] | a stream to a data address whose inbound member is pulled: for how long nothing comes |
+//! | [`idle`] | many groups that carry nothing: what they take |
 //! | [`bulk`] | TCP bulk transfers: stalls, resets, retransmissions |
 //! | [`hosts`] | names that only the lab's commands know |
 //! | [`host`] | the router and the peers: resolve an address, ping it |
@@ -48,6 +49,7 @@ pub mod filter;
 pub mod flow;
 pub mod host;
 pub mod hosts;
+pub mod idle;
 pub mod inbound;
 pub mod namespace;
 pub mod netlink;

@@ -49,6 +49,7 @@ fn every_field_of_the_json_is_in_the_help() {
         ("outbound", "--pulls 1"),
         ("inbound", "--pulls 1"),
         ("throughput", "--rounds 1"),
+        ("idle", "--groups 1 --seconds 1"),
     ] {
         let json = measured(&format!("--quick --json - {only} {least}"));
         assert!(json[only].is_object(), "{json}");

@@ -17,7 +17,7 @@ pub struct Demo {
     chapter: Option<String>,
 }
 
-/// Measure cost a packet, failover and throughput in the lab
+/// Measure cost a packet, failover, throughput and idle groups in the lab
 #[derive(Args)]
 pub struct Bench {
     /// Install what is missing without asking.

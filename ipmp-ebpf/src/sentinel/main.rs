@@ -26,7 +26,7 @@ use aya_ebpf::{
 use ipmp_common::{
     maps::{
         CAPTURED, Capture, ClockSettings, Device, HINTS_BYTES, Held, Hint, HintKind, MAX_GROUPS, MAX_LOWER,
-        Watch, link_state,
+        Watch, link_state, ticks_between,
     },
     steer::{MAX_MEMBERS, MemberSet},
 };
@@ -87,6 +87,8 @@ struct Tick {
     now_ns: u64,
     /// Members that are still themselves.
     known: u64,
+    /// Members looked at.
+    looked_at: u64,
 }
 
 extern "C" fn tick(_map: *mut c_void, _key: *mut u32, value: *mut Clock) -> i32 {
@@ -96,12 +98,14 @@ extern "C" fn tick(_map: *mut c_void, _key: *mut u32, value: *mut Clock) -> i32 
         if (*settings).stop != 0 {
             return 0;
         }
-        let mut this = Tick { now_ns: bpf_ktime_get_ns(), known: 0 };
+        let mut this = Tick { now_ns: bpf_ktime_get_ns(), known: 0, looked_at: 0 };
         (*settings).ticks += 1;
         (*settings).last_ns = this.now_ns;
         bpf_loop((*settings).groups, look_at_group as *mut c_void, (&raw mut this).cast(), 0);
+        (*settings).spent_ns += bpf_ktime_get_ns() - this.now_ns;
         if this.known != 0 {
-            bpf_timer_start(&raw mut (*value).timer, (*settings).interval_ns, 0);
+            let pause_ns = (*settings).interval_ns * ticks_between(this.looked_at);
+            bpf_timer_start(&raw mut (*value).timer, pause_ns, 0);
         }
     }
     0
@@ -133,6 +137,7 @@ extern "C" fn look_at_group(index: u64, this: *mut Tick) -> i64 {
         let before = word & !CAPTURED.0;
         let mut group = Look { now_ns: (*this).now_ns, index, pad: 0, live: before & armed.0, known: 0 };
         let members = u64::BITS - armed.0.leading_zeros();
+        (*this).looked_at += u64::from(members);
         bpf_loop(members, look_at_member as *mut c_void, (&raw mut group).cast(), 0);
         (*this).known |= group.known;
         let after = group.live;

@@ -1,4 +1,4 @@
-//! `ipmp-bench`: what steering costs, how quick failover is, and what goes through a group.
+//! `ipmp-bench`: what steering costs, how quick failover is, what goes through a group, and what idle groups take.
 //!
 //! Figures are compared within one run only, and only by medians of rounds in turn: machines differ, and so do the
 //! minutes of one machine.
@@ -9,15 +9,15 @@
 //! | [`outbound`] | a stream from the host while cables are pulled |
 //! | [`inbound`] | a stream to a data address whose inbound member loses its carrier |
 //! | [`throughput`], [`flood`], [`segment`] | TCP bulk and small packets through the group and beside it |
-//! | [`production`] | the group in the lab, by the real daemon |
+//! | [`idle`] | many groups that carry nothing |
 //! | [`spread`] | medians and quartiles |
 //! | [`report`] | what `--json` prints |
 
 mod cases;
 mod flood;
+mod idle;
 mod inbound;
 mod outbound;
-mod production;
 mod program;
 mod report;
 mod segment;
@@ -34,7 +34,7 @@ use lab::Alone;
 
 use report::Report;
 
-/// Measure what steering costs, how quick failover is, and what goes through a group
+/// Measure what steering costs, how quick failover is, what goes through a group, and what idle groups take
 ///
 /// All measurements are made unless one is named. Everything happens in network namespaces of its own, which are
 /// removed at the end, also after Ctrl-C. Needs root.
@@ -79,6 +79,15 @@ enum Only {
         /// Rounds; every way is taken once in each [default: 61, quick: 7]
         #[arg(long, value_parser = clap::value_parser!(u32).range(1..=1000))]
         rounds: Option<u32>,
+    },
+    /// Groups of two members that carry nothing: processor and memory of daemon and sentinel
+    Idle {
+        /// Groups [default: 64, quick: 8]
+        #[arg(long, value_parser = clap::value_parser!(u32).range(1..=250))]
+        groups: Option<u32>,
+        /// For how long [default: 20, quick: 3]
+        #[arg(long, value_parser = clap::value_parser!(u32).range(1..=86_400))]
+        seconds: Option<u32>,
     },
 }
 
@@ -137,6 +146,16 @@ fn run(bench: Bench) -> Result<()> {
         let result = throughput::measure(default(rounds, 61, 7)).context("cannot measure throughput")?;
         show(format!("\n{result}"));
         report.throughput = Some(result);
+    }
+    if matches!(only, None | Some(Only::Idle { .. })) {
+        let (groups, seconds) = match only {
+            Some(Only::Idle { groups, seconds }) => (groups, seconds),
+            _ => (None, None),
+        };
+        let result = idle::measure(default(groups, 64, 8), default(seconds, 20, 3))
+            .context("cannot measure idle groups")?;
+        show(format!("\n{result}"));
+        report.idle = Some(result);
     }
     match bench.json {
         Some(path) => report.write(&path),

@@ -8,10 +8,8 @@ use std::time::Duration;
 
 use anyhow::Result;
 use lab::network::DATA;
-use lab::{Lab, Stream};
+use lab::{Lab, Production, Stream};
 use serde::Serialize;
-
-use crate::production::Production;
 
 const PACKETS_PER_S: u64 = 50_000;
 const FLOWS: usize = 8;
@@ -69,7 +67,8 @@ pub fn measure(pulls: u32) -> Result<Outbound> {
         std::thread::sleep(OUT);
         member.cable().replug()?;
         let died = member.cable().port()?.rx_dropped - before;
-        production.restore(member)?;
+        production.forgive(member)?;
+        production.wait_carrying(lab.members().len())?;
         pulled.push((member.name().to_owned(), change.before, died));
     }
     let report = running.stop()?;

@@ -6,6 +6,7 @@ use std::path::Path;
 use anyhow::{Context as _, Result};
 use serde::Serialize;
 
+use crate::idle::Idle;
 use crate::inbound::Inbound;
 use crate::outbound::Outbound;
 use crate::steering::Steering;
@@ -26,12 +27,13 @@ pub struct Report {
     pub outbound: Option<Outbound>,
     pub inbound: Option<Inbound>,
     pub throughput: Option<Throughput>,
+    pub idle: Option<Idle>,
 }
 
 /// The shape, for `--help`. A test compares the names with what is written.
 pub const JSON_HELP: &str = "\
 JSON:
-  One object. Units are in the names: _ns, _us, _bytes, _bits_per_s, _packets_per_s. A SPREAD is an object with the
+  One object. Units are in the names: _ns, _us, _bytes, _bits_per_s, _packets_per_s, _percent. A SPREAD is an object with the
   numbers median, minimum, lower_quartile, upper_quartile and maximum of all rounds. What was not measured is null.
 
   version            1; grows when a field is renamed, removed or changes its meaning
@@ -52,6 +54,12 @@ JSON:
                      group_frame_bytes, bare_frame_bytes: bytes of a frame at the member on the average, segments counted whole
     packets          the same with group_packets_per_s, bare_packets_per_s, ratio: UDP packets of 64 bytes received
     segments         group_bytes, bare_bytes: the longest frame of a bulk transfer from the host at the member
+  idle               groups, members (of all), seconds, aim_percent (of one processor, of both together), aim_met
+    daemon_percent, daemon_resident_bytes, daemon_proportional_bytes
+                     of one processor; memory, and with what is shared divided among those who share it
+    sentinel_percent, sentinel_ticks_per_s, sentinel_tick_ns
+                     the program alone, without the interrupt that it runs in; and what a tick takes on the average
+    maps_bytes       what the kernel charges for all maps
   doubts             array of sentences: why the numbers beside it should not be trusted (this machine was too busy)";
 
 impl Report {
@@ -69,6 +77,7 @@ impl Report {
             outbound: None,
             inbound: None,
             throughput: None,
+            idle: None,
         })
     }
 

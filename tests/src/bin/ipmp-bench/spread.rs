@@ -47,16 +47,6 @@ impl Spread {
     }
 }
 
-/// The smallest value that at least `percent` of all do not exceed (nearest rank).
-///
-/// # Panics
-/// When there are no values.
-pub fn percentile(values: &[f64], percent: f64) -> f64 {
-    let sorted = sorted(values);
-    let rank = (percent / 100.0 * sorted.len() as f64).ceil() as usize;
-    sorted[rank.clamp(1, sorted.len()) - 1]
-}
-
 fn sorted(values: &[f64]) -> Vec<f64> {
     assert!(!values.is_empty(), "nothing was measured");
     let mut sorted = values.to_vec();
@@ -82,14 +72,5 @@ mod tests {
         assert_eq!(of(&[5.0, 1.0, 4.0, 2.0, 3.0]), [1.0, 1.5, 3.0, 4.5, 5.0]);
         assert_eq!(of(&[4.0, 1.0, 3.0, 2.0]), [1.0, 1.5, 2.5, 3.5, 4.0]);
         assert_eq!(of(&[7.0]), [7.0; 5]);
-    }
-
-    #[test]
-    fn percentiles_are_values_that_were_measured() {
-        let values: Vec<f64> = (1..=200).rev().map(f64::from).collect();
-        assert_eq!(percentile(&values, 50.0), 100.0);
-        assert_eq!(percentile(&values, 95.0), 190.0);
-        assert_eq!(percentile(&values, 100.0), 200.0);
-        assert_eq!(percentile(&[3.0], 50.0), 3.0);
     }
 }

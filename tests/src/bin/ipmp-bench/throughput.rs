@@ -10,10 +10,10 @@ use std::time::Duration;
 use anyhow::{Result, ensure};
 use lab::bulk::Bulk;
 use lab::cable::End;
+use lab::production::GROUP;
 use lab::{Daemon, Lab, Namespace, clock};
 use serde::Serialize;
 
-use crate::production::GROUP;
 use crate::spread::Spread;
 use crate::{flood, segment};
 

@@ -1,0 +1,81 @@
+//! Many groups that carry nothing: what the daemon and the sentinel take of a processor and of memory.
+
+use std::fmt;
+use std::time::Duration;
+
+use anyhow::Result;
+use lab::Lab;
+use lab::idle::{self, MEMBERS};
+use serde::Serialize;
+
+/// The requirement: percent of one processor, of both together.
+const AIM: f64 = 1.0;
+
+/// What was measured.
+#[derive(Debug, Serialize)]
+pub struct Idle {
+    groups: usize,
+    members: usize,
+    seconds: f64,
+    daemon_percent: f64,
+    daemon_resident_bytes: u64,
+    daemon_proportional_bytes: u64,
+    sentinel_percent: f64,
+    sentinel_ticks_per_s: f64,
+    sentinel_tick_ns: f64,
+    maps_bytes: u64,
+    aim_percent: f64,
+    aim_met: bool,
+}
+
+/// Measures in a lab of its own.
+pub fn measure(groups: u32, seconds: u32) -> Result<Idle> {
+    let lab = Lab::builder().members(1).one_switch().peers(&[]).build()?;
+    let idle = idle::Idle::create(&lab, groups as usize)?;
+    let load = idle.measure(Duration::from_secs(seconds.into()))?;
+    let (daemon_percent, sentinel_percent) = load.percent();
+    Ok(Idle {
+        groups: groups as usize,
+        members: groups as usize * MEMBERS,
+        seconds: load.time.as_secs_f64(),
+        daemon_percent,
+        daemon_resident_bytes: load.memory.resident,
+        daemon_proportional_bytes: load.memory.proportional,
+        sentinel_percent,
+        sentinel_ticks_per_s: load.ticks as f64 / load.time.as_secs_f64(),
+        sentinel_tick_ns: load.sentinel.as_nanos() as f64 / load.ticks.max(1) as f64,
+        maps_bytes: load.maps,
+        aim_percent: AIM,
+        aim_met: daemon_percent + sentinel_percent < AIM,
+    })
+}
+
+impl fmt::Display for Idle {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mib = |bytes: u64| bytes as f64 / f64::from(1 << 20);
+        writeln!(
+            out,
+            "idle: {} groups of {} members in all, for {:.0} s",
+            self.groups, self.members, self.seconds
+        )?;
+        writeln!(
+            out,
+            "  daemon   {:>6.3} % of a processor   {:.1} MiB resident, {:.1} MiB of them its own share",
+            self.daemon_percent,
+            mib(self.daemon_resident_bytes),
+            mib(self.daemon_proportional_bytes)
+        )?;
+        writeln!(
+            out,
+            "  sentinel {:>6.3} % of a processor   {:.0} ticks a second of {:.0} ns",
+            self.sentinel_percent, self.sentinel_ticks_per_s, self.sentinel_tick_ns
+        )?;
+        writeln!(out, "  BPF maps {:.1} MiB", mib(self.maps_bytes))?;
+        write!(
+            out,
+            "  aim: both below {} % together: {}",
+            self.aim_percent,
+            if self.aim_met { "met" } else { "missed" }
+        )
+    }
+}

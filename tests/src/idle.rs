@@ -1,0 +1,220 @@
+//! Many groups that carry nothing: what the daemon and the sentinel take of a processor and of memory meanwhile.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::net::Ipv4Addr;
+use std::os::fd::{AsFd as _, AsRawFd as _};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result, ensure};
+use aya::maps::{Array, Map, MapData};
+use ipmp::control::report::GroupReport;
+use ipmp::datapath::pins::SENTINEL;
+use ipmp_common::maps::{Clock, ClockSettings};
+
+use crate::command::ip_batch;
+use crate::daemon::Daemon;
+use crate::network::Lab;
+use crate::{Namespace, clock};
+
+/// Members of each group.
+pub const MEMBERS: usize = 2;
+/// How long a group may take to be as it should.
+const PATIENCE: Duration = Duration::from_secs(30);
+/// How long nothing is asked before it is measured: what was begun has come to its end.
+const QUIET: Duration = Duration::from_secs(2);
+
+/// Groups with two veth members and one data address each, all of one daemon.
+#[derive(Debug)]
+pub struct Idle<'lab> {
+    lab: &'lab Lab,
+    daemon: Daemon<'lab>,
+    groups: usize,
+    /// Where the members' far ends are.
+    _far: Namespace,
+}
+
+/// What was measured over some time.
+#[derive(Clone, Copy, Debug)]
+pub struct Load {
+    /// For how long.
+    pub time: Duration,
+    /// Processor time of the daemon.
+    pub daemon: Duration,
+    /// Processor time of the sentinel's ticks: the program, without the interrupt that it runs in.
+    pub sentinel: Duration,
+    /// Ticks of the sentinel.
+    pub ticks: u64,
+    /// Memory of the daemon.
+    pub memory: Memory,
+    /// What the kernel charges for all BPF maps that are pinned for the groups and the sentinel, in bytes.
+    pub maps: u64,
+}
+
+/// Memory of a process, in bytes (`/proc/PID/smaps_rollup`).
+#[derive(Clone, Copy, Debug)]
+pub struct Memory {
+    /// All that is there.
+    pub resident: u64,
+    /// The same, with what is shared divided among those who share it.
+    pub proportional: u64,
+}
+
+impl<'lab> Idle<'lab> {
+    /// Makes so many groups in a lab, and waits until all their members carry.
+    pub fn create(lab: &'lab Lab, groups: usize) -> Result<Self> {
+        ensure!((1..=250).contains(&groups), "1 to 250 groups can be made, not {groups}");
+        let far = lab.namespace("idle")?;
+        far.sysctl("net.ipv6.conf.default.disable_ipv6", "1")?;
+        let mut lines = Vec::new();
+        for name in (0..groups).flat_map(members_of) {
+            lines.push(format!("link add {name} type veth peer name {name} netns {}", far.name()));
+            lines.push(format!("link set {name} up"));
+        }
+        ip_batch(Some(lab.host().name()), &lines)?;
+        let up: Vec<String> =
+            (0..groups).flat_map(members_of).map(|name| format!("link set {name} up")).collect();
+        ip_batch(Some(far.name()), &up)?;
+        let idle = Self { lab, daemon: Daemon::start_in(lab)?, groups, _far: far };
+        for number in 0..groups {
+            let address = Ipv4Addr::new(10, 64, number as u8, 1);
+            idle.daemon.ctl(&format!("create idle{number} --address {address}/24"))?;
+            idle.daemon.ctl(&format!("attach {} --group idle{number}", members_of(number).join(" ")))?;
+        }
+        let carry =
+            clock::wait_until(PATIENCE, || idle.carrying().is_ok_and(|members| members == MEMBERS * groups));
+        ensure!(carry, "{} of {} members carry after {PATIENCE:?}", idle.carrying()?, MEMBERS * groups);
+        Ok(idle)
+    }
+
+    /// Members that carry, of all groups.
+    fn carrying(&self) -> Result<usize> {
+        let mut shown: serde_json::Value = serde_json::from_str(&self.daemon.ctl("show --json")?)?;
+        let groups: Vec<GroupReport> = serde_json::from_value(shown["groups"].take())?;
+        let members = groups.iter().flat_map(|group| &group.members);
+        Ok(members.filter(|member| member.usable && member.live).count())
+    }
+
+    /// Leaves everything alone for this time, and tells what was taken meanwhile.
+    pub fn measure(&self, time: Duration) -> Result<Load> {
+        let pid = self.daemon.pid().context("the daemon has ended")?;
+        std::thread::sleep(QUIET);
+        let (began, daemon, sentinel) = (Instant::now(), processor_time(pid)?, self.sentinel()?);
+        std::thread::sleep(time);
+        let (daemon_after, sentinel_after) = (processor_time(pid)?, self.sentinel()?);
+        let time = began.elapsed();
+        let members = self.carrying()?;
+        ensure!(members == MEMBERS * self.groups, "{members} members carry: that is no idle host");
+        Ok(Load {
+            time,
+            daemon: daemon_after - daemon,
+            sentinel: Duration::from_nanos(sentinel_after.spent_ns - sentinel.spent_ns),
+            ticks: sentinel_after.ticks - sentinel.ticks,
+            memory: memory(pid)?,
+            maps: self.map_bytes()?,
+        })
+    }
+
+    /// The sentinel's own account.
+    fn sentinel(&self) -> Result<ClockSettings> {
+        let path = self.pins()?.join(SENTINEL).join("clock");
+        let data = MapData::from_pin(&path).with_context(|| format!("cannot open {}", path.display()))?;
+        let clock: Array<_, Clock> = Map::Array(data).try_into()?;
+        Ok(clock.get(&0, 0)?.settings)
+    }
+
+    fn pins(&self) -> Result<PathBuf> {
+        let root = Path::new("/sys/fs/bpf/ipmp").join(format!("v{}", ipmp_common::LAYOUT));
+        Ok(root.join(self.lab.host().cookie()?.to_string()))
+    }
+
+    /// `memlock` of every map that is pinned below the namespace's directory, each map once.
+    fn map_bytes(&self) -> Result<u64> {
+        let mut bytes = BTreeMap::new();
+        let mut left = vec![self.pins()?];
+        while let Some(directory) = left.pop() {
+            for entry in fs::read_dir(&directory).with_context(|| format!("{}", directory.display()))? {
+                let path = entry?.path();
+                if path.is_dir() {
+                    left.push(path);
+                } else if let Ok(pin) = MapData::from_pin(&path) {
+                    let descriptor = pin.fd().as_fd().as_raw_fd();
+                    let text = fs::read_to_string(format!("/proc/self/fdinfo/{descriptor}"))?;
+                    // Programs and links are pinned, too, and open alike.
+                    let Some(id) = word_after(&text, "map_id:") else { continue };
+                    bytes.insert(id, word_after(&text, "memlock:").context("a map without memlock")?);
+                }
+            }
+        }
+        ensure!(bytes.len() > self.groups, "only {} maps are pinned", bytes.len());
+        Ok(bytes.values().sum())
+    }
+}
+
+impl Load {
+    /// Share of one processor, in percent, of the daemon and of the sentinel.
+    pub fn percent(&self) -> (f64, f64) {
+        let share = |used: Duration| 100.0 * used.as_secs_f64() / self.time.as_secs_f64();
+        (share(self.daemon), share(self.sentinel))
+    }
+}
+
+fn members_of(group: usize) -> Vec<String> {
+    (0..MEMBERS).map(|member| format!("i{group}m{member}")).collect()
+}
+
+/// Processor time of all threads of a process: fields 14 and 15 of its `stat`, in ticks.
+fn processor_time(pid: u32) -> Result<Duration> {
+    let path = format!("/proc/{pid}/stat");
+    let text = fs::read_to_string(&path).with_context(|| path.clone())?;
+    let ticks = ticks_of(&text).with_context(|| format!("{path} is not as it should be: {text}"))?;
+    // SAFETY: a call with a number alone.
+    let per_second = unsafe { libc::sysconf(libc::_SC_CLK_TCK) };
+    Ok(Duration::from_secs_f64(ticks as f64 / per_second as f64))
+}
+
+fn ticks_of(stat: &str) -> Option<u64> {
+    // The name of the program, in brackets, may have anything in it.
+    let fields: Vec<&str> = stat.rsplit_once(") ")?.1.split(' ').collect();
+    let field = |number: usize| fields.get(number - 3)?.parse::<u64>().ok();
+    Some(field(14)? + field(15)?)
+}
+
+fn memory(pid: u32) -> Result<Memory> {
+    let path = format!("/proc/{pid}/smaps_rollup");
+    let text = fs::read_to_string(&path).with_context(|| path.clone())?;
+    let bytes = |name: &str| {
+        word_after(&text, name)
+            .map(|kilobytes| kilobytes * 1024)
+            .with_context(|| format!("{path} has no {name}"))
+    };
+    Ok(Memory { resident: bytes("Rss:")?, proportional: bytes("Pss:")? })
+}
+
+/// The number on the line that begins with a name.
+fn word_after(text: &str, name: &str) -> Option<u64> {
+    let rest = text.lines().find_map(|line| line.strip_prefix(name))?;
+    rest.split_whitespace().next()?.parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn processor_time_is_found_behind_any_name() {
+        let stat = "7 (a) b) S 1 7 7 0 -1 4194560 100 0 0 0 31 11 0 0 20 0 1 0 5 9 3";
+        assert_eq!(ticks_of(stat), Some(42));
+        assert_eq!(ticks_of("7 (a"), None);
+    }
+
+    #[test]
+    fn numbers_are_found_by_their_names() {
+        let text = "Rss:                 120 kB\nPss_Dirty:  7 kB\nPss:  64 kB\nmemlock:\t8192\n";
+        assert_eq!(
+            ["Rss:", "Pss:", "memlock:", "Swap:"].map(|name| word_after(text, name)),
+            [Some(120), Some(64), Some(8192), None]
+        );
+    }
+}

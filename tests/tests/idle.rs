@@ -1,0 +1,46 @@
+//! Groups that carry nothing take next to nothing.
+
+use std::time::Duration;
+
+use lab::idle::Idle;
+use lab::{Alone, Lab};
+
+/// Percent of a processor that daemon and sentinel may take together.
+const LIMIT: f64 = 1.0;
+/// What this machine does beside only adds: the best of so many measurements counts.
+const ATTEMPTS: usize = 3;
+
+fn idle(groups: usize, time: Duration) {
+    let _alone = Alone::wait().unwrap();
+    let lab = Lab::builder().members(1).one_switch().peers(&[]).build().unwrap();
+    let idle = Idle::create(&lab, groups).unwrap();
+    let mut least = f64::INFINITY;
+    for _ in 0..ATTEMPTS {
+        let load = idle.measure(time).unwrap();
+        let (daemon, sentinel) = load.percent();
+        println!(
+            "{groups} groups: daemon {daemon:.3} % of a processor, {} kB; sentinel {sentinel:.3} %, {} ticks of {} ns; maps {} kB",
+            load.memory.resident / 1024,
+            load.ticks,
+            load.sentinel.as_nanos() as u64 / load.ticks.max(1),
+            load.maps / 1024
+        );
+        assert!(load.ticks > 0, "the sentinel does not tick: {load:?}");
+        least = least.min(daemon + sentinel);
+        if least < LIMIT {
+            return;
+        }
+    }
+    panic!("{groups} idle groups take {least:.3} % of a processor, which should be less than {LIMIT}");
+}
+
+#[test]
+fn eight_idle_groups_take_less_than_a_percent_of_a_processor() {
+    idle(8, Duration::from_secs(4));
+}
+
+#[test]
+#[ignore = "soak: attaching 128 members takes a minute"]
+fn soak_64_idle_groups_take_less_than_a_percent_of_a_processor() {
+    idle(64, Duration::from_secs(20));
+}
