@@ -97,7 +97,7 @@ fn udhcpc(lab: &Lab) -> Program {
     fs::write(&script, SCRIPT).unwrap();
     fs::set_permissions(&script, fs::Permissions::from_mode(0o700)).unwrap();
     let mut command = lab.host().command("busybox");
-    command.args(["udhcpc", "-f", "-i", GROUP, "-T", "2", "-t", "10", "-s"]).arg(&script);
+    command.args(["udhcpc", "-f", "-i", GROUP, "-T", "1", "-t", "20", "-s"]).arg(&script);
     Program::start(lab, command).unwrap()
 }
 
@@ -109,8 +109,8 @@ fn leased(client: &mut Program, how: &str, since: usize) -> Ipv4Addr {
 
 /// The client renews its lease by asking its server and nobody else, while a member is out.
 ///
-/// It asks from a socket that it closes at once: an answer that is there sooner is lost with the socket, and the client
-/// goes on to ask everybody. That is between the client and its kernel, and rare.
+/// It asks from a socket of the lease's address that it closes at once, and an answer that is there sooner is lost with
+/// it, on any interface; the client goes on to ask everybody. It is asked to renew until it hears its server.
 fn renewed_by_the_server_alone(
     lab: &Lab,
     client: &mut Program,
@@ -118,7 +118,7 @@ fn renewed_by_the_server_alone(
     address: Ipv4Addr,
     out: &str,
 ) {
-    const ATTEMPTS: usize = 5;
+    const ATTEMPTS: usize = 20;
     let to_server = lab.router().mac();
     for attempt in 1..=ATTEMPTS {
         let lines = client.log().len();
