@@ -6,13 +6,15 @@ use std::net::IpAddr;
 
 use lab::network::{DATA, DATA6};
 use lab::production::GROUP;
-use lab::{Lab, Production, Stream, command};
+use lab::{Bulk, Lab, Production, Stream, command, show_mac};
 use serde_json::Value;
 
 use crate::PATIENCE;
 
 /// Packets per second of each stream.
 const RATE: u64 = 1_000;
+/// Bytes per second of a connection.
+const PACE: u64 = 1_000_000;
 
 /// A stream, and the rule that lets it in or sees it leave: to a port of its own.
 struct Way {
@@ -38,10 +40,13 @@ fn rules(lab: &Lab) -> String {
         let every = places.iter().flat_map(|place| WAYS.map(|way| format!("{place}_{}", way.name)));
         every.chain(["members".into()]).map(|name| format!("counter {name} {{}}\n")).collect()
     };
-    let seen = |place: &str, inward: bool, verdict: &str| -> String {
+    let mac = show_mac(lab.host().link(GROUP).unwrap().mac);
+    let seen = |place: &str, inward: bool, condition: &str, verdict: &str| -> String {
         let ways = WAYS.iter().filter(|way| way.inward == inward);
-        ways.map(|Way { name, port, .. }| format!("udp dport {port} counter name {place}_{name} {verdict}\n"))
-            .collect()
+        let rule = |way: &Way| {
+            format!("{condition} udp dport {} counter name {place}_{} {verdict}\n", way.port, way.name)
+        };
+        ways.map(rule).collect()
     };
     format!(
         "table inet firewall {{
@@ -54,6 +59,7 @@ fn rules(lab: &Lab) -> String {
             chain input {{
                 type filter hook input priority filter; policy drop
                 iifname {GROUP} jump group
+                iifname {GROUP} ct state established accept
                 iifname {GROUP} icmpv6 type {{ nd-neighbor-solicit, nd-neighbor-advert }} accept
             }}
             chain sent {{ {output} }}
@@ -80,11 +86,11 @@ fn rules(lab: &Lab) -> String {
             }}
         }}\n",
         ip_counters = counters(&["ip"]),
-        input = seen("ip", true, "accept"),
-        output = seen("ip", false, ""),
+        input = seen("ip", true, "", "accept"),
+        output = seen("ip", false, "", ""),
         device_counters = counters(&["wire"]),
-        wire_in = seen("wire", true, ""),
-        wire_out = seen("wire", false, ""),
+        wire_in = seen("wire", true, &format!("ether daddr {mac}"), ""),
+        wire_out = seen("wire", false, &format!("ether saddr {mac}"), ""),
     )
 }
 
@@ -118,6 +124,8 @@ fn rules_about_the_group_see_all_traffic_and_rules_about_members_none() {
         let stream = Stream::new(from, to, destination).source(source).port(way.port).rate(RATE);
         (way, stream.start().unwrap())
     });
+    // Its answers come in because it was sent for, whatever it comes by.
+    let bulk = Bulk::new(host, peer.namespace(), peer.v4()).source(DATA).pace(PACE).start().unwrap();
     for number in 1..=lab.members().len() {
         for (_, stream) in &running {
             stream.wait_received(RATE / 5, PATIENCE).unwrap();
@@ -129,6 +137,9 @@ fn rules_about_the_group_see_all_traffic_and_rules_about_members_none() {
         lab.cable(number).replug().unwrap();
         production.forgive(&lab.members()[number - 1]).unwrap();
     }
+    let bulk = bulk.stop().unwrap();
+    println!("a connection that is let in for being established: {bulk}");
+    assert!(bulk.error.is_none() && bulk.intact && bulk.bytes > 0, "{bulk}");
     let reports = running.map(|(way, stream)| (way, stream.stop().unwrap()));
     let counted = counted(&lab);
     println!("counted: {counted:?}");

@@ -75,6 +75,9 @@ fn addresses_and_a_router_are_learnt_by_the_group_alone() {
     let production = without_addresses(&lab);
     let mut voice = advertise(&lab, &[FIRST]);
     let first = wait_addresses(&production, FIRST);
+    let [a, b, c, d, e, f] = lab.host().link(GROUP).unwrap().mac;
+    let stable = u64::from_be_bytes([a ^ 2, b, c, 0xff, 0xfe, d, e, f]);
+    assert!(first.contains(&Ipv6Addr::from(u128::from(FIRST) | u128::from(stable))), "{first:?}");
     let routes = lab.host().ip("-6 route show default").unwrap();
     assert!(routes.contains(&format!("dev {GROUP} proto ra")), "{routes}");
     assert_reached(&lab, &first, "learnt");
