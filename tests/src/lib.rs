@@ -23,6 +23,7 @@
 //! | [`remains`] | the reaper: nothing is left behind, also after SIGKILL |
 //! | [`daemon`] | the real `ipmpd` and `ipmpctl` |
 //! | [`production`] | the tutorial's group: its daemon, its oracle, what it shows |
+//! | [`program`] | other people's programs: started, read, ended with the lab |
 //! | [`stream`], [`flow`] | UDP streams: what was lost, when, reordered, duplicated |
 //! | [`inbound`] | a stream to a data address whose inbound member is pulled: for how long nothing comes |
 //! | [`idle`] | many groups that carry nothing: what they take |
@@ -57,6 +58,7 @@ pub mod network;
 pub mod oracle;
 pub mod packet;
 pub mod production;
+pub mod program;
 pub mod remains;
 pub mod snapshot;
 pub mod stream;
@@ -73,6 +75,7 @@ pub use namespace::Namespace;
 pub use network::{Lab, Member, MemberKind, Switch};
 pub use oracle::Oracle;
 pub use production::Production;
+pub use program::Program;
 pub use snapshot::Snapshot;
 pub use stream::Stream;
 

@@ -121,11 +121,13 @@ fn start(directory: &Path, held: &File, input: Stdio) -> Result<Child> {
     command.args(["-c", REAPER, "ipmp-lab-reaper"]).arg(directory);
     command.stdin(input).stdout(Stdio::null()).stderr(Stdio::null()).current_dir("/");
     let lock = held.as_raw_fd();
-    // SAFETY: between fork and exec there are two system calls that take numbers alone. dup2 clears close-on-exec,
-    // so descriptor 3 keeps the lock as long as the reaper lives; a session of its own keeps it from our signals.
+    // SAFETY: between fork and exec there are two system calls that take numbers alone. dup2 clears close-on-exec, but not
+    // of what has the number already; so descriptor 3 keeps the lock as long as the reaper lives. A session of its own
+    // keeps it from our signals.
     unsafe {
         command.pre_exec(move || {
-            if libc::dup2(lock, 3) < 0 || libc::setsid() < 0 {
+            let kept = if lock == 3 { libc::fcntl(3, libc::F_SETFD, 0) } else { libc::dup2(lock, 3) };
+            if kept < 0 || libc::setsid() < 0 {
                 return Err(std::io::Error::last_os_error());
             }
             Ok(())
@@ -138,4 +140,28 @@ fn start(directory: &Path, held: &File, input: Stdio) -> Result<Child> {
 fn start_time(pid: u32) -> Option<u64> {
     let text = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
     text.rsplit_once(") ")?.1.split(' ').nth(19)?.parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Labs that are made side by side get any number, that which the reaper has in mind for it among them.
+    #[test]
+    fn a_reaper_holds_the_lock_whatever_its_number() {
+        let directory = std::env::temp_dir().join(format!("ipmp-lab-lock-{}", std::process::id()));
+        fs::create_dir(&directory).unwrap();
+        let path = directory.join("lock");
+        // Unless this process was given it, one of these has number 3.
+        let mut files: Vec<_> = (0..8).map(|_| open_lock(&path).unwrap()).collect();
+        let at = files.iter().position(|file| file.as_raw_fd() == 3).unwrap_or(0);
+        let held = files.swap_remove(at);
+        held.lock().unwrap();
+        let mut reaper = start(&directory, &held, Stdio::piped()).unwrap();
+        drop(held);
+        assert!(files[0].try_lock().is_err(), "nobody holds the lock");
+        drop(reaper.stdin.take());
+        reaper.wait().unwrap();
+        assert!(!directory.exists());
+    }
 }

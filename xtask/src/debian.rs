@@ -10,6 +10,11 @@ use std::process::{Command, Stdio};
 /// What the lab runs besides the project's own binaries.
 pub const LAB: &[&str] = &["iproute2", "libcap2-bin", "procps"];
 
+/// The services that the lab's tests run on a group. None starts anything when it is installed: keepalived's unit and init
+/// script want a configuration, nftables' unit is not enabled, and the others have none.
+pub const SERVICES: &[&str] =
+    &["busybox-static", "dnsmasq-base", "keepalived", "nftables", "wireguard-go", "wireguard-tools"];
+
 /// What `cargo xtask vm` runs.
 pub const VM: &[&str] = &["qemu-system-x86", "busybox-static", "kmod", "xz-utils"];
 

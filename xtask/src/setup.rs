@@ -23,7 +23,7 @@ pub struct Setup {
 
 impl Setup {
     pub fn run(&self) -> Result<()> {
-        let plan = Plan::make(debian::LAB)?;
+        let plan = Plan::make(&[debian::LAB, debian::SERVICES].concat())?;
         if plan.is_empty() {
             println!("setup: nothing to do, all is there");
         } else {

@@ -59,7 +59,7 @@ struct Outcome {
 impl Test {
     pub fn run(self) -> Result<ExitCode> {
         let setup = Setup { yes: self.yes };
-        setup.ensure(debian::LAB)?;
+        setup.ensure(&[debian::LAB, debian::SERVICES].concat())?;
         let bin_dir = project::release_binaries()?;
         // What measures packets is compiled as what is measured.
         let mut built = project::build(&["test", "--release", "--locked", "--no-run", "--package", LAB])?;
@@ -143,11 +143,12 @@ impl Test {
 }
 
 /// Integration tests that measure no time, and may run side by side.
-const UNTIMED: [&str; 2] = ["packets", "refusals"];
+const UNTIMED: [&str; 3] = ["packets", "refusals", "services"];
 
 /// Integration tests in which a way of attaching makes a difference: a group carries something in them. The first of
 /// them run again by clsact in the default lane, all of them in a soak.
-const ATTACHED: [&str; 7] = ["failover", "resolve", "smoke", "survival", "flooding", "inbound", "members"];
+const ATTACHED: [&str; 8] =
+    ["failover", "resolve", "smoke", "survival", "flooding", "inbound", "members", "services"];
 /// How many of them the default lane has time for.
 const ATTACHED_BY_DEFAULT: usize = 4;
 

@@ -1,0 +1,107 @@
+//! Router advertisements: the group interface takes them, its members do not. dnsmasq is the router's voice.
+
+use std::collections::BTreeSet;
+use std::net::{IpAddr, Ipv6Addr};
+
+use lab::host::ping;
+use lab::production::GROUP;
+use lab::{Lab, Production, Program, clock};
+
+use crate::{MS, PATIENCE, data_addresses, dnsmasq, shown, wait_answered, without_addresses};
+
+/// The prefixes that the router advertises, a /64 each: the first from the start, the other later.
+const FIRST: Ipv6Addr = Ipv6Addr::new(0xfd00, 0x178, 9, 0, 0, 0, 0, 0);
+const LATER: Ipv6Addr = Ipv6Addr::new(0xfd00, 0x178, 0xa, 0, 0, 0, 0, 0);
+/// Somebody behind the router.
+const BEYOND: Ipv6Addr = Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 9);
+
+/// The router advertises itself and these prefixes: at once, and then as RFC 4861 section 6.2.4 has it.
+fn advertise(lab: &Lab, prefixes: &[Ipv6Addr]) -> Program {
+    let ranges = prefixes.iter().map(|prefix| format!("--dhcp-range={prefix},ra-only,64,600"));
+    dnsmasq(lab, &std::iter::once("--enable-ra".to_owned()).chain(ranges).collect::<Vec<_>>())
+}
+
+/// The addresses that the group has of a prefix.
+fn addresses_of(production: &Production<'_>, prefix: Ipv6Addr) -> BTreeSet<Ipv6Addr> {
+    let all = data_addresses(production).into_iter().filter_map(|known| match known.address {
+        IpAddr::V6(address) if address.segments()[..4] == prefix.segments()[..4] => Some(address),
+        _ => None,
+    });
+    all.collect()
+}
+
+/// Waits until the group has a stable and a temporary address of a prefix, and answers for both.
+fn wait_addresses(production: &Production<'_>, prefix: Ipv6Addr) -> BTreeSet<Ipv6Addr> {
+    let two = || addresses_of(production, prefix).len() == 2;
+    assert!(clock::wait_until(PATIENCE, two), "not two of {prefix}:\n{}", shown(production));
+    let addresses = addresses_of(production, prefix);
+    for address in &addresses {
+        wait_answered(production, (*address).into());
+    }
+    addresses
+}
+
+/// The group is reached at these addresses, and reaches who is behind the router that it has learnt.
+fn assert_reached(lab: &Lab, addresses: &BTreeSet<Ipv6Addr>, what: &str) {
+    for address in addresses {
+        let ping = lab.router().ping((*address).into(), 5, 10 * MS, PATIENCE).unwrap();
+        assert_eq!((ping.answered, ping.duplicates), (5, 0), "{what}: {address} from the router");
+    }
+    let ping = ping(lab.host(), None, BEYOND.into(), 5, 10 * MS, PATIENCE).unwrap();
+    assert_eq!((ping.answered, ping.duplicates), (5, 0), "{what}: beyond the router");
+}
+
+/// No member has an address of its own beside its link-local one, or a router.
+fn assert_members_learnt_nothing(lab: &Lab, what: &str) {
+    for member in lab.members() {
+        let name = member.name();
+        let addresses = lab.host().ip(&format!("-6 -br address show dev {name} scope global")).unwrap();
+        let routes = lab.host().ip(&format!("-6 route show default dev {name}")).unwrap();
+        assert!(addresses.is_empty() && routes.is_empty(), "{what}: {name} has {addresses}{routes}");
+    }
+}
+
+#[test]
+fn addresses_and_a_router_are_learnt_by_the_group_alone() {
+    let lab = Lab::tutorial().unwrap();
+    let router = lab.router().namespace();
+    router.sysctl("net.ipv6.conf.all.forwarding", "1").unwrap();
+    for prefix in [FIRST, LATER] {
+        router.ip(&format!("addr add {prefix}1/64 dev eth0 nodad")).unwrap();
+    }
+    router.ip(&format!("addr add {BEYOND}/128 dev lo nodad")).unwrap();
+    // As an administrator asks for privacy extensions, before there is a group.
+    lab.host().sysctl("net.ipv6.conf.default.use_tempaddr", "2").unwrap();
+    let production = without_addresses(&lab);
+    let mut voice = advertise(&lab, &[FIRST]);
+    let first = wait_addresses(&production, FIRST);
+    let [a, b, c, d, e, f] = lab.host().link(GROUP).unwrap().mac;
+    let stable = u64::from_be_bytes([a ^ 2, b, c, 0xff, 0xfe, d, e, f]);
+    assert!(first.contains(&Ipv6Addr::from(u128::from(FIRST) | u128::from(stable))), "{first:?}");
+    let routes = lab.host().ip("-6 route show default").unwrap();
+    assert!(routes.contains(&format!("dev {GROUP} proto ra")), "{routes}");
+    assert_reached(&lab, &first, "learnt");
+    assert_members_learnt_nothing(&lab, "learnt");
+    println!("{first:?}; {}", routes.trim());
+
+    let out = production.cast().unwrap();
+    lab.member(&out).cable().pull().unwrap();
+    assert!(clock::wait_until(PATIENCE, || production.cast().unwrap() != out), "{}", shown(&production));
+    assert_reached(&lab, &first, "the cast member is out");
+    assert_eq!(addresses_of(&production, FIRST), first);
+
+    // What is advertised now can only come by another member.
+    voice.terminate().unwrap();
+    let voice = advertise(&lab, &[FIRST, LATER]);
+    let later = wait_addresses(&production, LATER);
+    assert_reached(&lab, &later, "learnt while the first cast member is out");
+    println!("while {out} is out: {later:?}");
+
+    lab.member(&out).cable().replug().unwrap();
+    production.wait_carrying(lab.members().len()).unwrap();
+    assert_reached(&lab, &first, "the cast member is back");
+    assert_reached(&lab, &later, "the cast member is back");
+    assert_members_learnt_nothing(&lab, "the cast member is back");
+    drop(voice);
+    production.assert_clean();
+}
