@@ -26,6 +26,10 @@ pub enum LogLine {
     DuplicateMac { member: String, group: String },
     /// Reference.
     UniqueMac { member: String, group: String },
+    /// Reference: what link-based detection is without.
+    NoTestAddress { member: String },
+    /// Reference: `inet` or `inet6`.
+    RemovedFromKernel { family: &'static str, member: String },
     /// Ours: the reference is silent.
     Joined { member: String, group: String },
     /// Ours.
@@ -94,6 +98,8 @@ impl LogLine {
             Self::Flapping { .. } => "flapping",
             Self::DuplicateMac { .. } => "duplicate-mac",
             Self::UniqueMac { .. } => "unique-mac",
+            Self::NoTestAddress { .. } => "no-test-address",
+            Self::RemovedFromKernel { .. } => "removed-from-kernel",
             Self::Joined { .. } => "joined",
             Self::Left { .. } => "left",
             Self::Offline { .. } => "offline",
@@ -127,6 +133,8 @@ impl LogLine {
             | Self::Flapping { member, .. }
             | Self::DuplicateMac { member, .. }
             | Self::UniqueMac { member, .. }
+            | Self::NoTestAddress { member }
+            | Self::RemovedFromKernel { member, .. }
             | Self::Joined { member, .. }
             | Self::Left { member, .. }
             | Self::Offline { member, .. }
@@ -200,6 +208,13 @@ impl fmt::Display for LogLine {
                     f,
                     "IP interface {member} now has a unique hardware address in group {group}; onlining"
                 )
+            }
+            Self::NoTestAddress { member } => write!(
+                f,
+                "No test address configured on interface {member}; disabling probe-based failure detection on it"
+            ),
+            Self::RemovedFromKernel { family, member } => {
+                write!(f, "{family} {member} has been removed from kernel")
             }
             Self::Joined { member, group } => write!(f, "IP interface {member} has joined group {group}"),
             Self::Left { member, group } => write!(f, "IP interface {member} has left group {group}"),
@@ -287,6 +302,8 @@ pub enum Why {
     MemberLeft { member: String },
     /// The addresses are spread evenly again.
     Balance { member: String },
+    /// It has had none since it joined.
+    NoTestAddress { member: String },
     /// This member has the smallest MTU.
     SmallestMtu { member: String },
 }
@@ -308,6 +325,7 @@ impl Why {
             Self::MemberOffline { .. } => "member-offline",
             Self::MemberLeft { .. } => "member-left",
             Self::Balance { .. } => "balance",
+            Self::NoTestAddress { .. } => "no-test-address",
             Self::SmallestMtu { .. } => "smallest-mtu",
         }
     }
@@ -341,6 +359,9 @@ impl fmt::Display for Why {
             Self::MemberOffline { member } => write!(f, "{member} is offline"),
             Self::MemberLeft { member } => write!(f, "{member} has left the group"),
             Self::Balance { member } => write!(f, "{member} is active, and the addresses are spread evenly"),
+            Self::NoTestAddress { member } => {
+                write!(f, "{member} has had no test address in the 20 s since it joined")
+            }
             Self::SmallestMtu { member } => write!(f, "{member} has the smallest MTU of the group"),
         }
     }
@@ -369,6 +390,8 @@ mod tests {
             LogLine::Flapping { member: member(), ups: flap::UPS },
             LogLine::DuplicateMac { member: member(), group: group() },
             LogLine::UniqueMac { member: member(), group: group() },
+            LogLine::NoTestAddress { member: member() },
+            LogLine::RemovedFromKernel { family: "inet", member: member() },
             LogLine::Joined { member: member(), group: group() },
             LogLine::Left { member: member(), group: group() },
             LogLine::Offline { member: member(), group: group() },
@@ -436,6 +459,7 @@ mod tests {
             Why::MemberOffline { member: member() },
             Why::MemberLeft { member: member() },
             Why::Balance { member: member() },
+            Why::NoTestAddress { member: member() },
             Why::SmallestMtu { member: member() },
         ] {
             assert!(MONITOR.contains(&format!("\n| `{}` | ", why.word())), "docs/monitor.md lacks {why:?}");
@@ -460,6 +484,8 @@ mod tests {
             "The link has come up on rge0 more than 2 times in the last minute; disabling repair until it stabilizes",
             "IP interface rge0 has a hardware address which is not unique in group production0; offlining",
             "IP interface rge0 now has a unique hardware address in group production0; onlining",
+            "No test address configured on interface rge0; disabling probe-based failure detection on it",
+            "inet rge0 has been removed from kernel",
         ] {
             assert!(said.iter().any(|said| said == line), "nothing says {line:?}");
         }

@@ -119,7 +119,9 @@ impl Teller {
                 ("group-interface-deleted", "somebody deleted the group interface".into())
             }
             (Origin::Signal, _) => ("signal", "ipmpd was asked to end".into()),
-            (origin, Some(member)) if matches!(line, LogLine::Left { .. }) => {
+            (origin, Some(member))
+                if matches!(line, LogLine::Left { .. } | LogLine::RemovedFromKernel { .. }) =>
+            {
                 let when = if *origin == Origin::Start { " while no ipmpd ran" } else { "" };
                 (
                     "interface-gone",
