@@ -54,6 +54,10 @@ pub enum LogLine {
     AddressAdded { address: IpAddr, group: String },
     /// Ours: it is gone from there.
     AddressRemoved { address: IpAddr, group: String },
+    /// Ours: an address that is not ours sends through the group.
+    Learnt { address: IpAddr, group: String },
+    /// Ours: settings of a group or of a member.
+    Set { group: String, member: Option<String>, settings: String },
     /// Ours.
     Created { group: String },
     /// Ours.
@@ -81,7 +85,7 @@ impl LogLine {
             | Self::DuplicateMac { .. }
             | Self::Dissolved { .. }
             | Self::Freed { .. } => log::Level::Warn,
-            Self::Live { .. } | Self::NotLive { .. } => log::Level::Debug,
+            Self::Live { .. } | Self::NotLive { .. } | Self::Learnt { .. } => log::Level::Debug,
             _ => log::Level::Info,
         }
     }
@@ -112,6 +116,8 @@ impl LogLine {
             Self::Mtu { .. } => "mtu-changed",
             Self::AddressAdded { .. } => "address-added",
             Self::AddressRemoved { .. } => "address-removed",
+            Self::Learnt { .. } => "learnt",
+            Self::Set { .. } => "set",
             Self::Created { .. } => "created",
             Self::Removed { .. } => "destroyed",
             Self::TakenOver { .. } => "adopted",
@@ -143,7 +149,9 @@ impl LogLine {
             | Self::NotLive { member }
             | Self::Mac { member, .. } => Some(member),
             Self::Moved { to, .. } | Self::CastMoved { to, .. } => to.as_deref(),
-            Self::GroupUnusable { .. }
+            Self::Set { member, .. } => member.as_deref(),
+            Self::Learnt { .. }
+            | Self::GroupUnusable { .. }
             | Self::Mtu { .. }
             | Self::AddressAdded { .. }
             | Self::AddressRemoved { .. }
@@ -170,6 +178,7 @@ impl LogLine {
         match self {
             Self::Moved { address, .. }
             | Self::AddressAdded { address, .. }
+            | Self::Learnt { address, .. }
             | Self::AddressRemoved { address, .. } => Some(*address),
             _ => None,
         }
@@ -248,6 +257,15 @@ impl fmt::Display for LogLine {
             }
             Self::AddressRemoved { address, group } => {
                 write!(f, "Data address {address} has been removed from group {group}")
+            }
+            Self::Learnt { address, group } => {
+                write!(
+                    f,
+                    "Address {address} sends through group {group}, and follows multicast and broadcast"
+                )
+            }
+            Self::Set { group, member, settings } => {
+                write!(f, "{}: {settings}", member.as_ref().unwrap_or(group))
             }
             Self::Created { group } => write!(f, "Group {group} has been created"),
             Self::Removed { group } => write!(f, "Group {group} has been removed"),
@@ -404,6 +422,8 @@ mod tests {
             LogLine::Mtu { group: group(), mtu: 9000 },
             LogLine::AddressAdded { address, group: group() },
             LogLine::AddressRemoved { address, group: group() },
+            LogLine::Learnt { address, group: group() },
+            LogLine::Set { group: group(), member: None, settings: "SETTINGS".into() },
             LogLine::Created { group: group() },
             LogLine::Removed { group: group() },
             LogLine::TakenOver { group: group(), members: 77 },

@@ -64,6 +64,8 @@ pub struct Group {
     pub(super) vlan_addresses: BTreeSet<VlanAddress>,
     /// The cast member that followers were announced with, and its MAC.
     pub(super) followed: Option<(u8, [u8; 6])>,
+    /// Senders that were learnt, as far as it has been said.
+    pub(super) learnt: BTreeSet<IpAddr>,
     /// The hardware filters of its members.
     pub filters: GroupFilters,
     /// Where no sentinel runs: what it would do.
@@ -114,6 +116,7 @@ impl Group {
             addresses: BTreeSet::new(),
             vlans: BTreeMap::new(),
             vlan_addresses: BTreeSet::new(),
+            learnt: BTreeSet::new(),
             followed: None,
             filters: GroupFilters::default(),
             updelay,

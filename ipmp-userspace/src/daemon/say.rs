@@ -128,6 +128,7 @@ impl Teller {
                     format!("{member} was deleted, or moved to another network namespace{when}"),
                 )
             }
+            (Origin::Datapath(_), _) => ("datapath", "the datapath says so".into()),
             (Origin::Start, _) => ("start", "ipmpd has started".into()),
             _ => ("kernel", "the kernel says so".into()),
         }
