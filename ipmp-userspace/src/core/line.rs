@@ -26,6 +26,10 @@ pub enum LogLine {
     DuplicateMac { member: String, group: String },
     /// Reference.
     UniqueMac { member: String, group: String },
+    /// Reference: what link-based detection is without.
+    NoTestAddress { member: String },
+    /// Reference: `inet` or `inet6`.
+    RemovedFromKernel { family: &'static str, member: String },
     /// Ours: the reference is silent.
     Joined { member: String, group: String },
     /// Ours.
@@ -50,6 +54,10 @@ pub enum LogLine {
     AddressAdded { address: IpAddr, group: String },
     /// Ours: it is gone from there.
     AddressRemoved { address: IpAddr, group: String },
+    /// Ours: an address that is not ours sends through the group.
+    Learnt { address: IpAddr, group: String },
+    /// Ours: settings of a group or of a member.
+    Set { group: String, member: Option<String>, settings: String },
     /// Ours.
     Created { group: String },
     /// Ours.
@@ -77,7 +85,7 @@ impl LogLine {
             | Self::DuplicateMac { .. }
             | Self::Dissolved { .. }
             | Self::Freed { .. } => log::Level::Warn,
-            Self::Live { .. } | Self::NotLive { .. } => log::Level::Debug,
+            Self::Live { .. } | Self::NotLive { .. } | Self::Learnt { .. } => log::Level::Debug,
             _ => log::Level::Info,
         }
     }
@@ -94,6 +102,8 @@ impl LogLine {
             Self::Flapping { .. } => "flapping",
             Self::DuplicateMac { .. } => "duplicate-mac",
             Self::UniqueMac { .. } => "unique-mac",
+            Self::NoTestAddress { .. } => "no-test-address",
+            Self::RemovedFromKernel { .. } => "removed-from-kernel",
             Self::Joined { .. } => "joined",
             Self::Left { .. } => "left",
             Self::Offline { .. } => "offline",
@@ -106,6 +116,8 @@ impl LogLine {
             Self::Mtu { .. } => "mtu-changed",
             Self::AddressAdded { .. } => "address-added",
             Self::AddressRemoved { .. } => "address-removed",
+            Self::Learnt { .. } => "learnt",
+            Self::Set { .. } => "set",
             Self::Created { .. } => "created",
             Self::Removed { .. } => "destroyed",
             Self::TakenOver { .. } => "adopted",
@@ -127,6 +139,8 @@ impl LogLine {
             | Self::Flapping { member, .. }
             | Self::DuplicateMac { member, .. }
             | Self::UniqueMac { member, .. }
+            | Self::NoTestAddress { member }
+            | Self::RemovedFromKernel { member, .. }
             | Self::Joined { member, .. }
             | Self::Left { member, .. }
             | Self::Offline { member, .. }
@@ -135,7 +149,9 @@ impl LogLine {
             | Self::NotLive { member }
             | Self::Mac { member, .. } => Some(member),
             Self::Moved { to, .. } | Self::CastMoved { to, .. } => to.as_deref(),
-            Self::GroupUnusable { .. }
+            Self::Set { member, .. } => member.as_deref(),
+            Self::Learnt { .. }
+            | Self::GroupUnusable { .. }
             | Self::Mtu { .. }
             | Self::AddressAdded { .. }
             | Self::AddressRemoved { .. }
@@ -162,6 +178,7 @@ impl LogLine {
         match self {
             Self::Moved { address, .. }
             | Self::AddressAdded { address, .. }
+            | Self::Learnt { address, .. }
             | Self::AddressRemoved { address, .. } => Some(*address),
             _ => None,
         }
@@ -201,6 +218,13 @@ impl fmt::Display for LogLine {
                     "IP interface {member} now has a unique hardware address in group {group}; onlining"
                 )
             }
+            Self::NoTestAddress { member } => write!(
+                f,
+                "No test address configured on interface {member}; disabling probe-based failure detection on it"
+            ),
+            Self::RemovedFromKernel { family, member } => {
+                write!(f, "{family} {member} has been removed from kernel")
+            }
             Self::Joined { member, group } => write!(f, "IP interface {member} has joined group {group}"),
             Self::Left { member, group } => write!(f, "IP interface {member} has left group {group}"),
             Self::Offline { member, group } => {
@@ -233,6 +257,15 @@ impl fmt::Display for LogLine {
             }
             Self::AddressRemoved { address, group } => {
                 write!(f, "Data address {address} has been removed from group {group}")
+            }
+            Self::Learnt { address, group } => {
+                write!(
+                    f,
+                    "Address {address} sends through group {group}, and follows multicast and broadcast"
+                )
+            }
+            Self::Set { group, member, settings } => {
+                write!(f, "{}: {settings}", member.as_ref().unwrap_or(group))
             }
             Self::Created { group } => write!(f, "Group {group} has been created"),
             Self::Removed { group } => write!(f, "Group {group} has been removed"),
@@ -287,6 +320,8 @@ pub enum Why {
     MemberLeft { member: String },
     /// The addresses are spread evenly again.
     Balance { member: String },
+    /// It has had none since it joined.
+    NoTestAddress { member: String },
     /// This member has the smallest MTU.
     SmallestMtu { member: String },
 }
@@ -308,6 +343,7 @@ impl Why {
             Self::MemberOffline { .. } => "member-offline",
             Self::MemberLeft { .. } => "member-left",
             Self::Balance { .. } => "balance",
+            Self::NoTestAddress { .. } => "no-test-address",
             Self::SmallestMtu { .. } => "smallest-mtu",
         }
     }
@@ -341,6 +377,9 @@ impl fmt::Display for Why {
             Self::MemberOffline { member } => write!(f, "{member} is offline"),
             Self::MemberLeft { member } => write!(f, "{member} has left the group"),
             Self::Balance { member } => write!(f, "{member} is active, and the addresses are spread evenly"),
+            Self::NoTestAddress { member } => {
+                write!(f, "{member} has had no test address in the 20 s since it joined")
+            }
             Self::SmallestMtu { member } => write!(f, "{member} has the smallest MTU of the group"),
         }
     }
@@ -369,6 +408,8 @@ mod tests {
             LogLine::Flapping { member: member(), ups: flap::UPS },
             LogLine::DuplicateMac { member: member(), group: group() },
             LogLine::UniqueMac { member: member(), group: group() },
+            LogLine::NoTestAddress { member: member() },
+            LogLine::RemovedFromKernel { family: "inet", member: member() },
             LogLine::Joined { member: member(), group: group() },
             LogLine::Left { member: member(), group: group() },
             LogLine::Offline { member: member(), group: group() },
@@ -381,6 +422,8 @@ mod tests {
             LogLine::Mtu { group: group(), mtu: 9000 },
             LogLine::AddressAdded { address, group: group() },
             LogLine::AddressRemoved { address, group: group() },
+            LogLine::Learnt { address, group: group() },
+            LogLine::Set { group: group(), member: None, settings: "SETTINGS".into() },
             LogLine::Created { group: group() },
             LogLine::Removed { group: group() },
             LogLine::TakenOver { group: group(), members: 77 },
@@ -436,6 +479,7 @@ mod tests {
             Why::MemberOffline { member: member() },
             Why::MemberLeft { member: member() },
             Why::Balance { member: member() },
+            Why::NoTestAddress { member: member() },
             Why::SmallestMtu { member: member() },
         ] {
             assert!(MONITOR.contains(&format!("\n| `{}` | ", why.word())), "docs/monitor.md lacks {why:?}");
@@ -460,6 +504,8 @@ mod tests {
             "The link has come up on rge0 more than 2 times in the last minute; disabling repair until it stabilizes",
             "IP interface rge0 has a hardware address which is not unique in group production0; offlining",
             "IP interface rge0 now has a unique hardware address in group production0; onlining",
+            "No test address configured on interface rge0; disabling probe-based failure detection on it",
+            "inet rge0 has been removed from kernel",
         ] {
             assert!(said.iter().any(|said| said == line), "nothing says {line:?}");
         }

@@ -9,7 +9,7 @@ use super::{
     group::{Group, Member, WEIGHT, now},
 };
 use crate::{
-    core::{self, Adopted, Attachment, Event, Link, LogLine},
+    core::{self, Adopted, Attachment, Link, LogLine},
     datapath,
     link::{Device, GroupInterface, sysctl},
 };
@@ -164,8 +164,7 @@ impl Engine {
             weight: saved.weight,
             link: device.link(),
         };
-        group.link_reported(number, attachment.link);
-        group.tell(&mut hands, Event::Joined(attachment)).await;
+        group.joined(&mut hands, attachment).await;
         group.filters.joined();
     }
 

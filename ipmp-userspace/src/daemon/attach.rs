@@ -184,8 +184,7 @@ impl Engine {
         };
         let (groups, mut hands) = self.with_hands();
         let group = groups.get_mut(group_name).ok_or_else(|| no_such_group(group_name))?;
-        group.link_reported(number, attachment.link);
-        group.tell(&mut hands, Event::Joined(attachment)).await;
+        group.joined(&mut hands, attachment).await;
         group.look(&mut hands).await;
         group.filters.joined();
         self.filter().await;

@@ -361,6 +361,7 @@ impl Engine {
             group.look_at_vlans();
             if let Some(number) = group.number_of(ifindex) {
                 let name = group.name().to_owned();
+                group.say_removed(&hands, number);
                 if let Some(member) = group.leave(&mut hands, number).await {
                     left = Some((name, member.name));
                 }

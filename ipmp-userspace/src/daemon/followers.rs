@@ -9,7 +9,11 @@
 use std::{collections::BTreeSet, net::IpAddr, time::Duration};
 
 use super::group::{Group, Hands, now};
-use crate::{announce::Announcement, core::Time, link::sysctl};
+use crate::{
+    announce::Announcement,
+    core::{LogLine, Time},
+    link::sysctl,
+};
 
 /// For how long a learnt sender is believed to be there. Peers that are in touch with it ask again within this time, so
 /// that it speaks: BSD, Junos and illumos keep a neighbour for 20 minutes, Linux and Windows for less than one. Those
@@ -62,11 +66,16 @@ impl Group {
     }
 
     /// The datapath has learnt a sender, or forgotten one that is elsewhere now: such a one is not announced any more.
-    pub(super) fn learnt_changed(&self, hands: &mut Hands<'_>) {
+    pub(super) fn learnt_changed(&mut self, hands: &mut Hands<'_>) {
         match self.datapath.learnt() {
             Ok(learnt) => {
                 let ours: BTreeSet<IpAddr> = learnt.into_iter().map(|(address, _)| address).collect();
                 hands.schedule.keep_brief(self.interface.ifindex, |address| ours.contains(&address));
+                for &address in ours.difference(&self.learnt) {
+                    let group = self.name().to_owned();
+                    hands.teller.say(Some(self.name()), &LogLine::Learnt { address, group });
+                }
+                self.learnt = ours;
             }
             Err(error) => log::error!(group = self.name(); "{error}"),
         }

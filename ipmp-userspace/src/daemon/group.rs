@@ -11,12 +11,13 @@ use ipmp_common::{hash::Policy, steer::MemberSet};
 use super::{
     filters::GroupFilters,
     followers::VlanAddress,
+    grace::Grace,
     say::{Loss, Teller},
     updelay::Updelay,
 };
 use crate::{
     announce::{Announcement, Schedule, Sender},
-    core::{self, Action, Event, Link, LogLine, Refusal, Time, Why},
+    core::{self, Action, Attachment, Event, Link, LogLine, Refusal, Time, Why},
     datapath,
     link::{Device, GroupInterface, Links, sysctl},
 };
@@ -63,10 +64,13 @@ pub struct Group {
     pub(super) vlan_addresses: BTreeSet<VlanAddress>,
     /// The cast member that followers were announced with, and its MAC.
     pub(super) followed: Option<(u8, [u8; 6])>,
+    /// Senders that were learnt, as far as it has been said.
+    pub(super) learnt: BTreeSet<IpAddr>,
     /// The hardware filters of its members.
     pub filters: GroupFilters,
     /// Where no sentinel runs: what it would do.
     updelay: Option<Updelay>,
+    grace: Grace,
 }
 
 /// What carrying out actions needs besides the group.
@@ -112,9 +116,11 @@ impl Group {
             addresses: BTreeSet::new(),
             vlans: BTreeMap::new(),
             vlan_addresses: BTreeSet::new(),
+            learnt: BTreeSet::new(),
             followed: None,
             filters: GroupFilters::default(),
             updelay,
+            grace: Grace::default(),
         }
     }
 
@@ -364,7 +370,7 @@ impl Group {
     /// When the group wants to be looked at again, without anything happening.
     pub fn next(&self) -> Option<Time> {
         let updelay = self.updelay.as_ref().and_then(|updelay| updelay.next(now(), UPDELAY));
-        [self.core.deadline(), updelay].into_iter().flatten().min()
+        [self.core.deadline(), updelay, self.grace.next()].into_iter().flatten().min()
     }
 
     /// Its time has come.
@@ -374,6 +380,32 @@ impl Group {
         }
         if self.updelay.is_some() {
             self.look(hands).await;
+        }
+        for number in self.grace.take(now()) {
+            let Some(device) = self.members.get(&number) else { continue };
+            if device.addresses.keys().all(|address| is_link_local(*address)) {
+                let member = device.name.clone();
+                let (line, why) =
+                    (LogLine::NoTestAddress { member: member.clone() }, Why::NoTestAddress { member });
+                hands.teller.explain(Some(self.name()), &line, &why, None, || Loss::Carrier);
+            }
+        }
+    }
+
+    /// A member has joined just now.
+    pub async fn joined(&mut self, hands: &mut Hands<'_>, attachment: Attachment) {
+        let number = attachment.member;
+        self.link_reported(number, attachment.link);
+        self.grace.begin(number, now());
+        self.tell(hands, Event::Joined(attachment)).await;
+    }
+
+    /// A member's device is gone: the reference has a line for each family.
+    pub fn say_removed(&self, hands: &Hands<'_>, number: u8) {
+        let Some(device) = self.members.get(&number) else { return };
+        for family in ["inet", "inet6"] {
+            let line = LogLine::RemovedFromKernel { family, member: device.name.clone() };
+            hands.teller.say(Some(self.name()), &line);
         }
     }
 
@@ -385,6 +417,7 @@ impl Group {
         if let Some(updelay) = &mut self.updelay {
             updelay.forget(number);
         }
+        self.grace.forget(number);
         if let Some(member) = &member {
             hands.schedule.stop_member(member.ifindex);
         }
@@ -491,6 +524,14 @@ impl Group {
     /// The addresses that are not on the group interface any more.
     pub fn addresses_not_in(&self, now: &BTreeSet<(IpAddr, u8)>) -> Vec<(IpAddr, u8)> {
         self.addresses.difference(now).copied().collect()
+    }
+}
+
+/// Whether an address is good on its own link alone: every interface has one.
+fn is_link_local(address: IpAddr) -> bool {
+    match address {
+        IpAddr::V4(v4) => v4.is_link_local(),
+        IpAddr::V6(v6) => v6.is_unicast_link_local(),
     }
 }
 

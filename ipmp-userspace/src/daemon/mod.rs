@@ -14,6 +14,7 @@
 //! | `filters` | what the members' hardware lets in |
 //! | `followers` | addresses that follow the cast member |
 //! | `show` | what is shown |
+//! | `grace` | members without test addresses |
 //! | `say` | what is said, to the log and to listeners, and why |
 //! | [`state`] | how things were before |
 //! | `lock` | one daemon a network namespace |
@@ -27,6 +28,7 @@ mod attach;
 pub mod engine;
 mod filters;
 mod followers;
+mod grace;
 mod group;
 mod journal;
 mod lock;

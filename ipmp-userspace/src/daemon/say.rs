@@ -119,13 +119,16 @@ impl Teller {
                 ("group-interface-deleted", "somebody deleted the group interface".into())
             }
             (Origin::Signal, _) => ("signal", "ipmpd was asked to end".into()),
-            (origin, Some(member)) if matches!(line, LogLine::Left { .. }) => {
+            (origin, Some(member))
+                if matches!(line, LogLine::Left { .. } | LogLine::RemovedFromKernel { .. }) =>
+            {
                 let when = if *origin == Origin::Start { " while no ipmpd ran" } else { "" };
                 (
                     "interface-gone",
                     format!("{member} was deleted, or moved to another network namespace{when}"),
                 )
             }
+            (Origin::Datapath(_), _) => ("datapath", "the datapath says so".into()),
             (Origin::Start, _) => ("start", "ipmpd has started".into()),
             _ => ("kernel", "the kernel says so".into()),
         }

@@ -5,10 +5,13 @@ use super::{
     engine::Engine,
     state::{GroupState, MemberState},
 };
-use crate::control::{
-    Setting,
-    request::{Refused, reason},
-    setting::{self, Owner},
+use crate::{
+    control::{
+        Setting,
+        request::{Refused, reason},
+        setting::{self, Owner},
+    },
+    core::LogLine,
 };
 
 impl Engine {
@@ -26,12 +29,15 @@ impl Engine {
         };
         let bad = |error: setting::Error| Refused::new(reason::BAD_SETTING, error.to_string());
         settings.iter().try_for_each(|setting| setting.check(name, owner)).map_err(bad)?;
-        match group {
-            Some(group) if owner == Owner::Member => self.set_of_member(&group, name, settings).await?,
+        match &group {
+            Some(group) if owner == Owner::Member => self.set_of_member(group, name, settings).await?,
             _ => self.set_of_group(name, settings)?,
         }
         let words: Vec<String> = settings.iter().map(Setting::to_string).collect();
-        log::info!("{name}: {}", words.join(", "));
+        let member = (owner == Owner::Member).then(|| name.to_owned());
+        let group = group.unwrap_or_else(|| name.to_owned());
+        let line = LogLine::Set { group: group.clone(), member, settings: words.join(", ") };
+        self.teller.say(Some(&group), &line);
         Ok(Vec::new())
     }
 
