@@ -8,7 +8,7 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 
 /// What the lab runs besides the project's own binaries.
-pub const LAB: &[&str] = &["iproute2", "libcap2-bin", "procps"];
+pub const LAB: &[&str] = &["iproute2", "iputils-arping", "iputils-ping", "libcap2-bin", "procps"];
 
 /// What `cargo xtask vm` runs.
 pub const VM: &[&str] = &["qemu-system-x86", "busybox-static", "kmod", "xz-utils"];
