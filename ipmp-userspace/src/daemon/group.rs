@@ -11,6 +11,7 @@ use ipmp_common::{hash::Policy, steer::MemberSet};
 use super::{
     filters::GroupFilters,
     followers::VlanAddress,
+    reports::Reports,
     say::{Loss, Teller},
     updelay::Updelay,
 };
@@ -58,13 +59,15 @@ pub struct Group {
     /// Addresses of the group interface with their prefix lengths.
     addresses: BTreeSet<(IpAddr, u8)>,
     /// VLAN devices on the group interface: their indexes and VLANs.
-    vlans: BTreeMap<u32, u16>,
+    pub(super) vlans: BTreeMap<u32, u16>,
     /// Addresses on them.
     pub(super) vlan_addresses: BTreeSet<VlanAddress>,
     /// The cast member that followers were announced with, and its MAC.
     pub(super) followed: Option<(u8, [u8; 6])>,
     /// The hardware filters of its members.
     pub filters: GroupFilters,
+    /// Members whose switches are to be told what the group listens to.
+    pub(super) reports: Reports,
     /// Where no sentinel runs: what it would do.
     updelay: Option<Updelay>,
 }
@@ -114,6 +117,7 @@ impl Group {
             vlan_addresses: BTreeSet::new(),
             followed: None,
             filters: GroupFilters::default(),
+            reports: Reports::default(),
             updelay,
         }
     }
@@ -354,6 +358,8 @@ impl Group {
             }
             Err(refusal) => log::error!(group = self.name(); "{refusal}"),
         }
+        self.reports.live(live, now());
+        self.report(hands);
     }
 
     /// The members that the datapath trusts.
@@ -364,7 +370,7 @@ impl Group {
     /// When the group wants to be looked at again, without anything happening.
     pub fn next(&self) -> Option<Time> {
         let updelay = self.updelay.as_ref().and_then(|updelay| updelay.next(now(), UPDELAY));
-        [self.core.deadline(), updelay].into_iter().flatten().min()
+        [self.core.deadline(), updelay, self.reports.next()].into_iter().flatten().min()
     }
 
     /// Its time has come.
@@ -375,6 +381,7 @@ impl Group {
         if self.updelay.is_some() {
             self.look(hands).await;
         }
+        self.report(hands);
     }
 
     /// A member leaves: the state machine first, so that nothing is sent to it any more.
