@@ -8,7 +8,7 @@ use std::time::Duration;
 use lab::host::ping;
 use lab::network::{DATA, DATA6};
 use lab::production::GROUP;
-use lab::{Alone, Counters, Lab, Mac, Production, Stream, clock, filter, multicast};
+use lab::{Counters, Lab, Mac, Production, Stream, clock, filter, multicast};
 
 const SECOND: Duration = Duration::from_secs(1);
 const MS: Duration = Duration::from_millis(1);
@@ -100,7 +100,6 @@ enum Move {
 /// Gives the cast role to every member in turn, and looks before, while the member that had it is out, and after it is
 /// back, until every member has answered with every member as cast member.
 fn moved(way: Move) {
-    let _alone = Alone::wait().unwrap();
     let lab = Lab::builder().snooping(true).build().unwrap();
     let production = Production::create(&lab).unwrap();
     production.daemon.ctl(&format!("address add {} --group {GROUP}", FURTHER.join(" "))).unwrap();
