@@ -145,7 +145,6 @@ fn one_answer_before_during_and_after_each_of_twenty_failovers() {
         questions.len()
     );
     assert_eq!(expected.len(), questions.len());
-    report.ensure_valid().unwrap();
     assert_eq!(report.duplicated(), 0, "{report}");
     assert!(report.lost() * 10 < report.sent(), "{report}");
     for said in [ping, ping6] {

@@ -36,11 +36,12 @@ const BEGINS: Duration = Duration::from_millis(20);
 /// How long a role may take to move, and an announcement to come, before that is an error.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// The group with all its addresses.
+/// A data address of the group by number: 1 and more.
 fn address(number: usize) -> Ipv4Addr {
     Ipv4Addr::new(10, 178, (number / 250) as u8, (number % 250) as u8 + 1)
 }
 
+/// Gives the group all of them.
 fn add_addresses(production: &Production<'_>) {
     let further: Vec<_> = (1..ADDRESSES).map(|number| format!("{}/16", address(number))).collect();
     for some in further.chunks(AT_ONCE) {
