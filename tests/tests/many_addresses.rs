@@ -199,7 +199,7 @@ fn all_announced(lab: &Lab, production: &Production<'_>, first: &Member) -> usiz
 }
 
 /// The member that carries a stream of one flow.
-fn carrying<'lab>(lab: &'lab Lab, glance: Duration) -> Option<&'lab Member> {
+fn carrying(lab: &Lab, glance: Duration) -> Option<&Member> {
     let carried = |member: &Member| member.cable().wire().map_or(0, |wire| wire.carried().outbound);
     let before: Vec<u64> = lab.members().iter().map(carried).collect();
     std::thread::sleep(glance);
