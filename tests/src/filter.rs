@@ -68,6 +68,22 @@ pub fn ethertype(value: u16) -> Vec<SockFilter> {
     ]
 }
 
+/// ARP, and neighbour advertisements.
+pub fn answers() -> Vec<SockFilter> {
+    vec![
+        statement(LOAD_HALF, 12),
+        jump(JUMP_EQUAL, ETHERTYPE_ARP, 5, 0),
+        jump(JUMP_EQUAL, ETHERTYPE_IPV6, 0, 5),
+        // ICMPv6, type 136
+        statement(LOAD_BYTE, 20),
+        jump(JUMP_EQUAL, 58, 0, 3),
+        statement(LOAD_BYTE, 54),
+        jump(JUMP_EQUAL, 136, 0, 1),
+        statement(RETURN, WHOLE),
+        statement(RETURN, 0),
+    ]
+}
+
 /// Frames that may carry an Ethernet address as a sender's: those from it, ARP with it as hardware address of sender
 /// or target, and every Neighbour Discovery message (their options are looked at in user space).
 pub fn carries(mac: Mac) -> Vec<SockFilter> {

@@ -101,52 +101,17 @@ impl Host {
 
     fn ask_arp(&self, target: Ipv4Addr, wait: Duration) -> Result<Vec<Answer>> {
         let socket = PacketSocket::open(&self.namespace, Some(INTERFACE), &filter::ethertype(0x0806))?;
-        let request = ArpPacket::new(
-            ArpHardwareId::ETHERNET,
-            EtherType::IPV4,
-            ArpOperation::REQUEST,
-            &self.mac,
-            &self.v4.octets(),
-            &[0; 6],
-            &target.octets(),
-        )
-        .context("cannot form an ARP request")?;
-        let mut frame = ethernet([0xff; 6], self.mac, 0x0806);
-        frame.extend_from_slice(&request.to_bytes());
-        socket.send(&frame)?;
+        socket.send(&arp_request(self.mac, self.v4, target)?)?;
         collect(&socket, wait, |frame| {
-            let reply = frame.get(20..22)? == [0, 2] && frame.get(28..32)? == target.octets();
-            if reply { frame.get(22..28)?.try_into().ok() } else { None }
+            arp_reply(frame).filter(|reply| reply.about == target).map(|reply| reply.mac)
         })
     }
 
     fn solicit(&self, target: Ipv6Addr, wait: Duration) -> Result<Vec<Answer>> {
         let socket = PacketSocket::open(&self.namespace, Some(INTERFACE), &filter::ethertype(0x86dd))?;
-        let [.., a, b, c] = target.octets();
-        let group = Ipv6Addr::new(0xff02, 0, 0, 0, 0, 1, 0xff00 | u16::from(a), u16::from_be_bytes([b, c]));
-        let mut options = target.octets().to_vec();
-        options.extend_from_slice(&[1, 1]);
-        options.extend_from_slice(&self.mac);
-        let mut frame = Vec::new();
-        PacketBuilder::ethernet2(self.mac, [0x33, 0x33, 0xff, a, b, c])
-            .ipv6(self.v6.octets(), group.octets(), 255)
-            .icmpv6(Icmpv6Type::NeighborSolicitation)
-            .write(&mut frame, &options)
-            .context("cannot form a neighbour solicitation")?;
-        socket.send(&frame)?;
+        socket.send(&solicitation(self.mac, self.v6, target)?)?;
         collect(&socket, wait, |frame| {
-            let (header, rest) = Icmpv6Header::from_slice(frame.get(54..)?).ok()?;
-            let advertisement = frame.get(20)? == &58
-                && matches!(header.icmp_type, Icmpv6Type::NeighborAdvertisement(_))
-                && rest.get(..16)? == target.octets();
-            if !advertisement {
-                return None;
-            }
-            // RFC 4861 section 4.4: the target link-layer address option; without one the frame's source counts.
-            match rest.get(16..18) {
-                Some([2, 1]) => rest.get(18..24)?.try_into().ok(),
-                _ => frame.get(6..12)?.try_into().ok(),
-            }
+            advertisement(frame).filter(|reply| reply.about == target).map(|reply| reply.mac)
         })
     }
 
@@ -155,6 +120,77 @@ impl Host {
     pub fn ping(&self, address: IpAddr, count: u16, interval: Duration, patience: Duration) -> Result<Ping> {
         ping(&self.namespace, None, address, count, interval, patience)
     }
+}
+
+/// Who has `target`? A broadcast ARP request.
+pub(crate) fn arp_request(mac: Mac, sender: Ipv4Addr, target: Ipv4Addr) -> Result<Vec<u8>> {
+    let request = ArpPacket::new(
+        ArpHardwareId::ETHERNET,
+        EtherType::IPV4,
+        ArpOperation::REQUEST,
+        &mac,
+        &sender.octets(),
+        &[0; 6],
+        &target.octets(),
+    )
+    .context("cannot form an ARP request")?;
+    let mut frame = ethernet([0xff; 6], mac, 0x0806);
+    frame.extend_from_slice(&request.to_bytes());
+    Ok(frame)
+}
+
+/// Who has `target`? A neighbour solicitation to its solicited-node group.
+pub(crate) fn solicitation(mac: Mac, source: Ipv6Addr, target: Ipv6Addr) -> Result<Vec<u8>> {
+    let [.., a, b, c] = target.octets();
+    let group = Ipv6Addr::new(0xff02, 0, 0, 0, 0, 1, 0xff00 | u16::from(a), u16::from_be_bytes([b, c]));
+    let mut options = target.octets().to_vec();
+    options.extend_from_slice(&[1, 1]);
+    options.extend_from_slice(&mac);
+    let mut frame = Vec::new();
+    PacketBuilder::ethernet2(mac, [0x33, 0x33, 0xff, a, b, c])
+        .ipv6(source.octets(), group.octets(), 255)
+        .icmpv6(Icmpv6Type::NeighborSolicitation)
+        .write(&mut frame, &options)
+        .context("cannot form a neighbour solicitation")?;
+    Ok(frame)
+}
+
+/// An ARP reply or a neighbour advertisement.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Reply {
+    /// The address that was asked for.
+    pub about: IpAddr,
+    /// Whom it is for: who has asked.
+    pub to: IpAddr,
+    /// The Ethernet address that it tells.
+    pub mac: Mac,
+}
+
+/// Reads an ARP reply.
+pub(crate) fn arp_reply(frame: &[u8]) -> Option<Reply> {
+    let v4 = |at: usize| <[u8; 4]>::try_from(frame.get(at..at + 4)?).ok().map(IpAddr::from);
+    if frame.get(12..14)? != [8, 6] || frame.get(20..22)? != [0, 2] {
+        return None;
+    }
+    Some(Reply { about: v4(28)?, to: v4(38)?, mac: frame.get(22..28)?.try_into().ok()? })
+}
+
+/// Reads a neighbour advertisement.
+pub(crate) fn advertisement(frame: &[u8]) -> Option<Reply> {
+    let v6 = |bytes: &[u8]| <[u8; 16]>::try_from(bytes).ok().map(IpAddr::from);
+    if frame.get(12..14)? != [0x86, 0xdd] || frame.get(20)? != &58 {
+        return None;
+    }
+    let (header, rest) = Icmpv6Header::from_slice(frame.get(54..)?).ok()?;
+    if !matches!(header.icmp_type, Icmpv6Type::NeighborAdvertisement(_)) {
+        return None;
+    }
+    // RFC 4861 section 4.4: the target link-layer address option; without one the frame's source counts.
+    let mac = match rest.get(16..18) {
+        Some([2, 1]) => rest.get(18..24)?,
+        _ => frame.get(6..12)?,
+    };
+    Some(Reply { about: v6(rest.get(..16)?)?, to: v6(frame.get(38..54)?)?, mac: mac.try_into().ok()? })
 }
 
 /// [`Host::ping`] from any namespace, and from a given source address if wanted.

@@ -25,15 +25,19 @@
 //! | [`production`] | the tutorial's group: its daemon, its oracle, what it shows |
 //! | [`program`] | other people's programs: started, read, ended with the lab |
 //! | [`stream`], [`flow`] | UDP streams: what was lost, when, reordered, duplicated |
+//! | [`multicast`] | listening to multicast groups |
 //! | [`inbound`] | a stream to a data address whose inbound member is pulled: for how long nothing comes |
 //! | [`idle`] | many groups that carry nothing: what they take |
 //! | [`bulk`] | TCP bulk transfers: stalls, resets, retransmissions |
 //! | [`hosts`] | names that only the lab's commands know |
 //! | [`host`] | the router and the peers: resolve an address, ping it |
+//! | [`inquiry`] | who has an address? Many questions, and every answer to each |
+//! | [`tool`] | `ping`, `arping` and the like, for as long as they are wanted |
 //! | [`oracle`] | no frame on any wire ever carries the group's MAC |
 //! | [`snapshot`] | how the host is, to be compared |
 //! | [`alone`] | tests that measure wait for each other |
 //! | [`counter`] | frames of a kind counted on every wire |
+//! | [`news`] | what a plain netlink listener hears of carriers, and when |
 //! | [`netlink`], [`packet`], [`filter`], [`clock`], [`command`] | what the others stand on |
 //!
 //! A lab needs root. Labs run side by side; each has names of its own.
@@ -52,9 +56,12 @@ pub mod host;
 pub mod hosts;
 pub mod idle;
 pub mod inbound;
+pub mod inquiry;
+pub mod multicast;
 pub mod namespace;
 pub mod netlink;
 pub mod network;
+pub mod news;
 pub mod oracle;
 pub mod packet;
 pub mod production;
@@ -63,6 +70,7 @@ pub mod remains;
 pub mod snapshot;
 pub mod stream;
 pub mod tap;
+pub mod tool;
 
 pub use alone::Alone;
 pub use bulk::Bulk;
@@ -71,13 +79,16 @@ pub use counter::Counters;
 pub use daemon::Daemon;
 pub use host::Host;
 pub use hosts::Hosts;
+pub use inquiry::Inquiry;
 pub use namespace::Namespace;
 pub use network::{Lab, Member, MemberKind, Switch};
+pub use news::CarrierNews;
 pub use oracle::Oracle;
 pub use production::Production;
 pub use program::Program;
 pub use snapshot::Snapshot;
 pub use stream::Stream;
+pub use tool::Tool;
 
 /// An Ethernet address.
 pub type Mac = [u8; 6];

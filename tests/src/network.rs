@@ -2,18 +2,19 @@
 
 use std::collections::HashMap;
 use std::net::{Ipv4Addr, Ipv6Addr};
+use std::process::Command;
 use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 use std::time::Duration;
 
 use anyhow::{Result, bail, ensure};
 
 use crate::cable::{Cable, End};
-use crate::command::ip_batch;
+use crate::command::{self, ip_batch};
 use crate::host::Host;
 use crate::namespace::Namespace;
 use crate::netlink::{Link, State};
 use crate::remains::Remains;
-use crate::{Mac, clock};
+use crate::{Mac, clock, show_mac};
 
 mod wiring;
 
@@ -152,7 +153,8 @@ impl Builder {
         self
     }
 
-    /// The switches forward multicast only where somebody reported to listen. Off by default.
+    /// The switches forward multicast only where somebody reported to listen, and ask who does
+    /// (`mcast_snooping 1 mcast_querier 1`). Off by default.
     pub fn snooping(mut self, snooping: bool) -> Self {
         self.snooping = snooping;
         self
@@ -262,6 +264,33 @@ impl Lab {
     /// A switch's namespace; with one switch, both are that one.
     pub fn switch(&self, switch: Switch) -> &Namespace {
         &self.switches[&if self.one_switch { Switch::A } else { switch }]
+    }
+
+    /// The port at which a switch has learnt an Ethernet address, as `bridge fdb` tells.
+    pub fn learnt(&self, switch: Switch, mac: Mac) -> Result<Option<String>> {
+        let namespace = self.switch(switch);
+        let table =
+            command::run(Command::new("bridge").args(["-n", namespace.name(), "fdb", "show", "br", "br0"]))?;
+        let mac = show_mac(mac);
+        let mut entries = table.lines().map(|line| line.split_whitespace().collect::<Vec<_>>());
+        // MAC dev PORT master br0; what is permanent was not learnt.
+        let learnt =
+            entries.find(|words| words.first() == Some(&mac.as_str()) && !words.contains(&"permanent"));
+        Ok(learnt.and_then(|words| words.get(2).map(|port| (*port).to_owned())))
+    }
+
+    /// The port of a switch behind which a member is: its own, or the one to the other switch.
+    pub fn port_to<'a>(&'a self, switch: Switch, member: &'a Member) -> &'a str {
+        match &self.between {
+            Some(between) if member.switch != switch => {
+                if switch == Switch::A {
+                    &between.near().interface
+                } else {
+                    &between.far().interface
+                }
+            }
+            _ => &member.cable.far().interface,
+        }
     }
 
     /// The router, 192.168.178.1.

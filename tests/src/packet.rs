@@ -1,12 +1,18 @@
 //! Packet sockets: raw frames in and out of one interface, or all frames of a namespace.
 
 use std::os::fd::AsRawFd as _;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
 use socket2::{Domain, SockAddr, SockAddrStorage, SockFilter, Socket, Type};
 
+use crate::clock::Clock;
 use crate::namespace::Namespace;
+
+mod ioctl {
+    // linux/sockios.h: SIOCGSTAMPNS_OLD.
+    nix::ioctl_read_bad!(receive_stamp, 0x8907, libc::timespec);
+}
 
 /// A raw packet socket.
 #[derive(Debug)]
@@ -79,6 +85,16 @@ impl PacketSocket {
             outgoing: from.sll_pkttype == libc::PACKET_OUTGOING,
             length: received as usize,
         }))
+    }
+
+    /// When the kernel received the frame that was read last. It knows from the first time on that it is asked; of a frame
+    /// that came before it gives the time of asking.
+    pub fn received_at(&self) -> Result<Instant> {
+        let mut stamp = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+        // SAFETY: the descriptor is open, and the kernel writes one timespec.
+        unsafe { ioctl::receive_stamp(self.socket.as_raw_fd(), &raw mut stamp) }
+            .context("cannot tell when a frame was received")?;
+        Ok(Clock::now().instant(stamp.tv_sec as u64 * 1_000_000_000 + stamp.tv_nsec as u64))
     }
 
     /// Frames that matched the filter since the last call, and how many of them did not fit the socket's buffer.

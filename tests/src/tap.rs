@@ -72,7 +72,7 @@ impl Tap {
     }
 
     /// Gives or takes the carrier. A device that is down or deleted refuses.
-    fn set_carrier(&self, carrier: bool) -> Result<()> {
+    pub fn set_carrier(&self, carrier: bool) -> Result<()> {
         let value = libc::c_int::from(carrier);
         // SAFETY: the descriptor is open and the value outlives the call.
         unsafe { ioctl::set_carrier(self.file.as_raw_fd(), &raw const value) }

@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use lab::host::ping;
 use lab::network::{DATA, DATA6};
-use lab::{Alone, Lab, Namespace, Production, Stream, show_mac};
-use socket2::{Domain, Socket, Type};
+use lab::production::GROUP;
+use lab::{Alone, Lab, Production, Stream, multicast, show_mac};
 
 const SECOND: Duration = Duration::from_secs(1);
 const MS: Duration = Duration::from_millis(1);
@@ -24,18 +24,6 @@ const ENOUGH: u64 = 200;
 enum Absence {
     Stopped,
     Killed,
-}
-
-/// A socket that listens to both multicast groups on the group interface, for as long as it is kept.
-fn listen(host: &Namespace) -> [Socket; 2] {
-    let index = host.link("production0").unwrap().index;
-    host.run(|| {
-        let v4 = Socket::new(Domain::IPV4, Type::DGRAM, None).unwrap();
-        v4.join_multicast_v4_n(&MULTICAST, &socket2::InterfaceIndexOrAddress::Index(index)).unwrap();
-        let v6 = Socket::new(Domain::IPV6, Type::DGRAM, None).unwrap();
-        v6.join_multicast_v6(&MULTICAST6, index).unwrap();
-        [v4, v6]
-    })
 }
 
 /// Broadcast and multicast of a peer arrive once each.
@@ -62,7 +50,8 @@ fn found_in_absence(absence: Absence) {
     let _alone = Alone::wait().unwrap();
     let lab = Lab::tutorial().unwrap();
     let mut production = Production::create(&lab).unwrap();
-    let _sockets = listen(lab.host());
+    let groups = [MULTICAST.into(), MULTICAST6.into()];
+    let _listening = multicast::listen(lab.host(), GROUP, &groups).unwrap();
     for address in [IpAddr::from(DATA), DATA6.into()] {
         let mut pulled = vec![production.inbound(address).unwrap(), production.cast().unwrap()];
         pulled.dedup();

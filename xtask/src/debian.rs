@@ -8,7 +8,7 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 
 /// What the lab runs besides the project's own binaries.
-pub const LAB: &[&str] = &["iproute2", "libcap2-bin", "procps"];
+pub const LAB: &[&str] = &["iproute2", "iputils-arping", "iputils-ping", "libcap2-bin", "procps"];
 
 /// The services that the lab's tests run on a group. None starts anything when it is installed: keepalived's unit and init
 /// script want a configuration, nftables' unit is not enabled, and the others have none.

@@ -143,12 +143,24 @@ impl Test {
 }
 
 /// Integration tests that measure no time, and may run side by side.
-const UNTIMED: [&str; 3] = ["packets", "refusals", "services"];
+const UNTIMED: [&str; 4] = ["packets", "refusals", "services", "snooping"];
 
 /// Integration tests in which a way of attaching makes a difference: a group carries something in them. The first of
 /// them run again by clsact in the default lane, all of them in a soak.
-const ATTACHED: [&str; 8] =
-    ["failover", "resolve", "smoke", "survival", "flooding", "inbound", "members", "services"];
+const ATTACHED: [&str; 12] = [
+    "failover",
+    "resolve",
+    "smoke",
+    "survival",
+    "flooding",
+    "inbound",
+    "members",
+    "answers",
+    "delayed_news",
+    "many_addresses",
+    "services",
+    "snooping",
+];
 /// How many of them the default lane has time for.
 const ATTACHED_BY_DEFAULT: usize = 4;
 

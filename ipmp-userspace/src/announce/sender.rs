@@ -26,11 +26,15 @@ impl Sender {
 
     /// Sends an announcement through its member. A frame that a full queue refuses is lost: the next will follow.
     pub fn send(&self, announcement: &Announcement) -> io::Result<()> {
-        let frame = announcement.frame();
+        self.send_frame(announcement.ifindex, &announcement.frame())
+    }
+
+    /// Sends a frame through a member's interface.
+    pub fn send_frame(&self, ifindex: u32, frame: &[u8]) -> io::Result<()> {
         // For those that listen on the member: the type that the frame has.
         let protocol = u16::from_ne_bytes([frame[12], frame[13]]);
-        let address = link_layer(announcement.ifindex, protocol, &frame[..6]);
-        self.0.send_to(&frame, &address).map(drop)
+        let address = link_layer(ifindex, protocol, &frame[..6]);
+        self.0.send_to(frame, &address).map(drop)
     }
 }
 

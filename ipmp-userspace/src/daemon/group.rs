@@ -12,6 +12,7 @@ use super::{
     filters::GroupFilters,
     followers::VlanAddress,
     grace::Grace,
+    reports::Reports,
     say::{Loss, Teller},
     updelay::Updelay,
 };
@@ -59,7 +60,7 @@ pub struct Group {
     /// Addresses of the group interface with their prefix lengths.
     addresses: BTreeSet<(IpAddr, u8)>,
     /// VLAN devices on the group interface: their indexes and VLANs.
-    vlans: BTreeMap<u32, u16>,
+    pub(super) vlans: BTreeMap<u32, u16>,
     /// Addresses on them.
     pub(super) vlan_addresses: BTreeSet<VlanAddress>,
     /// The cast member that followers were announced with, and its MAC.
@@ -68,6 +69,8 @@ pub struct Group {
     pub(super) learnt: BTreeSet<IpAddr>,
     /// The hardware filters of its members.
     pub filters: GroupFilters,
+    /// Members whose switches are to be told what the group listens to.
+    pub(super) reports: Reports,
     /// Where no sentinel runs: what it would do.
     updelay: Option<Updelay>,
     grace: Grace,
@@ -119,6 +122,7 @@ impl Group {
             learnt: BTreeSet::new(),
             followed: None,
             filters: GroupFilters::default(),
+            reports: Reports::default(),
             updelay,
             grace: Grace::default(),
         }
@@ -360,6 +364,8 @@ impl Group {
             }
             Err(refusal) => log::error!(group = self.name(); "{refusal}"),
         }
+        self.reports.live(live, now());
+        self.report(hands);
     }
 
     /// The members that the datapath trusts.
@@ -370,7 +376,7 @@ impl Group {
     /// When the group wants to be looked at again, without anything happening.
     pub fn next(&self) -> Option<Time> {
         let updelay = self.updelay.as_ref().and_then(|updelay| updelay.next(now(), UPDELAY));
-        [self.core.deadline(), updelay, self.grace.next()].into_iter().flatten().min()
+        [self.core.deadline(), updelay, self.grace.next(), self.reports.next()].into_iter().flatten().min()
     }
 
     /// Its time has come.
@@ -381,6 +387,7 @@ impl Group {
         if self.updelay.is_some() {
             self.look(hands).await;
         }
+        self.report(hands);
         for number in self.grace.take(now()) {
             let Some(device) = self.members.get(&number) else { continue };
             if device.addresses.keys().all(|address| is_link_local(*address)) {

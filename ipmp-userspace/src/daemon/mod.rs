@@ -35,6 +35,7 @@ mod lock;
 pub mod logging;
 pub mod migrate;
 mod priority;
+mod reports;
 mod requests;
 mod say;
 mod settings;

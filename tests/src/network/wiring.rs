@@ -19,9 +19,32 @@ pub(super) fn build_switch(switch: &Namespace, plan: &Builder) -> Result<()> {
     // The kernel counts the ageing time in hundredths of a second.
     let ageing =
         plan.ageing.map_or(String::new(), |ageing| format!(" ageing_time {}", ageing.as_millis() / 10));
-    let snooping = u8::from(plan.snooping);
-    let bridge = format!("type bridge stp_state 0 forward_delay 0 mcast_snooping {snooping}{ageing}");
-    ip_batch(Some(switch.name()), &[format!("link add br0 {bridge}"), "link set br0 up".into()])
+    let bridge = format!("link add br0 type bridge stp_state 0 forward_delay 0 mcast_snooping 0{ageing}");
+    ip_batch(Some(switch.name()), &[bridge])?;
+    if plan.snooping {
+        snoop(switch)?;
+    }
+    ip_batch(Some(switch.name()), &["link set br0 up".into()])
+}
+
+/// Has a switch forward multicast only where somebody reported to listen, and ask who does: three times at first, a
+/// second apart, and then every two minutes. It asks with an address of its own, without which a bridge does not ask by
+/// MLD, and goes on flooding IPv6.
+fn snoop(switch: &Namespace) -> Result<()> {
+    switch.sysctl("net.ipv6.conf.br0.accept_ra", "0")?;
+    switch.sysctl("net.ipv6.conf.br0.accept_dad", "0")?;
+    switch.sysctl("net.ipv6.conf.br0.disable_ipv6", "0")?;
+    // For as long as it waits for the first answers a bridge floods: ten seconds, and from then on what it waited when
+    // it began to ask. So the time comes first, and the asking last. Hundredths of a second.
+    let times =
+        "mcast_query_response_interval 100 mcast_startup_query_interval 100 mcast_startup_query_count 3";
+    ip_batch(
+        Some(switch.name()),
+        &[
+            format!("link set br0 type bridge {times}"),
+            "link set br0 type bridge mcast_snooping 1 mcast_querier 1".into(),
+        ],
+    )
 }
 
 pub(super) fn join_switches(a: &Namespace, b: &Namespace, number: usize) -> Result<Cable> {

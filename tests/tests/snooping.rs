@@ -1,0 +1,147 @@
+//! Switches that forward multicast only where somebody reported to listen: IPv6, which resolves by multicast, and multicast
+//! itself work whichever member answers for an address and whichever carries multicast, before and after moves.
+
+use std::collections::BTreeSet;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::time::Duration;
+
+use lab::host::ping;
+use lab::network::{DATA, DATA6};
+use lab::production::GROUP;
+use lab::{Counters, Lab, Mac, Production, Stream, clock, filter, multicast};
+
+const SECOND: Duration = Duration::from_secs(1);
+const MS: Duration = Duration::from_millis(1);
+/// One data address of each family for every member.
+const FURTHER: [&str; 4] =
+    ["192.168.178.210/24", "192.168.178.211/24", "fd00:178::210/64", "fd00:178::211/64"];
+/// What the host listens to.
+const WANTED: [IpAddr; 2] =
+    [IpAddr::V4(Ipv4Addr::new(239, 178, 0, 1)), IpAddr::V6(Ipv6Addr::new(0xff05, 0, 0, 0, 0, 0, 0x178, 1))];
+/// What nobody listens to.
+const UNWANTED: [IpAddr; 2] =
+    [IpAddr::V4(Ipv4Addr::new(239, 178, 0, 2)), IpAddr::V6(Ipv6Addr::new(0xff05, 0, 0, 0, 0, 0, 0x178, 2))];
+const UNWANTED_MACS: [Mac; 2] = [[0x01, 0x00, 0x5e, 0x32, 0, 2], [0x33, 0x33, 0x01, 0x78, 0, 2]];
+/// Packets of a stream that are waited for.
+const ENOUGH: u64 = 100;
+/// How long a switch may take to snoop, and a role to move, before that is an error.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// Packets to a group arrive at the host once each.
+fn heard_once(lab: &Lab, what: &str) {
+    let peer = lab.peer(0);
+    let running = WANTED.map(|group| {
+        let source: IpAddr = if group.is_ipv4() { peer.v4().into() } else { peer.v6().into() };
+        (group, Stream::new(peer.namespace(), lab.host(), group).source(source).start().unwrap())
+    });
+    for (group, stream) in running {
+        let heard = stream.wait_received(ENOUGH, 5 * SECOND);
+        let report = stream.stop().unwrap();
+        heard.unwrap_or_else(|error| panic!("{what}, to {group}: {error}"));
+        assert_eq!((report.lost(), report.duplicated()), (0, 0), "{what}, to {group}: {report}");
+    }
+}
+
+/// Waits until the switches do what they are to: what nobody wants is on no cable of a member.
+fn wait_snooping(lab: &Lab) {
+    let peer = lab.peer(0);
+    for (group, mac) in UNWANTED.into_iter().zip(UNWANTED_MACS) {
+        let source: IpAddr = if group.is_ipv4() { peer.v4().into() } else { peer.v6().into() };
+        let snooping = clock::wait_until(PATIENCE, || {
+            let counters = Counters::start(lab, &filter::to(mac)).unwrap();
+            let stream = Stream::new(peer.namespace(), lab.host(), group).source(source).start().unwrap();
+            let sent = clock::wait_until(SECOND, || stream.sent() >= ENOUGH);
+            let report = stream.stop().unwrap();
+            assert!(sent && counters.on("cable of peer1") >= ENOUGH, "{group}: {report}");
+            lab.members().iter().all(|member| counters.on(member.cable().name()) == 0)
+        });
+        assert!(snooping, "what nobody listens to, {group}, reaches the members' cables");
+    }
+}
+
+/// Everything works as it is now. Notes who answers and who carries multicast.
+fn works(lab: &Lab, production: &Production<'_>, what: &str, seen: &mut BTreeSet<(String, String)>) {
+    let cast = production.cast().unwrap();
+    let addresses: Vec<IpAddr> =
+        production.report().unwrap().addresses.into_iter().map(|known| known.address).collect();
+    for address in addresses.into_iter().filter(|address| !is_link_local(address)) {
+        let inbound = production.inbound(address).unwrap();
+        let what = format!("{what}: {address} by {inbound}, multicast by {cast}");
+        let peer = lab.peer(1);
+        peer.flush_neighbours().unwrap();
+        assert_eq!(peer.neighbour(address).unwrap(), None, "{what}");
+        let reached = peer.ping(address, 2, 5 * MS, 5 * SECOND).unwrap();
+        assert_eq!((reached.answered, reached.duplicates), (2, 0), "{what}: {reached:?}");
+        assert_eq!(peer.neighbour(address).unwrap(), Some(lab.member(&inbound).mac()), "{what}");
+        seen.insert((inbound, cast.clone()));
+    }
+    // The other way round: the host knows nobody.
+    lab.host().ip(&format!("neigh flush dev {GROUP}")).unwrap();
+    let peer = lab.peer(0);
+    for (from, to) in [(DATA.into(), peer.v4().into()), (IpAddr::from(DATA6), IpAddr::from(peer.v6()))] {
+        let reached = ping(lab.host(), Some(from), to, 2, 5 * MS, 5 * SECOND).unwrap();
+        assert_eq!((reached.answered, reached.duplicates), (2, 0), "{what}, from {from}: {reached:?}");
+    }
+    heard_once(lab, what);
+}
+
+fn is_link_local(address: &IpAddr) -> bool {
+    matches!(address, IpAddr::V6(address) if address.is_unicast_link_local())
+}
+
+/// How the roles are made to move.
+#[derive(Clone, Copy, Debug)]
+enum Move {
+    Offline,
+    Cable,
+}
+
+/// Gives the cast role to every member in turn, and looks before, while the member that had it is out, and after it is
+/// back, until every member has answered with every member as cast member.
+fn moved(way: Move) {
+    let lab = Lab::builder().snooping(true).build().unwrap();
+    let production = Production::create(&lab).unwrap();
+    production.daemon.ctl(&format!("address add {} --group {GROUP}", FURTHER.join(" "))).unwrap();
+    production.wait_carrying(3).unwrap();
+    let _listening = multicast::listen(lab.host(), GROUP, &WANTED).unwrap();
+    wait_snooping(&lab);
+    let mut seen = BTreeSet::new();
+    works(&lab, &production, &format!("{way:?}, at first"), &mut seen);
+    for turn in 0..lab.members().len() {
+        let cast = production.cast().unwrap();
+        let member = lab.member(&cast);
+        let what = format!("{way:?} {turn}, {cast}");
+        match way {
+            Move::Offline => drop(production.daemon.ctl(&format!("offline {cast}")).unwrap()),
+            Move::Cable => drop(member.cable().pull().unwrap()),
+        }
+        let moved = || production.cast().is_ok_and(|now| now != cast);
+        assert!(clock::wait_until(PATIENCE, moved), "{what} still carries multicast");
+        works(&lab, &production, &format!("{what} out"), &mut seen);
+        match way {
+            Move::Offline => drop(production.daemon.ctl(&format!("online {cast}")).unwrap()),
+            Move::Cable => {
+                member.cable().replug().unwrap();
+                // Who asks for a link is told of its carrier at once.
+                member.cable().wait_carrier(true, PATIENCE).unwrap();
+                production.forgive(member).unwrap();
+            }
+        }
+        production.wait_carrying(3).unwrap();
+        works(&lab, &production, &format!("{what} back"), &mut seen);
+    }
+    wait_snooping(&lab);
+    println!("{way:?}: works with these pairs of inbound and cast member: {seen:?}");
+    assert_eq!(seen.len(), lab.members().len().pow(2), "not every pair has been seen: {seen:?}");
+    production.assert_clean();
+}
+
+#[test]
+fn every_pair_of_inbound_and_cast_member_works_when_members_are_taken_offline() {
+    moved(Move::Offline);
+}
+
+#[test]
+fn every_pair_of_inbound_and_cast_member_works_when_cables_are_pulled() {
+    moved(Move::Cable);
+}
