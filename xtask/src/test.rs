@@ -179,14 +179,13 @@ impl Boot {
         let Self { target, kernel, nic, soak } = self;
         let executable = executables.iter().find(|executable| executable.target == *target);
         let executable = executable.with_context(|| format!("ipmp-lab has no test {target}"))?;
-        let (nics, arguments, name) = match nic {
-            None => (Vec::new(), vec![SHOW_FIGURES.to_owned()], format!("{LAB} {target} on Linux {kernel}")),
-            Some(nic) => (
-                vec![*nic, *nic],
-                vec![SHOW_FIGURES.to_owned(), "--ignored".into(), nic.to_string()],
-                format!("{LAB} {target} on {nic}, Linux {kernel}"),
-            ),
-        };
+        let mut arguments = vec![SHOW_FIGURES.to_owned()];
+        let (mut nics, mut name) = (Vec::new(), format!("{LAB} {target} on Linux {kernel}"));
+        if let Some(nic) = nic {
+            nics = vec![*nic, *nic];
+            arguments.extend(["--ignored".into(), nic.to_string()]);
+            name = format!("{name}, {nic}");
+        }
         println!("\n== {name}");
         let start = Instant::now();
         let code = boot((*kernel, &nics), setup, &in_machine(executable, &arguments), bin_dir, *soak)?;
