@@ -6,7 +6,12 @@ use anyhow::{Result, ensure};
 
 use crate::clock;
 use crate::namespace::Namespace;
+use crate::netlink::State;
+use crate::nic::Nic;
 use crate::tap::Wire;
+
+/// How long the port of a network card may take to come up.
+const PATIENCE: Duration = Duration::from_secs(20);
 
 /// A cable with its two ends. The near end is the machine's (Switch A's for the cable between the switches), the far
 /// end is the switch port. Everything that happens to a cable happens at the switch port, out of the way of the
@@ -18,7 +23,18 @@ pub struct Cable {
     name: String,
     near: End,
     far: End,
-    wire: Option<Wire>,
+    kind: Kind,
+}
+
+/// What a cable is made of.
+#[derive(Debug)]
+pub(crate) enum Kind {
+    /// A veth pair.
+    Veth,
+    /// A pump between two TAP devices.
+    Tap(Wire),
+    /// What the emulator has between a network card and its port.
+    Nic(Nic),
 }
 
 /// One end of a cable: an interface in a namespace.
@@ -62,8 +78,8 @@ pub struct PortStatistics {
 }
 
 impl Cable {
-    pub(crate) fn new(name: String, near: End, far: End, wire: Option<Wire>) -> Self {
-        Self { name, near, far, wire }
+    pub(crate) fn new(name: String, near: End, far: End, kind: Kind) -> Self {
+        Self { name, near, far, kind }
     }
 
     /// `cable 1`, as in the figure.
@@ -81,19 +97,33 @@ impl Cable {
         &self.far
     }
 
-    /// The user-space wire of a TAP member; nothing for a veth.
+    /// The user-space wire of a TAP member; nothing for others.
     pub fn wire(&self) -> Option<&Wire> {
-        self.wire.as_ref()
+        match &self.kind {
+            Kind::Tap(wire) => Some(wire),
+            Kind::Veth | Kind::Nic(_) => None,
+        }
+    }
+
+    /// Whether this is a veth pair.
+    pub(crate) fn is_veth(&self) -> bool {
+        matches!(self.kind, Kind::Veth)
     }
 
     /// Pulls the cable: both ends lose their carrier.
     ///
     /// On veth the far port stops a moment before the carrier falls; frames in between die in the port and are seen
-    /// in its `rx_dropped`. On TAP the carrier goes first, and what was sent before it went still arrives.
+    /// in its `rx_dropped`. On TAP the carrier goes first, and what was sent before it went still arrives. On network
+    /// cards nothing passes any more when this returns; when the driver will say so is the driver's affair.
     pub fn pull(&self) -> Result<Change> {
-        let change = match &self.wire {
-            Some(wire) => wire.pull()?,
-            None => timed(|| self.far.namespace.netlink().set_up(&self.far.interface, false))?,
+        let change = match &self.kind {
+            Kind::Tap(wire) => wire.pull()?,
+            Kind::Veth => timed(|| self.far.namespace.netlink().set_up(&self.far.interface, false))?,
+            Kind::Nic(nic) => {
+                let change = timed(|| nic.set_near(false))?;
+                nic.set_far(false)?;
+                change
+            }
         };
         self.settle_port()?;
         Ok(change)
@@ -102,9 +132,22 @@ impl Cable {
     /// Plugs the cable in again. When this returns, the far port forwards; how soon the near end believes in its
     /// carrier is the near end's affair.
     pub fn replug(&self) -> Result<Change> {
-        let change = match &self.wire {
-            Some(wire) => wire.replug()?,
-            None => timed(|| self.far.namespace.netlink().set_up(&self.far.interface, true))?,
+        let change = match &self.kind {
+            Kind::Tap(wire) => wire.replug()?,
+            Kind::Veth => timed(|| self.far.namespace.netlink().set_up(&self.far.interface, true))?,
+            Kind::Nic(nic) => {
+                nic.set_far(true)?;
+                let forwards = || {
+                    self.far.namespace.link(&self.far.interface).is_ok_and(|link| link.operstate == State::Up)
+                };
+                ensure!(
+                    clock::wait_until(PATIENCE, forwards),
+                    "{} of {} is not up {PATIENCE:?} after it was plugged in",
+                    self.far.interface,
+                    self.name
+                );
+                timed(|| nic.set_near(true))?
+            }
         };
         self.settle_port()?;
         Ok(change)
@@ -126,7 +169,7 @@ impl Cable {
 
     /// Kills one direction silently.
     pub fn cut_direction(&self, direction: Direction) -> Result<Change> {
-        timed(|| match &self.wire {
+        timed(|| match self.wire() {
             Some(wire) => {
                 wire.cut(direction);
                 Ok(())
@@ -137,7 +180,7 @@ impl Cable {
 
     /// Takes back every silent cut.
     pub fn restore(&self) -> Result<Change> {
-        timed(|| match &self.wire {
+        timed(|| match self.wire() {
             Some(wire) => {
                 wire.restore();
                 Ok(())

@@ -20,6 +20,7 @@
 //! | [`namespace`] | a network namespace: run closures, commands and sysctls in it |
 //! | [`cable`] | pull, replug, cut, restore; statistics of the port at the far end |
 //! | [`tap`] | TAP devices and the pump that is the wire between two of them |
+//! | [`nic`] | the network cards of a virtual machine, and how their cables are pulled |
 //! | [`remains`] | the reaper: nothing is left behind, also after SIGKILL |
 //! | [`daemon`] | the real `ipmpd` and `ipmpctl` |
 //! | [`production`] | the tutorial's group: its daemon, its oracle, what it shows |
@@ -50,6 +51,7 @@ pub mod command;
 pub mod counter;
 pub mod daemon;
 mod datagram;
+mod emulator;
 pub mod filter;
 pub mod flow;
 pub mod host;
@@ -62,6 +64,7 @@ pub mod namespace;
 pub mod netlink;
 pub mod network;
 pub mod news;
+pub mod nic;
 pub mod oracle;
 pub mod packet;
 pub mod production;

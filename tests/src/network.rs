@@ -54,6 +54,9 @@ pub enum MemberKind {
     Veth,
     /// A TAP device: its carrier goes in one step.
     Tap,
+    /// A network card that is emulated, of the model named (`"e1000"`), in a virtual machine that has such cards: see
+    /// [`crate::nic`].
+    Nic(&'static str),
 }
 
 /// A network interface of the host, with its cable.
@@ -363,7 +366,7 @@ impl Lab {
     pub fn remake_member(&self, name: &str) -> Result<()> {
         let member = self.member(name);
         let number = self.members.iter().take_while(|member| member.name != name).count();
-        ensure!(member.cable.wire().is_none(), "{name} is a TAP member: it cannot be made anew");
+        ensure!(member.cable.is_veth(), "{name} is no veth member: it cannot be made anew");
         let far = member.cable.far();
         lay_cable(&self.host, name, member.mac, &far.namespace, &far.interface, Some(member_index(number)))?;
         member.cable.wait_carrier(true, PATIENCE)
@@ -393,4 +396,4 @@ impl Lab {
 }
 
 /// How long an interface may take to come up.
-const PATIENCE: Duration = Duration::from_secs(5);
+const PATIENCE: Duration = Duration::from_secs(20);

@@ -126,6 +126,7 @@ impl Scene {
                     "{what}: {died} died in the ports: too late to leave"
                 );
             }
+            MemberKind::Nic(_) => panic!("{what}: no scene is played on network cards"),
         }
     }
 

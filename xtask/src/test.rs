@@ -6,7 +6,7 @@
 
 use crate::project::{self, Executable};
 use crate::setup::Setup;
-use crate::vm::{Kernel, Machine, quote};
+use crate::vm::{Kernel, Machine, Nic, quote};
 use crate::{debian, root};
 use anyhow::{Context, Result, ensure};
 use clap::Args;
@@ -98,8 +98,8 @@ impl Test {
             }
         }
         if self.filter.is_empty() {
-            for kernel in Kernel::ALL {
-                outcomes.push(smoke(kernel, &setup, &lab, &bin_dir)?);
+            for boot in self.boots() {
+                outcomes.push(boot.run(&setup, &lab, &bin_dir)?);
             }
         }
         Ok(summary(&outcomes, start.elapsed(), self.limit()))
@@ -133,12 +133,64 @@ impl Test {
         let mut script = String::from("failed=0\n");
         for arguments in self.rounds() {
             for executable in executables {
+                let mut arguments = arguments.clone();
+                if executable.target == HARDWARE
+                    && !arguments.iter().any(|argument| argument.starts_with("--"))
+                {
+                    // Ignored only where there are no network cards.
+                    arguments.insert(0, "--include-ignored".into());
+                }
                 script += &format!("echo '== {} {}'\n", executable.package, executable.target);
                 script += &format!("{} || failed=1\n", in_machine(executable, &arguments));
             }
         }
         script += "exit $failed\n";
-        boot(kernel, setup, &script, bin_dir).map(ExitCode::from)
+        let nics = [Nic::E1000, Nic::E1000, Nic::Virtio, Nic::Virtio];
+        boot((kernel, &nics), setup, &script, bin_dir, self.soak).map(ExitCode::from)
+    }
+
+    /// What runs in virtual machines of its own: the smoke test on every kernel, and the tests on network cards, of which the
+    /// default lane has time for one.
+    fn boots(&self) -> Vec<Boot> {
+        let soak = self.soak;
+        let smoke = Kernel::ALL.map(|kernel| Boot { target: "smoke", kernel, nic: None, soak });
+        let cards =
+            [Nic::E1000, Nic::Virtio].into_iter().flat_map(|nic| Kernel::ALL.map(|kernel| (nic, kernel)));
+        let cards = cards.filter(|(nic, kernel)| soak || (*nic == Nic::E1000 && *kernel == Kernel::V6_12));
+        let cards = cards.map(|(nic, kernel)| Boot { target: HARDWARE, kernel, nic: Some(nic), soak });
+        smoke.into_iter().chain(cards).collect()
+    }
+}
+
+/// The tests on emulated network cards.
+const HARDWARE: &str = "hardware";
+
+/// One executable in a virtual machine.
+struct Boot {
+    target: &'static str,
+    kernel: Kernel,
+    /// Two network cards of this model, and the tests that need them.
+    nic: Option<Nic>,
+    soak: bool,
+}
+
+impl Boot {
+    fn run(&self, setup: &Setup, executables: &[Executable], bin_dir: &Path) -> Result<Outcome> {
+        let Self { target, kernel, nic, soak } = self;
+        let executable = executables.iter().find(|executable| executable.target == *target);
+        let executable = executable.with_context(|| format!("ipmp-lab has no test {target}"))?;
+        let mut arguments = vec![SHOW_FIGURES.to_owned()];
+        let (mut nics, mut name) = (Vec::new(), format!("{LAB} {target} on Linux {kernel}"));
+        if let Some(nic) = nic {
+            nics = vec![*nic, *nic];
+            arguments.extend(["--ignored".into(), nic.to_string()]);
+            name = format!("{name}, {nic}");
+        }
+        println!("\n== {name}");
+        let start = Instant::now();
+        let code = boot((*kernel, &nics), setup, &in_machine(executable, &arguments), bin_dir, *soak)?;
+        let result = if code == 0 { "ok. 1 passed".to_owned() } else { format!("exit code {code}") };
+        Ok(Outcome { name, result, good: code == 0, took: start.elapsed() })
     }
 }
 
@@ -174,20 +226,6 @@ fn turns(executables: &[Executable], soak: bool) -> impl Iterator<Item = (&Execu
         .chain(again.map(|executable| (executable, "clsact")))
 }
 
-/// The smoke test on another kernel.
-fn smoke(kernel: Kernel, setup: &Setup, executables: &[Executable], bin_dir: &Path) -> Result<Outcome> {
-    let name = format!("{LAB} smoke on Linux {kernel}");
-    println!("\n== {name}");
-    let executable = executables
-        .iter()
-        .find(|executable| executable.target == "smoke")
-        .context("ipmp-lab has no smoke test")?;
-    let start = Instant::now();
-    let code = boot(kernel, setup, &in_machine(executable, &[SHOW_FIGURES.to_owned()]), bin_dir)?;
-    let result = if code == 0 { "ok. 1 passed".to_owned() } else { format!("exit code {code}") };
-    Ok(Outcome { name, result, good: code == 0, took: start.elapsed() })
-}
-
 /// A line of shell that runs an executable where it expects to be run.
 fn in_machine(executable: &Executable, arguments: &[String]) -> String {
     let path = executable.path.to_string_lossy();
@@ -199,12 +237,19 @@ fn in_machine(executable: &Executable, arguments: &[String]) -> String {
 /// Packets per second that an emulated machine sends without being late itself.
 const EMULATED_RATE: &str = "50";
 
-/// Boots a kernel, runs a script in it, and returns its exit code.
-fn boot(kernel: Kernel, setup: &Setup, script: &str, bin_dir: &Path) -> Result<u8> {
-    let machine = Machine::prepare(kernel, setup)?;
+/// Boots a kernel with these network cards, runs a script in it, and returns its exit code.
+fn boot(
+    (kernel, nics): (Kernel, &[Nic]),
+    setup: &Setup,
+    script: &str,
+    bin_dir: &Path,
+    soak: bool,
+) -> Result<u8> {
+    let machine = Machine::prepare(kernel, nics, setup)?;
     let variables = [
         ("IPMP_BIN_DIR", bin_dir.to_string_lossy().into_owned()),
         ("IPMP_LAB_RATE", EMULATED_RATE.into()),
+        ("IPMP_SOAK", if soak { "1".into() } else { String::new() }),
         ("RUST_TEST_THREADS", "1".into()),
     ];
     machine.run(&["/bin/sh".into(), "-c".into(), script.into()], &variables)
@@ -305,6 +350,17 @@ mod tests {
         assert_eq!(test(false, &["pull"]), [["pull"]]);
         assert_eq!(test(true, &[]), [vec![], vec!["--ignored", "soak"]]);
         assert_eq!(test(true, &["pull"]), [["--include-ignored", "pull"]]);
+    }
+
+    #[test]
+    fn network_cards_have_one_boot_by_default_and_all_in_a_soak() {
+        let boots = |soak| {
+            let boots = Test { soak, kernel: None, yes: false, filter: Vec::new() }.boots();
+            let cards = boots.iter().filter_map(|boot| Some(format!("{} {}", boot.nic?, boot.kernel)));
+            cards.collect::<Vec<_>>()
+        };
+        assert_eq!(boots(false), ["e1000 6.12"]);
+        assert_eq!(boots(true), ["e1000 6.1", "e1000 6.12", "virtio 6.1", "virtio 6.12"]);
     }
 
     #[test]

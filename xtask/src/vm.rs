@@ -2,12 +2,15 @@
 //!
 //! Debian's kernel package is unpacked into the cache, not installed, and booted by QEMU in software emulation (many hosts that
 //! are virtual machines themselves can do no better). The host's root directory is the guest's, read-only by 9p with a writable
-//! layer over it that is gone afterwards: what was built on the host runs in the guest under the same path.
+//! layer over it that is gone afterwards: what was built on the host runs in the guest under the same path. The guest has no
+//! network but the cards that it is given, whose cables end in the guest again.
 
 mod cpio;
 mod kernel;
+mod nic;
 
 pub use kernel::Kernel;
+pub use nic::Nic;
 
 use crate::setup::Setup;
 use crate::{debian, project};
@@ -27,6 +30,10 @@ pub struct Vm {
     /// The kernel: 6.1 or 6.12, as Debian has them.
     #[arg(long)]
     kernel: Kernel,
+    /// A network card for the guest; may be given several times. Card N has the Ethernet address 02:a0:00:00:00:0N, and at the
+    /// other end of its cable is a virtio card, 02:a5:00:00:00:0N, in the same guest.
+    #[arg(long = "nic", value_name = "MODEL")]
+    nics: Vec<Nic>,
     /// Install what is missing without asking.
     #[arg(long, short)]
     yes: bool,
@@ -37,7 +44,7 @@ pub struct Vm {
 
 impl Vm {
     pub fn run(self) -> Result<ExitCode> {
-        let machine = Machine::prepare(self.kernel, &Setup { yes: self.yes })?;
+        let machine = Machine::prepare(self.kernel, &self.nics, &Setup { yes: self.yes })?;
         let kept = env::vars().filter(|(name, _)| name.starts_with("IPMP_") || name.starts_with("RUST_"));
         let variables: Vec<(String, String)> = kept.collect();
         let variables: Vec<(&str, String)> = variables.iter().map(|(n, v)| (n.as_str(), v.clone())).collect();
@@ -48,6 +55,7 @@ impl Vm {
 /// A kernel that is ready to boot.
 pub struct Machine {
     kernel: kernel::Unpacked,
+    nics: Vec<Nic>,
 }
 
 /// The first process of the guest: makes the root directory, and becomes the second part inside it.
@@ -58,13 +66,14 @@ const RUN: &str = include_str!("vm/run.sh");
 
 impl Machine {
     /// Installs what it takes, and gets the kernel.
-    pub fn prepare(kernel: Kernel, setup: &Setup) -> Result<Self> {
+    pub fn prepare(kernel: Kernel, nics: &[Nic], setup: &Setup) -> Result<Self> {
+        ensure!(nics.len() <= nic::MOST, "the virtual machine has room for {} network cards", nic::MOST);
         ensure!(
             env::consts::ARCH == "x86_64" && debian::is_debian(),
             "the virtual machine is made of Debian's amd64 packages: run it on a Debian of that architecture"
         );
         setup.ensure(debian::VM)?;
-        Ok(Self { kernel: kernel.unpack()? })
+        Ok(Self { kernel: kernel.unpack()?, nics: nics.to_vec() })
     }
 
     /// Boots, runs the command with these environment variables, and returns its exit code.
@@ -72,7 +81,9 @@ impl Machine {
         let scratch = Scratch::new()?;
         let initramfs = scratch.0.join("initramfs");
         let code = scratch.0.join("code");
-        let archive = self.initramfs(&script(command, variables))?;
+        let mut variables = variables.to_vec();
+        variables.push((nic::VARIABLE, nic::names(&self.nics)));
+        let archive = self.initramfs(&script(command, &variables))?;
         fs::write(&initramfs, archive)
             .with_context(|| format!("{} cannot be written", initramfs.display()))?;
         let status = Command::new("qemu-system-x86_64")
@@ -91,6 +102,7 @@ impl Machine {
             .arg(&self.kernel.image)
             .arg("-initrd")
             .arg(&initramfs)
+            .args(nic::arguments(&self.nics, &scratch.0))
             .args(["-append", "console=ttyS0 quiet loglevel=2 panic=-1 oops=panic net.ifnames=0"])
             .stdin(Stdio::null())
             .status()

@@ -6,10 +6,11 @@ use anyhow::{Context as _, Result};
 
 use super::{Builder, Member, MemberKind, Switch, counterpart};
 use crate::Mac;
-use crate::cable::{Cable, End};
+use crate::cable::{Cable, End, Kind};
 use crate::command::ip_batch;
 use crate::host::{Host, INTERFACE};
 use crate::namespace::Namespace;
+use crate::nic::Nic;
 use crate::tap::{Tap, Wire};
 
 pub(super) fn build_switch(switch: &Namespace, plan: &Builder) -> Result<()> {
@@ -56,7 +57,7 @@ pub(super) fn join_switches(a: &Namespace, b: &Namespace, number: usize) -> Resu
     b.netlink().add_clsact("sw4")?;
     ip_batch(Some(b.name()), &["link set sw4 master br0 up".into()])?;
     let end = |namespace: &Namespace| End { namespace: namespace.clone(), interface: "sw4".into() };
-    Ok(Cable::new(format!("cable {number}"), end(a), end(b), None))
+    Ok(Cable::new(format!("cable {number}"), end(a), end(b), Kind::Veth))
 }
 
 pub(super) fn plug_member(
@@ -68,11 +69,11 @@ pub(super) fn plug_member(
     kind: MemberKind,
 ) -> Result<Member> {
     let port = format!("sw{}", port_number(number));
-    let mac = [0x02, 0xa0, 0, 0, 0, number as u8 + 1];
-    let wire = match kind {
+    let mut mac = [0x02, 0xa0, 0, 0, 0, number as u8 + 1];
+    let wiring = match kind {
         MemberKind::Veth => {
             lay_cable(host, name, mac, switch_namespace, &port, Some(member_index(number)))?;
-            None
+            Kind::Veth
         }
         MemberKind::Tap => {
             let near = Tap::create(host, name)?;
@@ -83,12 +84,18 @@ pub(super) fn plug_member(
             // A device that never lost its carrier is of unknown state for good: not like a network card at all.
             wire.pull()?;
             wire.replug()?;
-            Some(wire)
+            Kind::Tap(wire)
+        }
+        MemberKind::Nic(model) => {
+            let nic = Nic::find(model, number)?;
+            mac = nic.mac();
+            nic.install((host, name), (switch_namespace, &port))?;
+            Kind::Nic(nic)
         }
     };
     let near = End { namespace: host.clone(), interface: name.to_owned() };
     let far = End { namespace: switch_namespace.clone(), interface: port };
-    let cable = Cable::new(format!("cable {}", number + 1), near, far, wire);
+    let cable = Cable::new(format!("cable {}", number + 1), near, far, wiring);
     Ok(Member { name: name.to_owned(), mac, switch, cable })
 }
 
@@ -148,7 +155,7 @@ pub(super) fn build_host(
     )?;
     let near = End { namespace: namespace.clone(), interface: INTERFACE.into() };
     let far = End { namespace: switch.clone(), interface: name.to_owned() };
-    let cable = Cable::new(format!("cable of {name}"), near, far, None);
+    let cable = Cable::new(format!("cable of {name}"), near, far, Kind::Veth);
     Ok(Host { namespace, mac, v4, v6, cable })
 }
 

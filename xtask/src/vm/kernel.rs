@@ -9,7 +9,7 @@ use std::process::Command;
 use std::{fmt, fs};
 
 /// A kernel to boot.
-#[derive(Clone, Copy, ValueEnum)]
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum Kernel {
     /// What Debian 12 boots: no tcx.
     #[value(name = "6.1")]

@@ -14,6 +14,13 @@ while read -r module node number; do
 	major=${number%:*}
 	[ -e "/dev/$node" ] || $busybox mknod "/dev/$node" "${number%%[0-9]*}" "${major#?}" "${number#*:}"
 done <"/lib/modules/$($busybox uname -r)/modules.devname"
+# Network cards, and the line on which their cables are pulled: nobody else loads modules for the devices that are there.
+aliases=
+for class in /sys/bus/pci/devices/*/class; do
+	read -r number <"$class"
+	case $number in 0x02*) aliases="$aliases $($busybox cat "${class%class}modalias")" ;; esac
+done
+[ -z "$aliases" ] || /sbin/modprobe -aq $aliases $($busybox cat /sys/bus/virtio/devices/*/modalias)
 $busybox ip link set lo up
 $busybox stty -F /dev/ttyS0 -opost
 # Through a pipe: who writes to a terminal would write colours.

@@ -1,0 +1,272 @@
+//! On network cards that filter what they receive, and tell of their link when their driver gets to it: IPv6,
+//! multicast, a VLAN and DHCP work on a group of two, before, while and after each cable is out.
+//!
+//! Ignored where there are no such cards, which is everywhere but in the virtual machine: `cargo xtask test` runs them
+//! there at its end, `cargo xtask test --kernel 6.12 passes_the_cards` these alone.
+
+use std::fs::{self, Permissions};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::os::unix::fs::PermissionsExt as _;
+use std::process::{Child, Stdio};
+use std::time::{Duration, Instant};
+
+use lab::host::{INTERFACE, ping};
+use lab::network::{DATA, DATA6};
+use lab::production::GROUP;
+use lab::{Alone, Cable, Lab, Member, MemberKind, Production, Stream, clock, command, show_mac};
+use socket2::{Domain, InterfaceIndexOrAddress, Socket, Type};
+
+const MS: Duration = Duration::from_millis(1);
+const SECOND: Duration = Duration::from_secs(1);
+/// How long what follows a change may take in a machine that is emulated, beside other work.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// Not of the block that every host listens to.
+const MULTICAST: Ipv4Addr = Ipv4Addr::new(239, 1, 2, 3);
+const VLAN: u16 = 20;
+const VLAN_HOST: Ipv4Addr = Ipv4Addr::new(10, 20, 0, 200);
+const VLAN_PEER: Ipv4Addr = Ipv4Addr::new(10, 20, 0, 22);
+const VLAN_HOST6: Ipv6Addr = Ipv6Addr::new(0xfd00, 0x20, 0, 0, 0, 0, 0, 0x200);
+const VLAN_PEER6: Ipv6Addr = Ipv6Addr::new(0xfd00, 0x20, 0, 0, 0, 0, 0, 0x22);
+/// Where the peer looks for the host.
+const ADDRESSES: [IpAddr; 4] =
+    [IpAddr::V4(DATA), IpAddr::V6(DATA6), IpAddr::V4(VLAN_HOST), IpAddr::V6(VLAN_HOST6)];
+/// The one address that the DHCP server gives away.
+const LEASE: Ipv4Addr = Ipv4Addr::new(192, 168, 178, 50);
+/// Packets of a multicast stream that are waited for, and how many a second an emulated machine takes with ease.
+const ENOUGH: u64 = 20;
+const RATE: u64 = 50;
+
+#[test]
+#[ignore = "needs the network cards of the virtual machine"]
+fn what_is_the_groups_passes_the_cards_e1000() {
+    passes_the_cards("e1000");
+}
+
+#[test]
+#[ignore = "needs the network cards of the virtual machine"]
+fn what_is_the_groups_passes_the_cards_virtio() {
+    passes_the_cards("virtio");
+}
+
+fn passes_the_cards(model: &'static str) {
+    let _alone = Alone::wait().unwrap();
+    let lab = Lab::builder().members(2).kind(MemberKind::Nic(model)).build().unwrap();
+    let mut production = Production::create(&lab).unwrap();
+    let scene = Scene::set(&lab, &production);
+    scene.works(&format!("{model}, both cables in"));
+    let mut times = Times::default();
+    for number in 1..=2 {
+        times.fall(lab.cable(number));
+        production.wait_carrying(1).unwrap();
+        scene.told(&lab.members()[2 - number]);
+        scene.works(&format!("{model}, cable {number} out"));
+        times.rise(lab.cable(number));
+        production.forgive(&lab.members()[number - 1]).unwrap();
+        production.wait_carrying(2).unwrap();
+    }
+    scene.works(&format!("{model}, both cables in again"));
+    // More of the same, for the figures.
+    for _ in 0..pulls() {
+        times.fall(lab.cable(1));
+        times.rise(lab.cable(1));
+    }
+    times.print(model);
+    drop(scene);
+    no_vlan_stays(&lab, &mut production);
+    production.assert_clean();
+}
+
+/// The cards are told of the group's VLAN as long as it is there and they are members.
+fn no_vlan_stays(lab: &Lab, production: &mut Production<'_>) {
+    let host = lab.host();
+    let cards = || {
+        let text = host.ip("-o link show type vlan").unwrap();
+        text.lines()
+            .filter(|line| !line.contains(&format!(": vlan{VLAN}@")))
+            .map(str::to_owned)
+            .collect::<Vec<_>>()
+    };
+    let expect = |count: usize, when: &str| {
+        let so = clock::wait_until(PATIENCE, || cards().len() == count);
+        assert!(so, "{when}: {count} VLAN devices expected on the cards: {:?}", cards());
+    };
+    expect(2, "a VLAN on the group");
+    production.daemon.ctl("detach e1000g0").unwrap();
+    expect(1, "one member detached");
+    host.ip(&format!("link del vlan{VLAN}")).unwrap();
+    expect(0, "no VLAN on the group");
+    host.ip(&format!("link add link {GROUP} name vlan{VLAN} type vlan id {VLAN}")).unwrap();
+    expect(1, "a VLAN on the group again");
+    production.daemon.terminate().unwrap();
+    production.daemon.teardown().unwrap();
+    expect(0, "torn down");
+}
+
+/// Pulls that are only timed: more of them in a soak.
+fn pulls() -> usize {
+    if std::env::var_os("IPMP_SOAK").is_some() { 20 } else { 1 }
+}
+
+/// Who listens on the host, and who speaks beside it.
+struct Scene<'lab> {
+    lab: &'lab Lab,
+    production: &'lab Production<'lab>,
+    server: Child,
+    _listener: Socket,
+}
+
+impl<'lab> Scene<'lab> {
+    fn set(lab: &'lab Lab, production: &'lab Production<'lab>) -> Self {
+        let (host, peer) = (lab.host(), lab.peer(0).namespace());
+        let ends = [
+            (host, GROUP, VLAN_HOST, VLAN_HOST6), //
+            (peer, INTERFACE, VLAN_PEER, VLAN_PEER6),
+        ];
+        for (namespace, below, v4, v6) in ends {
+            let name = format!("vlan{VLAN}");
+            namespace.ip(&format!("link add link {below} name {name} type vlan id {VLAN}")).unwrap();
+            namespace.ip(&format!("link set {name} up")).unwrap();
+            namespace.ip(&format!("addr add {v4}/24 dev {name}")).unwrap();
+            namespace.ip(&format!("addr add {v6}/64 dev {name} nodad")).unwrap();
+        }
+        let index = host.link(GROUP).unwrap().index;
+        let listener = host.run(|| {
+            let socket = Socket::new(Domain::IPV4, Type::DGRAM, None).unwrap();
+            socket.join_multicast_v4_n(&MULTICAST, &InterfaceIndexOrAddress::Index(index)).unwrap();
+            socket
+        });
+        Self { lab, production, server: serve_dhcp(lab), _listener: listener }
+    }
+
+    /// Everything gets through, once each.
+    fn works(&self, when: &str) {
+        let start = Instant::now();
+        for address in ADDRESSES {
+            self.found(address, when);
+        }
+        self.multicast_heard_once(when);
+        self.dhcp(when);
+        println!(
+            "{when}: IPv4 and IPv6, also in VLAN {VLAN}, multicast and DHCP work ({:.1} s)",
+            start.elapsed().as_secs_f32()
+        );
+    }
+
+    /// A peer that knows nothing resolves an address and reaches it.
+    fn found(&self, address: IpAddr, when: &str) {
+        let peer = self.lab.peer(0);
+        let ask = |count| ping(peer.namespace(), None, address, count, 10 * MS, 5 * SECOND).unwrap();
+        // What the daemon tells its network cards, it tells them after the event.
+        let forget = || peer.namespace().ip(&format!("neigh flush to {address}")).unwrap();
+        let answered = clock::wait_until(PATIENCE, || {
+            forget();
+            ask(1).answered == 1
+        });
+        assert!(answered, "{when}: {address} is not reached after {PATIENCE:?}");
+        forget();
+        let reached = ask(5);
+        assert_eq!((reached.answered, reached.duplicates), (5, 0), "{when}: {address}: {reached:?}");
+        let believed = peer.neighbour(address).unwrap();
+        let known = self.lab.members().iter().any(|member| believed == Some(member.mac()));
+        assert!(known, "{when}: {address} is at {:?}", believed.map(show_mac));
+    }
+
+    /// The peer that asks for nothing is told that one member answers for everything now.
+    fn told(&self, left: &Member) {
+        for address in ADDRESSES {
+            let believed = || self.lab.peer(0).neighbour(address).unwrap();
+            let told = clock::wait_until(PATIENCE, || believed() == Some(left.mac()));
+            assert!(told, "{address} is not at {} but at {:?}", left.name(), believed().map(show_mac));
+        }
+    }
+
+    fn multicast_heard_once(&self, when: &str) {
+        let peer = self.lab.peer(0);
+        let stream = || {
+            let stream = Stream::new(peer.namespace(), self.lab.host(), MULTICAST);
+            stream.source(peer.v4()).rate(RATE).start().unwrap()
+        };
+        let first = stream();
+        first.wait_received(1, PATIENCE).unwrap_or_else(|error| panic!("{when}: {MULTICAST}: {error}"));
+        first.stop().unwrap();
+        let running = stream();
+        let heard = running.wait_received(ENOUGH, PATIENCE);
+        let report = running.stop().unwrap();
+        heard.unwrap_or_else(|error| panic!("{when}: {MULTICAST}: {error}"));
+        assert_eq!((report.lost(), report.duplicated()), (0, 0), "{when}: {MULTICAST}: {report}");
+    }
+
+    /// A client on the group interface gets an address, which is the group's at once; then it is gone again.
+    fn dhcp(&self, when: &str) {
+        let host = self.lab.host();
+        let script = self.lab.directory().join("udhcpc.sh");
+        let text = format!("#!/bin/sh\n[ \"$1\" != bound ] || ip addr add $ip/24 dev {GROUP}\n");
+        fs::write(&script, text).unwrap();
+        fs::set_permissions(&script, Permissions::from_mode(0o755)).unwrap();
+        let mut client = host.command("busybox");
+        client.args(["udhcpc", "-f", "-n", "-q", "-i", GROUP, "-t", "10", "-T", "2", "-s"]).arg(&script);
+        let said = command::run(&mut client);
+        let said = said.unwrap_or_else(|error| panic!("{when}: no lease: {error:#}"));
+        let known = clock::wait_until(PATIENCE, || self.production.inbound(LEASE).is_ok());
+        assert!(known, "{when}: {LEASE} is no data address; udhcpc said: {said}");
+        self.found(LEASE.into(), when);
+        host.ip(&format!("addr del {LEASE}/24 dev {GROUP}")).unwrap();
+    }
+}
+
+impl Drop for Scene<'_> {
+    fn drop(&mut self) {
+        // The lab's reaper would do it too.
+        let _ = self.server.kill();
+        let _ = self.server.wait();
+    }
+}
+
+/// A DHCP server on the peer. It answers a client that has no address yet by unicast, to the MAC of the group.
+fn serve_dhcp(lab: &Lab) -> Child {
+    let directory = lab.directory().display();
+    let configuration = format!(
+        "interface {INTERFACE}\nstart {LEASE}\nend {LEASE}\nmax_leases 1\nlease_file {directory}/leases\n\
+         pidfile {directory}/udhcpd.pid\noption subnet 255.255.255.0\noption lease 3600\n"
+    );
+    let file = lab.directory().join("udhcpd.conf");
+    fs::write(&file, configuration).unwrap();
+    fs::write(lab.directory().join("leases"), "").unwrap();
+    let mut server = lab.peer(0).namespace().command("busybox");
+    // Whether somebody has the address already, it asks for no more than a tenth of a second.
+    server.args(["udhcpd", "-f", "-a", "100"]).arg(&file).stdin(Stdio::null()).stdout(Stdio::null());
+    server.stderr(Stdio::null()).spawn().unwrap()
+}
+
+/// From a change of a cable to that of the carrier bit, milliseconds.
+#[derive(Default)]
+struct Times {
+    falls: Vec<f32>,
+    rises: Vec<f32>,
+}
+
+impl Times {
+    fn fall(&mut self, cable: &Cable) {
+        let change = cable.pull().unwrap();
+        cable.wait_carrier(false, PATIENCE).unwrap();
+        self.falls.push(change.before.elapsed().as_secs_f32() * 1e3);
+    }
+
+    fn rise(&mut self, cable: &Cable) {
+        let change = cable.replug().unwrap();
+        cable.wait_carrier(true, PATIENCE).unwrap();
+        self.rises.push(change.before.elapsed().as_secs_f32() * 1e3);
+    }
+
+    fn print(&mut self, model: &str) {
+        for (what, times) in [("cable out", &mut self.falls), ("cable in", &mut self.rises)] {
+            times.sort_by(f32::total_cmp);
+            let (middle, last) = (times[times.len() / 2], times[times.len() - 1]);
+            println!(
+                "{model}: {what} to carrier bit: p50 {middle:.0} ms, max {last:.0} ms of {} times",
+                times.len()
+            );
+        }
+    }
+}
