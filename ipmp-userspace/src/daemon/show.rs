@@ -308,12 +308,15 @@ mod tests {
         // Tutorial 1.6.1: rge0.
         assert_eq!(member_after(&[]), "UP,BROADCAST,RUNNING,MULTICAST,DEPRECATED,NOFAILOVER");
         // Tutorial 1.2.2: e1000g0 with its cable pulled.
-        assert_eq!(member_after(&[down.clone()]), "UP,BROADCAST,MULTICAST,DEPRECATED,NOFAILOVER,FAILED");
+        assert_eq!(
+            member_after(std::slice::from_ref(&down)),
+            "UP,BROADCAST,MULTICAST,DEPRECATED,NOFAILOVER,FAILED"
+        );
         // The datapath has seen it, the kernel has not told of it yet.
         assert_eq!(member_after(&[lost]), "UP,BROADCAST,RUNNING,MULTICAST,DEPRECATED,NOFAILOVER,FAILED");
         // Reference 1.6: 0x10000000 before 0x80000000.
         let running = "UP,BROADCAST,RUNNING,MULTICAST,DEPRECATED,NOFAILOVER,OFFLINE";
-        assert_eq!(member_after(&[offline.clone()]), running);
+        assert_eq!(member_after(std::slice::from_ref(&offline)), running);
         let pulled = "UP,BROADCAST,MULTICAST,DEPRECATED,NOFAILOVER,FAILED,OFFLINE";
         assert_eq!(member_after(&[offline.clone(), down.clone()]), pulled);
         assert_eq!(member_after(&[down, offline]), pulled);
