@@ -143,7 +143,7 @@ pub struct Address {
 
 /// A sender on the group interface that is no data address (a container behind ipvlan, proxy ARP, a VIP): it
 /// follows the cast member, and is announced with it. Egress writes it when the sender claims the address; ingress
-/// removes it when another host does. What is in a VLAN of the group is not learnt.
+/// removes it when another host does, to everybody or by an ARP reply to us. What is in a VLAN of the group is not learnt.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(C)]
 pub struct Learnt {

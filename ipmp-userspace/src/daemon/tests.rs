@@ -1,7 +1,8 @@
 //! The daemon against a kernel: each test in a network namespace of its own, with the real datapath.
 
-use std::{collections::BTreeSet, future::Future, net::IpAddr, time::Duration};
+use std::{collections::BTreeSet, future::Future, mem::MaybeUninit, net::IpAddr, time::Duration};
 
+use socket2::{Domain, Protocol, Socket, Type};
 use tokio::{sync::oneshot, time::timeout};
 
 use super::{
@@ -577,6 +578,49 @@ fn the_cast_member_takes_what_is_sent_to_the_group_itself() {
             client.until("all failed", |group| group.state == GroupState::Failed).await;
             tokio::time::sleep(Duration::from_millis(100)).await;
             assert_eq!(takers(group.mac).len(), 1);
+        })
+        .await;
+    });
+}
+
+/// Waits for an ARP packet of this sender with this hardware address, on any interface of the namespace.
+async fn wait_announced(ear: &Socket, address: [u8; 4], mac: Mac) {
+    for _ in 0..600 {
+        let mut frame = [MaybeUninit::uninit(); 64];
+        match ear.recv(&mut frame) {
+            Ok(length) => {
+                // SAFETY: the kernel has written so many bytes.
+                let frame: Vec<u8> =
+                    frame[..length].iter().map(|byte| unsafe { byte.assume_init() }).collect();
+                if frame.len() >= 42 && frame[22..28] == mac && frame[28..32] == address {
+                    return;
+                }
+            }
+            Err(_) => tokio::time::sleep(Duration::from_millis(10)).await,
+        }
+    }
+    panic!("{address:?} was not announced with {}", show_mac(mac));
+}
+
+#[test]
+fn one_member_is_a_whole_group_whose_mtu_and_mac_are_followed() {
+    on_a_host(|links| async move {
+        with_engine(|client| async move {
+            client.attach(&["eth0"]).await;
+            let group = client.until("it carries", settled).await;
+            assert!(group.members[0].cast && group.members[0].state == MemberState::Ok);
+            let eth0 = links.need("eth0").await;
+            for mtu in [1400, 1500] {
+                links.set_mtu(eth0.ifindex, "eth0", mtu).await.unwrap();
+                client.until("the MTU is followed", |group| group.mtu == mtu).await;
+                assert_eq!(links.need("production0").await.mtu, mtu);
+            }
+            let protocol = Protocol::from(libc::c_int::from((libc::ETH_P_ARP as u16).to_be()));
+            let ear = Socket::new(Domain::PACKET, Type::RAW, Some(protocol)).unwrap();
+            ear.set_nonblocking(true).unwrap();
+            let mac = [2, 0, 0, 0, 0, 0x99];
+            links.set_mac(&eth0, mac).await;
+            wait_announced(&ear, [192, 168, 178, 21], mac).await;
         })
         .await;
     });

@@ -1,0 +1,171 @@
+//! Members that filter as hardware does let in what the group interface listens to, and nothing of it depends on the
+//! daemon being alive.
+//!
+//! The members here are macvlan devices: each takes the frames for its own MAC, broadcast, and the multicast MACs that
+//! it was told of, in software. It tells MACs apart by a hash of 8 bits, so that what it was not told of passes now and
+//! then: of several groups some are missed, not each.
+
+use std::collections::BTreeSet;
+use std::mem::MaybeUninit;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::time::{Duration, Instant};
+
+use lab::network::{DATA, DATA6};
+use lab::production::GROUP;
+use lab::{Alone, Daemon, Lab, Mac, Production, clock, show_mac};
+use socket2::{Domain, InterfaceIndexOrAddress, Socket, Type};
+
+const MS: Duration = Duration::from_millis(1);
+const SECOND: Duration = Duration::from_secs(1);
+/// How long the daemon may take to find out, and a slow machine to do it.
+const PATIENCE: Duration = Duration::from_secs(10);
+const PORT: u16 = 9178;
+/// The members: a macvlan on each of the lab's.
+const MEMBERS: [(&str, &str); 3] = [("nic0", "e1000g0"), ("nic1", "e1000g1"), ("nic2", "rge0")];
+
+/// Multicast groups, of both families.
+fn groups() -> Vec<IpAddr> {
+    let v4 = (1..=6).map(|n| Ipv4Addr::new(239, 178, n, 10 * n).into());
+    v4.chain((1..=6u16).map(|n| Ipv6Addr::new(0xff05, 0, 0, 0, 0, 0, n, 0x1780 * n).into())).collect()
+}
+
+/// Data addresses whose solicited-node groups differ.
+fn data6() -> Vec<Ipv6Addr> {
+    let further = (1..=4u16).map(|n| Ipv6Addr::new(0xfd00, 0x178, 0, 0, 0, 0, 0x11 * n, 0x300 + n));
+    std::iter::once(DATA6).chain(further).collect()
+}
+
+/// The MAC of a multicast group, or of the solicited-node group of an address (RFC 1112 6.4, RFC 2464 7, RFC 4291 2.7.1).
+fn multicast_mac(address: IpAddr) -> Mac {
+    match address {
+        IpAddr::V4(v4) => {
+            let [_, b, c, d] = v4.octets();
+            [0x01, 0x00, 0x5e, b & 0x7f, c, d]
+        }
+        IpAddr::V6(v6) => {
+            let [.., c, d, e, f] = v6.octets();
+            [0x33, 0x33, if v6.is_multicast() { c } else { 0xff }, d, e, f]
+        }
+    }
+}
+
+/// A socket that listens to a multicast group on the group interface.
+fn listen(lab: &Lab, group: IpAddr) -> Socket {
+    let index = lab.host().link(GROUP).unwrap().index;
+    lab.host().run(|| {
+        let socket = match group {
+            IpAddr::V4(v4) => {
+                let socket = Socket::new(Domain::IPV4, Type::DGRAM, None).unwrap();
+                socket.join_multicast_v4_n(&v4, &InterfaceIndexOrAddress::Index(index)).unwrap();
+                socket
+            }
+            IpAddr::V6(v6) => {
+                let socket = Socket::new(Domain::IPV6, Type::DGRAM, None).unwrap();
+                socket.set_only_v6(true).unwrap();
+                socket.join_multicast_v6(&v6, index).unwrap();
+                socket
+            }
+        };
+        socket.bind(&SocketAddr::new(group, PORT).into()).unwrap();
+        socket.set_nonblocking(true).unwrap();
+        socket
+    })
+}
+
+/// Sends a datagram to every group, again and again, and gives the groups that were heard; returns early when all were.
+fn heard(lab: &Lab, ears: &[(IpAddr, Socket)], limit: Duration) -> BTreeSet<IpAddr> {
+    let peer = lab.peer(0);
+    let index = peer.namespace().link("eth0").unwrap().index;
+    let (v4, v6) = peer.namespace().run(|| {
+        let v4 = Socket::new(Domain::IPV4, Type::DGRAM, None).unwrap();
+        v4.set_multicast_if_v4(&peer.v4()).unwrap();
+        let v6 = Socket::new(Domain::IPV6, Type::DGRAM, None).unwrap();
+        v6.set_multicast_if_v6(index).unwrap();
+        v6.set_multicast_hops_v6(5).unwrap();
+        (v4, v6)
+    });
+    // What came earlier does not count.
+    let mut drained = [MaybeUninit::uninit(); 64];
+    ears.iter().for_each(|(_, ear)| while ear.recv(&mut drained).is_ok() {});
+    let mut heard = BTreeSet::new();
+    let start = Instant::now();
+    while heard.len() < ears.len() && start.elapsed() < limit {
+        for (group, _) in ears {
+            let socket = if group.is_ipv4() { &v4 } else { &v6 };
+            socket.send_to(b"filter", &SocketAddr::new(*group, PORT).into()).unwrap();
+        }
+        std::thread::sleep(50 * MS);
+        let now = ears.iter().filter(|(_, ear)| ear.recv(&mut drained).is_ok());
+        heard.extend(now.map(|(group, _)| *group));
+    }
+    heard
+}
+
+/// The data addresses that a peer finds.
+fn found(lab: &Lab) -> BTreeSet<Ipv6Addr> {
+    let answers = |address: &Ipv6Addr| !lab.peer(0).resolve((*address).into(), 150 * MS).unwrap().is_empty();
+    data6().into_iter().filter(answers).collect()
+}
+
+/// All groups are heard and all addresses found, after a while.
+#[track_caller]
+fn assert_open(lab: &Lab, ears: &[(IpAddr, Socket)], what: &str) {
+    let heard = heard(lab, ears, PATIENCE);
+    assert_eq!(heard.len(), ears.len(), "{what}: only {heard:?} heard");
+    let all = clock::wait_until(PATIENCE, || found(lab).len() == data6().len());
+    assert!(all, "{what}: only {:?} found", found(lab));
+    println!("{what}: {} groups heard, {} addresses found", heard.len(), data6().len());
+}
+
+#[test]
+fn members_that_filter_let_in_what_the_group_listens_to() {
+    let _alone = Alone::wait().unwrap();
+    let lab = Lab::tutorial().unwrap();
+    let host = lab.host();
+    for (nic, below) in MEMBERS {
+        host.ip(&format!("link add link {below} name {nic} type macvlan mode private")).unwrap();
+        host.ip(&format!("link set {nic} up")).unwrap();
+    }
+    let daemon = Daemon::start_in(&lab).unwrap();
+    daemon.ctl(&format!("create {GROUP} --address {DATA}/24")).unwrap();
+    for address in data6() {
+        daemon.ctl(&format!("address add {address}/64 --group {GROUP}")).unwrap();
+    }
+    daemon.ctl(&format!("attach nic0 nic1 nic2 --group {GROUP}")).unwrap();
+    let mut production = Production::of(&lab, daemon).unwrap();
+    production.wait_carrying(3).unwrap();
+    let ears: Vec<_> = groups().into_iter().map(|group| (group, listen(&lab, group))).collect();
+    assert_open(&lab, &ears, "attached");
+    let cast = production.cast().unwrap();
+    // A macvlan takes no further MAC, which stops nobody, and is said.
+    let missing = format!("{cast} may not receive what is sent to the MAC of {GROUP}");
+    let said = || production.report().unwrap().checks.into_iter().any(|check| check.starts_with(&missing));
+    assert!(clock::wait_until(PATIENCE, said), "{:?}", production.report().unwrap().checks);
+
+    // Without the filters there is hardly anything. The daemon would put them back.
+    production.daemon.stop().unwrap();
+    let macs = groups().into_iter().chain(data6().into_iter().map(IpAddr::from)).map(multicast_mac);
+    for mac in macs.map(show_mac) {
+        for (nic, _) in MEMBERS {
+            host.ip(&format!("maddress del {mac} dev {nic}")).unwrap();
+        }
+    }
+    let (deaf, lost) = (heard(&lab, &ears, SECOND), found(&lab));
+    println!("without filters: {} groups heard, {} addresses found", deaf.len(), lost.len());
+    let [v4, v6] = [true, false].map(|family| deaf.iter().filter(|group| group.is_ipv4() == family).count());
+    assert!(v4 < 6 && v6 < 6 && lost.len() < data6().len(), "no filter is missed: {deaf:?}, {lost:?}");
+    production.daemon.resume().unwrap();
+    assert_open(&lab, &ears, "put back by the daemon");
+
+    // Whoever takes over lets them in already, also with nobody there.
+    production.daemon.kill().unwrap();
+    let (_, below) = MEMBERS.iter().find(|(nic, _)| *nic == cast).unwrap();
+    lab.member(below).cable().pull().unwrap();
+    assert_open(&lab, &ears, "the cast member pulled, the daemon dead");
+    production.daemon.start().unwrap();
+    production.wait_carrying(2).unwrap();
+    lab.member(below).cable().replug().unwrap();
+    production.wait_carrying(3).unwrap();
+    assert_open(&lab, &ears, "all back");
+    production.assert_clean();
+}
