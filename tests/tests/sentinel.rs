@@ -57,6 +57,15 @@ fn where_it_may_not_run_the_daemon_does_its_work() {
         wait_live(&production, name, true);
         production.wait_carrying(3).unwrap();
     }
+    let lines = production.daemon.log().len();
+    production.daemon.kill().unwrap();
+    production.daemon.start().unwrap();
+    production.wait_carrying(3).unwrap();
+    running.wait_received(500, PATIENCE).unwrap();
+    let said = production.daemon.log().split_off(lines);
+    let alarms: Vec<_> =
+        said.iter().filter(|line| line.contains("unusable") || line.contains("failure")).collect();
+    assert!(alarms.is_empty(), "a restart is no failure: {alarms:?}");
     let report = running.stop().unwrap();
     println!("no sentinel, two cables pulled and replugged: {report}");
     report.ensure_valid().unwrap();
