@@ -6,7 +6,7 @@ use ipmp_common::maps::HintKind;
 
 use crate::{
     frames::*,
-    harness::{Bench, CAST, DATA4, DATA6, PEER4, PEER6, Reason, STRANGER4, STRANGER6, Verdict, run},
+    harness::{Bench, CAST, DATA4, PEER4, PEER6, Reason, STRANGER4, STRANGER6, Verdict, run},
 };
 
 fn learnt_hints(bench: &Bench) -> usize {
