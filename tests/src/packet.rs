@@ -35,13 +35,23 @@ impl PacketSocket {
     /// Opens a socket in a namespace: on one interface, or on all of them. The filter is in force before the first
     /// frame can come.
     pub fn open(namespace: &Namespace, interface: Option<&str>, filter: &[SockFilter]) -> Result<Self> {
+        Self::open_for(libc::ETH_P_ALL as u16, namespace, interface, filter)
+    }
+
+    /// The same, for one protocol: what leaves it does not hear.
+    pub fn open_for(
+        protocol: u16,
+        namespace: &Namespace,
+        interface: Option<&str>,
+        filter: &[SockFilter],
+    ) -> Result<Self> {
         let index = interface.map(|name| namespace.link(name)).transpose()?.map_or(0, |link| link.index);
         let socket = namespace
             .run(|| -> std::io::Result<Socket> {
                 // Protocol 0 hears nothing until it is bound.
                 let socket = Socket::new(Domain::PACKET, Type::RAW, None)?;
                 socket.attach_filter(filter)?;
-                socket.bind(&address(index))?;
+                socket.bind(&address(index, protocol))?;
                 Ok(socket)
             })
             .with_context(|| format!("cannot open a packet socket in {}", namespace.name()))?;
@@ -138,12 +148,12 @@ pub(crate) fn force_receive_buffer(socket: &impl std::os::fd::AsRawFd, bytes: us
     Ok(())
 }
 
-fn address(index: u32) -> SockAddr {
+fn address(index: u32, protocol: u16) -> SockAddr {
     let mut storage = SockAddrStorage::zeroed();
     // SAFETY: a sockaddr_ll is plain bytes and fits a sockaddr_storage.
     let link = unsafe { storage.view_as::<libc::sockaddr_ll>() };
     link.sll_family = libc::AF_PACKET as u16;
-    link.sll_protocol = (libc::ETH_P_ALL as u16).to_be();
+    link.sll_protocol = protocol.to_be();
     link.sll_ifindex = index as i32;
     // SAFETY: the storage holds a whole sockaddr_ll, and that is the length given.
     unsafe { SockAddr::new(storage, size_of::<libc::sockaddr_ll>() as libc::socklen_t) }

@@ -109,7 +109,7 @@ impl Engine {
         let mut group = Group::new(core, datapath, interface, groupname, mtu);
         for (number, member, device) in devices {
             group.members.insert(number, member);
-            group.link_reported(number, device.link());
+            group.link_adopted(number, device.link());
         }
         group.expect_addresses(addresses);
         self.teller.say(Some(&name), &LogLine::TakenOver { group: name.clone(), members: count });

@@ -334,9 +334,17 @@ impl Group {
         }
     }
 
+    /// The same of a member that an earlier daemon had: if it was trusted then, it is.
+    pub fn link_adopted(&mut self, number: u8, link: Link) {
+        match &mut self.updelay {
+            Some(updelay) if link != Link::Down && self.datapath.live().has(number) => updelay.trust(number),
+            _ => self.link_reported(number, link),
+        }
+    }
+
     /// Reads `live`, and acts on it. Where no sentinel runs, writes it first.
     pub async fn look(&mut self, hands: &mut Hands<'_>) {
-        if let Some(updelay) = &self.updelay {
+        if let Some(updelay) = &mut self.updelay {
             let live = updelay.live(now(), UPDELAY);
             if live != self.datapath.live() {
                 self.datapath.set_live(live);
@@ -375,7 +383,7 @@ impl Group {
 
     /// When the group wants to be looked at again, without anything happening.
     pub fn next(&self) -> Option<Time> {
-        let updelay = self.updelay.as_ref().and_then(|updelay| updelay.next(now(), UPDELAY));
+        let updelay = self.updelay.as_ref().and_then(|updelay| updelay.next(UPDELAY));
         [self.core.deadline(), updelay, self.grace.next(), self.reports.next()].into_iter().flatten().min()
     }
 

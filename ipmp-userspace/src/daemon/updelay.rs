@@ -11,31 +11,41 @@ use crate::core::{Link, Time};
 #[derive(Clone, Debug, Default)]
 pub struct Updelay {
     good_since: BTreeMap<u8, Time>,
+    /// Members that were found trusted.
+    trusted: MemberSet,
 }
 
 impl Updelay {
     /// Netlink reports a member's link.
     pub fn set_link(&mut self, member: u8, link: Link, now: Time) {
         match link {
-            Link::Down => drop(self.good_since.remove(&member)),
+            Link::Down => self.forget(member),
             Link::Up | Link::Unknown => drop(self.good_since.entry(member).or_insert(now)),
         }
+    }
+
+    /// A member was trusted by an earlier daemon, and its link is good.
+    pub fn trust(&mut self, member: u8) {
+        self.good_since.insert(member, Time::default());
     }
 
     /// A member has left.
     pub fn forget(&mut self, member: u8) {
         self.good_since.remove(&member);
+        self.trusted = self.trusted.without(member);
     }
 
     /// The members that are trusted now.
-    pub fn live(&self, now: Time, delay: Duration) -> MemberSet {
+    pub fn live(&mut self, now: Time, delay: Duration) -> MemberSet {
         let good = self.good_since.iter().filter(|(_, since)| now >= **since + delay);
-        good.map(|(member, _)| *member).collect()
+        self.trusted = good.map(|(member, _)| *member).collect();
+        self.trusted
     }
 
-    /// When another member will be, if no link changes.
-    pub fn next(&self, now: Time, delay: Duration) -> Option<Time> {
-        self.good_since.values().map(|since| *since + delay).filter(|due| *due > now).min()
+    /// When another member will be, if no link changes. A moment that has passed counts until somebody has looked.
+    pub fn next(&self, delay: Duration) -> Option<Time> {
+        let waiting = self.good_since.iter().filter(|(member, _)| !self.trusted.has(**member));
+        waiting.map(|(_, since)| *since + delay).min()
     }
 }
 
@@ -54,9 +64,9 @@ mod tests {
         let mut links = Updelay::default();
         links.set_link(2, Link::Up, at(0));
         assert_eq!(links.live(at(199), DELAY), MemberSet::EMPTY);
-        assert_eq!(links.next(at(0), DELAY), Some(at(200)));
+        assert_eq!(links.next(DELAY), Some(at(200)));
         assert_eq!(links.live(at(200), DELAY), MemberSet::of(2));
-        assert_eq!(links.next(at(200), DELAY), None);
+        assert_eq!(links.next(DELAY), None);
         links.set_link(2, Link::Down, at(300));
         assert_eq!(links.live(at(300), DELAY), MemberSet::EMPTY);
     }
@@ -71,6 +81,32 @@ mod tests {
         links.set_link(2, Link::Up, at(220));
         assert_eq!(links.live(at(410), DELAY), MemberSet::EMPTY);
         links.forget(2);
-        assert_eq!(links.next(at(220), DELAY), None);
+        assert_eq!(links.next(DELAY), None);
+    }
+
+    /// Who wakes up for a moment wakes up after it.
+    #[test]
+    fn what_was_due_is_due_until_somebody_looks() {
+        let mut links = Updelay::default();
+        links.set_link(0, Link::Up, at(0));
+        assert_eq!(links.live(at(199), DELAY), MemberSet::EMPTY);
+        links.set_link(1, Link::Up, at(50));
+        assert_eq!(links.next(DELAY), Some(at(200)));
+        assert_eq!(links.live(at(203), DELAY), MemberSet::of(0));
+        assert_eq!(links.next(DELAY), Some(at(250)));
+        assert_eq!(links.live(at(260), DELAY), MemberSet::of(0).with(1));
+        links.set_link(0, Link::Down, at(300));
+        links.set_link(0, Link::Up, at(310));
+        assert_eq!(links.next(DELAY), Some(at(510)));
+    }
+
+    #[test]
+    fn who_was_trusted_before_need_not_wait_again() {
+        let mut links = Updelay::default();
+        links.trust(3);
+        links.set_link(3, Link::Up, at(0));
+        assert_eq!(links.live(at(0), DELAY), MemberSet::of(3));
+        links.set_link(3, Link::Down, at(1));
+        assert_eq!(links.live(at(1), DELAY), MemberSet::EMPTY);
     }
 }

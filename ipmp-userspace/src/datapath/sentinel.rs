@@ -135,6 +135,12 @@ impl Sentinel {
         running.unwrap_or(self.interval)
     }
 
+    /// Identifier of its program, as the kernel knows it.
+    #[cfg(test)]
+    pub fn program_id(&mut self) -> Option<u32> {
+        objects::program(&mut self.object, PROGRAM).ok()?.info().ok().map(|info| info.id())
+    }
+
     /// Ticks so far.
     ///
     /// # Errors

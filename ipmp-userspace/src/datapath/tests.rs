@@ -4,7 +4,7 @@ use std::{process::Command, time::Duration};
 
 use ipmp_common::{
     hash::Policy,
-    maps::MemberState,
+    maps::{Capture, MemberState},
     steer::{MemberSet, Preference, SLOTS},
 };
 use nix::sched::{CloneFlags, unshare};
@@ -150,5 +150,101 @@ fn a_pinned_map_of_another_shape_is_refused_by_name() {
         other.pin(maps.join("slots")).unwrap();
         let refused = datapath.group(&spec).map(drop).unwrap_err().to_string();
         assert!(refused.contains("/g0/maps/slots") && refused.contains("--teardown"), "{refused}");
+    });
+}
+
+/// Identifiers of the programs that are loaded now.
+fn loaded() -> Vec<u32> {
+    aya::programs::loaded_programs().filter_map(|info| info.ok().map(|info| info.id())).collect()
+}
+
+fn ticks(datapath: &Datapath) -> u64 {
+    datapath.host.borrow().sentinel.ticks().unwrap()
+}
+
+#[test]
+fn the_sentinel_ends_with_its_last_member_and_begins_with_the_next() {
+    in_new_namespace(|| {
+        let (spec, [first, second]) = two_members();
+        let mut datapath = Datapath::open(false).unwrap();
+        let mut group = datapath.group(&spec).unwrap();
+        group.attach(&first).unwrap();
+        group.attach(&second).unwrap();
+        let goes_on = || {
+            let before = ticks(&datapath);
+            wait_for("the sentinel looks", || ticks(&datapath) > before + 3);
+        };
+        let has_ended = || {
+            wait_for("the sentinel has ended", || {
+                let before = ticks(&datapath);
+                std::thread::sleep(Duration::from_millis(50));
+                ticks(&datapath) == before
+            });
+        };
+        goes_on();
+        // One member is enough; a device that is gone is nobody, and so is one that was detached.
+        ip("link del m0");
+        goes_on();
+        group.detach(1).unwrap();
+        has_ended();
+        group.attach(&second).unwrap();
+        goes_on();
+        wait_for("member 1 live", || group.live() == MemberSet(2));
+        super::sentinel::stop_pinned(&datapath.host.borrow().pins.sentinel()).unwrap();
+        has_ended();
+    });
+}
+
+#[test]
+fn a_new_daemon_puts_its_own_callback_into_the_running_timer() {
+    in_new_namespace(|| {
+        let (spec, [first, _]) = two_members();
+        let slow: Interval = "50ms".parse().unwrap();
+        let mut datapath = Datapath::open_with(false, slow).unwrap();
+        let mut group = datapath.group(&spec).unwrap();
+        group.attach(&first).unwrap();
+        wait_for("member 0 live", || group.live() == MemberSet(1));
+        assert_eq!(datapath.host.borrow().sentinel.interval(), slow);
+        // Whatever happens on the machine: a timer does not run too often.
+        let (before, began) = (ticks(&datapath), std::time::Instant::now());
+        std::thread::sleep(Duration::from_millis(300));
+        let most = began.elapsed().as_millis() as u64 / 50 + 2;
+        let ran = ticks(&datapath) - before;
+        assert!(ran <= most, "{ran} ticks of 50 ms in {:?}", began.elapsed());
+        let old = datapath.host.borrow_mut().sentinel.program_id().unwrap();
+
+        drop((group, datapath));
+        assert!(loaded().contains(&old), "the timer keeps the program of a daemon that is gone");
+        let mut datapath = Datapath::open(false).unwrap();
+        let mut group = datapath.group(&spec).unwrap();
+        assert!(loaded().contains(&old));
+        group.attach(&first).unwrap();
+        wait_for("the old program is let go", || !loaded().contains(&old));
+        assert_eq!(datapath.host.borrow().sentinel.interval(), Interval::default());
+        let before = ticks(&datapath);
+        wait_for("the new one looks", || ticks(&datapath) > before + 3);
+        assert_eq!(group.live(), MemberSet(1));
+        assert!(datapath.host.borrow().sentinel.refused().is_none());
+    });
+}
+
+#[test]
+fn a_policy_is_changed_in_place_and_capture_is_remembered_by_the_map() {
+    in_new_namespace(|| {
+        let (spec, [first, _]) = two_members();
+        let mut datapath = Datapath::open(false).unwrap();
+        let mut group = datapath.group(&spec).unwrap();
+        group.attach(&first).unwrap();
+        group.set_policy(Policy::Flow).unwrap();
+        assert_eq!(group.policy(), Policy::Flow);
+        group.set_capture(Capture::On);
+        wait_for("copies are made", || group.is_captured());
+        drop((group, datapath));
+        let mut datapath = Datapath::open(false).unwrap();
+        let group = datapath.group(&spec).unwrap();
+        assert_eq!(group.capture(), Capture::On);
+        assert!(group.is_captured());
+        group.set_capture(Capture::Off);
+        wait_for("no copies are made", || !group.is_captured());
     });
 }

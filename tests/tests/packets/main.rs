@@ -34,6 +34,7 @@ mod returning;
 mod runts;
 mod sixteen_members;
 mod spreading;
+mod stacked;
 mod stepping_aside;
 mod sweep;
 mod test_address;

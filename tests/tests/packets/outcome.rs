@@ -165,6 +165,13 @@ impl Outcome {
         self.is(Verdict::Drop, &self.sent, &Tally::dropped(reason));
     }
 
+    /// The member that it left through, be it the most preferred or not.
+    #[track_caller]
+    pub fn carrier_or_stand_in(&self) -> u8 {
+        assert_eq!(self.verdict, Verdict::Redirect, "{} {}", self.what, show(&self.sent));
+        self.frame[11]
+    }
+
     /// The member that it left through, by its source MAC and by the counters, which agree.
     #[track_caller]
     pub fn carrier(&self) -> u8 {

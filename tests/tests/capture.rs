@@ -1,0 +1,284 @@
+//! `tcpdump -i production0` shows the whole group, both ways, each packet once; and costs nothing while nobody looks.
+
+use std::collections::BTreeMap;
+use std::net::Ipv4Addr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use lab::network::DATA;
+use lab::packet::PacketSocket;
+use lab::production::GROUP;
+use lab::{Alone, Lab, Mac, Production, Stream, clock, filter};
+
+const SECOND: Duration = Duration::from_secs(1);
+const PATIENCE: Duration = Duration::from_secs(10);
+/// Room for everything that a test shows.
+const BUFFER: usize = 64 << 20;
+
+/// Waits until outbound packets are shown, or no longer.
+fn wait_active(production: &Production<'_>, active: bool) {
+    let came = clock::wait_until(PATIENCE, || production.report().unwrap().capture.active == active);
+    assert!(came, "active: {active} did not come:\n{}", production.daemon.ctl("show").unwrap());
+}
+
+fn copies(production: &Production<'_>) -> u64 {
+    production.report().unwrap().capture.copies
+}
+
+/// Packets that the members have sent.
+fn sent(production: &Production<'_>) -> u64 {
+    production.report().unwrap().members.iter().map(|member| member.traffic.out_packets).sum()
+}
+
+/// What a capture has shown: how often each packet of a stream, by its direction and its number.
+type Shown = BTreeMap<(bool, u32, u64), u64>;
+
+/// A capture on the group interface, in a thread, as tcpdump's.
+struct Capture {
+    stop: Arc<AtomicBool>,
+    thread: JoinHandle<(Shown, Vec<String>)>,
+}
+
+impl Capture {
+    fn start(lab: &Lab) -> Self {
+        let socket = PacketSocket::open(lab.host(), Some(GROUP), &filter::ethertype(0x0800)).unwrap();
+        socket.set_buffer(BUFFER).unwrap();
+        let group = lab.host().link(GROUP).unwrap().mac;
+        let stop = Arc::new(AtomicBool::new(false));
+        let theirs = stop.clone();
+        let thread = std::thread::spawn(move || {
+            let (mut shown, mut wrong) = (Shown::new(), Vec::new());
+            let mut buffer = [0; 2048];
+            loop {
+                match socket.receive(&mut buffer, Duration::from_millis(20)).unwrap() {
+                    Some(seen) => {
+                        look(&buffer[..seen.length.min(2048)], seen.outgoing, group, &mut shown, &mut wrong);
+                    }
+                    None if theirs.load(SeqCst) => break,
+                    None => {}
+                }
+            }
+            let (_, missed) = socket.statistics().unwrap();
+            assert_eq!(missed, 0, "the capture itself missed packets");
+            (shown, wrong)
+        });
+        Self { stop, thread }
+    }
+
+    fn end(self) -> Shown {
+        self.stop.store(true, SeqCst);
+        let (shown, wrong) = self.thread.join().unwrap();
+        assert!(wrong.is_empty(), "{wrong:?}");
+        shown
+    }
+}
+
+/// Takes note of a packet of a stream: UDP from or to the data address, its flow and number at the payload's begin.
+fn look(frame: &[u8], outgoing: bool, group: Mac, shown: &mut Shown, wrong: &mut Vec<String>) {
+    let is_udp = frame.get(23) == Some(&17) && frame.len() >= 42 + 24;
+    let address = |at: usize| frame.get(at..at + 4) == Some(&DATA.octets());
+    if !is_udp || !address(if outgoing { 26 } else { 30 }) {
+        return;
+    }
+    // As the group interface sends and receives it: with its own MAC, which no wire ever sees.
+    let mac = if outgoing { &frame[6..12] } else { &frame[..6] };
+    if mac != group {
+        wrong.push(format!("outgoing {outgoing}: {:02x?}", &frame[..42]));
+    }
+    let flow = u32::from_be_bytes(frame[46..50].try_into().unwrap());
+    let number = u64::from_be_bytes(frame[50..58].try_into().unwrap());
+    *shown.entry((outgoing, flow, number)).or_default() += 1;
+}
+
+#[test]
+fn the_whole_group_is_shown_both_ways_and_only_to_captures() {
+    let _alone = Alone::wait().unwrap();
+    let lab = Lab::tutorial().unwrap();
+    let production = Production::create(&lab).unwrap();
+    let (host, peer) = (lab.host(), lab.peer(0));
+    let out = || Stream::new(host, peer.namespace(), peer.v4()).source(DATA).flows(8).rate(2_000);
+    let inward = || Stream::new(peer.namespace(), host, DATA).flows(4).rate(2_000);
+
+    // Daemons for LLDP and DHCP listen to one protocol; a capture on all interfaces sees every packet on its member.
+    let others: Vec<_> = [0x88cc, 0x0800, 0x0806]
+        .iter()
+        .map(|protocol| PacketSocket::open_for(*protocol, host, Some(GROUP), &filter::ethertype(*protocol)))
+        .chain([PacketSocket::open(host, None, &filter::ethertype(0x88cc))])
+        .collect();
+    let before = sent(&production);
+    let running = out().start().unwrap();
+    running.wait_received(2_000, PATIENCE).unwrap();
+    running.stop().unwrap().ensure_valid().unwrap();
+    let capture = production.report().unwrap().capture;
+    assert_eq!((capture.mode.as_str(), capture.active, capture.copies), ("auto", false, 0));
+    assert!(sent(&production) >= before + 2_000);
+    drop(others);
+
+    let capture = Capture::start(&lab);
+    wait_active(&production, true);
+    let (before, copied) = (sent(&production), copies(&production));
+    let (outward, inbound) = (out().start().unwrap(), inward().start().unwrap());
+    outward.wait_received(2_000, PATIENCE).unwrap();
+    inbound.wait_received(2_000, PATIENCE).unwrap();
+    let reports = [(true, outward.stop().unwrap()), (false, inbound.stop().unwrap())];
+    let (counted, copied) = (sent(&production) - before, copies(&production) - copied);
+    let shown = capture.end();
+    for (way, report) in &reports {
+        println!("outgoing {way}: {report}");
+        report.ensure_valid().unwrap();
+        assert_eq!((report.lost(), report.duplicated()), (0, 0), "outgoing {way}: {report}");
+        let here: Vec<u64> =
+            shown.iter().filter(|((out, ..), _)| out == way).map(|(_, times)| *times).collect();
+        assert_eq!(here.len() as u64, report.sent(), "outgoing {way}: packets shown");
+        assert!(here.iter().all(|times| *times == 1), "outgoing {way}: some were shown more than once");
+    }
+    println!("{} packets shown, {copied} copied, {counted} sent by members", shown.len());
+    // Copies are no member's traffic; beside the stream there are a few packets of ARP and ND.
+    let outbound = reports[0].1.sent();
+    assert!(
+        (outbound..outbound + 100).contains(&counted),
+        "{counted} sent by members, {outbound} by the stream"
+    );
+    assert!((outbound..outbound + 100).contains(&copied), "{copied} copied, {outbound} sent by the stream");
+
+    wait_active(&production, false);
+    let copied = copies(&production);
+    assert!(lab.peer(0).ping(DATA.into(), 3, SECOND / 10, SECOND).unwrap().answered > 0);
+    assert_eq!(copies(&production), copied);
+    production.assert_clean();
+}
+
+#[test]
+fn nothing_is_lost_while_captures_come_and_go() {
+    let _alone = Alone::wait().unwrap();
+    let lab = Lab::tutorial().unwrap();
+    let production = Production::create(&lab).unwrap();
+    let (host, peer) = (lab.host(), lab.peer(0));
+    let streams = [
+        ("out", Stream::new(host, peer.namespace(), peer.v4()).source(DATA).flows(8).rate(20_000)),
+        ("in", Stream::new(peer.namespace(), host, DATA).flows(4).rate(2_000)),
+    ];
+    let running = streams.map(|(way, stream)| (way, stream.start().unwrap()));
+    for _ in 0..8 {
+        let capture = PacketSocket::open(host, Some(GROUP), &filter::ethertype(0x0800)).unwrap();
+        wait_active(&production, true);
+        running[0].1.wait_received(2_000, PATIENCE).unwrap();
+        drop(capture);
+        wait_active(&production, false);
+        running[0].1.wait_received(2_000, PATIENCE).unwrap();
+    }
+    for (way, stream) in running {
+        let report = stream.stop().unwrap();
+        println!("{way}, 8 captures: {report}");
+        report.ensure_valid().unwrap();
+        let faults = (report.lost(), report.reordered(), report.duplicated());
+        assert_eq!(faults, (0, 0, 0), "{way}: {report}");
+    }
+    let copies = copies(&production);
+    println!("{copies} packets were copied");
+    assert!(copies >= 8_000, "{copies} packets were copied");
+    production.assert_clean();
+}
+
+/// What the operator sets is obeyed at once, under traffic, and the next daemon has it too.
+#[test]
+fn settings_are_obeyed_and_kept() {
+    let _alone = Alone::wait().unwrap();
+    let lab = Lab::tutorial().unwrap();
+    let mut production = Production::create(&lab).unwrap();
+    let (host, peer) = (lab.host(), lab.peer(0));
+    let running = Stream::new(host, peer.namespace(), peer.v4()).source(DATA).flows(32).rate(5_000);
+    let running = running.start().unwrap();
+    running.wait_received(500, PATIENCE).unwrap();
+
+    production.daemon.ctl(&format!("set {GROUP} capture=on hash=flow")).unwrap();
+    production.daemon.ctl("set rge0 weight=6000").unwrap();
+    wait_active(&production, true);
+    let restarted = |production: &mut Production<'_>| {
+        production.daemon.kill().unwrap();
+        production.daemon.start().unwrap();
+    };
+    for turn in 0..2 {
+        let report = production.report().unwrap();
+        let weights: Vec<_> = report.members.iter().map(|member| (member.weight, member.slots)).collect();
+        println!("turn {turn}: {:?}, hash {}, weights and slots {weights:?}", report.capture, report.hash);
+        assert_eq!((report.capture.mode.as_str(), report.hash.as_str()), ("on", "flow"));
+        let rge0 = production.member("rge0").unwrap();
+        let others: u32 = report.members.iter().map(|member| member.weight).sum::<u32>() - rge0.weight;
+        assert_eq!(rge0.weight, 6000);
+        let share = 4096.0 * 6000.0 / f64::from(others + 6000);
+        assert!((f64::from(rge0.slots) - share).abs() <= 1.0, "{} slots, not {share:.1}", rge0.slots);
+        let copied = copies(&production);
+        running.wait_received(1_000, PATIENCE).unwrap();
+        assert!(copies(&production) >= copied + 900);
+        if turn == 0 {
+            restarted(&mut production);
+        }
+    }
+
+    production.daemon.ctl(&format!("set {GROUP} capture=off hash=connection")).unwrap();
+    restarted(&mut production);
+    let _capture = PacketSocket::open(host, Some(GROUP), &filter::ethertype(0x0800)).unwrap();
+    wait_active(&production, false);
+    let copied = copies(&production);
+    running.wait_received(1_000, PATIENCE).unwrap();
+    let report = production.report().unwrap();
+    assert_eq!((report.capture.copies, report.capture.mode.as_str()), (copied, "off"));
+    assert_eq!(report.hash, "connection");
+    assert!(production.daemon.ctl("show").unwrap().contains("capture off: no outbound packet is copied"));
+
+    let report = running.stop().unwrap();
+    println!("settings changed: {report}");
+    report.ensure_valid().unwrap();
+    // A flow that changes its member may overtake itself; it loses nothing.
+    assert_eq!((report.lost(), report.duplicated()), (0, 0), "{report}");
+    for (command, complaint) in [
+        (
+            format!("set {GROUP} weight=5"),
+            format!(
+                "ipmpctl: {GROUP} is a group and has no weight: a group has capture=auto|on|off, \
+                 hash=connection|flow|destination"
+            ),
+        ),
+        (
+            "set rge0 capture=on".to_owned(),
+            "ipmpctl: rge0 is a member and has no capture: a member has weight=1..1000000".to_owned(),
+        ),
+        (
+            "set nobody0 capture=on".to_owned(),
+            "ipmpctl: nobody0 is neither a group nor a member of one; `ipmpctl show` lists all".to_owned(),
+        ),
+    ] {
+        assert_eq!(production.daemon.ctl_refused(&command).unwrap(), complaint);
+    }
+    assert_eq!(production.member("rge0").unwrap().weight, 6000);
+    production.assert_clean();
+}
+
+/// DHCP and the like on the group interface are the kernel's to broadcast: what a capture is shown is not sent twice.
+#[test]
+fn a_broadcast_that_is_shown_is_heard_once() {
+    let _alone = Alone::wait().unwrap();
+    let lab = Lab::tutorial().unwrap();
+    let production = Production::create(&lab).unwrap();
+    let _capture = PacketSocket::open(lab.host(), Some(GROUP), &filter::broadcast()).unwrap();
+    wait_active(&production, true);
+    let (host, peer) = (lab.host(), lab.peer(1));
+    let everybody = Ipv4Addr::new(192, 168, 178, 255);
+    let streams = [
+        ("peer", Stream::new(host, peer.namespace(), everybody).source(DATA).rate(500)),
+        ("the host itself", Stream::new(host, host, everybody).source(DATA).rate(500)),
+    ];
+    let running = streams.map(|(who, stream)| (who, stream.start().unwrap()));
+    for (who, stream) in running {
+        stream.wait_received(500, PATIENCE).unwrap();
+        let report = stream.stop().unwrap();
+        println!("broadcast heard by {who}: {report}");
+        report.ensure_valid().unwrap();
+        assert_eq!((report.lost(), report.duplicated()), (0, 0), "{who}: {report}");
+    }
+    assert!(copies(&production) >= 1_000);
+    production.assert_clean();
+}
