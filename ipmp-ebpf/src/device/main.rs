@@ -23,7 +23,9 @@ static found_state: Array<u64, 1> = Array::new();
 pub fn find_device(ctx: TcContext) -> i32 {
     let Some(device) = device::of_packet(ctx.skb.skb.cast()) else { return 0 };
     let Some(place) = found.get_ptr_mut(0) else { return 0 };
-    let (Some(state), Some(state_place)) = (device::state(&device), found_state.get_ptr_mut(0)) else { return 0 };
+    let (Some(state), Some(state_place)) = (device::state(&device), found_state.get_ptr_mut(0)) else {
+        return 0;
+    };
     // SAFETY: places in the maps; the daemon runs this program one at a time.
     unsafe {
         *place = device;
