@@ -33,7 +33,6 @@
 //! | [`hosts`] | names that only the lab's commands know |
 //! | [`host`] | the router and the peers: resolve an address, ping it |
 //! | [`inquiry`] | who has an address? Many questions, and every answer to each |
-//! | [`tool`] | `ping`, `arping` and the like, for as long as they are wanted |
 //! | [`oracle`] | no frame on any wire ever carries the group's MAC |
 //! | [`snapshot`] | how the host is, to be compared |
 //! | [`alone`] | tests that measure wait for each other |
@@ -73,7 +72,6 @@ pub mod remains;
 pub mod snapshot;
 pub mod stream;
 pub mod tap;
-pub mod tool;
 
 pub use alone::Alone;
 pub use bulk::Bulk;
@@ -91,7 +89,6 @@ pub use production::Production;
 pub use program::Program;
 pub use snapshot::Snapshot;
 pub use stream::Stream;
-pub use tool::Tool;
 
 /// An Ethernet address.
 pub type Mac = [u8; 6];

@@ -87,7 +87,19 @@ impl Program {
 
     /// SIGTERM, and waits for its end.
     pub fn terminate(&mut self) -> Result<()> {
-        self.signal(Signal::SIGTERM)?;
+        self.end(Signal::SIGTERM)
+    }
+
+    /// Ends it as Ctrl-C does, and gives all that it said. It is an error if it has ended before.
+    pub fn interrupt(mut self) -> Result<Vec<String>> {
+        let over = self.ended();
+        ensure!(over.is_none(), "{} ended before its time; it said:\n{}", self.name, self.log().join("\n"));
+        self.end(Signal::SIGINT)?;
+        Ok(self.log())
+    }
+
+    fn end(&mut self, signal: Signal) -> Result<()> {
+        self.signal(signal)?;
         let ended = clock::wait_until(PATIENCE, || self.ended().is_some());
         ensure!(ended, "{} has not ended after {PATIENCE:?}; it said:\n{}", self.name, self.log().join("\n"));
         Ok(())

@@ -8,7 +8,10 @@ use lab::inbound::percentile;
 use lab::inquiry::Question;
 use lab::network::{DATA, DATA6};
 use lab::production::GROUP;
-use lab::{Alone, Inquiry, Lab, Mac, Member, Production, Stream, Switch, Tool, clock, multicast, show_mac};
+use lab::{
+    Alone, Inquiry, Lab, Mac, Member, Namespace, Production, Program, Stream, Switch, clock, multicast,
+    show_mac,
+};
 
 const SECOND: Duration = Duration::from_secs(1);
 const MS: Duration = Duration::from_millis(1);
@@ -69,9 +72,14 @@ fn one_answer_before_during_and_after_each_of_twenty_failovers() {
     let _listening = multicast::listen(lab.host(), GROUP, &[MULTICAST.into()]).unwrap();
     let stream = Stream::new(two.namespace(), lab.host(), MULTICAST).source(two.v4()).start().unwrap();
     stream.wait_received(100, PATIENCE).unwrap();
-    let arping = Tool::start(&lab, two.namespace(), &format!("arping -b -I eth0 {DATA}")).unwrap();
-    let pings = ADDRESSES
-        .map(|address| Tool::start(&lab, one.namespace(), &format!("ping -n -i 0.02 {address}")).unwrap());
+    let start = |namespace: &Namespace, program: &str, arguments: &[&str]| {
+        let mut command = namespace.command(program);
+        command.args(arguments);
+        Program::start(&lab, command).unwrap()
+    };
+    let arping = start(two.namespace(), "arping", &["-b", "-I", "eth0", &DATA.to_string()]);
+    let pings =
+        ADDRESSES.map(|address| start(one.namespace(), "ping", &["-n", "-i", "0.02", &address.to_string()]));
     let taken: Vec<_> = lab.peers().iter().map(|peer| peer.v4().into()).collect();
     let inquiry = Inquiry::open(one, &taken).unwrap();
 
@@ -128,7 +136,7 @@ fn one_answer_before_during_and_after_each_of_twenty_failovers() {
     let [arping, ping, ping6] = [arping]
         .into_iter()
         .chain(pings)
-        .map(|tool| tool.interrupt().unwrap())
+        .map(|tool| tool.interrupt().unwrap().join("\n"))
         .collect::<Vec<_>>()
         .try_into()
         .unwrap();
