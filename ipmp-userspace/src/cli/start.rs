@@ -282,8 +282,9 @@ mod tests {
     fn a_daemon_is_given_its_socket_and_detached() {
         let directory = tempfile::tempdir().unwrap();
         let script = "echo \"$@\" > $4.arguments; cut -d' ' -f6 /proc/$$/stat > $4.session; \
-                      ls -l /proc/self/fd > $4.files; sleep 2";
-        let daemon = daemon(&directory, script);
+                      ls -l /proc/self/fd > $4.files; exec sleep 30";
+        let mut daemon = daemon(&directory, script);
+        daemon.limit = Duration::from_secs(20);
         let socket = daemon.socket.clone();
         let file = |extension: &str| fs::read_to_string(format!("{}.{extension}", socket.display()));
         // Without close-on-exec, as files that a shell opened are.
@@ -291,7 +292,7 @@ mod tests {
         fcntl(&lock, FcntlArg::F_SETFD(nix::fcntl::FdFlag::empty())).unwrap();
         thread::scope(|scope| {
             scope.spawn(|| {
-                let deadline = Instant::now() + Duration::from_secs(4);
+                let deadline = Instant::now() + Duration::from_secs(20);
                 while !file("files").is_ok_and(|files| !files.is_empty()) {
                     assert!(Instant::now() < deadline, "the daemon was not started");
                     thread::sleep(PAUSE);
