@@ -2,7 +2,7 @@
 //!
 //! What needs network namespaces and eBPF needs root: the tests of ipmp-userspace and of the lab. They are built by the caller,
 //! and only their executables run through sudo, so that nothing in `target` ever belongs to root; the others run as the caller.
-//! The lab's tests run one at a time: many measure time, and two labs on two processors disturb each other.
+//! The lab's tests run one at a time, but for those that measure nothing: two labs on two processors disturb each other.
 
 use crate::project::{self, Executable};
 use crate::setup::Setup;
@@ -84,15 +84,21 @@ impl Test {
             outcomes.push(run_one(executable, command, &self.filter)?);
         }
         for arguments in self.rounds() {
-            for (executable, attach) in turns(&lab, self.soak) {
-                let threads = if UNTIMED.contains(&executable.target.as_str()) { "2" } else { "1" };
+            for Turn { executable, attach, only } in turns(&lab, self.soak) {
+                let target = executable.target.as_str();
+                let threads = if UNTIMED.contains(&target) { "2" } else { "1" };
                 let mut variables =
                     vec![("IPMP_BIN_DIR", bin_dir.as_os_str()), ("RUST_TEST_THREADS", OsStr::new(threads))];
                 if !attach.is_empty() {
                     variables.push(("IPMP_ATTACH", OsStr::new(attach)));
                 }
                 let mut command = as_root(executable, &variables, left());
-                command.arg(SHOW_FIGURES);
+                if !WORDY.contains(&target) {
+                    command.arg(SHOW_FIGURES);
+                }
+                if !only.is_empty() && arguments.is_empty() {
+                    command.arg(only);
+                }
                 let outcome = run_one(executable, command, &arguments)?;
                 outcomes.push(Outcome { name: format!("{} {attach}", outcome.name), ..outcome });
             }
@@ -195,11 +201,17 @@ impl Boot {
 }
 
 /// Integration tests that measure no time, and may run side by side.
-const UNTIMED: [&str; 4] = ["packets", "refusals", "services", "snooping"];
+const UNTIMED: [&str; 5] = ["events", "packets", "refusals", "services", "snooping"];
 
-/// Integration tests in which a way of attaching makes a difference: a group carries something in them. The first of
-/// them run again by clsact in the default lane, all of them in a soak.
-const ATTACHED: [&str; 12] = [
+/// Integration tests that look at every byte, and would print them all.
+const WORDY: [&str; 2] = ["packets", "refusals"];
+
+/// Integration tests in which a way of attaching makes a difference, because a group carries something in them: the default
+/// lane runs these again by clsact, those of the name beside each.
+const AGAIN: [(&str, &str); 2] = [("failover", "with_the_daemon_stopped"), ("smoke", "")];
+
+/// The soak runs all of these again, and all that is in them.
+const ALL_AGAIN: [&str; 12] = [
     "failover",
     "resolve",
     "smoke",
@@ -213,17 +225,27 @@ const ATTACHED: [&str; 12] = [
     "services",
     "snooping",
 ];
-/// How many of them the default lane has time for.
-const ATTACHED_BY_DEFAULT: usize = 4;
+/// A run of an executable: as the kernel attaches, or, where it makes a difference, by clsact.
+struct Turn<'a> {
+    executable: &'a Executable,
+    attach: &'static str,
+    /// Only tests of this name; empty: all.
+    only: &'static str,
+}
 
-/// Every executable as the kernel has it, then, where it makes a difference, by clsact.
-fn turns(executables: &[Executable], soak: bool) -> impl Iterator<Item = (&Executable, &'static str)> {
-    let again = if soak { &ATTACHED[..] } else { &ATTACHED[..ATTACHED_BY_DEFAULT] };
-    let again = executables.iter().filter(|executable| again.contains(&executable.target.as_str()));
-    executables
-        .iter()
-        .map(|executable| (executable, ""))
-        .chain(again.map(|executable| (executable, "clsact")))
+/// Every executable as the kernel has it, then some or all of them by clsact.
+fn turns(executables: &[Executable], soak: bool) -> impl Iterator<Item = Turn<'_>> {
+    let first = executables.iter().map(|executable| Turn { executable, attach: "", only: "" });
+    let again = executables.iter().filter_map(move |executable| {
+        let target = executable.target.as_str();
+        let only = if soak {
+            ALL_AGAIN.contains(&target).then_some("")
+        } else {
+            AGAIN.iter().find(|(name, _)| *name == target).map(|(_, only)| *only)
+        };
+        only.map(|only| Turn { executable, attach: "clsact", only })
+    });
+    first.chain(again)
 }
 
 /// A line of shell that runs an executable where it expects to be run.
@@ -361,6 +383,24 @@ mod tests {
         };
         assert_eq!(boots(false), ["e1000 6.12"]);
         assert_eq!(boots(true), ["e1000 6.1", "e1000 6.12", "virtio 6.1", "virtio 6.12"]);
+    }
+
+    #[test]
+    fn what_carries_runs_again_by_clsact() {
+        let executable = |target: &str| Executable {
+            package: LAB.into(),
+            target: target.into(),
+            path: target.into(),
+            package_dir: ".".into(),
+            test: true,
+        };
+        let executables = ["failover", "packets", "survival"].map(executable);
+        let runs = |soak| {
+            let turns = turns(&executables, soak).filter(|turn| !turn.attach.is_empty());
+            turns.map(|turn| (turn.executable.target.clone(), turn.only)).collect::<Vec<_>>()
+        };
+        assert_eq!(runs(false), [("failover".to_owned(), "with_the_daemon_stopped")]);
+        assert_eq!(runs(true), [("failover".to_owned(), ""), ("survival".to_owned(), "")]);
     }
 
     #[test]
