@@ -214,7 +214,7 @@ fn every_world_of_up_to_three_members_is_sound() {
         (2, &[], Settings::default(), 3),
         (2, &[], closed, 2),
         (2, &[1], stays, 2),
-        (3, &[], Settings::default(), 2),
+        (3, &[], Settings::default(), 3),
         (3, &[2], Settings::default(), 2),
     ] {
         let count = visit(members, standbys, settings, changes);
