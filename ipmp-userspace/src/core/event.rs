@@ -7,10 +7,14 @@ use ipmp_common::{
     steer::{MemberSet, Preference, SLOTS},
 };
 
-use super::{LogLine, Why};
+use super::{
+    LogLine, Why,
+    group::Settings,
+    probe::{Family, Proof, TestAddress, Via},
+};
 
 /// `CLOCK_MONOTONIC` since boot: the one clock, the same that `bpf_ktime_get_ns` reads.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Time(pub Duration);
 
 impl std::ops::Add<Duration> for Time {
@@ -111,7 +115,69 @@ pub enum Event {
     AddressAdded(IpAddr),
     /// A data address is gone from the group interface.
     AddressRemoved(IpAddr),
-    /// The deadline that the group asked for has come.
+    /// The operator changes how the group behaves; no verdict is lost.
+    Settings(Settings),
+    /// The operator makes a member a standby, or no longer.
+    Standby {
+        /// The member.
+        member: u8,
+        /// Whether it is one.
+        standby: bool,
+    },
+    /// What is known of a member's test address.
+    TestAddress {
+        /// The member.
+        member: u8,
+        /// In this family.
+        family: Family,
+        /// What is known now.
+        address: TestAddress,
+    },
+    /// The targets that the operator names, in both families; none: they are found.
+    Targets(Vec<IpAddr>),
+    /// What the routing table says of a family now. The caller leaves out what is not on the group's link, and the
+    /// host's own addresses.
+    Routes {
+        /// The family.
+        family: Family,
+        /// Targets of host routes.
+        hosts: Vec<IpAddr>,
+        /// Next hops of all other routes.
+        routers: Vec<IpAddr>,
+    },
+    /// A host answered a multicast probe of this group.
+    Host(IpAddr),
+    /// A target of ARP or ND probes has this MAC.
+    Neighbour {
+        /// The target.
+        address: IpAddr,
+        /// Its MAC.
+        mac: [u8; 6],
+    },
+    /// A probe that was asked for has been sent, at the time that is told; or it could not be, and is not counted. One
+    /// that would have blocked is told as sent: a driver that takes nothing any more is a failure.
+    Sent {
+        /// The member.
+        member: u8,
+        /// The family.
+        family: Family,
+        /// Number of the probe.
+        sequence: u16,
+        /// The random number that its answer must bring back. `None`: it could not be sent.
+        cookie: Option<u64>,
+    },
+    /// Something that looks like an answer came in at a member.
+    Answer {
+        /// The member on which it was received.
+        member: u8,
+        /// Who sent it.
+        target: IpAddr,
+        /// What proves it.
+        proof: Proof,
+        /// When the kernel saw it.
+        at: Time,
+    },
+    /// The deadline that the group asked for has come. Whatever arrived before has been told.
     Deadline,
 }
 
@@ -156,6 +222,26 @@ pub enum Action {
     SetCarrier(bool),
     /// Set the MTU of the group interface.
     SetMtu(u32),
+    /// Send a probe, and tell [`Event::Sent`].
+    Probe {
+        /// On this member.
+        member: u8,
+        /// To this target.
+        target: IpAddr,
+        /// In this way.
+        via: Via,
+        /// Its number.
+        sequence: u16,
+    },
+    /// Look for hosts: send an echo request to all hosts, and tell [`Event::Host`] of each that answers.
+    FindHosts {
+        /// On this member.
+        member: u8,
+        /// From this test address.
+        source: IpAddr,
+    },
+    /// Find a target's MAC by an ordinary request from a data address, and tell [`Event::Neighbour`].
+    FindNeighbour(IpAddr),
     /// Say it, and what made it happen.
     Log(LogLine, Why),
 }

@@ -25,8 +25,12 @@
 //! | is put online | any | online | usable; joins the active list's end if it works |
 //! | has another's MAC | any | not unique | as offline |
 //! | no longer has | any | unique | as online |
+//!
+//! `probing` has the same for members that are probed, `spare` for standbys and for who carries when nobody functions.
 
 mod adopt;
+mod probing;
+mod spare;
 mod told;
 
 use std::{net::IpAddr, time::Duration};
@@ -37,6 +41,8 @@ use ipmp_common::{
 };
 
 pub use adopt::Adopted;
+use probing::Probes;
+use spare::Back;
 use told::Told;
 
 use super::{
@@ -45,6 +51,7 @@ use super::{
     cast::Cast,
     flap,
     member::{Cause, Condition, Member, Turn},
+    probe::{Family, Policy, fdt},
     slots::Slots,
 };
 
@@ -58,11 +65,27 @@ pub struct Settings {
     pub flap_window: Duration,
     /// The longest that flap protection holds a member down.
     pub longest_hold: Duration,
+    /// Time within which a failure that no link shows is noticed, of members that are probed.
+    pub fdt: Duration,
+    /// Whether a repaired member carries traffic again, if nobody is missed.
+    pub failback: bool,
+    /// Whether members whose probes fail carry traffic while nobody else does, and are not blamed for targets that
+    /// answer nobody.
+    pub fail_open: bool,
+    /// Whether members without a test address are probed.
+    pub probe: Policy,
 }
 
 impl Default for Settings {
     fn default() -> Self {
-        Self { flap_window: Duration::from_secs(60), longest_hold: Duration::from_secs(3600) }
+        Self {
+            flap_window: Duration::from_secs(60),
+            longest_hold: Duration::from_secs(3600),
+            fdt: fdt::DEFAULT,
+            failback: true,
+            fail_open: true,
+            probe: Policy::Off,
+        }
     }
 }
 
@@ -84,7 +107,7 @@ pub struct Group {
     settings: Settings,
     /// In the order in which they joined.
     members: Vec<Member>,
-    /// Members that function, longest active first.
+    /// Members that carry traffic, longest active first.
     active: Vec<u8>,
     slots: Slots,
     cast: Cast,
@@ -92,6 +115,7 @@ pub struct Group {
     v6: Bindings,
     /// "All unusable" has been said, and nothing else since.
     said_unusable: bool,
+    probes: Probes,
     told: Told,
     /// The member whose MAC this event has changed.
     new_mac: Option<u8>,
@@ -114,6 +138,7 @@ impl Group {
             v4: Bindings::default(),
             v6: Bindings::default(),
             said_unusable: false,
+            probes: Probes::new(&settings),
             told: Told { carrier: Some(false), ..Told::default() },
             new_mac: None,
             lines: Vec::new(),
@@ -127,8 +152,9 @@ impl Group {
         self.refusal(&event)?;
         self.expire(now);
         self.why = Why::Told;
+        let deadline = event == Event::Deadline;
         match event {
-            Event::Joined(attachment) => self.join(attachment),
+            Event::Joined(attachment) => self.join(now, attachment),
             Event::Left { member } => self.leave(member),
             Event::Link { member, link } => self.set_link(now, member, link),
             Event::Live(live) => self.set_live(now, live),
@@ -149,19 +175,37 @@ impl Group {
             Event::AddressAdded(address) => {
                 let active = self.active.clone();
                 self.family(address).add(address, &active);
+                self.probes.stale = true;
             }
             Event::AddressRemoved(address) => {
                 let active = self.active.clone();
                 self.family(address).remove(address, &active);
+                self.probes.stale = true;
             }
-            Event::Deadline => {}
+            Event::Settings(settings) => self.set(settings),
+            Event::Standby { member, standby } => self.set_standby(member, standby),
+            Event::TestAddress { member, family, address } => self.set_test_address(member, family, address),
+            Event::Targets(targets) => self.set_targets(targets),
+            Event::Routes { family, hosts, routers } => self.set_routes(family, hosts, routers),
+            Event::Host(address) => self.host_answered(address),
+            Event::Neighbour { address, mac } => self.set_neighbour(now, address, mac),
+            Event::Sent { member, family, sequence, cookie } => {
+                self.sent(now, member, family, sequence, cookie);
+            }
+            Event::Answer { member, target, proof, at } => self.answered(now, member, target, proof, at),
+            Event::Deadline => self.judge(now),
+        }
+        self.attend(now);
+        if deadline {
+            self.probe_round(now);
         }
         Ok(self.actions())
     }
 
-    /// When [`Event::Deadline`] is wanted: the end of the first hold-down.
+    /// When [`Event::Deadline`] is wanted: at the end of a hold-down, or for a probe. It is in the future, once the
+    /// last one has been told.
     pub fn deadline(&self) -> Option<Time> {
-        self.members.iter().filter_map(Member::held_until).min()
+        self.members.iter().filter_map(Member::held_until).chain(self.probe_deadline()).min()
     }
 
     /// Its name.
@@ -171,7 +215,7 @@ impl Group {
 
     /// Its state.
     pub fn state(&self) -> GroupState {
-        match self.active.len() {
+        match self.members.iter().filter(|member| member.functions()).count() {
             0 => GroupState::Failed,
             all if all == self.members.len() => GroupState::Ok,
             _ => GroupState::Degraded,
@@ -228,7 +272,7 @@ impl Group {
         self.slots.free_number(self.members.iter().map(Member::number).collect())
     }
 
-    fn join(&mut self, attachment: Attachment) {
+    fn join(&mut self, now: Time, attachment: Attachment) {
         let number = attachment.member;
         if self.member(number).is_some() || usize::from(number) >= MAX_MEMBERS {
             debug_assert!(false, "member number {number} of group {} is not free", self.name);
@@ -236,7 +280,8 @@ impl Group {
         }
         let (name, link) = (attachment.name.clone(), attachment.link);
         self.say(|group| LogLine::Joined { member: name, group });
-        self.members.push(Member::new(Attachment { link: Link::Unknown, ..attachment }));
+        self.members.push(Member::new(now, Attachment { link: Link::Unknown, ..attachment }));
+        self.probes.stale = true;
         self.rebuild();
         self.refuse_twin(number);
         // A link that is down is a link that went down: said and judged as one (reference 2.2).
@@ -246,8 +291,10 @@ impl Group {
 
     fn leave(&mut self, number: u8) {
         let Some(at) = self.members.iter().position(|member| member.number() == number) else { return };
-        let lost = self.deactivate(number);
         let left = self.members.remove(at);
+        self.lost_one(&left);
+        let lost = left.functions();
+        self.probes.stale = true;
         self.told.states[usize::from(number)] = MemberState::Vacant;
         self.say(|group| LogLine::Left { member: left.name().to_owned(), group });
         self.accept_twins();
@@ -366,10 +413,12 @@ impl Group {
     }
 
     fn take_out(&mut self, number: u8, cause: Cause) -> bool {
-        if let Some(member) = self.member_mut(number) {
-            member.offline = Some(cause);
-        }
-        self.deactivate(number)
+        let Some(member) = self.member_mut(number) else { return false };
+        let before = member.clone();
+        member.offline = Some(cause);
+        member.inactive = false;
+        self.lost_one(&before);
+        before.functions()
     }
 
     fn put_back(&mut self, number: u8) {
@@ -378,10 +427,15 @@ impl Group {
         member.flap.forget();
         let turn = member.settle();
         if turn.is_none() && self.member(number).is_some_and(Member::functions) {
-            self.activate(number);
+            self.came_back(number, Back::Online);
             self.refresh(false);
         }
         self.turned(number, turn, None);
+        if turn.is_some() && self.member(number).is_some_and(Member::functions) {
+            // Its link had come back while it was offline, but it comes from there.
+            self.came_back(number, Back::Online);
+        }
+        self.reconcile();
     }
 
     /// Acts on what has become of a member. `now` is when its link turned, if it is its link that turned.
@@ -390,11 +444,16 @@ impl Group {
         let (name, offline) = (member.name().to_owned(), member.offline.is_some());
         match turn {
             Turn::WentDown { from } => {
+                let failed = member.probing.failed;
+                let before = Member { condition: from, ..member.clone() };
                 self.why = Why::LinkLost { member: name.clone() };
                 self.say(|_| LogLine::LinkDown { member: name.clone() });
-                if matches!(from, Condition::New | Condition::Ok) {
-                    self.deactivate(number);
-                    if !self.active.is_empty() || self.members.iter().any(Self::could_be_let_go) {
+                let Some(member) = self.member_mut(number) else { return };
+                member.probing.link_down();
+                member.inactive = false;
+                self.lost_one(&before);
+                if matches!(from, Condition::New | Condition::Ok) && !failed {
+                    if self.anybody_functions() || self.members.iter().any(Self::could_be_let_go) {
                         self.say(|group| LogLine::Failure { member: name, group });
                     }
                     self.refresh(!offline);
@@ -403,9 +462,10 @@ impl Group {
             Turn::CameUp => {
                 self.why = Why::LinkBack { member: name.clone() };
                 self.say(|_| LogLine::LinkUp { member: name.clone() });
-                let (settings, alone) = (self.settings, self.active.is_empty());
+                let (settings, alone) = (self.settings, !self.anybody_functions());
                 let Some(member) = self.member_mut(number) else { return };
                 if let Some(now) = now
+                    && !member.probing.enabled()
                     && member.flap.link_up(now, &settings)
                 {
                     if alone {
@@ -418,6 +478,7 @@ impl Group {
                 let turn = self.member_mut(number).and_then(Member::settle);
                 self.turned(number, turn, now);
             }
+            Turn::Functions { .. } if member.probing.failed => self.reconcile(),
             Turn::Functions { repaired } => {
                 // The kernel may tell of a link last that the datapath has trusted for long.
                 if matches!(self.why, Why::LinkBack { .. }) {
@@ -427,7 +488,7 @@ impl Group {
                     self.say(|group| LogLine::Repair { member: name, group });
                 }
                 if !offline {
-                    self.activate(number);
+                    self.came_back(number, if repaired { Back::Repaired } else { Back::Joined });
                 }
                 self.refresh(false);
             }
@@ -437,6 +498,10 @@ impl Group {
     /// Whether a member is kept out by flap protection alone.
     fn could_be_let_go(member: &Member) -> bool {
         member.offline.is_none() && member.condition == Condition::Held && member.live
+    }
+
+    fn anybody_functions(&self) -> bool {
+        self.members.iter().any(Member::functions)
     }
 
     fn expire(&mut self, now: Time) {
@@ -467,7 +532,8 @@ impl Group {
 
     /// Looks whether the group has become unusable or usable. `lost`: a member has just been lost.
     fn refresh(&mut self, lost: bool) {
-        if self.active.is_empty() {
+        if !self.anybody_functions() {
+            self.forget_hosts(Family::ALL);
             // Nobody is held down while nobody else carries: a bad link is better than none.
             for number in self.members.iter().map(Member::number).collect::<Vec<_>>() {
                 let Some(member) = self.member_mut(number) else { continue };
@@ -491,6 +557,7 @@ impl Group {
             }
             _ => {}
         }
+        self.reconcile();
     }
 
     fn member_mut(&mut self, number: u8) -> Option<&mut Member> {
@@ -529,3 +596,5 @@ impl Group {
 mod properties;
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod wire;

@@ -1,6 +1,8 @@
 //! What is said of groups: one enum, which the log and `ipmpctl monitor` both speak from.
 
-use std::{fmt, net::IpAddr};
+use std::{fmt, net::IpAddr, time::Duration};
+
+use super::probe::Family;
 
 /// A line of the log, and an event of `ipmpctl monitor`. The reference's lines have the reference's words (reference.md
 /// 5.3); those that it has no words for are ours. `Display` is the text, [`LogLine::level`] the severity,
@@ -38,6 +40,28 @@ pub enum LogLine {
     Offline { member: String, group: String },
     /// Ours.
     Online { member: String, group: String },
+    /// Reference: a target takes longer than the interval.
+    FdtRaised { member: String, family: Family, group: String, configured: Duration, fdt: Duration },
+    /// Reference: the targets are quick again.
+    FdtLowered { member: String, family: Family, group: String, fdt: Duration },
+    /// Reference: after one of the two lines around this one.
+    TestAddressNow { member: String },
+    /// Reference.
+    TestAddressTwin { member: String, address: IpAddr },
+    /// Reference, without its clock readings.
+    MissedProbes { member: String, family: Family, missed: u32 },
+    /// Ours: an interval that is hard on the targets.
+    ManyProbes { group: String, fdt: Duration, per_second: u32 },
+    /// Ours: who would be to blame cannot be told.
+    Dark { group: String, family: Family },
+    /// Ours.
+    DarkOver { group: String, family: Family },
+    /// Ours: a target that does not answer while others do, or is far slower than they are.
+    TargetAside { member: String, target: IpAddr, slow: bool },
+    /// Ours: a spare member carries traffic from now on.
+    Activated { member: String, group: String },
+    /// Ours: a member is kept as a spare from now on.
+    Spared { member: String, group: String },
     /// Ours: a data address's inbound role moved.
     Moved { address: IpAddr, group: String, from: Option<String>, to: Option<String> },
     /// Ours: the cast role moved.
@@ -78,11 +102,13 @@ impl LogLine {
     /// Severity: what needs somebody is an error or a warning, what is good news is not.
     pub fn level(&self) -> log::Level {
         match self {
-            Self::GroupUnusable { .. } => log::Level::Error,
+            Self::GroupUnusable { .. } | Self::TestAddressTwin { .. } => log::Level::Error,
             Self::LinkDown { .. }
             | Self::Failure { .. }
             | Self::Flapping { .. }
             | Self::DuplicateMac { .. }
+            | Self::ManyProbes { .. }
+            | Self::Dark { .. }
             | Self::Dissolved { .. }
             | Self::Freed { .. } => log::Level::Warn,
             Self::Live { .. } | Self::NotLive { .. } | Self::Learnt { .. } => log::Level::Debug,
@@ -108,6 +134,17 @@ impl LogLine {
             Self::Left { .. } => "left",
             Self::Offline { .. } => "offline",
             Self::Online { .. } => "online",
+            Self::FdtRaised { .. } => "fdt-raised",
+            Self::FdtLowered { .. } => "fdt-lowered",
+            Self::TestAddressNow { .. } => "test-address",
+            Self::TestAddressTwin { .. } => "test-address-not-unique",
+            Self::MissedProbes { .. } => "probes-missed",
+            Self::ManyProbes { .. } => "many-probes",
+            Self::Dark { .. } => "no-target-answers",
+            Self::DarkOver { .. } => "targets-answer",
+            Self::TargetAside { .. } => "target-left-out",
+            Self::Activated { .. } => "active",
+            Self::Spared { .. } => "inactive",
             Self::Moved { .. } => "moved",
             Self::CastMoved { .. } => "cast-moved",
             Self::Live { .. } => "live",
@@ -147,10 +184,21 @@ impl LogLine {
             | Self::Online { member, .. }
             | Self::Live { member }
             | Self::NotLive { member }
+            | Self::FdtRaised { member, .. }
+            | Self::FdtLowered { member, .. }
+            | Self::TestAddressNow { member }
+            | Self::TestAddressTwin { member, .. }
+            | Self::MissedProbes { member, .. }
+            | Self::TargetAside { member, .. }
+            | Self::Activated { member, .. }
+            | Self::Spared { member, .. }
             | Self::Mac { member, .. } => Some(member),
             Self::Moved { to, .. } | Self::CastMoved { to, .. } => to.as_deref(),
             Self::Set { member, .. } => member.as_deref(),
             Self::Learnt { .. }
+            | Self::ManyProbes { .. }
+            | Self::Dark { .. }
+            | Self::DarkOver { .. }
             | Self::GroupUnusable { .. }
             | Self::Mtu { .. }
             | Self::AddressAdded { .. }
@@ -233,6 +281,52 @@ impl fmt::Display for LogLine {
             Self::Online { member, group } => {
                 write!(f, "IP interface {member} of group {group} is now online")
             }
+            Self::FdtRaised { member, family, group, configured, fdt } => write!(
+                f,
+                "Cannot meet requested failure detection time of {} ms on ({family} {member}) new failure detection \
+                 time for group \"{group}\" is {} ms",
+                configured.as_millis(),
+                fdt.as_millis()
+            ),
+            Self::FdtLowered { member, family, group, fdt } => write!(
+                f,
+                "Improved failure detection time {} ms on ({family} {member}) for group \"{group}\"",
+                fdt.as_millis()
+            ),
+            Self::TestAddressNow { member } => write!(
+                f,
+                "Test address now configured on interface {member}; enabling probe-based failure detection on it"
+            ),
+            Self::TestAddressTwin { member, address } => write!(
+                f,
+                "Test address {address} is not unique in group; disabling probe-based failure detection on {member}"
+            ),
+            Self::MissedProbes { member, family, missed } => {
+                write!(f, "missed sending {missed} probes on ({family} {member})")
+            }
+            Self::ManyProbes { group, fdt, per_second } => write!(
+                f,
+                "A failure detection time of {} ms in group {group} means up to {per_second} probes a second for each \
+                 target",
+                fdt.as_millis()
+            ),
+            Self::Dark { group, family } => write!(
+                f,
+                "No target of group {group} answers on any interface ({family}); interfaces are judged by their links \
+                 until one does"
+            ),
+            Self::DarkOver { group, family } => write!(f, "Targets of group {group} answer again ({family})"),
+            Self::TargetAside { member, target, slow } => write!(
+                f,
+                "Target {target} {} on {member} than others; it is left out for a minute",
+                if *slow { "is far slower" } else { "answers less" }
+            ),
+            Self::Activated { member, group } => {
+                write!(f, "IP interface {member} of group {group} is now active")
+            }
+            Self::Spared { member, group } => {
+                write!(f, "IP interface {member} of group {group} is now inactive")
+            }
             Self::Moved { address, group, from, to } => write!(
                 f,
                 "Data address {address} of group {group} has moved from {} to {}",
@@ -312,6 +406,12 @@ pub enum Why {
     SameMac { member: String, other: String },
     /// No other member has its MAC any more.
     OwnMac { member: String },
+    /// Its probes were lost, and those of others were not.
+    ProbesLost { member: String },
+    /// Its probes are answered.
+    ProbesAnswered { member: String },
+    /// What probes tell of targets.
+    Probes,
     /// Who had the role has failed.
     MemberFailed { member: String },
     /// Who had the role is offline.
@@ -339,6 +439,9 @@ impl Why {
             Self::Needed { .. } => "no-other-member",
             Self::SameMac { .. } => "same-mac",
             Self::OwnMac { .. } => "own-mac",
+            Self::ProbesLost { .. } => "probes-lost",
+            Self::ProbesAnswered { .. } => "probes-answered",
+            Self::Probes => "probes",
             Self::MemberFailed { .. } => "member-failed",
             Self::MemberOffline { .. } => "member-offline",
             Self::MemberLeft { .. } => "member-left",
@@ -373,6 +476,9 @@ impl fmt::Display for Why {
             Self::OwnMac { member } => {
                 write!(f, "no other member has the hardware address of {member} any more")
             }
+            Self::ProbesLost { member } => write!(f, "probes of {member} were lost one after another"),
+            Self::ProbesAnswered { member } => write!(f, "probes of {member} are answered one after another"),
+            Self::Probes => write!(f, "that is what probes tell"),
             Self::MemberFailed { member } => write!(f, "{member} has failed"),
             Self::MemberOffline { member } => write!(f, "{member} is offline"),
             Self::MemberLeft { member } => write!(f, "{member} has left the group"),
@@ -398,6 +504,7 @@ mod tests {
         let (member, group) = (|| "MEMBER".to_owned(), || "GROUP".to_owned());
         let (from, to) = (Some("OLD".to_owned()), Some("NEW".to_owned()));
         let address = IpAddr::from([192, 0, 2, 1]);
+        let (family, ms) = (Family::V4, Duration::from_millis);
         vec![
             LogLine::LinkDown { member: member() },
             LogLine::LinkUp { member: member() },
@@ -414,6 +521,17 @@ mod tests {
             LogLine::Left { member: member(), group: group() },
             LogLine::Offline { member: member(), group: group() },
             LogLine::Online { member: member(), group: group() },
+            LogLine::FdtRaised { member: member(), family, group: group(), configured: ms(11), fdt: ms(22) },
+            LogLine::FdtLowered { member: member(), family, group: group(), fdt: ms(22) },
+            LogLine::TestAddressNow { member: member() },
+            LogLine::TestAddressTwin { member: member(), address },
+            LogLine::MissedProbes { member: member(), family, missed: 33 },
+            LogLine::ManyProbes { group: group(), fdt: ms(22), per_second: 33 },
+            LogLine::Dark { group: group(), family },
+            LogLine::DarkOver { group: group(), family },
+            LogLine::TargetAside { member: member(), target: address, slow: false },
+            LogLine::Activated { member: member(), group: group() },
+            LogLine::Spared { member: member(), group: group() },
             LogLine::Moved { address, group: group(), from: from.clone(), to: to.clone() },
             LogLine::CastMoved { group: group(), from, to },
             LogLine::Live { member: member() },
@@ -441,6 +559,9 @@ mod tests {
             ("02:00:00:00:00:ab", "MAC"),
             ("now 9000", "now MTU"),
             ("with 77", "with COUNT"),
+            ("11 ms", "ASKED ms"),
+            ("22 ms", "FDT ms"),
+            ("33 probes", "COUNT probes"),
         ];
         let lines = lines();
         for line in &lines {
@@ -475,6 +596,8 @@ mod tests {
             Why::Needed { member: member() },
             Why::SameMac { member: member(), other: "eth1".into() },
             Why::OwnMac { member: member() },
+            Why::ProbesLost { member: member() },
+            Why::ProbesAnswered { member: member() },
             Why::MemberFailed { member: member() },
             Why::MemberOffline { member: member() },
             Why::MemberLeft { member: member() },
@@ -487,7 +610,7 @@ mod tests {
         }
     }
 
-    /// Reference 5.3, as far as links can produce it: typed from there, with other names.
+    /// Reference 5.3, as far as links and probes can produce it: typed from there, with other names.
     #[test]
     fn the_reference_is_quoted_word_for_word() {
         let said: Vec<String> = lines()
@@ -506,6 +629,11 @@ mod tests {
             "IP interface rge0 now has a unique hardware address in group production0; onlining",
             "No test address configured on interface rge0; disabling probe-based failure detection on it",
             "inet rge0 has been removed from kernel",
+            "Test address now configured on interface rge0; enabling probe-based failure detection on it",
+            "Test address 192.0.2.1 is not unique in group; disabling probe-based failure detection on rge0",
+            "Cannot meet requested failure detection time of 11 ms on (inet rge0) new failure detection time for group \
+             \"production0\" is 22 ms",
+            "Improved failure detection time 22 ms on (inet rge0) for group \"production0\"",
         ] {
             assert!(said.iter().any(|said| said == line), "nothing says {line:?}");
         }

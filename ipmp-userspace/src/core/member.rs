@@ -16,10 +16,17 @@
 //! is an old report and no link-up.
 //!
 //! Offline lies over all this: an offline member's link is followed, and it comes back as what it then is.
+//!
+//! Probes ([`super::probe`]) lie beside it: a member functions if its link is good *and* its probes have not failed. A
+//! link that goes down fails them, too, so that a member which is probed comes back by ten answers and not by its link.
 
 use ipmp_common::maps::MemberState;
 
-use super::{Attachment, Link, Time, flap::Flap};
+use super::{
+    Attachment, Link, Time,
+    flap::Flap,
+    probe::{Column, Family, TestAddress, prober::Prober},
+};
 
 /// What a member's link makes of it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -70,12 +77,80 @@ pub struct Member {
     pub(super) live: bool,
     pub(super) offline: Option<Cause>,
     pub(super) flap: Flap,
+    pub(super) standby: bool,
+    /// Functions, and is kept as a spare.
+    pub(super) inactive: bool,
+    /// Does not function, or is a spare, and somebody else carries: it shall not.
+    pub(super) kept_out: bool,
+    pub(super) probing: Probing,
+}
+
+/// What probing makes of a member, in both families.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Probing {
+    /// When the member joined.
+    pub(super) joined: Time,
+    pub(super) addresses: [TestAddress; 2],
+    pub(super) probers: [Option<Prober>; 2],
+    /// The verdict over both families.
+    pub(super) failed: bool,
+    /// The test address that somebody else in the group has, too, as was said.
+    pub(super) twin: [bool; 2],
+    /// Since when it has no test address although others have.
+    pub(super) without: Option<Time>,
+    /// That was said.
+    pub(super) said_without: bool,
+}
+
+impl Probing {
+    /// Those that there are.
+    pub(super) fn all(&self) -> impl Iterator<Item = &Prober> {
+        self.probers.iter().flatten()
+    }
+
+    /// Those that there are.
+    pub(super) fn all_mut(&mut self) -> impl Iterator<Item = &mut Prober> {
+        self.probers.iter_mut().flatten()
+    }
+
+    /// Whether the member is probed, or would be with targets.
+    pub(super) fn enabled(&self) -> bool {
+        self.all().any(Prober::enabled)
+    }
+
+    /// What the families together say: those that have targets, and if none has, all.
+    pub(super) fn verdict(&self) -> bool {
+        let mut capable = self.all().filter(|prober| prober.capable()).peekable();
+        match capable.peek() {
+            Some(_) => capable.any(Prober::failed),
+            None => self.all().any(Prober::failed),
+        }
+    }
+
+    /// The link is down: what was answered before says nothing, and much has to be answered after.
+    pub(super) fn link_down(&mut self) {
+        self.all_mut().filter(|prober| prober.enabled()).for_each(|prober| {
+            prober.fail();
+            prober.rest();
+        });
+        self.failed = self.verdict();
+    }
 }
 
 impl Member {
     /// A newcomer: taken as good until its link says otherwise.
-    pub(super) fn new(attachment: Attachment) -> Self {
-        Self { attachment, condition: Condition::New, live: false, offline: None, flap: Flap::default() }
+    pub(super) fn new(now: Time, attachment: Attachment) -> Self {
+        Self {
+            attachment,
+            condition: Condition::New,
+            live: false,
+            offline: None,
+            flap: Flap::default(),
+            standby: false,
+            inactive: false,
+            kept_out: false,
+            probing: Probing { joined: now, ..Probing::default() },
+        }
     }
 
     /// Its number.
@@ -128,30 +203,85 @@ impl Member {
         self.flap.until()
     }
 
+    /// Whether it is a standby.
+    pub fn standby(&self) -> bool {
+        self.standby
+    }
+
+    /// Whether it functions, and is kept as a spare.
+    pub fn inactive(&self) -> bool {
+        self.inactive
+    }
+
+    /// What is known of its test address.
+    pub fn test_address(&self, family: Family) -> TestAddress {
+        self.probing.addresses[family.index()]
+    }
+
+    /// Its probing in a family, if there is any.
+    pub fn prober(&self, family: Family) -> Option<&Prober> {
+        self.probing.probers[family.index()].as_ref()
+    }
+
+    /// Whether its probes have failed, or its link since it is probed, and ten answers in a row are not there yet.
+    pub fn probes_failed(&self) -> bool {
+        self.probing.failed
+    }
+
     /// The state that is shown (reference 1.7).
     pub fn state(&self) -> MemberState {
         match (self.offline, self.condition) {
             (Some(_), _) => MemberState::Offline,
             (None, Condition::New) => MemberState::Unknown,
+            (None, Condition::Ok) if self.probing.failed => MemberState::Failed,
+            (None, Condition::Ok) if self.lacks_targets() => MemberState::Unknown,
             (None, Condition::Ok) => MemberState::Ok,
             (None, Condition::Down | Condition::Returning | Condition::Held) => MemberState::Failed,
         }
     }
 
-    /// Whether it is in service and works: what the reference calls functioning, usable and active alike.
-    pub fn functions(&self) -> bool {
+    /// The PROBE column (reference 1.7).
+    pub fn probe_column(&self) -> Column {
+        if !self.probing.enabled() {
+            Column::Disabled
+        } else if self.state() == MemberState::Failed {
+            Column::Failed
+        } else if self.lacks_targets() {
+            Column::Unknown
+        } else {
+            Column::Ok
+        }
+    }
+
+    fn lacks_targets(&self) -> bool {
+        self.probing.enabled() && !self.probing.all().any(Prober::capable)
+    }
+
+    /// Whether its link is good, and nobody has taken it out: only then it is probed.
+    pub(super) fn in_service(&self) -> bool {
         self.offline.is_none() && self.condition == Condition::Ok
+    }
+
+    /// Whether it is in service and works: what the reference calls functioning and usable.
+    pub fn functions(&self) -> bool {
+        self.in_service() && !self.probing.failed
+    }
+
+    /// Whether it carries traffic: what the reference calls active. A member that has failed does when nobody functions
+    /// and the group fails open.
+    pub fn active(&self) -> bool {
+        self.usable() && self.condition == Condition::Ok
     }
 
     /// Whether the daemon lets it carry traffic.
     ///
-    /// A failed link is no reason not to: the datapath steps aside by itself, and comes back without the daemon.
+    /// A failed link alone is no reason not to: the datapath steps aside by itself, and comes back without the daemon.
     pub fn usable(&self) -> bool {
-        self.offline.is_none() && self.flap.until().is_none()
+        self.offline.is_none() && self.flap.until().is_none() && !self.kept_out
     }
 
-    /// Whether the datapath may fall back on it: it is held down, and nobody has taken it out.
-    pub fn in_reserve(&self) -> bool {
+    /// Whether it is held down, and nobody has taken it out.
+    pub(super) fn held_down(&self) -> bool {
         self.offline.is_none() && self.flap.until().is_some()
     }
 
@@ -242,7 +372,7 @@ mod tests {
         let attachment =
             Attachment { member: 0, name: "eth0".to_owned(), mac: [2; 6], mtu: 1500, weight: 1, link };
         let flap = if held { Flap::adopted(NOW, &Settings::default()) } else { Flap::default() };
-        Member { attachment, condition, live, offline: None, flap }
+        Member { condition, live, flap, ..Member::new(NOW, attachment) }
     }
 
     fn tell(member: &mut Member, event: Event, up: Link) -> Option<Turn> {

@@ -9,6 +9,7 @@
 //! | [`line`](LogLine) | what is said of groups, in which words, and why |
 //! | [`group`] | the group: members' states, the active list, log lines |
 //! | [`member`] | one member: what its link makes of it |
+//! | [`probe`] | probing: targets, losses, answers, and whose failure they are |
 //! | [`flap`] | flap protection |
 //! | [`slots`] | steering slots: who carries which flow, and who steps in for whom |
 //! | [`binding`] | which member's MAC answers for which data address |
@@ -22,6 +23,7 @@ pub mod flap;
 pub mod group;
 mod line;
 pub mod member;
+pub mod probe;
 pub mod role;
 pub mod slots;
 

@@ -25,11 +25,21 @@
 
 mod smooth;
 
+use std::sync::Arc;
+
 use ipmp_common::steer::{MAX_MEMBERS, MemberSet, Preference, SLOTS};
 
-/// The preference lists of a group.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Slots(Box<[Preference; SLOTS]>);
+/// The preference lists of a group. A copy costs nothing, and is as cheaply seen to be one.
+#[derive(Clone, Debug)]
+pub struct Slots(Arc<[Preference; SLOTS]>);
+
+impl PartialEq for Slots {
+    fn eq(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.0, &other.0) || self.0 == other.0
+    }
+}
+
+impl Eq for Slots {}
 
 impl Default for Slots {
     fn default() -> Self {
@@ -40,14 +50,14 @@ impl Default for Slots {
 impl From<Box<[Preference; SLOTS]>> for Slots {
     /// Lists as a map holds them, whatever a killed daemon left there.
     fn from(lists: Box<[Preference; SLOTS]>) -> Self {
-        Self(lists)
+        Self(lists.into())
     }
 }
 
 impl Slots {
     /// The lists of a group without members.
     pub fn new() -> Self {
-        Self(Box::new([Preference::NOBODY; SLOTS]))
+        Self(Arc::new([Preference::NOBODY; SLOTS]))
     }
 
     /// The lists, by slot.
@@ -57,7 +67,7 @@ impl Slots {
 
     /// A copy of the lists, for the map.
     pub fn to_lists(&self) -> Box<[Preference; SLOTS]> {
-        self.0.clone()
+        Box::new(*self.0)
     }
 
     /// How many slots prefer each member, by member number. Of a group without members this says nothing.
@@ -166,7 +176,7 @@ impl Builder {
             let numbers = draft.places[..draft.filled].iter().map(|&at| self.members[usize::from(at)].number);
             *list = Preference::new(&numbers.collect::<Vec<_>>());
         }
-        Slots(lists)
+        lists.into()
     }
 
     /// How many lists each member carries if the set is lost, by the places before the next: the sum over all

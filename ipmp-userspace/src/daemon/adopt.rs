@@ -1,7 +1,7 @@
 //! Taking over what an earlier daemon left: it was killed, or stopped, or is an older version. Traffic goes on
 //! meanwhile; nothing here may interrupt it.
 
-use ipmp_common::maps::MemberState as Shown;
+use ipmp_common::{maps::MemberState as Shown, steer::MemberSet};
 
 use super::{
     engine::{Engine, Error},
@@ -102,6 +102,9 @@ impl Engine {
             slots: datapath.slots().into(),
             cast: datapath.cast(),
             inbound: datapath.inbound()?,
+            // No member is probed or a standby yet.
+            probed: [MemberSet::EMPTY; 2],
+            standby: MemberSet::EMPTY,
         };
         let addresses: Vec<_> = adopted.inbound.iter().map(|(address, _)| *address).collect();
         let count = adopted.members.iter().filter(|(_, state)| *state != Shown::Vacant).count();

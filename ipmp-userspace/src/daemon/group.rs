@@ -234,6 +234,10 @@ impl Group {
                     });
                 }
             }
+            // Wanted of members that are probed, and this daemon has none probed.
+            Action::Probe { .. } | Action::FindHosts { .. } | Action::FindNeighbour(_) => {
+                log::error!(group = self.name(); "{action:?} is not what this ipmpd can do");
+            }
             // Said when everything else is done; see `carry_out`.
             Action::Log(..) => {}
         }

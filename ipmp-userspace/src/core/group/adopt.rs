@@ -13,6 +13,7 @@ use crate::core::{
     cast::Cast,
     flap::Flap,
     member::{Cause, Condition, Member},
+    probe::{Family, TestAddress, prober::Prober},
     slots::Slots,
 };
 
@@ -34,6 +35,11 @@ pub struct Adopted {
     pub cast: Preference,
     /// The data addresses and their inbound roles.
     pub inbound: Vec<(IpAddr, Preference)>,
+    /// The members that were probed, in IPv4 and in IPv6. Where one of them had failed, it stays so until its probes
+    /// are answered; the caller tells their test addresses afterwards.
+    pub probed: [MemberSet; 2],
+    /// The members that are standbys.
+    pub standby: MemberSet,
 }
 
 impl Group {
@@ -52,7 +58,11 @@ impl Group {
         let mut group = Self::new(name, settings);
         let links: Vec<(u8, Link)> = adopted.members.iter().map(|(at, _)| (at.member, at.link)).collect();
         for (attachment, state) in adopted.members {
-            group.adopt_member(now, attachment, state, adopted.usable);
+            let number = attachment.member;
+            group.adopt_member(now, attachment, state, adopted.usable, adopted.standby.has(number));
+            if state == MemberState::Failed {
+                group.adopt_failure(number, adopted.live.has(number), adopted.probed);
+            }
         }
         for at in 0..group.members.len() {
             let cause =
@@ -61,12 +71,13 @@ impl Group {
             *offline = offline.and(Some(cause));
         }
         // The cast list has the active members in the order in which they became active.
-        let functioning = group.members.iter().filter(|member| member.functions());
+        group.keep_out();
+        let functioning = group.members.iter().filter(|member| member.active());
         let mut functioning: Vec<u8> = functioning.map(Member::number).collect();
         let order: Vec<u8> = adopted.cast.members().collect();
         functioning.sort_by_key(|member| order.iter().position(|other| other == member));
         group.active = functioning;
-        group.said_unusable = group.active.is_empty()
+        group.said_unusable = !group.anybody_functions()
             && group.members.iter().any(|member| member.state() == MemberState::Failed);
         group.slots = adopted.slots;
         group.cast = Cast::adopted(adopted.cast, &group.active);
@@ -77,6 +88,8 @@ impl Group {
             let holder = group.member(list.first()).map(|member| member.name().to_owned());
             group.told.inbound.insert(address, ToldAddress { list, announced: None, holder });
         }
+        group.told.spares =
+            group.members.iter().filter(|member| member.inactive()).map(Member::number).collect();
         group.told.usable = adopted.usable;
         group.told.reserve = adopted.reserve;
         group.told.slots = group.slots.clone();
@@ -94,14 +107,24 @@ impl Group {
         (group, actions)
     }
 
-    fn adopt_member(&mut self, now: Time, attachment: Attachment, state: MemberState, usable: MemberSet) {
+    fn adopt_member(
+        &mut self,
+        now: Time,
+        attachment: Attachment,
+        state: MemberState,
+        usable: MemberSet,
+        standby: bool,
+    ) {
         let (number, link) = (attachment.member, attachment.link);
         // As it was when the map was written: its link is told afterwards.
-        let mut member = Member::new(Attachment { link: Link::Unknown, ..attachment });
+        let mut member = Member::new(Time::default(), Attachment { link: Link::Unknown, ..attachment });
+        member.standby = standby;
         match state {
             MemberState::Ok => {
                 member.live = true;
                 member.condition = Condition::Ok;
+                // Others are spares only where repaired members are not taken back.
+                member.inactive = !usable.has(number) && (standby || !self.settings.failback);
             }
             MemberState::Failed if !usable.has(number) => {
                 member.condition = Condition::Held;
@@ -122,5 +145,21 @@ impl Group {
         }
         self.told.states[usize::from(number)] = state;
         self.members.push(member);
+    }
+
+    /// A failed member was probed: it takes ten answers, and not a link alone or a time, to disprove that.
+    fn adopt_failure(&mut self, number: u8, live: bool, probed: [MemberSet; 2]) {
+        let Some(member) = self.member_mut(number) else { return };
+        for family in Family::ALL.into_iter().filter(|family| probed[family.index()].has(number)) {
+            member.probing.addresses[family.index()] = TestAddress::Awaited;
+            member.probing.probers[family.index()] = Some(Prober::new(Time::default(), true));
+            member.probing.failed = true;
+        }
+        if member.probing.failed {
+            member.flap = Flap::default();
+            member.live = live;
+            member.condition = if live { Condition::Ok } else { Condition::Down };
+            member.attachment.link = if live { Link::Unknown } else { Link::Down };
+        }
     }
 }

@@ -9,21 +9,21 @@ use super::*;
 
 /// What the kernel holds, by the actions alone.
 #[derive(Clone, Default)]
-struct Kernel {
-    usable: MemberSet,
-    reserve: MemberSet,
+pub(super) struct Kernel {
+    pub usable: MemberSet,
+    pub reserve: MemberSet,
     slots: Slots,
     cast: Preference,
     inbound: BTreeMap<IpAddr, Preference>,
     announced: BTreeMap<IpAddr, u8>,
-    states: [MemberState; MAX_MEMBERS],
-    carrier: bool,
+    pub states: [MemberState; MAX_MEMBERS],
+    pub carrier: bool,
     mtu: Option<u32>,
 }
 
 impl Kernel {
     /// Carries an action out; whether it changed anything.
-    fn carry_out(&mut self, action: &Action) -> bool {
+    pub fn carry_out(&mut self, action: &Action) -> bool {
         fn set<T: PartialEq>(place: &mut T, value: T) -> bool {
             std::mem::replace(place, value) != *place
         }
@@ -45,7 +45,9 @@ impl Kernel {
             Action::StopAnnouncing(address) => self.announced.remove(address).is_some(),
             Action::SetCarrier(carrier) => set(&mut self.carrier, *carrier),
             Action::SetMtu(mtu) => set(&mut self.mtu, Some(*mtu)),
-            Action::Log(..) => true,
+            Action::Probe { .. } | Action::FindHosts { .. } | Action::FindNeighbour(_) | Action::Log(..) => {
+                true
+            }
         }
     }
 
@@ -62,6 +64,8 @@ impl Kernel {
             slots: self.slots.clone(),
             cast: self.cast,
             inbound: self.inbound.iter().map(|(&address, &list)| (address, list)).collect(),
+            probed: [MemberSet::EMPTY; 2],
+            standby: MemberSet::EMPTY,
         }
     }
 }

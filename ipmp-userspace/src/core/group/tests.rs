@@ -607,6 +607,8 @@ fn an_adopted_group_takes_up_what_happened_meanwhile() {
         slots,
         cast: list(&[0, 1, 2, 3]),
         inbound: vec![(address(200), list(&[0, 1, 2, 3])), (address(201), list(&[1, 0, 2, 3]))],
+        probed: [MemberSet::EMPTY; 2],
+        standby: MemberSet::EMPTY,
     };
     let now = Time(Duration::from_secs(5000));
     let (group, actions) = Group::adopt(now, "production0", Settings::default(), adopted);
@@ -639,6 +641,8 @@ fn an_adopted_failure_is_repaired_by_a_good_link_alone() {
         slots: Slots::new().rebuild(&[(0, 1000)]),
         cast: list(&[0]),
         inbound: vec![(address(200), list(&[0]))],
+        probed: [MemberSet::EMPTY; 2],
+        standby: MemberSet::EMPTY,
     };
     for (link, live, state) in [
         (Link::Down, MemberSet::EMPTY, MemberState::Failed),

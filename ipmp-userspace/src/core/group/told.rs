@@ -21,6 +21,8 @@ pub(super) struct Told {
     pub(super) cast_holder: Option<String>,
     pub(super) inbound: BTreeMap<IpAddr, ToldAddress>,
     pub(super) states: [MemberState; MAX_MEMBERS],
+    /// The members that are spares, as was said.
+    pub(super) spares: MemberSet,
     pub(super) carrier: Option<bool>,
     pub(super) mtu: Option<u32>,
 }
@@ -55,8 +57,7 @@ impl Group {
         }
 
         // Who leaves one of the two masks is in the other before.
-        let reserve: MemberSet =
-            self.members.iter().filter(|member| member.in_reserve()).map(Member::number).collect();
+        let reserve = self.reserve();
         let told = std::mem::replace(&mut self.told.reserve, reserve);
         let set_reserve = (told != reserve).then_some(Action::SetReserve(reserve));
         let grows = told.and(reserve) == told;
@@ -80,7 +81,7 @@ impl Group {
         }
         self.tell_addresses(&numbers, &mut actions);
 
-        let carrier = self.members.iter().any(Member::functions);
+        let carrier = !self.active.is_empty();
         if self.told.carrier != Some(carrier) {
             self.told.carrier = Some(carrier);
             actions.push(Action::SetCarrier(carrier));
@@ -95,6 +96,8 @@ impl Group {
         if let Some(mtu) = new_mtu.filter(|_| !lowered) {
             actions.push(Action::SetMtu(mtu));
         }
+        actions.append(&mut self.probes.wanted);
+        self.tell_spares();
         let now = self.name_of(self.cast.member());
         if let Some((from, to)) = moved(&mut self.told.cast_holder, now) {
             let why = self.why_moved(&from, &to);
@@ -102,6 +105,22 @@ impl Group {
         }
         actions.extend(self.lines.drain(..).map(|(line, why)| Action::Log(line, why)));
         actions
+    }
+
+    /// Says who has become a spare, and who carries after having been one.
+    fn tell_spares(&mut self) {
+        let spares: MemberSet =
+            self.members.iter().filter(|member| member.inactive()).map(Member::number).collect();
+        let told = std::mem::replace(&mut self.told.spares, spares);
+        for number in (0..MAX_MEMBERS as u8).filter(|&number| spares.has(number) != told.has(number)) {
+            let Some(member) = self.member(number) else { continue };
+            let (name, spare) = (member.name().to_owned(), member.inactive());
+            if spare {
+                self.say(|group| LogLine::Spared { member: name, group });
+            } else if member.active() {
+                self.say(|group| LogLine::Activated { member: name, group });
+            }
+        }
     }
 
     fn tell_addresses(&mut self, numbers: &[u8], actions: &mut Vec<Action>) {

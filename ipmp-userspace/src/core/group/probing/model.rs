@@ -1,0 +1,224 @@
+//! Every state that a group can get into, tried one after another.
+//!
+//! The world moves in rounds, in which every member that is in service probes once. Between two rounds cables, the
+//! paths behind them, the router and the operator may change something, so and so many times in all. Two worlds are the
+//! same if nothing but the time that has passed tells them apart. All that can be reached are visited, breadth first, so
+//! that whatever is wrong is told with a shortest way to it.
+//!
+//! The search is our own: a model checker from outside would bring a web server and two dozen crates along for a loop
+//! over a queue.
+
+use std::{
+    collections::{HashMap, VecDeque},
+    time::Duration,
+};
+
+use ipmp_common::maps::MemberState;
+
+use super::properties::check;
+use crate::core::{
+    Event, Settings,
+    group::{
+        properties::Kernel,
+        wire::{Wire, router},
+    },
+    member::Member,
+    probe::{FAILURES, Family, REPAIRS, history::Fate},
+};
+
+const INTERVAL: Duration = Duration::from_secs(1);
+
+/// What may happen.
+#[derive(Clone, Copy, Debug)]
+enum Move {
+    Round,
+    Cable(u8),
+    Path(u8),
+    Router,
+    Operator(u8),
+}
+
+/// A group, its kernel, and how much may still happen to them.
+#[derive(Clone)]
+struct World {
+    wire: Wire,
+    kernel: Kernel,
+    changes: u32,
+}
+
+impl World {
+    fn new(members: u8, standbys: &[u8], settings: Settings, changes: u32) -> Self {
+        let mut wire = Wire::new(settings);
+        wire.rtt = Duration::ZERO;
+        wire.routers(&[router(1)]);
+        for member in 0..members {
+            wire.join(member);
+            wire.tell(Event::Standby { member, standby: standbys.contains(&member) });
+            wire.test_address(member, Family::V4);
+        }
+        wire.run(20 * INTERVAL);
+        let mut world = Self { wire, kernel: Kernel::default(), changes };
+        world.settle();
+        world
+    }
+
+    /// The kernel does what it was told, and nothing is remembered that nobody reads.
+    fn settle(&mut self) {
+        for action in std::mem::take(&mut self.wire.actions) {
+            self.kernel.carry_out(&action);
+        }
+        self.wire.said();
+        self.wire.probes.clear();
+        self.wire.searches.clear();
+    }
+
+    fn after(&self, what: Move) -> Self {
+        let mut world = self.clone();
+        let wire = &mut world.wire;
+        match what {
+            Move::Round => wire.run(INTERVAL),
+            Move::Cable(member) => {
+                let up = wire.group.member(member).unwrap().live();
+                wire.link(member, !up);
+            }
+            Move::Path(member) => {
+                if !wire.silent.remove(&member) {
+                    wire.silent.insert(member);
+                }
+            }
+            Move::Router => {
+                if !wire.dead.remove(&router(1)) {
+                    wire.dead.insert(router(1));
+                }
+            }
+            Move::Operator(member) => {
+                let offline = wire.group.member(member).unwrap().offline().is_some();
+                let event = if offline { Event::Online { member } } else { Event::Offline { member } };
+                // What is refused has not happened.
+                drop(wire.ask(event));
+            }
+        }
+        if !matches!(what, Move::Round) {
+            world.changes -= 1;
+        }
+        world.settle();
+        world
+    }
+
+    /// Everything that what happens next depends on, and nothing else.
+    fn state(&self) -> String {
+        let group = &self.wire.group;
+        let member = |member: &Member| {
+            let prober = member.prober(Family::V4).expect("a prober");
+            let decided = |fate: &Fate| matches!(fate, Fate::Answered(_) | Fate::Lost);
+            let last: Vec<_> = prober
+                .history()
+                .probes()
+                .rev()
+                .filter(|probe| decided(&probe.fate))
+                // As far back as a verdict looks.
+                .take(FAILURES as usize + 2)
+                .map(|probe| (self.wire.now - probe.sent, probe.fate == Fate::Lost))
+                .collect();
+            let answers = prober.history().answers().min(REPAIRS);
+            let next = prober.next().map(|next| next - self.wire.now);
+            let flags = (member.inactive(), member.usable(), member.probes_failed(), prober.failed());
+            (member.condition(), member.link(), member.live(), member.offline(), flags, last, answers, next)
+        };
+        let members: Vec<_> = group.members().iter().map(member).collect();
+        let roles = (group.active(), group.cast(), group.dark(Family::V4), group.said_unusable);
+        format!("{members:?} {roles:?} {:?} {:?}", self.wire.silent, self.wire.dead)
+    }
+
+    /// When nothing happens any more, every verdict is right.
+    fn check_rest(&self) {
+        let group = &self.wire.group;
+        let router = self.wire.dead.is_empty();
+        let good = |member: &Member| router && !self.wire.silent.contains(&member.number());
+        let in_service = || group.members().iter().filter(|member| member.in_service());
+        if in_service().any(good) {
+            for member in in_service() {
+                assert_eq!(member.functions(), good(member), "{member:?}");
+            }
+        } else if !group.settings().fail_open {
+            assert!(in_service().all(|member| member.state() == MemberState::Failed));
+        }
+        assert_eq!(group.dark(Family::V4), in_service().any(Member::functions) && !in_service().any(good));
+    }
+}
+
+/// Visits all worlds; how many there are.
+fn visit(members: u8, standbys: &[u8], settings: Settings, changes: u32) -> usize {
+    let settings = Settings { fdt: INTERVAL * FAILURES, ..settings };
+    let mut moves = vec![Move::Router];
+    for member in 0..members {
+        moves.extend([Move::Cable(member), Move::Path(member), Move::Operator(member)]);
+    }
+    // The most that may still have happened where a state was seen: with less, nothing new can follow.
+    let mut seen: HashMap<String, u32> = HashMap::new();
+    let mut ways: Vec<(Option<usize>, Move)> = Vec::new();
+    let first = World::new(members, standbys, settings, changes);
+    seen.insert(first.state(), changes);
+    let mut queue = VecDeque::from([(first, None)]);
+    while let Some((world, way)) = queue.pop_front() {
+        let state = world.state();
+        let changes: &[Move] = if world.changes > 0 { &moves } else { &[] };
+        for &what in [Move::Round].iter().chain(changes) {
+            let told = Told { ways: &ways, way, what };
+            let next = world.after(what);
+            check(&next.wire, &next.kernel);
+            let after = next.state();
+            if matches!(what, Move::Round) && after == state {
+                next.check_rest();
+            }
+            drop(told);
+            if seen.get(&after).is_some_and(|changes| *changes >= next.changes) {
+                continue;
+            }
+            seen.insert(after, next.changes);
+            ways.push((way, what));
+            queue.push_back((next, Some(ways.len() - 1)));
+        }
+    }
+    seen.len()
+}
+
+/// Says how a world came about in which something is wrong.
+struct Told<'a> {
+    ways: &'a [(Option<usize>, Move)],
+    way: Option<usize>,
+    what: Move,
+}
+
+impl Drop for Told<'_> {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            let mut moves = vec![self.what];
+            let mut at = self.way;
+            while let Some((before, what)) = at.map(|at| self.ways[at]) {
+                moves.push(what);
+                at = before;
+            }
+            moves.reverse();
+            println!("after {moves:?}");
+        }
+    }
+}
+
+#[test]
+fn every_world_of_up_to_three_members_is_sound() {
+    let closed = Settings { fail_open: false, ..Settings::default() };
+    let stays = Settings { failback: false, ..Settings::default() };
+    for (members, standbys, settings, changes) in [
+        (1, &[][..], Settings::default(), 4),
+        (2, &[], Settings::default(), 3),
+        (2, &[], closed, 2),
+        (2, &[1], stays, 2),
+        (3, &[], Settings::default(), 3),
+        (3, &[2], Settings::default(), 2),
+    ] {
+        let count = visit(members, standbys, settings, changes);
+        println!("{members} members, standbys {standbys:?}, {changes} changes: {count} states");
+        assert!(count > 100, "{count} states are not all");
+    }
+}

@@ -1,0 +1,253 @@
+//! Random events on a network that answers or does not, against what must always be so.
+
+use ipmp_common::{maps::MemberState, steer::MemberSet};
+use proptest::prelude::*;
+
+use super::*;
+use crate::core::{
+    Event, GroupState, Link,
+    group::{
+        properties::Kernel,
+        wire::{Wire, ip, router},
+    },
+    probe::{Column, Policy, fdt},
+};
+
+#[derive(Clone, Debug)]
+enum Step {
+    Join,
+    Leave(u8),
+    Cable(u8, bool),
+    Netlink(u8, bool),
+    Live(u16),
+    Offline(u8),
+    Online(u8),
+    Mac(u8, u8),
+    Standby(u8, bool),
+    TestAddress(u8, bool, u8),
+    Routers(u8),
+    Explicit(u8),
+    Host(u8),
+    Data(u8, bool),
+    Silent(u8, bool),
+    Dead(u8, bool),
+    Set(u8, bool, bool, u8),
+    Late(u64),
+    Rtt(u64),
+    Run(u64),
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    use Step::*;
+    let yes = any::<bool>;
+    prop_oneof![
+        3 => Just(Join),
+        1 => (0..4u8).prop_map(Leave),
+        6 => (0..4u8, yes()).prop_map(|(member, up)| Cable(member, up)),
+        2 => (0..4u8, yes()).prop_map(|(member, up)| Netlink(member, up)),
+        2 => any::<u16>().prop_map(Live),
+        2 => (0..4u8).prop_map(Offline),
+        2 => (0..4u8).prop_map(Online),
+        1 => (0..4u8, 0..4u8).prop_map(|(member, mac)| Mac(member, mac)),
+        2 => (0..4u8, yes()).prop_map(|(member, standby)| Standby(member, standby)),
+        5 => (0..4u8, yes(), 0..6u8).prop_map(|(member, v6, what)| TestAddress(member, v6, what)),
+        2 => (0..8u8).prop_map(Routers),
+        1 => (0..4u8).prop_map(Explicit),
+        1 => (50..60u8).prop_map(Host),
+        1 => (200..206u8, yes()).prop_map(|(last, there)| Data(last, there)),
+        5 => (0..4u8, yes()).prop_map(|(member, silent)| Silent(member, silent)),
+        4 => (1..4u8, yes()).prop_map(|(last, dead)| Dead(last, dead)),
+        2 => (0..4u8, yes(), yes(), 0..4u8).prop_map(|(fdt, failback, open, probe)| Set(fdt, failback, open, probe)),
+        1 => (0..40u64).prop_map(Late),
+        1 => (0..60u64).prop_map(Rtt),
+        12 => (0..4000u64).prop_map(Run),
+    ]
+}
+
+/// A link is Up or Down to netlink.
+fn link(up: bool) -> Link {
+    if up { Link::Up } else { Link::Down }
+}
+
+fn carry_out(wire: &mut Wire, step: &Step) {
+    match *step {
+        Step::Join => {
+            if let Some(member) = wire.group.free_number().filter(|member| *member < 4) {
+                wire.join(member);
+            }
+        }
+        Step::Leave(member) => drop(wire.tell(Event::Left { member })),
+        Step::Cable(member, up) => wire.link(member, up),
+        Step::Netlink(member, up) => drop(wire.tell(Event::Link { member, link: link(up) })),
+        Step::Live(set) => drop(wire.tell(Event::Live(MemberSet(set.into())))),
+        Step::Offline(member) => drop(wire.ask(Event::Offline { member })),
+        Step::Online(member) => drop(wire.ask(Event::Online { member })),
+        Step::Mac(member, mac) => drop(wire.tell(Event::Mac { member, mac: [2, 0, 0, 0, 0, mac] })),
+        Step::Standby(member, standby) => drop(wire.tell(Event::Standby { member, standby })),
+        Step::TestAddress(member, v6, what) => {
+            let family = if v6 { Family::V6 } else { Family::V4 };
+            let address = match what {
+                0 => TestAddress::None,
+                1 => TestAddress::Awaited,
+                // Somebody else's.
+                2 => TestAddress::Is { address: router(201), prefix: 24 },
+                _ => return wire.test_address(member, family),
+            };
+            wire.tell(Event::TestAddress { member, family, address });
+        }
+        Step::Routers(which) => {
+            let all = [router(1), router(2), ip("fe80::1")];
+            let some: Vec<IpAddr> = (0..3).filter(|bit| which >> bit & 1 == 1).map(|bit| all[bit]).collect();
+            wire.routers(&some);
+        }
+        Step::Explicit(0) => drop(wire.tell(Event::Targets(Vec::new()))),
+        Step::Explicit(last) => drop(wire.tell(Event::Targets(vec![router(last), ip("fe80::1")]))),
+        Step::Host(last) => drop(wire.tell(Event::Host(router(last)))),
+        Step::Data(last, true) => drop(wire.tell(Event::AddressAdded(router(last)))),
+        Step::Data(last, false) => drop(wire.tell(Event::AddressRemoved(router(last)))),
+        Step::Silent(member, true) => _ = wire.silent.insert(member),
+        Step::Silent(member, false) => _ = wire.silent.remove(&member),
+        Step::Dead(last, dead) => {
+            let target = if last == 3 { ip("fe80::1") } else { router(last) };
+            _ = if dead { wire.dead.insert(target) } else { wire.dead.remove(&target) };
+        }
+        Step::Set(fdt, failback, fail_open, probe) => {
+            let fdt = Duration::from_millis([100, 500, 1000, 3000][usize::from(fdt)]);
+            let probe = [Policy::Off, Policy::Auto, Policy::Arp, Policy::Nd][usize::from(probe)];
+            wire.tell(Event::Settings(Settings { fdt, failback, fail_open, probe, ..Settings::default() }));
+        }
+        Step::Late(ms) => {
+            wire.late = Duration::from_millis(ms);
+            // Less late than before: what is due by that is told.
+            wire.run(Duration::ZERO);
+        }
+        Step::Rtt(ms) => wire.rtt = Duration::from_millis(ms),
+        Step::Run(ms) => wire.run(Duration::from_millis(ms)),
+    }
+}
+
+pub(super) fn check(wire: &Wire, kernel: &Kernel) {
+    let group = &wire.group;
+    let of = |is: &dyn Fn(&Member) -> bool| -> MemberSet {
+        group.members().iter().filter(|member| is(member)).map(Member::number).collect()
+    };
+    let functioning = of(&Member::functions);
+    let active: MemberSet = group.active().iter().copied().collect();
+
+    // The kernel has what the members are.
+    assert_eq!((kernel.usable, kernel.reserve), (group.usable(), group.reserve()));
+    assert_eq!(kernel.carrier, !active.is_empty());
+    assert_eq!(active, of(&Member::active));
+    assert!(kernel.usable.and(kernel.reserve).is_empty(), "nobody is usable and in reserve");
+    for member in group.members() {
+        assert_eq!(kernel.states[usize::from(member.number())], member.state());
+        // States, flags and columns agree with each other.
+        let failed = member.state() == MemberState::Failed;
+        assert_eq!(
+            failed,
+            member.offline().is_none() && member.condition() != Condition::New && !member.functions()
+        );
+        assert_eq!(member.probe_column() == Column::Disabled, !member.probing.enabled());
+        assert_eq!(member.probe_column() == Column::Failed, failed && member.probing.enabled());
+        assert!(!member.inactive() || (member.functions() && !member.usable()));
+        assert!(
+            !member.functions() || member.probing.all().all(|prober| !prober.capable() || !prober.failed())
+        );
+        for prober in member.probing.all() {
+            assert!(prober.next().is_none() || member.in_service(), "who is not in service is not probed");
+            assert_eq!(prober.next().is_some(), member.in_service() && prober.enabled());
+        }
+    }
+    let state = match functioning.len() as usize {
+        0 => GroupState::Failed,
+        all if all == group.members().len() => GroupState::Ok,
+        _ => GroupState::Degraded,
+    };
+    assert_eq!(group.state(), state);
+
+    // Never to a failed member while a good one exists.
+    if !functioning.is_empty() {
+        assert_eq!(active.and(functioning), active, "{:?}", group.members());
+        assert!(of(&|member| member.probes_failed()).and(kernel.usable).is_empty());
+    }
+    let spares = of(&Member::inactive);
+    assert!(spares.is_empty() || kernel.reserve == spares);
+    // Never nobody while one has a carrier, unless the operator wants that.
+    let carrier = of(&|member| member.offline().is_none() && member.live() && member.link() != Link::Down);
+    let shut = of(&|member| member.probes_failed() && !group.settings().fail_open);
+    assert!(!active.is_empty() || carrier.and(shut) == carrier, "{:?}", group.members());
+
+    // No timer leaks.
+    match group.deadline() {
+        Some(deadline) => {
+            assert!(!group.members().is_empty());
+            assert!(deadline + wire.late >= wire.now && deadline <= wire.now + Duration::from_secs(3600));
+        }
+        None => {
+            assert!(group.members().iter().all(|member| member.probing.all().all(|p| p.next().is_none())))
+        }
+    }
+    if let Some(fdt) = group.fdt() {
+        assert!(fdt.current() >= fdt.configured() && fdt.current() <= fdt::LONGEST);
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(32))]
+
+    #[test]
+    fn whatever_happens_on_the_wire_the_group_is_sound(steps in proptest::collection::vec(step(), 1..80)) {
+        let mut wire = Wire::new(Settings { fdt: Duration::from_millis(500), ..Settings::default() });
+        let mut kernel = Kernel::default();
+        for member in 0..2 {
+            wire.join(member);
+            wire.test_address(member, Family::V4);
+        }
+        wire.routers(&[router(1)]);
+        for step in &steps {
+            carry_out(&mut wire, step);
+            for action in std::mem::take(&mut wire.actions) {
+                prop_assert!(kernel.carry_out(&action), "{:?} changes nothing, after {:?}", action, step);
+            }
+            if let Step::Leave(member) = step {
+                kernel.states[usize::from(*member)] = MemberState::Vacant;
+            }
+            check(&wire, &kernel);
+        }
+    }
+
+    /// While paths are good, nobody fails, whatever targets do, however long they take, and however late we are.
+    #[test]
+    fn good_paths_fail_nobody(
+        steps in proptest::collection::vec((0..4u8, 0..2000u64, 0..50u64), 1..20), fdt in 0..3usize,
+    ) {
+        let fdt = Duration::from_millis([100, 1000, 3000][fdt]);
+        let mut wire = Wire::of(3, Settings { fdt, ..Settings::default() });
+        wire.routers(&[router(1), router(2), router(3)]);
+        for (what, wait, amount) in steps {
+            match what {
+                // All at the same time, as behind one router.
+                0 => wire.dead.extend((1..=3).map(router)),
+                1 => wire.dead.clear(),
+                2 => wire.late = Duration::from_millis(amount),
+                _ => wire.rtt = Duration::from_millis(amount / 5),
+            }
+            wire.run(Duration::from_millis(wait));
+            prop_assert_eq!(wire.usable(), [0, 1, 2], "{:?}", wire.lines);
+        }
+    }
+
+    /// A path that is dead for long enough is found dead while another is good, however many targets there are.
+    #[test]
+    fn dead_paths_are_found(targets in 1..5u8, fdt in 0..3usize, phase in 0..2000u64, member in 0..3u8) {
+        let fdt = Duration::from_millis([50, 1000, 10_000][fdt]);
+        let mut wire = Wire::with_fdt(3, fdt);
+        let routers: Vec<IpAddr> = (1..=targets).map(router).collect();
+        wire.routers(&routers);
+        wire.run(2 * fdt + Duration::from_millis(phase));
+        wire.silent.insert(member);
+        wire.run(fdt + Duration::from_millis(3));
+        prop_assert_eq!(wire.state(member), MemberState::Failed);
+        prop_assert_eq!(wire.usable().len(), 2);
+    }
+}

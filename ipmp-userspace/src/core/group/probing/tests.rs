@@ -1,0 +1,798 @@
+use ipmp_common::maps::MemberState;
+
+use super::*;
+use crate::core::{
+    Adopted, Event, Group, GroupState, Link,
+    group::wire::{MAC, Wire, ip, router},
+    probe::{Column, Policy, SETTLE},
+    slots::Slots,
+};
+
+const DOWN: &str = "The link has gone down on eth0";
+const UP: &str = "The link has come up on eth0";
+const FAILURE: &str = "IP interface failure detected on eth0 of group g";
+const REPAIR: &str = "IP interface repair detected on eth0 of group g";
+
+fn ms(ms: u64) -> Duration {
+    Duration::from_millis(ms)
+}
+
+fn column(wire: &Wire, member: u8) -> Column {
+    wire.group.member(member).unwrap().probe_column()
+}
+
+/// Time until a member has failed, and until it is repaired.
+fn failed(wire: &mut Wire, member: u8) -> Duration {
+    wire.until(|wire| wire.state(member) == MemberState::Failed)
+}
+
+fn works(wire: &mut Wire, member: u8) -> Duration {
+    wire.until(|wire| wire.state(member) == MemberState::Ok)
+}
+
+/// The table of the module's documentation, for every state, company and event. The member is `eth0`; its company is
+/// `eth1`, answered or without a link. The letters of lines are those of the documentation.
+#[test]
+fn every_state_event_and_company_is_as_the_table_says() {
+    let letters = [
+        ('D', DOWN),
+        ('U', UP),
+        ('F', FAILURE),
+        ('R', REPAIR),
+        ('X', "All IP interfaces in group g are now unusable"),
+        ('S', "At least 1 IP interface (eth0) in group g is now usable"),
+        (
+            'K',
+            "No target of group g answers on any interface (inet); interfaces are judged by their links until one does",
+        ),
+        ('O', "IP interface eth0 of group g is now offline"),
+        ('I', "IP interface eth0 of group g is now online"),
+        ('n', "interface eth0 is not offline"),
+        ('a', "interface eth0 is already offline"),
+        ('l', "cannot offline eth0: no other functioning interfaces are in its IPMP group"),
+    ];
+    // Link down, link up, five losses, ten answers, no targets, a target, no test address, a test address, offline,
+    // online.
+    #[rustfmt::skip]
+    let table: [(&str, bool, [&str; 10]); 16] = [
+        ("ok", true, ["failed DF", "ok", "failed F", "ok", "unknown", "ok", "ok", "ok", "offline O", "ok n"]),
+        ("ok", false, ["failed DX", "ok", "ok K", "ok", "unknown", "ok", "ok", "ok", "ok l", "ok n"]),
+        ("no targets", true, ["failed DF", "unknown", "unknown", "unknown", "unknown", "ok", "ok", "unknown", "offline O", "unknown n"]),
+        ("no targets", false, ["failed DX", "unknown", "unknown", "unknown", "unknown", "ok", "ok", "unknown", "unknown l", "unknown n"]),
+        ("failed", true, ["failed D", "failed", "failed", "ok R", "failed", "failed", "ok R", "failed", "offline O", "failed n"]),
+        ("failed", false, ["failed D", "failed", "failed", "ok RS", "failed", "failed", "ok RS", "failed", "offline O", "failed n"]),
+        ("failed, no targets", true, ["failed D", "failed", "failed", "failed", "failed", "failed", "ok R", "failed", "offline O", "failed n"]),
+        ("failed, no targets", false, ["failed D", "failed", "failed", "failed", "failed", "failed", "ok RS", "failed", "offline O", "failed n"]),
+        ("link down", true, ["failed", "failed U", "failed", "failed", "failed", "failed", "failed", "failed", "offline O", "failed n"]),
+        ("link down", false, ["failed", "failed U", "failed", "failed", "failed", "failed", "failed", "failed", "offline O", "failed n"]),
+        ("offline", true, ["offline DF", "offline", "offline", "offline", "offline", "offline", "offline", "offline", "offline a", "ok I"]),
+        ("offline", false, ["offline D", "offline", "offline", "offline", "offline", "offline", "offline", "offline", "offline a", "ok IS"]),
+        ("not probed", true, ["failed DF", "ok", "ok", "ok", "ok", "ok", "ok", "ok", "offline O", "ok n"]),
+        ("not probed", false, ["failed DX", "ok", "ok", "ok", "ok", "ok", "ok", "ok", "ok l", "ok n"]),
+        ("not probed, link down", true, ["failed", "ok UR", "failed", "failed", "failed", "failed", "failed", "failed", "offline O", "failed n"]),
+        ("not probed, link down", false, ["failed", "ok URS", "failed", "failed", "failed", "failed", "failed", "failed", "offline O", "failed n"]),
+    ];
+    for (start, company, expected) in table {
+        for (event, expected) in expected.into_iter().enumerate() {
+            let mut wire = Wire::with_fdt(2, ms(1000));
+            if start.starts_with("failed") {
+                wire.silent.insert(0);
+                failed(&mut wire, 0);
+            }
+            if start.starts_with("not probed") {
+                wire.tell(Event::TestAddress { member: 0, family: Family::V4, address: TestAddress::None });
+            }
+            if start.ends_with("no targets") {
+                wire.routers(&[]);
+            }
+            if start.ends_with("link down") {
+                wire.link(0, false);
+            }
+            if start == "offline" {
+                wire.tell(Event::Offline { member: 0 });
+            }
+            if !company {
+                wire.link(1, false);
+            }
+            wire.said();
+
+            let (member, family) = (0, Family::V4);
+            let mut refused = None;
+            match event {
+                0 => wire.link(0, false),
+                1 => wire.link(0, true),
+                2 => {
+                    wire.silent.insert(0);
+                    wire.run(ms(1500));
+                }
+                3 => {
+                    wire.silent.clear();
+                    wire.run(ms(2500));
+                }
+                4 => wire.routers(&[]),
+                5 => wire.routers(&[router(1)]),
+                6 => drop(wire.tell(Event::TestAddress { member, family, address: TestAddress::None })),
+                7 => wire.test_address(0, family),
+                _ => {
+                    let event = if event == 8 { Event::Offline { member } } else { Event::Online { member } };
+                    refused = wire.ask(event).err().map(|refusal| refusal.to_string());
+                }
+            }
+            let state = match wire.state(0) {
+                MemberState::Ok => "ok",
+                MemberState::Failed => "failed",
+                MemberState::Unknown => "unknown",
+                MemberState::Offline => "offline",
+                MemberState::Vacant => "vacant",
+            };
+            let said: String = wire
+                .said()
+                .iter()
+                .chain(&refused)
+                .map(|line| {
+                    letters.iter().find(|(_, text)| text == line).unwrap_or_else(|| panic!("{line}")).0
+                })
+                .collect();
+            let seen = format!("{state} {said}");
+            assert_eq!(seen.trim(), expected, "{start}, company {company}, event {event}");
+            // Mask, flags, states and columns agree.
+            let member = wire.group.member(0).unwrap();
+            let nobody = !wire.group.members().iter().any(Member::functions);
+            let usable = match state {
+                "offline" => false,
+                "failed" => nobody || !member.probing.enabled(),
+                _ => true,
+            };
+            assert_eq!(member.usable(), usable, "{start}, company {company}, event {event}");
+            assert_eq!(member.active(), wire.group.active().contains(&0));
+            assert_eq!(column(&wire, 0) == Column::Failed, state == "failed" && member.probing.enabled());
+        }
+    }
+}
+
+#[test]
+fn a_silent_failure_is_found_within_the_detection_time_and_one_deadline() {
+    for fdt in [ms(10_000), ms(1000), ms(100), ms(10)] {
+        let interval = fdt / 5;
+        for phase in 0..10 {
+            let mut wire = Wire::with_fdt(3, fdt);
+            wire.run(interval * phase / 10);
+            wire.silent.insert(0);
+            let took = failed(&mut wire, 0);
+            assert!(took <= fdt + ms(2) + wire.rtt, "{took:?} of {fdt:?}");
+            assert!(took > fdt - interval, "{took:?} of {fdt:?}");
+            assert_eq!(wire.said(), [FAILURE]);
+            assert_eq!(wire.usable(), [1, 2]);
+            assert_eq!(wire.group.active(), [1, 2]);
+        }
+    }
+}
+
+#[test]
+fn a_repair_takes_exactly_ten_answers() {
+    let mut wire = Wire::with_fdt(2, ms(1000));
+    wire.silent.insert(0);
+    failed(&mut wire, 0);
+    wire.run(ms(5000));
+    wire.silent.clear();
+    wire.said();
+    let before = wire.group.member(0).unwrap().prober(Family::V4).unwrap().counters().answered;
+    works(&mut wire, 0);
+    let answers = wire.group.member(0).unwrap().prober(Family::V4).unwrap().counters().answered - before;
+    assert_eq!(answers, 10);
+    assert_eq!(wire.said(), [REPAIR]);
+    assert_eq!(wire.group.active(), [1, 0]);
+}
+
+#[test]
+fn probes_are_a_fifth_of_the_detection_time_apart_and_members_are_apart_from_each_other() {
+    let mut wire = Wire::with_fdt(3, ms(1000));
+    wire.run(ms(10_000));
+    for member in 0..3 {
+        let sent: Vec<Time> =
+            wire.probes.iter().filter(|probe| probe.1 == member).map(|probe| probe.0).collect();
+        assert!(sent.len() >= 49);
+        assert!(sent.windows(2).all(|two| two[1] - two[0] == ms(200)), "{member}");
+    }
+    assert!(wire.probes.windows(2).all(|two| two[1].0 - two[0].0 >= ms(20)));
+    let sequences = wire.group.member(0).unwrap().prober(Family::V4).unwrap().history().probes();
+    let sequences: Vec<u16> = sequences.map(|probe| probe.sequence).collect();
+    assert!(sequences.windows(2).all(|two| two[1] == two[0] + 1));
+}
+
+#[test]
+fn a_cable_put_into_a_port_that_drops_everything_does_not_help() {
+    let mut wire = Wire::with_fdt(2, ms(1000));
+    wire.link(0, false);
+    assert_eq!(wire.said(), [DOWN, FAILURE]);
+    assert!(
+        wire.group.member(0).unwrap().prober(Family::V4).unwrap().next().is_none(),
+        "nobody probes a dead link"
+    );
+    wire.silent.insert(0);
+    wire.link(0, true);
+    assert_eq!((wire.usable(), wire.state(0)), (vec![1], MemberState::Failed));
+    wire.run(ms(60_000));
+    assert_eq!((wire.said(), wire.state(0)), (vec![UP.to_owned()], MemberState::Failed));
+    wire.silent.clear();
+    let took = works(&mut wire, 0);
+    assert!(took > ms(1800) && took < ms(2200), "{took:?}");
+    assert_eq!(wire.said(), [REPAIR]);
+}
+
+#[test]
+fn a_link_that_flaps_is_damped_by_its_probes_alone() {
+    let mut wire = Wire::with_fdt(2, ms(100));
+    for _ in 0..5 {
+        wire.link(0, false);
+        wire.link(0, true);
+        works(&mut wire, 0);
+    }
+    assert_eq!(wire.said().concat(), [DOWN, FAILURE, UP, REPAIR].concat().repeat(5));
+}
+
+#[test]
+fn a_router_that_answers_nobody_takes_nobody_down() {
+    for answering in [0, 1] {
+        let mut wire = Wire::with_fdt(2, ms(1000));
+        wire.dead.insert(router(1));
+        wire.run(ms(30_000));
+        assert_eq!(
+            wire.said(),
+            [
+                "No target of group g answers on any interface (inet); interfaces are judged by their links until one does"
+            ]
+        );
+        assert!(wire.group.dark(Family::V4));
+        assert_eq!((wire.usable(), wire.group.state(), wire.carrier), (vec![0, 1], GroupState::Ok, true));
+        // Its first answer fails nobody.
+        wire.dead.clear();
+        wire.run(ms(40 * answering));
+        wire.run(ms(30_000));
+        assert_eq!(wire.said(), ["Targets of group g answer again (inet)"]);
+        assert_eq!(wire.usable(), [0, 1]);
+    }
+}
+
+#[test]
+fn a_member_alone_is_judged_by_its_link() {
+    let mut wire = Wire::with_fdt(1, ms(1000));
+    wire.silent.insert(0);
+    wire.run(ms(30_000));
+    assert_eq!((wire.usable(), wire.state(0), wire.carrier), (vec![0], MemberState::Ok, true));
+    assert!(wire.group.dark(Family::V4));
+}
+
+#[test]
+fn with_the_last_link_the_others_carry_again_although_they_failed() {
+    let mut wire = Wire::with_fdt(2, ms(1000));
+    wire.silent.insert(0);
+    failed(&mut wire, 0);
+    wire.said();
+    wire.link(1, false);
+    assert_eq!(
+        wire.said(),
+        ["The link has gone down on eth1", "All IP interfaces in group g are now unusable"]
+    );
+    assert_eq!((wire.group.active(), wire.carrier, wire.group.state()), (&[0][..], true, GroupState::Failed));
+    assert_eq!(wire.usable(), [0, 1], "the datapath knows which of them has a carrier");
+    wire.link(1, true);
+    assert_eq!(wire.group.active(), [0, 1]);
+    works(&mut wire, 1);
+    assert_eq!((wire.group.active(), wire.usable()), (&[1][..], vec![1]));
+    assert_eq!(
+        wire.said(),
+        [
+            "The link has come up on eth1",
+            "IP interface repair detected on eth1 of group g",
+            "At least 1 IP interface (eth1) in group g is now usable",
+        ]
+    );
+}
+
+#[test]
+fn all_cables_out_and_one_back_reads_as_in_the_tutorial() {
+    let mut wire = Wire::with_fdt(3, ms(10_000));
+    for member in [1, 2, 0] {
+        wire.link(member, false);
+    }
+    assert_eq!(
+        wire.said(),
+        [
+            "The link has gone down on eth1",
+            "IP interface failure detected on eth1 of group g",
+            "The link has gone down on eth2",
+            "IP interface failure detected on eth2 of group g",
+            DOWN,
+            "All IP interfaces in group g are now unusable",
+        ]
+    );
+    assert!(!wire.carrier);
+    wire.link(0, true);
+    let took = works(&mut wire, 0);
+    assert!(took > ms(18_000) && took < ms(22_000), "{took:?}");
+    assert_eq!(wire.said(), [UP, REPAIR, "At least 1 IP interface (eth0) in group g is now usable"]);
+}
+
+#[test]
+fn without_fail_open_a_dead_router_takes_the_group_down_with_one_line() {
+    let fdt = ms(1000);
+    let mut wire = Wire::of(2, Settings { fdt, fail_open: false, ..Settings::default() });
+    wire.dead.insert(router(1));
+    wire.run(ms(3000));
+    assert_eq!(wire.said(), ["All IP interfaces in group g are now unusable"]);
+    assert_eq!((wire.usable(), wire.carrier, wire.group.state()), (vec![], false, GroupState::Failed));
+    assert!(wire.group.active().is_empty());
+    wire.dead.clear();
+    wire.run(ms(3000));
+    assert_eq!(wire.usable(), [0, 1]);
+    let said = wire.said();
+    assert_eq!(said.iter().filter(|line| line.contains("repair detected")).count(), 2);
+    assert_eq!(said.iter().filter(|line| line.starts_with("At least 1 IP interface")).count(), 1);
+}
+
+#[test]
+fn without_fail_open_a_member_that_nobody_probes_is_as_good_as_one_that_is_answered() {
+    let fdt = ms(1000);
+    let mut wire = Wire::of(1, Settings { fdt, fail_open: false, ..Settings::default() });
+    wire.join(1);
+    wire.said();
+    wire.silent.insert(0);
+    failed(&mut wire, 0);
+    assert_eq!(wire.said(), [FAILURE]);
+    assert_eq!(wire.usable(), [1]);
+}
+
+#[test]
+fn without_targets_a_member_carries_and_its_state_is_unknown() {
+    let mut wire = Wire::with_fdt(2, ms(1000));
+    wire.routers(&[]);
+    assert_eq!((wire.state(0), column(&wire, 0)), (MemberState::Unknown, Column::Unknown));
+    assert_eq!((wire.usable(), wire.group.state()), (vec![0, 1], GroupState::Ok));
+    wire.run(ms(10_000));
+    assert_eq!(wire.said(), Vec::<String>::new());
+    // It looks for hosts meanwhile, each member for itself.
+    let searches = wire.searches.iter().filter(|(_, action)| matches!(action, Action::FindHosts { .. }));
+    assert!((18..=22).contains(&searches.count()), "one a second: {:?}", wire.searches);
+    wire.tell(Event::Host(router(77)));
+    assert_eq!((wire.state(0), column(&wire, 0)), (MemberState::Ok, Column::Ok));
+    wire.run(ms(1000));
+    assert_eq!(wire.probes.last().unwrap().2, router(77));
+    // A router takes the place of all hosts.
+    wire.routers(&[router(1)]);
+    wire.run(ms(1000));
+    assert_eq!(wire.probes.last().unwrap().2, router(1));
+    wire.routers(&[]);
+    wire.link(0, false);
+    assert_eq!((wire.state(0), column(&wire, 0)), (MemberState::Failed, Column::Failed));
+}
+
+#[test]
+fn a_failed_member_whose_targets_vanish_stays_failed_and_is_repaired_by_new_ones() {
+    let mut wire = Wire::with_fdt(2, ms(1000));
+    wire.silent.insert(0);
+    failed(&mut wire, 0);
+    wire.routers(&[]);
+    wire.run(ms(10_000));
+    assert_eq!((wire.state(0), wire.usable()), (MemberState::Failed, vec![1]));
+    wire.silent.clear();
+    wire.routers(&[router(3)]);
+    works(&mut wire, 0);
+}
+
+#[test]
+fn targets_are_in_the_test_subnet_and_never_an_address_of_the_group() {
+    let mut wire = Wire::with_fdt(2, ms(1000));
+    wire.tell(Event::Targets(vec![ip("10.0.0.1"), router(200), router(202), router(50), router(51)]));
+    wire.run(ms(2000));
+    let targets = |wire: &Wire, member| {
+        let targets = wire.group.member(member).unwrap().prober(Family::V4).unwrap().targets();
+        targets.all().iter().map(|target| target.address).collect::<Vec<_>>()
+    };
+    assert_eq!(
+        (targets(&wire, 0), targets(&wire, 1)),
+        (vec![router(50), router(51)], vec![router(50), router(51)])
+    );
+    // A subnet of its own for tests.
+    let address = TestAddress::Is { address: ip("10.0.0.201"), prefix: 8 };
+    wire.tell(Event::TestAddress { member: 0, family: Family::V4, address });
+    assert_eq!((targets(&wire, 0), targets(&wire, 1)), (vec![ip("10.0.0.1")], vec![router(50), router(51)]));
+    wire.run(ms(1000));
+    let probe = wire.probes.iter().rfind(|probe| probe.1 == 0).unwrap();
+    assert_eq!((probe.2, probe.3), (ip("10.0.0.1"), Via::Echo(ip("10.0.0.201"))));
+}
+
+#[test]
+fn a_dead_target_among_others_fails_nobody_and_is_left_out() {
+    let mut wire = Wire::with_fdt(2, ms(1000));
+    wire.routers(&[router(1), router(2), router(3)]);
+    wire.dead.insert(router(2));
+    wire.run(ms(10_000));
+    let mut said = wire.said();
+    said.sort();
+    assert_eq!(
+        said,
+        [
+            "Target 192.168.178.2 answers less on eth0 than others; it is left out for a minute",
+            "Target 192.168.178.2 answers less on eth1 than others; it is left out for a minute",
+        ]
+    );
+    wire.probes.clear();
+    wire.run(ms(10_000));
+    assert!(wire.probes.iter().all(|probe| probe.2 != router(2)));
+    wire.dead.clear();
+    wire.run(ms(50_000));
+    assert!(wire.probes.iter().any(|probe| probe.2 == router(2)));
+    assert_eq!(wire.usable(), [0, 1]);
+}
+
+#[test]
+fn one_failed_family_fails_a_member_and_both_must_be_good_to_repair_it() {
+    let mut wire = Wire::with_fdt(2, ms(1000));
+    wire.routers(&[router(1), ip("fe80::1")]);
+    for member in [0, 1] {
+        wire.test_address(member, Family::V6);
+    }
+    wire.run(ms(3000));
+    // IPv6 alone is dead on eth0: it looks for another target there.
+    let address = TestAddress::Is { address: ip("fe80:0:0:1::5"), prefix: 64 };
+    wire.tell(Event::TestAddress { member: 0, family: Family::V6, address });
+    wire.routers(&[router(1), ip("fe80::1"), ip("fe80:0:0:1::1")]);
+    wire.dead.insert(ip("fe80:0:0:1::1"));
+    let took = failed(&mut wire, 0);
+    assert!(took < ms(1300), "{took:?}");
+    assert_eq!(wire.said(), [FAILURE]);
+    wire.run(ms(20_000));
+    assert_eq!(wire.state(0), MemberState::Failed, "IPv4 is answered, and not enough");
+    wire.dead.clear();
+    works(&mut wire, 0);
+    assert_eq!(wire.said(), [REPAIR]);
+}
+
+#[test]
+fn losses_before_a_first_answer_count_after_ten_seconds() {
+    let mut wire = Wire::with_fdt(1, ms(100));
+    wire.silent.insert(1);
+    wire.join(1);
+    wire.test_address(1, Family::V4);
+    let took = failed(&mut wire, 1);
+    assert!(took >= SETTLE && took < SETTLE + ms(30), "{took:?}");
+}
+
+#[test]
+fn late_rounds_are_void_and_blame_nobody() {
+    let mut wire = Wire::with_fdt(2, ms(100));
+    wire.late = ms(50);
+    // A host that is stopped again and again: the answers to one of its members never come in before it is.
+    wire.silent.insert(0);
+    wire.run(ms(60_000));
+    assert_eq!(wire.usable(), [0, 1]);
+    let counters = wire.group.member(0).unwrap().prober(Family::V4).unwrap().counters();
+    assert!(counters.void > 500 && counters.missed > 500, "{counters:?}");
+    assert!(counters.lost <= 1, "{counters:?}");
+    assert!(wire.said().iter().all(|line| line.starts_with("missed sending ")));
+}
+
+#[test]
+fn a_daemon_that_is_always_late_finds_a_failure_once_it_is_in_time() {
+    let mut wire = Wire::with_fdt(2, ms(100));
+    wire.late = ms(50);
+    wire.silent.insert(0);
+    wire.run(ms(1000));
+    assert_eq!(wire.state(0), MemberState::Ok);
+    wire.late = Duration::ZERO;
+    assert!(failed(&mut wire, 0) < ms(125));
+}
+
+#[test]
+fn forged_answers_keep_nothing_alive_and_are_counted() {
+    let mut wire = Wire::with_fdt(2, ms(1000));
+    wire.run(ms(1000));
+    let heard =
+        wire.group.member(1).unwrap().prober(Family::V4).unwrap().history().probes().last().copied().unwrap();
+    wire.silent.insert(0);
+    let mut forged = 0;
+    while wire.state(0) == MemberState::Ok {
+        let sequence = wire
+            .group
+            .member(0)
+            .unwrap()
+            .prober(Family::V4)
+            .unwrap()
+            .history()
+            .probes()
+            .last()
+            .unwrap()
+            .sequence;
+        for proof in [
+            Proof::Echo { sequence, cookie: 0 },
+            Proof::Echo { sequence: sequence.wrapping_add(7), cookie: heard.cookie },
+            Proof::Echo { sequence: heard.sequence, cookie: heard.cookie },
+            Proof::Mac(MAC),
+        ] {
+            let at = wire.now;
+            wire.tell(Event::Answer { member: 0, target: router(1), proof, at });
+            forged += 1;
+        }
+        wire.run(ms(100));
+        assert!(forged < 100, "it is kept alive");
+    }
+    assert_eq!(wire.group.member(0).unwrap().prober(Family::V4).unwrap().counters().forged, forged);
+    // The same again, on the member that it is for.
+    let before = wire.group.member(1).unwrap().prober(Family::V4).unwrap().counters().duplicate;
+    let proof = Proof::Echo { sequence: heard.sequence, cookie: heard.cookie };
+    let at = wire.now;
+    wire.tell(Event::Answer { member: 1, target: router(1), proof, at });
+    assert_eq!(wire.group.member(1).unwrap().prober(Family::V4).unwrap().counters().duplicate, before + 1);
+}
+
+#[test]
+fn a_probe_that_cannot_be_sent_is_no_loss() {
+    let mut wire = Wire::with_fdt(2, ms(1000));
+    wire.run(ms(10));
+    for _ in 0..20 {
+        let deadline = wire.group.deadline().unwrap();
+        wire.now = deadline;
+        for action in wire.group.handle(deadline, Event::Deadline).unwrap() {
+            if let Action::Probe { member, sequence, .. } = action {
+                let cookie = (member == 1).then_some(7);
+                let sent = Event::Sent { member, family: Family::V4, sequence, cookie };
+                wire.group.handle(deadline, sent).unwrap();
+                let proof = Proof::Echo { sequence, cookie: 7 };
+                let answer = Event::Answer { member, target: router(1), proof, at: deadline };
+                wire.group.handle(deadline, answer).unwrap();
+            }
+        }
+    }
+    let counters = wire.group.member(0).unwrap().prober(Family::V4).unwrap().counters();
+    assert!(counters.unsent >= 5 && counters.lost == 0, "{counters:?}");
+    assert_eq!(wire.usable(), [0, 1]);
+}
+
+#[test]
+fn slow_targets_raise_the_detection_time_and_quick_ones_lower_it() {
+    let mut wire = Wire::with_fdt(2, ms(100));
+    wire.rtt = ms(60);
+    wire.run(ms(5000));
+    let fdt = wire.group.fdt().unwrap();
+    assert!(fdt.current() > ms(600), "{fdt:?}");
+    let said = wire.said();
+    assert!(
+        said[0].starts_with("Cannot meet requested failure detection time of 100 ms on (inet eth")
+            && said[0].contains(") new failure detection time for group \"g\" is "),
+        "{said:?}"
+    );
+    assert!(said[0].ends_with(" ms"));
+    assert_eq!(wire.usable(), [0, 1]);
+    wire.rtt = ms(1);
+    wire.run(ms(70_000));
+    assert_eq!(wire.group.fdt().unwrap().current(), ms(100));
+    let said = wire.said();
+    assert!(
+        said.iter().any(|line| line.starts_with("Improved failure detection time 100 ms on (inet eth")),
+        "{said:?}"
+    );
+    assert!(said.last().unwrap().ends_with(") for group \"g\""));
+}
+
+#[test]
+fn new_settings_lose_no_verdict_and_the_new_time_counts_at_once() {
+    let mut wire = Wire::with_fdt(3, ms(10_000));
+    wire.silent.insert(0);
+    failed(&mut wire, 0);
+    wire.said();
+    let fdt = ms(50);
+    wire.tell(Event::Settings(Settings { fdt, ..Settings::default() }));
+    assert_eq!(
+        wire.said(),
+        ["A failure detection time of 50 ms in group g means up to 300 probes a second for each target"]
+    );
+    assert_eq!((wire.state(0), wire.usable()), (MemberState::Failed, vec![1, 2]));
+    wire.silent.insert(1);
+    assert!(failed(&mut wire, 1) <= ms(53));
+}
+
+#[test]
+fn who_has_no_test_address_where_others_have_one_is_named_after_twenty_seconds() {
+    let mut wire = Wire::with_fdt(1, ms(1000));
+    wire.join(1);
+    wire.run(ms(19_900));
+    assert_eq!(wire.said(), Vec::<String>::new());
+    wire.run(ms(200));
+    assert_eq!(
+        wire.said(),
+        ["No test address configured on interface eth1; disabling probe-based failure detection on it"]
+    );
+    assert_eq!((column(&wire, 1), wire.state(1)), (Column::Disabled, MemberState::Ok));
+    wire.run(ms(60_000));
+    assert_eq!(wire.said(), Vec::<String>::new(), "once");
+    wire.test_address(1, Family::V4);
+    assert_eq!(
+        wire.said(),
+        ["Test address now configured on interface eth1; enabling probe-based failure detection on it"]
+    );
+}
+
+#[test]
+fn a_group_without_test_addresses_is_silent_about_them() {
+    let mut wire = Wire::new(Settings::default());
+    wire.join(0);
+    wire.routers(&[router(1)]);
+    wire.tell(Event::Targets(vec![router(2)]));
+    assert_eq!((wire.group.deadline(), wire.group.fdt()), (None, None));
+    wire.run(ms(60_000));
+    assert_eq!(wire.said(), Vec::<String>::new());
+}
+
+#[test]
+fn a_test_address_that_is_not_unique_is_not_probed_from() {
+    let mut wire = Wire::with_fdt(1, ms(1000));
+    let address = TestAddress::Is { address: router(201), prefix: 24 };
+    wire.join(1);
+    wire.tell(Event::TestAddress { member: 1, family: Family::V4, address });
+    let mut said = wire.said();
+    said.sort();
+    assert_eq!(
+        said,
+        [
+            "Test address 192.168.178.201 is not unique in group; disabling probe-based failure detection on eth0",
+            "Test address 192.168.178.201 is not unique in group; disabling probe-based failure detection on eth1",
+        ]
+    );
+    assert_eq!(column(&wire, 0), Column::Disabled);
+    wire.probes.clear();
+    wire.run(ms(5000));
+    assert!(wire.probes.is_empty());
+    wire.test_address(1, Family::V4);
+    assert_eq!(wire.said().len(), 2);
+    assert_eq!((column(&wire, 0), column(&wire, 1)), (Column::Ok, Column::Ok));
+    wire.tell(Event::AddressAdded(router(201)));
+    assert_eq!(
+        wire.said(),
+        [
+            "Test address 192.168.178.201 is not unique in group; disabling probe-based failure detection on eth0"
+        ]
+    );
+}
+
+#[test]
+fn a_test_address_that_is_taken_away_leaves_the_link_and_one_that_is_lost_leaves_the_verdict() {
+    for (address, state) in
+        [(TestAddress::None, MemberState::Ok), (TestAddress::Awaited, MemberState::Failed)]
+    {
+        let mut wire = Wire::with_fdt(2, ms(1000));
+        wire.silent.insert(0);
+        failed(&mut wire, 0);
+        wire.said();
+        wire.tell(Event::TestAddress { member: 0, family: Family::V4, address });
+        assert_eq!(wire.state(0), state, "{address:?}");
+        assert_eq!(wire.said().contains(&REPAIR.to_owned()), state == MemberState::Ok);
+        assert_eq!(column(&wire, 0), Column::Disabled);
+    }
+}
+
+#[test]
+fn an_offline_member_is_not_probed_and_comes_back_as_it_left() {
+    let mut wire = Wire::with_fdt(2, ms(1000));
+    wire.tell(Event::Offline { member: 0 });
+    wire.probes.clear();
+    wire.run(ms(3000));
+    assert!(wire.probes.iter().all(|probe| probe.1 == 1) && !wire.probes.is_empty());
+    wire.tell(Event::Online { member: 0 });
+    assert_eq!((wire.state(0), wire.usable()), (MemberState::Ok, vec![0, 1]));
+    wire.silent.insert(0);
+    failed(&mut wire, 0);
+    wire.tell(Event::Offline { member: 0 });
+    wire.tell(Event::Online { member: 0 });
+    assert_eq!((wire.state(0), wire.usable()), (MemberState::Failed, vec![1]));
+}
+
+#[test]
+fn a_member_that_leaves_leaves_no_deadline() {
+    let mut wire = Wire::with_fdt(2, ms(1000));
+    wire.run(ms(150));
+    wire.tell(Event::Left { member: 0 });
+    wire.tell(Event::Left { member: 1 });
+    assert_eq!((wire.group.deadline(), wire.group.fdt()), (None, None));
+}
+
+#[test]
+fn members_without_addresses_are_probed_by_arp_and_nd() {
+    let mut wire = Wire::new(Settings { fdt: ms(1000), probe: Policy::Auto, ..Settings::default() });
+    wire.routers(&[router(1), ip("fe80::1")]);
+    wire.join(0);
+    wire.join(1);
+    wire.run(ms(2000));
+    let found = [Action::FindNeighbour(router(1)), Action::FindNeighbour(ip("fe80::1"))];
+    assert_eq!(wire.searches.iter().map(|search| search.1.clone()).collect::<Vec<_>>(), found, "each once");
+    let kinds = |via: Via| wire.probes.iter().filter(|probe| probe.3 == via).count();
+    assert!(kinds(Via::Arp(MAC)) >= 16 && kinds(Via::Nd(MAC)) >= 16, "{:?}", wire.probes);
+    assert_eq!((column(&wire, 0), wire.state(0)), (Column::Ok, MemberState::Ok));
+    wire.run(ms(10_000));
+    wire.silent.insert(0);
+    assert!(failed(&mut wire, 0) <= ms(1003));
+    wire.silent.clear();
+    works(&mut wire, 0);
+}
+
+#[test]
+fn another_mac_proves_nothing() {
+    let mut wire = Wire::new(Settings { fdt: ms(1000), probe: Policy::Arp, ..Settings::default() });
+    wire.routers(&[router(1)]);
+    wire.join(0);
+    wire.run(ms(1000));
+    let answered = |wire: &Wire| wire.group.member(0).unwrap().prober(Family::V4).unwrap().counters();
+    let before = answered(&wire);
+    let at = wire.now;
+    wire.tell(Event::Answer { member: 0, target: router(1), proof: Proof::Mac([6; 6]), at });
+    assert_eq!(answered(&wire).answered, before.answered);
+    assert_eq!(answered(&wire).forged, before.forged + 1);
+}
+
+#[test]
+fn arp_probes_stop_towards_a_target_that_answers_nobody() {
+    let mut wire = Wire::new(Settings { fdt: ms(100), probe: Policy::Arp, ..Settings::default() });
+    wire.routers(&[router(1)]);
+    wire.join(0);
+    wire.join(1);
+    wire.run(ms(5000));
+    wire.dead.insert(router(1));
+    wire.run(ms(200));
+    wire.probes.clear();
+    wire.searches.clear();
+    wire.run(ms(60_000));
+    assert!(wire.probes.is_empty(), "a target that starts up would take them for its address's owner");
+    assert!((11..=13).contains(&wire.searches.len()), "every five seconds: {:?}", wire.searches.len());
+    assert_eq!(wire.usable(), [0, 1]);
+    wire.dead.clear();
+    wire.run(ms(6000));
+    assert!(wire.probes.len() > 50);
+    assert!(!wire.group.dark(Family::V4));
+    assert_eq!(wire.usable(), [0, 1]);
+}
+
+#[test]
+fn a_restart_clears_no_verdict_that_it_cannot_disprove() {
+    let attachment = |member: u8| crate::core::Attachment {
+        member,
+        name: format!("eth{member}"),
+        mac: [2, 0, 0, 0, 0, member],
+        mtu: 1500,
+        weight: 1,
+        link: Link::Up,
+    };
+    let both = [0, 1].into_iter().collect();
+    let slots = Slots::new().rebuild(&[(0, 1), (1, 1)]);
+    let adopted = |probed: bool| Adopted {
+        members: vec![(attachment(0), MemberState::Failed), (attachment(1), MemberState::Ok)],
+        usable: ipmp_common::steer::MemberSet::of(1),
+        reserve: ipmp_common::steer::MemberSet::of(0),
+        live: both,
+        slots: slots.clone(),
+        cast: ipmp_common::steer::Preference::new(&[1, 0]),
+        inbound: Vec::new(),
+        probed: [if probed { both } else { Default::default() }, Default::default()],
+        standby: Default::default(),
+    };
+    let mut wire = Wire::new(Settings::default());
+    let settings = Settings { fdt: ms(1000), ..Settings::default() };
+    let (group, actions) = Group::adopt(wire.now, "g", settings, adopted(true));
+    wire.group = group;
+    assert!(
+        !actions.iter().any(|action| matches!(action, Action::Log(..) | Action::SetUsable(_))),
+        "{actions:?}"
+    );
+    assert_eq!((wire.state(0), wire.usable()), (MemberState::Failed, vec![1]));
+    wire.run(ms(3_600_000));
+    assert_eq!(wire.state(0), MemberState::Failed, "no time alone disproves it");
+    wire.routers(&[router(1)]);
+    wire.test_address(0, Family::V4);
+    wire.test_address(1, Family::V4);
+    assert_eq!((wire.state(0), wire.said()), (MemberState::Failed, Vec::new()));
+    works(&mut wire, 0);
+    assert_eq!(wire.said(), [REPAIR]);
+    assert!(
+        Group::adopt(wire.now, "g", settings, adopted(false)).0.deadline().is_some(),
+        "one that flapped waits"
+    );
+}

@@ -1,0 +1,226 @@
+//! A network for tests: what a group sends is answered, or not, and time passes from one event to the next.
+
+use std::{
+    collections::{BTreeSet, VecDeque},
+    net::IpAddr,
+    time::Duration,
+};
+
+use crate::core::{
+    Action, Attachment, Event, Group, Link, Refusal, Settings, Time,
+    probe::{Family, Proof, TestAddress, Via},
+};
+
+/// A group, and the network that its members are on.
+#[derive(Clone)]
+pub(in crate::core::group) struct Wire {
+    pub group: Group,
+    pub now: Time,
+    /// Members whose paths are dead behind their links.
+    pub silent: BTreeSet<u8>,
+    /// Targets that do not answer.
+    pub dead: BTreeSet<IpAddr>,
+    /// How long an answer takes.
+    pub rtt: Duration,
+    /// How much later than its deadline the group is woken.
+    pub late: Duration,
+    /// Lines so far, but for those of who joined.
+    pub lines: Vec<String>,
+    /// Probes so far: when, on which member, to whom, how.
+    pub probes: Vec<(Time, u8, IpAddr, Via)>,
+    /// Requests so far other than probes.
+    pub searches: Vec<(Time, Action)>,
+    /// Everything that was wanted since somebody has looked.
+    pub actions: Vec<Action>,
+    /// Carrier of the group interface.
+    pub carrier: bool,
+    answers: VecDeque<(Time, u8, IpAddr, Proof)>,
+    cookie: u64,
+}
+
+pub(in crate::core::group) fn ip(text: &str) -> IpAddr {
+    text.parse().unwrap()
+}
+
+pub(in crate::core::group) fn router(last: u8) -> IpAddr {
+    IpAddr::from([192, 168, 178, last])
+}
+
+pub(in crate::core::group) const MAC: [u8; 6] = [2, 0, 0, 0, 0, 99];
+
+impl Wire {
+    pub fn new(settings: Settings) -> Self {
+        Self {
+            group: Group::new("g", settings),
+            now: Time(Duration::from_secs(1000)),
+            silent: BTreeSet::new(),
+            dead: BTreeSet::new(),
+            rtt: Duration::from_micros(300),
+            late: Duration::ZERO,
+            lines: Vec::new(),
+            probes: Vec::new(),
+            searches: Vec::new(),
+            actions: Vec::new(),
+            carrier: false,
+            answers: VecDeque::new(),
+            cookie: 1,
+        }
+    }
+
+    /// Members eth0, eth1 and so on with test addresses and the router 192.168.178.1, all answered.
+    pub fn of(members: u8, settings: Settings) -> Self {
+        let mut wire = Self::new(settings);
+        wire.tell(Event::AddressAdded(router(200)));
+        wire.routers(&[router(1)]);
+        for member in 0..members {
+            wire.join(member);
+            wire.test_address(member, Family::V4);
+        }
+        wire.run(2 * settings.fdt);
+        wire.lines.clear();
+        wire.probes.clear();
+        wire.searches.clear();
+        wire
+    }
+
+    pub fn with_fdt(members: u8, fdt: Duration) -> Self {
+        Self::of(members, Settings { fdt, ..Settings::default() })
+    }
+
+    /// A member joins that is live at once.
+    pub fn join(&mut self, member: u8) {
+        let name = format!("eth{member}");
+        let mac = [2, 0, 0, 0, 0, member];
+        let attachment = Attachment { member, name, mac, mtu: 1500, weight: 1, link: Link::Up };
+        self.tell(Event::Joined(attachment));
+        self.link(member, true);
+    }
+
+    pub fn test_address(&mut self, member: u8, family: Family) {
+        let (address, prefix) = match family {
+            Family::V4 => (router(201 + member), 24),
+            Family::V6 => (IpAddr::from([0xfe80, 0, 0, 0, 0, 0, 0, 0x201 + u16::from(member)]), 64),
+        };
+        self.tell(Event::TestAddress { member, family, address: TestAddress::Is { address, prefix } });
+    }
+
+    pub fn routers(&mut self, routers: &[IpAddr]) {
+        for family in Family::ALL {
+            let of_family = |address: &&IpAddr| Family::of(**address) == family;
+            let routers = routers.iter().filter(of_family).copied().collect();
+            self.tell(Event::Routes { family, hosts: Vec::new(), routers });
+        }
+    }
+
+    /// A member's link comes or goes, by netlink and the datapath alike.
+    pub fn link(&mut self, member: u8, up: bool) {
+        let live = self.group.members().iter().filter(|member| member.live()).map(|member| member.number());
+        let mut live: BTreeSet<u8> = live.collect();
+        if up {
+            live.insert(member)
+        } else {
+            live.remove(&member)
+        };
+        self.tell(Event::Link { member, link: if up { Link::Up } else { Link::Down } });
+        self.tell(Event::Live(live.into_iter().collect()));
+    }
+
+    /// Lets time pass, with everything that happens in it.
+    pub fn run(&mut self, time: Duration) {
+        let end = self.now + time;
+        loop {
+            let deadline = self.group.deadline().map(|deadline| deadline + self.late);
+            let answer = self.answers.front().map(|answer| answer.0);
+            let Some(next) = [deadline, answer].into_iter().flatten().min().filter(|next| *next <= end)
+            else {
+                break;
+            };
+            self.now = self.now.max(next);
+            // What has arrived is read first.
+            while let Some((at, member, target, proof)) =
+                self.answers.pop_front_if(|answer| answer.0 <= self.now)
+            {
+                self.tell(Event::Answer { member, target, proof, at });
+            }
+            if deadline.is_some_and(|deadline| deadline <= self.now) {
+                self.tell(Event::Deadline);
+                let later = self.group.deadline();
+                assert!(later.is_none_or(|later| later > self.now), "a deadline that has passed");
+            }
+        }
+        self.now = end;
+    }
+
+    /// Lets time pass until something is so; how long that took. It has to be so within a while.
+    pub fn until(&mut self, mut so: impl FnMut(&Self) -> bool) -> Duration {
+        let start = self.now;
+        while !so(self) {
+            assert!(self.now - start < Duration::from_secs(600), "it is never so: {:?}", self.lines);
+            let next = self.group.deadline().expect("a deadline") + self.late;
+            let answer = self.answers.front().map_or(next, |answer| answer.0);
+            self.run((next.min(answer) - self.now).max(Duration::from_nanos(1)));
+        }
+        self.now - start
+    }
+
+    pub fn tell(&mut self, event: Event) -> Vec<Action> {
+        let text = format!("{event:?}");
+        self.ask(event).unwrap_or_else(|refusal| panic!("{text}: {refusal}"))
+    }
+
+    /// As [`Self::tell`], for what may be refused.
+    pub fn ask(&mut self, event: Event) -> Result<Vec<Action>, Refusal> {
+        let actions = self.group.handle(self.now, event)?;
+        self.actions.extend(actions.iter().cloned());
+        for action in &actions {
+            self.act(action);
+        }
+        Ok(actions)
+    }
+
+    fn act(&mut self, action: &Action) {
+        match action {
+            Action::Log(line, _) => {
+                let line = line.to_string();
+                if ![" has joined ", " has moved ", " have moved "].iter().any(|known| line.contains(known)) {
+                    self.lines.push(line);
+                }
+            }
+            Action::SetCarrier(carrier) => self.carrier = *carrier,
+            &Action::Probe { member, target, via, sequence } => {
+                self.probes.push((self.now, member, target, via));
+                self.cookie += 1;
+                let (family, cookie) = (Family::of(target), self.cookie);
+                self.tell(Event::Sent { member, family, sequence, cookie: Some(cookie) });
+                if !self.silent.contains(&member) && !self.dead.contains(&target) {
+                    let proof = match via {
+                        Via::Echo(_) => Proof::Echo { sequence, cookie },
+                        Via::Arp(mac) | Via::Nd(mac) => Proof::Mac(mac),
+                    };
+                    self.answers.push_back((self.now + self.rtt, member, target, proof));
+                }
+            }
+            Action::FindHosts { .. } => self.searches.push((self.now, action.clone())),
+            &Action::FindNeighbour(address) => {
+                self.searches.push((self.now, action.clone()));
+                if !self.dead.contains(&address) {
+                    self.tell(Event::Neighbour { address, mac: MAC });
+                }
+            }
+            _ => {}
+        }
+    }
+
+    /// The lines since the last look.
+    pub fn said(&mut self) -> Vec<String> {
+        std::mem::take(&mut self.lines)
+    }
+
+    pub fn state(&self, member: u8) -> ipmp_common::maps::MemberState {
+        self.group.member(member).expect("a member").state()
+    }
+
+    pub fn usable(&self) -> Vec<u8> {
+        self.group.usable().iter().collect()
+    }
+}

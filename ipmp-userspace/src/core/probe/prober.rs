@@ -1,0 +1,476 @@
+//! One member in one family: when it probes whom, and what has come of it.
+//!
+//! ```text
+//!                        its time has come                  sent, or not
+//!   resting ──► waiting ───────────────────► probe wanted ───────────────► waiting
+//!      ▲           │
+//!      └───────────┘  link down, offline, or nothing to probe with: what was on the way is forgotten
+//! ```
+//!
+//! Rounds lie on a grid as wide as the interval, at a place of its own for each member and family. A round that comes
+//! late does not move it, and if the next one is then nearer than half an interval, that is left out: rounds are never
+//! bunched, and members stay apart.
+
+use std::{net::IpAddr, time::Duration};
+
+use super::{
+    FAILURES, Means, PATIENCE, Proof, REPAIRS, SETTLE,
+    history::{Answer, History, Judged},
+    targets::{Fault, Mode, Targets},
+};
+use crate::core::Time;
+
+/// The grids of 16 members in 2 families divide an interval into so many places.
+pub(in crate::core) const PLACES: u32 = 32;
+/// Into so many divide those of other groups each place again.
+pub(in crate::core) const SHARES: u32 = 32;
+
+/// What a prober has done so far.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub struct Counters {
+    /// Probes sent.
+    pub sent: u64,
+    /// Probes answered, in time or not.
+    pub answered: u64,
+    /// Probes that were lost; an answer that comes later does not lower it.
+    pub lost: u64,
+    /// Probes that nobody judged in time.
+    pub void: u64,
+    /// Probes that could not be sent.
+    pub unsent: u64,
+    /// Rounds that were left out, because the caller came too late for them.
+    pub missed: u64,
+    /// Answers to nothing that was asked.
+    pub forged: u64,
+    /// Answers that came again.
+    pub duplicate: u64,
+}
+
+/// What a round is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Round {
+    /// A probe with this number to this target.
+    Probe {
+        /// Its number.
+        sequence: u16,
+        /// Its target.
+        target: IpAddr,
+    },
+    /// There are targets, and none that can be probed now.
+    Stuck,
+    /// There are no targets.
+    Idle,
+}
+
+/// The probing of one member in one family.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Prober {
+    /// How; `None` while its test address is awaited, or is not its alone.
+    pub(in crate::core) means: Option<Means>,
+    pub(in crate::core) targets: Targets,
+    pub(in crate::core) history: History,
+    /// Whether it has failed, and is not repaired yet.
+    pub(in crate::core) failed: bool,
+    pub(in crate::core) counters: Counters,
+    /// Whether it was ever answered.
+    answered: bool,
+    /// When the member joined.
+    joined: Time,
+    /// When the next round is due; `None` while it rests.
+    next: Option<Time>,
+    /// When it looked for hosts last.
+    looked: Option<Time>,
+}
+
+impl Prober {
+    /// The prober of a member that joined then. `failed`: it has to be repaired before it is believed.
+    pub(in crate::core) fn new(joined: Time, failed: bool) -> Self {
+        Self {
+            means: None,
+            targets: Targets::default(),
+            history: History::default(),
+            failed,
+            counters: Counters::default(),
+            answered: false,
+            joined,
+            next: None,
+            looked: None,
+        }
+    }
+
+    /// How it probes; `None` while it cannot: its test address is awaited, or is not its alone.
+    pub fn means(&self) -> Option<Means> {
+        self.means
+    }
+
+    /// Whom it probes.
+    pub fn targets(&self) -> &Targets {
+        &self.targets
+    }
+
+    /// Its last probes.
+    pub fn history(&self) -> &History {
+        &self.history
+    }
+
+    /// What it has done so far.
+    pub fn counters(&self) -> Counters {
+        self.counters
+    }
+
+    /// Whether its family has failed, and is not repaired yet.
+    pub fn failed(&self) -> bool {
+        self.failed
+    }
+
+    /// When its next round is due; `None` while it rests.
+    pub fn next(&self) -> Option<Time> {
+        self.next
+    }
+
+    /// Whether it probes, or would with a link and a target.
+    pub fn enabled(&self) -> bool {
+        self.means.is_some()
+    }
+
+    /// Whether it probes and has targets: only then has it a say.
+    pub fn capable(&self) -> bool {
+        self.enabled() && !self.targets.is_empty()
+    }
+
+    /// Whether losses count yet.
+    pub fn settled(&self, now: Time) -> bool {
+        self.answered || now - self.joined >= SETTLE
+    }
+
+    /// It probes in another way from now on: what was learnt of the way before says nothing.
+    pub(in crate::core) fn set_means(&mut self, means: Option<Means>) {
+        self.means = means;
+        self.targets = Targets::default();
+        self.rest();
+    }
+
+    /// Whom to probe from now on. Without any, what was is forgotten.
+    pub(in crate::core) fn set_targets(&mut self, now: Time, mode: Mode, addresses: &[IpAddr]) {
+        let none_before = self.targets.is_empty();
+        self.targets.set(now, mode, addresses);
+        if self.targets.is_empty() {
+            self.history.clear();
+        } else if none_before {
+            // It may have been waiting for long to look for some.
+            self.realign();
+        }
+    }
+
+    /// Probes from now on, unless it does already. Members and families (`place`) keep apart from each other, and so do
+    /// groups (`share`).
+    pub(in crate::core) fn wake(&mut self, now: Time, interval: Duration, place: u8, share: u32) {
+        if self.next.is_none() && self.enabled() {
+            // Neighbours are furthest apart when the bits of their numbers are read backwards.
+            let place = u32::from(place.reverse_bits() >> 3) % PLACES;
+            let offset = interval * (place * SHARES + share % SHARES) / (PLACES * SHARES);
+            let rounds = turn(Time(now.0.saturating_sub(offset)), interval);
+            let last = Time(offset + times(interval, rounds));
+            self.next = Some(if last < now { last + interval } else { last });
+        }
+    }
+
+    /// The interval is another: its rounds begin anew when it is woken.
+    pub(in crate::core) fn realign(&mut self) {
+        self.next = None;
+    }
+
+    /// Probes no more until it is woken.
+    pub(in crate::core) fn rest(&mut self) {
+        self.next = None;
+        self.history.clear();
+    }
+
+    /// The member has failed: a repair starts from nothing, and who comes back may be another.
+    pub(in crate::core) fn fail(&mut self) {
+        self.failed = true;
+        self.targets.forget_times();
+    }
+
+    /// When something must be done.
+    pub fn deadline(&self) -> Option<Time> {
+        [self.next, self.history.deadline()].into_iter().flatten().min()
+    }
+
+    /// Decides on probes whose time is over.
+    pub(in crate::core) fn judge(&mut self, now: Time, interval: Duration) -> Judged {
+        let judged = self.history.judge(now, interval / 4);
+        self.counters.lost += u64::from(judged.lost);
+        self.counters.void += u64::from(judged.void);
+        self.counters.unsent += u64::from(judged.unsent);
+        judged
+    }
+
+    /// The round that is due, if one is, and how many were missed before it. A target that `can` denies is passed over.
+    pub(in crate::core) fn round(
+        &mut self,
+        now: Time,
+        interval: Duration,
+        idle: Duration,
+        can: impl Fn(IpAddr) -> bool,
+    ) -> Option<(Round, u32)> {
+        let due = self.next.filter(|due| *due <= now)?;
+        let round = match self.targets.next(now, turn(now, interval), can) {
+            Some(target) => {
+                let sequence = self.history.want(target, now, now + interval);
+                Round::Probe { sequence, target }
+            }
+            None if self.targets.is_empty() => Round::Idle,
+            None => Round::Stuck,
+        };
+        let step = if round == Round::Idle { idle } else { interval };
+        // As many steps as lead more than half a step into the future.
+        let late = (now - due).saturating_add(step / 2);
+        let skipped = (late.as_nanos() / step.as_nanos().max(1)) as u32;
+        self.next = Some(due + step.saturating_mul(skipped.saturating_add(1)));
+        self.counters.missed += u64::from(skipped);
+        Some((round, skipped))
+    }
+
+    /// Whether it is to look for hosts, `pause` after it did so last: if it knows none, or one that is no router.
+    pub(in crate::core) fn looks(&mut self, now: Time, pause: Duration) -> bool {
+        let wanting = self.targets.mode() == Mode::Multicast && self.targets.all().len() < 2;
+        let looks = wanting && self.looked.is_none_or(|looked| now - looked >= pause);
+        if looks {
+            self.looked = Some(now);
+        }
+        looks
+    }
+
+    /// The caller has sent a probe, or could not.
+    pub(in crate::core) fn sent(
+        &mut self,
+        sequence: u16,
+        cookie: Option<u64>,
+        now: Time,
+        interval: Duration,
+    ) {
+        let Some(target) = self.history.target_of(sequence) else { return };
+        match cookie {
+            Some(_) => self.counters.sent += 1,
+            None => self.counters.unsent += 1,
+        }
+        // While it has failed nothing is learnt of times, and every probe has all the time there is.
+        let took = self.targets.get(target).and_then(|target| target.rtt.conservative());
+        let patience = took.filter(|_| !self.failed).unwrap_or(interval).max(PATIENCE).min(interval);
+        self.history.sent(sequence, cookie, now, patience);
+    }
+
+    /// Something arrived that looks like an answer.
+    pub(in crate::core) fn answer(&mut self, target: IpAddr, proof: Proof, at: Time) -> Answer {
+        let answer = self.history.answer(target, proof, at);
+        match answer {
+            Answer::Genuine { .. } => {
+                self.counters.answered += 1;
+                self.answered = true;
+            }
+            Answer::Duplicate => self.counters.duplicate += 1,
+            Answer::Forged => self.counters.forged += 1,
+        }
+        answer
+    }
+
+    /// Sets a target aside that has answered nothing lately while others have.
+    pub(in crate::core) fn set_dead_target_aside(&mut self, now: Time) -> Option<IpAddr> {
+        let target = self.history.last_target()?;
+        if self.history.losses() >= FAILURES
+            || self.history.losses_of(target) < FAILURES
+            || !self.targets.active().any(|active| active.address == target)
+        {
+            return None;
+        }
+        self.targets.set_aside(now, target, Fault::Dead);
+        Some(target)
+    }
+
+    /// Whether enough was answered in a row for a repair: over all targets, or of the one that was asked last.
+    pub(in crate::core) fn repaired(&self) -> bool {
+        let of_last = || self.history.last_target().map_or(0, |target| self.history.answers_of(target));
+        self.history.answers() >= REPAIRS || of_last() >= REPAIRS
+    }
+}
+
+/// How many intervals have passed since the clock began.
+fn turn(now: Time, interval: Duration) -> u64 {
+    (now.0.as_nanos() / interval.as_nanos().max(1)) as u64
+}
+
+/// So many intervals.
+fn times(interval: Duration, count: u64) -> Duration {
+    Duration::from_nanos((interval.as_nanos() * u128::from(count)) as u64)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const INTERVAL: Duration = Duration::from_millis(20);
+    const IDLE: Duration = Duration::from_secs(1);
+
+    fn at(ms: u64) -> Time {
+        Time(Duration::from_millis(100_000 + ms))
+    }
+
+    fn ip(last: u8) -> IpAddr {
+        IpAddr::from([192, 168, 178, last])
+    }
+
+    fn prober(targets: &[u8]) -> Prober {
+        let mut prober = Prober::new(at(0), false);
+        prober.set_means(Some(Means::Echo { source: ip(201), prefix: 24 }));
+        prober.set_targets(at(0), Mode::Routes, &targets.iter().copied().map(ip).collect::<Vec<_>>());
+        prober.wake(at(0), INTERVAL, 0, 0);
+        prober
+    }
+
+    fn round(prober: &mut Prober, now: u64) -> Option<(Round, u32)> {
+        prober.round(at(now), INTERVAL, IDLE, |_| true)
+    }
+
+    /// A round at `now`, answered after a millisecond or judged after an interval.
+    fn probe(prober: &mut Prober, now: u64, answered: bool) {
+        let Some((Round::Probe { sequence, target }, _)) = round(prober, now) else {
+            panic!("no probe at {now}")
+        };
+        prober.sent(sequence, Some(5), at(now), INTERVAL);
+        if answered {
+            let rtt = Duration::from_millis(1);
+            let proof = Proof::Echo { sequence, cookie: 5 };
+            assert!(matches!(prober.answer(target, proof, at(now) + rtt), Answer::Genuine { .. }));
+            prober.targets.sample(target, rtt, INTERVAL);
+        }
+        prober.judge(at(now + 20), INTERVAL);
+    }
+
+    #[test]
+    fn rounds_are_an_interval_apart() {
+        let mut prober = prober(&[1]);
+        for now in (0..200).step_by(20) {
+            assert_eq!(prober.next(), Some(at(now)));
+            assert_eq!(round(&mut prober, now + 20 - 11).unwrap().1, 0, "a little late moves nothing");
+        }
+        assert_eq!(round(&mut prober, 199), None);
+    }
+
+    #[test]
+    fn late_rounds_are_left_out_and_never_bunched() {
+        for (late, next, missed) in [(9, 20, 0), (10, 40, 1), (29, 40, 1), (30, 60, 2), (1000, 1020, 50)] {
+            let mut prober = prober(&[1]);
+            assert_eq!(round(&mut prober, late).unwrap().1, missed, "{late}");
+            assert_eq!(prober.next(), Some(at(next)), "{late}");
+            assert_eq!(prober.counters().missed, u64::from(missed));
+        }
+    }
+
+    #[test]
+    fn members_and_families_keep_apart() {
+        let mut places: Vec<Duration> = (0..32)
+            .map(|place| {
+                let mut prober = prober(&[1]);
+                prober.rest();
+                prober.wake(at(160), Duration::from_millis(320), place, 0);
+                prober.next().unwrap() - at(160)
+            })
+            .collect();
+        assert_eq!(places[..4], [0, 160, 80, 240].map(Duration::from_millis));
+        places.sort();
+        assert!(places.windows(2).all(|two| two[1] - two[0] == Duration::from_millis(10)));
+    }
+
+    #[test]
+    fn an_answer_has_what_its_target_takes_two_milliseconds_at_least_and_an_interval_at_most() {
+        let mut prober = prober(&[1]);
+        let patience = |prober: &mut Prober, now| {
+            let Some((Round::Probe { sequence, .. }, _)) = round(prober, now) else { panic!("no probe") };
+            prober.sent(sequence, Some(5), at(now), INTERVAL);
+            prober.history.deadline().unwrap() - at(now)
+        };
+        assert_eq!(patience(&mut prober, 0), INTERVAL, "nobody knows yet");
+        prober.judge(at(20), INTERVAL);
+        for (now, rtt, expected) in [(20, 100, 2000), (40, 3000, 9000), (60, 30_000, 20_000)] {
+            prober.targets.forget_times();
+            prober.targets.sample(ip(1), Duration::from_micros(rtt), Duration::MAX);
+            assert_eq!(patience(&mut prober, now), Duration::from_micros(expected));
+            prober.judge(at(now + 20), INTERVAL);
+        }
+        prober.failed = true;
+        assert_eq!(patience(&mut prober, 80), INTERVAL, "as long as it has failed");
+    }
+
+    #[test]
+    fn losses_count_after_the_first_answer_or_ten_seconds() {
+        let mut prober = prober(&[1]);
+        assert!(!prober.settled(at(9999)) && prober.settled(at(10_000)));
+        probe(&mut prober, 0, true);
+        assert!(prober.settled(at(1)));
+    }
+
+    #[test]
+    fn a_dead_target_is_set_aside_while_others_answer() {
+        let mut prober = prober(&[1, 2]);
+        for step in 0..10 {
+            assert_eq!(prober.set_dead_target_aside(at(20 * step)), None);
+            probe(&mut prober, 20 * step, step % 2 == 0);
+        }
+        assert_eq!(prober.set_dead_target_aside(at(200)), Some(ip(2)));
+        assert_eq!(prober.set_dead_target_aside(at(200)), None, "once");
+        assert_eq!(prober.targets.active().map(|target| target.address).collect::<Vec<_>>(), [ip(1)]);
+    }
+
+    #[test]
+    fn no_target_is_dead_while_none_answers() {
+        let mut prober = prober(&[1, 2]);
+        (0..20).for_each(|step| probe(&mut prober, 20 * step, false));
+        assert_eq!(prober.set_dead_target_aside(at(400)), None);
+    }
+
+    #[test]
+    fn ten_in_a_row_are_a_repair_over_all_targets_or_of_one() {
+        let mut one = prober(&[1]);
+        probe(&mut one, 0, false);
+        for step in 1..=10 {
+            assert!(!one.repaired());
+            probe(&mut one, 20 * step, true);
+        }
+        assert!(one.repaired());
+        let mut two = prober(&[1, 2]);
+        for step in 0..19 {
+            assert!(!two.repaired());
+            probe(&mut two, 20 * step, step % 2 == 0);
+        }
+        assert!(two.repaired(), "ten of the first, whatever the second does");
+    }
+
+    #[test]
+    fn without_targets_it_looks_for_some_less_often_and_is_at_once_ready_for_new_ones() {
+        let mut prober = prober(&[]);
+        assert_eq!(round(&mut prober, 0), Some((Round::Idle, 0)));
+        assert_eq!(prober.next(), Some(at(1000)));
+        prober.set_targets(at(5), Mode::Multicast, &[ip(7)]);
+        prober.wake(at(5), INTERVAL, 0, 0);
+        assert_eq!(prober.next(), Some(at(20)));
+    }
+
+    #[test]
+    fn what_rests_has_no_deadline() {
+        let mut prober = prober(&[1]);
+        round(&mut prober, 0);
+        prober.rest();
+        assert_eq!(prober.deadline(), None);
+        prober.set_means(None);
+        prober.wake(at(0), INTERVAL, 0, 0);
+        assert_eq!(prober.deadline(), None, "nothing to probe with");
+    }
+
+    #[test]
+    fn what_cannot_be_probed_now_leaves_a_round_empty() {
+        let mut prober = prober(&[1]);
+        assert_eq!(prober.round(at(0), INTERVAL, IDLE, |_| false), Some((Round::Stuck, 0)));
+        assert_eq!((prober.next(), prober.history.deadline()), (Some(at(20)), None));
+    }
+}

@@ -1,0 +1,391 @@
+//! Whom a member probes in a family (reference 3.6).
+//!
+//! Targets that the operator names are probed and no others. Without any, the targets of host routes and the routers
+//! are, host routes first; without those, hosts that answered a multicast probe. In each case only those that the member
+//! can reach, [`ACTIVE`] of them at most, in turn. Whose turn it is, the time says: all members ask the same one in the
+//! same interval, or losses could not be compared.
+//!
+//! | target | its turn comes | slow, or dead | gone from what is known |
+//! |---|---|---|---|
+//! | spare | **active**, while fewer than five are | – | forgotten |
+//! | active | probed | **set aside** | forgotten |
+//! | set aside | **spare**, a minute after | – | forgotten |
+//!
+//! When nobody is active, up to [`LEAST`] are made so: spare ones first, then those set aside as slow, the one set aside
+//! first before the others, then dead ones.
+
+use std::{net::IpAddr, time::Duration};
+
+use super::rtt::Rtt;
+use crate::core::Time;
+
+/// How many targets are probed in turn at most.
+pub const ACTIVE: usize = 5;
+/// How many are taken back if there are no better ones; with fewer active ones than that and one, none is too slow.
+pub const LEAST: usize = 3;
+/// How long a slow or dead target is left alone.
+pub const ASIDE: Duration = Duration::from_secs(60);
+
+/// Where targets come from: the MODE of `ipmpstat -t`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum Mode {
+    /// The operator names them.
+    Explicit,
+    /// From the routing table.
+    Routes,
+    /// Hosts that answered a multicast probe, or there are none at all.
+    #[default]
+    Multicast,
+}
+
+/// Why a target is set aside.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Fault {
+    /// It takes far longer than all others.
+    Slow,
+    /// It answers no more while others do.
+    Dead,
+}
+
+/// What a target is good for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Status {
+    /// It is probed.
+    Active,
+    /// There are enough others.
+    Spare,
+    /// It is left alone.
+    Aside(Fault, Time),
+}
+
+/// A target of a member.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Target {
+    /// Its address.
+    pub address: IpAddr,
+    /// What it is good for.
+    pub status: Status,
+    /// How long it takes to answer.
+    pub rtt: Rtt,
+}
+
+/// What a group knows of targets in both families.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+pub struct Known {
+    /// The operator's.
+    pub explicit: Vec<IpAddr>,
+    /// Targets of host routes.
+    pub hosts: Vec<IpAddr>,
+    /// Routers.
+    pub routers: Vec<IpAddr>,
+    /// Hosts that answered a multicast probe, the first at the front.
+    pub answering: Vec<IpAddr>,
+}
+
+impl Known {
+    /// The targets for whoever can reach these, best first, and where they come from.
+    pub fn choose(&self, reaches: impl Fn(IpAddr) -> bool) -> (Mode, Vec<IpAddr>) {
+        let reachable = |lists: &[&[IpAddr]]| {
+            let mut chosen = Vec::new();
+            for &address in lists.iter().copied().flatten() {
+                if reaches(address) && !chosen.contains(&address) {
+                    chosen.push(address);
+                }
+            }
+            chosen
+        };
+        for (mode, lists) in [
+            (Mode::Explicit, &[self.explicit.as_slice()][..]),
+            (Mode::Routes, &[self.hosts.as_slice(), self.routers.as_slice()]),
+        ] {
+            let chosen = reachable(lists);
+            if !chosen.is_empty() {
+                return (mode, chosen);
+            }
+        }
+        (Mode::Multicast, reachable(&[self.answering.as_slice()]))
+    }
+}
+
+/// The targets of one member in one family, best first.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+pub struct Targets {
+    mode: Mode,
+    targets: Vec<Target>,
+    /// The interval that is next.
+    turn: u64,
+}
+
+impl Targets {
+    /// Where they come from.
+    pub fn mode(&self) -> Mode {
+        self.mode
+    }
+
+    /// All of them, best first.
+    pub fn all(&self) -> &[Target] {
+        &self.targets
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.targets.is_empty()
+    }
+
+    /// Those that are probed, the next one first.
+    pub fn active(&self) -> impl Iterator<Item = &Target> {
+        let (passed, coming) = self.targets.split_at(self.place(self.turn));
+        coming.iter().chain(passed).filter(|target| target.status == Status::Active)
+    }
+
+    /// Whether this one is probed.
+    pub fn probes(&self, address: IpAddr) -> bool {
+        self.get(address).is_some_and(|target| target.status == Status::Active)
+    }
+
+    /// Where the search for the target of an interval begins.
+    fn place(&self, turn: u64) -> usize {
+        turn.checked_rem(self.targets.len().min(ACTIVE) as u64).unwrap_or(0) as usize
+    }
+
+    /// This one.
+    pub fn get(&self, address: IpAddr) -> Option<&Target> {
+        self.targets.iter().find(|target| target.address == address)
+    }
+
+    /// These are to be probed from now on, best first. What is known of those among them stays.
+    pub fn set(&mut self, now: Time, mode: Mode, addresses: &[IpAddr]) {
+        if self.mode == mode && self.targets.iter().map(|target| target.address).eq(addresses.iter().copied())
+        {
+            return;
+        }
+        let before = std::mem::take(&mut self.targets);
+        self.mode = mode;
+        self.targets = addresses
+            .iter()
+            .map(|&address| {
+                let new = Target { address, status: Status::Spare, rtt: Rtt::default() };
+                before.iter().find(|target| target.address == address).copied().unwrap_or(new)
+            })
+            .collect();
+        self.fill(now);
+    }
+
+    /// The one whose turn it is in this interval since the clock began, if anybody can be probed now.
+    pub fn next(&mut self, now: Time, turn: u64, can: impl Fn(IpAddr) -> bool) -> Option<IpAddr> {
+        self.fill(now);
+        self.turn = turn;
+        let next = self.active().map(|target| target.address).find(|&address| can(address));
+        self.turn = turn + 1;
+        next
+    }
+
+    /// Leaves a target alone for a while. Its round-trip time is forgotten: it will be another.
+    pub fn set_aside(&mut self, now: Time, address: IpAddr, fault: Fault) {
+        if let Some(target) = self.targets.iter_mut().find(|target| target.address == address) {
+            *target = Target { status: Status::Aside(fault, now), rtt: Rtt::default(), ..*target };
+        }
+        self.fill(now);
+    }
+
+    /// An active target took this long to answer: what it now takes, conservatively.
+    pub fn sample(&mut self, address: IpAddr, rtt: Duration, interval: Duration) -> Option<Duration> {
+        let target = self.targets.iter_mut().find(|target| target.address == address)?;
+        if target.status != Status::Active {
+            return None;
+        }
+        target.rtt.sample(rtt, interval);
+        target.rtt.conservative()
+    }
+
+    /// Forgets all round-trip times.
+    pub fn forget_times(&mut self) {
+        self.targets.iter_mut().for_each(|target| target.rtt = Rtt::default());
+    }
+
+    /// The longest time that an active target takes, conservatively.
+    pub fn slowest(&self) -> Option<Duration> {
+        self.active().filter_map(|target| target.rtt.conservative()).max()
+    }
+
+    /// Whether this active target alone is slow: there are enough others, and each takes half an interval at most.
+    pub fn is_exceptional(&self, address: IpAddr, interval: Duration) -> bool {
+        let quick = |target: &Target| target.rtt.conservative().is_none_or(|took| took <= interval / 2);
+        self.active().count() > LEAST && self.active().filter(|target| target.address != address).all(quick)
+    }
+
+    /// Makes targets active that may be, where there is room.
+    fn fill(&mut self, now: Time) {
+        for target in &mut self.targets {
+            if matches!(target.status, Status::Aside(_, since) if now - since >= ASIDE) {
+                target.status = Status::Spare;
+            }
+        }
+        let active = self.active().count();
+        let spare = self.targets.iter_mut().filter(|target| target.status == Status::Spare);
+        spare.take(ACTIVE.saturating_sub(active)).for_each(|target| target.status = Status::Active);
+        if self.active().next().is_some() {
+            return;
+        }
+        let mut aside: Vec<&mut Target> = self.targets.iter_mut().collect();
+        aside.sort_by_key(|target| match target.status {
+            Status::Aside(fault, since) => Some((fault, since)),
+            Status::Active | Status::Spare => None,
+        });
+        aside.into_iter().take(LEAST).for_each(|target| target.status = Status::Active);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn at(seconds: u64) -> Time {
+        Time(Duration::from_secs(1000 + seconds))
+    }
+
+    fn ip(last: u8) -> IpAddr {
+        IpAddr::from([192, 168, 178, last])
+    }
+
+    fn ips(lasts: &[u8]) -> Vec<IpAddr> {
+        lasts.iter().copied().map(ip).collect()
+    }
+
+    fn targets(lasts: &[u8]) -> Targets {
+        let mut targets = Targets::default();
+        targets.set(at(0), Mode::Routes, &ips(lasts));
+        targets
+    }
+
+    fn active(targets: &Targets) -> Vec<IpAddr> {
+        targets.active().map(|target| target.address).collect()
+    }
+
+    fn turns(targets: &mut Targets, now: Time, count: u64) -> Vec<IpAddr> {
+        (0..count).filter_map(|turn| targets.next(now, turn, |_| true)).collect()
+    }
+
+    #[test]
+    fn the_best_source_that_has_a_reachable_target_is_the_only_one() {
+        let known =
+            Known { explicit: ips(&[1]), hosts: ips(&[2]), routers: ips(&[3, 2]), answering: ips(&[4]) };
+        let table: [(&[u8], Mode, &[u8]); 5] = [
+            (&[], Mode::Explicit, &[1]),
+            (&[1], Mode::Routes, &[2, 3]),
+            (&[1, 2], Mode::Routes, &[3]),
+            (&[1, 2, 3], Mode::Multicast, &[4]),
+            (&[1, 2, 3, 4], Mode::Multicast, &[]),
+        ];
+        for (unreachable, mode, chosen) in table {
+            let unreachable = ips(unreachable);
+            assert_eq!(known.choose(|address| !unreachable.contains(&address)), (mode, ips(chosen)));
+        }
+    }
+
+    #[test]
+    fn five_are_probed_in_turn() {
+        let mut targets = targets(&[1, 2, 3, 4, 5, 6]);
+        assert_eq!(active(&targets), ips(&[1, 2, 3, 4, 5]));
+        assert_eq!(turns(&mut targets, at(0), 7), ips(&[1, 2, 3, 4, 5, 1, 2]));
+        assert_eq!(active(&targets), ips(&[3, 4, 5, 1, 2]), "the next one first");
+    }
+
+    #[test]
+    fn one_that_cannot_be_probed_now_is_passed_over() {
+        let mut targets = targets(&[1, 2, 3]);
+        assert_eq!(targets.next(at(0), 0, |address| address != ip(1)), Some(ip(2)));
+        assert_eq!(targets.next(at(0), 1, |_| false), None);
+        assert_eq!(targets.next(at(0), 2, |_| true), Some(ip(3)));
+        assert_eq!(Targets::default().next(at(0), 3, |_| true), None);
+    }
+
+    #[test]
+    fn what_is_set_aside_makes_room_and_is_tried_again_after_a_minute() {
+        let mut targets = targets(&[1, 2, 3, 4, 5, 6]);
+        targets.sample(ip(2), Duration::from_millis(3), Duration::MAX);
+        targets.set_aside(at(0), ip(2), Fault::Slow);
+        assert_eq!(active(&targets), ips(&[1, 3, 4, 5, 6]));
+        assert_eq!(targets.get(ip(2)).unwrap().rtt, Rtt::default());
+        targets.set_aside(at(1), ip(1), Fault::Dead);
+        turns(&mut targets, at(59), 5);
+        assert_eq!(active(&targets).len(), 4);
+        turns(&mut targets, at(60), 5);
+        assert!(active(&targets).contains(&ip(2)) && !active(&targets).contains(&ip(1)));
+    }
+
+    #[test]
+    fn three_are_taken_back_when_nobody_is_left_the_slow_before_the_dead() {
+        let mut targets = targets(&[1, 2, 3, 4, 5]);
+        for (second, last, fault) in
+            [(0, 1, Fault::Dead), (1, 2, Fault::Slow), (2, 3, Fault::Dead), (3, 4, Fault::Slow)]
+        {
+            targets.set_aside(at(second), ip(last), fault);
+        }
+        assert_eq!(active(&targets), ips(&[5]));
+        targets.set_aside(at(4), ip(5), Fault::Dead);
+        assert_eq!(active(&targets), ips(&[1, 2, 4]));
+    }
+
+    #[test]
+    fn what_is_set_aside_leaves_the_others_their_turns() {
+        let (mut some, mut all) = (targets(&[1, 2, 3]), targets(&[1, 2, 3]));
+        some.set_aside(at(0), ip(2), Fault::Dead);
+        assert_eq!(turns(&mut some, at(0), 6), ips(&[1, 3, 3, 1, 3, 3]));
+        assert_eq!(turns(&mut all, at(0), 6), ips(&[1, 2, 3, 1, 2, 3]));
+    }
+
+    #[test]
+    fn news_keep_what_is_known() {
+        let mut targets = targets(&[1, 2, 3]);
+        targets.sample(ip(3), Duration::from_millis(2), Duration::MAX);
+        targets.set(at(1), Mode::Routes, &ips(&[9, 3, 2]));
+        assert_eq!(active(&targets), ips(&[9, 3, 2]));
+        assert_eq!(targets.slowest(), Some(Duration::from_millis(6)));
+        targets.set(at(1), Mode::Multicast, &[]);
+        assert!(targets.is_empty());
+        assert_eq!((targets.mode(), targets.slowest()), (Mode::Multicast, None));
+    }
+
+    #[test]
+    fn a_slow_one_is_exceptional_among_four_and_not_among_three() {
+        let interval = Duration::from_millis(20);
+        let slow = |lasts: &[u8]| {
+            let mut targets = targets(lasts);
+            for target in ips(lasts) {
+                targets.sample(target, Duration::from_millis(1), Duration::MAX);
+            }
+            targets.sample(ip(1), Duration::from_millis(100), Duration::MAX);
+            targets
+        };
+        assert!(!slow(&[1, 2, 3]).is_exceptional(ip(1), interval));
+        assert!(slow(&[1, 2, 3, 4]).is_exceptional(ip(1), interval));
+        assert!(!slow(&[1, 2, 3, 4]).is_exceptional(ip(1), interval / 20), "they are all slow");
+    }
+
+    proptest! {
+        /// Whatever happens, somebody is active while there is anybody, and nobody more than five.
+        #[test]
+        fn somebody_is_always_active(steps in proptest::collection::vec((0..3u8, 0..9u8, 0..40u64), 1..60)) {
+            let (mut targets, mut now) = (Targets::default(), 0);
+            for (what, which, wait) in steps {
+                now += wait;
+                match what {
+                    0 => {
+                        let some: Vec<u8> = (0..9).filter(|last| last % 3 != which % 4).collect();
+                        targets.set(at(now), Mode::Routes, &ips(&some));
+                    }
+                    1 => targets.set_aside(at(now), ip(which), if which % 2 == 0 { Fault::Slow } else { Fault::Dead }),
+                    _ => {
+                        let next = targets.next(at(now), now, |_| true);
+                        prop_assert_eq!(next.is_none(), targets.is_empty());
+                    }
+                }
+                prop_assert!(targets.active().count() <= ACTIVE);
+                prop_assert_eq!(targets.active().next().is_none(), targets.is_empty());
+            }
+        }
+    }
+}
