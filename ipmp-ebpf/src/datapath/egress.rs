@@ -195,12 +195,7 @@ fn steer(ctx: &TcContext, frame: &Frame, ethertype: u16, live: MemberSet) -> i32
     if let Some((number, chosen)) = member::most_preferred(list, words.usable.and(live)) {
         return member::send(ctx, frame, number, chosen, false);
     }
-    second_choice(ctx, list)
-}
-
-/// A packet whose most preferred member cannot carry it.
-#[inline(always)]
-fn second_choice(ctx: &TcContext, list: Preference) -> i32 {
+    // Its most preferred member cannot carry it.
     member::send_by(ctx, &member::frame(ctx), list)
 }
 
