@@ -124,10 +124,11 @@ impl Secluded {
     }
 
     fn remount(&self, how: &str) {
-        let namespace = format!("--mount=/proc/{}/ns/mnt", self.child.id());
+        let target = format!("--target={}", self.child.id());
         let options = format!("remount,bind,{how}");
-        let status =
-            Command::new("nsenter").args([&namespace, "mount", "-o", &options, "/sys/fs/bpf"]).status();
+        // Its root directory, too: this may run in a changed root.
+        let words = [&target, "--mount", "--root", "mount", "-o", &options, "/sys/fs/bpf"];
+        let status = Command::new("nsenter").args(words).status();
         assert!(status.unwrap().success());
     }
 }
