@@ -12,7 +12,7 @@
 //! back, and nothing else is: what an operator has asked for by hand stays. What cannot be had is said by `show`.
 //!
 //! The kernel tells nobody of a device's multicast list. It is read when the datapath has seen a membership report
-//! leave, when an address has come, and every second for what is not reported: packet sockets, and groups of the host
+//! leave, when an address has come, and every three seconds for what is not reported: packet sockets, and groups of the host
 //! alone.
 
 use std::{
@@ -33,7 +33,7 @@ use crate::{
 };
 
 /// Between two looks at the multicast lists when nothing has happened.
-const PERIOD: Duration = Duration::from_secs(1);
+const PERIOD: Duration = Duration::from_secs(3);
 /// Between two looks at the least: an application that joins and leaves all the time keeps nobody busy.
 const SPACING: Duration = Duration::from_millis(20);
 
