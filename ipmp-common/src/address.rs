@@ -103,6 +103,15 @@ impl Mac {
     }
 }
 
+/// As everybody writes it: `02:00:5e:00:00:01`.
+impl core::fmt::Display for Mac {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        let [first, rest @ ..] = self.bytes();
+        write!(f, "{first:02x}")?;
+        rest.iter().try_for_each(|byte| write!(f, ":{byte:02x}"))
+    }
+}
+
 impl From<[u8; 6]> for Mac {
     #[inline(always)]
     fn from([a, b, c, d, e, f]: [u8; 6]) -> Self {

@@ -123,7 +123,7 @@ impl Host {
 }
 
 /// Who has `target`? A broadcast ARP request.
-pub(crate) fn arp_request(mac: Mac, sender: Ipv4Addr, target: Ipv4Addr) -> Result<Vec<u8>> {
+pub fn arp_request(mac: Mac, sender: Ipv4Addr, target: Ipv4Addr) -> Result<Vec<u8>> {
     let request = ArpPacket::new(
         ArpHardwareId::ETHERNET,
         EtherType::IPV4,

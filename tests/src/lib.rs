@@ -81,6 +81,7 @@ pub use daemon::Daemon;
 pub use host::Host;
 pub use hosts::Hosts;
 pub use inquiry::Inquiry;
+pub use ipmp::link::show_mac;
 pub use namespace::Namespace;
 pub use network::{Lab, Member, MemberKind, Switch};
 pub use news::CarrierNews;
@@ -92,8 +93,3 @@ pub use stream::Stream;
 
 /// An Ethernet address.
 pub type Mac = [u8; 6];
-
-/// `02:a0:00:00:00:01`, as everybody writes it.
-pub fn show_mac(mac: Mac) -> String {
-    mac.map(|byte| format!("{byte:02x}")).join(":")
-}

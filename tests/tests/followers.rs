@@ -4,11 +4,8 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::time::{Duration, Instant};
 
-use etherparse::{
-    ArpHardwareId, ArpOperation, ArpPacket, EtherType, Icmpv6Type, PacketBuilder,
-    icmpv6::NeighborAdvertisementHeader,
-};
-use lab::host::{INTERFACE, ethernet};
+use etherparse::{Icmpv6Type, PacketBuilder, icmpv6::NeighborAdvertisementHeader};
+use lab::host::{INTERFACE, arp_request};
 use lab::packet::PacketSocket;
 use lab::production::GROUP;
 use lab::{Alone, Host, Lab, Mac, Production, clock, filter, show_mac};
@@ -27,19 +24,6 @@ const PROBED: Ipv4Addr = Ipv4Addr::new(192, 168, 178, 251);
 const MOVED: Ipv4Addr = Ipv4Addr::new(192, 168, 178, 252);
 /// An address that was a container's and is a data address now.
 const PROMOTED: Ipv4Addr = Ipv4Addr::new(192, 168, 178, 253);
-
-fn arp_request(mac: Mac, sender: Ipv4Addr, target: Ipv4Addr) -> Vec<u8> {
-    let packet = ArpPacket::new(
-        ArpHardwareId::ETHERNET,
-        EtherType::IPV4,
-        ArpOperation::REQUEST,
-        &mac,
-        &sender.octets(),
-        &[0; 6],
-        &target.octets(),
-    );
-    [ethernet([0xff; 6], mac, 0x0806), packet.unwrap().to_bytes().to_vec()].concat()
-}
 
 fn advertisement(mac: Mac, address: Ipv6Addr) -> Vec<u8> {
     let header = NeighborAdvertisementHeader { router: false, solicited: false, r#override: true };
@@ -112,16 +96,16 @@ fn unknown_senders_are_announced_with_the_cast_member() {
     let own = lab.host().link(GROUP).unwrap().mac;
     let group = PacketSocket::open(lab.host(), Some(GROUP), &filter::ethertype(0x88b5)).unwrap();
     group.send(&advertisement(own, SENDER6)).unwrap();
-    group.send(&arp_request(own, Ipv4Addr::UNSPECIFIED, PROBED)).unwrap();
+    group.send(&arp_request(own, Ipv4Addr::UNSPECIFIED, PROBED).unwrap()).unwrap();
     for address in [MOVED, PROMOTED] {
-        group.send(&arp_request(own, address, address)).unwrap();
+        group.send(&arp_request(own, address, address).unwrap()).unwrap();
     }
     production.daemon.ctl(&format!("address add {PROMOTED}/24 --group {GROUP}")).unwrap();
     let line = format!("-6 neigh replace {SENDER6} dev {INTERFACE} lladdr {} nud reachable", show_mac(first));
     peer.namespace().ip(&line).unwrap();
     // The address goes to another machine, which says so to everybody.
     let theirs = PacketSocket::open(other.namespace(), Some(INTERFACE), &filter::ethertype(0x88b5)).unwrap();
-    theirs.send(&arp_request(other.mac(), MOVED, MOVED)).unwrap();
+    theirs.send(&arp_request(other.mac(), MOVED, MOVED).unwrap()).unwrap();
     let known = || other.neighbour(peer.v4().into()).unwrap().is_some();
     assert!(other.ping(peer.v4().into(), 1, MS, SECOND).unwrap().answered == 1 && known());
 

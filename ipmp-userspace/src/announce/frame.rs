@@ -8,14 +8,14 @@ use etherparse::{
 };
 use ipmp_common::nd;
 
+use super::tag::tagged;
+
 /// All nodes of the link, `ff02::1`.
 const ALL_NODES: Ipv6Addr = Ipv6Addr::new(0xff02, 0, 0, 0, 0, 0, 0, 1);
 /// The Ethernet address of [`ALL_NODES`] (RFC 2464 7).
 const ALL_NODES_MAC: [u8; 6] = [0x33, 0x33, 0, 0, 0, 1];
 /// Hop limit that proves that a Neighbour Discovery message comes from this link (RFC 4861 7.1.2).
 const HOP_LIMIT: u8 = 255;
-/// The EtherType of a VLAN tag.
-const TAG: u16 = ipmp_common::frame::ethertype::VLAN;
 /// Shortest Ethernet frame without its checksum, in bytes.
 const SHORTEST: usize = 60;
 
@@ -40,17 +40,11 @@ impl Announcement {
     /// The frame: an ARP request for one's own address (RFC 5227 3), or an unsolicited advertisement to all nodes
     /// (RFC 4861 7.2.6).
     pub fn frame(&self) -> Vec<u8> {
-        let mut frame = match self.address {
+        let frame = match self.address {
             IpAddr::V4(address) => self.arp(address),
             IpAddr::V6(address) => self.advertisement(address),
         };
-        if let Some(vlan) = self.vlan {
-            let [high, low] = vlan.to_be_bytes();
-            let [tag, kind] = TAG.to_be_bytes();
-            // Behind the two MACs (IEEE 802.1Q 9.3), priority 0.
-            frame.splice(12..12, [tag, kind, high & 0x0f, low]);
-        }
-        frame
+        tagged(frame, self.vlan)
     }
 
     fn arp(&self, address: Ipv4Addr) -> Vec<u8> {

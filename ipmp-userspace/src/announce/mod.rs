@@ -6,12 +6,14 @@
 //! | [`schedule`] | when to say what: pure, told the time |
 //! | [`frame`] | the bytes of an announcement |
 //! | [`report`] | the bytes of a report |
+//! | `tag` | either in a VLAN |
 //! | [`sender`] | the socket |
 
 pub mod frame;
 pub mod report;
 pub mod schedule;
 pub mod sender;
+mod tag;
 
 pub use frame::Announcement;
 pub use report::Reporter;

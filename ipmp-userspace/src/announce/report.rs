@@ -11,6 +11,7 @@ use etherparse::{
     Ipv6RawExtHeader, PacketBuilder, igmp,
 };
 
+use super::tag::tagged;
 use crate::link::Memberships;
 
 /// Type of a multicast listener report of version 2 (RFC 3810 5.2).
@@ -62,7 +63,7 @@ impl Reporter {
             }));
         }
         frames.extend(memberships.v6.chunks(RECORDS).map(|groups| self.mld(groups)));
-        frames.into_iter().map(|frame| self.tagged(frame)).collect()
+        frames.into_iter().map(|frame| tagged(frame, self.vlan)).collect()
     }
 
     fn igmp(&self, to: Ipv4Addr, report: IgmpType, records: &[u8]) -> Vec<u8> {
@@ -106,15 +107,6 @@ impl Reporter {
             .icmpv6(Icmpv6Type::Unknown { type_u8: MLD2_REPORT, code_u8: 0, bytes5to8: [0, 0, high, low] })
             .write(&mut frame, &records);
         debug_assert!(written.is_ok(), "{RECORDS} records fit a packet");
-        frame
-    }
-
-    /// The frame in its VLAN.
-    fn tagged(&self, mut frame: Vec<u8>) -> Vec<u8> {
-        if let Some(vlan) = self.vlan {
-            let [high, low] = vlan.to_be_bytes();
-            frame.splice(12..12, [0x81, 0, high, low]);
-        }
         frame
     }
 }

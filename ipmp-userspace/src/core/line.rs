@@ -342,7 +342,7 @@ impl fmt::Display for LogLine {
             Self::Live { member } => write!(f, "The datapath trusts the link of {member}"),
             Self::NotLive { member } => write!(f, "The datapath no longer trusts the link of {member}"),
             Self::Mac { member, mac } => {
-                let mac = mac.map(|byte| format!("{byte:02x}")).join(":");
+                let mac = ipmp_common::address::Mac::from(*mac);
                 write!(f, "The hardware address of {member} is now {mac}")
             }
             Self::Mtu { group, mtu } => write!(f, "The MTU of group {group} is now {mtu}"),

@@ -16,7 +16,7 @@ use crate::{
         self, GroupState, Link,
         member::{Cause, Condition},
     },
-    link::{Address, Device},
+    link::{Address, Device, show_mac},
 };
 
 impl Engine {
@@ -75,7 +75,7 @@ fn group_report(
         name: group.name().to_owned(),
         groupname: group.groupname.clone(),
         ifindex: group.interface.ifindex,
-        mac: mac(group.interface.mac),
+        mac: show_mac(group.interface.mac),
         mtu: interface.map_or(group.mtu, |device| device.mtu),
         state: match group.core.state() {
             GroupState::Ok => report::GroupState::Ok,
@@ -151,7 +151,7 @@ fn member_report(
         name: known.name().to_owned(),
         ifindex: member.ifindex,
         number,
-        mac: mac(known.mac()),
+        mac: show_mac(known.mac()),
         mtu: known.mtu(),
         weight: known.weight(),
         slots: group.core.slots().shares()[usize::from(number)],
@@ -255,10 +255,6 @@ fn device_flags(device: Option<&Device>) -> [(&'static str, bool); 3] {
     ]
 }
 
-fn mac(mac: [u8; 6]) -> String {
-    mac.map(|byte| format!("{byte:02x}")).join(":")
-}
-
 #[cfg(test)]
 mod tests {
     use std::time::Duration;
@@ -353,6 +349,6 @@ mod tests {
 
     #[test]
     fn a_mac_is_written_as_everybody_writes_it() {
-        assert_eq!(mac([2, 0, 0xab, 0, 0, 1]), "02:00:ab:00:00:01");
+        assert_eq!(show_mac([2, 0, 0xab, 0, 0, 1]), "02:00:ab:00:00:01");
     }
 }

@@ -33,7 +33,7 @@ pub type Mac = [u8; 6];
 
 /// A MAC as everybody writes it: `02:00:5e:00:00:01`.
 pub fn show_mac(mac: Mac) -> String {
-    mac.map(|byte| format!("{byte:02x}")).join(":")
+    ipmp_common::address::Mac::from(mac).to_string()
 }
 
 #[cfg(test)]
