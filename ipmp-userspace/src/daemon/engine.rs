@@ -104,8 +104,8 @@ pub struct Engine {
 }
 
 impl Engine {
-    /// In the network namespace of the calling thread, on its runtime; the sentinel looks as often as said. Takes over what an earlier daemon left, and
-    /// returns where requests go.
+    /// In the network namespace of the calling thread, on its runtime; the sentinel looks as often as said. Takes over
+    /// what an earlier daemon left, and returns where requests go.
     pub async fn start(
         namespace: String,
         datapath_log: bool,
