@@ -189,7 +189,11 @@ impl Words {
 
 #[cfg(test)]
 mod tests {
-    use std::{fs, io::Write, os::unix::net::UnixListener};
+    use std::{
+        fs,
+        io::{BufRead, BufReader, Write},
+        os::unix::net::UnixListener,
+    };
 
     use tempfile::TempDir;
 
@@ -299,6 +303,9 @@ mod tests {
                 }
                 let listener = UnixListener::bind(&socket).unwrap();
                 let (mut stream, _) = listener.accept().unwrap();
+                // Closed before it is greeted, it would be a daemon that is gone.
+                let greeting = BufReader::new(&stream).split(0).next().unwrap().unwrap();
+                assert!(!greeting.is_empty());
                 stream.write_all(b"{\"parameters\":{}}\0").unwrap();
             });
             daemon.start().unwrap();
