@@ -8,6 +8,7 @@
 //! | [`hash`] | a flow's hash, for the policies that do not take the kernel's |
 //! | [`frame`] | bounded reads of a frame, and what a frame is to us |
 //! | [`nd`] | Neighbour Discovery messages and options |
+//! | [`probe`] | the payload of an echo request that probes |
 //!
 //! The same code runs in the kernel, in the daemon, in `ipmpctl path` and in the property tests. It is `no_std`,
 //! allocates nothing and cannot panic where the verifier would see it.
@@ -18,6 +19,7 @@ pub mod frame;
 pub mod hash;
 pub mod maps;
 pub mod nd;
+pub mod probe;
 pub mod steer;
 
 /// Version of the map layouts and of their meaning: part of the pin path, so that a daemon never adopts maps

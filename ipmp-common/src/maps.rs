@@ -23,6 +23,7 @@
 //! | `held` | array, 256 | [`Held`] of a group | sentinel |
 //! | `clock` | array, 1 | [`ClockSettings`] and the timer | both |
 //! | `hints` | ring buffer | [`Hint`] | sentinel, datapath |
+//! | `answers` | ring buffer | [`Answer`] | datapath |
 //!
 //! Words that both sides touch while packets flow are single aligned `u64`s in mmapable arrays, so that user
 //! space stores them atomically; a map update would be a memcpy.
@@ -40,6 +41,8 @@ pub const MAX_LEARNT: u32 = 1024;
 pub const MAX_LOWER: usize = 3;
 /// Bytes of the ring buffer of hints.
 pub const HINTS_BYTES: u32 = 64 * 1024;
+/// Bytes of the ring buffer of answers to probes.
+pub const ANSWERS_BYTES: u32 = 256 * 1024;
 /// The number of the call that stands for the kernel function `bpf_rdonly_cast` in a compiled object; no helper has it.
 pub const RDONLY_CAST: u32 = 0x7bca_0001;
 /// In a group's word of `live`, beside its members: somebody captures on the group interface, and is shown what leaves.
@@ -300,6 +303,44 @@ pub struct Hint {
     pub at_ns: u64,
 }
 
+/// What an [`Answer`] is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u32)]
+pub enum AnswerKind {
+    /// An ICMP or ICMPv6 echo reply to an address of the member's own, with our mark in it ([`crate::probe`]).
+    Echo = 1,
+    /// An ARP reply to nobody: to a request without a sender address.
+    Arp = 2,
+    /// A solicited neighbour advertisement to an address of the member's own.
+    Nd = 3,
+}
+
+/// A frame that looks like the answer to a probe. Whether it is one is for its reader to find out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(C)]
+pub struct Answer {
+    /// When ingress saw it, `CLOCK_MONOTONIC` in nanoseconds.
+    pub at_ns: u64,
+    /// Of an echo: the cookie. Else 0.
+    pub cookie: u64,
+    /// Who answers: the source of an echo, the sender of an ARP reply, the target of an advertisement.
+    pub from: Ip,
+    /// Index of the group.
+    pub group: u32,
+    /// Number of the member that received it.
+    pub member: u32,
+    /// [`AnswerKind`], as a number: a reader must expect one it does not know.
+    pub kind: u32,
+    /// Of an echo: its identifier and its sequence number. Else 0.
+    pub identifier: u16,
+    /// See `identifier`.
+    pub sequence: u16,
+    /// The MAC of who answers: the Ethernet source of an echo, what an ARP reply or an advertisement says.
+    pub mac: [u8; 6],
+    /// Zero.
+    pub pad: u16,
+}
+
 /// Offsets into `struct net_device` and `struct sk_buff`, from the kernel's BTF, in bytes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[repr(C)]
@@ -395,5 +436,6 @@ mod tests {
         assert_eq!(size_of::<ClockSettings>(), 40);
         assert_eq!(size_of::<Clock>(), 56);
         assert_eq!(size_of::<Hint>(), 16);
+        assert_eq!(size_of::<Answer>(), 8 + 8 + 16 + 4 + 4 + 4 + 2 + 2 + 6 + 2);
     }
 }
