@@ -120,7 +120,7 @@ async fn serve(arguments: &Arguments, socket: Socket) -> Result<()> {
     let namespace = arguments.netns.clone().unwrap_or_default();
     let (engine, requests) =
         Engine::start(namespace, arguments.datapath_log, arguments.sentinel_interval).await?;
-    let clients = tokio::spawn(control::serve(socket.listener()?, requests, engine.feed()));
+    let clients = tokio::spawn(control::serve(socket.listener()?, requests, engine.feeds()));
     drop_capabilities()?;
     // Under no service manager there is nobody to tell.
     let _ = sd_notify::notify(&[sd_notify::NotifyState::Ready]);

@@ -5,6 +5,7 @@ pub mod attach;
 pub mod create;
 pub mod destroy;
 pub mod detach;
+pub mod explain;
 pub mod host;
 pub mod monitor;
 pub mod offline;
@@ -72,12 +73,13 @@ Exit status:
 
 With --json, on standard output:
   {\"version\":1,\"groups\":[...]}   of show: groups as the Varlink interface net.ipmp.Manager documents them
+  {\"version\":1,\"explanation\":{...}}   of explain: as that interface documents it
   {\"version\":1,\"event\":{...}}    of monitor, a line each: events as that interface documents them
   {\"version\":1,\"notes\":[...]}    of every other command: what it did beyond its word, a sentence each
   {\"version\":1,\"error\":{\"reason\":...,\"message\":...}}   when it is not done, beside the line on standard error
 The version grows when a field goes or changes its meaning. New fields do not change it.
 
-The commands that change something start ipmpd if it does not run; show and monitor never do.
+The commands that change something start ipmpd if it does not run; show, explain and monitor never do.
 Wherever an address is wanted, a name that the hosts file or the DNS knows will do: node1/24.";
 
 /// Administer IP multipathing groups.
@@ -115,6 +117,7 @@ enum Verb {
     Destroy(destroy::Destroy),
     Set(set::Set),
     Show(show::Show),
+    Explain(explain::Explain),
     Monitor(monitor::Monitor),
 }
 
@@ -130,6 +133,7 @@ impl Verb {
             Self::Destroy(verb) => verb.request(),
             Self::Set(verb) => verb.request(),
             Self::Show(verb) => verb.request(),
+            Self::Explain(verb) => verb.request(),
             Self::Monitor(verb) => verb.request(),
         }
     }

@@ -2,9 +2,10 @@
 
 use serde::Serialize;
 
-use super::show;
+use super::{explain, show};
 use crate::control::{
     Response,
+    explanation::Explanation,
     monitor::Event,
     report::{GroupReport, VERSION},
 };
@@ -14,6 +15,7 @@ pub fn text(response: &Response) -> String {
     match response {
         Response::Done(notes) => clean(&notes.iter().map(|note| format!("{note}\n")).collect::<String>()),
         Response::Show(groups) => clean(&show::text(groups)),
+        Response::Explained(explanation) => clean(&explain::text(explanation)),
     }
 }
 
@@ -30,6 +32,7 @@ struct Object<'a> {
 enum Content<'a> {
     Notes(&'a [String]),
     Groups(&'a [GroupReport]),
+    Explanation(&'a Explanation),
     Event(&'a Event),
     Error { reason: &'a str, message: &'a str },
 }
@@ -48,6 +51,7 @@ pub fn json(response: &Response) -> String {
     match response {
         Response::Done(notes) => Content::Notes(notes),
         Response::Show(groups) => Content::Groups(groups),
+        Response::Explained(explanation) => Content::Explanation(explanation),
     }
     .line()
 }

@@ -6,8 +6,9 @@ use tokio::sync::mpsc;
 
 use super::*;
 use crate::control::{
-    Last, Refused,
+    Last, Refused, explanation,
     monitor::{self as event, Event, Publisher},
+    probes::Feeds,
     report::sample,
     request::reason,
 };
@@ -184,7 +185,7 @@ fn with_daemon(test: impl FnOnce(&Path)) {
     let (sender, mut requests) = mpsc::channel::<request::Asked>(1);
     let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
     let publisher = Publisher::default();
-    let feed = publisher.feed();
+    let feeds = Feeds { events: publisher.feed(), probes: Publisher::new(1).feed() };
     let daemon = thread::spawn(move || {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         runtime.block_on(async {
@@ -207,6 +208,9 @@ fn with_daemon(test: impl FnOnce(&Path)) {
                                 }
                                 Ok(Response::Show(vec![sample()]))
                             }
+                            Request::Explain { member } if member == "e1000g0" => {
+                                Ok(Response::Explained(Box::new(explanation::sample())))
+                            }
                             Request::Show { name: None } => Ok(Response::Show(vec![sample()])),
                             Request::Show { .. } => refused(reason::NO_SUCH_GROUP, "there is no group x0"),
                             Request::Destroy { .. } => refused(reason::NOT_EMPTY, "IPMP group is not empty"),
@@ -223,7 +227,7 @@ fn with_daemon(test: impl FnOnce(&Path)) {
                 tokio::select! { () = answer => (), _ = stopped => () }
                 drop(publisher);
             });
-            crate::control::serve(listener, sender, feed).await.unwrap();
+            crate::control::serve(listener, sender, feeds).await.unwrap();
         });
     });
     test(&path);
@@ -252,6 +256,11 @@ fn verbs_with_a_daemon() {
             run("destroy production0"),
             (Exit::Refused, String::new(), "ipmpctl: IPMP group is not empty\n".into())
         );
+        assert_eq!(run("explain e1000g0"), done(&explain::text(&explanation::sample())));
+        let (exit, out, _) = run("explain e1000g0 --json");
+        let value: serde_json::Value = serde_json::from_str(&out).unwrap();
+        assert_eq!((exit, &value["version"]), (Exit::Done, &1.into()));
+        assert_eq!(value["explanation"], serde_json::to_value(explanation::sample()).unwrap());
         let (exit, out, _) = run("show x0 --json");
         assert_eq!(exit, Exit::Refused);
         assert!(out.contains(r#""reason":"no-such-group""#), "{out}");

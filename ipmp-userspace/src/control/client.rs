@@ -11,7 +11,9 @@ use serde::Deserialize;
 use serde_json::{Map, Value};
 
 use super::{
+    explanation::Explanation,
     monitor::{self, Event},
+    probes::Told as ProbeTold,
     report::GroupReport,
     request::{Request, Response},
     wire::{Call, Failure, SERVICE},
@@ -70,6 +72,11 @@ struct Shown {
 }
 
 #[derive(Deserialize)]
+struct Explained {
+    explanation: Box<Explanation>,
+}
+
+#[derive(Deserialize)]
 struct Told {
     event: Event,
 }
@@ -100,10 +107,13 @@ impl Client {
     /// Makes a request and waits for what became of it.
     pub fn call(&mut self, request: &Request) -> Result<Response, Error> {
         let parameters = self.exchange(request)?;
-        let response = if request.changes() {
-            serde_json::from_value(parameters).map(|Done { notes }| Response::Done(notes))
-        } else {
-            serde_json::from_value(parameters).map(|Shown { groups }| Response::Show(groups))
+        let response = match request {
+            Request::Explain { .. } => serde_json::from_value(parameters)
+                .map(|Explained { explanation }| Response::Explained(explanation)),
+            _ if request.changes() => {
+                serde_json::from_value(parameters).map(|Done { notes }| Response::Done(notes))
+            }
+            _ => serde_json::from_value(parameters).map(|Shown { groups }| Response::Show(groups)),
         };
         response.map_err(|e| self.foreign(e))
     }
@@ -116,6 +126,14 @@ impl Client {
         // Nothing may happen for years.
         self.stream.get_ref().set_read_timeout(None).map_err(|e| self.lost(e))?;
         Ok((Events(self), event))
+    }
+
+    /// Begins to listen to the probes of every group, or of the one that has this name, group name or member.
+    pub fn probes(mut self, name: Option<String>) -> Result<Probes, Error> {
+        let parameters = self.exchange(&Request::Probes { name })?;
+        serde_json::from_value::<ProbeTold>(parameters).map_err(|e| self.foreign(e))?;
+        self.stream.get_ref().set_read_timeout(None).map_err(|e| self.lost(e))?;
+        Ok(Probes(self))
     }
 
     /// Makes a call, and gives the parameters of the first reply.
@@ -215,6 +233,27 @@ impl Events {
         };
         let parameters = client.parameters(&reply)?;
         serde_json::from_value(parameters).map(|Told { event }| event).map_err(|e| client.foreign(e))
+    }
+}
+
+/// The probes of a daemon, from [`Client::probes`].
+#[derive(Debug)]
+pub struct Probes(Client);
+
+impl Probes {
+    /// Waits for the next probe that is over, or for the news that some are missing.
+    ///
+    /// # Errors
+    /// [`Error::Stopped`] or [`Error::Gone`] when no other comes.
+    pub fn wait(&mut self) -> Result<ProbeTold, Error> {
+        let Self(client) = self;
+        let reply = match client.read_reply() {
+            Err(Error::Closed(path)) => return Err(Error::Gone(path)),
+            reply => reply?,
+        };
+        let told: ProbeTold =
+            serde_json::from_value(client.parameters(&reply)?).map_err(|e| client.foreign(e))?;
+        if told == ProbeTold::default() { Err(Error::Stopped(client.path.clone())) } else { Ok(told) }
     }
 }
 

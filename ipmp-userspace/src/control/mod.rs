@@ -5,9 +5,11 @@
 
 pub mod address;
 pub mod client;
+pub mod explanation;
 pub mod monitor;
 pub mod name;
 pub mod peer;
+pub mod probes;
 pub mod report;
 pub mod request;
 pub mod server;

@@ -16,6 +16,8 @@ use std::{
 use serde::{Deserialize, Serialize};
 use tokio::sync::broadcast;
 
+use super::report::probing::Family;
+
 /// Events that a listener may be behind: what a failover of a group with hundreds of addresses says, many times over.
 pub const CAPACITY: usize = 4096;
 
@@ -40,6 +42,10 @@ pub struct Event {
     pub from: Option<String>,
     /// The data address that it is about.
     pub address: Option<IpAddr>,
+    /// The target that it is about.
+    pub target: Option<IpAddr>,
+    /// The family that it is about.
+    pub family: Option<Family>,
     /// The line of the log.
     pub message: String,
     /// What made it happen, in one word.
@@ -110,6 +116,8 @@ impl Event {
             member: None,
             from: None,
             address: None,
+            target: None,
+            family: None,
             message,
             cause: String::new(),
             because: String::new(),
@@ -176,46 +184,69 @@ fn rfc3339(since: Duration) -> String {
     )
 }
 
-/// Where the engine puts events.
+/// Where the engine puts events, or whatever else somebody listens to.
 #[derive(Debug)]
-pub struct Publisher {
-    sender: broadcast::Sender<Arc<Event>>,
+pub struct Publisher<T = Event> {
+    sender: broadcast::Sender<Arc<T>>,
     last: Arc<AtomicU64>,
 }
 
 impl Default for Publisher {
     fn default() -> Self {
-        Self { sender: broadcast::Sender::new(CAPACITY), last: Arc::default() }
+        Self::new(CAPACITY)
     }
 }
 
-impl Publisher {
+impl<T> Publisher<T> {
+    /// A listener may be so many behind.
+    pub fn new(capacity: usize) -> Self {
+        Self { sender: broadcast::Sender::new(capacity), last: Arc::default() }
+    }
+
+    /// Whether anybody listens.
+    pub fn is_heard(&self) -> bool {
+        self.sender.receiver_count() > 0
+    }
+
     /// Tells everybody who listens; `event` is given the event's sequence number, and is made only if anybody does.
-    pub fn publish(&self, event: impl FnOnce(u64) -> Event) {
+    pub fn publish(&self, event: impl FnOnce(u64) -> T) {
         let sequence = self.last.fetch_add(1, Relaxed) + 1;
-        if self.sender.receiver_count() > 0 {
+        if self.is_heard() {
             // Whoever listened may have gone in between.
             let _ = self.sender.send(Arc::new(event(sequence)));
         }
     }
 
+    /// As [`publish`](Self::publish), and makes the event in any case, for somebody to `keep`.
+    pub fn publish_always(&self, event: impl FnOnce(u64) -> T, keep: impl FnOnce(Arc<T>)) {
+        let event = Arc::new(event(self.last.fetch_add(1, Relaxed) + 1));
+        keep(Arc::clone(&event));
+        let _ = self.sender.send(event);
+    }
+
     /// Where listeners are served from. It ends with the publisher.
-    pub fn feed(&self) -> Feed {
+    pub fn feed(&self) -> Feed<T> {
         Feed { sender: self.sender.downgrade(), last: Arc::clone(&self.last) }
     }
 }
 
 /// Where listeners are served from.
-#[derive(Clone, Debug)]
-pub struct Feed {
-    sender: broadcast::WeakSender<Arc<Event>>,
+#[derive(Debug)]
+pub struct Feed<T = Event> {
+    sender: broadcast::WeakSender<Arc<T>>,
     last: Arc<AtomicU64>,
 }
 
-impl Feed {
+impl<T> Clone for Feed<T> {
+    fn clone(&self) -> Self {
+        Self { sender: self.sender.clone(), last: Arc::clone(&self.last) }
+    }
+}
+
+impl<T> Feed<T> {
     /// Begins to listen: the events from now on, and the sequence number of the last one before. `None`: the engine has
     /// ended.
-    pub(crate) fn listen(&self) -> Option<(broadcast::Receiver<Arc<Event>>, u64)> {
+    pub(crate) fn listen(&self) -> Option<(broadcast::Receiver<Arc<T>>, u64)> {
         let receiver = self.sender.upgrade()?.subscribe();
         Some((receiver, self.last.load(Relaxed)))
     }
@@ -231,6 +262,8 @@ pub(crate) fn sample() -> Event {
         member: Some("e1000g1".into()),
         from: Some("e1000g0".into()),
         address: Some("192.168.178.200".parse().unwrap()),
+        target: Some("192.168.178.1".parse().unwrap()),
+        family: Some(Family::Inet),
         cause: "member-failed".into(),
         because: "e1000g0 has failed".into(),
         uid: Some(1000),

@@ -4,6 +4,10 @@ use std::net::IpAddr;
 
 use serde::{Deserialize, Serialize};
 
+pub mod probing;
+
+pub use probing::{Detection, Probing};
+
 /// Version of the report, in the reply to `Show` and in `ipmpctl --json`. It grows when a field is renamed, removed or
 /// changes its meaning; new fields do not change it.
 pub const VERSION: u32 = 1;
@@ -23,8 +27,10 @@ pub struct GroupReport {
     pub mtu: u32,
     /// State.
     pub state: GroupState,
-    /// Failure detection time in milliseconds; `None`: no member is probed.
+    /// Failure detection time in milliseconds, as it is now; `None`: no member is probed.
     pub fdt_ms: Option<u64>,
+    /// How failures are detected.
+    pub detection: Detection,
     /// Hash policy: `connection`, `flow` or `destination`.
     pub hash: String,
     /// Flags in the reference's words, in its order.
@@ -97,6 +103,12 @@ pub struct MemberReport {
     pub live: bool,
     /// It carries multicast and broadcast.
     pub cast: bool,
+    /// It is to carry traffic only while another one is missing.
+    pub standby: bool,
+    /// It functions, and is kept as a spare.
+    pub inactive: bool,
+    /// How it is probed, in each family in which it is, or should be.
+    pub probing: Vec<Probing>,
     /// Flags in the reference's words, in its order.
     pub flags: Vec<String>,
     /// Addresses of its own; test addresses among them.
@@ -220,6 +232,9 @@ pub(crate) fn sample() -> GroupReport {
         usable: state == MemberState::Ok,
         live: link == Link::Up,
         cast: number == 0,
+        standby: false,
+        inactive: false,
+        probing: vec![],
         flags: words(flags),
         addresses: vec![],
         attach: "tcx".into(),
@@ -249,6 +264,16 @@ pub(crate) fn sample() -> GroupReport {
         mtu: 1500,
         state: GroupState::Degraded,
         fdt_ms: None,
+        detection: Detection {
+            configured_ms: 10_000,
+            interval_us: 2_000_000,
+            raised: None,
+            failback: true,
+            fail_open: true,
+            probe: probing::Policy::Off,
+            targets: vec![],
+            dark: vec![],
+        },
         hash: "connection".into(),
         flags: words("UP,BROADCAST,RUNNING,MULTICAST,IPMP"),
         addresses: vec![

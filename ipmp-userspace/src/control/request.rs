@@ -2,7 +2,7 @@
 
 use tokio::sync::{mpsc, oneshot};
 
-use super::{address::DataAddress, report::GroupReport, setting::Setting};
+use super::{address::DataAddress, explanation::Explanation, report::GroupReport, setting::Setting};
 
 /// What becomes of the group when its last member is detached.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
@@ -89,12 +89,22 @@ pub enum Request {
         /// As in `Show`.
         name: Option<String>,
     },
+    /// The same, with every probe that is over instead of events ([`super::probes`]).
+    Probes {
+        /// As in `Show`.
+        name: Option<String>,
+    },
+    /// Explain why a member is in the state in which it is.
+    Explain {
+        /// Name of the member.
+        member: String,
+    },
 }
 
 impl Request {
     /// Whether it changes anything, and so wants root or the group `ipmp`.
     pub fn changes(&self) -> bool {
-        !matches!(self, Self::Show { .. } | Self::Monitor { .. })
+        !matches!(self, Self::Show { .. } | Self::Monitor { .. } | Self::Probes { .. } | Self::Explain { .. })
     }
 }
 
@@ -105,6 +115,8 @@ pub enum Response {
     Done(Vec<String>),
     /// The groups that were asked for.
     Show(Vec<GroupReport>),
+    /// Why the member that was asked for is in its state.
+    Explained(Box<Explanation>),
 }
 
 /// A request that was understood and is not possible. Nothing has changed.

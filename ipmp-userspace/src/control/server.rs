@@ -14,15 +14,16 @@ use std::{
 
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
-    net::{UnixListener, UnixStream},
+    net::{UnixListener, UnixStream, unix::ReadHalf},
     sync::{broadcast::error::RecvError, oneshot},
     task::{JoinSet, spawn_blocking},
     time::{sleep, timeout},
 };
 
 use super::{
-    monitor::{self, Event, Feed},
+    monitor::{self, Event},
     peer::{GROUP, Peer},
+    probes::{Feeds, Told},
     request::{Caller, Refused, Request, Response, Sender, reason},
     wire::{self, Answer, Asked, Call, Failure},
 };
@@ -54,14 +55,14 @@ pub enum Error {
 /// # Panics
 ///
 /// Outside a tokio runtime with I/O and time enabled.
-pub async fn serve(listener: StdListener, requests: Sender, feed: Feed) -> Result<(), Error> {
-    serve_group(listener, requests, feed, GROUP).await
+pub async fn serve(listener: StdListener, requests: Sender, feeds: Feeds) -> Result<(), Error> {
+    serve_group(listener, requests, feeds, GROUP).await
 }
 
 async fn serve_group(
     listener: StdListener,
     requests: Sender,
-    feed: Feed,
+    feeds: Feeds,
     group: &'static str,
 ) -> Result<(), Error> {
     listener.set_nonblocking(true).map_err(Error::Listener)?;
@@ -96,7 +97,7 @@ async fn serve_group(
             );
             continue;
         };
-        let client = Client { stream, peer, requests: requests.clone(), feed: feed.clone(), group };
+        let client = Client { stream, peer, requests: requests.clone(), feeds: feeds.clone(), group };
         clients.spawn(async move {
             let (uid, pid) = (client.peer.uid, client.peer.pid);
             if let Err(error) = client.serve().await {
@@ -167,7 +168,7 @@ struct Client {
     stream: UnixStream,
     peer: Peer,
     requests: Sender,
-    feed: Feed,
+    feeds: Feeds,
     group: &'static str,
 }
 
@@ -189,6 +190,12 @@ impl Client {
                         Err(refused) => Err(refused.into()),
                     }
                 }
+                Ok(Asked::Engine(Request::Probes { name })) if call.more && !call.oneway => {
+                    match self.probes(name, &mut buffer).await {
+                        Ok(ended) => return ended,
+                        Err(refused) => Err(refused.into()),
+                    }
+                }
                 asked => self.answer(&call, asked).await,
             };
             if !call.oneway {
@@ -202,7 +209,7 @@ impl Client {
         match asked? {
             Asked::Info => Ok(wire::info()),
             Asked::Description(description) => Ok(wire::description(description)),
-            Asked::Engine(Request::Monitor { .. }) => Err(Failure::ExpectedMore {}),
+            Asked::Engine(Request::Monitor { .. } | Request::Probes { .. }) => Err(Failure::ExpectedMore {}),
             Asked::Engine(request) => {
                 if request.changes() {
                     self.check_permission(call).await?;
@@ -220,13 +227,9 @@ impl Client {
         name: Option<String>,
         buffer: &mut Vec<u8>,
     ) -> Result<Result<(), Closed>, Refused> {
-        let is_all = name.is_none();
-        let (mut events, mut last) = self.feed.listen().ok_or_else(gone)?;
-        let groups: Vec<String> = match self.ask(Request::Monitor { name }, "Monitor".into()).await? {
-            Response::Show(groups) => groups.into_iter().map(|group| group.name).collect(),
-            Response::Done(_) => Vec::new(),
-        };
-        let groups = (!is_all).then_some(groups.as_slice());
+        let (mut events, mut last) = self.feeds.events.listen().ok_or_else(gone)?;
+        let groups = self.groups_of(name.is_none(), Request::Monitor { name }, "Monitor").await?;
+        let groups = groups.as_deref();
         let (mut reader, mut writer) = self.stream.split();
         let watch = async {
             let watching = Event::watching(last, groups);
@@ -249,20 +252,56 @@ impl Client {
                 }
             }
         };
-        // What a client says meanwhile has no answer; that it has gone is to be noticed before the next event.
-        let listen = async {
-            while buffer.len() <= MAX_CALL {
-                buffer.reserve(4096);
-                if reader.read_buf(buffer).await? == 0 {
-                    return Ok(());
-                }
+        Ok(tokio::select! {
+            ended = watch => ended,
+            ended = hear(&mut reader, buffer) => ended,
+        })
+    }
+
+    /// Passes on probes in the same way.
+    async fn probes(
+        &mut self,
+        name: Option<String>,
+        buffer: &mut Vec<u8>,
+    ) -> Result<Result<(), Closed>, Refused> {
+        let (mut probes, _) = self.feeds.probes.listen().ok_or_else(gone)?;
+        let groups = self.groups_of(name.is_none(), Request::Probes { name }, "Probes").await?;
+        let (mut reader, mut writer) = self.stream.split();
+        let watch = async {
+            writer.write_all(&wire::probe(&Told::default(), false)).await?;
+            loop {
+                let told = match probes.recv().await {
+                    Ok(probe) if groups.as_ref().is_some_and(|groups| !groups.contains(&probe.group)) => {
+                        continue;
+                    }
+                    Ok(probe) => Told { probe: Some((*probe).clone()), lost: None },
+                    Err(RecvError::Lagged(lost)) => Told { probe: None, lost: Some(lost) },
+                    Err(RecvError::Closed) => {
+                        writer.write_all(&wire::probe(&Told::default(), true)).await?;
+                        return Ok(());
+                    }
+                };
+                writer.write_all(&wire::probe(&told, false)).await?;
             }
-            Err(Closed::Long)
         };
         Ok(tokio::select! {
             ended = watch => ended,
-            ended = listen => ended,
+            ended = hear(&mut reader, buffer) => ended,
         })
+    }
+
+    /// Names of the groups that somebody listens to; `None`: of all there are and will be.
+    async fn groups_of(
+        &self,
+        is_all: bool,
+        request: Request,
+        method: &str,
+    ) -> Result<Option<Vec<String>>, Refused> {
+        let groups = match self.ask(request, method.into()).await? {
+            Response::Show(groups) => groups.into_iter().map(|group| group.name).collect(),
+            Response::Done(_) | Response::Explained(_) => Vec::new(),
+        };
+        Ok((!is_all).then_some(groups))
     }
 
     async fn check_permission(&self, call: &Call) -> Result<(), Failure> {
@@ -290,6 +329,17 @@ impl Client {
         self.requests.send((request, caller, back)).await.map_err(|_| gone())?;
         answer.await.map_err(|_| gone())?
     }
+}
+
+/// What a client says while it listens has no answer; that it has gone is to be noticed before there is more to tell.
+async fn hear(reader: &mut ReadHalf<'_>, buffer: &mut Vec<u8>) -> Result<(), Closed> {
+    while buffer.len() <= MAX_CALL {
+        buffer.reserve(4096);
+        if reader.read_buf(buffer).await? == 0 {
+            return Ok(());
+        }
+    }
+    Err(Closed::Long)
 }
 
 /// The engine has ended.

@@ -5,8 +5,10 @@ use serde_json::{Map, Value, json};
 
 use super::{
     address::DataAddress,
+    explanation::Explanation,
     monitor::Event,
     name,
+    probes::Told,
     report::{GroupReport, VERSION},
     request::{Refused, Request, Response, reason},
     setting::Setting,
@@ -93,6 +95,13 @@ pub enum Answer {
         /// The groups.
         groups: Vec<GroupReport>,
     },
+    /// To `Explain`.
+    Explained {
+        /// [`VERSION`].
+        version: u32,
+        /// Why.
+        explanation: Box<Explanation>,
+    },
     /// To the standard interface.
     Service(Value),
 }
@@ -102,6 +111,7 @@ impl From<Response> for Answer {
         match response {
             Response::Done(notes) => Self::Done { notes },
             Response::Show(groups) => Self::Shown { version: VERSION, groups },
+            Response::Explained(explanation) => Self::Explained { version: VERSION, explanation },
         }
     }
 }
@@ -109,17 +119,32 @@ impl From<Response> for Answer {
 /// An event as it goes over the socket, with its NUL; the last one says that no other follows.
 pub fn event(event: &Event, is_last: bool) -> Vec<u8> {
     #[derive(Serialize)]
-    struct Told<'a> {
+    struct Parameters<'a> {
         version: u32,
         event: &'a Event,
     }
+    one_of_many(Parameters { version: VERSION, event }, is_last)
+}
+
+/// A probe as it goes over the socket, or how many are missing, with its NUL.
+pub fn probe(told: &Told, is_last: bool) -> Vec<u8> {
     #[derive(Serialize)]
-    struct Success<'a> {
-        parameters: Told<'a>,
+    struct Parameters<'a> {
+        version: u32,
+        #[serde(flatten)]
+        told: &'a Told,
+    }
+    one_of_many(Parameters { version: VERSION, told }, is_last)
+}
+
+fn one_of_many(parameters: impl Serialize, is_last: bool) -> Vec<u8> {
+    #[derive(Serialize)]
+    struct Success<P> {
+        parameters: P,
         #[serde(skip_serializing_if = "std::ops::Not::not")]
         continues: bool,
     }
-    let success = Success { parameters: Told { version: VERSION, event }, continues: !is_last };
+    let success = Success { parameters, continues: !is_last };
     let mut bytes = serde_json::to_vec(&success).expect("every key of it is a string");
     bytes.push(0);
     bytes
@@ -167,6 +192,8 @@ impl Call {
             Request::Set { name, settings } => ("Set", json!({ "name": name, "settings": settings })),
             Request::Show { name } => ("Show", json!({ "name": name })),
             Request::Monitor { name } => ("Monitor", json!({ "name": name })),
+            Request::Probes { name } => ("Probes", json!({ "name": name })),
+            Request::Explain { member } => ("Explain", json!({ "member": member })),
         };
         let Value::Object(parameters) = parameters else {
             unreachable!("every method's parameters are an object")
@@ -174,7 +201,7 @@ impl Call {
         Self {
             method: format!("{INTERFACE}.{method}"),
             parameters: Some(parameters),
-            more: matches!(request, Request::Monitor { .. }),
+            more: matches!(request, Request::Monitor { .. } | Request::Probes { .. }),
             oneway: false,
         }
     }
@@ -224,6 +251,8 @@ impl Parameters {
             "Set" => self.set(),
             "Show" => self.name().map(|name| Request::Show { name }),
             "Monitor" => self.name().map(|name| Request::Monitor { name }),
+            "Probes" => self.name().map(|name| Request::Probes { name }),
+            "Explain" => self.explain(),
             _ => return None,
         })
     }
@@ -260,6 +289,12 @@ impl Parameters {
         let settings = Setting::all_of(&texts)
             .map_err(|error| Failure::from(Refused::new(reason::BAD_SETTING, error.to_string())))?;
         Ok(Request::Set { name, settings })
+    }
+
+    fn explain(&mut self) -> Result<Request, Failure> {
+        let member: String = self.take("member")?;
+        name::check_interface(&member).map_err(bad_name)?;
+        Ok(Request::Explain { member })
     }
 
     fn name(&mut self) -> Result<Option<String>, Failure> {
@@ -375,6 +410,9 @@ mod tests {
             Request::Show { name: Some("The.Group".into()) },
             Request::Monitor { name: None },
             Request::Monitor { name: Some("The.Group".into()) },
+            Request::Probes { name: None },
+            Request::Probes { name: Some("The.Group".into()) },
+            Request::Explain { member: interface() },
         ];
         for last in [None, Some(Last::Restore), Some(Last::KeepGroup), Some(Last::Force)] {
             requests.push(Request::Detach { interface: interface(), last });
@@ -425,6 +463,7 @@ mod tests {
             ("Detach", json!({ "interface": "eth0", "last": "explode" }), "last"),
             ("AddAddress", json!({ "group": "g0", "addresses": [] }), "addresses"),
             ("Show", json!({ "name": ["g0"] }), "name"),
+            ("Explain", json!({}), "member"),
         ] {
             assert_eq!(manager(method, parameters), Err(invalid(parameter)), "{method}");
         }

@@ -10,7 +10,7 @@ use ipmp_common::{
 use super::{
     LogLine, Why,
     group::Settings,
-    probe::{Family, Proof, TestAddress, Via},
+    probe::{Family, Proof, TestAddress, Via, outcome::Outcome},
 };
 
 /// `CLOCK_MONOTONIC` since boot: the one clock, the same that `bpf_ktime_get_ns` reads.
@@ -242,6 +242,8 @@ pub enum Action {
     },
     /// Find a target's MAC by an ordinary request from a data address, and tell [`Event::Neighbour`].
     FindNeighbour(IpAddr),
+    /// Tell whoever watches probes what has become of one ([`Group::watch_probes`](super::Group::watch_probes)).
+    ProbeOver(Outcome),
     /// Say it, and what made it happen.
     Log(LogLine, Why),
 }

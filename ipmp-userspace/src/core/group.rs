@@ -32,6 +32,7 @@ mod adopt;
 mod probing;
 mod spare;
 mod told;
+mod watch;
 
 use std::{net::IpAddr, time::Duration};
 
@@ -42,6 +43,7 @@ use ipmp_common::{
 
 pub use adopt::Adopted;
 use probing::Probes;
+pub use probing::Slow;
 use spare::Back;
 use told::Told;
 
@@ -597,4 +599,4 @@ mod properties;
 #[cfg(test)]
 mod tests;
 #[cfg(test)]
-mod wire;
+pub(crate) mod wire;

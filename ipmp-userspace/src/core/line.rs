@@ -221,10 +221,33 @@ impl LogLine {
         }
     }
 
-    /// The data address that it is about.
+    /// The target that it is about.
+    pub fn target(&self) -> Option<IpAddr> {
+        match self {
+            Self::TargetAside { target, .. } => Some(*target),
+            _ => None,
+        }
+    }
+
+    /// The family that it is about.
+    pub fn family(&self) -> Option<Family> {
+        match self {
+            Self::FdtRaised { family, .. }
+            | Self::FdtLowered { family, .. }
+            | Self::MissedProbes { family, .. }
+            | Self::Dark { family, .. }
+            | Self::DarkOver { family, .. } => Some(*family),
+            Self::TestAddressTwin { address, .. } => Some(Family::of(*address)),
+            Self::TargetAside { target, .. } => Some(Family::of(*target)),
+            _ => None,
+        }
+    }
+
+    /// The data address, or the test address, that it is about.
     pub fn address(&self) -> Option<IpAddr> {
         match self {
             Self::Moved { address, .. }
+            | Self::TestAddressTwin { address, .. }
             | Self::AddressAdded { address, .. }
             | Self::Learnt { address, .. }
             | Self::AddressRemoved { address, .. } => Some(*address),

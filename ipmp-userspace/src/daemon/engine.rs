@@ -35,7 +35,7 @@ use super::{
 };
 use crate::{
     announce::{Schedule, Sender},
-    control::{monitor::Feed, request},
+    control::{probes::Feeds, request},
     core::{LogLine, Time},
     datapath::{self, Datapath, Hints, Interval},
     link::{self, Address, Change, Device, Links, Watch},
@@ -151,9 +151,9 @@ impl Engine {
         Ok((engine, sender))
     }
 
-    /// Where events are heard.
-    pub fn feed(&self) -> Feed {
-        self.teller.feed()
+    /// Where events and probes are heard.
+    pub fn feeds(&self) -> Feeds {
+        self.teller.feeds()
     }
 
     /// Says that clients are served now.

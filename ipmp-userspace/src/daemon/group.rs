@@ -161,6 +161,7 @@ impl Group {
     /// Lets the state machine decide, and does what it says. What the kernel refuses is logged: nobody is there to be
     /// told, and the next event will try again.
     pub async fn feed(&mut self, hands: &mut Hands<'_>, event: Event) -> Result<(), Refusal> {
+        self.core.watch_probes(hands.teller.probes_are_watched());
         let actions = self.core.handle(now(), event)?;
         self.carry_out(hands, actions).await;
         Ok(())
@@ -238,6 +239,7 @@ impl Group {
             Action::Probe { .. } | Action::FindHosts { .. } | Action::FindNeighbour(_) => {
                 log::error!(group = self.name(); "{action:?} is not what this ipmpd can do");
             }
+            Action::ProbeOver(outcome) => hands.teller.probe_over(self.name(), outcome),
             // Said when everything else is done; see `carry_out`.
             Action::Log(..) => {}
         }

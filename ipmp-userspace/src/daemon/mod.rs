@@ -14,6 +14,8 @@
 //! | `filters` | what the members' hardware lets in |
 //! | `followers` | addresses that follow the cast member |
 //! | `show` | what is shown |
+//! | `explain` | why a member is in its state |
+//! | `recent` | what has happened to members and groups lately |
 //! | `grace` | members without test addresses |
 //! | `say` | what is said, to the log and to listeners, and why |
 //! | [`state`] | how things were before |
@@ -26,6 +28,7 @@
 mod adopt;
 mod attach;
 pub mod engine;
+mod explain;
 mod filters;
 mod followers;
 mod grace;
@@ -35,6 +38,7 @@ mod lock;
 pub mod logging;
 pub mod migrate;
 mod priority;
+mod recent;
 mod reports;
 mod requests;
 mod say;

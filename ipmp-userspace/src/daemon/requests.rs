@@ -45,8 +45,11 @@ impl Engine {
             Request::Offline { interface } => self.set_offline(&interface, true).await?,
             Request::Online { interface } => self.set_offline(&interface, false).await?,
             Request::Set { name, settings } => self.set(&name, &settings).await?,
-            Request::Show { name } | Request::Monitor { name } => {
+            Request::Show { name } | Request::Monitor { name } | Request::Probes { name } => {
                 return self.show(name.as_deref()).await.map(Response::Show);
+            }
+            Request::Explain { member } => {
+                return self.explain(&member).await.map(|why| Response::Explained(Box::new(why)));
             }
         };
         self.announce();

@@ -1,14 +1,20 @@
 //! What the daemon says of groups: each line once, to the log with its fields and to whoever monitors as an event.
 
+use std::cell::RefCell;
+
 use log::{Record, kv::Source};
 
-use super::group::now;
+use super::{group::now, recent::Recent};
 use crate::{
     control::{
         Caller,
-        monitor::{Event, Feed, Observer, Publisher},
+        monitor::{Event, Observer, Publisher},
+        probes::{self, Fate, Feeds, ProbeReport},
     },
-    core::{LogLine, Time, Why},
+    core::{
+        LogLine, Time, Why,
+        probe::{self, outcome::Outcome},
+    },
 };
 
 /// What has made the daemon do what it does now.
@@ -43,17 +49,66 @@ pub enum Loss {
 }
 
 /// Says things.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Teller {
     publisher: Publisher,
+    probes: Publisher<ProbeReport>,
+    recent: RefCell<Recent>,
     /// What has made the daemon do what it does now.
     pub origin: Origin,
 }
 
+impl Default for Teller {
+    fn default() -> Self {
+        Self {
+            publisher: Publisher::default(),
+            probes: Publisher::new(probes::CAPACITY),
+            recent: RefCell::default(),
+            origin: Origin::default(),
+        }
+    }
+}
+
 impl Teller {
-    /// Where events are heard.
-    pub fn feed(&self) -> Feed {
-        self.publisher.feed()
+    /// Where events and probes are heard.
+    pub fn feeds(&self) -> Feeds {
+        Feeds { events: self.publisher.feed(), probes: self.probes.feed() }
+    }
+
+    /// What has happened to a member, and to its group, lately.
+    pub fn recent(&self, group: &str, member: &str) -> Vec<Event> {
+        self.recent.borrow().of(group, member)
+    }
+
+    /// Whether anybody wants to know of single probes.
+    pub fn probes_are_watched(&self) -> bool {
+        self.probes.is_heard()
+    }
+
+    /// Tells what has become of a probe to whoever wants to know.
+    pub fn probe_over(&self, group: &str, outcome: Outcome) {
+        self.probes.publish(|_| {
+            let handled = outcome.known - outcome.sent;
+            let (fate, network) = match outcome.fate {
+                probe::history::Fate::Answered(network) => (Fate::Answered, Some(network)),
+                probe::history::Fate::Lost => (Fate::Lost, None),
+                probe::history::Fate::Void => (Fate::Void, None),
+                _ => (Fate::Unsent, None),
+            };
+            ProbeReport {
+                group: group.to_owned(),
+                member: outcome.member,
+                family: outcome.family.into(),
+                number: outcome.sequence,
+                target: outcome.target,
+                fate,
+                sent_ns: nanoseconds(outcome.sent),
+                network_ns: network.map(|network| nanoseconds(Time(network))),
+                handled_ns: network.map(|_| nanoseconds(Time(handled))),
+                average_ns: outcome.average.map(|average| nanoseconds(Time(average))),
+                deviation_ns: outcome.deviation.map(|deviation| nanoseconds(Time(deviation))),
+            }
+        });
     }
 
     /// Says what follows from what the daemon was told, with nothing else to explain it.
@@ -77,14 +132,16 @@ impl Teller {
             _ => None,
         };
         log_line(group, line, cause, &because, uid);
-        self.publisher.publish(|sequence| {
+        let event = |sequence| {
             let mut event = Event {
                 group: group.map(Into::into),
                 member: line.member().map(Into::into),
                 from: line.from().map(Into::into),
                 address: line.address(),
+                target: line.target(),
+                family: line.family().map(Into::into),
                 cause: cause.into(),
-                because,
+                because: because.clone(),
                 uid,
                 ..Event::new(sequence, line.kind(), line.level().into(), line.to_string())
             };
@@ -94,7 +151,13 @@ impl Teller {
                 event.took_ns = Some(nanoseconds(took));
             }
             event
-        });
+        };
+        match group.filter(|_| Recent::wants(group, line)) {
+            Some(group) => self.publisher.publish_always(event, |event| {
+                self.recent.borrow_mut().remember(group, line, event);
+            }),
+            None => self.publisher.publish(event),
+        }
     }
 
     /// The cause in one word and in a sentence.
@@ -156,6 +219,8 @@ fn log_line(group: Option<&str>, line: &LogLine, cause: &str, because: &str, uid
         return;
     }
     let (address, uid) = (line.address().map(|address| address.to_string()), uid.map(|uid| uid.to_string()));
+    let (target, family) =
+        (line.target().map(|target| target.to_string()), line.family().map(|family| family.to_string()));
     let fields = [
         ("group", group),
         ("member", line.member()),
@@ -164,6 +229,8 @@ fn log_line(group: Option<&str>, line: &LogLine, cause: &str, because: &str, uid
         ("because", Some(because)),
         ("from", line.from()),
         ("address", address.as_deref()),
+        ("target", target.as_deref()),
+        ("family", family.as_deref()),
         ("uid", uid.as_deref()),
     ];
     let fields: Vec<(&str, &str)> =
@@ -236,7 +303,7 @@ mod tests {
     fn an_event_says_how_long_it_took_since_the_link_was_lost() {
         let at = |milliseconds| Time(Duration::from_millis(milliseconds));
         let teller = Teller { origin: Origin::Datapath(at(1000)), ..Teller::default() };
-        let (mut events, _) = teller.feed().listen().unwrap();
+        let (mut events, _) = teller.feeds().events.listen().unwrap();
         let line = LogLine::Moved {
             address: [10, 0, 0, 1].into(),
             group: GROUP(),
@@ -259,7 +326,7 @@ mod tests {
 
         // A hint that came with a request or at the start says nothing of time.
         let teller = Teller::default();
-        let (mut events, _) = teller.feed().listen().unwrap();
+        let (mut events, _) = teller.feeds().events.listen().unwrap();
         teller.explain(None, &line, &why, None, || Loss::Carrier);
         assert_eq!(events.try_recv().unwrap().took_ns, None);
     }

@@ -3,9 +3,11 @@
 use ipmp_common::maps::{self, MemberState};
 use rtnetlink::packet_route::{address::AddressFlags, link::LinkFlags};
 
+pub(super) mod probing;
+
 use super::{
     engine::Engine,
-    group::{Group, Member},
+    group::{Group, Member, now},
 };
 use crate::{
     control::{
@@ -15,6 +17,7 @@ use crate::{
     core::{
         self, GroupState, Link,
         member::{Cause, Condition},
+        probe::Column,
     },
     link::{Address, Device, show_mac},
 };
@@ -82,7 +85,8 @@ fn group_report(
             GroupState::Degraded => report::GroupState::Degraded,
             GroupState::Failed => report::GroupState::Failed,
         },
-        fdt_ms: None,
+        fdt_ms: probing::fdt_ms(&group.core),
+        detection: probing::detection(&group.core, now()),
         hash: group.policy().name().to_owned(),
         flags: group_flags(interface, group.core.state()),
         addresses,
@@ -160,7 +164,12 @@ fn member_report(
             Link::Down => report::Link::Down,
             Link::Unknown => report::Link::Unknown,
         },
-        probe: report::Probe::Disabled,
+        probe: match known.probe_column() {
+            Column::Ok => report::Probe::Ok,
+            Column::Failed => report::Probe::Failed,
+            Column::Unknown => report::Probe::Unknown,
+            Column::Disabled => report::Probe::Disabled,
+        },
         state: match known.state() {
             MemberState::Ok => report::MemberState::Ok,
             MemberState::Failed => report::MemberState::Failed,
@@ -175,6 +184,9 @@ fn member_report(
         usable: known.usable(),
         live: group.live().has(number),
         cast: group.core.cast() == Some(number),
+        standby: known.standby(),
+        inactive: known.inactive(),
+        probing: probing::probing(known, now()),
         flags: member_flags(device, known),
         addresses: member
             .addresses
@@ -231,7 +243,7 @@ fn group_flags(interface: Option<&Device>, state: GroupState) -> Vec<String> {
 /// Flags of a member. No address of it is ever moved, or chosen as a source: NOFAILOVER and with it DEPRECATED. Its link
 /// is followed while it is offline, so FAILED may stand beside OFFLINE (reference.md 2.12).
 fn member_flags(device: Option<&Device>, known: &core::member::Member) -> Vec<String> {
-    let failed = matches!(known.condition(), Condition::Down | Condition::Returning | Condition::Held);
+    let no_link = matches!(known.condition(), Condition::Down | Condition::Returning | Condition::Held);
     let [up, broadcast, multicast] = device_flags(device);
     in_order(&[
         up,
@@ -240,7 +252,9 @@ fn member_flags(device: Option<&Device>, known: &core::member::Member) -> Vec<St
         multicast,
         ("DEPRECATED", true),
         ("NOFAILOVER", true),
-        ("FAILED", failed),
+        ("FAILED", no_link || known.probes_failed()),
+        ("STANDBY", known.standby()),
+        ("INACTIVE", known.inactive()),
         ("OFFLINE", known.offline().is_some()),
     ])
 }

@@ -33,6 +33,11 @@ impl Interval {
         self.0
     }
 
+    /// So many of them.
+    pub(super) fn times(self, count: u64) -> Self {
+        Self(self.0.saturating_mul(count.try_into().unwrap_or(u32::MAX)))
+    }
+
     /// Of what the sentinel's clock says, which another version may have written; `None`: it has not run yet.
     pub(super) fn from_nanos(nanos: u64) -> Option<Self> {
         (nanos != 0).then_some(Self(Duration::from_nanos(nanos)))

@@ -128,7 +128,7 @@ impl Datapath {
             "carriers are not read per packet (the kernel forbids reading its memory): failover waits for netlink".to_owned()
         });
         status.push(match host.sentinel.refused() {
-            None => format!("the sentinel watches links every {}", host.sentinel.interval()),
+            None => format!("the sentinel watches links every {}", host.sentinel.between_looks()),
             Some(reason) => format!(
                 "no sentinel ({reason}): the daemon watches links by netlink, and nobody watches for captures, which \
                  are shown what leaves with capture=on alone"

@@ -10,7 +10,7 @@ use aya::{
 use ipmp_common::{
     maps::{
         CAPTURED, Capture, Clock, ClockSettings, Device, HINTS_BYTES, Held, Hint, MAX_GROUPS, MAX_LOWER,
-        Watch,
+        Watch, ticks_between,
     },
     steer::{MAX_MEMBERS, MemberSet},
 };
@@ -133,6 +133,24 @@ impl Sentinel {
         let running =
             self.clock.get(&0, 0).ok().and_then(|clock| Interval::from_nanos(clock.settings.interval_ns));
         running.unwrap_or(self.interval)
+    }
+
+    /// Time from one look at a member's link to the next, with as many members as there are in all groups.
+    pub fn between_looks(&self) -> Interval {
+        // As the sentinel counts them: a gap in the numbers costs it as much as a member.
+        let highest = |group| u64::from(u64::BITS - self.armed(group).0.leading_zeros());
+        let members: u64 = (0..MAX_GROUPS as u32).map(highest).sum();
+        self.interval().times(ticks_between(members))
+    }
+
+    /// Since when a member's link has been good without a break, by `CLOCK_MONOTONIC` in nanoseconds; `None`: it is not.
+    ///
+    /// # Errors
+    /// [`Error::Pin`] or [`Error::Map`].
+    pub fn good_since(&self, group: u32, member: u8) -> Result<Option<u64>, Error> {
+        let held: Array<MapData, [u64; MAX_MEMBERS]> = pins::typed(&self.directory, "held", Map::Array)?;
+        let since = held.get(&group, 0).map_err(map_error("held"))?[usize::from(member)];
+        Ok((since != 0).then_some(since))
     }
 
     /// Identifier of its program, as the kernel knows it.

@@ -230,6 +230,25 @@ fn a_new_daemon_puts_its_own_callback_into_the_running_timer() {
 }
 
 #[test]
+fn what_is_said_of_the_interval_is_true_with_many_members() {
+    in_new_namespace(|| {
+        let (spec, _) = two_members();
+        let mut datapath = Datapath::open(false).unwrap();
+        let _group = datapath.group(&spec).unwrap();
+        let said = || datapath.status().into_iter().find(|line| line.contains("sentinel")).unwrap();
+        assert_eq!(said(), "the sentinel watches links every 500 µs");
+        let arm = |group, member| {
+            datapath.host.borrow().sentinel.arm(group, member, &[], Duration::from_millis(200));
+        };
+        arm(200, 7);
+        assert_eq!(said(), "the sentinel watches links every 500 µs");
+        // Eight of one group, nine of another: three intervals.
+        arm(201, 8);
+        assert_eq!(said(), "the sentinel watches links every 1500 µs");
+    });
+}
+
+#[test]
 fn a_policy_is_changed_in_place_and_capture_is_remembered_by_the_map() {
     in_new_namespace(|| {
         let (spec, [first, _]) = two_members();

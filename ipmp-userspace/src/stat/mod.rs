@@ -16,13 +16,17 @@ pub mod target;
 use std::{
     ffi::OsString,
     io::{self, Write},
+    net::IpAddr,
+    time::Duration,
 };
+
+use nix::time::{ClockId, clock_gettime};
 
 use names::Names;
 use options::{Mode, Options};
 use table::{Field, Table};
 
-use crate::control::{Client, GroupReport, Request, Response, client, socket};
+use crate::control::{Client, GroupReport, Request, Response, client, probes::Told, socket};
 
 /// Lines to a header where no terminal says how many it has.
 const PAGE: usize = 24;
@@ -48,9 +52,9 @@ pub enum Error {
     /// `-p`, and no member is probed.
     #[error("probe-based failure detection is disabled")]
     NoProbes,
-    /// `-p`, and the daemon probes, which this version knows nothing of.
-    #[error("cannot show probes: ipmpd is newer than this ipmpstat; use the one that came with it")]
-    UnknownProbes,
+    /// `-p`, and the daemon tells of no other probe.
+    #[error("cannot show probes any longer: {0}")]
+    Probes(client::Error),
     /// Standard output cannot be written.
     #[error("cannot write to standard output: {0}")]
     Output(io::Error),
@@ -68,12 +72,7 @@ pub fn run(
         // Nobody is left to tell that standard error cannot be written.
         let _ = err.write_all(clean(&format!("ipmpstat: warning: {line}\n")).as_bytes());
     };
-    let result = carry_out(arguments, page.unwrap_or(PAGE), &mut warn).and_then(|printed| {
-        match out.write_all(printed.as_bytes()).and_then(|()| out.flush()) {
-            Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(Error::Output(error)),
-            _ => Ok(()),
-        }
-    });
+    let result = carry_out(arguments, page.unwrap_or(PAGE), out, &mut warn);
     let Err(error) = result else { return 0 };
     let line = clean(&format!("ipmpstat: {error}\n"));
     let complaint = match error {
@@ -85,12 +84,14 @@ pub fn run(
     1
 }
 
-/// What goes to standard output.
+/// Prints what is asked for.
 fn carry_out(
     arguments: impl IntoIterator<Item = OsString>,
     page: usize,
+    out: &mut dyn Write,
     warn: &mut dyn FnMut(String),
-) -> Result<String, Error> {
+) -> Result<(), Error> {
+    let start = clock_gettime(ClockId::CLOCK_MONOTONIC).map(Duration::from).unwrap_or_default();
     let options = Options::parse(arguments.into_iter().skip(1))?;
     let (table, warning) = Table::new(fields(options.mode), options.fields.as_deref(), options.parsable)?;
     warning.into_iter().for_each(&mut *warn);
@@ -98,31 +99,95 @@ fn carry_out(
     let mut client = Client::connect(&path).map_err(Error::Contact)?;
     let groups = match client.call(&Request::Show { name: None }).map_err(Error::Snapshot)? {
         Response::Show(groups) => in_order(groups),
-        Response::Done(_) => Vec::new(),
+        Response::Done(_) | Response::Explained(_) => Vec::new(),
     };
+    let has_names = |field| !options.numeric && table.shows(field);
     let rows = match options.mode {
         Mode::Groups => group::rows(&groups),
         Mode::Interfaces => interface::rows(&groups),
-        Mode::Targets => target::rows(&groups),
-        Mode::Probes => return Err(probe::refusal(&groups)),
-        Mode::Addresses if options.numeric || !table.shows("ADDRESS") => {
-            address::rows(&groups, &Names::default())
+        Mode::Targets => {
+            let wanted = has_names("TESTADDR") || has_names("TARGETS");
+            let addresses = if wanted { target::addresses(&groups) } else { Vec::new() };
+            target::rows(&groups, &names_of(&addresses, warn))
         }
         Mode::Addresses => {
-            let addresses: Vec<_> = groups.iter().flat_map(|g| &g.addresses).map(|a| a.address).collect();
-            let names = Names::of(&addresses, names::PATIENCE, names::resolve);
-            if names.unanswered() > 0 {
-                warn(format!(
-                    "{} of {} names were not found within {} s, and the addresses are shown: -n asks for no names",
-                    names.unanswered(),
-                    addresses.len(),
-                    names::PATIENCE.as_secs()
-                ));
-            }
-            address::rows(&groups, &names)
+            let addresses = groups.iter().flat_map(|group| &group.addresses).map(|data| data.address);
+            let addresses = if has_names("ADDRESS") { addresses.collect() } else { Vec::new() };
+            address::rows(&groups, &names_of(&addresses, warn))
         }
+        Mode::Probes if probe::are_there(&groups) => {
+            let probes = client.probes(None).map_err(Error::Snapshot)?;
+            return follow(
+                probes,
+                &Live { table: &table, page, start, names: has_names("TARGET") },
+                out,
+                warn,
+            );
+        }
+        Mode::Probes => return Err(Error::NoProbes),
     };
-    Ok(clean(&table.print(&rows, page)))
+    print(out, &table.print(&rows, page)).map(drop)
+}
+
+/// The names of these addresses, with a warning if some were not found in time.
+fn names_of(addresses: &[IpAddr], warn: &mut dyn FnMut(String)) -> Names {
+    let names = Names::of(addresses, names::PATIENCE, names::resolve);
+    if names.unanswered() > 0 {
+        warn(format!(
+            "{} of {} names were not found within {} s, and the addresses are shown: -n asks for no names",
+            names.unanswered(),
+            addresses.len(),
+            names::PATIENCE.as_secs()
+        ));
+    }
+    names
+}
+
+/// How probes are printed as they come.
+struct Live<'a> {
+    table: &'a Table,
+    page: usize,
+    /// When this program was started, by `CLOCK_MONOTONIC`.
+    start: Duration,
+    /// Whether targets are shown by their names.
+    names: bool,
+}
+
+/// Prints probes as they come, until the daemon ends, or nobody reads any more.
+fn follow(
+    mut probes: client::Probes,
+    live: &Live<'_>,
+    out: &mut dyn Write,
+    warn: &mut dyn FnMut(String),
+) -> Result<(), Error> {
+    let (mut lines, mut names) = (0, Names::default());
+    loop {
+        let Told { probe, lost } = probes.wait().map_err(Error::Probes)?;
+        if let Some(lost) = lost {
+            warn(format!("{lost} probes are not shown: they came faster than they were read"));
+        }
+        let Some(probe) = probe else { continue };
+        if live.names && names.learn(probe.target, names::PATIENCE, names::resolve) {
+            warn(format!(
+                "the name of {} was not found within {} s, and the address is shown: -n asks for no names",
+                probe.target,
+                names::PATIENCE.as_secs()
+            ));
+        }
+        let row = probe::row(&probe, live.start, |target| names.name(target));
+        let Some(row) = row else { continue };
+        if !print(out, &live.table.print_next(&row, live.page, &mut lines))? {
+            return Ok(());
+        }
+    }
+}
+
+/// Whether anybody still reads what is printed.
+fn print(out: &mut dyn Write, text: &str) -> Result<bool, Error> {
+    match out.write_all(clean(text).as_bytes()).and_then(|()| out.flush()) {
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(false),
+        written => written.map(|()| true).map_err(Error::Output),
+    }
 }
 
 /// What a mode can print.

@@ -1,7 +1,7 @@
 //! Addresses as names, as the hosts file and the DNS have them; never longer than the caller has patience.
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, HashSet},
     net::{IpAddr, SocketAddr},
     ptr,
     sync::{Arc, Mutex, PoisonError, mpsc},
@@ -20,6 +20,7 @@ const AT_ONCE: usize = 16;
 #[derive(Debug, Default)]
 pub struct Names {
     names: HashMap<IpAddr, String>,
+    asked: HashSet<IpAddr>,
     unanswered: usize,
 }
 
@@ -30,7 +31,8 @@ impl Names {
         let mut wanted = addresses.to_vec();
         wanted.sort_unstable();
         wanted.dedup();
-        let mut found = Self { unanswered: wanted.len(), ..Self::default() };
+        let asked = wanted.iter().copied().collect();
+        let mut found = Self { unanswered: wanted.len(), asked, ..Self::default() };
         let queue = Arc::new(Mutex::new(wanted));
         let (answers, answered) = mpsc::channel();
         for _ in 0..AT_ONCE.min(found.unanswered) {
@@ -62,6 +64,16 @@ impl Names {
     /// The name of an address; the address itself where it has none.
     pub fn name(&self, address: IpAddr) -> String {
         self.names.get(&address).cloned().unwrap_or_else(|| address.to_string())
+    }
+
+    /// Asks for the name of one more address, unless it was asked for before; whether it came too late.
+    pub fn learn(&mut self, address: IpAddr, patience: Duration, ask: fn(IpAddr) -> Option<String>) -> bool {
+        if !self.asked.insert(address) {
+            return false;
+        }
+        let found = Self::of(&[address], patience, ask);
+        self.names.extend(found.names);
+        found.unanswered > 0
     }
 
     /// How many addresses the resolver has not said anything about.

@@ -1,7 +1,12 @@
 //! `-p`: a row for each probe (reference 6.9).
 
-use super::{Error, table::Field};
-use crate::control::report::{GroupReport, Probe};
+use std::{net::IpAddr, time::Duration};
+
+use super::table::{Cell, Field};
+use crate::control::{
+    probes::{Fate, ProbeReport},
+    report::{GroupReport, Probe},
+};
 
 /// What can be printed of a probe.
 pub static FIELDS: [Field; 8] = [
@@ -15,8 +20,32 @@ pub static FIELDS: [Field; 8] = [
     Field::new("RTTDEV", 10),
 ];
 
-/// Why no probe can be shown.
-pub fn refusal(groups: &[GroupReport]) -> Error {
-    let mut members = groups.iter().flat_map(|group| &group.members);
-    if members.all(|member| member.probe == Probe::Disabled) { Error::NoProbes } else { Error::UnknownProbes }
+/// Whether any member is probed: if none is, there will be nothing to show.
+pub fn are_there(groups: &[GroupReport]) -> bool {
+    groups.iter().flat_map(|group| &group.members).any(|member| member.probe != Probe::Disabled)
+}
+
+/// The row of a probe that was answered or lost; what became of others nobody can tell (reference 6.9). `start` is when
+/// `ipmpstat` was started, by `CLOCK_MONOTONIC`.
+pub fn row(probe: &ProbeReport, start: Duration, name: impl FnOnce(IpAddr) -> String) -> Option<Vec<Cell>> {
+    if !matches!(probe.fate, Fate::Answered | Fate::Lost) {
+        return None;
+    }
+    let since = (probe.sent_ns as f64 - start.as_nanos() as f64) / 1e9;
+    // A few milliseconds before the start are no minus.
+    let since = if since > -0.005 { since.max(0.0) } else { since };
+    Some(vec![
+        format!("{since:.2}s").into(),
+        probe.member.as_str().into(),
+        probe.number.to_string().into(),
+        milliseconds(probe.network_ns),
+        milliseconds(probe.handled_ns),
+        milliseconds(probe.average_ns),
+        name(probe.target).into(),
+        milliseconds(probe.deviation_ns),
+    ])
+}
+
+fn milliseconds(time: Option<u64>) -> Cell {
+    time.map(|ns| format!("{:.2}ms", ns as f64 / 1e6)).unwrap_or_default().into()
 }

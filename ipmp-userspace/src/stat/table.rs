@@ -132,24 +132,26 @@ impl Table {
     /// The rows, each with a cell for every field of the mode, as text. `page` lines begin with a header; the header
     /// is one of them.
     pub fn print(&self, rows: &[Vec<Cell>], page: usize) -> String {
-        let mut text = String::new();
-        let mut lines = 0usize;
-        for row in rows {
-            if self.parsable {
-                text += &self.parsable(row);
-            } else {
-                if lines.is_multiple_of(page.max(1)) {
-                    text += &self.aligned(|index| self.fields[index].name);
-                    lines += 1;
-                }
-                text += &self.aligned(|index| match &row[index] {
-                    Cell::Value(value) if value.is_empty() => "--",
-                    Cell::Value(value) => value,
-                    Cell::Unobtainable => "?",
-                });
-                lines += 1;
-            }
+        let mut lines = 0;
+        rows.iter().map(|row| self.print_next(row, page, &mut lines)).collect()
+    }
+
+    /// The next row as text, with a header before it where one is due after so many `lines`.
+    pub fn print_next(&self, row: &[Cell], page: usize, lines: &mut usize) -> String {
+        if self.parsable {
+            return self.parsable(row);
         }
+        let mut text = String::new();
+        if lines.is_multiple_of(page.max(1)) {
+            text += &self.aligned(|index| self.fields[index].name);
+            *lines += 1;
+        }
+        text += &self.aligned(|index| match &row[index] {
+            Cell::Value(value) if value.is_empty() => "--",
+            Cell::Value(value) => value,
+            Cell::Unobtainable => "?",
+        });
+        *lines += 1;
         text
     }
 

@@ -8,8 +8,13 @@ use std::{
 };
 
 use super::*;
-use crate::control::report::{
-    AddressReport, Cause, GroupState, Link, MemberReport, MemberState, Probe, sample,
+use crate::control::{
+    probes::{self, Fate, ProbeReport},
+    report::{
+        AddressReport, Cause, GroupState, Link, MemberReport, MemberState, Probe,
+        probing::{Counters, Family, Fault, Mode as From, Probing, TargetReport},
+        sample,
+    },
 };
 
 /// Exit status, standard output and standard error.
@@ -376,14 +381,210 @@ fn a_daemon_that_does_not_say_how_things_are() {
     );
 }
 
+/// A member's probing in the family of its targets, or of its test address.
+fn probing(mode: From, test_address: &str, targets: &[&str]) -> Probing {
+    let target = |address: &&str| TargetReport {
+        address: address.parse().unwrap(),
+        aside: None,
+        again_ms: None,
+        average_us: Some(300),
+        deviation_us: Some(20),
+        losses: 0,
+        answers: 7,
+    };
+    let is_v6 = [test_address].iter().chain(targets).any(|address| address.contains(':'));
+    Probing {
+        family: if is_v6 { Family::Inet6 } else { Family::Inet },
+        means: None,
+        obstacle: None,
+        test_address: test_address.parse().ok(),
+        prefix: None,
+        mode,
+        failed: false,
+        losses: 0,
+        answers: 7,
+        targets: targets.iter().map(target).collect(),
+        spare: 0,
+        counters: Counters::default(),
+    }
+}
+
 #[test]
-fn a_daemon_that_probes_is_newer_than_this() {
-    let group = [probed(GroupState::Ok, 10_000, [member("e1000g0").probed(Probe::Ok)])];
-    assert_eq!(reported("ipmpstat -tP -o mode,testaddr,targets", &group).1, "?:?:?\n");
+fn reference_targets() {
+    let probed = |name, probing: Vec<Probing>| member(name).probed(Probe::Ok).with(|m| m.probing = probing);
+    let tutorial = [production(
+        GroupState::Ok,
+        [
+            member("e1000g0"),
+            probed(
+                "e1000g1",
+                vec![probing(From::Multicast, "192.168.178.202", &["192.168.178.22", "192.168.178.114"])],
+            ),
+            probed("rge0", vec![probing(From::Routes, "192.168.178.203", &["192.168.178.1"])]),
+        ],
+    )];
+    let mut both =
+        probing(From::Explicit, "192.168.178.205", &["192.168.178.9", "192.168.178.8", "192.168.178.7"]);
+    // What is set aside is no target now.
+    both.targets[2].aside = Some(Fault::Dead);
+    let others = [production(
+        GroupState::Ok,
+        [
+            probed("net1", vec![probing(From::Multicast, "fe80::a00:27ff:fe11:3443", &["fe80::1"])]),
+            // A DHCP client is to bring its test address.
+            member("net2").with(|m| m.probing = vec![probing(From::Disabled, "", &[])]),
+            probed("net3", vec![probing(From::Multicast, "fe80::203", &[])]),
+            // By ARP, which needs no address.
+            probed("net4", vec![probing(From::Routes, "", &["192.168.178.1"])]),
+            probed("net5", vec![both, probing(From::Routes, "fe80::205", &["fe80::1"])]),
+        ],
+    )];
+    golden(include_str!("golden/reference-6.8.txt"), &[&tutorial, &others, &others]);
+}
+
+#[test]
+fn targets_have_their_names_without_n() {
+    let here = member("e1000g0").probed(Probe::Ok);
+    let here = here.with(|m| m.probing = vec![probing(From::Routes, "192.0.2.1", &["127.0.0.1"])]);
+    let (status, out, err) = reported("ipmpstat -tP -o targets", &[production(GroupState::Ok, [here])]);
+    let name = names::resolve([127, 0, 0, 1].into()).expect("every hosts file has the loopback address");
+    assert_eq!((status, out), (0, format!("{name}\n")), "{err}");
+}
+
+/// Runs a test with the socket of a daemon that has a member which is probed, and tells this of its probes.
+fn telling<T>(told: &[(Told, bool)], test: impl FnOnce(&Path) -> T) -> T {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("s");
+    let listener = UnixListener::bind(&path).unwrap();
+    let bytes: Vec<u8> = [(Told::default(), false)]
+        .iter()
+        .chain(told)
+        .flat_map(|(told, is_last)| crate::control::wire::probe(told, *is_last))
+        .collect();
+    let daemon = thread::spawn(move || {
+        let mut stream = BufReader::new(listener.accept().unwrap().0);
+        let mut call = Vec::new();
+        while stream.read_until(0, &mut call).unwrap_or(0) > 0 {
+            let is_show = String::from_utf8_lossy(&call).contains("Manager.Show");
+            call.clear();
+            if !is_show {
+                let _ = stream.get_mut().write_all(&bytes);
+                return;
+            }
+            let probed = [probed(GroupState::Ok, 10_000, [member("rge0").probed(Probe::Ok)])];
+            let groups = serde_json::to_string(&probed).unwrap();
+            let reply = format!("{{\"parameters\":{{\"version\":1,\"groups\":{groups}}}}}\0");
+            stream.get_mut().write_all(reply.as_bytes()).unwrap();
+        }
+    });
+    let result = test(&path);
+    daemon.join().unwrap();
+    result
+}
+
+/// Probes as the reference prints them, and more: one from before the start, of a target whose times are not known, and
+/// one of which nobody can tell what became of it.
+fn probes_of_the_reference(start: u64) -> Vec<(Told, bool)> {
+    let told = |probe| (Told { probe: Some(probe), lost: None }, false);
+    let answered = ProbeReport { sent_ns: start + 110_000_000, ..probes::sample() };
+    let lost = ProbeReport {
+        member: "e1000g1".into(),
+        number: 612,
+        fate: Fate::Lost,
+        sent_ns: start + 170_000_000,
+        network_ns: None,
+        handled_ns: None,
+        average_ns: Some(740_000),
+        deviation_ns: Some(50_000),
+        ..probes::sample()
+    };
+    let old = ProbeReport {
+        member: "e1000g0".into(),
+        family: Family::Inet6,
+        number: 65_535,
+        target: "fe80::1".parse().unwrap(),
+        sent_ns: start - 20_000_000,
+        network_ns: Some(12_345_678),
+        handled_ns: Some(12_500_000),
+        average_ns: None,
+        deviation_ns: None,
+        ..probes::sample()
+    };
+    let void = ProbeReport { fate: Fate::Void, network_ns: None, handled_ns: None, ..answered.clone() };
+    let unsent = ProbeReport { fate: Fate::Unsent, ..void.clone() };
+    let end = (Told::default(), true);
+    vec![told(answered), told(void), told(lost), told(unsent), told(old), end]
+}
+
+#[test]
+fn reference_probes() {
+    let start = 15_113_000_000_000;
+    let told = probes_of_the_reference(start);
+    let transcript = include_str!("golden/reference-6.9.txt");
+    let shown: String = transcript
+        .lines()
+        .filter_map(|line| line.strip_prefix("# "))
+        .map(|command| {
+            let options = Options::parse(command.split(' ').skip(1).map(OsString::from)).unwrap();
+            assert_eq!(options.mode, Mode::Probes);
+            let (table, _) = Table::new(&probe::FIELDS, options.fields.as_deref(), options.parsable).unwrap();
+            let live = Live { table: &table, page: 24, start: Duration::from_nanos(start), names: false };
+            let mut out = Vec::new();
+            telling(&told, |path| {
+                let probes = Client::connect(path).unwrap().probes(None).unwrap();
+                let ended = follow(probes, &live, &mut out, &mut |warning| panic!("{warning}"));
+                assert!(matches!(ended, Err(Error::Probes(client::Error::Stopped(_)))), "{ended:?}");
+            });
+            format!("# {command}\n{}", String::from_utf8(out).unwrap())
+        })
+        .collect();
+    assert!(shown == transcript, "as it should be:\n{transcript}\nas it is:\n{shown}");
+}
+
+#[test]
+fn probes_are_shown_until_the_daemon_goes() {
+    let stat = |told: &[(Told, bool)]| {
+        telling(told, |path| {
+            let (status, out, err) =
+                ipmpstat(&format!("ipmpstat -pn -o interface,probe --socket {}", path.display()));
+            (status, out, err.replace(&path.display().to_string(), "PATH"))
+        })
+    };
+    let rows = "INTERFACE   PROBE\nrge0        589\ne1000g1     612\ne1000g0     65535\n";
+    let mut told = probes_of_the_reference(20_000_000);
     assert_eq!(
-        reported("ipmpstat -p", &group).2,
-        "ipmpstat: cannot show probes: ipmpd is newer than this ipmpstat; use the one that came with it\n"
+        stat(&told),
+        (
+            1,
+            rows.to_owned(),
+            "ipmpstat: cannot show probes any longer: ipmpd at PATH has stopped: its groups stay as they are, and nobody \
+             tells what happens to them\n"
+                .to_owned()
+        )
     );
+    told.pop();
+    told.insert(0, (Told { probe: None, lost: Some(7) }, false));
+    assert_eq!(
+        stat(&told),
+        (
+            1,
+            rows.to_owned(),
+            "ipmpstat: warning: 7 probes are not shown: they came faster than they were read\nipmpstat: cannot show \
+             probes any longer: ipmpd at PATH is gone: it was killed or has crashed; its log and its service manager say \
+             more\n"
+                .to_owned()
+        )
+    );
+}
+
+#[test]
+fn probes_end_when_nobody_reads() {
+    telling(&probes_of_the_reference(20_000_000), |path| {
+        let arguments = [OsString::from("ipmpstat"), "-pn".into(), "--socket".into(), path.into()];
+        let mut err = Vec::new();
+        assert_eq!(run(arguments, &mut Fails(io::ErrorKind::BrokenPipe), &mut err, None), 0);
+        assert_eq!(String::from_utf8(err).unwrap(), "");
+    });
 }
 
 #[test]

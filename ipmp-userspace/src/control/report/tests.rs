@@ -7,8 +7,9 @@ use zlink::idl::{Interface, Type};
 
 use super::{
     super::{
-        DEFINITION,
+        DEFINITION, explanation,
         monitor::{self, Event},
+        probes::{self, Fate, Told},
         request::{Last, Request, Response},
         setting::Setting,
         wire::{self, Call, Failure},
@@ -77,6 +78,18 @@ fn said(response: Response) -> Value {
 #[test]
 fn the_report_is_what_the_definition_says() {
     check_reply("Show", &said(Response::Show(vec![sample()]))).unwrap();
+    let explained = explanation::sample();
+    let mut probed = GroupReport { members: vec![explained.member.clone()], ..sample() };
+    probed.detection.raised = Some(probing::Raised {
+        member: "e1000g0".into(),
+        target: [192, 168, 178, 1].into(),
+        took_us: 2_400_000,
+        ago_ms: 5000,
+    });
+    probed.detection.targets = vec![[192, 168, 178, 1].into()];
+    probed.detection.dark = vec![probing::Family::Inet, probing::Family::Inet6];
+    check_reply("Show", &said(Response::Show(vec![probed]))).unwrap();
+    check_reply("Explain", &said(Response::Explained(Box::new(explained)))).unwrap();
     check_reply("Create", &said(Response::Done(vec!["a note".into()]))).unwrap();
 }
 
@@ -93,6 +106,21 @@ fn an_event_is_what_the_definition_says() {
     check_reply("Monitor", &reply(&bare)).unwrap();
     let last = wire::event(&bare, true);
     assert!(!String::from_utf8(last).unwrap().contains("continues"));
+}
+
+#[test]
+fn a_probe_is_what_the_definition_says() {
+    let reply = |told: &Told, is_last| -> Value {
+        let bytes = wire::probe(told, is_last);
+        let mut reply: Value = serde_json::from_slice(bytes.strip_suffix(&[0]).unwrap()).unwrap();
+        assert_eq!(reply.get("continues"), (!is_last).then_some(&json!(true)));
+        reply["parameters"].take()
+    };
+    let probe = Told { probe: Some(probes::sample()), lost: None };
+    for told in [&probe, &Told { probe: None, lost: Some(7) }] {
+        check_reply("Probes", &reply(told, false)).unwrap();
+    }
+    check_reply("Probes", &reply(&Told::default(), true)).unwrap();
 }
 
 #[test]
@@ -145,6 +173,23 @@ fn every_word_of_the_definition_can_be_said() {
         words_of(&[Severity::Error, Severity::Warning, Severity::Info, Severity::Debug])
     );
     assert_eq!(field("Event", "seen_by"), words_of(&[Observer::Datapath, Observer::Netlink]));
+    use probing::{Family, Fault, Means, Mode, Obstacle, Policy};
+    let families = words_of(&[Family::Inet, Family::Inet6]);
+    for object in ["Probing", "Event", "FinishedProbe", "Recent"] {
+        assert_eq!(field(object, "family"), families, "{object}");
+    }
+    assert_eq!(field("Probing", "means"), words_of(&[Means::Echo, Means::Arp, Means::Nd]));
+    assert_eq!(field("Probing", "obstacle"), words_of(&[Obstacle::Awaited, Obstacle::NotUnique]));
+    assert_eq!(
+        field("Probing", "mode"),
+        words_of(&[Mode::Disabled, Mode::Routes, Mode::Multicast, Mode::Explicit])
+    );
+    assert_eq!(field("Target", "aside"), words_of(&[Fault::Slow, Fault::Dead]));
+    assert_eq!(field("Detection", "probe"), words_of(&[Policy::Off, Policy::Auto, Policy::Arp, Policy::Nd]));
+    assert_eq!(
+        field("FinishedProbe", "fate"),
+        words_of(&[Fate::Answered, Fate::Lost, Fate::Void, Fate::Unsent])
+    );
     let detach = interface.methods().find(|m| m.name() == "Detach").unwrap();
     let last = detach.inputs().find(|p| p.name() == "last").unwrap();
     assert_eq!(words(last.ty()), words_of(&[Last::Restore, Last::KeepGroup, Last::Force]));
@@ -167,6 +212,8 @@ fn every_call_and_every_error_is_documented() {
         Request::Set { name: group(), settings: vec![Setting::Weight(1)] },
         Request::Show { name: None },
         Request::Monitor { name: None },
+        Request::Probes { name: None },
+        Request::Explain { member: "eth0".into() },
     ];
     let mut called = BTreeSet::new();
     for request in requests {
@@ -208,6 +255,6 @@ fn a_report_survives_the_wire() {
     assert_eq!(serde_json::from_str::<GroupReport>(&text).unwrap(), sample());
     // A later daemon may say more.
     let mut more = serde_json::to_value(sample()).unwrap();
-    more["fdt"] = json!("10s");
+    more["something_new"] = json!("10s");
     assert_eq!(serde_json::from_value::<GroupReport>(more).unwrap(), sample());
 }

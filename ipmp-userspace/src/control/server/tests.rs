@@ -17,6 +17,7 @@ use super::{
     super::{
         DEFINITION, client,
         monitor::{self, Event, Publisher, Severity},
+        probes::{self, ProbeReport},
         report,
         request::Last,
     },
@@ -29,6 +30,7 @@ struct Served {
     directory: TempDir,
     stop: Option<oneshot::Sender<()>>,
     publisher: Publisher,
+    probes: Publisher<ProbeReport>,
     thread: Option<thread::JoinHandle<Result<(), Error>>>,
 }
 
@@ -41,17 +43,17 @@ impl Served {
             std::fs::set_permissions(path, std::os::unix::fs::PermissionsExt::from_mode(0o777)).unwrap();
         }
         let (stop, stopped) = oneshot::channel();
-        let publisher = Publisher::default();
-        let feed = publisher.feed();
+        let (publisher, probes) = (Publisher::default(), Publisher::new(probes::CAPACITY));
+        let feeds = Feeds { events: publisher.feed(), probes: probes.feed() };
         let thread = thread::spawn(move || {
             let runtime = runtime::Builder::new_current_thread().enable_all().build().unwrap();
             runtime.block_on(async {
                 let (sender, receiver) = mpsc::channel(16);
                 tokio::spawn(engine(receiver, stopped));
-                serve_group(listener, sender, feed, group).await
+                serve_group(listener, sender, feeds, group).await
             })
         });
-        Self { directory, stop: Some(stop), publisher, thread: Some(thread) }
+        Self { directory, stop: Some(stop), publisher, probes, thread: Some(thread) }
     }
 
     fn path(&self) -> PathBuf {
@@ -95,7 +97,7 @@ async fn engine(mut requests: Requests, mut stop: oneshot::Receiver<()>) {
                 }
             }
             Request::Offline { interface } if interface == "crash0" => drop(back),
-            Request::Show { name } | Request::Monitor { name } => {
+            Request::Show { name } | Request::Monitor { name } | Request::Probes { name } => {
                 let groups = match name.as_deref() {
                     Some("huge0") => vec![sample(); 4000],
                     Some(_) => vec![],
@@ -381,12 +383,74 @@ fn events_go_to_whoever_listens_and_the_last_one_says_so() {
     assert_eq!(rest, b"");
 }
 
+/// Listens to probes, and reads the first reply: that of being there.
+fn listen_to_probes(served: &Served, name: Value) -> BufReader<StdStream> {
+    let mut stream = served.connect();
+    let call = json!({ "method": "net.ipmp.Manager.Probes", "parameters": { "name": name }, "more": true });
+    stream.write_all(format!("{call}\0").as_bytes()).unwrap();
+    let mut stream = BufReader::new(stream);
+    let nothing = json!({ "version": 1, "probe": null, "lost": null });
+    assert_eq!(next(&mut stream), json!({ "parameters": nothing, "continues": true }));
+    stream
+}
+
+#[test]
+fn probes_go_to_whoever_listens_and_are_made_for_nobody_else() {
+    let mut served = Served::start(GROUP);
+    served.probes.publish(|_| panic!("nobody listens"));
+    assert!(!served.probes.is_heard());
+    let mut all = listen_to_probes(&served, Value::Null);
+    let mut one = listen_to_probes(&served, json!("huge0"));
+    assert!(served.probes.is_heard());
+    for (group, number) in [("other0", 1), ("production0", 2)] {
+        served.probes.publish(|_| ProbeReport { group: group.into(), number, ..probes::sample() });
+    }
+    for (stream, numbers) in [(&mut all, &[1, 2][..]), (&mut one, &[2])] {
+        for number in numbers {
+            let reply = next(stream);
+            assert_eq!(reply["parameters"]["probe"]["number"], json!(number));
+            assert_eq!(reply["continues"], json!(true));
+        }
+    }
+    // The engine's end is theirs.
+    served.probes = Publisher::new(1);
+    let last = json!({ "parameters": { "version": 1, "probe": null, "lost": null } });
+    assert_eq!(next(&mut all), last);
+    assert_eq!(next(&mut one), last);
+    served.stop();
+}
+
+#[test]
+fn who_reads_probes_too_slowly_learns_how_many_are_missing() {
+    let served = Served::start(GROUP);
+    let mut deaf = listen_to_probes(&served, Value::Null);
+    // More than the socket's buffers and the ring hold.
+    let count = 20 * probes::CAPACITY as u64;
+    for number in 1..=count {
+        served.probes.publish(|_| ProbeReport { sent_ns: number, ..probes::sample() });
+    }
+    let (mut lost, mut last) = (0, 0);
+    while last < count {
+        let told = next(&mut deaf)["parameters"].take();
+        match told["lost"].as_u64() {
+            Some(missed) => (lost, last) = (lost + missed, last + missed),
+            None => {
+                assert_eq!(told["probe"]["sent_ns"], json!(last + 1));
+                last += 1;
+            }
+        }
+    }
+    assert!(lost > 0 && lost < count, "{lost} of {count} lost");
+    served.stop();
+}
+
 #[test]
 fn who_does_not_say_more_is_told_to() {
     let served = Served::start(GROUP);
     let expected = "{\"error\":\"org.varlink.service.ExpectedMore\",\"parameters\":{}}\0";
     let mut stream = served.connect();
     assert_eq!(exchange(&mut stream, b"{\"method\":\"net.ipmp.Manager.Monitor\"}\0"), expected);
+    assert_eq!(exchange(&mut stream, b"{\"method\":\"net.ipmp.Manager.Probes\"}\0"), expected);
     // It can go on with something else.
     assert_eq!(exchange(&mut stream, SHOW_NOTHING), NOTHING);
     // And a method that replies once does so whatever the caller would take.

@@ -39,6 +39,7 @@ use crate::core::{
         DISCOVER, FAILURES, FIND, Family, GRACE, Means, Proof, TestAddress, Via,
         fdt::Fdt,
         history::{Answer, LENGTH},
+        outcome::Outcome,
         prober::{Prober, Round},
         targets::{Fault, Known, Mode},
         verdict,
@@ -61,6 +62,25 @@ pub(super) struct Probes {
     pub(super) stale: bool,
     /// What this event wants sent.
     pub(super) wanted: Vec<Action>,
+    /// Who raised the failure detection time last.
+    slowest: Option<Slow>,
+    /// Somebody wants to know of every probe.
+    pub(super) watched: bool,
+    /// The probes that are over with this event, while somebody wants to know.
+    pub(super) outcomes: Vec<Outcome>,
+}
+
+/// Who is slower than the failure detection time that was asked for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Slow {
+    /// On which member.
+    pub member: String,
+    /// The target.
+    pub target: IpAddr,
+    /// How long it took then, conservatively.
+    pub took: Duration,
+    /// When the time was raised for it.
+    pub at: Time,
 }
 
 /// A target without an answer of its own kind: what ordinary ARP or ND says of it.
@@ -81,6 +101,9 @@ impl Probes {
             dark: [false; 2],
             stale: false,
             wanted: Vec::new(),
+            slowest: None,
+            watched: false,
+            outcomes: Vec::new(),
         }
     }
 }
@@ -89,6 +112,12 @@ impl Group {
     /// The failure detection time as it is now, and as it was asked for; `None` while nobody is probed.
     pub fn fdt(&self) -> Option<Fdt> {
         self.members.iter().any(|member| member.probing.enabled()).then_some(self.probes.fdt)
+    }
+
+    /// Why the failure detection time is longer than was asked for, while it is.
+    pub fn slowest(&self) -> Option<&Slow> {
+        let raised = self.probes.fdt.current() > self.probes.fdt.configured();
+        self.probes.slowest.as_ref().filter(|_| raised)
     }
 
     /// Whether no target answers on any member, so that nobody can be blamed.
@@ -183,14 +212,15 @@ impl Group {
         if let Some(prober) = self.prober_mut(number, family) {
             prober.sent(sequence, cookie, now, interval);
         }
+        if cookie.is_none() {
+            self.tell_outcome(now, number, family, sequence);
+        }
     }
 
     pub(super) fn answered(&mut self, now: Time, number: u8, target: IpAddr, proof: Proof, at: Time) {
         let family = Family::of(target);
         let mac = self.probes.neighbours.get(&target).and_then(|neighbour| neighbour.found);
-        let interval = self.probes.fdt.interval();
         let Some(member) = self.member_mut(number).filter(|member| member.in_service()) else { return };
-        let (name, functions) = (member.name().to_owned(), member.functions());
         let Some(prober) = member.probing.probers[family.index()].as_mut() else { return };
         let fits = match (proof, prober.means) {
             (Proof::Echo { .. }, Some(Means::Echo { .. })) => true,
@@ -201,7 +231,19 @@ impl Group {
             prober.counters.forged += 1;
             return;
         }
-        let Answer::Genuine { rtt, newest: true, .. } = prober.answer(target, proof, at) else { return };
+        let Answer::Genuine { sequence, rtt, newest } = prober.answer(target, proof, at) else { return };
+        if newest {
+            self.learn_time(now, number, target, rtt);
+        }
+        self.tell_outcome(now, number, family, sequence);
+    }
+
+    /// A target took this long to answer: whether the interval is right for it.
+    fn learn_time(&mut self, now: Time, number: u8, target: IpAddr, rtt: Duration) {
+        let (family, interval) = (Family::of(target), self.probes.fdt.interval());
+        let Some(member) = self.member_mut(number) else { return };
+        let (name, functions) = (member.name().to_owned(), member.functions());
+        let Some(prober) = member.probing.probers[family.index()].as_mut() else { return };
         // While it has failed, or the answer is older than any that is remembered, it teaches nothing.
         if !functions || rtt > interval.saturating_mul(LENGTH as u32) {
             return;
@@ -213,6 +255,8 @@ impl Group {
                 self.say_because(Why::Probes, |_| LogLine::TargetAside { member: name, target, slow: true });
             } else if let Some(fdt) = self.probes.fdt.raise(now, conservative) {
                 let configured = self.probes.fdt.configured();
+                self.probes.slowest =
+                    Some(Slow { member: name.clone(), target, took: conservative, at: now });
                 self.realign();
                 self.say_because(Why::Probes, |group| LogLine::FdtRaised {
                     member: name,
@@ -242,6 +286,7 @@ impl Group {
     /// Decides on the probes whose time is over.
     pub(super) fn judge(&mut self, now: Time) {
         let interval = self.probes.fdt.interval();
+        let due = self.watched_until(now);
         let mut aside = Vec::new();
         for member in &mut self.members {
             for prober in member.probing.probers.iter_mut().flatten() {
@@ -251,6 +296,9 @@ impl Group {
                     aside.push((member.attachment.name.clone(), target));
                 }
             }
+        }
+        for (member, family, sequence) in due {
+            self.tell_outcome(now, member, family, sequence);
         }
         for (member, target) in aside {
             self.say_because(Why::Probes, |_| LogLine::TargetAside { member, target, slow: false });

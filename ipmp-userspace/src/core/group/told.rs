@@ -97,6 +97,7 @@ impl Group {
             actions.push(Action::SetMtu(mtu));
         }
         actions.append(&mut self.probes.wanted);
+        actions.extend(self.probes.outcomes.drain(..).map(Action::ProbeOver));
         self.tell_spares();
         let now = self.name_of(self.cast.member());
         if let Some((from, to)) = moved(&mut self.told.cast_holder, now) {

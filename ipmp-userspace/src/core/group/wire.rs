@@ -13,7 +13,7 @@ use crate::core::{
 
 /// A group, and the network that its members are on.
 #[derive(Clone)]
-pub(in crate::core::group) struct Wire {
+pub(crate) struct Wire {
     pub group: Group,
     pub now: Time,
     /// Members whose paths are dead behind their links.
@@ -38,15 +38,15 @@ pub(in crate::core::group) struct Wire {
     cookie: u64,
 }
 
-pub(in crate::core::group) fn ip(text: &str) -> IpAddr {
+pub(crate) fn ip(text: &str) -> IpAddr {
     text.parse().unwrap()
 }
 
-pub(in crate::core::group) fn router(last: u8) -> IpAddr {
+pub(crate) fn router(last: u8) -> IpAddr {
     IpAddr::from([192, 168, 178, last])
 }
 
-pub(in crate::core::group) const MAC: [u8; 6] = [2, 0, 0, 0, 0, 99];
+pub(crate) const MAC: [u8; 6] = [2, 0, 0, 0, 0, 99];
 
 impl Wire {
     pub fn new(settings: Settings) -> Self {

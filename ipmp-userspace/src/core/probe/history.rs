@@ -139,7 +139,12 @@ impl History {
 
     /// The target of a probe.
     pub fn target_of(&self, sequence: u16) -> Option<IpAddr> {
-        self.probes.iter().find(|probe| probe.sequence == sequence).map(|probe| probe.target)
+        self.probe(sequence).map(|probe| probe.target)
+    }
+
+    /// The probe with this number, if it is remembered.
+    pub fn probe(&self, sequence: u16) -> Option<&Probe> {
+        self.probes.iter().find(|probe| probe.sequence == sequence)
     }
 
     /// Something arrived from `target` at `at` that looks like an answer.

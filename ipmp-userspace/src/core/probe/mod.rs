@@ -4,6 +4,7 @@
 //! |---|---|
 //! | [`prober`] | one member in one family: when it probes, and what has become of it |
 //! | [`history`] | the last probes, what became of each, and which answers are believed |
+//! | [`outcome`] | what is told of a probe that is over |
 //! | [`targets`] | whom it probes |
 //! | [`rtt`] | how long a target takes |
 //! | [`fdt`] | how long a failure may go unnoticed |
@@ -28,6 +29,7 @@
 
 pub mod fdt;
 pub mod history;
+pub mod outcome;
 pub mod prober;
 pub mod rtt;
 pub mod targets;

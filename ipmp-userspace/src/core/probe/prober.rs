@@ -138,6 +138,11 @@ impl Prober {
         self.enabled() && !self.targets.is_empty()
     }
 
+    /// When the member joined.
+    pub fn joined(&self) -> Time {
+        self.joined
+    }
+
     /// Whether losses count yet.
     pub fn settled(&self, now: Time) -> bool {
         self.answered || now - self.joined >= SETTLE

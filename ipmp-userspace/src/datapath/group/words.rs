@@ -39,6 +39,12 @@ impl Group {
         self.host.borrow().sentinel.live(self.index)
     }
 
+    /// Since when a member's link has been good without a break, by `CLOCK_MONOTONIC`, as far as the sentinel knows.
+    pub fn good_since(&self, member: u8) -> Option<std::time::Duration> {
+        let since = self.host.borrow().sentinel.good_since(self.index, member);
+        since.ok().flatten().map(std::time::Duration::from_nanos)
+    }
+
     /// Sets them; only where the sentinel does not run.
     pub fn set_live(&self, members: MemberSet) {
         self.host.borrow().sentinel.set_live(self.index, members);

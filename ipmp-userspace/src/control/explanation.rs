@@ -1,0 +1,160 @@
+//! What `Explain` answers, field by field as `net.ipmp.Manager.varlink` documents it.
+
+use std::net::IpAddr;
+
+use serde::{Deserialize, Serialize};
+
+use super::{
+    monitor::Event,
+    report::{MemberReport, probing::Family},
+};
+
+/// Why a member is in its state.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Explanation {
+    /// Its group.
+    pub group: String,
+    /// What `Show` reports of it.
+    pub member: MemberReport,
+    /// How it stands and why, in a sentence.
+    pub summary: String,
+    /// What that follows from, a sentence each, the most important first.
+    pub reasons: Vec<String>,
+    /// Its last probes, target by target.
+    pub recent: Vec<Recent>,
+    /// What happens by itself, the next first.
+    pub timers: Vec<Timer>,
+    /// What has happened to it, or to the group, oldest first.
+    pub events: Vec<Event>,
+}
+
+/// The last probes of a target.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Recent {
+    /// The family.
+    pub family: Family,
+    /// The target.
+    pub target: IpAddr,
+    /// A character each, oldest first: `!` answered, `.` lost, `?` void, `-` not sent, `~` on its way.
+    pub fates: String,
+}
+
+/// Something that happens without anybody doing anything.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Timer {
+    /// What, one of [`due`].
+    pub what: String,
+    /// The family, or the target, that it is about.
+    pub of: Option<String>,
+    /// Milliseconds from now.
+    pub in_ms: u64,
+}
+
+/// The words of [`Timer::what`]. They never change; there will be more.
+pub mod due {
+    /// The next probe of a family is sent.
+    pub const PROBE: &str = "next-probe";
+    /// Flap protection lets the member go.
+    pub const HOLD_DOWN: &str = "hold-down-over";
+    /// Lost probes count against the member from then on, although it was never answered.
+    pub const SETTLED: &str = "losses-count";
+    /// The failure detection time may be lowered again.
+    pub const FDT: &str = "fdt-may-fall";
+    /// A target that was set aside may be probed again.
+    pub const TARGET: &str = "target-again";
+    /// The link will have been good for long enough.
+    pub const LINK: &str = "link-trusted";
+}
+
+/// An explanation with everything in it.
+#[cfg(test)]
+pub(crate) fn sample() -> Explanation {
+    use super::{
+        monitor::Severity,
+        report::{
+            self, MemberState, Probe,
+            probing::{Counters, Fault, Means, Mode, Probing, TargetReport},
+        },
+    };
+
+    let target = |last: u8| IpAddr::from([192, 168, 178, last]);
+    let probing = Probing {
+        family: Family::Inet,
+        means: Some(Means::Echo),
+        obstacle: None,
+        test_address: Some(target(201)),
+        prefix: Some(24),
+        mode: Mode::Routes,
+        failed: true,
+        losses: 0,
+        answers: 3,
+        targets: vec![
+            TargetReport {
+                address: target(1),
+                aside: None,
+                again_ms: None,
+                average_us: Some(312),
+                deviation_us: Some(40),
+                losses: 0,
+                answers: 3,
+            },
+            TargetReport {
+                address: target(2),
+                aside: Some(Fault::Dead),
+                again_ms: Some(41_000),
+                average_us: None,
+                deviation_us: None,
+                losses: 4,
+                answers: 0,
+            },
+        ],
+        spare: 0,
+        counters: Counters {
+            sent: 15,
+            answered: 6,
+            lost: 9,
+            void: 1,
+            unsent: 2,
+            missed: 3,
+            forged: 4,
+            duplicate: 5,
+        },
+    };
+    let first = report::sample().members.remove(0);
+    let recent =
+        |last, fates: &str| Recent { family: Family::Inet, target: target(last), fates: fates.into() };
+    let timer = |what: &str, of: &str, in_ms| Timer { what: what.into(), of: Some(of.into()), in_ms };
+    let failed = Event {
+        time: "2010-01-08T20:01:06.042Z".into(),
+        monotonic_ns: 15_113_000_000_042,
+        group: Some("production0".into()),
+        member: Some("e1000g0".into()),
+        cause: "probes-lost".into(),
+        because: "probes of e1000g0 were lost one after another".into(),
+        ..Event::new(
+            7,
+            "failed",
+            Severity::Warning,
+            "IP interface failure detected on e1000g0 of group production0".into(),
+        )
+    };
+    Explanation {
+        group: "production0".into(),
+        member: MemberReport {
+            state: MemberState::Failed,
+            probe: Probe::Failed,
+            active: false,
+            probing: vec![probing],
+            ..first
+        },
+        summary: "e1000g0 has failed: its link is up, and its probes have 3 of 10 answers in a row (inet)"
+            .into(),
+        reasons: vec![
+            "It carries no traffic: its probes have failed, and others work.".into(),
+            "Link: up; the datapath trusts it.".into(),
+        ],
+        recent: vec![recent(1, "!!......!!!"), recent(2, "!....")],
+        timers: vec![timer(due::PROBE, "inet", 1200), timer(due::TARGET, "192.168.178.2", 41_000)],
+        events: vec![failed],
+    }
+}

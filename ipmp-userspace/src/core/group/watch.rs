@@ -1,0 +1,147 @@
+//! Telling of single probes, while somebody watches. While nobody does, nothing is kept.
+
+use super::Group;
+use crate::core::{
+    Time,
+    probe::{
+        Family,
+        history::{Fate, Probe},
+        outcome::Outcome,
+    },
+};
+
+impl Group {
+    /// From now on every probe that is over is told of by [`Action::ProbeOver`](crate::core::Action), or no longer.
+    pub fn watch_probes(&mut self, watched: bool) {
+        self.probes.watched = watched;
+    }
+
+    /// The probes that are undecided now and will not be after a look at `now`, if anybody watches.
+    pub(super) fn watched_until(&self, now: Time) -> Vec<(u8, Family, u16)> {
+        if !self.probes.watched {
+            return Vec::new();
+        }
+        let due =
+            |probe: &&Probe| probe.deadline <= now && matches!(probe.fate, Fate::Wanted | Fate::Pending);
+        let families = self.members().iter().flat_map(|member| Family::ALL.map(|family| (member, family)));
+        families
+            .filter_map(|(member, family)| Some((member.number(), family, member.prober(family)?)))
+            .flat_map(|(member, family, prober)| {
+                prober.history().probes().filter(due).map(move |probe| (member, family, probe.sequence))
+            })
+            .collect()
+    }
+
+    /// What has become of a probe, told to whoever watches.
+    pub(super) fn tell_outcome(&mut self, now: Time, number: u8, family: Family, sequence: u16) {
+        if !self.probes.watched {
+            return;
+        }
+        let Some(member) = self.member(number) else { return };
+        let Some(prober) = member.prober(family) else { return };
+        let Some(probe) = prober.history().probe(sequence) else { return };
+        let rtt = prober.targets().get(probe.target).map(|target| target.rtt).unwrap_or_default();
+        let outcome = Outcome {
+            member: member.name().to_owned(),
+            family,
+            sequence,
+            target: probe.target,
+            sent: probe.sent,
+            fate: probe.fate,
+            known: now,
+            average: rtt.average(),
+            deviation: rtt.deviation(),
+        };
+        self.probes.outcomes.push(outcome);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::core::{
+        Action, Event,
+        group::wire::{Wire, router},
+    };
+
+    const FDT: Duration = Duration::from_secs(1);
+
+    /// What was told since the last look: number and fate of each, of one member.
+    fn told(wire: &mut Wire, member: &str) -> Vec<Outcome> {
+        let actions = std::mem::take(&mut wire.actions);
+        let outcomes = actions.into_iter().filter_map(|action| match action {
+            Action::ProbeOver(outcome) => Some(outcome),
+            _ => None,
+        });
+        outcomes.filter(|outcome| outcome.member == member).collect()
+    }
+
+    #[test]
+    fn every_probe_is_told_once_while_somebody_watches() {
+        let mut wire = Wire::with_fdt(2, FDT);
+        wire.run(FDT);
+        assert_eq!(told(&mut wire, "eth0"), [], "nobody watches");
+        wire.group.watch_probes(true);
+        wire.run(FDT);
+        let answered = told(&mut wire, "eth0");
+        assert_eq!(answered.len(), 5);
+        assert!(answered.windows(2).all(|two| two[1].sequence == two[0].sequence + 1), "{answered:?}");
+        for outcome in &answered {
+            assert_eq!(outcome.fate, Fate::Answered(wire.rtt));
+            assert_eq!(outcome.known - outcome.sent, wire.rtt);
+            assert_eq!((outcome.family, outcome.target), (Family::V4, router(1)));
+            assert_eq!(outcome.average, Some(wire.rtt), "with this one in it");
+            assert!(outcome.deviation.is_some());
+        }
+        wire.silent.insert(0);
+        wire.run(FDT);
+        let lost = told(&mut wire, "eth0");
+        assert!((4..=5).contains(&lost.len()), "{lost:?}");
+        assert!(lost.iter().all(|outcome| outcome.fate == Fate::Lost), "{lost:?}");
+        assert!(
+            lost.iter().all(|outcome| outcome.average.is_some()),
+            "the average is shown of what is lost, too"
+        );
+        wire.group.watch_probes(false);
+        wire.run(FDT);
+        assert_eq!(told(&mut wire, "eth0"), []);
+    }
+
+    #[test]
+    fn an_answer_that_comes_late_takes_the_loss_back() {
+        let mut wire = Wire::with_fdt(2, FDT);
+        wire.group.watch_probes(true);
+        wire.rtt = Duration::from_millis(50);
+        wire.until(|wire| {
+            wire.actions.iter().any(|action| matches!(action, Action::Probe { member: 0, .. }))
+        });
+        told(&mut wire, "eth0");
+        wire.run(Duration::from_millis(60));
+        let fates: Vec<(u16, Fate)> =
+            told(&mut wire, "eth0").iter().map(|outcome| (outcome.sequence, outcome.fate)).collect();
+        let [(first, Fate::Lost), (second, Fate::Answered(_))] = fates[..] else { panic!("{fates:?}") };
+        assert_eq!(first, second);
+    }
+
+    #[test]
+    fn what_could_not_be_sent_is_told_too() {
+        let mut wire = Wire::with_fdt(1, FDT);
+        wire.group.watch_probes(true);
+        let mut group = wire.group.clone();
+        let deadline = group.deadline().expect("a round");
+        let actions = group.handle(deadline, Event::Deadline).unwrap();
+        let sequence = actions.iter().find_map(|action| match action {
+            Action::Probe { sequence, .. } => Some(*sequence),
+            _ => None,
+        });
+        let sequence = sequence.expect("a probe");
+        let sent = Event::Sent { member: 0, family: Family::V4, sequence, cookie: None };
+        let actions = group.handle(deadline, sent).unwrap();
+        assert!(
+            matches!(&actions[..], [Action::ProbeOver(outcome)] if outcome.fate == Fate::Unsent),
+            "{actions:?}"
+        );
+    }
+}
