@@ -6,7 +6,7 @@ use std::{
     time::Duration,
 };
 
-use ipmp_common::{hash::Policy, steer::MemberSet};
+use ipmp_common::hash::Policy;
 
 use super::{
     filters::GroupFilters,
@@ -18,7 +18,7 @@ use super::{
 };
 use crate::{
     announce::{Announcement, Schedule, Sender},
-    core::{self, Action, Attachment, Event, Link, LogLine, Refusal, Time, Why},
+    core::{self, Action, Attachment, Event, LogLine, Refusal, Time, Why},
     datapath,
     link::{Device, GroupInterface, Links, sysctl},
 };
@@ -72,7 +72,7 @@ pub struct Group {
     /// Members whose switches are to be told what the group listens to.
     pub(super) reports: Reports,
     /// Where no sentinel runs: what it would do.
-    updelay: Option<Updelay>,
+    pub(super) updelay: Option<Updelay>,
     grace: Grace,
 }
 
@@ -329,60 +329,6 @@ impl Group {
             mac: device.mac,
             lower: member.lower.clone(),
         })
-    }
-
-    /// Remembers a member's link where the daemon has to do the sentinel's work.
-    pub fn link_reported(&mut self, number: u8, link: Link) {
-        if let Some(updelay) = &mut self.updelay {
-            updelay.set_link(number, link, now());
-        }
-    }
-
-    /// The same of a member that an earlier daemon had: if it was trusted then, it is.
-    pub fn link_adopted(&mut self, number: u8, link: Link) {
-        match &mut self.updelay {
-            Some(updelay) if link != Link::Down && self.datapath.live().has(number) => updelay.trust(number),
-            _ => self.link_reported(number, link),
-        }
-    }
-
-    /// Reads `live`, and acts on it. Where no sentinel runs, writes it first.
-    pub async fn look(&mut self, hands: &mut Hands<'_>) {
-        if let Some(updelay) = &mut self.updelay {
-            let live = updelay.live(now(), UPDELAY);
-            if live != self.datapath.live() {
-                self.datapath.set_live(live);
-            }
-        }
-        let live = self.datapath.live();
-        let turned = self.core.members().iter().filter(|member| member.live() != live.has(member.number()));
-        let lines: Vec<Action> = turned
-            .map(|known| {
-                let member = known.name().to_owned();
-                if live.has(known.number()) {
-                    Action::Log(LogLine::Live { member: member.clone() }, Why::Trusted { member })
-                } else {
-                    Action::Log(LogLine::NotLive { member: member.clone() }, Why::LinkLost { member })
-                }
-            })
-            .collect();
-        match self.core.handle(now(), Event::Live(live)) {
-            Ok(mut actions) => {
-                // Said before what follows from it, and done after what cannot wait.
-                let at = actions.iter().position(|action| matches!(action, Action::Log(..)));
-                let at = at.unwrap_or(actions.len());
-                actions.splice(at..at, lines);
-                self.carry_out(hands, actions).await;
-            }
-            Err(refusal) => log::error!(group = self.name(); "{refusal}"),
-        }
-        self.reports.live(live, now());
-        self.report(hands);
-    }
-
-    /// The members that the datapath trusts.
-    pub fn live(&self) -> MemberSet {
-        self.datapath.live()
     }
 
     /// When the group wants to be looked at again, without anything happening.

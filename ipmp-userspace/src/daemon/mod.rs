@@ -10,6 +10,7 @@
 //! | `vet` | whether an interface can be a member |
 //! | [`migrate`] | addresses and routes move without a gap |
 //! | `priority` | before the machine's other work |
+//! | `look` | whom the datapath trusts |
 //! | `updelay` | trusting links where no sentinel runs |
 //! | `filters` | what the members' hardware lets in |
 //! | `followers` | addresses that follow the cast member |
@@ -33,6 +34,7 @@ mod group;
 mod journal;
 mod lock;
 pub mod logging;
+mod look;
 pub mod migrate;
 mod priority;
 mod reports;
