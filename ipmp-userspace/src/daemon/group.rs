@@ -1,8 +1,8 @@
 //! One group: the state machine that decides, and the devices, maps and announcements that it decides about.
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
-    net::IpAddr,
+    collections::{BTreeMap, BTreeSet, VecDeque},
+    net::{IpAddr, Ipv6Addr},
     time::Duration,
 };
 
@@ -11,7 +11,7 @@ use ipmp_common::hash::Policy;
 use super::{
     filters::GroupFilters,
     followers::VlanAddress,
-    grace::Grace,
+    probing::Probing,
     reports::Reports,
     say::{Loss, Teller},
     updelay::Updelay,
@@ -21,6 +21,7 @@ use crate::{
     core::{self, Action, Attachment, Event, LogLine, Refusal, Time, Why},
     datapath,
     link::{Device, GroupInterface, Links, sysctl},
+    probe::Searches,
 };
 
 /// How long a link must have been good before it is trusted again (design 4.2).
@@ -41,6 +42,16 @@ pub struct Member {
     pub lower: Vec<u32>,
     /// Its own addresses and their prefix lengths.
     pub addresses: BTreeMap<IpAddr, u8>,
+}
+
+impl Member {
+    /// Its IPv6 link-local address.
+    pub fn link_local(&self) -> Option<Ipv6Addr> {
+        self.addresses.keys().find_map(|address| match address {
+            IpAddr::V6(v6) if v6.is_unicast_link_local() => Some(*v6),
+            _ => None,
+        })
+    }
 }
 
 /// A group.
@@ -73,7 +84,12 @@ pub struct Group {
     pub(super) reports: Reports,
     /// Where no sentinel runs: what it would do.
     pub(super) updelay: Option<Updelay>,
-    grace: Grace,
+    /// The questions to all hosts.
+    pub(super) searches: Searches,
+    /// Neighbours that are sought on the group interface.
+    pub(super) sought: BTreeSet<IpAddr>,
+    /// The targets that routes name, as far as they have been told: of host routes, and routers; by family.
+    pub(super) routes: [(Vec<IpAddr>, Vec<IpAddr>); 2],
 }
 
 /// What carrying out actions needs besides the group.
@@ -84,6 +100,8 @@ pub struct Hands<'a> {
     pub schedule: &'a mut Schedule,
     /// What it is announced with.
     pub sender: &'a Sender,
+    /// What probes share.
+    pub probing: &'a mut Probing,
     /// What is said of it.
     pub teller: &'a Teller,
 }
@@ -124,7 +142,9 @@ impl Group {
             filters: GroupFilters::default(),
             reports: Reports::default(),
             updelay,
-            grace: Grace::default(),
+            searches: Searches::default(),
+            sought: BTreeSet::new(),
+            routes: Default::default(),
         }
     }
 
@@ -173,12 +193,13 @@ impl Group {
         }
     }
 
-    /// Does what the state machine says, in its order.
+    /// Does what the state machine says, in its order, and then what follows from having done it.
     pub async fn carry_out(&mut self, hands: &mut Hands<'_>, actions: Vec<Action>) {
         let mut unsaid = false;
         // When the network knew.
         let mut done = None;
-        for action in actions {
+        let mut actions = VecDeque::from(actions);
+        while let Some(action) = actions.pop_front() {
             match action {
                 Action::Announce { .. } => unsaid = true,
                 // The network waits for an announcement; nobody waits for a line, and netlink may take its time.
@@ -192,6 +213,10 @@ impl Group {
             if let Action::Log(line, why) = &action {
                 let done = *done.get_or_insert_with(now);
                 hands.teller.explain(Some(self.name()), line, why, Some(done), || self.loss(why));
+                continue;
+            }
+            if let Action::Probe { member, target, via, sequence } = action {
+                actions.extend(self.probe(hands, member, target, via, sequence));
                 continue;
             }
             match self.act(hands, action).await {
@@ -234,12 +259,10 @@ impl Group {
                     });
                 }
             }
-            // Wanted of members that are probed, and this daemon has none probed.
-            Action::Probe { .. } | Action::FindHosts { .. } | Action::FindNeighbour(_) => {
-                log::error!(group = self.name(); "{action:?} is not what this ipmpd can do");
-            }
-            // Said when everything else is done; see `carry_out`.
-            Action::Log(..) => {}
+            Action::FindHosts { member, source } => self.find_hosts(hands, member, source),
+            Action::FindNeighbour(address) => self.find_neighbour(hands, address),
+            // What follows from them comes after everything else; see `carry_out`.
+            Action::Probe { .. } | Action::Log(..) => {}
         }
         Ok(())
     }
@@ -334,34 +357,27 @@ impl Group {
     /// When the group wants to be looked at again, without anything happening.
     pub fn next(&self) -> Option<Time> {
         let updelay = self.updelay.as_ref().and_then(|updelay| updelay.next(UPDELAY));
-        [self.core.deadline(), updelay, self.grace.next(), self.reports.next()].into_iter().flatten().min()
+        [self.core.deadline(), updelay, self.reports.next()].into_iter().flatten().min()
     }
 
-    /// Its time has come.
-    pub async fn woken(&mut self, hands: &mut Hands<'_>) {
-        if self.core.deadline().is_some_and(|deadline| deadline <= now()) {
-            self.tell(hands, Event::Deadline).await;
+    /// Its time has come. What had arrived by then has been told.
+    pub async fn woken(&mut self, hands: &mut Hands<'_>, time: Time) {
+        if self.core.deadline().is_some_and(|deadline| deadline <= time) {
+            match self.core.handle(time, Event::Deadline) {
+                Ok(actions) => self.carry_out(hands, actions).await,
+                Err(refusal) => log::error!(group = self.name(); "{refusal}"),
+            }
         }
         if self.updelay.is_some() {
             self.look(hands).await;
         }
         self.report(hands);
-        for number in self.grace.take(now()) {
-            let Some(device) = self.members.get(&number) else { continue };
-            if device.addresses.keys().all(|address| is_link_local(*address)) {
-                let member = device.name.clone();
-                let (line, why) =
-                    (LogLine::NoTestAddress { member: member.clone() }, Why::NoTestAddress { member });
-                hands.teller.explain(Some(self.name()), &line, &why, None, || Loss::Carrier);
-            }
-        }
     }
 
     /// A member has joined just now.
     pub async fn joined(&mut self, hands: &mut Hands<'_>, attachment: Attachment) {
         let number = attachment.member;
         self.link_reported(number, attachment.link);
-        self.grace.begin(number, now());
         self.tell(hands, Event::Joined(attachment)).await;
     }
 
@@ -382,9 +398,9 @@ impl Group {
         if let Some(updelay) = &mut self.updelay {
             updelay.forget(number);
         }
-        self.grace.forget(number);
         if let Some(member) = &member {
             hands.schedule.stop_member(member.ifindex);
+            hands.probing.forget(member.ifindex);
         }
         if let Err(error) = self.datapath.detach(number) {
             log::error!(group = self.name(); "{error}");
@@ -489,14 +505,6 @@ impl Group {
     /// The addresses that are not on the group interface any more.
     pub fn addresses_not_in(&self, now: &BTreeSet<(IpAddr, u8)>) -> Vec<(IpAddr, u8)> {
         self.addresses.difference(now).copied().collect()
-    }
-}
-
-/// Whether an address is good on its own link alone: every interface has one.
-fn is_link_local(address: IpAddr) -> bool {
-    match address {
-        IpAddr::V4(v4) => v4.is_link_local(),
-        IpAddr::V6(v6) => v6.is_unicast_link_local(),
     }
 }
 

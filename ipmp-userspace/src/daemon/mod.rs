@@ -11,11 +11,13 @@
 //! | [`migrate`] | addresses and routes move without a gap |
 //! | `priority` | before the machine's other work |
 //! | `look` | whom the datapath trusts |
+//! | `probing` | what is sent to targets, and what comes back |
+//! | `table` | the routes that name targets |
+//! | `alarm` | when something is due |
 //! | `updelay` | trusting links where no sentinel runs |
 //! | `filters` | what the members' hardware lets in |
 //! | `followers` | addresses that follow the cast member |
 //! | `show` | what is shown |
-//! | `grace` | members without test addresses |
 //! | `say` | what is said, to the log and to listeners, and why |
 //! | [`state`] | how things were before |
 //! | `lock` | one daemon a network namespace |
@@ -25,11 +27,11 @@
 //! | `teardown` | putting everything back |
 
 mod adopt;
+mod alarm;
 mod attach;
 pub mod engine;
 mod filters;
 mod followers;
-mod grace;
 mod group;
 mod journal;
 mod lock;
@@ -37,12 +39,14 @@ pub mod logging;
 mod look;
 pub mod migrate;
 mod priority;
+mod probing;
 mod reports;
 mod requests;
 mod say;
 mod settings;
 mod show;
 pub mod state;
+mod table;
 mod teardown;
 #[cfg(test)]
 mod tests;
