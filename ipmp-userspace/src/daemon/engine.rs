@@ -445,10 +445,11 @@ impl Engine {
                 group.address_appeared(&mut hands, address.ip, address.prefix).await;
             } else if group.vlan_of(ifindex).is_some() {
                 group.vlan_address_appeared(&mut hands, (ifindex, address.ip, address.prefix));
-            } else if let Some(number) = group.number_of(ifindex)
-                && let Err(error) = group.own_address_appeared(number, address.ip, address.prefix)
-            {
-                log::error!(group = group.name(); "{error}");
+            } else if let Some(number) = group.number_of(ifindex) {
+                if let Err(error) = group.own_address_appeared(number, address.ip, address.prefix) {
+                    log::error!(group = group.name(); "{error}");
+                }
+                group.test_address_changed(&mut hands, number, address.ip).await;
             }
         }
     }
@@ -461,10 +462,11 @@ impl Engine {
                 group.address_went(&mut hands, address.ip, address.prefix).await;
             } else if group.vlan_of(ifindex).is_some() {
                 group.vlan_address_went(&mut hands, (ifindex, address.ip, address.prefix));
-            } else if let Some(number) = group.number_of(ifindex)
-                && let Err(error) = group.own_address_went(number, address.ip)
-            {
-                log::error!(group = group.name(); "{error}");
+            } else if let Some(number) = group.number_of(ifindex) {
+                if let Err(error) = group.own_address_went(number, address.ip) {
+                    log::error!(group = group.name(); "{error}");
+                }
+                group.test_address_changed(&mut hands, number, address.ip).await;
             }
         }
     }

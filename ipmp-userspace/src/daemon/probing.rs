@@ -20,7 +20,7 @@ use super::{
 use crate::{
     core::{
         Action, Event, Time,
-        probe::{Family, Means, Proof, Via},
+        probe::{Family, Means, Proof, TestAddress, Via},
     },
     datapath::Answers,
     link::{Change, Links, Mac, Neighbour},
@@ -137,6 +137,22 @@ impl Group {
         }
     }
 
+    /// An address of a member has come or gone: the first of its family that is good beyond its link is its test
+    /// address.
+    pub(super) async fn test_address_changed(&mut self, hands: &mut Hands<'_>, member: u8, changed: IpAddr) {
+        let Some(device) = self.members.get(&member) else { return };
+        let own = device.addresses.iter().find(|(address, _)| {
+            let link_local = matches!(address, IpAddr::V6(v6) if v6.is_unicast_link_local());
+            Family::of(**address) == Family::of(changed) && !link_local && !self.has_address(**address)
+        });
+        let address = own.map_or(TestAddress::None, |(address, prefix)| TestAddress::Is {
+            address: *address,
+            prefix: *prefix,
+        });
+        let family = Family::of(changed);
+        self.tell(hands, Event::TestAddress { member, family, address }).await;
+    }
+
     /// Asks all hosts of a member's link.
     pub(super) fn find_hosts(&mut self, hands: &Hands<'_>, number: u8, source: IpAddr) {
         let (Some(device), Some(member), Some(cookie)) =
@@ -211,7 +227,8 @@ impl Engine {
             let answers = self.heard.get_mut().drain();
             let (groups, mut hands) = self.with_hands();
             for answer in &answers {
-                if let Some(group) = groups.values_mut().find(|group| group.datapath.index() == answer.group) {
+                if let Some(group) = groups.values_mut().find(|group| group.datapath.index() == answer.group)
+                {
                     group.heard(&mut hands, answer).await;
                 }
             }

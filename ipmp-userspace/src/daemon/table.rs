@@ -173,9 +173,8 @@ mod tests {
 
     fn v4(to: &str, prefix: u8, via: Option<&str>, ifindex: u32) -> Route {
         let to: Ipv4Addr = to.parse().unwrap();
-        let message = RouteMessageBuilder::<Ipv4Addr>::new()
-            .destination_prefix(to, prefix)
-            .output_interface(ifindex);
+        let message =
+            RouteMessageBuilder::<Ipv4Addr>::new().destination_prefix(to, prefix).output_interface(ifindex);
         let message = match via {
             Some(via) => message.gateway(via.parse().unwrap()),
             None => message,
@@ -236,8 +235,7 @@ mod tests {
     fn each_family_has_its_own() {
         let router: Ipv6Addr = "fe80::1".parse().unwrap();
         let v6 = RouteMessageBuilder::<Ipv6Addr>::new().gateway(router).output_interface(GROUP).build();
-        let routes =
-            vec![Route::parse(v6).unwrap(), v4("0.0.0.0", 0, Some("192.168.178.1"), GROUP)];
+        let routes = vec![Route::parse(v6).unwrap(), v4("0.0.0.0", 0, Some("192.168.178.1"), GROUP)];
         let table = Table { routes, own: BTreeSet::new() };
         let of = |family| table.targets(family, GROUP, &BTreeSet::new()).1;
         assert_eq!((of(Family::V4), of(Family::V6)), (vec![ip("192.168.178.1")], vec![ip("fe80::1")]));

@@ -10,6 +10,7 @@ use rtnetlink::{
         link::LinkMessage,
         route::{RouteAttribute, RouteHeader, RouteMessage},
     },
+    sys::AsyncSocket,
 };
 
 use super::{Address, Device, Error, Route};

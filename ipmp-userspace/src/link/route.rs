@@ -5,7 +5,8 @@ use std::net::IpAddr;
 use rtnetlink::{
     packet_core::{Emitable, Parseable},
     packet_route::route::{
-        RouteAddress, RouteAttribute, RouteFlags, RouteHeader, RouteMessage, RouteProtocol, RouteType, RouteVia,
+        RouteAddress, RouteAttribute, RouteFlags, RouteHeader, RouteMessage, RouteProtocol, RouteType,
+        RouteVia,
     },
 };
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
