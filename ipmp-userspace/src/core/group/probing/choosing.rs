@@ -5,7 +5,7 @@ use std::net::IpAddr;
 
 use super::Group;
 use crate::core::{
-    LogLine, Time,
+    Action, LogLine, Time,
     member::{Condition, Member},
     probe::{FAILURES, Family, Means, TestAddress, history::LENGTH, prober::Prober, targets::Known},
 };
@@ -28,6 +28,23 @@ impl Group {
     pub(in crate::core::group) fn set_targets(&mut self, targets: Vec<IpAddr>) {
         self.probes.known.explicit = targets;
         self.probes.stale = true;
+    }
+
+    pub(in crate::core::group) fn set_disabled_targets(&mut self, targets: Vec<IpAddr>) {
+        self.probes.known.disabled = targets;
+        self.probes.stale = true;
+    }
+
+    /// Hosts are looked for at once, by every member that has an address to ask from.
+    pub(in crate::core::group) fn discover(&mut self) {
+        self.forget_hosts(Family::ALL);
+        for member in self.members.iter().filter(|member| member.in_service()) {
+            for prober in member.probing.all() {
+                if let Some(Means::Echo { source, .. }) = prober.means {
+                    self.probes.wanted.push(Action::FindHosts { member: member.number(), source });
+                }
+            }
+        }
     }
 
     pub(in crate::core::group) fn set_routes(
