@@ -1,5 +1,7 @@
 //! The daemon against a kernel: each test in a network namespace of its own, with the real datapath.
 
+mod settings;
+
 use std::{collections::BTreeSet, future::Future, mem::MaybeUninit, net::IpAddr, time::Duration};
 
 use socket2::{Domain, Protocol, Socket, Type};
