@@ -15,6 +15,7 @@ const RETURN: u16 = 0x06;
 /// How much of a matching frame is kept: all of it.
 const WHOLE: u32 = 0x4_0000;
 
+const ETHERTYPE_IPV4: u32 = 0x0800;
 const ETHERTYPE_ARP: u32 = 0x0806;
 const ETHERTYPE_IPV6: u32 = 0x86dd;
 
@@ -63,6 +64,22 @@ pub fn ethertype(value: u16) -> Vec<SockFilter> {
     vec![
         statement(LOAD_HALF, 12),
         jump(JUMP_EQUAL, u32::from(value), 0, 1),
+        statement(RETURN, WHOLE),
+        statement(RETURN, 0),
+    ]
+}
+
+/// ARP, ICMP and ICMPv6.
+pub fn control() -> Vec<SockFilter> {
+    vec![
+        statement(LOAD_HALF, 12),
+        jump(JUMP_EQUAL, ETHERTYPE_ARP, 6, 0),
+        jump(JUMP_EQUAL, ETHERTYPE_IPV6, 3, 0),
+        jump(JUMP_EQUAL, ETHERTYPE_IPV4, 0, 5),
+        statement(LOAD_BYTE, 23),
+        jump(JUMP_EQUAL, 1, 2, 3),
+        statement(LOAD_BYTE, 20),
+        jump(JUMP_EQUAL, 58, 0, 1),
         statement(RETURN, WHOLE),
         statement(RETURN, 0),
     ]

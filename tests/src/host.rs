@@ -78,6 +78,13 @@ impl Host {
         &self.cable
     }
 
+    /// Lets it answer echo requests, or none in either family. Everything else goes on.
+    pub fn answer_echo(&self, answers: bool) -> Result<()> {
+        let ignores = if answers { "0" } else { "1" };
+        self.namespace.sysctl("net.ipv4.icmp_echo_ignore_all", ignores)?;
+        self.namespace.sysctl("net.ipv6.icmp.echo_ignore_all", ignores)
+    }
+
     /// Forgets all neighbours.
     pub fn flush_neighbours(&self) -> Result<()> {
         self.namespace.ip("-4 neigh flush all")?;

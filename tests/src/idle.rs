@@ -16,6 +16,7 @@ use ipmp_common::maps::{Clock, ClockSettings};
 use crate::command::ip_batch;
 use crate::daemon::Daemon;
 use crate::network::Lab;
+use crate::process::{Memory, memory, processor_time, word_after};
 use crate::{Namespace, clock};
 
 /// Members of each group.
@@ -50,15 +51,6 @@ pub struct Load {
     pub memory: Memory,
     /// What the kernel charges for all BPF maps that are pinned for the groups and the sentinel, in bytes.
     pub maps: u64,
-}
-
-/// Memory of a process, in bytes (`/proc/PID/smaps_rollup`).
-#[derive(Clone, Copy, Debug)]
-pub struct Memory {
-    /// All that is there.
-    pub resident: u64,
-    /// The same, with what is shared divided among those who share it.
-    pub proportional: u64,
 }
 
 impl<'lab> Idle<'lab> {
@@ -162,59 +154,4 @@ impl Load {
 
 fn members_of(group: usize) -> Vec<String> {
     (0..MEMBERS).map(|member| format!("i{group}m{member}")).collect()
-}
-
-/// Processor time of all threads of a process: fields 14 and 15 of its `stat`, in ticks.
-fn processor_time(pid: u32) -> Result<Duration> {
-    let path = format!("/proc/{pid}/stat");
-    let text = fs::read_to_string(&path).with_context(|| path.clone())?;
-    let ticks = ticks_of(&text).with_context(|| format!("{path} is not as it should be: {text}"))?;
-    // SAFETY: a call with a number alone.
-    let per_second = unsafe { libc::sysconf(libc::_SC_CLK_TCK) };
-    Ok(Duration::from_secs_f64(ticks as f64 / per_second as f64))
-}
-
-fn ticks_of(stat: &str) -> Option<u64> {
-    // The name of the program, in brackets, may have anything in it.
-    let fields: Vec<&str> = stat.rsplit_once(") ")?.1.split(' ').collect();
-    let field = |number: usize| fields.get(number - 3)?.parse::<u64>().ok();
-    Some(field(14)? + field(15)?)
-}
-
-fn memory(pid: u32) -> Result<Memory> {
-    let path = format!("/proc/{pid}/smaps_rollup");
-    let text = fs::read_to_string(&path).with_context(|| path.clone())?;
-    let bytes = |name: &str| {
-        word_after(&text, name)
-            .map(|kilobytes| kilobytes * 1024)
-            .with_context(|| format!("{path} has no {name}"))
-    };
-    Ok(Memory { resident: bytes("Rss:")?, proportional: bytes("Pss:")? })
-}
-
-/// The number on the line that begins with a name.
-fn word_after(text: &str, name: &str) -> Option<u64> {
-    let rest = text.lines().find_map(|line| line.strip_prefix(name))?;
-    rest.split_whitespace().next()?.parse().ok()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn processor_time_is_found_behind_any_name() {
-        let stat = "7 (a) b) S 1 7 7 0 -1 4194560 100 0 0 0 31 11 0 0 20 0 1 0 5 9 3";
-        assert_eq!(ticks_of(stat), Some(42));
-        assert_eq!(ticks_of("7 (a"), None);
-    }
-
-    #[test]
-    fn numbers_are_found_by_their_names() {
-        let text = "Rss:                 120 kB\nPss_Dirty:  7 kB\nPss:  64 kB\nmemlock:\t8192\n";
-        assert_eq!(
-            ["Rss:", "Pss:", "memlock:", "Swap:"].map(|name| word_after(text, name)),
-            [Some(120), Some(64), Some(8192), None]
-        );
-    }
 }

@@ -29,6 +29,8 @@
 //! | [`multicast`] | listening to multicast groups |
 //! | [`inbound`] | a stream to a data address whose inbound member is pulled: for how long nothing comes |
 //! | [`idle`] | many groups that carry nothing: what they take |
+//! | [`process`], [`busy`] | what a process takes; processors that have too much to do |
+//! | [`probes`], [`forger`] | probes on the wire; somebody who forges their answers |
 //! | [`bulk`] | TCP bulk transfers: stalls, resets, retransmissions |
 //! | [`hosts`] | names that only the lab's commands know |
 //! | [`host`] | the router and the peers: resolve an address, ping it |
@@ -44,6 +46,7 @@
 
 pub mod alone;
 pub mod bulk;
+pub mod busy;
 pub mod cable;
 pub mod clock;
 pub mod command;
@@ -53,6 +56,7 @@ mod datagram;
 mod emulator;
 pub mod filter;
 pub mod flow;
+pub mod forger;
 pub mod host;
 pub mod hosts;
 pub mod idle;
@@ -66,6 +70,8 @@ pub mod news;
 pub mod nic;
 pub mod oracle;
 pub mod packet;
+pub mod probes;
+pub mod process;
 pub mod production;
 pub mod program;
 pub mod remains;
@@ -75,9 +81,11 @@ pub mod tap;
 
 pub use alone::Alone;
 pub use bulk::Bulk;
+pub use busy::Busy;
 pub use cable::{Cable, Change, Direction};
 pub use counter::Counters;
 pub use daemon::Daemon;
+pub use forger::Forger;
 pub use host::Host;
 pub use hosts::Hosts;
 pub use inquiry::Inquiry;

@@ -125,6 +125,24 @@ impl PacketSocket {
         Ok((counted[0], counted[1]))
     }
 
+    /// From now on frames that are sent go to the device itself: past its queue, and past everything that drops frames
+    /// on their way out.
+    pub fn bypass_queues(&self) -> Result<()> {
+        let yes: libc::c_int = 1;
+        // SAFETY: the option takes an int, which outlives the call.
+        let result = unsafe {
+            libc::setsockopt(
+                self.socket.as_raw_fd(),
+                libc::SOL_PACKET,
+                libc::PACKET_QDISC_BYPASS,
+                (&raw const yes).cast(),
+                size_of_val(&yes) as libc::socklen_t,
+            )
+        };
+        ensure!(result == 0, "cannot set PACKET_QDISC_BYPASS: {}", std::io::Error::last_os_error());
+        Ok(())
+    }
+
     /// Sets the receive buffer, in bytes, above the system's limit too.
     pub fn set_buffer(&self, bytes: usize) -> Result<()> {
         force_receive_buffer(&self.socket, bytes)

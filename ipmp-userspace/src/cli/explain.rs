@@ -9,7 +9,7 @@ use crate::control::{
     name,
     report::{
         Link, MemberState, Probe,
-        probing::{Counters, Family, Fault, Probing, TargetReport},
+        probing::{Counters, Family, Fault, ProbedTarget, Probing},
     },
 };
 
@@ -88,7 +88,7 @@ fn fates(probing: &Probing, recent: &Recent) -> String {
     let Some(target) = probing.targets.iter().find(|target| target.address == recent.target) else {
         return text;
     };
-    let TargetReport { losses, answers, .. } = *target;
+    let ProbedTarget { losses, answers, .. } = *target;
     match (losses, answers) {
         (0, 0) => {}
         (0, _) => write!(text, ", {answers} answered in a row").expect("a string grows"),

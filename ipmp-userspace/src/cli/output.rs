@@ -2,9 +2,9 @@
 
 use serde::Serialize;
 
-use super::{explain, show};
+use super::{explain, show, target};
 use crate::control::{
-    Response,
+    Response, TargetReport,
     explanation::Explanation,
     monitor::Event,
     report::{GroupReport, VERSION},
@@ -16,6 +16,7 @@ pub fn text(response: &Response) -> String {
         Response::Done(notes) => clean(&notes.iter().map(|note| format!("{note}\n")).collect::<String>()),
         Response::Show(groups) => clean(&show::text(groups)),
         Response::Explained(explanation) => clean(&explain::text(explanation)),
+        Response::Targets(targets) => clean(&target::text(targets)),
     }
 }
 
@@ -33,6 +34,7 @@ enum Content<'a> {
     Notes(&'a [String]),
     Groups(&'a [GroupReport]),
     Explanation(&'a Explanation),
+    Targets(&'a [TargetReport]),
     Event(&'a Event),
     Error { reason: &'a str, message: &'a str },
 }
@@ -52,6 +54,7 @@ pub fn json(response: &Response) -> String {
         Response::Done(notes) => Content::Notes(notes),
         Response::Show(groups) => Content::Groups(groups),
         Response::Explained(explanation) => Content::Explanation(explanation),
+        Response::Targets(targets) => Content::Targets(targets),
     }
     .line()
 }
@@ -91,6 +94,7 @@ mod tests {
     fn programs_get_one_line() {
         assert_eq!(json(&Response::Done(vec!["one".into()])), "{\"version\":1,\"notes\":[\"one\"]}\n");
         assert_eq!(json(&Response::Show(vec![])), "{\"version\":1,\"groups\":[]}\n");
+        assert_eq!(json(&Response::Targets(vec![])), "{\"version\":1,\"targets\":[]}\n");
         assert_eq!(
             json_error("not-empty", "IPMP group is not empty"),
             "{\"version\":1,\"error\":{\"reason\":\"not-empty\",\"message\":\"IPMP group is not empty\"}}\n"

@@ -16,6 +16,7 @@ use super::{
     probes::Told as ProbeTold,
     report::GroupReport,
     request::{Request, Response},
+    target::TargetReport,
     wire::{Call, Failure, SERVICE},
 };
 
@@ -77,6 +78,11 @@ struct Explained {
 }
 
 #[derive(Deserialize)]
+struct Listed {
+    targets: Vec<TargetReport>,
+}
+
+#[derive(Deserialize)]
 struct Told {
     event: Event,
 }
@@ -110,6 +116,9 @@ impl Client {
         let response = match request {
             Request::Explain { .. } => serde_json::from_value(parameters)
                 .map(|Explained { explanation }| Response::Explained(explanation)),
+            Request::ListTargets { .. } => {
+                serde_json::from_value(parameters).map(|Listed { targets }| Response::Targets(targets))
+            }
             _ if request.changes() => {
                 serde_json::from_value(parameters).map(|Done { notes }| Response::Done(notes))
             }

@@ -73,7 +73,7 @@ pub(crate) fn sample() -> Explanation {
         monitor::Severity,
         report::{
             self, MemberState, Probe,
-            probing::{Counters, Fault, Means, Mode, Probing, TargetReport},
+            probing::{Counters, Fault, Means, Mode, ProbedTarget, Probing},
         },
     };
 
@@ -89,7 +89,7 @@ pub(crate) fn sample() -> Explanation {
         losses: 0,
         answers: 3,
         targets: vec![
-            TargetReport {
+            ProbedTarget {
                 address: target(1),
                 aside: None,
                 again_ms: None,
@@ -98,7 +98,7 @@ pub(crate) fn sample() -> Explanation {
                 losses: 0,
                 answers: 3,
             },
-            TargetReport {
+            ProbedTarget {
                 address: target(2),
                 aside: Some(Fault::Dead),
                 again_ms: Some(41_000),

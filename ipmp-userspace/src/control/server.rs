@@ -299,7 +299,7 @@ impl Client {
     ) -> Result<Option<Vec<String>>, Refused> {
         let groups = match self.ask(request, method.into()).await? {
             Response::Show(groups) => groups.into_iter().map(|group| group.name).collect(),
-            Response::Done(_) | Response::Explained(_) => Vec::new(),
+            Response::Done(_) | Response::Targets(_) | Response::Explained(_) => Vec::new(),
         };
         Ok((!is_all).then_some(groups))
     }

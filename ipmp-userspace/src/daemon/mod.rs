@@ -6,17 +6,22 @@
 //! | `group` | one group: its state machine, its devices, its maps |
 //! | `requests` | what clients ask for |
 //! | `settings` | what an operator sets |
+//! | `mpathd` | what holds where the operator has set nothing |
+//! | `targets` | whom the operator wants probed |
 //! | `attach` | members come and go |
 //! | `vet` | whether an interface can be a member |
 //! | [`migrate`] | addresses and routes move without a gap |
 //! | `priority` | before the machine's other work |
+//! | `look` | whom the datapath trusts |
+//! | `probing` | what is sent to targets, and what comes back |
+//! | `table` | the routes that name targets |
+//! | `alarm` | when something is due |
 //! | `updelay` | trusting links where no sentinel runs |
 //! | `filters` | what the members' hardware lets in |
 //! | `followers` | addresses that follow the cast member |
 //! | `show` | what is shown |
 //! | `explain` | why a member is in its state |
 //! | `recent` | what has happened to members and groups lately |
-//! | `grace` | members without test addresses |
 //! | `say` | what is said, to the log and to listeners, and why |
 //! | [`state`] | how things were before |
 //! | `lock` | one daemon a network namespace |
@@ -26,18 +31,21 @@
 //! | `teardown` | putting everything back |
 
 mod adopt;
+mod alarm;
 mod attach;
 pub mod engine;
 mod explain;
 mod filters;
 mod followers;
-mod grace;
 mod group;
 mod journal;
 mod lock;
 pub mod logging;
+mod look;
 pub mod migrate;
+mod mpathd;
 mod priority;
+mod probing;
 mod recent;
 mod reports;
 mod requests;
@@ -45,6 +53,8 @@ mod say;
 mod settings;
 mod show;
 pub mod state;
+mod table;
+mod targets;
 mod teardown;
 #[cfg(test)]
 mod tests;

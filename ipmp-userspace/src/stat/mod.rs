@@ -99,7 +99,7 @@ fn carry_out(
     let mut client = Client::connect(&path).map_err(Error::Contact)?;
     let groups = match client.call(&Request::Show { name: None }).map_err(Error::Snapshot)? {
         Response::Show(groups) => in_order(groups),
-        Response::Done(_) | Response::Explained(_) => Vec::new(),
+        Response::Done(_) | Response::Targets(_) | Response::Explained(_) => Vec::new(),
     };
     let has_names = |field| !options.numeric && table.shows(field);
     let rows = match options.mode {

@@ -12,7 +12,7 @@ use crate::control::{
     probes::{self, Fate, ProbeReport},
     report::{
         AddressReport, Cause, GroupState, Link, MemberReport, MemberState, Probe,
-        probing::{Counters, Family, Fault, Mode as From, Probing, TargetReport},
+        probing::{Counters, Family, Fault, Mode as From, ProbedTarget, Probing},
         sample,
     },
 };
@@ -383,7 +383,7 @@ fn a_daemon_that_does_not_say_how_things_are() {
 
 /// A member's probing in the family of its targets, or of its test address.
 fn probing(mode: From, test_address: &str, targets: &[&str]) -> Probing {
-    let target = |address: &&str| TargetReport {
+    let target = |address: &&str| ProbedTarget {
         address: address.parse().unwrap(),
         aside: None,
         again_ms: None,

@@ -88,7 +88,7 @@ pub struct Probing {
     /// Probes that were answered one after another by now; ten are a repair.
     pub answers: u32,
     /// The targets that are probed, the next one first, then those that are left alone for a while.
-    pub targets: Vec<TargetReport>,
+    pub targets: Vec<ProbedTarget>,
     /// How many other targets there are, which nobody needs now.
     pub spare: u32,
     /// What has been done so far.
@@ -133,7 +133,7 @@ pub enum Mode {
 
 /// A target of a member.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct TargetReport {
+pub struct ProbedTarget {
     /// Its address.
     pub address: IpAddr,
     /// Why it is not probed; `None`: it is.

@@ -12,6 +12,7 @@ use super::{
         probes::{self, Fate, Told},
         request::{Last, Request, Response},
         setting::Setting,
+        target::{Prober, Source, Status, TargetReport},
         wire::{self, Call, Failure},
     },
     *,
@@ -90,6 +91,14 @@ fn the_report_is_what_the_definition_says() {
     probed.detection.dark = vec![probing::Family::Inet, probing::Family::Inet6];
     check_reply("Show", &said(Response::Show(vec![probed]))).unwrap();
     check_reply("Explain", &said(Response::Explained(Box::new(explained)))).unwrap();
+    let prober = |rtt_us| Prober { member: "eth0".into(), status: Status::Active, rtt_us };
+    let target = TargetReport {
+        address: [10, 0, 0, 1].into(),
+        source: Source::HostRoute,
+        enabled: true,
+        members: vec![prober(None), prober(Some(417))],
+    };
+    check_reply("ListTargets", &said(Response::Targets(vec![target]))).unwrap();
     check_reply("Create", &said(Response::Done(vec!["a note".into()]))).unwrap();
 }
 
@@ -172,6 +181,14 @@ fn every_word_of_the_definition_can_be_said() {
         field("Event", "severity"),
         words_of(&[Severity::Error, Severity::Warning, Severity::Info, Severity::Debug])
     );
+    assert_eq!(
+        field("Target", "source"),
+        words_of(&[Source::Explicit, Source::HostRoute, Source::Router, Source::Multicast])
+    );
+    assert_eq!(
+        field("Prober", "status"),
+        words_of(&[Status::Active, Status::Spare, Status::Slow, Status::Dead])
+    );
     assert_eq!(field("Event", "seen_by"), words_of(&[Observer::Datapath, Observer::Netlink]));
     use probing::{Family, Fault, Means, Mode, Obstacle, Policy};
     let families = words_of(&[Family::Inet, Family::Inet6]);
@@ -184,7 +201,7 @@ fn every_word_of_the_definition_can_be_said() {
         field("Probing", "mode"),
         words_of(&[Mode::Disabled, Mode::Routes, Mode::Multicast, Mode::Explicit])
     );
-    assert_eq!(field("Target", "aside"), words_of(&[Fault::Slow, Fault::Dead]));
+    assert_eq!(field("ProbedTarget", "aside"), words_of(&[Fault::Slow, Fault::Dead]));
     assert_eq!(field("Detection", "probe"), words_of(&[Policy::Off, Policy::Auto, Policy::Arp, Policy::Nd]));
     assert_eq!(
         field("FinishedProbe", "fate"),
@@ -200,16 +217,23 @@ fn every_call_and_every_error_is_documented() {
     let interface = definition();
     let group = || "g0".to_owned();
     let addresses = || vec!["10.0.0.1/24".parse().unwrap()];
+    let hosts = || vec!["10.0.0.1".parse().unwrap()];
     let requests = [
         Request::Create { group: group(), groupname: None, addresses: addresses() },
         Request::Destroy { group: group() },
-        Request::Attach { group: group(), interfaces: vec!["eth0".into()] },
+        Request::Attach { group: group(), interfaces: vec!["eth0".into()], standby: true },
         Request::Detach { interface: "eth0".into(), last: Some(Last::KeepGroup) },
         Request::AddAddress { group: group(), addresses: addresses() },
         Request::RemoveAddress { group: group(), addresses: addresses() },
         Request::Offline { interface: "eth0".into() },
         Request::Online { interface: "eth0".into() },
         Request::Set { name: group(), settings: vec![Setting::Weight(1)] },
+        Request::AddTarget { group: group(), addresses: hosts() },
+        Request::RemoveTarget { group: group(), addresses: hosts() },
+        Request::EnableTarget { group: group(), addresses: hosts() },
+        Request::DisableTarget { group: group(), addresses: hosts() },
+        Request::DiscoverTargets { group: group() },
+        Request::ListTargets { group: group() },
         Request::Show { name: None },
         Request::Monitor { name: None },
         Request::Probes { name: None },

@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use crate::{
     control::report::probing::{
-        Counters, Detection, Family, Fault, MOST_TARGETS, Means, Mode, Obstacle, Policy, Probing, Raised,
-        TargetReport,
+        Counters, Detection, Family, Fault, MOST_TARGETS, Means, Mode, Obstacle, Policy, ProbedTarget,
+        Probing, Raised,
     },
     core::{
         self, Time,
@@ -100,11 +100,11 @@ fn of_family(member: &Member, family: probe::Family, prober: &Prober, now: Time)
 
 /// The targets that are probed, the next one first, then those that were set aside, the last one first; and how many
 /// others there are.
-fn targets_of(prober: &Prober, now: Time) -> (Vec<TargetReport>, u32) {
+fn targets_of(prober: &Prober, now: Time) -> (Vec<ProbedTarget>, u32) {
     let history = prober.history();
-    let mut listed: Vec<TargetReport> =
+    let mut listed: Vec<ProbedTarget> =
         prober.targets().active().map(|target| target_report(target, history, None, now)).collect();
-    let mut aside: Vec<(Time, TargetReport)> = Vec::new();
+    let mut aside: Vec<(Time, ProbedTarget)> = Vec::new();
     let mut spare = 0;
     for target in prober.targets().all() {
         match target.status {
@@ -125,8 +125,8 @@ fn target_report(
     history: &History,
     aside: Option<(targets::Fault, Time)>,
     now: Time,
-) -> TargetReport {
-    TargetReport {
+) -> ProbedTarget {
+    ProbedTarget {
         address: target.address,
         aside: aside.map(|(fault, _)| match fault {
             targets::Fault::Slow => Fault::Slow,
