@@ -5,7 +5,7 @@ use std::{
     net::{IpAddr, ToSocketAddrs},
 };
 
-use crate::control::{DataAddress, address};
+use crate::control::{self, DataAddress, TestAddress, address};
 
 /// Why what was typed is no address.
 #[derive(Debug, thiserror::Error)]
@@ -69,6 +69,16 @@ pub fn data_addresses(typed: &[String]) -> Result<Vec<DataAddress>, Error> {
         addresses.push(address);
     }
     Ok(addresses)
+}
+
+/// What was typed, as a test address: `dhcp`, or what a data address could be.
+pub fn test_address(typed: &str) -> Result<TestAddress, super::Error> {
+    match typed.parse() {
+        Err(control::test_address::Error::Address(address::Error::NotAnAddress(_))) => {
+            Ok(TestAddress::Is(data_address(typed, look_up)?))
+        }
+        other => Ok(other?),
+    }
 }
 
 fn look_up(name: &str) -> io::Result<Vec<IpAddr>> {

@@ -13,6 +13,7 @@ pub mod output;
 pub mod set;
 pub mod show;
 pub mod start;
+pub mod test_address;
 
 use std::{
     ffi::OsString,
@@ -22,7 +23,7 @@ use std::{
 
 use clap::{CommandFactory, Parser, Subcommand, error::ErrorKind};
 
-use crate::control::{Client, Request, Response, client, name, request, setting, socket};
+use crate::control::{self, Client, Request, Response, client, name, request, setting, socket};
 
 /// How `ipmpctl` ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -110,6 +111,7 @@ enum Verb {
     Attach(attach::Attach),
     Detach(detach::Detach),
     Address(address::Address),
+    TestAddress(test_address::TestAddress),
     Offline(offline::Offline),
     Online(online::Online),
     Destroy(destroy::Destroy),
@@ -125,6 +127,7 @@ impl Verb {
             Self::Attach(verb) => verb.request(),
             Self::Detach(verb) => verb.request(),
             Self::Address(verb) => verb.request(),
+            Self::TestAddress(verb) => verb.request(),
             Self::Offline(verb) => verb.request(),
             Self::Online(verb) => verb.request(),
             Self::Destroy(verb) => verb.request(),
@@ -147,6 +150,9 @@ pub enum Error {
     /// An address cannot be.
     #[error(transparent)]
     Address(#[from] host::Error),
+    /// A test address cannot be.
+    #[error(transparent)]
+    TestAddress(#[from] control::test_address::Error),
     /// A setting cannot be.
     #[error(transparent)]
     Setting(#[from] setting::Error),
@@ -167,7 +173,9 @@ pub enum Error {
 impl Error {
     fn exit(&self) -> Exit {
         match self {
-            Self::Usage(_) | Self::Name(_) | Self::Setting(_) | Self::Socket(_) => Exit::Usage,
+            Self::Usage(_) | Self::Name(_) | Self::TestAddress(_) | Self::Setting(_) | Self::Socket(_) => {
+                Exit::Usage
+            }
             Self::Address(error) if error.is_lookup() => Exit::Refused,
             Self::Address(_) => Exit::Usage,
             Self::Daemon(client::Error::NotPermitted(_)) => Exit::NotPermitted,
@@ -182,7 +190,7 @@ impl Error {
         match self {
             Self::Daemon(client::Error::Refused { reason, .. }) => reason,
             Self::Name(_) => request::reason::BAD_NAME,
-            Self::Address(_) => request::reason::BAD_ADDRESS,
+            Self::Address(_) | Self::TestAddress(_) => request::reason::BAD_ADDRESS,
             Self::Setting(_) => request::reason::BAD_SETTING,
             other => other.exit().reason(),
         }

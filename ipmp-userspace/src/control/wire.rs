@@ -10,6 +10,7 @@ use super::{
     report::{GroupReport, VERSION},
     request::{Refused, Request, Response, reason},
     setting::Setting,
+    test_address::TestAddress,
 };
 
 /// Name of our interface.
@@ -150,9 +151,10 @@ impl Call {
                 ("Create", json!({ "group": group, "groupname": groupname, "addresses": texts(addresses) }))
             }
             Request::Destroy { group } => ("Destroy", json!({ "group": group })),
-            Request::Attach { group, interfaces } => {
-                ("Attach", json!({ "group": group, "interfaces": interfaces }))
-            }
+            Request::Attach { group, interfaces, test_addresses } => (
+                "Attach",
+                json!({ "group": group, "interfaces": interfaces, "test_addresses": test_addresses }),
+            ),
             Request::Detach { interface, last } => {
                 ("Detach", json!({ "interface": interface, "last": last }))
             }
@@ -161,6 +163,12 @@ impl Call {
             }
             Request::RemoveAddress { group, addresses } => {
                 ("RemoveAddress", json!({ "group": group, "addresses": texts(addresses) }))
+            }
+            Request::AddTestAddress { interface, address } => {
+                ("AddTestAddress", json!({ "interface": interface, "address": address }))
+            }
+            Request::RemoveTestAddress { interface, address } => {
+                ("RemoveTestAddress", json!({ "interface": interface, "address": address }))
             }
             Request::Offline { interface } => ("Offline", json!({ "interface": interface })),
             Request::Online { interface } => ("Online", json!({ "interface": interface })),
@@ -219,6 +227,12 @@ impl Parameters {
             "RemoveAddress" => self
                 .group()
                 .and_then(|group| Ok(Request::RemoveAddress { group, addresses: self.some_addresses()? })),
+            "AddTestAddress" => self.interface().and_then(|interface| {
+                Ok(Request::AddTestAddress { interface, address: self.test_address()? })
+            }),
+            "RemoveTestAddress" => self.interface().and_then(|interface| {
+                Ok(Request::RemoveTestAddress { interface, address: self.test_address()? })
+            }),
             "Offline" => self.interface().map(|interface| Request::Offline { interface }),
             "Online" => self.interface().map(|interface| Request::Online { interface }),
             "Set" => self.set(),
@@ -247,7 +261,18 @@ impl Parameters {
                 return Err(bad_name(format!("{interface} is named twice: name each interface once")));
             }
         }
-        Ok(Request::Attach { group, interfaces })
+        let test_addresses = self
+            .take::<Option<Vec<String>>>("test_addresses")?
+            .unwrap_or_default()
+            .iter()
+            .map(|text| text.parse().map_err(bad_test_address))
+            .collect::<Result<Vec<_>, _>>()?;
+        TestAddress::check(&test_addresses, &interfaces).map_err(bad_test_address)?;
+        Ok(Request::Attach { group, interfaces, test_addresses })
+    }
+
+    fn test_address(&mut self) -> Result<TestAddress, Failure> {
+        self.take::<String>("address")?.parse().map_err(bad_test_address)
     }
 
     fn set(&mut self) -> Result<Request, Failure> {
@@ -317,6 +342,10 @@ fn bad_name(error: impl ToString) -> Failure {
     Refused::new(reason::BAD_NAME, error.to_string()).into()
 }
 
+fn bad_test_address(error: super::test_address::Error) -> Failure {
+    Refused::new(reason::BAD_ADDRESS, error.to_string()).into()
+}
+
 /// The answer to `GetInfo`.
 pub fn info() -> Answer {
     Answer::Service(json!({
@@ -361,7 +390,18 @@ mod tests {
                 addresses: addresses.clone(),
             },
             Request::Destroy { group: group() },
-            Request::Attach { group: group(), interfaces: vec!["eth1".into(), "eth0".into()] },
+            Request::Attach {
+                group: group(),
+                interfaces: vec!["eth1".into(), "eth0".into()],
+                test_addresses: vec![TestAddress::Dhcp],
+            },
+            Request::Attach {
+                group: group(),
+                interfaces: vec!["eth1".into()],
+                test_addresses: vec![TestAddress::Is(addresses[1]), TestAddress::Dhcp],
+            },
+            Request::AddTestAddress { interface: interface(), address: TestAddress::Is(addresses[0]) },
+            Request::RemoveTestAddress { interface: interface(), address: TestAddress::Dhcp },
             Request::AddAddress { group: group(), addresses: addresses.clone() },
             Request::RemoveAddress { group: group(), addresses },
             Request::Offline { interface: interface() },
@@ -391,6 +431,14 @@ mod tests {
         assert_eq!(
             manager("Create", json!({ "group": "g0", "addresses": [] })),
             Ok(Asked::Engine(Request::Create { group: "g0".into(), groupname: None, addresses: vec![] }))
+        );
+        assert_eq!(
+            manager("Attach", json!({ "group": "g0", "interfaces": ["eth0"] })),
+            Ok(Asked::Engine(Request::Attach {
+                group: "g0".into(),
+                interfaces: vec!["eth0".into()],
+                test_addresses: vec![],
+            }))
         );
         let call: Call = serde_json::from_str(r#"{"method":"net.ipmp.Manager.Show"}"#).unwrap();
         assert_eq!(call.asked(), Ok(Asked::Engine(Request::Show { name: None })));
@@ -462,6 +510,19 @@ mod tests {
                 json!({ "group": "g0", "interfaces": ["eth0", "eth1", "eth0"] }),
                 reason::BAD_NAME,
                 "eth0 is named twice: name each interface once",
+            ),
+            (
+                "Attach",
+                json!({ "group": "g0", "interfaces": ["eth0", "eth1"], "test_addresses": ["10.0.0.1/24"] }),
+                reason::BAD_ADDRESS,
+                "10.0.0.1/24 can be on one interface only, not on eth0 and eth1: attach each with its own \
+                 --test-address",
+            ),
+            (
+                "AddTestAddress",
+                json!({ "interface": "eth0", "address": "10.0.0.1" }),
+                reason::BAD_ADDRESS,
+                "10.0.0.1 has no prefix length: write 10.0.0.1/24, or whatever its network has",
             ),
             (
                 "Offline",

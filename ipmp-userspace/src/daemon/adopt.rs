@@ -1,12 +1,15 @@
 //! Taking over what an earlier daemon left: it was killed, or stopped, or is an older version. Traffic goes on
 //! meanwhile; nothing here may interrupt it.
 
+use std::collections::BTreeMap;
+
 use ipmp_common::{maps::MemberState as Shown, steer::MemberSet};
 
 use super::{
     engine::{Engine, Error},
     filters,
     group::{Group, Member, WEIGHT, now},
+    test_address,
 };
 use crate::{
     core::{self, Adopted, Attachment, Link, LogLine},
@@ -47,6 +50,9 @@ impl Engine {
         let mut members = Vec::new();
         let mut devices = Vec::new();
         let mut vanished = Vec::new();
+        let mut probed = [MemberSet::EMPTY; 2];
+        let mut tests = BTreeMap::new();
+        let own = datapath.own_addresses()?;
         for (number, known) in &pinned {
             let here = self.links.device(known.device.ifindex).await?;
             let known_name = datapath::name_of(known);
@@ -65,6 +71,13 @@ impl Engine {
             };
             match here {
                 Some(device) => {
+                    let kept = saved.members.get(&device.name).map(|member| member.test_addresses.clone());
+                    let kept = kept.unwrap_or_default();
+                    let addresses = self.links.addresses_of(device.ifindex).await?;
+                    for (mask, is_probed) in probed.iter_mut().zip(test_address::probed(&kept, &addresses)) {
+                        *mask = if is_probed { mask.with(*number) } else { *mask };
+                    }
+                    tests.insert(*number, test_address::Known::adopted(&kept));
                     let lower = self.links.below(&device).await?;
                     let spec = datapath::MemberSpec {
                         number: *number,
@@ -78,7 +91,12 @@ impl Engine {
                         ifindex: device.ifindex,
                         name: device.name.clone(),
                         lower,
-                        addresses: Default::default(),
+                        // No address has this prefix length: each that is there is news, and one that is not is missed.
+                        addresses: own
+                            .iter()
+                            .filter(|(_, owner)| owner == number)
+                            .map(|(ip, _)| (*ip, u8::MAX))
+                            .collect(),
                     };
                     devices.push((*number, member, device));
                 }
@@ -102,8 +120,8 @@ impl Engine {
             slots: datapath.slots().into(),
             cast: datapath.cast(),
             inbound: datapath.inbound()?,
-            // No member is probed or a standby yet.
-            probed: [MemberSet::EMPTY; 2],
+            probed,
+            // No member is a standby yet.
             standby: MemberSet::EMPTY,
         };
         let addresses: Vec<_> = adopted.inbound.iter().map(|(address, _)| *address).collect();
@@ -115,6 +133,7 @@ impl Engine {
             group.link_adopted(number, device.link());
         }
         group.expect_addresses(addresses);
+        group.tests = tests;
         self.teller.say(Some(&name), &LogLine::TakenOver { group: name.clone(), members: count });
         self.groups.insert(name.clone(), group);
 
@@ -167,6 +186,7 @@ impl Engine {
             weight: saved.weight,
             link: device.link(),
         };
+        group.tests.insert(number, test_address::Known::adopted(&saved.test_addresses));
         group.joined(&mut hands, attachment).await;
         group.filters.joined();
     }
@@ -177,6 +197,7 @@ impl Engine {
         self.datapath.remove_group(name)?;
         let Some(saved) = self.file.state.groups.remove(name) else { return Ok(()) };
         for (member, state) in &saved.members {
+            state.test_addresses.lift(&self.links, member, state.ifindex).await;
             filters::release(&self.links, member, state).await;
             sysctl::restore(member, &state.settings);
         }

@@ -7,6 +7,7 @@
 //! | `requests` | what clients ask for |
 //! | `settings` | what an operator sets |
 //! | `attach` | members come and go |
+//! | `test_address` | the members' test addresses |
 //! | `vet` | whether an interface can be a member |
 //! | [`migrate`] | addresses and routes move without a gap |
 //! | `priority` | before the machine's other work |
@@ -48,6 +49,7 @@ mod show;
 pub mod state;
 mod table;
 mod teardown;
+mod test_address;
 #[cfg(test)]
 mod tests;
 mod updelay;

@@ -20,6 +20,8 @@ use crate::{
     link::{Address, GroupInterface, Links, Mac, Route, multicast, show_mac, testing::in_namespace_then},
 };
 
+mod test_address;
+
 /// What a client does.
 struct Client(Sender);
 
@@ -79,6 +81,7 @@ fn attach(interfaces: &[&str]) -> Request {
     Request::Attach {
         group: "production0".into(),
         interfaces: interfaces.iter().map(|&name| name.into()).collect(),
+        test_addresses: Vec::new(),
     }
 }
 

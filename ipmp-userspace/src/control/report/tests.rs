@@ -158,7 +158,7 @@ fn every_call_and_every_error_is_documented() {
     let requests = [
         Request::Create { group: group(), groupname: None, addresses: addresses() },
         Request::Destroy { group: group() },
-        Request::Attach { group: group(), interfaces: vec!["eth0".into()] },
+        Request::Attach { group: group(), interfaces: vec!["eth0".into()], test_addresses: vec![] },
         Request::Detach { interface: "eth0".into(), last: Some(Last::KeepGroup) },
         Request::AddAddress { group: group(), addresses: addresses() },
         Request::RemoveAddress { group: group(), addresses: addresses() },

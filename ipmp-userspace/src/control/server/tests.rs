@@ -136,7 +136,11 @@ fn requests_reach_the_engine_and_replies_the_client() {
             groupname: None,
             addresses: vec!["10.0.0.1/24".parse().unwrap()],
         },
-        Request::Attach { group: "g0".into(), interfaces: vec!["eth0".into(), "eth1".into()] },
+        Request::Attach {
+            group: "g0".into(),
+            interfaces: vec!["eth0".into(), "eth1".into()],
+            test_addresses: vec![],
+        },
         Request::Detach { interface: "eth0".into(), last: Some(Last::KeepGroup) },
     ] {
         let response = client.call(&request).unwrap();
