@@ -226,24 +226,33 @@ impl Engine {
         self.filter().await;
         let mut notes = Vec::new();
         if !configuration.is_empty() {
-            notes = self.move_in(group_name, &device, &configuration).await?;
+            notes = self.move_in(group_name, &device, &configuration, &stay).await?;
         }
         self.name_test_addresses(group_name, &device.name, test_addresses).await?;
         Ok(notes)
     }
 
-    /// Addresses and routes of a new member move to the group.
+    /// Addresses and routes of a new member move to the group, but for what stays.
     async fn move_in(
         &mut self,
         group_name: &str,
         device: &Device,
         configuration: &Configuration,
+        stay: &[IpAddr],
     ) -> Result<Vec<String>, Refused> {
         self.wait_until_live(group_name, now() + UPDELAY + PATIENCE).await;
         let group = self.groups.get(group_name).ok_or_else(|| no_such_group(group_name))?;
         let interface = group.interface.clone();
         let (from, to) = (Place::from(device), Place { ifindex: interface.ifindex, name: &interface.name });
-        let furnished = configuration.furnish(&self.links, from, to).await.map_err(|error| kernel(&error))?;
+        let furnished = configuration.furnish(&self.links, from, to).await.map_err(|error| {
+            let mut refused = kernel(&error);
+            if let (Some(ip), Some(libc::ENETUNREACH | libc::EHOSTUNREACH)) = (stay.first(), error.errno()) {
+                refused.message += &format!(
+                    "; {ip} is to be a test address: add a data address to {group_name} that leads there first"
+                );
+            }
+            refused
+        })?;
         let (groups, mut hands) = self.with_hands();
         if let Some(group) = groups.get_mut(group_name) {
             for address in &configuration.addresses {

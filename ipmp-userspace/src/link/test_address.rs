@@ -228,7 +228,8 @@ mod tests {
     fn the_kernel_keeps_it_and_leads_nobody_by_it() {
         in_namespace(|links| async move {
             let (eth0, _) = links.add_pair("eth0", "sw0").await;
-            for address in [address("10.9.9.203", 24), address("2001:db8::203", 64).without_detection()] {
+            for address in [address("192.168.178.203", 24), address("2001:db8::203", 64).without_detection()]
+            {
                 links.add_address(eth0.ifindex, "eth0", &address).await.unwrap();
             }
             links.add_default_routes(&eth0).await;
@@ -239,8 +240,8 @@ mod tests {
             assert_eq!(
                 shown,
                 [
-                    "10.9.9.0/24",
-                    "10.9.9.255/32 table 255",
+                    "192.168.178.0/24",
+                    "192.168.178.255/32 table 255",
                     "2001:db8::/64 metric 256",
                     "default via 192.168.178.1 metric 100",
                     "default via 2001:db8::1 metric 1024",

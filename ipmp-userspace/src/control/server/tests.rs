@@ -569,7 +569,10 @@ fn a_client_of_somebody_else_understands_us() {
         }
 
         let done = connection.attach("g0", &["eth0", "eth1"]).await.unwrap().unwrap();
-        assert_eq!(done.notes, [r#"Attach { group: "g0", interfaces: ["eth0", "eth1"] }"#]);
+        assert_eq!(
+            done.notes,
+            [r#"Attach { group: "g0", interfaces: ["eth0", "eth1"], test_addresses: [] }"#]
+        );
         let refused = connection.online("slow0").await.unwrap().unwrap_err();
         let (reason, message) = (reason::NOT_A_MEMBER.into(), "slow0 is in no group".into());
         assert_eq!(refused, ManagerError::Refused { reason, message });

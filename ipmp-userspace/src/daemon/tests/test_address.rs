@@ -40,6 +40,13 @@ async fn wait(what: &str, mut wanted: impl AsyncFnMut() -> bool) {
     panic!("{what}: not in 8 s");
 }
 
+/// As an administrator, or a DHCP client's script, does it.
+fn ip(arguments: &str) {
+    let status = std::process::Command::new("ip").args(arguments.split(' ')).status().unwrap();
+    // What came too late for a route of its own is the same to us.
+    println!("ip {arguments}: {status}");
+}
+
 /// The source that an unbound socket sends from.
 fn source(to: &str) -> Option<IpAddr> {
     let to: SocketAddr = to.parse().unwrap();
@@ -128,16 +135,36 @@ fn an_address_that_the_nic_has_stays_and_is_given_back() {
         let (mine, was) = (&links, &before);
         with_engine(|client| async move {
             let links = mine;
-            let notes = client.done(attach_with(&["eth0"], &["192.168.178.21/24"])).await;
+            let attach = || attach_with(&["eth0"], &["192.168.178.21/24"]);
+            assert_eq!(
+                client.refused(attach()).await.message,
+                "cannot install route default via 192.168.178.1 metric 100: Network is unreachable (os error 101); \
+                 192.168.178.21 is to be a test address: add a data address to production0 that leads there first"
+            );
+            assert_eq!((global(links, "eth0").await, routes(links, "eth0").await), *was);
+            let create = || Request::Create {
+                group: "production0".into(),
+                groupname: None,
+                addresses: vec!["192.168.178.200/24".parse().unwrap()],
+            };
+            client.done(create()).await;
+            let notes = client.done(attach()).await;
             assert!(notes.iter().all(|note| !note.contains("192.168.178.21")), "{notes:?}");
             assert_eq!(own(links, "eth0").await, ["192.168.178.21/24".to_owned()].into());
             assert_kept(links, "eth0").await;
-            assert_eq!(global(links, "production0").await, [(addresses()[1].ip, 64)].into());
+            let data = [("192.168.178.200".parse().unwrap(), 24), (addresses()[1].ip, 64)];
+            assert_eq!(global(links, "production0").await, data.into());
             assert_not_a_source(&["192.168.178.21"]);
             client.done(detach("eth0", Some(Last::Restore))).await;
-            assert_eq!((global(links, "eth0").await, routes(links, "eth0").await), *was);
+            let mut with_data = was.clone();
+            with_data.0.insert(data[0]);
+            assert_eq!((global(links, "eth0").await, routes(links, "eth0").await), with_data);
+            let eth0 = links.need("eth0").await;
+            let data = Address::new(data[0].0, data[0].1);
+            links.delete_address(eth0.ifindex, "eth0", &data).await.unwrap();
 
-            client.done(attach_with(&["eth0"], &["192.168.178.21/24"])).await;
+            client.done(create()).await;
+            client.done(attach()).await;
         })
         .await;
         assert_eq!(teardown().await.unwrap(), ["production0"]);
@@ -161,7 +188,9 @@ fn what_others_put_on_a_member_is_kept_for_probes() {
             for address in [&lease, &v6] {
                 links.add_address(eth1.ifindex, "eth1", address).await.unwrap();
             }
-            links.add_default_routes(&eth1).await;
+            ip("route add default via 192.168.178.1 dev eth1 metric 50");
+            ip("route add 172.16.0.0/12 via 192.168.178.1 dev eth1 src 192.168.178.203");
+            ip("-6 route add default via 2001:db8::1 dev eth1 metric 50");
             wait("they are kept for probes, and the routes are gone", async || {
                 let all = links.addresses_of(eth1.ifindex).await.unwrap();
                 all.iter().filter(|address| !address.is_link_local()).count() == 2
