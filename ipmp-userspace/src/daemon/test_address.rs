@@ -36,7 +36,7 @@ use crate::{
         probe::{self, Family},
     },
     datapath,
-    link::{self, Address, sysctl},
+    link::{self, Address, Route, sysctl},
 };
 
 /// What is known of a member's test addresses while the daemon runs.
@@ -238,6 +238,16 @@ impl Engine {
         // Nobody has removed what is missing now.
         if let Some(known) = self.known_mut(group, name) {
             *known = Known { told: known.told, ..Known::default() };
+        }
+    }
+
+    /// A route has come or gone: it matters if it leads through a member.
+    pub(super) async fn member_route_changed(&mut self, route: &Route) {
+        let members = self.groups.values().flat_map(|group| group.members.values());
+        let used: Vec<u32> =
+            members.map(|member| member.ifindex).filter(|index| route.uses(*index)).collect();
+        for ifindex in used {
+            self.examine(ifindex).await;
         }
     }
 
