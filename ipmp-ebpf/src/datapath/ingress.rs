@@ -21,6 +21,7 @@ use network_types::{
 };
 
 use crate::{
+    client,
     maps::{
         GROUP_IFINDEX, MEMBER, READ_DEVICES, Reason, addresses, count_drop, counters, group_mac,
         is_group_vlan, learnt, members, own_macs, steering,
@@ -61,6 +62,9 @@ pub fn run(ctx: &TcContext) -> i32 {
     let (tagged, tag) = unsafe { ((*ctx.skb.skb).vlan_present != 0, (*ctx.skb.skb).vlan_tci as u16 & 0xfff) };
     let vlan = if tagged && tag != 0 { Some(tag) } else { ethernet.vlan };
     if vlan.is_some_and(|id| !is_group_vlan(id)) {
+        return TC_ACT_UNSPEC;
+    }
+    if vlan.is_none() && client::is_answered(&member::frame(ctx), &ethernet, this.mac) {
         return TC_ACT_UNSPEC;
     }
     if ethernet.destination.is_multicast() {
@@ -124,6 +128,11 @@ fn to_many(skb: *mut __sk_buff, in_vlan: u32) -> i32 {
         _ if in_vlan != 0 => Owner::Nobody,
         Payload::Arp(packet) => owner(&packet.target),
         Payload::Nd(Nd { kind: nd::NEIGHBOUR_SOLICITATION, target, .. }) => owner(&target),
+        // To all nodes: somebody has the address that this member is about to have (RFC 4862 section 5.4.4).
+        Payload::Nd(Nd { kind: nd::NEIGHBOUR_ADVERTISEMENT, target, .. }) => match owner(&target) {
+            Owner::ThisMember => Owner::ThisMember,
+            _ => Owner::Nobody,
+        },
         Payload::Nd(_) | Payload::Ip(_) | Payload::Report => Owner::Nobody,
     };
     let list = match asked_for {

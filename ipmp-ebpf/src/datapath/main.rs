@@ -7,6 +7,7 @@
 #![no_main]
 
 mod capture;
+mod client;
 mod egress;
 mod ingress;
 mod maps;

@@ -105,6 +105,12 @@ impl Links {
     /// The routes of both families that lead ordinary traffic through an interface: all that it has but those to
     /// link-local addresses and to its own.
     pub async fn routes_by(&self, ifindex: u32) -> Result<Vec<Route>, Error> {
+        let mut routes = self.every_route_by(ifindex).await?;
+        routes.retain(|route| route.is_ordinary() && !route.is_link_local());
+        Ok(routes)
+    }
+
+    async fn every_route_by(&self, ifindex: u32) -> Result<Vec<Route>, Error> {
         let mut routes = Vec::new();
         for family in [AddressFamily::Inet, AddressFamily::Inet6] {
             let mut request = RouteMessage::default();
@@ -118,7 +124,7 @@ impl Links {
             };
             routes.extend(messages.into_iter().filter_map(Route::leading));
         }
-        routes.retain(|route| route.is_ordinary() && route.uses(ifindex) && !route.is_link_local());
+        routes.retain(|route| route.uses(ifindex));
         Ok(routes)
     }
 
@@ -151,8 +157,13 @@ impl Links {
             .protocol(RouteProtocol::Static)
             .table_id(TABLE.wrapping_add(ifindex))
             .build();
-        let request = self.handle.route().add(route).replace();
-        request.execute().await.map_err(|error| Error::kernel(what(), error))?;
+        let route = Route::leading(route).expect("a unicast route");
+        // What is there is not made anew: every listener would be told.
+        let there = self.every_route_by(ifindex).await?;
+        if there.iter().any(|known| known.same_destination(&route)) {
+            return Ok(());
+        }
+        self.replace_route(&route).await?;
         let mut request = self.handle.rule().add();
         *request.message_mut() = rule(ifindex, ip);
         match request.execute().await.map_err(|error| Error::kernel(what(), error)) {
@@ -169,7 +180,7 @@ impl Links {
             Err(error) if !error.is_gone() => return Err(error),
             _ => {}
         }
-        for route in self.routes().await?.into_iter().filter(|route| route.uses(ifindex)) {
+        for route in self.every_route_by(ifindex).await? {
             if route.table() == TABLE.wrapping_add(ifindex) {
                 self.delete_route(&route.through(ifindex, ifindex)).await?;
             }
