@@ -9,4 +9,5 @@ pub mod core;
 pub mod daemon;
 pub mod datapath;
 pub mod link;
+pub mod probe;
 pub mod stat;

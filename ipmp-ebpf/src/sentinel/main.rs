@@ -25,8 +25,8 @@ use aya_ebpf::{
 };
 use ipmp_common::{
     maps::{
-        CAPTURED, Capture, ClockSettings, Device, HINTS_BYTES, Held, Hint, HintKind, MAX_GROUPS, MAX_LOWER,
-        Watch, link_state, ticks_between,
+        ANSWERS_BYTES, Answer, CAPTURED, Capture, ClockSettings, Device, HINTS_BYTES, Held, Hint, HintKind,
+        MAX_GROUPS, MAX_LOWER, Watch, link_state, ticks_between,
     },
     steer::{MAX_MEMBERS, MemberSet},
 };
@@ -58,6 +58,11 @@ static live: Array<MemberSet, MAX_GROUPS, MMAPABLE> = Array::new();
 #[btf_map]
 #[allow(non_upper_case_globals, reason = "the name of the map")]
 static hints: RingBuf<Hint, { HINTS_BYTES as usize }> = RingBuf::new();
+/// What ingress tells the daemon. Nothing here writes it: it is made here because all groups share it, and the daemon opens it
+/// before there is one.
+#[btf_map]
+#[allow(non_upper_case_globals, reason = "the name of the map")]
+static answers: RingBuf<Answer, { ANSWERS_BYTES as usize }> = RingBuf::new();
 
 /// Starts the timer, or takes over a running one: run by BPF_PROG_TEST_RUN, never attached. Returns 0, or the number
 /// of the step that failed.

@@ -11,13 +11,33 @@ use ipmp_common::nd;
 use super::tag::tagged;
 
 /// All nodes of the link, `ff02::1`.
-const ALL_NODES: Ipv6Addr = Ipv6Addr::new(0xff02, 0, 0, 0, 0, 0, 0, 1);
+pub(crate) const ALL_NODES: Ipv6Addr = Ipv6Addr::new(0xff02, 0, 0, 0, 0, 0, 0, 1);
 /// The Ethernet address of [`ALL_NODES`] (RFC 2464 7).
-const ALL_NODES_MAC: [u8; 6] = [0x33, 0x33, 0, 0, 0, 1];
+pub(crate) const ALL_NODES_MAC: [u8; 6] = [0x33, 0x33, 0, 0, 0, 1];
 /// Hop limit that proves that a Neighbour Discovery message comes from this link (RFC 4861 7.1.2).
-const HOP_LIMIT: u8 = 255;
+pub(crate) const HOP_LIMIT: u8 = 255;
 /// Shortest Ethernet frame without its checksum, in bytes.
 const SHORTEST: usize = 60;
+
+/// An ARP request from one MAC to another, or to all: who has `target`, tell `sender`.
+pub(crate) fn arp_request(from: [u8; 6], to: [u8; 6], sender: Ipv4Addr, target: Ipv4Addr) -> Vec<u8> {
+    let mut frame = Vec::with_capacity(SHORTEST);
+    let arp = ArpPacket::new(
+        ArpHardwareId::ETHERNET,
+        EtherType::IPV4,
+        ArpOperation::REQUEST,
+        &from,
+        &sender.octets(),
+        &[0; 6],
+        &target.octets(),
+    );
+    let written = arp
+        .map(|arp| PacketBuilder::ethernet2(from, to).arp(arp).write_to_vec(&mut frame))
+        .is_ok_and(|written| written.is_ok());
+    debug_assert!(written, "addresses of 6 and 4 bytes fit ARP");
+    frame.resize(frame.len().max(SHORTEST), 0);
+    frame
+}
 
 /// An address, and the member whose MAC answers for it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -41,30 +61,10 @@ impl Announcement {
     /// (RFC 4861 7.2.6).
     pub fn frame(&self) -> Vec<u8> {
         let frame = match self.address {
-            IpAddr::V4(address) => self.arp(address),
+            IpAddr::V4(address) => arp_request(self.mac, [0xff; 6], address, address),
             IpAddr::V6(address) => self.advertisement(address),
         };
         tagged(frame, self.vlan)
-    }
-
-    fn arp(&self, address: Ipv4Addr) -> Vec<u8> {
-        let ip = address.octets();
-        let mut frame = Vec::with_capacity(SHORTEST);
-        let arp = ArpPacket::new(
-            ArpHardwareId::ETHERNET,
-            EtherType::IPV4,
-            ArpOperation::REQUEST,
-            &self.mac,
-            &ip,
-            &[0; 6],
-            &ip,
-        );
-        let written = arp
-            .map(|arp| PacketBuilder::ethernet2(self.mac, [0xff; 6]).arp(arp).write_to_vec(&mut frame))
-            .is_ok_and(|written| written.is_ok());
-        debug_assert!(written, "addresses of 6 and 4 bytes fit ARP");
-        frame.resize(frame.len().max(SHORTEST), 0);
-        frame
     }
 
     fn advertisement(&self, address: Ipv6Addr) -> Vec<u8> {

@@ -84,7 +84,12 @@ impl DataAddress {
 
 /// Checks that a host can have the address, whatever its prefix.
 fn check(address: IpAddr) -> Result<(), Error> {
-    let why = match address {
+    impossible(address).map_or(Ok(()), |why| Err(Error::Impossible { address, why }))
+}
+
+/// Why no host on a link can have the address, if that is so.
+pub(super) fn impossible(address: IpAddr) -> Option<&'static str> {
+    Some(match address {
         IpAddr::V4(v4) if v4 == Ipv4Addr::BROADCAST => "is the broadcast address",
         IpAddr::V4(v4) if v4.octets()[0] == 0 => "is unspecified (0.0.0.0/8)",
         IpAddr::V4(v4) if v4.octets()[0] >= 240 => "is reserved (240.0.0.0/4)",
@@ -93,9 +98,8 @@ fn check(address: IpAddr) -> Result<(), Error> {
         IpAddr::V6(v6) if v6 == Ipv6Addr::UNSPECIFIED => "is unspecified",
         _ if address.is_loopback() => "is a loopback address",
         _ if address.is_multicast() => "is a multicast address",
-        _ => return Ok(()),
-    };
-    Err(Error::Impossible { address, why })
+        _ => return None,
+    })
 }
 
 impl FromStr for DataAddress {

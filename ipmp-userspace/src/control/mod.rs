@@ -5,6 +5,7 @@
 
 pub mod address;
 pub mod client;
+pub mod detection;
 pub mod monitor;
 pub mod name;
 pub mod peer;
@@ -13,6 +14,7 @@ pub mod request;
 pub mod server;
 pub mod setting;
 pub mod socket;
+pub mod target;
 pub mod wire;
 
 pub use address::DataAddress;
@@ -21,6 +23,7 @@ pub use report::GroupReport;
 pub use request::{Caller, Last, Refused, Request, Response, Sender};
 pub use server::serve;
 pub use setting::Setting;
+pub use target::TargetReport;
 
 /// The interface definition, word for word what the daemon answers to `GetInterfaceDescription`.
 pub const DEFINITION: &str = include_str!("net.ipmp.Manager.varlink");

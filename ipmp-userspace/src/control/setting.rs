@@ -1,18 +1,33 @@
 //! Settings of groups and members: `KEY=VALUE`, one table for every key that there is.
 
-use std::{fmt, str::FromStr};
+use std::{fmt, net::IpAddr, str::FromStr};
 
 use ipmp_common::{hash::Policy, maps::Capture};
 use serde::{Deserialize, Serialize};
 
+use super::{detection::DetectionTime, target};
+use crate::core::probe::Policy as Probing;
+
 /// A setting with its value. In the state file and on the socket it is its text.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub enum Setting {
     /// Whether those who capture on the group interface are shown what leaves by it.
     Capture(Capture),
+    /// Whether members whose probes fail carry while nobody else does.
+    FailOpen(bool),
+    /// Whether a repaired member carries again at once.
+    Failback(bool),
+    /// Time within which a failure is noticed that no link shows.
+    Fdt(DetectionTime),
     /// How flows find their members.
     Hash(Policy),
+    /// Whether members without a test address are probed.
+    Probe(Probing),
+    /// Whom to probe; nobody: targets are found.
+    Targets(Vec<IpAddr>),
+    /// Whether a member rests while there are enough others.
+    Standby(bool),
     /// Share of the flows that a member should get, against the other members' weights.
     Weight(u32),
 }
@@ -32,17 +47,41 @@ struct Key {
     owner: Owner,
     values: &'static str,
     about: &'static str,
-    read: fn(&str) -> Option<Setting>,
+    read: fn(&str) -> Result<Option<Setting>, target::Error>,
 }
 
 /// Every key.
-const KEYS: [Key; 3] = [
+const KEYS: [Key; 9] = [
     Key {
         name: "capture",
         owner: Owner::Group,
         values: "auto|on|off",
         about: "show outbound packets to captures on the group interface: while there are any, always, never",
-        read: |value| Capture::ALL.into_iter().find(|mode| mode.name() == value).map(Setting::Capture),
+        read: |value| Ok(Capture::ALL.into_iter().find(|mode| mode.name() == value).map(Setting::Capture)),
+    },
+    Key {
+        name: "fail-open",
+        owner: Owner::Group,
+        values: "yes|no",
+        about: "while no target answers on any member, members with a link carry all the same (yes, the default), or the \
+                group is unusable (no)",
+        read: |value| Ok(yes_no(value).map(Setting::FailOpen)),
+    },
+    Key {
+        name: "failback",
+        owner: Owner::Group,
+        values: "yes|no",
+        about: "a repaired member carries traffic again at once, or is kept as a spare; by default as /etc/default/mpathd \
+                says, or yes",
+        read: |value| Ok(yes_no(value).map(Setting::Failback)),
+    },
+    Key {
+        name: "fdt",
+        owner: Owner::Group,
+        values: DetectionTime::VALUES,
+        about: "failure detection time: within it a path that is dead behind a lit link is noticed, by probes that are a \
+                fifth of it apart; by default as /etc/default/mpathd says, or 10s",
+        read: |value| Ok(value.parse().ok().map(Setting::Fdt)),
     },
     Key {
         name: "hash",
@@ -50,7 +89,36 @@ const KEYS: [Key; 3] = [
         values: "connection|flow|destination",
         about: "spread by connection (a TCP connection in trouble may change its member), by addresses and ports, or by \
                 destination address",
-        read: |value| Policy::ALL.into_iter().find(|policy| policy.name() == value).map(Setting::Hash),
+        read: |value| Ok(Policy::ALL.into_iter().find(|policy| policy.name() == value).map(Setting::Hash)),
+    },
+    Key {
+        name: "probe",
+        owner: Owner::Group,
+        values: "off|auto|arp|nd",
+        about: "probe members that have no test address: not at all, IPv4 targets by ARP and IPv6 targets by Neighbour \
+                Discovery, or one of the two alone",
+        read: |value| Ok(Probing::ALL.into_iter().find(|policy| policy.name() == value).map(Setting::Probe)),
+    },
+    Key {
+        name: "targets",
+        owner: Owner::Group,
+        values: "auto|ADDRESS[,ADDRESS...]",
+        about: "probe these hosts and no others (`ipmpctl target` adds and removes single ones), or those that routes and \
+                multicast find",
+        read: targets,
+    },
+    Key {
+        name: "standby",
+        owner: Owner::Member,
+        values: "on|off",
+        about: "carry nothing as long as the members that are no standbys function",
+        read: |value| {
+            Ok(match value {
+                "on" => Some(Setting::Standby(true)),
+                "off" => Some(Setting::Standby(false)),
+                _ => None,
+            })
+        },
     },
     Key {
         name: "weight",
@@ -60,10 +128,30 @@ const KEYS: [Key; 3] = [
         read: |value| {
             let is_number = value.bytes().all(|byte| byte.is_ascii_digit());
             let weight = value.parse().ok().filter(|weight| is_number && WEIGHTS.contains(weight));
-            weight.map(Setting::Weight)
+            Ok(weight.map(Setting::Weight))
         },
     },
 ];
+
+fn yes_no(value: &str) -> Option<bool> {
+    match value {
+        "yes" => Some(true),
+        "no" => Some(false),
+        _ => None,
+    }
+}
+
+fn targets(value: &str) -> Result<Option<Setting>, target::Error> {
+    if value == "auto" {
+        return Ok(Some(Setting::Targets(Vec::new())));
+    }
+    if value.is_empty() {
+        return Ok(None);
+    }
+    let addresses = value.split(',').map(target::read).collect::<Result<Vec<_>, _>>()?;
+    target::check(&addresses)?;
+    Ok(Some(Setting::Targets(addresses)))
+}
 
 /// Weights that a member can have.
 const WEIGHTS: std::ops::RangeInclusive<u32> = 1..=1_000_000;
@@ -87,6 +175,9 @@ pub enum Error {
         /// What there is.
         values: &'static str,
     },
+    /// One of its targets cannot be one.
+    #[error(transparent)]
+    Target(#[from] target::Error),
     /// A key came twice.
     #[error("{0} is set twice: set it once")]
     Twice(&'static str),
@@ -132,11 +223,17 @@ pub fn help() -> String {
 }
 
 impl Setting {
-    fn key(self) -> &'static Key {
+    fn key(&self) -> &'static Key {
         match self {
             Self::Capture(_) => &KEYS[0],
-            Self::Hash(_) => &KEYS[1],
-            Self::Weight(_) => &KEYS[2],
+            Self::FailOpen(_) => &KEYS[1],
+            Self::Failback(_) => &KEYS[2],
+            Self::Fdt(_) => &KEYS[3],
+            Self::Hash(_) => &KEYS[4],
+            Self::Probe(_) => &KEYS[5],
+            Self::Targets(_) => &KEYS[6],
+            Self::Standby(_) => &KEYS[7],
+            Self::Weight(_) => &KEYS[8],
         }
     }
 
@@ -148,7 +245,7 @@ impl Setting {
         let mut settings: Vec<Self> = Vec::new();
         for text in texts {
             let setting: Self = text.parse()?;
-            if settings.iter().any(|other| other.is_of_key_of(setting)) {
+            if settings.iter().any(|other| other.is_of_key_of(&setting)) {
                 return Err(Error::Twice(setting.key().name));
             }
             settings.push(setting);
@@ -160,7 +257,7 @@ impl Setting {
     ///
     /// # Errors
     /// [`Error::OtherOwner`].
-    pub fn check(self, name: &str, owner: Owner) -> Result<(), Error> {
+    pub fn check(&self, name: &str, owner: Owner) -> Result<(), Error> {
         let key = self.key();
         if key.owner == owner {
             Ok(())
@@ -170,14 +267,14 @@ impl Setting {
     }
 
     /// Whether two set the same.
-    fn is_of_key_of(self, other: Self) -> bool {
+    fn is_of_key_of(&self, other: &Self) -> bool {
         self.key().name == other.key().name
     }
 
     /// Puts it into a list, in place of an older one.
-    pub fn put_into(self, settings: &mut Vec<Self>) {
+    pub fn put_into(&self, settings: &mut Vec<Self>) {
         settings.retain(|other| !other.is_of_key_of(self));
-        settings.push(self);
+        settings.push(self.clone());
     }
 }
 
@@ -189,7 +286,7 @@ impl FromStr for Setting {
         let key =
             KEYS.iter().find(|key| key.name == name).ok_or_else(|| Error::NoSuchKey(name.to_owned()))?;
         let bad = || Error::BadValue { key: key.name, value: value.to_owned(), values: key.values };
-        (key.read)(value).ok_or_else(bad)
+        (key.read)(value)?.ok_or_else(bad)
     }
 }
 
@@ -212,7 +309,16 @@ impl fmt::Display for Setting {
         write!(f, "{}=", self.key().name)?;
         match self {
             Self::Capture(mode) => f.write_str(mode.name()),
+            Self::FailOpen(yes) | Self::Failback(yes) => f.write_str(if *yes { "yes" } else { "no" }),
+            Self::Fdt(time) => time.fmt(f),
             Self::Hash(policy) => f.write_str(policy.name()),
+            Self::Probe(policy) => f.write_str(policy.name()),
+            Self::Targets(targets) if targets.is_empty() => f.write_str("auto"),
+            Self::Targets(targets) => {
+                let texts: Vec<String> = targets.iter().map(IpAddr::to_string).collect();
+                f.write_str(&texts.join(","))
+            }
+            Self::Standby(on) => f.write_str(if *on { "on" } else { "off" }),
             Self::Weight(weight) => write!(f, "{weight}"),
         }
     }
@@ -222,8 +328,9 @@ impl fmt::Display for Setting {
 mod tests {
     use super::*;
 
-    const ALL: &str =
-        "a group has capture=auto|on|off, hash=connection|flow|destination; a member has weight=1..1000000";
+    const GROUP: &str = "a group has capture=auto|on|off, fail-open=yes|no, failback=yes|no, fdt=10ms..3600s, \
+                         hash=connection|flow|destination, probe=off|auto|arp|nd, targets=auto|ADDRESS[,ADDRESS...]";
+    const MEMBER: &str = "a member has standby=on|off, weight=1..1000000";
 
     fn read(text: &str) -> Result<Setting, String> {
         text.parse().map_err(|error: Error| error.to_string())
@@ -235,9 +342,25 @@ mod tests {
             "capture=auto",
             "capture=on",
             "capture=off",
+            "fail-open=yes",
+            "fail-open=no",
+            "failback=yes",
+            "failback=no",
+            "fdt=10ms",
+            "fdt=1000ms",
+            "fdt=1s",
             "hash=connection",
             "hash=flow",
             "hash=destination",
+            "probe=off",
+            "probe=auto",
+            "probe=arp",
+            "probe=nd",
+            "targets=auto",
+            "targets=192.168.178.1",
+            "targets=192.168.178.1,2001:db8::1",
+            "standby=on",
+            "standby=off",
             "weight=1",
             "weight=1000000",
         ] {
@@ -245,13 +368,19 @@ mod tests {
         }
         assert_eq!(read("hash=flow"), Ok(Setting::Hash(Policy::Flow)));
         assert_eq!(read("weight=10"), Ok(Setting::Weight(10)));
+        assert_eq!(read("fdt=100ms"), Ok(Setting::Fdt("100ms".parse().unwrap())));
+        assert_eq!(read("targets=auto"), Ok(Setting::Targets(vec![])));
+        assert_eq!(read("standby=on"), Ok(Setting::Standby(true)));
+        assert_eq!(read("failback=no"), Ok(Setting::Failback(false)));
+        assert_eq!(read("probe=arp"), Ok(Setting::Probe(Probing::Arp)));
     }
 
     #[test]
     fn what_is_none_is_refused_with_what_there_is() {
-        assert_eq!(read("capture"), Err(format!("\"capture\" sets nothing: write KEY=VALUE; {ALL}")));
-        assert_eq!(read("colour=red"), Err(format!("there is no setting \"colour\": {ALL}")));
-        assert_eq!(read("=on"), Err(format!("there is no setting \"\": {ALL}")));
+        let all = format!("{GROUP}; {MEMBER}");
+        assert_eq!(read("capture"), Err(format!("\"capture\" sets nothing: write KEY=VALUE; {all}")));
+        assert_eq!(read("colour=red"), Err(format!("there is no setting \"colour\": {all}")));
+        assert_eq!(read("=on"), Err(format!("there is no setting \"\": {all}")));
         assert_eq!(
             read("capture=maybe"),
             Err("capture cannot be \"maybe\": write capture=auto|on|off".to_owned())
@@ -260,6 +389,23 @@ mod tests {
             let refused = format!("weight cannot be {value:?}: write weight=1..1000000");
             assert_eq!(read(&format!("weight={value}")), Err(refused));
         }
+        for (text, values) in [
+            ("fdt=9ms", "10ms..3600s"),
+            ("fdt=10", "10ms..3600s"),
+            ("failback=on", "yes|no"),
+            ("fail-open=", "yes|no"),
+            ("probe=icmp", "off|auto|arp|nd"),
+            ("targets=", "auto|ADDRESS[,ADDRESS...]"),
+            ("standby=yes", "on|off"),
+        ] {
+            let (key, value) = text.split_once('=').unwrap();
+            assert_eq!(read(text), Err(format!("{key} cannot be {value:?}: write {key}={values}")));
+        }
+        assert_eq!(
+            read("targets=192.168.178.1,224.0.0.1"),
+            Err("224.0.0.1 is a multicast address, which cannot be a target: name a host on the link of the group"
+                .to_owned())
+        );
         let twice = Setting::all_of(&["capture=on".into(), "capture=on".into()]).unwrap_err();
         assert_eq!(twice.to_string(), "capture is set twice: set it once");
     }
@@ -270,12 +416,11 @@ mod tests {
             |text: &str, name, owner| read(text).unwrap().check(name, owner).unwrap_err().to_string();
         assert_eq!(
             refused("weight=1", "production0", Owner::Group),
-            "production0 is a group and has no weight: a group has capture=auto|on|off, \
-             hash=connection|flow|destination"
+            format!("production0 is a group and has no weight: {GROUP}")
         );
         assert_eq!(
             refused("hash=flow", "eth0", Owner::Member),
-            "eth0 is a member and has no hash: a member has weight=1..1000000"
+            format!("eth0 is a member and has no hash: {MEMBER}")
         );
         assert_eq!(read("weight=1").unwrap().check("eth0", Owner::Member), Ok(()));
     }

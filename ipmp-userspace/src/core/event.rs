@@ -135,6 +135,10 @@ pub enum Event {
     },
     /// The targets that the operator names, in both families; none: they are found.
     Targets(Vec<IpAddr>),
+    /// The targets that the operator wants left alone, in both families, wherever they come from.
+    DisabledTargets(Vec<IpAddr>),
+    /// The operator wants hosts looked for anew: those that answered before are forgotten.
+    Discover,
     /// What the routing table says of a family now. The caller leaves out what is not on the group's link, and the
     /// host's own addresses.
     Routes {

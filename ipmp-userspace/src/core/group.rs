@@ -186,6 +186,8 @@ impl Group {
             Event::Standby { member, standby } => self.set_standby(member, standby),
             Event::TestAddress { member, family, address } => self.set_test_address(member, family, address),
             Event::Targets(targets) => self.set_targets(targets),
+            Event::DisabledTargets(targets) => self.set_disabled_targets(targets),
+            Event::Discover => self.discover(),
             Event::Routes { family, hosts, routers } => self.set_routes(family, hosts, routers),
             Event::Host(address) => self.host_answered(address),
             Event::Neighbour { address, mac } => self.set_neighbour(now, address, mac),

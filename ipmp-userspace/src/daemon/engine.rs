@@ -4,7 +4,8 @@
 //!  hints of the datapath ─┐
 //!  changes from netlink ──┤                       ┌─► datapath (maps)
 //!  requests from clients ─┼─► Engine ─► Group ────┼─► links (netlink)
-//!  deadlines ─────────────┤            core::Group└─► announcements
+//!  answers to probes ─────┤            core::Group├─► announcements
+//!  deadlines ─────────────┤                       └─► probes
 //!  signals ───────────────┘
 //! ```
 //!
@@ -23,21 +24,23 @@ use tokio::{
     io::{Interest, unix::AsyncFd},
     signal::unix::{Signal, SignalKind, signal},
     sync::mpsc,
-    time::{Instant, sleep_until},
 };
 
 use super::{
+    alarm::Alarm,
     group::{Group, Hands, now},
     lock::{self, Lock},
     priority::{self, Calm},
+    probing::Probing,
     say::{Origin, Teller},
     state,
+    table::{Brought, Reading},
 };
 use crate::{
     announce::{Schedule, Sender},
     control::{monitor::Feed, request},
     core::{LogLine, Time},
-    datapath::{self, Datapath, Hints, Interval},
+    datapath::{self, Answers, Datapath, Hints, Interval},
     link::{self, Address, Change, Device, Links, Watch},
 };
 
@@ -82,8 +85,15 @@ pub enum Error {
 pub struct Engine {
     pub(super) links: Links,
     watch: Watch,
+    /// Neighbours and routes.
+    surroundings: Watch,
     pub(super) datapath: Datapath,
     hints: AsyncFd<Hints>,
+    /// What looks like answers to probes.
+    pub(super) heard: AsyncFd<Answers>,
+    pub(super) probing: Probing,
+    pub(super) reading: Reading,
+    alarm: Alarm,
     pub(super) groups: BTreeMap<String, Group>,
     pub(super) schedule: Schedule,
     sender: Sender,
@@ -95,8 +105,8 @@ pub struct Engine {
     pub(super) namespace: String,
     _lock: Lock,
     /// Answers to questions that were asked beside.
-    answers: mpsc::UnboundedReceiver<Change>,
-    asked: mpsc::UnboundedSender<Change>,
+    answers: mpsc::UnboundedReceiver<Brought>,
+    pub(super) asked: mpsc::UnboundedSender<Brought>,
     /// Longest sleep.
     idle: Duration,
     requests: mpsc::Receiver<request::Asked>,
@@ -114,7 +124,7 @@ impl Engine {
         let cookie = datapath::pins::netns_cookie()?;
         let lock = Lock::take(cookie)?;
         let datapath = Datapath::open_with(datapath_log, sentinel)?;
-        let hints = datapath.hints()?;
+        let (hints, heard) = (datapath.hints()?, datapath.answers()?);
         let watch = |what| move |source| Error::Watch { what, source };
         let signal = |kind| signal(kind).map_err(watch("signals"));
         let (asked, answers) = mpsc::unbounded_channel();
@@ -122,10 +132,17 @@ impl Engine {
         let mut engine = Self {
             // Before anything is read, so that no change falls between.
             watch: Watch::open()?,
+            surroundings: Watch::surroundings()?,
             links: Links::open()?,
             // SAFETY: the hints own their descriptor, give the same one every time, and close it when they are dropped.
             hints: unsafe { AsyncFd::register_with_interest(hints, Interest::READABLE) }
                 .map_err(|error| watch("the hints of the datapath")(io::Error::other(error.to_string())))?,
+            // SAFETY: so do the answers.
+            heard: unsafe { AsyncFd::register_with_interest(heard, Interest::READABLE) }
+                .map_err(|error| watch("the answers to probes")(io::Error::other(error.to_string())))?,
+            probing: Probing::new(asked.clone()),
+            reading: Reading::default(),
+            alarm: Alarm::open().map_err(watch("the clock"))?,
             datapath,
             groups: BTreeMap::new(),
             schedule: Schedule::default(),
@@ -165,7 +182,8 @@ impl Engine {
     pub async fn run(mut self) -> Result<(), Error> {
         loop {
             self.announce();
-            let next = self.next();
+            let next = self.next().unwrap_or_else(|| now() + self.idle);
+            self.alarm.set(next).map_err(|source| Error::Watch { what: "the clock", source })?;
             let [terminate, interrupt] = &mut self.signals;
             tokio::select! {
                 biased;
@@ -181,13 +199,36 @@ impl Engine {
                     self.teller.origin = Origin::Datapath(seen.map_or_else(now, Time));
                     self.hinted(&hints).await;
                 }
+                rung = self.alarm.rings() => {
+                    rung.map_err(|source| Error::Watch { what: "the clock", source })?;
+                    self.teller.origin = Origin::Deadline;
+                    self.woken().await;
+                }
+                ready = self.heard.readable_mut() => {
+                    let mut ready = ready.map_err(|source| Error::Watch { what: "answers", source })?;
+                    ready.clear_ready();
+                    self.teller.origin = Origin::Deadline;
+                    self.hear().await;
+                }
                 change = self.watch.next() => {
                     self.teller.origin = Origin::Kernel(now());
                     self.changed(change?).await?;
                 }
-                Some(change) = self.answers.recv() => {
+                Some(brought) = self.answers.recv() => {
                     self.teller.origin = Origin::Kernel(now());
-                    self.changed(change).await?;
+                    match brought {
+                        Brought::Change(change) => self.changed(change).await?,
+                        Brought::Table(table) => self.table_read(Some(&table)).await,
+                        Brought::NoTable => self.table_read(None).await,
+                    }
+                }
+                change = self.surroundings.next() => {
+                    self.teller.origin = Origin::Kernel(now());
+                    match change? {
+                        // Neighbours are asked for again anyway.
+                        Change::Lost => self.reading.soon(),
+                        change => self.changed(change).await?,
+                    }
                 }
                 Some((request, caller, answer)) = self.requests.recv() => {
                     let calm = Calm::begin();
@@ -196,10 +237,6 @@ impl Engine {
                     drop(calm);
                     // A client that has gone away does not want to know.
                     let _ = answer.send(response);
-                }
-                () = sleep_until(next.unwrap_or_else(|| Instant::now() + self.idle)) => {
-                    self.teller.origin = Origin::Deadline;
-                    self.woken().await;
                 }
             }
         }
@@ -218,6 +255,7 @@ impl Engine {
             links: &self.links,
             schedule: &mut self.schedule,
             sender: &self.sender,
+            probing: &mut self.probing,
             teller: &self.teller,
         };
         (&mut self.groups, hands)
@@ -237,24 +275,26 @@ impl Engine {
         hands.announce();
     }
 
-    fn next(&self) -> Option<Instant> {
+    fn next(&self) -> Option<Time> {
         let groups = self.groups.values().filter_map(Group::next);
-        let next = groups.chain(self.schedule.next()).chain(self.filters_due()).min()?;
-        Some(Instant::now() + (next - now()))
+        groups.chain(self.schedule.next()).chain(self.filters_due()).chain(self.reading.next()).min()
     }
 
     async fn woken(&mut self) {
+        // Probes are judged as of now: whatever was answered by now is told before.
         let time = now();
+        self.hear().await;
         let (groups, mut hands) = self.with_hands();
         for group in groups.values_mut() {
             group.datapath.flush_log();
             if group.next().is_some_and(|next| next <= time) {
-                group.woken(&mut hands).await;
+                group.woken(&mut hands, time).await;
             }
         }
         if self.filters_due().is_some_and(|due| due <= time) {
             self.filter().await;
         }
+        self.read_table(time);
     }
 
     /// The datapath says that something about these groups has changed.
@@ -295,7 +335,7 @@ impl Engine {
                     }
                 };
                 // The engine has ended.
-                if asked.send(change).is_err() {
+                if asked.send(Brought::Change(change)).is_err() {
                     return;
                 }
             }
@@ -308,6 +348,8 @@ impl Engine {
             Change::Gone { ifindex } => self.device_gone(ifindex).await,
             Change::Address { ifindex, address } => self.address_appeared(ifindex, &address).await,
             Change::AddressGone { ifindex, address } => self.address_went(ifindex, &address).await,
+            Change::Neighbour(neighbour) => self.neighbour_changed(&neighbour).await,
+            Change::Route(route) => self.route_changed(&route),
             Change::Lost => {
                 log::debug!("the kernel has dropped events; everything is read anew");
                 self.resync().await?;
@@ -330,6 +372,7 @@ impl Engine {
                 Err(error) => log::warn!("{error}"),
             }
         }
+        self.routes_may_change(device.ifindex);
         let (groups, mut hands) = self.with_hands();
         for group in groups.values_mut() {
             if let Some(number) = group.number_of(device.ifindex) {
@@ -391,6 +434,7 @@ impl Engine {
     }
 
     async fn address_appeared(&mut self, ifindex: u32, address: &Address) {
+        self.routes_may_change(ifindex);
         if address.is_duplicate() {
             self.address_went(ifindex, address).await;
             return;
@@ -401,25 +445,28 @@ impl Engine {
                 group.address_appeared(&mut hands, address.ip, address.prefix).await;
             } else if group.vlan_of(ifindex).is_some() {
                 group.vlan_address_appeared(&mut hands, (ifindex, address.ip, address.prefix));
-            } else if let Some(number) = group.number_of(ifindex)
-                && let Err(error) = group.own_address_appeared(number, address.ip, address.prefix)
-            {
-                log::error!(group = group.name(); "{error}");
+            } else if let Some(number) = group.number_of(ifindex) {
+                if let Err(error) = group.own_address_appeared(number, address.ip, address.prefix) {
+                    log::error!(group = group.name(); "{error}");
+                }
+                group.test_address_changed(&mut hands, number, address.ip).await;
             }
         }
     }
 
     async fn address_went(&mut self, ifindex: u32, address: &Address) {
+        self.routes_may_change(ifindex);
         let (groups, mut hands) = self.with_hands();
         for group in groups.values_mut() {
             if group.interface.ifindex == ifindex {
                 group.address_went(&mut hands, address.ip, address.prefix).await;
             } else if group.vlan_of(ifindex).is_some() {
                 group.vlan_address_went(&mut hands, (ifindex, address.ip, address.prefix));
-            } else if let Some(number) = group.number_of(ifindex)
-                && let Err(error) = group.own_address_went(number, address.ip)
-            {
-                log::error!(group = group.name(); "{error}");
+            } else if let Some(number) = group.number_of(ifindex) {
+                if let Err(error) = group.own_address_went(number, address.ip) {
+                    log::error!(group = group.name(); "{error}");
+                }
+                group.test_address_changed(&mut hands, number, address.ip).await;
             }
         }
     }

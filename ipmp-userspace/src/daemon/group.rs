@@ -1,26 +1,27 @@
 //! One group: the state machine that decides, and the devices, maps and announcements that it decides about.
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
-    net::IpAddr,
+    collections::{BTreeMap, BTreeSet, VecDeque},
+    net::{IpAddr, Ipv6Addr},
     time::Duration,
 };
 
-use ipmp_common::{hash::Policy, steer::MemberSet};
+use ipmp_common::hash::Policy;
 
 use super::{
     filters::GroupFilters,
     followers::VlanAddress,
-    grace::Grace,
+    probing::Probing,
     reports::Reports,
     say::{Loss, Teller},
     updelay::Updelay,
 };
 use crate::{
     announce::{Announcement, Schedule, Sender},
-    core::{self, Action, Attachment, Event, Link, LogLine, Refusal, Time, Why},
+    core::{self, Action, Attachment, Event, LogLine, Refusal, Time, Why},
     datapath,
     link::{Device, GroupInterface, Links, sysctl},
+    probe::Searches,
 };
 
 /// How long a link must have been good before it is trusted again (design 4.2).
@@ -41,6 +42,16 @@ pub struct Member {
     pub lower: Vec<u32>,
     /// Its own addresses and their prefix lengths.
     pub addresses: BTreeMap<IpAddr, u8>,
+}
+
+impl Member {
+    /// Its IPv6 link-local address.
+    pub fn link_local(&self) -> Option<Ipv6Addr> {
+        self.addresses.keys().find_map(|address| match address {
+            IpAddr::V6(v6) if v6.is_unicast_link_local() => Some(*v6),
+            _ => None,
+        })
+    }
 }
 
 /// A group.
@@ -72,8 +83,13 @@ pub struct Group {
     /// Members whose switches are to be told what the group listens to.
     pub(super) reports: Reports,
     /// Where no sentinel runs: what it would do.
-    updelay: Option<Updelay>,
-    grace: Grace,
+    pub(super) updelay: Option<Updelay>,
+    /// The questions to all hosts.
+    pub(super) searches: Searches,
+    /// Neighbours that are sought on the group interface.
+    pub(super) sought: BTreeSet<IpAddr>,
+    /// The targets that routes name, as far as they have been told: of host routes, and routers; by family.
+    pub(super) routes: [(Vec<IpAddr>, Vec<IpAddr>); 2],
 }
 
 /// What carrying out actions needs besides the group.
@@ -84,6 +100,8 @@ pub struct Hands<'a> {
     pub schedule: &'a mut Schedule,
     /// What it is announced with.
     pub sender: &'a Sender,
+    /// What probes share.
+    pub probing: &'a mut Probing,
     /// What is said of it.
     pub teller: &'a Teller,
 }
@@ -124,7 +142,9 @@ impl Group {
             filters: GroupFilters::default(),
             reports: Reports::default(),
             updelay,
-            grace: Grace::default(),
+            searches: Searches::default(),
+            sought: BTreeSet::new(),
+            routes: Default::default(),
         }
     }
 
@@ -173,12 +193,13 @@ impl Group {
         }
     }
 
-    /// Does what the state machine says, in its order.
+    /// Does what the state machine says, in its order, and then what follows from having done it.
     pub async fn carry_out(&mut self, hands: &mut Hands<'_>, actions: Vec<Action>) {
         let mut unsaid = false;
         // When the network knew.
         let mut done = None;
-        for action in actions {
+        let mut actions = VecDeque::from(actions);
+        while let Some(action) = actions.pop_front() {
             match action {
                 Action::Announce { .. } => unsaid = true,
                 // The network waits for an announcement; nobody waits for a line, and netlink may take its time.
@@ -192,6 +213,10 @@ impl Group {
             if let Action::Log(line, why) = &action {
                 let done = *done.get_or_insert_with(now);
                 hands.teller.explain(Some(self.name()), line, why, Some(done), || self.loss(why));
+                continue;
+            }
+            if let Action::Probe { member, target, via, sequence } = action {
+                actions.extend(self.probe(hands, member, target, via, sequence));
                 continue;
             }
             match self.act(hands, action).await {
@@ -234,12 +259,10 @@ impl Group {
                     });
                 }
             }
-            // Wanted of members that are probed, and this daemon has none probed.
-            Action::Probe { .. } | Action::FindHosts { .. } | Action::FindNeighbour(_) => {
-                log::error!(group = self.name(); "{action:?} is not what this ipmpd can do");
-            }
-            // Said when everything else is done; see `carry_out`.
-            Action::Log(..) => {}
+            Action::FindHosts { member, source } => self.find_hosts(hands, member, source),
+            Action::FindNeighbour(address) => self.find_neighbour(hands, address),
+            // What follows from them comes after everything else; see `carry_out`.
+            Action::Probe { .. } | Action::Log(..) => {}
         }
         Ok(())
     }
@@ -331,91 +354,30 @@ impl Group {
         })
     }
 
-    /// Remembers a member's link where the daemon has to do the sentinel's work.
-    pub fn link_reported(&mut self, number: u8, link: Link) {
-        if let Some(updelay) = &mut self.updelay {
-            updelay.set_link(number, link, now());
-        }
-    }
-
-    /// The same of a member that an earlier daemon had: if it was trusted then, it is.
-    pub fn link_adopted(&mut self, number: u8, link: Link) {
-        match &mut self.updelay {
-            Some(updelay) if link != Link::Down && self.datapath.live().has(number) => updelay.trust(number),
-            _ => self.link_reported(number, link),
-        }
-    }
-
-    /// Reads `live`, and acts on it. Where no sentinel runs, writes it first.
-    pub async fn look(&mut self, hands: &mut Hands<'_>) {
-        if let Some(updelay) = &mut self.updelay {
-            let live = updelay.live(now(), UPDELAY);
-            if live != self.datapath.live() {
-                self.datapath.set_live(live);
-            }
-        }
-        let live = self.datapath.live();
-        let turned = self.core.members().iter().filter(|member| member.live() != live.has(member.number()));
-        let lines: Vec<Action> = turned
-            .map(|known| {
-                let member = known.name().to_owned();
-                if live.has(known.number()) {
-                    Action::Log(LogLine::Live { member: member.clone() }, Why::Trusted { member })
-                } else {
-                    Action::Log(LogLine::NotLive { member: member.clone() }, Why::LinkLost { member })
-                }
-            })
-            .collect();
-        match self.core.handle(now(), Event::Live(live)) {
-            Ok(mut actions) => {
-                // Said before what follows from it, and done after what cannot wait.
-                let at = actions.iter().position(|action| matches!(action, Action::Log(..)));
-                let at = at.unwrap_or(actions.len());
-                actions.splice(at..at, lines);
-                self.carry_out(hands, actions).await;
-            }
-            Err(refusal) => log::error!(group = self.name(); "{refusal}"),
-        }
-        self.reports.live(live, now());
-        self.report(hands);
-    }
-
-    /// The members that the datapath trusts.
-    pub fn live(&self) -> MemberSet {
-        self.datapath.live()
-    }
-
     /// When the group wants to be looked at again, without anything happening.
     pub fn next(&self) -> Option<Time> {
         let updelay = self.updelay.as_ref().and_then(|updelay| updelay.next(UPDELAY));
-        [self.core.deadline(), updelay, self.grace.next(), self.reports.next()].into_iter().flatten().min()
+        [self.core.deadline(), updelay, self.reports.next()].into_iter().flatten().min()
     }
 
-    /// Its time has come.
-    pub async fn woken(&mut self, hands: &mut Hands<'_>) {
-        if self.core.deadline().is_some_and(|deadline| deadline <= now()) {
-            self.tell(hands, Event::Deadline).await;
+    /// Its time has come. What had arrived by then has been told.
+    pub async fn woken(&mut self, hands: &mut Hands<'_>, time: Time) {
+        if self.core.deadline().is_some_and(|deadline| deadline <= time) {
+            match self.core.handle(time, Event::Deadline) {
+                Ok(actions) => self.carry_out(hands, actions).await,
+                Err(refusal) => log::error!(group = self.name(); "{refusal}"),
+            }
         }
         if self.updelay.is_some() {
             self.look(hands).await;
         }
         self.report(hands);
-        for number in self.grace.take(now()) {
-            let Some(device) = self.members.get(&number) else { continue };
-            if device.addresses.keys().all(|address| is_link_local(*address)) {
-                let member = device.name.clone();
-                let (line, why) =
-                    (LogLine::NoTestAddress { member: member.clone() }, Why::NoTestAddress { member });
-                hands.teller.explain(Some(self.name()), &line, &why, None, || Loss::Carrier);
-            }
-        }
     }
 
     /// A member has joined just now.
     pub async fn joined(&mut self, hands: &mut Hands<'_>, attachment: Attachment) {
         let number = attachment.member;
         self.link_reported(number, attachment.link);
-        self.grace.begin(number, now());
         self.tell(hands, Event::Joined(attachment)).await;
     }
 
@@ -436,9 +398,9 @@ impl Group {
         if let Some(updelay) = &mut self.updelay {
             updelay.forget(number);
         }
-        self.grace.forget(number);
         if let Some(member) = &member {
             hands.schedule.stop_member(member.ifindex);
+            hands.probing.forget(member.ifindex);
         }
         if let Err(error) = self.datapath.detach(number) {
             log::error!(group = self.name(); "{error}");
@@ -543,14 +505,6 @@ impl Group {
     /// The addresses that are not on the group interface any more.
     pub fn addresses_not_in(&self, now: &BTreeSet<(IpAddr, u8)>) -> Vec<(IpAddr, u8)> {
         self.addresses.difference(now).copied().collect()
-    }
-}
-
-/// Whether an address is good on its own link alone: every interface has one.
-fn is_link_local(address: IpAddr) -> bool {
-    match address {
-        IpAddr::V4(v4) => v4.is_link_local(),
-        IpAddr::V6(v6) => v6.is_unicast_link_local(),
     }
 }
 

@@ -10,11 +10,14 @@
 //! | `vet` | whether an interface can be a member |
 //! | [`migrate`] | addresses and routes move without a gap |
 //! | `priority` | before the machine's other work |
+//! | `look` | whom the datapath trusts |
+//! | `probing` | what is sent to targets, and what comes back |
+//! | `table` | the routes that name targets |
+//! | `alarm` | when something is due |
 //! | `updelay` | trusting links where no sentinel runs |
 //! | `filters` | what the members' hardware lets in |
 //! | `followers` | addresses that follow the cast member |
 //! | `show` | what is shown |
-//! | `grace` | members without test addresses |
 //! | `say` | what is said, to the log and to listeners, and why |
 //! | [`state`] | how things were before |
 //! | `lock` | one daemon a network namespace |
@@ -24,23 +27,26 @@
 //! | `teardown` | putting everything back |
 
 mod adopt;
+mod alarm;
 mod attach;
 pub mod engine;
 mod filters;
 mod followers;
-mod grace;
 mod group;
 mod journal;
 mod lock;
 pub mod logging;
+mod look;
 pub mod migrate;
 mod priority;
+mod probing;
 mod reports;
 mod requests;
 mod say;
 mod settings;
 mod show;
 pub mod state;
+mod table;
 mod teardown;
 #[cfg(test)]
 mod tests;

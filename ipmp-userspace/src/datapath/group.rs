@@ -30,6 +30,7 @@ use super::{
     mapped::Mapped,
     objects::{self, Constants},
     pins::{self, Shape},
+    sentinel::SHARED,
 };
 
 /// A group to load, or to take over.
@@ -485,7 +486,7 @@ fn load(
     for shape in &SHAPES {
         loader.map_pin_path(shape.name, maps.join(shape.name));
     }
-    for shared in ["live", "hints"] {
+    for shared in SHARED {
         loader.map_pin_path(shared, sentinel.join(shared));
     }
     loader

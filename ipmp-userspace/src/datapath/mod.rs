@@ -9,9 +9,11 @@
 //! | [`attach`] | tcx and clsact |
 //! | [`sentinel`] | the timer that watches links and captures |
 //! | [`interval`] | how often |
+//! | [`answers`] | what ingress says of answers to probes |
 //! | [`group`] | the programs and maps of one group |
 //! | `mapped` | words that both sides touch |
 
+pub mod answers;
 pub mod attach;
 pub mod btf;
 mod devices;
@@ -27,6 +29,7 @@ mod tests;
 
 use std::{cell::RefCell, rc::Rc};
 
+pub use answers::Answers;
 pub use attach::AttachKind;
 pub use error::Error;
 pub use group::{Group, GroupSpec, MemberSpec, name_of};
@@ -116,6 +119,14 @@ impl Datapath {
     /// [`Error::Map`].
     pub fn hints(&self) -> Result<Hints, Error> {
         self.host.borrow().sentinel.hints()
+    }
+
+    /// The answers to probes, for one reader: those that arrive from now on.
+    ///
+    /// # Errors
+    /// [`Error::Map`].
+    pub fn answers(&self) -> Result<Answers, Error> {
+        self.host.borrow().sentinel.answers()
     }
 
     /// Which checks are in force, and what could not be had, a sentence each.

@@ -9,14 +9,14 @@ use aya::{
 };
 use ipmp_common::{
     maps::{
-        CAPTURED, Capture, Clock, ClockSettings, Device, HINTS_BYTES, Held, Hint, MAX_GROUPS, MAX_LOWER,
-        Watch,
+        ANSWERS_BYTES, CAPTURED, Capture, Clock, ClockSettings, Device, HINTS_BYTES, Held, Hint, MAX_GROUPS,
+        MAX_LOWER, Watch,
     },
     steer::{MAX_MEMBERS, MemberSet},
 };
 
 use super::{
-    Error,
+    Answers, Error,
     btf::Kernel,
     error::{map_error, one_line},
     interval::Interval,
@@ -38,13 +38,16 @@ const DEVICES: usize = offset_of!(Watch, devices) / 8;
 const DEVICE_WORDS: usize = size_of::<Device>() / 8;
 
 /// The maps that the sentinel shares with the groups and with the daemon.
-pub const SHAPES: [Shape; 5] = [
+pub const SHAPES: [Shape; 6] = [
     Shape { name: "clock", kind: 2, key: 4, value: size_of::<Clock>(), entries: 1 },
     Shape { name: "watch", kind: 2, key: 4, value: size_of::<Watch>(), entries: MAX_GROUPS },
     Shape { name: "held", kind: 2, key: 4, value: size_of::<Held>(), entries: MAX_GROUPS },
     Shape { name: "live", kind: 2, key: 4, value: 8, entries: MAX_GROUPS },
     Shape { name: "hints", kind: 27, key: 0, value: 0, entries: HINTS_BYTES as usize },
+    Shape { name: "answers", kind: 27, key: 0, value: 0, entries: ANSWERS_BYTES as usize },
 ];
+/// Those of them that the programs of a group use.
+pub const SHARED: [&str; 3] = ["live", "hints", "answers"];
 
 /// The sentinel of this network namespace.
 pub struct Sentinel {
@@ -239,6 +242,14 @@ impl Sentinel {
     /// [`Error::Map`].
     pub fn hints(&self) -> Result<Hints, Error> {
         Ok(Hints(pins::typed(&self.directory, "hints", Map::RingBuf)?))
+    }
+
+    /// The answers to probes, for one reader.
+    ///
+    /// # Errors
+    /// [`Error::Map`].
+    pub fn answers(&self) -> Result<Answers, Error> {
+        Answers::open(&self.directory)
     }
 }
 

@@ -249,3 +249,27 @@ fn a_policy_is_changed_in_place_and_capture_is_remembered_by_the_map() {
         wait_for("no copies are made", || !group.is_captured());
     });
 }
+
+#[test]
+fn the_answers_are_there_before_the_first_group_and_outlive_the_daemon() {
+    in_new_namespace(|| {
+        let datapath = Datapath::open(false).unwrap();
+        let pin = datapath.host.borrow().pins.sentinel().join("answers");
+        let id = || aya::maps::MapData::from_pin(&pin).unwrap().info().unwrap().id();
+        let made = id();
+        assert_eq!(datapath.answers().unwrap().drain(), []);
+        drop(datapath);
+        let datapath = Datapath::open(false).unwrap();
+        assert_eq!(id(), made, "the next daemon takes it over");
+        drop(datapath);
+
+        // Pins of a daemon that did not probe lack it: the next one adds it to them.
+        std::fs::remove_file(&pin).unwrap();
+        let mut datapath = Datapath::open(false).unwrap();
+        let (spec, [first, _]) = two_members();
+        let mut group = datapath.group(&spec).unwrap();
+        group.attach(&first).unwrap();
+        assert!(id() > made);
+        assert_eq!(datapath.answers().unwrap().drain(), []);
+    });
+}

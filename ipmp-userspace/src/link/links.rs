@@ -5,7 +5,12 @@ use std::net::{Ipv4Addr, Ipv6Addr};
 use futures_util::{Stream, TryStreamExt, pin_mut};
 use rtnetlink::{
     Handle, LinkMessageBuilder, LinkUnspec, RouteMessageBuilder,
-    packet_route::{link::LinkMessage, route::RouteHeader},
+    packet_route::{
+        AddressFamily,
+        link::LinkMessage,
+        route::{RouteAttribute, RouteHeader, RouteMessage},
+    },
+    sys::AsyncSocket,
 };
 
 use super::{Address, Device, Error, Route};
@@ -17,6 +22,8 @@ const MAX_BELOW: usize = ipmp_common::maps::MAX_LOWER;
 #[derive(Clone, Debug)]
 pub struct Links {
     pub(super) handle: Handle,
+    /// The same, where the kernel lists what it is asked for alone.
+    strict: Handle,
 }
 
 impl Links {
@@ -24,7 +31,11 @@ impl Links {
     pub fn open() -> Result<Self, Error> {
         let (connection, handle, _) = rtnetlink::new_connection().map_err(Error::Socket)?;
         tokio::spawn(connection);
-        Ok(Self { handle })
+        let (mut connection, strict, _) = rtnetlink::new_connection().map_err(Error::Socket)?;
+        // Since Linux 4.20; without it the answer has more than was asked for.
+        let _ = connection.socket_mut().socket_mut().set_netlink_get_strict_chk(true);
+        tokio::spawn(connection);
+        Ok(Self { handle, strict })
     }
 
     /// The interface of this index; `None` if it does not exist (any more).
@@ -180,6 +191,27 @@ impl Links {
                 .await
                 .map_err(|error| Error::kernel("list routes".into(), error))?;
             routes.extend(messages.into_iter().filter_map(Route::parse));
+        }
+        Ok(routes)
+    }
+
+    /// The configured routes of both families that lead through an interface, in every table. Others are not read: a
+    /// router has very many.
+    pub async fn routes_of(&self, ifindex: u32) -> Result<Vec<Route>, Error> {
+        let mut routes = Vec::new();
+        for address_family in [AddressFamily::Inet, AddressFamily::Inet6] {
+            let mut request = RouteMessage::default();
+            request.header = RouteHeader { address_family, ..Default::default() };
+            request.attributes.push(RouteAttribute::Oif(ifindex));
+            let messages: Vec<_> = self
+                .strict
+                .route()
+                .get(request)
+                .execute()
+                .try_collect()
+                .await
+                .map_err(|error| Error::kernel(format!("list routes of interface {ifindex}"), error))?;
+            routes.extend(messages.into_iter().filter_map(Route::parse).filter(|route| route.uses(ifindex)));
         }
         Ok(routes)
     }

@@ -1,8 +1,13 @@
 //! Routes of interfaces, kept whole: metrics, encapsulations and next hops move as they are.
 
+use std::net::IpAddr;
+
 use rtnetlink::{
     packet_core::{Emitable, Parseable},
-    packet_route::route::{RouteAttribute, RouteFlags, RouteHeader, RouteMessage, RouteProtocol, RouteType},
+    packet_route::route::{
+        RouteAddress, RouteAttribute, RouteFlags, RouteHeader, RouteMessage, RouteProtocol, RouteType,
+        RouteVia,
+    },
 };
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
@@ -62,10 +67,34 @@ impl Route {
 
     /// Whether it leads to link-local destinations, which every interface has for itself.
     pub fn is_link_local(&self) -> bool {
-        use rtnetlink::packet_route::route::RouteAddress;
         self.0.attributes.iter().any(|attribute| {
             matches!(attribute, RouteAttribute::Destination(RouteAddress::Inet6(to)) if to.is_unicast_link_local())
         })
+    }
+
+    /// The one host that it leads to; `None` if it leads to several.
+    pub fn host(&self) -> Option<IpAddr> {
+        let to = self.0.attributes.iter().find_map(|attribute| match attribute {
+            RouteAttribute::Destination(RouteAddress::Inet(to)) => Some((IpAddr::V4(*to), 32)),
+            RouteAttribute::Destination(RouteAddress::Inet6(to)) => Some((IpAddr::V6(*to), 128)),
+            _ => None,
+        });
+        to.filter(|(_, all)| self.0.header.destination_prefix_length == *all).map(|(host, _)| host)
+    }
+
+    /// The gateways that it leads to through these interfaces.
+    pub fn next_hops(&self, through: impl Fn(u32) -> bool) -> Vec<IpAddr> {
+        let index = self.0.attributes.iter().find_map(|attribute| match attribute {
+            RouteAttribute::Oif(index) => Some(*index),
+            _ => None,
+        });
+        let one = gateway(&self.0.attributes).filter(|_| index.is_some_and(&through));
+        let several = self.0.attributes.iter().filter_map(|attribute| match attribute {
+            RouteAttribute::MultiPath(hops) => Some(hops),
+            _ => None,
+        });
+        let several = several.flatten().filter(|hop| through(hop.interface_index));
+        one.into_iter().chain(several.filter_map(|hop| gateway(&hop.attributes))).collect()
     }
 
     /// Where it leads, for comparison: two routes with one key are one route to the kernel.
@@ -133,9 +162,21 @@ impl Route {
     }
 }
 
+/// The gateway among these attributes: an IPv4 route may have one of IPv6.
+fn gateway(attributes: &[RouteAttribute]) -> Option<IpAddr> {
+    attributes.iter().find_map(|attribute| match attribute {
+        RouteAttribute::Gateway(RouteAddress::Inet(via)) | RouteAttribute::Via(RouteVia::Inet(via)) => {
+            Some(IpAddr::V4(*via))
+        }
+        RouteAttribute::Gateway(RouteAddress::Inet6(via)) | RouteAttribute::Via(RouteVia::Inet6(via)) => {
+            Some(IpAddr::V6(*via))
+        }
+        _ => None,
+    })
+}
+
 impl std::fmt::Display for Route {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        use rtnetlink::packet_route::route::RouteAddress;
         let address = |wanted: fn(&RouteAttribute) -> Option<&RouteAddress>| {
             self.0.attributes.iter().find_map(wanted).and_then(|address| match address {
                 RouteAddress::Inet(v4) => Some(v4.to_string()),

@@ -1,6 +1,5 @@
-//! What the kernel tells of itself: changes of interfaces and addresses.
-//!
-//! Routes are not listened to: nothing here depends on their changes, and a router's table would come by.
+//! What the kernel tells of itself: changes of interfaces and addresses; and, by a connection of its own, of what is
+//! around: a router's table may come by there, and must not keep the others waiting.
 
 use std::time::Duration;
 
@@ -13,7 +12,7 @@ use rtnetlink::{
     sys::AsyncSocket,
 };
 
-use super::{Address, Device, Error};
+use super::{Address, Device, Error, Neighbour, Route};
 
 /// Receive buffer in bytes: some ten thousand events.
 const BUFFER: usize = 8 << 20;
@@ -45,27 +44,40 @@ pub enum Change {
         /// The address.
         address: Address,
     },
+    /// There is a neighbour, or something about it is new.
+    Neighbour(Neighbour),
+    /// A route is new, or gone.
+    Route(Route),
     /// Events were lost: everything must be read anew.
     Lost,
 }
 
 /// A subscription to the changes of a network namespace: that of the thread that opened it.
 pub struct Watch {
+    groups: &'static [MulticastGroup],
     events: Box<dyn Stream<Item = NetlinkMessage<RouteNetlinkMessage>> + Unpin>,
 }
 
 impl Watch {
-    /// Subscribes, and spawns the task of the connection on the current runtime.
+    /// Subscribes to interfaces and addresses, and spawns the task of the connection on the current runtime.
     pub fn open() -> Result<Self, Error> {
-        let groups = [MulticastGroup::Link, MulticastGroup::Ipv4Ifaddr, MulticastGroup::Ipv6Ifaddr];
-        let (mut connection, _, events) = new_multicast_connection(&groups).map_err(Error::Socket)?;
+        Self::of(&[MulticastGroup::Link, MulticastGroup::Ipv4Ifaddr, MulticastGroup::Ipv6Ifaddr])
+    }
+
+    /// Subscribes to neighbours and routes.
+    pub fn surroundings() -> Result<Self, Error> {
+        Self::of(&[MulticastGroup::Neigh, MulticastGroup::Ipv4Route, MulticastGroup::Ipv6Route])
+    }
+
+    fn of(groups: &'static [MulticastGroup]) -> Result<Self, Error> {
+        let (mut connection, _, events) = new_multicast_connection(groups).map_err(Error::Socket)?;
         let socket = connection.socket_mut().socket_mut();
         if setsockopt(socket, RcvBufForce, &BUFFER).is_err() {
             // Without CAP_NET_ADMIN over the namespace the limit of net.core.rmem_max holds; an overrun is noticed.
             let _ = socket.set_rx_buf_sz(BUFFER as u32);
         }
         tokio::spawn(connection);
-        Ok(Self { events: Box::new(events.map(|(message, _)| message)) })
+        Ok(Self { groups, events: Box::new(events.map(|(message, _)| message)) })
     }
 
     /// Waits for the next change. Cancelling the wait loses nothing.
@@ -79,7 +91,7 @@ impl Watch {
                 }
                 // The connection ended, by an error of the socket or a message it could not read.
                 None => {
-                    *self = Self::open()?;
+                    *self = Self::of(self.groups)?;
                     return Ok(Change::Lost);
                 }
             }
@@ -111,6 +123,12 @@ fn change(payload: NetlinkPayload<RouteNetlinkMessage>) -> Option<Change> {
         NetlinkPayload::InnerMessage(RouteNetlinkMessage::DelAddress(message)) => {
             Address::parse(&message).map(|(ifindex, address)| Change::AddressGone { ifindex, address })
         }
+        NetlinkPayload::InnerMessage(RouteNetlinkMessage::NewNeighbour(message)) => {
+            Neighbour::parse(&message).map(Change::Neighbour)
+        }
+        NetlinkPayload::InnerMessage(
+            RouteNetlinkMessage::NewRoute(message) | RouteNetlinkMessage::DelRoute(message),
+        ) => Route::parse(message).map(Change::Route),
         _ => None,
     }
 }

@@ -29,19 +29,23 @@
 //! company; there the reference fails the whole group, as we do with `fail_open` off), offline and online are said, and
 //! a test address that a DHCP client has lost repairs nobody.
 
+mod choosing;
+mod judging;
+
 use std::{collections::BTreeMap, net::IpAddr, time::Duration};
 
-use super::{Group, Settings, spare::Back};
+use choosing::Neighbour;
+
+use super::{Group, Settings};
 use crate::core::{
     Action, LogLine, Time, Why,
     member::{Condition, Member},
     probe::{
-        DISCOVER, FAILURES, FIND, Family, GRACE, Means, Proof, TestAddress, Via,
+        DISCOVER, FIND, Family, GRACE, Means, Proof, TestAddress, Via,
         fdt::Fdt,
         history::{Answer, LENGTH},
         prober::{Prober, Round},
-        targets::{Fault, Known, Mode},
-        verdict,
+        targets::{Fault, Known},
     },
 };
 
@@ -61,15 +65,6 @@ pub(super) struct Probes {
     pub(super) stale: bool,
     /// What this event wants sent.
     pub(super) wanted: Vec<Action>,
-}
-
-/// A target without an answer of its own kind: what ordinary ARP or ND says of it.
-#[derive(Clone, Copy, Debug, Default)]
-struct Neighbour {
-    /// Its MAC, and since when it is known.
-    found: Option<([u8; 6], Time)>,
-    /// When it was asked for last.
-    asked: Option<Time>,
 }
 
 impl Probes {
@@ -94,11 +89,6 @@ impl Group {
     /// Whether no target answers on any member, so that nobody can be blamed.
     pub fn dark(&self, family: Family) -> bool {
         self.probes.dark[family.index()]
-    }
-
-    /// What is known of targets.
-    pub fn known_targets(&self) -> &Known {
-        &self.probes.known
     }
 
     /// How the operator wants it.
@@ -133,48 +123,6 @@ impl Group {
         if let Some(member) = self.member_mut(number) {
             member.probing.addresses[family.index()] = address;
             self.probes.stale = true;
-        }
-    }
-
-    pub(super) fn set_targets(&mut self, targets: Vec<IpAddr>) {
-        self.probes.known.explicit = targets;
-        self.probes.stale = true;
-    }
-
-    pub(super) fn set_routes(&mut self, family: Family, hosts: Vec<IpAddr>, routers: Vec<IpAddr>) {
-        for (known, now) in [(&mut self.probes.known.hosts, hosts), (&mut self.probes.known.routers, routers)]
-        {
-            known.retain(|address| Family::of(*address) != family);
-            known.extend(now);
-        }
-        self.probes.stale = true;
-    }
-
-    pub(super) fn host_answered(&mut self, address: IpAddr) {
-        let hosts = &mut self.probes.known.answering;
-        let of_family = hosts.iter().filter(|host| Family::of(**host) == Family::of(address)).count();
-        if !hosts.contains(&address) && of_family < LENGTH {
-            hosts.push(address);
-            self.probes.stale = true;
-        }
-    }
-
-    /// Hosts that once answered are looked for anew.
-    pub(super) fn forget_hosts(&mut self, families: impl IntoIterator<Item = Family>) {
-        for family in families {
-            let hosts = &mut self.probes.known.answering;
-            let before = hosts.len();
-            hosts.retain(|host| Family::of(*host) != family);
-            self.probes.stale |= hosts.len() != before;
-        }
-    }
-
-    pub(super) fn set_neighbour(&mut self, now: Time, address: IpAddr, mac: [u8; 6]) {
-        // What nobody asked for is nothing.
-        if let Some(neighbour) = self.probes.neighbours.get_mut(&address)
-            && neighbour.found.is_none_or(|(known, _)| known != mac)
-        {
-            neighbour.found = Some((mac, now));
         }
     }
 
@@ -239,43 +187,6 @@ impl Group {
         }
     }
 
-    /// Decides on the probes whose time is over.
-    pub(super) fn judge(&mut self, now: Time) {
-        let interval = self.probes.fdt.interval();
-        let mut aside = Vec::new();
-        for member in &mut self.members {
-            for prober in member.probing.probers.iter_mut().flatten() {
-                if prober.judge(now, interval).lost > 0
-                    && let Some(target) = prober.set_dead_target_aside(now)
-                {
-                    aside.push((member.attachment.name.clone(), target));
-                }
-            }
-        }
-        for (member, target) in aside {
-            self.say_because(Why::Probes, |_| LogLine::TargetAside { member, target, slow: false });
-        }
-        self.lose_neighbours();
-    }
-
-    /// Stops the ARP and ND probes of a target that answers on no member: it may be starting up, and would take them
-    /// for somebody with its address (RFC 5227).
-    fn lose_neighbours(&mut self) {
-        for (&address, neighbour) in &mut self.probes.neighbours {
-            let Some((_, since)) = neighbour.found else { continue };
-            let probers = self.members.iter().filter(|member| member.in_service());
-            let mut probers = probers
-                .filter_map(|member| member.probing.probers[Family::of(address).index()].as_ref())
-                .filter(|prober| matches!(prober.means, Some(Means::Arp | Means::Nd)))
-                .filter(|prober| prober.targets.active().any(|target| target.address == address))
-                .peekable();
-            let probed = probers.peek().is_some();
-            if probed && probers.all(|prober| prober.history.losses_since(address, since) >= FAILURES) {
-                neighbour.found = None;
-            }
-        }
-    }
-
     /// What every event may have changed: who is probed and whom, who rests, and what that makes of the members.
     pub(super) fn attend(&mut self, now: Time) {
         loop {
@@ -289,95 +200,6 @@ impl Group {
                 break;
             }
         }
-    }
-
-    /// Who is probed, how, and whom.
-    fn revise(&mut self, now: Time) {
-        for at in 0..self.members.len() {
-            for family in Family::ALL {
-                self.revise_prober(at, family);
-            }
-        }
-        let known = &self.probes.known;
-        let tests: Vec<IpAddr> = self.members.iter().flat_map(test_addresses).collect();
-        let own: Vec<IpAddr> = self.addresses().map(|(address, _)| address).chain(tests).collect();
-        for member in &mut self.members {
-            for family in Family::ALL {
-                let Some(prober) = member.probing.probers[family.index()].as_mut() else { continue };
-                let (mode, targets) = known.choose(|target| {
-                    prober.means.is_some_and(|means| means.reaches(family, target)) && !own.contains(&target)
-                });
-                prober.set_targets(now, mode, &targets);
-            }
-        }
-        let probers = || self.members.iter().flat_map(|member| member.probing.all());
-        let used: Vec<IpAddr> =
-            probers().flat_map(|prober| prober.targets.all()).map(|target| target.address).collect();
-        self.probes.neighbours.retain(|address, _| used.contains(address));
-
-        // A member without a test address is worth a word where others are tested.
-        let tested = self
-            .members
-            .iter()
-            .any(|member| member.probing.addresses.iter().any(|address| *address != TestAddress::None));
-        let mut now_configured = Vec::new();
-        for member in &mut self.members {
-            let without = tested && member.offline.is_none() && !member.probing.enabled();
-            if !without {
-                member.probing.without = None;
-                if std::mem::take(&mut member.probing.said_without) && member.probing.enabled() {
-                    now_configured.push(member.attachment.name.clone());
-                }
-            } else if member.probing.without.is_none() {
-                member.probing.without = Some(now);
-            }
-        }
-        for member in now_configured {
-            self.say(|_| LogLine::TestAddressNow { member });
-        }
-    }
-
-    fn revise_prober(&mut self, at: usize, family: Family) {
-        let policy = self.settings.probe;
-        let member = &self.members[at];
-        let address = member.probing.addresses[family.index()];
-        let twin = self.is_twin_address(at, family);
-        let means = Means::of(family, address, policy).filter(|_| !twin);
-        let name = member.name().to_owned();
-        let was_twin = member.probing.twin[family.index()];
-        if let (true, false, TestAddress::Is { address, .. }) = (twin, was_twin, address) {
-            self.say(|_| LogLine::TestAddressTwin { member: name, address });
-        } else if was_twin && !twin && matches!(means, Some(Means::Echo { .. })) {
-            self.say(|_| LogLine::TestAddressNow { member: name });
-        }
-        let Member { condition, probing, flap, .. } = &mut self.members[at];
-        probing.twin[family.index()] = twin;
-        let wanted = address != TestAddress::None || means.is_some();
-        let prober = &mut probing.probers[family.index()];
-        if !wanted {
-            *prober = None;
-            return;
-        }
-        // Who is down, or was found failed, has to be repaired.
-        let failed = probing.failed || !matches!(condition, Condition::New | Condition::Ok);
-        let prober = prober.get_or_insert_with(|| Prober::new(probing.joined, failed));
-        if prober.means != means {
-            prober.set_means(means);
-        }
-        if means.is_some() && flap.until().is_some() {
-            // The ten answers are what damps it from now on.
-            flap.release();
-        }
-    }
-
-    /// Whether somebody else in the group has a member's test address.
-    fn is_twin_address(&self, at: usize, family: Family) -> bool {
-        let TestAddress::Is { address, .. } = self.members[at].probing.addresses[family.index()] else {
-            return false;
-        };
-        let others = self.members.iter().enumerate().filter(|(other, _)| *other != at);
-        others.flat_map(|(_, member)| test_addresses(member)).any(|other| other == address)
-            || self.addresses().any(|(data, _)| data == address)
     }
 
     /// Probers work while their members are in service.
@@ -416,162 +238,6 @@ impl Group {
                 let member = self.members[at].name().to_owned();
                 let why = Why::NoTestAddress { member: member.clone() };
                 self.say_because(why, |_| LogLine::NoTestAddress { member });
-            }
-        }
-    }
-
-    /// Judges the members: who has failed, who is repaired, and whether anybody can be blamed at all.
-    fn decide(&mut self, now: Time) {
-        if self.members.iter().all(|member| member.probing.all().next().is_none() && !member.probing.failed) {
-            self.probes.dark = [false; 2];
-            return;
-        }
-        // A verdict can make another one possible: who is repaired is evidence. Each member turns twice at most.
-        for _ in 0..=self.members.len() {
-            let numbers: Vec<u8> = self.members.iter().map(Member::number).collect();
-            let turned = numbers.into_iter().filter(|&number| self.decide_on(now, number)).count();
-            if turned == 0 {
-                break;
-            }
-        }
-        for family in Family::ALL {
-            self.look_for_light(now, family);
-        }
-    }
-
-    /// Judges a member; whether that has changed anything.
-    fn decide_on(&mut self, now: Time, number: u8) -> bool {
-        let mut all = false;
-        if self.member(number).is_some_and(Member::in_service) {
-            for family in Family::ALL {
-                match self.verdict(now, number, family) {
-                    Some(Verdict::Repaired) => {
-                        if let Some(prober) = self.prober_mut(number, family) {
-                            prober.failed = false;
-                        }
-                    }
-                    Some(Verdict::Failed) => {
-                        if let Some(prober) = self.prober_mut(number, family) {
-                            prober.fail();
-                        }
-                    }
-                    Some(Verdict::AllFailed) => all = true,
-                    None => {}
-                }
-            }
-        }
-        if all {
-            return self.fail_all();
-        }
-        let Some(member) = self.member_mut(number) else { return false };
-        let failed = member.probing.verdict();
-        if std::mem::replace(&mut member.probing.failed, failed) == failed {
-            return false;
-        }
-        if failed {
-            self.probes_failed(number)
-        } else {
-            self.probes_recovered(number)
-        }
-        true
-    }
-
-    fn verdict(&self, now: Time, number: u8, family: Family) -> Option<Verdict> {
-        let member = self.member(number)?;
-        let prober = member.prober(family).filter(|prober| prober.capable())?;
-        if prober.failed {
-            return prober.repaired().then_some(Verdict::Repaired);
-        }
-        let losing = prober.history.losing().filter(|_| prober.settled(now))?;
-        let others = || self.members.iter().filter(|other| other.number() != number && other.functions());
-        let probers = others().filter_map(|other| other.prober(family));
-        let evidence = probers.map(|prober| (prober.history(), prober.targets()));
-        if verdict::is_own(&losing, self.probes.fdt.interval(), evidence) {
-            return Some(Verdict::Failed);
-        }
-        if self.settings.fail_open {
-            return None;
-        }
-        // As the reference: a member that is not probed is as good as one that is answered.
-        let unprobed = others().any(|other| !other.probing.enabled());
-        // One that has failed already is neither: it does not take others with it.
-        Some(if unprobed || member.probing.failed { Verdict::Failed } else { Verdict::AllFailed })
-    }
-
-    /// Nobody is answered, and the operator wants nobody to carry then: all fail at once, and one line says so.
-    fn fail_all(&mut self) -> bool {
-        let functioning = self.members.iter_mut().filter(|member| member.functions());
-        for member in functioning.filter(|member| member.probing.enabled()) {
-            member.probing.all_mut().for_each(Prober::fail);
-            member.probing.failed = true;
-            member.inactive = false;
-        }
-        self.why = Why::Probes;
-        self.reconcile();
-        self.refresh(true);
-        true
-    }
-
-    fn probes_failed(&mut self, number: u8) {
-        let Some(member) = self.member_mut(number) else { return };
-        let offline = member.offline.is_some();
-        let mut before = member.clone();
-        before.probing.failed = false;
-        member.inactive = false;
-        // Of a member whose link is down, or which was never seen working, no failure is news.
-        if before.functions() {
-            let name = before.name().to_owned();
-            self.why = Why::ProbesLost { member: name.clone() };
-            self.lost_one(&before);
-            if self.anybody_functions() || self.members.iter().any(Self::could_be_let_go) {
-                self.say(|group| LogLine::Failure { member: name, group });
-            }
-            self.refresh(!offline);
-        }
-        self.reconcile();
-    }
-
-    fn probes_recovered(&mut self, number: u8) {
-        let Some(member) = self.member(number) else { return };
-        if member.condition == Condition::Ok {
-            let (name, offline) = (member.name().to_owned(), member.offline.is_some());
-            self.why = Why::ProbesAnswered { member: name.clone() };
-            self.say(|group| LogLine::Repair { member: name, group });
-            if !offline {
-                self.came_back(number, Back::Repaired);
-            }
-            self.refresh(false);
-        }
-        self.reconcile();
-    }
-
-    /// Says when nobody is answered any more, and when somebody is again.
-    fn look_for_light(&mut self, now: Time, family: Family) {
-        let judged = || {
-            let members = self.members.iter().filter(|member| member.functions());
-            let probers = members.filter_map(|member| member.prober(family));
-            probers.filter(|prober| prober.capable() && prober.settled(now))
-        };
-        let anybody = judged().next().is_some();
-        // One that has failed shows, too, whether there is somebody to answer.
-        let working = || {
-            let members = self.members.iter().filter(|member| member.in_service());
-            members.filter_map(|member| member.prober(family)).filter(|prober| prober.capable())
-        };
-        let light = working().any(|prober| prober.history.losses() == 0 && prober.history.answered());
-        let dark = anybody && !light && judged().all(|prober| prober.history.losing().is_some());
-        let hosts_alone = judged().all(|prober| prober.targets.mode() == Mode::Multicast);
-        let was = self.probes.dark[family.index()];
-        if dark && !was {
-            self.probes.dark[family.index()] = true;
-            self.say_because(Why::Probes, |group| LogLine::Dark { group, family });
-            if hosts_alone {
-                self.forget_hosts([family]);
-            }
-        } else if was && (light || !anybody) {
-            self.probes.dark[family.index()] = false;
-            if light {
-                self.say_because(Why::Probes, |group| LogLine::DarkOver { group, family });
             }
         }
     }
@@ -638,21 +304,6 @@ impl Group {
     fn prober_mut(&mut self, number: u8, family: Family) -> Option<&mut Prober> {
         self.member_mut(number)?.probing.probers[family.index()].as_mut()
     }
-}
-
-/// What probes say of a member in one family.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Verdict {
-    Failed,
-    AllFailed,
-    Repaired,
-}
-
-fn test_addresses(member: &Member) -> impl Iterator<Item = IpAddr> {
-    member.probing.addresses.iter().filter_map(|address| match address {
-        TestAddress::Is { address, .. } => Some(*address),
-        TestAddress::None | TestAddress::Awaited => None,
-    })
 }
 
 #[cfg(test)]

@@ -98,6 +98,29 @@ pub enum Policy {
     Nd,
 }
 
+impl Policy {
+    /// Every policy.
+    pub const ALL: [Self; 4] = [Self::Off, Self::Auto, Self::Arp, Self::Nd];
+
+    /// Its name, as the setting `probe` has it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Off => "off",
+            Self::Auto => "auto",
+            Self::Arp => "arp",
+            Self::Nd => "nd",
+        }
+    }
+
+    /// Whether members without a test address are probed in a family.
+    pub fn probes(self, family: Family) -> bool {
+        match family {
+            Family::V4 => matches!(self, Self::Auto | Self::Arp),
+            Family::V6 => matches!(self, Self::Auto | Self::Nd),
+        }
+    }
+}
+
 /// What is known of a member's test address in a family.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum TestAddress {

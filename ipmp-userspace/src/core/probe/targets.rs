@@ -80,6 +80,8 @@ pub struct Known {
     pub routers: Vec<IpAddr>,
     /// Hosts that answered a multicast probe, the first at the front.
     pub answering: Vec<IpAddr>,
+    /// Those that the operator wants left alone, wherever else they are.
+    pub disabled: Vec<IpAddr>,
 }
 
 impl Known {
@@ -88,7 +90,7 @@ impl Known {
         let reachable = |lists: &[&[IpAddr]]| {
             let mut chosen = Vec::new();
             for &address in lists.iter().copied().flatten() {
-                if reaches(address) && !chosen.contains(&address) {
+                if reaches(address) && !self.disabled.contains(&address) && !chosen.contains(&address) {
                     chosen.push(address);
                 }
             }
@@ -270,8 +272,13 @@ mod tests {
 
     #[test]
     fn the_best_source_that_has_a_reachable_target_is_the_only_one() {
-        let known =
-            Known { explicit: ips(&[1]), hosts: ips(&[2]), routers: ips(&[3, 2]), answering: ips(&[4]) };
+        let known = Known {
+            explicit: ips(&[1]),
+            hosts: ips(&[2]),
+            routers: ips(&[3, 2]),
+            answering: ips(&[4]),
+            disabled: vec![],
+        };
         let table: [(&[u8], Mode, &[u8]); 5] = [
             (&[], Mode::Explicit, &[1]),
             (&[1], Mode::Routes, &[2, 3]),
@@ -283,6 +290,15 @@ mod tests {
             let unreachable = ips(unreachable);
             assert_eq!(known.choose(|address| !unreachable.contains(&address)), (mode, ips(chosen)));
         }
+    }
+
+    #[test]
+    fn what_is_disabled_is_chosen_from_nowhere() {
+        let mut known = Known { explicit: ips(&[1, 2]), routers: ips(&[2, 3]), ..Known::default() };
+        known.disabled = ips(&[2]);
+        assert_eq!(known.choose(|_| true), (Mode::Explicit, ips(&[1])));
+        known.explicit.clear();
+        assert_eq!(known.choose(|_| true), (Mode::Routes, ips(&[3])));
     }
 
     #[test]

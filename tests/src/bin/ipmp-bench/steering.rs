@@ -19,6 +19,7 @@ use ipmp::datapath::btf::Kernel;
 use ipmp::datapath::group::SHAPES;
 use ipmp::datapath::objects::{self, Constants};
 use ipmp::datapath::pins::Pins;
+use ipmp::datapath::sentinel::SHARED;
 use ipmp::datapath::{Datapath, Group, GroupSpec, MemberSpec};
 use ipmp_common::hash::Policy;
 use ipmp_common::steer::{MemberSet, Preference, SLOTS};
@@ -255,7 +256,7 @@ impl<'lab> Workbench<'lab> {
         for shape in &SHAPES {
             loader.map_pin_path(shape.name, maps.join(shape.name));
         }
-        for shared in ["live", "hints"] {
+        for shared in SHARED {
             loader.map_pin_path(shared, pins.sentinel().join(shared));
         }
         let mut object = loader.load(&kernel.adapt(objects::DATAPATH))?;

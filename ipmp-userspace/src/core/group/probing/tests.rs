@@ -796,3 +796,43 @@ fn a_restart_clears_no_verdict_that_it_cannot_disprove() {
         "one that flapped waits"
     );
 }
+
+#[test]
+fn new_settings_and_targets_leave_verdicts_alone() {
+    let mut wire = Wire::with_fdt(2, ms(1000));
+    wire.silent.insert(0);
+    failed(&mut wire, 0);
+    wire.said();
+    let settings = Settings { fdt: ms(2000), failback: false, ..*wire.group.settings() };
+    wire.tell(Event::Settings(settings));
+    wire.tell(Event::Targets(vec![router(2)]));
+    wire.run(ms(10_000));
+    assert_eq!((wire.state(0), wire.said()), (MemberState::Failed, Vec::new()));
+    wire.silent.clear();
+    works(&mut wire, 0);
+    assert_eq!(wire.said(), [REPAIR, "IP interface eth0 of group g is now inactive"]);
+}
+
+#[test]
+fn a_disabled_target_is_probed_by_nobody_until_it_is_enabled() {
+    let mut wire = Wire::with_fdt(2, ms(1000));
+    wire.tell(Event::Targets(vec![router(1), router(2)]));
+    wire.tell(Event::DisabledTargets(vec![router(1)]));
+    wire.probes.clear();
+    wire.run(ms(2000));
+    assert!(wire.probes.len() > 15 && wire.probes.iter().all(|probe| probe.2 == router(2)));
+    wire.tell(Event::DisabledTargets(Vec::new()));
+    wire.probes.clear();
+    wire.run(ms(2000));
+    assert!(wire.probes.iter().any(|probe| probe.2 == router(1)));
+}
+
+#[test]
+fn hosts_are_looked_for_at_once_by_whoever_has_a_test_address() {
+    let mut wire = Wire::with_fdt(3, ms(1000));
+    wire.tell(Event::TestAddress { member: 2, family: Family::V4, address: TestAddress::None });
+    wire.tell(Event::Host(router(7)));
+    let find = |member| Action::FindHosts { member, source: router(201 + member) };
+    assert_eq!(wire.tell(Event::Discover), [find(0), find(1)]);
+    assert!(wire.group.known_targets().answering.is_empty());
+}

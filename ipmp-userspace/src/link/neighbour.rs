@@ -1,0 +1,88 @@
+//! Neighbours: what the kernel knows of who else is on a link.
+
+use std::net::IpAddr;
+
+use futures_util::StreamExt;
+use rtnetlink::{
+    packet_core::{NLM_F_REQUEST, NetlinkMessage, NetlinkPayload},
+    packet_route::{
+        AddressFamily, RouteNetlinkMessage,
+        neighbour::{NeighbourAddress, NeighbourAttribute, NeighbourFlags, NeighbourMessage, NeighbourState},
+    },
+};
+
+use super::{Error, Links, Mac};
+
+/// An entry of the kernel's neighbour tables.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Neighbour {
+    /// Index of the interface that it was heard on.
+    pub ifindex: u32,
+    /// Its address.
+    pub address: IpAddr,
+    /// Its MAC, unless the kernel knows none (any more).
+    pub mac: Option<Mac>,
+    /// Whether it has answered lately, or is there by the operator's word.
+    pub confirmed: bool,
+}
+
+impl Neighbour {
+    /// Reads a message; `None` if it is about anything but an IP neighbour: bridges report their ports in the same words.
+    pub fn parse(message: &NeighbourMessage) -> Option<Self> {
+        if !matches!(message.header.family, AddressFamily::Inet | AddressFamily::Inet6) {
+            return None;
+        }
+        let address = message.attributes.iter().find_map(|attribute| match attribute {
+            NeighbourAttribute::Destination(NeighbourAddress::Inet(v4)) => Some(IpAddr::V4(*v4)),
+            NeighbourAttribute::Destination(NeighbourAddress::Inet6(v6)) => Some(IpAddr::V6(*v6)),
+            _ => None,
+        })?;
+        let state = message.header.state;
+        let valid =
+            !matches!(state, NeighbourState::None | NeighbourState::Incomplete | NeighbourState::Failed);
+        let mac = message.attributes.iter().find_map(|attribute| match attribute {
+            NeighbourAttribute::LinkLayerAddress(mac) => Mac::try_from(mac.as_slice()).ok(),
+            _ => None,
+        });
+        Some(Self {
+            ifindex: message.header.ifindex,
+            address,
+            mac: mac.filter(|_| valid),
+            confirmed: matches!(state, NeighbourState::Reachable | NeighbourState::Permanent),
+        })
+    }
+}
+
+impl Links {
+    /// Makes the kernel find a neighbour, as if it had a packet for it, and tells what it knows by now. What it learns
+    /// later is a change. An entry that it believes is asked again in a while.
+    pub async fn seek_neighbour(&self, ifindex: u32, address: IpAddr) -> Result<Option<Neighbour>, Error> {
+        let what = || format!("look for neighbour {address} on interface {ifindex}");
+        let request = self.handle.neighbours().add(ifindex, address).replace();
+        let request = request.state(NeighbourState::None).flags(NeighbourFlags::Use);
+        request.execute().await.map_err(|error| Error::kernel(what(), error))?;
+
+        let mut message = NeighbourMessage::default();
+        message.header.family = if address.is_ipv4() { AddressFamily::Inet } else { AddressFamily::Inet6 };
+        message.header.ifindex = ifindex;
+        message.attributes.push(NeighbourAttribute::Destination(match address {
+            IpAddr::V4(v4) => NeighbourAddress::Inet(v4),
+            IpAddr::V6(v6) => NeighbourAddress::Inet6(v6),
+        }));
+        let mut request = NetlinkMessage::from(RouteNetlinkMessage::GetNeighbour(message));
+        request.header.flags = NLM_F_REQUEST;
+        let mut handle = self.handle.clone();
+        let mut answers = handle.request(request).map_err(|error| Error::kernel(what(), error))?;
+        while let Some(answer) = answers.next().await {
+            match answer.payload {
+                NetlinkPayload::InnerMessage(RouteNetlinkMessage::NewNeighbour(entry)) => {
+                    return Ok(Neighbour::parse(&entry));
+                }
+                // Gone again already.
+                NetlinkPayload::Error(_) => return Ok(None),
+                _ => {}
+            }
+        }
+        Ok(None)
+    }
+}

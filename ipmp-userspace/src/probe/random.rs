@@ -1,0 +1,12 @@
+//! What nobody can guess: an answer that brings it back was caused by our question.
+
+/// A cookie for one probe; `None` where the kernel has no random numbers yet, minutes after it booted at most.
+pub fn cookie() -> Option<u64> {
+    getrandom::u64().ok()
+}
+
+/// The ICMP identifier of a daemon's echo requests: another one than that of an earlier daemon, most likely.
+pub fn identifier() -> u16 {
+    // Its work is to tell captures apart: what proves an answer is its cookie.
+    getrandom::u32().map_or_else(|_| std::process::id(), |random| random) as u16
+}
