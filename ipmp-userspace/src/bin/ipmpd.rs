@@ -55,6 +55,9 @@ struct Arguments {
     /// How often the kernel looks at the members' links by itself, 100us to 100ms
     #[arg(long, value_name = "TIME", default_value = "500us")]
     sentinel_interval: Interval,
+    /// Read defaults of groups from this file instead of /etc/default/mpathd, at the start and on SIGHUP
+    #[arg(long, value_name = "FILE", conflicts_with = "teardown")]
+    config: Option<PathBuf>,
     /// Stay in the foreground, which is what it does anyhow: for units and scripts that want to say so
     #[arg(long)]
     foreground: bool,
@@ -118,8 +121,13 @@ fn runtime() -> Result<tokio::runtime::Runtime> {
 
 async fn serve(arguments: &Arguments, socket: Socket) -> Result<()> {
     let namespace = arguments.netns.clone().unwrap_or_default();
-    let (engine, requests) =
-        Engine::start(namespace, arguments.datapath_log, arguments.sentinel_interval).await?;
+    let (engine, requests) = Engine::start(
+        namespace,
+        arguments.datapath_log,
+        arguments.sentinel_interval,
+        arguments.config.clone(),
+    )
+    .await?;
     let clients = tokio::spawn(control::serve(socket.listener()?, requests, engine.feed()));
     drop_capabilities()?;
     // Under no service manager there is nobody to tell.

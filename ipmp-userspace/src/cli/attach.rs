@@ -14,11 +14,14 @@ pub struct Attach {
     /// Name of the group
     #[arg(long, value_name = "GROUP")]
     group: String,
+    /// Keep the interfaces as standbys: they carry nothing while the members that are no standbys function
+    #[arg(long)]
+    standby: bool,
 }
 
 impl Attach {
     pub(super) fn request(&self) -> Result<Request, Error> {
-        let Self { interfaces, group } = self;
+        let Self { interfaces, group, standby } = self;
         name::check_group(group)?;
         for (at, interface) in interfaces.iter().enumerate() {
             name::check_interface(interface)?;
@@ -26,6 +29,6 @@ impl Attach {
                 return Err(Error::Usage(format!("{interface} is named twice: name each interface once")));
             }
         }
-        Ok(Request::Attach { group: group.clone(), interfaces: interfaces.clone() })
+        Ok(Request::Attach { group: group.clone(), interfaces: interfaces.clone(), standby: *standby })
     }
 }

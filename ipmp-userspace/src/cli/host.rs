@@ -5,7 +5,7 @@ use std::{
     net::{IpAddr, ToSocketAddrs},
 };
 
-use crate::control::{DataAddress, address};
+use crate::control::{DataAddress, address, target};
 
 /// Why what was typed is no address.
 #[derive(Debug, thiserror::Error)]
@@ -13,6 +13,9 @@ pub enum Error {
     /// It cannot be a data address.
     #[error(transparent)]
     Address(#[from] address::Error),
+    /// It cannot be a target.
+    #[error(transparent)]
+    Target(#[from] target::Error),
     /// Nobody knows the name.
     #[error(
         "cannot find the address of {name}: {source}; write the address itself, or add {name} to /etc/hosts"
@@ -71,6 +74,32 @@ pub fn data_addresses(typed: &[String]) -> Result<Vec<DataAddress>, Error> {
     Ok(addresses)
 }
 
+/// What was typed, as addresses of hosts: an address taken literally, else a name looked up.
+pub fn addresses(typed: &[String]) -> Result<Vec<IpAddr>, Error> {
+    typed.iter().map(|text| address(text, look_up)).collect()
+}
+
+fn address(text: &str, look_up: impl Fn(&str) -> io::Result<Vec<IpAddr>>) -> Result<IpAddr, Error> {
+    let literally = target::read(text);
+    if literally.is_ok() || !is_name(text) {
+        return Ok(literally?);
+    }
+    let mut found = look_up(text).map_err(|source| Error::Lookup { name: text.into(), source })?;
+    found.sort_unstable();
+    found.dedup();
+    // As for data addresses: the IPv4 address, if it has one.
+    let v6 = !found.iter().any(IpAddr::is_ipv4);
+    found.retain(|address| address.is_ipv6() == v6);
+    match found[..] {
+        [address] => Ok(address),
+        _ => Err(Error::Several { name: text.into(), found: list(&found) }),
+    }
+}
+
+fn list(found: &[IpAddr]) -> String {
+    found.iter().map(IpAddr::to_string).collect::<Vec<_>>().join(" and ")
+}
+
 fn look_up(name: &str) -> io::Result<Vec<IpAddr>> {
     Ok((name, 0).to_socket_addrs()?.map(|socket| socket.ip()).collect())
 }
@@ -101,7 +130,6 @@ fn named(
     let mut found = look_up(name).map_err(|source| Error::Lookup { name: name.into(), source })?;
     found.sort_unstable();
     found.dedup();
-    let list = |found: &[IpAddr]| found.iter().map(IpAddr::to_string).collect::<Vec<_>>().join(" and ");
     // A prefix length of 33 and more is IPv6's. Below that the name's IPv4 address is meant, if it has one: an IPv6
     // network of such a size is a provider's.
     let v6 = prefix.parse::<u8>().is_ok_and(|bits| bits > 32) || !found.iter().any(IpAddr::is_ipv4);
@@ -117,18 +145,19 @@ fn named(
 mod tests {
     use super::*;
 
-    fn take(text: &str) -> String {
-        let hosts = |name: &str| {
-            let addresses: &[&str] = match name {
-                "node1" => &["192.168.178.200", "192.168.178.200"],
-                "both1" => &["2001:db8::1", "192.168.178.200"],
-                "six" => &["2001:db8::1"],
-                "many.example.com" => &["10.0.0.2", "10.0.0.1"],
-                "here" => &["127.0.1.1"],
-                _ => return Err(io::Error::other("unknown name")),
-            };
-            Ok(addresses.iter().map(|address| address.parse().unwrap()).collect())
+    fn hosts(name: &str) -> io::Result<Vec<IpAddr>> {
+        let addresses: &[&str] = match name {
+            "node1" => &["192.168.178.200", "192.168.178.200"],
+            "both1" => &["2001:db8::1", "192.168.178.200"],
+            "six" => &["2001:db8::1"],
+            "many.example.com" => &["10.0.0.2", "10.0.0.1"],
+            "here" => &["127.0.1.1"],
+            _ => return Err(io::Error::other("unknown name")),
         };
+        Ok(addresses.iter().map(|address| address.parse().unwrap()).collect())
+    }
+
+    fn take(text: &str) -> String {
         data_address(text, hosts).map_or_else(|e| e.to_string(), |a| a.to_string())
     }
 
@@ -139,6 +168,38 @@ mod tests {
         assert_eq!(take("both1/24"), "192.168.178.200/24");
         assert_eq!(take("both1/64"), "2001:db8::1/64");
         assert_eq!(take("six/32"), "2001:db8::1/32");
+    }
+
+    #[test]
+    fn names_of_targets_need_no_prefix_length() {
+        let take =
+            |text: &str| address(text, hosts).map_or_else(|e| e.to_string(), |address| address.to_string());
+        for (text, address) in [
+            ("192.168.178.1", "192.168.178.1"),
+            ("fe80::1", "fe80::1"),
+            ("node1", "192.168.178.200"),
+            ("both1", "192.168.178.200"),
+            ("six", "2001:db8::1"),
+        ] {
+            assert_eq!(take(text), address);
+        }
+        assert_eq!(
+            take("many.example.com"),
+            "many.example.com has several addresses, 10.0.0.1 and 10.0.0.2: write the one that you mean"
+        );
+        assert_eq!(
+            take("nobody"),
+            "cannot find the address of nobody: unknown name; write the address itself, or add nobody to /etc/hosts"
+        );
+        for text in ["192.168.178.300", "node1/24", ""] {
+            assert_eq!(
+                take(text),
+                format!(
+                    "{text:?} is not the address of a target: write one like 192.168.178.1 or 2001:db8::1, without a \
+                     prefix length"
+                )
+            );
+        }
     }
 
     #[test]

@@ -13,6 +13,7 @@ pub mod output;
 pub mod set;
 pub mod show;
 pub mod start;
+pub mod target;
 
 use std::{
     ffi::OsString,
@@ -73,12 +74,13 @@ Exit status:
 With --json, on standard output:
   {\"version\":1,\"groups\":[...]}   of show: groups as the Varlink interface net.ipmp.Manager documents them
   {\"version\":1,\"event\":{...}}    of monitor, a line each: events as that interface documents them
+  {\"version\":1,\"targets\":[...]}  of target list and discover: targets as that interface documents them
   {\"version\":1,\"notes\":[...]}    of every other command: what it did beyond its word, a sentence each
   {\"version\":1,\"error\":{\"reason\":...,\"message\":...}}   when it is not done, beside the line on standard error
 The version grows when a field goes or changes its meaning. New fields do not change it.
 
-The commands that change something start ipmpd if it does not run; show and monitor never do.
-Wherever an address is wanted, a name that the hosts file or the DNS knows will do: node1/24.";
+The commands that change something start ipmpd if it does not run; show, monitor and target list never do.
+Wherever an address is wanted, a name that the hosts file or the DNS knows will do: node1/24, or node1 of a target.";
 
 /// Administer IP multipathing groups.
 #[derive(Debug, Parser)]
@@ -110,6 +112,7 @@ enum Verb {
     Attach(attach::Attach),
     Detach(detach::Detach),
     Address(address::Address),
+    Target(target::Target),
     Offline(offline::Offline),
     Online(online::Online),
     Destroy(destroy::Destroy),
@@ -125,6 +128,7 @@ impl Verb {
             Self::Attach(verb) => verb.request(),
             Self::Detach(verb) => verb.request(),
             Self::Address(verb) => verb.request(),
+            Self::Target(verb) => verb.request(),
             Self::Offline(verb) => verb.request(),
             Self::Online(verb) => verb.request(),
             Self::Destroy(verb) => verb.request(),
@@ -258,7 +262,11 @@ fn execute(arguments: &Arguments, out: &mut dyn Write) -> Result<Option<Response
     if let Request::Monitor { name } = request {
         return monitor::follow(client, name, *json, out).map(|()| None);
     }
-    Ok(Some(client.call(&request)?))
+    let response = client.call(&request)?;
+    Ok(Some(match request {
+        Request::DiscoverTargets { group } => target::discovered(&mut client, group)?,
+        _ => response,
+    }))
 }
 
 #[cfg(test)]

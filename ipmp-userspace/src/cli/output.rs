@@ -2,9 +2,9 @@
 
 use serde::Serialize;
 
-use super::show;
+use super::{show, target};
 use crate::control::{
-    Response,
+    Response, TargetReport,
     monitor::Event,
     report::{GroupReport, VERSION},
 };
@@ -14,6 +14,7 @@ pub fn text(response: &Response) -> String {
     match response {
         Response::Done(notes) => clean(&notes.iter().map(|note| format!("{note}\n")).collect::<String>()),
         Response::Show(groups) => clean(&show::text(groups)),
+        Response::Targets(targets) => clean(&target::text(targets)),
     }
 }
 
@@ -30,6 +31,7 @@ struct Object<'a> {
 enum Content<'a> {
     Notes(&'a [String]),
     Groups(&'a [GroupReport]),
+    Targets(&'a [TargetReport]),
     Event(&'a Event),
     Error { reason: &'a str, message: &'a str },
 }
@@ -48,6 +50,7 @@ pub fn json(response: &Response) -> String {
     match response {
         Response::Done(notes) => Content::Notes(notes),
         Response::Show(groups) => Content::Groups(groups),
+        Response::Targets(targets) => Content::Targets(targets),
     }
     .line()
 }
@@ -87,6 +90,7 @@ mod tests {
     fn programs_get_one_line() {
         assert_eq!(json(&Response::Done(vec!["one".into()])), "{\"version\":1,\"notes\":[\"one\"]}\n");
         assert_eq!(json(&Response::Show(vec![])), "{\"version\":1,\"groups\":[]}\n");
+        assert_eq!(json(&Response::Targets(vec![])), "{\"version\":1,\"targets\":[]}\n");
         assert_eq!(
             json_error("not-empty", "IPMP group is not empty"),
             "{\"version\":1,\"error\":{\"reason\":\"not-empty\",\"message\":\"IPMP group is not empty\"}}\n"

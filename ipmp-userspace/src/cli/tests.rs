@@ -33,6 +33,7 @@ fn clap_finds_no_contradiction() {
 fn the_grammar_of_the_design() {
     let group = || "production0".to_owned();
     let addresses = |texts: &[&str]| texts.iter().map(|text| text.parse().unwrap()).collect();
+    let hosts = |texts: &[&str]| texts.iter().map(|text| text.parse().unwrap()).collect();
     let detach = |last| Request::Detach { interface: "eth2".into(), last };
     for (line, request) in [
         (
@@ -57,7 +58,49 @@ fn the_grammar_of_the_design() {
         ),
         (
             "ipmpctl attach eth0 eth1 --group production0",
-            Request::Attach { group: group(), interfaces: vec!["eth0".into(), "eth1".into()] },
+            Request::Attach {
+                group: group(),
+                interfaces: vec!["eth0".into(), "eth1".into()],
+                standby: false,
+            },
+        ),
+        (
+            "ipmpctl attach eth2 --group production0 --standby",
+            Request::Attach { group: group(), interfaces: vec!["eth2".into()], standby: true },
+        ),
+        (
+            "ipmpctl target add 192.168.178.1 fe80::1 --group production0",
+            Request::AddTarget { group: group(), addresses: hosts(&["192.168.178.1", "fe80::1"]) },
+        ),
+        (
+            "ipmpctl target del 192.168.178.1 --group production0",
+            Request::RemoveTarget { group: group(), addresses: hosts(&["192.168.178.1"]) },
+        ),
+        (
+            "ipmpctl target enable 192.168.178.1 --group production0",
+            Request::EnableTarget { group: group(), addresses: hosts(&["192.168.178.1"]) },
+        ),
+        (
+            "ipmpctl target disable 192.168.178.1 --group production0",
+            Request::DisableTarget { group: group(), addresses: hosts(&["192.168.178.1"]) },
+        ),
+        ("ipmpctl target list --group production0", Request::ListTargets { group: group() }),
+        ("ipmpctl target discover --group production0", Request::DiscoverTargets { group: group() }),
+        (
+            "ipmpctl set production0 fdt=1s failback=no hash=flow probe=arp targets=192.168.178.1",
+            Request::Set {
+                name: group(),
+                settings: ["fdt=1s", "failback=no", "hash=flow", "probe=arp", "targets=192.168.178.1"]
+                    .map(|text| text.parse().unwrap())
+                    .to_vec(),
+            },
+        ),
+        (
+            "ipmpctl set eth2 standby=off weight=10",
+            Request::Set {
+                name: "eth2".into(),
+                settings: ["standby=off", "weight=10"].map(|text| text.parse().unwrap()).to_vec(),
+            },
         ),
         ("ipmpctl detach eth2", detach(None)),
         ("ipmpctl detach eth2 --restore", detach(Some(Last::Restore))),
@@ -123,6 +166,24 @@ fn command_lines_that_cannot_be_are_refused_in_one_line() {
         (
             "ipmpctl create g0 --address 192.168.178.255/24",
             "192.168.178.255/24 is the broadcast address of its network: give it an address of a host",
+        ),
+        (
+            "ipmpctl target add 224.0.0.1 --group g0",
+            "224.0.0.1 is a multicast address, which cannot be a target: name a host on the link of the group",
+        ),
+        (
+            "ipmpctl target disable 192.168.178.1/24 --group g0",
+            "\"192.168.178.1/24\" is not the address of a target: write one like 192.168.178.1 or 2001:db8::1, without a \
+             prefix length",
+        ),
+        (
+            "ipmpctl target enable 10.0.0.1 10.0.0.1 --group g0",
+            "10.0.0.1 is given twice: give each address once",
+        ),
+        ("ipmpctl set g0 fdt=5ms", "fdt cannot be \"5ms\": write fdt=10ms..3600s"),
+        (
+            "ipmpctl set g0 targets=10.0.0.1,",
+            "\"\" is not the address of a target: write one like 192.168.178.1 or 2001:db8::1, without a prefix length",
         ),
         ("ipmpctl set g0 capture=maybe", "capture cannot be \"maybe\": write capture=auto|on|off"),
         ("ipmpctl set g0 hash=flow hash=flow", "hash is set twice: set it once"),

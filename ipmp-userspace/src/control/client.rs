@@ -14,6 +14,7 @@ use super::{
     monitor::{self, Event},
     report::GroupReport,
     request::{Request, Response},
+    target::TargetReport,
     wire::{Call, Failure, SERVICE},
 };
 
@@ -70,6 +71,11 @@ struct Shown {
 }
 
 #[derive(Deserialize)]
+struct Listed {
+    targets: Vec<TargetReport>,
+}
+
+#[derive(Deserialize)]
 struct Told {
     event: Event,
 }
@@ -102,6 +108,8 @@ impl Client {
         let parameters = self.exchange(request)?;
         let response = if request.changes() {
             serde_json::from_value(parameters).map(|Done { notes }| Response::Done(notes))
+        } else if matches!(request, Request::ListTargets { .. }) {
+            serde_json::from_value(parameters).map(|Listed { targets }| Response::Targets(targets))
         } else {
             serde_json::from_value(parameters).map(|Shown { groups }| Response::Show(groups))
         };

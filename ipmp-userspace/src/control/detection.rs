@@ -69,19 +69,42 @@ mod tests {
 
     #[test]
     fn times_within_bounds_are_read_and_written_as_they_were_typed() {
-        for (text, milliseconds) in
-            [("10ms", 10), ("100ms", 100), ("1500ms", 1500), ("1s", 1000), ("10s", 10_000), ("3600s", 3_600_000)]
-        {
+        for (text, milliseconds) in [
+            ("10ms", 10),
+            ("100ms", 100),
+            ("1500ms", 1500),
+            ("1s", 1000),
+            ("10s", 10_000),
+            ("3600s", 3_600_000),
+        ] {
             let time: DetectionTime = text.parse().unwrap();
-            assert_eq!((time.duration(), time.to_string()), (Duration::from_millis(milliseconds), text.into()));
+            assert_eq!(
+                (time.duration(), time.to_string()),
+                (Duration::from_millis(milliseconds), text.into())
+            );
         }
     }
 
     #[test]
     fn what_has_no_unit_or_is_out_of_bounds_is_none() {
         for text in [
-            "", "10", "s", "9ms", "0s", "3601s", "3600001ms", "1.5s", "-1s", "+1s", " 1s", "1 s", "1S", "1m", "10us",
-            "99999999999s", "0x10ms",
+            "",
+            "10",
+            "s",
+            "9ms",
+            "0s",
+            "3601s",
+            "3600001ms",
+            "1.5s",
+            "-1s",
+            "+1s",
+            " 1s",
+            "1 s",
+            "1S",
+            "1m",
+            "10us",
+            "99999999999s",
+            "0x10ms",
         ] {
             assert_eq!(text.parse::<DetectionTime>(), Err(Unreadable), "{text:?}");
         }

@@ -1,8 +1,10 @@
 //! What a client asks of the engine, and what the engine answers: the seam between the socket and the daemon.
 
+use std::net::IpAddr;
+
 use tokio::sync::{mpsc, oneshot};
 
-use super::{address::DataAddress, report::GroupReport, setting::Setting};
+use super::{address::DataAddress, report::GroupReport, setting::Setting, target::TargetReport};
 
 /// What becomes of the group when its last member is detached.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
@@ -39,6 +41,8 @@ pub enum Request {
         group: String,
         /// Names of the interfaces: at least one, no name twice.
         interfaces: Vec<String>,
+        /// Whether they are to be standbys.
+        standby: bool,
     },
     /// Detach a member.
     Detach {
@@ -78,6 +82,44 @@ pub enum Request {
         /// The settings: at least one, no key twice.
         settings: Vec<Setting>,
     },
+    /// Add targets of probes, all or none.
+    AddTarget {
+        /// Name of the group.
+        group: String,
+        /// The targets: at least one, none twice.
+        addresses: Vec<IpAddr>,
+    },
+    /// Remove targets that were added, all or none.
+    RemoveTarget {
+        /// Name of the group.
+        group: String,
+        /// The targets: at least one, none twice.
+        addresses: Vec<IpAddr>,
+    },
+    /// Probe targets again that were disabled, all or none.
+    EnableTarget {
+        /// Name of the group.
+        group: String,
+        /// The targets: at least one, none twice.
+        addresses: Vec<IpAddr>,
+    },
+    /// Leave targets alone that were added, all or none.
+    DisableTarget {
+        /// Name of the group.
+        group: String,
+        /// The targets: at least one, none twice.
+        addresses: Vec<IpAddr>,
+    },
+    /// Forget the hosts that answered multicast probes, and look for such now. Who answers, `ListTargets` says later.
+    DiscoverTargets {
+        /// Name of the group.
+        group: String,
+    },
+    /// List the targets of a group.
+    ListTargets {
+        /// Name of the group.
+        group: String,
+    },
     /// Report on groups.
     Show {
         /// Name or group name of a group, or name of a member; `None`: every group.
@@ -94,7 +136,7 @@ pub enum Request {
 impl Request {
     /// Whether it changes anything, and so wants root or the group `ipmp`.
     pub fn changes(&self) -> bool {
-        !matches!(self, Self::Show { .. } | Self::Monitor { .. })
+        !matches!(self, Self::Show { .. } | Self::Monitor { .. } | Self::ListTargets { .. })
     }
 }
 
@@ -105,6 +147,8 @@ pub enum Response {
     Done(Vec<String>),
     /// The groups that were asked for.
     Show(Vec<GroupReport>),
+    /// The targets of a group: the operator's first, then by where they come from.
+    Targets(Vec<TargetReport>),
 }
 
 /// A request that was understood and is not possible. Nothing has changed.
@@ -164,6 +208,14 @@ pub mod reason {
     pub const BAD_ADDRESS: &str = "bad-address";
     /// There is no such setting, or it cannot have this value.
     pub const BAD_SETTING: &str = "bad-setting";
+    /// An address cannot be a target of the group: it is this host's own, or not on the link of the group.
+    pub const BAD_TARGET: &str = "bad-target";
+    /// It is a target of the group already.
+    pub const TARGET_EXISTS: &str = "target-exists";
+    /// The operator has not named this target.
+    pub const NO_SUCH_TARGET: &str = "no-such-target";
+    /// No member has a test address to look for hosts from.
+    pub const NO_TEST_ADDRESS: &str = "no-test-address";
     /// The kernel said no, or lacks what is needed.
     pub const KERNEL: &str = "kernel";
     /// The daemon is being stopped.

@@ -224,7 +224,7 @@ impl Client {
         let (mut events, mut last) = self.feed.listen().ok_or_else(gone)?;
         let groups: Vec<String> = match self.ask(Request::Monitor { name }, "Monitor".into()).await? {
             Response::Show(groups) => groups.into_iter().map(|group| group.name).collect(),
-            Response::Done(_) => Vec::new(),
+            Response::Done(_) | Response::Targets(_) => Vec::new(),
         };
         let groups = (!is_all).then_some(groups.as_slice());
         let (mut reader, mut writer) = self.stream.split();

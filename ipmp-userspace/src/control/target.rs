@@ -15,7 +15,9 @@ pub const MOST: usize = 32;
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Error {
     /// Neither IPv4 nor IPv6.
-    #[error("{0:?} is not the address of a target: write one like 192.168.178.1 or 2001:db8::1, without a prefix length")]
+    #[error(
+        "{0:?} is not the address of a target: write one like 192.168.178.1 or 2001:db8::1, without a prefix length"
+    )]
     NotAnAddress(String),
     /// No host has it.
     #[error("{address} {why}, which cannot be a target: name a host on the link of the group")]
@@ -29,7 +31,9 @@ pub enum Error {
     #[error("{0} is given twice: give each address once")]
     Twice(IpAddr),
     /// There would be too many.
-    #[error("a group can have {MOST} targets of its own, and probes {ACTIVE} of a family in turn: name those that matter most")]
+    #[error(
+        "a group can have {MOST} targets of its own, and probes {ACTIVE} of a family in turn: name those that matter most"
+    )]
     Many,
 }
 
@@ -133,7 +137,9 @@ mod tests {
             ),
             (
                 "ff02::1",
-                Some("ff02::1 is a multicast address, which cannot be a target: name a host on the link of the group"),
+                Some(
+                    "ff02::1 is a multicast address, which cannot be a target: name a host on the link of the group",
+                ),
             ),
             (
                 "0.0.0.0",
@@ -149,7 +155,8 @@ mod tests {
 
     #[test]
     fn targets_are_named_once_and_not_without_end() {
-        let some = |count: usize| (0..count).map(|last| IpAddr::from([10, 0, 0, last as u8])).collect::<Vec<_>>();
+        let some =
+            |count: usize| (0..count).map(|last| IpAddr::from([10, 0, 0, last as u8])).collect::<Vec<_>>();
         assert_eq!(check(&some(MOST)), Ok(()));
         assert_eq!(
             check(&some(MOST + 1)).unwrap_err().to_string(),

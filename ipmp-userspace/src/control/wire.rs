@@ -1,5 +1,7 @@
 //! Requests and replies as they go over the socket: JSON objects, each ended by a NUL (<https://varlink.org>).
 
+use std::net::IpAddr;
+
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use serde_json::{Map, Value, json};
 
@@ -10,6 +12,7 @@ use super::{
     report::{GroupReport, VERSION},
     request::{Refused, Request, Response, reason},
     setting::Setting,
+    target::{self, TargetReport},
 };
 
 /// Name of our interface.
@@ -93,6 +96,13 @@ pub enum Answer {
         /// The groups.
         groups: Vec<GroupReport>,
     },
+    /// To `ListTargets`.
+    Targets {
+        /// [`VERSION`].
+        version: u32,
+        /// The targets.
+        targets: Vec<TargetReport>,
+    },
     /// To the standard interface.
     Service(Value),
 }
@@ -102,6 +112,7 @@ impl From<Response> for Answer {
         match response {
             Response::Done(notes) => Self::Done { notes },
             Response::Show(groups) => Self::Shown { version: VERSION, groups },
+            Response::Targets(targets) => Self::Targets { version: VERSION, targets },
         }
     }
 }
@@ -150,8 +161,8 @@ impl Call {
                 ("Create", json!({ "group": group, "groupname": groupname, "addresses": texts(addresses) }))
             }
             Request::Destroy { group } => ("Destroy", json!({ "group": group })),
-            Request::Attach { group, interfaces } => {
-                ("Attach", json!({ "group": group, "interfaces": interfaces }))
+            Request::Attach { group, interfaces, standby } => {
+                ("Attach", json!({ "group": group, "interfaces": interfaces, "standby": standby }))
             }
             Request::Detach { interface, last } => {
                 ("Detach", json!({ "interface": interface, "last": last }))
@@ -165,6 +176,20 @@ impl Call {
             Request::Offline { interface } => ("Offline", json!({ "interface": interface })),
             Request::Online { interface } => ("Online", json!({ "interface": interface })),
             Request::Set { name, settings } => ("Set", json!({ "name": name, "settings": settings })),
+            Request::AddTarget { group, addresses } => {
+                ("AddTarget", json!({ "group": group, "addresses": addresses }))
+            }
+            Request::RemoveTarget { group, addresses } => {
+                ("RemoveTarget", json!({ "group": group, "addresses": addresses }))
+            }
+            Request::EnableTarget { group, addresses } => {
+                ("EnableTarget", json!({ "group": group, "addresses": addresses }))
+            }
+            Request::DisableTarget { group, addresses } => {
+                ("DisableTarget", json!({ "group": group, "addresses": addresses }))
+            }
+            Request::DiscoverTargets { group } => ("DiscoverTargets", json!({ "group": group })),
+            Request::ListTargets { group } => ("ListTargets", json!({ "group": group })),
             Request::Show { name } => ("Show", json!({ "name": name })),
             Request::Monitor { name } => ("Monitor", json!({ "name": name })),
         };
@@ -222,6 +247,18 @@ impl Parameters {
             "Offline" => self.interface().map(|interface| Request::Offline { interface }),
             "Online" => self.interface().map(|interface| Request::Online { interface }),
             "Set" => self.set(),
+            "AddTarget" => self.targets().map(|(group, addresses)| Request::AddTarget { group, addresses }),
+            "RemoveTarget" => {
+                self.targets().map(|(group, addresses)| Request::RemoveTarget { group, addresses })
+            }
+            "EnableTarget" => {
+                self.targets().map(|(group, addresses)| Request::EnableTarget { group, addresses })
+            }
+            "DisableTarget" => {
+                self.targets().map(|(group, addresses)| Request::DisableTarget { group, addresses })
+            }
+            "DiscoverTargets" => self.group().map(|group| Request::DiscoverTargets { group }),
+            "ListTargets" => self.group().map(|group| Request::ListTargets { group }),
             "Show" => self.name().map(|name| Request::Show { name }),
             "Monitor" => self.name().map(|name| Request::Monitor { name }),
             _ => return None,
@@ -247,7 +284,21 @@ impl Parameters {
                 return Err(bad_name(format!("{interface} is named twice: name each interface once")));
             }
         }
-        Ok(Request::Attach { group, interfaces })
+        let standby: Option<bool> = self.take("standby")?;
+        Ok(Request::Attach { group, interfaces, standby: standby.unwrap_or_default() })
+    }
+
+    fn targets(&mut self) -> Result<(String, Vec<IpAddr>), Failure> {
+        let bad = |error: target::Error| Failure::from(Refused::new(reason::BAD_ADDRESS, error.to_string()));
+        let group = self.group()?;
+        let texts: Vec<String> = self.take("addresses")?;
+        if texts.is_empty() {
+            return Err(invalid("addresses"));
+        }
+        let addresses: Vec<IpAddr> =
+            texts.iter().map(|text| target::read(text)).collect::<Result<_, _>>().map_err(bad)?;
+        target::check(&addresses).map_err(bad)?;
+        Ok((group, addresses))
     }
 
     fn set(&mut self) -> Result<Request, Failure> {
@@ -353,6 +404,7 @@ mod tests {
             vec!["192.168.178.200/24".parse().unwrap(), "2001:db8::200/64".parse().unwrap()];
         let group = || "production0".to_owned();
         let interface = || "eth0.100".to_owned();
+        let targets: Vec<IpAddr> = vec!["192.168.178.1".parse().unwrap(), "fe80::1".parse().unwrap()];
         let mut requests = vec![
             Request::Create { group: group(), groupname: None, addresses: vec![] },
             Request::Create {
@@ -361,7 +413,19 @@ mod tests {
                 addresses: addresses.clone(),
             },
             Request::Destroy { group: group() },
-            Request::Attach { group: group(), interfaces: vec!["eth1".into(), "eth0".into()] },
+            Request::Attach {
+                group: group(),
+                interfaces: vec!["eth1".into(), "eth0".into()],
+                standby: false,
+            },
+            Request::Attach { group: group(), interfaces: vec!["eth2".into()], standby: true },
+            Request::AddTarget { group: group(), addresses: targets.clone() },
+            Request::RemoveTarget { group: group(), addresses: targets.clone() },
+            Request::EnableTarget { group: group(), addresses: targets.clone() },
+            Request::DisableTarget { group: group(), addresses: targets.clone() },
+            Request::DiscoverTargets { group: group() },
+            Request::ListTargets { group: group() },
+            Request::Set { name: group(), settings: vec![Setting::Targets(targets)] },
             Request::AddAddress { group: group(), addresses: addresses.clone() },
             Request::RemoveAddress { group: group(), addresses },
             Request::Offline { interface: interface() },
@@ -391,6 +455,14 @@ mod tests {
         assert_eq!(
             manager("Create", json!({ "group": "g0", "addresses": [] })),
             Ok(Asked::Engine(Request::Create { group: "g0".into(), groupname: None, addresses: vec![] }))
+        );
+        assert_eq!(
+            manager("Attach", json!({ "group": "g0", "interfaces": ["eth0"] })),
+            Ok(Asked::Engine(Request::Attach {
+                group: "g0".into(),
+                interfaces: vec!["eth0".into()],
+                standby: false
+            }))
         );
         let call: Call = serde_json::from_str(r#"{"method":"net.ipmp.Manager.Show"}"#).unwrap();
         assert_eq!(call.asked(), Ok(Asked::Engine(Request::Show { name: None })));
@@ -424,6 +496,9 @@ mod tests {
             ("Set", json!({ "name": "g0", "settings": [1] }), "settings"),
             ("Detach", json!({ "interface": "eth0", "last": "explode" }), "last"),
             ("AddAddress", json!({ "group": "g0", "addresses": [] }), "addresses"),
+            ("AddTarget", json!({ "group": "g0", "addresses": [] }), "addresses"),
+            ("DiscoverTargets", json!({}), "group"),
+            ("Attach", json!({ "group": "g0", "interfaces": ["eth0"], "standby": "yes" }), "standby"),
             ("Show", json!({ "name": ["g0"] }), "name"),
         ] {
             assert_eq!(manager(method, parameters), Err(invalid(parameter)), "{method}");
@@ -458,6 +533,12 @@ mod tests {
                 "10.0.0.1 has no prefix length: write 10.0.0.1/24, or whatever its network has",
             ),
             (
+                "AddTarget",
+                json!({ "group": "g0", "addresses": ["ff02::1"] }),
+                reason::BAD_ADDRESS,
+                "ff02::1 is a multicast address, which cannot be a target: name a host on the link of the group",
+            ),
+            (
                 "Attach",
                 json!({ "group": "g0", "interfaces": ["eth0", "eth1", "eth0"] }),
                 reason::BAD_NAME,
@@ -484,6 +565,10 @@ mod tests {
         assert_eq!(
             reply(Ok(Response::Show(vec![]).into())),
             b"{\"parameters\":{\"version\":1,\"groups\":[]}}\0"
+        );
+        assert_eq!(
+            reply(Ok(Response::Targets(vec![]).into())),
+            b"{\"parameters\":{\"version\":1,\"targets\":[]}}\0"
         );
         assert_eq!(
             reply(Err(invalid("group"))),

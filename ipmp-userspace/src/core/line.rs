@@ -92,6 +92,20 @@ pub enum LogLine {
     Dissolved { group: String },
     /// Ours: somebody made the group interface a port.
     Freed { group: String },
+    /// Reference: of a configuration file.
+    ConfigFdt { value: String, default: Duration },
+    /// Reference: the same.
+    ConfigSmallFdt { value: String, minimum: Duration },
+    /// Reference: the same.
+    ConfigFailback { value: String },
+    /// Reference: the same.
+    ConfigTrack { value: String },
+    /// Ours: members of groups alone are watched.
+    ConfigTrackAll,
+    /// Ours: a line of it that is not understood.
+    ConfigLine { file: String, line: usize, why: String },
+    /// Reference. Ours need not restart for it.
+    Hangup,
     /// Ours: the daemon listens.
     Started { socket: String },
     /// Ours: the daemon ends.
@@ -109,6 +123,12 @@ impl LogLine {
             | Self::DuplicateMac { .. }
             | Self::ManyProbes { .. }
             | Self::Dark { .. }
+            | Self::ConfigFdt { .. }
+            | Self::ConfigSmallFdt { .. }
+            | Self::ConfigFailback { .. }
+            | Self::ConfigTrack { .. }
+            | Self::ConfigTrackAll
+            | Self::ConfigLine { .. }
             | Self::Dissolved { .. }
             | Self::Freed { .. } => log::Level::Warn,
             Self::Live { .. } | Self::NotLive { .. } | Self::Learnt { .. } => log::Level::Debug,
@@ -160,6 +180,13 @@ impl LogLine {
             Self::TakenOver { .. } => "adopted",
             Self::Dissolved { .. } => "dissolved",
             Self::Freed { .. } => "freed",
+            Self::ConfigFdt { .. } => "config-fdt",
+            Self::ConfigSmallFdt { .. } => "config-small-fdt",
+            Self::ConfigFailback { .. } => "config-failback",
+            Self::ConfigTrack { .. } => "config-track",
+            Self::ConfigTrackAll => "config-track-all",
+            Self::ConfigLine { .. } => "config-line",
+            Self::Hangup => "reread",
             Self::Started { .. } => "started",
             Self::Stopped { .. } => "stopped",
         }
@@ -208,6 +235,13 @@ impl LogLine {
             | Self::TakenOver { .. }
             | Self::Dissolved { .. }
             | Self::Freed { .. }
+            | Self::ConfigFdt { .. }
+            | Self::ConfigSmallFdt { .. }
+            | Self::ConfigFailback { .. }
+            | Self::ConfigTrack { .. }
+            | Self::ConfigTrackAll
+            | Self::ConfigLine { .. }
+            | Self::Hangup
             | Self::Started { .. }
             | Self::Stopped { .. } => None,
         }
@@ -375,6 +409,27 @@ impl fmt::Display for LogLine {
                 f,
                 "{group} was made a port of another interface, which a group interface cannot be; it is freed again"
             ),
+            Self::ConfigFdt { value, default } => write!(
+                f,
+                "Invalid failure detection time {value}, assuming default of {} ms",
+                default.as_millis()
+            ),
+            Self::ConfigSmallFdt { value, minimum } => write!(
+                f,
+                "Too small failure detection time of {value}, assuming minimum of {} ms",
+                minimum.as_millis()
+            ),
+            Self::ConfigFailback { value } => write!(f, "Invalid value for FAILBACK {value}"),
+            Self::ConfigTrack { value } => {
+                write!(f, "Invalid value for TRACK_INTERFACES_ONLY_WITH_GROUPS {value}")
+            }
+            Self::ConfigTrackAll => write!(
+                f,
+                "TRACK_INTERFACES_ONLY_WITH_GROUPS=no: interfaces in no group are not watched; attach one to a group of \
+                 its own to have it watched"
+            ),
+            Self::ConfigLine { file, line, why } => write!(f, "{file}, line {line} is left out: {why}"),
+            Self::Hangup => write!(f, "SIGHUP: restart and reread config file"),
             Self::Started { socket } => write!(f, "serving {socket}"),
             Self::Stopped { groups } if groups.is_empty() => write!(f, "stopped"),
             Self::Stopped { groups } => {
@@ -547,6 +602,13 @@ mod tests {
             LogLine::TakenOver { group: group(), members: 77 },
             LogLine::Dissolved { group: group() },
             LogLine::Freed { group: group() },
+            LogLine::ConfigFdt { value: "VALUE".into(), default: ms(10_000) },
+            LogLine::ConfigSmallFdt { value: "VALUE".into(), minimum: ms(100) },
+            LogLine::ConfigFailback { value: "VALUE".into() },
+            LogLine::ConfigTrack { value: "VALUE".into() },
+            LogLine::ConfigTrackAll,
+            LogLine::ConfigLine { file: "FILE".into(), line: 44, why: "REASON".into() },
+            LogLine::Hangup,
             LogLine::Started { socket: "SOCKET".into() },
             LogLine::Stopped { groups: vec![group()] },
         ]
@@ -562,6 +624,7 @@ mod tests {
             ("11 ms", "ASKED ms"),
             ("22 ms", "FDT ms"),
             ("33 probes", "COUNT probes"),
+            ("line 44", "line COUNT"),
         ];
         let lines = lines();
         for line in &lines {
@@ -634,8 +697,14 @@ mod tests {
             "Cannot meet requested failure detection time of 11 ms on (inet rge0) new failure detection time for group \
              \"production0\" is 22 ms",
             "Improved failure detection time 22 ms on (inet rge0) for group \"production0\"",
+            "Invalid failure detection time VALUE, assuming default of 10000 ms",
+            "Too small failure detection time of VALUE, assuming minimum of 100 ms",
+            "Invalid value for FAILBACK VALUE",
+            "SIGHUP: restart and reread config file",
         ] {
             assert!(said.iter().any(|said| said == line), "nothing says {line:?}");
         }
+        let track = LogLine::ConfigTrack { value: "VALUE".into() }.to_string();
+        assert_eq!(track, "Invalid value for TRACK_INTERFACES_ONLY_WITH_GROUPS VALUE");
     }
 }

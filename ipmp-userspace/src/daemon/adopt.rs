@@ -1,7 +1,7 @@
 //! Taking over what an earlier daemon left: it was killed, or stopped, or is an older version. Traffic goes on
 //! meanwhile; nothing here may interrupt it.
 
-use ipmp_common::{maps::MemberState as Shown, steer::MemberSet};
+use ipmp_common::maps::MemberState as Shown;
 
 use super::{
     engine::{Engine, Error},
@@ -9,7 +9,10 @@ use super::{
     group::{Group, Member, WEIGHT, now},
 };
 use crate::{
-    core::{self, Adopted, Attachment, Link, LogLine},
+    core::{
+        self, Adopted, Attachment, Event, Link, LogLine,
+        probe::{Family, TestAddress},
+    },
     datapath,
     link::{Device, GroupInterface, sysctl},
 };
@@ -102,13 +105,18 @@ impl Engine {
             slots: datapath.slots().into(),
             cast: datapath.cast(),
             inbound: datapath.inbound()?,
-            // No member is probed or a standby yet.
-            probed: [MemberSet::EMPTY; 2],
-            standby: MemberSet::EMPTY,
+            // By the policy; who is probed from a test address, the kernel tells.
+            probed: Family::ALL.map(|family| {
+                let numbers = pinned.iter().map(|(number, _)| *number);
+                numbers.filter(|_| saved.probing().probes(family)).collect()
+            }),
+            standby: saved.standbys(),
         };
+        let probed = adopted.probed;
         let addresses: Vec<_> = adopted.inbound.iter().map(|(address, _)| *address).collect();
         let count = adopted.members.iter().filter(|(_, state)| *state != Shown::Vacant).count();
-        let (core, actions) = core::Group::adopt(now(), name.as_str(), core::Settings::default(), adopted);
+        let settings = saved.core_settings(self.mpathd.defaults());
+        let (core, actions) = core::Group::adopt(now(), name.as_str(), settings, adopted);
         let mut group = Group::new(core, datapath, interface, groupname, mtu);
         for (number, member, device) in devices {
             group.members.insert(number, member);
@@ -121,6 +129,12 @@ impl Engine {
         let (groups, mut hands) = self.with_hands();
         if let Some(group) = groups.get_mut(&name) {
             group.carry_out(&mut hands, actions).await;
+            for family in Family::ALL {
+                for member in probed[family as usize].iter() {
+                    let address = TestAddress::None;
+                    group.tell(&mut hands, Event::TestAddress { member, family, address }).await;
+                }
+            }
             for (number, _) in &vanished {
                 group.leave(&mut hands, *number).await;
             }
@@ -132,6 +146,7 @@ impl Engine {
         for member in forgotten {
             self.rejoin(&name, &member).await;
         }
+        self.instruct(&name).await;
         Ok(())
     }
 

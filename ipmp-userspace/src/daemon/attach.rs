@@ -14,7 +14,10 @@ use super::{
     vet::{Surroundings, vet},
 };
 use crate::{
-    control::request::{Refused, reason},
+    control::{
+        Setting,
+        request::{Refused, reason},
+    },
     core::{Attachment, Event},
     link::{Device, speed, sysctl},
 };
@@ -24,11 +27,12 @@ use crate::{
 const PATIENCE: Duration = Duration::from_millis(800);
 
 impl Engine {
-    /// Attaches interfaces in this order, all or none.
+    /// Attaches interfaces in this order, all or none, perhaps as standbys.
     pub(super) async fn attach(
         &mut self,
         group: &str,
         interfaces: &[String],
+        standby: bool,
     ) -> Result<Vec<String>, Refused> {
         let mut notes = Vec::new();
         let interfaces = self.vet_all(group, interfaces).await?;
@@ -38,7 +42,7 @@ impl Engine {
             notes.insert(0, format!("group {group} did not exist and was created"));
         }
         for (at, name) in interfaces.iter().enumerate() {
-            match self.join(group, name).await {
+            match self.join(group, name, standby).await {
                 Ok(said) => {
                     notes.extend(said);
                     self.catch_up().await;
@@ -105,9 +109,9 @@ impl Engine {
     }
 
     /// One interface joins. On an error it is as it was.
-    async fn join(&mut self, group: &str, name: &str) -> Result<Vec<String>, Refused> {
+    async fn join(&mut self, group: &str, name: &str, standby: bool) -> Result<Vec<String>, Refused> {
         let device = self.need(name).await?;
-        match self.try_join(group, &device).await {
+        match self.try_join(group, &device, standby).await {
             Ok(notes) => Ok(notes),
             Err(error) => {
                 self.leave(group, &device.name, true).await;
@@ -116,7 +120,12 @@ impl Engine {
         }
     }
 
-    async fn try_join(&mut self, group_name: &str, device: &Device) -> Result<Vec<String>, Refused> {
+    async fn try_join(
+        &mut self,
+        group_name: &str,
+        device: &Device,
+        standby: bool,
+    ) -> Result<Vec<String>, Refused> {
         let lower = self.links.below(device).await.map_err(|error| kernel(&error))?;
         let configuration =
             Configuration::of(&self.links, device.ifindex).await.map_err(|error| kernel(&error))?;
@@ -140,7 +149,7 @@ impl Engine {
             speed,
             settings: settings.clone(),
             was_down,
-            chosen: Vec::new(),
+            chosen: standby.then_some(Setting::Standby(true)).into_iter().collect(),
             filters: Filters::default(),
         };
         saved.members.insert(device.name.clone(), state);
@@ -185,6 +194,10 @@ impl Engine {
         let (groups, mut hands) = self.with_hands();
         let group = groups.get_mut(group_name).ok_or_else(|| no_such_group(group_name))?;
         group.joined(&mut hands, attachment).await;
+        if standby {
+            // Before its link is trusted, so that it never carries.
+            group.tell(&mut hands, Event::Standby { member: number, standby }).await;
+        }
         group.look(&mut hands).await;
         group.filters.joined();
         self.filter().await;

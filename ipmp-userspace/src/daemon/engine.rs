@@ -16,6 +16,7 @@ use std::{
     collections::{BTreeMap, BTreeSet},
     io,
     net::IpAddr,
+    path::PathBuf,
     time::Duration,
 };
 
@@ -30,6 +31,7 @@ use super::{
     alarm::Alarm,
     group::{Group, Hands, now},
     lock::{self, Lock},
+    mpathd::{self, Mpathd},
     priority::{self, Calm},
     probing::Probing,
     say::{Origin, Teller},
@@ -65,6 +67,9 @@ pub enum Error {
     /// What it must not forget.
     #[error(transparent)]
     State(#[from] state::Error),
+    /// What holds where nobody has set anything.
+    #[error(transparent)]
+    Mpathd(#[from] mpathd::Error),
     /// Somebody else serves the namespace.
     #[error(transparent)]
     Lock(#[from] lock::Error),
@@ -99,6 +104,7 @@ pub struct Engine {
     sender: Sender,
     pub(super) teller: Teller,
     pub(super) file: state::File,
+    pub(super) mpathd: Mpathd,
     /// When the members' filters were last brought in line.
     pub(super) filtered: Time,
     /// Name of the network namespace, where `--netns` gave one.
@@ -110,17 +116,29 @@ pub struct Engine {
     /// Longest sleep.
     idle: Duration,
     requests: mpsc::Receiver<request::Asked>,
-    signals: [Signal; 2],
+    /// Those that end it.
+    signals: [Signal; 3],
+    hangup: Signal,
 }
 
 impl Engine {
-    /// In the network namespace of the calling thread, on its runtime; the sentinel looks as often as said. Takes over
-    /// what an earlier daemon left, and returns where requests go.
+    /// In the network namespace of the calling thread, on its runtime; the sentinel looks as often as said, and defaults
+    /// of groups come from the file `config`, or from `/etc/default/mpathd` if there is one. Takes over what an earlier
+    /// daemon left, and returns where requests go.
     pub async fn start(
         namespace: String,
         datapath_log: bool,
         sentinel: Interval,
+        config: Option<PathBuf>,
     ) -> Result<(Self, request::Sender), Error> {
+        let mut mpathd = Mpathd::new(config);
+        let said = match mpathd.read() {
+            Err(error) if !mpathd.is_named() => {
+                log::error!("{error}; ipmpd goes on without");
+                Vec::new()
+            }
+            said => said?,
+        };
         let cookie = datapath::pins::netns_cookie()?;
         let lock = Lock::take(cookie)?;
         let datapath = Datapath::open_with(datapath_log, sentinel)?;
@@ -149,6 +167,7 @@ impl Engine {
             sender: Sender::open().map_err(Error::PacketSocket)?,
             teller: Teller::default(),
             file: state::File::open(cookie)?,
+            mpathd,
             filtered: Time::default(),
             namespace,
             _lock: lock,
@@ -156,8 +175,14 @@ impl Engine {
             answers,
             asked,
             requests,
-            signals: [signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?],
+            signals: [
+                signal(SignalKind::terminate())?,
+                signal(SignalKind::interrupt())?,
+                signal(SignalKind::quit())?,
+            ],
+            hangup: signal(SignalKind::hangup())?,
         };
+        said.iter().for_each(|line| engine.teller.say(None, line));
         engine.adopt().await?;
         engine.resync().await?;
         if let Err(error) = priority::urgent() {
@@ -184,11 +209,13 @@ impl Engine {
             self.announce();
             let next = self.next().unwrap_or_else(|| now() + self.idle);
             self.alarm.set(next).map_err(|source| Error::Watch { what: "the clock", source })?;
-            let [terminate, interrupt] = &mut self.signals;
+            let [terminate, interrupt, quit] = &mut self.signals;
             tokio::select! {
                 biased;
                 _ = terminate.recv() => break,
                 _ = interrupt.recv() => break,
+                _ = quit.recv() => break,
+                _ = self.hangup.recv() => self.reread().await,
                 ready = self.hints.readable_mut() => {
                     let mut ready = ready.map_err(|source| Error::Watch { what: "hints", source })?;
                     let hints = ready.get_inner_mut().drain();

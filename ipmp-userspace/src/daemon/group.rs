@@ -293,6 +293,11 @@ impl Group {
         hands.schedule.announce(announcement, now());
     }
 
+    /// Whether this is the group interface or a member.
+    pub fn is_own_device(&self, ifindex: u32) -> bool {
+        self.interface.ifindex == ifindex || self.number_of(ifindex).is_some()
+    }
+
     /// Indexes of the devices that matter to the group.
     pub fn devices(&self) -> impl Iterator<Item = u32> {
         let members = self.members.values().map(|member| member.ifindex);

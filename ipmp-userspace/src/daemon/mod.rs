@@ -6,6 +6,8 @@
 //! | `group` | one group: its state machine, its devices, its maps |
 //! | `requests` | what clients ask for |
 //! | `settings` | what an operator sets |
+//! | `mpathd` | what holds where the operator has set nothing |
+//! | `targets` | whom the operator wants probed |
 //! | `attach` | members come and go |
 //! | `vet` | whether an interface can be a member |
 //! | [`migrate`] | addresses and routes move without a gap |
@@ -38,6 +40,7 @@ mod lock;
 pub mod logging;
 mod look;
 pub mod migrate;
+mod mpathd;
 mod priority;
 mod probing;
 mod reports;
@@ -47,6 +50,7 @@ mod settings;
 mod show;
 pub mod state;
 mod table;
+mod targets;
 mod teardown;
 #[cfg(test)]
 mod tests;

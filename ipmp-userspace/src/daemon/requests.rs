@@ -8,6 +8,7 @@ use super::{
     group::{Group, UPDELAY},
     say::Origin,
     state::GroupState,
+    targets::Wish,
 };
 use crate::{
     control::{
@@ -38,13 +39,29 @@ impl Engine {
                 notes
             }
             Request::Destroy { group } => self.destroy(&group).await?,
-            Request::Attach { group, interfaces } => self.attach(&group, &interfaces).await?,
+            Request::Attach { group, interfaces, standby } => {
+                self.attach(&group, &interfaces, standby).await?
+            }
             Request::Detach { interface, last } => self.detach(&interface, last).await?,
             Request::AddAddress { group, addresses } => self.add_addresses(&group, &addresses).await?,
             Request::RemoveAddress { group, addresses } => self.remove_addresses(&group, &addresses).await?,
             Request::Offline { interface } => self.set_offline(&interface, true).await?,
             Request::Online { interface } => self.set_offline(&interface, false).await?,
             Request::Set { name, settings } => self.set(&name, &settings).await?,
+            Request::AddTarget { group, addresses } => {
+                self.change_targets(&group, &addresses, Wish::Add).await?
+            }
+            Request::RemoveTarget { group, addresses } => {
+                self.change_targets(&group, &addresses, Wish::Remove).await?
+            }
+            Request::EnableTarget { group, addresses } => {
+                self.change_targets(&group, &addresses, Wish::Enable).await?
+            }
+            Request::DisableTarget { group, addresses } => {
+                self.change_targets(&group, &addresses, Wish::Disable).await?
+            }
+            Request::DiscoverTargets { group } => self.discover(&group).await?,
+            Request::ListTargets { group } => return self.list_targets(&group).map(Response::Targets),
             Request::Show { name } | Request::Monitor { name } => {
                 return self.show(name.as_deref()).await.map(Response::Show);
             }
@@ -108,7 +125,8 @@ impl Engine {
             .map_err(|error| kernel(&error))?;
         match self.open_datapath(&interface) {
             Ok(datapath) => {
-                let core = core::Group::new(group, core::Settings::default());
+                let saved = self.file.state.groups.get(group).cloned().unwrap_or_default();
+                let core = core::Group::new(group, saved.core_settings(self.mpathd.defaults()));
                 Ok(Group::new(core, datapath, interface, groupname.to_owned(), MTU))
             }
             Err(error) => {

@@ -29,6 +29,8 @@ pub enum Origin {
     Deadline,
     /// A signal.
     Signal,
+    /// The signal that has the configuration file read again.
+    Hangup,
 }
 
 /// Why a link was lost, as far as the device can tell.
@@ -119,6 +121,7 @@ impl Teller {
                 ("group-interface-deleted", "somebody deleted the group interface".into())
             }
             (Origin::Signal, _) => ("signal", "ipmpd was asked to end".into()),
+            (Origin::Hangup, _) => ("signal", "ipmpd was asked to read its configuration file again".into()),
             (origin, Some(member))
                 if matches!(line, LogLine::Left { .. } | LogLine::RemovedFromKernel { .. }) =>
             {

@@ -8,6 +8,7 @@ use std::{
     collections::BTreeMap,
     fs::{self, OpenOptions},
     io::{self, Write},
+    net::IpAddr,
     os::unix::fs::{DirBuilderExt, OpenOptionsExt},
     path::{Path, PathBuf},
 };
@@ -65,6 +66,19 @@ pub struct GroupState {
     /// What the operator has set.
     #[serde(default)]
     pub chosen: Vec<Setting>,
+    /// The targets that the operator has named.
+    #[serde(default)]
+    pub targets: Vec<TargetState>,
+}
+
+/// A target.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TargetState {
+    /// Its address.
+    pub address: IpAddr,
+    /// It is not to be probed.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub disabled: bool,
 }
 
 /// A member.
@@ -181,6 +195,8 @@ mod tests {
             filters: Filters::default(),
         };
         group.chosen.push("capture=on".parse().unwrap());
+        group.chosen.push("fdt=100ms".parse().unwrap());
+        group.targets.push(TargetState { address: "192.168.178.1".parse().unwrap(), disabled: true });
         group.members.insert("eth0".into(), member);
         group.moved.insert("eth0".into(), Configuration::default());
         file.state.groups.insert("production0".into(), group);
@@ -204,10 +220,12 @@ mod tests {
         let mut text: serde_json::Value = serde_json::from_slice(&fs::read(&path).unwrap()).unwrap();
         let group = &mut text["groups"]["production0"];
         group.as_object_mut().unwrap().remove("chosen").unwrap();
+        group.as_object_mut().unwrap().remove("targets").unwrap();
         group["members"]["eth0"].as_object_mut().unwrap().remove("chosen").unwrap();
         fs::write(&path, text.to_string()).unwrap();
         let state = File::open_at(path.clone()).unwrap().state;
         assert!(state.groups["production0"].members["eth0"].chosen.is_empty());
+        assert!(state.groups["production0"].targets.is_empty());
         fs::remove_dir_all(path.parent().unwrap()).unwrap();
     }
 

@@ -1,5 +1,7 @@
 //! The daemon against a kernel: each test in a network namespace of its own, with the real datapath.
 
+mod settings;
+
 use std::{collections::BTreeSet, future::Future, mem::MaybeUninit, net::IpAddr, time::Duration};
 
 use socket2::{Domain, Protocol, Socket, Type};
@@ -79,6 +81,7 @@ fn attach(interfaces: &[&str]) -> Request {
     Request::Attach {
         group: "production0".into(),
         interfaces: interfaces.iter().map(|&name| name.into()).collect(),
+        standby: false,
     }
 }
 
@@ -89,7 +92,7 @@ fn detach(interface: &str, last: Option<Last>) -> Request {
 /// Runs an engine beside the test, as `ipmpd` does, and drops it when the test ends: as if it were killed.
 async fn with_engine<F: Future<Output = ()>>(test: impl FnOnce(Client) -> F) {
     let (engine, requests) =
-        Engine::start(String::new(), false, datapath::Interval::default()).await.unwrap();
+        Engine::start(String::new(), false, datapath::Interval::default(), None).await.unwrap();
     let mut engine = std::pin::pin!(engine.run());
     tokio::select! {
         result = &mut engine => panic!("the engine has ended: {result:?}"),

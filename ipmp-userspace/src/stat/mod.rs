@@ -98,7 +98,7 @@ fn carry_out(
     let mut client = Client::connect(&path).map_err(Error::Contact)?;
     let groups = match client.call(&Request::Show { name: None }).map_err(Error::Snapshot)? {
         Response::Show(groups) => in_order(groups),
-        Response::Done(_) => Vec::new(),
+        Response::Done(_) | Response::Targets(_) => Vec::new(),
     };
     let rows = match options.mode {
         Mode::Groups => group::rows(&groups),

@@ -11,6 +11,7 @@ use super::{
         monitor::{self, Event},
         request::{Last, Request, Response},
         setting::Setting,
+        target::{Prober, Source, Status, TargetReport},
         wire::{self, Call, Failure},
     },
     *,
@@ -77,6 +78,14 @@ fn said(response: Response) -> Value {
 #[test]
 fn the_report_is_what_the_definition_says() {
     check_reply("Show", &said(Response::Show(vec![sample()]))).unwrap();
+    let prober = |rtt_us| Prober { member: "eth0".into(), status: Status::Active, rtt_us };
+    let target = TargetReport {
+        address: [10, 0, 0, 1].into(),
+        source: Source::HostRoute,
+        enabled: true,
+        members: vec![prober(None), prober(Some(417))],
+    };
+    check_reply("ListTargets", &said(Response::Targets(vec![target]))).unwrap();
     check_reply("Create", &said(Response::Done(vec!["a note".into()]))).unwrap();
 }
 
@@ -144,6 +153,14 @@ fn every_word_of_the_definition_can_be_said() {
         field("Event", "severity"),
         words_of(&[Severity::Error, Severity::Warning, Severity::Info, Severity::Debug])
     );
+    assert_eq!(
+        field("Target", "source"),
+        words_of(&[Source::Explicit, Source::HostRoute, Source::Router, Source::Multicast])
+    );
+    assert_eq!(
+        field("Prober", "status"),
+        words_of(&[Status::Active, Status::Spare, Status::Slow, Status::Dead])
+    );
     assert_eq!(field("Event", "seen_by"), words_of(&[Observer::Datapath, Observer::Netlink]));
     let detach = interface.methods().find(|m| m.name() == "Detach").unwrap();
     let last = detach.inputs().find(|p| p.name() == "last").unwrap();
@@ -155,16 +172,23 @@ fn every_call_and_every_error_is_documented() {
     let interface = definition();
     let group = || "g0".to_owned();
     let addresses = || vec!["10.0.0.1/24".parse().unwrap()];
+    let hosts = || vec!["10.0.0.1".parse().unwrap()];
     let requests = [
         Request::Create { group: group(), groupname: None, addresses: addresses() },
         Request::Destroy { group: group() },
-        Request::Attach { group: group(), interfaces: vec!["eth0".into()] },
+        Request::Attach { group: group(), interfaces: vec!["eth0".into()], standby: true },
         Request::Detach { interface: "eth0".into(), last: Some(Last::KeepGroup) },
         Request::AddAddress { group: group(), addresses: addresses() },
         Request::RemoveAddress { group: group(), addresses: addresses() },
         Request::Offline { interface: "eth0".into() },
         Request::Online { interface: "eth0".into() },
         Request::Set { name: group(), settings: vec![Setting::Weight(1)] },
+        Request::AddTarget { group: group(), addresses: hosts() },
+        Request::RemoveTarget { group: group(), addresses: hosts() },
+        Request::EnableTarget { group: group(), addresses: hosts() },
+        Request::DisableTarget { group: group(), addresses: hosts() },
+        Request::DiscoverTargets { group: group() },
+        Request::ListTargets { group: group() },
         Request::Show { name: None },
         Request::Monitor { name: None },
     ];

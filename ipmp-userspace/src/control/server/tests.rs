@@ -136,7 +136,12 @@ fn requests_reach_the_engine_and_replies_the_client() {
             groupname: None,
             addresses: vec!["10.0.0.1/24".parse().unwrap()],
         },
-        Request::Attach { group: "g0".into(), interfaces: vec!["eth0".into(), "eth1".into()] },
+        Request::Attach {
+            group: "g0".into(),
+            interfaces: vec!["eth0".into(), "eth1".into()],
+            standby: false,
+        },
+        Request::AddTarget { group: "g0".into(), addresses: vec!["10.0.0.1".parse().unwrap()] },
         Request::Detach { interface: "eth0".into(), last: Some(Last::KeepGroup) },
     ] {
         let response = client.call(&request).unwrap();
@@ -565,7 +570,7 @@ fn a_client_of_somebody_else_understands_us() {
         }
 
         let done = connection.attach("g0", &["eth0", "eth1"]).await.unwrap().unwrap();
-        assert_eq!(done.notes, [r#"Attach { group: "g0", interfaces: ["eth0", "eth1"] }"#]);
+        assert_eq!(done.notes, [r#"Attach { group: "g0", interfaces: ["eth0", "eth1"], standby: false }"#]);
         let refused = connection.online("slow0").await.unwrap().unwrap_err();
         let (reason, message) = (reason::NOT_A_MEMBER.into(), "slow0 is in no group".into());
         assert_eq!(refused, ManagerError::Refused { reason, message });

@@ -180,7 +180,7 @@ impl Means {
 }
 
 /// Whether two addresses are in one subnet.
-fn same_subnet(one: IpAddr, other: IpAddr, prefix: u8) -> bool {
+pub(crate) fn same_subnet(one: IpAddr, other: IpAddr, prefix: u8) -> bool {
     let (one, other, bits) = match (one, other) {
         (IpAddr::V4(one), IpAddr::V4(other)) => (one.to_bits().into(), other.to_bits().into(), 32),
         (IpAddr::V6(one), IpAddr::V6(other)) => (one.to_bits(), other.to_bits(), 128),
