@@ -6,6 +6,7 @@
 #![no_std]
 #![no_main]
 
+mod answer;
 mod capture;
 mod egress;
 mod ingress;
