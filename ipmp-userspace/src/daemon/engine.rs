@@ -141,11 +141,13 @@ impl Engine {
         };
         let cookie = datapath::pins::netns_cookie()?;
         let lock = Lock::take(cookie)?;
-        let datapath = Datapath::open_with(datapath_log, sentinel)?;
+        let mut datapath = Datapath::open_with(datapath_log, sentinel)?;
         let (hints, heard) = (datapath.hints()?, datapath.answers()?);
         let watch = |what| move |source| Error::Watch { what, source };
         let signal = |kind| signal(kind).map_err(watch("signals"));
         let (asked, answers) = mpsc::unbounded_channel();
+        let probing = Probing::new(asked.clone());
+        datapath.expect(probing.identifier())?;
         let (sender, requests) = mpsc::channel(WAITING);
         let mut engine = Self {
             // Before anything is read, so that no change falls between.
@@ -158,7 +160,7 @@ impl Engine {
             // SAFETY: so do the answers.
             heard: unsafe { AsyncFd::register_with_interest(heard, Interest::READABLE) }
                 .map_err(|error| watch("the answers to probes")(io::Error::other(error.to_string())))?,
-            probing: Probing::new(asked.clone()),
+            probing,
             reading: Reading::default(),
             alarm: Alarm::open().map_err(watch("the clock"))?,
             datapath,

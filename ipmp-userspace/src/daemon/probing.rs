@@ -42,6 +42,11 @@ impl Probing {
         Self { identifier: random::identifier(), neighbours: Neighbours::default(), asked }
     }
 
+    /// The ICMP identifier of every echo request.
+    pub fn identifier(&self) -> u16 {
+        self.identifier
+    }
+
     /// The kernel tells of a neighbour.
     pub fn learn(&mut self, neighbour: &Neighbour) {
         if let Some(mac) = neighbour.mac {
