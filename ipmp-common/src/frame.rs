@@ -35,6 +35,8 @@ pub mod ethertype {
 pub mod protocol {
     /// IPv6 hop-by-hop options
     pub const HOP_BY_HOP: u8 = 0;
+    /// ICMP
+    pub const ICMP: u8 = 1;
     /// IGMP
     pub const IGMP: u8 = 2;
     /// TCP

@@ -9,12 +9,14 @@
 //! | [`frame`] | bounded reads of a frame, and what a frame is to us |
 //! | [`nd`] | Neighbour Discovery messages and options |
 //! | [`probe`] | the payload of an echo request that probes |
+//! | [`answer`] | what answers a probe |
 //!
 //! The same code runs in the kernel, in the daemon, in `ipmpctl path` and in the property tests. It is `no_std`,
 //! allocates nothing and cannot panic where the verifier would see it.
 #![cfg_attr(not(test), no_std)]
 
 pub mod address;
+pub mod answer;
 pub mod frame;
 pub mod hash;
 pub mod maps;

@@ -13,6 +13,8 @@
 //! | `vlans` | array, 64 | `u64`, a bit per VLAN of the group | daemon |
 //! | `counters` | per-CPU array, 16 | [`Counters`] | datapath |
 //! | `drops` | per-CPU array, 1 | [`Drops`] | datapath |
+//! | `answering` | per-CPU array, 16 | [`Answering`] | datapath |
+//! | `windows` | array, 16 | [`Windows`] | datapath |
 //!
 //! Per daemon, in `sentinel/` beside the groups:
 //!
@@ -24,6 +26,7 @@
 //! | `clock` | array, 1 | [`ClockSettings`] and the timer | both |
 //! | `hints` | ring buffer | [`Hint`] | sentinel, datapath |
 //! | `answers` | ring buffer | [`Answer`] | datapath |
+//! | `expected` | array, 1 | `u32`, [`expected`] | daemon |
 //!
 //! Words that both sides touch while packets flow are single aligned `u64`s in mmapable arrays, so that user
 //! space stores them atomically; a map update would be a memcpy.
@@ -341,6 +344,42 @@ pub struct Answer {
     pub pad: u16,
 }
 
+/// The word of the map `expected`: echo replies of this identifier are answers, those of others are not. Another machine
+/// that does not see our requests has to guess it. While the word is 0, any identifier will do.
+pub const fn expected(identifier: u16) -> u32 {
+    1 << 16 | identifier as u32
+}
+
+/// Answers of one kind that a member hands over in one [`window`]. A member sends at most one probe a millisecond and
+/// family; what is more than this is a flood, which must neither fill the ring buffer for long nor keep the daemon busy. It
+/// would take one member and kind half a second in which the daemon reads nothing to fill it.
+pub const ANSWERS_A_WINDOW: u64 = 8;
+
+/// The window in which a moment lies: a millisecond, nearly, and its low bits 0, to be counted in.
+pub const fn window(at_ns: u64) -> u64 {
+    at_ns & !0xf_ffff
+}
+
+/// For each [`AnswerKind`], in their order: the last [`window`] in which one member received answers, and how many in its low
+/// bits.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(C)]
+pub struct Windows(pub [u64; 3]);
+
+/// What has become of the answers that one member received, by the datapath.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(C)]
+pub struct Answering {
+    /// Handed to the daemon.
+    pub handed: u64,
+    /// Not handed over: an echo of another identifier than [`expected`]. Not ours, or forged.
+    pub strange: u64,
+    /// Not handed over: more than [`ANSWERS_A_WINDOW`].
+    pub flood: u64,
+    /// Not handed over: the ring buffer was full.
+    pub lost: u64,
+}
+
 /// Offsets into `struct net_device` and `struct sk_buff`, from the kernel's BTF, in bytes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[repr(C)]
@@ -404,6 +443,8 @@ mod pod {
     // SAFETY: as above.
     unsafe impl aya::Pod for Drops {}
     // SAFETY: as above.
+    unsafe impl aya::Pod for Answering {}
+    // SAFETY: as above.
     unsafe impl aya::Pod for Watch {}
     // SAFETY: as above.
     unsafe impl aya::Pod for Clock {}
@@ -433,6 +474,7 @@ mod tests {
         assert_eq!(size_of::<Address>(), 16);
         assert_eq!(size_of::<Watch>(), 24 + 24 + MAX_MEMBERS * (1 + MAX_LOWER) * 24);
         assert_eq!(size_of::<Drops>(), 48);
+        assert_eq!(size_of::<Answering>(), 4 * 8);
         assert_eq!(size_of::<ClockSettings>(), 40);
         assert_eq!(size_of::<Clock>(), 56);
         assert_eq!(size_of::<Hint>(), 16);

@@ -1,4 +1,5 @@
-//! Many groups that carry nothing: what the daemon and the sentinel take of a processor and of memory meanwhile.
+//! Many groups that carry nothing: what the daemon and the sentinel take of a processor and of memory meanwhile, with
+//! links that are watched alone, or with probes.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -12,6 +13,7 @@ use aya::maps::{Array, Map, MapData};
 use ipmp::control::report::GroupReport;
 use ipmp::datapath::pins::SENTINEL;
 use ipmp_common::maps::{Clock, ClockSettings};
+use serde_json::Value;
 
 use crate::command::ip_batch;
 use crate::daemon::Daemon;
@@ -21,6 +23,8 @@ use crate::{Namespace, clock};
 
 /// Members of each group.
 pub const MEMBERS: usize = 2;
+/// Last byte of the address that the probes of a group are for.
+const TARGET: u8 = 254;
 /// How long a group may take to be as it should.
 const PATIENCE: Duration = Duration::from_secs(30);
 /// How long nothing is asked before it is measured: what was begun has come to its end.
@@ -56,6 +60,16 @@ pub struct Load {
 impl<'lab> Idle<'lab> {
     /// Makes so many groups in a lab, and waits until all their members carry.
     pub fn create(lab: &'lab Lab, groups: usize) -> Result<Self> {
+        Self::make(lab, groups, None)
+    }
+
+    /// The same with a test address on every member, a target in every group, and this failure detection time. Waits until
+    /// all probes are answered.
+    pub fn create_probed(lab: &'lab Lab, groups: usize, fdt: Duration) -> Result<Self> {
+        Self::make(lab, groups, Some(fdt))
+    }
+
+    fn make(lab: &'lab Lab, groups: usize, fdt: Option<Duration>) -> Result<Self> {
         ensure!((1..=250).contains(&groups), "1 to 250 groups can be made, not {groups}");
         let far = lab.namespace("idle")?;
         far.sysctl("net.ipv6.conf.default.disable_ipv6", "1")?;
@@ -68,21 +82,66 @@ impl<'lab> Idle<'lab> {
         let up: Vec<String> =
             (0..groups).flat_map(members_of).map(|name| format!("link set {name} up")).collect();
         ip_batch(Some(far.name()), &up)?;
+        if fdt.is_some() {
+            let bridges: Vec<String> = (0..groups).flat_map(bridge_of).collect();
+            ip_batch(Some(far.name()), &bridges)?;
+        }
         let idle = Self { lab, daemon: Daemon::start_in(lab)?, groups, _far: far };
         for number in 0..groups {
-            let address = Ipv4Addr::new(10, 64, number as u8, 1);
+            let address = address_of(number, 1);
             idle.daemon.ctl(&format!("create idle{number} --address {address}/24"))?;
-            idle.daemon.ctl(&format!("attach {} --group idle{number}", members_of(number).join(" ")))?;
+            let Some(fdt) = fdt else {
+                idle.daemon.ctl(&format!("attach {} --group idle{number}", members_of(number).join(" ")))?;
+                continue;
+            };
+            let target = address_of(number, TARGET);
+            idle.daemon.ctl(&format!("set idle{number} fdt={}ms targets={target}", fdt.as_millis()))?;
+            for (member, last) in members_of(number).iter().zip(11..) {
+                let test = address_of(number, last);
+                idle.daemon.ctl(&format!("attach {member} --group idle{number} --test-address {test}/24"))?;
+            }
         }
         let carry =
             clock::wait_until(PATIENCE, || idle.carrying().is_ok_and(|members| members == MEMBERS * groups));
         ensure!(carry, "{} of {} members carry after {PATIENCE:?}", idle.carrying()?, MEMBERS * groups);
+        let answered = || {
+            idle.probings().is_ok_and(|all| {
+                all.iter().filter(|one| one["answers"].as_u64() > Some(0)).count() == MEMBERS * groups
+            })
+        };
+        ensure!(
+            fdt.is_none() || clock::wait_until(PATIENCE, answered),
+            "not all probes are answered after {PATIENCE:?}"
+        );
         Ok(idle)
+    }
+
+    fn shown(&self) -> Result<Value> {
+        Ok(serde_json::from_str(&self.daemon.ctl("show --json")?)?)
+    }
+
+    /// What is shown of every member's probing.
+    fn probings(&self) -> Result<Vec<Value>> {
+        let shown = self.shown()?;
+        let of = |value: &Value, name| value[name].as_array().cloned().unwrap_or_default();
+        let members = of(&shown, "groups").into_iter().flat_map(|group| of(&group, "members"));
+        Ok(members.flat_map(|member| of(&member, "probing")).collect())
+    }
+
+    /// How often this was counted for all probes together: `sent`, `lost`.
+    pub fn count(&self, counter: &str) -> Result<u64> {
+        let counts = self.probings()?.into_iter().map(|probing| probing["counters"][counter].as_u64());
+        counts.sum::<Option<u64>>().with_context(|| format!("show --json does not count {counter}"))
+    }
+
+    /// How many failures the daemon has said so far.
+    pub fn failures(&self) -> usize {
+        self.daemon.log().iter().filter(|line| line.contains("failure detected")).count()
     }
 
     /// Members that carry, of all groups.
     fn carrying(&self) -> Result<usize> {
-        let mut shown: serde_json::Value = serde_json::from_str(&self.daemon.ctl("show --json")?)?;
+        let mut shown = self.shown()?;
         let groups: Vec<GroupReport> = serde_json::from_value(shown["groups"].take())?;
         let members = groups.iter().flat_map(|group| &group.members);
         Ok(members.filter(|member| member.usable && member.live).count())
@@ -150,6 +209,21 @@ impl Load {
         let share = |used: Duration| 100.0 * used.as_secs_f64() / self.time.as_secs_f64();
         (share(self.daemon), share(self.sentinel))
     }
+}
+
+/// 10.64.GROUP.LAST
+fn address_of(group: usize, last: u8) -> Ipv4Addr {
+    Ipv4Addr::new(10, 64, group as u8, last)
+}
+
+/// The switch behind the members of a group, which answers their probes itself.
+fn bridge_of(group: usize) -> Vec<String> {
+    let mut lines =
+        vec![format!("link add s{group} type bridge stp_state 0 forward_delay 0 mcast_snooping 0")];
+    lines.extend(members_of(group).iter().map(|member| format!("link set {member} master s{group}")));
+    lines.push(format!("link set s{group} up"));
+    lines.push(format!("addr add {}/24 dev s{group}", address_of(group, TARGET)));
+    lines
 }
 
 fn members_of(group: usize) -> Vec<String> {

@@ -28,6 +28,7 @@
 //! | [`stream`], [`flow`] | UDP streams: what was lost, when, reordered, duplicated |
 //! | [`multicast`] | listening to multicast groups |
 //! | [`inbound`] | a stream to a data address whose inbound member is pulled: for how long nothing comes |
+//! | [`silence`] | cables that are cut silently: after how long it is noticed |
 //! | [`idle`] | many groups that carry nothing: what they take |
 //! | [`process`], [`busy`] | what a process takes; processors that have too much to do |
 //! | [`probes`], [`forger`] | probes on the wire; somebody who forges their answers |
@@ -75,6 +76,7 @@ pub mod process;
 pub mod production;
 pub mod program;
 pub mod remains;
+pub mod silence;
 pub mod snapshot;
 pub mod stream;
 pub mod tap;

@@ -1,18 +1,25 @@
 //! The group of the tutorial in a lab: its daemon, its oracle, and questions to both.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
-use ipmp::control::report::{AddressReport, GroupReport, MemberReport};
+use ipmp::control::report::{AddressReport, GroupReport, MemberReport, MemberState};
+use ipmp::core::probe::Family;
+use serde_json::Value;
 
-use crate::network::{DATA, DATA6};
+use crate::network::{DATA, DATA6, counterpart};
 use crate::{Daemon, Lab, Mac, Member, Oracle, clock};
 
 /// Name of the group.
 pub const GROUP: &str = "production0";
 /// How long members may take to be trusted, and addresses to be found unique.
 const PATIENCE: Duration = Duration::from_secs(10);
+
+/// The test address of a member by its number, from 0: 192.168.178.201 and so on, as in the tutorial.
+pub const fn test_address(number: usize) -> Ipv4Addr {
+    Ipv4Addr::new(192, 168, 178, 201 + number as u8)
+}
 
 /// The group `production0` with the data addresses of the lab and all its members.
 #[derive(Debug)]
@@ -46,6 +53,28 @@ impl<'lab> Production<'lab> {
         Ok(this)
     }
 
+    /// The same with a test address in these families on every member, [`test_address`], and with these settings of the
+    /// group: `fdt=1s targets=192.168.178.1`. Whether probes are answered is for [`Self::wait_answered`].
+    pub fn create_probed(lab: &'lab Lab, families: &[Family], settings: &str) -> Result<Self> {
+        let daemon = Daemon::start_in(lab)?;
+        daemon.ctl(&format!("create {GROUP} --address {DATA}/24 --address {DATA6}/64"))?;
+        daemon.ctl(&format!("set {GROUP} {settings}"))?;
+        for (number, member) in lab.members().iter().enumerate() {
+            let address = test_address(number);
+            let options: String = families
+                .iter()
+                .map(|family| match family {
+                    Family::V4 => format!(" --test-address {address}/24"),
+                    Family::V6 => format!(" --test-address {}/64", counterpart(address)),
+                })
+                .collect();
+            daemon.ctl(&format!("attach {} --group {GROUP}{options}", member.name()))?;
+        }
+        let this = Self::of(lab, daemon)?;
+        this.wait_carrying(lab.members().len())?;
+        Ok(this)
+    }
+
     /// A group that exists already.
     pub fn of(lab: &'lab Lab, daemon: Daemon<'lab>) -> Result<Self> {
         let oracle = Oracle::watch(lab, lab.host().link(GROUP)?.mac)?;
@@ -71,6 +100,46 @@ impl<'lab> Production<'lab> {
             })
         });
         ensure!(ready, "not {members} members carry after {PATIENCE:?}:\n{}", self.daemon.ctl("show")?);
+        Ok(())
+    }
+
+    /// What the daemon shows of it, as JSON.
+    pub fn shown(&self) -> Result<Value> {
+        let mut shown: Value = serde_json::from_str(&self.daemon.ctl(&format!("show {GROUP} --json"))?)?;
+        Ok(shown["groups"][0].take())
+    }
+
+    /// Waits until every member that is probed has been answered in each family in which it is probed.
+    pub fn wait_answered(&self) -> Result<()> {
+        let answered = clock::wait_until(PATIENCE, || {
+            self.shown().is_ok_and(|group| {
+                let members = group["members"].as_array().map_or(&[][..], Vec::as_slice);
+                let probings = members.iter().flat_map(|member| member["probing"].as_array()).flatten();
+                let mut answers = probings.map(|probing| probing["answers"].as_u64()).peekable();
+                answers.peek().is_some() && answers.all(|answers| answers > Some(0))
+            })
+        });
+        ensure!(answered, "not every probe is answered after {PATIENCE:?}:\n{:#}", self.shown()?["members"]);
+        Ok(())
+    }
+
+    /// A counter of probes, such as `forged`: of one member, or of all; of all families together.
+    pub fn count(&self, member: Option<&str>, counter: &str) -> Result<u64> {
+        let group = self.shown()?;
+        let members = group["members"].as_array().context("show --json tells no members")?;
+        let members = members.iter().filter(|shown| member.is_none_or(|member| shown["name"] == member));
+        let probings = members.flat_map(|member| member["probing"].as_array()).flatten();
+        let counts = probings.map(|probing| probing["counters"][counter].as_u64());
+        counts
+            .sum::<Option<u64>>()
+            .with_context(|| format!("show --json does not count {counter}: {group:#}"))
+    }
+
+    /// Waits until a member is in this state, for `patience` at most.
+    pub fn wait_state(&self, name: &str, state: MemberState, patience: Duration) -> Result<()> {
+        let reached =
+            clock::wait_until(patience, || self.member(name).is_ok_and(|member| member.state == state));
+        ensure!(reached, "{name} is not {state:?} after {patience:?}:\n{}", self.daemon.ctl("show")?);
         Ok(())
     }
 

@@ -50,6 +50,8 @@ fn every_field_of_the_json_is_in_the_help() {
         ("inbound", "--pulls 1"),
         ("throughput", "--rounds 1"),
         ("idle", "--groups 1 --seconds 1"),
+        ("silence", "--cuts 1"),
+        ("probing", "--groups 1 --seconds 1"),
     ] {
         let json = measured(&format!("--quick --json - {only} {least}"));
         assert!(json[only].is_object(), "{json}");

@@ -238,13 +238,15 @@ fn settings_are_obeyed_and_kept() {
         (
             format!("set {GROUP} weight=5"),
             format!(
-                "ipmpctl: {GROUP} is a group and has no weight: a group has capture=auto|on|off, \
-                 hash=connection|flow|destination"
+                "ipmpctl: {GROUP} is a group and has no weight: a group has capture=auto|on|off, fail-open=yes|no, \
+                 failback=yes|no, fdt=10ms..3600s, hash=connection|flow|destination, probe=off|auto|arp|nd, \
+                 targets=auto|ADDRESS[,ADDRESS...]"
             ),
         ),
         (
             "set rge0 capture=on".to_owned(),
-            "ipmpctl: rge0 is a member and has no capture: a member has weight=1..1000000".to_owned(),
+            "ipmpctl: rge0 is a member and has no capture: a member has standby=on|off, weight=1..1000000"
+                .to_owned(),
         ),
         (
             "set nobody0 capture=on".to_owned(),

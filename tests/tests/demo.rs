@@ -5,16 +5,26 @@ use std::process::{Command, Stdio};
 use lab::hosts::TUTORIAL;
 use lab::{Daemon, Hosts, Lab, daemon};
 
-#[test]
-fn the_chapter_on_links_is_as_in_the_tutorial() {
+/// Plays a chapter, in which so many things are printed as in the tutorial.
+fn play(arguments: &[&str], same: usize) {
     let mut demo = Command::new(env!("CARGO_BIN_EXE_ipmp-demo"));
-    let output = demo.args(["--chapter", "link"]).stdin(Stdio::null()).output().unwrap();
+    let output = demo.args(arguments).stdin(Stdio::null()).output().unwrap();
     let said = String::from_utf8_lossy(&output.stdout);
     println!("{}", said.lines().last().unwrap_or_default());
     assert!(output.status.success(), "{}\n{said}", String::from_utf8_lossy(&output.stderr));
     let count = |text: &str| said.matches(text).count();
-    assert_eq!(count("The same, cell by cell"), 10, "{said}");
+    assert_eq!(count("The same, cell by cell"), same, "{said}");
     assert_eq!(count("NOT "), 0, "{said}");
+}
+
+#[test]
+fn the_chapter_on_links_is_as_in_the_tutorial() {
+    play(&["--chapter", "link"], 10);
+}
+
+#[test]
+fn the_chapter_on_probes_is_as_in_the_tutorial() {
+    play(&["--chapter", "probe", "--quick"], 13);
 }
 
 #[test]

@@ -12,8 +12,15 @@ pub const LAB: &[&str] = &["iproute2", "iputils-arping", "iputils-ping", "libcap
 
 /// The services that the lab's tests run on a group. None starts anything when it is installed: keepalived's unit and init
 /// script want a configuration, nftables' unit is not enabled, and the others have none.
-pub const SERVICES: &[&str] =
-    &["busybox-static", "dnsmasq-base", "keepalived", "nftables", "wireguard-go", "wireguard-tools"];
+pub const SERVICES: &[&str] = &[
+    "busybox-static",
+    "dhcpcd-base",
+    "dnsmasq-base",
+    "keepalived",
+    "nftables",
+    "wireguard-go",
+    "wireguard-tools",
+];
 
 /// What `cargo xtask vm` runs.
 pub const VM: &[&str] = &["qemu-system-x86", "busybox-static", "kmod", "xz-utils"];

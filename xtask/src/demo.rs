@@ -12,12 +12,15 @@ pub struct Demo {
     /// Install what is missing without asking.
     #[arg(long, short)]
     yes: bool,
-    /// Only this chapter, as `link`; all of them without it.
+    /// Only this chapter, `link` or `probe`; all of them without it.
     #[arg(long, value_name = "NAME")]
     chapter: Option<String>,
+    /// Let probes find failures in one second instead of ten.
+    #[arg(long)]
+    quick: bool,
 }
 
-/// Measure cost a packet, failover, throughput and idle groups in the lab
+/// Measure cost a packet, failover, throughput, idle groups and probing in the lab
 #[derive(Args)]
 pub struct Bench {
     /// Install what is missing without asking.
@@ -31,7 +34,8 @@ pub struct Bench {
 impl Demo {
     pub fn run(self) -> Result<ExitCode> {
         let chapter = self.chapter.into_iter().flat_map(|name| ["--chapter".to_owned(), name]);
-        run("ipmp-demo", self.yes, &chapter.collect::<Vec<_>>())
+        let quick = self.quick.then(|| "--quick".to_owned());
+        run("ipmp-demo", self.yes, &chapter.chain(quick).collect::<Vec<_>>())
     }
 }
 

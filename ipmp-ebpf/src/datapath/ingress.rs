@@ -10,7 +10,7 @@ use aya_ebpf::{
 use ipmp_common::{
     frame::{self, ARP_REPLY, Arp, Ethernet, Frame, Nd, Payload, ethertype},
     hash::filter_bit,
-    maps::{AddressKind, Ip, MacKey, Member},
+    maps::{AddressKind, AnswerKind, Ip, MacKey, Member},
     nd,
     steer::Preference,
 };
@@ -21,6 +21,7 @@ use network_types::{
 };
 
 use crate::{
+    answer, client,
     maps::{
         GROUP_IFINDEX, MEMBER, READ_DEVICES, Reason, addresses, count_drop, counters, group_mac,
         is_group_vlan, learnt, members, own_macs, steering,
@@ -29,7 +30,7 @@ use crate::{
 };
 
 /// `skb->pkt_type` of a frame for this device's MAC.
-const PACKET_HOST: u32 = 0;
+pub const PACKET_HOST: u32 = 0;
 
 /// Offset of what stands behind an Ethernet header without a tag.
 const UNTAGGED: usize = EthHdr::LEN;
@@ -61,6 +62,9 @@ pub fn run(ctx: &TcContext) -> i32 {
     let (tagged, tag) = unsafe { ((*ctx.skb.skb).vlan_present != 0, (*ctx.skb.skb).vlan_tci as u16 & 0xfff) };
     let vlan = if tagged && tag != 0 { Some(tag) } else { ethernet.vlan };
     if vlan.is_some_and(|id| !is_group_vlan(id)) {
+        return TC_ACT_UNSPEC;
+    }
+    if vlan.is_none() && client::is_answered(&member::frame(ctx), &ethernet, this.mac) {
         return TC_ACT_UNSPEC;
     }
     if ethernet.destination.is_multicast() {
@@ -124,6 +128,11 @@ fn to_many(skb: *mut __sk_buff, in_vlan: u32) -> i32 {
         _ if in_vlan != 0 => Owner::Nobody,
         Payload::Arp(packet) => owner(&packet.target),
         Payload::Nd(Nd { kind: nd::NEIGHBOUR_SOLICITATION, target, .. }) => owner(&target),
+        // To all nodes: somebody has the address that this member is about to have (RFC 4862 section 5.4.4).
+        Payload::Nd(Nd { kind: nd::NEIGHBOUR_ADVERTISEMENT, target, .. }) => match owner(&target) {
+            Owner::ThisMember => Owner::ThisMember,
+            _ => Owner::Nobody,
+        },
         Payload::Nd(_) | Payload::Ip(_) | Payload::Report => Owner::Nobody,
     };
     let list = match asked_for {
@@ -163,15 +172,28 @@ fn to_one(skb: *mut __sk_buff, in_vlan: u32) -> u32 {
             // An answer to somebody who is no data address: the member's, unless we heard him ask. An address conflict
             // probe's sender is nobody (RFC 5227), and so is the target of its answer.
             Owner::Nobody => {
+                if packet.operation == ARP_REPLY && packet.target == Arp::NOBODY {
+                    answer::look(skb, AnswerKind::Arp as u32);
+                }
                 packet.operation != ARP_REPLY || packet.target == Arp::NOBODY || is_learnt(&packet.target)
             }
         },
-        Payload::Ip(ip) => !matches!(owner(&ip.destination), Owner::ThisMember),
-        Payload::Nd(message) => !matches!(owner(&message.destination), Owner::ThisMember),
+        Payload::Ip(ip) => !is_mine(skb, &ip.destination, AnswerKind::Echo),
+        Payload::Nd(message) => !is_mine(skb, &message.destination, AnswerKind::Nd),
         Payload::Report => true,
         Payload::Other | Payload::Truncated => false,
     };
     u32::from(is_ours)
+}
+
+/// Whether a packet is to this member itself: then it may answer a probe.
+#[inline(always)]
+fn is_mine(skb: *mut __sk_buff, destination: &Ip, may_be: AnswerKind) -> bool {
+    let is_mine = matches!(owner(destination), Owner::ThisMember);
+    if is_mine {
+        answer::look(skb, may_be as u32);
+    }
+    is_mine
 }
 
 /// Forgets the sender of ours that this frame of another host claims to be.

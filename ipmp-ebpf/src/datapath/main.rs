@@ -6,7 +6,9 @@
 #![no_std]
 #![no_main]
 
+mod answer;
 mod capture;
+mod client;
 mod egress;
 mod ingress;
 mod maps;

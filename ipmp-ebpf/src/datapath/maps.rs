@@ -9,8 +9,8 @@ use aya_ebpf::{
 use ipmp_common::{
     address::Mac,
     maps::{
-        Address, Counters, Drops, HINTS_BYTES, Hint, Ip, Learnt, MAX_ADDRESSES, MAX_GROUPS, MAX_LEARNT,
-        MacKey, Member, Steering,
+        ANSWERS_BYTES, Address, Answer, Answering, Counters, Drops, HINTS_BYTES, Hint, Ip, Learnt,
+        MAX_ADDRESSES, MAX_GROUPS, MAX_LEARNT, MacKey, Member, Steering, Windows,
     },
     steer::{MAX_MEMBERS, MemberSet, Preference, SLOTS},
 };
@@ -59,6 +59,14 @@ pub static counters: PerCpuArray<Counters, MAX_MEMBERS> = PerCpuArray::new();
 pub static drops: PerCpuArray<Drops, 1> = PerCpuArray::new();
 #[btf_map]
 pub static hints: RingBuf<Hint, { HINTS_BYTES as usize }> = RingBuf::new();
+#[btf_map]
+pub static answers: RingBuf<Answer, { ANSWERS_BYTES as usize }> = RingBuf::new();
+#[btf_map]
+pub static expected: Array<u32, 1> = Array::new();
+#[btf_map]
+pub static answering: PerCpuArray<Answering, MAX_MEMBERS> = PerCpuArray::new();
+#[btf_map]
+pub static windows: Array<Windows, MAX_MEMBERS> = Array::new();
 
 /// The MAC of the group interface.
 #[inline(always)]

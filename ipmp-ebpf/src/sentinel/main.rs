@@ -63,6 +63,10 @@ static hints: RingBuf<Hint, { HINTS_BYTES as usize }> = RingBuf::new();
 #[btf_map]
 #[allow(non_upper_case_globals, reason = "the name of the map")]
 static answers: RingBuf<Answer, { ANSWERS_BYTES as usize }> = RingBuf::new();
+/// What the daemon tells ingress of them.
+#[btf_map]
+#[allow(non_upper_case_globals, reason = "the name of the map")]
+static expected: Array<u32, 1> = Array::new();
 
 /// Starts the timer, or takes over a running one: run by BPF_PROG_TEST_RUN, never attached. Returns 0, or the number
 /// of the step that failed.

@@ -39,7 +39,7 @@ impl Sender {
 }
 
 /// The address of an interface, or of a neighbour there, to a packet socket. The protocol is in network order.
-fn link_layer(ifindex: u32, protocol: u16, mac: &[u8]) -> SockAddr {
+pub(crate) fn link_layer(ifindex: u32, protocol: u16, mac: &[u8]) -> SockAddr {
     let mut storage = SockAddrStorage::zeroed();
     // SAFETY: a sockaddr_ll is smaller than the storage, and zeros are a valid one.
     let address = unsafe { storage.view_as::<libc::sockaddr_ll>() };

@@ -5,7 +5,7 @@ use std::{
     net::{IpAddr, ToSocketAddrs},
 };
 
-use crate::control::{DataAddress, address, target};
+use crate::control::{self, DataAddress, TestAddress, address, target};
 
 /// Why what was typed is no address.
 #[derive(Debug, thiserror::Error)]
@@ -98,6 +98,16 @@ fn address(text: &str, look_up: impl Fn(&str) -> io::Result<Vec<IpAddr>>) -> Res
 
 fn list(found: &[IpAddr]) -> String {
     found.iter().map(IpAddr::to_string).collect::<Vec<_>>().join(" and ")
+}
+
+/// What was typed, as a test address: `dhcp`, or what a data address could be.
+pub fn test_address(typed: &str) -> Result<TestAddress, super::Error> {
+    match typed.parse() {
+        Err(control::test_address::Error::Address(address::Error::NotAnAddress(_))) => {
+            Ok(TestAddress::Is(data_address(typed, look_up)?))
+        }
+        other => Ok(other?),
+    }
 }
 
 fn look_up(name: &str) -> io::Result<Vec<IpAddr>> {

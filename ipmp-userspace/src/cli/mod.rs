@@ -15,6 +15,7 @@ pub mod set;
 pub mod show;
 pub mod start;
 pub mod target;
+pub mod test_address;
 
 use std::{
     ffi::OsString,
@@ -24,7 +25,7 @@ use std::{
 
 use clap::{CommandFactory, Parser, Subcommand, error::ErrorKind};
 
-use crate::control::{Client, Request, Response, client, name, request, setting, socket};
+use crate::control::{self, Client, Request, Response, client, name, request, setting, socket};
 
 /// How `ipmpctl` ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -115,6 +116,7 @@ enum Verb {
     Detach(detach::Detach),
     Address(address::Address),
     Target(target::Target),
+    TestAddress(test_address::TestAddress),
     Offline(offline::Offline),
     Online(online::Online),
     Destroy(destroy::Destroy),
@@ -132,6 +134,7 @@ impl Verb {
             Self::Detach(verb) => verb.request(),
             Self::Address(verb) => verb.request(),
             Self::Target(verb) => verb.request(),
+            Self::TestAddress(verb) => verb.request(),
             Self::Offline(verb) => verb.request(),
             Self::Online(verb) => verb.request(),
             Self::Destroy(verb) => verb.request(),
@@ -155,6 +158,9 @@ pub enum Error {
     /// An address cannot be.
     #[error(transparent)]
     Address(#[from] host::Error),
+    /// A test address cannot be.
+    #[error(transparent)]
+    TestAddress(#[from] control::test_address::Error),
     /// A setting cannot be.
     #[error(transparent)]
     Setting(#[from] setting::Error),
@@ -175,7 +181,9 @@ pub enum Error {
 impl Error {
     fn exit(&self) -> Exit {
         match self {
-            Self::Usage(_) | Self::Name(_) | Self::Setting(_) | Self::Socket(_) => Exit::Usage,
+            Self::Usage(_) | Self::Name(_) | Self::TestAddress(_) | Self::Setting(_) | Self::Socket(_) => {
+                Exit::Usage
+            }
             Self::Address(error) if error.is_lookup() => Exit::Refused,
             Self::Address(_) => Exit::Usage,
             Self::Daemon(client::Error::NotPermitted(_)) => Exit::NotPermitted,
@@ -190,7 +198,7 @@ impl Error {
         match self {
             Self::Daemon(client::Error::Refused { reason, .. }) => reason,
             Self::Name(_) => request::reason::BAD_NAME,
-            Self::Address(_) => request::reason::BAD_ADDRESS,
+            Self::Address(_) | Self::TestAddress(_) => request::reason::BAD_ADDRESS,
             Self::Setting(_) => request::reason::BAD_SETTING,
             other => other.exit().reason(),
         }

@@ -6,7 +6,7 @@ use tokio::sync::mpsc;
 
 use super::*;
 use crate::control::{
-    Last, Refused, explanation,
+    Last, Refused, TestAddress, explanation,
     monitor::{self as event, Event, Publisher},
     probes::Feeds,
     report::sample,
@@ -35,6 +35,12 @@ fn the_grammar_of_the_design() {
     let group = || "production0".to_owned();
     let addresses = |texts: &[&str]| texts.iter().map(|text| text.parse().unwrap()).collect();
     let hosts = |texts: &[&str]| texts.iter().map(|text| text.parse().unwrap()).collect();
+    let attach = |interfaces: &[&str], test_addresses: &[&str]| Request::Attach {
+        group: group(),
+        interfaces: interfaces.iter().map(|&name| name.into()).collect(),
+        standby: false,
+        test_addresses: test_addresses.iter().map(|text| text.parse().unwrap()).collect(),
+    };
     let detach = |last| Request::Detach { interface: "eth2".into(), last };
     for (line, request) in [
         (
@@ -57,17 +63,15 @@ fn the_grammar_of_the_design() {
             "ipmpctl create production0",
             Request::Create { group: group(), groupname: None, addresses: vec![] },
         ),
-        (
-            "ipmpctl attach eth0 eth1 --group production0",
-            Request::Attach {
-                group: group(),
-                interfaces: vec!["eth0".into(), "eth1".into()],
-                standby: false,
-            },
-        ),
+        ("ipmpctl attach eth0 eth1 --group production0", attach(&["eth0", "eth1"], &[])),
         (
             "ipmpctl attach eth2 --group production0 --standby",
-            Request::Attach { group: group(), interfaces: vec!["eth2".into()], standby: true },
+            Request::Attach {
+                group: group(),
+                interfaces: vec!["eth2".into()],
+                standby: true,
+                test_addresses: vec![],
+            },
         ),
         (
             "ipmpctl target add 192.168.178.1 fe80::1 --group production0",
@@ -102,6 +106,25 @@ fn the_grammar_of_the_design() {
                 name: "eth2".into(),
                 settings: ["standby=off", "weight=10"].map(|text| text.parse().unwrap()).to_vec(),
             },
+        ),
+        (
+            "ipmpctl attach eth2 --group production0 --test-address 192.168.178.203/24 --test-address fe80::3/64",
+            attach(&["eth2"], &["192.168.178.203/24", "fe80::3/64"]),
+        ),
+        (
+            "ipmpctl attach eth2 eth1 --group production0 --test-address dhcp",
+            attach(&["eth2", "eth1"], &["dhcp"]),
+        ),
+        (
+            "ipmpctl test-address add eth2 192.168.178.203/24",
+            Request::AddTestAddress {
+                interface: "eth2".into(),
+                address: "192.168.178.203/24".parse().unwrap(),
+            },
+        ),
+        (
+            "ipmpctl test-address del eth2 dhcp",
+            Request::RemoveTestAddress { interface: "eth2".into(), address: TestAddress::Dhcp },
         ),
         ("ipmpctl detach eth2", detach(None)),
         ("ipmpctl detach eth2 --restore", detach(Some(Last::Restore))),
@@ -185,6 +208,18 @@ fn command_lines_that_cannot_be_are_refused_in_one_line() {
         (
             "ipmpctl set g0 targets=10.0.0.1,",
             "\"\" is not the address of a target: write one like 192.168.178.1 or 2001:db8::1, without a prefix length",
+        ),
+        (
+            "ipmpctl attach eth0 --group g0 --test-address dhcp --test-address 10.0.0.1/8",
+            "dhcp and 10.0.0.1/8 are both IPv4: a member has one test address in each family",
+        ),
+        (
+            "ipmpctl attach eth0 eth1 --group g0 --test-address 10.0.0.1/8",
+            "10.0.0.1/8 can be on one interface only, not on eth0 and eth1: attach each with its own --test-address",
+        ),
+        (
+            "ipmpctl test-address add eth0 ::1/128",
+            "::1 is a loopback address, which cannot be a test address: give it an address of a host, or dhcp",
         ),
         ("ipmpctl set g0 capture=maybe", "capture cannot be \"maybe\": write capture=auto|on|off"),
         ("ipmpctl set g0 hash=flow hash=flow", "hash is set twice: set it once"),

@@ -17,6 +17,7 @@ pub mod server;
 pub mod setting;
 pub mod socket;
 pub mod target;
+pub mod test_address;
 pub mod wire;
 
 pub use address::DataAddress;
@@ -26,6 +27,7 @@ pub use request::{Caller, Last, Refused, Request, Response, Sender};
 pub use server::serve;
 pub use setting::Setting;
 pub use target::TargetReport;
+pub use test_address::TestAddress;
 
 /// The interface definition, word for word what the daemon answers to `GetInterfaceDescription`.
 pub const DEFINITION: &str = include_str!("net.ipmp.Manager.varlink");

@@ -6,7 +6,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::{
     address::DataAddress, explanation::Explanation, report::GroupReport, setting::Setting,
-    target::TargetReport,
+    target::TargetReport, test_address::TestAddress,
 };
 
 /// What becomes of the group when its last member is detached.
@@ -46,6 +46,8 @@ pub enum Request {
         interfaces: Vec<String>,
         /// Whether they are to be standbys.
         standby: bool,
+        /// Their test addresses: one a family, and an address only for a single interface.
+        test_addresses: Vec<TestAddress>,
     },
     /// Detach a member.
     Detach {
@@ -67,6 +69,20 @@ pub enum Request {
         group: String,
         /// The addresses: at least one, none twice.
         addresses: Vec<DataAddress>,
+    },
+    /// Give a member a test address.
+    AddTestAddress {
+        /// Name of the member.
+        interface: String,
+        /// The test address.
+        address: TestAddress,
+    },
+    /// Take a test address from a member.
+    RemoveTestAddress {
+        /// Name of the member.
+        interface: String,
+        /// The test address.
+        address: TestAddress,
     },
     /// Take a member out of service.
     Offline {
@@ -189,7 +205,7 @@ pub mod reason {
     pub const NO_SUCH_GROUP: &str = "no-such-group";
     /// There is no interface of this name.
     pub const NO_SUCH_INTERFACE: &str = "no-such-interface";
-    /// The group does not have this data address.
+    /// The group does not have this data address, or the member this test address.
     pub const NO_SUCH_ADDRESS: &str = "no-such-address";
     /// The interface is a member of no group.
     pub const NOT_A_MEMBER: &str = "not-a-member";

@@ -15,6 +15,7 @@ use super::{
     request::{Refused, Request, Response, reason},
     setting::Setting,
     target::{self, TargetReport},
+    test_address::TestAddress,
 };
 
 /// Name of our interface.
@@ -186,9 +187,15 @@ impl Call {
                 ("Create", json!({ "group": group, "groupname": groupname, "addresses": texts(addresses) }))
             }
             Request::Destroy { group } => ("Destroy", json!({ "group": group })),
-            Request::Attach { group, interfaces, standby } => {
-                ("Attach", json!({ "group": group, "interfaces": interfaces, "standby": standby }))
-            }
+            Request::Attach { group, interfaces, standby, test_addresses } => (
+                "Attach",
+                json!({
+                    "group": group,
+                    "interfaces": interfaces,
+                    "standby": standby,
+                    "test_addresses": test_addresses,
+                }),
+            ),
             Request::Detach { interface, last } => {
                 ("Detach", json!({ "interface": interface, "last": last }))
             }
@@ -197,6 +204,12 @@ impl Call {
             }
             Request::RemoveAddress { group, addresses } => {
                 ("RemoveAddress", json!({ "group": group, "addresses": texts(addresses) }))
+            }
+            Request::AddTestAddress { interface, address } => {
+                ("AddTestAddress", json!({ "interface": interface, "address": address }))
+            }
+            Request::RemoveTestAddress { interface, address } => {
+                ("RemoveTestAddress", json!({ "interface": interface, "address": address }))
             }
             Request::Offline { interface } => ("Offline", json!({ "interface": interface })),
             Request::Online { interface } => ("Online", json!({ "interface": interface })),
@@ -271,6 +284,12 @@ impl Parameters {
             "RemoveAddress" => self
                 .group()
                 .and_then(|group| Ok(Request::RemoveAddress { group, addresses: self.some_addresses()? })),
+            "AddTestAddress" => self.interface().and_then(|interface| {
+                Ok(Request::AddTestAddress { interface, address: self.test_address()? })
+            }),
+            "RemoveTestAddress" => self.interface().and_then(|interface| {
+                Ok(Request::RemoveTestAddress { interface, address: self.test_address()? })
+            }),
             "Offline" => self.interface().map(|interface| Request::Offline { interface }),
             "Online" => self.interface().map(|interface| Request::Online { interface }),
             "Set" => self.set(),
@@ -314,7 +333,15 @@ impl Parameters {
             }
         }
         let standby: Option<bool> = self.take("standby")?;
-        Ok(Request::Attach { group, interfaces, standby: standby.unwrap_or_default() })
+        let test_addresses = self
+            .take::<Option<Vec<String>>>("test_addresses")?
+            .unwrap_or_default()
+            .iter()
+            .map(|text| text.parse().map_err(bad_test_address))
+            .collect::<Result<Vec<_>, _>>()?;
+        TestAddress::check(&test_addresses, &interfaces).map_err(bad_test_address)?;
+        let standby = standby.unwrap_or_default();
+        Ok(Request::Attach { group, interfaces, standby, test_addresses })
     }
 
     fn targets(&mut self) -> Result<(String, Vec<IpAddr>), Failure> {
@@ -328,6 +355,10 @@ impl Parameters {
             texts.iter().map(|text| target::read(text)).collect::<Result<_, _>>().map_err(bad)?;
         target::check(&addresses).map_err(bad)?;
         Ok((group, addresses))
+    }
+
+    fn test_address(&mut self) -> Result<TestAddress, Failure> {
+        self.take::<String>("address")?.parse().map_err(bad_test_address)
     }
 
     fn set(&mut self) -> Result<Request, Failure> {
@@ -403,6 +434,10 @@ fn bad_name(error: impl ToString) -> Failure {
     Refused::new(reason::BAD_NAME, error.to_string()).into()
 }
 
+fn bad_test_address(error: super::test_address::Error) -> Failure {
+    Refused::new(reason::BAD_ADDRESS, error.to_string()).into()
+}
+
 /// The answer to `GetInfo`.
 pub fn info() -> Answer {
     Answer::Service(json!({
@@ -452,8 +487,14 @@ mod tests {
                 group: group(),
                 interfaces: vec!["eth1".into(), "eth0".into()],
                 standby: false,
+                test_addresses: vec![TestAddress::Dhcp],
             },
-            Request::Attach { group: group(), interfaces: vec!["eth2".into()], standby: true },
+            Request::Attach {
+                group: group(),
+                interfaces: vec!["eth2".into()],
+                standby: true,
+                test_addresses: vec![],
+            },
             Request::AddTarget { group: group(), addresses: targets.clone() },
             Request::RemoveTarget { group: group(), addresses: targets.clone() },
             Request::EnableTarget { group: group(), addresses: targets.clone() },
@@ -461,6 +502,14 @@ mod tests {
             Request::DiscoverTargets { group: group() },
             Request::ListTargets { group: group() },
             Request::Set { name: group(), settings: vec![Setting::Targets(targets)] },
+            Request::Attach {
+                group: group(),
+                interfaces: vec!["eth1".into()],
+                standby: false,
+                test_addresses: vec![TestAddress::Is(addresses[1]), TestAddress::Dhcp],
+            },
+            Request::AddTestAddress { interface: interface(), address: TestAddress::Is(addresses[0]) },
+            Request::RemoveTestAddress { interface: interface(), address: TestAddress::Dhcp },
             Request::AddAddress { group: group(), addresses: addresses.clone() },
             Request::RemoveAddress { group: group(), addresses },
             Request::Offline { interface: interface() },
@@ -499,7 +548,8 @@ mod tests {
             Ok(Asked::Engine(Request::Attach {
                 group: "g0".into(),
                 interfaces: vec!["eth0".into()],
-                standby: false
+                standby: false,
+                test_addresses: vec![],
             }))
         );
         let call: Call = serde_json::from_str(r#"{"method":"net.ipmp.Manager.Show"}"#).unwrap();
@@ -582,6 +632,19 @@ mod tests {
                 json!({ "group": "g0", "interfaces": ["eth0", "eth1", "eth0"] }),
                 reason::BAD_NAME,
                 "eth0 is named twice: name each interface once",
+            ),
+            (
+                "Attach",
+                json!({ "group": "g0", "interfaces": ["eth0", "eth1"], "test_addresses": ["10.0.0.1/24"] }),
+                reason::BAD_ADDRESS,
+                "10.0.0.1/24 can be on one interface only, not on eth0 and eth1: attach each with its own \
+                 --test-address",
+            ),
+            (
+                "AddTestAddress",
+                json!({ "interface": "eth0", "address": "10.0.0.1" }),
+                reason::BAD_ADDRESS,
+                "10.0.0.1 has no prefix length: write 10.0.0.1/24, or whatever its network has",
             ),
             (
                 "Offline",

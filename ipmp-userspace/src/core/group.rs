@@ -421,11 +421,13 @@ impl Group {
         let before = member.clone();
         member.offline = Some(cause);
         member.inactive = false;
+        self.probes.stale = true;
         self.lost_one(&before);
         before.functions()
     }
 
     fn put_back(&mut self, number: u8) {
+        self.probes.stale = true;
         let Some(member) = self.member_mut(number) else { return };
         member.offline = None;
         member.flap.forget();

@@ -50,6 +50,16 @@ pub enum LogLine {
     TestAddressTwin { member: String, address: IpAddr },
     /// Reference, without its clock readings.
     MissedProbes { member: String, family: Family, missed: u32 },
+    /// Ours: a member can be probed from an address.
+    TestAddressReady { member: String, address: IpAddr },
+    /// Ours: no longer.
+    TestAddressGone { member: String, address: IpAddr },
+    /// Ours: an address that somebody else has put on a member is kept for probes.
+    TestAddressKept { member: String, address: IpAddr },
+    /// Ours: duplicate address detection has found another host with it.
+    TestAddressDuplicate { member: String, address: IpAddr },
+    /// Ours: a route by a member that somebody else has made.
+    RouteRemoved { member: String, group: String, route: String },
     /// Ours: an interval that is hard on the targets.
     ManyProbes { group: String, fdt: Duration, per_second: u32 },
     /// Ours: who would be to blame cannot be told.
@@ -121,6 +131,7 @@ impl LogLine {
             | Self::Failure { .. }
             | Self::Flapping { .. }
             | Self::DuplicateMac { .. }
+            | Self::TestAddressDuplicate { .. }
             | Self::ManyProbes { .. }
             | Self::Dark { .. }
             | Self::ConfigFdt { .. }
@@ -159,6 +170,11 @@ impl LogLine {
             Self::TestAddressNow { .. } => "test-address",
             Self::TestAddressTwin { .. } => "test-address-not-unique",
             Self::MissedProbes { .. } => "probes-missed",
+            Self::TestAddressReady { .. } => "test-address-ready",
+            Self::TestAddressGone { .. } => "test-address-gone",
+            Self::TestAddressKept { .. } => "test-address-kept",
+            Self::TestAddressDuplicate { .. } => "test-address-duplicate",
+            Self::RouteRemoved { .. } => "route-removed",
             Self::ManyProbes { .. } => "many-probes",
             Self::Dark { .. } => "no-target-answers",
             Self::DarkOver { .. } => "targets-answer",
@@ -215,6 +231,11 @@ impl LogLine {
             | Self::FdtLowered { member, .. }
             | Self::TestAddressNow { member }
             | Self::TestAddressTwin { member, .. }
+            | Self::TestAddressReady { member, .. }
+            | Self::TestAddressGone { member, .. }
+            | Self::TestAddressKept { member, .. }
+            | Self::TestAddressDuplicate { member, .. }
+            | Self::RouteRemoved { member, .. }
             | Self::MissedProbes { member, .. }
             | Self::TargetAside { member, .. }
             | Self::Activated { member, .. }
@@ -271,19 +292,27 @@ impl LogLine {
             | Self::MissedProbes { family, .. }
             | Self::Dark { family, .. }
             | Self::DarkOver { family, .. } => Some(*family),
-            Self::TestAddressTwin { address, .. } => Some(Family::of(*address)),
+            Self::TestAddressTwin { address, .. }
+            | Self::TestAddressReady { address, .. }
+            | Self::TestAddressGone { address, .. }
+            | Self::TestAddressKept { address, .. }
+            | Self::TestAddressDuplicate { address, .. } => Some(Family::of(*address)),
             Self::TargetAside { target, .. } => Some(Family::of(*target)),
             _ => None,
         }
     }
 
-    /// The data address, or the test address, that it is about.
+    /// The data address or test address that it is about.
     pub fn address(&self) -> Option<IpAddr> {
         match self {
             Self::Moved { address, .. }
             | Self::TestAddressTwin { address, .. }
             | Self::AddressAdded { address, .. }
             | Self::Learnt { address, .. }
+            | Self::TestAddressReady { address, .. }
+            | Self::TestAddressGone { address, .. }
+            | Self::TestAddressKept { address, .. }
+            | Self::TestAddressDuplicate { address, .. }
             | Self::AddressRemoved { address, .. } => Some(*address),
             _ => None,
         }
@@ -357,6 +386,23 @@ impl fmt::Display for LogLine {
             Self::TestAddressTwin { member, address } => write!(
                 f,
                 "Test address {address} is not unique in group; disabling probe-based failure detection on {member}"
+            ),
+            Self::TestAddressReady { member, address } => {
+                write!(f, "Test address {address} is ready on {member}")
+            }
+            Self::TestAddressGone { member, address } => {
+                write!(f, "Test address {address} is gone from {member}")
+            }
+            Self::TestAddressKept { member, address } => write!(
+                f,
+                "Address {address} of {member} is kept for probes: nobody sends from it unasked, and no route leads there"
+            ),
+            Self::TestAddressDuplicate { member, address } => {
+                write!(f, "Another host has the test address {address} of {member}; it is not used")
+            }
+            Self::RouteRemoved { member, group, route } => write!(
+                f,
+                "Route {route} by {member} has been removed: it would lead traffic past group {group}"
             ),
             Self::MissedProbes { member, family, missed } => {
                 write!(f, "missed sending {missed} probes on ({family} {member})")
@@ -603,6 +649,11 @@ mod tests {
             LogLine::FdtLowered { member: member(), family, group: group(), fdt: ms(22) },
             LogLine::TestAddressNow { member: member() },
             LogLine::TestAddressTwin { member: member(), address },
+            LogLine::TestAddressReady { member: member(), address },
+            LogLine::TestAddressGone { member: member(), address },
+            LogLine::TestAddressKept { member: member(), address },
+            LogLine::TestAddressDuplicate { member: member(), address },
+            LogLine::RouteRemoved { member: member(), group: group(), route: "ROUTE".into() },
             LogLine::MissedProbes { member: member(), family, missed: 33 },
             LogLine::ManyProbes { group: group(), fdt: ms(22), per_second: 33 },
             LogLine::Dark { group: group(), family },

@@ -1,12 +1,15 @@
 //! Taking over what an earlier daemon left: it was killed, or stopped, or is an older version. Traffic goes on
 //! meanwhile; nothing here may interrupt it.
 
-use ipmp_common::maps::MemberState as Shown;
+use std::collections::BTreeMap;
+
+use ipmp_common::{maps::MemberState as Shown, steer::MemberSet};
 
 use super::{
     engine::{Engine, Error},
     filters,
     group::{Group, Member, WEIGHT, now},
+    test_address,
 };
 use crate::{
     core::{
@@ -50,6 +53,10 @@ impl Engine {
         let mut members = Vec::new();
         let mut devices = Vec::new();
         let mut vanished = Vec::new();
+        // From a test address; and by the policy, who has none.
+        let mut tested = [MemberSet::EMPTY; 2];
+        let mut tests = BTreeMap::new();
+        let own = datapath.own_addresses()?;
         for (number, known) in &pinned {
             let here = self.links.device(known.device.ifindex).await?;
             let known_name = datapath::name_of(known);
@@ -68,6 +75,13 @@ impl Engine {
             };
             match here {
                 Some(device) => {
+                    let kept = saved.members.get(&device.name).map(|member| member.test_addresses.clone());
+                    let kept = kept.unwrap_or_default();
+                    let addresses = self.links.addresses_of(device.ifindex).await?;
+                    for (mask, is_tested) in tested.iter_mut().zip(test_address::probed(&kept, &addresses)) {
+                        *mask = if is_tested { mask.with(*number) } else { *mask };
+                    }
+                    tests.insert(*number, test_address::Known::adopted(&kept));
                     let lower = self.links.below(&device).await?;
                     let spec = datapath::MemberSpec {
                         number: *number,
@@ -81,7 +95,12 @@ impl Engine {
                         ifindex: device.ifindex,
                         name: device.name.clone(),
                         lower,
-                        addresses: Default::default(),
+                        // No address has this prefix length: each that is there is news, and one that is not is missed.
+                        addresses: own
+                            .iter()
+                            .filter(|(_, owner)| owner == number)
+                            .map(|(ip, _)| (*ip, u8::MAX))
+                            .collect(),
                     };
                     devices.push((*number, member, device));
                 }
@@ -105,14 +124,17 @@ impl Engine {
             slots: datapath.slots().into(),
             cast: datapath.cast(),
             inbound: datapath.inbound()?,
-            // By the policy; who is probed from a test address, the kernel tells.
             probed: Family::ALL.map(|family| {
                 let numbers = pinned.iter().map(|(number, _)| *number);
-                numbers.filter(|_| saved.probing().probes(family)).collect()
+                let by_policy: MemberSet = numbers.filter(|_| saved.probing().probes(family)).collect();
+                by_policy.or(tested[family as usize])
             }),
             standby: saved.standbys(),
         };
-        let probed = adopted.probed;
+        let untested = Family::ALL.map(|family| {
+            let probed = adopted.probed[family as usize].iter();
+            probed.filter(|member| !tested[family as usize].has(*member)).collect::<MemberSet>()
+        });
         let addresses: Vec<_> = adopted.inbound.iter().map(|(address, _)| *address).collect();
         let count = adopted.members.iter().filter(|(_, state)| *state != Shown::Vacant).count();
         let settings = saved.core_settings(self.mpathd.defaults());
@@ -123,6 +145,7 @@ impl Engine {
             group.link_adopted(number, device.link());
         }
         group.expect_addresses(addresses);
+        group.tests = tests;
         self.teller.say(Some(&name), &LogLine::TakenOver { group: name.clone(), members: count });
         self.groups.insert(name.clone(), group);
 
@@ -130,7 +153,7 @@ impl Engine {
         if let Some(group) = groups.get_mut(&name) {
             group.carry_out(&mut hands, actions).await;
             for family in Family::ALL {
-                for member in probed[family as usize].iter() {
+                for member in untested[family as usize].iter() {
                     let address = TestAddress::None;
                     group.tell(&mut hands, Event::TestAddress { member, family, address }).await;
                 }
@@ -182,6 +205,7 @@ impl Engine {
             weight: saved.weight,
             link: device.link(),
         };
+        group.tests.insert(number, test_address::Known::adopted(&saved.test_addresses));
         group.joined(&mut hands, attachment).await;
         group.filters.joined();
     }
@@ -192,6 +216,7 @@ impl Engine {
         self.datapath.remove_group(name)?;
         let Some(saved) = self.file.state.groups.remove(name) else { return Ok(()) };
         for (member, state) in &saved.members {
+            state.test_addresses.lift(&self.links, member, state.ifindex).await;
             filters::release(&self.links, member, state).await;
             sysctl::restore(member, &state.settings);
         }

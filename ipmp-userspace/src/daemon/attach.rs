@@ -1,7 +1,7 @@
 //! Members come and go. Attaching is a transaction: everything is checked first, then done, and whatever goes wrong on
 //! the way, what was done is undone and the interfaces are as they were.
 
-use std::time::Duration;
+use std::{net::IpAddr, time::Duration};
 
 use rtnetlink::packet_route::link::LinkFlags;
 
@@ -11,11 +11,12 @@ use super::{
     group::{Group, Member, UPDELAY, WEIGHT, now},
     migrate::{Configuration, Place},
     state::MemberState,
+    test_address::Kept,
     vet::{Surroundings, vet},
 };
 use crate::{
     control::{
-        Setting,
+        Setting, TestAddress,
         request::{Refused, reason},
     },
     core::{Attachment, Event},
@@ -33,16 +34,19 @@ impl Engine {
         group: &str,
         interfaces: &[String],
         standby: bool,
+        test_addresses: &[TestAddress],
     ) -> Result<Vec<String>, Refused> {
         let mut notes = Vec::new();
-        let interfaces = self.vet_all(group, interfaces).await?;
+        let interfaces = self.vet_all(group, interfaces, test_addresses).await?;
+        let single = (interfaces.len() == 1).then(|| interfaces[0].as_str());
+        self.vet_test_addresses(test_addresses, single).await?;
         let is_new = !self.groups.contains_key(group);
         if is_new {
             notes.extend(self.create(group, None).await?);
             notes.insert(0, format!("group {group} did not exist and was created"));
         }
         for (at, name) in interfaces.iter().enumerate() {
-            match self.join(group, name, standby).await {
+            match self.join(group, name, standby, test_addresses).await {
                 Ok(said) => {
                     notes.extend(said);
                     self.catch_up().await;
@@ -63,7 +67,12 @@ impl Engine {
     }
 
     /// Checks them all, and returns their names: an interface may have been called by an alternative one.
-    async fn vet_all(&self, group: &str, interfaces: &[String]) -> Result<Vec<String>, Refused> {
+    async fn vet_all(
+        &self,
+        group: &str,
+        interfaces: &[String],
+        test_addresses: &[TestAddress],
+    ) -> Result<Vec<String>, Refused> {
         let devices = self.links.devices().await.map_err(|error| kernel(&error))?;
         let mut members: Vec<(String, [u8; 6])> = self
             .groups
@@ -80,6 +89,16 @@ impl Engine {
                 .ok_or_else(|| no_such_interface(name))?;
             if names.contains(&device.name) {
                 let text = format!("{} is named twice: name each interface once", device.name);
+                return Err(Refused::new(reason::ALREADY_MEMBER, text));
+            }
+            if let (Some(address), Some(of)) =
+                (test_addresses.first(), self.member_of(device).map(Group::name))
+                && of == group
+            {
+                let text = format!(
+                    "{name} is a member of {group} already: ipmpctl test-address add {name} {address} gives it a test \
+                     address"
+                );
                 return Err(Refused::new(reason::ALREADY_MEMBER, text));
             }
             let around = Surroundings {
@@ -109,9 +128,15 @@ impl Engine {
     }
 
     /// One interface joins. On an error it is as it was.
-    async fn join(&mut self, group: &str, name: &str, standby: bool) -> Result<Vec<String>, Refused> {
+    async fn join(
+        &mut self,
+        group: &str,
+        name: &str,
+        standby: bool,
+        test_addresses: &[TestAddress],
+    ) -> Result<Vec<String>, Refused> {
         let device = self.need(name).await?;
-        match self.try_join(group, &device, standby).await {
+        match self.try_join(group, &device, standby, test_addresses).await {
             Ok(notes) => Ok(notes),
             Err(error) => {
                 self.leave(group, &device.name, true).await;
@@ -125,10 +150,14 @@ impl Engine {
         group_name: &str,
         device: &Device,
         standby: bool,
+        test_addresses: &[TestAddress],
     ) -> Result<Vec<String>, Refused> {
         let lower = self.links.below(device).await.map_err(|error| kernel(&error))?;
         let configuration =
             Configuration::of(&self.links, device.ifindex).await.map_err(|error| kernel(&error))?;
+        let stay: Vec<IpAddr> =
+            test_addresses.iter().filter_map(|test| test.address()).map(|test| test.address()).collect();
+        let configuration = configuration.without(&stay);
         let own = self.links.addresses_of(device.ifindex).await.map_err(|error| kernel(&error))?;
         let settings = sysctl::plan(&device.name, sysctl::Role::Member).map_err(|error| kernel(&error))?;
         let was_down = !device.flags.contains(LinkFlags::Up);
@@ -150,6 +179,7 @@ impl Engine {
             settings: settings.clone(),
             was_down,
             chosen: standby.then_some(Setting::Standby(true)).into_iter().collect(),
+            test_addresses: Kept::default(),
             filters: Filters::default(),
         };
         saved.members.insert(device.name.clone(), state);
@@ -201,24 +231,35 @@ impl Engine {
         group.look(&mut hands).await;
         group.filters.joined();
         self.filter().await;
-        if configuration.is_empty() {
-            return Ok(Vec::new());
+        let mut notes = Vec::new();
+        if !configuration.is_empty() {
+            notes = self.move_in(group_name, &device, &configuration, &stay).await?;
         }
-        self.move_in(group_name, &device, &configuration).await
+        self.name_test_addresses(group_name, &device.name, test_addresses).await?;
+        Ok(notes)
     }
 
-    /// Addresses and routes of a new member move to the group.
+    /// Addresses and routes of a new member move to the group, but for what stays.
     async fn move_in(
         &mut self,
         group_name: &str,
         device: &Device,
         configuration: &Configuration,
+        stay: &[IpAddr],
     ) -> Result<Vec<String>, Refused> {
         self.wait_until_live(group_name, now() + UPDELAY + PATIENCE).await;
         let group = self.groups.get(group_name).ok_or_else(|| no_such_group(group_name))?;
         let interface = group.interface.clone();
         let (from, to) = (Place::from(device), Place { ifindex: interface.ifindex, name: &interface.name });
-        let furnished = configuration.furnish(&self.links, from, to).await.map_err(|error| kernel(&error))?;
+        let furnished = configuration.furnish(&self.links, from, to).await.map_err(|error| {
+            let mut refused = kernel(&error);
+            if let (Some(ip), Some(libc::ENETUNREACH | libc::EHOSTUNREACH)) = (stay.first(), error.errno()) {
+                refused.message += &format!(
+                    "; {ip} is to be a test address: add a data address to {group_name} that leads there first"
+                );
+            }
+            refused
+        })?;
         let (groups, mut hands) = self.with_hands();
         if let Some(group) = groups.get_mut(group_name) {
             for address in &configuration.addresses {
@@ -244,6 +285,7 @@ impl Engine {
 
     /// A member leaves its group. With `give_back`, what came from it goes back to it: the undoing of a join.
     pub(super) async fn leave(&mut self, group_name: &str, name: &str, give_back: bool) {
+        self.lift_test_addresses(group_name, name).await;
         if give_back {
             self.give_back(group_name, name).await;
         }
@@ -333,7 +375,15 @@ impl Engine {
         let interface = group.interface.clone();
         let all = Configuration::of(&self.links, interface.ifindex).await.map_err(|error| kernel(&error))?;
         let (from, to) = (Place { ifindex: interface.ifindex, name: &interface.name }, Place::from(&device));
-        let furnished = all.furnish(&self.links, from, to).await.map_err(|error| kernel(&error))?;
+        // In one network an interface has addresses of one scope.
+        self.lift_test_addresses(group_name, name).await;
+        let furnished = match all.furnish(&self.links, from, to).await {
+            Ok(furnished) => furnished,
+            Err(error) => {
+                self.examine(device.ifindex).await;
+                return Err(kernel(&error));
+            }
+        };
         // The old place is not cleared: it goes with the group, when the datapath no longer leads there.
         let list: Vec<String> = all.addresses.iter().map(ToString::to_string).collect();
         let mut notes = furnished.notes;

@@ -141,11 +141,13 @@ impl Engine {
         };
         let cookie = datapath::pins::netns_cookie()?;
         let lock = Lock::take(cookie)?;
-        let datapath = Datapath::open_with(datapath_log, sentinel)?;
+        let mut datapath = Datapath::open_with(datapath_log, sentinel)?;
         let (hints, heard) = (datapath.hints()?, datapath.answers()?);
         let watch = |what| move |source| Error::Watch { what, source };
         let signal = |kind| signal(kind).map_err(watch("signals"));
         let (asked, answers) = mpsc::unbounded_channel();
+        let probing = Probing::new(asked.clone());
+        datapath.expect(probing.identifier())?;
         let (sender, requests) = mpsc::channel(WAITING);
         let mut engine = Self {
             // Before anything is read, so that no change falls between.
@@ -158,7 +160,7 @@ impl Engine {
             // SAFETY: so do the answers.
             heard: unsafe { AsyncFd::register_with_interest(heard, Interest::READABLE) }
                 .map_err(|error| watch("the answers to probes")(io::Error::other(error.to_string())))?,
-            probing: Probing::new(asked.clone()),
+            probing,
             reading: Reading::default(),
             alarm: Alarm::open().map_err(watch("the clock"))?,
             datapath,
@@ -376,7 +378,10 @@ impl Engine {
             Change::Address { ifindex, address } => self.address_appeared(ifindex, &address).await,
             Change::AddressGone { ifindex, address } => self.address_went(ifindex, &address).await,
             Change::Neighbour(neighbour) => self.neighbour_changed(&neighbour).await,
-            Change::Route(route) => self.route_changed(&route),
+            Change::Route(route) => {
+                self.route_changed(&route);
+                self.member_route_changed(&route).await;
+            }
             Change::Lost => {
                 log::debug!("the kernel has dropped events; everything is read anew");
                 self.resync().await?;
@@ -413,6 +418,7 @@ impl Engine {
                 group.free(&hands).await;
             }
         }
+        self.device_turned(device.ifindex, device.flags).await;
     }
 
     async fn device_gone(&mut self, ifindex: u32) {
@@ -440,6 +446,7 @@ impl Engine {
             }
         }
         if let Some((group, member)) = left {
+            self.lift_test_addresses(&group, &member).await;
             self.release_filters(&group, &member).await;
             self.forget_member(&group, &member);
         }
@@ -472,13 +479,10 @@ impl Engine {
                 group.address_appeared(&mut hands, address.ip, address.prefix).await;
             } else if group.vlan_of(ifindex).is_some() {
                 group.vlan_address_appeared(&mut hands, (ifindex, address.ip, address.prefix));
-            } else if let Some(number) = group.number_of(ifindex) {
-                if let Err(error) = group.own_address_appeared(number, address.ip, address.prefix) {
-                    log::error!(group = group.name(); "{error}");
-                }
-                group.test_address_changed(&mut hands, number, address.ip).await;
             }
         }
+        self.examine(ifindex).await;
+        self.group_addresses_changed(ifindex).await;
     }
 
     async fn address_went(&mut self, ifindex: u32, address: &Address) {
@@ -489,13 +493,10 @@ impl Engine {
                 group.address_went(&mut hands, address.ip, address.prefix).await;
             } else if group.vlan_of(ifindex).is_some() {
                 group.vlan_address_went(&mut hands, (ifindex, address.ip, address.prefix));
-            } else if let Some(number) = group.number_of(ifindex) {
-                if let Err(error) = group.own_address_went(number, address.ip) {
-                    log::error!(group = group.name(); "{error}");
-                }
-                group.test_address_changed(&mut hands, number, address.ip).await;
             }
         }
+        self.examine(ifindex).await;
+        self.group_addresses_changed(ifindex).await;
     }
 
     /// Compares everything with the kernel, as if every difference were told.
@@ -517,6 +518,15 @@ impl Engine {
             self.address_appeared(*ifindex, address).await;
         }
         self.forget_addresses(&addresses).await;
+        let members: Vec<u32> = self
+            .groups
+            .values()
+            .flat_map(|group| group.members.values())
+            .map(|member| member.ifindex)
+            .collect();
+        for ifindex in members {
+            self.examine(ifindex).await;
+        }
         let (groups, mut hands) = self.with_hands();
         for group in groups.values_mut() {
             group.look(&mut hands).await;
@@ -542,16 +552,6 @@ impl Engine {
             let on_vlans =
                 on_vlans.map(|(ifindex, address)| (*ifindex, address.ip, address.prefix)).collect();
             group.keep_vlan_addresses(&mut hands, &on_vlans);
-            let mut gone = Vec::new();
-            for (number, member) in &group.members {
-                let kept: BTreeSet<IpAddr> = on(member.ifindex).map(|address| address.ip).collect();
-                gone.extend(member.addresses.keys().filter(|ip| !kept.contains(ip)).map(|ip| (*number, *ip)));
-            }
-            for (number, address) in gone {
-                if let Err(error) = group.own_address_went(number, address) {
-                    log::error!(group = group.name(); "{error}");
-                }
-            }
         }
     }
 

@@ -14,6 +14,7 @@ use super::{
     probing::Probing,
     reports::Reports,
     say::{Loss, Teller},
+    test_address,
     updelay::Updelay,
 };
 use crate::{
@@ -82,6 +83,10 @@ pub struct Group {
     pub filters: GroupFilters,
     /// Members whose switches are to be told what the group listens to.
     pub(super) reports: Reports,
+    /// What is known of the members' test addresses, by number.
+    pub(super) tests: BTreeMap<u8, test_address::Known>,
+    /// Whether the group interface sends from its own IPv6 addresses alone.
+    pub(super) own_sources: bool,
     /// Where no sentinel runs: what it would do.
     pub(super) updelay: Option<Updelay>,
     /// The questions to all hosts.
@@ -141,6 +146,8 @@ impl Group {
             followed: None,
             filters: GroupFilters::default(),
             reports: Reports::default(),
+            tests: BTreeMap::new(),
+            own_sources: false,
             updelay,
             searches: Searches::default(),
             sought: BTreeSet::new(),
@@ -403,6 +410,7 @@ impl Group {
         self.tell(hands, Event::Left { member: number }).await;
         let member = self.members.remove(&number);
         self.filters.left(number);
+        self.tests.remove(&number);
         if let Some(updelay) = &mut self.updelay {
             updelay.forget(number);
         }

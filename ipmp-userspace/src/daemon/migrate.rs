@@ -4,6 +4,8 @@
 //! first: addresses, then routes, each replaced in one step. Only then the old place is cleared. An established
 //! connection finds its local address at every moment, and a route to its peer.
 
+use std::net::IpAddr;
+
 use serde::{Deserialize, Serialize};
 
 use crate::link::{Address, Device, Error, Links, Route};
@@ -49,6 +51,20 @@ impl Configuration {
         let routes =
             routes.into_iter().filter(|route| route.uses(ifindex) && !route.is_link_local()).collect();
         Ok(Self { ifindex, addresses, routes })
+    }
+
+    /// The same without addresses that stay where they are, the kernel's routes for them, and what sends from them.
+    #[must_use]
+    pub fn without(&self, stay: &[IpAddr]) -> Self {
+        let sends = |route: &Route| stay.iter().any(|ip| route.sends_from(*ip));
+        let routes = self.routes.iter().filter(|route| !(route.is_of_kernel() && sends(route)));
+        Self {
+            ifindex: self.ifindex,
+            addresses: self.addresses.iter().filter(|address| !stay.contains(&address.ip)).cloned().collect(),
+            routes: routes
+                .map(|route| if sends(route) { route.without_source() } else { route.clone() })
+                .collect(),
+        }
     }
 
     /// The same, but only what another configuration has, too: what has been removed since does not come back.

@@ -9,6 +9,7 @@
 //! | `mpathd` | what holds where the operator has set nothing |
 //! | `targets` | whom the operator wants probed |
 //! | `attach` | members come and go |
+//! | `test_address` | the members' test addresses |
 //! | `vet` | whether an interface can be a member |
 //! | [`migrate`] | addresses and routes move without a gap |
 //! | `priority` | before the machine's other work |
@@ -56,6 +57,7 @@ pub mod state;
 mod table;
 mod targets;
 mod teardown;
+mod test_address;
 #[cfg(test)]
 mod tests;
 mod updelay;

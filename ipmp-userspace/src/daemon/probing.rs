@@ -20,7 +20,7 @@ use super::{
 use crate::{
     core::{
         Action, Event, Time,
-        probe::{Family, Means, Proof, TestAddress, Via},
+        probe::{Family, Means, Proof, Via},
     },
     datapath::Answers,
     link::{Change, Links, Mac, Neighbour},
@@ -40,6 +40,11 @@ impl Probing {
     /// Nothing is known yet.
     pub fn new(asked: mpsc::UnboundedSender<Brought>) -> Self {
         Self { identifier: random::identifier(), neighbours: Neighbours::default(), asked }
+    }
+
+    /// The ICMP identifier of every echo request.
+    pub fn identifier(&self) -> u16 {
+        self.identifier
     }
 
     /// The kernel tells of a neighbour.
@@ -135,22 +140,6 @@ impl Group {
                 (at, None)
             }
         }
-    }
-
-    /// An address of a member has come or gone: the first of its family that is good beyond its link is its test
-    /// address.
-    pub(super) async fn test_address_changed(&mut self, hands: &mut Hands<'_>, member: u8, changed: IpAddr) {
-        let Some(device) = self.members.get(&member) else { return };
-        let own = device.addresses.iter().find(|(address, _)| {
-            let link_local = matches!(address, IpAddr::V6(v6) if v6.is_unicast_link_local());
-            Family::of(**address) == Family::of(changed) && !link_local && !self.has_address(**address)
-        });
-        let address = own.map_or(TestAddress::None, |(address, prefix)| TestAddress::Is {
-            address: *address,
-            prefix: *prefix,
-        });
-        let family = Family::of(changed);
-        self.tell(hands, Event::TestAddress { member, family, address }).await;
     }
 
     /// Asks all hosts of a member's link.

@@ -39,12 +39,18 @@ impl Engine {
                 notes
             }
             Request::Destroy { group } => self.destroy(&group).await?,
-            Request::Attach { group, interfaces, standby } => {
-                self.attach(&group, &interfaces, standby).await?
+            Request::Attach { group, interfaces, standby, test_addresses } => {
+                self.attach(&group, &interfaces, standby, &test_addresses).await?
             }
             Request::Detach { interface, last } => self.detach(&interface, last).await?,
             Request::AddAddress { group, addresses } => self.add_addresses(&group, &addresses).await?,
             Request::RemoveAddress { group, addresses } => self.remove_addresses(&group, &addresses).await?,
+            Request::AddTestAddress { interface, address } => {
+                self.add_test_address(&interface, address).await?
+            }
+            Request::RemoveTestAddress { interface, address } => {
+                self.remove_test_address(&interface, address).await?
+            }
             Request::Offline { interface } => self.set_offline(&interface, true).await?,
             Request::Online { interface } => self.set_offline(&interface, false).await?,
             Request::Set { name, settings } => self.set(&name, &settings).await?,
@@ -255,7 +261,7 @@ impl Engine {
     }
 
     /// The group of a member, the member's name, and whether the group has others.
-    fn member(&self, interface: &str) -> Result<(String, String, bool), Refused> {
+    pub(super) fn member(&self, interface: &str) -> Result<(String, String, bool), Refused> {
         let found = self.groups.values().find(|group| group.number_named(interface).is_some());
         let group = found.ok_or_else(|| {
             let text = format!("{interface} is not a member of any group; `ipmpctl show` lists the members");

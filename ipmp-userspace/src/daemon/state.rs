@@ -15,7 +15,7 @@ use std::{
 
 use serde::{Deserialize, Serialize};
 
-use super::{filters::Filters, migrate::Configuration};
+use super::{filters::Filters, migrate::Configuration, test_address::Kept};
 use crate::{control::Setting, link::Saved};
 
 /// Where the files of all network namespaces are.
@@ -99,6 +99,9 @@ pub struct MemberState {
     /// What the operator has set.
     #[serde(default)]
     pub chosen: Vec<Setting>,
+    /// What must be known of its test addresses.
+    #[serde(default)]
+    pub test_addresses: Kept,
     /// What we have put into its hardware filters.
     #[serde(default)]
     pub filters: Filters,
@@ -192,6 +195,12 @@ mod tests {
             settings,
             was_down: true,
             chosen: vec!["weight=10".parse().unwrap()],
+            test_addresses: Kept {
+                named: vec!["dhcp".parse().unwrap(), "fd00::1/64".parse().unwrap()],
+                put: vec!["fd00::1".parse().unwrap()],
+                changed: vec![crate::link::Address::new("10.0.0.1".parse().unwrap(), 24)],
+                routed: vec!["10.0.0.1".parse().unwrap()],
+            },
             filters: Filters::default(),
         };
         group.chosen.push("capture=on".parse().unwrap());
@@ -221,11 +230,14 @@ mod tests {
         let group = &mut text["groups"]["production0"];
         group.as_object_mut().unwrap().remove("chosen").unwrap();
         group.as_object_mut().unwrap().remove("targets").unwrap();
-        group["members"]["eth0"].as_object_mut().unwrap().remove("chosen").unwrap();
+        for name in ["chosen", "test_addresses"] {
+            group["members"]["eth0"].as_object_mut().unwrap().remove(name).unwrap();
+        }
         fs::write(&path, text.to_string()).unwrap();
         let state = File::open_at(path.clone()).unwrap().state;
-        assert!(state.groups["production0"].members["eth0"].chosen.is_empty());
+        let member = &state.groups["production0"].members["eth0"];
         assert!(state.groups["production0"].targets.is_empty());
+        assert!(member.chosen.is_empty() && member.test_addresses == Kept::default());
         fs::remove_dir_all(path.parent().unwrap()).unwrap();
     }
 

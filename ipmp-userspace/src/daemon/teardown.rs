@@ -20,6 +20,12 @@ pub async fn teardown() -> Result<Vec<String>, Error> {
     let _lock = Lock::take(cookie)?;
     let links = Links::open()?;
     let mut file = state::File::open(cookie)?;
+    // In one network an interface has addresses of one scope: test addresses go before others come.
+    for group in file.state.groups.values() {
+        for (member, saved) in &group.members {
+            saved.test_addresses.lift(&links, member, saved.ifindex).await;
+        }
+    }
     // First the NICs get back what came from them: they can be reached through the group or by themselves.
     for (name, group) in &file.state.groups {
         give_back(&links, name, group).await?;

@@ -22,6 +22,8 @@ use crate::{
     link::{Address, GroupInterface, Links, Mac, Route, multicast, show_mac, testing::in_namespace_then},
 };
 
+mod test_address;
+
 /// What a client does.
 struct Client(Sender);
 
@@ -82,6 +84,7 @@ fn attach(interfaces: &[&str]) -> Request {
         group: "production0".into(),
         interfaces: interfaces.iter().map(|&name| name.into()).collect(),
         standby: false,
+        test_addresses: Vec::new(),
     }
 }
 

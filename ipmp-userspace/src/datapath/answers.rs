@@ -17,8 +17,8 @@ const HEAD: usize = 8;
 pub struct Answers(RingBuf<MapData>);
 
 impl Answers {
-    /// How many the ring buffer holds, and [`drain`](Self::drain) takes at once.
-    pub const AT_ONCE: usize = ANSWERS_BYTES as usize / (HEAD + size_of::<Answer>());
+    /// How many the ring buffer holds, and [`drain`](Self::drain) takes at once: the kernel leaves a byte of it free.
+    pub const AT_ONCE: usize = (ANSWERS_BYTES as usize - 1) / (HEAD + size_of::<Answer>());
 
     /// Opens the pinned ring buffer and throws away what is in it: answers to another daemon's probes.
     pub(super) fn open(directory: &Path) -> Result<Self, Error> {

@@ -17,8 +17,8 @@ use aya_log::EbpfLogger;
 use ipmp_common::{
     hash::Policy,
     maps::{
-        Address, AddressKind, Counters, Device, Drops, GROUP_ITSELF, Ip, Learnt, MAX_ADDRESSES, MAX_GROUPS,
-        MAX_LEARNT, MAX_LOWER, MacKey, Member, MemberState, Steering,
+        Address, AddressKind, Answering, Counters, Device, Drops, GROUP_ITSELF, Ip, Learnt, MAX_ADDRESSES,
+        MAX_GROUPS, MAX_LEARNT, MAX_LOWER, MacKey, Member, MemberState, Steering, Windows,
     },
     steer::{MAX_MEMBERS, SLOTS},
 };
@@ -64,7 +64,7 @@ pub struct MemberSpec {
 }
 
 /// The maps of a group.
-pub const SHAPES: [Shape; 9] = [
+pub const SHAPES: [Shape; 11] = [
     Shape { name: "members", kind: 2, key: 4, value: size_of::<Member>(), entries: MAX_MEMBERS },
     Shape { name: "slots", kind: 2, key: 4, value: 8, entries: SLOTS },
     Shape { name: "steering", kind: 2, key: 4, value: size_of::<Steering>(), entries: 1 },
@@ -80,6 +80,8 @@ pub const SHAPES: [Shape; 9] = [
     Shape { name: "vlans", kind: 2, key: 4, value: 8, entries: 64 },
     Shape { name: "counters", kind: 6, key: 4, value: size_of::<Counters>(), entries: MAX_MEMBERS },
     Shape { name: "drops", kind: 6, key: 4, value: size_of::<Drops>(), entries: 1 },
+    Shape { name: "answering", kind: 6, key: 4, value: size_of::<Answering>(), entries: MAX_MEMBERS },
+    Shape { name: "windows", kind: 2, key: 4, value: size_of::<Windows>(), entries: MAX_MEMBERS },
 ];
 
 const INDEX: usize = offset_of!(Steering, index) / 8;
@@ -101,6 +103,7 @@ pub struct Group {
     vlans: Array<MapData, u64>,
     counters: PerCpuArray<MapData, Counters>,
     drops: PerCpuArray<MapData, Drops>,
+    answering: PerCpuArray<MapData, Answering>,
     loggers: BTreeMap<String, EbpfLogger<&'static dyn log::Log>>,
 }
 
@@ -153,6 +156,7 @@ impl Group {
             vlans: pins::typed(&maps, "vlans", Map::Array)?,
             counters: pins::typed(&maps, "counters", Map::PerCpuArray)?,
             drops: pins::typed(&maps, "drops", Map::PerCpuArray)?,
+            answering: pins::typed(&maps, "answering", Map::PerCpuArray)?,
             loggers: BTreeMap::new(),
             host,
             spec: spec.clone(),

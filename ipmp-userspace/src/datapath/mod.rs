@@ -129,6 +129,16 @@ impl Datapath {
         self.host.borrow().sentinel.answers()
     }
 
+    /// Lets ingress hand over echo replies of this ICMP identifier only: that of the daemon's requests. Others are counted
+    /// as strange ([`Group::answering`]). Any will do until this is told for the first time; what an earlier daemon told
+    /// holds until it is told anew.
+    ///
+    /// # Errors
+    /// [`Error::Map`].
+    pub fn expect(&mut self, identifier: u16) -> Result<(), Error> {
+        self.host.borrow().sentinel.expect(identifier)
+    }
+
     /// Which checks are in force, and what could not be had, a sentence each.
     pub fn status(&self) -> Vec<String> {
         let host = self.host.borrow();

@@ -10,7 +10,7 @@ use aya::{
 use ipmp_common::{
     maps::{
         ANSWERS_BYTES, CAPTURED, Capture, Clock, ClockSettings, Device, HINTS_BYTES, Held, Hint, MAX_GROUPS,
-        MAX_LOWER, Watch, ticks_between,
+        MAX_LOWER, Watch, expected, ticks_between,
     },
     steer::{MAX_MEMBERS, MemberSet},
 };
@@ -38,16 +38,17 @@ const DEVICES: usize = offset_of!(Watch, devices) / 8;
 const DEVICE_WORDS: usize = size_of::<Device>() / 8;
 
 /// The maps that the sentinel shares with the groups and with the daemon.
-pub const SHAPES: [Shape; 6] = [
+pub const SHAPES: [Shape; 7] = [
     Shape { name: "clock", kind: 2, key: 4, value: size_of::<Clock>(), entries: 1 },
     Shape { name: "watch", kind: 2, key: 4, value: size_of::<Watch>(), entries: MAX_GROUPS },
     Shape { name: "held", kind: 2, key: 4, value: size_of::<Held>(), entries: MAX_GROUPS },
     Shape { name: "live", kind: 2, key: 4, value: 8, entries: MAX_GROUPS },
     Shape { name: "hints", kind: 27, key: 0, value: 0, entries: HINTS_BYTES as usize },
+    Shape { name: "expected", kind: 2, key: 4, value: 4, entries: 1 },
     Shape { name: "answers", kind: 27, key: 0, value: 0, entries: ANSWERS_BYTES as usize },
 ];
 /// Those of them that the programs of a group use.
-pub const SHARED: [&str; 3] = ["live", "hints", "answers"];
+pub const SHARED: [&str; 4] = ["live", "hints", "answers", "expected"];
 
 /// The sentinel of this network namespace.
 pub struct Sentinel {
@@ -268,6 +269,15 @@ impl Sentinel {
     /// [`Error::Map`].
     pub fn answers(&self) -> Result<Answers, Error> {
         Answers::open(&self.directory)
+    }
+
+    /// Lets ingress hand over echo replies of this identifier only.
+    ///
+    /// # Errors
+    /// [`Error::Map`].
+    pub fn expect(&self, identifier: u16) -> Result<(), Error> {
+        let mut word: Array<MapData, u32> = pins::typed(&self.directory, "expected", Map::Array)?;
+        word.set(0, expected(identifier), 0).map_err(map_error("expected"))
     }
 }
 

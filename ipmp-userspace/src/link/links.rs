@@ -23,7 +23,7 @@ const MAX_BELOW: usize = ipmp_common::maps::MAX_LOWER;
 pub struct Links {
     pub(super) handle: Handle,
     /// The same, where the kernel lists what it is asked for alone.
-    strict: Handle,
+    pub(super) strict: Handle,
 }
 
 impl Links {

@@ -15,6 +15,7 @@ mod neighbour;
 mod route;
 mod speed;
 pub mod sysctl;
+mod test_address;
 mod watch;
 
 pub use address::Address;

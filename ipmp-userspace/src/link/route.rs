@@ -34,11 +34,38 @@ impl Route {
         (configured && !cloned).then_some(Self(message))
     }
 
+    /// The same for those that lead packets anywhere but to this host: to broadcast addresses, too.
+    pub(super) fn leading(message: RouteMessage) -> Option<Self> {
+        let broadcast = message.header.kind == RouteType::Broadcast;
+        if broadcast { Some(Self(message)) } else { Self::parse(message) }
+    }
+
+    /// The table that it is in.
+    pub(super) fn table(&self) -> u32 {
+        self.key().6
+    }
+
+    /// The same without the address that it sends from.
+    #[must_use]
+    pub fn without_source(&self) -> Self {
+        let mut message = self.0.clone();
+        message.attributes.retain(|attribute| !matches!(attribute, RouteAttribute::PrefSource(_)));
+        Self(message)
+    }
+
     /// Whether it leads through the interface: by itself, or as one of several next hops.
     pub fn uses(&self, ifindex: u32) -> bool {
         self.0.attributes.iter().any(|attribute| match attribute {
             RouteAttribute::Oif(index) => *index == ifindex,
             RouteAttribute::MultiPath(hops) => hops.iter().any(|hop| hop.interface_index == ifindex),
+            _ => false,
+        })
+    }
+
+    /// Whether it leads through other interfaces, too.
+    pub fn has_other_hops(&self, ifindex: u32) -> bool {
+        self.0.attributes.iter().any(|attribute| match attribute {
+            RouteAttribute::MultiPath(hops) => hops.iter().any(|hop| hop.interface_index != ifindex),
             _ => false,
         })
     }

@@ -18,10 +18,11 @@ const GROUP: &[(&str, &str, &str)] = &[
     ("ipv6", "ndisc_evict_nocarrier", "0"),
 ];
 
-/// What a member needs: to answer for its own addresses alone, to take what its route would not, and to invent no
-/// IPv6 addresses. Existing ones stay.
+/// What a member needs: to answer for its own addresses alone, to keep the others of a network when one is removed or
+/// changed, to take what its route would not, and to invent no IPv6 addresses. Existing ones stay.
 const MEMBER: &[(&str, &str, &str)] = &[
     ("ipv4", "arp_ignore", "1"),
+    ("ipv4", "promote_secondaries", "1"),
     ("ipv4", "rp_filter", "2"),
     ("ipv6", "accept_ra", "0"),
     ("ipv6", "autoconf", "0"),
@@ -110,6 +111,17 @@ pub fn restore(interface: &str, saved: &[Saved]) {
             log::warn!("cannot put {path} back to {before}: {error}; do it by hand");
         }
     }
+}
+
+/// Whether IPv6 packets that leave by the interface are sent from its own addresses alone, where the sender has not
+/// chosen one. Without this the kernel takes any address of the host before a link-local one.
+pub fn set_own_sources(interface: &str, only: bool) -> Result<(), Error> {
+    let path = path("ipv6", interface, "use_oif_addrs_only");
+    fs::write(&path, if only { "1" } else { "0" }).map_err(|source| Error::Sysctl {
+        what: "write",
+        path,
+        source,
+    })
 }
 
 /// Whether the host forwards IPv6 packets that arrive on the interface.

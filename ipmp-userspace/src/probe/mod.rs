@@ -19,3 +19,6 @@ pub mod searches;
 
 pub use neighbours::Neighbours;
 pub use searches::Searches;
+
+#[cfg(test)]
+mod tests;

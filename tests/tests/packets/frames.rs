@@ -117,6 +117,33 @@ pub fn ip4(protocol: u8, source: Ipv4Addr, destination: Ipv4Addr, fragment: u16,
     [header, payload.to_vec()].concat()
 }
 
+/// ICMP echo in IPv4, of an identifier and a sequence number.
+pub fn echo4(
+    kind: u8,
+    source: Ipv4Addr,
+    destination: Ipv4Addr,
+    number: (u16, u16),
+    payload: &[u8],
+) -> Vec<u8> {
+    let mut message =
+        [&[kind, 0, 0, 0], &number.0.to_be_bytes()[..], &number.1.to_be_bytes(), payload].concat();
+    let check = Sum16BitWords::new().add_slice(&message).ones_complement();
+    message[2..4].copy_from_slice(&check.to_ne_bytes());
+    ip4(1, source, destination, 0, &message)
+}
+
+/// The same in IPv6.
+pub fn echo6(
+    kind: u8,
+    source: Ipv6Addr,
+    destination: Ipv6Addr,
+    number: (u16, u16),
+    payload: &[u8],
+) -> Vec<u8> {
+    let body = [&number.0.to_be_bytes()[..], &number.1.to_be_bytes(), payload].concat();
+    ip6(58, 64, source, destination, &icmp6(kind, source, destination, &body))
+}
+
 /// An IPv6 packet of any next header.
 pub fn ip6(next: u8, hop_limit: u8, source: Ipv6Addr, destination: Ipv6Addr, payload: &[u8]) -> Vec<u8> {
     let length = (payload.len() as u16).to_be_bytes();

@@ -275,10 +275,24 @@ impl Bench {
         )
     }
 
+    /// Instructions that the verifier walked through, by program.
+    pub fn verified(&self) -> [(&str, u32); 2] {
+        [("egress", &self.egress), ("ingress", &self.ingress[0])].map(|(name, program)| {
+            (name, program.info().unwrap().verified_instruction_count().expect("Linux 5.16 tells it"))
+        })
+    }
+
+    /// Runs ingress of a member so many times in a row, with what it made of the frame the time before.
+    pub fn repeat_ingress(&self, member: u8, frame: &[u8], repeat: u32) {
+        let context = context_of(index_of(&format!("m{member}")));
+        let options =
+            TestRunOptions { data_in: Some(frame), ctx_in: Some(&context), repeat, ..Default::default() };
+        self.ingress[usize::from(member)].test_run(options).unwrap();
+    }
+
     #[track_caller]
     fn run_program(&self, program: &SchedClassifier, ifindex: u32, frame: &[u8], what: String) -> Outcome {
-        let mut context = [0; CONTEXT_IFINDEX + 4];
-        context[CONTEXT_IFINDEX..].copy_from_slice(&ifindex.to_ne_bytes());
+        let context = context_of(ifindex);
         let before = Tally::of(&self.group);
         let (verdict, after) = test_run(program, &context, frame)
             .unwrap_or_else(|error| panic!("{what} was not run with {}: {error:?}", show(frame)));
@@ -348,6 +362,13 @@ impl Bench {
 pub fn from(first: u8, members: u8) -> Preference {
     let order: Vec<u8> = (0..members).map(|place| (first + place) % members).collect();
     Preference::new(&order)
+}
+
+/// The context of a packet of this device.
+fn context_of(ifindex: u32) -> [u8; CONTEXT_IFINDEX + 4] {
+    let mut context = [0; CONTEXT_IFINDEX + 4];
+    context[CONTEXT_IFINDEX..].copy_from_slice(&ifindex.to_ne_bytes());
+    context
 }
 
 /// Runs a program once; gives its verdict and the frame as it left it.

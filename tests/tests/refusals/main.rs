@@ -14,6 +14,7 @@ mod addresses;
 mod groups;
 mod host;
 mod members;
+mod targets;
 
 const SECOND: Duration = Duration::from_secs(1);
 

@@ -142,6 +142,7 @@ fn requests_reach_the_engine_and_replies_the_client() {
             group: "g0".into(),
             interfaces: vec!["eth0".into(), "eth1".into()],
             standby: false,
+            test_addresses: vec![],
         },
         Request::AddTarget { group: "g0".into(), addresses: vec!["10.0.0.1".parse().unwrap()] },
         Request::Detach { interface: "eth0".into(), last: Some(Last::KeepGroup) },
@@ -634,7 +635,10 @@ fn a_client_of_somebody_else_understands_us() {
         }
 
         let done = connection.attach("g0", &["eth0", "eth1"]).await.unwrap().unwrap();
-        assert_eq!(done.notes, [r#"Attach { group: "g0", interfaces: ["eth0", "eth1"], standby: false }"#]);
+        assert_eq!(
+            done.notes,
+            [r#"Attach { group: "g0", interfaces: ["eth0", "eth1"], standby: false, test_addresses: [] }"#]
+        );
         let refused = connection.online("slow0").await.unwrap().unwrap_err();
         let (reason, message) = (reason::NOT_A_MEMBER.into(), "slow0 is in no group".into());
         assert_eq!(refused, ManagerError::Refused { reason, message });

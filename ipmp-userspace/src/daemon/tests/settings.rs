@@ -225,7 +225,12 @@ fn a_standby_rests_from_the_start_and_after_a_restart() {
         };
         with_engine(|client| async move {
             client.attach(&["eth0"]).await;
-            let standby = Request::Attach { group: group(), interfaces: vec!["eth1".into()], standby: true };
+            let standby = Request::Attach {
+                group: group(),
+                interfaces: vec!["eth1".into()],
+                standby: true,
+                test_addresses: vec![],
+            };
             client.done(standby).await;
             client.until("eth1 rests", rests).await;
         })

@@ -53,6 +53,17 @@ impl Group {
         Ok(self.entries()?.into_iter().filter_map(data).collect())
     }
 
+    /// The members' own addresses, and whose each is.
+    ///
+    /// # Errors
+    /// [`Error::Map`].
+    pub fn own_addresses(&self) -> Result<Vec<(IpAddr, u8)>, Error> {
+        let own = |(ip, address): (IpAddr, Address)| {
+            (address.kind == AddressKind::Test).then_some((ip, address.member as u8))
+        };
+        Ok(self.entries()?.into_iter().filter_map(own).collect())
+    }
+
     pub(super) fn entries(&self) -> Result<Vec<(IpAddr, Address)>, Error> {
         let mut entries = Vec::new();
         for entry in self.addresses.iter() {

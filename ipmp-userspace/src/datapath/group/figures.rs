@@ -1,6 +1,6 @@
 //! What the datapath has counted, over all processors.
 
-use ipmp_common::maps::{Counters, Drops};
+use ipmp_common::maps::{Answering, Counters, Drops};
 
 use super::{super::Error, Group, map_error};
 
@@ -17,6 +17,20 @@ impl Group {
             in_packets: sum.in_packets + cpu.in_packets,
             in_bytes: sum.in_bytes + cpu.in_bytes,
             stepped_in: sum.stepped_in + cpu.stepped_in,
+        }))
+    }
+
+    /// What has become of the answers to probes that a member received, over all processors.
+    ///
+    /// # Errors
+    /// [`Error::Map`].
+    pub fn answering(&self, number: u8) -> Result<Answering, Error> {
+        let values = self.answering.get(&u32::from(number), 0).map_err(map_error("answering"))?;
+        Ok(values.iter().fold(Answering::default(), |sum, cpu| Answering {
+            handed: sum.handed + cpu.handed,
+            strange: sum.strange + cpu.strange,
+            flood: sum.flood + cpu.flood,
+            lost: sum.lost + cpu.lost,
         }))
     }
 

@@ -3,14 +3,14 @@
 //! Nobody but the host can end this outage: the sender goes on sending to the MAC it knows until it is told another.
 
 use std::fmt;
-use std::time::Duration;
 
 use anyhow::Result;
-use lab::inbound::{self, PACKETS_PER_S, percentile};
+use lab::inbound::{self, PACKETS_PER_S};
 use lab::{Lab, Production};
 use serde::Serialize;
 
-use crate::outbound::{doubts, microseconds};
+use crate::outbound::doubts;
+use crate::times::Times;
 
 /// The requirement, in microseconds.
 const AIM_P50: f64 = 1_000.0;
@@ -21,8 +21,8 @@ const AIM_P95: f64 = 5_000.0;
 pub struct Inbound {
     packets_per_s: u64,
     pulls: usize,
-    outage_us: Outages,
-    before_us: Outages,
+    outage_us: Times,
+    before_us: Times,
     lost: u64,
     duplicated: u64,
     aim_p50_us: f64,
@@ -31,35 +31,18 @@ pub struct Inbound {
     doubts: Vec<String>,
 }
 
-/// Times without a packet, in microseconds.
-#[derive(Debug, Serialize)]
-struct Outages {
-    p50: f64,
-    p95: f64,
-    max: f64,
-    all: Vec<f64>,
-}
-
-impl Outages {
-    fn of(times: &[Duration]) -> Self {
-        let of = |percent| microseconds(percentile(times, percent));
-        let all = times.iter().map(|time| microseconds(*time)).collect();
-        Self { p50: of(50.0), p95: of(95.0), max: of(100.0), all }
-    }
-}
-
 /// Measures in a lab of its own.
 pub fn measure(pulls: u32) -> Result<Inbound> {
     let lab = Lab::tutorial()?;
     let production = Production::create(&lab)?;
     let inbound::Inbound { outages, before, report } = inbound::measure(&lab, &production, pulls as usize)?;
-    let outage_us = Outages::of(&outages);
+    let outage_us = Times::of(&outages);
     Ok(Inbound {
         packets_per_s: PACKETS_PER_S,
         pulls: outages.len(),
         aim_met: outage_us.p50 < AIM_P50 && outage_us.p95 < AIM_P95,
         outage_us,
-        before_us: Outages::of(&before),
+        before_us: Times::of(&before),
         lost: report.lost(),
         duplicated: report.duplicated(),
         aim_p50_us: AIM_P50,
@@ -76,13 +59,7 @@ impl fmt::Display for Inbound {
             self.packets_per_s, self.pulls
         )?;
         for (what, times) in [("outage", &self.outage_us), ("before a pull", &self.before_us)] {
-            writeln!(
-                out,
-                "  {what:<14} p50 {:>7.2} ms   p95 {:>7.2} ms   max {:>7.2} ms",
-                times.p50 / 1e3,
-                times.p95 / 1e3,
-                times.max / 1e3
-            )?;
+            writeln!(out, "  {what:<14} {times}")?;
         }
         write!(
             out,

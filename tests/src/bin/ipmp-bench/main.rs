@@ -1,4 +1,5 @@
-//! `ipmp-bench`: what steering costs, how quick failover is, what goes through a group, and what idle groups take.
+//! `ipmp-bench`: what steering costs, how quick failover is, what goes through a group, and what idle groups and probes
+//! take.
 //!
 //! Figures are compared within one run only, and only by medians of rounds in turn: machines differ, and so do the
 //! minutes of one machine.
@@ -10,7 +11,9 @@
 //! | [`inbound`] | a stream to a data address whose inbound member loses its carrier |
 //! | [`throughput`], [`flood`], [`segment`] | TCP bulk and small packets through the group and beside it |
 //! | [`idle`] | many groups that carry nothing |
-//! | [`spread`] | medians and quartiles |
+//! | [`silence`] | cables that are cut silently |
+//! | [`probing`] | many groups that are probed |
+//! | [`spread`], [`times`] | medians and quartiles; percentiles |
 //! | [`report`] | what `--json` prints |
 
 mod cases;
@@ -18,12 +21,15 @@ mod flood;
 mod idle;
 mod inbound;
 mod outbound;
+mod probing;
 mod program;
 mod report;
 mod segment;
+mod silence;
 mod spread;
 mod steering;
 mod throughput;
+mod times;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -34,7 +40,7 @@ use lab::Alone;
 
 use report::Report;
 
-/// Measure what steering costs, how quick failover is, what goes through a group, and what idle groups take
+/// Measure what steering costs, how quick failover is, what goes through a group, and what idle groups and probes take
 ///
 /// All measurements are made unless one is named. Everything happens in network namespaces of its own, which are
 /// removed at the end, also after Ctrl-C. Needs root.
@@ -86,6 +92,21 @@ enum Only {
         #[arg(long, value_parser = clap::value_parser!(u32).range(1..=250))]
         groups: Option<u32>,
         /// For how long [default: 20, quick: 3]
+        #[arg(long, value_parser = clap::value_parser!(u32).range(1..=86_400))]
+        seconds: Option<u32>,
+    },
+    /// Cables cut silently, with failure detection times of 10 ms, 100 ms and 1 s: after how long it is noticed, and a repair
+    Silence {
+        /// Cuts with the longest time; five times as many with 100 ms, twenty times with 10 ms [default: 10, quick: 1]
+        #[arg(long, value_parser = clap::value_parser!(u32).range(1..=1000))]
+        cuts: Option<u32>,
+    },
+    /// Groups of two members that are probed five times a second each: processor and memory, and false failures
+    Probing {
+        /// Groups [default: 64, quick: 8]
+        #[arg(long, value_parser = clap::value_parser!(u32).range(1..=250))]
+        groups: Option<u32>,
+        /// For how long [default: 60, quick: 3]
         #[arg(long, value_parser = clap::value_parser!(u32).range(1..=86_400))]
         seconds: Option<u32>,
     },
@@ -156,6 +177,22 @@ fn run(bench: Bench) -> Result<()> {
             .context("cannot measure idle groups")?;
         show(format!("\n{result}"));
         report.idle = Some(result);
+    }
+    if matches!(only, None | Some(Only::Silence { .. })) {
+        let cuts = if let Some(Only::Silence { cuts }) = only { cuts } else { None };
+        let result = silence::measure(default(cuts, 10, 1)).context("cannot measure silent failures")?;
+        show(format!("\n{result}"));
+        report.silence = Some(result);
+    }
+    if matches!(only, None | Some(Only::Probing { .. })) {
+        let (groups, seconds) = match only {
+            Some(Only::Probing { groups, seconds }) => (groups, seconds),
+            _ => (None, None),
+        };
+        let result = probing::measure(default(groups, 64, 8), default(seconds, 60, 3))
+            .context("cannot measure probing")?;
+        show(format!("\n{result}"));
+        report.probing = Some(result);
     }
     match bench.json {
         Some(path) => report.write(&path),

@@ -9,6 +9,8 @@ use serde::Serialize;
 use crate::idle::Idle;
 use crate::inbound::Inbound;
 use crate::outbound::Outbound;
+use crate::probing::Probing;
+use crate::silence::Silence;
 use crate::steering::Steering;
 use crate::throughput::Throughput;
 
@@ -28,12 +30,14 @@ pub struct Report {
     pub inbound: Option<Inbound>,
     pub throughput: Option<Throughput>,
     pub idle: Option<Idle>,
+    pub silence: Option<Silence>,
+    pub probing: Option<Probing>,
 }
 
 /// The shape, for `--help`. A test compares the names with what is written.
 pub const JSON_HELP: &str = "\
 JSON:
-  One object. Units are in the names: _ns, _us, _bytes, _bits_per_s, _packets_per_s, _percent. A SPREAD is an object with the
+  One object. Units are in the names: _ns, _us, _ms, _bytes, _bits_per_s, _packets_per_s, _percent. A SPREAD is an object with the
   numbers median, minimum, lower_quartile, upper_quartile and maximum of all rounds. What was not measured is null.
 
   version            1; grows when a field is renamed, removed or changes its meaning
@@ -60,6 +64,14 @@ JSON:
     sentinel_percent, sentinel_ticks_per_s, sentinel_tick_ns
                      the program alone, without the interrupt that it runs in; and what a tick takes on the average
     maps_bytes       what the kernel charges for all maps
+  silence            fdts
+    fdts             array, a failure detection time each: fdt_ms, cuts, bound_us (it and the deadline of a probe),
+                     later_than_bound (cuts that were noticed later), void (rounds judged too late to count), missed
+      noticed_us     p50, p95, max, and all: from the cut until the daemon says that the member has failed
+      repaired_us    the same from the repair of the cable until it says that the member is repaired
+  probing            groups, members (of all), fdt_ms, seconds, probes_per_s, lost, void, missed, failures (false ones),
+                     daemon_percent, daemon_us_per_probe, daemon_resident_bytes, daemon_proportional_bytes,
+                     sentinel_percent: as of idle
   doubts             array of sentences: why the numbers beside it should not be trusted (this machine was too busy)";
 
 impl Report {
@@ -78,6 +90,8 @@ impl Report {
             inbound: None,
             throughput: None,
             idle: None,
+            silence: None,
+            probing: None,
         })
     }
 

@@ -90,6 +90,25 @@ pub fn lines_of<'text>(text: &'text str, interface: &str) -> Vec<&'text str> {
     lines
 }
 
+/// The sentences of a log, in their order: without when, by whom and how severe. Lines of the tutorial are broken where
+/// its page ends, and begin with a month.
+pub fn log(text: &str) -> Cells {
+    let mut sentences: Vec<String> = Vec::new();
+    for line in text.lines().filter(|line| !is_prompt(line)) {
+        let begins = line.starts_with("Jan ").then(|| line.rsplit_once("] ")).flatten();
+        match begins.map(|(_, rest)| rest).or(line.strip_prefix("ipmpd: ")) {
+            Some(sentence) => sentences.push(sentence.to_owned()),
+            None => {
+                if let Some(last) = sentences.last_mut() {
+                    *last = format!("{last} {}", line.trim());
+                }
+            }
+        }
+    }
+    let numbered = sentences.into_iter().enumerate();
+    numbered.map(|(at, sentence)| (("log".into(), format!("line {}", at + 1)), sentence)).collect()
+}
+
 /// Every cell that only one has, or both differently.
 pub fn differences(tutorial: &Cells, here: &Cells) -> Vec<Difference> {
     let mut all: Vec<&(String, String)> = tutorial.keys().chain(here.keys()).collect();
@@ -157,6 +176,27 @@ mod tests {
             [COLUMNS, "C", "C"]
         );
         assert!(!differences(&tutorial, &table("")).is_empty());
+    }
+
+    #[test]
+    fn logs_are_compared_sentence_by_sentence() {
+        let tutorial = log(
+            "Jan  8 20:01:06 hivemind in.mpathd[15113]: [ID 215189 daemon.error] The link has gone\ndown on \
+                            rge0\nJan  8 20:01:07 hivemind in.mpathd[15113]: [ID 1 daemon.error] Good\n",
+        );
+        assert_eq!(differences(&tutorial, &log("ipmpd: The link has gone down on rge0\nipmpd: Good\n")), []);
+        assert_eq!(
+            differences(&tutorial, &log("ipmpd: The link has gone down on rge1\n")),
+            [
+                difference(
+                    "log",
+                    "line 1",
+                    Some("The link has gone down on rge0"),
+                    Some("The link has gone down on rge1")
+                ),
+                difference("log", "line 2", Some("Good"), None),
+            ]
+        );
     }
 
     #[test]

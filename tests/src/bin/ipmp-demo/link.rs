@@ -9,18 +9,9 @@ use lab::{Lab, Oracle, Snapshot, Switch, show_mac};
 
 use crate::compare::{self, Cells, block};
 use crate::page;
-use crate::stage::Stage;
+use crate::stage::{self, Stage};
 use crate::traffic::Traffic;
 use crate::tutorial;
-
-const NETWORK: &str = "  host: e1000g0 --- cable 1 --- [          ]
-        e1000g1 --- cable 2 --- [ Switch A ]
-                                [          ]--- cable 4 ---[          ]
-        rge0    --- cable 3 -------------------------------[ Switch B ]
-                                                           [          ]
-                          router 192.168.178.1   ----------[          ]
-                          peer   192.168.178.22  ----------[          ]
-                          peer   192.168.178.114 ----------[          ]";
 
 /// What the tutorial does not pull: a cable more, and two at once. No link comes up a third time within a minute, after
 /// which it would be held down for a while.
@@ -32,7 +23,7 @@ const MOMENT: Duration = Duration::from_millis(300);
 /// Plays it, and returns what was not as it should be.
 pub fn play() -> Result<Vec<String>> {
     page::heading("The network of the tutorial (1.5)")?;
-    page::block(NETWORK)?;
+    page::block(stage::NETWORK)?;
     let lab = Lab::tutorial()?;
     let before = Snapshot::at_rest(&lab)?;
     let mut stage = Stage::new(&lab)?;
@@ -60,24 +51,8 @@ pub fn play() -> Result<Vec<String>> {
     }
 
     page::heading("Everything as before (1.6.2, at its beginning)")?;
-    teardown(&mut stage)?;
-    page::heading("What differs from the tutorial, and is meant to")?;
-    stage.notes()?;
-    let Stage { operator, mut faults, .. } = stage;
-    operator.ends()?;
-    page::line("")?;
-    let after = Snapshot::at_rest(&lab)?;
-    let differences = after.differences(&before);
-    page::line(&format!(
-        "{} things of the host compared (interfaces, addresses, routes, settings, pins): {} are not as before",
-        page::number(after.len() as u64),
-        differences.len()
-    ))?;
-    differences.iter().try_for_each(|line| page::line(&format!("  {line}")))?;
-    if !differences.is_empty() {
-        faults.push(format!("{} things of the host are not as they were", differences.len()));
-    }
-    Ok(faults)
+    stage.tear_down()?;
+    stage.finish(&before)
 }
 
 /// A group without members: failed.
@@ -224,16 +199,4 @@ fn further(stage: &mut Stage) -> Result<()> {
     page::line("")?;
     stage.faults.extend(outcome.faults());
     Ok(())
-}
-
-/// The members go before the group does, as in the tutorial.
-fn teardown(stage: &mut Stage) -> Result<()> {
-    let names: Vec<&str> = stage.lab.members().iter().map(lab::Member::name).collect();
-    let (last, others) = names.split_last().context("a lab without members")?;
-    for name in others {
-        stage.operator.types(&format!("ipmpctl detach {name}"))?;
-    }
-    stage.operator.types(&format!("ipmpctl detach {last} --keep-group"))?;
-    stage.operator.types("ipmpctl destroy production0")?;
-    stage.operator.types("ipmpctl show")
 }

@@ -14,8 +14,8 @@ use serde_json::Value;
 
 use crate::page;
 
-/// How long a group may take to be as it should.
-const PATIENCE: Duration = Duration::from_secs(10);
+/// How long a group may take to be as it should: a repair that probes must see takes twenty seconds.
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Types commands, and reads what they say.
 pub struct Operator<'lab> {
@@ -33,6 +33,22 @@ impl<'lab> Operator<'lab> {
     /// What an address option says: the name in the hosts file, unless this machine has none to be covered.
     pub fn data_address(&self) -> String {
         if self.hosts.is_some() { format!("{}/24", TUTORIAL[0].1) } else { format!("{DATA}/24") }
+    }
+
+    /// The same of the test address of a member, by its number from 0.
+    pub fn test_address(&self, member: usize) -> String {
+        let (address, name) = TUTORIAL[member + 1];
+        if self.hosts.is_some() { format!("{name}/24") } else { format!("{address}/24") }
+    }
+
+    /// All lines that the daemon has said so far.
+    pub fn log(&self) -> Vec<String> {
+        self.daemon.log()
+    }
+
+    /// Waits until the daemon has said a line with this text after so many lines.
+    pub fn wait_line(&self, text: &str, since: usize) -> Result<String> {
+        self.daemon.wait_line(text, since, PATIENCE)
     }
 
     /// Runs a command line, and returns what it says.
@@ -70,19 +86,19 @@ impl<'lab> Operator<'lab> {
 
     /// Waits until the group has so many members, and exactly those named do not carry traffic.
     pub fn wait_idle(&self, members: usize, idle: &[&str]) -> Result<()> {
-        let right = || {
-            self.group().is_ok_and(|group| {
-                let as_wanted = |member: &ipmp::control::report::MemberReport| {
-                    idle.contains(&member.name.as_str()) != (member.usable && member.live)
-                };
-                group.members.len() == members && group.members.iter().all(as_wanted)
-            })
-        };
         let what = if idle.is_empty() { "nobody".to_owned() } else { idle.join(" and ") };
-        ensure!(
-            clock::wait_until(PATIENCE, right),
-            "{what} of {members} members should be idle, and after {PATIENCE:?} is not"
-        );
+        self.wait(&format!("{what} of {members} members is idle"), |group| {
+            let as_wanted = |member: &ipmp::control::report::MemberReport| {
+                idle.contains(&member.name.as_str()) != (member.usable && member.live)
+            };
+            group.members.len() == members && group.members.iter().all(as_wanted)
+        })
+    }
+
+    /// Waits until the group is as it should be; `what` says how.
+    pub fn wait(&self, what: &str, right: impl Fn(&GroupReport) -> bool) -> Result<()> {
+        let reached = clock::wait_until(PATIENCE, || self.group().is_ok_and(|group| right(&group)));
+        ensure!(reached, "{what}: not so after {PATIENCE:?}\n{}", self.asks("ipmpctl show")?);
         Ok(())
     }
 

@@ -4,8 +4,8 @@ use std::collections::BTreeSet;
 use std::thread::sleep;
 use std::time::Duration;
 
-use anyhow::Result;
-use lab::Lab;
+use anyhow::{Context as _, Result};
+use lab::{Lab, Snapshot};
 
 use crate::compare::{Cells, Difference, differences};
 use crate::operator::Operator;
@@ -13,6 +13,16 @@ use crate::page;
 use crate::permitted::{PERMITTED, kind};
 use crate::table::Table;
 use crate::traffic::Traffic;
+
+/// The network of the tutorial.
+pub const NETWORK: &str = "  host: e1000g0 --- cable 1 --- [          ]
+        e1000g1 --- cable 2 --- [ Switch A ]
+                                [          ]--- cable 4 ---[          ]
+        rge0    --- cable 3 -------------------------------[ Switch B ]
+                                                           [          ]
+                          router 192.168.178.1   ----------[          ]
+                          peer   192.168.178.22  ----------[          ]
+                          peer   192.168.178.114 ----------[          ]";
 
 /// How long everything is left as it is, for traffic to show it.
 const PAUSE: Duration = Duration::from_millis(700);
@@ -92,6 +102,40 @@ impl<'lab> Stage<'lab> {
         sleep(PAUSE);
         self.table()?;
         traffic.account()
+    }
+
+    /// The members go before the group does, as in the tutorial.
+    pub fn tear_down(&mut self) -> Result<()> {
+        let names: Vec<&str> = self.lab.members().iter().map(lab::Member::name).collect();
+        let (last, others) = names.split_last().context("a lab without members")?;
+        for name in others {
+            self.operator.types(&format!("ipmpctl detach {name}"))?;
+        }
+        self.operator.types(&format!("ipmpctl detach {last} --keep-group"))?;
+        self.operator.types("ipmpctl destroy production0")?;
+        self.operator.types("ipmpctl show")
+    }
+
+    /// Prints what differed and was meant to, ends the daemon, and compares the host with what it was before. Returns what
+    /// was not as it should be, of all of the chapter.
+    pub fn finish(self, before: &Snapshot) -> Result<Vec<String>> {
+        page::heading("What differs from the tutorial, and is meant to")?;
+        self.notes()?;
+        let Stage { lab, operator, mut faults, .. } = self;
+        operator.ends()?;
+        page::line("")?;
+        let after = Snapshot::at_rest(lab)?;
+        let differences = after.differences(before);
+        page::line(&format!(
+            "{} things of the host compared (interfaces, addresses, routes, settings, pins): {} are not as before",
+            page::number(after.len() as u64),
+            differences.len()
+        ))?;
+        differences.iter().try_for_each(|line| page::line(&format!("  {line}")))?;
+        if !differences.is_empty() {
+            faults.push(format!("{} things of the host are not as they were", differences.len()));
+        }
+        Ok(faults)
     }
 
     /// Pulls the cables of these members, by their numbers, and waits until the group knows.

@@ -113,6 +113,11 @@ impl<'lab> Traffic<'lab> {
         Ok(tcp > PACE / 10)
     }
 
+    /// Packets of UDP that are known to be lost by now.
+    pub fn lost(&self) -> u64 {
+        self.udp.progress().lost
+    }
+
     /// Waits until TCP goes on, which sends again at the end of its own timeout.
     pub fn wait_tcp(&self) -> Result<()> {
         self.tcp.wait_received(PACE / 10, PATIENCE)

@@ -13,10 +13,29 @@ pub const CABLE_1_OUT: &str = include_str!("tutorial/1.6.1-cable-1-out.txt");
 pub const CABLE_1_IN: &str = include_str!("tutorial/1.6.1-cable-1-in.txt");
 /// 1.6.1: cable 4 is out.
 pub const CABLE_4_OUT: &str = include_str!("tutorial/1.6.1-cable-4-out.txt");
-/// 1.6.2: the group without members, then with one, two and three. 1.6.1 shows no such tables.
+/// 1.6.2: the group without members, then with one, two and three. 1.6.1 shows no such
+/// tables.
 pub const JOINING: [&str; 4] = [
     include_str!("tutorial/1.6.2-empty.txt"),
     include_str!("tutorial/1.6.2-one.txt"),
     include_str!("tutorial/1.6.2-two.txt"),
     include_str!("tutorial/1.6.2-three.txt"),
 ];
+/// 1.6.2: cable 1 is out.
+pub const PROBED_CABLE_1_OUT: &str = include_str!("tutorial/1.6.2-cable-1-out.txt");
+/// 1.6.2: cable 1 is in again, and its member failed until its probes are answered.
+pub const PROBED_CABLE_1_IN: &str = include_str!("tutorial/1.6.2-cable-1-in.txt");
+/// 1.6.2: they were.
+pub const PROBED_CABLE_1_REPAIRED: &str = include_str!("tutorial/1.6.2-cable-1-repaired.txt");
+/// 1.6.2: before cable 4 is pulled.
+pub const PROBED_INITIAL: &str = include_str!("tutorial/1.6.2-initial.txt");
+/// 1.6.2: cable 4 is out, and the members behind it have failed.
+pub const PROBED_CABLE_4_OUT: &str = include_str!("tutorial/1.6.2-cable-4-out.txt");
+/// 1.6.2: cable 4 is in again, and nothing has happened yet.
+pub const PROBED_CABLE_4_IN: &str = include_str!("tutorial/1.6.2-cable-4-in.txt");
+/// 1.6.2: the members behind it are repaired.
+pub const PROBED_CABLE_4_REPAIRED: &str = include_str!("tutorial/1.6.2-cable-4-repaired.txt");
+/// 1.6.5: what is logged when one interface fails and is repaired.
+pub const LOG_OF_ONE: &str = include_str!("tutorial/1.6.5-rge0.txt");
+/// 1.6.5: what is logged when all fail, and one is repaired.
+pub const LOG_OF_ALL: &str = include_str!("tutorial/1.6.5-all.txt");

@@ -131,17 +131,15 @@ impl Group {
             probers().flat_map(|prober| prober.targets.all()).map(|target| target.address).collect();
         self.probes.neighbours.retain(|address, _| used.contains(address));
 
-        // A member without a test address is worth a word where others are tested.
-        let tested = self
-            .members
-            .iter()
-            .any(|member| member.probing.addresses.iter().any(|address| *address != TestAddress::None));
+        // A member that nobody probes is worth a word: its link alone tells of it.
         let mut now_configured = Vec::new();
         for member in &mut self.members {
-            let without = tested && member.offline.is_none() && !member.probing.enabled();
+            let without = member.offline.is_none() && !member.probing.enabled();
             if !without {
                 member.probing.without = None;
-                if std::mem::take(&mut member.probing.said_without) && member.probing.enabled() {
+                let has =
+                    member.probing.addresses.iter().any(|address| matches!(address, TestAddress::Is { .. }));
+                if std::mem::take(&mut member.probing.said_without) && has && member.probing.enabled() {
                     now_configured.push(member.attachment.name.clone());
                 }
             } else if member.probing.without.is_none() {

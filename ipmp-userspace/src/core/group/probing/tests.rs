@@ -593,7 +593,7 @@ fn new_settings_lose_no_verdict_and_the_new_time_counts_at_once() {
 }
 
 #[test]
-fn who_has_no_test_address_where_others_have_one_is_named_after_twenty_seconds() {
+fn who_has_no_test_address_is_named_after_twenty_seconds() {
     let mut wire = Wire::with_fdt(1, ms(1000));
     wire.join(1);
     wire.run(ms(19_900));
@@ -614,14 +614,28 @@ fn who_has_no_test_address_where_others_have_one_is_named_after_twenty_seconds()
 }
 
 #[test]
-fn a_group_without_test_addresses_is_silent_about_them() {
+fn a_group_without_test_addresses_says_so_once_for_each_member_in_service() {
     let mut wire = Wire::new(Settings::default());
-    wire.join(0);
+    (0..3).for_each(|member| wire.join(member));
+    wire.tell(Event::Offline { member: 1 });
     wire.routers(&[router(1)]);
     wire.tell(Event::Targets(vec![router(2)]));
-    assert_eq!((wire.group.deadline(), wire.group.fdt()), (None, None));
-    wire.run(ms(60_000));
-    assert_eq!(wire.said(), Vec::<String>::new());
+    wire.said();
+    assert_eq!(wire.group.fdt(), None);
+    let line = |member| {
+        format!(
+            "No test address configured on interface {member}; disabling probe-based failure detection on it"
+        )
+    };
+    wire.run(ms(20_100));
+    assert_eq!(wire.said(), ["eth0", "eth2"].map(line));
+    wire.tell(Event::Online { member: 1 });
+    wire.said();
+    wire.run(ms(20_100));
+    assert_eq!(wire.said(), ["eth1"].map(line));
+    assert_eq!(wire.group.deadline(), None);
+    wire.tell(Event::Settings(Settings { probe: Policy::Arp, ..Settings::default() }));
+    assert_eq!(wire.said(), Vec::<String>::new(), "it is probed without one");
 }
 
 #[test]

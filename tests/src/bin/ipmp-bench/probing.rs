@@ -1,0 +1,88 @@
+//! Many groups that are probed and carry nothing else: what that takes of a processor and of memory, and whether anybody
+//! is taken for dead.
+
+use std::fmt;
+use std::time::Duration;
+
+use anyhow::Result;
+use lab::Lab;
+use lab::idle::{Idle, MEMBERS};
+use serde::Serialize;
+
+/// The failure detection time of all groups.
+const FDT: Duration = Duration::from_secs(1);
+
+/// What was measured.
+#[derive(Debug, Serialize)]
+pub struct Probing {
+    groups: usize,
+    members: usize,
+    fdt_ms: u64,
+    seconds: f64,
+    probes_per_s: f64,
+    lost: u64,
+    void: u64,
+    missed: u64,
+    failures: usize,
+    daemon_percent: f64,
+    daemon_us_per_probe: f64,
+    daemon_resident_bytes: u64,
+    daemon_proportional_bytes: u64,
+    sentinel_percent: f64,
+}
+
+/// Measures in a lab of its own.
+pub fn measure(groups: u32, seconds: u32) -> Result<Probing> {
+    let lab = Lab::builder().members(1).one_switch().peers(&[]).build()?;
+    let idle = Idle::create_probed(&lab, groups as usize, FDT)?;
+    let names = ["sent", "lost", "void", "missed"];
+    let count = || names.iter().map(|name| idle.count(name)).collect::<Result<Vec<u64>>>();
+    let (failures, before) = (idle.failures(), count()?);
+    let began = std::time::Instant::now();
+    let load = idle.measure(Duration::from_secs(seconds.into()))?;
+    let after = count()?;
+    let since = |at: usize| after[at] - before[at];
+    let probes_per_s = since(0) as f64 / began.elapsed().as_secs_f64();
+    let (daemon_percent, sentinel_percent) = load.percent();
+    Ok(Probing {
+        groups: groups as usize,
+        members: groups as usize * MEMBERS,
+        fdt_ms: FDT.as_millis() as u64,
+        seconds: load.time.as_secs_f64(),
+        probes_per_s,
+        lost: since(1),
+        void: since(2),
+        missed: since(3),
+        failures: idle.failures() - failures,
+        daemon_percent,
+        daemon_us_per_probe: daemon_percent / 100.0 * 1e6 / probes_per_s,
+        daemon_resident_bytes: load.memory.resident,
+        daemon_proportional_bytes: load.memory.proportional,
+        sentinel_percent,
+    })
+}
+
+impl fmt::Display for Probing {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mib = |bytes: u64| bytes as f64 / f64::from(1 << 20);
+        writeln!(
+            out,
+            "probing: {} groups of {} members in all, FDT {} ms, for {:.0} s",
+            self.groups, self.members, self.fdt_ms, self.seconds
+        )?;
+        writeln!(
+            out,
+            "  {:.0} probes a second, {} lost, {} void, {} missed: {} false failures",
+            self.probes_per_s, self.lost, self.void, self.missed, self.failures
+        )?;
+        writeln!(
+            out,
+            "  daemon   {:>6.3} % of a processor, {:.0} us a probe   {:.1} MiB resident, {:.1} MiB of them its own share",
+            self.daemon_percent,
+            self.daemon_us_per_probe,
+            mib(self.daemon_resident_bytes),
+            mib(self.daemon_proportional_bytes)
+        )?;
+        write!(out, "  sentinel {:>6.3} % of a processor", self.sentinel_percent)
+    }
+}

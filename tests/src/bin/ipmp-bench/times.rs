@@ -1,0 +1,46 @@
+//! A time measured again and again.
+
+use std::fmt;
+use std::time::Duration;
+
+use lab::inbound::percentile;
+use serde::Serialize;
+
+use crate::outbound::microseconds;
+
+/// In microseconds.
+#[derive(Debug, Serialize)]
+pub struct Times {
+    /// Half of all are not longer.
+    pub p50: f64,
+    /// Nineteen of twenty are not longer.
+    pub p95: f64,
+    /// The longest.
+    pub max: f64,
+    /// All, in their order.
+    pub all: Vec<f64>,
+}
+
+impl Times {
+    /// Of at least one.
+    ///
+    /// # Panics
+    /// When there are none.
+    pub fn of(times: &[Duration]) -> Self {
+        let of = |percent| microseconds(percentile(times, percent));
+        let all = times.iter().map(|time| microseconds(*time)).collect();
+        Self { p50: of(50.0), p95: of(95.0), max: of(100.0), all }
+    }
+}
+
+impl fmt::Display for Times {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            out,
+            "p50 {:>7.2} ms   p95 {:>7.2} ms   max {:>7.2} ms",
+            self.p50 / 1e3,
+            self.p95 / 1e3,
+            self.max / 1e3
+        )
+    }
+}

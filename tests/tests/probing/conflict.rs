@@ -1,0 +1,79 @@
+//! A target that starts up while it is probed by ARP, and looks whether somebody has its address (RFC 5227).
+
+use lab::host::arp_request;
+use lab::packet::PacketSocket;
+use lab::probes::{Capture, Message};
+use lab::{Alone, Host, Program, filter};
+use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
+
+use super::*;
+
+const DARK: &str = "No target of group production0 answers on any interface (inet)";
+const LIGHT: &str = "Targets of group production0 answer again (inet)";
+
+/// A static address by dhcpcd, which probes it before it uses it. It keeps its files to itself.
+fn dhcpcd(lab: &Lab, host: &Host) -> Program {
+    let mut command = host.namespace().command("unshare");
+    command.args(["--mount", "--pid", "--fork", "--kill-child", "sh", "-c"]);
+    command.arg("mount -t tmpfs tmpfs /run && exec dhcpcd \"$@\"").arg("sh");
+    command.args(["--nobackground", "--debug", "--ipv4only", "--config=/dev/null", "--script=/bin/true"]);
+    command.arg(format!("--static=ip_address={}/24", host.v4())).arg(lab::host::INTERFACE);
+    Program::start(lab, command).unwrap()
+}
+
+/// The machine has no address any more: it starts up.
+fn forget_address(host: &Host) {
+    host.namespace().ip(&format!("-4 addr flush dev {}", lab::host::INTERFACE)).unwrap();
+}
+
+#[test]
+fn a_target_that_starts_up_finds_its_address_free() {
+    let _alone = Alone::wait().unwrap();
+    let lab = Lab::tutorial().unwrap();
+    let (target, control) = (lab.peer(0), lab.peer(1));
+    let production = without_test_addresses(&lab, &format!("fdt=500ms probe=arp targets={}", target.v4()));
+    let probe = Message::Arp { reply: false, sender: Ipv4Addr::UNSPECIFIED, target: target.v4() };
+    let capture = Capture::on(target.namespace(), lab::host::INTERFACE).unwrap();
+    let count = |heard: &[lab::probes::Heard]| {
+        heard.iter().filter(|heard| !heard.outgoing && heard.message == probe).count()
+    };
+    let before = count(&capture.listen(SECOND).unwrap());
+    assert!(before > 5, "{before} ARP probes a second");
+
+    let since = production.daemon.log().len();
+    forget_address(target);
+    production.daemon.wait_line(DARK, since, PATIENCE).unwrap();
+    // Whoever goes on probing keeps a machine from its address: another one is treated so.
+    forget_address(control);
+    let stop = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        let router = lab.router();
+        scope.spawn(|| {
+            let socket = PacketSocket::open(
+                router.namespace(),
+                Some(lab::host::INTERFACE),
+                &filter::ethertype(0x0806),
+            )
+            .unwrap();
+            let mut frame = arp_request(router.mac(), Ipv4Addr::UNSPECIFIED, control.v4()).unwrap();
+            frame[..6].copy_from_slice(&control.mac());
+            while !stop.load(SeqCst) {
+                socket.send(&frame).unwrap();
+                std::thread::sleep(100 * MS);
+            }
+        });
+        let _ = capture.listen(Duration::ZERO).unwrap();
+        let (mut up, mut kept) = (dhcpcd(&lab, target), dhcpcd(&lab, control));
+        let refused = kept.wait_line("DAD detected", 0, PATIENCE);
+        let free = up.wait_line("DAD completed", 0, PATIENCE);
+        stop.store(true, SeqCst);
+        println!("probed all the time: {}", refused.unwrap());
+        println!("a target of the group: {}", free.unwrap());
+        let heard = capture.listen(Duration::ZERO).unwrap();
+        assert_eq!(count(&heard), 0, "ARP probes to a target that starts up");
+        println!("{}", production.daemon.wait_line(LIGHT, since, PATIENCE).unwrap());
+        assert!(said(&production, "failure detected", since).is_empty());
+        assert!(count(&capture.listen(SECOND).unwrap()) > 5, "it is probed again");
+    });
+    production.assert_clean();
+}
