@@ -11,13 +11,13 @@ use std::process::{Command, Stdio};
 pub const LAB: &[&str] = &["iproute2", "iputils-arping", "iputils-ping", "libcap2-bin", "procps"];
 
 /// The services that the lab's tests run on a group. None starts anything when it is installed: keepalived's unit and init
-/// script want a configuration, nftables' unit is not enabled, and the others have none.
+/// script want a configuration, nftables' unit and systemd's networkd are not enabled, and the others have none.
 pub const SERVICES: &[&str] = &[
     "busybox-static",
-    "dhcpcd-base",
     "dnsmasq-base",
     "keepalived",
     "nftables",
+    "systemd",
     "wireguard-go",
     "wireguard-tools",
 ];
