@@ -29,7 +29,7 @@ impl Random {
 pub fn mutate(random: &mut Random, input: &[u8], other: &[u8], longest: usize) -> Vec<u8> {
     const INTERESTING: [u8; 8] = [0, 1, 0x7f, 0x80, 0xff, b'"', b'0', b'\n'];
     let mut bytes = input.to_vec();
-    for _ in 0..=random.below(4) {
+    for _ in 0..1 << random.below(3) {
         let at = random.below(bytes.len() + 1);
         match random.below(7) {
             0 if at < bytes.len() => bytes[at] ^= 1 << random.below(8),
