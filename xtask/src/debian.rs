@@ -25,6 +25,9 @@ pub const SERVICES: &[&str] = &[
 /// What `cargo xtask vm` runs.
 pub const VM: &[&str] = &["qemu-system-x86", "busybox-static", "kmod", "xz-utils"];
 
+/// What libFuzzer is compiled by.
+pub const FUZZ: &[&str] = &["g++"];
+
 /// The newest Rust that Debian has, and its library source.
 pub const COMPILER: &[&str] = &["rustc-web", "rust-web-src"];
 
