@@ -5,6 +5,7 @@
 //! The lab's tests run one at a time, but for those that measure nothing: two labs on two processors disturb each other. What
 //! mostly waits runs beside the tests of the other packages, and is shown after them.
 
+use crate::fuzz::{self, Fuzz};
 use crate::project::{self, Executable};
 use crate::setup::Setup;
 use crate::vm::{Kernel, Machine, Nic, quote};
@@ -119,6 +120,9 @@ impl Test {
             for boot in self.boots() {
                 outcomes.push(boot.run(&setup, &lab, &bin_dir)?);
             }
+            if self.soak {
+                outcomes.push(fuzzed(self.yes));
+            }
         }
         Ok(summary(&outcomes, start.elapsed(), self.limit()))
     }
@@ -178,6 +182,15 @@ impl Test {
         let cards = cards.map(|(nic, kernel)| Boot { target: HARDWARE, kernel, nic: Some(nic), soak });
         smoke.into_iter().chain(cards).collect()
     }
+}
+
+/// The decoders under libFuzzer; its build counts, as it is part of the soak alone.
+fn fuzzed(yes: bool) -> Outcome {
+    let start = Instant::now();
+    let result = Fuzz::all(fuzz::SECONDS, yes).run();
+    let good = result.is_ok();
+    let result = result.map_or_else(|error| format!("{error:#}"), |()| "ok. no fault found".to_owned());
+    Outcome { name: "ipmp-fuzz under libFuzzer".into(), result, good, took: start.elapsed() }
 }
 
 /// The tests on emulated network cards.

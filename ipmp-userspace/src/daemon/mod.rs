@@ -45,7 +45,7 @@ mod lock;
 pub mod logging;
 mod look;
 pub mod migrate;
-mod mpathd;
+pub mod mpathd;
 mod priority;
 mod probing;
 mod recent;
