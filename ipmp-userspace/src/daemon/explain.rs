@@ -12,6 +12,7 @@ use super::{
 };
 use crate::{
     control::{
+        duration::short,
         explanation::{Explanation, Recent, Timer, due},
         report::probing::Family as Shown,
         request::{Refused, reason},
@@ -426,17 +427,6 @@ fn letter(probe: &Probe) -> char {
 
 fn probes(count: u32) -> String {
     if count == 1 { "probe was".into() } else { format!("{count} probes were") }
-}
-
-/// A time as people write it.
-fn short(time: Duration) -> String {
-    let (micros, millis) = (time.as_micros(), time.as_millis());
-    match millis {
-        0 if micros > 0 => format!("{micros} µs"),
-        0..1000 => format!("{millis} ms"),
-        1000..10_000 if millis % 1000 >= 100 => format!("{:.1} s", (millis / 100) as f64 / 10.0),
-        _ => format!("{} s", millis / 1000),
-    }
 }
 
 #[cfg(test)]
