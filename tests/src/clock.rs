@@ -32,6 +32,20 @@ pub fn wall_nanos() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |age| age.as_nanos() as u64)
 }
 
+/// The instant of a time of `CLOCK_MONOTONIC`, in nanoseconds: the clock of the daemon's events.
+pub fn monotonic(nanos: u64) -> Instant {
+    let read = || {
+        let before = Instant::now();
+        let now = nix::time::clock_gettime(nix::time::ClockId::CLOCK_MONOTONIC);
+        (before.elapsed(), before, now.map_or(Duration::ZERO, Duration::from))
+    };
+    // Of several readings the one that took least: whoever reads may be put aside in between.
+    let (_, instant, now) =
+        (0..4).map(|_| read()).fold(read(), |best, next| if next.0 < best.0 { next } else { best });
+    let time = Duration::from_nanos(nanos);
+    instant.checked_sub(now.saturating_sub(time)).unwrap_or(instant) + time.saturating_sub(now)
+}
+
 /// Asks every millisecond until `question` says yes, for `patience` at most. Says whether it ever did.
 pub fn wait_until(patience: Duration, mut question: impl FnMut() -> bool) -> bool {
     let deadline = Instant::now() + patience;
@@ -60,6 +74,15 @@ pub fn keep_time() {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn monotonic_times_become_instants() {
+        let now = nix::time::clock_gettime(nix::time::ClockId::CLOCK_MONOTONIC).unwrap();
+        let now = Duration::from(now).as_nanos() as u64;
+        let between = monotonic(now + 5_000_000) - monotonic(now);
+        assert!(between.abs_diff(Duration::from_millis(5)) < Duration::from_millis(4), "{between:?}");
+        assert!(monotonic(now) <= Instant::now());
+    }
 
     #[test]
     fn wall_times_become_instants() {

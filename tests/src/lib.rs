@@ -23,6 +23,7 @@
 //! | [`nic`] | the network cards of a virtual machine, and how their cables are pulled |
 //! | [`remains`] | the reaper: nothing is left behind, also after SIGKILL |
 //! | [`daemon`] | the real `ipmpd` and `ipmpctl` |
+//! | [`monitor`] | a running `ipmpctl monitor` |
 //! | [`production`] | the tutorial's group: its daemon, its oracle, what it shows |
 //! | [`program`] | other people's programs: started, read, ended with the lab |
 //! | [`stream`], [`flow`] | UDP streams: what was lost, when, reordered, duplicated |
@@ -63,6 +64,7 @@ pub mod hosts;
 pub mod idle;
 pub mod inbound;
 pub mod inquiry;
+pub mod monitor;
 pub mod multicast;
 pub mod namespace;
 pub mod netlink;
@@ -92,6 +94,7 @@ pub use host::Host;
 pub use hosts::Hosts;
 pub use inquiry::Inquiry;
 pub use ipmp::link::show_mac;
+pub use monitor::Monitor;
 pub use namespace::Namespace;
 pub use network::{Lab, Member, MemberKind, Switch};
 pub use news::CarrierNews;

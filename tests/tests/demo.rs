@@ -55,6 +55,11 @@ fn names_of_the_hosts_file_work_where_addresses_do() {
     assert_eq!(shown(), ["192.168.178.200", "192.168.178.203"]);
     let addresses = run("ipmpstat", "-a -o address,state");
     assert!(addresses.contains("hivemind-prod-rge0") && addresses.contains("hivemind-prod "), "{addresses}");
+    assert_eq!(run("ipmpctl", "target add hivemind-prod-e1000g0 --group production0"), "");
+    assert_eq!(run("ipmpctl", "target disable hivemind-prod-e1000g0 --group production0"), "");
+    let listed = run("ipmpctl", "target list --group production0");
+    assert!(listed.contains("192.168.178.201  explicit  disabled"), "{listed}");
+    assert_eq!(run("ipmpctl", "set production0 targets=hivemind-prod-e1000g1,192.168.178.1"), "");
     assert_eq!(run("ipmpctl", "address del hivemind-prod/24 --group production0"), "");
     assert_eq!(shown(), ["192.168.178.203"]);
     daemon.ctl("destroy production0").unwrap();

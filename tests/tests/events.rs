@@ -3,18 +3,13 @@
 //! what made it happen.
 
 use std::fs::{self, File};
-use std::io::{BufRead as _, BufReader, Read as _};
 use std::os::unix::fs::MetadataExt as _;
 use std::os::unix::net::UnixDatagram;
 use std::path::Path;
-use std::process::{Child, Command, ExitStatus, Stdio};
-use std::sync::{Arc, Mutex};
-use std::thread::JoinHandle;
 use std::time::Duration;
 
-use lab::daemon::binary;
 use lab::network::DATA;
-use lab::{Daemon, Lab, clock};
+use lab::{Daemon, Lab, Monitor, clock};
 use nix::mount::{MsFlags, mount};
 use nix::sched::{CloneFlags, unshare};
 use serde_json::Value;
@@ -23,66 +18,6 @@ use serde_json::Value;
 const PATIENCE: Duration = Duration::from_secs(30);
 /// Exit status of `ipmpctl monitor` when the daemon goes, as its help documents it.
 const DAEMON_GONE: i32 = 5;
-
-/// A running `ipmpctl monitor`.
-struct Monitor {
-    child: Child,
-    lines: Arc<Mutex<Vec<String>>>,
-    reader: Option<JoinHandle<()>>,
-}
-
-impl Monitor {
-    /// Starts it, and waits until it listens: that is its first line.
-    fn start(daemon: &Daemon<'_>, arguments: &str) -> Self {
-        let mut command = Command::new(binary("ipmpctl").unwrap());
-        command.arg("--socket").arg(daemon.socket()).arg("monitor").args(arguments.split_whitespace());
-        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
-        let mut child = command.spawn().unwrap();
-        let output = BufReader::new(child.stdout.take().unwrap());
-        let lines: Arc<Mutex<Vec<String>>> = Arc::default();
-        let heard = Arc::clone(&lines);
-        let reader = std::thread::spawn(move || {
-            output.lines().map_while(Result::ok).for_each(|line| heard.lock().unwrap().push(line));
-        });
-        let monitor = Self { child, lines, reader: Some(reader) };
-        assert!(
-            clock::wait_until(PATIENCE, || !monitor.lines().is_empty()),
-            "monitor {arguments} says nothing"
-        );
-        monitor
-    }
-
-    fn lines(&self) -> Vec<String> {
-        self.lines.lock().unwrap().clone()
-    }
-
-    /// With `--json`: the events so far, the daemon's complaint at the end left out.
-    fn events(&self) -> Vec<Value> {
-        let objects = self.lines().into_iter().map(|line| serde_json::from_str::<Value>(&line).unwrap());
-        objects.filter_map(|mut object| object.get_mut("event").map(Value::take)).collect()
-    }
-
-    /// Waits for the end; gives its status, and what it said on standard error.
-    fn end(mut self) -> (ExitStatus, String, Vec<String>) {
-        let mut status = None;
-        clock::wait_until(PATIENCE, || {
-            status = self.child.try_wait().unwrap();
-            status.is_some()
-        });
-        let status = status.expect("monitor ends with the daemon");
-        self.reader.take().unwrap().join().unwrap();
-        let mut complaint = String::new();
-        self.child.stderr.take().unwrap().read_to_string(&mut complaint).unwrap();
-        (status, complaint, self.lines())
-    }
-}
-
-impl Drop for Monitor {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
 
 /// An event as this file writes it down: kind, severity, cause, line of the log.
 type Told<'a> = (&'a str, &'a str, &'a str, &'a str);
@@ -112,7 +47,7 @@ struct Scene<'lab> {
 impl<'lab> Scene<'lab> {
     fn set(lab: &'lab Lab) -> Self {
         let daemon = Daemon::start_in(lab).unwrap();
-        let monitor = Monitor::start(&daemon, "--json");
+        let monitor = Monitor::start(&daemon, "--json").unwrap();
         Self { lab, daemon, monitor, compared: 0 }
     }
 
@@ -404,7 +339,7 @@ fn end(mut scene: Scene<'_>) {
     let expected = ("no-test-address", "info", "no-test-address", line);
     assert_eq!(of_e1000g1().iter().map(told).collect::<Vec<_>>(), [expected]);
 
-    let text = Monitor::start(&scene.daemon, "production0");
+    let text = Monitor::start(&scene.daemon, "production0").unwrap();
     scene.daemon.terminate().unwrap();
     let stopped = "stopped; the datapath of production0 stays in place and goes on";
     scene.expect("SIGTERM", &[("stopped", "info", "signal", stopped)]);
@@ -416,9 +351,9 @@ fn end(mut scene: Scene<'_>) {
         "ipmpctl: ipmpd at {socket} has stopped: its groups stay as they are, and nobody tells what happens to them\n"
     );
     let events = monitor.events();
-    let (status, complaint, _) = monitor.end();
+    let (status, complaint, _) = monitor.end().unwrap();
     assert_eq!((status.code(), &complaint), (Some(DAEMON_GONE), &line));
-    let (status, complaint, lines) = text.end();
+    let (status, complaint, lines) = text.end().unwrap();
     assert_eq!((status.code(), &complaint), (Some(DAEMON_GONE), &line));
     println!("as text:\n  {}", lines.join("\n  "));
     assert!(lines[0].contains(" info watching: watching group production0 ("), "{lines:?}");
@@ -443,9 +378,9 @@ fn end(mut scene: Scene<'_>) {
 
     daemon.start().unwrap();
     daemon.wait_line("Group production0 has been taken over with 1 members", 0, PATIENCE).unwrap();
-    let monitor = Monitor::start(&daemon, "production0 --json");
+    let monitor = Monitor::start(&daemon, "production0 --json").unwrap();
     daemon.kill().unwrap();
-    let (status, complaint, lines) = monitor.end();
+    let (status, complaint, lines) = monitor.end().unwrap();
     assert_eq!(status.code(), Some(DAEMON_GONE));
     let line = format!(
         "ipmpctl: ipmpd at {socket} is gone: it was killed or has crashed; its log and its service manager say more\n"

@@ -11,19 +11,22 @@ use std::process::{Command, Stdio};
 pub const LAB: &[&str] = &["iproute2", "iputils-arping", "iputils-ping", "libcap2-bin", "procps"];
 
 /// The services that the lab's tests run on a group. None starts anything when it is installed: keepalived's unit and init
-/// script want a configuration, nftables' unit is not enabled, and the others have none.
+/// script want a configuration, nftables' unit and systemd's networkd are not enabled, and the others have none.
 pub const SERVICES: &[&str] = &[
     "busybox-static",
-    "dhcpcd-base",
     "dnsmasq-base",
     "keepalived",
     "nftables",
+    "systemd",
     "wireguard-go",
     "wireguard-tools",
 ];
 
 /// What `cargo xtask vm` runs.
 pub const VM: &[&str] = &["qemu-system-x86", "busybox-static", "kmod", "xz-utils"];
+
+/// What libFuzzer is compiled by.
+pub const FUZZ: &[&str] = &["g++"];
 
 /// The newest Rust that Debian has, and its library source.
 pub const COMPILER: &[&str] = &["rustc-web", "rust-web-src"];

@@ -7,6 +7,7 @@ mod card;
 mod debian;
 mod demo;
 mod ebpf;
+mod fuzz;
 mod lint;
 mod man;
 mod project;
@@ -32,6 +33,7 @@ enum Command {
     Demo(demo::Demo),
     Test(test::Test),
     Bench(demo::Bench),
+    Fuzz(fuzz::Fuzz),
     Vm(vm::Vm),
     Lint(lint::Lint),
     Ebpf(ebpf::Ebpf),
@@ -45,6 +47,7 @@ fn main() -> ExitCode {
         Command::Demo(command) => command.run(),
         Command::Test(command) => command.run(),
         Command::Bench(command) => command.run(),
+        Command::Fuzz(command) => command.run().map(|()| ExitCode::SUCCESS),
         Command::Vm(command) => command.run(),
         Command::Lint(command) => command.run().map(|()| ExitCode::SUCCESS),
         Command::Ebpf(command) => command.run().map(|()| ExitCode::SUCCESS),

@@ -2,16 +2,18 @@
 //!
 //! What needs network namespaces and eBPF needs root: the tests of ipmp-userspace and of the lab. They are built by the caller,
 //! and only their executables run through sudo, so that nothing in `target` ever belongs to root; the others run as the caller.
-//! The lab's tests run one at a time, but for those that measure nothing: two labs on two processors disturb each other.
+//! The lab's tests run one at a time, but for those that measure nothing: two labs on two processors disturb each other. What
+//! mostly waits runs beside the tests of the other packages, and is shown after them.
 
+use crate::fuzz::{self, Fuzz};
 use crate::project::{self, Executable};
 use crate::setup::Setup;
 use crate::vm::{Kernel, Machine, Nic, quote};
 use crate::{debian, root};
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, anyhow, ensure};
 use clap::Args;
 use std::ffi::OsStr;
-use std::io::{BufRead, BufReader};
+use std::io::{BufRead, BufReader, Write};
 use std::path::Path;
 use std::process::{Command, ExitCode, Stdio};
 use std::time::{Duration, Instant};
@@ -74,38 +76,52 @@ impl Test {
         }
         let start = Instant::now();
         let left = || self.limit().saturating_sub(start.elapsed());
-        let mut outcomes = Vec::new();
-        for executable in &rest {
-            let command = if ROOT.contains(&executable.package.as_str()) {
-                as_root(executable, &[], left())
-            } else {
-                Command::new(&executable.path)
-            };
-            outcomes.push(run_one(executable, command, &self.filter)?);
-        }
+        let (beside, lab_alone): (Vec<_>, Vec<_>) =
+            lab.iter().partition(|executable| BESIDE.contains(&executable.target.as_str()));
+        let mut outcomes = std::thread::scope(|scope| -> Result<Vec<Outcome>> {
+            let waiting = scope.spawn(|| -> Result<Vec<(Outcome, Vec<u8>)>> {
+                let turns = beside.iter().map(|executable| Turn { executable, attach: "", only: "" });
+                let run = |turn: Turn<'_>| {
+                    let mut shown = Vec::new();
+                    let command = turn.command(&bin_dir, left());
+                    let outcome = run_one(turn.executable, command, &self.filter, &mut shown)?;
+                    Ok((outcome, shown))
+                };
+                turns.map(run).collect()
+            });
+            let mut outcomes = Vec::new();
+            for executable in &rest {
+                let command = if ROOT.contains(&executable.package.as_str()) {
+                    as_root(executable, &[], left())
+                } else {
+                    Command::new(&executable.path)
+                };
+                outcomes.push(run_one(executable, command, &self.filter, &mut std::io::stdout())?);
+            }
+            let waited =
+                waiting.join().map_err(|_| anyhow!("whoever ran the tests beside has panicked"))??;
+            for (outcome, shown) in waited {
+                std::io::stdout().write_all(&shown)?;
+                outcomes.push(outcome);
+            }
+            Ok(outcomes)
+        })?;
         for arguments in self.rounds() {
-            for Turn { executable, attach, only } in turns(&lab, self.soak) {
-                let target = executable.target.as_str();
-                let threads = if UNTIMED.contains(&target) { "2" } else { "1" };
-                let mut variables =
-                    vec![("IPMP_BIN_DIR", bin_dir.as_os_str()), ("RUST_TEST_THREADS", OsStr::new(threads))];
-                if !attach.is_empty() {
-                    variables.push(("IPMP_ATTACH", OsStr::new(attach)));
+            for turn in turns(lab_alone.iter().copied(), self.soak) {
+                let mut command = turn.command(&bin_dir, left());
+                if !turn.only.is_empty() && arguments.is_empty() {
+                    command.arg(turn.only);
                 }
-                let mut command = as_root(executable, &variables, left());
-                if !WORDY.contains(&target) {
-                    command.arg(SHOW_FIGURES);
-                }
-                if !only.is_empty() && arguments.is_empty() {
-                    command.arg(only);
-                }
-                let outcome = run_one(executable, command, &arguments)?;
-                outcomes.push(Outcome { name: format!("{} {attach}", outcome.name), ..outcome });
+                let outcome = run_one(turn.executable, command, &arguments, &mut std::io::stdout())?;
+                outcomes.push(Outcome { name: format!("{} {}", outcome.name, turn.attach), ..outcome });
             }
         }
         if self.filter.is_empty() {
             for boot in self.boots() {
                 outcomes.push(boot.run(&setup, &lab, &bin_dir)?);
+            }
+            if self.soak {
+                outcomes.push(fuzzed(self.yes));
             }
         }
         Ok(summary(&outcomes, start.elapsed(), self.limit()))
@@ -168,6 +184,15 @@ impl Test {
     }
 }
 
+/// The decoders under libFuzzer; its build counts, as it is part of the soak alone.
+fn fuzzed(yes: bool) -> Outcome {
+    let start = Instant::now();
+    let result = Fuzz::all(fuzz::SECONDS, yes).run();
+    let good = result.is_ok();
+    let result = result.map_or_else(|error| format!("{error:#}"), |()| "ok. no fault found".to_owned());
+    Outcome { name: "ipmp-fuzz under libFuzzer".into(), result, good, took: start.elapsed() }
+}
+
 /// The tests on emulated network cards.
 const HARDWARE: &str = "hardware";
 
@@ -203,6 +228,10 @@ impl Boot {
 /// Integration tests that measure no time, and may run side by side.
 const UNTIMED: [&str; 5] = ["events", "packets", "refusals", "services", "snooping"];
 
+/// Integration tests that mostly wait, for what takes its time, and have room for a busy machine in all that they assert:
+/// they run beside the tests of the other packages, all of their own at once.
+const BESIDE: [&str; 1] = ["silence"];
+
 /// Integration tests that look at every byte, and would print them all.
 const WORDY: [&str; 2] = ["packets", "refusals"];
 
@@ -233,10 +262,35 @@ struct Turn<'a> {
     only: &'static str,
 }
 
+impl Turn<'_> {
+    /// What is to be run, but for the tests' names.
+    fn command(&self, bin_dir: &Path, left: Duration) -> Command {
+        let target = self.executable.target.as_str();
+        let threads = match target {
+            _ if BESIDE.contains(&target) => "8",
+            _ if UNTIMED.contains(&target) => "2",
+            _ => "1",
+        };
+        let mut variables =
+            vec![("IPMP_BIN_DIR", bin_dir.as_os_str()), ("RUST_TEST_THREADS", OsStr::new(threads))];
+        if !self.attach.is_empty() {
+            variables.push(("IPMP_ATTACH", OsStr::new(self.attach)));
+        }
+        let mut command = as_root(self.executable, &variables, left);
+        if !WORDY.contains(&target) {
+            command.arg(SHOW_FIGURES);
+        }
+        command
+    }
+}
+
 /// Every executable as the kernel has it, then some or all of them by clsact.
-fn turns(executables: &[Executable], soak: bool) -> impl Iterator<Item = Turn<'_>> {
-    let first = executables.iter().map(|executable| Turn { executable, attach: "", only: "" });
-    let again = executables.iter().filter_map(move |executable| {
+fn turns<'a>(
+    executables: impl Iterator<Item = &'a Executable> + Clone,
+    soak: bool,
+) -> impl Iterator<Item = Turn<'a>> {
+    let first = executables.clone().map(|executable| Turn { executable, attach: "", only: "" });
+    let again = executables.filter_map(move |executable| {
         let target = executable.target.as_str();
         let only = if soak {
             ALL_AGAIN.contains(&target).then_some("")
@@ -291,9 +345,14 @@ fn as_root(executable: &Executable, variables: &[(&str, &OsStr)], left: Duration
 }
 
 /// Runs an executable, shows what it prints, and keeps its last word.
-fn run_one(executable: &Executable, mut command: Command, arguments: &[String]) -> Result<Outcome> {
+fn run_one(
+    executable: &Executable,
+    mut command: Command,
+    arguments: &[String],
+    shown: &mut impl Write,
+) -> Result<Outcome> {
     let name = format!("{} {}", executable.package, executable.target);
-    println!("\n== {name}");
+    writeln!(shown, "\n== {name}")?;
     let start = Instant::now();
     let mut child = command
         .args(arguments)
@@ -306,7 +365,7 @@ fn run_one(executable: &Executable, mut command: Command, arguments: &[String]) 
     let mut verdict = None;
     for line in BufReader::new(output).lines() {
         let line = line.with_context(|| format!("the output of {name}"))?;
-        println!("{line}");
+        writeln!(shown, "{line}")?;
         verdict = line.strip_prefix("test result: ").map(str::to_owned).or(verdict);
     }
     let status = child.wait().with_context(|| format!("{name} cannot be waited for"))?;
@@ -396,7 +455,7 @@ mod tests {
         };
         let executables = ["failover", "packets", "survival"].map(executable);
         let runs = |soak| {
-            let turns = turns(&executables, soak).filter(|turn| !turn.attach.is_empty());
+            let turns = turns(executables.iter(), soak).filter(|turn| !turn.attach.is_empty());
             turns.map(|turn| (turn.executable.target.clone(), turn.only)).collect::<Vec<_>>()
         };
         assert_eq!(runs(false), [("failover".to_owned(), "with_the_daemon_stopped")]);

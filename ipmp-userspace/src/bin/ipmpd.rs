@@ -35,8 +35,9 @@ const LAST_ANSWERS: Duration = Duration::from_secs(2);
 
 /// Keeps IPMP groups: decides who carries what, and leaves the forwarding to the kernel.
 ///
-/// It runs in the foreground, logs to standard error or to the journal (RUST_LOG says what), and ends on SIGTERM. The
-/// groups stay, and traffic goes on; the next ipmpd takes them over.
+/// It runs in the foreground, logs to standard error or to the journal (RUST_LOG says what), and ends on SIGTERM, SIGINT or
+/// SIGQUIT. The groups stay, and traffic goes on; the next ipmpd takes them over. SIGHUP has it read its configuration file
+/// again, and SIGUSR1 log what probes have come to.
 #[derive(Debug, Parser)]
 #[command(version, max_term_width = 100)]
 struct Arguments {

@@ -24,7 +24,7 @@ pub enum Error {
     #[error("{0} has no prefix length: write {0}/{example}, or whatever its network has", example = example(*.0))]
     NoPrefix(IpAddr),
     /// What follows the slash is not a prefix length of the family.
-    #[error("{address}/{prefix}: the prefix length of an {} address is 1 to {}", family(*.address), bits(*.address))]
+    #[error("{address}/{}: the prefix length of an {} address is 1 to {}", prefix.escape_debug(), family(*.address), bits(*.address))]
     BadPrefix { address: IpAddr, prefix: String },
     /// It can be on no interface of ours.
     #[error("{address} {why}, which no group can have as data address: give it an address of a host")]

@@ -119,6 +119,7 @@ pub struct Engine {
     /// Those that end it.
     signals: [Signal; 3],
     hangup: Signal,
+    usr1: Signal,
 }
 
 impl Engine {
@@ -183,6 +184,7 @@ impl Engine {
                 signal(SignalKind::quit())?,
             ],
             hangup: signal(SignalKind::hangup())?,
+            usr1: signal(SignalKind::user_defined1())?,
         };
         said.iter().for_each(|line| engine.teller.say(None, line));
         engine.adopt().await?;
@@ -218,6 +220,7 @@ impl Engine {
                 _ = interrupt.recv() => break,
                 _ = quit.recv() => break,
                 _ = self.hangup.recv() => self.reread().await,
+                _ = self.usr1.recv() => self.dump(),
                 ready = self.hints.readable_mut() => {
                     let mut ready = ready.map_err(|source| Error::Watch { what: "hints", source })?;
                     let hints = ready.get_inner_mut().drain();

@@ -5,6 +5,7 @@
 //! | [`engine`] | the loop: hints, changes, requests, deadlines, signals |
 //! | `group` | one group: its state machine, its devices, its maps |
 //! | `requests` | what clients ask for |
+//! | `statistics` | what probes have come to, for SIGUSR1 |
 //! | `settings` | what an operator sets |
 //! | `mpathd` | what holds where the operator has set nothing |
 //! | `targets` | whom the operator wants probed |
@@ -44,7 +45,7 @@ mod lock;
 pub mod logging;
 mod look;
 pub mod migrate;
-mod mpathd;
+pub mod mpathd;
 mod priority;
 mod probing;
 mod recent;
@@ -54,6 +55,7 @@ mod say;
 mod settings;
 mod show;
 pub mod state;
+mod statistics;
 mod table;
 mod targets;
 mod teardown;

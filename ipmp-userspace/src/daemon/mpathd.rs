@@ -103,7 +103,7 @@ impl Mpathd {
 }
 
 /// What a file says, and what is to be said of it. Of a key that comes twice, the first one counts.
-fn parse(text: &str, path: &Path) -> (Defaults, Vec<LogLine>) {
+pub fn parse(text: &str, path: &Path) -> (Defaults, Vec<LogLine>) {
     let (mut defaults, mut lines, mut seen) = (Defaults::default(), Vec::new(), Vec::new());
     for (at, line) in text.lines().enumerate() {
         let line = line.split('#').next().unwrap_or_default().trim();

@@ -54,6 +54,20 @@ pub struct State {
     pub groups: BTreeMap<String, GroupState>,
 }
 
+impl State {
+    /// What a file says.
+    ///
+    /// # Errors
+    /// Why it is none of ours.
+    pub fn read(text: &[u8]) -> Result<Self, String> {
+        match serde_json::from_slice::<Self>(text) {
+            Ok(state) if state.version == VERSION => Ok(state),
+            Ok(state) => Err(format!("version {}", state.version)),
+            Err(error) => Err(error.to_string()),
+        }
+    }
+}
+
 /// A group.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct GroupState {
@@ -129,10 +143,9 @@ impl File {
             }
             Err(source) => return Err(Error::File { what: "read", path, source }),
         };
-        match serde_json::from_slice::<State>(&text) {
-            Ok(state) if state.version == VERSION => Ok(Self { path, state }),
-            Ok(state) => Err(Error::Unreadable { path, reason: format!("version {}", state.version) }),
-            Err(error) => Err(Error::Unreadable { path, reason: error.to_string() }),
+        match State::read(&text) {
+            Ok(state) => Ok(Self { path, state }),
+            Err(reason) => Err(Error::Unreadable { path, reason }),
         }
     }
 

@@ -125,8 +125,9 @@ impl Engine {
         let list: Vec<String> = missed.iter().map(ToString::to_string).collect();
         let by = if missed.iter().all(|address| address.is_ipv4()) { "arp" } else { "auto" };
         Some(format!(
-            "no member probes {} yet: give members test addresses in the same subnet, or probe without any by `ipmpctl \
-             set {group} probe={by}`",
+            "no member probes {} yet: \
+             give members test addresses in the same subnet (`ipmpctl test-address add`), or \
+             probe without any by `ipmpctl set {group} probe={by}`",
             list.join(", ")
         ))
     }
@@ -142,7 +143,8 @@ impl Engine {
             return Err(Refused::new(
                 reason::NO_TEST_ADDRESS,
                 format!(
-                    "no member of {group} has a test address to look for hosts from: give members test addresses, or \
+                    "no member of {group} has a test address to look for hosts from: \
+                     give members test addresses (`ipmpctl test-address add`), or \
                      name targets with `ipmpctl target add`"
                 ),
             ));

@@ -26,6 +26,9 @@ const KIND_ENUM64: u32 = 19;
 const KIND_INT: u32 = 1;
 /// Anonymous structures nest this deep at most; a malformed blob must not recurse for ever.
 const MAX_NESTING: u32 = 8;
+/// Members of a structure with all that is nested in it: the kernel's largest have hundreds, and one that holds itself many
+/// times over must not be walked through to the end.
+const MAX_MEMBERS: usize = 20_000;
 
 /// What the programs need to know of the running kernel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -57,7 +60,7 @@ impl Kernel {
     }
 
     /// What a BTF blob says, or `None` if it is malformed or lacks an offset.
-    fn parse(bytes: &[u8]) -> Option<Self> {
+    pub fn parse(bytes: &[u8]) -> Option<Self> {
         let btf = Blob::new(bytes)?;
         let device = btf.find(KIND_STRUCT, "net_device")?;
         let net_device = btf.members_of(device)?;
@@ -101,6 +104,13 @@ struct Blob<'a> {
     strings: &'a [u8],
     /// Offset of each type in `types`, by type number; number 0 is void.
     starts: Vec<usize>,
+}
+
+/// The members of a structure, as they are found.
+struct Found<'a> {
+    members: HashMap<&'a str, u32>,
+    /// How many may still be looked at.
+    left: usize,
 }
 
 fn u16_at(bytes: &[u8], at: usize) -> Option<u16> {
@@ -157,12 +167,12 @@ impl<'a> Blob<'a> {
 
     /// Byte offsets of the members of a structure by name, those of anonymous structures and unions in it included.
     fn members_of(&self, id: usize) -> Option<HashMap<&'a str, u32>> {
-        let mut members = HashMap::new();
-        self.collect(id, 0, 0, &mut members)?;
-        Some(members)
+        let mut found = Found { members: HashMap::new(), left: MAX_MEMBERS };
+        self.collect(id, 0, 0, &mut found)?;
+        Some(found.members)
     }
 
-    fn collect(&self, id: usize, base: u32, nesting: u32, members: &mut HashMap<&'a str, u32>) -> Option<()> {
+    fn collect(&self, id: usize, base: u32, nesting: u32, found: &mut Found<'a>) -> Option<()> {
         let at = *self.starts.get(id)?;
         let info = u32_at(self.types, at + 4)?;
         let has_bitfields = info >> 31 == 1;
@@ -173,12 +183,13 @@ impl<'a> Blob<'a> {
             let member = at + 12 + 12 * place;
             let (name, kind) = (u32_at(self.types, member)?, u32_at(self.types, member + 4)?);
             let bits = u32_at(self.types, member + 8)?;
-            let offset = base + if has_bitfields { bits & 0xff_ffff } else { bits } / 8;
+            let offset = base.checked_add(if has_bitfields { bits & 0xff_ffff } else { bits } / 8)?;
+            found.left = found.left.checked_sub(1)?;
             match self.name(name)? {
-                "" => self.collect(kind as usize, offset, nesting + 1, members)?,
+                "" => self.collect(kind as usize, offset, nesting + 1, found)?,
                 // The first of two members with one name is the one in the cache group that the kernel reads.
                 name => {
-                    members.entry(name).or_insert(offset);
+                    found.members.entry(name).or_insert(offset);
                 }
             }
         }

@@ -33,12 +33,19 @@ pub struct Memberships {
 /// What the interfaces of the calling thread's network namespace listen to, by their index. A kernel without IPv6 has no
 /// groups of it.
 pub fn memberships() -> Result<BTreeMap<u32, Memberships>, Error> {
-    let mut found = BTreeMap::new();
     let v4 =
         fs::read_to_string(IGMP).map_err(|source| Error::Kernel { what: format!("read {IGMP}"), source })?;
-    parse_igmp(&v4, &mut found);
-    parse_mld(&fs::read_to_string(MLD).unwrap_or_default(), &mut found);
-    Ok(found)
+    Ok(Memberships::parse(&v4, &fs::read_to_string(MLD).unwrap_or_default()))
+}
+
+impl Memberships {
+    /// Reads both tables. Lines that are none of theirs are left out.
+    pub fn parse(igmp: &str, mld: &str) -> BTreeMap<u32, Self> {
+        let mut found = BTreeMap::new();
+        parse_igmp(igmp, &mut found);
+        parse_mld(mld, &mut found);
+        found
+    }
 }
 
 /// Reads a line for every interface (index, name, colon, number of groups, version of the querier), and after it a line

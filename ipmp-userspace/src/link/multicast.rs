@@ -41,7 +41,7 @@ pub fn lists() -> Result<BTreeMap<u32, Multicast>, Error> {
 }
 
 /// Reads lines of an interface index, a name, two counts and a MAC. Lines without a MAC of six bytes are left out.
-fn parse(text: &str) -> BTreeMap<u32, Multicast> {
+pub fn parse(text: &str) -> BTreeMap<u32, Multicast> {
     let mut lists: BTreeMap<u32, Multicast> = BTreeMap::new();
     for line in text.lines() {
         let words: Vec<&str> = line.split_whitespace().collect();

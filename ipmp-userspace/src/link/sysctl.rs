@@ -19,7 +19,8 @@ const GROUP: &[(&str, &str, &str)] = &[
 ];
 
 /// What a member needs: to answer for its own addresses alone, to keep the others of a network when one is removed or
-/// changed, to take what its route would not, and to invent no IPv6 addresses. Existing ones stay.
+/// changed, to take what its route would not, and to invent no IPv6 addresses. Existing ones stay, also while it is set
+/// down.
 const MEMBER: &[(&str, &str, &str)] = &[
     ("ipv4", "arp_ignore", "1"),
     ("ipv4", "promote_secondaries", "1"),
@@ -27,6 +28,7 @@ const MEMBER: &[(&str, &str, &str)] = &[
     ("ipv6", "accept_ra", "0"),
     ("ipv6", "autoconf", "0"),
     ("ipv6", "addr_gen_mode", "1"),
+    ("ipv6", "keep_addr_on_down", "1"),
 ];
 
 /// What the far end of a veth group interface needs: to say nothing.

@@ -4,7 +4,7 @@ use std::net::Ipv6Addr;
 
 use crate::{
     frames::*,
-    harness::{CAST, DATA_LOCAL6, DATA6, INBOUND, Reason, STRANGER6, local6, run},
+    harness::{CAST, DATA_LOCAL6, DATA6, INBOUND, PEER_LOCAL6, Reason, STRANGER6, local6, run},
 };
 
 /// With or without the nonce of RFC 7527.
@@ -29,6 +29,19 @@ fn both_ways() {
             bench.ingress(1, &for_member).is_untouched();
             bench.ingress(0, &for_member).is_dropped(Reason::OtherCopy);
         }
+    });
+}
+
+/// The same about an address that a member itself is about to have.
+#[test]
+fn the_answer_about_a_members_own_address_is_its_members() {
+    run(|bench| {
+        let packet =
+            advertisement(PEER_LOCAL6, ALL_NODES, local6(2), UNSOLICITED, &[target_option(PEER_MAC)]);
+        let taken = ethernet(multicast_mac6(ALL_NODES), PEER_MAC, IPV6, &packet);
+        bench.ingress(2, &taken).is_untouched();
+        bench.ingress(0, &taken).is_dropped(Reason::OtherCopy);
+        bench.ingress(CAST, &taken).is_taken(CAST, &taken);
     });
 }
 

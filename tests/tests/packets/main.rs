@@ -14,6 +14,7 @@ mod arp_probe;
 mod arp_reply;
 mod arp_request;
 mod capture;
+mod dhcp_client;
 mod duplicate_detection;
 mod foreign_source;
 mod fragments;

@@ -11,18 +11,38 @@ use super::*;
 const DARK: &str = "No target of group production0 answers on any interface (inet)";
 const LIGHT: &str = "Targets of group production0 answer again (inet)";
 
-/// A static address by dhcpcd, which probes it before it uses it. It keeps its files to itself.
-fn dhcpcd(lab: &Lab, host: &Host) -> Program {
+/// What systemd-networkd finds: a machine of its own, with one network and no device manager.
+const BOOT: &str = "
+    mount -t tmpfs tmpfs /run
+    mount -t sysfs -o ro sysfs /sys
+    mkdir -p /run/systemd/network /run/systemd/netif/links /run/systemd/netif/leases
+    chown -R systemd-network /run/systemd/netif
+    cat > /run/systemd/network/10.network << END
+[Match]
+Name=$1
+[Network]
+LinkLocalAddressing=no
+IPv6AcceptRA=no
+[Address]
+Address=$2/24
+DuplicateAddressDetection=ipv4
+END
+    exec /lib/systemd/systemd-networkd";
+
+/// The machine starts up: systemd-networkd gives it its address, when it has found that nobody else has it.
+fn start_up(lab: &Lab, host: &Host) -> Program {
     let mut command = host.namespace().command("unshare");
-    command.args(["--mount", "--pid", "--fork", "--kill-child", "sh", "-c"]);
-    command.arg("mount -t tmpfs tmpfs /run && exec dhcpcd \"$@\"").arg("sh");
-    command.args(["--nobackground", "--debug", "--ipv4only", "--config=/dev/null", "--script=/bin/true"]);
-    command.arg(format!("--static=ip_address={}/24", host.v4())).arg(lab::host::INTERFACE);
+    command.args(["--mount", "--pid", "--fork", "--kill-child", "--mount-proc", "sh", "-ec", BOOT, "sh"]);
+    command.args([lab::host::INTERFACE, &host.v4().to_string()]);
+    command
+        .env("SYSTEMD_LOG_LEVEL", "debug")
+        .env("SYSTEMD_LOG_TARGET", "console")
+        .env("SYSTEMD_LOG_COLOR", "0");
     Program::start(lab, command).unwrap()
 }
 
-/// The machine has no address any more: it starts up.
-fn forget_address(host: &Host) {
+/// The machine goes down.
+fn go_down(host: &Host) {
     host.namespace().ip(&format!("-4 addr flush dev {}", lab::host::INTERFACE)).unwrap();
 }
 
@@ -41,10 +61,10 @@ fn a_target_that_starts_up_finds_its_address_free() {
     assert!(before > 5, "{before} ARP probes a second");
 
     let since = production.daemon.log().len();
-    forget_address(target);
+    go_down(target);
     production.daemon.wait_line(DARK, since, PATIENCE).unwrap();
     // Whoever goes on probing keeps a machine from its address: another one is treated so.
-    forget_address(control);
+    go_down(control);
     let stop = AtomicBool::new(false);
     std::thread::scope(|scope| {
         let router = lab.router();
@@ -63,9 +83,9 @@ fn a_target_that_starts_up_finds_its_address_free() {
             }
         });
         let _ = capture.listen(Duration::ZERO).unwrap();
-        let (mut up, mut kept) = (dhcpcd(&lab, target), dhcpcd(&lab, control));
-        let refused = kept.wait_line("DAD detected", 0, PATIENCE);
-        let free = up.wait_line("DAD completed", 0, PATIENCE);
+        let (mut up, mut kept) = (start_up(&lab, target), start_up(&lab, control));
+        let refused = kept.wait_line("Dropping address", 0, PATIENCE);
+        let free = up.wait_line("Successfully claimed address", 0, PATIENCE);
         stop.store(true, SeqCst);
         println!("probed all the time: {}", refused.unwrap());
         println!("a target of the group: {}", free.unwrap());

@@ -10,7 +10,7 @@ use super::*;
 fn carrying(production: &Production<'_>) -> Vec<String> {
     let members = production.report().unwrap().members;
     let mut carrying: Vec<String> =
-        members.into_iter().filter(|member| member.slots > 0).map(|member| member.name).collect();
+        members.into_iter().filter(|member| member.active && member.live).map(|member| member.name).collect();
     carrying.sort();
     carrying
 }

@@ -40,6 +40,8 @@ pub struct Counters {
     pub unsent: u64,
     /// Rounds that were left out, because the caller came too late for them.
     pub missed: u64,
+    /// Times at which that happened.
+    pub occasions: u64,
     /// Answers to nothing that was asked.
     pub forged: u64,
     /// Answers that came again.
@@ -239,6 +241,7 @@ impl Prober {
         let skipped = (late.as_nanos() / step.as_nanos().max(1)) as u32;
         self.next = Some(due + step.saturating_mul(skipped.saturating_add(1)));
         self.counters.missed += u64::from(skipped);
+        self.counters.occasions += u64::from(skipped > 0);
         Some((round, skipped))
     }
 

@@ -88,10 +88,9 @@ fn what_is_set_reaches_the_core_and_outlives_the_daemon() {
         let notes = done(&mut engine, set("production0", &["targets=192.168.178.1,192.168.178.2"])).await;
         assert_eq!(
             notes,
-            [
-                "no member probes 192.168.178.1, 192.168.178.2 yet: give members test addresses in the same subnet, or \
-              probe without any by `ipmpctl set production0 probe=arp`"
-            ]
+            ["no member probes 192.168.178.1, 192.168.178.2 yet: \
+                 give members test addresses in the same subnet (`ipmpctl test-address add`), or \
+                 probe without any by `ipmpctl set production0 probe=arp`"]
         );
         assert_eq!(done(&mut engine, set("production0", &["probe=arp"])).await, [""; 0]);
         let targets = ips(&["192.168.178.2"]);
@@ -170,7 +169,8 @@ fn targets_that_cannot_be_are_refused_and_nothing_changes() {
             (
                 Request::DiscoverTargets { group: group() },
                 reason::NO_TEST_ADDRESS,
-                "no member of production0 has a test address to look for hosts from: give members test addresses, or \
+                "no member of production0 has a test address to look for hosts from: \
+                 give members test addresses (`ipmpctl test-address add`), or \
                  name targets with `ipmpctl target add`",
             ),
             (

@@ -1,0 +1,26 @@
+//! A module a target: what decodes, and what must hold of it.
+
+mod btf;
+mod call;
+mod frame;
+mod mpathd;
+mod netlink;
+mod proc;
+mod reply;
+mod state;
+mod text;
+
+use crate::Target;
+
+/// All of them.
+pub const TARGETS: [Target; 9] = [
+    Target { name: "frame", longest: 2048, run: frame::run },
+    Target { name: "call", longest: 4096, run: call::run },
+    Target { name: "reply", longest: 8192, run: reply::run },
+    Target { name: "text", longest: 256, run: text::run },
+    Target { name: "mpathd", longest: 2048, run: mpathd::run },
+    Target { name: "state", longest: 8192, run: state::run },
+    Target { name: "netlink", longest: 4096, run: netlink::run },
+    Target { name: "proc", longest: 2048, run: proc::run },
+    Target { name: "btf", longest: 4096, run: btf::run },
+];

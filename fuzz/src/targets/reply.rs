@@ -1,0 +1,42 @@
+//! Replies and events, as clients read them: what is understood can be written, and is then understood again.
+
+use ipmp::control::{GroupReport, monitor::Event, wire::Failure};
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
+
+#[derive(Deserialize, Serialize)]
+struct Success<T> {
+    parameters: T,
+}
+
+#[derive(Deserialize, Serialize)]
+struct Done {
+    notes: Vec<String>,
+}
+
+#[derive(Deserialize, Serialize)]
+struct Shown {
+    groups: Vec<GroupReport>,
+}
+
+#[derive(Deserialize, Serialize)]
+struct Told {
+    event: Event,
+}
+
+pub fn run(input: &[u8]) -> bool {
+    let understood = [
+        is_read_again::<Success<Done>>(input),
+        is_read_again::<Success<Shown>>(input),
+        is_read_again::<Success<Told>>(input),
+        is_read_again::<Failure>(input),
+    ];
+    understood.contains(&true)
+}
+
+fn is_read_again<T: DeserializeOwned + Serialize>(input: &[u8]) -> bool {
+    let Ok(first) = serde_json::from_slice::<T>(input) else { return false };
+    let bytes = serde_json::to_vec(&first).expect("a reply can be written");
+    let again: T = serde_json::from_slice(&bytes).expect("and read");
+    assert_eq!(serde_json::to_vec(&again).expect("and written"), bytes);
+    true
+}
