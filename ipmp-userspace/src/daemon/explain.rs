@@ -261,6 +261,8 @@ impl View<'_> {
                 return format!("{family}: not probed until a DHCP client has brought its test address.");
             }
         };
+        // What is out of service rests.
+        let how = if prober.next().is_some() { how } else { format!("at rest now, and else {how}") };
         let source = match prober.targets().mode() {
             Mode::Explicit => "named by the operator",
             Mode::Routes => "from the routing table",

@@ -330,6 +330,13 @@ mod tests {
         let pulled = "UP,BROADCAST,MULTICAST,DEPRECATED,NOFAILOVER,FAILED,OFFLINE";
         assert_eq!(member_after(&[offline.clone(), down.clone()]), pulled);
         assert_eq!(member_after(&[down, offline]), pulled);
+        // As long as the other one carries.
+        let standby = "UP,BROADCAST,RUNNING,MULTICAST,DEPRECATED,NOFAILOVER,STANDBY,INACTIVE";
+        let kept = Event::Standby { member, standby: true };
+        assert_eq!(member_after(std::slice::from_ref(&kept)), standby);
+        let link = Link::Down;
+        let needed = "UP,BROADCAST,RUNNING,MULTICAST,DEPRECATED,NOFAILOVER,STANDBY";
+        assert_eq!(member_after(&[kept, Event::Link { member: 1, link }]), needed);
     }
 
     #[test]

@@ -150,6 +150,11 @@ fn links() {
             "Link: down; the datapath does not see it good."
         ]
     );
+    assert_eq!(
+        of_probes(&wire)[0],
+        "inet: at rest now, and else probed every 200 ms by ICMP echo from 192.168.178.201/24; targets from the routing \
+         table: 192.168.178.1."
+    );
     wire.tell(Event::Link { member: 0, link: Link::Up });
     assert_eq!(
         summary(&wire),
