@@ -254,14 +254,6 @@ impl Engine {
                         Brought::NoTable => self.table_read(None).await,
                     }
                 }
-                change = self.surroundings.next() => {
-                    self.teller.origin = Origin::Kernel(now());
-                    match change? {
-                        // Neighbours are asked for again anyway.
-                        Change::Lost => self.reading.soon(),
-                        change => self.changed(change).await?,
-                    }
-                }
                 Some((request, caller, answer)) = self.requests.recv() => {
                     let calm = Calm::begin();
                     self.teller.origin = Origin::Operator(caller);
@@ -269,6 +261,15 @@ impl Engine {
                     drop(calm);
                     // A client that has gone away does not want to know.
                     let _ = answer.send(response);
+                }
+                // Last: there may be very many.
+                change = self.surroundings.next() => {
+                    self.teller.origin = Origin::Kernel(now());
+                    match change? {
+                        // Neighbours are asked for again anyway.
+                        Change::Lost => self.reading.soon(),
+                        change => self.changed(change).await?,
+                    }
                 }
             }
         }
