@@ -4,6 +4,7 @@ use ipmp_common::maps::{self, MemberState};
 use rtnetlink::packet_route::{address::AddressFlags, link::LinkFlags};
 
 pub(super) mod probing;
+mod unheard;
 
 use super::{
     engine::Engine,
@@ -69,6 +70,10 @@ fn group_report(
 ) -> GroupReport {
     for member in group.core.members().iter().filter(|member| member.link() == Link::Unknown) {
         checks.push(format!("{} cannot report its link: it is taken as up", member.name()));
+    }
+    for member in group.core.members() {
+        let answering = group.datapath.answering(member.number()).unwrap_or_default();
+        checks.extend(unheard::sentence(member.name(), &answering));
     }
     let drops = group.datapath.drops().unwrap_or_else(|error| {
         log::warn!(group = group.name(); "{error}");
