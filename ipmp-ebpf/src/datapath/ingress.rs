@@ -186,14 +186,15 @@ fn to_one(skb: *mut __sk_buff, in_vlan: u32) -> u32 {
     u32::from(is_ours)
 }
 
-/// Whether a packet is to this member itself: then it may answer a probe.
+/// Whether a packet is to this member itself. What is to any member may answer a probe; that it came in at the wrong one, the
+/// daemon wants to know.
 #[inline(always)]
 fn is_mine(skb: *mut __sk_buff, destination: &Ip, may_be: AnswerKind) -> bool {
-    let is_mine = matches!(owner(destination), Owner::ThisMember);
-    if is_mine {
+    let owner = owner(destination);
+    if matches!(owner, Owner::ThisMember | Owner::OtherMember) {
         answer::look(skb, may_be as u32);
     }
-    is_mine
+    matches!(owner, Owner::ThisMember)
 }
 
 /// Forgets the sender of ours that this frame of another host claims to be.

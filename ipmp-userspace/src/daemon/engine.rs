@@ -486,7 +486,7 @@ impl Engine {
             }
         }
         self.examine(ifindex).await;
-        self.group_addresses_changed(ifindex).await;
+        self.group_address_changed(ifindex, address.ip).await;
     }
 
     async fn address_went(&mut self, ifindex: u32, address: &Address) {
@@ -500,7 +500,7 @@ impl Engine {
             }
         }
         self.examine(ifindex).await;
-        self.group_addresses_changed(ifindex).await;
+        self.group_address_changed(ifindex, address.ip).await;
     }
 
     /// Compares everything with the kernel, as if every difference were told.
