@@ -21,6 +21,14 @@ pub fn processor_time(pid: u32) -> Result<Duration> {
     ticks_of(&text).map(of_ticks).with_context(|| format!("{path} is not as it should be: {text}"))
 }
 
+/// Processor time of the calling thread.
+pub fn own_time() -> Duration {
+    let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    // SAFETY: the kernel writes one timespec.
+    unsafe { libc::clock_gettime(libc::CLOCK_THREAD_CPUTIME_ID, &raw mut time) };
+    Duration::new(time.tv_sec as u64, time.tv_nsec as u32)
+}
+
 /// Time that all processors together had nothing to do, since the machine was started.
 pub fn idle_time() -> Result<Duration> {
     let text = fs::read_to_string("/proc/stat").context("/proc/stat")?;

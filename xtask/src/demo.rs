@@ -15,7 +15,7 @@ pub struct Demo {
     /// Only this chapter, `link` or `probe`; all of them without it.
     #[arg(long, value_name = "NAME")]
     chapter: Option<String>,
-    /// Let probes find failures in one second instead of ten.
+    /// Let probes find failures in half a second instead of ten.
     #[arg(long)]
     quick: bool,
 }

@@ -61,15 +61,18 @@ impl Probing {
     fn find(&mut self, links: &Links, ifindex: u32, target: IpAddr) -> Found {
         let (found, ask) = self.neighbours.want(ifindex, target, now());
         if ask {
-            self.seek(links, ifindex, target);
+            self.seek(links, ifindex, target, false);
         }
         found
     }
 
-    /// Makes the kernel look for a neighbour, beside.
-    fn seek(&self, links: &Links, ifindex: u32, address: IpAddr) {
+    /// Makes the kernel look for a neighbour, beside; `anew`: what it believes from before is no answer.
+    fn seek(&self, links: &Links, ifindex: u32, address: IpAddr, anew: bool) {
         let (links, asked) = (links.clone(), self.asked.clone());
         tokio::spawn(async move {
+            if anew && let Err(error) = links.doubt_neighbour(ifindex, address).await {
+                log::debug!("{error}");
+            }
             match links.seek_neighbour(ifindex, address).await {
                 // Where the engine has ended nobody wants to know.
                 Ok(Some(found)) => drop(asked.send(Brought::Change(Change::Neighbour(found)))),
@@ -159,10 +162,11 @@ impl Group {
         }
     }
 
-    /// Finds a target by an ordinary request of the kernel, from a data address.
+    /// Finds a target by an ordinary request of the kernel, from a data address. That it was there half a minute ago does not
+    /// count: it may have gone down, and be about to start.
     pub(super) fn find_neighbour(&mut self, hands: &Hands<'_>, address: IpAddr) {
         self.sought.insert(address);
-        hands.probing.seek(hands.links, self.interface.ifindex, address);
+        hands.probing.seek(hands.links, self.interface.ifindex, address, true);
     }
 
     /// The kernel tells of a neighbour: it may be one that is sought. Only one that has answered counts.

@@ -62,6 +62,30 @@ impl Links {
         let request = request.state(NeighbourState::None).flags(NeighbourFlags::Use);
         request.execute().await.map_err(|error| Error::kernel(what(), error))?;
 
+        Ok(self.neighbour_entry(ifindex, address).await?.as_ref().and_then(Neighbour::parse))
+    }
+
+    /// Makes the kernel ask a neighbour that it believes in whether it is still there; until then nothing confirms it. What
+    /// an operator has set stays.
+    pub async fn doubt_neighbour(&self, ifindex: u32, address: IpAddr) -> Result<(), Error> {
+        let entry = self.neighbour_entry(ifindex, address).await?;
+        let believed = [NeighbourState::Reachable, NeighbourState::Stale, NeighbourState::Delay];
+        if entry.is_some_and(|entry| believed.contains(&entry.header.state)) {
+            let what = || format!("have neighbour {address} on interface {ifindex} asked");
+            let request =
+                self.handle.neighbours().add(ifindex, address).replace().state(NeighbourState::Probe);
+            request.execute().await.map_err(|error| Error::kernel(what(), error))?;
+        }
+        Ok(())
+    }
+
+    /// The kernel's entry of a neighbour, if it has one.
+    async fn neighbour_entry(
+        &self,
+        ifindex: u32,
+        address: IpAddr,
+    ) -> Result<Option<NeighbourMessage>, Error> {
+        let what = || format!("look for neighbour {address} on interface {ifindex}");
         let mut message = NeighbourMessage::default();
         message.header.family = if address.is_ipv4() { AddressFamily::Inet } else { AddressFamily::Inet6 };
         message.header.ifindex = ifindex;
@@ -76,7 +100,7 @@ impl Links {
         while let Some(answer) = answers.next().await {
             match answer.payload {
                 NetlinkPayload::InnerMessage(RouteNetlinkMessage::NewNeighbour(entry)) => {
-                    return Ok(Neighbour::parse(&entry));
+                    return Ok(Some(entry));
                 }
                 // Gone again already.
                 NetlinkPayload::Error(_) => return Ok(None),

@@ -8,8 +8,8 @@ use super::*;
 
 /// Packets a second through the group meanwhile.
 const RATE: u64 = 2_000;
-/// Ten times the failure detection time: long enough for any wrong verdict.
-const LONG: Duration = Duration::from_secs(1);
+/// Six times the failure detection time: long enough for any wrong verdict.
+const LONG: Duration = Duration::from_millis(600);
 
 const DARK: &str = "No target of group production0 answers on any interface (inet)";
 const LIGHT: &str = "Targets of group production0 answer again (inet)";
@@ -37,7 +37,7 @@ fn dark(production: &Production<'_>) -> Value {
 }
 
 #[test]
-fn a_router_that_stops_answering_darkens_nothing() {
+fn a_router_that_stops_answering_darkens_nothing_unless_asked_to() {
     let _alone = Alone::wait().unwrap();
     let lab = Lab::tutorial().unwrap();
     let production = with_a_router(&lab);
@@ -64,14 +64,8 @@ fn a_router_that_stops_answering_darkens_nothing() {
     let report = stream.stop().unwrap();
     println!("meanwhile: {report}");
     assert_eq!((report.lost(), report.duplicated(), report.send_errors), (0, 0, 0), "{report}");
-    production.assert_clean();
-}
 
-#[test]
-fn without_fail_open_it_takes_the_group_down_as_in_the_reference() {
-    let _alone = Alone::wait().unwrap();
-    let lab = Lab::tutorial().unwrap();
-    let production = with_a_router(&lab);
+    // Without fail-open it takes the group down, as in the reference.
     production.daemon.ctl(&format!("set {GROUP} fail-open=no")).unwrap();
     let since = production.daemon.log().len();
 

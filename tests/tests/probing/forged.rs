@@ -10,8 +10,8 @@ use lab::{Alone, Mac, Member};
 
 use super::*;
 
-/// Ten times the failure detection time: long enough for a member that is dead to be found so.
-const LONG: Duration = Duration::from_secs(1);
+/// Six times the failure detection time: long enough for a member that is dead to be found so.
+const LONG: Duration = Duration::from_millis(600);
 const STRANGER: Mac = [0x02, 0xbb, 0, 0, 0, 0x66];
 
 /// Cuts the cable of a member while somebody answers its probes with `forge`, into the cable of `into`. Gives how many

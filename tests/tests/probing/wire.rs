@@ -15,9 +15,9 @@ use super::*;
 /// A fifth of it lies between two probes.
 const INTERVAL: Duration = Duration::from_millis(100);
 /// How long is listened.
-const LISTEN: Duration = Duration::from_secs(4);
+const LISTEN: Duration = Duration::from_millis(2500);
 /// So many probes at least in that time: a machine that tests may lose a round now and then.
-const ENOUGH: usize = 20;
+const ENOUGH: usize = 12;
 
 /// The median of the times between them is a fifth of the failure detection time, within a quarter of that.
 fn assert_even(what: &str, times: &[Instant]) {

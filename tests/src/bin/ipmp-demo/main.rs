@@ -43,7 +43,7 @@ struct Demo {
     /// Only this chapter
     #[arg(long, value_enum)]
     chapter: Option<Chapter>,
-    /// Let probes find failures in one second instead of ten, as the tutorial's 1.9.4 tells how to
+    /// Let probes find failures in half a second instead of ten, as the tutorial's 1.9.4 tells how to
     #[arg(long)]
     quick: bool,
 }
