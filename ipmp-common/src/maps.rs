@@ -310,11 +310,11 @@ pub struct Hint {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u32)]
 pub enum AnswerKind {
-    /// An ICMP or ICMPv6 echo reply to an address of the member's own, with our mark in it ([`crate::probe`]).
+    /// An ICMP or ICMPv6 echo reply to a member's own address, be it that of another, with our mark in it ([`crate::probe`]).
     Echo = 1,
     /// An ARP reply to nobody: to a request without a sender address.
     Arp = 2,
-    /// A solicited neighbour advertisement to an address of the member's own.
+    /// A solicited neighbour advertisement to a member's own address, be it that of another.
     Nd = 3,
 }
 

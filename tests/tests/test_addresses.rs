@@ -172,6 +172,19 @@ fn nobody_sends_from_one_unasked_and_nothing_is_left_of_them() {
         assert_its_members(&lab, &production, member, ip_of(address));
     }
 
+    // Each is probed from, to the target in its subnet.
+    let targets = format!("{ROUTER} {} {OWN_TARGET}", counterpart(ROUTER));
+    production.daemon.ctl(&format!("target add {targets} --group {GROUP}")).unwrap();
+    production.daemon.ctl(&format!("set {GROUP} fdt=2s")).unwrap();
+    let mut unanswered = Vec::new();
+    let answered = clock::wait_until(PATIENCE, || {
+        let report = production.report().unwrap();
+        let probing = report.members.iter().flat_map(|member| &member.probing);
+        unanswered = probing.filter(|probing| probing.answers == 0).cloned().collect();
+        unanswered.is_empty()
+    });
+    assert!(answered, "{unanswered:#?}");
+
     // An administrator's address and route, by other means than ours.
     host.ip("address add 192.168.178.204/24 dev rge0").unwrap();
     wait_ready(&production, "rge0", ip_of("192.168.178.204"));

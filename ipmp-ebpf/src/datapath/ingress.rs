@@ -186,19 +186,15 @@ fn to_one(skb: *mut __sk_buff, in_vlan: u32) -> u32 {
     u32::from(is_ours)
 }
 
-/// Whether a packet is to this member itself: then it may answer a probe. An echo reply to another member, which came here,
-/// is handed over to be counted: no probe of this member has its cookie.
+/// Whether a packet is to this member itself. What is to any member may answer a probe; that it came in at the wrong one, the
+/// daemon wants to know.
 #[inline(always)]
 fn is_mine(skb: *mut __sk_buff, destination: &Ip, may_be: AnswerKind) -> bool {
-    let (is_mine, is_another_s) = match owner(destination) {
-        Owner::ThisMember => (true, false),
-        Owner::OtherMember => (false, true),
-        Owner::Data(_) | Owner::Nobody => (false, false),
-    };
-    if is_mine || (is_another_s && matches!(may_be, AnswerKind::Echo)) {
+    let owner = owner(destination);
+    if matches!(owner, Owner::ThisMember | Owner::OtherMember) {
         answer::look(skb, may_be as u32);
     }
-    is_mine
+    matches!(owner, Owner::ThisMember)
 }
 
 /// Forgets the sender of ours that this frame of another host claims to be.

@@ -1,15 +1,18 @@
 //! `ipmpctl show`: a block per interface, as `ifconfig -a` of the reference prints them (reference.md 7.2), with who
 //! carries what, how much, and why not.
 
-use std::{fmt::Write, net::IpAddr};
+use std::{fmt::Write, net::IpAddr, time::Duration};
 
 use ipmp_common::steer::SLOTS;
 
-use super::Error;
+use super::{Error, explain};
 use crate::control::{
-    Request, name,
+    Request,
+    duration::short,
+    name,
     report::{
         AddressReport, Capture, Drops, GroupReport, GroupState, Link, MemberReport, MemberState, Traffic,
+        probing::{Detection, Means, Mode, Obstacle, Policy, Probing},
     },
 };
 
@@ -63,6 +66,10 @@ fn group(group: &GroupReport) -> String {
     blocks.line(&verdict(group));
     let cast: Vec<_> = group.members.iter().filter(|member| member.cast).map(|m| m.name.as_str()).collect();
     let cast = if cast.is_empty() { "nobody".into() } else { cast.join(" ") };
+    blocks.line(&detection(group));
+    if let Some(dark) = dark(&group.detection) {
+        blocks.line(&dark);
+    }
     blocks.line(&format!("spread by {}, multicast and broadcast by {cast}", group.hash));
     blocks.line(&drops(group.drops));
     blocks.line(&capture(&group.capture));
@@ -84,6 +91,7 @@ fn member(blocks: &mut Blocks, group: &GroupReport, member: &MemberReport) {
     blocks.line(&format!("ether {}", member.mac));
     blocks.line(&format!("groupname {}", group.groupname));
     blocks.line(&duty(group, member));
+    member.probing.iter().for_each(|one| blocks.line(&probing(one)));
     let share = f64::from(member.slots) * 100.0 / SLOTS as f64;
     blocks.line(&format!(
         "member {}, attached by {}, weight {}, first choice of {} of {SLOTS} slots ({share:.1}%)",
@@ -148,13 +156,15 @@ fn carries(member: &MemberReport) -> bool {
 
 /// Why a member carries nothing.
 fn why(member: &MemberReport) -> &'static str {
-    let inactive = member.flags.iter().any(|flag| flag == "INACTIVE");
+    let probes_failed = member.live && member.probing.iter().any(|probing| probing.failed);
     match (member.state, member.link) {
         (MemberState::Offline, _) => "is offline",
         (MemberState::Failed, Link::Down) => "failed, no link",
+        (MemberState::Failed, _) if probes_failed => "failed, its probes are not answered",
         (MemberState::Failed, _) => "failed",
         (_, Link::Down) => "has no link",
-        _ if inactive => "is inactive",
+        _ if member.inactive && member.standby => "is inactive, a standby",
+        _ if member.inactive => "is inactive",
         _ if member.usable => "has a link that is not trusted yet",
         _ => "is not used yet",
     }
@@ -175,6 +185,9 @@ fn duty(group: &GroupReport, member: &MemberReport) -> String {
     let mut line = format!("state {state}, link {link}, ");
     if carries(member) {
         line.push_str("carries traffic");
+        if member.state == MemberState::Failed {
+            line.push_str(", since no other member works");
+        }
     } else {
         write!(line, "carries nothing: it {}", why(member)).expect("a string grows");
     }
@@ -191,6 +204,92 @@ fn duty(group: &GroupReport, member: &MemberReport) -> String {
         write!(line, ", inbound {}", inbound.join(" ")).expect("a string grows");
     }
     line
+}
+
+/// How failures are detected, in the words of `ipmpctl set`.
+fn detection(group: &GroupReport) -> String {
+    let Detection { configured_ms, interval_us, raised, failback, fail_open, probe, targets, .. } =
+        &group.detection;
+    let yes = |yes: &bool| if *yes { "yes" } else { "no" };
+    let probe = match probe {
+        Policy::Off => "off",
+        Policy::Auto => "auto",
+        Policy::Arp => "arp",
+        Policy::Nd => "nd",
+    };
+    let mut line = match group.fdt_ms {
+        None => "detection by links alone".to_owned(),
+        Some(now) => {
+            let every = short(Duration::from_micros(*interval_us));
+            format!(
+                "detection by links and probes within {}, one every {every}",
+                short(Duration::from_millis(now))
+            )
+        }
+    };
+    if let Some(raised) = raised {
+        write!(
+            line,
+            ", instead of {}, since {} took up to {} on {}",
+            short(Duration::from_millis(*configured_ms)),
+            raised.target,
+            short(Duration::from_micros(raised.took_us)),
+            raised.member
+        )
+        .expect("a string grows");
+    }
+    write!(line, "; failback={} fail-open={} probe={probe}", yes(failback), yes(fail_open))
+        .expect("a string grows");
+    if !targets.is_empty() {
+        let targets: Vec<String> = targets.iter().map(IpAddr::to_string).collect();
+        write!(line, " targets={}", targets.join(",")).expect("a string grows");
+    }
+    line
+}
+
+/// Whom nobody can be blamed for.
+fn dark(detection: &Detection) -> Option<String> {
+    let dark: Vec<&str> = detection.dark.iter().map(|family| explain::family(*family)).collect();
+    (!dark.is_empty()).then(|| {
+        format!("no target answers on any member ({}): members are judged by their links", dark.join(" "))
+    })
+}
+
+/// Where a member's probes go in a family, and what comes of them.
+fn probing(probing: &Probing) -> String {
+    let family = explain::family(probing.family);
+    let address = |address: Option<IpAddr>| address.map(|address| address.to_string()).unwrap_or_default();
+    let means = match (probing.means, probing.obstacle) {
+        (Some(Means::Echo), _) => format!("by echo from {}", address(probing.test_address)),
+        (Some(Means::Arp), _) => "by ARP".into(),
+        (Some(Means::Nd), _) => "by neighbour solicitations".into(),
+        (None, Some(Obstacle::NotUnique)) => {
+            return format!(
+                "not probed ({family}): its test address {} is not unique in the group",
+                address(probing.test_address)
+            );
+        }
+        (None, _) => return format!("not probed ({family}): its test address is awaited"),
+    };
+    let verdict = match (probing.failed, probing.losses) {
+        (true, _) => format!("failed, {} of 10 answers in a row", probing.answers.min(10)),
+        (false, 0) => "ok".into(),
+        (false, losses) => format!("ok, {losses} lost in a row"),
+    };
+    let mode = match probing.mode {
+        Mode::Disabled => "disabled",
+        Mode::Routes => "routes",
+        Mode::Multicast => "multicast",
+        Mode::Explicit => "explicit",
+    };
+    let in_use = probing.targets.iter().filter(|target| target.aside.is_none());
+    let in_use: Vec<String> = in_use.map(|target| target.address.to_string()).collect();
+    if in_use.is_empty() {
+        return format!("probed ({family}) {means}: no target is known ({mode})");
+    }
+    let aside = probing.targets.len() - in_use.len();
+    let aside = if aside == 0 { String::new() } else { format!(", {aside} set aside") };
+    format!("probed ({family}) {means}: {verdict}, targets {} ({mode}){aside}", in_use.join(" "))
 }
 
 fn drops(drops: Drops) -> String {

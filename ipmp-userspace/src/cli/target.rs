@@ -86,9 +86,9 @@ impl Target {
 pub(super) fn discovered(client: &mut Client, group: String) -> Result<Response, Error> {
     thread::sleep(ANSWERS);
     Ok(match client.call(&Request::ListTargets { group })? {
-        Response::Targets(targets) => Response::Targets(
-            targets.into_iter().filter(|target| target.source == Source::Multicast).collect(),
-        ),
+        Response::Targets(targets) => {
+            Response::Targets(targets.into_iter().filter(|target| target.answered).collect())
+        }
         other => other,
     })
 }
@@ -152,6 +152,7 @@ mod tests {
             address: address.parse().unwrap(),
             source,
             enabled,
+            answered: false,
             members,
         };
         let both = vec![prober("eth0", Status::Active, Some(417)), prober("eth10", Status::Dead, None)];

@@ -6,6 +6,7 @@
 pub mod address;
 pub mod client;
 pub mod detection;
+pub mod duration;
 pub mod explanation;
 pub mod monitor;
 pub mod name;

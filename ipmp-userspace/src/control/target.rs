@@ -109,6 +109,8 @@ pub struct TargetReport {
     pub source: Source,
     /// It may be probed; `false`: the operator has disabled it.
     pub enabled: bool,
+    /// It has answered a multicast probe since hosts were looked for, wherever else it comes from.
+    pub answered: bool,
     /// The members that choose it; none: there are better ones, or no member can reach it.
     pub members: Vec<Prober>,
 }

@@ -745,6 +745,25 @@ mod tests {
             assert!(MONITOR.contains(&format!("\n| `{}` | ", why.word())), "docs/monitor.md lacks {why:?}");
             assert!(why.to_string().contains("eth0"), "{why} names nobody");
         }
+        // It is about targets, which the line names.
+        assert!(MONITOR.contains(&format!("\n| `{}` | ", Why::Probes.word())));
+    }
+
+    /// What goes into the journal beside the text.
+    #[test]
+    fn lines_of_probes_name_targets_and_families() {
+        let of =
+            |kind: &str| lines().into_iter().find(|line| line.kind() == kind).expect("a line of this kind");
+        for kind in ["fdt-raised", "fdt-lowered", "probes-missed", "no-target-answers", "targets-answer"] {
+            assert_eq!(of(kind).family(), Some(Family::V4), "{kind}");
+            assert_eq!((of(kind).target(), of(kind).address()), (None, None), "{kind}");
+        }
+        let address = Some(IpAddr::from([192, 0, 2, 1]));
+        let aside = of("target-left-out");
+        assert_eq!((aside.target(), aside.address(), aside.family()), (address, None, Some(Family::V4)));
+        let twin = of("test-address-not-unique");
+        assert_eq!((twin.target(), twin.address(), twin.family()), (None, address, Some(Family::V4)));
+        assert_eq!(of("link-down").family(), None);
     }
 
     /// Reference 5.3, as far as links and probes can produce it: typed from there, with other names.
@@ -771,6 +790,8 @@ mod tests {
             "Cannot meet requested failure detection time of 11 ms on (inet rge0) new failure detection time for group \
              \"production0\" is 22 ms",
             "Improved failure detection time 22 ms on (inet rge0) for group \"production0\"",
+            // Of the clock readings that follow there nobody makes anything.
+            "missed sending 33 probes on (inet rge0)",
             "Invalid failure detection time VALUE, assuming default of 10000 ms",
             "Too small failure detection time of VALUE, assuming minimum of 100 ms",
             "Invalid value for FAILBACK VALUE",

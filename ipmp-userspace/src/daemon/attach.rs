@@ -155,8 +155,7 @@ impl Engine {
         let lower = self.links.below(device).await.map_err(|error| kernel(&error))?;
         let configuration =
             Configuration::of(&self.links, device.ifindex).await.map_err(|error| kernel(&error))?;
-        let stay: Vec<IpAddr> =
-            test_addresses.iter().filter_map(|test| test.address()).map(|test| test.address()).collect();
+        let stay = staying(test_addresses, &configuration);
         let configuration = configuration.without(&stay);
         let own = self.links.addresses_of(device.ifindex).await.map_err(|error| kernel(&error))?;
         let settings = sysctl::plan(&device.name, sysctl::Role::Member).map_err(|error| kernel(&error))?;
@@ -408,6 +407,16 @@ fn foreign_program(name: &str) -> Option<String> {
         let program = programs.first()?;
         Some(program.name_as_str().unwrap_or("without a name").to_owned())
     })
+}
+
+/// The addresses that an interface keeps as its test addresses: those that are named, and what a DHCP client has brought,
+/// if it is to bring one. That is an address that does not last for ever.
+fn staying(test_addresses: &[TestAddress], configuration: &Configuration) -> Vec<IpAddr> {
+    let there = configuration.addresses.iter();
+    let leased = there.filter(|address| address.ip.is_ipv4() && address.lifetime.is_some());
+    let leased = leased.filter(|_| test_addresses.contains(&TestAddress::Dhcp)).map(|address| address.ip);
+    let named = test_addresses.iter().filter_map(|test| test.address()).map(|test| test.address());
+    named.chain(leased).collect()
 }
 
 /// The kernel said no.

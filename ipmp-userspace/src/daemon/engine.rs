@@ -254,14 +254,6 @@ impl Engine {
                         Brought::NoTable => self.table_read(None).await,
                     }
                 }
-                change = self.surroundings.next() => {
-                    self.teller.origin = Origin::Kernel(now());
-                    match change? {
-                        // Neighbours are asked for again anyway.
-                        Change::Lost => self.reading.soon(),
-                        change => self.changed(change).await?,
-                    }
-                }
                 Some((request, caller, answer)) = self.requests.recv() => {
                     let calm = Calm::begin();
                     self.teller.origin = Origin::Operator(caller);
@@ -269,6 +261,15 @@ impl Engine {
                     drop(calm);
                     // A client that has gone away does not want to know.
                     let _ = answer.send(response);
+                }
+                // Last: there may be very many.
+                change = self.surroundings.next() => {
+                    self.teller.origin = Origin::Kernel(now());
+                    match change? {
+                        // Neighbours are asked for again anyway.
+                        Change::Lost => self.reading.soon(),
+                        change => self.changed(change).await?,
+                    }
                 }
             }
         }
@@ -485,7 +486,7 @@ impl Engine {
             }
         }
         self.examine(ifindex).await;
-        self.group_addresses_changed(ifindex).await;
+        self.group_address_changed(ifindex, address.ip).await;
     }
 
     async fn address_went(&mut self, ifindex: u32, address: &Address) {
@@ -499,7 +500,7 @@ impl Engine {
             }
         }
         self.examine(ifindex).await;
-        self.group_addresses_changed(ifindex).await;
+        self.group_address_changed(ifindex, address.ip).await;
     }
 
     /// Compares everything with the kernel, as if every difference were told.

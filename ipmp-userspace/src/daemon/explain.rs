@@ -12,6 +12,7 @@ use super::{
 };
 use crate::{
     control::{
+        duration::short,
         explanation::{Explanation, Recent, Timer, due},
         report::probing::Family as Shown,
         request::{Refused, reason},
@@ -260,6 +261,8 @@ impl View<'_> {
                 return format!("{family}: not probed until a DHCP client has brought its test address.");
             }
         };
+        // What is out of service rests.
+        let how = if prober.next().is_some() { how } else { format!("at rest now, and else {how}") };
         let source = match prober.targets().mode() {
             Mode::Explicit => "named by the operator",
             Mode::Routes => "from the routing table",
@@ -426,17 +429,6 @@ fn letter(probe: &Probe) -> char {
 
 fn probes(count: u32) -> String {
     if count == 1 { "probe was".into() } else { format!("{count} probes were") }
-}
-
-/// A time as people write it.
-fn short(time: Duration) -> String {
-    let (micros, millis) = (time.as_micros(), time.as_millis());
-    match millis {
-        0 if micros > 0 => format!("{micros} µs"),
-        0..1000 => format!("{millis} ms"),
-        1000..10_000 if millis % 1000 >= 100 => format!("{:.1} s", (millis / 100) as f64 / 10.0),
-        _ => format!("{} s", millis / 1000),
-    }
 }
 
 #[cfg(test)]

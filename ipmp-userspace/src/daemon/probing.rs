@@ -23,8 +23,8 @@ use crate::{
         probe::{Family, Means, Proof, Via},
     },
     datapath::Answers,
-    link::{Change, Links, Mac, Neighbour},
-    probe::{Neighbours, frame, random},
+    link::{Change, Links, Neighbour},
+    probe::{Found, Neighbours, frame, random},
 };
 
 /// What probes of all groups share.
@@ -49,9 +49,7 @@ impl Probing {
 
     /// The kernel tells of a neighbour.
     pub fn learn(&mut self, neighbour: &Neighbour) {
-        if let Some(mac) = neighbour.mac {
-            self.neighbours.learn(neighbour.ifindex, neighbour.address, mac);
-        }
+        self.neighbours.learn(neighbour.ifindex, neighbour.address, neighbour.mac);
     }
 
     /// An interface is no member any more.
@@ -59,13 +57,13 @@ impl Probing {
         self.neighbours.forget(ifindex);
     }
 
-    /// The MAC of a target, if one was ever known. The kernel is asked beside, often enough.
-    fn mac(&mut self, links: &Links, ifindex: u32, target: IpAddr) -> Option<Mac> {
-        let (mac, ask) = self.neighbours.want(ifindex, target, now());
+    /// What is known of a target. The kernel is asked beside, often enough.
+    fn find(&mut self, links: &Links, ifindex: u32, target: IpAddr) -> Found {
+        let (found, ask) = self.neighbours.want(ifindex, target, now());
         if ask {
             self.seek(links, ifindex, target, false);
         }
-        mac
+        found
     }
 
     /// Makes the kernel look for a neighbour, beside; `anew`: what it believes from before is no answer.
@@ -119,9 +117,11 @@ impl Group {
         };
         let frame = match (via, target) {
             (Via::Echo(source), _) => {
-                let Some(mac) = hands.probing.mac(hands.links, device.ifindex, target) else {
-                    // Nobody has ever been there: as good as asked, and not answered.
-                    return (now(), Some(cookie));
+                let mac = match hands.probing.find(hands.links, device.ifindex, target) {
+                    Found::Mac(mac) => mac,
+                    Found::Sought => return (now(), None),
+                    // As good as asked, and not answered.
+                    Found::Silent => return (now(), Some(cookie)),
                 };
                 let identifier = hands.probing.identifier;
                 frame::Echo { mac: member.mac(), source, identifier, sequence, cookie }.to(target, mac)

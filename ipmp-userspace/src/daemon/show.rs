@@ -4,6 +4,7 @@ use ipmp_common::maps::{self, MemberState};
 use rtnetlink::packet_route::{address::AddressFlags, link::LinkFlags};
 
 pub(super) mod probing;
+mod unheard;
 
 use super::{
     engine::Engine,
@@ -69,6 +70,10 @@ fn group_report(
 ) -> GroupReport {
     for member in group.core.members().iter().filter(|member| member.link() == Link::Unknown) {
         checks.push(format!("{} cannot report its link: it is taken as up", member.name()));
+    }
+    for member in group.core.members() {
+        let answering = group.datapath.answering(member.number()).unwrap_or_default();
+        checks.extend(unheard::sentence(member.name(), &answering));
     }
     let drops = group.datapath.drops().unwrap_or_else(|error| {
         log::warn!(group = group.name(); "{error}");
@@ -330,6 +335,13 @@ mod tests {
         let pulled = "UP,BROADCAST,MULTICAST,DEPRECATED,NOFAILOVER,FAILED,OFFLINE";
         assert_eq!(member_after(&[offline.clone(), down.clone()]), pulled);
         assert_eq!(member_after(&[down, offline]), pulled);
+        // As long as the other one carries.
+        let standby = "UP,BROADCAST,RUNNING,MULTICAST,DEPRECATED,NOFAILOVER,STANDBY,INACTIVE";
+        let kept = Event::Standby { member, standby: true };
+        assert_eq!(member_after(std::slice::from_ref(&kept)), standby);
+        let link = Link::Down;
+        let needed = "UP,BROADCAST,RUNNING,MULTICAST,DEPRECATED,NOFAILOVER,STANDBY";
+        assert_eq!(member_after(&[kept, Event::Link { member: 1, link }]), needed);
     }
 
     #[test]

@@ -172,8 +172,13 @@ impl Engine {
         let found = found.iter().flat_map(|(list, source)| list.iter().map(|address| (*address, *source)));
         for (address, source) in named.chain(found) {
             if reports.iter().all(|report| report.address != address) {
-                let enabled = !targets.disabled.contains(&address);
-                reports.push(TargetReport { address, source, enabled, members: probers(known, address) });
+                reports.push(TargetReport {
+                    address,
+                    source,
+                    enabled: !targets.disabled.contains(&address),
+                    answered: targets.answering.contains(&address),
+                    members: probers(known, address),
+                });
             }
         }
         Ok(reports)

@@ -24,7 +24,7 @@ pub use kept::Kept;
 use super::{
     attach::{kernel, no_such_group},
     engine::Engine,
-    group::Group,
+    group::{Group, Member},
 };
 use crate::{
     control::{
@@ -57,11 +57,6 @@ impl Known {
     pub fn adopted(kept: &Kept) -> Self {
         let named = kept.named.iter().filter_map(|named| named.address());
         Self { seen: named.map(|address| address.address()).collect(), ..Self::default() }
-    }
-
-    /// Whether the state machine has heard of a test address in this family, if only of one that is awaited.
-    fn wants(&self, family: Family) -> bool {
-        self.told[family as usize] != probe::TestAddress::None
     }
 }
 
@@ -262,15 +257,25 @@ impl Engine {
         }
     }
 
-    /// The addresses of a group interface have changed: whether the members' test addresses have a subnet of their own
-    /// may have, too.
-    pub(super) async fn group_addresses_changed(&mut self, ifindex: u32) {
-        let group = self.groups.values().find(|group| group.interface.ifindex == ifindex);
-        let tested = group.iter().flat_map(|group| {
-            let tested = group.tests.iter().filter(|(_, known)| known.wants(Family::V4));
-            tested.filter_map(|(number, _)| group.members.get(number)).map(|member| member.ifindex)
-        });
-        for ifindex in tested.collect::<Vec<_>>() {
+    /// An address of a group interface has come or gone: a test address may have its subnet for itself now, or no longer.
+    pub(super) async fn group_address_changed(&mut self, ifindex: u32, ip: IpAddr) {
+        let Some(group) = self.groups.values().find(|group| group.interface.ifindex == ifindex) else {
+            return;
+        };
+        let matters = |member: &&Member| {
+            let kept = self.kept(group.name(), &member.name);
+            member.addresses.contains_key(&ip)
+                || kept.is_some_and(|kept| {
+                    member.addresses.iter().any(|(ip, prefix)| match ip {
+                        IpAddr::V4(v4) if kept.is_candidate(*ip) => {
+                            group.is_own_subnet(*v4, *prefix) != kept.routed.contains(v4)
+                        }
+                        _ => false,
+                    })
+                })
+        };
+        let members: Vec<u32> = group.members.values().filter(matters).map(|member| member.ifindex).collect();
+        for ifindex in members {
             self.examine(ifindex).await;
         }
     }
@@ -306,7 +311,7 @@ impl Engine {
         self.choose_sources(group)?;
         let candidates: Vec<Address> = there
             .iter()
-            .filter(|address| self.kept(group, name).is_some_and(|kept| is_candidate(kept, address)))
+            .filter(|address| self.kept(group, name).is_some_and(|kept| kept.is_candidate(address.ip)))
             .filter(|address| !self.groups[group].has_address(address.ip))
             .cloned()
             .collect();
@@ -367,7 +372,7 @@ impl Engine {
         let has_address = |ip| self.groups.get(group).is_some_and(|group| group.has_address(ip));
         let open: Vec<Address> = there
             .iter()
-            .filter(|address| is_candidate(kept, address) && !address.is_for_tests())
+            .filter(|address| kept.is_candidate(address.ip) && !address.is_for_tests())
             .filter(|address| !address.is_duplicate() && !has_address(address.ip))
             .cloned()
             .collect();
@@ -410,18 +415,13 @@ impl Engine {
         candidates: &[Address],
     ) -> Result<(), PutError> {
         let Some(known) = self.groups.get(group) else { return Ok(()) };
-        let own = |ip: Ipv4Addr, prefix: u8| {
-            let covers =
-                |(data, bits): (IpAddr, u8)| bits <= prefix && probe::same_subnet(data, ip.into(), bits);
-            prefix < 32 && !known.addresses().any(covers)
-        };
         let wanted: Vec<(Ipv4Addr, u8)> = candidates
             .iter()
             .filter_map(|address| match address.ip {
                 IpAddr::V4(v4) => Some((v4, address.prefix)),
                 IpAddr::V6(_) => None,
             })
-            .filter(|(ip, prefix)| own(*ip, *prefix))
+            .filter(|(ip, prefix)| known.is_own_subnet(*ip, *prefix))
             .collect();
         let Some(kept) = self.kept_mut(group, name) else { return Ok(()) };
         let gone: Vec<Ipv4Addr> =
@@ -543,6 +543,12 @@ impl Engine {
 }
 
 impl Group {
+    /// Whether no data address leads to the subnet of a member's address.
+    fn is_own_subnet(&self, ip: Ipv4Addr, prefix: u8) -> bool {
+        let leads = |(data, bits): (IpAddr, u8)| bits <= prefix && probe::same_subnet(data, ip.into(), bits);
+        prefix < 32 && !self.addresses().any(leads)
+    }
+
     /// What a member has for itself now.
     fn own_addresses_are(&mut self, number: u8, there: &[Address]) -> Result<(), datapath::Error> {
         let Some(member) = self.members.get(&number) else { return Ok(()) };
@@ -560,18 +566,9 @@ impl Group {
 /// The families in which a member of an earlier daemon is probed from an address, or is to be: it has these addresses.
 pub(super) fn probed(kept: &Kept, addresses: &[Address]) -> [bool; 2] {
     let candidates: Vec<Address> =
-        addresses.iter().filter(|address| is_candidate(kept, address)).cloned().collect();
+        addresses.iter().filter(|address| kept.is_candidate(address.ip)).cloned().collect();
     Family::ALL
         .map(|family| choose(family, kept, probe::TestAddress::None, &candidates) != probe::TestAddress::None)
-}
-
-/// Whether an address of a member can be its test address: a link-local one only if it is named.
-fn is_candidate(kept: &Kept, address: &Address) -> bool {
-    let link_local = match address.ip {
-        IpAddr::V4(v4) => v4.is_link_local(),
-        IpAddr::V6(v6) => v6.is_unicast_link_local(),
-    };
-    kept.names(address.ip) || !(link_local || address.ip.is_loopback())
 }
 
 /// What the state machine is to be told of a family.

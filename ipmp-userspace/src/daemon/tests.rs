@@ -1,5 +1,6 @@
 //! The daemon against a kernel: each test in a network namespace of its own, with the real datapath.
 
+mod probing;
 mod settings;
 
 use std::{collections::BTreeSet, future::Future, mem::MaybeUninit, net::IpAddr, time::Duration};

@@ -198,21 +198,29 @@ impl Links {
     /// The configured routes of both families that lead through an interface, in every table. Others are not read: a
     /// router has very many.
     pub async fn routes_of(&self, ifindex: u32) -> Result<Vec<Route>, Error> {
+        self.routes_through(ifindex, Route::parse).await
+    }
+
+    /// The routes of both families through an interface, in every table, as far as they can be read so.
+    pub(super) async fn routes_through(
+        &self,
+        ifindex: u32,
+        read: fn(RouteMessage) -> Option<Route>,
+    ) -> Result<Vec<Route>, Error> {
         let mut routes = Vec::new();
         for address_family in [AddressFamily::Inet, AddressFamily::Inet6] {
             let mut request = RouteMessage::default();
-            request.header = RouteHeader { address_family, ..Default::default() };
+            request.header.address_family = address_family;
             request.attributes.push(RouteAttribute::Oif(ifindex));
-            let messages: Vec<_> = self
-                .strict
-                .route()
-                .get(request)
-                .execute()
-                .try_collect()
-                .await
-                .map_err(|error| Error::kernel(format!("list routes of interface {ifindex}"), error))?;
-            routes.extend(messages.into_iter().filter_map(Route::parse).filter(|route| route.uses(ifindex)));
+            let answers: Result<Vec<_>, _> = self.strict.route().get(request).execute().try_collect().await;
+            let what = || format!("list the routes of interface {ifindex}");
+            match answers.map_err(|error| Error::kernel(what(), error)) {
+                Ok(messages) => routes.extend(messages.into_iter().filter_map(read)),
+                Err(error) if error.is_gone() => {}
+                Err(error) => return Err(error),
+            }
         }
+        routes.retain(|route| route.uses(ifindex));
         Ok(routes)
     }
 

@@ -10,13 +10,12 @@
 
 use std::net::{IpAddr, Ipv4Addr};
 
-use futures_util::TryStreamExt;
 use rtnetlink::{
     RouteMessageBuilder,
     packet_route::{
         AddressFamily,
         address::{AddressFlags, AddressScope},
-        route::{RouteAttribute, RouteMessage, RouteProtocol, RouteScope},
+        route::{RouteAttribute, RouteProtocol, RouteScope},
         rule::{RuleAction, RuleAttribute, RuleMessage},
     },
 };
@@ -105,26 +104,8 @@ impl Links {
     /// The routes of both families that lead ordinary traffic through an interface: all that it has but those to
     /// link-local addresses and to its own.
     pub async fn routes_by(&self, ifindex: u32) -> Result<Vec<Route>, Error> {
-        let mut routes = self.every_route_by(ifindex).await?;
+        let mut routes = self.routes_through(ifindex, Route::leading).await?;
         routes.retain(|route| route.is_ordinary() && !route.is_link_local());
-        Ok(routes)
-    }
-
-    async fn every_route_by(&self, ifindex: u32) -> Result<Vec<Route>, Error> {
-        let mut routes = Vec::new();
-        for family in [AddressFamily::Inet, AddressFamily::Inet6] {
-            let mut request = RouteMessage::default();
-            request.header.address_family = family;
-            request.attributes.push(RouteAttribute::Oif(ifindex));
-            let answers: Result<Vec<_>, _> = self.strict.route().get(request).execute().try_collect().await;
-            let messages = match answers.map_err(|error| Error::kernel("list routes".into(), error)) {
-                Ok(messages) => messages,
-                Err(error) if error.is_gone() => continue,
-                Err(error) => return Err(error),
-            };
-            routes.extend(messages.into_iter().filter_map(Route::leading));
-        }
-        routes.retain(|route| route.uses(ifindex));
         Ok(routes)
     }
 
@@ -159,7 +140,7 @@ impl Links {
             .build();
         let route = Route::leading(route).expect("a unicast route");
         // What is there is not made anew: every listener would be told.
-        let there = self.every_route_by(ifindex).await?;
+        let there = self.routes_through(ifindex, Route::leading).await?;
         if there.iter().any(|known| known.same_destination(&route)) {
             return Ok(());
         }
@@ -180,7 +161,7 @@ impl Links {
             Err(error) if !error.is_gone() => return Err(error),
             _ => {}
         }
-        for route in self.every_route_by(ifindex).await? {
+        for route in self.routes_through(ifindex, Route::leading).await? {
             if route.table() == TABLE.wrapping_add(ifindex) {
                 self.delete_route(&route.through(ifindex, ifindex)).await?;
             }

@@ -17,7 +17,7 @@ pub mod neighbours;
 pub mod random;
 pub mod searches;
 
-pub use neighbours::Neighbours;
+pub use neighbours::{Found, Neighbours};
 pub use searches::Searches;
 
 #[cfg(test)]

@@ -9,7 +9,8 @@ use crate::{core::Time, link::Mac};
 
 /// How often the kernel is made to look whether a neighbour is still there.
 pub const REFRESH: Duration = Duration::from_secs(5);
-/// The same while its MAC is not known: the kernel gives up after three seconds.
+/// The same while it does not know, or no more: it asks three times, a second apart. So long it is given, too, before a
+/// neighbour that never answered counts as silent.
 pub const RETRY: Duration = Duration::from_secs(1);
 /// After so long nobody sends anything to a neighbour any more, and it is forgotten.
 const FORGET: Duration = Duration::from_secs(600);
@@ -21,33 +22,54 @@ pub struct Neighbours(HashMap<(u32, IpAddr), Known>);
 #[derive(Clone, Copy, Debug)]
 struct Known {
     mac: Option<Mac>,
+    /// The kernel has it now.
+    valid: bool,
+    /// Since when it is wanted.
+    since: Time,
     /// When the kernel was asked last.
     asked: Time,
-    /// When its MAC was wanted last.
+    /// When it was wanted last.
     wanted: Time,
 }
 
+/// A neighbour that a probe is to go to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Found {
+    /// Its MAC now, or when it was known last.
+    Mac(Mac),
+    /// The kernel has been asked just now.
+    Sought,
+    /// Nobody answers for this address.
+    Silent,
+}
+
 impl Neighbours {
-    /// The MAC of a neighbour, if one was ever known, and whether the kernel is to be asked for it now.
-    pub fn want(&mut self, ifindex: u32, address: IpAddr, now: Time) -> (Option<Mac>, bool) {
+    /// What is known of a neighbour, and whether the kernel is to be asked for it now.
+    pub fn want(&mut self, ifindex: u32, address: IpAddr, now: Time) -> (Found, bool) {
         let key = (ifindex, address);
         let Some(known) = self.0.get_mut(&key) else {
             self.0.retain(|_, known| now - known.wanted < FORGET);
-            self.0.insert(key, Known { mac: None, asked: now, wanted: now });
-            return (None, true);
+            self.0.insert(key, Known { mac: None, valid: false, since: now, asked: now, wanted: now });
+            return (Found::Sought, true);
         };
         known.wanted = now;
-        let ask = now - known.asked >= if known.mac.is_some() { REFRESH } else { RETRY };
+        let ask = now - known.asked >= if known.valid { REFRESH } else { RETRY };
         if ask {
             known.asked = now;
         }
-        (known.mac, ask)
+        let found = match known.mac {
+            Some(mac) => Found::Mac(mac),
+            None if now - known.since < RETRY => Found::Sought,
+            None => Found::Silent,
+        };
+        (found, ask)
     }
 
-    /// The kernel has this MAC for a neighbour now. What nobody wants is not kept.
-    pub fn learn(&mut self, ifindex: u32, address: IpAddr, mac: Mac) {
+    /// The kernel has this MAC for a neighbour now, or none any more. What nobody wants is not kept.
+    pub fn learn(&mut self, ifindex: u32, address: IpAddr, mac: Option<Mac>) {
         if let Some(known) = self.0.get_mut(&(ifindex, address)) {
-            known.mac = Some(mac);
+            known.valid = mac.is_some();
+            known.mac = mac.or(known.mac);
         }
     }
 
@@ -72,34 +94,45 @@ mod tests {
     }
 
     #[test]
-    fn the_kernel_is_asked_at_once_then_every_second_and_less_often_when_it_has_answered() {
+    fn the_kernel_is_asked_at_once_then_every_second_and_less_often_when_it_knows() {
         let mut neighbours = Neighbours::default();
-        assert_eq!(neighbours.want(3, ip(1), at(0)), (None, true));
-        assert_eq!(neighbours.want(3, ip(1), at(999)), (None, false));
-        assert_eq!(neighbours.want(3, ip(1), at(1000)), (None, true));
-        neighbours.learn(3, ip(1), MAC);
-        assert_eq!(neighbours.want(3, ip(1), at(5999)), (Some(MAC), false));
-        assert_eq!(neighbours.want(3, ip(1), at(6000)), (Some(MAC), true));
-        assert_eq!(neighbours.want(3, ip(1), at(6001)), (Some(MAC), false));
+        assert_eq!(neighbours.want(3, ip(1), at(0)), (Found::Sought, true));
+        assert_eq!(neighbours.want(3, ip(1), at(999)), (Found::Sought, false));
+        assert_eq!(neighbours.want(3, ip(1), at(1000)), (Found::Silent, true));
+        neighbours.learn(3, ip(1), Some(MAC));
+        assert_eq!(neighbours.want(3, ip(1), at(5999)), (Found::Mac(MAC), false));
+        assert_eq!(neighbours.want(3, ip(1), at(6000)), (Found::Mac(MAC), true));
+        assert_eq!(neighbours.want(3, ip(1), at(6001)), (Found::Mac(MAC), false));
+    }
+
+    #[test]
+    fn a_mac_is_kept_when_its_entry_fails_and_asked_for_more_often() {
+        let mut neighbours = Neighbours::default();
+        neighbours.want(3, ip(1), at(0));
+        neighbours.learn(3, ip(1), Some(MAC));
+        neighbours.learn(3, ip(1), None);
+        assert_eq!(neighbours.want(3, ip(1), at(1000)), (Found::Mac(MAC), true));
+        let other = [2, 0, 0, 0, 0, 2];
+        neighbours.learn(3, ip(1), Some(other));
+        assert_eq!(neighbours.want(3, ip(1), at(2000)), (Found::Mac(other), false));
     }
 
     #[test]
     fn each_interface_has_neighbours_of_its_own() {
         let mut neighbours = Neighbours::default();
         neighbours.want(3, ip(1), at(0));
-        neighbours.learn(3, ip(1), MAC);
-        assert_eq!(neighbours.want(4, ip(1), at(1)), (None, true));
+        neighbours.learn(3, ip(1), Some(MAC));
+        assert_eq!(neighbours.want(4, ip(1), at(1)), (Found::Sought, true));
         neighbours.forget(3);
-        assert_eq!(neighbours.want(3, ip(1), at(2)), (None, true));
-        assert_eq!(neighbours.want(4, ip(1), at(3)), (None, false));
+        assert_eq!(neighbours.want(3, ip(1), at(2)), (Found::Sought, true));
+        assert_eq!(neighbours.want(4, ip(1), at(3)), (Found::Sought, false));
     }
 
     #[test]
     fn what_nobody_wants_is_not_kept() {
         let mut neighbours = Neighbours::default();
-        neighbours.learn(3, ip(9), MAC);
-        assert_eq!(neighbours.want(3, ip(9), at(0)), (None, true));
-        neighbours.learn(3, ip(9), MAC);
+        neighbours.learn(3, ip(9), Some(MAC));
+        assert_eq!(neighbours.want(3, ip(9), at(0)), (Found::Sought, true));
         neighbours.want(3, ip(8), at(600_000));
         assert_eq!(neighbours.0.len(), 1);
     }

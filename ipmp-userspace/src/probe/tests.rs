@@ -9,9 +9,7 @@ use socket2::{Domain, Socket, Type};
 use super::frame::{Echo, arp_probe, solicitation};
 use crate::{
     announce::{Sender, sender::link_layer},
-    core::Time,
     link::{Change, Links, Mac, Watch, testing::in_namespace},
-    probe::Neighbours,
 };
 
 /// A cable: `eth0`, from which is asked, and `far0`, which has 192.168.178.1 and fe80::1 and knows who asks.
@@ -142,8 +140,6 @@ fn the_kernel_looks_for_a_neighbour_and_tells_when_it_has_answered() {
         let address = ip("192.168.178.77");
         let found = wire.links.seek_neighbour(wire.ifindex, address).await.unwrap();
         assert!(found.is_none_or(|entry| entry.mac.is_none() && !entry.confirmed), "{found:?}");
-        let mut neighbours = Neighbours::default();
-        assert_eq!(neighbours.want(wire.ifindex, address, Time::default()), (None, true));
 
         // Whoever is asked at the other end answers: the question, turned round.
         let far = wire.links.need("far0").await;

@@ -14,6 +14,7 @@ mod conflict;
 mod dark;
 mod forged;
 mod saturation;
+mod seen;
 mod spare;
 mod wire;
 

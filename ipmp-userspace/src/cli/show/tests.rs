@@ -1,7 +1,13 @@
 //! Reports and the text that an operator should see, written by hand.
 
 use super::*;
-use crate::control::report::sample;
+use crate::control::{
+    explanation,
+    report::{
+        probing::{Family, Raised},
+        sample,
+    },
+};
 
 #[test]
 fn a_degraded_group() {
@@ -13,6 +19,7 @@ production0: flags=<UP,BROADCAST,RUNNING,MULTICAST,IPMP> mtu 1500 index 2
         inet6 2001:db8::200/64 inbound nobody
         groupname Production
         state degraded: 1 of 3 members carries traffic; e1000g1 failed, no link, rge0 is offline
+        detection by links alone; failback=yes fail-open=yes probe=off
         spread by connection, multicast and broadcast by e1000g0
         dropped: no member 1, foreign source 2, truncated 3; suppressed: reflected 4, other copy 5
         capture auto: outbound packets are shown to captures, 6 copied so far
@@ -59,6 +66,7 @@ fn an_empty_group_and_no_group() {
 production0: flags=<UP,BROADCAST,MULTICAST,FAILED,IPMP> mtu 1500 index 2
         groupname Production
         state failed: it has no members
+        detection by links alone; failback=yes fail-open=yes probe=off
         spread by connection, multicast and broadcast by nobody
         dropped: no member 0, foreign source 0, truncated 0; suppressed: reflected 0, other copy 0
         capture off: no outbound packet is copied, 0 copied so far
@@ -66,6 +74,7 @@ production0: flags=<UP,BROADCAST,MULTICAST,FAILED,IPMP> mtu 1500 index 2
 production0: flags=<UP,BROADCAST,MULTICAST,FAILED,IPMP> mtu 1500 index 2
         groupname Production
         state failed: it has no members
+        detection by links alone; failback=yes fail-open=yes probe=off
         spread by connection, multicast and broadcast by nobody
         dropped: no member 0, foreign source 0, truncated 0; suppressed: reflected 0, other copy 0
         capture off: no outbound packet is copied, 0 copied so far
@@ -111,11 +120,96 @@ fn every_idle_member_has_a_reason() {
         "state degraded: none of its 1 members carries traffic; e1000g0 failed"
     );
     assert_eq!(
-        line(|m| (m.usable, m.flags) = (false, vec!["INACTIVE".into()])),
+        line(|m| (m.usable, m.inactive) = (false, true)),
         "state degraded: none of its 1 members carries traffic; e1000g0 is inactive"
+    );
+    assert_eq!(
+        line(|m| (m.usable, m.inactive, m.standby) = (false, true, true)),
+        "state degraded: none of its 1 members carries traffic; e1000g0 is inactive, a standby"
+    );
+    assert_eq!(
+        line(|m| {
+            (m.usable, m.state) = (false, MemberState::Failed);
+            m.probing = explanation::sample().member.probing;
+        }),
+        "state degraded: none of its 1 members carries traffic; e1000g0 failed, its probes are not answered"
     );
     assert_eq!(
         line(|m| m.usable = false),
         "state degraded: none of its 1 members carries traffic; e1000g0 is not used yet"
+    );
+}
+
+#[test]
+fn what_probing_is_in_force() {
+    let mut group = sample();
+    group.fdt_ms = Some(24_000);
+    group.detection = Detection {
+        configured_ms: 10_000,
+        interval_us: 4_800_000,
+        raised: Some(Raised {
+            member: "rge0".into(),
+            target: [192, 168, 178, 1].into(),
+            took_us: 2_400_000,
+            ago_ms: 5000,
+        }),
+        failback: false,
+        fail_open: false,
+        probe: Policy::Arp,
+        targets: vec![[192, 168, 178, 1].into(), [192, 168, 178, 2].into()],
+        dark: vec![Family::Inet, Family::Inet6],
+    };
+    assert_eq!(
+        detection(&group),
+        "detection by links and probes within 24 s, one every 4.8 s, instead of 10 s, since 192.168.178.1 took up to 2.4 s \
+         on rge0; failback=no fail-open=no probe=arp targets=192.168.178.1,192.168.178.2"
+    );
+    let shown = text(&[group]);
+    assert!(
+        shown.contains(
+            "\n        no target answers on any member (inet inet6): members are judged by their links\n"
+        ),
+        "{shown}"
+    );
+}
+
+#[test]
+fn where_the_probes_of_a_member_go() {
+    let sample = || explanation::sample().member.probing.remove(0);
+    assert_eq!(
+        probing(&sample()),
+        "probed (inet) by echo from 192.168.178.201: failed, 3 of 10 answers in a row, targets 192.168.178.1 (routes), 1 \
+         set aside"
+    );
+    let line = |change: fn(&mut Probing)| {
+        let mut one = sample();
+        change(&mut one);
+        probing(&one)
+    };
+    assert_eq!(
+        line(|p| {
+            (p.failed, p.means, p.mode) = (false, Some(Means::Arp), Mode::Explicit);
+            p.targets.truncate(1);
+        }),
+        "probed (inet) by ARP: ok, targets 192.168.178.1 (explicit)"
+    );
+    assert_eq!(
+        line(|p| {
+            (p.failed, p.losses, p.means, p.family) = (false, 2, Some(Means::Nd), Family::Inet6);
+            p.targets.truncate(1);
+        }),
+        "probed (inet6) by neighbour solicitations: ok, 2 lost in a row, targets 192.168.178.1 (routes)"
+    );
+    assert_eq!(
+        line(|p| (p.targets, p.mode) = (vec![], Mode::Multicast)),
+        "probed (inet) by echo from 192.168.178.201: no target is known (multicast)"
+    );
+    assert_eq!(
+        line(|p| (p.means, p.obstacle) = (None, Some(Obstacle::NotUnique))),
+        "not probed (inet): its test address 192.168.178.201 is not unique in the group"
+    );
+    assert_eq!(
+        line(|p| (p.means, p.obstacle) = (None, Some(Obstacle::Awaited))),
+        "not probed (inet): its test address is awaited"
     );
 }

@@ -97,6 +97,7 @@ fn the_report_is_what_the_definition_says() {
         address: [10, 0, 0, 1].into(),
         source: Source::HostRoute,
         enabled: true,
+        answered: false,
         members: vec![prober(None), prober(Some(417))],
     };
     check_reply("ListTargets", &said(Response::Targets(vec![target]))).unwrap();

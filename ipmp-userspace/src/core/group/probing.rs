@@ -304,7 +304,10 @@ impl Group {
                 else {
                     continue;
                 };
-                if skipped > 0 && round != Round::Idle {
+                if skipped > 0
+                    && round != Round::Idle
+                    && let Some(skipped) = prober.say_missed(now, skipped)
+                {
                     missed.push((member.attachment.name.clone(), family, skipped));
                 }
                 if let Round::Probe { sequence, target } = round {

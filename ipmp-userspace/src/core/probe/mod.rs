@@ -50,6 +50,8 @@ pub const SETTLE: Duration = Duration::from_secs(10);
 pub const GRACE: Duration = Duration::from_secs(20);
 /// How often a target that nobody can reach is asked for by ordinary ARP or Neighbour Discovery.
 pub const FIND: Duration = Duration::from_secs(5);
+/// How often it is said at most that rounds were missed.
+pub const QUIET: Duration = Duration::from_secs(60);
 /// How often hosts are looked for by multicast, where the interval is shorter.
 pub const DISCOVER: Duration = Duration::from_secs(1);
 

@@ -14,7 +14,7 @@
 use std::{net::IpAddr, time::Duration};
 
 use super::{
-    FAILURES, Means, PATIENCE, Proof, REPAIRS, SETTLE,
+    FAILURES, Means, PATIENCE, Proof, QUIET, REPAIRS, SETTLE,
     history::{Answer, History, Judged},
     targets::{Fault, Mode, Targets},
 };
@@ -82,6 +82,9 @@ pub struct Prober {
     next: Option<Time>,
     /// When it looked for hosts last.
     looked: Option<Time>,
+    /// Rounds that were left out and not said yet, and when some were said last.
+    unsaid: u32,
+    said_missed: Option<Time>,
 }
 
 impl Prober {
@@ -97,6 +100,8 @@ impl Prober {
             joined,
             next: None,
             looked: None,
+            unsaid: 0,
+            said_missed: None,
         }
     }
 
@@ -240,6 +245,17 @@ impl Prober {
         Some((round, skipped))
     }
 
+    /// So many rounds were left out: how many to say, once in [`QUIET`] at most. A busy machine misses many, and a line for
+    /// each would make it busier.
+    pub(in crate::core) fn say_missed(&mut self, now: Time, skipped: u32) -> Option<u32> {
+        self.unsaid = self.unsaid.saturating_add(skipped);
+        if self.said_missed.is_some_and(|said| now - said < QUIET) {
+            return None;
+        }
+        self.said_missed = Some(now);
+        Some(std::mem::take(&mut self.unsaid))
+    }
+
     /// Whether it is to look for hosts, `pause` after it did so last: if it knows none, or one that is no router.
     pub(in crate::core) fn looks(&mut self, now: Time, pause: Duration) -> bool {
         let wanting = self.targets.mode() == Mode::Multicast && self.targets.all().len() < 2;
@@ -373,6 +389,14 @@ mod tests {
             assert_eq!(prober.next(), Some(at(next)), "{late}");
             assert_eq!(prober.counters().missed, u64::from(missed));
         }
+    }
+
+    #[test]
+    fn what_was_missed_is_said_once_a_minute() {
+        let mut prober = prober(&[1]);
+        let said: Vec<Option<u32>> =
+            [0, 20, 59_999, 60_000, 60_020].map(|now| prober.say_missed(at(now), 2)).into();
+        assert_eq!(said, [Some(2), None, None, Some(6), None]);
     }
 
     #[test]

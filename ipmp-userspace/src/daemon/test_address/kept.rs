@@ -40,6 +40,15 @@ impl Kept {
         self.named.iter().any(|named| named.address().is_some_and(|address| address.address() == ip))
     }
 
+    /// Whether an address of the member can be its test address: a link-local one only if it is named.
+    pub fn is_candidate(&self, ip: IpAddr) -> bool {
+        let link_local = match ip {
+            IpAddr::V4(v4) => v4.is_link_local(),
+            IpAddr::V6(v6) => v6.is_unicast_link_local(),
+        };
+        self.names(ip) || !(link_local || ip.is_loopback())
+    }
+
     /// Takes what is ours from a member, and puts back what is not as it was. What the kernel refuses is logged.
     pub async fn lift(&self, links: &Links, member: &str, ifindex: u32) {
         for ip in &self.routed {

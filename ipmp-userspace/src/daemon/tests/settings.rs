@@ -202,7 +202,12 @@ fn targets_that_cannot_be_are_refused_and_nothing_changes() {
             "192.168.178.3 was not added to the targets of production0, but found: it is a router; add it first, and it \
              is yours to change"
         );
+        // Hosts that answer are told apart, wherever else they come from.
+        let (groups, mut hands) = engine.with_hands();
+        groups.get_mut("production0").unwrap().tell(&mut hands, core::Event::Host(router[0])).await;
         let listed = engine.list_targets("production0").unwrap();
+        let answered = listed.iter().filter(|target| target.answered);
+        assert_eq!(answered.map(|target| target.address).collect::<Vec<_>>(), router);
         let listed: Vec<_> = listed.iter().map(|target| (target.address, target.source)).collect();
         assert_eq!(
             listed[..2],

@@ -226,6 +226,31 @@ fn what_others_put_on_a_member_is_kept_for_probes() {
 }
 
 #[test]
+fn a_nic_with_a_lease_keeps_it_and_its_other_addresses_move() {
+    on_a_host(|links| async move {
+        let lease =
+            Address { lifetime: Some((600, 300)), ..Address::new("192.168.178.203".parse().unwrap(), 24) };
+        let eth1 = links.need("eth1").await;
+        links.add_address(eth1.ifindex, "eth1", &lease).await.unwrap();
+        let other = Address::new("172.16.0.1".parse().unwrap(), 24);
+        links.add_address(eth1.ifindex, "eth1", &other).await.unwrap();
+        with_engine(|client| async move {
+            client.done(attach_with(&["eth1"], &["dhcp"])).await;
+            assert_eq!(own(&links, "eth1").await, ["192.168.178.203/24".to_owned()].into());
+            assert_kept(&links, "eth1").await;
+            assert_eq!(global(&links, "production0").await, [(other.ip, 24)].into());
+            client.until("it is shown", |group| has(group, "eth1", "192.168.178.203")).await;
+            client.done(detach("eth1", Some(Last::Restore))).await;
+            assert_eq!(global(&links, "eth1").await, [(lease.ip, 24), (other.ip, 24)].into());
+            let back = links.addresses_of(eth1.ifindex).await.unwrap();
+            let back = back.iter().find(|address| address.ip == lease.ip).expect("the lease");
+            assert!(back.lifetime.is_some_and(|(valid, preferred)| preferred < valid), "{back:?}");
+        })
+        .await;
+    });
+}
+
+#[test]
 fn a_subnet_of_its_own_needs_no_route_that_others_see() {
     on_a_host(|links| async move {
         let mine = &links;

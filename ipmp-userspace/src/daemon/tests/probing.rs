@@ -1,0 +1,56 @@
+//! Whom members probe.
+
+use super::*;
+use crate::control::report::probing::Mode;
+
+fn ip(arguments: &str) {
+    let status = std::process::Command::new("ip").args(arguments.split(' ')).status().unwrap();
+    assert!(status.success(), "ip {arguments}");
+}
+
+/// Every member has these targets in IPv4, which come from there.
+fn probes(group: &GroupReport, mode: Mode, targets: &[&str]) -> bool {
+    let targets: Vec<IpAddr> = targets.iter().map(|target| target.parse().unwrap()).collect();
+    group.members.iter().all(|member| {
+        let mut of_v4 =
+            member.probing.iter().filter(|probing| probing.test_address.is_some_and(|ip| ip.is_ipv4()));
+        let has = of_v4.next().is_some_and(|probing| {
+            let mut known: Vec<IpAddr> = probing.targets.iter().map(|target| target.address).collect();
+            known.sort();
+            (probing.mode, known) == (mode, targets.clone())
+        });
+        has
+    })
+}
+
+#[test]
+fn routes_name_targets_and_take_them_back() {
+    on_a_host(|links| async move {
+        with_engine(|client| async move {
+            client.attach(&["eth0", "eth1"]).await;
+            for (number, name) in ["eth0", "eth1"].into_iter().enumerate() {
+                let address = format!("192.168.178.{}/24", 201 + number);
+                let add =
+                    Request::AddTestAddress { interface: name.into(), address: address.parse().unwrap() };
+                client.done(add).await;
+            }
+            let has = |mode, targets: &'static [&'static str]| {
+                client.until("the targets", move |group| probes(group, mode, targets))
+            };
+            has(Mode::Routes, &["192.168.178.1"]).await;
+            ip("route add 192.168.178.9/32 dev production0");
+            ip("route add 10.0.0.0/8 via 192.168.178.2 dev production0 table 178");
+            // An address of ours is nobody to ask, and another subnet is out of reach.
+            ip("route add 192.168.178.202/32 dev production0");
+            ip("route add 10.9.9.9/32 dev production0");
+            has(Mode::Routes, &["192.168.178.1", "192.168.178.2", "192.168.178.9"]).await;
+            ip("route del default via 192.168.178.1 dev production0");
+            ip("route del 10.0.0.0/8 via 192.168.178.2 dev production0 table 178");
+            has(Mode::Routes, &["192.168.178.9"]).await;
+            ip("route del 192.168.178.9/32 dev production0");
+            has(Mode::Multicast, &[]).await;
+            drop(links);
+        })
+        .await;
+    });
+}

@@ -1,0 +1,115 @@
+//! What is seen of probing while it goes on: `ipmpstat -p`, `-t`, and why a member is in its state.
+
+use std::io::{BufRead as _, BufReader};
+use std::os::unix::process::ExitStatusExt as _;
+use std::process::{Child, Command, Stdio};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use ipmp::control::report::MemberState;
+use lab::daemon::binary;
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+
+use super::*;
+
+/// `ipmpstat` with these arguments, at this daemon.
+fn stat(production: &Production<'_>, arguments: &str) -> Command {
+    let mut command = Command::new(binary("ipmpstat").unwrap());
+    command.arg("--socket").arg(production.daemon.socket()).args(arguments.split(' ')).stdin(Stdio::null());
+    command
+}
+
+/// A running `ipmpstat -p`, and the rows so far.
+struct Live {
+    child: Child,
+    rows: Arc<Mutex<Vec<String>>>,
+}
+
+impl Live {
+    fn start(production: &Production<'_>, arguments: &str) -> Self {
+        let mut child = stat(production, arguments).stdout(Stdio::piped()).spawn().unwrap();
+        let output = BufReader::new(child.stdout.take().unwrap());
+        let rows: Arc<Mutex<Vec<String>>> = Arc::default();
+        let heard = Arc::clone(&rows);
+        std::thread::spawn(move || {
+            output.lines().map_while(Result::ok).for_each(|row| locked(&heard).push(row));
+        });
+        Self { child, rows }
+    }
+
+    /// Waits for a row of this member that is answered, or lost: NETRTT and RTT, if it has any.
+    fn wait(&self, member: &str, answered: bool) -> Vec<f64> {
+        let mut times = None;
+        let seen = lab::clock::wait_until(PATIENCE, || {
+            times = locked(&self.rows).iter().rev().find_map(|row| of(row, member, answered));
+            times.is_some()
+        });
+        assert!(seen, "no probe of {member} is shown, answered {answered}: {:?}", locked(&self.rows));
+        times.unwrap_or_default()
+    }
+}
+
+impl Drop for Live {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+fn locked(rows: &Mutex<Vec<String>>) -> MutexGuard<'_, Vec<String>> {
+    rows.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// The times of a row INTERFACE:NETRTT:RTT:TARGET in milliseconds, if it is one of this member's.
+fn of(row: &str, member: &str, answered: bool) -> Option<Vec<f64>> {
+    let fields: Vec<&str> = row.split(':').collect();
+    let [interface, netrtt, rtt, target] = fields[..] else { panic!("{row:?} has not four fields") };
+    assert_eq!(target, ROUTER.to_string(), "{row}");
+    let time = |text: &str| text.strip_suffix("ms").map(|number| number.parse().unwrap());
+    let times: Vec<f64> = [netrtt, rtt].into_iter().filter_map(time).collect();
+    assert!(times.len() != 1, "{row}");
+    (interface == member && times.is_empty() != answered).then_some(times)
+}
+
+#[test]
+fn probes_are_seen_as_they_come_and_a_dead_path_is_explained() {
+    let lab = Lab::tutorial().unwrap();
+    let production = with_test_addresses(&lab, &format!("fdt=500ms targets={ROUTER}"));
+    let explain = |member: &str| production.daemon.ctl(&format!("explain {member}")).unwrap();
+    let mut live = Live::start(&production, "-pnP -o interface,netrtt,rtt,target");
+    for member in ["e1000g0", "e1000g1", "rge0"] {
+        let times = live.wait(member, true);
+        assert!(0.0 < times[0] && times[0] <= times[1], "the network's part of {times:?} ms");
+        let first = explain(member).lines().next().unwrap_or_default().to_owned();
+        assert!(first.starts_with(&format!("{member} works: its link is up, ")), "{first}");
+    }
+    let targets = stat(&production, "-tnP -o interface,mode,targets").output().unwrap();
+    let expected: String =
+        ["rge0", "e1000g1", "e1000g0"].map(|m| format!("{m}:explicit:{ROUTER}\n")).concat();
+    assert_eq!(String::from_utf8_lossy(&targets.stdout), expected);
+
+    lab.member("e1000g0").cable().cut().unwrap();
+    live.wait("e1000g0", false);
+    production.wait_state("e1000g0", MemberState::Failed, PATIENCE).unwrap();
+    // On a busy machine now and then a probe of the others is late, too.
+    let wanted = [
+        "e1000g0 has failed: its link is up, and its probes are not answered (inet)\n",
+        "\n        It carries no traffic: its probes have failed, and others work.\n",
+        "\n        inet: others that are answered: e1000g1 rge0.\n",
+        "IP interface failure detected on e1000g0 of group production0 (probes of e1000g0 were lost one after another)\n",
+    ];
+    let mut explained = String::new();
+    let right = lab::clock::wait_until(PATIENCE, || {
+        explained = explain("e1000g0");
+        explained.starts_with(wanted[0]) && wanted.iter().all(|line| explained.contains(line))
+    });
+    println!("{explained}");
+    assert!(right, "not all of {wanted:?} is in:\n{explained}");
+
+    kill(Pid::from_raw(live.child.id().cast_signed()), Signal::SIGINT).unwrap();
+    assert_eq!(live.child.wait().unwrap().signal(), Some(Signal::SIGINT as i32));
+    lab.member("e1000g0").cable().restore().unwrap();
+    production.wait_state("e1000g0", MemberState::Ok, PATIENCE).unwrap();
+    production.wait_carrying(3).unwrap();
+    production.assert_clean();
+}
