@@ -12,14 +12,12 @@ fn ip(arguments: &str) {
 fn probes(group: &GroupReport, mode: Mode, targets: &[&str]) -> bool {
     let targets: Vec<IpAddr> = targets.iter().map(|target| target.parse().unwrap()).collect();
     group.members.iter().all(|member| {
-        let mut of_v4 =
-            member.probing.iter().filter(|probing| probing.test_address.is_some_and(|ip| ip.is_ipv4()));
-        let has = of_v4.next().is_some_and(|probing| {
+        let of_v4 = member.probing.iter().find(|probing| probing.test_address.is_some_and(|ip| ip.is_ipv4()));
+        of_v4.is_some_and(|probing| {
             let mut known: Vec<IpAddr> = probing.targets.iter().map(|target| target.address).collect();
             known.sort();
             (probing.mode, known) == (mode, targets.clone())
-        });
-        has
+        })
     })
 }
 
