@@ -14,12 +14,11 @@ fn probes(group: &GroupReport, mode: Mode, targets: &[&str]) -> bool {
     group.members.iter().all(|member| {
         let mut of_v4 =
             member.probing.iter().filter(|probing| probing.test_address.is_some_and(|ip| ip.is_ipv4()));
-        let has = of_v4.next().is_some_and(|probing| {
+        of_v4.next().is_some_and(|probing| {
             let mut known: Vec<IpAddr> = probing.targets.iter().map(|target| target.address).collect();
             known.sort();
             (probing.mode, known) == (mode, targets.clone())
-        });
-        has
+        })
     })
 }
 
