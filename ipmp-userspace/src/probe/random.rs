@@ -8,5 +8,5 @@ pub fn cookie() -> Option<u64> {
 /// The ICMP identifier of a daemon's echo requests: another one than that of an earlier daemon, most likely.
 pub fn identifier() -> u16 {
     // Its work is to tell captures apart: what proves an answer is its cookie.
-    getrandom::u32().map_or_else(|_| std::process::id(), |random| random) as u16
+    getrandom::u32().unwrap_or_else(|_| std::process::id()) as u16
 }
