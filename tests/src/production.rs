@@ -125,14 +125,23 @@ impl<'lab> Production<'lab> {
 
     /// A counter of probes, such as `forged`: of one member, or of all; of all families together.
     pub fn count(&self, member: Option<&str>, counter: &str) -> Result<u64> {
+        Ok(self.counts(member, [counter])?[0])
+    }
+
+    /// Several of them at one moment.
+    pub fn counts<const N: usize>(&self, member: Option<&str>, counters: [&str; N]) -> Result<[u64; N]> {
         let group = self.shown()?;
         let members = group["members"].as_array().context("show --json tells no members")?;
         let members = members.iter().filter(|shown| member.is_none_or(|member| shown["name"] == member));
-        let probings = members.flat_map(|member| member["probing"].as_array()).flatten();
-        let counts = probings.map(|probing| probing["counters"][counter].as_u64());
-        counts
-            .sum::<Option<u64>>()
-            .with_context(|| format!("show --json does not count {counter}: {group:#}"))
+        let mut sums = [0; N];
+        for probing in members.flat_map(|member| member["probing"].as_array()).flatten() {
+            for (sum, counter) in sums.iter_mut().zip(counters) {
+                let count = probing["counters"][counter].as_u64();
+                *sum +=
+                    count.with_context(|| format!("show --json does not count {counter}: {probing:#}"))?;
+            }
+        }
+        Ok(sums)
     }
 
     /// Waits until a member is in this state, for `patience` at most.

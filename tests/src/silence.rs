@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Result, bail};
 
+use crate::clock;
 use crate::network::Lab;
 use crate::production::Production;
 
@@ -25,6 +26,16 @@ pub struct Silence {
 
 /// Cuts the members' cables in turn, at times that have nothing to do with the probes' own.
 pub fn measure(lab: &Lab, production: &Production<'_>, fdt: Duration, cuts: usize) -> Result<Silence> {
+    // Whoever reads the log must not be later than who writes it.
+    let reader = || {
+        clock::keep_time();
+        cut(lab, production, fdt, cuts)
+    };
+    std::thread::scope(|scope| scope.spawn(reader).join())
+        .unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+}
+
+fn cut(lab: &Lab, production: &Production<'_>, fdt: Duration, cuts: usize) -> Result<Silence> {
     let mut silence = Silence::default();
     let members = lab.members();
     for cut in 0..cuts {

@@ -1,6 +1,8 @@
 //! Replies and events, as clients read them: what is understood can be written, and is then understood again.
 
-use ipmp::control::{GroupReport, monitor::Event, wire::Failure};
+use ipmp::control::{
+    GroupReport, TargetReport, explanation::Explanation, monitor::Event, probes, wire::Failure,
+};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
 #[derive(Deserialize, Serialize)]
@@ -19,6 +21,16 @@ struct Shown {
 }
 
 #[derive(Deserialize, Serialize)]
+struct Explained {
+    explanation: Box<Explanation>,
+}
+
+#[derive(Deserialize, Serialize)]
+struct Listed {
+    targets: Vec<TargetReport>,
+}
+
+#[derive(Deserialize, Serialize)]
 struct Told {
     event: Event,
 }
@@ -27,7 +39,10 @@ pub fn run(input: &[u8]) -> bool {
     let understood = [
         is_read_again::<Success<Done>>(input),
         is_read_again::<Success<Shown>>(input),
+        is_read_again::<Success<Explained>>(input),
+        is_read_again::<Success<Listed>>(input),
         is_read_again::<Success<Told>>(input),
+        is_read_again::<Success<probes::Told>>(input),
         is_read_again::<Failure>(input),
     ];
     understood.contains(&true)

@@ -50,10 +50,9 @@ fn saturate(time: Duration) {
     let settings = format!("fdt=100ms targets={}", targets.join(","));
     let production = with_test_addresses(&lab, &settings);
     let pid = production.daemon.pid().unwrap();
-    let count = |counter: &str| production.count(None, counter).unwrap();
     let names = ["sent", "answered", "lost", "void", "unsent", "missed", "forged", "duplicate"];
     let since = production.daemon.log().len();
-    let before = names.map(count);
+    let before = production.counts(None, names).unwrap();
 
     let busy = Busy::start(&lab).unwrap();
     let (start, mut least) = (Instant::now(), f64::INFINITY);
@@ -64,7 +63,7 @@ fn saturate(time: Duration) {
         least = least.min(taken.as_secs_f64() / began.elapsed().as_secs_f64());
     }
     let idle = busy.idle_percent().unwrap();
-    let (took, after) = (start.elapsed(), names.map(count));
+    let (took, after) = (start.elapsed(), production.counts(None, names).unwrap());
     let journey = journey(&lab);
     drop(busy);
 

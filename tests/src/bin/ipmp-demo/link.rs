@@ -10,7 +10,7 @@ use lab::{Lab, Oracle, Snapshot, Switch, show_mac};
 use crate::compare::{self, Cells, block};
 use crate::page;
 use crate::stage::{self, Stage};
-use crate::traffic::Traffic;
+use crate::traffic::{BLIND, Traffic};
 use crate::tutorial;
 
 /// What the tutorial does not pull: a cable more, and two at once. No link comes up a third time within a minute, after
@@ -171,8 +171,8 @@ fn blindness(stage: &mut Stage) -> Result<()> {
     traffic.wait_tcp()?;
     stage.table()?;
     let outcome = traffic.stop()?;
-    outcome.summary_of_dead_paths()?;
-    stage.faults.extend(outcome.faults_of_dead_paths());
+    outcome.summary_of_dead_paths(BLIND)?;
+    stage.faults.extend(outcome.faults_of_dead_paths(BLIND));
     Ok(())
 }
 

@@ -161,9 +161,10 @@ fn dead_path(stage: &mut Stage) -> Result<()> {
     let start = Instant::now();
     stage.lab.cable(4).pull()?;
     stage.operator.wait_idle(members, &["e1000g0", "e1000g1"])?;
+    let blind = start.elapsed();
     page::line(&format!(
         "Five probes in a row were lost on e1000g0 and e1000g1: they have failed after {:.2} s.",
-        start.elapsed().as_secs_f64()
+        blind.as_secs_f64()
     ))?;
     sleep(STRAGGLERS);
     traffic.account()?;
@@ -188,8 +189,8 @@ fn dead_path(stage: &mut Stage) -> Result<()> {
     stage.account(&mut traffic)?;
     let outcome = traffic.stop()?;
     page::step("all in all")?;
-    outcome.summary_of_dead_paths()?;
-    stage.faults.extend(outcome.faults_of_dead_paths());
+    outcome.summary_of_dead_paths(blind)?;
+    stage.faults.extend(outcome.faults_of_dead_paths(blind));
     Ok(())
 }
 

@@ -19,7 +19,7 @@ const PACE: u64 = 5_000_000;
 const STALL: Duration = Duration::from_millis(500);
 
 /// How long it is watched what does not arrive.
-const BLIND: Duration = Duration::from_secs(1);
+pub const BLIND: Duration = Duration::from_secs(1);
 /// How long a stream may take to flow: TCP, after it stood still, may have two seconds to its next attempt.
 const PATIENCE: Duration = Duration::from_secs(10);
 
@@ -179,10 +179,10 @@ impl Outcome {
         faults
     }
 
-    /// The same where some paths were dead for a time: the others should not have known.
-    pub fn faults_of_dead_paths(&self) -> Vec<String> {
+    /// The same where some paths were dead for so long: the others should not have known.
+    pub fn faults_of_dead_paths(&self, time: Duration) -> Vec<String> {
         let mut faults = self.faults_of_any();
-        let dead = self.dead_flows().count();
+        let dead = self.dead_flows(time).count();
         if dead == 0 || dead == SOCKETS {
             faults.push(format!("{dead} of {SOCKETS} flows had a dead path: some should, some should not"));
         }
@@ -190,14 +190,14 @@ impl Outcome {
     }
 
     /// What the flows lost whose path was dead, each: more than half of what they sent in that time.
-    fn dead_flows(&self) -> impl Iterator<Item = u64> {
-        let least = RATE * BLIND.as_secs() / SOCKETS as u64 / 2;
+    fn dead_flows(&self, time: Duration) -> impl Iterator<Item = u64> {
+        let least = RATE * time.as_millis() as u64 / 1000 / SOCKETS as u64 / 2;
         self.udp.flows.iter().map(lab::flow::Flow::lost_count).filter(move |&lost| lost > least)
     }
 
     /// Prints how many flows lost how much.
-    pub fn summary_of_dead_paths(&self) -> Result<()> {
-        let dead: Vec<u64> = self.dead_flows().collect();
+    pub fn summary_of_dead_paths(&self, time: Duration) -> Result<()> {
+        let dead: Vec<u64> = self.dead_flows(time).collect();
         let lost: u64 = dead.iter().sum();
         page::line(&format!(
             "UDP: {} of {SOCKETS} flows lost {} packets each on the average; the other {} lost {} in all.",
