@@ -2,7 +2,7 @@
 //!
 //! | probe | its answer |
 //! |---|---|
-//! | ICMP or ICMPv6 echo request | an echo reply whose payload begins with [`MARK`](crate::probe::MARK) |
+//! | ICMP or ICMPv6 echo request | an echo reply whose payload begins with [`MARK`] |
 //! | ARP request from nobody | an ARP reply to nobody (0.0.0.0) |
 //! | Neighbour Solicitation | a solicited advertisement that no router has forwarded |
 //!
