@@ -2,8 +2,8 @@
 //!
 //! What needs network namespaces and eBPF needs root: the tests of ipmp-userspace and of the lab. They are built by the caller,
 //! and only their executables run through sudo, so that nothing in `target` ever belongs to root; the others run as the caller.
-//! The lab's tests run one at a time, but for those that measure nothing: two labs on two processors disturb each other. What
-//! mostly waits runs beside the tests of the other packages, and is shown after them.
+//! What mostly waits runs side by side, and beside the tests of the other packages; then the lab's other tests run one at a
+//! time, because two labs on two processors disturb each other.
 
 use crate::fuzz::{self, Fuzz};
 use crate::project::{self, Executable};
@@ -16,6 +16,7 @@ use std::ffi::OsStr;
 use std::io::{BufRead, BufReader, Write};
 use std::path::Path;
 use std::process::{Command, ExitCode, Stdio};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 /// The package of the lab.
@@ -76,43 +77,18 @@ impl Test {
         }
         let start = Instant::now();
         let left = || self.limit().saturating_sub(start.elapsed());
-        let (beside, lab_alone): (Vec<_>, Vec<_>) =
-            lab.iter().partition(|executable| BESIDE.contains(&executable.target.as_str()));
-        let mut outcomes = std::thread::scope(|scope| -> Result<Vec<Outcome>> {
-            let waiting = scope.spawn(|| -> Result<Vec<(Outcome, Vec<u8>)>> {
-                let turns = beside.iter().map(|executable| Turn { executable, attach: "", only: "" });
-                let run = |turn: Turn<'_>| {
-                    let mut shown = Vec::new();
-                    let command = turn.command(&bin_dir, left());
-                    let outcome = run_one(turn.executable, command, &self.filter, &mut shown)?;
-                    Ok((outcome, shown))
-                };
-                turns.map(run).collect()
-            });
-            let mut outcomes = Vec::new();
-            for executable in &rest {
-                let command = if ROOT.contains(&executable.package.as_str()) {
-                    as_root(executable, &[], left())
-                } else {
-                    Command::new(&executable.path)
-                };
-                outcomes.push(run_one(executable, command, &self.filter, &mut std::io::stdout())?);
-            }
-            let waited =
-                waiting.join().map_err(|_| anyhow!("whoever ran the tests beside has panicked"))??;
-            for (outcome, shown) in waited {
-                std::io::stdout().write_all(&shown)?;
-                outcomes.push(outcome);
-            }
-            Ok(outcomes)
-        })?;
-        for arguments in self.rounds() {
-            for turn in turns(lab_alone.iter().copied(), self.soak) {
+        let rounds = self.rounds();
+        let mut outcomes = side_by_side(&patient_first(&lab, &rest), &rounds[0], &bin_dir, &left)?;
+        for (round, arguments) in rounds.iter().enumerate() {
+            // Those that have run side by side have run, but for the long runs and by clsact.
+            let is_left =
+                |turn: &Turn<'_>| round > 0 || !turn.attach.is_empty() || !is_patient(turn.executable);
+            for turn in turns(&lab, self.soak).filter(is_left) {
                 let mut command = turn.command(&bin_dir, left());
                 if !turn.only.is_empty() && arguments.is_empty() {
                     command.arg(turn.only);
                 }
-                let outcome = run_one(turn.executable, command, &arguments, &mut std::io::stdout())?;
+                let outcome = run_one(turn.executable, command, arguments, &mut std::io::stdout())?;
                 outcomes.push(Outcome { name: format!("{} {}", outcome.name, turn.attach), ..outcome });
             }
         }
@@ -225,12 +201,13 @@ impl Boot {
     }
 }
 
-/// Integration tests that measure no time, and may run side by side.
-const UNTIMED: [&str; 5] = ["events", "packets", "refusals", "services", "snooping"];
+/// Integration tests that mostly wait, and have room for a busy machine in all that they assert: they run side by side, and
+/// beside the tests of the other packages. Those that take longest come first.
+const PATIENT: [&str; 8] =
+    ["silence", "packets", "probing", "refusals", "services", "events", "test_addresses", "snooping"];
 
-/// Integration tests that mostly wait, for what takes its time, and have room for a busy machine in all that they assert:
-/// they run beside the tests of the other packages, all of their own at once.
-const BESIDE: [&str; 1] = ["silence"];
+/// So many executables run side by side, of two threads each: on two processors, most of which wait.
+const SIDE_BY_SIDE: usize = 3;
 
 /// Integration tests that look at every byte, and would print them all.
 const WORDY: [&str; 2] = ["packets", "refusals"];
@@ -267,8 +244,9 @@ impl Turn<'_> {
     fn command(&self, bin_dir: &Path, left: Duration) -> Command {
         let target = self.executable.target.as_str();
         let threads = match target {
-            _ if BESIDE.contains(&target) => "8",
-            _ if UNTIMED.contains(&target) => "2",
+            // Its tests wait at the same time.
+            "silence" => "8",
+            _ if is_patient(self.executable) => "2",
             _ => "1",
         };
         let mut variables =
@@ -285,12 +263,9 @@ impl Turn<'_> {
 }
 
 /// Every executable as the kernel has it, then some or all of them by clsact.
-fn turns<'a>(
-    executables: impl Iterator<Item = &'a Executable> + Clone,
-    soak: bool,
-) -> impl Iterator<Item = Turn<'a>> {
-    let first = executables.clone().map(|executable| Turn { executable, attach: "", only: "" });
-    let again = executables.filter_map(move |executable| {
+fn turns(executables: &[Executable], soak: bool) -> impl Iterator<Item = Turn<'_>> {
+    let first = executables.iter().map(|executable| Turn { executable, attach: "", only: "" });
+    let again = executables.iter().filter_map(move |executable| {
         let target = executable.target.as_str();
         let only = if soak {
             ALL_AGAIN.contains(&target).then_some("")
@@ -300,6 +275,60 @@ fn turns<'a>(
         only.map(|only| Turn { executable, attach: "clsact", only })
     });
     first.chain(again)
+}
+
+fn is_patient(executable: &Executable) -> bool {
+    executable.package == LAB && PATIENT.contains(&executable.target.as_str())
+}
+
+/// What runs side by side, in the order in which it begins: what takes longest, then the other packages, whose tests keep
+/// the processors busy meanwhile.
+fn patient_first<'a>(lab: &'a [Executable], rest: &'a [Executable]) -> Vec<&'a Executable> {
+    let named = |name: &&str| lab.iter().find(|executable| executable.target == **name);
+    let mut patient = PATIENT.iter().filter_map(named);
+    let longest = patient.next();
+    longest.into_iter().chain(rest).chain(patient).collect()
+}
+
+/// Runs executables side by side. What each prints is shown when it has ended; how each went, in the order given.
+fn side_by_side(
+    executables: &[&Executable],
+    arguments: &[String],
+    bin_dir: &Path,
+    left: &(impl Fn() -> Duration + Sync),
+) -> Result<Vec<Outcome>> {
+    let next = AtomicUsize::new(0);
+    let run = |executable: &Executable| -> Result<Outcome> {
+        let command = if executable.package == LAB {
+            Turn { executable, attach: "", only: "" }.command(bin_dir, left())
+        } else if ROOT.contains(&executable.package.as_str()) {
+            as_root(executable, &[], left())
+        } else {
+            Command::new(&executable.path)
+        };
+        let mut shown = Vec::new();
+        let outcome = run_one(executable, command, arguments, &mut shown)?;
+        std::io::stdout().lock().write_all(&shown)?;
+        Ok(outcome)
+    };
+    let worker = || -> Result<Vec<(usize, Outcome)>> {
+        let mut outcomes = Vec::new();
+        loop {
+            let at = next.fetch_add(1, Ordering::Relaxed);
+            let Some(executable) = executables.get(at) else { return Ok(outcomes) };
+            outcomes.push((at, run(executable)?));
+        }
+    };
+    let mut outcomes = std::thread::scope(|scope| -> Result<Vec<(usize, Outcome)>> {
+        let workers: Vec<_> = (0..SIDE_BY_SIDE).map(|_| scope.spawn(worker)).collect();
+        let mut outcomes = Vec::new();
+        for worker in workers {
+            outcomes.extend(worker.join().map_err(|_| anyhow!("whoever runs tests has panicked"))??);
+        }
+        Ok(outcomes)
+    })?;
+    outcomes.sort_by_key(|(at, _)| *at);
+    Ok(outcomes.into_iter().map(|(_, outcome)| outcome).collect())
 }
 
 /// A line of shell that runs an executable where it expects to be run.
@@ -444,18 +473,29 @@ mod tests {
         assert_eq!(boots(true), ["e1000 6.1", "e1000 6.12", "virtio 6.1", "virtio 6.12"]);
     }
 
-    #[test]
-    fn what_carries_runs_again_by_clsact() {
-        let executable = |target: &str| Executable {
-            package: LAB.into(),
+    fn executable(package: &str, target: &str) -> Executable {
+        Executable {
+            package: package.into(),
             target: target.into(),
             path: target.into(),
             package_dir: ".".into(),
             test: true,
-        };
-        let executables = ["failover", "packets", "survival"].map(executable);
+        }
+    }
+
+    #[test]
+    fn what_takes_longest_begins_first_and_what_measures_is_left_for_later() {
+        let lab = ["failover", "snooping", "packets", "silence"].map(|target| executable(LAB, target));
+        let rest = [executable("ipmp-common", "ipmp_common")];
+        let targets = patient_first(&lab, &rest).into_iter().map(|executable| executable.target.as_str());
+        assert_eq!(targets.collect::<Vec<_>>(), ["silence", "ipmp_common", "packets", "snooping"]);
+    }
+
+    #[test]
+    fn what_carries_runs_again_by_clsact() {
+        let executables = ["failover", "packets", "survival"].map(|target| executable(LAB, target));
         let runs = |soak| {
-            let turns = turns(executables.iter(), soak).filter(|turn| !turn.attach.is_empty());
+            let turns = turns(&executables, soak).filter(|turn| !turn.attach.is_empty());
             turns.map(|turn| (turn.executable.target.clone(), turn.only)).collect::<Vec<_>>()
         };
         assert_eq!(runs(false), [("failover".to_owned(), "with_the_daemon_stopped")]);

@@ -13,7 +13,6 @@ use serde_json::Value;
 mod conflict;
 mod dark;
 mod forged;
-mod saturation;
 mod seen;
 mod spare;
 mod wire;

@@ -1,13 +1,17 @@
 //! All processors have too much to do, and nobody is taken for dead.
 
-use std::time::Instant;
+use std::net::Ipv4Addr;
+use std::time::{Duration, Instant};
 
 use etherparse::PacketBuilder;
+use ipmp::core::probe::Family;
+use lab::network::ROUTER;
 use lab::packet::PacketSocket;
 use lab::process::{own_time, processor_time};
-use lab::{Alone, Busy, clock, filter};
+use lab::{Alone, Busy, Lab, Production, clock, filter};
 
-use super::*;
+const SECOND: Duration = Duration::from_secs(1);
+const MS: Duration = Duration::from_millis(1);
 
 /// Percent of one processor that the daemon may take.
 const LIMIT: f64 = 3.0;
@@ -48,7 +52,8 @@ fn saturate(time: Duration) {
     let targets: Vec<String> =
         [ROUTER, lab.peer(0).v4(), lab.peer(1).v4()].iter().map(Ipv4Addr::to_string).collect();
     let settings = format!("fdt=100ms targets={}", targets.join(","));
-    let production = with_test_addresses(&lab, &settings);
+    let production = Production::create_probed(&lab, &[Family::V4], &settings).unwrap();
+    production.wait_answered().unwrap();
     let pid = production.daemon.pid().unwrap();
     let names = ["sent", "answered", "lost", "void", "unsent", "missed", "forged", "duplicate"];
     let since = production.daemon.log().len();
@@ -76,9 +81,12 @@ fn saturate(time: Duration) {
         "the daemon took {:.2} % of one, of which the lab's network was {journey:?} a probe: {own:.2} % its own",
         100.0 * least
     );
-    let failures = said(&production, "failure detected", since);
+    let log = production.daemon.log();
+    let said =
+        |text: &str| -> Vec<&String> { log.iter().skip(since).filter(|line| line.contains(text)).collect() };
+    let failures = said("failure detected");
     assert!(failures.is_empty(), "{} false failures: {failures:?}", failures.len());
-    let dark = said(&production, "No target of group", since);
+    let dark = said("No target of group");
     assert!(dark.is_empty(), "{dark:?}");
     assert!(idle < IDLE, "processors that are idle for {idle:.1} % are not saturated");
     // Three members every 20 ms, of which a quarter may have come too late to count.
