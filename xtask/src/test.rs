@@ -25,7 +25,8 @@ const LAB: &str = "ipmp-lab";
 /// Packages whose own tests need root.
 const ROOT: [&str; 1] = ["ipmp-userspace"];
 
-/// What the default lane may take, builds excepted.
+/// What the default lane may take on two processors, builds excepted. That it took longer is said. A slower machine is no
+/// fault of what is tested: only half as much again ends it.
 const LIMIT: Duration = Duration::from_secs(15 * 60);
 
 /// What `--soak` may take.
@@ -76,7 +77,7 @@ impl Test {
             return self.run_in_machine(kernel, &setup, &lab, &bin_dir);
         }
         let start = Instant::now();
-        let left = || self.limit().saturating_sub(start.elapsed());
+        let left = || end_of(self.limit()).saturating_sub(start.elapsed());
         let rounds = self.rounds();
         let mut outcomes = side_by_side(&patient_first(&lab, &rest), &rounds[0], &bin_dir, &left)?;
         for (round, arguments) in rounds.iter().enumerate() {
@@ -406,6 +407,11 @@ fn run_one(
     Ok(Outcome { name, result, good: status.success(), took: start.elapsed() })
 }
 
+/// When a lane that should have ended by now is ended.
+fn end_of(limit: Duration) -> Duration {
+    limit + limit / 2
+}
+
 fn summary(outcomes: &[Outcome], took: Duration, limit: Duration) -> ExitCode {
     println!("\n== summary");
     for Outcome { name, result, good, took } in outcomes.iter().filter(|outcome| outcome.worth_a_line()) {
@@ -423,7 +429,10 @@ fn summary(outcomes: &[Outcome], took: Duration, limit: Duration) -> ExitCode {
         took.as_secs_f32(),
         limit.as_secs()
     );
-    if failed == 0 && took <= limit { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+    if took > limit {
+        println!("that is longer than it may take on two processors: cut it, or run it on a quicker machine");
+    }
+    if failed == 0 && took <= end_of(limit) { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
 impl Outcome {
@@ -507,6 +516,7 @@ mod tests {
         let good = [outcome("ok. 3 passed; 0 failed", true)];
         let code = |took| format!("{:?}", summary(&good, Duration::from_secs(took), LIMIT));
         assert_eq!(code(1), format!("{:?}", ExitCode::SUCCESS));
-        assert_eq!(code(901), format!("{:?}", ExitCode::FAILURE));
+        assert_eq!(code(901), format!("{:?}", ExitCode::SUCCESS), "a slower machine");
+        assert_eq!(code(1351), format!("{:?}", ExitCode::FAILURE));
     }
 }
