@@ -20,8 +20,8 @@ use crate::{
     member,
 };
 
-/// Hands over a frame to a member's own address, or to nobody, that may answer a probe in one way, if it does. A subprogram, because several places ask
-/// seldom; 0, because the verifier wants it to return something.
+/// Hands over a frame to a member's own address, or to nobody, that may answer a probe in one way, if it does. A
+/// subprogram, because several places ask seldom; 0, because the verifier wants it to return something.
 #[inline(never)]
 pub fn look(skb: *mut __sk_buff, kind: u32) -> u32 {
     let ctx = &TcContext::new(skb);

@@ -8,8 +8,8 @@ use crate::control::{
     explanation::{Explanation, Recent, Timer, due},
     name,
     report::{
-        Link, MemberState, Probe,
-        probing::{Counters, Family, Fault, ProbedTarget, Probing},
+        MemberReport,
+        probing::{Counters, ProbedTarget, Probing},
     },
 };
 
@@ -31,23 +31,7 @@ impl Explain {
 pub fn text(explanation: &Explanation) -> String {
     let Explanation { group, member, summary, reasons, recent, timers, events } = explanation;
     let mut text = format!("{summary}\n");
-    let state = match member.state {
-        MemberState::Ok => "ok",
-        MemberState::Failed => "failed",
-        MemberState::Offline => "offline",
-        MemberState::Unknown => "unknown",
-    };
-    let link = match member.link {
-        Link::Up => "up",
-        Link::Down => "down",
-        Link::Unknown => "unknown",
-    };
-    let probe = match member.probe {
-        Probe::Ok => "ok",
-        Probe::Failed => "failed",
-        Probe::Unknown => "unknown",
-        Probe::Disabled => "disabled",
-    };
+    let MemberReport { state, link, probe, .. } = member;
     line(&mut text, &format!("group {group}, state {state}, link {link}, probe {probe}"));
     reasons.iter().for_each(|reason| line(&mut text, reason));
     if !member.probing.is_empty() {
@@ -75,16 +59,9 @@ fn line(text: &mut String, line: &str) {
     writeln!(text, "        {line}").expect("a string grows");
 }
 
-pub(super) fn family(family: Family) -> &'static str {
-    match family {
-        Family::Inet => "inet",
-        Family::Inet6 => "inet6",
-    }
-}
-
 /// What became of the last probes of a target, and how long it takes.
 fn fates(probing: &Probing, recent: &Recent) -> String {
-    let mut text = format!("{} {} {}", family(recent.family), recent.target, recent.fates);
+    let mut text = format!("{} {} {}", recent.family, recent.target, recent.fates);
     let Some(target) = probing.targets.iter().find(|target| target.address == recent.target) else {
         return text;
     };
@@ -100,11 +77,7 @@ fn fates(probing: &Probing, recent: &Recent) -> String {
             .expect("a string grows");
     }
     if let Some(aside) = target.aside {
-        let why = match aside {
-            Fault::Slow => "slow",
-            Fault::Dead => "dead",
-        };
-        write!(text, ", set aside: {why}").expect("a string grows");
+        write!(text, ", set aside: {aside}").expect("a string grows");
     }
     text
 }
@@ -114,7 +87,7 @@ fn counters(probing: &Probing) -> String {
     format!(
         "{}: {sent} sent, {answered} answered, {lost} lost, {void} void, {unsent} not sent, {missed} rounds missed; \
          answers refused: {forged} forged, {duplicate} repeated",
-        family(probing.family)
+        probing.family
     )
 }
 

@@ -5,16 +5,17 @@ use std::{fmt::Write, net::IpAddr, time::Duration};
 
 use ipmp_common::steer::SLOTS;
 
-use super::{Error, explain};
+use super::Error;
 use crate::control::{
     Request,
     duration::short,
     name,
     report::{
-        AddressReport, Capture, Drops, GroupReport, GroupState, Link, MemberReport, MemberState, Traffic,
-        probing::{Detection, Means, Mode, Obstacle, Policy, Probing},
+        AddressReport, Capture, Drops, GroupReport, Link, MemberReport, MemberState, Traffic,
+        probing::{Detection, Means, Obstacle, Policy, Probing},
     },
 };
+use crate::core::probe::REPAIRS;
 
 /// Show groups: their addresses, their members, who carries what, and which checks are in force
 #[derive(Debug, clap::Args)]
@@ -123,11 +124,7 @@ fn address(report: &AddressReport) -> String {
 
 /// The line that whoever was woken up reads first: how it stands, and because of whom.
 fn verdict(group: &GroupReport) -> String {
-    let state = match group.state {
-        GroupState::Ok => "ok",
-        GroupState::Degraded => "degraded",
-        GroupState::Failed => "failed",
-    };
+    let state = group.state;
     let all = group.members.len();
     if all == 0 {
         return format!("state {state}: it has no members");
@@ -171,18 +168,7 @@ fn why(member: &MemberReport) -> &'static str {
 }
 
 fn duty(group: &GroupReport, member: &MemberReport) -> String {
-    let state = match member.state {
-        MemberState::Ok => "ok",
-        MemberState::Failed => "failed",
-        MemberState::Offline => "offline",
-        MemberState::Unknown => "unknown",
-    };
-    let link = match member.link {
-        Link::Up => "up",
-        Link::Down => "down",
-        Link::Unknown => "unknown",
-    };
-    let mut line = format!("state {state}, link {link}, ");
+    let mut line = format!("state {}, link {}, ", member.state, member.link);
     if carries(member) {
         line.push_str("carries traffic");
         if member.state == MemberState::Failed {
@@ -249,7 +235,7 @@ fn detection(group: &GroupReport) -> String {
 
 /// Whom nobody can be blamed for.
 fn dark(detection: &Detection) -> Option<String> {
-    let dark: Vec<&str> = detection.dark.iter().map(|family| explain::family(*family)).collect();
+    let dark: Vec<String> = detection.dark.iter().map(ToString::to_string).collect();
     (!dark.is_empty()).then(|| {
         format!("no target answers on any member ({}): members are judged by their links", dark.join(" "))
     })
@@ -257,7 +243,7 @@ fn dark(detection: &Detection) -> Option<String> {
 
 /// Where a member's probes go in a family, and what comes of them.
 fn probing(probing: &Probing) -> String {
-    let family = explain::family(probing.family);
+    let family = probing.family;
     let address = |address: Option<IpAddr>| address.map(|address| address.to_string()).unwrap_or_default();
     let means = match (probing.means, probing.obstacle) {
         (Some(Means::Echo), _) => format!("by echo from {}", address(probing.test_address)),
@@ -272,16 +258,11 @@ fn probing(probing: &Probing) -> String {
         (None, _) => return format!("not probed ({family}): its test address is awaited"),
     };
     let verdict = match (probing.failed, probing.losses) {
-        (true, _) => format!("failed, {} of 10 answers in a row", probing.answers.min(10)),
+        (true, _) => format!("failed, {} of {REPAIRS} answers in a row", probing.answers.min(REPAIRS)),
         (false, 0) => "ok".into(),
         (false, losses) => format!("ok, {losses} lost in a row"),
     };
-    let mode = match probing.mode {
-        Mode::Disabled => "disabled",
-        Mode::Routes => "routes",
-        Mode::Multicast => "multicast",
-        Mode::Explicit => "explicit",
-    };
+    let mode = probing.mode;
     let in_use = probing.targets.iter().filter(|target| target.aside.is_none());
     let in_use: Vec<String> = in_use.map(|target| target.address.to_string()).collect();
     if in_use.is_empty() {

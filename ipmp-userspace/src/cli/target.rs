@@ -7,7 +7,7 @@ use clap::Subcommand;
 use super::{Error, host};
 use crate::control::{
     Client, Request, Response, TargetReport, name,
-    target::{self, Source, Status},
+    target::{self, Source},
 };
 
 /// How long hosts are given to answer.
@@ -108,7 +108,7 @@ pub fn text(targets: &[TargetReport]) -> String {
         }
         for prober in &target.members {
             let rtt = prober.rtt_us.map_or_else(|| "--".into(), |us| format!("{:.2}ms", us as f64 / 1000.0));
-            let status = status(prober.status).to_owned();
+            let status = prober.status.to_string();
             rows.push([address.clone(), from.clone(), status, prober.member.clone(), rtt]);
         }
     }
@@ -131,19 +131,10 @@ fn source(source: Source) -> &'static str {
     }
 }
 
-fn status(status: Status) -> &'static str {
-    match status {
-        Status::Active => "active",
-        Status::Spare => "spare",
-        Status::Slow => "slow",
-        Status::Dead => "dead",
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::control::target::Prober;
+    use crate::control::target::{Prober, Status};
 
     #[test]
     fn targets_are_listed_with_those_who_choose_them() {

@@ -1,6 +1,6 @@
 //! What `Show` reports, field by field as `net.ipmp.Manager.varlink` names and documents it.
 
-use std::net::IpAddr;
+use std::{fmt, net::IpAddr};
 
 use serde::{Deserialize, Serialize};
 
@@ -211,6 +211,28 @@ pub struct Drops {
     /// Copies of multicast or broadcast that another member accepts.
     pub other_copy: u64,
 }
+
+/// Words are shown as they are in JSON: the derived names are the only ones.
+macro_rules! shown_as_in_json {
+    ($($word:ty),*) => {
+        $(impl fmt::Display for $word {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                self.serialize(f)
+            }
+        })*
+    };
+}
+
+shown_as_in_json!(
+    GroupState,
+    Link,
+    MemberState,
+    Probe,
+    probing::Family,
+    probing::Fault,
+    probing::Mode,
+    super::target::Status
+);
 
 /// A group with everything in it: two addresses, a member in each state, every field different from its neighbours.
 #[cfg(test)]

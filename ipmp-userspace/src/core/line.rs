@@ -292,12 +292,17 @@ impl LogLine {
             | Self::MissedProbes { family, .. }
             | Self::Dark { family, .. }
             | Self::DarkOver { family, .. } => Some(*family),
+            _ => self.test_address().or(self.target()).map(Family::of),
+        }
+    }
+
+    fn test_address(&self) -> Option<IpAddr> {
+        match self {
             Self::TestAddressTwin { address, .. }
             | Self::TestAddressReady { address, .. }
             | Self::TestAddressGone { address, .. }
             | Self::TestAddressKept { address, .. }
-            | Self::TestAddressDuplicate { address, .. } => Some(Family::of(*address)),
-            Self::TargetAside { target, .. } => Some(Family::of(*target)),
+            | Self::TestAddressDuplicate { address, .. } => Some(*address),
             _ => None,
         }
     }
@@ -306,15 +311,10 @@ impl LogLine {
     pub fn address(&self) -> Option<IpAddr> {
         match self {
             Self::Moved { address, .. }
-            | Self::TestAddressTwin { address, .. }
             | Self::AddressAdded { address, .. }
-            | Self::Learnt { address, .. }
-            | Self::TestAddressReady { address, .. }
-            | Self::TestAddressGone { address, .. }
-            | Self::TestAddressKept { address, .. }
-            | Self::TestAddressDuplicate { address, .. }
-            | Self::AddressRemoved { address, .. } => Some(*address),
-            _ => None,
+            | Self::AddressRemoved { address, .. }
+            | Self::Learnt { address, .. } => Some(*address),
+            _ => self.test_address(),
         }
     }
 }

@@ -304,8 +304,8 @@ impl Engine {
     ) -> Result<(), PutError> {
         let Some(device) = self.links.device(ifindex).await? else { return Ok(()) };
         let up = device.flags.contains(LinkFlags::Up);
-        self.keep_named(group, number, name, ifindex, up).await?;
-        let there = self.keep_for_tests(group, name, ifindex).await?;
+        let there = self.keep_named(group, number, name, ifindex, up).await?;
+        let there = self.keep_for_tests(group, name, ifindex, there).await?;
         let Some(known) = self.groups.get_mut(group) else { return Ok(()) };
         known.own_addresses_are(number, &there)?;
         self.choose_sources(group)?;
@@ -321,7 +321,8 @@ impl Engine {
         Ok(())
     }
 
-    /// Puts named addresses back that went with the interface's being up, and forgets those that somebody removed.
+    /// Puts named addresses back that went with the interface's being up, forgets those that somebody removed, and returns
+    /// all that the member has then.
     async fn keep_named(
         &mut self,
         group: &str,
@@ -329,15 +330,16 @@ impl Engine {
         name: &str,
         ifindex: u32,
         up: bool,
-    ) -> Result<(), PutError> {
+    ) -> Result<Vec<Address>, PutError> {
         let there = self.links.addresses_of(ifindex).await?;
+        let mut has_put = false;
         let named = self.kept(group, name).map(|kept| kept.named.clone()).unwrap_or_default();
         for address in named {
             let Some(ip) = address.address().map(|address| address.address()) else { continue };
             let present = there.iter().any(|address| address.ip == ip);
             let Some(known) = self.groups.get_mut(group).map(|group| group.tests.entry(number).or_default())
             else {
-                return Ok(());
+                return Ok(there);
             };
             if !up {
                 known.seen.remove(&ip);
@@ -352,12 +354,13 @@ impl Engine {
             } else {
                 known.seen.insert(ip);
                 self.put(group, name, ifindex, address).await?;
+                has_put = true;
             }
         }
         if let Some(known) = self.groups.get_mut(group).map(|group| group.tests.entry(number).or_default()) {
             known.up = up;
         }
-        Ok(())
+        if has_put { Ok(self.links.addresses_of(ifindex).await?) } else { Ok(there) }
     }
 
     /// Keeps for probes what somebody else has put on a member, and returns all that it has then.
@@ -366,8 +369,8 @@ impl Engine {
         group: &str,
         name: &str,
         ifindex: u32,
+        there: Vec<Address>,
     ) -> Result<Vec<Address>, PutError> {
-        let there = self.links.addresses_of(ifindex).await?;
         let Some(kept) = self.kept(group, name) else { return Ok(there) };
         let has_address = |ip| self.groups.get(group).is_some_and(|group| group.has_address(ip));
         let open: Vec<Address> = there

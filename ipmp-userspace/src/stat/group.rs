@@ -1,7 +1,7 @@
 //! `-g`: a row for each group (reference 6.5).
 
 use super::table::{Cell, Field};
-use crate::control::report::{GroupReport, GroupState, MemberReport};
+use crate::control::report::{GroupReport, MemberReport};
 
 /// What can be printed of a group.
 pub static FIELDS: [Field; 5] = [
@@ -18,16 +18,11 @@ pub fn rows(groups: &[GroupReport]) -> Vec<Vec<Cell>> {
 }
 
 fn row(group: &GroupReport) -> Vec<Cell> {
-    let state = match group.state {
-        GroupState::Ok => "ok",
-        GroupState::Degraded => "degraded",
-        GroupState::Failed => "failed",
-    };
     let fdt = group.fdt_ms.map(|ms| format!("{:.2}s", ms as f64 / 1000.0)).unwrap_or_default();
     vec![
         group.name.as_str().into(),
         group.groupname.as_str().into(),
-        state.into(),
+        group.state.to_string().into(),
         fdt.into(),
         interfaces(group).into(),
     ]

@@ -1,7 +1,7 @@
 //! `-i`: a row for each member (reference 6.6).
 
 use super::table::{Cell, Field};
-use crate::control::report::{Cause, GroupReport, Link, MemberReport, MemberState, Probe};
+use crate::control::report::{Cause, GroupReport, MemberReport};
 
 /// What can be printed of a member.
 pub static FIELDS: [Field; 7] = [
@@ -20,31 +20,14 @@ pub fn rows(groups: &[GroupReport]) -> Vec<Vec<Cell>> {
 }
 
 fn row(group: &GroupReport, member: &MemberReport) -> Vec<Cell> {
-    let link = match member.link {
-        Link::Up => "up",
-        Link::Down => "down",
-        Link::Unknown => "unknown",
-    };
-    let probe = match member.probe {
-        Probe::Ok => "ok",
-        Probe::Failed => "failed",
-        Probe::Unknown => "unknown",
-        Probe::Disabled => "disabled",
-    };
-    let state = match member.state {
-        MemberState::Ok => "ok",
-        MemberState::Failed => "failed",
-        MemberState::Offline => "offline",
-        MemberState::Unknown => "unknown",
-    };
     vec![
         member.name.as_str().into(),
         if member.active { "yes" } else { "no" }.into(),
         group.name.as_str().into(),
         flags(group, member).into(),
-        link.into(),
-        probe.into(),
-        state.into(),
+        member.link.to_string().into(),
+        member.probe.to_string().into(),
+        member.state.to_string().into(),
     ]
 }
 

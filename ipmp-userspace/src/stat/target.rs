@@ -41,16 +41,10 @@ fn of_member(member: &MemberReport, names: &Names) -> Vec<Vec<Cell>> {
 }
 
 fn row(member: &MemberReport, probing: &Probing, names: &Names) -> Vec<Cell> {
-    let mode = match probing.mode {
-        Mode::Disabled => "disabled",
-        Mode::Routes => "routes",
-        Mode::Multicast => "multicast",
-        Mode::Explicit => "explicit",
-    };
     let targets: Vec<String> = in_use(probing).map(|target| names.name(target)).collect();
     vec![
         member.name.as_str().into(),
-        mode.into(),
+        probing.mode.to_string().into(),
         probing.test_address.map(|address| names.name(address)).unwrap_or_default().into(),
         targets.join(" ").into(),
     ]

@@ -1,14 +1,12 @@
 //! What is seen of probing while it goes on: `ipmpstat -p`, `-t`, and why a member is in its state.
 
-use std::io::{BufRead as _, BufReader};
 use std::os::unix::process::ExitStatusExt as _;
-use std::process::{Child, Command, Stdio};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::process::{Command, Stdio};
 
 use ipmp::control::report::MemberState;
+use lab::Program;
 use lab::daemon::binary;
-use nix::sys::signal::{Signal, kill};
-use nix::unistd::Pid;
+use nix::sys::signal::Signal;
 
 use super::*;
 
@@ -19,45 +17,15 @@ fn stat(production: &Production<'_>, arguments: &str) -> Command {
     command
 }
 
-/// A running `ipmpstat -p`, and the rows so far.
-struct Live {
-    child: Child,
-    rows: Arc<Mutex<Vec<String>>>,
-}
-
-impl Live {
-    fn start(production: &Production<'_>, arguments: &str) -> Self {
-        let mut child = stat(production, arguments).stdout(Stdio::piped()).spawn().unwrap();
-        let output = BufReader::new(child.stdout.take().unwrap());
-        let rows: Arc<Mutex<Vec<String>>> = Arc::default();
-        let heard = Arc::clone(&rows);
-        std::thread::spawn(move || {
-            output.lines().map_while(Result::ok).for_each(|row| locked(&heard).push(row));
-        });
-        Self { child, rows }
-    }
-
-    /// Waits for a row of this member that is answered, or lost: NETRTT and RTT, if it has any.
-    fn wait(&self, member: &str, answered: bool) -> Vec<f64> {
-        let mut times = None;
-        let seen = lab::clock::wait_until(PATIENCE, || {
-            times = locked(&self.rows).iter().rev().find_map(|row| of(row, member, answered));
-            times.is_some()
-        });
-        assert!(seen, "no probe of {member} is shown, answered {answered}: {:?}", locked(&self.rows));
-        times.unwrap_or_default()
-    }
-}
-
-impl Drop for Live {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
-
-fn locked(rows: &Mutex<Vec<String>>) -> MutexGuard<'_, Vec<String>> {
-    rows.lock().unwrap_or_else(PoisonError::into_inner)
+/// Waits for a row of `ipmpstat -p` of this member that is answered, or lost: NETRTT and RTT, if it has any.
+fn wait(live: &Program, member: &str, answered: bool) -> Vec<f64> {
+    let mut times = None;
+    let seen = lab::clock::wait_until(PATIENCE, || {
+        times = live.log().iter().rev().find_map(|row| of(row, member, answered));
+        times.is_some()
+    });
+    assert!(seen, "no probe of {member} is shown, answered {answered}: {:?}", live.log());
+    times.unwrap_or_default()
 }
 
 /// The times of a row INTERFACE:NETRTT:RTT:TARGET in milliseconds, if it is one of this member's.
@@ -76,9 +44,10 @@ fn probes_are_seen_as_they_come_and_a_dead_path_is_explained() {
     let lab = Lab::tutorial().unwrap();
     let production = with_test_addresses(&lab, &format!("fdt=500ms targets={ROUTER}"));
     let explain = |member: &str| production.daemon.ctl(&format!("explain {member}")).unwrap();
-    let mut live = Live::start(&production, "-pnP -o interface,netrtt,rtt,target");
+    let live = stat(&production, "-pnP -o interface,netrtt,rtt,target");
+    let mut live = Program::start(&lab, live).unwrap();
     for member in ["e1000g0", "e1000g1", "rge0"] {
-        let times = live.wait(member, true);
+        let times = wait(&live, member, true);
         assert!(0.0 < times[0] && times[0] <= times[1], "the network's part of {times:?} ms");
         let first = explain(member).lines().next().unwrap_or_default().to_owned();
         assert!(first.starts_with(&format!("{member} works: its link is up, ")), "{first}");
@@ -89,7 +58,7 @@ fn probes_are_seen_as_they_come_and_a_dead_path_is_explained() {
     assert_eq!(String::from_utf8_lossy(&targets.stdout), expected);
 
     lab.member("e1000g0").cable().cut().unwrap();
-    live.wait("e1000g0", false);
+    wait(&live, "e1000g0", false);
     production.wait_state("e1000g0", MemberState::Failed, PATIENCE).unwrap();
     // On a busy machine now and then a probe of the others is late, too.
     let wanted = [
@@ -106,8 +75,13 @@ fn probes_are_seen_as_they_come_and_a_dead_path_is_explained() {
     println!("{explained}");
     assert!(right, "not all of {wanted:?} is in:\n{explained}");
 
-    kill(Pid::from_raw(live.child.id().cast_signed()), Signal::SIGINT).unwrap();
-    assert_eq!(live.child.wait().unwrap().signal(), Some(Signal::SIGINT as i32));
+    live.signal(Signal::SIGINT).unwrap();
+    let mut status = None;
+    lab::clock::wait_until(PATIENCE, || {
+        status = live.ended();
+        status.is_some()
+    });
+    assert_eq!(status.and_then(|status| status.signal()), Some(Signal::SIGINT as i32));
     lab.member("e1000g0").cable().restore().unwrap();
     production.wait_state("e1000g0", MemberState::Ok, PATIENCE).unwrap();
     production.wait_carrying(3).unwrap();

@@ -4,7 +4,8 @@ use super::*;
 use crate::control::{
     explanation,
     report::{
-        probing::{Family, Raised},
+        GroupState,
+        probing::{Family, Mode, Raised},
         sample,
     },
 };

@@ -50,9 +50,13 @@ pub fn measure(groups: u32, seconds: u32) -> Result<Idle> {
     })
 }
 
+/// Bytes in MiB.
+pub fn mib(bytes: u64) -> f64 {
+    bytes as f64 / f64::from(1 << 20)
+}
+
 impl fmt::Display for Idle {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let mib = |bytes: u64| bytes as f64 / f64::from(1 << 20);
         writeln!(
             out,
             "idle: {} groups of {} members in all, for {:.0} s",

@@ -9,6 +9,8 @@ use lab::Lab;
 use lab::idle::{Idle, MEMBERS};
 use serde::Serialize;
 
+use crate::idle::mib;
+
 /// The failure detection time of all groups.
 const FDT: Duration = Duration::from_secs(1);
 
@@ -64,7 +66,6 @@ pub fn measure(groups: u32, seconds: u32) -> Result<Probing> {
 
 impl fmt::Display for Probing {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let mib = |bytes: u64| bytes as f64 / f64::from(1 << 20);
         writeln!(
             out,
             "probing: {} groups of {} members in all, FDT {} ms, for {:.0} s",

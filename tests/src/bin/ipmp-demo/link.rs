@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 use lab::network::DATA;
-use lab::{Lab, Oracle, Snapshot, Switch, show_mac};
+use lab::{Oracle, Switch};
 
 use crate::compare::{self, Cells, block};
 use crate::page;
@@ -22,13 +22,8 @@ const MOMENT: Duration = Duration::from_millis(300);
 
 /// Plays it, and returns what was not as it should be.
 pub fn play() -> Result<Vec<String>> {
-    page::heading("The network of the tutorial (1.5)")?;
-    page::block(stage::NETWORK)?;
-    let lab = Lab::tutorial()?;
-    let before = Snapshot::at_rest(&lab)?;
+    let (lab, before) = stage::build()?;
     let mut stage = Stage::new(&lab)?;
-    page::line("")?;
-    stage.operator.types("grep hivemind /etc/hosts")?;
 
     group(&mut stage)?;
     let mac = lab.host().link("production0")?.mac;
@@ -45,10 +40,7 @@ pub fn play() -> Result<Vec<String>> {
             ping.answered, ping.duplicates
         ),
     );
-    match oracle.verdict() {
-        Ok(()) => page::line(&format!("On no wire did a frame carry the group's MAC, {}.", show_mac(mac)))?,
-        Err(error) => stage.faults.push(error.to_string()),
-    }
+    stage.verdict(oracle, mac)?;
 
     page::heading("Everything as before (1.6.2, at its beginning)")?;
     stage.tear_down()?;
@@ -58,12 +50,7 @@ pub fn play() -> Result<Vec<String>> {
 /// A group without members: failed.
 fn group(stage: &mut Stage) -> Result<()> {
     page::heading("New IPMP: the group (1.6)")?;
-    let create = format!("ipmpctl create production0 --address {}", stage.operator.data_address());
-    let said = stage.operator.asks(&create)?;
-    page::beside(
-        "jmoekamp@hivemind:/etc# ifconfig production0 ipmp hivemind-prod up",
-        &format!("# {create}\n{said}"),
-    )?;
+    stage.create_group()?;
     let block = |text: &str| block(text, "production0");
     stage.compare(tutorial::GROUP, "ipmpctl show production0", block)?;
     stage.compare(tutorial::JOINING[0], "ipmpstat -g", compare::table)

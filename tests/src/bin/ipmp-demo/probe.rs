@@ -6,8 +6,8 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result};
 use ipmp::control::report::{GroupReport, Link, MemberState};
+use lab::Oracle;
 use lab::network::ROUTER;
-use lab::{Lab, Oracle, Snapshot, show_mac};
 
 use crate::compare;
 use crate::page;
@@ -24,13 +24,8 @@ const STRAGGLERS: Duration = Duration::from_millis(300);
 
 /// Plays it, and returns what was not as it should be. `quick`: probes find failures in half a second.
 pub fn play(quick: bool) -> Result<Vec<String>> {
-    page::heading("The network of the tutorial (1.5)")?;
-    page::block(stage::NETWORK)?;
-    let lab = Lab::tutorial()?;
-    let before = Snapshot::at_rest(&lab)?;
+    let (lab, before) = stage::build()?;
     let mut stage = Stage::new(&lab)?;
-    page::line("")?;
-    stage.operator.types("grep hivemind /etc/hosts")?;
 
     group(&mut stage)?;
     let mac = lab.host().link("production0")?.mac;
@@ -44,10 +39,7 @@ pub fn play(quick: bool) -> Result<Vec<String>> {
     dead_path(&mut stage)?;
     log_of_one(&mut stage)?;
     log_of_all(&mut stage)?;
-    match oracle.verdict() {
-        Ok(()) => page::line(&format!("On no wire did a frame carry the group's MAC, {}.", show_mac(mac)))?,
-        Err(error) => stage.faults.push(error.to_string()),
-    }
+    stage.verdict(oracle, mac)?;
     page::heading("Everything as before")?;
     stage.tear_down()?;
     stage.finish(&before)
@@ -56,12 +48,7 @@ pub fn play(quick: bool) -> Result<Vec<String>> {
 /// A group without members.
 fn group(stage: &mut Stage) -> Result<()> {
     page::heading("Probe-based failure detection: the group (1.6.2)")?;
-    let create = format!("ipmpctl create production0 --address {}", stage.operator.data_address());
-    let said = stage.operator.asks(&create)?;
-    page::beside(
-        "jmoekamp@hivemind:/etc# ifconfig production0 ipmp hivemind-prod up",
-        &format!("# {create}\n{said}"),
-    )?;
+    stage.create_group()?;
     stage.compare(tutorial::JOINING[0], "ipmpstat -g", compare::table)?;
     page::line("The router is the next hop of the default route: that makes it the target of all probes.")?;
     stage.operator.types(&format!("ip route add default via {ROUTER} dev production0"))?;

@@ -5,7 +5,7 @@ use std::thread::sleep;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
-use lab::{Lab, Snapshot};
+use lab::{Lab, Mac, Oracle, Snapshot, show_mac};
 
 use crate::compare::{Cells, Difference, differences};
 use crate::operator::Operator;
@@ -15,7 +15,7 @@ use crate::table::Table;
 use crate::traffic::Traffic;
 
 /// The network of the tutorial.
-pub const NETWORK: &str = "  host: e1000g0 --- cable 1 --- [          ]
+const NETWORK: &str = "  host: e1000g0 --- cable 1 --- [          ]
         e1000g1 --- cable 2 --- [ Switch A ]
                                 [          ]--- cable 4 ---[          ]
         rge0    --- cable 3 -------------------------------[ Switch B ]
@@ -38,11 +38,46 @@ pub struct Stage<'lab> {
     seen: BTreeSet<usize>,
 }
 
+/// Shows the network, builds it, and keeps how its host is before anything has happened.
+pub fn build() -> Result<(Lab, Snapshot)> {
+    page::heading("The network of the tutorial (1.5)")?;
+    page::block(NETWORK)?;
+    let lab = Lab::tutorial()?;
+    let before = Snapshot::at_rest(&lab)?;
+    Ok((lab, before))
+}
+
 impl<'lab> Stage<'lab> {
-    /// With a daemon and no group yet.
+    /// With a daemon and no group yet; shows the names of its addresses.
     pub fn new(lab: &'lab Lab) -> Result<Self> {
         let (table, seen) = (Table::default(), BTreeSet::new());
-        Ok(Self { lab, operator: Operator::new(lab)?, faults: Vec::new(), table, seen })
+        let stage = Self { lab, operator: Operator::new(lab)?, faults: Vec::new(), table, seen };
+        page::line("")?;
+        stage.operator.types("grep hivemind /etc/hosts")?;
+        Ok(stage)
+    }
+
+    /// Creates the group without members, beside the tutorial's way.
+    pub fn create_group(&mut self) -> Result<()> {
+        let create = format!("ipmpctl create production0 --address {}", self.operator.data_address());
+        let said = self.operator.asks(&create)?;
+        page::beside(
+            "jmoekamp@hivemind:/etc# ifconfig production0 ipmp hivemind-prod up",
+            &format!("# {create}\n{said}"),
+        )
+    }
+
+    /// Says whether a frame carried the group's MAC.
+    pub fn verdict(&mut self, oracle: Oracle, mac: Mac) -> Result<()> {
+        match oracle.verdict() {
+            Ok(()) => {
+                page::line(&format!("On no wire did a frame carry the group's MAC, {}.", show_mac(mac)))
+            }
+            Err(error) => {
+                self.faults.push(error.to_string());
+                Ok(())
+            }
+        }
     }
 
     /// What is a fault unless it is so.

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use anyhow::Result;
-use ipmp::control::report::{GroupReport, GroupState, Link, MemberState};
+use ipmp::control::report::{GroupReport, Link};
 use lab::network::DATA;
 
 use crate::page::{self, number};
@@ -17,14 +17,9 @@ pub struct Table {
 impl Table {
     /// Prints the table.
     pub fn print(&mut self, group: &GroupReport) -> Result<()> {
-        let state = match group.state {
-            GroupState::Ok => "ok",
-            GroupState::Degraded => "degraded",
-            GroupState::Failed => "failed",
-        };
         let inbound = group.addresses.iter().find(|data| data.address == DATA);
         let inbound = inbound.and_then(|data| data.inbound.as_deref());
-        page::line(&format!("{} is {state}", group.name))?;
+        page::line(&format!("{} is {}", group.name, group.state))?;
         page::line("  MEMBER    LINK  STATE    SLOTS  PACKETS OUT  PACKETS IN  CARRIES")?;
         for member in &group.members {
             let (out, into) = self.last.insert(member.name.clone(), counts(member)).unwrap_or_default();
@@ -34,12 +29,7 @@ impl Table {
                 Link::Down => "down",
                 Link::Unknown => "?",
             };
-            let state = match member.state {
-                MemberState::Ok => "ok",
-                MemberState::Failed => "failed",
-                MemberState::Offline => "offline",
-                MemberState::Unknown => "unknown",
-            };
+            let state = member.state;
             let mut carries = Vec::new();
             if member.usable && member.live {
                 carries.push("flows");
