@@ -74,7 +74,7 @@ pub struct Device {
 /// What `bpftool map dump` calls a member's state: the daemon's verdict, for people; steering reads masks.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[repr(u32)]
-pub enum MemberState {
+pub enum MemberStatus {
     /// No member has this number.
     #[default]
     Vacant = 0,
@@ -99,7 +99,7 @@ pub struct Member {
     /// Number of devices below it, for a VLAN, macvlan or the like.
     pub lowers: u16,
     /// Verdict.
-    pub state: MemberState,
+    pub state: MemberStatus,
     /// Zero.
     pub pad: u32,
     /// Interface name, padded with zeros.
@@ -194,8 +194,14 @@ pub struct Drops {
 /// Whether those who capture on a group interface are shown what leaves by it: the kernel itself shows them what comes
 /// in, but packets that are redirected never reach the device.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[cfg_attr(
+    feature = "user",
+    derive(strum::Display, strum::EnumString, strum::IntoStaticStr, serde::Serialize, serde::Deserialize),
+    serde(rename_all = "snake_case"),
+    strum(serialize_all = "snake_case")
+)]
 #[repr(u64)]
-pub enum Capture {
+pub enum CaptureMode {
     /// While a packet socket for every protocol listens on the group interface itself.
     #[default]
     Auto = 0,
@@ -205,17 +211,14 @@ pub enum Capture {
     Off = 2,
 }
 
-impl Capture {
-    /// Every mode, in the order of the documentation.
+impl CaptureMode {
+    /// Every value, in the order of the documentation.
     pub const ALL: [Self; 3] = [Self::Auto, Self::On, Self::Off];
 
-    /// The word for it in commands and outputs.
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Auto => "auto",
-            Self::On => "on",
-            Self::Off => "off",
-        }
+    /// The mode as it is written in commands and reports.
+    #[cfg(feature = "user")]
+    pub fn as_str(self) -> &'static str {
+        self.into()
     }
 }
 
@@ -228,7 +231,7 @@ pub struct Watch {
     pub armed: MemberSet,
     /// How long a member's link must have been good before it is live again, in nanoseconds.
     pub updelay_ns: u64,
-    /// A [`Capture`], as a number: one that is not known counts as [`Capture::Auto`].
+    /// A [`CaptureMode`], as a number: one that is not known counts as [`CaptureMode::Auto`].
     pub capture: u64,
     /// The group interface. Its address is written last, and is 0 while the rest of it is not right.
     pub group: Device,

@@ -7,8 +7,10 @@
 
 use std::time::{Duration, Instant};
 
-use ipmp::control::report::MemberState;
-use ipmp::core::probe::{FAILURES, Family, REPAIRS};
+use ipmp::{
+    core::probe::{FAILURES, REPAIRS},
+    types::{Family, MemberState},
+};
 use lab::inbound::percentile;
 use lab::network::{DATA, ROUTER};
 use lab::probes::{Capture, Message};

@@ -27,7 +27,7 @@ pub static GROUP_IFINDEX: Global<u32> = Global::new(0);
 /// MAC of the group interface, its first byte in the lowest bits.
 #[unsafe(no_mangle)]
 pub static GROUP_MAC: Global<u64> = Global::new(0);
-/// `ipmp_common::hash::Policy`.
+/// `ipmp_common::hash::HashPolicy`.
 #[unsafe(no_mangle)]
 pub static POLICY: Global<u32> = Global::new(0);
 /// Not 0: carriers and identities are read per packet. 0 where the kernel forbids it.

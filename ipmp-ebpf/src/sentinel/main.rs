@@ -25,7 +25,7 @@ use aya_ebpf::{
 };
 use ipmp_common::{
     maps::{
-        ANSWERS_BYTES, Answer, CAPTURED, Capture, ClockSettings, Device, HINTS_BYTES, Held, Hint, HintKind,
+        ANSWERS_BYTES, Answer, CAPTURED, CaptureMode, ClockSettings, Device, HINTS_BYTES, Held, Hint, HintKind,
         MAX_GROUPS, MAX_LOWER, Watch, link_state, ticks_between,
     },
     steer::{MAX_MEMBERS, MemberSet},
@@ -167,8 +167,8 @@ extern "C" fn look_at_group(index: u64, this: *mut Tick) -> i64 {
 /// Whether what leaves by a group interface is to be shown to those who capture there.
 #[inline(always)]
 fn is_captured(watched: &Watch) -> bool {
-    const ON: u64 = Capture::On as u64;
-    const OFF: u64 = Capture::Off as u64;
+    const ON: u64 = CaptureMode::On as u64;
+    const OFF: u64 = CaptureMode::Off as u64;
     match watched.capture {
         ON => true,
         OFF => false,

@@ -122,7 +122,7 @@ e1000g0 has failed: its link is up, and its probes have 3 of 10 answers in a row
         Link: up; the datapath trusts it.
 probes, oldest first: ! answered, . lost, ? judged too late, - not sent, ~ on its way
         inet 192.168.178.1 !!......!!!, 3 answered in a row, 0.31 ms on the average, 0.04 ms off in the mean
-        inet 192.168.178.2 !...., 4 lost in a row, set aside: dead
+        inet 192.168.178.2 !...., 4 lost in a row, set aside: unresponsive
         inet: 15 sent, 6 answered, 9 lost, 1 void, 2 not sent, 3 rounds missed; answers refused: 4 forged, 5 repeated
 what comes
         the next probe (inet) in 1.2 s

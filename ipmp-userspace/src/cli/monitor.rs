@@ -7,10 +7,9 @@ use std::{
 };
 
 use super::{Error, output};
-use crate::control::{
-    Client, Request,
-    monitor::{Event, Observer, Severity},
-    name,
+use crate::{
+    control::{Client, Request, monitor::Event, name},
+    types::{Observer, Severity},
 };
 
 /// Tell what happens, and why, as it happens: failures, repairs, addresses that move, what operators do

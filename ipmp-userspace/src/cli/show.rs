@@ -6,16 +6,19 @@ use std::{fmt::Write, net::IpAddr, time::Duration};
 use ipmp_common::steer::SLOTS;
 
 use super::Error;
-use crate::control::{
-    Request,
-    duration::short,
-    name,
-    report::{
-        AddressReport, Capture, Drops, GroupReport, Link, MemberReport, MemberState, Traffic,
-        probing::{Detection, Means, Obstacle, Policy, Probing},
-    },
-};
 use crate::core::probe::REPAIRS;
+use crate::{
+    control::{
+        Request,
+        duration::short,
+        name,
+        report::{
+            AddressReport, Capture, Drops, GroupReport, MemberReport, Traffic,
+            probing::{Detection, Probing},
+        },
+    },
+    types::{LinkState, MemberState, ProbeMethod, ProbeObstacle},
+};
 
 /// Show groups: their addresses, their members, who carries what, and which checks are in force
 #[derive(Debug, clap::Args)]
@@ -156,10 +159,10 @@ fn why(member: &MemberReport) -> &'static str {
     let probes_failed = member.live && member.probing.iter().any(|probing| probing.failed);
     match (member.state, member.link) {
         (MemberState::Offline, _) => "is offline",
-        (MemberState::Failed, Link::Down) => "failed, no link",
+        (MemberState::Failed, LinkState::Down) => "failed, no link",
         (MemberState::Failed, _) if probes_failed => "failed, its probes are not answered",
         (MemberState::Failed, _) => "failed",
-        (_, Link::Down) => "has no link",
+        (_, LinkState::Down) => "has no link",
         _ if member.inactive && member.standby => "is inactive, a standby",
         _ if member.inactive => "is inactive",
         _ if member.usable => "has a link that is not trusted yet",
@@ -197,12 +200,6 @@ fn detection(group: &GroupReport) -> String {
     let Detection { configured_ms, interval_us, raised, failback, fail_open, probe, targets, .. } =
         &group.detection;
     let yes = |yes: &bool| if *yes { "yes" } else { "no" };
-    let probe = match probe {
-        Policy::Off => "off",
-        Policy::Auto => "auto",
-        Policy::Arp => "arp",
-        Policy::Nd => "nd",
-    };
     let mut line = match group.fdt_ms {
         None => "detection by links alone".to_owned(),
         Some(now) => {
@@ -246,10 +243,10 @@ fn probing(probing: &Probing) -> String {
     let family = probing.family;
     let address = |address: Option<IpAddr>| address.map(|address| address.to_string()).unwrap_or_default();
     let means = match (probing.means, probing.obstacle) {
-        (Some(Means::Echo), _) => format!("by echo from {}", address(probing.test_address)),
-        (Some(Means::Arp), _) => "by ARP".into(),
-        (Some(Means::Nd), _) => "by neighbour solicitations".into(),
-        (None, Some(Obstacle::NotUnique)) => {
+        (Some(ProbeMethod::Echo), _) => format!("by echo from {}", address(probing.test_address)),
+        (Some(ProbeMethod::Arp), _) => "by ARP".into(),
+        (Some(ProbeMethod::Nd), _) => "by neighbour solicitations".into(),
+        (None, Some(ProbeObstacle::NotUnique)) => {
             return format!(
                 "not probed ({family}): its test address {} is not unique in the group",
                 address(probing.test_address)

@@ -5,10 +5,7 @@ use std::{fmt::Write as _, thread, time::Duration};
 use clap::Subcommand;
 
 use super::{Error, host};
-use crate::control::{
-    Client, Request, Response, TargetReport, name,
-    target::{self, Source},
-};
+use crate::control::{Client, Request, Response, TargetReport, name, target};
 
 /// How long hosts are given to answer.
 const ANSWERS: Duration = Duration::from_secs(2);
@@ -35,9 +32,9 @@ enum Verb {
     Disable(Of),
     /// List targets: where they come from, and what they are to the members that choose them
     ///
-    /// FROM is explicit (added), host-route, router, or multicast. STATE is active (probed in turn), spare (there are
-    /// enough others), slow or dead (left out for a minute), disabled, or unused (there are better ones, or no member can
-    /// reach it).
+    /// FROM is explicit (added), host_route, router, or multicast. STATE is active (probed in turn), inactive (enough
+    /// others are probed), slow or unresponsive (excluded for a minute), disabled, or unused (other targets are preferred,
+    /// or no member can reach it).
     List(In),
     /// Look for hosts that answer a multicast probe, forget those that were found before, and list who answers
     Discover(In),
@@ -100,7 +97,7 @@ pub fn text(targets: &[TargetReport]) -> String {
     }
     let mut rows = vec![["TARGET", "FROM", "STATE", "MEMBER", "RTT"].map(str::to_owned)];
     for target in targets {
-        let (address, from) = (target.address.to_string(), source(target.source).to_owned());
+        let (address, from) = (target.address.to_string(), target.source.to_string());
         if target.members.is_empty() {
             let state = if target.enabled { "unused" } else { "disabled" };
             rows.push([address, from, state.into(), "--".into(), "--".into()]);
@@ -122,19 +119,13 @@ pub fn text(targets: &[TargetReport]) -> String {
     text
 }
 
-fn source(source: Source) -> &'static str {
-    match source {
-        Source::Explicit => "explicit",
-        Source::HostRoute => "host-route",
-        Source::Router => "router",
-        Source::Multicast => "multicast",
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::control::target::{Prober, Status};
+    use crate::{
+        control::target::Prober,
+        types::{TargetSource, TargetStatus},
+    };
 
     #[test]
     fn targets_are_listed_with_those_who_choose_them() {
@@ -146,18 +137,21 @@ mod tests {
             answered: false,
             members,
         };
-        let both = vec![prober("eth0", Status::Active, Some(417)), prober("eth10", Status::Dead, None)];
+        let both = vec![
+            prober("eth0", TargetStatus::Active, Some(417)),
+            prober("eth10", TargetStatus::Unresponsive, None),
+        ];
         assert_eq!(
             text(&[
-                target("192.168.178.1", Source::Explicit, true, both),
-                target("192.168.178.20", Source::Explicit, false, vec![]),
-                target("fe80::1", Source::Router, true, vec![]),
+                target("192.168.178.1", TargetSource::Explicit, true, both),
+                target("192.168.178.20", TargetSource::Explicit, false, vec![]),
+                target("fe80::1", TargetSource::Router, true, vec![]),
             ]),
-            "TARGET          FROM      STATE     MEMBER  RTT\n\
-             192.168.178.1   explicit  active    eth0    0.42ms\n\
-             192.168.178.1   explicit  dead      eth10   --\n\
-             192.168.178.20  explicit  disabled  --      --\n\
-             fe80::1         router    unused    --      --\n"
+            "TARGET          FROM      STATE         MEMBER  RTT\n\
+             192.168.178.1   explicit  active        eth0    0.42ms\n\
+             192.168.178.1   explicit  unresponsive  eth10   --\n\
+             192.168.178.20  explicit  disabled      --      --\n\
+             fe80::1         router    unused        --      --\n"
         );
         assert_eq!(text(&[]), "no targets\n");
     }

@@ -37,7 +37,7 @@ mod watch;
 use std::{net::IpAddr, time::Duration};
 
 use ipmp_common::{
-    maps::MemberState,
+    maps::MemberStatus,
     steer::{MAX_MEMBERS, MemberSet},
 };
 
@@ -48,14 +48,15 @@ use spare::Back;
 use told::Told;
 
 use super::{
-    Action, Attachment, Event, Link, LogLine, Refusal, Time, Why,
+    Action, Attachment, Event, LogLine, Refusal, Time, Why,
     binding::Bindings,
     cast::Cast,
     flap,
-    member::{Cause, Condition, Member, Turn},
-    probe::{Family, Policy, fdt},
+    member::{Condition, Member, Turn},
+    probe::fdt,
     slots::Slots,
 };
+use crate::types::{Family, GroupState, LinkState, OfflineCause, ProbePolicy};
 
 /// Least MTU of a group in bytes: below it Linux would drop the group's IPv6 addresses for good (RFC 8200, 5).
 pub const MIN_MTU: u32 = 1280;
@@ -75,7 +76,7 @@ pub struct Settings {
     /// answer nobody.
     pub fail_open: bool,
     /// Whether members without a test address are probed.
-    pub probe: Policy,
+    pub probe: ProbePolicy,
 }
 
 impl Default for Settings {
@@ -86,20 +87,9 @@ impl Default for Settings {
             fdt: fdt::DEFAULT,
             failback: true,
             fail_open: true,
-            probe: Policy::Off,
+            probe: ProbePolicy::Off,
         }
     }
-}
-
-/// State of a group (reference 1.8).
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum GroupState {
-    /// Every member functions.
-    Ok,
-    /// Some do.
-    Degraded,
-    /// None does; or there is none.
-    Failed,
 }
 
 /// A group.
@@ -284,7 +274,7 @@ impl Group {
         }
         let (name, link) = (attachment.name.clone(), attachment.link);
         self.say(|group| LogLine::Joined { member: name, group });
-        self.members.push(Member::new(now, Attachment { link: Link::Unknown, ..attachment }));
+        self.members.push(Member::new(now, Attachment { link: LinkState::Unknown, ..attachment }));
         self.probes.stale = true;
         self.rebuild();
         self.refuse_twin(number);
@@ -299,7 +289,7 @@ impl Group {
         self.lost_one(&left);
         let lost = left.functions();
         self.probes.stale = true;
-        self.told.states[usize::from(number)] = MemberState::Vacant;
+        self.told.states[usize::from(number)] = MemberStatus::Vacant;
         self.say(|group| LogLine::Left { member: left.name().to_owned(), group });
         self.accept_twins();
         self.rebuild();
@@ -312,7 +302,7 @@ impl Group {
         self.slots = self.slots.rebuild(&weights);
     }
 
-    fn set_link(&mut self, now: Time, number: u8, link: Link) {
+    fn set_link(&mut self, now: Time, number: u8, link: LinkState) {
         let turn = self.member_mut(number).and_then(|member| member.set_link(link));
         self.turned(number, turn, Some(now));
     }
@@ -354,7 +344,7 @@ impl Group {
         let other = twin.map_or_else(String::new, |twin| twin.name().to_owned());
         let why = Why::SameMac { member: name.clone(), other };
         self.say_because(why, |group| LogLine::DuplicateMac { member: name, group });
-        let lost = self.take_out(number, Cause::DuplicateMac);
+        let lost = self.take_out(number, OfflineCause::DuplicateMac);
         self.refresh(lost);
     }
 
@@ -363,7 +353,7 @@ impl Group {
         let numbers: Vec<u8> = self.members.iter().map(Member::number).collect();
         for number in numbers {
             let Some(member) = self.member(number) else { continue };
-            if member.offline == Some(Cause::DuplicateMac) && !self.has_twin(member) {
+            if member.offline == Some(OfflineCause::DuplicateMac) && !self.has_twin(member) {
                 let name = member.name().to_owned();
                 let why = Why::OwnMac { member: name.clone() };
                 self.say_because(why, |group| LogLine::UniqueMac { member: name, group });
@@ -386,9 +376,9 @@ impl Group {
         if matches!(event, Event::Online { .. }) {
             return match member.offline {
                 None => Err(Refusal::NotOffline(name())),
-                Some(Cause::DuplicateMac) => Err(Refusal::DuplicateMac(name())),
-                Some(Cause::Operator) if self.has_twin(member) => Err(Refusal::DuplicateMac(name())),
-                Some(Cause::Operator) => Ok(()),
+                Some(OfflineCause::DuplicateMac) => Err(Refusal::DuplicateMac(name())),
+                Some(OfflineCause::Operator) if self.has_twin(member) => Err(Refusal::DuplicateMac(name())),
+                Some(OfflineCause::Operator) => Ok(()),
             };
         }
         if member.offline.is_some() {
@@ -405,7 +395,7 @@ impl Group {
     fn offline(&mut self, number: u8) {
         let Some(member) = self.name_of(Some(number)) else { return };
         self.say(|group| LogLine::Offline { member, group });
-        let lost = self.take_out(number, Cause::Operator);
+        let lost = self.take_out(number, OfflineCause::Operator);
         self.accept_twins();
         self.refresh(lost);
     }
@@ -416,7 +406,7 @@ impl Group {
         self.put_back(number);
     }
 
-    fn take_out(&mut self, number: u8, cause: Cause) -> bool {
+    fn take_out(&mut self, number: u8, cause: OfflineCause) -> bool {
         let Some(member) = self.member_mut(number) else { return false };
         let before = member.clone();
         member.offline = Some(cause);

@@ -1,8 +1,7 @@
 //! What is said of groups: one enum, which the log and `ipmpctl monitor` both speak from.
 
+use crate::types::Family;
 use std::{fmt, net::IpAddr, time::Duration};
-
-use super::probe::Family;
 
 /// A line of the log, and an event of `ipmpctl monitor`. The reference's lines have the reference's words (reference.md
 /// 5.3); those that it has no words for are ours. `Display` is the text, [`LogLine::level`] the severity,

@@ -27,6 +27,6 @@ pub mod probe;
 pub mod role;
 pub mod slots;
 
-pub use event::{Action, Attachment, Event, Link, Refusal, Time};
-pub use group::{Adopted, Group, GroupState, Settings};
+pub use event::{Action, Attachment, Event, Refusal, Time};
+pub use group::{Adopted, Group, Settings};
 pub use line::{LogLine, Why};

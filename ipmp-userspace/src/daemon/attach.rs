@@ -5,12 +5,12 @@ use std::{net::IpAddr, time::Duration};
 
 use rtnetlink::packet_route::link::LinkFlags;
 
+use super::state::SavedMember;
 use super::{
     engine::Engine,
     filters::Filters,
     group::{Group, Member, UPDELAY, WEIGHT, now},
     migrate::{Configuration, Place},
-    state::MemberState,
     test_address::Kept,
     vet::{Surroundings, vet},
 };
@@ -170,7 +170,7 @@ impl Engine {
         let saved = self.file.state.groups.entry(group_name.to_owned()).or_default();
         let all_known = saved.members.values().all(|member| member.speed.is_some());
         let weight = speed.filter(|_| all_known).unwrap_or(WEIGHT);
-        let state = MemberState {
+        let state = SavedMember {
             number,
             ifindex: device.ifindex,
             weight,

@@ -68,7 +68,7 @@ impl Recent {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::control::monitor::Severity;
+    use crate::types::Severity;
 
     fn remember(recent: &mut Recent, sequence: u64, line: &LogLine) {
         let event = Event::new(sequence, line.kind(), Severity::Info, line.to_string());

@@ -2,12 +2,12 @@
 
 use std::net::IpAddr;
 
+use super::state::SavedGroup;
 use super::{
     attach::{kernel, no_such_group},
     engine::Engine,
     group::{Group, UPDELAY},
     say::Origin,
-    state::GroupState,
     targets::Wish,
 };
 use crate::{
@@ -111,7 +111,7 @@ impl Engine {
             }
         }
         // First of all, so that whatever is left of it is known to be ours.
-        let state = GroupState { groupname: groupname.clone(), ..GroupState::default() };
+        let state = SavedGroup { groupname: groupname.clone(), ..SavedGroup::default() };
         self.file.state.groups.insert(group.to_owned(), state);
         self.file.save().map_err(|error| kernel(&error))?;
         match self.make(group, &groupname).await {

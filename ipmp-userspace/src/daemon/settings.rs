@@ -10,7 +10,7 @@ use super::{
     group::now,
     mpathd::Defaults,
     say::Origin,
-    state::{GroupState, MemberState, TargetState},
+    state::{SavedGroup, SavedMember, TargetState},
 };
 use crate::{
     control::{
@@ -18,7 +18,8 @@ use crate::{
         request::{Refused, reason},
         setting::{self, Owner},
     },
-    core::{self, Action, Event, LogLine, probe::Policy},
+    core::{self, Action, Event, LogLine},
+    types::{CaptureMode, HashPolicy, ProbePolicy},
 };
 
 impl Engine {
@@ -157,7 +158,7 @@ impl Engine {
     }
 }
 
-impl GroupState {
+impl SavedGroup {
     /// The operator sets something.
     fn choose(&mut self, setting: &Setting) {
         match setting {
@@ -194,7 +195,7 @@ impl GroupState {
     }
 
     /// Whether members without a test address are probed.
-    pub(super) fn probing(&self) -> Policy {
+    pub(super) fn probing(&self) -> ProbePolicy {
         let policy = |setting: &Setting| match setting {
             Setting::Probe(policy) => Some(*policy),
             _ => None,
@@ -221,7 +222,7 @@ impl GroupState {
     }
 
     /// Whether captures are shown what leaves.
-    pub(super) fn capture(&self) -> ipmp_common::maps::Capture {
+    pub(super) fn capture(&self) -> CaptureMode {
         let mode = |setting: &Setting| match setting {
             Setting::Capture(mode) => Some(*mode),
             _ => None,
@@ -230,7 +231,7 @@ impl GroupState {
     }
 
     /// How flows find their slots.
-    pub(super) fn policy(&self) -> ipmp_common::hash::Policy {
+    pub(super) fn policy(&self) -> HashPolicy {
         let policy = |setting: &Setting| match setting {
             Setting::Hash(policy) => Some(*policy),
             _ => None,
@@ -239,7 +240,7 @@ impl GroupState {
     }
 }
 
-impl MemberState {
+impl SavedMember {
     /// Whether the operator wants it to be a standby.
     pub(super) fn is_standby(&self) -> bool {
         self.chosen.contains(&Setting::Standby(true))
@@ -260,8 +261,8 @@ mod tests {
 
     use super::*;
 
-    fn chosen(texts: &[&str]) -> GroupState {
-        let mut group = GroupState::default();
+    fn chosen(texts: &[&str]) -> SavedGroup {
+        let mut group = SavedGroup::default();
         texts.iter().for_each(|text| group.choose(&text.parse().unwrap()));
         group
     }
@@ -279,7 +280,7 @@ mod tests {
                 fdt: Duration::from_millis(100),
                 failback: true,
                 fail_open: false,
-                probe: Policy::Arp,
+                probe: ProbePolicy::Arp,
                 ..usual
             }
         );

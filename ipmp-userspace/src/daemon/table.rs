@@ -7,8 +7,9 @@ use super::{
     group::{Group, now},
 };
 use crate::{
-    core::{Event, Time, probe::Family},
+    core::{Event, Time},
     link::{Change, Error, Links, Route},
+    types::Family,
 };
 
 /// Routes change together: so long after the first of them all are read.

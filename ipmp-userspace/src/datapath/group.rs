@@ -15,10 +15,10 @@ use aya::{
 };
 use aya_log::EbpfLogger;
 use ipmp_common::{
-    hash::Policy,
+    hash::HashPolicy,
     maps::{
         Address, AddressKind, Answering, Counters, Device, Drops, GROUP_ITSELF, Ip, Learnt, MAX_ADDRESSES,
-        MAX_GROUPS, MAX_LEARNT, MAX_LOWER, MacKey, Member, MemberState, Steering, Windows,
+        MAX_GROUPS, MAX_LEARNT, MAX_LOWER, MacKey, Member, MemberStatus, Steering, Windows,
     },
     steer::{MAX_MEMBERS, SLOTS},
 };
@@ -43,7 +43,7 @@ pub struct GroupSpec {
     /// Its MAC.
     pub mac: [u8; 6],
     /// How packets find their slots.
-    pub policy: Policy,
+    pub policy: HashPolicy,
     /// How long a member's link must be good before it is trusted again.
     pub updelay: Duration,
 }
@@ -196,7 +196,7 @@ impl Group {
     ///
     /// # Errors
     /// [`Error::Vanished`], [`Error::Load`], [`Error::Attach`] or [`Error::Pin`]; the policy is then what it was.
-    pub fn set_policy(&mut self, policy: Policy) -> Result<(), Error> {
+    pub fn set_policy(&mut self, policy: HashPolicy) -> Result<(), Error> {
         let spec = GroupSpec { policy, ..self.spec.clone() };
         let device = self.host.borrow_mut().finder.find(&spec.name, spec.ifindex)?;
         let object = load(&self.host.borrow(), &spec, &self.directory, self.index, None)?;
@@ -206,7 +206,7 @@ impl Group {
     }
 
     /// How flows are spread.
-    pub fn policy(&self) -> Policy {
+    pub fn policy(&self) -> HashPolicy {
         self.spec.policy
     }
 
@@ -305,12 +305,12 @@ impl Group {
             device: devices[0],
             mac: spec.mac,
             lowers: (devices.len() - 1) as u16,
-            state: if before.state == MemberState::Vacant { MemberState::Unknown } else { before.state },
+            state: if before.state == MemberStatus::Vacant { MemberStatus::Unknown } else { before.state },
             pad: 0,
             name,
             lower,
         };
-        if before.mac != spec.mac && before.state != MemberState::Vacant {
+        if before.mac != spec.mac && before.state != MemberStatus::Vacant {
             let _ = self.own_macs.remove(&MacKey::new(before.mac));
         }
         self.own_macs.insert(MacKey::new(spec.mac), number, 0).map_err(map_error("own_macs"))?;
@@ -336,7 +336,7 @@ impl Group {
         place.detach()?;
         self.unmark_device(&place.pin);
         self.loggers.remove(&place.pin);
-        if member.state != MemberState::Vacant {
+        if member.state != MemberStatus::Vacant {
             ignore_missing(self.own_macs.remove(&MacKey::new(member.mac)), "own_macs")?;
         }
         let own: Vec<IpAddr> = self
@@ -348,7 +348,7 @@ impl Group {
         for address in own {
             self.forget_address(address)?;
         }
-        // SAFETY: all of it integers and arrays of integers, and 0 is MemberState::Vacant.
+        // SAFETY: all of it integers and arrays of integers, and 0 is MemberStatus::Vacant.
         let vacant: Member = unsafe { std::mem::zeroed() };
         self.members.set(key, vacant, 0).map_err(map_error("members"))
     }
@@ -376,7 +376,7 @@ impl Group {
         let mut members = Vec::new();
         for number in 0..MAX_MEMBERS as u32 {
             let member = self.members.get(&number, 0).map_err(map_error("members"))?;
-            if member.state != MemberState::Vacant {
+            if member.state != MemberStatus::Vacant {
                 members.push((number as u8, member));
             }
         }
@@ -402,10 +402,10 @@ impl Group {
     ///
     /// # Errors
     /// [`Error::Map`].
-    pub fn set_state(&mut self, number: u8, state: MemberState) -> Result<(), Error> {
+    pub fn set_state(&mut self, number: u8, state: MemberStatus) -> Result<(), Error> {
         let key = u32::from(number);
         let mut member = self.members.get(&key, 0).map_err(map_error("members"))?;
-        if member.state != MemberState::Vacant && member.state != state {
+        if member.state != MemberStatus::Vacant && member.state != state {
             member.state = state;
             self.members.set(key, member, 0).map_err(map_error("members"))?;
         }

@@ -9,8 +9,8 @@ use aya::{
 };
 use ipmp_common::{
     maps::{
-        ANSWERS_BYTES, CAPTURED, Capture, Clock, ClockSettings, Device, HINTS_BYTES, Held, Hint, MAX_GROUPS,
-        MAX_LOWER, Watch, expected, ticks_between,
+        ANSWERS_BYTES, CAPTURED, CaptureMode, Clock, ClockSettings, Device, HINTS_BYTES, Held, Hint,
+        MAX_GROUPS, MAX_LOWER, Watch, expected, ticks_between,
     },
     steer::{MAX_MEMBERS, MemberSet},
 };
@@ -178,7 +178,7 @@ impl Sentinel {
 
     /// Sets them; only where the sentinel does not run. Nobody sees there whether somebody captures.
     pub fn set_live(&self, group: u32, members: MemberSet) {
-        let captured = if self.capture(group) == Capture::On { CAPTURED } else { MemberSet::EMPTY };
+        let captured = if self.capture(group) == CaptureMode::On { CAPTURED } else { MemberSet::EMPTY };
         self.live.store(group as usize, members.or(captured).0);
     }
 
@@ -196,7 +196,7 @@ impl Sentinel {
     }
 
     /// Says whether those who capture on the group interface are shown what leaves.
-    pub fn set_capture(&self, group: u32, capture: Capture) {
+    pub fn set_capture(&self, group: u32, capture: CaptureMode) {
         self.watch.store(group as usize * WATCH_WORDS + CAPTURE, capture as u64);
         if self.refused.is_some() {
             self.set_live(group, self.live(group));
@@ -204,9 +204,9 @@ impl Sentinel {
     }
 
     /// What was said.
-    pub fn capture(&self, group: u32) -> Capture {
+    pub fn capture(&self, group: u32) -> CaptureMode {
         let number = self.watch.load(group as usize * WATCH_WORDS + CAPTURE);
-        Capture::ALL.into_iter().find(|mode| *mode as u64 == number).unwrap_or_default()
+        CaptureMode::ALL.into_iter().find(|mode| *mode as u64 == number).unwrap_or_default()
     }
 
     /// Whether they are shown it now.
@@ -251,7 +251,7 @@ impl Sentinel {
     pub fn forget(&self, group: u32) {
         self.watch.store(group as usize * WATCH_WORDS + ARMED, 0);
         self.watch_group(group, Device::default());
-        self.set_capture(group, Capture::Auto);
+        self.set_capture(group, CaptureMode::Auto);
         self.live.store(group as usize, 0);
     }
 

@@ -3,8 +3,8 @@
 use std::{process::Command, time::Duration};
 
 use ipmp_common::{
-    hash::Policy,
-    maps::{Capture, MemberState},
+    hash::HashPolicy,
+    maps::{CaptureMode, MemberStatus},
     steer::{MemberSet, Preference, SLOTS},
 };
 use nix::sched::{CloneFlags, unshare};
@@ -59,7 +59,7 @@ fn two_members() -> (GroupSpec, [MemberSpec; 2]) {
         name: "g0".to_owned(),
         ifindex: index_of("g0"),
         mac: GROUP_MAC,
-        policy: Policy::Connection,
+        policy: HashPolicy::Connection,
         updelay: Duration::from_millis(50),
     };
     (spec, members.try_into().expect("two"))
@@ -108,7 +108,7 @@ fn a_group_is_loaded_attached_watched_adopted_and_removed() {
             group.members().unwrap().iter().map(|(number, m)| (*number, name_of(m), m.state)).collect();
         assert_eq!(
             known,
-            [(0, "m0".to_owned(), MemberState::Unknown), (1, "m1".to_owned(), MemberState::Unknown)]
+            [(0, "m0".to_owned(), MemberStatus::Unknown), (1, "m1".to_owned(), MemberStatus::Unknown)]
         );
 
         group.detach(1).unwrap();
@@ -255,16 +255,16 @@ fn a_policy_is_changed_in_place_and_capture_is_remembered_by_the_map() {
         let mut datapath = Datapath::open(false).unwrap();
         let mut group = datapath.group(&spec).unwrap();
         group.attach(&first).unwrap();
-        group.set_policy(Policy::Flow).unwrap();
-        assert_eq!(group.policy(), Policy::Flow);
-        group.set_capture(Capture::On);
+        group.set_policy(HashPolicy::Flow).unwrap();
+        assert_eq!(group.policy(), HashPolicy::Flow);
+        group.set_capture(CaptureMode::On);
         wait_for("copies are made", || group.is_captured());
         drop((group, datapath));
         let mut datapath = Datapath::open(false).unwrap();
         let group = datapath.group(&spec).unwrap();
-        assert_eq!(group.capture(), Capture::On);
+        assert_eq!(group.capture(), CaptureMode::On);
         assert!(group.is_captured());
-        group.set_capture(Capture::Off);
+        group.set_capture(CaptureMode::Off);
         wait_for("no copies are made", || !group.is_captured());
     });
 }

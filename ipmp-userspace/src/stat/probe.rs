@@ -3,9 +3,9 @@
 use std::{net::IpAddr, time::Duration};
 
 use super::table::{Cell, Field};
-use crate::control::{
-    probes::{Fate, ProbeReport},
-    report::{GroupReport, Probe},
+use crate::{
+    control::{probes::ProbeReport, report::GroupReport},
+    types::{ProbeOutcome, ProbeState},
 };
 
 /// What can be printed of a probe.
@@ -22,13 +22,13 @@ pub static FIELDS: [Field; 8] = [
 
 /// Whether any member is probed: if none is, there will be nothing to show.
 pub fn are_there(groups: &[GroupReport]) -> bool {
-    groups.iter().flat_map(|group| &group.members).any(|member| member.probe != Probe::Disabled)
+    groups.iter().flat_map(|group| &group.members).any(|member| member.probe != ProbeState::Disabled)
 }
 
 /// The row of a probe that was answered or lost; what became of others nobody can tell (reference 6.9). `start` is when
 /// `ipmpstat` was started, by `CLOCK_MONOTONIC`.
 pub fn row(probe: &ProbeReport, start: Duration, name: impl FnOnce(IpAddr) -> String) -> Option<Vec<Cell>> {
-    if !matches!(probe.fate, Fate::Answered | Fate::Lost) {
+    if !matches!(probe.fate, ProbeOutcome::Answered | ProbeOutcome::Lost) {
         return None;
     }
     let since = (probe.sent_ns as f64 - start.as_nanos() as f64) / 1e9;

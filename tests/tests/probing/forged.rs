@@ -3,12 +3,12 @@
 //! Whoever sits on the cable hears each probe, and could answer it rightly; that it then lives shows that the others do
 //! not fail for want of arriving.
 
-use ipmp::control::report::MemberState;
 use lab::forger::{Forger, answer, to, with_wrong_cookie};
 use lab::probes::{Capture, Message};
 use lab::{Alone, Mac, Member};
 
 use super::*;
+use ipmp::types::MemberState;
 
 /// Six times the failure detection time: long enough for a member that is dead to be found so.
 const LONG: Duration = Duration::from_millis(600);

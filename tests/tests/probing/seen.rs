@@ -3,12 +3,12 @@
 use std::os::unix::process::ExitStatusExt as _;
 use std::process::{Command, Stdio};
 
-use ipmp::control::report::MemberState;
 use lab::Program;
 use lab::daemon::binary;
 use nix::sys::signal::Signal;
 
 use super::*;
+use ipmp::types::MemberState;
 
 /// `ipmpstat` with these arguments, at this daemon.
 fn stat(production: &Production<'_>, arguments: &str) -> Command {

@@ -1,10 +1,10 @@
 //! Standby members, members that are not taken back, and members that are offline, with probes.
 
-use ipmp::control::report::MemberState;
 use lab::Alone;
 use lab::probes::{Capture, Message};
 
 use super::*;
+use ipmp::types::MemberState;
 
 /// Members that carry traffic.
 fn carrying(production: &Production<'_>) -> Vec<String> {

@@ -1,13 +1,12 @@
 //! Reports and the text that an operator should see, written by hand.
 
 use super::*;
-use crate::control::{
-    explanation,
-    report::{
-        GroupState,
-        probing::{Family, Mode, Raised},
-        sample,
+use crate::{
+    control::{
+        explanation,
+        report::{probing::Raised, sample},
     },
+    types::{Family, GroupState, LinkState, MemberState, ProbeMethod, ProbePolicy, TargetMode},
 };
 
 #[test]
@@ -58,7 +57,7 @@ fn an_empty_group_and_no_group() {
         members: vec![],
         checks: vec![],
         drops: Drops::default(),
-        capture: Capture { mode: "off".into(), active: false, copies: 0 },
+        capture: Capture { mode: crate::types::CaptureMode::Off, active: false, copies: 0 },
         ..sample()
     };
     assert_eq!(
@@ -113,7 +112,7 @@ fn every_idle_member_has_a_reason() {
         "state degraded: none of its 1 members carries traffic; e1000g0 has a link that is not trusted yet"
     );
     assert_eq!(
-        line(|m| (m.live, m.link) = (false, Link::Down)),
+        line(|m| (m.live, m.link) = (false, LinkState::Down)),
         "state degraded: none of its 1 members carries traffic; e1000g0 has no link"
     );
     assert_eq!(
@@ -156,9 +155,9 @@ fn what_probing_is_in_force() {
         }),
         failback: false,
         fail_open: false,
-        probe: Policy::Arp,
+        probe: ProbePolicy::Arp,
         targets: vec![[192, 168, 178, 1].into(), [192, 168, 178, 2].into()],
-        dark: vec![Family::Inet, Family::Inet6],
+        dark: vec![Family::V4, Family::V6],
     };
     assert_eq!(
         detection(&group),
@@ -189,28 +188,28 @@ fn where_the_probes_of_a_member_go() {
     };
     assert_eq!(
         line(|p| {
-            (p.failed, p.means, p.mode) = (false, Some(Means::Arp), Mode::Explicit);
+            (p.failed, p.means, p.mode) = (false, Some(ProbeMethod::Arp), TargetMode::Explicit);
             p.targets.truncate(1);
         }),
         "probed (inet) by ARP: ok, targets 192.168.178.1 (explicit)"
     );
     assert_eq!(
         line(|p| {
-            (p.failed, p.losses, p.means, p.family) = (false, 2, Some(Means::Nd), Family::Inet6);
+            (p.failed, p.losses, p.means, p.family) = (false, 2, Some(ProbeMethod::Nd), Family::V6);
             p.targets.truncate(1);
         }),
         "probed (inet6) by neighbour solicitations: ok, 2 lost in a row, targets 192.168.178.1 (routes)"
     );
     assert_eq!(
-        line(|p| (p.targets, p.mode) = (vec![], Mode::Multicast)),
+        line(|p| (p.targets, p.mode) = (vec![], TargetMode::Multicast)),
         "probed (inet) by echo from 192.168.178.201: no target is known (multicast)"
     );
     assert_eq!(
-        line(|p| (p.means, p.obstacle) = (None, Some(Obstacle::NotUnique))),
+        line(|p| (p.means, p.obstacle) = (None, Some(ProbeObstacle::NotUnique))),
         "not probed (inet): its test address 192.168.178.201 is not unique in the group"
     );
     assert_eq!(
-        line(|p| (p.means, p.obstacle) = (None, Some(Obstacle::Awaited))),
+        line(|p| (p.means, p.obstacle) = (None, Some(ProbeObstacle::Awaited))),
         "not probed (inet): its test address is awaited"
     );
 }

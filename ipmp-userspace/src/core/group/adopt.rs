@@ -3,18 +3,21 @@
 use std::net::IpAddr;
 
 use ipmp_common::{
-    maps::MemberState,
+    maps::MemberStatus,
     steer::{MemberSet, Preference},
 };
 
 use super::{Group, Settings, told::ToldAddress};
-use crate::core::{
-    Action, Attachment, Link, Time,
-    cast::Cast,
-    flap::Flap,
-    member::{Cause, Condition, Member},
-    probe::{Family, TestAddress, prober::Prober},
-    slots::Slots,
+use crate::{
+    core::{
+        Action, Attachment, Time,
+        cast::Cast,
+        flap::Flap,
+        member::{Condition, Member},
+        probe::{TestAddress, prober::Prober},
+        slots::Slots,
+    },
+    types::{Family, LinkState, MemberState, OfflineCause},
 };
 
 /// What a restarted daemon finds in the kernel.
@@ -22,7 +25,7 @@ use crate::core::{
 pub struct Adopted {
     /// The members in the order of their numbers: attachment with the link as it is now, and the state that the map
     /// shows.
-    pub members: Vec<(Attachment, MemberState)>,
+    pub members: Vec<(Attachment, MemberStatus)>,
     /// The `usable` mask.
     pub usable: MemberSet,
     /// The `reserve` mask.
@@ -56,17 +59,21 @@ impl Group {
         adopted: Adopted,
     ) -> (Self, Vec<Action>) {
         let mut group = Self::new(name, settings);
-        let links: Vec<(u8, Link)> = adopted.members.iter().map(|(at, _)| (at.member, at.link)).collect();
+        let links: Vec<(u8, LinkState)> =
+            adopted.members.iter().map(|(at, _)| (at.member, at.link)).collect();
         for (attachment, state) in adopted.members {
             let number = attachment.member;
             group.adopt_member(now, attachment, state, adopted.usable, adopted.standby.has(number));
-            if state == MemberState::Failed {
+            if state == MemberStatus::Failed {
                 group.adopt_failure(number, adopted.live.has(number), adopted.probed);
             }
         }
         for at in 0..group.members.len() {
-            let cause =
-                if group.has_twin(&group.members[at]) { Cause::DuplicateMac } else { Cause::Operator };
+            let cause = if group.has_twin(&group.members[at]) {
+                OfflineCause::DuplicateMac
+            } else {
+                OfflineCause::Operator
+            };
             let offline = &mut group.members[at].offline;
             *offline = offline.and(Some(cause));
         }
@@ -111,37 +118,37 @@ impl Group {
         &mut self,
         now: Time,
         attachment: Attachment,
-        state: MemberState,
+        state: MemberStatus,
         usable: MemberSet,
         standby: bool,
     ) {
         let (number, link) = (attachment.member, attachment.link);
         // As it was when the map was written: its link is told afterwards.
-        let mut member = Member::new(Time::default(), Attachment { link: Link::Unknown, ..attachment });
+        let mut member = Member::new(Time::default(), Attachment { link: LinkState::Unknown, ..attachment });
         member.standby = standby;
         match state {
-            MemberState::Ok => {
+            MemberStatus::Ok => {
                 member.live = true;
                 member.condition = Condition::Ok;
                 // Others are spares only where repaired members are not taken back.
                 member.inactive = !usable.has(number) && (standby || !self.settings.failback);
             }
-            MemberState::Failed if !usable.has(number) => {
+            MemberStatus::Failed if !usable.has(number) => {
                 member.condition = Condition::Held;
                 member.flap = Flap::adopted(now, &self.settings);
             }
-            MemberState::Failed => {
-                member.attachment.link = Link::Down;
+            MemberStatus::Failed => {
+                member.attachment.link = LinkState::Down;
                 member.condition = Condition::Down;
             }
-            MemberState::Offline => {
-                member.offline = Some(Cause::Operator);
-                if link == Link::Down {
-                    member.attachment.link = Link::Down;
+            MemberStatus::Offline => {
+                member.offline = Some(OfflineCause::Operator);
+                if link == LinkState::Down {
+                    member.attachment.link = LinkState::Down;
                     member.condition = Condition::Down;
                 }
             }
-            MemberState::Unknown | MemberState::Vacant => {}
+            MemberStatus::Unknown | MemberStatus::Vacant => {}
         }
         self.told.states[usize::from(number)] = state;
         self.members.push(member);
@@ -159,7 +166,7 @@ impl Group {
             member.flap = Flap::default();
             member.live = live;
             member.condition = if live { Condition::Ok } else { Condition::Down };
-            member.attachment.link = if live { Link::Unknown } else { Link::Down };
+            member.attachment.link = if live { LinkState::Unknown } else { LinkState::Down };
         }
     }
 }

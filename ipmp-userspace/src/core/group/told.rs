@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, net::IpAddr};
 
 use ipmp_common::{
-    maps::MemberState,
+    maps::MemberStatus,
     steer::{MAX_MEMBERS, MemberSet, Preference},
 };
 
@@ -20,7 +20,7 @@ pub(super) struct Told {
     /// Name of the last cast member.
     pub(super) cast_holder: Option<String>,
     pub(super) inbound: BTreeMap<IpAddr, ToldAddress>,
-    pub(super) states: [MemberState; MAX_MEMBERS],
+    pub(super) states: [MemberStatus; MAX_MEMBERS],
     /// The members that are spares, as was said.
     pub(super) spares: MemberSet,
     pub(super) carrier: Option<bool>,
@@ -88,9 +88,10 @@ impl Group {
         }
         for member in &self.members {
             let told = &mut self.told.states[usize::from(member.number())];
-            if *told != member.state() {
-                *told = member.state();
-                actions.push(Action::SetState { member: member.number(), state: member.state() });
+            let state = member.state().into();
+            if *told != state {
+                *told = state;
+                actions.push(Action::SetState { member: member.number(), state });
             }
         }
         if let Some(mtu) = new_mtu.filter(|_| !lowered) {

@@ -6,9 +6,12 @@ use std::{
     time::Duration,
 };
 
-use crate::core::{
-    Action, Attachment, Event, Group, Link, Refusal, Settings, Time,
-    probe::{Family, Proof, TestAddress, Via},
+use crate::{
+    core::{
+        Action, Attachment, Event, Group, Refusal, Settings, Time,
+        probe::{Proof, TestAddress, Via},
+    },
+    types::{Family, LinkState, MemberState},
 };
 
 /// A group, and the network that its members are on.
@@ -91,7 +94,7 @@ impl Wire {
     pub fn join(&mut self, member: u8) {
         let name = format!("eth{member}");
         let mac = [2, 0, 0, 0, 0, member];
-        let attachment = Attachment { member, name, mac, mtu: 1500, weight: 1, link: Link::Up };
+        let attachment = Attachment { member, name, mac, mtu: 1500, weight: 1, link: LinkState::Up };
         self.tell(Event::Joined(attachment));
         self.link(member, true);
     }
@@ -121,7 +124,7 @@ impl Wire {
         } else {
             live.remove(&member)
         };
-        self.tell(Event::Link { member, link: if up { Link::Up } else { Link::Down } });
+        self.tell(Event::Link { member, link: if up { LinkState::Up } else { LinkState::Down } });
         self.tell(Event::Live(live.into_iter().collect()));
     }
 
@@ -216,7 +219,7 @@ impl Wire {
         std::mem::take(&mut self.lines)
     }
 
-    pub fn state(&self, member: u8) -> ipmp_common::maps::MemberState {
+    pub fn state(&self, member: u8) -> MemberState {
         self.group.member(member).expect("a member").state()
     }
 

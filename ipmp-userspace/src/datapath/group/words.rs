@@ -3,7 +3,7 @@
 use std::mem::offset_of;
 
 use ipmp_common::{
-    maps::{Capture, Steering},
+    maps::{CaptureMode, Steering},
     steer::{MemberSet, Preference, SLOTS},
 };
 
@@ -51,12 +51,12 @@ impl Group {
     }
 
     /// Says whether those who capture on the group interface are shown what leaves.
-    pub fn set_capture(&self, capture: Capture) {
+    pub fn set_capture(&self, capture: CaptureMode) {
         self.host.borrow().sentinel.set_capture(self.index, capture);
     }
 
     /// What was said, by an earlier daemon perhaps.
-    pub fn capture(&self) -> Capture {
+    pub fn capture(&self) -> CaptureMode {
         self.host.borrow().sentinel.capture(self.index)
     }
 

@@ -6,7 +6,7 @@ use std::fmt;
 use std::time::Duration;
 
 use anyhow::Result;
-use ipmp::core::probe::{Family, PATIENCE};
+use ipmp::{core::probe::PATIENCE, types::Family};
 use lab::network::ROUTER;
 use lab::{Lab, Production, production::GROUP, silence};
 use serde::Serialize;

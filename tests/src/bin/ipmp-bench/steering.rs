@@ -21,7 +21,7 @@ use ipmp::datapath::objects::{self, Constants};
 use ipmp::datapath::pins::Pins;
 use ipmp::datapath::sentinel::SHARED;
 use ipmp::datapath::{Datapath, Group, GroupSpec, MemberSpec};
-use ipmp_common::hash::Policy;
+use ipmp_common::hash::HashPolicy;
 use ipmp_common::steer::{MemberSet, Preference, SLOTS};
 use lab::{Lab, Mac, clock};
 use serde::Serialize;
@@ -139,7 +139,7 @@ impl Subject {
 struct Workbench<'lab> {
     lab: &'lab Lab,
     datapath: Datapath,
-    groups: Vec<(Policy, u32, Group)>,
+    groups: Vec<(HashPolicy, u32, Group)>,
 }
 
 impl<'lab> Workbench<'lab> {
@@ -157,10 +157,10 @@ impl<'lab> Workbench<'lab> {
         };
         let members = [member(PLAIN, "e1000g0", &[])?, member(STACKED, "rge0v", &["rge0"])?];
         let mut groups = Vec::new();
-        for policy in Policy::ALL {
-            let name = format!("{}0", policy.name());
+        for policy in HashPolicy::ALL {
+            let name = format!("{}0", policy.as_str());
             let mac = lab::show_mac(GROUP_MAC);
-            host.ip(&format!("link add {name} address {mac} type veth peer name far-{}", policy.name()))?;
+            host.ip(&format!("link add {name} address {mac} type veth peer name far-{}", policy.as_str()))?;
             host.ip(&format!("link set {name} up"))?;
             let ifindex = index(&name)?;
             let updelay = Duration::from_millis(1);
@@ -175,13 +175,13 @@ impl<'lab> Workbench<'lab> {
                 group.set_live(both);
             }
             let live = clock::wait_until(Duration::from_secs(5), || group.live() == both);
-            ensure!(live, "the members of {} are not trusted: {:?}", policy.name(), group.live());
+            ensure!(live, "the members of {} are not trusted: {:?}", policy.as_str(), group.live());
             groups.push((policy, ifindex, group));
         }
         Ok(Self { lab, datapath, groups })
     }
 
-    fn group(&mut self, policy: Policy) -> Result<(u32, &mut Group)> {
+    fn group(&mut self, policy: HashPolicy) -> Result<(u32, &mut Group)> {
         let found = self.groups.iter_mut().find(|(of, ..)| *of == policy);
         found.map(|(_, ifindex, group)| (*ifindex, group)).context("no group of this policy")
     }
@@ -190,7 +190,7 @@ impl<'lab> Workbench<'lab> {
     fn subjects(&mut self) -> Result<Vec<Subject>> {
         let member = self.lab.host().link("e1000g0")?;
         let bare = cases::all()[0].packet(GROUP_MAC, member.mac);
-        let (ifindex, _) = self.group(Policy::Connection)?;
+        let (ifindex, _) = self.group(HashPolicy::Connection)?;
         let other = |name: &str, program, verdict| Subject {
             name: name.to_owned(),
             program,
@@ -224,7 +224,7 @@ impl<'lab> Workbench<'lab> {
 
     fn program(&mut self, case: &Case) -> Result<Program> {
         let pins = Pins::open()?;
-        let name = format!("{}0", case.policy.name());
+        let name = format!("{}0", case.policy.as_str());
         let pin = match case.direction {
             Direction::Egress => "egress".to_owned(),
             Direction::Ingress => format!("ingress-{PLAIN}"),
@@ -250,7 +250,7 @@ impl<'lab> Workbench<'lab> {
             .word("POLICY", case.policy as u32)
             .word("READ_DEVICES", u32::from(reads_devices))
             .word("MEMBER", u32::from(PLAIN));
-        let maps = pins.group(&format!("{}0", case.policy.name())).join("maps");
+        let maps = pins.group(&format!("{}0", case.policy.as_str())).join("maps");
         let mut loader = EbpfLoader::new();
         constants.hand_to(&mut loader);
         for shape in &SHAPES {

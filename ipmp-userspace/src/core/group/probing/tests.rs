@@ -1,11 +1,14 @@
-use ipmp_common::maps::MemberState;
+use ipmp_common::maps::MemberStatus;
 
 use super::*;
-use crate::core::{
-    Adopted, Event, Group, GroupState, Link,
-    group::wire::{MAC, Wire, ip, router},
-    probe::{Column, Policy, SETTLE},
-    slots::Slots,
+use crate::{
+    core::{
+        Adopted, Event, Group,
+        group::wire::{MAC, Wire, ip, router},
+        probe::SETTLE,
+        slots::Slots,
+    },
+    types::{Family, GroupState, LinkState, MemberState, ProbePolicy, ProbeState},
 };
 
 const DOWN: &str = "The link has gone down on eth0";
@@ -17,7 +20,7 @@ fn ms(ms: u64) -> Duration {
     Duration::from_millis(ms)
 }
 
-fn column(wire: &Wire, member: u8) -> Column {
+fn column(wire: &Wire, member: u8) -> ProbeState {
     wire.group.member(member).unwrap().probe_column()
 }
 
@@ -118,13 +121,7 @@ fn every_state_event_and_company_is_as_the_table_says() {
                     refused = wire.ask(event).err().map(|refusal| refusal.to_string());
                 }
             }
-            let state = match wire.state(0) {
-                MemberState::Ok => "ok",
-                MemberState::Failed => "failed",
-                MemberState::Unknown => "unknown",
-                MemberState::Offline => "offline",
-                MemberState::Vacant => "vacant",
-            };
+            let state = wire.state(0).as_str();
             let said: String = wire
                 .said()
                 .iter()
@@ -145,7 +142,7 @@ fn every_state_event_and_company_is_as_the_table_says() {
             };
             assert_eq!(member.usable(), usable, "{start}, company {company}, event {event}");
             assert_eq!(member.active(), wire.group.active().contains(&0));
-            assert_eq!(column(&wire, 0) == Column::Failed, state == "failed" && member.probing.enabled());
+            assert_eq!(column(&wire, 0) == ProbeState::Failed, state == "failed" && member.probing.enabled());
         }
     }
 }
@@ -347,7 +344,7 @@ fn without_fail_open_a_member_that_nobody_probes_is_as_good_as_one_that_is_answe
 fn without_targets_a_member_carries_and_its_state_is_unknown() {
     let mut wire = Wire::with_fdt(2, ms(1000));
     wire.routers(&[]);
-    assert_eq!((wire.state(0), column(&wire, 0)), (MemberState::Unknown, Column::Unknown));
+    assert_eq!((wire.state(0), column(&wire, 0)), (MemberState::Unknown, ProbeState::Unknown));
     assert_eq!((wire.usable(), wire.group.state()), (vec![0, 1], GroupState::Ok));
     wire.run(ms(10_000));
     assert_eq!(wire.said(), Vec::<String>::new());
@@ -355,7 +352,7 @@ fn without_targets_a_member_carries_and_its_state_is_unknown() {
     let searches = wire.searches.iter().filter(|(_, action)| matches!(action, Action::FindHosts { .. }));
     assert!((18..=22).contains(&searches.count()), "one a second: {:?}", wire.searches);
     wire.tell(Event::Host(router(77)));
-    assert_eq!((wire.state(0), column(&wire, 0)), (MemberState::Ok, Column::Ok));
+    assert_eq!((wire.state(0), column(&wire, 0)), (MemberState::Ok, ProbeState::Ok));
     wire.run(ms(1000));
     assert_eq!(wire.probes.last().unwrap().2, router(77));
     // A router takes the place of all hosts.
@@ -364,7 +361,7 @@ fn without_targets_a_member_carries_and_its_state_is_unknown() {
     assert_eq!(wire.probes.last().unwrap().2, router(1));
     wire.routers(&[]);
     wire.link(0, false);
-    assert_eq!((wire.state(0), column(&wire, 0)), (MemberState::Failed, Column::Failed));
+    assert_eq!((wire.state(0), column(&wire, 0)), (MemberState::Failed, ProbeState::Failed));
 }
 
 #[test]
@@ -603,7 +600,7 @@ fn who_has_no_test_address_is_named_after_twenty_seconds() {
         wire.said(),
         ["No test address configured on interface eth1; disabling probe-based failure detection on it"]
     );
-    assert_eq!((column(&wire, 1), wire.state(1)), (Column::Disabled, MemberState::Ok));
+    assert_eq!((column(&wire, 1), wire.state(1)), (ProbeState::Disabled, MemberState::Ok));
     wire.run(ms(60_000));
     assert_eq!(wire.said(), Vec::<String>::new(), "once");
     wire.test_address(1, Family::V4);
@@ -634,7 +631,7 @@ fn a_group_without_test_addresses_says_so_once_for_each_member_in_service() {
     wire.run(ms(20_100));
     assert_eq!(wire.said(), ["eth1"].map(line));
     assert_eq!(wire.group.deadline(), None);
-    wire.tell(Event::Settings(Settings { probe: Policy::Arp, ..Settings::default() }));
+    wire.tell(Event::Settings(Settings { probe: ProbePolicy::Arp, ..Settings::default() }));
     assert_eq!(wire.said(), Vec::<String>::new(), "it is probed without one");
 }
 
@@ -653,13 +650,13 @@ fn a_test_address_that_is_not_unique_is_not_probed_from() {
             "Test address 192.168.178.201 is not unique in group; disabling probe-based failure detection on eth1",
         ]
     );
-    assert_eq!(column(&wire, 0), Column::Disabled);
+    assert_eq!(column(&wire, 0), ProbeState::Disabled);
     wire.probes.clear();
     wire.run(ms(5000));
     assert!(wire.probes.is_empty());
     wire.test_address(1, Family::V4);
     assert_eq!(wire.said().len(), 2);
-    assert_eq!((column(&wire, 0), column(&wire, 1)), (Column::Ok, Column::Ok));
+    assert_eq!((column(&wire, 0), column(&wire, 1)), (ProbeState::Ok, ProbeState::Ok));
     wire.tell(Event::AddressAdded(router(201)));
     assert_eq!(
         wire.said(),
@@ -681,7 +678,7 @@ fn a_test_address_that_is_taken_away_leaves_the_link_and_one_that_is_lost_leaves
         wire.tell(Event::TestAddress { member: 0, family: Family::V4, address });
         assert_eq!(wire.state(0), state, "{address:?}");
         assert_eq!(wire.said().contains(&REPAIR.to_owned()), state == MemberState::Ok);
-        assert_eq!(column(&wire, 0), Column::Disabled);
+        assert_eq!(column(&wire, 0), ProbeState::Disabled);
     }
 }
 
@@ -712,7 +709,7 @@ fn a_member_that_leaves_leaves_no_deadline() {
 
 #[test]
 fn members_without_addresses_are_probed_by_arp_and_nd() {
-    let mut wire = Wire::new(Settings { fdt: ms(1000), probe: Policy::Auto, ..Settings::default() });
+    let mut wire = Wire::new(Settings { fdt: ms(1000), probe: ProbePolicy::Auto, ..Settings::default() });
     wire.routers(&[router(1), ip("fe80::1")]);
     wire.join(0);
     wire.join(1);
@@ -721,7 +718,7 @@ fn members_without_addresses_are_probed_by_arp_and_nd() {
     assert_eq!(wire.searches.iter().map(|search| search.1.clone()).collect::<Vec<_>>(), found, "each once");
     let kinds = |via: Via| wire.probes.iter().filter(|probe| probe.3 == via).count();
     assert!(kinds(Via::Arp(MAC)) >= 16 && kinds(Via::Nd(MAC)) >= 16, "{:?}", wire.probes);
-    assert_eq!((column(&wire, 0), wire.state(0)), (Column::Ok, MemberState::Ok));
+    assert_eq!((column(&wire, 0), wire.state(0)), (ProbeState::Ok, MemberState::Ok));
     wire.run(ms(10_000));
     wire.silent.insert(0);
     assert!(failed(&mut wire, 0) <= ms(1003));
@@ -731,7 +728,7 @@ fn members_without_addresses_are_probed_by_arp_and_nd() {
 
 #[test]
 fn another_mac_proves_nothing() {
-    let mut wire = Wire::new(Settings { fdt: ms(1000), probe: Policy::Arp, ..Settings::default() });
+    let mut wire = Wire::new(Settings { fdt: ms(1000), probe: ProbePolicy::Arp, ..Settings::default() });
     wire.routers(&[router(1)]);
     wire.join(0);
     wire.run(ms(1000));
@@ -745,7 +742,7 @@ fn another_mac_proves_nothing() {
 
 #[test]
 fn arp_probes_stop_towards_a_target_that_answers_nobody() {
-    let mut wire = Wire::new(Settings { fdt: ms(100), probe: Policy::Arp, ..Settings::default() });
+    let mut wire = Wire::new(Settings { fdt: ms(100), probe: ProbePolicy::Arp, ..Settings::default() });
     wire.routers(&[router(1)]);
     wire.join(0);
     wire.join(1);
@@ -773,12 +770,12 @@ fn a_restart_clears_no_verdict_that_it_cannot_disprove() {
         mac: [2, 0, 0, 0, 0, member],
         mtu: 1500,
         weight: 1,
-        link: Link::Up,
+        link: LinkState::Up,
     };
     let both = [0, 1].into_iter().collect();
     let slots = Slots::new().rebuild(&[(0, 1), (1, 1)]);
     let adopted = |probed: bool| Adopted {
-        members: vec![(attachment(0), MemberState::Failed), (attachment(1), MemberState::Ok)],
+        members: vec![(attachment(0), MemberStatus::Failed), (attachment(1), MemberStatus::Ok)],
         usable: ipmp_common::steer::MemberSet::of(1),
         reserve: ipmp_common::steer::MemberSet::of(0),
         live: both,

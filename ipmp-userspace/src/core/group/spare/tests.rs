@@ -1,8 +1,11 @@
 use std::time::Duration;
 
-use ipmp_common::maps::MemberState;
+use crate::types::MemberState;
 
-use crate::core::{Action, Event, GroupState, Settings, group::wire::Wire};
+use crate::{
+    core::{Action, Event, Settings, group::wire::Wire},
+    types::GroupState,
+};
 
 /// Members without probes; these of them are standbys.
 fn group(members: u8, standbys: &[u8], failback: bool) -> Wire {
@@ -163,7 +166,7 @@ fn spares_are_found_again_after_a_restart() {
     let wire = group(3, &[2], true);
     let member = |number: u8| {
         let member = wire.group.member(number).unwrap();
-        (member.attachment.clone(), member.state())
+        (member.attachment.clone(), member.state().into())
     };
     let adopted = crate::core::Adopted {
         members: (0..3).map(member).collect(),
