@@ -164,7 +164,7 @@ fn everything_that_happens_is_said_with_its_cause() {
     scene.expect(
         "cable 1 back",
         &[
-            ("link-up", "info", "carrier-back", "The link has come up on e1000g0"),
+            ("link-up", "info", "carrier-gained", "The link has come up on e1000g0"),
             (
                 "repaired",
                 "info",
@@ -216,7 +216,7 @@ fn everything_that_happens_is_said_with_its_cause() {
     scene.expect(
         "e1000g0 set up",
         &[
-            ("link-up", "info", "carrier-back", "The link has come up on e1000g0"),
+            ("link-up", "info", "carrier-gained", "The link has come up on e1000g0"),
             (
                 "repaired",
                 "info",
@@ -305,7 +305,7 @@ fn lose_everything(scene: &mut Scene<'_>) {
     scene.expect(
         "cable 2 back",
         &[
-            ("link-up", "info", "carrier-back", "The link has come up on e1000g1"),
+            ("link-up", "info", "carrier-gained", "The link has come up on e1000g1"),
             (
                 "repaired",
                 "info",

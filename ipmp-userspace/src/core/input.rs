@@ -8,7 +8,7 @@ use ipmp_common::{
 };
 
 use super::{
-    LogLine, Why,
+    Cause, Event,
     group::Settings,
     probe::{Family, Proof, TestAddress, Via, outcome::Outcome},
 };
@@ -62,7 +62,7 @@ pub struct Attachment {
 
 /// What happened.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Event {
+pub enum Input {
     /// An interface joins the group.
     Joined(Attachment),
     /// A member leaves it, or its device is gone.
@@ -226,7 +226,7 @@ pub enum Action {
     SetCarrier(bool),
     /// Set the MTU of the group interface.
     SetMtu(u32),
-    /// Send a probe, and tell [`Event::Sent`].
+    /// Send a probe, and tell [`Input::Sent`].
     Probe {
         /// On this member.
         member: u8,
@@ -237,19 +237,19 @@ pub enum Action {
         /// Its number.
         sequence: u16,
     },
-    /// Look for hosts: send an echo request to all hosts, and tell [`Event::Host`] of each that answers.
+    /// Look for hosts: send an echo request to all hosts, and tell [`Input::Host`] of each that answers.
     FindHosts {
         /// On this member.
         member: u8,
         /// From this test address.
         source: IpAddr,
     },
-    /// Find a target's MAC by an ordinary request from a data address, and tell [`Event::Neighbour`].
+    /// Find a target's MAC by an ordinary request from a data address, and tell [`Input::Neighbour`].
     FindNeighbour(IpAddr),
     /// Tell whoever watches probes what has become of one ([`Group::watch_probes`](super::Group::watch_probes)).
     ProbeOver(Outcome),
     /// Say it, and what made it happen.
-    Log(LogLine, Why),
+    Report(Event, Cause),
 }
 
 /// Why a request is refused; nothing was changed.

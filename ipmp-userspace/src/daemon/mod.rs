@@ -36,6 +36,7 @@ mod adopt;
 mod alarm;
 mod attach;
 pub mod engine;
+pub(crate) mod events;
 mod explain;
 mod filters;
 mod followers;

@@ -1,0 +1,4 @@
+//! Events of groups and members: their texts, severities and fields.
+
+pub mod cause;
+pub mod table;
