@@ -6,11 +6,11 @@ use std::{
     time::Duration,
 };
 
-use crate::daemon::events::table;
 use crate::core::{
     Action, Attachment, Group, Input, Link, Refusal, Settings, Time,
     probe::{Family, Proof, TestAddress, Via},
 };
+use crate::daemon::events::table;
 
 /// A group, and the network that its members are on.
 #[derive(Clone)]

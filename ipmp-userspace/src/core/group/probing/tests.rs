@@ -43,7 +43,7 @@ fn every_state_event_and_company_is_as_the_table_says() {
         ('S', "At least 1 IP interface (eth0) in group g is now usable"),
         (
             'K',
-            "No target of group g answers on any interface (inet); interfaces are judged by their links until one does",
+            "No target of group g replies on any interface (inet); interfaces are judged by link state until one does",
         ),
         ('O', "IP interface eth0 of group g is now offline"),
         ('I', "IP interface eth0 of group g is now online"),
@@ -240,7 +240,7 @@ fn a_router_that_answers_nobody_takes_nobody_down() {
         assert_eq!(
             wire.said(),
             [
-                "No target of group g answers on any interface (inet); interfaces are judged by their links until one does"
+                "No target of group g replies on any interface (inet); interfaces are judged by link state until one does"
             ]
         );
         assert!(wire.group.dark(Family::V4));
@@ -249,7 +249,7 @@ fn a_router_that_answers_nobody_takes_nobody_down() {
         wire.dead.clear();
         wire.run(ms(40 * answering));
         wire.run(ms(30_000));
-        assert_eq!(wire.said(), ["Targets of group g answer again (inet)"]);
+        assert_eq!(wire.said(), ["Targets of group g reply again (inet)"]);
         assert_eq!(wire.usable(), [0, 1]);
     }
 }
@@ -413,8 +413,8 @@ fn a_dead_target_among_others_fails_nobody_and_is_left_out() {
     assert_eq!(
         said,
         [
-            "Target 192.168.178.2 answers less on eth0 than others; it is left out for a minute",
-            "Target 192.168.178.2 answers less on eth1 than others; it is left out for a minute",
+            "Target 192.168.178.2: no replies on eth0 (5 lost in a row); excluded for 60 s",
+            "Target 192.168.178.2: no replies on eth1 (5 lost in a row); excluded for 60 s",
         ]
     );
     wire.probes.clear();
@@ -585,7 +585,7 @@ fn new_settings_lose_no_verdict_and_the_new_time_counts_at_once() {
     wire.tell(Input::Settings(Settings { fdt, ..Settings::default() }));
     assert_eq!(
         wire.said(),
-        ["A failure detection time of 50 ms in group g means up to 300 probes a second for each target"]
+        ["Failure detection time of 50 ms in group g sends up to 300 probes per second to each target"]
     );
     assert_eq!((wire.state(0), wire.usable()), (MemberState::Failed, vec![1, 2]));
     wire.silent.insert(1);

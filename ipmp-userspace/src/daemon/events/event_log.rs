@@ -4,13 +4,13 @@ use std::cell::RefCell;
 
 use log::{Record, kv::Source};
 
-use super::{
+use crate::daemon::{
     events::{
         cause,
+        history::Recent,
         table::{self, Row},
     },
     group::now,
-    recent::Recent,
 };
 use crate::{
     control::{

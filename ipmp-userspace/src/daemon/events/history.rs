@@ -6,7 +6,7 @@ use std::{
     sync::Arc,
 };
 
-use super::events::table;
+use crate::daemon::events::table;
 use crate::{control::monitor::Event as EventRecord, core::Event};
 
 /// Events that are remembered of a member, and as many of a group.

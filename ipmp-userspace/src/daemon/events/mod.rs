@@ -1,4 +1,0 @@
-//! Events of groups and members: their texts, severities and fields.
-
-pub mod cause;
-pub mod table;
