@@ -5,4 +5,4 @@ pub(in crate::daemon) mod event_log;
 pub(in crate::daemon) mod history;
 mod journal;
 pub mod logging;
-pub(crate) mod table;
+pub mod table;
