@@ -221,7 +221,7 @@ impl GroupState {
     }
 
     /// Whether captures are shown what leaves.
-    pub(super) fn capture(&self) -> ipmp_common::maps::Capture {
+    pub(super) fn capture(&self) -> ipmp_common::maps::CaptureMode {
         let mode = |setting: &Setting| match setting {
             Setting::Capture(mode) => Some(*mode),
             _ => None,
@@ -230,7 +230,7 @@ impl GroupState {
     }
 
     /// How flows find their slots.
-    pub(super) fn policy(&self) -> ipmp_common::hash::Policy {
+    pub(super) fn policy(&self) -> ipmp_common::hash::HashPolicy {
         let policy = |setting: &Setting| match setting {
             Setting::Hash(policy) => Some(*policy),
             _ => None,
