@@ -1,5 +1,14 @@
 //! One group: the state machine that decides, and the devices, maps and announcements that it decides about.
 
+pub(in crate::daemon) mod followers;
+pub(in crate::daemon) mod hardware_filters;
+mod links;
+pub(in crate::daemon) mod membership_reports;
+pub(in crate::daemon) mod probing;
+pub(in crate::daemon) mod route_targets;
+pub(in crate::daemon) mod test_addresses;
+pub(in crate::daemon) mod updelay;
+
 use std::{
     collections::{BTreeMap, BTreeSet, VecDeque},
     net::{IpAddr, Ipv6Addr},
@@ -8,14 +17,13 @@ use std::{
 
 use ipmp_common::hash::HashPolicy;
 
-use super::{
-    filters::GroupFilters,
-    followers::VlanAddress,
-    probing::Probing,
-    reports::Reports,
-    say::{Loss, Teller},
-    test_address,
-    updelay::Updelay,
+use crate::daemon::{
+    events::event_log::{Loss, Teller},
+    group::followers::VlanAddress,
+    group::hardware_filters::GroupFilters,
+    group::membership_reports::Reports,
+    group::probing::Probing,
+    group::updelay::Updelay,
 };
 use crate::{
     announce::{Announcement, Schedule, Sender},
@@ -72,29 +80,29 @@ pub struct Group {
     /// Addresses of the group interface with their prefix lengths.
     addresses: BTreeSet<(IpAddr, u8)>,
     /// VLAN devices on the group interface: their indexes and VLANs.
-    pub(super) vlans: BTreeMap<u32, u16>,
+    pub(in crate::daemon) vlans: BTreeMap<u32, u16>,
     /// Addresses on them.
-    pub(super) vlan_addresses: BTreeSet<VlanAddress>,
+    pub(in crate::daemon) vlan_addresses: BTreeSet<VlanAddress>,
     /// The cast member that followers were announced with, and its MAC.
-    pub(super) followed: Option<(u8, [u8; 6])>,
+    pub(in crate::daemon) followed: Option<(u8, [u8; 6])>,
     /// Senders that were learnt, as far as it has been said.
-    pub(super) learnt: BTreeSet<IpAddr>,
+    pub(in crate::daemon) learnt: BTreeSet<IpAddr>,
     /// The hardware filters of its members.
     pub filters: GroupFilters,
     /// Members whose switches are to be told what the group listens to.
-    pub(super) reports: Reports,
+    pub(in crate::daemon) reports: Reports,
     /// What is known of the members' test addresses, by number.
-    pub(super) tests: BTreeMap<u8, test_address::Known>,
+    pub(in crate::daemon) tests: BTreeMap<u8, test_addresses::Known>,
     /// Whether the group interface sends from its own IPv6 addresses alone.
-    pub(super) own_sources: bool,
+    pub(in crate::daemon) own_sources: bool,
     /// Where no sentinel runs: what it would do.
-    pub(super) updelay: Option<Updelay>,
+    pub(in crate::daemon) updelay: Option<Updelay>,
     /// The questions to all hosts.
-    pub(super) searches: Searches,
+    pub(in crate::daemon) searches: Searches,
     /// Neighbours that are sought on the group interface.
-    pub(super) sought: BTreeSet<IpAddr>,
+    pub(in crate::daemon) sought: BTreeSet<IpAddr>,
     /// The targets that routes name, as far as they have been told: of host routes, and routers; by family.
-    pub(super) routes: [(Vec<IpAddr>, Vec<IpAddr>); 2],
+    pub(in crate::daemon) routes: [(Vec<IpAddr>, Vec<IpAddr>); 2],
 }
 
 /// What carrying out actions needs besides the group.

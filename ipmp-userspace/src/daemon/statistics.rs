@@ -1,6 +1,5 @@
 //! What SIGUSR1 asks for: what probes have come to, in the words of the reference (reference 3.10).
 
-use super::engine::Engine;
 use crate::core::{
     Group,
     probe::{
@@ -9,10 +8,11 @@ use crate::core::{
         prober::{Counters, Prober},
     },
 };
+use crate::daemon::event_loop::Engine;
 
 impl Engine {
     /// Logs the statistics of all probes.
-    pub(super) fn dump(&self) {
+    pub(in crate::daemon) fn dump(&self) {
         let groups: Vec<&Group> = self.groups.values().map(|group| &group.core).collect();
         for line in lines(&groups) {
             log::info!("{line}");

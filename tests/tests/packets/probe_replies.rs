@@ -20,7 +20,7 @@ pub fn payload(more: &[u8]) -> Vec<u8> {
 }
 
 /// What has arrived at the only reader since it last looked.
-pub struct Reader(ipmp::datapath::Answers);
+pub struct Reader(ipmp::datapath::ProbeReplies);
 
 impl Reader {
     pub fn of(bench: &Bench) -> Self {

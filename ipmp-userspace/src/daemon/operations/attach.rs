@@ -1,18 +1,20 @@
 //! Members come and go. Attaching is a transaction: everything is checked first, then done, and whatever goes wrong on
 //! the way, what was done is undone and the interfaces are as they were.
 
+pub(in crate::daemon) mod eligibility;
+
 use std::{net::IpAddr, time::Duration};
 
 use rtnetlink::packet_route::link::LinkFlags;
 
-use super::{
-    engine::Engine,
-    filters::Filters,
+use crate::daemon::{
+    event_loop::Engine,
+    group::hardware_filters::Filters,
+    group::test_addresses::Kept,
     group::{Group, Member, UPDELAY, WEIGHT, now},
-    migrate::{Configuration, Place},
-    state::MemberState,
-    test_address::Kept,
-    vet::{Surroundings, vet},
+    migration::{Configuration, Place},
+    operations::attach::eligibility::{Surroundings, vet},
+    state_file::MemberState,
 };
 use crate::{
     control::{
@@ -29,7 +31,7 @@ const PATIENCE: Duration = Duration::from_millis(800);
 
 impl Engine {
     /// Attaches interfaces in this order, all or none, perhaps as standbys.
-    pub(super) async fn attach(
+    pub(in crate::daemon) async fn attach(
         &mut self,
         group: &str,
         interfaces: &[String],
@@ -283,7 +285,7 @@ impl Engine {
     }
 
     /// A member leaves its group. With `give_back`, what came from it goes back to it: the undoing of a join.
-    pub(super) async fn leave(&mut self, group_name: &str, name: &str, give_back: bool) {
+    pub(in crate::daemon) async fn leave(&mut self, group_name: &str, name: &str, give_back: bool) {
         self.lift_test_addresses(group_name, name).await;
         if give_back {
             self.give_back(group_name, name).await;
@@ -347,7 +349,7 @@ impl Engine {
 
     /// Weights are what the operator says; else they are speeds where every speed is known, and equal where one is not: a guess against a fact would load the
     /// wrong member.
-    pub(super) async fn balance_weights(&mut self, group_name: &str) {
+    pub(in crate::daemon) async fn balance_weights(&mut self, group_name: &str) {
         let Some(saved) = self.file.state.groups.get_mut(group_name) else { return };
         let mut guessed = saved.members.values().filter(|member| member.chosen_weight().is_none());
         let all_known = guessed.all(|member| member.speed.is_some());
@@ -368,7 +370,11 @@ impl Engine {
     }
 
     /// The last member takes over everything that is on the group interface, before the group goes.
-    pub(super) async fn move_out(&mut self, group_name: &str, name: &str) -> Result<Vec<String>, Refused> {
+    pub(in crate::daemon) async fn move_out(
+        &mut self,
+        group_name: &str,
+        name: &str,
+    ) -> Result<Vec<String>, Refused> {
         let device = self.need(name).await?;
         let group = self.groups.get(group_name).ok_or_else(|| no_such_group(group_name))?;
         let interface = group.interface.clone();
@@ -393,7 +399,7 @@ impl Engine {
     }
 
     /// The interface of this name, which must exist.
-    pub(super) async fn need(&self, name: &str) -> Result<Device, Refused> {
+    pub(in crate::daemon) async fn need(&self, name: &str) -> Result<Device, Refused> {
         let device = self.links.device_named(name).await.map_err(|error| kernel(&error))?;
         device.ok_or_else(|| no_such_interface(name))
     }
@@ -420,12 +426,12 @@ fn staying(test_addresses: &[TestAddress], configuration: &Configuration) -> Vec
 }
 
 /// The kernel said no.
-pub(super) fn kernel(error: &dyn std::error::Error) -> Refused {
+pub(in crate::daemon) fn kernel(error: &dyn std::error::Error) -> Refused {
     Refused::new(reason::KERNEL, error.to_string())
 }
 
 /// There is no such interface.
-pub(super) fn no_such_interface(name: &str) -> Refused {
+pub(in crate::daemon) fn no_such_interface(name: &str) -> Refused {
     Refused::new(
         reason::NO_SUCH_INTERFACE,
         format!("there is no interface {name} in this network namespace; `ip link` lists those that exist"),
@@ -433,7 +439,7 @@ pub(super) fn no_such_interface(name: &str) -> Refused {
 }
 
 /// There is no such group.
-pub(super) fn no_such_group(name: &str) -> Refused {
+pub(in crate::daemon) fn no_such_group(name: &str) -> Refused {
     Refused::new(
         reason::NO_SUCH_GROUP,
         format!("there is no group {name}; `ipmpctl show` lists those that exist"),

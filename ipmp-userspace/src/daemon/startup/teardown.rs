@@ -1,11 +1,11 @@
 //! `ipmpd --teardown`: everything back as it was before the first attach, with no daemon alive.
 
-use super::{
-    engine::Error,
-    filters,
-    lock::Lock,
-    migrate::{Configuration, Place},
-    state::{self, GroupState},
+use crate::daemon::{
+    event_loop::Error,
+    group::hardware_filters,
+    migration::{Configuration, Place},
+    startup::lock::Lock,
+    state_file::{self, GroupState},
 };
 use crate::{
     announce::{Announcement, Sender},
@@ -19,7 +19,7 @@ pub async fn teardown() -> Result<Vec<String>, Error> {
     let cookie = pins::netns_cookie()?;
     let _lock = Lock::take(cookie)?;
     let links = Links::open()?;
-    let mut file = state::File::open(cookie)?;
+    let mut file = state_file::File::open(cookie)?;
     // In one network an interface has addresses of one scope: test addresses go before others come.
     for group in file.state.groups.values() {
         for (member, saved) in &group.members {
@@ -33,7 +33,7 @@ pub async fn teardown() -> Result<Vec<String>, Error> {
     let mut names = Datapath::teardown()?;
     for (name, group) in &file.state.groups {
         for (member, saved) in &group.members {
-            filters::release(&links, member, saved).await;
+            hardware_filters::release(&links, member, saved).await;
             sysctl::restore(member, &saved.settings);
             if saved.was_down
                 && let Some(device) = links.device_named(member).await?

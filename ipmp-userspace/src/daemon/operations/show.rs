@@ -3,11 +3,11 @@
 use ipmp_common::maps::{self, MemberStatus};
 use rtnetlink::packet_route::{address::AddressFlags, link::LinkFlags};
 
-pub(super) mod probing;
-mod unheard;
+pub(in crate::daemon) mod probing;
+mod unread_replies;
 
-use super::{
-    engine::Engine,
+use crate::daemon::{
+    event_loop::Engine,
     group::{Group, Member, now},
 };
 use crate::{
@@ -25,7 +25,7 @@ use crate::{
 
 impl Engine {
     /// Every group; or the one that has this name, this group name or this member.
-    pub(super) async fn show(&self, name: Option<&str>) -> Result<Vec<GroupReport>, Refused> {
+    pub(in crate::daemon) async fn show(&self, name: Option<&str>) -> Result<Vec<GroupReport>, Refused> {
         let wanted = |group: &&Group| {
             name.is_none_or(|name| {
                 group.name() == name || group.groupname == name || group.number_named(name).is_some()
@@ -73,7 +73,7 @@ fn group_report(
     }
     for member in group.core.members() {
         let counters = group.datapath.reply_counters(member.number()).unwrap_or_default();
-        checks.extend(unheard::sentence(member.name(), &counters));
+        checks.extend(unread_replies::sentence(member.name(), &counters));
     }
     let drops = group.datapath.drops().unwrap_or_else(|error| {
         log::warn!(group = group.name(); "{error}");

@@ -27,16 +27,16 @@ use tokio::{
     sync::mpsc,
 };
 
-use super::{
+use crate::daemon::{
     alarm::Alarm,
+    events::event_log::{Origin, Teller},
+    group::probing::Probing,
+    group::route_targets::{Brought, Reading},
     group::{Group, Hands, now},
-    lock::{self, Lock},
     mpathd::{self, Mpathd},
-    priority::{self, Calm},
-    probing::Probing,
-    say::{Origin, Teller},
-    state,
-    table::{Brought, Reading},
+    startup::lock::{self, Lock},
+    startup::priority::{self, Calm},
+    state_file,
 };
 use crate::{
     announce::{Schedule, Sender},
@@ -66,7 +66,7 @@ pub enum Error {
     Link(#[from] link::Error),
     /// What it must not forget.
     #[error(transparent)]
-    State(#[from] state::Error),
+    State(#[from] state_file::Error),
     /// What holds where nobody has set anything.
     #[error(transparent)]
     Mpathd(#[from] mpathd::Error),
@@ -88,31 +88,31 @@ pub enum Error {
 
 /// The daemon.
 pub struct Engine {
-    pub(super) links: Links,
+    pub(in crate::daemon) links: Links,
     watch: Watch,
     /// Neighbours and routes.
     surroundings: Watch,
-    pub(super) datapath: Datapath,
+    pub(in crate::daemon) datapath: Datapath,
     hints: AsyncFd<Hints>,
     /// What looks like answers to probes.
-    pub(super) heard: AsyncFd<ProbeReplies>,
-    pub(super) probing: Probing,
-    pub(super) reading: Reading,
+    pub(in crate::daemon) heard: AsyncFd<ProbeReplies>,
+    pub(in crate::daemon) probing: Probing,
+    pub(in crate::daemon) reading: Reading,
     alarm: Alarm,
-    pub(super) groups: BTreeMap<String, Group>,
-    pub(super) schedule: Schedule,
+    pub(in crate::daemon) groups: BTreeMap<String, Group>,
+    pub(in crate::daemon) schedule: Schedule,
     sender: Sender,
-    pub(super) teller: Teller,
-    pub(super) file: state::File,
-    pub(super) mpathd: Mpathd,
+    pub(in crate::daemon) teller: Teller,
+    pub(in crate::daemon) file: state_file::File,
+    pub(in crate::daemon) mpathd: Mpathd,
     /// When the members' filters were last brought in line.
-    pub(super) filtered: Time,
+    pub(in crate::daemon) filtered: Time,
     /// Name of the network namespace, where `--netns` gave one.
-    pub(super) namespace: String,
+    pub(in crate::daemon) namespace: String,
     _lock: Lock,
     /// Answers to questions that were asked beside.
     answers: mpsc::UnboundedReceiver<Brought>,
-    pub(super) asked: mpsc::UnboundedSender<Brought>,
+    pub(in crate::daemon) asked: mpsc::UnboundedSender<Brought>,
     /// Longest sleep.
     idle: Duration,
     requests: mpsc::Receiver<request::Asked>,
@@ -169,7 +169,7 @@ impl Engine {
             schedule: Schedule::default(),
             sender: Sender::open().map_err(Error::PacketSocket)?,
             teller: Teller::default(),
-            file: state::File::open(cookie)?,
+            file: state_file::File::open(cookie)?,
             mpathd,
             filtered: Time::default(),
             namespace,
@@ -283,7 +283,7 @@ impl Engine {
     }
 
     /// The hands that a group needs, beside the groups.
-    pub(super) fn with_hands(&mut self) -> (&mut BTreeMap<String, Group>, Hands<'_>) {
+    pub(in crate::daemon) fn with_hands(&mut self) -> (&mut BTreeMap<String, Group>, Hands<'_>) {
         let hands = Hands {
             links: &self.links,
             schedule: &mut self.schedule,
@@ -295,12 +295,12 @@ impl Engine {
     }
 
     /// Sends what is due.
-    pub(super) fn announce(&mut self) {
+    pub(in crate::daemon) fn announce(&mut self) {
         self.with_hands().1.announce();
     }
 
     /// Looks at every group, in the middle of something long.
-    pub(super) async fn catch_up(&mut self) {
+    pub(in crate::daemon) async fn catch_up(&mut self) {
         let (groups, mut hands) = self.with_hands();
         for group in groups.values_mut() {
             group.look(&mut hands).await;
@@ -457,7 +457,7 @@ impl Engine {
     }
 
     /// Nothing is to be put back for this member any more.
-    pub(super) fn forget_member(&mut self, group: &str, member: &str) {
+    pub(in crate::daemon) fn forget_member(&mut self, group: &str, member: &str) {
         if let Some(group) = self.file.state.groups.get_mut(group) {
             group.members.remove(member);
         }
@@ -465,7 +465,7 @@ impl Engine {
     }
 
     /// Writes the state file where a failure must not stop what is being done.
-    pub(super) fn save(&self) {
+    pub(in crate::daemon) fn save(&self) {
         if let Err(error) = self.file.save() {
             log::error!("{error}");
         }
@@ -504,7 +504,7 @@ impl Engine {
     }
 
     /// Compares everything with the kernel, as if every difference were told.
-    pub(super) async fn resync(&mut self) -> Result<(), Error> {
+    pub(in crate::daemon) async fn resync(&mut self) -> Result<(), Error> {
         // What is queued is older than what is read now.
         self.watch.skip().await;
         let devices = self.links.devices().await?;
@@ -560,7 +560,7 @@ impl Engine {
     }
 
     /// Waits until a group has a member that can carry, and lets the state machine know; not longer than `limit`.
-    pub(super) async fn wait_until_live(&mut self, group: &str, limit: Time) {
+    pub(in crate::daemon) async fn wait_until_live(&mut self, group: &str, limit: Time) {
         while now() < limit {
             let (groups, mut hands) = self.with_hands();
             let Some(group) = groups.get_mut(group) else { return };

@@ -8,7 +8,7 @@
 
 use std::{collections::BTreeSet, net::IpAddr, time::Duration};
 
-use super::group::{Group, Hands, now};
+use crate::daemon::group::{Group, Hands, now};
 use crate::{
     announce::Announcement,
     core::{LogLine, Time},
@@ -30,7 +30,7 @@ fn recent(learnt: Vec<(IpAddr, Time)>, now: Time) -> impl Iterator<Item = IpAddr
 
 impl Group {
     /// Announces the followers if the cast member is another than that they were announced with, or has another MAC.
-    pub(super) fn follow_cast(&mut self, hands: &mut Hands<'_>) {
+    pub(in crate::daemon) fn follow_cast(&mut self, hands: &mut Hands<'_>) {
         let cast = self.core.cast().and_then(|number| Some((number, self.core.member(number)?.mac())));
         if cast == self.followed {
             return;
@@ -66,7 +66,7 @@ impl Group {
     }
 
     /// The datapath has learnt a sender, or forgotten one that is elsewhere now: such a one is not announced any more.
-    pub(super) fn learnt_changed(&mut self, hands: &mut Hands<'_>) {
+    pub(in crate::daemon) fn learnt_changed(&mut self, hands: &mut Hands<'_>) {
         match self.datapath.learnt() {
             Ok(learnt) => {
                 let ours: BTreeSet<IpAddr> = learnt.into_iter().map(|(address, _)| address).collect();
@@ -82,7 +82,7 @@ impl Group {
     }
 
     /// An address is on a VLAN device of the group.
-    pub(super) fn vlan_address_appeared(&mut self, hands: &mut Hands<'_>, at: VlanAddress) {
+    pub(in crate::daemon) fn vlan_address_appeared(&mut self, hands: &mut Hands<'_>, at: VlanAddress) {
         let (ifindex, address, _) = at;
         if self.vlan_addresses.insert(at)
             && let Some(announcement) = self.follower(self.vlan_of(ifindex), address)
@@ -92,7 +92,7 @@ impl Group {
     }
 
     /// It is gone.
-    pub(super) fn vlan_address_went(&mut self, hands: &mut Hands<'_>, at: VlanAddress) {
+    pub(in crate::daemon) fn vlan_address_went(&mut self, hands: &mut Hands<'_>, at: VlanAddress) {
         let (ifindex, address, _) = at;
         self.vlan_addresses.remove(&at);
         let still = self.vlan_addresses.iter().any(|(other, same, _)| (*other, *same) == (ifindex, address));
@@ -102,7 +102,11 @@ impl Group {
     }
 
     /// Only these are on the VLAN devices of the group.
-    pub(super) fn keep_vlan_addresses(&mut self, hands: &mut Hands<'_>, there: &BTreeSet<VlanAddress>) {
+    pub(in crate::daemon) fn keep_vlan_addresses(
+        &mut self,
+        hands: &mut Hands<'_>,
+        there: &BTreeSet<VlanAddress>,
+    ) {
         let gone: Vec<VlanAddress> = self.vlan_addresses.difference(there).copied().collect();
         for at in gone {
             self.vlan_address_went(hands, at);
@@ -110,7 +114,7 @@ impl Group {
     }
 
     /// Drops a sender from what was learnt: its address is a data address, or a member's own.
-    pub(super) fn forget_learnt(&mut self, address: IpAddr) {
+    pub(in crate::daemon) fn forget_learnt(&mut self, address: IpAddr) {
         if let Err(error) = self.datapath.forget_learnt(address) {
             log::error!(group = self.name(); "{error}");
         }

@@ -2,8 +2,8 @@
 
 use std::{collections::BTreeSet, net::IpAddr, time::Duration};
 
-use super::{
-    engine::Engine,
+use crate::daemon::{
+    event_loop::Engine,
     group::{Group, now},
 };
 use crate::{
@@ -108,21 +108,21 @@ impl Group {
 
 impl Engine {
     /// A route has changed.
-    pub(super) fn route_changed(&mut self, route: &Route) {
+    pub(in crate::daemon) fn route_changed(&mut self, route: &Route) {
         if self.groups.values().any(|group| group.devices().any(|ifindex| route.uses(ifindex))) {
             self.reading.soon();
         }
     }
 
     /// Something about an interface has changed that routes may depend on: the kernel drops some without a word.
-    pub(super) fn routes_may_change(&mut self, ifindex: u32) {
+    pub(in crate::daemon) fn routes_may_change(&mut self, ifindex: u32) {
         if self.groups.values().any(|group| group.devices().any(|ours| ours == ifindex)) {
             self.reading.soon();
         }
     }
 
     /// Reads the table, beside, if it is time.
-    pub(super) fn read_table(&mut self, time: Time) {
+    pub(in crate::daemon) fn read_table(&mut self, time: Time) {
         if self.reading.next().is_none_or(|due| time < due) {
             return;
         }
@@ -144,7 +144,7 @@ impl Engine {
     }
 
     /// The table has been read, or could not be.
-    pub(super) async fn table_read(&mut self, table: Option<&Table>) {
+    pub(in crate::daemon) async fn table_read(&mut self, table: Option<&Table>) {
         self.reading.going_on = false;
         let Some(table) = table else { return };
         let (groups, mut hands) = self.with_hands();

@@ -15,7 +15,9 @@ use std::{
 
 use serde::{Deserialize, Serialize};
 
-use super::{filters::Filters, migrate::Configuration, test_address::Kept};
+use crate::daemon::{
+    group::hardware_filters::Filters, group::test_addresses::Kept, migration::Configuration,
+};
 use crate::{control::Setting, link::Saved};
 
 /// Where the files of all network namespaces are.

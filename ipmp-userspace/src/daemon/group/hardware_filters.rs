@@ -22,10 +22,10 @@ use std::{
 
 use serde::{Deserialize, Serialize};
 
-use super::{
-    engine::Engine,
+use crate::daemon::{
+    event_loop::Engine,
     group::{Group, now},
-    state::MemberState,
+    state_file::MemberState,
 };
 use crate::{
     core::Time,
@@ -177,7 +177,7 @@ fn vlan_difference(wanted: &BTreeSet<u16>, member: u32, devices: &[Device]) -> V
 
 /// Takes back what we have put into the filters of an interface; it may be gone, and its VLAN devices left behind in
 /// this namespace.
-pub(super) async fn release(links: &Links, name: &str, saved: &MemberState) {
+pub(in crate::daemon) async fn release(links: &Links, name: &str, saved: &MemberState) {
     let mut errors = Vec::new();
     if let Ok(Some(_)) = links.device(saved.ifindex).await {
         for mac in &saved.filters.multicast {
@@ -205,14 +205,14 @@ pub(super) async fn release(links: &Links, name: &str, saved: &MemberState) {
 
 impl Engine {
     /// When the filters are to be looked at next.
-    pub(super) fn filters_due(&self) -> Option<Time> {
+    pub(in crate::daemon) fn filters_due(&self) -> Option<Time> {
         let stale = self.groups.values().any(|group| group.filters.is_stale());
         let members = self.groups.values().any(|group| !group.members.is_empty());
         members.then(|| self.filtered + if stale { SPACING } else { PERIOD })
     }
 
     /// Brings the filters of all members in line with their groups.
-    pub(super) async fn filter(&mut self) {
+    pub(in crate::daemon) async fn filter(&mut self) {
         self.filtered = now();
         self.filter_multicast().await;
         self.filter_unicast().await;
@@ -393,7 +393,7 @@ impl Engine {
     }
 
     /// Takes back what a member's filters were given, when it is a member no more.
-    pub(super) async fn release_filters(&mut self, group: &str, member: &str) {
+    pub(in crate::daemon) async fn release_filters(&mut self, group: &str, member: &str) {
         let saved = self.file.state.groups.get_mut(group).and_then(|group| group.members.get_mut(member));
         let Some(saved) = saved else { return };
         release(&self.links, member, saved).await;

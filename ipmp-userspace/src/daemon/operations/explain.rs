@@ -5,10 +5,10 @@
 
 use std::{collections::BTreeMap, net::IpAddr, time::Duration};
 
-use super::{
-    engine::Engine,
+use crate::daemon::{
+    event_loop::Engine,
     group::{UPDELAY, now},
-    show::probing::milliseconds,
+    operations::show::probing::milliseconds,
 };
 use crate::{
     control::{
@@ -31,7 +31,7 @@ use crate::{
 
 impl Engine {
     /// Why a member is in its state.
-    pub(super) async fn explain(&self, member: &str) -> Result<Explanation, Refused> {
+    pub(in crate::daemon) async fn explain(&self, member: &str) -> Result<Explanation, Refused> {
         let nobody = || {
             let text = format!("{member} is not a member of any group; `ipmpctl show` lists the members");
             Refused::new(reason::NOT_A_MEMBER, text)

@@ -12,10 +12,10 @@ use std::{io, net::IpAddr};
 use ipmp_common::maps::{ProbeReply, ProbeReplyKind};
 use tokio::sync::mpsc;
 
-use super::{
-    engine::Engine,
+use crate::daemon::{
+    event_loop::Engine,
+    group::route_targets::Brought,
     group::{Group, Hands, now},
-    table::Brought,
 };
 use crate::{
     core::{
@@ -85,7 +85,7 @@ impl Probing {
 
 impl Group {
     /// Sends a probe, and lets the state machine know. What it wants done then.
-    pub(super) fn probe(
+    pub(in crate::daemon) fn probe(
         &mut self,
         hands: &mut Hands<'_>,
         member: u8,
@@ -146,7 +146,7 @@ impl Group {
     }
 
     /// Asks all hosts of a member's link.
-    pub(super) fn find_hosts(&mut self, hands: &Hands<'_>, number: u8, source: IpAddr) {
+    pub(in crate::daemon) fn find_hosts(&mut self, hands: &Hands<'_>, number: u8, source: IpAddr) {
         let (Some(device), Some(member), Some(cookie)) =
             (self.members.get(&number), self.core.member(number), random::cookie())
         else {
@@ -164,7 +164,7 @@ impl Group {
 
     /// Finds a target by an ordinary request of the kernel, from a data address. That it was there half a minute ago does not
     /// count: it may have gone down, and be about to start.
-    pub(super) fn find_neighbour(&mut self, hands: &Hands<'_>, address: IpAddr) {
+    pub(in crate::daemon) fn find_neighbour(&mut self, hands: &Hands<'_>, address: IpAddr) {
         self.sought.insert(address);
         hands.probing.seek(hands.links, self.interface.ifindex, address, true);
     }
@@ -215,7 +215,7 @@ impl Group {
 
 impl Engine {
     /// Tells of everything that has arrived.
-    pub(super) async fn hear(&mut self) {
+    pub(in crate::daemon) async fn hear(&mut self) {
         loop {
             let answers = self.heard.get_mut().drain();
             let (groups, mut hands) = self.with_hands();
@@ -232,7 +232,7 @@ impl Engine {
     }
 
     /// The kernel tells of a neighbour.
-    pub(super) async fn neighbour_changed(&mut self, neighbour: &Neighbour) {
+    pub(in crate::daemon) async fn neighbour_changed(&mut self, neighbour: &Neighbour) {
         self.probing.learn(neighbour);
         let (groups, mut hands) = self.with_hands();
         for group in groups.values_mut() {

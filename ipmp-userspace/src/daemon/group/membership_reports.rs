@@ -8,7 +8,7 @@ use std::{
 
 use ipmp_common::steer::{MAX_MEMBERS, MemberSet};
 
-use super::group::{Group, Hands, now};
+use crate::daemon::group::{Group, Hands, now};
 use crate::{announce::Reporter, core::Time, link};
 
 /// A report may be lost, and a port may forward later than it has a carrier: it is told so often.
@@ -57,7 +57,7 @@ impl Reports {
 
 impl Group {
     /// Reports what the group and its VLANs listen to, through the members that are owed it. What is lost is repeated.
-    pub(super) fn report(&mut self, hands: &Hands<'_>) {
+    pub(in crate::daemon) fn report(&mut self, hands: &Hands<'_>) {
         let owed = self.reports.take(now());
         if owed.is_empty() {
             return;

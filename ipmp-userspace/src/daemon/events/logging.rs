@@ -9,7 +9,7 @@ use std::{
 
 use log::{LevelFilter, Log, Metadata, Record};
 
-use super::journal::{Journal, severity};
+use crate::daemon::events::journal::{Journal, severity};
 
 /// Where syslog takes lines (RFC 3164).
 const SYSLOG: &str = "/dev/log";

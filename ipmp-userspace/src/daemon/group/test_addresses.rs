@@ -10,6 +10,7 @@
 //! | none, and one is named: not ready yet, the interface is down, or `dhcp` | one is awaited |
 //! | none | it has none |
 
+#[path = "saved_test_addresses.rs"]
 mod kept;
 
 use std::{
@@ -21,10 +22,10 @@ use rtnetlink::packet_route::link::LinkFlags;
 
 pub use kept::Kept;
 
-use super::{
-    attach::{kernel, no_such_group},
-    engine::Engine,
+use crate::daemon::{
+    event_loop::Engine,
     group::{Group, Member},
+    operations::attach::{kernel, no_such_group},
 };
 use crate::{
     control::{
@@ -62,7 +63,7 @@ impl Known {
 
 impl Engine {
     /// Gives a member a test address.
-    pub(super) async fn add_test_address(
+    pub(in crate::daemon) async fn add_test_address(
         &mut self,
         interface: &str,
         address: TestAddress,
@@ -84,7 +85,7 @@ impl Engine {
     }
 
     /// Takes a test address from a member: a named one, or any other that it has.
-    pub(super) async fn remove_test_address(
+    pub(in crate::daemon) async fn remove_test_address(
         &mut self,
         interface: &str,
         address: TestAddress,
@@ -118,7 +119,7 @@ impl Engine {
     }
 
     /// Refuses test addresses that are on another interface already. On the interface itself they may be.
-    pub(super) async fn vet_test_addresses(
+    pub(in crate::daemon) async fn vet_test_addresses(
         &self,
         addresses: &[TestAddress],
         interface: Option<&str>,
@@ -138,7 +139,7 @@ impl Engine {
     }
 
     /// Names test addresses of a member, and puts them there. On an error it is as it was.
-    pub(super) async fn name_test_addresses(
+    pub(in crate::daemon) async fn name_test_addresses(
         &mut self,
         group: &str,
         name: &str,
@@ -197,7 +198,7 @@ impl Engine {
     }
 
     /// What is kept of a member's test addresses.
-    pub(super) fn kept(&self, group: &str, name: &str) -> Option<&Kept> {
+    pub(in crate::daemon) fn kept(&self, group: &str, name: &str) -> Option<&Kept> {
         let group = self.file.state.groups.get(group)?;
         group.members.get(name).map(|member| &member.test_addresses)
     }
@@ -216,11 +217,13 @@ impl Engine {
     fn ifindex_of(&self, group: &str, name: &str) -> Result<u32, Refused> {
         let known = self.groups.get(group).ok_or_else(|| no_such_group(group))?;
         let member = known.members.values().find(|member| member.name == name);
-        member.map(|member| member.ifindex).ok_or_else(|| super::attach::no_such_interface(name))
+        member
+            .map(|member| member.ifindex)
+            .ok_or_else(|| crate::daemon::operations::attach::no_such_interface(name))
     }
 
     /// Takes the test addresses from a member, or puts them back as they were, and forgets nothing but that.
-    pub(super) async fn lift_test_addresses(&mut self, group: &str, name: &str) {
+    pub(in crate::daemon) async fn lift_test_addresses(&mut self, group: &str, name: &str) {
         let Some(saved) = self.file.state.groups.get(group).and_then(|group| group.members.get(name)) else {
             return;
         };
@@ -237,7 +240,7 @@ impl Engine {
     }
 
     /// A route has come or gone: it matters if it leads through a member.
-    pub(super) async fn member_route_changed(&mut self, route: &Route) {
+    pub(in crate::daemon) async fn member_route_changed(&mut self, route: &Route) {
         let members = self.groups.values().flat_map(|group| group.members.values());
         let used: Vec<u32> =
             members.map(|member| member.ifindex).filter(|index| route.uses(*index)).collect();
@@ -247,7 +250,7 @@ impl Engine {
     }
 
     /// A device is as described: it matters of a member that was up and is down, or the other way round.
-    pub(super) async fn device_turned(&mut self, ifindex: u32, flags: LinkFlags) {
+    pub(in crate::daemon) async fn device_turned(&mut self, ifindex: u32, flags: LinkFlags) {
         let turned = self.groups.values().any(|group| {
             let known = group.number_of(ifindex).and_then(|number| group.tests.get(&number));
             known.is_some_and(|known| known.up != flags.contains(LinkFlags::Up))
@@ -258,7 +261,7 @@ impl Engine {
     }
 
     /// An address of a group interface has come or gone: a test address may have its subnet for itself now, or no longer.
-    pub(super) async fn group_address_changed(&mut self, ifindex: u32, ip: IpAddr) {
+    pub(in crate::daemon) async fn group_address_changed(&mut self, ifindex: u32, ip: IpAddr) {
         let Some(group) = self.groups.values().find(|group| group.interface.ifindex == ifindex) else {
             return;
         };
@@ -281,7 +284,7 @@ impl Engine {
     }
 
     /// Looks at what a member has for itself, brings it in line, and tells the state machine.
-    pub(super) async fn examine(&mut self, ifindex: u32) {
+    pub(in crate::daemon) async fn examine(&mut self, ifindex: u32) {
         let found = self.groups.values().find_map(|group| {
             let number = group.number_of(ifindex).filter(|number| group.core.member(*number).is_some())?;
             Some((group.name().to_owned(), number, group.members.get(&number)?.name.clone()))
@@ -567,7 +570,7 @@ impl Group {
 }
 
 /// The families in which a member of an earlier daemon is probed from an address, or is to be: it has these addresses.
-pub(super) fn probed(kept: &Kept, addresses: &[Address]) -> [bool; 2] {
+pub(in crate::daemon) fn probed(kept: &Kept, addresses: &[Address]) -> [bool; 2] {
     let candidates: Vec<Address> =
         addresses.iter().filter(|address| kept.is_candidate(address.ip)).cloned().collect();
     Family::ALL
@@ -602,5 +605,5 @@ enum PutError {
     #[error(transparent)]
     Datapath(#[from] datapath::Error),
     #[error(transparent)]
-    State(#[from] super::state::Error),
+    State(#[from] crate::daemon::state_file::Error),
 }

@@ -2,11 +2,11 @@
 
 use std::net::IpAddr;
 
-use super::{
-    attach::{kernel, no_such_group},
-    engine::Engine,
+use crate::daemon::{
+    event_loop::Engine,
     group::Group,
-    state::TargetState,
+    operations::attach::{kernel, no_such_group},
+    state_file::TargetState,
 };
 use crate::{
     control::{
@@ -26,7 +26,7 @@ use crate::{
 
 /// What is to become of targets.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Wish {
+pub(in crate::daemon) enum Wish {
     Add,
     Remove,
     Enable,
@@ -35,7 +35,7 @@ pub(super) enum Wish {
 
 impl Engine {
     /// Changes the targets that the operator has named, all or none.
-    pub(super) async fn change_targets(
+    pub(in crate::daemon) async fn change_targets(
         &mut self,
         group: &str,
         addresses: &[IpAddr],
@@ -72,7 +72,11 @@ impl Engine {
     }
 
     /// Refuses targets that are this host's own, or cannot be on the link of the group.
-    pub(super) async fn vet_targets(&self, group: &str, addresses: &[IpAddr]) -> Result<(), Refused> {
+    pub(in crate::daemon) async fn vet_targets(
+        &self,
+        group: &str,
+        addresses: &[IpAddr],
+    ) -> Result<(), Refused> {
         let known = self.groups.get(group).ok_or_else(|| no_such_group(group))?;
         let there = self.links.addresses().await.map_err(|error| kernel(&error))?;
         let bad = |text: String| Err(Refused::new(reason::BAD_TARGET, text));
@@ -108,7 +112,7 @@ impl Engine {
     }
 
     /// A note on those of these targets that no member can probe.
-    pub(super) fn not_probed(&self, group: &str, addresses: &[IpAddr]) -> Option<String> {
+    pub(in crate::daemon) fn not_probed(&self, group: &str, addresses: &[IpAddr]) -> Option<String> {
         let known = self.groups.get(group)?;
         let policy = known.core.settings().probe;
         let members = known.core.members();
@@ -133,7 +137,7 @@ impl Engine {
     }
 
     /// Has hosts looked for now.
-    pub(super) async fn discover(&mut self, group: &str) -> Result<Vec<String>, Refused> {
+    pub(in crate::daemon) async fn discover(&mut self, group: &str) -> Result<Vec<String>, Refused> {
         let known = self.groups.get(group).ok_or_else(|| no_such_group(group))?;
         let mut probers =
             known.core.members().iter().flat_map(|member| {
@@ -157,7 +161,7 @@ impl Engine {
     }
 
     /// The targets that a group knows.
-    pub(super) fn list_targets(&self, group: &str) -> Result<Vec<TargetReport>, Refused> {
+    pub(in crate::daemon) fn list_targets(&self, group: &str) -> Result<Vec<TargetReport>, Refused> {
         let known = self.groups.get(group).ok_or_else(|| no_such_group(group))?;
         let named =
             self.file.state.groups.get(group).map(|saved| saved.targets.as_slice()).unwrap_or_default();

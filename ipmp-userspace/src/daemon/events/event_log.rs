@@ -4,7 +4,7 @@ use std::cell::RefCell;
 
 use log::{Record, kv::Source};
 
-use super::{group::now, recent::Recent};
+use crate::daemon::{events::history::Recent, group::now};
 use crate::{
     control::{
         Caller,

@@ -1,14 +1,20 @@
 //! What clients ask for, one request at a time: each is carried out whole, or refused with nothing changed.
 
+pub(in crate::daemon) mod attach;
+mod explain;
+mod set;
+pub(in crate::daemon) mod show;
+pub(in crate::daemon) mod target;
+
 use std::net::IpAddr;
 
-use super::{
-    attach::{kernel, no_such_group},
-    engine::Engine,
+use crate::daemon::{
+    event_loop::Engine,
+    events::event_log::Origin,
     group::{Group, UPDELAY},
-    say::Origin,
-    state::GroupState,
-    targets::Wish,
+    operations::attach::{kernel, no_such_group},
+    operations::target::Wish,
+    state_file::GroupState,
 };
 use crate::{
     control::{
@@ -25,7 +31,7 @@ const MTU: u32 = 1500;
 
 impl Engine {
     /// Carries out a request.
-    pub(super) async fn request(&mut self, request: Request) -> Result<Response, Refused> {
+    pub(in crate::daemon) async fn request(&mut self, request: Request) -> Result<Response, Refused> {
         let notes = match request {
             Request::Create { group, groupname, addresses } => {
                 let mut notes = self.create(&group, groupname).await?;
@@ -80,7 +86,7 @@ impl Engine {
     }
 
     /// Creates an empty group. Nothing is left of it on an error.
-    pub(super) async fn create(
+    pub(in crate::daemon) async fn create(
         &mut self,
         group: &str,
         groupname: Option<String>,
@@ -149,7 +155,7 @@ impl Engine {
     }
 
     /// Loads the datapath of a group, or takes it over, as the state file says.
-    pub(super) fn open_datapath(
+    pub(in crate::daemon) fn open_datapath(
         &mut self,
         interface: &GroupInterface,
     ) -> Result<datapath::Group, datapath::Error> {
@@ -192,7 +198,7 @@ impl Engine {
     }
 
     /// Removes a group without members: its programs, its interface, what is remembered of it.
-    pub(super) async fn remove_group(&mut self, name: &str) {
+    pub(in crate::daemon) async fn remove_group(&mut self, name: &str) {
         let Some(group) = self.groups.remove(name) else { return };
         self.schedule.stop_group(group.interface.ifindex);
         let interface = group.interface.clone();
@@ -206,7 +212,7 @@ impl Engine {
     }
 
     /// The group interface was deleted by somebody: its members become ordinary interfaces again.
-    pub(super) async fn dissolve(&mut self, name: &str) {
+    pub(in crate::daemon) async fn dissolve(&mut self, name: &str) {
         let Some(group) = self.groups.get(name) else { return };
         let members: Vec<String> = group.members.values().map(|member| member.name.clone()).collect();
         self.teller.origin = Origin::Dissolution;
@@ -261,7 +267,7 @@ impl Engine {
     }
 
     /// The group of a member, the member's name, and whether the group has others.
-    pub(super) fn member(&self, interface: &str) -> Result<(String, String, bool), Refused> {
+    pub(in crate::daemon) fn member(&self, interface: &str) -> Result<(String, String, bool), Refused> {
         let found = self.groups.values().find(|group| group.number_named(interface).is_some());
         let group = found.ok_or_else(|| {
             let text = format!("{interface} is not a member of any group; `ipmpctl show` lists the members");

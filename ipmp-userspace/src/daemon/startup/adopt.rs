@@ -5,11 +5,11 @@ use std::collections::BTreeMap;
 
 use ipmp_common::{maps::MemberStatus as Shown, steer::MemberSet};
 
-use super::{
-    engine::{Engine, Error},
-    filters,
+use crate::daemon::{
+    event_loop::{Engine, Error},
+    group::hardware_filters,
+    group::test_addresses,
     group::{Group, Member, WEIGHT, now},
-    test_address,
 };
 use crate::{
     core::{
@@ -23,7 +23,7 @@ use crate::{
 impl Engine {
     /// Takes over every group that has pins or is remembered. One that cannot be taken over does not keep the others
     /// from it.
-    pub(super) async fn adopt(&mut self) -> Result<(), Error> {
+    pub(in crate::daemon) async fn adopt(&mut self) -> Result<(), Error> {
         let mut names = self.datapath.pinned_groups()?;
         names.extend(
             self.file.state.groups.keys().filter(|name| !names.contains(name)).cloned().collect::<Vec<_>>(),
@@ -78,10 +78,11 @@ impl Engine {
                     let kept = saved.members.get(&device.name).map(|member| member.test_addresses.clone());
                     let kept = kept.unwrap_or_default();
                     let addresses = self.links.addresses_of(device.ifindex).await?;
-                    for (mask, is_tested) in tested.iter_mut().zip(test_address::probed(&kept, &addresses)) {
+                    for (mask, is_tested) in tested.iter_mut().zip(test_addresses::probed(&kept, &addresses))
+                    {
                         *mask = if is_tested { mask.with(*number) } else { *mask };
                     }
-                    tests.insert(*number, test_address::Known::adopted(&kept));
+                    tests.insert(*number, test_addresses::Known::adopted(&kept));
                     let lower = self.links.below(&device).await?;
                     let spec = datapath::MemberSpec {
                         number: *number,
@@ -205,7 +206,7 @@ impl Engine {
             weight: saved.weight,
             link: device.link(),
         };
-        group.tests.insert(number, test_address::Known::adopted(&saved.test_addresses));
+        group.tests.insert(number, test_addresses::Known::adopted(&saved.test_addresses));
         group.joined(&mut hands, attachment).await;
         group.filters.joined();
     }
@@ -217,7 +218,7 @@ impl Engine {
         let Some(saved) = self.file.state.groups.remove(name) else { return Ok(()) };
         for (member, state) in &saved.members {
             state.test_addresses.lift(&self.links, member, state.ifindex).await;
-            filters::release(&self.links, member, state).await;
+            hardware_filters::release(&self.links, member, state).await;
             sysctl::restore(member, &state.settings);
         }
         for (from, configuration) in &saved.moved {

@@ -4,13 +4,13 @@ use std::net::IpAddr;
 
 use ipmp_common::steer::MemberSet;
 
-use super::{
-    attach::kernel,
-    engine::Engine,
+use crate::daemon::{
+    event_loop::Engine,
+    events::event_log::Origin,
     group::now,
     mpathd::Defaults,
-    say::Origin,
-    state::{GroupState, MemberState, TargetState},
+    operations::attach::kernel,
+    state_file::{GroupState, MemberState, TargetState},
 };
 use crate::{
     control::{
@@ -23,7 +23,11 @@ use crate::{
 
 impl Engine {
     /// Changes settings of the group or the member of this name, all or none.
-    pub(super) async fn set(&mut self, name: &str, settings: &[Setting]) -> Result<Vec<String>, Refused> {
+    pub(in crate::daemon) async fn set(
+        &mut self,
+        name: &str,
+        settings: &[Setting],
+    ) -> Result<Vec<String>, Refused> {
         let group = self.groups.values().find(|group| group.number_named(name).is_some());
         let group = group.map(|group| group.name().to_owned());
         let owner = match group {
@@ -70,7 +74,7 @@ impl Engine {
 
     /// Has the state machine of a group do as the state file says, and the defaults where that says nothing. Returns what
     /// whoever has asked for it should know. No verdict is lost.
-    pub(super) async fn instruct(&mut self, name: &str) -> Vec<String> {
+    pub(in crate::daemon) async fn instruct(&mut self, name: &str) -> Vec<String> {
         let Some(saved) = self.file.state.groups.get(name) else { return Vec::new() };
         let settings = saved.core_settings(self.mpathd.defaults());
         let [targets, disabled] = saved.targets();
@@ -111,7 +115,7 @@ impl Engine {
     }
 
     /// Reads the defaults of all groups anew, which is what SIGHUP asks for.
-    pub(super) async fn reread(&mut self) {
+    pub(in crate::daemon) async fn reread(&mut self) {
         self.teller.origin = Origin::Hangup;
         self.teller.say(None, &LogLine::Hangup);
         match self.mpathd.read() {
@@ -170,7 +174,7 @@ impl GroupState {
     }
 
     /// What the state machine of the group is told.
-    pub(super) fn core_settings(&self, defaults: Defaults) -> core::Settings {
+    pub(in crate::daemon) fn core_settings(&self, defaults: Defaults) -> core::Settings {
         let fdt = |setting: &Setting| match setting {
             Setting::Fdt(time) => Some(time.duration()),
             _ => None,
@@ -194,7 +198,7 @@ impl GroupState {
     }
 
     /// Whether members without a test address are probed.
-    pub(super) fn probing(&self) -> Policy {
+    pub(in crate::daemon) fn probing(&self) -> Policy {
         let policy = |setting: &Setting| match setting {
             Setting::Probe(policy) => Some(*policy),
             _ => None,
@@ -203,7 +207,7 @@ impl GroupState {
     }
 
     /// The members that are to be standbys.
-    pub(super) fn standbys(&self) -> MemberSet {
+    pub(in crate::daemon) fn standbys(&self) -> MemberSet {
         self.members.values().filter(|member| member.is_standby()).map(|member| member.number).collect()
     }
 
@@ -221,7 +225,7 @@ impl GroupState {
     }
 
     /// Whether captures are shown what leaves.
-    pub(super) fn capture(&self) -> ipmp_common::maps::CaptureMode {
+    pub(in crate::daemon) fn capture(&self) -> ipmp_common::maps::CaptureMode {
         let mode = |setting: &Setting| match setting {
             Setting::Capture(mode) => Some(*mode),
             _ => None,
@@ -230,23 +234,23 @@ impl GroupState {
     }
 
     /// How flows find their slots.
-    pub(super) fn policy(&self) -> ipmp_common::hash::HashPolicy {
+    pub(in crate::daemon) fn policy(&self) -> ipmp_common::hash::HashPolicy {
         let policy = |setting: &Setting| match setting {
             Setting::Hash(policy) => Some(*policy),
             _ => None,
         };
-        self.last(policy).unwrap_or(super::group::POLICY)
+        self.last(policy).unwrap_or(crate::daemon::group::POLICY)
     }
 }
 
 impl MemberState {
     /// Whether the operator wants it to be a standby.
-    pub(super) fn is_standby(&self) -> bool {
+    pub(in crate::daemon) fn is_standby(&self) -> bool {
         self.chosen.contains(&Setting::Standby(true))
     }
 
     /// The weight that the operator has given it.
-    pub(super) fn chosen_weight(&self) -> Option<u32> {
+    pub(in crate::daemon) fn chosen_weight(&self) -> Option<u32> {
         self.chosen.iter().rev().find_map(|setting| match setting {
             Setting::Weight(weight) => Some(*weight),
             _ => None,

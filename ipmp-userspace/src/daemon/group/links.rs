@@ -2,8 +2,8 @@
 
 use ipmp_common::steer::MemberSet;
 
-use super::group::{Group, Hands, UPDELAY, now};
 use crate::core::{Action, Event, Link, LogLine, Why};
+use crate::daemon::group::{Group, Hands, UPDELAY, now};
 
 impl Group {
     /// Remembers a member's link where the daemon has to do the sentinel's work.

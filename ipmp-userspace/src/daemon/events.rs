@@ -1,0 +1,6 @@
+//! What is logged and published: the event log, its history, the logger, the journal.
+
+pub(in crate::daemon) mod event_log;
+pub(in crate::daemon) mod history;
+mod journal;
+pub mod logging;
