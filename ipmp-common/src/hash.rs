@@ -6,7 +6,7 @@
 
 use crate::address::Ip;
 
-/// How the slot of a packet is chosen: the setting `hash` of a group.
+/// How a packet's slot is found. Set per group.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[cfg_attr(
     feature = "user",
@@ -26,7 +26,7 @@ pub enum HashPolicy {
 }
 
 impl HashPolicy {
-    /// Every value, in the order of the documentation.
+    /// Every policy, in the order of the documentation.
     pub const ALL: [Self; 3] = [Self::Connection, Self::Flow, Self::Destination];
 
     /// The policy as it is written in commands and reports.

@@ -2,7 +2,8 @@
 
 use std::net::IpAddr;
 
-use crate::types::{CaptureMode, GroupState, HashPolicy, LinkState, MemberState, OfflineCause, ProbeState};
+use crate::types::{CaptureMode, HashPolicy};
+use crate::types::{GroupState, LinkState, MemberState, OfflineCause, ProbeState};
 use serde::{Deserialize, Serialize};
 
 pub mod probing;
@@ -133,7 +134,7 @@ pub struct Traffic {
     /// Bytes received for the group.
     pub in_bytes: u64,
     /// Packets sent through it because a more preferred member could not.
-    pub stepped_in: u64,
+    pub failed_over_packets: u64,
 }
 
 /// Packets that the datapath dropped, by reason.
@@ -187,8 +188,13 @@ pub(crate) fn sample() -> GroupReport {
         "UP,BROADCAST,RUNNING,MULTICAST,DEPRECATED,NOFAILOVER",
     );
     first.slots = 1366;
-    first.traffic =
-        Traffic { out_packets: 120_345, out_bytes: 98_234_123, in_packets: 1, in_bytes: 60, stepped_in: 17 };
+    first.traffic = Traffic {
+        out_packets: 120_345,
+        out_bytes: 98_234_123,
+        in_packets: 1,
+        in_bytes: 60,
+        failed_over_packets: 17,
+    };
     first.addresses = vec![AddressReport {
         address: "192.168.178.201".parse().unwrap(),
         prefix: 24,

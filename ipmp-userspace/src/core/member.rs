@@ -343,14 +343,14 @@ mod tests {
     use crate::core::Settings;
 
     #[derive(Clone, Copy, Debug)]
-    enum Event {
+    enum Input {
         LinkDown,
         LiveLost,
         LinkUp,
         LiveGained,
         HoldOver,
     }
-    use Event::*;
+    use Input::*;
 
     const NOW: Time = Time(Duration::from_secs(1000));
     const DOWN: fn(Condition) -> Option<Turn> = |from| Some(Turn::WentDown { from });
@@ -365,7 +365,7 @@ mod tests {
         Member { condition, live, flap, ..Member::new(NOW, attachment) }
     }
 
-    fn tell(member: &mut Member, event: Event, up: LinkState) -> Option<Turn> {
+    fn tell(member: &mut Member, event: Input, up: LinkState) -> Option<Turn> {
         match event {
             LinkDown => member.set_link(LinkState::Down),
             LinkUp => member.set_link(up),

@@ -17,8 +17,8 @@ use aya_log::EbpfLogger;
 use ipmp_common::{
     hash::HashPolicy,
     maps::{
-        Address, AddressKind, Answering, Counters, Device, Drops, GROUP_ITSELF, Ip, Learnt, MAX_ADDRESSES,
-        MAX_GROUPS, MAX_LEARNT, MAX_LOWER, MacKey, Member, MemberStatus, Steering, Windows,
+        Address, AddressKind, Counters, Device, Drops, GROUP_ITSELF, Ip, Learnt, MAX_ADDRESSES, MAX_GROUPS,
+        MAX_LEARNT, MAX_LOWER, MacKey, Member, MemberStatus, ReplyCounters, ReplyWindows, Steering,
     },
     steer::{MAX_MEMBERS, SLOTS},
 };
@@ -80,8 +80,14 @@ pub const SHAPES: [Shape; 11] = [
     Shape { name: "vlans", kind: 2, key: 4, value: 8, entries: 64 },
     Shape { name: "counters", kind: 6, key: 4, value: size_of::<Counters>(), entries: MAX_MEMBERS },
     Shape { name: "drops", kind: 6, key: 4, value: size_of::<Drops>(), entries: 1 },
-    Shape { name: "answering", kind: 6, key: 4, value: size_of::<Answering>(), entries: MAX_MEMBERS },
-    Shape { name: "windows", kind: 2, key: 4, value: size_of::<Windows>(), entries: MAX_MEMBERS },
+    Shape {
+        name: "reply_counters",
+        kind: 6,
+        key: 4,
+        value: size_of::<ReplyCounters>(),
+        entries: MAX_MEMBERS,
+    },
+    Shape { name: "reply_windows", kind: 2, key: 4, value: size_of::<ReplyWindows>(), entries: MAX_MEMBERS },
 ];
 
 const INDEX: usize = offset_of!(Steering, index) / 8;
@@ -103,7 +109,7 @@ pub struct Group {
     vlans: Array<MapData, u64>,
     counters: PerCpuArray<MapData, Counters>,
     drops: PerCpuArray<MapData, Drops>,
-    answering: PerCpuArray<MapData, Answering>,
+    reply_counters: PerCpuArray<MapData, ReplyCounters>,
     loggers: BTreeMap<String, EbpfLogger<&'static dyn log::Log>>,
 }
 
@@ -156,7 +162,7 @@ impl Group {
             vlans: pins::typed(&maps, "vlans", Map::Array)?,
             counters: pins::typed(&maps, "counters", Map::PerCpuArray)?,
             drops: pins::typed(&maps, "drops", Map::PerCpuArray)?,
-            answering: pins::typed(&maps, "answering", Map::PerCpuArray)?,
+            reply_counters: pins::typed(&maps, "reply_counters", Map::PerCpuArray)?,
             loggers: BTreeMap::new(),
             host,
             spec: spec.clone(),

@@ -1,11 +1,10 @@
 //! What the kernel says of one interface.
 
+use crate::types::LinkState;
 use rtnetlink::packet_route::link::{
     InfoData, InfoKind, InfoVlan, LinkAttribute, LinkFlags, LinkInfo, LinkLayerType, LinkMessage, LinkXdp,
     Prop, State, XdpAttached,
 };
-
-use crate::types::LinkState;
 
 /// An interface, as one netlink message describes it.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -182,7 +182,7 @@ fn nothing_is_copied_for_those_who_do_not_capture() {
         bench.group.set_capture(CaptureMode::Auto);
         wait_captured(bench, true);
         // The members are what they were all along.
-        assert_eq!(bench.group.live(), MemberSet(7));
+        assert_eq!(bench.group.live(), MemberSet::from_bits(7));
     });
 }
 
@@ -200,7 +200,7 @@ fn a_copy_is_known_after_the_capture_has_ended() {
             scope.spawn(|| {
                 while !stop.load(Relaxed) {
                     for captured in [MemberSet::EMPTY, CAPTURED] {
-                        live.set(index, MemberSet(7).or(captured), 0).unwrap();
+                        live.set(index, MemberSet::from_bits(7).or(captured), 0).unwrap();
                     }
                 }
             });

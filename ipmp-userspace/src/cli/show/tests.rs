@@ -6,7 +6,9 @@ use crate::{
         explanation,
         report::{probing::Raised, sample},
     },
-    types::{Family, GroupState, LinkState, MemberState, ProbeMethod, ProbePolicy, TargetMode},
+    types::{
+        Family, GroupState, LinkState, MemberState, ProbeMethod, ProbeObstacle, ProbePolicy, TargetMode,
+    },
 };
 
 #[test]

@@ -16,22 +16,22 @@ const CAST: usize = offset_of!(Steering, cast) / 8;
 impl Group {
     /// Writes the `usable` mask.
     pub fn set_usable(&self, members: MemberSet) {
-        self.steering.store(USABLE, members.0);
+        self.steering.store(USABLE, members.bits);
     }
 
     /// The `usable` mask.
     pub fn usable(&self) -> MemberSet {
-        MemberSet(self.steering.load(USABLE))
+        MemberSet::from_bits(self.steering.load(USABLE))
     }
 
     /// Writes the mask of the members that carry only before a packet is lost.
     pub fn set_reserve(&self, members: MemberSet) {
-        self.steering.store(RESERVE, members.0);
+        self.steering.store(RESERVE, members.bits);
     }
 
     /// That mask.
     pub fn reserve(&self) -> MemberSet {
-        MemberSet(self.steering.load(RESERVE))
+        MemberSet::from_bits(self.steering.load(RESERVE))
     }
 
     /// Members whose links are trusted.
@@ -68,25 +68,26 @@ impl Group {
     /// Writes the lists of the slots that differ, each at once.
     pub fn set_slots(&self, slots: &[Preference; SLOTS]) {
         for (index, list) in slots.iter().enumerate() {
-            if self.slots.load(index) != list.0 {
-                self.slots.store(index, list.0);
+            if self.slots.load(index) != list.nibbles {
+                self.slots.store(index, list.nibbles);
             }
         }
     }
 
     /// The lists of the slots.
     pub fn slots(&self) -> Box<[Preference; SLOTS]> {
-        let lists: Vec<_> = (0..SLOTS).map(|index| Preference(self.slots.load(index))).collect();
+        let lists: Vec<_> =
+            (0..SLOTS).map(|index| Preference::from_nibbles(self.slots.load(index))).collect();
         lists.into_boxed_slice().try_into().unwrap_or_else(|_| unreachable!("there are SLOTS of them"))
     }
 
     /// Writes the cast role.
     pub fn set_cast(&self, list: Preference) {
-        self.steering.store(CAST, list.0);
+        self.steering.store(CAST, list.nibbles);
     }
 
     /// The cast role.
     pub fn cast(&self) -> Preference {
-        Preference(self.steering.load(CAST))
+        Preference::from_nibbles(self.steering.load(CAST))
     }
 }

@@ -6,13 +6,14 @@ use std::fmt;
 use std::time::Duration;
 
 use anyhow::Result;
-use ipmp::{core::probe::PATIENCE, types::Family};
+use ipmp::core::probe::PATIENCE;
 use lab::network::ROUTER;
 use lab::{Lab, Production, production::GROUP, silence};
 use serde::Serialize;
 
 use crate::outbound::microseconds;
 use crate::times::Times;
+use ipmp::types::Family;
 
 /// Failure detection times, and how many cuts are made with each where one is asked for.
 const FDTS: [(Duration, usize); 3] =
