@@ -304,9 +304,10 @@ impl Group {
         let before = self.members.get(&number, 0).map_err(map_error("members"))?;
         let mut lower = [Device::default(); MAX_LOWER];
         lower[..devices.len() - 1].copy_from_slice(&devices[1..]);
-        let mut name = [0u8; 16];
-        let length = spec.name.len().min(15);
-        name[..length].copy_from_slice(&spec.name.as_bytes()[..length]);
+        let mut name = [0; 16];
+        for (place, byte) in name.iter_mut().take(15).zip(spec.name.bytes()) {
+            *place = byte.cast_signed();
+        }
         let member = Member {
             device: devices[0],
             mac: spec.mac,
@@ -461,8 +462,9 @@ fn marked_device(directory: &std::path::Path, pin: &str) -> Option<u32> {
 
 /// A member's interface name, as the map holds it.
 pub fn name_of(member: &Member) -> String {
-    let end = member.name.iter().position(|&byte| byte == 0).unwrap_or(member.name.len());
-    String::from_utf8_lossy(&member.name[..end]).into_owned()
+    let bytes: Vec<u8> =
+        member.name.iter().map(|byte| byte.cast_unsigned()).take_while(|&byte| byte != 0).collect();
+    String::from_utf8_lossy(&bytes).into_owned()
 }
 
 fn ignore_missing(result: Result<(), MapError>, map: &'static str) -> Result<(), Error> {
