@@ -40,9 +40,8 @@ pub(crate) fn name_chars(object: &[u8]) -> Option<Vec<u8>> {
 fn section<'a>(object: &'a [u8], name: &[u8]) -> Option<(usize, &'a [u8])> {
     let table = word(object, TABLE)?;
     let (size, count, names) = (half(object, ENTRY_SIZE)?, half(object, ENTRIES)?, half(object, NAMES)?);
-    let contents = |header: usize| {
-        object.get(word(object, header + OFFSET)?..)?.get(..word(object, header + SIZE)?)
-    };
+    let contents =
+        |header: usize| object.get(word(object, header + OFFSET)?..)?.get(..word(object, header + SIZE)?);
     let names = contents(table + size * names)?;
     (0..count).map(|index| table + size * index).find_map(|header| {
         let found = string(names, int(object, header)?)?;
@@ -115,15 +114,12 @@ mod tests {
     /// A header, `i8`, an array of it, `u8`, and their names.
     fn btf() -> Vec<u8> {
         let names = b"\0i8\0u8\0";
-        let types: Vec<u8> = [
-            [1, 1 << 24, 1, 0x0100_0008].as_slice(),
-            &[0, 3 << 24, 0, 1, 1, 16],
-            &[4, 1 << 24, 1, 8],
-        ]
-        .concat()
-        .into_iter()
-        .flat_map(u32::to_le_bytes)
-        .collect();
+        let types: Vec<u8> =
+            [[1, 1 << 24, 1, 0x0100_0008].as_slice(), &[0, 3 << 24, 0, 1, 1, 16], &[4, 1 << 24, 1, 8]]
+                .concat()
+                .into_iter()
+                .flat_map(u32::to_le_bytes)
+                .collect();
         let length = types.len() as u32;
         let header = [0x0001_eb9f, 24, 0, length, length, names.len() as u32].map(u32::to_le_bytes).concat();
         [header, types, names.to_vec()].concat()
@@ -135,7 +131,11 @@ mod tests {
         let after = renamed(&before, b"i8", b"char").unwrap();
         assert_eq!(&after[before.len()..], b"char\0");
         let changed: Vec<_> = (0..before.len()).filter(|&at| before[at] != after[at]).collect();
-        assert_eq!(changed, [STRINGS_LENGTH, 24], "the length of the strings, and the name of the first type");
+        assert_eq!(
+            changed,
+            [STRINGS_LENGTH, 24],
+            "the length of the strings, and the name of the first type"
+        );
         assert_eq!(string(&after[after.len() - 12..], int(&after, 24).unwrap()), Some(&b"char"[..]));
     }
 

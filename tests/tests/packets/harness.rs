@@ -210,9 +210,8 @@ impl Bench {
 
     /// Plugs the cables of these members in, and those of all others out.
     pub fn set_cables(&self, plugged: MemberSet, members: u8) {
-        let command = |member| {
-            format!("link set p{member} {}", if plugged.has(member) { "up" } else { "down" })
-        };
+        let command =
+            |member| format!("link set p{member} {}", if plugged.has(member) { "up" } else { "down" });
         ip(&(0..members).map(command).collect::<Vec<_>>().join("\n"));
     }
 

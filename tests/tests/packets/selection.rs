@@ -29,8 +29,9 @@ struct Case {
 
 fn set() -> impl Strategy<Value = MemberSet> {
     // Half of all bits, and fewer: a mask without the first places of a list is the interesting one.
-    (any::<u16>(), any::<u16>(), any::<bool>())
-        .prop_map(|(one, other, sparse)| MemberSet::from_bits((if sparse { one & other } else { one }).into()))
+    (any::<u16>(), any::<u16>(), any::<bool>()).prop_map(|(one, other, sparse)| {
+        MemberSet::from_bits((if sparse { one & other } else { one }).into())
+    })
 }
 
 fn case() -> impl Strategy<Value = Case> {
