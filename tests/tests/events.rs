@@ -86,7 +86,7 @@ impl<'lab> Scene<'lab> {
 
     fn wait_live(&self, members: usize) {
         let live =
-            || self.daemon.ctl("show production0").unwrap().matches(", carries traffic").count() == members;
+            || self.daemon.ctl("show production0").unwrap().matches(", transmits").count() == members;
         assert!(clock::wait_until(PATIENCE, live), "{}", self.daemon.ctl("show").unwrap());
     }
 }
@@ -435,7 +435,7 @@ fn the_journal_gets_every_line_with_its_fields() {
         let daemon = Daemon::of(&lab).environment("JOURNAL_STREAM", &stream).start().unwrap();
         daemon.ctl(&format!("create production0 --address {DATA}/24")).unwrap();
         daemon.ctl("attach e1000g0 rge0 --group production0").unwrap();
-        let carry = || !daemon.ctl("show production0").unwrap().contains("carries nothing");
+        let carry = || !daemon.ctl("show production0").unwrap().contains("does not transmit");
         assert!(clock::wait_until(PATIENCE, carry), "{}", daemon.ctl("show").unwrap());
         lab.cable(1).pull().unwrap();
 
