@@ -85,8 +85,7 @@ impl<'lab> Scene<'lab> {
     }
 
     fn wait_live(&self, members: usize) {
-        let live =
-            || self.daemon.ctl("show production0").unwrap().matches(", transmits").count() == members;
+        let live = || self.daemon.ctl("show production0").unwrap().matches(", transmits").count() == members;
         assert!(clock::wait_until(PATIENCE, live), "{}", self.daemon.ctl("show").unwrap());
     }
 }

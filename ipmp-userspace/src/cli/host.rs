@@ -198,7 +198,10 @@ mod tests {
 
     #[test]
     fn unresolvable_name_reports_reason() {
-        assert_eq!(parse("node1"), "expected ADDRESS/PREFIX, got \"node1\"; append the prefix length, for example node1/24");
+        assert_eq!(
+            parse("node1"),
+            "expected ADDRESS/PREFIX, got \"node1\"; append the prefix length, for example node1/24"
+        );
         assert_eq!(
             parse("unknown1/24"),
             "cannot resolve unknown1: unknown name; specify an address, or add unknown1 to /etc/hosts"

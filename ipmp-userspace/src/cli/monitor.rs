@@ -22,7 +22,9 @@ use crate::control::{
 /// Runs until it is interrupted. Each line has the time (UTC), severity, kind and log message of an event and, in
 /// parentheses, its cause; for events caused by a link change also the time in ms from the change to the announcement.
 #[derive(Debug, clap::Args)]
-#[command(after_help = "Examples:\n  ipmpctl monitor production0\n  ipmpctl monitor --json | jq -r .event.kind")]
+#[command(
+    after_help = "Examples:\n  ipmpctl monitor production0\n  ipmpctl monitor --json | jq -r .event.kind"
+)]
 pub struct Monitor {
     /// Group interface, group name or member [default: all groups]
     name: Option<String>,

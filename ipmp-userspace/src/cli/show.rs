@@ -75,7 +75,8 @@ struct Blocks(String);
 impl Blocks {
     fn head(&mut self, name: &str, flags: &[String], mtu: u32, index: u32) {
         let flags = flags.join(",");
-        writeln!(self.0, "{name}: flags=<{flags}> mtu {mtu} index {index}").expect("writing to a string cannot fail");
+        writeln!(self.0, "{name}: flags=<{flags}> mtu {mtu} index {index}")
+            .expect("writing to a string cannot fail");
     }
 
     fn line(&mut self, line: &str) {
@@ -131,10 +132,10 @@ fn member(blocks: &mut Blocks, group: &GroupReport, member: &MemberReport) {
         "member {}, attached by {}, weight {}, preferred in {} of {SLOTS} slots ({share:.1}%)",
         member.number, member.attach, member.weight, member.slots
     ));
-    let Traffic { out_packets, out_bytes, in_packets, in_bytes, stepped_in } = member.traffic;
+    let Traffic { out_packets, out_bytes, in_packets, in_bytes, failed_over_packets } = member.traffic;
     blocks.line(&format!(
         "out {out_packets} packets {out_bytes} bytes, in {in_packets} packets {in_bytes} bytes, failed over \
-         {stepped_in} packets"
+         {failed_over_packets} packets"
     ));
 }
 
@@ -260,8 +261,9 @@ fn detection(group: &GroupReport) -> String {
 /// The families in which no target replies to any member.
 fn unreachable_targets(detection: &Detection) -> Option<String> {
     let families: Vec<String> = detection.dark.iter().map(ToString::to_string).collect();
-    (!families.is_empty())
-        .then(|| format!("no target replies on any member ({}): link state alone decides", families.join(" ")))
+    (!families.is_empty()).then(|| {
+        format!("no target replies on any member ({}): link state alone decides", families.join(" "))
+    })
 }
 
 /// A member's probes in one family: method, result and targets.

@@ -229,10 +229,7 @@ mod tests {
             "cannot start ipmpd: no BTF in this kernel"
         );
         assert_eq!(error_of("echo 'cannot load' >&2; exit 1"), "cannot start ipmpd: cannot load");
-        assert_eq!(
-            error_of("exit 3"),
-            "cannot start ipmpd: exit status: 3, without an error message"
-        );
+        assert_eq!(error_of("exit 3"), "cannot start ipmpd: exit status: 3, without an error message");
         assert_eq!(
             error_of("kill -9 $$"),
             "cannot start ipmpd: signal: 9 (SIGKILL), without an error message"

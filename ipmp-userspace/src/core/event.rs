@@ -3,7 +3,7 @@
 use std::{net::IpAddr, time::Duration};
 
 use ipmp_common::{
-    maps::MemberState,
+    maps::MemberStatus,
     steer::{MemberSet, Preference, SLOTS},
 };
 
@@ -210,7 +210,7 @@ pub enum Action {
         /// The member.
         member: u8,
         /// Its state.
-        state: MemberState,
+        state: MemberStatus,
     },
     /// Tell the network that this member's MAC answers for the address: gratuitous ARP or unsolicited NA, the first
     /// at once.

@@ -37,7 +37,7 @@ mod watch;
 use std::{net::IpAddr, time::Duration};
 
 use ipmp_common::{
-    maps::MemberState,
+    maps::MemberStatus,
     steer::{MAX_MEMBERS, MemberSet},
 };
 
@@ -299,7 +299,7 @@ impl Group {
         self.lost_one(&left);
         let lost = left.functions();
         self.probes.stale = true;
-        self.told.states[usize::from(number)] = MemberState::Vacant;
+        self.told.states[usize::from(number)] = MemberStatus::Vacant;
         self.say(|group| LogLine::Left { member: left.name().to_owned(), group });
         self.accept_twins();
         self.rebuild();

@@ -20,7 +20,7 @@
 //! Probes ([`super::probe`]) lie beside it: a member functions if its link is good *and* its probes have not failed. A
 //! link that goes down fails them, too, so that a member which is probed comes back by ten answers and not by its link.
 
-use ipmp_common::maps::MemberState;
+use ipmp_common::maps::MemberStatus;
 
 use super::{
     Attachment, Link, Time,
@@ -229,14 +229,14 @@ impl Member {
     }
 
     /// The state that is shown (reference 1.7).
-    pub fn state(&self) -> MemberState {
+    pub fn state(&self) -> MemberStatus {
         match (self.offline, self.condition) {
-            (Some(_), _) => MemberState::Offline,
-            (None, Condition::New) => MemberState::Unknown,
-            (None, Condition::Ok) if self.probing.failed => MemberState::Failed,
-            (None, Condition::Ok) if self.lacks_targets() => MemberState::Unknown,
-            (None, Condition::Ok) => MemberState::Ok,
-            (None, Condition::Down | Condition::Returning | Condition::Held) => MemberState::Failed,
+            (Some(_), _) => MemberStatus::Offline,
+            (None, Condition::New) => MemberStatus::Unknown,
+            (None, Condition::Ok) if self.probing.failed => MemberStatus::Failed,
+            (None, Condition::Ok) if self.lacks_targets() => MemberStatus::Unknown,
+            (None, Condition::Ok) => MemberStatus::Ok,
+            (None, Condition::Down | Condition::Returning | Condition::Held) => MemberStatus::Failed,
         }
     }
 
@@ -244,7 +244,7 @@ impl Member {
     pub fn probe_column(&self) -> Column {
         if !self.probing.enabled() {
             Column::Disabled
-        } else if self.state() == MemberState::Failed {
+        } else if self.state() == MemberStatus::Failed {
             Column::Failed
         } else if self.lacks_targets() {
             Column::Unknown
@@ -442,9 +442,9 @@ mod tests {
     fn offline_is_what_is_shown_and_the_link_is_followed_below_it() {
         let mut member = member(Condition::Ok, Link::Up, true, false);
         member.offline = Some(Cause::Operator);
-        assert_eq!((member.state(), member.usable()), (MemberState::Offline, false));
+        assert_eq!((member.state(), member.usable()), (MemberStatus::Offline, false));
         assert_eq!(member.set_link(Link::Down), DOWN(Condition::Ok));
         member.offline = None;
-        assert_eq!((member.state(), member.usable()), (MemberState::Failed, true));
+        assert_eq!((member.state(), member.usable()), (MemberStatus::Failed, true));
     }
 }

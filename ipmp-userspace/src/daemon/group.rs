@@ -15,7 +15,7 @@ use std::{
     time::Duration,
 };
 
-use ipmp_common::hash::Policy;
+use ipmp_common::hash::HashPolicy;
 
 use crate::daemon::{
     events::event_log::{Loss, Teller},
@@ -36,7 +36,7 @@ use crate::{
 /// How long a link must have been good before it is trusted again (design 4.2).
 pub const UPDELAY: Duration = Duration::from_millis(200);
 /// How flows find their slots, unless the operator says otherwise.
-pub const POLICY: Policy = Policy::Connection;
+pub const POLICY: HashPolicy = HashPolicy::Connection;
 /// Weight of a member whose speed nobody knows: that of 1 Gbit/s.
 pub const WEIGHT: u32 = 1000;
 
@@ -169,7 +169,7 @@ impl Group {
     }
 
     /// The hash policy.
-    pub fn policy(&self) -> Policy {
+    pub fn policy(&self) -> HashPolicy {
         self.datapath.policy()
     }
 

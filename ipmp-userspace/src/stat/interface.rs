@@ -1,4 +1,4 @@
-//! `-i`: a row for each member (reference 6.6).
+//! `-i`: a row for each member (docs/reference.md 6.6).
 
 use super::table::{Cell, Field};
 use crate::control::report::{Cause, GroupReport, MemberReport};

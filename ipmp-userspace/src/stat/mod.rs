@@ -130,7 +130,7 @@ fn execute(
         }
         Mode::Probes => return Err(Error::NoProbes),
     };
-    print(out, &table.print(&rows, page)).map(drop)
+    print(out, &clean(&table.print(&rows, page))).map(drop)
 }
 
 /// The names of these addresses, with a warning if the resolver timed out.
@@ -180,7 +180,8 @@ fn follow(
         }
         let row = probe::row(&probe, live.start, |target| names.name(target));
         let Some(row) = row else { continue };
-        if !print(out, &live.table.print_next(&row, live.page, &mut lines))? {
+        let line = live.table.print_next(&row, live.page, &mut lines);
+        if !print(out, &clean(&line))? {
             return Ok(());
         }
     }
@@ -188,7 +189,7 @@ fn follow(
 
 /// Returns false on a broken pipe.
 fn print(out: &mut dyn Write, text: &str) -> Result<bool, Error> {
-    match out.write_all(clean(text).as_bytes()).and_then(|()| out.flush()) {
+    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(false),
         written => written.map(|()| true).map_err(Error::Output),
     }

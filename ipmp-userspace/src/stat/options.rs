@@ -21,7 +21,8 @@ usage: ipmpstat [-n] [-o <field> [-P]] -a|-g|-i|-p|-t
 ";
 
 /// What `--help` prints before the usage.
-pub const PURPOSE: &str = "Show the state of IP multipathing groups, members, addresses, targets and probes\n\n";
+pub const PURPOSE: &str =
+    "Show the state of IP multipathing groups, members, addresses, targets and probes\n\n";
 /// What `--help` prints after the usage.
 pub const NOTES: &str = "
 Without -o, the fields that fit into 80 columns are shown; -o all shows all. Host names that cannot be resolved within 2 s

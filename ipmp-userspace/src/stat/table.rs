@@ -1,4 +1,4 @@
-//! The formatting engine of the reference (6.3): columns, widths and values.
+//! The formatting engine of tables (docs/reference.md 6.3): columns, widths and values.
 
 /// Characters that the columns may fill without `-o`.
 const SCREEN: usize = 80;

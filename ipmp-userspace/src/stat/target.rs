@@ -1,4 +1,4 @@
-//! `-t`: a row for each member, with its targets (reference 6.8).
+//! `-t`: a row for each member, with its targets (docs/reference.md 6.8).
 
 use std::net::IpAddr;
 

@@ -55,7 +55,10 @@ fn a_command_line_that_cannot_be_understood() {
             "attach rge0",
             "the following required arguments were not provided: --group <GROUP> (see ipmpctl attach --help)",
         ),
-        ("detach", "the following required arguments were not provided: <INTERFACE> (see ipmpctl detach --help)"),
+        (
+            "detach",
+            "the following required arguments were not provided: <INTERFACE> (see ipmpctl detach --help)",
+        ),
         ("explode production0", "unrecognized subcommand 'explode' (see ipmpctl --help)"),
         (
             "detach e1000g0 --force --restore",

@@ -167,9 +167,7 @@ fn probed_group_shows_detection_time_and_settings() {
     );
     let shown = text(&[group]);
     assert!(
-        shown.contains(
-            "\n        no target replies on any member (inet inet6): link state alone decides\n"
-        ),
+        shown.contains("\n        no target replies on any member (inet inet6): link state alone decides\n"),
         "{shown}"
     );
 }

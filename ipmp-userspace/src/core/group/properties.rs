@@ -16,7 +16,7 @@ pub(super) struct Kernel {
     cast: Preference,
     inbound: BTreeMap<IpAddr, Preference>,
     announced: BTreeMap<IpAddr, u8>,
-    pub states: [MemberState; MAX_MEMBERS],
+    pub states: [MemberStatus; MAX_MEMBERS],
     pub carrier: bool,
     mtu: Option<u32>,
 }
@@ -149,11 +149,11 @@ impl World {
             Step::Link(member, link) => Event::Link { member, link },
             Step::Live(member) => {
                 let one = MemberSet::of(member);
-                self.live = MemberSet(self.live.0 ^ one.0);
+                self.live = MemberSet::from_bits(self.live.bits ^ one.bits);
                 Event::Live(self.live)
             }
             Step::LiveAlone(set) => {
-                self.live = MemberSet(u64::from(set));
+                self.live = MemberSet::from_bits(u64::from(set));
                 Event::Live(self.live)
             }
             Step::Mac(member, mac) => Event::Mac { member, mac: [2, 0, 0, 0, 0, mac] },
@@ -179,7 +179,7 @@ impl World {
         }
         if let Step::Leave(member) = step {
             // The datapath clears the place of a member that it is taken off.
-            self.kernel.states[usize::from(*member)] = MemberState::Vacant;
+            self.kernel.states[usize::from(*member)] = MemberStatus::Vacant;
         }
         actions
     }

@@ -103,7 +103,7 @@ fn a_first_member_takes_everything_when_it_is_live_and_not_before() {
     let mut scene = Scene::new();
     assert_eq!(
         scene.tell(Event::AddressAdded(address(200))),
-        [Action::SetInbound { address: address(200), inbound: Preference::NOBODY }]
+        [Action::SetInbound { address: address(200), inbound: Preference::EMPTY }]
     );
     let joined = scene.join("e1000g0", Link::Up);
     assert_eq!(lines(&joined), ["IP interface e1000g0 has joined group production0"]);
@@ -112,7 +112,7 @@ fn a_first_member_takes_everything_when_it_is_live_and_not_before() {
         [
             Action::SetMtu(1500),
             Action::SetUsable(MemberSet::of(0)),
-            Action::SetState { member: 0, state: MemberState::Unknown },
+            Action::SetState { member: 0, state: MemberStatus::Unknown },
         ]
     );
     assert_eq!(scene.group.state(), GroupState::Failed);
@@ -122,7 +122,7 @@ fn a_first_member_takes_everything_when_it_is_live_and_not_before() {
         [
             Action::Announce { address: address(200), member: 0 },
             Action::SetCarrier(true),
-            Action::SetState { member: 0, state: MemberState::Ok },
+            Action::SetState { member: 0, state: MemberStatus::Ok },
         ]
     );
     assert_eq!(scene.group.state(), GroupState::Ok);
@@ -148,7 +148,7 @@ fn a_pulled_cable_moves_roles_and_leaves_usable_alone() {
             Action::SetCast(list(&[1, 2, 0])),
             Action::SetInbound { address: address(200), inbound: list(&[1, 2, 0]) },
             Action::Announce { address: address(200), member: 1 },
-            Action::SetState { member: 0, state: MemberState::Failed },
+            Action::SetState { member: 0, state: MemberStatus::Failed },
         ]
     );
     assert_eq!(scene.link(0, Link::Down), [], "netlink is late, and nothing new");
@@ -162,7 +162,7 @@ fn a_pulled_cable_moves_roles_and_leaves_usable_alone() {
 /// documentation. The member is number 0, `eth0`; its company is number 1, `eth1`, with a link or without one.
 #[test]
 fn every_state_event_and_company_is_as_the_table_says() {
-    use MemberState::{Failed, Offline, Ok, Unknown};
+    use MemberStatus::{Failed, Offline, Ok, Unknown};
     const DOWN: &str = "The link has gone down on eth0";
     const UP: &str = "The link has come up on eth0";
     const FAILURE: &str = "IP interface failure detected on eth0 of group g";
@@ -186,7 +186,7 @@ fn every_state_event_and_company_is_as_the_table_says() {
         TwinsMac,
     }
     use On::{LinkDown, LinkUpAndLive, LiveLost, TwinsMac};
-    type Row = (MemberState, bool, On, MemberState, &'static [&'static str]);
+    type Row = (MemberStatus, bool, On, MemberStatus, &'static [&'static str]);
     #[rustfmt::skip]
     let table: &[Row] = &[
         (Unknown, true, LinkDown, Failed, &[DOWN, FAILURE]),
@@ -310,7 +310,7 @@ fn cables_pulled_one_after_another_and_put_back() {
         [
             Action::StopAnnouncing(address(200)),
             Action::SetCarrier(false),
-            Action::SetState { member: 1, state: MemberState::Failed },
+            Action::SetState { member: 1, state: MemberStatus::Failed },
         ],
         "the lists stay, for whoever comes back first"
     );
@@ -535,7 +535,7 @@ fn a_twin_waits_until_it_is_alone_with_its_mac() {
             ["IP interface eth2 has a hardware address which is not unique in group production0; offlining"]
         );
         scene.live(&[0, 1, 2]);
-        assert_eq!(scene.group.member(2).unwrap().state(), MemberState::Offline);
+        assert_eq!(scene.group.member(2).unwrap().state(), MemberStatus::Offline);
         assert_eq!(
             scene.refused(Event::Online { member: 2 }),
             "cannot undo-offline eth2: interface has duplicate hardware address"
@@ -604,10 +604,10 @@ fn an_adopted_group_takes_up_what_happened_meanwhile() {
     let member = |number, name, link, state| (attachment(number, name, link), state);
     let adopted = Adopted {
         members: vec![
-            member(0, "eth0", Link::Down, MemberState::Ok),
-            member(1, "eth1", Link::Up, MemberState::Ok),
-            member(2, "eth2", Link::Up, MemberState::Offline),
-            member(3, "eth3", Link::Up, MemberState::Failed),
+            member(0, "eth0", Link::Down, MemberStatus::Ok),
+            member(1, "eth1", Link::Up, MemberStatus::Ok),
+            member(2, "eth2", Link::Up, MemberStatus::Offline),
+            member(3, "eth3", Link::Up, MemberStatus::Failed),
         ],
         usable: [0, 1].into_iter().collect(),
         reserve: MemberSet::EMPTY,
@@ -631,7 +631,11 @@ fn an_adopted_group_takes_up_what_happened_meanwhile() {
     );
     assert_eq!(group.active(), [1]);
     let state = |number| group.member(number).unwrap().state();
-    assert_eq!((state(2), state(3)), (MemberState::Offline, MemberState::Failed), "nothing disproves these");
+    assert_eq!(
+        (state(2), state(3)),
+        (MemberStatus::Offline, MemberStatus::Failed),
+        "nothing disproves these"
+    );
     assert_eq!(group.deadline(), Some(now + Settings::default().flap_window), "eth3 was held down");
     assert!(!actions.iter().any(|action| matches!(action, Action::SetSlots(_) | Action::SetUsable(_))));
     for last in [200, 201] {
@@ -642,7 +646,7 @@ fn an_adopted_group_takes_up_what_happened_meanwhile() {
 #[test]
 fn an_adopted_failure_is_repaired_by_a_good_link_alone() {
     let adopted = |link, live| Adopted {
-        members: vec![(attachment(0, "eth0", link), MemberState::Failed)],
+        members: vec![(attachment(0, "eth0", link), MemberStatus::Failed)],
         usable: MemberSet::of(0),
         reserve: MemberSet::EMPTY,
         live,
@@ -653,16 +657,16 @@ fn an_adopted_failure_is_repaired_by_a_good_link_alone() {
         standby: MemberSet::EMPTY,
     };
     for (link, live, state) in [
-        (Link::Down, MemberSet::EMPTY, MemberState::Failed),
-        (Link::Down, MemberSet::of(0), MemberState::Failed),
-        (Link::Up, MemberSet::EMPTY, MemberState::Failed),
-        (Link::Up, MemberSet::of(0), MemberState::Ok),
+        (Link::Down, MemberSet::EMPTY, MemberStatus::Failed),
+        (Link::Down, MemberSet::of(0), MemberStatus::Failed),
+        (Link::Up, MemberSet::EMPTY, MemberStatus::Failed),
+        (Link::Up, MemberSet::of(0), MemberStatus::Ok),
     ] {
         let now = Time(Duration::from_secs(5000));
         let (group, actions) = Group::adopt(now, "g", Settings::default(), adopted(link, live));
         assert_eq!(group.member(0).unwrap().state(), state, "{link:?}, live {live:?}");
         let usable = "At least 1 IP interface (eth0) in group g is now usable".to_owned();
-        assert_eq!(lines(&actions).contains(&usable), state == MemberState::Ok);
+        assert_eq!(lines(&actions).contains(&usable), state == MemberStatus::Ok);
     }
 }
 

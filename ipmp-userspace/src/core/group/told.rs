@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, net::IpAddr};
 
 use ipmp_common::{
-    maps::MemberState,
+    maps::MemberStatus,
     steer::{MAX_MEMBERS, MemberSet, Preference},
 };
 
@@ -20,7 +20,7 @@ pub(super) struct Told {
     /// Name of the last cast member.
     pub(super) cast_holder: Option<String>,
     pub(super) inbound: BTreeMap<IpAddr, ToldAddress>,
-    pub(super) states: [MemberState; MAX_MEMBERS],
+    pub(super) states: [MemberStatus; MAX_MEMBERS],
     /// The members that are spares, as was said.
     pub(super) spares: MemberSet,
     pub(super) carrier: Option<bool>,
@@ -126,7 +126,7 @@ impl Group {
 
     fn tell_addresses(&mut self, numbers: &[u8], actions: &mut Vec<Action>) {
         let before =
-            |address: IpAddr| self.told.inbound.get(&address).map_or(Preference::NOBODY, |told| told.list);
+            |address: IpAddr| self.told.inbound.get(&address).map_or(Preference::EMPTY, |told| told.list);
         let mut lists = self.v4.lists(&self.active, numbers, before);
         lists.extend(self.v6.lists(&self.active, numbers, before));
 

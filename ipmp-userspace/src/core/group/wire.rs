@@ -216,7 +216,7 @@ impl Wire {
         std::mem::take(&mut self.lines)
     }
 
-    pub fn state(&self, member: u8) -> ipmp_common::maps::MemberState {
+    pub fn state(&self, member: u8) -> ipmp_common::maps::MemberStatus {
         self.group.member(member).expect("a member").state()
     }
 

@@ -9,7 +9,7 @@
 
 use std::{io, net::IpAddr};
 
-use ipmp_common::maps::{Answer, AnswerKind};
+use ipmp_common::maps::{ProbeReply, ProbeReplyKind};
 use tokio::sync::mpsc;
 
 use crate::daemon::{
@@ -22,7 +22,7 @@ use crate::{
         Action, Event, Time,
         probe::{Family, Means, Proof, Via},
     },
-    datapath::Answers,
+    datapath::ProbeReplies,
     link::{Change, Links, Neighbour},
     probe::{Found, Neighbours, frame, random},
 };
@@ -182,10 +182,10 @@ impl Group {
     }
 
     /// A member has received something that looks like an answer.
-    async fn heard(&mut self, hands: &mut Hands<'_>, answer: &Answer) {
-        const ECHO: u32 = AnswerKind::Echo as u32;
-        const ARP: u32 = AnswerKind::Arp as u32;
-        const ND: u32 = AnswerKind::Nd as u32;
+    async fn heard(&mut self, hands: &mut Hands<'_>, answer: &ProbeReply) {
+        const ECHO: u32 = ProbeReplyKind::Echo as u32;
+        const ARP: u32 = ProbeReplyKind::Arp as u32;
+        const ND: u32 = ProbeReplyKind::Nd as u32;
         let Ok(member) = u8::try_from(answer.member) else { return };
         let target = IpAddr::from(answer.from);
         let at = Time(std::time::Duration::from_nanos(answer.at_ns));
@@ -225,7 +225,7 @@ impl Engine {
                     group.heard(&mut hands, answer).await;
                 }
             }
-            if answers.len() < Answers::AT_ONCE {
+            if answers.len() < ProbeReplies::AT_ONCE {
                 break;
             }
         }

@@ -225,7 +225,7 @@ impl GroupState {
     }
 
     /// Whether captures are shown what leaves.
-    pub(in crate::daemon) fn capture(&self) -> ipmp_common::maps::Capture {
+    pub(in crate::daemon) fn capture(&self) -> ipmp_common::maps::CaptureMode {
         let mode = |setting: &Setting| match setting {
             Setting::Capture(mode) => Some(*mode),
             _ => None,
@@ -234,7 +234,7 @@ impl GroupState {
     }
 
     /// How flows find their slots.
-    pub(in crate::daemon) fn policy(&self) -> ipmp_common::hash::Policy {
+    pub(in crate::daemon) fn policy(&self) -> ipmp_common::hash::HashPolicy {
         let policy = |setting: &Setting| match setting {
             Setting::Hash(policy) => Some(*policy),
             _ => None,

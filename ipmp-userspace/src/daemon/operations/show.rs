@@ -1,6 +1,6 @@
 //! What is shown of groups and members.
 
-use ipmp_common::maps::{self, MemberState};
+use ipmp_common::maps::{self, MemberStatus};
 use rtnetlink::packet_route::{address::AddressFlags, link::LinkFlags};
 
 pub(in crate::daemon) mod probing;
@@ -72,8 +72,8 @@ fn group_report(
         checks.push(format!("{} cannot report its link: it is taken as up", member.name()));
     }
     for member in group.core.members() {
-        let answering = group.datapath.answering(member.number()).unwrap_or_default();
-        checks.extend(unread_replies::sentence(member.name(), &answering));
+        let counters = group.datapath.reply_counters(member.number()).unwrap_or_default();
+        checks.extend(unread_replies::sentence(member.name(), &counters));
     }
     let drops = group.datapath.drops().unwrap_or_else(|error| {
         log::warn!(group = group.name(); "{error}");
@@ -176,10 +176,10 @@ fn member_report(
             Column::Disabled => report::Probe::Disabled,
         },
         state: match known.state() {
-            MemberState::Ok => report::MemberState::Ok,
-            MemberState::Failed => report::MemberState::Failed,
-            MemberState::Offline => report::MemberState::Offline,
-            MemberState::Unknown | MemberState::Vacant => report::MemberState::Unknown,
+            MemberStatus::Ok => report::MemberState::Ok,
+            MemberStatus::Failed => report::MemberState::Failed,
+            MemberStatus::Offline => report::MemberState::Offline,
+            MemberStatus::Unknown | MemberStatus::Vacant => report::MemberState::Unknown,
         },
         offline: known.offline().map(|cause| match cause {
             Cause::Operator => report::Cause::Operator,
@@ -207,7 +207,7 @@ fn member_report(
             out_bytes: counters.out_bytes,
             in_packets: counters.in_packets,
             in_bytes: counters.in_bytes,
-            stepped_in: counters.stepped_in,
+            failed_over_packets: counters.failed_over_packets,
         },
     }
 }

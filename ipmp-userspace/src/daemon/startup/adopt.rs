@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use ipmp_common::{maps::MemberState as Shown, steer::MemberSet};
+use ipmp_common::{maps::MemberStatus as Shown, steer::MemberSet};
 
 use crate::daemon::{
     event_loop::{Engine, Error},

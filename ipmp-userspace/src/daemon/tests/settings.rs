@@ -264,7 +264,7 @@ fn a_verdict_outlives_restarts_settings_and_hangups() {
         // What a daemon leaves that has found eth0 failed behind its link.
         let mut engine = start(None).await;
         let datapath = &mut engine.groups.get_mut("production0").unwrap().datapath;
-        datapath.set_state(0, maps::MemberState::Failed).unwrap();
+        datapath.set_state(0, maps::MemberStatus::Failed).unwrap();
         datapath.set_usable(MemberSet::of(1));
         datapath.set_reserve(MemberSet::of(0));
         drop(engine);

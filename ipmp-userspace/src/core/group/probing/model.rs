@@ -13,7 +13,7 @@ use std::{
     time::Duration,
 };
 
-use ipmp_common::maps::MemberState;
+use ipmp_common::maps::MemberStatus;
 
 use super::properties::check;
 use crate::core::{
@@ -141,7 +141,7 @@ impl World {
                 assert_eq!(member.functions(), good(member), "{member:?}");
             }
         } else if !group.settings().fail_open {
-            assert!(in_service().all(|member| member.state() == MemberState::Failed));
+            assert!(in_service().all(|member| member.state() == MemberStatus::Failed));
         }
         assert_eq!(group.dark(Family::V4), in_service().any(Member::functions) && !in_service().any(good));
     }

@@ -1,6 +1,6 @@
 //! Random events on a network that answers or does not, against what must always be so.
 
-use ipmp_common::{maps::MemberState, steer::MemberSet};
+use ipmp_common::{maps::MemberStatus, steer::MemberSet};
 use proptest::prelude::*;
 
 use super::*;
@@ -79,7 +79,7 @@ fn carry_out(wire: &mut Wire, step: &Step) {
         Step::Leave(member) => drop(wire.tell(Event::Left { member })),
         Step::Cable(member, up) => wire.link(member, up),
         Step::Netlink(member, up) => drop(wire.tell(Event::Link { member, link: link(up) })),
-        Step::Live(set) => drop(wire.tell(Event::Live(MemberSet(set.into())))),
+        Step::Live(set) => drop(wire.tell(Event::Live(MemberSet::from_bits(set.into())))),
         Step::Offline(member) => drop(wire.ask(Event::Offline { member })),
         Step::Online(member) => drop(wire.ask(Event::Online { member })),
         Step::Mac(member, mac) => drop(wire.tell(Event::Mac { member, mac: [2, 0, 0, 0, 0, mac] })),
@@ -142,7 +142,7 @@ pub(super) fn check(wire: &Wire, kernel: &Kernel) {
     for member in group.members() {
         assert_eq!(kernel.states[usize::from(member.number())], member.state());
         // States, flags and columns agree with each other.
-        let failed = member.state() == MemberState::Failed;
+        let failed = member.state() == MemberStatus::Failed;
         assert_eq!(
             failed,
             member.offline().is_none() && member.condition() != Condition::New && !member.functions()
@@ -210,7 +210,7 @@ proptest! {
                 prop_assert!(kernel.carry_out(&action), "{:?} changes nothing, after {:?}", action, step);
             }
             if let Step::Leave(member) = step {
-                kernel.states[usize::from(*member)] = MemberState::Vacant;
+                kernel.states[usize::from(*member)] = MemberStatus::Vacant;
             }
             check(&wire, &kernel);
         }
@@ -247,7 +247,7 @@ proptest! {
         wire.run(2 * fdt + Duration::from_millis(phase));
         wire.silent.insert(member);
         wire.run(fdt + Duration::from_millis(3));
-        prop_assert_eq!(wire.state(member), MemberState::Failed);
+        prop_assert_eq!(wire.state(member), MemberStatus::Failed);
         prop_assert_eq!(wire.usable().len(), 2);
     }
 }

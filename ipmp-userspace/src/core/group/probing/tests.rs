@@ -1,4 +1,4 @@
-use ipmp_common::maps::MemberState;
+use ipmp_common::maps::MemberStatus;
 
 use super::*;
 use crate::core::{
@@ -23,11 +23,11 @@ fn column(wire: &Wire, member: u8) -> Column {
 
 /// Time until a member has failed, and until it is repaired.
 fn failed(wire: &mut Wire, member: u8) -> Duration {
-    wire.until(|wire| wire.state(member) == MemberState::Failed)
+    wire.until(|wire| wire.state(member) == MemberStatus::Failed)
 }
 
 fn works(wire: &mut Wire, member: u8) -> Duration {
-    wire.until(|wire| wire.state(member) == MemberState::Ok)
+    wire.until(|wire| wire.state(member) == MemberStatus::Ok)
 }
 
 /// The table of the module's documentation, for every state, company and event. The member is `eth0`; its company is
@@ -119,11 +119,11 @@ fn every_state_event_and_company_is_as_the_table_says() {
                 }
             }
             let state = match wire.state(0) {
-                MemberState::Ok => "ok",
-                MemberState::Failed => "failed",
-                MemberState::Unknown => "unknown",
-                MemberState::Offline => "offline",
-                MemberState::Vacant => "vacant",
+                MemberStatus::Ok => "ok",
+                MemberStatus::Failed => "failed",
+                MemberStatus::Unknown => "unknown",
+                MemberStatus::Offline => "offline",
+                MemberStatus::Vacant => "vacant",
             };
             let said: String = wire
                 .said()
@@ -211,9 +211,9 @@ fn a_cable_put_into_a_port_that_drops_everything_does_not_help() {
     );
     wire.silent.insert(0);
     wire.link(0, true);
-    assert_eq!((wire.usable(), wire.state(0)), (vec![1], MemberState::Failed));
+    assert_eq!((wire.usable(), wire.state(0)), (vec![1], MemberStatus::Failed));
     wire.run(ms(60_000));
-    assert_eq!((wire.said(), wire.state(0)), (vec![UP.to_owned()], MemberState::Failed));
+    assert_eq!((wire.said(), wire.state(0)), (vec![UP.to_owned()], MemberStatus::Failed));
     wire.silent.clear();
     let took = works(&mut wire, 0);
     assert!(took > ms(1800) && took < ms(2200), "{took:?}");
@@ -259,7 +259,7 @@ fn a_member_alone_is_judged_by_its_link() {
     let mut wire = Wire::with_fdt(1, ms(1000));
     wire.silent.insert(0);
     wire.run(ms(30_000));
-    assert_eq!((wire.usable(), wire.state(0), wire.carrier), (vec![0], MemberState::Ok, true));
+    assert_eq!((wire.usable(), wire.state(0), wire.carrier), (vec![0], MemberStatus::Ok, true));
     assert!(wire.group.dark(Family::V4));
 }
 
@@ -347,7 +347,7 @@ fn without_fail_open_a_member_that_nobody_probes_is_as_good_as_one_that_is_answe
 fn without_targets_a_member_carries_and_its_state_is_unknown() {
     let mut wire = Wire::with_fdt(2, ms(1000));
     wire.routers(&[]);
-    assert_eq!((wire.state(0), column(&wire, 0)), (MemberState::Unknown, Column::Unknown));
+    assert_eq!((wire.state(0), column(&wire, 0)), (MemberStatus::Unknown, Column::Unknown));
     assert_eq!((wire.usable(), wire.group.state()), (vec![0, 1], GroupState::Ok));
     wire.run(ms(10_000));
     assert_eq!(wire.said(), Vec::<String>::new());
@@ -355,7 +355,7 @@ fn without_targets_a_member_carries_and_its_state_is_unknown() {
     let searches = wire.searches.iter().filter(|(_, action)| matches!(action, Action::FindHosts { .. }));
     assert!((18..=22).contains(&searches.count()), "one a second: {:?}", wire.searches);
     wire.tell(Event::Host(router(77)));
-    assert_eq!((wire.state(0), column(&wire, 0)), (MemberState::Ok, Column::Ok));
+    assert_eq!((wire.state(0), column(&wire, 0)), (MemberStatus::Ok, Column::Ok));
     wire.run(ms(1000));
     assert_eq!(wire.probes.last().unwrap().2, router(77));
     // A router takes the place of all hosts.
@@ -364,7 +364,7 @@ fn without_targets_a_member_carries_and_its_state_is_unknown() {
     assert_eq!(wire.probes.last().unwrap().2, router(1));
     wire.routers(&[]);
     wire.link(0, false);
-    assert_eq!((wire.state(0), column(&wire, 0)), (MemberState::Failed, Column::Failed));
+    assert_eq!((wire.state(0), column(&wire, 0)), (MemberStatus::Failed, Column::Failed));
 }
 
 #[test]
@@ -374,7 +374,7 @@ fn a_failed_member_whose_targets_vanish_stays_failed_and_is_repaired_by_new_ones
     failed(&mut wire, 0);
     wire.routers(&[]);
     wire.run(ms(10_000));
-    assert_eq!((wire.state(0), wire.usable()), (MemberState::Failed, vec![1]));
+    assert_eq!((wire.state(0), wire.usable()), (MemberStatus::Failed, vec![1]));
     wire.silent.clear();
     wire.routers(&[router(3)]);
     works(&mut wire, 0);
@@ -443,7 +443,7 @@ fn one_failed_family_fails_a_member_and_both_must_be_good_to_repair_it() {
     assert!(took < ms(1300), "{took:?}");
     assert_eq!(wire.said(), [FAILURE]);
     wire.run(ms(20_000));
-    assert_eq!(wire.state(0), MemberState::Failed, "IPv4 is answered, and not enough");
+    assert_eq!(wire.state(0), MemberStatus::Failed, "IPv4 is answered, and not enough");
     wire.dead.clear();
     works(&mut wire, 0);
     assert_eq!(wire.said(), [REPAIR]);
@@ -479,7 +479,7 @@ fn a_daemon_that_is_always_late_finds_a_failure_once_it_is_in_time() {
     wire.late = ms(50);
     wire.silent.insert(0);
     wire.run(ms(1000));
-    assert_eq!(wire.state(0), MemberState::Ok);
+    assert_eq!(wire.state(0), MemberStatus::Ok);
     wire.late = Duration::ZERO;
     assert!(failed(&mut wire, 0) < ms(125));
 }
@@ -492,7 +492,7 @@ fn forged_answers_keep_nothing_alive_and_are_counted() {
         wire.group.member(1).unwrap().prober(Family::V4).unwrap().history().probes().last().copied().unwrap();
     wire.silent.insert(0);
     let mut forged = 0;
-    while wire.state(0) == MemberState::Ok {
+    while wire.state(0) == MemberStatus::Ok {
         let sequence = wire
             .group
             .member(0)
@@ -587,7 +587,7 @@ fn new_settings_lose_no_verdict_and_the_new_time_counts_at_once() {
         wire.said(),
         ["A failure detection time of 50 ms in group g means up to 300 probes a second for each target"]
     );
-    assert_eq!((wire.state(0), wire.usable()), (MemberState::Failed, vec![1, 2]));
+    assert_eq!((wire.state(0), wire.usable()), (MemberStatus::Failed, vec![1, 2]));
     wire.silent.insert(1);
     assert!(failed(&mut wire, 1) <= ms(53));
 }
@@ -603,7 +603,7 @@ fn who_has_no_test_address_is_named_after_twenty_seconds() {
         wire.said(),
         ["No test address configured on interface eth1; disabling probe-based failure detection on it"]
     );
-    assert_eq!((column(&wire, 1), wire.state(1)), (Column::Disabled, MemberState::Ok));
+    assert_eq!((column(&wire, 1), wire.state(1)), (Column::Disabled, MemberStatus::Ok));
     wire.run(ms(60_000));
     assert_eq!(wire.said(), Vec::<String>::new(), "once");
     wire.test_address(1, Family::V4);
@@ -672,7 +672,7 @@ fn a_test_address_that_is_not_unique_is_not_probed_from() {
 #[test]
 fn a_test_address_that_is_taken_away_leaves_the_link_and_one_that_is_lost_leaves_the_verdict() {
     for (address, state) in
-        [(TestAddress::None, MemberState::Ok), (TestAddress::Awaited, MemberState::Failed)]
+        [(TestAddress::None, MemberStatus::Ok), (TestAddress::Awaited, MemberStatus::Failed)]
     {
         let mut wire = Wire::with_fdt(2, ms(1000));
         wire.silent.insert(0);
@@ -680,7 +680,7 @@ fn a_test_address_that_is_taken_away_leaves_the_link_and_one_that_is_lost_leaves
         wire.said();
         wire.tell(Event::TestAddress { member: 0, family: Family::V4, address });
         assert_eq!(wire.state(0), state, "{address:?}");
-        assert_eq!(wire.said().contains(&REPAIR.to_owned()), state == MemberState::Ok);
+        assert_eq!(wire.said().contains(&REPAIR.to_owned()), state == MemberStatus::Ok);
         assert_eq!(column(&wire, 0), Column::Disabled);
     }
 }
@@ -693,12 +693,12 @@ fn an_offline_member_is_not_probed_and_comes_back_as_it_left() {
     wire.run(ms(3000));
     assert!(wire.probes.iter().all(|probe| probe.1 == 1) && !wire.probes.is_empty());
     wire.tell(Event::Online { member: 0 });
-    assert_eq!((wire.state(0), wire.usable()), (MemberState::Ok, vec![0, 1]));
+    assert_eq!((wire.state(0), wire.usable()), (MemberStatus::Ok, vec![0, 1]));
     wire.silent.insert(0);
     failed(&mut wire, 0);
     wire.tell(Event::Offline { member: 0 });
     wire.tell(Event::Online { member: 0 });
-    assert_eq!((wire.state(0), wire.usable()), (MemberState::Failed, vec![1]));
+    assert_eq!((wire.state(0), wire.usable()), (MemberStatus::Failed, vec![1]));
 }
 
 #[test]
@@ -721,7 +721,7 @@ fn members_without_addresses_are_probed_by_arp_and_nd() {
     assert_eq!(wire.searches.iter().map(|search| search.1.clone()).collect::<Vec<_>>(), found, "each once");
     let kinds = |via: Via| wire.probes.iter().filter(|probe| probe.3 == via).count();
     assert!(kinds(Via::Arp(MAC)) >= 16 && kinds(Via::Nd(MAC)) >= 16, "{:?}", wire.probes);
-    assert_eq!((column(&wire, 0), wire.state(0)), (Column::Ok, MemberState::Ok));
+    assert_eq!((column(&wire, 0), wire.state(0)), (Column::Ok, MemberStatus::Ok));
     wire.run(ms(10_000));
     wire.silent.insert(0);
     assert!(failed(&mut wire, 0) <= ms(1003));
@@ -778,7 +778,7 @@ fn a_restart_clears_no_verdict_that_it_cannot_disprove() {
     let both = [0, 1].into_iter().collect();
     let slots = Slots::new().rebuild(&[(0, 1), (1, 1)]);
     let adopted = |probed: bool| Adopted {
-        members: vec![(attachment(0), MemberState::Failed), (attachment(1), MemberState::Ok)],
+        members: vec![(attachment(0), MemberStatus::Failed), (attachment(1), MemberStatus::Ok)],
         usable: ipmp_common::steer::MemberSet::of(1),
         reserve: ipmp_common::steer::MemberSet::of(0),
         live: both,
@@ -796,13 +796,13 @@ fn a_restart_clears_no_verdict_that_it_cannot_disprove() {
         !actions.iter().any(|action| matches!(action, Action::Log(..) | Action::SetUsable(_))),
         "{actions:?}"
     );
-    assert_eq!((wire.state(0), wire.usable()), (MemberState::Failed, vec![1]));
+    assert_eq!((wire.state(0), wire.usable()), (MemberStatus::Failed, vec![1]));
     wire.run(ms(3_600_000));
-    assert_eq!(wire.state(0), MemberState::Failed, "no time alone disproves it");
+    assert_eq!(wire.state(0), MemberStatus::Failed, "no time alone disproves it");
     wire.routers(&[router(1)]);
     wire.test_address(0, Family::V4);
     wire.test_address(1, Family::V4);
-    assert_eq!((wire.state(0), wire.said()), (MemberState::Failed, Vec::new()));
+    assert_eq!((wire.state(0), wire.said()), (MemberStatus::Failed, Vec::new()));
     works(&mut wire, 0);
     assert_eq!(wire.said(), [REPAIR]);
     assert!(
@@ -821,7 +821,7 @@ fn new_settings_and_targets_leave_verdicts_alone() {
     wire.tell(Event::Settings(settings));
     wire.tell(Event::Targets(vec![router(2)]));
     wire.run(ms(10_000));
-    assert_eq!((wire.state(0), wire.said()), (MemberState::Failed, Vec::new()));
+    assert_eq!((wire.state(0), wire.said()), (MemberStatus::Failed, Vec::new()));
     wire.silent.clear();
     works(&mut wire, 0);
     assert_eq!(wire.said(), [REPAIR, "IP interface eth0 of group g is now inactive"]);

@@ -1,6 +1,6 @@
 use std::time::Duration;
 
-use ipmp_common::maps::MemberState;
+use ipmp_common::maps::MemberStatus;
 
 use crate::core::{Action, Event, GroupState, Settings, group::wire::Wire};
 
@@ -89,7 +89,7 @@ fn who_carries_is_as_the_reference_says() {
                 format!("{members} members, standbys {standbys:?}, failback {failback}, step {at}: {what:?}");
             assert_eq!((active(&wire), spares(&wire)), (carry.to_vec(), spare.to_vec()), "{case}");
             for &member in *spare {
-                assert_eq!(wire.state(member), MemberState::Ok, "{case}");
+                assert_eq!(wire.state(member), MemberStatus::Ok, "{case}");
                 assert!(!wire.usable().contains(&member), "{case}");
             }
             assert!(carry.iter().all(|member| wire.usable().contains(member)), "{case}");
@@ -150,7 +150,7 @@ fn a_failed_member_carries_before_nobody_does_and_a_spare_before_it() {
     wire.tell(Event::Standby { member: 2, standby: true });
     wire.silent.insert(0);
     wire.run(2 * fdt);
-    assert_eq!((active(&wire), wire.state(0)), (vec![1, 2], MemberState::Failed));
+    assert_eq!((active(&wire), wire.state(0)), (vec![1, 2], MemberStatus::Failed));
     assert_eq!(wire.group.reserve().iter().collect::<Vec<_>>(), [0], "when both carriers are gone");
     wire.link(1, false);
     assert_eq!(active(&wire), [2]);
