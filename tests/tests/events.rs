@@ -162,7 +162,7 @@ fn everything_that_happens_is_said_with_its_cause() {
     scene.expect(
         "cable 1 back",
         &[
-            ("link-up", "info", "carrier-back", "The link has come up on e1000g0"),
+            ("link-up", "info", "carrier-gained", "The link has come up on e1000g0"),
             (
                 "repaired",
                 "info",
@@ -214,7 +214,7 @@ fn everything_that_happens_is_said_with_its_cause() {
     scene.expect(
         "e1000g0 set up",
         &[
-            ("link-up", "info", "carrier-back", "The link has come up on e1000g0"),
+            ("link-up", "info", "carrier-gained", "The link has come up on e1000g0"),
             (
                 "repaired",
                 "info",
@@ -303,7 +303,7 @@ fn lose_everything(scene: &mut Scene<'_>) {
     scene.expect(
         "cable 2 back",
         &[
-            ("link-up", "info", "carrier-back", "The link has come up on e1000g1"),
+            ("link-up", "info", "carrier-gained", "The link has come up on e1000g1"),
             (
                 "repaired",
                 "info",
@@ -339,7 +339,7 @@ fn end(mut scene: Scene<'_>) {
 
     let text = Monitor::start(&scene.daemon, "production0").unwrap();
     scene.daemon.terminate().unwrap();
-    let stopped = "stopped; the datapath of production0 stays in place and goes on";
+    let stopped = "stopped; the datapath of production0 stays loaded and keeps forwarding";
     scene.expect("SIGTERM", &[("stopped", "info", "signal", stopped)]);
 
     let Scene { mut daemon, monitor, .. } = scene;
@@ -375,7 +375,7 @@ fn end(mut scene: Scene<'_>) {
     assert_eq!(log, said);
 
     daemon.start().unwrap();
-    daemon.wait_line("Group production0 has been taken over with 1 members", 0, TIMEOUT).unwrap();
+    daemon.wait_line("Group production0 has been adopted with 1 members", 0, TIMEOUT).unwrap();
     let monitor = Monitor::start(&daemon, "production0 --json").unwrap();
     daemon.kill().unwrap();
     let (status, complaint, lines) = monitor.end().unwrap();

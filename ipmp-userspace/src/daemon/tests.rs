@@ -8,9 +8,9 @@ use std::{collections::BTreeSet, future::Future, mem::MaybeUninit, net::IpAddr, 
 use socket2::{Domain, Protocol, Socket, Type};
 use tokio::{sync::oneshot, time::timeout};
 
-use super::{
+use crate::daemon::{
     Engine,
-    migrate::{Configuration, Place},
+    migration::{Configuration, Place},
     teardown,
 };
 use crate::{

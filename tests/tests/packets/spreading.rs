@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use ipmp_common::{
-    hash::Policy,
+    hash::HashPolicy,
     steer::{Preference, SLOTS},
 };
 
@@ -45,7 +45,7 @@ fn slot_of(bench: &Bench, frame: &[u8]) -> usize {
 #[test]
 fn only_the_source_mac_changes() {
     lab::needs_root!();
-    for policy in Policy::ALL {
+    for policy in HashPolicy::ALL {
         Setup::new().policy(policy).run(|bench| {
             for frame in kinds(1234) {
                 bench.egress(&frame).leaves_by(FLOWS, &with_source(&frame, member_mac(FLOWS)));
@@ -57,7 +57,7 @@ fn only_the_source_mac_changes() {
 #[test]
 fn a_flow_keeps_its_member_and_flows_use_all() {
     lab::needs_root!();
-    for policy in [Policy::Connection, Policy::Flow] {
+    for policy in [HashPolicy::Connection, HashPolicy::Flow] {
         Setup::new().policy(policy).run(|bench| {
             spread(bench);
             for kind in 0..4 {
@@ -80,7 +80,7 @@ fn a_flow_keeps_its_member_and_flows_use_all() {
 #[test]
 fn by_destination_ports_and_sources_do_not_matter() {
     lab::needs_root!();
-    Setup::new().policy(Policy::Destination).run(|bench| {
+    Setup::new().policy(HashPolicy::Destination).run(|bench| {
         spread(bench);
         let mut carriers = BTreeSet::new();
         for host in 1..=64 {
@@ -104,7 +104,7 @@ fn by_destination_ports_and_sources_do_not_matter() {
 #[test]
 fn reproducible_policies_are_reproduced() {
     lab::needs_root!();
-    for (policy, slots) in [(Policy::Flow, FLOW_SLOTS), (Policy::Destination, DESTINATION_SLOTS)] {
+    for (policy, slots) in [(HashPolicy::Flow, FLOW_SLOTS), (HashPolicy::Destination, DESTINATION_SLOTS)] {
         Setup::new().policy(policy).run(|bench| {
             assert_eq!(kinds(5000).map(|frame| slot_of(bench, &frame)), slots, "{policy:?}");
         });
@@ -115,7 +115,7 @@ fn reproducible_policies_are_reproduced() {
 #[test]
 fn one_slot_moves_one_slots_flows() {
     lab::needs_root!();
-    for policy in Policy::ALL {
+    for policy in HashPolicy::ALL {
         Setup::new().policy(policy).run(|bench| {
             let [moved, _, other, _] = kinds(5000);
             let (slot, another) = (slot_of(bench, &moved), slot_of(bench, &other));

@@ -1,0 +1,148 @@
+//! ARP and Neighbour Discovery that leave: who speaks for an address, and with which MAC.
+//!
+//! The host speaks with the MAC of the *inbound member* of the address that it speaks for, and through that same
+//! member, so that switches learn the port together with the address. The group interface's MAC never leaves.
+
+use core::hint::black_box;
+
+use aya_ebpf::{bindings::BPF_ANY, helpers::generated::bpf_ktime_get_ns};
+use ipmp_common::{
+    address::Mac,
+    frame::{Arp, Frame},
+    maps::{AddressKind, Hint, HintKind, Ip, Learnt},
+    nd::{self, LinkLayerOption, OptionHead},
+    steer::Preference,
+};
+
+use crate::maps::{GROUP, addresses, group_mac, hints, learnt, steering};
+
+/// Options of a Neighbour Discovery message that are looked at. Ours are the first or the second, but a router's
+/// advertisement has an option for every prefix before the one with its MAC.
+const MAX_OPTIONS: usize = 16;
+/// No Neighbour Discovery message is longer.
+const MAX_LENGTH: usize = 0x3fff;
+
+/// The inbound list of an address of ours; the cast member's for all others, which we learn if they are claimed.
+#[inline(always)]
+pub fn inbound(speaks_for: &Ip, claimed: bool) -> Preference {
+    // SAFETY: the value is copied at once; a concurrent update replaces the whole element.
+    if let Some(address) = unsafe { addresses.get(speaks_for) } {
+        return match address.kind {
+            AddressKind::Data => address.inbound,
+            AddressKind::Test => Preference::from_nibbles(u64::from(address.member) * 0x1111_1111_1111_1111),
+        };
+    }
+    if claimed {
+        learn(speaks_for);
+    }
+    steering.get(0).map_or(Preference::EMPTY, |words| words.cast)
+}
+
+/// Remembers a sender that is no data address, and wakes the daemon when it is new.
+#[inline(always)]
+fn learn(sender: &Ip) {
+    // SAFETY: a helper without arguments.
+    let seen_ns = unsafe { bpf_ktime_get_ns() };
+    // SAFETY: only whether there is a value is asked.
+    let known = unsafe { learnt.get(sender) }.is_some();
+    // A full map forgets the sender that has been silent longest: nothing to handle.
+    let _ = learnt.insert(sender, Learnt { seen_ns }, BPF_ANY.into());
+    if !known {
+        wake(HintKind::Learnt);
+    }
+}
+
+/// Forgets a sender that was learnt: another host claims its address. What we announced for it would be wrong.
+#[inline(always)]
+pub fn forget(claimed: &Ip) {
+    // SAFETY: only whether there is a value is asked.
+    if unsafe { learnt.get(claimed) }.is_some() && learnt.remove(claimed).is_ok() {
+        wake(HintKind::Learnt);
+    }
+}
+
+/// Wakes the daemon. A hint that does not fit is lost: the daemon hears of it with the next of its kind.
+#[inline(always)]
+pub fn wake(kind: HintKind) {
+    if let Some(mut entry) = hints.reserve(0) {
+        // SAFETY: a helper without arguments.
+        let at_ns = unsafe { bpf_ktime_get_ns() };
+        entry.write(Hint { kind: kind as u32, group: GROUP.load(), at_ns });
+        entry.submit(0);
+    }
+}
+
+/// Offsets that a plan may carry: the verifier forgets them on the way, and wants to be told.
+const MAX_AT: usize = 0x7f;
+
+/// Signs ARP with the speaker's MAC. False if the packet is cut off.
+#[inline(always)]
+pub fn sign_arp(frame: &Frame, at: usize, mac: [u8; 6]) -> bool {
+    let at = at & MAX_AT;
+    [Arp::SENDER_MAC, Arp::TARGET_MAC].iter().all(|field| {
+        let Some(place) = frame.place::<[u8; 6]>(at + field) else { return false };
+        // SAFETY: inside the packet; the verifier wants the write to go through the pointer that was compared.
+        unsafe {
+            if Mac::from(place.read_unaligned()) == group_mac() {
+                place.write_unaligned(mac);
+            }
+        }
+        true
+    })
+}
+
+/// Signs a Neighbour Discovery message with the speaker's MAC, where a link-layer address option holds the group's, and
+/// corrects the checksum. A message has one such option: its sender's, or that of the target that it speaks for. False
+/// if the message is cut off.
+#[inline(always)]
+pub fn sign_nd(frame: &Frame, at: usize, mac: [u8; 6]) -> bool {
+    let icmp = at & MAX_AT;
+    // The pointer that was compared, kept whole: the compiler would make it anew, and the verifier not know it again.
+    let Some(head) = frame.place::<[u8; 4]>(icmp).map(black_box) else { return false };
+    // SAFETY: inside the packet.
+    let [kind, _, high, low] = unsafe { head.read_unaligned() };
+    let Some(options) = nd::options_at(kind) else { return false };
+    let mut at = icmp + options;
+    for _ in 0..MAX_OPTIONS {
+        // The options end with the packet.
+        let Some(option) = frame.place::<LinkLayerOption>(at) else { return true };
+        // SAFETY: inside the packet.
+        let LinkLayerOption { head: OptionHead { kind, len }, mac: old } = unsafe { option.read_unaligned() };
+        if len == 0 {
+            return true;
+        }
+        // Taken before the option is looked at: else the verifier follows each way of not being ours to the end.
+        let next = black_box(at + 8 * len as usize);
+        let is_address = kind == nd::SOURCE_LINK_LAYER_ADDRESS || kind == nd::TARGET_LINK_LAYER_ADDRESS;
+        if is_address && len == 1 && Mac::from(old) == group_mac() {
+            let [high, low] = correct(u16::from_ne_bytes([high, low]), old, mac).to_ne_bytes();
+            // SAFETY: inside the packet, both.
+            unsafe {
+                option.write_unaligned(LinkLayerOption { head: OptionHead { kind, len }, mac });
+                head.cast::<[u8; 2]>().add(1).write_unaligned([high, low]);
+            }
+            return true;
+        }
+        if next > MAX_LENGTH {
+            return true;
+        }
+        at = next;
+    }
+    true
+}
+
+/// The checksum after `old` became `new` at an even place (RFC 1624). Sums of 16-bit words come out the same in either
+/// byte order, so nothing is swapped.
+#[inline(always)]
+fn correct(check: u16, old: [u8; 6], new: [u8; 6]) -> u16 {
+    let mut sum = u32::from(!check);
+    let mut place = 0;
+    while place < 6 {
+        sum += u32::from(!u16::from_ne_bytes([old[place], old[place + 1]]));
+        sum += u32::from(u16::from_ne_bytes([new[place], new[place + 1]]));
+        place += 2;
+    }
+    sum = (sum & 0xffff) + (sum >> 16);
+    sum = (sum & 0xffff) + (sum >> 16);
+    !(sum as u16)
+}

@@ -1,0 +1,435 @@
+//! Why a member is in its state: what the state machine knows, in sentences for whoever was woken up by it.
+//!
+//! The summary says how it stands, why, and what to do; the reasons follow in the order in which somebody would ask: does
+//! it carry, what is with its link, what do its probes say and those of the others, what has the operator wanted.
+
+use std::{collections::BTreeMap, net::IpAddr, time::Duration};
+
+use crate::daemon::{
+    event_loop::Engine,
+    group::{UPDELAY, now},
+    operations::show::probing::milliseconds,
+};
+use crate::{
+    control::{
+        duration::short,
+        explanation::{Explanation, Recent, Timer, due},
+        report::probing::Family as Shown,
+        request::{Refused, reason},
+    },
+    core::{
+        Group, Link, Time,
+        member::{Condition, Member, OfflineCause},
+        probe::{
+            FAILURES, Family, Means, Policy, REPAIRS, SETTLE, TestAddress, fdt,
+            history::{Fate, LENGTH, Probe},
+            prober::Prober,
+            targets::{ASIDE, Mode, Status},
+        },
+    },
+};
+
+impl Engine {
+    /// Why a member is in its state.
+    pub(in crate::daemon) async fn explain(&self, member: &str) -> Result<Explanation, Refused> {
+        let nobody = || {
+            let text = format!("{member} is not a member of any group; `ipmpctl show` lists the members");
+            Refused::new(reason::NOT_A_MEMBER, text)
+        };
+        let group = self.groups.values().find(|group| group.number_named(member).is_some());
+        let group = group.ok_or_else(nobody)?;
+        let reports = self.show(Some(group.name())).await?;
+        let mut members = reports.into_iter().flat_map(|group| group.members);
+        let (Some(report), Some(known)) =
+            (members.find(|known| known.name == member), group.core.member_named(member))
+        else {
+            return Err(nobody());
+        };
+        let good_since = group.datapath.good_since(known.number()).map(Time);
+        let view = View { group: &group.core, member: known, good_since, now: now() };
+        Ok(Explanation {
+            group: group.name().to_owned(),
+            member: report,
+            summary: view.summary(),
+            reasons: view.reasons(),
+            recent: view.recent(),
+            timers: view.timers(),
+            events: self.teller.recent(group.name(), member),
+        })
+    }
+}
+
+/// A member, and what is known around it.
+struct View<'a> {
+    group: &'a Group,
+    member: &'a Member,
+    /// Since when its link has been good, as far as the datapath knows.
+    good_since: Option<Time>,
+    now: Time,
+}
+
+impl View<'_> {
+    /// How it stands and why, in a sentence.
+    fn summary(&self) -> String {
+        let (name, member) = (self.member.name(), self.member);
+        match member.offline() {
+            Some(OfflineCause::Operator) => {
+                return format!(
+                    "{name} is offline: somebody took it out; `ipmpctl online {name}` puts it back"
+                );
+            }
+            Some(OfflineCause::DuplicateMac) => {
+                return format!(
+                    "{name} is offline: {} has its hardware address, too; give one of them another, and {name} comes \
+                     back by itself",
+                    self.twin().unwrap_or("another member")
+                );
+            }
+            None => {}
+        }
+        match member.condition() {
+            Condition::New => format!("{name} has just joined: its link is not trusted yet"),
+            Condition::Down if member.link() == Link::Down => {
+                format!(
+                    "{name} has failed: it has no link; look at its cable, its switch port, and who set it down"
+                )
+            }
+            Condition::Down => format!("{name} has failed: the datapath has seen its carrier go"),
+            Condition::Returning => {
+                format!(
+                    "{name} has failed, and its link is back: it is trusted when it has been good for a while"
+                )
+            }
+            Condition::Held => format!(
+                "{name} is held down by flap protection: its link has come and gone too often; `ipmpctl offline {name}` \
+                 and `ipmpctl online {name}` end that"
+            ),
+            Condition::Ok if member.probes_failed() => {
+                let anyway = if member.active() {
+                    "; it carries traffic all the same, since no other member works"
+                } else {
+                    ""
+                };
+                format!("{name} has failed: its link is up, and its probes {}{anyway}", self.lacking())
+            }
+            Condition::Ok if member.inactive() => format!("{name} works, and waits: {}", self.why_inactive()),
+            Condition::Ok => format!("{name} works: its link is up, {}", self.evidence()),
+        }
+    }
+
+    /// What its probes are missing for a repair.
+    fn lacking(&self) -> String {
+        let of = |(family, prober): (Family, &Prober)| {
+            let answers = prober.history().answers().min(REPAIRS);
+            match (prober.capable(), answers) {
+                (false, _) => format!("have no target ({family})"),
+                (true, 0) => format!("are not answered ({family})"),
+                (true, _) => format!("have {answers} of {REPAIRS} answers in a row ({family})"),
+            }
+        };
+        let failed = self.probers().filter(|(_, prober)| prober.failed());
+        let missing: Vec<String> = failed.map(of).collect();
+        if missing.is_empty() { "have failed".into() } else { missing.join(", and ") }
+    }
+
+    /// What shows that it works.
+    fn evidence(&self) -> String {
+        let enabled: Vec<(Family, &Prober)> = self.probers().filter(|(_, prober)| prober.enabled()).collect();
+        if enabled.is_empty() {
+            return "and nothing else is known of it: it is not probed".into();
+        }
+        if enabled.iter().all(|(_, prober)| !prober.capable()) {
+            return "and nothing else is known of it: it is probed, and has no target".into();
+        }
+        let losing = |prober: &Prober| prober.history().losses() > 0;
+        if enabled.iter().any(|(family, prober)| losing(prober) && self.group.dark(*family)) {
+            return "and it is judged by that alone: no target answers on any member".into();
+        }
+        if let Some((_, prober)) = enabled.iter().find(|(_, prober)| losing(prober)) {
+            return format!("and its last {} lost", probes(prober.history().losses()));
+        }
+        if enabled.iter().any(|(_, prober)| prober.history().answered()) {
+            "and its probes are answered".into()
+        } else {
+            "and its first probe is on its way".into()
+        }
+    }
+
+    fn why_inactive(&self) -> String {
+        let group = self.group.name();
+        if self.member.standby() {
+            format!("it is a standby, and the members of {group} that are none carry")
+        } else {
+            format!(
+                "it was repaired while others carried, and {group} has failback=no; `ipmpctl set {group} failback=yes` \
+                 brings it back"
+            )
+        }
+    }
+
+    /// What it all follows from, the most important first.
+    fn reasons(&self) -> Vec<String> {
+        let mut reasons = vec![self.role(), self.link()];
+        if self.probers().next().is_none() {
+            reasons.push(self.not_probed());
+        }
+        for (family, prober) in self.probers() {
+            reasons.push(self.how(family, prober));
+            if prober.capable() {
+                reasons.push(self.verdict(family, prober));
+                reasons.push(self.comparison(family));
+            }
+        }
+        reasons.extend(self.raised());
+        reasons
+    }
+
+    /// Whether it carries, and why not.
+    fn role(&self) -> String {
+        let member = self.member;
+        let standby = if member.standby() { " It is a standby." } else { "" };
+        let cast =
+            if self.group.cast() == Some(member.number()) { ", multicast and broadcast, too" } else { "" };
+        if member.active() && member.live() {
+            return format!("It carries traffic{cast}.{standby}");
+        }
+        let why = if member.offline().is_some() {
+            "it is offline"
+        } else if member.held_until().is_some() {
+            "flap protection holds it down"
+        } else if member.inactive() {
+            "it is kept as a spare, which the datapath takes as soon as nobody else can carry"
+        } else if member.probes_failed() && self.group.active().is_empty() {
+            "its probes have failed, and the group has fail-open=no"
+        } else if member.probes_failed() && member.condition() == Condition::Ok {
+            "its probes have failed, and others work"
+        } else {
+            "the datapath does not trust its link"
+        };
+        format!("It carries no traffic: {why}.{standby}")
+    }
+
+    fn link(&self) -> String {
+        let kernel = match self.member.link() {
+            Link::Up => "up",
+            Link::Down => "down",
+            Link::Unknown => "not known to its driver, and taken as up",
+        };
+        let datapath = match (self.member.live(), self.good_since) {
+            (true, _) => "the datapath trusts it".to_owned(),
+            (false, Some(since)) => format!(
+                "the datapath has seen it good for {}, and trusts it after {}",
+                short(self.now - since),
+                short(UPDELAY)
+            ),
+            (false, None) => "the datapath does not see it good".to_owned(),
+        };
+        let held = self.member.held_until().map(|until| {
+            format!("; it came up too often, and is not believed for another {}", short(until - self.now))
+        });
+        format!("Link: {kernel}; {datapath}{}.", held.unwrap_or_default())
+    }
+
+    fn not_probed(&self) -> String {
+        let policy = match self.group.settings().probe {
+            Policy::Off => "off",
+            Policy::Auto => "auto",
+            Policy::Arp => "arp",
+            Policy::Nd => "nd",
+        };
+        format!(
+            "It is not probed: it has no test address, and {} has probe={policy}; what fails behind its switch is not seen.",
+            self.group.name()
+        )
+    }
+
+    /// How it is probed in a family, and whom.
+    fn how(&self, family: Family, prober: &Prober) -> String {
+        let every = short(self.interval());
+        let how = match (prober.means(), self.member.test_address(family)) {
+            (Some(Means::Echo { source, prefix }), _) => {
+                format!("probed every {every} by ICMP echo from {source}/{prefix}")
+            }
+            (Some(Means::Arp), _) => format!("probed every {every} by ARP without a sender address"),
+            (Some(Means::Nd), _) => format!("probed every {every} by neighbour solicitations"),
+            (None, TestAddress::Is { address, .. }) => {
+                return format!(
+                    "{family}: not probed, since another member, or the group, has its test address {address}, too."
+                );
+            }
+            (None, _) => {
+                return format!("{family}: not probed until a DHCP client has brought its test address.");
+            }
+        };
+        // What is out of service rests.
+        let how = if prober.next().is_some() { how } else { format!("at rest now, and else {how}") };
+        let source = match prober.targets().mode() {
+            Mode::Explicit => "named by the operator",
+            Mode::Routes => "from the routing table",
+            Mode::Multicast => "found by multicast",
+        };
+        let active: Vec<String> =
+            prober.targets().active().map(|target| target.address.to_string()).collect();
+        if active.is_empty() {
+            return format!("{family}: {how}; no target is known, and hosts are looked for by multicast.");
+        }
+        let aside = prober.targets().all().iter().filter(|t| matches!(t.status, Status::Aside(..))).count();
+        let aside = if aside == 0 { String::new() } else { format!(", {aside} more set aside") };
+        format!("{family}: {how}; targets {source}: {}{aside}.", active.join(" "))
+    }
+
+    /// What its probes amount to.
+    fn verdict(&self, family: Family, prober: &Prober) -> String {
+        let history = prober.history();
+        let (losses, answers) = (history.losses(), history.answers());
+        if prober.failed() {
+            let best = prober.targets().active().map(|target| history.answers_of(target.address)).max();
+            let best = best.unwrap_or_default().max(answers).min(REPAIRS);
+            return format!(
+                "{family} has failed: {best} of {REPAIRS} answers in a row are there, over all targets or of one."
+            );
+        }
+        if losses >= FAILURES && !prober.settled(self.now) {
+            let joined = short(self.settles(prober) - self.now);
+            return format!(
+                "{family}: {losses} losses in a row do not count yet, since it has just joined and was never answered; \
+                 they do in {joined}."
+            );
+        }
+        if losses >= FAILURES {
+            return format!(
+                "{family}: {losses} losses in a row are not held against it, since they are not its own: see who else is \
+                 answered."
+            );
+        }
+        if losses > 0 {
+            return format!("{family}: {losses} of {FAILURES} losses in a row that would be a failure.");
+        }
+        match answers {
+            0 => format!("{family}: no probe is over yet."),
+            answers if answers as usize == LENGTH => {
+                format!("{family}: the last {LENGTH} probes were answered.")
+            }
+            answers => format!("{family}: the last {} answered.", probes(answers)),
+        }
+    }
+
+    /// Who else is answered: losses are a member's own only if somebody is.
+    fn comparison(&self, family: Family) -> String {
+        let others = self.group.members().iter().filter(|other| other.number() != self.member.number());
+        let (mut answered, mut silent) = (Vec::new(), Vec::new());
+        for other in others {
+            let Some(prober) = other.prober(family).filter(|prober| prober.capable()) else { continue };
+            let history = prober.history();
+            let is_answered = history.losses() == 0 && history.answered();
+            if is_answered { answered.push(other.name()) } else { silent.push(other.name()) }
+        }
+        let dark = if self.group.dark(family) { " No target answers on any member." } else { "" };
+        match (answered.is_empty(), silent.is_empty()) {
+            (true, true) => format!("{family}: no other member is probed to compare it with.{dark}"),
+            (true, false) => {
+                format!("{family}: no other member is answered: {} are not.{dark}", silent.join(" "))
+            }
+            (false, true) => format!("{family}: others that are answered: {}.", answered.join(" ")),
+            (false, false) => {
+                format!(
+                    "{family}: others that are answered: {}; that are not: {}.",
+                    answered.join(" "),
+                    silent.join(" ")
+                )
+            }
+        }
+    }
+
+    fn raised(&self) -> Option<String> {
+        let (slow, fdt) = (self.group.slowest()?, self.group.fdt()?);
+        Some(format!(
+            "The failure detection time of {} is {} instead of {}: {} took up to {} on {} {} ago.",
+            self.group.name(),
+            short(fdt.current()),
+            short(fdt.configured()),
+            slow.target,
+            short(slow.took),
+            slow.member,
+            short(self.now - slow.at)
+        ))
+    }
+
+    /// Its last probes, target by target.
+    fn recent(&self) -> Vec<Recent> {
+        let mut recent = Vec::new();
+        for (family, prober) in self.probers() {
+            let mut fates: BTreeMap<IpAddr, String> = BTreeMap::new();
+            for probe in prober.history().probes() {
+                fates.entry(probe.target).or_default().push(letter(probe));
+            }
+            let of = |(target, fates)| Recent { family: Shown::from(family), target, fates };
+            recent.extend(fates.into_iter().map(of));
+        }
+        recent
+    }
+
+    /// What happens by itself, the next first.
+    fn timers(&self) -> Vec<Timer> {
+        let mut timers: Vec<(Time, &str, Option<String>)> = Vec::new();
+        timers.extend(self.member.held_until().map(|until| (until, due::HOLD_DOWN, None)));
+        let trusted = self.good_since.filter(|_| !self.member.live()).map(|since| since + UPDELAY);
+        timers.extend(trusted.map(|at| (at, due::LINK, None)));
+        for (family, prober) in self.probers() {
+            let of = || Some(family.to_string());
+            timers.extend(prober.next().map(|next| (next, due::PROBE, of())));
+            if prober.capable() && !prober.settled(self.now) {
+                timers.push((self.settles(prober), due::SETTLED, of()));
+            }
+            for target in prober.targets().all() {
+                if let Status::Aside(_, since) = target.status {
+                    timers.push((since + ASIDE, due::TARGET, Some(target.address.to_string())));
+                }
+            }
+        }
+        timers.extend(self.group.slowest().map(|slow| (slow.at + fdt::SETTLE, due::FDT, None)));
+        timers.sort();
+        let timer = |(at, what, of): (Time, &str, _)| Timer {
+            what: what.into(),
+            of,
+            in_ms: milliseconds(at - self.now),
+        };
+        timers.into_iter().map(timer).collect()
+    }
+
+    /// When its losses count, although it was never answered.
+    fn settles(&self, prober: &Prober) -> Time {
+        prober.joined() + SETTLE
+    }
+
+    fn probers(&self) -> impl Iterator<Item = (Family, &Prober)> {
+        Family::ALL.into_iter().filter_map(|family| Some((family, self.member.prober(family)?)))
+    }
+
+    fn interval(&self) -> Duration {
+        self.group.fdt().map_or(fdt::DEFAULT / FAILURES, |fdt| fdt.interval())
+    }
+
+    fn twin(&self) -> Option<&str> {
+        let mut others = self.group.members().iter().filter(|other| other.number() != self.member.number());
+        others.find(|other| other.mac() == self.member.mac()).map(Member::name)
+    }
+}
+
+/// The letter for what has become of a probe.
+fn letter(probe: &Probe) -> char {
+    match probe.fate {
+        Fate::Answered(_) => '!',
+        Fate::Lost => '.',
+        Fate::Void => '?',
+        Fate::Unsent => '-',
+        Fate::Wanted | Fate::Pending => '~',
+    }
+}
+
+fn probes(count: u32) -> String {
+    if count == 1 { "probe was".into() } else { format!("{count} probes were") }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,269 @@
+//! What is shown of probing: the state machine's view in the words of the report.
+
+use std::time::Duration;
+
+use crate::{
+    control::report::probing::{
+        Counters, Detection, Family, Fault, MOST_TARGETS, Means, Mode, Obstacle, Policy, ProbedTarget,
+        Probing, Raised,
+    },
+    core::{
+        self, Time,
+        member::Member,
+        probe::{self, TestAddress, history::History, prober::Prober, targets},
+    },
+};
+
+/// How a group's failures are detected.
+pub fn detection(group: &core::Group, now: Time) -> Detection {
+    let settings = group.settings();
+    let fdt = group.fdt().unwrap_or_else(|| probe::fdt::Fdt::new(settings.fdt));
+    Detection {
+        configured_ms: milliseconds(fdt.configured()),
+        interval_us: microseconds(fdt.interval()),
+        raised: group.slowest().map(|slow| Raised {
+            member: slow.member.clone(),
+            target: slow.target,
+            took_us: microseconds(slow.took),
+            ago_ms: milliseconds(now - slow.at),
+        }),
+        failback: settings.failback,
+        fail_open: settings.fail_open,
+        probe: match settings.probe {
+            probe::Policy::Off => Policy::Off,
+            probe::Policy::Auto => Policy::Auto,
+            probe::Policy::Arp => Policy::Arp,
+            probe::Policy::Nd => Policy::Nd,
+        },
+        targets: group.known_targets().explicit.clone(),
+        dark: probe::Family::ALL.into_iter().filter(|&family| group.dark(family)).map(Family::from).collect(),
+    }
+}
+
+/// The failure detection time as it is now, in milliseconds; `None`: nobody is probed.
+pub fn fdt_ms(group: &core::Group) -> Option<u64> {
+    group.fdt().map(|fdt| milliseconds(fdt.current()))
+}
+
+/// How a member is probed, family by family.
+pub fn probing(member: &Member, now: Time) -> Vec<Probing> {
+    let of = |family| Some(of_family(member, family, member.prober(family)?, now));
+    probe::Family::ALL.into_iter().filter_map(of).collect()
+}
+
+fn of_family(member: &Member, family: probe::Family, prober: &Prober, now: Time) -> Probing {
+    let (means, history) = (prober.means(), prober.history());
+    let (test_address, prefix) = match member.test_address(family) {
+        TestAddress::Is { address, prefix } => (Some(address), Some(prefix)),
+        TestAddress::None | TestAddress::Awaited => (None, None),
+    };
+    let counters = prober.counters();
+    let (mut listed, spare) = targets_of(prober, now);
+    listed.truncate(MOST_TARGETS);
+    Probing {
+        family: family.into(),
+        means: means.map(|means| match means {
+            probe::Means::Echo { .. } => Means::Echo,
+            probe::Means::Arp => Means::Arp,
+            probe::Means::Nd => Means::Nd,
+        }),
+        obstacle: match (means, test_address) {
+            (Some(_), _) => None,
+            (None, Some(_)) => Some(Obstacle::NotUnique),
+            (None, None) => Some(Obstacle::Awaited),
+        },
+        test_address,
+        prefix,
+        mode: match prober.targets().mode() {
+            _ if means.is_none() => Mode::Disabled,
+            targets::Mode::Explicit => Mode::Explicit,
+            targets::Mode::Routes => Mode::Routes,
+            targets::Mode::Multicast => Mode::Multicast,
+        },
+        failed: prober.failed(),
+        losses: history.losses(),
+        answers: history.answers(),
+        targets: listed,
+        spare,
+        counters: Counters {
+            sent: counters.sent,
+            answered: counters.answered,
+            lost: counters.lost,
+            void: counters.void,
+            unsent: counters.unsent,
+            missed: counters.missed,
+            forged: counters.forged,
+            duplicate: counters.duplicate,
+        },
+    }
+}
+
+/// The targets that are probed, the next one first, then those that were set aside, the last one first; and how many
+/// others there are.
+fn targets_of(prober: &Prober, now: Time) -> (Vec<ProbedTarget>, u32) {
+    let history = prober.history();
+    let mut listed: Vec<ProbedTarget> =
+        prober.targets().active().map(|target| target_report(target, history, None, now)).collect();
+    let mut aside: Vec<(Time, ProbedTarget)> = Vec::new();
+    let mut spare = 0;
+    for target in prober.targets().all() {
+        match target.status {
+            targets::Status::Active => {}
+            targets::Status::Spare => spare += 1,
+            targets::Status::Aside(fault, since) => {
+                aside.push((since, target_report(target, history, Some((fault, since)), now)));
+            }
+        }
+    }
+    aside.sort_by_key(|(since, _)| std::cmp::Reverse(*since));
+    listed.extend(aside.into_iter().map(|(_, target)| target));
+    (listed, spare)
+}
+
+fn target_report(
+    target: &targets::Target,
+    history: &History,
+    aside: Option<(targets::Fault, Time)>,
+    now: Time,
+) -> ProbedTarget {
+    ProbedTarget {
+        address: target.address,
+        aside: aside.map(|(fault, _)| match fault {
+            targets::Fault::Slow => Fault::Slow,
+            targets::Fault::Dead => Fault::Dead,
+        }),
+        again_ms: aside.map(|(_, since)| milliseconds(since + targets::ASIDE - now)),
+        average_us: target.rtt.average().map(microseconds),
+        deviation_us: target.rtt.deviation().map(microseconds),
+        losses: history.losses_of(target.address),
+        answers: history.answers_of(target.address),
+    }
+}
+
+impl From<probe::Family> for Family {
+    fn from(family: probe::Family) -> Self {
+        match family {
+            probe::Family::V4 => Self::Inet,
+            probe::Family::V6 => Self::Inet6,
+        }
+    }
+}
+
+/// Whole milliseconds of a time.
+pub fn milliseconds(time: Duration) -> u64 {
+    time.as_millis().try_into().unwrap_or(u64::MAX)
+}
+
+/// Whole microseconds of a time.
+fn microseconds(time: Duration) -> u64 {
+    time.as_micros().try_into().unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::core::{
+        Input, Settings,
+        group::wire::{Wire, router},
+    };
+
+    const FDT: Duration = Duration::from_secs(1);
+
+    fn of(wire: &Wire, member: u8) -> Vec<Probing> {
+        probing(wire.group.member(member).expect("a member"), wire.now)
+    }
+
+    #[test]
+    fn a_member_that_is_answered() {
+        let mut wire = Wire::with_fdt(2, FDT);
+        wire.run(FDT);
+        let [inet] = &of(&wire, 0)[..] else { panic!("one family") };
+        assert_eq!((inet.family, inet.means, inet.obstacle), (Family::Inet, Some(Means::Echo), None));
+        assert_eq!((inet.test_address, inet.prefix), (Some(router(201)), Some(24)));
+        assert_eq!((inet.mode, inet.failed, inet.losses), (Mode::Routes, false, 0));
+        let [target] = &inet.targets[..] else { panic!("one router") };
+        assert_eq!((target.address, target.aside, target.again_ms), (router(1), None, None));
+        assert_eq!(target.average_us, Some(300));
+        assert!(target.deviation_us.is_some());
+        assert_eq!((target.losses, target.answers), (0, inet.answers));
+        assert!(inet.answers >= 10, "{inet:?}");
+        assert_eq!(inet.counters.sent, inet.counters.answered);
+        assert_eq!(inet.spare, 0);
+        let group = detection(&wire.group, wire.now);
+        assert_eq!((group.configured_ms, group.interval_us, group.raised), (1000, 200_000, None));
+        assert_eq!(fdt_ms(&wire.group), Some(1000));
+        assert!(group.failback && group.fail_open && group.dark.is_empty() && group.targets.is_empty());
+        assert_eq!(group.probe, Policy::Off);
+    }
+
+    #[test]
+    fn a_member_that_is_not_probed_and_ones_that_cannot_be() {
+        let mut wire = Wire::new(Settings::default());
+        wire.tell(Input::AddressAdded(router(200)));
+        wire.join(0);
+        assert_eq!(of(&wire, 0), []);
+        assert_eq!(fdt_ms(&wire.group), None);
+        let family = probe::Family::V4;
+        wire.tell(Input::TestAddress { member: 0, family, address: TestAddress::Awaited });
+        let awaited = of(&wire, 0).remove(0);
+        assert_eq!(
+            (awaited.means, awaited.obstacle, awaited.test_address, awaited.mode),
+            (None, Some(Obstacle::Awaited), None, Mode::Disabled)
+        );
+        let address = TestAddress::Is { address: router(200), prefix: 24 };
+        wire.tell(Input::TestAddress { member: 0, family, address });
+        let twin = of(&wire, 0).remove(0);
+        assert_eq!((twin.means, twin.obstacle), (None, Some(Obstacle::NotUnique)));
+        assert_eq!(twin.test_address, Some(router(200)));
+    }
+
+    #[test]
+    fn targets_that_are_left_alone_come_last_and_no_list_is_endless() {
+        let mut wire = Wire::with_fdt(2, FDT);
+        let routers: Vec<_> = (1..=3).map(router).collect();
+        wire.routers(&routers);
+        wire.dead.insert(router(2));
+        wire.run(20 * FDT);
+        let inet = of(&wire, 0).remove(0);
+        let shown: Vec<_> = inet.targets.iter().map(|target| (target.address, target.aside)).collect();
+        assert_eq!(shown[2], (router(2), Some(Fault::Dead)), "{shown:?}");
+        assert!(shown[..2].iter().all(|(_, aside)| aside.is_none()), "{shown:?}");
+        assert!(inet.targets[2].again_ms.is_some_and(|again| again <= 60_000), "{:?}", inet.targets[2]);
+
+        wire.routers(&(1..=100).map(router).collect::<Vec<_>>());
+        wire.run(FDT);
+        let inet = of(&wire, 0).remove(0);
+        assert!(inet.targets.len() <= MOST_TARGETS);
+        assert_eq!(inet.targets.iter().filter(|target| target.aside.is_none()).count(), targets::ACTIVE);
+        assert_eq!(inet.spare, 100 - inet.targets.len() as u32);
+    }
+
+    #[test]
+    fn a_time_that_was_raised_says_for_whom() {
+        let mut wire = Wire::with_fdt(2, FDT);
+        wire.rtt = Duration::from_millis(150);
+        wire.until(|wire| fdt_ms(&wire.group) > Some(1000));
+        wire.run(FDT);
+        let group = detection(&wire.group, wire.now);
+        let raised = group.raised.expect("a reason");
+        assert_eq!((raised.target, group.configured_ms), (router(1), 1000));
+        assert!(raised.took_us > 200_000, "{raised:?}");
+        assert!((1000..100_000).contains(&raised.ago_ms), "{raised:?}");
+        wire.rtt = Duration::from_micros(300);
+        wire.until(|wire| fdt_ms(&wire.group) == Some(1000));
+        assert_eq!(detection(&wire.group, wire.now).raised, None);
+    }
+
+    #[test]
+    fn a_dark_family_is_named() {
+        let mut wire = Wire::with_fdt(2, FDT);
+        wire.dead.insert(router(1));
+        wire.run(2 * FDT);
+        assert_eq!(detection(&wire.group, wire.now).dark, [Family::Inet]);
+        assert_eq!(
+            of(&wire, 0)[0].losses,
+            wire.group.member(0).unwrap().prober(probe::Family::V4).unwrap().history().losses()
+        );
+        assert!(of(&wire, 0)[0].losses >= 5 && !of(&wire, 0)[0].failed);
+    }
+}
