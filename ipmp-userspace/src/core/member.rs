@@ -45,7 +45,7 @@ pub enum Condition {
 
 /// Who took a member out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Cause {
+pub enum OfflineCause {
     /// The operator.
     Operator,
     /// Another member has its MAC.
@@ -75,7 +75,7 @@ pub struct Member {
     pub(super) attachment: Attachment,
     pub(super) condition: Condition,
     pub(super) live: bool,
-    pub(super) offline: Option<Cause>,
+    pub(super) offline: Option<OfflineCause>,
     pub(super) flap: Flap,
     pub(super) standby: bool,
     /// Functions, and is kept as a spare.
@@ -194,7 +194,7 @@ impl Member {
     }
 
     /// Who took it out, if it is offline.
-    pub fn offline(&self) -> Option<Cause> {
+    pub fn offline(&self) -> Option<OfflineCause> {
         self.offline
     }
 
@@ -353,14 +353,14 @@ mod tests {
     use crate::core::Settings;
 
     #[derive(Clone, Copy, Debug)]
-    enum Event {
+    enum Input {
         LinkDown,
         LiveLost,
         LinkUp,
         LiveGained,
         HoldOver,
     }
-    use Event::*;
+    use Input::*;
 
     const NOW: Time = Time(Duration::from_secs(1000));
     const DOWN: fn(Condition) -> Option<Turn> = |from| Some(Turn::WentDown { from });
@@ -375,7 +375,7 @@ mod tests {
         Member { condition, live, flap, ..Member::new(NOW, attachment) }
     }
 
-    fn tell(member: &mut Member, event: Event, up: Link) -> Option<Turn> {
+    fn tell(member: &mut Member, event: Input, up: Link) -> Option<Turn> {
         match event {
             LinkDown => member.set_link(Link::Down),
             LinkUp => member.set_link(up),
@@ -441,7 +441,7 @@ mod tests {
     #[test]
     fn offline_is_what_is_shown_and_the_link_is_followed_below_it() {
         let mut member = member(Condition::Ok, Link::Up, true, false);
-        member.offline = Some(Cause::Operator);
+        member.offline = Some(OfflineCause::Operator);
         assert_eq!((member.state(), member.usable()), (MemberStatus::Offline, false));
         assert_eq!(member.set_link(Link::Down), DOWN(Condition::Ok));
         member.offline = None;

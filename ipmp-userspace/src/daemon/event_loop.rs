@@ -41,7 +41,7 @@ use crate::daemon::{
 use crate::{
     announce::{Schedule, Sender},
     control::{probes::Feeds, request},
-    core::{LogLine, Time},
+    core::{Event, Time},
     datapath::{self, Datapath, Hints, Interval, ProbeReplies},
     link::{self, Address, Change, Device, Links, Watch},
 };
@@ -204,7 +204,7 @@ impl Engine {
 
     /// Says that clients are served now.
     pub fn serving(&self, socket: String) {
-        self.teller.say(None, &LogLine::Started { socket });
+        self.teller.say(None, &Event::Started { socket });
     }
 
     /// Runs until a signal ends it. The datapath stays as it is, and goes on.
@@ -278,7 +278,7 @@ impl Engine {
         if groups.is_empty() {
             Datapath::teardown()?;
         }
-        self.teller.say(None, &LogLine::Stopped { groups });
+        self.teller.say(None, &Event::Stopped { groups });
         Ok(())
     }
 

@@ -12,7 +12,7 @@ use crate::core::{
     Action, Attachment, Link, Time,
     cast::Cast,
     flap::Flap,
-    member::{Cause, Condition, Member},
+    member::{Condition, Member, OfflineCause},
     probe::{Family, TestAddress, prober::Prober},
     slots::Slots,
 };
@@ -65,8 +65,11 @@ impl Group {
             }
         }
         for at in 0..group.members.len() {
-            let cause =
-                if group.has_twin(&group.members[at]) { Cause::DuplicateMac } else { Cause::Operator };
+            let cause = if group.has_twin(&group.members[at]) {
+                OfflineCause::DuplicateMac
+            } else {
+                OfflineCause::Operator
+            };
             let offline = &mut group.members[at].offline;
             *offline = offline.and(Some(cause));
         }
@@ -135,7 +138,7 @@ impl Group {
                 member.condition = Condition::Down;
             }
             MemberStatus::Offline => {
-                member.offline = Some(Cause::Operator);
+                member.offline = Some(OfflineCause::Operator);
                 if link == Link::Down {
                     member.attachment.link = Link::Down;
                     member.condition = Condition::Down;

@@ -8,7 +8,7 @@ use ipmp_common::{
 };
 
 use super::{Group, MIN_MTU};
-use crate::core::{Action, LogLine, member::Member, slots::Slots};
+use crate::core::{Action, Event, member::Member, slots::Slots};
 
 /// What the caller has been told to do already.
 #[derive(Clone, Debug, Default)]
@@ -102,9 +102,9 @@ impl Group {
         let now = self.name_of(self.cast.member());
         if let Some((from, to)) = moved(&mut self.told.cast_holder, now) {
             let why = self.why_moved(&from, &to);
-            self.say_because(why, |group| LogLine::CastMoved { group, from: Some(from), to: Some(to) });
+            self.say_because(why, |group| Event::CastMoved { group, from: Some(from), to: Some(to) });
         }
-        actions.extend(self.lines.drain(..).map(|(line, why)| Action::Log(line, why)));
+        actions.extend(self.lines.drain(..).map(|(line, why)| Action::Report(line, why)));
         actions
     }
 
@@ -117,9 +117,9 @@ impl Group {
             let Some(member) = self.member(number) else { continue };
             let (name, spare) = (member.name().to_owned(), member.inactive());
             if spare {
-                self.say(|group| LogLine::Spared { member: name, group });
+                self.say(|group| Event::Deactivated { member: name, group });
             } else if member.active() {
-                self.say(|group| LogLine::Activated { member: name, group });
+                self.say(|group| Event::Activated { member: name, group });
             }
         }
     }
@@ -150,7 +150,7 @@ impl Group {
             }
             if let Some((from, to)) = moved(&mut told.holder, self.name_of(member)) {
                 let why = self.why_moved(&from, &to);
-                self.say_because(why, |group| LogLine::Moved {
+                self.say_because(why, |group| Event::AddressMoved {
                     address,
                     group,
                     from: Some(from),

@@ -194,7 +194,7 @@ fn targets_that_cannot_be_are_refused_and_nothing_changes() {
         let router = ips(&["192.168.178.3"]);
         let (groups, mut hands) = engine.with_hands();
         let family = core::probe::Family::V4;
-        let routes = core::Event::Routes { family, hosts: vec![], routers: router.clone() };
+        let routes = core::Input::Routes { family, hosts: vec![], routers: router.clone() };
         groups.get_mut("production0").unwrap().tell(&mut hands, routes).await;
         let refused = engine.request(of(disable, "192.168.178.3")).await.unwrap_err();
         assert_eq!(
@@ -204,7 +204,7 @@ fn targets_that_cannot_be_are_refused_and_nothing_changes() {
         );
         // Hosts that answer are told apart, wherever else they come from.
         let (groups, mut hands) = engine.with_hands();
-        groups.get_mut("production0").unwrap().tell(&mut hands, core::Event::Host(router[0])).await;
+        groups.get_mut("production0").unwrap().tell(&mut hands, core::Input::Host(router[0])).await;
         let listed = engine.list_targets("production0").unwrap();
         let answered = listed.iter().filter(|target| target.answered);
         assert_eq!(answered.map(|target| target.address).collect::<Vec<_>>(), router);

@@ -17,7 +17,7 @@ use ipmp_common::maps::MemberStatus;
 
 use super::properties::check;
 use crate::core::{
-    Event, Settings,
+    Input, Settings,
     group::{
         properties::Kernel,
         wire::{Wire, router},
@@ -53,7 +53,7 @@ impl World {
         wire.routers(&[router(1)]);
         for member in 0..members {
             wire.join(member);
-            wire.tell(Event::Standby { member, standby: standbys.contains(&member) });
+            wire.tell(Input::Standby { member, standby: standbys.contains(&member) });
             wire.test_address(member, Family::V4);
         }
         wire.run(20 * INTERVAL);
@@ -93,7 +93,7 @@ impl World {
             }
             Move::Operator(member) => {
                 let offline = wire.group.member(member).unwrap().offline().is_some();
-                let event = if offline { Event::Online { member } } else { Event::Offline { member } };
+                let event = if offline { Input::Online { member } } else { Input::Offline { member } };
                 // What is refused has not happened.
                 drop(wire.ask(event));
             }

@@ -2,7 +2,7 @@ use ipmp_common::maps::MemberStatus;
 
 use super::*;
 use crate::core::{
-    Adopted, Event, Group, GroupState, Link,
+    Adopted, Group, GroupState, Input, Link,
     group::wire::{MAC, Wire, ip, router},
     probe::{Column, Policy, SETTLE},
     slots::Slots,
@@ -43,7 +43,7 @@ fn every_state_event_and_company_is_as_the_table_says() {
         ('S', "At least 1 IP interface (eth0) in group g is now usable"),
         (
             'K',
-            "No target of group g answers on any interface (inet); interfaces are judged by their links until one does",
+            "No target of group g replies on any interface (inet); interfaces are judged by link state until one does",
         ),
         ('O', "IP interface eth0 of group g is now offline"),
         ('I', "IP interface eth0 of group g is now online"),
@@ -80,7 +80,7 @@ fn every_state_event_and_company_is_as_the_table_says() {
                 failed(&mut wire, 0);
             }
             if start.starts_with("not probed") {
-                wire.tell(Event::TestAddress { member: 0, family: Family::V4, address: TestAddress::None });
+                wire.tell(Input::TestAddress { member: 0, family: Family::V4, address: TestAddress::None });
             }
             if start.ends_with("no targets") {
                 wire.routers(&[]);
@@ -89,7 +89,7 @@ fn every_state_event_and_company_is_as_the_table_says() {
                 wire.link(0, false);
             }
             if start == "offline" {
-                wire.tell(Event::Offline { member: 0 });
+                wire.tell(Input::Offline { member: 0 });
             }
             if !company {
                 wire.link(1, false);
@@ -111,10 +111,10 @@ fn every_state_event_and_company_is_as_the_table_says() {
                 }
                 4 => wire.routers(&[]),
                 5 => wire.routers(&[router(1)]),
-                6 => drop(wire.tell(Event::TestAddress { member, family, address: TestAddress::None })),
+                6 => drop(wire.tell(Input::TestAddress { member, family, address: TestAddress::None })),
                 7 => wire.test_address(0, family),
                 _ => {
-                    let event = if event == 8 { Event::Offline { member } } else { Event::Online { member } };
+                    let event = if event == 8 { Input::Offline { member } } else { Input::Online { member } };
                     refused = wire.ask(event).err().map(|refusal| refusal.to_string());
                 }
             }
@@ -240,7 +240,7 @@ fn a_router_that_answers_nobody_takes_nobody_down() {
         assert_eq!(
             wire.said(),
             [
-                "No target of group g answers on any interface (inet); interfaces are judged by their links until one does"
+                "No target of group g replies on any interface (inet); interfaces are judged by link state until one does"
             ]
         );
         assert!(wire.group.dark(Family::V4));
@@ -249,7 +249,7 @@ fn a_router_that_answers_nobody_takes_nobody_down() {
         wire.dead.clear();
         wire.run(ms(40 * answering));
         wire.run(ms(30_000));
-        assert_eq!(wire.said(), ["Targets of group g answer again (inet)"]);
+        assert_eq!(wire.said(), ["Targets of group g reply again (inet)"]);
         assert_eq!(wire.usable(), [0, 1]);
     }
 }
@@ -354,7 +354,7 @@ fn without_targets_a_member_carries_and_its_state_is_unknown() {
     // It looks for hosts meanwhile, each member for itself.
     let searches = wire.searches.iter().filter(|(_, action)| matches!(action, Action::FindHosts { .. }));
     assert!((18..=22).contains(&searches.count()), "one a second: {:?}", wire.searches);
-    wire.tell(Event::Host(router(77)));
+    wire.tell(Input::Host(router(77)));
     assert_eq!((wire.state(0), column(&wire, 0)), (MemberStatus::Ok, Column::Ok));
     wire.run(ms(1000));
     assert_eq!(wire.probes.last().unwrap().2, router(77));
@@ -383,7 +383,7 @@ fn a_failed_member_whose_targets_vanish_stays_failed_and_is_repaired_by_new_ones
 #[test]
 fn targets_are_in_the_test_subnet_and_never_an_address_of_the_group() {
     let mut wire = Wire::with_fdt(2, ms(1000));
-    wire.tell(Event::Targets(vec![ip("10.0.0.1"), router(200), router(202), router(50), router(51)]));
+    wire.tell(Input::Targets(vec![ip("10.0.0.1"), router(200), router(202), router(50), router(51)]));
     wire.run(ms(2000));
     let targets = |wire: &Wire, member| {
         let targets = wire.group.member(member).unwrap().prober(Family::V4).unwrap().targets();
@@ -395,7 +395,7 @@ fn targets_are_in_the_test_subnet_and_never_an_address_of_the_group() {
     );
     // A subnet of its own for tests.
     let address = TestAddress::Is { address: ip("10.0.0.201"), prefix: 8 };
-    wire.tell(Event::TestAddress { member: 0, family: Family::V4, address });
+    wire.tell(Input::TestAddress { member: 0, family: Family::V4, address });
     assert_eq!((targets(&wire, 0), targets(&wire, 1)), (vec![ip("10.0.0.1")], vec![router(50), router(51)]));
     wire.run(ms(1000));
     let probe = wire.probes.iter().rfind(|probe| probe.1 == 0).unwrap();
@@ -413,8 +413,8 @@ fn a_dead_target_among_others_fails_nobody_and_is_left_out() {
     assert_eq!(
         said,
         [
-            "Target 192.168.178.2 answers less on eth0 than others; it is left out for a minute",
-            "Target 192.168.178.2 answers less on eth1 than others; it is left out for a minute",
+            "Target 192.168.178.2: no replies on eth0 (5 lost in a row); excluded for 60 s",
+            "Target 192.168.178.2: no replies on eth1 (5 lost in a row); excluded for 60 s",
         ]
     );
     wire.probes.clear();
@@ -436,7 +436,7 @@ fn one_failed_family_fails_a_member_and_both_must_be_good_to_repair_it() {
     wire.run(ms(3000));
     // IPv6 alone is dead on eth0: it looks for another target there.
     let address = TestAddress::Is { address: ip("fe80:0:0:1::5"), prefix: 64 };
-    wire.tell(Event::TestAddress { member: 0, family: Family::V6, address });
+    wire.tell(Input::TestAddress { member: 0, family: Family::V6, address });
     wire.routers(&[router(1), ip("fe80::1"), ip("fe80:0:0:1::1")]);
     wire.dead.insert(ip("fe80:0:0:1::1"));
     let took = failed(&mut wire, 0);
@@ -511,7 +511,7 @@ fn forged_answers_keep_nothing_alive_and_are_counted() {
             Proof::Mac(MAC),
         ] {
             let at = wire.now;
-            wire.tell(Event::Answer { member: 0, target: router(1), proof, at });
+            wire.tell(Input::Answer { member: 0, target: router(1), proof, at });
             forged += 1;
         }
         wire.run(ms(100));
@@ -522,7 +522,7 @@ fn forged_answers_keep_nothing_alive_and_are_counted() {
     let before = wire.group.member(1).unwrap().prober(Family::V4).unwrap().counters().duplicate;
     let proof = Proof::Echo { sequence: heard.sequence, cookie: heard.cookie };
     let at = wire.now;
-    wire.tell(Event::Answer { member: 1, target: router(1), proof, at });
+    wire.tell(Input::Answer { member: 1, target: router(1), proof, at });
     assert_eq!(wire.group.member(1).unwrap().prober(Family::V4).unwrap().counters().duplicate, before + 1);
 }
 
@@ -533,13 +533,13 @@ fn a_probe_that_cannot_be_sent_is_no_loss() {
     for _ in 0..20 {
         let deadline = wire.group.deadline().unwrap();
         wire.now = deadline;
-        for action in wire.group.handle(deadline, Event::Deadline).unwrap() {
+        for action in wire.group.handle(deadline, Input::Deadline).unwrap() {
             if let Action::Probe { member, sequence, .. } = action {
                 let cookie = (member == 1).then_some(7);
-                let sent = Event::Sent { member, family: Family::V4, sequence, cookie };
+                let sent = Input::Sent { member, family: Family::V4, sequence, cookie };
                 wire.group.handle(deadline, sent).unwrap();
                 let proof = Proof::Echo { sequence, cookie: 7 };
-                let answer = Event::Answer { member, target: router(1), proof, at: deadline };
+                let answer = Input::Answer { member, target: router(1), proof, at: deadline };
                 wire.group.handle(deadline, answer).unwrap();
             }
         }
@@ -582,10 +582,10 @@ fn new_settings_lose_no_verdict_and_the_new_time_counts_at_once() {
     failed(&mut wire, 0);
     wire.said();
     let fdt = ms(50);
-    wire.tell(Event::Settings(Settings { fdt, ..Settings::default() }));
+    wire.tell(Input::Settings(Settings { fdt, ..Settings::default() }));
     assert_eq!(
         wire.said(),
-        ["A failure detection time of 50 ms in group g means up to 300 probes a second for each target"]
+        ["Failure detection time of 50 ms in group g sends up to 300 probes per second to each target"]
     );
     assert_eq!((wire.state(0), wire.usable()), (MemberStatus::Failed, vec![1, 2]));
     wire.silent.insert(1);
@@ -617,9 +617,9 @@ fn who_has_no_test_address_is_named_after_twenty_seconds() {
 fn a_group_without_test_addresses_says_so_once_for_each_member_in_service() {
     let mut wire = Wire::new(Settings::default());
     (0..3).for_each(|member| wire.join(member));
-    wire.tell(Event::Offline { member: 1 });
+    wire.tell(Input::Offline { member: 1 });
     wire.routers(&[router(1)]);
-    wire.tell(Event::Targets(vec![router(2)]));
+    wire.tell(Input::Targets(vec![router(2)]));
     wire.said();
     assert_eq!(wire.group.fdt(), None);
     let line = |member| {
@@ -629,12 +629,12 @@ fn a_group_without_test_addresses_says_so_once_for_each_member_in_service() {
     };
     wire.run(ms(20_100));
     assert_eq!(wire.said(), ["eth0", "eth2"].map(line));
-    wire.tell(Event::Online { member: 1 });
+    wire.tell(Input::Online { member: 1 });
     wire.said();
     wire.run(ms(20_100));
     assert_eq!(wire.said(), ["eth1"].map(line));
     assert_eq!(wire.group.deadline(), None);
-    wire.tell(Event::Settings(Settings { probe: Policy::Arp, ..Settings::default() }));
+    wire.tell(Input::Settings(Settings { probe: Policy::Arp, ..Settings::default() }));
     assert_eq!(wire.said(), Vec::<String>::new(), "it is probed without one");
 }
 
@@ -643,7 +643,7 @@ fn a_test_address_that_is_not_unique_is_not_probed_from() {
     let mut wire = Wire::with_fdt(1, ms(1000));
     let address = TestAddress::Is { address: router(201), prefix: 24 };
     wire.join(1);
-    wire.tell(Event::TestAddress { member: 1, family: Family::V4, address });
+    wire.tell(Input::TestAddress { member: 1, family: Family::V4, address });
     let mut said = wire.said();
     said.sort();
     assert_eq!(
@@ -660,7 +660,7 @@ fn a_test_address_that_is_not_unique_is_not_probed_from() {
     wire.test_address(1, Family::V4);
     assert_eq!(wire.said().len(), 2);
     assert_eq!((column(&wire, 0), column(&wire, 1)), (Column::Ok, Column::Ok));
-    wire.tell(Event::AddressAdded(router(201)));
+    wire.tell(Input::AddressAdded(router(201)));
     assert_eq!(
         wire.said(),
         [
@@ -678,7 +678,7 @@ fn a_test_address_that_is_taken_away_leaves_the_link_and_one_that_is_lost_leaves
         wire.silent.insert(0);
         failed(&mut wire, 0);
         wire.said();
-        wire.tell(Event::TestAddress { member: 0, family: Family::V4, address });
+        wire.tell(Input::TestAddress { member: 0, family: Family::V4, address });
         assert_eq!(wire.state(0), state, "{address:?}");
         assert_eq!(wire.said().contains(&REPAIR.to_owned()), state == MemberStatus::Ok);
         assert_eq!(column(&wire, 0), Column::Disabled);
@@ -688,16 +688,16 @@ fn a_test_address_that_is_taken_away_leaves_the_link_and_one_that_is_lost_leaves
 #[test]
 fn an_offline_member_is_not_probed_and_comes_back_as_it_left() {
     let mut wire = Wire::with_fdt(2, ms(1000));
-    wire.tell(Event::Offline { member: 0 });
+    wire.tell(Input::Offline { member: 0 });
     wire.probes.clear();
     wire.run(ms(3000));
     assert!(wire.probes.iter().all(|probe| probe.1 == 1) && !wire.probes.is_empty());
-    wire.tell(Event::Online { member: 0 });
+    wire.tell(Input::Online { member: 0 });
     assert_eq!((wire.state(0), wire.usable()), (MemberStatus::Ok, vec![0, 1]));
     wire.silent.insert(0);
     failed(&mut wire, 0);
-    wire.tell(Event::Offline { member: 0 });
-    wire.tell(Event::Online { member: 0 });
+    wire.tell(Input::Offline { member: 0 });
+    wire.tell(Input::Online { member: 0 });
     assert_eq!((wire.state(0), wire.usable()), (MemberStatus::Failed, vec![1]));
 }
 
@@ -705,8 +705,8 @@ fn an_offline_member_is_not_probed_and_comes_back_as_it_left() {
 fn a_member_that_leaves_leaves_no_deadline() {
     let mut wire = Wire::with_fdt(2, ms(1000));
     wire.run(ms(150));
-    wire.tell(Event::Left { member: 0 });
-    wire.tell(Event::Left { member: 1 });
+    wire.tell(Input::Left { member: 0 });
+    wire.tell(Input::Left { member: 1 });
     assert_eq!((wire.group.deadline(), wire.group.fdt()), (None, None));
 }
 
@@ -738,7 +738,7 @@ fn another_mac_proves_nothing() {
     let answered = |wire: &Wire| wire.group.member(0).unwrap().prober(Family::V4).unwrap().counters();
     let before = answered(&wire);
     let at = wire.now;
-    wire.tell(Event::Answer { member: 0, target: router(1), proof: Proof::Mac([6; 6]), at });
+    wire.tell(Input::Answer { member: 0, target: router(1), proof: Proof::Mac([6; 6]), at });
     assert_eq!(answered(&wire).answered, before.answered);
     assert_eq!(answered(&wire).forged, before.forged + 1);
 }
@@ -793,7 +793,7 @@ fn a_restart_clears_no_verdict_that_it_cannot_disprove() {
     let (group, actions) = Group::adopt(wire.now, "g", settings, adopted(true));
     wire.group = group;
     assert!(
-        !actions.iter().any(|action| matches!(action, Action::Log(..) | Action::SetUsable(_))),
+        !actions.iter().any(|action| matches!(action, Action::Report(..) | Action::SetUsable(_))),
         "{actions:?}"
     );
     assert_eq!((wire.state(0), wire.usable()), (MemberStatus::Failed, vec![1]));
@@ -818,8 +818,8 @@ fn new_settings_and_targets_leave_verdicts_alone() {
     failed(&mut wire, 0);
     wire.said();
     let settings = Settings { fdt: ms(2000), failback: false, ..*wire.group.settings() };
-    wire.tell(Event::Settings(settings));
-    wire.tell(Event::Targets(vec![router(2)]));
+    wire.tell(Input::Settings(settings));
+    wire.tell(Input::Targets(vec![router(2)]));
     wire.run(ms(10_000));
     assert_eq!((wire.state(0), wire.said()), (MemberStatus::Failed, Vec::new()));
     wire.silent.clear();
@@ -830,12 +830,12 @@ fn new_settings_and_targets_leave_verdicts_alone() {
 #[test]
 fn a_disabled_target_is_probed_by_nobody_until_it_is_enabled() {
     let mut wire = Wire::with_fdt(2, ms(1000));
-    wire.tell(Event::Targets(vec![router(1), router(2)]));
-    wire.tell(Event::DisabledTargets(vec![router(1)]));
+    wire.tell(Input::Targets(vec![router(1), router(2)]));
+    wire.tell(Input::DisabledTargets(vec![router(1)]));
     wire.probes.clear();
     wire.run(ms(2000));
     assert!(wire.probes.len() > 15 && wire.probes.iter().all(|probe| probe.2 == router(2)));
-    wire.tell(Event::DisabledTargets(Vec::new()));
+    wire.tell(Input::DisabledTargets(Vec::new()));
     wire.probes.clear();
     wire.run(ms(2000));
     assert!(wire.probes.iter().any(|probe| probe.2 == router(1)));
@@ -844,9 +844,9 @@ fn a_disabled_target_is_probed_by_nobody_until_it_is_enabled() {
 #[test]
 fn hosts_are_looked_for_at_once_by_whoever_has_a_test_address() {
     let mut wire = Wire::with_fdt(3, ms(1000));
-    wire.tell(Event::TestAddress { member: 2, family: Family::V4, address: TestAddress::None });
-    wire.tell(Event::Host(router(7)));
+    wire.tell(Input::TestAddress { member: 2, family: Family::V4, address: TestAddress::None });
+    wire.tell(Input::Host(router(7)));
     let find = |member| Action::FindHosts { member, source: router(201 + member) };
-    assert_eq!(wire.tell(Event::Discover), [find(0), find(1)]);
+    assert_eq!(wire.tell(Input::Discover), [find(0), find(1)]);
     assert!(wire.group.known_targets().answering.is_empty());
 }
