@@ -228,7 +228,7 @@ fn settings_are_obeyed_and_kept() {
     let report = production.report().unwrap();
     assert_eq!((report.capture.copies, report.capture.mode.as_str()), (copied, "off"));
     assert_eq!(report.hash, "connection");
-    assert!(production.daemon.ctl("show").unwrap().contains("capture off: no outbound packet is copied"));
+    assert!(production.daemon.ctl("show").unwrap().contains("capture off (inactive)"));
 
     let report = running.stop().unwrap();
     println!("settings changed: {report}");

@@ -82,8 +82,7 @@ impl<'lab> Scene<'lab> {
     }
 
     fn wait_live(&self, members: usize) {
-        let live =
-            || self.daemon.ctl("show production0").unwrap().matches(", carries traffic").count() == members;
+        let live = || self.daemon.ctl("show production0").unwrap().matches(", transmits").count() == members;
         assert!(wait_until(TIMEOUT, live), "{}", self.daemon.ctl("show").unwrap());
     }
 }
@@ -434,7 +433,7 @@ fn the_journal_gets_every_line_with_its_fields() {
         let daemon = Daemon::builder(&lab).environment("JOURNAL_STREAM", &stream).start().unwrap();
         daemon.ctl(&format!("create production0 --address {DATA}/24")).unwrap();
         daemon.ctl("attach e1000g0 rge0 --group production0").unwrap();
-        let carry = || !daemon.ctl("show production0").unwrap().contains("carries nothing");
+        let carry = || !daemon.ctl("show production0").unwrap().contains("does not transmit");
         assert!(wait_until(TIMEOUT, carry), "{}", daemon.ctl("show").unwrap());
         lab.cable(1).pull().unwrap();
 

@@ -55,13 +55,16 @@ fn a_command_line_that_cannot_be_understood() {
     for (command, line) in [
         (
             "attach rge0",
-            "the following required arguments were not provided: --group <GROUP> (see ipmpctl --help)",
+            "the following required arguments were not provided: --group <GROUP> (see ipmpctl attach --help)",
         ),
-        ("detach", "the following required arguments were not provided: <INTERFACE> (see ipmpctl --help)"),
+        (
+            "detach",
+            "the following required arguments were not provided: <INTERFACE> (see ipmpctl detach --help)",
+        ),
         ("explode production0", "unrecognized subcommand 'explode' (see ipmpctl --help)"),
         (
             "detach e1000g0 --force --restore",
-            "the argument '--force' cannot be used with '--restore' (see ipmpctl --help)",
+            "the argument '--force' cannot be used with '--restore' (see ipmpctl detach --help)",
         ),
     ] {
         let before = scene.snapshot();

@@ -161,7 +161,7 @@ fn a_bpf_file_system_that_becomes_read_only_under_the_daemon() {
         let output = ctl(&command);
         assert!(output.status.success(), "{command}: {}", text(&output.stderr));
     }
-    let carries = || !text(&ctl("show").stdout).contains("carries nothing");
+    let carries = || !text(&ctl("show").stdout).contains("does not transmit");
     assert!(wait_until(10 * SECOND, carries), "{}", text(&ctl("show").stdout));
     daemon.remount("ro");
     let before = Snapshot::settled(&lab).unwrap();

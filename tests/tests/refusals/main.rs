@@ -48,7 +48,7 @@ impl<'lab> Scene<'lab> {
         let scene = Self::new(lab);
         scene.ctl(&format!("create production0 --address {DATA}/24"));
         scene.ctl(&format!("attach {members} --group production0"));
-        let carry = || !scene.daemon.ctl("show production0").unwrap().contains("carries nothing");
+        let carry = || !scene.daemon.ctl("show production0").unwrap().contains("does not transmit");
         assert!(wait_until(10 * SECOND, carry), "{}", scene.daemon.ctl("show").unwrap());
         scene
     }
