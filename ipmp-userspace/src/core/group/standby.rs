@@ -1,155 +1,145 @@
-//! Who of those that function carries: standbys, spares, and nobody but the failed (reference 2.6, 2.7).
+//! Which of the functioning members transmit: standbys, and failed members when none functions
+//! (docs/reference.md 2.6, 2.7).
 //!
-//! | a member | done |
+//! | a member | result |
 //! |---|---|
-//! | standby, works | a spare, while as many carry as there are members that are no standby |
-//! | no standby, works after it joined, was offline, or with `failback` | carries; if too many do, a standby becomes a spare |
-//! | no standby, is repaired without `failback`, and others function | a spare |
-//! | no standby, is repaired without `failback`, and nobody functions | carries |
-//! | that carried is lost | a spare carries: the standby that joined last, else whoever joined first |
+//! | standby, functions | inactive, while as many members transmit as there are members that are no standby |
+//! | no standby, functions after it joined, was offline, or with `failback` | transmits; if too many do, a standby becomes inactive |
+//! | no standby, is repaired without `failback`, and others function | inactive |
+//! | no standby, is repaired without `failback`, and none functions | transmits |
+//! | that transmitted fails | an inactive member replaces it: the standby that joined last, else the member that joined first |
 //!
-//! Spares are the datapath's reserve: it falls back on them by itself. While anybody functions, members that do not are
-//! kept out if a link that is back is not enough for them to carry: those that are probed, standbys, and all without
-//! `failback`. While nobody functions, whoever has a link carries, even if its probes failed (`fail_open`).
+//! Inactive members are the datapath's reserve: it falls back on them by itself. While any member functions, those that
+//! do not are kept out if a restored link is not enough for them to transmit: those that are probed, standbys, and all
+//! without `failback`. While none functions, any member with a link transmits, even if its probes failed (`fail_open`).
 
 use ipmp_common::steer::MemberSet;
 
-use super::Group;
+use super::{Settings, members::Members};
 use crate::core::member::{Condition, Member};
 
-/// Where a member that functions comes from.
+/// Where a member that functions now comes from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Back {
-    /// It joined.
+pub(super) enum Origin {
     Joined,
-    /// It had failed.
     Repaired,
     /// It was offline.
     Online,
 }
 
-impl Group {
-    /// A member functions now: whether it carries, and who does not any more.
-    pub(super) fn came_back(&mut self, number: u8, from: Back) {
-        let others = || self.members.iter().filter(|member| member.number() != number);
+impl Members {
+    /// A member functions now: decides whether it transmits, and whether a standby no longer does.
+    pub(super) fn came_back(&mut self, number: u8, from: Origin, settings: &Settings) {
+        let others = || self.iter().filter(|member| member.number() != number);
         let others_function = others().any(Member::functions);
-        let carrying = others().filter(|member| member.functions() && !member.inactive).count();
-        let wanted = self.members.iter().filter(|member| !member.standby).count();
-        let failback = self.settings.failback || from == Back::Online;
-        let Some(member) = self.member_mut(number) else { return };
+        let transmitting = others().filter(|member| transmits(member)).count();
+        let wanted = self.wanted();
+        let failback = settings.failback || from == Origin::Online;
+        let Some(member) = self.get_mut(number) else { return };
         if member.standby {
-            member.inactive = carrying > 0 && carrying >= wanted;
+            member.inactive = transmitting > 0 && transmitting >= wanted;
         } else {
-            member.inactive = !failback && from == Back::Repaired && others_function;
-            if failback && carrying >= wanted {
-                let standby = |other: &&mut Member| {
-                    other.number() != number && other.standby && other.functions() && !other.inactive
-                };
-                if let Some(standby) = self.members.iter_mut().find(standby) {
+            member.inactive = !failback && from == Origin::Repaired && others_function;
+            if failback && transmitting >= wanted {
+                let surplus = self
+                    .iter_mut()
+                    .find(|other| other.number() != number && other.standby && transmits(other));
+                if let Some(standby) = surplus {
                     standby.inactive = true;
                 }
             }
         }
-        self.reconcile();
     }
 
-    /// A member is lost, or has left, that was this: a spare takes its place, if it carried.
-    pub(super) fn lost_one(&mut self, was: &Member) {
-        if was.functions() && !was.inactive {
-            let wanted = self.members.iter().filter(|member| !member.standby).count();
-            let carrying = self.members.iter().filter(|m| m.functions() && !m.inactive).count();
-            let left = self.member(was.number()).is_none();
-            // With a member that leaves, one less is wanted, unless it was a standby.
-            if !left || was.standby || carrying < wanted {
-                self.activate_spare();
-            }
-        }
-        self.reconcile();
-    }
-
-    /// The operator makes a member a standby, or no longer.
-    pub(super) fn set_standby(&mut self, number: u8, standby: bool) {
-        let Some(member) = self.member_mut(number) else { return };
-        if std::mem::replace(&mut member.standby, standby) == standby {
+    /// A member failed or left, `before` being what it was: an inactive one replaces it if it transmitted.
+    pub(super) fn replace(&mut self, before: &Member) {
+        if !transmits(before) {
             return;
+        }
+        let transmitting = self.iter().filter(|member| transmits(member)).count();
+        let has_left = self.get(before.number()).is_none();
+        // When a member leaves, one less is wanted, unless it was a standby.
+        if !has_left || before.standby || transmitting < self.wanted() {
+            self.activate_standby();
+        }
+    }
+
+    /// The operator makes a member a standby, or no longer; whether that is a change.
+    pub(super) fn set_standby(&mut self, number: u8, standby: bool) -> bool {
+        let Some(member) = self.get_mut(number) else { return false };
+        if std::mem::replace(&mut member.standby, standby) == standby {
+            return false;
         }
         let functions = member.functions();
         member.inactive &= standby;
         if standby && functions {
-            let carrying = self.members.iter().filter(|m| m.functions() && !m.inactive);
-            let carrying = carrying.filter(|member| member.number() != number).count();
-            let wanted = self.members.iter().filter(|member| !member.standby).count();
-            if let Some(member) = self.member_mut(number) {
-                member.inactive = carrying > 0 && carrying >= wanted;
+            let others = self.iter().filter(|member| member.number() != number);
+            let transmitting = others.filter(|member| transmits(member)).count();
+            let wanted = self.wanted();
+            if let Some(member) = self.get_mut(number) {
+                member.inactive = transmitting > 0 && transmitting >= wanted;
             }
         }
-        self.reconcile();
+        true
     }
 
-    /// The operator wants repaired members back at once: those that were kept as spares, too.
-    pub(super) fn release_spares(&mut self) {
-        let spares = self.members.iter().filter(|member| member.inactive && !member.standby);
-        for number in spares.map(Member::number).collect::<Vec<_>>() {
-            self.came_back(number, Back::Online);
+    /// Members that are inactive only because repaired members do not fail back.
+    pub(super) fn without_failback(&self) -> Vec<u8> {
+        self.iter().filter(|member| member.inactive && !member.standby).map(Member::number).collect()
+    }
+
+    /// Makes sure that one member transmits, if any functions.
+    pub(super) fn ensure_active(&mut self) {
+        if !self.iter().any(transmits) {
+            self.activate_standby();
         }
     }
 
-    fn activate_spare(&mut self) {
-        let spares = || self.members.iter().filter(|member| member.functions() && member.inactive);
-        let next = spares().rev().find(|member| member.standby).or_else(|| spares().next());
+    /// Decides which members must not transmit although they are not offline.
+    pub(super) fn keep_out(&mut self, settings: &Settings) {
+        let any_functions = self.any_functions();
+        for member in self.iter_mut() {
+            let is_standby = member.inactive || member.probing.failed;
+            let link_is_not_enough = match member.condition {
+                Condition::Ok => false,
+                Condition::New => member.standby,
+                Condition::Down | Condition::Returning | Condition::Held => {
+                    member.standby || !settings.failback
+                }
+            };
+            let fails_closed = member.probing.failed && !settings.fail_open;
+            member.kept_out = fails_closed || (any_functions && (is_standby || link_is_not_enough));
+        }
+    }
+
+    /// The members that the datapath falls back on: inactive ones; without any, members in hold-down; without any, those
+    /// whose probes failed.
+    pub(super) fn reserve(&self, settings: &Settings) -> MemberSet {
+        let probes_failed = |member: &Member| {
+            member.offline.is_none() && member.probing.failed && member.kept_out && settings.fail_open
+        };
+        let inactive = |member: &Member| member.inactive && member.functions();
+        let tiers = [self.set(inactive), self.set(Member::is_held_down), self.set(probes_failed)];
+        tiers.into_iter().find(|tier| !tier.is_empty()).unwrap_or_default()
+    }
+
+    fn activate_standby(&mut self) {
+        let inactive = || self.iter().filter(|member| member.functions() && member.inactive);
+        let next = inactive().rev().find(|member| member.standby).or_else(|| inactive().next());
         let next = next.map(Member::number);
-        if let Some(member) = next.and_then(|next| self.member_mut(next)) {
+        if let Some(member) = next.and_then(|next| self.get_mut(next)) {
             member.inactive = false;
         }
     }
 
-    /// Brings the active list, and with it the roles, in line with what the members are.
-    pub(super) fn reconcile(&mut self) {
-        if self.members.iter().all(|member| !member.functions() || member.inactive) {
-            self.activate_spare();
-        }
-        self.keep_out();
-        let carries = |group: &Self, number| group.member(number).is_some_and(Member::active);
-        for number in self.active.clone() {
-            if !carries(self, number) {
-                self.deactivate(number);
-            }
-        }
-        for number in self.members.iter().map(Member::number).collect::<Vec<_>>() {
-            if carries(self, number) && !self.active.contains(&number) {
-                self.activate(number);
-            }
-        }
+    /// How many members should transmit.
+    fn wanted(&self) -> usize {
+        self.iter().filter(|member| !member.standby).count()
     }
+}
 
-    /// Decides who shall not carry although nobody has taken it out.
-    pub(super) fn keep_out(&mut self) {
-        let anybody = self.anybody_functions();
-        let (failback, fail_open) = (self.settings.failback, self.settings.fail_open);
-        for member in &mut self.members {
-            let spare = member.inactive || member.probing.failed;
-            let link_is_not_enough = match member.condition {
-                Condition::Ok => false,
-                Condition::New => member.standby,
-                Condition::Down | Condition::Returning | Condition::Held => member.standby || !failback,
-            };
-            let shut = member.probing.failed && !fail_open;
-            member.kept_out = shut || (anybody && (spare || link_is_not_enough));
-        }
-    }
-
-    /// Whom the datapath falls back on: spares; without any, members that are held down; without any, those that failed.
-    pub(super) fn reserve(&self) -> MemberSet {
-        let fallen = |member: &Member| {
-            member.offline.is_none() && member.probing.failed && member.kept_out && self.settings.fail_open
-        };
-        let spare = |member: &Member| member.inactive && member.functions();
-        let set = |these: &dyn Fn(&Member) -> bool| -> MemberSet {
-            self.members.iter().filter(|member| these(member)).map(Member::number).collect()
-        };
-        let tiers = [set(&spare), set(&Member::held_down), set(&fallen)];
-        tiers.into_iter().find(|tier| !tier.is_empty()).unwrap_or_default()
-    }
+fn transmits(member: &Member) -> bool {
+    member.functions() && !member.inactive
 }
 
 #[cfg(test)]
