@@ -1,6 +1,7 @@
-//! What is logged and published: the event log, its history, the logger, the journal.
+//! The event log, its history, and where the daemon logs to.
 
-pub(in crate::daemon) mod event_log;
-pub(in crate::daemon) mod history;
+pub mod event_log;
+mod history;
 mod journal;
 pub mod logging;
+pub mod trigger;

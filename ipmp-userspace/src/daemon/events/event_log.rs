@@ -1,10 +1,13 @@
-//! What the daemon says of groups: each line once, to the log with its fields and to whoever monitors as an event.
+//! The event log: each event goes once to the log, with its fields, and to the clients that monitor.
 
 use std::cell::RefCell;
 
 use log::{Record, kv::Source};
 
-use crate::daemon::{events::history::Recent, group::now};
+use super::{
+    history::History,
+    trigger::{LinkLoss, Trigger},
+};
 use crate::{
     control::{
         Caller,
@@ -15,79 +18,44 @@ use crate::{
         LogLine, Time, Why,
         probe::{self, outcome::Outcome},
     },
+    daemon::clock::now,
 };
 
-/// What has made the daemon do what it does now.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub enum Origin {
-    /// It has just started, and finds things.
-    #[default]
-    Start,
-    /// The datapath has seen something, at this time.
-    Datapath(Time),
-    /// The kernel has told of a change, at this time.
-    Kernel(Time),
-    /// The kernel has told, or a comparison with it has shown, that somebody deleted a group interface.
-    Dissolution,
-    /// Somebody asked for it.
-    Operator(Caller),
-    /// A deadline has come.
-    Deadline,
-    /// A signal.
-    Signal,
-    /// The signal that has the configuration file read again.
-    Hangup,
-}
-
-/// Why a link was lost, as far as the device can tell.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Loss {
-    /// It has no carrier, or a device below it has none.
-    Carrier,
-    /// It is administratively down.
-    Down,
-    /// There is no such device here any more.
-    Gone,
-}
-
-/// Says things.
+/// Logs and publishes events, and keeps the last ones for `ipmpctl explain`.
 #[derive(Debug)]
-pub struct Teller {
+pub struct EventLog {
     publisher: Publisher,
     probes: Publisher<ProbeReport>,
-    recent: RefCell<Recent>,
-    /// What has made the daemon do what it does now.
-    pub origin: Origin,
+    history: RefCell<History>,
 }
 
-impl Default for Teller {
+impl Default for EventLog {
     fn default() -> Self {
         Self {
             publisher: Publisher::default(),
             probes: Publisher::new(probes::CAPACITY),
-            recent: RefCell::default(),
-            origin: Origin::default(),
+            history: RefCell::default(),
         }
     }
 }
 
-impl Teller {
-    /// Where events and probes are heard.
+impl EventLog {
+    /// The feeds that clients subscribe to.
     pub fn feeds(&self) -> Feeds {
         Feeds { events: self.publisher.feed(), probes: self.probes.feed() }
     }
 
-    /// What has happened to a member, and to its group, lately.
-    pub fn recent(&self, group: &str, member: &str) -> Vec<Event> {
-        self.recent.borrow().of(group, member)
+    /// The last events of a member and of its group, oldest first.
+    pub fn history(&self, group: &str, member: &str) -> Vec<Event> {
+        self.history.borrow().of(group, member)
     }
 
-    /// Whether anybody wants to know of single probes.
+    /// Whether any client monitors single probes.
     pub fn probes_are_watched(&self) -> bool {
         self.probes.is_heard()
     }
 
-    /// Tells what has become of a probe to whoever wants to know.
+    /// Publishes the outcome of a probe.
     pub fn probe_over(&self, group: &str, outcome: Outcome) {
         self.probes.publish(|_| {
             let handled = outcome.known - outcome.sent;
@@ -113,24 +81,25 @@ impl Teller {
         });
     }
 
-    /// Says what follows from what the daemon was told, with nothing else to explain it.
-    pub fn say(&self, group: Option<&str>, line: &LogLine) {
-        self.explain(group, line, &Why::Told, None, || Loss::Carrier);
+    /// Logs an event that follows from the trigger alone.
+    pub fn log(&self, trigger: &Trigger, group: Option<&str>, line: &LogLine) {
+        self.log_with(trigger, group, line, &Why::Told, None, || LinkLoss::Carrier);
     }
 
-    /// Says a line: what it follows from, when it was dealt with, and, asked only where a link was lost, how that was.
-    pub fn explain(
+    /// Logs an event with its cause and the time at which it was handled. `loss` is called only where a link was lost.
+    pub fn log_with(
         &self,
+        trigger: &Trigger,
         group: Option<&str>,
         line: &LogLine,
         why: &Why,
         done: Option<Time>,
-        loss: impl FnOnce() -> Loss,
+        loss: impl FnOnce() -> LinkLoss,
     ) {
-        let (cause, because) = self.cause(line, why, loss);
-        let timing = why.is_of_a_link().then(|| self.timing(done.unwrap_or_else(now))).flatten();
-        let uid = match &self.origin {
-            Origin::Operator(caller) if *why == Why::Told => Some(caller.uid),
+        let (cause, because) = cause_of(trigger, line, why, loss);
+        let timing = why.is_of_a_link().then(|| timing(trigger, done.unwrap_or_else(now))).flatten();
+        let uid = match trigger {
+            Trigger::Operator(caller) if *why == Why::Told => Some(caller.uid),
             _ => None,
         };
         log_line(group, line, cause, &because, uid);
@@ -154,68 +123,68 @@ impl Teller {
             }
             event
         };
-        match group.filter(|_| Recent::wants(group, line)) {
+        match group.filter(|_| History::wants(group, line)) {
             Some(group) => self.publisher.publish_always(event, |event| {
-                self.recent.borrow_mut().remember(group, line, event);
+                self.history.borrow_mut().keep(group, line, event);
             }),
             None => self.publisher.publish(event),
         }
     }
+}
 
-    /// The cause in one word and in a sentence.
-    fn cause(&self, line: &LogLine, why: &Why, loss: impl FnOnce() -> Loss) -> (&'static str, String) {
-        if let Why::LinkLost { member } = why {
-            return match loss() {
-                Loss::Carrier => (why.word(), why.to_string()),
-                Loss::Down => ("interface-down", format!("{member} was set down")),
-                Loss::Gone => {
-                    ("interface-gone", format!("{member} was deleted, or moved to another network namespace"))
-                }
-            };
-        }
-        if *why != Why::Told {
-            return (why.word(), why.to_string());
-        }
-        match (&self.origin, line.member()) {
-            (Origin::Operator(Caller { uid, pid, method }), _) => {
-                ("operator", format!("uid {uid}, pid {pid} asked for {method}"))
+/// The cause as one word and as a sentence.
+fn cause_of(
+    trigger: &Trigger,
+    line: &LogLine,
+    why: &Why,
+    loss: impl FnOnce() -> LinkLoss,
+) -> (&'static str, String) {
+    if let Why::LinkLost { member } = why {
+        return match loss() {
+            LinkLoss::Carrier => (why.word(), why.to_string()),
+            LinkLoss::Down => ("interface-down", format!("{member} was set down")),
+            LinkLoss::Gone => {
+                ("interface-gone", format!("{member} was deleted, or moved to another network namespace"))
             }
-            (Origin::Dissolution, _) => {
-                ("group-interface-deleted", "somebody deleted the group interface".into())
-            }
-            (Origin::Signal, _) => ("signal", "ipmpd was asked to end".into()),
-            (Origin::Hangup, _) => ("signal", "ipmpd was asked to read its configuration file again".into()),
-            (origin, Some(member))
-                if matches!(line, LogLine::Left { .. } | LogLine::RemovedFromKernel { .. }) =>
-            {
-                let when = if *origin == Origin::Start { " while no ipmpd ran" } else { "" };
-                (
-                    "interface-gone",
-                    format!("{member} was deleted, or moved to another network namespace{when}"),
-                )
-            }
-            (Origin::Datapath(_), _) => ("datapath", "the datapath says so".into()),
-            (Origin::Start, _) => ("start", "ipmpd has started".into()),
-            _ => ("kernel", "the kernel says so".into()),
-        }
-    }
-
-    /// When it was seen, by whom, and how long ago that was at `done`.
-    fn timing(&self, done: Time) -> Option<(Time, Observer, Time)> {
-        let (seen, observer) = match self.origin {
-            Origin::Datapath(seen) => (seen, Observer::Datapath),
-            Origin::Kernel(seen) => (seen, Observer::Netlink),
-            _ => return None,
         };
-        Some((seen, observer, Time(done - seen)))
     }
+    if *why != Why::Told {
+        return (why.word(), why.to_string());
+    }
+    match (trigger, line.member()) {
+        (Trigger::Operator(Caller { uid, pid, method }), _) => {
+            ("operator", format!("uid {uid}, pid {pid} asked for {method}"))
+        }
+        (Trigger::Dissolution, _) => ("group-interface-deleted", "the group interface was deleted".into()),
+        (Trigger::Signal, _) => ("signal", "ipmpd was asked to end".into()),
+        (Trigger::Hangup, _) => ("signal", "ipmpd was asked to read its configuration file again".into()),
+        (trigger, Some(member))
+            if matches!(line, LogLine::Left { .. } | LogLine::RemovedFromKernel { .. }) =>
+        {
+            let when = if *trigger == Trigger::Start { " while no ipmpd ran" } else { "" };
+            ("interface-gone", format!("{member} was deleted, or moved to another network namespace{when}"))
+        }
+        (Trigger::Datapath(_), _) => ("datapath", "reported by the datapath".into()),
+        (Trigger::Start, _) => ("start", "ipmpd has started".into()),
+        _ => ("kernel", "reported by the kernel".into()),
+    }
+}
+
+/// When the change was detected, by what, and how long before `done` that was.
+fn timing(trigger: &Trigger, done: Time) -> Option<(Time, Observer, Time)> {
+    let (seen, observer) = match *trigger {
+        Trigger::Datapath(seen) => (seen, Observer::Datapath),
+        Trigger::Kernel(seen) => (seen, Observer::Netlink),
+        _ => return None,
+    };
+    Some((seen, observer, Time(done - seen)))
 }
 
 fn nanoseconds(time: Time) -> u64 {
     u64::try_from(time.0.as_nanos()).unwrap_or(u64::MAX)
 }
 
-/// Logs a line with its fields, as far as it has them.
+/// Logs an event with those fields that it has.
 fn log_line(group: Option<&str>, line: &LogLine, cause: &str, because: &str, uid: Option<u32>) {
     let level = line.level();
     if level > log::max_level() {
@@ -258,55 +227,56 @@ mod tests {
     const ETH0: fn() -> String = || "eth0".into();
     const GROUP: fn() -> String = || "production0".into();
 
-    fn cause(origin: Origin, line: &LogLine, why: &Why, loss: Loss) -> (&'static str, String) {
-        Teller { origin, ..Teller::default() }.cause(line, why, || loss)
+    fn cause(trigger: Trigger, line: &LogLine, why: &Why, loss: LinkLoss) -> (&'static str, String) {
+        cause_of(&trigger, line, why, || loss)
     }
 
     #[test]
-    fn a_lost_link_is_explained_by_its_device() {
+    fn lost_link_cause_follows_device_state() {
         let (line, why) = (LogLine::LinkDown { member: ETH0() }, Why::LinkLost { member: ETH0() });
-        let of = |loss| cause(Origin::Kernel(Time::default()), &line, &why, loss);
-        assert_eq!(of(Loss::Carrier), ("carrier-lost", "eth0 has lost its carrier".into()));
-        assert_eq!(of(Loss::Down), ("interface-down", "eth0 was set down".into()));
+        let of = |loss| cause(Trigger::Kernel(Time::default()), &line, &why, loss);
+        assert_eq!(of(LinkLoss::Carrier), ("carrier-lost", "eth0 has lost its carrier".into()));
+        assert_eq!(of(LinkLoss::Down), ("interface-down", "eth0 was set down".into()));
         assert_eq!(
-            of(Loss::Gone),
+            of(LinkLoss::Gone),
             ("interface-gone", "eth0 was deleted, or moved to another network namespace".into())
         );
     }
 
     #[test]
-    fn what_the_daemon_was_told_is_explained_by_who_told_it() {
+    fn event_without_cause_names_its_trigger() {
         let left = LogLine::Left { member: ETH0(), group: GROUP() };
         let offline = LogLine::Offline { member: ETH0(), group: GROUP() };
-        let of = |origin, line| cause(origin, line, &Why::Told, Loss::Carrier);
-        let operator = |method: &str| Origin::Operator(Caller { uid: 1000, pid: 7, method: method.into() });
+        let of = |trigger, line| cause(trigger, line, &Why::Told, LinkLoss::Carrier);
+        let operator = |method: &str| Trigger::Operator(Caller { uid: 1000, pid: 7, method: method.into() });
         assert_eq!(of(operator("Detach"), &left), ("operator", "uid 1000, pid 7 asked for Detach".into()));
         assert_eq!(
             of(operator("Offline"), &offline),
             ("operator", "uid 1000, pid 7 asked for Offline".into())
         );
         assert_eq!(
-            of(Origin::Kernel(Time::default()), &left),
+            of(Trigger::Kernel(Time::default()), &left),
             ("interface-gone", "eth0 was deleted, or moved to another network namespace".into())
         );
         assert_eq!(
-            of(Origin::Start, &left),
+            of(Trigger::Start, &left),
             (
                 "interface-gone",
                 "eth0 was deleted, or moved to another network namespace while no ipmpd ran".into()
             )
         );
-        assert_eq!(of(Origin::Dissolution, &left).0, "group-interface-deleted");
+        assert_eq!(of(Trigger::Dissolution, &left).0, "group-interface-deleted");
         let added = LogLine::AddressAdded { address: [10, 0, 0, 1].into(), group: GROUP() };
-        assert_eq!(of(Origin::Kernel(Time::default()), &added), ("kernel", "the kernel says so".into()));
-        assert_eq!(of(Origin::Start, &added).0, "start");
+        assert_eq!(of(Trigger::Kernel(Time::default()), &added), ("kernel", "reported by the kernel".into()));
+        assert_eq!(of(Trigger::Start, &added).0, "start");
     }
 
     #[test]
-    fn an_event_says_how_long_it_took_since_the_link_was_lost() {
+    fn link_event_has_time_since_detection() {
         let at = |milliseconds| Time(Duration::from_millis(milliseconds));
-        let teller = Teller { origin: Origin::Datapath(at(1000)), ..Teller::default() };
-        let (mut events, _) = teller.feeds().events.listen().unwrap();
+        let event_log = EventLog::default();
+        let trigger = Trigger::Datapath(at(1000));
+        let (mut events, _) = event_log.feeds().events.listen().unwrap();
         let line = LogLine::Moved {
             address: [10, 0, 0, 1].into(),
             group: GROUP(),
@@ -314,8 +284,9 @@ mod tests {
             to: Some("eth1".into()),
         };
         let why = Why::MemberFailed { member: ETH0() };
-        teller
-            .explain(Some("production0"), &line, &why, Some(at(1003)), || unreachable!("no link of its own"));
+        event_log.log_with(&trigger, Some("production0"), &line, &why, Some(at(1003)), || {
+            unreachable!("no link of its own")
+        });
         let event = events.try_recv().unwrap();
         assert_eq!((event.seen_ns, event.took_ns), (Some(1_000_000_000), Some(3_000_000)));
         assert_eq!((event.seen_by, event.severity), (Some(Observer::Datapath), log::Level::Info.into()));
@@ -327,10 +298,10 @@ mod tests {
         assert_eq!(event.message, "Data address 10.0.0.1 of group production0 has moved from eth0 to eth1");
         assert_eq!((event.sequence, event.address), (1, Some([10, 0, 0, 1].into())));
 
-        // A hint that came with a request or at the start says nothing of time.
-        let teller = Teller::default();
-        let (mut events, _) = teller.feeds().events.listen().unwrap();
-        teller.explain(None, &line, &why, None, || Loss::Carrier);
+        // Requests and the start have no time of detection.
+        let event_log = EventLog::default();
+        let (mut events, _) = event_log.feeds().events.listen().unwrap();
+        event_log.log_with(&Trigger::Start, None, &line, &why, None, || LinkLoss::Carrier);
         assert_eq!(events.try_recv().unwrap().took_ns, None);
     }
 }
