@@ -120,7 +120,7 @@ fn everything_that_happens_is_said_with_its_cause() {
     );
     let joined = scene.last("joined");
     assert_eq!((joined["uid"].as_u64(), joined["group"].as_str()), (Some(0), Some("production0")));
-    assert!(joined["because"].as_str().unwrap().ends_with(" asked for Attach"), "{joined}");
+    assert!(joined["because"].as_str().unwrap().ends_with(" requested Attach"), "{joined}");
 
     // Tutorial 1.6.5, 1.6.1: the lines of the reference, and the roles go to e1000g1.
     lab.cable(1).pull().unwrap();
@@ -164,7 +164,7 @@ fn everything_that_happens_is_said_with_its_cause() {
     scene.expect(
         "cable 1 back",
         &[
-            ("link-up", "info", "carrier-back", "The link has come up on e1000g0"),
+            ("link-up", "info", "carrier-gained", "The link has come up on e1000g0"),
             (
                 "repaired",
                 "info",
@@ -216,7 +216,7 @@ fn everything_that_happens_is_said_with_its_cause() {
     scene.expect(
         "e1000g0 set up",
         &[
-            ("link-up", "info", "carrier-back", "The link has come up on e1000g0"),
+            ("link-up", "info", "carrier-gained", "The link has come up on e1000g0"),
             (
                 "repaired",
                 "info",
@@ -305,7 +305,7 @@ fn lose_everything(scene: &mut Scene<'_>) {
     scene.expect(
         "cable 2 back",
         &[
-            ("link-up", "info", "carrier-back", "The link has come up on e1000g1"),
+            ("link-up", "info", "carrier-gained", "The link has come up on e1000g1"),
             (
                 "repaired",
                 "info",
@@ -341,7 +341,7 @@ fn end(mut scene: Scene<'_>) {
 
     let text = Monitor::start(&scene.daemon, "production0").unwrap();
     scene.daemon.terminate().unwrap();
-    let stopped = "stopped; the datapath of production0 stays in place and goes on";
+    let stopped = "stopped; the datapath of production0 stays loaded and keeps forwarding";
     scene.expect("SIGTERM", &[("stopped", "info", "signal", stopped)]);
 
     let Scene { mut daemon, monitor, .. } = scene;
@@ -377,7 +377,7 @@ fn end(mut scene: Scene<'_>) {
     assert_eq!(log, said);
 
     daemon.start().unwrap();
-    daemon.wait_line("Group production0 has been taken over with 1 members", 0, PATIENCE).unwrap();
+    daemon.wait_line("Group production0 has been adopted with 1 members", 0, PATIENCE).unwrap();
     let monitor = Monitor::start(&daemon, "production0 --json").unwrap();
     daemon.kill().unwrap();
     let (status, complaint, lines) = monitor.end().unwrap();
@@ -483,7 +483,7 @@ fn the_journal_gets_every_line_with_its_fields() {
     let added = "Data address 192.168.178.200 has been added to group production0";
     let entry = entry(added);
     let because = entry.iter().find(|(name, _)| name == "IPMP_BECAUSE").unwrap().1.clone();
-    assert!(because.starts_with("uid 0, pid ") && because.ends_with(" asked for Create"), "{because}");
+    assert!(because.starts_with("uid 0, pid ") && because.ends_with(" requested Create"), "{because}");
     assert_eq!(
         *entry,
         fields(&[

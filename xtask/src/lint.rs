@@ -1,5 +1,9 @@
 //! `cargo xtask lint`: all checks that run no code of ours. `.ci/run` runs it before the tests.
 
+mod circles;
+mod sources;
+mod words;
+
 use crate::card::Card;
 use crate::ebpf::Ebpf;
 use crate::setup::Setup;
@@ -19,10 +23,22 @@ pub struct Lint {
     /// Install what is missing without asking.
     #[arg(long, short)]
     yes: bool,
+    /// Only count the words that xtask/src/lint/words.txt excludes, and list those in files whose path starts with PATH.
+    #[arg(long, value_name = "PATH", num_args = 0.., conflicts_with = "circles")]
+    words: Option<Vec<String>>,
+    /// Only look for import circles between modules.
+    #[arg(long)]
+    circles: bool,
 }
 
 impl Lint {
     pub fn run(self) -> Result<()> {
+        if let Some(shown) = self.words {
+            return words::check(&project::root(), &shown);
+        }
+        if self.circles {
+            return circles::check(&project::root());
+        }
         let setup = Setup { yes: self.yes };
         setup.ensure(&[])?;
         if Compiler::find()?.rustc == Path::new("/usr/bin/rustc") {

@@ -38,8 +38,8 @@ use super::{
 };
 use crate::{
     control::{probes::Feeds, request},
-    core::{LogLine, Time},
-    datapath::{Answers, Datapath, Hints, Interval},
+    core::{Event, Time},
+    datapath::{Datapath, Hints, Interval, ProbeReplies},
     link::{Change, Watch},
 };
 
@@ -58,7 +58,7 @@ pub struct EventLoop {
     surroundings: Watch,
     hints: AsyncFd<Hints>,
     /// Packets that may be replies to probes.
-    replies: AsyncFd<Answers>,
+    replies: AsyncFd<ProbeReplies>,
     alarm: Alarm,
     task_results: mpsc::UnboundedReceiver<TaskResult>,
     requests: mpsc::Receiver<request::Asked>,
@@ -82,8 +82,8 @@ impl EventLoop {
     ) -> Result<(Self, request::Sender), Error> {
         let (mut manager, lock, task_results) =
             startup::open_manager(namespace, datapath_log, sentinel, config)?;
-        let (hints, replies) = (manager.datapath.hints()?, manager.datapath.answers()?);
-        manager.datapath.expect(manager.prober.identifier())?;
+        let (hints, replies) = (manager.datapath.hints()?, manager.datapath.probe_replies()?);
+        manager.datapath.set_echo_id(manager.prober.identifier())?;
         let watch = |what| move |source| Error::Watch { what, source };
         let signal = |kind| signal(kind).map_err(watch("signals"));
         let (sender, requests) = mpsc::channel(REQUESTS);
@@ -128,7 +128,7 @@ impl EventLoop {
 
     /// Logs that clients are served.
     pub fn log_started(&self, socket: String) {
-        self.manager.log(&Trigger::Start, None, &LogLine::Started { socket });
+        self.manager.log(&Trigger::Start, None, &Event::Started { socket });
     }
 
     /// Runs until a signal ends it. The datapath stays loaded.
@@ -187,7 +187,7 @@ impl EventLoop {
         if groups.is_empty() {
             Datapath::teardown()?;
         }
-        self.manager.log(&Trigger::Signal, None, &LogLine::Stopped { groups });
+        self.manager.log(&Trigger::Signal, None, &Event::Stopped { groups });
         Ok(())
     }
 
@@ -228,7 +228,7 @@ impl EventLoop {
             let replies = self.replies.get_mut().drain();
             let (groups, mut context) = self.manager.context(trigger);
             probe_replies::receive_replies(groups, &mut context, &replies).await;
-            if replies.len() < Answers::AT_ONCE {
+            if replies.len() < ProbeReplies::AT_ONCE {
                 break;
             }
         }

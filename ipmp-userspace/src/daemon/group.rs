@@ -29,7 +29,7 @@ use std::{
 };
 
 pub use context::Context;
-use ipmp_common::{hash::Policy, steer::MemberSet};
+use ipmp_common::{hash::HashPolicy, steer::MemberSet};
 
 use crate::{
     core,
@@ -149,7 +149,7 @@ impl RunningGroup {
     }
 
     /// The hash policy.
-    pub fn policy(&self) -> Policy {
+    pub fn policy(&self) -> HashPolicy {
         self.datapath.policy()
     }
 

@@ -12,7 +12,7 @@ use super::{
     operations::destroy,
 };
 use crate::{
-    core::LogLine,
+    core::Event,
     link::{self, Address, Change, Device, Neighbour, Route},
 };
 
@@ -131,7 +131,7 @@ fn set_vlan(group: &mut RunningGroup, ifindex: u32, vlan: Option<u16>) {
 async fn dissolve(manager: &mut Manager, name: &str) {
     let trigger = &Trigger::Dissolution;
     let Some((group, mut context)) = manager.group(name, trigger) else { return };
-    context.log(name, &LogLine::Dissolved { group: name.to_owned() });
+    context.log(name, &Event::GroupInterfaceDeleted { group: name.to_owned() });
     let moved = context.file.group(name).map(|saved| saved.moved.clone()).unwrap_or_default();
     let names: Vec<String> = group.members.values().map(|member| member.name.clone()).collect();
     for member in names {

@@ -13,7 +13,7 @@ use super::{
 };
 use crate::{
     announce::{Schedule, Sender},
-    core::{LogLine, Time},
+    core::{Event, Time},
     datapath::Datapath,
     link::Links,
 };
@@ -82,7 +82,7 @@ impl Manager {
     }
 
     /// Logs an event, of a group or of the daemon.
-    pub fn log(&self, trigger: &Trigger, group: Option<&str>, line: &LogLine) {
+    pub fn log(&self, trigger: &Trigger, group: Option<&str>, line: &Event) {
         self.event_log.log(trigger, group, line);
     }
 

@@ -21,7 +21,7 @@
 mod alarm;
 mod clock;
 pub mod event_loop;
-mod events;
+pub mod events;
 mod group;
 mod kernel_changes;
 mod manager;

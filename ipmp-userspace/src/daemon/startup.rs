@@ -28,7 +28,7 @@ use crate::{
     link::{self, Links},
 };
 
-/// Why the daemon cannot run.
+/// Cause the daemon cannot run.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// The eBPF programs and maps.

@@ -30,7 +30,7 @@ const DIRECTORY: &str = "/run/ipmp";
 /// Version of the file: one of another version is not read.
 const VERSION: u32 = 1;
 
-/// Why the file cannot be read or written.
+/// Cause the file cannot be read or written.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// An I/O error.

@@ -5,17 +5,19 @@ use std::cell::RefCell;
 use log::{Record, kv::Source};
 
 use super::{
+    cause,
     history::History,
+    table::{self, Row},
     trigger::{LinkLoss, Trigger},
 };
 use crate::{
     control::{
         Caller,
-        monitor::{Event, Observer, Publisher},
+        monitor::{Event as EventRecord, Observer, Publisher},
         probes::{self, Fate, Feeds, ProbeReport},
     },
     core::{
-        LogLine, Time, Why,
+        Cause, Event, Time,
         probe::{self, outcome::Outcome},
     },
     daemon::clock::now,
@@ -46,7 +48,7 @@ impl EventLog {
     }
 
     /// The last events of a member and of its group, oldest first.
-    pub fn history(&self, group: &str, member: &str) -> Vec<Event> {
+    pub fn history(&self, group: &str, member: &str) -> Vec<EventRecord> {
         self.history.borrow().of(group, member)
     }
 
@@ -82,8 +84,8 @@ impl EventLog {
     }
 
     /// Logs an event that follows from the trigger alone.
-    pub fn log(&self, trigger: &Trigger, group: Option<&str>, line: &LogLine) {
-        self.log_with(trigger, group, line, &Why::Told, None, || LinkLoss::Carrier);
+    pub fn log(&self, trigger: &Trigger, group: Option<&str>, event: &Event) {
+        self.log_with(trigger, group, event, &Cause::Trigger, None, || LinkLoss::Carrier);
     }
 
     /// Logs an event with its cause and the time at which it was handled. `loss` is called only where a link was lost.
@@ -91,82 +93,83 @@ impl EventLog {
         &self,
         trigger: &Trigger,
         group: Option<&str>,
-        line: &LogLine,
-        why: &Why,
+        event: &Event,
+        cause: &Cause,
         done: Option<Time>,
         loss: impl FnOnce() -> LinkLoss,
     ) {
-        let (cause, because) = cause_of(trigger, line, why, loss);
-        let timing = why.is_of_a_link().then(|| timing(trigger, done.unwrap_or_else(now))).flatten();
+        let row = table::row(event);
+        let (word, sentence) = describe(trigger, event, cause, loss);
+        let timing = cause.is_link_change().then(|| timing(trigger, done.unwrap_or_else(now))).flatten();
         let uid = match trigger {
-            Trigger::Operator(caller) if *why == Why::Told => Some(caller.uid),
+            Trigger::Operator(caller) if *cause == Cause::Trigger => Some(caller.uid),
             _ => None,
         };
-        log_line(group, line, cause, &because, uid);
-        let event = |sequence| {
-            let mut event = Event {
+        log_row(group, &row, word, &sentence, uid);
+        let record = |sequence| {
+            let mut record = EventRecord {
                 group: group.map(Into::into),
-                member: line.member().map(Into::into),
-                from: line.from().map(Into::into),
-                address: line.address(),
-                target: line.target(),
-                family: line.family().map(Into::into),
-                cause: cause.into(),
-                because: because.clone(),
+                member: row.member.map(Into::into),
+                from: row.from.map(Into::into),
+                address: row.address,
+                target: row.target,
+                family: row.family.map(Into::into),
+                cause: word.into(),
+                because: sentence.clone(),
                 uid,
-                ..Event::new(sequence, line.kind(), line.level().into(), line.to_string())
+                ..EventRecord::new(sequence, row.kind, row.severity.into(), row.text.clone())
             };
             if let Some((seen, observer, took)) = timing {
-                event.seen_ns = Some(nanoseconds(seen));
-                event.seen_by = Some(observer);
-                event.took_ns = Some(nanoseconds(took));
+                record.seen_ns = Some(nanoseconds(seen));
+                record.seen_by = Some(observer);
+                record.took_ns = Some(nanoseconds(took));
             }
-            event
+            record
         };
-        match group.filter(|_| History::wants(group, line)) {
-            Some(group) => self.publisher.publish_always(event, |event| {
-                self.history.borrow_mut().keep(group, line, event);
+        match group.filter(|_| row.is_explanatory) {
+            Some(group) => self.publisher.publish_always(record, |record| {
+                self.history.borrow_mut().keep(group, event, record);
             }),
-            None => self.publisher.publish(event),
+            None => self.publisher.publish(record),
         }
     }
 }
 
 /// The cause as one word and as a sentence.
-fn cause_of(
+fn describe(
     trigger: &Trigger,
-    line: &LogLine,
-    why: &Why,
+    event: &Event,
+    cause: &Cause,
     loss: impl FnOnce() -> LinkLoss,
 ) -> (&'static str, String) {
-    if let Why::LinkLost { member } = why {
-        return match loss() {
-            LinkLoss::Carrier => (why.word(), why.to_string()),
+    let deleted = |member: &str, when| {
+        ("interface-gone", format!("{member} was deleted, or moved to another network namespace{when}"))
+    };
+    match (cause::describe(cause), cause) {
+        (Some(described), Cause::LinkLost { member }) => match loss() {
+            LinkLoss::Carrier => described,
             LinkLoss::Down => ("interface-down", format!("{member} was set down")),
-            LinkLoss::Gone => {
-                ("interface-gone", format!("{member} was deleted, or moved to another network namespace"))
+            LinkLoss::Gone => deleted(member, ""),
+        },
+        (Some(described), _) => described,
+        (None, _) => match (trigger, table::row(event).member) {
+            (Trigger::Operator(Caller { uid, pid, method }), _) => {
+                ("operator", format!("uid {uid}, pid {pid} requested {method}"))
             }
-        };
-    }
-    if *why != Why::Told {
-        return (why.word(), why.to_string());
-    }
-    match (trigger, line.member()) {
-        (Trigger::Operator(Caller { uid, pid, method }), _) => {
-            ("operator", format!("uid {uid}, pid {pid} asked for {method}"))
-        }
-        (Trigger::Dissolution, _) => ("group-interface-deleted", "the group interface was deleted".into()),
-        (Trigger::Signal, _) => ("signal", "ipmpd was asked to end".into()),
-        (Trigger::Hangup, _) => ("signal", "ipmpd was asked to read its configuration file again".into()),
-        (trigger, Some(member))
-            if matches!(line, LogLine::Left { .. } | LogLine::RemovedFromKernel { .. }) =>
-        {
-            let when = if *trigger == Trigger::Start { " while no ipmpd ran" } else { "" };
-            ("interface-gone", format!("{member} was deleted, or moved to another network namespace{when}"))
-        }
-        (Trigger::Datapath(_), _) => ("datapath", "reported by the datapath".into()),
-        (Trigger::Start, _) => ("start", "ipmpd has started".into()),
-        _ => ("kernel", "reported by the kernel".into()),
+            (Trigger::Dissolution, _) => {
+                ("group-interface-deleted", "another program deleted the group interface".into())
+            }
+            (Trigger::Signal, _) => ("signal", "ipmpd received a signal to end".into()),
+            (Trigger::Hangup, _) => ("signal", "ipmpd received SIGHUP".into()),
+            (trigger, Some(member))
+                if matches!(event, Event::Left { .. } | Event::RemovedFromKernel { .. }) =>
+            {
+                deleted(member, if *trigger == Trigger::Start { " while no ipmpd ran" } else { "" })
+            }
+            (Trigger::Datapath(_), _) => ("datapath", "reported by the datapath".into()),
+            (Trigger::Start, _) => ("start", "ipmpd has started".into()),
+            (Trigger::Kernel(_) | Trigger::Deadline, _) => ("kernel", "reported by the kernel".into()),
+        },
     }
 }
 
@@ -185,21 +188,20 @@ fn nanoseconds(time: Time) -> u64 {
 }
 
 /// Logs an event with those fields that it has.
-fn log_line(group: Option<&str>, line: &LogLine, cause: &str, because: &str, uid: Option<u32>) {
-    let level = line.level();
-    if level > log::max_level() {
+fn log_row(group: Option<&str>, row: &Row<'_>, cause: &str, because: &str, uid: Option<u32>) {
+    if row.severity > log::max_level() {
         return;
     }
-    let (address, uid) = (line.address().map(|address| address.to_string()), uid.map(|uid| uid.to_string()));
+    let (address, uid) = (row.address.map(|address| address.to_string()), uid.map(|uid| uid.to_string()));
     let (target, family) =
-        (line.target().map(|target| target.to_string()), line.family().map(|family| family.to_string()));
+        (row.target.map(|target| target.to_string()), row.family.map(|family| family.to_string()));
     let fields = [
         ("group", group),
-        ("member", line.member()),
-        ("event", Some(line.kind())),
+        ("member", row.member),
+        ("event", Some(row.kind)),
         ("cause", Some(cause)),
         ("because", Some(because)),
-        ("from", line.from()),
+        ("from", row.from),
         ("address", address.as_deref()),
         ("target", target.as_deref()),
         ("family", family.as_deref()),
@@ -210,9 +212,9 @@ fn log_line(group: Option<&str>, line: &LogLine, cause: &str, because: &str, uid
     let fields: &dyn Source = &fields;
     log::logger().log(
         &Record::builder()
-            .level(level)
+            .level(row.severity)
             .target(module_path!())
-            .args(format_args!("{line}"))
+            .args(format_args!("{}", row.text))
             .key_values(fields)
             .build(),
     );
@@ -227,13 +229,13 @@ mod tests {
     const ETH0: fn() -> String = || "eth0".into();
     const GROUP: fn() -> String = || "production0".into();
 
-    fn cause(trigger: Trigger, line: &LogLine, why: &Why, loss: LinkLoss) -> (&'static str, String) {
-        cause_of(&trigger, line, why, || loss)
+    fn cause(trigger: Trigger, line: &Event, why: &Cause, loss: LinkLoss) -> (&'static str, String) {
+        describe(&trigger, line, why, || loss)
     }
 
     #[test]
     fn lost_link_cause_follows_device_state() {
-        let (line, why) = (LogLine::LinkDown { member: ETH0() }, Why::LinkLost { member: ETH0() });
+        let (line, why) = (Event::LinkDown { member: ETH0() }, Cause::LinkLost { member: ETH0() });
         let of = |loss| cause(Trigger::Kernel(Time::default()), &line, &why, loss);
         assert_eq!(of(LinkLoss::Carrier), ("carrier-lost", "eth0 has lost its carrier".into()));
         assert_eq!(of(LinkLoss::Down), ("interface-down", "eth0 was set down".into()));
@@ -245,14 +247,14 @@ mod tests {
 
     #[test]
     fn event_without_cause_names_its_trigger() {
-        let left = LogLine::Left { member: ETH0(), group: GROUP() };
-        let offline = LogLine::Offline { member: ETH0(), group: GROUP() };
-        let of = |trigger, line| cause(trigger, line, &Why::Told, LinkLoss::Carrier);
+        let left = Event::Left { member: ETH0(), group: GROUP() };
+        let offline = Event::Offline { member: ETH0(), group: GROUP() };
+        let of = |trigger, line| cause(trigger, line, &Cause::Trigger, LinkLoss::Carrier);
         let operator = |method: &str| Trigger::Operator(Caller { uid: 1000, pid: 7, method: method.into() });
-        assert_eq!(of(operator("Detach"), &left), ("operator", "uid 1000, pid 7 asked for Detach".into()));
+        assert_eq!(of(operator("Detach"), &left), ("operator", "uid 1000, pid 7 requested Detach".into()));
         assert_eq!(
             of(operator("Offline"), &offline),
-            ("operator", "uid 1000, pid 7 asked for Offline".into())
+            ("operator", "uid 1000, pid 7 requested Offline".into())
         );
         assert_eq!(
             of(Trigger::Kernel(Time::default()), &left),
@@ -266,7 +268,7 @@ mod tests {
             )
         );
         assert_eq!(of(Trigger::Dissolution, &left).0, "group-interface-deleted");
-        let added = LogLine::AddressAdded { address: [10, 0, 0, 1].into(), group: GROUP() };
+        let added = Event::AddressAdded { address: [10, 0, 0, 1].into(), group: GROUP() };
         assert_eq!(of(Trigger::Kernel(Time::default()), &added), ("kernel", "reported by the kernel".into()));
         assert_eq!(of(Trigger::Start, &added).0, "start");
     }
@@ -277,13 +279,13 @@ mod tests {
         let event_log = EventLog::default();
         let trigger = Trigger::Datapath(at(1000));
         let (mut events, _) = event_log.feeds().events.listen().unwrap();
-        let line = LogLine::Moved {
+        let line = Event::AddressMoved {
             address: [10, 0, 0, 1].into(),
             group: GROUP(),
             from: Some(ETH0()),
             to: Some("eth1".into()),
         };
-        let why = Why::MemberFailed { member: ETH0() };
+        let why = Cause::MemberFailed { member: ETH0() };
         event_log.log_with(&trigger, Some("production0"), &line, &why, Some(at(1003)), || {
             unreachable!("no link of its own")
         });

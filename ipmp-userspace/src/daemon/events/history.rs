@@ -6,42 +6,26 @@ use std::{
     sync::Arc,
 };
 
-use crate::{control::monitor::Event, core::LogLine};
+use super::table;
+use crate::{control::monitor::Event as EventRecord, core::Event};
 
 /// Events kept per member, and as many per group.
 pub const LENGTH: usize = 16;
 
 /// The last events, by group and member; those of no single member by group alone.
 #[derive(Debug, Default)]
-pub struct History(BTreeMap<String, BTreeMap<Option<String>, VecDeque<Arc<Event>>>>);
+pub struct History(BTreeMap<String, BTreeMap<Option<String>, VecDeque<Arc<EventRecord>>>>);
 
 impl History {
-    /// Whether an event is kept.
-    pub fn wants(group: Option<&str>, line: &LogLine) -> bool {
-        let fit = !matches!(
-            line,
-            LogLine::Moved { .. }
-                | LogLine::CastMoved { .. }
-                | LogLine::AddressAdded { .. }
-                | LogLine::AddressRemoved { .. }
-                | LogLine::Learnt { .. }
-                | LogLine::Mtu { .. }
-                | LogLine::MissedProbes { .. }
-                | LogLine::Live { .. }
-                | LogLine::NotLive { .. }
-        );
-        group.is_some() && fit
-    }
-
     /// Keeps an event. The events of a member that left, or of a group that was removed, are dropped.
-    pub fn keep(&mut self, group: &str, line: &LogLine, event: Arc<Event>) {
-        if matches!(line, LogLine::Removed { .. } | LogLine::Dissolved { .. }) {
+    pub fn keep(&mut self, group: &str, line: &Event, event: Arc<EventRecord>) {
+        if matches!(line, Event::GroupDestroyed { .. } | Event::GroupInterfaceDeleted { .. }) {
             self.0.remove(group);
             return;
         }
         let lists = self.0.entry(group.to_owned()).or_default();
-        let member = line.member().map(str::to_owned);
-        if matches!(line, LogLine::Left { .. }) {
+        let member = table::row(line).member.map(str::to_owned);
+        if matches!(line, Event::Left { .. }) {
             lists.remove(&member);
             return;
         }
@@ -53,15 +37,15 @@ impl History {
     }
 
     /// The last events of a member and of its group, oldest first.
-    pub fn of(&self, group: &str, member: &str) -> Vec<Event> {
+    pub fn of(&self, group: &str, member: &str) -> Vec<EventRecord> {
         let lists = self.0.get(group);
         let list = |of: Option<&str>| {
             lists.and_then(|lists| lists.get(&of.map(str::to_owned))).into_iter().flatten()
         };
-        let mut events: Vec<&Arc<Event>> = list(Some(member)).chain(list(None)).collect();
+        let mut events: Vec<&Arc<EventRecord>> = list(Some(member)).chain(list(None)).collect();
         events.sort_by_key(|event| event.sequence);
         let surplus = events.len().saturating_sub(LENGTH);
-        events.into_iter().skip(surplus).map(|event| Event::clone(event)).collect()
+        events.into_iter().skip(surplus).map(|event| EventRecord::clone(event)).collect()
     }
 }
 
@@ -70,9 +54,10 @@ mod tests {
     use super::*;
     use crate::control::monitor::Severity;
 
-    fn keep(history: &mut History, sequence: u64, line: &LogLine) {
-        let event = Event::new(sequence, line.kind(), Severity::Info, line.to_string());
-        if History::wants(Some("g"), line) {
+    fn keep(history: &mut History, sequence: u64, line: &Event) {
+        let row = table::row(line);
+        let event = EventRecord::new(sequence, row.kind, Severity::Info, row.text.clone());
+        if row.is_explanatory {
             history.keep("g", line, Arc::new(event));
         }
     }
@@ -86,25 +71,29 @@ mod tests {
         let mut history = History::default();
         let (eth0, eth1) = (|| "eth0".to_owned(), || "eth1".to_owned());
         let group = || "g".to_owned();
-        keep(&mut history, 1, &LogLine::LinkDown { member: eth0() });
-        keep(&mut history, 2, &LogLine::LinkDown { member: eth1() });
-        keep(&mut history, 3, &LogLine::GroupUnusable { group: group() });
-        keep(&mut history, 4, &LogLine::NotLive { member: eth0() });
-        let moved =
-            LogLine::Moved { address: [10, 0, 0, 1].into(), group: group(), from: None, to: Some(eth0()) };
+        keep(&mut history, 1, &Event::LinkDown { member: eth0() });
+        keep(&mut history, 2, &Event::LinkDown { member: eth1() });
+        keep(&mut history, 3, &Event::GroupUnusable { group: group() });
+        keep(&mut history, 4, &Event::NotLive { member: eth0() });
+        let moved = Event::AddressMoved {
+            address: [10, 0, 0, 1].into(),
+            group: group(),
+            from: None,
+            to: Some(eth0()),
+        };
         keep(&mut history, 5, &moved);
-        keep(&mut history, 6, &LogLine::LinkUp { member: eth0() });
+        keep(&mut history, 6, &Event::LinkUp { member: eth0() });
         assert_eq!(sequences(&history, "eth0"), [1, 3, 6]);
         assert_eq!(sequences(&history, "eth1"), [2, 3]);
         assert_eq!(history.of("other", "eth0"), []);
         for sequence in 7..100 {
-            keep(&mut history, sequence, &LogLine::LinkUp { member: eth0() });
+            keep(&mut history, sequence, &Event::LinkUp { member: eth0() });
         }
         assert_eq!(sequences(&history, "eth0"), (84..100).collect::<Vec<_>>());
         assert_eq!(sequences(&history, "eth1"), [2, 3]);
-        keep(&mut history, 100, &LogLine::Left { member: eth0(), group: group() });
+        keep(&mut history, 100, &Event::Left { member: eth0(), group: group() });
         assert_eq!(sequences(&history, "eth0"), [3], "a later member of that name starts empty");
-        keep(&mut history, 101, &LogLine::Removed { group: group() });
+        keep(&mut history, 101, &Event::GroupDestroyed { group: group() });
         assert!(sequences(&history, "eth1").is_empty());
     }
 }

@@ -5,7 +5,7 @@ use std::{collections::VecDeque, net::IpAddr};
 use super::{Context, RunningGroup, followers, probing};
 use crate::{
     announce::Announcement,
-    core::{Action, Event, LogLine, Refusal, Time, Why},
+    core::{Action, Cause, Event, Input, Refusal, Time},
     daemon::{clock::now, events::trigger::LinkLoss},
     datapath,
     link::sysctl,
@@ -22,12 +22,12 @@ enum Error {
 
 /// Feeds an event to the state machine and applies the resulting actions. Errors of the kernel are logged; the next event
 /// tries again.
-pub async fn feed(group: &mut RunningGroup, context: &mut Context<'_>, event: Event) -> Result<(), Refusal> {
+pub async fn feed(group: &mut RunningGroup, context: &mut Context<'_>, event: Input) -> Result<(), Refusal> {
     feed_at(group, context, now(), event).await
 }
 
 /// As [`feed`], for events that cannot be refused.
-pub async fn tell(group: &mut RunningGroup, context: &mut Context<'_>, event: Event) {
+pub async fn tell(group: &mut RunningGroup, context: &mut Context<'_>, event: Input) {
     if let Err(refusal) = feed(group, context, event).await {
         log::error!(group = group.name(); "{refusal}");
     }
@@ -35,7 +35,7 @@ pub async fn tell(group: &mut RunningGroup, context: &mut Context<'_>, event: Ev
 
 /// Tells the state machine that its deadline has passed at `time`.
 pub async fn expire(group: &mut RunningGroup, context: &mut Context<'_>, time: Time) {
-    if let Err(refusal) = feed_at(group, context, time, Event::Deadline).await {
+    if let Err(refusal) = feed_at(group, context, time, Input::Deadline).await {
         log::error!(group = group.name(); "{refusal}");
     }
 }
@@ -44,7 +44,7 @@ async fn feed_at(
     group: &mut RunningGroup,
     context: &mut Context<'_>,
     time: Time,
-    event: Event,
+    event: Input,
 ) -> Result<(), Refusal> {
     group.core.watch_probes(context.event_log.probes_are_watched());
     let actions = group.core.handle(time, event)?;
@@ -62,14 +62,14 @@ pub async fn apply(group: &mut RunningGroup, context: &mut Context<'_>, actions:
         match action {
             Action::Announce { .. } => is_scheduled = true,
             // Announcements first: the network waits for them, and netlink may take its time.
-            Action::Log(..) | Action::SetCarrier(_) | Action::SetMtu(_) if is_scheduled => {
+            Action::Report(..) | Action::SetCarrier(_) | Action::SetMtu(_) if is_scheduled => {
                 context.announce();
                 is_scheduled = false;
                 done = Some(now());
             }
             _ => {}
         }
-        if let Action::Log(line, why) = &action {
+        if let Action::Report(line, why) = &action {
             let done = *done.get_or_insert_with(now);
             let loss = || link_loss(group, why);
             context.event_log.log_with(context.trigger, Some(group.name()), line, why, Some(done), loss);
@@ -116,7 +116,7 @@ async fn apply_one(group: &mut RunningGroup, context: &mut Context<'_>, action: 
         Action::FindHosts { member, source } => probing::find_hosts(group, context, member, source),
         Action::FindNeighbour(address) => probing::find_neighbour(group, context, address),
         // Handled by `apply`.
-        Action::Probe { .. } | Action::Log(..) => {}
+        Action::Probe { .. } | Action::Report(..) => {}
     }
     Ok(())
 }
@@ -128,9 +128,10 @@ async fn set_mtu(
 ) -> Result<(), crate::link::Error> {
     context.links.set_mtu(group.interface.ifindex, &group.interface.name, mtu).await?;
     if std::mem::replace(&mut group.mtu, mtu) != mtu {
-        let line = LogLine::Mtu { group: group.name().to_owned(), mtu };
+        let line = Event::MtuChanged { group: group.name().to_owned(), mtu };
         let smallest = group.core.members().iter().min_by_key(|member| member.mtu());
-        let why = smallest.map_or(Why::Told, |member| Why::SmallestMtu { member: member.name().to_owned() });
+        let why =
+            smallest.map_or(Cause::Trigger, |member| Cause::SmallestMtu { member: member.name().to_owned() });
         let loss = || LinkLoss::Carrier;
         context.event_log.log_with(context.trigger, Some(group.name()), &line, &why, None, loss);
     }
@@ -138,8 +139,8 @@ async fn set_mtu(
 }
 
 /// How a link was lost.
-fn link_loss(group: &RunningGroup, why: &Why) -> LinkLoss {
-    let Why::LinkLost { member } = why else { return LinkLoss::Carrier };
+fn link_loss(group: &RunningGroup, why: &Cause) -> LinkLoss {
+    let Cause::LinkLost { member } = why else { return LinkLoss::Carrier };
     let device = group.members.values().find(|known| known.name == *member);
     device.map_or(LinkLoss::Gone, |device| match group.datapath.is_up(member, device.ifindex) {
         None => LinkLoss::Gone,

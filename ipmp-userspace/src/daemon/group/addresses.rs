@@ -4,7 +4,7 @@ use std::{collections::BTreeSet, net::IpAddr};
 
 use super::{Context, RunningGroup, actions, followers};
 use crate::{
-    core::{Event, LogLine},
+    core::{Event, Input},
     datapath,
 };
 
@@ -41,10 +41,10 @@ pub async fn add(group: &mut RunningGroup, context: &mut Context<'_>, address: I
     group.addresses.0.insert((address, prefix));
     if !is_known {
         let name = group.name().to_owned();
-        context.log(group.name(), &LogLine::AddressAdded { address, group: name });
+        context.log(group.name(), &Event::AddressAdded { address, group: name });
         followers::forget_learnt(group, address);
         group.filters.multicast_changed();
-        actions::tell(group, context, Event::AddressAdded(address)).await;
+        actions::tell(group, context, Input::AddressAdded(address)).await;
     }
 }
 
@@ -56,10 +56,10 @@ pub async fn remove(group: &mut RunningGroup, context: &mut Context<'_>, address
     }
     if was_known {
         let name = group.name().to_owned();
-        context.log(group.name(), &LogLine::AddressRemoved { address, group: name });
+        context.log(group.name(), &Event::AddressRemoved { address, group: name });
     }
     group.filters.multicast_changed();
-    actions::tell(group, context, Event::AddressRemoved(address)).await;
+    actions::tell(group, context, Input::AddressRemoved(address)).await;
     // On a member that has the same address, it is that member's own now.
     let owner = group.members.iter().find(|(_, member)| member.addresses.contains_key(&address));
     if let Some((&number, _)) = owner

@@ -3,7 +3,7 @@
 use super::neighbours::ProbeResolver;
 use crate::{
     announce::{Schedule, Sender},
-    core::LogLine,
+    core::Event,
     daemon::{
         clock::now,
         events::{event_log::EventLog, trigger::Trigger},
@@ -41,7 +41,7 @@ impl Context<'_> {
     }
 
     /// Logs an event of a group that follows from the trigger.
-    pub fn log(&self, group: &str, line: &LogLine) {
+    pub fn log(&self, group: &str, line: &Event) {
         self.event_log.log(self.trigger, Some(group), line);
     }
 }

@@ -10,7 +10,7 @@ use std::{collections::BTreeSet, net::IpAddr, time::Duration};
 use super::{Context, RunningGroup};
 use crate::{
     announce::Announcement,
-    core::{LogLine, Time},
+    core::{Event, Time},
     daemon::clock::now,
     link::sysctl,
 };
@@ -78,7 +78,7 @@ pub fn learnt_changed(group: &mut RunningGroup, context: &mut Context<'_>) {
             context.schedule.keep_brief(group.interface.ifindex, |address| ours.contains(&address));
             for &address in ours.difference(&group.followers.learnt) {
                 let name = group.name().to_owned();
-                context.log(group.name(), &LogLine::Learnt { address, group: name });
+                context.log(group.name(), &Event::AddressLearned { address, group: name });
             }
             group.followers.learnt = ours;
         }

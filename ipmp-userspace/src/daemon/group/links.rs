@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use super::{Context, RunningGroup, UPDELAY, actions, membership_reports};
 use crate::{
-    core::{Action, Event, Link, LogLine, Why},
+    core::{Action, Cause, Event, Input, Link},
     daemon::clock::now,
     link::Device,
 };
@@ -38,16 +38,16 @@ pub async fn read_live(group: &mut RunningGroup, context: &mut Context<'_>) {
         .map(|known| {
             let member = known.name().to_owned();
             if live.has(known.number()) {
-                Action::Log(LogLine::Live { member: member.clone() }, Why::Trusted { member })
+                Action::Report(Event::Live { member: member.clone() }, Cause::UpdelayPassed { member })
             } else {
-                Action::Log(LogLine::NotLive { member: member.clone() }, Why::LinkLost { member })
+                Action::Report(Event::NotLive { member: member.clone() }, Cause::LinkLost { member })
             }
         })
         .collect();
-    match group.core.handle(now(), Event::Live(live)) {
+    match group.core.handle(now(), Input::Live(live)) {
         Ok(mut actions) => {
             // Logged before what follows from it, and after what is urgent.
-            let at = actions.iter().position(|action| matches!(action, Action::Log(..)));
+            let at = actions.iter().position(|action| matches!(action, Action::Report(..)));
             let at = at.unwrap_or(actions.len());
             actions.splice(at..at, lines);
             actions::apply(group, context, actions).await;
@@ -81,7 +81,7 @@ pub fn differs(group: &RunningGroup, device: &Device) -> bool {
 pub async fn leave_master(group: &RunningGroup, context: &Context<'_>) {
     let name = group.name();
     match context.links.leave_master(group.interface.ifindex, name).await {
-        Ok(()) => context.log(name, &LogLine::Freed { group: name.to_owned() }),
+        Ok(()) => context.log(name, &Event::GroupInterfaceReleased { group: name.to_owned() }),
         Err(error) => log::error!(group = name; "{error}; do it by hand"),
     }
 }
@@ -101,13 +101,13 @@ pub async fn device_changed(
         {
             log::error!(group = group.name(), member = device.name.as_str(); "{error}");
         }
-        context.log(group.name(), &LogLine::Mac { member: device.name.clone(), mac: device.mac });
-        actions::tell(group, context, Event::Mac { member: number, mac: device.mac }).await;
+        context.log(group.name(), &Event::MacChanged { member: device.name.clone(), mac: device.mac });
+        actions::tell(group, context, Input::Mac { member: number, mac: device.mac }).await;
     }
     if device.mtu != mtu {
-        actions::tell(group, context, Event::Mtu { member: number, mtu: device.mtu }).await;
+        actions::tell(group, context, Input::Mtu { member: number, mtu: device.mtu }).await;
     }
     record_link(group, number, device.link());
-    actions::tell(group, context, Event::Link { member: number, link: device.link() }).await;
+    actions::tell(group, context, Input::Link { member: number, link: device.link() }).await;
     read_live(group, context).await;
 }

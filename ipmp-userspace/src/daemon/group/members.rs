@@ -2,7 +2,7 @@
 
 use super::{Context, MemberDevice, RunningGroup, actions, hardware_filters, links, test_addresses};
 use crate::{
-    core::{Attachment, Event, LogLine},
+    core::{Attachment, Event, Input},
     daemon::{
         migration::{Configuration, Place},
         state_file::SavedMember,
@@ -13,12 +13,12 @@ use crate::{
 /// A member whose datapath is attached joins.
 pub async fn join(group: &mut RunningGroup, context: &mut Context<'_>, attachment: Attachment) {
     links::record_link(group, attachment.member, attachment.link);
-    actions::tell(group, context, Event::Joined(attachment)).await;
+    actions::tell(group, context, Input::Joined(attachment)).await;
 }
 
 /// A member leaves: the state machine first, so that no more packets are sent to it.
 pub async fn leave(group: &mut RunningGroup, context: &mut Context<'_>, number: u8) -> Option<MemberDevice> {
-    actions::tell(group, context, Event::Left { member: number }).await;
+    actions::tell(group, context, Input::Left { member: number }).await;
     let member = group.members.remove(&number);
     group.filters.member_left(number);
     group.test_addresses.member_left(number);
@@ -40,7 +40,7 @@ pub async fn device_deleted(group: &mut RunningGroup, context: &mut Context<'_>,
     let Some(name) = group.members.get(&number).map(|member| member.name.clone()) else { return };
     // The reference logs one line for each family.
     for family in ["inet", "inet6"] {
-        context.log(group.name(), &LogLine::RemovedFromKernel { family, member: name.clone() });
+        context.log(group.name(), &Event::RemovedFromKernel { family, member: name.clone() });
     }
     leave(group, context, number).await;
     test_addresses::restore(group, context, &name).await;

@@ -2,12 +2,12 @@
 
 use std::{collections::BTreeMap, net::IpAddr, time::Duration};
 
-use ipmp_common::maps::{Answer, AnswerKind};
+use ipmp_common::maps::{ProbeReply, ProbeReplyKind};
 
 use super::{Context, RunningGroup, actions};
 use crate::{
     core::{
-        Event, Time,
+        Input, Time,
         probe::{Family, Means, Proof},
     },
     link::Neighbour,
@@ -17,7 +17,7 @@ use crate::{
 pub async fn receive_replies(
     groups: &mut BTreeMap<String, RunningGroup>,
     context: &mut Context<'_>,
-    replies: &[Answer],
+    replies: &[ProbeReply],
 ) {
     for reply in replies {
         if let Some(group) = groups.values_mut().find(|group| group.datapath.index() == reply.group)
@@ -29,25 +29,25 @@ pub async fn receive_replies(
 }
 
 /// What a packet that looks like a reply means to the state machine.
-fn event_of(group: &RunningGroup, context: &Context<'_>, reply: &Answer) -> Option<Event> {
-    const ECHO: u32 = AnswerKind::Echo as u32;
-    const ARP: u32 = AnswerKind::Arp as u32;
-    const ND: u32 = AnswerKind::Nd as u32;
+fn event_of(group: &RunningGroup, context: &Context<'_>, reply: &ProbeReply) -> Option<Input> {
+    const ECHO: u32 = ProbeReplyKind::Echo as u32;
+    const ARP: u32 = ProbeReplyKind::Arp as u32;
+    const ND: u32 = ProbeReplyKind::Nd as u32;
     let member = u8::try_from(reply.member).ok()?;
     let target = IpAddr::from(reply.from);
     let at = Time(Duration::from_nanos(reply.at_ns));
     let is_ours = reply.identifier == context.prober.identifier();
     match reply.kind {
-        ECHO if is_ours && group.discovery.searches.knows(reply.cookie) => Some(Event::Host(target)),
+        ECHO if is_ours && group.discovery.searches.knows(reply.cookie) => Some(Input::Host(target)),
         ECHO if is_ours => {
             let proof = Proof::Echo { sequence: reply.sequence, cookie: reply.cookie };
-            Some(Event::Answer { member, target, proof, at })
+            Some(Input::Answer { member, target, proof, at })
         }
         // It shows only that the sender is reachable.
-        ECHO => Some(Event::Answer { member, target, proof: Proof::Mac(reply.mac), at }),
+        ECHO => Some(Input::Answer { member, target, proof: Proof::Mac(reply.mac), at }),
         // The kernel solicits neighbours, too: its replies do not count for a member that is probed by echo requests.
         ARP | ND if is_probed_by_mac(group, member, Family::of(target)) => {
-            Some(Event::Answer { member, target, proof: Proof::Mac(reply.mac), at })
+            Some(Input::Answer { member, target, proof: Proof::Mac(reply.mac), at })
         }
         _ => None,
     }
@@ -66,6 +66,6 @@ pub async fn neighbour_changed(group: &mut RunningGroup, context: &mut Context<'
         && let Some(mac) = neighbour.mac
         && group.discovery.resolving.remove(&address)
     {
-        actions::tell(group, context, Event::Neighbour { address, mac }).await;
+        actions::tell(group, context, Input::Neighbour { address, mac }).await;
     }
 }

@@ -1,10 +1,10 @@
 //! Sending what the state machine wants to be probed. [`super::probe_replies`] handles what comes back.
 //!
 //! ```text
-//!  Action::Probe ─────────► sent ──────────────► Event::Sent ──► more actions, applied after the others
+//!  Action::Probe ─────────► sent ──────────────► Input::Sent ──► more actions, applied after the others
 //!  Action::FindHosts ─────► multicast request ─┐
-//!  ring buffer ────────────────────────────────┴► Event::Answer, or Event::Host
-//!  Action::FindNeighbour ─► kernel resolves ────► Event::Neighbour
+//!  ring buffer ────────────────────────────────┴► Input::Answer, or Input::Host
+//!  Action::FindNeighbour ─► kernel resolves ────► Input::Neighbour
 //! ```
 
 use std::{collections::BTreeSet, io, net::IpAddr};
@@ -12,7 +12,7 @@ use std::{collections::BTreeSet, io, net::IpAddr};
 use super::{Context, RunningGroup};
 use crate::{
     core::{
-        Event, Time,
+        Input, Time,
         probe::{Family, Via},
     },
     daemon::clock::now,
@@ -33,7 +33,7 @@ pub struct SentProbe {
     /// The time before it was sent.
     pub at: Time,
     /// What the state machine is told.
-    pub event: Event,
+    pub event: Input,
 }
 
 /// Sends a probe.
@@ -46,7 +46,7 @@ pub fn send_probe(
     sequence: u16,
 ) -> SentProbe {
     let (at, cookie) = try_send(group, context, member, target, via, sequence);
-    SentProbe { at, event: Event::Sent { member, family: Family::of(target), sequence, cookie } }
+    SentProbe { at, event: Input::Sent { member, family: Family::of(target), sequence, cookie } }
 }
 
 /// The time before it was sent, and its cookie; no cookie if it could not be sent.

@@ -8,7 +8,7 @@ use std::{
 
 use super::{Context, RunningGroup, actions, routing_table::RoutingTable, tasks::Tasks};
 use crate::{
-    core::{Event, Time, probe::Family},
+    core::{Input, Time, probe::Family},
     daemon::clock::now,
     link::Route,
 };
@@ -76,7 +76,7 @@ pub async fn report(group: &mut RunningGroup, context: &mut Context<'_>, table: 
         if *reported != targets {
             reported.clone_from(&targets);
             let (hosts, routers) = targets;
-            actions::tell(group, context, Event::Routes { family, hosts, routers }).await;
+            actions::tell(group, context, Input::Routes { family, hosts, routers }).await;
         }
     }
 }

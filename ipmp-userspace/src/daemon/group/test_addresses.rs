@@ -82,7 +82,7 @@ impl GroupTestAddresses {
     }
 }
 
-/// Why the test addresses of a member cannot be changed.
+/// Cause the test addresses of a member cannot be changed.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// The kernel refused a change.

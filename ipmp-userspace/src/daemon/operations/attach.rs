@@ -16,7 +16,7 @@ use crate::{
         Setting, TestAddress,
         request::{Refused, reason},
     },
-    core::{Attachment, Event, Time},
+    core::{Attachment, Input, Time},
     daemon::{
         clock::now,
         events::trigger::Trigger,
@@ -232,7 +232,7 @@ async fn try_join(
     members::join(group, &mut context, attachment).await;
     if options.standby {
         // Before its link is trusted, so that it never becomes active.
-        let event = Event::Standby { member: number, standby: true };
+        let event = Input::Standby { member: number, standby: true };
         actions::tell(group, &mut context, event).await;
     }
     links::read_live(group, &mut context).await;

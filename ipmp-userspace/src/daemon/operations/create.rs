@@ -6,7 +6,7 @@ use crate::{
         DataAddress, name,
         request::{Refused, reason},
     },
-    core::{self, LogLine},
+    core::{self, Event},
     daemon::{
         events::trigger::Trigger,
         group::{RunningGroup, UPDELAY},
@@ -56,7 +56,7 @@ pub async fn create_empty(
     match start(manager, group, &groupname).await {
         Ok(running) => {
             manager.groups.insert(group.to_owned(), running);
-            manager.log(trigger, Some(group), &LogLine::Created { group: group.to_owned() });
+            manager.log(trigger, Some(group), &Event::GroupCreated { group: group.to_owned() });
             Ok(name::note(group).into_iter().collect())
         }
         Err(refused) => {

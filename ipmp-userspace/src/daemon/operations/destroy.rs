@@ -3,7 +3,7 @@
 use super::refusals::no_such_group;
 use crate::{
     control::request::{Refused, reason},
-    core::LogLine,
+    core::Event,
     daemon::{events::trigger::Trigger, manager::Manager},
     link::{GroupInterface, Links},
 };
@@ -33,7 +33,7 @@ pub async fn remove_group(manager: &mut Manager, trigger: &Trigger, name: &str) 
     delete_interface(&manager.links, &interface).await;
     manager.file.state.groups.remove(name);
     manager.file.save_or_log();
-    manager.log(trigger, Some(name), &LogLine::Removed { group: name.to_owned() });
+    manager.log(trigger, Some(name), &Event::GroupDestroyed { group: name.to_owned() });
 }
 
 /// Deletes a group interface. Errors are logged.

@@ -3,25 +3,25 @@
 use super::refusals::not_a_member;
 use crate::{
     control::request::{Refused, reason},
-    core::{Event, Refusal},
+    core::{Input, Refusal},
     daemon::{events::trigger::Trigger, group::actions, manager::Manager},
 };
 
 /// Takes a member out of service.
 pub async fn offline(manager: &mut Manager, trigger: &Trigger, member: &str) -> Result<Vec<String>, Refused> {
-    feed(manager, trigger, member, |member| Event::Offline { member }).await
+    feed(manager, trigger, member, |member| Input::Offline { member }).await
 }
 
 /// Puts an offline member back into service.
 pub async fn online(manager: &mut Manager, trigger: &Trigger, member: &str) -> Result<Vec<String>, Refused> {
-    feed(manager, trigger, member, |member| Event::Online { member }).await
+    feed(manager, trigger, member, |member| Input::Online { member }).await
 }
 
 async fn feed(
     manager: &mut Manager,
     trigger: &Trigger,
     member: &str,
-    event: impl FnOnce(u8) -> Event,
+    event: impl FnOnce(u8) -> Input,
 ) -> Result<Vec<String>, Refused> {
     let (groups, mut context) = manager.context(trigger);
     let found = groups.values_mut().find_map(|group| {

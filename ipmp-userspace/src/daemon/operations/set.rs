@@ -10,8 +10,13 @@ use crate::{
         request::{Refused, reason},
         setting::{self, Owner},
     },
-    core::{Action, Event, LogLine},
-    daemon::{clock::now, events::trigger::Trigger, group::actions, manager::Manager},
+    core::{Action, Event, Input},
+    daemon::{
+        clock::now,
+        events::{table, trigger::Trigger},
+        group::actions,
+        manager::Manager,
+    },
 };
 
 /// Changes settings of a group or a member, all or none.
@@ -35,7 +40,7 @@ pub async fn set(
     };
     let list: Vec<String> = settings.iter().map(Setting::to_string).collect();
     let member = member.map(str::to_owned);
-    let line = LogLine::Set { group: group.clone(), member, settings: list.join(", ") };
+    let line = Event::SettingsChanged { group: group.clone(), member, settings: list.join(", ") };
     manager.log(trigger, Some(&group), &line);
     Ok(notes)
 }
@@ -108,18 +113,18 @@ pub async fn apply_saved(manager: &mut Manager, trigger: &Trigger, name: &str) -
     let Some((group, mut context)) = manager.group(name, trigger) else { return Vec::new() };
     let mut events = Vec::new();
     if *group.core.settings() != settings {
-        events.push(Event::Settings(settings));
+        events.push(Input::Settings(settings));
     }
     let known = group.core.known_targets();
     if known.disabled != disabled {
-        events.push(Event::DisabledTargets(disabled));
+        events.push(Input::DisabledTargets(disabled));
     }
     if known.explicit != targets {
-        events.push(Event::Targets(targets));
+        events.push(Input::Targets(targets));
     }
     for (member, standby) in standbys {
         if group.core.member(member).is_some_and(|known| known.standby() != standby) {
-            events.push(Event::Standby { member, standby });
+            events.push(Input::Standby { member, standby });
         }
     }
     let mut notes = Vec::new();
@@ -127,7 +132,7 @@ pub async fn apply_saved(manager: &mut Manager, trigger: &Trigger, name: &str) -
         match group.core.handle(now(), event) {
             Ok(actions) => {
                 notes.extend(actions.iter().filter_map(|action| match action {
-                    Action::Log(line @ LogLine::ManyProbes { .. }, _) => Some(line.to_string()),
+                    Action::Report(event @ Event::HighProbeRate { .. }, _) => Some(table::row(event).text),
                     _ => None,
                 }));
                 actions::apply(group, &mut context, actions).await;
@@ -147,7 +152,7 @@ pub async fn update_weights(manager: &mut Manager, trigger: &Trigger, name: &str
     context.file.save_or_log();
     for (member, weight) in weights {
         if group.core.member(member).is_some_and(|known| known.weight() != weight) {
-            actions::tell(group, &mut context, Event::Weight { member, weight }).await;
+            actions::tell(group, &mut context, Input::Weight { member, weight }).await;
         }
     }
 }
@@ -155,7 +160,7 @@ pub async fn update_weights(manager: &mut Manager, trigger: &Trigger, name: &str
 /// SIGHUP: reads the defaults of all groups again.
 pub async fn reload_defaults(manager: &mut Manager) {
     let trigger = &Trigger::Hangup;
-    manager.log(trigger, None, &LogLine::Hangup);
+    manager.log(trigger, None, &Event::ConfigReread);
     match manager.mpathd.read() {
         Ok(lines) => lines.iter().for_each(|line| manager.log(trigger, None, line)),
         Err(error) => log::error!("{error}; the defaults stay as they were"),

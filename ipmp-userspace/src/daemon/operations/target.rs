@@ -14,7 +14,7 @@ use crate::{
         target::{self, Prober, Source, Status},
     },
     core::{
-        Event, LogLine,
+        Event, Input,
         member::Member,
         probe::{
             Family, Means, same_subnet,
@@ -52,7 +52,7 @@ pub async fn change(
     if change == Change::Add {
         check(manager, group, addresses).await?;
     }
-    let line = LogLine::Set { group: group.to_owned(), member: None, settings: list_of(&targets) };
+    let line = Event::SettingsChanged { group: group.to_owned(), member: None, settings: list_of(&targets) };
     manager.file.state.groups.entry(group.to_owned()).or_default().targets = targets;
     if let Err(error) = manager.file.save() {
         manager.file.state.groups.entry(group.to_owned()).or_default().targets = before;
@@ -142,7 +142,7 @@ pub async fn discover(manager: &mut Manager, trigger: &Trigger, group: &str) -> 
             ),
         ));
     }
-    actions::tell(group, &mut context, Event::Discover).await;
+    actions::tell(group, &mut context, Input::Discover).await;
     Ok(Vec::new())
 }
 

@@ -2,14 +2,14 @@
 //! (docs/design/adoption.md). Traffic continues meanwhile, and must not be interrupted.
 
 use ipmp_common::{
-    maps::{Member as PinnedMember, MemberState},
+    maps::{Member as PinnedMember, MemberStatus},
     steer::MemberSet,
 };
 
 use super::Error;
 use crate::{
     core::{
-        self, Adopted, Attachment, Event, Link, LogLine,
+        self, Adopted, Attachment, Event, Input, Link,
         probe::{Family, TestAddress},
     },
     daemon::{
@@ -48,7 +48,7 @@ pub async fn adopt(manager: &mut Manager) -> Result<(), Error> {
 /// A member in the maps.
 struct Found {
     attachment: Attachment,
-    state: MemberState,
+    state: MemberStatus,
     /// Its device; `None`: it was deleted.
     device: Option<(MemberDevice, Device)>,
     /// The families in which it has, or awaits, a test address.
@@ -98,7 +98,7 @@ async fn adopt_group(manager: &mut Manager, interface: GroupInterface) -> Result
         probed.filter(|member| !tested[family as usize].has(*member)).collect::<MemberSet>()
     });
     let addresses: Vec<_> = adopted.inbound.iter().map(|(address, _)| *address).collect();
-    let count = adopted.members.iter().filter(|(_, state)| *state != MemberState::Vacant).count();
+    let count = adopted.members.iter().filter(|(_, state)| *state != MemberStatus::Vacant).count();
     let settings = saved.core_settings(manager.mpathd.defaults());
     let (core, actions) = core::Group::adopt(now(), name.as_str(), settings, adopted);
     let mut group = RunningGroup::new(core, datapath, interface, groupname, mtu);
@@ -116,14 +116,14 @@ async fn adopt_group(manager: &mut Manager, interface: GroupInterface) -> Result
         links::adopt_link(&mut group, number, device.link());
     }
     group.addresses.expect(addresses);
-    manager.log(&START, Some(&name), &LogLine::TakenOver { group: name.clone(), members: count });
+    manager.log(&START, Some(&name), &Event::GroupAdopted { group: name.clone(), members: count });
     manager.groups.insert(name.clone(), group);
 
     if let Some((group, mut context)) = manager.group(&name, &START) {
         actions::apply(group, &mut context, actions).await;
         for family in Family::ALL {
             for member in untested[family as usize].iter() {
-                let event = Event::TestAddress { member, family, address: TestAddress::None };
+                let event = Input::TestAddress { member, family, address: TestAddress::None };
                 actions::tell(group, &mut context, event).await;
             }
         }
@@ -209,7 +209,7 @@ async fn rejoin(manager: &mut Manager, group_name: &str, name: &str) {
 
 /// Restores the members of a group whose interface was deleted while no daemon ran.
 async fn clean_up(manager: &mut Manager, name: &str) -> Result<(), Error> {
-    manager.log(&START, Some(name), &LogLine::Dissolved { group: name.to_owned() });
+    manager.log(&START, Some(name), &Event::GroupInterfaceDeleted { group: name.to_owned() });
     manager.datapath.remove_group(name)?;
     let Some(saved) = manager.file.state.groups.remove(name) else { return Ok(()) };
     let links = &manager.links;

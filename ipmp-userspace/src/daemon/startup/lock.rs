@@ -15,7 +15,7 @@ use nix::{
 /// Where the locks of all network namespaces are.
 const DIRECTORY: &str = "/run/ipmp";
 
-/// Why the lock cannot be taken.
+/// Cause the lock cannot be taken.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// Another process holds it.

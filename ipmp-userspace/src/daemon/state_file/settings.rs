@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 
-use ipmp_common::{hash::Policy as HashPolicy, maps::Capture, steer::MemberSet};
+use ipmp_common::{hash::HashPolicy, maps::CaptureMode, steer::MemberSet};
 
 use super::{SavedGroup, SavedMember, SavedTarget};
 use crate::{
@@ -89,7 +89,7 @@ impl SavedGroup {
     }
 
     /// Whether captures on the group interface show outgoing packets.
-    pub fn capture(&self) -> Capture {
+    pub fn capture(&self) -> CaptureMode {
         let mode = |setting: &Setting| match setting {
             Setting::Capture(mode) => Some(*mode),
             _ => None,

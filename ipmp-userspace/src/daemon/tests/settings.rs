@@ -46,7 +46,7 @@ async fn refusal(daemon: &mut EventLoop, request: Request) -> Refused {
     execute(&mut daemon.manager, &Trigger::default(), request).await.unwrap_err()
 }
 
-async fn feed(daemon: &mut EventLoop, event: core::Event) {
+async fn feed(daemon: &mut EventLoop, event: core::Input) {
     let trigger = Trigger::default();
     let (group, mut context) = daemon.manager.group("production0", &trigger).unwrap();
     actions::tell(group, &mut context, event).await;
@@ -212,7 +212,7 @@ fn invalid_targets_are_refused_without_change() {
         // A router is discovered, not explicit. The loop that reads routes does not run here.
         let router = ips(&["192.168.178.3"]);
         let family = core::probe::Family::V4;
-        let routes = core::Event::Routes { family, hosts: vec![], routers: router.clone() };
+        let routes = core::Input::Routes { family, hosts: vec![], routers: router.clone() };
         feed(&mut daemon, routes).await;
         let refused = refusal(&mut daemon, of(disable, "192.168.178.3")).await;
         assert_eq!(
@@ -221,7 +221,7 @@ fn invalid_targets_are_refused_without_change() {
              (`ipmpctl target add`)"
         );
         // Hosts that replied are marked, whatever their source.
-        feed(&mut daemon, core::Event::Host(router[0])).await;
+        feed(&mut daemon, core::Input::Host(router[0])).await;
         let listed = target::list(&daemon.manager, "production0").unwrap();
         let answered = listed.iter().filter(|target| target.answered);
         assert_eq!(answered.map(|target| target.address).collect::<Vec<_>>(), router);
@@ -280,7 +280,7 @@ fn probe_failure_outlives_restart_settings_and_reload() {
         // The maps after a probe failure of eth0.
         let mut daemon = start(None).await;
         let datapath = &mut daemon.manager.groups.get_mut("production0").unwrap().datapath;
-        datapath.set_state(0, maps::MemberState::Failed).unwrap();
+        datapath.set_state(0, maps::MemberStatus::Failed).unwrap();
         datapath.set_usable(MemberSet::of(1));
         datapath.set_reserve(MemberSet::of(0));
         drop(daemon);

@@ -10,7 +10,7 @@ use rtnetlink::packet_route::link::LinkFlags;
 use super::{Error, add, choose, is_own_subnet, saved, saved_mut};
 use crate::{
     core::{
-        Event, LogLine,
+        Event, Input,
         probe::{Family, TestAddress},
     },
     daemon::group::{Context, RunningGroup, actions, addresses},
@@ -147,7 +147,7 @@ async fn keep_for_tests(
         context.links.change_address(ifindex, name, address, &address.for_tests()).await?;
     }
     for address in open {
-        let line = LogLine::TestAddressKept { member: name.to_owned(), address: address.ip };
+        let line = Event::TestAddressReserved { member: name.to_owned(), address: address.ip };
         context.log(group.name(), &line);
     }
     Ok(context.links.addresses_of(ifindex).await?)
@@ -216,7 +216,7 @@ async fn delete_routes(
         context.links.delete_route(&route.through(member.ifindex, member.ifindex)).await?;
         // The kernel adds its own with each address.
         if !route.is_of_kernel() {
-            let line = LogLine::RouteRemoved {
+            let line = Event::RouteRemoved {
                 member: member.name.clone(),
                 group: group.name().to_owned(),
                 route: route.to_string(),
@@ -245,7 +245,7 @@ async fn report(
     state.reported = after;
     let name = || member.name.clone();
     for address in found {
-        context.log(group.name(), &LogLine::TestAddressDuplicate { member: name(), address });
+        context.log(group.name(), &Event::TestAddressDuplicate { member: name(), address });
     }
     let ip = |address| match address {
         TestAddress::Is { address, .. } => Some(address),
@@ -257,13 +257,13 @@ async fn report(
             continue;
         }
         if ip(before) != ip(address) {
-            let removed = ip(before).map(|address| LogLine::TestAddressGone { member: name(), address });
-            let added = ip(address).map(|address| LogLine::TestAddressReady { member: name(), address });
+            let removed = ip(before).map(|address| Event::TestAddressRemoved { member: name(), address });
+            let added = ip(address).map(|address| Event::TestAddressReady { member: name(), address });
             for line in removed.into_iter().chain(added) {
                 context.log(group.name(), &line);
             }
         }
-        let event = Event::TestAddress { member: member.number, family, address };
+        let event = Input::TestAddress { member: member.number, family, address };
         actions::tell(group, context, event).await;
     }
 }

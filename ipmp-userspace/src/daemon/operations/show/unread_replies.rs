@@ -1,12 +1,12 @@
 //! Replies to probes that the datapath did not pass to the daemon.
 
-use ipmp_common::maps::Answering;
+use ipmp_common::maps::ReplyCounters;
 
 /// A message on the replies that a member has dropped; `None`: none.
-pub fn message(member: &str, answering: &Answering) -> Option<String> {
-    let Answering { strange, flood, lost, .. } = *answering;
+pub fn message(member: &str, counters: &ReplyCounters) -> Option<String> {
+    let ReplyCounters { unknown_id, flood, lost, .. } = *counters;
     let reasons = [
-        (strange, "with an unknown id (to requests of another program, or forged)"),
+        (unknown_id, "with an unknown id (to requests of another program, or forged)"),
         (flood, "above the rate limit"),
         (lost, "while ipmpd did not read them"),
     ];
@@ -25,10 +25,10 @@ mod tests {
 
     #[test]
     fn only_dropped_replies_are_reported() {
-        let handed = Answering { handed: 7, ..Answering::default() };
+        let handed = ReplyCounters { delivered: 7, ..ReplyCounters::default() };
         assert_eq!(message("eth0", &handed), None);
         assert_eq!(
-            message("eth0", &Answering { strange: 3, lost: 1, ..handed }).unwrap(),
+            message("eth0", &ReplyCounters { unknown_id: 3, lost: 1, ..handed }).unwrap(),
             "replies to probes that eth0 received and dropped: 3 with an unknown id (to requests of another program, or \
              forged); 1 while ipmpd did not read them"
         );
