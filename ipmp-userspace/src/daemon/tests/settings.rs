@@ -90,7 +90,7 @@ fn settings_reach_state_machine_and_outlive_daemon() {
         assert_eq!(
             notes,
             [
-                "A failure detection time of 50 ms in group production0 means up to 200 probes a second for each target"
+                "Failure detection time of 50 ms in group production0 sends up to 200 probes per second to each target"
             ]
         );
         let wanted = core::Settings {

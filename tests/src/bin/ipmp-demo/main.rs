@@ -21,7 +21,7 @@ use std::time::Instant;
 
 use anyhow::Result;
 use clap::{Parser, ValueEnum};
-use lab::Alone;
+use lab::MeasurementLock;
 
 mod compare;
 mod link;
@@ -70,7 +70,7 @@ fn main() -> ExitCode {
 
 /// Plays what was asked for, and returns what was not as it should be.
 fn run(demo: Demo) -> Result<Vec<String>> {
-    let _alone = Alone::wait()?;
+    let _lock = MeasurementLock::acquire()?;
     let start = Instant::now();
     let mut faults = Vec::new();
     for chapter in demo.chapter.as_ref().map_or(Chapter::value_variants(), std::slice::from_ref) {

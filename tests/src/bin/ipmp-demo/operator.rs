@@ -7,9 +7,9 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, ensure};
 use ipmp::control::report::GroupReport;
 use lab::daemon::binary;
-use lab::hosts::TUTORIAL;
+use lab::hosts_file::TUTORIAL;
 use lab::network::DATA;
-use lab::{Daemon, Hosts, Lab, clock};
+use lab::{Daemon, HostsFile, Lab, wait_until};
 use serde_json::Value;
 
 use crate::page;
@@ -21,13 +21,13 @@ const PATIENCE: Duration = Duration::from_secs(60);
 pub struct Operator<'lab> {
     lab: &'lab Lab,
     daemon: Daemon<'lab>,
-    hosts: Option<Hosts>,
+    hosts: Option<HostsFile>,
 }
 
 impl<'lab> Operator<'lab> {
     /// With a daemon of the lab's host, and the hosts file of the tutorial.
     pub fn new(lab: &'lab Lab) -> Result<Self> {
-        Ok(Self { lab, daemon: Daemon::start_in(lab)?, hosts: Hosts::of(lab, &TUTORIAL)? })
+        Ok(Self { lab, daemon: Daemon::start_in(lab)?, hosts: HostsFile::create(lab, &TUTORIAL)? })
     }
 
     /// What an address option says: the name in the hosts file, unless this machine has none to be covered.
@@ -71,7 +71,7 @@ impl<'lab> Operator<'lab> {
         let program = if program.starts_with("ipmp") { binary(program)? } else { PathBuf::from(program) };
         let mut command = self.lab.host().command(program.to_str().context("the path of a program")?);
         if let Some(hosts) = &self.hosts {
-            hosts.cover(&mut command);
+            hosts.mount_for(&mut command);
         }
         command.args(arguments.split_whitespace()).env("IPMP_SOCKET", self.daemon.socket());
         command.stdin(Stdio::null());
@@ -97,7 +97,7 @@ impl<'lab> Operator<'lab> {
 
     /// Waits until the group is as it should be; `what` says how.
     pub fn wait(&self, what: &str, right: impl Fn(&GroupReport) -> bool) -> Result<()> {
-        let reached = clock::wait_until(PATIENCE, || self.group().is_ok_and(|group| right(&group)));
+        let reached = wait_until(PATIENCE, || self.group().is_ok_and(|group| right(&group)));
         ensure!(reached, "{what}: not so after {PATIENCE:?}\n{}", self.asks("ipmpctl show")?);
         Ok(())
     }

@@ -125,8 +125,8 @@ mod tests {
     #[test]
     fn what_ipmpctl_show_prints_passes() {
         let here = "production0: flags=<UP,BROADCAST,MULTICAST,FAILED,IPMP> mtu 1500 index 2\n        inet 192.168.178.200 \
-                    netmask ffffff00 broadcast 192.168.178.255 inbound nobody\n        inet6 fe80::1/64 inbound nobody\n        \
-                    groupname production0\n        state failed: it has no members\n";
+                    netmask ffffff00 broadcast 192.168.178.255 inbound none\n        inet6 fe80::1/64 inbound none\n        \
+                    groupname production0\n        state failed: no members\n";
         let tutorial = block(tutorial::GROUP, "production0");
         let passes =
             |here: &str| !kinds(&differences(&tutorial, &block(here, "production0"))).contains(&None);

@@ -43,7 +43,7 @@ pub fn build() -> Result<(Lab, Snapshot)> {
     page::heading("The network of the tutorial (1.5)")?;
     page::block(NETWORK)?;
     let lab = Lab::tutorial()?;
-    let before = Snapshot::at_rest(&lab)?;
+    let before = Snapshot::settled(&lab)?;
     Ok((lab, before))
 }
 
@@ -159,7 +159,7 @@ impl<'lab> Stage<'lab> {
         let Stage { lab, operator, mut faults, .. } = self;
         operator.ends()?;
         page::line("")?;
-        let after = Snapshot::at_rest(lab)?;
+        let after = Snapshot::settled(lab)?;
         let differences = after.differences(before);
         page::line(&format!(
             "{} things of the host compared (interfaces, addresses, routes, settings, pins): {} are not as before",

@@ -5,7 +5,7 @@ use std::time::Duration;
 use anyhow::Result;
 use lab::network::DATA;
 use lab::stream::Progress;
-use lab::{Bulk, Lab, Stream, bulk, stream};
+use lab::{Bulk, Lab, Stream, TIMEOUT, bulk, stream};
 
 use crate::page::{self, number};
 
@@ -20,8 +20,6 @@ const STALL: Duration = Duration::from_millis(500);
 
 /// How long it is watched what does not arrive.
 pub const BLIND: Duration = Duration::from_secs(1);
-/// How long a stream may take to flow: TCP, after it stood still, may have two seconds to its next attempt.
-const PATIENCE: Duration = Duration::from_secs(10);
 
 /// A UDP stream from the data address to a peer, and a TCP stream from the peer to the data address.
 pub struct Traffic<'lab> {
@@ -58,8 +56,8 @@ impl<'lab> Traffic<'lab> {
             .flows(SOCKETS)
             .rate(RATE)
             .start()?;
-        udp.wait_received(RATE / 10, PATIENCE)?;
-        tcp.wait_received(PACE / 10, PATIENCE)?;
+        udp.wait_received(RATE / 10, TIMEOUT)?;
+        tcp.wait_received(PACE / 10, TIMEOUT)?;
         page::block(&format!(
             "UDP: {} packets/s from {DATA} to {}, by {SOCKETS} sockets\nTCP: {} Mbit/s from {} to {DATA}, one connection",
             number(RATE),
@@ -120,7 +118,7 @@ impl<'lab> Traffic<'lab> {
 
     /// Waits until TCP goes on, which sends again at the end of its own timeout.
     pub fn wait_tcp(&self) -> Result<()> {
-        self.tcp.wait_received(PACE / 10, PATIENCE)
+        self.tcp.wait_received(PACE / 10, TIMEOUT)
     }
 
     /// Ends both, and accounts for every packet.
