@@ -104,7 +104,7 @@ async fn apply_one(group: &mut RunningGroup, context: &mut Context<'_>, action: 
         }
         Action::SetInbound { address, inbound } => group.datapath.set_inbound(address, inbound)?,
         Action::ForgetAddress(address) => {
-            group.datapath.forget_address(address)?;
+            group.datapath.remove_address(address)?;
             context.schedule.stop(group.interface.ifindex, address);
         }
         Action::SetState { member, state } => group.datapath.set_state(member, state)?,

@@ -88,7 +88,7 @@ fn remove_own(group: &mut RunningGroup, number: u8, address: IpAddr) -> Result<(
     if let Some(member) = group.members.get_mut(&number) {
         member.addresses.remove(&address);
     }
-    if group.addresses.contains(address) { Ok(()) } else { group.datapath.forget_address(address) }
+    if group.addresses.contains(address) { Ok(()) } else { group.datapath.remove_address(address) }
 }
 
 /// Updates the own addresses of a member to those that are present.

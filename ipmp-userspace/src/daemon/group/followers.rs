@@ -88,7 +88,7 @@ pub fn learnt_changed(group: &mut RunningGroup, context: &mut Context<'_>) {
 
 /// Removes a learnt sender: its address is a data address now, or a member's own.
 pub fn forget_learnt(group: &mut RunningGroup, address: IpAddr) {
-    if let Err(error) = group.datapath.forget_learnt(address) {
+    if let Err(error) = group.datapath.remove_learnt(address) {
         log::error!(group = group.name(); "{error}");
     }
 }
