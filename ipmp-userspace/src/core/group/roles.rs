@@ -34,7 +34,7 @@ impl Roles {
         let mask: MemberSet = active.iter().copied().collect();
         let mut roles = Self { cast: Cast::adopted(cast, &active), active, slots, ..Self::default() };
         for &(address, list) in inbound {
-            roles.family_mut(address).restore(address, list.pick(mask, |_| true));
+            roles.family_mut(address).restore(address, list.first_in(mask));
         }
         roles
     }
