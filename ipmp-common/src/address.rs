@@ -3,25 +3,28 @@
 /// An IP address as a map key: IPv4 in its IPv4-mapped form.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[repr(C, align(8))]
-pub struct Ip(pub [u8; 16]);
+pub struct Ip {
+    /// In network byte order.
+    pub octets: [u8; 16],
+}
 
 impl Ip {
     /// The unspecified address, `::`.
-    pub const UNSPECIFIED: Self = Self([0; 16]);
+    pub const UNSPECIFIED: Self = Self::v6([0; 16]);
 
     /// An IPv6 address, as two words with its bytes in the order of memory. Whole words, because the verifier wants
     /// what is put on the stack aligned, and the compiler would take bytes one by one.
     #[inline(always)]
     pub const fn from_words(words: [u64; 2]) -> Self {
         // SAFETY: sixteen bytes are sixteen bytes.
-        Self(unsafe { core::mem::transmute::<[u64; 2], [u8; 16]>(words) })
+        Self::v6(unsafe { core::mem::transmute::<[u64; 2], [u8; 16]>(words) })
     }
 
     /// Its bytes as two words in the order of memory.
     #[inline(always)]
     pub const fn words(self) -> [u64; 2] {
         // SAFETY: sixteen bytes are sixteen bytes.
-        unsafe { core::mem::transmute::<[u8; 16], [u64; 2]>(self.0) }
+        unsafe { core::mem::transmute::<[u8; 16], [u64; 2]>(self.octets) }
     }
 
     /// An IPv4 address, `::ffff:a.b.c.d`, as a word with its bytes in the order of memory.
@@ -41,20 +44,26 @@ impl Ip {
     pub const fn v4(address: [u8; 4]) -> Self {
         Self::from_v4_word(u32::from_ne_bytes(address))
     }
+
+    /// An IPv6 address.
+    #[inline(always)]
+    pub const fn v6(octets: [u8; 16]) -> Self {
+        Self { octets }
+    }
 }
 
 impl From<core::net::IpAddr> for Ip {
     fn from(address: core::net::IpAddr) -> Self {
         match address {
             core::net::IpAddr::V4(address) => Self::v4(address.octets()),
-            core::net::IpAddr::V6(address) => Self(address.octets()),
+            core::net::IpAddr::V6(address) => Self::v6(address.octets()),
         }
     }
 }
 
 impl From<Ip> for core::net::IpAddr {
     fn from(ip: Ip) -> Self {
-        core::net::Ipv6Addr::from(ip.0).to_canonical()
+        core::net::Ipv6Addr::from(ip.octets).to_canonical()
     }
 }
 

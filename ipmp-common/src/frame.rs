@@ -212,19 +212,19 @@ impl Arp {
     /// Offset of the target hardware address in the ARP packet.
     pub const TARGET_MAC: usize = offset_of!(ArpHdr, tha);
     /// 0.0.0.0, the sender of an address conflict probe and the target of its answer (RFC 5227).
-    pub const NOBODY: Ip = Ip::v4([0; 4]);
+    pub const UNSPECIFIED: Ip = Ip::v4([0; 4]);
 
     /// The address that decides which member speaks: the sender, or the target of an address conflict probe,
     /// whose sender is still nobody (RFC 5227).
     #[inline(always)]
     pub fn speaks_for(&self) -> Ip {
-        if self.sender == Self::NOBODY { self.target } else { self.sender }
+        if self.sender == Self::UNSPECIFIED { self.target } else { self.sender }
     }
 
     /// Whether its sender says that [`speaks_for`](Self::speaks_for) is his. An address conflict probe only asks.
     #[inline(always)]
     pub fn claims(&self) -> bool {
-        self.sender != Self::NOBODY
+        self.sender != Self::UNSPECIFIED
     }
 }
 

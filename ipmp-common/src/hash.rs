@@ -9,7 +9,7 @@ use crate::address::Ip;
 /// How a packet's slot is found. Set per group.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[repr(u32)]
-pub enum Policy {
+pub enum HashPolicy {
     /// The socket's transmit hash: constant while a connection is healthy, re-rolled by TCP at each
     /// retransmission timeout.
     Connection = 0,
@@ -19,7 +19,7 @@ pub enum Policy {
     Destination = 2,
 }
 
-impl Policy {
+impl HashPolicy {
     /// Every policy, in the order of the documentation.
     pub const ALL: [Self; 3] = [Self::Connection, Self::Flow, Self::Destination];
 

@@ -9,21 +9,21 @@
 //! | [`frame`] | bounded reads of a frame, and what a frame is to us |
 //! | [`nd`] | Neighbour Discovery messages and options |
 //! | [`probe`] | the payload of an echo request that probes |
-//! | [`answer`] | what answers a probe |
+//! | [`reply`] | what answers a probe |
 //!
 //! The same code runs in the kernel, in the daemon, in `ipmpctl path` and in the property tests. It is `no_std`,
 //! allocates nothing and cannot panic where the verifier would see it.
 #![cfg_attr(not(test), no_std)]
 
 pub mod address;
-pub mod answer;
 pub mod frame;
 pub mod hash;
 pub mod maps;
 pub mod nd;
 pub mod probe;
+pub mod reply;
 pub mod steer;
 
 /// Version of the map layouts and of their meaning: part of the pin path, so that a daemon never adopts maps
 /// that it would misread.
-pub const LAYOUT: u32 = 1;
+pub const LAYOUT: u32 = 2;

@@ -13,8 +13,8 @@
 //! | `vlans` | array, 64 | `u64`, a bit per VLAN of the group | daemon |
 //! | `counters` | per-CPU array, 16 | [`Counters`] | datapath |
 //! | `drops` | per-CPU array, 1 | [`Drops`] | datapath |
-//! | `answering` | per-CPU array, 16 | [`Answering`] | datapath |
-//! | `windows` | array, 16 | [`Windows`] | datapath |
+//! | `answering` | per-CPU array, 16 | [`ReplyCounters`] | datapath |
+//! | `windows` | array, 16 | [`ReplyWindows`] | datapath |
 //!
 //! Per daemon, in `sentinel/` beside the groups:
 //!
@@ -22,11 +22,11 @@
 //! |---|---|---|---|
 //! | `live` | array, 256, mmapable | [`MemberSet`] of a group, and [`CAPTURED`] | sentinel |
 //! | `watch` | array, 256, mmapable | [`Watch`] of a group | daemon |
-//! | `held` | array, 256 | [`Held`] of a group | sentinel |
+//! | `held` | array, 256 | [`GoodSince`] of a group | sentinel |
 //! | `clock` | array, 1 | [`ClockSettings`] and the timer | both |
 //! | `hints` | ring buffer | [`Hint`] | sentinel, datapath |
-//! | `answers` | ring buffer | [`Answer`] | datapath |
-//! | `expected` | array, 1 | `u32`, [`expected`] | daemon |
+//! | `answers` | ring buffer | [`ProbeReply`] | datapath |
+//! | `expected` | array, 1 | `u32`, [`echo_id_word`] | daemon |
 //!
 //! Words that both sides touch while packets flow are single aligned `u64`s in mmapable arrays, so that user
 //! space stores them atomically; a map update would be a memcpy.
@@ -45,11 +45,11 @@ pub const MAX_LOWER: usize = 3;
 /// Bytes of the ring buffer of hints.
 pub const HINTS_BYTES: u32 = 64 * 1024;
 /// Bytes of the ring buffer of answers to probes.
-pub const ANSWERS_BYTES: u32 = 256 * 1024;
+pub const PROBE_REPLIES_BYTES: u32 = 256 * 1024;
 /// The number of the call that stands for the kernel function `bpf_rdonly_cast` in a compiled object; no helper has it.
 pub const RDONLY_CAST: u32 = 0x7bca_0001;
 /// In a group's word of `live`, beside its members: somebody captures on the group interface, and is shown what leaves.
-pub const CAPTURED: MemberSet = MemberSet(1 << 63);
+pub const CAPTURED: MemberSet = MemberSet::from_bits(1 << 63);
 /// `skb->tc_index` of a copy that is on its way to those who capture, by which egress knows it. The kernel gives a packet
 /// another only where a classifier of the operator's does.
 pub const COPY: u32 = 0xc0b1;
@@ -74,7 +74,7 @@ pub struct Device {
 /// What `bpftool map dump` calls a member's state: the daemon's verdict, for people; steering reads masks.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[repr(u32)]
-pub enum MemberState {
+pub enum MemberStatus {
     /// No member has this number.
     #[default]
     Vacant = 0,
@@ -99,7 +99,7 @@ pub struct Member {
     /// Number of devices below it, for a VLAN, macvlan or the like.
     pub lowers: u16,
     /// Verdict.
-    pub state: MemberState,
+    pub state: MemberStatus,
     /// Zero.
     pub pad: u32,
     /// Interface name, padded with zeros.
@@ -170,7 +170,7 @@ pub struct Counters {
     /// Bytes of these.
     pub in_bytes: u64,
     /// Sent through the member because a more preferred one could not.
-    pub stepped_in: u64,
+    pub failed_over_packets: u64,
 }
 
 /// Packets dropped by the datapath, by reason; and copies, for which nothing is lost.
@@ -195,7 +195,7 @@ pub struct Drops {
 /// in, but packets that are redirected never reach the device.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 #[repr(u64)]
-pub enum Capture {
+pub enum CaptureMode {
     /// While a packet socket for every protocol listens on the group interface itself.
     #[default]
     Auto = 0,
@@ -205,7 +205,7 @@ pub enum Capture {
     Off = 2,
 }
 
-impl Capture {
+impl CaptureMode {
     /// Every mode, in the order of the documentation.
     pub const ALL: [Self; 3] = [Self::Auto, Self::On, Self::Off];
 
@@ -228,7 +228,7 @@ pub struct Watch {
     pub armed: MemberSet,
     /// How long a member's link must have been good before it is live again, in nanoseconds.
     pub updelay_ns: u64,
-    /// A [`Capture`], as a number: one that is not known counts as [`Capture::Auto`].
+    /// A [`CaptureMode`], as a number: one that is not known counts as [`CaptureMode::Auto`].
     pub capture: u64,
     /// The group interface. Its address is written last, and is 0 while the rest of it is not right.
     pub group: Device,
@@ -239,7 +239,7 @@ pub struct Watch {
 /// What the sentinel remembers of one group.
 #[derive(Clone, Copy, Debug)]
 #[repr(C)]
-pub struct Held {
+pub struct GoodSince {
     /// Since when each member's link has been good without a break, `CLOCK_MONOTONIC` in nanoseconds; 0: it is not.
     pub since_ns: [u64; MAX_MEMBERS],
 }
@@ -265,12 +265,12 @@ pub struct ClockSettings {
 /// Intervals from a tick of the sentinel to the next, when it looked at so many members: the more there are, the rarer it
 /// looks, so that it takes a processor the same share of its time.
 pub const fn ticks_between(members: u64) -> u64 {
-    if members <= MEMBERS_A_TICK { 1 } else { members.div_ceil(MEMBERS_A_TICK) }
+    if members <= MEMBERS_PER_TICK { 1 } else { members.div_ceil(MEMBERS_PER_TICK) }
 }
 
 /// Members that the sentinel looks at each interval. A hundred of them, whose devices have left the caches since, take it thirty
 /// microseconds: half a percent of a processor.
-pub const MEMBERS_A_TICK: u64 = 8;
+pub const MEMBERS_PER_TICK: u64 = 8;
 
 /// The one value of `clock` as user space sees it: it neither reads nor writes the timer.
 #[derive(Clone, Copy, Debug)]
@@ -306,10 +306,10 @@ pub struct Hint {
     pub at_ns: u64,
 }
 
-/// What an [`Answer`] is.
+/// What an [`ProbeReply`] is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u32)]
-pub enum AnswerKind {
+pub enum ProbeReplyKind {
     /// An ICMP or ICMPv6 echo reply to a member's own address, be it that of another, with our mark in it ([`crate::probe`]).
     Echo = 1,
     /// An ARP reply to nobody: to a request without a sender address.
@@ -321,7 +321,7 @@ pub enum AnswerKind {
 /// A frame that looks like the answer to a probe. Whether it is one is for its reader to find out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(C)]
-pub struct Answer {
+pub struct ProbeReply {
     /// When ingress saw it, `CLOCK_MONOTONIC` in nanoseconds.
     pub at_ns: u64,
     /// Of an echo: the cookie. Else 0.
@@ -332,7 +332,7 @@ pub struct Answer {
     pub group: u32,
     /// Number of the member that received it.
     pub member: u32,
-    /// [`AnswerKind`], as a number: a reader must expect one it does not know.
+    /// [`ProbeReplyKind`], as a number: a reader must expect one it does not know.
     pub kind: u32,
     /// Of an echo: its identifier and its sequence number. Else 0.
     pub identifier: u16,
@@ -346,35 +346,42 @@ pub struct Answer {
 
 /// The word of the map `expected`: echo replies of this identifier are answers, those of others are not. Another machine
 /// that does not see our requests has to guess it. While the word is 0, any identifier will do.
-pub const fn expected(identifier: u16) -> u32 {
+pub const fn echo_id_word(identifier: u16) -> u32 {
     1 << 16 | identifier as u32
 }
 
 /// Answers of one kind that a member hands over in one [`window`]. A member sends at most one probe a millisecond and
 /// family; what is more than this is a flood, which must neither fill the ring buffer for long nor keep the daemon busy. It
 /// would take one member and kind half a second in which the daemon reads nothing to fill it.
-pub const ANSWERS_A_WINDOW: u64 = 8;
+pub const REPLIES_PER_WINDOW: u64 = 8;
 
 /// The window in which a moment lies: a millisecond, nearly, and its low bits 0, to be counted in.
 pub const fn window(at_ns: u64) -> u64 {
     at_ns & !0xf_ffff
 }
 
-/// For each [`AnswerKind`], in their order: the last [`window`] in which one member received answers, and how many in its low
+/// For each [`ProbeReplyKind`], in their order: the last [`window`] in which one member received answers, and how many in its low
 /// bits.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[repr(C)]
-pub struct Windows(pub [u64; 3]);
+pub struct ReplyWindows {
+    /// Of [`ProbeReplyKind::Echo`].
+    pub echo: u64,
+    /// Of [`ProbeReplyKind::Arp`].
+    pub arp: u64,
+    /// Of [`ProbeReplyKind::Nd`].
+    pub nd: u64,
+}
 
 /// What has become of the answers that one member received, by the datapath.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[repr(C)]
-pub struct Answering {
+pub struct ReplyCounters {
     /// Handed to the daemon.
-    pub handed: u64,
-    /// Not handed over: an echo of another identifier than [`expected`]. Not ours, or forged.
-    pub strange: u64,
-    /// Not handed over: more than [`ANSWERS_A_WINDOW`].
+    pub delivered: u64,
+    /// Not handed over: an echo of another identifier than [`echo_id_word`]. Not ours, or forged.
+    pub unknown_id: u64,
+    /// Not handed over: more than [`REPLIES_PER_WINDOW`].
     pub flood: u64,
     /// Not handed over: the ring buffer was full.
     pub lost: u64,
@@ -443,7 +450,7 @@ mod pod {
     // SAFETY: as above.
     unsafe impl aya::Pod for Drops {}
     // SAFETY: as above.
-    unsafe impl aya::Pod for Answering {}
+    unsafe impl aya::Pod for ReplyCounters {}
     // SAFETY: as above.
     unsafe impl aya::Pod for Watch {}
     // SAFETY: as above.
@@ -474,10 +481,10 @@ mod tests {
         assert_eq!(size_of::<Address>(), 16);
         assert_eq!(size_of::<Watch>(), 24 + 24 + MAX_MEMBERS * (1 + MAX_LOWER) * 24);
         assert_eq!(size_of::<Drops>(), 48);
-        assert_eq!(size_of::<Answering>(), 4 * 8);
+        assert_eq!(size_of::<ReplyCounters>(), 4 * 8);
         assert_eq!(size_of::<ClockSettings>(), 40);
         assert_eq!(size_of::<Clock>(), 56);
         assert_eq!(size_of::<Hint>(), 16);
-        assert_eq!(size_of::<Answer>(), 8 + 8 + 16 + 4 + 4 + 4 + 2 + 2 + 6 + 2);
+        assert_eq!(size_of::<ProbeReply>(), 8 + 8 + 16 + 4 + 4 + 4 + 2 + 2 + 6 + 2);
     }
 }

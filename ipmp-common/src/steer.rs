@@ -19,55 +19,63 @@ pub const fn slot(hash: u32) -> u32 {
 /// A set of members, one bit each, bit *n* for member number *n*.
 #[derive(Clone, Copy, Default, PartialEq, Eq, Hash)]
 #[repr(transparent)]
-pub struct MemberSet(pub u64);
+pub struct MemberSet {
+    /// Bit *n* for member number *n*.
+    pub bits: u64,
+}
 
 impl MemberSet {
     /// No member.
-    pub const EMPTY: Self = Self(0);
+    pub const EMPTY: Self = Self::from_bits(0);
 
+    /// The set of these bits.
+    #[inline(always)]
+    pub const fn from_bits(bits: u64) -> Self {
+        Self { bits }
+    }
     /// The set of one member.
     #[inline(always)]
     pub const fn of(member: u8) -> Self {
-        Self(1 << (member & 15))
+        Self::from_bits(1 << (member & 15))
     }
     /// Whether the member is in the set.
     #[inline(always)]
     pub const fn has(self, member: u8) -> bool {
-        self.0 >> (member & 15) & 1 == 1
+        self.bits >> (member & 15) & 1 == 1
     }
     /// The set with one more member.
     #[inline(always)]
     #[must_use]
     pub const fn with(self, member: u8) -> Self {
-        Self(self.0 | Self::of(member).0)
+        Self::from_bits(self.bits | Self::of(member).bits)
     }
     /// The set with one member less.
     #[inline(always)]
     #[must_use]
     pub const fn without(self, member: u8) -> Self {
-        Self(self.0 & !Self::of(member).0)
+        Self::from_bits(self.bits & !Self::of(member).bits)
     }
     /// Members in both sets.
     #[inline(always)]
     #[must_use]
     pub const fn and(self, other: Self) -> Self {
-        Self(self.0 & other.0)
+        Self::from_bits(self.bits & other.bits)
     }
     /// Members in either set.
     #[inline(always)]
     #[must_use]
     pub const fn or(self, other: Self) -> Self {
-        Self(self.0 | other.0)
+        Self::from_bits(self.bits | other.bits)
     }
     /// Number of members in the set.
     #[inline(always)]
     pub const fn len(self) -> u32 {
-        self.0.count_ones()
+        self.bits.count_ones()
     }
     /// Whether nobody is in the set.
     #[inline(always)]
     pub const fn is_empty(self) -> bool {
-        self.0 == 0
+        self.bits == 0
     }
     /// The members in ascending order of their numbers.
     pub fn iter(self) -> impl Iterator<Item = u8> {
@@ -90,40 +98,49 @@ impl core::fmt::Debug for MemberSet {
 /// An ordered list of members, four bits each, the most preferred in the lowest bits.
 ///
 /// A list shorter than [`MAX_MEMBERS`] repeats its last member to the end: a repeated member is asked again and
-/// gives the same answer, so no length and no terminator is needed. The list of nobody is [`Preference::NOBODY`];
+/// gives the same answer, so no length and no terminator is needed. The list of nobody is [`Preference::EMPTY`];
 /// it names member 0, and is harmless because an empty group's mask is empty.
 #[derive(Clone, Copy, Default, PartialEq, Eq, Hash)]
 #[repr(transparent)]
-pub struct Preference(pub u64);
+pub struct Preference {
+    /// Sixteen member numbers.
+    pub nibbles: u64,
+}
 
 impl Preference {
     /// The list of a group without members.
-    pub const NOBODY: Self = Self(0);
+    pub const EMPTY: Self = Self::from_nibbles(0);
+
+    /// The list of these member numbers.
+    #[inline(always)]
+    pub const fn from_nibbles(nibbles: u64) -> Self {
+        Self { nibbles }
+    }
 
     /// The list of these members, in this order; members after the sixteenth are not taken.
     pub fn new(members: &[u8]) -> Self {
-        let Some(&last) = members.last() else { return Self::NOBODY };
+        let Some(&last) = members.last() else { return Self::EMPTY };
         let mut list = 0;
         for place in 0..MAX_MEMBERS {
             let member = members.get(place).copied().unwrap_or(last);
             list |= ((member & 15) as u64) << (4 * place);
         }
-        Self(list)
+        Self::from_nibbles(list)
     }
     /// The most preferred member.
     #[inline(always)]
     pub const fn first(self) -> u8 {
-        (self.0 & 15) as u8
+        (self.nibbles & 15) as u8
     }
     /// The list without its first place.
     #[inline(always)]
     #[must_use]
     pub const fn rest(self) -> Self {
-        Self(self.0 >> 4)
+        Self::from_nibbles(self.nibbles >> 4)
     }
     /// Every place of the list in order, repeats included.
     pub fn places(self) -> impl Iterator<Item = u8> {
-        (0..MAX_MEMBERS).map(move |place| (self.0 >> (4 * place) & 15) as u8)
+        (0..MAX_MEMBERS).map(move |place| (self.nibbles >> (4 * place) & 15) as u8)
     }
     /// The members of the list in order, each once.
     pub fn members(self) -> impl Iterator<Item = u8> {
@@ -171,7 +188,7 @@ mod tests {
 
     #[test]
     fn the_list_of_nobody_picks_nobody_from_an_empty_group() {
-        assert_eq!(Preference::NOBODY.pick(MemberSet::EMPTY, |_| true), None);
+        assert_eq!(Preference::EMPTY.pick(MemberSet::EMPTY, |_| true), None);
     }
 
     proptest! {
@@ -180,7 +197,7 @@ mod tests {
         fn picks_the_first_that_is_in_the_mask_and_alive(
             order in Just((0..16u8).collect::<Vec<_>>()).prop_shuffle(), count in 1..=16usize, mask: u16, alive: u16,
         ) {
-            let (mask, alive) = (MemberSet(mask.into()), MemberSet(alive.into()));
+            let (mask, alive) = (MemberSet::from_bits(mask.into()), MemberSet::from_bits(alive.into()));
             let list = Preference::new(&order[..count]);
             let expected = order[..count].iter().copied().find(|&member| mask.has(member) && alive.has(member));
             prop_assert_eq!(list.pick(mask, |member| alive.has(member)), expected);

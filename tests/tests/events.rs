@@ -164,7 +164,7 @@ fn everything_that_happens_is_said_with_its_cause() {
     scene.expect(
         "cable 1 back",
         &[
-            ("link-up", "info", "carrier-back", "The link has come up on e1000g0"),
+            ("link-up", "info", "carrier-gained", "The link has come up on e1000g0"),
             (
                 "repaired",
                 "info",
@@ -216,7 +216,7 @@ fn everything_that_happens_is_said_with_its_cause() {
     scene.expect(
         "e1000g0 set up",
         &[
-            ("link-up", "info", "carrier-back", "The link has come up on e1000g0"),
+            ("link-up", "info", "carrier-gained", "The link has come up on e1000g0"),
             (
                 "repaired",
                 "info",
@@ -305,7 +305,7 @@ fn lose_everything(scene: &mut Scene<'_>) {
     scene.expect(
         "cable 2 back",
         &[
-            ("link-up", "info", "carrier-back", "The link has come up on e1000g1"),
+            ("link-up", "info", "carrier-gained", "The link has come up on e1000g1"),
             (
                 "repaired",
                 "info",
@@ -341,7 +341,7 @@ fn end(mut scene: Scene<'_>) {
 
     let text = Monitor::start(&scene.daemon, "production0").unwrap();
     scene.daemon.terminate().unwrap();
-    let stopped = "stopped; the datapath of production0 stays in place and goes on";
+    let stopped = "stopped; the datapath of production0 stays loaded and keeps forwarding";
     scene.expect("SIGTERM", &[("stopped", "info", "signal", stopped)]);
 
     let Scene { mut daemon, monitor, .. } = scene;
@@ -377,7 +377,7 @@ fn end(mut scene: Scene<'_>) {
     assert_eq!(log, said);
 
     daemon.start().unwrap();
-    daemon.wait_line("Group production0 has been taken over with 1 members", 0, PATIENCE).unwrap();
+    daemon.wait_line("Group production0 has been adopted with 1 members", 0, PATIENCE).unwrap();
     let monitor = Monitor::start(&daemon, "production0 --json").unwrap();
     daemon.kill().unwrap();
     let (status, complaint, lines) = monitor.end().unwrap();

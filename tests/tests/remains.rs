@@ -27,7 +27,7 @@ fn left(pid: u32, cookie: &str, sleeper: &str) -> Vec<String> {
             .filter(|path| path.file_name().is_some_and(|name| name.to_string_lossy().starts_with(&prefix)));
         left.extend(ours.map(|path| path.display().to_string()));
     }
-    let pins = format!("/sys/fs/bpf/ipmp/v1/{cookie}");
+    let pins = format!("/sys/fs/bpf/ipmp/v2/{cookie}");
     left.extend(Path::new(&pins).exists().then_some(pins));
     let state = format!("/run/ipmp/{cookie}");
     left.extend(Path::new(&state).exists().then_some(state));
@@ -44,7 +44,7 @@ fn victim() {
     }
     let lab = Lab::builder().kind(MemberKind::Tap).build().unwrap();
     let cookie = lab.host().cookie().unwrap();
-    fs::create_dir_all(format!("/sys/fs/bpf/ipmp/v1/{cookie}/production0")).unwrap();
+    fs::create_dir_all(format!("/sys/fs/bpf/ipmp/v2/{cookie}/production0")).unwrap();
     fs::create_dir_all(format!("/run/ipmp/{cookie}")).unwrap();
     let mut sleeper = lab.host().command("sleep").arg("1000").stdout(Stdio::null()).spawn().unwrap();
     println!("\nready {cookie} {}", sleeper.id());

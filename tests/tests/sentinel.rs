@@ -137,11 +137,11 @@ fn a_stacked_member_goes_with_the_device_below_it() {
     let running = running.start().unwrap();
     running.wait_received(1_000, PATIENCE).unwrap();
     for _ in 0..3 {
-        let before = production.member("rge0").unwrap().traffic.stepped_in;
+        let before = production.member("rge0").unwrap().traffic.failed_over_packets;
         lab.member("e1000g0").cable().pull().unwrap();
         wait_live(&production, "above0", false);
         running.wait_received(1_000, PATIENCE).unwrap();
-        assert!(production.member("rge0").unwrap().traffic.stepped_in > before);
+        assert!(production.member("rge0").unwrap().traffic.failed_over_packets > before);
         lab.member("e1000g0").cable().replug().unwrap();
         wait_live(&production, "above0", true);
         running.wait_received(1_000, PATIENCE).unwrap();

@@ -44,7 +44,8 @@ fn apart(mut report: GroupReport) -> (GroupReport, Vec<Traffic>) {
 
 /// Whether every counter went on from where it was.
 fn went_on(before: &[Traffic], after: &[Traffic]) -> bool {
-    let counts = |of: &Traffic| [of.out_packets, of.out_bytes, of.in_packets, of.in_bytes, of.stepped_in];
+    let counts =
+        |of: &Traffic| [of.out_packets, of.out_bytes, of.in_packets, of.in_bytes, of.failed_over_packets];
     before.len() == after.len()
         && before.iter().zip(after).all(|(before, after)| {
             counts(before).iter().zip(counts(after)).all(|(before, after)| *before <= after)

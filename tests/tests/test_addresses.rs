@@ -306,7 +306,7 @@ fn a_lease_on_a_member_is_its_test_address() {
     let (lines, said) = (clients[1].log().len(), production.daemon.log().len());
     clients[1].signal(Signal::SIGUSR2).unwrap();
     clients[1].wait_line("lease deconfig", lines, PATIENCE).unwrap();
-    let gone = format!("Test address {} is gone from rge0", tests[1]);
+    let gone = format!("Test address {} has been removed from rge0", tests[1]);
     production.daemon.wait_line(&gone, said, PATIENCE).unwrap();
     let lines = clients[1].log().len();
     clients[1].signal(Signal::SIGUSR1).unwrap();

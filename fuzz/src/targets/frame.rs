@@ -3,9 +3,9 @@
 
 use etherparse::{Icmpv4Type, Icmpv6Type, LaxSlicedPacket, TransportSlice};
 use ipmp_common::{
-    answer::Reply,
     frame::{self, Ethernet, Frame, Payload, ethertype},
     probe::{COOKIE_AT, MARK},
+    reply::Reply,
 };
 
 use crate::guarded::Guarded;
@@ -39,7 +39,7 @@ pub fn run(input: &[u8]) -> bool {
             if let Some(reply) = Reply::nd(frame, &ethernet, &message) {
                 assert_eq!((input[20], input[21], input[54], input[55]), (58, 255, 136, 0));
                 assert_eq!(input[58] & 0x40, 0x40, "solicited");
-                assert_eq!(input[62..78], reply.from.0);
+                assert_eq!(input[62..78], reply.from.octets);
                 assert!(!reply.mac.is_multicast());
             }
             true

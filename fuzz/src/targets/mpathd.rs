@@ -2,12 +2,12 @@
 
 use std::path::Path;
 
-use ipmp::daemon::mpathd;
+use ipmp::daemon::{events::table, mpathd};
 
 pub fn run(input: &[u8]) -> bool {
-    let (_, lines) = mpathd::parse(&String::from_utf8_lossy(input), Path::new("mpathd"));
-    for line in &lines {
-        assert!(!line.to_string().contains('\n'), "{line}");
+    let (_, events) = mpathd::parse(&String::from_utf8_lossy(input), Path::new("mpathd"));
+    for row in events.iter().map(table::row) {
+        assert!(!row.text.contains('\n'), "{row:?}");
     }
-    lines.is_empty()
+    events.is_empty()
 }

@@ -28,7 +28,7 @@ pub fn is_copy(ctx: &TcContext) -> bool {
 /// Whether somebody captures, by the group's word of `live`.
 #[inline(always)]
 pub fn is_on(live: MemberSet) -> bool {
-    live.0 & CAPTURED.0 != 0
+    live.bits & CAPTURED.bits != 0
 }
 
 /// Lets a copy through, or shows one of a frame that is none to those who capture. True: it is a copy.

@@ -12,24 +12,20 @@ use ipmp_common::{
     maps::{AddressKind, HintKind, Ip},
     steer::{MemberSet, Preference},
 };
-use network_types::{
-    eth::EthHdr,
-    ip::{Ipv4Hdr, Ipv6Hdr},
-};
+use network_types::ip::{Ipv4Hdr, Ipv6Hdr};
 
 use crate::{
-    capture,
+    arp_nd, capture, flow,
     maps::{Reason, addresses, count_drop, group_mac, members, steering, word_of_live},
-    member, reports, speaker, spread, trace,
+    member, membership_reports,
+    packet::{self, UNTAGGED},
+    trace,
 };
-
-/// Offset of what stands behind an Ethernet header without a tag.
-const UNTAGGED: usize = EthHdr::LEN;
 
 /// The program.
 #[inline(always)]
 pub fn run(ctx: &TcContext) -> i32 {
-    let frame = member::frame(ctx);
+    let frame = packet::frame(ctx);
     let Some(ethernet) = Ethernet::of(&frame) else { return member::dropped_truncated() };
     if ethernet.source != group_mac() {
         trace::foreign_source(ctx, ethernet.source);
@@ -85,7 +81,7 @@ fn others(skb: *mut __sk_buff) -> i32 {
         return TC_ACT_OK;
     }
     let ctx = &TcContext::new(skb);
-    if !member::gather_headers(ctx) {
+    if !packet::gather_headers(ctx) {
         return member::dropped_truncated();
     }
     let mut plan = Plan { list: 0, what: PLAIN, at: 0 };
@@ -93,19 +89,19 @@ fn others(skb: *mut __sk_buff) -> i32 {
     if plan.what == TRUNCATED {
         return member::dropped_truncated();
     }
-    let list = Preference(plan.list);
+    let list = Preference::from_nibbles(plan.list);
     let first = u32::from(list.first());
     let picked = if plan.what == FIXED { Some(first) } else { member::pick(list) };
     let Some(number) = picked else { return member::dropped_nobody(ctx) };
     let Some(chosen) = members.get(number) else { return member::dropped_nobody(ctx) };
     if plan.what == REPORT {
-        speaker::wake(HintKind::Report);
-        reports::send_clones(ctx, number);
+        arp_nd::wake(HintKind::Report);
+        membership_reports::send_clones(ctx, number);
     }
-    let frame = &member::frame(ctx);
+    let frame = &packet::frame(ctx);
     let complete = match plan.what {
-        ARP => speaker::sign_arp(frame, plan.at as usize, chosen.mac),
-        ND => speaker::sign_nd(frame, plan.at as usize, chosen.mac),
+        ARP => arp_nd::sign_arp(frame, plan.at as usize, chosen.mac),
+        ND => arp_nd::sign_nd(frame, plan.at as usize, chosen.mac),
         _ => true,
     };
     if !complete {
@@ -117,7 +113,7 @@ fn others(skb: *mut __sk_buff) -> i32 {
 #[inline(never)]
 fn make_plan(skb: *mut __sk_buff, plan: &mut Plan) -> u32 {
     let ctx = &TcContext::new(skb);
-    let frame = &member::frame(ctx);
+    let frame = &packet::frame(ctx);
     plan.what = TRUNCATED;
     let Some(ethernet) = Ethernet::of(frame) else { return 0 };
     let (l3, ethertype) = (ethernet.payload_at(), ethernet.ethertype);
@@ -127,12 +123,12 @@ fn make_plan(skb: *mut __sk_buff, plan: &mut Plan) -> u32 {
     let payload = frame::payload(frame, l3, ethertype);
     plan.what = match payload {
         Payload::Arp(packet) => {
-            plan.list = speaker::inbound(&packet.speaks_for(), untagged && packet.claims()).0;
+            plan.list = arp_nd::inbound(&packet.speaks_for(), untagged && packet.claims()).nibbles;
             plan.at = l3 as u32;
             ARP
         }
         Payload::Nd(message) => {
-            plan.list = speaker::inbound(&message.speaks_for(), untagged && message.claims()).0;
+            plan.list = arp_nd::inbound(&message.speaks_for(), untagged && message.claims()).nibbles;
             plan.at = message.at as u32;
             ND
         }
@@ -152,15 +148,16 @@ fn make_plan(skb: *mut __sk_buff, plan: &mut Plan) -> u32 {
                     FIXED
                 }
                 None => {
-                    plan.list = spread::list(ctx, frame, l3, ethertype).unwrap_or(Preference::NOBODY).0;
+                    plan.list = flow::list(ctx, frame, l3, ethertype).unwrap_or(Preference::EMPTY).nibbles;
                     PLAIN
                 }
             }
         }
         _ => {
-            plan.list = steering.get(0).map_or(Preference::NOBODY, |words| words.cast).0;
-            let is_report =
-                to_many && matches!(payload, Payload::Report) && !reports::is_query(frame, l3, ethertype);
+            plan.list = steering.get(0).map_or(Preference::EMPTY, |words| words.cast).nibbles;
+            let is_report = to_many
+                && matches!(payload, Payload::Report)
+                && !membership_reports::is_query(frame, l3, ethertype);
             if is_report { REPORT } else { PLAIN }
         }
     };
@@ -189,14 +186,14 @@ fn steer(ctx: &TcContext, frame: &Frame, ethertype: u16, live: MemberSet) -> i32
     {
         return member::send_through(ctx, frame, number, false);
     }
-    let Some(list) = spread::list(ctx, frame, UNTAGGED, ethertype) else {
+    let Some(list) = flow::list(ctx, frame, UNTAGGED, ethertype) else {
         return member::dropped_nobody(ctx);
     };
     if let Some((number, chosen)) = member::most_preferred(list, words.usable.and(live)) {
         return member::send(ctx, frame, number, chosen, false);
     }
     // Its most preferred member cannot carry it.
-    member::send_by(ctx, &member::frame(ctx), list)
+    member::send_by(ctx, &packet::frame(ctx), list)
 }
 
 /// The member that a packet's source is the test address of.

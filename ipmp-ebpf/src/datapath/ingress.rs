@@ -10,30 +10,23 @@ use aya_ebpf::{
 use ipmp_common::{
     frame::{self, ARP_REPLY, Arp, Ethernet, Frame, Nd, Payload, ethertype},
     hash::filter_bit,
-    maps::{AddressKind, AnswerKind, Ip, MacKey, Member},
+    maps::{AddressKind, Ip, MacKey, Member, ProbeReplyKind},
     nd,
     steer::Preference,
 };
 use ipmp_ebpf::{count, device};
-use network_types::{
-    eth::EthHdr,
-    ip::{Ipv4Hdr, Ipv6Hdr},
-};
+use network_types::ip::{Ipv4Hdr, Ipv6Hdr};
 
 use crate::{
-    answer, client,
+    arp_nd, dhcp,
     maps::{
         GROUP_IFINDEX, MEMBER, READ_DEVICES, Reason, addresses, count_drop, counters, group_mac,
         is_group_vlan, learnt, members, own_macs, steering,
     },
-    member, speaker, trace,
+    member,
+    packet::{self, PACKET_HOST, UNTAGGED},
+    probe_replies, trace,
 };
-
-/// `skb->pkt_type` of a frame for this device's MAC.
-pub const PACKET_HOST: u32 = 0;
-
-/// Offset of what stands behind an Ethernet header without a tag.
-const UNTAGGED: usize = EthHdr::LEN;
 
 /// Whom a frame's target address belongs to.
 enum Owner {
@@ -54,17 +47,17 @@ pub fn run(ctx: &TcContext) -> i32 {
     if is_elsewhere(ctx, this) {
         return TC_ACT_UNSPEC;
     }
-    if !member::gather_headers(ctx) {
+    if !packet::gather_headers(ctx) {
         return TC_ACT_UNSPEC;
     }
-    let Some(ethernet) = Ethernet::of(&member::frame(ctx)) else { return TC_ACT_UNSPEC };
+    let Some(ethernet) = Ethernet::of(&packet::frame(ctx)) else { return TC_ACT_UNSPEC };
     // SAFETY: fields of the context.
     let (tagged, tag) = unsafe { ((*ctx.skb.skb).vlan_present != 0, (*ctx.skb.skb).vlan_tci as u16 & 0xfff) };
     let vlan = if tagged && tag != 0 { Some(tag) } else { ethernet.vlan };
     if vlan.is_some_and(|id| !is_group_vlan(id)) {
         return TC_ACT_UNSPEC;
     }
-    if vlan.is_none() && client::is_answered(&member::frame(ctx), &ethernet, this.mac) {
+    if vlan.is_none() && dhcp::is_reply_to_member(&packet::frame(ctx), &ethernet, this.mac) {
         return TC_ACT_UNSPEC;
     }
     if ethernet.destination.is_multicast() {
@@ -74,11 +67,11 @@ pub fn run(ctx: &TcContext) -> i32 {
     let is_for_this_mac = unsafe { (*ctx.skb.skb).pkt_type } == PACKET_HOST;
     // Any member takes any data address; what may be the member's own, or is for another MAC, takes a closer look.
     let is_ours =
-        is_for_this_mac && ethernet.vlan.is_none() && !may_be_own(&member::frame(ctx), ethernet.ethertype);
+        is_for_this_mac && ethernet.vlan.is_none() && !may_be_own(&packet::frame(ctx), ethernet.ethertype);
     if !is_ours && to_one(ctx.skb.skb, u32::from(vlan.is_some())) == 0 {
         return TC_ACT_UNSPEC;
     }
-    if !member::frame(ctx).set_destination(group_mac().bytes()) {
+    if !packet::frame(ctx).set_destination(group_mac().bytes()) {
         return TC_ACT_UNSPEC;
     }
     take(ctx)
@@ -109,7 +102,7 @@ fn is_elsewhere(ctx: &TcContext, this: &Member) -> bool {
 #[inline(never)]
 fn to_many(skb: *mut __sk_buff, in_vlan: u32) -> i32 {
     let ctx = &TcContext::new(skb);
-    let frame = &member::frame(ctx);
+    let frame = &packet::frame(ctx);
     let Some(ethernet) = Ethernet::of(frame) else { return TC_ACT_UNSPEC };
     // SAFETY: only whether there is a value is asked.
     if unsafe { own_macs.get(MacKey::from(ethernet.source)) }.is_some() {
@@ -151,7 +144,7 @@ fn to_many(skb: *mut __sk_buff, in_vlan: u32) -> i32 {
 #[inline(never)]
 fn to_one(skb: *mut __sk_buff, in_vlan: u32) -> u32 {
     let ctx = &TcContext::new(skb);
-    let frame = &member::frame(ctx);
+    let frame = &packet::frame(ctx);
     let Some(ethernet) = Ethernet::of(frame) else { return 0 };
     if !matches!(ethernet.ethertype, ethertype::IPV4 | ethertype::IPV6 | ethertype::ARP) {
         return 0;
@@ -172,14 +165,16 @@ fn to_one(skb: *mut __sk_buff, in_vlan: u32) -> u32 {
             // An answer to somebody who is no data address: the member's, unless we heard him ask. An address conflict
             // probe's sender is nobody (RFC 5227), and so is the target of its answer.
             Owner::Nobody => {
-                if packet.operation == ARP_REPLY && packet.target == Arp::NOBODY {
-                    answer::look(skb, AnswerKind::Arp as u32);
+                if packet.operation == ARP_REPLY && packet.target == Arp::UNSPECIFIED {
+                    probe_replies::inspect(skb, ProbeReplyKind::Arp as u32);
                 }
-                packet.operation != ARP_REPLY || packet.target == Arp::NOBODY || is_learnt(&packet.target)
+                packet.operation != ARP_REPLY
+                    || packet.target == Arp::UNSPECIFIED
+                    || is_learnt(&packet.target)
             }
         },
-        Payload::Ip(ip) => !is_mine(skb, &ip.destination, AnswerKind::Echo),
-        Payload::Nd(message) => !is_mine(skb, &message.destination, AnswerKind::Nd),
+        Payload::Ip(ip) => !is_mine(skb, &ip.destination, ProbeReplyKind::Echo),
+        Payload::Nd(message) => !is_mine(skb, &message.destination, ProbeReplyKind::Nd),
         Payload::Report => true,
         Payload::Other | Payload::Truncated => false,
     };
@@ -189,10 +184,10 @@ fn to_one(skb: *mut __sk_buff, in_vlan: u32) -> u32 {
 /// Whether a packet is to this member itself. What is to any member may answer a probe; that it came in at the wrong one, the
 /// daemon wants to know.
 #[inline(always)]
-fn is_mine(skb: *mut __sk_buff, destination: &Ip, may_be: AnswerKind) -> bool {
+fn is_mine(skb: *mut __sk_buff, destination: &Ip, may_be: ProbeReplyKind) -> bool {
     let owner = owner(destination);
     if matches!(owner, Owner::ThisMember | Owner::OtherMember) {
-        answer::look(skb, may_be as u32);
+        probe_replies::inspect(skb, may_be as u32);
     }
     matches!(owner, Owner::ThisMember)
 }
@@ -201,8 +196,8 @@ fn is_mine(skb: *mut __sk_buff, destination: &Ip, may_be: AnswerKind) -> bool {
 #[inline(always)]
 fn forget_claimed(payload: &Payload) {
     match payload {
-        Payload::Arp(packet) if packet.claims() => speaker::forget(&packet.speaks_for()),
-        Payload::Nd(message) if message.claims() => speaker::forget(&message.speaks_for()),
+        Payload::Arp(packet) if packet.claims() => arp_nd::forget(&packet.speaks_for()),
+        Payload::Nd(message) if message.claims() => arp_nd::forget(&message.speaks_for()),
         _ => {}
     }
 }

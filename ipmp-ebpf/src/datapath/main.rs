@@ -6,16 +6,17 @@
 #![no_std]
 #![no_main]
 
-mod answer;
+mod arp_nd;
 mod capture;
-mod client;
+mod dhcp;
 mod egress;
+mod flow;
 mod ingress;
 mod maps;
 mod member;
-mod reports;
-mod speaker;
-mod spread;
+mod membership_reports;
+mod packet;
+mod probe_replies;
 mod trace;
 
 use aya_ebpf::{macros::classifier, programs::TcContext};

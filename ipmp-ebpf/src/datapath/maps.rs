@@ -9,8 +9,8 @@ use aya_ebpf::{
 use ipmp_common::{
     address::Mac,
     maps::{
-        ANSWERS_BYTES, Address, Answer, Answering, Counters, Drops, HINTS_BYTES, Hint, Ip, Learnt,
-        MAX_ADDRESSES, MAX_GROUPS, MAX_LEARNT, MacKey, Member, Steering, Windows,
+        Address, Counters, Drops, HINTS_BYTES, Hint, Ip, Learnt, MAX_ADDRESSES, MAX_GROUPS, MAX_LEARNT,
+        MacKey, Member, PROBE_REPLIES_BYTES, ProbeReply, ReplyCounters, ReplyWindows, Steering,
     },
     steer::{MAX_MEMBERS, MemberSet, Preference, SLOTS},
 };
@@ -27,7 +27,7 @@ pub static GROUP_IFINDEX: Global<u32> = Global::new(0);
 /// MAC of the group interface, its first byte in the lowest bits.
 #[unsafe(no_mangle)]
 pub static GROUP_MAC: Global<u64> = Global::new(0);
-/// `ipmp_common::hash::Policy`.
+/// `ipmp_common::hash::HashPolicy`.
 #[unsafe(no_mangle)]
 pub static POLICY: Global<u32> = Global::new(0);
 /// Not 0: carriers and identities are read per packet. 0 where the kernel forbids it.
@@ -60,13 +60,13 @@ pub static drops: PerCpuArray<Drops, 1> = PerCpuArray::new();
 #[btf_map]
 pub static hints: RingBuf<Hint, { HINTS_BYTES as usize }> = RingBuf::new();
 #[btf_map]
-pub static answers: RingBuf<Answer, { ANSWERS_BYTES as usize }> = RingBuf::new();
+pub static probe_replies: RingBuf<ProbeReply, { PROBE_REPLIES_BYTES as usize }> = RingBuf::new();
 #[btf_map]
-pub static expected: Array<u32, 1> = Array::new();
+pub static echo_id: Array<u32, 1> = Array::new();
 #[btf_map]
-pub static answering: PerCpuArray<Answering, MAX_MEMBERS> = PerCpuArray::new();
+pub static reply_counters: PerCpuArray<ReplyCounters, MAX_MEMBERS> = PerCpuArray::new();
 #[btf_map]
-pub static windows: Array<Windows, MAX_MEMBERS> = Array::new();
+pub static reply_windows: Array<ReplyWindows, MAX_MEMBERS> = Array::new();
 
 /// The MAC of the group interface.
 #[inline(always)]

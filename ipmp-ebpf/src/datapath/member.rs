@@ -8,7 +8,7 @@ use aya_ebpf::{
     programs::TcContext,
 };
 use ipmp_common::{
-    frame::{Frame, HEADERS},
+    frame::Frame,
     maps::{MAX_LOWER, Member, link_state},
     steer::{MAX_MEMBERS, MemberSet, Preference},
 };
@@ -17,24 +17,7 @@ use ipmp_ebpf::{count, device};
 use crate::maps::{READ_DEVICES, Reason, count_drop, counters, members, steering, word_of_live};
 
 /// No member.
-const NOBODY: u32 = u32::MAX;
-
-/// The frame of a packet, as far as it lies in the linear part.
-#[inline(always)]
-pub fn frame(ctx: &TcContext) -> Frame {
-    // SAFETY: the bounds are the packet's, for as long as nobody calls a helper that moves it; who does takes a new one.
-    unsafe { Frame::new(ctx.data(), ctx.data_end()) }
-}
-
-/// Brings the headers into the linear part: drivers and packet sockets may leave them outside. A frame is shorter than
-/// all headers now and then. False if the kernel has no memory for it.
-#[inline(always)]
-pub fn gather_headers(ctx: &TcContext) -> bool {
-    let (length, linear) = (ctx.len(), (ctx.data_end() - ctx.data()) as u32);
-    linear >= HEADERS
-        || linear >= length
-        || ctx.pull_data(if length < HEADERS { length } else { HEADERS }).is_ok()
-}
+const NO_MEMBER: u32 = u32::MAX;
 
 /// Whether the member's device, and those below it, are themselves and have a carrier: written out where every packet
 /// asks.
@@ -95,9 +78,9 @@ extern "C" fn look_at_place(_place: u64, search: *mut Search) -> i64 {
         search.found = number;
         return 1;
     }
-    if search.trusted & bit != 0 && search.second_best == NOBODY {
+    if search.trusted & bit != 0 && search.second_best == NO_MEMBER {
         search.second_best = number;
-    } else if search.last_resort == NOBODY {
+    } else if search.last_resort == NO_MEMBER {
         search.last_resort = number;
     }
     0
@@ -109,31 +92,31 @@ extern "C" fn look_at_place(_place: u64, search: *mut Search) -> i64 {
 /// carrier, since a link that is not trusted yet is better than a certain loss.
 #[inline(always)]
 pub fn pick(list: Preference) -> Option<u32> {
-    let number = pick_number(list.0);
-    (number != NOBODY).then_some(number)
+    let number = pick_number(list.nibbles);
+    (number != NO_MEMBER).then_some(number)
 }
 
 /// The same as a subprogram: for the rare packet whose most preferred member cannot, and for roles.
 #[inline(never)]
 fn pick_number(list: u64) -> u32 {
-    let Some(words) = steering.get(0) else { return NOBODY };
+    let Some(words) = steering.get(0) else { return NO_MEMBER };
     let (trusted, anybody) = (word_of_live(), words.usable.or(words.reserve));
     let mut search = Search {
         list,
-        wanted: words.usable.and(trusted).0,
-        trusted: anybody.and(trusted).0,
-        anybody: anybody.0,
-        found: NOBODY,
-        second_best: NOBODY,
-        last_resort: NOBODY,
+        wanted: words.usable.and(trusted).bits,
+        trusted: anybody.and(trusted).bits,
+        anybody: anybody.bits,
+        found: NO_MEMBER,
+        second_best: NO_MEMBER,
+        last_resort: NO_MEMBER,
         pad: 0,
     };
     // SAFETY: the search outlives the call. A loop of the kernel's, because the verifier walks through one of ours sixteen
     // times for every place that asks.
     unsafe { bpf_loop(MAX_MEMBERS as u32, look_at_place as *mut c_void, (&raw mut search).cast(), 0) };
-    if search.found != NOBODY {
+    if search.found != NO_MEMBER {
         search.found
-    } else if search.second_best != NOBODY {
+    } else if search.second_best != NO_MEMBER {
         search.second_best
     } else {
         search.last_resort
@@ -153,25 +136,25 @@ pub fn most_preferred(list: Preference, mask: MemberSet) -> Option<(u32, &'stati
 
 /// Sends the packet through a member that was found able to carry it.
 #[inline(always)]
-pub fn send(ctx: &TcContext, frame: &Frame, number: u32, member: &Member, stepped_in: bool) -> i32 {
+pub fn send(ctx: &TcContext, frame: &Frame, number: u32, member: &Member, failed_over_packets: bool) -> i32 {
     if !frame.set_source(member.mac) {
         return dropped_truncated();
     }
-    count_sent(number, ctx.len(), stepped_in);
+    count_sent(number, ctx.len(), failed_over_packets);
     // SAFETY: a helper without pointers.
     unsafe { bpf_redirect(member.device.ifindex, 0) as i32 }
 }
 
 /// Counts a packet sent through a member.
 #[inline(always)]
-pub fn count_sent(number: u32, length: u32, stepped_in: bool) {
+pub fn count_sent(number: u32, length: u32, failed_over_packets: bool) {
     if let Some(mine) = counters.get_ptr_mut(number) {
         // SAFETY: fields of a per-CPU value.
         unsafe {
             count::add(&raw mut (*mine).out_packets, 1);
             count::add(&raw mut (*mine).out_bytes, u64::from(length));
-            if stepped_in {
-                count::add(&raw mut (*mine).stepped_in, 1);
+            if failed_over_packets {
+                count::add(&raw mut (*mine).failed_over_packets, 1);
             }
         }
     }
@@ -188,9 +171,9 @@ pub fn send_by(ctx: &TcContext, frame: &Frame, list: Preference) -> i32 {
 
 /// Sends the packet through the member with this number.
 #[inline(always)]
-pub fn send_through(ctx: &TcContext, frame: &Frame, number: u32, stepped_in: bool) -> i32 {
+pub fn send_through(ctx: &TcContext, frame: &Frame, number: u32, failed_over_packets: bool) -> i32 {
     match members.get(number) {
-        Some(member) => send(ctx, frame, number, member, stepped_in),
+        Some(member) => send(ctx, frame, number, member, failed_over_packets),
         None => dropped_nobody(ctx),
     }
 }

@@ -25,8 +25,8 @@ use aya_ebpf::{
 };
 use ipmp_common::{
     maps::{
-        ANSWERS_BYTES, Answer, CAPTURED, Capture, ClockSettings, Device, HINTS_BYTES, Held, Hint, HintKind,
-        MAX_GROUPS, MAX_LOWER, Watch, link_state, ticks_between,
+        CAPTURED, CaptureMode, ClockSettings, Device, GoodSince, HINTS_BYTES, Hint, HintKind, MAX_GROUPS,
+        MAX_LOWER, PROBE_REPLIES_BYTES, ProbeReply, Watch, link_state, ticks_between,
     },
     steer::{MAX_MEMBERS, MemberSet},
 };
@@ -51,7 +51,7 @@ static clock: Array<Clock, 1> = Array::new();
 static watch: Array<Watch, MAX_GROUPS, MMAPABLE> = Array::new();
 #[btf_map]
 #[allow(non_upper_case_globals, reason = "the name of the map")]
-static held: Array<Held, MAX_GROUPS> = Array::new();
+static good_since: Array<GoodSince, MAX_GROUPS> = Array::new();
 #[btf_map]
 #[allow(non_upper_case_globals, reason = "the name of the map")]
 static live: Array<MemberSet, MAX_GROUPS, MMAPABLE> = Array::new();
@@ -62,11 +62,11 @@ static hints: RingBuf<Hint, { HINTS_BYTES as usize }> = RingBuf::new();
 /// before there is one.
 #[btf_map]
 #[allow(non_upper_case_globals, reason = "the name of the map")]
-static answers: RingBuf<Answer, { ANSWERS_BYTES as usize }> = RingBuf::new();
+static probe_replies: RingBuf<ProbeReply, { PROBE_REPLIES_BYTES as usize }> = RingBuf::new();
 /// What the daemon tells ingress of them.
 #[btf_map]
 #[allow(non_upper_case_globals, reason = "the name of the map")]
-static expected: Array<u32, 1> = Array::new();
+static echo_id: Array<u32, 1> = Array::new();
 
 /// Starts the timer, or takes over a running one: run by BPF_PROG_TEST_RUN, never attached. Returns 0, or the number
 /// of the step that failed.
@@ -142,17 +142,17 @@ extern "C" fn look_at_group(index: u64, this: *mut Tick) -> i64 {
     // a time.
     unsafe {
         let armed = (&raw const (*watched).armed).read_volatile();
-        let word = (*live_of_group).0;
-        let before = word & !CAPTURED.0;
-        let mut group = Look { now_ns: (*this).now_ns, index, pad: 0, live: before & armed.0, known: 0 };
-        let members = u64::BITS - armed.0.leading_zeros();
+        let word = (*live_of_group).bits;
+        let before = word & !CAPTURED.bits;
+        let mut group = Look { now_ns: (*this).now_ns, index, pad: 0, live: before & armed.bits, known: 0 };
+        let members = u64::BITS - armed.bits.leading_zeros();
         (*this).looked_at += u64::from(members);
         bpf_loop(members, look_at_member as *mut c_void, (&raw mut group).cast(), 0);
         (*this).known |= group.known;
         let after = group.live;
-        let captured = if is_captured(&*watched) { CAPTURED.0 } else { 0 };
+        let captured = if is_captured(&*watched) { CAPTURED.bits } else { 0 };
         if after | captured != word {
-            (&raw mut (*live_of_group).0).write_volatile(after | captured);
+            (&raw mut (*live_of_group).bits).write_volatile(after | captured);
         }
         if after != before
             && let Some(mut entry) = hints.reserve(0)
@@ -167,8 +167,8 @@ extern "C" fn look_at_group(index: u64, this: *mut Tick) -> i64 {
 /// Whether what leaves by a group interface is to be shown to those who capture there.
 #[inline(always)]
 fn is_captured(watched: &Watch) -> bool {
-    const ON: u64 = Capture::On as u64;
-    const OFF: u64 = Capture::Off as u64;
+    const ON: u64 = CaptureMode::On as u64;
+    const OFF: u64 = CaptureMode::Off as u64;
     match watched.capture {
         ON => true,
         OFF => false,
@@ -181,7 +181,8 @@ extern "C" fn look_at_member(member: u64, group: *mut Look) -> i64 {
     // SAFETY: places in maps, as above; `group` is the caller's.
     unsafe {
         let index = (*group).index;
-        let (Some(watched), Some(held_by_group)) = (watch.get_ptr(index), held.get_ptr_mut(index)) else {
+        let (Some(watched), Some(held_by_group)) = (watch.get_ptr(index), good_since.get_ptr_mut(index))
+        else {
             return 1;
         };
         let member = member as usize;
@@ -190,7 +191,7 @@ extern "C" fn look_at_member(member: u64, group: *mut Look) -> i64 {
         }
         let bit = 1u64 << member;
         let since = &raw mut (*held_by_group).since_ns[member];
-        let is_armed = (*watched).armed.0 & bit != 0;
+        let is_armed = (*watched).armed.bits & bit != 0;
         let link = if is_armed { look(&(*watched).devices[member]) } else { 0 };
         if link & KNOWN != 0 {
             (*group).known |= bit;

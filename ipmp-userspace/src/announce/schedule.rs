@@ -1,4 +1,4 @@
-//! When an address is announced: the first time at once, then as the reference spaces it (reference.md 4.4), and ever
+//! When an address is announced: the first time at once, then as the reference spaces it (docs/reference.md 4.4), and ever
 //! after often enough that switches do not forget the member.
 
 use std::{collections::HashMap, net::IpAddr, time::Duration};
@@ -16,7 +16,7 @@ const SPACING: Duration = Duration::from_secs(2);
 const BURST: usize = 32;
 /// What [`BURST`] is counted in.
 const PACE: Duration = Duration::from_millis(1);
-/// A member that answers for addresses is never silent for longer: switches forget a MAC after minutes (design 4.5).
+/// A member that answers for addresses is never silent for longer, because switches forget a MAC after minutes (docs/design/group-interface.md).
 const REFRESH: Duration = Duration::from_secs(60);
 
 /// Which addresses are to be announced, and when. Whoever calls brings the time.

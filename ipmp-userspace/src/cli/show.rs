@@ -98,10 +98,10 @@ fn member(blocks: &mut Blocks, group: &GroupReport, member: &MemberReport) {
         "member {}, attached by {}, weight {}, first choice of {} of {SLOTS} slots ({share:.1}%)",
         member.number, member.attach, member.weight, member.slots
     ));
-    let Traffic { out_packets, out_bytes, in_packets, in_bytes, stepped_in } = member.traffic;
+    let Traffic { out_packets, out_bytes, in_packets, in_bytes, failed_over_packets } = member.traffic;
     blocks.line(&format!(
         "out {out_packets} packets {out_bytes} bytes, in {in_packets} packets {in_bytes} bytes, stepped in for \
-         {stepped_in} packets"
+         {failed_over_packets} packets"
     ));
 }
 

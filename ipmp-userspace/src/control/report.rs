@@ -194,7 +194,7 @@ pub struct Traffic {
     /// Bytes received for the group.
     pub in_bytes: u64,
     /// Packets sent through it because a more preferred member could not.
-    pub stepped_in: u64,
+    pub failed_over_packets: u64,
 }
 
 /// Packets that the datapath dropped, by reason.
@@ -270,8 +270,13 @@ pub(crate) fn sample() -> GroupReport {
         "UP,BROADCAST,RUNNING,MULTICAST,DEPRECATED,NOFAILOVER",
     );
     first.slots = 1366;
-    first.traffic =
-        Traffic { out_packets: 120_345, out_bytes: 98_234_123, in_packets: 1, in_bytes: 60, stepped_in: 17 };
+    first.traffic = Traffic {
+        out_packets: 120_345,
+        out_bytes: 98_234_123,
+        in_packets: 1,
+        in_bytes: 60,
+        failed_over_packets: 17,
+    };
     first.addresses = vec![AddressReport {
         address: "192.168.178.201".parse().unwrap(),
         prefix: 24,

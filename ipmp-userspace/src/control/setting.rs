@@ -2,7 +2,7 @@
 
 use std::{fmt, net::IpAddr, str::FromStr};
 
-use ipmp_common::{hash::Policy, maps::Capture};
+use ipmp_common::{hash::HashPolicy, maps::CaptureMode};
 use serde::{Deserialize, Serialize};
 
 use super::{detection::DetectionTime, target};
@@ -13,7 +13,7 @@ use crate::core::probe::Policy as Probing;
 #[serde(try_from = "String", into = "String")]
 pub enum Setting {
     /// Whether those who capture on the group interface are shown what leaves by it.
-    Capture(Capture),
+    Capture(CaptureMode),
     /// Whether members whose probes fail carry while nobody else does.
     FailOpen(bool),
     /// Whether a repaired member carries again at once.
@@ -21,7 +21,7 @@ pub enum Setting {
     /// Time within which a failure is noticed that no link shows.
     Fdt(DetectionTime),
     /// How flows find their members.
-    Hash(Policy),
+    Hash(HashPolicy),
     /// Whether members without a test address are probed.
     Probe(Probing),
     /// Whom to probe; nobody: targets are found.
@@ -57,7 +57,9 @@ const KEYS: [Key; 9] = [
         owner: Owner::Group,
         values: "auto|on|off",
         about: "show outbound packets to captures on the group interface: while there are any, always, never",
-        read: |value| Ok(Capture::ALL.into_iter().find(|mode| mode.name() == value).map(Setting::Capture)),
+        read: |value| {
+            Ok(CaptureMode::ALL.into_iter().find(|mode| mode.name() == value).map(Setting::Capture))
+        },
     },
     Key {
         name: "fail-open",
@@ -89,7 +91,9 @@ const KEYS: [Key; 9] = [
         values: "connection|flow|destination",
         about: "spread by connection (a TCP connection in trouble may change its member), by addresses and ports, or by \
                 destination address",
-        read: |value| Ok(Policy::ALL.into_iter().find(|policy| policy.name() == value).map(Setting::Hash)),
+        read: |value| {
+            Ok(HashPolicy::ALL.into_iter().find(|policy| policy.name() == value).map(Setting::Hash))
+        },
     },
     Key {
         name: "probe",
@@ -366,7 +370,7 @@ mod tests {
         ] {
             assert_eq!(read(text).unwrap().to_string(), text);
         }
-        assert_eq!(read("hash=flow"), Ok(Setting::Hash(Policy::Flow)));
+        assert_eq!(read("hash=flow"), Ok(Setting::Hash(HashPolicy::Flow)));
         assert_eq!(read("weight=10"), Ok(Setting::Weight(10)));
         assert_eq!(read("fdt=100ms"), Ok(Setting::Fdt("100ms".parse().unwrap())));
         assert_eq!(read("targets=auto"), Ok(Setting::Targets(vec![])));
@@ -429,6 +433,6 @@ mod tests {
     fn the_last_word_counts() {
         let mut settings = Setting::all_of(&["capture=on".into(), "hash=flow".into()]).unwrap();
         read("capture=off").unwrap().put_into(&mut settings);
-        assert_eq!(settings, [Setting::Hash(Policy::Flow), Setting::Capture(Capture::Off)]);
+        assert_eq!(settings, [Setting::Hash(HashPolicy::Flow), Setting::Capture(CaptureMode::Off)]);
     }
 }

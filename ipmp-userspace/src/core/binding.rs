@@ -263,7 +263,7 @@ mod tests {
                 prop_assert_eq!(loads.sum::<usize>(), bindings.bound.len());
                 prop_assert!(bindings.bound.is_empty() || bindings.unbound.is_empty());
 
-                let lists = bindings.lists(&active, &members, |_| Preference::NOBODY);
+                let lists = bindings.lists(&active, &members, |_| Preference::EMPTY);
                 prop_assert_eq!(lists.len(), bindings.iter().count());
                 for (address, member, list) in lists {
                     prop_assert_eq!(list.members().count(), members.len());

@@ -1,270 +1,315 @@
-//! What a group is told, what it wants done, and what it says.
+//! Events: what happened to groups and members, and why. Data alone: `daemon::events` has the texts.
 
 use std::{net::IpAddr, time::Duration};
 
-use ipmp_common::{
-    maps::MemberState,
-    steer::{MemberSet, Preference, SLOTS},
-};
+use super::probe::Family;
 
-use super::{
-    LogLine, Why,
-    group::Settings,
-    probe::{Family, Proof, TestAddress, Via, outcome::Outcome},
-};
-
-/// `CLOCK_MONOTONIC` since boot: the one clock, the same that `bpf_ktime_get_ns` reads.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Time(pub Duration);
-
-impl std::ops::Add<Duration> for Time {
-    type Output = Self;
-    fn add(self, duration: Duration) -> Self {
-        Self(self.0 + duration)
-    }
-}
-
-impl std::ops::Sub for Time {
-    type Output = Duration;
-    /// Time that passed between two moments; zero if the other is later.
-    fn sub(self, other: Self) -> Duration {
-        self.0.saturating_sub(other.0)
-    }
-}
-
-/// A member's link as netlink reports it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Link {
-    /// It has a carrier and is operational.
-    Up,
-    /// It has none, or is administratively down.
-    Down,
-    /// Its driver cannot tell: it is taken as up.
-    Unknown,
-}
-
-/// What joins a group.
+/// What happened. The daemon logs it and sends it to `ipmpctl monitor`.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Attachment {
-    /// Its number: free in the group, and named by no slot.
-    pub member: u8,
-    /// Interface name, for what is said.
-    pub name: String,
-    /// MAC.
-    pub mac: [u8; 6],
-    /// MTU in bytes.
-    pub mtu: u32,
-    /// Share of the slots it should get, against the other members' weights; by default its speed in Mbit/s.
-    pub weight: u32,
-    /// Link when it joined.
-    pub link: Link,
-}
-
-/// What happened.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[allow(missing_docs, reason = "the names say it; `daemon::events::table` has the text of each")]
 pub enum Event {
-    /// An interface joins the group.
-    Joined(Attachment),
-    /// A member leaves it, or its device is gone.
+    LinkDown {
+        member: String,
+    },
+    LinkUp {
+        member: String,
+    },
+    MemberFailed {
+        member: String,
+        group: String,
+    },
+    MemberRepaired {
+        member: String,
+        group: String,
+    },
+    GroupUnusable {
+        group: String,
+    },
+    GroupUsable {
+        member: String,
+        group: String,
+    },
+    /// More than `ups` link-ups within [`Settings::flap_window`](super::Settings::flap_window).
+    Flapping {
+        member: String,
+        ups: u32,
+    },
+    DuplicateMac {
+        member: String,
+        group: String,
+    },
+    UniqueMac {
+        member: String,
+        group: String,
+    },
+    NoTestAddress {
+        member: String,
+    },
+    /// A device was deleted; one event for `inet`, one for `inet6`.
+    RemovedFromKernel {
+        family: &'static str,
+        member: String,
+    },
+    Joined {
+        member: String,
+        group: String,
+    },
     Left {
-        /// The member.
-        member: u8,
+        member: String,
+        group: String,
     },
-    /// Netlink reports a member's link; it may be what it was.
-    Link {
-        /// The member.
-        member: u8,
-        /// Its link.
-        link: Link,
+    Offline {
+        member: String,
+        group: String,
     },
-    /// The members that the datapath trusts now: `live`. A member leaves it at once when its carrier goes, and
-    /// enters it when its link has been good for `updelay`.
-    Live(MemberSet),
-    /// A member's MTU is now this.
-    Mtu {
-        /// The member.
-        member: u8,
-        /// MTU in bytes.
+    Online {
+        member: String,
+        group: String,
+    },
+    FdtRaised {
+        member: String,
+        family: Family,
+        group: String,
+        configured: Duration,
+        fdt: Duration,
+    },
+    FdtLowered {
+        member: String,
+        family: Family,
+        group: String,
+        fdt: Duration,
+    },
+    /// After [`NoTestAddress`](Self::NoTestAddress) or [`TestAddressNotUnique`](Self::TestAddressNotUnique).
+    TestAddressConfigured {
+        member: String,
+    },
+    TestAddressNotUnique {
+        member: String,
+        address: IpAddr,
+    },
+    ProbesMissed {
+        member: String,
+        family: Family,
+        missed: u32,
+    },
+    TestAddressReady {
+        member: String,
+        address: IpAddr,
+    },
+    TestAddressRemoved {
+        member: String,
+        address: IpAddr,
+    },
+    /// An address that another program configured is now used for probes only.
+    TestAddressReserved {
+        member: String,
+        address: IpAddr,
+    },
+    /// Duplicate address detection found another host with it.
+    TestAddressDuplicate {
+        member: String,
+        address: IpAddr,
+    },
+    /// A route through a member would bypass the group.
+    RouteRemoved {
+        member: String,
+        group: String,
+        route: String,
+    },
+    HighProbeRate {
+        group: String,
+        fdt: Duration,
+        per_second: u32,
+    },
+    NoTargetReplies {
+        group: String,
+        family: Family,
+    },
+    TargetsReply {
+        group: String,
+        family: Family,
+    },
+    /// `slow`: replies take too long; else there are none.
+    TargetExcluded {
+        member: String,
+        target: IpAddr,
+        slow: bool,
+    },
+    Activated {
+        member: String,
+        group: String,
+    },
+    Deactivated {
+        member: String,
+        group: String,
+    },
+    /// The inbound role of a data address moved.
+    AddressMoved {
+        address: IpAddr,
+        group: String,
+        from: Option<String>,
+        to: Option<String>,
+    },
+    /// The cast role moved.
+    CastMoved {
+        group: String,
+        from: Option<String>,
+        to: Option<String>,
+    },
+    /// The member entered the `live` mask.
+    Live {
+        member: String,
+    },
+    /// The member left the `live` mask.
+    NotLive {
+        member: String,
+    },
+    MacChanged {
+        member: String,
+        mac: [u8; 6],
+    },
+    MtuChanged {
+        group: String,
         mtu: u32,
     },
-    /// A member's MAC is now this.
-    Mac {
-        /// The member.
-        member: u8,
-        /// The MAC.
-        mac: [u8; 6],
-    },
-    /// The operator changes a member's weight.
-    Weight {
-        /// The member.
-        member: u8,
-        /// The weight.
-        weight: u32,
-    },
-    /// The operator takes a member out.
-    Offline {
-        /// The member.
-        member: u8,
-    },
-    /// The operator puts a member back.
-    Online {
-        /// The member.
-        member: u8,
-    },
-    /// A data address appeared on the group interface.
-    AddressAdded(IpAddr),
-    /// A data address is gone from the group interface.
-    AddressRemoved(IpAddr),
-    /// The operator changes how the group behaves; no verdict is lost.
-    Settings(Settings),
-    /// The operator makes a member a standby, or no longer.
-    Standby {
-        /// The member.
-        member: u8,
-        /// Whether it is one.
-        standby: bool,
-    },
-    /// What is known of a member's test address.
-    TestAddress {
-        /// The member.
-        member: u8,
-        /// In this family.
-        family: Family,
-        /// What is known now.
-        address: TestAddress,
-    },
-    /// The targets that the operator names, in both families; none: they are found.
-    Targets(Vec<IpAddr>),
-    /// The targets that the operator wants left alone, in both families, wherever they come from.
-    DisabledTargets(Vec<IpAddr>),
-    /// The operator wants hosts looked for anew: those that answered before are forgotten.
-    Discover,
-    /// What the routing table says of a family now. The caller leaves out what is not on the group's link, and the
-    /// host's own addresses.
-    Routes {
-        /// The family.
-        family: Family,
-        /// Targets of host routes.
-        hosts: Vec<IpAddr>,
-        /// Next hops of all other routes.
-        routers: Vec<IpAddr>,
-    },
-    /// A host answered a multicast probe of this group.
-    Host(IpAddr),
-    /// A target of ARP or ND probes has this MAC.
-    Neighbour {
-        /// The target.
+    AddressAdded {
         address: IpAddr,
-        /// Its MAC.
-        mac: [u8; 6],
+        group: String,
     },
-    /// A probe that was asked for has been sent, at the time that is told; or it could not be, and is not counted. One
-    /// that would have blocked is told as sent: a driver that takes nothing any more is a failure.
-    Sent {
-        /// The member.
-        member: u8,
-        /// The family.
-        family: Family,
-        /// Number of the probe.
-        sequence: u16,
-        /// The random number that its answer must bring back. `None`: it could not be sent.
-        cookie: Option<u64>,
+    AddressRemoved {
+        address: IpAddr,
+        group: String,
     },
-    /// Something that looks like an answer came in at a member.
-    Answer {
-        /// The member on which it was received.
-        member: u8,
-        /// Who sent it.
-        target: IpAddr,
-        /// What proves it.
-        proof: Proof,
-        /// When the kernel saw it.
-        at: Time,
+    /// A sender behind this host uses an address that is no data address.
+    AddressLearned {
+        address: IpAddr,
+        group: String,
     },
-    /// The deadline that the group asked for has come. Whatever arrived before has been told.
-    Deadline,
+    SettingsChanged {
+        group: String,
+        member: Option<String>,
+        settings: String,
+    },
+    GroupCreated {
+        group: String,
+    },
+    GroupDestroyed {
+        group: String,
+    },
+    /// A group that an earlier daemon left in the kernel.
+    GroupAdopted {
+        group: String,
+        members: usize,
+    },
+    GroupInterfaceDeleted {
+        group: String,
+    },
+    /// Another program made the group interface a port of a bridge or bond.
+    GroupInterfaceReleased {
+        group: String,
+    },
+    ConfigFdt {
+        value: String,
+        default: Duration,
+    },
+    ConfigSmallFdt {
+        value: String,
+        minimum: Duration,
+    },
+    ConfigFailback {
+        value: String,
+    },
+    ConfigTrack {
+        value: String,
+    },
+    ConfigTrackAll,
+    ConfigLine {
+        file: String,
+        line: usize,
+        why: String,
+    },
+    ConfigReread,
+    Started {
+        socket: String,
+    },
+    Stopped {
+        groups: Vec<String>,
+    },
 }
 
-/// What is to be done, in this order.
+/// Why it happened, as far as a group can know.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Action {
-    /// Write the `usable` mask.
-    SetUsable(MemberSet),
-    /// Write the mask of the members in reserve: held down, and to carry before a packet is lost.
-    SetReserve(MemberSet),
-    /// Write the slots that differ.
-    SetSlots(Box<[Preference; SLOTS]>),
-    /// Write the cast role.
-    SetCast(Preference),
-    /// Write a data address's inbound role.
-    SetInbound {
-        /// The data address.
-        address: IpAddr,
-        /// Its list.
-        inbound: Preference,
+#[allow(missing_docs, reason = "the names say it; `daemon::events::cause` has the text of each")]
+pub enum Cause {
+    /// What made the caller handle this input: a request, a message of the kernel. The caller knows it.
+    Trigger,
+    LinkLost {
+        member: String,
     },
-    /// Forget a data address.
-    ForgetAddress(IpAddr),
-    /// Show a member's state.
-    SetState {
-        /// The member.
-        member: u8,
-        /// Its state.
-        state: MemberState,
+    LinkRestored {
+        member: String,
     },
-    /// Tell the network that this member's MAC answers for the address: gratuitous ARP or unsolicited NA, the first
-    /// at once.
-    Announce {
-        /// The data address.
-        address: IpAddr,
-        /// Its inbound member.
-        member: u8,
+    /// The link has been up for `updelay`.
+    UpdelayPassed {
+        member: String,
     },
-    /// Stop announcing an address.
-    StopAnnouncing(IpAddr),
-    /// Set the carrier of the group interface.
-    SetCarrier(bool),
-    /// Set the MTU of the group interface.
-    SetMtu(u32),
-    /// Send a probe, and tell [`Event::Sent`].
-    Probe {
-        /// On this member.
-        member: u8,
-        /// To this target.
-        target: IpAddr,
-        /// In this way.
-        via: Via,
-        /// Its number.
-        sequence: u16,
+    Flapping {
+        member: String,
     },
-    /// Look for hosts: send an echo request to all hosts, and tell [`Event::Host`] of each that answers.
-    FindHosts {
-        /// On this member.
-        member: u8,
-        /// From this test address.
-        source: IpAddr,
+    HoldDownExpired {
+        member: String,
     },
-    /// Find a target's MAC by an ordinary request from a data address, and tell [`Event::Neighbour`].
-    FindNeighbour(IpAddr),
-    /// Tell whoever watches probes what has become of one ([`Group::watch_probes`](super::Group::watch_probes)).
-    ProbeOver(Outcome),
-    /// Say it, and what made it happen.
-    Log(LogLine, Why),
+    /// Flap protection releases the member, because no other one functions.
+    NoOtherMember {
+        member: String,
+    },
+    DuplicateMac {
+        member: String,
+        other: String,
+    },
+    UniqueMac {
+        member: String,
+    },
+    ProbesLost {
+        member: String,
+    },
+    ProbesAnswered {
+        member: String,
+    },
+    /// What probes show about targets.
+    ProbeResults,
+    /// The previous holder of a role has failed.
+    MemberFailed {
+        member: String,
+    },
+    /// The previous holder of a role is offline.
+    MemberOffline {
+        member: String,
+    },
+    /// The previous holder of a role has left.
+    MemberLeft {
+        member: String,
+    },
+    Balance {
+        member: String,
+    },
+    NoTestAddress {
+        member: String,
+    },
+    SmallestMtu {
+        member: String,
+    },
 }
 
-/// Why a request is refused; nothing was changed.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum Refusal {
-    /// Nobody else could carry the traffic.
-    #[error("cannot offline {0}: no other functioning interfaces are in its IPMP group")]
-    LastFunctioning(String),
-    /// It is offline already.
-    #[error("interface {0} is already offline")]
-    AlreadyOffline(String),
-    /// It is not offline.
-    #[error("interface {0} is not offline")]
-    NotOffline(String),
-    /// It is offline because of its MAC.
-    #[error("cannot undo-offline {0}: interface has duplicate hardware address")]
-    DuplicateMac(String),
+impl Cause {
+    /// Whether a change of a link started it, so that the time since then is of interest.
+    pub fn is_link_change(&self) -> bool {
+        matches!(
+            self,
+            Self::LinkLost { .. }
+                | Self::LinkRestored { .. }
+                | Self::UpdelayPassed { .. }
+                | Self::MemberFailed { .. }
+        )
+    }
 }

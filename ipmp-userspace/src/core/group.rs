@@ -37,7 +37,7 @@ mod watch;
 use std::{net::IpAddr, time::Duration};
 
 use ipmp_common::{
-    maps::MemberState,
+    maps::MemberStatus,
     steer::{MAX_MEMBERS, MemberSet},
 };
 
@@ -48,11 +48,11 @@ use spare::Back;
 use told::Told;
 
 use super::{
-    Action, Attachment, Event, Link, LogLine, Refusal, Time, Why,
+    Action, Attachment, Cause, Event, Input, Link, Refusal, Time,
     binding::Bindings,
     cast::Cast,
     flap,
-    member::{Cause, Condition, Member, Turn},
+    member::{Condition, Member, OfflineCause, Turn},
     probe::{Family, Policy, fdt},
     slots::Slots,
 };
@@ -122,9 +122,9 @@ pub struct Group {
     /// The member whose MAC this event has changed.
     new_mac: Option<u8>,
     /// What this event has to say, each with its cause.
-    lines: Vec<(LogLine, Why)>,
+    lines: Vec<(Event, Cause)>,
     /// What makes happen what happens now.
-    why: Why,
+    why: Cause,
 }
 
 impl Group {
@@ -144,60 +144,60 @@ impl Group {
             told: Told { carrier: Some(false), ..Told::default() },
             new_mac: None,
             lines: Vec::new(),
-            why: Why::Told,
+            why: Cause::Trigger,
         }
     }
 
-    /// Takes an event, and says what is to be done, in this order. Refuses nothing but [`Event::Offline`] and
-    /// [`Event::Online`]; what concerns a member that has left meanwhile is of no effect.
-    pub fn handle(&mut self, now: Time, event: Event) -> Result<Vec<Action>, Refusal> {
+    /// Takes an event, and says what is to be done, in this order. Refuses nothing but [`Input::Offline`] and
+    /// [`Input::Online`]; what concerns a member that has left meanwhile is of no effect.
+    pub fn handle(&mut self, now: Time, event: Input) -> Result<Vec<Action>, Refusal> {
         self.refusal(&event)?;
         self.expire(now);
-        self.why = Why::Told;
-        let deadline = event == Event::Deadline;
+        self.why = Cause::Trigger;
+        let deadline = event == Input::Deadline;
         match event {
-            Event::Joined(attachment) => self.join(now, attachment),
-            Event::Left { member } => self.leave(member),
-            Event::Link { member, link } => self.set_link(now, member, link),
-            Event::Live(live) => self.set_live(now, live),
-            Event::Mtu { member, mtu } => {
+            Input::Joined(attachment) => self.join(now, attachment),
+            Input::Left { member } => self.leave(member),
+            Input::Link { member, link } => self.set_link(now, member, link),
+            Input::Live(live) => self.set_live(now, live),
+            Input::Mtu { member, mtu } => {
                 if let Some(member) = self.member_mut(member) {
                     member.attachment.mtu = mtu;
                 }
             }
-            Event::Mac { member, mac } => self.set_mac(member, mac),
-            Event::Weight { member, weight } => {
+            Input::Mac { member, mac } => self.set_mac(member, mac),
+            Input::Weight { member, weight } => {
                 if let Some(member) = self.member_mut(member) {
                     member.attachment.weight = weight;
                     self.rebuild();
                 }
             }
-            Event::Offline { member } => self.offline(member),
-            Event::Online { member } => self.online(member),
-            Event::AddressAdded(address) => {
+            Input::Offline { member } => self.offline(member),
+            Input::Online { member } => self.online(member),
+            Input::AddressAdded(address) => {
                 let active = self.active.clone();
                 self.family(address).add(address, &active);
                 self.probes.stale = true;
             }
-            Event::AddressRemoved(address) => {
+            Input::AddressRemoved(address) => {
                 let active = self.active.clone();
                 self.family(address).remove(address, &active);
                 self.probes.stale = true;
             }
-            Event::Settings(settings) => self.set(settings),
-            Event::Standby { member, standby } => self.set_standby(member, standby),
-            Event::TestAddress { member, family, address } => self.set_test_address(member, family, address),
-            Event::Targets(targets) => self.set_targets(targets),
-            Event::DisabledTargets(targets) => self.set_disabled_targets(targets),
-            Event::Discover => self.discover(),
-            Event::Routes { family, hosts, routers } => self.set_routes(family, hosts, routers),
-            Event::Host(address) => self.host_answered(address),
-            Event::Neighbour { address, mac } => self.set_neighbour(now, address, mac),
-            Event::Sent { member, family, sequence, cookie } => {
+            Input::Settings(settings) => self.set(settings),
+            Input::Standby { member, standby } => self.set_standby(member, standby),
+            Input::TestAddress { member, family, address } => self.set_test_address(member, family, address),
+            Input::Targets(targets) => self.set_targets(targets),
+            Input::DisabledTargets(targets) => self.set_disabled_targets(targets),
+            Input::Discover => self.discover(),
+            Input::Routes { family, hosts, routers } => self.set_routes(family, hosts, routers),
+            Input::Host(address) => self.host_answered(address),
+            Input::Neighbour { address, mac } => self.set_neighbour(now, address, mac),
+            Input::Sent { member, family, sequence, cookie } => {
                 self.sent(now, member, family, sequence, cookie);
             }
-            Event::Answer { member, target, proof, at } => self.answered(now, member, target, proof, at),
-            Event::Deadline => self.judge(now),
+            Input::Answer { member, target, proof, at } => self.answered(now, member, target, proof, at),
+            Input::Deadline => self.judge(now),
         }
         self.attend(now);
         if deadline {
@@ -206,7 +206,7 @@ impl Group {
         Ok(self.actions())
     }
 
-    /// When [`Event::Deadline`] is wanted: at the end of a hold-down, or for a probe. It is in the future, once the
+    /// When [`Input::Deadline`] is wanted: at the end of a hold-down, or for a probe. It is in the future, once the
     /// last one has been told.
     pub fn deadline(&self) -> Option<Time> {
         self.members.iter().filter_map(Member::held_until).chain(self.probe_deadline()).min()
@@ -283,7 +283,7 @@ impl Group {
             return;
         }
         let (name, link) = (attachment.name.clone(), attachment.link);
-        self.say(|group| LogLine::Joined { member: name, group });
+        self.say(|group| Event::Joined { member: name, group });
         self.members.push(Member::new(now, Attachment { link: Link::Unknown, ..attachment }));
         self.probes.stale = true;
         self.rebuild();
@@ -299,8 +299,8 @@ impl Group {
         self.lost_one(&left);
         let lost = left.functions();
         self.probes.stale = true;
-        self.told.states[usize::from(number)] = MemberState::Vacant;
-        self.say(|group| LogLine::Left { member: left.name().to_owned(), group });
+        self.told.states[usize::from(number)] = MemberStatus::Vacant;
+        self.say(|group| Event::Left { member: left.name().to_owned(), group });
         self.accept_twins();
         self.rebuild();
         self.refresh(lost);
@@ -325,7 +325,7 @@ impl Group {
         {
             let turn = self.member_mut(number).and_then(|member| member.set_live(live));
             if let (Some(Turn::Functions { .. }), Some(member)) = (turn, self.name_of(Some(number))) {
-                self.why = Why::Trusted { member };
+                self.why = Cause::UpdelayPassed { member };
             }
             self.turned(number, turn, Some(now));
         }
@@ -352,9 +352,9 @@ impl Group {
         let name = member.name().to_owned();
         let twin = self.members.iter().find(|other| other.number() != number && other.mac() == member.mac());
         let other = twin.map_or_else(String::new, |twin| twin.name().to_owned());
-        let why = Why::SameMac { member: name.clone(), other };
-        self.say_because(why, |group| LogLine::DuplicateMac { member: name, group });
-        let lost = self.take_out(number, Cause::DuplicateMac);
+        let why = Cause::DuplicateMac { member: name.clone(), other };
+        self.say_because(why, |group| Event::DuplicateMac { member: name, group });
+        let lost = self.take_out(number, OfflineCause::DuplicateMac);
         self.refresh(lost);
     }
 
@@ -363,10 +363,10 @@ impl Group {
         let numbers: Vec<u8> = self.members.iter().map(Member::number).collect();
         for number in numbers {
             let Some(member) = self.member(number) else { continue };
-            if member.offline == Some(Cause::DuplicateMac) && !self.has_twin(member) {
+            if member.offline == Some(OfflineCause::DuplicateMac) && !self.has_twin(member) {
                 let name = member.name().to_owned();
-                let why = Why::OwnMac { member: name.clone() };
-                self.say_because(why, |group| LogLine::UniqueMac { member: name, group });
+                let why = Cause::UniqueMac { member: name.clone() };
+                self.say_because(why, |group| Event::UniqueMac { member: name, group });
                 self.put_back(number);
             }
         }
@@ -379,16 +379,16 @@ impl Group {
     }
 
     /// Why an event is refused, if it is. Minimum redundancy is one, as if_mpadm asks for it (reference 2.12).
-    fn refusal(&self, event: &Event) -> Result<(), Refusal> {
-        let (Event::Offline { member } | Event::Online { member }) = event else { return Ok(()) };
+    fn refusal(&self, event: &Input) -> Result<(), Refusal> {
+        let (Input::Offline { member } | Input::Online { member }) = event else { return Ok(()) };
         let Some(member) = self.member(*member) else { return Ok(()) };
         let name = || member.name().to_owned();
-        if matches!(event, Event::Online { .. }) {
+        if matches!(event, Input::Online { .. }) {
             return match member.offline {
                 None => Err(Refusal::NotOffline(name())),
-                Some(Cause::DuplicateMac) => Err(Refusal::DuplicateMac(name())),
-                Some(Cause::Operator) if self.has_twin(member) => Err(Refusal::DuplicateMac(name())),
-                Some(Cause::Operator) => Ok(()),
+                Some(OfflineCause::DuplicateMac) => Err(Refusal::DuplicateMac(name())),
+                Some(OfflineCause::Operator) if self.has_twin(member) => Err(Refusal::DuplicateMac(name())),
+                Some(OfflineCause::Operator) => Ok(()),
             };
         }
         if member.offline.is_some() {
@@ -404,19 +404,19 @@ impl Group {
 
     fn offline(&mut self, number: u8) {
         let Some(member) = self.name_of(Some(number)) else { return };
-        self.say(|group| LogLine::Offline { member, group });
-        let lost = self.take_out(number, Cause::Operator);
+        self.say(|group| Event::Offline { member, group });
+        let lost = self.take_out(number, OfflineCause::Operator);
         self.accept_twins();
         self.refresh(lost);
     }
 
     fn online(&mut self, number: u8) {
         let Some(member) = self.name_of(Some(number)) else { return };
-        self.say(|group| LogLine::Online { member, group });
+        self.say(|group| Event::Online { member, group });
         self.put_back(number);
     }
 
-    fn take_out(&mut self, number: u8, cause: Cause) -> bool {
+    fn take_out(&mut self, number: u8, cause: OfflineCause) -> bool {
         let Some(member) = self.member_mut(number) else { return false };
         let before = member.clone();
         member.offline = Some(cause);
@@ -452,22 +452,22 @@ impl Group {
             Turn::WentDown { from } => {
                 let failed = member.probing.failed;
                 let before = Member { condition: from, ..member.clone() };
-                self.why = Why::LinkLost { member: name.clone() };
-                self.say(|_| LogLine::LinkDown { member: name.clone() });
+                self.why = Cause::LinkLost { member: name.clone() };
+                self.say(|_| Event::LinkDown { member: name.clone() });
                 let Some(member) = self.member_mut(number) else { return };
                 member.probing.link_down();
                 member.inactive = false;
                 self.lost_one(&before);
                 if matches!(from, Condition::New | Condition::Ok) && !failed {
                     if self.anybody_functions() || self.members.iter().any(Self::could_be_let_go) {
-                        self.say(|group| LogLine::Failure { member: name, group });
+                        self.say(|group| Event::MemberFailed { member: name, group });
                     }
                     self.refresh(!offline);
                 }
             }
             Turn::CameUp => {
-                self.why = Why::LinkBack { member: name.clone() };
-                self.say(|_| LogLine::LinkUp { member: name.clone() });
+                self.why = Cause::LinkRestored { member: name.clone() };
+                self.say(|_| Event::LinkUp { member: name.clone() });
                 let (settings, alone) = (self.settings, !self.anybody_functions());
                 let Some(member) = self.member_mut(number) else { return };
                 if let Some(now) = now
@@ -477,8 +477,8 @@ impl Group {
                     if alone {
                         member.flap.release();
                     } else if member.flap.say() {
-                        let why = Why::Flaps { member: name.clone() };
-                        self.say_because(why, |_| LogLine::Flapping { member: name, ups: flap::UPS });
+                        let why = Cause::Flapping { member: name.clone() };
+                        self.say_because(why, |_| Event::Flapping { member: name, ups: flap::UPS });
                     }
                 }
                 let turn = self.member_mut(number).and_then(Member::settle);
@@ -487,11 +487,11 @@ impl Group {
             Turn::Functions { .. } if member.probing.failed => self.reconcile(),
             Turn::Functions { repaired } => {
                 // The kernel may tell of a link last that the datapath has trusted for long.
-                if matches!(self.why, Why::LinkBack { .. }) {
-                    self.why = Why::Trusted { member: name.clone() };
+                if matches!(self.why, Cause::LinkRestored { .. }) {
+                    self.why = Cause::UpdelayPassed { member: name.clone() };
                 }
                 if repaired {
-                    self.say(|group| LogLine::Repair { member: name, group });
+                    self.say(|group| Event::MemberRepaired { member: name, group });
                 }
                 if !offline {
                     self.came_back(number, if repaired { Back::Repaired } else { Back::Joined });
@@ -516,7 +516,7 @@ impl Group {
             let Some(member) = self.member_mut(number) else { continue };
             if member.flap.expire(now) {
                 let (turn, name) = (member.settle(), member.name().to_owned());
-                self.why = Why::HoldOver { member: name };
+                self.why = Cause::HoldDownExpired { member: name };
                 self.turned(number, turn, None);
             }
         }
@@ -546,7 +546,7 @@ impl Group {
                 if member.flap.until().is_some() {
                     member.flap.release();
                     let (turn, name) = (member.settle(), member.name().to_owned());
-                    let before = std::mem::replace(&mut self.why, Why::Needed { member: name });
+                    let before = std::mem::replace(&mut self.why, Cause::NoOtherMember { member: name });
                     self.turned(number, turn, None);
                     self.why = before;
                 }
@@ -555,11 +555,11 @@ impl Group {
         match self.members.iter().find(|member| member.functions()).map(|member| member.name().to_owned()) {
             Some(member) if self.said_unusable => {
                 self.said_unusable = false;
-                self.say(|group| LogLine::GroupUsable { member, group });
+                self.say(|group| Event::GroupUsable { member, group });
             }
             None if lost && !self.said_unusable && !self.members.is_empty() => {
                 self.said_unusable = true;
-                self.say(|group| LogLine::GroupUnusable { group });
+                self.say(|group| Event::GroupUnusable { group });
             }
             _ => {}
         }
@@ -578,22 +578,22 @@ impl Group {
         number.and_then(|number| self.member(number)).map(|member| member.name().to_owned())
     }
 
-    fn say(&mut self, line: impl FnOnce(String) -> LogLine) {
+    fn say(&mut self, line: impl FnOnce(String) -> Event) {
         self.say_because(self.why.clone(), line);
     }
 
-    fn say_because(&mut self, why: Why, line: impl FnOnce(String) -> LogLine) {
+    fn say_because(&mut self, why: Cause, line: impl FnOnce(String) -> Event) {
         self.lines.push((line(self.name.clone()), why));
     }
 
     /// Why a role goes from one member to another.
-    fn why_moved(&self, from: &str, to: &str) -> Why {
+    fn why_moved(&self, from: &str, to: &str) -> Cause {
         let (before, member) = (self.member_named(from), from.to_owned());
         match before {
-            None => Why::MemberLeft { member },
-            Some(before) if before.offline.is_some() => Why::MemberOffline { member },
-            Some(before) if before.functions() => Why::Balance { member: to.to_owned() },
-            Some(_) => Why::MemberFailed { member },
+            None => Cause::MemberLeft { member },
+            Some(before) if before.offline.is_some() => Cause::MemberOffline { member },
+            Some(before) if before.functions() => Cause::Balance { member: to.to_owned() },
+            Some(_) => Cause::MemberFailed { member },
         }
     }
 }

@@ -20,7 +20,7 @@
 //! Probes ([`super::probe`]) lie beside it: a member functions if its link is good *and* its probes have not failed. A
 //! link that goes down fails them, too, so that a member which is probed comes back by ten answers and not by its link.
 
-use ipmp_common::maps::MemberState;
+use ipmp_common::maps::MemberStatus;
 
 use super::{
     Attachment, Link, Time,
@@ -45,7 +45,7 @@ pub enum Condition {
 
 /// Who took a member out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Cause {
+pub enum OfflineCause {
     /// The operator.
     Operator,
     /// Another member has its MAC.
@@ -75,7 +75,7 @@ pub struct Member {
     pub(super) attachment: Attachment,
     pub(super) condition: Condition,
     pub(super) live: bool,
-    pub(super) offline: Option<Cause>,
+    pub(super) offline: Option<OfflineCause>,
     pub(super) flap: Flap,
     pub(super) standby: bool,
     /// Functions, and is kept as a spare.
@@ -194,7 +194,7 @@ impl Member {
     }
 
     /// Who took it out, if it is offline.
-    pub fn offline(&self) -> Option<Cause> {
+    pub fn offline(&self) -> Option<OfflineCause> {
         self.offline
     }
 
@@ -229,14 +229,14 @@ impl Member {
     }
 
     /// The state that is shown (reference 1.7).
-    pub fn state(&self) -> MemberState {
+    pub fn state(&self) -> MemberStatus {
         match (self.offline, self.condition) {
-            (Some(_), _) => MemberState::Offline,
-            (None, Condition::New) => MemberState::Unknown,
-            (None, Condition::Ok) if self.probing.failed => MemberState::Failed,
-            (None, Condition::Ok) if self.lacks_targets() => MemberState::Unknown,
-            (None, Condition::Ok) => MemberState::Ok,
-            (None, Condition::Down | Condition::Returning | Condition::Held) => MemberState::Failed,
+            (Some(_), _) => MemberStatus::Offline,
+            (None, Condition::New) => MemberStatus::Unknown,
+            (None, Condition::Ok) if self.probing.failed => MemberStatus::Failed,
+            (None, Condition::Ok) if self.lacks_targets() => MemberStatus::Unknown,
+            (None, Condition::Ok) => MemberStatus::Ok,
+            (None, Condition::Down | Condition::Returning | Condition::Held) => MemberStatus::Failed,
         }
     }
 
@@ -244,7 +244,7 @@ impl Member {
     pub fn probe_column(&self) -> Column {
         if !self.probing.enabled() {
             Column::Disabled
-        } else if self.state() == MemberState::Failed {
+        } else if self.state() == MemberStatus::Failed {
             Column::Failed
         } else if self.lacks_targets() {
             Column::Unknown
@@ -353,14 +353,14 @@ mod tests {
     use crate::core::Settings;
 
     #[derive(Clone, Copy, Debug)]
-    enum Event {
+    enum Input {
         LinkDown,
         LiveLost,
         LinkUp,
         LiveGained,
         HoldOver,
     }
-    use Event::*;
+    use Input::*;
 
     const NOW: Time = Time(Duration::from_secs(1000));
     const DOWN: fn(Condition) -> Option<Turn> = |from| Some(Turn::WentDown { from });
@@ -375,7 +375,7 @@ mod tests {
         Member { condition, live, flap, ..Member::new(NOW, attachment) }
     }
 
-    fn tell(member: &mut Member, event: Event, up: Link) -> Option<Turn> {
+    fn tell(member: &mut Member, event: Input, up: Link) -> Option<Turn> {
         match event {
             LinkDown => member.set_link(Link::Down),
             LinkUp => member.set_link(up),
@@ -441,10 +441,10 @@ mod tests {
     #[test]
     fn offline_is_what_is_shown_and_the_link_is_followed_below_it() {
         let mut member = member(Condition::Ok, Link::Up, true, false);
-        member.offline = Some(Cause::Operator);
-        assert_eq!((member.state(), member.usable()), (MemberState::Offline, false));
+        member.offline = Some(OfflineCause::Operator);
+        assert_eq!((member.state(), member.usable()), (MemberStatus::Offline, false));
         assert_eq!(member.set_link(Link::Down), DOWN(Condition::Ok));
         member.offline = None;
-        assert_eq!((member.state(), member.usable()), (MemberState::Failed, true));
+        assert_eq!((member.state(), member.usable()), (MemberStatus::Failed, true));
     }
 }

@@ -1,12 +1,12 @@
 //! What a group does and why: pure state machines.
 //!
-//! No clock, no socket, no netlink, no async: an [`Event`] goes in with the time it happened, [`Action`]s come out.
+//! No clock, no socket, no netlink, no async: an [`Input`] goes in with the time it happened, [`Action`]s come out.
 //! Whoever calls carries them out in the order given, and calls again at the deadline it was told.
 //!
 //! | module | what |
 //! |---|---|
-//! | [`event`](Event) | the seam: what a group is told, what it wants done |
-//! | [`line`](LogLine) | what is said of groups, in which words, and why |
+//! | [`input`](Input) | inputs of a group and the actions that it requests |
+//! | [`event`](Event) | what happened, and why |
 //! | [`group`] | the group: members' states, the active list, log lines |
 //! | [`member`] | one member: what its link makes of it |
 //! | [`probe`] | probing: targets, losses, answers, and whose failure they are |
@@ -21,12 +21,12 @@ pub mod cast;
 mod event;
 pub mod flap;
 pub mod group;
-mod line;
+mod input;
 pub mod member;
 pub mod probe;
 pub mod role;
 pub mod slots;
 
-pub use event::{Action, Attachment, Event, Link, Refusal, Time};
+pub use event::{Cause, Event};
 pub use group::{Adopted, Group, GroupState, Settings};
-pub use line::{LogLine, Why};
+pub use input::{Action, Attachment, Input, Link, Refusal, Time};

@@ -23,7 +23,7 @@ pub fn led_by(leaders: impl IntoIterator<Item = u8>, members: &[u8]) -> Preferen
 /// The list as it was, of the members there are now: while nobody is active, nobody takes a role over, and whoever
 /// had it may be the first to come back.
 pub fn kept(list: Preference, members: &[u8]) -> Preference {
-    let before = if list == Preference::NOBODY { Vec::new() } else { list.members().collect() };
+    let before = if list == Preference::EMPTY { Vec::new() } else { list.members().collect() };
     led_by(before.into_iter().filter(|member| members.contains(member)), members)
 }
 
@@ -39,7 +39,7 @@ mod tests {
     #[test]
     fn a_kept_list_loses_who_left_and_gains_who_joined() {
         assert_eq!(kept(Preference::new(&[2, 0, 1]), &[1, 2, 5]), Preference::new(&[2, 1, 5]));
-        assert_eq!(kept(Preference::NOBODY, &[1, 0]), Preference::new(&[1, 0]), "nobody is not member 0");
-        assert_eq!(kept(Preference::new(&[2, 0]), &[]), Preference::NOBODY);
+        assert_eq!(kept(Preference::EMPTY, &[1, 0]), Preference::new(&[1, 0]), "nobody is not member 0");
+        assert_eq!(kept(Preference::new(&[2, 0]), &[]), Preference::EMPTY);
     }
 }

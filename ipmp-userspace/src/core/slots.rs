@@ -57,7 +57,7 @@ impl From<Box<[Preference; SLOTS]>> for Slots {
 impl Slots {
     /// The lists of a group without members.
     pub fn new() -> Self {
-        Self(Arc::new([Preference::NOBODY; SLOTS]))
+        Self(Arc::new([Preference::EMPTY; SLOTS]))
     }
 
     /// The lists, by slot.
@@ -81,10 +81,10 @@ impl Slots {
 
     /// The members that some list names.
     ///
-    /// [`Preference::NOBODY`] names nobody here, although it is also the list of a group with member 0 alone: that
+    /// [`Preference::EMPTY`] names nobody here, although it is also the list of a group with member 0 alone: that
     /// group's number 0 is taken by the member itself, and when it has left, nothing else is in the lists.
     pub fn named(&self) -> MemberSet {
-        self.0.iter().filter(|&&list| list != Preference::NOBODY).flat_map(|list| list.places()).collect()
+        self.0.iter().filter(|&&list| list != Preference::EMPTY).flat_map(|list| list.places()).collect()
     }
 
     /// The number for a newcomer: the lowest that neither a member has nor a list names, so that no flow is led to
@@ -146,7 +146,7 @@ impl Builder {
             members.iter().map(|&(number, weight)| Contender { number, weight: weight.max(1) }).collect();
         let index = |number: u8| members.iter().position(|member| member.number == number);
         let reduced = |&list: &Preference| match list {
-            Preference::NOBODY => Vec::new(),
+            Preference::EMPTY => Vec::new(),
             list => list.members().filter_map(index).map(|at| at as u8).collect(),
         };
         Self {
@@ -171,7 +171,7 @@ impl Builder {
             self.draw_rest(slot);
         }
         smooth::smooth(&self.members, &mut self.lists);
-        let mut lists = Box::new([Preference::NOBODY; SLOTS]);
+        let mut lists = Box::new([Preference::EMPTY; SLOTS]);
         for (list, draft) in lists.iter_mut().zip(&self.lists) {
             let numbers = draft.places[..draft.filled].iter().map(|&at| self.members[usize::from(at)].number);
             *list = Preference::new(&numbers.collect::<Vec<_>>());

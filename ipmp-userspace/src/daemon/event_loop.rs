@@ -41,8 +41,8 @@ use crate::daemon::{
 use crate::{
     announce::{Schedule, Sender},
     control::{probes::Feeds, request},
-    core::{LogLine, Time},
-    datapath::{self, Answers, Datapath, Hints, Interval},
+    core::{Event, Time},
+    datapath::{self, Datapath, Hints, Interval, ProbeReplies},
     link::{self, Address, Change, Device, Links, Watch},
 };
 
@@ -95,7 +95,7 @@ pub struct Engine {
     pub(in crate::daemon) datapath: Datapath,
     hints: AsyncFd<Hints>,
     /// What looks like answers to probes.
-    pub(in crate::daemon) heard: AsyncFd<Answers>,
+    pub(in crate::daemon) heard: AsyncFd<ProbeReplies>,
     pub(in crate::daemon) probing: Probing,
     pub(in crate::daemon) reading: Reading,
     alarm: Alarm,
@@ -143,12 +143,12 @@ impl Engine {
         let cookie = datapath::pins::netns_cookie()?;
         let lock = Lock::take(cookie)?;
         let mut datapath = Datapath::open_with(datapath_log, sentinel)?;
-        let (hints, heard) = (datapath.hints()?, datapath.answers()?);
+        let (hints, heard) = (datapath.hints()?, datapath.probe_replies()?);
         let watch = |what| move |source| Error::Watch { what, source };
         let signal = |kind| signal(kind).map_err(watch("signals"));
         let (asked, answers) = mpsc::unbounded_channel();
         let probing = Probing::new(asked.clone());
-        datapath.expect(probing.identifier())?;
+        datapath.set_echo_id(probing.identifier())?;
         let (sender, requests) = mpsc::channel(WAITING);
         let mut engine = Self {
             // Before anything is read, so that no change falls between.
@@ -204,7 +204,7 @@ impl Engine {
 
     /// Says that clients are served now.
     pub fn serving(&self, socket: String) {
-        self.teller.say(None, &LogLine::Started { socket });
+        self.teller.say(None, &Event::Started { socket });
     }
 
     /// Runs until a signal ends it. The datapath stays as it is, and goes on.
@@ -278,7 +278,7 @@ impl Engine {
         if groups.is_empty() {
             Datapath::teardown()?;
         }
-        self.teller.say(None, &LogLine::Stopped { groups });
+        self.teller.say(None, &Event::Stopped { groups });
         Ok(())
     }
 

@@ -15,7 +15,7 @@ use std::{
     time::Duration,
 };
 
-use ipmp_common::hash::Policy;
+use ipmp_common::hash::HashPolicy;
 
 use crate::daemon::{
     events::event_log::{Loss, Teller},
@@ -27,7 +27,7 @@ use crate::daemon::{
 };
 use crate::{
     announce::{Announcement, Schedule, Sender},
-    core::{self, Action, Attachment, Event, LogLine, Refusal, Time, Why},
+    core::{self, Action, Attachment, Cause, Event, Input, Refusal, Time},
     datapath,
     link::{Device, GroupInterface, Links, sysctl},
     probe::Searches,
@@ -36,7 +36,7 @@ use crate::{
 /// How long a link must have been good before it is trusted again (design 4.2).
 pub const UPDELAY: Duration = Duration::from_millis(200);
 /// How flows find their slots, unless the operator says otherwise.
-pub const POLICY: Policy = Policy::Connection;
+pub const POLICY: HashPolicy = HashPolicy::Connection;
 /// Weight of a member whose speed nobody knows: that of 1 Gbit/s.
 pub const WEIGHT: u32 = 1000;
 
@@ -169,7 +169,7 @@ impl Group {
     }
 
     /// The hash policy.
-    pub fn policy(&self) -> Policy {
+    pub fn policy(&self) -> HashPolicy {
         self.datapath.policy()
     }
 
@@ -195,7 +195,7 @@ impl Group {
 
     /// Lets the state machine decide, and does what it says. What the kernel refuses is logged: nobody is there to be
     /// told, and the next event will try again.
-    pub async fn feed(&mut self, hands: &mut Hands<'_>, event: Event) -> Result<(), Refusal> {
+    pub async fn feed(&mut self, hands: &mut Hands<'_>, event: Input) -> Result<(), Refusal> {
         self.core.watch_probes(hands.teller.probes_are_watched());
         let actions = self.core.handle(now(), event)?;
         self.carry_out(hands, actions).await;
@@ -203,7 +203,7 @@ impl Group {
     }
 
     /// As [`feed`](Self::feed), for events that cannot be refused.
-    pub async fn tell(&mut self, hands: &mut Hands<'_>, event: Event) {
+    pub async fn tell(&mut self, hands: &mut Hands<'_>, event: Input) {
         if let Err(refusal) = self.feed(hands, event).await {
             log::error!(group = self.name(); "{refusal}");
         }
@@ -219,14 +219,14 @@ impl Group {
             match action {
                 Action::Announce { .. } => unsaid = true,
                 // The network waits for an announcement; nobody waits for a line, and netlink may take its time.
-                Action::Log(..) | Action::SetCarrier(_) | Action::SetMtu(_) if unsaid => {
+                Action::Report(..) | Action::SetCarrier(_) | Action::SetMtu(_) if unsaid => {
                     hands.announce();
                     unsaid = false;
                     done = Some(now());
                 }
                 _ => {}
             }
-            if let Action::Log(line, why) = &action {
+            if let Action::Report(line, why) = &action {
                 let done = *done.get_or_insert_with(now);
                 hands.teller.explain(Some(self.name()), line, why, Some(done), || self.loss(why));
                 continue;
@@ -268,25 +268,30 @@ impl Group {
                 if std::mem::replace(&mut self.mtu, mtu) != mtu {
                     let group = self.name().to_owned();
                     let smallest = self.core.members().iter().min_by_key(|member| member.mtu());
-                    let why = smallest
-                        .map_or(Why::Told, |member| Why::SmallestMtu { member: member.name().to_owned() });
-                    hands.teller.explain(Some(self.name()), &LogLine::Mtu { group, mtu }, &why, None, || {
-                        Loss::Carrier
+                    let why = smallest.map_or(Cause::Trigger, |member| Cause::SmallestMtu {
+                        member: member.name().to_owned(),
                     });
+                    hands.teller.explain(
+                        Some(self.name()),
+                        &Event::MtuChanged { group, mtu },
+                        &why,
+                        None,
+                        || Loss::Carrier,
+                    );
                 }
             }
             Action::ProbeOver(outcome) => hands.teller.probe_over(self.name(), outcome),
             Action::FindHosts { member, source } => self.find_hosts(hands, member, source),
             Action::FindNeighbour(address) => self.find_neighbour(hands, address),
             // What follows from them comes after everything else; see `carry_out`.
-            Action::Probe { .. } | Action::Log(..) => {}
+            Action::Probe { .. } | Action::Report(..) => {}
         }
         Ok(())
     }
 
     /// How a link was lost.
-    fn loss(&self, why: &Why) -> Loss {
-        let Why::LinkLost { member } = why else { return Loss::Carrier };
+    fn loss(&self, why: &Cause) -> Loss {
+        let Cause::LinkLost { member } = why else { return Loss::Carrier };
         let device = self.members.values().find(|known| known.name == *member);
         device.map_or(Loss::Gone, |device| match self.datapath.is_up(member, device.ifindex) {
             None => Loss::Gone,
@@ -337,7 +342,7 @@ impl Group {
     pub async fn free(&self, hands: &Hands<'_>) {
         let name = self.name();
         match hands.links.leave_master(self.interface.ifindex, name).await {
-            Ok(()) => hands.teller.say(Some(name), &LogLine::Freed { group: name.to_owned() }),
+            Ok(()) => hands.teller.say(Some(name), &Event::GroupInterfaceReleased { group: name.to_owned() }),
             Err(error) => log::error!(group = name; "{error}; do it by hand"),
         }
     }
@@ -352,15 +357,15 @@ impl Group {
             {
                 log::error!(group = self.name(), member = spec.name.as_str(); "{error}");
             }
-            let line = LogLine::Mac { member: device.name.clone(), mac: device.mac };
+            let line = Event::MacChanged { member: device.name.clone(), mac: device.mac };
             hands.teller.say(Some(self.name()), &line);
-            self.tell(hands, Event::Mac { member: number, mac: device.mac }).await;
+            self.tell(hands, Input::Mac { member: number, mac: device.mac }).await;
         }
         if device.mtu != mtu {
-            self.tell(hands, Event::Mtu { member: number, mtu: device.mtu }).await;
+            self.tell(hands, Input::Mtu { member: number, mtu: device.mtu }).await;
         }
         self.link_reported(number, device.link());
-        self.tell(hands, Event::Link { member: number, link: device.link() }).await;
+        self.tell(hands, Input::Link { member: number, link: device.link() }).await;
         self.look(hands).await;
     }
 
@@ -386,7 +391,7 @@ impl Group {
     pub async fn woken(&mut self, hands: &mut Hands<'_>, time: Time) {
         if self.core.deadline().is_some_and(|deadline| deadline <= time) {
             self.core.watch_probes(hands.teller.probes_are_watched());
-            match self.core.handle(time, Event::Deadline) {
+            match self.core.handle(time, Input::Deadline) {
                 Ok(actions) => self.carry_out(hands, actions).await,
                 Err(refusal) => log::error!(group = self.name(); "{refusal}"),
             }
@@ -401,21 +406,21 @@ impl Group {
     pub async fn joined(&mut self, hands: &mut Hands<'_>, attachment: Attachment) {
         let number = attachment.member;
         self.link_reported(number, attachment.link);
-        self.tell(hands, Event::Joined(attachment)).await;
+        self.tell(hands, Input::Joined(attachment)).await;
     }
 
     /// A member's device is gone: the reference has a line for each family.
     pub fn say_removed(&self, hands: &Hands<'_>, number: u8) {
         let Some(device) = self.members.get(&number) else { return };
         for family in ["inet", "inet6"] {
-            let line = LogLine::RemovedFromKernel { family, member: device.name.clone() };
+            let line = Event::RemovedFromKernel { family, member: device.name.clone() };
             hands.teller.say(Some(self.name()), &line);
         }
     }
 
     /// A member leaves: the state machine first, so that nothing is sent to it any more.
     pub async fn leave(&mut self, hands: &mut Hands<'_>, number: u8) -> Option<Member> {
-        self.tell(hands, Event::Left { member: number }).await;
+        self.tell(hands, Input::Left { member: number }).await;
         let member = self.members.remove(&number);
         self.filters.left(number);
         self.tests.remove(&number);
@@ -438,10 +443,10 @@ impl Group {
         self.addresses.insert((address, prefix));
         if !known {
             let group = self.name().to_owned();
-            hands.teller.say(Some(self.name()), &LogLine::AddressAdded { address, group });
+            hands.teller.say(Some(self.name()), &Event::AddressAdded { address, group });
             self.forget_learnt(address);
             self.filters.multicast_changed();
-            self.tell(hands, Event::AddressAdded(address)).await;
+            self.tell(hands, Input::AddressAdded(address)).await;
         }
     }
 
@@ -451,10 +456,10 @@ impl Group {
         if !self.has_address(address) {
             if known {
                 let group = self.name().to_owned();
-                hands.teller.say(Some(self.name()), &LogLine::AddressRemoved { address, group });
+                hands.teller.say(Some(self.name()), &Event::AddressRemoved { address, group });
             }
             self.filters.multicast_changed();
-            self.tell(hands, Event::AddressRemoved(address)).await;
+            self.tell(hands, Input::AddressRemoved(address)).await;
             // A member that has it, too, has it for itself now.
             let owner = self.members.iter().find(|(_, member)| member.addresses.contains_key(&address));
             if let Some((&number, _)) = owner

@@ -15,7 +15,7 @@
 
 mod alarm;
 pub mod event_loop;
-mod events;
+pub mod events;
 mod group;
 pub mod migration;
 pub mod mpathd;

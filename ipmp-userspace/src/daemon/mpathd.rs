@@ -10,7 +10,7 @@ use std::{
     time::Duration,
 };
 
-use crate::core::{LogLine, probe::fdt};
+use crate::core::{Event, probe::fdt};
 
 /// Where the reference has it.
 const FILE: &str = "/etc/default/mpathd";
@@ -78,7 +78,7 @@ impl Mpathd {
 
     /// Reads it, and returns what is to be said of it. The usual file may be missing: then everything is as usual. On an
     /// error nothing changes.
-    pub fn read(&mut self) -> Result<Vec<LogLine>, Error> {
+    pub fn read(&mut self) -> Result<Vec<Event>, Error> {
         let text = match self.text() {
             Err(Error::File { source, .. }) if source.kind() == io::ErrorKind::NotFound && !self.named => {
                 String::new()
@@ -103,7 +103,7 @@ impl Mpathd {
 }
 
 /// What a file says, and what is to be said of it. Of a key that comes twice, the first one counts.
-pub fn parse(text: &str, path: &Path) -> (Defaults, Vec<LogLine>) {
+pub fn parse(text: &str, path: &Path) -> (Defaults, Vec<Event>) {
     let (mut defaults, mut lines, mut seen) = (Defaults::default(), Vec::new(), Vec::new());
     for (at, line) in text.lines().enumerate() {
         let line = line.split('#').next().unwrap_or_default().trim();
@@ -111,7 +111,7 @@ pub fn parse(text: &str, path: &Path) -> (Defaults, Vec<LogLine>) {
             continue;
         }
         let file = path.display().to_string();
-        let left_out = |why: String| LogLine::ConfigLine { file, line: at + 1, why };
+        let left_out = |why: String| Event::ConfigLine { file, line: at + 1, why };
         let Some((key, value)) = line.split_once('=') else {
             lines.push(left_out(format!("{line:?} sets nothing: write KEY=value")));
             continue;
@@ -129,12 +129,12 @@ pub fn parse(text: &str, path: &Path) -> (Defaults, Vec<LogLine>) {
             }
             "FAILBACK" => match yes_no(value) {
                 Some(yes) => defaults.failback = yes,
-                None => lines.push(LogLine::ConfigFailback { value: value.to_owned() }),
+                None => lines.push(Event::ConfigFailback { value: value.to_owned() }),
             },
             "TRACK_INTERFACES_ONLY_WITH_GROUPS" => match yes_no(value) {
                 Some(true) => {}
-                Some(false) => lines.push(LogLine::ConfigTrackAll),
-                None => lines.push(LogLine::ConfigTrack { value: value.to_owned() }),
+                Some(false) => lines.push(Event::ConfigTrackAll),
+                None => lines.push(Event::ConfigTrack { value: value.to_owned() }),
             },
             _ => {
                 lines.push(left_out(format!("there is no setting {key:?}")));
@@ -156,16 +156,16 @@ fn yes_no(value: &str) -> Option<bool> {
     }
 }
 
-fn detection_time(value: &str) -> (Duration, Option<LogLine>) {
+fn detection_time(value: &str) -> (Duration, Option<Event>) {
     let milliseconds =
         integer(value).and_then(|number| u32::try_from(number).ok()).filter(|&number| number > 0);
     match milliseconds.map(|number| Duration::from_millis(number.into())) {
         None => {
-            let line = LogLine::ConfigFdt { value: value.to_owned(), default: fdt::DEFAULT };
+            let line = Event::ConfigFdt { value: value.to_owned(), default: fdt::DEFAULT };
             (fdt::DEFAULT, Some(line))
         }
         Some(fdt) if fdt < SHORTEST => {
-            let line = LogLine::ConfigSmallFdt { value: value.to_owned(), minimum: SHORTEST };
+            let line = Event::ConfigSmallFdt { value: value.to_owned(), minimum: SHORTEST };
             (SHORTEST, Some(line))
         }
         Some(fdt) => (fdt, None),
@@ -191,10 +191,11 @@ fn integer(text: &str) -> Option<i32> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::daemon::events::table;
 
     fn read(text: &str) -> (Defaults, Vec<String>) {
         let (defaults, lines) = parse(text, Path::new("/etc/default/mpathd"));
-        (defaults, lines.iter().map(ToString::to_string).collect())
+        (defaults, lines.iter().map(|event| table::row(event).text).collect())
     }
 
     fn with(fdt: u64, failback: bool) -> Defaults {
@@ -259,10 +260,10 @@ mod tests {
         assert_eq!(
             lines,
             [
-                format!("{name} 1 is left out: \"FAILBACK\" sets nothing: write KEY=value"),
-                format!("{name} 3 is left out: there is no setting \"FALLBACK\""),
-                format!("{name} 5 is left out: FAILBACK was set before, and that counts"),
-                format!("{name} 6 is left out: there is no setting \"\""),
+                format!("{name} 1 ignored: \"FAILBACK\" sets nothing: write KEY=value"),
+                format!("{name} 3 ignored: there is no setting \"FALLBACK\""),
+                format!("{name} 5 ignored: FAILBACK was set before, and that counts"),
+                format!("{name} 6 ignored: there is no setting \"\""),
             ]
         );
     }

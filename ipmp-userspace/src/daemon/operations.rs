@@ -21,7 +21,7 @@ use crate::{
         DataAddress, Last, name,
         request::{Refused, Request, Response, reason},
     },
-    core::{self, Event, LogLine, Refusal},
+    core::{self, Event, Input, Refusal},
     datapath::{self, GroupSpec},
     link::{Address, GroupInterface},
 };
@@ -123,7 +123,7 @@ impl Engine {
         match self.make(group, &groupname).await {
             Ok(made) => {
                 self.groups.insert(group.to_owned(), made);
-                self.teller.say(Some(group), &LogLine::Created { group: group.to_owned() });
+                self.teller.say(Some(group), &Event::GroupCreated { group: group.to_owned() });
                 Ok(name::note(group).into_iter().collect())
             }
             Err(refused) => {
@@ -208,7 +208,7 @@ impl Engine {
         self.delete_interface(&interface).await;
         self.file.state.groups.remove(name);
         self.save();
-        self.teller.say(Some(name), &LogLine::Removed { group: name.to_owned() });
+        self.teller.say(Some(name), &Event::GroupDestroyed { group: name.to_owned() });
     }
 
     /// The group interface was deleted by somebody: its members become ordinary interfaces again.
@@ -216,7 +216,7 @@ impl Engine {
         let Some(group) = self.groups.get(name) else { return };
         let members: Vec<String> = group.members.values().map(|member| member.name.clone()).collect();
         self.teller.origin = Origin::Dissolution;
-        self.teller.say(Some(name), &LogLine::Dissolved { group: name.to_owned() });
+        self.teller.say(Some(name), &Event::GroupInterfaceDeleted { group: name.to_owned() });
         let moved = self.file.state.groups.get(name).map(|group| group.moved.clone()).unwrap_or_default();
         for member in &members {
             self.leave(name, member, false).await;
@@ -344,7 +344,7 @@ impl Engine {
         let (groups, mut hands) = self.with_hands();
         let group = groups.get_mut(&group).ok_or_else(|| no_such_group(&group))?;
         let Some(member) = group.number_named(&name) else { return Ok(Vec::new()) };
-        let event = if offline { Event::Offline { member } } else { Event::Online { member } };
+        let event = if offline { Input::Offline { member } } else { Input::Online { member } };
         group.feed(&mut hands, event).await.map_err(|refusal| {
             let reason = match refusal {
                 Refusal::LastFunctioning(_) => reason::LAST_FUNCTIONING,

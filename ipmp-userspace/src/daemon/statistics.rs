@@ -58,7 +58,7 @@ mod tests {
 
     use super::*;
     use crate::core::{
-        Action, Attachment, Event, Link, Settings, Time,
+        Action, Attachment, Input, Link, Settings, Time,
         probe::{Proof, TestAddress},
     };
 
@@ -73,30 +73,30 @@ mod tests {
             Attachment { member, name: "rge0".into(), mac: [2; 6], mtu: 1500, weight: 1, link: Link::Up };
         let start = Time(Duration::from_secs(100));
         for event in [
-            Event::Joined(attachment),
-            Event::Live([member].into_iter().collect()),
-            Event::TestAddress { member, family, address: TestAddress::Is { address: source, prefix: 24 } },
-            Event::Targets(vec![target]),
+            Input::Joined(attachment),
+            Input::Live([member].into_iter().collect()),
+            Input::TestAddress { member, family, address: TestAddress::Is { address: source, prefix: 24 } },
+            Input::Targets(vec![target]),
         ] {
             group.handle(start, event).unwrap();
         }
         for cookie in 1..=3 {
             let now = group.deadline().unwrap();
-            let actions = group.handle(now, Event::Deadline).unwrap();
+            let actions = group.handle(now, Input::Deadline).unwrap();
             let sequence = actions.iter().find_map(|action| match action {
                 Action::Probe { sequence, .. } => Some(*sequence),
                 _ => None,
             });
             // A deadline may be that of the probe before alone.
             let Some(sequence) = sequence else { panic!("no probe at {now:?}: {actions:?}") };
-            group.handle(now, Event::Sent { member, family, sequence, cookie: Some(cookie) }).unwrap();
+            group.handle(now, Input::Sent { member, family, sequence, cookie: Some(cookie) }).unwrap();
             for _ in 0..2 * u32::from(cookie == 1) {
                 let (proof, at) = (Proof::Echo { sequence, cookie }, now + Duration::from_millis(1));
-                group.handle(at, Event::Answer { member, target, proof, at }).unwrap();
+                group.handle(at, Input::Answer { member, target, proof, at }).unwrap();
             }
             if cookie == 2 {
                 let lost = group.deadline().unwrap();
-                group.handle(lost, Event::Deadline).unwrap();
+                group.handle(lost, Input::Deadline).unwrap();
             }
         }
         assert_eq!(
@@ -111,7 +111,7 @@ mod tests {
                 "Number of ambiguous probe acks received 1",
             ]
         );
-        group.handle(start + Duration::from_secs(60), Event::Deadline).unwrap();
+        group.handle(start + Duration::from_secs(60), Input::Deadline).unwrap();
         let missed = lines(&[&group]).remove(0);
         assert!(
             missed.starts_with("Missed sending total of 5") && missed.ends_with(" over 1 occurrences"),

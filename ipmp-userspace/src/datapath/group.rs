@@ -15,10 +15,10 @@ use aya::{
 };
 use aya_log::EbpfLogger;
 use ipmp_common::{
-    hash::Policy,
+    hash::HashPolicy,
     maps::{
-        Address, AddressKind, Answering, Counters, Device, Drops, GROUP_ITSELF, Ip, Learnt, MAX_ADDRESSES,
-        MAX_GROUPS, MAX_LEARNT, MAX_LOWER, MacKey, Member, MemberState, Steering, Windows,
+        Address, AddressKind, Counters, Device, Drops, GROUP_ITSELF, Ip, Learnt, MAX_ADDRESSES, MAX_GROUPS,
+        MAX_LEARNT, MAX_LOWER, MacKey, Member, MemberStatus, ReplyCounters, ReplyWindows, Steering,
     },
     steer::{MAX_MEMBERS, SLOTS},
 };
@@ -43,7 +43,7 @@ pub struct GroupSpec {
     /// Its MAC.
     pub mac: [u8; 6],
     /// How packets find their slots.
-    pub policy: Policy,
+    pub policy: HashPolicy,
     /// How long a member's link must be good before it is trusted again.
     pub updelay: Duration,
 }
@@ -80,8 +80,14 @@ pub const SHAPES: [Shape; 11] = [
     Shape { name: "vlans", kind: 2, key: 4, value: 8, entries: 64 },
     Shape { name: "counters", kind: 6, key: 4, value: size_of::<Counters>(), entries: MAX_MEMBERS },
     Shape { name: "drops", kind: 6, key: 4, value: size_of::<Drops>(), entries: 1 },
-    Shape { name: "answering", kind: 6, key: 4, value: size_of::<Answering>(), entries: MAX_MEMBERS },
-    Shape { name: "windows", kind: 2, key: 4, value: size_of::<Windows>(), entries: MAX_MEMBERS },
+    Shape {
+        name: "reply_counters",
+        kind: 6,
+        key: 4,
+        value: size_of::<ReplyCounters>(),
+        entries: MAX_MEMBERS,
+    },
+    Shape { name: "reply_windows", kind: 2, key: 4, value: size_of::<ReplyWindows>(), entries: MAX_MEMBERS },
 ];
 
 const INDEX: usize = offset_of!(Steering, index) / 8;
@@ -103,7 +109,7 @@ pub struct Group {
     vlans: Array<MapData, u64>,
     counters: PerCpuArray<MapData, Counters>,
     drops: PerCpuArray<MapData, Drops>,
-    answering: PerCpuArray<MapData, Answering>,
+    reply_counters: PerCpuArray<MapData, ReplyCounters>,
     loggers: BTreeMap<String, EbpfLogger<&'static dyn log::Log>>,
 }
 
@@ -156,7 +162,7 @@ impl Group {
             vlans: pins::typed(&maps, "vlans", Map::Array)?,
             counters: pins::typed(&maps, "counters", Map::PerCpuArray)?,
             drops: pins::typed(&maps, "drops", Map::PerCpuArray)?,
-            answering: pins::typed(&maps, "answering", Map::PerCpuArray)?,
+            reply_counters: pins::typed(&maps, "reply_counters", Map::PerCpuArray)?,
             loggers: BTreeMap::new(),
             host,
             spec: spec.clone(),
@@ -196,7 +202,7 @@ impl Group {
     ///
     /// # Errors
     /// [`Error::Vanished`], [`Error::Load`], [`Error::Attach`] or [`Error::Pin`]; the policy is then what it was.
-    pub fn set_policy(&mut self, policy: Policy) -> Result<(), Error> {
+    pub fn set_policy(&mut self, policy: HashPolicy) -> Result<(), Error> {
         let spec = GroupSpec { policy, ..self.spec.clone() };
         let device = self.host.borrow_mut().finder.find(&spec.name, spec.ifindex)?;
         let object = load(&self.host.borrow(), &spec, &self.directory, self.index, None)?;
@@ -206,7 +212,7 @@ impl Group {
     }
 
     /// How flows are spread.
-    pub fn policy(&self) -> Policy {
+    pub fn policy(&self) -> HashPolicy {
         self.spec.policy
     }
 
@@ -305,12 +311,12 @@ impl Group {
             device: devices[0],
             mac: spec.mac,
             lowers: (devices.len() - 1) as u16,
-            state: if before.state == MemberState::Vacant { MemberState::Unknown } else { before.state },
+            state: if before.state == MemberStatus::Vacant { MemberStatus::Unknown } else { before.state },
             pad: 0,
             name,
             lower,
         };
-        if before.mac != spec.mac && before.state != MemberState::Vacant {
+        if before.mac != spec.mac && before.state != MemberStatus::Vacant {
             let _ = self.own_macs.remove(&MacKey::new(before.mac));
         }
         self.own_macs.insert(MacKey::new(spec.mac), number, 0).map_err(map_error("own_macs"))?;
@@ -336,7 +342,7 @@ impl Group {
         place.detach()?;
         self.unmark_device(&place.pin);
         self.loggers.remove(&place.pin);
-        if member.state != MemberState::Vacant {
+        if member.state != MemberStatus::Vacant {
             ignore_missing(self.own_macs.remove(&MacKey::new(member.mac)), "own_macs")?;
         }
         let own: Vec<IpAddr> = self
@@ -348,7 +354,7 @@ impl Group {
         for address in own {
             self.forget_address(address)?;
         }
-        // SAFETY: all of it integers and arrays of integers, and 0 is MemberState::Vacant.
+        // SAFETY: all of it integers and arrays of integers, and 0 is MemberStatus::Vacant.
         let vacant: Member = unsafe { std::mem::zeroed() };
         self.members.set(key, vacant, 0).map_err(map_error("members"))
     }
@@ -376,7 +382,7 @@ impl Group {
         let mut members = Vec::new();
         for number in 0..MAX_MEMBERS as u32 {
             let member = self.members.get(&number, 0).map_err(map_error("members"))?;
-            if member.state != MemberState::Vacant {
+            if member.state != MemberStatus::Vacant {
                 members.push((number as u8, member));
             }
         }
@@ -402,10 +408,10 @@ impl Group {
     ///
     /// # Errors
     /// [`Error::Map`].
-    pub fn set_state(&mut self, number: u8, state: MemberState) -> Result<(), Error> {
+    pub fn set_state(&mut self, number: u8, state: MemberStatus) -> Result<(), Error> {
         let key = u32::from(number);
         let mut member = self.members.get(&key, 0).map_err(map_error("members"))?;
-        if member.state != MemberState::Vacant && member.state != state {
+        if member.state != MemberStatus::Vacant && member.state != state {
             member.state = state;
             self.members.set(key, member, 0).map_err(map_error("members"))?;
         }

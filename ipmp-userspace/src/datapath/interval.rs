@@ -3,7 +3,7 @@
 use std::{fmt, str::FromStr, time::Duration};
 
 /// Time between ticks of the sentinel, 100 µs to 100 ms. Half of it, in the mean, is part of every outage inbound. A tick
-/// costs about a microsecond, and with more than [`ipmp_common::maps::MEMBERS_A_TICK`] members ticks are the rarer.
+/// costs about a microsecond, and with more than [`ipmp_common::maps::MEMBERS_PER_TICK`] members ticks are the rarer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Interval(Duration);
 

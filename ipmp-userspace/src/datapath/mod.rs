@@ -9,11 +9,10 @@
 //! | [`attach`] | tcx and clsact |
 //! | [`sentinel`] | the timer that watches links and captures |
 //! | [`interval`] | how often |
-//! | [`answers`] | what ingress says of answers to probes |
+//! | [`probe_replies`] | what ingress says of answers to probes |
 //! | [`group`] | the programs and maps of one group |
 //! | `mapped` | words that both sides touch |
 
-pub mod answers;
 pub mod attach;
 pub mod btf;
 mod devices;
@@ -23,18 +22,19 @@ pub mod interval;
 mod mapped;
 pub mod objects;
 pub mod pins;
+pub mod probe_replies;
 pub mod sentinel;
 #[cfg(test)]
 mod tests;
 
 use std::{cell::RefCell, rc::Rc};
 
-pub use answers::Answers;
 pub use attach::AttachKind;
 pub use error::Error;
 pub use group::{Group, GroupSpec, MemberSpec, name_of};
 pub use interval::Interval;
 use ipmp_common::maps::MAX_GROUPS;
+pub use probe_replies::ProbeReplies;
 pub use sentinel::Hints;
 
 use self::{btf::Kernel, devices::DeviceFinder, pins::Pins, sentinel::Sentinel};
@@ -125,8 +125,8 @@ impl Datapath {
     ///
     /// # Errors
     /// [`Error::Map`].
-    pub fn answers(&self) -> Result<Answers, Error> {
-        self.host.borrow().sentinel.answers()
+    pub fn probe_replies(&self) -> Result<ProbeReplies, Error> {
+        self.host.borrow().sentinel.probe_replies()
     }
 
     /// Lets ingress hand over echo replies of this ICMP identifier only: that of the daemon's requests. Others are counted
@@ -135,8 +135,8 @@ impl Datapath {
     ///
     /// # Errors
     /// [`Error::Map`].
-    pub fn expect(&mut self, identifier: u16) -> Result<(), Error> {
-        self.host.borrow().sentinel.expect(identifier)
+    pub fn set_echo_id(&mut self, identifier: u16) -> Result<(), Error> {
+        self.host.borrow().sentinel.set_echo_id(identifier)
     }
 
     /// Which checks are in force, and what could not be had, a sentence each.

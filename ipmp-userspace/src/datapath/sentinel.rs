@@ -9,14 +9,14 @@ use aya::{
 };
 use ipmp_common::{
     maps::{
-        ANSWERS_BYTES, CAPTURED, Capture, Clock, ClockSettings, Device, HINTS_BYTES, Held, Hint, MAX_GROUPS,
-        MAX_LOWER, Watch, expected, ticks_between,
+        CAPTURED, CaptureMode, Clock, ClockSettings, Device, GoodSince, HINTS_BYTES, Hint, MAX_GROUPS,
+        MAX_LOWER, PROBE_REPLIES_BYTES, Watch, echo_id_word, ticks_between,
     },
     steer::{MAX_MEMBERS, MemberSet},
 };
 
 use super::{
-    Answers, Error,
+    Error, ProbeReplies,
     btf::Kernel,
     error::{map_error, one_line},
     interval::Interval,
@@ -41,14 +41,14 @@ const DEVICE_WORDS: usize = size_of::<Device>() / 8;
 pub const SHAPES: [Shape; 7] = [
     Shape { name: "clock", kind: 2, key: 4, value: size_of::<Clock>(), entries: 1 },
     Shape { name: "watch", kind: 2, key: 4, value: size_of::<Watch>(), entries: MAX_GROUPS },
-    Shape { name: "held", kind: 2, key: 4, value: size_of::<Held>(), entries: MAX_GROUPS },
+    Shape { name: "good_since", kind: 2, key: 4, value: size_of::<GoodSince>(), entries: MAX_GROUPS },
     Shape { name: "live", kind: 2, key: 4, value: 8, entries: MAX_GROUPS },
     Shape { name: "hints", kind: 27, key: 0, value: 0, entries: HINTS_BYTES as usize },
-    Shape { name: "expected", kind: 2, key: 4, value: 4, entries: 1 },
-    Shape { name: "answers", kind: 27, key: 0, value: 0, entries: ANSWERS_BYTES as usize },
+    Shape { name: "echo_id", kind: 2, key: 4, value: 4, entries: 1 },
+    Shape { name: "probe_replies", kind: 27, key: 0, value: 0, entries: PROBE_REPLIES_BYTES as usize },
 ];
 /// Those of them that the programs of a group use.
-pub const SHARED: [&str; 4] = ["live", "hints", "answers", "expected"];
+pub const SHARED: [&str; 4] = ["live", "hints", "probe_replies", "echo_id"];
 
 /// The sentinel of this network namespace.
 pub struct Sentinel {
@@ -142,7 +142,7 @@ impl Sentinel {
     /// Time from one look at a member's link to the next, with as many members as there are in all groups.
     pub fn between_looks(&self) -> Interval {
         // As the sentinel counts them: a gap in the numbers costs it as much as a member.
-        let highest = |group| u64::from(u64::BITS - self.armed(group).0.leading_zeros());
+        let highest = |group| u64::from(u64::BITS - self.armed(group).bits.leading_zeros());
         let members: u64 = (0..MAX_GROUPS as u32).map(highest).sum();
         self.interval().times(ticks_between(members))
     }
@@ -152,8 +152,9 @@ impl Sentinel {
     /// # Errors
     /// [`Error::Pin`] or [`Error::Map`].
     pub fn good_since(&self, group: u32, member: u8) -> Result<Option<u64>, Error> {
-        let held: Array<MapData, [u64; MAX_MEMBERS]> = pins::typed(&self.directory, "held", Map::Array)?;
-        let since = held.get(&group, 0).map_err(map_error("held"))?[usize::from(member)];
+        let held: Array<MapData, [u64; MAX_MEMBERS]> =
+            pins::typed(&self.directory, "good_since", Map::Array)?;
+        let since = held.get(&group, 0).map_err(map_error("good_since"))?[usize::from(member)];
         Ok((since != 0).then_some(since))
     }
 
@@ -173,13 +174,13 @@ impl Sentinel {
 
     /// Members of a group that are trusted.
     pub fn live(&self, group: u32) -> MemberSet {
-        MemberSet(self.live.load(group as usize) & !CAPTURED.0)
+        MemberSet::from_bits(self.live.load(group as usize) & !CAPTURED.bits)
     }
 
     /// Sets them; only where the sentinel does not run. Nobody sees there whether somebody captures.
     pub fn set_live(&self, group: u32, members: MemberSet) {
-        let captured = if self.capture(group) == Capture::On { CAPTURED } else { MemberSet::EMPTY };
-        self.live.store(group as usize, members.or(captured).0);
+        let captured = if self.capture(group) == CaptureMode::On { CAPTURED } else { MemberSet::EMPTY };
+        self.live.store(group as usize, members.or(captured).bits);
     }
 
     /// Watches whether somebody captures on the group interface.
@@ -196,7 +197,7 @@ impl Sentinel {
     }
 
     /// Says whether those who capture on the group interface are shown what leaves.
-    pub fn set_capture(&self, group: u32, capture: Capture) {
+    pub fn set_capture(&self, group: u32, capture: CaptureMode) {
         self.watch.store(group as usize * WATCH_WORDS + CAPTURE, capture as u64);
         if self.refused.is_some() {
             self.set_live(group, self.live(group));
@@ -204,19 +205,19 @@ impl Sentinel {
     }
 
     /// What was said.
-    pub fn capture(&self, group: u32) -> Capture {
+    pub fn capture(&self, group: u32) -> CaptureMode {
         let number = self.watch.load(group as usize * WATCH_WORDS + CAPTURE);
-        Capture::ALL.into_iter().find(|mode| *mode as u64 == number).unwrap_or_default()
+        CaptureMode::ALL.into_iter().find(|mode| *mode as u64 == number).unwrap_or_default()
     }
 
     /// Whether they are shown it now.
     pub fn is_captured(&self, group: u32) -> bool {
-        self.live.load(group as usize) & CAPTURED.0 != 0
+        self.live.load(group as usize) & CAPTURED.bits != 0
     }
 
     /// Members of a group that are watched.
     pub fn armed(&self, group: u32) -> MemberSet {
-        MemberSet(self.watch.load(group as usize * WATCH_WORDS + ARMED))
+        MemberSet::from_bits(self.watch.load(group as usize * WATCH_WORDS + ARMED))
     }
 
     /// Watches a member, by its device and those below it.
@@ -238,20 +239,20 @@ impl Sentinel {
         for (word, value) in wanted.into_iter().enumerate() {
             self.watch.store(places + word, value);
         }
-        self.watch.store(at + ARMED, self.armed(group).with(member).0);
+        self.watch.store(at + ARMED, self.armed(group).with(member).bits);
     }
 
     /// Watches a member no more: it is not live from the next tick on.
     pub fn disarm(&self, group: u32, member: u8) {
         let armed = self.armed(group).without(member);
-        self.watch.store(group as usize * WATCH_WORDS + ARMED, armed.0);
+        self.watch.store(group as usize * WATCH_WORDS + ARMED, armed.bits);
     }
 
     /// Watches nobody of a group any more, and trusts nobody.
     pub fn forget(&self, group: u32) {
         self.watch.store(group as usize * WATCH_WORDS + ARMED, 0);
         self.watch_group(group, Device::default());
-        self.set_capture(group, Capture::Auto);
+        self.set_capture(group, CaptureMode::Auto);
         self.live.store(group as usize, 0);
     }
 
@@ -267,17 +268,17 @@ impl Sentinel {
     ///
     /// # Errors
     /// [`Error::Map`].
-    pub fn answers(&self) -> Result<Answers, Error> {
-        Answers::open(&self.directory)
+    pub fn probe_replies(&self) -> Result<ProbeReplies, Error> {
+        ProbeReplies::open(&self.directory)
     }
 
     /// Lets ingress hand over echo replies of this identifier only.
     ///
     /// # Errors
     /// [`Error::Map`].
-    pub fn expect(&self, identifier: u16) -> Result<(), Error> {
-        let mut word: Array<MapData, u32> = pins::typed(&self.directory, "expected", Map::Array)?;
-        word.set(0, expected(identifier), 0).map_err(map_error("expected"))
+    pub fn set_echo_id(&self, identifier: u16) -> Result<(), Error> {
+        let mut word: Array<MapData, u32> = pins::typed(&self.directory, "echo_id", Map::Array)?;
+        word.set(0, echo_id_word(identifier), 0).map_err(map_error("echo_id"))
     }
 }
 

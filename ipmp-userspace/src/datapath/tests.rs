@@ -3,8 +3,8 @@
 use std::{process::Command, time::Duration};
 
 use ipmp_common::{
-    hash::Policy,
-    maps::{Capture, MemberState},
+    hash::HashPolicy,
+    maps::{CaptureMode, MemberStatus},
     steer::{MemberSet, Preference, SLOTS},
 };
 use nix::sched::{CloneFlags, unshare};
@@ -59,7 +59,7 @@ fn two_members() -> (GroupSpec, [MemberSpec; 2]) {
         name: "g0".to_owned(),
         ifindex: index_of("g0"),
         mac: GROUP_MAC,
-        policy: Policy::Connection,
+        policy: HashPolicy::Connection,
         updelay: Duration::from_millis(50),
     };
     (spec, members.try_into().expect("two"))
@@ -85,22 +85,22 @@ fn a_group_is_loaded_attached_watched_adopted_and_removed() {
             group.attach(member).unwrap();
         }
         group.set_slots(&[Preference::new(&[1, 0]); SLOTS]);
-        group.set_usable(MemberSet(3));
-        wait_for("both members live", || group.live() == MemberSet(3));
+        group.set_usable(MemberSet::from_bits(3));
+        wait_for("both members live", || group.live() == MemberSet::from_bits(3));
 
         ip("link set p0 down");
-        wait_for("member 0 not live", || group.live() == MemberSet(2));
+        wait_for("member 0 not live", || group.live() == MemberSet::from_bits(2));
         ip("link set p0 up");
-        wait_for("member 0 live again", || group.live() == MemberSet(3));
+        wait_for("member 0 live again", || group.live() == MemberSet::from_bits(3));
 
         // Another daemon takes over: the same index, the same words, and nothing is trusted anew.
         drop((group, datapath));
         let mut datapath = Datapath::open(false).unwrap();
         assert_eq!(datapath.pinned_groups().unwrap(), ["g0"]);
         let mut group = datapath.group(&spec).unwrap();
-        assert_eq!(group.usable(), MemberSet(3));
+        assert_eq!(group.usable(), MemberSet::from_bits(3));
         assert_eq!(group.slots()[17], Preference::new(&[1, 0]));
-        assert_eq!(group.live(), MemberSet(3));
+        assert_eq!(group.live(), MemberSet::from_bits(3));
         for member in &members {
             group.attach(member).unwrap();
         }
@@ -108,12 +108,12 @@ fn a_group_is_loaded_attached_watched_adopted_and_removed() {
             group.members().unwrap().iter().map(|(number, m)| (*number, name_of(m), m.state)).collect();
         assert_eq!(
             known,
-            [(0, "m0".to_owned(), MemberState::Unknown), (1, "m1".to_owned(), MemberState::Unknown)]
+            [(0, "m0".to_owned(), MemberStatus::Unknown), (1, "m1".to_owned(), MemberStatus::Unknown)]
         );
 
         group.detach(1).unwrap();
-        assert_eq!(group.usable(), MemberSet(1));
-        wait_for("member 1 no longer live", || group.live() == MemberSet(1));
+        assert_eq!(group.usable(), MemberSet::from_bits(1));
+        wait_for("member 1 no longer live", || group.live() == MemberSet::from_bits(1));
         group.remove().unwrap();
         assert!(datapath.pinned_groups().unwrap().is_empty());
     });
@@ -126,16 +126,16 @@ fn a_member_in_another_namespace_is_not_live_and_a_new_one_of_its_name_is_anothe
         let mut datapath = Datapath::open(false).unwrap();
         let mut group = datapath.group(&spec).unwrap();
         group.attach(&first).unwrap();
-        wait_for("member 0 live", || group.live() == MemberSet(1));
+        wait_for("member 0 live", || group.live() == MemberSet::from_bits(1));
         ip("link del m0");
-        wait_for("member 0 not live", || group.live() == MemberSet(0));
+        wait_for("member 0 not live", || group.live() == MemberSet::from_bits(0));
         let gone = group.attach(&first);
         assert!(matches!(gone, Err(Error::Vanished { .. })), "{gone:?}");
         ip("link add m0 address 02:00:00:00:01:00 type veth peer name p0");
         ip("link set m0 up");
         ip("link set p0 up");
         group.attach(&MemberSpec { ifindex: index_of("m0"), ..first }).unwrap();
-        wait_for("the new member 0 live", || group.live() == MemberSet(1));
+        wait_for("the new member 0 live", || group.live() == MemberSet::from_bits(1));
     });
 }
 
@@ -190,7 +190,7 @@ fn the_sentinel_ends_with_its_last_member_and_begins_with_the_next() {
         has_ended();
         group.attach(&second).unwrap();
         goes_on();
-        wait_for("member 1 live", || group.live() == MemberSet(2));
+        wait_for("member 1 live", || group.live() == MemberSet::from_bits(2));
         super::sentinel::stop_pinned(&datapath.host.borrow().pins.sentinel()).unwrap();
         has_ended();
     });
@@ -204,7 +204,7 @@ fn a_new_daemon_puts_its_own_callback_into_the_running_timer() {
         let mut datapath = Datapath::open_with(false, slow).unwrap();
         let mut group = datapath.group(&spec).unwrap();
         group.attach(&first).unwrap();
-        wait_for("member 0 live", || group.live() == MemberSet(1));
+        wait_for("member 0 live", || group.live() == MemberSet::from_bits(1));
         assert_eq!(datapath.host.borrow().sentinel.interval(), slow);
         // Whatever happens on the machine: a timer does not run too often.
         let (before, began) = (ticks(&datapath), std::time::Instant::now());
@@ -224,7 +224,7 @@ fn a_new_daemon_puts_its_own_callback_into_the_running_timer() {
         assert_eq!(datapath.host.borrow().sentinel.interval(), Interval::default());
         let before = ticks(&datapath);
         wait_for("the new one looks", || ticks(&datapath) > before + 3);
-        assert_eq!(group.live(), MemberSet(1));
+        assert_eq!(group.live(), MemberSet::from_bits(1));
         assert!(datapath.host.borrow().sentinel.refused().is_none());
     });
 }
@@ -255,16 +255,16 @@ fn a_policy_is_changed_in_place_and_capture_is_remembered_by_the_map() {
         let mut datapath = Datapath::open(false).unwrap();
         let mut group = datapath.group(&spec).unwrap();
         group.attach(&first).unwrap();
-        group.set_policy(Policy::Flow).unwrap();
-        assert_eq!(group.policy(), Policy::Flow);
-        group.set_capture(Capture::On);
+        group.set_policy(HashPolicy::Flow).unwrap();
+        assert_eq!(group.policy(), HashPolicy::Flow);
+        group.set_capture(CaptureMode::On);
         wait_for("copies are made", || group.is_captured());
         drop((group, datapath));
         let mut datapath = Datapath::open(false).unwrap();
         let group = datapath.group(&spec).unwrap();
-        assert_eq!(group.capture(), Capture::On);
+        assert_eq!(group.capture(), CaptureMode::On);
         assert!(group.is_captured());
-        group.set_capture(Capture::Off);
+        group.set_capture(CaptureMode::Off);
         wait_for("no copies are made", || !group.is_captured());
     });
 }
@@ -273,10 +273,10 @@ fn a_policy_is_changed_in_place_and_capture_is_remembered_by_the_map() {
 fn the_answers_are_there_before_the_first_group_and_outlive_the_daemon() {
     in_new_namespace(|| {
         let datapath = Datapath::open(false).unwrap();
-        let pin = datapath.host.borrow().pins.sentinel().join("answers");
+        let pin = datapath.host.borrow().pins.sentinel().join("probe_replies");
         let id = || aya::maps::MapData::from_pin(&pin).unwrap().info().unwrap().id();
         let made = id();
-        assert_eq!(datapath.answers().unwrap().drain(), []);
+        assert_eq!(datapath.probe_replies().unwrap().drain(), []);
         drop(datapath);
         let datapath = Datapath::open(false).unwrap();
         assert_eq!(id(), made, "the next daemon takes it over");
@@ -289,6 +289,6 @@ fn the_answers_are_there_before_the_first_group_and_outlive_the_daemon() {
         let mut group = datapath.group(&spec).unwrap();
         group.attach(&first).unwrap();
         assert!(id() > made);
-        assert_eq!(datapath.answers().unwrap().drain(), []);
+        assert_eq!(datapath.probe_replies().unwrap().drain(), []);
     });
 }

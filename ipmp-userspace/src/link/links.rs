@@ -41,7 +41,7 @@ impl Links {
     /// The interface of this index; `None` if it does not exist (any more).
     ///
     /// The kernel batches link events, and delivers a second interface's up to a second late; this request makes it
-    /// deliver them at once, to every listener (design 4.2).
+    /// deliver them at once, to every listener (docs/design/sentinel.md).
     pub async fn device(&self, ifindex: u32) -> Result<Option<Device>, Error> {
         self.get(self.handle.link().get().match_index(ifindex).execute(), || {
             format!("look up interface {ifindex}")

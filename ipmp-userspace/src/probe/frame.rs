@@ -14,7 +14,7 @@ use crate::{
 const ALL_HOSTS: Ipv4Addr = Ipv4Addr::new(224, 0, 0, 1);
 /// The Ethernet address of [`ALL_HOSTS`] (RFC 1112 6.4).
 const ALL_HOSTS_MAC: Mac = [1, 0, 0x5e, 0, 0, 1];
-/// Probes stay on their link: it is its targets that are asked (reference 3.2).
+/// Probes stay on their link: it is its targets that are asked (docs/reference.md 3.2).
 const ONE_HOP: u8 = 1;
 
 /// An echo request of a probe.

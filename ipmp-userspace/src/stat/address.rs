@@ -1,4 +1,4 @@
-//! `-a`: a row for each data address (reference 6.7).
+//! `-a`: a row for each data address (docs/reference.md 6.7).
 
 use super::{
     names::Names,

@@ -1,4 +1,4 @@
-//! `-g`: a row for each group (reference 6.5).
+//! `-g`: a row for each group (docs/reference.md 6.5).
 
 use super::table::{Cell, Field};
 use crate::control::report::{GroupReport, MemberReport};

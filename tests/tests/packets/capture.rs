@@ -7,7 +7,7 @@ use std::{
 };
 
 use ipmp_common::{
-    maps::{CAPTURED, Capture},
+    maps::{CAPTURED, CaptureMode},
     steer::MemberSet,
 };
 
@@ -172,17 +172,17 @@ fn nothing_is_copied_for_those_who_do_not_capture() {
             drop(capture);
             wait_captured(bench, false);
         }
-        bench.group.set_capture(Capture::On);
+        bench.group.set_capture(CaptureMode::On);
         wait_captured(bench, true);
         let _capture = Wire::open(GROUP);
-        bench.group.set_capture(Capture::Off);
+        bench.group.set_capture(CaptureMode::Off);
         wait_captured(bench, false);
         bench.wait_ticks(10);
         assert!(!bench.group.is_captured());
-        bench.group.set_capture(Capture::Auto);
+        bench.group.set_capture(CaptureMode::Auto);
         wait_captured(bench, true);
         // The members are what they were all along.
-        assert_eq!(bench.group.live(), MemberSet(7));
+        assert_eq!(bench.group.live(), MemberSet::from_bits(7));
     });
 }
 
@@ -200,7 +200,7 @@ fn a_copy_is_known_after_the_capture_has_ended() {
             scope.spawn(|| {
                 while !stop.load(Relaxed) {
                     for captured in [MemberSet::EMPTY, CAPTURED] {
-                        live.set(index, MemberSet(7).or(captured), 0).unwrap();
+                        live.set(index, MemberSet::from_bits(7).or(captured), 0).unwrap();
                     }
                 }
             });

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use ipmp_common::{hash::Policy, steer::SLOTS};
+use ipmp_common::{hash::HashPolicy, steer::SLOTS};
 
 use crate::{
     frames::*,
@@ -38,7 +38,7 @@ fn fragments6(source: Ipv6Addr, destination: Ipv6Addr) -> Vec<Vec<u8>> {
 
 #[test]
 fn of_a_datagram_leave_by_one_member() {
-    for policy in Policy::ALL {
+    for policy in HashPolicy::ALL {
         Setup::new().policy(policy).run(|bench| {
             let lists: Vec<_> = (0..SLOTS).map(|slot| from((slot % 3) as u8, 3)).collect();
             bench.group.set_slots(&lists.try_into().unwrap());

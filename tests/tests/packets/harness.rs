@@ -30,7 +30,7 @@ use aya::{
 };
 use ipmp::datapath::{Datapath, Group, GroupSpec, MemberSpec, pins};
 use ipmp_common::{
-    hash::Policy,
+    hash::HashPolicy,
     maps::{Clock, Ip, Learnt},
     steer::{MemberSet, Preference, SLOTS},
 };
@@ -78,21 +78,21 @@ const PATIENCE: Duration = Duration::from_secs(10);
 /// A bench to set up.
 pub struct Setup {
     members: u8,
-    policy: Policy,
+    policy: HashPolicy,
     updelay: Duration,
 }
 
 impl Setup {
     /// Three members, policy `flow`, links trusted as soon as they are good.
     pub fn new() -> Self {
-        Self { members: 3, policy: Policy::Flow, updelay: Duration::ZERO }
+        Self { members: 3, policy: HashPolicy::Flow, updelay: Duration::ZERO }
     }
 
     pub fn members(self, members: u8) -> Self {
         Self { members, ..self }
     }
 
-    pub fn policy(self, policy: Policy) -> Self {
+    pub fn policy(self, policy: HashPolicy) -> Self {
         Self { policy, ..self }
     }
 

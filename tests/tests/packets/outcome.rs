@@ -58,7 +58,7 @@ impl Tally {
                 out_bytes: now.out_bytes - then.out_bytes,
                 in_packets: now.in_packets - then.in_packets,
                 in_bytes: now.in_bytes - then.in_bytes,
-                stepped_in: now.stepped_in - then.stepped_in,
+                failed_over_packets: now.failed_over_packets - then.failed_over_packets,
             }
         });
         let (now, then) = (&self.drops, &before.drops);
@@ -143,7 +143,7 @@ impl Outcome {
     pub fn leaves_instead_by(&self, member: u8, frame: &[u8]) {
         assert_eq!(frame[6..12], member_mac(member), "the expected frame is not member {member}'s");
         let mut counted = Tally::sent(member, self.sent.len());
-        counted.members[usize::from(member)].stepped_in = 1;
+        counted.members[usize::from(member)].failed_over_packets = 1;
         self.is(Verdict::Redirect, frame, &counted);
     }
 

@@ -2,13 +2,13 @@
 
 use std::time::{Duration, Instant};
 
-use ipmp::datapath::Answers;
-use ipmp_common::maps::{AnswerKind, Answering};
+use ipmp::datapath::ProbeReplies;
+use ipmp_common::maps::{ProbeReplyKind, ReplyCounters};
 
 use crate::{
     frames::*,
     harness::{Bench, PEER_LOCAL6, PEER4, local6, run, test4},
-    probe_answers::{Reader, new_window, payload},
+    probe_replies::{Reader, new_window, payload},
 };
 
 fn echo(member: u8, identifier: u16) -> Vec<u8> {
@@ -26,8 +26,8 @@ fn nd_reply(member: u8) -> Vec<u8> {
     ethernet(member_mac(member), PEER_MAC, IPV6, &packet)
 }
 
-fn counted(bench: &Bench) -> Answering {
-    bench.group.answering(0).unwrap()
+fn counted(bench: &Bench) -> ReplyCounters {
+    bench.group.reply_counters(0).unwrap()
 }
 
 #[test]
@@ -40,7 +40,7 @@ fn echoes_of_another_identifier_are_counted_and_thrown_away() {
         }
         assert_eq!(reader.all().len(), 3);
         for ours in [0, 0x1234, 0xffff] {
-            bench.datapath.expect(ours).unwrap();
+            bench.datapath.set_echo_id(ours).unwrap();
             let before = counted(bench);
             for other in (0..16).map(|bit| ours ^ 1 << bit) {
                 bench.ingress(0, &echo(0, other)).is_untouched();
@@ -48,8 +48,12 @@ fn echoes_of_another_identifier_are_counted_and_thrown_away() {
             assert_eq!(reader.all(), []);
             bench.ingress(0, &echo(0, ours)).is_untouched();
             let [answer] = reader.all()[..] else { panic!("ours is not handed over") };
-            assert_eq!((answer.kind, answer.identifier), (AnswerKind::Echo as u32, ours));
-            let after = Answering { handed: before.handed + 1, strange: before.strange + 16, ..before };
+            assert_eq!((answer.kind, answer.identifier), (ProbeReplyKind::Echo as u32, ours));
+            let after = ReplyCounters {
+                delivered: before.delivered + 1,
+                unknown_id: before.unknown_id + 16,
+                ..before
+            };
             assert_eq!(counted(bench), after);
         }
         // The others have none.
@@ -72,7 +76,7 @@ fn a_flood_is_bounded_and_takes_nobody_elses_place() {
             let (after, flood) = (counted(bench), reader.all());
             // Eight in each window of 2^20 ns that it touched.
             let most = 8 * (took.as_nanos() as u64 / 0x10_0000 + 2);
-            let handed = after.handed - before.handed;
+            let handed = after.delivered - before.delivered;
             assert!((1..=most).contains(&handed), "{handed} in {took:?}");
             assert_eq!(handed + after.flood - before.flood, u64::from(rounds));
             assert_eq!((flood.len() as u64, after.lost), (handed, 0));
@@ -110,11 +114,14 @@ fn a_full_ring_loses_answers_counts_them_and_is_good_again_when_it_is_read() {
             bench.repeat_ingress(0, &echo(0, 1), 10_000);
         }
         let full = counted(bench);
-        assert_eq!(full.handed, Answers::AT_ONCE as u64);
+        assert_eq!(full.delivered, ProbeReplies::AT_ONCE as u64);
         // Nothing is heard of anybody now, but everything goes its way.
         bench.ingress(1, &echo(1, 1)).is_untouched();
-        assert_eq!(bench.group.answering(1).unwrap(), Answering { lost: 1, ..Answering::default() });
-        assert_eq!(reader.all().len(), Answers::AT_ONCE);
+        assert_eq!(
+            bench.group.reply_counters(1).unwrap(),
+            ReplyCounters { lost: 1, ..ReplyCounters::default() }
+        );
+        assert_eq!(reader.all().len(), ProbeReplies::AT_ONCE);
         assert_eq!(reader.all(), []);
         bench.ingress(1, &echo(1, 1)).is_untouched();
         assert_eq!(reader.all().len(), 1);

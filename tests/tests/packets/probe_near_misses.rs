@@ -1,11 +1,11 @@
 //! What looks nearly like an answer to a probe is none: nothing is handed over or counted, and each goes its way.
 
-use ipmp_common::maps::Answering;
+use ipmp_common::maps::ReplyCounters;
 
 use crate::{
     frames::*,
     harness::{Bench, DATA4, DATA6, PEER_LOCAL6, PEER4, PEER6, STRANGER4, local6, run, test4},
-    probe_answers::{Reader, payload},
+    probe_replies::{Reader, payload},
 };
 
 const MEMBER: u8 = 1;
@@ -50,9 +50,9 @@ fn handed(bench: &Bench, member: u8, frames: &[Vec<u8>]) -> usize {
 
 #[track_caller]
 fn none_is_handed(bench: &Bench, member: u8, frames: &[Vec<u8>]) {
-    let before = bench.group.answering(member).unwrap();
+    let before = bench.group.reply_counters(member).unwrap();
     assert_eq!(handed(bench, member, frames), 0);
-    assert_eq!(bench.group.answering(member).unwrap(), before);
+    assert_eq!(bench.group.reply_counters(member).unwrap(), before);
 }
 
 /// Overwrites bytes of a frame.
@@ -153,7 +153,7 @@ fn what_is_for_another_member_is_told_as_this_ones() {
             let [answer] = reader.all()[..] else { panic!("it is not handed over") };
             assert_eq!(answer.member, 0);
         }
-        assert_eq!(bench.group.answering(MEMBER).unwrap(), Answering::default());
+        assert_eq!(bench.group.reply_counters(MEMBER).unwrap(), ReplyCounters::default());
     });
 }
 
@@ -219,6 +219,6 @@ fn arp_and_advertisements_that_answer_no_probe() {
                 ethernet(member_mac(MEMBER), PEER_MAC, IPV6, &asks),
             ],
         );
-        assert_eq!(bench.group.answering(MEMBER).unwrap(), Answering::default());
+        assert_eq!(bench.group.reply_counters(MEMBER).unwrap(), ReplyCounters::default());
     });
 }

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use ipmp_common::{
-    hash::Policy,
+    hash::HashPolicy,
     steer::{Preference, SLOTS},
 };
 
@@ -44,7 +44,7 @@ fn slot_of(bench: &Bench, frame: &[u8]) -> usize {
 
 #[test]
 fn only_the_source_mac_changes() {
-    for policy in Policy::ALL {
+    for policy in HashPolicy::ALL {
         Setup::new().policy(policy).run(|bench| {
             for frame in kinds(1234) {
                 bench.egress(&frame).leaves_by(FLOWS, &with_source(&frame, member_mac(FLOWS)));
@@ -55,7 +55,7 @@ fn only_the_source_mac_changes() {
 
 #[test]
 fn a_flow_keeps_its_member_and_flows_use_all() {
-    for policy in [Policy::Connection, Policy::Flow] {
+    for policy in [HashPolicy::Connection, HashPolicy::Flow] {
         Setup::new().policy(policy).run(|bench| {
             spread(bench);
             for kind in 0..4 {
@@ -77,7 +77,7 @@ fn a_flow_keeps_its_member_and_flows_use_all() {
 
 #[test]
 fn by_destination_ports_and_sources_do_not_matter() {
-    Setup::new().policy(Policy::Destination).run(|bench| {
+    Setup::new().policy(HashPolicy::Destination).run(|bench| {
         spread(bench);
         let mut carriers = BTreeSet::new();
         for host in 1..=64 {
@@ -100,7 +100,7 @@ fn by_destination_ports_and_sources_do_not_matter() {
 /// same on every host and after every boot, so that it can be said where a flow goes.
 #[test]
 fn reproducible_policies_are_reproduced() {
-    for (policy, slots) in [(Policy::Flow, FLOW_SLOTS), (Policy::Destination, DESTINATION_SLOTS)] {
+    for (policy, slots) in [(HashPolicy::Flow, FLOW_SLOTS), (HashPolicy::Destination, DESTINATION_SLOTS)] {
         Setup::new().policy(policy).run(|bench| {
             assert_eq!(kinds(5000).map(|frame| slot_of(bench, &frame)), slots, "{policy:?}");
         });
@@ -110,7 +110,7 @@ fn reproducible_policies_are_reproduced() {
 /// The flow that fell into a slot moves with the slot, and no other flow does.
 #[test]
 fn one_slot_moves_one_slots_flows() {
-    for policy in Policy::ALL {
+    for policy in HashPolicy::ALL {
         Setup::new().policy(policy).run(|bench| {
             let [moved, _, other, _] = kinds(5000);
             let (slot, another) = (slot_of(bench, &moved), slot_of(bench, &other));

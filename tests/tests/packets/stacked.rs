@@ -14,7 +14,7 @@ fn put_on(bench: &mut Bench, below: &[&str]) {
     let member =
         MemberSpec { number: 0, name: "m0".to_owned(), ifindex: index_of("m0"), mac: member_mac(0), lower };
     bench.group.attach(&member).unwrap();
-    bench.wait_live(MemberSet(7));
+    bench.wait_live(MemberSet::from_bits(7));
 }
 
 fn make(names: &[&str]) {
@@ -49,17 +49,17 @@ fn every_device_below_is_read_by_the_packet_and_by_the_sentinel() {
         carried_by(bench, 0);
         for name in below {
             ip(&format!("link set {name}-far down"));
-            bench.wait_live(MemberSet(6));
+            bench.wait_live(MemberSet::from_bits(6));
             carried_by(bench, 1);
             ip(&format!("link set {name}-far up"));
-            bench.wait_live(MemberSet(7));
+            bench.wait_live(MemberSet::from_bits(7));
             carried_by(bench, 0);
         }
         bench.stop_sentinel();
         for name in below {
             ip(&format!("link set {name}-far down"));
             carried_by(bench, 1);
-            assert_eq!(bench.group.live(), MemberSet(7), "the sentinel has seen nothing");
+            assert_eq!(bench.group.live(), MemberSet::from_bits(7), "the sentinel has seen nothing");
             ip(&format!("link set {name}-far up"));
             carried_by(bench, 0);
         }

@@ -8,8 +8,8 @@ use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 
 use super::*;
 
-const DARK: &str = "No target of group production0 answers on any interface (inet)";
-const LIGHT: &str = "Targets of group production0 answer again (inet)";
+const DARK: &str = "No target of group production0 replies on any interface (inet)";
+const LIGHT: &str = "Targets of group production0 reply again (inet)";
 
 /// What systemd-networkd finds: a machine of its own, with one network and no device manager.
 const BOOT: &str = "

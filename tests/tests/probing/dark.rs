@@ -11,8 +11,8 @@ const RATE: u64 = 2_000;
 /// Six times the failure detection time: long enough for any wrong verdict.
 const LONG: Duration = Duration::from_millis(600);
 
-const DARK: &str = "No target of group production0 answers on any interface (inet)";
-const LIGHT: &str = "Targets of group production0 answer again (inet)";
+const DARK: &str = "No target of group production0 replies on any interface (inet)";
+const LIGHT: &str = "Targets of group production0 reply again (inet)";
 
 /// The group, which finds its only target by its default route.
 fn with_a_router(lab: &Lab) -> Production<'_> {

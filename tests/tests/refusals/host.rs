@@ -92,7 +92,7 @@ fn a_bpf_file_system_that_can_only_be_read() {
     let lab = quiet_lab(3);
     let pins = |what: &str| {
         format!(
-            "cannot write /sys/fs/bpf/ipmp/v1/{}{what}: Read-only file system (os error 30); ipmpd keeps its programs \
+            "cannot write /sys/fs/bpf/ipmp/v2/{}{what}: Read-only file system (os error 30); ipmpd keeps its programs \
              there, the BPF file system must be writable for it",
             lab.host().cookie().unwrap()
         )
@@ -169,7 +169,7 @@ fn a_bpf_file_system_that_becomes_read_only_under_the_daemon() {
     ] {
         let output = ctl(command);
         let said = text(&output.stderr);
-        let pins = format!("ipmpctl: cannot write /sys/fs/bpf/ipmp/v1/{}/", lab.host().cookie().unwrap());
+        let pins = format!("ipmpctl: cannot write /sys/fs/bpf/ipmp/v2/{}/", lab.host().cookie().unwrap());
         assert!(said.starts_with(&pins) && said.lines().count() == 1, "{command}: {said}");
         let remedy = "Read-only file system (os error 30); ipmpd keeps its programs there, the BPF file system must be \
                       writable for it\n";

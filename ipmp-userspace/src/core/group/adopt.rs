@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 
 use ipmp_common::{
-    maps::MemberState,
+    maps::MemberStatus,
     steer::{MemberSet, Preference},
 };
 
@@ -12,7 +12,7 @@ use crate::core::{
     Action, Attachment, Link, Time,
     cast::Cast,
     flap::Flap,
-    member::{Cause, Condition, Member},
+    member::{Condition, Member, OfflineCause},
     probe::{Family, TestAddress, prober::Prober},
     slots::Slots,
 };
@@ -22,7 +22,7 @@ use crate::core::{
 pub struct Adopted {
     /// The members in the order of their numbers: attachment with the link as it is now, and the state that the map
     /// shows.
-    pub members: Vec<(Attachment, MemberState)>,
+    pub members: Vec<(Attachment, MemberStatus)>,
     /// The `usable` mask.
     pub usable: MemberSet,
     /// The `reserve` mask.
@@ -60,13 +60,16 @@ impl Group {
         for (attachment, state) in adopted.members {
             let number = attachment.member;
             group.adopt_member(now, attachment, state, adopted.usable, adopted.standby.has(number));
-            if state == MemberState::Failed {
+            if state == MemberStatus::Failed {
                 group.adopt_failure(number, adopted.live.has(number), adopted.probed);
             }
         }
         for at in 0..group.members.len() {
-            let cause =
-                if group.has_twin(&group.members[at]) { Cause::DuplicateMac } else { Cause::Operator };
+            let cause = if group.has_twin(&group.members[at]) {
+                OfflineCause::DuplicateMac
+            } else {
+                OfflineCause::Operator
+            };
             let offline = &mut group.members[at].offline;
             *offline = offline.and(Some(cause));
         }
@@ -78,7 +81,7 @@ impl Group {
         functioning.sort_by_key(|member| order.iter().position(|other| other == member));
         group.active = functioning;
         group.said_unusable = !group.anybody_functions()
-            && group.members.iter().any(|member| member.state() == MemberState::Failed);
+            && group.members.iter().any(|member| member.state() == MemberStatus::Failed);
         group.slots = adopted.slots;
         group.cast = Cast::adopted(adopted.cast, &group.active);
         let mask = group.active.iter().copied().collect();
@@ -111,7 +114,7 @@ impl Group {
         &mut self,
         now: Time,
         attachment: Attachment,
-        state: MemberState,
+        state: MemberStatus,
         usable: MemberSet,
         standby: bool,
     ) {
@@ -120,28 +123,28 @@ impl Group {
         let mut member = Member::new(Time::default(), Attachment { link: Link::Unknown, ..attachment });
         member.standby = standby;
         match state {
-            MemberState::Ok => {
+            MemberStatus::Ok => {
                 member.live = true;
                 member.condition = Condition::Ok;
                 // Others are spares only where repaired members are not taken back.
                 member.inactive = !usable.has(number) && (standby || !self.settings.failback);
             }
-            MemberState::Failed if !usable.has(number) => {
+            MemberStatus::Failed if !usable.has(number) => {
                 member.condition = Condition::Held;
                 member.flap = Flap::adopted(now, &self.settings);
             }
-            MemberState::Failed => {
+            MemberStatus::Failed => {
                 member.attachment.link = Link::Down;
                 member.condition = Condition::Down;
             }
-            MemberState::Offline => {
-                member.offline = Some(Cause::Operator);
+            MemberStatus::Offline => {
+                member.offline = Some(OfflineCause::Operator);
                 if link == Link::Down {
                     member.attachment.link = Link::Down;
                     member.condition = Condition::Down;
                 }
             }
-            MemberState::Unknown | MemberState::Vacant => {}
+            MemberStatus::Unknown | MemberStatus::Vacant => {}
         }
         self.told.states[usize::from(number)] = state;
         self.members.push(member);

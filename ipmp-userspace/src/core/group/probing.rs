@@ -38,7 +38,7 @@ use choosing::Neighbour;
 
 use super::{Group, Settings};
 use crate::core::{
-    Action, LogLine, Time, Why,
+    Action, Cause, Event, Time,
     member::{Condition, Member},
     probe::{
         DISCOVER, FIND, Family, GRACE, Means, Proof, TestAddress, Via,
@@ -135,7 +135,7 @@ impl Group {
         if settings.fdt < MANY && settings.fdt != before.fdt {
             let rounds = Duration::from_secs(1).as_nanos() / self.probes.fdt.interval().as_nanos().max(1);
             let per_second = rounds as u32 * self.members.len().max(1) as u32;
-            self.say(|group| LogLine::ManyProbes { group, fdt: settings.fdt, per_second });
+            self.say(|group| Event::HighProbeRate { group, fdt: settings.fdt, per_second });
         }
         if settings.failback && !before.failback {
             self.release_spares();
@@ -200,13 +200,17 @@ impl Group {
         if conservative > interval {
             if prober.targets.is_exceptional(target, interval) {
                 prober.targets.set_aside(now, target, Fault::Slow);
-                self.say_because(Why::Probes, |_| LogLine::TargetAside { member: name, target, slow: true });
+                self.say_because(Cause::ProbeResults, |_| Event::TargetExcluded {
+                    member: name,
+                    target,
+                    slow: true,
+                });
             } else if let Some(fdt) = self.probes.fdt.raise(now, conservative) {
                 let configured = self.probes.fdt.configured();
                 self.probes.slowest =
                     Some(Slow { member: name.clone(), target, took: conservative, at: now });
                 self.realign();
-                self.say_because(Why::Probes, |group| LogLine::FdtRaised {
+                self.say_because(Cause::ProbeResults, |group| Event::FdtRaised {
                     member: name,
                     family,
                     group,
@@ -221,7 +225,7 @@ impl Group {
             let slowest = slowest.max().unwrap_or_default();
             if let Some(fdt) = self.probes.fdt.lower(now, slowest) {
                 self.realign();
-                self.say_because(Why::Probes, |group| LogLine::FdtLowered {
+                self.say_because(Cause::ProbeResults, |group| Event::FdtLowered {
                     member: name,
                     family,
                     group,
@@ -280,8 +284,8 @@ impl Group {
             if !probing.said_without && probing.without.is_some_and(|since| now - since >= GRACE) {
                 probing.said_without = true;
                 let member = self.members[at].name().to_owned();
-                let why = Why::NoTestAddress { member: member.clone() };
-                self.say_because(why, |_| LogLine::NoTestAddress { member });
+                let why = Cause::NoTestAddress { member: member.clone() };
+                self.say_because(why, |_| Event::NoTestAddress { member });
             }
         }
     }
@@ -336,7 +340,7 @@ impl Group {
             }
         }
         for (member, family, missed) in missed {
-            self.say_because(Why::Probes, |_| LogLine::MissedProbes { member, family, missed });
+            self.say_because(Cause::ProbeResults, |_| Event::ProbesMissed { member, family, missed });
         }
     }
 

@@ -16,7 +16,7 @@ pub(super) struct Kernel {
     cast: Preference,
     inbound: BTreeMap<IpAddr, Preference>,
     announced: BTreeMap<IpAddr, u8>,
-    pub states: [MemberState; MAX_MEMBERS],
+    pub states: [MemberStatus; MAX_MEMBERS],
     pub carrier: bool,
     mtu: Option<u32>,
 }
@@ -49,7 +49,7 @@ impl Kernel {
             | Action::FindHosts { .. }
             | Action::FindNeighbour(_)
             | Action::ProbeOver(_)
-            | Action::Log(..) => true,
+            | Action::Report(..) => true,
         }
     }
 
@@ -134,7 +134,7 @@ impl World {
         }
     }
 
-    fn event(&mut self, step: &Step) -> Option<Event> {
+    fn event(&mut self, step: &Step) -> Option<Input> {
         Some(match *step {
             Step::Join(link) => {
                 if self.group.members().len() == 5 {
@@ -143,29 +143,29 @@ impl World {
                 let member = self.group.free_number()?;
                 let name = format!("eth{member}");
                 let mac = [2, 0, 0, 0, 0, member];
-                Event::Joined(Attachment { member, name, mac, mtu: 1500, weight: 1, link })
+                Input::Joined(Attachment { member, name, mac, mtu: 1500, weight: 1, link })
             }
-            Step::Leave(member) => Event::Left { member },
-            Step::Link(member, link) => Event::Link { member, link },
+            Step::Leave(member) => Input::Left { member },
+            Step::Link(member, link) => Input::Link { member, link },
             Step::Live(member) => {
                 let one = MemberSet::of(member);
-                self.live = MemberSet(self.live.0 ^ one.0);
-                Event::Live(self.live)
+                self.live = MemberSet::from_bits(self.live.bits ^ one.bits);
+                Input::Live(self.live)
             }
             Step::LiveAlone(set) => {
-                self.live = MemberSet(u64::from(set));
-                Event::Live(self.live)
+                self.live = MemberSet::from_bits(u64::from(set));
+                Input::Live(self.live)
             }
-            Step::Mac(member, mac) => Event::Mac { member, mac: [2, 0, 0, 0, 0, mac] },
-            Step::Mtu(member, mtu) => Event::Mtu { member, mtu },
-            Step::Weight(member, weight) => Event::Weight { member, weight },
-            Step::Offline(member) => Event::Offline { member },
-            Step::Online(member) => Event::Online { member },
-            Step::Add(last, v6) => Event::AddressAdded(address(last, v6)),
-            Step::Remove(last, v6) => Event::AddressRemoved(address(last, v6)),
+            Step::Mac(member, mac) => Input::Mac { member, mac: [2, 0, 0, 0, 0, mac] },
+            Step::Mtu(member, mtu) => Input::Mtu { member, mtu },
+            Step::Weight(member, weight) => Input::Weight { member, weight },
+            Step::Offline(member) => Input::Offline { member },
+            Step::Online(member) => Input::Online { member },
+            Step::Add(last, v6) => Input::AddressAdded(address(last, v6)),
+            Step::Remove(last, v6) => Input::AddressRemoved(address(last, v6)),
             Step::Wait(seconds) => {
                 self.now = self.now + Duration::from_secs(seconds);
-                Event::Deadline
+                Input::Deadline
             }
         })
     }
@@ -179,7 +179,7 @@ impl World {
         }
         if let Step::Leave(member) = step {
             // The datapath clears the place of a member that it is taken off.
-            self.kernel.states[usize::from(*member)] = MemberState::Vacant;
+            self.kernel.states[usize::from(*member)] = MemberStatus::Vacant;
         }
         actions
     }
@@ -257,7 +257,7 @@ impl World {
         for lost in active.iter().filter(|_| active.len() > 1) {
             let mut later = group.clone();
             let live = group.members().iter().filter(|member| member.live()).map(Member::number);
-            later.handle(self.now, Event::Live(live.filter(|&member| member != lost).collect())).unwrap();
+            later.handle(self.now, Input::Live(live.filter(|&member| member != lost).collect())).unwrap();
             assert_eq!(later.cast(), kernel.cast.pick(active.without(lost), |_| true));
             for (address, inbound) in group.addresses() {
                 let guess = kernel.inbound[&address].pick(active.without(lost), |_| true);

@@ -1,6 +1,7 @@
 use ipmp_common::steer::Preference;
 
 use super::*;
+use crate::daemon::events::table;
 
 /// A group and its clock, and what it said.
 pub(super) struct Scene {
@@ -20,14 +21,14 @@ impl Scene {
             scene.join(name, Link::Up);
         }
         let live = scene.numbers();
-        scene.tell(Event::Live(live));
-        scene.tell(Event::AddressAdded(address(200)));
+        scene.tell(Input::Live(live));
+        scene.tell(Input::AddressAdded(address(200)));
         scene
     }
 
     fn join(&mut self, name: &str, link: Link) -> Vec<Action> {
         let member = self.group.free_number().expect("room for a member");
-        self.tell(Event::Joined(attachment(member, name, link)))
+        self.tell(Input::Joined(attachment(member, name, link)))
     }
 
     fn numbers(&self) -> MemberSet {
@@ -38,12 +39,12 @@ impl Scene {
         self.now = self.now + Duration::from_secs(seconds);
     }
 
-    fn tell(&mut self, event: Event) -> Vec<Action> {
+    fn tell(&mut self, event: Input) -> Vec<Action> {
         let text = format!("{event:?}");
         self.group.handle(self.now, event).unwrap_or_else(|refusal| panic!("{text}: {refusal}"))
     }
 
-    fn refused(&mut self, event: Event) -> String {
+    fn refused(&mut self, event: Input) -> String {
         let before = format!("{:?}", self.group);
         let refusal = self.group.handle(self.now, event).expect_err("a refusal").to_string();
         assert_eq!(before, format!("{:?}", self.group), "a refusal changes nothing");
@@ -51,11 +52,11 @@ impl Scene {
     }
 
     fn live(&mut self, members: &[u8]) -> Vec<Action> {
-        self.tell(Event::Live(members.iter().copied().collect()))
+        self.tell(Input::Live(members.iter().copied().collect()))
     }
 
     fn link(&mut self, member: u8, link: Link) -> Vec<Action> {
-        self.tell(Event::Link { member, link })
+        self.tell(Input::Link { member, link })
     }
 }
 
@@ -70,16 +71,16 @@ fn address(last: u8) -> IpAddr {
 /// The lines among the actions.
 fn lines(actions: &[Action]) -> Vec<String> {
     let line = |action: &Action| match action {
-        Action::Log(line, _) => Some(line.to_string()),
+        Action::Report(event, _) => Some(table::row(event).text),
         _ => None,
     };
     actions.iter().filter_map(line).collect()
 }
 
 /// The lines' kinds and causes.
-fn causes(actions: &[Action]) -> Vec<(&'static str, Why)> {
+fn causes(actions: &[Action]) -> Vec<(&'static str, Cause)> {
     let cause = |action: &Action| match action {
-        Action::Log(line, why) => Some((line.kind(), why.clone())),
+        Action::Report(event, cause) => Some((table::row(event).kind, cause.clone())),
         _ => None,
     };
     actions.iter().filter_map(cause).collect()
@@ -89,7 +90,7 @@ fn causes(actions: &[Action]) -> Vec<(&'static str, Why)> {
 fn work(actions: &[Action]) -> Vec<Action> {
     actions
         .iter()
-        .filter(|action| !matches!(action, Action::Log(..) | Action::SetSlots(_)))
+        .filter(|action| !matches!(action, Action::Report(..) | Action::SetSlots(_)))
         .cloned()
         .collect()
 }
@@ -102,8 +103,8 @@ fn list(members: &[u8]) -> Preference {
 fn a_first_member_takes_everything_when_it_is_live_and_not_before() {
     let mut scene = Scene::new();
     assert_eq!(
-        scene.tell(Event::AddressAdded(address(200))),
-        [Action::SetInbound { address: address(200), inbound: Preference::NOBODY }]
+        scene.tell(Input::AddressAdded(address(200))),
+        [Action::SetInbound { address: address(200), inbound: Preference::EMPTY }]
     );
     let joined = scene.join("e1000g0", Link::Up);
     assert_eq!(lines(&joined), ["IP interface e1000g0 has joined group production0"]);
@@ -112,7 +113,7 @@ fn a_first_member_takes_everything_when_it_is_live_and_not_before() {
         [
             Action::SetMtu(1500),
             Action::SetUsable(MemberSet::of(0)),
-            Action::SetState { member: 0, state: MemberState::Unknown },
+            Action::SetState { member: 0, state: MemberStatus::Unknown },
         ]
     );
     assert_eq!(scene.group.state(), GroupState::Failed);
@@ -122,7 +123,7 @@ fn a_first_member_takes_everything_when_it_is_live_and_not_before() {
         [
             Action::Announce { address: address(200), member: 0 },
             Action::SetCarrier(true),
-            Action::SetState { member: 0, state: MemberState::Ok },
+            Action::SetState { member: 0, state: MemberStatus::Ok },
         ]
     );
     assert_eq!(scene.group.state(), GroupState::Ok);
@@ -148,7 +149,7 @@ fn a_pulled_cable_moves_roles_and_leaves_usable_alone() {
             Action::SetCast(list(&[1, 2, 0])),
             Action::SetInbound { address: address(200), inbound: list(&[1, 2, 0]) },
             Action::Announce { address: address(200), member: 1 },
-            Action::SetState { member: 0, state: MemberState::Failed },
+            Action::SetState { member: 0, state: MemberStatus::Failed },
         ]
     );
     assert_eq!(scene.link(0, Link::Down), [], "netlink is late, and nothing new");
@@ -162,7 +163,7 @@ fn a_pulled_cable_moves_roles_and_leaves_usable_alone() {
 /// documentation. The member is number 0, `eth0`; its company is number 1, `eth1`, with a link or without one.
 #[test]
 fn every_state_event_and_company_is_as_the_table_says() {
-    use MemberState::{Failed, Offline, Ok, Unknown};
+    use MemberStatus::{Failed, Offline, Ok, Unknown};
     const DOWN: &str = "The link has gone down on eth0";
     const UP: &str = "The link has come up on eth0";
     const FAILURE: &str = "IP interface failure detected on eth0 of group g";
@@ -186,7 +187,7 @@ fn every_state_event_and_company_is_as_the_table_says() {
         TwinsMac,
     }
     use On::{LinkDown, LinkUpAndLive, LiveLost, TwinsMac};
-    type Row = (MemberState, bool, On, MemberState, &'static [&'static str]);
+    type Row = (MemberStatus, bool, On, MemberStatus, &'static [&'static str]);
     #[rustfmt::skip]
     let table: &[Row] = &[
         (Unknown, true, LinkDown, Failed, &[DOWN, FAILURE]),
@@ -245,15 +246,15 @@ fn every_state_event_and_company_is_as_the_table_says() {
         let mut scene =
             Scene { group: Group::new("g", Settings::default()), now: Time(Duration::from_secs(1000)) };
         // The company first, so that the member under test has somebody to be offlined beside.
-        scene.tell(Event::Joined(attachment(1, "eth1", Link::Up)));
+        scene.tell(Input::Joined(attachment(1, "eth1", Link::Up)));
         scene.live(&[1]);
-        scene.tell(Event::Joined(attachment(0, "eth0", Link::Up)));
+        scene.tell(Input::Joined(attachment(0, "eth0", Link::Up)));
         if start != Unknown {
             scene.live(&[0, 1]);
         }
         match start {
-            Failed => drop(scene.tell(Event::Live(MemberSet::of(1)))),
-            Offline => drop(scene.tell(Event::Offline { member: 0 })),
+            Failed => drop(scene.tell(Input::Live(MemberSet::of(1)))),
+            Offline => drop(scene.tell(Input::Offline { member: 0 })),
             _ => {}
         }
         if start == Failed {
@@ -271,14 +272,14 @@ fn every_state_event_and_company_is_as_the_table_says() {
         assert_eq!(state(&scene), start, "the scene of {case}");
 
         let events = match on {
-            LinkDown => vec![Event::Link { member: 0, link: Link::Down }],
-            LiveLost => vec![Event::Live(with_others(&[]))],
+            LinkDown => vec![Input::Link { member: 0, link: Link::Down }],
+            LiveLost => vec![Input::Live(with_others(&[]))],
             LinkUpAndLive => {
-                vec![Event::Link { member: 0, link: Link::Up }, Event::Live(with_others(&[0]))]
+                vec![Input::Link { member: 0, link: Link::Up }, Input::Live(with_others(&[0]))]
             }
-            On::Offline => vec![Event::Offline { member: 0 }],
-            On::Online => vec![Event::Online { member: 0 }],
-            TwinsMac => vec![Event::Mac { member: 0, mac: attachment(1, "", Link::Up).mac }],
+            On::Offline => vec![Input::Offline { member: 0 }],
+            On::Online => vec![Input::Online { member: 0 }],
+            TwinsMac => vec![Input::Mac { member: 0, mac: attachment(1, "", Link::Up).mac }],
         };
         let mut said = Vec::new();
         for event in events {
@@ -310,7 +311,7 @@ fn cables_pulled_one_after_another_and_put_back() {
         [
             Action::StopAnnouncing(address(200)),
             Action::SetCarrier(false),
-            Action::SetState { member: 1, state: MemberState::Failed },
+            Action::SetState { member: 1, state: MemberStatus::Failed },
         ],
         "the lists stay, for whoever comes back first"
     );
@@ -365,7 +366,7 @@ fn a_group_of_one_is_ok() {
     let mut scene = Scene::of(&["eth0"]);
     assert_eq!(scene.group.state(), GroupState::Ok);
     assert_eq!(
-        scene.refused(Event::Offline { member: 0 }),
+        scene.refused(Input::Offline { member: 0 }),
         "cannot offline eth0: no other functioning interfaces are in its IPMP group"
     );
 }
@@ -374,7 +375,7 @@ fn a_group_of_one_is_ok() {
 fn states_of_the_group() {
     let mut scene = Scene::of(&["eth0", "eth1"]);
     assert_eq!(scene.group.state(), GroupState::Ok);
-    scene.tell(Event::Offline { member: 1 });
+    scene.tell(Input::Offline { member: 1 });
     assert_eq!(scene.group.state(), GroupState::Degraded);
     scene.live(&[]);
     assert_eq!(scene.group.state(), GroupState::Failed);
@@ -397,20 +398,20 @@ fn an_attached_interface_without_a_link_says_so() {
 #[test]
 fn the_mtu_is_the_least_of_all_members_and_lowered_before_anything_is_sent() {
     let mut scene = Scene::of(&["eth0"]);
-    let join = |number, mtu| Event::Joined(Attachment { mtu, ..attachment(number, "", Link::Up) });
+    let join = |number, mtu| Input::Joined(Attachment { mtu, ..attachment(number, "", Link::Up) });
     assert_eq!(scene.tell(join(1, 1400))[0], Action::SetMtu(1400));
     assert_eq!(scene.tell(join(2, 576))[0], Action::SetMtu(MIN_MTU));
-    assert!(work(&scene.tell(Event::Left { member: 2 })).contains(&Action::SetMtu(1400)));
-    assert_eq!(scene.tell(Event::Mtu { member: 1, mtu: 9000 }), [Action::SetMtu(1500)]);
-    scene.tell(Event::Left { member: 0 });
-    let empty = scene.tell(Event::Left { member: 1 });
+    assert!(work(&scene.tell(Input::Left { member: 2 })).contains(&Action::SetMtu(1400)));
+    assert_eq!(scene.tell(Input::Mtu { member: 1, mtu: 9000 }), [Action::SetMtu(1500)]);
+    scene.tell(Input::Left { member: 0 });
+    let empty = scene.tell(Input::Left { member: 1 });
     assert!(!empty.iter().any(|action| matches!(action, Action::SetMtu(_))), "an empty group keeps its MTU");
 }
 
 #[test]
 fn who_leaves_is_cut_off_by_one_word_before_the_lists_are_rewritten() {
     let mut scene = Scene::of(&["eth0", "eth1"]);
-    let left = scene.tell(Event::Left { member: 0 });
+    let left = scene.tell(Input::Left { member: 0 });
     let shape: Vec<String> =
         left.iter().map(|action| format!("{action:?}").chars().take(9).collect()).collect();
     assert_eq!(left[0], Action::SetUsable(MemberSet::of(1)));
@@ -452,9 +453,9 @@ fn a_link_that_flaps_is_held_down_and_comes_back_by_itself() {
     assert_eq!(deadline - scene.now, Duration::from_secs(59));
     // That they have no test addresses is said before.
     scene.now = scene.group.deadline().expect("a word");
-    scene.tell(Event::Deadline);
+    scene.tell(Input::Deadline);
     scene.now = deadline;
-    let back = scene.tell(Event::Deadline);
+    let back = scene.tell(Input::Deadline);
     assert_eq!(lines(&back), ["IP interface repair detected on eth0 of group production0"]);
     assert_eq!(back[0], Action::SetUsable([0, 1].into_iter().collect()));
     assert_eq!(back[1], Action::SetReserve(MemberSet::EMPTY));
@@ -507,37 +508,37 @@ fn the_last_member_is_never_held_down() {
 fn a_refusal_swallows_no_deadline() {
     let mut scene = held();
     scene.wait(3600);
-    assert!(scene.refused(Event::Online { member: 0 }).contains("not offline"));
+    assert!(scene.refused(Input::Online { member: 0 }).contains("not offline"));
     assert!(scene.group.deadline().is_some_and(|deadline| deadline <= scene.now));
 }
 
 #[test]
 fn the_operator_overrules_a_hold_down() {
     let mut scene = held();
-    scene.tell(Event::Offline { member: 0 });
-    scene.tell(Event::Online { member: 0 });
+    scene.tell(Input::Offline { member: 0 });
+    scene.tell(Input::Online { member: 0 });
     assert_eq!((scene.group.active(), held_until(&scene.group)), (&[1, 0][..], None));
 }
 
 #[test]
 fn a_twin_waits_until_it_is_alone_with_its_mac() {
     for free in [
-        Event::Left { member: 0 },
-        Event::Offline { member: 0 },
-        Event::Mac { member: 0, mac: [2, 0, 0, 0, 0, 9] },
-        Event::Mac { member: 2, mac: [2, 0, 0, 0, 0, 9] },
+        Input::Left { member: 0 },
+        Input::Offline { member: 0 },
+        Input::Mac { member: 0, mac: [2, 0, 0, 0, 0, 9] },
+        Input::Mac { member: 2, mac: [2, 0, 0, 0, 0, 9] },
     ] {
         let mut scene = Scene::of(&["eth0", "eth1"]);
         let twin = Attachment { mac: attachment(0, "", Link::Up).mac, ..attachment(2, "eth2", Link::Up) };
-        let joined = scene.tell(Event::Joined(twin));
+        let joined = scene.tell(Input::Joined(twin));
         assert_eq!(
             lines(&joined)[1..],
             ["IP interface eth2 has a hardware address which is not unique in group production0; offlining"]
         );
         scene.live(&[0, 1, 2]);
-        assert_eq!(scene.group.member(2).unwrap().state(), MemberState::Offline);
+        assert_eq!(scene.group.member(2).unwrap().state(), MemberStatus::Offline);
         assert_eq!(
-            scene.refused(Event::Online { member: 2 }),
+            scene.refused(Input::Online { member: 2 }),
             "cannot undo-offline eth2: interface has duplicate hardware address"
         );
         let freed = lines(&scene.tell(free.clone()));
@@ -550,7 +551,7 @@ fn a_twin_waits_until_it_is_alone_with_its_mac() {
 #[test]
 fn a_new_mac_is_announced() {
     let mut scene = Scene::of(&["eth0", "eth1"]);
-    let changed = scene.tell(Event::Mac { member: 0, mac: [2, 0, 0, 0, 0, 9] });
+    let changed = scene.tell(Input::Mac { member: 0, mac: [2, 0, 0, 0, 0, 9] });
     assert_eq!(changed, [Action::Announce { address: address(200), member: 0 }]);
 }
 
@@ -558,7 +559,7 @@ fn a_new_mac_is_announced() {
 fn a_new_mac_that_a_failed_member_has_too_leaves_nobody_announced() {
     let mut scene = Scene::of(&["eth0", "eth1"]);
     scene.live(&[0]);
-    let twin = scene.tell(Event::Mac { member: 0, mac: attachment(1, "", Link::Up).mac });
+    let twin = scene.tell(Input::Mac { member: 0, mac: attachment(1, "", Link::Up).mac });
     assert!(twin.contains(&Action::StopAnnouncing(address(200))), "{twin:?}");
 }
 
@@ -566,17 +567,17 @@ fn a_new_mac_that_a_failed_member_has_too_leaves_nobody_announced() {
 fn a_removed_address_is_forgotten_and_an_unknown_one_is_nothing() {
     let mut scene = Scene::of(&["eth0"]);
     assert_eq!(
-        scene.tell(Event::AddressRemoved(address(200))),
+        scene.tell(Input::AddressRemoved(address(200))),
         [Action::StopAnnouncing(address(200)), Action::ForgetAddress(address(200))]
     );
-    assert_eq!(scene.tell(Event::AddressRemoved(address(200))), []);
+    assert_eq!(scene.tell(Input::AddressRemoved(address(200))), []);
 }
 
 #[test]
 fn families_are_bound_apart() {
     let mut scene = Scene::of(&["eth0", "eth1"]);
     let v6: IpAddr = "2001:db8::200".parse().unwrap();
-    scene.tell(Event::AddressAdded(v6));
+    scene.tell(Input::AddressAdded(v6));
     assert_eq!((scene.group.inbound(address(200)), scene.group.inbound(v6)), (Some(0), Some(0)));
 }
 
@@ -584,15 +585,15 @@ fn families_are_bound_apart() {
 fn what_concerns_a_member_that_left_is_nothing() {
     let mut scene = Scene::of(&["eth0"]);
     for event in [
-        Event::Left { member: 3 },
-        Event::Link { member: 3, link: Link::Down },
-        Event::Mtu { member: 3, mtu: 1280 },
-        Event::Mac { member: 3, mac: [0; 6] },
-        Event::Weight { member: 3, weight: 1 },
-        Event::Offline { member: 3 },
-        Event::Online { member: 3 },
-        Event::Live([0, 3].into_iter().collect()),
-        Event::Deadline,
+        Input::Left { member: 3 },
+        Input::Link { member: 3, link: Link::Down },
+        Input::Mtu { member: 3, mtu: 1280 },
+        Input::Mac { member: 3, mac: [0; 6] },
+        Input::Weight { member: 3, weight: 1 },
+        Input::Offline { member: 3 },
+        Input::Online { member: 3 },
+        Input::Live([0, 3].into_iter().collect()),
+        Input::Deadline,
     ] {
         assert_eq!(scene.tell(event.clone()), [], "{event:?}");
     }
@@ -604,10 +605,10 @@ fn an_adopted_group_takes_up_what_happened_meanwhile() {
     let member = |number, name, link, state| (attachment(number, name, link), state);
     let adopted = Adopted {
         members: vec![
-            member(0, "eth0", Link::Down, MemberState::Ok),
-            member(1, "eth1", Link::Up, MemberState::Ok),
-            member(2, "eth2", Link::Up, MemberState::Offline),
-            member(3, "eth3", Link::Up, MemberState::Failed),
+            member(0, "eth0", Link::Down, MemberStatus::Ok),
+            member(1, "eth1", Link::Up, MemberStatus::Ok),
+            member(2, "eth2", Link::Up, MemberStatus::Offline),
+            member(3, "eth3", Link::Up, MemberStatus::Failed),
         ],
         usable: [0, 1].into_iter().collect(),
         reserve: MemberSet::EMPTY,
@@ -631,7 +632,11 @@ fn an_adopted_group_takes_up_what_happened_meanwhile() {
     );
     assert_eq!(group.active(), [1]);
     let state = |number| group.member(number).unwrap().state();
-    assert_eq!((state(2), state(3)), (MemberState::Offline, MemberState::Failed), "nothing disproves these");
+    assert_eq!(
+        (state(2), state(3)),
+        (MemberStatus::Offline, MemberStatus::Failed),
+        "nothing disproves these"
+    );
     assert_eq!(group.deadline(), Some(now + Settings::default().flap_window), "eth3 was held down");
     assert!(!actions.iter().any(|action| matches!(action, Action::SetSlots(_) | Action::SetUsable(_))));
     for last in [200, 201] {
@@ -642,7 +647,7 @@ fn an_adopted_group_takes_up_what_happened_meanwhile() {
 #[test]
 fn an_adopted_failure_is_repaired_by_a_good_link_alone() {
     let adopted = |link, live| Adopted {
-        members: vec![(attachment(0, "eth0", link), MemberState::Failed)],
+        members: vec![(attachment(0, "eth0", link), MemberStatus::Failed)],
         usable: MemberSet::of(0),
         reserve: MemberSet::EMPTY,
         live,
@@ -653,63 +658,72 @@ fn an_adopted_failure_is_repaired_by_a_good_link_alone() {
         standby: MemberSet::EMPTY,
     };
     for (link, live, state) in [
-        (Link::Down, MemberSet::EMPTY, MemberState::Failed),
-        (Link::Down, MemberSet::of(0), MemberState::Failed),
-        (Link::Up, MemberSet::EMPTY, MemberState::Failed),
-        (Link::Up, MemberSet::of(0), MemberState::Ok),
+        (Link::Down, MemberSet::EMPTY, MemberStatus::Failed),
+        (Link::Down, MemberSet::of(0), MemberStatus::Failed),
+        (Link::Up, MemberSet::EMPTY, MemberStatus::Failed),
+        (Link::Up, MemberSet::of(0), MemberStatus::Ok),
     ] {
         let now = Time(Duration::from_secs(5000));
         let (group, actions) = Group::adopt(now, "g", Settings::default(), adopted(link, live));
         assert_eq!(group.member(0).unwrap().state(), state, "{link:?}, live {live:?}");
         let usable = "At least 1 IP interface (eth0) in group g is now usable".to_owned();
-        assert_eq!(lines(&actions).contains(&usable), state == MemberState::Ok);
+        assert_eq!(lines(&actions).contains(&usable), state == MemberStatus::Ok);
     }
 }
 
 #[test]
 fn every_line_says_what_made_it_happen() {
     let name = || "e1000g0".to_owned();
-    let lost = || Why::LinkLost { member: name() };
+    let lost = || Cause::LinkLost { member: name() };
     let mut scene = Scene::of(&["e1000g0", "e1000g1"]);
-    let failed = || Why::MemberFailed { member: name() };
+    let failed = || Cause::MemberFailed { member: name() };
     assert_eq!(
         causes(&scene.live(&[1])),
         [("link-down", lost()), ("failed", lost()), ("moved", failed()), ("cast-moved", failed())]
     );
     assert_eq!(causes(&scene.link(0, Link::Down)), []);
-    assert_eq!(causes(&scene.link(0, Link::Up)), [("link-up", Why::LinkBack { member: name() })]);
-    assert_eq!(causes(&scene.live(&[0, 1])), [("repaired", Why::Trusted { member: name() })]);
+    assert_eq!(causes(&scene.link(0, Link::Up)), [("link-up", Cause::LinkRestored { member: name() })]);
+    assert_eq!(causes(&scene.live(&[0, 1])), [("repaired", Cause::UpdelayPassed { member: name() })]);
     // The datapath may trust it again before the kernel tells.
     scene.link(0, Link::Down);
     scene.live(&[0, 1]);
     assert_eq!(
         causes(&scene.link(0, Link::Up)),
-        [("link-up", Why::LinkBack { member: name() }), ("repaired", Why::Trusted { member: name() })]
+        [
+            ("link-up", Cause::LinkRestored { member: name() }),
+            ("repaired", Cause::UpdelayPassed { member: name() })
+        ]
     );
 
-    let offline = Why::MemberOffline { member: "e1000g1".into() };
+    let offline = Cause::MemberOffline { member: "e1000g1".into() };
     assert_eq!(
-        causes(&scene.tell(Event::Offline { member: 1 })),
-        [("offline", Why::Told), ("moved", offline.clone()), ("cast-moved", offline)]
+        causes(&scene.tell(Input::Offline { member: 1 })),
+        [("offline", Cause::Trigger), ("moved", offline.clone()), ("cast-moved", offline)]
     );
     // The last one: the group is lost with its link.
     assert_eq!(causes(&scene.live(&[1])), [("link-down", lost()), ("group-unusable", lost())]);
-    assert_eq!(causes(&scene.tell(Event::Online { member: 1 }))[0], ("online", Why::Told));
+    assert_eq!(causes(&scene.tell(Input::Online { member: 1 }))[0], ("online", Cause::Trigger));
 }
 
 #[test]
 fn a_member_that_leaves_and_a_twin_are_causes() {
     let mut scene = Scene::of(&["e1000g0", "e1000g1"]);
     let twin = Attachment { mac: [2, 0, 0, 0, 0, 1], ..attachment(2, "rge0", Link::Up) };
-    let same = Why::SameMac { member: "rge0".into(), other: "e1000g1".into() };
-    assert_eq!(causes(&scene.tell(Event::Joined(twin))), [("joined", Why::Told), ("duplicate-mac", same)]);
-    scene.live(&[0, 1, 2]);
-    let own = Why::OwnMac { member: "rge0".into() };
-    assert_eq!(causes(&scene.tell(Event::Left { member: 1 })), [("left", Why::Told), ("unique-mac", own)]);
-    let left = Why::MemberLeft { member: "e1000g0".into() };
+    let same = Cause::DuplicateMac { member: "rge0".into(), other: "e1000g1".into() };
     assert_eq!(
-        causes(&scene.tell(Event::Left { member: 0 })),
-        [("left", Why::Told), ("moved", left.clone()), ("cast-moved", left)]
+        causes(&scene.tell(Input::Joined(twin))),
+        [("joined", Cause::Trigger), ("duplicate-mac", same)]
+    );
+    scene.live(&[0, 1, 2]);
+    let own = Cause::UniqueMac { member: "rge0".into() };
+    assert_eq!(
+        causes(&scene.tell(Input::Left { member: 1 })),
+        [("left", Cause::Trigger), ("unique-mac", own)]
+    );
+    let left = Cause::MemberLeft { member: "e1000g0".into() };
+    assert_eq!(
+        causes(&scene.tell(Input::Left { member: 0 })),
+        [("left", Cause::Trigger), ("moved", left.clone()), ("cast-moved", left)]
     );
 }
 
@@ -721,13 +735,13 @@ fn flap_protection_says_that_it_holds_and_why_it_lets_go() {
     let mut other = scene.group.clone();
     let now = held_until(&scene.group).unwrap();
     assert_eq!(
-        causes(&other.handle(now, Event::Deadline).unwrap())[0],
-        ("repaired", Why::HoldOver { member: name.clone() })
+        causes(&other.handle(now, Input::Deadline).unwrap())[0],
+        ("repaired", Cause::HoldDownExpired { member: name.clone() })
     );
     let other = scene.group.members().iter().find(|member| member.number() != number).unwrap().number();
     let actions = scene.live(&[number]);
     assert!(
-        causes(&actions).contains(&("repaired", Why::Needed { member: name })),
+        causes(&actions).contains(&("repaired", Cause::NoOtherMember { member: name })),
         "{other} lost: {actions:?}"
     );
 }

@@ -3,12 +3,12 @@
 use std::{collections::BTreeMap, net::IpAddr};
 
 use ipmp_common::{
-    maps::MemberState,
+    maps::MemberStatus,
     steer::{MAX_MEMBERS, MemberSet, Preference},
 };
 
 use super::{Group, MIN_MTU};
-use crate::core::{Action, LogLine, member::Member, slots::Slots};
+use crate::core::{Action, Event, member::Member, slots::Slots};
 
 /// What the caller has been told to do already.
 #[derive(Clone, Debug, Default)]
@@ -20,7 +20,7 @@ pub(super) struct Told {
     /// Name of the last cast member.
     pub(super) cast_holder: Option<String>,
     pub(super) inbound: BTreeMap<IpAddr, ToldAddress>,
-    pub(super) states: [MemberState; MAX_MEMBERS],
+    pub(super) states: [MemberStatus; MAX_MEMBERS],
     /// The members that are spares, as was said.
     pub(super) spares: MemberSet,
     pub(super) carrier: Option<bool>,
@@ -102,9 +102,9 @@ impl Group {
         let now = self.name_of(self.cast.member());
         if let Some((from, to)) = moved(&mut self.told.cast_holder, now) {
             let why = self.why_moved(&from, &to);
-            self.say_because(why, |group| LogLine::CastMoved { group, from: Some(from), to: Some(to) });
+            self.say_because(why, |group| Event::CastMoved { group, from: Some(from), to: Some(to) });
         }
-        actions.extend(self.lines.drain(..).map(|(line, why)| Action::Log(line, why)));
+        actions.extend(self.lines.drain(..).map(|(line, why)| Action::Report(line, why)));
         actions
     }
 
@@ -117,16 +117,16 @@ impl Group {
             let Some(member) = self.member(number) else { continue };
             let (name, spare) = (member.name().to_owned(), member.inactive());
             if spare {
-                self.say(|group| LogLine::Spared { member: name, group });
+                self.say(|group| Event::Deactivated { member: name, group });
             } else if member.active() {
-                self.say(|group| LogLine::Activated { member: name, group });
+                self.say(|group| Event::Activated { member: name, group });
             }
         }
     }
 
     fn tell_addresses(&mut self, numbers: &[u8], actions: &mut Vec<Action>) {
         let before =
-            |address: IpAddr| self.told.inbound.get(&address).map_or(Preference::NOBODY, |told| told.list);
+            |address: IpAddr| self.told.inbound.get(&address).map_or(Preference::EMPTY, |told| told.list);
         let mut lists = self.v4.lists(&self.active, numbers, before);
         lists.extend(self.v6.lists(&self.active, numbers, before));
 
@@ -150,7 +150,7 @@ impl Group {
             }
             if let Some((from, to)) = moved(&mut told.holder, self.name_of(member)) {
                 let why = self.why_moved(&from, &to);
-                self.say_because(why, |group| LogLine::Moved {
+                self.say_because(why, |group| Event::AddressMoved {
                     address,
                     group,
                     from: Some(from),

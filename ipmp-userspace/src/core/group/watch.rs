@@ -62,7 +62,7 @@ mod tests {
 
     use super::*;
     use crate::core::{
-        Action, Event,
+        Action, Input,
         group::wire::{Wire, router},
     };
 
@@ -131,13 +131,13 @@ mod tests {
         wire.group.watch_probes(true);
         let mut group = wire.group.clone();
         let deadline = group.deadline().expect("a round");
-        let actions = group.handle(deadline, Event::Deadline).unwrap();
+        let actions = group.handle(deadline, Input::Deadline).unwrap();
         let sequence = actions.iter().find_map(|action| match action {
             Action::Probe { sequence, .. } => Some(*sequence),
             _ => None,
         });
         let sequence = sequence.expect("a probe");
-        let sent = Event::Sent { member: 0, family: Family::V4, sequence, cookie: None };
+        let sent = Input::Sent { member: 0, family: Family::V4, sequence, cookie: None };
         let actions = group.handle(deadline, sent).unwrap();
         assert!(
             matches!(&actions[..], [Action::ProbeOver(outcome)] if outcome.fate == Fate::Unsent),

@@ -7,9 +7,10 @@ use std::{
 };
 
 use crate::core::{
-    Action, Attachment, Event, Group, Link, Refusal, Settings, Time,
+    Action, Attachment, Group, Input, Link, Refusal, Settings, Time,
     probe::{Family, Proof, TestAddress, Via},
 };
+use crate::daemon::events::table;
 
 /// A group, and the network that its members are on.
 #[derive(Clone)]
@@ -70,7 +71,7 @@ impl Wire {
     /// Members eth0, eth1 and so on with test addresses and the router 192.168.178.1, all answered.
     pub fn of(members: u8, settings: Settings) -> Self {
         let mut wire = Self::new(settings);
-        wire.tell(Event::AddressAdded(router(200)));
+        wire.tell(Input::AddressAdded(router(200)));
         wire.routers(&[router(1)]);
         for member in 0..members {
             wire.join(member);
@@ -92,7 +93,7 @@ impl Wire {
         let name = format!("eth{member}");
         let mac = [2, 0, 0, 0, 0, member];
         let attachment = Attachment { member, name, mac, mtu: 1500, weight: 1, link: Link::Up };
-        self.tell(Event::Joined(attachment));
+        self.tell(Input::Joined(attachment));
         self.link(member, true);
     }
 
@@ -101,14 +102,14 @@ impl Wire {
             Family::V4 => (router(201 + member), 24),
             Family::V6 => (IpAddr::from([0xfe80, 0, 0, 0, 0, 0, 0, 0x201 + u16::from(member)]), 64),
         };
-        self.tell(Event::TestAddress { member, family, address: TestAddress::Is { address, prefix } });
+        self.tell(Input::TestAddress { member, family, address: TestAddress::Is { address, prefix } });
     }
 
     pub fn routers(&mut self, routers: &[IpAddr]) {
         for family in Family::ALL {
             let of_family = |address: &&IpAddr| Family::of(**address) == family;
             let routers = routers.iter().filter(of_family).copied().collect();
-            self.tell(Event::Routes { family, hosts: Vec::new(), routers });
+            self.tell(Input::Routes { family, hosts: Vec::new(), routers });
         }
     }
 
@@ -121,8 +122,8 @@ impl Wire {
         } else {
             live.remove(&member)
         };
-        self.tell(Event::Link { member, link: if up { Link::Up } else { Link::Down } });
-        self.tell(Event::Live(live.into_iter().collect()));
+        self.tell(Input::Link { member, link: if up { Link::Up } else { Link::Down } });
+        self.tell(Input::Live(live.into_iter().collect()));
     }
 
     /// Lets time pass, with everything that happens in it.
@@ -140,10 +141,10 @@ impl Wire {
             while let Some((at, member, target, proof)) =
                 self.answers.pop_front_if(|answer| answer.0 <= self.now)
             {
-                self.tell(Event::Answer { member, target, proof, at });
+                self.tell(Input::Answer { member, target, proof, at });
             }
             if deadline.is_some_and(|deadline| deadline <= self.now) {
-                self.tell(Event::Deadline);
+                self.tell(Input::Deadline);
                 let later = self.group.deadline();
                 assert!(later.is_none_or(|later| later > self.now), "a deadline that has passed");
             }
@@ -163,13 +164,13 @@ impl Wire {
         self.now - start
     }
 
-    pub fn tell(&mut self, event: Event) -> Vec<Action> {
+    pub fn tell(&mut self, event: Input) -> Vec<Action> {
         let text = format!("{event:?}");
         self.ask(event).unwrap_or_else(|refusal| panic!("{text}: {refusal}"))
     }
 
     /// As [`Self::tell`], for what may be refused.
-    pub fn ask(&mut self, event: Event) -> Result<Vec<Action>, Refusal> {
+    pub fn ask(&mut self, event: Input) -> Result<Vec<Action>, Refusal> {
         let actions = self.group.handle(self.now, event)?;
         self.actions.extend(actions.iter().cloned());
         for action in &actions {
@@ -180,8 +181,8 @@ impl Wire {
 
     fn act(&mut self, action: &Action) {
         match action {
-            Action::Log(line, _) => {
-                let line = line.to_string();
+            Action::Report(line, _) => {
+                let line = table::row(line).text;
                 if ![" has joined ", " has moved ", " have moved "].iter().any(|known| line.contains(known)) {
                     self.lines.push(line);
                 }
@@ -191,7 +192,7 @@ impl Wire {
                 self.probes.push((self.now, member, target, via));
                 self.cookie += 1;
                 let (family, cookie) = (Family::of(target), self.cookie);
-                self.tell(Event::Sent { member, family, sequence, cookie: Some(cookie) });
+                self.tell(Input::Sent { member, family, sequence, cookie: Some(cookie) });
                 if !self.silent.contains(&member) && !self.dead.contains(&target) {
                     let proof = match via {
                         Via::Echo(_) => Proof::Echo { sequence, cookie },
@@ -204,7 +205,7 @@ impl Wire {
             &Action::FindNeighbour(address) => {
                 self.searches.push((self.now, action.clone()));
                 if !self.dead.contains(&address) {
-                    self.tell(Event::Neighbour { address, mac: MAC });
+                    self.tell(Input::Neighbour { address, mac: MAC });
                 }
             }
             _ => {}
@@ -216,7 +217,7 @@ impl Wire {
         std::mem::take(&mut self.lines)
     }
 
-    pub fn state(&self, member: u8) -> ipmp_common::maps::MemberState {
+    pub fn state(&self, member: u8) -> ipmp_common::maps::MemberStatus {
         self.group.member(member).expect("a member").state()
     }
 

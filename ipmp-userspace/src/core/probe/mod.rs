@@ -23,8 +23,8 @@
 //! | woken late | the wire is to blame | the round is void and counted: neither lost nor answered |
 //! | settling after joining | 40 s | [`SETTLE`], or the first answer |
 //!
-//! What the caller owes: it reads everything that has arrived, and tells it as [`Event::Answer`](super::Event) with the
-//! time at which the kernel saw it, *before* it tells [`Event::Deadline`](super::Event), at which probes are judged. It
+//! What the caller owes: it reads everything that has arrived, and tells it as [`Input::Answer`](super::Input) with the
+//! time at which the kernel saw it, *before* it tells [`Input::Deadline`](super::Input), at which probes are judged. It
 //! draws the cookies, and tells of each probe that it sent with the time from before it was sent.
 
 pub mod fdt;

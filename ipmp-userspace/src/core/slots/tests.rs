@@ -204,7 +204,7 @@ proptest! {
     ) {
         let mut lists = Slots::new().to_lists();
         for (slot, list) in lists.iter_mut().enumerate() {
-            *list = Preference(words[slot % words.len()]);
+            *list = Preference::from_nibbles(words[slot % words.len()]);
         }
         let members = equal((0..count).map(|number| 15 - number));
         assert_even(&Slots::from(lists).rebuild(&members), &members);

@@ -4,15 +4,22 @@ use std::cell::RefCell;
 
 use log::{Record, kv::Source};
 
-use crate::daemon::{events::history::Recent, group::now};
+use crate::daemon::{
+    events::{
+        cause,
+        history::Recent,
+        table::{self, Row},
+    },
+    group::now,
+};
 use crate::{
     control::{
         Caller,
-        monitor::{Event, Observer, Publisher},
+        monitor::{Event as EventRecord, Observer, Publisher},
         probes::{self, Fate, Feeds, ProbeReport},
     },
     core::{
-        LogLine, Time, Why,
+        Cause, Event, Time,
         probe::{self, outcome::Outcome},
     },
 };
@@ -78,7 +85,7 @@ impl Teller {
     }
 
     /// What has happened to a member, and to its group, lately.
-    pub fn recent(&self, group: &str, member: &str) -> Vec<Event> {
+    pub fn recent(&self, group: &str, member: &str) -> Vec<EventRecord> {
         self.recent.borrow().of(group, member)
     }
 
@@ -114,38 +121,39 @@ impl Teller {
     }
 
     /// Says what follows from what the daemon was told, with nothing else to explain it.
-    pub fn say(&self, group: Option<&str>, line: &LogLine) {
-        self.explain(group, line, &Why::Told, None, || Loss::Carrier);
+    pub fn say(&self, group: Option<&str>, line: &Event) {
+        self.explain(group, line, &Cause::Trigger, None, || Loss::Carrier);
     }
 
     /// Says a line: what it follows from, when it was dealt with, and, asked only where a link was lost, how that was.
     pub fn explain(
         &self,
         group: Option<&str>,
-        line: &LogLine,
-        why: &Why,
+        line: &Event,
+        why: &Cause,
         done: Option<Time>,
         loss: impl FnOnce() -> Loss,
     ) {
+        let row = table::row(line);
         let (cause, because) = self.cause(line, why, loss);
-        let timing = why.is_of_a_link().then(|| self.timing(done.unwrap_or_else(now))).flatten();
+        let timing = why.is_link_change().then(|| self.timing(done.unwrap_or_else(now))).flatten();
         let uid = match &self.origin {
-            Origin::Operator(caller) if *why == Why::Told => Some(caller.uid),
+            Origin::Operator(caller) if *why == Cause::Trigger => Some(caller.uid),
             _ => None,
         };
-        log_line(group, line, cause, &because, uid);
+        log_row(group, &row, cause, &because, uid);
         let event = |sequence| {
-            let mut event = Event {
+            let mut event = EventRecord {
                 group: group.map(Into::into),
-                member: line.member().map(Into::into),
-                from: line.from().map(Into::into),
-                address: line.address(),
-                target: line.target(),
-                family: line.family().map(Into::into),
+                member: row.member.map(Into::into),
+                from: row.from.map(Into::into),
+                address: row.address,
+                target: row.target,
+                family: row.family.map(Into::into),
                 cause: cause.into(),
                 because: because.clone(),
                 uid,
-                ..Event::new(sequence, line.kind(), line.level().into(), line.to_string())
+                ..EventRecord::new(sequence, row.kind, row.severity.into(), row.text.clone())
             };
             if let Some((seen, observer, took)) = timing {
                 event.seen_ns = Some(nanoseconds(seen));
@@ -154,7 +162,7 @@ impl Teller {
             }
             event
         };
-        match group.filter(|_| Recent::wants(group, line)) {
+        match group.filter(|_| row.is_explanatory) {
             Some(group) => self.publisher.publish_always(event, |event| {
                 self.recent.borrow_mut().remember(group, line, event);
             }),
@@ -163,20 +171,18 @@ impl Teller {
     }
 
     /// The cause in one word and in a sentence.
-    fn cause(&self, line: &LogLine, why: &Why, loss: impl FnOnce() -> Loss) -> (&'static str, String) {
-        if let Why::LinkLost { member } = why {
+    fn cause(&self, line: &Event, why: &Cause, loss: impl FnOnce() -> Loss) -> (&'static str, String) {
+        if let Some((word, text)) = cause::describe(why) {
+            let Cause::LinkLost { member } = why else { return (word, text) };
             return match loss() {
-                Loss::Carrier => (why.word(), why.to_string()),
+                Loss::Carrier => (word, text),
                 Loss::Down => ("interface-down", format!("{member} was set down")),
                 Loss::Gone => {
                     ("interface-gone", format!("{member} was deleted, or moved to another network namespace"))
                 }
             };
         }
-        if *why != Why::Told {
-            return (why.word(), why.to_string());
-        }
-        match (&self.origin, line.member()) {
+        match (&self.origin, table::row(line).member) {
             (Origin::Operator(Caller { uid, pid, method }), _) => {
                 ("operator", format!("uid {uid}, pid {pid} asked for {method}"))
             }
@@ -186,7 +192,7 @@ impl Teller {
             (Origin::Signal, _) => ("signal", "ipmpd was asked to end".into()),
             (Origin::Hangup, _) => ("signal", "ipmpd was asked to read its configuration file again".into()),
             (origin, Some(member))
-                if matches!(line, LogLine::Left { .. } | LogLine::RemovedFromKernel { .. }) =>
+                if matches!(line, Event::Left { .. } | Event::RemovedFromKernel { .. }) =>
             {
                 let when = if *origin == Origin::Start { " while no ipmpd ran" } else { "" };
                 (
@@ -216,21 +222,20 @@ fn nanoseconds(time: Time) -> u64 {
 }
 
 /// Logs a line with its fields, as far as it has them.
-fn log_line(group: Option<&str>, line: &LogLine, cause: &str, because: &str, uid: Option<u32>) {
-    let level = line.level();
-    if level > log::max_level() {
+fn log_row(group: Option<&str>, row: &Row<'_>, cause: &str, because: &str, uid: Option<u32>) {
+    if row.severity > log::max_level() {
         return;
     }
-    let (address, uid) = (line.address().map(|address| address.to_string()), uid.map(|uid| uid.to_string()));
+    let (address, uid) = (row.address.map(|address| address.to_string()), uid.map(|uid| uid.to_string()));
     let (target, family) =
-        (line.target().map(|target| target.to_string()), line.family().map(|family| family.to_string()));
+        (row.target.map(|target| target.to_string()), row.family.map(|family| family.to_string()));
     let fields = [
         ("group", group),
-        ("member", line.member()),
-        ("event", Some(line.kind())),
+        ("member", row.member),
+        ("event", Some(row.kind)),
         ("cause", Some(cause)),
         ("because", Some(because)),
-        ("from", line.from()),
+        ("from", row.from),
         ("address", address.as_deref()),
         ("target", target.as_deref()),
         ("family", family.as_deref()),
@@ -241,9 +246,9 @@ fn log_line(group: Option<&str>, line: &LogLine, cause: &str, because: &str, uid
     let fields: &dyn Source = &fields;
     log::logger().log(
         &Record::builder()
-            .level(level)
+            .level(row.severity)
             .target(module_path!())
-            .args(format_args!("{line}"))
+            .args(format_args!("{}", row.text))
             .key_values(fields)
             .build(),
     );
@@ -258,13 +263,13 @@ mod tests {
     const ETH0: fn() -> String = || "eth0".into();
     const GROUP: fn() -> String = || "production0".into();
 
-    fn cause(origin: Origin, line: &LogLine, why: &Why, loss: Loss) -> (&'static str, String) {
+    fn cause(origin: Origin, line: &Event, why: &Cause, loss: Loss) -> (&'static str, String) {
         Teller { origin, ..Teller::default() }.cause(line, why, || loss)
     }
 
     #[test]
     fn a_lost_link_is_explained_by_its_device() {
-        let (line, why) = (LogLine::LinkDown { member: ETH0() }, Why::LinkLost { member: ETH0() });
+        let (line, why) = (Event::LinkDown { member: ETH0() }, Cause::LinkLost { member: ETH0() });
         let of = |loss| cause(Origin::Kernel(Time::default()), &line, &why, loss);
         assert_eq!(of(Loss::Carrier), ("carrier-lost", "eth0 has lost its carrier".into()));
         assert_eq!(of(Loss::Down), ("interface-down", "eth0 was set down".into()));
@@ -276,9 +281,9 @@ mod tests {
 
     #[test]
     fn what_the_daemon_was_told_is_explained_by_who_told_it() {
-        let left = LogLine::Left { member: ETH0(), group: GROUP() };
-        let offline = LogLine::Offline { member: ETH0(), group: GROUP() };
-        let of = |origin, line| cause(origin, line, &Why::Told, Loss::Carrier);
+        let left = Event::Left { member: ETH0(), group: GROUP() };
+        let offline = Event::Offline { member: ETH0(), group: GROUP() };
+        let of = |origin, line| cause(origin, line, &Cause::Trigger, Loss::Carrier);
         let operator = |method: &str| Origin::Operator(Caller { uid: 1000, pid: 7, method: method.into() });
         assert_eq!(of(operator("Detach"), &left), ("operator", "uid 1000, pid 7 asked for Detach".into()));
         assert_eq!(
@@ -297,7 +302,7 @@ mod tests {
             )
         );
         assert_eq!(of(Origin::Dissolution, &left).0, "group-interface-deleted");
-        let added = LogLine::AddressAdded { address: [10, 0, 0, 1].into(), group: GROUP() };
+        let added = Event::AddressAdded { address: [10, 0, 0, 1].into(), group: GROUP() };
         assert_eq!(of(Origin::Kernel(Time::default()), &added), ("kernel", "the kernel says so".into()));
         assert_eq!(of(Origin::Start, &added).0, "start");
     }
@@ -307,13 +312,13 @@ mod tests {
         let at = |milliseconds| Time(Duration::from_millis(milliseconds));
         let teller = Teller { origin: Origin::Datapath(at(1000)), ..Teller::default() };
         let (mut events, _) = teller.feeds().events.listen().unwrap();
-        let line = LogLine::Moved {
+        let line = Event::AddressMoved {
             address: [10, 0, 0, 1].into(),
             group: GROUP(),
             from: Some(ETH0()),
             to: Some("eth1".into()),
         };
-        let why = Why::MemberFailed { member: ETH0() };
+        let why = Cause::MemberFailed { member: ETH0() };
         teller
             .explain(Some("production0"), &line, &why, Some(at(1003)), || unreachable!("no link of its own"));
         let event = events.try_recv().unwrap();

@@ -6,42 +6,26 @@ use std::{
     sync::Arc,
 };
 
-use crate::{control::monitor::Event, core::LogLine};
+use crate::daemon::events::table;
+use crate::{control::monitor::Event as EventRecord, core::Event};
 
 /// Events that are remembered of a member, and as many of a group.
 pub const LENGTH: usize = 16;
 
 /// The last events, by group and member; those that concern no single member by group alone.
 #[derive(Debug, Default)]
-pub struct Recent(BTreeMap<String, BTreeMap<Option<String>, VecDeque<Arc<Event>>>>);
+pub struct Recent(BTreeMap<String, BTreeMap<Option<String>, VecDeque<Arc<EventRecord>>>>);
 
 impl Recent {
-    /// Whether a line is worth remembering.
-    pub fn wants(group: Option<&str>, line: &LogLine) -> bool {
-        let fit = !matches!(
-            line,
-            LogLine::Moved { .. }
-                | LogLine::CastMoved { .. }
-                | LogLine::AddressAdded { .. }
-                | LogLine::AddressRemoved { .. }
-                | LogLine::Learnt { .. }
-                | LogLine::Mtu { .. }
-                | LogLine::MissedProbes { .. }
-                | LogLine::Live { .. }
-                | LogLine::NotLive { .. }
-        );
-        group.is_some() && fit
-    }
-
     /// Remembers an event of a line. Who has left is forgotten, and so is a group that is gone.
-    pub fn remember(&mut self, group: &str, line: &LogLine, event: Arc<Event>) {
-        if matches!(line, LogLine::Removed { .. } | LogLine::Dissolved { .. }) {
+    pub fn remember(&mut self, group: &str, line: &Event, event: Arc<EventRecord>) {
+        if matches!(line, Event::GroupDestroyed { .. } | Event::GroupInterfaceDeleted { .. }) {
             self.0.remove(group);
             return;
         }
         let lists = self.0.entry(group.to_owned()).or_default();
-        let member = line.member().map(str::to_owned);
-        if matches!(line, LogLine::Left { .. }) {
+        let member = table::row(line).member.map(str::to_owned);
+        if matches!(line, Event::Left { .. }) {
             lists.remove(&member);
             return;
         }
@@ -53,15 +37,15 @@ impl Recent {
     }
 
     /// The last events of a member and of its group, oldest first.
-    pub fn of(&self, group: &str, member: &str) -> Vec<Event> {
+    pub fn of(&self, group: &str, member: &str) -> Vec<EventRecord> {
         let lists = self.0.get(group);
         let list = |of: Option<&str>| {
             lists.and_then(|lists| lists.get(&of.map(str::to_owned))).into_iter().flatten()
         };
-        let mut events: Vec<&Arc<Event>> = list(Some(member)).chain(list(None)).collect();
+        let mut events: Vec<&Arc<EventRecord>> = list(Some(member)).chain(list(None)).collect();
         events.sort_by_key(|event| event.sequence);
         let surplus = events.len().saturating_sub(LENGTH);
-        events.into_iter().skip(surplus).map(|event| Event::clone(event)).collect()
+        events.into_iter().skip(surplus).map(|event| EventRecord::clone(event)).collect()
     }
 }
 
@@ -70,9 +54,10 @@ mod tests {
     use super::*;
     use crate::control::monitor::Severity;
 
-    fn remember(recent: &mut Recent, sequence: u64, line: &LogLine) {
-        let event = Event::new(sequence, line.kind(), Severity::Info, line.to_string());
-        if Recent::wants(Some("g"), line) {
+    fn remember(recent: &mut Recent, sequence: u64, line: &Event) {
+        let row = table::row(line);
+        let event = EventRecord::new(sequence, row.kind, Severity::Info, row.text.clone());
+        if row.is_explanatory {
             recent.remember("g", line, Arc::new(event));
         }
     }
@@ -86,25 +71,29 @@ mod tests {
         let mut recent = Recent::default();
         let (eth0, eth1) = (|| "eth0".to_owned(), || "eth1".to_owned());
         let group = || "g".to_owned();
-        remember(&mut recent, 1, &LogLine::LinkDown { member: eth0() });
-        remember(&mut recent, 2, &LogLine::LinkDown { member: eth1() });
-        remember(&mut recent, 3, &LogLine::GroupUnusable { group: group() });
-        remember(&mut recent, 4, &LogLine::NotLive { member: eth0() });
-        let moved =
-            LogLine::Moved { address: [10, 0, 0, 1].into(), group: group(), from: None, to: Some(eth0()) };
+        remember(&mut recent, 1, &Event::LinkDown { member: eth0() });
+        remember(&mut recent, 2, &Event::LinkDown { member: eth1() });
+        remember(&mut recent, 3, &Event::GroupUnusable { group: group() });
+        remember(&mut recent, 4, &Event::NotLive { member: eth0() });
+        let moved = Event::AddressMoved {
+            address: [10, 0, 0, 1].into(),
+            group: group(),
+            from: None,
+            to: Some(eth0()),
+        };
         remember(&mut recent, 5, &moved);
-        remember(&mut recent, 6, &LogLine::LinkUp { member: eth0() });
+        remember(&mut recent, 6, &Event::LinkUp { member: eth0() });
         assert_eq!(sequences(&recent, "eth0"), [1, 3, 6]);
         assert_eq!(sequences(&recent, "eth1"), [2, 3]);
         assert_eq!(recent.of("other", "eth0"), []);
         for sequence in 7..100 {
-            remember(&mut recent, sequence, &LogLine::LinkUp { member: eth0() });
+            remember(&mut recent, sequence, &Event::LinkUp { member: eth0() });
         }
         assert_eq!(sequences(&recent, "eth0"), (84..100).collect::<Vec<_>>());
         assert_eq!(sequences(&recent, "eth1"), [2, 3]);
-        remember(&mut recent, 100, &LogLine::Left { member: eth0(), group: group() });
+        remember(&mut recent, 100, &Event::Left { member: eth0(), group: group() });
         assert_eq!(sequences(&recent, "eth0"), [3], "who joins under that name is another");
-        remember(&mut recent, 101, &LogLine::Removed { group: group() });
+        remember(&mut recent, 101, &Event::GroupDestroyed { group: group() });
         assert!(sequences(&recent, "eth1").is_empty());
     }
 }

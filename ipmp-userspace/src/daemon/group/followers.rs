@@ -11,7 +11,7 @@ use std::{collections::BTreeSet, net::IpAddr, time::Duration};
 use crate::daemon::group::{Group, Hands, now};
 use crate::{
     announce::Announcement,
-    core::{LogLine, Time},
+    core::{Event, Time},
     link::sysctl,
 };
 
@@ -73,7 +73,7 @@ impl Group {
                 hands.schedule.keep_brief(self.interface.ifindex, |address| ours.contains(&address));
                 for &address in ours.difference(&self.learnt) {
                     let group = self.name().to_owned();
-                    hands.teller.say(Some(self.name()), &LogLine::Learnt { address, group });
+                    hands.teller.say(Some(self.name()), &Event::AddressLearned { address, group });
                 }
                 self.learnt = ours;
             }

@@ -2,7 +2,7 @@
 
 use ipmp_common::steer::MemberSet;
 
-use crate::core::{Action, Event, Link, LogLine, Why};
+use crate::core::{Action, Cause, Event, Input, Link};
 use crate::daemon::group::{Group, Hands, UPDELAY, now};
 
 impl Group {
@@ -35,16 +35,16 @@ impl Group {
             .map(|known| {
                 let member = known.name().to_owned();
                 if live.has(known.number()) {
-                    Action::Log(LogLine::Live { member: member.clone() }, Why::Trusted { member })
+                    Action::Report(Event::Live { member: member.clone() }, Cause::UpdelayPassed { member })
                 } else {
-                    Action::Log(LogLine::NotLive { member: member.clone() }, Why::LinkLost { member })
+                    Action::Report(Event::NotLive { member: member.clone() }, Cause::LinkLost { member })
                 }
             })
             .collect();
-        match self.core.handle(now(), Event::Live(live)) {
+        match self.core.handle(now(), Input::Live(live)) {
             Ok(mut actions) => {
                 // Said before what follows from it, and done after what cannot wait.
-                let at = actions.iter().position(|action| matches!(action, Action::Log(..)));
+                let at = actions.iter().position(|action| matches!(action, Action::Report(..)));
                 let at = at.unwrap_or(actions.len());
                 actions.splice(at..at, lines);
                 self.carry_out(hands, actions).await;

@@ -1,15 +1,15 @@
 //! Carrying out what the state machine wants sent, and telling it what came back.
 //!
 //! ```text
-//!  Action::Probe ─────────► sent ──────────────► Event::Sent ──► more actions, done after the others
+//!  Action::Probe ─────────► sent ──────────────► Input::Sent ──► more actions, done after the others
 //!  Action::FindHosts ─────► sent to all ─┐
-//!  ring buffer ──────────────────────────┴─────► Event::Answer, or Event::Host
-//!  Action::FindNeighbour ─► asked beside ──────► Event::Neighbour
+//!  ring buffer ──────────────────────────┴─────► Input::Answer, or Input::Host
+//!  Action::FindNeighbour ─► asked beside ──────► Input::Neighbour
 //! ```
 
 use std::{io, net::IpAddr};
 
-use ipmp_common::maps::{Answer, AnswerKind};
+use ipmp_common::maps::{ProbeReply, ProbeReplyKind};
 use tokio::sync::mpsc;
 
 use crate::daemon::{
@@ -19,10 +19,10 @@ use crate::daemon::{
 };
 use crate::{
     core::{
-        Action, Event, Time,
+        Action, Input, Time,
         probe::{Family, Means, Proof, Via},
     },
-    datapath::Answers,
+    datapath::ProbeReplies,
     link::{Change, Links, Neighbour},
     probe::{Found, Neighbours, frame, random},
 };
@@ -94,7 +94,7 @@ impl Group {
         sequence: u16,
     ) -> Vec<Action> {
         let (at, cookie) = self.send_probe(hands, member, target, via, sequence);
-        let sent = Event::Sent { member, family: Family::of(target), sequence, cookie };
+        let sent = Input::Sent { member, family: Family::of(target), sequence, cookie };
         self.core.handle(at, sent).unwrap_or_else(|refusal| {
             log::error!(group = self.name(); "{refusal}");
             Vec::new()
@@ -177,30 +177,30 @@ impl Group {
             && let Some(mac) = neighbour.mac
             && self.sought.remove(&address)
         {
-            self.tell(hands, Event::Neighbour { address, mac }).await;
+            self.tell(hands, Input::Neighbour { address, mac }).await;
         }
     }
 
     /// A member has received something that looks like an answer.
-    async fn heard(&mut self, hands: &mut Hands<'_>, answer: &Answer) {
-        const ECHO: u32 = AnswerKind::Echo as u32;
-        const ARP: u32 = AnswerKind::Arp as u32;
-        const ND: u32 = AnswerKind::Nd as u32;
+    async fn heard(&mut self, hands: &mut Hands<'_>, answer: &ProbeReply) {
+        const ECHO: u32 = ProbeReplyKind::Echo as u32;
+        const ARP: u32 = ProbeReplyKind::Arp as u32;
+        const ND: u32 = ProbeReplyKind::Nd as u32;
         let Ok(member) = u8::try_from(answer.member) else { return };
         let target = IpAddr::from(answer.from);
         let at = Time(std::time::Duration::from_nanos(answer.at_ns));
         let ours = answer.identifier == hands.probing.identifier;
         let event = match answer.kind {
-            ECHO if ours && self.searches.knows(answer.cookie) => Event::Host(target),
+            ECHO if ours && self.searches.knows(answer.cookie) => Input::Host(target),
             ECHO if ours => {
                 let proof = Proof::Echo { sequence: answer.sequence, cookie: answer.cookie };
-                Event::Answer { member, target, proof, at }
+                Input::Answer { member, target, proof, at }
             }
             // It says no more than who sent it.
-            ECHO => Event::Answer { member, target, proof: Proof::Mac(answer.mac), at },
+            ECHO => Input::Answer { member, target, proof: Proof::Mac(answer.mac), at },
             // The kernel asks its neighbours, too: what it is told is nothing to a member that is probed otherwise.
             ARP | ND if self.by_mac(member, Family::of(target)) => {
-                Event::Answer { member, target, proof: Proof::Mac(answer.mac), at }
+                Input::Answer { member, target, proof: Proof::Mac(answer.mac), at }
             }
             _ => return,
         };
@@ -225,7 +225,7 @@ impl Engine {
                     group.heard(&mut hands, answer).await;
                 }
             }
-            if answers.len() < Answers::AT_ONCE {
+            if answers.len() < ProbeReplies::AT_ONCE {
                 break;
             }
         }

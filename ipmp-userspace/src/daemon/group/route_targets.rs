@@ -7,7 +7,7 @@ use crate::daemon::{
     group::{Group, now},
 };
 use crate::{
-    core::{Event, Time, probe::Family},
+    core::{Input, Time, probe::Family},
     link::{Change, Error, Links, Route},
 };
 
@@ -91,7 +91,7 @@ impl Reading {
 
 impl Group {
     /// What this table says of the group; nothing, if that has been told.
-    fn routes_told(&mut self, table: &Table) -> Vec<Event> {
+    fn routes_told(&mut self, table: &Table) -> Vec<Input> {
         let members = self.members.values().map(|member| member.ifindex).collect();
         let mut events = Vec::new();
         for (family, told) in Family::ALL.into_iter().zip(&mut self.routes) {
@@ -99,7 +99,7 @@ impl Group {
             if *told != targets {
                 told.clone_from(&targets);
                 let (hosts, routers) = targets;
-                events.push(Event::Routes { family, hosts, routers });
+                events.push(Input::Routes { family, hosts, routers });
             }
         }
         events

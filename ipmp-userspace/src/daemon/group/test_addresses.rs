@@ -33,7 +33,7 @@ use crate::{
         request::{Refused, reason},
     },
     core::{
-        Event, LogLine,
+        Event, Input,
         probe::{self, Family},
     },
     datapath,
@@ -405,7 +405,7 @@ impl Engine {
             self.links.change_address(ifindex, name, address, &address.for_tests()).await?;
         }
         for address in open {
-            let line = LogLine::TestAddressKept { member: name.to_owned(), address: address.ip };
+            let line = Event::TestAddressReserved { member: name.to_owned(), address: address.ip };
             self.teller.say(Some(group), &line);
         }
         Ok(self.links.addresses_of(ifindex).await?)
@@ -477,7 +477,7 @@ impl Engine {
             self.links.delete_route(&route.through(ifindex, ifindex)).await?;
             // Those of the kernel come and go with its addresses.
             if !route.is_of_kernel() {
-                let line = LogLine::RouteRemoved {
+                let line = Event::RouteRemoved {
                     member: name.to_owned(),
                     group: group.to_owned(),
                     route: route.to_string(),
@@ -505,7 +505,7 @@ impl Engine {
         known.told = now;
         let member = || name.clone();
         for address in found {
-            let line = LogLine::TestAddressDuplicate { member: member(), address };
+            let line = Event::TestAddressDuplicate { member: member(), address };
             hands.teller.say(Some(group.name()), &line);
         }
         for family in Family::ALL {
@@ -519,8 +519,8 @@ impl Engine {
             };
             if ip(before) != ip(address) {
                 for line in [
-                    ip(before).map(|address| LogLine::TestAddressGone { member: member(), address }),
-                    ip(address).map(|address| LogLine::TestAddressReady { member: member(), address }),
+                    ip(before).map(|address| Event::TestAddressRemoved { member: member(), address }),
+                    ip(address).map(|address| Event::TestAddressReady { member: member(), address }),
                 ]
                 .into_iter()
                 .flatten()
@@ -528,7 +528,7 @@ impl Engine {
                     hands.teller.say(Some(group.name()), &line);
                 }
             }
-            group.tell(&mut hands, Event::TestAddress { member: number, family, address }).await;
+            group.tell(&mut hands, Input::TestAddress { member: number, family, address }).await;
         }
     }
 

@@ -21,7 +21,7 @@ use crate::{
         Setting, TestAddress,
         request::{Refused, reason},
     },
-    core::{Attachment, Event},
+    core::{Attachment, Input},
     link::{Device, speed, sysctl},
 };
 
@@ -227,7 +227,7 @@ impl Engine {
         group.joined(&mut hands, attachment).await;
         if standby {
             // Before its link is trusted, so that it never carries.
-            group.tell(&mut hands, Event::Standby { member: number, standby }).await;
+            group.tell(&mut hands, Input::Standby { member: number, standby }).await;
         }
         group.look(&mut hands).await;
         group.filters.joined();
@@ -364,7 +364,7 @@ impl Engine {
         let Some(group) = groups.get_mut(group_name) else { return };
         for (member, weight) in weights {
             if group.core.member(member).is_some_and(|known| known.weight() != weight) {
-                group.tell(&mut hands, Event::Weight { member, weight }).await;
+                group.tell(&mut hands, Input::Weight { member, weight }).await;
             }
         }
     }

@@ -19,7 +19,7 @@ use crate::{
     },
     core::{
         Group, Link, Time,
-        member::{Cause, Condition, Member},
+        member::{Condition, Member, OfflineCause},
         probe::{
             FAILURES, Family, Means, Policy, REPAIRS, SETTLE, TestAddress, fdt,
             history::{Fate, LENGTH, Probe},
@@ -73,12 +73,12 @@ impl View<'_> {
     fn summary(&self) -> String {
         let (name, member) = (self.member.name(), self.member);
         match member.offline() {
-            Some(Cause::Operator) => {
+            Some(OfflineCause::Operator) => {
                 return format!(
                     "{name} is offline: somebody took it out; `ipmpctl online {name}` puts it back"
                 );
             }
-            Some(Cause::DuplicateMac) => {
+            Some(OfflineCause::DuplicateMac) => {
                 return format!(
                     "{name} is offline: {} has its hardware address, too; give one of them another, and {name} comes \
                      back by itself",

@@ -6,7 +6,7 @@ use ipmp_common::steer::MemberSet;
 
 use crate::daemon::{
     event_loop::Engine,
-    events::event_log::Origin,
+    events::{event_log::Origin, table},
     group::now,
     mpathd::Defaults,
     operations::attach::kernel,
@@ -18,7 +18,7 @@ use crate::{
         request::{Refused, reason},
         setting::{self, Owner},
     },
-    core::{self, Action, Event, LogLine, probe::Policy},
+    core::{self, Action, Event, Input, probe::Policy},
 };
 
 impl Engine {
@@ -47,7 +47,7 @@ impl Engine {
         let words: Vec<String> = settings.iter().map(Setting::to_string).collect();
         let member = (owner == Owner::Member).then(|| name.to_owned());
         let group = group.unwrap_or_else(|| name.to_owned());
-        let line = LogLine::Set { group: group.clone(), member, settings: words.join(", ") };
+        let line = Event::SettingsChanged { group: group.clone(), member, settings: words.join(", ") };
         self.teller.say(Some(&group), &line);
         Ok(notes)
     }
@@ -84,18 +84,18 @@ impl Engine {
         let Some(group) = groups.get_mut(name) else { return Vec::new() };
         let mut events = Vec::new();
         if *group.core.settings() != settings {
-            events.push(Event::Settings(settings));
+            events.push(Input::Settings(settings));
         }
         let known = group.core.known_targets();
         if known.disabled != disabled {
-            events.push(Event::DisabledTargets(disabled));
+            events.push(Input::DisabledTargets(disabled));
         }
         if known.explicit != targets {
-            events.push(Event::Targets(targets));
+            events.push(Input::Targets(targets));
         }
         for (member, standby) in standbys {
             if group.core.member(member).is_some_and(|known| known.standby() != standby) {
-                events.push(Event::Standby { member, standby });
+                events.push(Input::Standby { member, standby });
             }
         }
         let mut notes = Vec::new();
@@ -103,7 +103,9 @@ impl Engine {
             match group.core.handle(now(), event) {
                 Ok(actions) => {
                     notes.extend(actions.iter().filter_map(|action| match action {
-                        Action::Log(line @ LogLine::ManyProbes { .. }, _) => Some(line.to_string()),
+                        Action::Report(event @ Event::HighProbeRate { .. }, _) => {
+                            Some(table::row(event).text)
+                        }
                         _ => None,
                     }));
                     group.carry_out(&mut hands, actions).await;
@@ -117,7 +119,7 @@ impl Engine {
     /// Reads the defaults of all groups anew, which is what SIGHUP asks for.
     pub(in crate::daemon) async fn reread(&mut self) {
         self.teller.origin = Origin::Hangup;
-        self.teller.say(None, &LogLine::Hangup);
+        self.teller.say(None, &Event::ConfigReread);
         match self.mpathd.read() {
             Ok(lines) => lines.iter().for_each(|line| self.teller.say(None, line)),
             Err(error) => log::error!("{error}; everything stays as it was"),
@@ -225,7 +227,7 @@ impl GroupState {
     }
 
     /// Whether captures are shown what leaves.
-    pub(in crate::daemon) fn capture(&self) -> ipmp_common::maps::Capture {
+    pub(in crate::daemon) fn capture(&self) -> ipmp_common::maps::CaptureMode {
         let mode = |setting: &Setting| match setting {
             Setting::Capture(mode) => Some(*mode),
             _ => None,
@@ -234,7 +236,7 @@ impl GroupState {
     }
 
     /// How flows find their slots.
-    pub(in crate::daemon) fn policy(&self) -> ipmp_common::hash::Policy {
+    pub(in crate::daemon) fn policy(&self) -> ipmp_common::hash::HashPolicy {
         let policy = |setting: &Setting| match setting {
             Setting::Hash(policy) => Some(*policy),
             _ => None,

@@ -1,6 +1,6 @@
 //! What is shown of groups and members.
 
-use ipmp_common::maps::{self, MemberState};
+use ipmp_common::maps::{self, MemberStatus};
 use rtnetlink::packet_route::{address::AddressFlags, link::LinkFlags};
 
 pub(in crate::daemon) mod probing;
@@ -17,7 +17,7 @@ use crate::{
     },
     core::{
         self, GroupState, Link,
-        member::{Cause, Condition},
+        member::{Condition, OfflineCause},
         probe::Column,
     },
     link::{Address, Device, show_mac},
@@ -72,8 +72,8 @@ fn group_report(
         checks.push(format!("{} cannot report its link: it is taken as up", member.name()));
     }
     for member in group.core.members() {
-        let answering = group.datapath.answering(member.number()).unwrap_or_default();
-        checks.extend(unread_replies::sentence(member.name(), &answering));
+        let counters = group.datapath.reply_counters(member.number()).unwrap_or_default();
+        checks.extend(unread_replies::sentence(member.name(), &counters));
     }
     let drops = group.datapath.drops().unwrap_or_else(|error| {
         log::warn!(group = group.name(); "{error}");
@@ -176,14 +176,14 @@ fn member_report(
             Column::Disabled => report::Probe::Disabled,
         },
         state: match known.state() {
-            MemberState::Ok => report::MemberState::Ok,
-            MemberState::Failed => report::MemberState::Failed,
-            MemberState::Offline => report::MemberState::Offline,
-            MemberState::Unknown | MemberState::Vacant => report::MemberState::Unknown,
+            MemberStatus::Ok => report::MemberState::Ok,
+            MemberStatus::Failed => report::MemberState::Failed,
+            MemberStatus::Offline => report::MemberState::Offline,
+            MemberStatus::Unknown | MemberStatus::Vacant => report::MemberState::Unknown,
         },
         offline: known.offline().map(|cause| match cause {
-            Cause::Operator => report::Cause::Operator,
-            Cause::DuplicateMac => report::Cause::DuplicateMac,
+            OfflineCause::Operator => report::Cause::Operator,
+            OfflineCause::DuplicateMac => report::Cause::DuplicateMac,
         }),
         active: group.core.active().contains(&number),
         usable: known.usable(),
@@ -207,7 +207,7 @@ fn member_report(
             out_bytes: counters.out_bytes,
             in_packets: counters.in_packets,
             in_bytes: counters.in_bytes,
-            stepped_in: counters.stepped_in,
+            failed_over_packets: counters.failed_over_packets,
         },
     }
 }
@@ -282,7 +282,7 @@ mod tests {
     use rtnetlink::packet_route::link::LinkMessage;
 
     use super::*;
-    use crate::core::{Attachment, Event, Time};
+    use crate::core::{Attachment, Input, Time};
 
     /// An Ethernet device that is up.
     fn device() -> Device {
@@ -293,12 +293,12 @@ mod tests {
     }
 
     /// What a group of two shows of its first member after these events; the other one always works.
-    fn member_after(events: &[Event]) -> String {
+    fn member_after(events: &[Input]) -> String {
         let now = Time(Duration::from_secs(1000));
         let mut group = core::Group::new("production0", core::Settings::default());
         let joined = |member: u8| {
             let (mac, link) = ([2, 0, 0, 0, 0, member], Link::Up);
-            Event::Joined(Attachment {
+            Input::Joined(Attachment {
                 member,
                 name: format!("eth{member}"),
                 mac,
@@ -307,7 +307,7 @@ mod tests {
                 link,
             })
         };
-        let live = Event::Live([0, 1].into_iter().collect());
+        let live = Input::Live([0, 1].into_iter().collect());
         for event in [joined(0), joined(1), live].iter().chain(events) {
             group.handle(now, event.clone()).unwrap();
         }
@@ -317,9 +317,9 @@ mod tests {
     #[test]
     fn flags_of_members_are_those_of_the_tutorial() {
         let (member, link) = (0, Link::Down);
-        let down = Event::Link { member, link };
-        let lost = Event::Live(MemberSet::of(1));
-        let offline = Event::Offline { member };
+        let down = Input::Link { member, link };
+        let lost = Input::Live(MemberSet::of(1));
+        let offline = Input::Offline { member };
         // Tutorial 1.6.1: rge0.
         assert_eq!(member_after(&[]), "UP,BROADCAST,RUNNING,MULTICAST,DEPRECATED,NOFAILOVER");
         // Tutorial 1.2.2: e1000g0 with its cable pulled.
@@ -337,11 +337,11 @@ mod tests {
         assert_eq!(member_after(&[down, offline]), pulled);
         // As long as the other one carries.
         let standby = "UP,BROADCAST,RUNNING,MULTICAST,DEPRECATED,NOFAILOVER,STANDBY,INACTIVE";
-        let kept = Event::Standby { member, standby: true };
+        let kept = Input::Standby { member, standby: true };
         assert_eq!(member_after(std::slice::from_ref(&kept)), standby);
         let link = Link::Down;
         let needed = "UP,BROADCAST,RUNNING,MULTICAST,DEPRECATED,NOFAILOVER,STANDBY";
-        assert_eq!(member_after(&[kept, Event::Link { member: 1, link }]), needed);
+        assert_eq!(member_after(&[kept, Input::Link { member: 1, link }]), needed);
     }
 
     #[test]

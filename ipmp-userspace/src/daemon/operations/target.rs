@@ -16,7 +16,7 @@ use crate::{
         target::{self, Prober, Source, Status},
     },
     core::{
-        Event, LogLine,
+        Event, Input,
         probe::{
             Family, Means, same_subnet,
             targets::{Fault, Status as Known},
@@ -61,7 +61,8 @@ impl Engine {
         targets: Vec<TargetState>,
         before: Vec<TargetState>,
     ) -> Result<(), Refused> {
-        let line = LogLine::Set { group: group.to_owned(), member: None, settings: words(&targets) };
+        let line =
+            Event::SettingsChanged { group: group.to_owned(), member: None, settings: words(&targets) };
         self.file.state.groups.entry(group.to_owned()).or_default().targets = targets;
         if let Err(error) = self.file.save() {
             self.file.state.groups.entry(group.to_owned()).or_default().targets = before;
@@ -155,7 +156,7 @@ impl Engine {
         }
         let (groups, mut hands) = self.with_hands();
         if let Some(group) = groups.get_mut(group) {
-            group.tell(&mut hands, Event::Discover).await;
+            group.tell(&mut hands, Input::Discover).await;
         }
         Ok(Vec::new())
     }

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use ipmp_common::{maps::MemberState as Shown, steer::MemberSet};
+use ipmp_common::{maps::MemberStatus as Shown, steer::MemberSet};
 
 use crate::daemon::{
     event_loop::{Engine, Error},
@@ -13,7 +13,7 @@ use crate::daemon::{
 };
 use crate::{
     core::{
-        self, Adopted, Attachment, Event, Link, LogLine,
+        self, Adopted, Attachment, Event, Input, Link,
         probe::{Family, TestAddress},
     },
     datapath,
@@ -147,7 +147,7 @@ impl Engine {
         }
         group.expect_addresses(addresses);
         group.tests = tests;
-        self.teller.say(Some(&name), &LogLine::TakenOver { group: name.clone(), members: count });
+        self.teller.say(Some(&name), &Event::GroupAdopted { group: name.clone(), members: count });
         self.groups.insert(name.clone(), group);
 
         let (groups, mut hands) = self.with_hands();
@@ -156,7 +156,7 @@ impl Engine {
             for family in Family::ALL {
                 for member in untested[family as usize].iter() {
                     let address = TestAddress::None;
-                    group.tell(&mut hands, Event::TestAddress { member, family, address }).await;
+                    group.tell(&mut hands, Input::TestAddress { member, family, address }).await;
                 }
             }
             for (number, _) in &vanished {
@@ -213,7 +213,7 @@ impl Engine {
 
     /// The interface of a group has gone while no daemon ran.
     async fn bury(&mut self, name: &str) -> Result<(), Error> {
-        self.teller.say(Some(name), &LogLine::Dissolved { group: name.to_owned() });
+        self.teller.say(Some(name), &Event::GroupInterfaceDeleted { group: name.to_owned() });
         self.datapath.remove_group(name)?;
         let Some(saved) = self.file.state.groups.remove(name) else { return Ok(()) };
         for (member, state) in &saved.members {

@@ -194,7 +194,7 @@ fn targets_that_cannot_be_are_refused_and_nothing_changes() {
         let router = ips(&["192.168.178.3"]);
         let (groups, mut hands) = engine.with_hands();
         let family = core::probe::Family::V4;
-        let routes = core::Event::Routes { family, hosts: vec![], routers: router.clone() };
+        let routes = core::Input::Routes { family, hosts: vec![], routers: router.clone() };
         groups.get_mut("production0").unwrap().tell(&mut hands, routes).await;
         let refused = engine.request(of(disable, "192.168.178.3")).await.unwrap_err();
         assert_eq!(
@@ -204,7 +204,7 @@ fn targets_that_cannot_be_are_refused_and_nothing_changes() {
         );
         // Hosts that answer are told apart, wherever else they come from.
         let (groups, mut hands) = engine.with_hands();
-        groups.get_mut("production0").unwrap().tell(&mut hands, core::Event::Host(router[0])).await;
+        groups.get_mut("production0").unwrap().tell(&mut hands, core::Input::Host(router[0])).await;
         let listed = engine.list_targets("production0").unwrap();
         let answered = listed.iter().filter(|target| target.answered);
         assert_eq!(answered.map(|target| target.address).collect::<Vec<_>>(), router);
@@ -264,7 +264,7 @@ fn a_verdict_outlives_restarts_settings_and_hangups() {
         // What a daemon leaves that has found eth0 failed behind its link.
         let mut engine = start(None).await;
         let datapath = &mut engine.groups.get_mut("production0").unwrap().datapath;
-        datapath.set_state(0, maps::MemberState::Failed).unwrap();
+        datapath.set_state(0, maps::MemberStatus::Failed).unwrap();
         datapath.set_usable(MemberSet::of(1));
         datapath.set_reserve(MemberSet::of(0));
         drop(engine);

@@ -28,7 +28,7 @@ impl Group {
     /// [`Error::Map`].
     pub fn set_own_address(&mut self, address: IpAddr, number: u8) -> Result<(), Error> {
         let value =
-            Address { inbound: Preference::NOBODY, kind: AddressKind::Test, member: u32::from(number) };
+            Address { inbound: Preference::EMPTY, kind: AddressKind::Test, member: u32::from(number) };
         self.addresses.insert(Ip::from(address), value, 0).map_err(map_error("addresses"))?;
         self.filter_own_addresses()
     }

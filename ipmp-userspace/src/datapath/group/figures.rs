@@ -1,6 +1,6 @@
 //! What the datapath has counted, over all processors.
 
-use ipmp_common::maps::{Answering, Counters, Drops};
+use ipmp_common::maps::{Counters, Drops, ReplyCounters};
 
 use super::{super::Error, Group, map_error};
 
@@ -16,7 +16,7 @@ impl Group {
             out_bytes: sum.out_bytes + cpu.out_bytes,
             in_packets: sum.in_packets + cpu.in_packets,
             in_bytes: sum.in_bytes + cpu.in_bytes,
-            stepped_in: sum.stepped_in + cpu.stepped_in,
+            failed_over_packets: sum.failed_over_packets + cpu.failed_over_packets,
         }))
     }
 
@@ -24,11 +24,11 @@ impl Group {
     ///
     /// # Errors
     /// [`Error::Map`].
-    pub fn answering(&self, number: u8) -> Result<Answering, Error> {
-        let values = self.answering.get(&u32::from(number), 0).map_err(map_error("answering"))?;
-        Ok(values.iter().fold(Answering::default(), |sum, cpu| Answering {
-            handed: sum.handed + cpu.handed,
-            strange: sum.strange + cpu.strange,
+    pub fn reply_counters(&self, number: u8) -> Result<ReplyCounters, Error> {
+        let values = self.reply_counters.get(&u32::from(number), 0).map_err(map_error("reply_counters"))?;
+        Ok(values.iter().fold(ReplyCounters::default(), |sum, cpu| ReplyCounters {
+            delivered: sum.delivered + cpu.delivered,
+            unknown_id: sum.unknown_id + cpu.unknown_id,
             flood: sum.flood + cpu.flood,
             lost: sum.lost + cpu.lost,
         }))

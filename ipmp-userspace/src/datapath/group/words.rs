@@ -3,7 +3,7 @@
 use std::mem::offset_of;
 
 use ipmp_common::{
-    maps::{Capture, Steering},
+    maps::{CaptureMode, Steering},
     steer::{MemberSet, Preference, SLOTS},
 };
 
@@ -16,22 +16,22 @@ const CAST: usize = offset_of!(Steering, cast) / 8;
 impl Group {
     /// Writes the `usable` mask.
     pub fn set_usable(&self, members: MemberSet) {
-        self.steering.store(USABLE, members.0);
+        self.steering.store(USABLE, members.bits);
     }
 
     /// The `usable` mask.
     pub fn usable(&self) -> MemberSet {
-        MemberSet(self.steering.load(USABLE))
+        MemberSet::from_bits(self.steering.load(USABLE))
     }
 
     /// Writes the mask of the members that carry only before a packet is lost.
     pub fn set_reserve(&self, members: MemberSet) {
-        self.steering.store(RESERVE, members.0);
+        self.steering.store(RESERVE, members.bits);
     }
 
     /// That mask.
     pub fn reserve(&self) -> MemberSet {
-        MemberSet(self.steering.load(RESERVE))
+        MemberSet::from_bits(self.steering.load(RESERVE))
     }
 
     /// Members whose links are trusted.
@@ -51,12 +51,12 @@ impl Group {
     }
 
     /// Says whether those who capture on the group interface are shown what leaves.
-    pub fn set_capture(&self, capture: Capture) {
+    pub fn set_capture(&self, capture: CaptureMode) {
         self.host.borrow().sentinel.set_capture(self.index, capture);
     }
 
     /// What was said, by an earlier daemon perhaps.
-    pub fn capture(&self) -> Capture {
+    pub fn capture(&self) -> CaptureMode {
         self.host.borrow().sentinel.capture(self.index)
     }
 
@@ -68,25 +68,26 @@ impl Group {
     /// Writes the lists of the slots that differ, each at once.
     pub fn set_slots(&self, slots: &[Preference; SLOTS]) {
         for (index, list) in slots.iter().enumerate() {
-            if self.slots.load(index) != list.0 {
-                self.slots.store(index, list.0);
+            if self.slots.load(index) != list.nibbles {
+                self.slots.store(index, list.nibbles);
             }
         }
     }
 
     /// The lists of the slots.
     pub fn slots(&self) -> Box<[Preference; SLOTS]> {
-        let lists: Vec<_> = (0..SLOTS).map(|index| Preference(self.slots.load(index))).collect();
+        let lists: Vec<_> =
+            (0..SLOTS).map(|index| Preference::from_nibbles(self.slots.load(index))).collect();
         lists.into_boxed_slice().try_into().unwrap_or_else(|_| unreachable!("there are SLOTS of them"))
     }
 
     /// Writes the cast role.
     pub fn set_cast(&self, list: Preference) {
-        self.steering.store(CAST, list.0);
+        self.steering.store(CAST, list.nibbles);
     }
 
     /// The cast role.
     pub fn cast(&self) -> Preference {
-        Preference(self.steering.load(CAST))
+        Preference::from_nibbles(self.steering.load(CAST))
     }
 }

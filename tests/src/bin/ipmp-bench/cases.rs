@@ -3,7 +3,7 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use etherparse::PacketBuilder;
-use ipmp_common::hash::{Policy, filter_bit};
+use ipmp_common::hash::{HashPolicy, filter_bit};
 use ipmp_common::maps::Ip;
 use lab::Mac;
 use serde::Serialize;
@@ -60,7 +60,7 @@ pub struct Case {
     /// Which packet.
     pub family: Family,
     /// Egress: how the packet finds its slot.
-    pub policy: Policy,
+    pub policy: HashPolicy,
     /// Which program, more exactly.
     pub devices: Devices,
     /// State of the maps.
@@ -76,13 +76,13 @@ pub fn all() -> Vec<Case> {
     let plain = |direction, family| Case {
         direction,
         family,
-        policy: Policy::Connection,
+        policy: HashPolicy::Connection,
         devices: Devices::Pinned,
         test_addresses: TestAddresses::None,
         stacked: false,
     };
     let mut cases = Vec::new();
-    for policy in Policy::ALL {
+    for policy in HashPolicy::ALL {
         cases.extend([V4, V6].map(|family| Case { policy, ..plain(Egress, family) }));
     }
     for egress in [V4, V6].map(|family| plain(Egress, family)) {
@@ -92,7 +92,7 @@ pub fn all() -> Vec<Case> {
         cases.push(Case { test_addresses: TestAddresses::LookedUp, ..egress });
         cases.push(Case { stacked: true, ..egress });
     }
-    for policy in Policy::ALL {
+    for policy in HashPolicy::ALL {
         cases.extend([V4, V6].map(|family| Case {
             policy,
             test_addresses: TestAddresses::Filtered,

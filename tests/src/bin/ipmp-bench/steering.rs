@@ -21,7 +21,7 @@ use ipmp::datapath::objects::{self, Constants};
 use ipmp::datapath::pins::Pins;
 use ipmp::datapath::sentinel::SHARED;
 use ipmp::datapath::{Datapath, Group, GroupSpec, MemberSpec};
-use ipmp_common::hash::Policy;
+use ipmp_common::hash::HashPolicy;
 use ipmp_common::steer::{MemberSet, Preference, SLOTS};
 use lab::{Lab, Mac, clock};
 use serde::Serialize;
@@ -139,7 +139,7 @@ impl Subject {
 struct Workbench<'lab> {
     lab: &'lab Lab,
     datapath: Datapath,
-    groups: Vec<(Policy, u32, Group)>,
+    groups: Vec<(HashPolicy, u32, Group)>,
 }
 
 impl<'lab> Workbench<'lab> {
@@ -157,7 +157,7 @@ impl<'lab> Workbench<'lab> {
         };
         let members = [member(PLAIN, "e1000g0", &[])?, member(STACKED, "rge0v", &["rge0"])?];
         let mut groups = Vec::new();
-        for policy in Policy::ALL {
+        for policy in HashPolicy::ALL {
             let name = format!("{}0", policy.name());
             let mac = lab::show_mac(GROUP_MAC);
             host.ip(&format!("link add {name} address {mac} type veth peer name far-{}", policy.name()))?;
@@ -181,7 +181,7 @@ impl<'lab> Workbench<'lab> {
         Ok(Self { lab, datapath, groups })
     }
 
-    fn group(&mut self, policy: Policy) -> Result<(u32, &mut Group)> {
+    fn group(&mut self, policy: HashPolicy) -> Result<(u32, &mut Group)> {
         let found = self.groups.iter_mut().find(|(of, ..)| *of == policy);
         found.map(|(_, ifindex, group)| (*ifindex, group)).context("no group of this policy")
     }
@@ -190,7 +190,7 @@ impl<'lab> Workbench<'lab> {
     fn subjects(&mut self) -> Result<Vec<Subject>> {
         let member = self.lab.host().link("e1000g0")?;
         let bare = cases::all()[0].packet(GROUP_MAC, member.mac);
-        let (ifindex, _) = self.group(Policy::Connection)?;
+        let (ifindex, _) = self.group(HashPolicy::Connection)?;
         let other = |name: &str, program, verdict| Subject {
             name: name.to_owned(),
             program,

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 
 use super::Group;
 use crate::core::{
-    Action, LogLine, Time,
+    Action, Event, Time,
     member::{Condition, Member},
     probe::{FAILURES, Family, Means, TestAddress, history::LENGTH, prober::Prober, targets::Known},
 };
@@ -147,7 +147,7 @@ impl Group {
             }
         }
         for member in now_configured {
-            self.say(|_| LogLine::TestAddressNow { member });
+            self.say(|_| Event::TestAddressConfigured { member });
         }
     }
 
@@ -160,9 +160,9 @@ impl Group {
         let name = member.name().to_owned();
         let was_twin = member.probing.twin[family.index()];
         if let (true, false, TestAddress::Is { address, .. }) = (twin, was_twin, address) {
-            self.say(|_| LogLine::TestAddressTwin { member: name, address });
+            self.say(|_| Event::TestAddressNotUnique { member: name, address });
         } else if was_twin && !twin && matches!(means, Some(Means::Echo { .. })) {
-            self.say(|_| LogLine::TestAddressNow { member: name });
+            self.say(|_| Event::TestAddressConfigured { member: name });
         }
         let Member { condition, probing, flap, .. } = &mut self.members[at];
         probing.twin[family.index()] = twin;

@@ -2,7 +2,7 @@
 
 use super::Group;
 use crate::core::{
-    LogLine, Time, Why,
+    Cause, Event, Time,
     group::spare::Back,
     member::{Condition, Member},
     probe::{Family, prober::Prober, targets::Mode, verdict},
@@ -27,7 +27,7 @@ impl Group {
             self.tell_outcome(now, member, family, sequence);
         }
         for (member, target) in aside {
-            self.say_because(Why::Probes, |_| LogLine::TargetAside { member, target, slow: false });
+            self.say_because(Cause::ProbeResults, |_| Event::TargetExcluded { member, target, slow: false });
         }
         self.lose_neighbours();
     }
@@ -118,7 +118,7 @@ impl Group {
             member.probing.failed = true;
             member.inactive = false;
         }
-        self.why = Why::Probes;
+        self.why = Cause::ProbeResults;
         self.reconcile();
         self.refresh(true);
         true
@@ -133,10 +133,10 @@ impl Group {
         // Of a member whose link is down, or which was never seen working, no failure is news.
         if before.functions() {
             let name = before.name().to_owned();
-            self.why = Why::ProbesLost { member: name.clone() };
+            self.why = Cause::ProbesLost { member: name.clone() };
             self.lost_one(&before);
             if self.anybody_functions() || self.members.iter().any(Self::could_be_let_go) {
-                self.say(|group| LogLine::Failure { member: name, group });
+                self.say(|group| Event::MemberFailed { member: name, group });
             }
             self.refresh(!offline);
         }
@@ -147,8 +147,8 @@ impl Group {
         let Some(member) = self.member(number) else { return };
         if member.condition == Condition::Ok {
             let (name, offline) = (member.name().to_owned(), member.offline.is_some());
-            self.why = Why::ProbesAnswered { member: name.clone() };
-            self.say(|group| LogLine::Repair { member: name, group });
+            self.why = Cause::ProbesAnswered { member: name.clone() };
+            self.say(|group| Event::MemberRepaired { member: name, group });
             if !offline {
                 self.came_back(number, Back::Repaired);
             }
@@ -176,14 +176,14 @@ impl Group {
         let was = self.probes.dark[family.index()];
         if dark && !was {
             self.probes.dark[family.index()] = true;
-            self.say_because(Why::Probes, |group| LogLine::Dark { group, family });
+            self.say_because(Cause::ProbeResults, |group| Event::NoTargetReplies { group, family });
             if hosts_alone {
                 self.forget_hosts([family]);
             }
         } else if was && (light || !anybody) {
             self.probes.dark[family.index()] = false;
             if light {
-                self.say_because(Why::Probes, |group| LogLine::DarkOver { group, family });
+                self.say_because(Cause::ProbeResults, |group| Event::TargetsReply { group, family });
             }
         }
     }

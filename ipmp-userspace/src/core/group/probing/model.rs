@@ -13,11 +13,11 @@ use std::{
     time::Duration,
 };
 
-use ipmp_common::maps::MemberState;
+use ipmp_common::maps::MemberStatus;
 
 use super::properties::check;
 use crate::core::{
-    Event, Settings,
+    Input, Settings,
     group::{
         properties::Kernel,
         wire::{Wire, router},
@@ -53,7 +53,7 @@ impl World {
         wire.routers(&[router(1)]);
         for member in 0..members {
             wire.join(member);
-            wire.tell(Event::Standby { member, standby: standbys.contains(&member) });
+            wire.tell(Input::Standby { member, standby: standbys.contains(&member) });
             wire.test_address(member, Family::V4);
         }
         wire.run(20 * INTERVAL);
@@ -93,7 +93,7 @@ impl World {
             }
             Move::Operator(member) => {
                 let offline = wire.group.member(member).unwrap().offline().is_some();
-                let event = if offline { Event::Online { member } } else { Event::Offline { member } };
+                let event = if offline { Input::Online { member } } else { Input::Offline { member } };
                 // What is refused has not happened.
                 drop(wire.ask(event));
             }
@@ -141,7 +141,7 @@ impl World {
                 assert_eq!(member.functions(), good(member), "{member:?}");
             }
         } else if !group.settings().fail_open {
-            assert!(in_service().all(|member| member.state() == MemberState::Failed));
+            assert!(in_service().all(|member| member.state() == MemberStatus::Failed));
         }
         assert_eq!(group.dark(Family::V4), in_service().any(Member::functions) && !in_service().any(good));
     }

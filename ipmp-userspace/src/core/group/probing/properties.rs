@@ -1,11 +1,11 @@
 //! Random events on a network that answers or does not, against what must always be so.
 
-use ipmp_common::{maps::MemberState, steer::MemberSet};
+use ipmp_common::{maps::MemberStatus, steer::MemberSet};
 use proptest::prelude::*;
 
 use super::*;
 use crate::core::{
-    Event, GroupState, Link,
+    GroupState, Input, Link,
     group::{
         properties::Kernel,
         wire::{Wire, ip, router},
@@ -76,14 +76,14 @@ fn carry_out(wire: &mut Wire, step: &Step) {
                 wire.join(member);
             }
         }
-        Step::Leave(member) => drop(wire.tell(Event::Left { member })),
+        Step::Leave(member) => drop(wire.tell(Input::Left { member })),
         Step::Cable(member, up) => wire.link(member, up),
-        Step::Netlink(member, up) => drop(wire.tell(Event::Link { member, link: link(up) })),
-        Step::Live(set) => drop(wire.tell(Event::Live(MemberSet(set.into())))),
-        Step::Offline(member) => drop(wire.ask(Event::Offline { member })),
-        Step::Online(member) => drop(wire.ask(Event::Online { member })),
-        Step::Mac(member, mac) => drop(wire.tell(Event::Mac { member, mac: [2, 0, 0, 0, 0, mac] })),
-        Step::Standby(member, standby) => drop(wire.tell(Event::Standby { member, standby })),
+        Step::Netlink(member, up) => drop(wire.tell(Input::Link { member, link: link(up) })),
+        Step::Live(set) => drop(wire.tell(Input::Live(MemberSet::from_bits(set.into())))),
+        Step::Offline(member) => drop(wire.ask(Input::Offline { member })),
+        Step::Online(member) => drop(wire.ask(Input::Online { member })),
+        Step::Mac(member, mac) => drop(wire.tell(Input::Mac { member, mac: [2, 0, 0, 0, 0, mac] })),
+        Step::Standby(member, standby) => drop(wire.tell(Input::Standby { member, standby })),
         Step::TestAddress(member, v6, what) => {
             let family = if v6 { Family::V6 } else { Family::V4 };
             let address = match what {
@@ -93,18 +93,18 @@ fn carry_out(wire: &mut Wire, step: &Step) {
                 2 => TestAddress::Is { address: router(201), prefix: 24 },
                 _ => return wire.test_address(member, family),
             };
-            wire.tell(Event::TestAddress { member, family, address });
+            wire.tell(Input::TestAddress { member, family, address });
         }
         Step::Routers(which) => {
             let all = [router(1), router(2), ip("fe80::1")];
             let some: Vec<IpAddr> = (0..3).filter(|bit| which >> bit & 1 == 1).map(|bit| all[bit]).collect();
             wire.routers(&some);
         }
-        Step::Explicit(0) => drop(wire.tell(Event::Targets(Vec::new()))),
-        Step::Explicit(last) => drop(wire.tell(Event::Targets(vec![router(last), ip("fe80::1")]))),
-        Step::Host(last) => drop(wire.tell(Event::Host(router(last)))),
-        Step::Data(last, true) => drop(wire.tell(Event::AddressAdded(router(last)))),
-        Step::Data(last, false) => drop(wire.tell(Event::AddressRemoved(router(last)))),
+        Step::Explicit(0) => drop(wire.tell(Input::Targets(Vec::new()))),
+        Step::Explicit(last) => drop(wire.tell(Input::Targets(vec![router(last), ip("fe80::1")]))),
+        Step::Host(last) => drop(wire.tell(Input::Host(router(last)))),
+        Step::Data(last, true) => drop(wire.tell(Input::AddressAdded(router(last)))),
+        Step::Data(last, false) => drop(wire.tell(Input::AddressRemoved(router(last)))),
         Step::Silent(member, true) => _ = wire.silent.insert(member),
         Step::Silent(member, false) => _ = wire.silent.remove(&member),
         Step::Dead(last, dead) => {
@@ -114,7 +114,7 @@ fn carry_out(wire: &mut Wire, step: &Step) {
         Step::Set(fdt, failback, fail_open, probe) => {
             let fdt = Duration::from_millis([100, 500, 1000, 3000][usize::from(fdt)]);
             let probe = [Policy::Off, Policy::Auto, Policy::Arp, Policy::Nd][usize::from(probe)];
-            wire.tell(Event::Settings(Settings { fdt, failback, fail_open, probe, ..Settings::default() }));
+            wire.tell(Input::Settings(Settings { fdt, failback, fail_open, probe, ..Settings::default() }));
         }
         Step::Late(ms) => {
             wire.late = Duration::from_millis(ms);
@@ -142,7 +142,7 @@ pub(super) fn check(wire: &Wire, kernel: &Kernel) {
     for member in group.members() {
         assert_eq!(kernel.states[usize::from(member.number())], member.state());
         // States, flags and columns agree with each other.
-        let failed = member.state() == MemberState::Failed;
+        let failed = member.state() == MemberStatus::Failed;
         assert_eq!(
             failed,
             member.offline().is_none() && member.condition() != Condition::New && !member.functions()
@@ -210,7 +210,7 @@ proptest! {
                 prop_assert!(kernel.carry_out(&action), "{:?} changes nothing, after {:?}", action, step);
             }
             if let Step::Leave(member) = step {
-                kernel.states[usize::from(*member)] = MemberState::Vacant;
+                kernel.states[usize::from(*member)] = MemberStatus::Vacant;
             }
             check(&wire, &kernel);
         }
@@ -247,7 +247,7 @@ proptest! {
         wire.run(2 * fdt + Duration::from_millis(phase));
         wire.silent.insert(member);
         wire.run(fdt + Duration::from_millis(3));
-        prop_assert_eq!(wire.state(member), MemberState::Failed);
+        prop_assert_eq!(wire.state(member), MemberStatus::Failed);
         prop_assert_eq!(wire.usable().len(), 2);
     }
 }

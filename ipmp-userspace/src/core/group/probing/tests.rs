@@ -1,8 +1,8 @@
-use ipmp_common::maps::MemberState;
+use ipmp_common::maps::MemberStatus;
 
 use super::*;
 use crate::core::{
-    Adopted, Event, Group, GroupState, Link,
+    Adopted, Group, GroupState, Input, Link,
     group::wire::{MAC, Wire, ip, router},
     probe::{Column, Policy, SETTLE},
     slots::Slots,
@@ -23,11 +23,11 @@ fn column(wire: &Wire, member: u8) -> Column {
 
 /// Time until a member has failed, and until it is repaired.
 fn failed(wire: &mut Wire, member: u8) -> Duration {
-    wire.until(|wire| wire.state(member) == MemberState::Failed)
+    wire.until(|wire| wire.state(member) == MemberStatus::Failed)
 }
 
 fn works(wire: &mut Wire, member: u8) -> Duration {
-    wire.until(|wire| wire.state(member) == MemberState::Ok)
+    wire.until(|wire| wire.state(member) == MemberStatus::Ok)
 }
 
 /// The table of the module's documentation, for every state, company and event. The member is `eth0`; its company is
@@ -43,7 +43,7 @@ fn every_state_event_and_company_is_as_the_table_says() {
         ('S', "At least 1 IP interface (eth0) in group g is now usable"),
         (
             'K',
-            "No target of group g answers on any interface (inet); interfaces are judged by their links until one does",
+            "No target of group g replies on any interface (inet); interfaces are judged by link state until one does",
         ),
         ('O', "IP interface eth0 of group g is now offline"),
         ('I', "IP interface eth0 of group g is now online"),
@@ -80,7 +80,7 @@ fn every_state_event_and_company_is_as_the_table_says() {
                 failed(&mut wire, 0);
             }
             if start.starts_with("not probed") {
-                wire.tell(Event::TestAddress { member: 0, family: Family::V4, address: TestAddress::None });
+                wire.tell(Input::TestAddress { member: 0, family: Family::V4, address: TestAddress::None });
             }
             if start.ends_with("no targets") {
                 wire.routers(&[]);
@@ -89,7 +89,7 @@ fn every_state_event_and_company_is_as_the_table_says() {
                 wire.link(0, false);
             }
             if start == "offline" {
-                wire.tell(Event::Offline { member: 0 });
+                wire.tell(Input::Offline { member: 0 });
             }
             if !company {
                 wire.link(1, false);
@@ -111,19 +111,19 @@ fn every_state_event_and_company_is_as_the_table_says() {
                 }
                 4 => wire.routers(&[]),
                 5 => wire.routers(&[router(1)]),
-                6 => drop(wire.tell(Event::TestAddress { member, family, address: TestAddress::None })),
+                6 => drop(wire.tell(Input::TestAddress { member, family, address: TestAddress::None })),
                 7 => wire.test_address(0, family),
                 _ => {
-                    let event = if event == 8 { Event::Offline { member } } else { Event::Online { member } };
+                    let event = if event == 8 { Input::Offline { member } } else { Input::Online { member } };
                     refused = wire.ask(event).err().map(|refusal| refusal.to_string());
                 }
             }
             let state = match wire.state(0) {
-                MemberState::Ok => "ok",
-                MemberState::Failed => "failed",
-                MemberState::Unknown => "unknown",
-                MemberState::Offline => "offline",
-                MemberState::Vacant => "vacant",
+                MemberStatus::Ok => "ok",
+                MemberStatus::Failed => "failed",
+                MemberStatus::Unknown => "unknown",
+                MemberStatus::Offline => "offline",
+                MemberStatus::Vacant => "vacant",
             };
             let said: String = wire
                 .said()
@@ -211,9 +211,9 @@ fn a_cable_put_into_a_port_that_drops_everything_does_not_help() {
     );
     wire.silent.insert(0);
     wire.link(0, true);
-    assert_eq!((wire.usable(), wire.state(0)), (vec![1], MemberState::Failed));
+    assert_eq!((wire.usable(), wire.state(0)), (vec![1], MemberStatus::Failed));
     wire.run(ms(60_000));
-    assert_eq!((wire.said(), wire.state(0)), (vec![UP.to_owned()], MemberState::Failed));
+    assert_eq!((wire.said(), wire.state(0)), (vec![UP.to_owned()], MemberStatus::Failed));
     wire.silent.clear();
     let took = works(&mut wire, 0);
     assert!(took > ms(1800) && took < ms(2200), "{took:?}");
@@ -240,7 +240,7 @@ fn a_router_that_answers_nobody_takes_nobody_down() {
         assert_eq!(
             wire.said(),
             [
-                "No target of group g answers on any interface (inet); interfaces are judged by their links until one does"
+                "No target of group g replies on any interface (inet); interfaces are judged by link state until one does"
             ]
         );
         assert!(wire.group.dark(Family::V4));
@@ -249,7 +249,7 @@ fn a_router_that_answers_nobody_takes_nobody_down() {
         wire.dead.clear();
         wire.run(ms(40 * answering));
         wire.run(ms(30_000));
-        assert_eq!(wire.said(), ["Targets of group g answer again (inet)"]);
+        assert_eq!(wire.said(), ["Targets of group g reply again (inet)"]);
         assert_eq!(wire.usable(), [0, 1]);
     }
 }
@@ -259,7 +259,7 @@ fn a_member_alone_is_judged_by_its_link() {
     let mut wire = Wire::with_fdt(1, ms(1000));
     wire.silent.insert(0);
     wire.run(ms(30_000));
-    assert_eq!((wire.usable(), wire.state(0), wire.carrier), (vec![0], MemberState::Ok, true));
+    assert_eq!((wire.usable(), wire.state(0), wire.carrier), (vec![0], MemberStatus::Ok, true));
     assert!(wire.group.dark(Family::V4));
 }
 
@@ -347,15 +347,15 @@ fn without_fail_open_a_member_that_nobody_probes_is_as_good_as_one_that_is_answe
 fn without_targets_a_member_carries_and_its_state_is_unknown() {
     let mut wire = Wire::with_fdt(2, ms(1000));
     wire.routers(&[]);
-    assert_eq!((wire.state(0), column(&wire, 0)), (MemberState::Unknown, Column::Unknown));
+    assert_eq!((wire.state(0), column(&wire, 0)), (MemberStatus::Unknown, Column::Unknown));
     assert_eq!((wire.usable(), wire.group.state()), (vec![0, 1], GroupState::Ok));
     wire.run(ms(10_000));
     assert_eq!(wire.said(), Vec::<String>::new());
     // It looks for hosts meanwhile, each member for itself.
     let searches = wire.searches.iter().filter(|(_, action)| matches!(action, Action::FindHosts { .. }));
     assert!((18..=22).contains(&searches.count()), "one a second: {:?}", wire.searches);
-    wire.tell(Event::Host(router(77)));
-    assert_eq!((wire.state(0), column(&wire, 0)), (MemberState::Ok, Column::Ok));
+    wire.tell(Input::Host(router(77)));
+    assert_eq!((wire.state(0), column(&wire, 0)), (MemberStatus::Ok, Column::Ok));
     wire.run(ms(1000));
     assert_eq!(wire.probes.last().unwrap().2, router(77));
     // A router takes the place of all hosts.
@@ -364,7 +364,7 @@ fn without_targets_a_member_carries_and_its_state_is_unknown() {
     assert_eq!(wire.probes.last().unwrap().2, router(1));
     wire.routers(&[]);
     wire.link(0, false);
-    assert_eq!((wire.state(0), column(&wire, 0)), (MemberState::Failed, Column::Failed));
+    assert_eq!((wire.state(0), column(&wire, 0)), (MemberStatus::Failed, Column::Failed));
 }
 
 #[test]
@@ -374,7 +374,7 @@ fn a_failed_member_whose_targets_vanish_stays_failed_and_is_repaired_by_new_ones
     failed(&mut wire, 0);
     wire.routers(&[]);
     wire.run(ms(10_000));
-    assert_eq!((wire.state(0), wire.usable()), (MemberState::Failed, vec![1]));
+    assert_eq!((wire.state(0), wire.usable()), (MemberStatus::Failed, vec![1]));
     wire.silent.clear();
     wire.routers(&[router(3)]);
     works(&mut wire, 0);
@@ -383,7 +383,7 @@ fn a_failed_member_whose_targets_vanish_stays_failed_and_is_repaired_by_new_ones
 #[test]
 fn targets_are_in_the_test_subnet_and_never_an_address_of_the_group() {
     let mut wire = Wire::with_fdt(2, ms(1000));
-    wire.tell(Event::Targets(vec![ip("10.0.0.1"), router(200), router(202), router(50), router(51)]));
+    wire.tell(Input::Targets(vec![ip("10.0.0.1"), router(200), router(202), router(50), router(51)]));
     wire.run(ms(2000));
     let targets = |wire: &Wire, member| {
         let targets = wire.group.member(member).unwrap().prober(Family::V4).unwrap().targets();
@@ -395,7 +395,7 @@ fn targets_are_in_the_test_subnet_and_never_an_address_of_the_group() {
     );
     // A subnet of its own for tests.
     let address = TestAddress::Is { address: ip("10.0.0.201"), prefix: 8 };
-    wire.tell(Event::TestAddress { member: 0, family: Family::V4, address });
+    wire.tell(Input::TestAddress { member: 0, family: Family::V4, address });
     assert_eq!((targets(&wire, 0), targets(&wire, 1)), (vec![ip("10.0.0.1")], vec![router(50), router(51)]));
     wire.run(ms(1000));
     let probe = wire.probes.iter().rfind(|probe| probe.1 == 0).unwrap();
@@ -413,8 +413,8 @@ fn a_dead_target_among_others_fails_nobody_and_is_left_out() {
     assert_eq!(
         said,
         [
-            "Target 192.168.178.2 answers less on eth0 than others; it is left out for a minute",
-            "Target 192.168.178.2 answers less on eth1 than others; it is left out for a minute",
+            "Target 192.168.178.2: no replies on eth0 (5 lost in a row); excluded for 60 s",
+            "Target 192.168.178.2: no replies on eth1 (5 lost in a row); excluded for 60 s",
         ]
     );
     wire.probes.clear();
@@ -436,14 +436,14 @@ fn one_failed_family_fails_a_member_and_both_must_be_good_to_repair_it() {
     wire.run(ms(3000));
     // IPv6 alone is dead on eth0: it looks for another target there.
     let address = TestAddress::Is { address: ip("fe80:0:0:1::5"), prefix: 64 };
-    wire.tell(Event::TestAddress { member: 0, family: Family::V6, address });
+    wire.tell(Input::TestAddress { member: 0, family: Family::V6, address });
     wire.routers(&[router(1), ip("fe80::1"), ip("fe80:0:0:1::1")]);
     wire.dead.insert(ip("fe80:0:0:1::1"));
     let took = failed(&mut wire, 0);
     assert!(took < ms(1300), "{took:?}");
     assert_eq!(wire.said(), [FAILURE]);
     wire.run(ms(20_000));
-    assert_eq!(wire.state(0), MemberState::Failed, "IPv4 is answered, and not enough");
+    assert_eq!(wire.state(0), MemberStatus::Failed, "IPv4 is answered, and not enough");
     wire.dead.clear();
     works(&mut wire, 0);
     assert_eq!(wire.said(), [REPAIR]);
@@ -479,7 +479,7 @@ fn a_daemon_that_is_always_late_finds_a_failure_once_it_is_in_time() {
     wire.late = ms(50);
     wire.silent.insert(0);
     wire.run(ms(1000));
-    assert_eq!(wire.state(0), MemberState::Ok);
+    assert_eq!(wire.state(0), MemberStatus::Ok);
     wire.late = Duration::ZERO;
     assert!(failed(&mut wire, 0) < ms(125));
 }
@@ -492,7 +492,7 @@ fn forged_answers_keep_nothing_alive_and_are_counted() {
         wire.group.member(1).unwrap().prober(Family::V4).unwrap().history().probes().last().copied().unwrap();
     wire.silent.insert(0);
     let mut forged = 0;
-    while wire.state(0) == MemberState::Ok {
+    while wire.state(0) == MemberStatus::Ok {
         let sequence = wire
             .group
             .member(0)
@@ -511,7 +511,7 @@ fn forged_answers_keep_nothing_alive_and_are_counted() {
             Proof::Mac(MAC),
         ] {
             let at = wire.now;
-            wire.tell(Event::Answer { member: 0, target: router(1), proof, at });
+            wire.tell(Input::Answer { member: 0, target: router(1), proof, at });
             forged += 1;
         }
         wire.run(ms(100));
@@ -522,7 +522,7 @@ fn forged_answers_keep_nothing_alive_and_are_counted() {
     let before = wire.group.member(1).unwrap().prober(Family::V4).unwrap().counters().duplicate;
     let proof = Proof::Echo { sequence: heard.sequence, cookie: heard.cookie };
     let at = wire.now;
-    wire.tell(Event::Answer { member: 1, target: router(1), proof, at });
+    wire.tell(Input::Answer { member: 1, target: router(1), proof, at });
     assert_eq!(wire.group.member(1).unwrap().prober(Family::V4).unwrap().counters().duplicate, before + 1);
 }
 
@@ -533,13 +533,13 @@ fn a_probe_that_cannot_be_sent_is_no_loss() {
     for _ in 0..20 {
         let deadline = wire.group.deadline().unwrap();
         wire.now = deadline;
-        for action in wire.group.handle(deadline, Event::Deadline).unwrap() {
+        for action in wire.group.handle(deadline, Input::Deadline).unwrap() {
             if let Action::Probe { member, sequence, .. } = action {
                 let cookie = (member == 1).then_some(7);
-                let sent = Event::Sent { member, family: Family::V4, sequence, cookie };
+                let sent = Input::Sent { member, family: Family::V4, sequence, cookie };
                 wire.group.handle(deadline, sent).unwrap();
                 let proof = Proof::Echo { sequence, cookie: 7 };
-                let answer = Event::Answer { member, target: router(1), proof, at: deadline };
+                let answer = Input::Answer { member, target: router(1), proof, at: deadline };
                 wire.group.handle(deadline, answer).unwrap();
             }
         }
@@ -582,12 +582,12 @@ fn new_settings_lose_no_verdict_and_the_new_time_counts_at_once() {
     failed(&mut wire, 0);
     wire.said();
     let fdt = ms(50);
-    wire.tell(Event::Settings(Settings { fdt, ..Settings::default() }));
+    wire.tell(Input::Settings(Settings { fdt, ..Settings::default() }));
     assert_eq!(
         wire.said(),
-        ["A failure detection time of 50 ms in group g means up to 300 probes a second for each target"]
+        ["Failure detection time of 50 ms in group g sends up to 300 probes per second to each target"]
     );
-    assert_eq!((wire.state(0), wire.usable()), (MemberState::Failed, vec![1, 2]));
+    assert_eq!((wire.state(0), wire.usable()), (MemberStatus::Failed, vec![1, 2]));
     wire.silent.insert(1);
     assert!(failed(&mut wire, 1) <= ms(53));
 }
@@ -603,7 +603,7 @@ fn who_has_no_test_address_is_named_after_twenty_seconds() {
         wire.said(),
         ["No test address configured on interface eth1; disabling probe-based failure detection on it"]
     );
-    assert_eq!((column(&wire, 1), wire.state(1)), (Column::Disabled, MemberState::Ok));
+    assert_eq!((column(&wire, 1), wire.state(1)), (Column::Disabled, MemberStatus::Ok));
     wire.run(ms(60_000));
     assert_eq!(wire.said(), Vec::<String>::new(), "once");
     wire.test_address(1, Family::V4);
@@ -617,9 +617,9 @@ fn who_has_no_test_address_is_named_after_twenty_seconds() {
 fn a_group_without_test_addresses_says_so_once_for_each_member_in_service() {
     let mut wire = Wire::new(Settings::default());
     (0..3).for_each(|member| wire.join(member));
-    wire.tell(Event::Offline { member: 1 });
+    wire.tell(Input::Offline { member: 1 });
     wire.routers(&[router(1)]);
-    wire.tell(Event::Targets(vec![router(2)]));
+    wire.tell(Input::Targets(vec![router(2)]));
     wire.said();
     assert_eq!(wire.group.fdt(), None);
     let line = |member| {
@@ -629,12 +629,12 @@ fn a_group_without_test_addresses_says_so_once_for_each_member_in_service() {
     };
     wire.run(ms(20_100));
     assert_eq!(wire.said(), ["eth0", "eth2"].map(line));
-    wire.tell(Event::Online { member: 1 });
+    wire.tell(Input::Online { member: 1 });
     wire.said();
     wire.run(ms(20_100));
     assert_eq!(wire.said(), ["eth1"].map(line));
     assert_eq!(wire.group.deadline(), None);
-    wire.tell(Event::Settings(Settings { probe: Policy::Arp, ..Settings::default() }));
+    wire.tell(Input::Settings(Settings { probe: Policy::Arp, ..Settings::default() }));
     assert_eq!(wire.said(), Vec::<String>::new(), "it is probed without one");
 }
 
@@ -643,7 +643,7 @@ fn a_test_address_that_is_not_unique_is_not_probed_from() {
     let mut wire = Wire::with_fdt(1, ms(1000));
     let address = TestAddress::Is { address: router(201), prefix: 24 };
     wire.join(1);
-    wire.tell(Event::TestAddress { member: 1, family: Family::V4, address });
+    wire.tell(Input::TestAddress { member: 1, family: Family::V4, address });
     let mut said = wire.said();
     said.sort();
     assert_eq!(
@@ -660,7 +660,7 @@ fn a_test_address_that_is_not_unique_is_not_probed_from() {
     wire.test_address(1, Family::V4);
     assert_eq!(wire.said().len(), 2);
     assert_eq!((column(&wire, 0), column(&wire, 1)), (Column::Ok, Column::Ok));
-    wire.tell(Event::AddressAdded(router(201)));
+    wire.tell(Input::AddressAdded(router(201)));
     assert_eq!(
         wire.said(),
         [
@@ -672,15 +672,15 @@ fn a_test_address_that_is_not_unique_is_not_probed_from() {
 #[test]
 fn a_test_address_that_is_taken_away_leaves_the_link_and_one_that_is_lost_leaves_the_verdict() {
     for (address, state) in
-        [(TestAddress::None, MemberState::Ok), (TestAddress::Awaited, MemberState::Failed)]
+        [(TestAddress::None, MemberStatus::Ok), (TestAddress::Awaited, MemberStatus::Failed)]
     {
         let mut wire = Wire::with_fdt(2, ms(1000));
         wire.silent.insert(0);
         failed(&mut wire, 0);
         wire.said();
-        wire.tell(Event::TestAddress { member: 0, family: Family::V4, address });
+        wire.tell(Input::TestAddress { member: 0, family: Family::V4, address });
         assert_eq!(wire.state(0), state, "{address:?}");
-        assert_eq!(wire.said().contains(&REPAIR.to_owned()), state == MemberState::Ok);
+        assert_eq!(wire.said().contains(&REPAIR.to_owned()), state == MemberStatus::Ok);
         assert_eq!(column(&wire, 0), Column::Disabled);
     }
 }
@@ -688,25 +688,25 @@ fn a_test_address_that_is_taken_away_leaves_the_link_and_one_that_is_lost_leaves
 #[test]
 fn an_offline_member_is_not_probed_and_comes_back_as_it_left() {
     let mut wire = Wire::with_fdt(2, ms(1000));
-    wire.tell(Event::Offline { member: 0 });
+    wire.tell(Input::Offline { member: 0 });
     wire.probes.clear();
     wire.run(ms(3000));
     assert!(wire.probes.iter().all(|probe| probe.1 == 1) && !wire.probes.is_empty());
-    wire.tell(Event::Online { member: 0 });
-    assert_eq!((wire.state(0), wire.usable()), (MemberState::Ok, vec![0, 1]));
+    wire.tell(Input::Online { member: 0 });
+    assert_eq!((wire.state(0), wire.usable()), (MemberStatus::Ok, vec![0, 1]));
     wire.silent.insert(0);
     failed(&mut wire, 0);
-    wire.tell(Event::Offline { member: 0 });
-    wire.tell(Event::Online { member: 0 });
-    assert_eq!((wire.state(0), wire.usable()), (MemberState::Failed, vec![1]));
+    wire.tell(Input::Offline { member: 0 });
+    wire.tell(Input::Online { member: 0 });
+    assert_eq!((wire.state(0), wire.usable()), (MemberStatus::Failed, vec![1]));
 }
 
 #[test]
 fn a_member_that_leaves_leaves_no_deadline() {
     let mut wire = Wire::with_fdt(2, ms(1000));
     wire.run(ms(150));
-    wire.tell(Event::Left { member: 0 });
-    wire.tell(Event::Left { member: 1 });
+    wire.tell(Input::Left { member: 0 });
+    wire.tell(Input::Left { member: 1 });
     assert_eq!((wire.group.deadline(), wire.group.fdt()), (None, None));
 }
 
@@ -721,7 +721,7 @@ fn members_without_addresses_are_probed_by_arp_and_nd() {
     assert_eq!(wire.searches.iter().map(|search| search.1.clone()).collect::<Vec<_>>(), found, "each once");
     let kinds = |via: Via| wire.probes.iter().filter(|probe| probe.3 == via).count();
     assert!(kinds(Via::Arp(MAC)) >= 16 && kinds(Via::Nd(MAC)) >= 16, "{:?}", wire.probes);
-    assert_eq!((column(&wire, 0), wire.state(0)), (Column::Ok, MemberState::Ok));
+    assert_eq!((column(&wire, 0), wire.state(0)), (Column::Ok, MemberStatus::Ok));
     wire.run(ms(10_000));
     wire.silent.insert(0);
     assert!(failed(&mut wire, 0) <= ms(1003));
@@ -738,7 +738,7 @@ fn another_mac_proves_nothing() {
     let answered = |wire: &Wire| wire.group.member(0).unwrap().prober(Family::V4).unwrap().counters();
     let before = answered(&wire);
     let at = wire.now;
-    wire.tell(Event::Answer { member: 0, target: router(1), proof: Proof::Mac([6; 6]), at });
+    wire.tell(Input::Answer { member: 0, target: router(1), proof: Proof::Mac([6; 6]), at });
     assert_eq!(answered(&wire).answered, before.answered);
     assert_eq!(answered(&wire).forged, before.forged + 1);
 }
@@ -778,7 +778,7 @@ fn a_restart_clears_no_verdict_that_it_cannot_disprove() {
     let both = [0, 1].into_iter().collect();
     let slots = Slots::new().rebuild(&[(0, 1), (1, 1)]);
     let adopted = |probed: bool| Adopted {
-        members: vec![(attachment(0), MemberState::Failed), (attachment(1), MemberState::Ok)],
+        members: vec![(attachment(0), MemberStatus::Failed), (attachment(1), MemberStatus::Ok)],
         usable: ipmp_common::steer::MemberSet::of(1),
         reserve: ipmp_common::steer::MemberSet::of(0),
         live: both,
@@ -793,16 +793,16 @@ fn a_restart_clears_no_verdict_that_it_cannot_disprove() {
     let (group, actions) = Group::adopt(wire.now, "g", settings, adopted(true));
     wire.group = group;
     assert!(
-        !actions.iter().any(|action| matches!(action, Action::Log(..) | Action::SetUsable(_))),
+        !actions.iter().any(|action| matches!(action, Action::Report(..) | Action::SetUsable(_))),
         "{actions:?}"
     );
-    assert_eq!((wire.state(0), wire.usable()), (MemberState::Failed, vec![1]));
+    assert_eq!((wire.state(0), wire.usable()), (MemberStatus::Failed, vec![1]));
     wire.run(ms(3_600_000));
-    assert_eq!(wire.state(0), MemberState::Failed, "no time alone disproves it");
+    assert_eq!(wire.state(0), MemberStatus::Failed, "no time alone disproves it");
     wire.routers(&[router(1)]);
     wire.test_address(0, Family::V4);
     wire.test_address(1, Family::V4);
-    assert_eq!((wire.state(0), wire.said()), (MemberState::Failed, Vec::new()));
+    assert_eq!((wire.state(0), wire.said()), (MemberStatus::Failed, Vec::new()));
     works(&mut wire, 0);
     assert_eq!(wire.said(), [REPAIR]);
     assert!(
@@ -818,10 +818,10 @@ fn new_settings_and_targets_leave_verdicts_alone() {
     failed(&mut wire, 0);
     wire.said();
     let settings = Settings { fdt: ms(2000), failback: false, ..*wire.group.settings() };
-    wire.tell(Event::Settings(settings));
-    wire.tell(Event::Targets(vec![router(2)]));
+    wire.tell(Input::Settings(settings));
+    wire.tell(Input::Targets(vec![router(2)]));
     wire.run(ms(10_000));
-    assert_eq!((wire.state(0), wire.said()), (MemberState::Failed, Vec::new()));
+    assert_eq!((wire.state(0), wire.said()), (MemberStatus::Failed, Vec::new()));
     wire.silent.clear();
     works(&mut wire, 0);
     assert_eq!(wire.said(), [REPAIR, "IP interface eth0 of group g is now inactive"]);
@@ -830,12 +830,12 @@ fn new_settings_and_targets_leave_verdicts_alone() {
 #[test]
 fn a_disabled_target_is_probed_by_nobody_until_it_is_enabled() {
     let mut wire = Wire::with_fdt(2, ms(1000));
-    wire.tell(Event::Targets(vec![router(1), router(2)]));
-    wire.tell(Event::DisabledTargets(vec![router(1)]));
+    wire.tell(Input::Targets(vec![router(1), router(2)]));
+    wire.tell(Input::DisabledTargets(vec![router(1)]));
     wire.probes.clear();
     wire.run(ms(2000));
     assert!(wire.probes.len() > 15 && wire.probes.iter().all(|probe| probe.2 == router(2)));
-    wire.tell(Event::DisabledTargets(Vec::new()));
+    wire.tell(Input::DisabledTargets(Vec::new()));
     wire.probes.clear();
     wire.run(ms(2000));
     assert!(wire.probes.iter().any(|probe| probe.2 == router(1)));
@@ -844,9 +844,9 @@ fn a_disabled_target_is_probed_by_nobody_until_it_is_enabled() {
 #[test]
 fn hosts_are_looked_for_at_once_by_whoever_has_a_test_address() {
     let mut wire = Wire::with_fdt(3, ms(1000));
-    wire.tell(Event::TestAddress { member: 2, family: Family::V4, address: TestAddress::None });
-    wire.tell(Event::Host(router(7)));
+    wire.tell(Input::TestAddress { member: 2, family: Family::V4, address: TestAddress::None });
+    wire.tell(Input::Host(router(7)));
     let find = |member| Action::FindHosts { member, source: router(201 + member) };
-    assert_eq!(wire.tell(Event::Discover), [find(0), find(1)]);
+    assert_eq!(wire.tell(Input::Discover), [find(0), find(1)]);
     assert!(wire.group.known_targets().answering.is_empty());
 }

@@ -1,8 +1,8 @@
 use std::time::Duration;
 
-use ipmp_common::maps::MemberState;
+use ipmp_common::maps::MemberStatus;
 
-use crate::core::{Action, Event, GroupState, Settings, group::wire::Wire};
+use crate::core::{Action, GroupState, Input, Settings, group::wire::Wire};
 
 /// Members without probes; these of them are standbys.
 fn group(members: u8, standbys: &[u8], failback: bool) -> Wire {
@@ -10,7 +10,7 @@ fn group(members: u8, standbys: &[u8], failback: bool) -> Wire {
     for member in 0..members {
         let standby = standbys.contains(&member);
         wire.join(member);
-        wire.tell(Event::Standby { member, standby });
+        wire.tell(Input::Standby { member, standby });
     }
     wire.said();
     wire
@@ -79,17 +79,17 @@ fn who_carries_is_as_the_reference_says() {
             match *what {
                 Down(member) => wire.link(member, false),
                 Up(member) => wire.link(member, true),
-                Off(member) => drop(wire.tell(Event::Offline { member })),
-                On(member) => drop(wire.tell(Event::Online { member })),
-                Leave(member) => drop(wire.tell(Event::Left { member })),
-                Standby(member, standby) => drop(wire.tell(Event::Standby { member, standby })),
-                Failback => drop(wire.tell(Event::Settings(Settings::default()))),
+                Off(member) => drop(wire.tell(Input::Offline { member })),
+                On(member) => drop(wire.tell(Input::Online { member })),
+                Leave(member) => drop(wire.tell(Input::Left { member })),
+                Standby(member, standby) => drop(wire.tell(Input::Standby { member, standby })),
+                Failback => drop(wire.tell(Input::Settings(Settings::default()))),
             }
             let case =
                 format!("{members} members, standbys {standbys:?}, failback {failback}, step {at}: {what:?}");
             assert_eq!((active(&wire), spares(&wire)), (carry.to_vec(), spare.to_vec()), "{case}");
             for &member in *spare {
-                assert_eq!(wire.state(member), MemberState::Ok, "{case}");
+                assert_eq!(wire.state(member), MemberStatus::Ok, "{case}");
                 assert!(!wire.usable().contains(&member), "{case}");
             }
             assert!(carry.iter().all(|member| wire.usable().contains(member)), "{case}");
@@ -147,10 +147,10 @@ fn without_failback_a_link_that_is_back_is_not_used_before_that_is_decided() {
 fn a_failed_member_carries_before_nobody_does_and_a_spare_before_it() {
     let fdt = Duration::from_secs(1);
     let mut wire = Wire::with_fdt(3, fdt);
-    wire.tell(Event::Standby { member: 2, standby: true });
+    wire.tell(Input::Standby { member: 2, standby: true });
     wire.silent.insert(0);
     wire.run(2 * fdt);
-    assert_eq!((active(&wire), wire.state(0)), (vec![1, 2], MemberState::Failed));
+    assert_eq!((active(&wire), wire.state(0)), (vec![1, 2], MemberStatus::Failed));
     assert_eq!(wire.group.reserve().iter().collect::<Vec<_>>(), [0], "when both carriers are gone");
     wire.link(1, false);
     assert_eq!(active(&wire), [2]);
@@ -178,7 +178,10 @@ fn spares_are_found_again_after_a_restart() {
     };
     let (group, actions) = crate::core::Group::adopt(wire.now, "g", Settings::default(), adopted);
     let changes = |action: &Action| {
-        matches!(action, Action::Log(..) | Action::SetUsable(_) | Action::SetReserve(_) | Action::SetCast(_))
+        matches!(
+            action,
+            Action::Report(..) | Action::SetUsable(_) | Action::SetReserve(_) | Action::SetCast(_)
+        )
     };
     assert!(!actions.iter().any(changes), "{actions:?}");
     assert_eq!(group.active(), [0, 1]);

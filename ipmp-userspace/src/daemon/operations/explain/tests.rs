@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::core::{
-    Event, Settings,
+    Input, Settings,
     group::wire::{Wire, router},
 };
 
@@ -155,7 +155,7 @@ fn links() {
         "inet: at rest now, and else probed every 200 ms by ICMP echo from 192.168.178.201/24; targets from the routing \
          table: 192.168.178.1."
     );
-    wire.tell(Event::Link { member: 0, link: Link::Up });
+    wire.tell(Input::Link { member: 0, link: Link::Up });
     assert_eq!(
         summary(&wire),
         "eth0 has failed, and its link is back: it is trusted when it has been good for a while"
@@ -171,10 +171,10 @@ fn links() {
         timers.iter().any(|timer| (timer.what.as_str(), timer.in_ms) == ("link-trusted", 150)),
         "{timers:?}"
     );
-    wire.tell(Event::Live([0, 1].into_iter().collect()));
+    wire.tell(Input::Live([0, 1].into_iter().collect()));
     assert_eq!(summary(&wire), "eth0 has failed: its link is up, and its probes are not answered (inet)");
     wire.until(|wire| wire.group.member(0).unwrap().functions());
-    wire.tell(Event::Live([1].into_iter().collect()));
+    wire.tell(Input::Live([1].into_iter().collect()));
     assert_eq!(summary(&wire), "eth0 has failed: the datapath has seen its carrier go");
 }
 
@@ -207,11 +207,11 @@ fn a_link_that_flaps() {
 #[test]
 fn who_was_taken_out() {
     let mut wire = Wire::with_fdt(2, FDT);
-    wire.tell(Event::Offline { member: 0 });
+    wire.tell(Input::Offline { member: 0 });
     assert_eq!(summary(&wire), "eth0 is offline: somebody took it out; `ipmpctl online eth0` puts it back");
     assert_eq!(view(&wire).reasons()[0], "It carries no traffic: it is offline.");
-    wire.tell(Event::Online { member: 0 });
-    wire.tell(Event::Mac { member: 0, mac: [2, 0, 0, 0, 0, 1] });
+    wire.tell(Input::Online { member: 0 });
+    wire.tell(Input::Mac { member: 0, mac: [2, 0, 0, 0, 0, 1] });
     assert_eq!(
         summary(&wire),
         "eth0 is offline: eth1 has its hardware address, too; give one of them another, and eth0 comes back by itself"
@@ -221,7 +221,7 @@ fn who_was_taken_out() {
 #[test]
 fn spares() {
     let mut wire = Wire::with_fdt(3, FDT);
-    wire.tell(Event::Standby { member: 0, standby: true });
+    wire.tell(Input::Standby { member: 0, standby: true });
     assert_eq!(
         summary(&wire),
         "eth0 works, and waits: it is a standby, and the members of g that are none carry"
@@ -268,17 +268,17 @@ fn who_carries_although_it_has_failed_and_who_does_not() {
 #[test]
 fn who_is_not_probed_and_whom_there_is_nobody_to_probe() {
     let mut wire = Wire::new(Settings { fdt: FDT, ..Settings::default() });
-    wire.tell(Event::AddressAdded(router(200)));
+    wire.tell(Input::AddressAdded(router(200)));
     wire.join(0);
     assert_eq!(
         summary(&wire),
         "eth0 works: its link is up, and nothing else is known of it: it is not probed"
     );
     let family = Family::V4;
-    wire.tell(Event::TestAddress { member: 0, family, address: TestAddress::Awaited });
+    wire.tell(Input::TestAddress { member: 0, family, address: TestAddress::Awaited });
     assert_eq!(of_probes(&wire), ["inet: not probed until a DHCP client has brought its test address."]);
     let twin = TestAddress::Is { address: router(200), prefix: 24 };
-    wire.tell(Event::TestAddress { member: 0, family, address: twin });
+    wire.tell(Input::TestAddress { member: 0, family, address: twin });
     assert_eq!(
         of_probes(&wire),
         ["inet: not probed, since another member, or the group, has its test address 192.168.178.200, too."]

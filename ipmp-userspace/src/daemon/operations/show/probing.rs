@@ -163,7 +163,7 @@ fn microseconds(time: Duration) -> u64 {
 mod tests {
     use super::*;
     use crate::core::{
-        Event, Settings,
+        Input, Settings,
         group::wire::{Wire, router},
     };
 
@@ -199,19 +199,19 @@ mod tests {
     #[test]
     fn a_member_that_is_not_probed_and_ones_that_cannot_be() {
         let mut wire = Wire::new(Settings::default());
-        wire.tell(Event::AddressAdded(router(200)));
+        wire.tell(Input::AddressAdded(router(200)));
         wire.join(0);
         assert_eq!(of(&wire, 0), []);
         assert_eq!(fdt_ms(&wire.group), None);
         let family = probe::Family::V4;
-        wire.tell(Event::TestAddress { member: 0, family, address: TestAddress::Awaited });
+        wire.tell(Input::TestAddress { member: 0, family, address: TestAddress::Awaited });
         let awaited = of(&wire, 0).remove(0);
         assert_eq!(
             (awaited.means, awaited.obstacle, awaited.test_address, awaited.mode),
             (None, Some(Obstacle::Awaited), None, Mode::Disabled)
         );
         let address = TestAddress::Is { address: router(200), prefix: 24 };
-        wire.tell(Event::TestAddress { member: 0, family, address });
+        wire.tell(Input::TestAddress { member: 0, family, address });
         let twin = of(&wire, 0).remove(0);
         assert_eq!((twin.means, twin.obstacle), (None, Some(Obstacle::NotUnique)));
         assert_eq!(twin.test_address, Some(router(200)));

@@ -29,13 +29,13 @@ pub fn inbound(speaks_for: &Ip, claimed: bool) -> Preference {
     if let Some(address) = unsafe { addresses.get(speaks_for) } {
         return match address.kind {
             AddressKind::Data => address.inbound,
-            AddressKind::Test => Preference(u64::from(address.member) * 0x1111_1111_1111_1111),
+            AddressKind::Test => Preference::from_nibbles(u64::from(address.member) * 0x1111_1111_1111_1111),
         };
     }
     if claimed {
         learn(speaks_for);
     }
-    steering.get(0).map_or(Preference::NOBODY, |words| words.cast)
+    steering.get(0).map_or(Preference::EMPTY, |words| words.cast)
 }
 
 /// Remembers a sender that is no data address, and wakes the daemon when it is new.

@@ -73,7 +73,7 @@ impl Reply {
     /// An ARP reply to nobody, of somebody.
     #[inline(always)]
     pub fn arp(ethernet: &Ethernet, packet: &Arp) -> Option<Self> {
-        let is_answer = packet.operation == ARP_REPLY && packet.target == Arp::NOBODY && packet.claims();
+        let is_answer = packet.operation == ARP_REPLY && packet.target == Arp::UNSPECIFIED && packet.claims();
         if !is_answer || ethernet.vlan.is_some() || is_many(ethernet.source) || is_many(packet.sender_mac) {
             return None;
         }

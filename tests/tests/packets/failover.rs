@@ -19,10 +19,10 @@ fn packets() -> [Vec<u8>; 3] {
 
 /// Who carries now: the most preferred, or one that steps in.
 #[track_caller]
-fn carried_by(bench: &Bench, member: u8, stepped_in: bool) {
+fn carried_by(bench: &Bench, member: u8, failed_over_packets: bool) {
     for frame in packets() {
         let (outcome, expected) = (bench.egress(&frame), with_source(&frame, member_mac(member)));
-        if stepped_in {
+        if failed_over_packets {
             outcome.leaves_instead_by(member, &expected);
         } else {
             outcome.leaves_by(member, &expected);
@@ -85,7 +85,7 @@ fn the_carrier_is_read_by_the_packet_itself() {
         carried_by(bench, 2, true);
         bench.set_cable(2, false);
         carried_by_nobody(bench);
-        assert_eq!(bench.group.live(), MemberSet(7), "the sentinel has seen nothing");
+        assert_eq!(bench.group.live(), MemberSet::from_bits(7), "the sentinel has seen nothing");
 
         // The roles follow the same way: multicast, and who takes it.
         bench.set_cable(2, true);

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use ipmp_common::maps::{Answer, AnswerKind, Answering, Ip};
+use ipmp_common::maps::{Ip, ProbeReply, ProbeReplyKind, ReplyCounters};
 use nix::time::{ClockId, clock_gettime};
 
 use crate::{
@@ -20,15 +20,15 @@ pub fn payload(more: &[u8]) -> Vec<u8> {
 }
 
 /// What has arrived at the only reader since it last looked.
-pub struct Reader(ipmp::datapath::Answers);
+pub struct Reader(ipmp::datapath::ProbeReplies);
 
 impl Reader {
     pub fn of(bench: &Bench) -> Self {
-        Self(bench.datapath.answers().unwrap())
+        Self(bench.datapath.probe_replies().unwrap())
     }
 
     /// Everything, with the times taken out: they lie between the two that are given.
-    fn since(&mut self, began_ns: u64) -> Vec<Answer> {
+    fn since(&mut self, began_ns: u64) -> Vec<ProbeReply> {
         let (now_ns, mut answers) = (now_ns(), self.0.drain());
         for answer in &mut answers {
             assert!((began_ns..=now_ns).contains(&answer.at_ns), "{began_ns} {} {now_ns}", answer.at_ns);
@@ -37,7 +37,7 @@ impl Reader {
         answers
     }
 
-    pub fn all(&mut self) -> Vec<Answer> {
+    pub fn all(&mut self) -> Vec<ProbeReply> {
         self.0.drain()
     }
 }
@@ -54,8 +54,8 @@ pub fn new_window() -> u64 {
     now_ns()
 }
 
-fn of(group: u32, member: u8, kind: AnswerKind, from: Ip, mac: Mac) -> Answer {
-    Answer {
+fn of(group: u32, member: u8, kind: ProbeReplyKind, from: Ip, mac: Mac) -> ProbeReply {
+    ProbeReply {
         at_ns: 0,
         cookie: 0,
         from,
@@ -83,24 +83,24 @@ fn an_echo_reply_to_a_members_own_address() {
                 let local = echo6(129, PEER_LOCAL6, local6(member), (0xabcd, 0x0102), &payload(more));
                 let replies = [
                     (IPV4, v4, Ip::v4(PEER4.octets())),
-                    (IPV6, v6, Ip(PEER6.octets())),
-                    (IPV6, local, Ip(PEER_LOCAL6.octets())),
+                    (IPV6, v6, Ip::v6(PEER6.octets())),
+                    (IPV6, local, Ip::v6(PEER_LOCAL6.octets())),
                 ];
                 for (ethertype, packet, from) in replies {
                     let began = new_window();
                     bench.ingress(member, &ethernet(to, PEER_MAC, ethertype, &packet)).is_untouched();
-                    let expected = Answer {
+                    let expected = ProbeReply {
                         cookie: COOKIE,
                         identifier: 0xabcd,
                         sequence: 0x0102,
-                        ..of(group, member, AnswerKind::Echo, from, PEER_MAC)
+                        ..of(group, member, ProbeReplyKind::Echo, from, PEER_MAC)
                     };
                     assert_eq!(reader.since(began), [expected]);
                 }
             }
             assert_eq!(
-                bench.group.answering(member).unwrap(),
-                Answering { handed: 9, ..Answering::default() }
+                bench.group.reply_counters(member).unwrap(),
+                ReplyCounters { delivered: 9, ..ReplyCounters::default() }
             );
         }
     });
@@ -118,7 +118,7 @@ fn an_arp_reply_to_nobody_which_the_group_takes_all_the_same() {
             for frame in [reply.clone(), [&reply[..], &[0; 18]].concat()] {
                 let began = new_window();
                 bench.ingress(member, &frame).is_taken(member, &with_destination(&frame, GROUP_MAC));
-                let expected = of(group, member, AnswerKind::Arp, Ip::v4(PEER4.octets()), said);
+                let expected = of(group, member, ProbeReplyKind::Arp, Ip::v4(PEER4.octets()), said);
                 assert_eq!(reader.since(began), [expected]);
             }
         }
@@ -152,7 +152,7 @@ fn a_solicited_advertisement_to_a_members_own_address() {
                     let frame = ethernet(member_mac(member), PEER_MAC, IPV6, &packet);
                     let began = new_window();
                     bench.ingress(member, &frame).is_untouched();
-                    let expected = of(group, member, AnswerKind::Nd, Ip(PEER6.octets()), mac);
+                    let expected = of(group, member, ProbeReplyKind::Nd, Ip::v6(PEER6.octets()), mac);
                     assert_eq!(reader.since(began), [expected], "{options:?}");
                 }
             }

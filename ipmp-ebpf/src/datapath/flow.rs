@@ -3,14 +3,14 @@
 use aya_ebpf::{helpers::generated::bpf_get_hash_recalc, programs::TcContext};
 use ipmp_common::{
     frame::{self, Frame},
-    hash::Policy,
+    hash::HashPolicy,
     steer::{Preference, slot},
 };
 
 use crate::maps::{POLICY, slots};
 
-const CONNECTION: u32 = Policy::Connection as u32;
-const FLOW: u32 = Policy::Flow as u32;
+const CONNECTION: u32 = HashPolicy::Connection as u32;
+const FLOW: u32 = HashPolicy::Flow as u32;
 
 /// The list of the slot that the packet at `l3` falls into.
 #[inline(always)]

@@ -9,7 +9,7 @@ use ipmp_common::{
 
 use crate::{
     maps::{members, word_of_live},
-    member,
+    member, packet,
 };
 
 /// IGMP type of a query.
@@ -25,7 +25,7 @@ pub fn is_query(frame: &Frame, l3: usize, ethertype: u16) -> bool {
 /// Sends clones through every live member but the cast member, through which the report itself goes.
 #[inline(always)]
 pub fn send_clones(ctx: &TcContext, cast: u32) {
-    let trusted = word_of_live().0;
+    let trusted = word_of_live().bits;
     for number in 0..MAX_MEMBERS as u32 {
         if number != cast && trusted >> number & 1 == 1 {
             clone_through(ctx, number);
@@ -37,7 +37,7 @@ pub fn send_clones(ctx: &TcContext, cast: u32) {
 #[inline(never)]
 fn clone_through(ctx: &TcContext, number: u32) {
     let Some(other) = members.get(number) else { return };
-    if member::can_carry(other) && member::frame(ctx).set_source(other.mac) {
+    if member::can_carry(other) && packet::frame(ctx).set_source(other.mac) {
         // A failed clone is a report that one member's switch misses until the next: nothing to handle.
         // SAFETY: the helper takes the context; no pointer into the packet outlives the call.
         if unsafe { bpf_clone_redirect(ctx.skb.skb, other.device.ifindex, 0) } == 0 {

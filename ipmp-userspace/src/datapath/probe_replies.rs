@@ -6,7 +6,7 @@ use std::{
 };
 
 use aya::maps::{Map, MapData, RingBuf};
-use ipmp_common::maps::{ANSWERS_BYTES, Answer};
+use ipmp_common::maps::{PROBE_REPLIES_BYTES, ProbeReply};
 
 use super::{Error, pins};
 
@@ -14,15 +14,15 @@ use super::{Error, pins};
 const HEAD: usize = 8;
 
 /// The ring buffer of answers, of all groups: readable when there are some.
-pub struct Answers(RingBuf<MapData>);
+pub struct ProbeReplies(RingBuf<MapData>);
 
-impl Answers {
+impl ProbeReplies {
     /// How many the ring buffer holds, and [`drain`](Self::drain) takes at once: the kernel leaves a byte of it free.
-    pub const AT_ONCE: usize = (ANSWERS_BYTES as usize - 1) / (HEAD + size_of::<Answer>());
+    pub const AT_ONCE: usize = (PROBE_REPLIES_BYTES as usize - 1) / (HEAD + size_of::<ProbeReply>());
 
     /// Opens the pinned ring buffer and throws away what is in it: answers to another daemon's probes.
     pub(super) fn open(directory: &Path) -> Result<Self, Error> {
-        let mut answers = Self(pins::typed(directory, "answers", Map::RingBuf)?);
+        let mut answers = Self(pins::typed(directory, "probe_replies", Map::RingBuf)?);
         answers.drain();
         Ok(answers)
     }
@@ -30,27 +30,27 @@ impl Answers {
     /// Takes the answers that have arrived, the oldest first: all that had when it was called, whatever arrives
     /// meanwhile. Who gets [`AT_ONCE`](Self::AT_ONCE) of them reads once more: there may be others, for which the kernel
     /// wakes nobody.
-    pub fn drain(&mut self) -> Vec<Answer> {
+    pub fn drain(&mut self) -> Vec<ProbeReply> {
         let mut answers = Vec::new();
         while answers.len() < Self::AT_ONCE
             && let Some(record) = self.0.next()
         {
-            if record.len() == size_of::<Answer>() {
+            if record.len() == size_of::<ProbeReply>() {
                 // SAFETY: of that length, and Answer is made of integers.
-                answers.push(unsafe { record.as_ptr().cast::<Answer>().read_unaligned() });
+                answers.push(unsafe { record.as_ptr().cast::<ProbeReply>().read_unaligned() });
             }
         }
         answers
     }
 }
 
-impl AsFd for Answers {
+impl AsFd for ProbeReplies {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.0.as_fd()
     }
 }
 
-impl AsRawFd for Answers {
+impl AsRawFd for ProbeReplies {
     fn as_raw_fd(&self) -> RawFd {
         self.0.as_raw_fd()
     }

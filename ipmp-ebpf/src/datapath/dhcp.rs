@@ -26,7 +26,7 @@ const CHADDR: usize = 28;
 
 /// Whether the untagged frame is an answer to the client on the member that has this MAC.
 #[inline(always)]
-pub fn is_answered(frame: &Frame, ethernet: &Ethernet, mac: [u8; 6]) -> bool {
+pub fn is_reply_to_member(frame: &Frame, ethernet: &Ethernet, mac: [u8; 6]) -> bool {
     if ethernet.ethertype != ethertype::IPV4
         || frame.load::<u8>(EthHdr::LEN + offset_of!(Ipv4Hdr, proto)) != Some(IpProto::Udp as u8)
     {
