@@ -64,6 +64,7 @@ pub mod hosts;
 pub mod idle;
 pub mod inbound;
 pub mod inquiry;
+mod lane;
 pub mod monitor;
 pub mod multicast;
 pub mod namespace;

@@ -37,7 +37,14 @@ pub const VM: Programs = Programs {
 /// The services that the lab's tests run on a group.
 pub const SERVICES: Programs = Programs {
     name: "services",
-    packages: &["busybox-static", "dnsmasq-base", "keepalived", "nftables", "wireguard-go", "wireguard-tools"],
+    packages: &[
+        "busybox-static",
+        "dnsmasq-base",
+        "keepalived",
+        "nftables",
+        "wireguard-go",
+        "wireguard-tools",
+    ],
     programs: &["busybox", "dnsmasq", "keepalived", "nft", "wireguard-go", "wg"],
 };
 
@@ -53,7 +60,8 @@ impl Programs {
         let name = self.entry();
         let directory = cache::entry(&name, |scratch| -> Result<()> {
             let finished = cache::directory()?.join(&name);
-            self.download(scratch).with_context(|| format!("{} cannot be unpacked", self.packages.join(", ")))?;
+            self.download(scratch)
+                .with_context(|| format!("{} cannot be unpacked", self.packages.join(", ")))?;
             for program in self.programs {
                 make_starter(scratch, &finished, program)?;
             }
@@ -82,7 +90,10 @@ impl Programs {
             debian::update()?;
             packages = self.closure()?;
         }
-        ensure!(!packages.is_empty(), "the package lists of apt do not have them: run `apt-get update` as root");
+        ensure!(
+            !packages.is_empty(),
+            "the package lists of apt do not have them: run `apt-get update` as root"
+        );
         println!("setup: downloading {} and {} packages in all", self.packages.join(", "), packages.len());
         let archives = scratch.join("archives");
         fs::create_dir(&archives).with_context(|| archives.display().to_string())?;
@@ -173,7 +184,9 @@ fn loader(directory: &Path) -> Result<PathBuf> {
 /// Makes the starter of a program in `scratch`, which will be renamed to `finished`: a script that starts a dynamic program by its loader, or
 /// a link to a static one.
 fn make_starter(scratch: &Path, finished: &Path, program: &str) -> Result<()> {
-    let place = ["usr/sbin", "usr/bin", "sbin", "bin"].into_iter().map(|bin| PathBuf::from(format!("{bin}/{program}")));
+    let place = ["usr/sbin", "usr/bin", "sbin", "bin"]
+        .into_iter()
+        .map(|bin| PathBuf::from(format!("{bin}/{program}")));
     let place = place.into_iter().find(|place| scratch.join(place).symlink_metadata().is_ok());
     let place = follow_links(scratch, place.with_context(|| format!("no package holds {program}"))?);
     let starters = scratch.join(STARTERS);
@@ -184,10 +197,12 @@ fn make_starter(scratch: &Path, finished: &Path, program: &str) -> Result<()> {
     verify.arg("--verify").arg(scratch.join(&place)).stdout(Stdio::null()).stderr(Stdio::null());
     let is_dynamic = verify.status().with_context(|| loader.display().to_string())?.success();
     if !is_dynamic {
-        return symlink(Path::new("..").join(&place), &starter).with_context(|| starter.display().to_string());
+        return symlink(Path::new("..").join(&place), &starter)
+            .with_context(|| starter.display().to_string());
     }
     let loader = finished.join(loader.strip_prefix(scratch)?);
-    let directory = loader.parent().and_then(Path::file_name).unwrap_or_default().to_string_lossy().into_owned();
+    let directory =
+        loader.parent().and_then(Path::file_name).unwrap_or_default().to_string_lossy().into_owned();
     let libraries: Vec<String> = [format!("lib/{directory}"), format!("usr/lib/{directory}")]
         .into_iter()
         .chain(private_libraries(scratch, &directory))
@@ -200,7 +215,8 @@ fn make_starter(scratch: &Path, finished: &Path, program: &str) -> Result<()> {
         finished.join(place).display()
     );
     fs::write(&starter, script).with_context(|| starter.display().to_string())?;
-    fs::set_permissions(&starter, fs::Permissions::from_mode(0o755)).with_context(|| starter.display().to_string())
+    fs::set_permissions(&starter, fs::Permissions::from_mode(0o755))
+        .with_context(|| starter.display().to_string())
 }
 
 /// The file at the end of symbolic links, as they are when `directory` is the root.

@@ -79,7 +79,10 @@ impl Lane {
         let mut entries = entries.iter();
         let kind = entries.next().context("lane!: neither alone nor side_by_side")?;
         let side_by_side = kind.path().is_ident("side_by_side");
-        ensure!(side_by_side || kind.path().is_ident("alone"), "lane!: the first word is alone or side_by_side");
+        ensure!(
+            side_by_side || kind.path().is_ident("alone"),
+            "lane!: the first word is alone or side_by_side"
+        );
         let threads = if side_by_side { 2 } else { 1 };
         let mut lane = Self { side_by_side, threads, clsact: Clsact::Soak, ..Self::default() };
         for entry in entries {
@@ -119,8 +122,11 @@ mod tests {
 
     #[test]
     fn declaration_is_read() {
-        let lane = Lane::parse("//! Text.\nuse lab::Lab;\nlab::lane!(side_by_side, seconds = 60, threads = 8, quiet);\n");
-        let expected = Lane { side_by_side: true, seconds: 60, threads: 8, quiet: true, clsact: Clsact::Soak };
+        let lane = Lane::parse(
+            "//! Text.\nuse lab::Lab;\nlab::lane!(side_by_side, seconds = 60, threads = 8, quiet);\n",
+        );
+        let expected =
+            Lane { side_by_side: true, seconds: 60, threads: 8, quiet: true, clsact: Clsact::Soak };
         assert_eq!(lane.unwrap(), expected);
         let lane = Lane::parse("lab::lane!(alone, clsact = \"stopped\");").unwrap();
         assert_eq!((lane.threads, lane.clsact), (1, Clsact::Always("stopped".into())));
@@ -130,8 +136,14 @@ mod tests {
 
     #[test]
     fn missing_and_wrong_declarations_are_rejected() {
-        let all = ["fn f() {}", "lab::lane!();", "lab::lane!(beside);", "lab::lane!(alone, threads = \"2\");",
-            "lab::lane!(alone, no_clsact = \"\");", "lab::lane!(alone, fast);"];
+        let all = [
+            "fn f() {}",
+            "lab::lane!();",
+            "lab::lane!(beside);",
+            "lab::lane!(alone, threads = \"2\");",
+            "lab::lane!(alone, no_clsact = \"\");",
+            "lab::lane!(alone, fast);",
+        ];
         for source in all {
             assert!(Lane::parse(source).is_err(), "{source}");
         }
@@ -143,7 +155,8 @@ mod tests {
         for entry in fs::read_dir(&tests).unwrap() {
             let path = entry.unwrap().path();
             let file = if path.is_dir() { path.join("main.rs") } else { path };
-            Lane::parse(&fs::read_to_string(&file).unwrap()).unwrap_or_else(|e| panic!("{}: {e:#}", file.display()));
+            Lane::parse(&fs::read_to_string(&file).unwrap())
+                .unwrap_or_else(|e| panic!("{}: {e:#}", file.display()));
         }
     }
 }

@@ -110,6 +110,7 @@ fn boot((kernel, nics): (Kernel, &[Nic]), setup: &Setup, script: &str, context: 
     let path = context.path.as_ref().map(|path| path.to_string_lossy().into_owned());
     let variables = [
         ("IPMP_BIN_DIR", context.bin_dir.to_string_lossy().into_owned()),
+        ("IPMP_LAB_REQUIRED", "1".into()),
         ("IPMP_LAB_RATE", EMULATED_RATE.into()),
         ("IPMP_SOAK", if context.soak { "1".into() } else { String::new() }),
         ("PATH", path.unwrap_or_default()),

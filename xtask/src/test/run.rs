@@ -54,6 +54,8 @@ impl Turn<'_> {
         let mut variables = vec![
             ("IPMP_BIN_DIR", context.bin_dir.as_os_str()),
             ("RUST_TEST_THREADS", OsStr::new(threads.as_str())),
+            // A test that would be skipped fails.
+            ("IPMP_LAB_REQUIRED", OsStr::new("1")),
         ];
         if self.clsact {
             variables.push(("IPMP_ATTACH", OsStr::new("clsact")));
@@ -147,7 +149,7 @@ fn run_one(
         verdict = line.strip_prefix("test result: ").map(str::to_owned).or(verdict);
     }
     let status = child.wait().with_context(|| format!("cannot wait for {name}"))?;
-    // A lab test that skipped itself for want of root has no result.
+    // An executable that ends early without an error has no result.
     let good = status.success() && verdict.is_some();
     let result = match status.code() {
         // The exit codes of `timeout`.

@@ -100,8 +100,10 @@ mod tests {
 
     #[test]
     fn lane_that_cannot_run_is_named_in_the_last_line() {
-        let outcomes =
-            [outcome("ok. 3 passed; 0 failed", true), Outcome::not_run("smoke on Linux 6.1".into(), "no Debian".into(), false)];
+        let outcomes = [
+            outcome("ok. 3 passed; 0 failed", true),
+            Outcome::not_run("smoke on Linux 6.1".into(), "no Debian".into(), false),
+        ];
         let line = last_line(&outcomes, Duration::from_secs(5), LIMIT);
         assert_eq!(line, "0 of 2 executables failed; 5 s of 900 s; not run: smoke on Linux 6.1 (no Debian)");
     }

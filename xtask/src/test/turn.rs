@@ -62,7 +62,10 @@ mod tests {
     }
 
     fn test(target: &str, side_by_side: bool, seconds: u32, clsact: Clsact) -> LabTest {
-        LabTest { executable: executable(target), lane: Lane { side_by_side, seconds, clsact, ..Lane::default() } }
+        LabTest {
+            executable: executable(target),
+            lane: Lane { side_by_side, seconds, clsact, ..Lane::default() },
+        }
     }
 
     fn lab() -> [LabTest; 4] {
