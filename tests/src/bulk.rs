@@ -1,8 +1,7 @@
-//! TCP bulk transfers: how much came, how long nothing came, whether the connection lived.
+//! TCP bulk transfers: bytes received, stalls, retransmissions, and whether the connection survived.
 
 use std::io::{Read as _, Write as _};
 use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream};
-use std::os::fd::AsRawFd as _;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed, Ordering::SeqCst};
 use std::thread::JoinHandle;
@@ -11,20 +10,20 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, Result, bail};
 use socket2::{Domain, Socket, Type};
 
-use crate::clock;
-use crate::flow::{Gap, Silence};
+use crate::flow::{ArrivalGaps, Gap};
 use crate::namespace::Namespace;
+use crate::{socket_option, wait_until};
 
-/// Bytes written or read at once.
+/// Bytes written or read in one call.
 const CHUNK: usize = 64 << 10;
-/// The data is a counter modulo this prime: what is lost, doubled or swapped does not go unseen.
+/// The data is a counter modulo this prime: lost, repeated or reordered data is detected.
 const PERIOD: usize = 251;
-/// How long a connection may take to come about.
+/// Maximum time to connect.
 const CONNECT: Duration = Duration::from_secs(5);
-/// After the sender has closed: how long the receiver may take to see the end.
+/// Maximum time from the sender's end to the receiver's.
 const END: Duration = Duration::from_secs(20);
 
-/// A transfer to be.
+/// The parameters of a transfer.
 #[derive(Clone, Debug)]
 pub struct Bulk {
     from: Namespace,
@@ -35,7 +34,7 @@ pub struct Bulk {
     pace: Option<u64>,
 }
 
-/// A transfer on its way.
+/// A running transfer.
 #[derive(Debug)]
 pub struct Running {
     shared: Arc<Shared>,
@@ -43,24 +42,24 @@ pub struct Running {
     receiver: JoinHandle<Received>,
 }
 
-/// What became of a transfer.
+/// The result of a transfer.
 #[derive(Clone, Debug)]
 pub struct Report {
-    /// Bytes that the receiver read.
+    /// Bytes received.
     pub bytes: u64,
     /// From the connection's start to the end of sending.
     pub duration: Duration,
-    /// The longest time without anything to read.
+    /// The longest time without data.
     pub longest_stall: Duration,
-    /// Times without anything to read that reached the limit set by [`Bulk::stalls`].
+    /// Times without data that reached the limit set by [`Bulk::stalls`].
     pub stalls: Vec<Gap>,
-    /// Segments that the sender's kernel sent again (tcpi_total_retrans).
+    /// Segments that the sender's kernel retransmitted (tcpi_total_retrans).
     pub retransmissions: u32,
     /// The sender's retransmission timeout at the end (tcpi_rto).
     pub timeout: Duration,
-    /// Why the connection ended before its time: a reset, a timeout.
+    /// Why the connection ended early: a reset, a timeout.
     pub error: Option<String>,
-    /// Every byte that was read was the right one.
+    /// Whether all received bytes were correct.
     pub intact: bool,
 }
 
@@ -82,14 +81,14 @@ struct Sent {
 #[derive(Debug)]
 struct Received {
     bytes: u64,
-    silence: Silence,
+    arrivals: ArrivalGaps,
     stalls: Vec<Gap>,
     error: Option<String>,
     intact: bool,
 }
 
 impl Bulk {
-    /// From one namespace to another, to an address that `to` has.
+    /// From one namespace to another, to an address that is configured in `to`.
     pub fn new(from: &Namespace, to: &Namespace, destination: impl Into<IpAddr>) -> Self {
         let stalls = Duration::from_millis(50);
         Self {
@@ -102,25 +101,25 @@ impl Bulk {
         }
     }
 
-    /// The source address; otherwise the kernel chooses.
+    /// Sets the source address; by default the kernel chooses it.
     pub fn source(mut self, source: impl Into<IpAddr>) -> Self {
         self.source = Some(source.into());
         self
     }
 
-    /// From which length on times without data are listed: 50 ms.
+    /// Sets the shortest time without data that [`Report::stalls`] lists: 50 ms by default.
     pub fn stalls(mut self, limit: Duration) -> Self {
         self.stalls = limit;
         self
     }
 
-    /// No more than so many bytes per second: what shares the machine with a measurement leaves it the processors.
+    /// Limits the rate, to leave CPU time to a measurement on the same machine.
     pub fn pace(mut self, bytes_per_second: u64) -> Self {
         self.pace = Some(bytes_per_second);
         self
     }
 
-    /// Connects, and sends until stopped, as fast as it goes unless paced.
+    /// Connects, and sends until stopped, as fast as possible unless paced.
     pub fn start(self) -> Result<Running> {
         let address = SocketAddr::new(self.destination, 0);
         let listener = self
@@ -146,13 +145,14 @@ impl Bulk {
         let (receiving, _) = listener.accept().context("cannot accept a bulk connection")?;
 
         let shared = Arc::new(Shared::default());
-        let theirs = shared.clone();
+        let for_thread = shared.clone();
         let receiver = std::thread::Builder::new()
             .name("bulk receiver".into())
-            .spawn(move || receive(receiving, self.stalls, &theirs))?;
-        let theirs = shared.clone();
-        let sender =
-            std::thread::Builder::new().name("bulk sender".into()).spawn(move || send(sending, &theirs))?;
+            .spawn(move || receive(receiving, self.stalls, &for_thread))?;
+        let for_thread = shared.clone();
+        let sender = std::thread::Builder::new()
+            .name("bulk sender".into())
+            .spawn(move || send(sending, &for_thread))?;
         Ok(Running { shared, sender, receiver })
     }
 }
@@ -163,27 +163,28 @@ impl Running {
         self.shared.received.load(Relaxed)
     }
 
-    /// Waits until so many bytes more have been received, or gives up with an error.
-    pub fn wait_received(&self, bytes: u64, patience: Duration) -> Result<()> {
+    /// Waits until `bytes` more bytes have been received; an error after `timeout`.
+    pub fn wait_received(&self, bytes: u64, timeout: Duration) -> Result<()> {
         let wanted = self.received() + bytes;
-        if !clock::wait_until(patience, || self.received() >= wanted) {
-            bail!("{} bytes have arrived, not {wanted}, after {patience:?}", self.received());
+        if !wait_until(timeout, || self.received() >= wanted) {
+            bail!("{} bytes received, not {wanted}, after {timeout:?}", self.received());
         }
         Ok(())
     }
 
-    /// Ends the transfer in good order, if it still lives, and accounts for it.
+    /// Closes the connection, if it still exists, and returns the result.
     pub fn stop(self) -> Result<Report> {
         self.shared.stop.store(true, SeqCst);
         let Ok(sent) = self.sender.join() else { bail!("the sender of a bulk transfer panicked") };
-        let ended = clock::wait_until(END, || self.receiver.is_finished());
+        let ended = wait_until(END, || self.receiver.is_finished());
         self.shared.over.store(true, SeqCst);
         let Ok(received) = self.receiver.join() else { bail!("the receiver of a bulk transfer panicked") };
-        let late = (!ended).then(|| format!("the end of the transfer did not arrive within {END:?}"));
+        let late =
+            (!ended).then(|| format!("the receiver did not see the end of the transfer within {END:?}"));
         Ok(Report {
             bytes: received.bytes,
             duration: sent.duration,
-            longest_stall: received.silence.longest(),
+            longest_stall: received.arrivals.longest(),
             stalls: received.stalls,
             retransmissions: sent.retransmissions,
             timeout: sent.timeout,
@@ -218,7 +219,7 @@ fn send(mut stream: TcpStream, shared: &Shared) -> Sent {
     let start = Instant::now();
     let mut error = None;
     let mut position = 0usize;
-    // A dead path must not hold the thread for ever.
+    // A failed path must not block the thread forever.
     let _ = stream.set_write_timeout(Some(Duration::from_millis(100)));
     while !shared.stop.load(Relaxed) {
         let from = position % PERIOD;
@@ -240,8 +241,13 @@ fn send(mut stream: TcpStream, shared: &Shared) -> Sent {
 fn receive(mut stream: TcpStream, limit: Duration, shared: &Shared) -> Received {
     let data = pattern();
     let mut buffer = vec![0; CHUNK];
-    let mut result =
-        Received { bytes: 0, silence: Silence::default(), stalls: Vec::new(), error: None, intact: true };
+    let mut result = Received {
+        bytes: 0,
+        arrivals: ArrivalGaps::default(),
+        stalls: Vec::new(),
+        error: None,
+        intact: true,
+    };
     let _ = stream.set_read_timeout(Some(Duration::from_millis(100)));
     loop {
         match stream.read(&mut buffer) {
@@ -251,7 +257,7 @@ fn receive(mut stream: TcpStream, limit: Duration, shared: &Shared) -> Received 
                 result.intact &= buffer[..count] == data[from..from + count];
                 result.bytes += count as u64;
                 shared.received.store(result.bytes, Relaxed);
-                if let Some(gap) = result.silence.arrival(Instant::now())
+                if let Some(gap) = result.arrivals.arrival(Instant::now())
                     && gap.length >= limit
                 {
                     result.stalls.push(gap);
@@ -271,38 +277,15 @@ fn receive(mut stream: TcpStream, limit: Duration, shared: &Shared) -> Received 
     result
 }
 
-/// The kernel spaces the segments out (SO_MAX_PACING_RATE, socket(7)).
+/// Makes the kernel space out the segments (SO_MAX_PACING_RATE, socket(7)).
 fn set_pace(socket: &Socket, bytes_per_second: u64) -> std::io::Result<()> {
-    // SAFETY: the kernel reads the eight bytes, which outlive the call.
-    let result = unsafe {
-        libc::setsockopt(
-            socket.as_raw_fd(),
-            libc::SOL_SOCKET,
-            libc::SO_MAX_PACING_RATE,
-            (&raw const bytes_per_second).cast(),
-            size_of_val(&bytes_per_second) as libc::socklen_t,
-        )
-    };
-    if result == 0 { Ok(()) } else { Err(std::io::Error::last_os_error()) }
+    socket_option::set(socket, libc::SOL_SOCKET, libc::SO_MAX_PACING_RATE, bytes_per_second)
 }
 
 /// Retransmissions so far, and the retransmission timeout.
 fn tcp_info(stream: &TcpStream) -> (u32, Duration) {
-    // SAFETY: tcp_info is plain numbers, for which zero is a value.
-    let mut info: libc::tcp_info = unsafe { std::mem::zeroed() };
-    let mut length = size_of_val(&info) as libc::socklen_t;
-    // SAFETY: the kernel writes at most the length given.
-    let result = unsafe {
-        libc::getsockopt(
-            stream.as_raw_fd(),
-            libc::IPPROTO_TCP,
-            libc::TCP_INFO,
-            (&raw mut info).cast(),
-            &raw mut length,
-        )
-    };
-    if result != 0 {
+    let Ok(info) = socket_option::get::<libc::tcp_info>(stream, libc::IPPROTO_TCP, libc::TCP_INFO) else {
         return (0, Duration::ZERO);
-    }
+    };
     (info.tcpi_total_retrans, Duration::from_micros(u64::from(info.tcpi_rto)))
 }

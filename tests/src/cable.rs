@@ -1,23 +1,19 @@
-//! A cable between a machine and a switch (or between two switches), and what can happen to it.
+//! A cable between a host and a switch, or between two switches, and its faults.
 
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, ensure};
 
-use crate::clock;
 use crate::namespace::Namespace;
 use crate::netlink::State;
 use crate::nic::Nic;
 use crate::tap::Wire;
+use crate::{TIMEOUT, wait_until};
 
-/// How long the port of a network card may take to come up.
-const PATIENCE: Duration = Duration::from_secs(20);
-
-/// A cable with its two ends. The near end is the machine's (Switch A's for the cable between the switches), the far
-/// end is the switch port. Everything that happens to a cable happens at the switch port, out of the way of the
-/// programs under test.
+/// A cable with its two ends. The near end is at the host (at Switch A for the cable between the switches), the far end
+/// is the switch port. Faults are made at the switch port, away from the programs under test.
 ///
-/// A cable finds its ports by name, so it survives that a member is deleted and made anew.
+/// A cable finds its ports by name, so it still works after a member is deleted and recreated.
 #[derive(Debug)]
 pub struct Cable {
     name: String,
@@ -26,27 +22,27 @@ pub struct Cable {
     kind: Kind,
 }
 
-/// What a cable is made of.
+/// The type of a cable.
 #[derive(Debug)]
 pub(crate) enum Kind {
     /// A veth pair.
     Veth,
-    /// A pump between two TAP devices.
+    /// Two TAP devices and the thread between them.
     Tap(Wire),
-    /// What the emulator has between a network card and its port.
+    /// QEMU, between a network card and its port.
     Nic(Nic),
 }
 
 /// One end of a cable: an interface in a namespace.
 #[derive(Clone, Debug)]
 pub struct End {
-    /// The namespace of the machine or switch.
+    /// The namespace of the host or switch.
     pub namespace: Namespace,
-    /// The interface there.
+    /// The interface in that namespace.
     pub interface: String,
 }
 
-/// The way that frames go through a cable.
+/// The direction of frames in a cable.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Direction {
     /// From the near end to the switch.
@@ -55,25 +51,25 @@ pub enum Direction {
     Inbound,
 }
 
-/// When something was done: it took effect between the two instants.
+/// The time of a change: it took effect between the two instants.
 #[derive(Clone, Copy, Debug)]
 pub struct Change {
-    /// Taken right before the kernel was asked.
+    /// Immediately before the request to the kernel.
     pub before: Instant,
-    /// Taken right after it had answered.
+    /// Immediately after the kernel has replied.
     pub after: Instant,
 }
 
 /// Counters of the switch port at the far end, as the switch sees them.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct PortStatistics {
-    /// Frames that came in from the cable.
+    /// Frames received from the cable.
     pub rx_packets: u64,
-    /// Frames that went out into the cable.
+    /// Frames sent into the cable.
     pub tx_packets: u64,
-    /// Frames from the cable that died in the port: after it had stopped, before the carrier fell.
+    /// Frames from the cable that the port dropped: after it was stopped and before the carrier went down.
     pub rx_dropped: u64,
-    /// Frames for the cable that died in the port.
+    /// Frames for the cable that the port dropped.
     pub tx_dropped: u64,
 }
 
@@ -87,7 +83,7 @@ impl Cable {
         &self.name
     }
 
-    /// The machine's end.
+    /// The host's end.
     pub fn near(&self) -> &End {
         &self.near
     }
@@ -97,7 +93,7 @@ impl Cable {
         &self.far
     }
 
-    /// The user-space wire of a TAP member; nothing for others.
+    /// The user-space wire of a TAP member; `None` for others.
     pub fn wire(&self) -> Option<&Wire> {
         match &self.kind {
             Kind::Tap(wire) => Some(wire),
@@ -112,9 +108,9 @@ impl Cable {
 
     /// Pulls the cable: both ends lose their carrier.
     ///
-    /// On veth the far port stops a moment before the carrier falls; frames in between die in the port and are seen
-    /// in its `rx_dropped`. On TAP the carrier goes first, and what was sent before it went still arrives. On network
-    /// cards nothing passes any more when this returns; when the driver will say so is the driver's affair.
+    /// On veth the far port is stopped a moment before the carrier goes down. The port drops frames in between and counts
+    /// them in `rx_dropped`. On TAP the carrier goes down first, and frames sent before still arrive. On network cards no
+    /// frame passes when this returns, but the driver may report the carrier later.
     pub fn pull(&self) -> Result<Change> {
         let change = match &self.kind {
             Kind::Tap(wire) => wire.pull()?,
@@ -129,8 +125,7 @@ impl Cable {
         Ok(change)
     }
 
-    /// Plugs the cable in again. When this returns, the far port forwards; how soon the near end believes in its
-    /// carrier is the near end's affair.
+    /// Plugs the cable in again. When this returns, the far port forwards. The near end may report its carrier later.
     pub fn replug(&self) -> Result<Change> {
         let change = match &self.kind {
             Kind::Tap(wire) => wire.replug()?,
@@ -141,8 +136,8 @@ impl Cable {
                     self.far.namespace.link(&self.far.interface).is_ok_and(|link| link.operstate == State::Up)
                 };
                 ensure!(
-                    clock::wait_until(PATIENCE, forwards),
-                    "{} of {} is not up {PATIENCE:?} after it was plugged in",
+                    wait_until(TIMEOUT, forwards),
+                    "{} of {} is not up {TIMEOUT:?} after it was plugged in",
                     self.far.interface,
                     self.name
                 );
@@ -153,13 +148,13 @@ impl Cable {
         Ok(change)
     }
 
-    /// Being asked for a link, the kernel acts at once on a change of its carrier that it would otherwise leave for up
-    /// to a second: a switch is not that slow.
+    /// RTM_GETLINK makes the kernel process a carrier change of the port at once, which it may otherwise delay for a second.
+    /// A real switch does not have this delay.
     fn settle_port(&self) -> Result<()> {
         self.far.namespace.link(&self.far.interface).map(drop)
     }
 
-    /// Kills the path silently: both directions drop every frame, the carrier stays.
+    /// Drops every frame in both directions while the carrier stays up.
     pub fn cut(&self) -> Result<Change> {
         timed(|| {
             self.cut_direction(Direction::Outbound)?;
@@ -167,7 +162,7 @@ impl Cable {
         })
     }
 
-    /// Kills one direction silently.
+    /// Drops every frame in one direction while the carrier stays up.
     pub fn cut_direction(&self, direction: Direction) -> Result<Change> {
         timed(|| match self.wire() {
             Some(wire) => {
@@ -178,7 +173,7 @@ impl Cable {
         })
     }
 
-    /// Takes back every silent cut.
+    /// Reverts every cut.
     pub fn restore(&self) -> Result<Change> {
         timed(|| match self.wire() {
             Some(wire) => {
@@ -189,17 +184,17 @@ impl Cable {
         })
     }
 
-    /// Whether the near end sees a carrier now.
+    /// The carrier of the near end.
     pub fn carrier(&self) -> Result<bool> {
         Ok(self.near.namespace.link(&self.near.interface)?.carrier)
     }
 
-    /// Waits until the near end sees a carrier, or sees none; an error if it does not in time.
-    pub fn wait_carrier(&self, carrier: bool, patience: Duration) -> Result<()> {
-        let seen = clock::wait_until(patience, || self.carrier().is_ok_and(|now| now == carrier));
+    /// Waits until the carrier of the near end is up or down; an error after `timeout`.
+    pub fn wait_carrier(&self, carrier: bool, timeout: Duration) -> Result<()> {
+        let seen = wait_until(timeout, || self.carrier().is_ok_and(|now| now == carrier));
         ensure!(
             seen,
-            "{} ({}) still {} carrier after {patience:?}",
+            "{} ({}) still {} carrier after {timeout:?}",
             self.name,
             self.near.interface,
             if carrier { "has no" } else { "has its" }

@@ -1,9 +1,9 @@
-//! Kernel receive times as [`Instant`]s: packets are stamped in wall-clock time, everything else here is monotonic.
+//! Converts kernel times to [`Instant`]s: receive times are wall-clock times, everything else here is monotonic. And
+//! real-time priority.
 
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-/// Both clocks read at one moment. Good for conversions nearby; take a new one now and then, since the wall clock
-/// may be slewed.
+/// Both clocks, read at one moment. For conversions of nearby times only: the wall clock may be slewed.
 #[derive(Clone, Copy, Debug)]
 pub struct Clock {
     instant: Instant,
@@ -39,30 +39,16 @@ pub fn monotonic(nanos: u64) -> Instant {
         let now = nix::time::clock_gettime(nix::time::ClockId::CLOCK_MONOTONIC);
         (before.elapsed(), before, now.map_or(Duration::ZERO, Duration::from))
     };
-    // Of several readings the one that took least: whoever reads may be put aside in between.
+    // Of several readings the fastest: this thread may be preempted between the two clocks.
     let (_, instant, now) =
         (0..4).map(|_| read()).fold(read(), |best, next| if next.0 < best.0 { next } else { best });
     let time = Duration::from_nanos(nanos);
     instant.checked_sub(now.saturating_sub(time)).unwrap_or(instant) + time.saturating_sub(now)
 }
 
-/// Asks every millisecond until `question` says yes, for `patience` at most. Says whether it ever did.
-pub fn wait_until(patience: Duration, mut question: impl FnMut() -> bool) -> bool {
-    let deadline = Instant::now() + patience;
-    loop {
-        if question() {
-            return true;
-        }
-        if Instant::now() >= deadline {
-            return false;
-        }
-        std::thread::sleep(Duration::from_millis(1));
-    }
-}
-
-/// Makes the calling thread keep time: woken within microseconds, and before the machine's other work, which may be a
-/// compiler on every processor. Without the right to do so it keeps what it has.
-pub fn keep_time() {
+/// Gives the calling thread real-time priority and a timer slack of 1 µs, so that it wakes on time while other programs
+/// use all CPUs. Without permission nothing changes.
+pub fn use_realtime_priority() {
     let priority = libc::sched_param { sched_priority: 1 };
     // SAFETY: the calls change the calling thread alone; the parameter outlives its call.
     unsafe {
@@ -76,7 +62,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn monotonic_times_become_instants() {
+    fn monotonic_time_is_converted_to_instant() {
         let now = nix::time::clock_gettime(nix::time::ClockId::CLOCK_MONOTONIC).unwrap();
         let now = Duration::from(now).as_nanos() as u64;
         let between = monotonic(now + 5_000_000) - monotonic(now);
@@ -85,7 +71,7 @@ mod tests {
     }
 
     #[test]
-    fn wall_times_become_instants() {
+    fn wall_time_is_converted_to_instant() {
         let clock = Clock::now();
         let later = clock.instant(clock.wall + 5_000_000);
         let earlier = clock.instant(clock.wall - 5_000_000);

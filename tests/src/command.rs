@@ -1,11 +1,11 @@
-//! Running the tools that build the network (`ip`, mostly), with errors that say what was asked.
+//! Runs external commands (`ip`, mostly), with errors that name the command.
 
 use std::io::Write as _;
 use std::process::{Command, Stdio};
 
 use anyhow::{Context as _, Result, bail};
 
-/// Runs a tool to its end and gives its output; anything but success is an error with the tool's own words.
+/// Runs a command and returns its standard output; an exit status other than 0 is an error with its standard error.
 pub fn run(command: &mut Command) -> Result<String> {
     let shown = show(command);
     let output = command.stdin(Stdio::null()).output().with_context(|| format!("cannot start `{shown}`"))?;
@@ -15,8 +15,8 @@ pub fn run(command: &mut Command) -> Result<String> {
     Ok(String::from_utf8_lossy(&output.stdout).into_owned())
 }
 
-/// One `ip` process that reads its commands from standard input: a lab asks for some sixty of them.
-/// `namespace` is a name under /run/netns, or nothing for the namespace of the caller.
+/// Runs many `ip` commands in one process, which reads them from standard input.
+/// `namespace` is a name under /run/netns, or `None` for the namespace of the caller.
 pub fn ip_batch(namespace: Option<&str>, lines: &[String]) -> Result<()> {
     let mut command = Command::new("ip");
     if let Some(name) = namespace {

@@ -9,22 +9,20 @@ use anyhow::{Context as _, Result, bail, ensure};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
-use crate::clock;
+use crate::log_file::LogFile;
 use crate::namespace::Namespace;
 use crate::network::Lab;
+use crate::{TIMEOUT, wait_until};
 
-/// How long a daemon may take to listen on its socket, and to end when asked.
-const PATIENCE: Duration = Duration::from_secs(10);
-
-/// Where a binary of the project is: in `$IPMP_BIN_DIR`, or in the target directory of the running program, its own
-/// profile first.
+/// The path of a binary of the project: in `$IPMP_BIN_DIR`, or in the target directory of the running program, where its
+/// own profile comes first.
 pub fn binary(name: &str) -> Result<PathBuf> {
     if let Some(directory) = std::env::var_os("IPMP_BIN_DIR") {
         let path = PathBuf::from(directory).join(name);
-        ensure!(path.is_file(), "no {} although IPMP_BIN_DIR says so", path.display());
+        ensure!(path.is_file(), "IPMP_BIN_DIR is set, but there is no {}", path.display());
         return Ok(path);
     }
-    let own = std::env::current_exe().context("cannot tell where the running program is")?;
+    let own = std::env::current_exe().context("cannot read the path of the running program")?;
     let directory = own.parent().context("the running program has no directory")?;
     // Tests are in target/<profile>/deps.
     let profile =
@@ -36,10 +34,13 @@ pub fn binary(name: &str) -> Result<PathBuf> {
             return Ok(path);
         }
     }
-    bail!("no {name} in {} or beside it: run `cargo build` first, or set IPMP_BIN_DIR", profile.display())
+    bail!(
+        "no {name} in {} or the other profile: run `cargo build` first, or set IPMP_BIN_DIR",
+        profile.display()
+    )
 }
 
-/// How a daemon is to be started; see [`Daemon::of`].
+/// The parameters of a daemon: see [`Daemon::builder`].
 #[derive(Clone, Debug)]
 pub struct Builder<'lab> {
     lab: &'lab Lab,
@@ -48,16 +49,16 @@ pub struct Builder<'lab> {
     arguments: Vec<String>,
 }
 
-/// A running `ipmpd`. Dropping it kills it; what it pinned stays until the lab goes.
+/// A running `ipmpd`. Dropping it kills it; its pins stay until the lab is dropped.
 #[derive(Debug)]
 pub struct Daemon<'lab> {
     plan: Builder<'lab>,
     child: Option<Child>,
-    log: PathBuf,
+    log: LogFile,
 }
 
 impl<'lab> Builder<'lab> {
-    /// Sets an environment variable, of the daemon and of every `ipmpctl`.
+    /// Sets an environment variable for the daemon and every `ipmpctl`.
     pub fn environment(mut self, name: &str, value: &str) -> Self {
         self.environment.push((name.into(), value.into()));
         self
@@ -72,7 +73,8 @@ impl<'lab> Builder<'lab> {
     /// Starts the daemon and waits until it listens on its socket.
     pub fn start(self) -> Result<Daemon<'lab>> {
         let directory = self.lab.directory();
-        let log = directory.join(format!("{}.log", self.namespace.name()));
+        let path = directory.join(format!("{}.log", self.namespace.name()));
+        let log = LogFile { program: "ipmpd".into(), path };
         let mut daemon = Daemon { plan: self, child: None, log };
         daemon.start()?;
         Ok(daemon)
@@ -81,65 +83,68 @@ impl<'lab> Builder<'lab> {
 
 impl<'lab> Daemon<'lab> {
     /// A daemon for the lab's host.
-    pub fn of(lab: &'lab Lab) -> Builder<'lab> {
+    pub fn builder(lab: &'lab Lab) -> Builder<'lab> {
         Builder { lab, namespace: lab.host().clone(), environment: Vec::new(), arguments: Vec::new() }
     }
 
-    /// Starts it with no more ado.
+    /// Starts a daemon for the lab's host, with default parameters.
     pub fn start_in(lab: &'lab Lab) -> Result<Self> {
-        Self::of(lab).start()
+        Self::builder(lab).start()
     }
 
-    /// Its socket: what `ipmpctl --socket` takes.
+    /// Its socket, for `ipmpctl --socket`.
     pub fn socket(&self) -> PathBuf {
         self.plan.lab.directory().join("ipmpd.sock")
     }
 
-    /// The file with all that it said, over all its lives.
+    /// Its log file, which is kept over restarts.
     pub fn log_file(&self) -> &Path {
-        &self.log
+        &self.log.path
     }
 
-    /// All lines that it said so far.
+    /// All lines of its log so far.
     pub fn log(&self) -> Vec<String> {
-        let text = fs::read(&self.log).unwrap_or_default();
-        String::from_utf8_lossy(&text).lines().map(str::to_owned).collect()
+        self.log.lines()
     }
 
-    /// Waits for a line that contains `text`, among all that were said since the log had `since` lines. Gives the line.
-    pub fn wait_line(&self, text: &str, since: usize, patience: Duration) -> Result<String> {
-        let mut found = None;
-        clock::wait_until(patience, || {
-            found = self.log().into_iter().skip(since).find(|line| line.contains(text));
-            found.is_some()
-        });
-        found.with_context(|| {
-            format!("ipmpd did not say \"{text}\" within {patience:?}; it said:\n{}", self.log().join("\n"))
-        })
+    /// Lines of its log that contain `text`, after the first `since` lines.
+    pub fn log_matches(&self, text: &str, since: usize) -> Vec<String> {
+        self.log().into_iter().skip(since).filter(|line| line.contains(text)).collect()
     }
 
-    /// Its process number, while it lives.
+    /// Warnings and errors in its log, after the first `since` lines.
+    pub fn problems(&self, since: usize) -> Vec<String> {
+        let is_problem = |line: &String| ["WARN", "ERROR"].iter().any(|level| line.contains(level));
+        self.log().into_iter().skip(since).filter(is_problem).collect()
+    }
+
+    /// Waits for a line that contains `text`, after the first `since` lines of the log, and returns it.
+    pub fn wait_line(&self, text: &str, since: usize, timeout: Duration) -> Result<String> {
+        self.log.wait_line(text, since, timeout, || None)
+    }
+
+    /// Its process ID, while it runs.
     pub fn pid(&self) -> Option<u32> {
         self.child.as_ref().map(Child::id)
     }
 
-    /// Starts it again after it has ended: it adopts what its predecessor pinned.
+    /// Starts it again after it has ended: it adopts the groups of the previous process.
     pub fn start(&mut self) -> Result<()> {
-        ensure!(self.child.is_none(), "ipmpd runs already");
-        let open = || File::options().create(true).append(true).open(&self.log);
+        ensure!(self.child.is_none(), "ipmpd is already running");
+        let open = || File::options().create(true).append(true).open(&self.log.path);
         let mut command = Command::new(binary("ipmpd")?);
         command.arg("--netns").arg(self.plan.namespace.name()).arg("--socket").arg(self.socket());
         command.args(&self.plan.arguments).envs(self.plan.environment.iter().cloned());
         command.stdin(Stdio::null()).stdout(open()?).stderr(open()?);
         let child = command.spawn().context("cannot start ipmpd")?;
-        self.plan.lab.remains().process(child.id())?;
+        self.plan.lab.cleanup().process(child.id())?;
         self.child = Some(child);
-        let listening = clock::wait_until(PATIENCE, || self.listens() || self.ended().is_some());
-        if let Some(status) = self.ended() {
+        let listening = wait_until(TIMEOUT, || self.listens() || self.exit_status().is_some());
+        if let Some(status) = self.exit_status() {
             self.child = None;
-            bail!("ipmpd ended at once ({status}); it said:\n{}", self.log().join("\n"));
+            bail!("ipmpd ended at its start ({status}); its log:\n{}", self.log.text());
         }
-        ensure!(listening, "ipmpd does not listen after {PATIENCE:?}; it said:\n{}", self.log().join("\n"));
+        ensure!(listening, "ipmpd does not listen after {TIMEOUT:?}; its log:\n{}", self.log.text());
         Ok(())
     }
 
@@ -147,49 +152,49 @@ impl<'lab> Daemon<'lab> {
         std::os::unix::net::UnixStream::connect(self.socket()).is_ok()
     }
 
-    /// Its exit status, if it has ended by itself.
-    pub fn ended(&mut self) -> Option<ExitStatus> {
+    /// Its exit status, if it has ended.
+    pub fn exit_status(&mut self) -> Option<ExitStatus> {
         self.child.as_mut()?.try_wait().ok().flatten()
     }
 
-    /// SIGSTOP: it is there and does nothing. Returns when it has stopped.
+    /// Sends SIGSTOP and waits until it has stopped.
     pub fn stop(&self) -> Result<()> {
         self.signal(Signal::SIGSTOP)?;
-        ensure!(clock::wait_until(PATIENCE, || self.state() == Some('T')), "ipmpd does not stop");
+        ensure!(wait_until(TIMEOUT, || self.state() == Some('T')), "ipmpd does not stop");
         Ok(())
     }
 
-    /// SIGCONT: it goes on.
+    /// Sends SIGCONT.
     pub fn resume(&self) -> Result<()> {
         self.signal(Signal::SIGCONT)
     }
 
-    /// SIGKILL, and waits for its end.
+    /// Sends SIGKILL and waits for its end.
     pub fn kill(&mut self) -> Result<()> {
         self.signal(Signal::SIGKILL)?;
         self.reap()
     }
 
-    /// SIGTERM, and waits for its end.
+    /// Sends SIGTERM and waits for its end.
     pub fn terminate(&mut self) -> Result<()> {
         self.signal(Signal::SIGTERM)?;
         self.reap()
     }
 
-    /// Any signal.
+    /// Sends a signal.
     pub fn signal(&self, signal: Signal) -> Result<()> {
-        let pid = self.pid().context("ipmpd does not run")?;
+        let pid = self.pid().context("ipmpd is not running")?;
         kill(Pid::from_raw(pid as i32), signal).with_context(|| format!("cannot send {signal} to ipmpd"))
     }
 
     fn reap(&mut self) -> Result<()> {
-        let ended = clock::wait_until(PATIENCE, || self.ended().is_some());
-        ensure!(ended, "ipmpd has not ended after {PATIENCE:?}; it said:\n{}", self.log().join("\n"));
+        let ended = wait_until(TIMEOUT, || self.exit_status().is_some());
+        ensure!(ended, "ipmpd has not ended after {TIMEOUT:?}; its log:\n{}", self.log.text());
         self.child = None;
         Ok(())
     }
 
-    /// The letter of its state in /proc.
+    /// The process state in /proc: `T` when it is stopped.
     fn state(&self) -> Option<char> {
         let text = fs::read_to_string(format!("/proc/{}/stat", self.pid()?)).ok()?;
         text.rsplit_once(") ")?.1.chars().next()
@@ -202,14 +207,14 @@ impl<'lab> Daemon<'lab> {
         Ok(command)
     }
 
-    /// `ipmpctl ARGUMENTS`, whatever comes of it. Arguments are separated by spaces.
+    /// Runs `ipmpctl ARGUMENTS`; arguments are separated by spaces.
     pub fn ctl_output(&self, arguments: &str) -> Result<Output> {
         let mut command = self.command("ipmpctl")?;
         command.arg("--socket").arg(self.socket()).args(arguments.split_whitespace());
         command.output().context("cannot start ipmpctl")
     }
 
-    /// `ipmpctl ARGUMENTS`; gives its output, and fails when it does.
+    /// Runs `ipmpctl ARGUMENTS` and returns its standard output; an error if it fails.
     pub fn ctl(&self, arguments: &str) -> Result<String> {
         let output = self.ctl_output(arguments)?;
         ensure!(
@@ -221,8 +226,8 @@ impl<'lab> Daemon<'lab> {
         Ok(String::from_utf8_lossy(&output.stdout).into_owned())
     }
 
-    /// `ipmpctl ARGUMENTS` that must fail; gives what it said on standard error.
-    pub fn ctl_refused(&self, arguments: &str) -> Result<String> {
+    /// Runs `ipmpctl ARGUMENTS`, which must fail, and returns its standard error.
+    pub fn ctl_error(&self, arguments: &str) -> Result<String> {
         let output = self.ctl_output(arguments)?;
         ensure!(
             !output.status.success(),
@@ -232,7 +237,7 @@ impl<'lab> Daemon<'lab> {
         Ok(String::from_utf8_lossy(&output.stderr).trim_end().to_owned())
     }
 
-    /// `ipmpd --teardown`: everything back as before the first attach.
+    /// Runs `ipmpd --teardown`: restores the state before the first attach.
     pub fn teardown(&self) -> Result<String> {
         let mut command = self.command("ipmpd")?;
         crate::command::run(command.arg("--netns").arg(self.plan.namespace.name()).arg("--teardown"))
@@ -242,7 +247,7 @@ impl<'lab> Daemon<'lab> {
 impl Drop for Daemon<'_> {
     fn drop(&mut self) {
         if std::thread::panicking() {
-            eprintln!("ipmpd said:\n{}", self.log().join("\n"));
+            eprintln!("log of ipmpd:\n{}", self.log.text());
         }
         if let Some(child) = &mut self.child {
             let _ = child.kill();

@@ -1,20 +1,21 @@
-//! UDP sockets in batches: many packets for one system call, with the kernel's receive times.
+//! UDP sockets that send and receive many packets in one system call, with the kernel's receive times.
 
 use std::mem::MaybeUninit;
 use std::net::{SocketAddr, UdpSocket};
 use std::os::fd::AsRawFd as _;
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Context as _, Result};
 use socket2::{Domain, Socket, Type};
 
 use crate::clock::wall_nanos;
+use crate::socket_option;
 
-/// Packets handed to the kernel, or taken from it, at once.
+/// Packets in one system call.
 pub(crate) const BATCH: usize = 64;
-/// Bytes kept of a received packet; the rest of a longer one is cut off.
-pub(crate) const KEPT: usize = 24;
+/// Bytes received of each packet; the rest is discarded.
+pub(crate) const PREFIX: usize = 24;
 
-/// A UDP socket bound to an address. An IPv6 one is for IPv6 alone.
+/// A UDP socket bound to an address. An IPv6 socket does not receive IPv4.
 pub(crate) fn bind(address: SocketAddr) -> std::io::Result<UdpSocket> {
     let socket = Socket::new(Domain::for_address(address), Type::DGRAM, None)?;
     if address.is_ipv6() {
@@ -24,7 +25,7 @@ pub(crate) fn bind(address: SocketAddr) -> std::io::Result<UdpSocket> {
     Ok(socket.into())
 }
 
-/// Sends packets on a connected socket; says how many the kernel took, at most [`BATCH`].
+/// Sends packets on a connected socket. Returns how many the kernel accepted, at most [`BATCH`].
 pub(crate) fn send_batch(socket: &UdpSocket, packets: &mut [Vec<u8>]) -> std::io::Result<usize> {
     let count = packets.len().min(BATCH);
     let mut parts = [const { MaybeUninit::<libc::iovec>::uninit() }; BATCH];
@@ -44,7 +45,7 @@ pub(crate) fn send_batch(socket: &UdpSocket, packets: &mut [Vec<u8>]) -> std::io
 
 /// Buffers for one recvmmsg.
 pub(crate) struct Inbox {
-    bytes: Vec<[u8; KEPT]>,
+    bytes: Vec<[u8; PREFIX]>,
     controls: Vec<[u64; 8]>,
     parts: Vec<libc::iovec>,
     messages: Vec<libc::mmsghdr>,
@@ -52,21 +53,22 @@ pub(crate) struct Inbox {
 
 impl Inbox {
     pub fn new() -> Self {
-        // SAFETY: zeros are a value of both: an empty buffer, a message without anything.
+        // SAFETY: zero is a value of both: an empty buffer, and an empty message.
         let (part, message) = unsafe { (std::mem::zeroed(), std::mem::zeroed()) };
         Self {
-            bytes: vec![[0; KEPT]; BATCH],
+            bytes: vec![[0; PREFIX]; BATCH],
             controls: vec![[0; 8]; BATCH],
             parts: vec![part; BATCH],
             messages: vec![message; BATCH],
         }
     }
 
-    /// Waits for a packet, as long as the socket's read timeout says, and takes what else is there. None came: 0.
+    /// Waits for a packet until the socket's read timeout, and receives further packets that are queued. Returns how
+    /// many were received.
     pub fn fill(&mut self, socket: &UdpSocket) -> Result<usize> {
         for index in 0..BATCH {
             self.parts[index] =
-                libc::iovec { iov_base: self.bytes[index].as_mut_ptr().cast(), iov_len: KEPT };
+                libc::iovec { iov_base: self.bytes[index].as_mut_ptr().cast(), iov_len: PREFIX };
             let header = &mut self.messages[index].msg_hdr;
             header.msg_iov = &raw mut self.parts[index];
             header.msg_iovlen = 1;
@@ -93,16 +95,16 @@ impl Inbox {
         }
     }
 
-    /// The first packets, each with its wall-clock receive time in nanoseconds.
+    /// The first `count` packets, each with its wall-clock receive time in nanoseconds.
     pub fn packets(&self, count: usize) -> impl Iterator<Item = (&[u8], u64)> {
         self.messages[..count].iter().zip(&self.bytes).map(|(message, bytes)| {
-            let length = (message.msg_len as usize).min(KEPT);
+            let length = (message.msg_len as usize).min(PREFIX);
             (&bytes[..length], receive_time(&message.msg_hdr))
         })
     }
 }
 
-/// The kernel's receive time of a message; this very moment when it gave none.
+/// The kernel's receive time of a message, or the current time if there is none.
 fn receive_time(header: &libc::msghdr) -> u64 {
     // SAFETY: the kernel has filled in the control buffer and its length, and the macros stay inside it.
     unsafe {
@@ -118,42 +120,20 @@ fn receive_time(header: &libc::msghdr) -> u64 {
     wall_nanos()
 }
 
-/// Has the kernel stamp every packet.
+/// Enables the kernel's receive times (SO_TIMESTAMPNS).
 pub(crate) fn receive_timestamps(socket: &UdpSocket) -> Result<()> {
     let on: libc::c_int = 1;
-    // SAFETY: the option takes an int, which outlives the call.
-    let result = unsafe {
-        libc::setsockopt(
-            socket.as_raw_fd(),
-            libc::SOL_SOCKET,
-            libc::SO_TIMESTAMPNS,
-            (&raw const on).cast(),
-            size_of_val(&on) as libc::socklen_t,
-        )
-    };
-    ensure!(result == 0, "cannot have receive times: {}", std::io::Error::last_os_error());
-    Ok(())
+    socket_option::set(socket, libc::SOL_SOCKET, libc::SO_TIMESTAMPNS, on)
+        .context("cannot enable receive times (SO_TIMESTAMPNS)")
 }
 
-/// Packets that found the socket's buffer full: word 8 of SO_MEMINFO (linux/sock_diag.h).
+/// Packets dropped because the socket's buffer was full: word 8 of SO_MEMINFO (linux/sock_diag.h).
 pub(crate) fn buffer_drops(socket: &UdpSocket) -> u64 {
-    let mut words = [0u32; 9];
-    let mut length = size_of_val(&words) as libc::socklen_t;
-    // SAFETY: the kernel writes at most the length given.
-    let result = unsafe {
-        libc::getsockopt(
-            socket.as_raw_fd(),
-            libc::SOL_SOCKET,
-            libc::SO_MEMINFO,
-            words.as_mut_ptr().cast(),
-            &raw mut length,
-        )
-    };
-    if result == 0 { u64::from(words[8]) } else { 0 }
+    socket_option::get::<[u32; 9]>(socket, libc::SOL_SOCKET, libc::SO_MEMINFO)
+        .map_or(0, |words| u64::from(words[8]))
 }
 
-/// Packets that this machine's backlog queues dropped since it was started: column 2 of /proc/net/softnet_stat, of
-/// all processors together.
+/// Packets that the backlog queues of all CPUs dropped since boot: column 2 of /proc/net/softnet_stat.
 pub(crate) fn softnet_drops() -> u64 {
     let text = std::fs::read_to_string("/proc/net/softnet_stat").unwrap_or_default();
     text.lines().filter_map(|line| u64::from_str_radix(line.split_whitespace().nth(1)?, 16).ok()).sum()

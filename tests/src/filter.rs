@@ -1,10 +1,10 @@
-//! Classic BPF filters for packet sockets: what does not match costs next to nothing and is not kept.
+//! Classic BPF filters for packet sockets.
 
 use socket2::SockFilter;
 
 use crate::Mac;
 
-// linux/filter.h and linux/bpf_common.h, as one word each.
+// linux/filter.h and linux/bpf_common.h: class, size and mode of each instruction.
 const LOAD_WORD: u16 = 0x20;
 const LOAD_HALF: u16 = 0x28;
 const LOAD_BYTE: u16 = 0x30;
@@ -12,7 +12,7 @@ const JUMP_EQUAL: u16 = 0x15;
 const JUMP_GREATER: u16 = 0x25;
 const RETURN: u16 = 0x06;
 
-/// How much of a matching frame is kept: all of it.
+/// Bytes of a matching frame that are passed: all.
 const WHOLE: u32 = 0x4_0000;
 
 const ETHERTYPE_IPV4: u32 = 0x0800;
@@ -59,6 +59,11 @@ fn at(offset: u32, mac: Mac) -> Vec<SockFilter> {
     ]
 }
 
+/// Every frame.
+pub fn all() -> Vec<SockFilter> {
+    vec![statement(RETURN, WHOLE)]
+}
+
 /// Frames of one EtherType.
 pub fn ethertype(value: u16) -> Vec<SockFilter> {
     vec![
@@ -86,7 +91,7 @@ pub fn control() -> Vec<SockFilter> {
 }
 
 /// ARP, and neighbour advertisements.
-pub fn answers() -> Vec<SockFilter> {
+pub fn neighbour_replies() -> Vec<SockFilter> {
     vec![
         statement(LOAD_HALF, 12),
         jump(JUMP_EQUAL, ETHERTYPE_ARP, 5, 0),
@@ -101,9 +106,9 @@ pub fn answers() -> Vec<SockFilter> {
     ]
 }
 
-/// Frames that may carry an Ethernet address as a sender's: those from it, ARP with it as hardware address of sender
-/// or target, and every Neighbour Discovery message (their options are looked at in user space).
-pub fn carries(mac: Mac) -> Vec<SockFilter> {
+/// Frames that may contain an Ethernet address: as source, as hardware address of the sender or target of ARP, or in a
+/// Neighbour Discovery message (user space must check the options).
+pub fn contains(mac: Mac) -> Vec<SockFilter> {
     let (high, low) = halves(mac);
     vec![
         // 0: the Ethernet source
@@ -111,7 +116,7 @@ pub fn carries(mac: Mac) -> Vec<SockFilter> {
         jump(JUMP_EQUAL, high, 0, 2),
         statement(LOAD_HALF, 10),
         jump(JUMP_EQUAL, low, 17, 0),
-        // 4: what kind of frame
+        // 4: the type of frame
         statement(LOAD_HALF, 12),
         jump(JUMP_EQUAL, ETHERTYPE_ARP, 6, 0),
         jump(JUMP_EQUAL, ETHERTYPE_IPV6, 0, 13),

@@ -1,4 +1,4 @@
-//! The account of one flow: gaps in its sequence and in time. Memory grows with the gaps, not with the packets.
+//! Tracks one flow: gaps in its sequence numbers and in time. Memory grows with the number of gaps, not of packets.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
@@ -10,32 +10,32 @@ pub struct Flow {
     pub source_port: u16,
     /// Packets sent.
     pub sent: u64,
-    /// Different packets received.
+    /// Packets received, without duplicates.
     pub received: u64,
-    /// Packets that came after a later one.
+    /// Packets received after a later one.
     pub reordered: u64,
-    /// Packets that came again.
+    /// Duplicates received.
     pub duplicated: u64,
-    /// What was lost, a run of sequence numbers each, in their order.
+    /// Runs of lost sequence numbers, in their order.
     pub lost: Vec<Lost>,
-    /// The longest time between two arrivals.
+    /// The longest time between two packets.
     pub longest_gap: Duration,
 }
 
-/// How the flows of a stream go, while they go.
+/// The state of all flows of a running stream.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Progress {
-    /// Packets sent, as far as it is known what became of them: received or lost.
+    /// Packets sent that are known to be received or lost.
     pub sent: u64,
-    /// Different packets received.
+    /// Packets received, without duplicates.
     pub received: u64,
-    /// Packets that did not come although a later one of their flow did.
+    /// Packets not received although a later one of their flow was.
     pub lost: u64,
-    /// Packets that came after a later one of their flow.
+    /// Packets received after a later one of their flow.
     pub reordered: u64,
-    /// Packets that came again.
+    /// Duplicates received.
     pub duplicated: u64,
-    /// The longest time without any arrival, of all flows together, since this was asked last.
+    /// The longest time without a packet of any flow, since the last call.
     pub longest_gap: Duration,
 }
 
@@ -44,20 +44,20 @@ pub struct Progress {
 pub struct Lost {
     /// Sequence number of the first.
     pub first: u64,
-    /// How many.
+    /// Number of packets.
     pub count: u64,
-    /// The last arrival before the run was missed, if there was one.
+    /// The last packet received before the run, if there was one.
     pub before: Option<Instant>,
-    /// The arrival by which the run was missed; none when nothing came after it.
+    /// The first packet received after the run, if there was one.
     pub after: Option<Instant>,
 }
 
-/// A time without arrivals.
+/// A time without packets.
 #[derive(Clone, Copy, Debug)]
 pub struct Gap {
-    /// The last arrival before it.
+    /// The last packet before it.
     pub from: Instant,
-    /// Until the next arrival.
+    /// The time until the next packet.
     pub length: Duration,
 }
 
@@ -69,7 +69,7 @@ impl Flow {
 }
 
 impl Lost {
-    /// Whether the packets may have been on their way in the time from `from` to `to`.
+    /// Whether the packets may have been sent between `from` and `to`.
     pub fn overlaps(&self, from: Instant, to: Instant) -> bool {
         self.before.is_none_or(|before| before < to) && self.after.is_none_or(|after| after > from)
     }
@@ -82,16 +82,15 @@ impl Gap {
     }
 }
 
-/// Times between arrivals.
+/// Tracks the times between packets.
 #[derive(Debug, Default)]
-pub(crate) struct Silence {
+pub(crate) struct ArrivalGaps {
     last: Option<Instant>,
     longest: Duration,
 }
 
-impl Silence {
-    /// Notes an arrival, and gives the time without any before it. Stamps of two processors may go back a little:
-    /// that is no time at all.
+impl ArrivalGaps {
+    /// Records a packet, and returns the gap before it. Receive times of two CPUs may go back a little: such a gap is zero.
     pub fn arrival(&mut self, at: Instant) -> Option<Gap> {
         let Some(from) = self.last else {
             self.last = Some(at);
@@ -103,31 +102,31 @@ impl Silence {
         Some(Gap { from, length })
     }
 
-    /// The longest time between two arrivals.
+    /// The longest gap.
     pub fn longest(&self) -> Duration {
         self.longest
     }
 }
 
-/// Follows the sequence of one flow.
+/// Tracks the sequence numbers of one flow.
 #[derive(Debug, Default)]
 pub(crate) struct Tracker {
     next: u64,
     received: u64,
     reordered: u64,
     duplicated: u64,
-    /// Numbers in all missing runs.
+    /// Packets in all missing runs.
     absent: u64,
     /// Missing runs by their first number.
     missing: BTreeMap<u64, Lost>,
-    silence: Silence,
+    arrivals: ArrivalGaps,
 }
 
 impl Tracker {
-    /// Notes the arrival of a sequence number.
+    /// Records a sequence number.
     pub fn arrived(&mut self, number: u64, at: Instant) {
-        let before = self.silence.last;
-        self.silence.arrival(at);
+        let before = self.arrivals.last;
+        self.arrivals.arrival(at);
         if number >= self.next {
             if number > self.next {
                 let lost = Lost { first: self.next, count: number - self.next, before, after: Some(at) };
@@ -136,7 +135,7 @@ impl Tracker {
             }
             self.next = number + 1;
             self.received += 1;
-        } else if self.found(number) {
+        } else if self.remove_missing(number) {
             self.received += 1;
             self.reordered += 1;
             self.absent -= 1;
@@ -145,8 +144,8 @@ impl Tracker {
         }
     }
 
-    /// Takes a late number out of its missing run; says whether it was missing.
-    fn found(&mut self, number: u64) -> bool {
+    /// Removes a late number from its missing run. Returns whether it was missing.
+    fn remove_missing(&mut self, number: u64) -> bool {
         let Some((&first, &run)) = self.missing.range(..=number).next_back() else { return false };
         let end = first + run.count;
         if number >= end {
@@ -161,7 +160,7 @@ impl Tracker {
         true
     }
 
-    /// Adds what came so far.
+    /// Adds the counters of this flow.
     pub fn add_to(&self, progress: &mut Progress) {
         progress.sent += self.received + self.absent;
         progress.received += self.received;
@@ -170,14 +169,14 @@ impl Tracker {
         progress.duplicated += self.duplicated;
     }
 
-    /// The account, when so many were sent.
+    /// The result, after `sent` packets were sent.
     pub fn finish(self, source_port: u16, sent: u64) -> Flow {
         let mut lost: Vec<Lost> = self.missing.into_values().collect();
         if sent > self.next {
             lost.push(Lost {
                 first: self.next,
                 count: sent - self.next,
-                before: self.silence.last,
+                before: self.arrivals.last,
                 after: None,
             });
         }
@@ -188,7 +187,7 @@ impl Tracker {
             reordered: self.reordered,
             duplicated: self.duplicated,
             lost,
-            longest_gap: self.silence.longest,
+            longest_gap: self.arrivals.longest,
         }
     }
 }
@@ -207,17 +206,17 @@ mod tests {
     }
 
     #[test]
-    fn troubles_are_known_on_the_way() {
+    fn progress_counts_faults_of_running_flow() {
         let start = Instant::now();
         let mut tracker = Tracker::default();
-        let troubles = [1, 5, 3, 3, 9].map(|number| {
+        let faults = [1, 5, 3, 3, 9].map(|number| {
             tracker.arrived(number, start);
             let mut now = Progress::default();
             tracker.add_to(&mut now);
             assert_eq!(now.sent, now.received + now.lost);
             (now.received, now.lost, now.reordered, now.duplicated)
         });
-        assert_eq!(troubles, [(1, 1, 0, 0), (2, 4, 0, 0), (3, 3, 1, 0), (3, 3, 1, 1), (4, 6, 1, 1)]);
+        assert_eq!(faults, [(1, 1, 0, 0), (2, 4, 0, 0), (3, 3, 1, 0), (3, 3, 1, 1), (4, 6, 1, 1)]);
     }
 
     fn runs(flow: &Flow) -> Vec<(u64, u64)> {
@@ -225,14 +224,14 @@ mod tests {
     }
 
     #[test]
-    fn a_whole_flow() {
+    fn complete_flow_has_no_faults() {
         let flow = follow(&[0, 1, 2, 3], 4);
         assert_eq!((flow.received, flow.reordered, flow.duplicated, flow.lost_count()), (4, 0, 0, 0));
         assert_eq!(flow.longest_gap, Duration::from_millis(1));
     }
 
     #[test]
-    fn losses_at_the_start_in_the_middle_and_at_the_end() {
+    fn losses_are_found_at_start_middle_and_end() {
         let flow = follow(&[2, 3, 7], 10);
         assert_eq!(runs(&flow), [(0, 2), (4, 3), (8, 2)]);
         assert_eq!((flow.received, flow.lost_count()), (3, 7));
@@ -240,20 +239,20 @@ mod tests {
     }
 
     #[test]
-    fn a_late_packet_is_reordered_and_not_lost() {
+    fn late_packet_is_reordered_not_lost() {
         let flow = follow(&[0, 4, 2, 5], 6);
         assert_eq!(runs(&flow), [(1, 1), (3, 1)]);
         assert_eq!((flow.received, flow.reordered, flow.duplicated), (4, 1, 0));
     }
 
     #[test]
-    fn a_packet_that_comes_again_is_a_duplicate_also_when_it_was_late() {
+    fn repeated_packet_is_duplicate_also_when_late() {
         let flow = follow(&[0, 2, 1, 1, 2, 0], 3);
         assert_eq!((flow.received, flow.reordered, flow.duplicated, flow.lost_count()), (3, 1, 3, 0));
     }
 
     #[test]
-    fn nothing_came() {
+    fn flow_without_packets_is_lost() {
         let flow = follow(&[], 5);
         assert_eq!(runs(&flow), [(0, 5)]);
     }

@@ -10,100 +10,119 @@
 //!                                                          └────────── peer 192.168.178.114
 //! ```
 //!
-//! Every box is a network namespace of its own, every line is a [`Cable`] that can be pulled, cut silently, or cut in
-//! one direction. Threads and commands enter a namespace for the network alone; the file system stays that of the
-//! machine, so pins under `/sys/fs/bpf` are one truth for everybody.
+//! Every machine and switch is a network namespace, every connection a [`Cable`] that can be pulled (the carrier goes
+//! down) or cut (the carrier stays, frames are dropped) in one or both directions. Threads and commands enter a
+//! network namespace only. They keep the mount namespace of the machine, so pins under `/sys/fs/bpf` are visible in
+//! every part of a lab.
 //!
-//! | module | what |
+//! | module | contents |
 //! |---|---|
-//! | [`network`] | [`Lab`]: builds the network, gives its parts by name |
+//! | [`network`] | [`Lab`]: builds the network and returns its parts by name |
 //! | [`namespace`] | a network namespace: run closures, commands and sysctls in it |
-//! | [`cable`] | pull, replug, cut, restore; statistics of the port at the far end |
-//! | [`tap`] | TAP devices and the pump that is the wire between two of them |
-//! | [`nic`] | the network cards of a virtual machine, and how their cables are pulled |
-//! | [`remains`] | the reaper: nothing is left behind, also after SIGKILL |
+//! | [`cable`] | pull, replug, cut and restore a cable; counters of the switch port |
+//! | [`tap`] | TAP devices and the thread that forwards frames between two of them |
+//! | [`nic`] | emulated network cards of a virtual machine |
+//! | [`cleanup`] | removes everything that a lab created, also after SIGKILL |
 //! | [`daemon`] | the real `ipmpd` and `ipmpctl` |
 //! | [`monitor`] | a running `ipmpctl monitor` |
-//! | [`production`] | the tutorial's group: its daemon, its oracle, what it shows |
-//! | [`program`] | other people's programs: started, read, ended with the lab |
-//! | [`stream`], [`flow`] | UDP streams: what was lost, when, reordered, duplicated |
-//! | [`multicast`] | listening to multicast groups |
-//! | [`inbound`] | a stream to a data address whose inbound member is pulled: for how long nothing comes |
-//! | [`silence`] | cables that are cut silently: after how long it is noticed |
-//! | [`idle`] | many groups that carry nothing: what they take |
-//! | [`process`], [`busy`] | what a process takes; processors that have too much to do |
-//! | [`probes`], [`forger`] | probes on the wire; somebody who forges their answers |
+//! | [`production`] | the tutorial's group: its daemon, its report, its [`Oracle`] |
+//! | [`program`], [`dhcp`] | third-party programs in a lab; DHCP servers and clients |
+//! | [`stream`], [`flow`] | UDP streams: loss, outages, reordering, duplicates |
 //! | [`bulk`] | TCP bulk transfers: stalls, resets, retransmissions |
-//! | [`hosts`] | names that only the lab's commands know |
-//! | [`host`] | the router and the peers: resolve an address, ping it |
-//! | [`inquiry`] | who has an address? Many questions, and every answer to each |
-//! | [`oracle`] | no frame on any wire ever carries the group's MAC |
-//! | [`snapshot`] | how the host is, to be compared |
-//! | [`alone`] | tests that measure wait for each other |
-//! | [`counter`] | frames of a kind counted on every wire |
-//! | [`news`] | what a plain netlink listener hears of carriers, and when |
-//! | [`netlink`], [`packet`], [`filter`], [`clock`], [`command`] | what the others stand on |
+//! | [`multicast`] | multicast group memberships |
+//! | [`inbound_failover`] | outage of a stream to a data address whose inbound member is pulled |
+//! | [`path_failure`] | detection and repair time of a cable that is cut |
+//! | [`idle_groups`] | CPU time and memory of many groups without traffic |
+//! | [`process`], [`cpu_load`] | CPU time and memory of a process; programs that saturate all CPUs |
+//! | [`probe_capture`], [`spoofer`] | captures probes; sends spoofed probe replies |
+//! | [`hosts_file`] | names that only the lab's commands resolve |
+//! | [`host`], [`mod@ping`] | the router and the peers; echo requests |
+//! | [`neighbour`], [`resolver`] | ARP and Neighbour Discovery messages; many resolutions at the same time |
+//! | [`oracle`] | checks that no frame on any cable contains the group's MAC |
+//! | [`snapshot`] | the configuration of the host, for comparison |
+//! | [`measurement_lock`] | keeps tests that measure from running at the same time |
+//! | [`frame_counter`] | counts frames of a kind on every cable |
+//! | [`link_monitor`] | a netlink listener that records when it receives carrier changes |
+//! | [`mod@wait`], [`statistics`], [`clock`] | timeouts and polling; percentiles; clock conversions, real-time priority |
+//! | [`netlink`], [`packet`], [`filter`], [`command`] | netlink, packet sockets, socket filters, external commands |
 //!
-//! A lab needs root. Labs run side by side; each has names of its own.
+//! A lab needs root; [`needs_root!`] skips a test without it. Several labs can run at the same time: each has its own
+//! namespace names.
 
-pub mod alone;
 pub mod bulk;
-pub mod busy;
 pub mod cable;
+pub mod cleanup;
 pub mod clock;
 pub mod command;
-pub mod counter;
+pub mod cpu_load;
 pub mod daemon;
 mod datagram;
-mod emulator;
+pub mod dhcp;
 pub mod filter;
 pub mod flow;
-pub mod forger;
+pub mod frame_counter;
 pub mod host;
-pub mod hosts;
-pub mod idle;
-pub mod inbound;
-pub mod inquiry;
+pub mod hosts_file;
+pub mod idle_groups;
+pub mod inbound_failover;
 mod lane;
+pub mod link_monitor;
+mod log_file;
+pub mod measurement_lock;
 pub mod monitor;
 pub mod multicast;
 pub mod namespace;
+pub mod neighbour;
 pub mod netlink;
 pub mod network;
-pub mod news;
 pub mod nic;
 pub mod oracle;
 pub mod packet;
-pub mod probes;
+pub mod path_failure;
+pub mod ping;
+pub mod probe_capture;
 pub mod process;
 pub mod production;
 pub mod program;
-pub mod remains;
-pub mod silence;
+mod qmp;
+pub mod resolver;
+mod root;
 pub mod snapshot;
+mod socket_option;
+pub mod spoofer;
+pub mod statistics;
 pub mod stream;
 pub mod tap;
+pub mod wait;
+pub mod worker;
 
-pub use alone::Alone;
 pub use bulk::Bulk;
-pub use busy::Busy;
 pub use cable::{Cable, Change, Direction};
-pub use counter::Counters;
+pub use cleanup::Cleanup;
+pub use cpu_load::CpuLoad;
 pub use daemon::Daemon;
-pub use forger::Forger;
+pub use frame_counter::FrameCounters;
 pub use host::Host;
-pub use hosts::Hosts;
-pub use inquiry::Inquiry;
+pub use hosts_file::HostsFile;
 pub use ipmp::link::show_mac;
+pub use link_monitor::LinkMonitor;
+pub use measurement_lock::MeasurementLock;
 pub use monitor::Monitor;
 pub use namespace::Namespace;
 pub use network::{Lab, Member, MemberKind, Switch};
-pub use news::CarrierNews;
 pub use oracle::Oracle;
+pub use ping::ping;
+pub use probe_capture::ProbeCapture;
 pub use production::Production;
 pub use program::Program;
+pub use resolver::Resolver;
+pub use root::check as check_root;
 pub use snapshot::Snapshot;
+pub use spoofer::Spoofer;
+pub use statistics::percentile;
 pub use stream::Stream;
+pub use wait::{MS, SECOND, TIMEOUT, wait_until};
+pub use worker::Worker;
 
 /// An Ethernet address.
 pub type Mac = [u8; 6];

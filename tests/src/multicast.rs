@@ -1,4 +1,4 @@
-//! Listening to multicast groups: the memberships that switches and network cards are told of.
+//! Multicast group memberships.
 
 use std::net::IpAddr;
 
@@ -7,16 +7,16 @@ use socket2::{Domain, InterfaceIndexOrAddress, Socket, Type};
 
 use crate::namespace::Namespace;
 
-/// Memberships, for as long as this value is kept.
+/// Multicast group memberships. Dropping this value leaves the groups.
 #[derive(Debug)]
-pub struct Listening {
+pub struct Memberships {
     _sockets: Vec<Socket>,
 }
 
-/// Joins multicast groups on an interface. Whatever socket is bound to a port then hears what comes for them.
-pub fn listen(namespace: &Namespace, interface: &str, groups: &[IpAddr]) -> Result<Listening> {
+/// Joins multicast groups on an interface, for all sockets of the namespace.
+pub fn join(namespace: &Namespace, interface: &str, groups: &[IpAddr]) -> Result<Memberships> {
     let index = namespace.link(interface)?.index;
-    let join = |group: &IpAddr| -> std::io::Result<Socket> {
+    let join_one = |group: &IpAddr| -> std::io::Result<Socket> {
         let domain = if group.is_ipv4() { Domain::IPV4 } else { Domain::IPV6 };
         let socket = Socket::new(domain, Type::DGRAM, None)?;
         match group {
@@ -27,8 +27,8 @@ pub fn listen(namespace: &Namespace, interface: &str, groups: &[IpAddr]) -> Resu
         }
         Ok(socket)
     };
-    let sockets = namespace.run(|| groups.iter().map(join).collect::<std::io::Result<Vec<_>>>());
+    let sockets = namespace.run(|| groups.iter().map(join_one).collect::<std::io::Result<Vec<_>>>());
     let sockets =
         sockets.with_context(|| format!("cannot join {groups:?} on {interface} of {}", namespace.name()))?;
-    Ok(Listening { _sockets: sockets })
+    Ok(Memberships { _sockets: sockets })
 }

@@ -1,7 +1,7 @@
 //! A network namespace with a name under /run/netns.
 //!
-//! It is entered for the network alone. `ip netns exec` would put a private /sys over the machine's and hide
-//! /sys/fs/bpf with all its pins, so nothing here uses it.
+//! Only the network namespace is entered. `ip netns exec` would also mount a private /sys, which hides /sys/fs/bpf and
+//! all pins, so it is not used here.
 
 use std::fs::{self, File};
 use std::os::fd::{AsRawFd as _, BorrowedFd};
@@ -14,11 +14,11 @@ use std::time::Duration;
 use anyhow::{Context as _, Result};
 use nix::sched::{CloneFlags, setns};
 
-use crate::clock;
-use crate::command;
 use crate::netlink::{Link, Netlink};
+use crate::wait_until;
+use crate::{command, socket_option};
 
-/// Where named namespaces live.
+/// Directory of the named network namespaces.
 const DIRECTORY: &str = "/run/netns";
 
 /// A network namespace of a lab. Cloning is cheap: all clones are the same namespace.
@@ -32,24 +32,24 @@ struct Inner {
 }
 
 impl Namespace {
-    /// Opens a namespace that exists.
+    /// Opens an existing namespace.
     pub fn open(name: &str) -> Result<Self> {
         let path = format!("{DIRECTORY}/{name}");
         let file = File::open(&path).with_context(|| format!("no network namespace {path}"))?;
         Ok(Self(Arc::new(Inner { name: name.to_owned(), file, netlink: OnceLock::new() })))
     }
 
-    /// Its name: what `ipmpd --netns` and `ip -n` take.
+    /// Its name, for `ipmpd --netns` and `ip -n`.
     pub fn name(&self) -> &str {
         &self.0.name
     }
 
-    /// Its file: what `nsenter --net=` takes.
+    /// Its file, for `nsenter --net=`.
     pub fn path(&self) -> PathBuf {
         PathBuf::from(DIRECTORY).join(&self.0.name)
     }
 
-    /// Moves the calling thread into the namespace, for the network alone and for good.
+    /// Moves the calling thread into the network namespace, permanently.
     pub fn enter(&self) -> Result<()> {
         setns(&self.0.file, CloneFlags::CLONE_NEWNET)
             .with_context(|| format!("cannot enter network namespace {}", self.0.name))
@@ -83,7 +83,7 @@ impl Namespace {
         command
     }
 
-    /// `ip ARGUMENTS` in the namespace; gives its output.
+    /// `ip ARGUMENTS` in the namespace; returns its output.
     pub fn ip(&self, arguments: &str) -> Result<String> {
         command::run(Command::new("ip").args(["-n", self.name()]).args(arguments.split_whitespace()))
     }
@@ -91,7 +91,7 @@ impl Namespace {
     /// Sets a network sysctl: `net.ipv4.ip_forward`. Names of interfaces with dots are written with slashes.
     pub fn sysctl(&self, key: &str, value: &str) -> Result<()> {
         let path = sysctl_path(key);
-        // /proc/sys/net shows the namespace of whoever opens it.
+        // /proc/sys/net shows the namespace of the thread that opens it.
         self.run(|| fs::write(&path, value))
             .with_context(|| format!("cannot set {key} to {value} in {}", self.0.name))
     }
@@ -105,43 +105,31 @@ impl Namespace {
         Ok(text.trim().to_owned())
     }
 
-    /// The kernel's number of the namespace, never used twice: part of the pin path.
+    /// The kernel's identifier of the namespace (SO_NETNS_COOKIE), never reused: part of the pin path.
     pub fn cookie(&self) -> Result<u64> {
         self.run(|| {
             let socket = std::net::UdpSocket::bind("0.0.0.0:0")?;
-            let mut cookie = 0u64;
-            let mut length = size_of::<u64>() as libc::socklen_t;
-            // SAFETY: the pointers are to a u64 and its length, which outlive the call.
-            let result = unsafe {
-                libc::getsockopt(
-                    socket.as_raw_fd(),
-                    libc::SOL_SOCKET,
-                    libc::SO_NETNS_COOKIE,
-                    (&raw mut cookie).cast(),
-                    &raw mut length,
-                )
-            };
-            if result == 0 { Ok(cookie) } else { Err(std::io::Error::last_os_error()) }
+            socket_option::get::<u64>(&socket, libc::SOL_SOCKET, libc::SO_NETNS_COOKIE)
         })
         .with_context(|| format!("cannot read the cookie of network namespace {}", self.0.name))
     }
 
-    /// The namespace's netlink socket, opened once and kept.
+    /// The namespace's netlink socket, opened on first use.
     ///
     /// # Panics
-    /// When no netlink socket can be had.
+    /// When the socket cannot be opened.
     pub fn netlink(&self) -> &Netlink {
         self.0.netlink.get_or_init(|| self.run(Netlink::open).unwrap_or_else(|error| panic!("{error:#}")))
     }
 
-    /// An interface as the kernel sees it now.
+    /// The current state of an interface.
     pub fn link(&self, interface: &str) -> Result<Link> {
         self.netlink().link(interface).with_context(|| format!("in {}", self.0.name))
     }
 
-    /// Waits until an interface has (or has not) a carrier. Says whether it came to that in time.
-    pub fn wait_carrier(&self, interface: &str, carrier: bool, patience: Duration) -> bool {
-        clock::wait_until(patience, || self.link(interface).is_ok_and(|link| link.carrier == carrier))
+    /// Waits until the carrier of an interface is up or down. Returns whether that happened in time.
+    pub fn wait_carrier(&self, interface: &str, carrier: bool, timeout: Duration) -> bool {
+        wait_until(timeout, || self.link(interface).is_ok_and(|link| link.carrier == carrier))
     }
 }
 

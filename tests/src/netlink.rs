@@ -1,4 +1,4 @@
-//! A blocking rtnetlink socket, for what must be quick and timed: no process is started to pull a cable.
+//! A blocking rtnetlink socket, for changes whose time matters: starting `ip` to pull a cable would take too long.
 
 use std::net::IpAddr;
 use std::num::NonZeroI32;
@@ -20,30 +20,30 @@ pub use rtnetlink::packet_route::link::{State, Stats64};
 use crate::Mac;
 use crate::cable::Direction;
 
-/// A netlink socket of one namespace. Requests of several threads take turns.
+/// A netlink socket of one namespace. Requests of several threads are serialized.
 pub struct Netlink {
-    state: Mutex<Conversation>,
+    state: Mutex<Connection>,
 }
 
-struct Conversation {
+struct Connection {
     socket: Socket,
     sequence: u32,
 }
 
-/// An interface, as RTM_GETLINK tells it.
+/// An interface, as in RTM_NEWLINK.
 #[derive(Clone, Debug)]
 pub struct Link {
     /// Interface index.
     pub index: u32,
-    /// IFF_UP: somebody wants it up.
+    /// Whether it is set up (IFF_UP).
     pub up: bool,
-    /// The driver sees a signal (IFLA_CARRIER).
+    /// Its carrier (IFLA_CARRIER).
     pub carrier: bool,
     /// The operational state, which follows the carrier later.
     pub operstate: State,
     /// Its Ethernet address.
     pub mac: Mac,
-    /// Bytes of payload a frame may carry.
+    /// Its MTU in bytes.
     pub mtu: u32,
     /// The index of its master, if it has one.
     pub master: Option<u32>,
@@ -70,28 +70,29 @@ impl Netlink {
         let mut socket = Socket::new(NETLINK_ROUTE).context("cannot open a netlink socket")?;
         socket.bind_auto().context("cannot bind a netlink socket")?;
         socket.connect(&SocketAddr::new(0, 0)).context("cannot connect a netlink socket")?;
-        Ok(Self { state: Mutex::new(Conversation { socket, sequence: 0 }) })
+        Ok(Self { state: Mutex::new(Connection { socket, sequence: 0 }) })
     }
 
     /// Reads an interface by name.
     pub fn link(&self, name: &str) -> Result<Link> {
         let mut message = LinkMessage::default();
         message.attributes.push(LinkAttribute::IfName(name.to_owned()));
-        let answers = self
+        let replies = self
             .request(RouteNetlinkMessage::GetLink(message), NLM_F_REQUEST)
             .with_context(|| format!("no interface {name}"))?;
-        match answers.into_iter().next() {
+        match replies.into_iter().next() {
             Some(RouteNetlinkMessage::NewLink(link)) => Ok(Link::from(link)),
-            other => bail!("asked for interface {name}, the kernel answered {other:?}"),
+            other => bail!("unexpected reply to RTM_GETLINK for {name}: {other:?}"),
         }
     }
 
     /// Names and indexes of all interfaces of the namespace.
     pub fn links(&self) -> Result<Vec<(u32, String)>> {
-        let ask = RouteNetlinkMessage::GetLink(LinkMessage::default());
-        let answers = self.request(ask, NLM_F_REQUEST | NLM_F_DUMP).context("cannot list the interfaces")?;
-        let named = answers.into_iter().filter_map(|answer| {
-            let RouteNetlinkMessage::NewLink(link) = answer else { return None };
+        let request = RouteNetlinkMessage::GetLink(LinkMessage::default());
+        let replies =
+            self.request(request, NLM_F_REQUEST | NLM_F_DUMP).context("cannot list the interfaces")?;
+        let named = replies.into_iter().filter_map(|reply| {
+            let RouteNetlinkMessage::NewLink(link) = reply else { return None };
             let name = link.attributes.iter().find_map(|attribute| match attribute {
                 LinkAttribute::IfName(name) => Some(name.clone()),
                 _ => None,
@@ -112,13 +113,13 @@ impl Netlink {
         Ok(())
     }
 
-    /// The Ethernet address that the neighbour table holds for an IP address.
+    /// The Ethernet address of an IP address in the neighbour table.
     pub fn neighbour(&self, address: IpAddr) -> Result<Option<Mac>> {
-        let ask = RouteNetlinkMessage::GetNeighbour(NeighbourMessage::default());
-        let answers =
-            self.request(ask, NLM_F_REQUEST | NLM_F_DUMP).context("cannot read the neighbour table")?;
-        for answer in answers {
-            let RouteNetlinkMessage::NewNeighbour(entry) = answer else { continue };
+        let request = RouteNetlinkMessage::GetNeighbour(NeighbourMessage::default());
+        let replies =
+            self.request(request, NLM_F_REQUEST | NLM_F_DUMP).context("cannot read the neighbour table")?;
+        for reply in replies {
+            let RouteNetlinkMessage::NewNeighbour(entry) = reply else { continue };
             let ours = entry.attributes.iter().any(|attribute| match (attribute, address) {
                 (NeighbourAttribute::Destination(NeighbourAddress::Inet(found)), IpAddr::V4(wanted)) => {
                     *found == wanted
@@ -139,8 +140,8 @@ impl Netlink {
         Ok(None)
     }
 
-    /// Makes a port ready for [`Self::drop_frames`]. To be done while it is down: on a port that is up, the kernel
-    /// would lose what is being sent meanwhile.
+    /// Prepares a port for [`Self::drop_frames`]. The port must be down: on a port that is up, the kernel would drop frames
+    /// that are sent at the same time.
     pub fn add_clsact(&self, port: &str) -> Result<()> {
         let mut qdisc = TcMessage::with_index(self.link(port)?.index as i32);
         qdisc.header.handle = CLSACT_HANDLE.into();
@@ -152,8 +153,8 @@ impl Netlink {
         Ok(())
     }
 
-    /// Drops every frame that a port receives ([`Direction::Outbound`]) or is to send ([`Direction::Inbound`]).
-    /// The carrier stays. The filter is classic BPF, since that exists on every kernel we meet.
+    /// Drops every frame that a port receives ([`Direction::Outbound`]) or sends ([`Direction::Inbound`]). The carrier
+    /// stays up. The filter is classic BPF, which every supported kernel has.
     pub fn drop_frames(&self, port: &str, direction: Direction) -> Result<()> {
         let mut filter = self.filter(port, direction)?;
         filter.header.info = (1 << 16) | u32::from((libc::ETH_P_ALL as u16).to_be());
@@ -170,10 +171,10 @@ impl Netlink {
         }
     }
 
-    /// Takes back what [`Self::drop_frames`] did, in both directions.
+    /// Reverts [`Self::drop_frames`], in both directions.
     pub fn pass_frames(&self, port: &str) -> Result<()> {
         for direction in [Direction::Outbound, Direction::Inbound] {
-            // Without a priority: all filters of the direction.
+            // A request without a priority removes all filters of the direction.
             let message = RouteNetlinkMessage::DelTrafficFilter(self.filter(port, direction)?);
             match self.request(message, NLM_F_REQUEST | NLM_F_ACK) {
                 Err(error) if !matches!(os_error(&error), Some(libc::ENOENT | libc::EINVAL)) => {
@@ -194,7 +195,7 @@ impl Netlink {
         Ok(filter)
     }
 
-    /// Sends one request and collects its answers: one, an acknowledgement, or a dump up to its end.
+    /// Sends one request and returns its replies: one message, an acknowledgement, or all messages of a dump.
     fn request(&self, message: RouteNetlinkMessage, flags: u16) -> Result<Vec<RouteNetlinkMessage>> {
         let mut state = self.state.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
         state.sequence += 1;
@@ -207,28 +208,28 @@ impl Netlink {
         request.serialize(&mut bytes);
         state.socket.send(&bytes, 0).context("netlink send")?;
 
-        let mut answers = Vec::new();
+        let mut replies = Vec::new();
         loop {
             let (datagram, _) = state.socket.recv_from_full().context("netlink receive")?;
             let mut rest = datagram.as_slice();
             while rest.len() >= 16 {
-                let answer =
+                let reply =
                     NetlinkMessage::<RouteNetlinkMessage>::deserialize(rest).context("netlink decode")?;
-                let length = (answer.header.length as usize).next_multiple_of(4).min(rest.len());
+                let length = (reply.header.length as usize).next_multiple_of(4).min(rest.len());
                 rest = &rest[length..];
-                if answer.header.sequence_number != sequence {
+                if reply.header.sequence_number != sequence {
                     continue;
                 }
-                match answer.payload {
+                match reply.payload {
                     NetlinkPayload::Error(error) => match error.code.map(NonZeroI32::get) {
-                        None => return Ok(answers),
+                        None => return Ok(replies),
                         Some(code) => return Err(anyhow!(std::io::Error::from_raw_os_error(-code))),
                     },
-                    NetlinkPayload::Done(_) => return Ok(answers),
+                    NetlinkPayload::Done(_) => return Ok(replies),
                     NetlinkPayload::InnerMessage(inner) => {
-                        answers.push(inner);
+                        replies.push(inner);
                         if flags & (NLM_F_ACK | NLM_F_DUMP) == 0 {
-                            return Ok(answers);
+                            return Ok(replies);
                         }
                     }
                     _ => {}

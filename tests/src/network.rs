@@ -1,4 +1,4 @@
-//! The tutorial's network, and others like it.
+//! The tutorial's network, and variants of it.
 
 use std::collections::HashMap;
 use std::net::{Ipv4Addr, Ipv6Addr};
@@ -9,31 +9,31 @@ use std::time::Duration;
 use anyhow::{Result, bail, ensure};
 
 use crate::cable::{Cable, End};
+use crate::cleanup::Cleanup;
 use crate::command::{self, ip_batch};
 use crate::host::Host;
 use crate::namespace::Namespace;
 use crate::netlink::{Link, State};
-use crate::remains::Remains;
-use crate::{Mac, clock, show_mac};
+use crate::{Mac, TIMEOUT, show_mac, wait_until};
 
 mod wiring;
 
 use wiring::{build_host, build_switch, join_switches, lay_cable, member_index, mount_bpf, plug_member};
 
-/// Labs of this process so far.
+/// Number of labs built by this process.
 static LABS: AtomicU32 = AtomicU32::new(0);
 
 /// The router's address.
 pub const ROUTER: Ipv4Addr = Ipv4Addr::new(192, 168, 178, 1);
-/// The data address of the tutorial, `hivemind-prod`. Nobody has it until the group does.
+/// The data address of the tutorial, `hivemind-prod`. No host has it before the group.
 pub const DATA: Ipv4Addr = Ipv4Addr::new(192, 168, 178, 200);
-/// Its IPv6 counterpart.
+/// The IPv6 data address.
 pub const DATA6: Ipv6Addr = counterpart(DATA);
 
 /// The IPv6 address that goes with an IPv4 address of the lab: `192.168.178.22` and `fd00:178::22`.
 pub const fn counterpart(address: Ipv4Addr) -> Ipv6Addr {
     let last = address.octets()[3] as u16;
-    // The decimal digits, read as hexadecimal ones: both addresses end alike.
+    // The decimal digits, as hexadecimal ones: both addresses end with the same digits.
     let digits = ((last / 100) << 8) | ((last / 10 % 10) << 4) | (last % 10);
     Ipv6Addr::new(0xfd00, 0x178, 0, 0, 0, 0, 0, digits)
 }
@@ -41,21 +41,20 @@ pub const fn counterpart(address: Ipv4Addr) -> Ipv6Addr {
 /// A switch of the lab.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Switch {
-    /// Where e1000g0 and e1000g1 are plugged in.
+    /// Connects e1000g0 and e1000g1.
     A,
-    /// Where rge0, the router and (by default) the peers are plugged in.
+    /// Connects rge0, the router and (by default) the peers.
     B,
 }
 
-/// What the members are made of.
+/// The type of the members.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum MemberKind {
-    /// One end of a veth pair: fast, but its carrier follows its port by a moment.
+    /// One end of a veth pair: fast, but its carrier goes down a moment after its port.
     Veth,
-    /// A TAP device: its carrier goes in one step.
+    /// A TAP device: its carrier goes down atomically.
     Tap,
-    /// A network card that is emulated, of the model named (`"e1000"`), in a virtual machine that has such cards: see
-    /// [`crate::nic`].
+    /// An emulated network card of this model (`"e1000"`), in a virtual machine that has such cards: see [`crate::nic`].
     Nic(&'static str),
 }
 
@@ -79,7 +78,7 @@ impl Member {
         self.mac
     }
 
-    /// The switch it is plugged into.
+    /// The switch it is connected to.
     pub fn switch(&self) -> Switch {
         self.switch
     }
@@ -90,7 +89,7 @@ impl Member {
     }
 }
 
-/// How a lab is to be; see [`Lab::builder`].
+/// The parameters of a lab: see [`Lab::builder`].
 #[derive(Clone, Debug)]
 pub struct Builder {
     members: Vec<(String, Switch)>,
@@ -126,38 +125,37 @@ fn tutorial_members(count: usize) -> Vec<(String, Switch)> {
 }
 
 impl Builder {
-    /// So many members: all but the last in Switch A, and `rge0` in Switch B. 3 by default, 1 to 20.
+    /// Sets the number of members, 1 to 20: `rge0` in Switch B, all others in Switch A. 3 by default.
     pub fn members(mut self, count: usize) -> Self {
         self.members = tutorial_members(count);
         self
     }
 
-    /// What the members are made of: veth by default.
+    /// Sets the type of the members: veth by default.
     pub fn kind(mut self, kind: MemberKind) -> Self {
         self.kind = kind;
         self
     }
 
-    /// Everything in Switch A; there is no Switch B and no cable between the two.
+    /// Connects everything to Switch A; there is no Switch B and no cable between the two.
     pub fn one_switch(mut self) -> Self {
         self.one_switch = true;
         self
     }
 
-    /// These peers, each in the switch named. By default 192.168.178.22 and 192.168.178.114 in Switch B.
+    /// Sets the peers and their switches. By default 192.168.178.22 and 192.168.178.114 in Switch B.
     pub fn peers(mut self, peers: &[(Ipv4Addr, Switch)]) -> Self {
         self.peers = peers.to_vec();
         self
     }
 
-    /// How long the switches remember an address; 300 s by default. Nought: they never learn and flood everything.
+    /// Sets the ageing time of the switches, 300 s by default. Zero: they learn no address and flood all frames.
     pub fn ageing(mut self, ageing: Duration) -> Self {
         self.ageing = Some(ageing);
         self
     }
 
-    /// The switches forward multicast only where somebody reported to listen, and ask who does
-    /// (`mcast_snooping 1 mcast_querier 1`). Off by default.
+    /// Enables IGMP and MLD snooping and the querier in the switches (`mcast_snooping 1 mcast_querier 1`). Off by default.
     pub fn snooping(mut self, snooping: bool) -> Self {
         self.snooping = snooping;
         self
@@ -171,7 +169,7 @@ impl Builder {
 
 /// A network. Dropping it removes everything.
 ///
-/// Fields are dropped in order: sockets and wires first, what is left of the lab last.
+/// Fields are dropped in order: sockets and wires first, `cleanup` last.
 #[derive(Debug)]
 pub struct Lab {
     members: Vec<Member>,
@@ -181,11 +179,11 @@ pub struct Lab {
     host: Namespace,
     switches: HashMap<Switch, Namespace>,
     one_switch: bool,
-    remains: Remains,
+    cleanup: Cleanup,
 }
 
 impl Lab {
-    /// The tutorial's network, unless told otherwise.
+    /// The parameters of the tutorial's network.
     pub fn builder() -> Builder {
         Builder::default()
     }
@@ -202,10 +200,10 @@ impl Lab {
             plan.members.len()
         );
         mount_bpf()?;
-        let remains = Remains::new(&format!("{}-{}", std::process::id(), LABS.fetch_add(1, Relaxed)))?;
+        let cleanup = Cleanup::new(&format!("{}-{}", std::process::id(), LABS.fetch_add(1, Relaxed)))?;
 
         let place = |switch: Switch| if plan.one_switch { Switch::A } else { switch };
-        let name = |part: &str| format!("ipmp-lab-{}-{part}", remains.id());
+        let name = |part: &str| format!("ipmp-lab-{}-{part}", cleanup.id());
         let mut parts = vec!["host".to_owned(), "switcha".into(), "router".into()];
         if !plan.one_switch {
             parts.push("switchb".into());
@@ -213,7 +211,7 @@ impl Lab {
         parts.extend((1..=plan.peers.len()).map(|n| format!("peer{n}")));
         let mut lines = Vec::new();
         for part in &parts {
-            remains.namespace(&name(part))?;
+            cleanup.namespace(&name(part))?;
             lines.push(format!("netns add {}", name(part)));
         }
         ip_batch(None, &lines)?;
@@ -232,7 +230,7 @@ impl Lab {
         };
 
         let host = open("host")?;
-        remains.pins(host.cookie()?)?;
+        cleanup.pins(host.cookie()?)?;
         host.ip("link set lo up")?;
         let mut members = Vec::new();
         for (number, (name, switch)) in plan.members.iter().enumerate() {
@@ -249,40 +247,40 @@ impl Lab {
             peers.push(build_host(namespace, switch, &format!("peer{}", n + 1), 0xb0 + n as u8, *address)?);
         }
         let lab =
-            Self { members, between, router, peers, host, switches, one_switch: plan.one_switch, remains };
+            Self { members, between, router, peers, host, switches, one_switch: plan.one_switch, cleanup };
         lab.wait_forwarding()?;
         Ok(lab)
     }
 
-    /// The directory of the lab, for sockets, logs and the like. It goes with the lab.
+    /// The directory of the lab, for sockets, logs and other files. It is removed with the lab.
     pub fn directory(&self) -> &std::path::Path {
-        self.remains.directory()
+        self.cleanup.directory()
     }
 
-    /// The host: where the members are and `ipmpd` works.
+    /// The namespace of the host, with the members and `ipmpd`.
     pub fn host(&self) -> &Namespace {
         &self.host
     }
 
-    /// A switch's namespace; with one switch, both are that one.
+    /// The namespace of a switch. With one switch, both are the same.
     pub fn switch(&self, switch: Switch) -> &Namespace {
         &self.switches[&if self.one_switch { Switch::A } else { switch }]
     }
 
-    /// The port at which a switch has learnt an Ethernet address, as `bridge fdb` tells.
-    pub fn learnt(&self, switch: Switch, mac: Mac) -> Result<Option<String>> {
+    /// The port at which a switch has learned an Ethernet address, from `bridge fdb`.
+    pub fn learned_port(&self, switch: Switch, mac: Mac) -> Result<Option<String>> {
         let namespace = self.switch(switch);
         let table =
             command::run(Command::new("bridge").args(["-n", namespace.name(), "fdb", "show", "br", "br0"]))?;
         let mac = show_mac(mac);
         let mut entries = table.lines().map(|line| line.split_whitespace().collect::<Vec<_>>());
-        // MAC dev PORT master br0; what is permanent was not learnt.
-        let learnt =
+        // MAC dev PORT master br0; permanent entries were not learned.
+        let learned =
             entries.find(|words| words.first() == Some(&mac.as_str()) && !words.contains(&"permanent"));
-        Ok(learnt.and_then(|words| words.get(2).map(|port| (*port).to_owned())))
+        Ok(learned.and_then(|words| words.get(2).map(|port| (*port).to_owned())))
     }
 
-    /// The port of a switch behind which a member is: its own, or the one to the other switch.
+    /// The port of a switch that leads to a member: its own, or the one to the other switch.
     pub fn port_to<'a>(&'a self, switch: Switch, member: &'a Member) -> &'a str {
         match &self.between {
             Some(between) if member.switch != switch => {
@@ -301,7 +299,7 @@ impl Lab {
         &self.router
     }
 
-    /// The peers, in the order asked for.
+    /// The peers, in the order of [`Builder::peers`].
     pub fn peers(&self) -> &[Host] {
         &self.peers
     }
@@ -325,8 +323,8 @@ impl Lab {
         member.unwrap_or_else(|| panic!("this lab has no member {name}"))
     }
 
-    /// A cable by its number in the figure: 1 to 3 are those of e1000g0, e1000g1 and rge0, 4 is between the switches.
-    /// In a lab of N members, 1 to N are theirs and N + 1 is between the switches.
+    /// A cable by its number in the figure: 1 to 3 for e1000g0, e1000g1 and rge0, 4 between the switches. In a lab of N
+    /// members, 1 to N for the members and N + 1 between the switches.
     ///
     /// # Panics
     /// When there is no such cable.
@@ -352,29 +350,29 @@ impl Lab {
         far.chain(self.between.iter().map(|cable| (cable, cable.near())))
     }
 
-    /// Makes a further namespace, plugged into nothing: a place to move a member to. It goes with the lab.
+    /// Creates a further namespace that is not connected. It is removed with the lab.
     pub fn namespace(&self, part: &str) -> Result<Namespace> {
-        let name = format!("ipmp-lab-{}-{part}", self.remains.id());
-        self.remains.namespace(&name)?;
+        let name = format!("ipmp-lab-{}-{part}", self.cleanup.id());
+        self.cleanup.namespace(&name)?;
         ip_batch(None, &[format!("netns add {name}")])?;
         let namespace = Namespace::open(&name)?;
-        self.remains.pins(namespace.cookie()?)?;
+        self.cleanup.pins(namespace.cookie()?)?;
         Ok(namespace)
     }
 
-    /// Makes a deleted veth member anew, with the same name, Ethernet address and cable.
-    pub fn remake_member(&self, name: &str) -> Result<()> {
+    /// Recreates a deleted veth member, with the same name, Ethernet address and cable.
+    pub fn recreate_member(&self, name: &str) -> Result<()> {
         let member = self.member(name);
         let number = self.members.iter().take_while(|member| member.name != name).count();
-        ensure!(member.cable.is_veth(), "{name} is no veth member: it cannot be made anew");
+        ensure!(member.cable.is_veth(), "{name} is not a veth member: it cannot be recreated");
         let far = member.cable.far();
         lay_cable(&self.host, name, member.mac, &far.namespace, &far.interface, Some(member_index(number)))?;
-        member.cable.wait_carrier(true, PATIENCE)
+        member.cable.wait_carrier(true, TIMEOUT)
     }
 
-    /// Notes a process that must not outlive the lab.
-    pub(crate) fn remains(&self) -> &Remains {
-        &self.remains
+    /// For registering what must be removed with the lab.
+    pub(crate) fn cleanup(&self) -> &Cleanup {
+        &self.cleanup
     }
 
     /// Waits until every cable has a carrier and every port forwards.
@@ -382,9 +380,9 @@ impl Lab {
         for end in self.cables().flat_map(|cable| [cable.near(), cable.far()]) {
             let link = || end.namespace.link(&end.interface);
             let up = |link: Link| link.carrier && link.operstate == State::Up;
-            if !clock::wait_until(PATIENCE, || link().is_ok_and(up)) {
+            if !wait_until(TIMEOUT, || link().is_ok_and(up)) {
                 bail!(
-                    "{} of {} is not up after {PATIENCE:?}: {:?}",
+                    "{} of {} is not up after {TIMEOUT:?}: {:?}",
                     end.interface,
                     end.namespace.name(),
                     link()?
@@ -394,6 +392,3 @@ impl Lab {
         Ok(())
     }
 }
-
-/// How long an interface may take to come up.
-const PATIENCE: Duration = Duration::from_secs(20);

@@ -1,23 +1,19 @@
-//! Members that are network cards: those of a virtual machine that `cargo xtask vm --nic MODEL` started, and `cargo
-//! xtask test` too.
+//! Members that are emulated network cards, in a virtual machine started by `cargo xtask vm --nic MODEL` or `cargo xtask
+//! test`.
 //!
-//! The emulator has a cable between each card and its port, a virtio card in the same machine. What a veth hides is
-//! true of them: they filter what they receive by address and by VLAN, and their carrier is what their driver makes of
-//! a register, sooner or later. The emulator pulls a cable on request ([`crate::Cable::pull`]).
-
-use std::time::Duration;
+//! QEMU connects each card with a port, a virtio card in the same machine. Unlike veth devices, these cards filter what
+//! they receive by address and by VLAN, and their drivers report the carrier with a delay. QEMU pulls a cable on
+//! request ([`crate::Cable::pull`]).
 
 use anyhow::{Context as _, Result};
 
 use crate::command::ip_batch;
 use crate::namespace::Namespace;
 use crate::netlink::Netlink;
-use crate::{Mac, clock, emulator, show_mac};
+use crate::{Mac, TIMEOUT, qmp, show_mac, wait_until};
 
-/// Names the models of the machine's cards in their order.
+/// Lists the models of the machine's cards, in their order.
 const VARIABLE: &str = "IPMP_LAB_NICS";
-/// A lab that has ended gives its cards back when its namespaces are gone, which the kernel does when it has time.
-const PATIENCE: Duration = Duration::from_secs(20);
 
 /// A network card of this machine, with its cable and its port.
 #[derive(Clone, Copy, Debug)]
@@ -27,7 +23,7 @@ pub(crate) struct Nic {
 }
 
 impl Nic {
-    /// The card of a model, by its place among those of that model, from 0.
+    /// The card of a model, by its index among the cards of that model, from 0.
     pub fn find(model: &str, place: usize) -> Result<Self> {
         let cards = std::env::var(VARIABLE).unwrap_or_default();
         let numbered = (1u8..).zip(cards.split_whitespace());
@@ -47,7 +43,7 @@ impl Nic {
         [0x02, 0xa0, 0, 0, 0, self.number]
     }
 
-    /// Puts the card into one namespace and its port, as a port of `br0`, into another. Both are plugged in and up.
+    /// Moves the card into one namespace and its port, as a port of `br0`, into another, and sets both up.
     pub fn install(self, near: (&Namespace, &str), far: (&Namespace, &str)) -> Result<()> {
         let port_mac = [0x02, 0xa5, 0, 0, 0, self.number];
         for (mac, (namespace, name)) in [(self.mac(), near), (port_mac, far)] {
@@ -68,23 +64,23 @@ impl Nic {
         Ok(())
     }
 
-    /// Plugs the cable into the card, or pulls it out.
+    /// Plugs the cable into the card, or pulls it.
     pub fn set_near(self, plugged: bool) -> Result<()> {
-        emulator::set_link(&format!("nic{}", self.number), plugged)
+        qmp::set_link(&format!("nic{}", self.number), plugged)
     }
 
-    /// Plugs the cable into the card's port, or pulls it out.
+    /// Plugs the cable into the card's port, or pulls it.
     pub fn set_far(self, plugged: bool) -> Result<()> {
-        emulator::set_link(&format!("port{}", self.number), plugged)
+        qmp::set_link(&format!("port{}", self.number), plugged)
     }
 }
 
-/// The name of the interface with this address in the namespace of the caller, where the cards are as long as nobody
-/// has them.
+/// Waits for the interface with this address in the namespace of the caller, where unused cards are. The kernel moves
+/// the cards of a previous lab back some time after its namespaces are deleted.
 fn wait_for(mac: Mac) -> Result<String> {
     let netlink = Netlink::open()?;
     let mut found = None;
-    clock::wait_until(PATIENCE, || {
+    wait_until(TIMEOUT, || {
         let links = netlink.links().unwrap_or_default();
         found = links
             .into_iter()
@@ -93,6 +89,6 @@ fn wait_for(mac: Mac) -> Result<String> {
         found.is_some()
     });
     found.with_context(|| {
-        format!("no network card {} is here after {PATIENCE:?}: has the kernel its driver?", show_mac(mac))
+        format!("no network card {} after {TIMEOUT:?}: does the kernel have its driver?", show_mac(mac))
     })
 }

@@ -1,6 +1,7 @@
 //! Packet sockets: raw frames in and out of one interface, or all frames of a namespace.
 
 use std::os::fd::AsRawFd as _;
+use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
@@ -8,6 +9,10 @@ use socket2::{Domain, SockAddr, SockAddrStorage, SockFilter, Socket, Type};
 
 use crate::clock::Clock;
 use crate::namespace::Namespace;
+use crate::{Mac, socket_option};
+
+/// How often a receiving thread checks whether it must stop.
+const POLL: Duration = Duration::from_millis(20);
 
 mod ioctl {
     // linux/sockios.h: SIOCGSTAMPNS_OLD.
@@ -20,25 +25,25 @@ pub struct PacketSocket {
     socket: Socket,
 }
 
-/// A frame as it was seen.
+/// A received frame.
 #[derive(Clone, Debug)]
 pub struct Seen {
-    /// The interface it was seen on.
+    /// The index of the interface.
     pub index: u32,
-    /// It left through the interface; else it came in.
+    /// Whether the interface sent the frame; otherwise it received it.
     pub outgoing: bool,
-    /// Bytes of it, from the Ethernet header on.
+    /// Bytes in the buffer, from the Ethernet header on.
     pub length: usize,
 }
 
 impl PacketSocket {
-    /// Opens a socket in a namespace: on one interface, or on all of them. The filter is in force before the first
-    /// frame can come.
+    /// Opens a socket in a namespace: on one interface, or on all of them. The filter is attached before the first
+    /// frame can be received.
     pub fn open(namespace: &Namespace, interface: Option<&str>, filter: &[SockFilter]) -> Result<Self> {
         Self::open_for(libc::ETH_P_ALL as u16, namespace, interface, filter)
     }
 
-    /// The same, for one protocol: what leaves it does not hear.
+    /// The same, for one protocol. Such a socket does not receive outgoing frames.
     pub fn open_for(
         protocol: u16,
         namespace: &Namespace,
@@ -48,7 +53,7 @@ impl PacketSocket {
         let index = interface.map(|name| namespace.link(name)).transpose()?.map_or(0, |link| link.index);
         let socket = namespace
             .run(|| -> std::io::Result<Socket> {
-                // Protocol 0 hears nothing until it is bound.
+                // With protocol 0 the socket receives nothing until it is bound.
                 let socket = Socket::new(Domain::PACKET, Type::RAW, None)?;
                 socket.attach_filter(filter)?;
                 socket.bind(&address(index, protocol))?;
@@ -61,16 +66,16 @@ impl PacketSocket {
     /// Sends one frame, Ethernet header first.
     pub fn send(&self, frame: &[u8]) -> Result<()> {
         let sent = self.socket.send(frame).context("cannot send a raw frame")?;
-        ensure!(sent == frame.len(), "{sent} of {} bytes of a raw frame were sent", frame.len());
+        ensure!(sent == frame.len(), "sent only {sent} of {} bytes of a raw frame", frame.len());
         Ok(())
     }
 
-    /// Waits for a frame. Nothing came in time: `None`.
-    pub fn receive(&self, buffer: &mut [u8], patience: Duration) -> Result<Option<Seen>> {
-        self.socket.set_read_timeout(Some(patience.max(Duration::from_micros(1))))?;
+    /// Waits for a frame. `None` after `timeout`.
+    pub fn receive(&self, buffer: &mut [u8], timeout: Duration) -> Result<Option<Seen>> {
+        self.socket.set_read_timeout(Some(timeout.max(Duration::from_micros(1))))?;
         let mut storage = SockAddrStorage::zeroed();
         let mut length = storage.size_of();
-        // SAFETY: buffer and address are ours, their lengths are right, and both outlive the call.
+        // SAFETY: buffer and address have the lengths given, and both outlive the call.
         let received = unsafe {
             libc::recvfrom(
                 self.socket.as_raw_fd(),
@@ -97,73 +102,70 @@ impl PacketSocket {
         }))
     }
 
-    /// When the kernel received the frame that was read last. It knows from the first time on that it is asked; of a frame
-    /// that came before it gives the time of asking.
+    /// Passes every frame to `handle` until `stop` is set and all queued frames are read. Returns the number of frames
+    /// that did not fit the socket's buffer.
+    pub fn receive_until(&self, stop: &AtomicBool, mut handle: impl FnMut(&Seen, &[u8])) -> Result<u32> {
+        let mut buffer = vec![0; 2048];
+        loop {
+            // Checked before reading: frames that were queued before the stop are still read.
+            let stopping = stop.load(SeqCst);
+            let timeout = if stopping { Duration::ZERO } else { POLL };
+            match self.receive(&mut buffer, timeout)? {
+                Some(seen) => handle(&seen, &buffer[..seen.length]),
+                None if stopping => return Ok(self.statistics()?.1),
+                None => {}
+            }
+        }
+    }
+
+    /// Passes every frame to `handle` that is queued or received within `time`.
+    pub fn receive_for(&self, time: Duration, mut handle: impl FnMut(&Seen, &[u8])) -> Result<()> {
+        let end = Instant::now() + time;
+        let mut buffer = vec![0; 2048];
+        loop {
+            let left = end.saturating_duration_since(Instant::now());
+            match self.receive(&mut buffer, left)? {
+                Some(seen) => handle(&seen, &buffer[..seen.length]),
+                None if left.is_zero() => return Ok(()),
+                None => {}
+            }
+        }
+    }
+
+    /// When the kernel received the frame that was read last. The first call enables the kernel's timestamps: for a
+    /// frame received before it, the result is the time of the call.
     pub fn received_at(&self) -> Result<Instant> {
         let mut stamp = libc::timespec { tv_sec: 0, tv_nsec: 0 };
         // SAFETY: the descriptor is open, and the kernel writes one timespec.
         unsafe { ioctl::receive_stamp(self.socket.as_raw_fd(), &raw mut stamp) }
-            .context("cannot tell when a frame was received")?;
+            .context("cannot read the receive time of a frame (SIOCGSTAMPNS)")?;
         Ok(Clock::now().instant(stamp.tv_sec as u64 * 1_000_000_000 + stamp.tv_nsec as u64))
     }
 
     /// Frames that matched the filter since the last call, and how many of them did not fit the socket's buffer.
     pub fn statistics(&self) -> Result<(u32, u32)> {
-        let mut counted = [0u32; 2];
-        let mut length = size_of_val(&counted) as libc::socklen_t;
-        // SAFETY: tpacket_stats is two u32; the pointers are to those and their length.
-        let result = unsafe {
-            libc::getsockopt(
-                self.socket.as_raw_fd(),
-                libc::SOL_PACKET,
-                libc::PACKET_STATISTICS,
-                counted.as_mut_ptr().cast(),
-                &raw mut length,
-            )
-        };
-        ensure!(result == 0, "cannot read PACKET_STATISTICS: {}", std::io::Error::last_os_error());
+        let counted: [u32; 2] = socket_option::get(&self.socket, libc::SOL_PACKET, libc::PACKET_STATISTICS)
+            .context("cannot read PACKET_STATISTICS")?;
         Ok((counted[0], counted[1]))
     }
 
-    /// From now on frames that are sent go to the device itself: past its queue, and past everything that drops frames
-    /// on their way out.
+    /// Makes sent frames bypass the queueing discipline of the interface, and so every filter that drops outgoing frames.
     pub fn bypass_queues(&self) -> Result<()> {
         let yes: libc::c_int = 1;
-        // SAFETY: the option takes an int, which outlives the call.
-        let result = unsafe {
-            libc::setsockopt(
-                self.socket.as_raw_fd(),
-                libc::SOL_PACKET,
-                libc::PACKET_QDISC_BYPASS,
-                (&raw const yes).cast(),
-                size_of_val(&yes) as libc::socklen_t,
-            )
-        };
-        ensure!(result == 0, "cannot set PACKET_QDISC_BYPASS: {}", std::io::Error::last_os_error());
-        Ok(())
+        socket_option::set(&self.socket, libc::SOL_PACKET, libc::PACKET_QDISC_BYPASS, yes)
+            .context("cannot set PACKET_QDISC_BYPASS")
     }
 
-    /// Sets the receive buffer, in bytes, above the system's limit too.
+    /// Sets the receive buffer, in bytes, also above the system's limit.
     pub fn set_buffer(&self, bytes: usize) -> Result<()> {
-        force_receive_buffer(&self.socket, bytes)
+        socket_option::force_receive_buffer(&self.socket, bytes)
+            .with_context(|| format!("cannot set a receive buffer of {bytes} bytes"))
     }
 }
 
-/// SO_RCVBUFFORCE: a receive buffer above the system's limit, as root may have.
-pub(crate) fn force_receive_buffer(socket: &impl std::os::fd::AsRawFd, bytes: usize) -> Result<()> {
-    let value = libc::c_int::try_from(bytes).context("receive buffer too large")?;
-    // SAFETY: the option takes an int, which outlives the call.
-    let result = unsafe {
-        libc::setsockopt(
-            socket.as_raw_fd(),
-            libc::SOL_SOCKET,
-            libc::SO_RCVBUFFORCE,
-            (&raw const value).cast(),
-            size_of_val(&value) as libc::socklen_t,
-        )
-    };
-    ensure!(result == 0, "cannot set a receive buffer of {bytes} bytes: {}", std::io::Error::last_os_error());
-    Ok(())
+/// An Ethernet header.
+pub fn ethernet_header(to: Mac, from: Mac, ethertype: u16) -> Vec<u8> {
+    [&to[..], &from[..], &ethertype.to_be_bytes()].concat()
 }
 
 fn address(index: u32, protocol: u16) -> SockAddr {

@@ -1,4 +1,4 @@
-//! What a process takes of a processor and of memory, and how busy the processors are.
+//! CPU time and memory of a process, and idle time of the CPUs.
 
 use std::fs;
 use std::time::Duration;
@@ -8,59 +8,59 @@ use anyhow::{Context as _, Result};
 /// Memory of a process, in bytes (`/proc/PID/smaps_rollup`).
 #[derive(Clone, Copy, Debug)]
 pub struct Memory {
-    /// All that is there.
+    /// Resident set size (Rss).
     pub resident: u64,
-    /// The same, with what is shared divided among those who share it.
+    /// Proportional set size (Pss): shared pages are divided by the number of processes that share them.
     pub proportional: u64,
 }
 
-/// Processor time of all threads of a process: fields 14 and 15 of its `stat`, in ticks.
-pub fn processor_time(pid: u32) -> Result<Duration> {
+/// CPU time of all threads of a process: fields 14 and 15 of its `stat`, in ticks.
+pub fn cpu_time(pid: u32) -> Result<Duration> {
     let path = format!("/proc/{pid}/stat");
     let text = fs::read_to_string(&path).with_context(|| path.clone())?;
-    ticks_of(&text).map(of_ticks).with_context(|| format!("{path} is not as it should be: {text}"))
+    ticks_of(&text).map(duration).with_context(|| format!("{path} has an unexpected format: {text}"))
 }
 
-/// Processor time of the calling thread.
-pub fn own_time() -> Duration {
+/// CPU time of the calling thread.
+pub fn thread_cpu_time() -> Duration {
     let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
     // SAFETY: the kernel writes one timespec.
     unsafe { libc::clock_gettime(libc::CLOCK_THREAD_CPUTIME_ID, &raw mut time) };
     Duration::new(time.tv_sec as u64, time.tv_nsec as u32)
 }
 
-/// Time that all processors together had nothing to do, since the machine was started.
+/// Idle time of all CPUs together, since boot.
 pub fn idle_time() -> Result<Duration> {
     let text = fs::read_to_string("/proc/stat").context("/proc/stat")?;
-    idle_ticks(&text).map(of_ticks).with_context(|| format!("/proc/stat is not as it should be: {text}"))
+    idle_ticks(&text).map(duration).with_context(|| format!("/proc/stat has an unexpected format: {text}"))
 }
 
-/// Memory that a process has now.
+/// The current memory of a process.
 pub fn memory(pid: u32) -> Result<Memory> {
     let path = format!("/proc/{pid}/smaps_rollup");
     let text = fs::read_to_string(&path).with_context(|| path.clone())?;
     let bytes = |name: &str| {
-        word_after(&text, name)
+        number_after(&text, name)
             .map(|kilobytes| kilobytes * 1024)
             .with_context(|| format!("{path} has no {name}"))
     };
     Ok(Memory { resident: bytes("Rss:")?, proportional: bytes("Pss:")? })
 }
 
-fn of_ticks(ticks: u64) -> Duration {
+fn duration(ticks: u64) -> Duration {
     // SAFETY: a call with a number alone.
     let per_second = unsafe { libc::sysconf(libc::_SC_CLK_TCK) };
     Duration::from_secs_f64(ticks as f64 / per_second as f64)
 }
 
 fn ticks_of(stat: &str) -> Option<u64> {
-    // The name of the program, in brackets, may have anything in it.
+    // The name of the program, in parentheses, may contain any character.
     let fields: Vec<&str> = stat.rsplit_once(") ")?.1.split(' ').collect();
     let field = |number: usize| fields.get(number - 3)?.parse::<u64>().ok();
     Some(field(14)? + field(15)?)
 }
 
-/// Idle, and waiting for a disk alone: the fourth and fifth number of all processors together.
+/// IdleGroups, and waiting for a disk alone: the fourth and fifth number of all CPUs together.
 fn idle_ticks(stat: &str) -> Option<u64> {
     let mut words = stat.lines().next()?.strip_prefix("cpu ")?.split_whitespace().skip(3);
     let mut next = || words.next()?.parse::<u64>().ok();
@@ -68,7 +68,7 @@ fn idle_ticks(stat: &str) -> Option<u64> {
 }
 
 /// The number on the line that begins with a name.
-pub(crate) fn word_after(text: &str, name: &str) -> Option<u64> {
+pub(crate) fn number_after(text: &str, name: &str) -> Option<u64> {
     let rest = text.lines().find_map(|line| line.strip_prefix(name))?;
     rest.split_whitespace().next()?.parse().ok()
 }
@@ -78,23 +78,23 @@ mod tests {
     use super::*;
 
     #[test]
-    fn processor_time_is_found_behind_any_name() {
+    fn cpu_time_is_parsed_after_any_program_name() {
         let stat = "7 (a) b) S 1 7 7 0 -1 4194560 100 0 0 0 31 11 0 0 20 0 1 0 5 9 3";
         assert_eq!(ticks_of(stat), Some(42));
         assert_eq!(ticks_of("7 (a"), None);
     }
 
     #[test]
-    fn idle_is_that_of_all_processors() {
+    fn idle_time_is_that_of_all_cpus() {
         assert_eq!(idle_ticks("cpu  1 2 3 40 5 6 7 0 0 0\ncpu0 1 2 3 4 5 6 7 0 0 0\n"), Some(45));
         assert_eq!(idle_ticks("cpu0 1 2 3 4 5"), None);
     }
 
     #[test]
-    fn numbers_are_found_by_their_names() {
+    fn numbers_are_found_by_name() {
         let text = "Rss:                 120 kB\nPss_Dirty:  7 kB\nPss:  64 kB\nmemlock:\t8192\n";
         assert_eq!(
-            ["Rss:", "Pss:", "memlock:", "Swap:"].map(|name| word_after(text, name)),
+            ["Rss:", "Pss:", "memlock:", "Swap:"].map(|name| number_after(text, name)),
             [Some(120), Some(64), Some(8192), None]
         );
     }

@@ -1,107 +1,91 @@
-//! Other people's programs in a lab: started in one of its namespaces, read, and ended with the lab, however it ends.
+//! Third-party programs: started in a namespace of a lab, with their output in a log, and killed with the lab.
 
-use std::fs::{self, File};
-use std::path::{Path, PathBuf};
+use std::fs::File;
+use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 use std::time::Duration;
 
-use anyhow::{Context as _, Result, bail, ensure};
+use anyhow::{Context as _, Result, ensure};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
-use crate::clock;
+use crate::log_file::LogFile;
 use crate::network::Lab;
+use crate::{TIMEOUT, wait_until};
 
-/// How long a program may take to end when asked.
-const PATIENCE: Duration = Duration::from_secs(10);
-
-/// Programs of this process so far: each has a log of its own.
+/// Number of programs started by this process: each has a log of its own.
 static PROGRAMS: AtomicU32 = AtomicU32::new(0);
 
 /// A running program. Dropping it kills it.
 #[derive(Debug)]
 pub struct Program {
-    name: String,
     child: Child,
-    log: PathBuf,
+    log: LogFile,
 }
 
 impl Program {
-    /// Starts a command of [`Namespace::command`](crate::Namespace::command). What it says, on both outputs, is kept.
+    /// Starts a command of [`Namespace::command`](crate::Namespace::command). Standard output and standard error go to
+    /// its log.
     pub fn start(lab: &Lab, mut command: Command) -> Result<Self> {
         let name = Path::new(command.get_program()).file_name().unwrap_or_default();
-        let name = name.to_string_lossy().into_owned();
-        let log = lab.directory().join(format!("{name}-{}.log", PROGRAMS.fetch_add(1, Relaxed)));
-        let file = File::create(&log).with_context(|| format!("cannot make {}", log.display()))?;
+        let program = name.to_string_lossy().into_owned();
+        let path = lab.directory().join(format!("{program}-{}.log", PROGRAMS.fetch_add(1, Relaxed)));
+        let file = File::create(&path).with_context(|| format!("cannot create {}", path.display()))?;
         command.stdin(Stdio::null()).stdout(file.try_clone()?).stderr(file);
         let child = command.spawn().with_context(|| {
-            format!("cannot start {name}: `cargo xtask setup` installs what the lab runs")
+            format!("cannot start {program}: install what the lab runs with `cargo xtask setup`")
         })?;
-        lab.remains().process(child.id())?;
-        Ok(Self { name, child, log })
+        lab.cleanup().process(child.id())?;
+        Ok(Self { child, log: LogFile { program, path } })
     }
 
-    /// Its process number.
+    /// Its process ID.
     pub fn pid(&self) -> u32 {
         self.child.id()
     }
 
-    /// All lines that it said so far.
+    /// All lines of its log so far.
     pub fn log(&self) -> Vec<String> {
-        let text = fs::read(&self.log).unwrap_or_default();
-        String::from_utf8_lossy(&text).lines().map(str::to_owned).collect()
+        self.log.lines()
     }
 
-    /// Waits for a line that contains `text`, among all that were said since the log had `since` lines. Gives the line.
-    pub fn wait_line(&mut self, text: &str, since: usize, patience: Duration) -> Result<String> {
-        let mut found = None;
-        let mut over = None;
-        clock::wait_until(patience, || {
-            over = self.ended();
-            found = self.log().into_iter().skip(since).find(|line| line.contains(text));
-            found.is_some() || over.is_some()
-        });
-        if let Some(line) = found {
-            return Ok(line);
-        }
-        let said = self.log().join("\n");
-        match over {
-            Some(status) => {
-                bail!("{} ended ({status}) before it said \"{text}\"; it said:\n{said}", self.name)
-            }
-            None => bail!("{} did not say \"{text}\" within {patience:?}; it said:\n{said}", self.name),
-        }
+    /// Waits for a line that contains `text`, after the first `since` lines of the log, and returns it. It is an error
+    /// if the program ends first.
+    pub fn wait_line(&mut self, text: &str, since: usize, timeout: Duration) -> Result<String> {
+        let child = &mut self.child;
+        self.log.wait_line(text, since, timeout, || child.try_wait().ok().flatten())
     }
 
-    /// Sends it a signal.
+    /// Sends a signal.
     pub fn signal(&self, signal: Signal) -> Result<()> {
-        let pid = Pid::from_raw(self.child.id() as i32);
-        kill(pid, signal).with_context(|| format!("cannot send {signal} to {}", self.name))
+        kill(Pid::from_raw(self.child.id() as i32), signal)
+            .with_context(|| format!("cannot send {signal} to {}", self.log.program))
     }
 
-    /// Its exit status, if it has ended by itself.
-    pub fn ended(&mut self) -> Option<ExitStatus> {
+    /// Its exit status, if it has ended.
+    pub fn exit_status(&mut self) -> Option<ExitStatus> {
         self.child.try_wait().ok().flatten()
     }
 
-    /// SIGTERM, and waits for its end.
+    /// Sends SIGTERM and waits for its end.
     pub fn terminate(&mut self) -> Result<()> {
         self.end(Signal::SIGTERM)
     }
 
-    /// Ends it as Ctrl-C does, and gives all that it said. It is an error if it has ended before.
+    /// Sends SIGINT, as Ctrl-C does, and returns its log. It is an error if it has ended before.
     pub fn interrupt(mut self) -> Result<Vec<String>> {
-        let over = self.ended();
-        ensure!(over.is_none(), "{} ended before its time; it said:\n{}", self.name, self.log().join("\n"));
+        let status = self.exit_status();
+        ensure!(status.is_none(), "{} ended too early; its log:\n{}", self.log.program, self.log.text());
         self.end(Signal::SIGINT)?;
         Ok(self.log())
     }
 
     fn end(&mut self, signal: Signal) -> Result<()> {
         self.signal(signal)?;
-        let ended = clock::wait_until(PATIENCE, || self.ended().is_some());
-        ensure!(ended, "{} has not ended after {PATIENCE:?}; it said:\n{}", self.name, self.log().join("\n"));
+        let ended = wait_until(TIMEOUT, || self.exit_status().is_some());
+        let program = &self.log.program;
+        ensure!(ended, "{program} has not ended {TIMEOUT:?} after {signal}; its log:\n{}", self.log.text());
         Ok(())
     }
 }
@@ -109,7 +93,7 @@ impl Program {
 impl Drop for Program {
     fn drop(&mut self) {
         if std::thread::panicking() {
-            eprintln!("{} said:\n{}", self.name, self.log().join("\n"));
+            eprintln!("log of {}:\n{}", self.log.program, self.log.text());
         }
         let _ = self.child.kill();
         let _ = self.child.wait();

@@ -1,5 +1,5 @@
-//! How a host is: its network, the settings of its interfaces, and what `ipmpd` keeps of it. Compared before and after,
-//! it shows whether anything was changed, or everything given back.
+//! The configuration of a host: its network, the sysctls of its interfaces, and the files of `ipmpd`. Two snapshots are
+//! compared to find what was changed or not restored.
 
 use std::fs;
 use std::os::unix::fs::MetadataExt as _;
@@ -10,10 +10,10 @@ use anyhow::{Context as _, Result, ensure};
 use serde_json::Value;
 
 use crate::network::Lab;
-use crate::{clock, command};
+use crate::{TIMEOUT, command, wait_until};
 
-/// Questions to the kernel, whose answers are lists of objects without counters.
-const QUESTIONS: [&str; 6] = [
+/// Commands that print a JSON list of objects without counters.
+const COMMANDS: [&str; 6] = [
     "ip -j -d link show",
     "ip -j address show",
     "ip -j -4 route show table all",
@@ -22,25 +22,25 @@ const QUESTIONS: [&str; 6] = [
     "tc -j qdisc show",
 ];
 
-/// The host of a lab at one moment, as lines.
+/// The configuration of a lab's host at one moment, as lines.
 #[derive(Clone, Debug, Default)]
 pub struct Snapshot(Vec<String>);
 
 impl Snapshot {
-    /// How it is now.
+    /// The current configuration.
     pub fn take(lab: &Lab) -> Result<Self> {
         let mut lines = Vec::new();
-        for question in QUESTIONS {
-            let words: Vec<&str> = question.split(' ').collect();
-            let answer = command::run(lab.host().command(words[0]).args(&words[1..]))?;
-            let answer: Vec<Value> =
-                serde_json::from_str(&answer).with_context(|| format!("`{question}` gives no JSON list"))?;
-            lines.extend(answer.iter().map(|object| format!("{question}: {object}")));
+        for line in COMMANDS {
+            let words: Vec<&str> = line.split(' ').collect();
+            let output = command::run(lab.host().command(words[0]).args(&words[1..]))?;
+            let output: Vec<Value> =
+                serde_json::from_str(&output).with_context(|| format!("`{line}` prints no JSON list"))?;
+            lines.extend(output.iter().map(|object| format!("{line}: {object}")));
         }
         lab.host().run(|| {
             for family in ["ipv4", "ipv6"] {
                 for path in files_in(&Path::new("/proc/sys/net").join(family).join("conf")) {
-                    // Some can only be written.
+                    // Some are write-only.
                     if let Ok(value) = fs::read_to_string(&path) {
                         lines.push(format!("{} = {}", path.display(), value.trim()));
                     }
@@ -50,7 +50,7 @@ impl Snapshot {
         let cookie = lab.host().cookie()?.to_string();
         for layout in fs::read_dir("/sys/fs/bpf/ipmp").into_iter().flatten().flatten() {
             for path in files_in(&layout.path().join(&cookie)) {
-                // A pin that is made anew has another number.
+                // A recreated pin has another inode number.
                 lines.push(format!(
                     "{} {:?}",
                     path.display(),
@@ -64,28 +64,28 @@ impl Snapshot {
         Ok(Self(lines))
     }
 
-    /// How it is when nothing changes any more: links are up, and IPv6 addresses have been found to be unique.
-    pub fn at_rest(lab: &Lab) -> Result<Self> {
+    /// The configuration when nothing changes any more: links are up, and IPv6 duplicate address detection has ended.
+    pub fn settled(lab: &Lab) -> Result<Self> {
         let mut last = Self::take(lab)?;
-        let rest = clock::wait_until(PATIENCE, || {
+        let settled = wait_until(TIMEOUT, || {
             std::thread::sleep(PAUSE);
             let Ok(now) = Self::take(lab) else { return false };
-            let rests = now.differences(&last).is_empty() && !now.is_tentative();
+            let is_settled = now.differences(&last).is_empty() && !now.is_tentative();
             last = now;
-            rests
+            is_settled
         });
-        ensure!(rest, "{} does not come to rest within {PATIENCE:?}", lab.host().name());
+        ensure!(settled, "the configuration of {} still changes after {TIMEOUT:?}", lab.host().name());
         Ok(last)
     }
 
-    /// With something else that is to be compared.
+    /// Adds a line.
     pub fn with(mut self, line: String) -> Self {
         self.0.push(line);
         self
     }
 
-    /// What was otherwise before, and what is otherwise now, a line each; nothing when all is the same. Order does not
-    /// count: the kernel lists what was set up last, first or last.
+    /// The lines that were removed and added since `before`. The order of lines is ignored: it depends on the order of
+    /// configuration.
     pub fn differences(&self, before: &Self) -> Vec<String> {
         let only = |these: &Self, those: &Self, sign: char| -> Vec<String> {
             let lines = these.0.iter().filter(|line| !those.0.contains(line));
@@ -94,12 +94,12 @@ impl Snapshot {
         [only(before, self, '-'), only(self, before, '+')].concat()
     }
 
-    /// Things that were looked at.
+    /// The number of lines.
     pub fn len(&self) -> usize {
         self.0.len()
     }
 
-    /// Whether nothing was looked at.
+    /// Whether there are no lines.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
@@ -109,9 +109,7 @@ impl Snapshot {
     }
 }
 
-/// How long a host may take to come to rest.
-const PATIENCE: Duration = Duration::from_secs(10);
-/// Between two looks.
+/// Between two snapshots.
 const PAUSE: Duration = Duration::from_millis(50);
 
 /// Every file and directory below a directory, in a stable order.

@@ -1,7 +1,7 @@
-//! UDP streams with sequence numbers: what was lost and when, what was reordered, what came twice.
+//! UDP streams with sequence numbers: detects loss, outages, reordering and duplicates.
 //!
-//! Every flow is a socket of its own with a sequence of its own. The sender is paced by the clock in short bursts; the
-//! receiver keeps only the gaps, so a stream may run for hours. Receive times are the kernel's.
+//! Every flow has a socket and sequence numbers of its own. The sender sends short bursts, paced by the clock. The
+//! receiver stores only gaps, so a stream may run for hours. Receive times are those of the kernel.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed, Ordering::SeqCst};
@@ -11,10 +11,11 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail, ensure};
 
-use crate::clock;
 use crate::datagram::{bind, receive_timestamps, softnet_drops};
 use crate::namespace::Namespace;
-use crate::packet::force_receive_buffer;
+use crate::network::{DATA, Lab};
+use crate::socket_option::force_receive_buffer;
+use crate::wait_until;
 
 mod receiver;
 mod report;
@@ -28,15 +29,15 @@ pub use crate::flow::{Flow, Gap, Lost, Progress};
 
 /// Bytes of a packet's header: magic (4), flow (4), sequence number (8), send time (8).
 const HEADER: usize = 24;
-/// Room for packets not yet read: a second and more of the fastest stream here.
+/// Receive buffer: more than one second of the fastest stream.
 const RECEIVE_BUFFER: usize = 64 << 20;
-/// After the sender's end, silence for so long means that nothing more comes.
+/// After the sender has stopped, no further packet is expected when none was received for this time.
 const SETTLE: Duration = Duration::from_millis(200);
 
-/// Tells the streams of all labs apart.
+/// Distinguishes the streams of all labs.
 static STREAMS: AtomicU64 = AtomicU64::new(0);
 
-/// How a stream is to be.
+/// The parameters of a stream.
 #[derive(Clone, Debug)]
 pub struct Stream {
     from: Namespace,
@@ -51,7 +52,7 @@ pub struct Stream {
     gaps: Duration,
 }
 
-/// A stream on its way.
+/// A running stream.
 #[derive(Debug)]
 pub struct Running {
     shared: Arc<Shared>,
@@ -77,7 +78,7 @@ impl Shared {
 }
 
 impl Stream {
-    /// One flow of 1,000 packets/s with 64 bytes each, to an address that `to` has.
+    /// One flow of 1,000 packets/s of 64 bytes, to an address that is configured in `to`.
     pub fn new(from: &Namespace, to: &Namespace, destination: impl Into<IpAddr>) -> Self {
         Self {
             from: from.clone(),
@@ -93,52 +94,66 @@ impl Stream {
         }
     }
 
-    /// The source address; otherwise the kernel chooses.
+    /// From the host to the first peer, with the source address [`DATA`].
+    pub fn outbound(lab: &Lab) -> Self {
+        let peer = lab.peer(0);
+        Self::new(lab.host(), peer.namespace(), peer.v4()).source(DATA)
+    }
+
+    /// From the first peer to [`DATA`] on the host.
+    pub fn inbound(lab: &Lab) -> Self {
+        Self::new(lab.peer(0).namespace(), lab.host(), DATA)
+    }
+
+    /// Sets the source address; by default the kernel chooses it.
     pub fn source(mut self, source: impl Into<IpAddr>) -> Self {
         self.source = Some(source.into());
         self
     }
 
-    /// So many flows, a socket each.
+    /// Sets the number of flows.
     pub fn flows(mut self, flows: usize) -> Self {
         self.flows = flows;
         self
     }
 
-    /// Packets per second, of all flows together.
+    /// Sets the packets per second of all flows together.
     pub fn rate(mut self, packets_per_second: u64) -> Self {
         self.rate = packets_per_second;
         self
     }
 
-    /// Bytes of UDP payload, 24 at least.
+    /// Sets the bytes of UDP payload, 24 at least.
     pub fn payload(mut self, bytes: usize) -> Self {
         self.payload = bytes;
         self
     }
 
-    /// The destination port; otherwise the kernel chooses.
+    /// Sets the destination port; by default the kernel chooses it.
     pub fn port(mut self, port: u16) -> Self {
         self.port = port;
         self
     }
 
-    /// How often the sender is woken: 1 ms. Shorter bursts find shorter outages.
+    /// Sets the interval of the sender, 1 ms by default. A shorter interval detects shorter outages.
     pub fn burst(mut self, burst: Duration) -> Self {
         self.burst = burst;
         self
     }
 
-    /// From which length on times without arrivals are listed in [`Report::gaps`]: 2 ms.
+    /// Sets the shortest time without packets that [`Report::gaps`] lists: 2 ms by default.
     pub fn gaps(mut self, limit: Duration) -> Self {
         self.gaps = limit;
         self
     }
 
-    /// Starts it. When this returns, the receiver listens and the first packet is about to go.
+    /// Starts it. When this returns, the receiver listens and the sender is about to send.
     pub fn start(self) -> Result<Running> {
-        ensure!(self.flows > 0 && self.rate > 0, "a stream needs a flow and a rate");
-        ensure!((HEADER..=65_000).contains(&self.payload), "a payload has {HEADER} to 65000 bytes");
+        ensure!(
+            self.flows > 0 && self.rate > 0,
+            "a stream needs at least one flow and one packet per second"
+        );
+        ensure!((HEADER..=65_000).contains(&self.payload), "the payload must have {HEADER} to 65000 bytes");
         let magic = (std::process::id() << 12) ^ STREAMS.fetch_add(1, Relaxed) as u32;
         let wildcard: IpAddr = match self.destination {
             IpAddr::V4(_) => Ipv4Addr::UNSPECIFIED.into(),
@@ -148,7 +163,8 @@ impl Stream {
             .to
             .run(|| bind(SocketAddr::new(wildcard, self.port)))
             .with_context(|| format!("cannot receive a stream in {}", self.to.name()))?;
-        force_receive_buffer(&receiving, RECEIVE_BUFFER)?;
+        force_receive_buffer(&receiving, RECEIVE_BUFFER)
+            .context("cannot set the receive buffer of a stream")?;
         receive_timestamps(&receiving)?;
         let port = receiving.local_addr()?.port();
         let destination = SocketAddr::new(self.destination, port);
@@ -169,14 +185,14 @@ impl Stream {
         let shared = Arc::new(Shared::default());
         let softnet = softnet_drops();
         let started = Instant::now();
-        let (theirs, limit) = (shared.clone(), self.gaps);
+        let (for_thread, limit) = (shared.clone(), self.gaps);
         let receiver = std::thread::Builder::new()
             .name("stream receiver".into())
-            .spawn(move || receive(&receiving, magic, limit, &theirs))?;
-        let theirs = shared.clone();
+            .spawn(move || receive(&receiving, magic, limit, &for_thread))?;
+        let for_thread = shared.clone();
         let sender = std::thread::Builder::new()
             .name("stream sender".into())
-            .spawn(move || Sender::new(self, sending, magic).run(&theirs))?;
+            .spawn(move || Sender::new(self, sending, magic).run(&for_thread))?;
         Ok(Running { shared, sender, receiver, started, softnet })
     }
 }
@@ -192,7 +208,7 @@ impl Running {
         self.shared.received.load(Relaxed)
     }
 
-    /// How it goes so far.
+    /// The counters so far.
     pub fn progress(&self) -> Progress {
         let mut progress = self.shared.progress();
         let now = *progress;
@@ -205,16 +221,16 @@ impl Running {
         self.started
     }
 
-    /// Waits until packets arrive (so many more than now), or gives up with an error.
-    pub fn wait_received(&self, packets: u64, patience: Duration) -> Result<()> {
+    /// Waits until `packets` more packets are received; an error after `timeout`.
+    pub fn wait_received(&self, packets: u64, timeout: Duration) -> Result<()> {
         let wanted = self.received() + packets;
-        if !clock::wait_until(patience, || self.received() >= wanted) {
-            bail!("{} of {} packets sent have arrived after {patience:?}", self.received(), self.sent());
+        if !wait_until(timeout, || self.received() >= wanted) {
+            bail!("{} of {} packets sent were received within {timeout:?}", self.received(), self.sent());
         }
         Ok(())
     }
 
-    /// Stops sending, waits for what is on its way, and accounts for every packet.
+    /// Stops the sender, waits for packets on their way, and returns the result.
     pub fn stop(self) -> Result<Report> {
         self.shared.stop.store(true, SeqCst);
         let Ok(sent) = self.sender.join() else { bail!("the sender of a stream panicked") };

@@ -1,10 +1,11 @@
-//! TAP members: a device whose carrier goes atomically, unlike veth's, and the pump that is its wire.
+//! TAP members, whose carrier goes down atomically, unlike that of veth devices.
 //!
-//! Both ends of the wire are TAP devices: the member in the host's namespace, the port in the switch's. A thread
-//! carries frames between them. The devices die with their descriptors, so nothing is left of them after a crash.
+//! Both ends of a wire are TAP devices: the member in the host's namespace, the port in the switch's. A thread (the
+//! pump) forwards frames between them. The kernel deletes the devices when their descriptors are closed, so nothing is
+//! left after a crash.
 //!
-//! Every wire has its own delay, as long as its pump is late: a flow that changes its member may overtake itself. Loss
-//! is best judged on TAP members, order on veth members, whose frames are delivered within the sender's call.
+//! Every wire delays frames as long as its pump is late, so a flow that moves to another member may be reordered. Tests
+//! of loss use TAP members; tests of order use veth members, whose frames are delivered within the sender's call.
 
 use std::fs::{File, OpenOptions};
 use std::io::{Read as _, Write as _};
@@ -23,11 +24,11 @@ use crate::cable::{Change, Direction};
 use crate::clock;
 use crate::namespace::Namespace;
 
-/// Frames carried one way before the other way gets its turn.
+/// Frames forwarded in one direction before the other direction is served.
 const BATCH: usize = 64;
 /// Longest frame: an Ethernet header, a VLAN tag, 64 KiB of payload.
 const FRAME: usize = 18 + 65_536;
-/// Length of a device's transmit ring. The pump shares two cores with everything else and may be late.
+/// Length of a device's transmit ring, in frames. Long, because the pump may be late.
 const RING: u32 = 10_000;
 
 mod ioctl {
@@ -40,7 +41,7 @@ mod ioctl {
     nix::ioctl_write_ptr!(set_carrier, b'T', 226, libc::c_int);
 }
 
-/// A TAP device: it exists as long as this value.
+/// A TAP device. Dropping this value deletes it.
 #[derive(Debug)]
 pub struct Tap {
     name: String,
@@ -48,7 +49,7 @@ pub struct Tap {
 }
 
 impl Tap {
-    /// Makes a TAP device in a namespace. Frames are plain: no header before them, no segmentation left to us.
+    /// Creates a TAP device in a namespace, without packet information header and without offloads.
     pub fn create(namespace: &Namespace, name: &str) -> Result<Self> {
         ensure!(name.len() < libc::IFNAMSIZ, "{name} is longer than an interface name can be");
         let file = namespace
@@ -56,7 +57,7 @@ impl Tap {
                 let mut options = OpenOptions::new();
                 let file =
                     options.read(true).write(true).custom_flags(libc::O_NONBLOCK).open("/dev/net/tun")?;
-                // SAFETY: an ifreq is plain bytes, for which zero is a value.
+                // SAFETY: zero is a value of every field of an ifreq.
                 let mut request: libc::ifreq = unsafe { std::mem::zeroed() };
                 for (to, from) in request.ifr_name.iter_mut().zip(name.bytes()) {
                     *to = from as libc::c_char;
@@ -66,12 +67,12 @@ impl Tap {
                 unsafe { ioctl::set_interface(file.as_raw_fd(), &raw const request) }?;
                 Ok(file)
             })
-            .with_context(|| format!("cannot make TAP device {name} in {}", namespace.name()))?;
+            .with_context(|| format!("cannot create TAP device {name} in {}", namespace.name()))?;
         namespace.ip(&format!("link set {name} txqueuelen {RING}"))?;
         Ok(Self { name: name.to_owned(), file })
     }
 
-    /// Gives or takes the carrier. A device that is down or deleted refuses.
+    /// Sets the carrier. An error if the device is down or deleted.
     pub fn set_carrier(&self, carrier: bool) -> Result<()> {
         let value = libc::c_int::from(carrier);
         // SAFETY: the descriptor is open and the value outlives the call.
@@ -81,35 +82,35 @@ impl Tap {
     }
 }
 
-/// What the pump and its owner share.
+/// State shared with the pump.
 #[derive(Debug, Default)]
 struct Shared {
     stop: AtomicBool,
     pulled: AtomicBool,
     cut_outbound: AtomicBool,
     cut_inbound: AtomicBool,
-    /// How often the pump found the member's ring empty.
+    /// How often the pump has found the member's ring empty.
     drained: AtomicU64,
-    carried_outbound: AtomicU64,
-    carried_inbound: AtomicU64,
+    forwarded_outbound: AtomicU64,
+    forwarded_inbound: AtomicU64,
     dropped_outbound: AtomicU64,
     dropped_inbound: AtomicU64,
 }
 
-/// Frames that a wire has seen.
+/// Frame counters of a wire.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Carried {
+pub struct Forwarded {
     /// Member to switch, delivered.
     pub outbound: u64,
     /// Switch to member, delivered.
     pub inbound: u64,
-    /// Member to switch, lost in the wire.
+    /// Member to switch, dropped by the wire.
     pub dropped_outbound: u64,
-    /// Switch to member, lost in the wire.
+    /// Switch to member, dropped by the wire.
     pub dropped_inbound: u64,
 }
 
-/// The wire between two TAP devices: a thread that reads frames from one and writes them to the other.
+/// The wire between two TAP devices: a thread that reads frames from each device and writes them to the other.
 #[derive(Debug)]
 pub struct Wire {
     near: Arc<Tap>,
@@ -120,12 +121,12 @@ pub struct Wire {
 }
 
 impl Wire {
-    /// Joins two devices.
+    /// Connects two devices.
     pub fn join(near: Tap, far: Tap) -> Result<Self> {
         let (near, far) = (Arc::new(near), Arc::new(far));
         let shared = Arc::new(Shared::default());
         let flags = EfdFlags::EFD_NONBLOCK | EfdFlags::EFD_CLOEXEC;
-        let wake = Arc::new(EventFd::from_flags(flags).context("cannot make an eventfd")?);
+        let wake = Arc::new(EventFd::from_flags(flags).context("cannot create an eventfd")?);
         let pump = Pump { near: near.clone(), far: far.clone(), shared: shared.clone(), wake: wake.clone() };
         let thread = std::thread::Builder::new()
             .name(format!("wire {}", near.name))
@@ -134,11 +135,11 @@ impl Wire {
         Ok(Self { near, far, shared, wake, thread: Some(thread) })
     }
 
-    /// What it has carried and lost.
-    pub fn carried(&self) -> Carried {
-        Carried {
-            outbound: self.shared.carried_outbound.load(Relaxed),
-            inbound: self.shared.carried_inbound.load(Relaxed),
+    /// Its frame counters.
+    pub fn forwarded(&self) -> Forwarded {
+        Forwarded {
+            outbound: self.shared.forwarded_outbound.load(Relaxed),
+            inbound: self.shared.forwarded_inbound.load(Relaxed),
             dropped_outbound: self.shared.dropped_outbound.load(Relaxed),
             dropped_inbound: self.shared.dropped_inbound.load(Relaxed),
         }
@@ -156,21 +157,21 @@ impl Wire {
         self.shared.cut_inbound.store(false, SeqCst);
     }
 
-    /// The member's carrier goes in one step; frames that were sent before it went still reach the switch, whose
-    /// port goes dark after them.
+    /// The member's carrier goes down atomically. Frames sent before still reach the switch, whose port then loses its
+    /// carrier too.
     pub(crate) fn pull(&self) -> Result<Change> {
         let before = Instant::now();
         self.shared.pulled.store(true, SeqCst);
         self.near.set_carrier(false)?;
         let after = Instant::now();
-        // Twice: a frame may have been on its way into the ring while the carrier went.
+        // Twice: a frame may have been on its way into the ring while the carrier went down.
         for _ in 0..2 {
             let seen = self.shared.drained.load(SeqCst);
-            let drained = clock::wait_until(Duration::from_secs(2), || {
-                self.poke();
+            let drained = crate::wait_until(Duration::from_secs(2), || {
+                self.wake_pump();
                 self.shared.drained.load(SeqCst) >= seen + 2
             });
-            ensure!(drained, "the wire of {} did not run empty after its carrier went", self.near.name);
+            ensure!(drained, "the wire of {} did not drain after its carrier went down", self.near.name);
         }
         self.far.set_carrier(false)?;
         Ok(Change { before, after })
@@ -184,8 +185,8 @@ impl Wire {
         Ok(Change { before, after: Instant::now() })
     }
 
-    fn poke(&self) {
-        // A full counter wakes the pump just as well.
+    fn wake_pump(&self) {
+        // A full counter wakes the pump, too.
         let _ = self.wake.write(1);
     }
 }
@@ -193,7 +194,7 @@ impl Wire {
 impl Drop for Wire {
     fn drop(&mut self) {
         self.shared.stop.store(true, SeqCst);
-        self.poke();
+        self.wake_pump();
         if let Some(thread) = self.thread.take() {
             let _ = thread.join();
         }
@@ -207,26 +208,26 @@ struct Pump {
     wake: Arc<EventFd>,
 }
 
-/// How carrying one batch ended.
+/// The result of forwarding one batch.
 #[derive(PartialEq, Eq)]
 enum Batch {
     Empty,
     More,
-    Gone,
+    Deleted,
 }
 
 impl Pump {
     fn run(&self) {
-        clock::keep_time();
+        clock::use_realtime_priority();
         let mut frame = vec![0; FRAME];
-        let (mut near_gone, mut far_gone) = (false, false);
+        let (mut near_deleted, mut far_deleted) = (false, false);
         while !self.shared.stop.load(SeqCst) {
-            // A deleted device polls as an error for ever: from then on it is no longer asked.
+            // A deleted device always polls as an error, so it is no longer polled.
             let mut waiting = vec![PollFd::new(self.wake.as_fd(), PollFlags::POLLIN)];
-            if !near_gone {
+            if !near_deleted {
                 waiting.push(PollFd::new(self.near.file.as_fd(), PollFlags::POLLIN));
             }
-            if !far_gone {
+            if !far_deleted {
                 waiting.push(PollFd::new(self.far.file.as_fd(), PollFlags::POLLIN));
             }
             if poll(&mut waiting, PollTimeout::NONE).is_err() {
@@ -234,13 +235,13 @@ impl Pump {
             }
             let _ = self.wake.read();
             loop {
-                let outbound = if near_gone { Batch::Empty } else { self.outbound(&mut frame) };
-                let inbound = if far_gone { Batch::Empty } else { self.inbound(&mut frame) };
+                let outbound = if near_deleted { Batch::Empty } else { self.outbound(&mut frame) };
+                let inbound = if far_deleted { Batch::Empty } else { self.inbound(&mut frame) };
                 if outbound != Batch::More {
                     self.shared.drained.fetch_add(1, SeqCst);
                 }
-                near_gone |= outbound == Batch::Gone;
-                far_gone |= inbound == Batch::Gone;
+                near_deleted |= outbound == Batch::Deleted;
+                far_deleted |= inbound == Batch::Deleted;
                 if (outbound != Batch::More && inbound != Batch::More) || self.shared.stop.load(SeqCst) {
                     break;
                 }
@@ -250,24 +251,24 @@ impl Pump {
 
     fn outbound(&self, frame: &mut [u8]) -> Batch {
         let shared = &self.shared;
-        carry(&self.near, &self.far, frame, &shared.carried_outbound, &shared.dropped_outbound, || {
+        forward(&self.near, &self.far, frame, &shared.forwarded_outbound, &shared.dropped_outbound, || {
             shared.cut_outbound.load(Relaxed)
         })
     }
 
     fn inbound(&self, frame: &mut [u8]) -> Batch {
         let shared = &self.shared;
-        carry(&self.far, &self.near, frame, &shared.carried_inbound, &shared.dropped_inbound, || {
+        forward(&self.far, &self.near, frame, &shared.forwarded_inbound, &shared.dropped_inbound, || {
             shared.cut_inbound.load(Relaxed) || shared.pulled.load(Relaxed)
         })
     }
 }
 
-fn carry(
+fn forward(
     from: &Tap,
     to: &Tap,
     frame: &mut [u8],
-    carried: &AtomicU64,
+    forwarded: &AtomicU64,
     dropped: &AtomicU64,
     cut: impl Fn() -> bool,
 ) -> Batch {
@@ -276,12 +277,12 @@ fn carry(
             Ok(length) => length,
             Err(error) => match error.raw_os_error() {
                 // EBADFD: the device was deleted. EIO and the rest: it is down.
-                Some(libc::EBADFD | libc::EBADF) => return Batch::Gone,
+                Some(libc::EBADFD | libc::EBADF) => return Batch::Deleted,
                 _ => return Batch::Empty,
             },
         };
         let delivered = !cut() && (&to.file).write(&frame[..length]).is_ok();
-        if delivered { carried } else { dropped }.fetch_add(1, Relaxed);
+        if delivered { forwarded } else { dropped }.fetch_add(1, Relaxed);
     }
     Batch::More
 }

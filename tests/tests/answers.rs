@@ -6,30 +6,28 @@ lab::lane!(alone);
 use std::net::{IpAddr, Ipv4Addr};
 use std::time::{Duration, Instant};
 
-use lab::inbound::percentile;
-use lab::inquiry::Question;
 use lab::network::{DATA, DATA6};
+use lab::percentile;
 use lab::production::GROUP;
+use lab::resolver::Request;
 use lab::{
-    Alone, Inquiry, Lab, Mac, Member, Namespace, Production, Program, Stream, Switch, clock, multicast,
-    show_mac,
+    Lab, MS, Mac, MeasurementLock, Member, Namespace, Production, Program, Resolver, SECOND, Stream, Switch,
+    multicast, show_mac, wait_until,
 };
 
-const SECOND: Duration = Duration::from_secs(1);
-const MS: Duration = Duration::from_millis(1);
 const FAILOVERS: usize = 20;
 const ADDRESSES: [IpAddr; 2] = [IpAddr::V4(DATA), IpAddr::V6(DATA6)];
 /// Of the block that every switch floods.
 const MULTICAST: Ipv4Addr = Ipv4Addr::new(224, 0, 0, 178);
-/// Questions for each address while a carrier goes.
+/// Requests for each address while a carrier goes.
 const MEANWHILE: usize = 3;
 /// How long an answer may take, and a member to carry again, before that is an error.
 const PATIENCE: Duration = Duration::from_secs(5);
 
-/// How a question may be answered.
+/// How a request may be answered.
 #[derive(Debug)]
 struct Expected {
-    question: usize,
+    request: usize,
     what: String,
     /// It may have been lost in the port.
     at_least: usize,
@@ -37,14 +35,14 @@ struct Expected {
 }
 
 impl Expected {
-    fn check(&self, question: &Question) {
-        let what = format!("{}: {} asked for {}", self.what, question.under, question.about);
+    fn check(&self, request: &Request) {
+        let what = format!("{}: {} asked for {}", self.what, request.sender, request.target);
         let told: Vec<_> =
-            question.answers.iter().map(|told| (show_mac(told.mac), show_mac(told.from))).collect();
+            request.replies.iter().map(|told| (show_mac(told.mac), show_mac(told.source))).collect();
         assert!((self.at_least..=1).contains(&told.len()), "{what}: answers {told:?}");
-        for told in &question.answers {
+        for told in &request.replies {
             assert!(self.by.contains(&told.mac), "{what}: told {}", show_mac(told.mac));
-            assert_eq!(told.mac, told.from, "{what}: the frame is another member's");
+            assert_eq!(told.mac, told.source, "{what}: the frame is another member's");
         }
     }
 }
@@ -58,8 +56,8 @@ fn inbound(lab: &Lab, production: &Production<'_>) -> [Mac; 2] {
 fn learnt(lab: &Lab, member: &Member, since: Instant) -> Duration {
     for switch in [Switch::A, Switch::B] {
         let port = lab.port_to(switch, member);
-        let place = || lab.learnt(switch, member.mac()).unwrap();
-        let known = clock::wait_until(PATIENCE, || place().as_deref() == Some(port));
+        let place = || lab.learned_port(switch, member.mac()).unwrap();
+        let known = wait_until(PATIENCE, || place().as_deref() == Some(port));
         assert!(known, "{} is at {port} of {switch:?}, which believes in {:?}", member.name(), place());
     }
     since.elapsed()
@@ -67,11 +65,12 @@ fn learnt(lab: &Lab, member: &Member, since: Instant) -> Duration {
 
 #[test]
 fn one_answer_before_during_and_after_each_of_twenty_failovers() {
-    let _alone = Alone::wait().unwrap();
+    lab::needs_root!();
+    let _lock = MeasurementLock::acquire().unwrap();
     let lab = Lab::tutorial().unwrap();
     let production = Production::create(&lab).unwrap();
     let (one, two) = (lab.peer(0), lab.peer(1));
-    let _listening = multicast::listen(lab.host(), GROUP, &[MULTICAST.into()]).unwrap();
+    let _memberships = multicast::join(lab.host(), GROUP, &[MULTICAST.into()]).unwrap();
     let stream = Stream::new(two.namespace(), lab.host(), MULTICAST).source(two.v4()).start().unwrap();
     stream.wait_received(100, PATIENCE).unwrap();
     let start = |namespace: &Namespace, program: &str, arguments: &[&str]| {
@@ -83,7 +82,7 @@ fn one_answer_before_during_and_after_each_of_twenty_failovers() {
     let pings =
         ADDRESSES.map(|address| start(one.namespace(), "ping", &["-n", "-i", "0.02", &address.to_string()]));
     let taken: Vec<_> = lab.peers().iter().map(|peer| peer.v4().into()).collect();
-    let inquiry = Inquiry::open(one, &taken).unwrap();
+    let resolver = Resolver::open(one, &taken).unwrap();
 
     let (mut expected, mut known_after) = (Vec::new(), Vec::new());
     let mut answered_by = Vec::new();
@@ -93,9 +92,9 @@ fn one_answer_before_during_and_after_each_of_twenty_failovers() {
         let member = lab.member(&production.inbound(address).unwrap());
         let what = |when: &str| format!("failover {turn} of {}, {when}", member.name());
         for (address, mac) in ADDRESSES.into_iter().zip(before) {
-            let question = inquiry.ask(address).unwrap();
-            inquiry.wait_answered(question, PATIENCE).unwrap();
-            expected.push(Expected { question, what: what("before"), at_least: 1, by: vec![mac] });
+            let request = resolver.request(address).unwrap();
+            resolver.wait_reply(request, PATIENCE).unwrap();
+            expected.push(Expected { request, what: what("before"), at_least: 1, by: vec![mac] });
         }
         for switch in [Switch::A, Switch::B] {
             lab.switch(switch).ip("link set br0 type bridge fdb_flush").unwrap();
@@ -105,7 +104,7 @@ fn one_answer_before_during_and_after_each_of_twenty_failovers() {
             let asker = scope.spawn(|| {
                 let mut asked = Vec::new();
                 for _ in 0..MEANWHILE {
-                    asked.extend(ADDRESSES.map(|address| inquiry.ask(address).unwrap()));
+                    asked.extend(ADDRESSES.map(|address| resolver.request(address).unwrap()));
                     std::thread::sleep(MS);
                 }
                 asked
@@ -114,25 +113,25 @@ fn one_answer_before_during_and_after_each_of_twenty_failovers() {
             asker.join().unwrap()
         });
         // The carrier is gone: whether the daemon knows or not, another member answers.
-        let after = ADDRESSES.map(|address| inquiry.ask(address).unwrap());
+        let after = ADDRESSES.map(|address| resolver.request(address).unwrap());
         let moved = || inbound(&lab, &production).iter().all(|mac| *mac != member.mac());
-        assert!(clock::wait_until(PATIENCE, moved), "{} still answers", member.name());
+        assert!(wait_until(PATIENCE, moved), "{} still answers", member.name());
         let now = inbound(&lab, &production);
         let heir = lab.members().iter().find(|other| other.mac() == now[turn % 2]).unwrap();
         known_after.push(learnt(&lab, heir, start));
-        for (number, question) in after.into_iter().enumerate() {
-            inquiry.wait_answered(question, PATIENCE).unwrap();
-            expected.push(Expected { question, what: what("after"), at_least: 1, by: vec![now[number]] });
+        for (number, request) in after.into_iter().enumerate() {
+            resolver.wait_reply(request, PATIENCE).unwrap();
+            expected.push(Expected { request, what: what("after"), at_least: 1, by: vec![now[number]] });
         }
-        for (number, question) in meanwhile.into_iter().enumerate() {
+        for (number, request) in meanwhile.into_iter().enumerate() {
             let by = vec![before[number % 2], now[number % 2]];
-            expected.push(Expected { question, what: what("during"), at_least: 0, by });
+            expected.push(Expected { request, what: what("during"), at_least: 0, by });
         }
         answered_by.extend([before[0], now[0]]);
         member.cable().replug().unwrap();
         // Who asks for a link is told of its carrier at once.
         member.cable().wait_carrier(true, PATIENCE).unwrap();
-        production.forgive(member).unwrap();
+        production.clear_flap_history(member).unwrap();
     }
 
     let [arping, ping, ping6] = [arping]
@@ -143,19 +142,19 @@ fn one_answer_before_during_and_after_each_of_twenty_failovers() {
         .try_into()
         .unwrap();
     let report = stream.stop().unwrap();
-    let questions = inquiry.close();
+    let requests = resolver.close();
     for expected in &expected {
-        expected.check(&questions[expected.question]);
+        expected.check(&requests[expected.request]);
     }
     // Asked by tools, which a busy machine may start late: half of the times count.
     let [half, slowest] = [50.0, 100.0].map(|percent| percentile(&known_after, percent));
-    let answers: usize = questions.iter().map(|question| question.answers.len()).sum();
+    let answers: usize = requests.iter().map(|request| request.replies.len()).sum();
     println!(
-        "{FAILOVERS} failovers: {} questions, {answers} answers, none to another or twice; the switches knew the inbound \
+        "{FAILOVERS} failovers: {} requests, {answers} answers, none to another or twice; the switches knew the inbound \
          member's place after {half:?} (p50), {slowest:?} at most; multicast: {report}",
-        questions.len()
+        requests.len()
     );
-    assert_eq!(expected.len(), questions.len());
+    assert_eq!(expected.len(), requests.len());
     assert!(half < SECOND, "the switches know late where the inbound member is: {known_after:?}");
     assert_eq!(report.duplicated(), 0, "{report}");
     assert!(report.lost() * 10 < report.sent(), "{report}");

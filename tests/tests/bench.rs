@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use lab::clock::wait_until;
+use lab::wait_until;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde_json::Value;
@@ -42,6 +42,7 @@ fn names(value: &Value, into: &mut BTreeSet<String>) {
 
 #[test]
 fn every_field_of_the_json_is_in_the_help() {
+    lab::needs_root!();
     let help = bench("--help").output().unwrap();
     let help = String::from_utf8(help.stdout).unwrap();
     let words: BTreeSet<&str> = help.split(|c: char| !c.is_alphanumeric() && c != '_').collect();
@@ -52,7 +53,7 @@ fn every_field_of_the_json_is_in_the_help() {
         ("inbound", "--pulls 1"),
         ("throughput", "--rounds 1"),
         ("idle", "--groups 1 --seconds 1"),
-        ("silence", "--cuts 1"),
+        ("detection", "--cuts 1"),
         ("probing", "--groups 1 --seconds 1"),
     ] {
         let json = measured(&format!("--quick --json - {only} {least}"));
@@ -66,6 +67,7 @@ fn every_field_of_the_json_is_in_the_help() {
 
 #[test]
 fn steering_finds_ours_dearer_than_nothing() {
+    lab::needs_root!();
     let json = measured("--quick --json - steering --rounds 3 --repeat 20000");
     let programs = json["steering"]["programs"].as_array().unwrap();
     let ns = |name: &str| {
@@ -78,17 +80,14 @@ fn steering_finds_ours_dearer_than_nothing() {
 
 #[test]
 fn interrupted_it_leaves_nothing() {
+    lab::needs_root!();
     let mut child = bench("outbound").stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
-    let lab = PathBuf::from(lab::remains::DIRECTORY).join(format!("{}-0", child.id()));
+    let lab = PathBuf::from(lab::cleanup::DIRECTORY).join(format!("{}-0", child.id()));
     // Other measurements may come first.
-    let patience = 10 * PATIENCE;
+    let timeout = 10 * PATIENCE;
     let begun =
-        wait_until(patience, || lab.join("ipmpd.sock").exists() || child.try_wait().unwrap().is_some());
-    assert!(
-        begun && child.try_wait().unwrap().is_none(),
-        "no daemon in {} after {patience:?}",
-        lab.display()
-    );
+        wait_until(timeout, || lab.join("ipmpd.sock").exists() || child.try_wait().unwrap().is_some());
+    assert!(begun && child.try_wait().unwrap().is_none(), "no daemon in {} after {timeout:?}", lab.display());
     kill(Pid::from_raw(child.id() as i32), Signal::SIGINT).unwrap();
     assert!(!child.wait().unwrap().success());
     assert!(wait_until(PATIENCE, || !lab.exists()), "{} is left", lab.display());

@@ -10,14 +10,15 @@ lab::lane!(alone);
 
 use std::time::{Duration, Instant};
 
-use lab::inbound::{BURST, PACKETS_PER_S, percentile};
+use lab::inbound_failover::{BURST, PACKETS_PER_S};
 use lab::network::DATA;
 use lab::stream::Report;
 use lab::tap::Tap;
-use lab::{Alone, CarrierNews, Lab, Mac, Member, MemberKind, Production, Stream, clock};
+use lab::{
+    Lab, LinkMonitor, MS, Mac, MeasurementLock, Member, MemberKind, Production, SECOND, Stream, percentile,
+    wait_until,
+};
 
-const MS: Duration = Duration::from_millis(1);
-const SECOND: Duration = Duration::from_secs(1);
 /// Losses that are measured.
 const LOSSES: usize = 50;
 /// Losses that are measured within a second; another one comes before them.
@@ -48,13 +49,13 @@ struct Outcome {
 /// The TAP devices beside the group, and who listens to them.
 struct Beside {
     taps: Vec<(u32, Tap)>,
-    news: CarrierNews,
+    news: LinkMonitor,
 }
 
 impl Beside {
     fn new(lab: &Lab) -> Self {
         let namespace = lab.namespace("beside").unwrap();
-        let news = CarrierNews::listen(&namespace).unwrap();
+        let news = LinkMonitor::start(&namespace).unwrap();
         let tap = |number: usize| {
             let name = format!("tap{number}");
             let tap = Tap::create(&namespace, &name).unwrap();
@@ -131,7 +132,7 @@ fn measure() -> Outcome {
             out.push(inbound);
             let other = || believed(&lab).name() != inbound.name();
             std::thread::sleep(2 * BEGINS);
-            assert!(clock::wait_until(PATIENCE, other), "the peer still sends to {}", inbound.name());
+            assert!(wait_until(PATIENCE, other), "the peer still sends to {}", inbound.name());
         }
         for member in &out {
             member.cable().replug().unwrap();
@@ -139,7 +140,7 @@ fn measure() -> Outcome {
             member.cable().wait_carrier(true, PATIENCE).unwrap();
         }
         for member in out {
-            production.forgive(member).unwrap();
+            production.clear_flap_history(member).unwrap();
         }
         for (index, at) in gone {
             told = beside.news.wait(index, false, at, PATIENCE).unwrap();
@@ -163,7 +164,8 @@ fn measure() -> Outcome {
 
 #[test]
 fn a_carrier_that_the_kernel_tells_of_late_is_missed_at_once() {
-    let _alone = Alone::wait().unwrap();
+    lab::needs_root!();
+    let _lock = MeasurementLock::acquire().unwrap();
     for number in 1..=TRIES {
         let Outcome { outages, before, late, sent, report } = measure();
         let [p50, p95, most] = [50.0, 95.0, 100.0].map(|percent| percentile(&outages, percent));

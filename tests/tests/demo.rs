@@ -4,8 +4,8 @@ lab::lane!(alone, no_clsact = "the demo attaches as the kernel prefers");
 
 use std::process::{Command, Stdio};
 
-use lab::hosts::TUTORIAL;
-use lab::{Daemon, Hosts, Lab, daemon};
+use lab::hosts_file::TUTORIAL;
+use lab::{Daemon, HostsFile, Lab, daemon};
 
 /// Plays a chapter, in which so many things are printed as in the tutorial.
 fn play(arguments: &[&str], same: usize) {
@@ -15,31 +15,34 @@ fn play(arguments: &[&str], same: usize) {
     println!("{}", said.lines().last().unwrap_or_default());
     assert!(output.status.success(), "{}\n{said}", String::from_utf8_lossy(&output.stderr));
     let count = |text: &str| said.matches(text).count();
-    assert_eq!(count("The same, cell by cell"), same, "{said}");
-    assert_eq!(count("NOT "), 0, "{said}");
+    assert_eq!(count("The same in every cell"), same, "{said}");
+    assert_eq!(count("NOT AS IN") + count("FAULT"), 0, "{said}");
 }
 
 #[test]
 fn the_chapter_on_links_is_as_in_the_tutorial() {
+    lab::needs_root!();
     play(&["--chapter", "link"], 10);
 }
 
 #[test]
 fn the_chapter_on_probes_is_as_in_the_tutorial() {
+    lab::needs_root!();
     play(&["--chapter", "probe", "--quick"], 13);
 }
 
 #[test]
 fn names_of_the_hosts_file_work_where_addresses_do() {
+    lab::needs_root!();
     let lab = Lab::tutorial().unwrap();
     let daemon = Daemon::start_in(&lab).unwrap();
-    let Some(hosts) = Hosts::of(&lab, &TUTORIAL).unwrap() else {
+    let Some(hosts) = HostsFile::create(&lab, &TUTORIAL).unwrap() else {
         println!("skipped: this machine has no hosts file");
         return;
     };
     let run = |program: &str, arguments: &str| {
         let mut command = Command::new(daemon::binary(program).unwrap());
-        hosts.cover(&mut command);
+        hosts.mount_for(&mut command);
         command.args(arguments.split(' ')).env("IPMP_SOCKET", daemon.socket()).stdin(Stdio::null());
         let output = command.output().unwrap();
         let said =

@@ -8,16 +8,13 @@ use std::fs::{self, File};
 use std::os::unix::fs::MetadataExt as _;
 use std::os::unix::net::UnixDatagram;
 use std::path::Path;
-use std::time::Duration;
 
 use lab::network::DATA;
-use lab::{Daemon, Lab, Monitor, clock};
+use lab::{Daemon, Lab, Monitor, TIMEOUT, wait_until};
 use nix::mount::{MsFlags, mount};
 use nix::sched::{CloneFlags, unshare};
 use serde_json::Value;
 
-/// For whatever must happen some time: the kernel may tell a second late that a carrier is back.
-const PATIENCE: Duration = Duration::from_secs(30);
 /// Exit status of `ipmpctl monitor` when the daemon goes, as its help documents it.
 const DAEMON_GONE: i32 = 5;
 
@@ -71,7 +68,7 @@ impl<'lab> Scene<'lab> {
             let events: Vec<_> = events.iter().map(told).collect();
             stories.iter().any(|story| *story == events)
         };
-        clock::wait_until(PATIENCE, || is_true(&news()));
+        wait_until(TIMEOUT, || is_true(&news()));
         let events = news();
         let all: Vec<_> = events.iter().map(told).collect();
         println!("{what}:");
@@ -87,14 +84,14 @@ impl<'lab> Scene<'lab> {
     }
 
     fn wait_live(&self, members: usize) {
-        let live =
-            || self.daemon.ctl("show production0").unwrap().matches(", carries traffic").count() == members;
-        assert!(clock::wait_until(PATIENCE, live), "{}", self.daemon.ctl("show").unwrap());
+        let live = || self.daemon.ctl("show production0").unwrap().matches(", transmits").count() == members;
+        assert!(wait_until(TIMEOUT, live), "{}", self.daemon.ctl("show").unwrap());
     }
 }
 
 #[test]
 fn everything_that_happens_is_said_with_its_cause() {
+    lab::needs_root!();
     let lab = Lab::tutorial().unwrap();
     let mut scene = Scene::set(&lab);
     assert_eq!(told(&scene.monitor.events()[0]), ("watching", "info", "monitor", "watching every group"));
@@ -337,7 +334,7 @@ fn end(mut scene: Scene<'_>) {
     let of_e1000g1 = || -> Vec<Value> {
         scene.monitor.events().into_iter().filter(|event| event["message"] == line).collect()
     };
-    assert!(clock::wait_until(PATIENCE, || !of_e1000g1().is_empty()), "{:?}", scene.daemon.log());
+    assert!(wait_until(TIMEOUT, || !of_e1000g1().is_empty()), "{:?}", scene.daemon.log());
     let expected = ("no-test-address", "info", "no-test-address", line);
     assert_eq!(of_e1000g1().iter().map(told).collect::<Vec<_>>(), [expected]);
 
@@ -379,7 +376,7 @@ fn end(mut scene: Scene<'_>) {
     assert_eq!(log, said);
 
     daemon.start().unwrap();
-    daemon.wait_line("Group production0 has been adopted with 1 members", 0, PATIENCE).unwrap();
+    daemon.wait_line("Group production0 has been adopted with 1 members", 0, TIMEOUT).unwrap();
     let monitor = Monitor::start(&daemon, "production0 --json").unwrap();
     daemon.kill().unwrap();
     let (status, complaint, lines) = monitor.end().unwrap();
@@ -419,6 +416,7 @@ fn parse(mut datagram: &[u8]) -> Vec<(String, String)> {
 /// In a mount namespace of its own the test plays journald, and the daemon takes its standard error for the journal's.
 #[test]
 fn the_journal_gets_every_line_with_its_fields() {
+    lab::needs_root!();
     let lab = Lab::builder().members(2).peers(&[]).build().unwrap();
     let listen = || {
         unshare(CloneFlags::CLONE_NEWNS).unwrap();
@@ -429,16 +427,16 @@ fn the_journal_gets_every_line_with_its_fields() {
         mount(Some("tmpfs"), systemd, Some("tmpfs"), MsFlags::empty(), none).unwrap();
         fs::create_dir(Path::new(JOURNAL).parent().unwrap()).unwrap();
         let journald = UnixDatagram::bind(JOURNAL).unwrap();
-        journald.set_read_timeout(Some(PATIENCE)).unwrap();
+        journald.set_read_timeout(Some(TIMEOUT)).unwrap();
 
         let log = lab.directory().join(format!("{}.log", lab.host().name()));
         let file = File::create(&log).unwrap().metadata().unwrap();
         let stream = format!("{}:{}", file.dev(), file.ino());
-        let daemon = Daemon::of(&lab).environment("JOURNAL_STREAM", &stream).start().unwrap();
+        let daemon = Daemon::builder(&lab).environment("JOURNAL_STREAM", &stream).start().unwrap();
         daemon.ctl(&format!("create production0 --address {DATA}/24")).unwrap();
         daemon.ctl("attach e1000g0 rge0 --group production0").unwrap();
-        let carry = || !daemon.ctl("show production0").unwrap().contains("carries nothing");
-        assert!(clock::wait_until(PATIENCE, carry), "{}", daemon.ctl("show").unwrap());
+        let carry = || !daemon.ctl("show production0").unwrap().contains("does not transmit");
+        assert!(wait_until(TIMEOUT, carry), "{}", daemon.ctl("show").unwrap());
         lab.cable(1).pull().unwrap();
 
         let mut buffer = vec![0; 1 << 16];

@@ -10,15 +10,12 @@ use std::time::{Duration, Instant};
 
 use lab::network::DATA;
 use lab::stream::{self, Report};
-use lab::{Alone, Bulk, Lab, Member, MemberKind, Production, Stream, clock};
+use lab::{Bulk, Lab, MS, MeasurementLock, Member, MemberKind, Production, Stream, TIMEOUT, wait_until};
 
-const MS: Duration = Duration::from_millis(1);
 /// Pulls of a test.
 const PULLS: usize = 20;
 /// How long a cable stays out.
 const OUT: Duration = Duration::from_millis(100);
-/// How long a member may take to carry again: the kernel may tell a second late that a carrier is back.
-const PATIENCE: Duration = Duration::from_secs(10);
 /// A member that carries has moved so many frames in [`GLANCE`]: a tenth of its share of the stream.
 const CARRIES: u64 = 30;
 const GLANCE: Duration = Duration::from_millis(20);
@@ -62,7 +59,7 @@ fn carries(member: &Member) -> bool {
 }
 
 fn wait_until_it_carries(member: &Member) {
-    assert!(clock::wait_until(PATIENCE, || carries(member)), "{} does not carry again", member.name());
+    assert!(wait_until(TIMEOUT, || carries(member)), "{} does not carry again", member.name());
 }
 
 /// 50,000 packets/s of 8 sockets. Which member a socket's flow takes is chance: with one that has none, another try.
@@ -71,7 +68,7 @@ fn stream(lab: &Lab) -> stream::Running {
     for _ in 0..20 {
         let stream = Stream::new(lab.host(), peer.namespace(), peer.v4()).source(DATA).flows(8).rate(50_000);
         let running = stream.start().unwrap();
-        running.wait_received(10_000, PATIENCE).unwrap();
+        running.wait_received(10_000, TIMEOUT).unwrap();
         if lab.members().iter().all(carries) {
             return running;
         }
@@ -83,7 +80,7 @@ fn stream(lab: &Lab) -> stream::Running {
 impl Scene {
     /// Makes the lab and its group, and judges what the pulls have done to a stream.
     fn judge(self, what: &str, pulls: impl Fn(&Lab, &Production<'_>) -> Outcome) {
-        let _alone = Alone::wait().unwrap();
+        let _lock = MeasurementLock::acquire().unwrap();
         for number in 1.. {
             let lab = Lab::builder().kind(self.members).build().unwrap();
             let production = Production::create(&lab).unwrap();
@@ -180,7 +177,7 @@ impl Scene {
     /// protection would soon hold it back.
     fn restore(self, production: &Production<'_>, member: &Member) {
         if !self.stopped {
-            production.forgive(member).unwrap();
+            production.clear_flap_history(member).unwrap();
         }
         wait_until_it_carries(member);
     }
@@ -188,36 +185,42 @@ impl Scene {
 
 #[test]
 fn twenty_pulls_lose_nothing() {
+    lab::needs_root!();
     let scene = Scene { members: MemberKind::Veth, stopped: false };
     scene.judge("20 pulls", |lab, production| scene.in_turn(lab, production));
 }
 
 #[test]
 fn twenty_pulls_of_atomic_carriers_lose_nothing_at_all() {
+    lab::needs_root!();
     let scene = Scene { members: MemberKind::Tap, stopped: false };
     scene.judge("20 pulls", |lab, production| scene.in_turn(lab, production));
 }
 
 #[test]
 fn twenty_pulls_lose_nothing_with_the_daemon_stopped() {
+    lab::needs_root!();
     let scene = Scene { members: MemberKind::Veth, stopped: true };
     scene.judge("20 pulls, daemon stopped", |lab, production| scene.in_turn(lab, production));
 }
 
 #[test]
 fn twenty_pulls_of_atomic_carriers_lose_nothing_at_all_with_the_daemon_stopped() {
+    lab::needs_root!();
     let scene = Scene { members: MemberKind::Tap, stopped: true };
     scene.judge("20 pulls, daemon stopped", |lab, production| scene.in_turn(lab, production));
 }
 
 #[test]
 fn two_of_three_within_a_hundred_milliseconds_lose_nothing() {
+    lab::needs_root!();
     let scene = Scene { members: MemberKind::Veth, stopped: false };
     scene.judge("two of three", |lab, production| scene.two_of_three(lab, production));
 }
 
 #[test]
 fn two_of_three_atomic_carriers_within_a_hundred_milliseconds_lose_nothing_at_all() {
+    lab::needs_root!();
     let scene = Scene { members: MemberKind::Tap, stopped: false };
     scene.judge("two of three", |lab, production| scene.two_of_three(lab, production));
 }
@@ -225,6 +228,7 @@ fn two_of_three_atomic_carriers_within_a_hundred_milliseconds_lose_nothing_at_al
 /// Nobody forgives the members: flap protection holds them down, all but the last, and it is the last that is pulled.
 #[test]
 fn members_held_down_for_flapping_carry_before_a_packet_is_lost() {
+    lab::needs_root!();
     let scene = Scene { members: MemberKind::Tap, stopped: false };
     scene.judge("20 pulls, flap protection in force", |lab, production| {
         let running = stream(lab);
@@ -246,12 +250,13 @@ fn members_held_down_for_flapping_carry_before_a_packet_is_lost() {
 
 #[test]
 fn a_bulk_transfer_survives_twenty_pulls() {
-    let _alone = Alone::wait().unwrap();
+    lab::needs_root!();
+    let _lock = MeasurementLock::acquire().unwrap();
     let lab = Lab::tutorial().unwrap();
     let production = Production::create(&lab).unwrap();
     let peer = lab.peer(0);
     let running = Bulk::new(lab.host(), peer.namespace(), peer.v4()).source(DATA).start().unwrap();
-    running.wait_received(1 << 20, PATIENCE).unwrap();
+    running.wait_received(1 << 20, TIMEOUT).unwrap();
     let mut hits = 0;
     for turn in 0..PULLS {
         // Every other time the member that has the connection, else the one that has its acknowledgements.
@@ -264,7 +269,7 @@ fn a_bulk_transfer_survives_twenty_pulls() {
         member.cable().pull().unwrap();
         std::thread::sleep(OUT);
         member.cable().replug().unwrap();
-        production.forgive(member).unwrap();
+        production.clear_flap_history(member).unwrap();
     }
     let report = running.stop().unwrap();
     println!("bulk: {PULLS} pulls, {hits} of the member that carried; {report}");

@@ -14,13 +14,9 @@ use std::time::{Duration, Instant};
 
 use lab::network::{DATA, DATA6};
 use lab::production::GROUP;
-use lab::{Alone, Daemon, Lab, Mac, Production, clock, show_mac};
+use lab::{Daemon, Lab, MS, Mac, MeasurementLock, Production, SECOND, TIMEOUT, show_mac, wait_until};
 use socket2::{Domain, InterfaceIndexOrAddress, Socket, Type};
 
-const MS: Duration = Duration::from_millis(1);
-const SECOND: Duration = Duration::from_secs(1);
-/// How long the daemon may take to find out, and a slow machine to do it.
-const PATIENCE: Duration = Duration::from_secs(10);
 const PORT: u16 = 9178;
 /// The members: a macvlan on each of the lab's.
 const MEMBERS: [(&str, &str); 3] = [("nic0", "e1000g0"), ("nic1", "e1000g1"), ("nic2", "rge0")];
@@ -112,16 +108,17 @@ fn found(lab: &Lab) -> BTreeSet<Ipv6Addr> {
 /// All groups are heard and all addresses found, after a while.
 #[track_caller]
 fn assert_open(lab: &Lab, ears: &[(IpAddr, Socket)], what: &str) {
-    let heard = heard(lab, ears, PATIENCE);
+    let heard = heard(lab, ears, TIMEOUT);
     assert_eq!(heard.len(), ears.len(), "{what}: only {heard:?} heard");
-    let all = clock::wait_until(PATIENCE, || found(lab).len() == data6().len());
+    let all = wait_until(TIMEOUT, || found(lab).len() == data6().len());
     assert!(all, "{what}: only {:?} found", found(lab));
     println!("{what}: {} groups heard, {} addresses found", heard.len(), data6().len());
 }
 
 #[test]
 fn members_that_filter_let_in_what_the_group_listens_to() {
-    let _alone = Alone::wait().unwrap();
+    lab::needs_root!();
+    let _lock = MeasurementLock::acquire().unwrap();
     let lab = Lab::tutorial().unwrap();
     let host = lab.host();
     for (nic, below) in MEMBERS {
@@ -134,15 +131,15 @@ fn members_that_filter_let_in_what_the_group_listens_to() {
         daemon.ctl(&format!("address add {address}/64 --group {GROUP}")).unwrap();
     }
     daemon.ctl(&format!("attach nic0 nic1 nic2 --group {GROUP}")).unwrap();
-    let mut production = Production::of(&lab, daemon).unwrap();
-    production.wait_carrying(3).unwrap();
+    let mut production = Production::with_daemon(&lab, daemon).unwrap();
+    production.wait_usable(3).unwrap();
     let ears: Vec<_> = groups().into_iter().map(|group| (group, listen(&lab, group))).collect();
     assert_open(&lab, &ears, "attached");
     let cast = production.cast().unwrap();
     // A macvlan takes no further MAC, which stops nobody, and is said.
     let missing = format!("{cast} may not receive what is sent to the MAC of {GROUP}");
     let said = || production.report().unwrap().checks.into_iter().any(|check| check.starts_with(&missing));
-    assert!(clock::wait_until(PATIENCE, said), "{:?}", production.report().unwrap().checks);
+    assert!(wait_until(TIMEOUT, said), "{:?}", production.report().unwrap().checks);
 
     // Without the filters there is hardly anything. The daemon would put them back.
     production.daemon.stop().unwrap();
@@ -165,9 +162,9 @@ fn members_that_filter_let_in_what_the_group_listens_to() {
     lab.member(below).cable().pull().unwrap();
     assert_open(&lab, &ears, "the cast member pulled, the daemon dead");
     production.daemon.start().unwrap();
-    production.wait_carrying(2).unwrap();
+    production.wait_usable(2).unwrap();
     lab.member(below).cable().replug().unwrap();
-    production.wait_carrying(3).unwrap();
+    production.wait_usable(3).unwrap();
     assert_open(&lab, &ears, "all back");
     production.assert_clean();
 }

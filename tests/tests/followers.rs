@@ -4,18 +4,15 @@
 lab::lane!(alone);
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use etherparse::{Icmpv6Type, PacketBuilder, icmpv6::NeighborAdvertisementHeader};
-use lab::host::{INTERFACE, arp_request};
+use lab::host::INTERFACE;
+use lab::neighbour::arp_request;
 use lab::packet::PacketSocket;
 use lab::production::GROUP;
-use lab::{Alone, Host, Lab, Mac, Production, clock, filter, show_mac};
+use lab::{Host, Lab, MS, Mac, MeasurementLock, Production, SECOND, TIMEOUT, filter, show_mac, wait_until};
 
-const MS: Duration = Duration::from_millis(1);
-const SECOND: Duration = Duration::from_secs(1);
-/// Announcements come at once; a slow machine takes its time.
-const PATIENCE: Duration = Duration::from_secs(10);
 /// A container behind the host, which answers for it (proxy ARP).
 const CONTAINER: Ipv4Addr = Ipv4Addr::new(192, 168, 178, 250);
 /// Somebody on the group interface itself, by IPv6.
@@ -65,7 +62,7 @@ fn ask_nobody(peer: &Host) {
 /// ARP packets that a peer receives, by the address that each speaks for, until `enough` says so.
 fn heard(ear: &PacketSocket, mut enough: impl FnMut(&[(Ipv4Addr, Mac)]) -> bool) -> Vec<(Ipv4Addr, Mac)> {
     let (mut senders, mut buffer, start) = (Vec::new(), [0; 128], Instant::now());
-    while !enough(&senders) && start.elapsed() < PATIENCE {
+    while !enough(&senders) && start.elapsed() < TIMEOUT {
         let Some(seen) = ear.receive(&mut buffer, 20 * MS).unwrap() else { continue };
         if !seen.outgoing && buffer[12..14] == [8, 6] {
             let sender: [u8; 4] = buffer[28..32].try_into().unwrap();
@@ -77,7 +74,8 @@ fn heard(ear: &PacketSocket, mut enough: impl FnMut(&[(Ipv4Addr, Mac)]) -> bool)
 
 #[test]
 fn unknown_senders_are_announced_with_the_cast_member() {
-    let _alone = Alone::wait().unwrap();
+    lab::needs_root!();
+    let _lock = MeasurementLock::acquire().unwrap();
     let lab = Lab::tutorial().unwrap();
     let production = Production::create(&lab).unwrap();
     let _container = start_container(&lab);
@@ -87,7 +85,7 @@ fn unknown_senders_are_announced_with_the_cast_member() {
     let first = cast_mac();
 
     let reached = || peer.ping(CONTAINER.into(), 1, MS, SECOND).unwrap().answered == 1;
-    assert!(clock::wait_until(PATIENCE, reached), "the container cannot be reached");
+    assert!(wait_until(TIMEOUT, reached), "the container cannot be reached");
     assert_eq!(
         peer.neighbour(CONTAINER.into()).unwrap(),
         Some(first),
@@ -135,6 +133,6 @@ fn unknown_senders_are_announced_with_the_cast_member() {
     assert!(reached(), "the container cannot be reached by {}", show_mac(second));
     println!("{} ARP packets, the container's with {}", senders.len(), show_mac(second));
     lab.member(&name).cable().replug().unwrap();
-    production.wait_carrying(3).unwrap();
+    production.wait_usable(3).unwrap();
     production.assert_clean();
 }

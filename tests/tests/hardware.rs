@@ -10,18 +10,17 @@ use std::fs::{self, Permissions};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::os::unix::fs::PermissionsExt as _;
 use std::process::{Child, Stdio};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
-use lab::host::{INTERFACE, ping};
+use lab::host::INTERFACE;
 use lab::network::{DATA, DATA6};
+use lab::ping;
 use lab::production::GROUP;
-use lab::{Alone, Cable, Lab, Member, MemberKind, Production, Stream, clock, command, show_mac};
+use lab::{
+    Cable, Lab, MS, MeasurementLock, Member, MemberKind, Production, SECOND, Stream, TIMEOUT, command,
+    show_mac, wait_until,
+};
 use socket2::{Domain, InterfaceIndexOrAddress, Socket, Type};
-
-const MS: Duration = Duration::from_millis(1);
-const SECOND: Duration = Duration::from_secs(1);
-/// How long what follows a change may take in a machine that is emulated, beside other work.
-const PATIENCE: Duration = Duration::from_secs(30);
 
 /// Not of the block that every host listens to.
 const MULTICAST: Ipv4Addr = Ipv4Addr::new(239, 1, 2, 3);
@@ -42,17 +41,19 @@ const RATE: u64 = 50;
 #[test]
 #[ignore = "needs the network cards of the virtual machine"]
 fn what_is_the_groups_passes_the_cards_e1000() {
+    lab::needs_root!();
     passes_the_cards("e1000");
 }
 
 #[test]
 #[ignore = "needs the network cards of the virtual machine"]
 fn what_is_the_groups_passes_the_cards_virtio() {
+    lab::needs_root!();
     passes_the_cards("virtio");
 }
 
 fn passes_the_cards(model: &'static str) {
-    let _alone = Alone::wait().unwrap();
+    let _lock = MeasurementLock::acquire().unwrap();
     let lab = Lab::builder().members(2).kind(MemberKind::Nic(model)).build().unwrap();
     let mut production = Production::create(&lab).unwrap();
     let scene = Scene::set(&lab, &production);
@@ -60,12 +61,12 @@ fn passes_the_cards(model: &'static str) {
     let mut times = Times::default();
     for number in 1..=2 {
         times.fall(lab.cable(number));
-        production.wait_carrying(1).unwrap();
+        production.wait_usable(1).unwrap();
         scene.told(&lab.members()[2 - number]);
         scene.works(&format!("{model}, cable {number} out"));
         times.rise(lab.cable(number));
-        production.forgive(&lab.members()[number - 1]).unwrap();
-        production.wait_carrying(2).unwrap();
+        production.clear_flap_history(&lab.members()[number - 1]).unwrap();
+        production.wait_usable(2).unwrap();
     }
     scene.works(&format!("{model}, both cables in again"));
     // More of the same, for the figures.
@@ -90,7 +91,7 @@ fn no_vlan_stays(lab: &Lab, production: &mut Production<'_>) {
             .collect::<Vec<_>>()
     };
     let expect = |count: usize, when: &str| {
-        let so = clock::wait_until(PATIENCE, || cards().len() == count);
+        let so = wait_until(TIMEOUT, || cards().len() == count);
         assert!(so, "{when}: {count} VLAN devices expected on the cards: {:?}", cards());
     };
     expect(2, "a VLAN on the group");
@@ -161,11 +162,11 @@ impl<'lab> Scene<'lab> {
         let ask = |count| ping(peer.namespace(), None, address, count, 10 * MS, 5 * SECOND).unwrap();
         // What the daemon tells its network cards, it tells them after the event.
         let forget = || peer.namespace().ip(&format!("neigh flush to {address}")).unwrap();
-        let answered = clock::wait_until(PATIENCE, || {
+        let answered = wait_until(TIMEOUT, || {
             forget();
             ask(1).answered == 1
         });
-        assert!(answered, "{when}: {address} is not reached after {PATIENCE:?}");
+        assert!(answered, "{when}: {address} is not reached after {TIMEOUT:?}");
         forget();
         let reached = ask(5);
         assert_eq!((reached.answered, reached.duplicates), (5, 0), "{when}: {address}: {reached:?}");
@@ -178,7 +179,7 @@ impl<'lab> Scene<'lab> {
     fn told(&self, left: &Member) {
         for address in ADDRESSES {
             let believed = || self.lab.peer(0).neighbour(address).unwrap();
-            let told = clock::wait_until(PATIENCE, || believed() == Some(left.mac()));
+            let told = wait_until(TIMEOUT, || believed() == Some(left.mac()));
             assert!(told, "{address} is not at {} but at {:?}", left.name(), believed().map(show_mac));
         }
     }
@@ -190,10 +191,10 @@ impl<'lab> Scene<'lab> {
             stream.source(peer.v4()).rate(RATE).start().unwrap()
         };
         let first = stream();
-        first.wait_received(1, PATIENCE).unwrap_or_else(|error| panic!("{when}: {MULTICAST}: {error}"));
+        first.wait_received(1, TIMEOUT).unwrap_or_else(|error| panic!("{when}: {MULTICAST}: {error}"));
         first.stop().unwrap();
         let running = stream();
-        let heard = running.wait_received(ENOUGH, PATIENCE);
+        let heard = running.wait_received(ENOUGH, TIMEOUT);
         let report = running.stop().unwrap();
         heard.unwrap_or_else(|error| panic!("{when}: {MULTICAST}: {error}"));
         assert_eq!((report.lost(), report.duplicated()), (0, 0), "{when}: {MULTICAST}: {report}");
@@ -210,7 +211,7 @@ impl<'lab> Scene<'lab> {
         client.args(["udhcpc", "-f", "-n", "-q", "-i", GROUP, "-t", "10", "-T", "2", "-s"]).arg(&script);
         let said = command::run(&mut client);
         let said = said.unwrap_or_else(|error| panic!("{when}: no lease: {error:#}"));
-        let known = clock::wait_until(PATIENCE, || self.production.inbound(LEASE).is_ok());
+        let known = wait_until(TIMEOUT, || self.production.inbound(LEASE).is_ok());
         assert!(known, "{when}: {LEASE} is no data address; udhcpc said: {said}");
         self.found(LEASE.into(), when);
         host.ip(&format!("addr del {LEASE}/24 dev {GROUP}")).unwrap();
@@ -251,13 +252,13 @@ struct Times {
 impl Times {
     fn fall(&mut self, cable: &Cable) {
         let change = cable.pull().unwrap();
-        cable.wait_carrier(false, PATIENCE).unwrap();
+        cable.wait_carrier(false, TIMEOUT).unwrap();
         self.falls.push(change.before.elapsed().as_secs_f32() * 1e3);
     }
 
     fn rise(&mut self, cable: &Cable) {
         let change = cable.replug().unwrap();
-        cable.wait_carrier(true, PATIENCE).unwrap();
+        cable.wait_carrier(true, TIMEOUT).unwrap();
         self.rises.push(change.before.elapsed().as_secs_f32() * 1e3);
     }
 

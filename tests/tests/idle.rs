@@ -4,8 +4,8 @@ lab::lane!(alone);
 
 use std::time::Duration;
 
-use lab::idle::Idle;
-use lab::{Alone, Lab};
+use lab::idle_groups::IdleGroups;
+use lab::{Lab, MeasurementLock};
 
 /// Percent of a processor that daemon and sentinel may take together.
 const LIMIT: f64 = 1.0;
@@ -13,9 +13,9 @@ const LIMIT: f64 = 1.0;
 const ATTEMPTS: usize = 3;
 
 fn idle(groups: usize, time: Duration) {
-    let _alone = Alone::wait().unwrap();
+    let _lock = MeasurementLock::acquire().unwrap();
     let lab = Lab::builder().members(1).one_switch().peers(&[]).build().unwrap();
-    let idle = Idle::create(&lab, groups).unwrap();
+    let idle = IdleGroups::create(&lab, groups).unwrap();
     let mut least = f64::INFINITY;
     for _ in 0..ATTEMPTS {
         let load = idle.measure(time).unwrap();
@@ -38,11 +38,13 @@ fn idle(groups: usize, time: Duration) {
 
 #[test]
 fn eight_idle_groups_take_less_than_a_percent_of_a_processor() {
+    lab::needs_root!();
     idle(8, Duration::from_secs(4));
 }
 
 #[test]
 #[ignore = "soak: attaching 128 members takes a minute"]
 fn soak_64_idle_groups_take_less_than_a_percent_of_a_processor() {
+    lab::needs_root!();
     idle(64, Duration::from_secs(20));
 }

@@ -5,23 +5,21 @@
 
 lab::lane!(alone);
 
-use std::time::Duration;
+use lab::inbound_failover::{InboundOutages, PACKETS_PER_S, measure};
+use lab::{Lab, MS, MeasurementLock, MemberKind, Production, percentile};
 
-use lab::inbound::{Inbound, PACKETS_PER_S, measure, percentile};
-use lab::{Alone, Lab, MemberKind, Production};
-
-const MS: Duration = Duration::from_millis(1);
 const PULLS: usize = 200;
 /// What is no measurement, since the machine did something else, is made again so often.
 const TRIES: usize = 2;
 
 #[test]
 fn the_sender_is_told_of_another_member_within_a_millisecond() {
-    let _alone = Alone::wait().unwrap();
+    lab::needs_root!();
+    let _lock = MeasurementLock::acquire().unwrap();
     for number in 1..=TRIES {
         let lab = Lab::builder().kind(MemberKind::Tap).build().unwrap();
         let production = Production::create(&lab).unwrap();
-        let Inbound { outages, before, report } = measure(&lab, &production, PULLS).unwrap();
+        let InboundOutages { outages, before, report } = measure(&lab, &production, PULLS).unwrap();
         let [p50, p95, most] = [50.0, 95.0, 100.0].map(|percent| percentile(&outages, percent));
         let noise = percentile(&before, 95.0);
         println!(

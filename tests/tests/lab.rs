@@ -5,13 +5,14 @@ lab::lane!(alone, no_clsact = "tests the lab, without a group");
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::time::{Duration, Instant};
 
-use lab::host::ping;
 use lab::network::counterpart;
 use lab::packet::PacketSocket;
-use lab::{Alone, Bulk, Counters, Direction, Lab, MemberKind, Oracle, Stream, Switch, filter};
+use lab::ping;
+use lab::{
+    Bulk, Direction, FrameCounters, Lab, MS, MeasurementLock, MemberKind, Oracle, SECOND, Stream, Switch,
+    filter, wait_until,
+};
 
-const SECOND: Duration = Duration::from_secs(1);
-const MS: Duration = Duration::from_millis(1);
 const PLAIN: Ipv4Addr = Ipv4Addr::new(192, 168, 178, 201);
 const PLAIN6: Ipv6Addr = counterpart(PLAIN);
 
@@ -30,6 +31,7 @@ fn reaches(lab: &Lab, address: impl Into<IpAddr>) -> bool {
 
 #[test]
 fn the_network_is_that_of_the_tutorial() {
+    lab::needs_root!();
     let start = Instant::now();
     let lab = Lab::tutorial().unwrap();
     println!("built in {:?}", start.elapsed());
@@ -59,6 +61,7 @@ fn the_network_is_that_of_the_tutorial() {
 
 #[test]
 fn sixteen_members_in_one_switch() {
+    lab::needs_root!();
     let lab = Lab::builder().members(16).one_switch().build().unwrap();
     assert_eq!(lab.members().len(), 16);
     give_address(&lab, "rge0");
@@ -81,7 +84,7 @@ fn cables_do_what_they_say(kind: MemberKind) {
         println!("{kind:?}: pulled in {:?}", pulled.after - pulled.before);
         cable.replug().unwrap();
         cable.wait_carrier(true, SECOND).unwrap();
-        assert!(lab::clock::wait_until(5 * SECOND, || reaches(&lab, PLAIN)), "does not come back");
+        assert!(wait_until(5 * SECOND, || reaches(&lab, PLAIN)), "does not come back");
     }
 
     cable.cut().unwrap();
@@ -125,17 +128,20 @@ fn cables_do_what_they_say(kind: MemberKind) {
 
 #[test]
 fn veth_cables_do_what_they_say() {
+    lab::needs_root!();
     cables_do_what_they_say(MemberKind::Veth);
 }
 
 #[test]
 fn tap_cables_do_what_they_say() {
+    lab::needs_root!();
     cables_do_what_they_say(MemberKind::Tap);
 }
 
 #[test]
 fn a_stream_of_fifty_thousand_arrives_whole_both_ways_and_by_both_kinds() {
-    let _alone = Alone::wait().unwrap();
+    lab::needs_root!();
+    let _lock = MeasurementLock::acquire().unwrap();
     for kind in [MemberKind::Veth, MemberKind::Tap] {
         let lab = Lab::builder().kind(kind).build().unwrap();
         give_address(&lab, "e1000g0");
@@ -162,7 +168,8 @@ fn a_stream_of_fifty_thousand_arrives_whole_both_ways_and_by_both_kinds() {
 
 #[test]
 fn what_was_sent_before_a_tap_carrier_went_still_arrives() {
-    let _alone = Alone::wait().unwrap();
+    lab::needs_root!();
+    let _lock = MeasurementLock::acquire().unwrap();
     let lab = Lab::builder().kind(MemberKind::Tap).build().unwrap();
     give_address(&lab, "e1000g0");
     let peer = lab.peer(0);
@@ -170,7 +177,7 @@ fn what_was_sent_before_a_tap_carrier_went_still_arrives() {
     running.wait_received(1_000, SECOND).unwrap();
     lab.cable(1).pull().unwrap();
     let report = running.stop().unwrap();
-    let carried = lab.cable(1).wire().unwrap().carried();
+    let carried = lab.cable(1).wire().unwrap().forwarded();
     let port = lab.cable(1).port().unwrap();
     println!("{report}; {carried:?}; {port:?}");
     // Whatever the member sent reached the switch port, and the peer.
@@ -185,7 +192,8 @@ fn what_was_sent_before_a_tap_carrier_went_still_arrives() {
 /// The fastest that a wire goes: printed, and enough for the streams of the tests.
 #[test]
 fn a_tap_wire_carries_a_hundred_thousand_packets_a_second() {
-    let _alone = Alone::wait().unwrap();
+    lab::needs_root!();
+    let _lock = MeasurementLock::acquire().unwrap();
     let lab = Lab::builder().kind(MemberKind::Tap).build().unwrap();
     give_address(&lab, "e1000g0");
     let peer = lab.peer(0);
@@ -200,6 +208,7 @@ fn a_tap_wire_carries_a_hundred_thousand_packets_a_second() {
 
 #[test]
 fn planted_losses_late_packets_and_copies_are_found() {
+    lab::needs_root!();
     let lab = Lab::tutorial().unwrap();
     give_address(&lab, "e1000g0");
     let peer = lab.peer(0);
@@ -212,8 +221,8 @@ fn planted_losses_late_packets_and_copies_are_found() {
 
     let cut = lab.cable(1).cut_direction(Direction::Outbound).unwrap();
     let mut buffer = [0; 2048];
-    let mut udp = |patience: Duration| loop {
-        let seen = tap.receive(&mut buffer, patience).unwrap()?;
+    let mut udp = |timeout: Duration| loop {
+        let seen = tap.receive(&mut buffer, timeout).unwrap()?;
         // ARP and ping go to the peer too.
         if buffer[23] == 17 {
             let mut frame = buffer[..seen.length].to_vec();
@@ -245,6 +254,7 @@ fn planted_losses_late_packets_and_copies_are_found() {
 
 #[test]
 fn a_bulk_transfer_tells_of_a_stall_and_lives() {
+    lab::needs_root!();
     let lab = Lab::tutorial().unwrap();
     give_address(&lab, "e1000g0");
     let peer = lab.peer(0);
@@ -270,6 +280,7 @@ fn a_bulk_transfer_tells_of_a_stall_and_lives() {
 
 #[test]
 fn a_dead_connection_is_an_error_of_the_transfer() {
+    lab::needs_root!();
     let lab = Lab::tutorial().unwrap();
     give_address(&lab, "e1000g0");
     let peer = lab.peer(0);
@@ -288,12 +299,13 @@ fn a_dead_connection_is_an_error_of_the_transfer() {
 
 #[test]
 fn the_oracle_finds_planted_frames_and_nothing_else() {
+    lab::needs_root!();
     let lab = Lab::tutorial().unwrap();
     let mac = [0x06, 1, 2, 3, 4, 5];
     give_address(&lab, "rge0");
     let member = PacketSocket::open(lab.host(), Some("rge0"), &filter::to([0xee; 6])).unwrap();
     let frame = |to: [u8; 6], from: [u8; 6], kind: u16, payload: &[u8]| {
-        let mut frame = lab::host::ethernet(to, from, kind);
+        let mut frame = lab::packet::ethernet_header(to, from, kind);
         frame.extend_from_slice(payload);
         frame.resize(frame.len().max(60), 0);
         frame
@@ -331,7 +343,7 @@ fn the_oracle_finds_planted_frames_and_nothing_else() {
             }
             member.send(frame).unwrap();
             let at_port = || oracle.sightings().into_iter().find(|seen| seen.port.starts_with("cable 3 "));
-            assert!(lab::clock::wait_until(SECOND, || at_port().is_some()), "{place:?} unseen");
+            assert!(wait_until(SECOND, || at_port().is_some()), "{place:?} unseen");
             let first = at_port().unwrap();
             println!("{first}");
             assert_eq!(first.place, *place);
@@ -346,11 +358,12 @@ fn the_oracle_finds_planted_frames_and_nothing_else() {
 
 #[test]
 fn broadcast_is_counted_once_on_every_wire() {
+    lab::needs_root!();
     let lab = Lab::tutorial().unwrap();
-    let counters = Counters::start(&lab, &filter::broadcast()).unwrap();
+    let counters = FrameCounters::start(&lab, &filter::broadcast()).unwrap();
     let socket = PacketSocket::open(lab.peer(0).namespace(), Some("eth0"), &filter::to([0xee; 6])).unwrap();
     for _ in 0..500 {
-        let mut frame = lab::host::ethernet([0xff; 6], lab.peer(0).mac(), 0x88b5);
+        let mut frame = lab::packet::ethernet_header([0xff; 6], lab.peer(0).mac(), 0x88b5);
         frame.resize(60, 0);
         socket.send(&frame).unwrap();
     }
@@ -358,30 +371,32 @@ fn broadcast_is_counted_once_on_every_wire() {
     println!("{all:?}");
     assert_eq!(all.len(), 3 + 1 + 1 + 2);
     assert!(all.iter().all(|(_, count)| *count == 500), "{all:?}");
-    assert_eq!((counters.most(), counters.on("cable 1")), (500, 500));
+    assert_eq!((counters.max(), counters.on("cable 1")), (500, 500));
 }
 
 #[test]
 fn a_switch_that_never_learns_floods() {
+    lab::needs_root!();
     let lab = Lab::builder().ageing(Duration::ZERO).build().unwrap();
     give_address(&lab, "rge0");
     assert!(reaches(&lab, PLAIN));
-    let counters = Counters::start(&lab, &filter::to(lab.member("rge0").mac())).unwrap();
+    let counters = FrameCounters::start(&lab, &filter::to(lab.member("rge0").mac())).unwrap();
     lab.peer(0).ping(PLAIN.into(), 50, MS, SECOND).unwrap();
     assert!(counters.on("cable 1") >= 50, "{:?}", counters.all());
 }
 
 #[test]
 fn a_member_is_moved_deleted_and_made_anew() {
+    lab::needs_root!();
     let lab = Lab::tutorial().unwrap();
     let attic = lab.namespace("attic").unwrap();
     lab.host().ip(&format!("link set e1000g0 netns {}", attic.name())).unwrap();
     assert!(lab.host().link("e1000g0").is_err());
     attic.ip("link del e1000g0").unwrap();
-    lab.remake_member("e1000g0").unwrap();
+    lab.recreate_member("e1000g0").unwrap();
     assert_eq!(lab.host().link("e1000g0").unwrap().mac, lab.member("e1000g0").mac());
     give_address(&lab, "e1000g0");
-    assert!(lab::clock::wait_until(SECOND, || reaches(&lab, PLAIN)));
+    assert!(wait_until(SECOND, || reaches(&lab, PLAIN)));
     lab.cable(1).pull().unwrap();
     lab.cable(1).wait_carrier(false, SECOND).unwrap();
 }
@@ -390,6 +405,7 @@ fn a_member_is_moved_deleted_and_made_anew() {
 /// did this would blame others for it.
 #[test]
 fn a_replugged_port_forwards_at_once() {
+    lab::needs_root!();
     for kind in [MemberKind::Veth, MemberKind::Tap] {
         let lab = Lab::builder().kind(kind).build().unwrap();
         give_address(&lab, "rge0");
@@ -411,6 +427,7 @@ fn a_replugged_port_forwards_at_once() {
 
 #[test]
 fn two_labs_side_by_side_do_not_meet() {
+    lab::needs_root!();
     let (one, two) = (Lab::tutorial().unwrap(), Lab::tutorial().unwrap());
     give_address(&one, "e1000g0");
     give_address(&two, "e1000g1");

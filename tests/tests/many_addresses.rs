@@ -10,14 +10,15 @@ use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use lab::inbound::{BURST, PACKETS_PER_S, percentile};
+use lab::inbound_failover::{BURST, PACKETS_PER_S};
 use lab::network::DATA;
 use lab::packet::PacketSocket;
 use lab::production::GROUP;
-use lab::{Alone, Host, Lab, Mac, Member, MemberKind, Production, Stream, clock, filter, host, show_mac};
+use lab::{
+    Host, Lab, MS, Mac, MeasurementLock, Member, MemberKind, Production, SECOND, Stream, TIMEOUT, clock,
+    filter, host, percentile, show_mac, wait_until,
+};
 
-const SECOND: Duration = Duration::from_secs(1);
-const MS: Duration = Duration::from_millis(1);
 const MEMBERS: usize = 4;
 /// IPv4 data addresses, with the one that the group has from the beginning.
 const ADDRESSES: usize = 256;
@@ -35,8 +36,6 @@ const SPACING: Duration = Duration::from_secs(2);
 const PULLS: usize = 5;
 /// An outage begins so soon after the pull, or is none of the pull's.
 const BEGINS: Duration = Duration::from_millis(20);
-/// How long a role may take to move, and an announcement to come, before that is an error.
-const PATIENCE: Duration = Duration::from_secs(10);
 
 /// A data address of the group by number: 1 and more.
 fn address(number: usize) -> Ipv4Addr {
@@ -66,7 +65,7 @@ fn shares(production: &Production<'_>) -> BTreeMap<String, usize> {
 
 /// Every address is answered for, by as many members as carry, and evenly.
 fn even(production: &Production<'_>, members: usize, what: &str) {
-    production.wait_carrying(members).unwrap();
+    production.wait_usable(members).unwrap();
     let shares = shares(production);
     println!("{what}: {shares:?}");
     assert_eq!((shares.len(), shares.values().sum::<usize>()), (members, ADDRESSES), "{what}: {shares:?}");
@@ -77,8 +76,8 @@ fn even(production: &Production<'_>, members: usize, what: &str) {
 fn replug(production: &Production<'_>, member: &Member) {
     member.cable().replug().unwrap();
     // Who asks for a link is told of its carrier at once.
-    member.cable().wait_carrier(true, PATIENCE).unwrap();
-    production.forgive(member).unwrap();
+    member.cable().wait_carrier(true, TIMEOUT).unwrap();
+    production.clear_flap_history(member).unwrap();
 }
 
 /// An ARP announcement, as a peer has received it.
@@ -112,13 +111,13 @@ impl Capture {
 }
 
 fn capture(socket: &PacketSocket, stop: &AtomicBool) -> Vec<Announced> {
-    clock::keep_time();
+    clock::use_realtime_priority();
     let mut buffer = [0; 64];
     let mut found = Vec::new();
     loop {
         let stopping = stop.load(SeqCst);
-        let patience = if stopping { Duration::ZERO } else { 20 * MS };
-        let Some(seen) = socket.receive(&mut buffer, patience).unwrap() else {
+        let timeout = if stopping { Duration::ZERO } else { 20 * MS };
+        let Some(seen) = socket.receive(&mut buffer, timeout).unwrap() else {
             if stopping {
                 assert_eq!(socket.statistics().unwrap().1, 0, "frames were missed by the capture");
                 return found;
@@ -138,7 +137,8 @@ fn capture(socket: &PacketSocket, stop: &AtomicBool) -> Vec<Announced> {
 
 #[test]
 fn shared_evenly_and_announced_a_few_at_a_time() {
-    let _alone = Alone::wait().unwrap();
+    lab::needs_root!();
+    let _lock = MeasurementLock::acquire().unwrap();
     let lab = Lab::builder().members(MEMBERS).build().unwrap();
     let production = Production::create(&lab).unwrap();
     add_addresses(&production);
@@ -157,7 +157,7 @@ fn shared_evenly_and_announced_a_few_at_a_time() {
     for member in others {
         member.cable().pull().unwrap();
     }
-    production.wait_carrying(0).unwrap();
+    production.wait_usable(0).unwrap();
 
     let most = (1..=TRIES).map(|_| all_announced(&lab, &production, &others[0])).find(|most| *most <= MERGED);
     assert!(most.is_some(), "{TRIES} times more than {MERGED} announcements in a millisecond");
@@ -169,11 +169,11 @@ fn shared_evenly_and_announced_a_few_at_a_time() {
 /// the most announcements that arrived within a millisecond.
 fn all_announced(lab: &Lab, production: &Production<'_>, first: &Member) -> usize {
     first.cable().pull().unwrap();
-    production.wait_carrying(0).unwrap();
+    production.wait_usable(0).unwrap();
     let capture = Capture::start(lab.peer(0));
     first.cable().replug().unwrap();
-    first.cable().wait_carrier(true, PATIENCE).unwrap();
-    production.wait_carrying(1).unwrap();
+    first.cable().wait_carrier(true, TIMEOUT).unwrap();
+    production.wait_usable(1).unwrap();
     std::thread::sleep(SPACING + SECOND);
     let announced = capture.stop();
     let all: BTreeSet<Ipv4Addr> = (1..ADDRESSES).map(address).chain([DATA]).collect();
@@ -202,7 +202,7 @@ fn all_announced(lab: &Lab, production: &Production<'_>, first: &Member) -> usiz
 
 /// The member that carries a stream of one flow.
 fn carrying(lab: &Lab, glance: Duration) -> Option<&Member> {
-    let carried = |member: &Member| member.cable().wire().map_or(0, |wire| wire.carried().outbound);
+    let carried = |member: &Member| member.cable().wire().map_or(0, |wire| wire.forwarded().outbound);
     let before: Vec<u64> = lab.members().iter().map(carried).collect();
     std::thread::sleep(glance);
     let enough = (PACKETS_PER_S as f64 * glance.as_secs_f64() / 2.0) as u64;
@@ -216,11 +216,11 @@ fn outages(lab: &Lab, production: &Production<'_>, stopped: bool) -> Vec<Duratio
     let peer = lab.peer(0);
     let stream = Stream::new(lab.host(), peer.namespace(), peer.v4()).source(DATA);
     let running = stream.rate(PACKETS_PER_S).burst(BURST).gaps(BURST).start().unwrap();
-    running.wait_received(PACKETS_PER_S / 5, PATIENCE).unwrap();
+    running.wait_received(PACKETS_PER_S / 5, TIMEOUT).unwrap();
     let mut pulled = Vec::new();
     for _ in 0..PULLS {
         let mut member = None;
-        assert!(clock::wait_until(PATIENCE, || {
+        assert!(wait_until(TIMEOUT, || {
             member = carrying(lab, 10 * MS);
             member.is_some()
         }));
@@ -243,7 +243,8 @@ fn outages(lab: &Lab, production: &Production<'_>, stopped: bool) -> Vec<Duratio
 
 #[test]
 fn outbound_traffic_leaves_a_lost_member_as_soon_as_with_one_address() {
-    let _alone = Alone::wait().unwrap();
+    lab::needs_root!();
+    let _lock = MeasurementLock::acquire().unwrap();
     let lab = Lab::builder().members(MEMBERS).kind(MemberKind::Tap).build().unwrap();
     let production = Production::create(&lab).unwrap();
     let half = |stopped| percentile(&outages(&lab, &production, stopped), 50.0);

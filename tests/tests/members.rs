@@ -10,16 +10,14 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use aya::programs::{SchedClassifier, TcAttachType};
-use lab::host::ping;
 use lab::network::{DATA, DATA6};
 use lab::packet::PacketSocket;
+use lab::ping;
 use lab::production::GROUP;
 use lab::stream::{Report, Running};
-use lab::{Alone, Lab, Namespace, Production, Stream, clock, command};
+use lab::{Lab, MS, MeasurementLock, Namespace, Production, SECOND, Stream, command, wait_until};
 use socket2::SockFilter;
 
-const SECOND: Duration = Duration::from_secs(1);
-const MS: Duration = Duration::from_millis(1);
 /// A further data address, so that every member answers for one.
 const FURTHER: Ipv4Addr = Ipv4Addr::new(192, 168, 178, 210);
 /// What the moved member has for itself in its new namespace.
@@ -87,8 +85,8 @@ fn watch(socket: &PacketSocket, decoy: u32, seen: &Seen) {
     let data = |at: &[u8]| [DATA, FURTHER].iter().any(|address| at == address.octets());
     loop {
         let stopping = seen.stop.load(SeqCst);
-        let patience = if stopping { Duration::ZERO } else { 20 * MS };
-        let Some(frame) = socket.receive(&mut buffer, patience).unwrap() else {
+        let timeout = if stopping { Duration::ZERO } else { 20 * MS };
+        let Some(frame) = socket.receive(&mut buffer, timeout).unwrap() else {
             if stopping {
                 assert_eq!(socket.statistics().unwrap().1, 0, "frames were missed in the other namespace");
                 return;
@@ -148,7 +146,7 @@ impl<'lab> Scene<'lab> {
         for running in [&out, &bait, &safe] {
             running.wait_received(1_000, 5 * SECOND).unwrap();
         }
-        let (lines, died) = (production.daemon.log().len(), died_in_ports(lab));
+        let (lines, died) = (production.daemon.log().len(), dropped_in_ports(lab));
         Self { lab, production, member, out, bait, safe, lines, died }
     }
 
@@ -181,7 +179,7 @@ impl<'lab> Scene<'lab> {
     fn noticed(&self, what: &str) {
         let line = format!("IP interface {} has left group {GROUP}", self.member);
         self.production.daemon.wait_line(&line, self.lines, 5 * SECOND).unwrap();
-        self.production.wait_carrying(2).unwrap();
+        self.production.wait_usable(2).unwrap();
         assert!(self.production.member(&self.member).is_err());
         assert_ne!(self.production.inbound(DATA).unwrap(), self.member);
         self.bait.wait_received(INWARD / 4, 5 * SECOND).unwrap();
@@ -201,7 +199,7 @@ impl<'lab> Scene<'lab> {
     /// The member is attached again, and carries its share; `sent` tells how many packets it has sent.
     fn attach_again(&self, what: &str, sent: impl Fn() -> u64) {
         self.production.daemon.ctl(&format!("attach {} --group {GROUP}", self.member)).unwrap();
-        self.production.wait_carrying(3).unwrap();
+        self.production.wait_usable(3).unwrap();
         let before = sent();
         self.out.wait_received(20_000, 5 * SECOND).unwrap();
         let carried = sent() - before;
@@ -212,7 +210,7 @@ impl<'lab> Scene<'lab> {
 
     /// Stops the streams; `died` frames are known to have died in a device on their way out.
     fn judge(self, what: &str, daemon: Daemon, died: u64) -> Production<'lab> {
-        let died = died + died_in_ports(self.lab).saturating_sub(self.died);
+        let died = died + dropped_in_ports(self.lab).saturating_sub(self.died);
         let [out, bait, safe] = [self.out, self.bait, self.safe].map(|running| running.stop().unwrap());
         let outage = |report: &Report| Duration::from_secs_f64(report.lost() as f64 / INWARD as f64);
         println!("{what}, out: {out}; died in ports: {died}");
@@ -230,14 +228,14 @@ impl<'lab> Scene<'lab> {
     }
 }
 
-fn died_in_ports(lab: &Lab) -> u64 {
+fn dropped_in_ports(lab: &Lab) -> u64 {
     let dropped = |member: &lab::Member| member.cable().port().map_or(0, |port| port.rx_dropped);
     lab.members().iter().map(dropped).sum()
 }
 
 /// Moves the member, brings it up in the other namespace, and lets it talk there for itself.
 fn moved(daemon: Daemon) {
-    let _alone = Alone::wait().unwrap();
+    let _lock = MeasurementLock::acquire().unwrap();
     let what = &format!("moved, daemon {daemon:?}");
     let lab = Lab::tutorial().unwrap();
     let mut scene = Scene::set(&lab);
@@ -261,7 +259,7 @@ fn moved(daemon: Daemon) {
     // The namespace has the interface for itself.
     let peer = lab.peer(1);
     let reached = || peer.ping(MOVED.into(), 5, 10 * MS, SECOND).unwrap();
-    assert!(clock::wait_until(5 * SECOND, || reached().answered == 5), "{what}: {MOVED} cannot be reached");
+    assert!(wait_until(5 * SECOND, || reached().answered == 5), "{what}: {MOVED} cannot be reached");
     let resolved = peer.resolve(MOVED.into(), 200 * MS).unwrap();
     let macs: Vec<_> = resolved.iter().map(|answer| answer.mac).collect();
     assert_eq!(macs, [lab.member(&member).mac()], "{what}");
@@ -271,7 +269,7 @@ fn moved(daemon: Daemon) {
     if daemon != Daemon::Awake {
         // Nobody has told the peers: they still send there, and it must be left alone.
         let bait = &attic.seen.bait;
-        let arrives = clock::wait_until(5 * SECOND, || bait.load(SeqCst) > INWARD);
+        let arrives = wait_until(5 * SECOND, || bait.load(SeqCst) > INWARD);
         assert!(arrives, "{what}: no bait arrived");
         scene.call_back(daemon);
         scene.noticed(what);
@@ -299,22 +297,25 @@ fn moved(daemon: Daemon) {
 
 #[test]
 fn moved_to_another_namespace() {
+    lab::needs_root!();
     moved(Daemon::Awake);
 }
 
 #[test]
 fn moved_to_another_namespace_with_the_daemon_stopped() {
+    lab::needs_root!();
     moved(Daemon::Stopped);
 }
 
 #[test]
 fn moved_to_another_namespace_with_the_daemon_dead() {
+    lab::needs_root!();
     moved(Daemon::Dead);
 }
 
 /// Deletes the member, makes it anew with the same name, index and MAC, and attaches it again.
 fn deleted(daemon: Daemon) {
-    let _alone = Alone::wait().unwrap();
+    let _lock = MeasurementLock::acquire().unwrap();
     let what = &format!("deleted, daemon {daemon:?}");
     let lab = Lab::tutorial().unwrap();
     let mut scene = Scene::set(&lab);
@@ -328,7 +329,7 @@ fn deleted(daemon: Daemon) {
     }
     scene.out.wait_received(20_000, 5 * SECOND).unwrap();
 
-    lab.remake_member(&member).unwrap();
+    lab.recreate_member(&member).unwrap();
     let anew = || lab.host().link(&member).unwrap();
     assert_eq!(anew().index, index);
     scene.out.wait_received(20_000, 5 * SECOND).unwrap();
@@ -346,10 +347,12 @@ fn deleted(daemon: Daemon) {
 
 #[test]
 fn deleted_and_made_anew() {
+    lab::needs_root!();
     deleted(Daemon::Awake);
 }
 
 #[test]
 fn deleted_and_made_anew_with_the_daemon_stopped() {
+    lab::needs_root!();
     deleted(Daemon::Stopped);
 }

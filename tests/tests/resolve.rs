@@ -4,15 +4,12 @@
 lab::lane!(alone);
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
-use std::time::Duration;
 
-use lab::host::ping;
 use lab::network::{DATA, DATA6};
+use lab::ping;
 use lab::production::GROUP;
-use lab::{Alone, Lab, Production, Stream, multicast, show_mac};
+use lab::{Lab, MS, MeasurementLock, Production, SECOND, Stream, multicast, show_mac};
 
-const SECOND: Duration = Duration::from_secs(1);
-const MS: Duration = Duration::from_millis(1);
 /// All of the lab's network.
 const BROADCAST: Ipv4Addr = Ipv4Addr::new(192, 168, 178, 255);
 /// Of the block that every switch floods.
@@ -49,11 +46,11 @@ fn heard_once(lab: &Lab, what: &str) {
 
 /// Everything is found and reached although its inbound member and the cast member are pulled.
 fn found_in_absence(absence: Absence) {
-    let _alone = Alone::wait().unwrap();
+    let _lock = MeasurementLock::acquire().unwrap();
     let lab = Lab::tutorial().unwrap();
     let mut production = Production::create(&lab).unwrap();
     let groups = [MULTICAST.into(), MULTICAST6.into()];
-    let _listening = multicast::listen(lab.host(), GROUP, &groups).unwrap();
+    let _memberships = multicast::join(lab.host(), GROUP, &groups).unwrap();
     for address in [IpAddr::from(DATA), DATA6.into()] {
         let mut pulled = vec![production.inbound(address).unwrap(), production.cast().unwrap()];
         pulled.dedup();
@@ -97,7 +94,7 @@ fn found_in_absence(absence: Absence) {
             Absence::Stopped => production.daemon.resume().unwrap(),
             Absence::Killed => production.daemon.start().unwrap(),
         }
-        production.wait_carrying(3).unwrap();
+        production.wait_usable(3).unwrap();
         heard_once(&lab, "all back");
     }
     production.assert_clean();
@@ -105,10 +102,12 @@ fn found_in_absence(absence: Absence) {
 
 #[test]
 fn found_with_the_daemon_stopped() {
+    lab::needs_root!();
     found_in_absence(Absence::Stopped);
 }
 
 #[test]
 fn found_with_the_daemon_killed() {
+    lab::needs_root!();
     found_in_absence(Absence::Killed);
 }

@@ -9,11 +9,8 @@ use etherparse::PacketBuilder;
 use ipmp::core::probe::Family;
 use lab::network::ROUTER;
 use lab::packet::PacketSocket;
-use lab::process::{own_time, processor_time};
-use lab::{Alone, Busy, Lab, Production, clock, filter};
-
-const SECOND: Duration = Duration::from_secs(1);
-const MS: Duration = Duration::from_millis(1);
+use lab::process::{cpu_time, thread_cpu_time};
+use lab::{CpuLoad, Lab, MS, MeasurementLock, Production, SECOND, clock, filter};
 
 /// Percent of one processor that the daemon may take.
 const LIMIT: f64 = 3.0;
@@ -35,12 +32,12 @@ fn journey(lab: &Lab) -> Duration {
     let echo = ether.ipv4(peer.v4().octets(), router.v4().octets(), 64).icmpv4_echo_request(1, 1);
     echo.write(&mut frame, &[0; ipmp_common::probe::PAYLOAD]).unwrap();
     let taken = std::thread::spawn(move || {
-        clock::keep_time();
+        clock::use_realtime_priority();
         let mut taken = Duration::ZERO;
         for _ in 0..FRAMES {
-            let before = own_time();
+            let before = thread_cpu_time();
             socket.send(&frame).unwrap();
-            taken += own_time() - before;
+            taken += thread_cpu_time() - before;
             std::thread::sleep(5 * MS);
         }
         taken
@@ -49,7 +46,7 @@ fn journey(lab: &Lab) -> Duration {
 }
 
 fn saturate(time: Duration) {
-    let _alone = Alone::wait().unwrap();
+    let _lock = MeasurementLock::acquire().unwrap();
     let lab = Lab::tutorial().unwrap();
     let targets: Vec<String> =
         [ROUTER, lab.peer(0).v4(), lab.peer(1).v4()].iter().map(Ipv4Addr::to_string).collect();
@@ -61,12 +58,12 @@ fn saturate(time: Duration) {
     let since = production.daemon.log().len();
     let before = production.counts(None, names).unwrap();
 
-    let busy = Busy::start(&lab).unwrap();
+    let busy = CpuLoad::start(&lab).unwrap();
     let (start, mut least) = (Instant::now(), f64::INFINITY);
     while start.elapsed() < time {
-        let (began, taken) = (Instant::now(), processor_time(pid).unwrap());
+        let (began, taken) = (Instant::now(), cpu_time(pid).unwrap());
         std::thread::sleep(WINDOW);
-        let taken = processor_time(pid).unwrap() - taken;
+        let taken = cpu_time(pid).unwrap() - taken;
         least = least.min(taken.as_secs_f64() / began.elapsed().as_secs_f64());
     }
     let idle = busy.idle_percent().unwrap();
@@ -94,17 +91,19 @@ fn saturate(time: Duration) {
     // Three members every 20 ms, of which a quarter may have come too late to count.
     assert!(per_s > 150.0 * 0.75, "{per_s:.0} probes a second instead of 150");
     assert!(own < LIMIT, "the daemon takes {own:.2} % of a processor, which should be below {LIMIT}");
-    production.wait_carrying(3).unwrap();
+    production.wait_usable(3).unwrap();
     production.assert_clean();
 }
 
 #[test]
 fn saturated_processors_fail_nobody() {
+    lab::needs_root!();
     saturate(30 * SECOND);
 }
 
 #[test]
 #[ignore = "soak: five minutes of saturated processors"]
 fn soak_processors_saturated_for_five_minutes_fail_nobody() {
+    lab::needs_root!();
     saturate(300 * SECOND);
 }

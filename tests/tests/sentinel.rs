@@ -2,21 +2,17 @@
 
 lab::lane!(alone);
 
-use std::time::Duration;
-
 use lab::network::{DATA, DATA6};
 use lab::packet::PacketSocket;
 use lab::production::GROUP;
-use lab::{Alone, Daemon, Lab, MemberKind, Production, Stream, clock, filter};
-
-const PATIENCE: Duration = Duration::from_secs(10);
+use lab::{Daemon, Lab, MeasurementLock, MemberKind, Production, Stream, TIMEOUT, filter, wait_until};
 
 /// A group whose daemon is started so, with these members.
 fn create<'lab>(lab: &'lab Lab, daemon: Daemon<'lab>, members: &[&str]) -> Production<'lab> {
     daemon.ctl(&format!("create {GROUP} --address {DATA}/24 --address {DATA6}/64")).unwrap();
     daemon.ctl(&format!("attach {} --group {GROUP}", members.join(" "))).unwrap();
-    let production = Production::of(lab, daemon).unwrap();
-    production.wait_carrying(members.len()).unwrap();
+    let production = Production::with_daemon(lab, daemon).unwrap();
+    production.wait_usable(members.len()).unwrap();
     production
 }
 
@@ -31,16 +27,17 @@ fn check(production: &Production<'_>, beginning: &str) -> Option<String> {
 
 #[track_caller]
 fn wait_live(production: &Production<'_>, member: &str, live: bool) {
-    let came = clock::wait_until(PATIENCE, || production.member(member).unwrap().live == live);
+    let came = wait_until(TIMEOUT, || production.member(member).unwrap().live == live);
     assert!(came, "{member} live: {live} did not come:\n{}", production.daemon.ctl("show").unwrap());
 }
 
 /// As on a kernel with PREEMPT_RT, which refuses timers in programs.
 #[test]
 fn where_it_may_not_run_the_daemon_does_its_work() {
-    let _alone = Alone::wait().unwrap();
+    lab::needs_root!();
+    let _lock = MeasurementLock::acquire().unwrap();
     let lab = Lab::builder().kind(MemberKind::Tap).build().unwrap();
-    let daemon = Daemon::of(&lab).environment("IPMP_SENTINEL", "off").start().unwrap();
+    let daemon = Daemon::builder(&lab).environment("IPMP_SENTINEL", "off").start().unwrap();
     let mut production = create(&lab, daemon, &names(&lab));
     println!("{:#?}", production.report().unwrap().checks);
     assert!(
@@ -50,20 +47,20 @@ fn where_it_may_not_run_the_daemon_does_its_work() {
     let (host, peer) = (lab.host(), lab.peer(0));
     let running = Stream::new(host, peer.namespace(), peer.v4()).source(DATA).flows(8).rate(5_000);
     let running = running.start().unwrap();
-    running.wait_received(1_000, PATIENCE).unwrap();
+    running.wait_received(1_000, TIMEOUT).unwrap();
     for name in ["e1000g1", "rge0"] {
         lab.member(name).cable().pull().unwrap();
         wait_live(&production, name, false);
-        running.wait_received(500, PATIENCE).unwrap();
+        running.wait_received(500, TIMEOUT).unwrap();
         lab.member(name).cable().replug().unwrap();
         wait_live(&production, name, true);
-        production.wait_carrying(3).unwrap();
+        production.wait_usable(3).unwrap();
     }
     let lines = production.daemon.log().len();
     production.daemon.kill().unwrap();
     production.daemon.start().unwrap();
-    production.wait_carrying(3).unwrap();
-    running.wait_received(500, PATIENCE).unwrap();
+    production.wait_usable(3).unwrap();
+    running.wait_received(500, TIMEOUT).unwrap();
     let said = production.daemon.log().split_off(lines);
     let alarms: Vec<_> =
         said.iter().filter(|line| line.contains("unusable") || line.contains("failure")).collect();
@@ -75,7 +72,7 @@ fn where_it_may_not_run_the_daemon_does_its_work() {
 
     // Nobody sees whether somebody captures; who says so is shown everything all the same.
     let _capture = PacketSocket::open(host, Some(GROUP), &filter::ethertype(0x0800)).unwrap();
-    let ping = || assert!(peer.ping(DATA.into(), 3, PATIENCE / 100, PATIENCE).unwrap().answered > 0);
+    let ping = || assert!(peer.ping(DATA.into(), 3, TIMEOUT / 100, TIMEOUT).unwrap().answered > 0);
     ping();
     let capture = production.report().unwrap().capture;
     assert_eq!((capture.active, capture.copies), (false, 0));
@@ -94,7 +91,7 @@ fn where_it_may_not_run_the_daemon_does_its_work() {
     let daemon = Daemon::start_in(&lab).unwrap();
     production.daemon = daemon;
     assert!(check(&production, "the sentinel watches links every 500 µs").is_some());
-    production.wait_carrying(3).unwrap();
+    production.wait_usable(3).unwrap();
     lab.member("rge0").cable().pull().unwrap();
     wait_live(&production, "rge0", false);
     production.assert_clean();
@@ -102,15 +99,17 @@ fn where_it_may_not_run_the_daemon_does_its_work() {
 
 #[test]
 fn how_often_it_looks_is_the_daemons_to_say() {
+    lab::needs_root!();
     let lab = Lab::builder().members(2).build().unwrap();
     for (wrong, complaint) in [
         ("5", "\"5\" is no time: write a whole number and its unit, as 500us or 1ms"),
         ("50us", "50us is out of bounds: the sentinel looks every 100us to 100ms"),
     ] {
-        let refused = Daemon::of(&lab).argument("--sentinel-interval").argument(wrong).start().unwrap_err();
+        let refused =
+            Daemon::builder(&lab).argument("--sentinel-interval").argument(wrong).start().unwrap_err();
         assert!(refused.to_string().contains(complaint), "{refused}");
     }
-    let daemon = Daemon::of(&lab).argument("--sentinel-interval").argument("20ms").start().unwrap();
+    let daemon = Daemon::builder(&lab).argument("--sentinel-interval").argument("20ms").start().unwrap();
     let mut production = create(&lab, daemon, &names(&lab));
     assert!(check(&production, "the sentinel watches links every 20 ms").is_some());
     lab.member("rge0").cable().pull().unwrap();
@@ -126,7 +125,8 @@ fn how_often_it_looks_is_the_daemons_to_say() {
 /// A macvlan has no cable of its own: it is that of the device below.
 #[test]
 fn a_stacked_member_goes_with_the_device_below_it() {
-    let _alone = Alone::wait().unwrap();
+    lab::needs_root!();
+    let _lock = MeasurementLock::acquire().unwrap();
     let lab = Lab::builder().kind(MemberKind::Tap).build().unwrap();
     let host = lab.host();
     // A macvlan on a macvlan lies on the lower one's device: one level, whoever made it.
@@ -137,16 +137,16 @@ fn a_stacked_member_goes_with_the_device_below_it() {
     let peer = lab.peer(0);
     let running = Stream::new(host, peer.namespace(), peer.v4()).source(DATA).flows(16).rate(20_000);
     let running = running.start().unwrap();
-    running.wait_received(1_000, PATIENCE).unwrap();
+    running.wait_received(1_000, TIMEOUT).unwrap();
     for _ in 0..3 {
         let before = production.member("rge0").unwrap().traffic.failed_over_packets;
         lab.member("e1000g0").cable().pull().unwrap();
         wait_live(&production, "above0", false);
-        running.wait_received(1_000, PATIENCE).unwrap();
+        running.wait_received(1_000, TIMEOUT).unwrap();
         assert!(production.member("rge0").unwrap().traffic.failed_over_packets > before);
         lab.member("e1000g0").cable().replug().unwrap();
         wait_live(&production, "above0", true);
-        running.wait_received(1_000, PATIENCE).unwrap();
+        running.wait_received(1_000, TIMEOUT).unwrap();
     }
     let report = running.stop().unwrap();
     println!("a macvlan as a member, its device's cable pulled three times: {report}");

@@ -11,16 +11,16 @@ use std::time::{Duration, Instant};
 
 use ipmp::control::report::MemberState;
 use ipmp::core::probe::{FAILURES, Family, REPAIRS};
-use lab::inbound::percentile;
 use lab::network::{DATA, ROUTER};
-use lab::probes::{Capture, Message};
+use lab::percentile;
+use lab::probe_capture::Message;
 use lab::production::GROUP;
 use lab::stream::Report;
-use lab::{Cable, Change, Direction, Lab, Monitor, Production, Stream, clock};
+use lab::{
+    Cable, Change, Direction, Lab, Monitor, ProbeCapture, Production, Stream, TIMEOUT, clock, wait_until,
+};
 use serde_json::Value;
 
-/// For whatever must happen some time.
-const PATIENCE: Duration = Duration::from_secs(30);
 /// What a machine that does other work may add to any time here.
 const SLACK: Duration = Duration::from_millis(300);
 /// What it may add to the half of all times.
@@ -77,7 +77,7 @@ struct Scene<'lab> {
     lab: &'lab Lab,
     production: Production<'lab>,
     monitor: Monitor,
-    captures: Vec<Capture>,
+    captures: Vec<ProbeCapture>,
     fdt: Duration,
 }
 
@@ -89,7 +89,7 @@ impl<'lab> Scene<'lab> {
         production.daemon.ctl(&format!("set {GROUP} fdt={fdt}")).unwrap();
         let fdt = Duration::from_millis(production.report().unwrap().fdt_ms.unwrap());
         let monitor = Monitor::start(&production.daemon, "--json").unwrap();
-        let captures = BEHIND.map(|name| Capture::on(lab.host(), name).unwrap()).into();
+        let captures = BEHIND.map(|name| ProbeCapture::on(lab.host(), name).unwrap()).into();
         Self { lab, production, monitor, captures, fdt }
     }
 
@@ -101,7 +101,7 @@ impl<'lab> Scene<'lab> {
     fn wait_for(&self, kind: &str, member: &str, since: usize) -> Instant {
         let mut found = None;
         let event = |event: &Value| event["kind"] == kind && event["member"] == member;
-        clock::wait_until(PATIENCE.max(4 * self.fdt), || {
+        wait_until(TIMEOUT.max(4 * self.fdt), || {
             found = self.monitor.events().into_iter().skip(since).find(event);
             found.is_some()
         });
@@ -110,13 +110,13 @@ impl<'lab> Scene<'lab> {
     }
 
     fn shown(&self) -> String {
-        format!("{:#}\n{}", self.production.shown().unwrap(), self.production.daemon.log().join("\n"))
+        format!("{:#}\n{}", self.production.report_json().unwrap(), self.production.daemon.log().join("\n"))
     }
 
     /// The time that the group has now, since a machine that is slow itself makes it longer; and of each member behind the
     /// cable its state, and its rounds that say nothing, since the daemon was late for them.
     fn look(&self) -> (Duration, [(MemberState, u32); 2]) {
-        let group = self.production.shown().unwrap();
+        let group = self.production.report_json().unwrap();
         let members = BEHIND.map(|name| {
             let member =
                 group["members"].as_array().unwrap().iter().find(|member| member["name"] == name).unwrap();
@@ -149,13 +149,13 @@ impl<'lab> Scene<'lab> {
             assert_eq!(state, MemberState::Failed, "{member}");
         }
         for capture in &self.captures {
-            capture.listen(Duration::ZERO).unwrap();
+            capture.read(Duration::ZERO).unwrap();
         }
         let since = self.monitor.events().len();
         let end = cable.restore().unwrap();
         let back = BEHIND.map(|member| self.wait_for("repaired", member, since));
         let answers = self.captures.iter().zip(back).map(|(capture, back)| {
-            let heard = capture.listen(Duration::ZERO).unwrap();
+            let heard = capture.read(Duration::ZERO).unwrap();
             let replies = heard.iter().filter(|heard| {
                 heard.at <= back && matches!(heard.message, Message::Echo { reply: true, .. })
             });
@@ -178,7 +178,7 @@ impl<'lab> Scene<'lab> {
         let peer = self.lab.peer(0);
         let stream = Stream::new(self.lab.host(), peer.namespace(), peer.v4()).source(DATA);
         let stream = stream.flows(FLOWS).rate(RATE).start().unwrap();
-        stream.wait_received(RATE / 10, PATIENCE).unwrap();
+        stream.wait_received(RATE / 10, TIMEOUT).unwrap();
         let mut seen = Vec::new();
         for round in 0..rounds {
             // What a target takes is forgotten with a failure: one answer after the repair, and its deadline is short again.
@@ -256,6 +256,7 @@ fn lost(report: &Report, seen: &Seen) -> (Duration, u64) {
 
 #[test]
 fn a_path_that_dies_silently_is_noticed_within_100_ms() {
+    lab::needs_root!();
     let lab = Lab::tutorial().unwrap();
     let scene = Scene::set(&lab, "100ms");
     scene.play(60);
@@ -270,7 +271,7 @@ fn a_path_that_dies_silently_is_noticed_within_100_ms() {
     member.cable().replug().unwrap();
     scene.wait_for("link-up", "e1000g0", since);
     let live = || scene.production.member("e1000g0").is_ok_and(|member| member.live);
-    assert!(clock::wait_until(PATIENCE, live), "{}", scene.shown());
+    assert!(wait_until(TIMEOUT, live), "{}", scene.shown());
     // Twice what ten answers take.
     std::thread::sleep(2 * REPAIRS * scene.interval());
     let now = scene.production.member("e1000g0").unwrap();
@@ -284,6 +285,7 @@ fn a_path_that_dies_silently_is_noticed_within_100_ms() {
 
 #[test]
 fn a_path_that_dies_silently_is_noticed_within_1_s() {
+    lab::needs_root!();
     let lab = Lab::tutorial().unwrap();
     let scene = Scene::set(&lab, "1s");
     scene.play(20);
@@ -292,6 +294,7 @@ fn a_path_that_dies_silently_is_noticed_within_1_s() {
 
 #[test]
 fn a_path_that_dies_silently_is_noticed_within_10_s() {
+    lab::needs_root!();
     let lab = Lab::tutorial().unwrap();
     let scene = Scene::set(&lab, "10s");
     scene.play(3);

@@ -5,9 +5,7 @@ lab::lane!(alone, clsact = "always");
 use std::time::Duration;
 
 use lab::network::DATA;
-use lab::{Alone, Daemon, Lab, Mac, MemberKind, Oracle, Stream};
-
-const SECOND: Duration = Duration::from_secs(1);
+use lab::{Daemon, Lab, Mac, MeasurementLock, MemberKind, Oracle, SECOND, Stream};
 
 /// Packets per second: `IPMP_LAB_RATE` for a machine that is emulated.
 fn rate() -> u64 {
@@ -16,7 +14,8 @@ fn rate() -> u64 {
 
 #[test]
 fn create_pull_nothing_lost_destroy() {
-    let _alone = Alone::wait().unwrap();
+    lab::needs_root!();
+    let _lock = MeasurementLock::acquire().unwrap();
     let lab = Lab::builder().kind(MemberKind::Tap).build().unwrap();
     let daemon = Daemon::start_in(&lab).unwrap();
     daemon.ctl(&format!("create production0 --address {DATA}/24")).unwrap();

@@ -5,15 +5,12 @@ lab::lane!(side_by_side, seconds = 40);
 
 use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
-use std::time::Duration;
 
-use lab::host::ping;
 use lab::network::{DATA, DATA6};
+use lab::ping;
 use lab::production::GROUP;
-use lab::{Counters, Lab, Mac, Production, Stream, clock, filter, multicast};
+use lab::{FrameCounters, Lab, MS, Mac, Production, SECOND, Stream, TIMEOUT, filter, multicast, wait_until};
 
-const SECOND: Duration = Duration::from_secs(1);
-const MS: Duration = Duration::from_millis(1);
 /// One data address of each family for every member.
 const FURTHER: [&str; 4] =
     ["192.168.178.210/24", "192.168.178.211/24", "fd00:178::210/64", "fd00:178::211/64"];
@@ -26,8 +23,6 @@ const UNWANTED: [IpAddr; 2] =
 const UNWANTED_MACS: [Mac; 2] = [[0x01, 0x00, 0x5e, 0x32, 0, 2], [0x33, 0x33, 0x01, 0x78, 0, 2]];
 /// Packets of a stream that are waited for.
 const ENOUGH: u64 = 100;
-/// How long a switch may take to snoop, and a role to move, before that is an error.
-const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Packets to a group arrive at the host once each.
 fn heard_once(lab: &Lab, what: &str) {
@@ -49,10 +44,10 @@ fn wait_snooping(lab: &Lab) {
     let peer = lab.peer(0);
     for (group, mac) in UNWANTED.into_iter().zip(UNWANTED_MACS) {
         let source: IpAddr = if group.is_ipv4() { peer.v4().into() } else { peer.v6().into() };
-        let snooping = clock::wait_until(PATIENCE, || {
-            let counters = Counters::start(lab, &filter::to(mac)).unwrap();
+        let snooping = wait_until(TIMEOUT, || {
+            let counters = FrameCounters::start(lab, &filter::to(mac)).unwrap();
             let stream = Stream::new(peer.namespace(), lab.host(), group).source(source).start().unwrap();
-            let sent = clock::wait_until(SECOND, || stream.sent() >= ENOUGH);
+            let sent = wait_until(SECOND, || stream.sent() >= ENOUGH);
             let report = stream.stop().unwrap();
             assert!(sent && counters.on("cable of peer1") >= ENOUGH, "{group}: {report}");
             lab.members().iter().all(|member| counters.on(member.cable().name()) == 0)
@@ -104,8 +99,8 @@ fn moved(way: Move) {
     let lab = Lab::builder().snooping(true).build().unwrap();
     let production = Production::create(&lab).unwrap();
     production.daemon.ctl(&format!("address add {} --group {GROUP}", FURTHER.join(" "))).unwrap();
-    production.wait_carrying(3).unwrap();
-    let _listening = multicast::listen(lab.host(), GROUP, &WANTED).unwrap();
+    production.wait_usable(3).unwrap();
+    let _memberships = multicast::join(lab.host(), GROUP, &WANTED).unwrap();
     wait_snooping(&lab);
     let mut seen = BTreeSet::new();
     works(&lab, &production, &format!("{way:?}, at first"), &mut seen);
@@ -118,18 +113,18 @@ fn moved(way: Move) {
             Move::Cable => drop(member.cable().pull().unwrap()),
         }
         let moved = || production.cast().is_ok_and(|now| now != cast);
-        assert!(clock::wait_until(PATIENCE, moved), "{what} still carries multicast");
+        assert!(wait_until(TIMEOUT, moved), "{what} still carries multicast");
         works(&lab, &production, &format!("{what} out"), &mut seen);
         match way {
             Move::Offline => drop(production.daemon.ctl(&format!("online {cast}")).unwrap()),
             Move::Cable => {
                 member.cable().replug().unwrap();
                 // Who asks for a link is told of its carrier at once.
-                member.cable().wait_carrier(true, PATIENCE).unwrap();
-                production.forgive(member).unwrap();
+                member.cable().wait_carrier(true, TIMEOUT).unwrap();
+                production.clear_flap_history(member).unwrap();
             }
         }
-        production.wait_carrying(3).unwrap();
+        production.wait_usable(3).unwrap();
         works(&lab, &production, &format!("{what} back"), &mut seen);
     }
     wait_snooping(&lab);
@@ -140,10 +135,12 @@ fn moved(way: Move) {
 
 #[test]
 fn every_pair_of_inbound_and_cast_member_works_when_members_are_taken_offline() {
+    lab::needs_root!();
     moved(Move::Offline);
 }
 
 #[test]
 fn every_pair_of_inbound_and_cast_member_works_when_cables_are_pulled() {
+    lab::needs_root!();
     moved(Move::Cable);
 }

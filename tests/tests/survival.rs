@@ -4,15 +4,14 @@
 lab::lane!(alone);
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
-use std::time::Duration;
 
 use ipmp::control::report::{Cause, Drops, GroupReport, MemberState, Traffic};
 use lab::network::{DATA, DATA6, ROUTER, counterpart};
 use lab::production::GROUP;
-use lab::{Alone, Bulk, Daemon, Lab, Production, Snapshot, Stream, clock, command};
+use lab::{
+    Bulk, Daemon, Lab, MS, MeasurementLock, Production, SECOND, Snapshot, Stream, command, wait_until,
+};
 
-const SECOND: Duration = Duration::from_secs(1);
-const MS: Duration = Duration::from_millis(1);
 /// What the host has before there is a group: an address on e1000g0.
 const PLAIN: Ipv4Addr = Ipv4Addr::new(192, 168, 178, 201);
 const PLAIN6: Ipv6Addr = counterpart(PLAIN);
@@ -56,7 +55,7 @@ fn went_on(before: &[Traffic], after: &[Traffic]) -> bool {
 
 /// Ends the daemon three times and starts it again, under traffic.
 fn survives(end: End) {
-    let _alone = Alone::wait().unwrap();
+    let _lock = MeasurementLock::acquire().unwrap();
     let lab = Lab::tutorial().unwrap();
     let mut production = Production::create(&lab).unwrap();
     let (host, peer) = (lab.host(), lab.peer(0));
@@ -101,18 +100,21 @@ fn survives(end: End) {
 
 #[test]
 fn killed_and_started_again() {
+    lab::needs_root!();
     survives(End::Killed);
 }
 
 #[test]
 fn terminated_and_started_again() {
+    lab::needs_root!();
     survives(End::Terminated);
 }
 
 /// What happened while no daemon was there is found out, and what was decided before is kept.
 #[test]
 fn verdicts_are_taken_over() {
-    let _alone = Alone::wait().unwrap();
+    lab::needs_root!();
+    let _lock = MeasurementLock::acquire().unwrap();
     let lab = Lab::tutorial().unwrap();
     let mut production = Production::create(&lab).unwrap();
     let peer = lab.peer(0);
@@ -126,7 +128,7 @@ fn verdicts_are_taken_over() {
     lab.cable(1).pull().unwrap();
     running.wait_received(5_000, 5 * SECOND).unwrap();
     production.daemon.start().unwrap();
-    production.wait_carrying(1).unwrap();
+    production.wait_usable(1).unwrap();
     let state = |name| production.member(name).unwrap().state;
     assert_eq!(state("e1000g0"), MemberState::Failed);
     assert_eq!(state("e1000g1"), MemberState::Offline);
@@ -138,7 +140,7 @@ fn verdicts_are_taken_over() {
     running.wait_received(5_000, 5 * SECOND).unwrap();
     lab.cable(1).replug().unwrap();
     production.daemon.ctl("online e1000g1").unwrap();
-    production.wait_carrying(3).unwrap();
+    production.wait_usable(3).unwrap();
     let died = port() - before;
     let report = running.stop().unwrap();
     println!("pulled while no daemon was there: {report}; died in the port: {died}");
@@ -167,7 +169,7 @@ fn in_use(lab: &Lab) {
 
 /// Everything of the host, the tc filters and programs of its interfaces included.
 fn snapshot(lab: &Lab) -> Snapshot {
-    let mut all = Snapshot::at_rest(lab).unwrap();
+    let mut all = Snapshot::settled(lab).unwrap();
     for member in lab.members() {
         for way in ["ingress", "egress"] {
             let filters = ["-j", "filter", "show", "dev", member.name(), way];
@@ -189,7 +191,7 @@ fn snapshot(lab: &Lab) -> Snapshot {
 fn assert_same(lab: &Lab, before: &Snapshot, what: &str) {
     let mut left = Vec::new();
     // What the kernel does by itself, as links come up and are found to be unique, takes its time.
-    clock::wait_until(5 * SECOND, || {
+    wait_until(5 * SECOND, || {
         left = snapshot(lab).differences(before);
         left.is_empty()
     });
@@ -200,6 +202,7 @@ fn assert_same(lab: &Lab, before: &Snapshot, what: &str) {
 /// With no daemon alive, however it ended, and with a member that is pulled.
 #[test]
 fn torn_down_with_no_daemon() {
+    lab::needs_root!();
     let lab = Lab::tutorial().unwrap();
     in_use(&lab);
     lab.host().ip("link set rge0 down").unwrap();
@@ -208,7 +211,7 @@ fn torn_down_with_no_daemon() {
         let mut daemon = Daemon::start_in(&lab).unwrap();
         daemon.ctl(&format!("create {GROUP} --address {DATA}/24 --address {DATA6}/64")).unwrap();
         daemon.ctl(&format!("attach e1000g0 e1000g1 rge0 --group {GROUP}")).unwrap();
-        let during = Snapshot::at_rest(&lab).unwrap();
+        let during = Snapshot::settled(&lab).unwrap();
         assert!(during.differences(&before).len() > 10, "the group is there");
         assert_eq!(lab.peer(0).ping(PLAIN.into(), 3, MS, SECOND).unwrap().answered, 3);
         assert_eq!(lab.peer(0).ping(PLAIN6.into(), 3, MS, SECOND).unwrap().answered, 3);
@@ -231,7 +234,8 @@ fn torn_down_with_no_daemon() {
 /// connection is cut, in either direction, and everything is as it was.
 #[test]
 fn a_nic_in_use_joins_and_leaves() {
-    let _alone = Alone::wait().unwrap();
+    lab::needs_root!();
+    let _lock = MeasurementLock::acquire().unwrap();
     let lab = Lab::tutorial().unwrap();
     in_use(&lab);
     let before = snapshot(&lab);
@@ -285,10 +289,11 @@ fn a_nic_in_use_joins_and_leaves() {
 /// A group that comes and goes leaves nothing.
 #[test]
 fn destroyed() {
+    lab::needs_root!();
     let lab = Lab::tutorial().unwrap();
     let before = snapshot(&lab);
     let mut production = Production::create(&lab).unwrap();
-    let refused = production.daemon.ctl_refused(&format!("destroy {GROUP}")).unwrap();
+    let refused = production.daemon.ctl_error(&format!("destroy {GROUP}")).unwrap();
     assert!(refused.contains("IPMP group is not empty"), "{refused}");
     for name in ["e1000g0", "e1000g1"] {
         production.daemon.ctl(&format!("detach {name}")).unwrap();

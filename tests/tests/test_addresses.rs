@@ -6,17 +6,13 @@ lab::lane!(side_by_side, seconds = 60);
 use std::fs;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpStream, UdpSocket};
 use std::os::unix::fs::PermissionsExt as _;
-use std::time::Duration;
 
 use lab::network::{DATA, DATA6, ROUTER, counterpart};
 use lab::packet::PacketSocket;
 use lab::production::GROUP;
-use lab::{Daemon, Lab, Production, Program, Snapshot, clock, filter};
+use lab::{Daemon, Lab, MS, Production, Program, Snapshot, TIMEOUT, filter, wait_until};
 use nix::sys::signal::Signal;
 
-const MS: Duration = Duration::from_millis(1);
-/// How long anything may take that takes a moment: machines that test are busy.
-const PATIENCE: Duration = Duration::from_secs(20);
 /// Test addresses in the subnet of the data addresses, and in one of their own, with a target there.
 const TESTS: [(&str, &str); 4] = [
     ("e1000g0", "192.168.178.201/24"),
@@ -37,13 +33,13 @@ fn wait_ready(production: &Production<'_>, member: &str, address: IpAddr) {
         let addresses = production.member(member).unwrap().addresses;
         addresses.iter().any(|known| known.up && known.address == address)
     };
-    assert!(clock::wait_until(PATIENCE, ready), "{member} has no {address}");
+    assert!(wait_until(TIMEOUT, ready), "{member} has no {address}");
 }
 
 /// Waits until no route leads ordinary traffic by a member, but to link-local addresses and to its own.
 fn assert_no_route(lab: &Lab, member: &str) {
     let mut left = Vec::new();
-    let none = clock::wait_until(PATIENCE, || {
+    let none = wait_until(TIMEOUT, || {
         left.clear();
         for question in ["-4 route show table main", "-6 route show table main", "-4 route show table local"]
         {
@@ -131,23 +127,24 @@ fn assert_its_members(lab: &Lab, production: &Production<'_>, member: &str, addr
         assert_eq!(macs, [member.mac()], "{address}");
     }
     let ping = || peer.ping(address, 3, 10 * MS, 500 * MS).unwrap();
-    let answered = clock::wait_until(PATIENCE, || ping().answered == 3);
+    let answered = wait_until(TIMEOUT, || ping().answered == 3);
     assert!(answered, "{address} of {} does not answer: {:?}", member.name(), ping());
     assert_eq!(peer.neighbour(address).unwrap(), Some(member.mac()), "{address}");
     member.cable().pull().unwrap();
-    assert!(clock::wait_until(PATIENCE, || ping().answered == 0), "{address} answers by another member");
+    assert!(wait_until(TIMEOUT, || ping().answered == 0), "{address} answers by another member");
     member.cable().replug().unwrap();
-    production.forgive(member).unwrap();
+    production.clear_flap_history(member).unwrap();
 }
 
 #[test]
 fn nobody_sends_from_one_unasked_and_nothing_is_left_of_them() {
+    lab::needs_root!();
     let lab = Lab::tutorial().unwrap();
     let (host, peer) = (lab.host(), lab.peer(0));
     // As many distributions have it.
     host.sysctl("net.ipv4.conf.all.rp_filter", "1").unwrap();
     peer.namespace().ip(&format!("address add {OWN_TARGET}/24 dev eth0")).unwrap();
-    let before = Snapshot::at_rest(&lab).unwrap();
+    let before = Snapshot::settled(&lab).unwrap();
 
     let mut production = Production::create(&lab).unwrap();
     for (member, address) in TESTS {
@@ -179,7 +176,7 @@ fn nobody_sends_from_one_unasked_and_nothing_is_left_of_them() {
     production.daemon.ctl(&format!("target add {targets} --group {GROUP}")).unwrap();
     production.daemon.ctl(&format!("set {GROUP} fdt=2s")).unwrap();
     let mut unanswered = Vec::new();
-    let answered = clock::wait_until(PATIENCE, || {
+    let answered = wait_until(TIMEOUT, || {
         let report = production.report().unwrap();
         let probing = report.members.iter().flat_map(|member| &member.probing);
         unanswered = probing.filter(|probing| probing.answers == 0).cloned().collect();
@@ -220,7 +217,7 @@ fn nobody_sends_from_one_unasked_and_nothing_is_left_of_them() {
     host.ip("address del 192.168.178.204/24 dev rge0").unwrap();
     let rules = host.ip("rule show").unwrap();
     assert!(!rules.contains("10.9.9.203"), "{rules}");
-    let left = Snapshot::at_rest(&lab).unwrap().differences(&before);
+    let left = Snapshot::settled(&lab).unwrap().differences(&before);
     assert!(left.is_empty(), "{left:#?}");
     production.assert_clean();
 }
@@ -247,7 +244,7 @@ fn dnsmasq(lab: &Lab) -> Program {
     command.args(["--dhcp-range=192.168.178.220,192.168.178.229,3600", "--dhcp-authoritative"]);
     command.arg(format!("--dhcp-leasefile={}", lab.directory().join("leases").display()));
     let mut program = Program::start(lab, command).unwrap();
-    program.wait_line("started, version", 0, PATIENCE).unwrap();
+    program.wait_line("started, version", 0, TIMEOUT).unwrap();
     program
 }
 
@@ -262,12 +259,13 @@ fn udhcpc(lab: &Lab, interface: &str, options: &[&str]) -> Program {
 
 /// Waits until the client has used a lease, and gives its address.
 fn leased(client: &mut Program, how: &str, since: usize) -> IpAddr {
-    let line = client.wait_line(&format!("lease {how} "), since, PATIENCE).unwrap();
+    let line = client.wait_line(&format!("lease {how} "), since, TIMEOUT).unwrap();
     line.rsplit_once(' ').unwrap().1.parse().unwrap()
 }
 
 #[test]
 fn a_lease_on_a_member_is_its_test_address() {
+    lab::needs_root!();
     let lab = Lab::tutorial().unwrap();
     let host = lab.host();
     host.sysctl("net.ipv4.conf.all.rp_filter", "1").unwrap();
@@ -276,8 +274,8 @@ fn a_lease_on_a_member_is_its_test_address() {
     daemon.ctl(&format!("create {GROUP} --address {DATA}/24 --address {DATA6}/64")).unwrap();
     daemon.ctl(&format!("attach e1000g0 --group {GROUP}")).unwrap();
     daemon.ctl(&format!("attach e1000g1 rge0 --group {GROUP} --test-address dhcp")).unwrap();
-    let production = Production::of(&lab, daemon).unwrap();
-    production.wait_carrying(3).unwrap();
+    let production = Production::with_daemon(&lab, daemon).unwrap();
+    production.wait_usable(3).unwrap();
     host.ip(&format!("route add default via {ROUTER} dev {GROUP}")).unwrap();
 
     // Offers to the address that is offered, and to everybody; neither member is the cast member.
@@ -307,9 +305,9 @@ fn a_lease_on_a_member_is_its_test_address() {
     // Lost, and had again.
     let (lines, said) = (clients[1].log().len(), production.daemon.log().len());
     clients[1].signal(Signal::SIGUSR2).unwrap();
-    clients[1].wait_line("lease deconfig", lines, PATIENCE).unwrap();
+    clients[1].wait_line("lease deconfig", lines, TIMEOUT).unwrap();
     let gone = format!("Test address {} has been removed from rge0", tests[1]);
-    production.daemon.wait_line(&gone, said, PATIENCE).unwrap();
+    production.daemon.wait_line(&gone, said, TIMEOUT).unwrap();
     let lines = clients[1].log().len();
     clients[1].signal(Signal::SIGUSR1).unwrap();
     let again = leased(&mut clients[1], "bound", lines);

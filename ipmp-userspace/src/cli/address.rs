@@ -2,27 +2,28 @@
 
 use clap::Subcommand;
 
-use super::{Error, host};
+use super::{error::Error, host, verb::Verb};
 use crate::control::{Request, name};
 
-/// Add data addresses to a group, or remove them
+/// Add or remove data addresses of a group
 #[derive(Debug, clap::Args)]
+#[command(after_help = "Example:\n  ipmpctl address add 192.168.178.210/24 --group production0")]
 pub struct Address {
     #[command(subcommand)]
-    verb: Verb,
+    action: Action,
 }
 
 #[derive(Debug, Subcommand)]
-enum Verb {
+enum Action {
     /// Add data addresses
-    Add(Of),
+    Add(Arguments),
     /// Remove data addresses
-    Del(Of),
+    Del(Arguments),
 }
 
 #[derive(Debug, clap::Args)]
-struct Of {
-    /// The addresses with their prefix lengths, as 192.168.178.210/24
+struct Arguments {
+    /// Addresses with prefix length, for example 192.168.178.210/24
     #[arg(required = true, value_name = "ADDRESS/PREFIX")]
     addresses: Vec<String>,
     /// Name of the group
@@ -30,14 +31,14 @@ struct Of {
     group: String,
 }
 
-impl Address {
-    pub(super) fn request(&self) -> Result<Request, Error> {
-        let (Verb::Add(Of { addresses, group }) | Verb::Del(Of { addresses, group })) = &self.verb;
-        name::check_group(group)?;
-        let (group, addresses) = (group.clone(), host::data_addresses(addresses)?);
-        Ok(match self.verb {
-            Verb::Add(_) => Request::AddAddress { group, addresses },
-            Verb::Del(_) => Request::RemoveAddress { group, addresses },
+impl Verb for Address {
+    fn request(&self) -> Result<Request, Error> {
+        let (Action::Add(arguments) | Action::Del(arguments)) = &self.action;
+        name::check_group(&arguments.group)?;
+        let (group, addresses) = (arguments.group.clone(), host::data_addresses(&arguments.addresses)?);
+        Ok(match self.action {
+            Action::Add(_) => Request::AddAddress { group, addresses },
+            Action::Del(_) => Request::RemoveAddress { group, addresses },
         })
     }
 }

@@ -1,30 +1,33 @@
 //! `ipmpctl attach`
 
-use super::{Error, host};
+use super::{error::Error, host, verb::Verb};
 use crate::control::{Request, TestAddress, name};
 
-/// Attach interfaces to a group, which is created if it does not exist
+/// Attach interfaces to a group; the group is created if it does not exist
 ///
-/// All are attached, or none. Addresses and routes that they carry move to the group.
+/// Either all interfaces are attached or none. Their addresses and routes move to the group.
 #[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:
+  ipmpctl attach eth0 eth1 --group production0
+  ipmpctl attach eth2 --group production0 --standby --test-address 192.168.178.203/24")]
 pub struct Attach {
-    /// Names of the interfaces
+    /// Interfaces to attach
     #[arg(required = true, value_name = "INTERFACE")]
     interfaces: Vec<String>,
     /// Name of the group
     #[arg(long, value_name = "GROUP")]
     group: String,
-    /// Keep the interfaces as standbys: they carry nothing while the members that are no standbys function
+    /// Attach as standby: used only when an active member fails
     #[arg(long)]
     standby: bool,
-    /// A test address: ADDRESS/PREFIX, for a single interface, or dhcp for what a DHCP client brings; one for IPv4 and one
-    /// for IPv6
+    /// Test address for probes: ADDRESS/PREFIX (with a single INTERFACE), or dhcp for the address that a DHCP client assigns;
+    /// at most one for IPv4 and one for IPv6 [default: none]
     #[arg(long = "test-address", value_name = "ADDRESS/PREFIX|dhcp")]
     test_addresses: Vec<String>,
 }
 
-impl Attach {
-    pub(super) fn request(&self) -> Result<Request, Error> {
+impl Verb for Attach {
+    fn request(&self) -> Result<Request, Error> {
         let Self { interfaces, group, standby, test_addresses } = self;
         name::check_group(group)?;
         for (at, interface) in interfaces.iter().enumerate() {
@@ -35,7 +38,7 @@ impl Attach {
         }
         let test_addresses =
             test_addresses.iter().map(|text| host::test_address(text)).collect::<Result<Vec<_>, _>>()?;
-        TestAddress::check(&test_addresses, interfaces)?;
+        TestAddress::check(&test_addresses, interfaces).map_err(host::Error::from)?;
         Ok(Request::Attach {
             group: group.clone(),
             interfaces: interfaces.clone(),

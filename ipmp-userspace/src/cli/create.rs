@@ -1,23 +1,24 @@
 //! `ipmpctl create`
 
-use super::{Error, host};
+use super::{error::Error, host, verb::Verb};
 use crate::control::{Request, name};
 
-/// Create an empty group and its interface
+/// Create an empty group and its group interface
 #[derive(Debug, clap::Args)]
+#[command(after_help = "Example:\n  ipmpctl create production0 --address 192.168.178.200/24")]
 pub struct Create {
-    /// Name of the group interface, as production0: at most 15 bytes
+    /// Name of the group interface, 15 bytes at most
     group: String,
-    /// A data address with its prefix length, as 192.168.178.200/24; may be given more than once
+    /// Data address with prefix length, for example 192.168.178.200/24; may be repeated
     #[arg(long = "address", value_name = "ADDRESS/PREFIX")]
     addresses: Vec<String>,
-    /// Second name of the group, if not that of its interface: at most 31 bytes
+    /// Group name, 31 bytes at most [default: name of the group interface]
     #[arg(long, value_name = "NAME")]
     groupname: Option<String>,
 }
 
-impl Create {
-    pub(super) fn request(&self) -> Result<Request, Error> {
+impl Verb for Create {
+    fn request(&self) -> Result<Request, Error> {
         let Self { group, addresses, groupname } = self;
         name::check_group(group)?;
         if let Some(groupname) = groupname {

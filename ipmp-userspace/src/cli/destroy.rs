@@ -1,17 +1,18 @@
 //! `ipmpctl destroy`
 
-use super::Error;
+use super::{error::Error, verb::Verb};
 use crate::control::{Request, name};
 
-/// Remove an empty group, its interface and its addresses
+/// Remove an empty group with its interface and addresses
 #[derive(Debug, clap::Args)]
+#[command(after_help = "Example:\n  ipmpctl destroy production0")]
 pub struct Destroy {
     /// Name of the group
     group: String,
 }
 
-impl Destroy {
-    pub(super) fn request(&self) -> Result<Request, Error> {
+impl Verb for Destroy {
+    fn request(&self) -> Result<Request, Error> {
         name::check_group(&self.group)?;
         Ok(Request::Destroy { group: self.group.clone() })
     }

@@ -1,12 +1,13 @@
 //! `ipmpctl detach`
 
-use super::Error;
+use super::{error::Error, verb::Verb};
 use crate::control::{Last, Request, name};
 
 /// Detach an interface from its group
 ///
-/// The last member of a group needs a word on what becomes of the group; for any other the options mean nothing.
+/// Detaching the last member requires one of --restore, --keep-group and --force; for other members they have no effect.
 #[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:\n  ipmpctl detach eth1\n  ipmpctl detach eth0 --restore")]
 pub struct Detach {
     /// Name of the member
     interface: String,
@@ -17,19 +18,19 @@ pub struct Detach {
 #[derive(Debug, clap::Args)]
 #[group(multiple = false)]
 struct OfLast {
-    /// Of the last member: give addresses and routes back to it, and remove the group
+    /// Last member: restore addresses and routes to the interface and remove the group
     #[arg(long)]
     restore: bool,
-    /// Of the last member: keep the group, empty, with its addresses
+    /// Last member: keep the empty group and its addresses
     #[arg(long)]
     keep_group: bool,
-    /// Of the last member: remove the group with its addresses
+    /// Last member: remove the group and its addresses
     #[arg(long)]
     force: bool,
 }
 
-impl Detach {
-    pub(super) fn request(&self) -> Result<Request, Error> {
+impl Verb for Detach {
+    fn request(&self) -> Result<Request, Error> {
         name::check_interface(&self.interface)?;
         let last = match self.last {
             OfLast { restore: true, .. } => Some(Last::Restore),

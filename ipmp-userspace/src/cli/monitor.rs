@@ -1,4 +1,4 @@
-//! `ipmpctl monitor`: every event as a line, with its cause, until it is interrupted or the daemon goes.
+//! `ipmpctl monitor`: a line per event, with its cause, until it is interrupted or the daemon ends.
 
 use std::{
     fmt::Write as _,
@@ -6,48 +6,55 @@ use std::{
     time::Duration,
 };
 
-use super::{Error, output};
+use super::{
+    error::Error,
+    output::{Content, Format},
+    verb::Verb,
+};
 use crate::control::{
     Client, Request,
     monitor::{Event, Observer, Severity},
     name,
 };
 
-/// Tell what happens, and why, as it happens: failures, repairs, addresses that move, what operators do
+/// Print events and their causes as they happen: failures, repairs, address moves, operator commands
 ///
-/// Runs until it is interrupted. A line each: when (UTC), how bad, what in one word, the line of the log, and in brackets
-/// what made it happen; of what began with a link also how long it took from then until the network was told.
+/// Runs until it is interrupted. Each line has the time (UTC), severity, kind and log message of an event and, in
+/// parentheses, its cause; for events caused by a link change also the time in ms from the change to the announcement.
 #[derive(Debug, clap::Args)]
+#[command(
+    after_help = "Examples:\n  ipmpctl monitor production0\n  ipmpctl monitor --json | jq -r .event.kind"
+)]
 pub struct Monitor {
-    /// Name or group name of a group, or name of a member; every group without it
+    /// Group interface, group name or member [default: all groups]
     name: Option<String>,
 }
 
-impl Monitor {
-    pub(super) fn request(&self) -> Result<Request, Error> {
+impl Verb for Monitor {
+    fn request(&self) -> Result<Request, Error> {
         if let Some(name) = &self.name {
             name::check_groupname(name)?;
         }
         Ok(Request::Monitor { name: self.name.clone() })
     }
-}
 
-/// Prints events until there are no more: that is always an error, unless nobody reads any more.
-pub(super) fn follow(
-    client: Client,
-    name: Option<String>,
-    json: bool,
-    out: &mut dyn Write,
-) -> Result<(), Error> {
-    let (mut events, mut event) = client.monitor(name)?;
-    loop {
-        let line = if json { output::json_event(&event) } else { output::clean(&text(&event)) };
-        // Whoever reads waits for this line, not for the next thousand.
-        match out.write_all(line.as_bytes()).and_then(|()| out.flush()) {
-            Err(error) if error.kind() == io::ErrorKind::BrokenPipe => return Ok(()),
-            written => written.map_err(Error::Output)?,
+    /// Ends with an error when the daemon ends, and without one when `out` is closed.
+    fn run(
+        &self,
+        client: Client,
+        _request: Request,
+        format: Format,
+        out: &mut dyn Write,
+    ) -> Result<String, Error> {
+        let (mut events, mut event) = client.monitor(self.name.clone())?;
+        loop {
+            let line = Content::Event { event: &event }.print(format, || text(&event));
+            match out.write_all(line.as_bytes()).and_then(|()| out.flush()) {
+                Err(error) if error.kind() == io::ErrorKind::BrokenPipe => return Ok(String::new()),
+                written => written.map_err(Error::Output)?,
+            }
+            event = events.next(&event)?;
         }
-        event = events.next(&event)?;
     }
 }
 
@@ -62,12 +69,12 @@ pub fn text(event: &Event) -> String {
     let Event { time, kind, message, because, .. } = event;
     let mut line = format!("{time} {severity} {kind}: {message} ({because}");
     if let (Some(took), Some(observer)) = (event.took_ns, event.seen_by) {
-        let observer = match observer {
-            Observer::Datapath => "the datapath saw it",
-            Observer::Netlink => "the kernel told of it",
+        let start = match observer {
+            Observer::Datapath => "detection in the datapath",
+            Observer::Netlink => "the netlink notification",
         };
         let milliseconds = Duration::from_nanos(took).as_secs_f64() * 1000.0;
-        write!(line, "; {milliseconds:.1} ms after {observer}").expect("a string grows");
+        write!(line, "; {milliseconds:.1} ms after {start}").expect("a string grows");
     }
     line.push_str(")\n");
     line
@@ -79,11 +86,11 @@ mod tests {
     use crate::control::monitor::sample;
 
     #[test]
-    fn a_line_says_what_why_and_how_long_it_took() {
+    fn text_has_message_cause_and_latency() {
         assert_eq!(
             text(&sample()),
             "2010-01-08T20:01:06.042Z info moved: Data address 192.168.178.200 of group production0 has moved from \
-             e1000g0 to e1000g1 (e1000g0 has failed; 0.8 ms after the datapath saw it)\n"
+             e1000g0 to e1000g1 (e1000g0 has failed; 0.8 ms after detection in the datapath)\n"
         );
         let event = Event {
             kind: "offline".into(),

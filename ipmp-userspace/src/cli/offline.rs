@@ -1,17 +1,20 @@
 //! `ipmpctl offline`
 
-use super::Error;
+use super::{error::Error, verb::Verb};
 use crate::control::{Request, name};
 
-/// Take a member out of service; its traffic moves to the others
+/// Take a member out of service; its traffic moves to the other members
+///
+/// The member stays offline until ipmpctl online.
 #[derive(Debug, clap::Args)]
+#[command(after_help = "Example:\n  ipmpctl offline eth0")]
 pub struct Offline {
     /// Name of the member
     interface: String,
 }
 
-impl Offline {
-    pub(super) fn request(&self) -> Result<Request, Error> {
+impl Verb for Offline {
+    fn request(&self) -> Result<Request, Error> {
         name::check_interface(&self.interface)?;
         Ok(Request::Offline { interface: self.interface.clone() })
     }

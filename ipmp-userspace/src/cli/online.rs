@@ -1,17 +1,18 @@
 //! `ipmpctl online`
 
-use super::Error;
+use super::{error::Error, verb::Verb};
 use crate::control::{Request, name};
 
-/// Put an offline member back into service
+/// Return an offline member to service
 #[derive(Debug, clap::Args)]
+#[command(after_help = "Example:\n  ipmpctl online eth0")]
 pub struct Online {
     /// Name of the member
     interface: String,
 }
 
-impl Online {
-    pub(super) fn request(&self) -> Result<Request, Error> {
+impl Verb for Online {
+    fn request(&self) -> Result<Request, Error> {
         name::check_interface(&self.interface)?;
         Ok(Request::Online { interface: self.interface.clone() })
     }

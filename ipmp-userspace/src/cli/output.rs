@@ -1,23 +1,19 @@
-//! What is printed: text for people, and one JSON object for programs.
+//! Output: text, or one JSON object a line.
 
 use serde::Serialize;
 
-use super::{explain, show, target};
 use crate::control::{
-    Response, TargetReport,
+    TargetReport,
     explanation::Explanation,
     monitor::Event,
-    report::{GroupReport, VERSION},
+    report::{GroupReport, MemberReport, VERSION},
 };
 
-/// A response as text.
-pub fn text(response: &Response) -> String {
-    match response {
-        Response::Done(notes) => clean(&notes.iter().map(|note| format!("{note}\n")).collect::<String>()),
-        Response::Show(groups) => clean(&show::text(groups)),
-        Response::Explained(explanation) => clean(&explain::text(explanation)),
-        Response::Targets(targets) => clean(&target::text(targets)),
-    }
+/// How results are printed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Format {
+    Text,
+    Json,
 }
 
 /// What `--json` prints, in this order.
@@ -28,55 +24,56 @@ struct Object<'a> {
     content: Content<'a>,
 }
 
+/// A result, as `--json` prints it.
 #[derive(Serialize)]
-#[serde(rename_all = "lowercase")]
-enum Content<'a> {
-    Notes(&'a [String]),
-    Groups(&'a [GroupReport]),
-    Explanation(&'a Explanation),
-    Targets(&'a [TargetReport]),
-    Event(&'a Event),
-    Error { reason: &'a str, message: &'a str },
+#[serde(untagged)]
+pub(super) enum Content<'a> {
+    Notes { notes: &'a [String] },
+    Groups { groups: &'a [GroupReport] },
+    Member { group: &'a str, member: &'a MemberReport },
+    Explanation { explanation: &'a Explanation },
+    Targets { targets: &'a [TargetReport] },
+    Event { event: &'a Event },
+    Error { error: Failure<'a> },
+}
+
+#[derive(Serialize)]
+pub(super) struct Failure<'a> {
+    reason: &'a str,
+    message: &'a str,
 }
 
 impl Content<'_> {
-    fn line(self) -> String {
-        let object = Object { version: VERSION, content: self };
-        let mut line = serde_json::to_string(&object).expect("every key of it is a string");
-        line.push('\n');
-        line
+    /// The result as JSON in one line, or as `text` that a terminal can show.
+    pub(super) fn print(self, format: Format, text: impl FnOnce() -> String) -> String {
+        match format {
+            Format::Text => clean(&text()),
+            Format::Json => {
+                let object = Object { version: VERSION, content: self };
+                serde_json::to_string(&object).expect("every key is a string") + "\n"
+            }
+        }
     }
 }
 
-/// A response as JSON, in one line.
-pub fn json(response: &Response) -> String {
-    match response {
-        Response::Done(notes) => Content::Notes(notes),
-        Response::Show(groups) => Content::Groups(groups),
-        Response::Explained(explanation) => Content::Explanation(explanation),
-        Response::Targets(targets) => Content::Targets(targets),
-    }
-    .line()
+/// Notes on a change, one a line.
+pub(super) fn notes(notes: &[String], format: Format) -> String {
+    Content::Notes { notes }.print(format, || notes.iter().map(|note| format!("{note}\n")).collect())
 }
 
-/// An event as JSON, in one line.
-pub fn json_event(event: &Event) -> String {
-    Content::Event(event).line()
+/// An error for standard output: an object in JSON, nothing in text.
+pub(super) fn error(reason: &str, message: &str, format: Format) -> String {
+    Content::Error { error: Failure { reason, message } }.print(format, String::new)
 }
 
-/// An error as JSON, in one line.
-pub fn json_error(reason: &str, message: &str) -> String {
-    Content::Error { reason, message }.line()
-}
-
-/// An error as a line of text.
-pub fn complaint(message: &str) -> String {
+/// An error as a line of text for standard error.
+pub(super) fn error_line(message: &str) -> String {
     let line = message.split('\n').collect::<Vec<_>>().join(" ");
     format!("ipmpctl: {}\n", clean(&line))
 }
 
-/// An interface may be called anything that is no space; a terminal should not obey its name.
-pub(super) fn clean(text: &str) -> String {
+/// Replaces control characters, which interface names may contain and a terminal would interpret.
+fn clean(text: &str) -> String {
     text.chars().map(|c| if c.is_control() && c != '\n' { char::REPLACEMENT_CHARACTER } else { c }).collect()
 }
 
@@ -84,26 +81,31 @@ pub(super) fn clean(text: &str) -> String {
 mod tests {
     use super::*;
 
-    #[test]
-    fn notes_are_lines() {
-        assert_eq!(text(&Response::Done(vec![])), "");
-        assert_eq!(text(&Response::Done(vec!["one".into(), "two".into()])), "one\ntwo\n");
+    fn json(content: Content<'_>) -> String {
+        content.print(Format::Json, || unreachable!("JSON needs no text"))
     }
 
     #[test]
-    fn programs_get_one_line() {
-        assert_eq!(json(&Response::Done(vec!["one".into()])), "{\"version\":1,\"notes\":[\"one\"]}\n");
-        assert_eq!(json(&Response::Show(vec![])), "{\"version\":1,\"groups\":[]}\n");
-        assert_eq!(json(&Response::Targets(vec![])), "{\"version\":1,\"targets\":[]}\n");
+    fn notes_are_printed_one_a_line() {
+        assert_eq!(notes(&[], Format::Text), "");
+        assert_eq!(notes(&["one".into(), "two".into()], Format::Text), "one\ntwo\n");
+    }
+
+    #[test]
+    fn json_is_one_line_that_starts_with_the_version() {
+        assert_eq!(notes(&["one".into()], Format::Json), "{\"version\":1,\"notes\":[\"one\"]}\n");
+        assert_eq!(json(Content::Groups { groups: &[] }), "{\"version\":1,\"groups\":[]}\n");
+        assert_eq!(json(Content::Targets { targets: &[] }), "{\"version\":1,\"targets\":[]}\n");
         assert_eq!(
-            json_error("not-empty", "IPMP group is not empty"),
+            error("not-empty", "IPMP group is not empty", Format::Json),
             "{\"version\":1,\"error\":{\"reason\":\"not-empty\",\"message\":\"IPMP group is not empty\"}}\n"
         );
+        assert_eq!(error("not-empty", "IPMP group is not empty", Format::Text), "");
     }
 
     #[test]
-    fn terminals_obey_nobody() {
-        assert_eq!(complaint("no \u{1b}[2Jeth0\nhere"), "ipmpctl: no \u{fffd}[2Jeth0 here\n");
-        assert_eq!(text(&Response::Done(vec!["\u{1b}c".into()])), "\u{fffd}c\n");
+    fn control_characters_are_replaced() {
+        assert_eq!(error_line("no \u{1b}[2Jeth0\nhere"), "ipmpctl: no \u{fffd}[2Jeth0 here\n");
+        assert_eq!(notes(&["\u{1b}c".into()], Format::Text), "\u{fffd}c\n");
     }
 }

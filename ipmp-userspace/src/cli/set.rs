@@ -1,33 +1,35 @@
 //! `ipmpctl set`
 
-use super::{Error, host};
+use super::{error::Error, host, verb::Verb};
 use crate::control::{Request, Setting, name, setting};
 
-/// Change settings of a group or of a member, all or none
+/// Change settings of a group or a member
+///
+/// Either all settings are applied or none. They are kept until the group is removed or the host restarts.
 #[derive(Debug, clap::Args)]
-#[command(after_help = setting::help())]
+#[command(after_help = format!("Examples:\n  ipmpctl set production0 fdt=1s failback=no\n  ipmpctl set eth2 standby=on\n\n{}", setting::help()))]
 pub struct Set {
-    /// Name of the group or of the member
+    /// Name of the group or member
     name: String,
-    /// What to set; the settings are listed below
+    /// Settings, listed below
     #[arg(required = true, value_name = "KEY=VALUE")]
     settings: Vec<String>,
 }
 
-impl Set {
-    pub(super) fn request(&self) -> Result<Request, Error> {
+impl Verb for Set {
+    fn request(&self) -> Result<Request, Error> {
         name::check_interface(&self.name)?;
         let texts = self.settings.iter().map(|text| with_addresses(text)).collect::<Result<Vec<_>, _>>()?;
         Ok(Request::Set { name: self.name.clone(), settings: Setting::all_of(&texts)? })
     }
 }
 
-/// Names of targets work as their addresses do.
+/// Replaces host names in `targets=` by their addresses.
 fn with_addresses(text: &str) -> Result<String, host::Error> {
     let Some(list) = text.strip_prefix("targets=").filter(|list| !list.is_empty() && *list != "auto") else {
         return Ok(text.to_owned());
     };
-    let typed: Vec<String> = list.split(',').map(str::to_owned).collect();
-    let addresses: Vec<String> = host::addresses(&typed)?.iter().map(ToString::to_string).collect();
+    let arguments: Vec<String> = list.split(',').map(str::to_owned).collect();
+    let addresses: Vec<String> = host::addresses(&arguments)?.iter().map(ToString::to_string).collect();
     Ok(format!("targets={}", addresses.join(",")))
 }

@@ -1,13 +1,17 @@
-//! `ipmpctl show`: a block per interface, as `ifconfig -a` of the reference prints them (reference.md 7.2), with who
-//! carries what, how much, and why not.
+//! `ipmpctl show`: a block per interface, as `ifconfig -a` of OpenSolaris prints them (docs/reference.md 7.2), with state,
+//! traffic and the reason why a member does not transmit.
 
 use std::{fmt::Write, net::IpAddr, time::Duration};
 
 use ipmp_common::steer::SLOTS;
 
-use super::Error;
+use super::{
+    error::Error,
+    output::{Content, Format},
+    verb::Verb,
+};
 use crate::control::{
-    Request,
+    Request, Response,
     duration::short,
     name,
     report::{
@@ -17,42 +21,66 @@ use crate::control::{
 };
 use crate::core::probe::REPAIRS;
 
-/// Show groups: their addresses, their members, who carries what, and which checks are in force
+/// Show groups and members: state, addresses, failure detection, traffic and drops
 #[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:
+  ipmpctl show               every group with its members
+  ipmpctl show production0   one group with its members
+  ipmpctl show eth0          one member")]
 pub struct Show {
-    /// Name or group name of a group, or name of a member; every group without it
+    /// Group interface, group name or member [default: all groups]
     name: Option<String>,
 }
 
-impl Show {
-    pub(super) fn request(&self) -> Result<Request, Error> {
+impl Verb for Show {
+    fn request(&self) -> Result<Request, Error> {
         if let Some(name) = &self.name {
             name::check_groupname(name)?;
         }
         Ok(Request::Show { name: self.name.clone() })
     }
+
+    fn print(&self, response: Response, format: Format) -> String {
+        let Response::Show(groups) = response else { return String::new() };
+        match self.name.as_deref().and_then(|name| find_member(&groups, name)) {
+            Some((group, member)) => {
+                Content::Member { group: &group.name, member }.print(format, || member_text(group, member))
+            }
+            None => Content::Groups { groups: &groups }.print(format, || text(&groups)),
+        }
+    }
+}
+
+/// The member of this name, unless the name is that of a group. The daemon replies with the group of a member.
+fn find_member<'a>(groups: &'a [GroupReport], name: &str) -> Option<(&'a GroupReport, &'a MemberReport)> {
+    if groups.iter().any(|group| group.name == name || group.groupname == name) {
+        return None;
+    }
+    let members = groups.iter().flat_map(|group| group.members.iter().map(move |member| (group, member)));
+    members.into_iter().find(|(_, member)| member.name == name)
 }
 
 /// Groups as text, with a blank line between them.
-pub fn text(groups: &[GroupReport]) -> String {
+pub(super) fn text(groups: &[GroupReport]) -> String {
     if groups.is_empty() {
         return "no IPMP groups\n".into();
     }
     groups.iter().map(group).collect::<Vec<_>>().join("\n")
 }
 
-/// Collects the lines of a block, indented as the reference does.
+/// Collects the lines of blocks, indented as in the output of `ifconfig -a`.
 #[derive(Default)]
 struct Blocks(String);
 
 impl Blocks {
     fn head(&mut self, name: &str, flags: &[String], mtu: u32, index: u32) {
         let flags = flags.join(",");
-        writeln!(self.0, "{name}: flags=<{flags}> mtu {mtu} index {index}").expect("a string grows");
+        writeln!(self.0, "{name}: flags=<{flags}> mtu {mtu} index {index}")
+            .expect("writing to a string cannot fail");
     }
 
     fn line(&mut self, line: &str) {
-        writeln!(self.0, "        {line}").expect("a string grows");
+        writeln!(self.0, "        {line}").expect("writing to a string cannot fail");
     }
 }
 
@@ -60,27 +88,33 @@ fn group(group: &GroupReport) -> String {
     let mut blocks = Blocks::default();
     blocks.head(&group.name, &group.flags, group.mtu, group.ifindex);
     for data in &group.addresses {
-        let inbound = data.inbound.as_deref().unwrap_or("nobody");
+        let inbound = data.inbound.as_deref().unwrap_or("none");
         blocks.line(&format!("{} inbound {inbound}", address(data)));
     }
     blocks.line(&format!("groupname {}", group.groupname));
-    blocks.line(&verdict(group));
+    blocks.line(&group_state(group));
     let cast: Vec<_> = group.members.iter().filter(|member| member.cast).map(|m| m.name.as_str()).collect();
-    let cast = if cast.is_empty() { "nobody".into() } else { cast.join(" ") };
+    let cast = if cast.is_empty() { "none".into() } else { cast.join(" ") };
     blocks.line(&detection(group));
-    if let Some(dark) = dark(&group.detection) {
-        blocks.line(&dark);
+    if let Some(line) = unreachable_targets(&group.detection) {
+        blocks.line(&line);
     }
-    blocks.line(&format!("spread by {}, multicast and broadcast by {cast}", group.hash));
+    blocks.line(&format!("hash {}, multicast and broadcast on {cast}", group.hash));
     blocks.line(&drops(group.drops));
     blocks.line(&capture(&group.capture));
     for each in &group.members {
         member(&mut blocks, group, each);
     }
     if !group.checks.is_empty() {
-        writeln!(blocks.0, "{}: checks in force", group.name).expect("a string grows");
+        writeln!(blocks.0, "{}: checks", group.name).expect("writing to a string cannot fail");
         group.checks.iter().for_each(|check| blocks.line(check));
     }
+    blocks.0
+}
+
+fn member_text(group: &GroupReport, one: &MemberReport) -> String {
+    let mut blocks = Blocks::default();
+    member(&mut blocks, group, one);
     blocks.0
 }
 
@@ -91,16 +125,16 @@ fn member(blocks: &mut Blocks, group: &GroupReport, member: &MemberReport) {
     }
     blocks.line(&format!("ether {}", member.mac));
     blocks.line(&format!("groupname {}", group.groupname));
-    blocks.line(&duty(group, member));
+    blocks.line(&member_state(group, member));
     member.probing.iter().for_each(|one| blocks.line(&probing(one)));
     let share = f64::from(member.slots) * 100.0 / SLOTS as f64;
     blocks.line(&format!(
-        "member {}, attached by {}, weight {}, first choice of {} of {SLOTS} slots ({share:.1}%)",
+        "member {}, attached by {}, weight {}, preferred in {} of {SLOTS} slots ({share:.1}%)",
         member.number, member.attach, member.weight, member.slots
     ));
     let Traffic { out_packets, out_bytes, in_packets, in_bytes, failed_over_packets } = member.traffic;
     blocks.line(&format!(
-        "out {out_packets} packets {out_bytes} bytes, in {in_packets} packets {in_bytes} bytes, stepped in for \
+        "out {out_packets} packets {out_bytes} bytes, in {in_packets} packets {in_bytes} bytes, failed over \
          {failed_over_packets} packets"
     ));
 }
@@ -114,7 +148,7 @@ fn address(report: &AddressReport) -> String {
             let mut line = format!("inet {v4} netmask {mask:08x}");
             if prefix < 31 {
                 let broadcast = std::net::Ipv4Addr::from(u32::from(v4) | !mask);
-                write!(line, " broadcast {broadcast}").expect("a string grows");
+                write!(line, " broadcast {broadcast}").expect("writing to a string cannot fail");
             }
             line
         }
@@ -122,60 +156,53 @@ fn address(report: &AddressReport) -> String {
     }
 }
 
-/// The line that whoever was woken up reads first: how it stands, and because of whom.
-fn verdict(group: &GroupReport) -> String {
+/// The group's state, and each member that does not transmit with the reason.
+fn group_state(group: &GroupReport) -> String {
     let state = group.state;
     let all = group.members.len();
     if all == 0 {
-        return format!("state {state}: it has no members");
+        return format!("state {state}: no members");
     }
-    let carrying = group.members.iter().filter(|member| carries(member)).count();
-    let mut line = match carrying {
-        0 => format!("state {state}: none of its {all} members carries traffic"),
-        1 => format!("state {state}: 1 of {all} members carries traffic"),
-        _ => format!("state {state}: {carrying} of {all} members carry traffic"),
+    let active = group.members.iter().filter(|member| transmits(member)).count();
+    let mut line = match active {
+        1 => format!("state {state}: 1 of {all} members transmits"),
+        _ => format!("state {state}: {active} of {all} members transmit"),
     };
-    let idle: Vec<String> = group
-        .members
-        .iter()
-        .filter(|member| !carries(member))
-        .map(|member| format!("{} {}", member.name, why(member)))
-        .collect();
-    if !idle.is_empty() {
-        write!(line, "; {}", idle.join(", ")).expect("a string grows");
+    for member in group.members.iter().filter(|member| !transmits(member)) {
+        write!(line, "; {}: {}", member.name, why(member)).expect("writing to a string cannot fail");
     }
     line
 }
 
-fn carries(member: &MemberReport) -> bool {
+fn transmits(member: &MemberReport) -> bool {
     member.usable && member.live
 }
 
-/// Why a member carries nothing.
+/// Why a member does not transmit.
 fn why(member: &MemberReport) -> &'static str {
     let probes_failed = member.live && member.probing.iter().any(|probing| probing.failed);
     match (member.state, member.link) {
-        (MemberState::Offline, _) => "is offline",
-        (MemberState::Failed, Link::Down) => "failed, no link",
-        (MemberState::Failed, _) if probes_failed => "failed, its probes are not answered",
+        (MemberState::Offline, _) => "offline",
+        (MemberState::Failed, Link::Down) => "failed, link down",
+        (MemberState::Failed, _) if probes_failed => "failed, no replies to probes",
         (MemberState::Failed, _) => "failed",
-        (_, Link::Down) => "has no link",
-        _ if member.inactive && member.standby => "is inactive, a standby",
-        _ if member.inactive => "is inactive",
-        _ if member.usable => "has a link that is not trusted yet",
-        _ => "is not used yet",
+        (_, Link::Down) => "link down",
+        _ if member.inactive && member.standby => "inactive (standby)",
+        _ if member.inactive => "inactive",
+        _ if member.usable => "link not trusted yet",
+        _ => "not in use yet",
     }
 }
 
-fn duty(group: &GroupReport, member: &MemberReport) -> String {
+fn member_state(group: &GroupReport, member: &MemberReport) -> String {
     let mut line = format!("state {}, link {}, ", member.state, member.link);
-    if carries(member) {
-        line.push_str("carries traffic");
+    if transmits(member) {
+        line.push_str("transmits");
         if member.state == MemberState::Failed {
-            line.push_str(", since no other member works");
+            line.push_str(" (no other member is usable)");
         }
     } else {
-        write!(line, "carries nothing: it {}", why(member)).expect("a string grows");
+        write!(line, "does not transmit: {}", why(member)).expect("writing to a string cannot fail");
     }
     if member.cast {
         line.push_str(", multicast and broadcast");
@@ -187,12 +214,12 @@ fn duty(group: &GroupReport, member: &MemberReport) -> String {
         .map(|data| data.address.to_string())
         .collect();
     if !inbound.is_empty() {
-        write!(line, ", inbound {}", inbound.join(" ")).expect("a string grows");
+        write!(line, ", inbound {}", inbound.join(" ")).expect("writing to a string cannot fail");
     }
     line
 }
 
-/// How failures are detected, in the words of `ipmpctl set`.
+/// How failures are detected, with the settings as `ipmpctl set` accepts them.
 fn detection(group: &GroupReport) -> String {
     let Detection { configured_ms, interval_us, raised, failback, fail_open, probe, targets, .. } =
         &group.detection;
@@ -204,61 +231,59 @@ fn detection(group: &GroupReport) -> String {
         Policy::Nd => "nd",
     };
     let mut line = match group.fdt_ms {
-        None => "detection by links alone".to_owned(),
-        Some(now) => {
-            let every = short(Duration::from_micros(*interval_us));
-            format!(
-                "detection by links and probes within {}, one every {every}",
-                short(Duration::from_millis(now))
-            )
-        }
+        None => "failure detection by link state".to_owned(),
+        Some(now) => format!(
+            "failure detection by link state and probes, {}, a probe every {}",
+            short(Duration::from_millis(now)),
+            short(Duration::from_micros(*interval_us))
+        ),
     };
     if let Some(raised) = raised {
         write!(
             line,
-            ", instead of {}, since {} took up to {} on {}",
+            ", raised from {} by {}: up to {} on {}",
             short(Duration::from_millis(*configured_ms)),
             raised.target,
             short(Duration::from_micros(raised.took_us)),
             raised.member
         )
-        .expect("a string grows");
+        .expect("writing to a string cannot fail");
     }
     write!(line, "; failback={} fail-open={} probe={probe}", yes(failback), yes(fail_open))
-        .expect("a string grows");
+        .expect("writing to a string cannot fail");
     if !targets.is_empty() {
         let targets: Vec<String> = targets.iter().map(IpAddr::to_string).collect();
-        write!(line, " targets={}", targets.join(",")).expect("a string grows");
+        write!(line, " targets={}", targets.join(",")).expect("writing to a string cannot fail");
     }
     line
 }
 
-/// Whom nobody can be blamed for.
-fn dark(detection: &Detection) -> Option<String> {
-    let dark: Vec<String> = detection.dark.iter().map(ToString::to_string).collect();
-    (!dark.is_empty()).then(|| {
-        format!("no target answers on any member ({}): members are judged by their links", dark.join(" "))
+/// The families in which no target replies to any member.
+fn unreachable_targets(detection: &Detection) -> Option<String> {
+    let families: Vec<String> = detection.dark.iter().map(ToString::to_string).collect();
+    (!families.is_empty()).then(|| {
+        format!("no target replies on any member ({}): link state alone decides", families.join(" "))
     })
 }
 
-/// Where a member's probes go in a family, and what comes of them.
+/// A member's probes in one family: method, result and targets.
 fn probing(probing: &Probing) -> String {
     let family = probing.family;
     let address = |address: Option<IpAddr>| address.map(|address| address.to_string()).unwrap_or_default();
-    let means = match (probing.means, probing.obstacle) {
-        (Some(Means::Echo), _) => format!("by echo from {}", address(probing.test_address)),
+    let method = match (probing.means, probing.obstacle) {
+        (Some(Means::Echo), _) => format!("by ICMP echo from {}", address(probing.test_address)),
         (Some(Means::Arp), _) => "by ARP".into(),
         (Some(Means::Nd), _) => "by neighbour solicitations".into(),
         (None, Some(Obstacle::NotUnique)) => {
             return format!(
-                "not probed ({family}): its test address {} is not unique in the group",
+                "not probed ({family}): test address {} is not unique in the group",
                 address(probing.test_address)
             );
         }
-        (None, _) => return format!("not probed ({family}): its test address is awaited"),
+        (None, _) => return format!("not probed ({family}): waiting for its test address"),
     };
-    let verdict = match (probing.failed, probing.losses) {
-        (true, _) => format!("failed, {} of {REPAIRS} answers in a row", probing.answers.min(REPAIRS)),
+    let result = match (probing.failed, probing.losses) {
+        (true, _) => format!("failed, {} of {REPAIRS} replies in a row", probing.answers.min(REPAIRS)),
         (false, 0) => "ok".into(),
         (false, losses) => format!("ok, {losses} lost in a row"),
     };
@@ -266,26 +291,28 @@ fn probing(probing: &Probing) -> String {
     let in_use = probing.targets.iter().filter(|target| target.aside.is_none());
     let in_use: Vec<String> = in_use.map(|target| target.address.to_string()).collect();
     if in_use.is_empty() {
-        return format!("probed ({family}) {means}: no target is known ({mode})");
+        return format!("probed ({family}) {method}: no target found ({mode})");
     }
-    let aside = probing.targets.len() - in_use.len();
-    let aside = if aside == 0 { String::new() } else { format!(", {aside} set aside") };
-    format!("probed ({family}) {means}: {verdict}, targets {} ({mode}){aside}", in_use.join(" "))
+    let excluded = match probing.targets.len() - in_use.len() {
+        0 => String::new(),
+        count => format!(", {count} excluded"),
+    };
+    format!("probed ({family}) {method}: {result}, targets {} ({mode}){excluded}", in_use.join(" "))
 }
 
 fn drops(drops: Drops) -> String {
     let Drops { no_member, foreign_source, truncated, reflected, other_copy } = drops;
     format!(
-        "dropped: no member {no_member}, foreign source {foreign_source}, truncated {truncated}; suppressed: reflected \
-         {reflected}, other copy {other_copy}"
+        "dropped: no usable member {no_member}, foreign source MAC {foreign_source}, truncated {truncated}; suppressed: \
+         reflected {reflected}, duplicate {other_copy}"
     )
 }
 
-/// Whether a capture on the group interface shows what leaves.
+/// Whether captures on the group interface show outbound packets.
 fn capture(capture: &Capture) -> String {
     let Capture { mode, active, copies } = capture;
-    let now = if *active { "outbound packets are shown to captures" } else { "no outbound packet is copied" };
-    format!("capture {mode}: {now}, {copies} copied so far")
+    let now = if *active { "active" } else { "inactive" };
+    format!("capture {mode} ({now}), {copies} outbound packets copied")
 }
 
 #[cfg(test)]

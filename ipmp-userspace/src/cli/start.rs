@@ -1,4 +1,4 @@
-//! Starting `ipmpd` when a changing verb finds none, as `ifconfig` of the reference did.
+//! Starts `ipmpd` for a verb that changes something, as `ifconfig` of OpenSolaris starts `in.mpathd`.
 
 use std::{
     ffi::OsStr,
@@ -14,32 +14,31 @@ use nix::fcntl::{FcntlArg, OFlag, fcntl};
 
 use crate::control::{Client, client};
 
-/// Name of the daemon's program.
 const PROGRAM: &str = "ipmpd";
-/// How long a daemon may take to load its programs and adopt what it finds.
+/// Time for the daemon to load its eBPF programs and adopt existing groups.
 const LIMIT: Duration = Duration::from_secs(10);
-/// Between two looks at the socket.
-const PAUSE: Duration = Duration::from_millis(10);
-/// How much of what the daemon says is kept: its last words.
-const MAX_WORDS: usize = 16 * 1024;
+/// Interval between attempts to connect.
+const RETRY_INTERVAL: Duration = Duration::from_millis(10);
+/// Bytes that are kept of the end of its standard error.
+const MAX_STDERR: usize = 16 * 1024;
 
-/// Why no daemon could be started.
+/// Why the daemon could not be started.
 #[derive(Debug, thiserror::Error)]
 #[allow(missing_docs, reason = "the fields are what the text of the variant names")]
 pub enum Error {
-    /// There is no program of this name.
-    #[error("cannot find {}: install it beside ipmpctl or on the PATH, or start it yourself", .0.display())]
+    /// The program does not exist.
+    #[error("cannot start {}: not found; install it beside ipmpctl or in PATH", .0.display())]
     Missing(PathBuf),
-    /// The kernel does not run it.
+    /// `execve` failed.
     #[error("cannot start {}: {source}", program.display())]
     Spawn { program: PathBuf, source: io::Error },
-    /// It ended before its socket answered.
-    #[error("ipmpd does not start: {0}")]
+    /// It exited before it replied on its socket.
+    #[error("cannot start ipmpd: {0}")]
     Ended(String),
-    /// It runs, and does not answer.
-    #[error("ipmpd, process {pid}, has not answered on {} for {} s: look at its log", path.display(), LIMIT.as_secs())]
+    /// It runs, but does not reply.
+    #[error("ipmpd (pid {pid}) does not reply on {} after {} s; check its log", path.display(), LIMIT.as_secs())]
     Late { pid: u32, path: PathBuf },
-    /// Its socket answers, but not us.
+    /// Its socket cannot be used.
     #[error(transparent)]
     Client(#[from] client::Error),
 }
@@ -62,41 +61,41 @@ impl Daemon {
     }
 
     fn with_program(program: &Path, socket: &Path, netns: Option<&str>) -> Result<Self, Error> {
-        // The daemon's directory is not ours.
+        // The daemon changes its working directory.
         let socket =
             std::path::absolute(socket).map_err(|source| Error::Spawn { program: program.into(), source })?;
         Ok(Self { program: program.into(), socket, netns: netns.map(Into::into), limit: LIMIT })
     }
 
-    /// Starts it, detached from the session that typed the command, and waits until its socket answers. One that ends
-    /// before that has said why on standard error.
+    /// Starts it, detached from the session of this command, and waits until it replies on its socket. The error of a daemon
+    /// that exits before that is the last line of its standard error.
     pub fn start(&self) -> Result<Client, Error> {
         let mut child = self.spawn()?;
         let deadline = Instant::now() + self.limit;
-        let mut words = Words::of(&mut child);
-        let mut greeted = None;
+        let mut stderr = Stderr::of(&mut child);
+        let mut pending = None;
         loop {
             let ended = child.try_wait();
-            // Ours, or one that was started at the same time and won.
-            if let Some(client) = self.look(&mut greeted)? {
+            // This daemon, or one that another process started at the same time.
+            if let Some(client) = self.connect(&mut pending)? {
                 return Ok(client);
             }
-            words.listen();
+            stderr.read();
             match ended {
-                Ok(Some(status)) if greeted.is_none() => {
-                    return Err(Error::Ended(words.last(&status.to_string())));
+                Ok(Some(status)) if pending.is_none() => {
+                    return Err(Error::Ended(stderr.error(&status.to_string())));
                 }
                 _ if Instant::now() > deadline => {
                     return Err(Error::Late { pid: child.id(), path: self.socket.clone() });
                 }
-                _ => thread::sleep(PAUSE),
+                _ => thread::sleep(RETRY_INTERVAL),
             }
         }
     }
 
-    /// Looks once: a client of the daemon as soon as that has answered it.
-    fn look(&self, greeted: &mut Option<Client>) -> Result<Option<Client>, Error> {
-        let mut client = match greeted.take() {
+    /// A client, once the daemon has replied to it; `pending` until then.
+    fn connect(&self, pending: &mut Option<Client>) -> Result<Option<Client>, Error> {
+        let mut client = match pending.take() {
             Some(client) => client,
             None => match Client::connect(&self.socket) {
                 Ok(mut client) => {
@@ -109,13 +108,13 @@ impl Daemon {
                 Err(error) => return Err(error.into()),
             },
         };
-        match client.is_greeted(PAUSE) {
+        match client.is_greeted(RETRY_INTERVAL) {
             Ok(true) => Ok(Some(client)),
             Ok(false) => {
-                *greeted = Some(client);
+                *pending = Some(client);
                 Ok(None)
             }
-            // That daemon is gone.
+            // That daemon has exited.
             Err(_) => Ok(None),
         }
     }
@@ -131,12 +130,12 @@ impl Daemon {
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(Stdio::piped());
-        // SAFETY: between fork and exec only system calls are made, which are safe there.
+        // SAFETY: between fork and exec only async-signal-safe system calls are made.
         unsafe {
             command.pre_exec(|| {
                 nix::unistd::setsid()?;
-                // A shell's other files, a lock's among them, would stay open as long as the daemon runs. Before Linux
-                // 5.11 they do.
+                // Files inherited from the shell, such as a lock file, must not stay open in the daemon. Before Linux 5.11
+                // there is no CLOSE_RANGE_CLOEXEC, and they do.
                 libc::syscall(libc::SYS_close_range, 3, libc::c_uint::MAX, libc::CLOSE_RANGE_CLOEXEC);
                 Ok(())
             });
@@ -152,37 +151,37 @@ impl Daemon {
     }
 }
 
-/// What the daemon says while it starts.
-struct Words {
-    from: Option<ChildStderr>,
-    heard: Vec<u8>,
+/// The end of the daemon's standard error.
+struct Stderr {
+    pipe: Option<ChildStderr>,
+    bytes: Vec<u8>,
 }
 
-impl Words {
+impl Stderr {
     fn of(child: &mut Child) -> Self {
-        let from = child.stderr.take().filter(|stderr| {
-            // Its log must neither fill the pipe, which would stop it, nor hold us.
+        let pipe = child.stderr.take().filter(|stderr| {
+            // Without O_NONBLOCK reading would block; unread, a full pipe would block the daemon.
             fcntl(stderr, FcntlArg::F_SETFL(OFlag::O_NONBLOCK)).is_ok()
         });
-        Self { from, heard: Vec::new() }
+        Self { pipe, bytes: Vec::new() }
     }
 
-    fn listen(&mut self) {
-        let Some(from) = &mut self.from else { return };
-        // It ends with an error when there is nothing to hear yet; what it had is in the buffer.
-        let _ = from.take(1 << 20).read_to_end(&mut self.heard);
-        let surplus = self.heard.len().saturating_sub(MAX_WORDS);
-        self.heard.drain(..surplus);
+    fn read(&mut self) {
+        let Some(pipe) = &mut self.pipe else { return };
+        // EAGAIN when the pipe is empty; what was read is in the buffer.
+        let _ = pipe.take(1 << 20).read_to_end(&mut self.bytes);
+        let surplus = self.bytes.len().saturating_sub(MAX_STDERR);
+        self.bytes.drain(..surplus);
     }
 
-    /// The daemon's error, or at least something of what it said.
-    fn last(&self, status: &str) -> String {
-        let text = String::from_utf8_lossy(&self.heard);
+    /// The daemon's error, else its last line.
+    fn error(&self, status: &str) -> String {
+        let text = String::from_utf8_lossy(&self.bytes);
         let mut lines = text.lines().map(str::trim).filter(|line| !line.is_empty());
         let error = lines.clone().rfind(|line| line.starts_with("ipmpd: "));
         match error.or_else(|| lines.next_back()) {
             Some(line) => line.strip_prefix("ipmpd: ").unwrap_or(line).into(),
-            None => format!("it ended with {status} and did not say why"),
+            None => format!("{status}, without an error message"),
         }
     }
 }
@@ -199,11 +198,11 @@ mod tests {
 
     use super::*;
 
-    /// A daemon that is a shell script.
+    /// A shell script in place of ipmpd.
     fn daemon(directory: &TempDir, script: &str) -> Daemon {
         let program = directory.path().join("ipmpd");
-        // By another process: a child that another test forks meanwhile would keep our file open, and the kernel runs no
-        // file that is open for writing.
+        // Written by another process: a child that another test forks meanwhile would inherit our descriptor, and execve of a
+        // file that is open for writing fails with ETXTBSY.
         let mut writer = Command::new("sh")
             .args(["-c", "printf '#!/bin/sh\\n%s\\n' \"$2\" > \"$1\" && chmod 755 \"$1\"", "sh"])
             .args([program.as_os_str(), script.as_ref()])
@@ -222,32 +221,29 @@ mod tests {
     }
 
     #[test]
-    fn a_daemon_that_ends_has_the_last_word() {
+    fn daemon_that_exits_reports_its_last_error() {
         assert_eq!(
             error_of(
                 "echo '[INFO] starting' >&2; echo 'ipmpd: no BTF in this kernel' >&2; echo bye >&2; exit 1"
             ),
-            "ipmpd does not start: no BTF in this kernel"
+            "cannot start ipmpd: no BTF in this kernel"
         );
-        assert_eq!(error_of("echo 'cannot load' >&2; exit 1"), "ipmpd does not start: cannot load");
-        assert_eq!(
-            error_of("exit 3"),
-            "ipmpd does not start: it ended with exit status: 3 and did not say why"
-        );
+        assert_eq!(error_of("echo 'cannot load' >&2; exit 1"), "cannot start ipmpd: cannot load");
+        assert_eq!(error_of("exit 3"), "cannot start ipmpd: exit status: 3, without an error message");
         assert_eq!(
             error_of("kill -9 $$"),
-            "ipmpd does not start: it ended with signal: 9 (SIGKILL) and did not say why"
+            "cannot start ipmpd: signal: 9 (SIGKILL), without an error message"
         );
         assert_eq!(
             error_of(
                 "head -c 300000 /dev/zero | tr '\\0' x >&2; echo >&2; echo 'ipmpd: too chatty' >&2; exit 1"
             ),
-            "ipmpd does not start: too chatty"
+            "cannot start ipmpd: too chatty"
         );
     }
 
     #[test]
-    fn a_daemon_that_has_its_socket_and_cannot_go_on() {
+    fn daemon_that_exits_after_bind_reports_its_error() {
         let directory = tempfile::tempdir().unwrap();
         let daemon = daemon(&directory, "sleep 0.3; echo 'ipmpd: no BTF' >&2; exit 1");
         let listener = UnixListener::bind(&daemon.socket).unwrap();
@@ -258,21 +254,21 @@ mod tests {
                 fs::remove_file(&daemon.socket).unwrap();
                 drop(connection);
             });
-            assert_eq!(daemon.start().unwrap_err().to_string(), "ipmpd does not start: no BTF");
+            assert_eq!(daemon.start().unwrap_err().to_string(), "cannot start ipmpd: no BTF");
         });
     }
 
     #[test]
-    fn a_daemon_that_is_not_there() {
+    fn missing_daemon_reports_where_to_install_it() {
         let daemon = Daemon::with_program(Path::new("/nonexistent/ipmpd"), Path::new("/s"), None).unwrap();
         assert_eq!(
             daemon.start().unwrap_err().to_string(),
-            "cannot find /nonexistent/ipmpd: install it beside ipmpctl or on the PATH, or start it yourself"
+            "cannot start /nonexistent/ipmpd: not found; install it beside ipmpctl or in PATH"
         );
     }
 
     #[test]
-    fn a_daemon_that_never_answers() {
+    fn daemon_that_does_not_reply_times_out() {
         let directory = tempfile::tempdir().unwrap();
         let mut daemon = daemon(&directory, "echo $$ > $4.pid; exec sleep 60");
         daemon.limit = Duration::from_millis(300);
@@ -283,7 +279,7 @@ mod tests {
     }
 
     #[test]
-    fn a_daemon_is_given_its_socket_and_detached() {
+    fn daemon_gets_socket_and_own_session() {
         let directory = tempfile::tempdir().unwrap();
         let script = "echo \"$@\" > $4.arguments; cut -d' ' -f6 /proc/$$/stat > $4.session; \
                       ls -l /proc/self/fd > $4.files; exec sleep 30";
@@ -291,7 +287,7 @@ mod tests {
         daemon.limit = Duration::from_secs(20);
         let socket = daemon.socket.clone();
         let file = |extension: &str| fs::read_to_string(format!("{}.{extension}", socket.display()));
-        // Without close-on-exec, as files that a shell opened are.
+        // Without close-on-exec, as a shell opens files.
         let lock = fs::File::create(directory.path().join("a-lock")).unwrap();
         fcntl(&lock, FcntlArg::F_SETFD(nix::fcntl::FdFlag::empty())).unwrap();
         thread::scope(|scope| {
@@ -299,11 +295,11 @@ mod tests {
                 let deadline = Instant::now() + Duration::from_secs(20);
                 while !file("files").is_ok_and(|files| !files.is_empty()) {
                     assert!(Instant::now() < deadline, "the daemon was not started");
-                    thread::sleep(PAUSE);
+                    thread::sleep(RETRY_INTERVAL);
                 }
                 let listener = UnixListener::bind(&socket).unwrap();
                 let (mut stream, _) = listener.accept().unwrap();
-                // Closed before it is greeted, it would be a daemon that is gone.
+                // A connection that is closed before the greeting is a daemon that has exited.
                 let greeting = BufReader::new(&stream).split(0).next().unwrap().unwrap();
                 assert!(!greeting.is_empty());
                 stream.write_all(b"{\"parameters\":{}}\0").unwrap();

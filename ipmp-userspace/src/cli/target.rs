@@ -1,100 +1,126 @@
-//! `ipmpctl target`: whom a group's members probe.
+//! `ipmpctl target`: the hosts that a group's members probe.
 
-use std::{fmt::Write as _, thread, time::Duration};
+use std::{fmt::Write as _, io::Write, thread, time::Duration};
 
 use clap::Subcommand;
 
-use super::{Error, host};
+use super::{
+    error::Error,
+    host,
+    output::{Content, Format, notes},
+    verb::Verb,
+};
 use crate::control::{
     Client, Request, Response, TargetReport, name,
     target::{self, Source},
 };
 
-/// How long hosts are given to answer.
-const ANSWERS: Duration = Duration::from_secs(2);
+/// How long `discover` waits for replies.
+const REPLY_TIME: Duration = Duration::from_secs(2);
 
-/// Name the targets that a group's members probe, or see which there are
+/// Configure and list the hosts that a group's members probe
 ///
-/// Targets that are added are the only ones that are probed, up to five of a family in turn. Without any, the targets of
-/// host routes and the routers are, and without those hosts that answer a multicast probe.
+/// Targets that were added are the only ones that are probed, up to five per family in turn. Without any, the next hops and
+/// host routes of the routing table are used, and without these the hosts that reply to a multicast probe.
 #[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:
+  ipmpctl target add 192.168.178.1 --group production0
+  ipmpctl target list --group production0")]
 pub struct Target {
     #[command(subcommand)]
-    verb: Verb,
+    action: Action,
 }
 
 #[derive(Debug, Subcommand)]
-enum Verb {
+enum Action {
     /// Add targets
-    Add(Of),
+    Add(Targets),
     /// Remove targets that were added
-    Del(Of),
-    /// Probe targets again that were disabled
-    Enable(Of),
-    /// Keep targets that were added in the list, and do not probe them
-    Disable(Of),
-    /// List targets: where they come from, and what they are to the members that choose them
+    Del(Targets),
+    /// Probe disabled targets again
+    Enable(Targets),
+    /// Keep targets that were added in the list, but do not probe them
+    Disable(Targets),
+    /// List targets, with their source and their state on each member that uses them
     ///
-    /// FROM is explicit (added), host-route, router, or multicast. STATE is active (probed in turn), spare (there are
-    /// enough others), slow or dead (left out for a minute), disabled, or unused (there are better ones, or no member can
-    /// reach it).
-    List(In),
-    /// Look for hosts that answer a multicast probe, forget those that were found before, and list who answers
-    Discover(In),
+    /// FROM is explicit (added), host-route, router or multicast. STATE is active (probed in turn), spare (not needed, enough
+    /// others are active), slow or dead (excluded for 60 s), disabled, or unused (better ones exist, or no member can reach it).
+    List(InGroup),
+    /// Search for hosts that reply to a multicast probe, for 2 s, and list them
+    ///
+    /// Hosts that were found before are forgotten.
+    Discover(InGroup),
 }
 
 #[derive(Debug, clap::Args)]
-struct Of {
-    /// Their addresses, as 192.168.178.1, or their names
+struct Targets {
+    /// Addresses, for example 192.168.178.1, or host names
     #[arg(required = true, value_name = "ADDRESS")]
     addresses: Vec<String>,
     #[command(flatten)]
-    of: In,
+    of: InGroup,
 }
 
 #[derive(Debug, clap::Args)]
-struct In {
+struct InGroup {
     /// Name of the group
     #[arg(long, value_name = "GROUP")]
     group: String,
 }
 
-impl Target {
-    pub(super) fn request(&self) -> Result<Request, Error> {
-        let (addresses, of): (&[String], &In) = match &self.verb {
-            Verb::Add(verb) | Verb::Del(verb) | Verb::Enable(verb) | Verb::Disable(verb) => {
-                (&verb.addresses, &verb.of)
+impl Verb for Target {
+    fn request(&self) -> Result<Request, Error> {
+        let (addresses, of): (&[String], &InGroup) = match &self.action {
+            Action::Add(action) | Action::Del(action) | Action::Enable(action) | Action::Disable(action) => {
+                (&action.addresses, &action.of)
             }
-            Verb::List(of) | Verb::Discover(of) => (&[], of),
+            Action::List(of) | Action::Discover(of) => (&[], of),
         };
         name::check_group(&of.group)?;
         let group = of.group.clone();
         let addresses = host::addresses(addresses)?;
         target::check(&addresses).map_err(host::Error::from)?;
-        Ok(match self.verb {
-            Verb::Add(_) => Request::AddTarget { group, addresses },
-            Verb::Del(_) => Request::RemoveTarget { group, addresses },
-            Verb::Enable(_) => Request::EnableTarget { group, addresses },
-            Verb::Disable(_) => Request::DisableTarget { group, addresses },
-            Verb::List(_) => Request::ListTargets { group },
-            Verb::Discover(_) => Request::DiscoverTargets { group },
+        Ok(match self.action {
+            Action::Add(_) => Request::AddTarget { group, addresses },
+            Action::Del(_) => Request::RemoveTarget { group, addresses },
+            Action::Enable(_) => Request::EnableTarget { group, addresses },
+            Action::Disable(_) => Request::DisableTarget { group, addresses },
+            Action::List(_) => Request::ListTargets { group },
+            Action::Discover(_) => Request::DiscoverTargets { group },
         })
+    }
+
+    fn run(
+        &self,
+        mut client: Client,
+        request: Request,
+        format: Format,
+        _out: &mut dyn Write,
+    ) -> Result<String, Error> {
+        let mut response = client.call(&request)?;
+        if let Request::DiscoverTargets { group } = request {
+            thread::sleep(REPLY_TIME);
+            response = client.call(&Request::ListTargets { group })?;
+            if let Response::Targets(targets) = &mut response {
+                targets.retain(|target| target.answered);
+            }
+        }
+        Ok(self.print(response, format))
+    }
+
+    fn print(&self, response: Response, format: Format) -> String {
+        match response {
+            Response::Targets(targets) => {
+                Content::Targets { targets: &targets }.print(format, || text(&targets))
+            }
+            Response::Done(lines) => notes(&lines, format),
+            _ => String::new(),
+        }
     }
 }
 
-/// Gives hosts time to answer, and lists those that did.
-pub(super) fn discovered(client: &mut Client, group: String) -> Result<Response, Error> {
-    thread::sleep(ANSWERS);
-    Ok(match client.call(&Request::ListTargets { group })? {
-        Response::Targets(targets) => {
-            Response::Targets(targets.into_iter().filter(|target| target.answered).collect())
-        }
-        other => other,
-    })
-}
-
 /// Targets as text: a line for each member that chooses one.
-pub fn text(targets: &[TargetReport]) -> String {
+fn text(targets: &[TargetReport]) -> String {
     if targets.is_empty() {
         return "no targets\n".into();
     }
@@ -137,7 +163,7 @@ mod tests {
     use crate::control::target::{Prober, Status};
 
     #[test]
-    fn targets_are_listed_with_those_who_choose_them() {
+    fn text_lists_one_line_per_member_that_uses_a_target() {
         let prober = |member: &str, status, rtt_us| Prober { member: member.into(), status, rtt_us };
         let target = |address: &str, source, enabled, members| TargetReport {
             address: address.parse().unwrap(),

@@ -2,41 +2,44 @@
 
 use clap::Subcommand;
 
-use super::{Error, host};
+use super::{error::Error, host, verb::Verb};
 use crate::control::{Request, name};
 
-/// Give a member a test address, or take it away
+/// Add or remove test addresses of a member; probes are sent from them
+///
+/// A test address is excluded from source address selection. A member has at most one in each family.
 #[derive(Debug, clap::Args)]
+#[command(after_help = "Example:\n  ipmpctl test-address add eth2 192.168.178.203/24")]
 pub struct TestAddress {
     #[command(subcommand)]
-    verb: Verb,
+    action: Action,
 }
 
 #[derive(Debug, Subcommand)]
-enum Verb {
-    /// Give a member a test address
-    Add(Of),
-    /// Take a test address from a member
-    Del(Of),
+enum Action {
+    /// Add a test address to a member
+    Add(Arguments),
+    /// Remove a test address from a member
+    Del(Arguments),
 }
 
 #[derive(Debug, clap::Args)]
-struct Of {
+struct Arguments {
     /// Name of the member
     member: String,
-    /// The address with its prefix length, as 192.168.178.203/24, or dhcp for what a DHCP client brings
+    /// Address with prefix length, for example 192.168.178.203/24, or dhcp for the address that a DHCP client assigns
     #[arg(value_name = "ADDRESS/PREFIX|dhcp")]
     address: String,
 }
 
-impl TestAddress {
-    pub(super) fn request(&self) -> Result<Request, Error> {
-        let (Verb::Add(Of { member, address }) | Verb::Del(Of { member, address })) = &self.verb;
-        name::check_interface(member)?;
-        let (interface, address) = (member.clone(), host::test_address(address)?);
-        Ok(match self.verb {
-            Verb::Add(_) => Request::AddTestAddress { interface, address },
-            Verb::Del(_) => Request::RemoveTestAddress { interface, address },
+impl Verb for TestAddress {
+    fn request(&self) -> Result<Request, Error> {
+        let (Action::Add(arguments) | Action::Del(arguments)) = &self.action;
+        name::check_interface(&arguments.member)?;
+        let (interface, address) = (arguments.member.clone(), host::test_address(&arguments.address)?);
+        Ok(match self.action {
+            Action::Add(_) => Request::AddTestAddress { interface, address },
+            Action::Del(_) => Request::RemoveTestAddress { interface, address },
         })
     }
 }

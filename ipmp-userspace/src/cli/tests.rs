@@ -1,4 +1,4 @@
-//! Command lines and what comes of them.
+//! Command lines, and what they print.
 
 use std::{os::unix::net::UnixListener, path::Path, thread};
 
@@ -6,17 +6,17 @@ use tokio::sync::mpsc;
 
 use super::*;
 use crate::control::{
-    Last, Refused, TestAddress, explanation,
+    Last, Refused, Request, Response, TestAddress, explanation,
     monitor::{self as event, Event, Publisher},
     probes::Feeds,
     report::sample,
-    request::reason,
+    request::{self, reason},
 };
 
 fn parse(line: &str) -> Result<Request, String> {
     let arguments =
         Arguments::try_parse_from(line.split_whitespace()).map_err(|e| usage(&e.render().to_string()))?;
-    arguments.verb.request().map_err(|e| e.to_string())
+    arguments.verb.get().request().map_err(|e| e.to_string())
 }
 
 fn ipmpctl(line: &str) -> (Exit, String, String) {
@@ -26,12 +26,12 @@ fn ipmpctl(line: &str) -> (Exit, String, String) {
 }
 
 #[test]
-fn clap_finds_no_contradiction() {
+fn command_line_definition_is_consistent() {
     command().debug_assert();
 }
 
 #[test]
-fn the_grammar_of_the_design() {
+fn command_line_becomes_its_request() {
     let group = || "production0".to_owned();
     let addresses = |texts: &[&str]| texts.iter().map(|text| text.parse().unwrap()).collect();
     let hosts = |texts: &[&str]| texts.iter().map(|text| text.parse().unwrap()).collect();
@@ -165,16 +165,16 @@ fn the_grammar_of_the_design() {
 }
 
 #[test]
-fn command_lines_that_cannot_be_are_refused_in_one_line() {
+fn invalid_command_line_is_refused_in_one_line() {
     for (line, message) in [
         (
             "ipmpctl attach eth0",
-            "the following required arguments were not provided: --group <GROUP> (see ipmpctl --help)",
+            "the following required arguments were not provided: --group <GROUP> (see ipmpctl attach --help)",
         ),
         ("ipmpctl explode", "unrecognized subcommand 'explode' (see ipmpctl --help)"),
         (
             "ipmpctl detach eth0 --force --restore",
-            "the argument '--force' cannot be used with '--restore' (see ipmpctl --help)",
+            "the argument '--force' cannot be used with '--restore' (see ipmpctl detach --help)",
         ),
         ("ipmpctl create a.b", r#""a.b" cannot name a group: choose one without '.'"#),
         (
@@ -225,14 +225,14 @@ fn command_lines_that_cannot_be_are_refused_in_one_line() {
         ("ipmpctl set g0 hash=flow hash=flow", "hash is set twice: set it once"),
         (
             "ipmpctl set g0",
-            "the following required arguments were not provided: <KEY=VALUE>... (see ipmpctl --help)",
+            "the following required arguments were not provided: <KEY=VALUE>... (see ipmpctl set --help)",
         ),
         (
             "ipmpctl address del 10.0.0.1/8 10.0.0.1/24 --group g0",
             "10.0.0.1 is given twice: give each address once",
         ),
     ] {
-        // The socket is nobody's: what cannot be is refused before anybody is asked, and starts no daemon.
+        // Nothing listens on this socket: arguments are checked before a daemon is contacted or started.
         let line = line.replace("ipmpctl ", "ipmpctl --socket /nonexistent/s ");
         assert_eq!(ipmpctl(&line), (Exit::Usage, String::new(), format!("ipmpctl: {message}\n")), "{line}");
     }
@@ -242,7 +242,7 @@ fn command_lines_that_cannot_be_are_refused_in_one_line() {
 }
 
 #[test]
-fn help_goes_to_standard_output_and_states_every_exit_status() {
+fn help_is_printed_on_stdout_with_every_exit_status() {
     let (exit, help, err) = ipmpctl("ipmpctl --help");
     assert_eq!((exit, err.as_str()), (Exit::Done, ""));
     for exit in [Exit::Done, Exit::Refused, Exit::Usage, Exit::NoDaemon, Exit::NotPermitted, Exit::DaemonGone]
@@ -255,7 +255,23 @@ fn help_goes_to_standard_output_and_states_every_exit_status() {
 }
 
 #[test]
-fn show_starts_no_daemon() {
+fn every_verb_has_help_with_one_line_of_purpose_and_an_example() {
+    for verb in command().get_subcommands().map(|verb| verb.get_name().to_owned()) {
+        let (exit, help, err) = ipmpctl(&format!("ipmpctl help {verb}"));
+        assert_eq!((exit, err.as_str()), (Exit::Done, ""), "{verb}");
+        assert_eq!(ipmpctl(&format!("ipmpctl {verb} --help")), (exit, help.clone(), err), "{verb}");
+        let purpose = help.lines().next().unwrap();
+        assert!(purpose.len() <= 100 && !purpose.ends_with('.'), "{purpose}");
+        assert!(help.contains(&format!("\n  ipmpctl {verb} ")), "{help}");
+    }
+    assert_eq!(ipmpctl("ipmpctl help").1, ipmpctl("ipmpctl --help").1);
+    let (exit, out, err) = ipmpctl("ipmpctl help explode");
+    let message = "ipmpctl: unrecognized subcommand 'explode' (see ipmpctl --help)\n";
+    assert_eq!((exit, out.as_str(), err.as_str()), (Exit::Usage, "", message));
+}
+
+#[test]
+fn show_does_not_start_a_daemon() {
     let contact = "cannot contact ipmpd at /nonexistent/s -- is IPMP in use?";
     assert_eq!(
         ipmpctl("ipmpctl show --socket /nonexistent/s"),
@@ -273,7 +289,7 @@ fn show_starts_no_daemon() {
     );
 }
 
-/// Runs a test with the socket of an engine that knows one group, with a member `e1000g0`.
+/// Runs a test with the socket of a daemon that has one group, with a member `e1000g0`.
 fn with_daemon(test: impl FnOnce(&Path)) {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("s");
@@ -291,7 +307,7 @@ fn with_daemon(test: impl FnOnce(&Path)) {
                         let is_last = matches!(request, Request::Monitor { .. });
                         let refused = |reason, message: &str| Err(Refused::new(reason, message));
                         let _ = back.send(match request {
-                            // What happens as soon as anybody listens: an event, and the end in order, or not.
+                            // An event, then an orderly stop if all groups are monitored, else a crash.
                             Request::Monitor { name } => {
                                 publisher.publish(|sequence| Event { sequence, ..event::sample() });
                                 if name.is_none() {
@@ -332,7 +348,7 @@ fn with_daemon(test: impl FnOnce(&Path)) {
 }
 
 #[test]
-fn verbs_with_a_daemon() {
+fn verb_prints_reply_of_daemon() {
     with_daemon(|path| {
         let run = |line: &str| ipmpctl(&format!("ipmpctl --socket {} {line}", path.display()));
         let done = |out: &str| (Exit::Done, out.to_owned(), String::new());
@@ -363,7 +379,7 @@ fn verbs_with_a_daemon() {
     });
 }
 
-/// A writer that fails.
+/// A writer that always fails.
 struct Fails(io::ErrorKind);
 
 impl Write for Fails {
@@ -377,7 +393,7 @@ impl Write for Fails {
 }
 
 #[test]
-fn a_closed_pipe_is_no_error_and_a_full_disk_is() {
+fn broken_pipe_is_ignored_and_full_disk_is_reported() {
     let run_into = |kind| {
         let mut err = Vec::new();
         let exit = run(["ipmpctl", "--help"].map(OsString::from), &mut Fails(kind), &mut err);
@@ -389,7 +405,7 @@ fn a_closed_pipe_is_no_error_and_a_full_disk_is() {
     assert!(err.starts_with("ipmpctl: cannot write to standard output: "), "{err}");
 }
 
-/// What `monitor` of all, or of one group, prints with a daemon that tells one event and ends.
+/// Output of `monitor` with a daemon that sends one event and ends.
 fn monitored(arguments: &str) -> (Exit, Vec<String>, String) {
     let mut result = None;
     with_daemon(|path| {
@@ -401,7 +417,7 @@ fn monitored(arguments: &str) -> (Exit, Vec<String>, String) {
 }
 
 #[test]
-fn monitor_tells_until_the_daemon_goes() {
+fn monitor_prints_events_until_daemon_ends() {
     let stopped = "ipmpctl: ipmpd at PATH has stopped: its groups stay as they are, and nobody tells what happens to \
                    them\n";
     let (exit, lines, err) = monitored("");
@@ -419,7 +435,7 @@ fn monitor_tells_until_the_daemon_goes() {
 }
 
 #[test]
-fn monitor_prints_an_object_a_line_for_programs() {
+fn monitor_json_prints_one_object_per_line() {
     let (exit, lines, _) = monitored("--json");
     assert_eq!((exit, lines.len()), (Exit::DaemonGone, 4), "{lines:?}");
     let objects: Vec<serde_json::Value> =
@@ -433,7 +449,7 @@ fn monitor_prints_an_object_a_line_for_programs() {
 }
 
 #[test]
-fn monitor_ends_when_nobody_reads() {
+fn monitor_ends_on_broken_pipe() {
     with_daemon(|path| {
         let arguments = format!("ipmpctl --socket {} monitor", path.display());
         let mut err = Vec::new();

@@ -6,7 +6,7 @@ use super::{
 };
 use crate::control::report::{AddressReport, GroupReport};
 
-/// What can be printed of a data address.
+/// The fields of a data address.
 pub static FIELDS: [Field; 5] = [
     Field::new("ADDRESS", 26),
     Field::new("STATE", 7),
@@ -26,7 +26,7 @@ pub fn rows(groups: &[GroupReport], names: &Names) -> Vec<Vec<Cell>> {
 fn row(group: &GroupReport, address: &AddressReport, names: &Names) -> Vec<Cell> {
     let inbound = address.inbound.as_deref().filter(|_| address.up);
     let outbound = match inbound {
-        // An address that nobody answers for sends nothing either.
+        // Without an inbound member nothing is sent from the address either.
         None => String::new(),
         Some(_) => {
             let active = group.members.iter().filter(|member| member.active);

@@ -3,7 +3,7 @@
 use super::table::{Cell, Field};
 use crate::control::report::{GroupReport, MemberReport};
 
-/// What can be printed of a group.
+/// The fields of a group.
 pub static FIELDS: [Field; 5] = [
     Field::new("GROUP", 12),
     Field::new("GROUPNAME", 12),

@@ -1,9 +1,9 @@
-//! `-i`: a row for each member (reference 6.6).
+//! `-i`: a row for each member (docs/reference.md 6.6).
 
 use super::table::{Cell, Field};
 use crate::control::report::{Cause, GroupReport, MemberReport};
 
-/// What can be printed of a member.
+/// The fields of a member.
 pub static FIELDS: [Field; 7] = [
     Field::new("INTERFACE", 12),
     Field::new("ACTIVE", 8),
@@ -31,10 +31,10 @@ fn row(group: &GroupReport, member: &MemberReport) -> Vec<Cell> {
     ]
 }
 
-/// A letter in its place for each flag that is set, else a dash.
+/// Seven places: the letter of each flag that is set, else a dash.
 fn flags(group: &GroupReport, member: &MemberReport) -> String {
     let has = |word| member.flags.iter().any(|flag| flag == word);
-    // Linux has IPv4 on every interface. IPv6 can be off; where it is on, there is a link-local address.
+    // IPv4 is always enabled on Linux. IPv6 can be disabled; if enabled, there is a link-local address.
     let has_ipv6 = group.addresses.iter().any(|address| address.address.is_ipv6());
     let letters = [
         ('i', has("INACTIVE")),
@@ -42,7 +42,7 @@ fn flags(group: &GroupReport, member: &MemberReport) -> String {
         ('m', member.cast),
         ('b', member.cast),
         ('M', member.cast && has_ipv6),
-        // The reference's if_mpadm takes the addresses of a member down with it.
+        // if_mpadm of OpenSolaris also takes the addresses of the member down.
         ('d', !has("UP") || member.offline == Some(Cause::Operator)),
         ('h', member.offline == Some(Cause::DuplicateMac)),
     ];

@@ -1,8 +1,7 @@
-//! `ipmpstat`: what the groups are at the moment, in the tables of the reference (section 6).
+//! `ipmpstat`: the state of the groups, in the tables of OpenSolaris (docs/reference.md 6).
 //!
-//! A mode a file, each making rows of one report; [`table`] prints them. Every error has the text and the exit status of
-//! the reference, and they are looked for in its order: options, fields, the daemon, data. What differs from it is
-//! listed in `docs/ipmpstat.md`.
+//! One module per mode makes the rows of one report; [`table`] formats them. Errors have the texts, exit status and order of
+//! the reference: options, fields, daemon, data. `docs/ipmpstat.md` lists the differences.
 
 pub mod address;
 pub mod group;
@@ -28,40 +27,40 @@ use table::{Field, Table};
 
 use crate::control::{Client, GroupReport, Request, Response, client, probes::Told, socket};
 
-/// Lines to a header where no terminal says how many it has.
+/// Lines per header where standard output is not a terminal.
 const PAGE: usize = 24;
 
-/// Why nothing, or nothing more, is printed.
+/// Why `ipmpstat` ends.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// The command line is not understood.
+    /// Invalid command line.
     #[error(transparent)]
     Options(#[from] options::Error),
-    /// The fields cannot be printed.
+    /// Invalid fields.
     #[error(transparent)]
     Table(#[from] table::Error),
-    /// There is no such socket.
+    /// Invalid `--netns`.
     #[error(transparent)]
     Socket(#[from] socket::Error),
-    /// No daemon answers.
+    /// The daemon cannot be contacted.
     #[error(transparent)]
     Contact(client::Error),
-    /// The daemon does not say how things are.
+    /// The daemon did not send a report.
     #[error("cannot snapshot IPMP state: {0}")]
     Snapshot(client::Error),
-    /// `-p`, and no member is probed.
+    /// `-p` while no member is probed.
     #[error("probe-based failure detection is disabled")]
     NoProbes,
-    /// `-p`, and the daemon tells of no other probe.
-    #[error("cannot show probes any longer: {0}")]
+    /// The daemon ended during `-p`.
+    #[error("lost the stream of probes: {0}")]
     Probes(client::Error),
     /// Standard output cannot be written.
     #[error("cannot write to standard output: {0}")]
     Output(io::Error),
 }
 
-/// Runs `ipmpstat` with these arguments, the program's name first, and returns its exit status. A reader that has closed
-/// its end of `out` has seen enough, which is no error.
+/// Runs `ipmpstat` with these arguments, the program's name first, and returns its exit status. A broken pipe on `out` is
+/// no error. `page`: lines of the terminal.
 pub fn run(
     arguments: impl IntoIterator<Item = OsString>,
     out: &mut dyn Write,
@@ -69,23 +68,28 @@ pub fn run(
     page: Option<usize>,
 ) -> u8 {
     let mut warn = |line: String| {
-        // Nobody is left to tell that standard error cannot be written.
+        // An error on standard error cannot be reported anywhere.
         let _ = err.write_all(clean(&format!("ipmpstat: warning: {line}\n")).as_bytes());
     };
-    let result = carry_out(arguments, page.unwrap_or(PAGE), out, &mut warn);
+    let result = execute(arguments, page.unwrap_or(PAGE), out, &mut warn);
     let Err(error) = result else { return 0 };
     let line = clean(&format!("ipmpstat: {error}\n"));
-    let complaint = match error {
+    let message = match error {
+        Error::Options(options::Error::Help) => {
+            let help = [options::PURPOSE, options::USAGE, options::NOTES].concat();
+            let Err(error) = print(out, &help) else { return 0 };
+            format!("ipmpstat: {error}\n")
+        }
         Error::Options(options::Error::Usage) => options::USAGE.into(),
         Error::Options(options::Error::Illegal(_) | options::Error::Argument(_)) => line + options::USAGE,
         _ => line,
     };
-    let _ = err.write_all(complaint.as_bytes());
+    let _ = err.write_all(message.as_bytes());
     1
 }
 
-/// Prints what is asked for.
-fn carry_out(
+/// Prints the table.
+fn execute(
     arguments: impl IntoIterator<Item = OsString>,
     page: usize,
     out: &mut dyn Write,
@@ -106,8 +110,8 @@ fn carry_out(
         Mode::Groups => group::rows(&groups),
         Mode::Interfaces => interface::rows(&groups),
         Mode::Targets => {
-            let wanted = has_names("TESTADDR") || has_names("TARGETS");
-            let addresses = if wanted { target::addresses(&groups) } else { Vec::new() };
+            let resolves = has_names("TESTADDR") || has_names("TARGETS");
+            let addresses = if resolves { target::addresses(&groups) } else { Vec::new() };
             target::rows(&groups, &names_of(&addresses, warn))
         }
         Mode::Addresses => {
@@ -115,7 +119,7 @@ fn carry_out(
             let addresses = if has_names("ADDRESS") { addresses.collect() } else { Vec::new() };
             address::rows(&groups, &names_of(&addresses, warn))
         }
-        Mode::Probes if probe::are_there(&groups) => {
+        Mode::Probes if probe::is_any_probed(&groups) => {
             let probes = client.probes(None).map_err(Error::Snapshot)?;
             return follow(
                 probes,
@@ -126,34 +130,34 @@ fn carry_out(
         }
         Mode::Probes => return Err(Error::NoProbes),
     };
-    print(out, &table.print(&rows, page)).map(drop)
+    print(out, &clean(&table.print(&rows, page))).map(drop)
 }
 
-/// The names of these addresses, with a warning if some were not found in time.
+/// The names of these addresses, with a warning if the resolver timed out.
 fn names_of(addresses: &[IpAddr], warn: &mut dyn FnMut(String)) -> Names {
-    let names = Names::of(addresses, names::PATIENCE, names::resolve);
+    let names = Names::of(addresses, names::TIME_LIMIT, names::resolve);
     if names.unanswered() > 0 {
         warn(format!(
-            "{} of {} names were not found within {} s, and the addresses are shown: -n asks for no names",
+            "{} of {} names not resolved within {} s, addresses shown instead; use -n to skip name resolution",
             names.unanswered(),
             addresses.len(),
-            names::PATIENCE.as_secs()
+            names::TIME_LIMIT.as_secs()
         ));
     }
     names
 }
 
-/// How probes are printed as they come.
+/// Options of `-p`.
 struct Live<'a> {
     table: &'a Table,
     page: usize,
-    /// When this program was started, by `CLOCK_MONOTONIC`.
+    /// Start of this program on `CLOCK_MONOTONIC`.
     start: Duration,
-    /// Whether targets are shown by their names.
+    /// Whether targets are shown by name.
     names: bool,
 }
 
-/// Prints probes as they come, until the daemon ends, or nobody reads any more.
+/// Prints probes until the daemon ends or `out` is closed.
 fn follow(
     mut probes: client::Probes,
     live: &Live<'_>,
@@ -164,33 +168,34 @@ fn follow(
     loop {
         let Told { probe, lost } = probes.wait().map_err(Error::Probes)?;
         if let Some(lost) = lost {
-            warn(format!("{lost} probes are not shown: they came faster than they were read"));
+            warn(format!("{lost} probes skipped: output is too slow"));
         }
         let Some(probe) = probe else { continue };
-        if live.names && names.learn(probe.target, names::PATIENCE, names::resolve) {
+        if live.names && names.learn(probe.target, names::TIME_LIMIT, names::resolve) {
             warn(format!(
-                "the name of {} was not found within {} s, and the address is shown: -n asks for no names",
+                "name of {} not resolved within {} s, address shown instead; use -n to skip name resolution",
                 probe.target,
-                names::PATIENCE.as_secs()
+                names::TIME_LIMIT.as_secs()
             ));
         }
         let row = probe::row(&probe, live.start, |target| names.name(target));
         let Some(row) = row else { continue };
-        if !print(out, &live.table.print_next(&row, live.page, &mut lines))? {
+        let line = live.table.print_next(&row, live.page, &mut lines);
+        if !print(out, &clean(&line))? {
             return Ok(());
         }
     }
 }
 
-/// Whether anybody still reads what is printed.
+/// Returns false on a broken pipe.
 fn print(out: &mut dyn Write, text: &str) -> Result<bool, Error> {
-    match out.write_all(clean(text).as_bytes()).and_then(|()| out.flush()) {
+    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(false),
         written => written.map(|()| true).map_err(Error::Output),
     }
 }
 
-/// What a mode can print.
+/// The fields of a mode.
 fn fields(mode: Mode) -> &'static [Field] {
     match mode {
         Mode::Addresses => &address::FIELDS,
@@ -201,10 +206,9 @@ fn fields(mode: Mode) -> &'static [Field] {
     }
 }
 
-/// A report in the order of the reference (6.4): everything the other way round than it came to be, and no address
-/// twice.
+/// Sorts a report as docs/reference.md 6.4 demands: newest first, and every address once.
 fn in_order(mut groups: Vec<GroupReport>) -> Vec<GroupReport> {
-    // The kernel counts interfaces up; and a daemon that has just started finds them in this order, too.
+    // The kernel assigns ascending indexes, so this is the reverse order of creation, also after a restart of the daemon.
     groups.sort_by_key(|group| std::cmp::Reverse(group.ifindex));
     for group in &mut groups {
         group.members.reverse();
@@ -212,7 +216,7 @@ fn in_order(mut groups: Vec<GroupReport>) -> Vec<GroupReport> {
         let all = std::mem::take(&mut group.addresses);
         for address in all {
             match group.addresses.iter_mut().find(|seen| seen.address == address.address) {
-                // Of the two, the one that can be used is shown.
+                // Show the usable one of two.
                 Some(seen) if address.up && !seen.up => *seen = address,
                 Some(_) => {}
                 None => group.addresses.push(address),
@@ -222,7 +226,7 @@ fn in_order(mut groups: Vec<GroupReport>) -> Vec<GroupReport> {
     groups
 }
 
-/// An interface may be called anything that is no space; a terminal should not obey its name.
+/// Replaces control characters, which interface names may contain and a terminal would interpret.
 fn clean(text: &str) -> String {
     text.chars().map(|c| if c.is_control() && c != '\n' { char::REPLACEMENT_CHARACTER } else { c }).collect()
 }

@@ -1,4 +1,4 @@
-//! Addresses as names, as the hosts file and the DNS have them; never longer than the caller has patience.
+//! Host names of addresses, from /etc/hosts and DNS, within a time limit.
 
 use std::{
     collections::{HashMap, HashSet},
@@ -11,47 +11,46 @@ use std::{
 
 use socket2::SockAddr;
 
-/// How long names are waited for, all of them together: a resolver whose server is gone takes 10 s for each.
-pub const PATIENCE: Duration = Duration::from_secs(2);
-/// Questions at a time.
-const AT_ONCE: usize = 16;
+/// Time limit for all names together: a resolver whose server is unreachable takes 10 s for each.
+pub const TIME_LIMIT: Duration = Duration::from_secs(2);
+/// Queries in parallel.
+const PARALLEL: usize = 16;
 
-/// The names that were found.
+/// Resolved names.
 #[derive(Debug, Default)]
 pub struct Names {
     names: HashMap<IpAddr, String>,
-    asked: HashSet<IpAddr>,
+    queried: HashSet<IpAddr>,
     unanswered: usize,
 }
 
 impl Names {
-    /// Asks for the names of these addresses, several at a time, and goes on without those that come too late.
-    pub fn of(addresses: &[IpAddr], patience: Duration, ask: fn(IpAddr) -> Option<String>) -> Self {
-        let deadline = Instant::now() + patience;
-        let mut wanted = addresses.to_vec();
-        wanted.sort_unstable();
-        wanted.dedup();
-        let asked = wanted.iter().copied().collect();
-        let mut found = Self { unanswered: wanted.len(), asked, ..Self::default() };
-        let queue = Arc::new(Mutex::new(wanted));
-        let (answers, answered) = mpsc::channel();
-        for _ in 0..AT_ONCE.min(found.unanswered) {
-            let (queue, answers) = (queue.clone(), answers.clone());
+    /// Resolves these addresses, several in parallel, until `limit` is over.
+    pub fn of(addresses: &[IpAddr], limit: Duration, resolve: fn(IpAddr) -> Option<String>) -> Self {
+        let deadline = Instant::now() + limit;
+        let mut unresolved = addresses.to_vec();
+        unresolved.sort_unstable();
+        unresolved.dedup();
+        let queried = unresolved.iter().copied().collect();
+        let mut found = Self { unanswered: unresolved.len(), queried, ..Self::default() };
+        let queue = Arc::new(Mutex::new(unresolved));
+        let (results, received) = mpsc::channel();
+        for _ in 0..PARALLEL.min(found.unanswered) {
+            let (queue, results) = (queue.clone(), results.clone());
             let next = move || queue.lock().unwrap_or_else(PoisonError::into_inner).pop();
             let work = move || {
                 while let Some(address) = next() {
-                    if answers.send((address, ask(address))).is_err() {
+                    if results.send((address, resolve(address))).is_err() {
                         return;
                     }
                 }
             };
-            // A thread that cannot be had leaves the questions to the others. Nobody waits for one that hangs: it ends
-            // with the process.
+            // The other threads resolve the rest if this one cannot be created. A thread that hangs ends with the process.
             let _ = thread::Builder::new().name("names".into()).spawn(work);
         }
-        drop(answers);
+        drop(results);
         while let Ok((address, name)) =
-            answered.recv_timeout(deadline.saturating_duration_since(Instant::now()))
+            received.recv_timeout(deadline.saturating_duration_since(Instant::now()))
         {
             found.unanswered -= 1;
             if let Some(name) = name {
@@ -61,28 +60,28 @@ impl Names {
         found
     }
 
-    /// The name of an address; the address itself where it has none.
+    /// The name of an address, or the address if it has none.
     pub fn name(&self, address: IpAddr) -> String {
         self.names.get(&address).cloned().unwrap_or_else(|| address.to_string())
     }
 
-    /// Asks for the name of one more address, unless it was asked for before; whether it came too late.
-    pub fn learn(&mut self, address: IpAddr, patience: Duration, ask: fn(IpAddr) -> Option<String>) -> bool {
-        if !self.asked.insert(address) {
+    /// Resolves one more address, once. Returns whether the resolver timed out.
+    pub fn learn(&mut self, address: IpAddr, limit: Duration, resolve: fn(IpAddr) -> Option<String>) -> bool {
+        if !self.queried.insert(address) {
             return false;
         }
-        let found = Self::of(&[address], patience, ask);
+        let found = Self::of(&[address], limit, resolve);
         self.names.extend(found.names);
         found.unanswered > 0
     }
 
-    /// How many addresses the resolver has not said anything about.
+    /// Number of addresses for which the resolver timed out.
     pub fn unanswered(&self) -> usize {
         self.unanswered
     }
 }
 
-/// Asks the system's resolver, which leaves out the domain of local names.
+/// Queries the system's resolver; the local domain is stripped (`NI_NOFQDN`).
 pub fn resolve(address: IpAddr) -> Option<String> {
     let socket = SockAddr::from(SocketAddr::new(address, 0));
     let mut name = [0u8; libc::NI_MAXHOST as usize];
@@ -111,7 +110,7 @@ mod tests {
         [10, 0, 0, last].into()
     }
 
-    /// A resolver whose server is gone knows nothing of odd addresses, and takes its time.
+    /// A resolver that times out for odd addresses.
     fn slow(address: IpAddr) -> Option<String> {
         let IpAddr::V4(address) = address else { return None };
         if address.octets()[3] % 2 == 1 {
@@ -121,7 +120,7 @@ mod tests {
     }
 
     #[test]
-    fn a_slow_resolver_is_not_waited_for() {
+    fn slow_resolver_is_abandoned_after_time_limit() {
         let start = Instant::now();
         let names = Names::of(&[address(2), address(1), address(2)], Duration::from_millis(500), slow);
         assert!(start.elapsed() < Duration::from_secs(10), "{:?}", start.elapsed());
@@ -131,7 +130,7 @@ mod tests {
     }
 
     #[test]
-    fn many_addresses_are_all_asked_for() {
+    fn hundred_addresses_are_all_resolved() {
         let addresses: Vec<IpAddr> = (0..100).map(|n| address(2 * n)).collect();
         let names = Names::of(&addresses, Duration::from_secs(20), slow);
         assert_eq!(names.unanswered(), 0);
@@ -139,10 +138,10 @@ mod tests {
     }
 
     #[test]
-    fn the_hosts_file_is_asked() {
+    fn hosts_file_is_used() {
         let name = resolve([127, 0, 0, 1].into()).expect("every hosts file has the loopback address");
         assert!(name.starts_with("localhost") || !name.contains('.'), "{name}");
-        // RFC 5737: nobody's address, and a name is no address.
+        // RFC 5737: a documentation address, without a name.
         assert_eq!(Names::default().name([192, 0, 2, 1].into()), "192.0.2.1");
     }
 }

@@ -1,9 +1,9 @@
-//! The command line, understood as `getopt` of the reference understands it (6.1): by hand, since what users see on an
-//! error, and which error of several, are the reference's.
+//! The command line, parsed as `getopt` of OpenSolaris does (docs/reference.md 6.1). By hand, since the texts of errors and
+//! their order are those of the reference.
 
 use std::{ffi::OsString, os::unix::ffi::OsStringExt, path::PathBuf};
 
-/// What is printed when the command line is not understood.
+/// Printed after an error in the command line. The reference fixes the text, except for --socket and --netns.
 pub const USAGE: &str = "\
 usage: ipmpstat [-n] [-o <field> [-P]] -a|-g|-i|-p|-t
 
@@ -16,11 +16,29 @@ usage: ipmpstat [-n] [-o <field> [-P]] -a|-g|-i|-p|-t
        options:\t -n  display IP addresses numerically
 \t\t -o  display only the specified fields, in order
 \t\t -P  display using parsable output mode
-\t\t --socket <path>  ask the daemon at this socket
-\t\t --netns <name>   ask the daemon of this network namespace
+\t\t --socket <path>  use the daemon at this socket
+\t\t --netns <name>   use the daemon of this network namespace
 ";
 
-/// What is printed.
+/// What `--help` prints before the usage.
+pub const PURPOSE: &str =
+    "Show the state of IP multipathing groups, members, addresses, targets and probes\n\n";
+/// What `--help` prints after the usage.
+pub const NOTES: &str = "
+Without -o, the fields that fit into 80 columns are shown; -o all shows all. Host names that cannot be resolved within 2 s
+are shown as addresses. -p prints probes until it is interrupted. -P requires -o with field names: it prints no header,
+separates fields by ':' and escapes ':' and '\\' in values.
+
+Socket of the daemon: --socket, else /run/ipmp/NAME.sock with --netns NAME, else $IPMP_SOCKET, else /run/ipmp/ipmpd.sock.
+Exit status: 0 success, 1 error. No privileges are required, and no daemon is started.
+
+Examples:
+  ipmpstat -g                          state and failure detection time of every group
+  ipmpstat -in                         state of every member
+  ipmpstat -gP -o group,state          the same for scripts
+";
+
+/// The table that is printed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Mode {
     /// `-a`
@@ -35,16 +53,16 @@ pub enum Mode {
     Targets,
 }
 
-/// A command line that was understood.
+/// The parsed command line.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Options {
     /// What is printed.
     pub mode: Mode,
-    /// `-n`: no names.
+    /// `-n`: addresses instead of host names.
     pub numeric: bool,
-    /// `-P`: for programs.
+    /// `-P`: parsable output.
     pub parsable: bool,
-    /// `-o`: the fields, with commas between them.
+    /// `-o`: field names, separated by commas.
     pub fields: Option<String>,
     /// `--socket`
     pub socket: Option<PathBuf>,
@@ -52,26 +70,29 @@ pub struct Options {
     pub netns: Option<String>,
 }
 
-/// Why a command line was not understood.
+/// Why the command line is rejected.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Error {
-    /// The usage says enough.
+    /// `--help`: not an error.
+    #[error("help requested")]
+    Help,
+    /// No output mode, or operands. Only the usage is printed.
     #[error("an output mode is missing, or there are operands")]
     Usage,
-    /// There is no such option.
+    /// Unknown option.
     #[error("illegal option -- {0}")]
     Illegal(String),
-    /// Its argument is missing.
+    /// Option without its argument.
     #[error("option requires an argument -- {0}")]
     Argument(String),
-    /// Two modes, or one twice.
+    /// More than one mode.
     #[error("only one output format may be specified")]
     SeveralModes,
 }
 
 impl Options {
-    /// Reads the arguments, without the program's name. As in `getopt`, the first mistake counts, letters may share a
-    /// dash, and options end at the first operand.
+    /// Parses the arguments, without the program's name. As in `getopt`, the first error is reported, letters may be combined
+    /// after one dash, and options end at the first operand.
     pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Self, Error> {
         let mut arguments = arguments.into_iter().peekable();
         let mut mode = None;
@@ -86,18 +107,19 @@ impl Options {
                     None => (long, None),
                 };
                 let name = String::from_utf8_lossy(name).into_owned();
-                let place = match name.as_str() {
+                let value_of = match name.as_str() {
                     "socket" => &mut socket,
                     "netns" => &mut netns,
+                    "help" if value.is_none() => return Err(Error::Help),
                     _ => return Err(Error::Illegal(name)),
                 };
-                *place = Some(value.or_else(|| arguments.next()).ok_or(Error::Argument(name))?);
+                *value_of = Some(value.or_else(|| arguments.next()).ok_or(Error::Argument(name))?);
                 continue;
             }
             let letters = argument.to_string_lossy();
             let mut letters = letters[1..].chars();
             while let Some(letter) = letters.next() {
-                let wanted = match letter {
+                let selected = match letter {
                     'a' => Mode::Addresses,
                     'g' => Mode::Groups,
                     'i' => Mode::Interfaces,
@@ -123,7 +145,7 @@ impl Options {
                     }
                     other => return Err(Error::Illegal(other.into())),
                 };
-                if mode.replace(wanted).is_some() {
+                if mode.replace(selected).is_some() {
                     return Err(Error::SeveralModes);
                 }
             }
@@ -143,7 +165,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_understood() {
+    fn valid_command_line_is_parsed() {
         let plain =
             |mode| Options { mode, numeric: false, parsable: false, fields: None, socket: None, netns: None };
         for (line, options) in [
@@ -158,7 +180,7 @@ mod tests {
                 Options { parsable: true, fields: Some("groupname,group".into()), ..plain(Mode::Groups) },
             ),
             ("-ogroup -g -o state", Options { fields: Some("state".into()), ..plain(Mode::Groups) }),
-            // The argument of -o is what comes next, whatever it is.
+            // -o takes the next argument, even if it starts with a dash.
             ("-go -i", Options { fields: Some("-i".into()), ..plain(Mode::Groups) }),
             (
                 "--socket /s -i --netns=blue",
@@ -170,7 +192,7 @@ mod tests {
     }
 
     #[test]
-    fn the_first_mistake_counts() {
+    fn first_error_in_command_line_is_reported() {
         for (line, error) in [
             ("", Error::Usage),
             ("-n", Error::Usage),
@@ -185,6 +207,10 @@ mod tests {
             ("-g --json", Error::Illegal("json".into())),
             ("-g -o", Error::Argument("o".into())),
             ("-g --socket", Error::Argument("socket".into())),
+            ("--help", Error::Help),
+            ("-g --help -x", Error::Help),
+            ("-gx --help", Error::Illegal("x".into())),
+            ("--help=g", Error::Illegal("help".into())),
         ] {
             assert_eq!(parse(line), Err(error), "{line}");
         }

@@ -1,4 +1,4 @@
-//! `-p`: a row for each probe (reference 6.9).
+//! `-p`: a row for each probe (docs/reference.md 6.9).
 
 use std::{net::IpAddr, time::Duration};
 
@@ -8,7 +8,7 @@ use crate::control::{
     report::{GroupReport, Probe},
 };
 
-/// What can be printed of a probe.
+/// The fields of a probe.
 pub static FIELDS: [Field; 8] = [
     Field::new("TIME", 10),
     Field::new("INTERFACE", 12),
@@ -20,19 +20,19 @@ pub static FIELDS: [Field; 8] = [
     Field::new("RTTDEV", 10),
 ];
 
-/// Whether any member is probed: if none is, there will be nothing to show.
-pub fn are_there(groups: &[GroupReport]) -> bool {
+/// Whether any member is probed.
+pub fn is_any_probed(groups: &[GroupReport]) -> bool {
     groups.iter().flat_map(|group| &group.members).any(|member| member.probe != Probe::Disabled)
 }
 
-/// The row of a probe that was answered or lost; what became of others nobody can tell (reference 6.9). `start` is when
-/// `ipmpstat` was started, by `CLOCK_MONOTONIC`.
+/// The row of a probe that was answered or lost; other outcomes have none (docs/reference.md 6.9). `start`: start of
+/// `ipmpstat` on `CLOCK_MONOTONIC`.
 pub fn row(probe: &ProbeReport, start: Duration, name: impl FnOnce(IpAddr) -> String) -> Option<Vec<Cell>> {
     if !matches!(probe.fate, Fate::Answered | Fate::Lost) {
         return None;
     }
     let since = (probe.sent_ns as f64 - start.as_nanos() as f64) / 1e9;
-    // A few milliseconds before the start are no minus.
+    // Avoid "-0.00s" for a probe sent shortly before the start.
     let since = if since > -0.005 { since.max(0.0) } else { since };
     Some(vec![
         format!("{since:.2}s").into(),

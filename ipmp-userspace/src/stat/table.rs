@@ -1,14 +1,14 @@
-//! The formatting engine of the reference (6.3): which columns, how wide, and what stands in them.
+//! The formatting engine of tables (docs/reference.md 6.3): columns, widths and values.
 
-/// Columns that are printed without `-o` fit into this many characters.
+/// Characters that the columns may fill without `-o`.
 const SCREEN: usize = 80;
 
-/// A column that a mode can print.
+/// A column of a mode.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Field {
-    /// Its name: its header, and what `-o` takes in any case.
+    /// Header, and name in `-o`, where case does not matter.
     pub name: &'static str,
-    /// Characters from its beginning to the next column's.
+    /// Characters to the next column.
     pub width: usize,
 }
 
@@ -19,12 +19,12 @@ impl Field {
     }
 }
 
-/// What stands in a column of a row.
+/// A value of a row.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Cell {
-    /// A value. An empty one is shown as `--`, and stays empty in parsable mode.
+    /// A value; an empty one is shown as `--`, and as empty in parsable mode.
     Value(String),
-    /// A value that there is and that could not be had: `?`.
+    /// A value that exists and could not be read: `?`.
     Unobtainable,
 }
 
@@ -47,19 +47,19 @@ impl From<&str> for Cell {
     }
 }
 
-/// Why there is no table.
+/// Why a table cannot be made.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Error {
-    /// `-P` is for programs, and these should not depend on which fields a mode has today.
+    /// Scripts must not depend on the default fields of a mode.
     #[error("output fields must be specified in parsable mode")]
     NoneInParsable,
     /// As above.
     #[error("output field `all' invalid in parsable mode")]
     AllInParsable,
-    /// No field was asked for that the mode has.
+    /// `-o` has no field of this mode.
     #[error("no valid output fields")]
     NoneValid,
-    /// Fields were asked for that the mode does not have.
+    /// `-o` has fields that this mode does not have.
     #[error("unknown output {}", listed(.0))]
     Unknown(Vec<String>),
 }
@@ -81,15 +81,14 @@ pub struct Table {
 }
 
 impl Table {
-    /// Chooses the columns as `-o` wants them; without it those that fit on the screen. With the table comes a warning, if
-    /// something was asked for that is ignored.
+    /// The columns of `-o`, else those that fit into [`SCREEN`]; and a warning if fields of `-o` are ignored.
     pub fn new(
         fields: &'static [Field],
-        wanted: Option<&str>,
+        selected: Option<&str>,
         parsable: bool,
     ) -> Result<(Self, Option<String>), Error> {
         let table = |columns| Self { fields, columns, parsable };
-        let wanted = match wanted {
+        let selected = match selected {
             None | Some("") if parsable => return Err(Error::NoneInParsable),
             None => {
                 let mut end = 0;
@@ -105,10 +104,10 @@ impl Table {
                 }
                 return Ok((table((0..fields.len()).collect()), None));
             }
-            Some(wanted) => wanted,
+            Some(selected) => selected,
         };
         let (mut columns, mut unknown) = (Vec::new(), Vec::new());
-        for name in wanted.split(',').filter(|name| !name.is_empty()) {
+        for name in selected.split(',').filter(|name| !name.is_empty()) {
             match fields.iter().position(|field| field.name.eq_ignore_ascii_case(name)) {
                 Some(index) => columns.push(index),
                 None => unknown.push(name.to_owned()),
@@ -124,19 +123,18 @@ impl Table {
         Ok((table(columns), warning))
     }
 
-    /// Whether this field is printed.
+    /// Whether this field is a column.
     pub fn shows(&self, name: &str) -> bool {
         self.columns.iter().any(|&index| self.fields[index].name == name)
     }
 
-    /// The rows, each with a cell for every field of the mode, as text. `page` lines begin with a header; the header
-    /// is one of them.
+    /// Formats rows, each with a cell for every field of the mode. A header starts every `page` lines, and counts as one.
     pub fn print(&self, rows: &[Vec<Cell>], page: usize) -> String {
         let mut lines = 0;
         rows.iter().map(|row| self.print_next(row, page, &mut lines)).collect()
     }
 
-    /// The next row as text, with a header before it where one is due after so many `lines`.
+    /// Formats the next row, after a header if `lines` is at the start of a page.
     pub fn print_next(&self, row: &[Cell], page: usize, lines: &mut usize) -> String {
         if self.parsable {
             return self.parsable(row);
@@ -155,8 +153,8 @@ impl Table {
         text
     }
 
-    /// A line for people. A value that fills its column is followed by one blank, and the columns after it give up
-    /// their padding until they stand where they should.
+    /// An aligned line. A value that fills its column is followed by one space, and the next columns have less padding until
+    /// the alignment is restored.
     fn aligned<'a>(&'a self, value: impl Fn(usize) -> &'a str) -> String {
         let mut line = String::new();
         let mut behind = 0;
@@ -173,7 +171,7 @@ impl Table {
         line + "\n"
     }
 
-    /// A line for programs.
+    /// A line in parsable mode.
     fn parsable(&self, row: &[Cell]) -> String {
         let values = self.columns.iter().map(|&index| match &row[index] {
             Cell::Value(value) => value.as_str(),
@@ -202,7 +200,7 @@ mod tests {
     }
 
     #[test]
-    fn columns_are_padded_but_for_the_last() {
+    fn all_columns_but_the_last_are_padded() {
         let row = ["a", "ok", "1", "x"];
         assert_eq!(print(Some("name,state"), false, &[row]), "NAME  STATE\na     ok\n");
         assert_eq!(print(Some("State,nAME"), false, &[row]), "STATE  NAME\nok     a\n");
@@ -210,7 +208,7 @@ mod tests {
     }
 
     #[test]
-    fn without_o_80_columns_are_filled_and_with_all_every_field_is_printed() {
+    fn default_fields_fit_into_80_columns_and_all_prints_every_field() {
         let row = ["a", "ok", "1", "x"];
         assert_eq!(print(None, false, &[row]), "NAME  STATE  SHARE\na     ok     1\n");
         assert!(print(Some("ALL"), false, &[row]).starts_with("NAME  STATE  SHARE "));
@@ -218,7 +216,7 @@ mod tests {
     }
 
     #[test]
-    fn a_long_value_takes_the_padding_of_the_columns_after_it() {
+    fn long_value_reduces_padding_of_next_columns() {
         let header = "NAME  STATE  SHARE\n";
         for (name, state, line) in [
             ("12345", "ok", "12345 ok     9\n"),
@@ -234,7 +232,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_there_and_what_cannot_be_had() {
+    fn empty_and_unobtainable_values_have_placeholders() {
         let (table, _) = Table::new(&FIELDS, Some("name,state,share"), false).unwrap();
         let row = vec![Cell::empty(), Cell::Unobtainable, Cell::empty(), Cell::empty()];
         assert_eq!(table.print(std::slice::from_ref(&row), 24), "NAME  STATE  SHARE\n--    ?      --\n");
@@ -243,7 +241,7 @@ mod tests {
     }
 
     #[test]
-    fn programs_get_separators_escaped_where_there_are_any() {
+    fn parsable_output_escapes_separators() {
         let rows = [["fe80::1", "a\\b", "", "x"]];
         assert_eq!(print(Some("name,state,share,more"), true, &rows), "fe80\\:\\:1:a\\\\b::x\n");
         assert_eq!(print(Some("name"), true, &rows), "fe80::1\n");
@@ -251,7 +249,7 @@ mod tests {
     }
 
     #[test]
-    fn the_header_comes_again_and_counts_as_a_line() {
+    fn header_is_repeated_on_every_page() {
         let (table, _) = Table::new(&FIELDS, Some("name"), false).unwrap();
         let rows: Vec<Vec<Cell>> = (0..5).map(|n| vec![Cell::from(n.to_string())]).collect();
         assert_eq!(table.print(&rows, 3), "NAME\n0\n1\nNAME\n2\n3\nNAME\n4\n");
@@ -260,7 +258,7 @@ mod tests {
     }
 
     #[test]
-    fn fields_that_the_mode_does_not_have() {
+    fn unknown_fields_are_ignored_or_rejected() {
         let new = |wanted, parsable| {
             Table::new(&FIELDS, wanted, parsable).map(|(_, warning)| warning).map_err(|e| e.to_string())
         };

@@ -1,4 +1,4 @@
-//! `-t`: a row for each member, and where its probes go (reference 6.8).
+//! `-t`: a row for each member, with its targets (docs/reference.md 6.8).
 
 use std::net::IpAddr;
 
@@ -11,7 +11,7 @@ use crate::control::report::{
     probing::{Mode, Probing},
 };
 
-/// What can be printed of a member's targets.
+/// The fields of a member's targets.
 pub static FIELDS: [Field; 4] = [
     Field::new("INTERFACE", 12),
     Field::new("MODE", 10),
@@ -24,7 +24,7 @@ pub fn rows(groups: &[GroupReport], names: &Names) -> Vec<Vec<Cell>> {
     groups.iter().flat_map(|group| &group.members).flat_map(|member| of_member(member, names)).collect()
 }
 
-/// The test addresses and targets that are shown.
+/// All test addresses and targets in the table.
 pub fn addresses(groups: &[GroupReport]) -> Vec<IpAddr> {
     let members = groups.iter().flat_map(|group| &group.members);
     let probed = members.flat_map(|member| &member.probing).filter(|probing| is_probed(probing));

@@ -1,4 +1,4 @@
-//! Reports written by hand, and the tables that the reference and the tutorial print of them, copied by hand: `golden/`.
+//! Reports, and the tables that the reference and the tutorial print for them (`golden/`).
 
 use std::{
     io::{BufRead, BufReader},
@@ -26,8 +26,8 @@ fn ipmpstat(line: &str) -> Ended {
     (status, String::from_utf8(out).unwrap(), String::from_utf8(err).unwrap())
 }
 
-/// Runs a command line with the socket of a daemon that makes this reply.
-fn answered(line: &str, reply: &str) -> Ended {
+/// Runs a command line with the socket of a daemon that sends this reply.
+fn replied(line: &str, reply: &str) -> Ended {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("s");
     let listener = UnixListener::bind(&path).unwrap();
@@ -35,7 +35,7 @@ fn answered(line: &str, reply: &str) -> Ended {
     let daemon = thread::spawn(move || {
         let mut stream = BufReader::new(listener.accept().unwrap().0);
         stream.read_until(0, &mut Vec::new()).unwrap();
-        // Whoever has not asked does not listen.
+        // A client that sent no request has closed the connection.
         let _ = stream.get_mut().write_all(reply.as_bytes());
     });
     let ended = ipmpstat(&format!("{line} --socket {}", path.display()));
@@ -46,10 +46,10 @@ fn answered(line: &str, reply: &str) -> Ended {
 
 fn reported(line: &str, groups: &[GroupReport]) -> Ended {
     let groups = serde_json::to_string(groups).unwrap();
-    answered(line, &format!("{{\"parameters\":{{\"version\":1,\"groups\":{groups}}}}}\0"))
+    replied(line, &format!("{{\"parameters\":{{\"version\":1,\"groups\":{groups}}}}}\0"))
 }
 
-/// A member that works, without probes. Numbers and MACs are the sample's: no table shows them.
+/// A working member, not probed. Indexes and MACs are in no table.
 fn member(name: &str) -> MemberReport {
     let flags = ["UP", "BROADCAST", "RUNNING", "MULTICAST"].map(str::to_owned).into();
     MemberReport { name: name.into(), cast: false, flags, addresses: vec![], ..sample().members[0].clone() }
@@ -96,7 +96,7 @@ impl MemberReport {
     }
 }
 
-/// A group of these members, in the order in which they joined, with one data address.
+/// A group with one data address and these members, in the order in which they joined.
 fn group(name: &str, state: GroupState, members: impl Into<Vec<MemberReport>>) -> GroupReport {
     let members = members.into();
     let inbound = members.iter().find(|m| m.active).map(|m| m.name.clone());
@@ -121,7 +121,7 @@ fn address(text: &str, inbound: Option<&str>) -> AddressReport {
     }
 }
 
-/// Runs the commands of a transcript, each on the report given for it, and compares what a terminal shows.
+/// Runs the commands of a transcript, each with its report, and compares the output with the transcript.
 fn golden(transcript: &str, reports: &[&[GroupReport]]) {
     let commands: Vec<&str> = transcript.lines().filter_map(|line| line.strip_prefix("# ")).collect();
     assert_eq!(commands.len(), reports.len(), "a report for each command");
@@ -133,7 +133,7 @@ fn golden(transcript: &str, reports: &[&[GroupReport]]) {
             format!("# {command}\n{err}{out}")
         })
         .collect();
-    assert!(shown == transcript, "as it should be:\n{transcript}\nas it is:\n{shown}");
+    assert!(shown == transcript, "expected:\n{transcript}\ngot:\n{shown}");
 }
 
 #[test]
@@ -237,7 +237,7 @@ fn reference_addresses() {
     let tutorial =
         production(GroupState::Degraded, [member("e1000g0").pulled(), member("e1000g1"), member("rge0")])
             .with(|g| {
-                // In the kernel's order, which is the other way round. Nobody answers for an address that is down.
+                // In the kernel's order, which is reversed in the table. An address that is down has no inbound member.
                 g.addresses = vec![
                     address("192.168.178.211", Some("rge0")),
                     address("192.168.178.200", Some("e1000g1")),
@@ -252,7 +252,7 @@ fn reference_addresses() {
             address("2001:db8:1234:5678:9abc:def0:1234:5678", Some("net1")),
             address("2001:db8:0:1:aaaa:bbbb:cccc:1", Some("net2")),
             address("fe80::1", Some("net1")),
-            // With another prefix length, and found on another host.
+            // With another prefix length, and a duplicate of another host.
             AddressReport { prefix: 10, up: false, ..address("fe80::1", None) },
         ];
     });
@@ -262,7 +262,7 @@ fn reference_addresses() {
 }
 
 #[test]
-fn an_address_that_can_be_used_stands_for_its_twin() {
+fn address_with_two_prefixes_is_shown_once_as_usable() {
     let twins = production(GroupState::Ok, [member("e1000g0")]).with(|g| {
         g.addresses.insert(0, AddressReport { prefix: 8, up: false, ..address("192.168.178.200", None) });
         g.addresses.push(AddressReport { prefix: 16, up: false, ..address("192.168.178.200", None) });
@@ -272,7 +272,7 @@ fn an_address_that_can_be_used_stands_for_its_twin() {
 }
 
 #[test]
-fn addresses_have_their_names_without_n() {
+fn addresses_are_shown_as_names_without_n() {
     let here = production(GroupState::Ok, [member("e1000g0")])
         .with(|g| g.addresses = vec![address("127.0.0.1", Some("e1000g0"))]);
     let (status, out, err) = reported("ipmpstat -aP -o address", &[here]);
@@ -281,7 +281,7 @@ fn addresses_have_their_names_without_n() {
 }
 
 #[test]
-fn the_header_comes_every_24_lines() {
+fn header_is_printed_every_24_lines() {
     let members: Vec<MemberReport> = (0..30).map(|n| member(&format!("eth{n}"))).collect();
     let (_, out, _) = reported("ipmpstat -i", &[production(GroupState::Ok, members)]);
     let headers = out.lines().enumerate().filter(|(_, line)| line.starts_with("INTERFACE "));
@@ -290,7 +290,7 @@ fn the_header_comes_every_24_lines() {
 }
 
 #[test]
-fn the_usage_of_the_reference() {
+fn usage_is_that_of_the_reference() {
     let reference = "\
 usage: ipmpstat [-n] [-o <field> [-P]] -a|-g|-i|-p|-t
 
@@ -304,9 +304,12 @@ usage: ipmpstat [-n] [-o <field> [-P]] -a|-g|-i|-p|-t
 \t\t -o  display only the specified fields, in order
 \t\t -P  display using parsable output mode
 ";
-    let more = options::USAGE.strip_prefix(reference).expect("ours begins with the reference's");
+    let more = options::USAGE.strip_prefix(reference).expect("our usage starts with that of the reference");
     assert!(more.lines().all(|line| line.starts_with("\t\t --")), "{more}");
     let usage = options::USAGE;
+    let (status, help, err) = ipmpstat("ipmpstat --help");
+    assert_eq!((status, err.as_str()), (0, ""));
+    assert!(help.starts_with("Show the state of IP multipathing groups") && help.contains(usage), "{help}");
     for (line, complaint) in [
         ("ipmpstat", String::new()),
         ("ipmpstat -g production0", String::new()),
@@ -318,7 +321,7 @@ usage: ipmpstat [-n] [-o <field> [-P]] -a|-g|-i|-p|-t
     }
 }
 
-/// What goes wrong with a daemon that answers, row by row as the reference lists it (6.2).
+/// The errors with a daemon that replies, as docs/reference.md 6.2 lists them.
 #[test]
 fn errors_of_the_reference() {
     let group = [production(GroupState::Ok, [member("e1000g0")])];
@@ -348,7 +351,7 @@ fn errors_of_the_reference() {
 }
 
 #[test]
-fn no_daemon_is_started_and_none_is_asked_before_the_fields_are_right() {
+fn options_and_fields_are_checked_before_contact_and_no_daemon_is_started() {
     let contact = "ipmpstat: cannot contact ipmpd at /nonexistent/s -- is IPMP in use?\n";
     let run = |line: &str| ipmpstat(&format!("ipmpstat --socket /nonexistent/s {line}"));
     for mode in ["-a", "-g", "-i", "-p", "-t"] {
@@ -367,8 +370,8 @@ fn no_daemon_is_started_and_none_is_asked_before_the_fields_are_right() {
 }
 
 #[test]
-fn a_daemon_that_does_not_say_how_things_are() {
-    let (status, out, err) = answered("ipmpstat -g", "");
+fn daemon_that_refuses_or_closes_is_a_snapshot_error() {
+    let (status, out, err) = replied("ipmpstat -g", "");
     assert_eq!((status, out.as_str()), (1, ""));
     let err = err.replace('\n', "");
     assert!(err.starts_with("ipmpstat: cannot snapshot IPMP state: ipmpd at "), "{err}");
@@ -376,12 +379,12 @@ fn a_daemon_that_does_not_say_how_things_are() {
     let refusal = "{\"error\":\"net.ipmp.Manager.Refused\",\
                     \"parameters\":{\"reason\":\"shutting-down\",\"message\":\"ipmpd is being stopped\"}}\0";
     assert_eq!(
-        answered("ipmpstat -i", refusal).2,
+        replied("ipmpstat -i", refusal).2,
         "ipmpstat: cannot snapshot IPMP state: ipmpd is being stopped\n"
     );
 }
 
-/// A member's probing in the family of its targets, or of its test address.
+/// Probing of a member, in the family of its targets or test address.
 fn probing(mode: From, test_address: &str, targets: &[&str]) -> Probing {
     let target = |address: &&str| ProbedTarget {
         address: address.parse().unwrap(),
@@ -425,16 +428,16 @@ fn reference_targets() {
     )];
     let mut both =
         probing(From::Explicit, "192.168.178.205", &["192.168.178.9", "192.168.178.8", "192.168.178.7"]);
-    // What is set aside is no target now.
+    // Excluded targets are not in the table.
     both.targets[2].aside = Some(Fault::Dead);
     let others = [production(
         GroupState::Ok,
         [
             probed("net1", vec![probing(From::Multicast, "fe80::a00:27ff:fe11:3443", &["fe80::1"])]),
-            // A DHCP client is to bring its test address.
+            // Its test address is not assigned by the DHCP client yet.
             member("net2").with(|m| m.probing = vec![probing(From::Disabled, "", &[])]),
             probed("net3", vec![probing(From::Multicast, "fe80::203", &[])]),
-            // By ARP, which needs no address.
+            // Probed by ARP, without a test address.
             probed("net4", vec![probing(From::Routes, "", &["192.168.178.1"])]),
             probed("net5", vec![both, probing(From::Routes, "fe80::205", &["fe80::1"])]),
         ],
@@ -443,7 +446,7 @@ fn reference_targets() {
 }
 
 #[test]
-fn targets_have_their_names_without_n() {
+fn targets_are_shown_as_names_without_n() {
     let here = member("e1000g0").probed(Probe::Ok);
     let here = here.with(|m| m.probing = vec![probing(From::Routes, "192.0.2.1", &["127.0.0.1"])]);
     let (status, out, err) = reported("ipmpstat -tP -o targets", &[production(GroupState::Ok, [here])]);
@@ -451,8 +454,8 @@ fn targets_have_their_names_without_n() {
     assert_eq!((status, out), (0, format!("{name}\n")), "{err}");
 }
 
-/// Runs a test with the socket of a daemon that has a member which is probed, and tells this of its probes.
-fn telling<T>(told: &[(Told, bool)], test: impl FnOnce(&Path) -> T) -> T {
+/// Runs a test with the socket of a daemon that has one probed member and sends these probes.
+fn with_probes<T>(told: &[(Told, bool)], test: impl FnOnce(&Path) -> T) -> T {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("s");
     let listener = UnixListener::bind(&path).unwrap();
@@ -482,8 +485,8 @@ fn telling<T>(told: &[(Told, bool)], test: impl FnOnce(&Path) -> T) -> T {
     result
 }
 
-/// Probes as the reference prints them, and more: one from before the start, of a target whose times are not known, and
-/// one of which nobody can tell what became of it.
+/// The probes of the reference; one from before the start, of a target without measured times; and two with an outcome that
+/// is not shown.
 fn probes_of_the_reference(start: u64) -> Vec<(Told, bool)> {
     let told = |probe| (Told { probe: Some(probe), lost: None }, false);
     let answered = ProbeReport { sent_ns: start + 110_000_000, ..probes::sample() };
@@ -530,7 +533,7 @@ fn reference_probes() {
             let (table, _) = Table::new(&probe::FIELDS, options.fields.as_deref(), options.parsable).unwrap();
             let live = Live { table: &table, page: 24, start: Duration::from_nanos(start), names: false };
             let mut out = Vec::new();
-            telling(&told, |path| {
+            with_probes(&told, |path| {
                 let probes = Client::connect(path).unwrap().probes(None).unwrap();
                 let ended = follow(probes, &live, &mut out, &mut |warning| panic!("{warning}"));
                 assert!(matches!(ended, Err(Error::Probes(client::Error::Stopped(_)))), "{ended:?}");
@@ -538,13 +541,13 @@ fn reference_probes() {
             format!("# {command}\n{}", String::from_utf8(out).unwrap())
         })
         .collect();
-    assert!(shown == transcript, "as it should be:\n{transcript}\nas it is:\n{shown}");
+    assert!(shown == transcript, "expected:\n{transcript}\ngot:\n{shown}");
 }
 
 #[test]
-fn probes_are_shown_until_the_daemon_goes() {
+fn probes_are_shown_until_daemon_ends() {
     let stat = |told: &[(Told, bool)]| {
-        telling(told, |path| {
+        with_probes(told, |path| {
             let (status, out, err) =
                 ipmpstat(&format!("ipmpstat -pn -o interface,probe --socket {}", path.display()));
             (status, out, err.replace(&path.display().to_string(), "PATH"))
@@ -557,7 +560,7 @@ fn probes_are_shown_until_the_daemon_goes() {
         (
             1,
             rows.to_owned(),
-            "ipmpstat: cannot show probes any longer: ipmpd at PATH has stopped: its groups stay as they are, and nobody \
+            "ipmpstat: lost the stream of probes: ipmpd at PATH has stopped: its groups stay as they are, and nobody \
              tells what happens to them\n"
                 .to_owned()
         )
@@ -569,8 +572,8 @@ fn probes_are_shown_until_the_daemon_goes() {
         (
             1,
             rows.to_owned(),
-            "ipmpstat: warning: 7 probes are not shown: they came faster than they were read\nipmpstat: cannot show \
-             probes any longer: ipmpd at PATH is gone: it was killed or has crashed; its log and its service manager say \
+            "ipmpstat: warning: 7 probes skipped: output is too slow\nipmpstat: lost the stream of \
+             probes: ipmpd at PATH is gone: it was killed or has crashed; its log and its service manager say \
              more\n"
                 .to_owned()
         )
@@ -578,8 +581,8 @@ fn probes_are_shown_until_the_daemon_goes() {
 }
 
 #[test]
-fn probes_end_when_nobody_reads() {
-    telling(&probes_of_the_reference(20_000_000), |path| {
+fn probes_end_on_broken_pipe() {
+    with_probes(&probes_of_the_reference(20_000_000), |path| {
         let arguments = [OsString::from("ipmpstat"), "-pn".into(), "--socket".into(), path.into()];
         let mut err = Vec::new();
         assert_eq!(run(arguments, &mut Fails(io::ErrorKind::BrokenPipe), &mut err, None), 0);
@@ -588,13 +591,13 @@ fn probes_end_when_nobody_reads() {
 }
 
 #[test]
-fn terminals_obey_no_interface() {
+fn control_characters_in_names_are_replaced() {
     let (_, out, _) =
         reported("ipmpstat -i -o interface", &[production(GroupState::Ok, [member("\u{1b}c")])]);
     assert_eq!(out, "INTERFACE\n\u{fffd}c\n");
 }
 
-/// A writer that fails.
+/// A writer that always fails.
 struct Fails(io::ErrorKind);
 
 impl Write for Fails {
@@ -608,7 +611,7 @@ impl Write for Fails {
 }
 
 #[test]
-fn a_closed_pipe_is_no_error_and_a_full_disk_is() {
+fn broken_pipe_is_ignored_and_full_disk_is_reported() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("s");
     let run_into = |kind| {
@@ -632,11 +635,10 @@ fn a_closed_pipe_is_no_error_and_a_full_disk_is() {
     assert!(err.starts_with("ipmpstat: cannot write to standard output: "), "{err}");
 }
 
-/// The documentation says what the program prints: the usage, and every field with its width.
 #[test]
-fn the_documentation_has_every_field_and_the_usage() {
+fn documentation_has_usage_and_every_field_with_its_width() {
     let document = include_str!("../../../docs/ipmpstat.md");
-    assert!(document.contains(options::USAGE), "the usage is not the program's");
+    assert!(document.contains(options::USAGE), "docs/ipmpstat.md has another usage than the program");
     for mode in [Mode::Addresses, Mode::Groups, Mode::Interfaces, Mode::Probes, Mode::Targets] {
         let table: String =
             fields(mode).iter().map(|field| format!("| {} | {} |", field.name, field.width)).collect();

@@ -1,4 +1,4 @@
-//! How the parts of a network are made and plugged together.
+//! Creates the parts of a network and connects them.
 
 use std::net::Ipv4Addr;
 
@@ -14,29 +14,28 @@ use crate::nic::Nic;
 use crate::tap::{Tap, Wire};
 
 pub(super) fn build_switch(switch: &Namespace, plan: &Builder) -> Result<()> {
-    // A switch has no voice of its own.
+    // A switch sends no IPv6 packets of its own.
     switch.sysctl("net.ipv6.conf.all.disable_ipv6", "1")?;
     switch.sysctl("net.ipv6.conf.default.disable_ipv6", "1")?;
-    // The kernel counts the ageing time in hundredths of a second.
+    // The unit of ageing_time is a hundredth of a second.
     let ageing =
         plan.ageing.map_or(String::new(), |ageing| format!(" ageing_time {}", ageing.as_millis() / 10));
     let bridge = format!("link add br0 type bridge stp_state 0 forward_delay 0 mcast_snooping 0{ageing}");
     ip_batch(Some(switch.name()), &[bridge])?;
     if plan.snooping {
-        snoop(switch)?;
+        enable_snooping(switch)?;
     }
     ip_batch(Some(switch.name()), &["link set br0 up".into()])
 }
 
-/// Has a switch forward multicast only where somebody reported to listen, and ask who does: three times at first, a
-/// second apart, and then every two minutes. It asks with an address of its own, without which a bridge does not ask by
-/// MLD, and goes on flooding IPv6.
-fn snoop(switch: &Namespace) -> Result<()> {
+/// Enables IGMP and MLD snooping and the querier: three queries one second apart, and then one every two minutes. The
+/// bridge needs an IPv6 address: without one it sends no MLD queries and floods IPv6 multicast.
+fn enable_snooping(switch: &Namespace) -> Result<()> {
     switch.sysctl("net.ipv6.conf.br0.accept_ra", "0")?;
     switch.sysctl("net.ipv6.conf.br0.accept_dad", "0")?;
     switch.sysctl("net.ipv6.conf.br0.disable_ipv6", "0")?;
-    // For as long as it waits for the first answers a bridge floods: ten seconds, and from then on what it waited when
-    // it began to ask. So the time comes first, and the asking last. Hundredths of a second.
+    // A bridge floods until the response interval of its first query has passed: ten seconds by default. So the interval
+    // is set first, and the querier is enabled last. Hundredths of a second.
     let times =
         "mcast_query_response_interval 100 mcast_startup_query_interval 100 mcast_startup_query_count 3";
     ip_batch(
@@ -81,7 +80,7 @@ pub(super) fn plug_member(
             host.ip(&format!("link set {name} address {} up", crate::show_mac(mac)))?;
             switch_namespace.ip(&format!("link set {port} master br0 up"))?;
             let wire = Wire::join(near, far)?;
-            // A device that never lost its carrier is of unknown state for good: not like a network card at all.
+            // The operational state of a device stays unknown until its first carrier change, unlike that of a network card.
             wire.pull()?;
             wire.replug()?;
             Kind::Tap(wire)
@@ -106,13 +105,13 @@ fn port_number(member: usize) -> usize {
 
 /// The interface index of a member, and of its switch port.
 ///
-/// A veth whose index differs from its peer's has every change of its carrier told at once. One with the same index is
-/// treated as a network card is: the kernel may tell of a change up to a second later.
+/// If the index of a veth differs from that of its peer, the kernel reports every carrier change at once. With equal
+/// indexes it behaves as for a network card: it may report a change up to a second late.
 pub(super) fn member_index(member: usize) -> u32 {
     101 + member as u32
 }
 
-/// Joins a machine to a switch by a veth pair; both ends get the index, if there is one.
+/// Connects a host to a switch by a veth pair. Both ends get the index, if there is one.
 pub(super) fn lay_cable(
     near: &Namespace,
     interface: &str,
@@ -159,14 +158,14 @@ pub(super) fn build_host(
     Ok(Host { namespace, mac, v4, v6, cable })
 }
 
-/// Mounts the BPF file system where everybody looks for it, unless somebody did.
+/// Mounts the BPF file system at its usual path, unless it is mounted.
 pub(super) fn mount_bpf() -> Result<()> {
-    const PLACE: &str = "/sys/fs/bpf";
-    let kind =
-        nix::sys::statfs::statfs(PLACE).with_context(|| format!("no {PLACE}: the kernel has no BPF"))?;
+    const PATH: &str = "/sys/fs/bpf";
+    let kind = nix::sys::statfs::statfs(PATH)
+        .with_context(|| format!("no {PATH}: the kernel does not support BPF"))?;
     if kind.filesystem_type() == nix::sys::statfs::BPF_FS_MAGIC {
         return Ok(());
     }
-    nix::mount::mount(Some("bpf"), PLACE, Some("bpf"), nix::mount::MsFlags::empty(), None::<&str>)
-        .with_context(|| format!("cannot mount the BPF file system at {PLACE}"))
+    nix::mount::mount(Some("bpf"), PATH, Some("bpf"), nix::mount::MsFlags::empty(), None::<&str>)
+        .with_context(|| format!("cannot mount the BPF file system at {PATH}"))
 }

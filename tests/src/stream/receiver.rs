@@ -10,26 +10,26 @@ use anyhow::Result;
 use super::{HEADER, Shared};
 use crate::clock::{self, Clock};
 use crate::datagram::{Inbox, buffer_drops};
-use crate::flow::{Gap, Progress, Silence, Tracker};
+use crate::flow::{ArrivalGaps, Gap, Progress, Tracker};
 
-/// What came.
+/// The packets received.
 #[derive(Debug)]
 pub(super) struct Received {
     pub flows: HashMap<u32, Tracker>,
-    pub arrivals: Silence,
+    pub arrivals: ArrivalGaps,
     pub gaps: Vec<Gap>,
     pub slowest: Duration,
     pub buffer_drops: u64,
 }
 
-/// Receives until the stream is over and nothing more comes.
+/// Receives until the stream is over and no more packets are received.
 pub(super) fn receive(socket: &UdpSocket, magic: u32, limit: Duration, shared: &Shared) -> Result<Received> {
-    clock::keep_time();
+    clock::use_realtime_priority();
     socket.set_read_timeout(Some(Duration::from_millis(20)))?;
     let mut inbox = Inbox::new();
     let mut result = Received {
         flows: HashMap::new(),
-        arrivals: Silence::default(),
+        arrivals: ArrivalGaps::default(),
         gaps: Vec::new(),
         slowest: Duration::ZERO,
         buffer_drops: 0,
@@ -42,7 +42,7 @@ pub(super) fn receive(socket: &UdpSocket, magic: u32, limit: Duration, shared: &
         }
         let clock = Clock::now();
         let mut ours = 0;
-        let mut silence = Duration::ZERO;
+        let mut gap_max = Duration::ZERO;
         for (packet, wall) in inbox.packets(count) {
             if packet.len() < HEADER || packet[..4] != magic.to_be_bytes() {
                 continue;
@@ -53,7 +53,7 @@ pub(super) fn receive(socket: &UdpSocket, magic: u32, limit: Duration, shared: &
             let at = clock.instant(wall);
             result.slowest = result.slowest.max(Duration::from_nanos(wall.saturating_sub(word(16))));
             if let Some(gap) = result.arrivals.arrival(at) {
-                silence = silence.max(gap.length);
+                gap_max = gap_max.max(gap.length);
                 if gap.length >= limit {
                     result.gaps.push(gap);
                 }
@@ -64,7 +64,7 @@ pub(super) fn receive(socket: &UdpSocket, magic: u32, limit: Duration, shared: &
         let mut now = Progress::default();
         result.flows.values().for_each(|flow| flow.add_to(&mut now));
         let mut progress = shared.progress();
-        now.longest_gap = progress.longest_gap.max(silence);
+        now.longest_gap = progress.longest_gap.max(gap_max);
         *progress = now;
     }
     result.buffer_drops = buffer_drops(socket);

@@ -1,4 +1,4 @@
-//! What became of a stream.
+//! The result of a stream.
 
 use std::time::{Duration, Instant};
 
@@ -6,28 +6,28 @@ use anyhow::{Result, ensure};
 
 use crate::flow::{Flow, Gap};
 
-/// What became of a stream.
+/// The result of a stream.
 #[derive(Clone, Debug)]
 pub struct Report {
-    /// Every flow by itself.
+    /// Every flow.
     pub flows: Vec<Flow>,
-    /// Times without any arrival, of all flows together, that reached the stream's `gaps` limit. In order of time.
+    /// Times without a packet of any flow that reached the stream's `gaps` limit, in order of time.
     pub gaps: Vec<Gap>,
-    /// The longest time without any arrival, of all flows together.
+    /// The longest time without a packet of any flow.
     pub longest_gap: Duration,
-    /// The longest way from the sender's call to the receiver's kernel.
+    /// The longest time from the sender's call to the receiver's kernel.
     pub slowest: Duration,
-    /// From the first packet's sending to the end of sending.
+    /// From the first packet to the end of sending.
     pub duration: Duration,
-    /// Calls that the kernel refused; what it refused does not count as sent.
+    /// Send calls that failed; their packets do not count as sent.
     pub send_errors: u64,
-    /// The last refusal.
+    /// The last send error.
     pub last_send_error: Option<String>,
-    /// Packets that were due and not sent, since the sender was not woken in time.
+    /// Packets that were due but not sent, because the sender woke too late.
     pub skipped: u64,
-    /// Packets that reached the receiving socket and found its buffer full: the measurement's fault, not the network's.
+    /// Packets dropped because the receiving socket's buffer was full: a fault of the measurement, not of the network.
     pub buffer_drops: u64,
-    /// Packets that this machine's backlog queues dropped meanwhile, anybody's: a hint that it was too busy.
+    /// Packets of any stream that this machine's backlog queues dropped: a sign that it was too busy.
     pub softnet_drops: u64,
 }
 
@@ -37,7 +37,7 @@ impl Report {
         self.flows.iter().map(|flow| flow.sent).sum()
     }
 
-    /// Different packets received.
+    /// Packets received, without duplicates.
     pub fn received(&self) -> u64 {
         self.flows.iter().map(|flow| flow.received).sum()
     }
@@ -47,45 +47,44 @@ impl Report {
         self.flows.iter().map(Flow::lost_count).sum()
     }
 
-    /// Packets that came after a later one of their flow.
+    /// Packets received after a later one of their flow.
     pub fn reordered(&self) -> u64 {
         self.flows.iter().map(|flow| flow.reordered).sum()
     }
 
-    /// Packets that came again.
+    /// Duplicates received.
     pub fn duplicated(&self) -> u64 {
         self.flows.iter().map(|flow| flow.duplicated).sum()
     }
 
-    /// Packets per second that were sent.
+    /// Packets sent per second.
     pub fn rate(&self) -> f64 {
         self.sent() as f64 / self.duration.as_secs_f64()
     }
 
-    /// Packets lost whose loss was seen (by the next arrival of their flow) in the time after a change.
+    /// Packets lost between `from` and the end of `time`.
     pub fn lost_within(&self, from: Instant, time: Duration) -> u64 {
         let lost = self.flows.iter().flat_map(|flow| &flow.lost);
         lost.filter(|lost| lost.overlaps(from, from + time)).map(|lost| lost.count).sum()
     }
 
-    /// The outage after a change: the longest time without any arrival that lies, in whole or in part, in the time
-    /// given. Nought when no such time reached the stream's `gaps` limit.
+    /// The outage after a change: the longest time without packets that overlaps the time given. Zero if none reached the
+    /// stream's `gaps` limit.
     pub fn outage(&self, from: Instant, time: Duration) -> Duration {
         let gaps = self.gaps.iter().filter(|gap| gap.overlaps(from, from + time));
         gaps.map(|gap| gap.length).max().unwrap_or_default()
     }
 
-    /// An error unless this machine could do what was asked of it: no buffer of ours ran over, and nearly all packets
-    /// were sent in time.
+    /// An error unless the measurement is valid: no receive buffer overflowed, and nearly all packets were sent on time.
     pub fn ensure_valid(&self) -> Result<()> {
         ensure!(
             self.buffer_drops == 0,
-            "the receiver's buffer ran over {} times: no measurement",
+            "the receive buffer overflowed {} times: the measurement is not valid",
             self.buffer_drops
         );
         ensure!(
             self.skipped * 20 <= self.sent(),
-            "the sender was late for {} of {} packets: no measurement",
+            "the sender was late for {} of {} packets: the measurement is not valid",
             self.skipped,
             self.sent() + self.skipped
         );

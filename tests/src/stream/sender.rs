@@ -8,10 +8,10 @@ use super::{Shared, Stream};
 use crate::clock::{self, wall_nanos};
 use crate::datagram::{BATCH, send_batch};
 
-/// Longest backlog that a late sender makes up for; older arrears are given up, or the burst would drown the network.
+/// The longest delay that a late sender makes up for. Older packets are skipped: they would be too large a burst.
 const CATCH_UP: Duration = Duration::from_millis(5);
 
-/// What was sent: every flow's port and count, and what stood in the way.
+/// Port and count of every flow, and the errors of the sender.
 #[derive(Debug)]
 pub(super) struct Sent {
     pub flows: Vec<(u16, u64)>,
@@ -21,7 +21,7 @@ pub(super) struct Sent {
     pub duration: Duration,
 }
 
-/// The sending half: packets of all flows, written once and changed in place.
+/// The sending half. The packets are allocated once and changed in place.
 pub(super) struct Sender {
     plan: Stream,
     sockets: Vec<UdpSocket>,
@@ -41,7 +41,7 @@ impl Sender {
     }
 
     pub fn run(mut self, shared: &Shared) -> Sent {
-        clock::keep_time();
+        clock::use_realtime_priority();
         let rate = u128::from(self.plan.rate);
         let most = ((rate * CATCH_UP.as_nanos() / 1_000_000_000) as u64).max(1);
         let (mut due_before, mut skipped, mut first) = (0u64, 0u64, 0usize);
@@ -55,7 +55,7 @@ impl Sender {
                 skipped += now - most;
                 now = most;
             }
-            // Every flow gets its share; what does not divide goes round.
+            // All flows get the same number of packets; the remainder goes to the flows in turn.
             let flows = self.sockets.len();
             let (each, extra) = (now / flows as u64, (now % flows as u64) as usize);
             for turn in 0..flows {
@@ -76,7 +76,7 @@ impl Sender {
         Sent { flows, errors: self.errors, last_error: self.last_error, skipped, duration }
     }
 
-    /// Sends the next packets of a flow and says how many the kernel took.
+    /// Sends the next packets of a flow and returns how many the kernel accepted.
     fn send(&mut self, flow: usize, count: u64) -> u64 {
         let mut done = 0;
         while done < count {

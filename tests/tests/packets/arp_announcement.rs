@@ -7,6 +7,7 @@ use crate::{
 
 #[test]
 fn ours_leave_by_the_inbound_member() {
+    lab::needs_root!();
     run(|bench| {
         let request = |mac| ethernet(BROADCAST, mac, ARP, &arp(1, (mac, DATA4), (NO_MAC, DATA4)));
         bench.egress(&request(GROUP_MAC)).leaves_by(INBOUND, &request(member_mac(INBOUND)));
@@ -20,6 +21,7 @@ fn ours_leave_by_the_inbound_member() {
 
 #[test]
 fn others_are_taken_once() {
+    lab::needs_root!();
     run(|bench| {
         for operation in [1, 2] {
             let heard = |address| {

@@ -16,6 +16,7 @@ fn learnt_hints(bench: &Bench) -> usize {
 
 #[test]
 fn an_unknown_sender_is_learnt_and_follows_the_cast_member() {
+    lab::needs_root!();
     run(|bench| {
         let asks = |mac| ethernet(BROADCAST, mac, ARP, &arp(1, (mac, STRANGER4), (NO_MAC, PEER4)));
         let answers = |mac| ethernet(PEER_MAC, mac, ARP, &arp(2, (mac, STRANGER4), (PEER_MAC, PEER4)));
@@ -38,6 +39,7 @@ fn an_unknown_sender_is_learnt_and_follows_the_cast_member() {
 
 #[test]
 fn a_hardware_address_of_somebody_else_stays() {
+    lab::needs_root!();
     run(|bench| {
         let container = [2, 0, 0, 0, 9, 9];
         let packet = arp(1, (container, STRANGER4), (NO_MAC, PEER4));
@@ -53,6 +55,7 @@ fn a_hardware_address_of_somebody_else_stays() {
 /// Who only asks whether an address is free has none yet: it may be somebody else's.
 #[test]
 fn an_address_is_learnt_when_it_is_claimed_and_not_before() {
+    lab::needs_root!();
     run(|bench| {
         let probe = arp(1, (GROUP_MAC, Ipv4Addr::UNSPECIFIED), (NO_MAC, STRANGER4));
         let group = solicited_node(STRANGER6);
@@ -82,6 +85,7 @@ fn an_address_is_learnt_when_it_is_claimed_and_not_before() {
 /// Announcing an address that has moved to another host would take its traffic away from it.
 #[test]
 fn a_sender_that_is_elsewhere_now_is_forgotten() {
+    lab::needs_root!();
     run(|bench| {
         let ours = [
             ethernet(BROADCAST, GROUP_MAC, ARP, &arp(1, (GROUP_MAC, STRANGER4), (NO_MAC, PEER4))),
@@ -130,6 +134,7 @@ fn a_sender_that_is_elsewhere_now_is_forgotten() {
 /// What is asked in a VLAN of the group is no sender without one.
 #[test]
 fn nobody_is_learnt_in_a_vlan() {
+    lab::needs_root!();
     run(|bench| {
         let plain = ethernet(BROADCAST, GROUP_MAC, ARP, &arp(1, (GROUP_MAC, STRANGER4), (NO_MAC, PEER4)));
         let tagged = [&plain[..12], &[0x81, 0, 0, 20], &plain[12..]].concat();

@@ -9,6 +9,7 @@ const UNSPECIFIED: Ipv4Addr = Ipv4Addr::UNSPECIFIED;
 
 #[test]
 fn both_ways() {
+    lab::needs_root!();
     run(|bench| {
         let probe =
             |mac, target| ethernet(BROADCAST, mac, ARP, &arp(1, (mac, UNSPECIFIED), (NO_MAC, target)));

@@ -8,6 +8,7 @@ use crate::{
 
 #[test]
 fn ours_leave_by_the_inbound_member() {
+    lab::needs_root!();
     run(|bench| {
         for (address, member) in [(DATA4, INBOUND), (SECOND4, 0)] {
             let answer = |mac| ethernet(PEER_MAC, mac, ARP, &arp(2, (mac, address), (PEER_MAC, PEER4)));
@@ -18,6 +19,7 @@ fn ours_leave_by_the_inbound_member() {
 
 #[test]
 fn others_go_to_who_asked() {
+    lab::needs_root!();
     run(|bench| {
         for member in 0..3 {
             let mine = member_mac(member);

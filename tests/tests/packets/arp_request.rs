@@ -12,6 +12,7 @@ fn asks(mac: Mac, sender: Ipv4Addr) -> Vec<u8> {
 
 #[test]
 fn ours_leave_by_the_inbound_member() {
+    lab::needs_root!();
     run(|bench| {
         bench.egress(&asks(GROUP_MAC, DATA4)).leaves_by(INBOUND, &asks(member_mac(INBOUND), DATA4));
         bench.egress(&asks(GROUP_MAC, SECOND4)).leaves_by(0, &asks(member_mac(0), SECOND4));
@@ -33,6 +34,7 @@ fn ours_leave_by_the_inbound_member() {
 
 #[test]
 fn others_are_taken_once() {
+    lab::needs_root!();
     run(|bench| {
         let asked = |target| ethernet(BROADCAST, PEER_MAC, ARP, &arp(1, (PEER_MAC, PEER4), (NO_MAC, target)));
         for (target, taker) in [(DATA4, INBOUND), (SECOND4, 0), (STRANGER4, CAST)] {
@@ -46,6 +48,7 @@ fn others_are_taken_once() {
 
 #[test]
 fn unicast_ones_are_taken_by_whoever_is_asked() {
+    lab::needs_root!();
     run(|bench| {
         for member in 0..3 {
             let packet = arp(1, (PEER_MAC, PEER4), (member_mac(member), DATA4));

@@ -55,7 +55,7 @@ fn and_one_copy(mut tally: Tally) -> Tally {
 /// Waits until copies are made, or no longer.
 #[track_caller]
 fn wait_captured(bench: &Bench, captured: bool) {
-    let came = lab::clock::wait_until(Duration::from_secs(10), || bench.group.is_captured() == captured);
+    let came = lab::wait_until(Duration::from_secs(10), || bench.group.is_captured() == captured);
     assert!(came, "captured: {} instead of {captured}", bench.group.is_captured());
 }
 
@@ -70,6 +70,7 @@ fn received() -> u64 {
 
 #[test]
 fn what_leaves_is_shown_once_and_leaves_once() {
+    lab::needs_root!();
     run(|bench| {
         let capture = Wire::open(GROUP);
         let cables: Vec<_> = (0..3).map(|member| Wire::open(&format!("p{member}"))).collect();
@@ -99,6 +100,7 @@ fn what_leaves_is_shown_once_and_leaves_once() {
 
 #[test]
 fn a_report_is_shown_once_and_leaves_by_all() {
+    lab::needs_root!();
     run(|bench| {
         let capture = Wire::open(GROUP);
         let cables: Vec<_> = (0..3).map(|member| Wire::open(&format!("p{member}"))).collect();
@@ -114,6 +116,7 @@ fn a_report_is_shown_once_and_leaves_by_all() {
 
 #[test]
 fn what_does_not_leave() {
+    lab::needs_root!();
     run(|bench| {
         let capture = Wire::open(GROUP);
         wait_captured(bench, true);
@@ -132,6 +135,7 @@ fn what_does_not_leave() {
 
 #[test]
 fn what_comes_in_is_shown_once_without_a_copy() {
+    lab::needs_root!();
     run(|bench| {
         let capture = Wire::open(GROUP);
         wait_captured(bench, true);
@@ -152,6 +156,7 @@ fn what_comes_in_is_shown_once_without_a_copy() {
 /// Sockets of one protocol, as LLDP and DHCP have them, and those on all interfaces are no reason for copies.
 #[test]
 fn nothing_is_copied_for_those_who_do_not_capture() {
+    lab::needs_root!();
     run(|bench| {
         let listeners: Vec<_> = [LLDP, IPV4, ARP, IPV6]
             .iter()
@@ -189,6 +194,7 @@ fn nothing_is_copied_for_those_who_do_not_capture() {
 /// A copy passes egress a second time, when the capture may have ended: it must be known there, and leave by no cable.
 #[test]
 fn a_copy_is_known_after_the_capture_has_ended() {
+    lab::needs_root!();
     run(|bench| {
         bench.stop_sentinel();
         let (mut live, index) = (bench.live_map(), bench.group.index());

@@ -20,6 +20,7 @@ fn offer(to: Mac, address: Ipv4Addr, client: Mac) -> Vec<u8> {
 
 #[test]
 fn what_is_for_its_member_reaches_it() {
+    lab::needs_root!();
     run(|bench| {
         for member in [FLOWS, CAST, INBOUND] {
             let mac = member_mac(member);
@@ -40,6 +41,7 @@ fn what_is_for_its_member_reaches_it() {
 
 #[test]
 fn what_is_for_others_is_the_groups() {
+    lab::needs_root!();
     run(|bench| {
         for client in [GROUP_MAC, [2, 0, 0, 0, 7, 7]] {
             bench.is_taken_once(CAST, &offer(BROADCAST, Ipv4Addr::BROADCAST, client));

@@ -16,6 +16,7 @@ fn detects(mac: Mac, target: Ipv6Addr, options: &[Vec<u8>]) -> Vec<u8> {
 
 #[test]
 fn both_ways() {
+    lab::needs_root!();
     run(|bench| {
         let nonce = vec![14, 1, 1, 2, 3, 4, 5, 6];
         for options in [vec![], vec![nonce]] {
@@ -35,6 +36,7 @@ fn both_ways() {
 /// The same about an address that a member itself is about to have.
 #[test]
 fn the_answer_about_a_members_own_address_is_its_members() {
+    lab::needs_root!();
     run(|bench| {
         let packet =
             advertisement(PEER_LOCAL6, ALL_NODES, local6(2), UNSOLICITED, &[target_option(PEER_MAC)]);
@@ -48,6 +50,7 @@ fn the_answer_about_a_members_own_address_is_its_members() {
 /// The answer to one: the address is taken. It goes to all nodes.
 #[test]
 fn the_answer_is_heard_once() {
+    lab::needs_root!();
     run(|bench| {
         let packet = advertisement(DATA6, ALL_NODES, DATA6, UNSOLICITED, &[target_option(PEER_MAC)]);
         let taken = ethernet(multicast_mac6(ALL_NODES), PEER_MAC, IPV6, &packet);

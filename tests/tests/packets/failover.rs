@@ -39,6 +39,7 @@ fn carried_by_nobody(bench: &Bench) {
 
 #[test]
 fn the_usable_mask_is_obeyed() {
+    lab::needs_root!();
     run(|bench| {
         carried_by(bench, 0, false);
         bench.set_usable(&[1, 2]);
@@ -58,6 +59,7 @@ fn the_usable_mask_is_obeyed() {
 
 #[test]
 fn the_live_mask_is_obeyed() {
+    lab::needs_root!();
     run(|bench| {
         bench.set_cable(0, false);
         bench.wait_live(MemberSet::of(1).with(2));
@@ -77,6 +79,7 @@ fn the_live_mask_is_obeyed() {
 /// The promise: no daemon, no timer, no notification. `live` still has the member; the packet sees the carrier.
 #[test]
 fn the_carrier_is_read_by_the_packet_itself() {
+    lab::needs_root!();
     run(|bench| {
         bench.stop_sentinel();
         bench.set_cable(0, false);

@@ -8,6 +8,7 @@ use crate::{
 
 #[test]
 fn is_dropped_and_counted() {
+    lab::needs_root!();
     run(|bench| {
         let group = solicited_node(PEER6);
         for mac in [[2, 0, 0, 0, 9, 9], member_mac(0), BROADCAST, NO_MAC, [2, 0, 0, 0, 0, 8]] {

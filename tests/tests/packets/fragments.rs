@@ -38,6 +38,7 @@ fn fragments6(source: Ipv6Addr, destination: Ipv6Addr) -> Vec<Vec<u8>> {
 
 #[test]
 fn of_a_datagram_leave_by_one_member() {
+    lab::needs_root!();
     for policy in HashPolicy::ALL {
         Setup::new().policy(policy).run(|bench| {
             let lists: Vec<_> = (0..SLOTS).map(|slot| from((slot % 3) as u8, 3)).collect();
@@ -64,6 +65,7 @@ fn of_a_datagram_leave_by_one_member() {
 
 #[test]
 fn are_taken_and_left_alone_like_whole_packets() {
+    lab::needs_root!();
     run(|bench| {
         let group4 = Ipv4Addr::new(239, 1, 2, 3);
         for member in 0..3 {

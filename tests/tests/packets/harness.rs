@@ -199,7 +199,7 @@ impl Bench {
     /// Waits until just these members are live.
     #[track_caller]
     pub fn wait_live(&self, members: MemberSet) {
-        let came = lab::clock::wait_until(PATIENCE, || self.group.live() == members);
+        let came = lab::wait_until(PATIENCE, || self.group.live() == members);
         assert!(came, "{:?} live instead of {members:?}", self.group.live());
     }
 
@@ -220,7 +220,7 @@ impl Bench {
         clock.settings.stop = 1;
         map.set(0, clock, 0).unwrap();
         let mut ticks = u64::MAX;
-        let stopped = lab::clock::wait_until(PATIENCE, || {
+        let stopped = lab::wait_until(PATIENCE, || {
             std::thread::sleep(Duration::from_millis(20));
             let before = std::mem::replace(&mut ticks, map.get(&0, 0).unwrap().settings.ticks);
             before == ticks
@@ -238,7 +238,7 @@ impl Bench {
     pub fn wait_ticks(&self, more: u64) {
         let ticks = || self.clock().get(&0, 0).unwrap().settings.ticks;
         let before = ticks();
-        assert!(lab::clock::wait_until(PATIENCE, || ticks() >= before + more), "the sentinel does not look");
+        assert!(lab::wait_until(PATIENCE, || ticks() >= before + more), "the sentinel does not look");
     }
 
     /// The words of `live`, to be written where the sentinel is stopped.
@@ -349,7 +349,7 @@ impl Bench {
         wire.send(&last);
         let mine = usize::from(member);
         let mut counted = Tally::default();
-        let came = lab::clock::wait_until(PATIENCE, || {
+        let came = lab::wait_until(PATIENCE, || {
             counted = Tally::of(&self.group).since(&before);
             counted.members[mine].in_packets > 0
         });

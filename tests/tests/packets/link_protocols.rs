@@ -23,6 +23,7 @@ fn frames(mac: Mac, host: Mac) -> [Vec<u8>; 6] {
 
 #[test]
 fn both_ways() {
+    lab::needs_root!();
     run(|bench| {
         for frame in frames(GROUP_MAC, PEER_MAC) {
             bench.egress(&frame).leaves_by(CAST, &with_source(&frame, member_mac(CAST)));

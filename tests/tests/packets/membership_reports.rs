@@ -39,6 +39,7 @@ fn reports(mac: Mac, v4: Ipv4Addr, v6: Ipv6Addr) -> Vec<Vec<u8>> {
 
 #[test]
 fn a_copy_leaves_through_every_live_member() {
+    lab::needs_root!();
     run(|bench| {
         let wires: Vec<_> = (0..3).map(|member| Wire::open(&format!("p{member}"))).collect();
         for frame in reports(GROUP_MAC, DATA4, DATA_LOCAL6) {
@@ -79,6 +80,7 @@ fn all_sent(members: &[u8], length: usize) -> Tally {
 /// What looks like a report and is none.
 #[test]
 fn other_messages_leave_once() {
+    lab::needs_root!();
     run(|bench| {
         let wires: Vec<_> = (0..3).map(|member| Wire::open(&format!("p{member}"))).collect();
         let query = mld(130, DATA_LOCAL6, ALL_NODES, &[0; 20]);
@@ -100,6 +102,7 @@ fn other_messages_leave_once() {
 
 #[test]
 fn others_are_taken_by_the_cast_member() {
+    lab::needs_root!();
     run(|bench| {
         for frame in reports(PEER_MAC, PEER4, PEER_LOCAL6) {
             bench.is_taken_once(CAST, &frame);

@@ -12,6 +12,7 @@ use crate::{
 /// Moved to another network namespace, with the same index, and with nobody to tell the datapath.
 #[test]
 fn to_another_namespace() {
+    lab::needs_root!();
     run(|bench| {
         bench.stop_sentinel();
         let out = ethernet(PEER_MAC, GROUP_MAC, IPV4, &udp4(DATA4, PEER4, (1, 2), b""));
@@ -49,6 +50,7 @@ fn to_another_namespace() {
 /// Deleted, and made anew under its name with its MAC: another device until the daemon attaches it.
 #[test]
 fn deleted_and_made_anew() {
+    lab::needs_root!();
     run(|bench| {
         bench.stop_sentinel();
         let out = ethernet(PEER_MAC, GROUP_MAC, IPV4, &udp4(DATA4, PEER4, (1, 2), b""));

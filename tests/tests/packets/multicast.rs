@@ -29,6 +29,7 @@ fn to_many(mac: Mac, v4: Ipv4Addr, v6: Ipv6Addr, local: Ipv6Addr) -> Vec<Vec<u8>
 
 #[test]
 fn ours_leave_by_the_cast_member() {
+    lab::needs_root!();
     run(|bench| {
         for frame in to_many(GROUP_MAC, DATA4, DATA6, DATA_LOCAL6) {
             bench.set_usable(&[0, 1, 2]);
@@ -43,6 +44,7 @@ fn ours_leave_by_the_cast_member() {
 
 #[test]
 fn others_are_taken_by_the_cast_member() {
+    lab::needs_root!();
     run(|bench| {
         for frame in to_many(PEER_MAC, PEER4, PEER6, PEER_LOCAL6) {
             for (usable, taker) in [(&[0, 1, 2][..], CAST), (&[0, 2], 2), (&[0], 0)] {

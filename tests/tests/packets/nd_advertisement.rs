@@ -7,6 +7,7 @@ use crate::{
 
 #[test]
 fn ours_leave_by_the_inbound_member_of_what_they_are_about() {
+    lab::needs_root!();
     run(|bench| {
         for target in [DATA6, DATA_LOCAL6] {
             for (destination, mac, flags) in
@@ -32,6 +33,7 @@ fn ours_leave_by_the_inbound_member_of_what_they_are_about() {
 
 #[test]
 fn others_are_taken_once() {
+    lab::needs_root!();
     run(|bench| {
         let packet = advertisement(PEER6, ALL_NODES, PEER6, UNSOLICITED, &[target_option(PEER_MAC)]);
         let unsolicited = ethernet(multicast_mac6(ALL_NODES), PEER_MAC, IPV6, &packet);

@@ -9,6 +9,7 @@ use crate::{
 
 #[test]
 fn every_carry_comes_out_right() {
+    lab::needs_root!();
     run(|bench| {
         let mine = member_mac(INBOUND);
         let mut seen = BTreeSet::new();
@@ -33,6 +34,7 @@ fn every_carry_comes_out_right() {
 /// A checksum that was wrong before stays wrong by as much: the receiver is to notice, not we to hide it.
 #[test]
 fn a_wrong_checksum_is_not_made_right() {
+    lab::needs_root!();
     run(|bench| {
         let packet = solicitation(DATA6, PEER6, PEER6, &[source_option(GROUP_MAC)]);
         let mut frame = ethernet(PEER_MAC, GROUP_MAC, IPV6, &packet);

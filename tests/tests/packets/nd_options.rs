@@ -28,6 +28,7 @@ fn is_kept(bench: &Bench, options: &[Vec<u8>]) {
 
 #[test]
 fn the_option_is_found_at_every_place() {
+    lab::needs_root!();
     run(|bench| {
         for before in 0..4 {
             is_rewritten(bench, |mac| [vec![mtu_option(); before], vec![source_option(mac)]].concat());
@@ -39,6 +40,7 @@ fn the_option_is_found_at_every_place() {
 /// A router that advertises several prefixes, as radvd orders them: the source comes last.
 #[test]
 fn the_option_is_found_beyond_the_fourth_place() {
+    lab::needs_root!();
     run(|bench| {
         for prefixes in 3..12 {
             let before: Vec<_> = (0..prefixes).map(prefix_option).collect();
@@ -49,6 +51,7 @@ fn the_option_is_found_beyond_the_fourth_place() {
 
 #[test]
 fn what_is_not_our_mac_in_an_address_option_is_kept() {
+    lab::needs_root!();
     run(|bench| {
         is_kept(bench, &[source_option(PEER_MAC)]);
         is_kept(bench, &[source_option(PEER_MAC), mtu_option()]);
@@ -60,6 +63,7 @@ fn what_is_not_our_mac_in_an_address_option_is_kept() {
 
 #[test]
 fn malformed_options_are_neither_followed_nor_a_reason_to_drop() {
+    lab::needs_root!();
     run(|bench| {
         // Length 0 would never end: what follows it is no option.
         is_kept(bench, &[vec![5, 0, 0, 0, 0, 0, 5, 220], source_option(GROUP_MAC)]);

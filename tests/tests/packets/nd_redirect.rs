@@ -7,6 +7,7 @@ use crate::{
 
 #[test]
 fn ours_leave_by_the_inbound_member_with_its_mac_in_the_option() {
+    lab::needs_root!();
     run(|bench| {
         // The redirected header option holds part of the packet that caused it, and comes last.
         let mut header = vec![4, 2, 0, 0, 0, 0, 0, 0];
@@ -30,6 +31,7 @@ fn ours_leave_by_the_inbound_member_with_its_mac_in_the_option() {
 
 #[test]
 fn others_are_taken_for_a_data_address() {
+    lab::needs_root!();
     run(|bench| {
         let redirected = |to| {
             let packet =

@@ -7,6 +7,7 @@ use crate::{
 
 #[test]
 fn ours_leave_by_the_inbound_member_of_their_source() {
+    lab::needs_root!();
     run(|bench| {
         let solicits = |mac| {
             let packet = router_solicitation(DATA_LOCAL6, &[source_option(mac)]);
@@ -31,6 +32,7 @@ fn ours_leave_by_the_inbound_member_of_their_source() {
 /// Before it has an address, a host solicits from ::, which is nobody to be remembered and announced.
 #[test]
 fn a_solicitation_from_nobody_leaves_by_the_cast_member() {
+    lab::needs_root!();
     run(|bench| {
         let packet = router_solicitation(std::net::Ipv6Addr::UNSPECIFIED, &[]);
         let solicits = ethernet(multicast_mac6(ALL_ROUTERS), GROUP_MAC, IPV6, &packet);
@@ -41,6 +43,7 @@ fn a_solicitation_from_nobody_leaves_by_the_cast_member() {
 
 #[test]
 fn others_are_taken_by_the_cast_member() {
+    lab::needs_root!();
     run(|bench| {
         let options = [source_option(PEER_MAC), mtu_option(), prefix_option(1)];
         let advertised =

@@ -7,6 +7,7 @@ use crate::{
 
 #[test]
 fn ours_leave_by_the_inbound_member_with_its_mac_in_the_option() {
+    lab::needs_root!();
     run(|bench| {
         let group = solicited_node(PEER6);
         for source in [DATA6, DATA_LOCAL6] {
@@ -57,6 +58,7 @@ fn ours_leave_by_the_inbound_member_with_its_mac_in_the_option() {
 
 #[test]
 fn others_are_taken_once() {
+    lab::needs_root!();
     run(|bench| {
         let asked = |target| {
             let group = solicited_node(target);

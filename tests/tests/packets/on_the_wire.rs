@@ -8,6 +8,7 @@ use crate::{
 
 #[test]
 fn what_leaves_the_group_interface_comes_out_of_one_cable() {
+    lab::needs_root!();
     run(|_bench| {
         let group = Wire::mute("g0");
         let far = Wire::open("far");
@@ -43,6 +44,7 @@ fn what_leaves_the_group_interface_comes_out_of_one_cable() {
 
 #[test]
 fn what_a_member_takes_comes_in_on_the_group_interface() {
+    lab::needs_root!();
     run(|_bench| {
         let group = Wire::open("g0");
         let cables: Vec<_> = (0..3).map(|member| Wire::open(&format!("p{member}"))).collect();

@@ -32,6 +32,7 @@ fn counted(bench: &Bench) -> ReplyCounters {
 
 #[test]
 fn echoes_of_another_identifier_are_counted_and_thrown_away() {
+    lab::needs_root!();
     run(|bench| {
         let mut reader = Reader::of(bench);
         // Until it is told, any will do.
@@ -66,6 +67,7 @@ fn echoes_of_another_identifier_are_counted_and_thrown_away() {
 /// Each kind in turn, from one member.
 #[test]
 fn a_flood_is_bounded_and_takes_nobody_elses_place() {
+    lab::needs_root!();
     run(|bench| {
         for (kind, frame) in [echo(0, 1), arp_reply(0), nd_reply(0)].iter().enumerate() {
             let (mut reader, before) = (Reader::of(bench), counted(bench));
@@ -87,6 +89,7 @@ fn a_flood_is_bounded_and_takes_nobody_elses_place() {
 
 #[test]
 fn others_are_heard_in_the_midst_of_a_flood() {
+    lab::needs_root!();
     run(|bench| {
         let mut reader = Reader::of(bench);
         for _ in 0..50 {
@@ -106,6 +109,7 @@ fn others_are_heard_in_the_midst_of_a_flood() {
 
 #[test]
 fn a_full_ring_loses_answers_counts_them_and_is_good_again_when_it_is_read() {
+    lab::needs_root!();
     run(|bench| {
         let mut reader = Reader::of(bench);
         let deadline = Instant::now() + Duration::from_secs(60);

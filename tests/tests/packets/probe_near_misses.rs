@@ -64,6 +64,7 @@ fn with(frame: &[u8], at: usize, bytes: &[u8]) -> Vec<u8> {
 
 #[test]
 fn echoes_that_are_no_replies_to_us() {
+    lab::needs_root!();
     run(|bench| {
         assert_eq!(handed(bench, MEMBER, &answers()), 4);
         let mut misses = Vec::new();
@@ -108,6 +109,7 @@ fn echoes_that_are_no_replies_to_us() {
 
 #[test]
 fn whatever_is_cut_off() {
+    lab::needs_root!();
     run(|bench| {
         let whole = answers();
         // An advertisement needs no option, and is one without it.
@@ -122,6 +124,7 @@ fn whatever_is_cut_off() {
 
 #[test]
 fn what_is_for_somebody_else() {
+    lab::needs_root!();
     run(|bench| {
         // Not for this member's MAC: flooded by the switch, for the group's own, for many.
         for destination in [PEER_MAC, member_mac(0), GROUP_MAC, BROADCAST, multicast_mac6(ALL_NODES)] {
@@ -145,6 +148,7 @@ fn what_is_for_somebody_else() {
 /// It is forged, or lost its way: the daemon is told where it came in, and the group has it as ever.
 #[test]
 fn what_is_for_another_member_is_told_as_this_ones() {
+    lab::needs_root!();
     run(|bench| {
         let mut reader = Reader::of(bench);
         for frame in answers() {
@@ -159,6 +163,7 @@ fn what_is_for_another_member_is_told_as_this_ones() {
 
 #[test]
 fn what_is_tagged() {
+    lab::needs_root!();
     run(|bench| {
         bench.group.set_vlans(&[OURS]).unwrap();
         for vlan in [OURS, 30, 0] {
@@ -179,6 +184,7 @@ fn what_is_tagged() {
 
 #[test]
 fn arp_and_advertisements_that_answer_no_probe() {
+    lab::needs_root!();
     run(|bench| {
         let nobody = Ipv4Addr::UNSPECIFIED;
         let peer = (PEER_MAC, PEER4);

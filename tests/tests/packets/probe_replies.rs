@@ -71,6 +71,7 @@ fn of(group: u32, member: u8, kind: ProbeReplyKind, from: Ip, mac: Mac) -> Probe
 
 #[test]
 fn an_echo_reply_to_a_members_own_address() {
+    lab::needs_root!();
     run(|bench| {
         let (mut reader, group) = (Reader::of(bench), bench.group.index());
         let own6 = |member: u8| Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 0x20 + u16::from(member));
@@ -108,6 +109,7 @@ fn an_echo_reply_to_a_members_own_address() {
 
 #[test]
 fn an_arp_reply_to_nobody_which_the_group_takes_all_the_same() {
+    lab::needs_root!();
     run(|bench| {
         let (mut reader, group) = (Reader::of(bench), bench.group.index());
         for member in 0..3 {
@@ -132,6 +134,7 @@ fn an_arp_reply_to_nobody_which_the_group_takes_all_the_same() {
 
 #[test]
 fn a_solicited_advertisement_to_a_members_own_address() {
+    lab::needs_root!();
     run(|bench| {
         let (mut reader, group) = (Reader::of(bench), bench.group.index());
         let said = [2, 0, 0, 0, 2, 9];

@@ -7,6 +7,7 @@ use crate::{
 
 #[test]
 fn is_dropped_on_every_member() {
+    lab::needs_root!();
     run(|bench| {
         let group4 = Ipv4Addr::new(239, 1, 2, 3);
         let group6 = solicited_node(PEER6);

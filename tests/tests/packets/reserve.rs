@@ -9,6 +9,7 @@ use crate::{
 
 #[test]
 fn carry_before_a_packet_is_lost() {
+    lab::needs_root!();
     run(|bench| {
         let group = Ipv4Addr::new(239, 1, 2, 3);
         let frames = [

@@ -11,6 +11,7 @@ use crate::{
 
 #[test]
 fn a_link_not_yet_trusted_is_better_than_a_certain_loss() {
+    lab::needs_root!();
     Setup::new().updelay(Duration::from_secs(3)).run(|bench| {
         let frame = ethernet(PEER_MAC, GROUP_MAC, IPV4, &udp4(DATA4, PEER4, (1, 2), b""));
         let by = |member| with_source(&frame, member_mac(member));

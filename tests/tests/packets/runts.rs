@@ -29,6 +29,7 @@ fn in_vlan((what, frame, enough): Sample, vlan: u16) -> Sample {
 
 #[test]
 fn ours_are_dropped_as_truncated() {
+    lab::needs_root!();
     run(|bench| {
         let plain = samples((GROUP_MAC, PEER_MAC), (DATA4, PEER4), (DATA6, PEER6));
         let in_vlans = plain.clone().into_iter().map(|sample| in_vlan(sample, 20));
@@ -58,6 +59,7 @@ fn ours_are_dropped_as_truncated() {
 
 #[test]
 fn others_are_left_to_the_stack() {
+    lab::needs_root!();
     run(|bench| {
         bench.group.set_vlans(&[20]).unwrap();
         let mut really_sent = Vec::new();

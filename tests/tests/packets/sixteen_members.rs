@@ -9,6 +9,7 @@ use crate::{
 
 #[test]
 fn every_place_of_a_list_is_asked_in_order() {
+    lab::needs_root!();
     Setup::new().members(16).run(|bench| {
         let frames = [
             ethernet(PEER_MAC, GROUP_MAC, IPV4, &tcp4(DATA4, PEER4, (1, 2), 3)),

@@ -44,6 +44,7 @@ fn slot_of(bench: &Bench, frame: &[u8]) -> usize {
 
 #[test]
 fn only_the_source_mac_changes() {
+    lab::needs_root!();
     for policy in HashPolicy::ALL {
         Setup::new().policy(policy).run(|bench| {
             for frame in kinds(1234) {
@@ -55,6 +56,7 @@ fn only_the_source_mac_changes() {
 
 #[test]
 fn a_flow_keeps_its_member_and_flows_use_all() {
+    lab::needs_root!();
     for policy in [HashPolicy::Connection, HashPolicy::Flow] {
         Setup::new().policy(policy).run(|bench| {
             spread(bench);
@@ -77,6 +79,7 @@ fn a_flow_keeps_its_member_and_flows_use_all() {
 
 #[test]
 fn by_destination_ports_and_sources_do_not_matter() {
+    lab::needs_root!();
     Setup::new().policy(HashPolicy::Destination).run(|bench| {
         spread(bench);
         let mut carriers = BTreeSet::new();
@@ -100,6 +103,7 @@ fn by_destination_ports_and_sources_do_not_matter() {
 /// same on every host and after every boot, so that it can be said where a flow goes.
 #[test]
 fn reproducible_policies_are_reproduced() {
+    lab::needs_root!();
     for (policy, slots) in [(HashPolicy::Flow, FLOW_SLOTS), (HashPolicy::Destination, DESTINATION_SLOTS)] {
         Setup::new().policy(policy).run(|bench| {
             assert_eq!(kinds(5000).map(|frame| slot_of(bench, &frame)), slots, "{policy:?}");
@@ -110,6 +114,7 @@ fn reproducible_policies_are_reproduced() {
 /// The flow that fell into a slot moves with the slot, and no other flow does.
 #[test]
 fn one_slot_moves_one_slots_flows() {
+    lab::needs_root!();
     for policy in HashPolicy::ALL {
         Setup::new().policy(policy).run(|bench| {
             let [moved, _, other, _] = kinds(5000);

@@ -42,6 +42,7 @@ fn carried_by(bench: &Bench, member: u8) {
 
 #[test]
 fn every_device_below_is_read_by_the_packet_and_by_the_sentinel() {
+    lab::needs_root!();
     run(|bench| {
         let below = ["one", "two", "three"];
         make(&below);
@@ -72,6 +73,7 @@ fn every_device_below_is_read_by_the_packet_and_by_the_sentinel() {
 /// A real one: its own carrier follows that of the device below, late at times.
 #[test]
 fn a_macvlan_goes_with_its_device() {
+    lab::needs_root!();
     run(|bench| {
         make(&["base"]);
         let mac = lab::show_mac(member_mac(0));
@@ -83,7 +85,7 @@ fn a_macvlan_goes_with_its_device() {
             ip("link set base-far down");
             carried_by(bench, 1);
             ip("link set base-far up");
-            let back = lab::clock::wait_until(std::time::Duration::from_secs(10), || {
+            let back = lab::wait_until(std::time::Duration::from_secs(10), || {
                 let frame = ethernet(PEER_MAC, GROUP_MAC, IPV4, &udp4(DATA4, PEER4, (1, 2), b"one"));
                 bench.egress(&frame).carrier_or_stand_in() == 0
             });

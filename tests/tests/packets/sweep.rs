@@ -98,6 +98,7 @@ fn ingress_is_sane(bench: &Bench, member: u8, frame: &[u8]) {
 
 #[test]
 fn every_length_of_every_frame_goes_out_sane() {
+    lab::needs_root!();
     run(|bench| {
         for frame in samples(GROUP_MAC, PEER_MAC, (DATA4, PEER4), (DATA6, PEER6)) {
             for length in 14..=frame.len() {
@@ -115,6 +116,7 @@ fn every_length_of_every_frame_goes_out_sane() {
 
 #[test]
 fn every_length_of_every_frame_comes_in_sane() {
+    lab::needs_root!();
     run(|bench| {
         bench.group.set_vlans(&[20]).unwrap();
         for member in [CAST, INBOUND] {
@@ -132,6 +134,7 @@ fn every_length_of_every_frame_comes_in_sane() {
 /// Samples with bytes overwritten at random: lengths, kinds and addresses that lie.
 #[test]
 fn garbled_frames_go_both_ways_sane() {
+    lab::needs_root!();
     run(|bench| {
         bench.group.set_vlans(&[20]).unwrap();
         // xorshift32, from a fixed start: the same frames every time.

@@ -23,6 +23,7 @@ fn packets(mac: (Mac, Mac), v4: (Ipv4Addr, Ipv4Addr), v6: (Ipv6Addr, Ipv6Addr)) 
 
 #[test]
 fn its_packets_leave_through_its_member_without_failover() {
+    lab::needs_root!();
     run(|bench| {
         // Every slot prefers member 0; members 1 and 2 tell the rule from chance.
         for usable in [&[0, 1, 2][..], &[0], &[]] {
@@ -39,6 +40,7 @@ fn its_packets_leave_through_its_member_without_failover() {
 
 #[test]
 fn what_is_for_it_is_left_to_its_member() {
+    lab::needs_root!();
     run(|bench| {
         for member in 0..3 {
             let mine = member_mac(member);
@@ -58,6 +60,7 @@ fn what_is_for_it_is_left_to_its_member() {
 
 #[test]
 fn arp_about_it_is_its_members() {
+    lab::needs_root!();
     run(|bench| {
         for member in 0..3 {
             let mine = member_mac(member);

@@ -29,6 +29,7 @@ fn packets(mac: Mac) -> Vec<Vec<u8>> {
 
 #[test]
 fn for_the_members_mac_is_taken_on_any_member() {
+    lab::needs_root!();
     run(|bench| {
         for usable in [&[0, 1, 2][..], &[]] {
             // What has arrived has arrived: verdicts are about sending.
@@ -44,6 +45,7 @@ fn for_the_members_mac_is_taken_on_any_member() {
 
 #[test]
 fn for_another_mac_is_left_alone() {
+    lab::needs_root!();
     run(|bench| {
         for member in 0..3 {
             for mac in [PEER_MAC, [2, 0, 0, 0, 2, 9], member_mac((member + 1) % 3), NO_MAC] {
@@ -57,6 +59,7 @@ fn for_another_mac_is_left_alone() {
 
 #[test]
 fn for_the_groups_mac_is_taken_by_the_cast_member() {
+    lab::needs_root!();
     run(|bench| {
         for (usable, taker) in [(&[0, 1, 2][..], CAST), (&[0, 2], 2)] {
             bench.set_usable(usable);

@@ -7,6 +7,7 @@ const MOST: u32 = 200_000;
 
 #[test]
 fn it_is_far_from_giving_up() {
+    lab::needs_root!();
     run(|bench| {
         for (name, walked) in bench.verified() {
             println!("{name}: {walked} instructions");

@@ -11,6 +11,7 @@ const FOREIGN: u16 = 30;
 
 #[test]
 fn tagged_frames_leave_as_they_are() {
+    lab::needs_root!();
     run(|bench| {
         for kind in [VLAN, QINQ] {
             for packet in [
@@ -53,6 +54,7 @@ fn heard() -> [(u8, Vec<u8>); 4] {
 
 #[test]
 fn frames_of_foreign_vlans_are_left_alone() {
+    lab::needs_root!();
     run(|bench| {
         bench.group.set_vlans(&[OURS]).unwrap();
         for kind in [VLAN, QINQ] {
@@ -71,6 +73,7 @@ fn frames_of_foreign_vlans_are_left_alone() {
 
 #[test]
 fn frames_of_the_groups_vlans_are_taken() {
+    lab::needs_root!();
     run(|bench| {
         for vlan in [OURS, 1, 4094] {
             bench.group.set_vlans(&[OURS, 1, 4094]).unwrap();
@@ -96,6 +99,7 @@ fn frames_of_the_groups_vlans_are_taken() {
 /// Sent on a cable for real: the kernel takes the tag off before ingress sees the frame.
 #[test]
 fn tags_beside_the_frame_are_seen() {
+    lab::needs_root!();
     run(|bench| {
         bench.group.set_vlans(&[OURS]).unwrap();
         let packet =

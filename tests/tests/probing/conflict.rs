@@ -1,9 +1,9 @@
 //! A target that starts up while it is probed by ARP, and looks whether somebody has its address (RFC 5227).
 
-use lab::host::arp_request;
+use lab::neighbour::arp_request;
 use lab::packet::PacketSocket;
-use lab::probes::{Capture, Message};
-use lab::{Alone, Host, Program, filter};
+use lab::probe_capture::Message;
+use lab::{Host, MS, MeasurementLock, ProbeCapture, Program, SECOND, TIMEOUT, filter};
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 
 use super::*;
@@ -48,21 +48,22 @@ fn go_down(host: &Host) {
 
 #[test]
 fn a_target_that_starts_up_finds_its_address_free() {
-    let _alone = Alone::wait().unwrap();
+    lab::needs_root!();
+    let _lock = MeasurementLock::acquire().unwrap();
     let lab = Lab::tutorial().unwrap();
     let (target, control) = (lab.peer(0), lab.peer(1));
     let production = without_test_addresses(&lab, &format!("fdt=500ms probe=arp targets={}", target.v4()));
     let probe = Message::Arp { reply: false, sender: Ipv4Addr::UNSPECIFIED, target: target.v4() };
-    let capture = Capture::on(target.namespace(), lab::host::INTERFACE).unwrap();
-    let count = |heard: &[lab::probes::Heard]| {
+    let capture = ProbeCapture::on(target.namespace(), lab::host::INTERFACE).unwrap();
+    let count = |heard: &[lab::probe_capture::CapturedFrame]| {
         heard.iter().filter(|heard| !heard.outgoing && heard.message == probe).count()
     };
-    let before = count(&capture.listen(SECOND).unwrap());
+    let before = count(&capture.read(SECOND).unwrap());
     assert!(before > 5, "{before} ARP probes a second");
 
     let since = production.daemon.log().len();
     go_down(target);
-    production.daemon.wait_line(DARK, since, PATIENCE).unwrap();
+    production.daemon.wait_line(DARK, since, TIMEOUT).unwrap();
     // Whoever goes on probing keeps a machine from its address: another one is treated so.
     go_down(control);
     let stop = AtomicBool::new(false);
@@ -82,18 +83,18 @@ fn a_target_that_starts_up_finds_its_address_free() {
                 std::thread::sleep(100 * MS);
             }
         });
-        let _ = capture.listen(Duration::ZERO).unwrap();
+        let _ = capture.read(Duration::ZERO).unwrap();
         let (mut up, mut kept) = (start_up(&lab, target), start_up(&lab, control));
-        let refused = kept.wait_line("Dropping address", 0, PATIENCE);
-        let free = up.wait_line("Successfully claimed address", 0, PATIENCE);
+        let refused = kept.wait_line("Dropping address", 0, TIMEOUT);
+        let free = up.wait_line("Successfully claimed address", 0, TIMEOUT);
         stop.store(true, SeqCst);
         println!("probed all the time: {}", refused.unwrap());
         println!("a target of the group: {}", free.unwrap());
-        let heard = capture.listen(Duration::ZERO).unwrap();
+        let heard = capture.read(Duration::ZERO).unwrap();
         assert_eq!(count(&heard), 0, "ARP probes to a target that starts up");
-        println!("{}", production.daemon.wait_line(LIGHT, since, PATIENCE).unwrap());
+        println!("{}", production.daemon.wait_line(LIGHT, since, TIMEOUT).unwrap());
         assert!(said(&production, "failure detected", since).is_empty());
-        assert!(count(&capture.listen(SECOND).unwrap()) > 5, "it is probed again");
+        assert!(count(&capture.read(SECOND).unwrap()) > 5, "it is probed again");
     });
     production.assert_clean();
 }

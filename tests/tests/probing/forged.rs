@@ -4,9 +4,9 @@
 //! not fail for want of arriving.
 
 use ipmp::control::report::MemberState;
-use lab::forger::{Forger, answer, to, with_wrong_cookie};
-use lab::probes::{Capture, Message};
-use lab::{Alone, Mac, Member};
+use lab::probe_capture::Message;
+use lab::spoofer::{Spoofer, reply_to, with_destination, with_wrong_cookie};
+use lab::{Mac, MeasurementLock, Member, ProbeCapture, TIMEOUT};
 
 use super::*;
 
@@ -27,8 +27,8 @@ fn cut_under_a_forger(
     };
     member.cable().cut().unwrap();
     let before = count();
-    let forger = Forger::start(member.cable(), into.cable(), forge).unwrap();
-    production.wait_state(member.name(), MemberState::Failed, PATIENCE).unwrap();
+    let forger = Spoofer::start(member.cable(), into.cable(), forge).unwrap();
+    production.wait_state(member.name(), MemberState::Failed, TIMEOUT).unwrap();
     std::thread::sleep(LONG);
     let state = production.member(member.name()).unwrap().state;
     assert_eq!(state, MemberState::Failed, "{what} repair {}", member.name());
@@ -42,24 +42,26 @@ fn cut_under_a_forger(
         assert_eq!(other.state, MemberState::Ok, "{what} harm {}", other.name);
     }
     member.cable().restore().unwrap();
-    production.wait_state(member.name(), MemberState::Ok, PATIENCE).unwrap();
+    production.wait_state(member.name(), MemberState::Ok, TIMEOUT).unwrap();
 }
 
 /// The right answers keep it alive.
 fn answer_rightly(production: &Production<'_>, member: &Member, target: Mac) {
-    let forger = Forger::start(member.cable(), member.cable(), move |probe| answer(probe, target)).unwrap();
+    let forger =
+        Spoofer::start(member.cable(), member.cable(), move |probe| reply_to(probe, target)).unwrap();
     let since = production.daemon.log().len();
     member.cable().cut().unwrap();
     std::thread::sleep(LONG);
     let failures = said(production, "failure detected", since);
-    assert!(failures.is_empty() && forger.said() > 10, "{} right answers: {failures:?}", forger.said());
+    assert!(failures.is_empty() && forger.sent() > 10, "{} right answers: {failures:?}", forger.sent());
     println!("{} right answers keep {} alive", forger.stop().unwrap(), member.name());
     member.cable().restore().unwrap();
 }
 
 #[test]
 fn no_forged_echo_reply_keeps_a_dead_member_alive() {
-    let _alone = Alone::wait().unwrap();
+    lab::needs_root!();
+    let _lock = MeasurementLock::acquire().unwrap();
     let lab = Lab::tutorial().unwrap();
     let production = with_test_addresses(&lab, &format!("fdt=100ms targets={ROUTER}"));
     let (member, other, router) = (&lab.members()[2], &lab.members()[0], lab.router().mac());
@@ -69,17 +71,17 @@ fn no_forged_echo_reply_keeps_a_dead_member_alive() {
         &production,
         (member, member),
         ("answers with a wrong cookie", &["forged"]),
-        move |probe| answer(probe, router).map(with_wrong_cookie),
+        move |probe| reply_to(probe, router).map(with_wrong_cookie),
     );
     let mac = other.mac();
     cut_under_a_forger(
         &production,
         (member, other),
         ("answers to another member", &["forged"]),
-        move |probe| answer(probe, router).map(|reply| to(reply, mac)),
+        move |probe| reply_to(probe, router).map(|reply| with_destination(reply, mac)),
     );
-    let capture = Capture::on(lab.host(), member.name()).unwrap();
-    let heard = capture.listen(LONG).unwrap();
+    let capture = ProbeCapture::on(lab.host(), member.name()).unwrap();
+    let heard = capture.read(LONG).unwrap();
     let replies =
         heard.into_iter().filter(|heard| matches!(heard.message, Message::Echo { reply: true, .. }));
     let recorded: Vec<Vec<u8>> = replies.map(|heard| heard.frame).collect();
@@ -92,7 +94,8 @@ fn no_forged_echo_reply_keeps_a_dead_member_alive() {
 
 #[test]
 fn no_arp_reply_of_somebody_else_keeps_a_dead_member_alive() {
-    let _alone = Alone::wait().unwrap();
+    lab::needs_root!();
+    let _lock = MeasurementLock::acquire().unwrap();
     let lab = Lab::tutorial().unwrap();
     let production = without_test_addresses(&lab, &format!("fdt=100ms probe=arp targets={ROUTER}"));
     let (member, router) = (&lab.members()[2], lab.router().mac());
@@ -102,7 +105,7 @@ fn no_arp_reply_of_somebody_else_keeps_a_dead_member_alive() {
         &production,
         (member, member),
         ("answers from a wrong MAC", &["forged"]),
-        move |probe| answer(probe, STRANGER),
+        move |probe| reply_to(probe, STRANGER),
     );
     production.assert_clean();
 }

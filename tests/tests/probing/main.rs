@@ -19,11 +19,6 @@ mod seen;
 mod spare;
 mod wire;
 
-const SECOND: Duration = Duration::from_secs(1);
-const MS: Duration = Duration::from_millis(1);
-/// How long anything may take that takes a moment: machines that test are busy.
-const PATIENCE: Duration = Duration::from_secs(20);
-
 /// The group with IPv4 test addresses and these settings, when probes are answered.
 fn with_test_addresses<'lab>(lab: &'lab Lab, settings: &str) -> Production<'lab> {
     let production = Production::create_probed(lab, &[Family::V4], settings).unwrap();

@@ -4,8 +4,8 @@ use std::os::unix::process::ExitStatusExt as _;
 use std::process::{Command, Stdio};
 
 use ipmp::control::report::MemberState;
-use lab::Program;
 use lab::daemon::binary;
+use lab::{Program, TIMEOUT, wait_until};
 use nix::sys::signal::Signal;
 
 use super::*;
@@ -20,7 +20,7 @@ fn stat(production: &Production<'_>, arguments: &str) -> Command {
 /// Waits for a row of `ipmpstat -p` of this member that is answered, or lost: NETRTT and RTT, if it has any.
 fn wait(live: &Program, member: &str, answered: bool) -> Vec<f64> {
     let mut times = None;
-    let seen = lab::clock::wait_until(PATIENCE, || {
+    let seen = wait_until(TIMEOUT, || {
         times = live.log().iter().rev().find_map(|row| of(row, member, answered));
         times.is_some()
     });
@@ -41,6 +41,7 @@ fn of(row: &str, member: &str, answered: bool) -> Option<Vec<f64>> {
 
 #[test]
 fn probes_are_seen_as_they_come_and_a_dead_path_is_explained() {
+    lab::needs_root!();
     let lab = Lab::tutorial().unwrap();
     let production = with_test_addresses(&lab, &format!("fdt=500ms targets={ROUTER}"));
     let explain = |member: &str| production.daemon.ctl(&format!("explain {member}")).unwrap();
@@ -59,7 +60,7 @@ fn probes_are_seen_as_they_come_and_a_dead_path_is_explained() {
 
     lab.member("e1000g0").cable().cut().unwrap();
     wait(&live, "e1000g0", false);
-    production.wait_state("e1000g0", MemberState::Failed, PATIENCE).unwrap();
+    production.wait_state("e1000g0", MemberState::Failed, TIMEOUT).unwrap();
     // On a busy machine now and then a probe of the others is late, too.
     let wanted = [
         "e1000g0 has failed: its link is up, and its probes are not answered (inet)\n",
@@ -68,7 +69,7 @@ fn probes_are_seen_as_they_come_and_a_dead_path_is_explained() {
         "IP interface failure detected on e1000g0 of group production0 (probes of e1000g0 were lost one after another)\n",
     ];
     let mut explained = String::new();
-    let right = lab::clock::wait_until(PATIENCE, || {
+    let right = wait_until(TIMEOUT, || {
         explained = explain("e1000g0");
         explained.starts_with(wanted[0]) && wanted.iter().all(|line| explained.contains(line))
     });
@@ -77,13 +78,13 @@ fn probes_are_seen_as_they_come_and_a_dead_path_is_explained() {
 
     live.signal(Signal::SIGINT).unwrap();
     let mut status = None;
-    lab::clock::wait_until(PATIENCE, || {
-        status = live.ended();
+    wait_until(TIMEOUT, || {
+        status = live.exit_status();
         status.is_some()
     });
     assert_eq!(status.and_then(|status| status.signal()), Some(Signal::SIGINT as i32));
     lab.member("e1000g0").cable().restore().unwrap();
-    production.wait_state("e1000g0", MemberState::Ok, PATIENCE).unwrap();
-    production.wait_carrying(3).unwrap();
+    production.wait_state("e1000g0", MemberState::Ok, TIMEOUT).unwrap();
+    production.wait_usable(3).unwrap();
     production.assert_clean();
 }

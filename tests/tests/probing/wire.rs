@@ -6,9 +6,9 @@ use std::time::Instant;
 
 use ipmp::control::report::MemberState;
 use lab::network::counterpart;
-use lab::probes::{Capture, Heard, Message};
+use lab::probe_capture::{CapturedFrame, Message};
 use lab::production::test_address;
-use lab::{Alone, show_mac};
+use lab::{MeasurementLock, ProbeCapture, TIMEOUT, show_mac};
 
 use super::*;
 
@@ -35,7 +35,8 @@ fn assert_even(what: &str, times: &[Instant]) {
 
 #[test]
 fn echo_requests_leave_from_the_test_address_numbered_and_a_fifth_of_the_fdt_apart() {
-    let _alone = Alone::wait().unwrap();
+    lab::needs_root!();
+    let _lock = MeasurementLock::acquire().unwrap();
     let lab = Lab::tutorial().unwrap();
     let targets = [IpAddr::from(ROUTER), counterpart(ROUTER).into()];
     let [v4, v6] = targets;
@@ -43,12 +44,12 @@ fn echo_requests_leave_from_the_test_address_numbered_and_a_fifth_of_the_fdt_apa
         Production::create_probed(&lab, &Family::ALL, &format!("fdt=500ms targets={v4},{v6}")).unwrap();
     production.wait_answered().unwrap();
     let (number, member) = (2, &lab.members()[2]);
-    let capture = Capture::on(lab.host(), member.name()).unwrap();
-    let heard = capture.listen(LISTEN).unwrap();
+    let capture = ProbeCapture::on(lab.host(), member.name()).unwrap();
+    let heard = capture.read(LISTEN).unwrap();
     let sources = [IpAddr::from(test_address(number)), counterpart(test_address(number)).into()];
     let mut identifiers = BTreeSet::new();
     for (source, target) in sources.into_iter().zip(targets) {
-        let of = |heard: &Heard, wanted: bool| match heard.message {
+        let of = |heard: &CapturedFrame, wanted: bool| match heard.message {
             Message::Echo { reply, source: from, destination, identifier, sequence, cookie }
                 if reply == wanted && heard.outgoing != wanted =>
             {
@@ -91,17 +92,19 @@ fn echo_requests_leave_from_the_test_address_numbered_and_a_fifth_of_the_fdt_apa
 
 #[test]
 fn arp_and_neighbour_probes_need_no_address_and_find_a_cut_cable() {
-    let _alone = Alone::wait().unwrap();
+    lab::needs_root!();
+    let _lock = MeasurementLock::acquire().unwrap();
     let lab = Lab::tutorial().unwrap();
     let (target, target6) = (ROUTER, counterpart(ROUTER));
     let production =
         without_test_addresses(&lab, &format!("fdt=500ms probe=auto targets={target},{target6}"));
     let member = &lab.members()[2];
-    let capture = Capture::on(lab.host(), member.name()).unwrap();
-    let heard = capture.listen(LISTEN).unwrap();
+    let capture = ProbeCapture::on(lab.host(), member.name()).unwrap();
+    let heard = capture.read(LISTEN).unwrap();
     let (us, router) = (member.mac(), lab.router().mac());
     let arp = Message::Arp { reply: false, sender: Ipv4Addr::UNSPECIFIED, target };
-    let requests: Vec<&Heard> = heard.iter().filter(|heard| heard.outgoing && heard.message == arp).collect();
+    let requests: Vec<&CapturedFrame> =
+        heard.iter().filter(|heard| heard.outgoing && heard.message == arp).collect();
     let times: Vec<Instant> = requests.iter().map(|heard| heard.at).collect();
     assert_even(&format!("ARP probes for {target}"), &times);
     for heard in requests {
@@ -112,12 +115,12 @@ fn arp_and_neighbour_probes_need_no_address_and_find_a_cut_cable() {
     let replies = heard.iter().filter(|heard| !heard.outgoing && heard.message == to_nobody).count();
     assert!(replies + 1 >= times.len(), "{replies} of {} ARP probes were answered", times.len());
 
-    let probes = |heard: &&Heard| {
-        let unicast = matches!(heard.message, Message::Nd { reply: false, destination, about, .. }
-            if about == target6 && destination == target6);
+    let probes = |heard: &&CapturedFrame| {
+        let unicast = matches!(heard.message, Message::Nd { reply: false, destination, target, .. }
+            if target == target6 && destination == target6);
         heard.outgoing && unicast
     };
-    let solicitations: Vec<&Heard> = heard.iter().filter(probes).collect();
+    let solicitations: Vec<&CapturedFrame> = heard.iter().filter(probes).collect();
     let times: Vec<Instant> = solicitations.iter().map(|heard| heard.at).collect();
     assert_even(&format!("neighbour solicitations to {target6}"), &times);
     for heard in solicitations {
@@ -128,10 +131,10 @@ fn arp_and_neighbour_probes_need_no_address_and_find_a_cut_cable() {
     println!("{} probed from {}", member.name(), show_mac(us));
 
     member.cable().cut().unwrap();
-    production.wait_state(member.name(), MemberState::Failed, PATIENCE).unwrap();
-    production.wait_carrying(2).unwrap();
+    production.wait_state(member.name(), MemberState::Failed, TIMEOUT).unwrap();
+    production.wait_usable(2).unwrap();
     member.cable().restore().unwrap();
-    production.wait_state(member.name(), MemberState::Ok, PATIENCE).unwrap();
-    production.wait_carrying(3).unwrap();
+    production.wait_state(member.name(), MemberState::Ok, TIMEOUT).unwrap();
+    production.wait_usable(3).unwrap();
     production.assert_clean();
 }

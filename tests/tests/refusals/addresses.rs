@@ -69,6 +69,7 @@ const BAD: [(&str, &str); 20] = [
 
 #[test]
 fn bad_addresses() {
+    lab::needs_root!();
     let lab = quiet_lab(3);
     let scene = Scene::production(&lab, "e1000g0 e1000g1");
     for (address, line) in BAD {
@@ -83,6 +84,7 @@ fn bad_addresses() {
 
 #[test]
 fn an_address_given_twice() {
+    lab::needs_root!();
     let lab = quiet_lab(3);
     let scene = Scene::production(&lab, "e1000g0 e1000g1");
     let line = "192.168.178.210 is given twice: give each address once";
@@ -95,6 +97,7 @@ fn an_address_given_twice() {
 
 #[test]
 fn an_address_that_is_there_already() {
+    lab::needs_root!();
     let lab = quiet_lab(3);
     let scene = Scene::production(&lab, "e1000g0 e1000g1");
     let line = format!("{DATA} is on production0 already: remove it there first");
@@ -111,6 +114,7 @@ fn an_address_that_is_there_already() {
 
 #[test]
 fn an_address_of_another_interface() {
+    lab::needs_root!();
     let lab = quiet_lab(3);
     let scene = Scene::production(&lab, "e1000g0 e1000g1");
     scene.ip("addr add 192.168.178.203/24 brd + dev rge0");
@@ -130,6 +134,7 @@ fn an_address_of_another_interface() {
 
 #[test]
 fn an_address_that_is_not_there() {
+    lab::needs_root!();
     let lab = quiet_lab(3);
     let scene = Scene::production(&lab, "e1000g0 e1000g1");
     scene.ctl("address add 192.168.178.211/24 --group production0");
@@ -147,6 +152,7 @@ fn an_address_that_is_not_there() {
 
 #[test]
 fn an_address_for_an_unknown_group() {
+    lab::needs_root!();
     let lab = quiet_lab(3);
     let scene = Scene::production(&lab, "e1000g0 e1000g1");
     let line = "there is no group other0; `ipmpctl show` lists those that exist";

@@ -6,6 +6,7 @@ use crate::{NO_DAEMON, REFUSED, Scene, USAGE, assert_refused, assert_same, daemo
 
 #[test]
 fn bad_names() {
+    lab::needs_root!();
     let lab = quiet_lab(3);
     let scene = Scene::production(&lab, "e1000g0 e1000g1");
     let groups = [
@@ -48,18 +49,22 @@ fn bad_names() {
 
 #[test]
 fn a_command_line_that_cannot_be_understood() {
+    lab::needs_root!();
     let lab = quiet_lab(3);
     let scene = Scene::production(&lab, "e1000g0 e1000g1");
     for (command, line) in [
         (
             "attach rge0",
-            "the following required arguments were not provided: --group <GROUP> (see ipmpctl --help)",
+            "the following required arguments were not provided: --group <GROUP> (see ipmpctl attach --help)",
         ),
-        ("detach", "the following required arguments were not provided: <INTERFACE> (see ipmpctl --help)"),
+        (
+            "detach",
+            "the following required arguments were not provided: <INTERFACE> (see ipmpctl detach --help)",
+        ),
         ("explode production0", "unrecognized subcommand 'explode' (see ipmpctl --help)"),
         (
             "detach e1000g0 --force --restore",
-            "the argument '--force' cannot be used with '--restore' (see ipmpctl --help)",
+            "the argument '--force' cannot be used with '--restore' (see ipmpctl detach --help)",
         ),
     ] {
         let before = scene.snapshot();
@@ -71,6 +76,7 @@ fn a_command_line_that_cannot_be_understood() {
 
 #[test]
 fn a_group_that_exists() {
+    lab::needs_root!();
     let lab = quiet_lab(3);
     let scene = Scene::production(&lab, "e1000g0 e1000g1");
     scene.ctl("create other0 --groupname second");
@@ -98,6 +104,7 @@ fn a_group_that_exists() {
 
 #[test]
 fn a_group_that_is_not_empty() {
+    lab::needs_root!();
     let lab = quiet_lab(3);
     let scene = Scene::production(&lab, "e1000g0 e1000g1 rge0");
     let line = "IPMP group is not empty: detach e1000g0, e1000g1, rge0 from production0 first";
@@ -109,6 +116,7 @@ fn a_group_that_is_not_empty() {
 
 #[test]
 fn an_unknown_group() {
+    lab::needs_root!();
     let lab = quiet_lab(3);
     let scene = Scene::production(&lab, "e1000g0 e1000g1");
     for name in ["nosuch0", "rge0", "e1000g0"] {
@@ -121,6 +129,7 @@ fn an_unknown_group() {
 
 #[test]
 fn the_last_member_without_a_word_on_the_group() {
+    lab::needs_root!();
     let lab = quiet_lab(3);
     let scene = Scene::production(&lab, "e1000g0 e1000g1");
     scene.ctl("detach e1000g1");
@@ -132,6 +141,7 @@ fn the_last_member_without_a_word_on_the_group() {
 
 #[test]
 fn what_is_no_member() {
+    lab::needs_root!();
     let lab = quiet_lab(3);
     let scene = Scene::production(&lab, "e1000g0 e1000g1");
     for verb in ["detach", "offline", "online"] {
@@ -148,6 +158,7 @@ fn what_is_no_member() {
 
 #[test]
 fn offline_the_last_functioning_member() {
+    lab::needs_root!();
     let lab = quiet_lab(3);
     let scene = Scene::production(&lab, "e1000g0 e1000g1 rge0");
     scene.ctl("offline e1000g0");
@@ -160,6 +171,7 @@ fn offline_the_last_functioning_member() {
 
 #[test]
 fn offline_twice_and_online_without_offline() {
+    lab::needs_root!();
     let lab = quiet_lab(3);
     let scene = Scene::production(&lab, "e1000g0 e1000g1 rge0");
     scene.refused("online e1000g0", REFUSED, "not-offline", "interface e1000g0 is not offline");
@@ -171,10 +183,11 @@ fn offline_twice_and_online_without_offline() {
 
 #[test]
 fn nobody_to_ask() {
+    lab::needs_root!();
     let lab = quiet_lab(3);
     let mut daemon = Daemon::start_in(&lab).unwrap();
     daemon.terminate().unwrap();
-    let before = Snapshot::at_rest(&lab).unwrap();
+    let before = Snapshot::settled(&lab).unwrap();
     let output = daemon.ctl_output("show").unwrap();
     let line = format!("cannot contact ipmpd at {} -- is IPMP in use?", daemon.socket().display());
     assert_refused("show", &output, NO_DAEMON, "ipmpctl", &line);

@@ -1,4 +1,4 @@
-//! Hosts on which `ipmpd` cannot work, daemons that are one too many, and users who may only look.
+//! HostsFile on which `ipmpd` cannot work, daemons that are one too many, and users who may only look.
 
 use std::fs::{self, File};
 use std::path::Path;
@@ -6,9 +6,9 @@ use std::process::{Child, Command, Output, Stdio};
 
 use lab::daemon::binary;
 use lab::network::DATA;
-use lab::{Daemon, Lab, Snapshot, clock};
+use lab::{Daemon, Lab, SECOND, Snapshot, wait_until};
 
-use crate::{NO_DAEMON, NOT_PERMITTED, SECOND, Scene, assert_refused, assert_same, daemons, quiet_lab, text};
+use crate::{NO_DAEMON, NOT_PERMITTED, Scene, assert_refused, assert_same, daemons, quiet_lab, text};
 
 /// A shell that runs the arguments after the first where there is no BTF.
 const NO_BTF: &[&str] =
@@ -37,7 +37,7 @@ fn wrapped(wrapper: &[&str], program: &str) -> Command {
 fn output_of_a_failing(mut command: Command) -> Output {
     command.stdout(Stdio::piped()).stderr(Stdio::piped());
     let mut child = command.spawn().unwrap();
-    if !clock::wait_until(10 * SECOND, || child.try_wait().unwrap().is_some()) {
+    if !wait_until(10 * SECOND, || child.try_wait().unwrap().is_some()) {
         child.kill().unwrap();
         panic!("ipmpd runs: {}", text(&child.wait_with_output().unwrap().stderr));
     }
@@ -47,7 +47,7 @@ fn output_of_a_failing(mut command: Command) -> Output {
 /// Started by itself and started by `ipmpctl`, under a wrapper, `ipmpd` says this line, ends, and leaves everything as
 /// it was.
 fn does_not_start(lab: &Lab, wrapper: &[&str], line: &str) {
-    let before = Snapshot::at_rest(lab).unwrap();
+    let before = Snapshot::settled(lab).unwrap();
     let socket = lab.directory().join("wrapped.sock");
     let arguments = ["--netns".as_ref(), lab.host().name().as_ref(), "--socket".as_ref(), socket.as_os_str()];
 
@@ -68,6 +68,7 @@ fn does_not_start(lab: &Lab, wrapper: &[&str], line: &str) {
 
 #[test]
 fn no_cap_bpf() {
+    lab::needs_root!();
     let lab = quiet_lab(3);
     let line = "missing capability CAP_BPF: run ipmpd as root, or give it CAP_NET_ADMIN, CAP_NET_RAW, CAP_BPF and \
                 CAP_PERFMON";
@@ -79,6 +80,7 @@ fn no_cap_bpf() {
 
 #[test]
 fn no_btf() {
+    lab::needs_root!();
     let lab = quiet_lab(3);
     let line = "cannot read /sys/kernel/btf/vmlinux: No such file or directory (os error 2); ipmp needs a kernel with \
                 CONFIG_DEBUG_INFO_BTF=y";
@@ -89,6 +91,7 @@ fn no_btf() {
 
 #[test]
 fn a_bpf_file_system_that_can_only_be_read() {
+    lab::needs_root!();
     let lab = quiet_lab(3);
     let pins = |what: &str| {
         format!(
@@ -119,7 +122,7 @@ impl Secluded {
         command.stdout(Stdio::null()).stderr(File::create(lab.directory().join("secluded.log")).unwrap());
         let child = command.spawn().unwrap();
         let connects = || std::os::unix::net::UnixStream::connect(socket).is_ok();
-        assert!(clock::wait_until(10 * SECOND, connects), "ipmpd does not listen");
+        assert!(wait_until(10 * SECOND, connects), "ipmpd does not listen");
         Self { child }
     }
 
@@ -142,6 +145,7 @@ impl Drop for Secluded {
 
 #[test]
 fn a_bpf_file_system_that_becomes_read_only_under_the_daemon() {
+    lab::needs_root!();
     let lab = quiet_lab(3);
     lab.host().ip("addr add 192.168.178.201/24 brd + dev rge0").unwrap();
     lab.host().ip("route add default via 192.168.178.1 dev rge0").unwrap();
@@ -157,10 +161,10 @@ fn a_bpf_file_system_that_becomes_read_only_under_the_daemon() {
         let output = ctl(&command);
         assert!(output.status.success(), "{command}: {}", text(&output.stderr));
     }
-    let carries = || !text(&ctl("show").stdout).contains("carries nothing");
-    assert!(clock::wait_until(10 * SECOND, carries), "{}", text(&ctl("show").stdout));
+    let carries = || !text(&ctl("show").stdout).contains("does not transmit");
+    assert!(wait_until(10 * SECOND, carries), "{}", text(&ctl("show").stdout));
     daemon.remount("ro");
-    let before = Snapshot::at_rest(&lab).unwrap();
+    let before = Snapshot::settled(&lab).unwrap();
     for command in [
         "create other0 --address 192.168.178.210/24",
         "attach rge0 --group production0",
@@ -175,7 +179,7 @@ fn a_bpf_file_system_that_becomes_read_only_under_the_daemon() {
                       writable for it\n";
         assert!(said.ends_with(remedy), "{command}: {said}");
         assert_eq!(output.status.code(), Some(1), "{command}");
-        let after = Snapshot::at_rest(&lab).unwrap();
+        let after = Snapshot::settled(&lab).unwrap();
         assert_same(&after, &before, command);
     }
     // The remedy is one.
@@ -186,6 +190,7 @@ fn a_bpf_file_system_that_becomes_read_only_under_the_daemon() {
 
 #[test]
 fn a_second_daemon() {
+    lab::needs_root!();
     let lab = quiet_lab(3);
     let scene = Scene::production(&lab, "e1000g0 e1000g1");
     let pid = scene.daemon.pid().unwrap();
@@ -211,6 +216,7 @@ fn a_second_daemon() {
 
 #[test]
 fn an_unknown_network_namespace() {
+    lab::needs_root!();
     let output = Command::new(binary("ipmpd").unwrap()).args(["--netns", "no-such-lab"]).output().unwrap();
     let line = "there is no network namespace no-such-lab; `ip netns list` lists those that exist: No such file or \
                 directory (os error 2)";
@@ -227,6 +233,7 @@ fn as_nobody(daemon: &Daemon, command: &str) -> Output {
 
 #[test]
 fn a_user_who_may_only_look() {
+    lab::needs_root!();
     let lab = quiet_lab(3);
     let scene = Scene::production(&lab, "e1000g0 e1000g1");
     for command in [
@@ -252,8 +259,9 @@ fn a_user_who_may_only_look() {
 
 #[test]
 fn something_in_the_way_of_the_socket() {
+    lab::needs_root!();
     let lab = quiet_lab(3);
-    let before = Snapshot::at_rest(&lab).unwrap();
+    let before = Snapshot::settled(&lab).unwrap();
     let path = lab.directory().join("precious");
     fs::write(&path, "data").unwrap();
     let mut daemon = Command::new(binary("ipmpd").unwrap());

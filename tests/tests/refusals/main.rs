@@ -10,11 +10,10 @@ lab::lane!(
 
 use std::cell::RefCell;
 use std::process::{Command, Output, Stdio};
-use std::time::Duration;
 
 use lab::daemon::binary;
 use lab::network::DATA;
-use lab::{Daemon, Lab, Snapshot, clock};
+use lab::{Daemon, Lab, SECOND, Snapshot, wait_until};
 use serde_json::{Value, json};
 
 mod addresses;
@@ -22,8 +21,6 @@ mod groups;
 mod host;
 mod members;
 mod targets;
-
-const SECOND: Duration = Duration::from_secs(1);
 
 /// Exit statuses of `ipmpctl`, as its help documents them.
 const REFUSED: i32 = 1;
@@ -58,8 +55,8 @@ impl<'lab> Scene<'lab> {
         let scene = Self::new(lab);
         scene.ctl(&format!("create production0 --address {DATA}/24"));
         scene.ctl(&format!("attach {members} --group production0"));
-        let carry = || !scene.daemon.ctl("show production0").unwrap().contains("carries nothing");
-        assert!(clock::wait_until(10 * SECOND, carry), "{}", scene.daemon.ctl("show").unwrap());
+        let carry = || !scene.daemon.ctl("show production0").unwrap().contains("does not transmit");
+        assert!(wait_until(10 * SECOND, carry), "{}", scene.daemon.ctl("show").unwrap());
         scene
     }
 
@@ -87,7 +84,7 @@ impl<'lab> Scene<'lab> {
 
     /// How everything is, once it has come to rest.
     fn snapshot(&self) -> Snapshot {
-        let now = || Snapshot::at_rest(self.lab).unwrap().with(shown(&self.daemon));
+        let now = || Snapshot::settled(self.lab).unwrap().with(shown(&self.daemon));
         self.known.take().unwrap_or_else(now)
     }
 

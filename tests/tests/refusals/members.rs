@@ -8,6 +8,7 @@ const PLAIN: &str = "192.168.178.201";
 
 #[test]
 fn an_unknown_interface() {
+    lab::needs_root!();
     let lab = quiet_lab(3);
     let scene = Scene::production(&lab, "e1000g0 e1000g1");
     let line = "there is no interface nosuch0 in this network namespace; `ip link` lists those that exist";
@@ -18,6 +19,7 @@ fn an_unknown_interface() {
 
 #[test]
 fn a_loopback_interface() {
+    lab::needs_root!();
     let lab = quiet_lab(3);
     let scene = Scene::production(&lab, "e1000g0 e1000g1");
     let line = "lo is a loopback interface: only Ethernet interfaces can be members";
@@ -27,6 +29,7 @@ fn a_loopback_interface() {
 
 #[test]
 fn a_point_to_point_interface() {
+    lab::needs_root!();
     let lab = quiet_lab(3);
     let scene = Scene::production(&lab, "e1000g0 e1000g1");
     scene.ip("tuntap add dev tun0 mode tun");
@@ -37,6 +40,7 @@ fn a_point_to_point_interface() {
 
 #[test]
 fn an_interface_that_does_no_arp() {
+    lab::needs_root!();
     let lab = quiet_lab(3);
     let scene = Scene::production(&lab, "e1000g0 e1000g1");
     scene.ip("link add ifb0 type ifb");
@@ -52,6 +56,7 @@ fn an_interface_that_does_no_arp() {
 
 #[test]
 fn a_member_of_a_group() {
+    lab::needs_root!();
     let lab = quiet_lab(3);
     let scene = Scene::production(&lab, "e1000g0 e1000g1");
     let line = "e1000g0 is a member of production0 already";
@@ -67,6 +72,7 @@ fn a_member_of_a_group() {
 
 #[test]
 fn a_port_of_a_bridge() {
+    lab::needs_root!();
     let lab = quiet_lab(3);
     let scene = Scene::production(&lab, "e1000g0 e1000g1");
     scene.ip("link add br0 type bridge");
@@ -80,6 +86,7 @@ fn a_port_of_a_bridge() {
 
 #[test]
 fn a_hardware_address_that_another_member_has() {
+    lab::needs_root!();
     let lab = quiet_lab(3);
     let scene = Scene::production(&lab, "e1000g0");
     let mac = lab::show_mac(lab.member("e1000g0").mac());
@@ -98,6 +105,7 @@ fn a_hardware_address_that_another_member_has() {
 
 #[test]
 fn a_seventeenth_member() {
+    lab::needs_root!();
     let lab = quiet_lab(18);
     let names: Vec<&str> = lab.members().iter().map(|member| member.name()).collect();
     let scene = Scene::new(&lab);
@@ -119,6 +127,7 @@ fn a_seventeenth_member() {
 
 #[test]
 fn a_group_interface() {
+    lab::needs_root!();
     let lab = quiet_lab(3);
     let scene = Scene::production(&lab, "e1000g0 e1000g1");
     for group in ["production0", "other0"] {
@@ -138,6 +147,7 @@ fn a_group_interface() {
 
 #[test]
 fn one_bad_interface_among_good_ones() {
+    lab::needs_root!();
     let lab = quiet_lab(3);
     // The good ones have something to lose.
     for command in [
@@ -167,6 +177,7 @@ fn one_bad_interface_among_good_ones() {
 
 #[test]
 fn an_interface_named_twice_by_its_two_names() {
+    lab::needs_root!();
     let lab = quiet_lab(3);
     let scene = Scene::production(&lab, "e1000g0");
     scene.ip("link property add dev rge0 altname realtek");

@@ -4,6 +4,7 @@ use crate::{REFUSED, Scene, USAGE, quiet_lab};
 
 #[test]
 fn targets_that_cannot_be() {
+    lab::needs_root!();
     let lab = quiet_lab(3);
     let scene = Scene::production(&lab, "e1000g0 e1000g1");
     scene.ctl("target add 192.168.178.1 192.168.178.2 --group production0");

@@ -7,10 +7,10 @@ use std::time::Duration;
 
 use lab::packet::PacketSocket;
 use lab::production::GROUP;
-use lab::{Counters, Lab, Mac, Production, Program, Stream, clock, filter, show_mac};
+use lab::{FrameCounters, Lab, MS, Mac, Production, Program, Stream, TIMEOUT, filter, show_mac, wait_until};
 use nix::sys::signal::Signal;
 
-use crate::{MS, PATIENCE, dnsmasq, shown, wait_answered, wait_gone, without_addresses};
+use crate::{dnsmasq, shown, wait_answered, wait_gone, without_addresses};
 
 /// What the server has to give.
 const RANGE: &str = "192.168.178.220,192.168.178.229";
@@ -103,7 +103,7 @@ fn udhcpc(lab: &Lab, options: &[&str]) -> Program {
 
 /// Waits until the client has used a lease, and gives its address.
 fn leased(client: &mut Program, how: &str, since: usize) -> Ipv4Addr {
-    let line = client.wait_line(&format!("lease {how} "), since, PATIENCE).unwrap();
+    let line = client.wait_line(&format!("lease {how} "), since, TIMEOUT).unwrap();
     line.rsplit_once(' ').unwrap().1.parse().unwrap()
 }
 
@@ -140,6 +140,7 @@ fn renewed_by_the_server_alone(
 
 #[test]
 fn a_lease_is_had_kept_and_had_again_whatever_cable_is_out() {
+    lab::needs_root!();
     let lab = Lab::tutorial().unwrap();
     let _dnsmasq = dnsmasq(
         &lab,
@@ -148,7 +149,7 @@ fn a_lease_is_had_kept_and_had_again_whatever_cable_is_out() {
     let production = without_addresses(&lab);
     let (host, peer, router) = (lab.host(), lab.peer(0), lab.router());
     let server = Server::listen(&lab);
-    let to_group = Counters::start(&lab, &filter::to(host.link(GROUP).unwrap().mac)).unwrap();
+    let to_group = FrameCounters::start(&lab, &filter::to(host.link(GROUP).unwrap().mac)).unwrap();
     let mac = |name: &str| lab.member(name).mac();
 
     // A host without any address asks everybody, through the cast member.
@@ -163,12 +164,12 @@ fn a_lease_is_had_kept_and_had_again_whatever_cable_is_out() {
     let known = |host: &lab::Host, address: Ipv4Addr| host.neighbour(IpAddr::from(address)).unwrap();
     // The server wrote to the MAC that the client gave, the group's; it must not go on with it.
     assert!(to_group.on(router.cable().name()) > 0, "no offer to the group's MAC");
-    let told = clock::wait_until(PATIENCE, || known(router, address) == Some(mac(&inbound)));
+    let told = wait_until(TIMEOUT, || known(router, address) == Some(mac(&inbound)));
     assert!(told, "the server believes in {:?}", known(router, address).map(show_mac));
     println!("leased {address}, inbound member {inbound}");
 
     let stream = Stream::new(peer.namespace(), host, address).source(peer.v4()).rate(RATE).start().unwrap();
-    stream.wait_received(RATE / 4, PATIENCE).unwrap();
+    stream.wait_received(RATE / 4, TIMEOUT).unwrap();
     let roles: [fn(&Production<'_>, Ipv4Addr) -> String; 2] = [
         |production, address| production.inbound(address).unwrap(),
         |production, _| production.cast().unwrap(),
@@ -179,11 +180,11 @@ fn a_lease_is_had_kept_and_had_again_whatever_cable_is_out() {
         let member = lab.member(&out);
         member.cable().pull().unwrap();
         let moved = || production.inbound(address).unwrap() != out && production.cast().unwrap() != out;
-        assert!(clock::wait_until(PATIENCE, moved), "{out} is out:\n{}", shown(&production));
+        assert!(wait_until(TIMEOUT, moved), "{out} is out:\n{}", shown(&production));
         renewed_by_the_server_alone(&lab, &mut client, &server, address, &out);
-        stream.wait_received(RATE / 4, PATIENCE).unwrap();
+        stream.wait_received(RATE / 4, TIMEOUT).unwrap();
         member.cable().replug().unwrap();
-        production.forgive(member).unwrap();
+        production.clear_flap_history(member).unwrap();
     }
     let report = stream.stop().unwrap();
     println!("to the leased address, {pulls} pulls: {report}");
@@ -193,7 +194,7 @@ fn a_lease_is_had_kept_and_had_again_whatever_cable_is_out() {
     // Given back, it is no data address any more.
     let lines = client.log().len();
     client.signal(Signal::SIGUSR2).unwrap();
-    client.wait_line("lease deconfig", lines, PATIENCE).unwrap();
+    client.wait_line("lease deconfig", lines, TIMEOUT).unwrap();
     wait_gone(&production, address.into());
     let released = server.heard();
     assert!(released.iter().any(|message| message.kind == RELEASE), "{released:?}");
@@ -202,7 +203,7 @@ fn a_lease_is_had_kept_and_had_again_whatever_cable_is_out() {
     // Had again, it is one: with the cast member out, and answers that go to everybody.
     let out = production.cast().unwrap();
     lab.member(&out).cable().pull().unwrap();
-    assert!(clock::wait_until(PATIENCE, || production.cast().unwrap() != out), "{}", shown(&production));
+    assert!(wait_until(TIMEOUT, || production.cast().unwrap() != out), "{}", shown(&production));
     let before = to_group.on(router.cable().name());
     let mut client = udhcpc(&lab, &["-B"]);
     let again = leased(&mut client, "bound", 0);
@@ -211,7 +212,7 @@ fn a_lease_is_had_kept_and_had_again_whatever_cable_is_out() {
     let asked = Message { kind: DISCOVER, to: BROADCAST, from: mac(&production.cast().unwrap()) };
     assert_eq!(to_group.on(router.cable().name()), before, "an answer to the group's MAC");
     assert!(had.contains(&asked), "{had:?}");
-    let ping = peer.ping(again.into(), 5, 10 * MS, PATIENCE).unwrap();
+    let ping = peer.ping(again.into(), 5, 10 * MS, TIMEOUT).unwrap();
     assert_eq!((ping.answered, ping.duplicates), (5, 0));
     println!("leased {again} again while {out} is out, inbound member {inbound}");
     production.assert_clean();

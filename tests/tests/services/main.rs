@@ -4,11 +4,10 @@
 lab::lane!(side_by_side, seconds = 80);
 
 use std::net::IpAddr;
-use std::time::Duration;
 
 use ipmp::control::report::AddressReport;
 use lab::production::GROUP;
-use lab::{Daemon, Lab, Production, Program, clock};
+use lab::{Daemon, Lab, Production, Program, TIMEOUT, wait_until};
 
 mod dhcp;
 mod firewall;
@@ -16,26 +15,21 @@ mod slaac;
 mod tunnel;
 mod virtual_address;
 
-const SECOND: Duration = Duration::from_secs(1);
-const MS: Duration = Duration::from_millis(1);
-/// How long anything may take that takes a moment: machines that test are busy.
-const PATIENCE: Duration = Duration::from_secs(20);
-
 /// The group with all members of the lab and no address: what has one gets it from elsewhere.
 fn without_addresses(lab: &Lab) -> Production<'_> {
     let daemon = Daemon::start_in(lab).unwrap();
     daemon.ctl(&format!("create {GROUP}")).unwrap();
     let names: Vec<_> = lab.members().iter().map(|member| member.name()).collect();
     daemon.ctl(&format!("attach {} --group {GROUP}", names.join(" "))).unwrap();
-    let production = Production::of(lab, daemon).unwrap();
-    production.wait_carrying(names.len()).unwrap();
+    let production = Production::with_daemon(lab, daemon).unwrap();
+    production.wait_usable(names.len()).unwrap();
     production
 }
 
 /// Waits until a data address can be used and a member answers for it. Gives that member.
 fn wait_answered(production: &Production<'_>, address: IpAddr) -> String {
     let mut inbound = None;
-    let answered = clock::wait_until(PATIENCE, || {
+    let answered = wait_until(TIMEOUT, || {
         let found = data_addresses(production).into_iter().find(|known| known.address == address);
         inbound = found.filter(|found| found.up).and_then(|found| found.inbound);
         inbound.is_some()
@@ -47,7 +41,7 @@ fn wait_answered(production: &Production<'_>, address: IpAddr) -> String {
 /// Waits until the group has an address no more.
 fn wait_gone(production: &Production<'_>, address: IpAddr) {
     let gone = || data_addresses(production).iter().all(|known| known.address != address);
-    assert!(clock::wait_until(PATIENCE, gone), "{address} is still there:\n{}", shown(production));
+    assert!(wait_until(TIMEOUT, gone), "{address} is still there:\n{}", shown(production));
 }
 
 fn data_addresses(production: &Production<'_>) -> Vec<AddressReport> {
@@ -67,6 +61,6 @@ fn dnsmasq(lab: &Lab, services: &[String]) -> Program {
     command.arg(format!("--dhcp-leasefile={}", lab.directory().join("leases").display()));
     command.args(services);
     let mut program = Program::start(lab, command).unwrap();
-    program.wait_line("started, version", 0, PATIENCE).unwrap();
+    program.wait_line("started, version", 0, TIMEOUT).unwrap();
     program
 }

@@ -3,11 +3,11 @@
 use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv6Addr};
 
-use lab::host::ping;
+use lab::ping;
 use lab::production::GROUP;
-use lab::{Lab, Production, Program, clock};
+use lab::{Lab, MS, Production, Program, TIMEOUT, wait_until};
 
-use crate::{MS, PATIENCE, data_addresses, dnsmasq, shown, wait_answered, without_addresses};
+use crate::{data_addresses, dnsmasq, shown, wait_answered, without_addresses};
 
 /// The prefixes that the router advertises, a /64 each: the first from the start, the other later.
 const FIRST: Ipv6Addr = Ipv6Addr::new(0xfd00, 0x178, 9, 0, 0, 0, 0, 0);
@@ -33,7 +33,7 @@ fn addresses_of(production: &Production<'_>, prefix: Ipv6Addr) -> BTreeSet<Ipv6A
 /// Waits until the group has a stable and a temporary address of a prefix, and answers for both.
 fn wait_addresses(production: &Production<'_>, prefix: Ipv6Addr) -> BTreeSet<Ipv6Addr> {
     let two = || addresses_of(production, prefix).len() == 2;
-    assert!(clock::wait_until(PATIENCE, two), "not two of {prefix}:\n{}", shown(production));
+    assert!(wait_until(TIMEOUT, two), "not two of {prefix}:\n{}", shown(production));
     let addresses = addresses_of(production, prefix);
     for address in &addresses {
         wait_answered(production, (*address).into());
@@ -44,10 +44,10 @@ fn wait_addresses(production: &Production<'_>, prefix: Ipv6Addr) -> BTreeSet<Ipv
 /// The group is reached at these addresses, and reaches who is behind the router that it has learnt.
 fn assert_reached(lab: &Lab, addresses: &BTreeSet<Ipv6Addr>, what: &str) {
     for address in addresses {
-        let ping = lab.router().ping((*address).into(), 5, 10 * MS, PATIENCE).unwrap();
+        let ping = lab.router().ping((*address).into(), 5, 10 * MS, TIMEOUT).unwrap();
         assert_eq!((ping.answered, ping.duplicates), (5, 0), "{what}: {address} from the router");
     }
-    let ping = ping(lab.host(), None, BEYOND.into(), 5, 10 * MS, PATIENCE).unwrap();
+    let ping = ping(lab.host(), None, BEYOND.into(), 5, 10 * MS, TIMEOUT).unwrap();
     assert_eq!((ping.answered, ping.duplicates), (5, 0), "{what}: beyond the router");
 }
 
@@ -63,6 +63,7 @@ fn assert_members_learnt_nothing(lab: &Lab, what: &str) {
 
 #[test]
 fn addresses_and_a_router_are_learnt_by_the_group_alone() {
+    lab::needs_root!();
     let lab = Lab::tutorial().unwrap();
     let router = lab.router().namespace();
     router.sysctl("net.ipv6.conf.all.forwarding", "1").unwrap();
@@ -86,7 +87,7 @@ fn addresses_and_a_router_are_learnt_by_the_group_alone() {
 
     let out = production.cast().unwrap();
     lab.member(&out).cable().pull().unwrap();
-    assert!(clock::wait_until(PATIENCE, || production.cast().unwrap() != out), "{}", shown(&production));
+    assert!(wait_until(TIMEOUT, || production.cast().unwrap() != out), "{}", shown(&production));
     assert_reached(&lab, &first, "the cast member is out");
     assert_eq!(addresses_of(&production, FIRST), first);
 
@@ -98,7 +99,7 @@ fn addresses_and_a_router_are_learnt_by_the_group_alone() {
     println!("while {out} is out: {later:?}");
 
     lab.member(&out).cable().replug().unwrap();
-    production.wait_carrying(lab.members().len()).unwrap();
+    production.wait_usable(lab.members().len()).unwrap();
     assert_reached(&lab, &first, "the cast member is back");
     assert_reached(&lab, &later, "the cast member is back");
     assert_members_learnt_nothing(&lab, "the cast member is back");

@@ -7,9 +7,7 @@ use std::process::Command;
 use std::time::Duration;
 
 use lab::network::DATA;
-use lab::{Bulk, Lab, Namespace, Production, Program, Stream, command};
-
-use crate::{PATIENCE, SECOND};
+use lab::{Bulk, Lab, Namespace, Production, Program, SECOND, Stream, TIMEOUT, command};
 
 /// The ends of the tunnel, and its network.
 const HERE: Ipv4Addr = Ipv4Addr::new(10, 178, 0, 1);
@@ -64,7 +62,7 @@ impl<'lab> End<'lab> {
         command.args(["allowed-ips", &format!("{}/32", other.address)]);
         command.args(["endpoint", &format!("{}:{PORT}", other.outside)]);
         let mut program = Program::start(lab, command).unwrap();
-        program.wait_line("configured", 0, PATIENCE).unwrap();
+        program.wait_line("configured", 0, TIMEOUT).unwrap();
         self.namespace.ip(&format!("address add {}/24 dev wg0", self.address)).unwrap();
         self.namespace.ip("link set wg0 up").unwrap();
         program
@@ -73,6 +71,7 @@ impl<'lab> End<'lab> {
 
 #[test]
 fn a_tunnel_loses_nothing_that_need_not_be_lost() {
+    lab::needs_root!();
     let lab = Lab::tutorial().unwrap();
     let production = Production::create(&lab).unwrap();
     let (host, peer) = (lab.host(), lab.peer(0));
@@ -82,14 +81,14 @@ fn a_tunnel_loses_nothing_that_need_not_be_lost() {
     let _there = there.start(&lab, &here);
 
     // The first packets wait for the handshake.
-    let ping = lab::host::ping(host, None, THERE.into(), 3, SECOND / 10, PATIENCE).unwrap();
+    let ping = lab::ping(host, None, THERE.into(), 3, SECOND / 10, TIMEOUT).unwrap();
     assert_eq!((ping.answered, ping.duplicates), (3, 0));
     let out = Stream::new(host, peer.namespace(), THERE).rate(RATE).start().unwrap();
     let inward = Stream::new(peer.namespace(), host, HERE).rate(RATE).start().unwrap();
     let bulk = Bulk::new(host, peer.namespace(), THERE).pace(PACE).start().unwrap();
     let flowing = || {
-        out.wait_received(RATE / 4, PATIENCE).unwrap();
-        inward.wait_received(RATE / 4, PATIENCE).unwrap();
+        out.wait_received(RATE / 4, TIMEOUT).unwrap();
+        inward.wait_received(RATE / 4, TIMEOUT).unwrap();
     };
     let died = || lab.members().iter().map(|member| member.cable().port().unwrap().rx_dropped).sum::<u64>();
     let before = died();
@@ -98,7 +97,7 @@ fn a_tunnel_loses_nothing_that_need_not_be_lost() {
         member.cable().pull().unwrap();
         flowing();
         member.cable().replug().unwrap();
-        production.forgive(member).unwrap();
+        production.clear_flap_history(member).unwrap();
         flowing();
     }
     let (out, inward, bulk) = (out.stop().unwrap(), inward.stop().unwrap(), bulk.stop().unwrap());

@@ -7,9 +7,11 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use lab::network::{DATA, counterpart};
 use lab::packet::PacketSocket;
 use lab::production::GROUP;
-use lab::{Counters, Lab, Mac, Namespace, Production, Program, clock, filter, show_mac};
+use lab::{
+    FrameCounters, Lab, MS, Mac, Namespace, Production, Program, TIMEOUT, filter, show_mac, wait_until,
+};
 
-use crate::{MS, PATIENCE, data_addresses, shown, wait_answered, wait_gone};
+use crate::{data_addresses, shown, wait_answered, wait_gone};
 
 /// The virtual addresses, one of each family.
 const VIRTUAL: Ipv4Addr = Ipv4Addr::new(192, 168, 178, 250);
@@ -82,12 +84,8 @@ fn assert_reached(lab: &Lab, macs: &BTreeSet<Mac>, what: &str) {
     for address in [IpAddr::from(VIRTUAL), VIRTUAL6.into()] {
         let known = || peer.neighbour(address).unwrap();
         let right = || known().is_none_or(|mac| macs.contains(&mac));
-        assert!(
-            clock::wait_until(PATIENCE, right),
-            "{what}: {address} is taken for {:?}",
-            known().map(show_mac)
-        );
-        let ping = peer.ping(address, 5, 10 * MS, PATIENCE).unwrap();
+        assert!(wait_until(TIMEOUT, right), "{what}: {address} is taken for {:?}", known().map(show_mac));
+        let ping = peer.ping(address, 5, 10 * MS, TIMEOUT).unwrap();
         assert_eq!((ping.answered, ping.duplicates), (5, 0), "{what}: {address}");
         assert!(right(), "{what}: {address} is taken for {:?}", known().map(show_mac));
     }
@@ -95,22 +93,23 @@ fn assert_reached(lab: &Lab, macs: &BTreeSet<Mac>, what: &str) {
 
 #[test]
 fn a_virtual_address_stays_whatever_cable_is_out_and_goes_when_its_keeper_does() {
+    lab::needs_root!();
     let lab = Lab::tutorial().unwrap();
     // The peer finds nobody else, and takes the addresses.
     let mut waiting = keepalived(&lab, lab.peer(0).namespace(), "eth0", 100);
     let production = Production::create(&lab).unwrap();
     for instance in ["four", "six"] {
-        waiting.wait_line(&format!("({instance}) Entering MASTER STATE"), 0, PATIENCE).unwrap();
+        waiting.wait_line(&format!("({instance}) Entering MASTER STATE"), 0, TIMEOUT).unwrap();
     }
     let (listener, adverts) =
-        (Listener::new(&lab), Counters::start(&lab, &filter::to(ADVERTISEMENTS)).unwrap());
+        (Listener::new(&lab), FrameCounters::start(&lab, &filter::to(ADVERTISEMENTS)).unwrap());
     let mut keeper = keepalived(&lab, lab.host(), GROUP, 150);
     for instance in ["four", "six"] {
         // Both hear each other: the host the peer, which is of less worth, and the peer the host.
         let heard = format!("({instance}) received lower priority (100) advert");
-        keeper.wait_line(&heard, 0, PATIENCE).unwrap();
-        keeper.wait_line(&format!("({instance}) Entering MASTER STATE"), 0, PATIENCE).unwrap();
-        waiting.wait_line(&format!("({instance}) Entering BACKUP STATE"), 0, PATIENCE).unwrap();
+        keeper.wait_line(&heard, 0, TIMEOUT).unwrap();
+        keeper.wait_line(&format!("({instance}) Entering MASTER STATE"), 0, TIMEOUT).unwrap();
+        waiting.wait_line(&format!("({instance}) Entering BACKUP STATE"), 0, TIMEOUT).unwrap();
     }
     let inbound = wait_answered(&production, VIRTUAL.into());
     let inbound6 = wait_answered(&production, VIRTUAL6.into());
@@ -121,7 +120,7 @@ fn a_virtual_address_stays_whatever_cable_is_out_and_goes_when_its_keeper_does()
     listener.heard();
     let mac = lab.member(&inbound).mac();
     let mut heard = Vec::new();
-    let repeated = clock::wait_until(PATIENCE, || {
+    let repeated = wait_until(TIMEOUT, || {
         heard.extend(listener.heard());
         heard.iter().any(|(_, own)| *own)
     });
@@ -136,7 +135,7 @@ fn a_virtual_address_stays_whatever_cable_is_out_and_goes_when_its_keeper_does()
         lab.member(name).cable().pull().unwrap();
     }
     let moved = || !out.contains(&wait_answered(&production, VIRTUAL.into()));
-    assert!(clock::wait_until(PATIENCE, moved), "{out:?} are out:\n{}", shown(&production));
+    assert!(wait_until(TIMEOUT, moved), "{out:?} are out:\n{}", shown(&production));
     assert_reached(
         &lab,
         &production.macs_without(&out.iter().cloned().collect::<Vec<_>>()).into_iter().collect(),
@@ -145,11 +144,11 @@ fn a_virtual_address_stays_whatever_cable_is_out_and_goes_when_its_keeper_does()
     // The peer would have taken over by now, had it not heard of the host.
     let before = adverts.on(lab.peer(0).cable().name());
     let heard = || adverts.on(lab.peer(0).cable().name()) - before;
-    assert!(clock::wait_until(PATIENCE, || heard() > SILENCE), "{} advertisements", heard());
+    assert!(wait_until(TIMEOUT, || heard() > SILENCE), "{} advertisements", heard());
     for name in &out {
         lab.member(name).cable().replug().unwrap();
     }
-    production.wait_carrying(lab.members().len()).unwrap();
+    production.wait_usable(lab.members().len()).unwrap();
     assert_reached(&lab, &members, "plugged in again");
     let changed = [transitions(&keeper, kept), transitions(&waiting, waited)].concat();
     assert!(changed.is_empty(), "{changed:?}");
@@ -157,7 +156,7 @@ fn a_virtual_address_stays_whatever_cable_is_out_and_goes_when_its_keeper_does()
 
     keeper.terminate().unwrap();
     for instance in ["four", "six"] {
-        waiting.wait_line(&format!("({instance}) Entering MASTER STATE"), waited, PATIENCE).unwrap();
+        waiting.wait_line(&format!("({instance}) Entering MASTER STATE"), waited, TIMEOUT).unwrap();
     }
     for address in [IpAddr::from(VIRTUAL), VIRTUAL6.into(), LINK_LOCAL.into()] {
         wait_gone(&production, address);

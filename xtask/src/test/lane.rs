@@ -155,8 +155,12 @@ mod tests {
         for entry in fs::read_dir(&tests).unwrap() {
             let path = entry.unwrap().path();
             let file = if path.is_dir() { path.join("main.rs") } else { path };
-            Lane::parse(&fs::read_to_string(&file).unwrap())
-                .unwrap_or_else(|e| panic!("{}: {e:#}", file.display()));
+            let text = fs::read_to_string(&file).unwrap();
+            let lane = Lane::parse(&text).unwrap_or_else(|error| panic!("{}: {error:#}", file.display()));
+            if let Clsact::Always(only) = lane.clsact {
+                let named = text.lines().any(|line| line.starts_with("fn ") && line.contains(&only));
+                assert!(named, "{}: no test contains {only}", file.display());
+            }
         }
     }
 }

@@ -1,4 +1,4 @@
-//! Reports and the text that an operator should see, written by hand.
+//! Reports and the expected text.
 
 use super::*;
 use crate::control::{
@@ -11,46 +11,46 @@ use crate::control::{
 };
 
 #[test]
-fn a_degraded_group() {
+fn degraded_group_shows_reason_of_every_idle_member() {
     assert_eq!(
         text(&[sample()]),
         "\
 production0: flags=<UP,BROADCAST,RUNNING,MULTICAST,IPMP> mtu 1500 index 2
         inet 192.168.178.200 netmask ffffff00 broadcast 192.168.178.255 inbound e1000g0
-        inet6 2001:db8::200/64 inbound nobody
+        inet6 2001:db8::200/64 inbound none
         groupname Production
-        state degraded: 1 of 3 members carries traffic; e1000g1 failed, no link, rge0 is offline
-        detection by links alone; failback=yes fail-open=yes probe=off
-        spread by connection, multicast and broadcast by e1000g0
-        dropped: no member 1, foreign source 2, truncated 3; suppressed: reflected 4, other copy 5
-        capture auto: outbound packets are shown to captures, 6 copied so far
+        state degraded: 1 of 3 members transmits; e1000g1: failed, link down; rge0: offline
+        failure detection by link state; failback=yes fail-open=yes probe=off
+        hash connection, multicast and broadcast on e1000g0
+        dropped: no usable member 1, foreign source MAC 2, truncated 3; suppressed: reflected 4, duplicate 5
+        capture auto (active), 6 outbound packets copied
 e1000g0: flags=<UP,BROADCAST,RUNNING,MULTICAST,DEPRECATED,NOFAILOVER> mtu 1500 index 3
         inet 192.168.178.201 netmask ffffff00 broadcast 192.168.178.255
         ether 02:00:00:00:00:00
         groupname Production
-        state ok, link up, carries traffic, multicast and broadcast, inbound 192.168.178.200
-        member 0, attached by tcx, weight 1000, first choice of 1366 of 4096 slots (33.3%)
-        out 120345 packets 98234123 bytes, in 1 packets 60 bytes, stepped in for 17 packets
+        state ok, link up, transmits, multicast and broadcast, inbound 192.168.178.200
+        member 0, attached by tcx, weight 1000, preferred in 1366 of 4096 slots (33.3%)
+        out 120345 packets 98234123 bytes, in 1 packets 60 bytes, failed over 17 packets
 e1000g1: flags=<UP,BROADCAST,MULTICAST,DEPRECATED,NOFAILOVER,FAILED> mtu 1500 index 4
         ether 02:00:00:00:00:01
         groupname Production
-        state failed, link down, carries nothing: it failed, no link
-        member 1, attached by tcx, weight 1000, first choice of 1365 of 4096 slots (33.3%)
-        out 0 packets 0 bytes, in 0 packets 0 bytes, stepped in for 0 packets
+        state failed, link down, does not transmit: failed, link down
+        member 1, attached by tcx, weight 1000, preferred in 1365 of 4096 slots (33.3%)
+        out 0 packets 0 bytes, in 0 packets 0 bytes, failed over 0 packets
 rge0: flags=<UP,BROADCAST,RUNNING,MULTICAST,DEPRECATED,NOFAILOVER,OFFLINE> mtu 1500 index 5
         ether 02:00:00:00:00:02
         groupname Production
-        state offline, link up, carries nothing: it is offline
-        member 2, attached by tcx, weight 1000, first choice of 1365 of 4096 slots (33.3%)
-        out 0 packets 0 bytes, in 0 packets 0 bytes, stepped in for 0 packets
-production0: checks in force
+        state offline, link up, does not transmit: offline
+        member 2, attached by tcx, weight 1000, preferred in 1365 of 4096 slots (33.3%)
+        out 0 packets 0 bytes, in 0 packets 0 bytes, failed over 0 packets
+production0: checks
         the carrier of every member is read before each packet
 "
     );
 }
 
 #[test]
-fn an_empty_group_and_no_group() {
+fn empty_group_shows_none_and_no_group_is_one_line() {
     let empty = GroupReport {
         state: GroupState::Failed,
         flags: ["UP", "BROADCAST", "MULTICAST", "FAILED", "IPMP"].map(str::to_owned).into(),
@@ -66,26 +66,26 @@ fn an_empty_group_and_no_group() {
         "\
 production0: flags=<UP,BROADCAST,MULTICAST,FAILED,IPMP> mtu 1500 index 2
         groupname Production
-        state failed: it has no members
-        detection by links alone; failback=yes fail-open=yes probe=off
-        spread by connection, multicast and broadcast by nobody
-        dropped: no member 0, foreign source 0, truncated 0; suppressed: reflected 0, other copy 0
-        capture off: no outbound packet is copied, 0 copied so far
+        state failed: no members
+        failure detection by link state; failback=yes fail-open=yes probe=off
+        hash connection, multicast and broadcast on none
+        dropped: no usable member 0, foreign source MAC 0, truncated 0; suppressed: reflected 0, duplicate 0
+        capture off (inactive), 0 outbound packets copied
 
 production0: flags=<UP,BROADCAST,MULTICAST,FAILED,IPMP> mtu 1500 index 2
         groupname Production
-        state failed: it has no members
-        detection by links alone; failback=yes fail-open=yes probe=off
-        spread by connection, multicast and broadcast by nobody
-        dropped: no member 0, foreign source 0, truncated 0; suppressed: reflected 0, other copy 0
-        capture off: no outbound packet is copied, 0 copied so far
+        state failed: no members
+        failure detection by link state; failback=yes fail-open=yes probe=off
+        hash connection, multicast and broadcast on none
+        dropped: no usable member 0, foreign source MAC 0, truncated 0; suppressed: reflected 0, duplicate 0
+        capture off (inactive), 0 outbound packets copied
 "
     );
     assert_eq!(text(&[]), "no IPMP groups\n");
 }
 
 #[test]
-fn netmasks_and_broadcasts() {
+fn ipv4_address_has_netmask_and_broadcast() {
     let line = |text: &str, prefix| {
         address(&AddressReport { address: text.parse().unwrap(), prefix, up: true, inbound: None })
     };
@@ -100,49 +100,49 @@ fn netmasks_and_broadcasts() {
 }
 
 #[test]
-fn every_idle_member_has_a_reason() {
+fn idle_member_has_a_reason_in_every_state() {
     let line = |change: fn(&mut MemberReport)| {
         let mut group = sample();
         group.members.truncate(1);
         change(&mut group.members[0]);
-        verdict(&group)
+        group_state(&group)
     };
-    assert_eq!(line(|_| ()), "state degraded: 1 of 1 members carries traffic");
+    assert_eq!(line(|_| ()), "state degraded: 1 of 1 members transmits");
     assert_eq!(
         line(|m| m.live = false),
-        "state degraded: none of its 1 members carries traffic; e1000g0 has a link that is not trusted yet"
+        "state degraded: 0 of 1 members transmit; e1000g0: link not trusted yet"
     );
     assert_eq!(
         line(|m| (m.live, m.link) = (false, Link::Down)),
-        "state degraded: none of its 1 members carries traffic; e1000g0 has no link"
+        "state degraded: 0 of 1 members transmit; e1000g0: link down"
     );
     assert_eq!(
         line(|m| (m.usable, m.state) = (false, MemberState::Failed)),
-        "state degraded: none of its 1 members carries traffic; e1000g0 failed"
+        "state degraded: 0 of 1 members transmit; e1000g0: failed"
     );
     assert_eq!(
         line(|m| (m.usable, m.inactive) = (false, true)),
-        "state degraded: none of its 1 members carries traffic; e1000g0 is inactive"
+        "state degraded: 0 of 1 members transmit; e1000g0: inactive"
     );
     assert_eq!(
         line(|m| (m.usable, m.inactive, m.standby) = (false, true, true)),
-        "state degraded: none of its 1 members carries traffic; e1000g0 is inactive, a standby"
+        "state degraded: 0 of 1 members transmit; e1000g0: inactive (standby)"
     );
     assert_eq!(
         line(|m| {
             (m.usable, m.state) = (false, MemberState::Failed);
             m.probing = explanation::sample().member.probing;
         }),
-        "state degraded: none of its 1 members carries traffic; e1000g0 failed, its probes are not answered"
+        "state degraded: 0 of 1 members transmit; e1000g0: failed, no replies to probes"
     );
     assert_eq!(
         line(|m| m.usable = false),
-        "state degraded: none of its 1 members carries traffic; e1000g0 is not used yet"
+        "state degraded: 0 of 1 members transmit; e1000g0: not in use yet"
     );
 }
 
 #[test]
-fn what_probing_is_in_force() {
+fn probed_group_shows_detection_time_and_settings() {
     let mut group = sample();
     group.fdt_ms = Some(24_000);
     group.detection = Detection {
@@ -162,25 +162,23 @@ fn what_probing_is_in_force() {
     };
     assert_eq!(
         detection(&group),
-        "detection by links and probes within 24 s, one every 4.8 s, instead of 10 s, since 192.168.178.1 took up to 2.4 s \
-         on rge0; failback=no fail-open=no probe=arp targets=192.168.178.1,192.168.178.2"
+        "failure detection by link state and probes, 24 s, a probe every 4.8 s, raised from 10 s by 192.168.178.1: up to \
+         2.4 s on rge0; failback=no fail-open=no probe=arp targets=192.168.178.1,192.168.178.2"
     );
     let shown = text(&[group]);
     assert!(
-        shown.contains(
-            "\n        no target answers on any member (inet inet6): members are judged by their links\n"
-        ),
+        shown.contains("\n        no target replies on any member (inet inet6): link state alone decides\n"),
         "{shown}"
     );
 }
 
 #[test]
-fn where_the_probes_of_a_member_go() {
+fn probed_member_shows_method_result_and_targets() {
     let sample = || explanation::sample().member.probing.remove(0);
     assert_eq!(
         probing(&sample()),
-        "probed (inet) by echo from 192.168.178.201: failed, 3 of 10 answers in a row, targets 192.168.178.1 (routes), 1 \
-         set aside"
+        "probed (inet) by ICMP echo from 192.168.178.201: failed, 3 of 10 replies in a row, targets 192.168.178.1 (routes), 1 \
+         excluded"
     );
     let line = |change: fn(&mut Probing)| {
         let mut one = sample();
@@ -203,14 +201,47 @@ fn where_the_probes_of_a_member_go() {
     );
     assert_eq!(
         line(|p| (p.targets, p.mode) = (vec![], Mode::Multicast)),
-        "probed (inet) by echo from 192.168.178.201: no target is known (multicast)"
+        "probed (inet) by ICMP echo from 192.168.178.201: no target found (multicast)"
     );
     assert_eq!(
         line(|p| (p.means, p.obstacle) = (None, Some(Obstacle::NotUnique))),
-        "not probed (inet): its test address 192.168.178.201 is not unique in the group"
+        "not probed (inet): test address 192.168.178.201 is not unique in the group"
     );
     assert_eq!(
         line(|p| (p.means, p.obstacle) = (None, Some(Obstacle::Awaited))),
-        "not probed (inet): its test address is awaited"
+        "not probed (inet): waiting for its test address"
     );
+}
+
+fn shown(name: Option<&str>, groups: Vec<GroupReport>, format: Format) -> String {
+    Show { name: name.map(str::to_owned) }.print(Response::Show(groups), format)
+}
+
+#[test]
+fn show_member_prints_that_member_alone() {
+    let group = sample();
+    let shown = |format| shown(Some("e1000g1"), vec![sample()], format);
+    let text = shown(Format::Text);
+    assert_eq!(text, member_text(&group, &group.members[1]));
+    assert!(text.starts_with("e1000g1: flags="), "{text}");
+    assert!(!text.contains("e1000g0") && !text.contains("production0"), "{text}");
+    let json: serde_json::Value = serde_json::from_str(&shown(Format::Json)).unwrap();
+    let expected = serde_json::json!({"version": 1, "group": "production0", "member": group.members[1]});
+    assert_eq!(json, expected);
+}
+
+#[test]
+fn show_group_prints_the_group_and_its_members() {
+    for name in ["production0", "Production"] {
+        assert_eq!(shown(Some(name), vec![sample()], Format::Text), text(&[sample()]));
+        let json: serde_json::Value =
+            serde_json::from_str(&shown(Some(name), vec![sample()], Format::Json)).unwrap();
+        assert_eq!(json, serde_json::json!({"version": 1, "groups": [sample()]}));
+    }
+}
+
+#[test]
+fn group_name_that_is_also_a_member_shows_the_group() {
+    let group = GroupReport { groupname: "e1000g0".into(), ..sample() };
+    assert_eq!(shown(Some("e1000g0"), vec![group.clone()], Format::Text), text(&[group]));
 }

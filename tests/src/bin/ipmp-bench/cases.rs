@@ -1,4 +1,4 @@
-//! What of the datapath is measured: each case is a program, a packet for it, and a state of the maps.
+//! The measured cases of the datapath: a program, a packet, and a state of the maps.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
@@ -8,7 +8,7 @@ use ipmp_common::maps::Ip;
 use lab::Mac;
 use serde::Serialize;
 
-/// Where a packet goes.
+/// The direction of a packet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Direction {
@@ -18,7 +18,7 @@ pub enum Direction {
     Ingress,
 }
 
-/// Its family.
+/// The address family of a packet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Family {
@@ -32,23 +32,23 @@ pub enum Family {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Devices {
-    /// As it does on this kernel: the pinned program itself.
+    /// As on this kernel: the pinned program itself.
     Pinned,
     /// By `bpf_probe_read_kernel`, as on kernels before 6.2.
     Helper,
-    /// Not at all, as where the kernel forbids it.
+    /// Not at all, as on a kernel that forbids it.
     Unread,
 }
 
-/// Test addresses that the members have.
+/// The test addresses of the members.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum TestAddresses {
     /// None.
     None,
-    /// One that the filter tells from the packet's address.
+    /// One that the filter distinguishes from the packet's address.
     Filtered,
-    /// One that only a lookup tells from the packet's address.
+    /// One that only a lookup distinguishes from the packet's address.
     LookedUp,
 }
 
@@ -59,9 +59,9 @@ pub struct Case {
     pub direction: Direction,
     /// Which packet.
     pub family: Family,
-    /// Egress: how the packet finds its slot.
+    /// Egress: the hash policy.
     pub policy: HashPolicy,
-    /// Which program, more exactly.
+    /// Which variant of the program.
     pub devices: Devices,
     /// State of the maps.
     pub test_addresses: TestAddresses,
@@ -69,7 +69,7 @@ pub struct Case {
     pub stacked: bool,
 }
 
-/// Ours by policy, then feature by feature, then with all of them.
+/// The datapath with each policy, then with each feature, then with all features.
 pub fn all() -> Vec<Case> {
     use Direction::{Egress, Ingress};
     use Family::{V4, V6};
@@ -110,8 +110,8 @@ pub fn all() -> Vec<Case> {
 }
 
 impl Case {
-    /// Whether every feature that costs something is on: carrier and identity of a stacked member read, test addresses
-    /// present. That the filter takes one of them for the packet's address is bad luck, and a row of its own.
+    /// Whether all features that take time are enabled: reading the carrier and identity of a stacked member, and test
+    /// addresses. A false positive of the filter is a case of its own.
     pub fn has_every_feature(&self) -> bool {
         self.direction == Direction::Egress
             && self.devices == Devices::Pinned
@@ -142,8 +142,8 @@ impl Case {
         name + if self.stacked { ", stacked member" } else { "" }
     }
 
-    /// The packet: 18 bytes of UDP payload, from the group to a host or the other way round. `group` and `member` are
-    /// Ethernet addresses.
+    /// The packet: 18 bytes of UDP payload, from the group to a host or from a host to the group. `group` and `member`
+    /// are Ethernet addresses.
     pub fn packet(&self, group: Mac, member: Mac) -> Vec<u8> {
         let (source, destination) = match self.direction {
             Direction::Egress => (group, HOST_MAC),
@@ -161,11 +161,11 @@ impl Case {
         };
         let mut packet = Vec::new();
         let written = ip.udp(4096, 8192).write(&mut packet, &[0; 18]);
-        written.expect("a vector takes everything");
+        written.expect("writing to a vector succeeds");
         packet
     }
 
-    /// The test address that makes the state of the maps.
+    /// The test address of this case.
     pub fn test_address(&self) -> Option<IpAddr> {
         let wanted = match self.test_addresses {
             TestAddresses::None => return None,
@@ -183,7 +183,7 @@ impl Case {
     }
 }
 
-/// The Ethernet address of the other end.
+/// The Ethernet address of the other host.
 const HOST_MAC: Mac = [0x02, 0xb0, 0, 0, 0, 22];
 
 fn data_address(family: Family) -> IpAddr {
@@ -206,14 +206,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_case_has_a_name_of_its_own() {
+    fn case_names_are_unique() {
         let cases = all();
         let names: std::collections::HashSet<_> = cases.iter().map(Case::name).collect();
         assert_eq!(names.len(), cases.len(), "{names:?}");
     }
 
     #[test]
-    fn test_addresses_pass_the_filter_only_when_they_are_to_be_looked_up() {
+    fn test_address_matches_filter_only_when_looked_up() {
         for case in all().iter().filter(|case| case.test_addresses != TestAddresses::None) {
             let address = case.test_address().unwrap();
             let data = data_address(case.family);
@@ -224,7 +224,7 @@ mod tests {
     }
 
     #[test]
-    fn packets_are_from_the_group_or_for_the_member() {
+    fn packet_is_from_group_or_for_member() {
         let (group, member) = ([2, 0, 0, 0, 0, 9], [2, 0, 0, 0, 0, 1]);
         for case in all() {
             let packet = case.packet(group, member);

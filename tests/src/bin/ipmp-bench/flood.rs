@@ -1,4 +1,4 @@
-//! Small UDP packets as fast as one thread sends them, one system call each, as most programs do.
+//! Small UDP packets, as fast as one thread can send them with one system call each.
 
 use std::net::{Ipv4Addr, UdpSocket};
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
@@ -8,12 +8,12 @@ use anyhow::{Context as _, Result};
 use lab::Namespace;
 use nix::sys::socket::{setsockopt, sockopt::RcvBufForce};
 
-/// Bytes of payload: with the headers and a frame check sequence, the smallest frame of Ethernet, 64 bytes.
+/// Bytes of payload: with headers and frame check sequence the smallest Ethernet frame, 64 bytes.
 const PAYLOAD: usize = 18;
-/// Room for half a second of packets.
+/// Receive buffer: half a second of packets.
 const BUFFER: usize = 64 << 20;
-/// Nothing more is on its way when nothing came for so long.
-const QUIET: Duration = Duration::from_millis(20);
+/// No further packet is expected when none was received for this time.
+const SETTLE: Duration = Duration::from_millis(20);
 
 /// Packets per second that were received, of one flow from one namespace to an address of the other.
 pub fn packets_per_s(
@@ -24,8 +24,8 @@ pub fn packets_per_s(
     time: Duration,
 ) -> Result<f64> {
     let receiving = to.run(|| UdpSocket::bind((destination, 0)))?;
-    setsockopt(&receiving, RcvBufForce, &BUFFER).context("cannot have a large receive buffer")?;
-    receiving.set_read_timeout(Some(QUIET))?;
+    setsockopt(&receiving, RcvBufForce, &BUFFER).context("cannot set a large receive buffer")?;
+    receiving.set_read_timeout(Some(SETTLE))?;
     let sending = from.run(|| -> std::io::Result<UdpSocket> {
         let socket = UdpSocket::bind((source, 0))?;
         socket.connect(receiving.local_addr()?)?;
@@ -48,7 +48,7 @@ pub fn packets_per_s(
         let start = Instant::now();
         while start.elapsed() < time {
             for _ in 0..256 {
-                // What is refused is not received.
+                // A packet that is not sent is not received.
                 let _ = sending.send(&[0; PAYLOAD]);
             }
         }

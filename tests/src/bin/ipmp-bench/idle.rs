@@ -1,17 +1,17 @@
-//! Many groups that carry nothing: what the daemon and the sentinel take of a processor and of memory.
+//! CPU time and memory of the daemon and the sentinel with many groups without traffic.
 
 use std::fmt;
 use std::time::Duration;
 
 use anyhow::Result;
 use lab::Lab;
-use lab::idle::{self, MEMBERS};
+use lab::idle_groups::{IdleGroups, MEMBERS};
 use serde::Serialize;
 
-/// The requirement: percent of one processor, of both together.
-const AIM: f64 = 1.0;
+/// The target for both together, in percent of one CPU.
+const TARGET: f64 = 1.0;
 
-/// What was measured.
+/// The results.
 #[derive(Debug, Serialize)]
 pub struct Idle {
     groups: usize,
@@ -24,14 +24,14 @@ pub struct Idle {
     sentinel_ticks_per_s: f64,
     sentinel_tick_ns: f64,
     maps_bytes: u64,
-    aim_percent: f64,
-    aim_met: bool,
+    target_percent: f64,
+    target_met: bool,
 }
 
 /// Measures in a lab of its own.
 pub fn measure(groups: u32, seconds: u32) -> Result<Idle> {
     let lab = Lab::builder().members(1).one_switch().peers(&[]).build()?;
-    let idle = idle::Idle::create(&lab, groups as usize)?;
+    let idle = IdleGroups::create(&lab, groups as usize)?;
     let load = idle.measure(Duration::from_secs(seconds.into()))?;
     let (daemon_percent, sentinel_percent) = load.percent();
     Ok(Idle {
@@ -45,8 +45,8 @@ pub fn measure(groups: u32, seconds: u32) -> Result<Idle> {
         sentinel_ticks_per_s: load.ticks as f64 / load.time.as_secs_f64(),
         sentinel_tick_ns: load.sentinel.as_nanos() as f64 / load.ticks.max(1) as f64,
         maps_bytes: load.maps,
-        aim_percent: AIM,
-        aim_met: daemon_percent + sentinel_percent < AIM,
+        target_percent: TARGET,
+        target_met: daemon_percent + sentinel_percent < TARGET,
     })
 }
 
@@ -59,27 +59,27 @@ impl fmt::Display for Idle {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(
             out,
-            "idle: {} groups of {} members in all, for {:.0} s",
+            "idle: {} groups, {} members in total, for {:.0} s",
             self.groups, self.members, self.seconds
         )?;
         writeln!(
             out,
-            "  daemon   {:>6.3} % of a processor   {:.1} MiB resident, {:.1} MiB of them its own share",
+            "  daemon   {:>6.3} % of a CPU   {:.1} MiB resident, {:.1} MiB proportional",
             self.daemon_percent,
             mib(self.daemon_resident_bytes),
             mib(self.daemon_proportional_bytes)
         )?;
         writeln!(
             out,
-            "  sentinel {:>6.3} % of a processor   {:.0} ticks a second of {:.0} ns",
+            "  sentinel {:>6.3} % of a CPU   {:.0} ticks per second of {:.0} ns",
             self.sentinel_percent, self.sentinel_ticks_per_s, self.sentinel_tick_ns
         )?;
         writeln!(out, "  BPF maps {:.1} MiB", mib(self.maps_bytes))?;
         write!(
             out,
-            "  aim: both below {} % together: {}",
-            self.aim_percent,
-            if self.aim_met { "met" } else { "missed" }
+            "  target: less than {} % for both together: {}",
+            self.target_percent,
+            if self.target_met { "met" } else { "missed" }
         )
     }
 }

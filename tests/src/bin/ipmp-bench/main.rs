@@ -1,22 +1,22 @@
-//! `ipmp-bench`: what steering costs, how quick failover is, what goes through a group, and what idle groups and probes
-//! take.
+//! `ipmp-bench`: measures the cost of steering, failover times, throughput, and the load of idle groups and probes.
 //!
-//! Figures are compared within one run only, and only by medians of rounds in turn: machines differ, and so do the
-//! minutes of one machine.
+//! Figures are comparable only within one run, as medians of interleaved rounds: the speed of one machine varies over
+//! time.
 //!
-//! | module | what |
+//! | module | contents |
 //! |---|---|
-//! | [`steering`], [`cases`], [`program`] | nanoseconds a packet, by BPF_PROG_TEST_RUN |
+//! | [`steering`], [`cases`], [`program`] | nanoseconds per packet, by BPF_PROG_TEST_RUN |
 //! | [`outbound`] | a stream from the host while cables are pulled |
 //! | [`inbound`] | a stream to a data address whose inbound member loses its carrier |
-//! | [`throughput`], [`flood`], [`segment`] | TCP bulk and small packets through the group and beside it |
-//! | [`idle`] | many groups that carry nothing |
-//! | [`silence`] | cables that are cut silently |
+//! | [`throughput`], [`flood`], [`segment`] | TCP bulk transfers and small packets, with and without a group |
+//! | [`idle`] | many groups without traffic |
+//! | [`detection`] | cables that are cut while their carrier stays up |
 //! | [`probing`] | many groups that are probed |
 //! | [`spread`], [`times`] | medians and quartiles; percentiles |
-//! | [`report`] | what `--json` prints |
+//! | [`report`] | the output of `--json` |
 
 mod cases;
+mod detection;
 mod flood;
 mod idle;
 mod inbound;
@@ -25,7 +25,6 @@ mod probing;
 mod program;
 mod report;
 mod segment;
-mod silence;
 mod spread;
 mod steering;
 mod throughput;
@@ -36,18 +35,18 @@ use std::process::ExitCode;
 
 use anyhow::{Context as _, Result};
 use clap::{Parser, Subcommand};
-use lab::Alone;
+use lab::MeasurementLock;
 
 use report::Report;
 
-/// Measure what steering costs, how quick failover is, what goes through a group, and what idle groups and probes take
+/// Measure the cost of steering, failover times, throughput, and the load of idle groups and probes
 ///
-/// All measurements are made unless one is named. Everything happens in network namespaces of its own, which are
-/// removed at the end, also after Ctrl-C. Needs root.
+/// Runs all measurements unless one is named. All of them run in network namespaces, which are removed at the end, also
+/// after Ctrl-C. Needs root. Example: ipmp-bench --quick outbound
 #[derive(Parser)]
 #[command(name = "ipmp-bench", after_long_help = report::JSON_HELP)]
 struct Bench {
-    /// Measure less: good for seeing that it works, not for figures
+    /// Run a short test; its figures are not meaningful
     #[arg(long, global = true)]
     quick: bool,
     /// Write the results as JSON to a file, or to standard output: `-` (the table then goes to standard error)
@@ -59,54 +58,54 @@ struct Bench {
 
 #[derive(Clone, Copy, Subcommand)]
 enum Only {
-    /// Nanoseconds a packet: an empty program, a bare redirect, ours by policy and feature
+    /// Nanoseconds per packet: an empty program, a redirect, and the datapath with each policy and feature
     Steering {
-        /// Rounds; every program runs once in each [default: 11, quick: 5]
+        /// Number of rounds; each program runs once per round [default: 11, quick: 5]
         #[arg(long, value_parser = clap::value_parser!(u32).range(1..=1000))]
         rounds: Option<u32>,
-        /// Packets a run [default: 1000000, quick: 100000]
+        /// Packets per run [default: 1000000, quick: 100000]
         #[arg(long, value_parser = clap::value_parser!(u32).range(1..=100_000_000))]
         repeat: Option<u32>,
     },
-    /// 50,000 packets/s from the host while cables are pulled: what is lost
+    /// Loss of a stream of 50,000 packets/s from the host while cables are pulled
     Outbound {
-        /// Pulls, of the members' cables in turn [default: 20, quick: 6]
+        /// Number of pulls, of the members' cables in turn [default: 20, quick: 6]
         #[arg(long, value_parser = clap::value_parser!(u32).range(1..=10_000))]
         pulls: Option<u32>,
     },
-    /// 20,000 packets/s to a data address whose inbound member loses its carrier: how long nothing comes
+    /// Outages of a stream of 20,000 packets/s to a data address whose inbound member loses its carrier
     Inbound {
-        /// Pulls of the inbound member's cable [default: 200, quick: 20]
+        /// Number of pulls of the inbound member's cable [default: 200, quick: 20]
         #[arg(long, value_parser = clap::value_parser!(u32).range(1..=10_000))]
         pulls: Option<u32>,
     },
-    /// TCP bulk and small UDP packets through a group and through a bare veth, both ways
+    /// Throughput of TCP and of small UDP packets through a group and through a plain veth pair
     Throughput {
-        /// Rounds; every way is taken once in each [default: 61, quick: 7]
+        /// Number of rounds; each path is measured once per round [default: 61, quick: 7]
         #[arg(long, value_parser = clap::value_parser!(u32).range(1..=1000))]
         rounds: Option<u32>,
     },
-    /// Groups of two members that carry nothing: processor and memory of daemon and sentinel
-    Idle {
-        /// Groups [default: 64, quick: 8]
+    /// CPU time and memory of daemon and sentinel with groups of two members without traffic
+    IdleGroups {
+        /// Number of groups [default: 64, quick: 8]
         #[arg(long, value_parser = clap::value_parser!(u32).range(1..=250))]
         groups: Option<u32>,
-        /// For how long [default: 20, quick: 3]
+        /// Duration in seconds [default: 20, quick: 3]
         #[arg(long, value_parser = clap::value_parser!(u32).range(1..=86_400))]
         seconds: Option<u32>,
     },
-    /// Cables cut silently, with failure detection times of 10 ms, 100 ms and 1 s: after how long it is noticed, and a repair
-    Silence {
-        /// Cuts with the longest time; five times as many with 100 ms, twenty times with 10 ms [default: 10, quick: 1]
+    /// Detection and repair times of path failures while the link is up, with failure detection times of 10 ms to 1 s
+    Detection {
+        /// Number of cuts with 1 s; five times as many with 100 ms, twenty times with 10 ms [default: 10, quick: 1]
         #[arg(long, value_parser = clap::value_parser!(u32).range(1..=1000))]
         cuts: Option<u32>,
     },
-    /// Groups of two members that are probed five times a second each: processor and memory, and false failures
+    /// CPU time, memory and false failures with groups of two members that are probed five times per second
     Probing {
-        /// Groups [default: 64, quick: 8]
+        /// Number of groups [default: 64, quick: 8]
         #[arg(long, value_parser = clap::value_parser!(u32).range(1..=250))]
         groups: Option<u32>,
-        /// For how long [default: 60, quick: 3]
+        /// Duration in seconds [default: 60, quick: 3]
         #[arg(long, value_parser = clap::value_parser!(u32).range(1..=86_400))]
         seconds: Option<u32>,
     },
@@ -124,12 +123,12 @@ fn main() -> ExitCode {
 
 fn run(bench: Bench) -> Result<()> {
     let to_stdout = bench.json.as_ref().is_some_and(|path| path.as_os_str() == "-");
-    eprintln!("ipmp-bench: waiting until nobody else measures on this machine");
-    let _alone = Alone::wait()?;
+    eprintln!("ipmp-bench: waiting for the measurement lock of this machine");
+    let _lock = MeasurementLock::acquire()?;
     let mut report = Report::of_this_machine(bench.quick)?;
     let show = |text: String| {
         use std::io::Write as _;
-        // A reader that has gone away is no reason to stop measuring.
+        // A closed output does not stop the measurement.
         let _ = if to_stdout {
             writeln!(std::io::stderr(), "{text}")
         } else {
@@ -168,9 +167,9 @@ fn run(bench: Bench) -> Result<()> {
         show(format!("\n{result}"));
         report.throughput = Some(result);
     }
-    if matches!(only, None | Some(Only::Idle { .. })) {
+    if matches!(only, None | Some(Only::IdleGroups { .. })) {
         let (groups, seconds) = match only {
-            Some(Only::Idle { groups, seconds }) => (groups, seconds),
+            Some(Only::IdleGroups { groups, seconds }) => (groups, seconds),
             _ => (None, None),
         };
         let result = idle::measure(default(groups, 64, 8), default(seconds, 20, 3))
@@ -178,11 +177,11 @@ fn run(bench: Bench) -> Result<()> {
         show(format!("\n{result}"));
         report.idle = Some(result);
     }
-    if matches!(only, None | Some(Only::Silence { .. })) {
-        let cuts = if let Some(Only::Silence { cuts }) = only { cuts } else { None };
-        let result = silence::measure(default(cuts, 10, 1)).context("cannot measure silent failures")?;
+    if matches!(only, None | Some(Only::Detection { .. })) {
+        let cuts = if let Some(Only::Detection { cuts }) = only { cuts } else { None };
+        let result = detection::measure(default(cuts, 10, 1)).context("cannot measure detection times")?;
         show(format!("\n{result}"));
-        report.silence = Some(result);
+        report.detection = Some(result);
     }
     if matches!(only, None | Some(Only::Probing { .. })) {
         let (groups, seconds) = match only {

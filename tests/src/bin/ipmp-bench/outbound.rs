@@ -1,24 +1,23 @@
-//! A stream from the host while the members' cables are pulled in turn: what is lost, and for how long nothing comes.
+//! Loss and outages of a stream from the host while the members' cables are pulled in turn.
 //!
-//! A pulled veth port stops a moment before it drops the carrier. What dies in it then is the cable's loss and nobody
-//! else's: it is counted by the port, and counted out here.
+//! A pulled veth port is stopped a moment before its carrier goes down. The port counts the frames that it drops in
+//! between, and `lost_beyond` excludes them.
 
 use std::fmt;
 use std::time::Duration;
 
 use anyhow::Result;
-use lab::network::DATA;
 use lab::{Lab, Production, Stream};
 use serde::Serialize;
 
 const PACKETS_PER_S: u64 = 50_000;
 const FLOWS: usize = 8;
-/// The sender is woken this often; what is shorter than twice that is no silence.
+/// The interval of the sender. An outage is at least twice as long.
 const BURST: Duration = Duration::from_micros(200);
-/// How long a cable stays out.
-const OUT: Duration = Duration::from_millis(100);
+/// How long a cable stays unplugged.
+const UNPLUGGED: Duration = Duration::from_millis(100);
 
-/// What was measured.
+/// The results.
 #[derive(Debug, Serialize)]
 pub struct Outbound {
     packets_per_s: u64,
@@ -27,14 +26,14 @@ pub struct Outbound {
     sent: u64,
     received: u64,
     lost: u64,
-    died_in_ports: u64,
+    dropped_in_ports: u64,
     lost_beyond: u64,
     reordered: u64,
     duplicated: u64,
-    longest_silence_us: f64,
-    longest_silence_of_a_flow_us: f64,
+    longest_outage_us: f64,
+    longest_outage_of_a_flow_us: f64,
     events: Vec<Event>,
-    doubts: Vec<String>,
+    warnings: Vec<String>,
 }
 
 /// A pull.
@@ -42,46 +41,40 @@ pub struct Outbound {
 struct Event {
     member: String,
     lost: u64,
-    died_in_port: u64,
-    silence_us: f64,
+    dropped_in_port: u64,
+    outage_us: f64,
 }
 
 /// Measures in a lab of its own.
 pub fn measure(pulls: u32) -> Result<Outbound> {
     let lab = Lab::tutorial()?;
     let production = Production::create(&lab)?;
-    let peer = lab.peer(0);
-    let running = Stream::new(lab.host(), peer.namespace(), peer.v4())
-        .source(DATA)
-        .flows(FLOWS)
-        .rate(PACKETS_PER_S)
-        .burst(BURST)
-        .gaps(2 * BURST)
-        .start()?;
+    let running =
+        Stream::outbound(&lab).flows(FLOWS).rate(PACKETS_PER_S).burst(BURST).gaps(2 * BURST).start()?;
     running.wait_received(PACKETS_PER_S / 5, Duration::from_secs(5))?;
     let mut pulled = Vec::new();
     for turn in 0..pulls as usize {
         let member = &lab.members()[turn % lab.members().len()];
         let before = member.cable().port()?.rx_dropped;
         let change = member.cable().pull()?;
-        std::thread::sleep(OUT);
+        std::thread::sleep(UNPLUGGED);
         member.cable().replug()?;
-        let died = member.cable().port()?.rx_dropped - before;
-        production.forgive(member)?;
-        production.wait_carrying(lab.members().len())?;
-        pulled.push((member.name().to_owned(), change.before, died));
+        let dropped = member.cable().port()?.rx_dropped - before;
+        production.clear_flap_history(member)?;
+        production.wait_usable(lab.members().len())?;
+        pulled.push((member.name().to_owned(), change.before, dropped));
     }
     let report = running.stop()?;
     let events: Vec<Event> = pulled
         .into_iter()
-        .map(|(member, at, died_in_port)| Event {
+        .map(|(member, at, dropped_in_port)| Event {
             member,
-            lost: report.lost_within(at, OUT),
-            died_in_port,
-            silence_us: microseconds(report.outage(at, OUT)),
+            lost: report.lost_within(at, UNPLUGGED),
+            dropped_in_port,
+            outage_us: microseconds(report.outage(at, UNPLUGGED)),
         })
         .collect();
-    let died_in_ports = events.iter().map(|event| event.died_in_port).sum();
+    let dropped_in_ports = events.iter().map(|event| event.dropped_in_port).sum();
     Ok(Outbound {
         packets_per_s: PACKETS_PER_S,
         flows: FLOWS,
@@ -89,31 +82,31 @@ pub fn measure(pulls: u32) -> Result<Outbound> {
         sent: report.sent(),
         received: report.received(),
         lost: report.lost(),
-        died_in_ports,
-        lost_beyond: report.lost().saturating_sub(died_in_ports),
+        dropped_in_ports,
+        lost_beyond: report.lost().saturating_sub(dropped_in_ports),
         reordered: report.reordered(),
         duplicated: report.duplicated(),
-        longest_silence_us: microseconds(report.longest_gap),
-        longest_silence_of_a_flow_us: report
+        longest_outage_us: microseconds(report.longest_gap),
+        longest_outage_of_a_flow_us: report
             .flows
             .iter()
             .map(|flow| microseconds(flow.longest_gap))
             .fold(0.0, f64::max),
         events,
-        doubts: doubts(&report),
+        warnings: warnings(&report),
     })
 }
 
-/// Why a stream's report should not be trusted.
-pub fn doubts(report: &lab::stream::Report) -> Vec<String> {
-    let mut doubts: Vec<String> = report.ensure_valid().err().iter().map(ToString::to_string).collect();
+/// Reasons why the result of a stream may not be valid.
+pub fn warnings(report: &lab::stream::Report) -> Vec<String> {
+    let mut warnings: Vec<String> = report.ensure_valid().err().iter().map(ToString::to_string).collect();
     if report.softnet_drops > 0 {
-        doubts.push(format!("this machine's backlog queues dropped {} packets", report.softnet_drops));
+        warnings.push(format!("this machine's backlog queues dropped {} packets", report.softnet_drops));
     }
-    doubts
+    warnings
 }
 
-/// As JSON has it.
+/// A time as in the JSON output.
 pub fn microseconds(time: Duration) -> f64 {
     time.as_nanos() as f64 / 1e3
 }
@@ -127,22 +120,22 @@ impl fmt::Display for Outbound {
         )?;
         writeln!(
             out,
-            "  {} sent, {} lost, {} of them in the pulled ports: {} beyond; {} reordered, {} duplicated",
+            "  {} sent, {} lost, of these {} dropped by the pulled ports and {} others; {} reordered, {} duplicated",
             self.sent,
             self.lost,
-            self.died_in_ports.min(self.lost),
+            self.dropped_in_ports.min(self.lost),
             self.lost_beyond,
             self.reordered,
             self.duplicated
         )?;
         write!(
             out,
-            "  longest silence {:.2} ms, of a single flow {:.2} ms",
-            self.longest_silence_us / 1e3,
-            self.longest_silence_of_a_flow_us / 1e3
+            "  longest outage {:.2} ms, of a single flow {:.2} ms",
+            self.longest_outage_us / 1e3,
+            self.longest_outage_of_a_flow_us / 1e3
         )?;
-        for doubt in &self.doubts {
-            write!(out, "\n  in doubt: {doubt}")?;
+        for warning in &self.warnings {
+            write!(out, "\n  warning: {warning}")?;
         }
         Ok(())
     }

@@ -1,12 +1,11 @@
-//! Many groups that are probed and carry nothing else: what that takes of a processor and of memory, and whether anybody
-//! is taken for dead.
+//! CPU time and memory of the daemon with many groups that are probed, and false failures.
 
 use std::fmt;
 use std::time::Duration;
 
 use anyhow::Result;
 use lab::Lab;
-use lab::idle::{Idle, MEMBERS};
+use lab::idle_groups::{IdleGroups, MEMBERS};
 use serde::Serialize;
 
 use crate::idle::mib;
@@ -14,7 +13,7 @@ use crate::idle::mib;
 /// The failure detection time of all groups.
 const FDT: Duration = Duration::from_secs(1);
 
-/// What was measured.
+/// The results.
 #[derive(Debug, Serialize)]
 pub struct Probing {
     groups: usize,
@@ -23,7 +22,7 @@ pub struct Probing {
     seconds: f64,
     probes_per_s: f64,
     lost: u64,
-    void: u64,
+    discarded: u64,
     missed: u64,
     failures: usize,
     daemon_percent: f64,
@@ -36,7 +35,7 @@ pub struct Probing {
 /// Measures in a lab of its own.
 pub fn measure(groups: u32, seconds: u32) -> Result<Probing> {
     let lab = Lab::builder().members(1).one_switch().peers(&[]).build()?;
-    let idle = Idle::create_probed(&lab, groups as usize, FDT)?;
+    let idle = IdleGroups::create_probed(&lab, groups as usize, FDT)?;
     let names = ["sent", "lost", "void", "missed"];
     let count = || names.iter().map(|name| idle.count(name)).collect::<Result<Vec<u64>>>();
     let (failures, before) = (idle.failures(), count()?);
@@ -53,7 +52,7 @@ pub fn measure(groups: u32, seconds: u32) -> Result<Probing> {
         seconds: load.time.as_secs_f64(),
         probes_per_s,
         lost: since(1),
-        void: since(2),
+        discarded: since(2),
         missed: since(3),
         failures: idle.failures() - failures,
         daemon_percent,
@@ -68,22 +67,22 @@ impl fmt::Display for Probing {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(
             out,
-            "probing: {} groups of {} members in all, FDT {} ms, for {:.0} s",
+            "probing: {} groups, {} members in total, FDT {} ms, for {:.0} s",
             self.groups, self.members, self.fdt_ms, self.seconds
         )?;
         writeln!(
             out,
-            "  {:.0} probes a second, {} lost, {} void, {} missed: {} false failures",
-            self.probes_per_s, self.lost, self.void, self.missed, self.failures
+            "  {:.0} probes per second, {} lost, {} discarded, {} missed; {} false failures",
+            self.probes_per_s, self.lost, self.discarded, self.missed, self.failures
         )?;
         writeln!(
             out,
-            "  daemon   {:>6.3} % of a processor, {:.0} us a probe   {:.1} MiB resident, {:.1} MiB of them its own share",
+            "  daemon   {:>6.3} % of a CPU, {:.0} us per probe   {:.1} MiB resident, {:.1} MiB proportional",
             self.daemon_percent,
             self.daemon_us_per_probe,
             mib(self.daemon_resident_bytes),
             mib(self.daemon_proportional_bytes)
         )?;
-        write!(out, "  sentinel {:>6.3} % of a processor", self.sentinel_percent)
+        write!(out, "  sentinel {:>6.3} % of a CPU", self.sentinel_percent)
     }
 }

@@ -1,5 +1,5 @@
-//! Programs as file descriptors, and runs of them by BPF_PROG_TEST_RUN. All go through the same two system calls, so
-//! that what is compared is measured alike.
+//! BPF programs as file descriptors, and BPF_PROG_TEST_RUN. All programs use the same system calls, so that measurements
+//! are comparable.
 
 use std::ffi::CString;
 use std::io;
@@ -23,16 +23,16 @@ pub struct Program {
     descriptor: OwnedFd,
 }
 
-/// What a run gave.
+/// The result of a run.
 #[derive(Clone, Copy, Debug)]
 pub struct Run {
-    /// What the program returned the last time.
+    /// The return value of the last repetition.
     pub verdict: u32,
-    /// Nanoseconds for one packet on the average, whole ones: the kernel cuts off the rest.
+    /// Average nanoseconds per packet, which the kernel rounds down.
     pub nanoseconds: u32,
 }
 
-/// `union bpf_attr` for BPF_PROG_LOAD, as far as it is needed.
+/// The used part of `union bpf_attr` for BPF_PROG_LOAD.
 #[repr(C)]
 struct Load {
     kind: u32,
@@ -68,7 +68,7 @@ struct TestRun {
 }
 
 impl Program {
-    /// Loads instructions as they are.
+    /// Loads instructions.
     pub fn load(instructions: &[u64]) -> Result<Self> {
         let license = c"GPL";
         let mut load = Load {
@@ -82,13 +82,13 @@ impl Program {
         Ok(Self::own(descriptor))
     }
 
-    /// A program that passes everything.
+    /// A program that passes every packet.
     pub fn empty() -> Result<Self> {
         // r0 = 0; exit
         Self::load(&[instruction(0xb7, 0, 0), instruction(0x95, 0, 0)])
     }
 
-    /// A program that sends everything to an interface, and looks at nothing.
+    /// A program that redirects every packet to an interface, without reading it.
     pub fn redirect_only(ifindex: u32) -> Result<Self> {
         // r1 = ifindex; r2 = 0; call bpf_redirect; exit
         Self::load(&[
@@ -99,27 +99,26 @@ impl Program {
         ])
     }
 
-    /// The program that is pinned there.
+    /// The program pinned at this path.
     pub fn pinned(path: &Path) -> Result<Self> {
-        let name = CString::new(path.as_os_str().as_bytes()).context("a path with a zero byte")?;
+        let name = CString::new(path.as_os_str().as_bytes()).context("a path that contains a zero byte")?;
         let mut get = Get { path: name.as_ptr() as u64, descriptor: 0, flags: 0 };
         // SAFETY: the path outlives the call.
         let descriptor = unsafe { bpf(OBJ_GET, &mut get) };
         Ok(Self::own(descriptor.with_context(|| format!("cannot open {}", path.display()))?))
     }
 
-    /// A program that somebody else has open.
+    /// A program that is open elsewhere.
     pub fn of(descriptor: BorrowedFd<'_>) -> Result<Self> {
         Ok(Self { descriptor: descriptor.try_clone_to_owned()? })
     }
 
     fn own(descriptor: libc::c_long) -> Self {
-        // SAFETY: the kernel has just opened this descriptor for us.
+        // SAFETY: the kernel has just opened this descriptor, and nothing else owns it.
         Self { descriptor: unsafe { OwnedFd::from_raw_fd(descriptor as i32) } }
     }
 
-    /// Runs it on a packet of this device, `repeat` times in a row. What it changes in the packet stays changed from
-    /// one time to the next.
+    /// Runs it on a packet of this device, `repeat` times. Changes to the packet are kept between repetitions.
     pub fn run(&self, packet: &[u8], ifindex: u32, repeat: u32) -> Result<Run> {
         let mut context = [0u8; CONTEXT_IFINDEX + 4];
         context[CONTEXT_IFINDEX..].copy_from_slice(&ifindex.to_ne_bytes());
@@ -132,7 +131,7 @@ impl Program {
             context_in: context.as_ptr() as u64,
             ..Default::default()
         };
-        // SAFETY: packet and context outlive the call; nothing is asked to be written back.
+        // SAFETY: packet and context outlive the call, and no output is requested.
         unsafe { bpf(PROG_TEST_RUN, &mut run) }.context("BPF_PROG_TEST_RUN failed")?;
         Ok(Run { verdict: run.verdict, nanoseconds: run.duration })
     }
@@ -146,7 +145,7 @@ const fn instruction(code: u8, register: u8, value: u32) -> u64 {
 /// # Safety
 /// The attributes are those of the command, and what they point to is valid for it.
 unsafe fn bpf<T>(command: libc::c_long, attributes: &mut T) -> io::Result<libc::c_long> {
-    // SAFETY: the caller's; the kernel takes missing attributes for zeros.
+    // SAFETY: ensured by the caller; the kernel reads missing attributes as zeros.
     let result = unsafe { libc::syscall(libc::SYS_bpf, command, &raw mut *attributes, size_of::<T>()) };
     if result < 0 { Err(io::Error::last_os_error()) } else { Ok(result) }
 }
@@ -161,7 +160,7 @@ mod tests {
     }
 
     #[test]
-    fn an_empty_program_returns_0_and_a_redirect_7() {
+    fn empty_program_returns_0_and_redirect_returns_7() {
         let packet = [0u8; 60];
         assert_eq!(Program::empty().unwrap().run(&packet, 1, 10).unwrap().verdict, 0);
         assert_eq!(Program::redirect_only(1).unwrap().run(&packet, 1, 10).unwrap().verdict, 7);

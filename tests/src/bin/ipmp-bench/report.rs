@@ -1,4 +1,4 @@
-//! What `--json` prints.
+//! The output of `--json`.
 
 use std::fmt;
 use std::path::Path;
@@ -6,96 +6,96 @@ use std::path::Path;
 use anyhow::{Context as _, Result};
 use serde::Serialize;
 
+use crate::detection::Detection;
 use crate::idle::Idle;
 use crate::inbound::Inbound;
 use crate::outbound::Outbound;
 use crate::probing::Probing;
-use crate::silence::Silence;
 use crate::steering::Steering;
 use crate::throughput::Throughput;
 
-/// Grows when a field is renamed, removed or changes its meaning; new fields do not change it.
-const VERSION: u32 = 1;
+/// Incremented when a field is renamed, removed or changes its meaning, but not for new fields.
+const VERSION: u32 = 2;
 
-/// All that was measured. What was not is `null`.
+/// All results. Those of measurements that did not run are `null`.
 #[derive(Debug, Serialize)]
 pub struct Report {
     version: u32,
     quick: bool,
     kernel: String,
-    processors: usize,
+    cpus: usize,
     load: f64,
     pub steering: Option<Steering>,
     pub outbound: Option<Outbound>,
     pub inbound: Option<Inbound>,
     pub throughput: Option<Throughput>,
     pub idle: Option<Idle>,
-    pub silence: Option<Silence>,
+    pub detection: Option<Detection>,
     pub probing: Option<Probing>,
 }
 
-/// The shape, for `--help`. A test compares the names with what is written.
+/// The fields, for `--help`. A test checks that all names in the output are documented here.
 pub const JSON_HELP: &str = "\
 JSON:
   One object. Units are in the names: _ns, _us, _ms, _bytes, _bits_per_s, _packets_per_s, _percent. A SPREAD is an object with the
-  numbers median, minimum, lower_quartile, upper_quartile and maximum of all rounds. What was not measured is null.
+  numbers median, minimum, lower_quartile, upper_quartile and maximum of all rounds. Measurements that did not run are null.
 
-  version            1; grows when a field is renamed, removed or changes its meaning
-  quick              true: a short run, not for figures
-  kernel, processors, load
-                     release, number, and load of one minute at the start
-  steering           rounds, repeat (packets in a run), programs, aim_ns
+  version            2; incremented when a field is renamed, removed or changes its meaning
+  quick              true: a short run, whose figures are not meaningful
+  kernel, cpus, load release, number of CPUs, and load average of one minute at the start
+  steering           rounds, repeat (packets per run), programs, target_ns
     programs         array of: name; ns: SPREAD; over_redirect_ns: SPREAD of the differences within each round, or null;
-                     aim_met: of egress with every feature, whether the median keeps to aim_ns, else null
-  outbound           packets_per_s, flows, pulls, sent, received, lost, died_in_ports, lost_beyond, reordered, duplicated,
-                     longest_silence_us (all flows together), longest_silence_of_a_flow_us, events, doubts
-    events           array, a pull each: member; lost; died_in_port; silence_us
-  inbound            packets_per_s, pulls, outage_us, before_us, lost, duplicated, aim_p50_us, aim_p95_us, aim_met, doubts
-    outage_us        p50, p95, max, and all: the longest time without a packet that began around a pull
-    before_us        the same of a time as long before each pull: what this machine does of itself
-  throughput         rounds, bulk, packets, segments, aim_ratio, aim_met
-    bulk             outbound and inbound: group_bits_per_s, bare_bits_per_s, ratio: SPREAD each (ratio within each round),
-                     group_frame_bytes, bare_frame_bytes: bytes of a frame at the member on the average, segments counted whole
-    packets          the same with group_packets_per_s, bare_packets_per_s, ratio: UDP packets of 64 bytes received
-    segments         group_bytes, bare_bytes: the longest frame of a bulk transfer from the host at the member
-  idle               groups, members (of all), seconds, aim_percent (of one processor, of both together), aim_met
+                     target_met: for egress with every feature, whether the median is at most target_ns, else null
+  outbound           packets_per_s, flows, pulls, sent, received, lost, dropped_in_ports, lost_beyond, reordered, duplicated,
+                     longest_outage_us (all flows together), longest_outage_of_a_flow_us, events, warnings
+    events           array, one for each pull: member; lost; dropped_in_port; outage_us
+  inbound            packets_per_s, pulls, outage_us, before_us, lost, duplicated, target_p50_us, target_p95_us, target_met,
+                     warnings
+    outage_us        p50, p95, max, and all: the longest time without a packet at each pull
+    before_us        the same for a time of equal length before each pull: the noise of this machine
+  throughput         rounds, bulk, packets, segments, target_ratio, target_met
+    bulk             outbound and inbound: group_bits_per_s, plain_bits_per_s, ratio: SPREAD each (ratio within each round),
+                     group_frame_bytes, plain_frame_bytes: average bytes of a frame at the member (unsegmented)
+    packets          the same with group_packets_per_s, plain_packets_per_s, ratio: UDP packets of 64 bytes received
+    segments         group_bytes, plain_bytes: the longest frame of a bulk transfer from the host at the member
+  idle               groups, members (of all groups), seconds, target_percent (of one CPU, for both together), target_met
     daemon_percent, daemon_resident_bytes, daemon_proportional_bytes
-                     of one processor; memory, and with what is shared divided among those who share it
+                     of one CPU; resident memory; memory in which shared pages are divided by the number of their users
     sentinel_percent, sentinel_ticks_per_s, sentinel_tick_ns
-                     the program alone, without the interrupt that it runs in; and what a tick takes on the average
-    maps_bytes       what the kernel charges for all maps
-  silence            fdts
-    fdts             array, a failure detection time each: fdt_ms, cuts, bound_us (it and the deadline of a probe),
-                     later_than_bound (cuts that were noticed later), void (rounds judged too late to count), missed
-      noticed_us     p50, p95, max, and all: from the cut until the daemon says that the member has failed
-      repaired_us    the same from the repair of the cable until it says that the member is repaired
-  probing            groups, members (of all), fdt_ms, seconds, probes_per_s, lost, void, missed, failures (false ones),
-                     daemon_percent, daemon_us_per_probe, daemon_resident_bytes, daemon_proportional_bytes,
-                     sentinel_percent: as of idle
-  doubts             array of sentences: why the numbers beside it should not be trusted (this machine was too busy)";
+                     the program without the interrupt that it runs in; average time of a tick
+    maps_bytes       memory of all BPF maps
+  detection          fdts
+    fdts             array, one for each failure detection time: fdt_ms, cuts, bound_us (it and the deadline of a probe),
+                     later_than_bound (cuts detected later), discarded (probe rounds, because the daemon was late), missed
+      detected_us    p50, p95, max, and all: from the cut until the daemon logs that the member has failed
+      repaired_us    the same from the end of the cut until it logs that the member is repaired
+  probing            groups, members (of all groups), fdt_ms, seconds, probes_per_s, lost, discarded, missed, failures (false
+                     ones), daemon_percent, daemon_us_per_probe, daemon_resident_bytes, daemon_proportional_bytes,
+                     sentinel_percent: as in idle
+  warnings           array of sentences: why the figures beside it may not be valid (the machine was too busy)";
 
 impl Report {
-    /// Of nothing yet.
+    /// An empty report, with the properties of this machine.
     pub fn of_this_machine(quick: bool) -> Result<Self> {
-        let system = nix::sys::utsname::uname().context("no uname")?;
+        let system = nix::sys::utsname::uname().context("cannot read uname")?;
         let load = std::fs::read_to_string("/proc/loadavg").unwrap_or_default();
         Ok(Self {
             version: VERSION,
             quick,
             kernel: system.release().to_string_lossy().into_owned(),
-            processors: std::thread::available_parallelism()?.get(),
+            cpus: std::thread::available_parallelism()?.get(),
             load: load.split(' ').next().and_then(|word| word.parse().ok()).unwrap_or_default(),
             steering: None,
             outbound: None,
             inbound: None,
             throughput: None,
             idle: None,
-            silence: None,
+            detection: None,
             probing: None,
         })
     }
 
-    /// Writes it to a file, or to standard output.
+    /// Writes it to a file, or to standard output for `-`.
     pub fn write(&self, path: &Path) -> Result<()> {
         let mut text = serde_json::to_string_pretty(self)?;
         text.push('\n');
@@ -109,9 +109,9 @@ impl Report {
 
 impl fmt::Display for Report {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(out, "Linux {}, {} processors, load {:.2}", self.kernel, self.processors, self.load)?;
-        if self.load > 0.5 * self.processors as f64 {
-            write!(out, ": this machine has other things to do, and figures will spread")?;
+        write!(out, "Linux {}, {} CPUs, load {:.2}", self.kernel, self.cpus, self.load)?;
+        if self.load > 0.5 * self.cpus as f64 {
+            write!(out, ": this machine is busy, so the figures will vary")?;
         }
         Ok(())
     }

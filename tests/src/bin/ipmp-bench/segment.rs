@@ -1,4 +1,4 @@
-//! How long segments are where they leave the host: segmentation offload must survive the group.
+//! The length of TCP segments that leave the host: segmentation offload must work through the group.
 
 use std::time::{Duration, Instant};
 
@@ -11,7 +11,7 @@ use lab::{filter, packet::PacketSocket};
 const LONGEST: usize = 128 << 10;
 const ETHERTYPE_IPV4: u16 = 0x0800;
 
-/// Bytes of the longest frame of a bulk transfer that comes in at an interface.
+/// Bytes of the longest frame of a bulk transfer that an interface receives.
 pub fn longest(transfer: Bulk, seen_at: &End, time: Duration) -> Result<usize> {
     let filter = filter::ethertype(ETHERTYPE_IPV4);
     let socket = PacketSocket::open(&seen_at.namespace, Some(&seen_at.interface), &filter)?;
@@ -29,6 +29,6 @@ pub fn longest(transfer: Bulk, seen_at: &End, time: Duration) -> Result<usize> {
     }
     let report = running.stop()?;
     ensure!(report.error.is_none(), "a bulk transfer failed: {report}");
-    ensure!(longest > 0, "no frame came in at {}", seen_at.interface);
+    ensure!(longest > 0, "{} received no frame", seen_at.interface);
     Ok(longest)
 }

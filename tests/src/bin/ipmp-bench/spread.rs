@@ -2,10 +2,10 @@
 
 use serde::Serialize;
 
-/// Order statistics of the rounds, in the unit of what was measured.
+/// Order statistics of the rounds, in the unit of the measurement.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 pub struct Spread {
-    /// The middle one; of an even number, the mean of the two in the middle.
+    /// The median; of an even number, the mean of the two middle values.
     pub median: f64,
     /// The smallest.
     pub minimum: f64,
@@ -18,13 +18,13 @@ pub struct Spread {
 }
 
 impl Spread {
-    /// Of rounds in any order.
+    /// The statistics of rounds in any order.
     ///
     /// # Panics
     /// When there are none.
     pub fn of(rounds: &[f64]) -> Self {
         let sorted = sorted(rounds);
-        // With an odd number, the middle one belongs to neither half; with one round, it is both.
+        // With an odd number, the middle value is in neither half; with one round, it is both.
         let half = (sorted.len() / 2).max(1);
         Self {
             median: middle(&sorted),
@@ -35,7 +35,7 @@ impl Spread {
         }
     }
 
-    /// All of it in another unit.
+    /// The same in another unit.
     pub fn map(self, change: impl Fn(f64) -> f64) -> Self {
         Self {
             median: change(self.median),
@@ -48,7 +48,7 @@ impl Spread {
 }
 
 fn sorted(values: &[f64]) -> Vec<f64> {
-    assert!(!values.is_empty(), "nothing was measured");
+    assert!(!values.is_empty(), "no rounds");
     let mut sorted = values.to_vec();
     sorted.sort_by(f64::total_cmp);
     sorted
@@ -64,7 +64,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn medians_and_quartiles_of_odd_even_and_one() {
+    fn quartiles_of_odd_even_and_single_rounds() {
         let of = |rounds: &[f64]| {
             let Spread { median, minimum, lower_quartile, upper_quartile, maximum } = Spread::of(rounds);
             [minimum, lower_quartile, median, upper_quartile, maximum]

@@ -23,7 +23,7 @@ use ipmp::datapath::sentinel::SHARED;
 use ipmp::datapath::{Datapath, Group, GroupSpec, MemberSpec};
 use ipmp_common::hash::HashPolicy;
 use ipmp_common::steer::{MemberSet, Preference, SLOTS};
-use lab::{Lab, Mac, clock};
+use lab::{Lab, Mac, wait_until};
 use serde::Serialize;
 
 use crate::cases::{self, Case, Devices, Direction};
@@ -35,7 +35,7 @@ const GROUP_MAC: Mac = [0x02, 0x1e, 0, 0, 0, 9];
 /// TC_ACT_REDIRECT of linux/pkt_cls.h.
 const REDIRECT: u32 = 7;
 /// Nanoseconds that egress may take longer than a bare redirect.
-const AIM: f64 = 30.0;
+const TARGET: f64 = 30.0;
 
 const PLAIN: u8 = 0;
 const STACKED: u8 = 1;
@@ -50,7 +50,7 @@ pub struct Steering {
     /// Programs.
     pub programs: Vec<Row>,
     /// Nanoseconds that egress with every feature may take longer than a bare redirect.
-    pub aim_ns: f64,
+    pub target_ns: f64,
 }
 
 /// A program.
@@ -62,8 +62,8 @@ pub struct Row {
     pub ns: Spread,
     /// Of ours: nanoseconds more than `redirect-only` in the same round.
     pub over_redirect_ns: Option<Spread>,
-    /// Of egress with every feature: whether it keeps to the aim, by the median.
-    pub aim_met: Option<bool>,
+    /// Of egress with every feature: whether it keeps to the target, by the median.
+    pub target_met: Option<bool>,
 }
 
 /// A program with a packet.
@@ -103,16 +103,16 @@ fn measure_here(lab: &Lab, rounds: u32, repeat: u32) -> Result<Steering> {
         .map(|(subject, times)| {
             let over: Vec<f64> = times.iter().zip(&redirect).map(|(ours, bare)| ours - bare).collect();
             let over = Spread::of(&over);
-            let aimed = subject.case.is_some_and(|case| case.has_every_feature());
+            let has_target = subject.case.is_some_and(|case| case.has_every_feature());
             Row {
                 name: subject.name.clone(),
                 ns: Spread::of(times),
                 over_redirect_ns: subject.case.is_some().then_some(over),
-                aim_met: aimed.then_some(over.median <= AIM),
+                target_met: has_target.then_some(over.median <= TARGET),
             }
         })
         .collect();
-    Ok(Steering { rounds, repeat, programs, aim_ns: AIM })
+    Ok(Steering { rounds, repeat, programs, target_ns: TARGET })
 }
 
 const REDIRECT_ONLY: &str = "redirect-only";
@@ -174,7 +174,7 @@ impl<'lab> Workbench<'lab> {
             if !group.sentinel_runs() {
                 group.set_live(both);
             }
-            let live = clock::wait_until(Duration::from_secs(5), || group.live() == both);
+            let live = wait_until(Duration::from_secs(5), || group.live() == both);
             ensure!(live, "the members of {} are not trusted: {:?}", policy.name(), group.live());
             groups.push((policy, ifindex, group));
         }
@@ -318,12 +318,12 @@ impl fmt::Display for Steering {
             if let Some(over) = row.over_redirect_ns {
                 write!(out, "  {:>+13.1}", over.median)?;
             }
-            match row.aim_met {
-                Some(true) => writeln!(out, "  aim met")?,
-                Some(false) => writeln!(out, "  aim missed")?,
+            match row.target_met {
+                Some(true) => writeln!(out, "  target met")?,
+                Some(false) => writeln!(out, "  target missed")?,
                 None => writeln!(out)?,
             }
         }
-        write!(out, "  aim: egress with every feature at most {:+.0} over {REDIRECT_ONLY}", self.aim_ns)
+        write!(out, "  target: egress with every feature at most {:+.0} over {REDIRECT_ONLY}", self.target_ns)
     }
 }

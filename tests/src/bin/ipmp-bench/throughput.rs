@@ -1,7 +1,7 @@
-//! TCP bulk and small UDP packets through a group and through a bare veth, both ways.
+//! TCP bulk transfers and small UDP packets through a group and through a plain veth pair, in both directions.
 //!
-//! The host has two veth pairs to one other machine, with no switch in between. One is the only member of a group, the
-//! other has an address itself. So the two ways differ in the group, and in nothing else.
+//! The host has two veth pairs to one other host, without a switch. One is the only member of a group, the other has an
+//! address itself. So the two paths differ only in the group.
 
 use std::fmt;
 use std::net::Ipv4Addr;
@@ -11,50 +11,50 @@ use anyhow::{Result, ensure};
 use lab::bulk::Bulk;
 use lab::cable::End;
 use lab::production::GROUP;
-use lab::{Daemon, Lab, Namespace, clock};
+use lab::{Daemon, Lab, Namespace, wait_until};
 use serde::Serialize;
 
 use crate::spread::Spread;
 use crate::{flood, segment};
 
-/// How long each way is taken in a round: short, so that both ways meet the same disturbances.
+/// Duration of one transfer: short, so that both paths have the same disturbances.
 const TIME: Duration = Duration::from_millis(150);
-/// Bulk throughput through the group, at least, against the bare veth.
-const AIM: f64 = 0.95;
+/// Target: the least ratio of bulk throughput through the group to that of the plain veth.
+const TARGET: f64 = 0.95;
 
-/// What was measured.
+/// The results.
 #[derive(Debug, Serialize)]
 pub struct Throughput {
     rounds: u32,
     bulk: Both<Bulks>,
     packets: Both<Packets>,
     segments: Segments,
-    aim_ratio: f64,
-    aim_met: bool,
+    target_ratio: f64,
+    target_met: bool,
 }
 
-/// Both directions, as the host sees them.
+/// Results for both directions, named from the host.
 #[derive(Debug, Serialize)]
 struct Both<T> {
     outbound: T,
     inbound: T,
 }
 
-/// TCP.
+/// TCP bulk transfers.
 #[derive(Debug, Serialize)]
 struct Bulks {
     group_bits_per_s: Spread,
-    bare_bits_per_s: Spread,
+    plain_bits_per_s: Spread,
     ratio: Spread,
     group_frame_bytes: f64,
-    bare_frame_bytes: f64,
+    plain_frame_bytes: f64,
 }
 
-/// UDP.
+/// UDP packets.
 #[derive(Debug, Serialize)]
 struct Packets {
     group_packets_per_s: Spread,
-    bare_packets_per_s: Spread,
+    plain_packets_per_s: Spread,
     ratio: Spread,
 }
 
@@ -62,19 +62,19 @@ struct Packets {
 #[derive(Debug, Serialize)]
 struct Segments {
     group_bytes: usize,
-    bare_bytes: usize,
+    plain_bytes: usize,
 }
 
-/// A way between the host and the other machine.
-struct Way {
+/// A path between the host and the other host.
+struct Path {
     host: Namespace,
     host_address: Ipv4Addr,
-    /// The end of the veth pair that is not the host's.
+    /// The end of the veth pair at the other host.
     far: End,
     far_address: Ipv4Addr,
 }
 
-/// What the rounds of one way in one direction gave.
+/// The results of all rounds of one path in one direction.
 #[derive(Default)]
 struct Rounds {
     bits: Vec<f64>,
@@ -94,58 +94,58 @@ pub fn measure(rounds: u32) -> Result<Throughput> {
     let lab = Lab::builder().members(1).one_switch().peers(&[]).build()?;
     let other = lab.namespace("other")?;
     other.ip("link set lo up")?;
-    let [group, bare] = [
-        Way::lay(&lab, &other, "group", Ipv4Addr::new(192, 168, 1, 1))?,
-        Way::lay(&lab, &other, "bare", Ipv4Addr::new(192, 168, 2, 1))?,
+    let [group, plain] = [
+        Path::create(&lab, &other, "group", Ipv4Addr::new(192, 168, 1, 1))?,
+        Path::create(&lab, &other, "plain", Ipv4Addr::new(192, 168, 2, 1))?,
     ];
     let daemon = Daemon::start_in(&lab)?;
     daemon.ctl(&format!("create {GROUP} --address {}/24", group.host_address))?;
-    daemon.ctl(&format!("attach {} --group {GROUP}", Way::near("group")))?;
-    lab.host().ip(&format!("addr add {}/24 dev {}", bare.host_address, Way::near("bare")))?;
-    for way in [&group, &bare] {
-        way.wait_open()?;
+    daemon.ctl(&format!("attach {} --group {GROUP}", Path::near("group")))?;
+    lab.host().ip(&format!("addr add {}/24 dev {}", plain.host_address, Path::near("plain")))?;
+    for path in [&group, &plain] {
+        path.wait_reachable()?;
     }
-    come_first();
+    raise_priority();
 
     let mut results: [[Rounds; 2]; 2] = Default::default();
     for round in 0..rounds {
         for (place, direction) in [Direction::Outbound, Direction::Inbound].into_iter().enumerate() {
-            // Who goes first takes turns: what a round does to the machine must not always hit the same one.
-            let mut ways = [(0, &group), (1, &bare)];
-            ways.rotate_left(round as usize % 2);
-            for (which, way) in ways {
-                way.bulk(direction, &mut results[place][which])?;
+            // The order alternates, so that effects of one transfer on the next are the same for both paths.
+            let mut paths = [(0, &group), (1, &plain)];
+            paths.rotate_left(round as usize % 2);
+            for (which, path) in paths {
+                path.bulk(direction, &mut results[place][which])?;
             }
-            for (which, way) in ways {
-                let packets = way.packets(direction)?;
+            for (which, path) in paths {
+                let packets = path.packets(direction)?;
                 results[place][which].packets.push(packets);
             }
         }
     }
-    let segments = Segments { group_bytes: group.longest_segment()?, bare_bytes: bare.longest_segment()? };
+    let segments = Segments { group_bytes: group.longest_segment()?, plain_bytes: plain.longest_segment()? };
     let [outbound, inbound] = &results;
     let bulk = Both { outbound: Bulks::of(outbound), inbound: Bulks::of(inbound) };
-    let aim_met = bulk.outbound.ratio.median >= AIM && bulk.inbound.ratio.median >= AIM;
+    let target_met = bulk.outbound.ratio.median >= TARGET && bulk.inbound.ratio.median >= TARGET;
     let packets = Both { outbound: Packets::of(outbound), inbound: Packets::of(inbound) };
-    Ok(Throughput { rounds, bulk, packets, segments, aim_ratio: AIM, aim_met })
+    Ok(Throughput { rounds, bulk, packets, segments, target_ratio: TARGET, target_met })
 }
 
-/// Gives this thread, and those that it will start, the largest share of the processors: not the daemon, which runs
-/// already and is to be as it is. Without the right to do so it keeps what it has.
-fn come_first() {
+/// Gives this thread, and the threads that it starts later, the lowest nice value. The daemon, which is already running,
+/// keeps its own. Without permission nothing changes.
+fn raise_priority() {
     const LARGEST: libc::c_int = -20;
     // SAFETY: a call with numbers alone; 0 is the calling thread.
     unsafe { libc::setpriority(libc::PRIO_PROCESS, 0, LARGEST) };
 }
 
-impl Way {
+impl Path {
     /// The host's end of a veth pair.
     fn near(name: &str) -> String {
         format!("{name}0")
     }
 
-    /// Lays a veth pair from the host to the other machine, which gets the address given.
-    fn lay(lab: &Lab, other: &Namespace, name: &str, far_address: Ipv4Addr) -> Result<Self> {
+    /// Creates a veth pair from the host to the other host, which gets the address.
+    fn create(lab: &Lab, other: &Namespace, name: &str, far_address: Ipv4Addr) -> Result<Self> {
         let (host, near) = (lab.host(), Self::near(name));
         host.ip(&format!("link add {near} type veth peer name {name} netns {}", other.name()))?;
         host.ip(&format!("link set dev {near} up"))?;
@@ -160,17 +160,17 @@ impl Way {
         })
     }
 
-    /// Waits until packets go both ways.
-    fn wait_open(&self) -> Result<()> {
+    /// Waits until packets pass in both directions.
+    fn wait_reachable(&self) -> Result<()> {
         let mut last = None;
-        let open = clock::wait_until(Duration::from_secs(10), || {
+        let reachable = wait_until(Duration::from_secs(10), || {
             let (from, to) = (&self.far.namespace, self.host_address);
-            let ping = lab::host::ping(from, None, to.into(), 1, Duration::ZERO, Duration::from_millis(100));
-            let open = ping.as_ref().is_ok_and(|ping| ping.answered == 1);
+            let ping = lab::ping(from, None, to.into(), 1, Duration::ZERO, Duration::from_millis(100));
+            let reachable = ping.as_ref().is_ok_and(|ping| ping.answered == 1);
             last = Some(ping);
-            open
+            reachable
         });
-        ensure!(open, "{} does not answer: {last:?}", self.host_address);
+        ensure!(reachable, "no reply from {}: {last:?}", self.host_address);
         Ok(())
     }
 
@@ -182,7 +182,7 @@ impl Way {
         }
     }
 
-    /// One bulk transfer; adds its figures.
+    /// Runs one bulk transfer and adds its results.
     fn bulk(&self, direction: Direction, rounds: &mut Rounds) -> Result<()> {
         let statistics = || -> Result<(u64, u64)> {
             let port = self.far.namespace.link(&self.far.interface)?.statistics;
@@ -217,84 +217,84 @@ impl Way {
 }
 
 impl Rounds {
-    /// Bytes of a frame on the average.
+    /// Average bytes per frame.
     fn frame_bytes(&self) -> f64 {
         self.bytes as f64 / self.frames.max(1) as f64
     }
 }
 
 /// The ratio in each round.
-fn ratio(group: &[f64], bare: &[f64]) -> Spread {
-    let ratios: Vec<f64> = group.iter().zip(bare).map(|(group, bare)| group / bare).collect();
+fn ratio(group: &[f64], plain: &[f64]) -> Spread {
+    let ratios: Vec<f64> = group.iter().zip(plain).map(|(group, plain)| group / plain).collect();
     Spread::of(&ratios)
 }
 
 impl Bulks {
-    fn of([group, bare]: &[Rounds; 2]) -> Self {
+    fn of([group, plain]: &[Rounds; 2]) -> Self {
         Self {
             group_bits_per_s: Spread::of(&group.bits),
-            bare_bits_per_s: Spread::of(&bare.bits),
-            ratio: ratio(&group.bits, &bare.bits),
+            plain_bits_per_s: Spread::of(&plain.bits),
+            ratio: ratio(&group.bits, &plain.bits),
             group_frame_bytes: group.frame_bytes(),
-            bare_frame_bytes: bare.frame_bytes(),
+            plain_frame_bytes: plain.frame_bytes(),
         }
     }
 }
 
 impl Packets {
-    fn of([group, bare]: &[Rounds; 2]) -> Self {
+    fn of([group, plain]: &[Rounds; 2]) -> Self {
         Self {
             group_packets_per_s: Spread::of(&group.packets),
-            bare_packets_per_s: Spread::of(&bare.packets),
-            ratio: ratio(&group.packets, &bare.packets),
+            plain_packets_per_s: Spread::of(&plain.packets),
+            ratio: ratio(&group.packets, &plain.packets),
         }
     }
 }
 
 impl fmt::Display for Throughput {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        writeln!(out, "throughput: {} rounds of {} ms each way, medians", self.rounds, TIME.as_millis())?;
+        writeln!(out, "throughput: {} rounds of {} ms per path, medians", self.rounds, TIME.as_millis())?;
         writeln!(
             out,
             "  {:<26} {:>10} {:>10} {:>8}   {:<16} {:>11}",
-            "", "group", "bare veth", "ratio", "quartiles", "frame bytes"
+            "", "group", "plain veth", "ratio", "quartiles", "frame bytes"
         )?;
-        for (name, way) in [("outbound", &self.bulk.outbound), ("inbound", &self.bulk.inbound)] {
-            let [group, bare] =
-                [way.group_bits_per_s, way.bare_bits_per_s].map(|bits| bits.map(|bits| bits / 1e9));
+        for (name, path) in [("outbound", &self.bulk.outbound), ("inbound", &self.bulk.inbound)] {
+            let [group, plain] =
+                [path.group_bits_per_s, path.plain_bits_per_s].map(|bits| bits.map(|bits| bits / 1e9));
             writeln!(
                 out,
                 "  {:<26} {:>10.2} {:>10.2} {}   {:.0} / {:.0}",
                 format!("TCP bulk {name}, Gbit/s"),
                 group.median,
-                bare.median,
-                show_ratio(way.ratio),
-                way.group_frame_bytes,
-                way.bare_frame_bytes
+                plain.median,
+                show_ratio(path.ratio),
+                path.group_frame_bytes,
+                path.plain_frame_bytes
             )?;
         }
-        for (name, way) in [("outbound", &self.packets.outbound), ("inbound", &self.packets.inbound)] {
-            let [group, bare] = [way.group_packets_per_s, way.bare_packets_per_s]
+        for (name, path) in [("outbound", &self.packets.outbound), ("inbound", &self.packets.inbound)] {
+            let [group, plain] = [path.group_packets_per_s, path.plain_packets_per_s]
                 .map(|packets| packets.map(|packets| packets / 1e3));
             writeln!(
                 out,
                 "  {:<26} {:>10.1} {:>10.1} {}",
                 format!("64 bytes {name}, 1000/s"),
                 group.median,
-                bare.median,
-                show_ratio(way.ratio)
+                plain.median,
+                show_ratio(path.ratio)
             )?;
         }
         writeln!(
             out,
-            "  longest segment at the member {} bytes, at the bare veth {}",
-            self.segments.group_bytes, self.segments.bare_bytes
+            "  longest segment at the member {} bytes, at the plain veth {}",
+            self.segments.group_bytes, self.segments.plain_bytes
         )?;
         write!(
             out,
-            "  aim: bulk ratio at least {} both ways: {}",
-            self.aim_ratio,
-            if self.aim_met { "met" } else { "missed" }
+            "  target: bulk ratio at least {} in both directions: {}",
+            self.target_ratio,
+            if self.target_met { "met" } else { "missed" }
         )
     }
 }

@@ -1,28 +1,28 @@
-//! A time measured again and again.
+//! A time measured several times.
 
 use std::fmt;
 use std::time::Duration;
 
-use lab::inbound::percentile;
+use lab::percentile;
 use serde::Serialize;
 
 use crate::outbound::microseconds;
 
-/// In microseconds.
+/// Percentiles in microseconds.
 #[derive(Debug, Serialize)]
 pub struct Times {
-    /// Half of all are not longer.
+    /// The median.
     pub p50: f64,
-    /// Nineteen of twenty are not longer.
+    /// The 95th percentile.
     pub p95: f64,
     /// The longest.
     pub max: f64,
-    /// All, in their order.
+    /// All times, in the order of measurement.
     pub all: Vec<f64>,
 }
 
 impl Times {
-    /// Of at least one.
+    /// The percentiles of these times.
     ///
     /// # Panics
     /// When there are none.

@@ -1,5 +1,4 @@
-//! Many groups that carry nothing: what the daemon and the sentinel take of a processor and of memory meanwhile, with
-//! links that are watched alone, or with probes.
+//! CPU time and memory of the daemon and the sentinel with many groups without traffic, with and without probes.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -18,59 +17,57 @@ use serde_json::Value;
 use crate::command::ip_batch;
 use crate::daemon::Daemon;
 use crate::network::Lab;
-use crate::process::{Memory, memory, processor_time, word_after};
-use crate::{Namespace, clock};
+use crate::process::{Memory, cpu_time, memory, number_after};
+use crate::{Namespace, TIMEOUT, wait_until};
 
 /// Members of each group.
 pub const MEMBERS: usize = 2;
-/// Last byte of the address that the probes of a group are for.
+/// Last byte of the address of a group's probe target.
 const TARGET: u8 = 254;
-/// How long a group may take to be as it should.
-const PATIENCE: Duration = Duration::from_secs(30);
-/// How long nothing is asked before it is measured: what was begun has come to its end.
-const QUIET: Duration = Duration::from_secs(2);
+/// Pause before a measurement, until earlier work has ended.
+const SETTLE: Duration = Duration::from_secs(2);
 
-/// Groups with two veth members and one data address each, all of one daemon.
+/// Groups of one daemon, with two veth members and one data address each.
 #[derive(Debug)]
-pub struct Idle<'lab> {
+pub struct IdleGroups<'lab> {
     lab: &'lab Lab,
     daemon: Daemon<'lab>,
     groups: usize,
-    /// Where the members' far ends are.
+    /// The namespace of the members' peer devices.
     _far: Namespace,
 }
 
-/// What was measured over some time.
+/// A measurement.
 #[derive(Clone, Copy, Debug)]
 pub struct Load {
-    /// For how long.
+    /// Its duration.
     pub time: Duration,
-    /// Processor time of the daemon.
+    /// CPU time of the daemon.
     pub daemon: Duration,
-    /// Processor time of the sentinel's ticks: the program, without the interrupt that it runs in.
+    /// CPU time of the sentinel's ticks: the program, without the interrupt that it runs in.
     pub sentinel: Duration,
     /// Ticks of the sentinel.
     pub ticks: u64,
     /// Memory of the daemon.
     pub memory: Memory,
-    /// What the kernel charges for all BPF maps that are pinned for the groups and the sentinel, in bytes.
+    /// Memory of all BPF maps that are pinned for the groups and the sentinel, in bytes.
     pub maps: u64,
 }
 
-impl<'lab> Idle<'lab> {
-    /// Makes so many groups in a lab, and waits until all their members carry.
+impl<'lab> IdleGroups<'lab> {
+    /// Creates groups in a lab, and waits until all their members are usable.
     pub fn create(lab: &'lab Lab, groups: usize) -> Result<Self> {
         Self::make(lab, groups, None)
     }
 
-    /// The same with a test address on every member, a target in every group, and this failure detection time. Waits until
-    /// all probes are answered.
+    /// The same with a test address on every member, a target in every group, and this failure detection time. Waits for
+    /// replies to all probes.
     pub fn create_probed(lab: &'lab Lab, groups: usize, fdt: Duration) -> Result<Self> {
         Self::make(lab, groups, Some(fdt))
     }
 
     fn make(lab: &'lab Lab, groups: usize, fdt: Option<Duration>) -> Result<Self> {
-        ensure!((1..=250).contains(&groups), "1 to 250 groups can be made, not {groups}");
+        ensure!((1..=250).contains(&groups), "the number of groups must be 1 to 250, not {groups}");
         let far = lab.namespace("idle")?;
         far.sysctl("net.ipv6.conf.default.disable_ipv6", "1")?;
         let mut lines = Vec::new();
@@ -101,17 +98,16 @@ impl<'lab> Idle<'lab> {
                 idle.daemon.ctl(&format!("attach {member} --group idle{number} --test-address {test}/24"))?;
             }
         }
-        let carry =
-            clock::wait_until(PATIENCE, || idle.carrying().is_ok_and(|members| members == MEMBERS * groups));
-        ensure!(carry, "{} of {} members carry after {PATIENCE:?}", idle.carrying()?, MEMBERS * groups);
+        let ready = wait_until(TIMEOUT, || idle.usable().is_ok_and(|members| members == MEMBERS * groups));
+        ensure!(ready, "{} of {} members are usable after {TIMEOUT:?}", idle.usable()?, MEMBERS * groups);
         let answered = || {
             idle.probings().is_ok_and(|all| {
                 all.iter().filter(|one| one["answers"].as_u64() > Some(0)).count() == MEMBERS * groups
             })
         };
         ensure!(
-            fdt.is_none() || clock::wait_until(PATIENCE, answered),
-            "not all probes are answered after {PATIENCE:?}"
+            fdt.is_none() || wait_until(TIMEOUT, answered),
+            "no replies to some probes after {TIMEOUT:?}"
         );
         Ok(idle)
     }
@@ -120,7 +116,7 @@ impl<'lab> Idle<'lab> {
         Ok(serde_json::from_str(&self.daemon.ctl("show --json")?)?)
     }
 
-    /// What is shown of every member's probing.
+    /// The probe reports of all members.
     fn probings(&self) -> Result<Vec<Value>> {
         let shown = self.shown()?;
         let of = |value: &Value, name| value[name].as_array().cloned().unwrap_or_default();
@@ -128,35 +124,38 @@ impl<'lab> Idle<'lab> {
         Ok(members.flat_map(|member| of(&member, "probing")).collect())
     }
 
-    /// How often this was counted for all probes together: `sent`, `lost`.
+    /// A counter of all probes together: `sent`, `lost`.
     pub fn count(&self, counter: &str) -> Result<u64> {
         let counts = self.probings()?.into_iter().map(|probing| probing["counters"][counter].as_u64());
-        counts.sum::<Option<u64>>().with_context(|| format!("show --json does not count {counter}"))
+        counts.sum::<Option<u64>>().with_context(|| format!("`show --json` has no counter {counter}"))
     }
 
-    /// How many failures the daemon has said so far.
+    /// Number of failures that the daemon has logged.
     pub fn failures(&self) -> usize {
         self.daemon.log().iter().filter(|line| line.contains("failure detected")).count()
     }
 
-    /// Members that carry, of all groups.
-    fn carrying(&self) -> Result<usize> {
+    /// Usable and live members of all groups.
+    fn usable(&self) -> Result<usize> {
         let mut shown = self.shown()?;
         let groups: Vec<GroupReport> = serde_json::from_value(shown["groups"].take())?;
         let members = groups.iter().flat_map(|group| &group.members);
         Ok(members.filter(|member| member.usable && member.live).count())
     }
 
-    /// Leaves everything alone for this time, and tells what was taken meanwhile.
+    /// Measures for this time.
     pub fn measure(&self, time: Duration) -> Result<Load> {
         let pid = self.daemon.pid().context("the daemon has ended")?;
-        std::thread::sleep(QUIET);
-        let (began, daemon, sentinel) = (Instant::now(), processor_time(pid)?, self.sentinel()?);
+        std::thread::sleep(SETTLE);
+        let (began, daemon, sentinel) = (Instant::now(), cpu_time(pid)?, self.sentinel()?);
         std::thread::sleep(time);
-        let (daemon_after, sentinel_after) = (processor_time(pid)?, self.sentinel()?);
+        let (daemon_after, sentinel_after) = (cpu_time(pid)?, self.sentinel()?);
         let time = began.elapsed();
-        let members = self.carrying()?;
-        ensure!(members == MEMBERS * self.groups, "{members} members carry: that is no idle host");
+        let members = self.usable()?;
+        ensure!(
+            members == MEMBERS * self.groups,
+            "only {members} members are usable: the measurement is not valid"
+        );
         Ok(Load {
             time,
             daemon: daemon_after - daemon,
@@ -167,7 +166,7 @@ impl<'lab> Idle<'lab> {
         })
     }
 
-    /// The sentinel's own account.
+    /// The counters of the sentinel.
     fn sentinel(&self) -> Result<ClockSettings> {
         let path = self.pins()?.join(SENTINEL).join("clock");
         let data = MapData::from_pin(&path).with_context(|| format!("cannot open {}", path.display()))?;
@@ -180,7 +179,7 @@ impl<'lab> Idle<'lab> {
         Ok(root.join(self.lab.host().cookie()?.to_string()))
     }
 
-    /// `memlock` of every map that is pinned below the namespace's directory, each map once.
+    /// `memlock` of every map that is pinned in the namespace's directory, each map once.
     fn map_bytes(&self) -> Result<u64> {
         let mut bytes = BTreeMap::new();
         let mut left = vec![self.pins()?];
@@ -192,9 +191,12 @@ impl<'lab> Idle<'lab> {
                 } else if let Ok(pin) = MapData::from_pin(&path) {
                     let descriptor = pin.fd().as_fd().as_raw_fd();
                     let text = fs::read_to_string(format!("/proc/self/fdinfo/{descriptor}"))?;
-                    // Programs and links are pinned, too, and open alike.
-                    let Some(id) = word_after(&text, "map_id:") else { continue };
-                    bytes.insert(id, word_after(&text, "memlock:").context("a map without memlock")?);
+                    // Pinned programs and links open in the same way.
+                    let Some(id) = number_after(&text, "map_id:") else { continue };
+                    bytes.insert(
+                        id,
+                        number_after(&text, "memlock:").context("no memlock in the fdinfo of a map")?,
+                    );
                 }
             }
         }
@@ -204,7 +206,7 @@ impl<'lab> Idle<'lab> {
 }
 
 impl Load {
-    /// Share of one processor, in percent, of the daemon and of the sentinel.
+    /// Share of one CPU, in percent, of the daemon and of the sentinel.
     pub fn percent(&self) -> (f64, f64) {
         let share = |used: Duration| 100.0 * used.as_secs_f64() / self.time.as_secs_f64();
         (share(self.daemon), share(self.sentinel))
@@ -216,7 +218,7 @@ fn address_of(group: usize, last: u8) -> Ipv4Addr {
     Ipv4Addr::new(10, 64, group as u8, last)
 }
 
-/// The switch behind the members of a group, which answers their probes itself.
+/// The switch of a group, which replies to its probes.
 fn bridge_of(group: usize) -> Vec<String> {
     let mut lines =
         vec![format!("link add s{group} type bridge stp_state 0 forward_delay 0 mcast_snooping 0")];

@@ -1,48 +1,48 @@
-//! The monitor of the emulator that this machine runs in: QEMU's, spoken to by QMP on a virtio-serial port.
+//! QMP: controls the QEMU process that this virtual machine runs in, over a virtio-serial port.
 
 use std::fs::{self, File};
 use std::io::{Read as _, Write as _};
 use std::os::fd::AsFd as _;
 use std::sync::{Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use anyhow::{Context as _, Result, bail, ensure};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use serde_json::{Value, json};
 
-/// Name of the port, as `cargo xtask vm` gives it.
+use crate::TIMEOUT;
+
+/// Name of the port, set by `cargo xtask vm`.
 const PORT: &str = "org.qemu.monitor";
-/// Where the kernel lists such ports.
+/// Directory of all virtio-serial ports.
 const PORTS: &str = "/sys/class/virtio-ports";
-/// How long the emulator may take to answer: its processors may all be busy elsewhere.
-const PATIENCE: Duration = Duration::from_secs(30);
 
-/// The one conversation of this process: the port cannot be opened twice.
-static CONVERSATION: Mutex<Option<Conversation>> = Mutex::new(None);
+/// The connection of this process: the port cannot be opened twice.
+static CONNECTION: Mutex<Option<Connection>> = Mutex::new(None);
 
-struct Conversation {
+struct Connection {
     port: File,
     unread: Vec<u8>,
     number: u64,
 }
 
-/// Plugs a network card in, or unplugs it. When this returns, the emulator has done so and told the card.
+/// Sets the link of a network card up or down. QEMU has done so when this returns.
 pub fn set_link(card: &str, up: bool) -> Result<()> {
-    let mut conversation = CONVERSATION.lock().unwrap_or_else(PoisonError::into_inner);
-    if conversation.is_none() {
-        *conversation = Some(Conversation::open()?);
+    let mut connection = CONNECTION.lock().unwrap_or_else(PoisonError::into_inner);
+    if connection.is_none() {
+        *connection = Some(Connection::open()?);
     }
-    let Some(conversation) = conversation.as_mut() else { bail!("no line to the emulator") };
-    let answer = conversation.ask("set_link", &json!({ "name": card, "up": up }))?;
-    ensure!(answer.get("return").is_some(), "the emulator does not set the link of {card}: {answer}");
+    let Some(connection) = connection.as_mut() else { bail!("no connection to QEMU") };
+    let reply = connection.execute("set_link", &json!({ "name": card, "up": up }))?;
+    ensure!(reply.get("return").is_some(), "QEMU does not set the link of {card}: {reply}");
     Ok(())
 }
 
-impl Conversation {
+impl Connection {
     fn open() -> Result<Self> {
         let name = port().with_context(|| {
             format!(
-                "this machine has no port {PORT}: it is no virtual machine with network cards. \
+                "this machine has no port {PORT}: it is not a virtual machine with network cards. \
                  Use `cargo xtask test --kernel 6.12`, or `cargo xtask vm --nic e1000`"
             )
         })?;
@@ -50,22 +50,22 @@ impl Conversation {
         let port = File::options().read(true).write(true).open(&path);
         let port = port.with_context(|| format!("cannot open {path}"))?;
         let mut this = Self { port, unread: Vec::new(), number: 0 };
-        // Refused if somebody said so before us on the same line.
-        this.ask("qmp_capabilities", &json!({}))?;
+        // QEMU rejects this if it was sent before on this port.
+        this.execute("qmp_capabilities", &json!({}))?;
         Ok(this)
     }
 
-    /// Asks, and waits for the answer; greetings, events and answers to others are passed over.
-    fn ask(&mut self, command: &str, arguments: &Value) -> Result<Value> {
+    /// Executes a command and returns its reply. Greetings, events and replies to other processes are ignored.
+    fn execute(&mut self, command: &str, arguments: &Value) -> Result<Value> {
         self.number += 1;
         let id = format!("{} {}", std::process::id(), self.number);
         let request = json!({ "execute": command, "arguments": arguments, "id": id });
-        writeln!(self.port, "{request}").context("the emulator does not listen")?;
-        let deadline = Instant::now() + PATIENCE;
+        writeln!(self.port, "{request}").context("cannot write to QEMU")?;
+        let deadline = Instant::now() + TIMEOUT;
         loop {
-            let line = self.line(deadline).with_context(|| format!("the emulator was asked to {command}"))?;
+            let line = self.line(deadline).with_context(|| format!("QMP command {command}"))?;
             match serde_json::from_slice::<Value>(&line) {
-                Ok(answer) if answer["id"] == *id => return Ok(answer),
+                Ok(reply) if reply["id"] == *id => return Ok(reply),
                 _ => {}
             }
         }
@@ -79,13 +79,10 @@ impl Conversation {
             let left = deadline.saturating_duration_since(Instant::now());
             let wait = PollTimeout::try_from(left).unwrap_or(PollTimeout::MAX);
             let ready = poll(&mut [PollFd::new(self.port.as_fd(), PollFlags::POLLIN)], wait);
-            ensure!(
-                ready.context("waiting for the emulator")? > 0,
-                "the emulator has not answered after {PATIENCE:?}"
-            );
+            ensure!(ready.context("cannot wait for QEMU")? > 0, "no reply from QEMU after {TIMEOUT:?}");
             let mut buffer = [0; 4096];
-            let length = self.port.read(&mut buffer).context("reading from the emulator")?;
-            ensure!(length > 0, "the emulator has hung up");
+            let length = self.port.read(&mut buffer).context("cannot read from QEMU")?;
+            ensure!(length > 0, "QEMU closed the connection");
             self.unread.extend_from_slice(&buffer[..length]);
         }
     }

@@ -1,7 +1,7 @@
-//! A hosts file of the lab's own, in the place of the machine's for single commands.
+//! A hosts file of the lab, which replaces the machine's for single commands.
 //!
-//! `/etc` belongs to the machine, so a command that is to know other names gets a mount namespace of its own, in which
-//! the lab's file covers the machine's. Nobody else sees it, and it goes with the command.
+//! A command gets a mount namespace of its own, in which the lab's file is mounted over `/etc/hosts`. The mount is not
+//! visible to other programs and ends with the command.
 
 use std::ffi::CString;
 use std::fs;
@@ -17,8 +17,8 @@ use nix::sched::{CloneFlags, unshare};
 
 use crate::network::Lab;
 
-/// Where every program looks for names.
-const PLACE: &std::ffi::CStr = c"/etc/hosts";
+/// The hosts file that programs read.
+const PATH: &std::ffi::CStr = c"/etc/hosts";
 
 /// The names of the tutorial (1.5): its data address and its test addresses.
 pub const TUTORIAL: [(&str, &str); 4] = [
@@ -30,14 +30,14 @@ pub const TUTORIAL: [(&str, &str); 4] = [
 
 /// A hosts file in the directory of a lab.
 #[derive(Clone, Debug)]
-pub struct Hosts {
+pub struct HostsFile {
     path: CString,
 }
 
-impl Hosts {
-    /// Writes one with `localhost` and these names. Nothing where the machine has no hosts file that could be covered.
-    pub fn of(lab: &Lab, names: &[(&str, &str)]) -> Result<Option<Self>> {
-        if !Path::new(PLACE.to_str()?).is_file() {
+impl HostsFile {
+    /// Writes a file with `localhost` and these names. `None` if the machine has no `/etc/hosts` to mount over.
+    pub fn create(lab: &Lab, names: &[(&str, &str)]) -> Result<Option<Self>> {
+        if !Path::new(PATH.to_str()?).is_file() {
             return Ok(None);
         }
         let mut text = String::from("127.0.0.1 localhost\n::1 localhost\n");
@@ -50,17 +50,17 @@ impl Hosts {
         Ok(Some(Self { path: CString::new(path.as_os_str().as_bytes())? }))
     }
 
-    /// Lets a command see this file as `/etc/hosts`.
-    pub fn cover(&self, command: &mut Command) {
+    /// Mounts this file over `/etc/hosts` for a command.
+    pub fn mount_for(&self, command: &mut Command) {
         let path = self.path.clone();
         // SAFETY: between fork and exec there are three system calls, on strings that the closure owns.
         unsafe {
             command.pre_exec(move || {
                 const NONE: Option<&std::ffi::CStr> = None;
                 unshare(CloneFlags::CLONE_NEWNS)?;
-                // What is mounted from here on is nobody else's business.
+                // Later mounts do not propagate to other namespaces.
                 mount(NONE, c"/", NONE, MsFlags::MS_REC | MsFlags::MS_PRIVATE, NONE)?;
-                mount(Some(path.as_c_str()), PLACE, NONE, MsFlags::MS_BIND, NONE)?;
+                mount(Some(path.as_c_str()), PATH, NONE, MsFlags::MS_BIND, NONE)?;
                 Ok(())
             });
         }

@@ -8,9 +8,8 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
-use lab::{Lab, MemberKind, clock};
+use lab::{Lab, MemberKind, TIMEOUT, wait_until};
 
-const PATIENCE: Duration = Duration::from_secs(10);
 /// Set in the process that is to be killed.
 const VICTIM: &str = "IPMP_LAB_VICTIM";
 
@@ -41,6 +40,7 @@ fn left(pid: u32, cookie: &str, sleeper: &str) -> Vec<String> {
 #[test]
 #[ignore = "started by the other tests of this file, to be killed"]
 fn victim() {
+    lab::needs_root!();
     if std::env::var_os(VICTIM).is_none() {
         return;
     }
@@ -93,7 +93,7 @@ impl Victim {
     }
 
     fn assert_nothing_left(&self) {
-        let gone = clock::wait_until(PATIENCE, || self.left().is_empty());
+        let gone = wait_until(TIMEOUT, || self.left().is_empty());
         assert!(gone, "left behind: {:?}", self.left());
     }
 }
@@ -115,6 +115,7 @@ fn kill(pid: &str) {
 
 #[test]
 fn a_killed_test_leaves_nothing() {
+    lab::needs_root!();
     let mut victim = Victim::start();
     victim.die();
     victim.assert_nothing_left();
@@ -122,6 +123,7 @@ fn a_killed_test_leaves_nothing() {
 
 #[test]
 fn what_even_the_reaper_could_not_clean_the_next_lab_sweeps() {
+    lab::needs_root!();
     let mut victim = Victim::start();
     kill(&reaper_of(victim.child.id()));
     victim.die();
@@ -133,6 +135,7 @@ fn what_even_the_reaper_could_not_clean_the_next_lab_sweeps() {
 
 #[test]
 fn a_dropped_lab_leaves_nothing_at_once() {
+    lab::needs_root!();
     let lab = Lab::tutorial().unwrap();
     let directory = lab.directory().to_owned();
     let names: Vec<_> =

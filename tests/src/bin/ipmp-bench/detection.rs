@@ -1,6 +1,6 @@
-//! Cables that are cut silently, with the failure detection time short and not so short: after how long it is noticed.
+//! Detection and repair time of cables that are cut while their carrier stays up, with several failure detection times.
 //!
-//! What is measured is when the daemon says it, by a reader of its log: that is a little after it was decided.
+//! The end of a time is when the log of the daemon reports the event, which is a little after the decision.
 
 use std::fmt;
 use std::time::Duration;
@@ -8,37 +8,38 @@ use std::time::Duration;
 use anyhow::Result;
 use ipmp::core::probe::{Family, PATIENCE};
 use lab::network::ROUTER;
-use lab::{Lab, Production, production::GROUP, silence};
+use lab::path_failure::{self, DetectionTimes};
+use lab::{Lab, Production, production::GROUP};
 use serde::Serialize;
 
 use crate::outbound::microseconds;
 use crate::times::Times;
 
-/// Failure detection times, and how many cuts are made with each where one is asked for.
+/// Failure detection times, and the factor for the number of cuts with each.
 const FDTS: [(Duration, usize); 3] =
     [(Duration::from_millis(10), 20), (Duration::from_millis(100), 5), (Duration::from_secs(1), 1)];
 
-/// What was measured.
+/// The results.
 #[derive(Debug, Serialize)]
-pub struct Silence {
-    fdts: Vec<OfFdt>,
+pub struct Detection {
+    fdts: Vec<FdtTimes>,
 }
 
-/// With one failure detection time.
+/// The results with one failure detection time.
 #[derive(Debug, Serialize)]
-struct OfFdt {
+struct FdtTimes {
     fdt_ms: u64,
     cuts: usize,
-    noticed_us: Times,
+    detected_us: Times,
     repaired_us: Times,
     bound_us: f64,
     later_than_bound: usize,
-    void: u64,
+    discarded: u64,
     missed: u64,
 }
 
-/// Measures in a lab of its own; `cuts` of the longest time, more of the shorter ones.
-pub fn measure(cuts: u32) -> Result<Silence> {
+/// Measures in a lab of its own, with `cuts` cuts for the longest failure detection time and more for shorter ones.
+pub fn measure(cuts: u32) -> Result<Detection> {
     let lab = Lab::tutorial()?;
     let production = Production::create_probed(&lab, &[Family::V4], &format!("fdt=10ms targets={ROUTER}"))?;
     production.wait_answered()?;
@@ -47,43 +48,43 @@ pub fn measure(cuts: u32) -> Result<Silence> {
         production.daemon.ctl(&format!("set {GROUP} fdt={}ms", fdt.as_millis()))?;
         let count =
             || Ok::<_, anyhow::Error>((production.count(None, "void")?, production.count(None, "missed")?));
-        let (void, missed) = count()?;
-        let silence::Silence { noticed, repaired } =
-            silence::measure(&lab, &production, fdt, cuts as usize * times)?;
-        let (void, missed) = (count()?.0 - void, count()?.1 - missed);
+        let (discarded, missed) = count()?;
+        let DetectionTimes { detected, repaired } =
+            path_failure::measure(&lab, &production, fdt, cuts as usize * times)?;
+        let (discarded, missed) = (count()?.0 - discarded, count()?.1 - missed);
         let bound = fdt + PATIENCE.min(fdt / 5);
-        fdts.push(OfFdt {
+        fdts.push(FdtTimes {
             fdt_ms: fdt.as_millis() as u64,
-            cuts: noticed.len(),
-            later_than_bound: noticed.iter().filter(|noticed| **noticed > bound).count(),
-            noticed_us: Times::of(&noticed),
+            cuts: detected.len(),
+            later_than_bound: detected.iter().filter(|detected| **detected > bound).count(),
+            detected_us: Times::of(&detected),
             repaired_us: Times::of(&repaired),
             bound_us: microseconds(bound),
-            void,
+            discarded,
             missed,
         });
     }
-    Ok(Silence { fdts })
+    Ok(Detection { fdts })
 }
 
-impl fmt::Display for Silence {
+impl fmt::Display for Detection {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(
             out,
-            "silence: cables cut silently, until the daemon says so, and from their repair until it says so"
+            "detection: cables cut while the carrier stays up; time until the failure and the repair are logged"
         )?;
         for of in &self.fdts {
             write!(
                 out,
-                "\n  FDT {} ms, {} cuts; bound {:.0} ms, {} later; {} rounds void, {} missed\n    noticed  {}\n    repaired \
-                 {}",
+                "\n  FDT {} ms, {} cuts; bound {:.0} ms, {} later; {} probe rounds discarded, {} missed\n    detected {}\n    \
+                 repaired {}",
                 of.fdt_ms,
                 of.cuts,
                 of.bound_us / 1e3,
                 of.later_than_bound,
-                of.void,
+                of.discarded,
                 of.missed,
-                of.noticed_us,
+                of.detected_us,
                 of.repaired_us
             )?;
         }

@@ -1,5 +1,5 @@
-//! Probes on the wire: a capture on one interface, which keeps every echo message, ARP message and neighbour
-//! discovery message, and when the kernel saw it.
+//! Captures probes on one interface: every echo message, ARP message and Neighbour Discovery message, with the
+//! kernel's receive time.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::time::{Duration, Instant};
@@ -17,35 +17,35 @@ const ETHERNET: usize = 14;
 const SOLICITATION: u8 = 135;
 const ADVERTISEMENT: u8 = 136;
 
-/// A listener on an interface.
+/// A capture on an interface.
 #[derive(Debug)]
-pub struct Capture {
+pub struct ProbeCapture {
     socket: PacketSocket,
 }
 
-/// A frame that was heard.
+/// A captured frame.
 #[derive(Clone, Debug)]
-pub struct Heard {
-    /// When the kernel had it.
+pub struct CapturedFrame {
+    /// When the kernel received or sent it.
     pub at: Instant,
-    /// It left through the interface; else it came in.
+    /// Whether the interface sent it; otherwise it received it.
     pub outgoing: bool,
     /// Its Ethernet source.
     pub from: Mac,
     /// Its Ethernet destination.
     pub to: Mac,
-    /// What it says.
+    /// Its contents.
     pub message: Message,
-    /// All of it.
+    /// All its bytes.
     pub frame: Vec<u8>,
 }
 
-/// What probes, and what answers.
+/// A probe or a reply.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Message {
-    /// An echo request that carries our mark, or its reply.
+    /// An echo request of `ipmpd`, or its reply.
     Echo {
-        /// It is the reply.
+        /// Whether it is the reply.
         reply: bool,
         /// IP source.
         source: IpAddr,
@@ -55,12 +55,12 @@ pub enum Message {
         identifier: u16,
         /// ICMP sequence number.
         sequence: u16,
-        /// The random number behind the mark.
+        /// The random number after the mark.
         cookie: u64,
     },
     /// An ARP request or reply.
     Arp {
-        /// It is a reply.
+        /// Whether it is a reply.
         reply: bool,
         /// Sender protocol address.
         sender: Ipv4Addr,
@@ -69,52 +69,52 @@ pub enum Message {
     },
     /// A neighbour solicitation, or an advertisement.
     Nd {
-        /// It is an advertisement.
+        /// Whether it is an advertisement.
         reply: bool,
         /// IP source.
         source: Ipv6Addr,
         /// IP destination.
         destination: Ipv6Addr,
-        /// The address that it is about.
-        about: Ipv6Addr,
+        /// Its target address.
+        target: Ipv6Addr,
     },
 }
 
-impl Capture {
-    /// Listens from now on.
+impl ProbeCapture {
+    /// Starts to capture.
     pub fn on(namespace: &Namespace, interface: &str) -> Result<Self> {
         let socket = PacketSocket::open(namespace, Some(interface), &filter::control())?;
         socket.set_buffer(4 << 20)?;
-        // From the first question on, the kernel stamps what it receives.
+        // The first call enables receive times.
         let _ = socket.received_at();
         Ok(Self { socket })
     }
 
-    /// Gives everything that was heard since the last call, and what comes within `time`.
-    pub fn listen(&self, time: Duration) -> Result<Vec<Heard>> {
-        let end = Instant::now() + time;
-        let mut buffer = [0; 2048];
-        let mut heard = Vec::new();
-        loop {
-            let left = end.saturating_duration_since(Instant::now());
-            let Some(seen) = self.socket.receive(&mut buffer, left)? else {
-                if left.is_zero() {
-                    return Ok(heard);
-                }
-                continue;
-            };
-            let frame = &buffer[..seen.length.min(2048)];
-            let Some(message) = Message::of(frame) else { continue };
+    /// Returns all frames that were captured since the last call, and those of the next `time`.
+    pub fn read(&self, time: Duration) -> Result<Vec<CapturedFrame>> {
+        let (mut frames, mut error) = (Vec::new(), None);
+        self.socket.receive_for(time, |seen, frame| {
+            let Some(message) = Message::parse(frame) else { return };
             let (to, from) = macs(frame);
-            let at = self.socket.received_at()?;
-            heard.push(Heard { at, outgoing: seen.outgoing, from, to, message, frame: frame.to_vec() });
-        }
+            match self.socket.received_at() {
+                Ok(at) => frames.push(CapturedFrame {
+                    at,
+                    outgoing: seen.outgoing,
+                    from,
+                    to,
+                    message,
+                    frame: frame.to_vec(),
+                }),
+                Err(failed) => error = Some(failed),
+            }
+        })?;
+        error.map_or(Ok(frames), Err)
     }
 }
 
 impl Message {
     /// Reads a frame.
-    pub fn of(frame: &[u8]) -> Option<Self> {
+    pub fn parse(frame: &[u8]) -> Option<Self> {
         match frame.get(12..ETHERNET)? {
             [0x08, 0x06] => {
                 let v4 = |at: usize| <[u8; 4]>::try_from(frame.get(at..at + 4)?).ok().map(Ipv4Addr::from);
@@ -143,8 +143,8 @@ impl Message {
                 let kind = *message.first()?;
                 if [SOLICITATION, ADVERTISEMENT].contains(&kind) {
                     let reply = kind == ADVERTISEMENT;
-                    let about = v6(message.get(8..24)?)?;
-                    return Some(Self::Nd { reply, source, destination, about });
+                    let target = v6(message.get(8..24)?)?;
+                    return Some(Self::Nd { reply, source, destination, target });
                 }
                 echo(message, [ECHO_V6, ECHO_REPLY_V6], source.into(), destination.into())
             }
@@ -165,7 +165,7 @@ fn echo(message: &[u8], kinds: [u8; 2], source: IpAddr, destination: IpAddr) -> 
     Some(Message::Echo { reply: kind == 1, source, destination, identifier, sequence, cookie })
 }
 
-/// Destination and source of a frame that is long enough to be one.
+/// Ethernet destination and source of a frame of 12 bytes or more.
 fn macs(frame: &[u8]) -> (Mac, Mac) {
     let mac = |at: usize| frame[at..at + 6].try_into().expect("six bytes");
     (mac(0), mac(6))
@@ -185,7 +185,7 @@ mod tests {
     }
 
     #[test]
-    fn echo_messages_are_read_in_both_families() {
+    fn echo_messages_of_both_families_are_parsed() {
         let (mut v4, mut v6) = (Vec::new(), Vec::new());
         let ether = || PacketBuilder::ethernet2(US, THEM);
         let built = ether().ipv4([10, 0, 0, 1], [10, 0, 0, 2], 1).icmpv4_echo_request(7, 9);
@@ -200,24 +200,24 @@ mod tests {
             sequence,
             cookie,
         };
-        assert_eq!(Message::of(&v4), Some(of(false, "10.0.0.1", "10.0.0.2", 9, 0x1122)));
+        assert_eq!(Message::parse(&v4), Some(of(false, "10.0.0.1", "10.0.0.2", 9, 0x1122)));
         let [source, destination] = [0xfd, 0xfe].map(|byte| Ipv6Addr::from([byte; 16]).to_string());
-        assert_eq!(Message::of(&v6), Some(of(true, &source, &destination, 10, 3)));
+        assert_eq!(Message::parse(&v6), Some(of(true, &source, &destination, 10, 3)));
         for end in 0..v4.len() {
-            assert_eq!(Message::of(&v4[..end]), None, "{end}");
+            assert_eq!(Message::parse(&v4[..end]), None, "{end}");
         }
         v4[ETHERNET + 20 + HEADER] = b'I';
-        assert_eq!(Message::of(&v4), None, "an echo request of somebody else");
+        assert_eq!(Message::parse(&v4), None, "an echo request of another program");
     }
 
     #[test]
-    fn arp_and_neighbour_discovery_are_read() {
-        let arp = crate::host::arp_request(US, [0, 0, 0, 0].into(), [10, 0, 0, 2].into()).unwrap();
+    fn arp_and_neighbour_discovery_are_parsed() {
+        let arp = crate::neighbour::arp_request(US, [0, 0, 0, 0].into(), [10, 0, 0, 2].into()).unwrap();
         let (sender, target) = (Ipv4Addr::UNSPECIFIED, Ipv4Addr::new(10, 0, 0, 2));
-        assert_eq!(Message::of(&arp), Some(Message::Arp { reply: false, sender, target }));
-        let (us, about) = ("fe80::1".parse().unwrap(), "fe80::2".parse().unwrap());
-        let nd = crate::host::solicitation(US, us, about).unwrap();
+        assert_eq!(Message::parse(&arp), Some(Message::Arp { reply: false, sender, target }));
+        let (us, target) = ("fe80::1".parse().unwrap(), "fe80::2".parse().unwrap());
+        let nd = crate::neighbour::neighbour_solicitation(US, us, target).unwrap();
         let destination = "ff02::1:ff00:2".parse().unwrap();
-        assert_eq!(Message::of(&nd), Some(Message::Nd { reply: false, source: us, destination, about }));
+        assert_eq!(Message::parse(&nd), Some(Message::Nd { reply: false, source: us, destination, target }));
     }
 }

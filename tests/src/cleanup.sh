@@ -1,12 +1,12 @@
-# Cleans up after a lab. $1: the lab's directory. Standard input: a pipe that closes when the lab is gone.
-# Descriptor 3 holds the lock of the directory and is never used otherwise.
+# Cleans up after a lab. $1: the lab's directory. Standard input: a pipe that closes when the lab ends.
+# Descriptor 3 holds the lock of the directory and has no other use.
 trap '' HUP INT TERM PIPE
 cat >/dev/null
 directory=$1
 cd "$directory" || exit 0
 exec 2>>reaper.log
 
-# True while the process is there, is the one that was noted ($2: its start time, or nothing) and is no zombie.
+# True while the process exists, is not a zombie, and has start time $2 (if $2 is not empty).
 running() {
 	read -r stat 2>/dev/null <"/proc/$1/stat" || return 1
 	wanted=$2
@@ -15,7 +15,7 @@ running() {
 	[ -z "$wanted" ] || [ "${20}" = "$wanted" ]
 }
 
-# Whoever pins must be gone before the pins are.
+# Processes that may create pins must end before the pins are removed.
 victims=
 if [ -f processes ]; then
 	while read -r pid start; do

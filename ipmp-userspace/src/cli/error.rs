@@ -1,0 +1,97 @@
+//! Errors of `ipmpctl`, and the exit status and `--json` reason of each.
+
+use std::io;
+
+use super::{host, start};
+use crate::control::{client, name, request, setting, socket};
+
+/// Exit status of `ipmpctl`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Exit {
+    /// Success.
+    Done = 0,
+    /// Refused by the daemon, or failed.
+    Refused = 1,
+    /// Invalid command line, name, address or setting.
+    Usage = 2,
+    /// The daemon does not run and could not be started.
+    NoDaemon = 3,
+    /// Permission denied.
+    NotPermitted = 4,
+    /// The daemon ended during `monitor`.
+    DaemonGone = 5,
+}
+
+impl Exit {
+    /// The process's exit status.
+    pub fn code(self) -> u8 {
+        self as u8
+    }
+
+    /// `reason` in `--json` where the daemon sent none.
+    fn reason(self) -> &'static str {
+        match self {
+            Self::Done => "done",
+            Self::Refused => "failed",
+            Self::Usage => "usage",
+            Self::NoDaemon => "no-daemon",
+            Self::NotPermitted => "not-permitted",
+            Self::DaemonGone => "daemon-gone",
+        }
+    }
+}
+
+/// Why a command failed.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// Invalid arguments.
+    #[error("{0}")]
+    Usage(String),
+    /// Invalid name.
+    #[error(transparent)]
+    Name(#[from] name::Error),
+    /// Invalid address, target or test address.
+    #[error(transparent)]
+    Address(#[from] host::Error),
+    /// Invalid setting.
+    #[error(transparent)]
+    Setting(#[from] setting::Error),
+    /// Invalid `--netns`.
+    #[error(transparent)]
+    Socket(#[from] socket::Error),
+    /// The daemon refused, or cannot be reached.
+    #[error(transparent)]
+    Daemon(#[from] client::Error),
+    /// The daemon could not be started.
+    #[error(transparent)]
+    Start(#[from] start::Error),
+    /// Standard output cannot be written.
+    #[error("cannot write to standard output: {0}")]
+    Output(#[source] io::Error),
+}
+
+impl Error {
+    pub(super) fn exit(&self) -> Exit {
+        match self {
+            Self::Usage(_) | Self::Name(_) | Self::Setting(_) | Self::Socket(_) => Exit::Usage,
+            Self::Address(error) if error.is_lookup() => Exit::Refused,
+            Self::Address(_) => Exit::Usage,
+            Self::Daemon(client::Error::NotPermitted(_)) => Exit::NotPermitted,
+            Self::Daemon(client::Error::Contact { .. } | client::Error::Unreachable { .. })
+            | Self::Start(_) => Exit::NoDaemon,
+            Self::Daemon(client::Error::Stopped(_) | client::Error::Gone(_)) => Exit::DaemonGone,
+            Self::Daemon(_) | Self::Output(_) => Exit::Refused,
+        }
+    }
+
+    pub(super) fn reason(&self) -> &str {
+        match self {
+            Self::Daemon(client::Error::Refused { reason, .. }) => reason,
+            Self::Name(_) => request::reason::BAD_NAME,
+            Self::Address(_) => request::reason::BAD_ADDRESS,
+            Self::Setting(_) => request::reason::BAD_SETTING,
+            other => other.exit().reason(),
+        }
+    }
+}
