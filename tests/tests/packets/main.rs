@@ -44,6 +44,7 @@ mod reflected;
 mod reserve;
 mod returning;
 mod runts;
+mod selection;
 mod sixteen_members;
 mod spreading;
 mod stacked;
