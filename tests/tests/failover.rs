@@ -8,7 +8,9 @@ use std::time::{Duration, Instant};
 
 use lab::network::DATA;
 use lab::stream::{self, Report};
-use lab::{Bulk, Lab, MS, MeasurementLock, Member, MemberKind, Production, Stream, TIMEOUT, wait_until};
+use lab::{
+    Bulk, Lab, MS, MeasurementLock, Member, MemberKind, Production, Stream, TIMEOUT, wait_until,
+};
 
 /// Pulls per test.
 const PULLS: usize = 20;
@@ -34,7 +36,7 @@ struct Scene {
 /// The result of a test.
 struct Outcome {
     report: Report,
-    /// Frames that dropped by the pulled ports, while they were pulled.
+    /// Frames dropped by the ports while they were pulled.
     dropped: u64,
     pulls: usize,
     /// Pulls of cables whose members were transmitting.

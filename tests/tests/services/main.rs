@@ -5,7 +5,7 @@ use std::net::IpAddr;
 
 use ipmp::control::report::AddressReport;
 use lab::production::GROUP;
-use lab::{Daemon, Lab, Production, Program, TIMEOUT, wait_until};
+use lab::{Daemon, Lab, Production, Program, TIMEOUT, filter, wait_until};
 
 mod dhcp;
 mod firewall;
