@@ -135,7 +135,7 @@ fn members_that_filter_let_in_what_the_group_listens_to() {
     assert_open(&lab, &ears, "attached");
     let cast = production.cast().unwrap();
     // A macvlan takes no further MAC, which stops nobody, and is said.
-    let missing = format!("{cast} may not receive what is sent to the MAC of {GROUP}");
+    let missing = format!("{cast} may not receive packets to the MAC of {GROUP}");
     let said = || production.report().unwrap().checks.into_iter().any(|check| check.starts_with(&missing));
     assert!(wait_until(TIMEOUT, said), "{:?}", production.report().unwrap().checks);
 
