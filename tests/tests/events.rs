@@ -8,7 +8,7 @@ use std::os::unix::net::UnixDatagram;
 use std::path::Path;
 
 use lab::network::DATA;
-use lab::{Daemon, Lab, Monitor, TIMEOUT, filter, wait_until};
+use lab::{Daemon, Lab, Monitor, TIMEOUT, wait_until};
 use nix::mount::{MsFlags, mount};
 use nix::sched::{CloneFlags, unshare};
 use serde_json::Value;

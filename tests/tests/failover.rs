@@ -8,9 +8,7 @@ use std::time::{Duration, Instant};
 
 use lab::network::DATA;
 use lab::stream::{self, Report};
-use lab::{
-    Bulk, Lab, MS, MeasurementLock, Member, MemberKind, Production, Stream, TIMEOUT, wait_until,
-};
+use lab::{Bulk, Lab, MS, MeasurementLock, Member, MemberKind, Production, Stream, TIMEOUT, wait_until};
 
 /// Pulls per test.
 const PULLS: usize = 20;

@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 use lab::network::{DATA, DATA6};
 use lab::production::GROUP;
-use lab::{Daemon, Lab, MS, Mac, MeasurementLock, Production, SECOND, TIMEOUT, filter, show_mac, wait_until};
+use lab::{Daemon, Lab, MS, Mac, MeasurementLock, Production, SECOND, TIMEOUT, show_mac, wait_until};
 use socket2::{Domain, InterfaceIndexOrAddress, Socket, Type};
 
 const PORT: u16 = 9178;

@@ -15,8 +15,7 @@ use lab::probe_capture::Message;
 use lab::production::GROUP;
 use lab::stream::Report;
 use lab::{
-    Cable, Change, Direction, Lab, Monitor, ProbeCapture, Production, Stream, TIMEOUT, clock, filter,
-    wait_until,
+    Cable, Change, Direction, Lab, Monitor, ProbeCapture, Production, Stream, TIMEOUT, clock, wait_until,
 };
 use serde_json::Value;
 

@@ -6,7 +6,7 @@ use ipmp::control::report::{Cause, Drops, GroupReport, MemberState, Traffic};
 use lab::network::{DATA, DATA6, ROUTER, counterpart};
 use lab::production::GROUP;
 use lab::{
-    Bulk, Daemon, Lab, MS, MeasurementLock, Production, SECOND, Snapshot, Stream, command, filter, wait_until,
+    Bulk, Daemon, Lab, MS, MeasurementLock, Production, SECOND, Snapshot, Stream, command, wait_until,
 };
 
 /// Addresses of e1000g0 before there is a group.
@@ -112,7 +112,6 @@ fn restarted_daemon_keeps_offline_and_detects_failure() {
     let _lock = MeasurementLock::acquire().unwrap();
     let lab = Lab::tutorial().unwrap();
     let mut production = Production::create(&lab).unwrap();
-    let peer = lab.peer(0);
     let stream = Stream::outbound(&lab).flows(8).rate(20_000);
     let running = stream.start().unwrap();
     running.wait_received(2_000, 5 * SECOND).unwrap();

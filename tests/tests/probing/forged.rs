@@ -6,7 +6,7 @@
 use ipmp::control::report::MemberState;
 use lab::probe_capture::Message;
 use lab::spoofer::{Spoofer, reply_to, with_destination, with_wrong_cookie};
-use lab::{Mac, MeasurementLock, Member, ProbeCapture, TIMEOUT, filter};
+use lab::{Mac, MeasurementLock, Member, ProbeCapture, TIMEOUT};
 
 use super::*;
 

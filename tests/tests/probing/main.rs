@@ -7,7 +7,7 @@ use std::time::Duration;
 use ipmp::core::probe::Family;
 use lab::network::ROUTER;
 use lab::production::GROUP;
-use lab::{Lab, Production, filter};
+use lab::{Lab, Production};
 use serde_json::Value;
 
 mod conflict;

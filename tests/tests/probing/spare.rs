@@ -2,7 +2,7 @@
 
 use ipmp::control::report::MemberState;
 use lab::probe_capture::Message;
-use lab::{MeasurementLock, ProbeCapture, SECOND, TIMEOUT, filter, wait_until};
+use lab::{MeasurementLock, ProbeCapture, SECOND, TIMEOUT, wait_until};
 
 use super::*;
 

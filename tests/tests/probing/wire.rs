@@ -8,7 +8,7 @@ use ipmp::control::report::MemberState;
 use lab::network::counterpart;
 use lab::probe_capture::{CapturedFrame, Message};
 use lab::production::test_address;
-use lab::{MeasurementLock, ProbeCapture, TIMEOUT, filter, show_mac};
+use lab::{MeasurementLock, ProbeCapture, TIMEOUT, show_mac};
 
 use super::*;
 
