@@ -1,4 +1,4 @@
-//! What a capture on a member shows.
+//! The probe packets that a capture on a member shows.
 
 use std::collections::BTreeSet;
 use std::net::Ipv6Addr;
@@ -12,29 +12,25 @@ use lab::{MeasurementLock, ProbeCapture, TIMEOUT, show_mac};
 
 use super::*;
 
-/// A fifth of it lies between two probes.
+/// The probe interval: a fifth of the failure detection time.
 const INTERVAL: Duration = Duration::from_millis(100);
-/// How long is listened.
-const LISTEN: Duration = Duration::from_millis(2500);
-/// So many probes at least in that time: a machine that tests may lose a round now and then.
-const ENOUGH: usize = 12;
+/// Duration of a capture.
+const CAPTURE: Duration = Duration::from_millis(2500);
+/// Minimum number of probes in that time: a busy machine may miss a round.
+const MIN_PROBES: usize = 12;
 
-/// The median of the times between them is a fifth of the failure detection time, within a quarter of that.
-fn assert_even(what: &str, times: &[Instant]) {
-    assert!(times.len() >= ENOUGH, "only {} {what} in {LISTEN:?}", times.len());
+/// Checks that the median time between probes is [`INTERVAL`], within 25 %.
+fn assert_interval(what: &str, times: &[Instant]) {
+    assert!(times.len() >= MIN_PROBES, "only {} {what} in {CAPTURE:?}", times.len());
     let mut gaps: Vec<Duration> = times.windows(2).map(|pair| pair[1] - pair[0]).collect();
     gaps.sort();
     let median = gaps[gaps.len() / 2];
-    println!(
-        "{what}: {} in {LISTEN:?}, {median:?} apart in the median, {:?} at most",
-        times.len(),
-        gaps.last()
-    );
+    println!("{what}: {} in {CAPTURE:?}, median interval {median:?}, maximum {:?}", times.len(), gaps.last());
     assert!(median > INTERVAL * 3 / 4 && median < INTERVAL * 5 / 4, "{what}: {gaps:?}");
 }
 
 #[test]
-fn echo_requests_leave_from_the_test_address_numbered_and_a_fifth_of_the_fdt_apart() {
+fn echo_requests_have_test_address_sequence_numbers_and_interval() {
     lab::needs_root!();
     let _lock = MeasurementLock::acquire().unwrap();
     let lab = Lab::tutorial().unwrap();
@@ -45,28 +41,28 @@ fn echo_requests_leave_from_the_test_address_numbered_and_a_fifth_of_the_fdt_apa
     production.wait_answered().unwrap();
     let (number, member) = (2, &lab.members()[2]);
     let capture = ProbeCapture::on(lab.host(), member.name()).unwrap();
-    let heard = capture.read(LISTEN).unwrap();
+    let frames = capture.read(CAPTURE).unwrap();
     let sources = [IpAddr::from(test_address(number)), counterpart(test_address(number)).into()];
     let mut identifiers = BTreeSet::new();
     for (source, target) in sources.into_iter().zip(targets) {
-        let of = |heard: &CapturedFrame, wanted: bool| match heard.message {
+        let of = |frame: &CapturedFrame, wanted: bool| match frame.message {
             Message::Echo { reply, source: from, destination, identifier, sequence, cookie }
-                if reply == wanted && heard.outgoing != wanted =>
+                if reply == wanted && frame.outgoing != wanted =>
             {
-                let (asker, asked) = if reply { (destination, from) } else { (from, destination) };
-                // Whoever looks for hosts asks them all, with numbers of its own.
-                (asked == target).then_some((asker, identifier, sequence, cookie))
+                let (prober, probed) = if reply { (destination, from) } else { (from, destination) };
+                // Multicast target discovery sends to all hosts, with sequence numbers of its own.
+                (probed == target).then_some((prober, identifier, sequence, cookie))
             }
             _ => None,
         };
-        let requests: Vec<_> = heard.iter().filter_map(|heard| Some((heard, of(heard, false)?))).collect();
-        let times: Vec<Instant> = requests.iter().map(|(heard, _)| heard.at).collect();
-        assert_even(&format!("echo requests from {source} to {target}"), &times);
-        for (heard, (from, identifier, ..)) in &requests {
+        let requests: Vec<_> = frames.iter().filter_map(|frame| Some((frame, of(frame, false)?))).collect();
+        let times: Vec<Instant> = requests.iter().map(|(frame, _)| frame.at).collect();
+        assert_interval(&format!("echo requests from {source} to {target}"), &times);
+        for (frame, (from, identifier, ..)) in &requests {
             assert_eq!(
-                (*from, heard.from, heard.to),
+                (*from, frame.from, frame.to),
                 (source, member.mac(), lab.router().mac()),
-                "{heard:?}"
+                "{frame:?}"
             );
             identifiers.insert(*identifier);
         }
@@ -77,21 +73,21 @@ fn echo_requests_leave_from_the_test_address_numbered_and_a_fifth_of_the_fdt_apa
         }
         let cookies: BTreeSet<u64> = requests.iter().map(|(_, (.., cookie))| *cookie).collect();
         assert_eq!(cookies.len(), requests.len(), "a cookie was used twice");
-        let replies: BTreeSet<(u16, u64)> = heard
+        let replies: BTreeSet<(u16, u64)> = frames
             .iter()
-            .filter_map(|heard| of(heard, true).map(|(_, _, sequence, cookie)| (sequence, cookie)))
+            .filter_map(|frame| of(frame, true).map(|(_, _, sequence, cookie)| (sequence, cookie)))
             .collect();
         let answered =
             requests.iter().filter(|(_, (_, _, n, cookie))| replies.contains(&(*n, *cookie))).count();
-        // The last one may be answered too late to be heard.
+        // The reply to the last request may be received after the capture.
         assert!(answered + 1 >= requests.len(), "{answered} of {} were answered", requests.len());
     }
-    assert_eq!(identifiers.len(), 1, "an identifier is the daemon's: {identifiers:?}");
+    assert_eq!(identifiers.len(), 1, "more than one identifier: {identifiers:?}");
     production.assert_clean();
 }
 
 #[test]
-fn arp_and_neighbour_probes_need_no_address_and_find_a_cut_cable() {
+fn arp_and_nd_probes_work_without_test_address_and_detect_cut_cable() {
     lab::needs_root!();
     let _lock = MeasurementLock::acquire().unwrap();
     let lab = Lab::tutorial().unwrap();
@@ -100,35 +96,35 @@ fn arp_and_neighbour_probes_need_no_address_and_find_a_cut_cable() {
         without_test_addresses(&lab, &format!("fdt=500ms probe=auto targets={target},{target6}"));
     let member = &lab.members()[2];
     let capture = ProbeCapture::on(lab.host(), member.name()).unwrap();
-    let heard = capture.read(LISTEN).unwrap();
-    let (us, router) = (member.mac(), lab.router().mac());
+    let frames = capture.read(CAPTURE).unwrap();
+    let (own, router) = (member.mac(), lab.router().mac());
     let arp = Message::Arp { reply: false, sender: Ipv4Addr::UNSPECIFIED, target };
     let requests: Vec<&CapturedFrame> =
-        heard.iter().filter(|heard| heard.outgoing && heard.message == arp).collect();
-    let times: Vec<Instant> = requests.iter().map(|heard| heard.at).collect();
-    assert_even(&format!("ARP probes for {target}"), &times);
-    for heard in requests {
-        assert_eq!((heard.from, heard.to), (us, router), "{heard:?}");
-        assert_eq!(heard.frame[22..28], us, "{heard:?}");
+        frames.iter().filter(|frame| frame.outgoing && frame.message == arp).collect();
+    let times: Vec<Instant> = requests.iter().map(|frame| frame.at).collect();
+    assert_interval(&format!("ARP probes for {target}"), &times);
+    for frame in requests {
+        assert_eq!((frame.from, frame.to), (own, router), "{frame:?}");
+        assert_eq!(frame.frame[22..28], own, "{frame:?}");
     }
-    let to_nobody = Message::Arp { reply: true, sender: target, target: Ipv4Addr::UNSPECIFIED };
-    let replies = heard.iter().filter(|heard| !heard.outgoing && heard.message == to_nobody).count();
+    let to_unspecified = Message::Arp { reply: true, sender: target, target: Ipv4Addr::UNSPECIFIED };
+    let replies = frames.iter().filter(|frame| !frame.outgoing && frame.message == to_unspecified).count();
     assert!(replies + 1 >= times.len(), "{replies} of {} ARP probes were answered", times.len());
 
-    let probes = |heard: &&CapturedFrame| {
-        let unicast = matches!(heard.message, Message::Nd { reply: false, destination, target, .. }
+    let probes = |frame: &&CapturedFrame| {
+        let unicast = matches!(frame.message, Message::Nd { reply: false, destination, target, .. }
             if target == target6 && destination == target6);
-        heard.outgoing && unicast
+        frame.outgoing && unicast
     };
-    let solicitations: Vec<&CapturedFrame> = heard.iter().filter(probes).collect();
-    let times: Vec<Instant> = solicitations.iter().map(|heard| heard.at).collect();
-    assert_even(&format!("neighbour solicitations to {target6}"), &times);
-    for heard in solicitations {
-        let Message::Nd { source, .. } = heard.message else { unreachable!() };
-        assert!(Ipv6Addr::is_unicast_link_local(&source), "{heard:?}");
-        assert_eq!((heard.from, heard.to), (us, router), "{heard:?}");
+    let solicitations: Vec<&CapturedFrame> = frames.iter().filter(probes).collect();
+    let times: Vec<Instant> = solicitations.iter().map(|frame| frame.at).collect();
+    assert_interval(&format!("neighbour solicitations to {target6}"), &times);
+    for frame in solicitations {
+        let Message::Nd { source, .. } = frame.message else { unreachable!() };
+        assert!(Ipv6Addr::is_unicast_link_local(&source), "{frame:?}");
+        assert_eq!((frame.from, frame.to), (own, router), "{frame:?}");
     }
-    println!("{} probed from {}", member.name(), show_mac(us));
+    println!("{} probed from {}", member.name(), show_mac(own));
 
     member.cable().cut().unwrap();
     production.wait_state(member.name(), MemberState::Failed, TIMEOUT).unwrap();
