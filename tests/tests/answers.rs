@@ -1,6 +1,8 @@
 //! ARP requests and neighbour solicitations before, during and after failovers get one reply each, from the inbound member.
 //! There are no duplicates, and the switches learn the port of the inbound member.
 
+lab::lane!(alone);
+
 use std::net::{IpAddr, Ipv4Addr};
 use std::time::{Duration, Instant};
 

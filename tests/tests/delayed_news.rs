@@ -6,6 +6,8 @@
 //! their carriers together with the members, and a netlink listener there, which never sends a request, shows the delay. A
 //! request would make the kernel report at once (docs/design/sentinel.md).
 
+lab::lane!(alone);
+
 use std::time::{Duration, Instant};
 
 use lab::inbound_failover::{InboundOutages, WINDOW, start_stream};

@@ -4,6 +4,8 @@
 //! frames that they drop. On TAP members the carrier goes down atomically: these tests check that no frame is lost.
 //! Their wires are threads with varying delay, so the order of a flow that moves is not checked.
 
+lab::lane!(alone, clsact = "with_the_daemon_stopped");
+
 use std::time::{Duration, Instant};
 
 use lab::network::DATA;

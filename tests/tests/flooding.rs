@@ -1,6 +1,8 @@
 //! With switches that flood all frames, promiscuous members and IP forwarding enabled on the host, there are no duplicates
 //! and no loops, and the host accepts no frames for other hosts.
 
+lab::lane!(alone);
+
 use std::fs;
 use std::net::Ipv4Addr;
 use std::time::Duration;

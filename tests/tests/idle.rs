@@ -1,5 +1,7 @@
 //! Groups without traffic use little CPU time.
 
+lab::lane!(alone);
+
 use std::time::Duration;
 
 use lab::idle_groups::IdleGroups;

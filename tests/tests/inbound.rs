@@ -3,6 +3,8 @@
 //! The members are TAP devices, whose carrier goes down at the moment of the pull. A veth port drops frames for a while
 //! before its member loses the carrier, up to many milliseconds on a busy machine; `ipmp-bench inbound` measures both.
 
+lab::lane!(alone);
+
 use lab::inbound_failover::{InboundOutages, PACKETS_PER_S, measure};
 use lab::{Lab, MS, MeasurementLock, MemberKind, Production, percentile};
 

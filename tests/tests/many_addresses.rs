@@ -1,6 +1,8 @@
 //! 256 data addresses on four members: their inbound members are balanced after every failure and repair, all of them are
 //! announced in small batches, and outbound failover is as fast as with one address.
 
+lab::lane!(alone);
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::Ipv4Addr;
 use std::sync::atomic::AtomicBool;

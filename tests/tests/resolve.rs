@@ -1,6 +1,8 @@
 //! With the daemon stopped or killed and the inbound and cast members failed, a peer without neighbour entries resolves the
 //! host and reaches it, and receives broadcast once.
 
+lab::lane!(alone);
+
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use lab::network::{DATA, DATA6};

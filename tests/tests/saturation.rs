@@ -1,5 +1,7 @@
 //! While all CPUs are saturated, no member is detected as failed.
 
+lab::lane!(alone);
+
 use std::net::Ipv4Addr;
 use std::time::{Duration, Instant};
 

@@ -4,11 +4,13 @@
 //! The tests mostly wait, and run side by side. The limits allow for a machine that does other work; the measured times are
 //! printed.
 
+lab::lane!(side_by_side, seconds = 240, threads = 8);
+
 use std::time::{Duration, Instant};
 
 use ipmp::control::report::MemberState;
 use ipmp::core::probe::{FAILURES, Family, REPAIRS};
-use lab::network::{ROUTER};
+use lab::network::ROUTER;
 use lab::percentile;
 use lab::probe_capture::Message;
 use lab::production::GROUP;

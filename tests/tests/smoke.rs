@@ -1,5 +1,7 @@
 //! The minimum that must work on every kernel: create a group, pull cables with traffic, lose no packet, destroy it.
 
+lab::lane!(alone, clsact = "always");
+
 use std::time::Duration;
 
 use lab::network::DATA;

@@ -1,6 +1,8 @@
 //! With IGMP and MLD snooping in the switches, IPv6 neighbour discovery and multicast work with every pair of inbound and
 //! cast member, before and after moves.
 
+lab::lane!(side_by_side, seconds = 40);
+
 use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 

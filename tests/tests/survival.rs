@@ -1,5 +1,7 @@
 //! Traffic continues without the daemon, a restarted daemon adopts its groups, and teardown and detach restore the host.
 
+lab::lane!(alone);
+
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use ipmp::control::report::{Cause, Drops, GroupReport, MemberState, Traffic};

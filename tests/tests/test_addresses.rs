@@ -1,6 +1,8 @@
 //! Test addresses of members, configured by an administrator or a DHCP client: they are not selected as source addresses,
 //! add no routes, are answered only by their members, and are removed completely.
 
+lab::lane!(side_by_side, seconds = 60);
+
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpStream, UdpSocket};
 
 use lab::dhcp::{dnsmasq, udhcpc, wait_lease};

@@ -1,6 +1,8 @@
 //! Probe-based failure detection: probe packets, spoofed replies, unreachable targets, standby members. The detection time
 //! is tested in `silence.rs`.
 
+lab::lane!(side_by_side, seconds = 110);
+
 use std::net::{IpAddr, Ipv4Addr};
 use std::time::Duration;
 

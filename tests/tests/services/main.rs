@@ -1,6 +1,8 @@
 //! Common services work on a group interface while cables are pulled: DHCP leases, router advertisements, virtual
 //! addresses, firewalls, tunnels.
 
+lab::lane!(side_by_side, seconds = 80);
+
 use std::net::IpAddr;
 
 use ipmp::control::report::AddressReport;

@@ -135,7 +135,7 @@ impl View<'_> {
             return "and nothing else is known of it: it is probed, and has no target".into();
         }
         let losing = |prober: &Prober| prober.history().losses() > 0;
-        if enabled.iter().any(|(family, prober)| losing(prober) && self.group.dark(*family)) {
+        if enabled.iter().any(|(family, prober)| losing(prober) && self.group.targets_unreachable(*family)) {
             return "and it is judged by that alone: no target answers on any member".into();
         }
         if let Some((_, prober)) = enabled.iter().find(|(_, prober)| losing(prober)) {
@@ -317,7 +317,8 @@ impl View<'_> {
             let is_answered = history.losses() == 0 && history.answered();
             if is_answered { answered.push(other.name()) } else { silent.push(other.name()) }
         }
-        let dark = if self.group.dark(family) { " No target answers on any member." } else { "" };
+        let dark =
+            if self.group.targets_unreachable(family) { " No target answers on any member." } else { "" };
         match (answered.is_empty(), silent.is_empty()) {
             (true, true) => format!("{family}: no other member is probed to compare it with.{dark}"),
             (true, false) => {
