@@ -2,7 +2,7 @@
 //!
 //! As a control, the spoofer sends correct replies, which keep the member alive. So the spoofed replies do arrive.
 
-use ipmp::control::report::MemberState;
+use ipmp::types::MemberState;
 use lab::probe_capture::Message;
 use lab::spoofer::{Spoofer, reply_to, with_destination, with_wrong_cookie};
 use lab::{Mac, MeasurementLock, Member, ProbeCapture, TIMEOUT};

@@ -1,10 +1,10 @@
 //! The router is the only target and stops replying to echo requests, while everything else works.
 
-use ipmp::control::report::MemberState;
 use lab::network::DATA;
 use lab::{MS, MeasurementLock, Stream, TIMEOUT};
 
 use super::*;
+use ipmp::types::MemberState;
 
 /// Packets per second through the group during the test.
 const RATE: u64 = 2_000;
