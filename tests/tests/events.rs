@@ -2,6 +2,8 @@
 //! the journal and `ipmpctl monitor` say what happened, in order, in the words of the reference where it has any, and
 //! what made it happen.
 
+lab::lane!(side_by_side, seconds = 70);
+
 use std::fs::{self, File};
 use std::os::unix::fs::MetadataExt as _;
 use std::os::unix::net::UnixDatagram;

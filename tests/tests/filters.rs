@@ -5,6 +5,8 @@
 //! it was told of, in software. It tells MACs apart by a hash of 8 bits, so that what it was not told of passes now and
 //! then: of several groups some are missed, not each.
 
+lab::lane!(alone);
+
 use std::collections::BTreeSet;
 use std::mem::MaybeUninit;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};

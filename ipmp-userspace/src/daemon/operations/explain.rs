@@ -134,7 +134,7 @@ impl View<'_> {
             return "and it has no probe target".into();
         }
         let losing = |prober: &Prober| prober.history().losses() > 0;
-        if enabled.iter().any(|(family, prober)| losing(prober) && self.group.dark(*family)) {
+        if enabled.iter().any(|(family, prober)| losing(prober) && self.group.targets_unreachable(*family)) {
             return "and only that counts: no target replies on any member".into();
         }
         if let Some((_, prober)) = enabled.iter().find(|(_, prober)| losing(prober)) {
@@ -315,11 +315,12 @@ impl View<'_> {
             let is_answered = history.losses() == 0 && history.answered();
             if is_answered { answered.push(other.name()) } else { silent.push(other.name()) }
         }
-        let dark = if self.group.dark(family) { " No target replies on any member." } else { "" };
+        let unreachable =
+            if self.group.targets_unreachable(family) { " No target replies on any member." } else { "" };
         match (answered.is_empty(), silent.is_empty()) {
-            (true, true) => format!("{family}: no other member is probed to compare with.{dark}"),
+            (true, true) => format!("{family}: no other member is probed to compare with.{unreachable}"),
             (true, false) => {
-                format!("{family}: no other member receives replies: {}.{dark}", silent.join(" "))
+                format!("{family}: no other member receives replies: {}.{unreachable}", silent.join(" "))
             }
             (false, true) => format!("{family}: other members with replies: {}.", answered.join(" ")),
             (false, false) => {

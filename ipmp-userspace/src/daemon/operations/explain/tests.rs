@@ -3,7 +3,7 @@
 use super::*;
 use crate::core::{
     Input, Settings,
-    group::wire::{Wire, router},
+    group::testing::{Wire, router},
 };
 
 const FDT: Duration = Duration::from_secs(1);
