@@ -13,20 +13,20 @@ use crate::{
     control::{
         duration::short,
         explanation::{Explanation, Recent, Timer, due},
-        report::probing::Family as Shown,
         request::Refused,
     },
     core::{
-        Group, Link, Time,
-        member::{Condition, Member, OfflineCause},
+        Group, Time,
+        member::{Condition, Member},
         probe::{
-            FAILURES, Family, Means, Policy, REPAIRS, SETTLE, TestAddress, fdt,
-            history::{Fate, LENGTH, Probe},
+            FAILURES, ProbeSource, REPAIRS, SETTLE, TestAddress, fdt,
+            history::{LENGTH, Probe, ProbeProgress},
             prober::Prober,
-            targets::{ASIDE, Mode, Status},
+            targets::{ASIDE, TargetUse},
         },
     },
     daemon::{clock::now, group::UPDELAY, manager::Manager},
+    types::{Family, LinkState, OfflineCause, TargetMode},
 };
 
 /// Explains the state of a member.
@@ -80,7 +80,7 @@ impl View<'_> {
         }
         match member.condition() {
             Condition::New => format!("{name} has just joined: its link is not trusted yet"),
-            Condition::Down if member.link() == Link::Down => {
+            Condition::Down if member.link() == LinkState::Down => {
                 format!(
                     "{name} has failed: its link is down; check the cable, the switch port and whether the \
                      interface is up"
@@ -203,9 +203,9 @@ impl View<'_> {
 
     fn link(&self) -> String {
         let kernel = match self.member.link() {
-            Link::Up => "up",
-            Link::Down => "down",
-            Link::Unknown => "unknown to its driver, and taken as up",
+            LinkState::Up => "up",
+            LinkState::Down => "down",
+            LinkState::Unknown => "unknown to its driver, and taken as up",
         };
         let datapath = match (self.member.live(), self.up_since) {
             (true, _) => "up in the datapath".to_owned(),
@@ -222,12 +222,7 @@ impl View<'_> {
     }
 
     fn not_probed(&self) -> String {
-        let policy = match self.group.settings().probe {
-            Policy::Off => "off",
-            Policy::Auto => "auto",
-            Policy::Arp => "arp",
-            Policy::Nd => "nd",
-        };
+        let policy = self.group.settings().probe;
         format!(
             "It is not probed: it has no test address, and {} has probe={policy}; path failures while the link is \
              up are not detected.",
@@ -239,11 +234,11 @@ impl View<'_> {
     fn how(&self, family: Family, prober: &Prober) -> String {
         let every = short(self.interval());
         let how = match (prober.means(), self.member.test_address(family)) {
-            (Some(Means::Echo { source, prefix }), _) => {
+            (Some(ProbeSource::Echo { source, prefix }), _) => {
                 format!("probed every {every} by ICMP echo from {source}/{prefix}")
             }
-            (Some(Means::Arp), _) => format!("probed every {every} by ARP without a sender address"),
-            (Some(Means::Nd), _) => format!("probed every {every} by neighbour solicitations"),
+            (Some(ProbeSource::Arp), _) => format!("probed every {every} by ARP without a sender address"),
+            (Some(ProbeSource::Nd), _) => format!("probed every {every} by neighbour solicitations"),
             (None, TestAddress::Is { address, .. }) => {
                 return format!(
                     "{family}: not probed: its test address {address} is not unique in the group."
@@ -256,16 +251,18 @@ impl View<'_> {
         // A member out of service is not probed.
         let how = if prober.next().is_some() { how } else { format!("not probed now, else {how}") };
         let source = match prober.targets().mode() {
-            Mode::Explicit => "named by the operator",
-            Mode::Routes => "from the routing table",
-            Mode::Multicast => "found by multicast",
+            TargetMode::Explicit => "named by the operator",
+            TargetMode::Routes => "from the routing table",
+            TargetMode::Multicast => "found by multicast",
+            TargetMode::Disabled => "not used",
         };
         let active: Vec<String> =
             prober.targets().active().map(|target| target.address.to_string()).collect();
         if active.is_empty() {
             return format!("{family}: {how}; no target is known; multicast probes search for one.");
         }
-        let aside = prober.targets().all().iter().filter(|t| matches!(t.status, Status::Aside(..))).count();
+        let aside =
+            prober.targets().all().iter().filter(|t| matches!(t.status, TargetUse::Excluded(..))).count();
         let aside = if aside == 0 { String::new() } else { format!(", {aside} more excluded") };
         format!("{family}: {how}; targets {source}: {}{aside}.", active.join(" "))
     }
@@ -355,7 +352,7 @@ impl View<'_> {
             for probe in prober.history().probes() {
                 fates.entry(probe.target).or_default().push(letter(probe));
             }
-            let of = |(target, fates)| Recent { family: Shown::from(family), target, fates };
+            let of = |(target, fates)| Recent { family, target, fates };
             recent.extend(fates.into_iter().map(of));
         }
         recent
@@ -374,7 +371,7 @@ impl View<'_> {
                 timers.push((self.settles(prober), due::SETTLED, of()));
             }
             for target in prober.targets().all() {
-                if let Status::Aside(_, since) = target.status {
+                if let TargetUse::Excluded(_, since) = target.status {
                     timers.push((since + ASIDE, due::TARGET, Some(target.address.to_string())));
                 }
             }
@@ -411,11 +408,11 @@ impl View<'_> {
 /// The letter for the outcome of a probe.
 fn letter(probe: &Probe) -> char {
     match probe.fate {
-        Fate::Answered(_) => '!',
-        Fate::Lost => '.',
-        Fate::Void => '?',
-        Fate::Unsent => '-',
-        Fate::Wanted | Fate::Pending => '~',
+        ProbeProgress::Answered(_) => '!',
+        ProbeProgress::Lost => '.',
+        ProbeProgress::Discarded => '?',
+        ProbeProgress::Unsent => '-',
+        ProbeProgress::Wanted | ProbeProgress::Pending => '~',
     }
 }
 

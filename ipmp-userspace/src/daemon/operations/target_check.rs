@@ -11,9 +11,10 @@ use crate::{
     },
     core::{
         member::Member,
-        probe::{Family, Means, same_subnet},
+        probe::{ProbeSource, same_subnet},
     },
     daemon::manager::Manager,
+    types::Family,
 };
 
 /// Refuses targets that are addresses of this host, or not on the link of the group.
@@ -58,7 +59,7 @@ pub fn note_not_probed(manager: &Manager, group: &str, addresses: &[IpAddr]) -> 
     let members = known.core.members();
     let missed = addresses.iter().filter(|&&address| {
         let family = Family::of(address);
-        let means = |member: &Member| Means::of(family, member.test_address(family), policy);
+        let means = |member: &Member| ProbeSource::of(family, member.test_address(family), policy);
         !members.iter().any(|member| means(member).is_some_and(|means| means.reaches(family, address)))
     });
     let missed: Vec<&IpAddr> = missed.collect();
