@@ -2,14 +2,16 @@
 
 use std::{net::IpAddr, time::Duration};
 
-use super::{Family, history::Fate};
-use crate::core::Time;
+use crate::{
+    core::Time,
+    types::{Family, ProbeOutcome},
+};
 
 /// A finished probe.
 ///
 /// One that was lost, or void, and is answered afterwards is reported twice: the reply revokes the loss.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Outcome {
+pub struct FinishedProbe {
     /// Name of the member that sent it.
     pub member: String,
     /// Family of the target.
@@ -21,8 +23,10 @@ pub struct Outcome {
     /// When it was sent, or requested.
     pub sent: Time,
     /// What has become of it.
-    pub fate: Fate,
-    /// When it finished: for a reply, when it was read.
+    pub outcome: ProbeOutcome,
+    /// From sending until the kernel received the reply, if there was one.
+    pub rtt: Option<Duration>,
+    /// When that was known: of an answer, when it was read.
     pub known: Time,
     /// Average round-trip time of the target, including this probe.
     pub average: Option<Duration>,
