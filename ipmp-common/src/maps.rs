@@ -190,7 +190,6 @@ pub struct Drops {
 #[cfg(feature = "user")]
 mod pod {
     use super::*;
-    use crate::steer::MAX_MEMBERS;
     // SAFETY: each is repr(C) or repr(transparent), Copy and without implicit padding (the test below adds up
     // the fields); the enums among the fields are only ever written by user space.
     unsafe impl aya::Pod for Ip {}
