@@ -8,8 +8,9 @@ use crate::core::{
     GroupState, Input, Link,
     group::{
         properties::Kernel,
-        wire::{Wire, ip, router},
+        testing::{Wire, ip, router},
     },
+    member::Member,
     probe::{Column, Policy, fdt},
 };
 

@@ -36,7 +36,11 @@ pub fn detection(group: &core::Group, now: Time) -> Detection {
             probe::Policy::Nd => Policy::Nd,
         },
         targets: group.known_targets().explicit.clone(),
-        dark: probe::Family::ALL.into_iter().filter(|&family| group.dark(family)).map(Family::from).collect(),
+        dark: probe::Family::ALL
+            .into_iter()
+            .filter(|&family| group.targets_unreachable(family))
+            .map(Family::from)
+            .collect(),
     }
 }
 
@@ -164,7 +168,7 @@ mod tests {
     use super::*;
     use crate::core::{
         Input, Settings,
-        group::wire::{Wire, router},
+        group::testing::{Wire, router},
     };
 
     const FDT: Duration = Duration::from_secs(1);

@@ -2,7 +2,7 @@ use std::time::Duration;
 
 use ipmp_common::maps::MemberStatus;
 
-use crate::core::{Action, GroupState, Input, Settings, group::wire::Wire};
+use crate::core::{Action, GroupState, Input, Settings, group::testing::Wire};
 
 /// Members without probes; these of them are standbys.
 fn group(members: u8, standbys: &[u8], failback: bool) -> Wire {
