@@ -6,6 +6,12 @@ use crate::steer::{MAX_MEMBERS, MemberSet};
 /// Whether captures on a group interface show outbound packets. The kernel shows inbound ones by itself, but redirected packets
 /// never reach the device. See `docs/design/capture.md`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[cfg_attr(
+    feature = "user",
+    derive(strum::Display, strum::EnumString, strum::IntoStaticStr, serde::Serialize, serde::Deserialize),
+    serde(rename_all = "snake_case"),
+    strum(serialize_all = "snake_case")
+)]
 #[repr(u64)]
 pub enum CaptureMode {
     /// While a packet socket for every protocol listens on the group interface itself.
@@ -21,13 +27,10 @@ impl CaptureMode {
     /// Every mode, in the order of the documentation.
     pub const ALL: [Self; 3] = [Self::Auto, Self::On, Self::Off];
 
-    /// Its name in commands and output.
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Auto => "auto",
-            Self::On => "on",
-            Self::Off => "off",
-        }
+    /// The mode as it is written in commands and reports.
+    #[cfg(feature = "user")]
+    pub fn as_str(self) -> &'static str {
+        self.into()
     }
 }
 

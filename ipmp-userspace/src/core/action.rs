@@ -9,7 +9,7 @@ use ipmp_common::{
 
 use super::{
     event::{Cause, Event},
-    probe::{Via, outcome::Outcome},
+    probe::{Via, outcome::FinishedProbe},
 };
 
 /// What is to be done, in this order.
@@ -75,7 +75,7 @@ pub enum Action {
     FindNeighbour(IpAddr),
     /// Publish a finished probe to the clients that watch probes
     /// ([`Group::watch_probes`](super::Group::watch_probes)).
-    ProbeOver(Outcome),
+    ProbeOver(FinishedProbe),
     /// Report an event and its cause.
     Report(Event, Cause),
 }

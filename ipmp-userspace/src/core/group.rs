@@ -52,11 +52,11 @@ pub use adopt::Adopted;
 pub use probing::Slow;
 
 use super::{
-    Action, Attachment, Cause, Event, GroupState, Input, Link, Refusal, Settings, Time, flap,
-    member::{Condition, Member, OfflineCause, Turn},
-    probe::Family,
+    Action, Attachment, Cause, Event, Input, Refusal, Settings, Time, flap,
+    member::{Condition, Member, Turn},
     slots::Slots,
 };
+use crate::types::{Family, GroupState, LinkState, OfflineCause};
 use members::Members;
 use probing::GroupProbing;
 use published::Published;
@@ -237,7 +237,7 @@ impl Group {
         }
         let (name, link) = (attachment.name.clone(), attachment.link);
         self.report(Cause::Trigger, |group| Event::Joined { member: name, group });
-        self.members.add(Member::new(now, Attachment { link: Link::Unknown, ..attachment }));
+        self.members.add(Member::new(now, Attachment { link: LinkState::Unknown, ..attachment }));
         self.probing.mark_stale();
         self.roles.rebuild_slots(&self.members);
         self.refuse_duplicate_mac(number);
@@ -258,7 +258,7 @@ impl Group {
         self.refresh(left.functions(), &Cause::Trigger);
     }
 
-    fn set_link(&mut self, now: Time, number: u8, link: Link) {
+    fn set_link(&mut self, now: Time, number: u8, link: LinkState) {
         let turn = self.members.get_mut(number).and_then(|member| member.set_link(link));
         self.turned(number, turn, Some(now), Cause::Trigger);
     }

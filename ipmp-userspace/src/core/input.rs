@@ -5,32 +5,11 @@ use std::net::IpAddr;
 use ipmp_common::steer::MemberSet;
 
 use super::{
-    probe::{Family, Proof, TestAddress},
+    probe::{Proof, TestAddress},
     settings::Settings,
     time::Time,
 };
-
-/// A member's link as netlink reports it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Link {
-    /// It has a carrier and is operational.
-    Up,
-    /// It has none, or is administratively down.
-    Down,
-    /// Its driver cannot tell: it is taken as up.
-    Unknown,
-}
-
-/// State of a group (docs/reference.md 1.8).
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum GroupState {
-    /// Every member functions.
-    Ok,
-    /// Some do.
-    Degraded,
-    /// None does; or there is none.
-    Failed,
-}
+use crate::types::{Family, LinkState};
 
 /// What joins a group.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -46,7 +25,7 @@ pub struct Attachment {
     /// Share of the slots, relative to the other members' weights; by default its speed in Mbit/s.
     pub weight: u32,
     /// Link when it joined.
-    pub link: Link,
+    pub link: LinkState,
 }
 
 /// What happens to a group.
@@ -64,7 +43,7 @@ pub enum Input {
         /// The member.
         member: u8,
         /// Its link.
-        link: Link,
+        link: LinkState,
     },
     /// The `live` mask of the datapath. A member leaves it at once when its carrier is lost, and enters it when its link
     /// has been up for `updelay`.

@@ -34,6 +34,6 @@ mod time;
 pub use action::Action;
 pub use event::{Cause, Event};
 pub use group::{Adopted, Group};
-pub use input::{Attachment, GroupState, Input, Link, Refusal};
+pub use input::{Attachment, Input, Refusal};
 pub use settings::Settings;
 pub use time::Time;

@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use super::probe::{Policy, fdt};
+use super::probe::fdt;
+use crate::types::ProbePolicy;
 
 /// The operator's settings of a group.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -18,7 +19,7 @@ pub struct Settings {
     /// While no target replies on any member: members do not fail, and those that have failed transmit.
     pub fail_open: bool,
     /// Whether members without a test address are probed.
-    pub probe: Policy,
+    pub probe: ProbePolicy,
 }
 
 impl Default for Settings {
@@ -29,7 +30,7 @@ impl Default for Settings {
             fdt: fdt::DEFAULT,
             failback: true,
             fail_open: true,
-            probe: Policy::Off,
+            probe: ProbePolicy::Off,
         }
     }
 }

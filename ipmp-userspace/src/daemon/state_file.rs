@@ -21,8 +21,8 @@ pub use settings::DEFAULT_WEIGHT;
 use super::migration::Configuration;
 use crate::{
     control::{Setting, TestAddress},
-    core::probe::Family,
     link::{Address, Mac, Saved},
+    types::Family,
 };
 
 /// Where the files of all network namespaces are.

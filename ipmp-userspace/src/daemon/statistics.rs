@@ -1,13 +1,15 @@
 //! Probe statistics, logged on SIGUSR1 with the texts of docs/reference.md 3.10.
 
 use super::group::RunningGroup;
-use crate::core::{
-    Group,
-    probe::{
-        Family,
-        history::Fate,
-        prober::{Counters, Prober},
+use crate::{
+    core::{
+        Group,
+        probe::{
+            history::ProbeProgress,
+            prober::{Counters, Prober},
+        },
     },
+    types::Family,
 };
 
 /// Logs the statistics of all probes.
@@ -37,7 +39,7 @@ fn lines(groups: &[&Group]) -> Vec<String> {
     )];
     for (member, family, prober) in probers {
         let counters = prober.counters();
-        let pending = prober.history().probes().filter(|probe| probe.fate == Fate::Pending).count();
+        let pending = prober.history().probes().filter(|probe| probe.fate == ProbeProgress::Pending).count();
         lines.extend([
             format!("Probe stats on ({family} {member})"),
             format!("Number of probes sent {}", counters.sent),
@@ -55,9 +57,12 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::core::{
-        Action, Attachment, Input, Link, Settings, Time,
-        probe::{Proof, TestAddress},
+    use crate::{
+        core::{
+            Action, Attachment, Input, Settings, Time,
+            probe::{Proof, TestAddress},
+        },
+        types::LinkState,
     };
 
     /// Three probes: the first is answered twice, the second lost, the third on its way. Then the daemon is delayed.
@@ -67,8 +72,14 @@ mod tests {
             Group::new("production0", Settings { fdt: Duration::from_secs(5), ..Settings::default() });
         let (member, family) = (0, Family::V4);
         let (source, target) = ([192, 168, 178, 201].into(), [192, 168, 178, 1].into());
-        let attachment =
-            Attachment { member, name: "rge0".into(), mac: [2; 6], mtu: 1500, weight: 1, link: Link::Up };
+        let attachment = Attachment {
+            member,
+            name: "rge0".into(),
+            mac: [2; 6],
+            mtu: 1500,
+            weight: 1,
+            link: LinkState::Up,
+        };
         let start = Time(Duration::from_secs(100));
         for event in [
             Input::Joined(attachment),

@@ -16,11 +16,11 @@ use super::{
 use crate::{
     control::{
         GroupReport, Last,
-        report::{GroupState, MemberState},
         request::{Caller, Refused, Request, Response, Sender, reason},
     },
     datapath,
     link::{Address, GroupInterface, Links, Mac, Route, multicast, show_mac, testing::in_namespace_then},
+    types::{GroupState, MemberState},
 };
 
 mod test_address;
@@ -258,7 +258,7 @@ fn link_failure_and_repair_move_inbound_addresses() {
             let group = client.until("all failed", |group| group.state == GroupState::Failed).await;
             assert!(group.flags.contains(&"FAILED".to_owned()));
             let interface = links.need("production0").await;
-            assert_eq!(interface.link(), crate::core::Link::Down, "a failed group has a carrier");
+            assert_eq!(interface.link(), crate::types::LinkState::Down, "a failed group has a carrier");
         })
         .await;
     });

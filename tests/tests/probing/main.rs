@@ -6,7 +6,7 @@ lab::lane!(side_by_side, seconds = 110);
 use std::net::{IpAddr, Ipv4Addr};
 use std::time::Duration;
 
-use ipmp::core::probe::Family;
+use ipmp::types::Family;
 use lab::network::ROUTER;
 use lab::production::GROUP;
 use lab::{Lab, Production};

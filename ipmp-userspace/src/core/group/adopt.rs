@@ -8,12 +8,15 @@ use ipmp_common::{
 };
 
 use super::{Group, published::Published, roles::Roles};
-use crate::core::{
-    Action, Attachment, Cause, Link, Settings, Time,
-    flap::Flap,
-    member::{Condition, Member, OfflineCause},
-    probe::{Family, TestAddress, prober::Prober},
-    slots::Slots,
+use crate::{
+    core::{
+        Action, Attachment, Cause, Settings, Time,
+        flap::Flap,
+        member::{Condition, Member},
+        probe::{TestAddress, prober::Prober},
+        slots::Slots,
+    },
+    types::{Family, LinkState, MemberState, OfflineCause},
 };
 
 /// What a restarted daemon finds in the kernel.
@@ -74,7 +77,7 @@ impl Group {
         }
         group.members.keep_out(&settings);
         group.reported_unusable = !group.members.any_functions()
-            && group.members.iter().any(|member| member.state() == MemberStatus::Failed);
+            && group.members.iter().any(|member| member.state() == MemberState::Failed);
         group.roles = Roles::adopted(&group.members, adopted.slots.clone(), adopted.cast, &adopted.inbound);
         group.published = Published::adopted(&adopted, &group.members);
 
@@ -99,7 +102,7 @@ fn adopted_member(
 ) -> Member {
     let (number, link) = (attachment.member, attachment.link);
     let (usable, standby) = (adopted.usable.has(number), adopted.standby.has(number));
-    let attachment = Attachment { link: Link::Unknown, ..attachment.clone() };
+    let attachment = Attachment { link: LinkState::Unknown, ..attachment.clone() };
     let mut member = Member::new(Time::default(), attachment);
     member.standby = standby;
     match state {
@@ -114,13 +117,13 @@ fn adopted_member(
             member.flap = Flap::adopted(now, settings);
         }
         MemberStatus::Failed => {
-            member.attachment.link = Link::Down;
+            member.attachment.link = LinkState::Down;
             member.condition = Condition::Down;
         }
         MemberStatus::Offline => {
             member.offline = Some(OfflineCause::Operator);
-            if link == Link::Down {
-                member.attachment.link = Link::Down;
+            if link == LinkState::Down {
+                member.attachment.link = LinkState::Down;
                 member.condition = Condition::Down;
             }
         }
@@ -141,6 +144,6 @@ fn adopt_failure(member: &mut Member, live: bool, probed: [MemberSet; 2]) {
         member.flap = Flap::default();
         member.live = live;
         member.condition = if live { Condition::Ok } else { Condition::Down };
-        member.attachment.link = if live { Link::Unknown } else { Link::Down };
+        member.attachment.link = if live { LinkState::Unknown } else { LinkState::Down };
     }
 }

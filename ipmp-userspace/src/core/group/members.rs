@@ -2,9 +2,9 @@
 
 use ipmp_common::steer::MemberSet;
 
-use crate::core::{
-    GroupState,
-    member::{Condition, Member},
+use crate::{
+    core::member::{Condition, Member},
+    types::GroupState,
 };
 
 /// The members, in the order in which they joined.

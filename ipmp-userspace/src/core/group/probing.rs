@@ -36,17 +36,20 @@ mod watch;
 use std::{collections::BTreeMap, net::IpAddr, time::Duration};
 
 use super::{Group, Settings, members::Members};
-use crate::core::{
-    Action, Cause, Event, Time,
-    member::Condition,
-    probe::{
-        DISCOVER, FIND, Family, GRACE, Means, Proof, TestAddress, Via,
-        fdt::Fdt,
-        history::{Answer, LENGTH},
-        outcome::Outcome,
-        prober::{Prober, Round},
-        targets::{Fault, Known},
+use crate::{
+    core::{
+        Action, Cause, Event, Time,
+        member::Condition,
+        probe::{
+            DISCOVER, FIND, GRACE, ProbeSource, Proof, TestAddress, Via,
+            fdt::Fdt,
+            history::{Answer, LENGTH},
+            outcome::FinishedProbe,
+            prober::{Prober, Round},
+            targets::Known,
+        },
     },
+    types::{Family, TargetFault},
 };
 use selection::Neighbour;
 
@@ -71,7 +74,7 @@ pub(super) struct GroupProbing {
     /// A client wants a report of every probe.
     watched: bool,
     /// Probes that this input finished, while a client wants them.
-    finished: Vec<Outcome>,
+    finished: Vec<FinishedProbe>,
 }
 
 /// A target that is slower than the configured failure detection time allows.
@@ -177,8 +180,10 @@ impl Group {
         let Some(member) = self.members.get_mut(number).filter(|member| member.in_service()) else { return };
         let Some(prober) = member.probing.probers[family.index()].as_mut() else { return };
         let fits = match (proof, prober.means) {
-            (Proof::Echo { .. }, Some(Means::Echo { .. })) => true,
-            (Proof::Mac(proof), Some(Means::Arp | Means::Nd)) => mac.is_some_and(|(mac, _)| mac == proof),
+            (Proof::Echo { .. }, Some(ProbeSource::Echo { .. })) => true,
+            (Proof::Mac(proof), Some(ProbeSource::Arp | ProbeSource::Nd)) => {
+                mac.is_some_and(|(mac, _)| mac == proof)
+            }
             _ => false,
         };
         if !fits {
@@ -205,7 +210,7 @@ impl Group {
         let Some(conservative) = prober.targets.sample(target, rtt, interval) else { return };
         if conservative > interval {
             if prober.targets.is_exceptional(target, interval) {
-                prober.targets.set_aside(now, target, Fault::Slow);
+                prober.targets.set_aside(now, target, TargetFault::Slow);
                 let event = Event::TargetExcluded { member: name, target, slow: true };
                 self.report(Cause::ProbeResults, |_| event);
             } else if let Some(fdt) = self.probing.fdt.raise(now, conservative) {
@@ -302,7 +307,7 @@ impl Group {
                 let Some(means) = prober.means else { continue };
                 let neighbours = &mut self.probing.neighbours;
                 let found = |target: &IpAddr| neighbours.get(target).and_then(|neighbour| neighbour.found);
-                let needs_mac = !matches!(means, Means::Echo { .. });
+                let needs_mac = !matches!(means, ProbeSource::Echo { .. });
                 let Some((round, skipped)) =
                     prober.round(now, interval, idle, |target| !needs_mac || found(&target).is_some())
                 else {
@@ -316,14 +321,14 @@ impl Group {
                 }
                 if let Round::Probe { sequence, target } = round {
                     let via = match (means, found(&target)) {
-                        (Means::Echo { source, .. }, _) => Via::Echo(source),
-                        (Means::Arp, Some((mac, _))) => Via::Arp(mac),
-                        (Means::Nd, Some((mac, _))) => Via::Nd(mac),
-                        (Means::Arp | Means::Nd, None) => continue,
+                        (ProbeSource::Echo { source, .. }, _) => Via::Echo(source),
+                        (ProbeSource::Arp, Some((mac, _))) => Via::Arp(mac),
+                        (ProbeSource::Nd, Some((mac, _))) => Via::Nd(mac),
+                        (ProbeSource::Arp | ProbeSource::Nd, None) => continue,
                     };
                     self.probing.requests.push(Action::Probe { member: number, target, via, sequence });
                 }
-                if let Means::Echo { source, .. } = means {
+                if let ProbeSource::Echo { source, .. } = means {
                     if prober.discovers(now, idle) {
                         self.probing.requests.push(Action::FindHosts { member: number, source });
                     }

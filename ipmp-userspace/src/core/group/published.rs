@@ -146,7 +146,10 @@ impl Published {
     pub(super) fn states(&mut self, members: &Members) -> Vec<Action> {
         let set = |member: &Member| {
             let published = &mut self.states[usize::from(member.number())];
-            publish(published, member.state(), |state| Action::SetState { member: member.number(), state })
+            publish(published, member.state().into(), |state| Action::SetState {
+                member: member.number(),
+                state,
+            })
         };
         members.iter().filter_map(set).collect()
     }

@@ -13,14 +13,12 @@ use super::{
 use crate::{
     control::{
         Caller,
-        monitor::{Event as EventRecord, Observer, Publisher},
-        probes::{self, Fate, Feeds, ProbeReport},
+        monitor::{Event as EventRecord, Publisher},
+        probes::{self, Feeds, ProbeReport},
     },
-    core::{
-        Cause, Event, Time,
-        probe::{self, outcome::Outcome},
-    },
+    core::{Cause, Event, Time, probe::outcome::FinishedProbe},
     daemon::clock::now,
+    types::Observer,
 };
 
 /// Logs and publishes events, and keeps the last ones for `ipmpctl explain`.
@@ -58,25 +56,19 @@ impl EventLog {
     }
 
     /// Publishes the outcome of a probe.
-    pub fn probe_over(&self, group: &str, outcome: Outcome) {
+    pub fn probe_over(&self, group: &str, outcome: FinishedProbe) {
         self.probes.publish(|_| {
             let handled = outcome.known - outcome.sent;
-            let (fate, network) = match outcome.fate {
-                probe::history::Fate::Answered(network) => (Fate::Answered, Some(network)),
-                probe::history::Fate::Lost => (Fate::Lost, None),
-                probe::history::Fate::Void => (Fate::Void, None),
-                _ => (Fate::Unsent, None),
-            };
             ProbeReport {
                 group: group.to_owned(),
                 member: outcome.member,
-                family: outcome.family.into(),
+                family: outcome.family,
                 number: outcome.sequence,
                 target: outcome.target,
-                fate,
+                fate: outcome.outcome,
                 sent_ns: nanoseconds(outcome.sent),
-                network_ns: network.map(|network| nanoseconds(Time(network))),
-                handled_ns: network.map(|_| nanoseconds(Time(handled))),
+                network_ns: outcome.rtt.map(|network| nanoseconds(Time(network))),
+                handled_ns: outcome.rtt.map(|_| nanoseconds(Time(handled))),
                 average_ns: outcome.average.map(|average| nanoseconds(Time(average))),
                 deviation_ns: outcome.deviation.map(|deviation| nanoseconds(Time(deviation))),
             }
@@ -113,7 +105,7 @@ impl EventLog {
                 from: row.from.map(Into::into),
                 address: row.address,
                 target: row.target,
-                family: row.family.map(Into::into),
+                family: row.family,
                 cause: word.into(),
                 because: sentence.clone(),
                 uid,

@@ -52,7 +52,7 @@ impl History {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::control::monitor::Severity;
+    use crate::types::Severity;
 
     fn keep(history: &mut History, sequence: u64, line: &Event) {
         let row = table::row(line);

@@ -4,22 +4,25 @@ use std::collections::BTreeMap;
 
 use super::{Context, RunningGroup, UPDELAY, actions, membership_reports};
 use crate::{
-    core::{Action, Cause, Event, Input, Link},
+    core::{Action, Cause, Event, Input},
     daemon::clock::now,
     link::Device,
+    types::LinkState,
 };
 
 /// Records a member's link where the daemon replaces the sentinel.
-pub fn record_link(group: &mut RunningGroup, number: u8, link: Link) {
+pub fn record_link(group: &mut RunningGroup, number: u8, link: LinkState) {
     if let Some(updelay) = &mut group.updelay {
         updelay.set_link(number, link, now());
     }
 }
 
 /// The same of an adopted member: it stays trusted.
-pub fn adopt_link(group: &mut RunningGroup, number: u8, link: Link) {
+pub fn adopt_link(group: &mut RunningGroup, number: u8, link: LinkState) {
     match &mut group.updelay {
-        Some(updelay) if link != Link::Down && group.datapath.live().has(number) => updelay.trust(number),
+        Some(updelay) if link != LinkState::Down && group.datapath.live().has(number) => {
+            updelay.trust(number)
+        }
         _ => record_link(group, number, link),
     }
 }

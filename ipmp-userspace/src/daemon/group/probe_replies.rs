@@ -8,9 +8,10 @@ use super::{Context, RunningGroup, actions};
 use crate::{
     core::{
         Input, Time,
-        probe::{Family, Means, Proof},
+        probe::{ProbeSource, Proof},
     },
     link::Neighbour,
+    types::Family,
 };
 
 /// Reports replies that the datapath has received to the state machines of their groups.
@@ -55,7 +56,7 @@ fn event_of(group: &RunningGroup, context: &Context<'_>, reply: &ProbeReply) -> 
 
 fn is_probed_by_mac(group: &RunningGroup, member: u8, family: Family) -> bool {
     let prober = group.core.member(member).and_then(|member| member.prober(family));
-    prober.is_some_and(|prober| matches!(prober.means(), Some(Means::Arp | Means::Nd)))
+    prober.is_some_and(|prober| matches!(prober.means(), Some(ProbeSource::Arp | ProbeSource::Nd)))
 }
 
 /// The kernel reports a neighbour. It counts if the group resolves it, and only if it has replied.

@@ -11,12 +11,10 @@ use std::{collections::BTreeSet, io, net::IpAddr};
 
 use super::{Context, RunningGroup};
 use crate::{
-    core::{
-        Input, Time,
-        probe::{Family, Via},
-    },
+    core::{Input, Time, probe::Via},
     daemon::clock::now,
     probe::{Found, Searches, frame, random},
+    types::Family,
 };
 
 /// Searches for targets that are under way.

@@ -8,9 +8,10 @@ use std::{
 
 use super::{Context, RunningGroup, actions, routing_table::RoutingTable, tasks::Tasks};
 use crate::{
-    core::{Input, Time, probe::Family},
+    core::{Input, Time},
     daemon::clock::now,
     link::Route,
+    types::Family,
 };
 
 /// Routes change together: the table is read this long after the first change.

@@ -3,8 +3,8 @@
 use std::{collections::BTreeSet, net::IpAddr};
 
 use crate::{
-    core::probe::Family,
     link::{Error, Links, Route},
+    types::Family,
 };
 
 /// The routes through the interfaces of the groups.

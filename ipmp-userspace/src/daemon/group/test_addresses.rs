@@ -25,10 +25,11 @@ use rtnetlink::packet_route::link::LinkFlags;
 use super::{Context, MemberDevice, RunningGroup, addresses};
 use crate::{
     control::TestAddress as ConfiguredAddress,
-    core::probe::{self, Family, TestAddress},
+    core::probe::{self, TestAddress},
     daemon::state_file::{self, SavedTestAddresses, StateFile},
     datapath,
     link::{self, Address, Route},
+    types::Family,
 };
 
 /// Test addresses of the members, by number.

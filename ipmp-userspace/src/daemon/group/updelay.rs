@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, time::Duration};
 
 use ipmp_common::steer::MemberSet;
 
-use crate::core::{Link, Time};
+use crate::{core::Time, types::LinkState};
 
 /// The links of a group's members, and since when they are up.
 #[derive(Clone, Debug, Default)]
@@ -17,10 +17,10 @@ pub struct Updelay {
 
 impl Updelay {
     /// Netlink reports a member's link.
-    pub fn set_link(&mut self, member: u8, link: Link, now: Time) {
+    pub fn set_link(&mut self, member: u8, link: LinkState, now: Time) {
         match link {
-            Link::Down => self.forget(member),
-            Link::Up | Link::Unknown => drop(self.up_since.entry(member).or_insert(now)),
+            LinkState::Down => self.forget(member),
+            LinkState::Up | LinkState::Unknown => drop(self.up_since.entry(member).or_insert(now)),
         }
     }
 
@@ -63,23 +63,23 @@ mod tests {
     #[test]
     fn link_down_counts_at_once_and_link_up_after_delay() {
         let mut links = Updelay::default();
-        links.set_link(2, Link::Up, at(0));
+        links.set_link(2, LinkState::Up, at(0));
         assert_eq!(links.live(at(199), DELAY), MemberSet::EMPTY);
         assert_eq!(links.next(DELAY), Some(at(200)));
         assert_eq!(links.live(at(200), DELAY), MemberSet::of(2));
         assert_eq!(links.next(DELAY), None);
-        links.set_link(2, Link::Down, at(300));
+        links.set_link(2, LinkState::Down, at(300));
         assert_eq!(links.live(at(300), DELAY), MemberSet::EMPTY);
     }
 
     #[test]
     fn repeated_report_does_not_restart_delay() {
         let mut links = Updelay::default();
-        links.set_link(2, Link::Up, at(0));
-        links.set_link(2, Link::Unknown, at(150));
+        links.set_link(2, LinkState::Up, at(0));
+        links.set_link(2, LinkState::Unknown, at(150));
         assert_eq!(links.live(at(200), DELAY), MemberSet::of(2));
-        links.set_link(2, Link::Down, at(210));
-        links.set_link(2, Link::Up, at(220));
+        links.set_link(2, LinkState::Down, at(210));
+        links.set_link(2, LinkState::Up, at(220));
         assert_eq!(links.live(at(410), DELAY), MemberSet::EMPTY);
         links.forget(2);
         assert_eq!(links.next(DELAY), None);
@@ -89,15 +89,15 @@ mod tests {
     #[test]
     fn deadline_stays_due_until_live_is_read() {
         let mut links = Updelay::default();
-        links.set_link(0, Link::Up, at(0));
+        links.set_link(0, LinkState::Up, at(0));
         assert_eq!(links.live(at(199), DELAY), MemberSet::EMPTY);
-        links.set_link(1, Link::Up, at(50));
+        links.set_link(1, LinkState::Up, at(50));
         assert_eq!(links.next(DELAY), Some(at(200)));
         assert_eq!(links.live(at(203), DELAY), MemberSet::of(0));
         assert_eq!(links.next(DELAY), Some(at(250)));
         assert_eq!(links.live(at(260), DELAY), MemberSet::of(0).with(1));
-        links.set_link(0, Link::Down, at(300));
-        links.set_link(0, Link::Up, at(310));
+        links.set_link(0, LinkState::Down, at(300));
+        links.set_link(0, LinkState::Up, at(310));
         assert_eq!(links.next(DELAY), Some(at(510)));
     }
 
@@ -105,9 +105,9 @@ mod tests {
     fn adopted_member_stays_trusted_without_delay() {
         let mut links = Updelay::default();
         links.trust(3);
-        links.set_link(3, Link::Up, at(0));
+        links.set_link(3, LinkState::Up, at(0));
         assert_eq!(links.live(at(0), DELAY), MemberSet::of(3));
-        links.set_link(3, Link::Down, at(1));
+        links.set_link(3, LinkState::Down, at(1));
         assert_eq!(links.live(at(1), DELAY), MemberSet::EMPTY);
     }
 }

@@ -11,15 +11,12 @@ use crate::{
         DataAddress, TargetReport,
         address::Error as AddressError,
         request::{Refused, reason},
-        target::{self, Prober, Source, Status},
+        target::{self, Prober},
     },
     core::{
         Event, Input,
         member::Member,
-        probe::{
-            Family, Means, same_subnet,
-            targets::{Fault, Status as Known},
-        },
+        probe::{ProbeSource, same_subnet},
     },
     daemon::{
         events::trigger::Trigger,
@@ -27,6 +24,7 @@ use crate::{
         manager::Manager,
         state_file::SavedTarget,
     },
+    types::{Family, TargetSource},
 };
 
 /// A change of explicit targets.
@@ -108,7 +106,7 @@ pub fn note_not_probed(manager: &Manager, group: &str, addresses: &[IpAddr]) -> 
     let members = known.core.members();
     let missed = addresses.iter().filter(|&&address| {
         let family = Family::of(address);
-        let means = |member: &Member| Means::of(family, member.test_address(family), policy);
+        let means = |member: &Member| ProbeSource::of(family, member.test_address(family), policy);
         !members.iter().any(|member| means(member).is_some_and(|means| means.reaches(family, address)))
     });
     let missed: Vec<&IpAddr> = missed.collect();
@@ -132,7 +130,7 @@ pub async fn discover(manager: &mut Manager, trigger: &Trigger, group: &str) -> 
         .members()
         .iter()
         .flat_map(|member| Family::ALL.into_iter().filter_map(|family| member.prober(family)?.means()));
-    if !means.any(|means| matches!(means, Means::Echo { .. })) {
+    if !means.any(|means| matches!(means, ProbeSource::Echo { .. })) {
         return Err(Refused::new(
             reason::NO_TEST_ADDRESS,
             format!(
@@ -152,11 +150,11 @@ pub fn list(manager: &Manager, group: &str) -> Result<Vec<TargetReport>, Refused
     let explicit = manager.file.group(group).map(|saved| saved.targets.as_slice()).unwrap_or_default();
     let targets = known.core.known_targets();
     let mut reports: Vec<TargetReport> = Vec::new();
-    let explicit = explicit.iter().map(|target| (target.address, Source::Explicit));
+    let explicit = explicit.iter().map(|target| (target.address, TargetSource::Explicit));
     let found = [
-        (&targets.hosts, Source::HostRoute),
-        (&targets.routers, Source::Router),
-        (&targets.answering, Source::Multicast),
+        (&targets.hosts, TargetSource::HostRoute),
+        (&targets.routers, TargetSource::Router),
+        (&targets.answering, TargetSource::Multicast),
     ];
     let found = found.iter().flat_map(|(list, source)| list.iter().map(|address| (*address, *source)));
     for (address, source) in explicit.chain(found) {
@@ -238,12 +236,7 @@ fn probers(group: &RunningGroup, address: IpAddr) -> Vec<Prober> {
             let target = member.prober(Family::of(address))?.targets().get(address)?;
             Some(Prober {
                 member: member.name().to_owned(),
-                status: match target.status {
-                    Known::Active => Status::Active,
-                    Known::Spare => Status::Spare,
-                    Known::Aside(Fault::Slow, _) => Status::Slow,
-                    Known::Aside(Fault::Dead, _) => Status::Dead,
-                },
+                status: target.status.into(),
                 rtt_us: target.rtt.average().map(|rtt| rtt.as_micros() as u64),
             })
         })

@@ -8,10 +8,7 @@ use ipmp_common::{
 
 use super::Error;
 use crate::{
-    core::{
-        self, Adopted, Attachment, Event, Input, Link,
-        probe::{Family, TestAddress},
-    },
+    core::{self, Adopted, Attachment, Event, Input, probe::TestAddress},
     daemon::{
         clock::now,
         events::trigger::Trigger,
@@ -22,6 +19,7 @@ use crate::{
     },
     datapath,
     link::{Device, GroupInterface, sysctl},
+    types::{Family, LinkState},
 };
 
 /// The trigger of everything here.
@@ -159,7 +157,7 @@ async fn read_member(
         mac: pinned.mac,
         mtu: device.as_ref().map_or(mtu, |device| device.mtu),
         weight: record.map_or(DEFAULT_WEIGHT, |member| member.weight),
-        link: device.as_ref().map_or(Link::Down, Device::link),
+        link: device.as_ref().map_or(LinkState::Down, Device::link),
     };
     let state = pinned.state;
     let Some(device) = device else {

@@ -7,8 +7,9 @@ use ipmp_common::{hash::HashPolicy, maps::CaptureMode, steer::MemberSet};
 use super::{SavedGroup, SavedMember, SavedTarget};
 use crate::{
     control::Setting,
-    core::{self, probe::Policy},
+    core::{self},
     daemon::mpathd::Defaults,
+    types::ProbePolicy,
 };
 
 /// Weight of a member whose speed is unknown: that of 1 Gbit/s.
@@ -51,7 +52,7 @@ impl SavedGroup {
     }
 
     /// Whether, and how, members without a test address are probed.
-    pub fn probing(&self) -> Policy {
+    pub fn probing(&self) -> ProbePolicy {
         let policy = |setting: &Setting| match setting {
             Setting::Probe(policy) => Some(*policy),
             _ => None,
@@ -147,7 +148,7 @@ mod tests {
                 fdt: Duration::from_millis(100),
                 failback: true,
                 fail_open: false,
-                probe: Policy::Arp,
+                probe: ProbePolicy::Arp,
                 ..usual
             }
         );

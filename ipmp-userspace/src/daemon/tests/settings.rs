@@ -6,16 +6,14 @@ use ipmp_common::{maps, steer::MemberSet};
 
 use super::*;
 use crate::{
-    control::{
-        Setting,
-        target::{Source, Status},
-    },
-    core::{self, probe::Policy},
+    control::Setting,
+    core::{self},
     daemon::{
         events::trigger::Trigger,
         group::actions,
         operations::{execute, target},
     },
+    types::{MemberState, ProbePolicy, TargetSource, TargetStatus},
 };
 
 async fn start(config: Option<PathBuf>) -> EventLoop {
@@ -114,7 +112,7 @@ fn settings_reach_state_machine_and_outlive_daemon() {
 
         let same = |daemon: &EventLoop| {
             let core = core_of(daemon);
-            assert_eq!(*core.settings(), core::Settings { probe: Policy::Arp, ..wanted });
+            assert_eq!(*core.settings(), core::Settings { probe: ProbePolicy::Arp, ..wanted });
             assert_eq!(core.known_targets().explicit, ips(&["192.168.178.1"]));
             assert_eq!(core.known_targets().disabled, ips(&["192.168.178.2"]));
             assert!(core.member_named("eth1").unwrap().standby());
@@ -123,8 +121,8 @@ fn settings_reach_state_machine_and_outlive_daemon() {
             let chosen = |at: usize| -> Vec<_> {
                 listed[at].members.iter().map(|prober| (prober.member.as_str(), prober.status)).collect()
             };
-            assert_eq!(chosen(0), [("eth0", Status::Active), ("eth1", Status::Active)]);
-            assert_eq!((listed[1].enabled, listed[1].source), (false, Source::Explicit));
+            assert_eq!(chosen(0), [("eth0", TargetStatus::Active), ("eth1", TargetStatus::Active)]);
+            assert_eq!((listed[1].enabled, listed[1].source), (false, TargetSource::Explicit));
             assert_eq!((chosen(1), listed.len()), (vec![], 2));
         };
         same(&daemon);
@@ -211,7 +209,7 @@ fn invalid_targets_are_refused_without_change() {
         }
         // A router is discovered, not explicit. The loop that reads routes does not run here.
         let router = ips(&["192.168.178.3"]);
-        let family = core::probe::Family::V4;
+        let family = crate::types::Family::V4;
         let routes = core::Input::Routes { family, hosts: vec![], routers: router.clone() };
         feed(&mut daemon, routes).await;
         let refused = refusal(&mut daemon, of(disable, "192.168.178.3")).await;
@@ -228,7 +226,7 @@ fn invalid_targets_are_refused_without_change() {
         let listed: Vec<_> = listed.iter().map(|target| (target.address, target.source)).collect();
         assert_eq!(
             listed[..2],
-            [(ips(&["192.168.178.1"])[0], Source::Explicit), (router[0], Source::Router)]
+            [(ips(&["192.168.178.1"])[0], TargetSource::Explicit), (router[0], TargetSource::Router)]
         );
     });
 }

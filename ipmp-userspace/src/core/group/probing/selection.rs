@@ -4,11 +4,14 @@
 use std::net::IpAddr;
 
 use super::{Group, GroupProbing};
-use crate::core::{
-    Action, Cause, Event, Time,
-    group::members::Members,
-    member::{Condition, Member},
-    probe::{FAILURES, Family, Means, TestAddress, history::LENGTH, prober::Prober, targets::Known},
+use crate::{
+    core::{
+        Action, Cause, Event, Time,
+        group::members::Members,
+        member::{Condition, Member},
+        probe::{FAILURES, ProbeSource, TestAddress, history::LENGTH, prober::Prober, targets::Known},
+    },
+    types::Family,
 };
 
 /// What ARP or ND shows about a target of probes without a test address.
@@ -49,7 +52,7 @@ impl GroupProbing {
         self.forget_hosts(Family::ALL);
         for member in members.iter().filter(|member| member.in_service()) {
             for prober in member.probing.all() {
-                if let Some(Means::Echo { source, .. }) = prober.means {
+                if let Some(ProbeSource::Echo { source, .. }) = prober.means {
                     self.requests.push(Action::FindHosts { member: member.number(), source });
                 }
             }
@@ -93,7 +96,7 @@ impl GroupProbing {
                 .iter()
                 .filter(|member| member.in_service())
                 .filter_map(|member| member.probing.probers[Family::of(address).index()].as_ref())
-                .filter(|prober| matches!(prober.means, Some(Means::Arp | Means::Nd)))
+                .filter(|prober| matches!(prober.means, Some(ProbeSource::Arp | ProbeSource::Nd)))
                 .filter(|prober| prober.targets.active().any(|target| target.address == address))
                 .peekable();
             let is_probed = probers.peek().is_some();
@@ -162,12 +165,12 @@ impl Group {
         let Some(member) = self.members.get(number) else { return };
         let address = member.probing.addresses[family.index()];
         let is_duplicate = self.is_duplicate_test_address(member, family);
-        let means = Means::of(family, address, policy).filter(|_| !is_duplicate);
+        let means = ProbeSource::of(family, address, policy).filter(|_| !is_duplicate);
         let name = member.name().to_owned();
         let was_duplicate = member.probing.duplicate[family.index()];
         if let (true, false, TestAddress::Is { address, .. }) = (is_duplicate, was_duplicate, address) {
             self.report(Cause::Trigger, |_| Event::TestAddressNotUnique { member: name, address });
-        } else if was_duplicate && !is_duplicate && matches!(means, Some(Means::Echo { .. })) {
+        } else if was_duplicate && !is_duplicate && matches!(means, Some(ProbeSource::Echo { .. })) {
             self.report(Cause::Trigger, |_| Event::TestAddressConfigured { member: name });
         }
         let Some(member) = self.members.get_mut(number) else { return };

@@ -1,11 +1,14 @@
 //! Verdicts by probes: which members have failed, which are repaired, and whether any member can be judged at all.
 
 use super::Group;
-use crate::core::{
-    Cause, Event, Time,
-    group::standby::Origin,
-    member::{Condition, Member},
-    probe::{Family, prober::Prober, targets::Mode, verdict},
+use crate::{
+    core::{
+        Cause, Event, Time,
+        group::standby::Origin,
+        member::{Condition, Member},
+        probe::{prober::Prober, verdict},
+    },
+    types::{Family, TargetMode},
 };
 
 impl Group {
@@ -172,7 +175,7 @@ impl Group {
             in_service.filter_map(|member| member.prober(family)).filter(|prober| prober.capable());
         let replies = working.any(|prober| prober.history.losses() == 0 && prober.history.answered());
         let unreachable = any_judged && !replies && judged().all(|prober| prober.history.losing().is_some());
-        let discovered_only = judged().all(|prober| prober.targets.mode() == Mode::Multicast);
+        let discovered_only = judged().all(|prober| prober.targets.mode() == TargetMode::Multicast);
         let was_unreachable = self.probing.targets_unreachable[family.index()];
         if unreachable && !was_unreachable {
             self.probing.targets_unreachable[family.index()] = true;

@@ -9,12 +9,10 @@ use rtnetlink::packet_route::link::LinkFlags;
 
 use super::{Error, add, choose, is_own_subnet, saved, saved_mut};
 use crate::{
-    core::{
-        Event, Input,
-        probe::{Family, TestAddress},
-    },
+    core::{Event, Input, probe::TestAddress},
     daemon::group::{Context, RunningGroup, actions, addresses},
     link::{Address, sysctl},
+    types::Family,
 };
 
 /// As [`reconcile`], if the interface is a member that has joined.
