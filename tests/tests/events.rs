@@ -384,7 +384,7 @@ fn end(mut scene: Scene<'_>) {
     );
     assert_eq!(complaint, line);
     let last: Value = serde_json::from_str(lines.last().unwrap()).unwrap();
-    assert_eq!(last["error"]["reason"], "daemon-gone");
+    assert_eq!(last["error"]["reason"], "daemon-ended");
 }
 
 /// Where the journal takes entries.
