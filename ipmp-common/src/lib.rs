@@ -4,7 +4,8 @@
 //! |---|---|
 //! | [`maps`] | the values of the pinned maps, byte for byte, and the limits they imply |
 //! | [`address`] | IP and MAC addresses as keys and as words |
-//! | [`steer`] | preference lists, and the one function that picks a member |
+//! | [`steer`] | preference lists and sets of members |
+//! | [`select`] | the rule that selects a member of a list |
 //! | [`hash`] | a flow's hash, for the policies that do not take the kernel's |
 //! | [`frame`] | bounded reads of a frame, and what a frame is to us |
 //! | [`nd`] | Neighbour Discovery messages and options |
@@ -22,6 +23,7 @@ pub mod maps;
 pub mod nd;
 pub mod probe;
 pub mod reply;
+pub mod select;
 pub mod steer;
 
 /// Version of the map layouts and of their meaning: part of the pin path, so that a daemon never adopts maps

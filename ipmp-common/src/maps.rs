@@ -102,8 +102,8 @@ pub struct Member {
     pub state: MemberStatus,
     /// Zero.
     pub pad: u32,
-    /// Interface name, padded with zeros.
-    pub name: [u8; 16],
+    /// Interface name, padded with zeros. Signed bytes, because the build calls them `char` in the BTF: `bpftool` prints text.
+    pub name: [i8; 16],
     /// The devices below it.
     pub lower: [Device; MAX_LOWER],
 }

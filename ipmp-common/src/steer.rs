@@ -151,20 +151,9 @@ impl Preference {
             new
         })
     }
-    /// The member that carries a packet with this list: the first that is in `mask` and for which `alive` says yes.
-    ///
-    /// `alive` reads the member's carrier in the kernel; user space passes what it knows.
-    #[inline(always)]
-    pub fn pick(self, mask: MemberSet, mut alive: impl FnMut(u8) -> bool) -> Option<u8> {
-        let mut list = self;
-        for _ in 0..MAX_MEMBERS {
-            let member = list.first();
-            if mask.has(member) && alive(member) {
-                return Some(member);
-            }
-            list = list.rest();
-        }
-        None
+    /// The first member of the list that is in the set.
+    pub fn first_in(self, set: MemberSet) -> Option<u8> {
+        self.places().find(|&member| set.has(member))
     }
 }
 
@@ -177,30 +166,11 @@ impl core::fmt::Debug for Preference {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use proptest::prelude::*;
 
     #[test]
     fn a_short_list_repeats_its_last_member() {
         let list = Preference::new(&[2, 0]);
         assert_eq!(list.places().collect::<Vec<_>>(), [&[2][..], &[0; 15][..]].concat());
         assert_eq!(list.members().collect::<Vec<_>>(), [2, 0]);
-    }
-
-    #[test]
-    fn the_list_of_nobody_picks_nobody_from_an_empty_group() {
-        assert_eq!(Preference::EMPTY.pick(MemberSet::EMPTY, |_| true), None);
-    }
-
-    proptest! {
-        /// The reference is the sentence of the specification, written with iterators.
-        #[test]
-        fn picks_the_first_that_is_in_the_mask_and_alive(
-            order in Just((0..16u8).collect::<Vec<_>>()).prop_shuffle(), count in 1..=16usize, mask: u16, alive: u16,
-        ) {
-            let (mask, alive) = (MemberSet::from_bits(mask.into()), MemberSet::from_bits(alive.into()));
-            let list = Preference::new(&order[..count]);
-            let expected = order[..count].iter().copied().find(|&member| mask.has(member) && alive.has(member));
-            prop_assert_eq!(list.pick(mask, |member| alive.has(member)), expected);
-        }
     }
 }

@@ -88,7 +88,7 @@ fn where_it_may_not_run_the_daemon_does_its_work() {
     production.daemon.terminate().unwrap();
     let daemon = Daemon::start_in(&lab).unwrap();
     production.daemon = daemon;
-    assert!(check(&production, "the sentinel watches links every 500 µs").is_some());
+    assert!(check(&production, "the sentinel checks links every 500 µs").is_some());
     production.wait_usable(3).unwrap();
     lab.member("rge0").cable().pull().unwrap();
     wait_live(&production, "rge0", false);
@@ -100,8 +100,8 @@ fn how_often_it_looks_is_the_daemons_to_say() {
     lab::needs_root!();
     let lab = Lab::builder().members(2).build().unwrap();
     for (wrong, complaint) in [
-        ("5", "\"5\" is no time: write a whole number and its unit, as 500us or 1ms"),
-        ("50us", "50us is out of bounds: the sentinel looks every 100us to 100ms"),
+        ("5", "expected a whole number and a unit (us, ms, s), such as 500us or 1ms, got \"5\""),
+        ("50us", "50us is out of range: the sentinel interval is 100us to 100ms"),
     ] {
         let refused =
             Daemon::builder(&lab).argument("--sentinel-interval").argument(wrong).start().unwrap_err();
@@ -109,12 +109,12 @@ fn how_often_it_looks_is_the_daemons_to_say() {
     }
     let daemon = Daemon::builder(&lab).argument("--sentinel-interval").argument("20ms").start().unwrap();
     let mut production = create(&lab, daemon, &names(&lab));
-    assert!(check(&production, "the sentinel watches links every 20 ms").is_some());
+    assert!(check(&production, "the sentinel checks links every 20 ms").is_some());
     lab.member("rge0").cable().pull().unwrap();
     wait_live(&production, "rge0", false);
     production.daemon.kill().unwrap();
     production.daemon = Daemon::start_in(&lab).unwrap();
-    assert!(check(&production, "the sentinel watches links every 500 µs").is_some());
+    assert!(check(&production, "the sentinel checks links every 500 µs").is_some());
     lab.member("rge0").cable().replug().unwrap();
     wait_live(&production, "rge0", true);
     production.assert_clean();

@@ -1,10 +1,12 @@
 //! The recipe: one set of flags, whatever the toolchain.
 
+use crate::btf;
 use crate::command::run;
 use crate::flags::CODEGEN;
 use crate::{Missing, TARGET, Toolchain};
 use std::env;
 use std::fs;
+use std::io;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -69,11 +71,11 @@ impl Toolchain {
         let built = objects.out_dir.join("bpf").join(TARGET).join("release");
         run(self.cargo(objects, &["build", "--bins"])?, "compiling the eBPF programs")?;
         for name in OBJECTS {
-            copy(&built.join(name), &objects.out_dir.join(name))?;
+            finish(&built.join(name), &objects.out_dir.join(name))?;
         }
         let log = ["build", "--bin", OBJECTS[0], "--features", "log"];
         run(self.cargo(objects, &log)?, "compiling the eBPF datapath with its log")?;
-        copy(&built.join(OBJECTS[0]), &objects.out_dir.join(DATAPATH_LOG))
+        finish(&built.join(OBJECTS[0]), &objects.out_dir.join(DATAPATH_LOG))
     }
 
     /// A cargo command on the eBPF crate with all the flags of the recipe, such as `build` or `check`.
@@ -119,6 +121,13 @@ fn is_foreign(name: &str) -> bool {
     const NAMES: [&str; 5] =
         ["RUSTFLAGS", "RUSTC_WRAPPER", "RUSTC_WORKSPACE_WRAPPER", "CARGO_INCREMENTAL", "TARGET"];
     PREFIXES.iter().any(|prefix| name.starts_with(prefix)) || NAMES.contains(&name)
+}
+
+/// Copies a linked object, with the names that `bpftool` expects in its BTF.
+fn finish(linked: &Path, object: &Path) -> Result<(), Missing> {
+    let bytes = fs::read(linked).map_err(Missing::file(linked))?;
+    let finished = btf::name_chars(&bytes).ok_or_else(|| io::Error::other("it has no BTF"));
+    fs::write(object, finished.map_err(Missing::file(linked))?).map_err(Missing::file(object))
 }
 
 fn copy(from: &Path, to: &Path) -> Result<(), Missing> {

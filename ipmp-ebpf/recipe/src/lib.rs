@@ -10,6 +10,7 @@
 //! Environment: `IPMP_BPF_RUSTC` names the compiler, `IPMP_BPF_RUST_SRC` the directory of its source that holds `library/`,
 //! `IPMP_BPF_LINKER` the linker; `IPMP_BPF_OBJECTS` names a directory of objects built elsewhere, and nothing is compiled.
 
+mod btf;
 mod build;
 pub mod cache;
 mod command;

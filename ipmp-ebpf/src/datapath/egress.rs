@@ -91,7 +91,7 @@ fn others(skb: *mut __sk_buff) -> i32 {
     }
     let list = Preference::from_nibbles(plan.list);
     let first = u32::from(list.first());
-    let picked = if plan.what == FIXED { Some(first) } else { member::pick(list) };
+    let picked = if plan.what == FIXED { Some(first) } else { member::select(list) };
     let Some(number) = picked else { return member::dropped_nobody(ctx) };
     let Some(chosen) = members.get(number) else { return member::dropped_nobody(ctx) };
     if plan.what == REPORT {

@@ -137,7 +137,7 @@ fn to_many(skb: *mut __sk_buff, in_vlan: u32) -> i32 {
             None => return TC_ACT_UNSPEC,
         },
     };
-    if member::pick(list) == Some(MEMBER.load()) { take(ctx) } else { other_copy() }
+    if member::select(list) == Some(MEMBER.load()) { take(ctx) } else { other_copy() }
 }
 
 /// Unicast that is not plainly the group's: 1 if it is the group's all the same, 0 if it is to be left alone.
@@ -213,7 +213,7 @@ fn is_learnt(sender: &Ip) -> bool {
 #[inline(always)]
 fn is_for_group_mac_here(ethernet: &Ethernet) -> bool {
     ethernet.destination == group_mac()
-        && steering.get(0).is_some_and(|words| member::pick(words.cast) == Some(MEMBER.load()))
+        && steering.get(0).is_some_and(|words| member::select(words.cast) == Some(MEMBER.load()))
 }
 
 /// Whom an address belongs to.

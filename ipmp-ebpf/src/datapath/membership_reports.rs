@@ -37,7 +37,7 @@ pub fn send_clones(ctx: &TcContext, cast: u32) {
 #[inline(never)]
 fn clone_through(ctx: &TcContext, number: u32) {
     let Some(other) = members.get(number) else { return };
-    if member::can_carry(other) && packet::frame(ctx).set_source(other.mac) {
+    if member::can_transmit(other) && packet::frame(ctx).set_source(other.mac) {
         // A failed clone is a report that one member's switch misses until the next: nothing to handle.
         // SAFETY: the helper takes the context; no pointer into the packet outlives the call.
         if unsafe { bpf_clone_redirect(ctx.skb.skb, other.device.ifindex, 0) } == 0 {

@@ -34,6 +34,12 @@ pub fn find_device(ctx: TcContext) -> i32 {
     1
 }
 
+/// Loaded to find out whether the kernel lets programs read its memory; never run.
+#[classifier]
+pub fn read_kernel_memory(ctx: TcContext) -> i32 {
+    i32::from(device::of_packet(ctx.skb.skb.cast()).is_some())
+}
+
 #[panic_handler]
 fn panic(_info: &core::panic::PanicInfo) -> ! {
     loop {}

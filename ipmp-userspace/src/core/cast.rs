@@ -17,7 +17,7 @@ pub struct Cast {
 impl Cast {
     /// The role as the kernel has it: a takeover that happened there stands.
     pub fn adopted(list: Preference, active: &[u8]) -> Self {
-        Self { member: list.pick(active.iter().copied().collect(), |_| true), list }
+        Self { member: list.first_in(active.iter().copied().collect()), list }
     }
 
     /// The cast member. `None` while no member is active.

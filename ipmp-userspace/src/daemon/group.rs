@@ -256,7 +256,7 @@ impl Group {
             }
             Action::SetInbound { address, inbound } => self.datapath.set_inbound(address, inbound)?,
             Action::ForgetAddress(address) => {
-                self.datapath.forget_address(address)?;
+                self.datapath.remove_address(address)?;
                 hands.schedule.stop(self.interface.ifindex, address);
             }
             Action::SetState { member, state } => self.datapath.set_state(member, state)?,
@@ -490,7 +490,7 @@ impl Group {
         if let Some(member) = self.members.get_mut(&number) {
             member.addresses.remove(&address);
         }
-        if self.has_address(address) { Ok(()) } else { self.datapath.forget_address(address) }
+        if self.has_address(address) { Ok(()) } else { self.datapath.remove_address(address) }
     }
 
     /// A VLAN device lies on the group interface, or no longer does.

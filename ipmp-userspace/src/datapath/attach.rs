@@ -1,7 +1,7 @@
-//! Attaching a program to a device: by tcx, in a stated order, or by clsact where tcx is missing or not wanted.
+//! Attaching a program to a device: by tcx, in a stated order, or by clsact where tcx is missing or disabled.
 //!
-//! Egress is last on the group interface, ingress first on each member. A tcx link is pinned, so it outlives the
-//! daemon; a clsact filter outlives it by itself. Either is replaced without a gap.
+//! Egress is last on the group interface, ingress first on each member. A tcx link is pinned so that it outlives the
+//! daemon; a clsact filter outlives it by itself. Both are replaced without a gap.
 
 use std::{
     fmt,
@@ -44,28 +44,29 @@ impl fmt::Display for AttachKind {
 }
 
 impl AttachKind {
-    /// What this kernel has, unless `IPMP_ATTACH=clsact` asks for the other.
+    /// tcx if the kernel has it, unless `IPMP_ATTACH=clsact` is set.
     pub fn of_this_host() -> Self {
         let forced = std::env::var_os("IPMP_ATTACH").is_some_and(|value| value == "clsact");
-        if forced || kernel_version() < (6, 6) { Self::Clsact } else { Self::Tcx }
+        if forced || !has_tcx() { Self::Clsact } else { Self::Tcx }
     }
 }
 
-fn kernel_version() -> (u32, u32) {
-    let name = nix::sys::utsname::uname();
-    let release = name.as_ref().map(|name| name.release().to_string_lossy()).unwrap_or_default();
-    let mut numbers = release.split(|c: char| !c.is_ascii_digit()).map(|number| number.parse().unwrap_or(0));
-    (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0))
+/// Whether the kernel has tcx, by a query of the loopback interface: without it, `bpf_prog_query` in `kernel/bpf/syscall.c`
+/// rejects the attach type.
+fn has_tcx() -> bool {
+    const LOOPBACK: u32 = 1;
+    let name = if_indextoname(LOOPBACK).ok().and_then(|name| name.into_string().ok());
+    name.is_some_and(|name| SchedClassifier::query_tcx(&name, TcAttachType::Ingress).is_ok())
 }
 
-/// Which way packets go when the program sees them.
+/// Where a program runs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Hook {
     /// On the group interface, last in order.
     Egress,
     /// On a member, first in order.
     Ingress,
-    /// On the far end of a group interface that is a veth, what arrives there.
+    /// On the peer of a group interface that is a veth, ingress.
     FarEnd,
 }
 
@@ -84,7 +85,7 @@ impl Hook {
             Self::Ingress | Self::FarEnd => TcAttachType::Ingress,
         }
     }
-    /// clsact runs filters by ascending priority: first is 1; last leaves room for nobody.
+    /// clsact runs filters by ascending priority: 1 is first.
     const fn priority(self) -> u16 {
         match self {
             Self::Egress => u16::MAX,
@@ -102,9 +103,9 @@ impl Hook {
 /// Handle of our filter in clsact.
 const HANDLE: TcHandle = TcHandle::new(0, 0x1b);
 
-/// Where a program is attached: a device, a hook, and the pins that tell of it.
+/// Where a program is attached: a device, a hook, and the pins of program and link.
 pub struct Place {
-    /// Interface name, for what is said.
+    /// Interface name, for messages.
     pub interface: String,
     /// Interface index.
     pub ifindex: u32,
@@ -123,12 +124,12 @@ impl Place {
     fn program_pin(&self) -> PathBuf {
         self.directory.join("programs").join(&self.pin)
     }
-    /// A mark that the clsact qdisc of the device is ours to remove.
+    /// A marker: we added the clsact qdisc of the device, and remove it.
     fn qdisc_mark(&self) -> PathBuf {
         self.directory.join("clsact").join(&self.pin)
     }
 
-    /// Whether something was attached here before.
+    /// Whether a program was attached here before.
     pub fn is_pinned(&self) -> bool {
         self.link_pin().exists() || self.program_pin().exists()
     }
@@ -149,11 +150,11 @@ impl Place {
             .ok_or_else(|| Error::Vanished { name: self.interface.clone(), ifindex: self.ifindex })
     }
 
-    /// Attaches a loaded program, in place of the one that was here. `same_device` tells that what is pinned belongs to
-    /// the device as it is now, and not to one that had its place before.
+    /// Attaches a loaded program, or replaces the attached one. `same_device`: the pins belong to this device, not to an
+    /// earlier one of the same name or number.
     ///
     /// # Errors
-    /// [`Error::Attach`], [`Error::Vanished`], [`Error::Pin`]. What was attached stays.
+    /// [`Error::Attach`], [`Error::Vanished`], [`Error::Pin`]. The attached program stays.
     pub fn attach(
         &self,
         program: &mut SchedClassifier,
@@ -188,21 +189,21 @@ impl Place {
             .map_err(|error: aya::programs::links::LinkError| self.error(one_line(&error)))?;
         link.pin(&pin)
             .map_err(|error| Error::Pin { path: pin, source: std::io::Error::other(one_line(&error)) })?;
-        // A filter of an earlier daemon that preferred clsact would see nothing any more, but costs its time.
+        // A filter of an earlier daemon that used clsact would see no packet, but cost time.
         if self.qdisc_mark().exists() {
             self.detach_clsact();
         }
         Ok(())
     }
 
-    /// Replaces the program of a pinned link; false if the link leads nowhere any more.
+    /// Replaces the program of a pinned link; false if the device of the link is gone.
     fn replace_tcx(&self, program: &mut SchedClassifier, pin: &Path) -> bool {
         let link =
             PinnedLink::from_pin(pin).and_then(|link| SchedClassifierLink::try_from(FdLink::from(link)));
         let Ok(id) = link.map_err(drop).and_then(|link| program.attach_to_link(link).map_err(drop)) else {
             return false;
         };
-        // The pin holds the link; this descriptor may go.
+        // The pin holds the link: the descriptor is not needed.
         drop(program.take_link(id));
         true
     }
@@ -221,7 +222,7 @@ impl Place {
             program.attach_with_options(&name, self.hook.kind(), TcAttachOptions::Netlink(options))
         });
         let link = id.and_then(|id| program.take_link(id)).map_err(|error| self.error(one_line(&error)))?;
-        // Dropping it would detach the filter: it is to outlive the daemon.
+        // Dropping it would detach the filter, which must outlive the daemon.
         std::mem::forget(link);
         pins::remove(&self.link_pin())
     }
@@ -231,7 +232,7 @@ impl Place {
         if let Ok(link) =
             SchedClassifierLink::attached(&name, self.hook.kind(), self.hook.priority(), HANDLE, None)
         {
-            // A filter that is not there any more is detached.
+            // The drop detaches the filter.
             drop(link);
         }
         if std::fs::remove_dir(self.qdisc_mark()).is_ok() {
@@ -239,14 +240,14 @@ impl Place {
         }
     }
 
-    /// Detaches whatever is attached here; a device that is gone has nothing.
+    /// Detaches the program; a deleted device has none.
     ///
     /// # Errors
     /// [`Error::Pin`].
     pub fn detach(&self) -> Result<(), Error> {
         let by_link = self.link_pin().exists();
         if by_link && let Ok(link) = PinnedLink::from_pin(self.link_pin()) {
-            // Detached by force: another descriptor of the link would keep it.
+            // The last descriptor: without the pin, the kernel detaches the link.
             let link = FdLink::from(link);
             drop(link);
         }
@@ -260,7 +261,7 @@ impl Place {
 
 /// Removes the clsact qdisc of a device.
 fn delete_clsact(ifindex: u32) -> std::io::Result<()> {
-    // TcHeader can only be made by Default: it may grow.
+    // TcHeader is non_exhaustive.
     let header = {
         let mut header = TcHeader::default();
         (header.index, header.parent, header.handle) =

@@ -1,7 +1,7 @@
 //! Offsets of kernel structures, from the kernel's own BTF.
 //!
-//! rustc emits no CO-RE relocations, so what a compiler would leave to the loader is looked up here and handed to the
-//! programs as constants. The same goes for the one kernel function that they call. Format: Linux `Documentation/bpf/btf.rst`.
+//! rustc emits no CO-RE relocations, so the offsets are read here and passed to the programs as constants. So is the type of the one
+//! kernel function that they call. Format: Linux `Documentation/bpf/btf.rst`.
 
 use std::{collections::HashMap, path::Path};
 
@@ -9,7 +9,7 @@ use ipmp_common::maps::{Offsets, RDONLY_CAST};
 
 use super::Error;
 
-/// Where the running kernel shows its BTF.
+/// The BTF of the running kernel.
 pub const VMLINUX: &str = "/sys/kernel/btf/vmlinux";
 
 const MAGIC: u16 = 0xeb9f;
@@ -24,13 +24,12 @@ const KIND_DATASEC: u32 = 15;
 const KIND_DECL_TAG: u32 = 17;
 const KIND_ENUM64: u32 = 19;
 const KIND_INT: u32 = 1;
-/// Anonymous structures nest this deep at most; a malformed blob must not recurse for ever.
+/// Anonymous structures nest at most this deep: bounds the recursion on malformed input.
 const MAX_NESTING: u32 = 8;
-/// Members of a structure with all that is nested in it: the kernel's largest have hundreds, and one that holds itself many
-/// times over must not be walked through to the end.
+/// Members of a structure, nested ones included: bounds the walk through malformed input. The kernel's largest have hundreds.
 const MAX_MEMBERS: usize = 20_000;
 
-/// What the programs need to know of the running kernel.
+/// What the programs need of the running kernel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Kernel {
     /// Offsets of fields.
@@ -52,14 +51,14 @@ impl Kernel {
     /// Reads the running kernel's BTF.
     ///
     /// # Errors
-    /// [`Error::NoBtf`] if the kernel shows no BTF, [`Error::BadBtf`] if it lacks what is looked for.
+    /// [`Error::NoBtf`] if the kernel exposes no BTF, [`Error::BadBtf`] if a field is missing.
     pub fn running() -> Result<Self, Error> {
         let bytes =
             std::fs::read(Path::new(VMLINUX)).map_err(|source| Error::NoBtf { path: VMLINUX, source })?;
         Self::parse(&bytes).ok_or(Error::BadBtf { path: VMLINUX })
     }
 
-    /// What a BTF blob says, or `None` if it is malformed or lacks an offset.
+    /// Parses BTF; `None` if it is malformed or lacks a field.
     pub fn parse(bytes: &[u8]) -> Option<Self> {
         let btf = Blob::new(bytes)?;
         let device = btf.find(KIND_STRUCT, "net_device")?;
@@ -78,7 +77,7 @@ impl Kernel {
         Some(Self { offsets, cast })
     }
 
-    /// A compiled object as this kernel wants it: the calls that stand for `bpf_rdonly_cast` become calls of it.
+    /// A compiled object with its placeholder calls replaced by calls of `bpf_rdonly_cast`.
     pub fn adapt(&self, object: &[u8]) -> Vec<u8> {
         /// `BPF_JMP | BPF_CALL`; the second byte holds the registers, `BPF_PSEUDO_KFUNC_CALL` in the upper half.
         const CALL: u8 = 0x85;
@@ -109,7 +108,7 @@ struct Blob<'a> {
 /// The members of a structure, as they are found.
 struct Found<'a> {
     members: HashMap<&'a str, u32>,
-    /// How many may still be looked at.
+    /// How many may still be read.
     left: usize,
 }
 
@@ -155,7 +154,7 @@ impl<'a> Blob<'a> {
         std::str::from_utf8(&rest[..rest.iter().position(|&byte| byte == 0)?]).ok()
     }
 
-    /// Number of the type of this kind and name; a structure that is only declared is none.
+    /// Number of the type of this kind and name; forward declarations of structures are skipped.
     fn find(&self, kind: u32, name: &str) -> Option<usize> {
         (1..self.starts.len()).find(|&id| {
             let at = self.starts[id];
@@ -165,7 +164,7 @@ impl<'a> Blob<'a> {
         })
     }
 
-    /// Byte offsets of the members of a structure by name, those of anonymous structures and unions in it included.
+    /// Byte offsets of the members of a structure by name, members of anonymous structures and unions included.
     fn members_of(&self, id: usize) -> Option<HashMap<&'a str, u32>> {
         let mut found = Found { members: HashMap::new(), left: MAX_MEMBERS };
         self.collect(id, 0, 0, &mut found)?;
@@ -198,41 +197,4 @@ impl<'a> Blob<'a> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn finds_what_the_running_kernel_says() {
-        let kernel = Kernel::running().unwrap();
-        assert_ne!(kernel.offsets.state, kernel.offsets.nd_net);
-        assert!(kernel.offsets.ifindex > 0 && kernel.offsets.skb_dev > 0, "{kernel:?}");
-        assert!(kernel.offsets.ptype_all > 0, "{kernel:?}");
-    }
-
-    #[test]
-    fn a_cut_off_or_garbled_blob_is_refused_not_read() {
-        let bytes = std::fs::read(VMLINUX).unwrap();
-        for length in [0, 1, 23, 24, 1000, bytes.len() / 2] {
-            assert_eq!(Kernel::parse(&bytes[..length]), None, "{length} bytes");
-        }
-        let mut garbled = bytes.clone();
-        for at in (24..200_000).step_by(7) {
-            garbled[at] ^= 0x5a;
-        }
-        let _ = Kernel::parse(&garbled);
-    }
-
-    #[test]
-    fn only_the_placeholder_becomes_a_call_of_the_kernel() {
-        let offsets = Offsets::default();
-        let cast = Some(Cast { function: 0x0102_0304, net_device: 7 });
-        let [a, b, c, d] = RDONLY_CAST.to_ne_bytes();
-        let object =
-            [[0x85, 0, 0, 0, a, b, c, d], [0x85, 0, 0, 0, 113, 0, 0, 0], [0xb7, 0, 0, 0, a, b, c, d]]
-                .concat();
-        let adapted = Kernel { offsets, cast }.adapt(&object);
-        assert_eq!(adapted[..8], [&[0x85, 0x20, 0, 0][..], &0x0102_0304u32.to_ne_bytes()].concat());
-        assert_eq!(adapted[8..], object[8..]);
-        assert_eq!(Kernel { offsets, cast: None }.adapt(&object), object);
-    }
-}
+mod tests;

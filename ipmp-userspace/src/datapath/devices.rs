@@ -1,4 +1,6 @@
-//! Finding a device's address in the kernel.
+//! The addresses of devices in the kernel, which programs read carriers from.
+
+use std::{mem::MaybeUninit, os::fd::AsRawFd};
 
 use aya::{
     Ebpf, EbpfLoader, TestRun,
@@ -6,6 +8,7 @@ use aya::{
     programs::{SchedClassifier, TestRunOptions},
 };
 use ipmp_common::maps::{Device, link_state};
+use nix::net::if_::if_indextoname;
 
 use super::{
     Error,
@@ -14,29 +17,41 @@ use super::{
     objects::{self, Constants},
 };
 
-/// The program that finds devices, loaded.
-pub struct DeviceFinder {
-    object: Ebpf,
-}
-
-const PROGRAM: &str = "find_device";
+/// The program that finds a device.
+const FIND: &str = "find_device";
+/// A program that loads only where the kernel lets programs read its memory: not with `lockdown=confidentiality`.
+const PROBE: &str = "read_kernel_memory";
 /// Offset of `ifindex` in `struct __sk_buff`.
 const CONTEXT_IFINDEX: usize = 40;
 
+/// Finds devices by index. Where programs may not read kernel memory, a device has no address: only its index is known.
+pub struct DeviceFinder {
+    object: Ebpf,
+    reads_kernel_memory: bool,
+}
+
 impl DeviceFinder {
-    /// Loads the program.
+    /// Probes whether programs may read kernel memory, and loads the program that finds devices if so.
     ///
     /// # Errors
-    /// [`Error::Load`], for example because the kernel is locked down.
+    /// [`Error::Load`].
     pub fn load(kernel: &Kernel) -> Result<Self, Error> {
         let constants = Constants::of(kernel);
         let mut loader = EbpfLoader::new();
-        constants.hand_to(&mut loader);
+        constants.set_in(&mut loader);
         let mut object = loader
             .load(&kernel.adapt(objects::DEVICE))
-            .map_err(|error| Error::Load { program: PROGRAM, reason: one_line(&error) })?;
-        objects::load(&mut object, PROGRAM)?;
-        Ok(Self { object })
+            .map_err(|error| Error::Load { program: FIND, reason: one_line(&error) })?;
+        let reads_kernel_memory = objects::load(&mut object, PROBE).is_ok();
+        if reads_kernel_memory {
+            objects::load(&mut object, FIND)?;
+        }
+        Ok(Self { object, reads_kernel_memory })
+    }
+
+    /// Whether programs may read kernel memory.
+    pub fn reads_kernel_memory(&self) -> bool {
+        self.reads_kernel_memory
     }
 
     /// Finds the device with this index in the calling thread's network namespace.
@@ -45,10 +60,15 @@ impl DeviceFinder {
     /// [`Error::Vanished`] if there is none.
     pub fn find(&mut self, name: &str, ifindex: u32) -> Result<Device, Error> {
         let vanished = || Error::Vanished { name: name.to_owned(), ifindex };
+        if !self.reads_kernel_memory {
+            return if_indextoname(ifindex)
+                .map(|_| Device { ifindex, ..Device::default() })
+                .map_err(|_| vanished());
+        }
         let mut context = [0u8; CONTEXT_IFINDEX + 4];
         context[CONTEXT_IFINDEX..].copy_from_slice(&ifindex.to_ne_bytes());
         let packet = [0u8; 64];
-        let program: &mut SchedClassifier = objects::program(&mut self.object, PROGRAM)?;
+        let program: &mut SchedClassifier = objects::program(&mut self.object, FIND)?;
         let result = program
             .test_run(TestRunOptions { data_in: Some(&packet), ctx_in: Some(&context), ..Default::default() })
             .map_err(|_| vanished())?;
@@ -58,16 +78,46 @@ impl DeviceFinder {
         if result.return_value == 1 && device.ifindex == ifindex { Ok(device) } else { Err(vanished()) }
     }
 
-    /// Whether the device with this index is administratively up. It asks no lock of the kernel's, which somebody who
-    /// is deleting the device may hold.
+    /// Whether the device with this index is administratively up. It takes no `rtnl` lock, which a program that deletes the
+    /// device may hold.
     ///
     /// # Errors
     /// [`Error::Vanished`] if there is none.
     pub fn is_up(&mut self, name: &str, ifindex: u32) -> Result<bool, Error> {
         self.find(name, ifindex)?;
+        if !self.reads_kernel_memory {
+            return has_flag_up(ifindex).ok_or_else(|| Error::Vanished { name: name.to_owned(), ifindex });
+        }
         let state = self.object.map("found_state").expect("the object has this map");
         let state = Array::<_, u64>::try_from(state).map_err(map_error("found_state"))?;
         let state = state.get(&0, 0).map_err(map_error("found_state"))?;
         Ok(state & link_state::START != 0)
+    }
+}
+
+/// Whether the device has IFF_UP, by SIOCGIFFLAGS (`net/core/dev_ioctl.c`: under RCU); `None` if it is gone.
+fn has_flag_up(ifindex: u32) -> Option<bool> {
+    let name = if_indextoname(ifindex).ok()?;
+    // SAFETY: integers and arrays of integers.
+    let mut request: libc::ifreq = unsafe { MaybeUninit::zeroed().assume_init() };
+    for (place, &byte) in request.ifr_name.iter_mut().zip(name.to_bytes()) {
+        *place = byte as libc::c_char;
+    }
+    let socket = std::net::UdpSocket::bind((std::net::Ipv4Addr::UNSPECIFIED, 0)).ok()?;
+    // SAFETY: the kernel writes into the request; the name ends with a zero, since IFNAMSIZ counts it.
+    let result = unsafe { libc::ioctl(socket.as_raw_fd(), libc::SIOCGIFFLAGS, &raw mut request) };
+    // SAFETY: what SIOCGIFFLAGS writes.
+    (result == 0).then(|| i32::from(unsafe { request.ifr_ifru.ifru_flags }) & libc::IFF_UP != 0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn flag_up_is_read_by_index() {
+        // The tests of the datapath have a namespace of their own; index 1 is its loopback, and there is none that high.
+        assert!(has_flag_up(1).is_some());
+        assert_eq!(has_flag_up(0x7fff_fff0), None);
     }
 }

@@ -1,4 +1,4 @@
-//! What can go wrong between the daemon and the kernel's BPF side: one line each, with the remedy.
+//! Errors of the datapath: one line each, with the remedy.
 
 use std::{io, path::PathBuf};
 
@@ -13,52 +13,52 @@ pub enum Error {
         /// Its name.
         capability: &'static str,
     },
-    /// The kernel shows no BTF.
+    /// The kernel exposes no BTF.
     #[error("cannot read {path}: {source}; ipmp needs a kernel with CONFIG_DEBUG_INFO_BTF=y")]
     NoBtf {
-        /// Where it should be.
+        /// Its path.
         path: &'static str,
         /// Why not.
         source: io::Error,
     },
     /// The kernel's BTF lacks a field.
     #[error(
-        "{path} does not describe struct net_device and sk_buff as ipmp knows them; this kernel is not supported"
+        "{path} does not contain the fields of struct net_device and sk_buff that ipmp reads; this kernel is not supported"
     )]
     BadBtf {
-        /// Where it is.
+        /// Its path.
         path: &'static str,
     },
     /// There is no BPF file system, and none could be mounted.
     #[error("no BPF file system at {path}: {source}; mount it: mount -t bpf bpf {path}")]
     NoBpffs {
-        /// Where it should be.
+        /// Its path.
         path: &'static str,
         /// Why it could not be mounted.
         source: io::Error,
     },
     /// A pin could not be made or removed.
-    #[error("cannot write {}: {source}; ipmpd keeps its programs there, the BPF file system must be writable for it", path.display())]
+    #[error("cannot write {}: {source}; ipmpd pins its programs there and needs a writable BPF file system", path.display())]
     Pin {
         /// The pin.
         path: PathBuf,
         /// Why not.
         source: io::Error,
     },
-    /// Pins of another program or version are in the way.
-    #[error("{} is not what this ipmpd would have left there ({what}); stop the other program, or run ipmpd --teardown", path.display())]
+    /// A pin of another program or version.
+    #[error("{} was not pinned by this version of ipmpd ({what}); stop the other program, or run ipmpd --teardown", path.display())]
     ForeignPin {
         /// The pin.
         path: PathBuf,
-        /// In what it differs.
+        /// The difference.
         what: String,
     },
-    /// A program was refused by the kernel.
-    #[error("the kernel refused the {program} program: {reason}")]
+    /// The kernel rejected a program.
+    #[error("the kernel rejected the {program} program: {reason}")]
     Load {
         /// Its name.
         program: &'static str,
-        /// The kernel's words, one line.
+        /// The last line of the verifier's log.
         reason: String,
     },
     /// A program could not be attached.
@@ -79,8 +79,8 @@ pub enum Error {
         /// Why not.
         source: io::Error,
     },
-    /// A device is not there any more.
-    #[error("interface {name} (index {ifindex}) has vanished from this network namespace")]
+    /// A device was deleted or moved to another network namespace.
+    #[error("interface {name} (index {ifindex}) is no longer in this network namespace")]
     Vanished {
         /// Its name.
         name: String,
@@ -88,28 +88,28 @@ pub enum Error {
         ifindex: u32,
     },
     /// All group indices are taken.
-    #[error("there are {max} groups already: that is the most that one ipmpd serves")]
+    #[error("cannot create a group: there are {max} already, the maximum for one ipmpd")]
     TooManyGroups {
-        /// How many there may be.
+        /// The maximum.
         max: usize,
     },
     /// A system call failed.
     #[error("{call}: {source}")]
     System {
-        /// What was called.
+        /// The call.
         call: &'static str,
         /// Why it failed.
         source: io::Error,
     },
 }
 
-/// An error's first line, with the first lines of its causes: what the verifier says is long.
+/// An error's first line, with the first lines of its causes: a verifier log is long.
 pub(super) fn one_line(error: &dyn std::error::Error) -> String {
     let mut text = String::new();
     let mut next = Some(error);
     while let Some(error) = next {
-        let words = error.to_string();
-        let line = words.lines().next().unwrap_or_default().trim_end_matches(':');
+        let full = error.to_string();
+        let line = full.lines().next().unwrap_or_default().trim_end_matches(':');
         if !text.contains(line) {
             if !text.is_empty() {
                 text.push_str(": ");

@@ -1,18 +1,16 @@
-//! The datapath of one group: its maps, its programs, and the words that the daemon writes.
+//! The datapath of one group: its maps, its programs and the members in them.
 
 mod addresses;
 mod figures;
 mod learnt;
+mod programs;
 mod words;
 
 use std::{
     cell::RefCell, collections::BTreeMap, mem::offset_of, net::IpAddr, path::PathBuf, rc::Rc, time::Duration,
 };
 
-use aya::{
-    EbpfLoader,
-    maps::{Array, HashMap, Map, MapData, MapError, PerCpuArray},
-};
+use aya::maps::{Array, HashMap, Map, MapData, MapError, MapType, PerCpuArray};
 use aya_log::EbpfLogger;
 use ipmp_common::{
     hash::HashPolicy,
@@ -26,14 +24,15 @@ use ipmp_common::{
 use super::{
     AttachKind, Error, Host,
     attach::{Hook, Place},
-    error::{map_error, one_line},
+    error::map_error,
     mapped::Mapped,
-    objects::{self, Constants},
     pins::{self, Shape},
-    sentinel::SHARED,
 };
 
-/// A group to load, or to take over.
+pub(super) use self::programs::remove_pinned;
+use self::programs::{load, marked_device};
+
+/// A group to load, or to adopt.
 #[derive(Clone, Debug)]
 pub struct GroupSpec {
     /// Name of the group interface.
@@ -42,13 +41,13 @@ pub struct GroupSpec {
     pub ifindex: u32,
     /// Its MAC.
     pub mac: [u8; 6],
-    /// How packets find their slots.
+    /// How packets are assigned to slots.
     pub policy: HashPolicy,
-    /// How long a member's link must be good before it is trusted again.
+    /// Hold-down: how long a member's link must be up before the member is live again.
     pub updelay: Duration,
 }
 
-/// A member to attach, or to take over.
+/// A member to attach, or to adopt.
 #[derive(Clone, Debug)]
 pub struct MemberSpec {
     /// Its number.
@@ -65,33 +64,51 @@ pub struct MemberSpec {
 
 /// The maps of a group.
 pub const SHAPES: [Shape; 11] = [
-    Shape { name: "members", kind: 2, key: 4, value: size_of::<Member>(), entries: MAX_MEMBERS },
-    Shape { name: "slots", kind: 2, key: 4, value: 8, entries: SLOTS },
-    Shape { name: "steering", kind: 2, key: 4, value: size_of::<Steering>(), entries: 1 },
+    Shape { name: "members", kind: MapType::Array, key: 4, value: size_of::<Member>(), entries: MAX_MEMBERS },
+    Shape { name: "slots", kind: MapType::Array, key: 4, value: 8, entries: SLOTS },
+    Shape { name: "steering", kind: MapType::Array, key: 4, value: size_of::<Steering>(), entries: 1 },
     Shape {
         name: "addresses",
-        kind: 1,
+        kind: MapType::Hash,
         key: 16,
         value: size_of::<Address>(),
         entries: MAX_ADDRESSES as usize,
     },
-    Shape { name: "learnt", kind: 9, key: 16, value: size_of::<Learnt>(), entries: MAX_LEARNT as usize },
-    Shape { name: "own_macs", kind: 1, key: 8, value: 4, entries: MAX_MEMBERS + 1 },
-    Shape { name: "vlans", kind: 2, key: 4, value: 8, entries: 64 },
-    Shape { name: "counters", kind: 6, key: 4, value: size_of::<Counters>(), entries: MAX_MEMBERS },
-    Shape { name: "drops", kind: 6, key: 4, value: size_of::<Drops>(), entries: 1 },
+    Shape {
+        name: "learnt",
+        kind: MapType::LruHash,
+        key: 16,
+        value: size_of::<Learnt>(),
+        entries: MAX_LEARNT as usize,
+    },
+    Shape { name: "own_macs", kind: MapType::Hash, key: 8, value: 4, entries: MAX_MEMBERS + 1 },
+    Shape { name: "vlans", kind: MapType::Array, key: 4, value: 8, entries: 64 },
+    Shape {
+        name: "counters",
+        kind: MapType::PerCpuArray,
+        key: 4,
+        value: size_of::<Counters>(),
+        entries: MAX_MEMBERS,
+    },
+    Shape { name: "drops", kind: MapType::PerCpuArray, key: 4, value: size_of::<Drops>(), entries: 1 },
     Shape {
         name: "reply_counters",
-        kind: 6,
+        kind: MapType::PerCpuArray,
         key: 4,
         value: size_of::<ReplyCounters>(),
         entries: MAX_MEMBERS,
     },
-    Shape { name: "reply_windows", kind: 2, key: 4, value: size_of::<ReplyWindows>(), entries: MAX_MEMBERS },
+    Shape {
+        name: "reply_windows",
+        kind: MapType::Array,
+        key: 4,
+        value: size_of::<ReplyWindows>(),
+        entries: MAX_MEMBERS,
+    },
 ];
 
 const INDEX: usize = offset_of!(Steering, index) / 8;
-/// Name of the pins at the far end of the group interface.
+/// Name of the pins on the peer of a group interface that is a veth.
 const SINK: &str = "sink";
 
 /// The datapath of one group.
@@ -113,7 +130,7 @@ pub struct Group {
     loggers: BTreeMap<String, EbpfLogger<&'static dyn log::Log>>,
 }
 
-/// The group's index in `live` and `watch`, if its pins say it.
+/// The group's index in `live` and `watch`, from its pinned map.
 pub(super) fn pinned_index(directory: &std::path::Path) -> Option<u32> {
     let maps = directory.join("maps");
     let steering = pins::typed::<Array<_, Steering>>(&maps, "steering", Map::Array).ok()?;
@@ -121,13 +138,12 @@ pub(super) fn pinned_index(directory: &std::path::Path) -> Option<u32> {
 }
 
 impl Group {
-    /// Loads a group's maps and its egress program, or takes them over where they are pinned, and attaches egress.
+    /// Loads a group's maps and egress program, or adopts them where they are pinned, and attaches egress.
     pub(super) fn open(host: Rc<RefCell<Host>>, spec: &GroupSpec) -> Result<Self, Error> {
         let directory = host.borrow().pins.group(&spec.name);
         let is_new = !directory.exists();
         let group = Self::open_in(host, spec, directory.clone());
         if group.is_err() && is_new {
-            // What was made by halves goes.
             pins::remove_all(&directory)?;
         }
         group
@@ -145,7 +161,7 @@ impl Group {
             Some(index) => index,
             None => host.borrow().free_index()?,
         };
-        // The first load makes and pins the maps; egress of an earlier daemon goes on until it is replaced below.
+        // The first load creates and pins the maps. The egress program of an earlier daemon runs until it is replaced below.
         let device = host.borrow_mut().finder.find(&spec.name, spec.ifindex)?;
         let object = load(&host.borrow(), spec, &directory, index, None)?;
         let mut group = Self {
@@ -176,17 +192,7 @@ impl Group {
         Ok(group)
     }
 
-    /// Attaches the program of a loaded object to a device, in place of the one that was there.
-    fn attach_program(&mut self, place: &Place, device: Device, mut object: aya::Ebpf) -> Result<(), Error> {
-        let kind = self.host.borrow().kind;
-        let program = objects::load(&mut object, place.hook.program())?;
-        let same_device = self.mark_device(&place.pin, device)?;
-        place.attach(program, kind, same_device)?;
-        self.take_logger(&place.pin, object);
-        Ok(())
-    }
-
-    /// Throws away what arrives at the far end of a group interface that is a veth: copies for those who capture.
+    /// Discards what arrives at the peer of a group interface that is a veth: copies for captures.
     ///
     /// # Errors
     /// [`Error::Vanished`], [`Error::Load`], [`Error::Attach`] or [`Error::Pin`].
@@ -198,10 +204,10 @@ impl Group {
         self.attach_program(&place, device, object)
     }
 
-    /// Spreads flows by another policy: egress is replaced at once, by one with another constant.
+    /// Changes the hash policy: egress is replaced atomically by a program with another constant.
     ///
     /// # Errors
-    /// [`Error::Vanished`], [`Error::Load`], [`Error::Attach`] or [`Error::Pin`]; the policy is then what it was.
+    /// [`Error::Vanished`], [`Error::Load`], [`Error::Attach`] or [`Error::Pin`]; the policy then stays.
     pub fn set_policy(&mut self, policy: HashPolicy) -> Result<(), Error> {
         let spec = GroupSpec { policy, ..self.spec.clone() };
         let device = self.host.borrow_mut().finder.find(&spec.name, spec.ifindex)?;
@@ -211,74 +217,17 @@ impl Group {
         Ok(())
     }
 
-    /// How flows are spread.
+    /// The hash policy.
     pub fn policy(&self) -> HashPolicy {
         self.spec.policy
     }
 
-    fn place(&self, hook: Hook, pin: String) -> Place {
-        let (interface, ifindex) = (self.spec.name.clone(), self.spec.ifindex);
-        Place { interface, ifindex, hook, directory: self.directory.clone(), pin }
-    }
-
-    fn egress_place(&self) -> Place {
-        self.place(Hook::Egress, "egress".to_owned())
-    }
-
-    fn ingress_place(&self, number: u8, name: &str, ifindex: u32) -> Place {
-        let pin = format!("ingress-{number}");
-        Place { interface: name.to_owned(), ifindex, ..self.place(Hook::Ingress, pin) }
-    }
-
-    /// Remembers, in the name of a directory among the pins, which device a link was made for; says whether it was this
-    /// one before. An index is never given twice in one namespace, and the address tells namespaces apart.
-    fn mark_device(&self, pin: &str, device: Device) -> Result<bool, Error> {
-        let marks = self.directory.join("devices");
-        pins::make_directory(&marks)?;
-        let mark = format!("{pin}-{}-{:x}", device.ifindex, device.net_device);
-        let mut known = false;
-        for entry in std::fs::read_dir(&marks).into_iter().flatten().flatten() {
-            let name = entry.file_name().to_string_lossy().into_owned();
-            if name == mark {
-                known = true;
-            } else if name.starts_with(&format!("{pin}-")) && !known {
-                let _ = std::fs::remove_dir(entry.path());
-            }
-        }
-        pins::make_directory(&marks.join(mark))?;
-        Ok(known)
-    }
-
-    fn unmark_device(&self, pin: &str) {
-        for entry in std::fs::read_dir(self.directory.join("devices")).into_iter().flatten().flatten() {
-            if entry.file_name().to_string_lossy().starts_with(&format!("{pin}-")) {
-                let _ = std::fs::remove_dir(entry.path());
-            }
-        }
-    }
-
-    fn take_logger(&mut self, pin: &str, mut object: aya::Ebpf) {
-        if self.host.borrow().log {
-            match EbpfLogger::init(&mut object) {
-                Ok(logger) => drop(self.loggers.insert(pin.to_owned(), logger)),
-                Err(error) => log::warn!("the log of the datapath cannot be read: {}", one_line(&error)),
-            }
-        }
-    }
-
-    /// Hands on what the datapath has logged, with `ipmpd --datapath-log`.
-    pub fn flush_log(&mut self) {
-        for logger in self.loggers.values_mut() {
-            logger.flush();
-        }
-    }
-
-    /// Attaches a member, or takes it over: its place in the maps, its ingress program, and the sentinel's watch. It
-    /// carries nothing before a list names it and `usable` has it.
+    /// Attaches a member, or adopts it: its entries in the maps, its ingress program, and the monitoring of its link. It transmits
+    /// nothing before a list and the mask `usable` contain it.
     ///
     /// # Errors
-    /// [`Error::Vanished`], [`Error::Load`], [`Error::Attach`], [`Error::Map`] or [`Error::Pin`]; a new member then has
-    /// no place.
+    /// [`Error::Vanished`], [`Error::Load`], [`Error::Attach`], [`Error::Map`] or [`Error::Pin`]; a new member is
+    /// then removed again.
     pub fn attach(&mut self, spec: &MemberSpec) -> Result<(), Error> {
         let place = self.ingress_place(spec.number, &spec.name, spec.ifindex);
         let was_here = place.is_pinned();
@@ -289,7 +238,7 @@ impl Group {
         result
     }
 
-    /// Whether a device is administratively up; `None`: there is none with this index any more.
+    /// Whether a device is administratively up; `None`: no device has this index.
     pub fn is_up(&self, name: &str, ifindex: u32) -> Option<bool> {
         self.host.borrow_mut().finder.is_up(name, ifindex).ok()
     }
@@ -304,9 +253,10 @@ impl Group {
         let before = self.members.get(&number, 0).map_err(map_error("members"))?;
         let mut lower = [Device::default(); MAX_LOWER];
         lower[..devices.len() - 1].copy_from_slice(&devices[1..]);
-        let mut name = [0u8; 16];
-        let length = spec.name.len().min(15);
-        name[..length].copy_from_slice(&spec.name.as_bytes()[..length]);
+        let mut name = [0; 16];
+        for (place, byte) in name.iter_mut().take(15).zip(spec.name.bytes()) {
+            *place = byte.cast_signed();
+        }
         let member = Member {
             device: devices[0],
             mac: spec.mac,
@@ -328,7 +278,7 @@ impl Group {
         host.sentinel.start(self.index)
     }
 
-    /// Detaches a member; its device may be gone.
+    /// Detaches a member; its device may have been deleted.
     ///
     /// # Errors
     /// [`Error::Map`] or [`Error::Pin`].
@@ -352,7 +302,7 @@ impl Group {
             .map(|(ip, _)| ip)
             .collect();
         for address in own {
-            self.forget_address(address)?;
+            self.remove_address(address)?;
         }
         // SAFETY: all of it integers and arrays of integers, and 0 is MemberStatus::Vacant.
         let vacant: Member = unsafe { std::mem::zeroed() };
@@ -370,11 +320,11 @@ impl Group {
         self.egress_place().detach()?;
         let far = marked_device(&self.directory, SINK).unwrap_or(0);
         Place { ifindex: far, ..self.place(Hook::FarEnd, SINK.to_owned()) }.detach()?;
-        self.host.borrow().sentinel.forget(self.index);
+        self.host.borrow().sentinel.remove_group(self.index);
         pins::remove_all(&self.directory)
     }
 
-    /// The members that the map holds, by number.
+    /// The members in the map, by number.
     ///
     /// # Errors
     /// [`Error::Map`].
@@ -399,12 +349,12 @@ impl Group {
         self.host.borrow().kind
     }
 
-    /// Whether the sentinel keeps `live`; if not, the daemon does.
+    /// Whether the sentinel writes `live`; if not, the daemon does.
     pub fn sentinel_runs(&self) -> bool {
         self.host.borrow().sentinel.refused().is_none()
     }
 
-    /// Shows a member's state in the map.
+    /// Writes a member's state to the map.
     ///
     /// # Errors
     /// [`Error::Map`].
@@ -418,7 +368,7 @@ impl Group {
         Ok(())
     }
 
-    /// Says which VLANs are the group's.
+    /// Sets the VLANs of the group.
     ///
     /// # Errors
     /// [`Error::Map`].
@@ -434,35 +384,11 @@ impl Group {
     }
 }
 
-/// Detaches and removes what is pinned of a group, with no [`Group`] open.
-pub(super) fn remove_pinned(directory: &std::path::Path) -> Result<(), Error> {
-    let place = |pin: &str, hook| Place {
-        interface: pin.to_owned(),
-        ifindex: marked_device(directory, pin).unwrap_or(0),
-        hook,
-        directory: directory.to_owned(),
-        pin: pin.to_owned(),
-    };
-    place("egress", Hook::Egress).detach()?;
-    place(SINK, Hook::FarEnd).detach()?;
-    for number in 0..MAX_MEMBERS {
-        place(&format!("ingress-{number}"), Hook::Ingress).detach()?;
-    }
-    pins::remove_all(directory)
-}
-
-/// Index of the device that a pin was made for.
-fn marked_device(directory: &std::path::Path, pin: &str) -> Option<u32> {
-    std::fs::read_dir(directory.join("devices")).into_iter().flatten().flatten().find_map(|entry| {
-        let name = entry.file_name().to_string_lossy().into_owned();
-        name.strip_prefix(&format!("{pin}-"))?.split('-').next()?.parse().ok()
-    })
-}
-
-/// A member's interface name, as the map holds it.
+/// A member's interface name, from the map.
 pub fn name_of(member: &Member) -> String {
-    let end = member.name.iter().position(|&byte| byte == 0).unwrap_or(member.name.len());
-    String::from_utf8_lossy(&member.name[..end]).into_owned()
+    let bytes: Vec<u8> =
+        member.name.iter().map(|byte| byte.cast_unsigned()).take_while(|&byte| byte != 0).collect();
+    String::from_utf8_lossy(&bytes).into_owned()
 }
 
 fn ignore_missing(result: Result<(), MapError>, map: &'static str) -> Result<(), Error> {
@@ -471,37 +397,6 @@ fn ignore_missing(result: Result<(), MapError>, map: &'static str) -> Result<(),
         Err(MapError::SyscallError(error)) if error.io_error.raw_os_error() == Some(libc::ENOENT) => Ok(()),
         other => other.map_err(map_error(map)),
     }
-}
-
-/// Loads the datapath object with the constants of the group, and of a member for its ingress.
-fn load(
-    host: &Host,
-    spec: &GroupSpec,
-    directory: &std::path::Path,
-    index: u32,
-    member: Option<u8>,
-) -> Result<aya::Ebpf, Error> {
-    let [a, b, c, d, e, f] = spec.mac;
-    let constants = Constants::of(&host.kernel)
-        .word("GROUP", index)
-        .word("GROUP_IFINDEX", spec.ifindex)
-        .long("GROUP_MAC", u64::from_le_bytes([a, b, c, d, e, f, 0, 0]))
-        .word("POLICY", spec.policy as u32)
-        .word("READ_DEVICES", u32::from(host.reads_devices))
-        .word("MEMBER", u32::from(member.unwrap_or(0)));
-    let maps = directory.join("maps");
-    let sentinel = host.pins.sentinel();
-    let mut loader = EbpfLoader::new();
-    constants.hand_to(&mut loader);
-    for shape in &SHAPES {
-        loader.map_pin_path(shape.name, maps.join(shape.name));
-    }
-    for shared in SHARED {
-        loader.map_pin_path(shared, sentinel.join(shared));
-    }
-    loader
-        .load(&host.kernel.adapt(if host.log { objects::DATAPATH_LOG } else { objects::DATAPATH }))
-        .map_err(|error| Error::Load { program: "datapath", reason: one_line(&error) })
 }
 
 const _: () = assert!(MAX_GROUPS <= u32::MAX as usize && size_of::<Steering>().is_multiple_of(8));

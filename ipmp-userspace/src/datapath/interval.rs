@@ -1,23 +1,23 @@
-//! Time between two looks of the sentinel, as an operator writes it.
+//! The time between ticks of the sentinel, as an operator writes it.
 
 use std::{fmt, str::FromStr, time::Duration};
 
-/// Time between ticks of the sentinel, 100 µs to 100 ms. Half of it, in the mean, is part of every outage inbound. A tick
-/// costs about a microsecond, and with more than [`ipmp_common::maps::MEMBERS_PER_TICK`] members ticks are the rarer.
+/// 100 µs to 100 ms. On average, half of it is part of every inbound outage. A tick takes about a microsecond; with more than
+/// [`ipmp_common::maps::MEMBERS_PER_TICK`] members, ticks are less frequent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Interval(Duration);
 
 /// Shortest and longest.
 const BOUNDS: [Duration; 2] = [Duration::from_micros(100), Duration::from_millis(100)];
 
-/// What was written is no interval.
+/// The text is not a valid interval.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Error {
-    /// It is no number with a unit.
-    #[error("{0:?} is no time: write a whole number and its unit, as 500us or 1ms")]
+    /// It is not a number with a unit.
+    #[error("expected a whole number and a unit (us, ms, s), such as 500us or 1ms, got {0:?}")]
     Unreadable(String),
     /// It is too short or too long.
-    #[error("{0} is out of bounds: the sentinel looks every 100us to 100ms")]
+    #[error("{0} is out of range: the sentinel interval is 100us to 100ms")]
     OutOfBounds(String),
 }
 
@@ -33,12 +33,12 @@ impl Interval {
         self.0
     }
 
-    /// So many of them.
+    /// A multiple.
     pub(super) fn times(self, count: u64) -> Self {
         Self(self.0.saturating_mul(count.try_into().unwrap_or(u32::MAX)))
     }
 
-    /// Of what the sentinel's clock says, which another version may have written; `None`: it has not run yet.
+    /// From the map `clock`, which another version may have written; `None`: the sentinel has not run yet.
     pub(super) fn from_nanos(nanos: u64) -> Option<Self> {
         (nanos != 0).then_some(Self(Duration::from_nanos(nanos)))
     }
@@ -82,7 +82,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn units_and_bounds() {
+    fn intervals_parse_with_units_within_bounds() {
         let read = |text: &str| text.parse::<Interval>().map(|interval| interval.to_string());
         assert_eq!(read("500us").unwrap(), "500 µs");
         assert_eq!(read("500us").unwrap(), Interval::default().to_string());
@@ -98,7 +98,7 @@ mod tests {
         }
         assert_eq!(
             read("99us").unwrap_err().to_string(),
-            "99us is out of bounds: the sentinel looks every 100us to 100ms"
+            "99us is out of range: the sentinel interval is 100us to 100ms"
         );
     }
 }

@@ -1,4 +1,4 @@
-//! Words of mmapable array maps: what both sides touch while packets flow is stored and loaded atomically.
+//! Values of mmapable array maps: words that both sides access while packets flow, loaded and stored atomically.
 
 use std::{
     os::fd::AsFd,
@@ -57,7 +57,7 @@ impl Mapped {
         self.word(index).load(Ordering::Acquire)
     }
 
-    /// Writes a word; every word written before is seen before it.
+    /// Writes a word, with release ordering: earlier stores are visible before it.
     pub fn store(&self, index: usize, value: u64) {
         self.word(index).store(value, Ordering::Release);
     }

@@ -1,17 +1,17 @@
-//! The datapath seen from user space: loads, pins, attaches and updates the eBPF side.
+//! Loads, pins, attaches and updates the eBPF programs and their maps.
 //!
 //! | module | what |
 //! |---|---|
 //! | [`btf`] | offsets of kernel structures |
-//! | [`pins`] | where things are pinned |
+//! | [`pins`] | where programs, links and maps are pinned |
 //! | [`objects`] | the compiled programs and their constants |
-//! | `devices` | where a device is in the kernel |
+//! | `devices` | addresses of devices in the kernel |
 //! | [`attach`] | tcx and clsact |
-//! | [`sentinel`] | the timer that watches links and captures |
-//! | [`interval`] | how often |
-//! | [`probe_replies`] | what ingress says of answers to probes |
+//! | [`sentinel`] | the timer that monitors links and captures |
+//! | [`interval`] | time between its ticks |
+//! | [`probe_replies`] | replies to probes, from ingress |
 //! | [`group`] | the programs and maps of one group |
-//! | `mapped` | words that both sides touch |
+//! | `mapped` | maps that both sides access while packets flow |
 
 pub mod attach;
 pub mod btf;
@@ -39,15 +39,13 @@ pub use sentinel::Hints;
 
 use self::{btf::Kernel, devices::DeviceFinder, pins::Pins, sentinel::Sentinel};
 
-/// What all groups of a daemon share.
+/// Shared by all groups of a daemon.
 struct Host {
     pins: Pins,
     kernel: Kernel,
     finder: DeviceFinder,
     sentinel: Sentinel,
     kind: AttachKind,
-    /// Whether programs may read kernel memory.
-    reads_devices: bool,
     /// Whether the programs that log are loaded.
     log: bool,
 }
@@ -76,12 +74,12 @@ impl Datapath {
     /// In the calling thread's network namespace; `log` loads the programs that log.
     ///
     /// # Errors
-    /// What the kernel or this process lacks, with the remedy.
+    /// A missing capability or kernel feature, with the remedy.
     pub fn open(log: bool) -> Result<Self, Error> {
         Self::open_with(log, Interval::default())
     }
 
-    /// The same, with another time between the looks of the sentinel.
+    /// The same, with another time between ticks of the sentinel.
     ///
     /// # Errors
     /// As [`Datapath::open`].
@@ -90,14 +88,13 @@ impl Datapath {
         let kernel = Kernel::running()?;
         let pins = Pins::open()?;
         let finder = DeviceFinder::load(&kernel)?;
-        let sentinel = Sentinel::open(pins.sentinel(), &kernel, interval)?;
-        let reads_devices = sentinel.refused().is_none_or(|reason| !reason.contains("probe_read"));
+        let sentinel = Sentinel::open(pins.sentinel(), &kernel, finder.reads_kernel_memory(), interval)?;
         let kind = AttachKind::of_this_host();
-        let host = Host { pins, kernel, finder, sentinel, kind, reads_devices, log };
+        let host = Host { pins, kernel, finder, sentinel, kind, log };
         Ok(Self { host: Rc::new(RefCell::new(host)) })
     }
 
-    /// Names of the groups whose pins exist: what a starting daemon takes over.
+    /// Names of the groups whose pins exist: a starting daemon adopts them.
     ///
     /// # Errors
     /// [`Error::Pin`].
@@ -105,10 +102,10 @@ impl Datapath {
         self.host.borrow().pins.groups()
     }
 
-    /// Loads a group, or takes it over.
+    /// Loads a group, or adopts it.
     ///
     /// # Errors
-    /// Any of [`Error`]'s; a new group then leaves nothing.
+    /// Any [`Error`]; a new group then leaves nothing.
     pub fn group(&mut self, spec: &GroupSpec) -> Result<Group, Error> {
         Group::open(Rc::clone(&self.host), spec)
     }
@@ -121,7 +118,7 @@ impl Datapath {
         self.host.borrow().sentinel.hints()
     }
 
-    /// The answers to probes, for one reader: those that arrive from now on.
+    /// The replies to probes that arrive from now on, for one reader.
     ///
     /// # Errors
     /// [`Error::Map`].
@@ -129,9 +126,8 @@ impl Datapath {
         self.host.borrow().sentinel.probe_replies()
     }
 
-    /// Lets ingress hand over echo replies of this ICMP identifier only: that of the daemon's requests. Others are counted
-    /// as strange ([`Group::answering`]). Any will do until this is told for the first time; what an earlier daemon told
-    /// holds until it is told anew.
+    /// Sets the ICMP identifier of the daemon's echo requests: ingress delivers replies with this one and counts others
+    /// ([`Group::reply_counters`]). Until it is set for the first time, ingress delivers any; it persists across restarts.
     ///
     /// # Errors
     /// [`Error::Map`].
@@ -139,26 +135,25 @@ impl Datapath {
         self.host.borrow().sentinel.set_echo_id(identifier)
     }
 
-    /// Which checks are in force, and what could not be had, a sentence each.
+    /// Which checks are in force and which are unavailable, a sentence each.
     pub fn status(&self) -> Vec<String> {
         let host = self.host.borrow();
-        let mut status = vec![format!("programs are attached by {}", host.kind)];
-        status.push(if host.reads_devices {
-            "carrier and identity of the member are read for every packet".to_owned()
+        let carrier = if host.finder.reads_kernel_memory() {
+            "carrier and identity of the member are read for every packet"
         } else {
-            "carriers are not read per packet (the kernel forbids reading its memory): failover waits for netlink".to_owned()
-        });
-        status.push(match host.sentinel.refused() {
-            None => format!("the sentinel watches links every {}", host.sentinel.between_looks()),
+            "carriers are not read per packet (kernel lockdown forbids programs to read kernel memory): failover waits for netlink"
+        };
+        let sentinel = match host.sentinel.refused() {
+            None => format!("the sentinel checks links every {}", host.sentinel.check_interval()),
             Some(reason) => format!(
-                "no sentinel ({reason}): the daemon watches links by netlink, and nobody watches for captures, which \
-                 are shown what leaves with capture=on alone"
+                "no sentinel ({reason}): the daemon monitors links by netlink; captures on the group interface show \
+                 outbound packets only with capture=on"
             ),
-        });
-        status
+        };
+        vec![format!("programs are attached by {}", host.kind), carrier.to_owned(), sentinel]
     }
 
-    /// Removes what is pinned of a group whose interface has gone, without opening it.
+    /// Removes the pins of a group whose interface was deleted, without opening it.
     ///
     /// # Errors
     /// [`Error::Map`] or [`Error::Pin`].
@@ -166,13 +161,12 @@ impl Datapath {
         let host = self.host.borrow();
         let directory = host.pins.group(name);
         if let Some(index) = group::pinned_index(&directory) {
-            host.sentinel.forget(index);
+            host.sentinel.remove_group(index);
         }
         group::remove_pinned(&directory)
     }
 
-    /// Removes every program and pin of this network namespace, whether or not a daemon left them. Returns the names of
-    /// the groups that were removed.
+    /// Removes every program and pin of this network namespace. Returns the names of the removed groups.
     ///
     /// # Errors
     /// [`Error::Map`] or [`Error::Pin`].
@@ -192,11 +186,11 @@ impl Datapath {
     }
 }
 
-/// Capabilities by number (`linux/capability.h`) that the datapath cannot do without.
+/// The capabilities that the datapath needs, by number (`linux/capability.h`).
 const CAPABILITIES: [(&str, u8); 4] =
     [("CAP_NET_ADMIN", 12), ("CAP_NET_RAW", 13), ("CAP_PERFMON", 38), ("CAP_BPF", 39)];
 
-/// Refuses to begin without the capabilities that are needed later.
+/// Fails now instead of halfway through an attach.
 fn check_capabilities() -> Result<(), Error> {
     let status = std::fs::read_to_string("/proc/thread-self/status").unwrap_or_default();
     let effective = status

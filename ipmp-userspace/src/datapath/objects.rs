@@ -15,7 +15,7 @@ pub static SENTINEL: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR")
 /// The device finder.
 pub static DEVICE: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/device"));
 
-/// Constants of a load, by the names of the globals. An object that has no use for one has none of that name.
+/// The read-only globals of an object, by name. An object may lack some of them.
 #[derive(Default)]
 pub struct Constants {
     words: Vec<(&'static str, u32)>,
@@ -23,7 +23,7 @@ pub struct Constants {
 }
 
 impl Constants {
-    /// What every object wants to know of the kernel.
+    /// The globals that describe the kernel.
     pub fn of(kernel: &Kernel) -> Self {
         let offsets = &kernel.offsets;
         Self {
@@ -54,8 +54,8 @@ impl Constants {
         self
     }
 
-    /// Hands them to a loader.
-    pub fn hand_to<'a>(&'a self, loader: &mut EbpfLoader<'a>) {
+    /// Sets them in a loader.
+    pub fn set_in<'a>(&'a self, loader: &mut EbpfLoader<'a>) {
         for (name, value) in &self.words {
             loader.override_global(name, value, false);
         }
@@ -73,21 +73,21 @@ pub fn program<'a>(object: &'a mut Ebpf, name: &'static str) -> Result<&'a mut S
     object
         .program_mut(name)
         .and_then(|program| program.try_into().ok())
-        .ok_or_else(|| Error::Load { program: name, reason: "it is not in the object".to_owned() })
+        .ok_or_else(|| Error::Load { program: name, reason: "the object does not contain it".to_owned() })
 }
 
 /// Loads a program into the kernel.
 ///
 /// # Errors
-/// [`Error::Load`] with the verifier's last word; all of its words go to the log at level debug.
+/// [`Error::Load`] with the last line of the verifier's log; the whole log is logged at level debug.
 pub fn load<'a>(object: &'a mut Ebpf, name: &'static str) -> Result<&'a mut SchedClassifier, Error> {
     let program = program(object, name)?;
     match program.load() {
         Ok(()) => Ok(program),
         Err(ProgramError::LoadError { io_error, verifier_log }) => {
-            let words = verifier_log.to_string();
-            log::debug!("the verifier on {name}: {words}");
-            let verdict = words.lines().rev().map(str::trim).find(|line| {
+            let text = verifier_log.to_string();
+            log::debug!("verifier log of {name}: {text}");
+            let verdict = text.lines().rev().map(str::trim).find(|line| {
                 !line.is_empty()
                     && !line.starts_with("processed ")
                     && !line.starts_with("stack depth ")

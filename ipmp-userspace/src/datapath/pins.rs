@@ -1,7 +1,7 @@
-//! Where things are pinned, and whether what is pinned is ours.
+//! The pins: where they are, and whether a pinned map has the layout that this version expects.
 //!
 //! `/sys/fs/bpf/ipmp/v<layout>/<netns cookie>/<group>/{maps,programs,links,clsact}/…`; what all groups of a daemon
-//! share lies beside the groups, under a name too long for an interface.
+//! share is beside the groups, in a directory whose name is too long for an interface. Format of the maps: `docs/maps.md`.
 
 use std::{
     fs, io,
@@ -9,7 +9,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use aya::maps::{Map, MapData};
+use aya::maps::{Map, MapData, MapType};
 use nix::{
     fcntl::{AT_FDCWD, AtFlags},
     mount::{MsFlags, mount},
@@ -19,9 +19,9 @@ use nix::{
 
 use super::Error;
 
-/// Where the BPF file system belongs.
+/// Mount point of the BPF file system.
 pub const BPFFS: &str = "/sys/fs/bpf";
-/// Directory of the sentinel: no interface can have a name of this length.
+/// Directory of the sentinel: longer than any interface name.
 pub const SENTINEL: &str = "sentinel-of-all-groups";
 /// `SO_NETNS_COOKIE` of `asm-generic/socket.h`.
 const SO_NETNS_COOKIE: libc::c_int = 71;
@@ -52,7 +52,7 @@ impl Pins {
         let root =
             path.join("ipmp").join(format!("v{}", ipmp_common::LAYOUT)).join(netns_cookie()?.to_string());
         make_directory(&root)?;
-        // Told now, and not halfway through taking over what is there.
+        // Checked now, not halfway through an adoption.
         faccessat(AT_FDCWD, &root, AccessFlags::W_OK, AtFlags::AT_EACCESS)
             .map_err(|error| Error::Pin { path: root.clone(), source: error.into() })?;
         Ok(Self { root })
@@ -85,7 +85,7 @@ impl Pins {
         Ok(names)
     }
 
-    /// Removes the pins of this namespace if nothing is left in them.
+    /// Removes the directories of this namespace if they are empty.
     pub fn remove_if_empty(&self) {
         for directory in self.root.ancestors().take(3) {
             if fs::remove_dir(directory).is_err() {
@@ -95,7 +95,7 @@ impl Pins {
     }
 }
 
-/// A number for the network namespace that no other gets while this host is up.
+/// The cookie of the network namespace: unique until the host reboots.
 ///
 /// # Errors
 /// [`Error::System`].
@@ -132,7 +132,7 @@ pub fn make_directory(path: &Path) -> Result<(), Error> {
     fs::create_dir_all(path).map_err(|source| Error::Pin { path: path.to_owned(), source })
 }
 
-/// Removes a pin; it need not be there.
+/// Removes a pin, if it exists.
 pub fn remove(path: &Path) -> Result<(), Error> {
     match fs::remove_file(path) {
         Err(source) if source.kind() != io::ErrorKind::NotFound => {
@@ -142,7 +142,7 @@ pub fn remove(path: &Path) -> Result<(), Error> {
     }
 }
 
-/// Removes a directory with every pin in it; it need not be there.
+/// Removes a directory with every pin in it, if it exists.
 pub fn remove_all(path: &Path) -> Result<(), Error> {
     match fs::remove_dir_all(path) {
         Err(source) if source.kind() != io::ErrorKind::NotFound => {
@@ -152,12 +152,12 @@ pub fn remove_all(path: &Path) -> Result<(), Error> {
     }
 }
 
-/// What a map must look like to be ours.
+/// The layout of a map.
 pub struct Shape {
     /// Its name, which is also the pin's.
     pub name: &'static str,
-    /// `enum bpf_map_type`.
-    pub kind: u32,
+    /// Its type.
+    pub kind: MapType,
     /// Bytes of a key.
     pub key: usize,
     /// Bytes of a value.
@@ -167,7 +167,7 @@ pub struct Shape {
 }
 
 impl Shape {
-    /// Refuses a pinned map of another shape; aya would take it. A map that is not pinned yet is fine.
+    /// Rejects a pinned map with another layout, which aya does not check. A map that is not pinned yet passes.
     ///
     /// # Errors
     /// [`Error::ForeignPin`].
@@ -179,13 +179,15 @@ impl Shape {
         let foreign = |what: String| Error::ForeignPin { path: path.clone(), what };
         let map = MapData::from_pin(&path).map_err(|error| foreign(super::error::one_line(&error)))?;
         let info = map.info().map_err(|error| foreign(super::error::one_line(&error)))?;
-        let kind = info.map_type().map(|kind| kind as u32).unwrap_or(0);
-        let is = (kind, info.key_size() as usize, info.value_size() as usize, info.max_entries() as usize);
-        let should = (self.kind, self.key, self.value, self.entries);
-        if is == should {
+        let kind = info.map_type().unwrap_or(MapType::Unspecified);
+        let found = (kind, info.key_size() as usize, info.value_size() as usize, info.max_entries() as usize);
+        let expected = (self.kind, self.key, self.value, self.entries);
+        if found == expected {
             Ok(())
         } else {
-            Err(foreign(format!("a map of type, key, value and entries {is:?} instead of {should:?}")))
+            Err(foreign(format!(
+                "a map with type, key size, value size and entries {found:?}, expected {expected:?}"
+            )))
         }
     }
 }

@@ -1,4 +1,4 @@
-//! The answers to probes that ingress hands over, with the time at which each was seen.
+//! Replies to probes, from ingress, each with the time of its arrival.
 
 use std::{
     os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd},
@@ -13,34 +13,33 @@ use super::{Error, pins};
 /// Bytes that the kernel puts before each record (`BPF_RINGBUF_HDR_SZ`).
 const HEAD: usize = 8;
 
-/// The ring buffer of answers, of all groups: readable when there are some.
+/// The ring buffer of replies, of all groups: readable if it is not empty.
 pub struct ProbeReplies(RingBuf<MapData>);
 
 impl ProbeReplies {
-    /// How many the ring buffer holds, and [`drain`](Self::drain) takes at once: the kernel leaves a byte of it free.
+    /// Capacity of the ring buffer, and the maximum that [`drain`](Self::drain) returns. The kernel keeps one byte free.
     pub const AT_ONCE: usize = (PROBE_REPLIES_BYTES as usize - 1) / (HEAD + size_of::<ProbeReply>());
 
-    /// Opens the pinned ring buffer and throws away what is in it: answers to another daemon's probes.
+    /// Opens the pinned ring buffer and discards its contents: replies to the probes of an earlier daemon.
     pub(super) fn open(directory: &Path) -> Result<Self, Error> {
-        let mut answers = Self(pins::typed(directory, "probe_replies", Map::RingBuf)?);
-        answers.drain();
-        Ok(answers)
+        let mut replies = Self(pins::typed(directory, "probe_replies", Map::RingBuf)?);
+        replies.drain();
+        Ok(replies)
     }
 
-    /// Takes the answers that have arrived, the oldest first: all that had when it was called, whatever arrives
-    /// meanwhile. Who gets [`AT_ONCE`](Self::AT_ONCE) of them reads once more: there may be others, for which the kernel
-    /// wakes nobody.
+    /// Removes and returns the replies, the oldest first. If there are [`AT_ONCE`](Self::AT_ONCE), read again: there may be
+    /// more, for which the kernel does not wake the reader.
     pub fn drain(&mut self) -> Vec<ProbeReply> {
-        let mut answers = Vec::new();
-        while answers.len() < Self::AT_ONCE
+        let mut replies = Vec::new();
+        while replies.len() < Self::AT_ONCE
             && let Some(record) = self.0.next()
         {
             if record.len() == size_of::<ProbeReply>() {
                 // SAFETY: of that length, and Answer is made of integers.
-                answers.push(unsafe { record.as_ptr().cast::<ProbeReply>().read_unaligned() });
+                replies.push(unsafe { record.as_ptr().cast::<ProbeReply>().read_unaligned() });
             }
         }
-        answers
+        replies
     }
 }
 

@@ -1,10 +1,12 @@
-//! The sentinel seen from user space: starting it, telling it whom to watch, reading what it trusts.
+//! Loads and starts the sentinel, sets which devices it monitors, and reads which members are live.
+//!
+//! Why there is one timer for all groups: `docs/design/sentinel.md`.
 
 use std::{mem::offset_of, path::PathBuf, time::Duration};
 
 use aya::{
     EbpfLoader, TestRun,
-    maps::{Array, Map, MapData, RingBuf},
+    maps::{Array, Map, MapData, MapType, RingBuf},
     programs::TestRunOptions,
 };
 use ipmp_common::{
@@ -25,7 +27,7 @@ use super::{
     pins::{self, Shape},
 };
 
-/// Name of an environment variable that forbids the timer, as some kernels do, with the value `off`.
+/// Name of an environment variable: `off` disables the timer, for tests of kernels that reject it.
 const FORBIDDEN: &str = "IPMP_SENTINEL";
 const PROGRAM: &str = "start";
 /// Words of one group in `watch`.
@@ -39,13 +41,25 @@ const DEVICE_WORDS: usize = size_of::<Device>() / 8;
 
 /// The maps that the sentinel shares with the groups and with the daemon.
 pub const SHAPES: [Shape; 7] = [
-    Shape { name: "clock", kind: 2, key: 4, value: size_of::<Clock>(), entries: 1 },
-    Shape { name: "watch", kind: 2, key: 4, value: size_of::<Watch>(), entries: MAX_GROUPS },
-    Shape { name: "good_since", kind: 2, key: 4, value: size_of::<GoodSince>(), entries: MAX_GROUPS },
-    Shape { name: "live", kind: 2, key: 4, value: 8, entries: MAX_GROUPS },
-    Shape { name: "hints", kind: 27, key: 0, value: 0, entries: HINTS_BYTES as usize },
-    Shape { name: "echo_id", kind: 2, key: 4, value: 4, entries: 1 },
-    Shape { name: "probe_replies", kind: 27, key: 0, value: 0, entries: PROBE_REPLIES_BYTES as usize },
+    Shape { name: "clock", kind: MapType::Array, key: 4, value: size_of::<Clock>(), entries: 1 },
+    Shape { name: "watch", kind: MapType::Array, key: 4, value: size_of::<Watch>(), entries: MAX_GROUPS },
+    Shape {
+        name: "good_since",
+        kind: MapType::Array,
+        key: 4,
+        value: size_of::<GoodSince>(),
+        entries: MAX_GROUPS,
+    },
+    Shape { name: "live", kind: MapType::Array, key: 4, value: 8, entries: MAX_GROUPS },
+    Shape { name: "hints", kind: MapType::RingBuf, key: 0, value: 0, entries: HINTS_BYTES as usize },
+    Shape { name: "echo_id", kind: MapType::Array, key: 4, value: 4, entries: 1 },
+    Shape {
+        name: "probe_replies",
+        kind: MapType::RingBuf,
+        key: 0,
+        value: 0,
+        entries: PROBE_REPLIES_BYTES as usize,
+    },
 ];
 /// Those of them that the programs of a group use.
 pub const SHARED: [&str; 4] = ["live", "hints", "probe_replies", "echo_id"];
@@ -57,25 +71,30 @@ pub struct Sentinel {
     live: Mapped,
     clock: Array<MapData, Clock>,
     interval: Interval,
-    /// Why it does not run, if it does not.
+    /// Why it does not run.
     refused: Option<String>,
     object: aya::Ebpf,
 }
 
 impl Sentinel {
-    /// Loads the sentinel, or takes over the pinned one. A kernel that refuses timers in programs (PREEMPT_RT) or reads
-    /// of kernel memory (lockdown) gives a sentinel that does not run; the daemon then does its work.
+    /// Loads the sentinel, or adopts the pinned one. Where the kernel rejects timers in programs (PREEMPT_RT) or reads of its
+    /// memory (lockdown), the sentinel does not run, and the daemon monitors links by netlink.
     ///
     /// # Errors
-    /// [`Error::Pin`], [`Error::ForeignPin`], [`Error::Map`], or [`Error::Load`] if not even the maps can be made.
-    pub fn open(directory: PathBuf, kernel: &Kernel, interval: Interval) -> Result<Self, Error> {
+    /// [`Error::Pin`], [`Error::ForeignPin`], [`Error::Map`], or [`Error::Load`] if the maps cannot be created.
+    pub fn open(
+        directory: PathBuf,
+        kernel: &Kernel,
+        reads_kernel_memory: bool,
+        interval: Interval,
+    ) -> Result<Self, Error> {
         pins::make_directory(&directory)?;
         for shape in &SHAPES {
             shape.check(&directory)?;
         }
         let constants = Constants::of(kernel);
         let mut loader = EbpfLoader::new();
-        constants.hand_to(&mut loader);
+        constants.set_in(&mut loader);
         for shape in &SHAPES {
             loader.map_pin_path(shape.name, directory.join(shape.name));
         }
@@ -84,8 +103,12 @@ impl Sentinel {
             .map_err(|error| Error::Load { program: "sentinel", reason: one_line(&error) })?;
         let refused = if std::env::var_os(FORBIDDEN).is_some_and(|value| value == "off") {
             stop_pinned(&directory)?;
-            Some(format!("{FORBIDDEN}=off forbids it"))
+            Some(format!("{FORBIDDEN}=off disables it"))
+        } else if !reads_kernel_memory {
+            stop_pinned(&directory)?;
+            Some("kernel lockdown forbids programs to read kernel memory".to_owned())
         } else {
+            // Loading it is the probe: the verifier rejects `bpf_timer` where the kernel does not support it.
             objects::load(&mut object, PROGRAM).err().map(|error| error.to_string())
         };
         Ok(Self {
@@ -99,12 +122,12 @@ impl Sentinel {
         })
     }
 
-    /// Why the sentinel does not run, if it does not.
+    /// Why the sentinel does not run; `None` if it does.
     pub fn refused(&self) -> Option<&str> {
         self.refused.as_deref()
     }
 
-    /// Starts the timer for groups up to this index, or lets the running one know of them and call this version.
+    /// Starts the timer for groups up to this index, or updates the running one, which then calls this version of the program.
     ///
     /// # Errors
     /// [`Error::Load`] if the kernel refuses the timer; [`Error::Map`].
@@ -132,29 +155,29 @@ impl Sentinel {
         Ok(())
     }
 
-    /// Time between ticks: that of the running timer, once there is one.
+    /// Time between ticks: of the running timer, if there is one.
     pub fn interval(&self) -> Interval {
         let running =
             self.clock.get(&0, 0).ok().and_then(|clock| Interval::from_nanos(clock.settings.interval_ns));
         running.unwrap_or(self.interval)
     }
 
-    /// Time from one look at a member's link to the next, with as many members as there are in all groups.
-    pub fn between_looks(&self) -> Interval {
-        // As the sentinel counts them: a gap in the numbers costs it as much as a member.
+    /// Time between two checks of a link, with the current number of members in all groups.
+    pub fn check_interval(&self) -> Interval {
+        // As the sentinel counts them: an unused number below the highest costs as much time as a member.
         let highest = |group| u64::from(u64::BITS - self.armed(group).bits.leading_zeros());
         let members: u64 = (0..MAX_GROUPS as u32).map(highest).sum();
         self.interval().times(ticks_between(members))
     }
 
-    /// Since when a member's link has been good without a break, by `CLOCK_MONOTONIC` in nanoseconds; `None`: it is not.
+    /// Since when a member's link has been up without interruption, `CLOCK_MONOTONIC` in nanoseconds; `None`: it is not up.
     ///
     /// # Errors
     /// [`Error::Pin`] or [`Error::Map`].
     pub fn good_since(&self, group: u32, member: u8) -> Result<Option<u64>, Error> {
-        let held: Array<MapData, [u64; MAX_MEMBERS]> =
+        let times: Array<MapData, [u64; MAX_MEMBERS]> =
             pins::typed(&self.directory, "good_since", Map::Array)?;
-        let since = held.get(&group, 0).map_err(map_error("good_since"))?[usize::from(member)];
+        let since = times.get(&group, 0).map_err(map_error("good_since"))?[usize::from(member)];
         Ok((since != 0).then_some(since))
     }
 
@@ -172,23 +195,23 @@ impl Sentinel {
         Ok(self.clock.get(&0, 0).map_err(map_error("clock"))?.settings.ticks)
     }
 
-    /// Members of a group that are trusted.
+    /// Live members of a group.
     pub fn live(&self, group: u32) -> MemberSet {
         MemberSet::from_bits(self.live.load(group as usize) & !CAPTURED.bits)
     }
 
-    /// Sets them; only where the sentinel does not run. Nobody sees there whether somebody captures.
+    /// Sets the live members; only where the sentinel does not run. Captures are not detected there.
     pub fn set_live(&self, group: u32, members: MemberSet) {
         let captured = if self.capture(group) == CaptureMode::On { CAPTURED } else { MemberSet::EMPTY };
         self.live.store(group as usize, members.or(captured).bits);
     }
 
-    /// Watches whether somebody captures on the group interface.
+    /// Sets the group interface whose captures are detected.
     pub fn watch_group(&self, group: u32, device: Device) {
         let at = group as usize * WATCH_WORDS + GROUP;
         let wanted = [device.net_device, device.netns, u64::from(device.ifindex)];
         if (0..DEVICE_WORDS).any(|word| self.watch.load(at + word) != wanted[word]) {
-            // The address last: the sentinel must not read half a device.
+            // The address last: the sentinel must not read a half-written device.
             self.watch.store(at, 0);
             for word in (0..DEVICE_WORDS).rev() {
                 self.watch.store(at + word, wanted[word]);
@@ -196,7 +219,7 @@ impl Sentinel {
         }
     }
 
-    /// Says whether those who capture on the group interface are shown what leaves.
+    /// Sets whether captures on the group interface show outbound packets.
     pub fn set_capture(&self, group: u32, capture: CaptureMode) {
         self.watch.store(group as usize * WATCH_WORDS + CAPTURE, capture as u64);
         if self.refused.is_some() {
@@ -204,23 +227,23 @@ impl Sentinel {
         }
     }
 
-    /// What was said.
+    /// Reads that setting.
     pub fn capture(&self, group: u32) -> CaptureMode {
         let number = self.watch.load(group as usize * WATCH_WORDS + CAPTURE);
         CaptureMode::ALL.into_iter().find(|mode| *mode as u64 == number).unwrap_or_default()
     }
 
-    /// Whether they are shown it now.
+    /// Whether captures show outbound packets now.
     pub fn is_captured(&self, group: u32) -> bool {
         self.live.load(group as usize) & CAPTURED.bits != 0
     }
 
-    /// Members of a group that are watched.
+    /// Monitored members of a group.
     pub fn armed(&self, group: u32) -> MemberSet {
         MemberSet::from_bits(self.watch.load(group as usize * WATCH_WORDS + ARMED))
     }
 
-    /// Watches a member, by its device and those below it.
+    /// Monitors a member: its device and those below it.
     pub fn arm(&self, group: u32, member: u8, devices: &[Device], updelay: Duration) {
         let at = group as usize * WATCH_WORDS;
         let places = at + DEVICES + member as usize * (1 + MAX_LOWER) * DEVICE_WORDS;
@@ -231,8 +254,9 @@ impl Sentinel {
             })
             .collect();
         self.watch.store(at + UPDELAY, updelay.as_nanos() as u64);
-        let is_so = wanted.iter().enumerate().all(|(word, &value)| self.watch.load(places + word) == value);
-        if is_so && self.armed(group).has(member) {
+        let is_current =
+            wanted.iter().enumerate().all(|(word, &value)| self.watch.load(places + word) == value);
+        if is_current && self.armed(group).has(member) {
             return;
         }
         self.disarm(group, member);
@@ -242,14 +266,14 @@ impl Sentinel {
         self.watch.store(at + ARMED, self.armed(group).with(member).bits);
     }
 
-    /// Watches a member no more: it is not live from the next tick on.
+    /// Stops monitoring a member: it is not live from the next tick on.
     pub fn disarm(&self, group: u32, member: u8) {
         let armed = self.armed(group).without(member);
         self.watch.store(group as usize * WATCH_WORDS + ARMED, armed.bits);
     }
 
-    /// Watches nobody of a group any more, and trusts nobody.
-    pub fn forget(&self, group: u32) {
+    /// Stops monitoring a group: no member is live.
+    pub fn remove_group(&self, group: u32) {
         self.watch.store(group as usize * WATCH_WORDS + ARMED, 0);
         self.watch_group(group, Device::default());
         self.set_capture(group, CaptureMode::Auto);
@@ -264,7 +288,7 @@ impl Sentinel {
         Ok(Hints(pins::typed(&self.directory, "hints", Map::RingBuf)?))
     }
 
-    /// The answers to probes, for one reader.
+    /// The replies to probes, for one reader.
     ///
     /// # Errors
     /// [`Error::Map`].
@@ -272,7 +296,7 @@ impl Sentinel {
         ProbeReplies::open(&self.directory)
     }
 
-    /// Lets ingress hand over echo replies of this identifier only.
+    /// Sets the identifier of echo replies that ingress delivers.
     ///
     /// # Errors
     /// [`Error::Map`].
@@ -282,7 +306,7 @@ impl Sentinel {
     }
 }
 
-/// Lets the timer of a pinned sentinel end at its next tick.
+/// Stops the timer of a pinned sentinel at its next tick.
 ///
 /// # Errors
 /// [`Error::Map`].
@@ -296,11 +320,11 @@ pub(super) fn stop_pinned(directory: &std::path::Path) -> Result<(), Error> {
     clock.set(0, value, 0).map_err(map_error("clock"))
 }
 
-/// The ring buffer of hints: readable when there are some.
+/// The ring buffer of hints: readable if it is not empty.
 pub struct Hints(RingBuf<MapData>);
 
 impl Hints {
-    /// Takes every hint that has arrived.
+    /// Removes and returns all hints.
     pub fn drain(&mut self) -> Vec<Hint> {
         let mut hints = Vec::new();
         while let Some(record) = self.0.next() {

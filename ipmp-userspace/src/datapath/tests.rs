@@ -12,7 +12,7 @@ use nix::sched::{CloneFlags, unshare};
 use super::*;
 
 /// Runs a test on a thread in a new network namespace, and removes what it left pinned.
-fn in_new_namespace(test: impl FnOnce() + Send + 'static) {
+pub(super) fn in_new_namespace(test: impl FnOnce() + Send + 'static) {
     std::thread::spawn(|| {
         let _ = env_logger::builder().is_test(true).try_init();
         unshare(CloneFlags::CLONE_NEWNET).expect("these tests need root");
@@ -37,7 +37,7 @@ fn index_of(name: &str) -> u32 {
 
 const GROUP_MAC: [u8; 6] = [2, 0, 0, 0, 0, 9];
 
-fn two_members() -> (GroupSpec, [MemberSpec; 2]) {
+pub(super) fn two_members() -> (GroupSpec, [MemberSpec; 2]) {
     ip("link set lo up");
     ip("link add g0 address 02:00:00:00:00:09 type veth peer name far");
     let mut members = Vec::new();
@@ -236,15 +236,15 @@ fn what_is_said_of_the_interval_is_true_with_many_members() {
         let mut datapath = Datapath::open(false).unwrap();
         let _group = datapath.group(&spec).unwrap();
         let said = || datapath.status().into_iter().find(|line| line.contains("sentinel")).unwrap();
-        assert_eq!(said(), "the sentinel watches links every 500 µs");
+        assert_eq!(said(), "the sentinel checks links every 500 µs");
         let arm = |group, member| {
             datapath.host.borrow().sentinel.arm(group, member, &[], Duration::from_millis(200));
         };
         arm(200, 7);
-        assert_eq!(said(), "the sentinel watches links every 500 µs");
+        assert_eq!(said(), "the sentinel checks links every 500 µs");
         // Eight of one group, nine of another: three intervals.
         arm(201, 8);
-        assert_eq!(said(), "the sentinel watches links every 1500 µs");
+        assert_eq!(said(), "the sentinel checks links every 1500 µs");
     });
 }
 

@@ -208,6 +208,13 @@ impl Bench {
         ip(&format!("link set p{member} {}", if is_in { "up" } else { "down" }));
     }
 
+    /// Plugs the cables of these members in, and those of all others out.
+    pub fn set_cables(&self, plugged: MemberSet, members: u8) {
+        let command =
+            |member| format!("link set p{member} {}", if plugged.has(member) { "up" } else { "down" });
+        ip(&(0..members).map(command).collect::<Vec<_>>().join("\n"));
+    }
+
     /// Makes only these members usable.
     pub fn set_usable(&self, members: &[u8]) {
         self.group.set_usable(members.iter().copied().collect());

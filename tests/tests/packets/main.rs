@@ -37,6 +37,7 @@ mod reflected;
 mod reserve;
 mod returning;
 mod runts;
+mod selection;
 mod sixteen_members;
 mod spreading;
 mod stacked;

@@ -139,8 +139,8 @@ fn what_is_for_somebody_else() {
         none_is_handed(bench, MEMBER, &[to4(DATA4), to4(STRANGER4), to6(DATA6)]);
         none_is_handed(bench, MEMBER, &[DATA6, ALL_NODES].map(|to| advertisement_to(to, SOLICITED)));
         // When the address is taken away, so is the answer to it.
-        bench.group.forget_address(test4(MEMBER).into()).unwrap();
-        bench.group.forget_address(local6(MEMBER).into()).unwrap();
+        bench.group.remove_address(test4(MEMBER).into()).unwrap();
+        bench.group.remove_address(local6(MEMBER).into()).unwrap();
         assert_eq!(handed(bench, MEMBER, &answers()), 1);
     });
 }

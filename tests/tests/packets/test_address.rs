@@ -80,7 +80,7 @@ fn arp_about_it_is_its_members() {
         assert!(bench.learnt().is_empty(), "{:?}", bench.learnt());
 
         // When the address is taken away, its packets are as any other's.
-        bench.group.forget_address(test4(2).into()).unwrap();
+        bench.group.remove_address(test4(2).into()).unwrap();
         let out = ethernet(PEER_MAC, GROUP_MAC, IPV4, &udp4(test4(2), PEER4, (1, 2), b""));
         bench.egress(&out).leaves_by(0, &with_source(&out, member_mac(0)));
         let back = ethernet(member_mac(2), PEER_MAC, IPV4, &udp4(PEER4, test4(2), (1, 2), b""));

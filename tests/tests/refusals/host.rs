@@ -95,8 +95,8 @@ fn a_bpf_file_system_that_can_only_be_read() {
     let lab = quiet_lab(3);
     let pins = |what: &str| {
         format!(
-            "cannot write /sys/fs/bpf/ipmp/v2/{}{what}: Read-only file system (os error 30); ipmpd keeps its programs \
-             there, the BPF file system must be writable for it",
+            "cannot write /sys/fs/bpf/ipmp/v2/{}{what}: Read-only file system (os error 30); ipmpd pins its programs \
+             there and needs a writable BPF file system",
             lab.host().cookie().unwrap()
         )
     };
@@ -175,8 +175,8 @@ fn a_bpf_file_system_that_becomes_read_only_under_the_daemon() {
         let said = text(&output.stderr);
         let pins = format!("ipmpctl: cannot write /sys/fs/bpf/ipmp/v2/{}/", lab.host().cookie().unwrap());
         assert!(said.starts_with(&pins) && said.lines().count() == 1, "{command}: {said}");
-        let remedy = "Read-only file system (os error 30); ipmpd keeps its programs there, the BPF file system must be \
-                      writable for it\n";
+        let remedy = "Read-only file system (os error 30); ipmpd pins its programs there and needs a writable \
+                      BPF file system\n";
         assert!(said.ends_with(remedy), "{command}: {said}");
         assert_eq!(output.status.code(), Some(1), "{command}");
         let after = Snapshot::settled(&lab).unwrap();

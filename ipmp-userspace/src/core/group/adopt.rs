@@ -86,7 +86,7 @@ impl Group {
         group.cast = Cast::adopted(adopted.cast, &group.active);
         let mask = group.active.iter().copied().collect();
         for (address, list) in adopted.inbound {
-            let member = list.pick(mask, |_| true);
+            let member = list.first_in(mask);
             group.family(address).restore(address, member);
             let holder = group.member(list.first()).map(|member| member.name().to_owned());
             group.told.inbound.insert(address, ToldAddress { list, announced: None, holder });

@@ -230,7 +230,7 @@ impl World {
         if !members.is_empty() {
             assert_eq!(names(kernel.cast), members);
         }
-        assert_eq!(group.cast(), kernel.cast.pick(active, |_| true));
+        assert_eq!(group.cast(), kernel.cast.first_in(active));
         let known: Vec<IpAddr> = group.addresses().map(|(address, _)| address).collect();
         assert_eq!(known.len(), kernel.inbound.len());
         let mut loads = [[0; MAX_MEMBERS]; 2];
@@ -258,9 +258,9 @@ impl World {
             let mut later = group.clone();
             let live = group.members().iter().filter(|member| member.live()).map(Member::number);
             later.handle(self.now, Input::Live(live.filter(|&member| member != lost).collect())).unwrap();
-            assert_eq!(later.cast(), kernel.cast.pick(active.without(lost), |_| true));
+            assert_eq!(later.cast(), kernel.cast.first_in(active.without(lost)));
             for (address, inbound) in group.addresses() {
-                let guess = kernel.inbound[&address].pick(active.without(lost), |_| true);
+                let guess = kernel.inbound[&address].first_in(active.without(lost));
                 if inbound == Some(lost) {
                     assert_eq!(later.inbound(address), guess, "{lost} lost, {address}");
                 }

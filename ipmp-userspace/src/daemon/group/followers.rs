@@ -115,7 +115,7 @@ impl Group {
 
     /// Drops a sender from what was learnt: its address is a data address, or a member's own.
     pub(in crate::daemon) fn forget_learnt(&mut self, address: IpAddr) {
-        if let Err(error) = self.datapath.forget_learnt(address) {
+        if let Err(error) = self.datapath.remove_learnt(address) {
             log::error!(group = self.name(); "{error}");
         }
     }

@@ -1,4 +1,4 @@
-//! The addresses that the datapath knows: data addresses with their inbound roles, and the members' own.
+//! The map `addresses`: data addresses with their inbound roles, and test addresses with their members.
 
 use std::{mem::offset_of, net::IpAddr};
 
@@ -22,7 +22,7 @@ impl Group {
         self.addresses.insert(Ip::from(address), value, 0).map_err(map_error("addresses"))
     }
 
-    /// Tells of an address that a member itself has.
+    /// Adds an address of a member itself.
     ///
     /// # Errors
     /// [`Error::Map`].
@@ -33,11 +33,11 @@ impl Group {
         self.filter_own_addresses()
     }
 
-    /// Forgets an address; it need not be known.
+    /// Removes an address, if it exists.
     ///
     /// # Errors
     /// [`Error::Map`].
-    pub fn forget_address(&mut self, address: IpAddr) -> Result<(), Error> {
+    pub fn remove_address(&mut self, address: IpAddr) -> Result<(), Error> {
         ignore_missing(self.addresses.remove(&Ip::from(address)), "addresses")?;
         self.filter_own_addresses()
     }
@@ -53,7 +53,7 @@ impl Group {
         Ok(self.entries()?.into_iter().filter_map(data).collect())
     }
 
-    /// The members' own addresses, and whose each is.
+    /// The members' own addresses, with their members.
     ///
     /// # Errors
     /// [`Error::Map`].
@@ -73,7 +73,7 @@ impl Group {
         Ok(entries)
     }
 
-    /// Lets egress and ingress look up what may be a member's own address, and nothing else.
+    /// Updates the filter by which egress and ingress skip the lookup of most addresses.
     fn filter_own_addresses(&self) -> Result<(), Error> {
         let own = self.entries()?.into_iter().filter(|(_, address)| address.kind == AddressKind::Test);
         self.steering.store(TEST_ADDRESSES, own.fold(0, |filter, (ip, _)| filter | filter_bit(Ip::from(ip))));

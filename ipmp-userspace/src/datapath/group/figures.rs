@@ -1,11 +1,11 @@
-//! What the datapath has counted, over all processors.
+//! Counters, summed over all CPUs.
 
 use ipmp_common::maps::{Counters, Drops, ReplyCounters};
 
 use super::{super::Error, Group, map_error};
 
 impl Group {
-    /// Traffic of a member, over all processors.
+    /// Traffic of a member, summed over all CPUs.
     ///
     /// # Errors
     /// [`Error::Map`].
@@ -20,7 +20,7 @@ impl Group {
         }))
     }
 
-    /// What has become of the answers to probes that a member received, over all processors.
+    /// Replies to probes that a member received, by result, summed over all CPUs.
     ///
     /// # Errors
     /// [`Error::Map`].
@@ -34,7 +34,7 @@ impl Group {
         }))
     }
 
-    /// Drops by reason, and copies, over all processors.
+    /// Drops by reason, and copies for captures, summed over all CPUs.
     ///
     /// # Errors
     /// [`Error::Map`].

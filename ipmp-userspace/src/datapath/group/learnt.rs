@@ -1,4 +1,4 @@
-//! The senders that egress has learnt.
+//! The map `learnt`: senders that egress has learnt.
 
 use std::{net::IpAddr, time::Duration};
 
@@ -8,8 +8,8 @@ use super::{super::Error, Group, ignore_missing, map_error};
 use crate::core::Time;
 
 impl Group {
-    /// The senders that are no data address, and when each last spoke for itself. The map changes meanwhile: a sender
-    /// that is replaced while it is read is left out.
+    /// Senders whose address is not a data address, each with the time of its last announcement. A sender that is replaced during
+    /// the read is left out.
     ///
     /// # Errors
     /// [`Error::Map`].
@@ -24,11 +24,11 @@ impl Group {
         Ok(learnt)
     }
 
-    /// Forgets a sender; it need not be known.
+    /// Removes a sender, if it exists.
     ///
     /// # Errors
     /// [`Error::Map`].
-    pub fn forget_learnt(&mut self, address: IpAddr) -> Result<(), Error> {
+    pub fn remove_learnt(&mut self, address: IpAddr) -> Result<(), Error> {
         ignore_missing(self.learnt.remove(&Ip::from(address)), "learnt")
     }
 }

@@ -1,4 +1,4 @@
-//! The words that steering reads for every packet: masks, slots and the cast role, each stored at once.
+//! The words that egress reads for every packet: masks, slots and the cast role, each stored atomically.
 
 use std::mem::offset_of;
 
@@ -24,48 +24,48 @@ impl Group {
         MemberSet::from_bits(self.steering.load(USABLE))
     }
 
-    /// Writes the mask of the members that carry only before a packet is lost.
+    /// Writes the `reserve` mask: members that transmit only before a packet is lost.
     pub fn set_reserve(&self, members: MemberSet) {
         self.steering.store(RESERVE, members.bits);
     }
 
-    /// That mask.
+    /// The `reserve` mask.
     pub fn reserve(&self) -> MemberSet {
         MemberSet::from_bits(self.steering.load(RESERVE))
     }
 
-    /// Members whose links are trusted.
+    /// Live members.
     pub fn live(&self) -> MemberSet {
         self.host.borrow().sentinel.live(self.index)
     }
 
-    /// Since when a member's link has been good without a break, by `CLOCK_MONOTONIC`, as far as the sentinel knows.
+    /// Since when a member's link has been up without interruption, by `CLOCK_MONOTONIC`; `None`: it is not up.
     pub fn good_since(&self, member: u8) -> Option<std::time::Duration> {
         let since = self.host.borrow().sentinel.good_since(self.index, member);
         since.ok().flatten().map(std::time::Duration::from_nanos)
     }
 
-    /// Sets them; only where the sentinel does not run.
+    /// Sets the live members; only where the sentinel does not run.
     pub fn set_live(&self, members: MemberSet) {
         self.host.borrow().sentinel.set_live(self.index, members);
     }
 
-    /// Says whether those who capture on the group interface are shown what leaves.
+    /// Sets whether captures on the group interface show outbound packets.
     pub fn set_capture(&self, capture: CaptureMode) {
         self.host.borrow().sentinel.set_capture(self.index, capture);
     }
 
-    /// What was said, by an earlier daemon perhaps.
+    /// That setting.
     pub fn capture(&self) -> CaptureMode {
         self.host.borrow().sentinel.capture(self.index)
     }
 
-    /// Whether they are shown it now.
+    /// Whether captures show outbound packets now.
     pub fn is_captured(&self) -> bool {
         self.host.borrow().sentinel.is_captured(self.index)
     }
 
-    /// Writes the lists of the slots that differ, each at once.
+    /// Writes the lists of the slots that differ, each atomically.
     pub fn set_slots(&self, slots: &[Preference; SLOTS]) {
         for (index, list) in slots.iter().enumerate() {
             if self.slots.load(index) != list.nibbles {

@@ -252,7 +252,7 @@ impl<'lab> Workbench<'lab> {
             .word("MEMBER", u32::from(PLAIN));
         let maps = pins.group(&format!("{}0", case.policy.name())).join("maps");
         let mut loader = EbpfLoader::new();
-        constants.hand_to(&mut loader);
+        constants.set_in(&mut loader);
         for shape in &SHAPES {
             loader.map_pin_path(shape.name, maps.join(shape.name));
         }
@@ -279,7 +279,7 @@ impl<'lab> Workbench<'lab> {
         let order = if case.stacked { [STACKED, PLAIN] } else { [PLAIN, STACKED] };
         group.set_slots(&[Preference::new(&order); SLOTS]);
         for other in cases::all().iter().filter_map(Case::test_address) {
-            group.forget_address(other)?;
+            group.remove_address(other)?;
         }
         if let Some(address) = case.test_address() {
             group.set_own_address(address, STACKED)?;

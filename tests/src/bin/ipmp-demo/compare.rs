@@ -1,8 +1,8 @@
-//! What was printed, taken apart into cells, and two of these compared: widths, spaces and line breaks do not matter.
+//! Splits output into cells and compares them: widths, spaces and line breaks are ignored.
 
 use std::collections::BTreeMap;
 
-/// Every cell by the thing it is about and its name.
+/// Every cell, by its subject and its name.
 pub type Cells = BTreeMap<(String, String), String>;
 
 /// The order of the rows of a table.
@@ -10,21 +10,21 @@ pub const ORDER: &str = "order";
 /// The columns of a table.
 pub const COLUMNS: &str = "columns";
 
-/// A cell that is not the same.
+/// A cell that differs.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Difference {
-    /// What it is about: an interface, or `table`.
+    /// Its subject: an interface, or `table`.
     pub of: String,
     /// Its name: a column, a flag, `mtu`.
     pub cell: String,
-    /// What the tutorial has there.
+    /// Its value in the tutorial.
     pub tutorial: Option<String>,
-    /// What we have.
+    /// Its value here.
     pub here: Option<String>,
 }
 
-/// The cells of a table of `ipmpstat`; its first column names the rows, its last may have spaces in it. Lines with a
-/// prompt are passed over.
+/// The cells of a table of `ipmpstat`. Its first column names the rows; its last may contain spaces. Lines with a prompt
+/// are ignored.
 pub fn table(text: &str) -> Cells {
     let mut lines = text.lines().filter(|line| !is_prompt(line));
     let header: Vec<&str> = lines.next().unwrap_or_default().split_whitespace().collect();
@@ -45,7 +45,7 @@ pub fn table(text: &str) -> Cells {
     cells
 }
 
-/// The cells of an interface's block, as `ifconfig` prints it: every flag, and every word with what follows it.
+/// The cells of an interface's block, as `ifconfig` prints it: every flag, and every keyword with its value.
 pub fn block(text: &str, interface: &str) -> Cells {
     let mut cells = Cells::new();
     let mut put = |cell: &str, value: &str| cells.insert((interface.into(), cell.into()), value.into());
@@ -72,7 +72,7 @@ pub fn block(text: &str, interface: &str) -> Cells {
     cells
 }
 
-/// The lines of an interface's block that `ifconfig` has, too. What `ipmpctl show` says beyond them has words of its own.
+/// The lines of an interface's block that `ifconfig` prints too. `ipmpctl show` prints further lines.
 pub fn lines_of<'text>(text: &'text str, interface: &str) -> Vec<&'text str> {
     let head = format!("{interface}: flags=");
     let mut lines = Vec::new();
@@ -82,7 +82,7 @@ pub fn lines_of<'text>(text: &'text str, interface: &str) -> Vec<&'text str> {
         if begins_another && !lines.is_empty() {
             break;
         }
-        // The tutorial's lines are broken where its page ends.
+        // The tutorial breaks lines at the width of its page.
         if !line.starts_with(' ') || ["inet", "inet6", "groupname", "ether"].contains(&first) {
             lines.push(line);
         }
@@ -90,26 +90,26 @@ pub fn lines_of<'text>(text: &'text str, interface: &str) -> Vec<&'text str> {
     lines
 }
 
-/// The sentences of a log, in their order: without when, by whom and how severe. Lines of the tutorial are broken where
-/// its page ends, and begin with a month.
+/// The messages of a log, in their order, without time, program and severity. The tutorial breaks lines at the width of
+/// its page, and its messages begin with a month.
 pub fn log(text: &str) -> Cells {
-    let mut sentences: Vec<String> = Vec::new();
+    let mut messages: Vec<String> = Vec::new();
     for line in text.lines().filter(|line| !is_prompt(line)) {
         let begins = line.starts_with("Jan ").then(|| line.rsplit_once("] ")).flatten();
         match begins.map(|(_, rest)| rest).or(line.strip_prefix("ipmpd: ")) {
-            Some(sentence) => sentences.push(sentence.to_owned()),
+            Some(message) => messages.push(message.to_owned()),
             None => {
-                if let Some(last) = sentences.last_mut() {
+                if let Some(last) = messages.last_mut() {
                     *last = format!("{last} {}", line.trim());
                 }
             }
         }
     }
-    let numbered = sentences.into_iter().enumerate();
-    numbered.map(|(at, sentence)| (("log".into(), format!("line {}", at + 1)), sentence)).collect()
+    let numbered = messages.into_iter().enumerate();
+    numbered.map(|(at, message)| (("log".into(), format!("line {}", at + 1)), message)).collect()
 }
 
-/// Every cell that only one has, or both differently.
+/// Every cell that only one has, or that differs.
 pub fn differences(tutorial: &Cells, here: &Cells) -> Vec<Difference> {
     let mut all: Vec<&(String, String)> = tutorial.keys().chain(here.keys()).collect();
     all.sort();
@@ -123,7 +123,7 @@ pub fn differences(tutorial: &Cells, here: &Cells) -> Vec<Difference> {
     all.into_iter().map(cell).filter(|cell| cell.tutorial != cell.here).collect()
 }
 
-/// A line that was typed.
+/// Whether a line shows a typed command.
 fn is_prompt(line: &str) -> bool {
     line.starts_with("# ") || line.contains("# ") && line.contains('@')
 }
@@ -138,7 +138,7 @@ mod tests {
     }
 
     #[test]
-    fn tables_are_compared_cell_by_cell() {
+    fn tables_are_compared_by_cell() {
         let tutorial = "root@host:~# ipmpstat -g\nGROUP   STATE INTERFACES\np0      ok    b a\n";
         assert_eq!(
             differences(&table(tutorial), &table("GROUP STATE   INTERFACES\np0    ok      b a\n")),
@@ -154,7 +154,7 @@ mod tests {
     }
 
     #[test]
-    fn a_row_too_few_a_column_too_many_and_another_order_are_seen() {
+    fn missing_row_extra_column_and_other_order_are_found() {
         let tutorial = table("A B\nx 1\ny 2\n");
         assert_eq!(
             differences(&tutorial, &table("A B\ny 2\nx 1\n")),
@@ -179,7 +179,7 @@ mod tests {
     }
 
     #[test]
-    fn logs_are_compared_sentence_by_sentence() {
+    fn logs_are_compared_by_message() {
         let tutorial = log(
             "Jan  8 20:01:06 hivemind in.mpathd[15113]: [ID 215189 daemon.error] The link has gone\ndown on \
                             rge0\nJan  8 20:01:07 hivemind in.mpathd[15113]: [ID 1 daemon.error] Good\n",
@@ -200,7 +200,7 @@ mod tests {
     }
 
     #[test]
-    fn blocks_are_compared_word_by_word() {
+    fn blocks_are_compared_by_keyword() {
         let tutorial =
             "e0: flags=9<UP,IPv4> mtu\n1500 index 5\n    inet 0.0.0.0 netmask ff000000\n    groupname p0\n";
         let here = "p0: flags=<UP,IPMP> mtu 1400 index 1\n        groupname p0\ne0: flags=<UP> mtu 1500 index 6\n        \

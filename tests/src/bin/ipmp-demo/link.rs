@@ -1,5 +1,5 @@
-//! The tutorial's chapter on link-based failure detection (1.6, 1.6.1): a group is made, cables are pulled, and one that
-//! nobody can notice.
+//! The tutorial's chapter on link-based failure detection (1.6, 1.6.1): a group is created and cables are pulled, one of
+//! them without a carrier change on any member.
 
 use std::time::Duration;
 
@@ -10,17 +10,16 @@ use lab::{Oracle, Switch};
 use crate::compare::{self, Cells, block};
 use crate::page;
 use crate::stage::{self, Stage};
-use crate::traffic::{BLIND, Traffic};
+use crate::traffic::{MISSING, Traffic};
 use crate::tutorial;
 
-/// What the tutorial does not pull: a cable more, and two at once. No link comes up a third time within a minute, after
-/// which it would be held down for a while.
+/// Pulls that are not in the tutorial. No link comes up a third time within a minute: that would start flap dampening.
 const FURTHER: [&[usize]; 2] = [&[2], &[1, 2]];
 
-/// For how long cable 3 is zipped.
-const MOMENT: Duration = Duration::from_millis(300);
+/// How long cable 3 is unplugged.
+const SHORT_PULL: Duration = Duration::from_millis(300);
 
-/// Plays it, and returns what was not as it should be.
+/// Plays the chapter, and returns the faults found.
 pub fn play() -> Result<Vec<String>> {
     let (lab, before) = stage::build()?;
     let mut stage = Stage::new(&lab)?;
@@ -30,24 +29,24 @@ pub fn play() -> Result<Vec<String>> {
     let oracle = Oracle::watch(&lab, mac)?;
     members(&mut stage)?;
     cables(&mut stage)?;
-    blindness(&mut stage)?;
+    undetected_failure(&mut stage)?;
     further(&mut stage)?;
     let ping = lab.router().ping(DATA.into(), 3, Duration::from_millis(10), Duration::from_secs(1))?;
     stage.expect(
         (ping.answered, ping.duplicates) == (3, 0),
         format!(
-            "the router's 3 echo requests to {DATA} had {} answers and {} duplicates",
+            "the router received {} replies and {} duplicates for 3 echo requests to {DATA}",
             ping.answered, ping.duplicates
         ),
     );
     stage.verdict(oracle, mac)?;
 
-    page::heading("Everything as before (1.6.2, at its beginning)")?;
+    page::heading("Removing the group (1.6.2, at its beginning)")?;
     stage.tear_down()?;
     stage.finish(&before)
 }
 
-/// A group without members: failed.
+/// Creates a group without members, which is failed.
 fn group(stage: &mut Stage) -> Result<()> {
     page::heading("New IPMP: the group (1.6)")?;
     stage.create_group()?;
@@ -56,39 +55,35 @@ fn group(stage: &mut Stage) -> Result<()> {
     stage.compare(tutorial::JOINING[0], "ipmpstat -g", compare::table)
 }
 
-/// The members join one by one.
+/// Attaches the members one by one.
 fn members(stage: &mut Stage) -> Result<()> {
     page::heading("Link-based failure detection: the members (1.6.1)")?;
     for (number, member) in stage.lab.members().iter().enumerate() {
         let name = member.name();
-        let attach = format!("ipmpctl attach {name} --group production0");
-        let said = stage.operator.asks(&attach)?;
-        let theirs = format!(
+        let tutorial = format!(
             "jmoekamp@hivemind:/etc# ifconfig {name} plumb\n\
              jmoekamp@hivemind:/etc# ifconfig {name} -failover group production0 up"
         );
-        page::beside(&theirs, &format!("# {attach}\n{said}"))?;
-        // A link must have been good for a moment before it is trusted.
-        stage.operator.wait_idle(number + 1, &[])?;
+        stage.attach(number, "", &tutorial)?;
         stage.compare(tutorial::JOINING[number + 1], "ipmpstat -g", compare::table)?;
     }
-    let shown = stage.operator.asks("ipmpctl show rge0")?;
+    let shown = stage.operator.run("ipmpctl show rge0")?;
     let own = compare::lines_of(&shown, "rge0").join("\n");
     let of_member = |text: &str| -> Cells { block(text, "rge0") };
     stage.compare_text(
         tutorial::RGE0,
-        &format!("# ipmpctl show rge0   (of it, what ifconfig shows, too)\n{own}"),
+        &format!("# ipmpctl show rge0   (only the lines that ifconfig prints too)\n{own}"),
         of_member,
     )?;
-    page::line("And all that there is to know:")?;
-    stage.operator.types("ipmpctl show")?;
+    page::line("And the complete report:")?;
+    stage.operator.show("ipmpctl show")?;
     page::line("")?;
     stage.compare(tutorial::INITIAL, "ipmpstat -i", compare::table)
 }
 
-/// Cables 1 and 3, under load.
+/// Pulls cables 1 and 3, with traffic.
 fn cables(stage: &mut Stage) -> Result<()> {
-    page::heading("Playing around: cables 1 and 3, under load (1.6.1)")?;
+    page::heading("Playing around: cables 1 and 3, with traffic (1.6.1)")?;
     stage.table()?;
     page::line("")?;
     let mut traffic = Traffic::start(stage.lab)?;
@@ -105,30 +100,26 @@ fn cables(stage: &mut Stage) -> Result<()> {
     stage.compare(tutorial::CABLE_1_IN, "ipmpstat -i", compare::table)?;
     stage.account(&mut traffic)?;
 
-    page::step("cable 3 (rge0) zipped for a moment: mb must be on a member in Switch A")?;
+    page::step("cable 3 (rge0) pulled for a moment: mb must be on a member in Switch A")?;
     stage.pull(&[3])?;
-    std::thread::sleep(MOMENT);
+    std::thread::sleep(SHORT_PULL);
     stage.replug(&[3])?;
-    stage.operator.types("ipmpstat -i")?;
+    stage.operator.show("ipmpstat -i")?;
     page::line("")?;
     stage.account(&mut traffic)?;
     let group = stage.operator.group()?;
-    let cast = group.members.iter().find(|member| member.cast).context("nobody carries multicast")?;
+    let cast = group.members.iter().find(|member| member.cast).context("no cast member")?;
     let is_in_a = stage.lab.member(&cast.name).switch() == Switch::A;
-    stage.expect(is_in_a, format!("cable 3 was zipped, and {} carries multicast and broadcast", cast.name));
+    stage.expect(is_in_a, format!("cable 3 was pulled, but {} is the cast member", cast.name));
 
-    let outcome = traffic.stop()?;
-    page::step("all in all")?;
-    outcome.summary()?;
-    stage.faults.extend(outcome.faults());
-    Ok(())
+    stage.finish_traffic(traffic)
 }
 
-/// Cable 4: a fault that no link shows.
-fn blindness(stage: &mut Stage) -> Result<()> {
+/// Pulls cable 4: a failure without a carrier change on any member.
+fn undetected_failure(stage: &mut Stage) -> Result<()> {
     page::heading("The problem with link-based failure detection: cable 4 (1.6.1)")?;
     let mut traffic = Traffic::start(stage.lab)?;
-    page::step("cable 4 (between the switches) pulled: nobody notices")?;
+    page::step("cable 4 (between the switches) pulled: not detected")?;
     stage.table()?;
     stage.lab.cable(4).pull()?;
     let tcp = traffic.account_missing()?;
@@ -137,35 +128,33 @@ fn blindness(stage: &mut Stage) -> Result<()> {
     stage.compare(tutorial::CABLE_4_OUT, "ipmpstat -i", compare::table)?;
     let group = stage.operator.group()?;
     let inbound = group.addresses.iter().find(|data| data.address == DATA);
-    let inbound = inbound.and_then(|data| data.inbound.clone()).context("nobody answers")?;
+    let inbound = inbound.and_then(|data| data.inbound.clone()).context("no inbound member")?;
     let ping =
         stage.lab.router().ping(DATA.into(), 3, Duration::from_millis(10), Duration::from_millis(300))?;
     page::line(&format!(
-        "The lights of cables 1 and 2 are lit, so e1000g0 and e1000g1 are \"ok\", and go on carrying two thirds of the \
-         flows: into a switch from which there is no way to the router or to any peer. What rge0 carries arrives. {inbound} \
-         answers for {DATA}, and nobody beyond Switch A hears it: {} of the router's 3 echo requests were answered.",
+        "The links of cables 1 and 2 are up, so e1000g0 and e1000g1 are \"ok\" and still transmit two thirds of the flows: into \
+         a switch that is no longer connected to the router and the peers. Flows on rge0 arrive. {inbound} is the inbound \
+         member of {DATA}, and hosts beyond Switch A do not receive its replies: {} of the router's 3 echo requests were \
+         answered.",
         ping.answered
     ))?;
     page::line(
-        "A link says that there is something at the other end of a cable, not what is behind it. Only probes find this: \
-         packets that somebody beyond the switches answers (1.6.2).",
+        "The link state covers only the cable to the next switch. Failures behind that switch are detected only by probes, \
+         which hosts beyond the switches answer (1.6.2).",
     )?;
-    stage.expect(ping.answered == 0, "the router reached the host although cable 4 was out");
-    stage.expect(!tcp, "TCP went on although cable 4 was out");
+    stage.expect(ping.answered == 0, "the router reached the host although cable 4 was pulled");
+    stage.expect(!tcp, "TCP continued although cable 4 was pulled");
 
     page::step("cable 4 plugged in again")?;
     stage.lab.cable(4).replug()?;
     traffic.wait_tcp()?;
     stage.table()?;
-    let outcome = traffic.stop()?;
-    outcome.summary_of_dead_paths(BLIND)?;
-    stage.faults.extend(outcome.faults_of_dead_paths(BLIND));
-    Ok(())
+    stage.finish_traffic_after_path_failure(traffic, MISSING)
 }
 
-/// What the tutorial does not pull.
+/// Pulls that are not in the tutorial.
 fn further(stage: &mut Stage) -> Result<()> {
-    page::heading("What the tutorial does not pull")?;
+    page::heading("Pulls that are not in the tutorial")?;
     stage.table()?;
     page::line("")?;
     let mut traffic = Traffic::start(stage.lab)?;
@@ -180,10 +169,7 @@ fn further(stage: &mut Stage) -> Result<()> {
         stage.replug(cables)?;
         stage.account(&mut traffic)?;
     }
-    let outcome = traffic.stop()?;
-    page::step("all in all")?;
-    outcome.summary()?;
+    stage.finish_traffic(traffic)?;
     page::line("")?;
-    stage.faults.extend(outcome.faults());
     Ok(())
 }

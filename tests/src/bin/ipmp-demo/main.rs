@@ -1,20 +1,20 @@
-//! The demo: chapters of the tutorial, played in a lab of namespaces, with what it printed beside what we print.
+//! The demo: plays chapters of the tutorial in a lab, and prints the tutorial's output beside ours.
 //!
-//! Everything is real: `ipmpd`, `ipmpctl`, `ipmpstat`, the kernel's interfaces. The network goes with the demo. The exit
-//! status is 1 if anything printed differs from the tutorial in a way that is not meant, if anything was lost that need
-//! not be, reordered or duplicated, if a frame on any wire carried the group's MAC, or if the host is not in the end as
-//! it was.
+//! All programs are the real ones: `ipmpd`, `ipmpctl`, `ipmpstat`, and the kernel's interfaces. The network is removed
+//! at the end. The exit status is 1 if the output differs from the tutorial in a way that is not permitted, if packets
+//! were lost without need, reordered or duplicated, if a frame on any cable contained the group's MAC, or if the
+//! configuration of the host was not restored.
 //!
-//! | module | what |
+//! | module | contents |
 //! |---|---|
 //! | [`link`] | the chapter on link-based failure detection |
 //! | [`probe`] | the chapters on probe-based failure detection, and on the log |
-//! | [`stage`] | what chapters share: a lab, somebody at its shell, faults |
-//! | [`tutorial`] | what the tutorial printed |
-//! | [`compare`], [`permitted`] | what differs from it, and what may |
-//! | [`operator`] | types commands |
-//! | [`traffic`], [`table`] | what flows meanwhile, and who carries it |
-//! | [`page`] | what is printed |
+//! | [`stage`] | shared by the chapters: lab, operator, faults |
+//! | [`tutorial`] | the output in the tutorial |
+//! | [`compare`], [`permitted`] | differences, and those that are permitted |
+//! | [`operator`] | runs commands |
+//! | [`traffic`], [`table`] | the streams, and the traffic of each member |
+//! | [`page`] | formatted output |
 
 use std::process::ExitCode;
 use std::time::Instant;
@@ -34,16 +34,16 @@ mod table;
 mod traffic;
 mod tutorial;
 
-/// Play chapters of the tutorial in a network of namespaces, and compare what is printed with what it printed
+/// Play chapters of the tutorial in network namespaces, and compare the output with that of the tutorial
 ///
-/// All chapters are played unless one is named. Needs root; touches no interface of this machine.
+/// Plays all chapters unless one is named. Needs root; changes no interface of this machine. Example: ipmp-demo --quick
 #[derive(Parser)]
 #[command(name = "ipmp-demo")]
 struct Demo {
-    /// Only this chapter
+    /// Play only this chapter
     #[arg(long, value_enum)]
     chapter: Option<Chapter>,
-    /// Let probes find failures in half a second instead of ten, as the tutorial's 1.9.4 tells how to
+    /// Use a failure detection time of 0.5 s instead of 10 s, set as in the tutorial's 1.9.4
     #[arg(long)]
     quick: bool,
 }
@@ -51,9 +51,9 @@ struct Demo {
 /// A chapter of the tutorial.
 #[derive(Clone, Copy, ValueEnum)]
 enum Chapter {
-    /// Link-based failure detection (1.6, 1.6.1): cables are pulled under load, and one that nobody can notice
+    /// Link-based failure detection (1.6, 1.6.1): cables are pulled, one of them without a link failure
     Link,
-    /// Probe-based failure detection (1.6.2, 1.6.5): a dead path behind a lit cable is noticed; what the log says
+    /// Probe-based failure detection (1.6.2, 1.6.5): a path failure while the link is up; log messages
     Probe,
 }
 
@@ -68,7 +68,7 @@ fn main() -> ExitCode {
     }
 }
 
-/// Plays what was asked for, and returns what was not as it should be.
+/// Plays the chapters, and returns the faults found.
 fn run(demo: Demo) -> Result<Vec<String>> {
     let _lock = MeasurementLock::acquire()?;
     let start = Instant::now();
@@ -81,9 +81,9 @@ fn run(demo: Demo) -> Result<Vec<String>> {
     }
     page::heading("Summary")?;
     if faults.is_empty() {
-        page::line("Everything was as in the tutorial, and nothing was lost that need not be.")?;
+        page::line("All output was as in the tutorial, and no packet was lost without need.")?;
     }
-    faults.iter().try_for_each(|fault| page::line(&format!("NOT GOOD: {fault}")))?;
-    page::line(&format!("It took {:.0} s.", start.elapsed().as_secs_f64()))?;
+    faults.iter().try_for_each(|fault| page::line(&format!("FAULT: {fault}")))?;
+    page::line(&format!("Duration: {:.0} s.", start.elapsed().as_secs_f64()))?;
     Ok(faults)
 }

@@ -1,19 +1,19 @@
-//! What is printed: plain text, 80 columns; more where two things stand side by side.
+//! Output: plain text of 80 columns, or more where two blocks are printed side by side.
 
 use std::io::{IsTerminal as _, Write as _, stdout};
 
 use anyhow::Result;
 
-/// Columns of a terminal that nobody has made larger.
+/// Columns of a terminal with its default size.
 const WIDTH: usize = 80;
-/// How much deeper the rest of a folded line goes.
-const DEEPER: usize = 4;
-/// Columns of the tutorial, where two things stand side by side.
+/// Additional indent of the rest of a folded line.
+const INDENT: usize = 4;
+/// Columns of the tutorial, printed on the left.
 const LEFT: usize = 72;
-/// Columns of what we have, beside it: a line of `ipmpstat -i` with its header.
+/// Columns of our output, printed on the right: a line of `ipmpstat -i` with its header.
 const RIGHT: usize = 68;
 
-/// Prints a line; one that is too long goes on below, indented a little more.
+/// Prints a line. A line that is too long is folded, and its rest is indented.
 pub fn line(text: &str) -> Result<()> {
     let mut out = stdout().lock();
     for part in fold(text, WIDTH, &[' ']) {
@@ -23,7 +23,7 @@ pub fn line(text: &str) -> Result<()> {
     Ok(())
 }
 
-/// Prints what the tutorial has beside what we have; one below the other where the terminal is too narrow.
+/// Prints the tutorial's output and ours side by side; one below the other if the terminal is too narrow.
 pub fn beside(tutorial: &str, here: &str) -> Result<()> {
     let fold_all =
         |text: &str, width| text.lines().flat_map(|line| fold(line, width, &[' ', ','])).collect::<Vec<_>>();
@@ -63,17 +63,17 @@ pub fn block(text: &str) -> Result<()> {
     text.lines().try_for_each(line)
 }
 
-/// Prints a heading, with some room around it.
+/// Prints a heading, with empty lines around it.
 pub fn heading(text: &str) -> Result<()> {
     block(&format!("\n{text}\n{}\n\n", "=".repeat(text.chars().count())))
 }
 
-/// Prints what happens now.
+/// Prints the title of a step.
 pub fn step(text: &str) -> Result<()> {
     block(&format!("\n--- {text} {}", "-".repeat((WIDTH - 5).saturating_sub(text.chars().count()))))
 }
 
-/// A number as people read it: 1,234,567.
+/// A number with separators: 1,234,567.
 pub fn number(number: u64) -> String {
     let digits = number.to_string();
     let mut text = String::new();
@@ -86,20 +86,20 @@ pub fn number(number: u64) -> String {
     text
 }
 
-/// Breaks a line after one of these, a space or what words are joined by.
+/// Breaks a line after one of these characters.
 fn fold(text: &str, width: usize, after: &[char]) -> Vec<String> {
     let indent = text.chars().take_while(|c| *c == ' ').count();
     let mut parts = Vec::new();
     let mut rest = text.trim_end().to_owned();
     while let Some((end, _)) = rest.char_indices().nth(width) {
-        let from = if parts.is_empty() { indent } else { indent + DEEPER };
-        // A space right after the last column is as good as one before it; a comma must still fit.
+        let from = if parts.is_empty() { indent } else { indent + INDENT };
+        // A space may be right after the last column; a comma must be in it.
         let fits = |(at, c): (usize, &str)| (c == " " || from + at < end).then_some(from + at + c.len());
         let Some(at) = rest[from..=end].rmatch_indices(after).find_map(fits).filter(|at| *at > from + 1)
         else {
             break;
         };
-        let next = format!("{}{}", " ".repeat(indent + DEEPER), rest[at..].trim_start());
+        let next = format!("{}{}", " ".repeat(indent + INDENT), rest[at..].trim_start());
         rest.truncate(at);
         parts.push(rest.trim_end().to_owned());
         rest = next;
@@ -113,7 +113,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn lines_are_folded_at_their_spaces() {
+    fn lines_are_folded_at_spaces() {
         let fold = |text: &str| fold(text, WIDTH, &[' ']);
         assert_eq!(fold(""), [""]);
         assert_eq!(fold("  short  line "), ["  short  line"]);
@@ -124,14 +124,14 @@ mod tests {
         assert!(folded[1].starts_with("      twelve chars"), "{folded:?}");
         let long = "x".repeat(200);
         assert_eq!(fold(&long), [long.as_str()]);
-        // A line that just fits, and one that does not.
+        // A line that fits exactly, and one that does not.
         let fits = format!("{} {}", "x".repeat(40), "y".repeat(39));
         assert_eq!(fold(&fits), [fits.as_str()]);
         assert_eq!(fold(&format!("{fits}y")).len(), 2);
     }
 
     #[test]
-    fn flags_are_folded_at_their_commas() {
+    fn flags_are_folded_at_commas() {
         assert_eq!(
             fold("rge0: flags=<UP,BROADCAST> mtu 1500", 20, &[' ', ',']),
             ["rge0: flags=<UP,", "    BROADCAST> mtu", "    1500"]
@@ -141,7 +141,7 @@ mod tests {
     }
 
     #[test]
-    fn numbers_have_commas() {
+    fn numbers_have_separators() {
         assert_eq!([0, 999, 1000, 1234567].map(number), ["0", "999", "1,000", "1,234,567"]);
     }
 }

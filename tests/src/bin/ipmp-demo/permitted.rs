@@ -1,85 +1,92 @@
-//! Where we may differ from the tutorial, and why. `docs/demo.md` lists the same for readers; a test compares the two.
+//! The permitted differences from the tutorial, with reasons. `docs/demo.md` has the same list; a test compares them.
 
 use ipmp::core::group::MIN_MTU;
 
 use crate::compare::Difference;
 
-/// A kind of difference that is meant.
+/// A kind of permitted difference.
 pub struct Permitted {
-    /// What differs.
+    /// The difference.
     pub what: &'static str,
-    /// Why.
+    /// The reason.
     pub why: &'static str,
     covers: fn(&Difference) -> bool,
 }
 
-/// All of them. A difference is of the first kind that covers it.
+/// All permitted differences. The first kind that covers a difference applies.
 pub const PERMITTED: [Permitted; 9] = [
     Permitted {
         what: "FLAGS has seven places",
-        why: "The tutorial's typesetting swallowed two dashes of each empty field; ipmpstat has always had seven places.",
-        covers: |d| d.cell == "FLAGS" && d.both(|there, here| there == "-----" && here == "-------"),
+        why: "The tutorial's typesetting removed two dashes of each empty field; ipmpstat has always had seven places.",
+        covers: |d| d.cell == "FLAGS" && d.both(|tutorial, here| tutorial == "-----" && here == "-------"),
     },
     Permitted {
         what: "FLAGS has an M",
-        why: "The group interface has an IPv6 address, its link-local one, so that the member that carries IPv4 multicast \
-              carries IPv6 multicast, too. The tutorial's host had no IPv6.",
-        covers: |d| d.cell == "FLAGS" && d.both(|there, here| there == "--mb---" && here == "--mbM--"),
+        why: "The group interface has a link-local IPv6 address, so the member that is used for IPv4 multicast is also used for \
+              IPv6 multicast. The tutorial's host had no IPv6.",
+        covers: |d| d.cell == "FLAGS" && d.both(|tutorial, here| tutorial == "--mb---" && here == "--mbM--"),
     },
     Permitted {
         what: "FDT is --",
-        why: "The tables of joining members are from 1.6.2, where members are probed. Without probes no failure detection \
-              time applies.",
-        covers: |d| d.cell == "FDT" && d.both(|there, here| there == "10.00s" && here == "--"),
+        why: "The tables of members being attached are from 1.6.2, where members are probed. Without probes there is no \
+              failure detection time.",
+        covers: |d| d.cell == "FDT" && d.both(|tutorial, here| tutorial == "10.00s" && here == "--"),
     },
     Permitted {
         what: "no number before the flags, and no IPv4 among them",
-        why: "The number has the bits of another kernel. An interface of Linux has both families, one of OpenSolaris has one.",
+        why: "The number shows flag bits of another kernel. An interface of Linux has both families, one of OpenSolaris has one.",
         covers: |d| d.here.is_none() && ["flags", "flag IPv4"].contains(&d.cell.as_str()),
     },
     Permitted {
         what: "another index",
-        why: "The kernel numbers interfaces as they come to be.",
-        covers: |d| d.cell == "index" && d.both(|there, here| number(there) && number(here)),
+        why: "The kernel numbers interfaces in the order of their creation.",
+        covers: |d| d.cell == "index" && d.both(|tutorial, here| number(tutorial) && number(here)),
     },
     Permitted {
         what: "MTU of a group without members",
-        why: "OpenSolaris says 68. Below 1280 Linux would take the IPv6 addresses away for good.",
+        why: "OpenSolaris has 68. With an MTU below 1280, Linux removes all IPv6 addresses permanently.",
         covers: |d| {
             d.cell == "mtu"
-                && d.both(|there, here| there == "68" && here.parse().is_ok_and(|mtu: u32| mtu >= MIN_MTU))
+                && d.both(|tutorial, here| {
+                    tutorial == "68" && here.parse().is_ok_and(|mtu: u32| mtu >= MIN_MTU)
+                })
         },
     },
     Permitted {
         what: "netmask of the data address",
-        why: "It was typed here, as /24. The tutorial's command names none, and its output has ffffffff beside the \
-              broadcast address of a /24.",
-        covers: |d| d.cell == "netmask" && d.both(|there, here| there == "ffffffff" && here == "ffffff00"),
+        why: "Here the command has /24. The tutorial's command has no netmask, and its output has ffffffff with the broadcast \
+              address of a /24.",
+        covers: |d| {
+            d.cell == "netmask" && d.both(|tutorial, here| tutorial == "ffffffff" && here == "ffffff00")
+        },
     },
     Permitted {
         what: "a member has no address",
-        why: "OpenSolaris gives every interface an IPv4 address, if only 0.0.0.0. A member on Linux needs none.",
+        why: "OpenSolaris gives every interface an IPv4 address, at least 0.0.0.0. On Linux a member needs none.",
         covers: |d| {
             let zero = ["0.0.0.0", "ff000000", "0.255.255.255"];
-            d.here.is_none() && d.tutorial.as_deref().is_some_and(|there| zero.contains(&there))
+            d.here.is_none() && d.tutorial.as_deref().is_some_and(|tutorial| zero.contains(&tutorial))
         },
     },
     Permitted {
         what: "addresses that the tutorial does not show",
-        why: "OpenSolaris shows Ethernet addresses to root alone, and IPv6 addresses in blocks of their own.",
+        why: "OpenSolaris shows Ethernet addresses only to root, and IPv6 addresses in separate blocks.",
         covers: |d| d.tutorial.is_none() && ["ether", "inet6"].contains(&d.cell.as_str()),
     },
 ];
 
-/// Which kind of difference it is, if it is permitted.
+/// The kind of a difference, if it is permitted.
 pub fn kind(difference: &Difference) -> Option<usize> {
     PERMITTED.iter().position(|permitted| (permitted.covers)(difference))
 }
 
 impl Difference {
-    /// Whether both have the cell, and their values are such.
+    /// Whether both have the cell, with values that match `such`.
     fn both(&self, such: impl Fn(&str, &str) -> bool) -> bool {
-        self.tutorial.as_deref().zip(self.here.as_deref()).is_some_and(|(there, here)| such(there, here))
+        self.tutorial
+            .as_deref()
+            .zip(self.here.as_deref())
+            .is_some_and(|(tutorial, here)| such(tutorial, here))
     }
 }
 
@@ -102,7 +109,7 @@ mod tests {
     }
 
     #[test]
-    fn what_ipmpstat_prints_passes() {
+    fn ipmpstat_output_passes() {
         let here = "INTERFACE   ACTIVE  GROUP       FLAGS     LINK      PROBE     STATE\n\
                     rge0        yes     production0 -------   up        disabled  ok\n\
                     e1000g1     yes     production0 --mbM--   up        disabled  ok\n\
@@ -123,7 +130,7 @@ mod tests {
     }
 
     #[test]
-    fn what_ipmpctl_show_prints_passes() {
+    fn ipmpctl_show_output_passes() {
         let here = "production0: flags=<UP,BROADCAST,MULTICAST,FAILED,IPMP> mtu 1500 index 2\n        inet 192.168.178.200 \
                     netmask ffffff00 broadcast 192.168.178.255 inbound none\n        inet6 fe80::1/64 inbound none\n        \
                     groupname production0\n        state failed: no members\n";
@@ -145,7 +152,7 @@ mod tests {
     }
 
     #[test]
-    fn a_member_has_every_flag_of_the_tutorial() {
+    fn member_has_every_flag_of_tutorial() {
         let here = "rge0: flags=<UP,BROADCAST,RUNNING,MULTICAST,DEPRECATED,NOFAILOVER> mtu 1500 index 103\n        inet6 \
                     fe80::1/64\n        ether 02:a0:00:00:00:03\n        groupname production0\n        state ok\n";
         let tutorial = block(tutorial::RGE0, "rge0");
@@ -163,7 +170,7 @@ mod tests {
     }
 
     #[test]
-    fn every_kind_is_in_the_documentation() {
+    fn every_kind_is_documented() {
         let text = include_str!("../../../../docs/demo.md");
         let words = |text: &str| text.split_whitespace().collect::<Vec<_>>().join(" ");
         let text = words(text);

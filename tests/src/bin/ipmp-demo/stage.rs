@@ -1,4 +1,4 @@
-//! Where a chapter is played: the lab, somebody at its shell, and what was not as it should be.
+//! The environment of a chapter: the lab, the operator, and the faults found.
 
 use std::collections::BTreeSet;
 use std::thread::sleep;
@@ -24,21 +24,21 @@ const NETWORK: &str = "  host: e1000g0 --- cable 1 --- [          ]
                           peer   192.168.178.22  ----------[          ]
                           peer   192.168.178.114 ----------[          ]";
 
-/// How long everything is left as it is, for traffic to show it.
+/// Time between a change and the account of the traffic.
 const PAUSE: Duration = Duration::from_millis(700);
 
-/// The stage.
+/// The environment of a chapter.
 pub struct Stage<'lab> {
     pub lab: &'lab Lab,
     pub operator: Operator<'lab>,
-    /// What was not as it should be, a sentence each.
+    /// The faults found so far, one sentence each.
     pub faults: Vec<String>,
     table: Table,
-    /// Kinds of permitted differences that were seen.
-    seen: BTreeSet<usize>,
+    /// Kinds of permitted differences found so far.
+    permitted: BTreeSet<usize>,
 }
 
-/// Shows the network, builds it, and keeps how its host is before anything has happened.
+/// Shows the network, builds it, and takes a snapshot of its host.
 pub fn build() -> Result<(Lab, Snapshot)> {
     page::heading("The network of the tutorial (1.5)")?;
     page::block(NETWORK)?;
@@ -48,30 +48,56 @@ pub fn build() -> Result<(Lab, Snapshot)> {
 }
 
 impl<'lab> Stage<'lab> {
-    /// With a daemon and no group yet; shows the names of its addresses.
+    /// Starts a daemon, without a group, and shows the names of the addresses.
     pub fn new(lab: &'lab Lab) -> Result<Self> {
-        let (table, seen) = (Table::default(), BTreeSet::new());
-        let stage = Self { lab, operator: Operator::new(lab)?, faults: Vec::new(), table, seen };
+        let (table, permitted) = (Table::default(), BTreeSet::new());
+        let stage = Self { lab, operator: Operator::new(lab)?, faults: Vec::new(), table, permitted };
         page::line("")?;
-        stage.operator.types("grep hivemind /etc/hosts")?;
+        stage.operator.show("grep hivemind /etc/hosts")?;
         Ok(stage)
     }
 
-    /// Creates the group without members, beside the tutorial's way.
+    /// Creates the group without members, and shows the tutorial's command beside it.
     pub fn create_group(&mut self) -> Result<()> {
         let create = format!("ipmpctl create production0 --address {}", self.operator.data_address());
-        let said = self.operator.asks(&create)?;
+        let output = self.operator.run(&create)?;
         page::beside(
             "jmoekamp@hivemind:/etc# ifconfig production0 ipmp hivemind-prod up",
-            &format!("# {create}\n{said}"),
+            &format!("# {create}\n{output}"),
         )
     }
 
-    /// Says whether a frame carried the group's MAC.
+    /// Attaches a member with these options, shows the tutorial's command beside ours, and waits until it is usable.
+    pub fn attach(&mut self, number: usize, options: &str, tutorial: &str) -> Result<()> {
+        let name = self.lab.members()[number].name();
+        let attach = format!("ipmpctl attach {name} --group production0{options}");
+        let output = self.operator.run(&attach)?;
+        page::beside(tutorial, &format!("# {attach}\n{output}"))?;
+        self.operator.wait_unusable(number + 1, &[])
+    }
+
+    /// Stops the streams, which must have lost no packet, and prints their results.
+    pub fn finish_traffic(&mut self, traffic: Traffic) -> Result<()> {
+        let outcome = traffic.stop()?;
+        page::step("total")?;
+        outcome.summary()?;
+        self.faults.extend(outcome.faults());
+        Ok(())
+    }
+
+    /// The same after a path failure of this duration.
+    pub fn finish_traffic_after_path_failure(&mut self, traffic: Traffic, time: Duration) -> Result<()> {
+        let outcome = traffic.stop()?;
+        outcome.summary_of_path_failure(time)?;
+        self.faults.extend(outcome.faults_of_path_failure(time));
+        Ok(())
+    }
+
+    /// Checks that no frame contained the group's MAC.
     pub fn verdict(&mut self, oracle: Oracle, mac: Mac) -> Result<()> {
         match oracle.verdict() {
             Ok(()) => {
-                page::line(&format!("On no wire did a frame carry the group's MAC, {}.", show_mac(mac)))
+                page::line(&format!("No frame on any cable contained the group's MAC, {}.", show_mac(mac)))
             }
             Err(error) => {
                 self.faults.push(error.to_string());
@@ -80,20 +106,20 @@ impl<'lab> Stage<'lab> {
         }
     }
 
-    /// What is a fault unless it is so.
+    /// Records a fault unless `good`.
     pub fn expect(&mut self, good: bool, fault: impl Into<String>) {
         if !good {
             self.faults.push(fault.into());
         }
     }
 
-    /// Types a command, and shows what it printed beside what the tutorial printed, and what differs.
+    /// Runs a command, and shows its output beside that of the tutorial, with the differences.
     pub fn compare(&mut self, printed: &str, line: &str, cells: fn(&str) -> Cells) -> Result<()> {
-        let said = self.operator.asks(line)?;
-        self.compare_text(printed, &format!("# {line}\n{said}"), cells)
+        let output = self.operator.run(line)?;
+        self.compare_text(printed, &format!("# {line}\n{output}"), cells)
     }
 
-    /// The same of what was printed already.
+    /// The same for output that is already read.
     pub fn compare_text(&mut self, printed: &str, here: &str, cells: fn(&str) -> Cells) -> Result<()> {
         page::beside(printed, here)?;
         let found = differences(&cells(printed), &cells(here));
@@ -102,97 +128,97 @@ impl<'lab> Stage<'lab> {
             match kind(difference) {
                 Some(kind) => drop(kinds.insert(kind)),
                 None => {
-                    let sentence = unexpected(difference);
-                    page::line(&format!("NOT AS THE TUTORIAL: {sentence}"))?;
-                    self.faults.push(sentence);
+                    let fault = unexpected(difference);
+                    page::line(&format!("NOT AS IN THE TUTORIAL: {fault}"))?;
+                    self.faults.push(fault);
                 }
             }
         }
         let notes: Vec<String> = kinds.iter().map(|kind| format!("[{}]", kind + 1)).collect();
         match notes.len() {
-            0 if found.is_empty() => page::line("The same, cell by cell.")?,
+            0 if found.is_empty() => page::line("The same in every cell.")?,
             0 => {}
-            _ => page::line(&format!("The same, cell by cell, but for {}.", notes.join(" ")))?,
+            _ => page::line(&format!("The same in every cell, except for {}.", notes.join(" ")))?,
         }
-        self.seen.extend(kinds);
+        self.permitted.extend(kinds);
         page::line("")
     }
 
-    /// Prints what differed from the tutorial and was meant to.
+    /// Prints the permitted differences that were found.
     pub fn notes(&self) -> Result<()> {
-        for kind in &self.seen {
-            let permitted = &PERMITTED[*kind];
-            page::line(&format!("  [{}] {}. {}", kind + 1, permitted.what, permitted.why))?;
+        for kind in &self.permitted {
+            let kind_of = &PERMITTED[*kind];
+            page::line(&format!("  [{}] {}. {}", kind + 1, kind_of.what, kind_of.why))?;
         }
         Ok(())
     }
 
-    /// Prints who carries what.
+    /// Prints the members and their traffic.
     pub fn table(&mut self) -> Result<()> {
         self.table.print(&self.operator.group()?)
     }
 
-    /// Lets traffic flow for a while, then prints who carried what, and what was lost.
+    /// Waits, then prints the traffic of the members and the counters of the streams.
     pub fn account(&mut self, traffic: &mut Traffic) -> Result<()> {
         sleep(PAUSE);
         self.table()?;
         traffic.account()
     }
 
-    /// The members go before the group does, as in the tutorial.
+    /// Detaches the members and destroys the group, as in the tutorial.
     pub fn tear_down(&mut self) -> Result<()> {
         let names: Vec<&str> = self.lab.members().iter().map(lab::Member::name).collect();
         let (last, others) = names.split_last().context("a lab without members")?;
         for name in others {
-            self.operator.types(&format!("ipmpctl detach {name}"))?;
+            self.operator.show(&format!("ipmpctl detach {name}"))?;
         }
-        self.operator.types(&format!("ipmpctl detach {last} --keep-group"))?;
-        self.operator.types("ipmpctl destroy production0")?;
-        self.operator.types("ipmpctl show")
+        self.operator.show(&format!("ipmpctl detach {last} --keep-group"))?;
+        self.operator.show("ipmpctl destroy production0")?;
+        self.operator.show("ipmpctl show")
     }
 
-    /// Prints what differed and was meant to, ends the daemon, and compares the host with what it was before. Returns what
-    /// was not as it should be, of all of the chapter.
+    /// Prints the permitted differences, terminates the daemon, and compares the host with its first snapshot. Returns all
+    /// faults of the chapter.
     pub fn finish(self, before: &Snapshot) -> Result<Vec<String>> {
-        page::heading("What differs from the tutorial, and is meant to")?;
+        page::heading("Permitted differences from the tutorial")?;
         self.notes()?;
         let Stage { lab, operator, mut faults, .. } = self;
-        operator.ends()?;
+        operator.stop()?;
         page::line("")?;
         let after = Snapshot::settled(lab)?;
         let differences = after.differences(before);
         page::line(&format!(
-            "{} things of the host compared (interfaces, addresses, routes, settings, pins): {} are not as before",
+            "{} properties of the host compared (interfaces, addresses, routes, settings, pins): {} differ",
             page::number(after.len() as u64),
             differences.len()
         ))?;
         differences.iter().try_for_each(|line| page::line(&format!("  {line}")))?;
         if !differences.is_empty() {
-            faults.push(format!("{} things of the host are not as they were", differences.len()));
+            faults.push(format!("{} properties of the host were not restored", differences.len()));
         }
         Ok(faults)
     }
 
-    /// Pulls the cables of these members, by their numbers, and waits until the group knows.
+    /// Pulls the cables of members, by their numbers, and waits until the members are not usable.
     pub fn pull(&self, cables: &[usize]) -> Result<()> {
         for number in cables {
             self.lab.cable(*number).pull()?;
         }
         let names: Vec<&str> = cables.iter().map(|number| self.lab.members()[number - 1].name()).collect();
-        self.operator.wait_idle(self.lab.members().len(), &names)
+        self.operator.wait_unusable(self.lab.members().len(), &names)
     }
 
-    /// Plugs them in again, and waits until all members carry.
+    /// Plugs cables in again, and waits until all members are usable.
     pub fn replug(&self, cables: &[usize]) -> Result<()> {
         for number in cables {
             self.lab.cable(*number).replug()?;
         }
-        self.operator.wait_idle(self.lab.members().len(), &[])
+        self.operator.wait_unusable(self.lab.members().len(), &[])
     }
 }
 
 fn unexpected(difference: &Difference) -> String {
     let Difference { of, cell, tutorial, here } = difference;
-    let show = |text: &Option<String>| text.as_ref().map_or("nothing".into(), |text| format!("\"{text}\""));
-    format!("{cell} of {of} is {} in the tutorial, and here {}", show(tutorial), show(here))
+    let show = |text: &Option<String>| text.as_ref().map_or("missing".into(), |text| format!("\"{text}\""));
+    format!("{cell} of {of} is {} in the tutorial, but {} here", show(tutorial), show(here))
 }

@@ -1,4 +1,4 @@
-//! Who carries what.
+//! The table of the members and their traffic.
 
 use std::collections::BTreeMap;
 
@@ -8,7 +8,7 @@ use lab::network::DATA;
 
 use crate::page::{self, number};
 
-/// Prints the members of a group, with the packets since the last time.
+/// Prints the members of a group, with their packets since the last table.
 #[derive(Default)]
 pub struct Table {
     last: BTreeMap<String, (u64, u64)>,
@@ -20,7 +20,7 @@ impl Table {
         let inbound = group.addresses.iter().find(|data| data.address == DATA);
         let inbound = inbound.and_then(|data| data.inbound.as_deref());
         page::line(&format!("{} is {}", group.name, group.state))?;
-        page::line("  MEMBER    LINK  STATE    SLOTS  PACKETS OUT  PACKETS IN  CARRIES")?;
+        page::line("  MEMBER    LINK  STATE    SLOTS  PACKETS OUT  PACKETS IN  TRAFFIC")?;
         for member in &group.members {
             let (out, into) = self.last.insert(member.name.clone(), counts(member)).unwrap_or_default();
             let (out, into) = (member.traffic.out_packets - out, member.traffic.in_packets - into);
@@ -30,19 +30,19 @@ impl Table {
                 Link::Unknown => "?",
             };
             let state = member.state;
-            let mut carries = Vec::new();
+            let mut roles = Vec::new();
             if member.usable && member.live {
-                carries.push("flows");
+                roles.push("flows");
             }
             if inbound == Some(&member.name) {
-                carries.push("inbound");
+                roles.push("inbound");
             }
             if member.cast {
-                carries.push("cast");
+                roles.push("cast");
             }
-            let carries = if carries.is_empty() { "nothing".to_owned() } else { carries.join(", ") };
+            let roles = if roles.is_empty() { "none".to_owned() } else { roles.join(", ") };
             page::line(&format!(
-                "  {:<9} {link:<5} {state:<7} {:>6} {:>12} {:>11}  {carries}",
+                "  {:<9} {link:<5} {state:<7} {:>6} {:>12} {:>11}  {roles}",
                 member.name,
                 member.slots,
                 number(out),

@@ -18,16 +18,16 @@ const PACE: u64 = 5_000_000;
 /// One retransmission timeout of TCP takes 200 ms, a second one twice as long.
 const STALL: Duration = Duration::from_millis(500);
 
-/// How long it is watched what does not arrive.
-pub const BLIND: Duration = Duration::from_secs(1);
+/// Duration of an account of missing packets.
+pub const MISSING: Duration = Duration::from_secs(1);
 
 /// A UDP stream from the data address to a peer, and a TCP stream from the peer to the data address.
 pub struct Traffic<'lab> {
     lab: &'lab Lab,
     udp: stream::Running,
     tcp: bulk::Running,
-    died_before: u64,
-    /// How things stood at the last account.
+    dropped_before: u64,
+    /// The counters at the last account.
     last: Last,
 }
 
@@ -35,27 +35,23 @@ pub struct Traffic<'lab> {
 struct Last {
     udp: Progress,
     tcp: u64,
-    died: u64,
+    dropped: u64,
 }
 
-/// What became of the streams.
+/// The results of the streams.
 pub struct Outcome {
     udp: stream::Report,
     tcp: bulk::Report,
-    died: u64,
+    dropped: u64,
 }
 
 impl<'lab> Traffic<'lab> {
-    /// Starts both, and waits until they flow.
+    /// Starts both, and waits until packets are received.
     pub fn start(lab: &'lab Lab) -> Result<Self> {
         let peer = lab.peer(0);
-        let died_before = died(lab)?;
+        let dropped_before = dropped(lab)?;
         let tcp = Bulk::new(peer.namespace(), lab.host(), DATA).pace(PACE).start()?;
-        let udp = Stream::new(lab.host(), peer.namespace(), peer.v4())
-            .source(DATA)
-            .flows(SOCKETS)
-            .rate(RATE)
-            .start()?;
+        let udp = Stream::outbound(lab).flows(SOCKETS).rate(RATE).start()?;
         udp.wait_received(RATE / 10, TIMEOUT)?;
         tcp.wait_received(PACE / 10, TIMEOUT)?;
         page::block(&format!(
@@ -65,23 +61,23 @@ impl<'lab> Traffic<'lab> {
             PACE * 8 / 1_000_000,
             peer.v4()
         ))?;
-        Ok(Self { lab, udp, tcp, died_before, last: Last::default() })
+        Ok(Self { lab, udp, tcp, dropped_before, last: Last::default() })
     }
 
-    /// Prints what was lost since the last account.
+    /// Prints the counters since the last account.
     pub fn account(&mut self) -> Result<()> {
         let now = Last {
             udp: self.udp.progress(),
             tcp: self.tcp.received(),
-            died: died(self.lab)? - self.died_before,
+            dropped: dropped(self.lab)? - self.dropped_before,
         };
         let since = |what: fn(&Progress) -> u64| number(what(&now.udp) - what(&self.last.udp));
         page::line(&format!(
-            "UDP sent {}, received {}, lost {}; died in the switch ports {}",
+            "UDP sent {}, received {}, lost {}; dropped by the switch ports {}",
             since(|p| p.sent),
             since(|p| p.received),
             since(|p| p.lost),
-            number(now.died - self.last.died)
+            number(now.dropped - self.last.dropped)
         ))?;
         page::line(&format!(
             "    reordered {}, duplicated {}, longest gap {}",
@@ -94,45 +90,45 @@ impl<'lab> Traffic<'lab> {
         Ok(())
     }
 
-    /// Prints what has not arrived since the last account, while some of it cannot. Returns whether TCP went on.
+    /// Prints what was received within [`MISSING`], while some paths have failed. Returns whether TCP continued.
     pub fn account_missing(&mut self) -> Result<bool> {
         let (sent, received, tcp) = (self.udp.sent(), self.udp.received(), self.tcp.received());
-        std::thread::sleep(BLIND);
+        std::thread::sleep(MISSING);
         let (sent, received) = (self.udp.sent() - sent, self.udp.received() - received);
         let tcp = self.tcp.received() - tcp;
         page::line(&format!(
-            "in one second: UDP sent {}, received {}: {} of 100 packets are gone",
+            "in one second: UDP sent {}, received {}: {} of 100 packets are lost",
             number(sent),
             number(received),
             100 * sent.saturating_sub(received) / sent.max(1)
         ))?;
         page::line(&format!("               TCP received {} kB", number(tcp / 1000)))?;
-        // What had arrived before may be read only now.
+        // Data received earlier may be read only now.
         Ok(tcp > PACE / 10)
     }
 
-    /// Packets of UDP that are known to be lost by now.
+    /// UDP packets known to be lost so far.
     pub fn lost(&self) -> u64 {
         self.udp.progress().lost
     }
 
-    /// Waits until TCP goes on, which sends again at the end of its own timeout.
+    /// Waits until TCP continues, after its retransmission timeout.
     pub fn wait_tcp(&self) -> Result<()> {
         self.tcp.wait_received(PACE / 10, TIMEOUT)
     }
 
-    /// Ends both, and accounts for every packet.
+    /// Stops both and returns their results.
     pub fn stop(self) -> Result<Outcome> {
         let udp = self.udp.stop()?;
         let tcp = self.tcp.stop()?;
-        Ok(Outcome { udp, tcp, died: died(self.lab)? - self.died_before })
+        Ok(Outcome { udp, tcp, dropped: dropped(self.lab)? - self.dropped_before })
     }
 }
 
 impl Outcome {
-    /// Prints it.
+    /// Prints the results.
     pub fn summary(&self) -> Result<()> {
-        let Self { udp, tcp, died } = self;
+        let Self { udp, tcp, dropped } = self;
         page::line(&format!(
             "UDP    {} packets sent in {:.1} s, {} received, {} lost",
             number(udp.sent()),
@@ -140,7 +136,7 @@ impl Outcome {
             number(udp.received()),
             number(udp.lost())
         ))?;
-        page::line(&format!("       died in the switch ports as they were pulled: {}", number(*died)))?;
+        page::line(&format!("       dropped by the pulled switch ports: {}", number(*dropped)))?;
         page::line(&format!(
             "       {} reordered, {} duplicated, longest gap {}",
             udp.reordered(),
@@ -150,69 +146,66 @@ impl Outcome {
         page::block(&format!(
             "TCP    {} kB received, {}, {}\n       longest stall {}, {} retransmissions",
             number(tcp.bytes / 1000),
-            if tcp.intact { "every byte right" } else { "data CORRUPT" },
-            tcp.error.as_deref().unwrap_or("the connection lived"),
+            if tcp.intact { "all data correct" } else { "data CORRUPT" },
+            tcp.error.as_deref().unwrap_or("the connection survived"),
             ms(tcp.longest_stall),
             tcp.retransmissions
         ))
     }
 
-    /// What should not have been where every packet should arrive, a sentence each.
+    /// The faults of streams that should lose no packet, one sentence each.
     pub fn faults(&self) -> Vec<String> {
-        let Self { udp, tcp, died } = self;
-        let mut faults = self.faults_of_any();
+        let Self { udp, tcp, dropped } = self;
+        let mut faults = self.common_faults();
         let mut expect = |good: bool, fault: String| {
             if !good {
                 faults.push(fault);
             }
         };
         expect(
-            udp.lost() <= *died,
-            format!("{} packets were lost that need not be", udp.lost().saturating_sub(*died)),
+            udp.lost() <= *dropped,
+            format!("{} packets were lost without need", udp.lost().saturating_sub(*dropped)),
         );
-        expect(
-            tcp.longest_stall < STALL,
-            format!("the TCP stream stood still for {}", ms(tcp.longest_stall)),
-        );
+        expect(tcp.longest_stall < STALL, format!("the TCP stream stalled for {}", ms(tcp.longest_stall)));
         faults
     }
 
-    /// The same where some paths were dead for so long: the others should not have known.
-    pub fn faults_of_dead_paths(&self, time: Duration) -> Vec<String> {
-        let mut faults = self.faults_of_any();
-        let dead = self.dead_flows(time).count();
-        if dead == 0 || dead == SOCKETS {
-            faults.push(format!("{dead} of {SOCKETS} flows had a dead path: some should, some should not"));
+    /// The faults of streams after a path failure of this duration, which must not affect flows on other paths.
+    pub fn faults_of_path_failure(&self, time: Duration) -> Vec<String> {
+        let mut faults = self.common_faults();
+        let failed = self.failed_flows(time).count();
+        if failed == 0 || failed == SOCKETS {
+            faults.push(format!("{failed} of {SOCKETS} flows had a failed path: expected some, but not all"));
         }
         faults
     }
 
-    /// What the flows lost whose path was dead, each: more than half of what they sent in that time.
-    fn dead_flows(&self, time: Duration) -> impl Iterator<Item = u64> {
+    /// The loss of each flow whose path had failed: more than half of its packets in that time.
+    fn failed_flows(&self, time: Duration) -> impl Iterator<Item = u64> {
         let least = RATE * time.as_millis() as u64 / 1000 / SOCKETS as u64 / 2;
         self.udp.flows.iter().map(lab::flow::Flow::lost_count).filter(move |&lost| lost > least)
     }
 
-    /// Prints how many flows lost how much.
-    pub fn summary_of_dead_paths(&self, time: Duration) -> Result<()> {
-        let dead: Vec<u64> = self.dead_flows(time).collect();
-        let lost: u64 = dead.iter().sum();
+    /// Prints the loss of the flows.
+    pub fn summary_of_path_failure(&self, time: Duration) -> Result<()> {
+        let failed: Vec<u64> = self.failed_flows(time).collect();
+        let lost: u64 = failed.iter().sum();
         page::line(&format!(
-            "UDP: {} of {SOCKETS} flows lost {} packets each on the average; the other {} lost {} in all.",
-            dead.len(),
-            number(lost / dead.len().max(1) as u64),
-            SOCKETS - dead.len(),
+            "UDP: {} of {SOCKETS} flows lost {} packets each on average; the other {} lost {} in total.",
+            failed.len(),
+            number(lost / failed.len().max(1) as u64),
+            SOCKETS - failed.len(),
             number(self.udp.lost() - lost)
         ))?;
         page::line(&format!(
-            "TCP: stood still for {}, {}.",
+            "TCP: stalled for {}, {}.",
             ms(self.tcp.longest_stall),
-            self.tcp.error.as_deref().unwrap_or("and lived")
+            self.tcp.error.as_deref().unwrap_or("connection survived")
         ))
     }
 
-    /// What should never have been.
-    fn faults_of_any(&self) -> Vec<String> {
+    /// The faults that are never acceptable.
+    fn common_faults(&self) -> Vec<String> {
         let Self { udp, tcp, .. } = self;
         let mut faults = Vec::new();
         let mut expect = |good: bool, fault: String| {
@@ -224,14 +217,14 @@ impl Outcome {
         expect(udp.duplicated() == 0, format!("{} packets were duplicated", udp.duplicated()));
         expect(tcp.intact, "the TCP stream was corrupted".into());
         faults.extend(tcp.error.iter().map(|error| format!("the TCP connection broke: {error}")));
-        // The fault is the machine's, but nothing is shown.
+        // A fault of the machine, but the result is not valid.
         faults.extend(udp.ensure_valid().err().map(|error| error.to_string()));
         faults
     }
 }
 
-/// Frames that died in the switch ports of the members: after a port has stopped, before its carrier falls.
-fn died(lab: &Lab) -> Result<u64> {
+/// Frames that dropped by the switch ports of the members: after a port has stopped, before its carrier falls.
+fn dropped(lab: &Lab) -> Result<u64> {
     lab.members().iter().map(|member| Ok(member.cable().port()?.rx_dropped)).sum()
 }
 

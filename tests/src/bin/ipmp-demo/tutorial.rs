@@ -1,17 +1,16 @@
-//! What the tutorial printed, typed in from it, beside this file: as it is printed there, with the dashes that its
-//! typesetting swallowed.
+//! The output in the tutorial, copied to the directory beside this file. Dashes that its typesetting removed are missing.
 
 /// 1.6: the group just created.
 pub const GROUP: &str = include_str!("tutorial/1.6-production0.txt");
 /// 1.6.1: a member.
 pub const RGE0: &str = include_str!("tutorial/1.6.1-rge0.txt");
-/// 1.6.1: all members, before anything happens.
+/// 1.6.1: all members, before the first pull.
 pub const INITIAL: &str = include_str!("tutorial/1.6.1-initial.txt");
-/// 1.6.1: cable 1 is out.
+/// 1.6.1: cable 1 is unplugged.
 pub const CABLE_1_OUT: &str = include_str!("tutorial/1.6.1-cable-1-out.txt");
-/// 1.6.1: cable 1 is in again.
+/// 1.6.1: cable 1 is plugged in again.
 pub const CABLE_1_IN: &str = include_str!("tutorial/1.6.1-cable-1-in.txt");
-/// 1.6.1: cable 4 is out.
+/// 1.6.1: cable 4 is unplugged.
 pub const CABLE_4_OUT: &str = include_str!("tutorial/1.6.1-cable-4-out.txt");
 /// 1.6.2: the group without members, then with one, two and three. 1.6.1 shows no such
 /// tables.
@@ -21,21 +20,21 @@ pub const JOINING: [&str; 4] = [
     include_str!("tutorial/1.6.2-two.txt"),
     include_str!("tutorial/1.6.2-three.txt"),
 ];
-/// 1.6.2: cable 1 is out.
+/// 1.6.2: cable 1 is unplugged.
 pub const PROBED_CABLE_1_OUT: &str = include_str!("tutorial/1.6.2-cable-1-out.txt");
-/// 1.6.2: cable 1 is in again, and its member failed until its probes are answered.
+/// 1.6.2: cable 1 is plugged in again, and its member failed until its probes are answered.
 pub const PROBED_CABLE_1_IN: &str = include_str!("tutorial/1.6.2-cable-1-in.txt");
-/// 1.6.2: they were.
+/// 1.6.2: its probes are answered.
 pub const PROBED_CABLE_1_REPAIRED: &str = include_str!("tutorial/1.6.2-cable-1-repaired.txt");
 /// 1.6.2: before cable 4 is pulled.
 pub const PROBED_INITIAL: &str = include_str!("tutorial/1.6.2-initial.txt");
-/// 1.6.2: cable 4 is out, and the members behind it have failed.
+/// 1.6.2: cable 4 is unplugged, and the members behind it have failed.
 pub const PROBED_CABLE_4_OUT: &str = include_str!("tutorial/1.6.2-cable-4-out.txt");
-/// 1.6.2: cable 4 is in again, and nothing has happened yet.
+/// 1.6.2: cable 4 is plugged in again; both members are still failed.
 pub const PROBED_CABLE_4_IN: &str = include_str!("tutorial/1.6.2-cable-4-in.txt");
 /// 1.6.2: the members behind it are repaired.
 pub const PROBED_CABLE_4_REPAIRED: &str = include_str!("tutorial/1.6.2-cable-4-repaired.txt");
-/// 1.6.5: what is logged when one interface fails and is repaired.
+/// 1.6.5: log messages when one interface fails and is repaired.
 pub const LOG_OF_ONE: &str = include_str!("tutorial/1.6.5-rge0.txt");
-/// 1.6.5: what is logged when all fail, and one is repaired.
+/// 1.6.5: log messages when all fail, and one is repaired.
 pub const LOG_OF_ALL: &str = include_str!("tutorial/1.6.5-all.txt");

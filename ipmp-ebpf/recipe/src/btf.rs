@@ -1,0 +1,150 @@
+//! The type information of a linked object: C's names for the types that have one.
+//!
+//! `bpftool map dump` prints an array as text if BTF calls its integers `char`. rustc calls them `i8`, and there is no attribute for
+//! another name, so the name is changed in the section `.BTF` of the object: a new section with one more string, at the end of
+//! the file. Formats: Linux `Documentation/bpf/btf.rst`, and `elf.h`.
+
+/// Offset of the table of sections in the ELF header, then of the size and the number of its entries.
+const TABLE: usize = 40;
+const ENTRY_SIZE: usize = 58;
+const ENTRIES: usize = 60;
+/// The index of the section that holds the names of the sections.
+const NAMES: usize = 62;
+/// Offsets in an entry of that table: where the section begins in the file, and its size.
+const OFFSET: usize = 24;
+const SIZE: usize = 32;
+
+/// Offsets in the BTF header: its own length, and offset and length of types and strings.
+const HEADER_LENGTH: usize = 4;
+const TYPES: usize = 8;
+const TYPES_LENGTH: usize = 12;
+const STRINGS: usize = 16;
+const STRINGS_LENGTH: usize = 20;
+/// Bytes of a type before what its kind adds: name, information, size.
+const TYPE_LENGTH: usize = 12;
+
+/// Renames the integer `i8` of an object to `char`. `None` if the object has no BTF, or a malformed one.
+pub(crate) fn name_chars(object: &[u8]) -> Option<Vec<u8>> {
+    let (header, btf) = section(object, b".BTF")?;
+    let btf = renamed(btf, b"i8", b"char")?;
+    let mut object = object.to_vec();
+    object.resize(object.len().next_multiple_of(8), 0);
+    let offset = object.len() as u64;
+    object[header + OFFSET..][..8].copy_from_slice(&offset.to_le_bytes());
+    object[header + SIZE..][..8].copy_from_slice(&(btf.len() as u64).to_le_bytes());
+    object.extend(btf);
+    Some(object)
+}
+
+/// The offset of a section's header in the file, and the section.
+fn section<'a>(object: &'a [u8], name: &[u8]) -> Option<(usize, &'a [u8])> {
+    let table = word(object, TABLE)?;
+    let (size, count, names) = (half(object, ENTRY_SIZE)?, half(object, ENTRIES)?, half(object, NAMES)?);
+    let contents =
+        |header: usize| object.get(word(object, header + OFFSET)?..)?.get(..word(object, header + SIZE)?);
+    let names = contents(table + size * names)?;
+    (0..count).map(|index| table + size * index).find_map(|header| {
+        let found = string(names, int(object, header)?)?;
+        (found == name).then(|| Some((header, contents(header)?)))?
+    })
+}
+
+/// BTF with another name for each integer of this name.
+fn renamed(btf: &[u8], from: &[u8], to: &[u8]) -> Option<Vec<u8>> {
+    let header = int(btf, HEADER_LENGTH)?;
+    let types = header + int(btf, TYPES)?;
+    let (strings, strings_length) = (header + int(btf, STRINGS)?, int(btf, STRINGS_LENGTH)?);
+    let names = btf.get(strings..)?.get(..strings_length)?;
+    let mut result = btf.get(..strings + strings_length)?.to_vec();
+    let mut at = types;
+    while at < types + int(btf, TYPES_LENGTH)? {
+        let info = int(btf, at + 4)?;
+        let kind = info >> 24 & 0x1f;
+        if kind == KIND_INT && string(names, int(btf, at)?)? == from {
+            result[at..][..4].copy_from_slice(&(strings_length as u32).to_le_bytes());
+        }
+        at += TYPE_LENGTH + tail(kind, info & 0xffff)?;
+    }
+    result.extend(to);
+    result.push(0);
+    let length = (strings_length + to.len() + 1) as u32;
+    result[STRINGS_LENGTH..][..4].copy_from_slice(&length.to_le_bytes());
+    Some(result)
+}
+
+const KIND_INT: usize = 1;
+
+/// Bytes that a kind of type adds, with so many members.
+fn tail(kind: usize, members: usize) -> Option<usize> {
+    Some(match kind {
+        // INT, VAR, DECL_TAG
+        KIND_INT | 14 | 17 => 4,
+        // PTR, FWD, TYPEDEF, VOLATILE, CONST, RESTRICT, FUNC, FLOAT, TYPE_TAG
+        2 | 7..=12 | 16 | 18 => 0,
+        // ARRAY
+        3 => 12,
+        // STRUCT, UNION, DATASEC, ENUM64
+        4 | 5 | 15 | 19 => 12 * members,
+        // ENUM, FUNC_PROTO
+        6 | 13 => 8 * members,
+        _ => return None,
+    })
+}
+
+fn string(names: &[u8], at: usize) -> Option<&[u8]> {
+    names.get(at..)?.split(|&byte| byte == 0).next()
+}
+
+fn half(bytes: &[u8], at: usize) -> Option<usize> {
+    Some(u16::from_le_bytes(bytes.get(at..at + 2)?.try_into().ok()?).into())
+}
+
+fn int(bytes: &[u8], at: usize) -> Option<usize> {
+    u32::from_le_bytes(bytes.get(at..at + 4)?.try_into().ok()?).try_into().ok()
+}
+
+fn word(bytes: &[u8], at: usize) -> Option<usize> {
+    u64::from_le_bytes(bytes.get(at..at + 8)?.try_into().ok()?).try_into().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A header, `i8`, an array of it, `u8`, and their names.
+    fn btf() -> Vec<u8> {
+        let names = b"\0i8\0u8\0";
+        let types: Vec<u8> =
+            [[1, 1 << 24, 1, 0x0100_0008].as_slice(), &[0, 3 << 24, 0, 1, 1, 16], &[4, 1 << 24, 1, 8]]
+                .concat()
+                .into_iter()
+                .flat_map(u32::to_le_bytes)
+                .collect();
+        let length = types.len() as u32;
+        let header = [0x0001_eb9f, 24, 0, length, length, names.len() as u32].map(u32::to_le_bytes).concat();
+        [header, types, names.to_vec()].concat()
+    }
+
+    #[test]
+    fn renamed_changes_one_name_and_keeps_all_other_bytes() {
+        let before = btf();
+        let after = renamed(&before, b"i8", b"char").unwrap();
+        assert_eq!(&after[before.len()..], b"char\0");
+        let changed: Vec<_> = (0..before.len()).filter(|&at| before[at] != after[at]).collect();
+        assert_eq!(
+            changed,
+            [STRINGS_LENGTH, 24],
+            "the length of the strings, and the name of the first type"
+        );
+        assert_eq!(string(&after[after.len() - 12..], int(&after, 24).unwrap()), Some(&b"char"[..]));
+    }
+
+    #[test]
+    fn malformed_objects_are_refused() {
+        assert_eq!(name_chars(b"\x7fELF"), None);
+        assert_eq!(name_chars(&[0; 200]), None);
+        for length in 0..btf().len() {
+            assert_eq!(renamed(&btf()[..length], b"i8", b"char"), None, "{length} bytes");
+        }
+    }
+}

@@ -1,0 +1,151 @@
+//! The programs of a group: loading, attaching, replacing and detaching them.
+
+use std::path::Path;
+
+use aya::EbpfLoader;
+use aya_log::EbpfLogger;
+use ipmp_common::{maps::Device, steer::MAX_MEMBERS};
+
+use super::{
+    super::{
+        Error, Host,
+        attach::{Hook, Place},
+        error::one_line,
+        objects::{self, Constants},
+        pins,
+        sentinel::SHARED,
+    },
+    Group, GroupSpec, SHAPES, SINK,
+};
+
+impl Group {
+    /// Attaches the program of a loaded object to a device, in place of the one that was there.
+    pub(super) fn attach_program(
+        &mut self,
+        place: &Place,
+        device: Device,
+        mut object: aya::Ebpf,
+    ) -> Result<(), Error> {
+        let kind = self.host.borrow().kind;
+        let program = objects::load(&mut object, place.hook.program())?;
+        let same_device = self.mark_device(&place.pin, device)?;
+        place.attach(program, kind, same_device)?;
+        self.open_logger(&place.pin, object);
+        Ok(())
+    }
+
+    pub(super) fn place(&self, hook: Hook, pin: String) -> Place {
+        let (interface, ifindex) = (self.spec.name.clone(), self.spec.ifindex);
+        Place { interface, ifindex, hook, directory: self.directory.clone(), pin }
+    }
+
+    pub(super) fn egress_place(&self) -> Place {
+        self.place(Hook::Egress, "egress".to_owned())
+    }
+
+    pub(super) fn ingress_place(&self, number: u8, name: &str, ifindex: u32) -> Place {
+        let pin = format!("ingress-{number}");
+        Place { interface: name.to_owned(), ifindex, ..self.place(Hook::Ingress, pin) }
+    }
+
+    /// Records, in the name of a directory among the pins, which device a link belongs to. Returns whether it was this one before.
+    /// An index is never reused in one namespace, and the address distinguishes namespaces.
+    fn mark_device(&self, pin: &str, device: Device) -> Result<bool, Error> {
+        let marks = self.directory.join("devices");
+        pins::make_directory(&marks)?;
+        let mark = format!("{pin}-{}-{:x}", device.ifindex, device.net_device);
+        let mut known = false;
+        for entry in std::fs::read_dir(&marks).into_iter().flatten().flatten() {
+            let name = entry.file_name().to_string_lossy().into_owned();
+            if name == mark {
+                known = true;
+            } else if name.starts_with(&format!("{pin}-")) && !known {
+                let _ = std::fs::remove_dir(entry.path());
+            }
+        }
+        pins::make_directory(&marks.join(mark))?;
+        Ok(known)
+    }
+
+    pub(super) fn unmark_device(&self, pin: &str) {
+        for entry in std::fs::read_dir(self.directory.join("devices")).into_iter().flatten().flatten() {
+            if entry.file_name().to_string_lossy().starts_with(&format!("{pin}-")) {
+                let _ = std::fs::remove_dir(entry.path());
+            }
+        }
+    }
+
+    fn open_logger(&mut self, pin: &str, mut object: aya::Ebpf) {
+        if self.host.borrow().log {
+            match EbpfLogger::init(&mut object) {
+                Ok(logger) => drop(self.loggers.insert(pin.to_owned(), logger)),
+                Err(error) => {
+                    log::warn!("cannot read the log of the datapath programs: {}", one_line(&error))
+                }
+            }
+        }
+    }
+
+    /// Logs what the programs have logged, with `ipmpd --datapath-log`.
+    pub fn flush_log(&mut self) {
+        for logger in self.loggers.values_mut() {
+            logger.flush();
+        }
+    }
+}
+
+/// Detaches the programs of a group and removes its pins, without opening it.
+pub(in crate::datapath) fn remove_pinned(directory: &Path) -> Result<(), Error> {
+    let place = |pin: &str, hook| Place {
+        interface: pin.to_owned(),
+        ifindex: marked_device(directory, pin).unwrap_or(0),
+        hook,
+        directory: directory.to_owned(),
+        pin: pin.to_owned(),
+    };
+    place("egress", Hook::Egress).detach()?;
+    place(SINK, Hook::FarEnd).detach()?;
+    for number in 0..MAX_MEMBERS {
+        place(&format!("ingress-{number}"), Hook::Ingress).detach()?;
+    }
+    pins::remove_all(directory)
+}
+
+/// Index of the device that a pin belongs to.
+pub(super) fn marked_device(directory: &Path, pin: &str) -> Option<u32> {
+    std::fs::read_dir(directory.join("devices")).into_iter().flatten().flatten().find_map(|entry| {
+        let name = entry.file_name().to_string_lossy().into_owned();
+        name.strip_prefix(&format!("{pin}-"))?.split('-').next()?.parse().ok()
+    })
+}
+
+/// Loads the datapath object with the constants of the group, and of a member for its ingress.
+pub(super) fn load(
+    host: &Host,
+    spec: &GroupSpec,
+    directory: &Path,
+    index: u32,
+    member: Option<u8>,
+) -> Result<aya::Ebpf, Error> {
+    let [a, b, c, d, e, f] = spec.mac;
+    let constants = Constants::of(&host.kernel)
+        .word("GROUP", index)
+        .word("GROUP_IFINDEX", spec.ifindex)
+        .long("GROUP_MAC", u64::from_le_bytes([a, b, c, d, e, f, 0, 0]))
+        .word("POLICY", spec.policy as u32)
+        .word("READ_DEVICES", u32::from(host.finder.reads_kernel_memory()))
+        .word("MEMBER", u32::from(member.unwrap_or(0)));
+    let maps = directory.join("maps");
+    let sentinel = host.pins.sentinel();
+    let mut loader = EbpfLoader::new();
+    constants.set_in(&mut loader);
+    for shape in &SHAPES {
+        loader.map_pin_path(shape.name, maps.join(shape.name));
+    }
+    for shared in SHARED {
+        loader.map_pin_path(shared, sentinel.join(shared));
+    }
+    loader
+        .load(&host.kernel.adapt(if host.log { objects::DATAPATH_LOG } else { objects::DATAPATH }))
+        .map_err(|error| Error::Load { program: "datapath", reason: one_line(&error) })
+}
