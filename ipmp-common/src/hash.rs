@@ -8,6 +8,12 @@ use crate::address::Ip;
 
 /// How a packet's slot is found. Set per group.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[cfg_attr(
+    feature = "user",
+    derive(strum::Display, strum::EnumString, strum::IntoStaticStr, serde::Serialize, serde::Deserialize),
+    serde(rename_all = "snake_case"),
+    strum(serialize_all = "snake_case")
+)]
 #[repr(u32)]
 pub enum HashPolicy {
     /// The socket's transmit hash: constant while a connection is healthy, re-rolled by TCP at each
@@ -23,13 +29,10 @@ impl HashPolicy {
     /// Every policy, in the order of the documentation.
     pub const ALL: [Self; 3] = [Self::Connection, Self::Flow, Self::Destination];
 
-    /// The word for it in commands and outputs.
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Connection => "connection",
-            Self::Flow => "flow",
-            Self::Destination => "destination",
-        }
+    /// The policy as it is written in commands and reports.
+    #[cfg(feature = "user")]
+    pub fn as_str(self) -> &'static str {
+        self.into()
     }
 }
 

@@ -194,6 +194,12 @@ pub struct Drops {
 /// Whether those who capture on a group interface are shown what leaves by it: the kernel itself shows them what comes
 /// in, but packets that are redirected never reach the device.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[cfg_attr(
+    feature = "user",
+    derive(strum::Display, strum::EnumString, strum::IntoStaticStr, serde::Serialize, serde::Deserialize),
+    serde(rename_all = "snake_case"),
+    strum(serialize_all = "snake_case")
+)]
 #[repr(u64)]
 pub enum CaptureMode {
     /// While a packet socket for every protocol listens on the group interface itself.
@@ -209,13 +215,10 @@ impl CaptureMode {
     /// Every mode, in the order of the documentation.
     pub const ALL: [Self; 3] = [Self::Auto, Self::On, Self::Off];
 
-    /// The word for it in commands and outputs.
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Auto => "auto",
-            Self::On => "on",
-            Self::Off => "off",
-        }
+    /// The mode as it is written in commands and reports.
+    #[cfg(feature = "user")]
+    pub fn as_str(self) -> &'static str {
+        self.into()
     }
 }
 

@@ -11,3 +11,4 @@ pub mod datapath;
 pub mod link;
 pub mod probe;
 pub mod stat;
+pub mod types;

@@ -4,8 +4,10 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
-use ipmp::control::report::{AddressReport, GroupReport, MemberReport, MemberState};
-use ipmp::core::probe::Family;
+use ipmp::{
+    control::report::{AddressReport, GroupReport, MemberReport},
+    types::{Family, MemberState},
+};
 use serde_json::Value;
 
 use crate::daemon::Daemon;

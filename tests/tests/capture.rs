@@ -227,7 +227,7 @@ fn settings_are_obeyed_and_kept() {
     running.wait_received(1_000, TIMEOUT).unwrap();
     let report = production.report().unwrap();
     assert_eq!((report.capture.copies, report.capture.mode.as_str()), (copied, "off"));
-    assert_eq!(report.hash, "connection");
+    assert_eq!(report.hash, ipmp::types::HashPolicy::Connection);
     assert!(production.daemon.ctl("show").unwrap().contains("capture off (inactive)"));
 
     let report = running.stop().unwrap();

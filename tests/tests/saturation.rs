@@ -4,7 +4,7 @@ use std::net::Ipv4Addr;
 use std::time::{Duration, Instant};
 
 use etherparse::PacketBuilder;
-use ipmp::core::probe::Family;
+use ipmp::types::Family;
 use lab::network::ROUTER;
 use lab::packet::PacketSocket;
 use lab::process::{cpu_time, thread_cpu_time};

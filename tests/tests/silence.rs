@@ -7,8 +7,10 @@
 
 use std::time::{Duration, Instant};
 
-use ipmp::control::report::MemberState;
-use ipmp::core::probe::{FAILURES, Family, REPAIRS};
+use ipmp::{
+    core::probe::{FAILURES, REPAIRS},
+    types::{Family, MemberState},
+};
 use lab::network::{DATA, ROUTER};
 use lab::percentile;
 use lab::probe_capture::Message;

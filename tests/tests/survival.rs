@@ -3,7 +3,10 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use ipmp::control::report::{Cause, Drops, GroupReport, MemberState, Traffic};
+use ipmp::{
+    control::report::{Drops, GroupReport, Traffic},
+    types::{MemberState, OfflineCause},
+};
 use lab::network::{DATA, DATA6, ROUTER, counterpart};
 use lab::production::GROUP;
 use lab::{
@@ -130,7 +133,7 @@ fn verdicts_are_taken_over() {
     let state = |name| production.member(name).unwrap().state;
     assert_eq!(state("e1000g0"), MemberState::Failed);
     assert_eq!(state("e1000g1"), MemberState::Offline);
-    assert_eq!(production.member("e1000g1").unwrap().offline, Some(Cause::Operator));
+    assert_eq!(production.member("e1000g1").unwrap().offline, Some(OfflineCause::Operator));
     assert_eq!(state("rge0"), MemberState::Ok);
     for address in [IpAddr::from(DATA), DATA6.into()] {
         assert_eq!(production.inbound(address).unwrap(), "rge0");

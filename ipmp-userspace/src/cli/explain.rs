@@ -138,7 +138,7 @@ e1000g0 has failed: its link is up, and its probes have 3 of 10 answers in a row
         Link: up; the datapath trusts it.
 probes, oldest first: ! answered, . lost, ? discarded, - not sent, ~ pending
         inet 192.168.178.1 !!......!!!, 3 answered in a row, rtt avg/mdev 0.31/0.04 ms
-        inet 192.168.178.2 !...., 4 lost in a row, excluded: dead
+        inet 192.168.178.2 !...., 4 lost in a row, excluded: unresponsive
         inet: 15 sent, 6 answered, 9 lost, 1 discarded, 2 not sent, 3 rounds missed; replies rejected: 4 forged, 5 duplicate
 timers
         next probe (inet) in 1.2 s

@@ -11,10 +11,9 @@ use super::{
     output::{Content, Format},
     verb::Verb,
 };
-use crate::control::{
-    Client, Request,
-    monitor::{Event, Observer, Severity},
-    name,
+use crate::{
+    control::{Client, Request, monitor::Event, name},
+    types::{Observer, Severity},
 };
 
 /// Print events and their causes as they happen: failures, repairs, address moves, operator commands

@@ -10,16 +10,19 @@ use super::{
     output::{Content, Format},
     verb::Verb,
 };
-use crate::control::{
-    Request, Response,
-    duration::short,
-    name,
-    report::{
-        AddressReport, Capture, Drops, GroupReport, Link, MemberReport, MemberState, Traffic,
-        probing::{Detection, Means, Obstacle, Policy, Probing},
-    },
-};
 use crate::core::probe::REPAIRS;
+use crate::{
+    control::{
+        Request, Response,
+        duration::short,
+        name,
+        report::{
+            AddressReport, Capture, Drops, GroupReport, MemberReport, Traffic,
+            probing::{Detection, Probing},
+        },
+    },
+    types::{LinkState, MemberState, ProbeMethod, ProbeObstacle},
+};
 
 /// Show groups and members: state, addresses, failure detection, traffic and drops
 #[derive(Debug, clap::Args)]
@@ -183,10 +186,10 @@ fn why(member: &MemberReport) -> &'static str {
     let probes_failed = member.live && member.probing.iter().any(|probing| probing.failed);
     match (member.state, member.link) {
         (MemberState::Offline, _) => "offline",
-        (MemberState::Failed, Link::Down) => "failed, link down",
+        (MemberState::Failed, LinkState::Down) => "failed, link down",
         (MemberState::Failed, _) if probes_failed => "failed, no replies to probes",
         (MemberState::Failed, _) => "failed",
-        (_, Link::Down) => "link down",
+        (_, LinkState::Down) => "link down",
         _ if member.inactive && member.standby => "inactive (standby)",
         _ if member.inactive => "inactive",
         _ if member.usable => "link not trusted yet",
@@ -224,12 +227,6 @@ fn detection(group: &GroupReport) -> String {
     let Detection { configured_ms, interval_us, raised, failback, fail_open, probe, targets, .. } =
         &group.detection;
     let yes = |yes: &bool| if *yes { "yes" } else { "no" };
-    let probe = match probe {
-        Policy::Off => "off",
-        Policy::Auto => "auto",
-        Policy::Arp => "arp",
-        Policy::Nd => "nd",
-    };
     let mut line = match group.fdt_ms {
         None => "failure detection by link state".to_owned(),
         Some(now) => format!(
@@ -271,10 +268,10 @@ fn probing(probing: &Probing) -> String {
     let family = probing.family;
     let address = |address: Option<IpAddr>| address.map(|address| address.to_string()).unwrap_or_default();
     let method = match (probing.means, probing.obstacle) {
-        (Some(Means::Echo), _) => format!("by ICMP echo from {}", address(probing.test_address)),
-        (Some(Means::Arp), _) => "by ARP".into(),
-        (Some(Means::Nd), _) => "by neighbour solicitations".into(),
-        (None, Some(Obstacle::NotUnique)) => {
+        (Some(ProbeMethod::Echo), _) => format!("by ICMP echo from {}", address(probing.test_address)),
+        (Some(ProbeMethod::Arp), _) => "by ARP".into(),
+        (Some(ProbeMethod::Nd), _) => "by neighbour solicitations".into(),
+        (None, Some(ProbeObstacle::NotUnique)) => {
             return format!(
                 "not probed ({family}): test address {} is not unique in the group",
                 address(probing.test_address)

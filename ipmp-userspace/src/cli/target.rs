@@ -10,10 +10,7 @@ use super::{
     output::{Content, Format, notes},
     verb::Verb,
 };
-use crate::control::{
-    Client, Request, Response, TargetReport, name,
-    target::{self, Source},
-};
+use crate::control::{Client, Request, Response, TargetReport, name, target};
 
 /// How long `discover` waits for replies.
 const REPLY_TIME: Duration = Duration::from_secs(2);
@@ -43,8 +40,9 @@ enum Action {
     Disable(Targets),
     /// List targets, with their source and their state on each member that uses them
     ///
-    /// FROM is explicit (added), host-route, router or multicast. STATE is active (probed in turn), spare (not needed, enough
-    /// others are active), slow or dead (excluded for 60 s), disabled, or unused (better ones exist, or no member can reach it).
+    /// FROM is explicit (added), host_route, router or multicast. STATE is active (probed in turn), inactive (not needed,
+    /// enough others are active), slow or unresponsive (excluded for 60 s), disabled, or unused (better ones exist, or no
+    /// member can reach it).
     List(InGroup),
     /// Search for hosts that reply to a multicast probe, for 2 s, and list them
     ///
@@ -126,7 +124,7 @@ fn text(targets: &[TargetReport]) -> String {
     }
     let mut rows = vec![["TARGET", "FROM", "STATE", "MEMBER", "RTT"].map(str::to_owned)];
     for target in targets {
-        let (address, from) = (target.address.to_string(), source(target.source).to_owned());
+        let (address, from) = (target.address.to_string(), target.source.to_string());
         if target.members.is_empty() {
             let state = if target.enabled { "unused" } else { "disabled" };
             rows.push([address, from, state.into(), "--".into(), "--".into()]);
@@ -148,19 +146,13 @@ fn text(targets: &[TargetReport]) -> String {
     text
 }
 
-fn source(source: Source) -> &'static str {
-    match source {
-        Source::Explicit => "explicit",
-        Source::HostRoute => "host-route",
-        Source::Router => "router",
-        Source::Multicast => "multicast",
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::control::target::{Prober, Status};
+    use crate::{
+        control::target::Prober,
+        types::{TargetSource, TargetStatus},
+    };
 
     #[test]
     fn text_lists_one_line_per_member_that_uses_a_target() {
@@ -172,18 +164,21 @@ mod tests {
             answered: false,
             members,
         };
-        let both = vec![prober("eth0", Status::Active, Some(417)), prober("eth10", Status::Dead, None)];
+        let both = vec![
+            prober("eth0", TargetStatus::Active, Some(417)),
+            prober("eth10", TargetStatus::Unresponsive, None),
+        ];
         assert_eq!(
             text(&[
-                target("192.168.178.1", Source::Explicit, true, both),
-                target("192.168.178.20", Source::Explicit, false, vec![]),
-                target("fe80::1", Source::Router, true, vec![]),
+                target("192.168.178.1", TargetSource::Explicit, true, both),
+                target("192.168.178.20", TargetSource::Explicit, false, vec![]),
+                target("fe80::1", TargetSource::Router, true, vec![]),
             ]),
-            "TARGET          FROM      STATE     MEMBER  RTT\n\
-             192.168.178.1   explicit  active    eth0    0.42ms\n\
-             192.168.178.1   explicit  dead      eth10   --\n\
-             192.168.178.20  explicit  disabled  --      --\n\
-             fe80::1         router    unused    --      --\n"
+            "TARGET          FROM      STATE         MEMBER  RTT\n\
+             192.168.178.1   explicit  active        eth0    0.42ms\n\
+             192.168.178.1   explicit  unresponsive  eth10   --\n\
+             192.168.178.20  explicit  disabled      --      --\n\
+             fe80::1         router    unused        --      --\n"
         );
         assert_eq!(text(&[]), "no targets\n");
     }

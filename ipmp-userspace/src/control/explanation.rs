@@ -4,10 +4,8 @@ use std::net::IpAddr;
 
 use serde::{Deserialize, Serialize};
 
-use super::{
-    monitor::Event,
-    report::{MemberReport, probing::Family},
-};
+use super::{monitor::Event, report::MemberReport};
+use crate::types::Family;
 
 /// Why a member is in its state.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -69,22 +67,21 @@ pub mod due {
 /// An explanation with everything in it.
 #[cfg(test)]
 pub(crate) fn sample() -> Explanation {
-    use super::{
-        monitor::Severity,
-        report::{
-            self, MemberState, Probe,
-            probing::{Counters, Fault, Means, Mode, ProbedTarget, Probing},
-        },
+    use super::report::{
+        self,
+        probing::{Counters, ProbedTarget, Probing},
     };
+
+    use crate::types::{MemberState, ProbeMethod, ProbeState, Severity, TargetFault, TargetMode};
 
     let target = |last: u8| IpAddr::from([192, 168, 178, last]);
     let probing = Probing {
-        family: Family::Inet,
-        means: Some(Means::Echo),
+        family: Family::V4,
+        means: Some(ProbeMethod::Echo),
         obstacle: None,
         test_address: Some(target(201)),
         prefix: Some(24),
-        mode: Mode::Routes,
+        mode: TargetMode::Routes,
         failed: true,
         losses: 0,
         answers: 3,
@@ -100,7 +97,7 @@ pub(crate) fn sample() -> Explanation {
             },
             ProbedTarget {
                 address: target(2),
-                aside: Some(Fault::Dead),
+                aside: Some(TargetFault::Unresponsive),
                 again_ms: Some(41_000),
                 average_us: None,
                 deviation_us: None,
@@ -121,8 +118,7 @@ pub(crate) fn sample() -> Explanation {
         },
     };
     let first = report::sample().members.remove(0);
-    let recent =
-        |last, fates: &str| Recent { family: Family::Inet, target: target(last), fates: fates.into() };
+    let recent = |last, fates: &str| Recent { family: Family::V4, target: target(last), fates: fates.into() };
     let timer = |what: &str, of: &str, in_ms| Timer { what: what.into(), of: Some(of.into()), in_ms };
     let failed = Event {
         time: "2010-01-08T20:01:06.042Z".into(),
@@ -142,7 +138,7 @@ pub(crate) fn sample() -> Explanation {
         group: "production0".into(),
         member: MemberReport {
             state: MemberState::Failed,
-            probe: Probe::Failed,
+            probe: ProbeState::Failed,
             active: false,
             probing: vec![probing],
             ..first

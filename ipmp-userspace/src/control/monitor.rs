@@ -13,10 +13,9 @@ use std::{
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
+use crate::types::{Family, Observer, Severity};
 use serde::{Deserialize, Serialize};
 use tokio::sync::broadcast;
-
-use super::report::probing::Family;
 
 /// Events that a listener may be behind: what a failover of a group with hundreds of addresses says, many times over.
 pub const CAPACITY: usize = 4096;
@@ -62,41 +61,6 @@ pub struct Event {
     pub took_ns: Option<u64>,
     /// Of kind `lost`: how many events are missing here.
     pub lost: Option<u64>,
-}
-
-/// How bad an event is: the level of its line in the log.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Severity {
-    /// Nothing works.
-    Error,
-    /// Somebody should look.
-    Warning,
-    /// Good news, or somebody's wish.
-    Info,
-    /// For who looks closely; not in the log by default.
-    Debug,
-}
-
-impl From<log::Level> for Severity {
-    fn from(level: log::Level) -> Self {
-        match level {
-            log::Level::Error => Self::Error,
-            log::Level::Warn => Self::Warning,
-            log::Level::Info => Self::Info,
-            log::Level::Debug | log::Level::Trace => Self::Debug,
-        }
-    }
-}
-
-/// Who saw a link change.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Observer {
-    /// The sentinel in the kernel.
-    Datapath,
-    /// The daemon, told by the kernel.
-    Netlink,
 }
 
 /// Kind of the last event of a daemon that ends in order.
@@ -263,7 +227,7 @@ pub(crate) fn sample() -> Event {
         from: Some("e1000g0".into()),
         address: Some("192.168.178.200".parse().unwrap()),
         target: Some("192.168.178.1".parse().unwrap()),
-        family: Some(Family::Inet),
+        family: Some(Family::V4),
         cause: "member-failed".into(),
         because: "e1000g0 has failed".into(),
         uid: Some(1000),

@@ -5,10 +5,8 @@ use std::net::IpAddr;
 
 use serde::{Deserialize, Serialize};
 
-use super::{
-    monitor::{Event, Feed},
-    report::probing::Family,
-};
+use super::monitor::{Event, Feed};
+use crate::types::{Family, ProbeOutcome};
 
 /// Probes that a listener may be behind: a second of them, at what a hundred members send with a failure detection time
 /// of half a second.
@@ -28,7 +26,7 @@ pub struct ProbeReport {
     /// Where it went.
     pub target: IpAddr,
     /// What has become of it.
-    pub fate: Fate,
+    pub fate: ProbeOutcome,
     /// When it was sent, or was to be sent, by `CLOCK_MONOTONIC`, in nanoseconds.
     pub sent_ns: u64,
     /// From sending until the kernel received the answer, in nanoseconds.
@@ -39,20 +37,6 @@ pub struct ProbeReport {
     pub average_ns: Option<u64>,
     /// How far that is off in the mean, in nanoseconds.
     pub deviation_ns: Option<u64>,
-}
-
-/// What has become of a probe.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Fate {
-    /// It was answered.
-    Answered,
-    /// It was not, in time.
-    Lost,
-    /// The daemon looked too late to tell.
-    Void,
-    /// It could not be sent.
-    Unsent,
 }
 
 /// Where listeners of both kinds are served from.
@@ -79,10 +63,10 @@ pub(crate) fn sample() -> ProbeReport {
     ProbeReport {
         group: "production0".into(),
         member: "rge0".into(),
-        family: Family::Inet,
+        family: Family::V4,
         number: 589,
         target: [192, 168, 178, 1].into(),
-        fate: Fate::Answered,
+        fate: ProbeOutcome::Answered,
         sent_ns: 15_113_110_000_000,
         network_ns: Some(510_000),
         handled_ns: Some(760_000),

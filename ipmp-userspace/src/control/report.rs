@@ -1,7 +1,9 @@
 //! What `Show` reports, field by field as `net.ipmp.Manager.varlink` names and documents it.
 
-use std::{fmt, net::IpAddr};
+use std::net::IpAddr;
 
+use crate::types::{CaptureMode, HashPolicy};
+use crate::types::{GroupState, LinkState, MemberState, OfflineCause, ProbeState};
 use serde::{Deserialize, Serialize};
 
 pub mod probing;
@@ -32,7 +34,7 @@ pub struct GroupReport {
     /// How failures are detected.
     pub detection: Detection,
     /// Hash policy: `connection`, `flow` or `destination`.
-    pub hash: String,
+    pub hash: HashPolicy,
     /// Flags in the reference's words, in its order.
     pub flags: Vec<String>,
     /// Data addresses, in the kernel's order.
@@ -51,23 +53,11 @@ pub struct GroupReport {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Capture {
     /// Outbound packets: `auto`, while somebody captures; `on`, always; `off`, never.
-    pub mode: String,
+    pub mode: CaptureMode,
     /// They are shown outbound packets now.
     pub active: bool,
     /// Packets copied for them so far.
     pub copies: u64,
-}
-
-/// State of a group.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum GroupState {
-    /// Every member is usable.
-    Ok,
-    /// Some are.
-    Degraded,
-    /// None is, or there is none.
-    Failed,
 }
 
 /// A member.
@@ -87,14 +77,14 @@ pub struct MemberReport {
     pub weight: u32,
     /// Of the 4096 slots, those that prefer this member.
     pub slots: u32,
-    /// Link.
-    pub link: Link,
+    /// LinkState.
+    pub link: LinkState,
     /// What its probes say.
-    pub probe: Probe,
+    pub probe: ProbeState,
     /// State.
     pub state: MemberState,
     /// Who took it out of service, if it is offline.
-    pub offline: Option<Cause>,
+    pub offline: Option<OfflineCause>,
     /// It functions and is in service: the group's traffic is spread over the active members.
     pub active: bool,
     /// The daemon lets it carry traffic.
@@ -117,56 +107,6 @@ pub struct MemberReport {
     pub attach: String,
     /// Traffic since it was attached.
     pub traffic: Traffic,
-}
-
-/// A member's link.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Link {
-    /// It has a carrier.
-    Up,
-    /// It has none, or is administratively down.
-    Down,
-    /// Its driver cannot tell.
-    Unknown,
-}
-
-/// What a member's probes say (reference 1.7).
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Probe {
-    /// They are answered.
-    Ok,
-    /// It has failed, be it for its probes or its link.
-    Failed,
-    /// It is probed and has no targets.
-    Unknown,
-    /// It is not probed.
-    Disabled,
-}
-
-/// Who took a member out of service.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Cause {
-    /// The operator.
-    Operator,
-    /// The daemon: another member has its MAC.
-    DuplicateMac,
-}
-
-/// State of a member.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum MemberState {
-    /// It functions.
-    Ok,
-    /// Its link or its probes failed.
-    Failed,
-    /// It was taken out by the operator, or for a duplicate MAC.
-    Offline,
-    /// It is probed and has no targets, or has just joined and its link is not trusted yet.
-    Unknown,
 }
 
 /// An address of the group interface or of a member.
@@ -212,28 +152,6 @@ pub struct Drops {
     pub other_copy: u64,
 }
 
-/// Words are shown as they are in JSON: the derived names are the only ones.
-macro_rules! shown_as_in_json {
-    ($($word:ty),*) => {
-        $(impl fmt::Display for $word {
-            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                self.serialize(f)
-            }
-        })*
-    };
-}
-
-shown_as_in_json!(
-    GroupState,
-    Link,
-    MemberState,
-    Probe,
-    probing::Family,
-    probing::Fault,
-    probing::Mode,
-    super::target::Status
-);
-
 /// A group with everything in it: two addresses, a member in each state, every field different from its neighbours.
 #[cfg(test)]
 pub(crate) fn sample() -> GroupReport {
@@ -247,12 +165,12 @@ pub(crate) fn sample() -> GroupReport {
         weight: 1000,
         slots: 1365,
         link,
-        probe: Probe::Disabled,
+        probe: ProbeState::Disabled,
         state,
-        offline: (state == MemberState::Offline).then_some(Cause::Operator),
+        offline: (state == MemberState::Offline).then_some(OfflineCause::Operator),
         active: state == MemberState::Ok,
         usable: state == MemberState::Ok,
-        live: link == Link::Up,
+        live: link == LinkState::Up,
         cast: number == 0,
         standby: false,
         inactive: false,
@@ -265,7 +183,7 @@ pub(crate) fn sample() -> GroupReport {
     let mut first = member(
         0,
         "e1000g0",
-        Link::Up,
+        LinkState::Up,
         MemberState::Ok,
         "UP,BROADCAST,RUNNING,MULTICAST,DEPRECATED,NOFAILOVER",
     );
@@ -297,11 +215,11 @@ pub(crate) fn sample() -> GroupReport {
             raised: None,
             failback: true,
             fail_open: true,
-            probe: probing::Policy::Off,
+            probe: crate::types::ProbePolicy::Off,
             targets: vec![],
             dark: vec![],
         },
-        hash: "connection".into(),
+        hash: HashPolicy::Connection,
         flags: words("UP,BROADCAST,RUNNING,MULTICAST,IPMP"),
         addresses: vec![
             AddressReport {
@@ -317,21 +235,21 @@ pub(crate) fn sample() -> GroupReport {
             member(
                 1,
                 "e1000g1",
-                Link::Down,
+                LinkState::Down,
                 MemberState::Failed,
                 "UP,BROADCAST,MULTICAST,DEPRECATED,NOFAILOVER,FAILED",
             ),
             member(
                 2,
                 "rge0",
-                Link::Up,
+                LinkState::Up,
                 MemberState::Offline,
                 "UP,BROADCAST,RUNNING,MULTICAST,DEPRECATED,NOFAILOVER,OFFLINE",
             ),
         ],
         checks: vec!["the carrier of every member is read before each packet".into()],
         drops: Drops { no_member: 1, foreign_source: 2, truncated: 3, reflected: 4, other_copy: 5 },
-        capture: Capture { mode: "auto".into(), active: true, copies: 6 },
+        capture: Capture { mode: CaptureMode::Auto, active: true, copies: 6 },
     }
 }
 

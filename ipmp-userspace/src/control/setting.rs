@@ -2,11 +2,11 @@
 
 use std::{fmt, net::IpAddr, str::FromStr};
 
-use ipmp_common::{hash::HashPolicy, maps::CaptureMode};
 use serde::{Deserialize, Serialize};
 
 use super::{detection::DetectionTime, target};
-use crate::core::probe::Policy as Probing;
+use crate::types::ProbePolicy;
+use crate::types::{CaptureMode, HashPolicy};
 
 /// A setting with its value. In the state file and on the socket it is its text.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -23,7 +23,7 @@ pub enum Setting {
     /// How flows find their members.
     Hash(HashPolicy),
     /// Whether members without a test address are probed.
-    Probe(Probing),
+    Probe(ProbePolicy),
     /// Whom to probe; nobody: targets are found.
     Targets(Vec<IpAddr>),
     /// Whether a member rests while there are enough others.
@@ -57,9 +57,7 @@ const KEYS: [Key; 9] = [
         owner: Owner::Group,
         values: "auto|on|off",
         about: "show outbound packets to captures on the group interface: while there are any, always, never",
-        read: |value| {
-            Ok(CaptureMode::ALL.into_iter().find(|mode| mode.name() == value).map(Setting::Capture))
-        },
+        read: |value| Ok(value.parse().ok().map(Setting::Capture)),
     },
     Key {
         name: "fail-open",
@@ -91,9 +89,7 @@ const KEYS: [Key; 9] = [
         values: "connection|flow|destination",
         about: "spread by connection (a TCP connection in trouble may change its member), by addresses and ports, or by \
                 destination address",
-        read: |value| {
-            Ok(HashPolicy::ALL.into_iter().find(|policy| policy.name() == value).map(Setting::Hash))
-        },
+        read: |value| Ok(value.parse().ok().map(Setting::Hash)),
     },
     Key {
         name: "probe",
@@ -101,7 +97,7 @@ const KEYS: [Key; 9] = [
         values: "off|auto|arp|nd",
         about: "probe members that have no test address: not at all, IPv4 targets by ARP and IPv6 targets by Neighbour \
                 Discovery, or one of the two alone",
-        read: |value| Ok(Probing::ALL.into_iter().find(|policy| policy.name() == value).map(Setting::Probe)),
+        read: |value| Ok(value.parse().ok().map(Setting::Probe)),
     },
     Key {
         name: "targets",
@@ -312,11 +308,11 @@ impl fmt::Display for Setting {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}=", self.key().name)?;
         match self {
-            Self::Capture(mode) => f.write_str(mode.name()),
+            Self::Capture(mode) => f.write_str(mode.as_str()),
             Self::FailOpen(yes) | Self::Failback(yes) => f.write_str(if *yes { "yes" } else { "no" }),
             Self::Fdt(time) => time.fmt(f),
-            Self::Hash(policy) => f.write_str(policy.name()),
-            Self::Probe(policy) => f.write_str(policy.name()),
+            Self::Hash(policy) => f.write_str(policy.as_str()),
+            Self::Probe(policy) => f.write_str(policy.as_str()),
             Self::Targets(targets) if targets.is_empty() => f.write_str("auto"),
             Self::Targets(targets) => {
                 let texts: Vec<String> = targets.iter().map(IpAddr::to_string).collect();
@@ -376,7 +372,7 @@ mod tests {
         assert_eq!(read("targets=auto"), Ok(Setting::Targets(vec![])));
         assert_eq!(read("standby=on"), Ok(Setting::Standby(true)));
         assert_eq!(read("failback=no"), Ok(Setting::Failback(false)));
-        assert_eq!(read("probe=arp"), Ok(Setting::Probe(Probing::Arp)));
+        assert_eq!(read("probe=arp"), Ok(Setting::Probe(ProbePolicy::Arp)));
     }
 
     #[test]

@@ -5,7 +5,10 @@ use std::net::IpAddr;
 use serde::{Deserialize, Serialize};
 
 use super::address;
-use crate::core::probe::targets::ACTIVE;
+use crate::{
+    core::probe::targets::ACTIVE,
+    types::{TargetSource, TargetStatus},
+};
 
 /// How many targets an operator can name for a group. [`ACTIVE`] of a family are probed in turn; when one of them does
 /// not answer, another one takes its turn.
@@ -61,41 +64,13 @@ pub fn read(text: &str) -> Result<IpAddr, Error> {
     text.parse().map_err(|_| Error::NotAnAddress(text.to_owned()))
 }
 
-/// Where a target comes from.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Source {
-    /// The operator names it.
-    Explicit,
-    /// A host route leads to it.
-    HostRoute,
-    /// It is the next hop of a route.
-    Router,
-    /// It has answered a multicast probe.
-    Multicast,
-}
-
-/// What a target is good for, to one member.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Status {
-    /// It is probed, in turn with others.
-    Active,
-    /// There are enough others.
-    Spare,
-    /// It is far slower than the others, and left out for a minute.
-    Slow,
-    /// It does not answer while others do, and is left out for a minute.
-    Dead,
-}
-
 /// What a target is to a member that may probe it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Prober {
     /// Name of the member.
     pub member: String,
     /// What it is good for.
-    pub status: Status,
+    pub status: TargetStatus,
     /// Average round-trip time in microseconds; `None`: it has not answered lately.
     pub rtt_us: Option<u64>,
 }
@@ -106,7 +81,7 @@ pub struct TargetReport {
     /// Its address.
     pub address: IpAddr,
     /// Where it comes from.
-    pub source: Source,
+    pub source: TargetSource,
     /// It may be probed; `false`: the operator has disabled it.
     pub enabled: bool,
     /// It has answered a multicast probe since hosts were looked for, wherever else it comes from.

@@ -5,7 +5,7 @@ use std::{fmt, str::FromStr};
 use serde::{Deserialize, Serialize};
 
 use super::address::{self, DataAddress};
-use crate::core::probe::Family;
+use crate::types::Family;
 
 /// What leaves an address to a DHCP client.
 const DHCP: &str = "dhcp";

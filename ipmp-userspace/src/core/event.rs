@@ -1,8 +1,7 @@
 //! Events: what happened to groups and members, and why. Data alone: `daemon::events` has the texts.
 
+use crate::types::Family;
 use std::{net::IpAddr, time::Duration};
-
-use super::probe::Family;
 
 /// What happened. The daemon logs it and sends it to `ipmpctl monitor`.
 #[derive(Clone, Debug, PartialEq, Eq)]

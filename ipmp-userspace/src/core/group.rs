@@ -48,14 +48,15 @@ use spare::Back;
 use told::Told;
 
 use super::{
-    Action, Attachment, Cause, Event, Input, Link, Refusal, Time,
+    Action, Attachment, Cause, Event, Input, Refusal, Time,
     binding::Bindings,
     cast::Cast,
     flap,
-    member::{Condition, Member, OfflineCause, Turn},
-    probe::{Family, Policy, fdt},
+    member::{Condition, Member, Turn},
+    probe::fdt,
     slots::Slots,
 };
+use crate::types::{Family, GroupState, LinkState, OfflineCause, ProbePolicy};
 
 /// Least MTU of a group in bytes: below it Linux would drop the group's IPv6 addresses for good (RFC 8200, 5).
 pub const MIN_MTU: u32 = 1280;
@@ -75,7 +76,7 @@ pub struct Settings {
     /// answer nobody.
     pub fail_open: bool,
     /// Whether members without a test address are probed.
-    pub probe: Policy,
+    pub probe: ProbePolicy,
 }
 
 impl Default for Settings {
@@ -86,20 +87,9 @@ impl Default for Settings {
             fdt: fdt::DEFAULT,
             failback: true,
             fail_open: true,
-            probe: Policy::Off,
+            probe: ProbePolicy::Off,
         }
     }
-}
-
-/// State of a group (reference 1.8).
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum GroupState {
-    /// Every member functions.
-    Ok,
-    /// Some do.
-    Degraded,
-    /// None does; or there is none.
-    Failed,
 }
 
 /// A group.
@@ -284,7 +274,7 @@ impl Group {
         }
         let (name, link) = (attachment.name.clone(), attachment.link);
         self.say(|group| Event::Joined { member: name, group });
-        self.members.push(Member::new(now, Attachment { link: Link::Unknown, ..attachment }));
+        self.members.push(Member::new(now, Attachment { link: LinkState::Unknown, ..attachment }));
         self.probes.stale = true;
         self.rebuild();
         self.refuse_twin(number);
@@ -312,7 +302,7 @@ impl Group {
         self.slots = self.slots.rebuild(&weights);
     }
 
-    fn set_link(&mut self, now: Time, number: u8, link: Link) {
+    fn set_link(&mut self, now: Time, number: u8, link: LinkState) {
         let turn = self.member_mut(number).and_then(|member| member.set_link(link));
         self.turned(number, turn, Some(now));
     }

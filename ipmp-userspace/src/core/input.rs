@@ -10,8 +10,9 @@ use ipmp_common::{
 use super::{
     Cause, Event,
     group::Settings,
-    probe::{Family, Proof, TestAddress, Via, outcome::Outcome},
+    probe::{Proof, TestAddress, Via, outcome::FinishedProbe},
 };
+use crate::types::{Family, LinkState};
 
 /// `CLOCK_MONOTONIC` since boot: the one clock, the same that `bpf_ktime_get_ns` reads.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -32,17 +33,6 @@ impl std::ops::Sub for Time {
     }
 }
 
-/// A member's link as netlink reports it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Link {
-    /// It has a carrier and is operational.
-    Up,
-    /// It has none, or is administratively down.
-    Down,
-    /// Its driver cannot tell: it is taken as up.
-    Unknown,
-}
-
 /// What joins a group.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Attachment {
@@ -57,7 +47,7 @@ pub struct Attachment {
     /// Share of the slots it should get, against the other members' weights; by default its speed in Mbit/s.
     pub weight: u32,
     /// Link when it joined.
-    pub link: Link,
+    pub link: LinkState,
 }
 
 /// What happened.
@@ -75,7 +65,7 @@ pub enum Input {
         /// The member.
         member: u8,
         /// Its link.
-        link: Link,
+        link: LinkState,
     },
     /// The members that the datapath trusts now: `live`. A member leaves it at once when its carrier goes, and
     /// enters it when its link has been good for `updelay`.
@@ -247,7 +237,7 @@ pub enum Action {
     /// Find a target's MAC by an ordinary request from a data address, and tell [`Input::Neighbour`].
     FindNeighbour(IpAddr),
     /// Tell whoever watches probes what has become of one ([`Group::watch_probes`](super::Group::watch_probes)).
-    ProbeOver(Outcome),
+    ProbeOver(FinishedProbe),
     /// Say it, and what made it happen.
     Report(Event, Cause),
 }

@@ -20,13 +20,12 @@
 //! Probes ([`super::probe`]) lie beside it: a member functions if its link is good *and* its probes have not failed. A
 //! link that goes down fails them, too, so that a member which is probed comes back by ten answers and not by its link.
 
-use ipmp_common::maps::MemberStatus;
-
 use super::{
-    Attachment, Link, Time,
+    Attachment, Time,
     flap::Flap,
-    probe::{Column, Family, TestAddress, prober::Prober},
+    probe::{TestAddress, prober::Prober},
 };
+use crate::types::{Family, LinkState, MemberState, OfflineCause, ProbeState};
 
 /// What a member's link makes of it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -41,15 +40,6 @@ pub enum Condition {
     Returning,
     /// Its link is back, and has come and gone too often to be believed yet.
     Held,
-}
-
-/// Who took a member out.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum OfflineCause {
-    /// The operator.
-    Operator,
-    /// Another member has its MAC.
-    DuplicateMac,
 }
 
 /// What has become of a member.
@@ -179,7 +169,7 @@ impl Member {
     }
 
     /// Its link, as netlink reported it last.
-    pub fn link(&self) -> Link {
+    pub fn link(&self) -> LinkState {
         self.attachment.link
     }
 
@@ -229,27 +219,27 @@ impl Member {
     }
 
     /// The state that is shown (reference 1.7).
-    pub fn state(&self) -> MemberStatus {
+    pub fn state(&self) -> MemberState {
         match (self.offline, self.condition) {
-            (Some(_), _) => MemberStatus::Offline,
-            (None, Condition::New) => MemberStatus::Unknown,
-            (None, Condition::Ok) if self.probing.failed => MemberStatus::Failed,
-            (None, Condition::Ok) if self.lacks_targets() => MemberStatus::Unknown,
-            (None, Condition::Ok) => MemberStatus::Ok,
-            (None, Condition::Down | Condition::Returning | Condition::Held) => MemberStatus::Failed,
+            (Some(_), _) => MemberState::Offline,
+            (None, Condition::New) => MemberState::Unknown,
+            (None, Condition::Ok) if self.probing.failed => MemberState::Failed,
+            (None, Condition::Ok) if self.lacks_targets() => MemberState::Unknown,
+            (None, Condition::Ok) => MemberState::Ok,
+            (None, Condition::Down | Condition::Returning | Condition::Held) => MemberState::Failed,
         }
     }
 
     /// The PROBE column (reference 1.7).
-    pub fn probe_column(&self) -> Column {
+    pub fn probe_column(&self) -> ProbeState {
         if !self.probing.enabled() {
-            Column::Disabled
-        } else if self.state() == MemberStatus::Failed {
-            Column::Failed
+            ProbeState::Disabled
+        } else if self.state() == MemberState::Failed {
+            ProbeState::Failed
         } else if self.lacks_targets() {
-            Column::Unknown
+            ProbeState::Unknown
         } else {
-            Column::Ok
+            ProbeState::Ok
         }
     }
 
@@ -286,15 +276,15 @@ impl Member {
     }
 
     /// Netlink reports its link.
-    pub(super) fn set_link(&mut self, link: Link) -> Option<Turn> {
+    pub(super) fn set_link(&mut self, link: LinkState) -> Option<Turn> {
         let before = std::mem::replace(&mut self.attachment.link, link);
         match (link, self.condition) {
-            (Link::Down, Condition::Down) => None,
-            (Link::Down, from) => {
+            (LinkState::Down, Condition::Down) => None,
+            (LinkState::Down, from) => {
                 self.condition = Condition::Down;
                 Some(Turn::WentDown { from })
             }
-            (_, Condition::Down) if before == Link::Down => Some(self.came_up()),
+            (_, Condition::Down) if before == LinkState::Down => Some(self.came_up()),
             _ => None,
         }
     }
@@ -309,7 +299,7 @@ impl Member {
                 self.condition = Condition::Down;
                 Some(Turn::WentDown { from })
             }
-            (true, Condition::Down) if self.link() != Link::Down => Some(self.came_up()),
+            (true, Condition::Down) if self.link() != LinkState::Down => Some(self.came_up()),
             (true, Condition::New | Condition::Returning) => self.settle(),
             _ => None,
         }
@@ -368,16 +358,16 @@ mod tests {
     const REPAIRED: Option<Turn> = Some(Turn::Functions { repaired: true });
     const UP: Option<Turn> = Some(Turn::CameUp);
 
-    fn member(condition: Condition, link: Link, live: bool, held: bool) -> Member {
+    fn member(condition: Condition, link: LinkState, live: bool, held: bool) -> Member {
         let attachment =
             Attachment { member: 0, name: "eth0".to_owned(), mac: [2; 6], mtu: 1500, weight: 1, link };
         let flap = if held { Flap::adopted(NOW, &Settings::default()) } else { Flap::default() };
         Member { condition, live, flap, ..Member::new(NOW, attachment) }
     }
 
-    fn tell(member: &mut Member, event: Input, up: Link) -> Option<Turn> {
+    fn tell(member: &mut Member, event: Input, up: LinkState) -> Option<Turn> {
         match event {
-            LinkDown => member.set_link(Link::Down),
+            LinkDown => member.set_link(LinkState::Down),
             LinkUp => member.set_link(up),
             LiveLost => member.set_live(false),
             LiveGained => member.set_live(true),
@@ -412,11 +402,11 @@ mod tests {
             ((Held, false, true, true),
                 [(Down, DOWN(Held)), (Down, DOWN(Held)), (Held, None), (Held, None), (Ok, REPAIRED)]),
         ];
-        for up in [Link::Up, Link::Unknown] {
+        for up in [LinkState::Up, LinkState::Unknown] {
             for ((condition, down, live, held), expected) in table {
                 let events = [LinkDown, LiveLost, LinkUp, LiveGained, HoldOver];
                 for (event, (then, turn)) in events.into_iter().zip(expected) {
-                    let start = member(condition, if down { Link::Down } else { up }, live, held);
+                    let start = member(condition, if down { LinkState::Down } else { up }, live, held);
                     let mut member = start.clone();
                     let seen = tell(&mut member, event, up);
                     assert_eq!((member.condition, seen), (then, turn), "{event:?} told to {start:?}");
@@ -433,18 +423,18 @@ mod tests {
             (true, true, Condition::Held, None),
             (false, true, Condition::Held, None),
         ] {
-            let mut member = member(Condition::Returning, Link::Up, live, held);
+            let mut member = member(Condition::Returning, LinkState::Up, live, held);
             assert_eq!((member.settle(), member.condition), (turn, condition), "live {live}, held {held}");
         }
     }
 
     #[test]
     fn offline_is_what_is_shown_and_the_link_is_followed_below_it() {
-        let mut member = member(Condition::Ok, Link::Up, true, false);
+        let mut member = member(Condition::Ok, LinkState::Up, true, false);
         member.offline = Some(OfflineCause::Operator);
-        assert_eq!((member.state(), member.usable()), (MemberStatus::Offline, false));
-        assert_eq!(member.set_link(Link::Down), DOWN(Condition::Ok));
+        assert_eq!((member.state(), member.usable()), (MemberState::Offline, false));
+        assert_eq!(member.set_link(LinkState::Down), DOWN(Condition::Ok));
         member.offline = None;
-        assert_eq!((member.state(), member.usable()), (MemberStatus::Failed, true));
+        assert_eq!((member.state(), member.usable()), (MemberState::Failed, true));
     }
 }

@@ -28,5 +28,5 @@ pub mod role;
 pub mod slots;
 
 pub use event::{Cause, Event};
-pub use group::{Adopted, Group, GroupState, Settings};
-pub use input::{Action, Attachment, Input, Link, Refusal, Time};
+pub use group::{Adopted, Group, Settings};
+pub use input::{Action, Attachment, Input, Refusal, Time};

@@ -14,7 +14,7 @@ use crate::daemon::{
     group::{Group, UPDELAY},
     operations::attach::{kernel, no_such_group},
     operations::target::Wish,
-    state_file::GroupState,
+    state_file::SavedGroup,
 };
 use crate::{
     control::{
@@ -117,7 +117,7 @@ impl Engine {
             }
         }
         // First of all, so that whatever is left of it is known to be ours.
-        let state = GroupState { groupname: groupname.clone(), ..GroupState::default() };
+        let state = SavedGroup { groupname: groupname.clone(), ..SavedGroup::default() };
         self.file.state.groups.insert(group.to_owned(), state);
         self.file.save().map_err(|error| kernel(&error))?;
         match self.make(group, &groupname).await {

@@ -53,7 +53,7 @@ pub enum Error {
 pub struct State {
     version: u32,
     /// The groups, by name.
-    pub groups: BTreeMap<String, GroupState>,
+    pub groups: BTreeMap<String, SavedGroup>,
 }
 
 impl State {
@@ -72,11 +72,11 @@ impl State {
 
 /// A group.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct GroupState {
+pub struct SavedGroup {
     /// Second name of the group interface.
     pub groupname: String,
     /// Members, by interface name.
-    pub members: BTreeMap<String, MemberState>,
+    pub members: BTreeMap<String, SavedMember>,
     /// What was moved to the group interface, by the interface that it came from; it need not be a member any more.
     pub moved: BTreeMap<String, Configuration>,
     /// What the operator has set.
@@ -99,7 +99,7 @@ pub struct TargetState {
 
 /// A member.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct MemberState {
+pub struct SavedMember {
     /// Its number.
     pub number: u8,
     /// Its interface index.
@@ -195,14 +195,14 @@ mod tests {
 
     fn filled(path: &Path) -> File {
         let mut file = File::open_at(path.into()).unwrap();
-        let mut group = GroupState { groupname: "prod".into(), ..Default::default() };
+        let mut group = SavedGroup { groupname: "prod".into(), ..Default::default() };
         let settings = vec![Saved {
             family: "ipv4".into(),
             setting: "arp_ignore".into(),
             before: "0".into(),
             ours: "1".into(),
         }];
-        let member = MemberState {
+        let member = SavedMember {
             number: 3,
             ifindex: 9,
             weight: 1000,

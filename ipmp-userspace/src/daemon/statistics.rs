@@ -1,14 +1,16 @@
 //! What SIGUSR1 asks for: what probes have come to, in the words of the reference (reference 3.10).
 
-use crate::core::{
-    Group,
-    probe::{
-        Family,
-        history::Fate,
-        prober::{Counters, Prober},
-    },
-};
 use crate::daemon::event_loop::Engine;
+use crate::{
+    core::{
+        Group,
+        probe::{
+            history::ProbeProgress,
+            prober::{Counters, Prober},
+        },
+    },
+    types::Family,
+};
 
 impl Engine {
     /// Logs the statistics of all probes.
@@ -39,7 +41,7 @@ fn lines(groups: &[&Group]) -> Vec<String> {
     )];
     for (member, family, prober) in probers {
         let counters = prober.counters();
-        let pending = prober.history().probes().filter(|probe| probe.fate == Fate::Pending).count();
+        let pending = prober.history().probes().filter(|probe| probe.fate == ProbeProgress::Pending).count();
         lines.extend([
             format!("Probe stats on ({family} {member})"),
             format!("Number of probes sent {}", counters.sent),
@@ -57,9 +59,12 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::core::{
-        Action, Attachment, Input, Link, Settings, Time,
-        probe::{Proof, TestAddress},
+    use crate::{
+        core::{
+            Action, Attachment, Input, Settings, Time,
+            probe::{Proof, TestAddress},
+        },
+        types::LinkState,
     };
 
     /// Three probes: the first is answered twice, the second lost, the third on its way; then the daemon sleeps.
@@ -69,8 +74,14 @@ mod tests {
             Group::new("production0", Settings { fdt: Duration::from_secs(5), ..Settings::default() });
         let (member, family) = (0, Family::V4);
         let (source, target) = ([192, 168, 178, 201].into(), [192, 168, 178, 1].into());
-        let attachment =
-            Attachment { member, name: "rge0".into(), mac: [2; 6], mtu: 1500, weight: 1, link: Link::Up };
+        let attachment = Attachment {
+            member,
+            name: "rge0".into(),
+            mac: [2; 6],
+            mtu: 1500,
+            weight: 1,
+            link: LinkState::Up,
+        };
         let start = Time(Duration::from_secs(100));
         for event in [
             Input::Joined(attachment),

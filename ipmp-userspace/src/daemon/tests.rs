@@ -16,11 +16,11 @@ use crate::daemon::{
 use crate::{
     control::{
         GroupReport, Last,
-        report::{GroupState, MemberState},
         request::{Caller, Refused, Request, Response, Sender, reason},
     },
     datapath,
     link::{Address, GroupInterface, Links, Mac, Route, multicast, show_mac, testing::in_namespace_then},
+    types::{GroupState, MemberState},
 };
 
 mod test_address;
@@ -259,7 +259,7 @@ fn a_link_that_goes_and_comes_moves_what_it_answered_for() {
             let group = client.until("all failed", |group| group.state == GroupState::Failed).await;
             assert!(group.flags.contains(&"FAILED".to_owned()));
             let interface = links.need("production0").await;
-            assert_eq!(interface.link(), crate::core::Link::Down, "a dead group has a carrier");
+            assert_eq!(interface.link(), crate::types::LinkState::Down, "a dead group has a carrier");
         })
         .await;
     });

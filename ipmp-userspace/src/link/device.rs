@@ -1,11 +1,10 @@
 //! What the kernel says of one interface.
 
+use crate::types::LinkState;
 use rtnetlink::packet_route::link::{
     InfoData, InfoKind, InfoVlan, LinkAttribute, LinkFlags, LinkInfo, LinkLayerType, LinkMessage, LinkXdp,
     Prop, State, XdpAttached,
 };
-
-use crate::core::Link;
 
 /// An interface, as one netlink message describes it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -111,12 +110,12 @@ impl Device {
     }
 
     /// Its link: up, down, or whatever it is because its driver cannot tell.
-    pub fn link(&self) -> Link {
+    pub fn link(&self) -> LinkState {
         let up = self.flags.contains(LinkFlags::Up);
         match self.operstate {
-            State::Up if up && self.carrier => Link::Up,
-            State::Unknown if up && self.carrier => Link::Unknown,
-            _ => Link::Down,
+            State::Up if up && self.carrier => LinkState::Up,
+            State::Unknown if up && self.carrier => LinkState::Unknown,
+            _ => LinkState::Down,
         }
     }
 }
@@ -134,28 +133,28 @@ mod tests {
         message
     }
 
-    fn link(carrier: u8, state: State) -> Link {
+    fn link(carrier: u8, state: State) -> LinkState {
         Device::parse(&message(vec![LinkAttribute::Carrier(carrier), LinkAttribute::OperState(state)])).link()
     }
 
     #[test]
     fn a_link_is_up_only_if_it_is_operational() {
-        assert_eq!(link(1, State::Up), Link::Up);
-        assert_eq!(link(0, State::Down), Link::Down);
-        assert_eq!(link(1, State::Dormant), Link::Down);
-        assert_eq!(link(1, State::LowerLayerDown), Link::Down);
+        assert_eq!(link(1, State::Up), LinkState::Up);
+        assert_eq!(link(0, State::Down), LinkState::Down);
+        assert_eq!(link(1, State::Dormant), LinkState::Down);
+        assert_eq!(link(1, State::LowerLayerDown), LinkState::Down);
         // The carrier goes before the operational state does.
-        assert_eq!(link(0, State::Up), Link::Down);
+        assert_eq!(link(0, State::Up), LinkState::Down);
         // A driver without carrier detection.
-        assert_eq!(link(1, State::Unknown), Link::Unknown);
-        assert_eq!(link(0, State::Unknown), Link::Down);
+        assert_eq!(link(1, State::Unknown), LinkState::Unknown);
+        assert_eq!(link(0, State::Unknown), LinkState::Down);
     }
 
     #[test]
     fn a_device_that_is_not_up_has_no_link() {
         let mut down = message(vec![LinkAttribute::Carrier(1), LinkAttribute::OperState(State::Unknown)]);
         down.header.flags = LinkFlags::Broadcast;
-        assert_eq!(Device::parse(&down).link(), Link::Down);
+        assert_eq!(Device::parse(&down).link(), LinkState::Down);
     }
 
     #[test]

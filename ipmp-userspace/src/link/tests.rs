@@ -6,14 +6,14 @@ use rtnetlink::{LinkBridge, LinkMacVlan, LinkMessageBuilder, LinkUnspec, packet_
 use tokio::time::timeout;
 
 use super::{testing::in_namespace, *};
-use crate::core::Link;
+use crate::types::LinkState;
 
 fn setting(family: &str, interface: &str, name: &str) -> String {
     let path = format!("/proc/sys/net/{family}/conf/{interface}/{name}");
     fs::read_to_string(&path).unwrap_or_else(|error| panic!("{path}: {error}")).trim().to_owned()
 }
 
-async fn link_becomes(links: &Links, ifindex: u32, wanted: Link) {
+async fn link_becomes(links: &Links, ifindex: u32, wanted: LinkState) {
     for _ in 0..200 {
         if links.device(ifindex).await.unwrap().unwrap().link() == wanted {
             return;
@@ -31,17 +31,17 @@ fn a_group_interface_is_up_and_has_a_carrier_when_it_is_told_to() {
         assert_eq!(device.mac, group.mac);
         assert_eq!(device.altnames, ["a second name"]);
         assert!(device.flags.contains(rtnetlink::packet_route::link::LinkFlags::Up));
-        link_becomes(&links, group.ifindex, Link::Down).await;
+        link_becomes(&links, group.ifindex, LinkState::Down).await;
         group.set_carrier(&links, true).await.unwrap();
         for _ in 0..200 {
-            if links.device(group.ifindex).await.unwrap().unwrap().link() != Link::Down {
+            if links.device(group.ifindex).await.unwrap().unwrap().link() != LinkState::Down {
                 break;
             }
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
-        assert_ne!(links.device(group.ifindex).await.unwrap().unwrap().link(), Link::Down);
+        assert_ne!(links.device(group.ifindex).await.unwrap().unwrap().link(), LinkState::Down);
         group.set_carrier(&links, false).await.unwrap();
-        link_becomes(&links, group.ifindex, Link::Down).await;
+        link_becomes(&links, group.ifindex, LinkState::Down).await;
         // The next daemon finds it as it is.
         assert_eq!(GroupInterface::existing(&links, "production0").await.unwrap(), Some(group.clone()));
         links.delete(group.ifindex, "production0").await.unwrap();
@@ -106,7 +106,7 @@ fn changes_are_told() {
         .await;
         links.set_up(&sw0, false).await.unwrap();
         wait(&mut watch, |change| match change {
-            Change::Device(device) => device.ifindex == eth0.ifindex && device.link() == Link::Down,
+            Change::Device(device) => device.ifindex == eth0.ifindex && device.link() == LinkState::Down,
             _ => false,
         })
         .await;

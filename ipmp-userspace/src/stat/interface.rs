@@ -1,7 +1,10 @@
 //! `-i`: a row for each member (docs/reference.md 6.6).
 
 use super::table::{Cell, Field};
-use crate::control::report::{Cause, GroupReport, MemberReport};
+use crate::{
+    control::report::{GroupReport, MemberReport},
+    types::OfflineCause,
+};
 
 /// The fields of a member.
 pub static FIELDS: [Field; 7] = [
@@ -43,8 +46,8 @@ fn flags(group: &GroupReport, member: &MemberReport) -> String {
         ('b', member.cast),
         ('M', member.cast && has_ipv6),
         // if_mpadm of OpenSolaris also takes the addresses of the member down.
-        ('d', !has("UP") || member.offline == Some(Cause::Operator)),
-        ('h', member.offline == Some(Cause::DuplicateMac)),
+        ('d', !has("UP") || member.offline == Some(OfflineCause::Operator)),
+        ('h', member.offline == Some(OfflineCause::DuplicateMac)),
     ];
     letters.into_iter().map(|(letter, set)| if set { letter } else { '-' }).collect()
 }

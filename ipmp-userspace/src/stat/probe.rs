@@ -3,9 +3,9 @@
 use std::{net::IpAddr, time::Duration};
 
 use super::table::{Cell, Field};
-use crate::control::{
-    probes::{Fate, ProbeReport},
-    report::{GroupReport, Probe},
+use crate::{
+    control::{probes::ProbeReport, report::GroupReport},
+    types::{ProbeOutcome, ProbeState},
 };
 
 /// The fields of a probe.
@@ -22,13 +22,13 @@ pub static FIELDS: [Field; 8] = [
 
 /// Whether any member is probed.
 pub fn is_any_probed(groups: &[GroupReport]) -> bool {
-    groups.iter().flat_map(|group| &group.members).any(|member| member.probe != Probe::Disabled)
+    groups.iter().flat_map(|group| &group.members).any(|member| member.probe != ProbeState::Disabled)
 }
 
 /// The row of a probe that was answered or lost; other outcomes have none (docs/reference.md 6.9). `start`: start of
 /// `ipmpstat` on `CLOCK_MONOTONIC`.
 pub fn row(probe: &ProbeReport, start: Duration, name: impl FnOnce(IpAddr) -> String) -> Option<Vec<Cell>> {
-    if !matches!(probe.fate, Fate::Answered | Fate::Lost) {
+    if !matches!(probe.fate, ProbeOutcome::Answered | ProbeOutcome::Lost) {
         return None;
     }
     let since = (probe.sent_ns as f64 - start.as_nanos() as f64) / 1e9;

@@ -6,9 +6,9 @@ use super::{
     names::Names,
     table::{Cell, Field},
 };
-use crate::control::report::{
-    GroupReport, MemberReport,
-    probing::{Mode, Probing},
+use crate::{
+    control::report::{GroupReport, MemberReport, probing::Probing},
+    types::TargetMode,
 };
 
 /// The fields of a member's targets.
@@ -51,7 +51,7 @@ fn row(member: &MemberReport, probing: &Probing, names: &Names) -> Vec<Cell> {
 }
 
 fn is_probed(probing: &Probing) -> bool {
-    probing.mode != Mode::Disabled
+    probing.mode != TargetMode::Disabled
 }
 
 /// The targets that are probed, the next one first.

@@ -8,12 +8,18 @@ use std::{
 };
 
 use super::*;
-use crate::control::{
-    probes::{self, Fate, ProbeReport},
-    report::{
-        AddressReport, Cause, GroupState, Link, MemberReport, MemberState, Probe,
-        probing::{Counters, Family, Fault, Mode as From, ProbedTarget, Probing},
-        sample,
+use crate::{
+    control::{
+        probes::{self, ProbeReport},
+        report::{
+            AddressReport, MemberReport,
+            probing::{Counters, ProbedTarget, Probing},
+            sample,
+        },
+    },
+    types::{
+        Family, GroupState, LinkState, MemberState, OfflineCause, ProbeOutcome, ProbeState, TargetFault,
+        TargetMode,
     },
 };
 
@@ -70,7 +76,7 @@ impl MemberReport {
         self.with(|m| m.cast = true)
     }
 
-    fn probed(self, probe: Probe) -> Self {
+    fn probed(self, probe: ProbeState) -> Self {
         self.with(|m| m.probe = probe)
     }
 
@@ -83,14 +89,14 @@ impl MemberReport {
     }
 
     fn pulled(self) -> Self {
-        self.failed().with(|m| m.link = Link::Down)
+        self.failed().with(|m| m.link = LinkState::Down)
     }
 
     fn inactive(self) -> Self {
         self.flag("INACTIVE").with(|m| m.active = false)
     }
 
-    fn offline(self, cause: Cause) -> Self {
+    fn offline(self, cause: OfflineCause) -> Self {
         self.flag("OFFLINE")
             .with(|m| (m.state, m.offline, m.active) = (MemberState::Offline, Some(cause), false))
     }
@@ -152,8 +158,8 @@ fn tutorial_link_based() {
 
 #[test]
 fn tutorial_probe_based() {
-    let ok = |name| member(name).probed(Probe::Ok);
-    let lost = |name| member(name).failed().probed(Probe::Failed);
+    let ok = |name| member(name).probed(ProbeState::Ok);
+    let lost = |name| member(name).failed().probed(ProbeState::Failed);
     let cast = || ok("rge0").cast();
     golden(
         include_str!("golden/tutorial-1.6.2.txt"),
@@ -165,7 +171,7 @@ fn tutorial_probe_based() {
             &[probed(
                 GroupState::Degraded,
                 10_000,
-                [lost("e1000g0").with(|m| m.link = Link::Down), ok("e1000g1"), cast()],
+                [lost("e1000g0").with(|m| m.link = LinkState::Down), ok("e1000g1"), cast()],
             )],
             &[probed(GroupState::Degraded, 10_000, [lost("e1000g0"), ok("e1000g1"), cast()])],
             &[probed(GroupState::Ok, 10_000, [ok("e1000g0"), ok("e1000g1"), cast()])],
@@ -211,21 +217,21 @@ fn reference_interfaces() {
     let every_state = [production(
         GroupState::Degraded,
         [
-            member("net10").probed(Probe::Unknown).with(|m| m.state = MemberState::Unknown),
-            member("net9").offline(Cause::DuplicateMac),
-            member("net8").offline(Cause::Operator),
-            member("e1000g0").pulled().probed(Probe::Failed),
-            member("e1000g1").probed(Probe::Ok).flag("STANDBY").inactive(),
-            member("rge0").probed(Probe::Ok).cast(),
+            member("net10").probed(ProbeState::Unknown).with(|m| m.state = MemberState::Unknown),
+            member("net9").offline(OfflineCause::DuplicateMac),
+            member("net8").offline(OfflineCause::Operator),
+            member("e1000g0").pulled().probed(ProbeState::Failed),
+            member("e1000g1").probed(ProbeState::Ok).flag("STANDBY").inactive(),
+            member("rge0").probed(ProbeState::Ok).cast(),
         ],
     )];
     let others = [production(
         GroupState::Degraded,
         [
-            member("net1").cast().with(|m| m.link = Link::Unknown),
+            member("net1").cast().with(|m| m.link = LinkState::Unknown),
             member("net0").pulled().with(|m| m.flags.retain(|flag| flag != "UP")),
-            member("net11").probed(Probe::Ok).flag("STANDBY"),
-            member("net12").probed(Probe::Ok).inactive(),
+            member("net11").probed(ProbeState::Ok).flag("STANDBY"),
+            member("net12").probed(ProbeState::Ok).inactive(),
         ],
     )
     .with(|g| g.addresses.push(address("fe80::1", None)))];
@@ -385,7 +391,7 @@ fn daemon_that_refuses_or_closes_is_a_snapshot_error() {
 }
 
 /// Probing of a member, in the family of its targets or test address.
-fn probing(mode: From, test_address: &str, targets: &[&str]) -> Probing {
+fn probing(mode: TargetMode, test_address: &str, targets: &[&str]) -> Probing {
     let target = |address: &&str| ProbedTarget {
         address: address.parse().unwrap(),
         aside: None,
@@ -397,7 +403,7 @@ fn probing(mode: From, test_address: &str, targets: &[&str]) -> Probing {
     };
     let is_v6 = [test_address].iter().chain(targets).any(|address| address.contains(':'));
     Probing {
-        family: if is_v6 { Family::Inet6 } else { Family::Inet },
+        family: if is_v6 { Family::V6 } else { Family::V4 },
         means: None,
         obstacle: None,
         test_address: test_address.parse().ok(),
@@ -414,32 +420,40 @@ fn probing(mode: From, test_address: &str, targets: &[&str]) -> Probing {
 
 #[test]
 fn reference_targets() {
-    let probed = |name, probing: Vec<Probing>| member(name).probed(Probe::Ok).with(|m| m.probing = probing);
+    let probed =
+        |name, probing: Vec<Probing>| member(name).probed(ProbeState::Ok).with(|m| m.probing = probing);
     let tutorial = [production(
         GroupState::Ok,
         [
             member("e1000g0"),
             probed(
                 "e1000g1",
-                vec![probing(From::Multicast, "192.168.178.202", &["192.168.178.22", "192.168.178.114"])],
+                vec![probing(
+                    TargetMode::Multicast,
+                    "192.168.178.202",
+                    &["192.168.178.22", "192.168.178.114"],
+                )],
             ),
-            probed("rge0", vec![probing(From::Routes, "192.168.178.203", &["192.168.178.1"])]),
+            probed("rge0", vec![probing(TargetMode::Routes, "192.168.178.203", &["192.168.178.1"])]),
         ],
     )];
-    let mut both =
-        probing(From::Explicit, "192.168.178.205", &["192.168.178.9", "192.168.178.8", "192.168.178.7"]);
+    let mut both = probing(
+        TargetMode::Explicit,
+        "192.168.178.205",
+        &["192.168.178.9", "192.168.178.8", "192.168.178.7"],
+    );
     // Excluded targets are not in the table.
-    both.targets[2].aside = Some(Fault::Dead);
+    both.targets[2].aside = Some(TargetFault::Unresponsive);
     let others = [production(
         GroupState::Ok,
         [
-            probed("net1", vec![probing(From::Multicast, "fe80::a00:27ff:fe11:3443", &["fe80::1"])]),
+            probed("net1", vec![probing(TargetMode::Multicast, "fe80::a00:27ff:fe11:3443", &["fe80::1"])]),
             // Its test address is not assigned by the DHCP client yet.
-            member("net2").with(|m| m.probing = vec![probing(From::Disabled, "", &[])]),
-            probed("net3", vec![probing(From::Multicast, "fe80::203", &[])]),
+            member("net2").with(|m| m.probing = vec![probing(TargetMode::Disabled, "", &[])]),
+            probed("net3", vec![probing(TargetMode::Multicast, "fe80::203", &[])]),
             // Probed by ARP, without a test address.
-            probed("net4", vec![probing(From::Routes, "", &["192.168.178.1"])]),
-            probed("net5", vec![both, probing(From::Routes, "fe80::205", &["fe80::1"])]),
+            probed("net4", vec![probing(TargetMode::Routes, "", &["192.168.178.1"])]),
+            probed("net5", vec![both, probing(TargetMode::Routes, "fe80::205", &["fe80::1"])]),
         ],
     )];
     golden(include_str!("golden/reference-6.8.txt"), &[&tutorial, &others, &others]);
@@ -447,8 +461,8 @@ fn reference_targets() {
 
 #[test]
 fn targets_are_shown_as_names_without_n() {
-    let here = member("e1000g0").probed(Probe::Ok);
-    let here = here.with(|m| m.probing = vec![probing(From::Routes, "192.0.2.1", &["127.0.0.1"])]);
+    let here = member("e1000g0").probed(ProbeState::Ok);
+    let here = here.with(|m| m.probing = vec![probing(TargetMode::Routes, "192.0.2.1", &["127.0.0.1"])]);
     let (status, out, err) = reported("ipmpstat -tP -o targets", &[production(GroupState::Ok, [here])]);
     let name = names::resolve([127, 0, 0, 1].into()).expect("every hosts file has the loopback address");
     assert_eq!((status, out), (0, format!("{name}\n")), "{err}");
@@ -474,7 +488,7 @@ fn with_probes<T>(told: &[(Told, bool)], test: impl FnOnce(&Path) -> T) -> T {
                 let _ = stream.get_mut().write_all(&bytes);
                 return;
             }
-            let probed = [probed(GroupState::Ok, 10_000, [member("rge0").probed(Probe::Ok)])];
+            let probed = [probed(GroupState::Ok, 10_000, [member("rge0").probed(ProbeState::Ok)])];
             let groups = serde_json::to_string(&probed).unwrap();
             let reply = format!("{{\"parameters\":{{\"version\":1,\"groups\":{groups}}}}}\0");
             stream.get_mut().write_all(reply.as_bytes()).unwrap();
@@ -493,7 +507,7 @@ fn probes_of_the_reference(start: u64) -> Vec<(Told, bool)> {
     let lost = ProbeReport {
         member: "e1000g1".into(),
         number: 612,
-        fate: Fate::Lost,
+        fate: ProbeOutcome::Lost,
         sent_ns: start + 170_000_000,
         network_ns: None,
         handled_ns: None,
@@ -503,7 +517,7 @@ fn probes_of_the_reference(start: u64) -> Vec<(Told, bool)> {
     };
     let old = ProbeReport {
         member: "e1000g0".into(),
-        family: Family::Inet6,
+        family: Family::V6,
         number: 65_535,
         target: "fe80::1".parse().unwrap(),
         sent_ns: start - 20_000_000,
@@ -513,8 +527,9 @@ fn probes_of_the_reference(start: u64) -> Vec<(Told, bool)> {
         deviation_ns: None,
         ..probes::sample()
     };
-    let void = ProbeReport { fate: Fate::Void, network_ns: None, handled_ns: None, ..answered.clone() };
-    let unsent = ProbeReport { fate: Fate::Unsent, ..void.clone() };
+    let void =
+        ProbeReport { fate: ProbeOutcome::Discarded, network_ns: None, handled_ns: None, ..answered.clone() };
+    let unsent = ProbeReport { fate: ProbeOutcome::Unsent, ..void.clone() };
     let end = (Told::default(), true);
     vec![told(answered), told(void), told(lost), told(unsent), told(old), end]
 }

@@ -1,10 +1,10 @@
 //! A router that is the only target and stops answering echo requests, while everything else works.
 
-use ipmp::control::report::MemberState;
 use lab::network::DATA;
 use lab::{MS, MeasurementLock, Stream, TIMEOUT};
 
 use super::*;
+use ipmp::types::MemberState;
 
 /// Packets a second through the group meanwhile.
 const RATE: u64 = 2_000;

@@ -3,7 +3,7 @@
 //! Whoever sits on the cable hears each probe, and could answer it rightly; that it then lives shows that the others do
 //! not fail for want of arriving.
 
-use ipmp::control::report::MemberState;
+use ipmp::types::MemberState;
 use lab::probe_capture::Message;
 use lab::spoofer::{Spoofer, reply_to, with_destination, with_wrong_cookie};
 use lab::{Mac, MeasurementLock, Member, ProbeCapture, TIMEOUT};

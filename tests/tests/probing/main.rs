@@ -4,7 +4,7 @@
 use std::net::{IpAddr, Ipv4Addr};
 use std::time::Duration;
 
-use ipmp::core::probe::Family;
+use ipmp::types::Family;
 use lab::network::ROUTER;
 use lab::production::GROUP;
 use lab::{Lab, Production};

@@ -3,7 +3,7 @@
 use std::os::unix::process::ExitStatusExt as _;
 use std::process::{Command, Stdio};
 
-use ipmp::control::report::MemberState;
+use ipmp::types::MemberState;
 use lab::daemon::binary;
 use lab::{Program, TIMEOUT, wait_until};
 use nix::sys::signal::Signal;

@@ -1,6 +1,6 @@
 //! Standby members, members that are not taken back, and members that are offline, with probes.
 
-use ipmp::control::report::MemberState;
+use ipmp::types::MemberState;
 use lab::probe_capture::Message;
 use lab::{MeasurementLock, ProbeCapture, SECOND, TIMEOUT, wait_until};
 

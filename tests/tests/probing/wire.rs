@@ -4,13 +4,13 @@ use std::collections::BTreeSet;
 use std::net::Ipv6Addr;
 use std::time::Instant;
 
-use ipmp::control::report::MemberState;
 use lab::network::counterpart;
 use lab::probe_capture::{CapturedFrame, Message};
 use lab::production::test_address;
 use lab::{MeasurementLock, ProbeCapture, TIMEOUT, show_mac};
 
 use super::*;
+use ipmp::types::MemberState;
 
 /// A fifth of it lies between two probes.
 const INTERVAL: Duration = Duration::from_millis(100);

@@ -1,12 +1,13 @@
 //! Reports and the expected text.
 
 use super::*;
-use crate::control::{
-    explanation,
-    report::{
-        GroupState,
-        probing::{Family, Mode, Raised},
-        sample,
+use crate::{
+    control::{
+        explanation,
+        report::{probing::Raised, sample},
+    },
+    types::{
+        Family, GroupState, LinkState, MemberState, ProbeMethod, ProbeObstacle, ProbePolicy, TargetMode,
     },
 };
 
@@ -58,7 +59,7 @@ fn empty_group_shows_none_and_no_group_is_one_line() {
         members: vec![],
         checks: vec![],
         drops: Drops::default(),
-        capture: Capture { mode: "off".into(), active: false, copies: 0 },
+        capture: Capture { mode: crate::types::CaptureMode::Off, active: false, copies: 0 },
         ..sample()
     };
     assert_eq!(
@@ -113,7 +114,7 @@ fn idle_member_has_a_reason_in_every_state() {
         "state degraded: 0 of 1 members transmit; e1000g0: link not trusted yet"
     );
     assert_eq!(
-        line(|m| (m.live, m.link) = (false, Link::Down)),
+        line(|m| (m.live, m.link) = (false, LinkState::Down)),
         "state degraded: 0 of 1 members transmit; e1000g0: link down"
     );
     assert_eq!(
@@ -156,9 +157,9 @@ fn probed_group_shows_detection_time_and_settings() {
         }),
         failback: false,
         fail_open: false,
-        probe: Policy::Arp,
+        probe: ProbePolicy::Arp,
         targets: vec![[192, 168, 178, 1].into(), [192, 168, 178, 2].into()],
-        dark: vec![Family::Inet, Family::Inet6],
+        dark: vec![Family::V4, Family::V6],
     };
     assert_eq!(
         detection(&group),
@@ -187,28 +188,28 @@ fn probed_member_shows_method_result_and_targets() {
     };
     assert_eq!(
         line(|p| {
-            (p.failed, p.means, p.mode) = (false, Some(Means::Arp), Mode::Explicit);
+            (p.failed, p.means, p.mode) = (false, Some(ProbeMethod::Arp), TargetMode::Explicit);
             p.targets.truncate(1);
         }),
         "probed (inet) by ARP: ok, targets 192.168.178.1 (explicit)"
     );
     assert_eq!(
         line(|p| {
-            (p.failed, p.losses, p.means, p.family) = (false, 2, Some(Means::Nd), Family::Inet6);
+            (p.failed, p.losses, p.means, p.family) = (false, 2, Some(ProbeMethod::Nd), Family::V6);
             p.targets.truncate(1);
         }),
         "probed (inet6) by neighbour solicitations: ok, 2 lost in a row, targets 192.168.178.1 (routes)"
     );
     assert_eq!(
-        line(|p| (p.targets, p.mode) = (vec![], Mode::Multicast)),
+        line(|p| (p.targets, p.mode) = (vec![], TargetMode::Multicast)),
         "probed (inet) by ICMP echo from 192.168.178.201: no target found (multicast)"
     );
     assert_eq!(
-        line(|p| (p.means, p.obstacle) = (None, Some(Obstacle::NotUnique))),
+        line(|p| (p.means, p.obstacle) = (None, Some(ProbeObstacle::NotUnique))),
         "not probed (inet): test address 192.168.178.201 is not unique in the group"
     );
     assert_eq!(
-        line(|p| (p.means, p.obstacle) = (None, Some(Obstacle::Awaited))),
+        line(|p| (p.means, p.obstacle) = (None, Some(ProbeObstacle::Awaited))),
         "not probed (inet): waiting for its test address"
     );
 }

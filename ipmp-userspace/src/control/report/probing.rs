@@ -2,6 +2,7 @@
 
 use std::net::IpAddr;
 
+use crate::types::{Family, ProbeMethod, ProbeObstacle, ProbePolicy, TargetFault, TargetMode};
 use serde::{Deserialize, Serialize};
 
 /// Targets of a member and family that are reported at most: the five that are probed, and those that were set aside
@@ -22,7 +23,7 @@ pub struct Detection {
     /// Whether members whose probes fail carry traffic while nobody else does.
     pub fail_open: bool,
     /// Whether members without a test address are probed, and how.
-    pub probe: Policy,
+    pub probe: ProbePolicy,
     /// Targets that the operator names; none: they are found.
     pub targets: Vec<IpAddr>,
     /// Families in which no target answers on any member, so that nobody is blamed.
@@ -42,45 +43,21 @@ pub struct Raised {
     pub ago_ms: u64,
 }
 
-/// A family of addresses, in the words of the reference's lines.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Family {
-    /// IPv4.
-    Inet,
-    /// IPv6.
-    Inet6,
-}
-
-/// How members without a test address are probed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Policy {
-    /// They are not.
-    Off,
-    /// By ARP and Neighbour Discovery.
-    Auto,
-    /// By ARP.
-    Arp,
-    /// By Neighbour Discovery.
-    Nd,
-}
-
 /// The probing of a member in a family.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Probing {
     /// The family.
     pub family: Family,
     /// How it is probed; `None`: it cannot be now, and `obstacle` says why.
-    pub means: Option<Means>,
+    pub means: Option<ProbeMethod>,
     /// Why it cannot be probed.
-    pub obstacle: Option<Obstacle>,
+    pub obstacle: Option<ProbeObstacle>,
     /// Its test address.
     pub test_address: Option<IpAddr>,
     /// Prefix length of the test address in bits: targets are in this subnet.
     pub prefix: Option<u8>,
     /// Where its targets come from (reference 6.8).
-    pub mode: Mode,
+    pub mode: TargetMode,
     /// Whether this family has failed, and is not repaired yet.
     pub failed: bool,
     /// Probes that were lost one after another by now; five are a failure.
@@ -95,49 +72,13 @@ pub struct Probing {
     pub counters: Counters,
 }
 
-/// How a member is probed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Means {
-    /// By ICMP echo from its test address.
-    Echo,
-    /// By ARP requests without a sender address.
-    Arp,
-    /// By neighbour solicitations.
-    Nd,
-}
-
-/// Why a member is not probed in a family in which it should be.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Obstacle {
-    /// Its test address is not there yet, or was lost: a DHCP client is to bring it.
-    Awaited,
-    /// Another member, or the group, has its test address, too.
-    NotUnique,
-}
-
-/// Where targets come from (reference 6.8).
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Mode {
-    /// The member is not probed.
-    Disabled,
-    /// From the routing table.
-    Routes,
-    /// Hosts that answered a multicast probe, or there are none at all.
-    Multicast,
-    /// The operator names them.
-    Explicit,
-}
-
 /// A target of a member.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ProbedTarget {
     /// Its address.
     pub address: IpAddr,
     /// Why it is not probed; `None`: it is.
-    pub aside: Option<Fault>,
+    pub aside: Option<TargetFault>,
     /// When it may be probed again, in milliseconds from now.
     pub again_ms: Option<u64>,
     /// How long it takes to answer on the average, in microseconds.
@@ -148,16 +89,6 @@ pub struct ProbedTarget {
     pub losses: u32,
     /// Its probes that were answered one after another by now.
     pub answers: u32,
-}
-
-/// Why a target is left alone.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Fault {
-    /// It takes far longer than all others.
-    Slow,
-    /// It answers no more while others do.
-    Dead,
 }
 
 /// What probing of a member in a family has done since it began.

@@ -9,14 +9,18 @@ use super::{
     super::{
         DEFINITION, explanation,
         monitor::{self, Event},
-        probes::{self, Fate, Told},
+        probes::{self, Told},
         request::{Last, Request, Response},
         setting::Setting,
-        target::{Prober, Source, Status, TargetReport},
+        target::{Prober, TargetReport},
         test_address::TestAddress,
         wire::{self, Call, Failure},
     },
     *,
+};
+use crate::types::{
+    Family, GroupState, LinkState, MemberState, Observer, OfflineCause, ProbeMethod, ProbeObstacle,
+    ProbeOutcome, ProbePolicy, ProbeState, Severity, TargetFault, TargetMode, TargetSource, TargetStatus,
 };
 
 fn definition() -> Interface<'static> {
@@ -89,13 +93,13 @@ fn the_report_is_what_the_definition_says() {
         ago_ms: 5000,
     });
     probed.detection.targets = vec![[192, 168, 178, 1].into()];
-    probed.detection.dark = vec![probing::Family::Inet, probing::Family::Inet6];
+    probed.detection.dark = vec![Family::V4, Family::V6];
     check_reply("Show", &said(Response::Show(vec![probed]))).unwrap();
     check_reply("Explain", &said(Response::Explained(Box::new(explained)))).unwrap();
-    let prober = |rtt_us| Prober { member: "eth0".into(), status: Status::Active, rtt_us };
+    let prober = |rtt_us| Prober { member: "eth0".into(), status: TargetStatus::Active, rtt_us };
     let target = TargetReport {
         address: [10, 0, 0, 1].into(),
-        source: Source::HostRoute,
+        source: TargetSource::HostRoute,
         enabled: true,
         answered: false,
         members: vec![prober(None), prober(Some(417))],
@@ -113,7 +117,7 @@ fn an_event_is_what_the_definition_says() {
         reply["parameters"].take()
     };
     check_reply("Monitor", &reply(&monitor::sample())).unwrap();
-    let bare = Event::new(1, "joined", monitor::Severity::Info, "IP interface eth0 has joined".into());
+    let bare = Event::new(1, "joined", Severity::Info, "IP interface eth0 has joined".into());
     check_reply("Monitor", &reply(&bare)).unwrap();
     let last = wire::event(&bare, true);
     assert!(!String::from_utf8(last).unwrap().contains("continues"));
@@ -164,51 +168,27 @@ fn every_word_of_the_definition_can_be_said() {
     fn words_of<T: Serialize>(values: &[T]) -> Vec<String> {
         values.iter().map(|v| serde_json::to_value(v).unwrap().as_str().unwrap().to_owned()).collect()
     }
-    assert_eq!(field("Member", "link"), words_of(&[Link::Up, Link::Down, Link::Unknown]));
-    assert_eq!(
-        field("Member", "state"),
-        words_of(&[MemberState::Ok, MemberState::Failed, MemberState::Offline, MemberState::Unknown])
-    );
-    assert_eq!(
-        field("Member", "probe"),
-        words_of(&[Probe::Ok, Probe::Failed, Probe::Unknown, Probe::Disabled])
-    );
-    assert_eq!(field("Member", "offline"), words_of(&[Cause::Operator, Cause::DuplicateMac]));
-    assert_eq!(
-        field("Group", "state"),
-        words_of(&[GroupState::Ok, GroupState::Degraded, GroupState::Failed])
-    );
-    use monitor::{Observer, Severity};
-    assert_eq!(
-        field("Event", "severity"),
-        words_of(&[Severity::Error, Severity::Warning, Severity::Info, Severity::Debug])
-    );
-    assert_eq!(
-        field("Target", "source"),
-        words_of(&[Source::Explicit, Source::HostRoute, Source::Router, Source::Multicast])
-    );
-    assert_eq!(
-        field("Prober", "status"),
-        words_of(&[Status::Active, Status::Spare, Status::Slow, Status::Dead])
-    );
-    assert_eq!(field("Event", "seen_by"), words_of(&[Observer::Datapath, Observer::Netlink]));
-    use probing::{Family, Fault, Means, Mode, Obstacle, Policy};
-    let families = words_of(&[Family::Inet, Family::Inet6]);
+    assert_eq!(field("Member", "link"), words_of(&LinkState::ALL));
+    assert_eq!(field("Member", "state"), words_of(&MemberState::ALL));
+    assert_eq!(field("Member", "probe"), words_of(&ProbeState::ALL));
+    assert_eq!(field("Member", "offline"), words_of(&OfflineCause::ALL));
+    assert_eq!(field("Group", "state"), words_of(&GroupState::ALL));
+    assert_eq!(field("Event", "severity"), words_of(&Severity::ALL));
+    assert_eq!(field("Target", "source"), words_of(&TargetSource::ALL));
+    assert_eq!(field("Prober", "status"), words_of(&TargetStatus::ALL));
+    assert_eq!(field("Event", "seen_by"), words_of(&Observer::ALL));
+    let families = words_of(&Family::ALL);
     for object in ["Probing", "Event", "FinishedProbe", "Recent"] {
         assert_eq!(field(object, "family"), families, "{object}");
     }
-    assert_eq!(field("Probing", "means"), words_of(&[Means::Echo, Means::Arp, Means::Nd]));
-    assert_eq!(field("Probing", "obstacle"), words_of(&[Obstacle::Awaited, Obstacle::NotUnique]));
-    assert_eq!(
-        field("Probing", "mode"),
-        words_of(&[Mode::Disabled, Mode::Routes, Mode::Multicast, Mode::Explicit])
-    );
-    assert_eq!(field("ProbedTarget", "aside"), words_of(&[Fault::Slow, Fault::Dead]));
-    assert_eq!(field("Detection", "probe"), words_of(&[Policy::Off, Policy::Auto, Policy::Arp, Policy::Nd]));
-    assert_eq!(
-        field("FinishedProbe", "fate"),
-        words_of(&[Fate::Answered, Fate::Lost, Fate::Void, Fate::Unsent])
-    );
+    assert_eq!(field("Probing", "means"), words_of(&ProbeMethod::ALL));
+    assert_eq!(field("Probing", "obstacle"), words_of(&ProbeObstacle::ALL));
+    assert_eq!(field("Probing", "mode"), words_of(&TargetMode::ALL));
+    assert_eq!(field("ProbedTarget", "aside"), words_of(&TargetFault::ALL));
+    assert_eq!(field("Detection", "probe"), words_of(&ProbePolicy::ALL));
+    assert_eq!(field("FinishedProbe", "fate"), words_of(&ProbeOutcome::ALL));
+    assert_eq!(field("Group", "hash"), words_of(&HashPolicy::ALL));
+    assert_eq!(field("Capture", "mode"), words_of(&CaptureMode::ALL));
     let detach = interface.methods().find(|m| m.name() == "Detach").unwrap();
     let last = detach.inputs().find(|p| p.name() == "last").unwrap();
     assert_eq!(words(last.ty()), words_of(&[Last::Restore, Last::KeepGroup, Last::Force]));

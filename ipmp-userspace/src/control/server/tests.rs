@@ -16,13 +16,14 @@ use tokio::{runtime, sync::mpsc};
 use super::{
     super::{
         DEFINITION, client,
-        monitor::{self, Event, Publisher, Severity},
+        monitor::{self, Event, Publisher},
         probes::{self, ProbeReport},
         report,
         request::Last,
     },
     *,
 };
+use crate::types::Severity;
 
 /// A served socket. The engine refuses what concerns `slow0` when it is asked to put it online, drops what concerns
 /// `crash0`, and everything else succeeds at once with the request as its note.

@@ -8,13 +8,16 @@ use ipmp_common::{
 };
 
 use super::{Group, Settings, told::ToldAddress};
-use crate::core::{
-    Action, Attachment, Link, Time,
-    cast::Cast,
-    flap::Flap,
-    member::{Condition, Member, OfflineCause},
-    probe::{Family, TestAddress, prober::Prober},
-    slots::Slots,
+use crate::{
+    core::{
+        Action, Attachment, Time,
+        cast::Cast,
+        flap::Flap,
+        member::{Condition, Member},
+        probe::{TestAddress, prober::Prober},
+        slots::Slots,
+    },
+    types::{Family, LinkState, MemberState, OfflineCause},
 };
 
 /// What a restarted daemon finds in the kernel.
@@ -56,7 +59,8 @@ impl Group {
         adopted: Adopted,
     ) -> (Self, Vec<Action>) {
         let mut group = Self::new(name, settings);
-        let links: Vec<(u8, Link)> = adopted.members.iter().map(|(at, _)| (at.member, at.link)).collect();
+        let links: Vec<(u8, LinkState)> =
+            adopted.members.iter().map(|(at, _)| (at.member, at.link)).collect();
         for (attachment, state) in adopted.members {
             let number = attachment.member;
             group.adopt_member(now, attachment, state, adopted.usable, adopted.standby.has(number));
@@ -81,7 +85,7 @@ impl Group {
         functioning.sort_by_key(|member| order.iter().position(|other| other == member));
         group.active = functioning;
         group.said_unusable = !group.anybody_functions()
-            && group.members.iter().any(|member| member.state() == MemberStatus::Failed);
+            && group.members.iter().any(|member| member.state() == MemberState::Failed);
         group.slots = adopted.slots;
         group.cast = Cast::adopted(adopted.cast, &group.active);
         let mask = group.active.iter().copied().collect();
@@ -120,7 +124,7 @@ impl Group {
     ) {
         let (number, link) = (attachment.member, attachment.link);
         // As it was when the map was written: its link is told afterwards.
-        let mut member = Member::new(Time::default(), Attachment { link: Link::Unknown, ..attachment });
+        let mut member = Member::new(Time::default(), Attachment { link: LinkState::Unknown, ..attachment });
         member.standby = standby;
         match state {
             MemberStatus::Ok => {
@@ -134,13 +138,13 @@ impl Group {
                 member.flap = Flap::adopted(now, &self.settings);
             }
             MemberStatus::Failed => {
-                member.attachment.link = Link::Down;
+                member.attachment.link = LinkState::Down;
                 member.condition = Condition::Down;
             }
             MemberStatus::Offline => {
                 member.offline = Some(OfflineCause::Operator);
-                if link == Link::Down {
-                    member.attachment.link = Link::Down;
+                if link == LinkState::Down {
+                    member.attachment.link = LinkState::Down;
                     member.condition = Condition::Down;
                 }
             }
@@ -162,7 +166,7 @@ impl Group {
             member.flap = Flap::default();
             member.live = live;
             member.condition = if live { Condition::Ok } else { Condition::Down };
-            member.attachment.link = if live { Link::Unknown } else { Link::Down };
+            member.attachment.link = if live { LinkState::Unknown } else { LinkState::Down };
         }
     }
 }

@@ -37,17 +37,20 @@ use std::{collections::BTreeMap, net::IpAddr, time::Duration};
 use choosing::Neighbour;
 
 use super::{Group, Settings};
-use crate::core::{
-    Action, Cause, Event, Time,
-    member::{Condition, Member},
-    probe::{
-        DISCOVER, FIND, Family, GRACE, Means, Proof, TestAddress, Via,
-        fdt::Fdt,
-        history::{Answer, LENGTH},
-        outcome::Outcome,
-        prober::{Prober, Round},
-        targets::{Fault, Known},
+use crate::{
+    core::{
+        Action, Cause, Event, Time,
+        member::{Condition, Member},
+        probe::{
+            DISCOVER, FIND, GRACE, ProbeSource, Proof, TestAddress, Via,
+            fdt::Fdt,
+            history::{Answer, LENGTH},
+            outcome::FinishedProbe,
+            prober::{Prober, Round},
+            targets::Known,
+        },
     },
+    types::{Family, TargetFault},
 };
 
 /// Below this failure detection time the load on the targets is worth a warning.
@@ -71,7 +74,7 @@ pub(super) struct Probes {
     /// Somebody wants to know of every probe.
     pub(super) watched: bool,
     /// The probes that are over with this event, while somebody wants to know.
-    pub(super) outcomes: Vec<Outcome>,
+    pub(super) outcomes: Vec<FinishedProbe>,
 }
 
 /// Who is slower than the failure detection time that was asked for.
@@ -171,8 +174,10 @@ impl Group {
         let Some(member) = self.member_mut(number).filter(|member| member.in_service()) else { return };
         let Some(prober) = member.probing.probers[family.index()].as_mut() else { return };
         let fits = match (proof, prober.means) {
-            (Proof::Echo { .. }, Some(Means::Echo { .. })) => true,
-            (Proof::Mac(proof), Some(Means::Arp | Means::Nd)) => mac.is_some_and(|(mac, _)| mac == proof),
+            (Proof::Echo { .. }, Some(ProbeSource::Echo { .. })) => true,
+            (Proof::Mac(proof), Some(ProbeSource::Arp | ProbeSource::Nd)) => {
+                mac.is_some_and(|(mac, _)| mac == proof)
+            }
             _ => false,
         };
         if !fits {
@@ -199,7 +204,7 @@ impl Group {
         let Some(conservative) = prober.targets.sample(target, rtt, interval) else { return };
         if conservative > interval {
             if prober.targets.is_exceptional(target, interval) {
-                prober.targets.set_aside(now, target, Fault::Slow);
+                prober.targets.set_aside(now, target, TargetFault::Slow);
                 self.say_because(Cause::ProbeResults, |_| Event::TargetExcluded {
                     member: name,
                     target,
@@ -302,7 +307,7 @@ impl Group {
                 let Some(means) = prober.means else { continue };
                 let neighbours = &mut self.probes.neighbours;
                 let found = |target: &IpAddr| neighbours.get(target).and_then(|neighbour| neighbour.found);
-                let by_mac = !matches!(means, Means::Echo { .. });
+                let by_mac = !matches!(means, ProbeSource::Echo { .. });
                 let Some((round, skipped)) =
                     prober.round(now, interval, idle, |target| !by_mac || found(&target).is_some())
                 else {
@@ -316,14 +321,14 @@ impl Group {
                 }
                 if let Round::Probe { sequence, target } = round {
                     let via = match (means, found(&target)) {
-                        (Means::Echo { source, .. }, _) => Via::Echo(source),
-                        (Means::Arp, Some((mac, _))) => Via::Arp(mac),
-                        (Means::Nd, Some((mac, _))) => Via::Nd(mac),
-                        (Means::Arp | Means::Nd, None) => continue,
+                        (ProbeSource::Echo { source, .. }, _) => Via::Echo(source),
+                        (ProbeSource::Arp, Some((mac, _))) => Via::Arp(mac),
+                        (ProbeSource::Nd, Some((mac, _))) => Via::Nd(mac),
+                        (ProbeSource::Arp | ProbeSource::Nd, None) => continue,
                     };
                     self.probes.wanted.push(Action::Probe { member: number, target, via, sequence });
                 }
-                if let Means::Echo { source, .. } = means {
+                if let ProbeSource::Echo { source, .. } = means {
                     if prober.looks(now, idle) {
                         self.probes.wanted.push(Action::FindHosts { member: number, source });
                     }

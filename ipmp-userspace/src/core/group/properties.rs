@@ -6,6 +6,7 @@ use ipmp_common::steer::Preference;
 use proptest::prelude::*;
 
 use super::*;
+use crate::types::LinkState;
 
 /// What the kernel holds, by the actions alone.
 #[derive(Clone, Default)]
@@ -74,9 +75,9 @@ impl Kernel {
 
 #[derive(Clone, Debug)]
 enum Step {
-    Join(Link),
+    Join(LinkState),
     Leave(u8),
-    Link(u8, Link),
+    Link(u8, LinkState),
     Live(u8),
     LiveAlone(u16),
     Mac(u8, u8),
@@ -90,7 +91,8 @@ enum Step {
 }
 
 fn step() -> impl Strategy<Value = Step> {
-    let link = || prop_oneof![2 => Just(Link::Up), 2 => Just(Link::Down), 1 => Just(Link::Unknown)];
+    let link =
+        || prop_oneof![2 => Just(LinkState::Up), 2 => Just(LinkState::Down), 1 => Just(LinkState::Unknown)];
     prop_oneof![
         2 => link().prop_map(Step::Join),
         1 => (0..5u8).prop_map(Step::Leave),
@@ -204,11 +206,12 @@ impl World {
         let mtu = group.members().iter().map(|member| member.mtu().max(MIN_MTU)).min();
         assert!(mtu.is_none() || kernel.mtu == mtu);
         for member in group.members() {
-            assert_eq!(kernel.states[usize::from(member.number())], member.state());
+            assert_eq!(kernel.states[usize::from(member.number())], member.state().into());
         }
 
         // Whoever could carry, carries: nobody is held down for nothing, and nobody is left without.
-        let works = |member: &&Member| member.offline.is_none() && member.live && member.link() != Link::Down;
+        let works =
+            |member: &&Member| member.offline.is_none() && member.live && member.link() != LinkState::Down;
         if group.members().iter().any(|member| works(&member)) {
             assert!(!active.is_empty(), "{:?}", group.members());
             assert!(!kernel.usable.and(active).is_empty());

@@ -1,7 +1,10 @@
 use ipmp_common::steer::Preference;
 
 use super::*;
-use crate::daemon::events::table;
+use crate::{
+    daemon::events::table,
+    types::{GroupState, LinkState, MemberState},
+};
 
 /// A group and its clock, and what it said.
 pub(super) struct Scene {
@@ -18,7 +21,7 @@ impl Scene {
     fn of(names: &[&str]) -> Self {
         let mut scene = Self::new();
         for name in names {
-            scene.join(name, Link::Up);
+            scene.join(name, LinkState::Up);
         }
         let live = scene.numbers();
         scene.tell(Input::Live(live));
@@ -26,7 +29,7 @@ impl Scene {
         scene
     }
 
-    fn join(&mut self, name: &str, link: Link) -> Vec<Action> {
+    fn join(&mut self, name: &str, link: LinkState) -> Vec<Action> {
         let member = self.group.free_number().expect("room for a member");
         self.tell(Input::Joined(attachment(member, name, link)))
     }
@@ -55,12 +58,12 @@ impl Scene {
         self.tell(Input::Live(members.iter().copied().collect()))
     }
 
-    fn link(&mut self, member: u8, link: Link) -> Vec<Action> {
+    fn link(&mut self, member: u8, link: LinkState) -> Vec<Action> {
         self.tell(Input::Link { member, link })
     }
 }
 
-fn attachment(member: u8, name: &str, link: Link) -> Attachment {
+fn attachment(member: u8, name: &str, link: LinkState) -> Attachment {
     Attachment { member, name: name.to_owned(), mac: [2, 0, 0, 0, 0, member], mtu: 1500, weight: 1000, link }
 }
 
@@ -106,7 +109,7 @@ fn a_first_member_takes_everything_when_it_is_live_and_not_before() {
         scene.tell(Input::AddressAdded(address(200))),
         [Action::SetInbound { address: address(200), inbound: Preference::EMPTY }]
     );
-    let joined = scene.join("e1000g0", Link::Up);
+    let joined = scene.join("e1000g0", LinkState::Up);
     assert_eq!(lines(&joined), ["IP interface e1000g0 has joined group production0"]);
     assert_eq!(
         work(&joined),
@@ -152,8 +155,8 @@ fn a_pulled_cable_moves_roles_and_leaves_usable_alone() {
             Action::SetState { member: 0, state: MemberStatus::Failed },
         ]
     );
-    assert_eq!(scene.link(0, Link::Down), [], "netlink is late, and nothing new");
-    assert_eq!(lines(&scene.link(0, Link::Up)), ["The link has come up on e1000g0"]);
+    assert_eq!(scene.link(0, LinkState::Down), [], "netlink is late, and nothing new");
+    assert_eq!(lines(&scene.link(0, LinkState::Up)), ["The link has come up on e1000g0"]);
     let back = scene.live(&[0, 1, 2]);
     assert_eq!(lines(&back), ["IP interface repair detected on e1000g0 of group production0"]);
     assert_eq!((scene.group.cast(), scene.group.inbound(address(200))), (Some(1), Some(1)));
@@ -163,7 +166,7 @@ fn a_pulled_cable_moves_roles_and_leaves_usable_alone() {
 /// documentation. The member is number 0, `eth0`; its company is number 1, `eth1`, with a link or without one.
 #[test]
 fn every_state_event_and_company_is_as_the_table_says() {
-    use MemberStatus::{Failed, Offline, Ok, Unknown};
+    use MemberState::{Failed, Offline, Ok, Unknown};
     const DOWN: &str = "The link has gone down on eth0";
     const UP: &str = "The link has come up on eth0";
     const FAILURE: &str = "IP interface failure detected on eth0 of group g";
@@ -187,7 +190,7 @@ fn every_state_event_and_company_is_as_the_table_says() {
         TwinsMac,
     }
     use On::{LinkDown, LinkUpAndLive, LiveLost, TwinsMac};
-    type Row = (MemberStatus, bool, On, MemberStatus, &'static [&'static str]);
+    type Row = (MemberState, bool, On, MemberState, &'static [&'static str]);
     #[rustfmt::skip]
     let table: &[Row] = &[
         (Unknown, true, LinkDown, Failed, &[DOWN, FAILURE]),
@@ -246,9 +249,9 @@ fn every_state_event_and_company_is_as_the_table_says() {
         let mut scene =
             Scene { group: Group::new("g", Settings::default()), now: Time(Duration::from_secs(1000)) };
         // The company first, so that the member under test has somebody to be offlined beside.
-        scene.tell(Input::Joined(attachment(1, "eth1", Link::Up)));
+        scene.tell(Input::Joined(attachment(1, "eth1", LinkState::Up)));
         scene.live(&[1]);
-        scene.tell(Input::Joined(attachment(0, "eth0", Link::Up)));
+        scene.tell(Input::Joined(attachment(0, "eth0", LinkState::Up)));
         if start != Unknown {
             scene.live(&[0, 1]);
         }
@@ -258,10 +261,10 @@ fn every_state_event_and_company_is_as_the_table_says() {
             _ => {}
         }
         if start == Failed {
-            scene.link(0, Link::Down);
+            scene.link(0, LinkState::Down);
         }
         if !company {
-            scene.link(1, Link::Down);
+            scene.link(1, LinkState::Down);
             let live = scene.group.member(0).unwrap().live();
             scene.live(if live { &[0] } else { &[] });
         }
@@ -272,14 +275,14 @@ fn every_state_event_and_company_is_as_the_table_says() {
         assert_eq!(state(&scene), start, "the scene of {case}");
 
         let events = match on {
-            LinkDown => vec![Input::Link { member: 0, link: Link::Down }],
+            LinkDown => vec![Input::Link { member: 0, link: LinkState::Down }],
             LiveLost => vec![Input::Live(with_others(&[]))],
             LinkUpAndLive => {
-                vec![Input::Link { member: 0, link: Link::Up }, Input::Live(with_others(&[0]))]
+                vec![Input::Link { member: 0, link: LinkState::Up }, Input::Live(with_others(&[0]))]
             }
             On::Offline => vec![Input::Offline { member: 0 }],
             On::Online => vec![Input::Online { member: 0 }],
-            TwinsMac => vec![Input::Mac { member: 0, mac: attachment(1, "", Link::Up).mac }],
+            TwinsMac => vec![Input::Mac { member: 0, mac: attachment(1, "", LinkState::Up).mac }],
         };
         let mut said = Vec::new();
         for event in events {
@@ -300,8 +303,8 @@ fn every_state_event_and_company_is_as_the_table_says() {
 #[test]
 fn cables_pulled_one_after_another_and_put_back() {
     let mut scene = Scene::of(&["e1000g0", "rge0"]);
-    scene.link(0, Link::Down);
-    let last = scene.link(1, Link::Down);
+    scene.link(0, LinkState::Down);
+    let last = scene.link(1, LinkState::Down);
     assert_eq!(
         lines(&last),
         ["The link has gone down on rge0", "All IP interfaces in group production0 are now unusable"]
@@ -317,7 +320,7 @@ fn cables_pulled_one_after_another_and_put_back() {
     );
     assert_eq!((scene.group.inbound(address(200)), scene.group.cast()), (None, None));
     scene.live(&[]);
-    assert_eq!(lines(&scene.link(1, Link::Up)), ["The link has come up on rge0"]);
+    assert_eq!(lines(&scene.link(1, LinkState::Up)), ["The link has come up on rge0"]);
     let back = scene.live(&[1]);
     assert_eq!(
         lines(&back),
@@ -386,7 +389,7 @@ fn states_of_the_group() {
 fn an_attached_interface_without_a_link_says_so() {
     let mut scene = Scene::of(&["eth0"]);
     assert_eq!(
-        lines(&scene.join("eth1", Link::Down)),
+        lines(&scene.join("eth1", LinkState::Down)),
         [
             "IP interface eth1 has joined group production0",
             "The link has gone down on eth1",
@@ -398,7 +401,7 @@ fn an_attached_interface_without_a_link_says_so() {
 #[test]
 fn the_mtu_is_the_least_of_all_members_and_lowered_before_anything_is_sent() {
     let mut scene = Scene::of(&["eth0"]);
-    let join = |number, mtu| Input::Joined(Attachment { mtu, ..attachment(number, "", Link::Up) });
+    let join = |number, mtu| Input::Joined(Attachment { mtu, ..attachment(number, "", LinkState::Up) });
     assert_eq!(scene.tell(join(1, 1400))[0], Action::SetMtu(1400));
     assert_eq!(scene.tell(join(2, 576))[0], Action::SetMtu(MIN_MTU));
     assert!(work(&scene.tell(Input::Left { member: 2 })).contains(&Action::SetMtu(1400)));
@@ -529,14 +532,15 @@ fn a_twin_waits_until_it_is_alone_with_its_mac() {
         Input::Mac { member: 2, mac: [2, 0, 0, 0, 0, 9] },
     ] {
         let mut scene = Scene::of(&["eth0", "eth1"]);
-        let twin = Attachment { mac: attachment(0, "", Link::Up).mac, ..attachment(2, "eth2", Link::Up) };
+        let twin =
+            Attachment { mac: attachment(0, "", LinkState::Up).mac, ..attachment(2, "eth2", LinkState::Up) };
         let joined = scene.tell(Input::Joined(twin));
         assert_eq!(
             lines(&joined)[1..],
             ["IP interface eth2 has a hardware address which is not unique in group production0; offlining"]
         );
         scene.live(&[0, 1, 2]);
-        assert_eq!(scene.group.member(2).unwrap().state(), MemberStatus::Offline);
+        assert_eq!(scene.group.member(2).unwrap().state(), MemberState::Offline);
         assert_eq!(
             scene.refused(Input::Online { member: 2 }),
             "cannot undo-offline eth2: interface has duplicate hardware address"
@@ -559,7 +563,7 @@ fn a_new_mac_is_announced() {
 fn a_new_mac_that_a_failed_member_has_too_leaves_nobody_announced() {
     let mut scene = Scene::of(&["eth0", "eth1"]);
     scene.live(&[0]);
-    let twin = scene.tell(Input::Mac { member: 0, mac: attachment(1, "", Link::Up).mac });
+    let twin = scene.tell(Input::Mac { member: 0, mac: attachment(1, "", LinkState::Up).mac });
     assert!(twin.contains(&Action::StopAnnouncing(address(200))), "{twin:?}");
 }
 
@@ -586,7 +590,7 @@ fn what_concerns_a_member_that_left_is_nothing() {
     let mut scene = Scene::of(&["eth0"]);
     for event in [
         Input::Left { member: 3 },
-        Input::Link { member: 3, link: Link::Down },
+        Input::Link { member: 3, link: LinkState::Down },
         Input::Mtu { member: 3, mtu: 1280 },
         Input::Mac { member: 3, mac: [0; 6] },
         Input::Weight { member: 3, weight: 1 },
@@ -605,10 +609,10 @@ fn an_adopted_group_takes_up_what_happened_meanwhile() {
     let member = |number, name, link, state| (attachment(number, name, link), state);
     let adopted = Adopted {
         members: vec![
-            member(0, "eth0", Link::Down, MemberStatus::Ok),
-            member(1, "eth1", Link::Up, MemberStatus::Ok),
-            member(2, "eth2", Link::Up, MemberStatus::Offline),
-            member(3, "eth3", Link::Up, MemberStatus::Failed),
+            member(0, "eth0", LinkState::Down, MemberStatus::Ok),
+            member(1, "eth1", LinkState::Up, MemberStatus::Ok),
+            member(2, "eth2", LinkState::Up, MemberStatus::Offline),
+            member(3, "eth3", LinkState::Up, MemberStatus::Failed),
         ],
         usable: [0, 1].into_iter().collect(),
         reserve: MemberSet::EMPTY,
@@ -632,11 +636,7 @@ fn an_adopted_group_takes_up_what_happened_meanwhile() {
     );
     assert_eq!(group.active(), [1]);
     let state = |number| group.member(number).unwrap().state();
-    assert_eq!(
-        (state(2), state(3)),
-        (MemberStatus::Offline, MemberStatus::Failed),
-        "nothing disproves these"
-    );
+    assert_eq!((state(2), state(3)), (MemberState::Offline, MemberState::Failed), "nothing disproves these");
     assert_eq!(group.deadline(), Some(now + Settings::default().flap_window), "eth3 was held down");
     assert!(!actions.iter().any(|action| matches!(action, Action::SetSlots(_) | Action::SetUsable(_))));
     for last in [200, 201] {
@@ -658,16 +658,16 @@ fn an_adopted_failure_is_repaired_by_a_good_link_alone() {
         standby: MemberSet::EMPTY,
     };
     for (link, live, state) in [
-        (Link::Down, MemberSet::EMPTY, MemberStatus::Failed),
-        (Link::Down, MemberSet::of(0), MemberStatus::Failed),
-        (Link::Up, MemberSet::EMPTY, MemberStatus::Failed),
-        (Link::Up, MemberSet::of(0), MemberStatus::Ok),
+        (LinkState::Down, MemberSet::EMPTY, MemberState::Failed),
+        (LinkState::Down, MemberSet::of(0), MemberState::Failed),
+        (LinkState::Up, MemberSet::EMPTY, MemberState::Failed),
+        (LinkState::Up, MemberSet::of(0), MemberState::Ok),
     ] {
         let now = Time(Duration::from_secs(5000));
         let (group, actions) = Group::adopt(now, "g", Settings::default(), adopted(link, live));
         assert_eq!(group.member(0).unwrap().state(), state, "{link:?}, live {live:?}");
         let usable = "At least 1 IP interface (eth0) in group g is now usable".to_owned();
-        assert_eq!(lines(&actions).contains(&usable), state == MemberStatus::Ok);
+        assert_eq!(lines(&actions).contains(&usable), state == MemberState::Ok);
     }
 }
 
@@ -681,14 +681,14 @@ fn every_line_says_what_made_it_happen() {
         causes(&scene.live(&[1])),
         [("link-down", lost()), ("failed", lost()), ("moved", failed()), ("cast-moved", failed())]
     );
-    assert_eq!(causes(&scene.link(0, Link::Down)), []);
-    assert_eq!(causes(&scene.link(0, Link::Up)), [("link-up", Cause::LinkRestored { member: name() })]);
+    assert_eq!(causes(&scene.link(0, LinkState::Down)), []);
+    assert_eq!(causes(&scene.link(0, LinkState::Up)), [("link-up", Cause::LinkRestored { member: name() })]);
     assert_eq!(causes(&scene.live(&[0, 1])), [("repaired", Cause::UpdelayPassed { member: name() })]);
     // The datapath may trust it again before the kernel tells.
-    scene.link(0, Link::Down);
+    scene.link(0, LinkState::Down);
     scene.live(&[0, 1]);
     assert_eq!(
-        causes(&scene.link(0, Link::Up)),
+        causes(&scene.link(0, LinkState::Up)),
         [
             ("link-up", Cause::LinkRestored { member: name() }),
             ("repaired", Cause::UpdelayPassed { member: name() })
@@ -708,7 +708,7 @@ fn every_line_says_what_made_it_happen() {
 #[test]
 fn a_member_that_leaves_and_a_twin_are_causes() {
     let mut scene = Scene::of(&["e1000g0", "e1000g1"]);
-    let twin = Attachment { mac: [2, 0, 0, 0, 0, 1], ..attachment(2, "rge0", Link::Up) };
+    let twin = Attachment { mac: [2, 0, 0, 0, 0, 1], ..attachment(2, "rge0", LinkState::Up) };
     let same = Cause::DuplicateMac { member: "rge0".into(), other: "e1000g1".into() };
     assert_eq!(
         causes(&scene.tell(Input::Joined(twin))),

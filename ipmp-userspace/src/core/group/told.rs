@@ -88,9 +88,10 @@ impl Group {
         }
         for member in &self.members {
             let told = &mut self.told.states[usize::from(member.number())];
-            if *told != member.state() {
-                *told = member.state();
-                actions.push(Action::SetState { member: member.number(), state: member.state() });
+            let state = member.state().into();
+            if *told != state {
+                *told = state;
+                actions.push(Action::SetState { member: member.number(), state });
             }
         }
         if let Some(mtu) = new_mtu.filter(|_| !lowered) {

@@ -1,13 +1,15 @@
 //! Telling of single probes, while somebody watches. While nobody does, nothing is kept.
 
 use super::Group;
-use crate::core::{
-    Time,
-    probe::{
-        Family,
-        history::{Fate, Probe},
-        outcome::Outcome,
+use crate::{
+    core::{
+        Time,
+        probe::{
+            history::{Probe, ProbeProgress},
+            outcome::FinishedProbe,
+        },
     },
+    types::Family,
 };
 
 impl Group {
@@ -21,8 +23,9 @@ impl Group {
         if !self.probes.watched {
             return Vec::new();
         }
-        let due =
-            |probe: &&Probe| probe.deadline <= now && matches!(probe.fate, Fate::Wanted | Fate::Pending);
+        let due = |probe: &&Probe| {
+            probe.deadline <= now && matches!(probe.fate, ProbeProgress::Wanted | ProbeProgress::Pending)
+        };
         let families = self.members().iter().flat_map(|member| Family::ALL.map(|family| (member, family)));
         families
             .filter_map(|(member, family)| Some((member.number(), family, member.prober(family)?)))
@@ -40,19 +43,21 @@ impl Group {
         let Some(member) = self.member(number) else { return };
         let Some(prober) = member.prober(family) else { return };
         let Some(probe) = prober.history().probe(sequence) else { return };
+        let Some(outcome) = probe.fate.outcome() else { return };
         let rtt = prober.targets().get(probe.target).map(|target| target.rtt).unwrap_or_default();
-        let outcome = Outcome {
+        let finished = FinishedProbe {
             member: member.name().to_owned(),
             family,
             sequence,
             target: probe.target,
             sent: probe.sent,
-            fate: probe.fate,
+            outcome,
+            rtt: probe.fate.rtt(),
             known: now,
             average: rtt.average(),
             deviation: rtt.deviation(),
         };
-        self.probes.outcomes.push(outcome);
+        self.probes.outcomes.push(finished);
     }
 }
 
@@ -61,15 +66,18 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::core::{
-        Action, Input,
-        group::wire::{Wire, router},
+    use crate::{
+        core::{
+            Action, Input,
+            group::wire::{Wire, router},
+        },
+        types::ProbeOutcome,
     };
 
     const FDT: Duration = Duration::from_secs(1);
 
     /// What was told since the last look: number and fate of each, of one member.
-    fn told(wire: &mut Wire, member: &str) -> Vec<Outcome> {
+    fn told(wire: &mut Wire, member: &str) -> Vec<FinishedProbe> {
         let actions = std::mem::take(&mut wire.actions);
         let outcomes = actions.into_iter().filter_map(|action| match action {
             Action::ProbeOver(outcome) => Some(outcome),
@@ -89,7 +97,7 @@ mod tests {
         assert_eq!(answered.len(), 5);
         assert!(answered.windows(2).all(|two| two[1].sequence == two[0].sequence + 1), "{answered:?}");
         for outcome in &answered {
-            assert_eq!(outcome.fate, Fate::Answered(wire.rtt));
+            assert_eq!((outcome.outcome, outcome.rtt), (ProbeOutcome::Answered, Some(wire.rtt)));
             assert_eq!(outcome.known - outcome.sent, wire.rtt);
             assert_eq!((outcome.family, outcome.target), (Family::V4, router(1)));
             assert_eq!(outcome.average, Some(wire.rtt), "with this one in it");
@@ -99,7 +107,7 @@ mod tests {
         wire.run(FDT);
         let lost = told(&mut wire, "eth0");
         assert!((4..=5).contains(&lost.len()), "{lost:?}");
-        assert!(lost.iter().all(|outcome| outcome.fate == Fate::Lost), "{lost:?}");
+        assert!(lost.iter().all(|outcome| outcome.outcome == ProbeOutcome::Lost), "{lost:?}");
         assert!(
             lost.iter().all(|outcome| outcome.average.is_some()),
             "the average is shown of what is lost, too"
@@ -119,9 +127,11 @@ mod tests {
         });
         told(&mut wire, "eth0");
         wire.run(Duration::from_millis(60));
-        let fates: Vec<(u16, Fate)> =
-            told(&mut wire, "eth0").iter().map(|outcome| (outcome.sequence, outcome.fate)).collect();
-        let [(first, Fate::Lost), (second, Fate::Answered(_))] = fates[..] else { panic!("{fates:?}") };
+        let fates: Vec<(u16, ProbeOutcome)> =
+            told(&mut wire, "eth0").iter().map(|outcome| (outcome.sequence, outcome.outcome)).collect();
+        let [(first, ProbeOutcome::Lost), (second, ProbeOutcome::Answered)] = fates[..] else {
+            panic!("{fates:?}")
+        };
         assert_eq!(first, second);
     }
 
@@ -140,7 +150,7 @@ mod tests {
         let sent = Input::Sent { member: 0, family: Family::V4, sequence, cookie: None };
         let actions = group.handle(deadline, sent).unwrap();
         assert!(
-            matches!(&actions[..], [Action::ProbeOver(outcome)] if outcome.fate == Fate::Unsent),
+            matches!(&actions[..], [Action::ProbeOver(outcome)] if outcome.outcome == ProbeOutcome::Unsent),
             "{actions:?}"
         );
     }

@@ -6,11 +6,14 @@ use std::{
     time::Duration,
 };
 
-use crate::core::{
-    Action, Attachment, Group, Input, Link, Refusal, Settings, Time,
-    probe::{Family, Proof, TestAddress, Via},
-};
 use crate::daemon::events::table;
+use crate::{
+    core::{
+        Action, Attachment, Group, Input, Refusal, Settings, Time,
+        probe::{Proof, TestAddress, Via},
+    },
+    types::{Family, LinkState, MemberState},
+};
 
 /// A group, and the network that its members are on.
 #[derive(Clone)]
@@ -92,7 +95,7 @@ impl Wire {
     pub fn join(&mut self, member: u8) {
         let name = format!("eth{member}");
         let mac = [2, 0, 0, 0, 0, member];
-        let attachment = Attachment { member, name, mac, mtu: 1500, weight: 1, link: Link::Up };
+        let attachment = Attachment { member, name, mac, mtu: 1500, weight: 1, link: LinkState::Up };
         self.tell(Input::Joined(attachment));
         self.link(member, true);
     }
@@ -122,7 +125,7 @@ impl Wire {
         } else {
             live.remove(&member)
         };
-        self.tell(Input::Link { member, link: if up { Link::Up } else { Link::Down } });
+        self.tell(Input::Link { member, link: if up { LinkState::Up } else { LinkState::Down } });
         self.tell(Input::Live(live.into_iter().collect()));
     }
 
@@ -217,7 +220,7 @@ impl Wire {
         std::mem::take(&mut self.lines)
     }
 
-    pub fn state(&self, member: u8) -> ipmp_common::maps::MemberStatus {
+    pub fn state(&self, member: u8) -> MemberState {
         self.group.member(member).expect("a member").state()
     }
 

@@ -16,14 +16,14 @@
 use std::{collections::VecDeque, net::IpAddr, time::Duration};
 
 use super::{FAILURES, Proof};
-use crate::core::Time;
+use crate::{core::Time, types::ProbeOutcome};
 
 /// How many probes are remembered (reference 0.4, `PROBE_STATS_COUNT`).
 pub const LENGTH: usize = 52;
 
-/// What has become of a probe.
+/// Progress of a probe.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Fate {
+pub enum ProbeProgress {
     /// The caller was asked to send it.
     Wanted,
     /// It was sent, and may be answered in time.
@@ -32,10 +32,28 @@ pub enum Fate {
     Answered(Duration),
     /// It was not.
     Lost,
-    /// Whoever should have judged it slept: nobody can tell whether it was answered in time.
-    Void,
+    /// The daemon was delayed and cannot tell whether it was answered in time.
+    Discarded,
     /// It could not be sent.
     Unsent,
+}
+
+impl ProbeProgress {
+    /// The result, once there is one.
+    pub fn outcome(self) -> Option<ProbeOutcome> {
+        match self {
+            Self::Wanted | Self::Pending => None,
+            Self::Answered(_) => Some(ProbeOutcome::Answered),
+            Self::Lost => Some(ProbeOutcome::Lost),
+            Self::Discarded => Some(ProbeOutcome::Discarded),
+            Self::Unsent => Some(ProbeOutcome::Unsent),
+        }
+    }
+
+    /// The round-trip time, if the probe was answered.
+    pub fn rtt(self) -> Option<Duration> {
+        if let Self::Answered(rtt) = self { Some(rtt) } else { None }
+    }
 }
 
 /// A probe.
@@ -52,7 +70,7 @@ pub struct Probe {
     /// What an echo must bring back.
     pub cookie: u64,
     /// What has become of it.
-    pub fate: Fate,
+    pub fate: ProbeProgress,
 }
 
 /// What is thought of an answer.
@@ -122,18 +140,33 @@ impl History {
             self.probes.pop_front();
         }
         let sequence = self.sequence;
-        self.probes.push_back(Probe { sequence, target, sent: now, deadline, cookie: 0, fate: Fate::Wanted });
+        self.probes.push_back(Probe {
+            sequence,
+            target,
+            sent: now,
+            deadline,
+            cookie: 0,
+            fate: ProbeProgress::Wanted,
+        });
         sequence
     }
 
     /// The caller has sent a probe with this cookie, or could not. It is lost if it is not answered within `patience`.
     pub fn sent(&mut self, sequence: u16, cookie: Option<u64>, now: Time, patience: Duration) {
-        let Some(probe) = self.probe_mut(sequence).filter(|probe| probe.fate == Fate::Wanted) else { return };
+        let Some(probe) = self.probe_mut(sequence).filter(|probe| probe.fate == ProbeProgress::Wanted) else {
+            return;
+        };
         match cookie {
             Some(cookie) => {
-                *probe = Probe { sent: now, deadline: now + patience, cookie, fate: Fate::Pending, ..*probe };
+                *probe = Probe {
+                    sent: now,
+                    deadline: now + patience,
+                    cookie,
+                    fate: ProbeProgress::Pending,
+                    ..*probe
+                };
             }
-            None => probe.fate = Fate::Unsent,
+            None => probe.fate = ProbeProgress::Unsent,
         }
     }
 
@@ -151,7 +184,7 @@ impl History {
     ///
     /// An ARP reply does not say which request it answers: it is the answer to the newest probe of its sender.
     pub fn answer(&mut self, target: IpAddr, proof: Proof, at: Time) -> Answer {
-        let was_sent = |probe: &Probe| !matches!(probe.fate, Fate::Wanted | Fate::Unsent);
+        let was_sent = |probe: &Probe| !matches!(probe.fate, ProbeProgress::Wanted | ProbeProgress::Unsent);
         let found = match proof {
             Proof::Echo { sequence, cookie } => self.probes.iter().position(|probe| {
                 (probe.sequence, probe.target, probe.cookie) == (sequence, target, cookie) && was_sent(probe)
@@ -162,14 +195,14 @@ impl History {
                 .rposition(|probe| probe.target == target && was_sent(probe) && probe.sent <= at),
         };
         let Some(found) = found else { return Answer::Forged };
-        let answered = |probe: &Probe| matches!(probe.fate, Fate::Answered(_));
+        let answered = |probe: &Probe| matches!(probe.fate, ProbeProgress::Answered(_));
         let newest = !self.probes.range(found + 1..).any(|later| later.target == target && answered(later));
         let probe = &mut self.probes[found];
         if answered(probe) {
             return Answer::Duplicate;
         }
         let rtt = at - probe.sent;
-        probe.fate = Fate::Answered(rtt);
+        probe.fate = ProbeProgress::Answered(rtt);
         Answer::Genuine { sequence: probe.sequence, rtt, newest }
     }
 
@@ -179,16 +212,16 @@ impl History {
         let mut judged = Judged::default();
         for probe in self.probes.iter_mut().filter(|probe| probe.deadline <= now) {
             match probe.fate {
-                Fate::Wanted => {
-                    probe.fate = Fate::Unsent;
+                ProbeProgress::Wanted => {
+                    probe.fate = ProbeProgress::Unsent;
                     judged.unsent += 1;
                 }
-                Fate::Pending if now - probe.deadline > slack => {
-                    probe.fate = Fate::Void;
+                ProbeProgress::Pending if now - probe.deadline > slack => {
+                    probe.fate = ProbeProgress::Discarded;
                     judged.void += 1;
                 }
-                Fate::Pending => {
-                    probe.fate = Fate::Lost;
+                ProbeProgress::Pending => {
+                    probe.fate = ProbeProgress::Lost;
                     judged.lost += 1;
                 }
                 _ => {}
@@ -199,7 +232,7 @@ impl History {
 
     /// When the next probe must be judged.
     pub fn deadline(&self) -> Option<Time> {
-        let undecided = |probe: &&Probe| matches!(probe.fate, Fate::Wanted | Fate::Pending);
+        let undecided = |probe: &&Probe| matches!(probe.fate, ProbeProgress::Wanted | ProbeProgress::Pending);
         self.probes.iter().filter(undecided).map(|probe| probe.deadline).min()
     }
 
@@ -235,7 +268,7 @@ impl History {
 
     /// The newest losses, if they are enough for a failure.
     pub fn losing(&self) -> Option<Losing> {
-        let mut losses = self.decided().take_while(|probe| probe.fate == Fate::Lost);
+        let mut losses = self.decided().take_while(|probe| probe.fate == ProbeProgress::Lost);
         let first = losses.next()?;
         let mut losing = [Loss { target: first.target, sent: first.sent }; FAILURES as usize];
         for loss in &mut losing[1..] {
@@ -249,7 +282,7 @@ impl History {
     /// with `None` of any.
     pub fn answered_around(&self, moment: Time, apart: Duration, target: Option<IpAddr>) -> bool {
         self.probes.iter().any(|probe| {
-            matches!(probe.fate, Fate::Answered(_))
+            matches!(probe.fate, ProbeProgress::Answered(_))
                 && target.is_none_or(|target| target == probe.target)
                 && (probe.sent - moment).max(moment - probe.sent) < apart
         })
@@ -257,17 +290,20 @@ impl History {
 
     /// Whether any probe that is remembered was answered.
     pub fn answered(&self) -> bool {
-        self.probes.iter().any(|probe| matches!(probe.fate, Fate::Answered(_)))
+        self.probes.iter().any(|probe| matches!(probe.fate, ProbeProgress::Answered(_)))
     }
 
     /// What was decided, newest first.
     fn decided(&self) -> impl Iterator<Item = &Probe> {
-        self.probes.iter().rev().filter(|probe| matches!(probe.fate, Fate::Answered(_) | Fate::Lost))
+        self.probes
+            .iter()
+            .rev()
+            .filter(|probe| matches!(probe.fate, ProbeProgress::Answered(_) | ProbeProgress::Lost))
     }
 
     fn row(&self, of: impl Fn(&Probe) -> bool, answered: bool) -> u32 {
         let row = self.decided().filter(|probe| of(probe));
-        row.take_while(|probe| matches!(probe.fate, Fate::Answered(_)) == answered).count() as u32
+        row.take_while(|probe| matches!(probe.fate, ProbeProgress::Answered(_)) == answered).count() as u32
     }
 
     fn probe_mut(&mut self, sequence: u16) -> Option<&mut Probe> {
@@ -324,19 +360,55 @@ mod tests {
             cookie: 1 << 32,
             fate,
         };
-        let answered = |ms| Fate::Answered(Duration::from_millis(ms));
-        // Fate; what sent, not sent, an answer at 200 ms, a look at 150 ms and a look at 151 ms make of it.
+        let answered = |ms| ProbeProgress::Answered(Duration::from_millis(ms));
+        // ProbeProgress; what sent, not sent, an answer at 200 ms, a look at 150 ms and a look at 151 ms make of it.
         let table = [
-            (Fate::Wanted, [Fate::Pending, Fate::Unsent, Fate::Wanted, Fate::Unsent, Fate::Unsent], Forged),
             (
-                Fate::Pending,
-                [Fate::Pending, Fate::Pending, answered(200), Fate::Lost, Fate::Void],
+                ProbeProgress::Wanted,
+                [
+                    ProbeProgress::Pending,
+                    ProbeProgress::Unsent,
+                    ProbeProgress::Wanted,
+                    ProbeProgress::Unsent,
+                    ProbeProgress::Unsent,
+                ],
+                Forged,
+            ),
+            (
+                ProbeProgress::Pending,
+                [
+                    ProbeProgress::Pending,
+                    ProbeProgress::Pending,
+                    answered(200),
+                    ProbeProgress::Lost,
+                    ProbeProgress::Discarded,
+                ],
                 genuine(200),
             ),
-            (Fate::Lost, [Fate::Lost, Fate::Lost, answered(200), Fate::Lost, Fate::Lost], genuine(200)),
-            (Fate::Void, [Fate::Void, Fate::Void, answered(200), Fate::Void, Fate::Void], genuine(200)),
+            (
+                ProbeProgress::Lost,
+                [
+                    ProbeProgress::Lost,
+                    ProbeProgress::Lost,
+                    answered(200),
+                    ProbeProgress::Lost,
+                    ProbeProgress::Lost,
+                ],
+                genuine(200),
+            ),
+            (
+                ProbeProgress::Discarded,
+                [
+                    ProbeProgress::Discarded,
+                    ProbeProgress::Discarded,
+                    answered(200),
+                    ProbeProgress::Discarded,
+                    ProbeProgress::Discarded,
+                ],
+                genuine(200),
+            ),
             (answered(7), [answered(7); 5], Duplicate),
-            (Fate::Unsent, [Fate::Unsent; 5], Forged),
+            (ProbeProgress::Unsent, [ProbeProgress::Unsent; 5], Forged),
         ];
         for (fate, expected, answer) in table {
             let start = History { probes: [probe(fate)].into(), sequence: 1 };
@@ -415,9 +487,9 @@ mod tests {
     fn what_is_void_unsent_or_undecided_is_no_end_of_a_row() {
         let mut history =
             history(&[(1, true), (1, false), (1, false), (1, false), (1, false), (1, false), (1, false)]);
-        history.probes[3].fate = Fate::Void;
-        history.probes[5].fate = Fate::Unsent;
-        history.probes[6].fate = Fate::Pending;
+        history.probes[3].fate = ProbeProgress::Discarded;
+        history.probes[5].fate = ProbeProgress::Unsent;
+        history.probes[6].fate = ProbeProgress::Pending;
         assert_eq!((history.losses(), history.losing()), (3, None));
     }
 

@@ -11,7 +11,7 @@
 //! | [`verdict`] | whose failure a lost probe is |
 //!
 //! A member is probed in each family in which it has a test address, by ICMP echo; without one, where the group's
-//! [`Policy`] says so, by ARP or Neighbour Discovery, which need no address. A round comes every fifth of the failure
+//! [`ProbePolicy`] says so, by ARP or Neighbour Discovery, which need no address. A round comes every fifth of the failure
 //! detection time, at a place of its own in the interval for each member and family, and goes to one target, in turn:
 //! to the same one for all members in the same interval.
 //!
@@ -35,7 +35,8 @@ pub mod rtt;
 pub mod targets;
 pub mod verdict;
 
-use std::{fmt, net::IpAddr, time::Duration};
+use crate::types::{Family, ProbeMethod, ProbePolicy};
+use std::{net::IpAddr, time::Duration};
 
 /// So many probes lost in a row are a failure (reference 0.4).
 pub const FAILURES: u32 = 5;
@@ -54,76 +55,6 @@ pub const FIND: Duration = Duration::from_secs(5);
 pub const QUIET: Duration = Duration::from_secs(60);
 /// How often hosts are looked for by multicast, where the interval is shorter.
 pub const DISCOVER: Duration = Duration::from_secs(1);
-
-/// A family of addresses.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Family {
-    /// IPv4.
-    V4,
-    /// IPv6.
-    V6,
-}
-
-impl Family {
-    /// Both.
-    pub const ALL: [Self; 2] = [Self::V4, Self::V6];
-
-    /// The family of an address.
-    pub fn of(address: IpAddr) -> Self {
-        if address.is_ipv4() { Self::V4 } else { Self::V6 }
-    }
-
-    pub(super) fn index(self) -> usize {
-        self as usize
-    }
-}
-
-impl fmt::Display for Family {
-    /// As the reference's lines have it.
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::V4 => "inet",
-            Self::V6 => "inet6",
-        })
-    }
-}
-
-/// Whether members without a test address are probed, and how.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
-pub enum Policy {
-    /// They are not: their links alone are watched.
-    #[default]
-    Off,
-    /// IPv4 targets by ARP, IPv6 targets by Neighbour Discovery.
-    Auto,
-    /// IPv4 targets by ARP.
-    Arp,
-    /// IPv6 targets by Neighbour Discovery.
-    Nd,
-}
-
-impl Policy {
-    /// Every policy.
-    pub const ALL: [Self; 4] = [Self::Off, Self::Auto, Self::Arp, Self::Nd];
-
-    /// Its name, as the setting `probe` has it.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Off => "off",
-            Self::Auto => "auto",
-            Self::Arp => "arp",
-            Self::Nd => "nd",
-        }
-    }
-
-    /// Whether members without a test address are probed in a family.
-    pub fn probes(self, family: Family) -> bool {
-        match family {
-            Family::V4 => matches!(self, Self::Auto | Self::Arp),
-            Family::V6 => matches!(self, Self::Auto | Self::Nd),
-        }
-    }
-}
 
 /// What is known of a member's test address in a family.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
@@ -144,7 +75,7 @@ pub enum TestAddress {
 
 /// How a member is probed in a family.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Means {
+pub enum ProbeSource {
     /// By ICMP echo from its test address.
     Echo {
         /// The test address.
@@ -158,15 +89,24 @@ pub enum Means {
     Nd,
 }
 
-impl Means {
+impl ProbeSource {
     /// How a member is probed in a family under a policy. A test address that is not there yet is waited for.
-    pub fn of(family: Family, address: TestAddress, policy: Policy) -> Option<Self> {
+    pub fn of(family: Family, address: TestAddress, policy: ProbePolicy) -> Option<Self> {
         match (address, family, policy) {
             (TestAddress::Is { address, prefix }, ..) => Some(Self::Echo { source: address, prefix }),
             (TestAddress::Awaited, ..) => None,
-            (TestAddress::None, Family::V4, Policy::Auto | Policy::Arp) => Some(Self::Arp),
-            (TestAddress::None, Family::V6, Policy::Auto | Policy::Nd) => Some(Self::Nd),
+            (TestAddress::None, Family::V4, ProbePolicy::Auto | ProbePolicy::Arp) => Some(Self::Arp),
+            (TestAddress::None, Family::V6, ProbePolicy::Auto | ProbePolicy::Nd) => Some(Self::Nd),
             (TestAddress::None, ..) => None,
+        }
+    }
+
+    /// The method, without its data.
+    pub fn method(self) -> ProbeMethod {
+        match self {
+            Self::Echo { .. } => ProbeMethod::Echo,
+            Self::Arp => ProbeMethod::Arp,
+            Self::Nd => ProbeMethod::Nd,
         }
     }
 
@@ -219,19 +159,6 @@ pub enum Via {
     Nd([u8; 6]),
 }
 
-/// What the PROBE column shows (reference 1.7).
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Column {
-    /// It is not probed.
-    Disabled,
-    /// It has failed, if only by its link.
-    Failed,
-    /// It has no targets.
-    Unknown,
-    /// Its probes are answered.
-    Ok,
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -243,17 +170,17 @@ mod tests {
     #[test]
     fn a_test_address_is_probed_from_and_a_policy_is_for_those_without() {
         let has = TestAddress::Is { address: ip("192.168.1.5"), prefix: 24 };
-        let echo = Some(Means::Echo { source: ip("192.168.1.5"), prefix: 24 });
+        let echo = Some(ProbeSource::Echo { source: ip("192.168.1.5"), prefix: 24 });
         for (policy, v4, v6) in [
-            (Policy::Off, None, None),
-            (Policy::Auto, Some(Means::Arp), Some(Means::Nd)),
-            (Policy::Arp, Some(Means::Arp), None),
-            (Policy::Nd, None, Some(Means::Nd)),
+            (ProbePolicy::Off, None, None),
+            (ProbePolicy::Auto, Some(ProbeSource::Arp), Some(ProbeSource::Nd)),
+            (ProbePolicy::Arp, Some(ProbeSource::Arp), None),
+            (ProbePolicy::Nd, None, Some(ProbeSource::Nd)),
         ] {
-            assert_eq!(Means::of(Family::V4, has, policy), echo, "{policy:?}");
-            assert_eq!(Means::of(Family::V4, TestAddress::Awaited, policy), None, "{policy:?}");
-            assert_eq!(Means::of(Family::V4, TestAddress::None, policy), v4, "{policy:?}");
-            assert_eq!(Means::of(Family::V6, TestAddress::None, policy), v6, "{policy:?}");
+            assert_eq!(ProbeSource::of(Family::V4, has, policy), echo, "{policy:?}");
+            assert_eq!(ProbeSource::of(Family::V4, TestAddress::Awaited, policy), None, "{policy:?}");
+            assert_eq!(ProbeSource::of(Family::V4, TestAddress::None, policy), v4, "{policy:?}");
+            assert_eq!(ProbeSource::of(Family::V6, TestAddress::None, policy), v6, "{policy:?}");
         }
     }
 
@@ -271,14 +198,14 @@ mod tests {
             ("2001:db8::5", 0, "fe80::1", true),
             ("2001:db8::5", 128, "2001:db8::4", false),
         ] {
-            let means = Means::Echo { source: ip(source), prefix };
+            let means = ProbeSource::Echo { source: ip(source), prefix };
             assert_eq!(
                 means.reaches(Family::of(ip(source)), ip(target)),
                 reached,
                 "{source}/{prefix}, {target}"
             );
         }
-        assert!(Means::Arp.reaches(Family::V4, ip("10.0.0.1")));
-        assert!(!Means::Arp.reaches(Family::V4, ip("fe80::1")));
+        assert!(ProbeSource::Arp.reaches(Family::V4, ip("10.0.0.1")));
+        assert!(!ProbeSource::Arp.reaches(Family::V4, ip("fe80::1")));
     }
 }

@@ -2,14 +2,16 @@
 
 use std::{net::IpAddr, time::Duration};
 
-use super::{Family, history::Fate};
-use crate::core::Time;
+use crate::{
+    core::Time,
+    types::{Family, ProbeOutcome},
+};
 
 /// A probe that is over.
 ///
 /// One that was lost, or void, and is answered afterwards is over twice: an answer takes the loss back.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Outcome {
+pub struct FinishedProbe {
     /// Name of the member that sent it.
     pub member: String,
     /// In which family.
@@ -20,8 +22,10 @@ pub struct Outcome {
     pub target: IpAddr,
     /// When it was sent, or was to be sent.
     pub sent: Time,
-    /// What has become of it.
-    pub fate: Fate,
+    /// Its result.
+    pub outcome: ProbeOutcome,
+    /// From sending until the kernel received the reply, if there was one.
+    pub rtt: Option<Duration>,
     /// When that was known: of an answer, when it was read.
     pub known: Time,
     /// How long the target takes on the average, and how far that is off in the mean, this probe included.

@@ -14,11 +14,14 @@
 use std::{net::IpAddr, time::Duration};
 
 use super::{
-    FAILURES, Means, PATIENCE, Proof, QUIET, REPAIRS, SETTLE,
+    FAILURES, PATIENCE, ProbeSource, Proof, QUIET, REPAIRS, SETTLE,
     history::{Answer, History, Judged},
-    targets::{Fault, Mode, Targets},
+    targets::Targets,
 };
-use crate::core::Time;
+use crate::{
+    core::Time,
+    types::{TargetFault, TargetMode},
+};
 
 /// The grids of 16 members in 2 families divide an interval into so many places.
 pub(in crate::core) const PLACES: u32 = 32;
@@ -68,7 +71,7 @@ pub enum Round {
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Prober {
     /// How; `None` while its test address is awaited, or is not its alone.
-    pub(in crate::core) means: Option<Means>,
+    pub(in crate::core) means: Option<ProbeSource>,
     pub(in crate::core) targets: Targets,
     pub(in crate::core) history: History,
     /// Whether it has failed, and is not repaired yet.
@@ -106,7 +109,7 @@ impl Prober {
     }
 
     /// How it probes; `None` while it cannot: its test address is awaited, or is not its alone.
-    pub fn means(&self) -> Option<Means> {
+    pub fn means(&self) -> Option<ProbeSource> {
         self.means
     }
 
@@ -156,14 +159,14 @@ impl Prober {
     }
 
     /// It probes in another way from now on: what was learnt of the way before says nothing.
-    pub(in crate::core) fn set_means(&mut self, means: Option<Means>) {
+    pub(in crate::core) fn set_means(&mut self, means: Option<ProbeSource>) {
         self.means = means;
         self.targets = Targets::default();
         self.rest();
     }
 
     /// Whom to probe from now on. Without any, what was is forgotten.
-    pub(in crate::core) fn set_targets(&mut self, now: Time, mode: Mode, addresses: &[IpAddr]) {
+    pub(in crate::core) fn set_targets(&mut self, now: Time, mode: TargetMode, addresses: &[IpAddr]) {
         let none_before = self.targets.is_empty();
         self.targets.set(now, mode, addresses);
         if self.targets.is_empty() {
@@ -258,7 +261,7 @@ impl Prober {
 
     /// Whether it is to look for hosts, `pause` after it did so last: if it knows none, or one that is no router.
     pub(in crate::core) fn looks(&mut self, now: Time, pause: Duration) -> bool {
-        let wanting = self.targets.mode() == Mode::Multicast && self.targets.all().len() < 2;
+        let wanting = self.targets.mode() == TargetMode::Multicast && self.targets.all().len() < 2;
         let looks = wanting && self.looked.is_none_or(|looked| now - looked >= pause);
         if looks {
             self.looked = Some(now);
@@ -308,7 +311,7 @@ impl Prober {
         {
             return None;
         }
-        self.targets.set_aside(now, target, Fault::Dead);
+        self.targets.set_aside(now, target, TargetFault::Unresponsive);
         Some(target)
     }
 
@@ -346,8 +349,8 @@ mod tests {
 
     fn prober(targets: &[u8]) -> Prober {
         let mut prober = Prober::new(at(0), false);
-        prober.set_means(Some(Means::Echo { source: ip(201), prefix: 24 }));
-        prober.set_targets(at(0), Mode::Routes, &targets.iter().copied().map(ip).collect::<Vec<_>>());
+        prober.set_means(Some(ProbeSource::Echo { source: ip(201), prefix: 24 }));
+        prober.set_targets(at(0), TargetMode::Routes, &targets.iter().copied().map(ip).collect::<Vec<_>>());
         prober.wake(at(0), INTERVAL, 0, 0);
         prober
     }
@@ -483,7 +486,7 @@ mod tests {
         let mut prober = prober(&[]);
         assert_eq!(round(&mut prober, 0), Some((Round::Idle, 0)));
         assert_eq!(prober.next(), Some(at(1000)));
-        prober.set_targets(at(5), Mode::Multicast, &[ip(7)]);
+        prober.set_targets(at(5), TargetMode::Multicast, &[ip(7)]);
         prober.wake(at(5), INTERVAL, 0, 0);
         assert_eq!(prober.next(), Some(at(20)));
     }

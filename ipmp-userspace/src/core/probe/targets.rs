@@ -17,7 +17,10 @@
 use std::{net::IpAddr, time::Duration};
 
 use super::rtt::Rtt;
-use crate::core::Time;
+use crate::{
+    core::Time,
+    types::{TargetFault, TargetMode, TargetStatus},
+};
 
 /// How many targets are probed in turn at most.
 pub const ACTIVE: usize = 5;
@@ -26,36 +29,25 @@ pub const LEAST: usize = 3;
 /// How long a slow or dead target is left alone.
 pub const ASIDE: Duration = Duration::from_secs(60);
 
-/// Where targets come from: the MODE of `ipmpstat -t`.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
-pub enum Mode {
-    /// The operator names them.
-    Explicit,
-    /// From the routing table.
-    Routes,
-    /// Hosts that answered a multicast probe, or there are none at all.
-    #[default]
-    Multicast,
-}
-
-/// Why a target is set aside.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Fault {
-    /// It takes far longer than all others.
-    Slow,
-    /// It answers no more while others do.
-    Dead,
-}
-
-/// What a target is good for.
+/// Use of a target by a member.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Status {
+pub enum TargetUse {
     /// It is probed.
     Active,
-    /// There are enough others.
-    Spare,
-    /// It is left alone.
-    Aside(Fault, Time),
+    /// Not needed: enough other targets are probed.
+    Inactive,
+    /// Excluded since that time.
+    Excluded(TargetFault, Time),
+}
+
+impl From<TargetUse> for TargetStatus {
+    fn from(of: TargetUse) -> Self {
+        match of {
+            TargetUse::Active => Self::Active,
+            TargetUse::Inactive => Self::Inactive,
+            TargetUse::Excluded(fault, _) => fault.into(),
+        }
+    }
 }
 
 /// A target of a member.
@@ -64,7 +56,7 @@ pub struct Target {
     /// Its address.
     pub address: IpAddr,
     /// What it is good for.
-    pub status: Status,
+    pub status: TargetUse,
     /// How long it takes to answer.
     pub rtt: Rtt,
 }
@@ -86,7 +78,7 @@ pub struct Known {
 
 impl Known {
     /// The targets for whoever can reach these, best first, and where they come from.
-    pub fn choose(&self, reaches: impl Fn(IpAddr) -> bool) -> (Mode, Vec<IpAddr>) {
+    pub fn choose(&self, reaches: impl Fn(IpAddr) -> bool) -> (TargetMode, Vec<IpAddr>) {
         let reachable = |lists: &[&[IpAddr]]| {
             let mut chosen = Vec::new();
             for &address in lists.iter().copied().flatten() {
@@ -97,22 +89,22 @@ impl Known {
             chosen
         };
         for (mode, lists) in [
-            (Mode::Explicit, &[self.explicit.as_slice()][..]),
-            (Mode::Routes, &[self.hosts.as_slice(), self.routers.as_slice()]),
+            (TargetMode::Explicit, &[self.explicit.as_slice()][..]),
+            (TargetMode::Routes, &[self.hosts.as_slice(), self.routers.as_slice()]),
         ] {
             let chosen = reachable(lists);
             if !chosen.is_empty() {
                 return (mode, chosen);
             }
         }
-        (Mode::Multicast, reachable(&[self.answering.as_slice()]))
+        (TargetMode::Multicast, reachable(&[self.answering.as_slice()]))
     }
 }
 
 /// The targets of one member in one family, best first.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Targets {
-    mode: Mode,
+    mode: TargetMode,
     targets: Vec<Target>,
     /// The interval that is next.
     turn: u64,
@@ -120,7 +112,7 @@ pub struct Targets {
 
 impl Targets {
     /// Where they come from.
-    pub fn mode(&self) -> Mode {
+    pub fn mode(&self) -> TargetMode {
         self.mode
     }
 
@@ -137,12 +129,12 @@ impl Targets {
     /// Those that are probed, the next one first.
     pub fn active(&self) -> impl Iterator<Item = &Target> {
         let (passed, coming) = self.targets.split_at(self.place(self.turn));
-        coming.iter().chain(passed).filter(|target| target.status == Status::Active)
+        coming.iter().chain(passed).filter(|target| target.status == TargetUse::Active)
     }
 
     /// Whether this one is probed.
     pub fn probes(&self, address: IpAddr) -> bool {
-        self.get(address).is_some_and(|target| target.status == Status::Active)
+        self.get(address).is_some_and(|target| target.status == TargetUse::Active)
     }
 
     /// Where the search for the target of an interval begins.
@@ -156,7 +148,7 @@ impl Targets {
     }
 
     /// These are to be probed from now on, best first. What is known of those among them stays.
-    pub fn set(&mut self, now: Time, mode: Mode, addresses: &[IpAddr]) {
+    pub fn set(&mut self, now: Time, mode: TargetMode, addresses: &[IpAddr]) {
         if self.mode == mode && self.targets.iter().map(|target| target.address).eq(addresses.iter().copied())
         {
             return;
@@ -166,7 +158,7 @@ impl Targets {
         self.targets = addresses
             .iter()
             .map(|&address| {
-                let new = Target { address, status: Status::Spare, rtt: Rtt::default() };
+                let new = Target { address, status: TargetUse::Inactive, rtt: Rtt::default() };
                 before.iter().find(|target| target.address == address).copied().unwrap_or(new)
             })
             .collect();
@@ -183,9 +175,9 @@ impl Targets {
     }
 
     /// Leaves a target alone for a while. Its round-trip time is forgotten: it will be another.
-    pub fn set_aside(&mut self, now: Time, address: IpAddr, fault: Fault) {
+    pub fn set_aside(&mut self, now: Time, address: IpAddr, fault: TargetFault) {
         if let Some(target) = self.targets.iter_mut().find(|target| target.address == address) {
-            *target = Target { status: Status::Aside(fault, now), rtt: Rtt::default(), ..*target };
+            *target = Target { status: TargetUse::Excluded(fault, now), rtt: Rtt::default(), ..*target };
         }
         self.fill(now);
     }
@@ -193,7 +185,7 @@ impl Targets {
     /// An active target took this long to answer: what it now takes, conservatively.
     pub fn sample(&mut self, address: IpAddr, rtt: Duration, interval: Duration) -> Option<Duration> {
         let target = self.targets.iter_mut().find(|target| target.address == address)?;
-        if target.status != Status::Active {
+        if target.status != TargetUse::Active {
             return None;
         }
         target.rtt.sample(rtt, interval);
@@ -219,22 +211,22 @@ impl Targets {
     /// Makes targets active that may be, where there is room.
     fn fill(&mut self, now: Time) {
         for target in &mut self.targets {
-            if matches!(target.status, Status::Aside(_, since) if now - since >= ASIDE) {
-                target.status = Status::Spare;
+            if matches!(target.status, TargetUse::Excluded(_, since) if now - since >= ASIDE) {
+                target.status = TargetUse::Inactive;
             }
         }
         let active = self.active().count();
-        let spare = self.targets.iter_mut().filter(|target| target.status == Status::Spare);
-        spare.take(ACTIVE.saturating_sub(active)).for_each(|target| target.status = Status::Active);
+        let spare = self.targets.iter_mut().filter(|target| target.status == TargetUse::Inactive);
+        spare.take(ACTIVE.saturating_sub(active)).for_each(|target| target.status = TargetUse::Active);
         if self.active().next().is_some() {
             return;
         }
         let mut aside: Vec<&mut Target> = self.targets.iter_mut().collect();
         aside.sort_by_key(|target| match target.status {
-            Status::Aside(fault, since) => Some((fault, since)),
-            Status::Active | Status::Spare => None,
+            TargetUse::Excluded(fault, since) => Some((fault, since)),
+            TargetUse::Active | TargetUse::Inactive => None,
         });
-        aside.into_iter().take(LEAST).for_each(|target| target.status = Status::Active);
+        aside.into_iter().take(LEAST).for_each(|target| target.status = TargetUse::Active);
     }
 }
 
@@ -258,7 +250,7 @@ mod tests {
 
     fn targets(lasts: &[u8]) -> Targets {
         let mut targets = Targets::default();
-        targets.set(at(0), Mode::Routes, &ips(lasts));
+        targets.set(at(0), TargetMode::Routes, &ips(lasts));
         targets
     }
 
@@ -279,12 +271,12 @@ mod tests {
             answering: ips(&[4]),
             disabled: vec![],
         };
-        let table: [(&[u8], Mode, &[u8]); 5] = [
-            (&[], Mode::Explicit, &[1]),
-            (&[1], Mode::Routes, &[2, 3]),
-            (&[1, 2], Mode::Routes, &[3]),
-            (&[1, 2, 3], Mode::Multicast, &[4]),
-            (&[1, 2, 3, 4], Mode::Multicast, &[]),
+        let table: [(&[u8], TargetMode, &[u8]); 5] = [
+            (&[], TargetMode::Explicit, &[1]),
+            (&[1], TargetMode::Routes, &[2, 3]),
+            (&[1, 2], TargetMode::Routes, &[3]),
+            (&[1, 2, 3], TargetMode::Multicast, &[4]),
+            (&[1, 2, 3, 4], TargetMode::Multicast, &[]),
         ];
         for (unreachable, mode, chosen) in table {
             let unreachable = ips(unreachable);
@@ -296,9 +288,9 @@ mod tests {
     fn what_is_disabled_is_chosen_from_nowhere() {
         let mut known = Known { explicit: ips(&[1, 2]), routers: ips(&[2, 3]), ..Known::default() };
         known.disabled = ips(&[2]);
-        assert_eq!(known.choose(|_| true), (Mode::Explicit, ips(&[1])));
+        assert_eq!(known.choose(|_| true), (TargetMode::Explicit, ips(&[1])));
         known.explicit.clear();
-        assert_eq!(known.choose(|_| true), (Mode::Routes, ips(&[3])));
+        assert_eq!(known.choose(|_| true), (TargetMode::Routes, ips(&[3])));
     }
 
     #[test]
@@ -322,10 +314,10 @@ mod tests {
     fn what_is_set_aside_makes_room_and_is_tried_again_after_a_minute() {
         let mut targets = targets(&[1, 2, 3, 4, 5, 6]);
         targets.sample(ip(2), Duration::from_millis(3), Duration::MAX);
-        targets.set_aside(at(0), ip(2), Fault::Slow);
+        targets.set_aside(at(0), ip(2), TargetFault::Slow);
         assert_eq!(active(&targets), ips(&[1, 3, 4, 5, 6]));
         assert_eq!(targets.get(ip(2)).unwrap().rtt, Rtt::default());
-        targets.set_aside(at(1), ip(1), Fault::Dead);
+        targets.set_aside(at(1), ip(1), TargetFault::Unresponsive);
         turns(&mut targets, at(59), 5);
         assert_eq!(active(&targets).len(), 4);
         turns(&mut targets, at(60), 5);
@@ -335,20 +327,23 @@ mod tests {
     #[test]
     fn three_are_taken_back_when_nobody_is_left_the_slow_before_the_dead() {
         let mut targets = targets(&[1, 2, 3, 4, 5]);
-        for (second, last, fault) in
-            [(0, 1, Fault::Dead), (1, 2, Fault::Slow), (2, 3, Fault::Dead), (3, 4, Fault::Slow)]
-        {
+        for (second, last, fault) in [
+            (0, 1, TargetFault::Unresponsive),
+            (1, 2, TargetFault::Slow),
+            (2, 3, TargetFault::Unresponsive),
+            (3, 4, TargetFault::Slow),
+        ] {
             targets.set_aside(at(second), ip(last), fault);
         }
         assert_eq!(active(&targets), ips(&[5]));
-        targets.set_aside(at(4), ip(5), Fault::Dead);
+        targets.set_aside(at(4), ip(5), TargetFault::Unresponsive);
         assert_eq!(active(&targets), ips(&[1, 2, 4]));
     }
 
     #[test]
     fn what_is_set_aside_leaves_the_others_their_turns() {
         let (mut some, mut all) = (targets(&[1, 2, 3]), targets(&[1, 2, 3]));
-        some.set_aside(at(0), ip(2), Fault::Dead);
+        some.set_aside(at(0), ip(2), TargetFault::Unresponsive);
         assert_eq!(turns(&mut some, at(0), 6), ips(&[1, 3, 3, 1, 3, 3]));
         assert_eq!(turns(&mut all, at(0), 6), ips(&[1, 2, 3, 1, 2, 3]));
     }
@@ -357,12 +352,12 @@ mod tests {
     fn news_keep_what_is_known() {
         let mut targets = targets(&[1, 2, 3]);
         targets.sample(ip(3), Duration::from_millis(2), Duration::MAX);
-        targets.set(at(1), Mode::Routes, &ips(&[9, 3, 2]));
+        targets.set(at(1), TargetMode::Routes, &ips(&[9, 3, 2]));
         assert_eq!(active(&targets), ips(&[9, 3, 2]));
         assert_eq!(targets.slowest(), Some(Duration::from_millis(6)));
-        targets.set(at(1), Mode::Multicast, &[]);
+        targets.set(at(1), TargetMode::Multicast, &[]);
         assert!(targets.is_empty());
-        assert_eq!((targets.mode(), targets.slowest()), (Mode::Multicast, None));
+        assert_eq!((targets.mode(), targets.slowest()), (TargetMode::Multicast, None));
     }
 
     #[test]
@@ -391,9 +386,9 @@ mod tests {
                 match what {
                     0 => {
                         let some: Vec<u8> = (0..9).filter(|last| last % 3 != which % 4).collect();
-                        targets.set(at(now), Mode::Routes, &ips(&some));
+                        targets.set(at(now), TargetMode::Routes, &ips(&some));
                     }
-                    1 => targets.set_aside(at(now), ip(which), if which % 2 == 0 { Fault::Slow } else { Fault::Dead }),
+                    1 => targets.set_aside(at(now), ip(which), if which % 2 == 0 { TargetFault::Slow } else { TargetFault::Unresponsive }),
                     _ => {
                         let next = targets.next(at(now), now, |_| true);
                         prop_assert_eq!(next.is_none(), targets.is_empty());

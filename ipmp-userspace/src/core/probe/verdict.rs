@@ -48,9 +48,9 @@ mod tests {
     use std::net::IpAddr;
 
     use super::*;
-    use crate::core::{
-        Time,
-        probe::{Proof, targets::Mode},
+    use crate::{
+        core::{Time, probe::Proof},
+        types::TargetMode,
     };
 
     const INTERVAL: Duration = Duration::from_millis(20);
@@ -65,7 +65,7 @@ mod tests {
 
     fn targets(lasts: &[u8]) -> Targets {
         let mut targets = Targets::default();
-        targets.set(at(0), Mode::Routes, &lasts.iter().copied().map(target).collect::<Vec<_>>());
+        targets.set(at(0), TargetMode::Routes, &lasts.iter().copied().map(target).collect::<Vec<_>>());
         targets
     }
 

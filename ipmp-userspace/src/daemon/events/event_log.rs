@@ -15,13 +15,11 @@ use crate::daemon::{
 use crate::{
     control::{
         Caller,
-        monitor::{Event as EventRecord, Observer, Publisher},
-        probes::{self, Fate, Feeds, ProbeReport},
+        monitor::{Event as EventRecord, Publisher},
+        probes::{self, Feeds, ProbeReport},
     },
-    core::{
-        Cause, Event, Time,
-        probe::{self, outcome::Outcome},
-    },
+    core::{Cause, Event, Time, probe::outcome::FinishedProbe},
+    types::Observer,
 };
 
 /// What has made the daemon do what it does now.
@@ -95,25 +93,19 @@ impl Teller {
     }
 
     /// Tells what has become of a probe to whoever wants to know.
-    pub fn probe_over(&self, group: &str, outcome: Outcome) {
+    pub fn probe_over(&self, group: &str, outcome: FinishedProbe) {
         self.probes.publish(|_| {
             let handled = outcome.known - outcome.sent;
-            let (fate, network) = match outcome.fate {
-                probe::history::Fate::Answered(network) => (Fate::Answered, Some(network)),
-                probe::history::Fate::Lost => (Fate::Lost, None),
-                probe::history::Fate::Void => (Fate::Void, None),
-                _ => (Fate::Unsent, None),
-            };
             ProbeReport {
                 group: group.to_owned(),
                 member: outcome.member,
-                family: outcome.family.into(),
+                family: outcome.family,
                 number: outcome.sequence,
                 target: outcome.target,
-                fate,
+                fate: outcome.outcome,
                 sent_ns: nanoseconds(outcome.sent),
-                network_ns: network.map(|network| nanoseconds(Time(network))),
-                handled_ns: network.map(|_| nanoseconds(Time(handled))),
+                network_ns: outcome.rtt.map(|network| nanoseconds(Time(network))),
+                handled_ns: outcome.rtt.map(|_| nanoseconds(Time(handled))),
                 average_ns: outcome.average.map(|average| nanoseconds(Time(average))),
                 deviation_ns: outcome.deviation.map(|deviation| nanoseconds(Time(deviation))),
             }
@@ -149,7 +141,7 @@ impl Teller {
                 from: row.from.map(Into::into),
                 address: row.address,
                 target: row.target,
-                family: row.family.map(Into::into),
+                family: row.family,
                 cause: cause.into(),
                 because: because.clone(),
                 uid,

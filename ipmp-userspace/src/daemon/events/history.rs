@@ -52,7 +52,7 @@ impl Recent {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::control::monitor::Severity;
+    use crate::types::Severity;
 
     fn remember(recent: &mut Recent, sequence: u64, line: &Event) {
         let row = table::row(line);

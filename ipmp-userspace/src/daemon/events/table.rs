@@ -8,7 +8,7 @@ use std::net::IpAddr;
 use ipmp_common::address::Mac;
 use log::Level::{self, Debug, Error, Info, Warn};
 
-use crate::core::{Event, probe::Family};
+use crate::{core::Event, types::Family};
 
 /// An event as the log and `ipmpctl monitor` show it.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -22,10 +22,10 @@ use std::{
 
 use serde::{Deserialize, Serialize};
 
+use crate::daemon::state_file::SavedMember;
 use crate::daemon::{
     event_loop::Engine,
     group::{Group, now},
-    state_file::MemberState,
 };
 use crate::{
     core::Time,
@@ -177,7 +177,7 @@ fn vlan_difference(wanted: &BTreeSet<u16>, member: u32, devices: &[Device]) -> V
 
 /// Takes back what we have put into the filters of an interface; it may be gone, and its VLAN devices left behind in
 /// this namespace.
-pub(in crate::daemon) async fn release(links: &Links, name: &str, saved: &MemberState) {
+pub(in crate::daemon) async fn release(links: &Links, name: &str, saved: &SavedMember) {
     let mut errors = Vec::new();
     if let Ok(Some(_)) = links.device(saved.ifindex).await {
         for mac in &saved.filters.multicast {
@@ -296,7 +296,7 @@ impl Engine {
 
     /// The group's own MAC at the cast member.
     async fn filter_unicast(&mut self) {
-        let wanted = |group: &Group, saved: &MemberState| match group.core.cast() {
+        let wanted = |group: &Group, saved: &SavedMember| match group.core.cast() {
             Some(cast) => cast == saved.number,
             // While nobody has the role, whoever had it last keeps the filter.
             None => saved.filters.unicast.is_some(),
@@ -477,7 +477,7 @@ mod tests {
     #[test]
     fn filters_are_empty_in_an_older_file() {
         let old = r#"{"number":3,"ifindex":9,"weight":1000,"speed":null,"settings":[],"was_down":false}"#;
-        let member: MemberState = serde_json::from_str(old).unwrap();
+        let member: SavedMember = serde_json::from_str(old).unwrap();
         assert_eq!(member.filters, Filters::default());
         let filters = Filters { multicast: macs(&[1, 2]), all_multicast: true, unicast: Some([2; 6]) };
         let text = serde_json::to_string(&filters).unwrap();

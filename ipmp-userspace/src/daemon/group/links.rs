@@ -2,21 +2,26 @@
 
 use ipmp_common::steer::MemberSet;
 
-use crate::core::{Action, Cause, Event, Input, Link};
 use crate::daemon::group::{Group, Hands, UPDELAY, now};
+use crate::{
+    core::{Action, Cause, Event, Input},
+    types::LinkState,
+};
 
 impl Group {
     /// Remembers a member's link where the daemon has to do the sentinel's work.
-    pub fn link_reported(&mut self, number: u8, link: Link) {
+    pub fn link_reported(&mut self, number: u8, link: LinkState) {
         if let Some(updelay) = &mut self.updelay {
             updelay.set_link(number, link, now());
         }
     }
 
     /// The same of a member that an earlier daemon had: if it was trusted then, it is.
-    pub fn link_adopted(&mut self, number: u8, link: Link) {
+    pub fn link_adopted(&mut self, number: u8, link: LinkState) {
         match &mut self.updelay {
-            Some(updelay) if link != Link::Down && self.datapath.live().has(number) => updelay.trust(number),
+            Some(updelay) if link != LinkState::Down && self.datapath.live().has(number) => {
+                updelay.trust(number)
+            }
             _ => self.link_reported(number, link),
         }
     }

@@ -20,11 +20,12 @@ use crate::daemon::{
 use crate::{
     core::{
         Action, Input, Time,
-        probe::{Family, Means, Proof, Via},
+        probe::{ProbeSource, Proof, Via},
     },
     datapath::ProbeReplies,
     link::{Change, Links, Neighbour},
     probe::{Found, Neighbours, frame, random},
+    types::Family,
 };
 
 /// What probes of all groups share.
@@ -209,7 +210,7 @@ impl Group {
 
     fn by_mac(&self, member: u8, family: Family) -> bool {
         let prober = self.core.member(member).and_then(|member| member.prober(family));
-        prober.is_some_and(|prober| matches!(prober.means(), Some(Means::Arp | Means::Nd)))
+        prober.is_some_and(|prober| matches!(prober.means(), Some(ProbeSource::Arp | ProbeSource::Nd)))
     }
 }
 

@@ -7,8 +7,9 @@ use crate::daemon::{
     group::{Group, now},
 };
 use crate::{
-    core::{Input, Time, probe::Family},
+    core::{Input, Time},
     link::{Change, Error, Links, Route},
+    types::Family,
 };
 
 /// Routes change together: so long after the first of them all are read.

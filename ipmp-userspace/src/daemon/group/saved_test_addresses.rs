@@ -6,8 +6,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     control::TestAddress,
-    core::probe::Family,
     link::{Address, Links},
+    types::Family,
 };
 
 /// A member's part of the state file.

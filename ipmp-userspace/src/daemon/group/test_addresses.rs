@@ -34,10 +34,11 @@ use crate::{
     },
     core::{
         Event, Input,
-        probe::{self, Family},
+        probe::{self},
     },
     datapath,
     link::{self, Address, Route, sysctl},
+    types::Family,
 };
 
 /// What is known of a member's test addresses while the daemon runs.

@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, time::Duration};
 
 use ipmp_common::steer::MemberSet;
 
-use crate::core::{Link, Time};
+use crate::{core::Time, types::LinkState};
 
 /// The links of a group's members, and since when they are good.
 #[derive(Clone, Debug, Default)]
@@ -17,10 +17,10 @@ pub struct Updelay {
 
 impl Updelay {
     /// Netlink reports a member's link.
-    pub fn set_link(&mut self, member: u8, link: Link, now: Time) {
+    pub fn set_link(&mut self, member: u8, link: LinkState, now: Time) {
         match link {
-            Link::Down => self.forget(member),
-            Link::Up | Link::Unknown => drop(self.good_since.entry(member).or_insert(now)),
+            LinkState::Down => self.forget(member),
+            LinkState::Up | LinkState::Unknown => drop(self.good_since.entry(member).or_insert(now)),
         }
     }
 
@@ -62,23 +62,23 @@ mod tests {
     #[test]
     fn leaving_is_at_once_and_returning_takes_the_delay() {
         let mut links = Updelay::default();
-        links.set_link(2, Link::Up, at(0));
+        links.set_link(2, LinkState::Up, at(0));
         assert_eq!(links.live(at(199), DELAY), MemberSet::EMPTY);
         assert_eq!(links.next(DELAY), Some(at(200)));
         assert_eq!(links.live(at(200), DELAY), MemberSet::of(2));
         assert_eq!(links.next(DELAY), None);
-        links.set_link(2, Link::Down, at(300));
+        links.set_link(2, LinkState::Down, at(300));
         assert_eq!(links.live(at(300), DELAY), MemberSet::EMPTY);
     }
 
     #[test]
     fn a_report_that_is_no_news_does_not_start_the_delay_anew() {
         let mut links = Updelay::default();
-        links.set_link(2, Link::Up, at(0));
-        links.set_link(2, Link::Unknown, at(150));
+        links.set_link(2, LinkState::Up, at(0));
+        links.set_link(2, LinkState::Unknown, at(150));
         assert_eq!(links.live(at(200), DELAY), MemberSet::of(2));
-        links.set_link(2, Link::Down, at(210));
-        links.set_link(2, Link::Up, at(220));
+        links.set_link(2, LinkState::Down, at(210));
+        links.set_link(2, LinkState::Up, at(220));
         assert_eq!(links.live(at(410), DELAY), MemberSet::EMPTY);
         links.forget(2);
         assert_eq!(links.next(DELAY), None);
@@ -88,15 +88,15 @@ mod tests {
     #[test]
     fn what_was_due_is_due_until_somebody_looks() {
         let mut links = Updelay::default();
-        links.set_link(0, Link::Up, at(0));
+        links.set_link(0, LinkState::Up, at(0));
         assert_eq!(links.live(at(199), DELAY), MemberSet::EMPTY);
-        links.set_link(1, Link::Up, at(50));
+        links.set_link(1, LinkState::Up, at(50));
         assert_eq!(links.next(DELAY), Some(at(200)));
         assert_eq!(links.live(at(203), DELAY), MemberSet::of(0));
         assert_eq!(links.next(DELAY), Some(at(250)));
         assert_eq!(links.live(at(260), DELAY), MemberSet::of(0).with(1));
-        links.set_link(0, Link::Down, at(300));
-        links.set_link(0, Link::Up, at(310));
+        links.set_link(0, LinkState::Down, at(300));
+        links.set_link(0, LinkState::Up, at(310));
         assert_eq!(links.next(DELAY), Some(at(510)));
     }
 
@@ -104,9 +104,9 @@ mod tests {
     fn who_was_trusted_before_need_not_wait_again() {
         let mut links = Updelay::default();
         links.trust(3);
-        links.set_link(3, Link::Up, at(0));
+        links.set_link(3, LinkState::Up, at(0));
         assert_eq!(links.live(at(0), DELAY), MemberSet::of(3));
-        links.set_link(3, Link::Down, at(1));
+        links.set_link(3, LinkState::Down, at(1));
         assert_eq!(links.live(at(1), DELAY), MemberSet::EMPTY);
     }
 }

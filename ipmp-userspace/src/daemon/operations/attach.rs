@@ -7,6 +7,7 @@ use std::{net::IpAddr, time::Duration};
 
 use rtnetlink::packet_route::link::LinkFlags;
 
+use crate::daemon::state_file::SavedMember;
 use crate::daemon::{
     event_loop::Engine,
     group::hardware_filters::Filters,
@@ -14,7 +15,6 @@ use crate::daemon::{
     group::{Group, Member, UPDELAY, WEIGHT, now},
     migration::{Configuration, Place},
     operations::attach::eligibility::{Surroundings, vet},
-    state_file::MemberState,
 };
 use crate::{
     control::{
@@ -172,7 +172,7 @@ impl Engine {
         let saved = self.file.state.groups.entry(group_name.to_owned()).or_default();
         let all_known = saved.members.values().all(|member| member.speed.is_some());
         let weight = speed.filter(|_| all_known).unwrap_or(WEIGHT);
-        let state = MemberState {
+        let state = SavedMember {
             number,
             ifindex: device.ifindex,
             weight,

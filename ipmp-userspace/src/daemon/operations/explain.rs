@@ -14,19 +14,19 @@ use crate::{
     control::{
         duration::short,
         explanation::{Explanation, Recent, Timer, due},
-        report::probing::Family as Shown,
         request::{Refused, reason},
     },
     core::{
-        Group, Link, Time,
-        member::{Condition, Member, OfflineCause},
+        Group, Time,
+        member::{Condition, Member},
         probe::{
-            FAILURES, Family, Means, Policy, REPAIRS, SETTLE, TestAddress, fdt,
-            history::{Fate, LENGTH, Probe},
+            FAILURES, ProbeSource, REPAIRS, SETTLE, TestAddress, fdt,
+            history::{LENGTH, Probe, ProbeProgress},
             prober::Prober,
-            targets::{ASIDE, Mode, Status},
+            targets::{ASIDE, TargetUse},
         },
     },
+    types::{Family, LinkState, OfflineCause, TargetMode},
 };
 
 impl Engine {
@@ -89,7 +89,7 @@ impl View<'_> {
         }
         match member.condition() {
             Condition::New => format!("{name} has just joined: its link is not trusted yet"),
-            Condition::Down if member.link() == Link::Down => {
+            Condition::Down if member.link() == LinkState::Down => {
                 format!(
                     "{name} has failed: it has no link; look at its cable, its switch port, and who set it down"
                 )
@@ -211,9 +211,9 @@ impl View<'_> {
 
     fn link(&self) -> String {
         let kernel = match self.member.link() {
-            Link::Up => "up",
-            Link::Down => "down",
-            Link::Unknown => "not known to its driver, and taken as up",
+            LinkState::Up => "up",
+            LinkState::Down => "down",
+            LinkState::Unknown => "not known to its driver, and taken as up",
         };
         let datapath = match (self.member.live(), self.good_since) {
             (true, _) => "the datapath trusts it".to_owned(),
@@ -231,12 +231,7 @@ impl View<'_> {
     }
 
     fn not_probed(&self) -> String {
-        let policy = match self.group.settings().probe {
-            Policy::Off => "off",
-            Policy::Auto => "auto",
-            Policy::Arp => "arp",
-            Policy::Nd => "nd",
-        };
+        let policy = self.group.settings().probe;
         format!(
             "It is not probed: it has no test address, and {} has probe={policy}; what fails behind its switch is not seen.",
             self.group.name()
@@ -247,11 +242,11 @@ impl View<'_> {
     fn how(&self, family: Family, prober: &Prober) -> String {
         let every = short(self.interval());
         let how = match (prober.means(), self.member.test_address(family)) {
-            (Some(Means::Echo { source, prefix }), _) => {
+            (Some(ProbeSource::Echo { source, prefix }), _) => {
                 format!("probed every {every} by ICMP echo from {source}/{prefix}")
             }
-            (Some(Means::Arp), _) => format!("probed every {every} by ARP without a sender address"),
-            (Some(Means::Nd), _) => format!("probed every {every} by neighbour solicitations"),
+            (Some(ProbeSource::Arp), _) => format!("probed every {every} by ARP without a sender address"),
+            (Some(ProbeSource::Nd), _) => format!("probed every {every} by neighbour solicitations"),
             (None, TestAddress::Is { address, .. }) => {
                 return format!(
                     "{family}: not probed, since another member, or the group, has its test address {address}, too."
@@ -264,16 +259,18 @@ impl View<'_> {
         // What is out of service rests.
         let how = if prober.next().is_some() { how } else { format!("at rest now, and else {how}") };
         let source = match prober.targets().mode() {
-            Mode::Explicit => "named by the operator",
-            Mode::Routes => "from the routing table",
-            Mode::Multicast => "found by multicast",
+            TargetMode::Explicit => "named by the operator",
+            TargetMode::Routes => "from the routing table",
+            TargetMode::Multicast => "found by multicast",
+            TargetMode::Disabled => "not used",
         };
         let active: Vec<String> =
             prober.targets().active().map(|target| target.address.to_string()).collect();
         if active.is_empty() {
             return format!("{family}: {how}; no target is known, and hosts are looked for by multicast.");
         }
-        let aside = prober.targets().all().iter().filter(|t| matches!(t.status, Status::Aside(..))).count();
+        let aside =
+            prober.targets().all().iter().filter(|t| matches!(t.status, TargetUse::Excluded(..))).count();
         let aside = if aside == 0 { String::new() } else { format!(", {aside} more set aside") };
         format!("{family}: {how}; targets {source}: {}{aside}.", active.join(" "))
     }
@@ -363,7 +360,7 @@ impl View<'_> {
             for probe in prober.history().probes() {
                 fates.entry(probe.target).or_default().push(letter(probe));
             }
-            let of = |(target, fates)| Recent { family: Shown::from(family), target, fates };
+            let of = |(target, fates)| Recent { family, target, fates };
             recent.extend(fates.into_iter().map(of));
         }
         recent
@@ -382,7 +379,7 @@ impl View<'_> {
                 timers.push((self.settles(prober), due::SETTLED, of()));
             }
             for target in prober.targets().all() {
-                if let Status::Aside(_, since) = target.status {
+                if let TargetUse::Excluded(_, since) = target.status {
                     timers.push((since + ASIDE, due::TARGET, Some(target.address.to_string())));
                 }
             }
@@ -419,11 +416,11 @@ impl View<'_> {
 /// The letter for what has become of a probe.
 fn letter(probe: &Probe) -> char {
     match probe.fate {
-        Fate::Answered(_) => '!',
-        Fate::Lost => '.',
-        Fate::Void => '?',
-        Fate::Unsent => '-',
-        Fate::Wanted | Fate::Pending => '~',
+        ProbeProgress::Answered(_) => '!',
+        ProbeProgress::Lost => '.',
+        ProbeProgress::Discarded => '?',
+        ProbeProgress::Unsent => '-',
+        ProbeProgress::Wanted | ProbeProgress::Pending => '~',
     }
 }
 

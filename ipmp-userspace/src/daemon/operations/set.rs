@@ -10,15 +10,17 @@ use crate::daemon::{
     group::now,
     mpathd::Defaults,
     operations::attach::kernel,
-    state_file::{GroupState, MemberState, TargetState},
+    state_file::{SavedGroup, SavedMember, TargetState},
 };
+use crate::types::ProbePolicy;
 use crate::{
     control::{
         Setting,
         request::{Refused, reason},
         setting::{self, Owner},
     },
-    core::{self, Action, Event, Input, probe::Policy},
+    core::{self, Action, Event, Input},
+    types::{CaptureMode, HashPolicy},
 };
 
 impl Engine {
@@ -163,7 +165,7 @@ impl Engine {
     }
 }
 
-impl GroupState {
+impl SavedGroup {
     /// The operator sets something.
     fn choose(&mut self, setting: &Setting) {
         match setting {
@@ -200,7 +202,7 @@ impl GroupState {
     }
 
     /// Whether members without a test address are probed.
-    pub(in crate::daemon) fn probing(&self) -> Policy {
+    pub(in crate::daemon) fn probing(&self) -> ProbePolicy {
         let policy = |setting: &Setting| match setting {
             Setting::Probe(policy) => Some(*policy),
             _ => None,
@@ -227,7 +229,7 @@ impl GroupState {
     }
 
     /// Whether captures are shown what leaves.
-    pub(in crate::daemon) fn capture(&self) -> ipmp_common::maps::CaptureMode {
+    pub(in crate::daemon) fn capture(&self) -> CaptureMode {
         let mode = |setting: &Setting| match setting {
             Setting::Capture(mode) => Some(*mode),
             _ => None,
@@ -236,7 +238,7 @@ impl GroupState {
     }
 
     /// How flows find their slots.
-    pub(in crate::daemon) fn policy(&self) -> ipmp_common::hash::HashPolicy {
+    pub(in crate::daemon) fn policy(&self) -> HashPolicy {
         let policy = |setting: &Setting| match setting {
             Setting::Hash(policy) => Some(*policy),
             _ => None,
@@ -245,7 +247,7 @@ impl GroupState {
     }
 }
 
-impl MemberState {
+impl SavedMember {
     /// Whether the operator wants it to be a standby.
     pub(in crate::daemon) fn is_standby(&self) -> bool {
         self.chosen.contains(&Setting::Standby(true))
@@ -266,8 +268,8 @@ mod tests {
 
     use super::*;
 
-    fn chosen(texts: &[&str]) -> GroupState {
-        let mut group = GroupState::default();
+    fn chosen(texts: &[&str]) -> SavedGroup {
+        let mut group = SavedGroup::default();
         texts.iter().for_each(|text| group.choose(&text.parse().unwrap()));
         group
     }
@@ -285,7 +287,7 @@ mod tests {
                 fdt: Duration::from_millis(100),
                 failback: true,
                 fail_open: false,
-                probe: Policy::Arp,
+                probe: ProbePolicy::Arp,
                 ..usual
             }
         );

@@ -1,6 +1,6 @@
 //! What is shown of groups and members.
 
-use ipmp_common::maps::{self, MemberStatus};
+use ipmp_common::maps;
 use rtnetlink::packet_route::{address::AddressFlags, link::LinkFlags};
 
 pub(in crate::daemon) mod probing;
@@ -15,12 +15,9 @@ use crate::{
         report::{self, AddressReport, GroupReport, MemberReport},
         request::{Refused, reason},
     },
-    core::{
-        self, GroupState, Link,
-        member::{Condition, OfflineCause},
-        probe::Column,
-    },
+    core::{self, member::Condition},
     link::{Address, Device, show_mac},
+    types::{GroupState, LinkState},
 };
 
 impl Engine {
@@ -68,7 +65,7 @@ fn group_report(
     members: Vec<MemberReport>,
     mut checks: Vec<String>,
 ) -> GroupReport {
-    for member in group.core.members().iter().filter(|member| member.link() == Link::Unknown) {
+    for member in group.core.members().iter().filter(|member| member.link() == LinkState::Unknown) {
         checks.push(format!("{} cannot report its link: it is taken as up", member.name()));
     }
     for member in group.core.members() {
@@ -85,14 +82,10 @@ fn group_report(
         ifindex: group.interface.ifindex,
         mac: show_mac(group.interface.mac),
         mtu: interface.map_or(group.mtu, |device| device.mtu),
-        state: match group.core.state() {
-            GroupState::Ok => report::GroupState::Ok,
-            GroupState::Degraded => report::GroupState::Degraded,
-            GroupState::Failed => report::GroupState::Failed,
-        },
+        state: group.core.state(),
         fdt_ms: probing::fdt_ms(&group.core),
         detection: probing::detection(&group.core, now()),
-        hash: group.policy().name().to_owned(),
+        hash: group.policy(),
         flags: group_flags(interface, group.core.state()),
         addresses,
         members,
@@ -105,7 +98,7 @@ fn group_report(
             other_copy: drops.other_copy,
         },
         capture: report::Capture {
-            mode: group.datapath.capture().name().to_owned(),
+            mode: group.datapath.capture(),
             active: group.datapath.is_captured(),
             copies: drops.captured,
         },
@@ -164,27 +157,10 @@ fn member_report(
         mtu: known.mtu(),
         weight: known.weight(),
         slots: group.core.slots().shares()[usize::from(number)],
-        link: match known.link() {
-            Link::Up => report::Link::Up,
-            Link::Down => report::Link::Down,
-            Link::Unknown => report::Link::Unknown,
-        },
-        probe: match known.probe_column() {
-            Column::Ok => report::Probe::Ok,
-            Column::Failed => report::Probe::Failed,
-            Column::Unknown => report::Probe::Unknown,
-            Column::Disabled => report::Probe::Disabled,
-        },
-        state: match known.state() {
-            MemberStatus::Ok => report::MemberState::Ok,
-            MemberStatus::Failed => report::MemberState::Failed,
-            MemberStatus::Offline => report::MemberState::Offline,
-            MemberStatus::Unknown | MemberStatus::Vacant => report::MemberState::Unknown,
-        },
-        offline: known.offline().map(|cause| match cause {
-            OfflineCause::Operator => report::Cause::Operator,
-            OfflineCause::DuplicateMac => report::Cause::DuplicateMac,
-        }),
+        link: known.link(),
+        probe: known.probe_column(),
+        state: known.state(),
+        offline: known.offline(),
         active: group.core.active().contains(&number),
         usable: known.usable(),
         live: group.live().has(number),
@@ -253,7 +229,7 @@ fn member_flags(device: Option<&Device>, known: &core::member::Member) -> Vec<St
     in_order(&[
         up,
         broadcast,
-        ("RUNNING", known.link() != Link::Down),
+        ("RUNNING", known.link() != LinkState::Down),
         multicast,
         ("DEPRECATED", true),
         ("NOFAILOVER", true),
@@ -297,7 +273,7 @@ mod tests {
         let now = Time(Duration::from_secs(1000));
         let mut group = core::Group::new("production0", core::Settings::default());
         let joined = |member: u8| {
-            let (mac, link) = ([2, 0, 0, 0, 0, member], Link::Up);
+            let (mac, link) = ([2, 0, 0, 0, 0, member], LinkState::Up);
             Input::Joined(Attachment {
                 member,
                 name: format!("eth{member}"),
@@ -316,7 +292,7 @@ mod tests {
 
     #[test]
     fn flags_of_members_are_those_of_the_tutorial() {
-        let (member, link) = (0, Link::Down);
+        let (member, link) = (0, LinkState::Down);
         let down = Input::Link { member, link };
         let lost = Input::Live(MemberSet::of(1));
         let offline = Input::Offline { member };
@@ -339,7 +315,7 @@ mod tests {
         let standby = "UP,BROADCAST,RUNNING,MULTICAST,DEPRECATED,NOFAILOVER,STANDBY,INACTIVE";
         let kept = Input::Standby { member, standby: true };
         assert_eq!(member_after(std::slice::from_ref(&kept)), standby);
-        let link = Link::Down;
+        let link = LinkState::Down;
         let needed = "UP,BROADCAST,RUNNING,MULTICAST,DEPRECATED,NOFAILOVER,STANDBY";
         assert_eq!(member_after(&[kept, Input::Link { member: 1, link }]), needed);
     }

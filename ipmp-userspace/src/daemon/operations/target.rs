@@ -13,15 +13,13 @@ use crate::{
         DataAddress, TargetReport,
         address::Error as AddressError,
         request::{Refused, reason},
-        target::{self, Prober, Source, Status},
+        target::{self, Prober},
     },
     core::{
         Event, Input,
-        probe::{
-            Family, Means, same_subnet,
-            targets::{Fault, Status as Known},
-        },
+        probe::{ProbeSource, same_subnet},
     },
+    types::{Family, TargetSource},
 };
 
 /// What is to become of targets.
@@ -119,8 +117,9 @@ impl Engine {
         let members = known.core.members();
         let missed = addresses.iter().filter(|&&address| {
             let family = Family::of(address);
-            let means =
-                |member: &crate::core::member::Member| Means::of(family, member.test_address(family), policy);
+            let means = |member: &crate::core::member::Member| {
+                ProbeSource::of(family, member.test_address(family), policy)
+            };
             !members.iter().any(|member| means(member).is_some_and(|means| means.reaches(family, address)))
         });
         let missed: Vec<&IpAddr> = missed.collect();
@@ -144,7 +143,7 @@ impl Engine {
             known.core.members().iter().flat_map(|member| {
                 Family::ALL.into_iter().filter_map(|family| member.prober(family)?.means())
             });
-        if !probers.any(|means| matches!(means, Means::Echo { .. })) {
+        if !probers.any(|means| matches!(means, ProbeSource::Echo { .. })) {
             return Err(Refused::new(
                 reason::NO_TEST_ADDRESS,
                 format!(
@@ -168,11 +167,11 @@ impl Engine {
             self.file.state.groups.get(group).map(|saved| saved.targets.as_slice()).unwrap_or_default();
         let targets = known.core.known_targets();
         let mut reports: Vec<TargetReport> = Vec::new();
-        let named = named.iter().map(|target| (target.address, Source::Explicit));
+        let named = named.iter().map(|target| (target.address, TargetSource::Explicit));
         let found = [
-            (&targets.hosts, Source::HostRoute),
-            (&targets.routers, Source::Router),
-            (&targets.answering, Source::Multicast),
+            (&targets.hosts, TargetSource::HostRoute),
+            (&targets.routers, TargetSource::Router),
+            (&targets.answering, TargetSource::Multicast),
         ];
         let found = found.iter().flat_map(|(list, source)| list.iter().map(|address| (*address, *source)));
         for (address, source) in named.chain(found) {
@@ -255,12 +254,7 @@ fn probers(group: &Group, address: IpAddr) -> Vec<Prober> {
             let target = member.prober(Family::of(address))?.targets().get(address)?;
             Some(Prober {
                 member: member.name().to_owned(),
-                status: match target.status {
-                    Known::Active => Status::Active,
-                    Known::Spare => Status::Spare,
-                    Known::Aside(Fault::Slow, _) => Status::Slow,
-                    Known::Aside(Fault::Dead, _) => Status::Dead,
-                },
+                status: target.status.into(),
                 rtt_us: target.rtt.average().map(|rtt| rtt.as_micros() as u64),
             })
         })

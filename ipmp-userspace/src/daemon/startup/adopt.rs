@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use ipmp_common::{maps::MemberStatus as Shown, steer::MemberSet};
+use ipmp_common::{maps::MemberStatus, steer::MemberSet};
 
 use crate::daemon::{
     event_loop::{Engine, Error},
@@ -12,12 +12,10 @@ use crate::daemon::{
     group::{Group, Member, WEIGHT, now},
 };
 use crate::{
-    core::{
-        self, Adopted, Attachment, Event, Input, Link,
-        probe::{Family, TestAddress},
-    },
+    core::{self, Adopted, Attachment, Event, Input, probe::TestAddress},
     datapath,
     link::{Device, GroupInterface, sysctl},
+    types::{Family, LinkState},
 };
 
 impl Engine {
@@ -71,7 +69,7 @@ impl Engine {
                 mac: known.mac,
                 mtu: here.as_ref().map_or(mtu, |device| device.mtu),
                 weight,
-                link: here.as_ref().map_or(Link::Down, Device::link),
+                link: here.as_ref().map_or(LinkState::Down, Device::link),
             };
             match here {
                 Some(device) => {
@@ -137,7 +135,7 @@ impl Engine {
             probed.filter(|member| !tested[family as usize].has(*member)).collect::<MemberSet>()
         });
         let addresses: Vec<_> = adopted.inbound.iter().map(|(address, _)| *address).collect();
-        let count = adopted.members.iter().filter(|(_, state)| *state != Shown::Vacant).count();
+        let count = adopted.members.iter().filter(|(_, state)| *state != MemberStatus::Vacant).count();
         let settings = saved.core_settings(self.mpathd.defaults());
         let (core, actions) = core::Group::adopt(now(), name.as_str(), settings, adopted);
         let mut group = Group::new(core, datapath, interface, groupname, mtu);

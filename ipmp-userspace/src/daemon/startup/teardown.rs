@@ -5,7 +5,7 @@ use crate::daemon::{
     group::hardware_filters,
     migration::{Configuration, Place},
     startup::lock::Lock,
-    state_file::{self, GroupState},
+    state_file::{self, SavedGroup},
 };
 use crate::{
     announce::{Announcement, Sender},
@@ -60,7 +60,7 @@ pub async fn teardown() -> Result<Vec<String>, Error> {
 }
 
 /// Tells the network which NIC has an address again: neighbours may know it by the MAC of another, that is down now.
-async fn announce(links: &Links, group: &GroupState) -> Result<(), Error> {
+async fn announce(links: &Links, group: &SavedGroup) -> Result<(), Error> {
     let sender = Sender::open().map_err(Error::PacketSocket)?;
     let router = std::fs::read_to_string("/proc/sys/net/ipv6/conf/all/forwarding")
         .is_ok_and(|text| text.trim() != "0");
@@ -78,7 +78,7 @@ async fn announce(links: &Links, group: &GroupState) -> Result<(), Error> {
     Ok(())
 }
 
-async fn give_back(links: &Links, name: &str, group: &GroupState) -> Result<(), Error> {
+async fn give_back(links: &Links, name: &str, group: &SavedGroup) -> Result<(), Error> {
     let interface = GroupInterface::existing(links, name).await?;
     for (member, moved) in &group.moved {
         let Some(device) = links.device_named(member).await? else {

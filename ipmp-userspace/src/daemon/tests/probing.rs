@@ -1,7 +1,7 @@
 //! Whom members probe.
 
 use super::*;
-use crate::control::report::probing::Mode;
+use crate::types::TargetMode;
 
 fn ip(arguments: &str) {
     let status = std::process::Command::new("ip").args(arguments.split(' ')).status().unwrap();
@@ -9,7 +9,7 @@ fn ip(arguments: &str) {
 }
 
 /// Every member has these targets in IPv4, which come from there.
-fn probes(group: &GroupReport, mode: Mode, targets: &[&str]) -> bool {
+fn probes(group: &GroupReport, mode: TargetMode, targets: &[&str]) -> bool {
     let targets: Vec<IpAddr> = targets.iter().map(|target| target.parse().unwrap()).collect();
     group.members.iter().all(|member| {
         let of_v4 = member.probing.iter().find(|probing| probing.test_address.is_some_and(|ip| ip.is_ipv4()));
@@ -35,18 +35,18 @@ fn routes_name_targets_and_take_them_back() {
             let has = |mode, targets: &'static [&'static str]| {
                 client.until("the targets", move |group| probes(group, mode, targets))
             };
-            has(Mode::Routes, &["192.168.178.1"]).await;
+            has(TargetMode::Routes, &["192.168.178.1"]).await;
             ip("route add 192.168.178.9/32 dev production0");
             ip("route add 10.0.0.0/8 via 192.168.178.2 dev production0 table 178");
             // An address of ours is nobody to ask, and another subnet is out of reach.
             ip("route add 192.168.178.202/32 dev production0");
             ip("route add 10.9.9.9/32 dev production0");
-            has(Mode::Routes, &["192.168.178.1", "192.168.178.2", "192.168.178.9"]).await;
+            has(TargetMode::Routes, &["192.168.178.1", "192.168.178.2", "192.168.178.9"]).await;
             ip("route del default via 192.168.178.1 dev production0");
             ip("route del 10.0.0.0/8 via 192.168.178.2 dev production0 table 178");
-            has(Mode::Routes, &["192.168.178.9"]).await;
+            has(TargetMode::Routes, &["192.168.178.9"]).await;
             ip("route del 192.168.178.9/32 dev production0");
-            has(Mode::Multicast, &[]).await;
+            has(TargetMode::Multicast, &[]).await;
             drop(links);
         })
         .await;

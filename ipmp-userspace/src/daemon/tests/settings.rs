@@ -6,11 +6,9 @@ use ipmp_common::{maps, steer::MemberSet};
 
 use super::*;
 use crate::{
-    control::{
-        Setting,
-        target::{Source, Status},
-    },
-    core::{self, probe::Policy},
+    control::Setting,
+    core::{self},
+    types::{MemberState, ProbePolicy, TargetSource, TargetStatus},
 };
 
 async fn start(config: Option<PathBuf>) -> Engine {
@@ -99,7 +97,7 @@ fn what_is_set_reaches_the_core_and_outlives_the_daemon() {
 
         let same = |engine: &Engine| {
             let core = core_of(engine);
-            assert_eq!(*core.settings(), core::Settings { probe: Policy::Arp, ..wanted });
+            assert_eq!(*core.settings(), core::Settings { probe: ProbePolicy::Arp, ..wanted });
             assert_eq!(core.known_targets().explicit, ips(&["192.168.178.1"]));
             assert_eq!(core.known_targets().disabled, ips(&["192.168.178.2"]));
             assert!(core.member_named("eth1").unwrap().standby());
@@ -108,8 +106,8 @@ fn what_is_set_reaches_the_core_and_outlives_the_daemon() {
             let chosen = |at: usize| -> Vec<_> {
                 listed[at].members.iter().map(|prober| (prober.member.as_str(), prober.status)).collect()
             };
-            assert_eq!(chosen(0), [("eth0", Status::Active), ("eth1", Status::Active)]);
-            assert_eq!((listed[1].enabled, listed[1].source), (false, Source::Explicit));
+            assert_eq!(chosen(0), [("eth0", TargetStatus::Active), ("eth1", TargetStatus::Active)]);
+            assert_eq!((listed[1].enabled, listed[1].source), (false, TargetSource::Explicit));
             assert_eq!((chosen(1), listed.len()), (vec![], 2));
         };
         same(&engine);
@@ -193,7 +191,7 @@ fn targets_that_cannot_be_are_refused_and_nothing_changes() {
         // The router of the default route was found, not named; the loop that reads routes does not run here.
         let router = ips(&["192.168.178.3"]);
         let (groups, mut hands) = engine.with_hands();
-        let family = core::probe::Family::V4;
+        let family = crate::types::Family::V4;
         let routes = core::Input::Routes { family, hosts: vec![], routers: router.clone() };
         groups.get_mut("production0").unwrap().tell(&mut hands, routes).await;
         let refused = engine.request(of(disable, "192.168.178.3")).await.unwrap_err();
@@ -211,7 +209,7 @@ fn targets_that_cannot_be_are_refused_and_nothing_changes() {
         let listed: Vec<_> = listed.iter().map(|target| (target.address, target.source)).collect();
         assert_eq!(
             listed[..2],
-            [(ips(&["192.168.178.1"])[0], Source::Explicit), (router[0], Source::Router)]
+            [(ips(&["192.168.178.1"])[0], TargetSource::Explicit), (router[0], TargetSource::Router)]
         );
     });
 }

@@ -123,7 +123,7 @@ impl Case {
     pub fn name(&self) -> String {
         let family = if self.family == Family::V4 { "v4" } else { "v6" };
         let mut name = match self.direction {
-            Direction::Egress => format!("egress {family} {}", self.policy.name()),
+            Direction::Egress => format!("egress {family} {}", self.policy.as_str()),
             Direction::Ingress => format!("ingress {family}"),
         };
         if self.has_every_feature() {

@@ -6,7 +6,7 @@ use std::fmt;
 use std::time::Duration;
 
 use anyhow::Result;
-use ipmp::core::probe::{Family, PATIENCE};
+use ipmp::{core::probe::PATIENCE, types::Family};
 use lab::network::ROUTER;
 use lab::path_failure::{self, DetectionTimes};
 use lab::{Lab, Production, production::GROUP};

@@ -158,9 +158,9 @@ impl<'lab> Workbench<'lab> {
         let members = [member(PLAIN, "e1000g0", &[])?, member(STACKED, "rge0v", &["rge0"])?];
         let mut groups = Vec::new();
         for policy in HashPolicy::ALL {
-            let name = format!("{}0", policy.name());
+            let name = format!("{}0", policy.as_str());
             let mac = lab::show_mac(GROUP_MAC);
-            host.ip(&format!("link add {name} address {mac} type veth peer name far-{}", policy.name()))?;
+            host.ip(&format!("link add {name} address {mac} type veth peer name far-{}", policy.as_str()))?;
             host.ip(&format!("link set {name} up"))?;
             let ifindex = index(&name)?;
             let updelay = Duration::from_millis(1);
@@ -175,7 +175,7 @@ impl<'lab> Workbench<'lab> {
                 group.set_live(both);
             }
             let live = wait_until(Duration::from_secs(5), || group.live() == both);
-            ensure!(live, "the members of {} are not trusted: {:?}", policy.name(), group.live());
+            ensure!(live, "the members of {} are not trusted: {:?}", policy.as_str(), group.live());
             groups.push((policy, ifindex, group));
         }
         Ok(Self { lab, datapath, groups })
@@ -224,7 +224,7 @@ impl<'lab> Workbench<'lab> {
 
     fn program(&mut self, case: &Case) -> Result<Program> {
         let pins = Pins::open()?;
-        let name = format!("{}0", case.policy.name());
+        let name = format!("{}0", case.policy.as_str());
         let pin = match case.direction {
             Direction::Egress => "egress".to_owned(),
             Direction::Ingress => format!("ingress-{PLAIN}"),
@@ -250,7 +250,7 @@ impl<'lab> Workbench<'lab> {
             .word("POLICY", case.policy as u32)
             .word("READ_DEVICES", u32::from(reads_devices))
             .word("MEMBER", u32::from(PLAIN));
-        let maps = pins.group(&format!("{}0", case.policy.name())).join("maps");
+        let maps = pins.group(&format!("{}0", case.policy.as_str())).join("maps");
         let mut loader = EbpfLoader::new();
         constants.set_in(&mut loader);
         for shape in &SHAPES {

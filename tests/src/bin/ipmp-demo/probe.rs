@@ -5,7 +5,10 @@ use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result};
-use ipmp::control::report::{GroupReport, Link, MemberState};
+use ipmp::{
+    control::report::GroupReport,
+    types::{LinkState, MemberState},
+};
 use lab::Oracle;
 use lab::network::ROUTER;
 
@@ -113,7 +116,7 @@ fn repair(stage: &mut Stage) -> Result<()> {
     stage.lab.cable(1).replug()?;
     let start = Instant::now();
     let link_up = |group: &GroupReport| {
-        group.members.iter().any(|member| member.name == "e1000g0" && member.link == Link::Up)
+        group.members.iter().any(|member| member.name == "e1000g0" && member.link == LinkState::Up)
     };
     stage.operator.wait("the link of e1000g0 is up", link_up)?;
     stage.compare(tutorial::PROBED_CABLE_1_IN, "ipmpstat -i", compare::table)?;

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use anyhow::Result;
-use ipmp::control::report::{GroupReport, Link};
+use ipmp::{control::report::GroupReport, types::LinkState};
 use lab::network::DATA;
 
 use crate::page::{self, number};
@@ -25,9 +25,9 @@ impl Table {
             let (out, into) = self.last.insert(member.name.clone(), counts(member)).unwrap_or_default();
             let (out, into) = (member.traffic.out_packets - out, member.traffic.in_packets - into);
             let link = match member.link {
-                Link::Up => "up",
-                Link::Down => "down",
-                Link::Unknown => "?",
+                LinkState::Up => "up",
+                LinkState::Down => "down",
+                LinkState::Unknown => "?",
             };
             let state = member.state;
             let mut roles = Vec::new();

@@ -4,10 +4,13 @@
 use std::net::IpAddr;
 
 use super::Group;
-use crate::core::{
-    Action, Event, Time,
-    member::{Condition, Member},
-    probe::{FAILURES, Family, Means, TestAddress, history::LENGTH, prober::Prober, targets::Known},
+use crate::{
+    core::{
+        Action, Event, Time,
+        member::{Condition, Member},
+        probe::{FAILURES, ProbeSource, TestAddress, history::LENGTH, prober::Prober, targets::Known},
+    },
+    types::Family,
 };
 
 /// A target without an answer of its own kind: what ordinary ARP or ND says of it.
@@ -40,7 +43,7 @@ impl Group {
         self.forget_hosts(Family::ALL);
         for member in self.members.iter().filter(|member| member.in_service()) {
             for prober in member.probing.all() {
-                if let Some(Means::Echo { source, .. }) = prober.means {
+                if let Some(ProbeSource::Echo { source, .. }) = prober.means {
                     self.probes.wanted.push(Action::FindHosts { member: member.number(), source });
                 }
             }
@@ -97,7 +100,7 @@ impl Group {
             let probers = self.members.iter().filter(|member| member.in_service());
             let mut probers = probers
                 .filter_map(|member| member.probing.probers[Family::of(address).index()].as_ref())
-                .filter(|prober| matches!(prober.means, Some(Means::Arp | Means::Nd)))
+                .filter(|prober| matches!(prober.means, Some(ProbeSource::Arp | ProbeSource::Nd)))
                 .filter(|prober| prober.targets.active().any(|target| target.address == address))
                 .peekable();
             let probed = probers.peek().is_some();
@@ -156,12 +159,12 @@ impl Group {
         let member = &self.members[at];
         let address = member.probing.addresses[family.index()];
         let twin = self.is_twin_address(at, family);
-        let means = Means::of(family, address, policy).filter(|_| !twin);
+        let means = ProbeSource::of(family, address, policy).filter(|_| !twin);
         let name = member.name().to_owned();
         let was_twin = member.probing.twin[family.index()];
         if let (true, false, TestAddress::Is { address, .. }) = (twin, was_twin, address) {
             self.say(|_| Event::TestAddressNotUnique { member: name, address });
-        } else if was_twin && !twin && matches!(means, Some(Means::Echo { .. })) {
+        } else if was_twin && !twin && matches!(means, Some(ProbeSource::Echo { .. })) {
             self.say(|_| Event::TestAddressConfigured { member: name });
         }
         let Member { condition, probing, flap, .. } = &mut self.members[at];

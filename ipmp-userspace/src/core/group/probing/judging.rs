@@ -1,11 +1,14 @@
 //! Judging the members by their probes: who has failed, who is repaired, and whether anybody can be blamed at all.
 
 use super::Group;
-use crate::core::{
-    Cause, Event, Time,
-    group::spare::Back,
-    member::{Condition, Member},
-    probe::{Family, prober::Prober, targets::Mode, verdict},
+use crate::{
+    core::{
+        Cause, Event, Time,
+        group::spare::Back,
+        member::{Condition, Member},
+        probe::{prober::Prober, verdict},
+    },
+    types::{Family, TargetMode},
 };
 
 impl Group {
@@ -172,7 +175,7 @@ impl Group {
         };
         let light = working().any(|prober| prober.history.losses() == 0 && prober.history.answered());
         let dark = anybody && !light && judged().all(|prober| prober.history.losing().is_some());
-        let hosts_alone = judged().all(|prober| prober.targets.mode() == Mode::Multicast);
+        let hosts_alone = judged().all(|prober| prober.targets.mode() == TargetMode::Multicast);
         let was = self.probes.dark[family.index()];
         if dark && !was {
             self.probes.dark[family.index()] = true;

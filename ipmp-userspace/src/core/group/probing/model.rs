@@ -13,17 +13,18 @@ use std::{
     time::Duration,
 };
 
-use ipmp_common::maps::MemberStatus;
-
 use super::properties::check;
-use crate::core::{
-    Input, Settings,
-    group::{
-        properties::Kernel,
-        wire::{Wire, router},
+use crate::{
+    core::{
+        Input, Settings,
+        group::{
+            properties::Kernel,
+            wire::{Wire, router},
+        },
+        member::Member,
+        probe::{FAILURES, REPAIRS, history::ProbeProgress},
     },
-    member::Member,
-    probe::{FAILURES, Family, REPAIRS, history::Fate},
+    types::{Family, MemberState},
 };
 
 const INTERVAL: Duration = Duration::from_secs(1);
@@ -110,7 +111,8 @@ impl World {
         let group = &self.wire.group;
         let member = |member: &Member| {
             let prober = member.prober(Family::V4).expect("a prober");
-            let decided = |fate: &Fate| matches!(fate, Fate::Answered(_) | Fate::Lost);
+            let decided =
+                |fate: &ProbeProgress| matches!(fate, ProbeProgress::Answered(_) | ProbeProgress::Lost);
             let last: Vec<_> = prober
                 .history()
                 .probes()
@@ -118,7 +120,7 @@ impl World {
                 .filter(|probe| decided(&probe.fate))
                 // As far back as a verdict looks.
                 .take(FAILURES as usize + 2)
-                .map(|probe| (self.wire.now - probe.sent, probe.fate == Fate::Lost))
+                .map(|probe| (self.wire.now - probe.sent, probe.fate == ProbeProgress::Lost))
                 .collect();
             let answers = prober.history().answers().min(REPAIRS);
             let next = prober.next().map(|next| next - self.wire.now);
@@ -141,7 +143,7 @@ impl World {
                 assert_eq!(member.functions(), good(member), "{member:?}");
             }
         } else if !group.settings().fail_open {
-            assert!(in_service().all(|member| member.state() == MemberStatus::Failed));
+            assert!(in_service().all(|member| member.state() == MemberState::Failed));
         }
         assert_eq!(group.dark(Family::V4), in_service().any(Member::functions) && !in_service().any(good));
     }

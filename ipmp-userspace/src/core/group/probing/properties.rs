@@ -4,13 +4,16 @@ use ipmp_common::{maps::MemberStatus, steer::MemberSet};
 use proptest::prelude::*;
 
 use super::*;
-use crate::core::{
-    GroupState, Input, Link,
-    group::{
-        properties::Kernel,
-        wire::{Wire, ip, router},
+use crate::{
+    core::{
+        Input,
+        group::{
+            properties::Kernel,
+            wire::{Wire, ip, router},
+        },
+        probe::fdt,
     },
-    probe::{Column, Policy, fdt},
+    types::{Family, GroupState, LinkState, MemberState, ProbePolicy, ProbeState},
 };
 
 #[derive(Clone, Debug)]
@@ -65,8 +68,8 @@ fn step() -> impl Strategy<Value = Step> {
 }
 
 /// A link is Up or Down to netlink.
-fn link(up: bool) -> Link {
-    if up { Link::Up } else { Link::Down }
+fn link(up: bool) -> LinkState {
+    if up { LinkState::Up } else { LinkState::Down }
 }
 
 fn carry_out(wire: &mut Wire, step: &Step) {
@@ -113,7 +116,8 @@ fn carry_out(wire: &mut Wire, step: &Step) {
         }
         Step::Set(fdt, failback, fail_open, probe) => {
             let fdt = Duration::from_millis([100, 500, 1000, 3000][usize::from(fdt)]);
-            let probe = [Policy::Off, Policy::Auto, Policy::Arp, Policy::Nd][usize::from(probe)];
+            let probe =
+                [ProbePolicy::Off, ProbePolicy::Auto, ProbePolicy::Arp, ProbePolicy::Nd][usize::from(probe)];
             wire.tell(Input::Settings(Settings { fdt, failback, fail_open, probe, ..Settings::default() }));
         }
         Step::Late(ms) => {
@@ -140,15 +144,15 @@ pub(super) fn check(wire: &Wire, kernel: &Kernel) {
     assert_eq!(active, of(&Member::active));
     assert!(kernel.usable.and(kernel.reserve).is_empty(), "nobody is usable and in reserve");
     for member in group.members() {
-        assert_eq!(kernel.states[usize::from(member.number())], member.state());
+        assert_eq!(kernel.states[usize::from(member.number())], member.state().into());
         // States, flags and columns agree with each other.
-        let failed = member.state() == MemberStatus::Failed;
+        let failed = member.state() == MemberState::Failed;
         assert_eq!(
             failed,
             member.offline().is_none() && member.condition() != Condition::New && !member.functions()
         );
-        assert_eq!(member.probe_column() == Column::Disabled, !member.probing.enabled());
-        assert_eq!(member.probe_column() == Column::Failed, failed && member.probing.enabled());
+        assert_eq!(member.probe_column() == ProbeState::Disabled, !member.probing.enabled());
+        assert_eq!(member.probe_column() == ProbeState::Failed, failed && member.probing.enabled());
         assert!(!member.inactive() || (member.functions() && !member.usable()));
         assert!(
             !member.functions() || member.probing.all().all(|prober| !prober.capable() || !prober.failed())
@@ -173,7 +177,8 @@ pub(super) fn check(wire: &Wire, kernel: &Kernel) {
     let spares = of(&Member::inactive);
     assert!(spares.is_empty() || kernel.reserve == spares);
     // Never nobody while one has a carrier, unless the operator wants that.
-    let carrier = of(&|member| member.offline().is_none() && member.live() && member.link() != Link::Down);
+    let carrier =
+        of(&|member| member.offline().is_none() && member.live() && member.link() != LinkState::Down);
     let shut = of(&|member| member.probes_failed() && !group.settings().fail_open);
     assert!(!active.is_empty() || carrier.and(shut) == carrier, "{:?}", group.members());
 
@@ -247,7 +252,7 @@ proptest! {
         wire.run(2 * fdt + Duration::from_millis(phase));
         wire.silent.insert(member);
         wire.run(fdt + Duration::from_millis(3));
-        prop_assert_eq!(wire.state(member), MemberStatus::Failed);
+        prop_assert_eq!(wire.state(member), MemberState::Failed);
         prop_assert_eq!(wire.usable().len(), 2);
     }
 }

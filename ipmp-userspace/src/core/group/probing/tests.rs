@@ -1,11 +1,14 @@
 use ipmp_common::maps::MemberStatus;
 
 use super::*;
-use crate::core::{
-    Adopted, Group, GroupState, Input, Link,
-    group::wire::{MAC, Wire, ip, router},
-    probe::{Column, Policy, SETTLE},
-    slots::Slots,
+use crate::{
+    core::{
+        Adopted, Group, Input,
+        group::wire::{MAC, Wire, ip, router},
+        probe::SETTLE,
+        slots::Slots,
+    },
+    types::{Family, GroupState, LinkState, MemberState, ProbePolicy, ProbeState},
 };
 
 const DOWN: &str = "The link has gone down on eth0";
@@ -17,17 +20,17 @@ fn ms(ms: u64) -> Duration {
     Duration::from_millis(ms)
 }
 
-fn column(wire: &Wire, member: u8) -> Column {
+fn column(wire: &Wire, member: u8) -> ProbeState {
     wire.group.member(member).unwrap().probe_column()
 }
 
 /// Time until a member has failed, and until it is repaired.
 fn failed(wire: &mut Wire, member: u8) -> Duration {
-    wire.until(|wire| wire.state(member) == MemberStatus::Failed)
+    wire.until(|wire| wire.state(member) == MemberState::Failed)
 }
 
 fn works(wire: &mut Wire, member: u8) -> Duration {
-    wire.until(|wire| wire.state(member) == MemberStatus::Ok)
+    wire.until(|wire| wire.state(member) == MemberState::Ok)
 }
 
 /// The table of the module's documentation, for every state, company and event. The member is `eth0`; its company is
@@ -118,13 +121,7 @@ fn every_state_event_and_company_is_as_the_table_says() {
                     refused = wire.ask(event).err().map(|refusal| refusal.to_string());
                 }
             }
-            let state = match wire.state(0) {
-                MemberStatus::Ok => "ok",
-                MemberStatus::Failed => "failed",
-                MemberStatus::Unknown => "unknown",
-                MemberStatus::Offline => "offline",
-                MemberStatus::Vacant => "vacant",
-            };
+            let state = wire.state(0).as_str();
             let said: String = wire
                 .said()
                 .iter()
@@ -145,7 +142,7 @@ fn every_state_event_and_company_is_as_the_table_says() {
             };
             assert_eq!(member.usable(), usable, "{start}, company {company}, event {event}");
             assert_eq!(member.active(), wire.group.active().contains(&0));
-            assert_eq!(column(&wire, 0) == Column::Failed, state == "failed" && member.probing.enabled());
+            assert_eq!(column(&wire, 0) == ProbeState::Failed, state == "failed" && member.probing.enabled());
         }
     }
 }
@@ -211,9 +208,9 @@ fn a_cable_put_into_a_port_that_drops_everything_does_not_help() {
     );
     wire.silent.insert(0);
     wire.link(0, true);
-    assert_eq!((wire.usable(), wire.state(0)), (vec![1], MemberStatus::Failed));
+    assert_eq!((wire.usable(), wire.state(0)), (vec![1], MemberState::Failed));
     wire.run(ms(60_000));
-    assert_eq!((wire.said(), wire.state(0)), (vec![UP.to_owned()], MemberStatus::Failed));
+    assert_eq!((wire.said(), wire.state(0)), (vec![UP.to_owned()], MemberState::Failed));
     wire.silent.clear();
     let took = works(&mut wire, 0);
     assert!(took > ms(1800) && took < ms(2200), "{took:?}");
@@ -259,7 +256,7 @@ fn a_member_alone_is_judged_by_its_link() {
     let mut wire = Wire::with_fdt(1, ms(1000));
     wire.silent.insert(0);
     wire.run(ms(30_000));
-    assert_eq!((wire.usable(), wire.state(0), wire.carrier), (vec![0], MemberStatus::Ok, true));
+    assert_eq!((wire.usable(), wire.state(0), wire.carrier), (vec![0], MemberState::Ok, true));
     assert!(wire.group.dark(Family::V4));
 }
 
@@ -347,7 +344,7 @@ fn without_fail_open_a_member_that_nobody_probes_is_as_good_as_one_that_is_answe
 fn without_targets_a_member_carries_and_its_state_is_unknown() {
     let mut wire = Wire::with_fdt(2, ms(1000));
     wire.routers(&[]);
-    assert_eq!((wire.state(0), column(&wire, 0)), (MemberStatus::Unknown, Column::Unknown));
+    assert_eq!((wire.state(0), column(&wire, 0)), (MemberState::Unknown, ProbeState::Unknown));
     assert_eq!((wire.usable(), wire.group.state()), (vec![0, 1], GroupState::Ok));
     wire.run(ms(10_000));
     assert_eq!(wire.said(), Vec::<String>::new());
@@ -355,7 +352,7 @@ fn without_targets_a_member_carries_and_its_state_is_unknown() {
     let searches = wire.searches.iter().filter(|(_, action)| matches!(action, Action::FindHosts { .. }));
     assert!((18..=22).contains(&searches.count()), "one a second: {:?}", wire.searches);
     wire.tell(Input::Host(router(77)));
-    assert_eq!((wire.state(0), column(&wire, 0)), (MemberStatus::Ok, Column::Ok));
+    assert_eq!((wire.state(0), column(&wire, 0)), (MemberState::Ok, ProbeState::Ok));
     wire.run(ms(1000));
     assert_eq!(wire.probes.last().unwrap().2, router(77));
     // A router takes the place of all hosts.
@@ -364,7 +361,7 @@ fn without_targets_a_member_carries_and_its_state_is_unknown() {
     assert_eq!(wire.probes.last().unwrap().2, router(1));
     wire.routers(&[]);
     wire.link(0, false);
-    assert_eq!((wire.state(0), column(&wire, 0)), (MemberStatus::Failed, Column::Failed));
+    assert_eq!((wire.state(0), column(&wire, 0)), (MemberState::Failed, ProbeState::Failed));
 }
 
 #[test]
@@ -374,7 +371,7 @@ fn a_failed_member_whose_targets_vanish_stays_failed_and_is_repaired_by_new_ones
     failed(&mut wire, 0);
     wire.routers(&[]);
     wire.run(ms(10_000));
-    assert_eq!((wire.state(0), wire.usable()), (MemberStatus::Failed, vec![1]));
+    assert_eq!((wire.state(0), wire.usable()), (MemberState::Failed, vec![1]));
     wire.silent.clear();
     wire.routers(&[router(3)]);
     works(&mut wire, 0);
@@ -443,7 +440,7 @@ fn one_failed_family_fails_a_member_and_both_must_be_good_to_repair_it() {
     assert!(took < ms(1300), "{took:?}");
     assert_eq!(wire.said(), [FAILURE]);
     wire.run(ms(20_000));
-    assert_eq!(wire.state(0), MemberStatus::Failed, "IPv4 is answered, and not enough");
+    assert_eq!(wire.state(0), MemberState::Failed, "IPv4 is answered, and not enough");
     wire.dead.clear();
     works(&mut wire, 0);
     assert_eq!(wire.said(), [REPAIR]);
@@ -479,7 +476,7 @@ fn a_daemon_that_is_always_late_finds_a_failure_once_it_is_in_time() {
     wire.late = ms(50);
     wire.silent.insert(0);
     wire.run(ms(1000));
-    assert_eq!(wire.state(0), MemberStatus::Ok);
+    assert_eq!(wire.state(0), MemberState::Ok);
     wire.late = Duration::ZERO;
     assert!(failed(&mut wire, 0) < ms(125));
 }
@@ -492,7 +489,7 @@ fn forged_answers_keep_nothing_alive_and_are_counted() {
         wire.group.member(1).unwrap().prober(Family::V4).unwrap().history().probes().last().copied().unwrap();
     wire.silent.insert(0);
     let mut forged = 0;
-    while wire.state(0) == MemberStatus::Ok {
+    while wire.state(0) == MemberState::Ok {
         let sequence = wire
             .group
             .member(0)
@@ -587,7 +584,7 @@ fn new_settings_lose_no_verdict_and_the_new_time_counts_at_once() {
         wire.said(),
         ["Failure detection time of 50 ms in group g sends up to 300 probes per second to each target"]
     );
-    assert_eq!((wire.state(0), wire.usable()), (MemberStatus::Failed, vec![1, 2]));
+    assert_eq!((wire.state(0), wire.usable()), (MemberState::Failed, vec![1, 2]));
     wire.silent.insert(1);
     assert!(failed(&mut wire, 1) <= ms(53));
 }
@@ -603,7 +600,7 @@ fn who_has_no_test_address_is_named_after_twenty_seconds() {
         wire.said(),
         ["No test address configured on interface eth1; disabling probe-based failure detection on it"]
     );
-    assert_eq!((column(&wire, 1), wire.state(1)), (Column::Disabled, MemberStatus::Ok));
+    assert_eq!((column(&wire, 1), wire.state(1)), (ProbeState::Disabled, MemberState::Ok));
     wire.run(ms(60_000));
     assert_eq!(wire.said(), Vec::<String>::new(), "once");
     wire.test_address(1, Family::V4);
@@ -634,7 +631,7 @@ fn a_group_without_test_addresses_says_so_once_for_each_member_in_service() {
     wire.run(ms(20_100));
     assert_eq!(wire.said(), ["eth1"].map(line));
     assert_eq!(wire.group.deadline(), None);
-    wire.tell(Input::Settings(Settings { probe: Policy::Arp, ..Settings::default() }));
+    wire.tell(Input::Settings(Settings { probe: ProbePolicy::Arp, ..Settings::default() }));
     assert_eq!(wire.said(), Vec::<String>::new(), "it is probed without one");
 }
 
@@ -653,13 +650,13 @@ fn a_test_address_that_is_not_unique_is_not_probed_from() {
             "Test address 192.168.178.201 is not unique in group; disabling probe-based failure detection on eth1",
         ]
     );
-    assert_eq!(column(&wire, 0), Column::Disabled);
+    assert_eq!(column(&wire, 0), ProbeState::Disabled);
     wire.probes.clear();
     wire.run(ms(5000));
     assert!(wire.probes.is_empty());
     wire.test_address(1, Family::V4);
     assert_eq!(wire.said().len(), 2);
-    assert_eq!((column(&wire, 0), column(&wire, 1)), (Column::Ok, Column::Ok));
+    assert_eq!((column(&wire, 0), column(&wire, 1)), (ProbeState::Ok, ProbeState::Ok));
     wire.tell(Input::AddressAdded(router(201)));
     assert_eq!(
         wire.said(),
@@ -672,7 +669,7 @@ fn a_test_address_that_is_not_unique_is_not_probed_from() {
 #[test]
 fn a_test_address_that_is_taken_away_leaves_the_link_and_one_that_is_lost_leaves_the_verdict() {
     for (address, state) in
-        [(TestAddress::None, MemberStatus::Ok), (TestAddress::Awaited, MemberStatus::Failed)]
+        [(TestAddress::None, MemberState::Ok), (TestAddress::Awaited, MemberState::Failed)]
     {
         let mut wire = Wire::with_fdt(2, ms(1000));
         wire.silent.insert(0);
@@ -680,8 +677,8 @@ fn a_test_address_that_is_taken_away_leaves_the_link_and_one_that_is_lost_leaves
         wire.said();
         wire.tell(Input::TestAddress { member: 0, family: Family::V4, address });
         assert_eq!(wire.state(0), state, "{address:?}");
-        assert_eq!(wire.said().contains(&REPAIR.to_owned()), state == MemberStatus::Ok);
-        assert_eq!(column(&wire, 0), Column::Disabled);
+        assert_eq!(wire.said().contains(&REPAIR.to_owned()), state == MemberState::Ok);
+        assert_eq!(column(&wire, 0), ProbeState::Disabled);
     }
 }
 
@@ -693,12 +690,12 @@ fn an_offline_member_is_not_probed_and_comes_back_as_it_left() {
     wire.run(ms(3000));
     assert!(wire.probes.iter().all(|probe| probe.1 == 1) && !wire.probes.is_empty());
     wire.tell(Input::Online { member: 0 });
-    assert_eq!((wire.state(0), wire.usable()), (MemberStatus::Ok, vec![0, 1]));
+    assert_eq!((wire.state(0), wire.usable()), (MemberState::Ok, vec![0, 1]));
     wire.silent.insert(0);
     failed(&mut wire, 0);
     wire.tell(Input::Offline { member: 0 });
     wire.tell(Input::Online { member: 0 });
-    assert_eq!((wire.state(0), wire.usable()), (MemberStatus::Failed, vec![1]));
+    assert_eq!((wire.state(0), wire.usable()), (MemberState::Failed, vec![1]));
 }
 
 #[test]
@@ -712,7 +709,7 @@ fn a_member_that_leaves_leaves_no_deadline() {
 
 #[test]
 fn members_without_addresses_are_probed_by_arp_and_nd() {
-    let mut wire = Wire::new(Settings { fdt: ms(1000), probe: Policy::Auto, ..Settings::default() });
+    let mut wire = Wire::new(Settings { fdt: ms(1000), probe: ProbePolicy::Auto, ..Settings::default() });
     wire.routers(&[router(1), ip("fe80::1")]);
     wire.join(0);
     wire.join(1);
@@ -721,7 +718,7 @@ fn members_without_addresses_are_probed_by_arp_and_nd() {
     assert_eq!(wire.searches.iter().map(|search| search.1.clone()).collect::<Vec<_>>(), found, "each once");
     let kinds = |via: Via| wire.probes.iter().filter(|probe| probe.3 == via).count();
     assert!(kinds(Via::Arp(MAC)) >= 16 && kinds(Via::Nd(MAC)) >= 16, "{:?}", wire.probes);
-    assert_eq!((column(&wire, 0), wire.state(0)), (Column::Ok, MemberStatus::Ok));
+    assert_eq!((column(&wire, 0), wire.state(0)), (ProbeState::Ok, MemberState::Ok));
     wire.run(ms(10_000));
     wire.silent.insert(0);
     assert!(failed(&mut wire, 0) <= ms(1003));
@@ -731,7 +728,7 @@ fn members_without_addresses_are_probed_by_arp_and_nd() {
 
 #[test]
 fn another_mac_proves_nothing() {
-    let mut wire = Wire::new(Settings { fdt: ms(1000), probe: Policy::Arp, ..Settings::default() });
+    let mut wire = Wire::new(Settings { fdt: ms(1000), probe: ProbePolicy::Arp, ..Settings::default() });
     wire.routers(&[router(1)]);
     wire.join(0);
     wire.run(ms(1000));
@@ -745,7 +742,7 @@ fn another_mac_proves_nothing() {
 
 #[test]
 fn arp_probes_stop_towards_a_target_that_answers_nobody() {
-    let mut wire = Wire::new(Settings { fdt: ms(100), probe: Policy::Arp, ..Settings::default() });
+    let mut wire = Wire::new(Settings { fdt: ms(100), probe: ProbePolicy::Arp, ..Settings::default() });
     wire.routers(&[router(1)]);
     wire.join(0);
     wire.join(1);
@@ -773,7 +770,7 @@ fn a_restart_clears_no_verdict_that_it_cannot_disprove() {
         mac: [2, 0, 0, 0, 0, member],
         mtu: 1500,
         weight: 1,
-        link: Link::Up,
+        link: LinkState::Up,
     };
     let both = [0, 1].into_iter().collect();
     let slots = Slots::new().rebuild(&[(0, 1), (1, 1)]);
@@ -796,13 +793,13 @@ fn a_restart_clears_no_verdict_that_it_cannot_disprove() {
         !actions.iter().any(|action| matches!(action, Action::Report(..) | Action::SetUsable(_))),
         "{actions:?}"
     );
-    assert_eq!((wire.state(0), wire.usable()), (MemberStatus::Failed, vec![1]));
+    assert_eq!((wire.state(0), wire.usable()), (MemberState::Failed, vec![1]));
     wire.run(ms(3_600_000));
-    assert_eq!(wire.state(0), MemberStatus::Failed, "no time alone disproves it");
+    assert_eq!(wire.state(0), MemberState::Failed, "no time alone disproves it");
     wire.routers(&[router(1)]);
     wire.test_address(0, Family::V4);
     wire.test_address(1, Family::V4);
-    assert_eq!((wire.state(0), wire.said()), (MemberStatus::Failed, Vec::new()));
+    assert_eq!((wire.state(0), wire.said()), (MemberState::Failed, Vec::new()));
     works(&mut wire, 0);
     assert_eq!(wire.said(), [REPAIR]);
     assert!(
@@ -821,7 +818,7 @@ fn new_settings_and_targets_leave_verdicts_alone() {
     wire.tell(Input::Settings(settings));
     wire.tell(Input::Targets(vec![router(2)]));
     wire.run(ms(10_000));
-    assert_eq!((wire.state(0), wire.said()), (MemberStatus::Failed, Vec::new()));
+    assert_eq!((wire.state(0), wire.said()), (MemberState::Failed, Vec::new()));
     wire.silent.clear();
     works(&mut wire, 0);
     assert_eq!(wire.said(), [REPAIR, "IP interface eth0 of group g is now inactive"]);

@@ -1,8 +1,9 @@
 use std::time::Duration;
 
-use ipmp_common::maps::MemberStatus;
-
-use crate::core::{Action, GroupState, Input, Settings, group::wire::Wire};
+use crate::{
+    core::{Action, Input, Settings, group::wire::Wire},
+    types::{GroupState, MemberState},
+};
 
 /// Members without probes; these of them are standbys.
 fn group(members: u8, standbys: &[u8], failback: bool) -> Wire {
@@ -89,7 +90,7 @@ fn who_carries_is_as_the_reference_says() {
                 format!("{members} members, standbys {standbys:?}, failback {failback}, step {at}: {what:?}");
             assert_eq!((active(&wire), spares(&wire)), (carry.to_vec(), spare.to_vec()), "{case}");
             for &member in *spare {
-                assert_eq!(wire.state(member), MemberStatus::Ok, "{case}");
+                assert_eq!(wire.state(member), MemberState::Ok, "{case}");
                 assert!(!wire.usable().contains(&member), "{case}");
             }
             assert!(carry.iter().all(|member| wire.usable().contains(member)), "{case}");
@@ -150,7 +151,7 @@ fn a_failed_member_carries_before_nobody_does_and_a_spare_before_it() {
     wire.tell(Input::Standby { member: 2, standby: true });
     wire.silent.insert(0);
     wire.run(2 * fdt);
-    assert_eq!((active(&wire), wire.state(0)), (vec![1, 2], MemberStatus::Failed));
+    assert_eq!((active(&wire), wire.state(0)), (vec![1, 2], MemberState::Failed));
     assert_eq!(wire.group.reserve().iter().collect::<Vec<_>>(), [0], "when both carriers are gone");
     wire.link(1, false);
     assert_eq!(active(&wire), [2]);
@@ -163,7 +164,7 @@ fn spares_are_found_again_after_a_restart() {
     let wire = group(3, &[2], true);
     let member = |number: u8| {
         let member = wire.group.member(number).unwrap();
-        (member.attachment.clone(), member.state())
+        (member.attachment.clone(), member.state().into())
     };
     let adopted = crate::core::Adopted {
         members: (0..3).map(member).collect(),

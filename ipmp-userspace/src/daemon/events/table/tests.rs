@@ -1,7 +1,7 @@
 use std::time::Duration;
 
 use super::*;
-use crate::core::flap;
+use crate::{core::flap, types::Family};
 
 const LOG: &str = include_str!("../../../../../docs/log.md");
 

@@ -1,9 +1,12 @@
 //! A group on a network for tests, and what somebody should read of its member eth0, written by hand.
 
 use super::*;
-use crate::core::{
-    Input, Settings,
-    group::wire::{Wire, router},
+use crate::{
+    core::{
+        Input, Settings,
+        group::wire::{Wire, router},
+    },
+    types::{Family, LinkState},
 };
 
 const FDT: Duration = Duration::from_secs(1);
@@ -46,7 +49,7 @@ fn a_member_that_works() {
     let [recent] = &recent[..] else { panic!("one target") };
     assert_eq!(
         (recent.family, recent.target, recent.fates.as_str()),
-        (Shown::Inet, router(1), &*"!".repeat(52))
+        (Family::V4, router(1), &*"!".repeat(52))
     );
     let timers = view(&wire).timers();
     let [timer] = &timers[..] else { panic!("{timers:?}") };
@@ -155,7 +158,7 @@ fn links() {
         "inet: at rest now, and else probed every 200 ms by ICMP echo from 192.168.178.201/24; targets from the routing \
          table: 192.168.178.1."
     );
-    wire.tell(Input::Link { member: 0, link: Link::Up });
+    wire.tell(Input::Link { member: 0, link: LinkState::Up });
     assert_eq!(
         summary(&wire),
         "eth0 has failed, and its link is back: it is trusted when it has been good for a while"
@@ -307,7 +310,7 @@ fn a_target_that_is_set_aside_comes_back_later() {
     wire.dead.insert(router(2));
     wire.until(|wire| {
         let prober = wire.group.member(0).unwrap().prober(Family::V4).unwrap();
-        prober.targets().all().iter().any(|target| matches!(target.status, Status::Aside(..)))
+        prober.targets().all().iter().any(|target| matches!(target.status, TargetUse::Excluded(..)))
     });
     assert_eq!(
         of_probes(&wire)[0],
@@ -351,6 +354,13 @@ fn every_fate_has_its_letter() {
         cookie: 7,
         fate,
     };
-    let fates = [Fate::Answered(ms(3)), Fate::Lost, Fate::Void, Fate::Unsent, Fate::Wanted, Fate::Pending];
+    let fates = [
+        ProbeProgress::Answered(ms(3)),
+        ProbeProgress::Lost,
+        ProbeProgress::Discarded,
+        ProbeProgress::Unsent,
+        ProbeProgress::Wanted,
+        ProbeProgress::Pending,
+    ];
     assert_eq!(fates.map(|fate| letter(&probe(fate))), ['!', '.', '?', '-', '~', '~']);
 }

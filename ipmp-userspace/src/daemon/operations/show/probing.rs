@@ -3,15 +3,18 @@
 use std::time::Duration;
 
 use crate::{
-    control::report::probing::{
-        Counters, Detection, Family, Fault, MOST_TARGETS, Means, Mode, Obstacle, Policy, ProbedTarget,
-        Probing, Raised,
-    },
+    control::report::probing::{Counters, Detection, MOST_TARGETS, ProbedTarget, Probing, Raised},
     core::{
         self, Time,
         member::Member,
-        probe::{self, TestAddress, history::History, prober::Prober, targets},
+        probe::{
+            self, ProbeSource, TestAddress,
+            history::History,
+            prober::Prober,
+            targets::{self, TargetUse},
+        },
     },
+    types::{Family, ProbeObstacle, TargetFault, TargetMode},
 };
 
 /// How a group's failures are detected.
@@ -29,14 +32,9 @@ pub fn detection(group: &core::Group, now: Time) -> Detection {
         }),
         failback: settings.failback,
         fail_open: settings.fail_open,
-        probe: match settings.probe {
-            probe::Policy::Off => Policy::Off,
-            probe::Policy::Auto => Policy::Auto,
-            probe::Policy::Arp => Policy::Arp,
-            probe::Policy::Nd => Policy::Nd,
-        },
+        probe: settings.probe,
         targets: group.known_targets().explicit.clone(),
-        dark: probe::Family::ALL.into_iter().filter(|&family| group.dark(family)).map(Family::from).collect(),
+        dark: Family::ALL.into_iter().filter(|&family| group.dark(family)).collect(),
     }
 }
 
@@ -48,10 +46,10 @@ pub fn fdt_ms(group: &core::Group) -> Option<u64> {
 /// How a member is probed, family by family.
 pub fn probing(member: &Member, now: Time) -> Vec<Probing> {
     let of = |family| Some(of_family(member, family, member.prober(family)?, now));
-    probe::Family::ALL.into_iter().filter_map(of).collect()
+    Family::ALL.into_iter().filter_map(of).collect()
 }
 
-fn of_family(member: &Member, family: probe::Family, prober: &Prober, now: Time) -> Probing {
+fn of_family(member: &Member, family: Family, prober: &Prober, now: Time) -> Probing {
     let (means, history) = (prober.means(), prober.history());
     let (test_address, prefix) = match member.test_address(family) {
         TestAddress::Is { address, prefix } => (Some(address), Some(prefix)),
@@ -61,25 +59,16 @@ fn of_family(member: &Member, family: probe::Family, prober: &Prober, now: Time)
     let (mut listed, spare) = targets_of(prober, now);
     listed.truncate(MOST_TARGETS);
     Probing {
-        family: family.into(),
-        means: means.map(|means| match means {
-            probe::Means::Echo { .. } => Means::Echo,
-            probe::Means::Arp => Means::Arp,
-            probe::Means::Nd => Means::Nd,
-        }),
+        family,
+        means: means.map(ProbeSource::method),
         obstacle: match (means, test_address) {
             (Some(_), _) => None,
-            (None, Some(_)) => Some(Obstacle::NotUnique),
-            (None, None) => Some(Obstacle::Awaited),
+            (None, Some(_)) => Some(ProbeObstacle::NotUnique),
+            (None, None) => Some(ProbeObstacle::Awaited),
         },
         test_address,
         prefix,
-        mode: match prober.targets().mode() {
-            _ if means.is_none() => Mode::Disabled,
-            targets::Mode::Explicit => Mode::Explicit,
-            targets::Mode::Routes => Mode::Routes,
-            targets::Mode::Multicast => Mode::Multicast,
-        },
+        mode: if means.is_some() { prober.targets().mode() } else { TargetMode::Disabled },
         failed: prober.failed(),
         losses: history.losses(),
         answers: history.answers(),
@@ -108,9 +97,9 @@ fn targets_of(prober: &Prober, now: Time) -> (Vec<ProbedTarget>, u32) {
     let mut spare = 0;
     for target in prober.targets().all() {
         match target.status {
-            targets::Status::Active => {}
-            targets::Status::Spare => spare += 1,
-            targets::Status::Aside(fault, since) => {
+            TargetUse::Active => {}
+            TargetUse::Inactive => spare += 1,
+            TargetUse::Excluded(fault, since) => {
                 aside.push((since, target_report(target, history, Some((fault, since)), now)));
             }
         }
@@ -123,29 +112,17 @@ fn targets_of(prober: &Prober, now: Time) -> (Vec<ProbedTarget>, u32) {
 fn target_report(
     target: &targets::Target,
     history: &History,
-    aside: Option<(targets::Fault, Time)>,
+    aside: Option<(TargetFault, Time)>,
     now: Time,
 ) -> ProbedTarget {
     ProbedTarget {
         address: target.address,
-        aside: aside.map(|(fault, _)| match fault {
-            targets::Fault::Slow => Fault::Slow,
-            targets::Fault::Dead => Fault::Dead,
-        }),
+        aside: aside.map(|(fault, _)| fault),
         again_ms: aside.map(|(_, since)| milliseconds(since + targets::ASIDE - now)),
         average_us: target.rtt.average().map(microseconds),
         deviation_us: target.rtt.deviation().map(microseconds),
         losses: history.losses_of(target.address),
         answers: history.answers_of(target.address),
-    }
-}
-
-impl From<probe::Family> for Family {
-    fn from(family: probe::Family) -> Self {
-        match family {
-            probe::Family::V4 => Self::Inet,
-            probe::Family::V6 => Self::Inet6,
-        }
     }
 }
 
@@ -162,9 +139,12 @@ fn microseconds(time: Duration) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::core::{
-        Input, Settings,
-        group::wire::{Wire, router},
+    use crate::{
+        core::{
+            Input, Settings,
+            group::wire::{Wire, router},
+        },
+        types::{ProbeMethod, ProbePolicy},
     };
 
     const FDT: Duration = Duration::from_secs(1);
@@ -178,9 +158,9 @@ mod tests {
         let mut wire = Wire::with_fdt(2, FDT);
         wire.run(FDT);
         let [inet] = &of(&wire, 0)[..] else { panic!("one family") };
-        assert_eq!((inet.family, inet.means, inet.obstacle), (Family::Inet, Some(Means::Echo), None));
+        assert_eq!((inet.family, inet.means, inet.obstacle), (Family::V4, Some(ProbeMethod::Echo), None));
         assert_eq!((inet.test_address, inet.prefix), (Some(router(201)), Some(24)));
-        assert_eq!((inet.mode, inet.failed, inet.losses), (Mode::Routes, false, 0));
+        assert_eq!((inet.mode, inet.failed, inet.losses), (TargetMode::Routes, false, 0));
         let [target] = &inet.targets[..] else { panic!("one router") };
         assert_eq!((target.address, target.aside, target.again_ms), (router(1), None, None));
         assert_eq!(target.average_us, Some(300));
@@ -193,7 +173,7 @@ mod tests {
         assert_eq!((group.configured_ms, group.interval_us, group.raised), (1000, 200_000, None));
         assert_eq!(fdt_ms(&wire.group), Some(1000));
         assert!(group.failback && group.fail_open && group.dark.is_empty() && group.targets.is_empty());
-        assert_eq!(group.probe, Policy::Off);
+        assert_eq!(group.probe, ProbePolicy::Off);
     }
 
     #[test]
@@ -203,17 +183,17 @@ mod tests {
         wire.join(0);
         assert_eq!(of(&wire, 0), []);
         assert_eq!(fdt_ms(&wire.group), None);
-        let family = probe::Family::V4;
+        let family = Family::V4;
         wire.tell(Input::TestAddress { member: 0, family, address: TestAddress::Awaited });
         let awaited = of(&wire, 0).remove(0);
         assert_eq!(
             (awaited.means, awaited.obstacle, awaited.test_address, awaited.mode),
-            (None, Some(Obstacle::Awaited), None, Mode::Disabled)
+            (None, Some(ProbeObstacle::Awaited), None, TargetMode::Disabled)
         );
         let address = TestAddress::Is { address: router(200), prefix: 24 };
         wire.tell(Input::TestAddress { member: 0, family, address });
         let twin = of(&wire, 0).remove(0);
-        assert_eq!((twin.means, twin.obstacle), (None, Some(Obstacle::NotUnique)));
+        assert_eq!((twin.means, twin.obstacle), (None, Some(ProbeObstacle::NotUnique)));
         assert_eq!(twin.test_address, Some(router(200)));
     }
 
@@ -226,7 +206,7 @@ mod tests {
         wire.run(20 * FDT);
         let inet = of(&wire, 0).remove(0);
         let shown: Vec<_> = inet.targets.iter().map(|target| (target.address, target.aside)).collect();
-        assert_eq!(shown[2], (router(2), Some(Fault::Dead)), "{shown:?}");
+        assert_eq!(shown[2], (router(2), Some(TargetFault::Unresponsive)), "{shown:?}");
         assert!(shown[..2].iter().all(|(_, aside)| aside.is_none()), "{shown:?}");
         assert!(inet.targets[2].again_ms.is_some_and(|again| again <= 60_000), "{:?}", inet.targets[2]);
 
@@ -259,10 +239,10 @@ mod tests {
         let mut wire = Wire::with_fdt(2, FDT);
         wire.dead.insert(router(1));
         wire.run(2 * FDT);
-        assert_eq!(detection(&wire.group, wire.now).dark, [Family::Inet]);
+        assert_eq!(detection(&wire.group, wire.now).dark, [Family::V4]);
         assert_eq!(
             of(&wire, 0)[0].losses,
-            wire.group.member(0).unwrap().prober(probe::Family::V4).unwrap().history().losses()
+            wire.group.member(0).unwrap().prober(Family::V4).unwrap().history().losses()
         );
         assert!(of(&wire, 0)[0].losses >= 5 && !of(&wire, 0)[0].failed);
     }

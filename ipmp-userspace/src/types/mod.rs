@@ -1,0 +1,317 @@
+//! The words of the domain: states, policies and causes that the state machine, the control interface and the
+//! commands share.
+//!
+//! Each enum has one spelling of its values: [`as_str`](Family::as_str), `Display`, `FromStr` and serde agree, which
+//! a test checks. The two that the eBPF programs read are defined in `ipmp_common`.
+
+use std::net::IpAddr;
+
+use serde::{Deserialize, Serialize};
+use strum::{Display, EnumString, IntoStaticStr};
+
+pub use ipmp_common::{
+    hash::HashPolicy,
+    maps::{CaptureMode, MemberStatus},
+};
+
+/// Declares enums whose values are written in `snake_case`, or as the string after `=` says.
+macro_rules! words {
+    ($(
+        $(#[$meta:meta])*
+        pub enum $name:ident {
+            $( $(#[$note:meta])* $variant:ident $(= $word:literal)?, )+
+        }
+    )+) => {
+        $(
+            $(#[$meta])*
+            #[derive(
+                Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Display, EnumString, IntoStaticStr, Serialize,
+                Deserialize,
+            )]
+            #[serde(rename_all = "snake_case")]
+            #[strum(serialize_all = "snake_case")]
+            pub enum $name {
+                $( $(#[$note])* $(#[serde(rename = $word)] #[strum(serialize = $word)])? $variant, )+
+            }
+
+            impl $name {
+                /// Every value.
+                pub const ALL: [Self; [$(stringify!($variant)),+].len()] = [$(Self::$variant),+];
+
+                /// The value as it is written in commands, reports and logs.
+                pub fn as_str(self) -> &'static str {
+                    self.into()
+                }
+            }
+        )+
+
+        #[cfg(test)]
+        mod agreement {
+            #[test]
+            fn every_spelling_of_a_value_agrees() {
+                $( super::tests::check_words(&super::$name::ALL, super::$name::as_str); )+
+            }
+        }
+    };
+}
+
+words! {
+    /// An address family.
+    pub enum Family {
+        /// IPv4.
+        V4 = "inet",
+        /// IPv6.
+        V6 = "inet6",
+    }
+
+    /// A member's link, as netlink reports it.
+    pub enum LinkState {
+        /// It has a carrier and is operational.
+        Up,
+        /// It has no carrier, or is administratively down.
+        Down,
+        /// The driver does not report it: it is taken as up.
+        Unknown,
+    }
+
+    /// State of a member.
+    pub enum MemberState {
+        /// It functions.
+        Ok,
+        /// Its link or its probes failed.
+        Failed,
+        /// The operator took it out of service, or it has the MAC of another member.
+        Offline,
+        /// It is probed and has no targets, or has just joined and its link is not trusted yet.
+        Unknown,
+    }
+
+    /// State of a group (docs/reference.md 1.8).
+    pub enum GroupState {
+        /// Every member functions.
+        Ok,
+        /// Some members function.
+        Degraded,
+        /// No member functions, or there is none.
+        Failed,
+    }
+
+    /// Result of a member's probes: the PROBE column of `ipmpstat -i` (docs/reference.md 1.7).
+    pub enum ProbeState {
+        /// Its probes are answered.
+        Ok,
+        /// It has failed, by its probes or its link.
+        Failed,
+        /// It is probed and has no targets.
+        Unknown,
+        /// It is not probed.
+        Disabled,
+    }
+
+    /// Why a member is offline.
+    pub enum OfflineCause {
+        /// The operator took it out of service.
+        Operator,
+        /// Another member has the same MAC.
+        DuplicateMac,
+    }
+
+    /// How members without a test address are probed: the setting `probe`.
+    #[derive(Default)]
+    pub enum ProbePolicy {
+        /// They are not probed.
+        #[default]
+        Off,
+        /// IPv4 targets by ARP, IPv6 targets by Neighbour Discovery.
+        Auto,
+        /// IPv4 targets by ARP.
+        Arp,
+        /// IPv6 targets by Neighbour Discovery.
+        Nd,
+    }
+
+    /// How a member is probed in one family.
+    pub enum ProbeMethod {
+        /// By ICMP echo from its test address.
+        Echo,
+        /// By ARP requests without a sender address.
+        Arp,
+        /// By neighbour solicitations.
+        Nd,
+    }
+
+    /// Why a member is not probed in a family in which it should be.
+    pub enum ProbeObstacle {
+        /// It has no test address yet, or lost it: a DHCP client is expected to assign one.
+        Awaited,
+        /// Another member, or the group, has the same test address.
+        NotUnique,
+    }
+
+    /// Result of a finished probe.
+    pub enum ProbeOutcome {
+        /// The target replied.
+        Answered,
+        /// No reply before the deadline.
+        Lost,
+        /// The daemon was delayed and read the replies too late to decide.
+        Discarded,
+        /// It could not be sent.
+        Unsent,
+    }
+
+    /// Where the targets of a member come from: MODE of `ipmpstat -t` (docs/reference.md 6.8).
+    #[derive(Default)]
+    pub enum TargetMode {
+        /// The member is not probed.
+        Disabled,
+        /// The routing table.
+        Routes,
+        /// Replies to multicast probes; also if there are no targets.
+        #[default]
+        Multicast,
+        /// The operator's configuration.
+        Explicit,
+    }
+
+    /// Where a target comes from.
+    pub enum TargetSource {
+        /// The operator's configuration.
+        Explicit,
+        /// A host route.
+        HostRoute,
+        /// The next hop of a route.
+        Router,
+        /// A reply to a multicast probe.
+        Multicast,
+    }
+
+    /// Why a target is excluded for a while.
+    pub enum TargetFault {
+        /// It is far slower than the other targets.
+        Slow,
+        /// It does not reply while other targets do.
+        Unresponsive,
+    }
+
+    /// Use of a target by one member.
+    pub enum TargetStatus {
+        /// It is probed, in turn with others.
+        Active,
+        /// Not needed: enough other targets are probed.
+        Inactive,
+        /// Excluded for a minute: far slower than the others.
+        Slow,
+        /// Excluded for a minute: it does not reply while others do.
+        Unresponsive,
+    }
+
+    /// Severity of an event: the level of its line in the log.
+    pub enum Severity {
+        /// The group does not work.
+        Error,
+        /// An operator should act.
+        Warning,
+        /// A repair, or what an operator requested.
+        Info,
+        /// Details; not in the log by default.
+        Debug,
+    }
+
+    /// What detected a link change.
+    pub enum Observer {
+        /// The sentinel in the kernel.
+        Datapath,
+        /// The daemon, by a netlink notification.
+        Netlink,
+    }
+}
+
+impl Family {
+    /// The family of an address.
+    pub fn of(address: IpAddr) -> Self {
+        if address.is_ipv4() { Self::V4 } else { Self::V6 }
+    }
+
+    /// Index into an array with an element for each family.
+    pub fn index(self) -> usize {
+        self as usize
+    }
+}
+
+impl ProbePolicy {
+    /// Whether members without a test address are probed in a family.
+    pub fn probes(self, family: Family) -> bool {
+        match family {
+            Family::V4 => matches!(self, Self::Auto | Self::Arp),
+            Family::V6 => matches!(self, Self::Auto | Self::Nd),
+        }
+    }
+}
+
+impl From<TargetFault> for TargetStatus {
+    fn from(fault: TargetFault) -> Self {
+        match fault {
+            TargetFault::Slow => Self::Slow,
+            TargetFault::Unresponsive => Self::Unresponsive,
+        }
+    }
+}
+
+impl From<MemberState> for MemberStatus {
+    fn from(state: MemberState) -> Self {
+        match state {
+            MemberState::Ok => Self::Ok,
+            MemberState::Failed => Self::Failed,
+            MemberState::Offline => Self::Offline,
+            MemberState::Unknown => Self::Unknown,
+        }
+    }
+}
+
+impl From<log::Level> for Severity {
+    fn from(level: log::Level) -> Self {
+        match level {
+            log::Level::Error => Self::Error,
+            log::Level::Warn => Self::Warning,
+            log::Level::Info => Self::Info,
+            log::Level::Debug | log::Level::Trace => Self::Debug,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{fmt, str::FromStr};
+
+    use serde::de::DeserializeOwned;
+
+    use super::*;
+
+    /// Checks every value of an enum: Display, `FromStr` and serde write and read what `as_str` returns.
+    pub(super) fn check_words<T>(values: &[T], as_str: fn(T) -> &'static str)
+    where
+        T: Copy + PartialEq + fmt::Debug + fmt::Display + FromStr + Serialize + DeserializeOwned,
+    {
+        for &value in values {
+            let word = as_str(value);
+            assert!(
+                word.starts_with(|c: char| c.is_ascii_lowercase())
+                    && word.bytes().all(|c| c.is_ascii_alphanumeric() || c == b'_')
+                    && word == word.to_ascii_lowercase(),
+                "{word}"
+            );
+            assert_eq!(value.to_string(), word);
+            assert_eq!(T::from_str(word).ok(), Some(value), "{word}");
+            assert_eq!(serde_json::to_value(value).unwrap(), word);
+            assert_eq!(serde_json::from_value::<T>(word.into()).unwrap(), value);
+            assert!(T::from_str(&word.to_ascii_uppercase()).is_err());
+        }
+    }
+
+    #[test]
+    fn spellings_of_shared_enums_agree() {
+        check_words(&HashPolicy::ALL, HashPolicy::as_str);
+        check_words(&CaptureMode::ALL, CaptureMode::as_str);
+    }
+}
