@@ -169,7 +169,7 @@ fn invalid_command_line_is_refused_in_one_line() {
     for (line, message) in [
         (
             "ipmpctl attach eth0",
-            "the following required arguments were not provided: --group <GROUP> (see ipmpctl attach --help)",
+            "missing arguments: --group <GROUP> (see ipmpctl attach --help)",
         ),
         ("ipmpctl explode", "unrecognized subcommand 'explode' (see ipmpctl --help)"),
         (
@@ -225,7 +225,7 @@ fn invalid_command_line_is_refused_in_one_line() {
         ("ipmpctl set g0 hash=flow hash=flow", "hash is set twice: set it once"),
         (
             "ipmpctl set g0",
-            "the following required arguments were not provided: <KEY=VALUE>... (see ipmpctl set --help)",
+            "missing arguments: <KEY=VALUE>... (see ipmpctl set --help)",
         ),
         (
             "ipmpctl address del 10.0.0.1/8 10.0.0.1/24 --group g0",

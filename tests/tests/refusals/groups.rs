@@ -55,11 +55,11 @@ fn a_command_line_that_cannot_be_understood() {
     for (command, line) in [
         (
             "attach rge0",
-            "the following required arguments were not provided: --group <GROUP> (see ipmpctl attach --help)",
+            "missing arguments: --group <GROUP> (see ipmpctl attach --help)",
         ),
         (
             "detach",
-            "the following required arguments were not provided: <INTERFACE> (see ipmpctl detach --help)",
+            "missing arguments: <INTERFACE> (see ipmpctl detach --help)",
         ),
         ("explode production0", "unrecognized subcommand 'explode' (see ipmpctl --help)"),
         (
