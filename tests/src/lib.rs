@@ -65,6 +65,7 @@ pub mod host;
 pub mod hosts_file;
 pub mod idle_groups;
 pub mod inbound_failover;
+mod lane;
 pub mod link_monitor;
 mod log_file;
 pub mod measurement_lock;

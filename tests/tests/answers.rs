@@ -1,6 +1,8 @@
 //! Who has the address? Peers ask before, during and after failovers, and are answered once, by the inbound member. Nobody
 //! hears anything twice, and the switches know where the inbound member is.
 
+lab::lane!(alone);
+
 use std::net::{IpAddr, Ipv4Addr};
 use std::time::{Duration, Instant};
 

@@ -1,5 +1,7 @@
 //! `ipmp-bench`: its JSON is what its help says, and it leaves nothing, also when it is interrupted.
 
+lab::lane!(alone, no_clsact = "only the output of ipmp-bench is tested");
+
 use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};

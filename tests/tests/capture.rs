@@ -1,5 +1,7 @@
 //! `tcpdump -i production0` shows the whole group, both ways, each packet once; and costs nothing while nobody looks.
 
+lab::lane!(alone);
+
 use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
 use std::sync::Arc;

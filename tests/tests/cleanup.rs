@@ -1,5 +1,7 @@
 //! A lab leaves nothing behind: not when it is dropped, not when its process is killed, not when its reaper is too.
 
+lab::lane!(alone, no_clsact = "tests how the lab cleans up, without a group");
+
 use std::fs;
 use std::io::{BufRead as _, BufReader};
 use std::path::Path;

@@ -6,6 +6,8 @@
 //! another namespace, whose carriers go together with those of the members. Somebody listens to netlink there, and never
 //! asks, for asking would make the kernel tell at once.
 
+lab::lane!(alone);
+
 use std::time::{Duration, Instant};
 
 use lab::inbound_failover::{BURST, PACKETS_PER_S};

@@ -1,5 +1,7 @@
 //! `ipmp-demo`: what is printed in the tutorial's network is what the tutorial printed; and the names that it uses.
 
+lab::lane!(alone, no_clsact = "the demo attaches as the kernel prefers");
+
 use std::process::{Command, Stdio};
 
 use lab::hosts_file::TUTORIAL;

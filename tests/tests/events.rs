@@ -2,6 +2,8 @@
 //! the journal and `ipmpctl monitor` say what happened, in order, in the words of the reference where it has any, and
 //! what made it happen.
 
+lab::lane!(side_by_side, seconds = 70);
+
 use std::fs::{self, File};
 use std::os::unix::fs::MetadataExt as _;
 use std::os::unix::net::UnixDatagram;
@@ -117,7 +119,7 @@ fn everything_that_happens_is_said_with_its_cause() {
     );
     let joined = scene.last("joined");
     assert_eq!((joined["uid"].as_u64(), joined["group"].as_str()), (Some(0), Some("production0")));
-    assert!(joined["because"].as_str().unwrap().ends_with(" asked for Attach"), "{joined}");
+    assert!(joined["because"].as_str().unwrap().ends_with(" requested Attach"), "{joined}");
 
     // Tutorial 1.6.5, 1.6.1: the lines of the reference, and the roles go to e1000g1.
     lab.cable(1).pull().unwrap();
@@ -481,7 +483,7 @@ fn the_journal_gets_every_line_with_its_fields() {
     let added = "Data address 192.168.178.200 has been added to group production0";
     let entry = entry(added);
     let because = entry.iter().find(|(name, _)| name == "IPMP_BECAUSE").unwrap().1.clone();
-    assert!(because.starts_with("uid 0, pid ") && because.ends_with(" asked for Create"), "{because}");
+    assert!(because.starts_with("uid 0, pid ") && because.ends_with(" requested Create"), "{because}");
     assert_eq!(
         *entry,
         fields(&[

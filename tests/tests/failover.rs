@@ -4,6 +4,8 @@
 //! counted there. On TAP members the carrier goes atomically: they show that nothing is lost at all. Their wires are
 //! pumped by threads, each as late as it happens to be, so the order of a flow that moves is not theirs to keep.
 
+lab::lane!(alone, clsact = "with_the_daemon_stopped");
+
 use std::time::{Duration, Instant};
 
 use lab::network::DATA;

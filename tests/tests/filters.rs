@@ -5,6 +5,8 @@
 //! it was told of, in software. It tells MACs apart by a hash of 8 bits, so that what it was not told of passes now and
 //! then: of several groups some are missed, not each.
 
+lab::lane!(alone);
+
 use std::collections::BTreeSet;
 use std::mem::MaybeUninit;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -135,7 +137,7 @@ fn members_that_filter_let_in_what_the_group_listens_to() {
     assert_open(&lab, &ears, "attached");
     let cast = production.cast().unwrap();
     // A macvlan takes no further MAC, which stops nobody, and is said.
-    let missing = format!("{cast} may not receive what is sent to the MAC of {GROUP}");
+    let missing = format!("{cast} may not receive packets to the MAC of {GROUP}");
     let said = || production.report().unwrap().checks.into_iter().any(|check| check.starts_with(&missing));
     assert!(wait_until(TIMEOUT, said), "{:?}", production.report().unwrap().checks);
 

@@ -1,6 +1,8 @@
 //! Switches that flood everything, members that listen to everything, and a host that forwards: nobody gets anything
 //! twice, the host takes nothing that is not its own, and nothing goes round.
 
+lab::lane!(alone);
+
 use std::fs;
 use std::net::Ipv4Addr;
 use std::time::Duration;

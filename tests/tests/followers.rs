@@ -1,6 +1,8 @@
 //! Senders on the group interface that are no data address: they follow the cast member, and are announced when it is
 //! another, by the daemon, to peers that would not ask.
 
+lab::lane!(alone);
+
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::time::Instant;
 

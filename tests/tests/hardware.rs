@@ -4,6 +4,8 @@
 //! Ignored where there are no such cards, which is everywhere but in the virtual machine: `cargo xtask test` runs them
 //! there at its end, `cargo xtask test --kernel 6.12 passes_the_cards` these alone.
 
+lab::lane!(alone, no_clsact = "runs in virtual machines, by clsact on Linux 6.1");
+
 use std::fs::{self, Permissions};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::os::unix::fs::PermissionsExt as _;

@@ -1,5 +1,7 @@
 //! Groups that carry nothing take next to nothing.
 
+lab::lane!(alone);
+
 use std::time::Duration;
 
 use lab::idle_groups::IdleGroups;

@@ -3,6 +3,8 @@
 //! On TAP members, whose carrier goes at the moment of the pull. A veth port is dead for a while before its member loses
 //! the carrier, up to many milliseconds on a busy machine; the benchmark shows both together.
 
+lab::lane!(alone);
+
 use lab::inbound_failover::{InboundOutages, PACKETS_PER_S, measure};
 use lab::{Lab, MS, MeasurementLock, MemberKind, Production, percentile};
 

@@ -1,6 +1,8 @@
 //! 256 data addresses over four members: they are shared evenly, whoever fails and comes back; every one is announced, a few
 //! at a time; and outbound traffic leaves a lost member as soon as with a single address.
 
+lab::lane!(alone);
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::Ipv4Addr;
 use std::sync::Arc;

@@ -1,6 +1,8 @@
 //! Members that are moved to another network namespace, or deleted and made anew, under traffic, with the daemon awake
 //! and with it stopped: nothing is black-holed, and nothing of ours is ever seen elsewhere.
 
+lab::lane!(alone);
+
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::SeqCst};

@@ -1,6 +1,8 @@
 //! The host can be found although nobody decides: with the daemon stopped or dead, and the members that answered for it
 //! gone, a peer that knows nothing resolves it and reaches it, and broadcast arrives once.
 
+lab::lane!(alone);
+
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use lab::network::{DATA, DATA6};

@@ -1,5 +1,7 @@
 //! All processors have too much to do, and nobody is taken for dead.
 
+lab::lane!(alone);
+
 use std::net::Ipv4Addr;
 use std::time::{Duration, Instant};
 

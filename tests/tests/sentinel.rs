@@ -1,5 +1,7 @@
 //! The sentinel with the real daemon: how often it looks, what it looks at, and who does its work where it may not run.
 
+lab::lane!(alone);
+
 use lab::network::{DATA, DATA6};
 use lab::packet::PacketSocket;
 use lab::production::GROUP;

@@ -5,6 +5,8 @@
 //! The tests wait most of the time, and run side by side. What is asserted has room for a machine that does other work;
 //! what is printed is what it took.
 
+lab::lane!(side_by_side, seconds = 240, threads = 8);
+
 use std::time::{Duration, Instant};
 
 use ipmp::{

@@ -1,5 +1,7 @@
 //! The least that must work, on any kernel: create a group, pull a cable under load, lose nothing, destroy it.
 
+lab::lane!(alone, clsact = "always");
+
 use std::time::Duration;
 
 use lab::network::DATA;

@@ -1,6 +1,8 @@
 //! Switches that forward multicast only where somebody reported to listen: IPv6, which resolves by multicast, and multicast
 //! itself work whichever member answers for an address and whichever carries multicast, before and after moves.
 
+lab::lane!(side_by_side, seconds = 40);
+
 use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 

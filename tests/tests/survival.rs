@@ -1,6 +1,8 @@
 //! Traffic does not need the daemon, and nothing that the daemon does is for ever: killed and started again, torn down,
 //! given back.
 
+lab::lane!(alone);
+
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use ipmp::{

@@ -1,6 +1,8 @@
 //! Test addresses of members, as an administrator and a DHCP client give them: nobody sends from one unasked, nothing is
 //! routed by a member, each is answered for by its member alone, and nothing of them is left in the end.
 
+lab::lane!(side_by_side, seconds = 60);
+
 use std::fs;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpStream, UdpSocket};
 use std::os::unix::fs::PermissionsExt as _;

@@ -10,20 +10,8 @@ use std::process::{Command, Stdio};
 /// What the lab runs besides the project's own binaries.
 pub const LAB: &[&str] = &["iproute2", "iputils-arping", "iputils-ping", "libcap2-bin", "procps"];
 
-/// The services that the lab's tests run on a group. None starts anything when it is installed: keepalived's unit and init
-/// script want a configuration, nftables' unit and systemd's networkd are not enabled, and the others have none.
-pub const SERVICES: &[&str] = &[
-    "busybox-static",
-    "dnsmasq-base",
-    "keepalived",
-    "nftables",
-    "systemd",
-    "wireguard-go",
-    "wireguard-tools",
-];
-
-/// What `cargo xtask vm` runs.
-pub const VM: &[&str] = &["qemu-system-x86", "busybox-static", "kmod", "xz-utils"];
+/// What the lab's tests run besides, and cannot unpack: systemd-networkd, which is not enabled when it is installed.
+pub const TESTS: &[&str] = &["systemd"];
 
 /// What libFuzzer is compiled by.
 pub const FUZZ: &[&str] = &["g++"];

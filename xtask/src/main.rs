@@ -14,6 +14,7 @@ mod project;
 mod root;
 mod setup;
 mod test;
+mod unpacked;
 mod vm;
 
 use clap::{Parser, Subcommand};

@@ -29,6 +29,8 @@ pub struct Executable {
     pub target: String,
     /// Whether it holds tests: cargo builds examples along with them.
     pub test: bool,
+    /// Whether it is a file of integration tests.
+    pub integration: bool,
     /// The file.
     pub path: PathBuf,
 }
@@ -57,6 +59,7 @@ fn executable(message: &Value) -> Option<Executable> {
         package_dir: package_dir.into(),
         target: target["name"].as_str()?.into(),
         test: message["profile"]["test"].as_bool()?,
+        integration: target["kind"][0] == "test",
     })
 }
 
@@ -111,12 +114,13 @@ mod tests {
         let message = |executable: Value| {
             serde_json::json!({
                 "reason": "compiler-artifact", "package_id": "path+file:///src/tests#ipmp-lab@0.1.0",
-                "manifest_path": "/src/tests/Cargo.toml", "target": { "name": "wire" }, "profile": { "test": true },
+                "manifest_path": "/src/tests/Cargo.toml", "target": { "name": "wire", "kind": ["test"] }, "profile": { "test": true },
                 "executable": executable,
             })
         };
         let found = executable(&message("/src/target/release/deps/wire-1".into())).unwrap();
         assert_eq!((found.package.as_str(), found.target.as_str(), found.test), ("ipmp-lab", "wire", true));
+        assert!(found.integration);
         assert_eq!(found.package_dir, Path::new("/src/tests"));
         assert!(executable(&message(Value::Null)).is_none());
     }

@@ -1,5 +1,6 @@
 //! `cargo xtask setup`: from a fresh machine to one where everything builds and the lab runs.
 
+use crate::unpacked::{self, Programs, Unpacked};
 use crate::{debian, project};
 use anyhow::{Context, Result, bail, ensure};
 use clap::Args;
@@ -23,11 +24,14 @@ pub struct Setup {
 
 impl Setup {
     pub fn run(&self) -> Result<()> {
-        let plan = Plan::make(&[debian::LAB, debian::SERVICES].concat())?;
+        let plan = Plan::make(&[debian::LAB, debian::TESTS].concat())?;
         if plan.is_empty() {
-            println!("setup: nothing to do, all is there");
+            println!("setup: nothing to do");
         } else {
-            plan.carry_out(self)?;
+            plan.apply(self)?;
+        }
+        if debian::is_debian() {
+            self.unpack(&unpacked::SERVICES)?;
         }
         let toolchain = Toolchain::find()?;
         let Toolchain { compiler, linker } = &toolchain;
@@ -45,7 +49,16 @@ impl Setup {
     /// Does what a command needs before it can start; says nothing when there is nothing to do.
     pub fn ensure(&self, packages: &[&'static str]) -> Result<()> {
         let plan = Plan::make(packages)?;
-        if plan.is_empty() { Ok(()) } else { plan.carry_out(self) }
+        if plan.is_empty() { Ok(()) } else { plan.apply(self) }
+    }
+
+    /// Programs that are run from the cache; says what will be downloaded the first time.
+    pub fn unpack(&self, programs: &Programs) -> Result<Unpacked> {
+        if !programs.is_unpacked()? {
+            println!("setup: {} will be downloaded into the cache, not installed", programs.packages());
+            self.agree()?;
+        }
+        programs.unpack()
     }
 
     /// Asks on a terminal; elsewhere nobody could answer.
@@ -101,7 +114,7 @@ impl Plan {
         !self.compiler && self.packages.is_empty() && !self.linker && !self.core
     }
 
-    fn carry_out(mut self, setup: &Setup) -> Result<()> {
+    fn apply(mut self, setup: &Setup) -> Result<()> {
         println!("setup: this will be done:");
         if self.compiler && debian::is_debian() {
             println!(

@@ -13,8 +13,9 @@ pub use kernel::Kernel;
 pub use nic::Nic;
 
 use crate::setup::Setup;
+use crate::unpacked::{self, Unpacked};
 use crate::{debian, project};
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Error, Result, bail, ensure};
 use clap::Args;
 use std::env;
 use std::fs;
@@ -54,7 +55,8 @@ impl Vm {
 
 /// A kernel that is ready to boot.
 pub struct Machine {
-    kernel: kernel::Unpacked,
+    kernel: kernel::Files,
+    programs: Unpacked,
     nics: Vec<Nic>,
 }
 
@@ -64,16 +66,24 @@ const INIT: &str = include_str!("vm/init.sh");
 /// The second part: runs the command and ends the machine.
 const RUN: &str = include_str!("vm/run.sh");
 
+/// What [`RUN`] has in place of the path of modprobe.
+const MODPROBE: &str = "@MODPROBE@";
+
 impl Machine {
-    /// Installs what it takes, and gets the kernel.
+    /// Whether this host can run virtual machines; says why not.
+    pub fn is_supported() -> Result<(), &'static str> {
+        if env::consts::ARCH == "x86_64" && debian::is_debian() {
+            return Ok(());
+        }
+        Err("the virtual machine is made of Debian's amd64 packages: run it on a Debian of that architecture")
+    }
+
+    /// Gets QEMU and the kernel.
     pub fn prepare(kernel: Kernel, nics: &[Nic], setup: &Setup) -> Result<Self> {
         ensure!(nics.len() <= nic::MOST, "the virtual machine has room for {} network cards", nic::MOST);
-        ensure!(
-            env::consts::ARCH == "x86_64" && debian::is_debian(),
-            "the virtual machine is made of Debian's amd64 packages: run it on a Debian of that architecture"
-        );
-        setup.ensure(debian::VM)?;
-        Ok(Self { kernel: kernel.unpack()?, nics: nics.to_vec() })
+        Self::is_supported().map_err(Error::msg)?;
+        let programs = setup.unpack(&unpacked::VM)?;
+        Ok(Self { kernel: kernel.unpack(&programs)?, programs, nics: nics.to_vec() })
     }
 
     /// Boots, runs the command with these environment variables, and returns its exit code.
@@ -86,7 +96,12 @@ impl Machine {
         let archive = self.initramfs(&script(command, &variables))?;
         fs::write(&initramfs, archive)
             .with_context(|| format!("{} cannot be written", initramfs.display()))?;
-        let status = Command::new("qemu-system-x86_64")
+        let mut qemu = Command::new(self.programs.bin().join("qemu-system-x86_64"));
+        qemu.env("QEMU_MODULE_DIR", self.programs.libraries()?.join("qemu"));
+        for firmware in ["usr/share/qemu", "usr/share/seabios"] {
+            qemu.arg("-L").arg(self.programs.file(firmware));
+        }
+        let status = qemu
             .args(["-accel", "tcg,thread=multi", "-cpu", "max", "-smp", "2", "-m", "2G"])
             .args(["-nodefaults", "-no-reboot", "-display", "none", "-serial", "stdio"])
             .arg("-serial")
@@ -118,17 +133,19 @@ impl Machine {
     }
 
     fn initramfs(&self, command: &str) -> Result<Vec<u8>> {
-        let busybox = fs::read("/bin/busybox").context("/bin/busybox")?;
+        let busybox = self.programs.bin().join("busybox");
+        let busybox = fs::read(&busybox).with_context(|| busybox.display().to_string())?;
         let mut archive = cpio::Archive::default();
         for directory in ["bin", "dev", "proc", "sys", "host", "scratch", "root", "modules"] {
             archive.directory(directory);
         }
         archive.file("bin/busybox", 0o755, &busybox);
         archive.file("init", 0o755, INIT.as_bytes());
-        archive.file("run.sh", 0o755, RUN.as_bytes());
+        let modprobe = quote(&self.programs.bin().join("modprobe").to_string_lossy());
+        archive.file("run.sh", 0o755, RUN.replace(MODPROBE, &modprobe).as_bytes());
         archive.file("command.sh", 0o755, command.as_bytes());
         let mut order = String::new();
-        for (name, module) in self.kernel.boot_modules()? {
+        for (name, module) in self.kernel.boot_modules(&self.programs)? {
             archive.file(&format!("modules/{name}"), 0o644, &module);
             order += &name;
             order.push('\n');
@@ -145,7 +162,8 @@ fn script(command: &[String], variables: &[(&str, String)]) -> String {
         script += &format!("export {name}={}\n", quote(value));
     }
     for name in ["PATH", "HOME", "CARGO_HOME", "RUSTUP_HOME"] {
-        if let Ok(value) = env::var(name) {
+        let is_given = variables.iter().any(|(given, value)| *given == name && !value.is_empty());
+        if let (Ok(value), false) = (env::var(name), is_given) {
             script += &format!("export {name}={}\n", quote(&value));
         }
     }

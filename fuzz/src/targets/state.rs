@@ -1,6 +1,6 @@
 //! The state file: what is read is the same when it has been written.
 
-use ipmp::daemon::state_file::State;
+use ipmp::daemon::state_file::SavedState as State;
 
 pub fn run(input: &[u8]) -> bool {
     let Ok(state) = State::read(input) else { return false };

@@ -17,7 +17,7 @@ use caps::{CapSet, Capability, CapsHashSet};
 use clap::Parser;
 use ipmp::{
     control::{self, socket::Listening},
-    daemon::{self, Engine},
+    daemon::{self, EventLoop},
     datapath::Interval,
 };
 use nix::{
@@ -122,19 +122,19 @@ fn runtime() -> Result<tokio::runtime::Runtime> {
 
 async fn serve(arguments: &Arguments, socket: Socket) -> Result<()> {
     let namespace = arguments.netns.clone().unwrap_or_default();
-    let (engine, requests) = Engine::start(
+    let (event_loop, requests) = EventLoop::start(
         namespace,
         arguments.datapath_log,
         arguments.sentinel_interval,
         arguments.config.clone(),
     )
     .await?;
-    let clients = tokio::spawn(control::serve(socket.listener()?, requests, engine.feeds()));
+    let clients = tokio::spawn(control::serve(socket.listener()?, requests, event_loop.feeds()));
     drop_capabilities()?;
     // Under no service manager there is nobody to tell.
     let _ = sd_notify::notify(&[sd_notify::NotifyState::Ready]);
-    engine.serving(socket.name());
-    engine.run().await?;
+    event_loop.log_started(socket.name());
+    event_loop.run().await?;
     let _ = tokio::time::timeout(LAST_ANSWERS, clients).await;
     Ok(())
 }

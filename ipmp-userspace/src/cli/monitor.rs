@@ -95,14 +95,14 @@ mod tests {
             kind: "offline".into(),
             severity: Severity::Warning,
             message: "IP interface e1000g0 of group production0 is now offline".into(),
-            because: "uid 0, pid 7 asked for Offline".into(),
+            because: "uid 0, pid 7 requested Offline".into(),
             took_ns: None,
             ..sample()
         };
         assert_eq!(
             text(&event),
             "2010-01-08T20:01:06.042Z warning offline: IP interface e1000g0 of group production0 is now offline (uid 0, \
-             pid 7 asked for Offline)\n"
+             pid 7 requested Offline)\n"
         );
     }
 }

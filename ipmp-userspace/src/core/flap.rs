@@ -7,7 +7,7 @@
 
 use std::time::Duration;
 
-use super::{Settings, Time};
+use super::{settings::Settings, time::Time};
 
 /// Link-ups within [`Settings::flap_window`] after which the next one waits (reference 0.4, `LINK_UP_PERMIN`).
 pub const UPS: u32 = 2;
@@ -21,14 +21,14 @@ pub struct Flap {
     strikes: u32,
     /// Held down until then.
     until: Option<Time>,
-    /// Whether the hold-down has been said since the last repair.
-    said: bool,
+    /// Whether the hold-down was reported since the last repair.
+    reported: bool,
 }
 
 impl Flap {
     /// A member that was found held down: for how long yet is not known, so it waits a full window.
     pub fn adopted(now: Time, settings: &Settings) -> Self {
-        Self { ups: [None, Some(now)], strikes: 1, until: Some(now + settings.flap_window), said: true }
+        Self { ups: [None, Some(now)], strikes: 1, until: Some(now + settings.flap_window), reported: true }
     }
 
     /// When the hold-down ends, if there is one.
@@ -68,14 +68,14 @@ impl Flap {
         self.until = None;
     }
 
-    /// Whether the hold-down is still to be said; it is said once until the next repair.
-    pub fn say(&mut self) -> bool {
-        !std::mem::replace(&mut self.said, true)
+    /// Whether the hold-down has not been reported since the last repair; from now on it has.
+    pub fn is_unreported(&mut self) -> bool {
+        !std::mem::replace(&mut self.reported, true)
     }
 
     /// The member was repaired.
     pub fn repaired(&mut self) {
-        self.said = false;
+        self.reported = false;
     }
 
     /// Forgets everything: the operator knows better.

@@ -1,120 +1,86 @@
-//! A group: its members' states, who carries what, and what is said about it.
+//! A group: the states of its members, the roles of the active ones, and the events that it reports.
 //!
 //! ```text
 //!                       first live                         link down, or not live
 //!   joined, link up ──► unknown ──────────────► ok ─────────────────────────────► failed ◄── joined, link down
 //!                                               ▲                                   │
 //!                                               └───────────────────────────────────┘
-//!                                                  link up and live and not held down
+//!                                                link up and live and not in hold-down
 //!
-//!   any of them ── offline ──► offline ── online ──► what its link makes of it by then
+//!   any of them ── offline ──► offline ── online ──► the state of its link then
 //! ```
 //!
-//! [`super::member`] has the table of a member, link by link; this is what the group adds:
+//! [`super::member`] has the table of one member; the group adds:
 //!
-//! | a member | other functioning members | said (reference 2.5, 2.8) | done |
+//! | a member | other functioning members | events (docs/reference.md 2.5, 2.8) | actions |
 //! |---|---|---|---|
 //! | goes down | some | link down, failure | leaves the active list: its addresses and the cast role move |
-//! | goes down | none | link down, all unusable | roles keep their lists, nobody is announced |
+//! | goes down | none | link down, all unusable | roles keep their lists, no address is announced |
 //! | goes down while failed or offline | any | link down | – |
 //! | comes up | some | link up; flapping, if it is the third time in a minute | if it flaps, not usable |
-//! | comes up | none | link up | never held down; others that are held down are let go |
-//! | works, for the first time | any | at least one usable, if all were unusable | joins the active list's end |
-//! | works again | any | repair; at least one usable, if all were unusable | joins the active list's end |
-//! | is taken offline | some, or more members if all failed | offline | not usable, leaves the active list |
-//! | is put online | any | online | usable; joins the active list's end if it works |
-//! | has another's MAC | any | not unique | as offline |
-//! | no longer has | any | unique | as online |
+//! | comes up | none | link up | no hold-down; others are released from theirs |
+//! | functions for the first time | any | at least one usable, if all were unusable | joins the end of the active list |
+//! | functions again | any | repair; at least one usable, if all were unusable | joins the end of the active list |
+//! | is set offline | some, or more members if all failed | offline | not usable, leaves the active list |
+//! | is set online | any | online | usable; joins the end of the active list if it functions |
+//! | has the MAC of another one | any | not unique | as offline |
+//! | no longer has it | any | unique | as online |
 //!
-//! `probing` has the same for members that are probed, `spare` for standbys and for who carries when nobody functions.
+//! | module | subject |
+//! |---|---|
+//! | `members` | the members |
+//! | `roles` | the active list, and the roles of its members |
+//! | `standby` | which functioning members are inactive |
+//! | `probing` | probers, targets and verdicts |
+//! | `published` | what the caller has applied already |
+//! | `actions` | what is to be published now |
+//! | `adopt` | a group that an earlier daemon left |
 
+mod actions;
 mod adopt;
+mod members;
 mod probing;
-mod spare;
-mod told;
-mod watch;
+mod published;
+mod roles;
+mod standby;
 
-use std::{net::IpAddr, time::Duration};
+use std::net::IpAddr;
 
-use ipmp_common::{
-    maps::MemberStatus,
-    steer::{MAX_MEMBERS, MemberSet},
-};
+use ipmp_common::steer::{MAX_MEMBERS, MemberSet};
 
 pub use adopt::Adopted;
-use probing::Probes;
 pub use probing::Slow;
-use spare::Back;
-use told::Told;
 
 use super::{
-    Action, Attachment, Cause, Event, Input, Refusal, Time,
-    binding::Bindings,
-    cast::Cast,
-    flap,
+    Action, Attachment, Cause, Event, Input, Refusal, Settings, Time, flap,
     member::{Condition, Member, Turn},
-    probe::fdt,
     slots::Slots,
 };
-use crate::types::{Family, GroupState, LinkState, OfflineCause, ProbePolicy};
+use crate::types::{Family, GroupState, LinkState, OfflineCause};
+use members::Members;
+use probing::GroupProbing;
+use published::Published;
+use roles::Roles;
+use standby::Origin;
 
 /// Least MTU of a group in bytes: below it Linux would drop the group's IPv6 addresses for good (RFC 8200, 5).
 pub const MIN_MTU: u32 = 1280;
-
-/// What an operator may set.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Settings {
-    /// Time within which [`flap::UPS`] link-ups are believed and another one is not.
-    pub flap_window: Duration,
-    /// The longest that flap protection holds a member down.
-    pub longest_hold: Duration,
-    /// Time within which a failure that no link shows is noticed, of members that are probed.
-    pub fdt: Duration,
-    /// Whether a repaired member carries traffic again, if nobody is missed.
-    pub failback: bool,
-    /// Whether members whose probes fail carry traffic while nobody else does, and are not blamed for targets that
-    /// answer nobody.
-    pub fail_open: bool,
-    /// Whether members without a test address are probed.
-    pub probe: ProbePolicy,
-}
-
-impl Default for Settings {
-    fn default() -> Self {
-        Self {
-            flap_window: Duration::from_secs(60),
-            longest_hold: Duration::from_secs(3600),
-            fdt: fdt::DEFAULT,
-            failback: true,
-            fail_open: true,
-            probe: ProbePolicy::Off,
-        }
-    }
-}
 
 /// A group.
 #[derive(Clone, Debug)]
 pub struct Group {
     name: String,
     settings: Settings,
-    /// In the order in which they joined.
-    members: Vec<Member>,
-    /// Members that carry traffic, longest active first.
-    active: Vec<u8>,
-    slots: Slots,
-    cast: Cast,
-    v4: Bindings,
-    v6: Bindings,
-    /// "All unusable" has been said, and nothing else since.
-    said_unusable: bool,
-    probes: Probes,
-    told: Told,
-    /// The member whose MAC this event has changed.
+    members: Members,
+    roles: Roles,
+    probing: GroupProbing,
+    published: Published,
+    /// "All unusable" was reported, and "at least one usable" was not since.
+    reported_unusable: bool,
+    /// The member whose MAC this input has changed.
     new_mac: Option<u8>,
-    /// What this event has to say, each with its cause.
-    lines: Vec<(Event, Cause)>,
-    /// What makes happen what happens now.
-    why: Cause,
+    /// What this input reports.
+    reports: Vec<(Event, Cause)>,
 }
 
 impl Group {
@@ -123,147 +89,144 @@ impl Group {
         Self {
             name: name.into(),
             settings,
-            members: Vec::new(),
-            active: Vec::new(),
-            slots: Slots::new(),
-            cast: Cast::default(),
-            v4: Bindings::default(),
-            v6: Bindings::default(),
-            said_unusable: false,
-            probes: Probes::new(&settings),
-            told: Told { carrier: Some(false), ..Told::default() },
+            members: Members::default(),
+            roles: Roles::default(),
+            probing: GroupProbing::new(&settings),
+            published: Published::new(),
+            reported_unusable: false,
             new_mac: None,
-            lines: Vec::new(),
-            why: Cause::Trigger,
+            reports: Vec::new(),
         }
     }
 
-    /// Takes an event, and says what is to be done, in this order. Refuses nothing but [`Input::Offline`] and
-    /// [`Input::Online`]; what concerns a member that has left meanwhile is of no effect.
-    pub fn handle(&mut self, now: Time, event: Input) -> Result<Vec<Action>, Refusal> {
-        self.refusal(&event)?;
-        self.expire(now);
-        self.why = Cause::Trigger;
-        let deadline = event == Input::Deadline;
-        match event {
+    /// Handles an input; the actions are to be applied in this order. Only [`Input::Offline`] and [`Input::Online`] can be
+    /// refused; inputs about a member that has left have no effect.
+    pub fn handle(&mut self, now: Time, input: Input) -> Result<Vec<Action>, Refusal> {
+        self.check(&input)?;
+        self.expire_hold_downs(now);
+        let is_deadline = input == Input::Deadline;
+        match input {
             Input::Joined(attachment) => self.join(now, attachment),
             Input::Left { member } => self.leave(member),
             Input::Link { member, link } => self.set_link(now, member, link),
             Input::Live(live) => self.set_live(now, live),
             Input::Mtu { member, mtu } => {
-                if let Some(member) = self.member_mut(member) {
+                if let Some(member) = self.members.get_mut(member) {
                     member.attachment.mtu = mtu;
                 }
             }
             Input::Mac { member, mac } => self.set_mac(member, mac),
             Input::Weight { member, weight } => {
-                if let Some(member) = self.member_mut(member) {
+                if let Some(member) = self.members.get_mut(member) {
                     member.attachment.weight = weight;
-                    self.rebuild();
+                    self.roles.rebuild_slots(&self.members);
                 }
             }
-            Input::Offline { member } => self.offline(member),
-            Input::Online { member } => self.online(member),
+            Input::Offline { member } => self.set_offline(member),
+            Input::Online { member } => self.set_online(member),
             Input::AddressAdded(address) => {
-                let active = self.active.clone();
-                self.family(address).add(address, &active);
-                self.probes.stale = true;
+                self.roles.add_address(address);
+                self.probing.mark_stale();
             }
             Input::AddressRemoved(address) => {
-                let active = self.active.clone();
-                self.family(address).remove(address, &active);
-                self.probes.stale = true;
+                self.roles.remove_address(address);
+                self.probing.mark_stale();
             }
             Input::Settings(settings) => self.set(settings),
-            Input::Standby { member, standby } => self.set_standby(member, standby),
+            Input::Standby { member, standby } => {
+                if self.members.set_standby(member, standby) {
+                    self.reconcile(&Cause::Trigger);
+                }
+            }
             Input::TestAddress { member, family, address } => self.set_test_address(member, family, address),
-            Input::Targets(targets) => self.set_targets(targets),
-            Input::DisabledTargets(targets) => self.set_disabled_targets(targets),
-            Input::Discover => self.discover(),
-            Input::Routes { family, hosts, routers } => self.set_routes(family, hosts, routers),
-            Input::Host(address) => self.host_answered(address),
-            Input::Neighbour { address, mac } => self.set_neighbour(now, address, mac),
+            Input::Targets(targets) => self.probing.set_targets(targets),
+            Input::DisabledTargets(targets) => self.probing.set_disabled_targets(targets),
+            Input::Discover => self.probing.discover(&self.members),
+            Input::Routes { family, hosts, routers } => self.probing.set_routes(family, hosts, routers),
+            Input::Host(address) => self.probing.host_answered(address),
+            Input::Neighbour { address, mac } => self.probing.set_neighbour(now, address, mac),
             Input::Sent { member, family, sequence, cookie } => {
                 self.sent(now, member, family, sequence, cookie);
             }
             Input::Answer { member, target, proof, at } => self.answered(now, member, target, proof, at),
             Input::Deadline => self.judge(now),
         }
-        self.attend(now);
-        if deadline {
+        self.update_probing(now);
+        if is_deadline {
             self.probe_round(now);
         }
         Ok(self.actions())
     }
 
-    /// When [`Input::Deadline`] is wanted: at the end of a hold-down, or for a probe. It is in the future, once the
-    /// last one has been told.
+    /// When [`Input::Deadline`] is due: at the end of a hold-down, or for a probe. After [`Input::Deadline`] it is in the
+    /// future.
     pub fn deadline(&self) -> Option<Time> {
         self.members.iter().filter_map(Member::held_until).chain(self.probe_deadline()).min()
     }
 
-    /// Its name.
+    /// Name of the group.
     pub fn name(&self) -> &str {
         &self.name
     }
 
-    /// Its state.
+    /// State of the group.
     pub fn state(&self) -> GroupState {
-        match self.members.iter().filter(|member| member.functions()).count() {
-            0 => GroupState::Failed,
-            all if all == self.members.len() => GroupState::Ok,
-            _ => GroupState::Degraded,
-        }
+        self.members.state()
     }
 
-    /// Its members, in the order in which they joined.
+    /// The members, in the order in which they joined.
     pub fn members(&self) -> &[Member] {
-        &self.members
+        self.members.as_slice()
     }
 
     /// The member with this number.
     pub fn member(&self, number: u8) -> Option<&Member> {
-        self.members.iter().find(|member| member.number() == number)
+        self.members.get(number)
     }
 
     /// The member with this interface name.
     pub fn member_named(&self, name: &str) -> Option<&Member> {
-        self.members.iter().find(|member| member.name() == name)
+        self.members.named(name)
     }
 
-    /// The members that carry traffic, longest active first.
+    /// The members that transmit, longest active first.
     pub fn active(&self) -> &[u8] {
-        &self.active
+        self.roles.active()
     }
 
-    /// The members that the daemon lets carry traffic.
+    /// The members that the daemon allows to transmit.
     pub fn usable(&self) -> MemberSet {
-        self.members.iter().filter(|member| member.usable()).map(Member::number).collect()
+        self.members.set(Member::usable)
+    }
+
+    /// The members that transmit before a packet is lost.
+    fn reserve(&self) -> MemberSet {
+        self.members.reserve(&self.settings)
     }
 
     /// The cast member.
     pub fn cast(&self) -> Option<u8> {
-        self.cast.member()
+        self.roles.cast().member()
     }
 
     /// The inbound member of a data address.
     pub fn inbound(&self, address: IpAddr) -> Option<u8> {
-        if address.is_ipv4() { self.v4.member(address) } else { self.v6.member(address) }
+        self.roles.inbound(address)
     }
 
-    /// Its data addresses and their inbound members.
+    /// The data addresses and their inbound members.
     pub fn addresses(&self) -> impl Iterator<Item = (IpAddr, Option<u8>)> {
-        self.v4.iter().chain(self.v6.iter())
+        self.roles.addresses()
     }
 
-    /// Its steering slots.
+    /// The steering slots.
     pub fn slots(&self) -> &Slots {
-        &self.slots
+        self.roles.slots()
     }
 
-    /// The number for the next member, if there is room for one.
+    /// The number for the next member, if the group is not full.
     pub fn free_number(&self) -> Option<u8> {
-        self.slots.free_number(self.members.iter().map(Member::number).collect())
+        self.slots().free_number(self.members.set(|_| true))
     }
 
     fn join(&mut self, now: Time, attachment: Attachment) {
@@ -273,111 +236,96 @@ impl Group {
             return;
         }
         let (name, link) = (attachment.name.clone(), attachment.link);
-        self.say(|group| Event::Joined { member: name, group });
-        self.members.push(Member::new(now, Attachment { link: LinkState::Unknown, ..attachment }));
-        self.probes.stale = true;
-        self.rebuild();
-        self.refuse_twin(number);
-        // A link that is down is a link that went down: said and judged as one (reference 2.2).
-        let turn = self.member_mut(number).and_then(|member| member.set_link(link));
-        self.turned(number, turn, None);
+        self.report(Cause::Trigger, |group| Event::Joined { member: name, group });
+        self.members.add(Member::new(now, Attachment { link: LinkState::Unknown, ..attachment }));
+        self.probing.mark_stale();
+        self.roles.rebuild_slots(&self.members);
+        self.refuse_duplicate_mac(number);
+        // A link that is down is reported and judged as one that went down (docs/reference.md 2.2).
+        let turn = self.members.get_mut(number).and_then(|member| member.set_link(link));
+        self.turned(number, turn, None, Cause::Trigger);
     }
 
     fn leave(&mut self, number: u8) {
-        let Some(at) = self.members.iter().position(|member| member.number() == number) else { return };
-        let left = self.members.remove(at);
-        self.lost_one(&left);
-        let lost = left.functions();
-        self.probes.stale = true;
-        self.told.states[usize::from(number)] = MemberStatus::Vacant;
-        self.say(|group| Event::Left { member: left.name().to_owned(), group });
-        self.accept_twins();
-        self.rebuild();
-        self.refresh(lost);
-    }
-
-    fn rebuild(&mut self) {
-        let weights: Vec<(u8, u32)> =
-            self.members.iter().map(|member| (member.number(), member.weight())).collect();
-        self.slots = self.slots.rebuild(&weights);
+        let Some(left) = self.members.remove(number) else { return };
+        self.members.replace(&left);
+        self.reconcile(&Cause::Trigger);
+        self.probing.mark_stale();
+        self.published.forget_member(number);
+        self.report(Cause::Trigger, |group| Event::Left { member: left.name().to_owned(), group });
+        self.accept_unique_macs();
+        self.roles.rebuild_slots(&self.members);
+        self.refresh(left.functions(), &Cause::Trigger);
     }
 
     fn set_link(&mut self, now: Time, number: u8, link: LinkState) {
-        let turn = self.member_mut(number).and_then(|member| member.set_link(link));
-        self.turned(number, turn, Some(now));
+        let turn = self.members.get_mut(number).and_then(|member| member.set_link(link));
+        self.turned(number, turn, Some(now), Cause::Trigger);
     }
 
     fn set_live(&mut self, now: Time, live: MemberSet) {
-        // Losses first: whether the last one is gone must not depend on the order of numbers.
-        let numbers: Vec<u8> = self.members.iter().map(Member::number).collect();
-        let (kept, lost): (Vec<u8>, Vec<u8>) = numbers.iter().partition(|&&number| live.has(number));
-        for (number, live) in lost.into_iter().map(|n| (n, false)).chain(kept.into_iter().map(|n| (n, true)))
-        {
-            let turn = self.member_mut(number).and_then(|member| member.set_live(live));
-            if let (Some(Turn::Functions { .. }), Some(member)) = (turn, self.name_of(Some(number))) {
-                self.why = Cause::UpdelayPassed { member };
-            }
-            self.turned(number, turn, Some(now));
+        // Losses first: the order of numbers must not decide whether a loss is the last one.
+        let (kept, lost): (Vec<u8>, Vec<u8>) =
+            self.members.numbers().into_iter().partition(|&number| live.has(number));
+        let lost = lost.into_iter().map(|number| (number, false));
+        for (number, live) in lost.chain(kept.into_iter().map(|number| (number, true))) {
+            let Some(member) = self.members.get_mut(number) else { continue };
+            let turn = member.set_live(live);
+            let cause = Cause::UpdelayPassed { member: member.name().to_owned() };
+            self.turned(number, turn, Some(now), cause);
         }
     }
 
     fn set_mac(&mut self, number: u8, mac: [u8; 6]) {
-        let Some(member) = self.member_mut(number) else { return };
+        let Some(member) = self.members.get_mut(number) else { return };
         if member.mac() == mac {
             return;
         }
         member.attachment.mac = mac;
-        // The network must hear of it even if nobody else takes over.
+        // It is announced even if no address moves.
         self.new_mac = Some(number);
-        self.refuse_twin(number);
-        self.accept_twins();
+        self.refuse_duplicate_mac(number);
+        self.accept_unique_macs();
     }
 
-    /// Offlines a member whose MAC another one has (reference 2.11).
-    fn refuse_twin(&mut self, number: u8) {
-        let Some(member) = self.member(number) else { return };
-        if member.offline.is_some() || !self.has_twin(member) {
-            return;
-        }
-        let name = member.name().to_owned();
-        let twin = self.members.iter().find(|other| other.number() != number && other.mac() == member.mac());
-        let other = twin.map_or_else(String::new, |twin| twin.name().to_owned());
-        let why = Cause::DuplicateMac { member: name.clone(), other };
-        self.say_because(why, |group| Event::DuplicateMac { member: name, group });
-        let lost = self.take_out(number, OfflineCause::DuplicateMac);
-        self.refresh(lost);
+    /// Sets a member offline whose MAC another one has (docs/reference.md 2.11).
+    fn refuse_duplicate_mac(&mut self, number: u8) {
+        let Some(member) = self.member(number).filter(|member| member.offline.is_none()) else { return };
+        let Some(other) = self.members.with_mac_of(member) else { return };
+        let (member, other) = (member.name().to_owned(), other.name().to_owned());
+        let cause = Cause::DuplicateMac { member: member.clone(), other };
+        self.report(cause.clone(), |group| Event::DuplicateMac { member, group });
+        let lost = self.take_out(number, OfflineCause::DuplicateMac, &cause);
+        self.refresh(lost, &cause);
     }
 
-    /// Onlines the members whose MAC nobody else has any more.
-    fn accept_twins(&mut self) {
-        let numbers: Vec<u8> = self.members.iter().map(Member::number).collect();
-        for number in numbers {
+    /// Sets the members online whose MAC no other one has any more.
+    fn accept_unique_macs(&mut self) {
+        for number in self.members.numbers() {
             let Some(member) = self.member(number) else { continue };
-            if member.offline == Some(OfflineCause::DuplicateMac) && !self.has_twin(member) {
+            if member.offline == Some(OfflineCause::DuplicateMac)
+                && self.members.with_mac_of(member).is_none()
+            {
                 let name = member.name().to_owned();
-                let why = Cause::UniqueMac { member: name.clone() };
-                self.say_because(why, |group| Event::UniqueMac { member: name, group });
-                self.put_back(number);
+                let cause = Cause::UniqueMac { member: name.clone() };
+                self.report(cause.clone(), |group| Event::UniqueMac { member: name, group });
+                self.put_back(number, cause);
             }
         }
     }
 
-    fn has_twin(&self, member: &Member) -> bool {
-        self.members.iter().any(|other| {
-            other.number() != member.number() && other.offline.is_none() && other.mac() == member.mac()
-        })
-    }
-
-    /// Why an event is refused, if it is. Minimum redundancy is one, as if_mpadm asks for it (reference 2.12).
-    fn refusal(&self, event: &Input) -> Result<(), Refusal> {
-        let (Input::Offline { member } | Input::Online { member }) = event else { return Ok(()) };
+    /// Refuses an input that must not be handled. One member has to remain, as if_mpadm requires (docs/reference.md 2.12).
+    fn check(&self, input: &Input) -> Result<(), Refusal> {
+        let (Input::Offline { member } | Input::Online { member }) = input else { return Ok(()) };
         let Some(member) = self.member(*member) else { return Ok(()) };
         let name = || member.name().to_owned();
-        if matches!(event, Input::Online { .. }) {
+        if matches!(input, Input::Online { .. }) {
             return match member.offline {
                 None => Err(Refusal::NotOffline(name())),
                 Some(OfflineCause::DuplicateMac) => Err(Refusal::DuplicateMac(name())),
-                Some(OfflineCause::Operator) if self.has_twin(member) => Err(Refusal::DuplicateMac(name())),
+                Some(OfflineCause::Operator) if self.members.with_mac_of(member).is_some() => {
+                    Err(Refusal::DuplicateMac(name()))
+                }
                 Some(OfflineCause::Operator) => Ok(()),
             };
         }
@@ -392,205 +340,173 @@ impl Group {
         if enough { Ok(()) } else { Err(Refusal::LastFunctioning(name())) }
     }
 
-    fn offline(&mut self, number: u8) {
-        let Some(member) = self.name_of(Some(number)) else { return };
-        self.say(|group| Event::Offline { member, group });
-        let lost = self.take_out(number, OfflineCause::Operator);
-        self.accept_twins();
-        self.refresh(lost);
+    fn set_offline(&mut self, number: u8) {
+        let Some(member) = self.members.name(Some(number)) else { return };
+        self.report(Cause::Trigger, |group| Event::Offline { member, group });
+        let lost = self.take_out(number, OfflineCause::Operator, &Cause::Trigger);
+        self.accept_unique_macs();
+        self.refresh(lost, &Cause::Trigger);
     }
 
-    fn online(&mut self, number: u8) {
-        let Some(member) = self.name_of(Some(number)) else { return };
-        self.say(|group| Event::Online { member, group });
-        self.put_back(number);
+    fn set_online(&mut self, number: u8) {
+        let Some(member) = self.members.name(Some(number)) else { return };
+        self.report(Cause::Trigger, |group| Event::Online { member, group });
+        self.put_back(number, Cause::Trigger);
     }
 
-    fn take_out(&mut self, number: u8, cause: OfflineCause) -> bool {
-        let Some(member) = self.member_mut(number) else { return false };
+    /// Takes a member out of service; whether it functioned.
+    fn take_out(&mut self, number: u8, offline: OfflineCause, cause: &Cause) -> bool {
+        let Some(member) = self.members.get_mut(number) else { return false };
         let before = member.clone();
-        member.offline = Some(cause);
+        member.offline = Some(offline);
         member.inactive = false;
-        self.probes.stale = true;
-        self.lost_one(&before);
+        self.probing.mark_stale();
+        self.members.replace(&before);
+        self.reconcile(cause);
         before.functions()
     }
 
-    fn put_back(&mut self, number: u8) {
-        self.probes.stale = true;
-        let Some(member) = self.member_mut(number) else { return };
+    fn put_back(&mut self, number: u8, cause: Cause) {
+        self.probing.mark_stale();
+        let Some(member) = self.members.get_mut(number) else { return };
         member.offline = None;
         member.flap.forget();
         let turn = member.settle();
-        if turn.is_none() && self.member(number).is_some_and(Member::functions) {
-            self.came_back(number, Back::Online);
-            self.refresh(false);
+        let functions = |group: &Self| group.member(number).is_some_and(Member::functions);
+        if turn.is_none() && functions(self) {
+            self.came_back(number, Origin::Online, &cause);
+            self.refresh(false, &cause);
         }
-        self.turned(number, turn, None);
-        if turn.is_some() && self.member(number).is_some_and(Member::functions) {
-            // Its link had come back while it was offline, but it comes from there.
-            self.came_back(number, Back::Online);
+        self.turned(number, turn, None, cause.clone());
+        if turn.is_some() && functions(self) {
+            // Its link had come back while it was offline; still, it comes from offline.
+            self.came_back(number, Origin::Online, &cause);
         }
-        self.reconcile();
+        self.reconcile(&cause);
     }
 
-    /// Acts on what has become of a member. `now` is when its link turned, if it is its link that turned.
-    fn turned(&mut self, number: u8, turn: Option<Turn>, now: Option<Time>) {
-        let (Some(turn), Some(member)) = (turn, self.member(number)) else { return };
-        let (name, offline) = (member.name().to_owned(), member.offline.is_some());
+    /// A member functions now.
+    fn came_back(&mut self, number: u8, from: Origin, cause: &Cause) {
+        self.members.came_back(number, from, &self.settings);
+        self.reconcile(cause);
+    }
+
+    /// The operator enables failback: members that are inactive without it transmit again.
+    fn fail_back(&mut self) {
+        for number in self.members.without_failback() {
+            self.came_back(number, Origin::Online, &Cause::Trigger);
+        }
+    }
+
+    /// Handles the change of a member's state. `now` is set if its link changed just now; `cause` is what made a
+    /// member function that was not down.
+    fn turned(&mut self, number: u8, turn: Option<Turn>, now: Option<Time>, cause: Cause) {
+        let (Some(turn), Some(member)) = (turn, self.members.get_mut(number)) else { return };
+        let (name, is_offline) = (member.name().to_owned(), member.offline.is_some());
         match turn {
             Turn::WentDown { from } => {
                 let failed = member.probing.failed;
                 let before = Member { condition: from, ..member.clone() };
-                self.why = Cause::LinkLost { member: name.clone() };
-                self.say(|_| Event::LinkDown { member: name.clone() });
-                let Some(member) = self.member_mut(number) else { return };
                 member.probing.link_down();
                 member.inactive = false;
-                self.lost_one(&before);
+                let cause = Cause::LinkLost { member: name.clone() };
+                self.report(cause.clone(), |_| Event::LinkDown { member: name.clone() });
+                self.members.replace(&before);
+                self.reconcile(&cause);
                 if matches!(from, Condition::New | Condition::Ok) && !failed {
-                    if self.anybody_functions() || self.members.iter().any(Self::could_be_let_go) {
-                        self.say(|group| Event::MemberFailed { member: name, group });
+                    if self.members.any_can_replace() {
+                        self.report(cause.clone(), |group| Event::MemberFailed { member: name, group });
                     }
-                    self.refresh(!offline);
+                    self.refresh(!is_offline, &cause);
                 }
             }
             Turn::CameUp => {
-                self.why = Cause::LinkRestored { member: name.clone() };
-                self.say(|_| Event::LinkUp { member: name.clone() });
-                let (settings, alone) = (self.settings, !self.anybody_functions());
-                let Some(member) = self.member_mut(number) else { return };
-                if let Some(now) = now
-                    && !member.probing.enabled()
-                    && member.flap.link_up(now, &settings)
-                {
-                    if alone {
-                        member.flap.release();
-                    } else if member.flap.say() {
-                        let why = Cause::Flapping { member: name.clone() };
-                        self.say_because(why, |_| Event::Flapping { member: name, ups: flap::UPS });
-                    }
+                let cause = Cause::LinkRestored { member: name.clone() };
+                self.report(cause.clone(), |_| Event::LinkUp { member: name.clone() });
+                if let Some(now) = now {
+                    self.check_flapping(now, number, name);
                 }
-                let turn = self.member_mut(number).and_then(Member::settle);
-                self.turned(number, turn, now);
+                let turn = self.members.get_mut(number).and_then(Member::settle);
+                self.turned(number, turn, now, cause);
             }
-            Turn::Functions { .. } if member.probing.failed => self.reconcile(),
+            Turn::Functions { .. } if member.probing.failed => self.reconcile(&cause),
             Turn::Functions { repaired } => {
-                // The kernel may tell of a link last that the datapath has trusted for long.
-                if matches!(self.why, Cause::LinkRestored { .. }) {
-                    self.why = Cause::UpdelayPassed { member: name.clone() };
-                }
+                // The datapath may have trusted the link long before netlink reported it.
+                let cause = match cause {
+                    Cause::LinkRestored { member } => Cause::UpdelayPassed { member },
+                    cause => cause,
+                };
                 if repaired {
-                    self.say(|group| Event::MemberRepaired { member: name, group });
+                    self.report(cause.clone(), |group| Event::MemberRepaired { member: name, group });
                 }
-                if !offline {
-                    self.came_back(number, if repaired { Back::Repaired } else { Back::Joined });
+                if !is_offline {
+                    let from = if repaired { Origin::Repaired } else { Origin::Joined };
+                    self.came_back(number, from, &cause);
                 }
-                self.refresh(false);
+                self.refresh(false, &cause);
             }
         }
     }
 
-    /// Whether a member is kept out by flap protection alone.
-    fn could_be_let_go(member: &Member) -> bool {
-        member.offline.is_none() && member.condition == Condition::Held && member.live
+    /// Starts the hold-down of a member whose link came up too often, unless no other one functions.
+    fn check_flapping(&mut self, now: Time, number: u8, name: String) {
+        let alone = !self.members.any_functions();
+        let Some(member) = self.members.get_mut(number) else { return };
+        if member.probing.enabled() || !member.flap.link_up(now, &self.settings) {
+            return;
+        }
+        if alone {
+            member.flap.release();
+        } else if member.flap.is_unreported() {
+            let cause = Cause::Flapping { member: name.clone() };
+            self.report(cause, |_| Event::Flapping { member: name, ups: flap::UPS });
+        }
     }
 
-    fn anybody_functions(&self) -> bool {
-        self.members.iter().any(Member::functions)
-    }
-
-    fn expire(&mut self, now: Time) {
-        let numbers: Vec<u8> = self.members.iter().map(Member::number).collect();
-        for number in numbers {
-            let Some(member) = self.member_mut(number) else { continue };
+    fn expire_hold_downs(&mut self, now: Time) {
+        for number in self.members.numbers() {
+            let Some(member) = self.members.get_mut(number) else { continue };
             if member.flap.expire(now) {
-                let (turn, name) = (member.settle(), member.name().to_owned());
-                self.why = Cause::HoldDownExpired { member: name };
-                self.turned(number, turn, None);
+                let cause = Cause::HoldDownExpired { member: member.name().to_owned() };
+                let turn = member.settle();
+                self.turned(number, turn, None, cause);
             }
         }
     }
 
-    fn activate(&mut self, number: u8) {
-        self.active.push(number);
-        self.v4.activate(number, &self.active);
-        self.v6.activate(number, &self.active);
-    }
-
-    fn deactivate(&mut self, number: u8) -> bool {
-        let Some(at) = self.active.iter().position(|&active| active == number) else { return false };
-        self.active.remove(at);
-        self.v4.deactivate(number, &self.active);
-        self.v6.deactivate(number, &self.active);
-        true
-    }
-
-    /// Looks whether the group has become unusable or usable. `lost`: a member has just been lost.
-    fn refresh(&mut self, lost: bool) {
-        if !self.anybody_functions() {
-            self.forget_hosts(Family::ALL);
-            // Nobody is held down while nobody else carries: a bad link is better than none.
-            for number in self.members.iter().map(Member::number).collect::<Vec<_>>() {
-                let Some(member) = self.member_mut(number) else { continue };
+    /// Reports whether the group has become unusable or usable. `lost`: a member was lost just now.
+    fn refresh(&mut self, lost: bool, cause: &Cause) {
+        if !self.members.any_functions() {
+            self.probing.forget_hosts(Family::ALL);
+            // A bad link is better than none: all are released from their hold-downs.
+            for number in self.members.numbers() {
+                let Some(member) = self.members.get_mut(number) else { continue };
                 if member.flap.until().is_some() {
                     member.flap.release();
-                    let (turn, name) = (member.settle(), member.name().to_owned());
-                    let before = std::mem::replace(&mut self.why, Cause::NoOtherMember { member: name });
-                    self.turned(number, turn, None);
-                    self.why = before;
+                    let cause = Cause::NoOtherMember { member: member.name().to_owned() };
+                    let turn = member.settle();
+                    self.turned(number, turn, None, cause);
                 }
             }
         }
         match self.members.iter().find(|member| member.functions()).map(|member| member.name().to_owned()) {
-            Some(member) if self.said_unusable => {
-                self.said_unusable = false;
-                self.say(|group| Event::GroupUsable { member, group });
+            Some(member) if self.reported_unusable => {
+                self.reported_unusable = false;
+                self.report(cause.clone(), |group| Event::GroupUsable { member, group });
             }
-            None if lost && !self.said_unusable && !self.members.is_empty() => {
-                self.said_unusable = true;
-                self.say(|group| Event::GroupUnusable { group });
+            None if lost && !self.reported_unusable && !self.members().is_empty() => {
+                self.reported_unusable = true;
+                self.report(cause.clone(), |group| Event::GroupUnusable { group });
             }
             _ => {}
         }
-        self.reconcile();
-    }
-
-    fn member_mut(&mut self, number: u8) -> Option<&mut Member> {
-        self.members.iter_mut().find(|member| member.number() == number)
-    }
-
-    fn family(&mut self, address: IpAddr) -> &mut Bindings {
-        if address.is_ipv4() { &mut self.v4 } else { &mut self.v6 }
-    }
-
-    fn name_of(&self, number: Option<u8>) -> Option<String> {
-        number.and_then(|number| self.member(number)).map(|member| member.name().to_owned())
-    }
-
-    fn say(&mut self, line: impl FnOnce(String) -> Event) {
-        self.say_because(self.why.clone(), line);
-    }
-
-    fn say_because(&mut self, why: Cause, line: impl FnOnce(String) -> Event) {
-        self.lines.push((line(self.name.clone()), why));
-    }
-
-    /// Why a role goes from one member to another.
-    fn why_moved(&self, from: &str, to: &str) -> Cause {
-        let (before, member) = (self.member_named(from), from.to_owned());
-        match before {
-            None => Cause::MemberLeft { member },
-            Some(before) if before.offline.is_some() => Cause::MemberOffline { member },
-            Some(before) if before.functions() => Cause::Balance { member: to.to_owned() },
-            Some(_) => Cause::MemberFailed { member },
-        }
+        self.reconcile(cause);
     }
 }
 
 #[cfg(test)]
 mod properties;
 #[cfg(test)]
-mod tests;
+pub(crate) mod testing;
 #[cfg(test)]
-pub(crate) mod wire;
+mod tests;

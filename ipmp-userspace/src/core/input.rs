@@ -1,83 +1,61 @@
-//! What a group is told, what it wants done, and what it says.
+//! What happens to a group.
 
-use std::{net::IpAddr, time::Duration};
+use std::net::IpAddr;
 
-use ipmp_common::{
-    maps::MemberStatus,
-    steer::{MemberSet, Preference, SLOTS},
-};
+use ipmp_common::steer::MemberSet;
 
 use super::{
-    Cause, Event,
-    group::Settings,
-    probe::{Proof, TestAddress, Via, outcome::FinishedProbe},
+    probe::{Proof, TestAddress},
+    settings::Settings,
+    time::Time,
 };
 use crate::types::{Family, LinkState};
-
-/// `CLOCK_MONOTONIC` since boot: the one clock, the same that `bpf_ktime_get_ns` reads.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Time(pub Duration);
-
-impl std::ops::Add<Duration> for Time {
-    type Output = Self;
-    fn add(self, duration: Duration) -> Self {
-        Self(self.0 + duration)
-    }
-}
-
-impl std::ops::Sub for Time {
-    type Output = Duration;
-    /// Time that passed between two moments; zero if the other is later.
-    fn sub(self, other: Self) -> Duration {
-        self.0.saturating_sub(other.0)
-    }
-}
 
 /// What joins a group.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Attachment {
-    /// Its number: free in the group, and named by no slot.
+    /// Number of the member: free in the group, and in no slot.
     pub member: u8,
-    /// Interface name, for what is said.
+    /// Interface name.
     pub name: String,
     /// MAC.
     pub mac: [u8; 6],
     /// MTU in bytes.
     pub mtu: u32,
-    /// Share of the slots it should get, against the other members' weights; by default its speed in Mbit/s.
+    /// Share of the slots, relative to the other members' weights; by default its speed in Mbit/s.
     pub weight: u32,
     /// Link when it joined.
     pub link: LinkState,
 }
 
-/// What happened.
+/// What happens to a group.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Input {
     /// An interface joins the group.
     Joined(Attachment),
-    /// A member leaves it, or its device is gone.
+    /// A member leaves the group, or its device was deleted.
     Left {
         /// The member.
         member: u8,
     },
-    /// Netlink reports a member's link; it may be what it was.
+    /// Netlink reports a member's link, changed or not.
     Link {
         /// The member.
         member: u8,
         /// Its link.
         link: LinkState,
     },
-    /// The members that the datapath trusts now: `live`. A member leaves it at once when its carrier goes, and
-    /// enters it when its link has been good for `updelay`.
+    /// The `live` mask of the datapath. A member leaves it at once when its carrier is lost, and enters it when its link
+    /// has been up for `updelay`.
     Live(MemberSet),
-    /// A member's MTU is now this.
+    /// A member's MTU.
     Mtu {
         /// The member.
         member: u8,
         /// MTU in bytes.
         mtu: u32,
     },
-    /// A member's MAC is now this.
+    /// A member's MAC.
     Mac {
         /// The member.
         member: u8,
@@ -91,21 +69,21 @@ pub enum Input {
         /// The weight.
         weight: u32,
     },
-    /// The operator takes a member out.
+    /// The operator takes a member out of service.
     Offline {
         /// The member.
         member: u8,
     },
-    /// The operator puts a member back.
+    /// The operator puts a member back into service.
     Online {
         /// The member.
         member: u8,
     },
-    /// A data address appeared on the group interface.
+    /// A data address was added to the group interface.
     AddressAdded(IpAddr),
-    /// A data address is gone from the group interface.
+    /// A data address was removed from the group interface.
     AddressRemoved(IpAddr),
-    /// The operator changes how the group behaves; no verdict is lost.
+    /// The operator changes settings; verdicts stay.
     Settings(Settings),
     /// The operator makes a member a standby, or no longer.
     Standby {
@@ -114,23 +92,23 @@ pub enum Input {
         /// Whether it is one.
         standby: bool,
     },
-    /// What is known of a member's test address.
+    /// A member's test address.
     TestAddress {
         /// The member.
         member: u8,
         /// In this family.
         family: Family,
-        /// What is known now.
+        /// The test address now.
         address: TestAddress,
     },
-    /// The targets that the operator names, in both families; none: they are found.
+    /// The operator's targets, in both families; none: targets are discovered.
     Targets(Vec<IpAddr>),
-    /// The targets that the operator wants left alone, in both families, wherever they come from.
+    /// Targets that the operator excludes, in both families, whatever their source.
     DisabledTargets(Vec<IpAddr>),
-    /// The operator wants hosts looked for anew: those that answered before are forgotten.
+    /// The operator restarts discovery: hosts that answered before are forgotten.
     Discover,
-    /// What the routing table says of a family now. The caller leaves out what is not on the group's link, and the
-    /// host's own addresses.
+    /// Targets in the routing table. The caller leaves out those that are not on the group's link, and the host's own
+    /// addresses.
     Routes {
         /// The family.
         family: Family,
@@ -148,8 +126,8 @@ pub enum Input {
         /// Its MAC.
         mac: [u8; 6],
     },
-    /// A probe that was asked for has been sent, at the time that is told; or it could not be, and is not counted. One
-    /// that would have blocked is told as sent: a driver that takes nothing any more is a failure.
+    /// A requested probe was sent, at the time of this input; or sending failed, and it does not count. A probe that would
+    /// have blocked counts as sent: a driver that takes no more packets is a failure.
     Sent {
         /// The member.
         member: u8,
@@ -157,104 +135,37 @@ pub enum Input {
         family: Family,
         /// Number of the probe.
         sequence: u16,
-        /// The random number that its answer must bring back. `None`: it could not be sent.
+        /// The random number that its reply must have. `None`: sending failed.
         cookie: Option<u64>,
     },
-    /// Something that looks like an answer came in at a member.
+    /// A possible reply was received on a member.
     Answer {
         /// The member on which it was received.
         member: u8,
-        /// Who sent it.
+        /// Its sender.
         target: IpAddr,
         /// What proves it.
         proof: Proof,
-        /// When the kernel saw it.
+        /// When the kernel received it.
         at: Time,
     },
-    /// The deadline that the group asked for has come. Whatever arrived before has been told.
+    /// The deadline of the group has passed. Everything that was received before has been handled.
     Deadline,
-}
-
-/// What is to be done, in this order.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Action {
-    /// Write the `usable` mask.
-    SetUsable(MemberSet),
-    /// Write the mask of the members in reserve: held down, and to carry before a packet is lost.
-    SetReserve(MemberSet),
-    /// Write the slots that differ.
-    SetSlots(Box<[Preference; SLOTS]>),
-    /// Write the cast role.
-    SetCast(Preference),
-    /// Write a data address's inbound role.
-    SetInbound {
-        /// The data address.
-        address: IpAddr,
-        /// Its list.
-        inbound: Preference,
-    },
-    /// Forget a data address.
-    ForgetAddress(IpAddr),
-    /// Show a member's state.
-    SetState {
-        /// The member.
-        member: u8,
-        /// Its state.
-        state: MemberStatus,
-    },
-    /// Tell the network that this member's MAC answers for the address: gratuitous ARP or unsolicited NA, the first
-    /// at once.
-    Announce {
-        /// The data address.
-        address: IpAddr,
-        /// Its inbound member.
-        member: u8,
-    },
-    /// Stop announcing an address.
-    StopAnnouncing(IpAddr),
-    /// Set the carrier of the group interface.
-    SetCarrier(bool),
-    /// Set the MTU of the group interface.
-    SetMtu(u32),
-    /// Send a probe, and tell [`Input::Sent`].
-    Probe {
-        /// On this member.
-        member: u8,
-        /// To this target.
-        target: IpAddr,
-        /// In this way.
-        via: Via,
-        /// Its number.
-        sequence: u16,
-    },
-    /// Look for hosts: send an echo request to all hosts, and tell [`Input::Host`] of each that answers.
-    FindHosts {
-        /// On this member.
-        member: u8,
-        /// From this test address.
-        source: IpAddr,
-    },
-    /// Find a target's MAC by an ordinary request from a data address, and tell [`Input::Neighbour`].
-    FindNeighbour(IpAddr),
-    /// Tell whoever watches probes what has become of one ([`Group::watch_probes`](super::Group::watch_probes)).
-    ProbeOver(FinishedProbe),
-    /// Say it, and what made it happen.
-    Report(Event, Cause),
 }
 
 /// Why a request is refused; nothing was changed.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Refusal {
-    /// Nobody else could carry the traffic.
+    /// No other member could transmit.
     #[error("cannot offline {0}: no other functioning interfaces are in its IPMP group")]
     LastFunctioning(String),
-    /// It is offline already.
+    /// The member is offline already.
     #[error("interface {0} is already offline")]
     AlreadyOffline(String),
-    /// It is not offline.
+    /// The member is not offline.
     #[error("interface {0} is not offline")]
     NotOffline(String),
-    /// It is offline because of its MAC.
+    /// The member is offline because of its MAC.
     #[error("cannot undo-offline {0}: interface has duplicate hardware address")]
     DuplicateMac(String),
 }

@@ -85,11 +85,11 @@ pub(super) struct Probing {
     /// The verdict over both families.
     pub(super) failed: bool,
     /// The test address that somebody else in the group has, too, as was said.
-    pub(super) twin: [bool; 2],
+    pub(super) duplicate: [bool; 2],
     /// Since when it has no test address although others have.
     pub(super) without: Option<Time>,
     /// That was said.
-    pub(super) said_without: bool,
+    pub(super) reported_without: bool,
 }
 
 impl Probing {
@@ -271,7 +271,7 @@ impl Member {
     }
 
     /// Whether it is held down, and nobody has taken it out.
-    pub(super) fn held_down(&self) -> bool {
+    pub(super) fn is_held_down(&self) -> bool {
         self.offline.is_none() && self.flap.until().is_some()
     }
 

@@ -1,21 +1,23 @@
-//! What a group does and why: pure state machines.
+//! Groups: their behaviour as pure state machines.
 //!
-//! No clock, no socket, no netlink, no async: an [`Input`] goes in with the time it happened, [`Action`]s come out.
-//! Whoever calls carries them out in the order given, and calls again at the deadline it was told.
+//! No clock, no socket, no netlink, no async: an [`Input`] with its time produces [`Action`]s. The caller applies them in
+//! order, and calls again at [`Group::deadline`].
 //!
-//! | module | what |
+//! | module | subject |
 //! |---|---|
-//! | [`input`](Input) | inputs of a group and the actions that it requests |
+//! | [`input`](Input), [`action`](Action) | the interface: inputs of a group, and the actions that it requests |
 //! | [`event`](Event) | what happened, and why |
-//! | [`group`] | the group: members' states, the active list, log lines |
-//! | [`member`] | one member: what its link makes of it |
-//! | [`probe`] | probing: targets, losses, answers, and whose failure they are |
+//! | [`settings`](Settings) | the operator's settings |
+//! | [`group`] | the group: states of its members, roles, events |
+//! | [`member`] | one member: the state of its link |
+//! | [`probe`] | probing: targets, losses, replies, verdicts |
 //! | [`flap`] | flap protection |
-//! | [`slots`] | steering slots: who carries which flow, and who steps in for whom |
+//! | [`slots`] | steering slots: which member transmits which flow, and which one replaces it |
 //! | [`binding`] | which member's MAC answers for which data address |
-//! | [`cast`] | who carries multicast and broadcast |
-//! | [`role`] | the lists of both roles |
+//! | [`cast`] | which member transmits and receives multicast and broadcast |
+//! | [`role`] | the preference lists of both roles |
 
+mod action;
 pub mod binding;
 pub mod cast;
 mod event;
@@ -25,8 +27,13 @@ mod input;
 pub mod member;
 pub mod probe;
 pub mod role;
+mod settings;
 pub mod slots;
+mod time;
 
+pub use action::Action;
 pub use event::{Cause, Event};
-pub use group::{Adopted, Group, Settings};
-pub use input::{Action, Attachment, Input, Refusal, Time};
+pub use group::{Adopted, Group};
+pub use input::{Attachment, Input, Refusal};
+pub use settings::Settings;
+pub use time::Time;

@@ -72,7 +72,7 @@ impl Alarm {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::daemon::group::now;
+    use crate::daemon::clock::now;
 
     fn run(test: impl AsyncFnOnce(Alarm)) {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();

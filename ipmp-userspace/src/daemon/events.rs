@@ -1,8 +1,9 @@
-//! What is logged and published: the event log, its history, the logger, the journal.
+//! The event log, its history, and where the daemon logs to.
 
 mod cause;
-pub(in crate::daemon) mod event_log;
-pub(in crate::daemon) mod history;
+pub mod event_log;
+mod history;
 mod journal;
 pub mod logging;
 pub mod table;
+pub mod trigger;

@@ -1,8 +1,8 @@
-//! Moving addresses and routes between a NIC and the group interface without a moment in which neither has them.
+//! Moving addresses and routes between a NIC and the group interface without interruption.
 //!
-//! The session that typed `ipmpctl attach` often runs over the NIC that is attached. So the new place is furnished
-//! first: addresses, then routes, each replaced in one step. Only then the old place is cleared. An established
-//! connection finds its local address at every moment, and a route to its peer.
+//! The session that runs `ipmpctl attach` often uses the NIC that is attached. So addresses, then routes are copied first,
+//! each route replaced in one step. Only then the old interface is cleared. An established connection has its local
+//! address, and a route to its peer, at every moment.
 
 use std::net::IpAddr;
 
@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::link::{Address, Device, Error, Links, Route};
 
-/// Where a configuration is, or goes.
+/// An interface that has a configuration, or gets it.
 #[derive(Clone, Copy, Debug)]
 pub struct Place<'a> {
     /// Interface index.
@@ -42,7 +42,7 @@ impl Configuration {
         self.addresses.is_empty() && self.routes.is_empty()
     }
 
-    /// What an interface has.
+    /// The configuration of an interface.
     pub async fn of(links: &Links, ifindex: u32) -> Result<Self, Error> {
         let addresses = links.addresses_of(ifindex).await?;
         let addresses =
@@ -53,7 +53,7 @@ impl Configuration {
         Ok(Self { ifindex, addresses, routes })
     }
 
-    /// The same without addresses that stay where they are, the kernel's routes for them, and what sends from them.
+    /// The same without addresses that stay, the kernel's routes for them, and their use as a preferred source.
     #[must_use]
     pub fn without(&self, stay: &[IpAddr]) -> Self {
         let sends = |route: &Route| stay.iter().any(|ip| route.sends_from(*ip));
@@ -67,7 +67,7 @@ impl Configuration {
         }
     }
 
-    /// The same, but only what another configuration has, too: what has been removed since does not come back.
+    /// The part that `now` has, too: what was removed since is not restored.
     #[must_use]
     pub fn still_in(&self, now: &Self) -> Self {
         let addresses =
@@ -81,25 +81,25 @@ impl Configuration {
         }
     }
 
-    /// Furnishes the new place: from here on the host can be reached through either. If the kernel refuses anything,
-    /// everything is as before.
-    pub async fn furnish(&self, links: &Links, from: Place<'_>, to: Place<'_>) -> Result<Furnished, Error> {
-        let mut furnished = Furnished::default();
-        match self.try_furnish(links, from, to, &mut furnished).await {
-            Ok(()) => Ok(furnished),
+    /// Copies the configuration: from here on the host can be reached through either interface. On an error nothing has
+    /// changed.
+    pub async fn copy(&self, links: &Links, from: Place<'_>, to: Place<'_>) -> Result<Copied, Error> {
+        let mut copied = Copied::default();
+        match self.try_copy(links, from, to, &mut copied).await {
+            Ok(()) => Ok(copied),
             Err(error) => {
-                furnished.undo(links, to).await;
+                copied.undo(links, to).await;
                 Err(error)
             }
         }
     }
 
-    async fn try_furnish(
+    async fn try_copy(
         &self,
         links: &Links,
         from: Place<'_>,
         to: Place<'_>,
-        furnished: &mut Furnished,
+        copied: &mut Copied,
     ) -> Result<(), Error> {
         let there = links.addresses_of(to.ifindex).await?;
         for address in &self.addresses {
@@ -107,7 +107,7 @@ impl Configuration {
                 continue;
             }
             links.add_address(to.ifindex, to.name, &address.clone().without_detection()).await?;
-            furnished.addresses.push(address.clone());
+            copied.addresses.push(address.clone());
         }
         let present = links.routes().await?;
         // A gateway must be reachable before a route can name it.
@@ -115,27 +115,27 @@ impl Configuration {
         routes.sort_by_key(|route| route.has_gateway());
         for route in routes {
             if let Some(id) = route.nexthop_object() {
-                furnished.notes.push(format!(
+                copied.notes.push(format!(
                     "the route {route} uses nexthop object {id}, which stays on {}: point it at {} by hand",
                     from.name, to.name
                 ));
                 continue;
             }
-            // The kernel has made the route of an address with it; and a route of another member's may be there.
+            // The kernel adds the route of an address with the address, and another member may have had the same route.
             if present.iter().any(|known| known.uses(to.ifindex) && known.same_destination(route)) {
-                furnished.doubled.push(route.clone());
+                copied.in_both.push(route.clone());
                 continue;
             }
             links.replace_route(&route.through(self.ifindex, to.ifindex)).await?;
-            furnished.replaced.push(route.through(self.ifindex, from.ifindex));
+            copied.replaced.push(route.through(self.ifindex, from.ifindex));
         }
         Ok(())
     }
 
-    /// Clears the old place, after [`furnish`](Self::furnish).
-    pub async fn clear(&self, links: &Links, from: Place<'_>, furnished: &Furnished) -> Result<(), Error> {
-        for route in &furnished.doubled {
-            // Those of the kernel go with their addresses.
+    /// Clears the old interface, after [`copy`](Self::copy).
+    pub async fn clear(&self, links: &Links, from: Place<'_>, copied: &Copied) -> Result<(), Error> {
+        for route in &copied.in_both {
+            // The kernel deletes its own with their addresses.
             if !route.is_of_kernel() {
                 links.delete_route(&route.through(self.ifindex, from.ifindex)).await?;
             }
@@ -148,23 +148,23 @@ impl Configuration {
     }
 }
 
-/// What was put into the new place.
+/// What was added to the new interface.
 #[derive(Clone, Debug, Default)]
-pub struct Furnished {
+pub struct Copied {
     /// Addresses that were added.
     pub addresses: Vec<Address>,
-    /// Routes that lead through the new place now, as they were before.
+    /// Routes that were replaced, as they were before.
     replaced: Vec<Route>,
-    /// Routes that are in both places.
-    doubled: Vec<Route>,
-    /// What the operator should know.
+    /// Routes that both interfaces have.
+    in_both: Vec<Route>,
+    /// Notes for the operator.
     pub notes: Vec<String>,
 }
 
-impl Furnished {
-    /// Takes everything back, as far as the kernel lets us.
+impl Copied {
+    /// Undoes everything, as far as the kernel allows.
     pub async fn undo(&self, links: &Links, to: Place<'_>) {
-        // Last first: a gateway is needed for as long as a route names it.
+        // In reverse order: a gateway must be reachable while a route uses it.
         for route in self.replaced.iter().rev() {
             if let Err(error) = links.replace_route(route).await {
                 log::warn!("{error}; add it by hand");

@@ -3,20 +3,28 @@
 //! | module | subject |
 //! |---|---|
 //! | [`event_loop`] | wait for events and dispatch them |
-//! | `operations` | what clients request, one file a verb |
-//! | `group` | one group: its state machine, its devices, its maps |
-//! | `startup` | lock, real-time priority, adoption, teardown |
+//! | `manager` | the state that all share |
+//! | `kernel_changes` | changes of devices, addresses, neighbours and routes |
+//! | `operations` | requests of clients, one file a verb |
+//! | `group` | one running group: its state machine, devices and maps |
+//! | `startup` | lock, priority, adoption, teardown |
 //! | `events` | the event log, its history, the logger, the journal |
-//! | [`state_file`] | records that survive the daemon |
-//! | [`migration`] | move addresses and routes without a gap |
+//! | [`state_file`] | records that outlive the daemon |
+//! | [`migration`] | moving addresses and routes without interruption |
 //! | [`mpathd`] | defaults from `/etc/default/mpathd` |
 //! | `statistics` | probe statistics on SIGUSR1 |
-//! | `alarm` | the timer of the loop |
+//! | `alarm`, `clock` | the timer of the loop, and its clock |
+//!
+//! Imports lead from `event_loop` over `startup`, `kernel_changes` and `operations` to `manager`, and from there to `group`,
+//! `state_file` and `events`; never back.
 
 mod alarm;
+mod clock;
 pub mod event_loop;
 pub mod events;
 mod group;
+mod kernel_changes;
+mod manager;
 pub mod migration;
 pub mod mpathd;
 mod operations;
@@ -26,6 +34,6 @@ mod statistics;
 #[cfg(test)]
 mod tests;
 
-pub use event_loop::{Engine, Error};
+pub use event_loop::EventLoop;
 pub use events::logging;
-pub use startup::teardown::teardown;
+pub use startup::{Error, teardown::teardown};

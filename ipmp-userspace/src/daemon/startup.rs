@@ -1,6 +1,101 @@
-//! From start to the first event, and `ipmpd --teardown`.
+//! From the start of the daemon to its first event, and `ipmpd --teardown`.
 
-mod adopt;
-pub(in crate::daemon) mod lock;
-pub(in crate::daemon) mod priority;
+pub mod adopt;
+pub mod lock;
+pub mod priority;
 pub mod teardown;
+
+use std::{collections::BTreeMap, io, path::PathBuf};
+
+use lock::Lock;
+use tokio::sync::mpsc;
+
+use super::{
+    events::{event_log::EventLog, trigger::Trigger},
+    group::{
+        hardware_filters::FilterTimer,
+        neighbours::ProbeResolver,
+        route_targets::RouteReader,
+        tasks::{TaskResult, Tasks},
+    },
+    manager::Manager,
+    mpathd::{self, Mpathd},
+    state_file::{self, StateFile},
+};
+use crate::{
+    announce::{Schedule, Sender},
+    datapath::{self, Datapath, Interval},
+    link::{self, Links},
+};
+
+/// Cause the daemon cannot run.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The eBPF programs and maps.
+    #[error(transparent)]
+    Datapath(#[from] datapath::Error),
+    /// The network configuration.
+    #[error(transparent)]
+    Link(#[from] link::Error),
+    /// The state file.
+    #[error(transparent)]
+    State(#[from] state_file::Error),
+    /// The file with the defaults of groups.
+    #[error(transparent)]
+    Mpathd(#[from] mpathd::Error),
+    /// Another daemon serves the namespace.
+    #[error(transparent)]
+    Lock(#[from] lock::Error),
+    /// The socket for announcements.
+    #[error("cannot open a packet socket: {0}; ipmpd needs CAP_NET_RAW")]
+    PacketSocket(#[source] io::Error),
+    /// A source of events.
+    #[error("cannot watch {what}: {source}")]
+    Watch {
+        /// Its name.
+        what: &'static str,
+        /// The error.
+        source: io::Error,
+    },
+}
+
+/// Takes the lock of the namespace, and opens what the groups share. No group is adopted yet.
+pub fn open_manager(
+    namespace: String,
+    datapath_log: bool,
+    sentinel: Interval,
+    config: Option<PathBuf>,
+) -> Result<(Manager, Lock, mpsc::UnboundedReceiver<TaskResult>), Error> {
+    let mut mpathd = Mpathd::new(config);
+    let lines = match mpathd.read() {
+        Err(error) if !mpathd.is_named() => {
+            log::error!("{error}; ipmpd continues without it");
+            Vec::new()
+        }
+        lines => lines?,
+    };
+    let cookie = datapath::pins::netns_cookie()?;
+    let lock = Lock::take(cookie)?;
+    let datapath = Datapath::open_with(datapath_log, sentinel)?;
+    let links = Links::open()?;
+    let (tasks, task_results) = Tasks::new(links.clone());
+    let manager = Manager {
+        links,
+        datapath,
+        groups: BTreeMap::new(),
+        schedule: Schedule::default(),
+        sender: Sender::open().map_err(Error::PacketSocket)?,
+        prober: ProbeResolver::new(tasks.clone()),
+        route_reader: RouteReader::default(),
+        filter_timer: FilterTimer::default(),
+        tasks,
+        event_log: EventLog::default(),
+        file: StateFile::open(cookie)?,
+        mpathd,
+        namespace,
+    };
+    for line in &lines {
+        manager.log(&Trigger::Start, None, line);
+    }
+    Ok((manager, lock, task_results))
+}

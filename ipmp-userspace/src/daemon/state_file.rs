@@ -1,41 +1,46 @@
-//! What the daemon must not forget: how things were before it touched them.
+//! The state file: the configuration before the daemon changed it, and what the operator has set.
 //!
-//! The maps hold what the datapath needs, the kernel holds addresses and routes; this file holds what neither does.
-//! It is written *before* the change that it describes, and replaced whole, so that whatever moment a daemon is killed
-//! at, the next one, or `ipmpd --teardown`, can put everything back.
+//! The maps hold what the datapath needs, the kernel holds addresses and routes; this file holds the rest. It is written
+//! *before* the change that it describes, and replaced whole: whenever a daemon is killed, the next one, or
+//! `ipmpd --teardown`, can restore everything.
+
+mod settings;
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     fs::{self, OpenOptions},
     io::{self, Write},
-    net::IpAddr,
+    net::{IpAddr, Ipv4Addr},
     os::unix::fs::{DirBuilderExt, OpenOptionsExt},
     path::{Path, PathBuf},
 };
 
 use serde::{Deserialize, Serialize};
+pub use settings::DEFAULT_WEIGHT;
 
-use crate::daemon::{
-    group::hardware_filters::Filters, group::test_addresses::Kept, migration::Configuration,
+use super::migration::Configuration;
+use crate::{
+    control::{Setting, TestAddress},
+    link::{Address, Mac, Saved},
+    types::Family,
 };
-use crate::{control::Setting, link::Saved};
 
 /// Where the files of all network namespaces are.
 const DIRECTORY: &str = "/run/ipmp";
 /// Version of the file: one of another version is not read.
 const VERSION: u32 = 1;
 
-/// Why the file cannot be read or written.
+/// Cause the file cannot be read or written.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// The file system says no.
-    #[error("cannot {what} {}: {source}; ipmpd keeps there how things were before it", path.display())]
+    /// An I/O error.
+    #[error("cannot {what} {}: {source}; ipmpd saves there the configuration that it restores later", path.display())]
     File {
         /// `read` or `write`.
         what: &'static str,
         /// The file.
         path: PathBuf,
-        /// Why not.
+        /// The error.
         source: io::Error,
     },
     /// It is damaged, or of another version.
@@ -43,24 +48,24 @@ pub enum Error {
     Unreadable {
         /// The file.
         path: PathBuf,
-        /// Why not.
+        /// The reason.
         reason: String,
     },
 }
 
-/// Everything there is to remember in one network namespace.
+/// The records of one network namespace.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct State {
+pub struct SavedState {
     version: u32,
     /// The groups, by name.
     pub groups: BTreeMap<String, SavedGroup>,
 }
 
-impl State {
-    /// What a file says.
+impl SavedState {
+    /// Parses a state file.
     ///
     /// # Errors
-    /// Why it is none of ours.
+    /// The reason why it is not a state file of this version.
     pub fn read(text: &[u8]) -> Result<Self, String> {
         match serde_json::from_slice::<Self>(text) {
             Ok(state) if state.version == VERSION => Ok(state),
@@ -77,22 +82,23 @@ pub struct SavedGroup {
     pub groupname: String,
     /// Members, by interface name.
     pub members: BTreeMap<String, SavedMember>,
-    /// What was moved to the group interface, by the interface that it came from; it need not be a member any more.
+    /// Addresses and routes moved to the group interface, by the interface they came from, which need not be a member
+    /// any more.
     pub moved: BTreeMap<String, Configuration>,
-    /// What the operator has set.
+    /// Settings of the operator.
     #[serde(default)]
     pub chosen: Vec<Setting>,
-    /// The targets that the operator has named.
+    /// Explicit targets.
     #[serde(default)]
-    pub targets: Vec<TargetState>,
+    pub targets: Vec<SavedTarget>,
 }
 
 /// A target.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct TargetState {
+pub struct SavedTarget {
     /// Its address.
     pub address: IpAddr,
-    /// It is not to be probed.
+    /// Not to be probed.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub disabled: bool,
 }
@@ -108,31 +114,91 @@ pub struct SavedMember {
     pub weight: u32,
     /// Its speed in Mbit/s when it joined.
     pub speed: Option<u32>,
-    /// Its settings before.
+    /// Its sysctl settings before.
     pub settings: Vec<Saved>,
     /// Whether it was administratively down before.
     pub was_down: bool,
-    /// What the operator has set.
+    /// Settings of the operator.
     #[serde(default)]
     pub chosen: Vec<Setting>,
-    /// What must be known of its test addresses.
+    /// Its test addresses.
     #[serde(default)]
-    pub test_addresses: Kept,
-    /// What we have put into its hardware filters.
+    pub test_addresses: SavedTestAddresses,
+    /// What the daemon added to its hardware filters.
     #[serde(default)]
-    pub filters: Filters,
+    pub filters: SavedFilters,
+}
+
+/// The test addresses of a member: what is needed to remove them, or to restore what was there.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct SavedTestAddresses {
+    /// Those that the operator configured, one a family.
+    pub named: Vec<TestAddress>,
+    /// Those that the daemon added to the member.
+    #[serde(alias = "put")]
+    pub added: Vec<IpAddr>,
+    /// Those that another program added, as they were before the daemon changed them.
+    pub changed: Vec<Address>,
+    /// Those with a route of their own to their subnet.
+    pub routed: Vec<Ipv4Addr>,
+}
+
+impl SavedTestAddresses {
+    /// With these configured addresses, and nothing changed yet.
+    pub fn new(named: Vec<TestAddress>) -> Self {
+        Self { named, ..Self::default() }
+    }
+
+    /// Drops a test address, configured or not.
+    pub fn remove(&mut self, address: TestAddress) {
+        let ip = address.address().map(|address| address.address());
+        self.named.retain(|other| *other != address);
+        self.added.retain(|other| Some(*other) != ip);
+        self.changed.retain(|other| Some(other.ip) != ip);
+    }
+
+    /// The configured test address of a family.
+    pub fn named_in(&self, family: Family) -> Option<TestAddress> {
+        self.named.iter().copied().find(|named| named.family() == family)
+    }
+
+    /// Whether the operator configured this address.
+    pub fn is_named(&self, ip: IpAddr) -> bool {
+        self.named.iter().any(|named| named.address().is_some_and(|address| address.address() == ip))
+    }
+
+    /// Whether an address of the member can be its test address. A link-local one only if it is configured.
+    pub fn is_candidate(&self, ip: IpAddr) -> bool {
+        let link_local = match ip {
+            IpAddr::V4(v4) => v4.is_link_local(),
+            IpAddr::V6(v6) => v6.is_unicast_link_local(),
+        };
+        self.is_named(ip) || !(link_local || ip.is_loopback())
+    }
+}
+
+/// What the daemon added to the hardware filters of a member.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SavedFilters {
+    /// Multicast MACs.
+    pub multicast: BTreeSet<Mac>,
+    /// Whether the daemon set `IFF_ALLMULTI`.
+    pub all_multicast: bool,
+    /// The additional unicast MAC.
+    pub unicast: Option<Mac>,
 }
 
 /// The file.
 #[derive(Debug)]
-pub struct File {
+pub struct StateFile {
     path: PathBuf,
-    /// What is in it.
-    pub state: State,
+    /// Its content.
+    pub state: SavedState,
 }
 
-impl File {
-    /// Reads the file of the network namespace with this cookie; a missing one is an empty one.
+impl StateFile {
+    /// Reads the file of the network namespace with this cookie. A missing file is an empty one.
     pub fn open(cookie: u64) -> Result<Self, Error> {
         Self::open_at(Path::new(DIRECTORY).join(cookie.to_string()).join("state.json"))
     }
@@ -141,17 +207,47 @@ impl File {
         let text = match fs::read(&path) {
             Ok(text) => text,
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                return Ok(Self { path, state: State { version: VERSION, groups: BTreeMap::new() } });
+                return Ok(Self { path, state: SavedState { version: VERSION, groups: BTreeMap::new() } });
             }
             Err(source) => return Err(Error::File { what: "read", path, source }),
         };
-        match State::read(&text) {
+        match SavedState::read(&text) {
             Ok(state) => Ok(Self { path, state }),
             Err(reason) => Err(Error::Unreadable { path, reason }),
         }
     }
 
-    /// Writes the file; with no group left it goes.
+    /// The record of a group.
+    pub fn group(&self, group: &str) -> Option<&SavedGroup> {
+        self.state.groups.get(group)
+    }
+
+    /// The record of a member.
+    pub fn member(&self, group: &str, member: &str) -> Option<&SavedMember> {
+        self.group(group)?.members.get(member)
+    }
+
+    /// The record of a member, to be changed.
+    pub fn member_mut(&mut self, group: &str, member: &str) -> Option<&mut SavedMember> {
+        self.state.groups.get_mut(group)?.members.get_mut(member)
+    }
+
+    /// Drops the record of a member that left.
+    pub fn forget_member(&mut self, group: &str, member: &str) {
+        if let Some(group) = self.state.groups.get_mut(group) {
+            group.members.remove(member);
+        }
+        self.save_or_log();
+    }
+
+    /// Writes the file where a failure must not stop the operation.
+    pub fn save_or_log(&self) {
+        if let Err(error) = self.save() {
+            log::error!("{error}");
+        }
+    }
+
+    /// Writes the file, or removes it if no group is left.
     pub fn save(&self) -> Result<(), Error> {
         let result = if self.state.groups.is_empty() { self.remove() } else { self.write() };
         result.map_err(|source| Error::File { what: "write", path: self.path.clone(), source })
@@ -174,7 +270,7 @@ impl File {
             _ => {}
         }
         if let Some(directory) = self.path.parent() {
-            // It may hold what is not ours.
+            // It may hold files of others.
             let _ = fs::remove_dir(directory);
         }
         Ok(())
@@ -193,8 +289,8 @@ mod tests {
         directory.join("state.json")
     }
 
-    fn filled(path: &Path) -> File {
-        let mut file = File::open_at(path.into()).unwrap();
+    fn filled(path: &Path) -> StateFile {
+        let mut file = StateFile::open_at(path.into()).unwrap();
         let mut group = SavedGroup { groupname: "prod".into(), ..Default::default() };
         let settings = vec![Saved {
             family: "ipv4".into(),
@@ -210,17 +306,17 @@ mod tests {
             settings,
             was_down: true,
             chosen: vec!["weight=10".parse().unwrap()],
-            test_addresses: Kept {
+            test_addresses: SavedTestAddresses {
                 named: vec!["dhcp".parse().unwrap(), "fd00::1/64".parse().unwrap()],
-                put: vec!["fd00::1".parse().unwrap()],
+                added: vec!["fd00::1".parse().unwrap()],
                 changed: vec![crate::link::Address::new("10.0.0.1".parse().unwrap(), 24)],
                 routed: vec!["10.0.0.1".parse().unwrap()],
             },
-            filters: Filters::default(),
+            filters: SavedFilters::default(),
         };
         group.chosen.push("capture=on".parse().unwrap());
         group.chosen.push("fdt=100ms".parse().unwrap());
-        group.targets.push(TargetState { address: "192.168.178.1".parse().unwrap(), disabled: true });
+        group.targets.push(SavedTarget { address: "192.168.178.1".parse().unwrap(), disabled: true });
         group.members.insert("eth0".into(), member);
         group.moved.insert("eth0".into(), Configuration::default());
         file.state.groups.insert("production0".into(), group);
@@ -228,17 +324,17 @@ mod tests {
     }
 
     #[test]
-    fn what_is_saved_is_read() {
+    fn saved_state_is_read_back() {
         let path = scratch("read");
         let file = filled(&path);
         file.save().unwrap();
-        assert_eq!(File::open_at(path.clone()).unwrap().state, file.state);
+        assert_eq!(StateFile::open_at(path.clone()).unwrap().state, file.state);
         assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
         fs::remove_dir_all(path.parent().unwrap()).unwrap();
     }
 
     #[test]
-    fn a_file_from_before_there_were_settings_is_read() {
+    fn older_file_without_settings_is_read() {
         let path = scratch("before");
         filled(&path).save().unwrap();
         let mut text: serde_json::Value = serde_json::from_slice(&fs::read(&path).unwrap()).unwrap();
@@ -249,15 +345,15 @@ mod tests {
             group["members"]["eth0"].as_object_mut().unwrap().remove(name).unwrap();
         }
         fs::write(&path, text.to_string()).unwrap();
-        let state = File::open_at(path.clone()).unwrap().state;
+        let state = StateFile::open_at(path.clone()).unwrap().state;
         let member = &state.groups["production0"].members["eth0"];
         assert!(state.groups["production0"].targets.is_empty());
-        assert!(member.chosen.is_empty() && member.test_addresses == Kept::default());
+        assert!(member.chosen.is_empty() && member.test_addresses == SavedTestAddresses::default());
         fs::remove_dir_all(path.parent().unwrap()).unwrap();
     }
 
     #[test]
-    fn with_the_last_group_the_file_goes() {
+    fn file_is_removed_with_last_group() {
         let path = scratch("goes");
         let mut file = filled(&path);
         file.save().unwrap();
@@ -268,15 +364,26 @@ mod tests {
     }
 
     #[test]
-    fn a_damaged_file_is_refused_by_name() {
+    fn damaged_file_is_rejected_with_its_path() {
         let path = scratch("damaged");
         fs::create_dir_all(path.parent().unwrap()).unwrap();
         for text in ["", "{", r#"{"version":99,"groups":{}}"#] {
             fs::write(&path, text).unwrap();
-            let error = File::open_at(path.clone()).unwrap_err().to_string();
+            let error = StateFile::open_at(path.clone()).unwrap_err().to_string();
             assert!(error.starts_with(&format!("{} is not a state file", path.display())), "{error}");
             assert!(!error.contains('\n'));
         }
         fs::remove_dir_all(path.parent().unwrap()).unwrap();
+    }
+
+    #[test]
+    fn older_file_without_filters_is_read() {
+        let old = r#"{"number":3,"ifindex":9,"weight":1000,"speed":null,"settings":[],"was_down":false}"#;
+        let member: SavedMember = serde_json::from_str(old).unwrap();
+        assert_eq!(member.filters, SavedFilters::default());
+        let multicast = BTreeSet::from([[0x33, 0x33, 0, 0, 0, 1], [0x33, 0x33, 0, 0, 0, 2]]);
+        let filters = SavedFilters { multicast, all_multicast: true, unicast: Some([2; 6]) };
+        let text = serde_json::to_string(&filters).unwrap();
+        assert_eq!(serde_json::from_str::<SavedFilters>(&text).unwrap(), filters);
     }
 }

@@ -1,6 +1,6 @@
-//! What SIGUSR1 asks for: what probes have come to, in the words of the reference (reference 3.10).
+//! Probe statistics, logged on SIGUSR1 with the texts of docs/reference.md 3.10.
 
-use crate::daemon::event_loop::Engine;
+use super::group::RunningGroup;
 use crate::{
     core::{
         Group,
@@ -12,13 +12,11 @@ use crate::{
     types::Family,
 };
 
-impl Engine {
-    /// Logs the statistics of all probes.
-    pub(in crate::daemon) fn dump(&self) {
-        let groups: Vec<&Group> = self.groups.values().map(|group| &group.core).collect();
-        for line in lines(&groups) {
-            log::info!("{line}");
-        }
+/// Logs the statistics of all probes.
+pub fn log<'a>(groups: impl Iterator<Item = &'a RunningGroup>) {
+    let groups: Vec<&Group> = groups.map(|group| &group.core).collect();
+    for line in lines(&groups) {
+        log::info!("{line}");
     }
 }
 
@@ -67,9 +65,9 @@ mod tests {
         types::LinkState,
     };
 
-    /// Three probes: the first is answered twice, the second lost, the third on its way; then the daemon sleeps.
+    /// Three probes: the first is answered twice, the second lost, the third on its way. Then the daemon is delayed.
     #[test]
-    fn every_probe_is_in_one_of_the_numbers() {
+    fn statistics_count_every_probe_once() {
         let mut group =
             Group::new("production0", Settings { fdt: Duration::from_secs(5), ..Settings::default() });
         let (member, family) = (0, Family::V4);

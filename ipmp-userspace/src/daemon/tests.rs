@@ -1,4 +1,4 @@
-//! The daemon against a kernel: each test in a network namespace of its own, with the real datapath.
+//! The daemon with the kernel: each test in its own network namespace, with the datapath loaded.
 
 mod probing;
 mod settings;
@@ -8,8 +8,8 @@ use std::{collections::BTreeSet, future::Future, mem::MaybeUninit, net::IpAddr, 
 use socket2::{Domain, Protocol, Socket, Type};
 use tokio::{sync::oneshot, time::timeout};
 
-use crate::daemon::{
-    Engine,
+use super::{
+    EventLoop,
     migration::{Configuration, Place},
     teardown,
 };
@@ -25,7 +25,7 @@ use crate::{
 
 mod test_address;
 
-/// What a client does.
+/// A client.
 struct Client(Sender);
 
 impl Client {
@@ -34,8 +34,8 @@ impl Client {
         self.0
             .send((request, Caller::default(), answer))
             .await
-            .unwrap_or_else(|_| panic!("the engine has ended"));
-        timeout(Duration::from_secs(60), answered).await.expect("no answer in 60 s").expect("no answer")
+            .unwrap_or_else(|_| panic!("the daemon has ended"));
+        timeout(Duration::from_secs(60), answered).await.expect("no reply in 60 s").expect("no reply")
     }
 
     async fn done(&self, request: Request) -> Vec<String> {
@@ -63,7 +63,7 @@ impl Client {
         }
     }
 
-    /// Waits until the only group is as it should be.
+    /// Waits until the only group fulfils a condition.
     async fn until(&self, what: &str, wanted: impl Fn(&GroupReport) -> bool) -> GroupReport {
         let mut last = None;
         for _ in 0..300 {
@@ -93,13 +93,13 @@ fn detach(interface: &str, last: Option<Last>) -> Request {
     Request::Detach { interface: interface.into(), last }
 }
 
-/// Runs an engine beside the test, as `ipmpd` does, and drops it when the test ends: as if it were killed.
-async fn with_engine<F: Future<Output = ()>>(test: impl FnOnce(Client) -> F) {
-    let (engine, requests) =
-        Engine::start(String::new(), false, datapath::Interval::default(), None).await.unwrap();
-    let mut engine = std::pin::pin!(engine.run());
+/// Runs a daemon beside the test, as `ipmpd` does, and drops it when the test ends, as if it were killed.
+async fn with_daemon<F: Future<Output = ()>>(test: impl FnOnce(Client) -> F) {
+    let (daemon, requests) =
+        EventLoop::start(String::new(), false, datapath::Interval::default(), None).await.unwrap();
+    let mut daemon = std::pin::pin!(daemon.run());
     tokio::select! {
-        result = &mut engine => panic!("the engine has ended: {result:?}"),
+        result = &mut daemon => panic!("the daemon has ended: {result:?}"),
         () = test(Client(requests)) => {}
     }
 }
@@ -115,7 +115,7 @@ async fn host(links: &Links) {
     links.add_default_routes(&eth0).await;
 }
 
-/// Runs a test on such a host, and leaves nothing behind.
+/// Runs a test on such a host, and cleans up.
 fn on_a_host<F: Future<Output = ()>>(test: impl FnOnce(Links) -> F + Send + 'static) {
     let test = |links: Links| async move {
         host(&links).await;
@@ -165,22 +165,22 @@ fn settings(interface: &str) -> Vec<String> {
 }
 
 #[test]
-fn addresses_and_routes_move_there_and_back() {
+fn addresses_and_routes_move_to_group_and_back() {
     on_a_host(|links| async move {
         let before = routes(&links, "eth0").await;
         let group = GroupInterface::create(&links, "production0", "production0", "").await.unwrap();
         let eth0 = links.need("eth0").await;
         let (nic, place) = (Place::from(&eth0), Place { ifindex: group.ifindex, name: "production0" });
         let configuration = Configuration::of(&links, eth0.ifindex).await.unwrap();
-        let furnished = configuration.furnish(&links, nic, place).await.unwrap();
-        assert_eq!(global(&links, "eth0").await, both(), "the old place is cleared too early");
+        let copied = configuration.copy(&links, nic, place).await.unwrap();
+        assert_eq!(global(&links, "eth0").await, both(), "the old interface is cleared too early");
         assert_eq!(global(&links, "production0").await, both());
-        configuration.clear(&links, nic, &furnished).await.unwrap();
+        configuration.clear(&links, nic, &copied).await.unwrap();
         assert_eq!(global(&links, "eth0").await, BTreeSet::new());
         assert_eq!(routes(&links, "eth0").await, BTreeSet::new());
         assert_eq!(routes(&links, "production0").await, before);
 
-        let back = configuration.furnish(&links, place, nic).await.unwrap();
+        let back = configuration.copy(&links, place, nic).await.unwrap();
         configuration.clear(&links, place, &back).await.unwrap();
         assert_eq!(global(&links, "eth0").await, both());
         assert_eq!(routes(&links, "eth0").await, before);
@@ -189,39 +189,38 @@ fn addresses_and_routes_move_there_and_back() {
 }
 
 #[test]
-fn a_move_that_the_kernel_refuses_changes_nothing() {
+fn move_refused_by_kernel_changes_nothing() {
     on_a_host(|links| async move {
         let before = routes(&links, "eth0").await;
         let group = GroupInterface::create(&links, "production0", "production0", "").await.unwrap();
-        // A route can only lead through an interface that is up.
+        // The kernel refuses routes through an interface that is down.
         links.set_up(&links.need("production0").await, false).await.unwrap();
         let eth0 = links.need("eth0").await;
         let (nic, place) = (Place::from(&eth0), Place { ifindex: group.ifindex, name: "production0" });
         let configuration = Configuration::of(&links, eth0.ifindex).await.unwrap();
-        configuration.furnish(&links, nic, place).await.unwrap_err();
+        configuration.copy(&links, nic, place).await.unwrap_err();
         assert_eq!(global(&links, "eth0").await, both());
         assert_eq!(routes(&links, "eth0").await, before);
         assert_eq!(global(&links, "production0").await, BTreeSet::new());
     });
 }
 
-/// Every member carries, and every address is answered for: one that is still tentative is not, nor is one that the
-/// kernel has made just now.
+/// All members are active, and all addresses have an inbound member: tentative and new ones have none.
 fn settled(group: &GroupReport) -> bool {
     group.state == GroupState::Ok
         && group.addresses.iter().all(|address| address.up && address.inbound.is_some())
 }
 
 #[test]
-fn a_nic_in_use_is_attached_and_the_last_gets_everything_back() {
+fn nic_in_use_is_attached_and_restored_from_last_member() {
     on_a_host(|links| async move {
         let (before, untouched) = (routes(&links, "eth0").await, settings("eth1"));
-        with_engine(|client| async move {
+        with_daemon(|client| async move {
             let notes = client.attach(&["eth0", "eth1"]).await;
             assert!(notes.iter().any(|note| note.contains("did not exist")), "{notes:?}");
             assert_eq!(global(&links, "production0").await, both());
             assert_eq!(routes(&links, "production0").await, before);
-            let group = client.until("all carry", settled).await;
+            let group = client.until("all are active", settled).await;
             assert!(group.members.iter().all(|member| member.state == MemberState::Ok && member.live));
 
             client.done(detach("eth1", None)).await;
@@ -238,11 +237,11 @@ fn a_nic_in_use_is_attached_and_the_last_gets_everything_back() {
 }
 
 #[test]
-fn a_link_that_goes_and_comes_moves_what_it_answered_for() {
+fn link_failure_and_repair_move_inbound_addresses() {
     on_a_host(|links| async move {
-        with_engine(|client| async move {
+        with_daemon(|client| async move {
             client.attach(&["eth0", "eth1"]).await;
-            client.until("all carry", settled).await;
+            client.until("all are active", settled).await;
             let sw0 = links.need("sw0").await;
             links.set_up(&sw0, false).await.unwrap();
             let group =
@@ -259,26 +258,26 @@ fn a_link_that_goes_and_comes_moves_what_it_answered_for() {
             let group = client.until("all failed", |group| group.state == GroupState::Failed).await;
             assert!(group.flags.contains(&"FAILED".to_owned()));
             let interface = links.need("production0").await;
-            assert_eq!(interface.link(), crate::types::LinkState::Down, "a dead group has a carrier");
+            assert_eq!(interface.link(), crate::types::LinkState::Down, "a failed group has a carrier");
         })
         .await;
     });
 }
 
-/// The interfaces as somebody has set them up; their links still settle.
+/// The configuration of all interfaces without their links, which are still settling.
 async fn set_up(links: &Links) -> Vec<(String, [u8; 6], u32, Option<u32>)> {
     let devices = links.devices().await.unwrap();
     devices.into_iter().map(|device| (device.name, device.mac, device.mtu, device.master)).collect()
 }
 
 #[test]
-fn whatever_is_refused_changes_nothing() {
+fn refused_attach_changes_nothing() {
     on_a_host(|links| async move {
         links.add_bridge("br0").await;
         let (port, _) = links.add_pair("port0", "far0").await;
         links.put_under(&port, &links.need("br0").await).await;
         let before = (set_up(&links).await, global(&links, "eth0").await, routes(&links, "eth0").await);
-        with_engine(|client| async move {
+        with_daemon(|client| async move {
             for (interfaces, word) in [
                 (&["eth0", "no-such"][..], reason::NO_SUCH_INTERFACE),
                 (&["eth0", "lo"], reason::UNSUITABLE),
@@ -300,21 +299,21 @@ fn whatever_is_refused_changes_nothing() {
 }
 
 #[test]
-fn a_daemon_takes_over_and_a_teardown_needs_none() {
+fn daemon_adopts_group_and_teardown_works_without_daemon() {
     on_a_host(|links| async move {
         let (before, untouched) = (routes(&links, "eth0").await, settings("eth0"));
-        with_engine(|client| async move {
+        with_daemon(|client| async move {
             client.attach(&["eth0", "eth1"]).await;
-            client.until("all carry", |group| group.state == GroupState::Ok).await;
+            client.until("all are active", |group| group.state == GroupState::Ok).await;
         })
         .await;
-        // While nobody looks, a cable is pulled and an address is added.
+        // While no daemon runs, a link fails and an address is added.
         links.set_up(&links.need("sw0").await, false).await.unwrap();
         let group = links.need("production0").await;
         let added = Address::new("192.168.178.30".parse().unwrap(), 24);
         links.add_address(group.ifindex, "production0", &added).await.unwrap();
-        with_engine(|client| async move {
-            let group = client.until("one carries", |group| group.state == GroupState::Degraded).await;
+        with_daemon(|client| async move {
+            let group = client.until("one is active", |group| group.state == GroupState::Degraded).await;
             assert_eq!(group.members[0].state, MemberState::Failed);
             let found =
                 group.addresses.iter().find(|address| address.address == added.ip).expect("the new address");
@@ -323,7 +322,7 @@ fn a_daemon_takes_over_and_a_teardown_needs_none() {
         .await;
         assert_eq!(teardown().await.unwrap(), ["production0"]);
         assert_eq!(global(&links, "eth0").await, both());
-        // Without a carrier IPv6 routes are there all the same.
+        // IPv6 routes exist even without a carrier.
         assert_eq!(routes(&links, "eth0").await, before);
         assert_eq!(settings("eth0"), untouched);
         assert_eq!(links.device_named("production0").await.unwrap(), None);
@@ -332,10 +331,10 @@ fn a_daemon_takes_over_and_a_teardown_needs_none() {
 }
 
 #[test]
-fn members_and_groups_that_vanish_are_let_go() {
+fn deleted_members_and_groups_are_cleaned_up() {
     on_a_host(|links| async move {
         let before = routes(&links, "eth0").await;
-        with_engine(|client| async move {
+        with_daemon(|client| async move {
             client.attach(&["eth0", "eth1"]).await;
             let eth1 = links.need("eth1").await;
             links.delete(eth1.ifindex, "eth1").await.unwrap();
@@ -370,7 +369,7 @@ fn members_and_groups_that_vanish_are_let_go() {
 #[test]
 fn an_address_on_the_group_interface_is_a_data_address_at_once() {
     on_a_host(|links| async move {
-        with_engine(|client| async move {
+        with_daemon(|client| async move {
             client.attach(&["eth0"]).await;
             let group = links.need("production0").await;
             let address = Address::new("192.168.178.77".parse().unwrap(), 24);
@@ -382,7 +381,7 @@ fn an_address_on_the_group_interface_is_a_data_address_at_once() {
                 .await;
             links.delete_address(group.ifindex, "production0", &address).await.unwrap();
             client
-                .until("the address is forgotten", |group| {
+                .until("the address is removed", |group| {
                     group.addresses.iter().all(|known| known.address != address.ip)
                 })
                 .await;
@@ -392,11 +391,11 @@ fn an_address_on_the_group_interface_is_a_data_address_at_once() {
 }
 
 #[test]
-fn a_daemon_that_ends_without_groups_leaves_nothing() {
+fn daemon_without_groups_leaves_nothing() {
     on_a_host(|links| async move {
         let cookie = datapath::pins::netns_cookie().unwrap();
         let pins = format!("{}/ipmp/v{}/{cookie}", datapath::pins::BPFFS, ipmp_common::LAYOUT);
-        with_engine(|client| async move {
+        with_daemon(|client| async move {
             client.attach(&["eth0"]).await;
             client.done(detach("eth0", Some(Last::KeepGroup))).await;
             let group = || "production0".to_owned();
@@ -420,11 +419,11 @@ fn a_daemon_that_ends_without_groups_leaves_nothing() {
 }
 
 #[test]
-fn offline_is_refused_for_the_last_and_a_new_mac_is_announced() {
+fn offline_of_last_member_is_refused_and_mac_change_is_applied() {
     on_a_host(|links| async move {
-        with_engine(|client| async move {
+        with_daemon(|client| async move {
             client.attach(&["eth0", "eth1"]).await;
-            client.until("all carry", |group| group.state == GroupState::Ok).await;
+            client.until("all are active", |group| group.state == GroupState::Ok).await;
             let offline = |interface: &str| Request::Offline { interface: interface.into() };
             client.done(offline("eth0")).await;
             assert_eq!(client.refused(offline("eth0")).await.reason, reason::ALREADY_OFFLINE);
@@ -438,7 +437,7 @@ fn offline_is_refused_for_the_last_and_a_new_mac_is_announced() {
             let group =
                 client.until("eth1 has its new MAC", |group| group.members[1].mac.ends_with(":99")).await;
             assert_eq!(group.members[1].state, MemberState::Ok);
-            // Its neighbour's MAC makes it step aside.
+            // With the MAC of another member it goes offline.
             links.set_mac(&eth1, links.need("eth0").await.mac).await;
             client.until("eth1 is offline", |group| group.members[1].state == MemberState::Offline).await;
         })
@@ -446,35 +445,35 @@ fn offline_is_refused_for_the_last_and_a_new_mac_is_announced() {
     });
 }
 
-/// Groups that nobody joins by himself.
+/// Multicast groups that the kernel does not join.
 const GROUPS: [Mac; 2] = [[0x01, 0, 0x5e, 0x7f, 1, 2], [0x33, 0x33, 0, 0, 0x12, 0x34]];
 
-/// What was asked for at an interface.
+/// The multicast MACs requested on an interface.
 async fn requested(links: &Links, name: &str) -> BTreeSet<Mac> {
     let ifindex = links.need(name).await.ifindex;
     multicast::lists().unwrap().remove(&ifindex).unwrap_or_default().requested
 }
 
-/// Waits until the interfaces that have been asked for a MAC are just these.
-async fn wait_asked(links: &Links, mac: Mac, interfaces: &[&str]) {
-    let mut asked = Vec::new();
+/// Waits until exactly these interfaces have a request for a MAC.
+async fn wait_requested(links: &Links, mac: Mac, interfaces: &[&str]) {
+    let mut found = Vec::new();
     for _ in 0..300 {
-        asked.clear();
+        found.clear();
         for name in ["eth0", "eth1"] {
             if requested(links, name).await.contains(&mac) {
-                asked.push(name);
+                found.push(name);
             }
         }
-        if asked == interfaces {
+        if found == interfaces {
             return;
         }
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
-    panic!("{mac:02x?} is let in by {asked:?} after 6 s, and not by {interfaces:?}");
+    panic!("{mac:02x?} is requested on {found:?} after 6 s, and not on {interfaces:?}");
 }
 
-/// The interfaces that take frames for a MAC besides their own.
-fn takers(mac: Mac) -> Vec<String> {
+/// The interfaces with this additional unicast MAC.
+fn receivers(mac: Mac) -> Vec<String> {
     let shown = std::process::Command::new("bridge").args(["fdb", "show"]).output().unwrap();
     let shown = String::from_utf8(shown.stdout).unwrap();
     let lines = shown.lines().filter(|line| line.starts_with(&show_mac(mac)));
@@ -482,35 +481,36 @@ fn takers(mac: Mac) -> Vec<String> {
 }
 
 #[test]
-fn the_members_let_in_what_the_group_interface_does() {
+fn members_receive_multicast_of_group_interface() {
     on_a_host(|links| async move {
         let before = [requested(&links, "eth0").await, requested(&links, "eth1").await];
-        // The operator's stays his.
+        // A request of the operator stays.
         let eth1 = links.need("eth1").await;
         multicast::accept(eth1.ifindex, GROUPS[1]).unwrap();
-        with_engine(|client| async move {
+        with_daemon(|client| async move {
             client.attach(&["eth0"]).await;
             let group = links.need("production0").await;
-            // Nobody reports these: the list of the group interface tells.
+            // There are no membership reports for these.
             for mac in GROUPS {
                 multicast::accept(group.ifindex, mac).unwrap();
-                wait_asked(&links, mac, if mac == GROUPS[1] { &["eth0", "eth1"] } else { &["eth0"] }).await;
+                wait_requested(&links, mac, if mac == GROUPS[1] { &["eth0", "eth1"] } else { &["eth0"] })
+                    .await;
             }
-            // Who comes later gets them all at once.
+            // A later member gets all at once.
             client.attach(&["eth1"]).await;
             assert!(GROUPS.iter().all(|mac| !before[1].contains(mac)));
-            let theirs = requested(&links, "eth1").await;
-            assert!(GROUPS.iter().all(|mac| theirs.contains(mac)), "{theirs:02x?}");
-            // What somebody takes away comes back.
+            let present = requested(&links, "eth1").await;
+            assert!(GROUPS.iter().all(|mac| present.contains(mac)), "{present:02x?}");
+            // One that another program removes is added again.
             multicast::refuse(eth1.ifindex, GROUPS[0]).unwrap();
-            wait_asked(&links, GROUPS[0], &["eth0", "eth1"]).await;
-            // What is wanted no more goes, but for what was the operator's.
+            wait_requested(&links, GROUPS[0], &["eth0", "eth1"]).await;
+            // Obsolete ones are removed, except for the operator's.
             for mac in GROUPS {
                 multicast::refuse(group.ifindex, mac).unwrap();
-                wait_asked(&links, mac, if mac == GROUPS[1] { &["eth1"] } else { &[] }).await;
+                wait_requested(&links, mac, if mac == GROUPS[1] { &["eth1"] } else { &[] }).await;
             }
             multicast::accept(group.ifindex, GROUPS[0]).unwrap();
-            wait_asked(&links, GROUPS[0], &["eth0", "eth1"]).await;
+            wait_requested(&links, GROUPS[0], &["eth0", "eth1"]).await;
             client.done(detach("eth0", None)).await;
             assert_eq!(requested(&links, "eth0").await, before[0]);
             client.done(detach("eth1", Some(Last::Restore))).await;
@@ -521,70 +521,73 @@ fn the_members_let_in_what_the_group_interface_does() {
 }
 
 #[test]
-fn filters_outlive_the_daemon_are_taken_over_and_torn_down() {
+fn filters_outlive_daemon_and_are_adopted_and_torn_down() {
     on_a_host(|links| async move {
         let before = [requested(&links, "eth0").await, requested(&links, "eth1").await];
         let mine = &links;
-        with_engine(|client| async move {
+        with_daemon(|client| async move {
             let links = mine;
             client.attach(&["eth0", "eth1"]).await;
-            client.until("all carry", settled).await;
+            client.until("all are active", settled).await;
             let group = links.need("production0").await;
             multicast::accept(group.ifindex, GROUPS[0]).unwrap();
-            wait_asked(links, GROUPS[0], &["eth0", "eth1"]).await;
+            wait_requested(links, GROUPS[0], &["eth0", "eth1"]).await;
         })
         .await;
         let group = links.need("production0").await;
         let all = requested(&links, "eth0").await;
         assert!(all.contains(&GROUPS[0]), "{all:02x?}");
-        // With nobody there one goes and one comes; the next daemon finds out.
+        // Changes while no daemon runs are found by the next one.
         multicast::refuse(group.ifindex, GROUPS[0]).unwrap();
         multicast::accept(group.ifindex, GROUPS[1]).unwrap();
-        with_engine(|client| async move {
+        with_daemon(|client| async move {
             let links = mine;
-            client.until("all carry", settled).await;
-            wait_asked(links, GROUPS[0], &[]).await;
-            wait_asked(links, GROUPS[1], &["eth0", "eth1"]).await;
+            client.until("all are active", settled).await;
+            wait_requested(links, GROUPS[0], &[]).await;
+            wait_requested(links, GROUPS[1], &["eth0", "eth1"]).await;
         })
         .await;
-        assert_eq!(takers(group.mac).len(), 1);
+        assert_eq!(receivers(group.mac).len(), 1);
         teardown().await.unwrap();
         assert_eq!([requested(&links, "eth0").await, requested(&links, "eth1").await], before);
-        assert_eq!(takers(group.mac), [""; 0]);
+        assert_eq!(receivers(group.mac), [""; 0]);
     });
 }
 
 #[test]
-fn the_cast_member_takes_what_is_sent_to_the_group_itself() {
+fn cast_member_receives_packets_to_group_mac() {
     on_a_host(|links| async move {
-        with_engine(|client| async move {
+        with_daemon(|client| async move {
             client.attach(&["eth0", "eth1"]).await;
-            client.until("all carry", settled).await;
+            client.until("all are active", settled).await;
             let group = links.need("production0").await;
-            let taken_by = |name: &'static str| async move {
+            let received_by = |name: &'static str| async move {
                 for _ in 0..300 {
-                    if takers(group.mac) == [name] {
+                    if receivers(group.mac) == [name] {
                         return;
                     }
                     tokio::time::sleep(Duration::from_millis(20)).await;
                 }
-                panic!("the group's MAC is taken by {:?} after 6 s, and not by {name}", takers(group.mac));
+                panic!(
+                    "the group's MAC is received by {:?} after 6 s, and not by {name}",
+                    receivers(group.mac)
+                );
             };
-            taken_by("eth0").await;
+            received_by("eth0").await;
             let sw0 = links.need("sw0").await;
             links.set_up(&sw0, false).await.unwrap();
-            taken_by("eth1").await;
+            received_by("eth1").await;
             links.set_up(&sw0, true).await.unwrap();
             client.until("repaired", |group| group.state == GroupState::Ok).await;
-            // The role stays, and the filter with it.
-            taken_by("eth1").await;
-            // With nobody left, whoever had it keeps it.
+            // The role does not move back.
+            received_by("eth1").await;
+            // Without a usable member the last one keeps the filter.
             for name in ["sw0", "sw1"] {
                 links.set_up(&links.need(name).await, false).await.unwrap();
             }
             client.until("all failed", |group| group.state == GroupState::Failed).await;
             tokio::time::sleep(Duration::from_millis(100)).await;
-            assert_eq!(takers(group.mac).len(), 1);
+            assert_eq!(receivers(group.mac).len(), 1);
         })
         .await;
     });
@@ -596,7 +599,7 @@ async fn wait_announced(ear: &Socket, address: [u8; 4], mac: Mac) {
         let mut frame = [MaybeUninit::uninit(); 64];
         match ear.recv(&mut frame) {
             Ok(length) => {
-                // SAFETY: the kernel has written so many bytes.
+                // SAFETY: the kernel has written this many bytes.
                 let frame: Vec<u8> =
                     frame[..length].iter().map(|byte| unsafe { byte.assume_init() }).collect();
                 if frame.len() >= 42 && frame[22..28] == mac && frame[28..32] == address {
@@ -610,16 +613,16 @@ async fn wait_announced(ear: &Socket, address: [u8; 4], mac: Mac) {
 }
 
 #[test]
-fn one_member_is_a_whole_group_whose_mtu_and_mac_are_followed() {
+fn group_of_one_follows_mtu_and_mac_of_member() {
     on_a_host(|links| async move {
-        with_engine(|client| async move {
+        with_daemon(|client| async move {
             client.attach(&["eth0"]).await;
-            let group = client.until("it carries", settled).await;
+            let group = client.until("it is active", settled).await;
             assert!(group.members[0].cast && group.members[0].state == MemberState::Ok);
             let eth0 = links.need("eth0").await;
             for mtu in [1400, 1500] {
                 links.set_mtu(eth0.ifindex, "eth0", mtu).await.unwrap();
-                client.until("the MTU is followed", |group| group.mtu == mtu).await;
+                client.until("the MTU is applied", |group| group.mtu == mtu).await;
                 assert_eq!(links.need("production0").await.mtu, mtu);
             }
             let protocol = Protocol::from(libc::c_int::from((libc::ETH_P_ARP as u16).to_be()));

@@ -3,6 +3,13 @@
 //! A file a scenario; [`harness`] tells how the group is wired, [`frames`] writes what goes in and what must come
 //! out, [`outcome`] compares.
 
+lab::lane!(
+    side_by_side,
+    seconds = 120,
+    quiet,
+    no_clsact = "the programs run by BPF_PROG_TEST_RUN, not attached"
+);
+
 mod frames;
 mod harness;
 mod outcome;

@@ -1,6 +1,8 @@
 //! Probe-based failure detection, but for the time that it takes: what is on the wire, what it is not fooled by, and
 //! what it leaves alone.
 
+lab::lane!(side_by_side, seconds = 110);
+
 use std::net::{IpAddr, Ipv4Addr};
 use std::time::Duration;
 

@@ -1,6 +1,13 @@
 //! Bad input, a test each: one clear line that names the thing and the remedy, the documented exit status, and nothing
 //! changed: no interface, address, route, setting, pin, nor anything that `ipmpctl show` tells.
 
+lab::lane!(
+    side_by_side,
+    seconds = 90,
+    quiet,
+    no_clsact = "the commands are rejected before a program is attached"
+);
+
 use std::cell::RefCell;
 use std::process::{Command, Output, Stdio};
 

@@ -140,7 +140,7 @@ fn a_group_interface() {
     // Where the kernel has no dummy, the group interface has a far end.
     let links = lab.host().netlink().links().unwrap();
     if let Some((_, far)) = links.iter().find(|(_, name)| name.starts_with("ipmpfar-")) {
-        let line = format!("{far} is the far end of a group interface, which nobody may use");
+        let line = format!("{far} is the far end of a group interface, which must not be used");
         scene.refused(&format!("attach {far} --group other0"), REFUSED, "unsuitable", &line);
     }
 }

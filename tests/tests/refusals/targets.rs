@@ -61,7 +61,7 @@ fn targets_that_cannot_be() {
             "target discover --group production0",
             REFUSED,
             "no-test-address",
-            "no member of production0 has a test address to look for hosts from: \
+            "no member of production0 has a test address to search for targets from: \
              give members test addresses (`ipmpctl test-address add`), or \
              name targets with `ipmpctl target add`"
                 .into(),

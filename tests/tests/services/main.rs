@@ -1,6 +1,8 @@
 //! What administrators put on a network interface works on a group interface, with the programs that they use: leases,
 //! router advertisements, virtual addresses, firewalls, tunnels. A test each, and cables pulled in every one.
 
+lab::lane!(side_by_side, seconds = 80);
+
 use std::net::IpAddr;
 
 use ipmp::control::report::AddressReport;

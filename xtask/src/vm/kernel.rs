@@ -1,5 +1,6 @@
 //! Debian's kernels: which there are, how one is got, and which modules a boot needs.
 
+use crate::unpacked::Unpacked;
 use crate::{debian, project, root};
 use anyhow::{Context, Result, bail, ensure};
 use clap::ValueEnum;
@@ -34,7 +35,7 @@ impl fmt::Display for Kernel {
 }
 
 /// A kernel package, unpacked in the cache.
-pub struct Unpacked {
+pub struct Files {
     /// The compressed kernel.
     pub image: PathBuf,
     /// Its modules: what is `/lib/modules/VERSION` when it runs.
@@ -53,18 +54,18 @@ impl Kernel {
     }
 
     /// The kernel's files; its package is downloaded the first time.
-    pub fn unpack(self) -> Result<Unpacked> {
+    pub fn unpack(self, programs: &Unpacked) -> Result<Files> {
         let directory =
-            cache::entry(&format!("kernel-{}", self.version()), |scratch| self.download(scratch))?;
+            cache::entry(&format!("kernel-{}", self.version()), |scratch| self.download(scratch, programs))?;
         let image = only_entry(&directory.join("boot"), "vmlinuz-")?;
         let version =
             image.file_name().and_then(|name| name.to_str()?.strip_prefix("vmlinuz-")).unwrap_or_default();
         let modules = directory.join("lib/modules").join(version);
         ensure!(modules.is_dir(), "{} is not there: remove {}", modules.display(), directory.display());
-        Ok(Unpacked { image, modules })
+        Ok(Files { image, modules })
     }
 
-    fn download(self, directory: &Path) -> Result<()> {
+    fn download(self, directory: &Path, programs: &Unpacked) -> Result<()> {
         let package = match self.newest_package()? {
             Some(package) => package,
             None => {
@@ -89,7 +90,7 @@ impl Kernel {
         project::run(dpkg)?;
         fs::remove_file(&archive).with_context(|| format!("{} cannot be removed", archive.display()))?;
         let version = package.trim_start_matches("linux-image-");
-        let mut depmod = Command::new("/sbin/depmod");
+        let mut depmod = Command::new(programs.bin().join("depmod"));
         depmod.arg("--basedir").arg(directory).arg(version);
         project::run(depmod)
     }
@@ -117,9 +118,9 @@ fn newest<'a>(names: impl Iterator<Item = &'a str>, version: &str) -> Option<&'a
     names.filter_map(|name| Some((release(name)?, name))).max().map(|(_, name)| name)
 }
 
-impl Unpacked {
+impl Files {
     /// The modules of [`BOOT`] and all they depend on, each after what it needs, decompressed.
-    pub fn boot_modules(&self) -> Result<Vec<(String, Vec<u8>)>> {
+    pub fn boot_modules(&self, programs: &Unpacked) -> Result<Vec<(String, Vec<u8>)>> {
         let file = self.modules.join("modules.dep");
         let dependencies = fs::read_to_string(&file).with_context(|| format!("{}", file.display()))?;
         let builtin = fs::read_to_string(self.modules.join("modules.builtin")).unwrap_or_default();
@@ -139,16 +140,17 @@ impl Unpacked {
         for path in order {
             if !seen.contains(&path) {
                 seen.push(path);
-                modules.push((format!("{}.ko", module_name(path)), self.read_module(path)?));
+                modules.push((format!("{}.ko", module_name(path)), self.read_module(path, programs)?));
             }
         }
         Ok(modules)
     }
 
-    fn read_module(&self, path: &str) -> Result<Vec<u8>> {
+    fn read_module(&self, path: &str, programs: &Unpacked) -> Result<Vec<u8>> {
         let path = self.modules.join(path);
         if path.extension().is_some_and(|extension| extension == "xz") {
-            let output = Command::new("xz").args(["-dc"]).arg(&path).output().context("xz cannot be run")?;
+            let mut xz = Command::new(programs.bin().join("xz"));
+            let output = xz.arg("-dc").arg(&path).output().context("xz cannot be run")?;
             if !output.status.success() {
                 bail!("{} cannot be decompressed", path.display());
             }

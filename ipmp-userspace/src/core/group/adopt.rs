@@ -1,4 +1,4 @@
-//! Taking up a group that a daemon before this one has left in the kernel.
+//! Adopting a group that an earlier daemon left in the kernel.
 
 use std::net::IpAddr;
 
@@ -7,11 +7,10 @@ use ipmp_common::{
     steer::{MemberSet, Preference},
 };
 
-use super::{Group, Settings, told::ToldAddress};
+use super::{Group, published::Published, roles::Roles};
 use crate::{
     core::{
-        Action, Attachment, Time,
-        cast::Cast,
+        Action, Attachment, Cause, Settings, Time,
         flap::Flap,
         member::{Condition, Member},
         probe::{TestAddress, prober::Prober},
@@ -23,8 +22,7 @@ use crate::{
 /// What a restarted daemon finds in the kernel.
 #[derive(Clone, Debug)]
 pub struct Adopted {
-    /// The members in the order of their numbers: attachment with the link as it is now, and the state that the map
-    /// shows.
+    /// The members in the order of their numbers: attachment with the link as it is now, and the state in the map.
     pub members: Vec<(Attachment, MemberStatus)>,
     /// The `usable` mask.
     pub usable: MemberSet,
@@ -38,20 +36,20 @@ pub struct Adopted {
     pub cast: Preference,
     /// The data addresses and their inbound roles.
     pub inbound: Vec<(IpAddr, Preference)>,
-    /// The members that were probed, in IPv4 and in IPv6. Where one of them had failed, it stays so until its probes
-    /// are answered; the caller tells their test addresses afterwards.
+    /// The members that were probed, in IPv4 and in IPv6. A failed one stays failed until its probes are answered; the
+    /// caller reports test addresses afterwards.
     pub probed: [MemberSet; 2],
     /// The members that are standbys.
     pub standby: MemberSet,
 }
 
 impl Group {
-    /// The group that the maps describe, and what is to be done to bring the kernel up to now.
+    /// The group that the maps describe, and the actions that bring the kernel up to date.
     ///
-    /// It is taken up as the maps have it, and only then told of today's links: what happened while no daemon ran is
-    /// an ordinary event, with its log lines. A role that the kernel has passed on stays where it is. Verdicts stand
-    /// until something disproves them: an offline member stays offline, one that was held down is held down for a
-    /// full window. Every address is announced again, since a killed daemon may not have finished.
+    /// First the group is as the maps have it, then it receives today's links: what happened while no daemon was running
+    /// is an ordinary input, with its events. A role that moved in the datapath stays where it is. Verdicts stand until
+    /// something disproves them: an offline member stays offline, a member in hold-down waits for a full window. Every
+    /// address is announced again, since a killed daemon may not have finished.
     pub fn adopt(
         now: Time,
         name: impl Into<String>,
@@ -59,114 +57,93 @@ impl Group {
         adopted: Adopted,
     ) -> (Self, Vec<Action>) {
         let mut group = Self::new(name, settings);
-        let links: Vec<(u8, LinkState)> =
-            adopted.members.iter().map(|(at, _)| (at.member, at.link)).collect();
-        for (attachment, state) in adopted.members {
+        for (attachment, state) in &adopted.members {
             let number = attachment.member;
-            group.adopt_member(now, attachment, state, adopted.usable, adopted.standby.has(number));
-            if state == MemberStatus::Failed {
-                group.adopt_failure(number, adopted.live.has(number), adopted.probed);
+            let mut member = adopted_member(now, attachment, *state, &adopted, &settings);
+            if *state == MemberStatus::Failed {
+                adopt_failure(&mut member, adopted.live.has(number), adopted.probed);
+            }
+            group.members.add(member);
+        }
+        for number in group.members.numbers() {
+            let Some(member) = group.members.get(number) else { continue };
+            let cause = match group.members.with_mac_of(member) {
+                Some(_) => OfflineCause::DuplicateMac,
+                None => OfflineCause::Operator,
+            };
+            if let Some(member) = group.members.get_mut(number) {
+                member.offline = member.offline.and(Some(cause));
             }
         }
-        for at in 0..group.members.len() {
-            let cause = if group.has_twin(&group.members[at]) {
-                OfflineCause::DuplicateMac
-            } else {
-                OfflineCause::Operator
-            };
-            let offline = &mut group.members[at].offline;
-            *offline = offline.and(Some(cause));
-        }
-        // The cast list has the active members in the order in which they became active.
-        group.keep_out();
-        let functioning = group.members.iter().filter(|member| member.active());
-        let mut functioning: Vec<u8> = functioning.map(Member::number).collect();
-        let order: Vec<u8> = adopted.cast.members().collect();
-        functioning.sort_by_key(|member| order.iter().position(|other| other == member));
-        group.active = functioning;
-        group.said_unusable = !group.anybody_functions()
+        group.members.keep_out(&settings);
+        group.reported_unusable = !group.members.any_functions()
             && group.members.iter().any(|member| member.state() == MemberState::Failed);
-        group.slots = adopted.slots;
-        group.cast = Cast::adopted(adopted.cast, &group.active);
-        let mask = group.active.iter().copied().collect();
-        for (address, list) in adopted.inbound {
-            let member = list.first_in(mask);
-            group.family(address).restore(address, member);
-            let holder = group.member(list.first()).map(|member| member.name().to_owned());
-            group.told.inbound.insert(address, ToldAddress { list, announced: None, holder });
-        }
-        group.told.spares =
-            group.members.iter().filter(|member| member.inactive()).map(Member::number).collect();
-        group.told.usable = adopted.usable;
-        group.told.reserve = adopted.reserve;
-        group.told.slots = group.slots.clone();
-        group.told.cast = adopted.cast;
-        group.told.cast_holder = group.member(adopted.cast.first()).map(|member| member.name().to_owned());
-        group.told.carrier = None;
+        group.roles = Roles::adopted(&group.members, adopted.slots.clone(), adopted.cast, &adopted.inbound);
+        group.published = Published::adopted(&adopted, &group.members);
 
-        for (member, link) in links {
-            group.set_link(now, member, link);
+        for (attachment, _) in &adopted.members {
+            group.set_link(now, attachment.member, attachment.link);
         }
         group.set_live(now, adopted.live);
-        group.refresh(false);
-        group.rebuild();
+        group.refresh(false, &Cause::Trigger);
+        group.roles.rebuild_slots(&group.members);
         let actions = group.actions();
         (group, actions)
     }
+}
 
-    fn adopt_member(
-        &mut self,
-        now: Time,
-        attachment: Attachment,
-        state: MemberStatus,
-        usable: MemberSet,
-        standby: bool,
-    ) {
-        let (number, link) = (attachment.member, attachment.link);
-        // As it was when the map was written: its link is told afterwards.
-        let mut member = Member::new(Time::default(), Attachment { link: LinkState::Unknown, ..attachment });
-        member.standby = standby;
-        match state {
-            MemberStatus::Ok => {
-                member.live = true;
-                member.condition = Condition::Ok;
-                // Others are spares only where repaired members are not taken back.
-                member.inactive = !usable.has(number) && (standby || !self.settings.failback);
-            }
-            MemberStatus::Failed if !usable.has(number) => {
-                member.condition = Condition::Held;
-                member.flap = Flap::adopted(now, &self.settings);
-            }
-            MemberStatus::Failed => {
+/// A member as it was when the map was written; its link of today is an input afterwards.
+fn adopted_member(
+    now: Time,
+    attachment: &Attachment,
+    state: MemberStatus,
+    adopted: &Adopted,
+    settings: &Settings,
+) -> Member {
+    let (number, link) = (attachment.member, attachment.link);
+    let (usable, standby) = (adopted.usable.has(number), adopted.standby.has(number));
+    let attachment = Attachment { link: LinkState::Unknown, ..attachment.clone() };
+    let mut member = Member::new(Time::default(), attachment);
+    member.standby = standby;
+    match state {
+        MemberStatus::Ok => {
+            member.live = true;
+            member.condition = Condition::Ok;
+            // Members that are no standby are inactive only where repaired members do not fail back.
+            member.inactive = !usable && (standby || !settings.failback);
+        }
+        MemberStatus::Failed if !usable => {
+            member.condition = Condition::Held;
+            member.flap = Flap::adopted(now, settings);
+        }
+        MemberStatus::Failed => {
+            member.attachment.link = LinkState::Down;
+            member.condition = Condition::Down;
+        }
+        MemberStatus::Offline => {
+            member.offline = Some(OfflineCause::Operator);
+            if link == LinkState::Down {
                 member.attachment.link = LinkState::Down;
                 member.condition = Condition::Down;
             }
-            MemberStatus::Offline => {
-                member.offline = Some(OfflineCause::Operator);
-                if link == LinkState::Down {
-                    member.attachment.link = LinkState::Down;
-                    member.condition = Condition::Down;
-                }
-            }
-            MemberStatus::Unknown | MemberStatus::Vacant => {}
         }
-        self.told.states[usize::from(number)] = state;
-        self.members.push(member);
+        MemberStatus::Unknown | MemberStatus::Vacant => {}
     }
+    member
+}
 
-    /// A failed member was probed: it takes ten answers, and not a link alone or a time, to disprove that.
-    fn adopt_failure(&mut self, number: u8, live: bool, probed: [MemberSet; 2]) {
-        let Some(member) = self.member_mut(number) else { return };
-        for family in Family::ALL.into_iter().filter(|family| probed[family.index()].has(number)) {
-            member.probing.addresses[family.index()] = TestAddress::Awaited;
-            member.probing.probers[family.index()] = Some(Prober::new(Time::default(), true));
-            member.probing.failed = true;
-        }
-        if member.probing.failed {
-            member.flap = Flap::default();
-            member.live = live;
-            member.condition = if live { Condition::Ok } else { Condition::Down };
-            member.attachment.link = if live { LinkState::Unknown } else { LinkState::Down };
-        }
+/// A failed member was probed: only ten replies disprove that, not its link or a time.
+fn adopt_failure(member: &mut Member, live: bool, probed: [MemberSet; 2]) {
+    let number = member.number();
+    for family in Family::ALL.into_iter().filter(|family| probed[family.index()].has(number)) {
+        member.probing.addresses[family.index()] = TestAddress::Awaited;
+        member.probing.probers[family.index()] = Some(Prober::new(Time::default(), true));
+        member.probing.failed = true;
+    }
+    if member.probing.failed {
+        member.flap = Flap::default();
+        member.live = live;
+        member.condition = if live { Condition::Ok } else { Condition::Down };
+        member.attachment.link = if live { LinkState::Unknown } else { LinkState::Down };
     }
 }

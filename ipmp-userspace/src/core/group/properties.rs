@@ -1,8 +1,8 @@
 //! Random events against a kernel that does what it is told.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, time::Duration};
 
-use ipmp_common::steer::Preference;
+use ipmp_common::{maps::MemberStatus, steer::Preference};
 use proptest::prelude::*;
 
 use super::*;

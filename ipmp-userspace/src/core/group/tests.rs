@@ -1,4 +1,6 @@
-use ipmp_common::steer::Preference;
+use std::time::Duration;
+
+use ipmp_common::{maps::MemberStatus, steer::Preference};
 
 use super::*;
 use crate::{

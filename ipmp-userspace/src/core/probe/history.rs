@@ -21,7 +21,7 @@ use crate::{core::Time, types::ProbeOutcome};
 /// How many probes are remembered (reference 0.4, `PROBE_STATS_COUNT`).
 pub const LENGTH: usize = 52;
 
-/// Progress of a probe.
+/// What has become of a probe.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum ProbeProgress {
     /// The caller was asked to send it.

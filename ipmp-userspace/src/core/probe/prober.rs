@@ -250,7 +250,7 @@ impl Prober {
 
     /// So many rounds were left out: how many to say, once in [`QUIET`] at most. A busy machine misses many, and a line for
     /// each would make it busier.
-    pub(in crate::core) fn say_missed(&mut self, now: Time, skipped: u32) -> Option<u32> {
+    pub(in crate::core) fn report_missed(&mut self, now: Time, skipped: u32) -> Option<u32> {
         self.unsaid = self.unsaid.saturating_add(skipped);
         if self.said_missed.is_some_and(|said| now - said < QUIET) {
             return None;
@@ -260,7 +260,7 @@ impl Prober {
     }
 
     /// Whether it is to look for hosts, `pause` after it did so last: if it knows none, or one that is no router.
-    pub(in crate::core) fn looks(&mut self, now: Time, pause: Duration) -> bool {
+    pub(in crate::core) fn discovers(&mut self, now: Time, pause: Duration) -> bool {
         let wanting = self.targets.mode() == TargetMode::Multicast && self.targets.all().len() < 2;
         let looks = wanting && self.looked.is_none_or(|looked| now - looked >= pause);
         if looks {
@@ -398,7 +398,7 @@ mod tests {
     fn what_was_missed_is_said_once_a_minute() {
         let mut prober = prober(&[1]);
         let said: Vec<Option<u32>> =
-            [0, 20, 59_999, 60_000, 60_020].map(|now| prober.say_missed(at(now), 2)).into();
+            [0, 20, 59_999, 60_000, 60_020].map(|now| prober.report_missed(at(now), 2)).into();
         assert_eq!(said, [Some(2), None, None, Some(6), None]);
     }
 

@@ -1,16 +1,14 @@
-//! What the daemon says of groups: each line once, to the log with its fields and to whoever monitors as an event.
+//! The event log: each event goes once to the log, with its fields, and to the clients that monitor.
 
 use std::cell::RefCell;
 
 use log::{Record, kv::Source};
 
-use crate::daemon::{
-    events::{
-        cause,
-        history::Recent,
-        table::{self, Row},
-    },
-    group::now,
+use super::{
+    cause,
+    history::History,
+    table::{self, Row},
+    trigger::{LinkLoss, Trigger},
 };
 use crate::{
     control::{
@@ -19,80 +17,45 @@ use crate::{
         probes::{self, Feeds, ProbeReport},
     },
     core::{Cause, Event, Time, probe::outcome::FinishedProbe},
+    daemon::clock::now,
     types::Observer,
 };
 
-/// What has made the daemon do what it does now.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub enum Origin {
-    /// It has just started, and finds things.
-    #[default]
-    Start,
-    /// The datapath has seen something, at this time.
-    Datapath(Time),
-    /// The kernel has told of a change, at this time.
-    Kernel(Time),
-    /// The kernel has told, or a comparison with it has shown, that somebody deleted a group interface.
-    Dissolution,
-    /// Somebody asked for it.
-    Operator(Caller),
-    /// A deadline has come.
-    Deadline,
-    /// A signal.
-    Signal,
-    /// The signal that has the configuration file read again.
-    Hangup,
-}
-
-/// Why a link was lost, as far as the device can tell.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Loss {
-    /// It has no carrier, or a device below it has none.
-    Carrier,
-    /// It is administratively down.
-    Down,
-    /// There is no such device here any more.
-    Gone,
-}
-
-/// Says things.
+/// Logs and publishes events, and keeps the last ones for `ipmpctl explain`.
 #[derive(Debug)]
-pub struct Teller {
+pub struct EventLog {
     publisher: Publisher,
     probes: Publisher<ProbeReport>,
-    recent: RefCell<Recent>,
-    /// What has made the daemon do what it does now.
-    pub origin: Origin,
+    history: RefCell<History>,
 }
 
-impl Default for Teller {
+impl Default for EventLog {
     fn default() -> Self {
         Self {
             publisher: Publisher::default(),
             probes: Publisher::new(probes::CAPACITY),
-            recent: RefCell::default(),
-            origin: Origin::default(),
+            history: RefCell::default(),
         }
     }
 }
 
-impl Teller {
-    /// Where events and probes are heard.
+impl EventLog {
+    /// The feeds that clients subscribe to.
     pub fn feeds(&self) -> Feeds {
         Feeds { events: self.publisher.feed(), probes: self.probes.feed() }
     }
 
-    /// What has happened to a member, and to its group, lately.
-    pub fn recent(&self, group: &str, member: &str) -> Vec<EventRecord> {
-        self.recent.borrow().of(group, member)
+    /// The last events of a member and of its group, oldest first.
+    pub fn history(&self, group: &str, member: &str) -> Vec<EventRecord> {
+        self.history.borrow().of(group, member)
     }
 
-    /// Whether anybody wants to know of single probes.
+    /// Whether any client monitors single probes.
     pub fn probes_are_watched(&self) -> bool {
         self.probes.is_heard()
     }
 
-    /// Tells what has become of a probe to whoever wants to know.
+    /// Publishes the outcome of a probe.
     pub fn probe_over(&self, group: &str, outcome: FinishedProbe) {
         self.probes.publish(|_| {
             let handled = outcome.known - outcome.sent;
@@ -112,108 +75,111 @@ impl Teller {
         });
     }
 
-    /// Says what follows from what the daemon was told, with nothing else to explain it.
-    pub fn say(&self, group: Option<&str>, line: &Event) {
-        self.explain(group, line, &Cause::Trigger, None, || Loss::Carrier);
+    /// Logs an event that follows from the trigger alone.
+    pub fn log(&self, trigger: &Trigger, group: Option<&str>, event: &Event) {
+        self.log_with(trigger, group, event, &Cause::Trigger, None, || LinkLoss::Carrier);
     }
 
-    /// Says a line: what it follows from, when it was dealt with, and, asked only where a link was lost, how that was.
-    pub fn explain(
+    /// Logs an event with its cause and the time at which it was handled. `loss` is called only where a link was lost.
+    pub fn log_with(
         &self,
+        trigger: &Trigger,
         group: Option<&str>,
-        line: &Event,
-        why: &Cause,
+        event: &Event,
+        cause: &Cause,
         done: Option<Time>,
-        loss: impl FnOnce() -> Loss,
+        loss: impl FnOnce() -> LinkLoss,
     ) {
-        let row = table::row(line);
-        let (cause, because) = self.cause(line, why, loss);
-        let timing = why.is_link_change().then(|| self.timing(done.unwrap_or_else(now))).flatten();
-        let uid = match &self.origin {
-            Origin::Operator(caller) if *why == Cause::Trigger => Some(caller.uid),
+        let row = table::row(event);
+        let (word, sentence) = describe(trigger, event, cause, loss);
+        let timing = cause.is_link_change().then(|| timing(trigger, done.unwrap_or_else(now))).flatten();
+        let uid = match trigger {
+            Trigger::Operator(caller) if *cause == Cause::Trigger => Some(caller.uid),
             _ => None,
         };
-        log_row(group, &row, cause, &because, uid);
-        let event = |sequence| {
-            let mut event = EventRecord {
+        log_row(group, &row, word, &sentence, uid);
+        let record = |sequence| {
+            let mut record = EventRecord {
                 group: group.map(Into::into),
                 member: row.member.map(Into::into),
                 from: row.from.map(Into::into),
                 address: row.address,
                 target: row.target,
                 family: row.family,
-                cause: cause.into(),
-                because: because.clone(),
+                cause: word.into(),
+                because: sentence.clone(),
                 uid,
                 ..EventRecord::new(sequence, row.kind, row.severity.into(), row.text.clone())
             };
             if let Some((seen, observer, took)) = timing {
-                event.seen_ns = Some(nanoseconds(seen));
-                event.seen_by = Some(observer);
-                event.took_ns = Some(nanoseconds(took));
+                record.seen_ns = Some(nanoseconds(seen));
+                record.seen_by = Some(observer);
+                record.took_ns = Some(nanoseconds(took));
             }
-            event
+            record
         };
         match group.filter(|_| row.is_explanatory) {
-            Some(group) => self.publisher.publish_always(event, |event| {
-                self.recent.borrow_mut().remember(group, line, event);
+            Some(group) => self.publisher.publish_always(record, |record| {
+                self.history.borrow_mut().keep(group, event, record);
             }),
-            None => self.publisher.publish(event),
+            None => self.publisher.publish(record),
         }
     }
+}
 
-    /// The cause in one word and in a sentence.
-    fn cause(&self, line: &Event, why: &Cause, loss: impl FnOnce() -> Loss) -> (&'static str, String) {
-        if let Some((word, text)) = cause::describe(why) {
-            let Cause::LinkLost { member } = why else { return (word, text) };
-            return match loss() {
-                Loss::Carrier => (word, text),
-                Loss::Down => ("interface-down", format!("{member} was set down")),
-                Loss::Gone => {
-                    ("interface-gone", format!("{member} was deleted, or moved to another network namespace"))
-                }
-            };
-        }
-        match (&self.origin, table::row(line).member) {
-            (Origin::Operator(Caller { uid, pid, method }), _) => {
-                ("operator", format!("uid {uid}, pid {pid} asked for {method}"))
+/// The cause as one word and as a sentence.
+fn describe(
+    trigger: &Trigger,
+    event: &Event,
+    cause: &Cause,
+    loss: impl FnOnce() -> LinkLoss,
+) -> (&'static str, String) {
+    let deleted = |member: &str, when| {
+        ("interface-gone", format!("{member} was deleted, or moved to another network namespace{when}"))
+    };
+    match (cause::describe(cause), cause) {
+        (Some(described), Cause::LinkLost { member }) => match loss() {
+            LinkLoss::Carrier => described,
+            LinkLoss::Down => ("interface-down", format!("{member} was set down")),
+            LinkLoss::Gone => deleted(member, ""),
+        },
+        (Some(described), _) => described,
+        (None, _) => match (trigger, table::row(event).member) {
+            (Trigger::Operator(Caller { uid, pid, method }), _) => {
+                ("operator", format!("uid {uid}, pid {pid} requested {method}"))
             }
-            (Origin::Dissolution, _) => {
-                ("group-interface-deleted", "somebody deleted the group interface".into())
+            (Trigger::Dissolution, _) => {
+                ("group-interface-deleted", "another program deleted the group interface".into())
             }
-            (Origin::Signal, _) => ("signal", "ipmpd was asked to end".into()),
-            (Origin::Hangup, _) => ("signal", "ipmpd was asked to read its configuration file again".into()),
-            (origin, Some(member))
-                if matches!(line, Event::Left { .. } | Event::RemovedFromKernel { .. }) =>
+            (Trigger::Signal, _) => ("signal", "ipmpd received a signal to end".into()),
+            (Trigger::Hangup, _) => ("signal", "ipmpd received SIGHUP".into()),
+            (trigger, Some(member))
+                if matches!(event, Event::Left { .. } | Event::RemovedFromKernel { .. }) =>
             {
-                let when = if *origin == Origin::Start { " while no ipmpd ran" } else { "" };
-                (
-                    "interface-gone",
-                    format!("{member} was deleted, or moved to another network namespace{when}"),
-                )
+                deleted(member, if *trigger == Trigger::Start { " while no ipmpd ran" } else { "" })
             }
-            (Origin::Datapath(_), _) => ("datapath", "the datapath says so".into()),
-            (Origin::Start, _) => ("start", "ipmpd has started".into()),
-            _ => ("kernel", "the kernel says so".into()),
-        }
+            (Trigger::Datapath(_), _) => ("datapath", "reported by the datapath".into()),
+            (Trigger::Start, _) => ("start", "ipmpd has started".into()),
+            (Trigger::Kernel(_) | Trigger::Deadline, _) => ("kernel", "reported by the kernel".into()),
+        },
     }
+}
 
-    /// When it was seen, by whom, and how long ago that was at `done`.
-    fn timing(&self, done: Time) -> Option<(Time, Observer, Time)> {
-        let (seen, observer) = match self.origin {
-            Origin::Datapath(seen) => (seen, Observer::Datapath),
-            Origin::Kernel(seen) => (seen, Observer::Netlink),
-            _ => return None,
-        };
-        Some((seen, observer, Time(done - seen)))
-    }
+/// When the change was detected, by what, and how long before `done` that was.
+fn timing(trigger: &Trigger, done: Time) -> Option<(Time, Observer, Time)> {
+    let (seen, observer) = match *trigger {
+        Trigger::Datapath(seen) => (seen, Observer::Datapath),
+        Trigger::Kernel(seen) => (seen, Observer::Netlink),
+        _ => return None,
+    };
+    Some((seen, observer, Time(done - seen)))
 }
 
 fn nanoseconds(time: Time) -> u64 {
     u64::try_from(time.0.as_nanos()).unwrap_or(u64::MAX)
 }
 
-/// Logs a line with its fields, as far as it has them.
+/// Logs an event with those fields that it has.
 fn log_row(group: Option<&str>, row: &Row<'_>, cause: &str, because: &str, uid: Option<u32>) {
     if row.severity > log::max_level() {
         return;
@@ -255,55 +221,56 @@ mod tests {
     const ETH0: fn() -> String = || "eth0".into();
     const GROUP: fn() -> String = || "production0".into();
 
-    fn cause(origin: Origin, line: &Event, why: &Cause, loss: Loss) -> (&'static str, String) {
-        Teller { origin, ..Teller::default() }.cause(line, why, || loss)
+    fn cause(trigger: Trigger, line: &Event, why: &Cause, loss: LinkLoss) -> (&'static str, String) {
+        describe(&trigger, line, why, || loss)
     }
 
     #[test]
-    fn a_lost_link_is_explained_by_its_device() {
+    fn lost_link_cause_follows_device_state() {
         let (line, why) = (Event::LinkDown { member: ETH0() }, Cause::LinkLost { member: ETH0() });
-        let of = |loss| cause(Origin::Kernel(Time::default()), &line, &why, loss);
-        assert_eq!(of(Loss::Carrier), ("carrier-lost", "eth0 has lost its carrier".into()));
-        assert_eq!(of(Loss::Down), ("interface-down", "eth0 was set down".into()));
+        let of = |loss| cause(Trigger::Kernel(Time::default()), &line, &why, loss);
+        assert_eq!(of(LinkLoss::Carrier), ("carrier-lost", "eth0 has lost its carrier".into()));
+        assert_eq!(of(LinkLoss::Down), ("interface-down", "eth0 was set down".into()));
         assert_eq!(
-            of(Loss::Gone),
+            of(LinkLoss::Gone),
             ("interface-gone", "eth0 was deleted, or moved to another network namespace".into())
         );
     }
 
     #[test]
-    fn what_the_daemon_was_told_is_explained_by_who_told_it() {
+    fn event_without_cause_names_its_trigger() {
         let left = Event::Left { member: ETH0(), group: GROUP() };
         let offline = Event::Offline { member: ETH0(), group: GROUP() };
-        let of = |origin, line| cause(origin, line, &Cause::Trigger, Loss::Carrier);
-        let operator = |method: &str| Origin::Operator(Caller { uid: 1000, pid: 7, method: method.into() });
-        assert_eq!(of(operator("Detach"), &left), ("operator", "uid 1000, pid 7 asked for Detach".into()));
+        let of = |trigger, line| cause(trigger, line, &Cause::Trigger, LinkLoss::Carrier);
+        let operator = |method: &str| Trigger::Operator(Caller { uid: 1000, pid: 7, method: method.into() });
+        assert_eq!(of(operator("Detach"), &left), ("operator", "uid 1000, pid 7 requested Detach".into()));
         assert_eq!(
             of(operator("Offline"), &offline),
-            ("operator", "uid 1000, pid 7 asked for Offline".into())
+            ("operator", "uid 1000, pid 7 requested Offline".into())
         );
         assert_eq!(
-            of(Origin::Kernel(Time::default()), &left),
+            of(Trigger::Kernel(Time::default()), &left),
             ("interface-gone", "eth0 was deleted, or moved to another network namespace".into())
         );
         assert_eq!(
-            of(Origin::Start, &left),
+            of(Trigger::Start, &left),
             (
                 "interface-gone",
                 "eth0 was deleted, or moved to another network namespace while no ipmpd ran".into()
             )
         );
-        assert_eq!(of(Origin::Dissolution, &left).0, "group-interface-deleted");
+        assert_eq!(of(Trigger::Dissolution, &left).0, "group-interface-deleted");
         let added = Event::AddressAdded { address: [10, 0, 0, 1].into(), group: GROUP() };
-        assert_eq!(of(Origin::Kernel(Time::default()), &added), ("kernel", "the kernel says so".into()));
-        assert_eq!(of(Origin::Start, &added).0, "start");
+        assert_eq!(of(Trigger::Kernel(Time::default()), &added), ("kernel", "reported by the kernel".into()));
+        assert_eq!(of(Trigger::Start, &added).0, "start");
     }
 
     #[test]
-    fn an_event_says_how_long_it_took_since_the_link_was_lost() {
+    fn link_event_has_time_since_detection() {
         let at = |milliseconds| Time(Duration::from_millis(milliseconds));
-        let teller = Teller { origin: Origin::Datapath(at(1000)), ..Teller::default() };
-        let (mut events, _) = teller.feeds().events.listen().unwrap();
+        let event_log = EventLog::default();
+        let trigger = Trigger::Datapath(at(1000));
+        let (mut events, _) = event_log.feeds().events.listen().unwrap();
         let line = Event::AddressMoved {
             address: [10, 0, 0, 1].into(),
             group: GROUP(),
@@ -311,8 +278,9 @@ mod tests {
             to: Some("eth1".into()),
         };
         let why = Cause::MemberFailed { member: ETH0() };
-        teller
-            .explain(Some("production0"), &line, &why, Some(at(1003)), || unreachable!("no link of its own"));
+        event_log.log_with(&trigger, Some("production0"), &line, &why, Some(at(1003)), || {
+            unreachable!("no link of its own")
+        });
         let event = events.try_recv().unwrap();
         assert_eq!((event.seen_ns, event.took_ns), (Some(1_000_000_000), Some(3_000_000)));
         assert_eq!((event.seen_by, event.severity), (Some(Observer::Datapath), log::Level::Info.into()));
@@ -324,10 +292,10 @@ mod tests {
         assert_eq!(event.message, "Data address 10.0.0.1 of group production0 has moved from eth0 to eth1");
         assert_eq!((event.sequence, event.address), (1, Some([10, 0, 0, 1].into())));
 
-        // A hint that came with a request or at the start says nothing of time.
-        let teller = Teller::default();
-        let (mut events, _) = teller.feeds().events.listen().unwrap();
-        teller.explain(None, &line, &why, None, || Loss::Carrier);
+        // Requests and the start have no time of detection.
+        let event_log = EventLog::default();
+        let (mut events, _) = event_log.feeds().events.listen().unwrap();
+        event_log.log_with(&Trigger::Start, None, &line, &why, None, || LinkLoss::Carrier);
         assert_eq!(events.try_recv().unwrap().took_ns, None);
     }
 }

@@ -1,67 +1,116 @@
-//! Looking at whom the datapath trusts, and what is said of it.
+//! The links of the members: what netlink reports, and which members the datapath trusts (`live`).
 
-use ipmp_common::steer::MemberSet;
+use std::collections::BTreeMap;
 
-use crate::daemon::group::{Group, Hands, UPDELAY, now};
+use super::{Context, RunningGroup, UPDELAY, actions, membership_reports};
 use crate::{
     core::{Action, Cause, Event, Input},
+    daemon::clock::now,
+    link::Device,
     types::LinkState,
 };
 
-impl Group {
-    /// Remembers a member's link where the daemon has to do the sentinel's work.
-    pub fn link_reported(&mut self, number: u8, link: LinkState) {
-        if let Some(updelay) = &mut self.updelay {
-            updelay.set_link(number, link, now());
-        }
+/// Records a member's link where the daemon replaces the sentinel.
+pub fn record_link(group: &mut RunningGroup, number: u8, link: LinkState) {
+    if let Some(updelay) = &mut group.updelay {
+        updelay.set_link(number, link, now());
     }
+}
 
-    /// The same of a member that an earlier daemon had: if it was trusted then, it is.
-    pub fn link_adopted(&mut self, number: u8, link: LinkState) {
-        match &mut self.updelay {
-            Some(updelay) if link != LinkState::Down && self.datapath.live().has(number) => {
-                updelay.trust(number)
-            }
-            _ => self.link_reported(number, link),
+/// The same of an adopted member: it stays trusted.
+pub fn adopt_link(group: &mut RunningGroup, number: u8, link: LinkState) {
+    match &mut group.updelay {
+        Some(updelay) if link != LinkState::Down && group.datapath.live().has(number) => {
+            updelay.trust(number)
         }
+        _ => record_link(group, number, link),
     }
+}
 
-    /// Reads `live`, and acts on it. Where no sentinel runs, writes it first.
-    pub async fn look(&mut self, hands: &mut Hands<'_>) {
-        if let Some(updelay) = &mut self.updelay {
-            let live = updelay.live(now(), UPDELAY);
-            if live != self.datapath.live() {
-                self.datapath.set_live(live);
-            }
+/// Reads `live` and reports it to the state machine. Where no sentinel runs, computes it first.
+pub async fn read_live(group: &mut RunningGroup, context: &mut Context<'_>) {
+    if let Some(updelay) = &mut group.updelay {
+        let live = updelay.live(now(), UPDELAY);
+        if live != group.datapath.live() {
+            group.datapath.set_live(live);
         }
-        let live = self.datapath.live();
-        let turned = self.core.members().iter().filter(|member| member.live() != live.has(member.number()));
-        let lines: Vec<Action> = turned
-            .map(|known| {
-                let member = known.name().to_owned();
-                if live.has(known.number()) {
-                    Action::Report(Event::Live { member: member.clone() }, Cause::UpdelayPassed { member })
-                } else {
-                    Action::Report(Event::NotLive { member: member.clone() }, Cause::LinkLost { member })
-                }
-            })
-            .collect();
-        match self.core.handle(now(), Input::Live(live)) {
-            Ok(mut actions) => {
-                // Said before what follows from it, and done after what cannot wait.
-                let at = actions.iter().position(|action| matches!(action, Action::Report(..)));
-                let at = at.unwrap_or(actions.len());
-                actions.splice(at..at, lines);
-                self.carry_out(hands, actions).await;
-            }
-            Err(refusal) => log::error!(group = self.name(); "{refusal}"),
-        }
-        self.reports.live(live, now());
-        self.report(hands);
     }
+    let live = group.datapath.live();
+    let changed = group.core.members().iter().filter(|member| member.live() != live.has(member.number()));
+    let lines: Vec<Action> = changed
+        .map(|known| {
+            let member = known.name().to_owned();
+            if live.has(known.number()) {
+                Action::Report(Event::Live { member: member.clone() }, Cause::UpdelayPassed { member })
+            } else {
+                Action::Report(Event::NotLive { member: member.clone() }, Cause::LinkLost { member })
+            }
+        })
+        .collect();
+    match group.core.handle(now(), Input::Live(live)) {
+        Ok(mut actions) => {
+            // Logged before what follows from it, and after what is urgent.
+            let at = actions.iter().position(|action| matches!(action, Action::Report(..)));
+            let at = at.unwrap_or(actions.len());
+            actions.splice(at..at, lines);
+            actions::apply(group, context, actions).await;
+        }
+        Err(refusal) => log::error!(group = group.name(); "{refusal}"),
+    }
+    group.reports.set_live(live, now());
+    membership_reports::send(group, context);
+}
 
-    /// The members that the datapath trusts.
-    pub fn live(&self) -> MemberSet {
-        self.datapath.live()
+/// Reads `live` of every group, in the middle of a long operation.
+pub async fn read_live_of_all(groups: &mut BTreeMap<String, RunningGroup>, context: &mut Context<'_>) {
+    for group in groups.values_mut() {
+        read_live(group, context).await;
     }
+    context.announce();
+}
+
+/// Whether a netlink message differs from what is known of the device, or, of the group interface, from what it should be.
+pub fn differs(group: &RunningGroup, device: &Device) -> bool {
+    if device.ifindex == group.interface.ifindex {
+        return device.master.is_some();
+    }
+    let member = group.number_of(device.ifindex).and_then(|number| group.core.member(number));
+    member.is_some_and(|member| {
+        (member.link(), member.mtu(), member.mac()) != (device.link(), device.mtu, device.mac)
+    })
+}
+
+/// The group interface was made a port of a bridge or the like, which would take its packets: it is removed from there.
+pub async fn leave_master(group: &RunningGroup, context: &Context<'_>) {
+    let name = group.name();
+    match context.links.leave_master(group.interface.ifindex, name).await {
+        Ok(()) => context.log(name, &Event::GroupInterfaceReleased { group: name.to_owned() }),
+        Err(error) => log::error!(group = name; "{error}; do it by hand"),
+    }
+}
+
+/// Handles a netlink message about a member's device.
+pub async fn device_changed(
+    group: &mut RunningGroup,
+    context: &mut Context<'_>,
+    number: u8,
+    device: &Device,
+) {
+    let Some(known) = group.core.member(number) else { return };
+    let (mac, mtu) = (known.mac(), known.mtu());
+    if device.mac != mac {
+        if let Some(member) = group.members.get(&number)
+            && let Err(error) = group.datapath.attach(&member.spec(number, device))
+        {
+            log::error!(group = group.name(), member = device.name.as_str(); "{error}");
+        }
+        context.log(group.name(), &Event::MacChanged { member: device.name.clone(), mac: device.mac });
+        actions::tell(group, context, Input::Mac { member: number, mac: device.mac }).await;
+    }
+    if device.mtu != mtu {
+        actions::tell(group, context, Input::Mtu { member: number, mtu: device.mtu }).await;
+    }
+    record_link(group, number, device.link());
+    actions::tell(group, context, Input::Link { member: number, link: device.link() }).await;
+    read_live(group, context).await;
 }

@@ -1,5 +1,5 @@
-//! Trusting links where the sentinel cannot run: the rule of [`ipmp_common::maps::Watch`], applied by the daemon from
-//! netlink. A member leaves `live` at once, and returns when its link has been good for the delay.
+//! Link trust where the sentinel cannot run: the rule of [`ipmp_common::maps::Watch`], applied by the daemon to netlink's
+//! reports. A member leaves `live` at once, and returns when its link has been up for the delay.
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -7,11 +7,11 @@ use ipmp_common::steer::MemberSet;
 
 use crate::{core::Time, types::LinkState};
 
-/// The links of a group's members, and since when they are good.
+/// The links of a group's members, and since when they are up.
 #[derive(Clone, Debug, Default)]
 pub struct Updelay {
-    good_since: BTreeMap<u8, Time>,
-    /// Members that were found trusted.
+    up_since: BTreeMap<u8, Time>,
+    /// Members that [`live`](Self::live) returned last.
     trusted: MemberSet,
 }
 
@@ -20,31 +20,32 @@ impl Updelay {
     pub fn set_link(&mut self, member: u8, link: LinkState, now: Time) {
         match link {
             LinkState::Down => self.forget(member),
-            LinkState::Up | LinkState::Unknown => drop(self.good_since.entry(member).or_insert(now)),
+            LinkState::Up | LinkState::Unknown => drop(self.up_since.entry(member).or_insert(now)),
         }
     }
 
-    /// A member was trusted by an earlier daemon, and its link is good.
+    /// An adopted member was trusted before, and its link is up.
     pub fn trust(&mut self, member: u8) {
-        self.good_since.insert(member, Time::default());
+        self.up_since.insert(member, Time::default());
     }
 
     /// A member has left.
     pub fn forget(&mut self, member: u8) {
-        self.good_since.remove(&member);
+        self.up_since.remove(&member);
         self.trusted = self.trusted.without(member);
     }
 
     /// The members that are trusted now.
     pub fn live(&mut self, now: Time, delay: Duration) -> MemberSet {
-        let good = self.good_since.iter().filter(|(_, since)| now >= **since + delay);
-        self.trusted = good.map(|(member, _)| *member).collect();
+        let up = self.up_since.iter().filter(|(_, since)| now >= **since + delay);
+        self.trusted = up.map(|(member, _)| *member).collect();
         self.trusted
     }
 
-    /// When another member will be, if no link changes. A moment that has passed counts until somebody has looked.
+    /// When another member will be trusted, if no link changes. A time that has passed counts until [`live`](Self::live) is
+    /// called.
     pub fn next(&self, delay: Duration) -> Option<Time> {
-        let waiting = self.good_since.iter().filter(|(member, _)| !self.trusted.has(**member));
+        let waiting = self.up_since.iter().filter(|(member, _)| !self.trusted.has(**member));
         waiting.map(|(_, since)| *since + delay).min()
     }
 }
@@ -60,7 +61,7 @@ mod tests {
     }
 
     #[test]
-    fn leaving_is_at_once_and_returning_takes_the_delay() {
+    fn link_down_counts_at_once_and_link_up_after_delay() {
         let mut links = Updelay::default();
         links.set_link(2, LinkState::Up, at(0));
         assert_eq!(links.live(at(199), DELAY), MemberSet::EMPTY);
@@ -72,7 +73,7 @@ mod tests {
     }
 
     #[test]
-    fn a_report_that_is_no_news_does_not_start_the_delay_anew() {
+    fn repeated_report_does_not_restart_delay() {
         let mut links = Updelay::default();
         links.set_link(2, LinkState::Up, at(0));
         links.set_link(2, LinkState::Unknown, at(150));
@@ -84,9 +85,9 @@ mod tests {
         assert_eq!(links.next(DELAY), None);
     }
 
-    /// Who wakes up for a moment wakes up after it.
+    /// The loop wakes up after the deadline.
     #[test]
-    fn what_was_due_is_due_until_somebody_looks() {
+    fn deadline_stays_due_until_live_is_read() {
         let mut links = Updelay::default();
         links.set_link(0, LinkState::Up, at(0));
         assert_eq!(links.live(at(199), DELAY), MemberSet::EMPTY);
@@ -101,7 +102,7 @@ mod tests {
     }
 
     #[test]
-    fn who_was_trusted_before_need_not_wait_again() {
+    fn adopted_member_stays_trusted_without_delay() {
         let mut links = Updelay::default();
         links.trust(3);
         links.set_link(3, LinkState::Up, at(0));

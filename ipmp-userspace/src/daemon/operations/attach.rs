@@ -1,413 +1,371 @@
-//! Members come and go. Attaching is a transaction: everything is checked first, then done, and whatever goes wrong on
-//! the way, what was done is undone and the interfaces are as they were.
-
-pub(in crate::daemon) mod eligibility;
+//! `ipmpctl attach`: a transaction. Everything is checked first, then done; on an error everything is undone.
 
 use std::{net::IpAddr, time::Duration};
 
+use aya::programs::{SchedClassifier, TcAttachType};
 use rtnetlink::packet_route::link::LinkFlags;
 
-use crate::daemon::state_file::SavedMember;
-use crate::daemon::{
-    event_loop::Engine,
-    group::hardware_filters::Filters,
-    group::test_addresses::Kept,
-    group::{Group, Member, UPDELAY, WEIGHT, now},
-    migration::{Configuration, Place},
-    operations::attach::eligibility::{Surroundings, vet},
+use super::{
+    create, destroy,
+    eligibility::{self, Surroundings},
+    refusals::{kernel, no_such_group, no_such_interface},
+    set, test_address,
 };
 use crate::{
     control::{
         Setting, TestAddress,
         request::{Refused, reason},
     },
-    core::{Attachment, Input},
-    link::{Device, speed, sysctl},
+    core::{Attachment, Input, Time},
+    daemon::{
+        clock::now,
+        events::trigger::Trigger,
+        group::{MemberDevice, RunningGroup, UPDELAY, actions, addresses, links, members},
+        manager::Manager,
+        migration::{Configuration, Place},
+        state_file::{DEFAULT_WEIGHT, SavedFilters, SavedMember, SavedTestAddresses},
+    },
+    link::{Address, Device, Saved as SavedSetting, speed, sysctl},
 };
 
-/// How much longer than the datapath's own delay a first member is waited for, before addresses are moved to a group
-/// that cannot send yet.
+/// How much longer than [`UPDELAY`] the first member may take until its link is trusted, before addresses are moved to a
+/// group that cannot send yet.
 const PATIENCE: Duration = Duration::from_millis(800);
+/// Between two readings of `live` meanwhile.
+const POLL: Duration = Duration::from_millis(5);
 
-impl Engine {
-    /// Attaches interfaces in this order, all or none, perhaps as standbys.
-    pub(in crate::daemon) async fn attach(
-        &mut self,
-        group: &str,
-        interfaces: &[String],
-        standby: bool,
-        test_addresses: &[TestAddress],
-    ) -> Result<Vec<String>, Refused> {
-        let mut notes = Vec::new();
-        let interfaces = self.vet_all(group, interfaces, test_addresses).await?;
-        let single = (interfaces.len() == 1).then(|| interfaces[0].as_str());
-        self.vet_test_addresses(test_addresses, single).await?;
-        let is_new = !self.groups.contains_key(group);
-        if is_new {
-            notes.extend(self.create(group, None).await?);
-            notes.insert(0, format!("group {group} did not exist and was created"));
-        }
-        for (at, name) in interfaces.iter().enumerate() {
-            match self.join(group, name, standby, test_addresses).await {
-                Ok(said) => {
-                    notes.extend(said);
-                    self.catch_up().await;
+/// How interfaces are attached.
+#[derive(Clone, Copy, Debug)]
+pub struct Options<'a> {
+    /// As standbys.
+    pub standby: bool,
+    /// With these test addresses.
+    pub test_addresses: &'a [TestAddress],
+}
+
+/// Attaches interfaces in this order, all or none.
+pub async fn attach(
+    manager: &mut Manager,
+    trigger: &Trigger,
+    group: &str,
+    interfaces: &[String],
+    options: Options<'_>,
+) -> Result<Vec<String>, Refused> {
+    let mut notes = Vec::new();
+    let interfaces = check_all(manager, group, interfaces, options.test_addresses).await?;
+    let single = (interfaces.len() == 1).then(|| interfaces[0].as_str());
+    test_address::check(manager, options.test_addresses, single).await?;
+    let is_new = !manager.groups.contains_key(group);
+    if is_new {
+        notes.push(format!("group {group} did not exist and was created"));
+        notes.extend(create::create_empty(manager, trigger, group, None).await?);
+    }
+    for (at, name) in interfaces.iter().enumerate() {
+        match join(manager, trigger, group, name, options).await {
+            Ok(more) => {
+                notes.extend(more);
+                let (groups, mut context) = manager.context(trigger);
+                links::read_live_of_all(groups, &mut context).await;
+            }
+            Err(refused) => {
+                for name in interfaces[..at].iter().rev() {
+                    undo_join(manager, trigger, group, name).await;
                 }
-                Err(refused) => {
-                    for name in interfaces[..at].iter().rev() {
-                        self.leave(group, name, true).await;
-                    }
-                    if is_new {
-                        self.remove_group(group).await;
-                    }
-                    return Err(refused);
+                if is_new {
+                    destroy::remove_group(manager, trigger, group).await;
                 }
-            }
-        }
-        self.balance_weights(group).await;
-        Ok(notes)
-    }
-
-    /// Checks them all, and returns their names: an interface may have been called by an alternative one.
-    async fn vet_all(
-        &self,
-        group: &str,
-        interfaces: &[String],
-        test_addresses: &[TestAddress],
-    ) -> Result<Vec<String>, Refused> {
-        let devices = self.links.devices().await.map_err(|error| kernel(&error))?;
-        let mut members: Vec<(String, [u8; 6])> = self
-            .groups
-            .get(group)
-            .map(|group| {
-                group.core.members().iter().map(|member| (member.name().to_owned(), member.mac())).collect()
-            })
-            .unwrap_or_default();
-        let mut names = Vec::new();
-        for name in interfaces {
-            let device = devices
-                .iter()
-                .find(|device| device.name == *name || device.altnames.contains(name))
-                .ok_or_else(|| no_such_interface(name))?;
-            if names.contains(&device.name) {
-                let text = format!("{} is named twice: name each interface once", device.name);
-                return Err(Refused::new(reason::ALREADY_MEMBER, text));
-            }
-            if let (Some(address), Some(of)) =
-                (test_addresses.first(), self.member_of(device).map(Group::name))
-                && of == group
-            {
-                let text = format!(
-                    "{name} is a member of {group} already: ipmpctl test-address add {name} {address} gives it a test \
-                     address"
-                );
-                return Err(Refused::new(reason::ALREADY_MEMBER, text));
-            }
-            let around = Surroundings {
-                group,
-                member_of: self.member_of(device).map(Group::name),
-                is_group: self.groups.values().any(|group| group.interface.ifindex == device.ifindex),
-                master: devices.iter().find(|master| device.master == Some(master.ifindex)),
-                members: &members,
-            };
-            vet(device, around)?;
-            if let Some(program) = foreign_program(&device.name) {
-                return Err(Refused::new(
-                    reason::IN_USE,
-                    format!(
-                        "{name} has the tc program {program} of somebody else: stop the program that attached it first"
-                    ),
-                ));
-            }
-            members.push((device.name.clone(), device.mac));
-            names.push(device.name.clone());
-        }
-        Ok(names)
-    }
-
-    fn member_of(&self, device: &Device) -> Option<&Group> {
-        self.groups.values().find(|group| group.number_of(device.ifindex).is_some())
-    }
-
-    /// One interface joins. On an error it is as it was.
-    async fn join(
-        &mut self,
-        group: &str,
-        name: &str,
-        standby: bool,
-        test_addresses: &[TestAddress],
-    ) -> Result<Vec<String>, Refused> {
-        let device = self.need(name).await?;
-        match self.try_join(group, &device, standby, test_addresses).await {
-            Ok(notes) => Ok(notes),
-            Err(error) => {
-                self.leave(group, &device.name, true).await;
-                Err(error)
+                return Err(refused);
             }
         }
     }
+    set::update_weights(manager, trigger, group).await;
+    Ok(notes)
+}
 
-    async fn try_join(
-        &mut self,
-        group_name: &str,
-        device: &Device,
-        standby: bool,
-        test_addresses: &[TestAddress],
-    ) -> Result<Vec<String>, Refused> {
-        let lower = self.links.below(device).await.map_err(|error| kernel(&error))?;
-        let configuration =
-            Configuration::of(&self.links, device.ifindex).await.map_err(|error| kernel(&error))?;
-        let stay = staying(test_addresses, &configuration);
-        let configuration = configuration.without(&stay);
-        let own = self.links.addresses_of(device.ifindex).await.map_err(|error| kernel(&error))?;
-        let settings = sysctl::plan(&device.name, sysctl::Role::Member).map_err(|error| kernel(&error))?;
-        let was_down = !device.flags.contains(LinkFlags::Up);
-        let speed = speed(&device.name);
-
-        let group = self.groups.get_mut(group_name).ok_or_else(|| no_such_group(group_name))?;
-        let number = group.core.free_number().ok_or_else(|| {
-            Refused::new(reason::FULL, format!("{} cannot join {group_name}: it is full", device.name))
-        })?;
-        // What must be known to put it back is written before it is changed.
-        let saved = self.file.state.groups.entry(group_name.to_owned()).or_default();
-        let all_known = saved.members.values().all(|member| member.speed.is_some());
-        let weight = speed.filter(|_| all_known).unwrap_or(WEIGHT);
-        let state = SavedMember {
-            number,
-            ifindex: device.ifindex,
-            weight,
-            speed,
-            settings: settings.clone(),
-            was_down,
-            chosen: standby.then_some(Setting::Standby(true)).into_iter().collect(),
-            test_addresses: Kept::default(),
-            filters: Filters::default(),
-        };
-        saved.members.insert(device.name.clone(), state);
-        if !configuration.is_empty() {
-            saved.moved.insert(device.name.clone(), configuration.clone());
+/// Checks all interfaces, and returns their names: a request may use alternative ones.
+async fn check_all(
+    manager: &Manager,
+    group: &str,
+    interfaces: &[String],
+    test_addresses: &[TestAddress],
+) -> Result<Vec<String>, Refused> {
+    let devices = manager.links.devices().await.map_err(|error| kernel(&error))?;
+    let already = |text: String| Err(Refused::new(reason::ALREADY_MEMBER, text));
+    let mut members: Vec<(String, [u8; 6])> = manager
+        .groups
+        .get(group)
+        .map(|group| {
+            group.core.members().iter().map(|member| (member.name().to_owned(), member.mac())).collect()
+        })
+        .unwrap_or_default();
+    let mut names = Vec::new();
+    for name in interfaces {
+        let device = devices
+            .iter()
+            .find(|device| device.name == *name || device.altnames.contains(name))
+            .ok_or_else(|| no_such_interface(name))?;
+        if names.contains(&device.name) {
+            return already(format!("{} is named twice: name each interface once", device.name));
         }
-        self.file.save().map_err(|error| kernel(&error))?;
-
-        sysctl::apply(&device.name, &settings).map_err(|error| kernel(&error))?;
-        if was_down {
-            self.links.set_up(device, true).await.map_err(|error| kernel(&error))?;
-        }
-        let mut member = Member {
-            ifindex: device.ifindex,
-            name: device.name.clone(),
-            lower,
-            addresses: own.iter().map(|address| (address.ip, address.prefix)).collect(),
-        };
-        let group = self.groups.get_mut(group_name).ok_or_else(|| no_such_group(group_name))?;
-        // Its own addresses stay its own until they have moved: what is for them must not be cut off. The first
-        // telling is for the program that is about to see packets, the second counts for the member that now exists.
-        let addresses = std::mem::take(&mut member.addresses);
-        group.members.insert(number, member);
-        let spec = group.spec(number, device).ok_or_else(|| no_such_interface(&device.name))?;
-        for (address, prefix) in &addresses {
-            group.own_address_appeared(number, *address, *prefix).map_err(|error| kernel(&error))?;
-        }
-        group.datapath.attach(&spec).map_err(|error| kernel(&error))?;
-        for (address, prefix) in &addresses {
-            group.own_address_appeared(number, *address, *prefix).map_err(|error| kernel(&error))?;
-        }
-        // As it is now: being set up may have given it a link.
-        let device = self.need(&device.name).await?;
-        let attachment = Attachment {
-            member: number,
-            name: device.name.clone(),
-            mac: device.mac,
-            mtu: device.mtu,
-            weight,
-            link: device.link(),
-        };
-        let (groups, mut hands) = self.with_hands();
-        let group = groups.get_mut(group_name).ok_or_else(|| no_such_group(group_name))?;
-        group.joined(&mut hands, attachment).await;
-        if standby {
-            // Before its link is trusted, so that it never carries.
-            group.tell(&mut hands, Input::Standby { member: number, standby }).await;
-        }
-        group.look(&mut hands).await;
-        group.filters.joined();
-        self.filter().await;
-        let mut notes = Vec::new();
-        if !configuration.is_empty() {
-            notes = self.move_in(group_name, &device, &configuration, &stay).await?;
-        }
-        self.name_test_addresses(group_name, &device.name, test_addresses).await?;
-        Ok(notes)
-    }
-
-    /// Addresses and routes of a new member move to the group, but for what stays.
-    async fn move_in(
-        &mut self,
-        group_name: &str,
-        device: &Device,
-        configuration: &Configuration,
-        stay: &[IpAddr],
-    ) -> Result<Vec<String>, Refused> {
-        self.wait_until_live(group_name, now() + UPDELAY + PATIENCE).await;
-        let group = self.groups.get(group_name).ok_or_else(|| no_such_group(group_name))?;
-        let interface = group.interface.clone();
-        let (from, to) = (Place::from(device), Place { ifindex: interface.ifindex, name: &interface.name });
-        let furnished = configuration.furnish(&self.links, from, to).await.map_err(|error| {
-            let mut refused = kernel(&error);
-            if let (Some(ip), Some(libc::ENETUNREACH | libc::EHOSTUNREACH)) = (stay.first(), error.errno()) {
-                refused.message += &format!(
-                    "; {ip} is to be a test address: add a data address to {group_name} that leads there first"
-                );
-            }
-            refused
-        })?;
-        let (groups, mut hands) = self.with_hands();
-        if let Some(group) = groups.get_mut(group_name) {
-            for address in &configuration.addresses {
-                group.address_appeared(&mut hands, address.ip, address.prefix).await;
-            }
-        }
-        self.announce();
-        if let Err(error) = configuration.clear(&self.links, from, &furnished).await {
-            // Half cleared: give back what is gone, then take away what was furnished.
-            if let Ok(back) = configuration.furnish(&self.links, to, from).await {
-                log::debug!("{} addresses given back to {}", back.addresses.len(), device.name);
-            }
-            furnished.undo(&self.links, to).await;
-            return Err(kernel(&error));
-        }
-        let mut notes = furnished.notes;
-        if !configuration.addresses.is_empty() {
-            let list: Vec<String> = configuration.addresses.iter().map(ToString::to_string).collect();
-            notes.push(format!("moved from {} to {group_name}: {}", device.name, list.join(", ")));
-        }
-        Ok(notes)
-    }
-
-    /// A member leaves its group. With `give_back`, what came from it goes back to it: the undoing of a join.
-    pub(in crate::daemon) async fn leave(&mut self, group_name: &str, name: &str, give_back: bool) {
-        self.lift_test_addresses(group_name, name).await;
-        if give_back {
-            self.give_back(group_name, name).await;
-        }
-        let (groups, mut hands) = self.with_hands();
-        let Some(group) = groups.get_mut(group_name) else { return };
-        if let Some(number) = group.number_named(name) {
-            if group.core.member(number).is_some() {
-                group.leave(&mut hands, number).await;
-            } else {
-                // It had not joined yet.
-                group.members.remove(&number);
-                if let Err(error) = group.datapath.detach(number) {
-                    log::error!(group = group_name, member = name; "{error}");
-                }
-            }
-        }
-        self.release_filters(group_name, name).await;
-        self.restore_device(group_name, name).await;
-        self.forget_member(group_name, name);
-    }
-
-    /// What came from an interface and still is on the group interface goes back.
-    async fn give_back(&mut self, group_name: &str, name: &str) {
-        let Some(moved) =
-            self.file.state.groups.get_mut(group_name).and_then(|group| group.moved.remove(name))
-        else {
-            return;
-        };
-        let Some(group) = self.groups.get(group_name) else { return };
-        let interface = group.interface.clone();
-        let Ok(Some(device)) = self.links.device_named(name).await else { return };
-        let (from, to) = (Place { ifindex: interface.ifindex, name: &interface.name }, Place::from(&device));
-        let back = match Configuration::of(&self.links, interface.ifindex).await {
-            Ok(now) => moved.still_in(&now),
-            Err(error) => return log::error!(group = group_name, member = name; "{error}"),
-        };
-        match back.furnish(&self.links, from, to).await {
-            Ok(furnished) => {
-                if let Err(error) = back.clear(&self.links, from, &furnished).await {
-                    log::error!(group = group_name, member = name; "{error}");
-                }
-            }
-            Err(error) => log::error!(group = group_name, member = name; "{error}"),
-        }
-    }
-
-    /// The settings of an interface become what they were before it was attached.
-    async fn restore_device(&self, group: &str, name: &str) {
-        let Some(saved) = self.file.state.groups.get(group).and_then(|group| group.members.get(name)) else {
-            return;
-        };
-        sysctl::restore(name, &saved.settings);
-        if saved.was_down
-            && let Ok(Some(device)) = self.links.device_named(name).await
-            && let Err(error) = self.links.set_up(&device, false).await
+        let member_of = manager.groups.values().find(|group| group.number_of(device.ifindex).is_some());
+        let member_of = member_of.map(RunningGroup::name);
+        if let Some(address) = test_addresses.first()
+            && member_of == Some(group)
         {
-            log::warn!(group = group, member = name; "{error}");
+            return already(format!(
+                "{name} is a member of {group} already: ipmpctl test-address add {name} {address} gives it a test address"
+            ));
         }
-    }
-
-    /// Weights are what the operator says; else they are speeds where every speed is known, and equal where one is not: a guess against a fact would load the
-    /// wrong member.
-    pub(in crate::daemon) async fn balance_weights(&mut self, group_name: &str) {
-        let Some(saved) = self.file.state.groups.get_mut(group_name) else { return };
-        let mut guessed = saved.members.values().filter(|member| member.chosen_weight().is_none());
-        let all_known = guessed.all(|member| member.speed.is_some());
-        for member in saved.members.values_mut() {
-            let speed = || member.speed.filter(|_| all_known);
-            member.weight = member.chosen_weight().or_else(speed).unwrap_or(WEIGHT);
-        }
-        let weights: Vec<(u8, u32)> =
-            saved.members.values().map(|member| (member.number, member.weight)).collect();
-        self.save();
-        let (groups, mut hands) = self.with_hands();
-        let Some(group) = groups.get_mut(group_name) else { return };
-        for (member, weight) in weights {
-            if group.core.member(member).is_some_and(|known| known.weight() != weight) {
-                group.tell(&mut hands, Input::Weight { member, weight }).await;
-            }
-        }
-    }
-
-    /// The last member takes over everything that is on the group interface, before the group goes.
-    pub(in crate::daemon) async fn move_out(
-        &mut self,
-        group_name: &str,
-        name: &str,
-    ) -> Result<Vec<String>, Refused> {
-        let device = self.need(name).await?;
-        let group = self.groups.get(group_name).ok_or_else(|| no_such_group(group_name))?;
-        let interface = group.interface.clone();
-        let all = Configuration::of(&self.links, interface.ifindex).await.map_err(|error| kernel(&error))?;
-        let (from, to) = (Place { ifindex: interface.ifindex, name: &interface.name }, Place::from(&device));
-        // In one network an interface has addresses of one scope.
-        self.lift_test_addresses(group_name, name).await;
-        let furnished = match all.furnish(&self.links, from, to).await {
-            Ok(furnished) => furnished,
-            Err(error) => {
-                self.examine(device.ifindex).await;
-                return Err(kernel(&error));
-            }
+        let surroundings = Surroundings {
+            group,
+            member_of,
+            is_group: manager.groups.values().any(|group| group.interface.ifindex == device.ifindex),
+            master: devices.iter().find(|master| device.master == Some(master.ifindex)),
+            members: &members,
         };
-        // The old place is not cleared: it goes with the group, when the datapath no longer leads there.
-        let list: Vec<String> = all.addresses.iter().map(ToString::to_string).collect();
-        let mut notes = furnished.notes;
-        if !list.is_empty() {
-            notes.push(format!("moved from {group_name} to {name}: {}", list.join(", ")));
+        eligibility::check(device, surroundings)?;
+        if let Some(program) = other_program(&device.name) {
+            return Err(Refused::new(
+                reason::IN_USE,
+                format!("{name} has the tc program {program} of another program: stop that program first"),
+            ));
         }
-        Ok(notes)
+        members.push((device.name.clone(), device.mac));
+        names.push(device.name.clone());
+    }
+    Ok(names)
+}
+
+/// What is known of an interface that joins, before anything is changed.
+struct Candidate {
+    device: Device,
+    lower: Vec<u32>,
+    /// Its addresses.
+    addresses: Vec<Address>,
+    /// Addresses and routes that move to the group.
+    configuration: Configuration,
+    /// Addresses that stay, as test addresses.
+    staying: Vec<IpAddr>,
+    /// Sysctl settings of a member.
+    settings: Vec<SavedSetting>,
+    speed: Option<u32>,
+}
+
+impl Candidate {
+    async fn read(manager: &Manager, name: &str, options: Options<'_>) -> Result<Self, Refused> {
+        let device = device(manager, name).await?;
+        let lower = manager.links.below(&device).await.map_err(|error| kernel(&error))?;
+        let all = Configuration::of(&manager.links, device.ifindex).await.map_err(|error| kernel(&error))?;
+        let staying = staying(options.test_addresses, &all);
+        Ok(Self {
+            lower,
+            configuration: all.without(&staying),
+            staying,
+            addresses: manager.links.addresses_of(device.ifindex).await.map_err(|error| kernel(&error))?,
+            settings: sysctl::plan(&device.name, sysctl::Role::Member).map_err(|error| kernel(&error))?,
+            speed: speed(&device.name),
+            device,
+        })
     }
 
-    /// The interface of this name, which must exist.
-    pub(in crate::daemon) async fn need(&self, name: &str) -> Result<Device, Refused> {
-        let device = self.links.device_named(name).await.map_err(|error| kernel(&error))?;
-        device.ok_or_else(|| no_such_interface(name))
+    fn is_down(&self) -> bool {
+        !self.device.flags.contains(LinkFlags::Up)
     }
 }
 
-/// The name of a tcx program on an interface that is about to be attached: it cannot be ours. Best effort.
-fn foreign_program(name: &str) -> Option<String> {
-    use aya::programs::{SchedClassifier, TcAttachType};
+/// One interface joins. On an error nothing has changed.
+async fn join(
+    manager: &mut Manager,
+    trigger: &Trigger,
+    group: &str,
+    name: &str,
+    options: Options<'_>,
+) -> Result<Vec<String>, Refused> {
+    let candidate = Candidate::read(manager, name, options).await?;
+    match try_join(manager, trigger, group, &candidate, options).await {
+        Ok(notes) => Ok(notes),
+        Err(error) => {
+            undo_join(manager, trigger, group, &candidate.device.name).await;
+            Err(error)
+        }
+    }
+}
+
+async fn undo_join(manager: &mut Manager, trigger: &Trigger, group: &str, name: &str) {
+    if let Some((group, mut context)) = manager.group(group, trigger) {
+        members::undo_join(group, &mut context, name).await;
+    }
+}
+
+async fn try_join(
+    manager: &mut Manager,
+    trigger: &Trigger,
+    group_name: &str,
+    candidate: &Candidate,
+    options: Options<'_>,
+) -> Result<Vec<String>, Refused> {
+    let name = candidate.device.name.as_str();
+    let group = manager.groups.get(group_name).ok_or_else(|| no_such_group(group_name))?;
+    let number = group
+        .core
+        .free_number()
+        .ok_or_else(|| Refused::new(reason::FULL, format!("{name} cannot join {group_name}: it is full")))?;
+    let weight = save(manager, group_name, number, candidate, options)?;
+
+    sysctl::apply(name, &candidate.settings).map_err(|error| kernel(&error))?;
+    if candidate.is_down() {
+        manager.links.set_up(&candidate.device, true).await.map_err(|error| kernel(&error))?;
+    }
+    let group = manager.groups.get_mut(group_name).ok_or_else(|| no_such_group(group_name))?;
+    attach_datapath(group, number, candidate).map_err(|error| kernel(&error))?;
+    // Read again: setting it up may have given it a carrier.
+    let device = device(manager, name).await?;
+    let attachment = Attachment {
+        member: number,
+        name: device.name.clone(),
+        mac: device.mac,
+        mtu: device.mtu,
+        weight,
+        link: device.link(),
+    };
+    let (group, mut context) = manager.group(group_name, trigger).ok_or_else(|| no_such_group(group_name))?;
+    members::join(group, &mut context, attachment).await;
+    if options.standby {
+        // Before its link is trusted, so that it never becomes active.
+        let event = Input::Standby { member: number, standby: true };
+        actions::tell(group, &mut context, event).await;
+    }
+    links::read_live(group, &mut context).await;
+    group.filters.member_joined();
+    manager.update_filters(trigger).await;
+    let mut notes = Vec::new();
+    if !candidate.configuration.is_empty() {
+        notes = move_in(manager, trigger, group_name, &device, candidate).await?;
+    }
+    test_address::configure(manager, trigger, group_name, name, options.test_addresses).await?;
+    Ok(notes)
+}
+
+/// Saves what is needed to restore the interface, before it is changed. Returns its weight.
+fn save(
+    manager: &mut Manager,
+    group: &str,
+    number: u8,
+    candidate: &Candidate,
+    options: Options<'_>,
+) -> Result<u32, Refused> {
+    let saved = manager.file.state.groups.entry(group.to_owned()).or_default();
+    let all_known = saved.members.values().all(|member| member.speed.is_some());
+    let weight = candidate.speed.filter(|_| all_known).unwrap_or(DEFAULT_WEIGHT);
+    let member = SavedMember {
+        number,
+        ifindex: candidate.device.ifindex,
+        weight,
+        speed: candidate.speed,
+        settings: candidate.settings.clone(),
+        was_down: candidate.is_down(),
+        chosen: options.standby.then_some(Setting::Standby(true)).into_iter().collect(),
+        test_addresses: SavedTestAddresses::default(),
+        filters: SavedFilters::default(),
+    };
+    let name = &candidate.device.name;
+    saved.members.insert(name.clone(), member);
+    if !candidate.configuration.is_empty() {
+        saved.moved.insert(name.clone(), candidate.configuration.clone());
+    }
+    manager.file.save().map_err(|error| kernel(&error))?;
+    Ok(weight)
+}
+
+/// Attaches the programs. The interface keeps its own addresses until they have moved: packets to them must not be dropped.
+/// They are set before, for the program that is about to see packets, and after, for the member that then exists.
+fn attach_datapath(
+    group: &mut RunningGroup,
+    number: u8,
+    candidate: &Candidate,
+) -> Result<(), crate::datapath::Error> {
+    let device = &candidate.device;
+    let member = MemberDevice {
+        ifindex: device.ifindex,
+        name: device.name.clone(),
+        lower: candidate.lower.clone(),
+        addresses: Default::default(),
+    };
+    let spec = member.spec(number, device);
+    group.members.insert(number, member);
+    for address in &candidate.addresses {
+        addresses::add_own(group, number, address.ip, address.prefix)?;
+    }
+    group.datapath.attach(&spec)?;
+    for address in &candidate.addresses {
+        addresses::add_own(group, number, address.ip, address.prefix)?;
+    }
+    Ok(())
+}
+
+/// Moves addresses and routes of a new member to the group, except those that stay.
+async fn move_in(
+    manager: &mut Manager,
+    trigger: &Trigger,
+    group_name: &str,
+    device: &Device,
+    candidate: &Candidate,
+) -> Result<Vec<String>, Refused> {
+    wait_until_live(manager, trigger, group_name, now() + UPDELAY + PATIENCE).await;
+    let configuration = &candidate.configuration;
+    let (group, mut context) = manager.group(group_name, trigger).ok_or_else(|| no_such_group(group_name))?;
+    let interface = group.interface.clone();
+    let (from, to) = (Place::from(device), Place { ifindex: interface.ifindex, name: &interface.name });
+    let copied = configuration.copy(context.links, from, to).await.map_err(|error| {
+        let mut refused = kernel(&error);
+        if let (Some(ip), Some(libc::ENETUNREACH | libc::EHOSTUNREACH)) =
+            (candidate.staying.first(), error.errno())
+        {
+            refused.message += &format!(
+                "; {ip} is to be a test address: add a data address to {group_name} in the subnet of the gateway first"
+            );
+        }
+        refused
+    })?;
+    for address in &configuration.addresses {
+        addresses::add(group, &mut context, address.ip, address.prefix).await;
+    }
+    context.announce();
+    if let Err(error) = configuration.clear(context.links, from, &copied).await {
+        // Partly cleared: restore the member, then remove the copy.
+        if let Ok(back) = configuration.copy(context.links, to, from).await {
+            log::debug!("{} addresses restored to {}", back.addresses.len(), device.name);
+        }
+        copied.undo(context.links, to).await;
+        return Err(kernel(&error));
+    }
+    let mut notes = copied.notes;
+    if !configuration.addresses.is_empty() {
+        let list: Vec<String> = configuration.addresses.iter().map(ToString::to_string).collect();
+        notes.push(format!("moved from {} to {group_name}: {}", device.name, list.join(", ")));
+    }
+    Ok(notes)
+}
+
+/// Waits until a group has a member that is live and usable, not longer than `limit`.
+async fn wait_until_live(manager: &mut Manager, trigger: &Trigger, group: &str, limit: Time) {
+    while now() < limit {
+        let Some((group, mut context)) = manager.group(group, trigger) else { return };
+        links::read_live(group, &mut context).await;
+        if !group.live().and(group.core.usable()).is_empty() {
+            return;
+        }
+        tokio::time::sleep(POLL).await;
+    }
+}
+
+async fn device(manager: &Manager, name: &str) -> Result<Device, Refused> {
+    let device = manager.links.device_named(name).await.map_err(|error| kernel(&error))?;
+    device.ok_or_else(|| no_such_interface(name))
+}
+
+/// The name of a tcx program on an interface that is not a member yet. Where the kernel cannot tell, none.
+fn other_program(name: &str) -> Option<String> {
     [TcAttachType::Ingress, TcAttachType::Egress].into_iter().find_map(|hook| {
         let (_, programs) = SchedClassifier::query_tcx(name, hook).ok()?;
         let program = programs.first()?;
@@ -415,33 +373,12 @@ fn foreign_program(name: &str) -> Option<String> {
     })
 }
 
-/// The addresses that an interface keeps as its test addresses: those that are named, and what a DHCP client has brought,
-/// if it is to bring one. That is an address that does not last for ever.
+/// The addresses that an interface keeps as its test addresses: the configured ones, and with `dhcp` the leased one, which
+/// has a lifetime.
 fn staying(test_addresses: &[TestAddress], configuration: &Configuration) -> Vec<IpAddr> {
-    let there = configuration.addresses.iter();
-    let leased = there.filter(|address| address.ip.is_ipv4() && address.lifetime.is_some());
+    let leased = configuration.addresses.iter();
+    let leased = leased.filter(|address| address.ip.is_ipv4() && address.lifetime.is_some());
     let leased = leased.filter(|_| test_addresses.contains(&TestAddress::Dhcp)).map(|address| address.ip);
-    let named = test_addresses.iter().filter_map(|test| test.address()).map(|test| test.address());
-    named.chain(leased).collect()
-}
-
-/// The kernel said no.
-pub(in crate::daemon) fn kernel(error: &dyn std::error::Error) -> Refused {
-    Refused::new(reason::KERNEL, error.to_string())
-}
-
-/// There is no such interface.
-pub(in crate::daemon) fn no_such_interface(name: &str) -> Refused {
-    Refused::new(
-        reason::NO_SUCH_INTERFACE,
-        format!("there is no interface {name} in this network namespace; `ip link` lists those that exist"),
-    )
-}
-
-/// There is no such group.
-pub(in crate::daemon) fn no_such_group(name: &str) -> Refused {
-    Refused::new(
-        reason::NO_SUCH_GROUP,
-        format!("there is no group {name}; `ipmpctl show` lists those that exist"),
-    )
+    let configured = test_addresses.iter().filter_map(|test| test.address()).map(|test| test.address());
+    configured.chain(leased).collect()
 }

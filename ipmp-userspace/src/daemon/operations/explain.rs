@@ -5,16 +5,15 @@
 
 use std::{collections::BTreeMap, net::IpAddr, time::Duration};
 
-use crate::daemon::{
-    event_loop::Engine,
-    group::{UPDELAY, now},
-    operations::show::probing::milliseconds,
+use super::{
+    refusals::not_a_member,
+    show::{self, probing::milliseconds},
 };
 use crate::{
     control::{
         duration::short,
         explanation::{Explanation, Recent, Timer, due},
-        request::{Refused, reason},
+        request::Refused,
     },
     core::{
         Group, Time,
@@ -26,37 +25,31 @@ use crate::{
             targets::{ASIDE, TargetUse},
         },
     },
+    daemon::{clock::now, group::UPDELAY, manager::Manager},
     types::{Family, LinkState, OfflineCause, TargetMode},
 };
 
-impl Engine {
-    /// Why a member is in its state.
-    pub(in crate::daemon) async fn explain(&self, member: &str) -> Result<Explanation, Refused> {
-        let nobody = || {
-            let text = format!("{member} is not a member of any group; `ipmpctl show` lists the members");
-            Refused::new(reason::NOT_A_MEMBER, text)
-        };
-        let group = self.groups.values().find(|group| group.number_named(member).is_some());
-        let group = group.ok_or_else(nobody)?;
-        let reports = self.show(Some(group.name())).await?;
-        let mut members = reports.into_iter().flat_map(|group| group.members);
-        let (Some(report), Some(known)) =
-            (members.find(|known| known.name == member), group.core.member_named(member))
-        else {
-            return Err(nobody());
-        };
-        let good_since = group.datapath.good_since(known.number()).map(Time);
-        let view = View { group: &group.core, member: known, good_since, now: now() };
-        Ok(Explanation {
-            group: group.name().to_owned(),
-            member: report,
-            summary: view.summary(),
-            reasons: view.reasons(),
-            recent: view.recent(),
-            timers: view.timers(),
-            events: self.teller.recent(group.name(), member),
-        })
-    }
+/// Explains the state of a member.
+pub async fn explain(manager: &Manager, member: &str) -> Result<Explanation, Refused> {
+    let group = manager.group_of(member).ok_or_else(|| not_a_member(member))?;
+    let reports = show::groups(manager, Some(group.name())).await?;
+    let mut members = reports.into_iter().flat_map(|group| group.members);
+    let (Some(report), Some(known)) =
+        (members.find(|known| known.name == member), group.core.member_named(member))
+    else {
+        return Err(not_a_member(member));
+    };
+    let up_since = group.datapath.good_since(known.number()).map(Time);
+    let view = View { group: &group.core, member: known, up_since, now: now() };
+    Ok(Explanation {
+        group: group.name().to_owned(),
+        member: report,
+        summary: view.summary(),
+        reasons: view.reasons(),
+        recent: view.recent(),
+        timers: view.timers(),
+        events: manager.event_log.history(group.name(), member),
+    })
 }
 
 /// A member, and what is known around it.
@@ -64,7 +57,7 @@ struct View<'a> {
     group: &'a Group,
     member: &'a Member,
     /// Since when its link has been good, as far as the datapath knows.
-    good_since: Option<Time>,
+    up_since: Option<Time>,
     now: Time,
 }
 
@@ -142,7 +135,7 @@ impl View<'_> {
             return "and nothing else is known of it: it is probed, and has no target".into();
         }
         let losing = |prober: &Prober| prober.history().losses() > 0;
-        if enabled.iter().any(|(family, prober)| losing(prober) && self.group.dark(*family)) {
+        if enabled.iter().any(|(family, prober)| losing(prober) && self.group.targets_unreachable(*family)) {
             return "and it is judged by that alone: no target answers on any member".into();
         }
         if let Some((_, prober)) = enabled.iter().find(|(_, prober)| losing(prober)) {
@@ -215,7 +208,7 @@ impl View<'_> {
             LinkState::Down => "down",
             LinkState::Unknown => "not known to its driver, and taken as up",
         };
-        let datapath = match (self.member.live(), self.good_since) {
+        let datapath = match (self.member.live(), self.up_since) {
             (true, _) => "the datapath trusts it".to_owned(),
             (false, Some(since)) => format!(
                 "the datapath has seen it good for {}, and trusts it after {}",
@@ -321,7 +314,8 @@ impl View<'_> {
             let is_answered = history.losses() == 0 && history.answered();
             if is_answered { answered.push(other.name()) } else { silent.push(other.name()) }
         }
-        let dark = if self.group.dark(family) { " No target answers on any member." } else { "" };
+        let dark =
+            if self.group.targets_unreachable(family) { " No target answers on any member." } else { "" };
         match (answered.is_empty(), silent.is_empty()) {
             (true, true) => format!("{family}: no other member is probed to compare it with.{dark}"),
             (true, false) => {
@@ -370,7 +364,7 @@ impl View<'_> {
     fn timers(&self) -> Vec<Timer> {
         let mut timers: Vec<(Time, &str, Option<String>)> = Vec::new();
         timers.extend(self.member.held_until().map(|until| (until, due::HOLD_DOWN, None)));
-        let trusted = self.good_since.filter(|_| !self.member.live()).map(|since| since + UPDELAY);
+        let trusted = self.up_since.filter(|_| !self.member.live()).map(|since| since + UPDELAY);
         timers.extend(trusted.map(|at| (at, due::LINK, None)));
         for (family, prober) in self.probers() {
             let of = || Some(family.to_string());

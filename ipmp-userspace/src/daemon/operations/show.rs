@@ -1,65 +1,76 @@
-//! What is shown of groups and members.
+//! `ipmpctl show`, and the reports on which `explain`, `monitor` and `ipmpstat` are based.
 
 use ipmp_common::maps;
 use rtnetlink::packet_route::{address::AddressFlags, link::LinkFlags};
 
-pub(in crate::daemon) mod probing;
+pub mod probing;
 mod unread_replies;
 
-use crate::daemon::{
-    event_loop::Engine,
-    group::{Group, Member, now},
-};
+use super::refusals::no_such_name;
 use crate::{
     control::{
         report::{self, AddressReport, GroupReport, MemberReport},
         request::{Refused, reason},
     },
     core::{self, member::Condition},
+    daemon::{
+        clock::now,
+        group::{MemberDevice, RunningGroup},
+        manager::Manager,
+    },
     link::{Address, Device, show_mac},
     types::{GroupState, LinkState},
 };
 
-impl Engine {
-    /// Every group; or the one that has this name, this group name or this member.
-    pub(in crate::daemon) async fn show(&self, name: Option<&str>) -> Result<Vec<GroupReport>, Refused> {
-        let wanted = |group: &&Group| {
-            name.is_none_or(|name| {
-                group.name() == name || group.groupname == name || group.number_named(name).is_some()
-            })
-        };
-        let groups: Vec<&Group> = self.groups.values().filter(wanted).collect();
-        if let (Some(name), true) = (name, groups.is_empty()) {
-            return Err(Refused::new(
-                reason::NO_SUCH_GROUP,
-                format!("{name} is neither a group nor a member of one; `ipmpctl show` lists all"),
-            ));
+/// Reports on all groups, or on those with this name or group name. With the name of a member: on its group, with that member
+/// alone.
+pub async fn show(manager: &Manager, name: Option<&str>) -> Result<Vec<GroupReport>, Refused> {
+    let mut reports = groups(manager, name).await?;
+    for report in &mut reports {
+        let is_member = name.is_some_and(|name| report.name != name && report.groupname != name);
+        if is_member {
+            report.members.retain(|member| name == Some(member.name.as_str()));
         }
-        // Whether an address can be used, and their order, is the kernel's to say.
-        let kernel = self.links.addresses().await.map_err(|error| {
-            Refused::new(reason::KERNEL, format!("{error}; it is what addresses are shown from"))
-        })?;
-        let mut reports = Vec::new();
-        for group in groups {
-            let interface = self.links.device(group.interface.ifindex).await.ok().flatten();
-            let mut members = Vec::new();
-            for known in group.core.members() {
-                if let Some(member) = group.members.get(&known.number()) {
-                    let device = self.links.device(member.ifindex).await.ok().flatten();
-                    members.push(member_report(group, known, member, device.as_ref(), &kernel));
-                }
-            }
-            let addresses = data_addresses(group, interface.as_ref(), &kernel);
-            let mut checks = self.datapath.status();
-            checks.extend(group.filters.missing());
-            reports.push(group_report(group, interface.as_ref(), addresses, members, checks));
-        }
-        Ok(reports)
     }
+    Ok(reports)
+}
+
+/// Reports on all groups, or on those with this name, group name or member.
+pub async fn groups(manager: &Manager, name: Option<&str>) -> Result<Vec<GroupReport>, Refused> {
+    let is_wanted = |group: &&RunningGroup| {
+        name.is_none_or(|name| {
+            group.name() == name || group.groupname == name || group.number_named(name).is_some()
+        })
+    };
+    let groups: Vec<&RunningGroup> = manager.groups.values().filter(is_wanted).collect();
+    if let (Some(name), true) = (name, groups.is_empty()) {
+        return Err(no_such_name(name));
+    }
+    // The kernel decides whether an address can be used, and their order.
+    let kernel =
+        manager.links.addresses().await.map_err(|error| {
+            Refused::new(reason::KERNEL, format!("{error}; addresses are shown from there"))
+        })?;
+    let mut reports = Vec::new();
+    for group in groups {
+        let interface = manager.links.device(group.interface.ifindex).await.ok().flatten();
+        let mut members = Vec::new();
+        for known in group.core.members() {
+            if let Some(member) = group.members.get(&known.number()) {
+                let device = manager.links.device(member.ifindex).await.ok().flatten();
+                members.push(member_report(group, known, member, device.as_ref(), &kernel));
+            }
+        }
+        let addresses = data_addresses(group, interface.as_ref(), &kernel);
+        let mut checks = manager.datapath.status();
+        checks.extend(group.filters.missing());
+        reports.push(group_report(group, interface.as_ref(), addresses, members, checks));
+    }
+    Ok(reports)
 }
 
 fn group_report(
-    group: &Group,
+    group: &RunningGroup,
     interface: Option<&Device>,
     addresses: Vec<AddressReport>,
     members: Vec<MemberReport>,
@@ -70,7 +81,7 @@ fn group_report(
     }
     for member in group.core.members() {
         let counters = group.datapath.reply_counters(member.number()).unwrap_or_default();
-        checks.extend(unread_replies::sentence(member.name(), &counters));
+        checks.extend(unread_replies::message(member.name(), &counters));
     }
     let drops = group.datapath.drops().unwrap_or_else(|error| {
         log::warn!(group = group.name(); "{error}");
@@ -105,10 +116,9 @@ fn group_report(
     }
 }
 
-/// Every address of the group interface, in the kernel's order; one that another host has, too, is no data address and
-/// is shown as down.
+/// The addresses of the group interface in the kernel's order. A duplicate is no data address, and is shown as down.
 fn data_addresses(
-    group: &Group,
+    group: &RunningGroup,
     interface: Option<&Device>,
     kernel: &[(u32, Address)],
 ) -> Vec<AddressReport> {
@@ -133,9 +143,9 @@ fn is_ready(address: &Address) -> bool {
 }
 
 fn member_report(
-    group: &Group,
+    group: &RunningGroup,
     known: &core::member::Member,
-    member: &Member,
+    member: &MemberDevice,
     device: Option<&Device>,
     kernel: &[(u32, Address)],
 ) -> MemberReport {
@@ -188,12 +198,12 @@ fn member_report(
     }
 }
 
-fn name_of(group: &Group, number: u8) -> Option<String> {
+fn name_of(group: &RunningGroup, number: u8) -> Option<String> {
     group.core.member(number).map(|member| member.name().to_owned())
 }
 
-/// The words of flags that can be shown, in the order of their bits (reference.md 1.6 and 7.2). IPv4 and IPv6 are not
-/// among them: a block here is of an interface, not of a family.
+/// The names of flags in the order of their bits (docs/reference.md 1.6 and 7.2). IPv4 and IPv6 are not among them: a report
+/// is of an interface, not of a family.
 const FLAGS: [&str; 11] = [
     "UP",
     "BROADCAST",
@@ -221,8 +231,8 @@ fn group_flags(interface: Option<&Device>, state: GroupState) -> Vec<String> {
     in_order(&[up, broadcast, ("RUNNING", !failed), multicast, ("FAILED", failed), ("IPMP", true)])
 }
 
-/// Flags of a member. No address of it is ever moved, or chosen as a source: NOFAILOVER and with it DEPRECATED. Its link
-/// is followed while it is offline, so FAILED may stand beside OFFLINE (reference.md 2.12).
+/// Flags of a member. Its addresses never move, and are not chosen as source addresses: NOFAILOVER, and with it DEPRECATED.
+/// Its link is monitored while it is offline, so FAILED and OFFLINE may both be set (docs/reference.md 2.12).
 fn member_flags(device: Option<&Device>, known: &core::member::Member) -> Vec<String> {
     let no_link = matches!(known.condition(), Condition::Down | Condition::Returning | Condition::Held);
     let [up, broadcast, multicast] = device_flags(device);
@@ -268,7 +278,7 @@ mod tests {
         Device::parse(&message)
     }
 
-    /// What a group of two shows of its first member after these events; the other one always works.
+    /// The flags of the first member of two after these events.
     fn member_after(events: &[Input]) -> String {
         let now = Time(Duration::from_secs(1000));
         let mut group = core::Group::new("production0", core::Settings::default());
@@ -291,7 +301,7 @@ mod tests {
     }
 
     #[test]
-    fn flags_of_members_are_those_of_the_tutorial() {
+    fn member_flags_match_the_tutorial() {
         let (member, link) = (0, LinkState::Down);
         let down = Input::Link { member, link };
         let lost = Input::Live(MemberSet::of(1));
@@ -303,7 +313,7 @@ mod tests {
             member_after(std::slice::from_ref(&down)),
             "UP,BROADCAST,MULTICAST,DEPRECATED,NOFAILOVER,FAILED"
         );
-        // The datapath has seen it, the kernel has not told of it yet.
+        // Detected by the datapath, not reported by netlink yet.
         assert_eq!(member_after(&[lost]), "UP,BROADCAST,RUNNING,MULTICAST,DEPRECATED,NOFAILOVER,FAILED");
         // Reference 1.6: 0x10000000 before 0x80000000.
         let running = "UP,BROADCAST,RUNNING,MULTICAST,DEPRECATED,NOFAILOVER,OFFLINE";
@@ -311,7 +321,7 @@ mod tests {
         let pulled = "UP,BROADCAST,MULTICAST,DEPRECATED,NOFAILOVER,FAILED,OFFLINE";
         assert_eq!(member_after(&[offline.clone(), down.clone()]), pulled);
         assert_eq!(member_after(&[down, offline]), pulled);
-        // As long as the other one carries.
+        // While the other one is active.
         let standby = "UP,BROADCAST,RUNNING,MULTICAST,DEPRECATED,NOFAILOVER,STANDBY,INACTIVE";
         let kept = Input::Standby { member, standby: true };
         assert_eq!(member_after(std::slice::from_ref(&kept)), standby);
@@ -321,7 +331,7 @@ mod tests {
     }
 
     #[test]
-    fn flags_of_groups_are_those_of_the_tutorial() {
+    fn group_flags_match_the_tutorial() {
         let flags = |state| group_flags(Some(&device()), state).join(",");
         // Tutorial 1.6.3 and 1.6: production0 with members, and without any.
         assert_eq!(flags(GroupState::Ok), "UP,BROADCAST,RUNNING,MULTICAST,IPMP");
@@ -331,14 +341,14 @@ mod tests {
     }
 
     #[test]
-    fn standby_and_inactive_have_their_place() {
+    fn flags_are_in_the_order_of_their_bits() {
         // Reference 1.6: 0x20000000 and 0x40000000.
         let set = ["OFFLINE", "STANDBY", "UP", "INACTIVE", "FAILED"].map(|flag| (flag, true));
         assert_eq!(in_order(&set), ["UP", "FAILED", "STANDBY", "INACTIVE", "OFFLINE"]);
     }
 
     #[test]
-    fn an_address_is_ready_once_nobody_else_was_found_to_have_it() {
+    fn address_is_ready_after_duplicate_address_detection() {
         let ready = |flags: AddressFlags| {
             is_ready(&Address { flags: flags.bits(), ..Address::new("fe80::1".parse().unwrap(), 64) })
         };
@@ -350,7 +360,7 @@ mod tests {
     }
 
     #[test]
-    fn a_mac_is_written_as_everybody_writes_it() {
+    fn mac_is_shown_in_colon_notation() {
         assert_eq!(show_mac([2, 0, 0xab, 0, 0, 1]), "02:00:ab:00:00:01");
     }
 }

@@ -1,4 +1,4 @@
-//! One daemon a network namespace: two would write the same maps.
+//! One daemon per network namespace: two would write the same maps.
 
 use std::{
     fs::{self, File, OpenOptions},
@@ -15,26 +15,26 @@ use nix::{
 /// Where the locks of all network namespaces are.
 const DIRECTORY: &str = "/run/ipmp";
 
-/// Why the lock cannot be had.
+/// Cause the lock cannot be taken.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// Somebody has it.
+    /// Another process holds it.
     #[error("another ipmpd{} already serves this network namespace; stop it first", pid.map(|pid| format!(" (pid {pid})")).unwrap_or_default())]
     Taken {
         /// Its process.
         pid: Option<u32>,
     },
-    /// The file system says no.
+    /// An I/O error.
     #[error("cannot lock {}: {source}; ipmpd must be able to write there", path.display())]
     File {
         /// The lock file.
         path: PathBuf,
-        /// Why not.
+        /// The error.
         source: io::Error,
     },
 }
 
-/// The right to be the only one, for as long as this lives.
+/// The lock, held while this exists.
 #[derive(Debug)]
 pub struct Lock {
     path: PathBuf,
@@ -64,9 +64,9 @@ impl Lock {
                 }
                 Err((_, errno)) => return Err(failed(errno.into())),
             };
-            // Its last holder may have removed it between our opening and our locking.
+            // The last holder may have removed the file after it was opened here.
             let ours = file.metadata().map_err(failed)?.ino();
-            if fs::metadata(&path).is_ok_and(|there| there.ino() == ours) {
+            if fs::metadata(&path).is_ok_and(|present| present.ino() == ours) {
                 file.set_len(0).map_err(failed)?;
                 writeln!(file, "{}", std::process::id()).map_err(failed)?;
                 return Ok(Self { path, _file: file });
@@ -86,7 +86,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn it_is_had_once() {
+    fn lock_is_exclusive() {
         let path = std::env::temp_dir().join(format!("ipmp-lock-{}", std::process::id()));
         let lock = Lock::take_at(path.clone()).unwrap();
         let error = Lock::take_at(path.clone()).unwrap_err().to_string();

@@ -1,34 +1,33 @@
-//! `ipmpd --teardown`: everything back as it was before the first attach, with no daemon alive.
+//! `ipmpd --teardown`: restores the configuration from before the first attach, without a running daemon.
 
-use crate::daemon::{
-    event_loop::Error,
-    group::hardware_filters,
-    migration::{Configuration, Place},
-    startup::lock::Lock,
-    state_file::{self, SavedGroup},
-};
+use super::{Error, lock::Lock};
 use crate::{
     announce::{Announcement, Sender},
+    daemon::{
+        group::{hardware_filters, test_addresses},
+        migration::{Configuration, Place},
+        state_file::{SavedGroup, StateFile},
+    },
     datapath::{Datapath, pins},
     link::{GroupInterface, Links, sysctl},
 };
 
-/// Tears down every group of the calling thread's network namespace, and returns their names. What cannot be put back
-/// is logged, and does not keep the rest from it.
+/// Tears down every group of the calling thread's network namespace, and returns their names. Errors are
+/// logged, and do not stop the rest.
 pub async fn teardown() -> Result<Vec<String>, Error> {
     let cookie = pins::netns_cookie()?;
     let _lock = Lock::take(cookie)?;
     let links = Links::open()?;
-    let mut file = state_file::File::open(cookie)?;
-    // In one network an interface has addresses of one scope: test addresses go before others come.
+    let mut file = StateFile::open(cookie)?;
+    // The addresses of one subnet have one scope: test addresses are removed before others are added.
     for group in file.state.groups.values() {
         for (member, saved) in &group.members {
-            saved.test_addresses.lift(&links, member, saved.ifindex).await;
+            test_addresses::restore_saved(&saved.test_addresses, &links, member, saved.ifindex).await;
         }
     }
-    // First the NICs get back what came from them: they can be reached through the group or by themselves.
+    // First the NICs get their addresses back: the host can be reached through the group and through them.
     for (name, group) in &file.state.groups {
-        give_back(&links, name, group).await?;
+        restore_configuration(&links, name, group).await?;
     }
     let mut names = Datapath::teardown()?;
     for (name, group) in &file.state.groups {
@@ -59,7 +58,7 @@ pub async fn teardown() -> Result<Vec<String>, Error> {
     Ok(names)
 }
 
-/// Tells the network which NIC has an address again: neighbours may know it by the MAC of another, that is down now.
+/// Announces the addresses of the NICs: neighbours may have the MAC of another one in their caches.
 async fn announce(links: &Links, group: &SavedGroup) -> Result<(), Error> {
     let sender = Sender::open().map_err(Error::PacketSocket)?;
     let router = std::fs::read_to_string("/proc/sys/net/ipv6/conf/all/forwarding")
@@ -78,23 +77,23 @@ async fn announce(links: &Links, group: &SavedGroup) -> Result<(), Error> {
     Ok(())
 }
 
-async fn give_back(links: &Links, name: &str, group: &SavedGroup) -> Result<(), Error> {
+async fn restore_configuration(links: &Links, name: &str, group: &SavedGroup) -> Result<(), Error> {
     let interface = GroupInterface::existing(links, name).await?;
     for (member, moved) in &group.moved {
         let Some(device) = links.device_named(member).await? else {
-            log::warn!(group = name, member = member.as_str(); "{member} has gone: what came from it goes with the group");
+            log::warn!(group = name, member = member.as_str(); "{member} does not exist: its addresses are removed with the group");
             continue;
         };
         let to = Place::from(&device);
-        let (from, back) = match &interface {
+        let (from, moved) = match &interface {
             Some(interface) => {
-                let now = Configuration::of(links, interface.ifindex).await?;
-                // What never arrived, because a daemon was killed while it moved it, is there still.
-                (Place { ifindex: interface.ifindex, name }, moved.still_in(&now))
+                let present = Configuration::of(links, interface.ifindex).await?;
+                // What was not moved, because the daemon was killed meanwhile, is still on the member.
+                (Place { ifindex: interface.ifindex, name }, moved.still_in(&present))
             }
             None => (to, moved.clone()),
         };
-        if let Err(error) = back.furnish(links, from, to).await {
+        if let Err(error) = moved.copy(links, from, to).await {
             log::error!(group = name, member = member.as_str(); "{error}; add it by hand");
         }
     }

@@ -1,4 +1,4 @@
-//! Whom members probe.
+//! Targets from routes.
 
 use super::*;
 use crate::types::TargetMode;
@@ -8,7 +8,7 @@ fn ip(arguments: &str) {
     assert!(status.success(), "ip {arguments}");
 }
 
-/// Every member has these targets in IPv4, which come from there.
+/// Every member has these IPv4 targets, from this source.
 fn probes(group: &GroupReport, mode: TargetMode, targets: &[&str]) -> bool {
     let targets: Vec<IpAddr> = targets.iter().map(|target| target.parse().unwrap()).collect();
     group.members.iter().all(|member| {
@@ -22,9 +22,9 @@ fn probes(group: &GroupReport, mode: TargetMode, targets: &[&str]) -> bool {
 }
 
 #[test]
-fn routes_name_targets_and_take_them_back() {
+fn routes_add_and_remove_targets() {
     on_a_host(|links| async move {
-        with_engine(|client| async move {
+        with_daemon(|client| async move {
             client.attach(&["eth0", "eth1"]).await;
             for (number, name) in ["eth0", "eth1"].into_iter().enumerate() {
                 let address = format!("192.168.178.{}/24", 201 + number);
@@ -38,7 +38,7 @@ fn routes_name_targets_and_take_them_back() {
             has(TargetMode::Routes, &["192.168.178.1"]).await;
             ip("route add 192.168.178.9/32 dev production0");
             ip("route add 10.0.0.0/8 via 192.168.178.2 dev production0 table 178");
-            // An address of ours is nobody to ask, and another subnet is out of reach.
+            // An own address, and another subnet, give no targets.
             ip("route add 192.168.178.202/32 dev production0");
             ip("route add 10.9.9.9/32 dev production0");
             has(TargetMode::Routes, &["192.168.178.1", "192.168.178.2", "192.168.178.9"]).await;

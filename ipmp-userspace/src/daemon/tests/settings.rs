@@ -1,4 +1,4 @@
-//! What an operator sets, from the request to the state machine, and through the end of a daemon.
+//! Settings: from the request to the state machine, and across restarts.
 
 use std::path::PathBuf;
 
@@ -8,11 +8,16 @@ use super::*;
 use crate::{
     control::Setting,
     core::{self},
+    daemon::{
+        events::trigger::Trigger,
+        group::actions,
+        operations::{execute, target},
+    },
     types::{MemberState, ProbePolicy, TargetSource, TargetStatus},
 };
 
-async fn start(config: Option<PathBuf>) -> Engine {
-    Engine::start(String::new(), false, datapath::Interval::default(), config).await.unwrap().0
+async fn start(config: Option<PathBuf>) -> EventLoop {
+    EventLoop::start(String::new(), false, datapath::Interval::default(), config).await.unwrap().0
 }
 
 fn set(name: &str, settings: &[&str]) -> Request {
@@ -28,15 +33,25 @@ fn ips(texts: &[&str]) -> Vec<IpAddr> {
     texts.iter().map(|text| text.parse().unwrap()).collect()
 }
 
-async fn done(engine: &mut Engine, request: Request) -> Vec<String> {
-    match engine.request(request.clone()).await {
+async fn done(daemon: &mut EventLoop, request: Request) -> Vec<String> {
+    match execute(&mut daemon.manager, &Trigger::default(), request.clone()).await {
         Ok(Response::Done(notes)) => notes,
         other => panic!("{request:?}: {other:?}"),
     }
 }
 
-fn core_of(engine: &Engine) -> &core::Group {
-    &engine.groups["production0"].core
+async fn refusal(daemon: &mut EventLoop, request: Request) -> Refused {
+    execute(&mut daemon.manager, &Trigger::default(), request).await.unwrap_err()
+}
+
+async fn feed(daemon: &mut EventLoop, event: core::Input) {
+    let trigger = Trigger::default();
+    let (group, mut context) = daemon.manager.group("production0", &trigger).unwrap();
+    actions::tell(group, &mut context, event).await;
+}
+
+fn core_of(daemon: &EventLoop) -> &core::Group {
+    &daemon.manager.groups["production0"].core
 }
 
 /// A file of defaults in a directory of its own.
@@ -59,21 +74,21 @@ impl Config {
 }
 
 #[test]
-fn what_is_set_reaches_the_core_and_outlives_the_daemon() {
+fn settings_reach_state_machine_and_outlive_daemon() {
     on_a_host(|_| async move {
         let config = Config::new("FAILURE_DETECTION_TIME=3000\nFAILBACK=no\n");
-        let mut engine = start(Some(config.path())).await;
-        done(&mut engine, attach(&["eth0", "eth1"])).await;
+        let mut daemon = start(Some(config.path())).await;
+        done(&mut daemon, attach(&["eth0", "eth1"])).await;
         let defaults =
             core::Settings { fdt: Duration::from_secs(3), failback: false, ..core::Settings::default() };
-        assert_eq!(*core_of(&engine).settings(), defaults);
+        assert_eq!(*core_of(&daemon).settings(), defaults);
 
         let notes =
-            done(&mut engine, set("production0", &["fdt=50ms", "failback=yes", "fail-open=no"])).await;
+            done(&mut daemon, set("production0", &["fdt=50ms", "failback=yes", "fail-open=no"])).await;
         assert_eq!(
             notes,
             [
-                "A failure detection time of 50 ms in group production0 means up to 200 probes a second for each target"
+                "Failure detection time of 50 ms in group production0 sends up to 200 probes per second to each target"
             ]
         );
         let wanted = core::Settings {
@@ -82,27 +97,27 @@ fn what_is_set_reaches_the_core_and_outlives_the_daemon() {
             fail_open: false,
             ..core::Settings::default()
         };
-        assert_eq!(*core_of(&engine).settings(), wanted);
-        let notes = done(&mut engine, set("production0", &["targets=192.168.178.1,192.168.178.2"])).await;
+        assert_eq!(*core_of(&daemon).settings(), wanted);
+        let notes = done(&mut daemon, set("production0", &["targets=192.168.178.1,192.168.178.2"])).await;
         assert_eq!(
             notes,
             ["no member probes 192.168.178.1, 192.168.178.2 yet: \
                  give members test addresses in the same subnet (`ipmpctl test-address add`), or \
                  probe without any by `ipmpctl set production0 probe=arp`"]
         );
-        assert_eq!(done(&mut engine, set("production0", &["probe=arp"])).await, [""; 0]);
+        assert_eq!(done(&mut daemon, set("production0", &["probe=arp"])).await, [""; 0]);
         let targets = ips(&["192.168.178.2"]);
-        done(&mut engine, Request::DisableTarget { group: group(), addresses: targets }).await;
-        done(&mut engine, set("eth1", &["standby=on"])).await;
+        done(&mut daemon, Request::DisableTarget { group: group(), addresses: targets }).await;
+        done(&mut daemon, set("eth1", &["standby=on"])).await;
 
-        let same = |engine: &Engine| {
-            let core = core_of(engine);
+        let same = |daemon: &EventLoop| {
+            let core = core_of(daemon);
             assert_eq!(*core.settings(), core::Settings { probe: ProbePolicy::Arp, ..wanted });
             assert_eq!(core.known_targets().explicit, ips(&["192.168.178.1"]));
             assert_eq!(core.known_targets().disabled, ips(&["192.168.178.2"]));
             assert!(core.member_named("eth1").unwrap().standby());
             assert!(!core.member_named("eth0").unwrap().standby());
-            let listed = engine.list_targets("production0").unwrap();
+            let listed = target::list(&daemon.manager, "production0").unwrap();
             let chosen = |at: usize| -> Vec<_> {
                 listed[at].members.iter().map(|prober| (prober.member.as_str(), prober.status)).collect()
             };
@@ -110,31 +125,31 @@ fn what_is_set_reaches_the_core_and_outlives_the_daemon() {
             assert_eq!((listed[1].enabled, listed[1].source), (false, TargetSource::Explicit));
             assert_eq!((chosen(1), listed.len()), (vec![], 2));
         };
-        same(&engine);
+        same(&daemon);
         // As if it were killed.
-        drop(engine);
-        let mut engine = start(Some(config.path())).await;
-        same(&engine);
+        drop(daemon);
+        let mut daemon = start(Some(config.path())).await;
+        same(&daemon);
 
         let targets = ips(&["192.168.178.2"]);
-        done(&mut engine, Request::EnableTarget { group: group(), addresses: targets }).await;
+        done(&mut daemon, Request::EnableTarget { group: group(), addresses: targets }).await;
         let targets = ips(&["192.168.178.1"]);
-        done(&mut engine, Request::RemoveTarget { group: group(), addresses: targets }).await;
-        done(&mut engine, set("eth1", &["standby=off"])).await;
-        assert_eq!(core_of(&engine).known_targets().explicit, ips(&["192.168.178.2"]));
-        assert!(core_of(&engine).known_targets().disabled.is_empty());
-        assert!(!core_of(&engine).member_named("eth1").unwrap().standby());
+        done(&mut daemon, Request::RemoveTarget { group: group(), addresses: targets }).await;
+        done(&mut daemon, set("eth1", &["standby=off"])).await;
+        assert_eq!(core_of(&daemon).known_targets().explicit, ips(&["192.168.178.2"]));
+        assert!(core_of(&daemon).known_targets().disabled.is_empty());
+        assert!(!core_of(&daemon).member_named("eth1").unwrap().standby());
     });
 }
 
 #[test]
-fn targets_that_cannot_be_are_refused_and_nothing_changes() {
+fn invalid_targets_are_refused_without_change() {
     on_a_host(|_| async move {
-        let mut engine = start(None).await;
-        done(&mut engine, attach(&["eth0", "eth1"])).await;
+        let mut daemon = start(None).await;
+        done(&mut daemon, attach(&["eth0", "eth1"])).await;
         let add = |addresses: &[&str]| Request::AddTarget { group: group(), addresses: ips(addresses) };
-        done(&mut engine, add(&["192.168.178.1"])).await;
-        let of = |wish: fn(String, Vec<IpAddr>) -> Request, address| wish(group(), ips(&[address]));
+        done(&mut daemon, add(&["192.168.178.1"])).await;
+        let of = |change: fn(String, Vec<IpAddr>) -> Request, address| change(group(), ips(&[address]));
         let disable = |group, addresses| Request::DisableTarget { group, addresses };
         let remove = |group, addresses| Request::RemoveTarget { group, addresses };
         for (request, reason, line) in [
@@ -167,7 +182,7 @@ fn targets_that_cannot_be_are_refused_and_nothing_changes() {
             (
                 Request::DiscoverTargets { group: group() },
                 reason::NO_TEST_ADDRESS,
-                "no member of production0 has a test address to look for hosts from: \
+                "no member of production0 has a test address to search for targets from: \
                  give members test addresses (`ipmpctl test-address add`), or \
                  name targets with `ipmpctl target add`",
             ),
@@ -183,27 +198,29 @@ fn targets_that_cannot_be_are_refused_and_nothing_changes() {
                 "there is no group other0; `ipmpctl show` lists those that exist",
             ),
         ] {
-            let before = (engine.file.state.clone(), *core_of(&engine).settings());
-            let refused = engine.request(request.clone()).await.unwrap_err();
+            let before = (daemon.manager.file.state.clone(), *core_of(&daemon).settings());
+            let refused = refusal(&mut daemon, request.clone()).await;
             assert_eq!((refused.reason, refused.message.as_str()), (reason, line), "{request:?}");
-            assert_eq!((engine.file.state.clone(), *core_of(&engine).settings()), before, "{request:?}");
+            assert_eq!(
+                (daemon.manager.file.state.clone(), *core_of(&daemon).settings()),
+                before,
+                "{request:?}"
+            );
         }
-        // The router of the default route was found, not named; the loop that reads routes does not run here.
+        // A router is discovered, not explicit. The loop that reads routes does not run here.
         let router = ips(&["192.168.178.3"]);
-        let (groups, mut hands) = engine.with_hands();
         let family = crate::types::Family::V4;
         let routes = core::Input::Routes { family, hosts: vec![], routers: router.clone() };
-        groups.get_mut("production0").unwrap().tell(&mut hands, routes).await;
-        let refused = engine.request(of(disable, "192.168.178.3")).await.unwrap_err();
+        feed(&mut daemon, routes).await;
+        let refused = refusal(&mut daemon, of(disable, "192.168.178.3")).await;
         assert_eq!(
             refused.message,
-            "192.168.178.3 was not added to the targets of production0, but found: it is a router; add it first, and it \
-             is yours to change"
+            "192.168.178.3 was not added to the targets of production0, but discovered (it is a router); add it first \
+             (`ipmpctl target add`)"
         );
-        // Hosts that answer are told apart, wherever else they come from.
-        let (groups, mut hands) = engine.with_hands();
-        groups.get_mut("production0").unwrap().tell(&mut hands, core::Input::Host(router[0])).await;
-        let listed = engine.list_targets("production0").unwrap();
+        // Hosts that replied are marked, whatever their source.
+        feed(&mut daemon, core::Input::Host(router[0])).await;
+        let listed = target::list(&daemon.manager, "production0").unwrap();
         let answered = listed.iter().filter(|target| target.answered);
         assert_eq!(answered.map(|target| target.address).collect::<Vec<_>>(), router);
         let listed: Vec<_> = listed.iter().map(|target| (target.address, target.source)).collect();
@@ -215,9 +232,9 @@ fn targets_that_cannot_be_are_refused_and_nothing_changes() {
 }
 
 #[test]
-fn a_standby_rests_from_the_start_and_after_a_restart() {
+fn standby_is_inactive_from_start_and_after_restart() {
     on_a_host(|_| async move {
-        let rests = |group: &GroupReport| {
+        let is_inactive = |group: &GroupReport| {
             let is = |name: &str, active: bool| {
                 let mut members = group.members.iter();
                 members.any(|member| {
@@ -226,7 +243,7 @@ fn a_standby_rests_from_the_start_and_after_a_restart() {
             };
             is("eth0", true) && is("eth1", false)
         };
-        with_engine(|client| async move {
+        with_daemon(|client| async move {
             client.attach(&["eth0"]).await;
             let standby = Request::Attach {
                 group: group(),
@@ -235,43 +252,42 @@ fn a_standby_rests_from_the_start_and_after_a_restart() {
                 test_addresses: vec![],
             };
             client.done(standby).await;
-            client.until("eth1 rests", rests).await;
+            client.until("eth1 is inactive", is_inactive).await;
         })
         .await;
-        with_engine(|client| async move {
-            client.until("eth1 rests after a restart", rests).await;
+        with_daemon(|client| async move {
+            client.until("eth1 is inactive after a restart", is_inactive).await;
             client.done(set("eth1", &["standby=off"])).await;
-            client.until("both carry", |group| group.members.iter().all(|member| member.active)).await;
+            client.until("both are active", |group| group.members.iter().all(|member| member.active)).await;
         })
         .await;
     });
 }
 
-/// A member that has failed by its probes stays so: a new daemon, new settings and a file that is read again disprove
-/// nothing.
+/// Restart, new settings and a reload say nothing about reachability.
 #[test]
-fn a_verdict_outlives_restarts_settings_and_hangups() {
+fn probe_failure_outlives_restart_settings_and_reload() {
     on_a_host(|_| async move {
         let config = Config::new("FAILURE_DETECTION_TIME=20000\n");
-        with_engine(|client| async move {
+        with_daemon(|client| async move {
             client.attach(&["eth0", "eth1"]).await;
             client.done(set("production0", &["probe=arp", "targets=192.168.178.1"])).await;
             client.until("both are live", |group| group.members.iter().all(|member| member.live)).await;
         })
         .await;
-        // What a daemon leaves that has found eth0 failed behind its link.
-        let mut engine = start(None).await;
-        let datapath = &mut engine.groups.get_mut("production0").unwrap().datapath;
+        // The maps after a probe failure of eth0.
+        let mut daemon = start(None).await;
+        let datapath = &mut daemon.manager.groups.get_mut("production0").unwrap().datapath;
         datapath.set_state(0, maps::MemberStatus::Failed).unwrap();
         datapath.set_usable(MemberSet::of(1));
         datapath.set_reserve(MemberSet::of(0));
-        drop(engine);
+        drop(daemon);
 
         let path = config.path();
-        let (engine, requests) =
-            Engine::start(String::new(), false, datapath::Interval::default(), Some(path)).await.unwrap();
-        assert!(core_of(&engine).member_named("eth0").unwrap().probes_failed());
-        let (mut events, _) = engine.feeds().events.listen().unwrap();
+        let (daemon, requests) =
+            EventLoop::start(String::new(), false, datapath::Interval::default(), Some(path)).await.unwrap();
+        assert!(core_of(&daemon).member_named("eth0").unwrap().probes_failed());
+        let (mut events, _) = daemon.feeds().events.listen().unwrap();
         let test = async {
             let client = Client(requests);
             let failed = |group: &GroupReport| {
@@ -282,27 +298,27 @@ fn a_verdict_outlives_restarts_settings_and_hangups() {
             client.done(set("production0", &["failback=no"])).await;
             config.write("FAILURE_DETECTION_TIME=5\nFAILBACK=yes\n");
             nix::sys::signal::kill(nix::unistd::getpid(), nix::sys::signal::Signal::SIGHUP).unwrap();
-            let mut said = Vec::new();
-            while !said
+            let mut logged = Vec::new();
+            while !logged
                 .iter()
                 .any(|line| line == "Too small failure detection time of 5, assuming minimum of 100 ms")
             {
                 let event = timeout(Duration::from_secs(20), events.recv()).await.expect("a line").unwrap();
-                said.push(event.message.clone());
+                logged.push(event.message.clone());
             }
-            assert!(said.contains(&"SIGHUP: restart and reread config file".to_owned()), "{said:?}");
+            assert!(logged.contains(&"SIGHUP: restart and reread config file".to_owned()), "{logged:?}");
             let group = client.show().await.remove(0);
             assert!(failed(&group), "{group:#?}");
-            assert!(!said.iter().any(|line| line.contains("repair")), "{said:?}");
+            assert!(!logged.iter().any(|line| line.contains("repair")), "{logged:?}");
         };
         {
-            let mut engine = std::pin::pin!(engine.run());
+            let mut daemon = std::pin::pin!(daemon.run());
             tokio::select! {
-                result = &mut engine => panic!("the engine has ended: {result:?}"),
+                result = &mut daemon => panic!("the daemon has ended: {result:?}"),
                 () = test => {}
             }
         }
-        let engine = start(None).await;
-        assert!(core_of(&engine).member_named("eth0").unwrap().probes_failed());
+        let daemon = start(None).await;
+        assert!(core_of(&daemon).member_named("eth0").unwrap().probes_failed());
     });
 }

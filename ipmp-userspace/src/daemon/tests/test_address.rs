@@ -1,4 +1,4 @@
-//! Test addresses: who puts them there, who sends from them, and what is left of them.
+//! Test addresses: their configuration, their use as a source address, and their removal.
 
 use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
 
@@ -21,7 +21,7 @@ async fn own(links: &Links, name: &str) -> BTreeSet<String> {
     all.iter().filter(|address| !address.is_link_local()).map(Address::to_string).collect()
 }
 
-/// Every address of an interface is kept for probes, and nobody's packets are led through it.
+/// All addresses of an interface are reserved for probes, and no route leads through it.
 async fn assert_kept(links: &Links, name: &str) {
     let device = links.need(name).await;
     let all = links.addresses_of(device.ifindex).await.unwrap();
@@ -40,14 +40,14 @@ async fn wait(what: &str, mut wanted: impl AsyncFnMut() -> bool) {
     panic!("{what}: not in 8 s");
 }
 
-/// As an administrator, or a DHCP client's script, does it.
+/// Runs `ip`, as an administrator or the script of a DHCP client does.
 fn ip(arguments: &str) {
     let status = std::process::Command::new("ip").args(arguments.split(' ')).status().unwrap();
-    // What came too late for a route of its own is the same to us.
+    // The address may be gone already.
     println!("ip {arguments}: {status}");
 }
 
-/// The source that an unbound socket sends from.
+/// The source address that the kernel selects.
 fn source(to: &str) -> Option<IpAddr> {
     let to: SocketAddr = to.parse().unwrap();
     let any: SocketAddr = if to.is_ipv4() { ([0, 0, 0, 0], 0).into() } else { ([0u16; 8], 0).into() };
@@ -56,7 +56,7 @@ fn source(to: &str) -> Option<IpAddr> {
     socket.connect(to).ok().and_then(|()| socket.local_addr().ok()).map(|address| address.ip())
 }
 
-/// What an unbound socket could take for a member's subnet, and what leads anywhere else.
+/// Destinations in the subnets of members, and elsewhere.
 const DESTINATIONS: [&str; 8] = [
     "192.168.178.1:9",
     "192.168.178.255:9",
@@ -68,7 +68,7 @@ const DESTINATIONS: [&str; 8] = [
     "[2001:db8:99::1]:9",
 ];
 
-/// No unbound socket sends from one of these.
+/// The kernel selects none of these as a source address.
 fn assert_not_a_source(tests: &[&str]) {
     for to in DESTINATIONS {
         let from = source(to);
@@ -85,10 +85,10 @@ fn has(group: &GroupReport, name: &str, address: &str) -> bool {
 }
 
 #[test]
-fn a_test_address_comes_with_its_member_and_goes_with_it() {
+fn test_address_is_added_by_attach_and_removed_by_detach() {
     on_a_host(|links| async move {
         let untouched = settings("eth1");
-        with_engine(|client| async move {
+        with_daemon(|client| async move {
             client.attach(&["eth0"]).await;
             client.done(attach_with(&["eth1"], &["192.168.178.203/24", "2001:db8::203/64"])).await;
             let tests = ["192.168.178.203", "2001:db8::203"];
@@ -105,13 +105,13 @@ fn a_test_address_comes_with_its_member_and_goes_with_it() {
             assert_not_a_source(&tests);
             assert_eq!(source("192.168.178.1:9"), Some(addresses()[0].ip));
             assert_eq!(source("[2001:db8::1]:9"), Some(addresses()[1].ip));
-            // Without any data address there is nobody to send from.
+            // Even without any data address.
             let group = links.need("production0").await;
             for address in addresses() {
                 links.delete_address(group.ifindex, "production0", &address).await.unwrap();
             }
             assert_not_a_source(&tests);
-            // Up anew, the kernel makes routes anew.
+            // When the interface comes up, the kernel adds routes again.
             let eth1 = links.need("eth1").await;
             links.set_up(&eth1, false).await.unwrap();
             links.set_up(&eth1, true).await.unwrap();
@@ -128,17 +128,17 @@ fn a_test_address_comes_with_its_member_and_goes_with_it() {
 }
 
 #[test]
-fn an_address_that_the_nic_has_stays_and_is_given_back() {
+fn present_address_becomes_test_address_and_is_restored() {
     on_a_host(|links| async move {
         let before = (global(&links, "eth0").await, routes(&links, "eth0").await);
         let (mine, was) = (&links, &before);
-        with_engine(|client| async move {
+        with_daemon(|client| async move {
             let links = mine;
             let attach = || attach_with(&["eth0"], &["192.168.178.21/24"]);
             assert_eq!(
                 client.refused(attach()).await.message,
                 "cannot install route default via 192.168.178.1 metric 100: Network is unreachable (os error 101); \
-                 192.168.178.21 is to be a test address: add a data address to production0 that leads there first"
+                 192.168.178.21 is to be a test address: add a data address to production0 in the subnet of the gateway first"
             );
             assert_eq!((global(links, "eth0").await, routes(links, "eth0").await), *was);
             let create = || Request::Create {
@@ -172,13 +172,13 @@ fn an_address_that_the_nic_has_stays_and_is_given_back() {
 }
 
 #[test]
-fn what_others_put_on_a_member_is_kept_for_probes() {
+fn addresses_of_other_programs_are_reserved_for_probes() {
     on_a_host(|links| async move {
-        with_engine(|client| async move {
+        with_daemon(|client| async move {
             client.attach(&["eth0"]).await;
             client.done(attach_with(&["eth1"], &["dhcp"])).await;
             let eth1 = links.need("eth1").await;
-            // A lease, as a client brings it: an address, and routes of all kinds.
+            // A lease, as a DHCP client configures it: an address, and routes.
             let lease = Address {
                 lifetime: Some((600, 300)),
                 ..Address::new("192.168.178.203".parse().unwrap(), 24)
@@ -190,7 +190,7 @@ fn what_others_put_on_a_member_is_kept_for_probes() {
             ip("route add default via 192.168.178.1 dev eth1 metric 50");
             ip("route add 172.16.0.0/12 via 192.168.178.1 dev eth1 src 192.168.178.203");
             ip("-6 route add default via 2001:db8::1 dev eth1 metric 50");
-            wait("they are kept for probes, and the routes are gone", async || {
+            wait("they are reserved for probes, and the routes are deleted", async || {
                 let all = links.addresses_of(eth1.ifindex).await.unwrap();
                 all.iter().filter(|address| !address.is_link_local()).count() == 2
                     && all.iter().all(Address::is_for_tests)
@@ -202,16 +202,16 @@ fn what_others_put_on_a_member_is_kept_for_probes() {
             let kept = links.addresses_of(eth1.ifindex).await.unwrap();
             let kept = kept.into_iter().find(|address| address.ip == lease.ip).expect("the lease");
             assert!(kept.lifetime.is_some_and(|(valid, _)| valid <= 600), "{kept:?}");
-            // Lost and found.
+            // Removed and added again.
             links.delete_address(eth1.ifindex, "eth1", &kept).await.unwrap();
-            client.until("it is gone", |group| !has(group, "eth1", "192.168.178.203")).await;
+            client.until("it is removed", |group| !has(group, "eth1", "192.168.178.203")).await;
             links.add_address(eth1.ifindex, "eth1", &lease).await.unwrap();
             client.until("it is back", |group| has(group, "eth1", "192.168.178.203")).await;
-            wait("it is kept", async || {
+            wait("it is reserved", async || {
                 links.addresses_of(eth1.ifindex).await.unwrap().iter().all(Address::is_for_tests)
             })
             .await;
-            // It is theirs: they have it back as it was.
+            // It is restored as it was.
             client.done(detach("eth1", None)).await;
             let back = links.addresses_of(eth1.ifindex).await.unwrap();
             let back: Vec<_> = back.into_iter().filter(Address::is_global).collect();
@@ -226,7 +226,7 @@ fn what_others_put_on_a_member_is_kept_for_probes() {
 }
 
 #[test]
-fn a_nic_with_a_lease_keeps_it_and_its_other_addresses_move() {
+fn leased_address_stays_on_nic_and_others_move() {
     on_a_host(|links| async move {
         let lease =
             Address { lifetime: Some((600, 300)), ..Address::new("192.168.178.203".parse().unwrap(), 24) };
@@ -234,7 +234,7 @@ fn a_nic_with_a_lease_keeps_it_and_its_other_addresses_move() {
         links.add_address(eth1.ifindex, "eth1", &lease).await.unwrap();
         let other = Address::new("172.16.0.1".parse().unwrap(), 24);
         links.add_address(eth1.ifindex, "eth1", &other).await.unwrap();
-        with_engine(|client| async move {
+        with_daemon(|client| async move {
             client.done(attach_with(&["eth1"], &["dhcp"])).await;
             assert_eq!(own(&links, "eth1").await, ["192.168.178.203/24".to_owned()].into());
             assert_kept(&links, "eth1").await;
@@ -251,10 +251,10 @@ fn a_nic_with_a_lease_keeps_it_and_its_other_addresses_move() {
 }
 
 #[test]
-fn a_subnet_of_its_own_needs_no_route_that_others_see() {
+fn test_address_in_own_subnet_has_hidden_route() {
     on_a_host(|links| async move {
         let mine = &links;
-        with_engine(|client| async move {
+        with_daemon(|client| async move {
             let links = mine;
             client.attach(&["eth0"]).await;
             client.done(attach_with(&["eth1"], &["10.9.9.203/24"])).await;
@@ -267,13 +267,13 @@ fn a_subnet_of_its_own_needs_no_route_that_others_see() {
                 all.iter().filter(|route| route.uses(eth1.ifindex) && route.is_ipv4()).count()
             };
             assert!(led() && by_itself().await == 1);
-            // A data address in the same subnet leads there.
+            // A data address in the same subnet replaces it.
             let data = Request::AddAddress {
                 group: "production0".into(),
                 addresses: vec!["10.9.9.9/24".parse().unwrap()],
             };
             client.done(data).await;
-            wait("the test route goes", async || by_itself().await == 0).await;
+            wait("the test route is deleted", async || by_itself().await == 0).await;
             let data = Request::RemoveAddress {
                 group: "production0".into(),
                 addresses: vec!["10.9.9.9/24".parse().unwrap()],
@@ -282,9 +282,9 @@ fn a_subnet_of_its_own_needs_no_route_that_others_see() {
             wait("the test route is back", async || by_itself().await == 1).await;
         })
         .await;
-        // The next daemon has it, and a teardown leaves nothing.
-        with_engine(|client| async move {
-            client.until("taken over", |group| has(group, "eth1", "10.9.9.203")).await;
+        // It is adopted, and teardown removes it.
+        with_daemon(|client| async move {
+            client.until("adopted", |group| has(group, "eth1", "10.9.9.203")).await;
             assert_kept(mine, "eth1").await;
         })
         .await;
@@ -297,9 +297,9 @@ fn a_subnet_of_its_own_needs_no_route_that_others_see() {
 }
 
 #[test]
-fn test_addresses_are_added_and_removed_by_name() {
+fn test_address_requests_are_checked() {
     on_a_host(|links| async move {
-        with_engine(|client| async move {
+        with_daemon(|client| async move {
             client.attach(&["eth0", "eth1"]).await;
             let add = |interface: &str, address: &str| Request::AddTestAddress {
                 interface: interface.into(),
@@ -334,13 +334,13 @@ fn test_addresses_are_added_and_removed_by_name() {
             );
             client.done(del("192.168.178.203/24")).await;
             assert_eq!(own(&links, "eth1").await, BTreeSet::new());
-            // What somebody else removes is not put back.
+            // One that another program removed is not added again.
             client.done(add("eth1", "192.168.178.203/24")).await;
             let eth1 = links.need("eth1").await;
             let there = links.addresses_of(eth1.ifindex).await.unwrap();
             let test = there.into_iter().find(|address| address.ip == Ipv4Addr::new(192, 168, 178, 203));
             links.delete_address(eth1.ifindex, "eth1", &test.expect("the test address")).await.unwrap();
-            client.until("it is gone", |group| !has(group, "eth1", "192.168.178.203")).await;
+            client.until("it is removed", |group| !has(group, "eth1", "192.168.178.203")).await;
             client.done(add("eth1", "192.168.178.204/24")).await;
             assert_eq!(own(&links, "eth1").await, ["192.168.178.204/24".to_owned()].into());
         })

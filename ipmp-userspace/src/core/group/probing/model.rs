@@ -19,7 +19,7 @@ use crate::{
         Input, Settings,
         group::{
             properties::Kernel,
-            wire::{Wire, router},
+            testing::{Wire, router},
         },
         member::Member,
         probe::{FAILURES, REPAIRS, history::ProbeProgress},
@@ -128,7 +128,8 @@ impl World {
             (member.condition(), member.link(), member.live(), member.offline(), flags, last, answers, next)
         };
         let members: Vec<_> = group.members().iter().map(member).collect();
-        let roles = (group.active(), group.cast(), group.dark(Family::V4), group.said_unusable);
+        let roles =
+            (group.active(), group.cast(), group.targets_unreachable(Family::V4), group.reported_unusable);
         format!("{members:?} {roles:?} {:?} {:?}", self.wire.silent, self.wire.dead)
     }
 
@@ -145,7 +146,10 @@ impl World {
         } else if !group.settings().fail_open {
             assert!(in_service().all(|member| member.state() == MemberState::Failed));
         }
-        assert_eq!(group.dark(Family::V4), in_service().any(Member::functions) && !in_service().any(good));
+        assert_eq!(
+            group.targets_unreachable(Family::V4),
+            in_service().any(Member::functions) && !in_service().any(good)
+        );
     }
 }
 

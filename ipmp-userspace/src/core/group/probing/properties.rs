@@ -9,8 +9,9 @@ use crate::{
         Input,
         group::{
             properties::Kernel,
-            wire::{Wire, ip, router},
+            testing::{Wire, ip, router},
         },
+        member::Member,
         probe::fdt,
     },
     types::{Family, GroupState, LinkState, MemberState, ProbePolicy, ProbeState},

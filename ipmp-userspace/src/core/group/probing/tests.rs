@@ -4,7 +4,8 @@ use super::*;
 use crate::{
     core::{
         Adopted, Group, Input,
-        group::wire::{MAC, Wire, ip, router},
+        group::testing::{MAC, Wire, ip, router},
+        member::Member,
         probe::SETTLE,
         slots::Slots,
     },
@@ -240,7 +241,7 @@ fn a_router_that_answers_nobody_takes_nobody_down() {
                 "No target of group g replies on any interface (inet); interfaces are judged by link state until one does"
             ]
         );
-        assert!(wire.group.dark(Family::V4));
+        assert!(wire.group.targets_unreachable(Family::V4));
         assert_eq!((wire.usable(), wire.group.state(), wire.carrier), (vec![0, 1], GroupState::Ok, true));
         // Its first answer fails nobody.
         wire.dead.clear();
@@ -257,7 +258,7 @@ fn a_member_alone_is_judged_by_its_link() {
     wire.silent.insert(0);
     wire.run(ms(30_000));
     assert_eq!((wire.usable(), wire.state(0), wire.carrier), (vec![0], MemberState::Ok, true));
-    assert!(wire.group.dark(Family::V4));
+    assert!(wire.group.targets_unreachable(Family::V4));
 }
 
 #[test]
@@ -758,7 +759,7 @@ fn arp_probes_stop_towards_a_target_that_answers_nobody() {
     wire.dead.clear();
     wire.run(ms(6000));
     assert!(wire.probes.len() > 50);
-    assert!(!wire.group.dark(Family::V4));
+    assert!(!wire.group.targets_unreachable(Family::V4));
     assert_eq!(wire.usable(), [0, 1]);
 }
 

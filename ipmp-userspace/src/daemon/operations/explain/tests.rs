@@ -4,7 +4,7 @@ use super::*;
 use crate::{
     core::{
         Input, Settings,
-        group::wire::{Wire, router},
+        group::testing::{Wire, router},
     },
     types::{Family, LinkState},
 };
@@ -13,7 +13,7 @@ const FDT: Duration = Duration::from_secs(1);
 
 fn view(wire: &Wire) -> View<'_> {
     let member = wire.group.member(0).expect("eth0");
-    View { group: &wire.group, member, good_since: None, now: wire.now }
+    View { group: &wire.group, member, up_since: None, now: wire.now }
 }
 
 fn summary(wire: &Wire) -> String {
@@ -164,7 +164,7 @@ fn links() {
         "eth0 has failed, and its link is back: it is trusted when it has been good for a while"
     );
     let returning =
-        View { good_since: Some(wire.now), now: wire.now + Duration::from_millis(50), ..view(&wire) };
+        View { up_since: Some(wire.now), now: wire.now + Duration::from_millis(50), ..view(&wire) };
     assert_eq!(
         returning.link(),
         "Link: up; the datapath has seen it good for 50 ms, and trusts it after 200 ms."

@@ -34,7 +34,7 @@ pub fn detection(group: &core::Group, now: Time) -> Detection {
         fail_open: settings.fail_open,
         probe: settings.probe,
         targets: group.known_targets().explicit.clone(),
-        dark: Family::ALL.into_iter().filter(|&family| group.dark(family)).collect(),
+        dark: Family::ALL.into_iter().filter(|&family| group.targets_unreachable(family)).collect(),
     }
 }
 
@@ -142,7 +142,7 @@ mod tests {
     use crate::{
         core::{
             Input, Settings,
-            group::wire::{Wire, router},
+            group::testing::{Wire, router},
         },
         types::{ProbeMethod, ProbePolicy},
     };

@@ -1,23 +1,22 @@
-//! Answers to probes that the datapath did not hand over, in a sentence.
+//! Replies to probes that the datapath did not pass to the daemon.
 
 use ipmp_common::maps::ReplyCounters;
 
-/// What a member's ingress kept to itself so far; `None`: nothing, as it should be.
-pub fn sentence(member: &str, counters: &ReplyCounters) -> Option<String> {
+/// A message on the replies that a member has dropped; `None`: none.
+pub fn message(member: &str, counters: &ReplyCounters) -> Option<String> {
     let ReplyCounters { unknown_id, flood, lost, .. } = *counters;
     let reasons = [
-        (unknown_id, "echo replies to somebody else's requests, or forged"),
-        (flood, "more at once than any probe asks for"),
-        (lost, "when ipmpd did not read them"),
+        (unknown_id, "with an unknown id (to requests of another program, or forged)"),
+        (flood, "above the rate limit"),
+        (lost, "while ipmpd did not read them"),
     ];
-    let told: Vec<String> = reasons
+    let list: Vec<String> = reasons
         .iter()
         .filter(|(count, _)| *count > 0)
         .map(|(count, reason)| format!("{count} {reason}"))
         .collect();
-    (!told.is_empty()).then(|| {
-        format!("answers to probes that {member} received and were not looked at: {}", told.join("; "))
-    })
+    (!list.is_empty())
+        .then(|| format!("replies to probes that {member} received and dropped: {}", list.join("; ")))
 }
 
 #[cfg(test)]
@@ -25,13 +24,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_what_was_not_handed_over_is_told() {
+    fn only_dropped_replies_are_reported() {
         let handed = ReplyCounters { delivered: 7, ..ReplyCounters::default() };
-        assert_eq!(sentence("eth0", &handed), None);
+        assert_eq!(message("eth0", &handed), None);
         assert_eq!(
-            sentence("eth0", &ReplyCounters { unknown_id: 3, lost: 1, ..handed }).unwrap(),
-            "answers to probes that eth0 received and were not looked at: 3 echo replies to somebody else's requests, or \
-             forged; 1 when ipmpd did not read them"
+            message("eth0", &ReplyCounters { unknown_id: 3, lost: 1, ..handed }).unwrap(),
+            "replies to probes that eth0 received and dropped: 3 with an unknown id (to requests of another program, or \
+             forged); 1 while ipmpd did not read them"
         );
     }
 }

@@ -1,5 +1,4 @@
-//! Whether an interface can join a group (reference.md 1.4). Every refusal names the interface and the remedy, and is
-//! made before anything is changed.
+//! Whether an interface can join a group (docs/reference.md 1.4). Each refusal names the interface and the remedy.
 
 use ipmp_common::steer::MAX_MEMBERS;
 use rtnetlink::packet_route::link::LinkFlags;
@@ -9,10 +8,10 @@ use crate::{
     link::{Device, GroupInterface},
 };
 
-/// What there is besides the candidate.
+/// The configuration around an interface.
 #[derive(Clone, Copy, Debug)]
 pub struct Surroundings<'a> {
-    /// The group that it is to join.
+    /// The group that it joins.
     pub group: &'a str,
     /// The group that it is a member of already.
     pub member_of: Option<&'a str>,
@@ -24,8 +23,8 @@ pub struct Surroundings<'a> {
     pub members: &'a [(String, [u8; 6])],
 }
 
-/// Refuses what cannot be a member.
-pub fn vet(device: &Device, around: Surroundings<'_>) -> Result<(), Refused> {
+/// Refuses an interface that cannot be a member.
+pub fn check(device: &Device, around: Surroundings<'_>) -> Result<(), Refused> {
     let name = &device.name;
     let unsuitable = |text: String| Err(Refused::new(reason::UNSUITABLE, text));
     if around.is_group {
@@ -43,7 +42,7 @@ pub fn vet(device: &Device, around: Surroundings<'_>) -> Result<(), Refused> {
         return Err(Refused::new(reason::ALREADY_MEMBER, text));
     }
     if GroupInterface::is_far_end(device) {
-        return unsuitable(format!("{name} is the far end of a group interface, which nobody may use"));
+        return unsuitable(format!("{name} is the far end of a group interface, which must not be used"));
     }
     if device.flags.contains(LinkFlags::Loopback) {
         return unsuitable(format!(
@@ -77,7 +76,7 @@ pub fn vet(device: &Device, around: Surroundings<'_>) -> Result<(), Refused> {
         return Err(Refused::new(
             reason::IN_USE,
             format!(
-                "{name} has an XDP program of somebody else: detach it first (ip link set {name} xdp off)"
+                "{name} has an XDP program of another program: detach it first (ip link set {name} xdp off)"
             ),
         ));
     }
@@ -135,16 +134,16 @@ mod tests {
     fn refusal(change: impl Fn(&mut Device)) -> Refused {
         let mut device = nic();
         change(&mut device);
-        vet(&device, around(&[])).unwrap_err()
+        check(&device, around(&[])).unwrap_err()
     }
 
     #[test]
-    fn a_nic_is_welcome() {
-        assert_eq!(vet(&nic(), around(&[("eth1".into(), [2, 0, 0, 0, 0, 4])])), Ok(()));
+    fn nic_is_accepted() {
+        assert_eq!(check(&nic(), around(&[("eth1".into(), [2, 0, 0, 0, 0, 4])])), Ok(()));
     }
 
     #[test]
-    fn what_is_no_nic_is_unsuitable() {
+    fn other_interfaces_are_unsuitable() {
         for (change, text) in [
             (
                 (|device| device.flags |= LinkFlags::Loopback) as fn(&mut Device),
@@ -168,11 +167,11 @@ mod tests {
     }
 
     #[test]
-    fn what_belongs_to_others_is_named() {
+    fn refusal_names_the_owner_of_the_interface() {
         let mut device = nic();
         device.master = Some(9);
         let bridge = Device { name: "br0".into(), kind: "bridge".into(), ..nic() };
-        let refused = vet(&device, Surroundings { master: Some(&bridge), ..around(&[]) }).unwrap_err();
+        let refused = check(&device, Surroundings { master: Some(&bridge), ..around(&[]) }).unwrap_err();
         assert_eq!(
             refused.message,
             "eth0 belongs to br0 (bridge): take it out first (ip link set eth0 nomaster)"
@@ -180,21 +179,21 @@ mod tests {
         assert_eq!(refusal(|device| device.xdp = true).reason, reason::IN_USE);
         let member = Surroundings { member_of: Some("other0"), ..around(&[]) };
         assert_eq!(
-            vet(&nic(), member).unwrap_err().message,
+            check(&nic(), member).unwrap_err().message,
             "eth0 is a member of other0: detach it there first (ipmpctl detach eth0)"
         );
         let member = Surroundings { member_of: Some("production0"), ..around(&[]) };
-        assert_eq!(vet(&nic(), member).unwrap_err().message, "eth0 is a member of production0 already");
+        assert_eq!(check(&nic(), member).unwrap_err().message, "eth0 is a member of production0 already");
         let group = Surroundings { is_group: true, ..around(&[]) };
-        assert_eq!(vet(&nic(), group).unwrap_err().reason, reason::UNSUITABLE);
+        assert_eq!(check(&nic(), group).unwrap_err().reason, reason::UNSUITABLE);
     }
 
     #[test]
-    fn a_mac_is_had_once_and_a_group_has_sixteen_members() {
+    fn duplicate_mac_and_seventeenth_member_are_refused() {
         let twin = [("eth1".to_owned(), nic().mac)];
-        assert_eq!(vet(&nic(), around(&twin)).unwrap_err().reason, reason::DUPLICATE_MAC);
+        assert_eq!(check(&nic(), around(&twin)).unwrap_err().reason, reason::DUPLICATE_MAC);
         let sixteen: Vec<_> = (0..16).map(|n| (format!("eth{}", n + 1), [2, 0, 0, 0, 1, n])).collect();
-        assert_eq!(vet(&nic(), around(&sixteen[..15])), Ok(()));
-        assert_eq!(vet(&nic(), around(&sixteen)).unwrap_err().reason, reason::FULL);
+        assert_eq!(check(&nic(), around(&sixteen[..15])), Ok(()));
+        assert_eq!(check(&nic(), around(&sixteen)).unwrap_err().reason, reason::FULL);
     }
 }

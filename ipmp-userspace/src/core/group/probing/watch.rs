@@ -1,4 +1,4 @@
-//! Telling of single probes, while somebody watches. While nobody does, nothing is kept.
+//! Reports of single probes, while a client wants them. Otherwise nothing is recorded.
 
 use super::Group;
 use crate::{
@@ -13,14 +13,14 @@ use crate::{
 };
 
 impl Group {
-    /// From now on every probe that is over is told of by [`Action::ProbeOver`](crate::core::Action), or no longer.
+    /// Whether from now on each finished probe is reported by [`Action::ProbeOver`](crate::core::Action).
     pub fn watch_probes(&mut self, watched: bool) {
-        self.probes.watched = watched;
+        self.probing.watched = watched;
     }
 
-    /// The probes that are undecided now and will not be after a look at `now`, if anybody watches.
+    /// The undecided probes that will be decided at `now`, while probes are watched.
     pub(super) fn watched_until(&self, now: Time) -> Vec<(u8, Family, u16)> {
-        if !self.probes.watched {
+        if !self.probing.watched {
             return Vec::new();
         }
         let due = |probe: &&Probe| {
@@ -35,9 +35,9 @@ impl Group {
             .collect()
     }
 
-    /// What has become of a probe, told to whoever watches.
-    pub(super) fn tell_outcome(&mut self, now: Time, number: u8, family: Family, sequence: u16) {
-        if !self.probes.watched {
+    /// Records a finished probe, while probes are watched.
+    pub(super) fn finish_probe(&mut self, now: Time, number: u8, family: Family, sequence: u16) {
+        if !self.probing.watched {
             return;
         }
         let Some(member) = self.member(number) else { return };
@@ -57,7 +57,7 @@ impl Group {
             average: rtt.average(),
             deviation: rtt.deviation(),
         };
-        self.probes.outcomes.push(finished);
+        self.probing.finished.push(finished);
     }
 }
 
@@ -69,7 +69,7 @@ mod tests {
     use crate::{
         core::{
             Action, Input,
-            group::wire::{Wire, router},
+            group::testing::{Wire, router},
         },
         types::ProbeOutcome,
     };

@@ -1,7 +1,7 @@
 use std::time::Duration;
 
 use crate::{
-    core::{Action, Input, Settings, group::wire::Wire},
+    core::{Action, Input, Settings, group::testing::Wire},
     types::{GroupState, MemberState},
 };
 

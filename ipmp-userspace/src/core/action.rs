@@ -1,0 +1,81 @@
+//! What a group wants done.
+
+use std::net::IpAddr;
+
+use ipmp_common::{
+    maps::MemberStatus,
+    steer::{MemberSet, Preference, SLOTS},
+};
+
+use super::{
+    event::{Cause, Event},
+    probe::{Via, outcome::FinishedProbe},
+};
+
+/// What is to be done, in this order.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Action {
+    /// Write the `usable` mask.
+    SetUsable(MemberSet),
+    /// Write the `reserve` mask: members that must not transmit unless a packet would be lost.
+    SetReserve(MemberSet),
+    /// Write the slots that differ.
+    SetSlots(Box<[Preference; SLOTS]>),
+    /// Write the cast role.
+    SetCast(Preference),
+    /// Write a data address's inbound role.
+    SetInbound {
+        /// The data address.
+        address: IpAddr,
+        /// Its list.
+        inbound: Preference,
+    },
+    /// Delete a data address.
+    ForgetAddress(IpAddr),
+    /// Write a member's state.
+    SetState {
+        /// The member.
+        member: u8,
+        /// Its state.
+        state: MemberStatus,
+    },
+    /// Announce that this member's MAC answers for the address: gratuitous ARP or unsolicited NA, the first at once.
+    Announce {
+        /// The data address.
+        address: IpAddr,
+        /// Its inbound member.
+        member: u8,
+    },
+    /// Stop announcing an address.
+    StopAnnouncing(IpAddr),
+    /// Set the carrier of the group interface.
+    SetCarrier(bool),
+    /// Set the MTU of the group interface.
+    SetMtu(u32),
+    /// Send a probe, and report it by [`Input::Sent`](super::Input::Sent).
+    Probe {
+        /// On this member.
+        member: u8,
+        /// To this target.
+        target: IpAddr,
+        /// How.
+        via: Via,
+        /// Its number.
+        sequence: u16,
+    },
+    /// Send an echo request to all hosts, and report each that answers by [`Input::Host`](super::Input::Host).
+    FindHosts {
+        /// On this member.
+        member: u8,
+        /// From this test address.
+        source: IpAddr,
+    },
+    /// Resolve a target's MAC by an ordinary request from a data address, and report it by
+    /// [`Input::Neighbour`](super::Input::Neighbour).
+    FindNeighbour(IpAddr),
+    /// Publish a finished probe to the clients that watch probes
+    /// ([`Group::watch_probes`](super::Group::watch_probes)).
+    ProbeOver(FinishedProbe),
+    /// Report an event and its cause.
+    Report(Event, Cause),
+}

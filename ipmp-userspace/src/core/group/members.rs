@@ -1,0 +1,87 @@
+//! The members of a group.
+
+use ipmp_common::steer::MemberSet;
+
+use crate::{
+    core::member::{Condition, Member},
+    types::GroupState,
+};
+
+/// The members, in the order in which they joined.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Members(Vec<Member>);
+
+impl Members {
+    pub(super) fn as_slice(&self) -> &[Member] {
+        &self.0
+    }
+
+    pub(super) fn iter(&self) -> std::slice::Iter<'_, Member> {
+        self.0.iter()
+    }
+
+    pub(super) fn iter_mut(&mut self) -> std::slice::IterMut<'_, Member> {
+        self.0.iter_mut()
+    }
+
+    pub(super) fn get(&self, number: u8) -> Option<&Member> {
+        self.iter().find(|member| member.number() == number)
+    }
+
+    pub(super) fn get_mut(&mut self, number: u8) -> Option<&mut Member> {
+        self.iter_mut().find(|member| member.number() == number)
+    }
+
+    pub(super) fn named(&self, name: &str) -> Option<&Member> {
+        self.iter().find(|member| member.name() == name)
+    }
+
+    pub(super) fn name(&self, number: Option<u8>) -> Option<String> {
+        number.and_then(|number| self.get(number)).map(|member| member.name().to_owned())
+    }
+
+    pub(super) fn numbers(&self) -> Vec<u8> {
+        self.iter().map(Member::number).collect()
+    }
+
+    /// The numbers of the members that satisfy a condition.
+    pub(super) fn set(&self, condition: impl Fn(&Member) -> bool) -> MemberSet {
+        self.iter().filter(|member| condition(member)).map(Member::number).collect()
+    }
+
+    pub(super) fn add(&mut self, member: Member) {
+        self.0.push(member);
+    }
+
+    pub(super) fn remove(&mut self, number: u8) -> Option<Member> {
+        let at = self.iter().position(|member| member.number() == number)?;
+        Some(self.0.remove(at))
+    }
+
+    pub(super) fn state(&self) -> GroupState {
+        match self.iter().filter(|member| member.functions()).count() {
+            0 => GroupState::Failed,
+            all if all == self.0.len() => GroupState::Ok,
+            _ => GroupState::Degraded,
+        }
+    }
+
+    pub(super) fn any_functions(&self) -> bool {
+        self.iter().any(Member::functions)
+    }
+
+    /// Whether the loss of a member leaves another one: one that functions, or one that only flap protection keeps
+    /// out.
+    pub(super) fn any_can_replace(&self) -> bool {
+        let is_held =
+            |member: &Member| member.offline.is_none() && member.condition == Condition::Held && member.live;
+        self.any_functions() || self.iter().any(is_held)
+    }
+
+    /// Another member in service with the same MAC.
+    pub(super) fn with_mac_of(&self, member: &Member) -> Option<&Member> {
+        self.iter().find(|other| {
+            other.number() != member.number() && other.offline.is_none() && other.mac() == member.mac()
+        })
+    }
+}

@@ -1,0 +1,146 @@
+//! Which of the functioning members transmit: standbys, and failed members when none functions
+//! (docs/reference.md 2.6, 2.7).
+//!
+//! | a member | result |
+//! |---|---|
+//! | standby, functions | inactive, while as many members transmit as there are members that are no standby |
+//! | no standby, functions after it joined, was offline, or with `failback` | transmits; if too many do, a standby becomes inactive |
+//! | no standby, is repaired without `failback`, and others function | inactive |
+//! | no standby, is repaired without `failback`, and none functions | transmits |
+//! | that transmitted fails | an inactive member replaces it: the standby that joined last, else the member that joined first |
+//!
+//! Inactive members are the datapath's reserve: it falls back on them by itself. While any member functions, those that
+//! do not are kept out if a restored link is not enough for them to transmit: those that are probed, standbys, and all
+//! without `failback`. While none functions, any member with a link transmits, even if its probes failed (`fail_open`).
+
+use ipmp_common::steer::MemberSet;
+
+use super::{Settings, members::Members};
+use crate::core::member::{Condition, Member};
+
+/// Where a member that functions now comes from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Origin {
+    Joined,
+    Repaired,
+    /// It was offline.
+    Online,
+}
+
+impl Members {
+    /// A member functions now: decides whether it transmits, and whether a standby no longer does.
+    pub(super) fn came_back(&mut self, number: u8, from: Origin, settings: &Settings) {
+        let others = || self.iter().filter(|member| member.number() != number);
+        let others_function = others().any(Member::functions);
+        let transmitting = others().filter(|member| transmits(member)).count();
+        let wanted = self.wanted();
+        let failback = settings.failback || from == Origin::Online;
+        let Some(member) = self.get_mut(number) else { return };
+        if member.standby {
+            member.inactive = transmitting > 0 && transmitting >= wanted;
+        } else {
+            member.inactive = !failback && from == Origin::Repaired && others_function;
+            if failback && transmitting >= wanted {
+                let surplus = self
+                    .iter_mut()
+                    .find(|other| other.number() != number && other.standby && transmits(other));
+                if let Some(standby) = surplus {
+                    standby.inactive = true;
+                }
+            }
+        }
+    }
+
+    /// A member failed or left, `before` being what it was: an inactive one replaces it if it transmitted.
+    pub(super) fn replace(&mut self, before: &Member) {
+        if !transmits(before) {
+            return;
+        }
+        let transmitting = self.iter().filter(|member| transmits(member)).count();
+        let has_left = self.get(before.number()).is_none();
+        // When a member leaves, one less is wanted, unless it was a standby.
+        if !has_left || before.standby || transmitting < self.wanted() {
+            self.activate_standby();
+        }
+    }
+
+    /// The operator makes a member a standby, or no longer; whether that is a change.
+    pub(super) fn set_standby(&mut self, number: u8, standby: bool) -> bool {
+        let Some(member) = self.get_mut(number) else { return false };
+        if std::mem::replace(&mut member.standby, standby) == standby {
+            return false;
+        }
+        let functions = member.functions();
+        member.inactive &= standby;
+        if standby && functions {
+            let others = self.iter().filter(|member| member.number() != number);
+            let transmitting = others.filter(|member| transmits(member)).count();
+            let wanted = self.wanted();
+            if let Some(member) = self.get_mut(number) {
+                member.inactive = transmitting > 0 && transmitting >= wanted;
+            }
+        }
+        true
+    }
+
+    /// Members that are inactive only because repaired members do not fail back.
+    pub(super) fn without_failback(&self) -> Vec<u8> {
+        self.iter().filter(|member| member.inactive && !member.standby).map(Member::number).collect()
+    }
+
+    /// Makes sure that one member transmits, if any functions.
+    pub(super) fn ensure_active(&mut self) {
+        if !self.iter().any(transmits) {
+            self.activate_standby();
+        }
+    }
+
+    /// Decides which members must not transmit although they are not offline.
+    pub(super) fn keep_out(&mut self, settings: &Settings) {
+        let any_functions = self.any_functions();
+        for member in self.iter_mut() {
+            let is_standby = member.inactive || member.probing.failed;
+            let link_is_not_enough = match member.condition {
+                Condition::Ok => false,
+                Condition::New => member.standby,
+                Condition::Down | Condition::Returning | Condition::Held => {
+                    member.standby || !settings.failback
+                }
+            };
+            let fails_closed = member.probing.failed && !settings.fail_open;
+            member.kept_out = fails_closed || (any_functions && (is_standby || link_is_not_enough));
+        }
+    }
+
+    /// The members that the datapath falls back on: inactive ones; without any, members in hold-down; without any, those
+    /// whose probes failed.
+    pub(super) fn reserve(&self, settings: &Settings) -> MemberSet {
+        let probes_failed = |member: &Member| {
+            member.offline.is_none() && member.probing.failed && member.kept_out && settings.fail_open
+        };
+        let inactive = |member: &Member| member.inactive && member.functions();
+        let tiers = [self.set(inactive), self.set(Member::is_held_down), self.set(probes_failed)];
+        tiers.into_iter().find(|tier| !tier.is_empty()).unwrap_or_default()
+    }
+
+    fn activate_standby(&mut self) {
+        let inactive = || self.iter().filter(|member| member.functions() && member.inactive);
+        let next = inactive().rev().find(|member| member.standby).or_else(|| inactive().next());
+        let next = next.map(Member::number);
+        if let Some(member) = next.and_then(|next| self.get_mut(next)) {
+            member.inactive = false;
+        }
+    }
+
+    /// How many members should transmit.
+    fn wanted(&self) -> usize {
+        self.iter().filter(|member| !member.standby).count()
+    }
+}
+
+fn transmits(member: &Member) -> bool {
+    member.functions() && !member.inactive
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,36 @@
+//! The operator's settings of a group.
+
+use std::time::Duration;
+
+use super::probe::fdt;
+use crate::types::ProbePolicy;
+
+/// The operator's settings of a group.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Settings {
+    /// Time in which [`flap::UPS`](super::flap::UPS) link-ups are accepted, and another one starts a hold-down.
+    pub flap_window: Duration,
+    /// The longest hold-down of flap protection.
+    pub longest_hold: Duration,
+    /// Time within which a failure is detected while the link stays up, on members that are probed.
+    pub fdt: Duration,
+    /// Whether a repaired member transmits again while enough others do.
+    pub failback: bool,
+    /// While no target replies on any member: members do not fail, and those that have failed transmit.
+    pub fail_open: bool,
+    /// Whether members without a test address are probed.
+    pub probe: ProbePolicy,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            flap_window: Duration::from_secs(60),
+            longest_hold: Duration::from_secs(3600),
+            fdt: fdt::DEFAULT,
+            failback: true,
+            fail_open: true,
+            probe: ProbePolicy::Off,
+        }
+    }
+}

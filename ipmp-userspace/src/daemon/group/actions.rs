@@ -1,0 +1,165 @@
+//! Feeding the state machine, and applying what it decides.
+
+use std::{collections::VecDeque, net::IpAddr};
+
+use super::{Context, RunningGroup, followers, probing};
+use crate::{
+    announce::Announcement,
+    core::{Action, Cause, Event, Input, Refusal, Time},
+    daemon::{clock::now, events::trigger::LinkLoss},
+    datapath,
+    link::sysctl,
+};
+
+/// An action that the kernel refused.
+#[derive(Debug, thiserror::Error)]
+enum Error {
+    #[error(transparent)]
+    Link(#[from] crate::link::Error),
+    #[error(transparent)]
+    Datapath(#[from] datapath::Error),
+}
+
+/// Feeds an event to the state machine and applies the resulting actions. Errors of the kernel are logged; the next event
+/// tries again.
+pub async fn feed(group: &mut RunningGroup, context: &mut Context<'_>, event: Input) -> Result<(), Refusal> {
+    feed_at(group, context, now(), event).await
+}
+
+/// As [`feed`], for events that cannot be refused.
+pub async fn tell(group: &mut RunningGroup, context: &mut Context<'_>, event: Input) {
+    if let Err(refusal) = feed(group, context, event).await {
+        log::error!(group = group.name(); "{refusal}");
+    }
+}
+
+/// Tells the state machine that its deadline has passed at `time`.
+pub async fn expire(group: &mut RunningGroup, context: &mut Context<'_>, time: Time) {
+    if let Err(refusal) = feed_at(group, context, time, Input::Deadline).await {
+        log::error!(group = group.name(); "{refusal}");
+    }
+}
+
+async fn feed_at(
+    group: &mut RunningGroup,
+    context: &mut Context<'_>,
+    time: Time,
+    event: Input,
+) -> Result<(), Refusal> {
+    group.core.watch_probes(context.event_log.probes_are_watched());
+    let actions = group.core.handle(time, event)?;
+    apply(group, context, actions).await;
+    Ok(())
+}
+
+/// Applies actions in their order, and then those that follow from them.
+pub async fn apply(group: &mut RunningGroup, context: &mut Context<'_>, actions: Vec<Action>) {
+    let mut is_scheduled = false;
+    // When the network was informed.
+    let mut done = None;
+    let mut actions = VecDeque::from(actions);
+    while let Some(action) = actions.pop_front() {
+        match action {
+            Action::Announce { .. } => is_scheduled = true,
+            // Announcements first: the network waits for them, and netlink may take its time.
+            Action::Report(..) | Action::SetCarrier(_) | Action::SetMtu(_) if is_scheduled => {
+                context.announce();
+                is_scheduled = false;
+                done = Some(now());
+            }
+            _ => {}
+        }
+        if let Action::Report(line, why) = &action {
+            let done = *done.get_or_insert_with(now);
+            let loss = || link_loss(group, why);
+            context.event_log.log_with(context.trigger, Some(group.name()), line, why, Some(done), loss);
+            continue;
+        }
+        if let Action::Probe { member, target, via, sequence } = action {
+            let sent = probing::send_probe(group, context, member, target, via, sequence);
+            match group.core.handle(sent.at, sent.event) {
+                Ok(more) => actions.extend(more),
+                Err(refusal) => log::error!(group = group.name(); "{refusal}"),
+            }
+            continue;
+        }
+        match apply_one(group, context, action).await {
+            // Its removal is reported by another event.
+            Err(Error::Link(error)) if error.is_gone() => log::debug!(group = group.name(); "{error}"),
+            Err(error) => log::error!(group = group.name(); "{error}"),
+            Ok(()) => {}
+        }
+    }
+    followers::follow_cast(group, context);
+}
+
+async fn apply_one(group: &mut RunningGroup, context: &mut Context<'_>, action: Action) -> Result<(), Error> {
+    match action {
+        Action::SetUsable(members) => group.datapath.set_usable(members),
+        Action::SetReserve(members) => group.datapath.set_reserve(members),
+        Action::SetSlots(slots) => group.datapath.set_slots(&slots),
+        Action::SetCast(list) => {
+            group.filters.roles_changed();
+            group.datapath.set_cast(list);
+        }
+        Action::SetInbound { address, inbound } => group.datapath.set_inbound(address, inbound)?,
+        Action::ForgetAddress(address) => {
+            group.datapath.remove_address(address)?;
+            context.schedule.stop(group.interface.ifindex, address);
+        }
+        Action::SetState { member, state } => group.datapath.set_state(member, state)?,
+        Action::Announce { address, member } => schedule_announcement(group, context, address, member),
+        Action::StopAnnouncing(address) => context.schedule.stop(group.interface.ifindex, address),
+        Action::SetCarrier(carrier) => group.interface.set_carrier(context.links, carrier).await?,
+        Action::SetMtu(mtu) => set_mtu(group, context, mtu).await?,
+        Action::ProbeOver(outcome) => context.event_log.probe_over(group.name(), outcome),
+        Action::FindHosts { member, source } => probing::find_hosts(group, context, member, source),
+        Action::FindNeighbour(address) => probing::find_neighbour(group, context, address),
+        // Handled by `apply`.
+        Action::Probe { .. } | Action::Report(..) => {}
+    }
+    Ok(())
+}
+
+async fn set_mtu(
+    group: &mut RunningGroup,
+    context: &mut Context<'_>,
+    mtu: u32,
+) -> Result<(), crate::link::Error> {
+    context.links.set_mtu(group.interface.ifindex, &group.interface.name, mtu).await?;
+    if std::mem::replace(&mut group.mtu, mtu) != mtu {
+        let line = Event::MtuChanged { group: group.name().to_owned(), mtu };
+        let smallest = group.core.members().iter().min_by_key(|member| member.mtu());
+        let why =
+            smallest.map_or(Cause::Trigger, |member| Cause::SmallestMtu { member: member.name().to_owned() });
+        let loss = || LinkLoss::Carrier;
+        context.event_log.log_with(context.trigger, Some(group.name()), &line, &why, None, loss);
+    }
+    Ok(())
+}
+
+/// How a link was lost.
+fn link_loss(group: &RunningGroup, why: &Cause) -> LinkLoss {
+    let Cause::LinkLost { member } = why else { return LinkLoss::Carrier };
+    let device = group.members.values().find(|known| known.name == *member);
+    device.map_or(LinkLoss::Gone, |device| match group.datapath.is_up(member, device.ifindex) {
+        None => LinkLoss::Gone,
+        Some(false) => LinkLoss::Down,
+        Some(true) => LinkLoss::Carrier,
+    })
+}
+
+fn schedule_announcement(group: &RunningGroup, context: &mut Context<'_>, address: IpAddr, number: u8) {
+    let (Some(device), Some(member)) = (group.members.get(&number), group.core.member(number)) else {
+        return;
+    };
+    let announcement = Announcement {
+        group: group.interface.ifindex,
+        vlan: None,
+        address,
+        ifindex: device.ifindex,
+        mac: member.mac(),
+        router: address.is_ipv6() && sysctl::forwards_ipv6(group.name()),
+    };
+    context.schedule.announce(announcement, now());
+}

@@ -1,0 +1,21 @@
+//! When a group has something to do without any event.
+
+use super::{Context, RunningGroup, UPDELAY, actions, links, membership_reports};
+use crate::core::Time;
+
+/// The next deadline of a group.
+pub fn next(group: &RunningGroup) -> Option<Time> {
+    let updelay = group.updelay.as_ref().and_then(|updelay| updelay.next(UPDELAY));
+    [group.core.deadline(), updelay, group.reports.next()].into_iter().flatten().min()
+}
+
+/// Handles the deadlines up to `time`. Replies that were received by then have been processed.
+pub async fn expire(group: &mut RunningGroup, context: &mut Context<'_>, time: Time) {
+    if group.core.deadline().is_some_and(|deadline| deadline <= time) {
+        actions::expire(group, context, time).await;
+    }
+    if group.updelay.is_some() {
+        links::read_live(group, context).await;
+    }
+    membership_reports::send(group, context);
+}

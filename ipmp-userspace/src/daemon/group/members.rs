@@ -1,0 +1,105 @@
+//! Members join and leave.
+
+use super::{Context, MemberDevice, RunningGroup, actions, hardware_filters, links, test_addresses};
+use crate::{
+    core::{Attachment, Event, Input},
+    daemon::{
+        migration::{Configuration, Place},
+        state_file::SavedMember,
+    },
+    link::{Links, sysctl},
+};
+
+/// A member whose datapath is attached joins.
+pub async fn join(group: &mut RunningGroup, context: &mut Context<'_>, attachment: Attachment) {
+    links::record_link(group, attachment.member, attachment.link);
+    actions::tell(group, context, Input::Joined(attachment)).await;
+}
+
+/// A member leaves: the state machine first, so that no more packets are sent to it.
+pub async fn leave(group: &mut RunningGroup, context: &mut Context<'_>, number: u8) -> Option<MemberDevice> {
+    actions::tell(group, context, Input::Left { member: number }).await;
+    let member = group.members.remove(&number);
+    group.filters.member_left(number);
+    group.test_addresses.member_left(number);
+    if let Some(updelay) = &mut group.updelay {
+        updelay.forget(number);
+    }
+    if let Some(member) = &member {
+        context.schedule.stop_member(member.ifindex);
+        context.prober.forget(member.ifindex);
+    }
+    if let Err(error) = group.datapath.detach(number) {
+        log::error!(group = group.name(); "{error}");
+    }
+    member
+}
+
+/// The device of a member was deleted.
+pub async fn device_deleted(group: &mut RunningGroup, context: &mut Context<'_>, number: u8) {
+    let Some(name) = group.members.get(&number).map(|member| member.name.clone()) else { return };
+    // The reference logs one line for each family.
+    for family in ["inet", "inet6"] {
+        context.log(group.name(), &Event::RemovedFromKernel { family, member: name.clone() });
+    }
+    leave(group, context, number).await;
+    test_addresses::restore(group, context, &name).await;
+    hardware_filters::release_member(group, context, &name).await;
+    context.file.forget_member(&group.interface.name, &name);
+}
+
+/// Detaches a member, and restores its interface. Its addresses and routes stay on the group interface.
+pub async fn detach(group: &mut RunningGroup, context: &mut Context<'_>, name: &str) {
+    test_addresses::restore(group, context, name).await;
+    if let Some(number) = group.number_named(name) {
+        if group.core.member(number).is_some() {
+            leave(group, context, number).await;
+        } else {
+            // It has not joined yet.
+            group.members.remove(&number);
+            if let Err(error) = group.datapath.detach(number) {
+                log::error!(group = group.name(), member = name; "{error}");
+            }
+        }
+    }
+    hardware_filters::release_member(group, context, name).await;
+    if let Some(saved) = context.file.member(group.name(), name) {
+        restore_settings(context.links, group.name(), name, saved).await;
+    }
+    context.file.forget_member(&group.interface.name, name);
+}
+
+/// Undoes a join: as [`detach`], and what was moved from the interface moves back.
+pub async fn undo_join(group: &mut RunningGroup, context: &mut Context<'_>, name: &str) {
+    test_addresses::restore(group, context, name).await;
+    move_back(group, context, name).await;
+    detach(group, context, name).await;
+}
+
+/// Moves what came from an interface, and is still on the group interface, back to it.
+async fn move_back(group: &RunningGroup, context: &mut Context<'_>, name: &str) {
+    let saved = context.file.state.groups.get_mut(group.name());
+    let Some(moved) = saved.and_then(|saved| saved.moved.remove(name)) else { return };
+    let Ok(Some(device)) = context.links.device_named(name).await else { return };
+    let (from, to) = (group.place(), Place::from(&device));
+    let result = async {
+        let present = Configuration::of(context.links, group.interface.ifindex).await?;
+        let back = moved.still_in(&present);
+        let copied = back.copy(context.links, from, to).await?;
+        back.clear(context.links, from, &copied).await
+    };
+    if let Err(error) = result.await {
+        log::error!(group = group.name(), member = name; "{error}");
+    }
+}
+
+/// Restores the settings of an interface from before it was attached.
+async fn restore_settings(links: &Links, group: &str, name: &str, saved: &SavedMember) {
+    sysctl::restore(name, &saved.settings);
+    if saved.was_down
+        && let Ok(Some(device)) = links.device_named(name).await
+        && let Err(error) = links.set_up(&device, false).await
+    {
+        log::warn!(group = group, member = name; "{error}");
+    }
+}

@@ -1,0 +1,54 @@
+//! The parts of the prober that all groups share: the echo identifier and the neighbours of the members.
+
+use std::net::IpAddr;
+
+use super::tasks::Tasks;
+use crate::{
+    daemon::clock::now,
+    link::Neighbour,
+    probe::{Found, Neighbours, random},
+};
+
+/// Shared by the probers of all groups.
+#[derive(Debug)]
+pub struct ProbeResolver {
+    identifier: u16,
+    neighbours: Neighbours,
+    tasks: Tasks,
+}
+
+impl ProbeResolver {
+    /// Without any known neighbour.
+    pub fn new(tasks: Tasks) -> Self {
+        Self { identifier: random::identifier(), neighbours: Neighbours::default(), tasks }
+    }
+
+    /// The ICMP identifier of every echo request.
+    pub fn identifier(&self) -> u16 {
+        self.identifier
+    }
+
+    /// The kernel reports a neighbour.
+    pub fn learn(&mut self, neighbour: &Neighbour) {
+        self.neighbours.learn(neighbour.ifindex, neighbour.address, neighbour.mac);
+    }
+
+    /// An interface is no longer a member.
+    pub fn forget(&mut self, ifindex: u32) {
+        self.neighbours.forget(ifindex);
+    }
+
+    /// What is known of a target. Makes the kernel resolve it where that is due.
+    pub fn find(&mut self, ifindex: u32, target: IpAddr) -> Found {
+        let (found, is_due) = self.neighbours.want(ifindex, target, now());
+        if is_due {
+            self.tasks.resolve_neighbour(ifindex, target, false);
+        }
+        found
+    }
+
+    /// Makes the kernel resolve a neighbour again, whatever it has cached.
+    pub fn resolve(&self, ifindex: u32, address: IpAddr) {
+        self.tasks.resolve_neighbour(ifindex, address, true);
+    }
+}

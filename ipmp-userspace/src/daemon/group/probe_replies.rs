@@ -1,0 +1,72 @@
+//! Replies to probes, and neighbours that the kernel has resolved.
+
+use std::{collections::BTreeMap, net::IpAddr, time::Duration};
+
+use ipmp_common::maps::{ProbeReply, ProbeReplyKind};
+
+use super::{Context, RunningGroup, actions};
+use crate::{
+    core::{
+        Input, Time,
+        probe::{ProbeSource, Proof},
+    },
+    link::Neighbour,
+    types::Family,
+};
+
+/// Reports replies that the datapath has received to the state machines of their groups.
+pub async fn receive_replies(
+    groups: &mut BTreeMap<String, RunningGroup>,
+    context: &mut Context<'_>,
+    replies: &[ProbeReply],
+) {
+    for reply in replies {
+        if let Some(group) = groups.values_mut().find(|group| group.datapath.index() == reply.group)
+            && let Some(event) = event_of(group, context, reply)
+        {
+            actions::tell(group, context, event).await;
+        }
+    }
+}
+
+/// What a packet that looks like a reply means to the state machine.
+fn event_of(group: &RunningGroup, context: &Context<'_>, reply: &ProbeReply) -> Option<Input> {
+    const ECHO: u32 = ProbeReplyKind::Echo as u32;
+    const ARP: u32 = ProbeReplyKind::Arp as u32;
+    const ND: u32 = ProbeReplyKind::Nd as u32;
+    let member = u8::try_from(reply.member).ok()?;
+    let target = IpAddr::from(reply.from);
+    let at = Time(Duration::from_nanos(reply.at_ns));
+    let is_ours = reply.identifier == context.prober.identifier();
+    match reply.kind {
+        ECHO if is_ours && group.discovery.searches.knows(reply.cookie) => Some(Input::Host(target)),
+        ECHO if is_ours => {
+            let proof = Proof::Echo { sequence: reply.sequence, cookie: reply.cookie };
+            Some(Input::Answer { member, target, proof, at })
+        }
+        // It shows only that the sender is reachable.
+        ECHO => Some(Input::Answer { member, target, proof: Proof::Mac(reply.mac), at }),
+        // The kernel solicits neighbours, too: its replies do not count for a member that is probed by echo requests.
+        ARP | ND if is_probed_by_mac(group, member, Family::of(target)) => {
+            Some(Input::Answer { member, target, proof: Proof::Mac(reply.mac), at })
+        }
+        _ => None,
+    }
+}
+
+fn is_probed_by_mac(group: &RunningGroup, member: u8, family: Family) -> bool {
+    let prober = group.core.member(member).and_then(|member| member.prober(family));
+    prober.is_some_and(|prober| matches!(prober.means(), Some(ProbeSource::Arp | ProbeSource::Nd)))
+}
+
+/// The kernel reports a neighbour. It counts if the group resolves it, and only if it has replied.
+pub async fn neighbour_changed(group: &mut RunningGroup, context: &mut Context<'_>, neighbour: &Neighbour) {
+    let address = neighbour.address;
+    if neighbour.ifindex == group.interface.ifindex
+        && neighbour.confirmed
+        && let Some(mac) = neighbour.mac
+        && group.discovery.resolving.remove(&address)
+    {
+        actions::tell(group, context, Input::Neighbour { address, mac }).await;
+    }
+}

@@ -1,0 +1,281 @@
+//! Comparing the addresses of a member with what they should be.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::{IpAddr, Ipv4Addr},
+};
+
+use rtnetlink::packet_route::link::LinkFlags;
+
+use super::{Error, add, choose, is_own_subnet, saved, saved_mut};
+use crate::{
+    core::{Event, Input, probe::TestAddress},
+    daemon::group::{Context, RunningGroup, actions, addresses},
+    link::{Address, sysctl},
+    types::Family,
+};
+
+/// As [`reconcile`], if the interface is a member that has joined.
+pub async fn reconcile_interface(
+    groups: &mut BTreeMap<String, RunningGroup>,
+    context: &mut Context<'_>,
+    ifindex: u32,
+) {
+    for group in groups.values_mut() {
+        if let Some(number) = group.number_of(ifindex) {
+            return reconcile(group, context, number).await;
+        }
+    }
+}
+
+/// Compares the addresses of a member with what they should be, changes them, and reports them to the state machine.
+pub async fn reconcile(group: &mut RunningGroup, context: &mut Context<'_>, number: u8) {
+    if group.core.member(number).is_none() {
+        return;
+    }
+    let Some(member) = group.members.get(&number) else { return };
+    let member = Member { number, ifindex: member.ifindex, name: member.name.clone() };
+    match try_reconcile(group, context, &member).await {
+        // Its removal is reported by another event.
+        Err(Error::Link(error)) if error.is_gone() => log::debug!(group = group.name(); "{error}"),
+        Err(error) => log::error!(group = group.name(), member = member.name.as_str(); "{error}"),
+        Ok(()) => {}
+    }
+}
+
+struct Member {
+    number: u8,
+    ifindex: u32,
+    name: String,
+}
+
+async fn try_reconcile(
+    group: &mut RunningGroup,
+    context: &mut Context<'_>,
+    member: &Member,
+) -> Result<(), Error> {
+    let Some(device) = context.links.device(member.ifindex).await? else { return Ok(()) };
+    let up = device.flags.contains(LinkFlags::Up);
+    let present = keep_configured(group, context, member, up).await?;
+    let present = keep_for_tests(group, context, member, present).await?;
+    addresses::set_own(group, member.number, &present)?;
+    restrict_sources(group)?;
+    let record = saved(context.file, group.name(), &member.name);
+    let candidates: Vec<Address> = present
+        .iter()
+        .filter(|address| record.is_some_and(|saved| saved.is_candidate(address.ip)))
+        .filter(|address| !group.addresses.contains(address.ip))
+        .cloned()
+        .collect();
+    route_own_subnets(group, context, member, &candidates).await?;
+    delete_routes(group, context, member, &candidates).await?;
+    report(group, context, member, &candidates).await;
+    Ok(())
+}
+
+/// Adds configured addresses that were lost while the interface was down, drops those that another program removed, and
+/// returns all addresses of the member.
+async fn keep_configured(
+    group: &mut RunningGroup,
+    context: &mut Context<'_>,
+    member: &Member,
+    up: bool,
+) -> Result<Vec<Address>, Error> {
+    let present = context.links.addresses_of(member.ifindex).await?;
+    let mut has_added = false;
+    let record = saved(context.file, group.name(), &member.name);
+    let named = record.map(|saved| saved.named.clone()).unwrap_or_default();
+    for address in named {
+        let Some(ip) = address.address().map(|address| address.address()) else { continue };
+        let is_present = present.iter().any(|address| address.ip == ip);
+        let state = group.test_addresses.member(member.number);
+        if !up {
+            state.seen.remove(&ip);
+        } else if is_present {
+            state.seen.insert(ip);
+        } else if state.seen.remove(&ip) {
+            if let Some(saved) = saved_mut(context.file, group.name(), &member.name) {
+                saved.named.retain(|other| *other != address);
+                saved.added.retain(|other| *other != ip);
+            }
+            context.file.save_or_log();
+        } else {
+            state.seen.insert(ip);
+            add(group, context, member.number, address).await?;
+            has_added = true;
+        }
+    }
+    group.test_addresses.member(member.number).up = up;
+    if has_added { Ok(context.links.addresses_of(member.ifindex).await?) } else { Ok(present) }
+}
+
+/// Reserves for probes what another program added to a member, and returns all its addresses.
+async fn keep_for_tests(
+    group: &RunningGroup,
+    context: &mut Context<'_>,
+    member: &Member,
+    present: Vec<Address>,
+) -> Result<Vec<Address>, Error> {
+    let Some(saved) = saved_mut(context.file, group.name(), &member.name) else { return Ok(present) };
+    let open: Vec<Address> = present
+        .iter()
+        .filter(|address| saved.is_candidate(address.ip) && !address.is_for_tests())
+        .filter(|address| !address.is_duplicate() && !group.addresses.contains(address.ip))
+        .cloned()
+        .collect();
+    if open.is_empty() {
+        return Ok(present);
+    }
+    for address in open.iter().filter(|address| !saved.added.contains(&address.ip)).collect::<Vec<_>>() {
+        saved.changed.retain(|other| (other.ip, other.prefix) != (address.ip, address.prefix));
+        saved.changed.push(address.clone());
+    }
+    saved.changed.retain(|other| present.iter().any(|address| address.ip == other.ip));
+    context.file.save()?;
+    let (ifindex, name) = (member.ifindex, member.name.as_str());
+    let (v4, v6): (Vec<_>, Vec<_>) = open.iter().partition(|address| address.ip.is_ipv4());
+    // The addresses of one subnet have one scope: all are deleted before any is added again.
+    for address in &v4 {
+        context.links.delete_address(ifindex, name, address).await?;
+    }
+    for address in &v4 {
+        context.links.add_address(ifindex, name, &address.for_tests()).await?;
+    }
+    for address in &v6 {
+        context.links.change_address(ifindex, name, address, &address.for_tests()).await?;
+    }
+    for address in open {
+        let line = Event::TestAddressReserved { member: name.to_owned(), address: address.ip };
+        context.log(group.name(), &line);
+    }
+    Ok(context.links.addresses_of(ifindex).await?)
+}
+
+/// Adds routes for IPv4 test addresses in a subnet without data addresses: without a route to the sender the kernel does not
+/// reply to ARP requests.
+async fn route_own_subnets(
+    group: &RunningGroup,
+    context: &mut Context<'_>,
+    member: &Member,
+    candidates: &[Address],
+) -> Result<(), Error> {
+    let wanted: Vec<(Ipv4Addr, u8)> = candidates
+        .iter()
+        .filter_map(|address| match address.ip {
+            IpAddr::V4(v4) => Some((v4, address.prefix)),
+            IpAddr::V6(_) => None,
+        })
+        .filter(|(ip, prefix)| is_own_subnet(group, *ip, *prefix))
+        .collect();
+    let Some(saved) = saved_mut(context.file, group.name(), &member.name) else { return Ok(()) };
+    let obsolete: Vec<Ipv4Addr> =
+        saved.routed.iter().copied().filter(|ip| wanted.iter().all(|(other, _)| other != ip)).collect();
+    if wanted.iter().any(|(ip, _)| !saved.routed.contains(ip)) {
+        saved.routed.extend(wanted.iter().map(|(ip, _)| *ip));
+        saved.routed.sort_unstable();
+        saved.routed.dedup();
+        context.file.save()?;
+    }
+    for ip in &obsolete {
+        context.links.delete_test_route(member.ifindex, *ip).await?;
+    }
+    if !obsolete.is_empty() {
+        if let Some(saved) = saved_mut(context.file, group.name(), &member.name) {
+            saved.routed.retain(|ip| !obsolete.contains(ip));
+        }
+        context.file.save()?;
+    }
+    // The addresses of one subnet share a table, from which an obsolete one may have deleted the route.
+    for (ip, prefix) in wanted {
+        context.links.add_test_route(member.ifindex, ip, prefix).await?;
+    }
+    Ok(())
+}
+
+/// Deletes the routes through a member in the families in which it has a test address, or awaits one.
+async fn delete_routes(
+    group: &RunningGroup,
+    context: &Context<'_>,
+    member: &Member,
+    candidates: &[Address],
+) -> Result<(), Error> {
+    let record = saved(context.file, group.name(), &member.name);
+    let is_named = |family| record.is_some_and(|saved| saved.named_in(family).is_some());
+    let is_tested = Family::ALL
+        .map(|family| is_named(family) || candidates.iter().any(|address| Family::of(address.ip) == family));
+    if is_tested == [false; 2] {
+        return Ok(());
+    }
+    for route in context.links.routes_by(member.ifindex).await? {
+        let family = if route.is_ipv4() { Family::V4 } else { Family::V6 };
+        if !is_tested[family as usize] || route.has_other_hops(member.ifindex) {
+            continue;
+        }
+        context.links.delete_route(&route.through(member.ifindex, member.ifindex)).await?;
+        // The kernel adds its own with each address.
+        if !route.is_of_kernel() {
+            let line = Event::RouteRemoved {
+                member: member.name.clone(),
+                group: group.name().to_owned(),
+                route: route.to_string(),
+            };
+            context.log(group.name(), &line);
+        }
+    }
+    Ok(())
+}
+
+/// Reports to the state machine what has changed.
+async fn report(
+    group: &mut RunningGroup,
+    context: &mut Context<'_>,
+    member: &Member,
+    candidates: &[Address],
+) {
+    let record = saved(context.file, group.name(), &member.name).cloned().unwrap_or_default();
+    let state = group.test_addresses.member(member.number);
+    let before = state.reported;
+    let duplicates: BTreeSet<IpAddr> =
+        candidates.iter().filter(|address| address.is_duplicate()).map(|address| address.ip).collect();
+    let found: Vec<IpAddr> = duplicates.difference(&state.duplicates).copied().collect();
+    state.duplicates = duplicates;
+    let after = Family::ALL.map(|family| choose(family, &record, before[family as usize], candidates));
+    state.reported = after;
+    let name = || member.name.clone();
+    for address in found {
+        context.log(group.name(), &Event::TestAddressDuplicate { member: name(), address });
+    }
+    let ip = |address| match address {
+        TestAddress::Is { address, .. } => Some(address),
+        _ => None,
+    };
+    for family in Family::ALL {
+        let (before, address) = (before[family as usize], after[family as usize]);
+        if before == address {
+            continue;
+        }
+        if ip(before) != ip(address) {
+            let removed = ip(before).map(|address| Event::TestAddressRemoved { member: name(), address });
+            let added = ip(address).map(|address| Event::TestAddressReady { member: name(), address });
+            for line in removed.into_iter().chain(added) {
+                context.log(group.name(), &line);
+            }
+        }
+        let event = Input::TestAddress { member: member.number, family, address };
+        actions::tell(group, context, event).await;
+    }
+}
+
+/// While a member has an IPv6 address of its own, packets of the group are sent from the group's own IPv6 addresses alone,
+/// where the application has not chosen one.
+fn restrict_sources(group: &mut RunningGroup) -> Result<(), Error> {
+    let own = |ip: &IpAddr| {
+        matches!(ip, IpAddr::V6(v6) if !v6.is_unicast_link_local()) && !group.addresses.contains(*ip)
+    };
+    let restrict = group.members.values().any(|member| member.addresses.keys().any(own));
+    if group.test_addresses.own_sources != restrict {
+        sysctl::set_own_sources(&group.interface.name, restrict)?;
+        group.test_addresses.own_sources = restrict;
+    }
+    Ok(())
+}

@@ -1,0 +1,223 @@
+//! Changes of devices, addresses, neighbours and routes that the kernel reports.
+
+use std::{collections::BTreeSet, net::IpAddr};
+
+use super::{
+    events::trigger::Trigger,
+    group::{
+        RunningGroup, addresses, links, members, probe_replies, route_targets, tasks::TaskResult,
+        test_addresses, vlans,
+    },
+    manager::Manager,
+    operations::destroy,
+};
+use crate::{
+    core::Event,
+    link::{self, Address, Change, Device, Neighbour, Route},
+};
+
+/// Handles a change. Messages that the kernel dropped are [`Change::Lost`], for which the caller calls [`resync`].
+pub async fn apply(manager: &mut Manager, trigger: &Trigger, change: Change) {
+    match change {
+        Change::Device(device) => device_changed(manager, trigger, &device).await,
+        Change::Gone { ifindex } => device_deleted(manager, trigger, ifindex).await,
+        Change::Address { ifindex, address } => address_added(manager, trigger, ifindex, &address).await,
+        Change::AddressGone { ifindex, address } => {
+            address_removed(manager, trigger, ifindex, &address).await;
+        }
+        Change::Neighbour(neighbour) => neighbour_changed(manager, trigger, &neighbour).await,
+        Change::Route(route) => route_changed(manager, trigger, &route).await,
+        Change::Lost => {}
+    }
+}
+
+/// Handles the result of a query.
+pub async fn apply_result(manager: &mut Manager, trigger: &Trigger, result: TaskResult) {
+    match result {
+        TaskResult::Change(change) => apply(manager, trigger, change).await,
+        TaskResult::Routes(table) => {
+            manager.route_reader.finish();
+            let Some(table) = table else { return };
+            let (groups, mut context) = manager.context(trigger);
+            for group in groups.values_mut() {
+                route_targets::report(group, &mut context, &table).await;
+            }
+        }
+    }
+}
+
+/// Compares everything with the kernel, as if every difference had been reported.
+pub async fn resync(manager: &mut Manager, trigger: &Trigger) -> Result<(), link::Error> {
+    let devices = manager.links.devices().await?;
+    let known: Vec<u32> = manager.groups.values().flat_map(RunningGroup::devices).collect();
+    for ifindex in known {
+        if devices.iter().all(|device| device.ifindex != ifindex) {
+            device_deleted(manager, trigger, ifindex).await;
+        }
+    }
+    for device in &devices {
+        device_changed(manager, trigger, device).await;
+    }
+    let addresses = manager.links.addresses().await?;
+    for (ifindex, address) in &addresses {
+        address_added(manager, trigger, *ifindex, address).await;
+    }
+    remove_missing_addresses(manager, trigger, &addresses).await;
+    let (groups, mut context) = manager.context(trigger);
+    for group in groups.values_mut() {
+        for number in group.members.keys().copied().collect::<Vec<_>>() {
+            test_addresses::reconcile(group, &mut context, number).await;
+        }
+    }
+    for group in groups.values_mut() {
+        links::read_live(group, &mut context).await;
+    }
+    Ok(())
+}
+
+/// A netlink message may be old: messages queue. Where it would make a difference the device is read again, so that only its
+/// present state counts.
+async fn device_changed(manager: &mut Manager, trigger: &Trigger, reported: &Device) {
+    if reported.vlan.is_some() {
+        manager.groups.values_mut().for_each(vlans::recheck);
+    }
+    let mut device = reported.clone();
+    if manager.groups.values().any(|group| links::differs(group, reported)) {
+        match manager.links.device(reported.ifindex).await {
+            Ok(Some(present)) => device = present,
+            Ok(None) => return device_deleted(manager, trigger, reported.ifindex).await,
+            Err(error) => log::warn!("{error}"),
+        }
+    }
+    manager.route_reader.interface_changed(&manager.groups, device.ifindex);
+    let (groups, mut context) = manager.context(trigger);
+    for group in groups.values_mut() {
+        if let Some(number) = group.number_of(device.ifindex) {
+            links::device_changed(group, &mut context, number, &device).await;
+            if group.test_addresses.is_up_changed(number, device.flags) {
+                test_addresses::reconcile(group, &mut context, number).await;
+            }
+        } else if group.interface.ifindex != device.ifindex {
+            let vlan = device.vlan.filter(|_| device.below == Some(group.interface.ifindex));
+            set_vlan(group, device.ifindex, vlan);
+        } else if device.master.is_some() {
+            links::leave_master(group, &context).await;
+        }
+    }
+}
+
+async fn device_deleted(manager: &mut Manager, trigger: &Trigger, ifindex: u32) {
+    let dissolved = manager.groups.values().find(|group| group.interface.ifindex == ifindex);
+    if let Some(name) = dissolved.map(|group| group.name().to_owned()) {
+        return dissolve(manager, &name).await;
+    }
+    let (groups, mut context) = manager.context(trigger);
+    for group in groups.values_mut() {
+        vlans::recheck(group);
+        match group.number_of(ifindex) {
+            Some(number) => members::device_deleted(group, &mut context, number).await,
+            None => set_vlan(group, ifindex, None),
+        }
+    }
+}
+
+fn set_vlan(group: &mut RunningGroup, ifindex: u32, vlan: Option<u16>) {
+    if let Err(error) = vlans::set_device(group, ifindex, vlan) {
+        log::error!(group = group.name(); "{error}");
+    }
+}
+
+/// Another program deleted the group interface: the group's members become ordinary interfaces again.
+async fn dissolve(manager: &mut Manager, name: &str) {
+    let trigger = &Trigger::Dissolution;
+    let Some((group, mut context)) = manager.group(name, trigger) else { return };
+    context.log(name, &Event::GroupInterfaceDeleted { group: name.to_owned() });
+    let moved = context.file.group(name).map(|saved| saved.moved.clone()).unwrap_or_default();
+    let names: Vec<String> = group.members.values().map(|member| member.name.clone()).collect();
+    for member in names {
+        members::detach(group, &mut context, &member).await;
+    }
+    // The configuration of the group interface was deleted with it: it is only added to the members.
+    for (from, configuration) in &moved {
+        if let Ok(Some(device)) = manager.links.device_named(from).await
+            && let Err(error) = configuration.copy(&manager.links, (&device).into(), (&device).into()).await
+        {
+            log::error!(group = name, member = from.as_str(); "{error}");
+        }
+    }
+    destroy::remove_group(manager, trigger, name).await;
+}
+
+async fn address_added(manager: &mut Manager, trigger: &Trigger, ifindex: u32, address: &Address) {
+    if address.is_duplicate() {
+        return address_removed(manager, trigger, ifindex, address).await;
+    }
+    manager.route_reader.interface_changed(&manager.groups, ifindex);
+    let (groups, mut context) = manager.context(trigger);
+    for group in groups.values_mut() {
+        if group.interface.ifindex == ifindex {
+            addresses::add(group, &mut context, address.ip, address.prefix).await;
+        } else if group.vlans.id_of(ifindex).is_some() {
+            vlans::add_address(group, &mut context, (ifindex, address.ip, address.prefix));
+        }
+    }
+    reconcile_after(manager, trigger, ifindex, address.ip).await;
+}
+
+async fn address_removed(manager: &mut Manager, trigger: &Trigger, ifindex: u32, address: &Address) {
+    manager.route_reader.interface_changed(&manager.groups, ifindex);
+    let (groups, mut context) = manager.context(trigger);
+    for group in groups.values_mut() {
+        if group.interface.ifindex == ifindex {
+            addresses::remove(group, &mut context, address.ip, address.prefix).await;
+        } else if group.vlans.id_of(ifindex).is_some() {
+            vlans::remove_address(group, &mut context, (ifindex, address.ip, address.prefix));
+        }
+    }
+    reconcile_after(manager, trigger, ifindex, address.ip).await;
+}
+
+/// Reconciles the test addresses that an address on this interface affects.
+async fn reconcile_after(manager: &mut Manager, trigger: &Trigger, ifindex: u32, ip: IpAddr) {
+    let (groups, mut context) = manager.context(trigger);
+    test_addresses::reconcile_interface(groups, &mut context, ifindex).await;
+    let Some(group) = groups.values_mut().find(|group| group.interface.ifindex == ifindex) else { return };
+    for number in test_addresses::members_affected_by(group, context.file, ip) {
+        test_addresses::reconcile(group, &mut context, number).await;
+    }
+}
+
+async fn neighbour_changed(manager: &mut Manager, trigger: &Trigger, neighbour: &Neighbour) {
+    manager.prober.learn(neighbour);
+    let (groups, mut context) = manager.context(trigger);
+    for group in groups.values_mut() {
+        probe_replies::neighbour_changed(group, &mut context, neighbour).await;
+    }
+}
+
+async fn route_changed(manager: &mut Manager, trigger: &Trigger, route: &Route) {
+    manager.route_reader.route_changed(&manager.groups, route);
+    let (groups, mut context) = manager.context(trigger);
+    for group in groups.values_mut() {
+        for number in test_addresses::members_on(group, route) {
+            test_addresses::reconcile(group, &mut context, number).await;
+        }
+    }
+}
+
+/// Removes the addresses that the kernel does not have any more.
+async fn remove_missing_addresses(manager: &mut Manager, trigger: &Trigger, present: &[(u32, Address)]) {
+    let (groups, mut context) = manager.context(trigger);
+    let usable = || present.iter().filter(|(_, address)| !address.is_duplicate());
+    for group in groups.values_mut() {
+        let on_group: BTreeSet<(IpAddr, u8)> = usable()
+            .filter(|(ifindex, _)| *ifindex == group.interface.ifindex)
+            .map(|(_, address)| (address.ip, address.prefix))
+            .collect();
+        for (address, prefix) in group.addresses.missing_in(&on_group) {
+            addresses::remove(group, &mut context, address, prefix).await;
+        }
+        let all = usable().map(|(ifindex, address)| (*ifindex, address.ip, address.prefix)).collect();
+        vlans::retain_addresses(group, &mut context, &all);
+    }
+}

@@ -1,0 +1,108 @@
+//! The state that operations, start-up and the event loop share. It decides nothing.
+
+use std::collections::BTreeMap;
+
+use super::{
+    events::{event_log::EventLog, trigger::Trigger},
+    group::{
+        Context, RunningGroup, deadline, hardware_filters::FilterTimer, neighbours::ProbeResolver,
+        route_targets::RouteReader, tasks::Tasks,
+    },
+    mpathd::Mpathd,
+    state_file::StateFile,
+};
+use crate::{
+    announce::{Schedule, Sender},
+    core::{Event, Time},
+    datapath::Datapath,
+    link::Links,
+};
+
+/// The groups, and what they share.
+pub struct Manager {
+    /// Requests to the kernel.
+    pub links: Links,
+    /// Programs and maps.
+    pub datapath: Datapath,
+    /// The groups, by name.
+    pub groups: BTreeMap<String, RunningGroup>,
+    /// Announcements that are due later.
+    pub schedule: Schedule,
+    /// The packet socket.
+    pub sender: Sender,
+    /// The parts of the prober that all groups share.
+    pub prober: ProbeResolver,
+    /// When the routing table is read.
+    pub route_reader: RouteReader,
+    /// When hardware filters are updated.
+    pub filter_timer: FilterTimer,
+    /// Queries beside the loop.
+    pub tasks: Tasks,
+    /// The event log.
+    pub event_log: EventLog,
+    /// The state file.
+    pub file: StateFile,
+    /// Defaults of groups.
+    pub mpathd: Mpathd,
+    /// Name of the network namespace, where `--netns` gave one.
+    pub namespace: String,
+}
+
+impl Manager {
+    /// The groups, and what their functions need besides.
+    pub fn context<'a>(
+        &'a mut self,
+        trigger: &'a Trigger,
+    ) -> (&'a mut BTreeMap<String, RunningGroup>, Context<'a>) {
+        let context = Context {
+            links: &self.links,
+            schedule: &mut self.schedule,
+            sender: &self.sender,
+            prober: &mut self.prober,
+            event_log: &self.event_log,
+            trigger,
+            file: &mut self.file,
+        };
+        (&mut self.groups, context)
+    }
+
+    /// A group, and what its functions need besides.
+    pub fn group<'a>(
+        &'a mut self,
+        name: &str,
+        trigger: &'a Trigger,
+    ) -> Option<(&'a mut RunningGroup, Context<'a>)> {
+        let (groups, context) = self.context(trigger);
+        Some((groups.get_mut(name)?, context))
+    }
+
+    /// The group with this member.
+    pub fn group_of(&self, member: &str) -> Option<&RunningGroup> {
+        self.groups.values().find(|group| group.number_named(member).is_some())
+    }
+
+    /// Logs an event, of a group or of the daemon.
+    pub fn log(&self, trigger: &Trigger, group: Option<&str>, line: &Event) {
+        self.event_log.log(trigger, group, line);
+    }
+
+    /// Sends the announcements that are due.
+    pub fn announce(&mut self) {
+        self.context(&Trigger::Deadline).1.announce();
+    }
+
+    /// The next deadline.
+    pub fn next_deadline(&self) -> Option<Time> {
+        let groups = self.groups.values().filter_map(deadline::next);
+        let filters = self.filter_timer.next(&self.groups);
+        groups.chain(self.schedule.next()).chain(filters).chain(self.route_reader.next()).min()
+    }
+
+    /// Updates the hardware filters of all members.
+    pub async fn update_filters(&mut self, trigger: &Trigger) {
+        let mut timer = std::mem::take(&mut self.filter_timer);
+        let (groups, mut context) = self.context(trigger);
+        timer.update(groups, &mut context).await;
+        self.filter_timer = timer;
+    }
+}

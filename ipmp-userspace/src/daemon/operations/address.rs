@@ -1,0 +1,72 @@
+//! `ipmpctl address`: data addresses.
+
+use std::net::IpAddr;
+
+use super::refusals::{address_exists, interface_name, kernel, no_such_group};
+use crate::{
+    control::{
+        DataAddress,
+        request::{Refused, reason},
+    },
+    daemon::{events::trigger::Trigger, group::addresses, manager::Manager},
+    link::Address,
+};
+
+/// Adds data addresses, all or none.
+pub async fn add(
+    manager: &mut Manager,
+    trigger: &Trigger,
+    group: &str,
+    added: &[DataAddress],
+) -> Result<Vec<String>, Refused> {
+    let known = manager.groups.get(group).ok_or_else(|| no_such_group(group))?;
+    let (ifindex, name) = (known.interface.ifindex, known.interface.name.clone());
+    let present = manager.links.addresses().await.map_err(|error| kernel(&error))?;
+    for address in added {
+        if let Some((index, _)) = present.iter().find(|(_, other)| other.ip == address.address()) {
+            let on = interface_name(&manager.links, *index).await;
+            return Err(address_exists(address.address(), &on));
+        }
+    }
+    for (at, address) in added.iter().enumerate() {
+        let wanted = Address::new(address.address(), address.prefix());
+        if let Err(error) = manager.links.add_address(ifindex, &name, &wanted).await {
+            for address in &added[..at] {
+                let added = Address::new(address.address(), address.prefix());
+                let _ = manager.links.delete_address(ifindex, &name, &added).await;
+            }
+            return Err(kernel(&error));
+        }
+    }
+    if let Some((group, mut context)) = manager.group(group, trigger) {
+        for address in added {
+            addresses::add(group, &mut context, address.address(), address.prefix()).await;
+        }
+    }
+    Ok(Vec::new())
+}
+
+/// Removes data addresses.
+pub async fn remove(
+    manager: &mut Manager,
+    trigger: &Trigger,
+    group: &str,
+    removed: &[DataAddress],
+) -> Result<Vec<String>, Refused> {
+    let (group, mut context) = manager.group(group, trigger).ok_or_else(|| no_such_group(group))?;
+    let present: Vec<(IpAddr, u8)> = group.addresses.iter().collect();
+    if let Some(missing) = removed.iter().find(|one| !present.contains(&(one.address(), one.prefix()))) {
+        let text = format!(
+            "{0} does not have the data address {missing}; `ipmpctl show {0}` lists those it has",
+            group.name()
+        );
+        return Err(Refused::new(reason::NO_SUCH_ADDRESS, text));
+    }
+    for address in removed {
+        let deleted = Address::new(address.address(), address.prefix());
+        let (ifindex, name) = (group.interface.ifindex, group.interface.name.clone());
+        context.links.delete_address(ifindex, &name, &deleted).await.map_err(|error| kernel(&error))?;
+        addresses::remove(group, &mut context, address.address(), address.prefix()).await;
+    }
+    Ok(Vec::new())
+}

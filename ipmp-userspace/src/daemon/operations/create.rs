@@ -1,0 +1,134 @@
+//! `ipmpctl create`.
+
+use super::{address, destroy, refusals::kernel};
+use crate::{
+    control::{
+        DataAddress, name,
+        request::{Refused, reason},
+    },
+    core::{self, Event},
+    daemon::{
+        events::trigger::Trigger,
+        group::{RunningGroup, UPDELAY},
+        manager::Manager,
+        state_file::SavedGroup,
+    },
+    datapath::{self, GroupSpec},
+    link::GroupInterface,
+};
+
+/// MTU of a group interface without members, in bytes: that of Ethernet.
+const MTU: u32 = 1500;
+
+/// Creates a group with addresses. On an error nothing is left of it.
+pub async fn create(
+    manager: &mut Manager,
+    trigger: &Trigger,
+    group: &str,
+    groupname: Option<String>,
+    addresses: &[DataAddress],
+) -> Result<Vec<String>, Refused> {
+    let mut notes = create_empty(manager, trigger, group, groupname).await?;
+    match address::add(manager, trigger, group, addresses).await {
+        Ok(more) => notes.extend(more),
+        Err(refused) => {
+            destroy::remove_group(manager, trigger, group).await;
+            return Err(refused);
+        }
+    }
+    Ok(notes)
+}
+
+/// Creates a group without addresses. On an error nothing is left of it.
+pub async fn create_empty(
+    manager: &mut Manager,
+    trigger: &Trigger,
+    group: &str,
+    groupname: Option<String>,
+) -> Result<Vec<String>, Refused> {
+    name::check_group(group).map_err(|error| Refused::new(reason::BAD_NAME, error.to_string()))?;
+    let groupname = groupname.unwrap_or_else(|| group.to_owned());
+    check_names(manager, group, &groupname).await?;
+    // Saved first: whatever is left after a crash is known to be the daemon's.
+    let saved = SavedGroup { groupname: groupname.clone(), ..SavedGroup::default() };
+    manager.file.state.groups.insert(group.to_owned(), saved);
+    manager.file.save().map_err(|error| kernel(&error))?;
+    match start(manager, group, &groupname).await {
+        Ok(running) => {
+            manager.groups.insert(group.to_owned(), running);
+            manager.log(trigger, Some(group), &Event::GroupCreated { group: group.to_owned() });
+            Ok(name::note(group).into_iter().collect())
+        }
+        Err(refused) => {
+            manager.file.state.groups.remove(group);
+            manager.file.save_or_log();
+            Err(refused)
+        }
+    }
+}
+
+async fn check_names(manager: &Manager, group: &str, groupname: &str) -> Result<(), Refused> {
+    let exists = |text: String| Err(Refused::new(reason::EXISTS, text));
+    if manager.groups.contains_key(group) {
+        return exists(format!(
+            "group {group} exists already: attach interfaces to it, or give the new group another name"
+        ));
+    }
+    let remedy = |name: &str| {
+        if name == group { "give the group another name" } else { "give another --groupname" }
+    };
+    if let Some(other) = manager.groups.values().find(|other| other.groupname == groupname) {
+        return exists(format!(
+            "group {} has the group name {groupname} already: {}",
+            other.name(),
+            remedy(groupname)
+        ));
+    }
+    for wanted in [group, groupname] {
+        if manager.links.device_named(wanted).await.map_err(|error| kernel(&error))?.is_some() {
+            return exists(format!("there is an interface {wanted} already: {}", remedy(wanted)));
+        }
+    }
+    Ok(())
+}
+
+async fn start(manager: &mut Manager, group: &str, groupname: &str) -> Result<RunningGroup, Refused> {
+    let interface = GroupInterface::create(&manager.links, group, groupname, &manager.namespace)
+        .await
+        .map_err(|error| kernel(&error))?;
+    match open_datapath(manager, &interface) {
+        Ok(datapath) => {
+            let saved = manager.file.group(group).cloned().unwrap_or_default();
+            let core = core::Group::new(group, saved.core_settings(manager.mpathd.defaults()));
+            Ok(RunningGroup::new(core, datapath, interface, groupname.to_owned(), MTU))
+        }
+        Err(error) => {
+            if let Err(error) = manager.datapath.remove_group(group) {
+                log::error!(group = group; "{error}");
+            }
+            destroy::delete_interface(&manager.links, &interface).await;
+            Err(kernel(&error))
+        }
+    }
+}
+
+/// Loads the datapath of a group, or adopts it, with the saved settings.
+pub fn open_datapath(
+    manager: &mut Manager,
+    interface: &GroupInterface,
+) -> Result<datapath::Group, datapath::Error> {
+    let saved = manager.file.group(&interface.name).cloned().unwrap_or_default();
+    let spec = GroupSpec {
+        name: interface.name.clone(),
+        ifindex: interface.ifindex,
+        mac: interface.mac,
+        policy: saved.hash_policy(),
+        updelay: UPDELAY,
+    };
+    let mut group = manager.datapath.group(&spec)?;
+    if let Some((name, ifindex)) = interface.far_end() {
+        group.seal_far_end(&name, ifindex)?;
+    }
+    group.set_capture(saved.capture());
+    Ok(group)
+}

@@ -1,0 +1,47 @@
+//! `ipmpctl destroy`.
+
+use super::refusals::no_such_group;
+use crate::{
+    control::request::{Refused, reason},
+    core::Event,
+    daemon::{events::trigger::Trigger, manager::Manager},
+    link::{GroupInterface, Links},
+};
+
+/// Removes a group without members.
+pub async fn destroy(manager: &mut Manager, trigger: &Trigger, group: &str) -> Result<Vec<String>, Refused> {
+    let known = manager.groups.get(group).ok_or_else(|| no_such_group(group))?;
+    if !known.members.is_empty() {
+        let names: Vec<&str> = known.members.values().map(|member| member.name.as_str()).collect();
+        return Err(Refused::new(
+            reason::NOT_EMPTY,
+            format!("IPMP group is not empty: detach {} from {group} first", names.join(", ")),
+        ));
+    }
+    remove_group(manager, trigger, group).await;
+    Ok(Vec::new())
+}
+
+/// Removes a group without members: its programs, its interface, its record.
+pub async fn remove_group(manager: &mut Manager, trigger: &Trigger, name: &str) {
+    let Some(group) = manager.groups.remove(name) else { return };
+    manager.schedule.stop_group(group.interface.ifindex);
+    let interface = group.interface.clone();
+    if let Err(error) = group.datapath.remove() {
+        log::error!(group = name; "{error}");
+    }
+    delete_interface(&manager.links, &interface).await;
+    manager.file.state.groups.remove(name);
+    manager.file.save_or_log();
+    manager.log(trigger, Some(name), &Event::GroupDestroyed { group: name.to_owned() });
+}
+
+/// Deletes a group interface. Errors are logged.
+pub async fn delete_interface(links: &Links, interface: &GroupInterface) {
+    match links.delete(interface.ifindex, &interface.name).await {
+        Err(error) if !error.is_gone() => {
+            log::error!(group = interface.name.as_str(); "{error}; do it by hand")
+        }
+        _ => {}
+    }
+}

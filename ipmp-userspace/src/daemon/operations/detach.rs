@@ -1,0 +1,96 @@
+//! `ipmpctl detach`.
+
+use super::{
+    destroy,
+    refusals::{kernel, no_such_group, no_such_interface, not_a_member},
+};
+use crate::{
+    control::{
+        Last,
+        request::{Refused, reason},
+    },
+    daemon::{
+        events::trigger::Trigger,
+        group::{members, test_addresses},
+        manager::Manager,
+        migration::{Configuration, Place},
+    },
+};
+
+/// Detaches a member. For the last one `last` says what becomes of the group.
+pub async fn detach(
+    manager: &mut Manager,
+    trigger: &Trigger,
+    member: &str,
+    last: Option<Last>,
+) -> Result<Vec<String>, Refused> {
+    let found = manager.group_of(member).ok_or_else(|| not_a_member(member))?;
+    let (group, is_last) = (found.name().to_owned(), found.members.len() == 1);
+    if !is_last {
+        remove_member(manager, trigger, &group, member).await;
+        return Ok(Vec::new());
+    }
+    match last {
+        None => Err(Refused::new(
+            reason::LAST_MEMBER,
+            format!(
+                "{member} is the last member of {group}: add --restore to give addresses and routes to {member}, \
+                 --keep-group to keep the empty group with them, or --force to remove both"
+            ),
+        )),
+        Some(Last::KeepGroup) => {
+            remove_member(manager, trigger, &group, member).await;
+            Ok(vec![format!("group {group} stays, without members: its addresses cannot be reached")])
+        }
+        Some(Last::Force) => {
+            remove_member(manager, trigger, &group, member).await;
+            destroy::remove_group(manager, trigger, &group).await;
+            Ok(vec![format!("group {group} was removed with its addresses")])
+        }
+        Some(Last::Restore) => {
+            let mut notes = move_out(manager, trigger, &group, member).await?;
+            remove_member(manager, trigger, &group, member).await;
+            destroy::remove_group(manager, trigger, &group).await;
+            notes.push(format!("group {group} was removed"));
+            Ok(notes)
+        }
+    }
+}
+
+async fn remove_member(manager: &mut Manager, trigger: &Trigger, group: &str, member: &str) {
+    if let Some((group, mut context)) = manager.group(group, trigger) {
+        members::detach(group, &mut context, member).await;
+    }
+}
+
+/// Copies all addresses and routes of the group interface to the last member, before the group is removed.
+async fn move_out(
+    manager: &mut Manager,
+    trigger: &Trigger,
+    group: &str,
+    member: &str,
+) -> Result<Vec<String>, Refused> {
+    let device = manager.links.device_named(member).await.map_err(|error| kernel(&error))?;
+    let device = device.ok_or_else(|| no_such_interface(member))?;
+    let (group, mut context) = manager.group(group, trigger).ok_or_else(|| no_such_group(group))?;
+    let all = Configuration::of(context.links, group.interface.ifindex).await;
+    let all = all.map_err(|error| kernel(&error))?;
+    // The addresses of one subnet have one scope: the test addresses go first.
+    test_addresses::restore(group, &mut context, member).await;
+    let copied = match all.copy(context.links, group.place(), Place::from(&device)).await {
+        Ok(copied) => copied,
+        Err(error) => {
+            if let Some(number) = group.number_named(member) {
+                test_addresses::reconcile(group, &mut context, number).await;
+            }
+            return Err(kernel(&error));
+        }
+    };
+    // The group interface is not cleared: it is deleted once the datapath no longer uses it.
+    let list: Vec<String> = all.addresses.iter().map(ToString::to_string).collect();
+    let mut notes = copied.notes;
+    if !list.is_empty() {
+        notes.push(format!("moved from {} to {member}: {}", group.name(), list.join(", ")));
+    }
+    Ok(notes)
+}

@@ -1,0 +1,53 @@
+//! Refusals that several operations share.
+
+use std::net::IpAddr;
+
+use crate::{
+    control::request::{Refused, reason},
+    link::Links,
+};
+
+/// An error of the kernel, the datapath or the state file.
+pub fn kernel(error: &dyn std::error::Error) -> Refused {
+    Refused::new(reason::KERNEL, error.to_string())
+}
+
+/// There is no such interface.
+pub fn no_such_interface(name: &str) -> Refused {
+    Refused::new(
+        reason::NO_SUCH_INTERFACE,
+        format!("there is no interface {name} in this network namespace; `ip link` lists those that exist"),
+    )
+}
+
+/// There is no such group.
+pub fn no_such_group(name: &str) -> Refused {
+    Refused::new(
+        reason::NO_SUCH_GROUP,
+        format!("there is no group {name}; `ipmpctl show` lists those that exist"),
+    )
+}
+
+/// There is no such group or member.
+pub fn no_such_name(name: &str) -> Refused {
+    let text = format!("{name} is neither a group nor a member of one; `ipmpctl show` lists all");
+    Refused::new(reason::NO_SUCH_GROUP, text)
+}
+
+/// The interface is not a member.
+pub fn not_a_member(interface: &str) -> Refused {
+    let text = format!("{interface} is not a member of any group; `ipmpctl show` lists the members");
+    Refused::new(reason::NOT_A_MEMBER, text)
+}
+
+/// The address is on an interface of this host.
+pub fn address_exists(address: IpAddr, interface: &str) -> Refused {
+    let text = format!("{address} is on {interface} already: remove it there first");
+    Refused::new(reason::ADDRESS_EXISTS, text)
+}
+
+/// The name of an interface, for a refusal.
+pub async fn interface_name(links: &Links, ifindex: u32) -> String {
+    let device = links.device(ifindex).await.ok().flatten();
+    device.map_or_else(|| format!("interface {ifindex}"), |device| device.name)
+}

@@ -1,0 +1,169 @@
+//! Settings of the operator in saved records, and their defaults.
+
+use std::net::IpAddr;
+
+use ipmp_common::{hash::HashPolicy, maps::CaptureMode, steer::MemberSet};
+
+use super::{SavedGroup, SavedMember, SavedTarget};
+use crate::{
+    control::Setting,
+    core::{self},
+    daemon::mpathd::Defaults,
+    types::ProbePolicy,
+};
+
+/// Weight of a member whose speed is unknown: that of 1 Gbit/s.
+pub const DEFAULT_WEIGHT: u32 = 1000;
+
+impl SavedGroup {
+    /// Stores a setting of the operator.
+    pub fn choose(&mut self, setting: &Setting) {
+        match setting {
+            Setting::Targets(targets) => {
+                let target = |&address: &IpAddr| SavedTarget { address, disabled: false };
+                self.targets = targets.iter().map(target).collect();
+            }
+            setting => setting.put_into(&mut self.chosen),
+        }
+    }
+
+    /// The settings of the state machine.
+    pub fn core_settings(&self, defaults: Defaults) -> core::Settings {
+        let fdt = |setting: &Setting| match setting {
+            Setting::Fdt(time) => Some(time.duration()),
+            _ => None,
+        };
+        let failback = |setting: &Setting| match setting {
+            Setting::Failback(yes) => Some(*yes),
+            _ => None,
+        };
+        let fail_open = |setting: &Setting| match setting {
+            Setting::FailOpen(yes) => Some(*yes),
+            _ => None,
+        };
+        let usual = core::Settings::default();
+        core::Settings {
+            fdt: self.last(fdt).unwrap_or(defaults.fdt),
+            failback: self.last(failback).unwrap_or(defaults.failback),
+            fail_open: self.last(fail_open).unwrap_or(usual.fail_open),
+            probe: self.probing(),
+            ..usual
+        }
+    }
+
+    /// Whether, and how, members without a test address are probed.
+    pub fn probing(&self) -> ProbePolicy {
+        let policy = |setting: &Setting| match setting {
+            Setting::Probe(policy) => Some(*policy),
+            _ => None,
+        };
+        self.last(policy).unwrap_or_default()
+    }
+
+    /// Updates the weights of the members, and returns them by number.
+    pub fn update_weights(&mut self) -> Vec<(u8, u32)> {
+        let mut guessed = self.members.values().filter(|member| member.chosen_weight().is_none());
+        let all_known = guessed.all(|member| member.speed.is_some());
+        for member in self.members.values_mut() {
+            let speed = || member.speed.filter(|_| all_known);
+            member.weight = member.chosen_weight().or_else(speed).unwrap_or(DEFAULT_WEIGHT);
+        }
+        self.members.values().map(|member| (member.number, member.weight)).collect()
+    }
+
+    /// The standby members.
+    pub fn standbys(&self) -> MemberSet {
+        self.members.values().filter(|member| member.is_standby()).map(|member| member.number).collect()
+    }
+
+    /// The enabled and the disabled explicit targets.
+    pub fn targets(&self) -> [Vec<IpAddr>; 2] {
+        [false, true].map(|disabled| {
+            let targets = self.targets.iter().filter(|target| target.disabled == disabled);
+            targets.map(|target| target.address).collect()
+        })
+    }
+
+    /// The value of one setting, where the operator has set it.
+    fn last<T>(&self, of: impl Fn(&Setting) -> Option<T>) -> Option<T> {
+        self.chosen.iter().rev().find_map(of)
+    }
+
+    /// Whether captures on the group interface show outgoing packets.
+    pub fn capture(&self) -> CaptureMode {
+        let mode = |setting: &Setting| match setting {
+            Setting::Capture(mode) => Some(*mode),
+            _ => None,
+        };
+        self.last(mode).unwrap_or_default()
+    }
+
+    /// How flows are distributed.
+    pub fn hash_policy(&self) -> HashPolicy {
+        let policy = |setting: &Setting| match setting {
+            Setting::Hash(policy) => Some(*policy),
+            _ => None,
+        };
+        self.last(policy).unwrap_or(HashPolicy::Connection)
+    }
+}
+
+impl SavedMember {
+    /// Whether it is configured as a standby.
+    pub fn is_standby(&self) -> bool {
+        self.chosen.contains(&Setting::Standby(true))
+    }
+
+    /// The weight that the operator has set.
+    pub fn chosen_weight(&self) -> Option<u32> {
+        self.chosen.iter().rev().find_map(|setting| match setting {
+            Setting::Weight(weight) => Some(*weight),
+            _ => None,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    fn chosen(texts: &[&str]) -> SavedGroup {
+        let mut group = SavedGroup::default();
+        texts.iter().for_each(|text| group.choose(&text.parse().unwrap()));
+        group
+    }
+
+    #[test]
+    fn group_settings_override_defaults() {
+        let defaults = Defaults { fdt: Duration::from_secs(3), failback: false };
+        let settings = |texts: &[&str]| chosen(texts).core_settings(defaults);
+        let usual = core::Settings::default();
+        assert_eq!(settings(&[]), core::Settings { fdt: defaults.fdt, failback: false, ..usual });
+        let own = ["fdt=100ms", "failback=yes", "fail-open=no", "probe=arp"];
+        assert_eq!(
+            settings(&own),
+            core::Settings {
+                fdt: Duration::from_millis(100),
+                failback: true,
+                fail_open: false,
+                probe: ProbePolicy::Arp,
+                ..usual
+            }
+        );
+        assert_eq!(settings(&["fdt=1s", "fdt=2s"]).fdt, Duration::from_secs(2), "the last value counts");
+    }
+
+    #[test]
+    fn set_targets_replaces_all_targets_and_enables_them() {
+        let mut group = chosen(&["targets=10.0.0.1,10.0.0.2"]);
+        group.targets[0].disabled = true;
+        let ip = |last: u8| IpAddr::from([10, 0, 0, last]);
+        assert_eq!(group.targets(), [vec![ip(2)], vec![ip(1)]]);
+        group.choose(&"targets=10.0.0.1".parse().unwrap());
+        assert_eq!(group.targets(), [vec![ip(1)], vec![]]);
+        group.choose(&"targets=auto".parse().unwrap());
+        assert!(group.targets.is_empty());
+    }
+}
