@@ -1,8 +1,8 @@
-//! Cables pulled and replugged in turn while the host sends: nothing is lost but what died in the pulled ports.
+//! Cables are pulled and replugged in turn while the host sends. Only frames dropped by the pulled ports may be lost.
 //!
-//! On veth members, frames reach the switch within the sender's call: they show order, and what died in a port is
-//! counted there. On TAP members the carrier goes atomically: they show that nothing is lost at all. Their wires are
-//! pumped by threads, each as late as it happens to be, so the order of a flow that moves is not theirs to keep.
+//! On veth members, frames reach the switch within the sender's call: these tests check order, and the ports count the
+//! frames that they drop. On TAP members the carrier goes down atomically: these tests check that no frame is lost.
+//! Their wires are threads with varying delay, so the order of a flow that moves is not checked.
 
 lab::lane!(alone, clsact = "with_the_daemon_stopped");
 
@@ -12,74 +12,74 @@ use lab::network::DATA;
 use lab::stream::{self, Report};
 use lab::{Bulk, Lab, MS, MeasurementLock, Member, MemberKind, Production, Stream, TIMEOUT, wait_until};
 
-/// Pulls of a test.
+/// Pulls per test.
 const PULLS: usize = 20;
-/// How long a cable stays out.
-const OUT: Duration = Duration::from_millis(100);
-/// A member that carries has moved so many frames in [`GLANCE`]: a tenth of its share of the stream.
-const CARRIES: u64 = 30;
-const GLANCE: Duration = Duration::from_millis(20);
-/// Most frames that may die in a port at one pull, in the mean: what the whole stream sends in 5 ms. A port stops, the
-/// kernel waits for everybody who may be using it, and only then its member loses the carrier.
-const MOST_DIED: u64 = 250;
-/// What is no measurement, since the machine did something else, is made again so often.
-const TRIES: usize = 3;
+/// How long a cable stays unplugged.
+const UNPLUGGED: Duration = Duration::from_millis(100);
+/// A member transmits if it sends this number of frames within [`INTERVAL`]: a tenth of its share of the stream.
+const TRANSMITS: u64 = 30;
+const INTERVAL: Duration = Duration::from_millis(20);
+/// Maximum frames dropped by a port per pull, on average: those of the whole stream in 5 ms. The kernel stops the port,
+/// waits for all CPUs that may be using it, and only then sets the carrier of the member down.
+const MAX_DROPPED: u64 = 250;
+/// Attempts, if a measurement is not valid because the machine was busy.
+const ATTEMPTS: usize = 3;
 
-/// How a test is made.
+/// The parameters of a test.
 #[derive(Clone, Copy, Debug)]
 struct Scene {
     members: MemberKind,
-    /// The daemon is under SIGSTOP.
+    /// Whether the daemon is stopped by SIGSTOP.
     stopped: bool,
 }
 
-/// What came of it.
+/// The result of a test.
 struct Outcome {
     report: Report,
-    /// Frames that died in the pulled ports, while they were pulled.
-    died: u64,
+    /// Frames dropped by the ports while they were pulled.
+    dropped: u64,
     pulls: usize,
-    /// Pulls of cables whose members carried.
-    hits: usize,
+    /// Pulls of cables whose members were transmitting.
+    transmitting: usize,
 }
 
-/// Pulls a cable; gives the frames that died in the port meanwhile. What dies later has no excuse: the carrier is gone.
+/// Pulls a cable and returns the frames that the port dropped until the carrier was down. Frames lost later are faults.
 fn pull(member: &Member) -> u64 {
     let before = member.cable().port().unwrap().rx_dropped;
     member.cable().pull().unwrap();
     member.cable().port().unwrap().rx_dropped - before
 }
 
-/// Whether frames of a member arrive at its port, many of them.
-fn carries(member: &Member) -> bool {
+/// Whether a member transmits at least [`TRANSMITS`] frames within [`INTERVAL`].
+fn is_transmitting(member: &Member) -> bool {
     let arrived = || member.cable().port().unwrap().rx_packets;
     let before = arrived();
-    std::thread::sleep(GLANCE);
-    arrived() - before >= CARRIES
+    std::thread::sleep(INTERVAL);
+    arrived() - before >= TRANSMITS
 }
 
-fn wait_until_it_carries(member: &Member) {
-    assert!(wait_until(TIMEOUT, || carries(member)), "{} does not carry again", member.name());
+fn wait_transmitting(member: &Member) {
+    assert!(wait_until(TIMEOUT, || is_transmitting(member)), "{} does not transmit again", member.name());
 }
 
-/// 50,000 packets/s of 8 sockets. Which member a socket's flow takes is chance: with one that has none, another try.
+/// Starts a stream of 50,000 packets/s from 8 sockets. The member of each flow is random, so it is restarted until every
+/// member transmits.
 fn stream(lab: &Lab) -> stream::Running {
-    let peer = lab.peer(0);
     for _ in 0..20 {
-        let stream = Stream::new(lab.host(), peer.namespace(), peer.v4()).source(DATA).flows(8).rate(50_000);
+        let stream = Stream::outbound(lab).flows(8).rate(50_000);
         let running = stream.start().unwrap();
         running.wait_received(10_000, TIMEOUT).unwrap();
-        if lab.members().iter().all(carries) {
+        if lab.members().iter().all(is_transmitting) {
             return running;
         }
         running.stop().unwrap();
     }
-    panic!("20 times 8 flows have left a member without any");
+    panic!("no flow on some member in 20 attempts with 8 flows");
 }
 
 impl Scene {
-    /// Makes the lab and its group, and judges what the pulls have done to a stream.
-    fn judge(self, what: &str, pulls: impl Fn(&Lab, &Production<'_>) -> Outcome) {
+    /// Builds the lab and its group, runs the pulls, and checks the stream.
+    fn run(self, what: &str, pulls: impl Fn(Self, &Lab, &Production<'_>) -> Outcome) {
         let _lock = MeasurementLock::acquire().unwrap();
         for number in 1.. {
             let lab = Lab::builder().kind(self.members).build().unwrap();
@@ -87,19 +87,19 @@ impl Scene {
             if self.stopped {
                 production.daemon.stop().unwrap();
             }
-            let result = pulls(&lab, &production);
+            let result = pulls(self, &lab, &production);
             if self.stopped {
                 production.daemon.resume().unwrap();
             }
-            let Outcome { report, died, pulls, hits } = &result;
+            let Outcome { report, dropped, pulls, transmitting } = &result;
             println!(
-                "{what}, {:?}: {pulls} pulls, {hits} of members that carried; {died} died in the pulled ports; {report}",
+                "{what}, {:?}: {pulls} pulls, {transmitting} of transmitting members; {dropped} dropped by the pulled ports; {report}",
                 self.members
             );
-            if let Err(doubt) = report.ensure_valid()
-                && number < TRIES
+            if let Err(reason) = report.ensure_valid()
+                && number < ATTEMPTS
             {
-                println!("{what}: again, since {doubt}");
+                println!("{what}: repeated, because {reason}");
                 continue;
             }
             self.assert(what, &result);
@@ -108,7 +108,7 @@ impl Scene {
         }
     }
 
-    fn assert(self, what: &str, Outcome { report, died, pulls, .. }: &Outcome) {
+    fn assert(self, what: &str, Outcome { report, dropped, pulls, .. }: &Outcome) {
         report.ensure_valid().unwrap();
         assert_eq!(report.duplicated(), 0, "{what}: {report}");
         assert_eq!(report.send_errors, 0, "{what}: {report}");
@@ -117,50 +117,50 @@ impl Scene {
             MemberKind::Veth => {
                 assert_eq!(report.reordered(), 0, "{what}: {report}");
                 assert!(
-                    report.lost() <= *died,
-                    "{what}: lost beyond the {died} that died in the ports: {report}"
+                    report.lost() <= *dropped,
+                    "{what}: more lost than the {dropped} dropped by the ports: {report}"
                 );
                 assert!(
-                    *died <= MOST_DIED * *pulls as u64,
-                    "{what}: {died} died in the ports: too late to leave"
+                    *dropped <= MAX_DROPPED * *pulls as u64,
+                    "{what}: {dropped} dropped by the ports: failover too late"
                 );
             }
-            MemberKind::Nic(_) => panic!("{what}: no scene is played on network cards"),
+            MemberKind::Nic(_) => panic!("{what}: not supported on network cards"),
         }
     }
 
-    /// Pulls and replugs the members' cables in turn, each of them while its member carries.
+    /// Pulls and replugs the members' cables in turn, each while its member is transmitting.
     fn in_turn(self, lab: &Lab, production: &Production<'_>) -> Outcome {
         let running = stream(lab);
-        let (mut died, mut hits) = (0, 0);
+        let (mut dropped, mut transmitting) = (0, 0);
         for turn in 0..PULLS {
             let member = &lab.members()[turn % lab.members().len()];
-            hits += usize::from(carries(member));
-            died += pull(member);
-            std::thread::sleep(OUT);
+            transmitting += usize::from(is_transmitting(member));
+            dropped += pull(member);
+            std::thread::sleep(UNPLUGGED);
             member.cable().replug().unwrap();
             self.restore(production, member);
         }
-        assert_eq!(hits, PULLS, "a cable was pulled whose member did not carry");
-        Outcome { report: running.stop().unwrap(), died, pulls: PULLS, hits }
+        assert_eq!(transmitting, PULLS, "a cable was pulled whose member was not transmitting");
+        Outcome { report: running.stop().unwrap(), dropped, pulls: PULLS, transmitting }
     }
 
-    /// Pulls two of three within 100 ms, in every order, at once and half of that apart.
+    /// Pulls two of three cables within 100 ms, in every order, at the same time and 50 ms apart.
     fn two_of_three(self, lab: &Lab, production: &Production<'_>) -> Outcome {
         let running = stream(lab);
-        let (mut died, mut pulls, mut hits) = (0, 0, 0);
+        let (mut dropped, mut pulls, mut transmitting) = (0, 0, 0);
         for (first, second) in [(0, 1), (1, 2), (2, 0), (1, 0), (2, 1), (0, 2)] {
             for pause in [Duration::ZERO, 50 * MS] {
                 let (first, second) = (&lab.members()[first], &lab.members()[second]);
-                hits += usize::from(carries(first)) + usize::from(carries(second));
+                transmitting += usize::from(is_transmitting(first)) + usize::from(is_transmitting(second));
                 let start = Instant::now();
-                died += pull(first);
+                dropped += pull(first);
                 std::thread::sleep(pause);
-                died += pull(second);
+                dropped += pull(second);
                 let took = start.elapsed();
                 assert!(took < 100 * MS, "this machine took {took:?} to pull two cables");
                 pulls += 2;
-                std::thread::sleep(OUT);
+                std::thread::sleep(UNPLUGGED);
                 for member in [first, second] {
                     member.cable().replug().unwrap();
                 }
@@ -169,87 +169,80 @@ impl Scene {
                 }
             }
         }
-        assert_eq!(hits, pulls, "a cable was pulled whose member did not carry");
-        Outcome { report: running.stop().unwrap(), died, pulls, hits }
+        assert_eq!(transmitting, pulls, "a cable was pulled whose member was not transmitting");
+        Outcome { report: running.stop().unwrap(), dropped, pulls, transmitting }
     }
 
-    /// Waits until a replugged member carries again. A running daemon is made to forget that it was ever gone: flap
-    /// protection would soon hold it back.
+    /// Waits until a replugged member transmits again. With a running daemon, clears its flap history.
     fn restore(self, production: &Production<'_>, member: &Member) {
         if !self.stopped {
             production.clear_flap_history(member).unwrap();
         }
-        wait_until_it_carries(member);
+        wait_transmitting(member);
     }
 }
 
 #[test]
-fn twenty_pulls_lose_nothing() {
+fn twenty_pulls_lose_only_frames_dropped_by_ports() {
     lab::needs_root!();
-    let scene = Scene { members: MemberKind::Veth, stopped: false };
-    scene.judge("20 pulls", |lab, production| scene.in_turn(lab, production));
+    Scene { members: MemberKind::Veth, stopped: false }.run("20 pulls", Scene::in_turn);
 }
 
 #[test]
-fn twenty_pulls_of_atomic_carriers_lose_nothing_at_all() {
+fn twenty_atomic_carrier_losses_lose_nothing() {
+    lab::needs_root!();
+    Scene { members: MemberKind::Tap, stopped: false }.run("20 pulls", Scene::in_turn);
+}
+
+#[test]
+fn twenty_pulls_lose_only_frames_dropped_by_ports_with_the_daemon_stopped() {
+    lab::needs_root!();
+    Scene { members: MemberKind::Veth, stopped: true }.run("20 pulls, daemon stopped", Scene::in_turn);
+}
+
+#[test]
+fn twenty_atomic_carrier_losses_lose_nothing_with_the_daemon_stopped() {
+    lab::needs_root!();
+    Scene { members: MemberKind::Tap, stopped: true }.run("20 pulls, daemon stopped", Scene::in_turn);
+}
+
+#[test]
+fn two_pulls_within_100_ms_lose_only_frames_dropped_by_ports() {
+    lab::needs_root!();
+    Scene { members: MemberKind::Veth, stopped: false }.run("two of three", Scene::two_of_three);
+}
+
+#[test]
+fn two_atomic_carrier_losses_within_100_ms_lose_nothing() {
+    lab::needs_root!();
+    Scene { members: MemberKind::Tap, stopped: false }.run("two of three", Scene::two_of_three);
+}
+
+/// Without clearing the flap history: all members but the last are dampened, and the cable of the last is pulled.
+#[test]
+fn dampened_members_transmit_before_a_packet_is_lost() {
     lab::needs_root!();
     let scene = Scene { members: MemberKind::Tap, stopped: false };
-    scene.judge("20 pulls", |lab, production| scene.in_turn(lab, production));
-}
-
-#[test]
-fn twenty_pulls_lose_nothing_with_the_daemon_stopped() {
-    lab::needs_root!();
-    let scene = Scene { members: MemberKind::Veth, stopped: true };
-    scene.judge("20 pulls, daemon stopped", |lab, production| scene.in_turn(lab, production));
-}
-
-#[test]
-fn twenty_pulls_of_atomic_carriers_lose_nothing_at_all_with_the_daemon_stopped() {
-    lab::needs_root!();
-    let scene = Scene { members: MemberKind::Tap, stopped: true };
-    scene.judge("20 pulls, daemon stopped", |lab, production| scene.in_turn(lab, production));
-}
-
-#[test]
-fn two_of_three_within_a_hundred_milliseconds_lose_nothing() {
-    lab::needs_root!();
-    let scene = Scene { members: MemberKind::Veth, stopped: false };
-    scene.judge("two of three", |lab, production| scene.two_of_three(lab, production));
-}
-
-#[test]
-fn two_of_three_atomic_carriers_within_a_hundred_milliseconds_lose_nothing_at_all() {
-    lab::needs_root!();
-    let scene = Scene { members: MemberKind::Tap, stopped: false };
-    scene.judge("two of three", |lab, production| scene.two_of_three(lab, production));
-}
-
-/// Nobody forgives the members: flap protection holds them down, all but the last, and it is the last that is pulled.
-#[test]
-fn members_held_down_for_flapping_carry_before_a_packet_is_lost() {
-    lab::needs_root!();
-    let scene = Scene { members: MemberKind::Tap, stopped: false };
-    scene.judge("20 pulls, flap protection in force", |lab, production| {
+    scene.run("20 pulls, flap dampening active", |_, lab, production| {
         let running = stream(lab);
-        let (mut died, mut hits) = (0, 0);
+        let (mut dropped, mut transmitting) = (0, 0);
         for turn in 0..PULLS {
             let member = &lab.members()[turn % lab.members().len()];
-            hits += usize::from(carries(member));
-            died += pull(member);
-            std::thread::sleep(OUT);
+            transmitting += usize::from(is_transmitting(member));
+            dropped += pull(member);
+            std::thread::sleep(UNPLUGGED);
             member.cable().replug().unwrap();
-            // Longer than `updelay` and the second that the kernel may take to tell of a carrier.
+            // Longer than `updelay` and the second by which the kernel may delay a carrier event.
             std::thread::sleep(1_300 * MS);
         }
-        let held = production.report().unwrap().members.iter().filter(|member| !member.usable).count();
-        assert!(held > 0, "nobody is held down: {}", production.daemon.ctl("show").unwrap());
-        Outcome { report: running.stop().unwrap(), died, pulls: PULLS, hits }
+        let dampened = production.report().unwrap().members.iter().filter(|member| !member.usable).count();
+        assert!(dampened > 0, "no member is dampened: {}", production.show());
+        Outcome { report: running.stop().unwrap(), dropped, pulls: PULLS, transmitting }
     });
 }
 
 #[test]
-fn a_bulk_transfer_survives_twenty_pulls() {
+fn bulk_transfer_survives_twenty_pulls() {
     lab::needs_root!();
     let _lock = MeasurementLock::acquire().unwrap();
     let lab = Lab::tutorial().unwrap();
@@ -257,24 +250,24 @@ fn a_bulk_transfer_survives_twenty_pulls() {
     let peer = lab.peer(0);
     let running = Bulk::new(lab.host(), peer.namespace(), peer.v4()).source(DATA).start().unwrap();
     running.wait_received(1 << 20, TIMEOUT).unwrap();
-    let mut hits = 0;
+    let mut transmitting = 0;
     for turn in 0..PULLS {
-        // Every other time the member that has the connection, else the one that has its acknowledgements.
+        // In turn the member that transmits the data and the inbound member, which receives the acknowledgements.
         let member = if turn % 2 == 0 {
-            lab.members().iter().find(|member| carries(member)).expect("a member that carries")
+            lab.members().iter().find(|member| is_transmitting(member)).expect("a transmitting member")
         } else {
             lab.member(&production.inbound(DATA).unwrap())
         };
-        hits += usize::from(carries(member));
+        transmitting += usize::from(is_transmitting(member));
         member.cable().pull().unwrap();
-        std::thread::sleep(OUT);
+        std::thread::sleep(UNPLUGGED);
         member.cable().replug().unwrap();
         production.clear_flap_history(member).unwrap();
     }
     let report = running.stop().unwrap();
-    println!("bulk: {PULLS} pulls, {hits} of the member that carried; {report}");
+    println!("bulk: {PULLS} pulls, {transmitting} of a transmitting member; {report}");
     assert!(report.error.is_none() && report.intact, "{report}");
-    // The first retransmission timeout is 200 ms at least; a second one in a row makes 600 of it.
+    // One retransmission timeout is at least 200 ms; two in a row are 600 ms.
     assert!(report.longest_stall < 500 * MS, "{report}");
     production.assert_clean();
 }

@@ -1,5 +1,5 @@
-//! Switches that flood everything, members that listen to everything, and a host that forwards: nobody gets anything
-//! twice, the host takes nothing that is not its own, and nothing goes round.
+//! With switches that flood all frames, promiscuous members and IP forwarding enabled on the host, there are no duplicates
+//! and no loops, and the host accepts no frames for other hosts.
 
 lab::lane!(alone);
 
@@ -9,18 +9,12 @@ use std::time::Duration;
 
 use lab::network::{DATA, DATA6};
 use lab::{FrameCounters, Lab, MeasurementLock, Production, SECOND, Stream, filter};
-use socket2::SockFilter;
 
 const BROADCAST: Ipv4Addr = Ipv4Addr::new(192, 168, 178, 255);
-/// ARP, ND and the like beside the streams, in all.
-const CHATTER: u64 = 500;
+/// Maximum number of other frames beside the streams, such as ARP and ND.
+const OTHER_FRAMES: u64 = 500;
 
-/// Every frame.
-fn everything() -> Vec<SockFilter> {
-    vec![SockFilter::new((libc::BPF_RET | libc::BPF_K) as u16, 0, 0, u32::MAX)]
-}
-
-/// Packets that the host has forwarded, IPv4 and IPv6.
+/// Packets forwarded by the host, IPv4 and IPv6.
 fn forwarded(lab: &Lab) -> u64 {
     let (v4, v6) = lab.host().run(|| {
         let read = |file| fs::read_to_string(format!("/proc/thread-self/net/{file}")).unwrap();
@@ -34,7 +28,7 @@ fn forwarded(lab: &Lab) -> u64 {
     v4 + line.split_whitespace().nth(1).unwrap().parse::<u64>().unwrap()
 }
 
-/// Packets that the group has taken and sent.
+/// Packets received and sent by the group.
 fn traffic(production: &Production<'_>) -> (u64, u64) {
     let members = production.report().unwrap().members;
     let sum = |count: fn(&ipmp::control::report::Traffic) -> u64| {
@@ -44,7 +38,7 @@ fn traffic(production: &Production<'_>) -> (u64, u64) {
 }
 
 #[test]
-fn flooding_promiscuous_and_forwarding() {
+fn flooded_frames_cause_no_duplicates_and_no_forwarding() {
     lab::needs_root!();
     let _lock = MeasurementLock::acquire().unwrap();
     let lab = Lab::builder().ageing(Duration::ZERO).build().unwrap();
@@ -63,12 +57,12 @@ fn flooding_promiscuous_and_forwarding() {
 
 fn under_flood(lab: &Lab, production: &Production<'_>, promiscuous: &[&str]) {
     let (host, one, two) = (lab.host(), lab.peer(0), lab.peer(1));
-    // Everybody knows everybody before frames are counted.
+    // Fill all neighbour tables before frames are counted.
     for (from, to) in [(one, two), (two, one), (one, lab.router())] {
         assert_eq!(from.ping(to.v4().into(), 1, SECOND, SECOND).unwrap().answered, 1);
         assert_eq!(from.ping(to.v6().into(), 1, SECOND, SECOND).unwrap().answered, 1);
     }
-    let all = FrameCounters::start(lab, &everything()).unwrap();
+    let all = FrameCounters::start(lab, &filter::all()).unwrap();
     let foreign = FrameCounters::start(lab, &filter::to(two.mac())).unwrap();
     let (forwarded_before, traffic_before) = (forwarded(lab), traffic(production));
     let streams = [
@@ -80,7 +74,8 @@ fn under_flood(lab: &Lab, production: &Production<'_>, promiscuous: &[&str]) {
         ("foreign IPv6", Stream::new(one.namespace(), two.namespace(), two.v6()).flows(4).rate(2_000)),
         ("broadcast in", Stream::new(two.namespace(), host, BROADCAST).rate(500)),
         ("broadcast out", Stream::new(host, one.namespace(), BROADCAST).source(DATA).rate(500)),
-        // What the host broadcasts it hears itself, without a wire. What comes back by a wire would be heard again.
+        // The kernel delivers broadcasts of the host also to the host itself. A frame that returned from a cable would be a
+        // duplicate.
         ("broadcast back", Stream::new(host, host, BROADCAST).source(DATA).rate(500)),
     ];
     let running = streams.map(|(what, stream)| (what, stream.start().unwrap()));
@@ -95,35 +90,39 @@ fn under_flood(lab: &Lab, production: &Production<'_>, promiscuous: &[&str]) {
         assert_eq!((report.lost(), report.duplicated()), (0, 0), "{what}: {report}");
         sent.push(report.sent());
     }
-    let &[out, out6, inward, inward6, foreign4, foreign6, heard, said, back] = &sent[..] else {
+    let &[out, out6, inward, inward6, foreign4, foreign6, broadcast_in, broadcast_out, back] = &sent[..]
+    else {
         unreachable!()
     };
 
-    let (taken, given) = traffic(production);
-    let (taken, given) = (taken - traffic_before.0, given - traffic_before.1);
-    let (expected_in, expected_out) = (inward + inward6 + heard, out + out6 + said + back);
+    let (received, sent_packets) = traffic(production);
+    let (received, sent_packets) = (received - traffic_before.0, sent_packets - traffic_before.1);
+    let (expected_in, expected_out) = (inward + inward6 + broadcast_in, out + out6 + broadcast_out + back);
     let forwarded = forwarded(lab) - forwarded_before;
     let past = foreign4 + foreign6;
     println!(
-        "promiscuous {}: {taken} taken of {expected_in} sent to the host, {given} sent of {expected_out}, \
-         {past} foreign on every wire ({:?}), {forwarded} forwarded, all {:?}",
+        "promiscuous {}: {received} received of {expected_in} sent to the host, {sent_packets} sent of {expected_out}, \
+         {past} foreign on every cable ({:?}), {forwarded} forwarded, all {:?}",
         promiscuous.join(" and "),
         foreign.all(),
         all.all()
     );
-    // The foreign frames really came by every member: otherwise nothing was tested.
-    assert!(past > 3 * CHATTER);
+    // The foreign frames must have reached every member, or nothing was tested.
+    assert!(past > 3 * OTHER_FRAMES);
     for cable in ["cable 1", "cable 2", "cable 3"] {
-        assert!(foreign.on(cable) >= past, "{cable} did not see the foreign stream: {:?}", foreign.all());
+        assert!(foreign.on(cable) >= past, "{cable} did not have the foreign stream: {:?}", foreign.all());
     }
     assert_eq!(forwarded, 0, "packets forwarded");
-    assert!((expected_in..expected_in + CHATTER).contains(&taken), "{taken} taken, {expected_in} sent");
     assert!(
-        (expected_out..expected_out + CHATTER).contains(&given),
-        "{given} sent, {expected_out} were to be"
+        (expected_in..expected_in + OTHER_FRAMES).contains(&received),
+        "{received} received, {expected_in} expected"
     );
-    assert!(foreign.max() < past + CHATTER, "frames to peer 2: {:?}", foreign.all());
-    // A flooded frame goes once by every wire.
-    let limit = sent.iter().sum::<u64>() + CHATTER;
-    assert!(all.max() < limit, "a storm: at most {limit} frames a wire, {:?}", all.all());
+    assert!(
+        (expected_out..expected_out + OTHER_FRAMES).contains(&sent_packets),
+        "{sent_packets} sent, {expected_out} expected"
+    );
+    assert!(foreign.max() < past + OTHER_FRAMES, "frames to peer 2: {:?}", foreign.all());
+    // A flooded frame passes every cable once.
+    let limit = sent.iter().sum::<u64>() + OTHER_FRAMES;
+    assert!(all.max() < limit, "broadcast storm: more than {limit} frames on a cable: {:?}", all.all());
 }

@@ -1,4 +1,4 @@
-//! Groups that carry nothing take next to nothing.
+//! Groups without traffic use little CPU time.
 
 lab::lane!(alone);
 
@@ -7,9 +7,9 @@ use std::time::Duration;
 use lab::idle_groups::IdleGroups;
 use lab::{Lab, MeasurementLock};
 
-/// Percent of a processor that daemon and sentinel may take together.
+/// Maximum CPU time of daemon and sentinel together, in percent of one CPU.
 const LIMIT: f64 = 1.0;
-/// What this machine does beside only adds: the best of so many measurements counts.
+/// Other work of this machine only adds to the result: the lowest of several measurements counts.
 const ATTEMPTS: usize = 3;
 
 fn idle(groups: usize, time: Duration) {
@@ -21,30 +21,30 @@ fn idle(groups: usize, time: Duration) {
         let load = idle.measure(time).unwrap();
         let (daemon, sentinel) = load.percent();
         println!(
-            "{groups} groups: daemon {daemon:.3} % of a processor, {} kB; sentinel {sentinel:.3} %, {} ticks of {} ns; maps {} kB",
+            "{groups} groups: daemon {daemon:.3} % of a CPU, {} kB; sentinel {sentinel:.3} %, {} ticks of {} ns; maps {} kB",
             load.memory.resident / 1024,
             load.ticks,
             load.sentinel.as_nanos() as u64 / load.ticks.max(1),
             load.maps / 1024
         );
-        assert!(load.ticks > 0, "the sentinel does not tick: {load:?}");
+        assert!(load.ticks > 0, "the sentinel has no ticks: {load:?}");
         least = least.min(daemon + sentinel);
         if least < LIMIT {
             return;
         }
     }
-    panic!("{groups} idle groups take {least:.3} % of a processor, which should be less than {LIMIT}");
+    panic!("{groups} idle groups use {least:.3} % of a CPU; the limit is {LIMIT} %");
 }
 
 #[test]
-fn eight_idle_groups_take_less_than_a_percent_of_a_processor() {
+fn eight_idle_groups_use_less_than_one_percent_of_a_cpu() {
     lab::needs_root!();
     idle(8, Duration::from_secs(4));
 }
 
 #[test]
 #[ignore = "soak: attaching 128 members takes a minute"]
-fn soak_64_idle_groups_take_less_than_a_percent_of_a_processor() {
+fn soak_64_idle_groups_use_less_than_one_percent_of_a_cpu() {
     lab::needs_root!();
     idle(64, Duration::from_secs(20));
 }

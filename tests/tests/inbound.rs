@@ -1,7 +1,7 @@
-//! A stream to a data address outlives its inbound member: the sender is told of another within a millisecond.
+//! After the inbound member of a data address has lost its carrier, senders receive another MAC within a millisecond.
 //!
-//! On TAP members, whose carrier goes at the moment of the pull. A veth port is dead for a while before its member loses
-//! the carrier, up to many milliseconds on a busy machine; the benchmark shows both together.
+//! The members are TAP devices, whose carrier goes down at the moment of the pull. A veth port drops frames for a while
+//! before its member loses the carrier, up to many milliseconds on a busy machine; `ipmp-bench inbound` measures both.
 
 lab::lane!(alone);
 
@@ -9,14 +9,14 @@ use lab::inbound_failover::{InboundOutages, PACKETS_PER_S, measure};
 use lab::{Lab, MS, MeasurementLock, MemberKind, Production, percentile};
 
 const PULLS: usize = 200;
-/// What is no measurement, since the machine did something else, is made again so often.
-const TRIES: usize = 2;
+/// Attempts, if a measurement is not valid because the machine was busy.
+const ATTEMPTS: usize = 2;
 
 #[test]
-fn the_sender_is_told_of_another_member_within_a_millisecond() {
+fn inbound_failover_takes_less_than_a_millisecond() {
     lab::needs_root!();
     let _lock = MeasurementLock::acquire().unwrap();
-    for number in 1..=TRIES {
+    for number in 1..=ATTEMPTS {
         let lab = Lab::builder().kind(MemberKind::Tap).build().unwrap();
         let production = Production::create(&lab).unwrap();
         let InboundOutages { outages, before, report } = measure(&lab, &production, PULLS).unwrap();
@@ -29,14 +29,14 @@ fn the_sender_is_told_of_another_member_within_a_millisecond() {
         );
         let good = p50 < MS && p95 < 5 * MS;
         let undisturbed = noise < MS && report.ensure_valid().is_ok();
-        if !good && !undisturbed && number < TRIES {
-            println!("inbound: again, since this machine was busy with other things");
+        if !good && !undisturbed && number < ATTEMPTS {
+            println!("inbound: repeated, because this machine was busy");
             continue;
         }
         report.ensure_valid().unwrap();
         assert_eq!(report.duplicated(), 0, "{report}");
-        assert!(p50 < MS, "half of the outages took {p50:?} and more");
-        assert!(p95 < 5 * MS, "one outage of twenty took {p95:?} and more");
+        assert!(p50 < MS, "the median outage is {p50:?}");
+        assert!(p95 < 5 * MS, "the 95th percentile of the outages is {p95:?}");
         production.assert_clean();
         return;
     }

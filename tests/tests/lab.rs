@@ -350,7 +350,7 @@ fn the_oracle_finds_planted_frames_and_nothing_else() {
             assert!(!first.outgoing, "{first}");
             assert_eq!(oracle.sightings().len() > 1, !cut, "{:?}", oracle.sightings());
             let verdict = oracle.verdict().unwrap_err().to_string();
-            assert!(verdict.contains("carry the group's MAC 06:01:02:03:04:05"), "{verdict}");
+            assert!(verdict.contains("contain the group's MAC 06:01:02:03:04:05"), "{verdict}");
             lab.cable(3).restore().unwrap();
         }
     }

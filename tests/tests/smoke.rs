@@ -1,4 +1,4 @@
-//! The least that must work, on any kernel: create a group, pull a cable under load, lose nothing, destroy it.
+//! The minimum that must work on every kernel: create a group, pull cables with traffic, lose no packet, destroy it.
 
 lab::lane!(alone, clsact = "always");
 
@@ -7,13 +7,13 @@ use std::time::Duration;
 use lab::network::DATA;
 use lab::{Daemon, Lab, Mac, MeasurementLock, MemberKind, Oracle, SECOND, Stream};
 
-/// Packets per second: `IPMP_LAB_RATE` for a machine that is emulated.
+/// Packets per second; `IPMP_LAB_RATE` sets a lower rate for emulated machines.
 fn rate() -> u64 {
     std::env::var("IPMP_LAB_RATE").map_or(20_000, |rate| rate.parse().expect("IPMP_LAB_RATE is a number"))
 }
 
 #[test]
-fn create_pull_nothing_lost_destroy() {
+fn group_loses_nothing_when_cables_are_pulled() {
     lab::needs_root!();
     let _lock = MeasurementLock::acquire().unwrap();
     let lab = Lab::builder().kind(MemberKind::Tap).build().unwrap();
@@ -44,7 +44,7 @@ fn create_pull_nothing_lost_destroy() {
     let report = running.stop().unwrap();
     println!("{report}");
     report.ensure_valid().unwrap();
-    // The order of TAP members is that of their pumps.
+    // The wires of TAP members may reorder packets.
     assert_eq!((report.lost(), report.duplicated()), (0, 0), "{report}");
 
     for member in ["e1000g0", "e1000g1"] {

@@ -1,5 +1,5 @@
-//! Switches that forward multicast only where somebody reported to listen: IPv6, which resolves by multicast, and multicast
-//! itself work whichever member answers for an address and whichever carries multicast, before and after moves.
+//! With IGMP and MLD snooping in the switches, IPv6 neighbour discovery and multicast work with every pair of inbound and
+//! cast member, before and after moves.
 
 lab::lane!(side_by_side, seconds = 40);
 
@@ -14,32 +14,32 @@ use lab::{FrameCounters, Lab, MS, Mac, Production, SECOND, Stream, TIMEOUT, filt
 /// One data address of each family for every member.
 const FURTHER: [&str; 4] =
     ["192.168.178.210/24", "192.168.178.211/24", "fd00:178::210/64", "fd00:178::211/64"];
-/// What the host listens to.
+/// Multicast groups that the host has joined.
 const WANTED: [IpAddr; 2] =
     [IpAddr::V4(Ipv4Addr::new(239, 178, 0, 1)), IpAddr::V6(Ipv6Addr::new(0xff05, 0, 0, 0, 0, 0, 0x178, 1))];
-/// What nobody listens to.
+/// Multicast groups without members.
 const UNWANTED: [IpAddr; 2] =
     [IpAddr::V4(Ipv4Addr::new(239, 178, 0, 2)), IpAddr::V6(Ipv6Addr::new(0xff05, 0, 0, 0, 0, 0, 0x178, 2))];
 const UNWANTED_MACS: [Mac; 2] = [[0x01, 0x00, 0x5e, 0x32, 0, 2], [0x33, 0x33, 0x01, 0x78, 0, 2]];
-/// Packets of a stream that are waited for.
+/// Packets of a stream to wait for.
 const ENOUGH: u64 = 100;
 
-/// Packets to a group arrive at the host once each.
-fn heard_once(lab: &Lab, what: &str) {
+/// Multicast packets are received by the host once each.
+fn assert_received_once(lab: &Lab, what: &str) {
     let peer = lab.peer(0);
     let running = WANTED.map(|group| {
         let source: IpAddr = if group.is_ipv4() { peer.v4().into() } else { peer.v6().into() };
         (group, Stream::new(peer.namespace(), lab.host(), group).source(source).start().unwrap())
     });
     for (group, stream) in running {
-        let heard = stream.wait_received(ENOUGH, 5 * SECOND);
+        let received = stream.wait_received(ENOUGH, 5 * SECOND);
         let report = stream.stop().unwrap();
-        heard.unwrap_or_else(|error| panic!("{what}, to {group}: {error}"));
+        received.unwrap_or_else(|error| panic!("{what}, to {group}: {error}"));
         assert_eq!((report.lost(), report.duplicated()), (0, 0), "{what}, to {group}: {report}");
     }
 }
 
-/// Waits until the switches do what they are to: what nobody wants is on no cable of a member.
+/// Waits until multicast to groups without members reaches no cable of a member.
 fn wait_snooping(lab: &Lab) {
     let peer = lab.peer(0);
     for (group, mac) in UNWANTED.into_iter().zip(UNWANTED_MACS) {
@@ -52,12 +52,12 @@ fn wait_snooping(lab: &Lab) {
             assert!(sent && counters.on("cable of peer1") >= ENOUGH, "{group}: {report}");
             lab.members().iter().all(|member| counters.on(member.cable().name()) == 0)
         });
-        assert!(snooping, "what nobody listens to, {group}, reaches the members' cables");
+        assert!(snooping, "multicast to {group}, which has no members, reaches the members' cables");
     }
 }
 
-/// Everything works as it is now. Notes who answers and who carries multicast.
-fn works(lab: &Lab, production: &Production<'_>, what: &str, seen: &mut BTreeSet<(String, String)>) {
+/// Checks resolution and multicast, and records the inbound and cast members.
+fn check(lab: &Lab, production: &Production<'_>, what: &str, seen: &mut BTreeSet<(String, String)>) {
     let cast = production.cast().unwrap();
     let addresses: Vec<IpAddr> =
         production.report().unwrap().addresses.into_iter().map(|known| known.address).collect();
@@ -72,30 +72,30 @@ fn works(lab: &Lab, production: &Production<'_>, what: &str, seen: &mut BTreeSet
         assert_eq!(peer.neighbour(address).unwrap(), Some(lab.member(&inbound).mac()), "{what}");
         seen.insert((inbound, cast.clone()));
     }
-    // The other way round: the host knows nobody.
+    // The other direction: the host has no neighbour entries.
     lab.host().ip(&format!("neigh flush dev {GROUP}")).unwrap();
     let peer = lab.peer(0);
     for (from, to) in [(DATA.into(), peer.v4().into()), (IpAddr::from(DATA6), IpAddr::from(peer.v6()))] {
         let reached = ping(lab.host(), Some(from), to, 2, 5 * MS, 5 * SECOND).unwrap();
         assert_eq!((reached.answered, reached.duplicates), (2, 0), "{what}, from {from}: {reached:?}");
     }
-    heard_once(lab, what);
+    assert_received_once(lab, what);
 }
 
 fn is_link_local(address: &IpAddr) -> bool {
     matches!(address, IpAddr::V6(address) if address.is_unicast_link_local())
 }
 
-/// How the roles are made to move.
+/// How roles are moved.
 #[derive(Clone, Copy, Debug)]
 enum Move {
     Offline,
     Cable,
 }
 
-/// Gives the cast role to every member in turn, and looks before, while the member that had it is out, and after it is
-/// back, until every member has answered with every member as cast member.
-fn moved(way: Move) {
+/// Moves the cast role to every member in turn, and checks before, while the old cast member has failed, and after it is
+/// restored, until every pair of inbound and cast member was checked.
+fn check_all_pairs(way: Move) {
     let lab = Lab::builder().snooping(true).build().unwrap();
     let production = Production::create(&lab).unwrap();
     production.daemon.ctl(&format!("address add {} --group {GROUP}", FURTHER.join(" "))).unwrap();
@@ -103,7 +103,7 @@ fn moved(way: Move) {
     let _memberships = multicast::join(lab.host(), GROUP, &WANTED).unwrap();
     wait_snooping(&lab);
     let mut seen = BTreeSet::new();
-    works(&lab, &production, &format!("{way:?}, at first"), &mut seen);
+    check(&lab, &production, &format!("{way:?}, at first"), &mut seen);
     for turn in 0..lab.members().len() {
         let cast = production.cast().unwrap();
         let member = lab.member(&cast);
@@ -113,34 +113,31 @@ fn moved(way: Move) {
             Move::Cable => drop(member.cable().pull().unwrap()),
         }
         let moved = || production.cast().is_ok_and(|now| now != cast);
-        assert!(wait_until(TIMEOUT, moved), "{what} still carries multicast");
-        works(&lab, &production, &format!("{what} out"), &mut seen);
+        assert!(wait_until(TIMEOUT, moved), "{what} is still the cast member");
+        check(&lab, &production, &format!("{what} out"), &mut seen);
         match way {
             Move::Offline => drop(production.daemon.ctl(&format!("online {cast}")).unwrap()),
             Move::Cable => {
-                member.cable().replug().unwrap();
-                // Who asks for a link is told of its carrier at once.
-                member.cable().wait_carrier(true, TIMEOUT).unwrap();
-                production.clear_flap_history(member).unwrap();
+                production.replug(member).unwrap();
             }
         }
         production.wait_usable(3).unwrap();
-        works(&lab, &production, &format!("{what} back"), &mut seen);
+        check(&lab, &production, &format!("{what} back"), &mut seen);
     }
     wait_snooping(&lab);
-    println!("{way:?}: works with these pairs of inbound and cast member: {seen:?}");
-    assert_eq!(seen.len(), lab.members().len().pow(2), "not every pair has been seen: {seen:?}");
+    println!("{way:?}: checked pairs of inbound and cast member: {seen:?}");
+    assert_eq!(seen.len(), lab.members().len().pow(2), "not every pair was checked: {seen:?}");
     production.assert_clean();
 }
 
 #[test]
-fn every_pair_of_inbound_and_cast_member_works_when_members_are_taken_offline() {
+fn resolution_and_multicast_work_when_members_are_taken_offline() {
     lab::needs_root!();
-    moved(Move::Offline);
+    check_all_pairs(Move::Offline);
 }
 
 #[test]
-fn every_pair_of_inbound_and_cast_member_works_when_cables_are_pulled() {
+fn resolution_and_multicast_work_when_cables_are_pulled() {
     lab::needs_root!();
-    moved(Move::Cable);
+    check_all_pairs(Move::Cable);
 }

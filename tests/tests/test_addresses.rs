@@ -1,16 +1,15 @@
-//! Test addresses of members, as an administrator and a DHCP client give them: nobody sends from one unasked, nothing is
-//! routed by a member, each is answered for by its member alone, and nothing of them is left in the end.
+//! Test addresses of members, configured by an administrator or a DHCP client: they are not selected as source addresses,
+//! add no routes, are answered only by their members, and are removed completely.
 
 lab::lane!(side_by_side, seconds = 60);
 
-use std::fs;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpStream, UdpSocket};
-use std::os::unix::fs::PermissionsExt as _;
 
+use lab::dhcp::{dnsmasq, udhcpc, wait_lease};
 use lab::network::{DATA, DATA6, ROUTER, counterpart};
 use lab::packet::PacketSocket;
 use lab::production::GROUP;
-use lab::{Daemon, Lab, MS, Production, Program, Snapshot, TIMEOUT, filter, wait_until};
+use lab::{Daemon, Lab, MS, Production, Snapshot, TIMEOUT, filter, wait_until};
 use nix::sys::signal::Signal;
 
 /// Test addresses in the subnet of the data addresses, and in one of their own, with a target there.
@@ -27,7 +26,7 @@ fn ip_of(address: &str) -> IpAddr {
     address.split('/').next().unwrap().parse().unwrap()
 }
 
-/// Waits until a member shows the address, ready.
+/// Waits until the report of a member has the address, and it is up.
 fn wait_ready(production: &Production<'_>, member: &str, address: IpAddr) {
     let ready = || {
         let addresses = production.member(member).unwrap().addresses;
@@ -36,7 +35,7 @@ fn wait_ready(production: &Production<'_>, member: &str, address: IpAddr) {
     assert!(wait_until(TIMEOUT, ready), "{member} has no {address}");
 }
 
-/// Waits until no route leads ordinary traffic by a member, but to link-local addresses and to its own.
+/// Waits until no route uses a member, except link-local routes and local routes.
 fn assert_no_route(lab: &Lab, member: &str) {
     let mut left = Vec::new();
     let none = wait_until(TIMEOUT, || {
@@ -49,11 +48,11 @@ fn assert_no_route(lab: &Lab, member: &str) {
         }
         left.is_empty()
     });
-    assert!(none, "routes by {member}: {left:#?}");
+    assert!(none, "routes on {member}: {left:#?}");
 }
 
-/// Every packet that unbound sockets send to destinations of all kinds has another source, by the kernel's word and on
-/// the wires.
+/// Checks that packets of unbound sockets to all types of destinations have another source address, in the sockets, in
+/// the routing tables and on the cables.
 fn assert_not_a_source(lab: &Lab, tests: &[IpAddr]) {
     let peer = lab.peer(0);
     let to: Vec<IpAddr> = vec![
@@ -98,14 +97,14 @@ fn assert_not_a_source(lab: &Lab, tests: &[IpAddr]) {
         while let Some(seen) = socket.receive(&mut buffer, 5 * MS).unwrap() {
             let frame = &buffer[..seen.length.min(buffer.len())];
             let Some((source, protocol)) = sender(frame).filter(|_| seen.outgoing) else { continue };
-            // Theirs are the probes.
+            // Probes are ICMP.
             if matches!(protocol, 6 | 17) {
                 sent += 1;
                 assert!(!tests.contains(&source), "from {source}: {frame:02x?}");
             }
         }
     }
-    assert!(sent >= 4, "{sent} packets were seen");
+    assert!(sent >= 4, "only {sent} packets were captured");
 }
 
 /// Source and protocol of an IP packet.
@@ -117,8 +116,9 @@ fn sender(frame: &[u8]) -> Option<(IpAddr, u8)> {
     }
 }
 
-/// A test address is resolved to its member's MAC, once, and answers a ping while that member's cable is in.
-fn assert_its_members(lab: &Lab, production: &Production<'_>, member: &str, address: IpAddr) {
+/// Checks that a test address is resolved once, to the MAC of its member, and answers a ping only while the cable of that
+/// member is plugged in.
+fn assert_bound_to_member(lab: &Lab, production: &Production<'_>, member: &str, address: IpAddr) {
     let (peer, member) = (lab.peer(0), lab.member(member));
     peer.flush_neighbours().unwrap();
     if address != IpAddr::from([10, 9, 9, 203]) {
@@ -137,11 +137,11 @@ fn assert_its_members(lab: &Lab, production: &Production<'_>, member: &str, addr
 }
 
 #[test]
-fn nobody_sends_from_one_unasked_and_nothing_is_left_of_them() {
+fn test_addresses_are_no_source_addresses_and_are_removed() {
     lab::needs_root!();
     let lab = Lab::tutorial().unwrap();
     let (host, peer) = (lab.host(), lab.peer(0));
-    // As many distributions have it.
+    // The default of many distributions.
     host.sysctl("net.ipv4.conf.all.rp_filter", "1").unwrap();
     peer.namespace().ip(&format!("address add {OWN_TARGET}/24 dev eth0")).unwrap();
     let before = Snapshot::settled(&lab).unwrap();
@@ -159,19 +159,19 @@ fn nobody_sends_from_one_unasked_and_nothing_is_left_of_them() {
             assert_no_route(&lab, member.name());
         }
         assert_not_a_source(&lab, &tests);
-        println!("{what}: no route by a member, and nobody sends from a test address");
+        println!("{what}: no route on a member, no packet from a test address");
     };
-    // Without a default route, and with one.
+    // Without and with a default route.
     check("on the link alone");
     host.ip(&format!("route add default via {ROUTER} dev {GROUP}")).unwrap();
     host.ip(&format!("-6 route add default via {} dev {GROUP}", counterpart(ROUTER))).unwrap();
     check("with a router");
     host.ip("route del default").unwrap();
     for (member, address) in [TESTS[0], TESTS[2], TESTS[3]] {
-        assert_its_members(&lab, &production, member, ip_of(address));
+        assert_bound_to_member(&lab, &production, member, ip_of(address));
     }
 
-    // Each is probed from, to the target in its subnet.
+    // Probes are sent from each test address, to the target in its subnet.
     let targets = format!("{ROUTER} {} {OWN_TARGET}", counterpart(ROUTER));
     production.daemon.ctl(&format!("target add {targets} --group {GROUP}")).unwrap();
     production.daemon.ctl(&format!("set {GROUP} fdt=2s")).unwrap();
@@ -184,15 +184,15 @@ fn nobody_sends_from_one_unasked_and_nothing_is_left_of_them() {
     });
     assert!(answered, "{unanswered:#?}");
 
-    // An administrator's address and route, by other means than ours.
+    // An address and a route that an administrator adds with `ip`.
     host.ip("address add 192.168.178.204/24 dev rge0").unwrap();
     wait_ready(&production, "rge0", ip_of("192.168.178.204"));
     let _ = host.ip("route add 198.51.100.0/24 dev rge0");
-    check("with what others did");
+    check("with changes by an administrator");
     let shown = host.ip("-4 address show dev rge0").unwrap();
     assert!(shown.lines().filter(|line| line.contains("scope link noprefixroute")).count() == 2, "{shown}");
 
-    // Without any data address, and with another daemon.
+    // After a restart of the daemon, and without data addresses.
     production.daemon.kill().unwrap();
     production.daemon.start().unwrap();
     for (member, address) in TESTS {
@@ -222,54 +222,14 @@ fn nobody_sends_from_one_unasked_and_nothing_is_left_of_them() {
     production.assert_clean();
 }
 
-/// What a client does with a lease, by `ip`; and a line for the test.
-const SCRIPT: &str = r#"#!/bin/sh
-case $1 in
-deconfig)
-	ip -4 address flush dev "$interface"
-	;;
-bound | renew)
-	ip -4 address replace "$ip/$mask" dev "$interface" valid_lft "$lease" preferred_lft "$lease"
-	ip route replace default via "$router" dev "$interface" metric 50
-	;;
-esac
-echo "lease $1 $ip"
-"#;
-
-fn dnsmasq(lab: &Lab) -> Program {
-    let mut command = lab.router().namespace().command("dnsmasq");
-    // Nothing of the machine's: no configuration, no name service, no files but those of the lab.
-    command.args(["--keep-in-foreground", "--conf-file=/dev/null", "--port=0", "--user=root"]);
-    command.args(["--log-facility=-", "--pid-file=", "--interface=eth0", "--bind-interfaces", "--no-ping"]);
-    command.args(["--dhcp-range=192.168.178.220,192.168.178.229,3600", "--dhcp-authoritative"]);
-    command.arg(format!("--dhcp-leasefile={}", lab.directory().join("leases").display()));
-    let mut program = Program::start(lab, command).unwrap();
-    program.wait_line("started, version", 0, TIMEOUT).unwrap();
-    program
-}
-
-fn udhcpc(lab: &Lab, interface: &str, options: &[&str]) -> Program {
-    let script = lab.directory().join("lease.sh");
-    fs::write(&script, SCRIPT).unwrap();
-    fs::set_permissions(&script, fs::Permissions::from_mode(0o700)).unwrap();
-    let mut command = lab.host().command("busybox");
-    command.args(["udhcpc", "-f", "-i", interface, "-T", "1", "-t", "20", "-s"]).arg(&script).args(options);
-    Program::start(lab, command).unwrap()
-}
-
-/// Waits until the client has used a lease, and gives its address.
-fn leased(client: &mut Program, how: &str, since: usize) -> IpAddr {
-    let line = client.wait_line(&format!("lease {how} "), since, TIMEOUT).unwrap();
-    line.rsplit_once(' ').unwrap().1.parse().unwrap()
-}
-
 #[test]
-fn a_lease_on_a_member_is_its_test_address() {
+fn dhcp_lease_on_member_becomes_its_test_address() {
     lab::needs_root!();
     let lab = Lab::tutorial().unwrap();
     let host = lab.host();
     host.sysctl("net.ipv4.conf.all.rp_filter", "1").unwrap();
-    let _dnsmasq = dnsmasq(&lab);
+    let range = "--dhcp-range=192.168.178.220,192.168.178.229,3600";
+    let _dnsmasq = dnsmasq(&lab, &[range, "--dhcp-authoritative", "--no-ping"]).unwrap();
     let daemon = Daemon::start_in(&lab).unwrap();
     daemon.ctl(&format!("create {GROUP} --address {DATA}/24 --address {DATA6}/64")).unwrap();
     daemon.ctl(&format!("attach e1000g0 --group {GROUP}")).unwrap();
@@ -278,10 +238,11 @@ fn a_lease_on_a_member_is_its_test_address() {
     production.wait_usable(3).unwrap();
     host.ip(&format!("route add default via {ROUTER} dev {GROUP}")).unwrap();
 
-    // Offers to the address that is offered, and to everybody; neither member is the cast member.
+    // One client accepts unicast offers, the other broadcast offers. Neither member is the cast member.
     assert_eq!(production.cast().unwrap(), "e1000g0");
-    let mut clients = [udhcpc(&lab, "e1000g1", &[]), udhcpc(&lab, "rge0", &["-B"])];
-    let tests = clients.each_mut().map(|client| leased(client, "bound", 0));
+    let mut clients = [("e1000g1", &[][..]), ("rge0", &["-B"])]
+        .map(|(member, options)| udhcpc(&lab, member, 50, options).unwrap());
+    let tests = clients.each_mut().map(|client| wait_lease(client, "bound", 0).unwrap());
     let check = |tests: &[IpAddr]| {
         for (member, address) in ["e1000g1", "rge0"].into_iter().zip(tests) {
             wait_ready(&production, member, *address);
@@ -293,25 +254,25 @@ fn a_lease_on_a_member_is_its_test_address() {
         assert!(host.ip("-4 route show default").unwrap().contains(GROUP));
     };
     check(&tests);
-    assert_its_members(&lab, &production, "rge0", tests[1]);
+    assert_bound_to_member(&lab, &production, "rge0", tests[1]);
     println!("leased {tests:?}");
 
-    // Renewed: the client writes it all anew.
+    // After a renewal, the client configures the address again.
     let lines = clients[1].log().len();
     clients[1].signal(Signal::SIGUSR1).unwrap();
-    assert_eq!(leased(&mut clients[1], "renew", lines), tests[1]);
+    assert_eq!(wait_lease(&mut clients[1], "renew", lines).unwrap(), tests[1]);
     check(&tests);
 
-    // Lost, and had again.
+    // Released, and leased again.
     let (lines, said) = (clients[1].log().len(), production.daemon.log().len());
     clients[1].signal(Signal::SIGUSR2).unwrap();
     clients[1].wait_line("lease deconfig", lines, TIMEOUT).unwrap();
-    let gone = format!("Test address {} has been removed from rge0", tests[1]);
-    production.daemon.wait_line(&gone, said, TIMEOUT).unwrap();
+    let removed = format!("Test address {} has been removed from rge0", tests[1]);
+    production.daemon.wait_line(&removed, said, TIMEOUT).unwrap();
     let lines = clients[1].log().len();
     clients[1].signal(Signal::SIGUSR1).unwrap();
-    let again = leased(&mut clients[1], "bound", lines);
+    let again = wait_lease(&mut clients[1], "bound", lines).unwrap();
     check(&[tests[0], again]);
-    println!("lost, and leased {again}");
+    println!("released, and leased {again}");
     production.assert_clean();
 }

@@ -25,48 +25,53 @@ use nix::{
     sys::socket::{getsockopt, sockopt},
 };
 
-/// What the daemon needs for as long as it runs.
+/// Required capabilities.
 const NEEDED: [Capability; 4] =
     [Capability::CAP_NET_ADMIN, Capability::CAP_NET_RAW, Capability::CAP_BPF, Capability::CAP_PERFMON];
-/// What it makes use of where it has it: with a real-time priority it is woken in time.
-const WELCOME: Capability = Capability::CAP_SYS_NICE;
-/// How long answers that are under way may take when the daemon ends.
-const LAST_ANSWERS: Duration = Duration::from_secs(2);
+/// Used if present: with real-time priority the daemon is woken in time.
+const OPTIONAL: Capability = Capability::CAP_SYS_NICE;
+/// How long pending replies to clients may take when the daemon ends.
+const LAST_REPLIES: Duration = Duration::from_secs(2);
 
-/// Keeps IPMP groups: decides who carries what, and leaves the forwarding to the kernel.
+const EXAMPLES: &str = "\
+Examples:
+  ipmpd                                  serve the present network namespace
+  ipmpd --netns blue                     serve the namespace blue, on /run/ipmp/blue.sock
+  ipmpd --teardown                       remove all groups and restore the NICs
+
+Manage groups with ipmpctl.";
+
+/// The IPMP daemon: detects failures of links and paths, and distributes the traffic of each group over its members
 ///
-/// It runs in the foreground, logs to standard error or to the journal (RUST_LOG says what), and ends on SIGTERM, SIGINT or
-/// SIGQUIT. The groups stay, and traffic goes on; the next ipmpd takes them over. SIGHUP has it read its configuration file
-/// again, and SIGUSR1 log what probes have come to.
+/// It runs in the foreground and logs to the journal, or to standard error (RUST_LOG=debug logs more; default: info).
+/// SIGTERM, SIGINT and SIGQUIT end it: the groups stay, the kernel keeps forwarding, and the next ipmpd adopts them. SIGHUP
+/// reads the configuration file again; SIGUSR1 logs probe statistics.
 #[derive(Debug, Parser)]
-#[command(version, max_term_width = 100)]
+#[command(version, max_term_width = 100, after_help = EXAMPLES)]
 struct Arguments {
-    /// Serve the network namespace of this name (see ip-netns(8)) instead of the present one
+    /// Serve this network namespace, see ip-netns(8) [default: the one of the caller]
     #[arg(long, value_name = "NAME")]
     netns: Option<String>,
-    /// Listen on this socket instead of that of --netns, of IPMP_SOCKET or /run/ipmp/ipmpd.sock
+    /// Listen on this socket [default: /run/ipmp/NAME.sock with --netns, else IPMP_SOCKET, else /run/ipmp/ipmpd.sock]
     #[arg(long, value_name = "PATH")]
     socket: Option<PathBuf>,
-    /// Remove every group, give everything back as it was before the first attach, and end. Works with no daemon alive
+    /// Remove all groups, restore the configuration from before the first attach, and exit; for when no ipmpd runs
     #[arg(long, conflicts_with_all = ["socket", "datapath_log"])]
     teardown: bool,
-    /// Load the eBPF programs that log what they do. They are slower
+    /// Load eBPF programs that log each decision; slower, for debugging
     #[arg(long)]
     datapath_log: bool,
-    /// How often the kernel looks at the members' links by itself, 100us to 100ms
+    /// How often the kernel checks the members' links, 100us..100ms
     #[arg(long, value_name = "TIME", default_value = "500us")]
     sentinel_interval: Interval,
-    /// Read defaults of groups from this file instead of /etc/default/mpathd, at the start and on SIGHUP
+    /// Read the defaults of groups from this file, at start and on SIGHUP [default: /etc/default/mpathd]
     #[arg(long, value_name = "FILE", conflicts_with = "teardown")]
     config: Option<PathBuf>,
-    /// Stay in the foreground, which is what it does anyhow: for units and scripts that want to say so
-    #[arg(long)]
-    foreground: bool,
 }
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
-    // Before any thread, connection or socket is made: they belong to the namespace that they were made in.
+    // Before any thread or socket is created: they belong to the namespace in which they were created.
     let entered = arguments.netns.as_deref().map_or(Ok(()), enter);
     daemon::logging::init();
     match entered.and_then(|()| run(&arguments)) {
@@ -79,13 +84,13 @@ fn main() -> ExitCode {
     }
 }
 
-/// One line, whatever the layers below had to say; many a layer has said it for the one below it.
+/// The chain of errors on one line, without repetitions: an error may include the text of its source.
 fn one_line(error: &anyhow::Error) -> String {
     let mut text = String::new();
-    for words in error.chain().map(ToString::to_string) {
-        if !text.contains(&words) {
+    for message in error.chain().map(ToString::to_string) {
+        if !text.contains(&message) {
             let separator = if text.is_empty() { "" } else { ": " };
-            text.extend([separator, &words]);
+            text.extend([separator, &message]);
         }
     }
     text.replace('\n', " ")
@@ -106,12 +111,12 @@ fn run(arguments: &Arguments) -> Result<()> {
     if arguments.teardown {
         let names = runtime()?.block_on(daemon::teardown())?;
         match names.as_slice() {
-            [] => log::info!("there is nothing to tear down"),
-            names => log::info!("torn down: {}", names.join(", ")),
+            [] => log::info!("no groups to remove"),
+            names => log::info!("removed: {}", names.join(", ")),
         }
         return Ok(());
     }
-    // A descriptor that a service manager passes is taken before any is opened.
+    // The descriptor of a service manager is taken before any other is opened.
     let socket = Socket::take(arguments)?;
     runtime()?.block_on(serve(arguments, socket))
 }
@@ -131,57 +136,55 @@ async fn serve(arguments: &Arguments, socket: Socket) -> Result<()> {
     .await?;
     let clients = tokio::spawn(control::serve(socket.listener()?, requests, event_loop.feeds()));
     drop_capabilities()?;
-    // Under no service manager there is nobody to tell.
+    // Fails without a service manager.
     let _ = sd_notify::notify(&[sd_notify::NotifyState::Ready]);
     event_loop.log_started(socket.name());
     event_loop.run().await?;
-    let _ = tokio::time::timeout(LAST_ANSWERS, clients).await;
+    let _ = tokio::time::timeout(LAST_REPLIES, clients).await;
     Ok(())
 }
 
-/// The control socket: ours, or the service manager's.
+/// The control socket.
 enum Socket {
-    Ours(Listening),
-    Handed(UnixListener),
+    Own(Listening),
+    Passed(UnixListener),
 }
 
 impl Socket {
     fn take(arguments: &Arguments) -> Result<Self> {
-        let mut handed = sd_notify::listen_fds().context("cannot take the socket that systemd passes")?;
-        match (handed.next(), handed.next()) {
+        let mut passed = sd_notify::listen_fds().context("cannot take the socket from systemd")?;
+        match (passed.next(), passed.next()) {
             (Some(fd), None) => {
-                // SAFETY: `listen_fds` has just set a flag of it, so it is open; it is only asked what it is.
-                let there = unsafe { BorrowedFd::borrow_raw(fd) };
-                if !getsockopt(&there, sockopt::AcceptConn).unwrap_or(false) {
-                    bail!(
-                        "descriptor {fd}, which systemd passes, is no listening socket: check the .socket unit"
-                    );
+                // SAFETY: `listen_fds` has just set a flag of it, so it is open; it is only queried.
+                let borrowed = unsafe { BorrowedFd::borrow_raw(fd) };
+                if !getsockopt(&borrowed, sockopt::AcceptConn).unwrap_or(false) {
+                    bail!("descriptor {fd} from systemd is not a listening socket: check the .socket unit");
                 }
-                // SAFETY: systemd has passed this descriptor to this process, and nobody else here has taken it.
-                Ok(Self::Handed(unsafe { UnixListener::from_raw_fd(fd) }))
+                // SAFETY: systemd has passed this descriptor to this process, and nothing else here owns it.
+                Ok(Self::Passed(unsafe { UnixListener::from_raw_fd(fd) }))
             }
             (Some(_), Some(_)) => {
-                bail!("systemd passes several sockets; ipmpd serves one: check the .socket unit")
+                bail!("systemd passed several sockets; ipmpd serves one: check the .socket unit")
             }
             (None, _) => {
                 let path = control::socket::path(arguments.socket.as_deref(), arguments.netns.as_deref())?;
-                Ok(Self::Ours(Listening::new(&path)?))
+                Ok(Self::Own(Listening::new(&path)?))
             }
         }
     }
 
     fn listener(&self) -> Result<UnixListener> {
         match self {
-            Self::Ours(socket) => socket.listener(),
-            Self::Handed(listener) => listener.try_clone(),
+            Self::Own(socket) => socket.listener(),
+            Self::Passed(listener) => listener.try_clone(),
         }
         .context("cannot serve the control socket")
     }
 
     fn name(&self) -> String {
         match self {
-            Self::Ours(socket) => socket.path().display().to_string(),
-            Self::Handed(_) => "the socket of systemd".to_owned(),
+            Self::Own(socket) => socket.path().display().to_string(),
+            Self::Passed(_) => "the socket of systemd".to_owned(),
         }
     }
 }
@@ -196,14 +199,14 @@ fn check_capabilities() -> Result<()> {
     }
 }
 
-/// Keeps what is needed or welcome, and nothing else. Settings under /proc/sys/net want CAP_NET_ADMIN, pins and the
-/// state file the user that owns them.
+/// Drops all capabilities that are neither required nor optional. Settings under /proc/sys/net need CAP_NET_ADMIN, pins and
+/// the state file the user that owns them.
 fn drop_capabilities() -> Result<()> {
     let mut keep: CapsHashSet = NEEDED.into_iter().collect();
-    if caps::has_cap(None, CapSet::Permitted, WELCOME)
+    if caps::has_cap(None, CapSet::Permitted, OPTIONAL)
         .context("cannot read the capabilities of this process")?
     {
-        keep.insert(WELCOME);
+        keep.insert(OPTIONAL);
     }
     let none = CapsHashSet::new();
     for (set, left) in [

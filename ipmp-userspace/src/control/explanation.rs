@@ -147,7 +147,7 @@ pub(crate) fn sample() -> Explanation {
             .into(),
         reasons: vec![
             "It carries no traffic: its probes have failed, and others work.".into(),
-            "Link: up; the datapath trusts it.".into(),
+            "Link: up; up in the datapath.".into(),
         ],
         recent: vec![recent(1, "!!......!!!"), recent(2, "!....")],
         timers: vec![timer(due::PROBE, "inet", 1200), timer(due::TARGET, "192.168.178.2", 41_000)],

@@ -1,5 +1,5 @@
-//! What wakes the loop when something is due: tokio's own timer counts milliseconds, which is half of what a probe's
-//! answer may take.
+//! The timer of the loop. tokio's timer has a resolution of one millisecond, which is half of the time that a reply to a
+//! probe may take.
 
 use std::{
     io,
@@ -15,7 +15,7 @@ use tokio::io::{Interest, unix::AsyncFd};
 
 use crate::core::Time;
 
-/// A timer that rings at a time of `CLOCK_MONOTONIC`.
+/// A timer on `CLOCK_MONOTONIC`.
 pub struct Alarm {
     timer: AsyncFd<Timer>,
     set: Option<Time>,
@@ -30,7 +30,7 @@ impl AsRawFd for Timer {
 }
 
 impl Alarm {
-    /// One that is not set, on the current runtime.
+    /// A timer that is not set, on the current runtime.
     pub fn open() -> io::Result<Self> {
         let flags = TimerFlags::TFD_NONBLOCK | TimerFlags::TFD_CLOEXEC;
         let timer = Timer(TimerFd::new(ClockId::CLOCK_MONOTONIC, flags)?);
@@ -40,10 +40,10 @@ impl Alarm {
         Ok(Self { timer, set: None })
     }
 
-    /// Lets it ring at this time and at no other; at once, if that has passed.
+    /// Sets the time at which it expires: at once, if that has passed.
     pub fn set(&mut self, time: Time) -> io::Result<()> {
         if self.set != Some(time) {
-            // Zero would mean never.
+            // Zero would disarm it.
             let time = TimeSpec::from_duration(time.0.max(Duration::from_nanos(1)));
             self.timer.get_ref().0.set(Expiration::OneShot(time), TimerSetTimeFlags::TFD_TIMER_ABSTIME)?;
         }
@@ -51,8 +51,8 @@ impl Alarm {
         Ok(())
     }
 
-    /// Waits until it rings. Cancelling the wait loses nothing.
-    pub async fn rings(&mut self) -> io::Result<()> {
+    /// Waits until it expires. Cancel safe.
+    pub async fn expired(&mut self) -> io::Result<()> {
         loop {
             let mut ready = self.timer.readable().await?;
             match ready.get_inner().0.wait() {
@@ -61,7 +61,7 @@ impl Alarm {
                     self.set = None;
                     return Ok(());
                 }
-                // It was set anew since.
+                // It was set again since.
                 Err(nix::errno::Errno::EAGAIN) => ready.clear_ready(),
                 Err(error) => return Err(error.into()),
             }
@@ -80,34 +80,34 @@ mod tests {
     }
 
     #[test]
-    fn it_rings_when_it_is_time_and_not_before() {
+    fn alarm_expires_at_its_time_and_not_before() {
         run(async |mut alarm| {
             for ahead in [Duration::from_micros(300), Duration::from_millis(20)] {
                 let time = now() + ahead;
                 alarm.set(time).unwrap();
-                alarm.rings().await.unwrap();
+                alarm.expired().await.unwrap();
                 assert!(now() >= time);
             }
-            // What has passed rings at once, the beginning of time too.
+            // A time in the past expires at once, and so does zero.
             for time in [now(), Time::default()] {
                 alarm.set(time).unwrap();
-                alarm.rings().await.unwrap();
+                alarm.expired().await.unwrap();
             }
         });
     }
 
     #[test]
-    fn it_rings_once_for_the_time_that_it_was_set_to_last() {
+    fn alarm_expires_once_at_the_last_time_set() {
         run(async |mut alarm| {
             alarm.set(now()).unwrap();
             tokio::time::sleep(Duration::from_millis(5)).await;
-            // It has rung, and nobody has heard.
+            // It has expired, and no task waited.
             let time = now() + Duration::from_millis(30);
             alarm.set(time).unwrap();
-            alarm.rings().await.unwrap();
-            assert!(now() >= time, "the time before rings still");
-            let again = tokio::time::timeout(Duration::from_millis(50), alarm.rings()).await;
-            assert!(again.is_err(), "it rings twice");
+            alarm.expired().await.unwrap();
+            assert!(now() >= time, "expired at the previous time");
+            let again = tokio::time::timeout(Duration::from_millis(50), alarm.expired()).await;
+            assert!(again.is_err(), "expired twice");
         });
     }
 }

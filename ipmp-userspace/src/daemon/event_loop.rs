@@ -151,7 +151,7 @@ impl EventLoop {
                     ready.clear_ready();
                     self.handle_hints(&hints).await;
                 }
-                expired = self.alarm.rings() => {
+                expired = self.alarm.expired() => {
                     expired.map_err(|source| Error::Watch { what: "the clock", source })?;
                     self.handle_deadline().await;
                 }

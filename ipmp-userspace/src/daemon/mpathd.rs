@@ -1,7 +1,7 @@
-//! `/etc/default/mpathd`: how groups behave that nobody has told otherwise (reference 5.2).
+//! `/etc/default/mpathd`: defaults of groups (docs/reference.md 5.2).
 //!
-//! What is not understood is said, and what was set elsewhere or is usual stays, as with the reference. Unlike there a
-//! number must be one to its end: `10s` would be taken for 10 milliseconds.
+//! Invalid lines are logged and ignored, as in the reference. Unlike there, a number must have no trailing text: `10s` would
+//! be read as 10 milliseconds.
 
 use std::{
     fs::File,
@@ -12,35 +12,35 @@ use std::{
 
 use crate::core::{Event, probe::fdt};
 
-/// Where the reference has it.
+/// The path in the reference.
 const FILE: &str = "/etc/default/mpathd";
-/// A longer file is another one.
+/// A longer file is rejected.
 const LARGEST: u64 = 64 << 10;
-/// The shortest failure detection time that it can ask for: that of the reference.
+/// The shortest failure detection time that it can set, as in the reference.
 const SHORTEST: Duration = Duration::from_millis(100);
 
 /// Why it cannot be read.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// The file system says no.
-    #[error("cannot read {}: {source}; ipmpd takes the defaults of its groups from there", path.display())]
+    /// An I/O error.
+    #[error("cannot read {}: {source}; ipmpd reads the defaults of groups from there", path.display())]
     File {
         /// The file.
         path: PathBuf,
-        /// Why not.
+        /// The error.
         source: io::Error,
     },
-    /// It is no such file.
-    #[error("{} is longer than {LARGEST} bytes: it is no file with settings of groups", .0.display())]
+    /// It is too long.
+    #[error("{} is longer than {LARGEST} bytes: it cannot be a file with defaults of groups", .0.display())]
     Long(PathBuf),
 }
 
-/// What groups do that have no settings of their own.
+/// Settings of groups that have none of their own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Defaults {
     /// Failure detection time.
     pub fdt: Duration,
-    /// Whether repaired members carry again at once.
+    /// Whether repaired members become active again.
     pub failback: bool,
 }
 
@@ -50,34 +50,33 @@ impl Default for Defaults {
     }
 }
 
-/// The file, and what it says.
+/// The file and its content.
 #[derive(Debug)]
 pub struct Mpathd {
     path: PathBuf,
-    /// Somebody has named it, so that it must be there.
+    /// Given by `--config`: it must exist.
     named: bool,
     defaults: Defaults,
 }
 
 impl Mpathd {
-    /// The file that somebody has named, or the usual one. It is not read yet.
+    /// The given file, or the default one. It is not read yet.
     pub fn new(named: Option<PathBuf>) -> Self {
         let is_named = named.is_some();
         Self { path: named.unwrap_or_else(|| FILE.into()), named: is_named, defaults: Defaults::default() }
     }
 
-    /// What it said when it was read last.
+    /// The content when it was read last.
     pub fn defaults(&self) -> Defaults {
         self.defaults
     }
 
-    /// Whether somebody has named it.
+    /// Whether it was given by `--config`.
     pub fn is_named(&self) -> bool {
         self.named
     }
 
-    /// Reads it, and returns what is to be said of it. The usual file may be missing: then everything is as usual. On an
-    /// error nothing changes.
+    /// Reads it, and returns events to log. The default file may be missing. On an error nothing changes.
     pub fn read(&mut self) -> Result<Vec<Event>, Error> {
         let text = match self.text() {
             Err(Error::File { source, .. }) if source.kind() == io::ErrorKind::NotFound && !self.named => {
@@ -102,7 +101,7 @@ impl Mpathd {
     }
 }
 
-/// What a file says, and what is to be said of it. Of a key that comes twice, the first one counts.
+/// The content of a file, and events to log. The first of two lines with the same key counts.
 pub fn parse(text: &str, path: &Path) -> (Defaults, Vec<Event>) {
     let (mut defaults, mut lines, mut seen) = (Defaults::default(), Vec::new(), Vec::new());
     for (at, line) in text.lines().enumerate() {
@@ -111,14 +110,14 @@ pub fn parse(text: &str, path: &Path) -> (Defaults, Vec<Event>) {
             continue;
         }
         let file = path.display().to_string();
-        let left_out = |why: String| Event::ConfigLine { file, line: at + 1, why };
+        let ignored = |why: String| Event::ConfigLine { file, line: at + 1, why };
         let Some((key, value)) = line.split_once('=') else {
-            lines.push(left_out(format!("{line:?} sets nothing: write KEY=value")));
+            lines.push(ignored(format!("{line:?} sets nothing: write KEY=value")));
             continue;
         };
         let (key, value) = (key.trim().to_ascii_uppercase(), value.trim());
         if seen.contains(&key) {
-            lines.push(left_out(format!("{key} was set before, and that counts")));
+            lines.push(ignored(format!("{key} was set before, and that counts")));
             continue;
         }
         match key.as_str() {
@@ -137,7 +136,7 @@ pub fn parse(text: &str, path: &Path) -> (Defaults, Vec<Event>) {
                 None => lines.push(Event::ConfigTrack { value: value.to_owned() }),
             },
             _ => {
-                lines.push(left_out(format!("there is no setting {key:?}")));
+                lines.push(ignored(format!("there is no setting {key:?}")));
                 continue;
             }
         }
@@ -183,7 +182,7 @@ fn integer(text: &str) -> Option<i32> {
         None if digits.starts_with('0') => (8, digits),
         None => (10, digits),
     };
-    // A second sign is none of the number's.
+    // A second sign is not part of the number.
     let plain = digits.bytes().all(|byte| byte.is_ascii_alphanumeric());
     i32::from_str_radix(&format!("{sign}{digits}"), radix).ok().filter(|_| plain)
 }
@@ -203,7 +202,7 @@ mod tests {
     }
 
     #[test]
-    fn the_file_of_the_reference_is_read() {
+    fn file_of_the_reference_is_read() {
         let text = "#\n# Time taken by mpathd to detect a NIC failure in ms.\n\nFAILURE_DETECTION_TIME=1500\n#\n\
                     FAILBACK=no\nTRACK_INTERFACES_ONLY_WITH_GROUPS=yes\n";
         assert_eq!(read(text), (with(1500, false), vec![]));
@@ -211,9 +210,9 @@ mod tests {
         assert_eq!(read(" failback = No   # for now\r\n"), (with(10_000, false), vec![]));
     }
 
-    /// Reference 5.2: the values, and the lines word for word.
+    /// docs/reference.md 5.2: the values, and the texts word for word.
     #[test]
-    fn detection_times_are_bounded_with_the_lines_of_the_reference() {
+    fn detection_time_is_bounded_with_texts_of_the_reference() {
         for (value, fdt) in [("100", 100), ("0x3e8", 1000), ("010000", 4096), ("2147483647", 2_147_483_647)] {
             assert_eq!(
                 read(&format!("FAILURE_DETECTION_TIME={value}")),
@@ -242,7 +241,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_neither_yes_nor_no_changes_nothing() {
+    fn value_other_than_yes_or_no_changes_nothing() {
         let text = "FAILBACK=perhaps\nTRACK_INTERFACES_ONLY_WITH_GROUPS=1";
         let lines =
             ["Invalid value for FAILBACK perhaps", "Invalid value for TRACK_INTERFACES_ONLY_WITH_GROUPS 1"];
@@ -253,7 +252,7 @@ mod tests {
     }
 
     #[test]
-    fn lines_that_are_not_understood_are_named_and_the_others_count() {
+    fn invalid_lines_are_reported_and_others_count() {
         let (defaults, lines) = read("FAILBACK\n\nFALLBACK=no\nFAILBACK=no\nFAILBACK=yes\n=\n");
         assert_eq!(defaults, with(10_000, false));
         let name = "/etc/default/mpathd, line";
@@ -269,7 +268,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_that_cannot_be_read_changes_nothing() {
+    fn unreadable_file_changes_nothing() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("mpathd");
         let mut file = Mpathd::new(Some(path.clone()));
@@ -281,10 +280,10 @@ mod tests {
         std::fs::write(&path, "#".repeat(LARGEST as usize + 1)).unwrap();
         assert!(file.read().unwrap_err().to_string().contains("is longer than 65536 bytes"));
         assert!(!file.defaults().failback);
-        // The usual one need not be there.
-        let mut usual =
+        // The default file may be missing.
+        let mut default =
             Mpathd { path: directory.path().join("none"), named: false, defaults: with(5, false) };
-        assert_eq!(usual.read().unwrap(), []);
-        assert_eq!(usual.defaults(), Defaults::default());
+        assert_eq!(default.read().unwrap(), []);
+        assert_eq!(default.defaults(), Defaults::default());
     }
 }

@@ -12,6 +12,7 @@ mod refusals;
 pub mod set;
 mod show;
 pub mod target;
+mod target_check;
 mod test_address;
 
 use super::{events::trigger::Trigger, manager::Manager};

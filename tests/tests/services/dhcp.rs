@@ -1,39 +1,24 @@
-//! A DHCP client on the group interface: BusyBox's, and dnsmasq as the server.
+//! A DHCP client on the group interface: BusyBox's udhcpc, with dnsmasq as server.
 
-use std::fs;
-use std::net::{IpAddr, Ipv4Addr};
-use std::os::unix::fs::PermissionsExt as _;
+use std::net::IpAddr;
 use std::time::Duration;
 
+use lab::dhcp::{dnsmasq, udhcpc, wait_lease};
 use lab::packet::PacketSocket;
 use lab::production::GROUP;
 use lab::{FrameCounters, Lab, MS, Mac, Production, Program, Stream, TIMEOUT, filter, show_mac, wait_until};
 use nix::sys::signal::Signal;
 
-use crate::{dnsmasq, shown, wait_answered, wait_gone, without_addresses};
+use crate::{wait_inbound, wait_removed, without_addresses};
 
-/// What the server has to give.
+/// Address range of the server.
 const RANGE: &str = "192.168.178.220,192.168.178.229";
 /// Packets per second to the leased address.
 const RATE: u64 = 200;
-/// For how long nothing may arrive for an address whose inbound member is pulled.
-const OUTAGE: Duration = Duration::from_millis(500);
+/// Maximum inbound outage after a pull.
+const MAX_OUTAGE: Duration = Duration::from_millis(500);
 
-/// What a client does with a lease, by `ip`; and a line for the test.
-const SCRIPT: &str = r#"#!/bin/sh
-case $1 in
-deconfig)
-	ip -4 address flush dev "$interface" scope global
-	;;
-bound | renew)
-	ip -4 address replace "$ip/$mask" dev "$interface" valid_lft "$lease" preferred_lft "$lease"
-	ip route replace default via "$router" dev "$interface"
-	;;
-esac
-echo "lease $1 $ip"
-"#;
-
-/// A message of the client, as it comes to the server.
+/// A message of the client, as received by the server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Message {
     /// RFC 2132 section 9.6.
@@ -47,7 +32,7 @@ const REQUEST: u8 = 3;
 const RELEASE: u8 = 7;
 const BROADCAST: Mac = [0xff; 6];
 
-/// Reads the messages of the client at the server.
+/// Captures the messages of the client at the server.
 struct Server {
     socket: PacketSocket,
 }
@@ -60,14 +45,13 @@ impl Server {
         Self { socket }
     }
 
-    /// What came since the last call.
-    fn heard(&self) -> Vec<Message> {
-        let mut buffer = [0; 2048];
-        let mut heard = Vec::new();
-        while let Some(seen) = self.socket.receive(&mut buffer, MS).unwrap() {
-            heard.extend(message(&buffer[..seen.length.min(2048)]).filter(|_| !seen.outgoing));
-        }
-        heard
+    /// The messages since the last call.
+    fn messages(&self) -> Vec<Message> {
+        let mut messages = Vec::new();
+        self.socket
+            .receive_for(MS, |seen, frame| messages.extend(message(frame).filter(|_| !seen.outgoing)))
+            .unwrap();
+        messages
     }
 }
 
@@ -91,86 +75,62 @@ fn message(frame: &[u8]) -> Option<Message> {
     }
 }
 
-/// The client, as an administrator would start it.
-fn udhcpc(lab: &Lab, options: &[&str]) -> Program {
-    let script = lab.directory().join("lease.sh");
-    fs::write(&script, SCRIPT).unwrap();
-    fs::set_permissions(&script, fs::Permissions::from_mode(0o700)).unwrap();
-    let mut command = lab.host().command("busybox");
-    command.args(["udhcpc", "-f", "-i", GROUP, "-T", "1", "-t", "20", "-s"]).arg(&script).args(options);
-    Program::start(lab, command).unwrap()
-}
-
-/// Waits until the client has used a lease, and gives its address.
-fn leased(client: &mut Program, how: &str, since: usize) -> Ipv4Addr {
-    let line = client.wait_line(&format!("lease {how} "), since, TIMEOUT).unwrap();
-    line.rsplit_once(' ').unwrap().1.parse().unwrap()
-}
-
-/// The client renews its lease by asking its server and nobody else, while a member is out.
+/// Sends renewals while the cable of a member is pulled, until one is answered by the server's unicast reply.
 ///
-/// It asks from a socket of the lease's address that it closes at once, and an answer that is there sooner is lost with
-/// it, on any interface; the client goes on to ask everybody. It is asked to renew until it hears its server.
-fn renewed_by_the_server_alone(
-    lab: &Lab,
-    client: &mut Program,
-    server: &Server,
-    address: Ipv4Addr,
-    out: &str,
-) {
+/// udhcpc sends a unicast renewal from a socket that it closes at once. A reply that arrives before its raw socket is open
+/// is lost, on every interface, and the client then broadcasts. So several attempts may be needed.
+fn renew_by_unicast(lab: &Lab, client: &mut Program, server: &Server, address: IpAddr, out: &str) {
     const ATTEMPTS: usize = 20;
     let to_server = lab.router().mac();
     for attempt in 1..=ATTEMPTS {
         let lines = client.log().len();
         client.signal(Signal::SIGUSR1).unwrap();
-        assert_eq!(leased(client, "renew", lines), address);
-        let asked = server.heard();
-        println!("{out} is out, attempt {attempt}: {asked:02x?}");
-        for message in &asked {
+        assert_eq!(wait_lease(client, "renew", lines).unwrap(), address);
+        let requests = server.messages();
+        println!("{out} is unplugged, attempt {attempt}: {requests:02x?}");
+        for message in &requests {
             let live = lab.members().iter().any(|other| other.mac() == message.from && other.name() != out);
-            assert!(message.kind == REQUEST && live, "{out} is out: {message:02x?}");
+            assert!(message.kind == REQUEST && live, "{out} is unplugged: {message:02x?}");
         }
-        assert_eq!(asked.first().map(|message| message.to), Some(to_server), "{out} is out");
-        if asked.iter().all(|message| message.to == to_server) {
+        assert_eq!(requests.first().map(|message| message.to), Some(to_server), "{out} is unplugged");
+        if requests.iter().all(|message| message.to == to_server) {
             return;
         }
     }
-    panic!("{out} is out, and the server's answers do not reach the client");
+    panic!("{out} is unplugged, and no unicast reply of the server reaches the client");
 }
 
 #[test]
-fn a_lease_is_had_kept_and_had_again_whatever_cable_is_out() {
+fn dhcp_lease_is_obtained_renewed_and_released_while_cables_are_pulled() {
     lab::needs_root!();
     let lab = Lab::tutorial().unwrap();
-    let _dnsmasq = dnsmasq(
-        &lab,
-        &[format!("--dhcp-range={RANGE},120"), "--dhcp-authoritative".into(), "--no-ping".into()],
-    );
+    let range = format!("--dhcp-range={RANGE},120");
+    let _dnsmasq = dnsmasq(&lab, &[&range, "--dhcp-authoritative", "--no-ping"]).unwrap();
     let production = without_addresses(&lab);
     let (host, peer, router) = (lab.host(), lab.peer(0), lab.router());
     let server = Server::listen(&lab);
     let to_group = FrameCounters::start(&lab, &filter::to(host.link(GROUP).unwrap().mac)).unwrap();
     let mac = |name: &str| lab.member(name).mac();
 
-    // A host without any address asks everybody, through the cast member.
-    let mut client = udhcpc(&lab, &[]);
-    let address = leased(&mut client, "bound", 0);
-    let inbound = wait_answered(&production, address.into());
+    // A host without an address broadcasts, through the cast member.
+    let mut client = udhcpc(&lab, GROUP, 0, &[]).unwrap();
+    let address = wait_lease(&mut client, "bound", 0).unwrap();
+    let inbound = wait_inbound(&production, address);
     let cast = mac(&production.cast().unwrap());
-    let had: Vec<_> = server.heard();
+    let had: Vec<_> = server.messages();
     let asked = |kind| Message { kind, to: BROADCAST, from: cast };
     assert!(had.contains(&asked(DISCOVER)) && had.contains(&asked(REQUEST)), "{had:?}");
     assert!(host.ip("-4 route show default").unwrap().contains(GROUP));
-    let known = |host: &lab::Host, address: Ipv4Addr| host.neighbour(IpAddr::from(address)).unwrap();
-    // The server wrote to the MAC that the client gave, the group's; it must not go on with it.
+    let known = |host: &lab::Host, address: IpAddr| host.neighbour(address).unwrap();
+    // The server has sent to the MAC in the client's request, the group's. It must then use that of the inbound member.
     assert!(to_group.on(router.cable().name()) > 0, "no offer to the group's MAC");
-    let told = wait_until(TIMEOUT, || known(router, address) == Some(mac(&inbound)));
-    assert!(told, "the server believes in {:?}", known(router, address).map(show_mac));
+    let updated = wait_until(TIMEOUT, || known(router, address) == Some(mac(&inbound)));
+    assert!(updated, "the server has {:?}", known(router, address).map(show_mac));
     println!("leased {address}, inbound member {inbound}");
 
     let stream = Stream::new(peer.namespace(), host, address).source(peer.v4()).rate(RATE).start().unwrap();
     stream.wait_received(RATE / 4, TIMEOUT).unwrap();
-    let roles: [fn(&Production<'_>, Ipv4Addr) -> String; 2] = [
+    let roles: [fn(&Production<'_>, IpAddr) -> String; 2] = [
         |production, address| production.inbound(address).unwrap(),
         |production, _| production.cast().unwrap(),
     ];
@@ -180,40 +140,40 @@ fn a_lease_is_had_kept_and_had_again_whatever_cable_is_out() {
         let member = lab.member(&out);
         member.cable().pull().unwrap();
         let moved = || production.inbound(address).unwrap() != out && production.cast().unwrap() != out;
-        assert!(wait_until(TIMEOUT, moved), "{out} is out:\n{}", shown(&production));
-        renewed_by_the_server_alone(&lab, &mut client, &server, address, &out);
+        assert!(wait_until(TIMEOUT, moved), "{out} is unplugged:\n{}", production.show());
+        renew_by_unicast(&lab, &mut client, &server, address, &out);
         stream.wait_received(RATE / 4, TIMEOUT).unwrap();
         member.cable().replug().unwrap();
         production.clear_flap_history(member).unwrap();
     }
     let report = stream.stop().unwrap();
     println!("to the leased address, {pulls} pulls: {report}");
-    assert!(report.lost() <= pulls * RATE * OUTAGE.as_millis() as u64 / 1000, "{report}");
+    assert!(report.lost() <= pulls * RATE * MAX_OUTAGE.as_millis() as u64 / 1000, "{report}");
     assert_eq!(report.duplicated(), 0, "{report}");
 
-    // Given back, it is no data address any more.
+    // After a release, it is no longer a data address.
     let lines = client.log().len();
     client.signal(Signal::SIGUSR2).unwrap();
     client.wait_line("lease deconfig", lines, TIMEOUT).unwrap();
-    wait_gone(&production, address.into());
-    let released = server.heard();
+    wait_removed(&production, address);
+    let released = server.messages();
     assert!(released.iter().any(|message| message.kind == RELEASE), "{released:?}");
     client.terminate().unwrap();
 
-    // Had again, it is one: with the cast member out, and answers that go to everybody.
+    // Leased again while the old cast member is unplugged, with broadcast replies.
     let out = production.cast().unwrap();
     lab.member(&out).cable().pull().unwrap();
-    assert!(wait_until(TIMEOUT, || production.cast().unwrap() != out), "{}", shown(&production));
+    assert!(wait_until(TIMEOUT, || production.cast().unwrap() != out), "{}", production.show());
     let before = to_group.on(router.cable().name());
-    let mut client = udhcpc(&lab, &["-B"]);
-    let again = leased(&mut client, "bound", 0);
-    let inbound = wait_answered(&production, again.into());
-    let had = server.heard();
+    let mut client = udhcpc(&lab, GROUP, 0, &["-B"]).unwrap();
+    let again = wait_lease(&mut client, "bound", 0).unwrap();
+    let inbound = wait_inbound(&production, again);
+    let had = server.messages();
     let asked = Message { kind: DISCOVER, to: BROADCAST, from: mac(&production.cast().unwrap()) };
-    assert_eq!(to_group.on(router.cable().name()), before, "an answer to the group's MAC");
+    assert_eq!(to_group.on(router.cable().name()), before, "a reply to the group's MAC");
     assert!(had.contains(&asked), "{had:?}");
-    let ping = peer.ping(again.into(), 5, 10 * MS, TIMEOUT).unwrap();
+    let ping = peer.ping(again, 5, 10 * MS, TIMEOUT).unwrap();
     assert_eq!((ping.answered, ping.duplicates), (5, 0));
-    println!("leased {again} again while {out} is out, inbound member {inbound}");
+    println!("leased {again} again while {out} is unplugged, inbound member {inbound}");
     production.assert_clean();
 }

@@ -1,4 +1,4 @@
-//! nftables: the host's rules are about the group interface, and those about members have nothing to count.
+//! nftables rules for the group interface match all traffic; rules for members match none.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -15,23 +15,23 @@ const RATE: u64 = 1_000;
 /// Bytes per second of a connection.
 const PACE: u64 = 1_000_000;
 
-/// A stream, and the rule that lets it in or sees it leave: to a port of its own.
+/// A stream, with a port and a rule of its own.
 struct Way {
     name: &'static str,
     port: u16,
-    inward: bool,
+    inbound: bool,
 }
 
 const WAYS: [Way; 4] = [
-    Way { name: "out4", port: 7001, inward: false },
-    Way { name: "out6", port: 7002, inward: false },
-    Way { name: "in4", port: 7003, inward: true },
-    Way { name: "in6", port: 7004, inward: true },
+    Way { name: "out4", port: 7001, inbound: false },
+    Way { name: "out6", port: 7002, inbound: false },
+    Way { name: "in4", port: 7003, inbound: true },
+    Way { name: "in6", port: 7004, inbound: true },
 ];
 
-/// A firewall that lets in what it must, by the group interface alone; and counters on every way to and from members.
-/// `ip_…` are those of IP's hooks, `wire_…` those of the devices'. A frame for the MAC of a member that is out is flooded
-/// to the others, for whom it is somebody else's, as any NIC in promiscuous mode sees it.
+/// A firewall that accepts traffic only by rules for the group interface, and counters for every path to and from members.
+/// `ip_…` are counters at the IP hooks, `wire_…` at the device hooks. A frame for the MAC of an unplugged member is flooded to
+/// the other members, which see it as `pkttype other`, like any promiscuous NIC.
 fn rules(lab: &Lab) -> String {
     let members: Vec<_> = lab.members().iter().map(|member| member.name()).collect();
     let (members, any) = (members.join(", "), "udp dport 7001-7004");
@@ -40,8 +40,8 @@ fn rules(lab: &Lab) -> String {
         every.chain(["members".into()]).map(|name| format!("counter {name} {{}}\n")).collect()
     };
     let mac = show_mac(lab.host().link(GROUP).unwrap().mac);
-    let seen = |place: &str, inward: bool, condition: &str, verdict: &str| -> String {
-        let ways = WAYS.iter().filter(|way| way.inward == inward);
+    let seen = |place: &str, inbound: bool, condition: &str, verdict: &str| -> String {
+        let ways = WAYS.iter().filter(|way| way.inbound == inbound);
         let rule = |way: &Way| {
             format!("{condition} udp dport {} counter name {place}_{} {verdict}\n", way.port, way.name)
         };
@@ -93,7 +93,7 @@ fn rules(lab: &Lab) -> String {
     )
 }
 
-/// Packets by counter; that of both tables about members is one.
+/// Packets of every counter. The counters `members` of both tables are added.
 fn counted(lab: &Lab) -> BTreeMap<String, u64> {
     let text = command::run(lab.host().command("nft").args(["--json", "list", "counters"])).unwrap();
     let listed: Value = serde_json::from_str(&text).unwrap();
@@ -106,7 +106,7 @@ fn counted(lab: &Lab) -> BTreeMap<String, u64> {
 }
 
 #[test]
-fn rules_about_the_group_see_all_traffic_and_rules_about_members_none() {
+fn firewall_rules_match_group_and_not_members() {
     lab::needs_root!();
     let lab = Lab::tutorial().unwrap();
     let production = Production::create(&lab).unwrap();
@@ -119,12 +119,12 @@ fn rules_about_the_group_see_all_traffic_and_rules_about_members_none() {
         let four = way.name.ends_with('4');
         let ours: IpAddr = if four { DATA.into() } else { DATA6.into() };
         let theirs: IpAddr = if four { peer.v4().into() } else { peer.v6().into() };
-        let (from, to) = if way.inward { (peer.namespace(), host) } else { (host, peer.namespace()) };
-        let (source, destination) = if way.inward { (theirs, ours) } else { (ours, theirs) };
+        let (from, to) = if way.inbound { (peer.namespace(), host) } else { (host, peer.namespace()) };
+        let (source, destination) = if way.inbound { (theirs, ours) } else { (ours, theirs) };
         let stream = Stream::new(from, to, destination).source(source).port(way.port).rate(RATE);
         (way, stream.start().unwrap())
     });
-    // Its answers come in because it was sent for, whatever it comes by.
+    // Its replies are accepted by connection tracking.
     let bulk = Bulk::new(host, peer.namespace(), peer.v4()).source(DATA).pace(PACE).start().unwrap();
     let mut watching = None;
     for number in 1..=lab.members().len() {
@@ -137,27 +137,27 @@ fn rules_about_the_group_see_all_traffic_and_rules_about_members_none() {
         }
         lab.cable(number).replug().unwrap();
         production.clear_flap_history(&lab.members()[number - 1]).unwrap();
-        // From the second cable on somebody captures: copies are nothing to count.
+        // From the second cable on there is a capture; its copies must not be counted.
         watching.get_or_insert_with(|| PacketSocket::open(host, Some(GROUP), &filter::broadcast()).unwrap());
     }
     let copies = production.report().unwrap().capture.copies;
-    assert!(copies > RATE, "{copies} copies for who captures");
+    assert!(copies > RATE, "only {copies} copies for the capture");
     let bulk = bulk.stop().unwrap();
-    println!("a connection that is let in for being established: {bulk}");
+    println!("a connection accepted as established: {bulk}");
     assert!(bulk.error.is_none() && bulk.intact && bulk.bytes > 0, "{bulk}");
     let reports = running.map(|(way, stream)| (way, stream.stop().unwrap()));
     let counted = counted(&lab);
-    println!("counted: {counted:?}; {copies} copies for who captures");
+    println!("counted: {counted:?}; {copies} copies for the capture");
     for (way, report) in reports {
         println!("{}: {report}", way.name);
-        // What comes is counted as it comes, what leaves before it can be lost.
-        let expected = if way.inward { report.received() + report.duplicated() } else { report.sent() };
+        // Inbound packets are counted when received, outbound packets before they can be lost.
+        let expected = if way.inbound { report.received() + report.duplicated() } else { report.sent() };
         assert_eq!((report.buffer_drops, report.duplicated()), (0, 0), "{}: {report}", way.name);
         for place in ["ip", "wire"] {
             assert_eq!(counted[&format!("{place}_{}", way.name)], expected, "{place} {}: {report}", way.name);
         }
     }
     drop(watching);
-    assert_eq!(counted["members"], 0, "rules about members count the group's traffic");
+    assert_eq!(counted["members"], 0, "rules for members count the group's traffic");
     production.assert_clean();
 }

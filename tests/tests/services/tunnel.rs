@@ -1,6 +1,6 @@
-//! WireGuard between the group's data address and a peer: the tunnel does not notice which cables are out.
+//! WireGuard between the group's data address and a peer, while cables are pulled.
 //!
-//! Not every kernel that the lab runs on has WireGuard; wireguard-go speaks the same to the network everywhere.
+//! Some kernels that the lab supports have no WireGuard, so wireguard-go is used, which has the same protocol.
 
 use std::net::Ipv4Addr;
 use std::process::Command;
@@ -13,16 +13,16 @@ use lab::{Bulk, Lab, Namespace, Production, Program, SECOND, Stream, TIMEOUT, co
 const HERE: Ipv4Addr = Ipv4Addr::new(10, 178, 0, 1);
 const THERE: Ipv4Addr = Ipv4Addr::new(10, 178, 0, 2);
 const PORT: u16 = 51820;
-/// Packets per second, each way. wireguard-go reads from buffers of the usual size: a machine that is busy elsewhere for
-/// half a second must not overrun them.
+/// Packets per second, each way. wireguard-go has default receive buffers, which must not overflow when the machine is
+/// busy for half a second.
 const RATE: u64 = 200;
 /// Bytes per second of a connection.
 const PACE: u64 = 100_000;
-/// For how long nothing may arrive for an address whose inbound member is pulled.
-const OUTAGE: Duration = Duration::from_millis(500);
+/// Maximum inbound outage after a pull.
+const MAX_OUTAGE: Duration = Duration::from_millis(500);
 
-/// wireguard-go has its control socket in /run: here, in a /run of its own. $KEY is the private key, "$@" what else
-/// `wg set` is told.
+/// Starts wireguard-go with a private /run, where its control socket is. $KEY is the private key, "$@" are further
+/// arguments of `wg set`.
 const SCRIPT: &str = r#"
 mount -t tmpfs tunnel /run && mkdir /run/wireguard || exit 1
 (
@@ -54,7 +54,7 @@ impl<'lab> End<'lab> {
         Self { namespace, address, outside, private, public }
     }
 
-    /// Starts it, knowing the other end.
+    /// Starts it, with the other end as peer.
     fn start(&self, lab: &Lab, other: &End<'_>) -> Program {
         let mut command = self.namespace.command("unshare");
         command.env("KEY", &self.private).args(["--mount", "sh", "-c", SCRIPT, "tunnel"]);
@@ -70,7 +70,7 @@ impl<'lab> End<'lab> {
 }
 
 #[test]
-fn a_tunnel_loses_nothing_that_need_not_be_lost() {
+fn wireguard_tunnel_survives_pulled_cables() {
     lab::needs_root!();
     let lab = Lab::tutorial().unwrap();
     let production = Production::create(&lab).unwrap();
@@ -90,8 +90,9 @@ fn a_tunnel_loses_nothing_that_need_not_be_lost() {
         out.wait_received(RATE / 4, TIMEOUT).unwrap();
         inward.wait_received(RATE / 4, TIMEOUT).unwrap();
     };
-    let died = || lab.members().iter().map(|member| member.cable().port().unwrap().rx_dropped).sum::<u64>();
-    let before = died();
+    let dropped =
+        || lab.members().iter().map(|member| member.cable().port().unwrap().rx_dropped).sum::<u64>();
+    let before = dropped();
     flowing();
     for member in lab.members() {
         member.cable().pull().unwrap();
@@ -101,14 +102,14 @@ fn a_tunnel_loses_nothing_that_need_not_be_lost() {
         flowing();
     }
     let (out, inward, bulk) = (out.stop().unwrap(), inward.stop().unwrap(), bulk.stop().unwrap());
-    let died = died() - before;
-    println!("out of the tunnel: {out}; died in the ports: {died}");
+    let dropped = dropped() - before;
+    println!("out of the tunnel: {out}; dropped by the ports: {dropped}");
     println!("into the tunnel: {inward}");
     println!("through the tunnel: {bulk}");
     assert_eq!((out.duplicated(), inward.duplicated()), (0, 0));
-    assert!(out.lost() <= died, "{out}; died in the ports: {died}");
+    assert!(out.lost() <= dropped, "{out}; dropped by the ports: {dropped}");
     let pulls = lab.members().len() as u64;
-    assert!(inward.lost() <= pulls * RATE * OUTAGE.as_millis() as u64 / 1000, "{inward}");
+    assert!(inward.lost() <= pulls * RATE * MAX_OUTAGE.as_millis() as u64 / 1000, "{inward}");
     assert!(bulk.error.is_none() && bulk.intact && bulk.bytes > 0, "{bulk}");
     production.assert_clean();
 }

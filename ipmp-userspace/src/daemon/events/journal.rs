@@ -16,9 +16,9 @@ use nix::{
     },
 };
 
-/// Where the journal takes entries.
+/// The socket of the journal.
 const SOCKET: &str = "/run/systemd/journal/socket";
-/// Begins the name of every field of ours.
+/// Prefix of the fields.
 const PREFIX: &str = "IPMP_";
 
 /// The journal of this host.
@@ -26,7 +26,7 @@ const PREFIX: &str = "IPMP_";
 pub struct Journal(UnixDatagram);
 
 impl Journal {
-    /// `None`: there is none.
+    /// `None`: this host has none.
     pub fn connect() -> Option<Self> {
         let socket = UnixDatagram::unbound().ok()?;
         socket.connect(SOCKET).ok()?;
@@ -44,7 +44,7 @@ impl Journal {
         }
     }
 
-    /// The journal takes a file only if nobody can change it any more.
+    /// The journal accepts only sealed files.
     fn send_file(&self, entry: &[u8]) -> io::Result<()> {
         let flags = MFdFlags::MFD_CLOEXEC | MFdFlags::MFD_ALLOW_SEALING;
         let mut file = File::from(memfd_create("ipmpd-journal", flags)?);
@@ -58,7 +58,7 @@ impl Journal {
     }
 }
 
-/// Severity, as the journal and syslog count.
+/// Severity in the numbers of the journal and syslog.
 pub fn severity(level: Level) -> u8 {
     match level {
         Level::Error => 3,
@@ -78,7 +78,7 @@ fn entry(record: &Record<'_>) -> Vec<u8> {
     entry
 }
 
-/// A field: in one line, or, if its value has several, with its length before it.
+/// A field: on one line, or, with a value of several lines, preceded by its length.
 fn field(entry: &mut Vec<u8>, name: &str, value: &str) {
     entry.extend(name.as_bytes());
     if value.contains('\n') {
@@ -119,53 +119,53 @@ mod tests {
     }
 
     #[test]
-    fn an_entry_has_its_fields() {
+    fn entry_has_fields() {
         let expected = "MESSAGE=The link has gone down on eth0\nPRIORITY=4\nSYSLOG_IDENTIFIER=ipmpd\n\
                         IPMP_GROUP=production0\nIPMP_MEMBER=eth0\nIPMP_TOOK_NS=7\n";
         assert_eq!(of("The link has gone down on eth0"), expected.as_bytes());
     }
 
     #[test]
-    fn a_text_of_several_lines_cannot_forge_fields() {
+    fn text_of_several_lines_cannot_forge_fields() {
         let entry = of("one\nPRIORITY=0");
         assert!(entry.starts_with(b"MESSAGE\n\x0e\0\0\0\0\0\0\0one\nPRIORITY=0\nPRIORITY=4\n"));
     }
 
-    /// Plays journald in a mount namespace of its own, where nobody else's `/run` is.
+    /// A simulated journald in a mount namespace with its own `/run`.
     fn with_journald(test: impl FnOnce(&UnixDatagram, &Journal) + Send) {
         if !nix::unistd::geteuid().is_root() {
-            eprintln!("skipped: only root can have a /run of its own");
+            eprintln!("skipped: only root can mount its own /run");
             return;
         }
-        let played = || {
+        let simulated = || {
             unshare(CloneFlags::CLONE_NEWNS).unwrap();
             let none = None::<&str>;
             mount(none, "/", none, MsFlags::MS_REC | MsFlags::MS_PRIVATE, none).unwrap();
             mount(Some("tmpfs"), "/run", Some("tmpfs"), MsFlags::empty(), none).unwrap();
-            assert!(Journal::connect().is_none(), "no journal is no journal");
+            assert!(Journal::connect().is_none(), "connected without a journal");
             fs::create_dir_all(Path::new(SOCKET).parent().unwrap()).unwrap();
             let journald = UnixDatagram::bind(SOCKET).unwrap();
             journald.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
-            test(&journald, &Journal::connect().expect("the journal that is played"));
+            test(&journald, &Journal::connect().expect("the simulated journal"));
         };
-        thread::scope(|scope| scope.spawn(played).join().unwrap());
+        thread::scope(|scope| scope.spawn(simulated).join().unwrap());
     }
 
     #[test]
-    fn an_entry_too_long_for_a_datagram_is_a_sealed_file() {
+    fn entry_too_long_for_a_datagram_is_sent_as_sealed_file() {
         with_journald(|journald, journal| {
-            let say = |text: &str| {
+            let send = |text: &str| {
                 journal
                     .send(&Record::builder().level(Level::Error).args(format_args!("{text}")).build())
                     .unwrap();
             };
-            say("short");
+            send("short");
             let mut buffer = vec![0; 1 << 16];
             let length = journald.recv(&mut buffer).unwrap();
             assert_eq!(&buffer[..length], b"MESSAGE=short\nPRIORITY=3\nSYSLOG_IDENTIFIER=ipmpd\n");
 
-            let long = "a verifier has much to say; ".repeat(1 << 16);
-            say(&long);
+            let long = "the log of the verifier is long; ".repeat(1 << 16);
+            send(&long);
             let mut space = nix::cmsg_space!([libc::c_int; 1]);
             let mut byte = [0];
             let mut parts = [io::IoSliceMut::new(&mut byte)];
@@ -173,9 +173,9 @@ mod tests {
                 recvmsg::<()>(journald.as_raw_fd(), &mut parts, Some(&mut space), MsgFlags::empty()).unwrap();
             assert_eq!(message.bytes, 0);
             let Some(ControlMessageOwned::ScmRights(descriptors)) = message.cmsgs().unwrap().next() else {
-                panic!("no descriptor came")
+                panic!("no descriptor received")
             };
-            // SAFETY: the kernel has just made it for this process, and nobody else has it.
+            // SAFETY: the kernel has just created it for this process, and nothing else owns it.
             let mut file = unsafe { File::from_raw_fd(descriptors[0]) };
             let seals = fcntl(&file, FcntlArg::F_GET_SEALS).unwrap();
             let wanted = SealFlag::F_SEAL_SHRINK | SealFlag::F_SEAL_GROW | SealFlag::F_SEAL_WRITE;

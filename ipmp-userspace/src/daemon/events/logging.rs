@@ -1,9 +1,9 @@
-//! Where log lines go: to the journal, with their fields, if that is where standard error leads; else to standard
-//! error, as `ipmpd: TEXT`. A daemon that `ipmpctl` started outlives the reader of its standard error, and goes on in
-//! the journal, or in syslog where there is no journal.
+//! Where log lines go: to the journal, with their fields, if standard error is connected to it; else to standard error, as
+//! `ipmpd: TEXT`, on a terminal with the time. A daemon that `ipmpctl` started outlives the reader of its standard error;
+//! from then on it logs to the journal, or to syslog where there is no journal.
 
 use std::{
-    io::{self, Write},
+    io::{self, IsTerminal, Write},
     os::unix::{fs::MetadataExt, net::UnixDatagram},
 };
 
@@ -11,19 +11,24 @@ use log::{LevelFilter, Log, Metadata, Record};
 
 use crate::daemon::events::journal::{Journal, severity};
 
-/// Where syslog takes lines (RFC 3164).
+/// The socket of syslog (RFC 3164).
 const SYSLOG: &str = "/dev/log";
-/// Facility `daemon`, in the place where a priority carries it.
+/// Facility `daemon`, as part of a priority.
 const FACILITY: u8 = 3 << 3;
 
-/// Sets the logger of the process. `RUST_LOG` says what is logged; without it, everything from `info` up.
+/// Sets the logger of the process. `RUST_LOG` selects what is logged; the default is `info`.
 pub fn init() {
-    let filter = env_logger::Builder::new().filter_level(LevelFilter::Info).parse_default_env().build();
+    let filter = env_logger::Builder::new()
+        .filter_level(LevelFilter::Info)
+        .parse_default_env()
+        .format(|buffer, record| writeln!(buffer, "{} ipmpd: {}", buffer.timestamp_millis(), record.args()))
+        .build();
     let level = filter.filter();
     let logger = Logger {
         journal: Journal::connect(),
         syslog: connect(SYSLOG),
         journal_first: stderr_is_journal(),
+        is_terminal: io::stderr().is_terminal(),
         filter,
     };
     if log::set_boxed_logger(Box::new(logger)).is_ok() {
@@ -45,11 +50,12 @@ fn connect(path: &str) -> Option<UnixDatagram> {
 }
 
 struct Logger {
-    /// It only says what is wanted; it writes nothing.
+    /// Selects what is logged, and writes it to a terminal.
     filter: env_logger::Logger,
     journal: Option<Journal>,
     syslog: Option<UnixDatagram>,
     journal_first: bool,
+    is_terminal: bool,
 }
 
 impl Logger {
@@ -61,7 +67,11 @@ impl Logger {
         self.syslog.as_ref().is_some_and(|syslog| syslog.send(&line(record)).is_ok())
     }
 
-    fn to_stderr(record: &Record<'_>) -> bool {
+    fn to_stderr(&self, record: &Record<'_>) -> bool {
+        if self.is_terminal {
+            self.filter.log(record);
+            return true;
+        }
         // In one piece: another process may write there, too.
         io::stderr().write_all(format!("ipmpd: {}\n", record.args()).as_bytes()).is_ok()
     }
@@ -76,9 +86,9 @@ impl Log for Logger {
         if !self.filter.matches(record) {
             return;
         }
-        // Each stands in for the other. Whoever started the daemon may have closed the other end of its standard error.
-        let taken = self.journal_first && self.to_journal(record) || Self::to_stderr(record);
-        if !taken && !self.to_journal(record) {
+        // Each is the fallback of the other: the other end of standard error may have been closed.
+        let is_logged = self.journal_first && self.to_journal(record) || self.to_stderr(record);
+        if !is_logged && !self.to_journal(record) {
             self.to_syslog(record);
         }
     }
@@ -99,7 +109,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_line_of_syslog_is_one_line() {
+    fn syslog_line_has_no_line_breaks() {
         let record = Record::builder().level(Level::Warn).args(format_args!("one\ntwo")).build();
         assert_eq!(line(&record), format!("<28>ipmpd[{}]: one two", std::process::id()).into_bytes());
     }

@@ -1,7 +1,7 @@
-//! Why a member is in its state: what the state machine knows, in sentences for whoever was woken up by it.
+//! `ipmpctl explain`: why a member is in its state.
 //!
-//! The summary says how it stands, why, and what to do; the reasons follow in the order in which somebody would ask: does
-//! it carry, what is with its link, what do its probes say and those of the others, what has the operator wanted.
+//! The summary gives the state, the reason and what to do. The reasons follow: whether it is active, its link, its probes and
+//! those of other members, and settings.
 
 use std::{collections::BTreeMap, net::IpAddr, time::Duration};
 
@@ -52,29 +52,27 @@ pub async fn explain(manager: &Manager, member: &str) -> Result<Explanation, Ref
     })
 }
 
-/// A member, and what is known around it.
+/// A member and its group.
 struct View<'a> {
     group: &'a Group,
     member: &'a Member,
-    /// Since when its link has been good, as far as the datapath knows.
+    /// Since when its link is up in the datapath.
     up_since: Option<Time>,
     now: Time,
 }
 
 impl View<'_> {
-    /// How it stands and why, in a sentence.
+    /// Its state, the reason and what to do, in one sentence.
     fn summary(&self) -> String {
         let (name, member) = (self.member.name(), self.member);
         match member.offline() {
             Some(OfflineCause::Operator) => {
-                return format!(
-                    "{name} is offline: somebody took it out; `ipmpctl online {name}` puts it back"
-                );
+                return format!("{name} is offline by the operator; `ipmpctl online {name}` ends that");
             }
             Some(OfflineCause::DuplicateMac) => {
                 return format!(
-                    "{name} is offline: {} has its hardware address, too; give one of them another, and {name} comes \
-                     back by itself",
+                    "{name} is offline: {} has the same hardware address; change one of them, and {name} returns to \
+                     service",
                     self.twin().unwrap_or("another member")
                 );
             }
@@ -84,33 +82,34 @@ impl View<'_> {
             Condition::New => format!("{name} has just joined: its link is not trusted yet"),
             Condition::Down if member.link() == LinkState::Down => {
                 format!(
-                    "{name} has failed: it has no link; look at its cable, its switch port, and who set it down"
+                    "{name} has failed: its link is down; check the cable, the switch port and whether the \
+                     interface is up"
                 )
             }
-            Condition::Down => format!("{name} has failed: the datapath has seen its carrier go"),
+            Condition::Down => format!("{name} has failed: the datapath has detected loss of carrier"),
             Condition::Returning => {
-                format!(
-                    "{name} has failed, and its link is back: it is trusted when it has been good for a while"
-                )
+                format!("{name} has failed, and its link is up again: it is used after the updelay")
             }
             Condition::Held => format!(
-                "{name} is held down by flap protection: its link has come and gone too often; `ipmpctl offline {name}` \
-                 and `ipmpctl online {name}` end that"
+                "{name} is in hold-down: its link was flapping; `ipmpctl offline {name}` and `ipmpctl online \
+                 {name}` end that"
             ),
             Condition::Ok if member.probes_failed() => {
                 let anyway = if member.active() {
-                    "; it carries traffic all the same, since no other member works"
+                    "; it still carries traffic, since no other member works"
                 } else {
                     ""
                 };
                 format!("{name} has failed: its link is up, and its probes {}{anyway}", self.lacking())
             }
-            Condition::Ok if member.inactive() => format!("{name} works, and waits: {}", self.why_inactive()),
+            Condition::Ok if member.inactive() => {
+                format!("{name} works and is inactive: {}", self.why_inactive())
+            }
             Condition::Ok => format!("{name} works: its link is up, {}", self.evidence()),
         }
     }
 
-    /// What its probes are missing for a repair.
+    /// What is missing for a repair.
     fn lacking(&self) -> String {
         let of = |(family, prober): (Family, &Prober)| {
             let answers = prober.history().answers().min(REPAIRS);
@@ -125,18 +124,18 @@ impl View<'_> {
         if missing.is_empty() { "have failed".into() } else { missing.join(", and ") }
     }
 
-    /// What shows that it works.
+    /// The evidence that it works.
     fn evidence(&self) -> String {
         let enabled: Vec<(Family, &Prober)> = self.probers().filter(|(_, prober)| prober.enabled()).collect();
         if enabled.is_empty() {
-            return "and nothing else is known of it: it is not probed".into();
+            return "and it is not probed".into();
         }
         if enabled.iter().all(|(_, prober)| !prober.capable()) {
-            return "and nothing else is known of it: it is probed, and has no target".into();
+            return "and it has no probe target".into();
         }
         let losing = |prober: &Prober| prober.history().losses() > 0;
         if enabled.iter().any(|(family, prober)| losing(prober) && self.group.targets_unreachable(*family)) {
-            return "and it is judged by that alone: no target answers on any member".into();
+            return "and only that counts: no target replies on any member".into();
         }
         if let Some((_, prober)) = enabled.iter().find(|(_, prober)| losing(prober)) {
             return format!("and its last {} lost", probes(prober.history().losses()));
@@ -144,23 +143,23 @@ impl View<'_> {
         if enabled.iter().any(|(_, prober)| prober.history().answered()) {
             "and its probes are answered".into()
         } else {
-            "and its first probe is on its way".into()
+            "and its first probe is pending".into()
         }
     }
 
     fn why_inactive(&self) -> String {
         let group = self.group.name();
         if self.member.standby() {
-            format!("it is a standby, and the members of {group} that are none carry")
+            format!("it is a standby, and the other members of {group} are active")
         } else {
             format!(
-                "it was repaired while others carried, and {group} has failback=no; `ipmpctl set {group} failback=yes` \
-                 brings it back"
+                "it was repaired while others were active, and {group} has failback=no; `ipmpctl set {group} \
+                 failback=yes` activates it"
             )
         }
     }
 
-    /// What it all follows from, the most important first.
+    /// The reasons, the most important first.
     fn reasons(&self) -> Vec<String> {
         let mut reasons = vec![self.role(), self.link()];
         if self.probers().next().is_none() {
@@ -177,7 +176,7 @@ impl View<'_> {
         reasons
     }
 
-    /// Whether it carries, and why not.
+    /// Whether it is active, and why not.
     fn role(&self) -> String {
         let member = self.member;
         let standby = if member.standby() { " It is a standby." } else { "" };
@@ -189,15 +188,15 @@ impl View<'_> {
         let why = if member.offline().is_some() {
             "it is offline"
         } else if member.held_until().is_some() {
-            "flap protection holds it down"
+            "it is in hold-down after flapping"
         } else if member.inactive() {
-            "it is kept as a spare, which the datapath takes as soon as nobody else can carry"
+            "it is inactive, and used only if no other member can transmit"
         } else if member.probes_failed() && self.group.active().is_empty() {
             "its probes have failed, and the group has fail-open=no"
         } else if member.probes_failed() && member.condition() == Condition::Ok {
             "its probes have failed, and others work"
         } else {
-            "the datapath does not trust its link"
+            "the datapath reports its link down"
         };
         format!("It carries no traffic: {why}.{standby}")
     }
@@ -206,32 +205,32 @@ impl View<'_> {
         let kernel = match self.member.link() {
             LinkState::Up => "up",
             LinkState::Down => "down",
-            LinkState::Unknown => "not known to its driver, and taken as up",
+            LinkState::Unknown => "unknown to its driver, and taken as up",
         };
         let datapath = match (self.member.live(), self.up_since) {
-            (true, _) => "the datapath trusts it".to_owned(),
-            (false, Some(since)) => format!(
-                "the datapath has seen it good for {}, and trusts it after {}",
-                short(self.now - since),
-                short(UPDELAY)
-            ),
-            (false, None) => "the datapath does not see it good".to_owned(),
+            (true, _) => "up in the datapath".to_owned(),
+            (false, Some(since)) => {
+                format!("up in the datapath for {}, used after {}", short(self.now - since), short(UPDELAY))
+            }
+            (false, None) => "down in the datapath".to_owned(),
         };
-        let held = self.member.held_until().map(|until| {
-            format!("; it came up too often, and is not believed for another {}", short(until - self.now))
-        });
+        let held = self
+            .member
+            .held_until()
+            .map(|until| format!("; hold-down after flapping for another {}", short(until - self.now)));
         format!("Link: {kernel}; {datapath}{}.", held.unwrap_or_default())
     }
 
     fn not_probed(&self) -> String {
         let policy = self.group.settings().probe;
         format!(
-            "It is not probed: it has no test address, and {} has probe={policy}; what fails behind its switch is not seen.",
+            "It is not probed: it has no test address, and {} has probe={policy}; path failures while the link is \
+             up are not detected.",
             self.group.name()
         )
     }
 
-    /// How it is probed in a family, and whom.
+    /// How it is probed in a family, and its targets.
     fn how(&self, family: Family, prober: &Prober) -> String {
         let every = short(self.interval());
         let how = match (prober.means(), self.member.test_address(family)) {
@@ -242,15 +241,15 @@ impl View<'_> {
             (Some(ProbeSource::Nd), _) => format!("probed every {every} by neighbour solicitations"),
             (None, TestAddress::Is { address, .. }) => {
                 return format!(
-                    "{family}: not probed, since another member, or the group, has its test address {address}, too."
+                    "{family}: not probed: its test address {address} is not unique in the group."
                 );
             }
             (None, _) => {
-                return format!("{family}: not probed until a DHCP client has brought its test address.");
+                return format!("{family}: not probed until a DHCP client adds its test address.");
             }
         };
-        // What is out of service rests.
-        let how = if prober.next().is_some() { how } else { format!("at rest now, and else {how}") };
+        // A member out of service is not probed.
+        let how = if prober.next().is_some() { how } else { format!("not probed now, else {how}") };
         let source = match prober.targets().mode() {
             TargetMode::Explicit => "named by the operator",
             TargetMode::Routes => "from the routing table",
@@ -260,15 +259,15 @@ impl View<'_> {
         let active: Vec<String> =
             prober.targets().active().map(|target| target.address.to_string()).collect();
         if active.is_empty() {
-            return format!("{family}: {how}; no target is known, and hosts are looked for by multicast.");
+            return format!("{family}: {how}; no target is known; multicast probes search for one.");
         }
         let aside =
             prober.targets().all().iter().filter(|t| matches!(t.status, TargetUse::Excluded(..))).count();
-        let aside = if aside == 0 { String::new() } else { format!(", {aside} more set aside") };
+        let aside = if aside == 0 { String::new() } else { format!(", {aside} more excluded") };
         format!("{family}: {how}; targets {source}: {}{aside}.", active.join(" "))
     }
 
-    /// What its probes amount to.
+    /// The result of its probes.
     fn verdict(&self, family: Family, prober: &Prober) -> String {
         let history = prober.history();
         let (losses, answers) = (history.losses(), history.answers());
@@ -276,27 +275,26 @@ impl View<'_> {
             let best = prober.targets().active().map(|target| history.answers_of(target.address)).max();
             let best = best.unwrap_or_default().max(answers).min(REPAIRS);
             return format!(
-                "{family} has failed: {best} of {REPAIRS} answers in a row are there, over all targets or of one."
+                "{family} has failed: {best} of {REPAIRS} answers in a row, over all targets or from one."
             );
         }
         if losses >= FAILURES && !prober.settled(self.now) {
             let joined = short(self.settles(prober) - self.now);
             return format!(
-                "{family}: {losses} losses in a row do not count yet, since it has just joined and was never answered; \
-                 they do in {joined}."
+                "{family}: {losses} losses in a row do not count yet: it has just joined and received no reply; \
+                 they count in {joined}."
             );
         }
         if losses >= FAILURES {
             return format!(
-                "{family}: {losses} losses in a row are not held against it, since they are not its own: see who else is \
-                 answered."
+                "{family}: {losses} losses in a row do not count: no other member receives replies either."
             );
         }
         if losses > 0 {
-            return format!("{family}: {losses} of {FAILURES} losses in a row that would be a failure.");
+            return format!("{family}: {losses} of {FAILURES} losses in a row until a failure.");
         }
         match answers {
-            0 => format!("{family}: no probe is over yet."),
+            0 => format!("{family}: no probe has a result yet."),
             answers if answers as usize == LENGTH => {
                 format!("{family}: the last {LENGTH} probes were answered.")
             }
@@ -304,7 +302,7 @@ impl View<'_> {
         }
     }
 
-    /// Who else is answered: losses are a member's own only if somebody is.
+    /// Which other members receive replies: losses count only if one does.
     fn comparison(&self, family: Family) -> String {
         let others = self.group.members().iter().filter(|other| other.number() != self.member.number());
         let (mut answered, mut silent) = (Vec::new(), Vec::new());
@@ -314,17 +312,17 @@ impl View<'_> {
             let is_answered = history.losses() == 0 && history.answered();
             if is_answered { answered.push(other.name()) } else { silent.push(other.name()) }
         }
-        let dark =
-            if self.group.targets_unreachable(family) { " No target answers on any member." } else { "" };
+        let unreachable =
+            if self.group.targets_unreachable(family) { " No target replies on any member." } else { "" };
         match (answered.is_empty(), silent.is_empty()) {
-            (true, true) => format!("{family}: no other member is probed to compare it with.{dark}"),
+            (true, true) => format!("{family}: no other member is probed to compare with.{unreachable}"),
             (true, false) => {
-                format!("{family}: no other member is answered: {} are not.{dark}", silent.join(" "))
+                format!("{family}: no other member receives replies: {}.{unreachable}", silent.join(" "))
             }
-            (false, true) => format!("{family}: others that are answered: {}.", answered.join(" ")),
+            (false, true) => format!("{family}: other members with replies: {}.", answered.join(" ")),
             (false, false) => {
                 format!(
-                    "{family}: others that are answered: {}; that are not: {}.",
+                    "{family}: other members with replies: {}; without: {}.",
                     answered.join(" "),
                     silent.join(" ")
                 )
@@ -360,7 +358,7 @@ impl View<'_> {
         recent
     }
 
-    /// What happens by itself, the next first.
+    /// What happens next without any event, the next first.
     fn timers(&self) -> Vec<Timer> {
         let mut timers: Vec<(Time, &str, Option<String>)> = Vec::new();
         timers.extend(self.member.held_until().map(|until| (until, due::HOLD_DOWN, None)));
@@ -388,7 +386,7 @@ impl View<'_> {
         timers.into_iter().map(timer).collect()
     }
 
-    /// When its losses count, although it was never answered.
+    /// When its losses count even if it has received no reply.
     fn settles(&self, prober: &Prober) -> Time {
         prober.joined() + SETTLE
     }
@@ -407,7 +405,7 @@ impl View<'_> {
     }
 }
 
-/// The letter for what has become of a probe.
+/// The letter for the outcome of a probe.
 fn letter(probe: &Probe) -> char {
     match probe.fate {
         ProbeProgress::Answered(_) => '!',

@@ -2,7 +2,7 @@
 
 use super::{
     refusals::{kernel, no_such_group, no_such_name},
-    target,
+    target_check,
 };
 use crate::{
     control::{
@@ -55,7 +55,7 @@ async fn set_group(
         Setting::Targets(targets) => Some(targets.as_slice()),
         _ => None,
     });
-    target::check(manager, name, targets.unwrap_or_default()).await?;
+    target_check::check(manager, name, targets.unwrap_or_default()).await?;
     let saved = manager.file.state.groups.entry(name.to_owned()).or_default();
     let before = saved.clone();
     settings.iter().for_each(|setting| saved.choose(setting));
@@ -66,7 +66,7 @@ async fn set_group(
         return Err(refused);
     }
     let mut notes = apply_saved(manager, trigger, name).await;
-    notes.extend(targets.and_then(|targets| target::note_not_probed(manager, name, targets)));
+    notes.extend(targets.and_then(|targets| target_check::note_not_probed(manager, name, targets)));
     Ok(notes)
 }
 

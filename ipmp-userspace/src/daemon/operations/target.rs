@@ -3,21 +3,16 @@
 use std::net::IpAddr;
 
 use super::{
-    refusals::{interface_name, kernel, no_such_group},
-    set,
+    refusals::{kernel, no_such_group},
+    set, target_check,
 };
 use crate::{
     control::{
-        DataAddress, TargetReport,
-        address::Error as AddressError,
+        TargetReport,
         request::{Refused, reason},
         target::{self, Prober},
     },
-    core::{
-        Event, Input,
-        member::Member,
-        probe::{ProbeSource, same_subnet},
-    },
+    core::{Event, Input, probe::ProbeSource},
     daemon::{
         events::trigger::Trigger,
         group::{RunningGroup, actions},
@@ -48,7 +43,7 @@ pub async fn change(
     let before = manager.file.group(group).map(|saved| saved.targets.clone()).unwrap_or_default();
     let (targets, mut notes) = changed(known, &before, addresses, change)?;
     if change == Change::Add {
-        check(manager, group, addresses).await?;
+        target_check::check(manager, group, addresses).await?;
     }
     let line = Event::SettingsChanged { group: group.to_owned(), member: None, settings: list_of(&targets) };
     manager.file.state.groups.entry(group.to_owned()).or_default().targets = targets;
@@ -59,67 +54,9 @@ pub async fn change(
     manager.log(trigger, Some(group), &line);
     notes.extend(set::apply_saved(manager, trigger, group).await);
     if change == Change::Add || change == Change::Enable {
-        notes.extend(note_not_probed(manager, group, addresses));
+        notes.extend(target_check::note_not_probed(manager, group, addresses));
     }
     Ok(notes)
-}
-
-/// Refuses targets that are addresses of this host, or not on the link of the group.
-pub async fn check(manager: &Manager, group: &str, addresses: &[IpAddr]) -> Result<(), Refused> {
-    let known = manager.groups.get(group).ok_or_else(|| no_such_group(group))?;
-    let present = manager.links.addresses().await.map_err(|error| kernel(&error))?;
-    let bad = |text: String| Err(Refused::new(reason::BAD_TARGET, text));
-    for &address in addresses {
-        if let Some((index, _)) = present.iter().find(|(_, own)| own.ip == address) {
-            let on = interface_name(&manager.links, *index).await;
-            return bad(format!("{address} is this host's own address, on {on}: name another host"));
-        }
-        let own = present.iter().filter(|(index, _)| known.is_own_device(*index)).map(|(_, own)| own);
-        let own = own.filter(|own| own.ip.is_ipv4() == address.is_ipv4());
-        let subnets: Vec<(IpAddr, u8)> = own.map(|own| (own.ip, own.prefix)).collect();
-        // The operator may add the targets before the addresses.
-        if subnets.is_empty() {
-            continue;
-        }
-        let Some((_, prefix)) = subnets.iter().find(|(own, prefix)| same_subnet(*own, address, *prefix))
-        else {
-            let mut subnets: Vec<String> = subnets.iter().map(|subnet| subnet_of(*subnet)).collect();
-            subnets.sort_unstable();
-            subnets.dedup();
-            return bad(format!(
-                "{address} is not on the link of {group}, which reaches {}: name a host there, or give {group} or its \
-                 members addresses of that subnet first",
-                subnets.join(" and ")
-            ));
-        };
-        if let Err(error @ AddressError::OfNetwork { .. }) = DataAddress::new(address, *prefix) {
-            return bad(error.to_string());
-        }
-    }
-    Ok(())
-}
-
-/// A note on those of these targets that no member can probe.
-pub fn note_not_probed(manager: &Manager, group: &str, addresses: &[IpAddr]) -> Option<String> {
-    let known = manager.groups.get(group)?;
-    let policy = known.core.settings().probe;
-    let members = known.core.members();
-    let missed = addresses.iter().filter(|&&address| {
-        let family = Family::of(address);
-        let means = |member: &Member| ProbeSource::of(family, member.test_address(family), policy);
-        !members.iter().any(|member| means(member).is_some_and(|means| means.reaches(family, address)))
-    });
-    let missed: Vec<&IpAddr> = missed.collect();
-    if members.is_empty() || missed.is_empty() {
-        return None;
-    }
-    let list: Vec<String> = missed.iter().map(ToString::to_string).collect();
-    let by = if missed.iter().all(|address| address.is_ipv4()) { "arp" } else { "auto" };
-    Some(format!(
-        "no member probes {} yet: give members test addresses in the same subnet (`ipmpctl test-address add`), or probe \
-         without any by `ipmpctl set {group} probe={by}`",
-        list.join(", ")
-    ))
 }
 
 /// Starts a search for targets.
@@ -253,37 +190,9 @@ fn list_of(targets: &[SavedTarget]) -> String {
     if list.is_empty() { "targets=auto".to_owned() } else { format!("targets={}", list.join(",")) }
 }
 
-/// The subnet of an address.
-fn subnet_of((address, prefix): (IpAddr, u8)) -> String {
-    let network = match address {
-        IpAddr::V4(v4) => {
-            let mask = u32::MAX.checked_shl(32 - u32::from(prefix.min(32))).unwrap_or(0);
-            IpAddr::from((u32::from(v4) & mask).to_be_bytes())
-        }
-        IpAddr::V6(v6) => {
-            let mask = u128::MAX.checked_shl(128 - u32::from(prefix.min(128))).unwrap_or(0);
-            IpAddr::from((u128::from(v6) & mask).to_be_bytes())
-        }
-    };
-    format!("{network}/{prefix}")
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn subnet_is_named_by_its_first_address() {
-        for (address, prefix, subnet) in [
-            ("192.168.178.200", 24, "192.168.178.0/24"),
-            ("192.168.178.200", 32, "192.168.178.200/32"),
-            ("10.1.2.3", 0, "0.0.0.0/0"),
-            ("2001:db8::21", 64, "2001:db8::/64"),
-            ("2001:db8::21", 0, "::/0"),
-        ] {
-            assert_eq!(subnet_of((address.parse().unwrap(), prefix)), subnet);
-        }
-    }
 
     #[test]
     fn logged_targets_include_disabled_ones() {

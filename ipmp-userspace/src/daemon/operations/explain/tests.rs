@@ -1,4 +1,4 @@
-//! A group on a network for tests, and what somebody should read of its member eth0, written by hand.
+//! A group on a simulated network, and the expected texts for its member eth0.
 
 use super::*;
 use crate::{
@@ -20,7 +20,7 @@ fn summary(wire: &Wire) -> String {
     view(wire).summary()
 }
 
-/// The reasons from the third on: what probes have to do with it.
+/// The reasons from the third on, which are about probes.
 fn of_probes(wire: &Wire) -> Vec<String> {
     view(wire).reasons().split_off(2)
 }
@@ -31,7 +31,7 @@ fn failed(wire: &mut Wire) {
 }
 
 #[test]
-fn a_member_that_works() {
+fn working_member() {
     let mut wire = Wire::with_fdt(2, FDT);
     wire.run(20 * FDT);
     assert_eq!(summary(&wire), "eth0 works: its link is up, and its probes are answered");
@@ -39,10 +39,11 @@ fn a_member_that_works() {
         view(&wire).reasons(),
         [
             "It carries traffic, multicast and broadcast, too.",
-            "Link: up; the datapath trusts it.",
-            "inet: probed every 200 ms by ICMP echo from 192.168.178.201/24; targets from the routing table: 192.168.178.1.",
+            "Link: up; up in the datapath.",
+            "inet: probed every 200 ms by ICMP echo from 192.168.178.201/24; targets from the routing table: \
+             192.168.178.1.",
             "inet: the last 52 probes were answered.",
-            "inet: others that are answered: eth1.",
+            "inet: other members with replies: eth1.",
         ]
     );
     let recent = view(&wire).recent();
@@ -58,21 +59,18 @@ fn a_member_that_works() {
 }
 
 #[test]
-fn a_member_whose_path_is_dead_and_comes_back() {
+fn path_failure_and_repair_while_link_is_up() {
     let mut wire = Wire::with_fdt(2, FDT);
     wire.run(FDT);
     wire.silent.insert(0);
     wire.until(|wire| wire.group.member(0).unwrap().prober(Family::V4).unwrap().history().losses() == 2);
     assert_eq!(summary(&wire), "eth0 works: its link is up, and its last 2 probes were lost");
-    assert_eq!(of_probes(&wire)[1], "inet: 2 of 5 losses in a row that would be a failure.");
+    assert_eq!(of_probes(&wire)[1], "inet: 2 of 5 losses in a row until a failure.");
     failed(&mut wire);
     assert_eq!(summary(&wire), "eth0 has failed: its link is up, and its probes are not answered (inet)");
     let reasons = view(&wire).reasons();
     assert_eq!(reasons[0], "It carries no traffic: its probes have failed, and others work.");
-    assert_eq!(
-        reasons[3],
-        "inet has failed: 0 of 10 answers in a row are there, over all targets or of one."
-    );
+    assert_eq!(reasons[3], "inet has failed: 0 of 10 answers in a row, over all targets or from one.");
     assert!(
         view(&wire).recent()[0].fates.trim_end_matches('~').ends_with("!....."),
         "{:?}",
@@ -86,36 +84,33 @@ fn a_member_whose_path_is_dead_and_comes_back() {
     );
     assert_eq!(
         of_probes(&wire)[1],
-        "inet has failed: 3 of 10 answers in a row are there, over all targets or of one."
+        "inet has failed: 3 of 10 answers in a row, over all targets or from one."
     );
 }
 
 #[test]
-fn targets_that_answer_nobody_are_not_its_fault() {
+fn losses_on_all_members_do_not_count() {
     let mut wire = Wire::with_fdt(3, FDT);
     wire.dead.insert(router(1));
     wire.run(2 * FDT);
     assert_eq!(
         summary(&wire),
-        "eth0 works: its link is up, and it is judged by that alone: no target answers on any member"
+        "eth0 works: its link is up, and only that counts: no target replies on any member"
     );
     let reasons = of_probes(&wire);
     let losses = wire.group.member(0).unwrap().prober(Family::V4).unwrap().history().losses();
     assert_eq!(
         reasons[1],
-        format!(
-            "inet: {losses} losses in a row are not held against it, since they are not its own: see who else is \
-             answered."
-        )
+        format!("inet: {losses} losses in a row do not count: no other member receives replies either.")
     );
     assert_eq!(
         reasons[2],
-        "inet: no other member is answered: eth1 eth2 are not. No target answers on any member."
+        "inet: no other member receives replies: eth1 eth2. No target replies on any member."
     );
 }
 
 #[test]
-fn who_joins_without_an_answer_is_given_time() {
+fn losses_of_new_member_count_later() {
     let mut wire = Wire::with_fdt(1, FDT);
     wire.silent.insert(1);
     wire.join(1);
@@ -127,8 +122,8 @@ fn who_joins_without_an_answer_is_given_time() {
     assert_eq!(
         newcomer.reasons()[3],
         format!(
-            "inet: {losses} losses in a row do not count yet, since it has just joined and was never answered; they do in \
-             5 s."
+            "inet: {losses} losses in a row do not count yet: it has just joined and received no reply; they count \
+             in 5 s."
         )
     );
     let timers = newcomer.timers();
@@ -139,36 +134,27 @@ fn who_joins_without_an_answer_is_given_time() {
 }
 
 #[test]
-fn links() {
+fn link_failure_and_repair() {
     let mut wire = Wire::with_fdt(2, FDT);
     wire.link(0, false);
     assert_eq!(
         summary(&wire),
-        "eth0 has failed: it has no link; look at its cable, its switch port, and who set it down"
+        "eth0 has failed: its link is down; check the cable, the switch port and whether the interface is up"
     );
     assert_eq!(
         view(&wire).reasons()[..2],
-        [
-            "It carries no traffic: the datapath does not trust its link.",
-            "Link: down; the datapath does not see it good."
-        ]
+        ["It carries no traffic: the datapath reports its link down.", "Link: down; down in the datapath."]
     );
     assert_eq!(
         of_probes(&wire)[0],
-        "inet: at rest now, and else probed every 200 ms by ICMP echo from 192.168.178.201/24; targets from the routing \
-         table: 192.168.178.1."
+        "inet: not probed now, else probed every 200 ms by ICMP echo from 192.168.178.201/24; targets from the \
+         routing table: 192.168.178.1."
     );
     wire.tell(Input::Link { member: 0, link: LinkState::Up });
-    assert_eq!(
-        summary(&wire),
-        "eth0 has failed, and its link is back: it is trusted when it has been good for a while"
-    );
+    assert_eq!(summary(&wire), "eth0 has failed, and its link is up again: it is used after the updelay");
     let returning =
         View { up_since: Some(wire.now), now: wire.now + Duration::from_millis(50), ..view(&wire) };
-    assert_eq!(
-        returning.link(),
-        "Link: up; the datapath has seen it good for 50 ms, and trusts it after 200 ms."
-    );
+    assert_eq!(returning.link(), "Link: up; up in the datapath for 50 ms, used after 200 ms.");
     let timers = returning.timers();
     assert!(
         timers.iter().any(|timer| (timer.what.as_str(), timer.in_ms) == ("link-trusted", 150)),
@@ -178,11 +164,11 @@ fn links() {
     assert_eq!(summary(&wire), "eth0 has failed: its link is up, and its probes are not answered (inet)");
     wire.until(|wire| wire.group.member(0).unwrap().functions());
     wire.tell(Input::Live([1].into_iter().collect()));
-    assert_eq!(summary(&wire), "eth0 has failed: the datapath has seen its carrier go");
+    assert_eq!(summary(&wire), "eth0 has failed: the datapath has detected loss of carrier");
 }
 
 #[test]
-fn a_link_that_flaps() {
+fn flapping_link_is_in_hold_down() {
     let mut wire = Wire::new(Settings::default());
     wire.join(0);
     wire.join(1);
@@ -192,15 +178,15 @@ fn a_link_that_flaps() {
     }
     assert_eq!(
         summary(&wire),
-        "eth0 is held down by flap protection: its link has come and gone too often; `ipmpctl offline eth0` and `ipmpctl \
-         online eth0` end that"
+        "eth0 is in hold-down: its link was flapping; `ipmpctl offline eth0` and `ipmpctl online eth0` end that"
     );
     assert_eq!(
         view(&wire).reasons(),
         [
-            "It carries no traffic: flap protection holds it down.",
-            "Link: up; the datapath trusts it; it came up too often, and is not believed for another 60 s.",
-            "It is not probed: it has no test address, and g has probe=off; what fails behind its switch is not seen.",
+            "It carries no traffic: it is in hold-down after flapping.",
+            "Link: up; up in the datapath; hold-down after flapping for another 60 s.",
+            "It is not probed: it has no test address, and g has probe=off; path failures while the link is up are \
+             not detected.",
         ]
     );
     let timers = view(&wire).timers();
@@ -208,31 +194,30 @@ fn a_link_that_flaps() {
 }
 
 #[test]
-fn who_was_taken_out() {
+fn offline_member() {
     let mut wire = Wire::with_fdt(2, FDT);
     wire.tell(Input::Offline { member: 0 });
-    assert_eq!(summary(&wire), "eth0 is offline: somebody took it out; `ipmpctl online eth0` puts it back");
+    assert_eq!(summary(&wire), "eth0 is offline by the operator; `ipmpctl online eth0` ends that");
     assert_eq!(view(&wire).reasons()[0], "It carries no traffic: it is offline.");
     wire.tell(Input::Online { member: 0 });
     wire.tell(Input::Mac { member: 0, mac: [2, 0, 0, 0, 0, 1] });
     assert_eq!(
         summary(&wire),
-        "eth0 is offline: eth1 has its hardware address, too; give one of them another, and eth0 comes back by itself"
+        "eth0 is offline: eth1 has the same hardware address; change one of them, and eth0 returns to service"
     );
 }
 
 #[test]
-fn spares() {
+fn inactive_member() {
     let mut wire = Wire::with_fdt(3, FDT);
     wire.tell(Input::Standby { member: 0, standby: true });
     assert_eq!(
         summary(&wire),
-        "eth0 works, and waits: it is a standby, and the members of g that are none carry"
+        "eth0 works and is inactive: it is a standby, and the other members of g are active"
     );
     assert_eq!(
         view(&wire).reasons()[0],
-        "It carries no traffic: it is kept as a spare, which the datapath takes as soon as nobody else can carry. It is a \
-         standby."
+        "It carries no traffic: it is inactive, and used only if no other member can transmit. It is a standby."
     );
     wire.link(1, false);
     assert_eq!(view(&wire).reasons()[0], "It carries traffic. It is a standby.");
@@ -244,19 +229,19 @@ fn spares() {
     wire.until(|wire| wire.group.member(0).unwrap().inactive());
     assert_eq!(
         summary(&wire),
-        "eth0 works, and waits: it was repaired while others carried, and g has failback=no; `ipmpctl set g failback=yes` \
-         brings it back"
+        "eth0 works and is inactive: it was repaired while others were active, and g has failback=no; `ipmpctl set \
+         g failback=yes` activates it"
     );
 }
 
 #[test]
-fn who_carries_although_it_has_failed_and_who_does_not() {
+fn failed_member_is_active_only_with_fail_open() {
     let mut wire = Wire::with_fdt(2, FDT);
     failed(&mut wire);
     wire.link(1, false);
     assert_eq!(
         summary(&wire),
-        "eth0 has failed: its link is up, and its probes are not answered (inet); it carries traffic all the same, since \
+        "eth0 has failed: its link is up, and its probes are not answered (inet); it still carries traffic, since \
          no other member works"
     );
     let mut wire = Wire::of(2, Settings { fdt: FDT, fail_open: false, ..Settings::default() });
@@ -269,42 +254,36 @@ fn who_carries_although_it_has_failed_and_who_does_not() {
 }
 
 #[test]
-fn who_is_not_probed_and_whom_there_is_nobody_to_probe() {
+fn member_without_probes_or_targets() {
     let mut wire = Wire::new(Settings { fdt: FDT, ..Settings::default() });
     wire.tell(Input::AddressAdded(router(200)));
     wire.join(0);
-    assert_eq!(
-        summary(&wire),
-        "eth0 works: its link is up, and nothing else is known of it: it is not probed"
-    );
+    assert_eq!(summary(&wire), "eth0 works: its link is up, and it is not probed");
     let family = Family::V4;
     wire.tell(Input::TestAddress { member: 0, family, address: TestAddress::Awaited });
-    assert_eq!(of_probes(&wire), ["inet: not probed until a DHCP client has brought its test address."]);
+    assert_eq!(of_probes(&wire), ["inet: not probed until a DHCP client adds its test address."]);
     let twin = TestAddress::Is { address: router(200), prefix: 24 };
     wire.tell(Input::TestAddress { member: 0, family, address: twin });
     assert_eq!(
         of_probes(&wire),
-        ["inet: not probed, since another member, or the group, has its test address 192.168.178.200, too."]
+        ["inet: not probed: its test address 192.168.178.200 is not unique in the group."]
     );
     wire.test_address(0, family);
-    assert_eq!(
-        summary(&wire),
-        "eth0 works: its link is up, and nothing else is known of it: it is probed, and has no target"
-    );
+    assert_eq!(summary(&wire), "eth0 works: its link is up, and it has no probe target");
     assert_eq!(
         of_probes(&wire),
         [
-            "inet: probed every 200 ms by ICMP echo from 192.168.178.201/24; no target is known, and hosts are looked for \
-             by multicast."
+            "inet: probed every 200 ms by ICMP echo from 192.168.178.201/24; no target is known; multicast probes \
+             search for one."
         ]
     );
     wire.routers(&[router(1)]);
-    assert_eq!(summary(&wire), "eth0 works: its link is up, and its first probe is on its way");
-    assert_eq!(of_probes(&wire)[2], "inet: no other member is probed to compare it with.");
+    assert_eq!(summary(&wire), "eth0 works: its link is up, and its first probe is pending");
+    assert_eq!(of_probes(&wire)[2], "inet: no other member is probed to compare with.");
 }
 
 #[test]
-fn a_target_that_is_set_aside_comes_back_later() {
+fn excluded_target_has_a_timer() {
     let mut wire = Wire::with_fdt(2, FDT);
     wire.routers(&[router(1), router(2)]);
     wire.dead.insert(router(2));
@@ -314,8 +293,8 @@ fn a_target_that_is_set_aside_comes_back_later() {
     });
     assert_eq!(
         of_probes(&wire)[0],
-        "inet: probed every 200 ms by ICMP echo from 192.168.178.201/24; targets from the routing table: 192.168.178.1, 1 \
-         more set aside."
+        "inet: probed every 200 ms by ICMP echo from 192.168.178.201/24; targets from the routing table: \
+         192.168.178.1, 1 more excluded."
     );
     let timers = view(&wire).timers();
     let last = timers.last().unwrap();
@@ -326,7 +305,7 @@ fn a_target_that_is_set_aside_comes_back_later() {
 }
 
 #[test]
-fn a_detection_time_that_was_raised() {
+fn raised_detection_time() {
     let mut wire = Wire::with_fdt(2, FDT);
     wire.rtt = Duration::from_millis(150);
     wire.until(|wire| wire.group.slowest().is_some());
@@ -337,14 +316,15 @@ fn a_detection_time_that_was_raised() {
     assert_eq!(
         of_probes(&wire).last().unwrap(),
         &format!(
-            "The failure detection time of g is {fdt} instead of 1 s: 192.168.178.1 took up to {took} on {member} 1 ms ago."
+            "The failure detection time of g is {fdt} instead of 1 s: 192.168.178.1 took up to {took} on {member} 1 \
+             ms ago."
         )
     );
     assert!(view(&wire).timers().iter().any(|timer| timer.what == "fdt-may-fall" && timer.in_ms == 59_999));
 }
 
 #[test]
-fn every_fate_has_its_letter() {
+fn every_outcome_has_its_letter() {
     let ms = Duration::from_millis;
     let probe = |fate| Probe {
         sequence: 1,

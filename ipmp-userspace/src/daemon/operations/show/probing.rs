@@ -1,4 +1,4 @@
-//! What is shown of probing: the state machine's view in the words of the report.
+//! The report on probing.
 
 use std::time::Duration;
 
@@ -38,7 +38,7 @@ pub fn detection(group: &core::Group, now: Time) -> Detection {
     }
 }
 
-/// The failure detection time as it is now, in milliseconds; `None`: nobody is probed.
+/// The present failure detection time in milliseconds; `None`: no member is probed.
 pub fn fdt_ms(group: &core::Group) -> Option<u64> {
     group.fdt().map(|fdt| milliseconds(fdt.current()))
 }
@@ -87,8 +87,7 @@ fn of_family(member: &Member, family: Family, prober: &Prober, now: Time) -> Pro
     }
 }
 
-/// The targets that are probed, the next one first, then those that were set aside, the last one first; and how many
-/// others there are.
+/// The active targets, the next one first, then the excluded ones, the last one first; and the number of others.
 fn targets_of(prober: &Prober, now: Time) -> (Vec<ProbedTarget>, u32) {
     let history = prober.history();
     let mut listed: Vec<ProbedTarget> =
@@ -154,7 +153,7 @@ mod tests {
     }
 
     #[test]
-    fn a_member_that_is_answered() {
+    fn member_that_receives_replies() {
         let mut wire = Wire::with_fdt(2, FDT);
         wire.run(FDT);
         let [inet] = &of(&wire, 0)[..] else { panic!("one family") };
@@ -177,7 +176,7 @@ mod tests {
     }
 
     #[test]
-    fn a_member_that_is_not_probed_and_ones_that_cannot_be() {
+    fn member_without_probing_and_with_obstacle() {
         let mut wire = Wire::new(Settings::default());
         wire.tell(Input::AddressAdded(router(200)));
         wire.join(0);
@@ -198,7 +197,7 @@ mod tests {
     }
 
     #[test]
-    fn targets_that_are_left_alone_come_last_and_no_list_is_endless() {
+    fn excluded_targets_are_last_and_list_is_limited() {
         let mut wire = Wire::with_fdt(2, FDT);
         let routers: Vec<_> = (1..=3).map(router).collect();
         wire.routers(&routers);
@@ -219,7 +218,7 @@ mod tests {
     }
 
     #[test]
-    fn a_time_that_was_raised_says_for_whom() {
+    fn raised_detection_time_names_its_target() {
         let mut wire = Wire::with_fdt(2, FDT);
         wire.rtt = Duration::from_millis(150);
         wire.until(|wire| fdt_ms(&wire.group) > Some(1000));
@@ -235,7 +234,7 @@ mod tests {
     }
 
     #[test]
-    fn a_dark_family_is_named() {
+    fn family_without_replies_is_named() {
         let mut wire = Wire::with_fdt(2, FDT);
         wire.dead.insert(router(1));
         wire.run(2 * FDT);

@@ -1,4 +1,4 @@
-//! What is seen of probing while it goes on: `ipmpstat -p`, `-t`, and why a member is in its state.
+//! Output about probing: `ipmpstat -p`, `ipmpstat -t`, and `ipmpctl explain`.
 
 use std::os::unix::process::ExitStatusExt as _;
 use std::process::{Command, Stdio};
@@ -10,28 +10,28 @@ use nix::sys::signal::Signal;
 
 use super::*;
 
-/// `ipmpstat` with these arguments, at this daemon.
+/// `ipmpstat` with these arguments, for this daemon.
 fn stat(production: &Production<'_>, arguments: &str) -> Command {
     let mut command = Command::new(binary("ipmpstat").unwrap());
     command.arg("--socket").arg(production.daemon.socket()).args(arguments.split(' ')).stdin(Stdio::null());
     command
 }
 
-/// Waits for a row of `ipmpstat -p` of this member that is answered, or lost: NETRTT and RTT, if it has any.
-fn wait(live: &Program, member: &str, answered: bool) -> Vec<f64> {
+/// Waits for a row of `ipmpstat -p` about an answered or a lost probe of a member. Returns NETRTT and RTT, if any.
+fn wait_probe(live: &Program, member: &str, answered: bool) -> Vec<f64> {
     let mut times = None;
     let seen = wait_until(TIMEOUT, || {
-        times = live.log().iter().rev().find_map(|row| of(row, member, answered));
+        times = live.log().iter().rev().find_map(|row| parse_row(row, member, answered));
         times.is_some()
     });
-    assert!(seen, "no probe of {member} is shown, answered {answered}: {:?}", live.log());
+    assert!(seen, "no probe of {member} with answered={answered}: {:?}", live.log());
     times.unwrap_or_default()
 }
 
-/// The times of a row INTERFACE:NETRTT:RTT:TARGET in milliseconds, if it is one of this member's.
-fn of(row: &str, member: &str, answered: bool) -> Option<Vec<f64>> {
+/// The times of a row INTERFACE:NETRTT:RTT:TARGET in milliseconds, if it is about this member.
+fn parse_row(row: &str, member: &str, answered: bool) -> Option<Vec<f64>> {
     let fields: Vec<&str> = row.split(':').collect();
-    let [interface, netrtt, rtt, target] = fields[..] else { panic!("{row:?} has not four fields") };
+    let [interface, netrtt, rtt, target] = fields[..] else { panic!("{row:?} does not have four fields") };
     assert_eq!(target, ROUTER.to_string(), "{row}");
     let time = |text: &str| text.strip_suffix("ms").map(|number| number.parse().unwrap());
     let times: Vec<f64> = [netrtt, rtt].into_iter().filter_map(time).collect();
@@ -40,7 +40,7 @@ fn of(row: &str, member: &str, answered: bool) -> Option<Vec<f64>> {
 }
 
 #[test]
-fn probes_are_seen_as_they_come_and_a_dead_path_is_explained() {
+fn probes_are_shown_live_and_path_failure_is_explained() {
     lab::needs_root!();
     let lab = Lab::tutorial().unwrap();
     let production = with_test_addresses(&lab, &format!("fdt=500ms targets={ROUTER}"));
@@ -48,8 +48,8 @@ fn probes_are_seen_as_they_come_and_a_dead_path_is_explained() {
     let live = stat(&production, "-pnP -o interface,netrtt,rtt,target");
     let mut live = Program::start(&lab, live).unwrap();
     for member in ["e1000g0", "e1000g1", "rge0"] {
-        let times = wait(&live, member, true);
-        assert!(0.0 < times[0] && times[0] <= times[1], "the network's part of {times:?} ms");
+        let times = wait_probe(&live, member, true);
+        assert!(0.0 < times[0] && times[0] <= times[1], "NETRTT and RTT {times:?} ms");
         let first = explain(member).lines().next().unwrap_or_default().to_owned();
         assert!(first.starts_with(&format!("{member} works: its link is up, ")), "{first}");
     }
@@ -59,22 +59,22 @@ fn probes_are_seen_as_they_come_and_a_dead_path_is_explained() {
     assert_eq!(String::from_utf8_lossy(&targets.stdout), expected);
 
     lab.member("e1000g0").cable().cut().unwrap();
-    wait(&live, "e1000g0", false);
+    wait_probe(&live, "e1000g0", false);
     production.wait_state("e1000g0", MemberState::Failed, TIMEOUT).unwrap();
-    // On a busy machine now and then a probe of the others is late, too.
+    // On a busy machine, a probe of another member may be late too.
     let wanted = [
         "e1000g0 has failed: its link is up, and its probes are not answered (inet)\n",
         "\n        It carries no traffic: its probes have failed, and others work.\n",
-        "\n        inet: others that are answered: e1000g1 rge0.\n",
+        "\n        inet: other members with replies: e1000g1 rge0.\n",
         "IP interface failure detected on e1000g0 of group production0 (probes of e1000g0 were lost one after another)\n",
     ];
     let mut explained = String::new();
-    let right = wait_until(TIMEOUT, || {
+    let complete = wait_until(TIMEOUT, || {
         explained = explain("e1000g0");
         explained.starts_with(wanted[0]) && wanted.iter().all(|line| explained.contains(line))
     });
     println!("{explained}");
-    assert!(right, "not all of {wanted:?} is in:\n{explained}");
+    assert!(complete, "not all of {wanted:?} is in:\n{explained}");
 
     live.signal(Signal::SIGINT).unwrap();
     let mut status = None;

@@ -1,4 +1,4 @@
-//! Standby members, members that are not taken back, and members that are offline, with probes.
+//! Standby members, failback=no, and offline members, with probes.
 
 use ipmp::types::MemberState;
 use lab::probe_capture::Message;
@@ -6,22 +6,22 @@ use lab::{MeasurementLock, ProbeCapture, SECOND, TIMEOUT, wait_until};
 
 use super::*;
 
-/// Members that carry traffic.
-fn carrying(production: &Production<'_>) -> Vec<String> {
+/// Names of the active and live members.
+fn active(production: &Production<'_>) -> Vec<String> {
     let members = production.report().unwrap().members;
-    let mut carrying: Vec<String> =
+    let mut names: Vec<String> =
         members.into_iter().filter(|member| member.active && member.live).map(|member| member.name).collect();
-    carrying.sort();
-    carrying
+    names.sort();
+    names
 }
 
 fn wait_usable(production: &Production<'_>, names: &[&str]) {
-    let right = wait_until(TIMEOUT, || carrying(production) == names);
-    assert!(right, "{names:?} should carry:\n{}", production.daemon.ctl("show").unwrap());
+    let reached = wait_until(TIMEOUT, || active(production) == names);
+    assert!(reached, "active members are not {names:?}:\n{}", production.daemon.ctl("show").unwrap());
 }
 
 #[test]
-fn a_standby_steps_in_for_a_dead_path_and_an_offline_member_is_not_probed() {
+fn standby_replaces_failed_member_and_offline_member_is_not_probed() {
     lab::needs_root!();
     let _lock = MeasurementLock::acquire().unwrap();
     let lab = Lab::tutorial().unwrap();
@@ -30,7 +30,7 @@ fn a_standby_steps_in_for_a_dead_path_and_an_offline_member_is_not_probed() {
     daemon.ctl("set rge0 standby=on").unwrap();
     wait_usable(&production, &["e1000g0", "e1000g1"]);
 
-    // A dead path, and the standby carries; it is repaired, and rests again.
+    // After a path failure the standby is active; after the repair it is inactive again.
     let cut = lab.member("e1000g0");
     cut.cable().cut().unwrap();
     production.wait_state("e1000g0", MemberState::Failed, TIMEOUT).unwrap();
@@ -39,7 +39,7 @@ fn a_standby_steps_in_for_a_dead_path_and_an_offline_member_is_not_probed() {
     production.wait_state("e1000g0", MemberState::Ok, TIMEOUT).unwrap();
     wait_usable(&production, &["e1000g0", "e1000g1"]);
 
-    // Without failback it is the repaired one that rests.
+    // With failback=no the repaired member stays inactive.
     daemon.ctl(&format!("set {GROUP} failback=no")).unwrap();
     cut.cable().cut().unwrap();
     production.wait_state("e1000g0", MemberState::Failed, TIMEOUT).unwrap();
@@ -51,22 +51,22 @@ fn a_standby_steps_in_for_a_dead_path_and_an_offline_member_is_not_probed() {
     daemon.ctl(&format!("set {GROUP} failback=yes")).unwrap();
     wait_usable(&production, &["e1000g0", "e1000g1"]);
 
-    // Offline, it is left alone; online, it carries at once.
+    // An offline member is not probed; an online member is active at once.
     let capture = ProbeCapture::on(lab.host(), "e1000g0").unwrap();
     let requests = |time| {
-        let heard = capture.read(time).unwrap();
-        let asks = |message| matches!(message, Message::Echo { reply: false, .. });
-        heard.iter().filter(|heard| heard.outgoing && asks(heard.message)).count()
+        let frames = capture.read(time).unwrap();
+        let is_request = |message| matches!(message, Message::Echo { reply: false, .. });
+        frames.iter().filter(|frame| frame.outgoing && is_request(frame.message)).count()
     };
     assert!(requests(SECOND) > 10, "e1000g0 is not probed");
     daemon.ctl("offline e1000g0").unwrap();
     production.wait_state("e1000g0", MemberState::Offline, TIMEOUT).unwrap();
     wait_usable(&production, &["e1000g1", "rge0"]);
     requests(Duration::ZERO);
-    assert_eq!(requests(SECOND), 0, "e1000g0 is offline and probed");
+    assert_eq!(requests(SECOND), 0, "e1000g0 is probed while offline");
     daemon.ctl("online e1000g0").unwrap();
     production.wait_state("e1000g0", MemberState::Ok, TIMEOUT).unwrap();
     wait_usable(&production, &["e1000g0", "e1000g1"]);
-    assert!(requests(SECOND) > 10, "e1000g0 is online and not probed");
+    assert!(requests(SECOND) > 10, "e1000g0 is not probed while online");
     production.assert_clean();
 }

@@ -1,4 +1,4 @@
-//! A target that starts up while it is probed by ARP, and looks whether somebody has its address (RFC 5227).
+//! A target boots while it is probed by ARP, and checks its address for conflicts (RFC 5227).
 
 use lab::neighbour::arp_request;
 use lab::packet::PacketSocket;
@@ -8,10 +8,10 @@ use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 
 use super::*;
 
-const DARK: &str = "No target of group production0 replies on any interface (inet)";
-const LIGHT: &str = "Targets of group production0 reply again (inet)";
+const UNREACHABLE: &str = "No target of group production0 replies on any interface (inet)";
+const REACHABLE: &str = "Targets of group production0 reply again (inet)";
 
-/// What systemd-networkd finds: a machine of its own, with one network and no device manager.
+/// Starts systemd-networkd as in a host of its own, with one network and no device manager.
 const BOOT: &str = "
     mount -t tmpfs tmpfs /run
     mount -t sysfs -o ro sysfs /sys
@@ -29,8 +29,8 @@ DuplicateAddressDetection=ipv4
 END
     exec /lib/systemd/systemd-networkd";
 
-/// The machine starts up: systemd-networkd gives it its address, when it has found that nobody else has it.
-fn start_up(lab: &Lab, host: &Host) -> Program {
+/// Boots a host: systemd-networkd configures its address after address conflict detection.
+fn boot(lab: &Lab, host: &Host) -> Program {
     let mut command = host.namespace().command("unshare");
     command.args(["--mount", "--pid", "--fork", "--kill-child", "--mount-proc", "sh", "-ec", BOOT, "sh"]);
     command.args([lab::host::INTERFACE, &host.v4().to_string()]);
@@ -41,13 +41,13 @@ fn start_up(lab: &Lab, host: &Host) -> Program {
     Program::start(lab, command).unwrap()
 }
 
-/// The machine goes down.
-fn go_down(host: &Host) {
+/// Shuts a host down.
+fn shut_down(host: &Host) {
     host.namespace().ip(&format!("-4 addr flush dev {}", lab::host::INTERFACE)).unwrap();
 }
 
 #[test]
-fn a_target_that_starts_up_finds_its_address_free() {
+fn booting_target_detects_no_address_conflict() {
     lab::needs_root!();
     let _lock = MeasurementLock::acquire().unwrap();
     let lab = Lab::tutorial().unwrap();
@@ -55,17 +55,17 @@ fn a_target_that_starts_up_finds_its_address_free() {
     let production = without_test_addresses(&lab, &format!("fdt=500ms probe=arp targets={}", target.v4()));
     let probe = Message::Arp { reply: false, sender: Ipv4Addr::UNSPECIFIED, target: target.v4() };
     let capture = ProbeCapture::on(target.namespace(), lab::host::INTERFACE).unwrap();
-    let count = |heard: &[lab::probe_capture::CapturedFrame]| {
-        heard.iter().filter(|heard| !heard.outgoing && heard.message == probe).count()
+    let count = |frames: &[lab::probe_capture::CapturedFrame]| {
+        frames.iter().filter(|frame| !frame.outgoing && frame.message == probe).count()
     };
     let before = count(&capture.read(SECOND).unwrap());
-    assert!(before > 5, "{before} ARP probes a second");
+    assert!(before > 5, "only {before} ARP probes per second");
 
     let since = production.daemon.log().len();
-    go_down(target);
-    production.daemon.wait_line(DARK, since, TIMEOUT).unwrap();
-    // Whoever goes on probing keeps a machine from its address: another one is treated so.
-    go_down(control);
+    shut_down(target);
+    production.daemon.wait_line(UNREACHABLE, since, TIMEOUT).unwrap();
+    // Control: ARP probes that continue during the boot make another host detect a conflict.
+    shut_down(control);
     let stop = AtomicBool::new(false);
     std::thread::scope(|scope| {
         let router = lab.router();
@@ -84,17 +84,17 @@ fn a_target_that_starts_up_finds_its_address_free() {
             }
         });
         let _ = capture.read(Duration::ZERO).unwrap();
-        let (mut up, mut kept) = (start_up(&lab, target), start_up(&lab, control));
-        let refused = kept.wait_line("Dropping address", 0, TIMEOUT);
-        let free = up.wait_line("Successfully claimed address", 0, TIMEOUT);
+        let (mut free_host, mut conflicting) = (boot(&lab, target), boot(&lab, control));
+        let refused = conflicting.wait_line("Dropping address", 0, TIMEOUT);
+        let free = free_host.wait_line("Successfully claimed address", 0, TIMEOUT);
         stop.store(true, SeqCst);
-        println!("probed all the time: {}", refused.unwrap());
+        println!("probed during its boot: {}", refused.unwrap());
         println!("a target of the group: {}", free.unwrap());
-        let heard = capture.read(Duration::ZERO).unwrap();
-        assert_eq!(count(&heard), 0, "ARP probes to a target that starts up");
-        println!("{}", production.daemon.wait_line(LIGHT, since, TIMEOUT).unwrap());
-        assert!(said(&production, "failure detected", since).is_empty());
-        assert!(count(&capture.read(SECOND).unwrap()) > 5, "it is probed again");
+        let frames = capture.read(Duration::ZERO).unwrap();
+        assert_eq!(count(&frames), 0, "ARP probes to a booting target");
+        println!("{}", production.daemon.wait_line(REACHABLE, since, TIMEOUT).unwrap());
+        assert!(production.daemon.log_matches("failure detected", since).is_empty());
+        assert!(count(&capture.read(SECOND).unwrap()) > 5, "it is not probed again");
     });
     production.assert_clean();
 }

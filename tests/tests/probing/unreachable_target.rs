@@ -1,4 +1,4 @@
-//! A router that is the only target and stops answering echo requests, while everything else works.
+//! The router is the only target and stops replying to echo requests, while everything else works.
 
 use lab::network::DATA;
 use lab::{MS, MeasurementLock, Stream, TIMEOUT};
@@ -6,15 +6,15 @@ use lab::{MS, MeasurementLock, Stream, TIMEOUT};
 use super::*;
 use ipmp::types::MemberState;
 
-/// Packets a second through the group meanwhile.
+/// Packets per second through the group during the test.
 const RATE: u64 = 2_000;
-/// Six times the failure detection time: long enough for any wrong verdict.
-const LONG: Duration = Duration::from_millis(600);
+/// Six times the failure detection time: long enough to detect a false failure.
+const SETTLE: Duration = Duration::from_millis(600);
 
-const DARK: &str = "No target of group production0 replies on any interface (inet)";
-const LIGHT: &str = "Targets of group production0 reply again (inet)";
+const UNREACHABLE: &str = "No target of group production0 replies on any interface (inet)";
+const REACHABLE: &str = "Targets of group production0 reply again (inet)";
 
-/// The group, which finds its only target by its default route.
+/// Creates the group, whose only target is the next hop of its default route.
 fn with_a_router(lab: &Lab) -> Production<'_> {
     let production = Production::create_probed(lab, &[Family::V4], "fdt=100ms").unwrap();
     lab.host().ip(&format!("route add default via {ROUTER} dev {GROUP}")).unwrap();
@@ -32,12 +32,12 @@ fn with_a_router(lab: &Lab) -> Production<'_> {
     production
 }
 
-fn dark(production: &Production<'_>) -> Value {
+fn unreachable_families(production: &Production<'_>) -> Value {
     production.report_json().unwrap()["detection"]["dark"].clone()
 }
 
 #[test]
-fn a_router_that_stops_answering_darkens_nothing_unless_asked_to() {
+fn unreachable_target_fails_members_only_with_fail_open_no() {
     lab::needs_root!();
     let _lock = MeasurementLock::acquire().unwrap();
     let lab = Lab::tutorial().unwrap();
@@ -49,24 +49,24 @@ fn a_router_that_stops_answering_darkens_nothing_unless_asked_to() {
     let since = production.daemon.log().len();
 
     lab.router().set_echo_replies(false).unwrap();
-    let line = production.daemon.wait_line(DARK, since, TIMEOUT).unwrap();
+    let line = production.daemon.wait_line(UNREACHABLE, since, TIMEOUT).unwrap();
     println!("{line}");
-    std::thread::sleep(LONG);
-    assert_eq!(dark(&production), serde_json::json!(["inet"]));
+    std::thread::sleep(SETTLE);
+    assert_eq!(unreachable_families(&production), serde_json::json!(["inet"]));
     for member in production.report().unwrap().members {
         assert!(member.usable && member.live && member.state == MemberState::Ok, "{member:?}");
     }
     lab.router().set_echo_replies(true).unwrap();
-    println!("{}", production.daemon.wait_line(LIGHT, since, TIMEOUT).unwrap());
-    assert_eq!(dark(&production), serde_json::json!([]));
-    let failures = said(&production, "failure detected", since);
+    println!("{}", production.daemon.wait_line(REACHABLE, since, TIMEOUT).unwrap());
+    assert_eq!(unreachable_families(&production), serde_json::json!([]));
+    let failures = production.daemon.log_matches("failure detected", since);
     assert!(failures.is_empty(), "{failures:?}");
 
     let report = stream.stop().unwrap();
-    println!("meanwhile: {report}");
+    println!("during the test: {report}");
     assert_eq!((report.lost(), report.duplicated(), report.send_errors), (0, 0, 0), "{report}");
 
-    // Without fail-open it takes the group down, as in the reference.
+    // With fail-open=no the group fails, as in docs/reference.md.
     production.daemon.ctl(&format!("set {GROUP} fail-open=no")).unwrap();
     let since = production.daemon.log().len();
 
@@ -78,7 +78,7 @@ fn a_router_that_stops_answering_darkens_nothing_unless_asked_to() {
     }
     production.wait_usable(0).unwrap();
     let ping = lab.peer(0).ping(DATA.into(), 3, 10 * MS, 300 * MS).unwrap();
-    assert_eq!(ping.answered, 0, "a group that is unusable answers");
+    assert_eq!(ping.answered, 0, "an unusable group replies");
 
     lab.router().set_echo_replies(true).unwrap();
     let line = production.daemon.wait_line("At least 1 IP interface", since, TIMEOUT).unwrap();
@@ -87,7 +87,7 @@ fn a_router_that_stops_answering_darkens_nothing_unless_asked_to() {
     for member in lab.members() {
         production.wait_state(member.name(), MemberState::Ok, TIMEOUT).unwrap();
     }
-    // Of a failure of all the reference has one line, and none of each.
-    assert_eq!(said(&production, "failure detected", since), [""; 0]);
+    // When all members fail, the reference has one message for the group and none for the members.
+    assert_eq!(production.daemon.log_matches("failure detected", since), [""; 0]);
     production.assert_clean();
 }
