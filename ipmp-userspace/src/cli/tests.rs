@@ -167,10 +167,7 @@ fn command_line_becomes_its_request() {
 #[test]
 fn invalid_command_line_is_refused_in_one_line() {
     for (line, message) in [
-        (
-            "ipmpctl attach eth0",
-            "missing arguments: --group <GROUP> (see ipmpctl attach --help)",
-        ),
+        ("ipmpctl attach eth0", "missing arguments: --group <GROUP> (see ipmpctl attach --help)"),
         ("ipmpctl explode", "unrecognized subcommand 'explode' (see ipmpctl --help)"),
         (
             "ipmpctl detach eth0 --force --restore",
@@ -223,10 +220,7 @@ fn invalid_command_line_is_refused_in_one_line() {
         ),
         ("ipmpctl set g0 capture=maybe", "capture cannot be \"maybe\": write capture=auto|on|off"),
         ("ipmpctl set g0 hash=flow hash=flow", "hash is set twice: set it once"),
-        (
-            "ipmpctl set g0",
-            "missing arguments: <KEY=VALUE>... (see ipmpctl set --help)",
-        ),
+        ("ipmpctl set g0", "missing arguments: <KEY=VALUE>... (see ipmpctl set --help)"),
         (
             "ipmpctl address del 10.0.0.1/8 10.0.0.1/24 --group g0",
             "10.0.0.1 is given twice: give each address once",
@@ -245,7 +239,8 @@ fn invalid_command_line_is_refused_in_one_line() {
 fn help_is_printed_on_stdout_with_every_exit_status() {
     let (exit, help, err) = ipmpctl("ipmpctl --help");
     assert_eq!((exit, err.as_str()), (Exit::Done, ""));
-    for exit in [Exit::Done, Exit::Refused, Exit::Usage, Exit::NoDaemon, Exit::NotPermitted, Exit::DaemonEnded]
+    for exit in
+        [Exit::Done, Exit::Refused, Exit::Usage, Exit::NoDaemon, Exit::NotPermitted, Exit::DaemonEnded]
     {
         assert!(help.contains(&format!("\n  {}  ", exit.code())), "{help}");
     }
