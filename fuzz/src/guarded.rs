@@ -21,7 +21,7 @@ impl Guarded {
         let room = bytes.len().next_multiple_of(PAGE).max(PAGE);
         let length = room + PAGE;
         let whole = NonZeroUsize::new(length).expect("a page is not nothing");
-        // SAFETY: a new private mapping; its last page is closed before anybody knows of it, and the bytes fit before that.
+        // SAFETY: a new private mapping; its last page is closed before it is shared, and the bytes fit before that.
         unsafe {
             let map = mmap_anonymous(
                 None,
@@ -45,7 +45,7 @@ impl Guarded {
 
 impl Drop for Guarded {
     fn drop(&mut self) {
-        // SAFETY: the mapping is ours, and nobody who knows of it outlives this.
+        // SAFETY: the mapping is ours, and no reference to it outlives this.
         let _ = unsafe { munmap(self.map, self.length) };
     }
 }

@@ -3,8 +3,8 @@
 //! | target | what it decodes | where that comes from |
 //! |---|---|---|
 //! | `frame` | Ethernet, ARP, IP, Neighbour Discovery, answers to probes | the network |
-//! | `call` | calls on the control socket | whoever may open it |
-//! | `reply` | replies and events on the control socket | what calls itself `ipmpd` |
+//! | `call` | calls on the control socket | local users |
+//! | `reply` | replies and events on the control socket | the process on the daemon's socket |
 //! | `text` | addresses, names, settings, times, options | command lines, calls and files |
 //! | `mpathd` | `/etc/default/mpathd` | the operator |
 //! | `state` | the file of what there was before | an earlier daemon |

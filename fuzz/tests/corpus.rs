@@ -1,4 +1,4 @@
-//! The kept corpus, and what becomes of it when it is played with: seconds of what `cargo xtask fuzz` does for minutes.
+//! The corpus and mutations of it: some seconds of what `cargo xtask fuzz` does for minutes.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 

@@ -108,7 +108,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_use_is_told_from_a_mention() {
+    fn use_differs_from_mention() {
         assert!(names("use aya::maps::Array;", "aya"));
         assert!(names("    let x = anyhow::bail!(\"no\");", "anyhow"));
         assert!(names("pub use tokio;", "tokio"));

@@ -53,7 +53,7 @@ pub fn candidate(package: &str) -> Result<Option<String>> {
     Ok(version.filter(|version| *version != "(none)").map(str::to_owned))
 }
 
-/// Brings the package lists up to date, as root. A list that cannot be had is said by apt, and is no error: the others may do.
+/// Updates the package lists, as root. apt reports a list that cannot be downloaded; it is no error, as the others may suffice.
 pub fn update() -> Result<()> {
     let status = apt_get(&["update", "-qq"])?.status().context("apt-get cannot be run")?;
     if !status.success() {

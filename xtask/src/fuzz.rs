@@ -13,7 +13,7 @@ use std::process::{Command, Stdio};
 
 /// The package of the targets.
 const PACKAGE: &str = "ipmp-fuzz";
-/// How long each target runs if nobody says.
+/// How long each target runs by default.
 pub const SECONDS: u32 = 60;
 /// A decoder that takes longer than so many seconds hangs.
 const PATIENCE: u32 = 10;

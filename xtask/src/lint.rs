@@ -69,7 +69,7 @@ impl Lint {
     }
 }
 
-/// Runs one check under a headline, and tells its time.
+/// Runs one check under a headline, and prints its time.
 fn step(name: &str, check: impl FnOnce() -> Result<()>) -> Result<()> {
     println!("== {name}");
     let start = Instant::now();

@@ -61,7 +61,7 @@ impl Setup {
         programs.unpack()
     }
 
-    /// Asks on a terminal; elsewhere nobody could answer.
+    /// Asks on a terminal.
     pub fn agree(&self) -> Result<()> {
         if self.yes || !io::stdin().is_terminal() {
             return Ok(());
@@ -211,7 +211,7 @@ fn install_linker(compiler: &Compiler) -> Result<()> {
     Ok(())
 }
 
-/// PATH with one more directory: cargo advises to add it otherwise, and nobody needs it there.
+/// PATH with one more directory: otherwise cargo recommends to add it, which is not needed.
 fn with_path(directory: &Path) -> OsString {
     let mut path = env::var_os("PATH").unwrap_or_default();
     path.push(":");

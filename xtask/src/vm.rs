@@ -2,7 +2,7 @@
 //!
 //! Debian's kernel package is unpacked into the cache, not installed, and booted by QEMU in software emulation (many hosts that
 //! are virtual machines themselves can do no better). The host's root directory is the guest's, read-only by 9p with a writable
-//! layer over it that is gone afterwards: what was built on the host runs in the guest under the same path. The guest has no
+//! layer over it that is discarded afterwards: what was built on the host runs in the guest under the same path. The guest has no
 //! network but the cards that it is given, whose cables end in the guest again.
 
 mod cpio;
@@ -24,7 +24,7 @@ use std::process::{Command, ExitCode, Stdio};
 
 /// Run a command in a virtual machine with another kernel
 ///
-/// It runs as root, in the directory of the project, with the host's files, whose changes are gone afterwards. Its output and its
+/// It runs as root, in the directory of the project, with the host's files, whose changes are discarded afterwards. Its output and its
 /// exit code are passed on.
 #[derive(Args)]
 pub struct Vm {
@@ -70,7 +70,7 @@ const RUN: &str = include_str!("vm/run.sh");
 const MODPROBE: &str = "@MODPROBE@";
 
 impl Machine {
-    /// Whether this host can run virtual machines; says why not.
+    /// Whether this host can run virtual machines; the error is the reason.
     pub fn is_supported() -> Result<(), &'static str> {
         if env::consts::ARCH == "x86_64" && debian::is_debian() {
             return Ok(());
@@ -177,7 +177,7 @@ pub fn quote(word: &str) -> String {
     format!("'{}'", word.replace('\'', r"'\''"))
 }
 
-/// A directory that is gone with its owner.
+/// A directory that is removed when it is dropped.
 struct Scratch(PathBuf);
 
 impl Scratch {

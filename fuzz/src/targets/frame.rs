@@ -29,7 +29,7 @@ pub fn run(input: &[u8]) -> bool {
             if let Some(reply) = Reply::arp(&ethernet, &packet) {
                 assert_eq!(ethernet.ethertype, ethertype::ARP);
                 assert_eq!(&input[20..22], [0, 2], "a reply");
-                assert_eq!(&input[38..42], [0; 4], "to nobody");
+                assert_eq!(&input[38..42], [0; 4], "without target address");
                 assert_eq!(input[22..28], reply.mac.bytes());
             }
             true

@@ -47,7 +47,7 @@ fn is_read_again<T: FromStr<Err: Display> + Display + PartialEq + std::fmt::Debu
     }
 }
 
-/// What users are told is one line, and no control character of theirs gets to a terminal with it.
+/// A message to users is one line, without control characters from their input.
 fn is_a_line(error: &impl Display) {
     let text = error.to_string();
     assert!(!text.is_empty() && !text.contains(char::is_control), "{text:?}");

@@ -86,7 +86,7 @@ impl Toolchain {
     pub fn cargo(&self, objects: &Objects<'_>, what: &[&str]) -> Result<Command, Missing> {
         let sysroot = self.sysroot()?;
         let mut cargo = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
-        // What the outer build was told about its own target, profile and wrappers must not reach this one.
+        // The outer build's settings for its own target, profile and wrappers must not reach this one.
         for (name, _) in env::vars_os() {
             if name.to_str().is_some_and(is_foreign) {
                 cargo.env_remove(name);

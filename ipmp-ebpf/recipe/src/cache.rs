@@ -101,7 +101,7 @@ mod tests {
         assert!(matches!(failed, Err(Missing::Home)));
         assert!(!cache.join("thing").exists());
         let made = entry_in(&cache, "thing", |_| Ok::<_, Missing>(())).unwrap();
-        assert!(!made.join("half").exists(), "what the failed attempt left must be gone");
+        assert!(!made.join("half").exists(), "the files of the failed attempt must be removed");
         fs::remove_dir_all(cache).unwrap();
     }
 }

@@ -1,12 +1,15 @@
 //! Discovery: which compiler has its library source at hand.
 
-use crate::{Missing, linker};
+use crate::Missing;
 use std::env;
 use std::ffi::OsStr;
 use std::fmt;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+
+/// The major versions of LLVM that `bpf-linker` can be built with, each by its feature `llvm-MAJOR`.
+const LLVM: &[u32] = &[21, 22, 23];
 
 /// A compiler, its library source, and what it says about itself.
 #[derive(Debug, Clone)]
@@ -75,7 +78,7 @@ impl Compiler {
         numbers(release) >= numbers(Self::LEAST)
     }
 
-    /// Takes the compiler at `rustc` if it can be used; else says why not.
+    /// The compiler at `rustc` if it can be used; the error is the reason why not.
     fn at(rustc: &Path) -> Result<Self, String> {
         if !rustc.exists() {
             return Err("it is not there".into());
@@ -102,8 +105,8 @@ impl Compiler {
         if !Self::is_recent(&release) {
             return Err(format!("it is Rust {release}, and {} is needed", Self::LEAST));
         }
-        if !linker::LLVM.contains(&llvm.major) {
-            return Err(format!("bpf-linker {} does not know its LLVM {llvm}", linker::VERSION));
+        if !LLVM.contains(&llvm.major) {
+            return Err(format!("bpf-linker cannot be built with its LLVM {llvm}"));
         }
         // Debian's source says which version it is; library and compiler must be of the same one.
         if let Ok(version) = fs::read_to_string(source.join("src/version"))

@@ -8,9 +8,6 @@ use std::process::Command;
 /// The version that `cargo xtask setup` installs.
 pub const VERSION: &str = "0.13.0";
 
-/// The major versions of LLVM that it can be built against, each by the feature `llvm-MAJOR`.
-pub const LLVM: &[u32] = &[21, 22, 23];
-
 /// The root directory of the linker for compilers of this LLVM: `bin/bpf-linker` is below it.
 ///
 /// # Errors
@@ -37,7 +34,7 @@ pub fn find(compiler: &Compiler) -> Result<PathBuf, Missing> {
     }
 }
 
-/// Runs `linker --version`; says why it cannot.
+/// Runs `linker --version`; the error is the reason why it cannot.
 fn works(linker: &Path) -> Result<(), String> {
     if !linker.is_file() {
         return Err("it is not there".into());
@@ -55,7 +52,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_missing_linker_and_a_broken_one_are_told_apart() {
+    fn missing_and_broken_linkers_are_distinguished() {
         assert_eq!(works(Path::new("/nonexistent/bpf-linker")), Err("it is not there".into()));
         assert_eq!(works(Path::new("/bin/false")), Err("it fails".into()));
         assert_eq!(works(Path::new("/bin/true")), Ok(()));

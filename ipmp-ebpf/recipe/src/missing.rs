@@ -10,7 +10,7 @@ const SETUP: &str = "run `cargo xtask setup`";
 /// Why the eBPF objects cannot be built. The text is one line, or two, and says what to do.
 #[derive(Debug)]
 pub enum Missing {
-    /// No compiler with its library source; holds what was looked at and why it would not do.
+    /// No compiler with its library source; holds each that was tried and why it cannot be used.
     Compiler(Vec<String>),
     /// A compiler that cannot be used: too old, without its library source, or with an LLVM that `bpf-linker` does not know.
     Unfit {
@@ -68,7 +68,7 @@ impl fmt::Display for Missing {
                 let tried = tried.join("; ");
                 write!(
                     f,
-                    "no Rust compiler with its library source for the eBPF programs: {SETUP} (looked at {tried})"
+                    "no Rust compiler with its library source for the eBPF programs: {SETUP} (tried: {tried})"
                 )
             }
             Self::Unfit { rustc, why, named_by } => {

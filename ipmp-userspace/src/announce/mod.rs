@@ -1,12 +1,12 @@
-//! Telling the network whose MAC answers for a data address: gratuitous ARP and unsolicited Neighbour Advertisements; and
-//! which multicast the group listens to: IGMP and MLD reports.
+//! Announces the MAC of a data address: gratuitous ARP and unsolicited Neighbour Advertisements; and
+//! multicast memberships of the group: IGMP and MLD reports.
 //!
-//! | module | what |
+//! | module | contents |
 //! |---|---|
-//! | [`schedule`] | when to say what: pure, told the time |
+//! | [`schedule`] | when to send which announcement; the caller passes the time |
 //! | [`frame`] | the bytes of an announcement |
 //! | [`report`] | the bytes of a report |
-//! | `tag` | either in a VLAN |
+//! | `tag` | VLAN tags of both |
 //! | [`sender`] | the socket |
 
 pub mod frame;

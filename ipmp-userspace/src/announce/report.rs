@@ -2,7 +2,7 @@
 //!
 //! The kernel reports what is joined when it is joined, and what a querier asks for, and the datapath sends that through
 //! every live member. A member that was out at the time, or whose switch forgot it with its carrier, needs a report of
-//! its own: until somebody asks, its switch would forward nothing to it.
+//! its own: its switch forwards nothing to it until the next query.
 
 use std::net::{Ipv4Addr, Ipv6Addr};
 
@@ -16,8 +16,8 @@ use crate::link::Memberships;
 
 /// Type of a multicast listener report of version 2 (RFC 3810 5.2).
 const MLD2_REPORT: u8 = 143;
-/// A record that asks for a group from whatever sender: `CHANGE_TO_EXCLUDE_MODE` without sources (RFC 3376 4.2.12).
-const TO_EVERYBODY: [u8; 4] = [4, 0, 0, 0];
+/// A record that requests a group from all sources: `CHANGE_TO_EXCLUDE_MODE` without sources (RFC 3376 4.2.12).
+const TO_EXCLUDE: [u8; 4] = [4, 0, 0, 0];
 /// Every router that speaks IGMP of version 3.
 const ALL_V3_ROUTERS: Ipv4Addr = Ipv4Addr::new(224, 0, 0, 22);
 /// Every router that speaks MLD of version 2.
@@ -56,7 +56,7 @@ impl Reporter {
         } else {
             frames.extend(memberships.v4.chunks(RECORDS).map(|groups| {
                 let records: Vec<u8> =
-                    groups.iter().flat_map(|group| [TO_EVERYBODY, group.octets()].concat()).collect();
+                    groups.iter().flat_map(|group| [TO_EXCLUDE, group.octets()].concat()).collect();
                 let report =
                     igmp::MembershipReportV3Header { flags: [0; 2], num_of_records: groups.len() as u16 };
                 self.igmp(ALL_V3_ROUTERS, IgmpType::MembershipReportV3(report), &records)
@@ -88,7 +88,7 @@ impl Reporter {
 
     fn mld(&self, groups: &[Ipv6Addr]) -> Vec<u8> {
         let records: Vec<u8> =
-            groups.iter().flat_map(|group| [&TO_EVERYBODY[..], &group.octets()].concat()).collect();
+            groups.iter().flat_map(|group| [&TO_EXCLUDE[..], &group.octets()].concat()).collect();
         let [high, low] = (groups.len() as u16).to_be_bytes();
         let header = Ipv6Header {
             traffic_class: 0,

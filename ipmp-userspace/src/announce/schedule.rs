@@ -19,7 +19,7 @@ const PACE: Duration = Duration::from_millis(1);
 /// A member that answers for addresses is never silent for longer, because switches forget a MAC after minutes (docs/design/group-interface.md).
 const REFRESH: Duration = Duration::from_secs(60);
 
-/// Which addresses are to be announced, and when. Whoever calls brings the time.
+/// The addresses to announce, and when. The caller passes the time.
 #[derive(Debug, Default)]
 pub struct Schedule {
     entries: HashMap<Key, Entry>,
@@ -62,8 +62,8 @@ impl Schedule {
         self.spoke.entry(announcement.ifindex).or_insert(now);
     }
 
-    /// Stops announcing the addresses of a group that [`announce_briefly`](Self::announce_briefly) was told of, but for
-    /// those that `keep` says yes to.
+    /// Stops announcing the addresses of a group that [`announce_briefly`](Self::announce_briefly) has started, except
+    /// those for which `keep` is true.
     pub fn keep_brief(&mut self, group: u32, keep: impl Fn(IpAddr) -> bool) {
         self.entries.retain(|(of, _, address), entry| *of != group || !entry.brief || keep(*address));
         self.forget_silent();
@@ -249,7 +249,7 @@ mod tests {
         let sent = run(&mut schedule, at(60_000));
         assert_eq!(sent.iter().filter(|(_, one)| one.address == address(100)).count(), 4);
         schedule.stop_group(1);
-        // Alone it lets its member fall silent: who speaks for it a minute later is not ours to say.
+        // Alone it lets its member stop: this host does not know which member has the address a minute later.
         schedule.announce_briefly(announcement(address(100), 3), at(100_000));
         assert_eq!(times(&run(&mut schedule, at(300_000))), [100_000, 102_000, 104_000, 106_000, 108_000]);
         assert_eq!(schedule.next(), None);

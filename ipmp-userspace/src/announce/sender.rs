@@ -60,7 +60,7 @@ mod tests {
     use crate::link::testing::in_namespace;
 
     /// Frames that a peer receives in a moment.
-    fn heard(socket: &Socket) -> Vec<Vec<u8>> {
+    fn received(socket: &Socket) -> Vec<Vec<u8>> {
         let mut frames = Vec::new();
         let mut buffer = [MaybeUninit::<u8>::uninit(); 2048];
         while let Ok(length) = socket.recv(&mut buffer) {
@@ -71,7 +71,7 @@ mod tests {
     }
 
     #[test]
-    fn the_other_end_of_the_cable_hears_it_as_it_was_built() {
+    fn announcement_is_received_unchanged_at_the_other_end() {
         in_namespace(|links| async move {
             let (eth0, sw0) = links.add_pair("eth0", "sw0").await;
             // On the far port alone, which sees what has passed the cable.
@@ -89,10 +89,10 @@ mod tests {
                     router: false,
                 };
                 sender.send(&announcement).unwrap();
-                let frames = heard(&ear);
-                assert!(frames.contains(&announcement.frame()), "{address} was not heard on {}", sw0.name);
+                let frames = received(&ear);
+                assert!(frames.contains(&announcement.frame()), "{address} was not received on {}", sw0.name);
             }
-            let gone = Announcement {
+            let without_interface = Announcement {
                 group: 99,
                 vlan: None,
                 address: "192.168.178.200".parse().unwrap(),
@@ -100,7 +100,7 @@ mod tests {
                 mac: [2; 6],
                 router: false,
             };
-            assert_eq!(sender.send(&gone).unwrap_err().raw_os_error(), Some(libc::ENXIO));
+            assert_eq!(sender.send(&without_interface).unwrap_err().raw_os_error(), Some(libc::ENXIO));
         });
     }
 }

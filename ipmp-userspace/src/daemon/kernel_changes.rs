@@ -20,9 +20,9 @@ use crate::{
 pub async fn apply(manager: &mut Manager, trigger: &Trigger, change: Change) {
     match change {
         Change::Device(device) => device_changed(manager, trigger, &device).await,
-        Change::Gone { ifindex } => device_deleted(manager, trigger, ifindex).await,
+        Change::Removed { ifindex } => device_deleted(manager, trigger, ifindex).await,
         Change::Address { ifindex, address } => address_added(manager, trigger, ifindex, &address).await,
-        Change::AddressGone { ifindex, address } => {
+        Change::AddressRemoved { ifindex, address } => {
             address_removed(manager, trigger, ifindex, &address).await;
         }
         Change::Neighbour(neighbour) => neighbour_changed(manager, trigger, &neighbour).await,

@@ -44,8 +44,8 @@ impl Error {
         }
     }
 
-    /// Whether the device that was meant is gone: what its removal has undone already.
-    pub fn is_gone(&self) -> bool {
+    /// Whether the device does not exist (any more). Its removal has undone what was configured on it.
+    pub fn is_missing(&self) -> bool {
         matches!(self.errno(), Some(libc::ENODEV | libc::ENXIO | libc::ENOENT))
     }
 

@@ -1,4 +1,4 @@
-//! What else a NIC filters: MACs that are not its own, and VLANs that nobody has told it of.
+//! Other filters of a NIC: further unicast MACs, and VLANs.
 
 use rtnetlink::{
     LinkMessageBuilder, LinkUnspec, LinkVlan,
@@ -34,7 +34,7 @@ pub fn vlan_filter_of(device: &Device) -> Option<(u32, u16)> {
 }
 
 impl Links {
-    /// Lets an interface receive what is sent to a MAC that is not its own. That it does already is no error.
+    /// Lets an interface receive what is sent to a MAC that is not its own. It is no error if it does already.
     pub async fn accept_mac(&self, ifindex: u32, name: &str, mac: Mac) -> Result<(), Error> {
         let request = self.handle.neighbours().add_bridge(ifindex, &mac).flags(NeighbourFlags::Own);
         match request.execute().await {
@@ -60,9 +60,9 @@ impl Links {
             Ok(()) => Ok(()),
             Err(error) => {
                 match Error::kernel(format!("take the further MAC {} from {name}", show_mac(mac)), error) {
-                    // What never took it has nothing to give back.
+                    // A device that did not accept it has nothing to remove.
                     error
-                        if error.is_gone()
+                        if error.is_missing()
                             || matches!(error.errno(), Some(libc::EINVAL | libc::EOPNOTSUPP)) =>
                     {
                         Ok(())
@@ -122,7 +122,7 @@ mod tests {
     }
 
     #[test]
-    fn a_name_fits_and_says_whose_filter_it_is() {
+    fn name_fits_and_identifies_the_filter() {
         for (member, vlan) in [(3, 20), (0xf_ffff, 4094)] {
             let name = vlan_name(member, vlan);
             assert!(name.len() <= LONGEST_NAME, "{name}");
@@ -132,8 +132,8 @@ mod tests {
     }
 
     #[test]
-    fn a_vlan_of_somebody_else_is_no_filter() {
-        // The VLAN 20 of a group that somebody has called ipmp-3.
+    fn vlan_of_another_program_is_no_filter() {
+        // The VLAN 20 of a group with the name ipmp-3.
         assert_eq!(vlan_filter_of(&vlan_device("ipmp-3.20", Some(7), 20)), None);
         assert_eq!(vlan_filter_of(&vlan_device("ipmp-3.20", Some(3), 21)), None);
         assert_eq!(vlan_filter_of(&vlan_device("ipmp-03.20", Some(3), 20)), None);

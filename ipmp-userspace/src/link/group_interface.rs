@@ -86,7 +86,7 @@ impl GroupInterface {
         self.far.map(|ifindex| (far_name(&self.name), ifindex))
     }
 
-    /// Whether a device is the far end of a group interface, which nobody may use.
+    /// Whether a device is the far end of a group interface, which must not be used otherwise.
     pub fn is_far_end(device: &Device) -> bool {
         device.kind == "veth" && device.name.starts_with(FAR_PREFIX)
     }
@@ -116,7 +116,7 @@ fn far_name(name: &str) -> String {
     format!("{FAR_PREFIX}{:06x}", hash(name.as_bytes()) & 0xff_ffff)
 }
 
-/// What tells this machine from others, and stays when it boots again.
+/// An identifier of this machine that survives a reboot.
 fn machine() -> String {
     ["/etc/machine-id", "/proc/sys/kernel/hostname"]
         .iter()

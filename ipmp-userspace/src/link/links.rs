@@ -22,7 +22,7 @@ const MAX_BELOW: usize = ipmp_common::maps::MAX_LOWER;
 #[derive(Clone, Debug)]
 pub struct Links {
     pub(super) handle: Handle,
-    /// The same, where the kernel lists what it is asked for alone.
+    /// The same, with strict checking: the kernel filters dumps by the request.
     pub(super) strict: Handle,
 }
 
@@ -32,7 +32,7 @@ impl Links {
         let (connection, handle, _) = rtnetlink::new_connection().map_err(Error::Socket)?;
         tokio::spawn(connection);
         let (mut connection, strict, _) = rtnetlink::new_connection().map_err(Error::Socket)?;
-        // Since Linux 4.20; without it the answer has more than was asked for.
+        // Since Linux 4.20; without it a dump is not filtered.
         let _ = connection.socket_mut().socket_mut().set_netlink_get_strict_chk(true);
         tokio::spawn(connection);
         Ok(Self { handle, strict })
@@ -63,7 +63,7 @@ impl Links {
         match answers.try_next().await {
             Ok(message) => Ok(message.as_ref().map(Device::parse)),
             Err(error) => match Error::kernel(what(), error) {
-                gone if gone.is_gone() => Ok(None),
+                error if error.is_missing() => Ok(None),
                 error => Err(error),
             },
         }
@@ -163,12 +163,12 @@ impl Links {
         }
     }
 
-    /// Takes an address from an interface. That it has gone already is no error.
+    /// Removes an address from an interface. It is no error if it does not exist.
     pub async fn delete_address(&self, ifindex: u32, name: &str, address: &Address) -> Result<(), Error> {
         match self.handle.address().del(address.message(ifindex)).execute().await {
             Ok(()) => Ok(()),
             Err(error) => match Error::kernel(format!("remove {address} from {name}"), error) {
-                error if error.is_gone() || error.errno() == Some(libc::EADDRNOTAVAIL) => Ok(()),
+                error if error.is_missing() || error.errno() == Some(libc::EADDRNOTAVAIL) => Ok(()),
                 error => Err(error),
             },
         }
@@ -216,7 +216,7 @@ impl Links {
             let what = || format!("list the routes of interface {ifindex}");
             match answers.map_err(|error| Error::kernel(what(), error)) {
                 Ok(messages) => routes.extend(messages.into_iter().filter_map(read)),
-                Err(error) if error.is_gone() => {}
+                Err(error) if error.is_missing() => {}
                 Err(error) => return Err(error),
             }
         }
@@ -230,12 +230,12 @@ impl Links {
         request.execute().await.map_err(|error| Error::kernel(format!("install route {route}"), error))
     }
 
-    /// Removes a route. That it has gone already is no error.
+    /// Removes a route. It is no error if it does not exist.
     pub async fn delete_route(&self, route: &Route) -> Result<(), Error> {
         match self.handle.route().del(route.message()).execute().await {
             Ok(()) => Ok(()),
             Err(error) => match Error::kernel(format!("remove route {route}"), error) {
-                error if error.is_gone() || error.errno() == Some(libc::ESRCH) => Ok(()),
+                error if error.is_missing() || error.errno() == Some(libc::ESRCH) => Ok(()),
                 error => Err(error),
             },
         }

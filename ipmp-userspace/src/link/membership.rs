@@ -1,7 +1,7 @@
 //! The multicast groups that interfaces listen to, as the kernel reports them to switches by IGMP and MLD.
 //!
-//! Netlink tells of IPv4 groups from Linux 6.15 on alone; `/proc/net/igmp` and `/proc/net/igmp6` always have. They speak of
-//! the network namespace of the thread whose they are. Which senders a socket wants to hear is in neither.
+//! Netlink reports IPv4 groups since Linux 6.15 only; `/proc/net/igmp` and `/proc/net/igmp6` always have. They speak of
+//! the network namespace of the thread whose they are. Source filters of sockets are in neither.
 
 use std::{
     collections::BTreeMap,
@@ -14,7 +14,7 @@ use super::Error;
 const IGMP: &str = "/proc/thread-self/net/igmp";
 const MLD: &str = "/proc/thread-self/net/igmp6";
 
-/// All hosts: what everybody listens to, and nobody reports (RFC 3376 5).
+/// All hosts: every host is a member, and none reports it (RFC 3376 5).
 const ALL_HOSTS: Ipv4Addr = Ipv4Addr::new(224, 0, 0, 1);
 /// All nodes: likewise (RFC 3810 6).
 const ALL_NODES: Ipv6Addr = Ipv6Addr::new(0xff02, 0, 0, 0, 0, 0, 0, 1);

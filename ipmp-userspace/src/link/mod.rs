@@ -34,7 +34,7 @@ pub use watch::{Change, Watch};
 /// An Ethernet address.
 pub type Mac = [u8; 6];
 
-/// A MAC as everybody writes it: `02:00:5e:00:00:01`.
+/// A MAC as text: `02:00:5e:00:00:01`.
 pub fn show_mac(mac: Mac) -> String {
     ipmp_common::address::Mac::from(mac).to_string()
 }

@@ -1,11 +1,11 @@
 //! The multicast filters of devices: which multicast MACs each lets in.
 //!
-//! `/proc/net/dev_mcast` has every device's list, whoever asked for an entry: IPv4, IPv6, a packet socket, a device
+//! `/proc/net/dev_mcast` has every device's list, with the entries of all users: IPv4, IPv6, a packet socket, a device
 //! stacked on top. Netlink has no such list before Linux 6.15, and then one of IP groups alone. The file speaks of the
 //! network namespace of the thread whose it is.
 //!
-//! What is asked for by `SIOCADDMULTI` is there once, however often it is asked for, and stays when whoever asked has
-//! gone: a member goes on receiving with no daemon alive.
+//! An entry of `SIOCADDMULTI` exists once, however often it is requested, and stays when the process that requested it
+//! has ended: a member continues to receive without the daemon.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -28,7 +28,7 @@ const LISTS: &str = "/proc/thread-self/net/dev_mcast";
 pub struct Multicast {
     /// All of them.
     pub all: BTreeSet<Mac>,
-    /// Those that were asked for by [`accept`], by us or by hand (`ip maddress add`).
+    /// Those that were requested by [`accept`], by us or by hand (`ip maddress add`).
     pub requested: BTreeSet<Mac>,
 }
 
@@ -66,7 +66,7 @@ fn parse_mac(digits: &str) -> Option<Mac> {
 /// Lets a device receive what is sent to a multicast MAC. A device without a filter receives it anyway.
 pub fn accept(ifindex: u32, mac: Mac) -> Result<(), Error> {
     match request(ifindex, mac, libc::SIOCADDMULTI) {
-        // The kernel's word for a driver that has nothing to be told.
+        // The kernel's error for a driver without a multicast filter.
         Err(error) if error.errno() == Some(libc::EINVAL) => Ok(()),
         result => result,
     }
@@ -75,7 +75,7 @@ pub fn accept(ifindex: u32, mac: Mac) -> Result<(), Error> {
 /// Takes [`accept`] back. That there is nothing to take back is no error.
 pub fn refuse(ifindex: u32, mac: Mac) -> Result<(), Error> {
     match request(ifindex, mac, libc::SIOCDELMULTI) {
-        Err(error) if error.is_gone() || error.errno() == Some(libc::EINVAL) => Ok(()),
+        Err(error) if error.is_missing() || error.errno() == Some(libc::EINVAL) => Ok(()),
         result => result,
     }
 }
@@ -88,7 +88,7 @@ fn request(ifindex: u32, mac: Mac, number: libc::c_ulong) -> Result<(), Error> {
     };
     let here = format!("interface {ifindex}");
     let name = if_indextoname(ifindex).map_err(|error| failed(&here, error.into()))?;
-    // The name of an interface that does not exist is empty here; the request then says so.
+    // The name of an interface that does not exist is empty here; the request then fails.
     let shown = if name.is_empty() { here } else { name.to_string_lossy().into_owned() };
     let socket = socket(AddressFamily::Inet, SockType::Datagram, SockFlag::SOCK_CLOEXEC, None)
         .map_err(|error| failed(&shown, error.into()))?;

@@ -16,7 +16,7 @@ use super::{Error, Links, Mac};
 /// An entry of the kernel's neighbour tables.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Neighbour {
-    /// Index of the interface that it was heard on.
+    /// Index of the interface that it is on.
     pub ifindex: u32,
     /// Its address.
     pub address: IpAddr,
@@ -54,9 +54,9 @@ impl Neighbour {
 }
 
 impl Links {
-    /// Makes the kernel find a neighbour, as if it had a packet for it, and tells what it knows by now. What it learns
-    /// later is a change. An entry that it believes is asked again in a while.
-    pub async fn seek_neighbour(&self, ifindex: u32, address: IpAddr) -> Result<Option<Neighbour>, Error> {
+    /// Makes the kernel resolve a neighbour, as if it had a packet for it, and returns the present entry. A later result
+    /// is a change. A valid entry is verified after a while.
+    pub async fn resolve_neighbour(&self, ifindex: u32, address: IpAddr) -> Result<Option<Neighbour>, Error> {
         let what = || format!("look for neighbour {address} on interface {ifindex}");
         let request = self.handle.neighbours().add(ifindex, address).replace();
         let request = request.state(NeighbourState::None).flags(NeighbourFlags::Use);
@@ -102,7 +102,7 @@ impl Links {
                 NetlinkPayload::InnerMessage(RouteNetlinkMessage::NewNeighbour(entry)) => {
                     return Ok(Some(entry));
                 }
-                // Gone again already.
+                // Removed again already.
                 NetlinkPayload::Error(_) => return Ok(None),
                 _ => {}
             }

@@ -171,7 +171,7 @@ impl Route {
                 }
                 true
             }
-            // What is reported only; an expiry is set by another attribute than it is told by.
+            // What is reported only; an expiry is set by another attribute than the one that reports it.
             RouteAttribute::CacheInfo(info) => {
                 if info.expires != 0 && info.expires < i32::MAX as u32 {
                     expires = Some(info.expires / USER_HZ);

@@ -102,7 +102,7 @@ pub fn apply(interface: &str, plan: &[Saved]) -> Result<(), Error> {
     Ok(())
 }
 
-/// Puts the settings back, but for those that somebody else has changed since. An interface that is gone has none.
+/// Restores the settings except those that another program has changed since. A missing interface has none.
 pub fn restore(interface: &str, saved: &[Saved]) {
     for Saved { family, setting, before, ours } in saved.iter().rev() {
         let path = path(family, interface, setting);

@@ -1,5 +1,4 @@
-//! What keeps a member's test address for its probes alone: nobody sends from it who does not ask for it by name, and no
-//! traffic is led past the group because of it.
+//! Reserves a member's test address for its probes: sockets use it only if they bind to it, and it adds no route past the group.
 //!
 //! | | IPv4 | IPv6 |
 //! |---|---|---|
@@ -26,7 +25,7 @@ use super::{Address, Error, Links, Route};
 const TABLE: u32 = 0x4950_0000;
 /// Priority of the rules that lead there: before those of the main table, and of most operators.
 const PRIORITY: u32 = 1000;
-/// The tables main, default and local: those that everybody looks into.
+/// The tables main, default and local: those of the default rules.
 const ORDINARY: [u32; 3] = [254, 253, 255];
 /// A lifetime that never ends, in seconds.
 const FOREVER: u32 = u32::MAX;
@@ -71,7 +70,7 @@ impl Address {
         Self { lifetime, ..before.clone() }
     }
 
-    /// Whether sockets can use it: duplicate address detection is over, and nobody else has it.
+    /// Whether sockets can use it: duplicate address detection is over, and no other host has it.
     pub fn is_ready(&self) -> bool {
         let has = |flag: AddressFlags| self.flags & flag.bits() != 0;
         !self.is_duplicate() && (!has(AddressFlags::Tentative) || has(AddressFlags::Optimistic))
@@ -84,7 +83,7 @@ impl Route {
         self.message().header.address_family == AddressFamily::Inet
     }
 
-    /// Whether ordinary traffic finds it: whoever looks into another table has said so.
+    /// Whether ordinary traffic uses it: other tables need a rule.
     fn is_ordinary(&self) -> bool {
         ORDINARY.contains(&self.table())
     }
@@ -109,7 +108,7 @@ impl Links {
         Ok(routes)
     }
 
-    /// Changes an address that an interface has, in one step where the kernel can. For a moment an IPv4 address is gone:
+    /// Changes an address that an interface has, in one step where the kernel can. For a moment an IPv4 address is absent:
     /// its scope and its flags never change.
     pub async fn change_address(
         &self,
@@ -127,7 +126,7 @@ impl Links {
         request.execute().await.map_err(|error| Error::kernel(format!("change {to} on {name}"), error))
     }
 
-    /// Leads the packets of a test address to its own subnet through its interface, and those of nobody else.
+    /// Leads the packets of a test address to its own subnet through its interface, and no other packets.
     pub async fn add_test_route(&self, ifindex: u32, ip: Ipv4Addr, prefix: u8) -> Result<(), Error> {
         let what = || format!("lead packets of {ip} through interface {ifindex}");
         let mask = u32::MAX.checked_shl(32 - u32::from(prefix)).unwrap_or(0);
@@ -139,7 +138,7 @@ impl Links {
             .table_id(TABLE.wrapping_add(ifindex))
             .build();
         let route = Route::leading(route).expect("a unicast route");
-        // What is there is not made anew: every listener would be told.
+        // What is there is not made anew: every listener would receive a message.
         let there = self.routes_through(ifindex, Route::leading).await?;
         if there.iter().any(|known| known.same_destination(&route)) {
             return Ok(());
@@ -153,12 +152,12 @@ impl Links {
         }
     }
 
-    /// Takes that back, whether or not the interface is there.
+    /// Removes that route and rule, whether or not the interface is there.
     pub async fn delete_test_route(&self, ifindex: u32, ip: Ipv4Addr) -> Result<(), Error> {
         let what = || format!("forget that packets of {ip} are led through interface {ifindex}");
         let request = self.handle.rule().del(rule(ifindex, ip));
         match request.execute().await.map_err(|error| Error::kernel(what(), error)) {
-            Err(error) if !error.is_gone() => return Err(error),
+            Err(error) if !error.is_missing() => return Err(error),
             _ => {}
         }
         for route in self.routes_through(ifindex, Route::leading).await? {
@@ -194,7 +193,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_kept_for_tests_can_be_told_and_taken_back() {
+    fn test_address_is_recognized_and_restored() {
         for before in [
             address("192.168.178.203", 24),
             Address { lifetime: Some((600, 300)), ..address("192.168.178.203", 24) },
@@ -204,7 +203,7 @@ mod tests {
             assert!(!before.is_for_tests(), "{before:?}");
             let mut kept = before.for_tests();
             assert_eq!(kept.as_before(&before), before);
-            // The kernel's flag, which nobody sets.
+            // The kernel's flag, which user space does not set.
             if kept.ip.is_ipv6() {
                 kept.flags |= AddressFlags::Deprecated.bits();
             }
@@ -217,7 +216,7 @@ mod tests {
     }
 
     #[test]
-    fn the_kernel_keeps_it_and_leads_nobody_by_it() {
+    fn test_address_is_kept_and_has_no_route() {
         in_namespace(|links| async move {
             let (eth0, _) = links.add_pair("eth0", "sw0").await;
             for address in [address("192.168.178.203", 24), address("2001:db8::203", 64).without_detection()]

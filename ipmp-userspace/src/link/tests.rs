@@ -24,7 +24,7 @@ async fn link_becomes(links: &Links, ifindex: u32, wanted: LinkState) {
 }
 
 #[test]
-fn a_group_interface_is_up_and_has_a_carrier_when_it_is_told_to() {
+fn group_interface_is_up_and_has_a_carrier_when_set() {
     in_namespace(|links| async move {
         let group = GroupInterface::create(&links, "production0", "a second name", "").await.unwrap();
         let device = links.need("production0").await;
@@ -72,7 +72,7 @@ fn a_group_interface_that_cannot_be_finished_leaves_nothing() {
 }
 
 #[test]
-fn settings_of_a_member_are_put_back_but_for_what_somebody_else_changed() {
+fn member_settings_are_restored_except_those_changed_by_others() {
     in_namespace(|links| async move {
         links.add_pair("eth0", "sw0").await;
         let before: Vec<_> = ["arp_ignore", "rp_filter"].map(|name| setting("ipv4", "eth0", name)).into();
@@ -93,14 +93,16 @@ fn settings_of_a_member_are_put_back_but_for_what_somebody_else_changed() {
 }
 
 #[test]
-fn changes_are_told() {
+fn changes_are_reported() {
     in_namespace(|links| async move {
         let mut watch = Watch::open().unwrap();
         let (eth0, sw0) = links.add_pair("eth0", "sw0").await;
         let address = Address::new("192.168.178.21".parse().unwrap(), 24);
         links.add_address(eth0.ifindex, "eth0", &address).await.unwrap();
         wait(&mut watch, |change| match change {
-            Change::Address { ifindex, address: told } => *ifindex == eth0.ifindex && told.ip == address.ip,
+            Change::Address { ifindex, address: reported } => {
+                *ifindex == eth0.ifindex && reported.ip == address.ip
+            }
             _ => false,
         })
         .await;
@@ -111,14 +113,14 @@ fn changes_are_told() {
         })
         .await;
         links.delete(eth0.ifindex, "eth0").await.unwrap();
-        wait(&mut watch, |change| *change == Change::Gone { ifindex: eth0.ifindex }).await;
+        wait(&mut watch, |change| *change == Change::Removed { ifindex: eth0.ifindex }).await;
         assert_eq!(links.device(eth0.ifindex).await.unwrap(), None);
     });
 }
 
 async fn wait(watch: &mut Watch, mut wanted: impl FnMut(&Change) -> bool) {
     let found = async { while !wanted(&watch.next().await.unwrap()) {} };
-    timeout(Duration::from_secs(5), found).await.expect("the change was not told in 5 s");
+    timeout(Duration::from_secs(5), found).await.expect("no report of the change in 5 s");
 }
 
 #[test]
@@ -150,7 +152,7 @@ fn a_veth_has_the_speed_that_its_driver_says() {
     });
 }
 
-/// Groups that nobody joins by himself.
+/// Groups that no program joins.
 const GROUPS: [Mac; 2] = [[0x01, 0, 0x5e, 0x7f, 1, 2], [0x33, 0x33, 0, 0, 0x12, 0x34]];
 
 #[test]
@@ -183,11 +185,11 @@ fn multicast_is_let_in_until_it_is_taken_back_once() {
             }
             assert!(GROUPS.iter().all(|mac| !multicast::lists().unwrap()[&device.ifindex].all.contains(mac)));
         }
-        // A device that is stacked on another tells that, too: what is let in is known by both.
+        // A stacked device passes its filter entries to the device below: both list them.
         multicast::accept(macvlan.ifindex, GROUPS[0]).unwrap();
         assert!(multicast::lists().unwrap()[&eth0.ifindex].all.contains(&GROUPS[0]));
-        let gone = multicast::accept(99, GROUPS[0]).unwrap_err();
-        assert!(gone.is_gone() && gone.to_string().contains("interface 99"), "{gone}");
+        let error = multicast::accept(99, GROUPS[0]).unwrap_err();
+        assert!(error.is_missing() && error.to_string().contains("interface 99"), "{error}");
         multicast::refuse(99, GROUPS[0]).unwrap();
     });
 }
@@ -256,7 +258,7 @@ fn all_multicast_is_let_in_and_no_longer() {
 }
 
 #[test]
-fn what_exists_already_or_is_gone_already_is_no_error() {
+fn existing_or_missing_object_is_no_error() {
     in_namespace(|links| async move {
         let (eth0, _) = links.add_pair("eth0", "sw0").await;
         let address = Address::new("2001:db8::1".parse().unwrap(), 64).without_detection();
@@ -269,6 +271,6 @@ fn what_exists_already_or_is_gone_already_is_no_error() {
         }
         assert!(links.addresses_of(eth0.ifindex).await.unwrap().iter().all(|there| there.ip != address.ip));
         let message = LinkMessageBuilder::<LinkUnspec>::new().index(99).up().build();
-        assert!(links.set(message, || "set 99 up".into()).await.unwrap_err().is_gone());
+        assert!(links.set(message, || "set 99 up".into()).await.unwrap_err().is_missing());
     });
 }

@@ -1,5 +1,5 @@
-//! What the kernel tells of itself: changes of interfaces and addresses; and, by a connection of its own, of what is
-//! around: a router's table may come by there, and must not keep the others waiting.
+//! Changes that the kernel reports: of interfaces and addresses; and, on a separate connection, of neighbours and routes: a
+//! router's whole table must not delay the others.
 
 use std::time::Duration;
 
@@ -26,7 +26,7 @@ pub enum Change {
     /// An interface is new, or something about it is.
     Device(Device),
     /// An interface was deleted, or moved to another network namespace.
-    Gone {
+    Removed {
         /// Its index.
         ifindex: u32,
     },
@@ -37,8 +37,8 @@ pub enum Change {
         /// The address.
         address: Address,
     },
-    /// An address is gone.
-    AddressGone {
+    /// An address was removed.
+    AddressRemoved {
         /// The interface.
         ifindex: u32,
         /// The address.
@@ -46,7 +46,7 @@ pub enum Change {
     },
     /// There is a neighbour, or something about it is new.
     Neighbour(Neighbour),
-    /// A route is new, or gone.
+    /// A route was added or removed.
     Route(Route),
     /// Events were lost: everything must be read anew.
     Lost,
@@ -115,13 +115,13 @@ fn change(payload: NetlinkPayload<RouteNetlinkMessage>) -> Option<Change> {
         NetlinkPayload::InnerMessage(RouteNetlinkMessage::DelLink(message)) => {
             // A bridge announces the removal of a port in the same words, in a family of its own.
             (message.header.interface_family == rtnetlink::packet_route::AddressFamily::Unspec)
-                .then_some(Change::Gone { ifindex: message.header.index })
+                .then_some(Change::Removed { ifindex: message.header.index })
         }
         NetlinkPayload::InnerMessage(RouteNetlinkMessage::NewAddress(message)) => {
             Address::parse(&message).map(|(ifindex, address)| Change::Address { ifindex, address })
         }
         NetlinkPayload::InnerMessage(RouteNetlinkMessage::DelAddress(message)) => {
-            Address::parse(&message).map(|(ifindex, address)| Change::AddressGone { ifindex, address })
+            Address::parse(&message).map(|(ifindex, address)| Change::AddressRemoved { ifindex, address })
         }
         NetlinkPayload::InnerMessage(RouteNetlinkMessage::NewNeighbour(message)) => {
             Neighbour::parse(&message).map(Change::Neighbour)

@@ -14,7 +14,7 @@ use crate::{
 const ALL_HOSTS: Ipv4Addr = Ipv4Addr::new(224, 0, 0, 1);
 /// The Ethernet address of [`ALL_HOSTS`] (RFC 1112 6.4).
 const ALL_HOSTS_MAC: Mac = [1, 0, 0x5e, 0, 0, 1];
-/// Probes stay on their link: it is its targets that are asked (docs/reference.md 3.2).
+/// Probes stay on their link: their targets are on it (docs/reference.md 3.2).
 const ONE_HOP: u8 = 1;
 
 /// An echo request of a probe.
@@ -131,7 +131,7 @@ mod tests {
     }
 
     #[test]
-    fn all_hosts_are_asked_by_their_multicast_address() {
+    fn request_to_all_hosts_uses_their_multicast_address() {
         let v4 = echo("192.168.178.5").to_all().unwrap();
         assert_eq!((&v4[..6], &v4[30..34]), (&[1, 0, 0x5e, 0, 0, 1][..], &[224, 0, 0, 1][..]));
         let v6 = echo("fe80::5").to_all().unwrap();

@@ -1,13 +1,13 @@
-//! Probing, where it meets the network: what is sent, and what the kernel knows of who is to answer.
+//! Probing on the network: the frames that are sent, and the MACs of targets.
 //!
-//! [`core::probe`](crate::core::probe) decides; here is what it takes to do it.
+//! [`core::probe`](crate::core::probe) decides what is sent when.
 //!
-//! | module | what |
+//! | module | contents |
 //! |---|---|
 //! | [`frame`] | the bytes of probes |
-//! | [`random`] | what nobody can guess |
+//! | [`random`] | unguessable cookies |
 //! | [`neighbours`] | the MACs of targets |
-//! | [`searches`] | looking for hosts |
+//! | [`searches`] | searches for hosts |
 //!
 //! Frames leave through [`announce::Sender`](crate::announce::Sender), and answers come in through the datapath's ring
 //! buffer.

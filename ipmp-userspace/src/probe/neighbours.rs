@@ -1,18 +1,18 @@
-//! The MACs of targets, as the kernel's neighbour tables have had them.
+//! The MACs of targets, as the kernel's neighbour tables have or had them.
 //!
-//! Nobody waits for the kernel when a probe is due: it goes to the MAC that was known last, and the kernel is asked
-//! beside. A MAC is kept when its entry fails: a dead path must look lost, and not unsent.
+//! A probe that is due does not wait for the kernel: it is sent to the last known MAC, and the kernel resolves the address
+//! meanwhile. A MAC is kept when its entry fails: on a dead path probes must be lost, not unsent.
 
 use std::{collections::HashMap, net::IpAddr, time::Duration};
 
 use crate::{core::Time, link::Mac};
 
-/// How often the kernel is made to look whether a neighbour is still there.
+/// How often the kernel verifies that a neighbour is reachable.
 pub const REFRESH: Duration = Duration::from_secs(5);
-/// The same while it does not know, or no more: it asks three times, a second apart. So long it is given, too, before a
-/// neighbour that never answered counts as silent.
+/// The same while it has no valid entry: it sends three requests, one second apart. A neighbour that never answered
+/// counts as silent after this time.
 pub const RETRY: Duration = Duration::from_secs(1);
-/// After so long nobody sends anything to a neighbour any more, and it is forgotten.
+/// A neighbour that no probe was sent to for so long is removed.
 const FORGET: Duration = Duration::from_secs(600);
 
 /// What is known of the neighbours that probes go to, by interface and address.
@@ -26,7 +26,7 @@ struct Known {
     valid: bool,
     /// Since when it is wanted.
     since: Time,
-    /// When the kernel was asked last.
+    /// When the kernel was last made to resolve it.
     asked: Time,
     /// When it was wanted last.
     wanted: Time,
@@ -37,14 +37,14 @@ struct Known {
 pub enum Found {
     /// Its MAC now, or when it was known last.
     Mac(Mac),
-    /// The kernel has been asked just now.
+    /// The kernel resolves it now.
     Sought,
-    /// Nobody answers for this address.
+    /// No host answers for this address.
     Silent,
 }
 
 impl Neighbours {
-    /// What is known of a neighbour, and whether the kernel is to be asked for it now.
+    /// What is known of a neighbour, and whether the kernel is to resolve it now.
     pub fn want(&mut self, ifindex: u32, address: IpAddr, now: Time) -> (Found, bool) {
         let key = (ifindex, address);
         let Some(known) = self.0.get_mut(&key) else {
@@ -65,7 +65,7 @@ impl Neighbours {
         (found, ask)
     }
 
-    /// The kernel has this MAC for a neighbour now, or none any more. What nobody wants is not kept.
+    /// The kernel has this MAC for a neighbour now, or none any more. A neighbour without probes is not kept.
     pub fn learn(&mut self, ifindex: u32, address: IpAddr, mac: Option<Mac>) {
         if let Some(known) = self.0.get_mut(&(ifindex, address)) {
             known.valid = mac.is_some();
@@ -94,7 +94,7 @@ mod tests {
     }
 
     #[test]
-    fn the_kernel_is_asked_at_once_then_every_second_and_less_often_when_it_knows() {
+    fn kernel_resolves_at_once_then_every_second_and_less_often_when_valid() {
         let mut neighbours = Neighbours::default();
         assert_eq!(neighbours.want(3, ip(1), at(0)), (Found::Sought, true));
         assert_eq!(neighbours.want(3, ip(1), at(999)), (Found::Sought, false));
@@ -129,7 +129,7 @@ mod tests {
     }
 
     #[test]
-    fn what_nobody_wants_is_not_kept() {
+    fn neighbour_without_probes_is_not_kept() {
         let mut neighbours = Neighbours::default();
         neighbours.learn(3, ip(9), Some(MAC));
         assert_eq!(neighbours.want(3, ip(9), at(0)), (Found::Sought, true));

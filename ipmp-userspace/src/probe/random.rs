@@ -1,4 +1,4 @@
-//! What nobody can guess: an answer that brings it back was caused by our question.
+//! Unguessable numbers: a reply that contains one was caused by our probe.
 
 /// A cookie for one probe; `None` where the kernel has no random numbers yet, minutes after it booted at most.
 pub fn cookie() -> Option<u64> {

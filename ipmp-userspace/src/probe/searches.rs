@@ -1,17 +1,17 @@
-//! Looking for hosts: every host of the link is asked, and whoever brings the cookie back is one.
+//! Searches for hosts: an echo request goes to all hosts of the link; each that returns the cookie is one.
 
 use std::collections::VecDeque;
 
 use ipmp_common::steer::MAX_MEMBERS;
 
-/// The cookies of the last questions of a group: of two by each member in each family.
+/// The cookies of the last requests of a group: of two by each member in each family.
 #[derive(Clone, Debug, Default)]
 pub struct Searches(VecDeque<u64>);
 
 impl Searches {
     const LENGTH: usize = 4 * MAX_MEMBERS;
 
-    /// All hosts were asked with this cookie.
+    /// A request to all hosts with this cookie was sent.
     pub fn asked(&mut self, cookie: u64) {
         if self.0.len() == Self::LENGTH {
             self.0.pop_front();
@@ -19,7 +19,7 @@ impl Searches {
         self.0.push_back(cookie);
     }
 
-    /// Whether this cookie came with one of the last questions.
+    /// Whether this cookie is of one of the last requests.
     pub fn knows(&self, cookie: u64) -> bool {
         self.0.contains(&cookie)
     }
@@ -30,7 +30,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_last_questions_are_known_and_older_ones_forgotten() {
+    fn last_cookies_are_known_and_older_ones_forgotten() {
         let mut searches = Searches::default();
         assert!(!searches.knows(0));
         (0..65).for_each(|cookie| searches.asked(cookie));

@@ -1,5 +1,5 @@
-//! What the kernel does with what is sent. Both ends of a cable are in one namespace, and the near one has no address:
-//! nobody but the far end takes the questions for his own.
+//! How the kernel answers probes. Both ends of a cable are in one namespace, and the near one has no address: only the far end
+//! answers.
 
 use std::{mem::MaybeUninit, net::IpAddr, process::Command, time::Duration};
 
@@ -12,7 +12,7 @@ use crate::{
     link::{Change, Links, Mac, Watch, testing::in_namespace},
 };
 
-/// A cable: `eth0`, from which is asked, and `far0`, which has 192.168.178.1 and fe80::1 and knows who asks.
+/// A cable: `eth0`, which sends probes, and `far0`, which has 192.168.178.1 and fe80::1 and a neighbour entry for eth0.
 struct Wire {
     links: Links,
     ifindex: u32,
@@ -39,7 +39,7 @@ impl Wire {
     /// Sends a frame, and gives the first that comes back and pleases.
     fn ask(&self, frame: &[u8], pleases: impl Fn(&[u8]) -> bool) -> Vec<u8> {
         Sender::open().unwrap().send_frame(self.ifindex, frame).unwrap();
-        heard(&self.ear, |frame| frame[..6] == self.mac && frame[6..12] == self.far && pleases(frame))
+        receive(&self.ear, |frame| frame[..6] == self.mac && frame[6..12] == self.far && pleases(frame))
     }
 
     fn echo(&self, source: &str) -> Echo {
@@ -48,7 +48,7 @@ impl Wire {
     }
 }
 
-/// What is heard on an interface.
+/// A socket that receives every frame of an interface.
 fn ear(ifindex: u32) -> Socket {
     let ear = Socket::new(Domain::PACKET, Type::RAW, None).unwrap();
     ear.bind(&link_layer(ifindex, (libc::ETH_P_ALL as u16).to_be(), &[])).unwrap();
@@ -56,10 +56,10 @@ fn ear(ifindex: u32) -> Socket {
     ear
 }
 
-fn heard(ear: &Socket, pleases: impl Fn(&[u8]) -> bool) -> Vec<u8> {
+fn receive(ear: &Socket, pleases: impl Fn(&[u8]) -> bool) -> Vec<u8> {
     let mut buffer = [MaybeUninit::<u8>::uninit(); 2048];
     loop {
-        let length = ear.recv(&mut buffer).expect("nothing was heard for 5 s");
+        let length = ear.recv(&mut buffer).expect("nothing was received for 5 s");
         // SAFETY: recv has written the first `length` bytes.
         let frame: Vec<u8> = buffer[..length].iter().map(|byte| unsafe { byte.assume_init() }).collect();
         if pleases(&frame) {
@@ -95,7 +95,7 @@ fn a_target_answers_an_echo_request_with_all_that_was_in_it() {
 fn hosts_answer_what_goes_to_all_of_them() {
     in_namespace(|links| async move {
         let wire = Wire::lay(links).await;
-        // Linux is silent on IPv4 unless it is told otherwise.
+        // By default Linux does not answer broadcast echo requests on IPv4.
         std::fs::write("/proc/sys/net/ipv4/icmp_echo_ignore_broadcasts", "0").unwrap();
         let question = wire.echo("192.168.178.5").to_all().unwrap();
         let answer = wire.ask(&question, |frame| frame[12..14] == [8, 0] && frame[23] == 1);
@@ -108,7 +108,7 @@ fn hosts_answer_what_goes_to_all_of_them() {
 }
 
 #[test]
-fn a_target_answers_an_arp_probe_to_nobody() {
+fn target_answers_arp_probe_without_sender_address() {
     in_namespace(|links| async move {
         let wire = Wire::lay(links).await;
         let question = arp_probe(wire.mac, wire.far, [192, 168, 178, 1].into());
@@ -133,20 +133,20 @@ fn a_target_answers_a_neighbour_solicitation_with_a_solicited_advertisement() {
 }
 
 #[test]
-fn the_kernel_looks_for_a_neighbour_and_tells_when_it_has_answered() {
+fn kernel_resolves_neighbour_and_reports_its_answer() {
     in_namespace(|links| async move {
         let mut watch = Watch::surroundings().unwrap();
         let wire = Wire::lay(links).await;
         let address = ip("192.168.178.77");
-        let found = wire.links.seek_neighbour(wire.ifindex, address).await.unwrap();
+        let found = wire.links.resolve_neighbour(wire.ifindex, address).await.unwrap();
         assert!(found.is_none_or(|entry| entry.mac.is_none() && !entry.confirmed), "{found:?}");
 
-        // Whoever is asked at the other end answers: the question, turned round.
+        // The other end answers the request.
         let far = wire.links.need("far0").await;
         let ear = ear(far.ifindex);
-        wire.links.seek_neighbour(wire.ifindex, address).await.unwrap();
+        wire.links.resolve_neighbour(wire.ifindex, address).await.unwrap();
         let mut question = tokio::task::spawn_blocking(move || {
-            heard(&ear, |frame| frame[12..14] == [8, 6] && frame[38..42] == [192, 168, 178, 77])
+            receive(&ear, |frame| frame[12..14] == [8, 6] && frame[38..42] == [192, 168, 178, 77])
         })
         .await
         .unwrap();
@@ -161,7 +161,7 @@ fn the_kernel_looks_for_a_neighbour_and_tells_when_it_has_answered() {
         question[38..42].copy_from_slice(&sender);
         Sender::open().unwrap().send_frame(far.ifindex, &question).unwrap();
 
-        let told = async {
+        let reported = async {
             loop {
                 if let Change::Neighbour(entry) = watch.next().await.unwrap()
                     && (entry.ifindex, entry.address, entry.confirmed) == (wire.ifindex, address, true)
@@ -170,9 +170,10 @@ fn the_kernel_looks_for_a_neighbour_and_tells_when_it_has_answered() {
                 }
             }
         };
-        let told = tokio::time::timeout(Duration::from_secs(5), told).await.expect("nobody told");
-        assert_eq!(told, Some(mac));
-        let known = wire.links.seek_neighbour(wire.ifindex, address).await.unwrap();
+        let reported =
+            tokio::time::timeout(Duration::from_secs(5), reported).await.expect("no report of the neighbour");
+        assert_eq!(reported, Some(mac));
+        let known = wire.links.resolve_neighbour(wire.ifindex, address).await.unwrap();
         assert_eq!(known.map(|entry| (entry.mac, entry.confirmed)), Some((Some(mac), true)));
     });
 }

@@ -80,7 +80,7 @@ impl Kernel {
         let mut apt = Command::new("apt-get");
         apt.args(["download", "-qq", &package]).current_dir(directory);
         if root::is_root() {
-            // Otherwise apt downloads as a user that cannot write to root's cache, and says so.
+            // Otherwise apt downloads as a user that cannot write to root's cache, and warns.
             apt.args(["-o", "APT::Sandbox::User=root"]);
         }
         project::run(apt)?;

@@ -11,11 +11,11 @@ use std::path::Path;
 /// A network card that QEMU emulates and Debian's kernels drive.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Nic {
-    /// Intel 82540EM: filters multicast, VLANs and unicast as the hardware does, and tells of its link slowly.
+    /// Intel 82540EM: filters multicast, VLANs and unicast as the hardware does, and reports its link late.
     E1000,
     /// Intel 82574L.
     E1000e,
-    /// Paravirtual: filters too, and tells of its link at once.
+    /// Paravirtual: filters too, and reports its link at once.
     Virtio,
 }
 
@@ -86,7 +86,7 @@ pub fn arguments(nics: &[Nic], directory: &Path) -> Vec<String> {
                     socket(other)
                 ),
             ]);
-            // No ROM: nobody boots from these cards.
+            // No ROM: the guest does not boot from these cards.
             let mac = format!("02:{kind:02x}:00:00:00:{number:02x}");
             let device = format!("{device},id={name},netdev={name}-plug,mac={mac},romfile=");
             arguments.extend(["-device".into(), device]);

@@ -85,7 +85,7 @@ pub async fn apply(group: &mut RunningGroup, context: &mut Context<'_>, actions:
         }
         match apply_one(group, context, action).await {
             // Its removal is reported by another event.
-            Err(Error::Link(error)) if error.is_gone() => log::debug!(group = group.name(); "{error}"),
+            Err(Error::Link(error)) if error.is_missing() => log::debug!(group = group.name(); "{error}"),
             Err(error) => log::error!(group = group.name(); "{error}"),
             Ok(()) => {}
         }

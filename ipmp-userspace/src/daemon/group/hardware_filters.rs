@@ -163,7 +163,7 @@ pub async fn release(links: &Links, name: &str, saved: &SavedMember) {
     match links.devices().await {
         Ok(devices) => {
             for (ifindex, name) in vlan::difference(&BTreeSet::new(), saved.ifindex, &devices).remove {
-                errors.extend(links.delete(ifindex, &name).await.err().filter(|error| !error.is_gone()));
+                errors.extend(links.delete(ifindex, &name).await.err().filter(|error| !error.is_missing()));
             }
         }
         Err(error) => errors.push(error),

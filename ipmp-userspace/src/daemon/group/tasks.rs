@@ -37,7 +37,7 @@ impl Tasks {
             for ifindex in ifindexes {
                 let change = match links.device(ifindex).await {
                     Ok(Some(device)) => Change::Device(device),
-                    Ok(None) => Change::Gone { ifindex },
+                    Ok(None) => Change::Removed { ifindex },
                     Err(error) => {
                         log::warn!("{error}");
                         continue;
@@ -58,7 +58,7 @@ impl Tasks {
             if anew && let Err(error) = links.doubt_neighbour(ifindex, address).await {
                 log::debug!("{error}");
             }
-            match links.seek_neighbour(ifindex, address).await {
+            match links.resolve_neighbour(ifindex, address).await {
                 Ok(Some(found)) => drop(results.send(TaskResult::Change(Change::Neighbour(found)))),
                 Ok(None) => {}
                 Err(error) => log::debug!("{error}"),

@@ -39,7 +39,7 @@ pub async fn remove_group(manager: &mut Manager, trigger: &Trigger, name: &str) 
 /// Deletes a group interface. Errors are logged.
 pub async fn delete_interface(links: &Links, interface: &GroupInterface) {
     match links.delete(interface.ifindex, &interface.name).await {
-        Err(error) if !error.is_gone() => {
+        Err(error) if !error.is_missing() => {
             log::error!(group = interface.name.as_str(); "{error}; do it by hand")
         }
         _ => {}

@@ -108,7 +108,7 @@ async fn apply(group: &mut RunningGroup, file: &mut StateFile, links: &Links, ch
         }
     }
     let device = group.members.get(&number).map_or("", |member| member.name.as_str()).to_owned();
-    match refused.filter(|error| !error.is_gone()) {
+    match refused.filter(|error| !error.is_missing()) {
         None if has_added => group.filters.note(number, Kind::Multicast, None),
         None => {}
         Some(error) => {

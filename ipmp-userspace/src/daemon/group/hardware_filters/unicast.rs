@@ -45,7 +45,7 @@ pub async fn update(groups: &mut BTreeMap<String, RunningGroup>, context: &mut C
                 (member.filters.unicast, is_changed) = (None, true);
                 context.links.refuse_mac(device.ifindex, &device.name, mac).await
             };
-            let message = result.err().filter(|error| !error.is_gone()).map(|error| {
+            let message = result.err().filter(|error| !error.is_missing()).map(|error| {
                 (member.filters.unicast, is_changed) = (None, true);
                 format!(
                     "{} may not receive packets to the MAC of {name}, such as replies to a DHCP client: {error}",

@@ -71,14 +71,14 @@ async fn update_group(group: &mut RunningGroup, links: &Links, devices: &[Device
         for vlan in add {
             let message = match links.add_vlan_filter(member.ifindex, &member.name, vlan, &name).await {
                 Ok(()) => None,
-                Err(error) if error.is_gone() => None,
+                Err(error) if error.is_missing() => None,
                 Err(error) => Some(format!("{} may not receive VLAN {vlan} of {name}: {error}", member.name)),
             };
             group.filters.note(*number, Kind::Vlan(vlan), message);
         }
         for (ifindex, device) in remove {
             match links.delete(ifindex, &device).await {
-                Err(error) if !error.is_gone() => {
+                Err(error) if !error.is_missing() => {
                     log::warn!(group = name.as_str(); "{error}; do it by hand")
                 }
                 _ => {}

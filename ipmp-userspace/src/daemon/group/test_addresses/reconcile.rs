@@ -37,7 +37,7 @@ pub async fn reconcile(group: &mut RunningGroup, context: &mut Context<'_>, numb
     let member = Member { number, ifindex: member.ifindex, name: member.name.clone() };
     match try_reconcile(group, context, &member).await {
         // Its removal is reported by another event.
-        Err(Error::Link(error)) if error.is_gone() => log::debug!(group = group.name(); "{error}"),
+        Err(Error::Link(error)) if error.is_missing() => log::debug!(group = group.name(); "{error}"),
         Err(error) => log::error!(group = group.name(), member = member.name.as_str(); "{error}"),
         Ok(()) => {}
     }

@@ -37,7 +37,7 @@ pub async fn restore_saved(saved: &SavedTestAddresses, links: &Links, member: &s
         return;
     }
     if let Err(error) = try_restore(saved, links, member, ifindex).await
-        && !error.is_gone()
+        && !error.is_missing()
     {
         log::error!(member = member; "{error}; do it by hand");
     }
