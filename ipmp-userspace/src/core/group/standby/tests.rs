@@ -27,7 +27,7 @@ fn active(wire: &Wire) -> Vec<u8> {
     active
 }
 
-/// The reference's worked examples (reference 2.7), and what follows from its rules.
+/// The reference's worked examples (docs/reference.md 2.7), and what follows from its rules.
 #[test]
 fn who_carries_is_as_the_reference_says() {
     #[derive(Clone, Copy, Debug)]
