@@ -90,7 +90,7 @@ impl<'lab> Scene<'lab> {
 }
 
 #[test]
-fn everything_that_happens_is_said_with_its_cause() {
+fn all_events_are_reported_with_their_cause() {
     lab::needs_root!();
     let lab = Lab::tutorial().unwrap();
     let mut scene = Scene::set(&lab);
@@ -415,7 +415,7 @@ fn parse(mut datagram: &[u8]) -> Vec<(String, String)> {
 
 /// In a mount namespace of its own the test plays journald, and the daemon takes its standard error for the journal's.
 #[test]
-fn the_journal_gets_every_line_with_its_fields() {
+fn journal_receives_every_message_with_its_fields() {
     lab::needs_root!();
     let lab = Lab::builder().members(2).peers(&[]).build().unwrap();
     let listen = || {
