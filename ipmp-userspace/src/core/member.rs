@@ -38,7 +38,7 @@ pub enum Condition {
     Down,
     /// Its link is back, and the datapath does not trust it yet.
     Returning,
-    /// Its link is back, and has come and gone too often to be believed yet.
+    /// Its link is back, and waits for the end of a hold-down because it flaps.
     Held,
 }
 
@@ -46,7 +46,7 @@ pub enum Condition {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Turn {
     /// Its link went down.
-    WentDown {
+    LinkDown {
         /// Condition before.
         from: Condition,
     },
@@ -269,7 +269,7 @@ impl Member {
     }
 
     /// Whether it is in a hold-down, and not offline.
-    pub(super) fn is_held_down(&self) -> bool {
+    pub(super) fn is_in_hold_down(&self) -> bool {
         self.offline.is_none() && self.flap.until().is_some()
     }
 
@@ -280,7 +280,7 @@ impl Member {
             (LinkState::Down, Condition::Down) => None,
             (LinkState::Down, from) => {
                 self.condition = Condition::Down;
-                Some(Turn::WentDown { from })
+                Some(Turn::LinkDown { from })
             }
             (_, Condition::Down) if before == LinkState::Down => Some(self.came_up()),
             _ => None,
@@ -295,7 +295,7 @@ impl Member {
         match (live, self.condition) {
             (false, from @ (Condition::Ok | Condition::Held)) => {
                 self.condition = Condition::Down;
-                Some(Turn::WentDown { from })
+                Some(Turn::LinkDown { from })
             }
             (true, Condition::Down) if self.link() != LinkState::Down => Some(self.came_up()),
             (true, Condition::New | Condition::Returning) => self.settle(),
@@ -351,7 +351,7 @@ mod tests {
     use Input::*;
 
     const NOW: Time = Time(Duration::from_secs(1000));
-    const DOWN: fn(Condition) -> Option<Turn> = |from| Some(Turn::WentDown { from });
+    const DOWN: fn(Condition) -> Option<Turn> = |from| Some(Turn::LinkDown { from });
     const WORKS: Option<Turn> = Some(Turn::Functions { repaired: false });
     const REPAIRED: Option<Turn> = Some(Turn::Functions { repaired: true });
     const UP: Option<Turn> = Some(Turn::CameUp);

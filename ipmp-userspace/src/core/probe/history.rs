@@ -21,16 +21,16 @@ use crate::{core::Time, types::ProbeOutcome};
 /// Number of probes in the history (docs/reference.md 0.4, `PROBE_STATS_COUNT`).
 pub const LENGTH: usize = 52;
 
-/// What has become of a probe.
+/// Progress of a probe.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum ProbeProgress {
-    /// The caller was asked to send it.
+    /// Requested from the caller.
     Wanted,
-    /// It was sent, and may be answered in time.
+    /// Sent, and may be answered in time.
     Pending,
-    /// It was answered, this long after it was sent.
+    /// Answered, with this round-trip time.
     Answered(Duration),
-    /// It was not.
+    /// Not answered in time.
     Lost,
     /// The daemon was delayed and cannot tell whether it was answered in time.
     Discarded,
@@ -69,7 +69,7 @@ pub struct Probe {
     pub deadline: Time,
     /// What an echo reply must contain.
     pub cookie: u64,
-    /// What has become of it.
+    /// Progress.
     pub fate: ProbeProgress,
 }
 
@@ -332,7 +332,7 @@ mod tests {
         Proof::Echo { sequence, cookie: u64::from(sequence) << 32 }
     }
 
-    /// A history with a probe to each of these targets, one every 200 ms, answered where it says so.
+    /// A history with a probe to each of these targets, one every 200 ms, answered or not.
     fn history(probes: &[(u8, bool)]) -> History {
         let mut history = History::default();
         for (step, &(target, answered)) in (0..).zip(probes) {
@@ -361,7 +361,7 @@ mod tests {
             fate,
         };
         let answered = |ms| ProbeProgress::Answered(Duration::from_millis(ms));
-        // ProbeProgress; what sent, not sent, an answer at 200 ms, a look at 150 ms and a look at 151 ms make of it.
+        // ProbeProgress; the results of sent, not sent, a reply at 200 ms, judged at 150 ms and judged at 151 ms.
         let table = [
             (
                 ProbeProgress::Wanted,
@@ -413,19 +413,19 @@ mod tests {
         for (fate, expected, answer) in table {
             let start = History { probes: [probe(fate)].into(), sequence: 1 };
             let mut seen = Vec::new();
-            let mut told = Vec::new();
+            let mut answers = Vec::new();
             for event in 0..5 {
                 let mut history = start.clone();
                 match event {
                     0 => history.sent(1, Some(1 << 32), at(0), PATIENCE),
                     1 => history.sent(1, None, at(0), PATIENCE),
-                    2 => told.push(history.answer(router(1), echo(1), at(200))),
+                    2 => answers.push(history.answer(router(1), echo(1), at(200))),
                     3 => drop(history.judge(at(150), SLACK)),
                     _ => drop(history.judge(at(151), SLACK)),
                 }
                 seen.push(history.probes[0].fate);
             }
-            assert_eq!((seen.as_slice(), told.as_slice()), (&expected[..], &[answer][..]), "{fate:?}");
+            assert_eq!((seen.as_slice(), answers.as_slice()), (&expected[..], &[answer][..]), "{fate:?}");
         }
     }
 
@@ -448,7 +448,7 @@ mod tests {
             (1, 1, 0),       // none
             (2, 1, 1 << 32), // another target
             (1, 3, 3 << 32), // a number that was not sent yet
-            (9, 2, 2 << 32), // nobody's
+            (9, 2, 2 << 32), // of no probe
         ] {
             let proof = Proof::Echo { sequence, cookie };
             assert_eq!(history.answer(router(target), proof, at(300)), Answer::Forged, "{target} {proof:?}");

@@ -22,11 +22,11 @@ pub struct FinishedProbe {
     pub target: IpAddr,
     /// When it was sent, or requested.
     pub sent: Time,
-    /// What has become of it.
+    /// Its outcome.
     pub outcome: ProbeOutcome,
     /// From sending until the kernel received the reply, if there was one.
     pub rtt: Option<Duration>,
-    /// When that was known: of an answer, when it was read.
+    /// When it finished: for a reply, when it was read.
     pub known: Time,
     /// Average round-trip time of the target, including this probe.
     pub average: Option<Duration>,

@@ -56,7 +56,7 @@ impl From<TargetUse> for TargetStatus {
 pub struct Target {
     /// Its address.
     pub address: IpAddr,
-    /// What it is good for.
+    /// Its use.
     pub status: TargetUse,
     /// Round-trip times.
     pub rtt: Rtt,
@@ -217,8 +217,8 @@ impl Targets {
             }
         }
         let active = self.active().count();
-        let spare = self.targets.iter_mut().filter(|target| target.status == TargetUse::Inactive);
-        spare.take(ACTIVE.saturating_sub(active)).for_each(|target| target.status = TargetUse::Active);
+        let inactive = self.targets.iter_mut().filter(|target| target.status == TargetUse::Inactive);
+        inactive.take(ACTIVE.saturating_sub(active)).for_each(|target| target.status = TargetUse::Active);
         if self.active().next().is_some() {
             return;
         }
@@ -378,7 +378,7 @@ mod tests {
     }
 
     proptest! {
-        /// Whatever happens, somebody is active while there is anybody, and nobody more than five.
+        /// At least one target is active while there is any, and at most five.
         #[test]
         fn one_target_is_always_active(steps in proptest::collection::vec((0..3u8, 0..9u8, 0..40u64), 1..60)) {
             let (mut targets, mut now) = (Targets::default(), 0);

@@ -69,7 +69,7 @@ mod tests {
         targets
     }
 
-    /// A member that probes one of these targets every 20 ms from `phase` on, and is answered while `answered` says so.
+    /// A member that probes one of these targets every 20 ms from `phase` on, and receives replies while `answered` is true.
     fn history(lasts: &[u8], phase: u64, rounds: u64, answered: impl Fn(u64, u8) -> bool) -> History {
         let mut history = History::default();
         for (sent, &last) in (0..rounds).map(|round| phase + 20 * round).zip(lasts.iter().cycle()) {

@@ -122,7 +122,7 @@ fn flows_stay_where_they_are_when_failed_member_leaves() {
 }
 
 #[test]
-fn a_number_is_free_when_neither_a_member_nor_a_list_has_it() {
+fn number_is_free_when_neither_member_nor_list_has_it() {
     let slots = Slots::new();
     assert_eq!(slots.free_number(MemberSet::EMPTY), Some(0));
     let slots = slots.rebuild(&equal([0, 1, 2]));
@@ -135,7 +135,7 @@ fn a_number_is_free_when_neither_a_member_nor_a_list_has_it() {
 }
 
 #[test]
-fn a_group_of_one_and_a_group_of_none() {
+fn groups_of_one_and_of_none() {
     let one = Slots::new().rebuild(&equal([5]));
     assert!(one.lists().iter().all(|&list| list == Preference::new(&[5])));
     assert_eq!(one.shares()[5], SLOTS as u32);
@@ -163,7 +163,7 @@ proptest! {
     }
 
     #[test]
-    fn a_daemon_killed_between_two_writes_leaves_valid_lists(
+    fn kill_between_two_writes_leaves_valid_lists(
         count in 2..=9u8, grow: bool, written in 0..=SLOTS, scattered: Option<u64>,
     ) {
         let old_members = equal(0..count);
