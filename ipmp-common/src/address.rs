@@ -1,4 +1,4 @@
-//! Addresses as both sides hold them: as bytes in map keys, for people; as words on a program's stack, for the verifier.
+//! Addresses: bytes in map keys, words on the stack of a program.
 
 /// An IP address as a map key: IPv4 in its IPv4-mapped form.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -12,22 +12,22 @@ impl Ip {
     /// The unspecified address, `::`.
     pub const UNSPECIFIED: Self = Self::v6([0; 16]);
 
-    /// An IPv6 address, as two words with its bytes in the order of memory. Whole words, because the verifier wants
-    /// what is put on the stack aligned, and the compiler would take bytes one by one.
+    /// An IPv6 address from two words with its bytes in memory order. Words, because the verifier requires aligned stack
+    /// accesses, and the compiler would copy byte arrays one byte at a time.
     #[inline(always)]
     pub const fn from_words(words: [u64; 2]) -> Self {
         // SAFETY: sixteen bytes are sixteen bytes.
         Self::v6(unsafe { core::mem::transmute::<[u64; 2], [u8; 16]>(words) })
     }
 
-    /// Its bytes as two words in the order of memory.
+    /// Its bytes as two words in memory order.
     #[inline(always)]
     pub const fn words(self) -> [u64; 2] {
         // SAFETY: sixteen bytes are sixteen bytes.
         unsafe { core::mem::transmute::<[u8; 16], [u64; 2]>(self.octets) }
     }
 
-    /// An IPv4 address, `::ffff:a.b.c.d`, as a word with its bytes in the order of memory.
+    /// An IPv4 address, `::ffff:a.b.c.d`, from a word with its bytes in memory order.
     #[inline(always)]
     pub const fn from_v4_word(word: u32) -> Self {
         let mapped = u32::from_ne_bytes([0, 0, 0xff, 0xff]) as u64;
@@ -104,7 +104,7 @@ impl Mac {
     pub const fn is_multicast(self) -> bool {
         self.0 & 1 == 1
     }
-    /// Its bytes in the order of the wire.
+    /// Its bytes in transmission order.
     #[inline(always)]
     pub const fn bytes(self) -> [u8; 6] {
         let [a, b, c, d, e, f, ..] = self.0.to_le_bytes();
@@ -112,7 +112,7 @@ impl Mac {
     }
 }
 
-/// As everybody writes it: `02:00:5e:00:00:01`.
+/// In the usual form: `02:00:5e:00:00:01`.
 impl core::fmt::Display for Mac {
     fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
         let [first, rest @ ..] = self.bytes();
@@ -133,13 +133,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_mac_is_the_same_key_from_the_wire_and_from_user_space() {
+    fn mac_keys_from_frames_and_from_user_space_are_equal() {
         let mac = [0x02, 0xfc, 1, 2, 3, 0xff];
         assert_eq!(MacKey::from(Mac::from(mac)), MacKey::new(mac));
     }
 
     #[test]
-    fn addresses_survive_the_key() {
+    fn addresses_convert_to_keys_and_back() {
         for text in ["192.168.178.200", "2001:db8::1", "fe80::1"] {
             let address: core::net::IpAddr = text.parse().unwrap();
             assert_eq!(core::net::IpAddr::from(Ip::from(address)), address);

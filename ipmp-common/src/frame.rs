@@ -1,7 +1,7 @@
-//! Bounded reads of a frame, and what a frame is to us.
+//! Bounded reads of a frame, and the classification of its payload.
 //!
-//! Works on raw bounds (`data`, `data_end`) because that is what tc and XDP hand out, and what the verifier
-//! follows: every read compares with the end first. User space wraps a slice.
+//! Works on raw bounds (`data`, `data_end`), as tc and XDP provide them and the verifier tracks them: every read compares
+//! with the end first. User space wraps a slice.
 
 use core::mem::offset_of;
 
@@ -58,7 +58,7 @@ pub const ARP_REPLY: u16 = 2;
 /// ICMPv6 types of MLD: query and reports.
 const MLD_REPORTS: [u8; 3] = [131, 132, 143];
 
-/// Bytes of a frame that must be readable for every decision: Ethernet, one VLAN tag, IPv6, one hop-by-hop
+/// Bytes of a frame that every decision needs at most: Ethernet, one VLAN tag, IPv6, one hop-by-hop
 /// header, a Redirect with one option.
 pub const HEADERS: u32 = 14 + 4 + 40 + 8 + 40 + 8;
 
@@ -79,7 +79,7 @@ impl Frame {
         Self { start, end }
     }
 
-    /// Where the `T` at an offset lies, if all of it is in the frame. It need not be aligned.
+    /// The address of the `T` at an offset, if all of it is in the frame. It may be unaligned.
     #[inline(always)]
     pub fn place<T: Copy>(&self, offset: usize) -> Option<*mut T> {
         let at = self.start + offset;
@@ -89,7 +89,7 @@ impl Frame {
     /// The `T` at an offset, if all of it is in the frame.
     #[inline(always)]
     pub fn load<T: Copy>(&self, offset: usize) -> Option<T> {
-        // SAFETY: inside the bounds; the caller of `new` vouches for them. The types read are headers made of bytes, or
+        // SAFETY: inside the bounds, which the caller of `new` guarantees. The types read are headers made of bytes, or
         // integers, for which every bit pattern is a value.
         self.place::<T>(offset).map(|place| unsafe { place.read_unaligned() })
     }
@@ -97,7 +97,7 @@ impl Frame {
     /// Overwrites the `T` at an offset; false, and nothing written, if it does not fit into the frame.
     #[inline(always)]
     pub fn store<T: Copy>(&self, offset: usize, value: T) -> bool {
-        // SAFETY: as in `load`; the caller of `new` vouches that the bytes are writable.
+        // SAFETY: as in `load`; the caller of `new` guarantees that the bytes are writable.
         self.place::<T>(offset).map(|place| unsafe { place.write_unaligned(value) }).is_some()
     }
 
@@ -110,7 +110,7 @@ impl Frame {
             | (u16::from_le(high) as u64) << 32))
     }
 
-    /// The IPv6 address at an offset. Two loads: one of sixteen bytes is a call of memcpy to this compiler.
+    /// The IPv6 address at an offset. Two loads: the compiler emits a call of memcpy for one of sixteen bytes.
     #[inline(always)]
     pub fn load_v6(&self, offset: usize) -> Option<Ip> {
         Some(Ip::from_words([self.load(offset)?, self.load(offset + 8)?]))
@@ -136,9 +136,9 @@ pub struct Ethernet {
     pub destination: Mac,
     /// Source.
     pub source: Mac,
-    /// EtherType of the payload: behind the tag, if one stands in the frame.
+    /// EtherType of the payload: after the VLAN tag, if the frame contains one.
     pub ethertype: u16,
-    /// Identifier of the VLAN whose tag stands in the frame itself; the kernel usually carries it beside the frame.
+    /// VLAN identifier of a tag in the frame itself; the kernel usually keeps the tag in `skb->vlan_tci`.
     pub vlan: Option<u16>,
 }
 
@@ -165,7 +165,7 @@ impl Ethernet {
     }
 }
 
-/// What stands behind the Ethernet header.
+/// The payload of an Ethernet frame.
 #[derive(Clone, Copy)]
 pub enum Payload {
     /// ARP for Ethernet and IPv4.
@@ -178,7 +178,7 @@ pub enum Payload {
     Ip(Addresses),
     /// Neither IPv4, IPv6 nor ARP.
     Other,
-    /// Cut off inside the headers.
+    /// Truncated inside the headers.
     Truncated,
 }
 
@@ -211,17 +211,17 @@ impl Arp {
     pub const SENDER_MAC: usize = offset_of!(ArpHdr, sha);
     /// Offset of the target hardware address in the ARP packet.
     pub const TARGET_MAC: usize = offset_of!(ArpHdr, tha);
-    /// 0.0.0.0, the sender of an address conflict probe and the target of its answer (RFC 5227).
+    /// 0.0.0.0, the sender of an address conflict probe and the target of its reply (RFC 5227).
     pub const UNSPECIFIED: Ip = Ip::v4([0; 4]);
 
-    /// The address that decides which member speaks: the sender, or the target of an address conflict probe,
-    /// whose sender is still nobody (RFC 5227).
+    /// The address whose inbound member sends the packet: the sender, or the target of an address conflict probe, whose
+    /// sender is 0.0.0.0 (RFC 5227).
     #[inline(always)]
     pub fn speaks_for(&self) -> Ip {
         if self.sender == Self::UNSPECIFIED { self.target } else { self.sender }
     }
 
-    /// Whether its sender says that [`speaks_for`](Self::speaks_for) is his. An address conflict probe only asks.
+    /// Whether the packet claims [`speaks_for`](Self::speaks_for) for its sender. An address conflict probe does not.
     #[inline(always)]
     pub fn claims(&self) -> bool {
         self.sender != Self::UNSPECIFIED
@@ -244,8 +244,8 @@ pub struct Nd {
 }
 
 impl Nd {
-    /// The address that decides which member speaks: what an advertisement is about, the source otherwise, or
-    /// the target of duplicate address detection, whose source is still nobody.
+    /// The address whose inbound member sends the message: the target of an advertisement or of duplicate address detection,
+    /// whose source is `::`, and the source otherwise.
     #[inline(always)]
     pub fn speaks_for(&self) -> Ip {
         if self.kind == nd::NEIGHBOUR_ADVERTISEMENT || self.source == Ip::UNSPECIFIED {
@@ -255,15 +255,15 @@ impl Nd {
         }
     }
 
-    /// Whether its sender says that [`speaks_for`](Self::speaks_for) is his. Duplicate address detection only asks, and
-    /// who solicits routers from `::` has no address.
+    /// Whether the message claims [`speaks_for`](Self::speaks_for) for its sender. Duplicate address detection does not, nor does a
+    /// Router Solicitation from `::`.
     #[inline(always)]
     pub fn claims(&self) -> bool {
         self.kind == nd::NEIGHBOUR_ADVERTISEMENT || self.source != Ip::UNSPECIFIED
     }
 }
 
-/// What stands at `l3` in the frame, for this EtherType.
+/// Classifies the payload at `l3` in the frame, by this EtherType.
 #[inline(always)]
 pub fn payload(frame: &Frame, l3: usize, ethertype: u16) -> Payload {
     match ethertype {
@@ -280,7 +280,7 @@ fn ipv4(frame: &Frame, l3: usize) -> Payload {
     let Some([source, destination]) = frame.load::<[u32; 2]>(l3 + offset_of!(Ipv4Hdr, src_addr)) else {
         return Payload::Truncated;
     };
-    // Only multicast IGMP is a report: a unicast one is mtrace, and is steered as any packet.
+    // Only multicast IGMP is a report: unicast IGMP is mtrace, and is steered as any packet.
     if protocol == protocol::IGMP && u32::from_be(destination) >> 28 == 0xe {
         return Payload::Report;
     }
@@ -298,7 +298,7 @@ fn ipv6(frame: &Frame, l3: usize) -> Payload {
     let Some(next) = frame.load::<u8>(l3 + offset_of!(Ipv6Hdr, next_hdr)) else { return Payload::Truncated };
     let after = l3 + Ipv6Hdr::LEN;
     if next == protocol::HOP_BY_HOP {
-        // MLD comes behind a hop-by-hop header of 8 bytes with the router alert.
+        // MLD follows a hop-by-hop header of 8 bytes with the router alert.
         let Some([next, units]) = frame.load::<[u8; 2]>(after) else { return Payload::Truncated };
         if next == protocol::ICMPV6 && units == 0 {
             match frame.load::<u8>(after + 8) {
@@ -324,8 +324,7 @@ fn ipv6(frame: &Frame, l3: usize) -> Payload {
     Payload::Ip(Addresses { source, destination })
 }
 
-/// How an ARP packet for Ethernet and IPv4 begins: hardware type, protocol type, and the lengths of their addresses.
-/// There is no other on an Ethernet.
+/// The first six bytes of an ARP packet for Ethernet and IPv4: hardware type, protocol type, address lengths.
 const ETHERNET_AND_IPV4: [u16; 3] = [1u16.to_be(), ethertype::IPV4.to_be(), 0x0604u16.to_be()];
 
 #[inline(always)]
@@ -355,7 +354,7 @@ fn arp(frame: &Frame, l3: usize) -> Payload {
     })
 }
 
-/// Whether the IPv4 or IPv6 packet at `l3` is a fragment: what has no ports, and must travel with the others.
+/// Whether the IPv4 or IPv6 packet at `l3` is a fragment: later ones have no ports, and all must take the same path.
 #[inline(always)]
 pub fn is_fragment(frame: &Frame, l3: usize, ethertype: u16) -> bool {
     match ethertype {
@@ -387,7 +386,7 @@ pub fn flow_hash(frame: &Frame, l3: usize, ethertype: u16) -> u32 {
                 return 0;
             };
             let Some(protocol) = frame.load::<u8>(l3 + 6) else { return 0 };
-            // The fragment header's own next header is what the fragments of a datagram share.
+            // All fragments of a datagram share the next header in the fragment header.
             let protocol =
                 if fragment { frame.load::<u8>(l3 + Ipv6Hdr::LEN).unwrap_or(protocol) } else { protocol };
             (Hash::new().address(source).address(destination), protocol, l3 + Ipv6Hdr::LEN)
@@ -395,7 +394,7 @@ pub fn flow_hash(frame: &Frame, l3: usize, ethertype: u16) -> u32 {
     };
     let has_ports = matches!(protocol, protocol::TCP | protocol::UDP | protocol::SCTP) && !fragment;
     let ports = if has_ports { frame.load::<u32>(l4).unwrap_or(0) } else { 0 };
-    // One word for both: the same ports of two protocols are far apart.
+    // One word for both: the same ports with another protocol give another hash.
     hash.word(ports.wrapping_add((protocol as u32).wrapping_mul(0x9e37_79b9))).finish()
 }
 
@@ -410,57 +409,4 @@ pub fn destination_hash(frame: &Frame, l3: usize, ethertype: u16) -> u32 {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use proptest::prelude::*;
-
-    fn frame(bytes: &mut [u8]) -> Frame {
-        let range = bytes.as_mut_ptr_range();
-        // SAFETY: the range of a slice that outlives the frame in each test.
-        unsafe { Frame::new(range.start as usize, range.end as usize) }
-    }
-
-    fn udp(ports: [u8; 4], flags_and_offset: [u8; 2]) -> Vec<u8> {
-        let mut bytes = vec![0; 14];
-        bytes.extend([
-            0x45,
-            0,
-            0,
-            28,
-            0,
-            1,
-            flags_and_offset[0],
-            flags_and_offset[1],
-            64,
-            protocol::UDP,
-            0,
-            0,
-        ]);
-        bytes.extend([192, 168, 178, 200, 192, 168, 178, 1]);
-        bytes.extend(ports);
-        bytes.extend([0, 8, 0, 0]);
-        bytes
-    }
-
-    #[test]
-    fn fragments_of_a_datagram_have_one_hash_whatever_their_payload() {
-        let first = flow_hash(&frame(&mut udp([1, 2, 3, 4], [0x20, 0])), 14, ethertype::IPV4);
-        let last = flow_hash(&frame(&mut udp([9, 9, 9, 9], [0, 185])), 14, ethertype::IPV4);
-        assert_eq!(first, last);
-        let whole = flow_hash(&frame(&mut udp([1, 2, 3, 4], [0x40, 0])), 14, ethertype::IPV4);
-        assert_ne!(first, whole, "don't-fragment is no fragment, and has ports");
-    }
-
-    proptest! {
-        /// Bounds are the whole defence against a frame that lies: no byte string may read past its end.
-        #[test]
-        fn no_frame_is_read_past_its_end(mut bytes in proptest::collection::vec(any::<u8>(), 0..128), kind in 0..4usize) {
-            let frame = frame(&mut bytes);
-            let ethertype = [ethertype::IPV4, ethertype::IPV6, ethertype::ARP, ethertype::VLAN][kind];
-            let _ = Ethernet::of(&frame);
-            let _ = payload(&frame, 14, ethertype);
-            let _ = flow_hash(&frame, 14, ethertype);
-            let _ = destination_hash(&frame, 14, ethertype);
-        }
-    }
-}
+mod tests;

@@ -1,12 +1,11 @@
-//! A flow's hash, for the policies that do not take the kernel's.
+//! The hash of a flow, for the policies that do not use the kernel's.
 //!
-//! `connection` takes the socket's transmit hash (or the kernel's flow dissector where there is no socket) and
-//! needs nothing from here. `flow` and `destination` are reproducible: the same packet gives the same slot on
-//! every boot and every host, so that `ipmpctl path` can say where a flow goes.
+//! `connection` uses the socket's transmit hash, or the kernel's flow dissector without a socket, and nothing from here. `flow` and `destination` are reproducible: the same packet gives the same slot on
+//! every boot and every host, so that `ipmpctl path` can predict the member of a flow.
 
 use crate::address::Ip;
 
-/// How a packet's slot is found. Set per group.
+/// What a packet's slot depends on. Set per group.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[cfg_attr(
     feature = "user",
@@ -19,9 +18,9 @@ pub enum HashPolicy {
     /// The socket's transmit hash: constant while a connection is healthy, re-rolled by TCP at each
     /// retransmission timeout.
     Connection = 0,
-    /// Addresses, protocol and ports: what forwarded traffic wants.
+    /// Addresses, protocol and ports: for forwarded traffic.
     Flow = 1,
-    /// The destination address alone, as the reference spreads.
+    /// The destination address alone, as Solaris does.
     Destination = 2,
 }
 
@@ -38,25 +37,25 @@ impl HashPolicy {
 
 /// An unfinished hash: words go in one by one, [`Hash::finish`] gives 32 well-mixed bits.
 ///
-/// The mixing is MurmurHash3's (x86, 32 bit): multiplications, rotations and shifts only. It is no defence
-/// against somebody who chooses addresses to fill one member; the kernel's keyed hash (`connection`) is.
+/// The mixing is MurmurHash3's (x86, 32 bit): multiplications, rotations and shifts only. It does
+/// not resist an attacker who chooses addresses to overload one member; the kernel's keyed hash (`connection`) does.
 #[derive(Clone, Copy)]
 pub struct Hash(u32);
 
 impl Hash {
-    /// A hash of nothing yet.
+    /// The initial state.
     #[inline(always)]
     pub const fn new() -> Self {
         Self(0x9747_b28c)
     }
-    /// With 32 more bits.
+    /// Adds 32 bits.
     #[inline(always)]
     #[must_use]
     pub const fn word(self, word: u32) -> Self {
         let word = word.wrapping_mul(0xcc9e_2d51).rotate_left(15).wrapping_mul(0x1b87_3593);
         Self((self.0 ^ word).rotate_left(13).wrapping_mul(5).wrapping_add(0xe654_6b64))
     }
-    /// With an IPv6 address: folded into one word first, since four would cost a packet ten nanoseconds.
+    /// Adds an IPv6 address, folded into one word first: four words would cost ten nanoseconds a packet.
     ///
     /// The upper half of a product by an odd number takes part in every bit below it, and differs wherever the upper half of the
     /// factor alone differs: neighbours, whose last bytes are loaded as the uppermost, never share a word.
@@ -83,7 +82,7 @@ impl Default for Hash {
     }
 }
 
-/// The bit of an address in a filter of 64: two addresses share it once in 64 times, and then a lookup decides.
+/// The bit of an address in a 64-bit Bloom filter. On a match, a lookup decides.
 #[inline(always)]
 pub const fn filter_bit(ip: Ip) -> u64 {
     let [high, low] = ip.words();
@@ -97,7 +96,7 @@ mod tests {
 
     /// 65,536 neighbouring destinations over 4096 slots: the fullest slot of an ideal hash holds 16 ± 4·4.
     #[test]
-    fn neighbouring_destinations_spread_over_all_slots() {
+    fn neighbouring_ipv4_destinations_use_all_slots() {
         let mut load = vec![0u32; SLOTS];
         for host in 0..65_536u32 {
             load[slot(Hash::new().word((0x0a00_0000 + host).to_be()).finish()) as usize] += 1;
@@ -106,10 +105,10 @@ mod tests {
     }
 
     #[test]
-    fn neighbouring_ipv6_destinations_and_networks_spread_over_all_slots() {
+    fn neighbouring_ipv6_destinations_and_networks_use_all_slots() {
         let networks = |number: u32| (u128::from(number) << 64) + 1;
         let hosts = |number: u32| u128::from(number);
-        // As autoconfiguration makes them of the MACs of one maker.
+        // As autoconfiguration derives them from the MACs of one vendor.
         let autoconfigured = |number: u32| 0x0200_5eff_fe00_0000 + u128::from(number);
         for places in [networks, hosts, autoconfigured] {
             let mut load = vec![0u32; SLOTS];
@@ -124,7 +123,7 @@ mod tests {
     }
 
     #[test]
-    fn ports_alone_move_a_flow() {
+    fn ports_alone_change_the_slot() {
         let at = |port: u32| slot(Hash::new().word(1).word(2).word(6).word(port).finish());
         let distinct: std::collections::HashSet<_> = (0..1000).map(at).collect();
         assert!(distinct.len() > 850, "{} of 1000 ports have a slot of their own", distinct.len());

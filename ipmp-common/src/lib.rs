@@ -1,19 +1,19 @@
-//! What `ipmpd` and its eBPF programs share: the layout of every map, and every rule that both sides apply.
+//! Shared by `ipmpd` and its eBPF programs: the layout of every map, and every rule that both sides apply.
 //!
-//! | module | what |
+//! | module | content |
 //! |---|---|
-//! | [`maps`] | the values of the pinned maps, byte for byte, and the limits they imply |
+//! | [`maps`] | the values of the pinned maps, and their limits |
 //! | [`address`] | IP and MAC addresses as keys and as words |
 //! | [`steer`] | preference lists and sets of members |
 //! | [`select`] | the rule that selects a member of a list |
-//! | [`hash`] | a flow's hash, for the policies that do not take the kernel's |
-//! | [`frame`] | bounded reads of a frame, and what a frame is to us |
+//! | [`hash`] | the hash of a flow, for the policies that do not use the kernel's |
+//! | [`frame`] | bounded reads of a frame, and the classification of its payload |
 //! | [`nd`] | Neighbour Discovery messages and options |
 //! | [`probe`] | the payload of an echo request that probes |
-//! | [`reply`] | what answers a probe |
+//! | [`reply`] | which frames are replies to probes |
 //!
-//! The same code runs in the kernel, in the daemon, in `ipmpctl path` and in the property tests. It is `no_std`,
-//! allocates nothing and cannot panic where the verifier would see it.
+//! The same code runs in the kernel, in the daemon, in `ipmpctl path` and in the property tests. It is `no_std`, does not
+//! allocate, and does not panic in code that eBPF compiles.
 #![cfg_attr(not(test), no_std)]
 
 pub mod address;
@@ -26,6 +26,5 @@ pub mod reply;
 pub mod select;
 pub mod steer;
 
-/// Version of the map layouts and of their meaning: part of the pin path, so that a daemon never adopts maps
-/// that it would misread.
+/// Version of the map layouts: part of the pin path, so that a daemon never adopts maps of another layout.
 pub const LAYOUT: u32 = 2;

@@ -28,7 +28,7 @@ pub struct Neighbour {
     pub check: [u8; 2],
     /// Flags of an advertisement (R, S, O in the top bits), reserved otherwise.
     pub flags: [u8; 4],
-    /// The address asked for, or spoken for.
+    /// The solicited or advertised address.
     pub target: [u8; 16],
 }
 

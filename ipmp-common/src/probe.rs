@@ -1,12 +1,12 @@
-//! What a probe's echo request carries, and its reply brings back.
+//! The payload of an echo request that probes; the reply contains the same.
 //!
 //! ```text
 //!   ICMP or ICMPv6 header: type, code 0, checksum, identifier, sequence
-//!   0  MARK    12 bytes, for whoever reads a capture; ingress knows replies to us by it
+//!   0  MARK    12 bytes, readable in a capture; ingress recognizes replies by it
 //!   12 cookie   8 bytes, a random number of that probe alone, little endian
 //! ```
 
-/// What every payload begins with.
+/// The first bytes of every payload.
 pub const MARK: [u8; 12] = *b"ipmp probe: ";
 /// Offset of the cookie in the payload.
 pub const COOKIE_AT: usize = MARK.len();

@@ -1,13 +1,12 @@
-//! What answers a probe, told by the frame alone: the same in the kernel, in the tests and under the fuzzer.
+//! Which frames are replies to probes, by the frame alone: the same code in the kernel, in the tests and under the fuzzer.
 //!
-//! | probe | its answer |
+//! | probe | its reply |
 //! |---|---|
 //! | ICMP or ICMPv6 echo request | an echo reply whose payload begins with [`MARK`] |
-//! | ARP request from nobody | an ARP reply to nobody (0.0.0.0) |
+//! | ARP request with sender 0.0.0.0 | an ARP reply with target 0.0.0.0 |
 //! | Neighbour Solicitation | a solicited advertisement that no router has forwarded |
 //!
-//! All untagged and whole. To whom they are, and on whose device, is for the caller to look at; whether a probe of ours was
-//! behind it, for the daemon.
+//! All untagged and complete. The caller checks destination and device; the daemon checks whether it sent the probe.
 
 use core::mem::offset_of;
 
@@ -23,19 +22,19 @@ use crate::{
     probe::{self, COOKIE_AT, ECHO_REPLY, ECHO_REPLY_V6, MARK},
 };
 
-/// Offset of what stands behind an Ethernet header without a tag.
+/// Offset of the payload behind an Ethernet header without a VLAN tag.
 const L3: usize = EthHdr::LEN;
-/// The hop limit of Neighbour Discovery: what has it has passed no router (RFC 4861 section 7.1.2).
+/// The hop limit of Neighbour Discovery: no router forwarded the packet (RFC 4861 section 7.1.2).
 const NO_ROUTER: u8 = 255;
-/// The flag of an advertisement that answers a solicitation.
+/// The flag of a solicited advertisement.
 const SOLICITED: u8 = 0x40;
 
-/// What an answer says.
+/// The content of a reply.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Reply {
-    /// Who answers: the source of an echo, the sender of an ARP reply, the target of an advertisement.
+    /// The target of the probe: the source of an echo, the sender of an ARP reply, the target of an advertisement.
     pub from: Ip,
-    /// His MAC: the Ethernet source of an echo, what an ARP reply or an advertisement says.
+    /// Its MAC: the Ethernet source of an echo, or the MAC in an ARP reply or advertisement.
     pub mac: Mac,
     /// Of an echo: the cookie. Else 0.
     pub cookie: u64,
@@ -70,11 +69,15 @@ impl Reply {
         })
     }
 
-    /// An ARP reply to nobody, of somebody.
+    /// An ARP reply with target 0.0.0.0 and a sender.
     #[inline(always)]
     pub fn arp(ethernet: &Ethernet, packet: &Arp) -> Option<Self> {
-        let is_answer = packet.operation == ARP_REPLY && packet.target == Arp::UNSPECIFIED && packet.claims();
-        if !is_answer || ethernet.vlan.is_some() || is_many(ethernet.source) || is_many(packet.sender_mac) {
+        let is_reply = packet.operation == ARP_REPLY && packet.target == Arp::UNSPECIFIED && packet.claims();
+        if !is_reply
+            || ethernet.vlan.is_some()
+            || is_no_host(ethernet.source)
+            || is_no_host(packet.sender_mac)
+        {
             return None;
         }
         Some(Self { from: packet.sender, mac: packet.sender_mac, cookie: 0, identifier: 0, sequence: 0 })
@@ -91,7 +94,7 @@ impl Reply {
         let hops: u8 = frame.load(L3 + offset_of!(Ipv6Hdr, hop_limit))?;
         let code: u8 = frame.load(at + offset_of!(nd::Neighbour, code))?;
         let flags: u8 = frame.load(at + offset_of!(nd::Neighbour, flags))?;
-        // Behind a hop-by-hop header there is no advertisement that answers us.
+        // A reply to our probe has no hop-by-hop header.
         if message.at != at || hops != NO_ROUTER || code != 0 || flags & SOLICITED == 0 {
             return None;
         }
@@ -101,16 +104,16 @@ impl Reply {
             }
             _ => ethernet.source,
         };
-        if is_many(mac) {
+        if is_no_host(mac) {
             return None;
         }
         Some(Self { from: message.target, mac, cookie: 0, identifier: 0, sequence: 0 })
     }
 }
 
-/// Whether a MAC is nobody's own.
+/// Whether a MAC is multicast or zero: no interface has it.
 #[inline(always)]
-const fn is_many(mac: Mac) -> bool {
+const fn is_no_host(mac: Mac) -> bool {
     mac.is_multicast() || mac.0 == 0
 }
 
@@ -119,8 +122,8 @@ fn source_of_v4(frame: &Frame) -> Option<Ip> {
     frame.load(L3 + offset_of!(Ipv4Hdr, src_addr)).map(Ip::from_v4_word)
 }
 
-/// Where ICMP begins in a whole IPv4 packet without options, if it is long enough for a probe's echo. We send no options, and
-/// what answers brings none.
+/// Offset of ICMP in an unfragmented IPv4 packet without options, if it is long enough for an echo of a probe. Our probes have no
+/// options, so their replies have none.
 #[inline(always)]
 fn icmp_in_v4(frame: &Frame) -> Option<usize> {
     let [version_and_length, _, high, low]: [u8; 4] = frame.load(L3)?;
@@ -140,10 +143,10 @@ fn icmp_in_v6(frame: &Frame) -> Option<usize> {
     is_one.then_some(L3 + Ipv6Hdr::LEN)
 }
 
-/// Bytes of an echo that probes.
+/// Bytes of an echo of a probe.
 const ECHO: usize = probe::HEADER + probe::PAYLOAD;
 
-/// Whether the mark stands here. By words: the compiler would call a function to compare bytes.
+/// Whether the payload begins with the mark. By words: the compiler would call a function to compare bytes.
 #[inline(always)]
 fn is_marked(frame: &Frame, at: usize) -> bool {
     let mut place = 0;

@@ -1,11 +1,10 @@
-//! Steering: preference lists, masks, and the one function that picks a member.
+//! Steering: preference lists and sets of members. Which member of a list transmits: [`crate::select`].
 //!
-//! A [`Preference`] is an *ordered list* of members. A packet's member is the first in the list that is in the
-//! mask (`usable & live`) and has its carrier. Nothing is rewritten when a member fails: whoever evaluates the
-//! list steps aside to the next, and comes back when the member does. Slots, the cast role and each data
-//! address's inbound role are such lists, so one rule serves traffic, ARP, ND and broadcast alike.
+//! A [`Preference`] is an ordered list of members. A failure rewrites no list: every packet takes the first member of its list that can
+//! transmit, and returns to the more preferred one as soon as that can. Slots, the cast role and the inbound role of each data
+//! address are such lists. Reasons: `docs/design/steering-lists.md`.
 
-/// Most members a group can have: a list holds four bits for each in 64.
+/// Maximum number of members of a group: a list has four bits for each, in 64.
 pub const MAX_MEMBERS: usize = 16;
 /// Number of steering slots, a power of two. A flow's hash picks one.
 pub const SLOTS: usize = 4096;
@@ -72,7 +71,7 @@ impl MemberSet {
     pub const fn len(self) -> u32 {
         self.bits.count_ones()
     }
-    /// Whether nobody is in the set.
+    /// Whether the set has no member.
     #[inline(always)]
     pub const fn is_empty(self) -> bool {
         self.bits == 0
@@ -97,9 +96,8 @@ impl core::fmt::Debug for MemberSet {
 
 /// An ordered list of members, four bits each, the most preferred in the lowest bits.
 ///
-/// A list shorter than [`MAX_MEMBERS`] repeats its last member to the end: a repeated member is asked again and
-/// gives the same answer, so no length and no terminator is needed. The list of nobody is [`Preference::EMPTY`];
-/// it names member 0, and is harmless because an empty group's mask is empty.
+/// A list shorter than [`MAX_MEMBERS`] repeats its last member to the end, so it needs neither length nor terminator.
+/// [`Preference::EMPTY`] contains member 0; that has no effect, because the masks of an empty group are empty.
 #[derive(Clone, Copy, Default, PartialEq, Eq, Hash)]
 #[repr(transparent)]
 pub struct Preference {
@@ -168,7 +166,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_short_list_repeats_its_last_member() {
+    fn short_list_repeats_its_last_member() {
         let list = Preference::new(&[2, 0]);
         assert_eq!(list.places().collect::<Vec<_>>(), [&[2][..], &[0; 15][..]].concat());
         assert_eq!(list.members().collect::<Vec<_>>(), [2, 0]);

@@ -1,11 +1,11 @@
-//! Reading a `struct net_device`: is it still the one we know, and has it a carrier?
+//! Reading a `struct net_device`: whether it is still the same device, and whether it has a carrier.
 //!
-//! The kernel forgets a device's address when the device goes; its memory may then be anything. So every look
-//! reads the state together with the interface index and the network namespace, and believes the state only if
-//! both are what they were. Reads of an address that is no longer mapped fail softly.
+//! When a device is deleted, its memory may be reused. So every read of the state includes interface index and network namespace, and
+//! the state is valid only if both still match. Reads of an unmapped address return an error. See
+//! `docs/design/leaving-and-returning.md`.
 //!
 //! Where the kernel has `bpf_rdonly_cast` (Linux 6.2), a read is a load instruction. Before that it is a call of
-//! `bpf_probe_read_kernel`, which costs as much as all the rest of steering.
+//! `bpf_probe_read_kernel`, which takes as long as the rest of egress.
 
 use core::mem::{MaybeUninit, transmute};
 
@@ -30,11 +30,11 @@ static OFF_PTYPE_ALL: Global<u32> = Global::new(0);
 #[unsafe(no_mangle)]
 static OFF_SKB_DEV: Global<u32> = Global::new(0);
 
-/// `bpf_rdonly_cast`: the object as a pointer that may be read through. rustc emits no relocation for a kernel
-/// function, so this calls a helper with a number that is none, which user space replaces by the function's.
+/// `bpf_rdonly_cast`: the object as a readable pointer. rustc emits no relocation for a kernel function, so this calls an
+/// unused helper number, which user space replaces by the function.
 ///
 /// # Safety
-/// What is read through the result may be anything.
+/// Reads through the result may return any bytes.
 #[inline(always)]
 unsafe fn cast(object: u64, kind: u32) -> *const u8 {
     // SAFETY: the number of a call, as for every helper.
@@ -46,7 +46,7 @@ unsafe fn cast(object: u64, kind: u32) -> *const u8 {
 /// Reads a `T` of a `net_device`.
 ///
 /// # Safety
-/// `T` must be an integer: any bytes may come back.
+/// `T` must be an integer: any bytes may be returned.
 #[inline(always)]
 unsafe fn field<T: Copy>(net_device: u64, offset: u32) -> Option<T> {
     if NET_DEVICE.load() != 0 {
@@ -61,7 +61,7 @@ unsafe fn field<T: Copy>(net_device: u64, offset: u32) -> Option<T> {
 /// Reads a `T` of kernel memory.
 ///
 /// # Safety
-/// `T` must be an integer: any bytes may come back.
+/// `T` must be an integer: any bytes may be returned.
 #[inline(always)]
 unsafe fn read<T: Copy>(at: u64) -> Option<T> {
     let mut value = MaybeUninit::<T>::uninit();
@@ -72,7 +72,7 @@ unsafe fn read<T: Copy>(at: u64) -> Option<T> {
     if error == 0 { Some(unsafe { value.assume_init() }) } else { None }
 }
 
-/// The device's state word, if it is still the device that we know.
+/// `net_device.state`, if it is still the same device.
 #[inline(always)]
 pub fn state(device: &Device) -> Option<u64> {
     // SAFETY: integers.
@@ -86,15 +86,15 @@ pub fn state(device: &Device) -> Option<u64> {
     (ifindex == device.ifindex && netns == device.netns).then_some(state)
 }
 
-/// Whether the device is still in the network namespace that we know it in.
+/// Whether the device is still in the same network namespace.
 #[inline(always)]
 pub fn is_at_home(device: &Device) -> bool {
     // SAFETY: an integer.
     unsafe { field::<u64>(device.net_device, OFF_ND_NET.load()) == Some(device.netns) }
 }
 
-/// Whether somebody listens to every protocol on this very device: its list of them does not point back at itself. Those
-/// who listen on all devices are in another list.
+/// Whether a packet socket for every protocol is bound to this device: its list is not empty, so it does not point to itself. Sockets
+/// for all devices are in another list.
 #[inline(always)]
 pub fn is_captured(device: &Device) -> bool {
     let offset = OFF_PTYPE_ALL.load();

@@ -1,4 +1,4 @@
-//! What the eBPF programs share: reading a network device, and counting.
+//! Shared by the eBPF programs: reading a network device, and counters.
 #![no_std]
 
 pub mod count;

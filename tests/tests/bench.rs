@@ -41,7 +41,7 @@ fn names(value: &Value, into: &mut BTreeSet<String>) {
 }
 
 #[test]
-fn every_field_of_the_json_is_in_the_help() {
+fn every_json_field_is_documented_in_help() {
     lab::needs_root!();
     let help = bench("--help").output().unwrap();
     let help = String::from_utf8(help.stdout).unwrap();
@@ -66,7 +66,7 @@ fn every_field_of_the_json_is_in_the_help() {
 }
 
 #[test]
-fn steering_finds_ours_dearer_than_nothing() {
+fn steering_costs_more_than_empty_program() {
     lab::needs_root!();
     let json = measured("--quick --json - steering --rounds 3 --repeat 20000");
     let programs = json["steering"]["programs"].as_array().unwrap();
@@ -79,7 +79,7 @@ fn steering_finds_ours_dearer_than_nothing() {
 }
 
 #[test]
-fn interrupted_it_leaves_nothing() {
+fn interrupted_bench_leaves_nothing() {
     lab::needs_root!();
     let mut child = bench("outbound").stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
     let lab = PathBuf::from(lab::cleanup::DIRECTORY).join(format!("{}-0", child.id()));

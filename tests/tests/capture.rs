@@ -1,4 +1,5 @@
-//! `tcpdump -i production0` shows the whole group, both ways, each packet once; and costs nothing while nobody looks.
+//! A capture on the group interface shows each packet of the group once, in both directions. Without a capture nothing is
+//! copied.
 
 lab::lane!(alone);
 
@@ -93,7 +94,7 @@ fn look(frame: &[u8], outgoing: bool, group: Mac, shown: &mut Shown, wrong: &mut
 }
 
 #[test]
-fn the_whole_group_is_shown_both_ways_and_only_to_captures() {
+fn capture_shows_each_packet_once_and_only_captures_cause_copies() {
     lab::needs_root!();
     let _lock = MeasurementLock::acquire().unwrap();
     let lab = Lab::tutorial().unwrap();
@@ -152,7 +153,7 @@ fn the_whole_group_is_shown_both_ways_and_only_to_captures() {
 }
 
 #[test]
-fn nothing_is_lost_while_captures_come_and_go() {
+fn captures_started_and_stopped_cause_no_loss() {
     lab::needs_root!();
     let _lock = MeasurementLock::acquire().unwrap();
     let lab = Lab::tutorial().unwrap();
@@ -186,7 +187,7 @@ fn nothing_is_lost_while_captures_come_and_go() {
 
 /// What the operator sets is obeyed at once, under traffic, and the next daemon has it too.
 #[test]
-fn settings_are_obeyed_and_kept() {
+fn settings_apply_at_once_and_survive_restart() {
     lab::needs_root!();
     let _lock = MeasurementLock::acquire().unwrap();
     let lab = Lab::tutorial().unwrap();
@@ -264,7 +265,7 @@ fn settings_are_obeyed_and_kept() {
 
 /// DHCP and the like on the group interface are the kernel's to broadcast: what a capture is shown is not sent twice.
 #[test]
-fn a_broadcast_that_is_shown_is_heard_once() {
+fn captured_broadcast_is_received_once() {
     lab::needs_root!();
     let _lock = MeasurementLock::acquire().unwrap();
     let lab = Lab::tutorial().unwrap();
@@ -272,10 +273,10 @@ fn a_broadcast_that_is_shown_is_heard_once() {
     let _capture = PacketSocket::open(lab.host(), Some(GROUP), &filter::broadcast()).unwrap();
     wait_active(&production, true);
     let (host, peer) = (lab.host(), lab.peer(1));
-    let everybody = Ipv4Addr::new(192, 168, 178, 255);
+    let broadcast = Ipv4Addr::new(192, 168, 178, 255);
     let streams = [
-        ("peer", Stream::new(host, peer.namespace(), everybody).source(DATA).rate(500)),
-        ("the host itself", Stream::new(host, host, everybody).source(DATA).rate(500)),
+        ("peer", Stream::new(host, peer.namespace(), broadcast).source(DATA).rate(500)),
+        ("the host itself", Stream::new(host, host, broadcast).source(DATA).rate(500)),
     ];
     let running = streams.map(|(who, stream)| (who, stream.start().unwrap()));
     for (who, stream) in running {

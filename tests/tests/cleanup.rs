@@ -1,4 +1,4 @@
-//! A lab leaves nothing behind: not when it is dropped, not when its process is killed, not when its reaper is too.
+//! A lab leaves nothing behind: when it is dropped, when its process is killed, and when its reaper is killed too.
 
 lab::lane!(alone, no_clsact = "tests how the lab cleans up, without a group");
 
@@ -36,7 +36,7 @@ fn left(pid: u32, cookie: &str, sleeper: &str) -> Vec<String> {
     left
 }
 
-/// Builds a lab with a process, a state and a pin directory, says what it made, and waits to be killed.
+/// Builds a lab with a process, a state and a pin directory, prints their names, and waits to be killed.
 #[test]
 #[ignore = "started by the other tests of this file, to be killed"]
 fn victim() {
@@ -114,7 +114,7 @@ fn kill(pid: &str) {
 }
 
 #[test]
-fn a_killed_test_leaves_nothing() {
+fn killed_test_leaves_nothing() {
     lab::needs_root!();
     let mut victim = Victim::start();
     victim.die();
@@ -122,19 +122,19 @@ fn a_killed_test_leaves_nothing() {
 }
 
 #[test]
-fn what_even_the_reaper_could_not_clean_the_next_lab_sweeps() {
+fn lab_without_reaper_is_removed_by_next_lab() {
     lab::needs_root!();
     let mut victim = Victim::start();
     kill(&reaper_of(victim.child.id()));
     victim.die();
     std::thread::sleep(Duration::from_millis(100));
-    // The next lab of anybody sweeps, perhaps already that of a test running beside this one.
+    // The next lab removes it, perhaps that of another test.
     drop(Lab::tutorial().unwrap());
     victim.assert_nothing_left();
 }
 
 #[test]
-fn a_dropped_lab_leaves_nothing_at_once() {
+fn dropped_lab_leaves_nothing() {
     lab::needs_root!();
     let lab = Lab::tutorial().unwrap();
     let directory = lab.directory().to_owned();

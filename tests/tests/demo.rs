@@ -20,19 +20,19 @@ fn play(arguments: &[&str], same: usize) {
 }
 
 #[test]
-fn the_chapter_on_links_is_as_in_the_tutorial() {
+fn link_chapter_matches_tutorial() {
     lab::needs_root!();
     play(&["--chapter", "link"], 10);
 }
 
 #[test]
-fn the_chapter_on_probes_is_as_in_the_tutorial() {
+fn probe_chapter_matches_tutorial() {
     lab::needs_root!();
     play(&["--chapter", "probe", "--quick"], 13);
 }
 
 #[test]
-fn names_of_the_hosts_file_work_where_addresses_do() {
+fn hosts_file_names_are_accepted_as_addresses() {
     lab::needs_root!();
     let lab = Lab::tutorial().unwrap();
     let daemon = Daemon::start_in(&lab).unwrap();

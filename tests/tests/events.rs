@@ -90,7 +90,7 @@ impl<'lab> Scene<'lab> {
 }
 
 #[test]
-fn everything_that_happens_is_said_with_its_cause() {
+fn all_events_are_reported_with_their_cause() {
     lab::needs_root!();
     let lab = Lab::tutorial().unwrap();
     let mut scene = Scene::set(&lab);
@@ -234,12 +234,12 @@ fn everything_that_happens_is_said_with_its_cause() {
 /// is chance.
 fn delete_a_member(scene: &mut Scene<'_>) {
     scene.lab.host().ip("link delete rge0").unwrap();
-    let left = ("left", "info", "interface-gone", "IP interface rge0 has left group production0");
+    let left = ("left", "info", "interface-deleted", "IP interface rge0 has left group production0");
     let data = "Data address 192.168.178.200 of group production0 has moved from rge0 to e1000g1";
     let cast = "Multicast and broadcast of group production0 have moved from rge0 to e1000g1";
     let roles = |cause| [("moved", "info", cause, data), ("cast-moved", "info", cause, cast)];
     let [moved, cast_moved] = roles("member-left");
-    let removed = |family| ("removed-from-kernel", "info", "interface-gone", family);
+    let removed = |family| ("removed-from-kernel", "info", "interface-deleted", family);
     let (inet, inet6) = (
         removed("inet rge0 has been removed from kernel"),
         removed("inet6 rge0 has been removed from kernel"),
@@ -260,13 +260,13 @@ fn delete_a_member(scene: &mut Scene<'_>) {
     // It may be gone by the time that the daemon looks why, or be set down only.
     scene.expect_one_of(
         "rge0 deleted",
-        &[&unseen, &seen("interface-down"), &seen("interface-gone"), &mixed(&seen)],
+        &[&unseen, &seen("interface-down"), &seen("interface-deleted"), &mixed(&seen)],
     );
 }
 
 /// Set down when the link was looked at, gone when the failure was.
 fn mixed<'a>(seen: &impl Fn(&'a str) -> [Told<'a>; 7]) -> [Told<'a>; 7] {
-    let mut mixed = seen("interface-gone");
+    let mut mixed = seen("interface-deleted");
     mixed[0] = seen("interface-down")[0];
     mixed
 }
@@ -386,7 +386,7 @@ fn end(mut scene: Scene<'_>) {
     );
     assert_eq!(complaint, line);
     let last: Value = serde_json::from_str(lines.last().unwrap()).unwrap();
-    assert_eq!(last["error"]["reason"], "daemon-gone");
+    assert_eq!(last["error"]["reason"], "daemon-ended");
 }
 
 /// Where the journal takes entries.
@@ -415,7 +415,7 @@ fn parse(mut datagram: &[u8]) -> Vec<(String, String)> {
 
 /// In a mount namespace of its own the test plays journald, and the daemon takes its standard error for the journal's.
 #[test]
-fn the_journal_gets_every_line_with_its_fields() {
+fn journal_receives_every_message_with_its_fields() {
     lab::needs_root!();
     let lab = Lab::builder().members(2).peers(&[]).build().unwrap();
     let listen = || {

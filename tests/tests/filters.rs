@@ -1,5 +1,4 @@
-//! Members that filter as hardware does let in what the group interface listens to, and nothing of it depends on the
-//! daemon being alive.
+//! Members with receive filters, as in hardware, accept all multicast of the group interface, also without the daemon.
 //!
 //! The members here are macvlan devices: each takes the frames for its own MAC, broadcast, and the multicast MACs that
 //! it was told of, in software. It tells MACs apart by a hash of 8 bits, so that what it was not told of passes now and
@@ -71,7 +70,7 @@ fn listen(lab: &Lab, group: IpAddr) -> Socket {
 }
 
 /// Sends a datagram to every group, again and again, and gives the groups that were heard; returns early when all were.
-fn heard(lab: &Lab, ears: &[(IpAddr, Socket)], limit: Duration) -> BTreeSet<IpAddr> {
+fn heard(lab: &Lab, sockets: &[(IpAddr, Socket)], limit: Duration) -> BTreeSet<IpAddr> {
     let peer = lab.peer(0);
     let index = peer.namespace().link("eth0").unwrap().index;
     let (v4, v6) = peer.namespace().run(|| {
@@ -84,16 +83,16 @@ fn heard(lab: &Lab, ears: &[(IpAddr, Socket)], limit: Duration) -> BTreeSet<IpAd
     });
     // What came earlier does not count.
     let mut drained = [MaybeUninit::uninit(); 64];
-    ears.iter().for_each(|(_, ear)| while ear.recv(&mut drained).is_ok() {});
+    sockets.iter().for_each(|(_, socket)| while socket.recv(&mut drained).is_ok() {});
     let mut heard = BTreeSet::new();
     let start = Instant::now();
-    while heard.len() < ears.len() && start.elapsed() < limit {
-        for (group, _) in ears {
+    while heard.len() < sockets.len() && start.elapsed() < limit {
+        for (group, _) in sockets {
             let socket = if group.is_ipv4() { &v4 } else { &v6 };
             socket.send_to(b"filter", &SocketAddr::new(*group, PORT).into()).unwrap();
         }
         std::thread::sleep(50 * MS);
-        let now = ears.iter().filter(|(_, ear)| ear.recv(&mut drained).is_ok());
+        let now = sockets.iter().filter(|(_, socket)| socket.recv(&mut drained).is_ok());
         heard.extend(now.map(|(group, _)| *group));
     }
     heard
@@ -107,16 +106,16 @@ fn found(lab: &Lab) -> BTreeSet<Ipv6Addr> {
 
 /// All groups are heard and all addresses found, after a while.
 #[track_caller]
-fn assert_open(lab: &Lab, ears: &[(IpAddr, Socket)], what: &str) {
-    let heard = heard(lab, ears, TIMEOUT);
-    assert_eq!(heard.len(), ears.len(), "{what}: only {heard:?} heard");
+fn assert_open(lab: &Lab, sockets: &[(IpAddr, Socket)], what: &str) {
+    let heard = heard(lab, sockets, TIMEOUT);
+    assert_eq!(heard.len(), sockets.len(), "{what}: only {heard:?} heard");
     let all = wait_until(TIMEOUT, || found(lab).len() == data6().len());
     assert!(all, "{what}: only {:?} found", found(lab));
     println!("{what}: {} groups heard, {} addresses found", heard.len(), data6().len());
 }
 
 #[test]
-fn members_that_filter_let_in_what_the_group_listens_to() {
+fn filtering_members_receive_multicast_of_the_group() {
     lab::needs_root!();
     let _lock = MeasurementLock::acquire().unwrap();
     let lab = Lab::tutorial().unwrap();
@@ -133,8 +132,8 @@ fn members_that_filter_let_in_what_the_group_listens_to() {
     daemon.ctl(&format!("attach nic0 nic1 nic2 --group {GROUP}")).unwrap();
     let mut production = Production::with_daemon(&lab, daemon).unwrap();
     production.wait_usable(3).unwrap();
-    let ears: Vec<_> = groups().into_iter().map(|group| (group, listen(&lab, group))).collect();
-    assert_open(&lab, &ears, "attached");
+    let sockets: Vec<_> = groups().into_iter().map(|group| (group, listen(&lab, group))).collect();
+    assert_open(&lab, &sockets, "attached");
     let cast = production.cast().unwrap();
     // A macvlan takes no further MAC, which stops nobody, and is said.
     let missing = format!("{cast} may not receive packets to the MAC of {GROUP}");
@@ -149,22 +148,22 @@ fn members_that_filter_let_in_what_the_group_listens_to() {
             host.ip(&format!("maddress del {mac} dev {nic}")).unwrap();
         }
     }
-    let (deaf, lost) = (heard(&lab, &ears, SECOND), found(&lab));
+    let (deaf, lost) = (heard(&lab, &sockets, SECOND), found(&lab));
     println!("without filters: {} groups heard, {} addresses found", deaf.len(), lost.len());
     let [v4, v6] = [true, false].map(|family| deaf.iter().filter(|group| group.is_ipv4() == family).count());
     assert!(v4 < 6 && v6 < 6 && lost.len() < data6().len(), "no filter is missed: {deaf:?}, {lost:?}");
     production.daemon.resume().unwrap();
-    assert_open(&lab, &ears, "put back by the daemon");
+    assert_open(&lab, &sockets, "put back by the daemon");
 
     // Whoever takes over lets them in already, also with nobody there.
     production.daemon.kill().unwrap();
     let (_, below) = MEMBERS.iter().find(|(nic, _)| *nic == cast).unwrap();
     lab.member(below).cable().pull().unwrap();
-    assert_open(&lab, &ears, "the cast member pulled, the daemon dead");
+    assert_open(&lab, &sockets, "the cast member pulled, the daemon dead");
     production.daemon.start().unwrap();
     production.wait_usable(2).unwrap();
     lab.member(below).cable().replug().unwrap();
     production.wait_usable(3).unwrap();
-    assert_open(&lab, &ears, "all back");
+    assert_open(&lab, &sockets, "all back");
     production.assert_clean();
 }

@@ -1,5 +1,5 @@
-//! Senders on the group interface that are no data address: they follow the cast member, and are announced when it is
-//! another, by the daemon, to peers that would not ask.
+//! Senders on the group interface that are not data addresses use the cast member. When it changes, the daemon announces
+//! them to peers.
 
 lab::lane!(alone);
 
@@ -15,9 +15,9 @@ use lab::{Host, Lab, MS, Mac, MeasurementLock, Production, SECOND, TIMEOUT, filt
 
 /// A container behind the host, which answers for it (proxy ARP).
 const CONTAINER: Ipv4Addr = Ipv4Addr::new(192, 168, 178, 250);
-/// Somebody on the group interface itself, by IPv6.
+/// A sender on the group interface itself, by IPv6.
 const SENDER6: Ipv6Addr = Ipv6Addr::new(0xfd00, 0x178, 0, 0, 0, 0, 0, 0x250);
-/// An address that was asked for, and never claimed.
+/// An address that was probed and never used.
 const PROBED: Ipv4Addr = Ipv4Addr::new(192, 168, 178, 251);
 /// An address that was here and is elsewhere now.
 const MOVED: Ipv4Addr = Ipv4Addr::new(192, 168, 178, 252);
@@ -52,7 +52,7 @@ fn start_container(lab: &Lab) -> lab::Namespace {
 }
 
 /// The peer's kernel asks nobody by itself: what it knows of neighbours it was told.
-fn ask_nobody(peer: &Host) {
+fn disable_reachability_probes(peer: &Host) {
     for family in ["ipv4", "ipv6"] {
         let key = format!("net.{family}.neigh.{INTERFACE}.base_reachable_time_ms");
         peer.namespace().sysctl(&key, "3600000").unwrap();
@@ -80,7 +80,7 @@ fn unknown_senders_are_announced_with_the_cast_member() {
     let production = Production::create(&lab).unwrap();
     let _container = start_container(&lab);
     let (peer, other) = (lab.peer(0), lab.peer(1));
-    ask_nobody(peer);
+    disable_reachability_probes(peer);
     let cast_mac = || lab.member(&production.cast().unwrap()).mac();
     let first = cast_mac();
 

@@ -40,14 +40,14 @@ const RATE: u64 = 50;
 
 #[test]
 #[ignore = "needs the network cards of the virtual machine"]
-fn what_is_the_groups_passes_the_cards_e1000() {
+fn group_traffic_passes_the_cards_e1000() {
     lab::needs_root!();
     passes_the_cards("e1000");
 }
 
 #[test]
 #[ignore = "needs the network cards of the virtual machine"]
-fn what_is_the_groups_passes_the_cards_virtio() {
+fn group_traffic_passes_the_cards_virtio() {
     lab::needs_root!();
     passes_the_cards("virtio");
 }

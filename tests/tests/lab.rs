@@ -1,4 +1,4 @@
-//! The lab does what it says: before it judges others, it is judged here.
+//! Tests of the lab itself.
 
 lab::lane!(alone, no_clsact = "tests the lab, without a group");
 
@@ -18,7 +18,7 @@ const PLAIN6: Ipv6Addr = counterpart(PLAIN);
 
 /// A plain address on one member: the host as it is before any group.
 fn give_address(lab: &Lab, member: &str) {
-    // Else every member answers for it.
+    // Otherwise every member replies for it.
     lab.host().sysctl("net.ipv4.conf.all.arp_ignore", "1").unwrap();
     lab.host().ip(&format!("addr add {PLAIN}/24 brd + dev {member}")).unwrap();
     lab.host().ip(&format!("addr add {PLAIN6}/64 dev {member} nodad")).unwrap();
@@ -30,7 +30,7 @@ fn reaches(lab: &Lab, address: impl Into<IpAddr>) -> bool {
 }
 
 #[test]
-fn the_network_is_that_of_the_tutorial() {
+fn tutorial_network_is_reachable() {
     lab::needs_root!();
     let start = Instant::now();
     let lab = Lab::tutorial().unwrap();
@@ -69,7 +69,7 @@ fn sixteen_members_in_one_switch() {
     assert!(lab.members().iter().all(|member| member.cable().carrier().unwrap()));
 }
 
-fn cables_do_what_they_say(kind: MemberKind) {
+fn cable_faults_work(kind: MemberKind) {
     let lab = Lab::builder().kind(kind).build().unwrap();
     give_address(&lab, "e1000g0");
     let cable = lab.cable(1);
@@ -79,7 +79,10 @@ fn cables_do_what_they_say(kind: MemberKind) {
         let pulled = cable.pull().unwrap();
         cable.wait_carrier(false, SECOND).unwrap();
         assert!(!lab.host().link("e1000g0").unwrap().carrier);
-        assert!(lab.cable(2).carrier().unwrap() && lab.cable(3).carrier().unwrap(), "the others keep theirs");
+        assert!(
+            lab.cable(2).carrier().unwrap() && lab.cable(3).carrier().unwrap(),
+            "other carriers are unchanged"
+        );
         assert!(!reaches(&lab, PLAIN));
         println!("{kind:?}: pulled in {:?}", pulled.after - pulled.before);
         cable.replug().unwrap();
@@ -88,7 +91,7 @@ fn cables_do_what_they_say(kind: MemberKind) {
     }
 
     cable.cut().unwrap();
-    assert!(cable.carrier().unwrap(), "a silent cut is not to be seen");
+    assert!(cable.carrier().unwrap(), "a cut does not change the carrier");
     assert!(!reaches(&lab, PLAIN));
     cable.restore().unwrap();
     assert!(reaches(&lab, PLAIN));
@@ -127,19 +130,19 @@ fn cables_do_what_they_say(kind: MemberKind) {
 }
 
 #[test]
-fn veth_cables_do_what_they_say() {
+fn veth_cable_faults_work() {
     lab::needs_root!();
-    cables_do_what_they_say(MemberKind::Veth);
+    cable_faults_work(MemberKind::Veth);
 }
 
 #[test]
-fn tap_cables_do_what_they_say() {
+fn tap_cable_faults_work() {
     lab::needs_root!();
-    cables_do_what_they_say(MemberKind::Tap);
+    cable_faults_work(MemberKind::Tap);
 }
 
 #[test]
-fn a_stream_of_fifty_thousand_arrives_whole_both_ways_and_by_both_kinds() {
+fn stream_of_50_000_packets_per_s_has_no_loss_in_both_directions() {
     lab::needs_root!();
     let _lock = MeasurementLock::acquire().unwrap();
     for kind in [MemberKind::Veth, MemberKind::Tap] {
@@ -167,7 +170,7 @@ fn a_stream_of_fifty_thousand_arrives_whole_both_ways_and_by_both_kinds() {
 }
 
 #[test]
-fn what_was_sent_before_a_tap_carrier_went_still_arrives() {
+fn frames_sent_before_tap_carrier_loss_arrive() {
     lab::needs_root!();
     let _lock = MeasurementLock::acquire().unwrap();
     let lab = Lab::builder().kind(MemberKind::Tap).build().unwrap();
@@ -189,9 +192,9 @@ fn what_was_sent_before_a_tap_carrier_went_still_arrives() {
     assert_eq!(carried.outbound, expected);
 }
 
-/// The fastest that a wire goes: printed, and enough for the streams of the tests.
+/// The maximum rate of a wire must be enough for the streams of the tests.
 #[test]
-fn a_tap_wire_carries_a_hundred_thousand_packets_a_second() {
+fn tap_wire_forwards_enough_packets_per_second() {
     lab::needs_root!();
     let _lock = MeasurementLock::acquire().unwrap();
     let lab = Lab::builder().kind(MemberKind::Tap).build().unwrap();
@@ -207,7 +210,7 @@ fn a_tap_wire_carries_a_hundred_thousand_packets_a_second() {
 }
 
 #[test]
-fn planted_losses_late_packets_and_copies_are_found() {
+fn injected_loss_reordering_and_duplicates_are_detected() {
     lab::needs_root!();
     let lab = Lab::tutorial().unwrap();
     give_address(&lab, "e1000g0");
@@ -253,7 +256,7 @@ fn planted_losses_late_packets_and_copies_are_found() {
 }
 
 #[test]
-fn a_bulk_transfer_tells_of_a_stall_and_lives() {
+fn bulk_transfer_reports_stall_and_survives() {
     lab::needs_root!();
     let lab = Lab::tutorial().unwrap();
     give_address(&lab, "e1000g0");
@@ -279,7 +282,7 @@ fn a_bulk_transfer_tells_of_a_stall_and_lives() {
 }
 
 #[test]
-fn a_dead_connection_is_an_error_of_the_transfer() {
+fn reset_connection_is_reported_as_error() {
     lab::needs_root!();
     let lab = Lab::tutorial().unwrap();
     give_address(&lab, "e1000g0");
@@ -298,7 +301,7 @@ fn a_dead_connection_is_an_error_of_the_transfer() {
 }
 
 #[test]
-fn the_oracle_finds_planted_frames_and_nothing_else() {
+fn oracle_finds_only_injected_frames() {
     lab::needs_root!();
     let lab = Lab::tutorial().unwrap();
     let mac = [0x06, 1, 2, 3, 4, 5];
@@ -357,7 +360,7 @@ fn the_oracle_finds_planted_frames_and_nothing_else() {
 }
 
 #[test]
-fn broadcast_is_counted_once_on_every_wire() {
+fn broadcast_is_counted_once_on_every_cable() {
     lab::needs_root!();
     let lab = Lab::tutorial().unwrap();
     let counters = FrameCounters::start(&lab, &filter::broadcast()).unwrap();
@@ -375,7 +378,7 @@ fn broadcast_is_counted_once_on_every_wire() {
 }
 
 #[test]
-fn a_switch_that_never_learns_floods() {
+fn switch_with_ageing_zero_floods() {
     lab::needs_root!();
     let lab = Lab::builder().ageing(Duration::ZERO).build().unwrap();
     give_address(&lab, "rge0");
@@ -386,7 +389,7 @@ fn a_switch_that_never_learns_floods() {
 }
 
 #[test]
-fn a_member_is_moved_deleted_and_made_anew() {
+fn member_is_moved_deleted_and_recreated() {
     lab::needs_root!();
     let lab = Lab::tutorial().unwrap();
     let attic = lab.namespace("attic").unwrap();
@@ -401,23 +404,22 @@ fn a_member_is_moved_deleted_and_made_anew() {
     lab.cable(1).wait_carrier(false, SECOND).unwrap();
 }
 
-/// A port that does not forward although it has its carrier: whoever trusts the carrier then loses packets. A lab that
-/// did this would blame others for it.
+/// A port with a carrier that does not forward yet would cause loss that tests blame on the datapath.
 #[test]
-fn a_replugged_port_forwards_at_once() {
+fn replugged_port_forwards_at_once() {
     lab::needs_root!();
     for kind in [MemberKind::Veth, MemberKind::Tap] {
         let lab = Lab::builder().kind(kind).build().unwrap();
         give_address(&lab, "rge0");
         assert!(reaches(&lab, PLAIN));
         for turn in 0..6 {
-            // Others' events shortly before are what makes the kernel wait.
+            // Recent events of other links make the kernel delay the next one.
             lab.cable(1 + turn % 2).pull().unwrap();
             lab.cable(3).pull().unwrap();
             lab.cable(3).wait_carrier(false, SECOND).unwrap();
             lab.cable(1 + turn % 2).replug().unwrap();
             lab.cable(3).replug().unwrap();
-            // Asked for, the member's own late event comes at once.
+            // Reading the link makes the kernel report its carrier without delay.
             lab.cable(3).wait_carrier(true, SECOND).unwrap();
             let ping = ping(lab.host(), None, lab.peer(0).v4().into(), 1, MS, 100 * MS).unwrap();
             assert_eq!(ping.answered, 1, "{kind:?}, turn {turn}");
@@ -426,7 +428,7 @@ fn a_replugged_port_forwards_at_once() {
 }
 
 #[test]
-fn two_labs_side_by_side_do_not_meet() {
+fn two_labs_are_isolated() {
     lab::needs_root!();
     let (one, two) = (Lab::tutorial().unwrap(), Lab::tutorial().unwrap());
     give_address(&one, "e1000g0");

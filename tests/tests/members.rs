@@ -1,5 +1,5 @@
-//! Members that are moved to another network namespace, or deleted and made anew, under traffic, with the daemon awake
-//! and with it stopped: nothing is black-holed, and nothing of ours is ever seen elsewhere.
+//! Members are moved to another network namespace, or deleted and recreated, with traffic, and with the daemon running,
+//! stopped or killed: no traffic is black-holed, and no frame of the group appears in the other namespace.
 
 lab::lane!(alone);
 
@@ -213,16 +213,16 @@ impl<'lab> Scene<'lab> {
         let died = died + dropped_in_ports(self.lab).saturating_sub(self.died);
         let [out, bait, safe] = [self.out, self.bait, self.safe].map(|running| running.stop().unwrap());
         let outage = |report: &Report| Duration::from_secs_f64(report.lost() as f64 / INWARD as f64);
-        println!("{what}, out: {out}; died in ports: {died}");
+        println!("{what}, out: {out}; dropped by ports: {died}");
         println!("{what}, to the member that went: {bait}; away for {:?}", outage(&bait));
         println!("{what}, to another member: {safe}");
         for report in [&out, &bait, &safe] {
             report.ensure_valid().unwrap();
             assert_eq!((report.reordered(), report.duplicated()), (0, 0), "{what}: {report}");
         }
-        assert!(out.lost() <= died + UNDER_WAY, "{what}: {died} died in ports, {out}");
+        assert!(out.lost() <= died + UNDER_WAY, "{what}: {died} dropped by ports, {out}");
         assert_eq!(safe.lost(), 0, "{what}, to another member: {safe}");
-        // With nobody there to announce, the peer goes on sending to a MAC that is no longer there.
+        // Without a daemon there is no announcement, and the peer still sends to the old MAC.
         assert!(daemon != Daemon::Awake || outage(&bait) < OUTAGE, "{what}, to the member that went: {bait}");
         self.production
     }
@@ -267,10 +267,10 @@ fn moved(daemon: Daemon) {
     assert_eq!((answers.answered, answers.duplicates), (5, 0), "{what}: from there");
 
     if daemon != Daemon::Awake {
-        // Nobody has told the peers: they still send there, and it must be left alone.
+        // The peers have no new MAC and still send there. These frames must be ignored.
         let bait = &attic.seen.bait;
         let arrives = wait_until(5 * SECOND, || bait.load(SeqCst) > INWARD);
-        assert!(arrives, "{what}: no bait arrived");
+        assert!(arrives, "{what}: no frame for the old member arrived");
         scene.call_back(daemon);
         scene.noticed(what);
     }
@@ -296,19 +296,19 @@ fn moved(daemon: Daemon) {
 }
 
 #[test]
-fn moved_to_another_namespace() {
+fn member_moved_to_another_namespace() {
     lab::needs_root!();
     moved(Daemon::Awake);
 }
 
 #[test]
-fn moved_to_another_namespace_with_the_daemon_stopped() {
+fn member_moved_to_another_namespace_with_the_daemon_stopped() {
     lab::needs_root!();
     moved(Daemon::Stopped);
 }
 
 #[test]
-fn moved_to_another_namespace_with_the_daemon_dead() {
+fn member_moved_to_another_namespace_with_the_daemon_killed() {
     lab::needs_root!();
     moved(Daemon::Dead);
 }
@@ -346,13 +346,13 @@ fn deleted(daemon: Daemon) {
 }
 
 #[test]
-fn deleted_and_made_anew() {
+fn deleted_member_is_recreated() {
     lab::needs_root!();
     deleted(Daemon::Awake);
 }
 
 #[test]
-fn deleted_and_made_anew_with_the_daemon_stopped() {
+fn deleted_member_is_recreated_with_the_daemon_stopped() {
     lab::needs_root!();
     deleted(Daemon::Stopped);
 }

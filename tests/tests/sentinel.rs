@@ -1,4 +1,4 @@
-//! The sentinel with the real daemon: how often it looks, what it looks at, and who does its work where it may not run.
+//! The sentinel with the real daemon: its interval, stacked members, and operation without it.
 
 lab::lane!(alone);
 
@@ -33,7 +33,7 @@ fn wait_live(production: &Production<'_>, member: &str, live: bool) {
 
 /// As on a kernel with PREEMPT_RT, which refuses timers in programs.
 #[test]
-fn where_it_may_not_run_the_daemon_does_its_work() {
+fn daemon_watches_links_without_sentinel() {
     lab::needs_root!();
     let _lock = MeasurementLock::acquire().unwrap();
     let lab = Lab::builder().kind(MemberKind::Tap).build().unwrap();
@@ -98,7 +98,7 @@ fn where_it_may_not_run_the_daemon_does_its_work() {
 }
 
 #[test]
-fn how_often_it_looks_is_the_daemons_to_say() {
+fn sentinel_interval_is_set_by_argument() {
     lab::needs_root!();
     let lab = Lab::builder().members(2).build().unwrap();
     for (wrong, complaint) in [
@@ -124,7 +124,7 @@ fn how_often_it_looks_is_the_daemons_to_say() {
 
 /// A macvlan has no cable of its own: it is that of the device below.
 #[test]
-fn a_stacked_member_goes_with_the_device_below_it() {
+fn stacked_member_follows_carrier_of_lower_device() {
     lab::needs_root!();
     let _lock = MeasurementLock::acquire().unwrap();
     let lab = Lab::builder().kind(MemberKind::Tap).build().unwrap();

@@ -1,4 +1,4 @@
-//! `cargo xtask man`: man pages and shell completions, from the command line's own definition.
+//! `cargo xtask man`: man pages and shell completions, generated from the definition of the command line.
 
 use crate::project;
 use anyhow::{Context, Result};
@@ -8,14 +8,14 @@ use std::path::{PathBuf, absolute};
 /// Write man pages and shell completions into a directory
 #[derive(Args)]
 pub struct Man {
-    /// The directory: man1 and completions are made below it.
+    /// Directory in which man1/ and completions/ are created
     directory: PathBuf,
 }
 
 impl Man {
     pub fn run(self) -> Result<()> {
         let directory = absolute(&self.directory).with_context(|| format!("{}", self.directory.display()))?;
-        // Through cargo, so that xtask itself does not depend on the eBPF programs.
+        // By cargo, so that xtask does not depend on the eBPF programs.
         let mut cargo = project::cargo(&[
             "run",
             "--quiet",

@@ -1,4 +1,4 @@
-//! The recipe: one set of flags, whatever the toolchain.
+//! The recipe: one set of flags for all toolchains.
 
 use crate::btf;
 use crate::command::run;
@@ -20,7 +20,7 @@ pub const DATAPATH_LOG: &str = "datapath-log";
 pub const ENVIRONMENT: [&str; 4] =
     ["IPMP_BPF_RUSTC", "IPMP_BPF_RUST_SRC", "IPMP_BPF_LINKER", "IPMP_BPF_OBJECTS"];
 
-/// What a build script asks for: the objects of `crate_dir`, in `out_dir`.
+/// The objects of `crate_dir`, in `out_dir`.
 #[derive(Debug)]
 pub struct Objects<'a> {
     /// The directory of `ipmp-ebpf`.
@@ -37,7 +37,7 @@ impl Objects<'_> {
     ///
     /// # Errors
     ///
-    /// [`Missing`], whose text names the remedy, or is what the compiler said.
+    /// [`Missing`], whose text names the remedy, or is the compiler's output.
     pub fn make(&self) -> Result<Vec<PathBuf>, Missing> {
         if let Some(from) = env::var_os("IPMP_BPF_OBJECTS").filter(|v| !v.is_empty()) {
             return self.copy_prebuilt(Path::new(&from));
@@ -66,7 +66,7 @@ impl Toolchain {
     ///
     /// # Errors
     ///
-    /// [`Missing`]: what cargo said, or what the sysroot lacks.
+    /// [`Missing`]: cargo's output, or what the sysroot lacks.
     pub fn build(&self, objects: &Objects<'_>) -> Result<(), Missing> {
         let built = objects.out_dir.join("bpf").join(TARGET).join("release");
         run(self.cargo(objects, &["build", "--bins"])?, "compiling the eBPF programs")?;
@@ -139,7 +139,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_outer_build_does_not_reach_the_inner_one() {
+    fn settings_of_the_outer_build_are_removed() {
         for name in [
             "CARGO_CFG_TARGET_OS",
             "CARGO_FEATURE_X",

@@ -1,4 +1,4 @@
-//! The directory that keeps what takes long to make: `$XDG_CACHE_HOME/ipmp`, or `~/.cache/ipmp`.
+//! The cache directory for results that take long to make: `$XDG_CACHE_HOME/ipmp`, or `~/.cache/ipmp`.
 
 use crate::Missing;
 use std::env;
@@ -20,8 +20,8 @@ pub fn directory() -> Result<PathBuf, Missing> {
 
 /// Returns the directory `name` of the cache, made by `make` if it is not there.
 ///
-/// `make` fills a scratch directory, which is renamed when it is complete, under a lock: several builds may ask at the same
-/// time, and one that is killed leaves nothing that looks finished.
+/// `make` fills a scratch directory, which is renamed when it is complete, under a lock: several builds may run at the same
+/// time, and a killed build leaves no incomplete entry.
 ///
 /// # Errors
 ///
@@ -71,7 +71,7 @@ mod tests {
     }
 
     #[test]
-    fn is_made_once_by_many_at_a_time() {
+    fn concurrent_callers_make_an_entry_once() {
         let cache = scratch("once");
         let made = AtomicU32::new(0);
         thread::scope(|s| {
@@ -92,7 +92,7 @@ mod tests {
     }
 
     #[test]
-    fn a_failure_leaves_nothing_that_looks_finished() {
+    fn failed_entry_is_not_taken_as_complete() {
         let cache = scratch("failure");
         let failed = entry_in(&cache, "thing", |dir| {
             fs::write(dir.join("half"), "").unwrap();

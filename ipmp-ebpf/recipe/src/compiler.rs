@@ -11,7 +11,7 @@ use std::process::Command;
 /// The major versions of LLVM that `bpf-linker` can be built with, each by its feature `llvm-MAJOR`.
 const LLVM: &[u32] = &[21, 22, 23];
 
-/// A compiler, its library source, and what it says about itself.
+/// A compiler, its library source, and its version.
 #[derive(Debug, Clone)]
 pub struct Compiler {
     /// The path of `rustc`.

@@ -1,7 +1,7 @@
-//! ARP and Neighbour Discovery that leave: who speaks for an address, and with which MAC.
+//! Outbound ARP and Neighbour Discovery: which member sends them, and with which MAC.
 //!
-//! The host speaks with the MAC of the *inbound member* of the address that it speaks for, and through that same
-//! member, so that switches learn the port together with the address. The group interface's MAC never leaves.
+//! The packet leaves through the *inbound member* of the address that it announces, with that member's MAC, so that switches
+//! learn port and address together. The MAC of the group interface never leaves the host. See `docs/design/inbound-roles.md`.
 
 use core::hint::black_box;
 
@@ -16,13 +16,13 @@ use ipmp_common::{
 
 use crate::maps::{GROUP, addresses, group_mac, hints, learnt, steering};
 
-/// Options of a Neighbour Discovery message that are looked at. Ours are the first or the second, but a router's
-/// advertisement has an option for every prefix before the one with its MAC.
+/// Options of a Neighbour Discovery message that are read. Ours is the first or second, but a Router Advertisement has an option
+/// for every prefix before the one with its MAC.
 const MAX_OPTIONS: usize = 16;
-/// No Neighbour Discovery message is longer.
+/// Maximum length of a Neighbour Discovery message.
 const MAX_LENGTH: usize = 0x3fff;
 
-/// The inbound list of an address of ours; the cast member's for all others, which we learn if they are claimed.
+/// The inbound list of an address of this host. All others use the cast list, and are learnt if the sender claims them.
 #[inline(always)]
 pub fn inbound(speaks_for: &Ip, claimed: bool) -> Preference {
     // SAFETY: the value is copied at once; a concurrent update replaces the whole element.
@@ -38,30 +38,30 @@ pub fn inbound(speaks_for: &Ip, claimed: bool) -> Preference {
     steering.get(0).map_or(Preference::EMPTY, |words| words.cast)
 }
 
-/// Remembers a sender that is no data address, and wakes the daemon when it is new.
+/// Adds a sender without a data address, and wakes the daemon when it is new.
 #[inline(always)]
 fn learn(sender: &Ip) {
     // SAFETY: a helper without arguments.
     let seen_ns = unsafe { bpf_ktime_get_ns() };
-    // SAFETY: only whether there is a value is asked.
+    // SAFETY: the value is not read.
     let known = unsafe { learnt.get(sender) }.is_some();
-    // A full map forgets the sender that has been silent longest: nothing to handle.
+    // A full map evicts the least recently used sender: nothing to handle.
     let _ = learnt.insert(sender, Learnt { seen_ns }, BPF_ANY.into());
     if !known {
         wake(HintKind::Learnt);
     }
 }
 
-/// Forgets a sender that was learnt: another host claims its address. What we announced for it would be wrong.
+/// Removes a learnt sender, because another host claims its address: our announcements for it would be wrong.
 #[inline(always)]
-pub fn forget(claimed: &Ip) {
-    // SAFETY: only whether there is a value is asked.
+pub fn remove_learnt(claimed: &Ip) {
+    // SAFETY: the value is not read.
     if unsafe { learnt.get(claimed) }.is_some() && learnt.remove(claimed).is_ok() {
         wake(HintKind::Learnt);
     }
 }
 
-/// Wakes the daemon. A hint that does not fit is lost: the daemon hears of it with the next of its kind.
+/// Wakes the daemon. If the ring buffer is full, the daemon reads the state with the next hint of the kind.
 #[inline(always)]
 pub fn wake(kind: HintKind) {
     if let Some(mut entry) = hints.reserve(0) {
@@ -72,16 +72,16 @@ pub fn wake(kind: HintKind) {
     }
 }
 
-/// Offsets that a plan may carry: the verifier forgets them on the way, and wants to be told.
+/// Bound for offsets in a plan: the verifier loses their range when they are stored in memory.
 const MAX_AT: usize = 0x7f;
 
-/// Signs ARP with the speaker's MAC. False if the packet is cut off.
+/// Writes the member's MAC to an ARP packet. False if the packet is truncated.
 #[inline(always)]
-pub fn sign_arp(frame: &Frame, at: usize, mac: [u8; 6]) -> bool {
+pub fn write_arp_mac(frame: &Frame, at: usize, mac: [u8; 6]) -> bool {
     let at = at & MAX_AT;
     [Arp::SENDER_MAC, Arp::TARGET_MAC].iter().all(|field| {
         let Some(place) = frame.place::<[u8; 6]>(at + field) else { return false };
-        // SAFETY: inside the packet; the verifier wants the write to go through the pointer that was compared.
+        // SAFETY: inside the packet; the verifier requires a write through the compared pointer.
         unsafe {
             if Mac::from(place.read_unaligned()) == group_mac() {
                 place.write_unaligned(mac);
@@ -91,13 +91,12 @@ pub fn sign_arp(frame: &Frame, at: usize, mac: [u8; 6]) -> bool {
     })
 }
 
-/// Signs a Neighbour Discovery message with the speaker's MAC, where a link-layer address option holds the group's, and
-/// corrects the checksum. A message has one such option: its sender's, or that of the target that it speaks for. False
-/// if the message is cut off.
+/// Writes the member's MAC to the link-layer address option of a Neighbour Discovery message that contains the group's, and updates
+/// the checksum. A message has at most one such option, for its sender or its target. False if the message is truncated.
 #[inline(always)]
-pub fn sign_nd(frame: &Frame, at: usize, mac: [u8; 6]) -> bool {
+pub fn write_nd_mac(frame: &Frame, at: usize, mac: [u8; 6]) -> bool {
     let icmp = at & MAX_AT;
-    // The pointer that was compared, kept whole: the compiler would make it anew, and the verifier not know it again.
+    // Keeps the compared pointer: the compiler would compute it again, and the verifier would not know its bounds.
     let Some(head) = frame.place::<[u8; 4]>(icmp).map(black_box) else { return false };
     // SAFETY: inside the packet.
     let [kind, _, high, low] = unsafe { head.read_unaligned() };
@@ -111,7 +110,7 @@ pub fn sign_nd(frame: &Frame, at: usize, mac: [u8; 6]) -> bool {
         if len == 0 {
             return true;
         }
-        // Taken before the option is looked at: else the verifier follows each way of not being ours to the end.
+        // Computed before the option is checked: otherwise the verifier follows every outcome of the checks to the end.
         let next = black_box(at + 8 * len as usize);
         let is_address = kind == nd::SOURCE_LINK_LAYER_ADDRESS || kind == nd::TARGET_LINK_LAYER_ADDRESS;
         if is_address && len == 1 && Mac::from(old) == group_mac() {

@@ -1,9 +1,9 @@
-//! Copies for those who capture on the group interface.
+//! Copies of outbound packets for captures on the group interface.
 //!
-//! What comes in they see: it is received by the group interface like anything else. What leaves is redirected to a
-//! member before the kernel would show it to them. So egress sends a copy on its way through the group interface itself,
-//! unrewritten: the kernel shows it as outgoing, and the device throws it away (a dummy by itself, a veth by [`sink`]).
-//! It passes egress once more on that way, where its mark lets it through.
+//! Inbound packets are received by the group interface, so captures show them. Outbound packets are redirected to a member before
+//! the kernel passes them to packet sockets. Egress therefore sends an unmodified copy through the group interface: packet
+//! sockets see it as outgoing, and the device discards it (a dummy by itself, a veth by [`sink`]). The copy passes egress again,
+//! which recognizes it by `tc_index`. See `docs/design/capture.md`.
 
 use aya_ebpf::{
     bindings::{__sk_buff, TC_ACT_SHOT},
@@ -17,25 +17,24 @@ use ipmp_common::{
 
 use crate::maps::{GROUP_IFINDEX, count_copy, word_of_live};
 
-/// Whether a frame is a copy. Asked for every packet, not only while somebody captures: that may have ended since the
-/// copy was made.
+/// Whether a frame is a copy. Checked for every packet, since the capture may have ended after the copy was made.
 #[inline(always)]
 pub fn is_copy(ctx: &TcContext) -> bool {
     // SAFETY: a field of the context.
     unsafe { (*ctx.skb.skb).tc_index == COPY }
 }
 
-/// Whether somebody captures, by the group's word of `live`.
+/// Whether copies are made, by the group's word of `live`.
 #[inline(always)]
 pub fn is_on(live: MemberSet) -> bool {
     live.bits & CAPTURED.bits != 0
 }
 
-/// Lets a copy through, or shows one of a frame that is none to those who capture. True: it is a copy.
+/// Counts a copy, or makes a copy of another frame if there is a capture. True: the frame is a copy.
 ///
-/// A copy that cannot be made is one frame that they do not see: nothing to handle.
+/// If the copy fails, the capture lacks one frame: nothing to handle.
 #[inline(always)]
-pub fn is_copy_or_shown(skb: *mut __sk_buff) -> bool {
+pub fn pass_or_make_copy(skb: *mut __sk_buff) -> bool {
     if is_copy(&TcContext::new(skb)) {
         count_copy();
         return true;
@@ -52,7 +51,7 @@ pub fn is_copy_or_shown(skb: *mut __sk_buff) -> bool {
     false
 }
 
-/// Throws away what arrives at the far end of a group interface that is a veth.
+/// Discards what arrives at the peer of a group interface that is a veth.
 #[inline(always)]
 pub fn sink() -> i32 {
     TC_ACT_SHOT

@@ -1,4 +1,4 @@
-//! Egress on the group interface: every frame gets a member, and that member's MAC.
+//! Egress on the group interface: selects a member for every frame, and writes its MAC.
 
 use core::mem::offset_of;
 
@@ -32,52 +32,52 @@ pub fn run(ctx: &TcContext) -> i32 {
         count_drop(Reason::ForeignSource);
         return TC_ACT_SHOT;
     }
-    if common(&ethernet) && is_plain_ip(&frame, ethernet.ethertype) {
+    if is_untagged_unicast(&ethernet) && is_plain_ip(&frame, ethernet.ethertype) {
         let live = word_of_live();
         if !capture::is_on(live) && !capture::is_copy(ctx) {
             return steer(ctx, &frame, ethernet.ethertype, live);
         }
     }
-    others(ctx.skb.skb)
+    slow_path(ctx.skb.skb)
 }
 
-/// Whether a frame may be a packet of the common way: untagged, to one host.
+/// Whether a frame may take the fast path: untagged unicast.
 #[inline(always)]
-fn common(ethernet: &Ethernet) -> bool {
+fn is_untagged_unicast(ethernet: &Ethernet) -> bool {
     !ethernet.destination.is_multicast() && ethernet.vlan.is_none()
 }
 
-/// What is to be done with a frame, before anybody is picked for it.
+/// How to handle a frame, before a member is selected.
 ///
-/// The verifier walks through picking and sending once for each plan, instead of once for each way through the headers.
+/// The verifier then checks selecting and sending once, not once for each path through the headers.
 #[repr(C)]
 struct Plan {
-    /// Who may carry it.
+    /// The preference list.
     list: u64,
-    /// What becomes of it, one of the constants below.
+    /// The action, one of the constants below.
     what: u32,
     /// Of ARP, the offset of the packet; of Neighbour Discovery, that of the ICMPv6 header.
     at: u32,
 }
 
-/// It leaves as it is, but for its source MAC.
+/// Only the source MAC is written.
 const PLAIN: u32 = 0;
-/// The same, through the first of the list and nobody else.
+/// The same, through the first member of the list only.
 const FIXED: u32 = 1;
-/// ARP: the speaker's MAC goes into it.
+/// ARP: the member's MAC is written to the payload as well.
 const ARP: u32 = 2;
-/// Neighbour Discovery: likewise.
+/// Neighbour Discovery: the same.
 const ND: u32 = 3;
 /// A membership report: every live member sends it.
 const REPORT: u32 = 4;
-/// It is cut off where it would have to be rewritten.
+/// It is truncated where it would have to be rewritten.
 const TRUNCATED: u32 = 5;
 
-/// Everything but untagged unicast IP, and that while somebody captures: a subprogram, so that the common way stays
-/// short.
+/// The slow path: everything but untagged unicast IP, and that as well while there is a capture. A subprogram, so that the fast
+/// path stays short.
 #[inline(never)]
-fn others(skb: *mut __sk_buff) -> i32 {
-    if capture::is_copy_or_shown(skb) {
+fn slow_path(skb: *mut __sk_buff) -> i32 {
+    if capture::pass_or_make_copy(skb) {
         return TC_ACT_OK;
     }
     let ctx = &TcContext::new(skb);
@@ -91,17 +91,17 @@ fn others(skb: *mut __sk_buff) -> i32 {
     }
     let list = Preference::from_nibbles(plan.list);
     let first = u32::from(list.first());
-    let picked = if plan.what == FIXED { Some(first) } else { member::select(list) };
-    let Some(number) = picked else { return member::dropped_nobody(ctx) };
-    let Some(chosen) = members.get(number) else { return member::dropped_nobody(ctx) };
+    let selected = if plan.what == FIXED { Some(first) } else { member::select(list) };
+    let Some(number) = selected else { return member::dropped_no_member(ctx) };
+    let Some(chosen) = members.get(number) else { return member::dropped_no_member(ctx) };
     if plan.what == REPORT {
         arp_nd::wake(HintKind::Report);
         membership_reports::send_clones(ctx, number);
     }
     let frame = &packet::frame(ctx);
     let complete = match plan.what {
-        ARP => arp_nd::sign_arp(frame, plan.at as usize, chosen.mac),
-        ND => arp_nd::sign_nd(frame, plan.at as usize, chosen.mac),
+        ARP => arp_nd::write_arp_mac(frame, plan.at as usize, chosen.mac),
+        ND => arp_nd::write_nd_mac(frame, plan.at as usize, chosen.mac),
         _ => true,
     };
     if !complete {
@@ -117,7 +117,7 @@ fn make_plan(skb: *mut __sk_buff, plan: &mut Plan) -> u32 {
     plan.what = TRUNCATED;
     let Some(ethernet) = Ethernet::of(frame) else { return 0 };
     let (l3, ethertype) = (ethernet.payload_at(), ethernet.ethertype);
-    let to_many = ethernet.destination.is_multicast();
+    let is_multicast = ethernet.destination.is_multicast();
     // SAFETY: a field of the context.
     let untagged = ethernet.vlan.is_none() && unsafe { (*skb).vlan_present } == 0;
     let payload = frame::payload(frame, l3, ethertype);
@@ -133,11 +133,11 @@ fn make_plan(skb: *mut __sk_buff, plan: &mut Plan) -> u32 {
             ND
         }
         Payload::Truncated => TRUNCATED,
-        Payload::Ip(_) if !to_many => {
-            // ICMPv6 that is not Neighbour Discovery, or whatever is tagged.
+        Payload::Ip(_) if !is_multicast => {
+            // ICMPv6 that is not Neighbour Discovery, or a tagged frame.
             let words = steering.get(0);
             let own = match words {
-                Some(words) if common(&ethernet) && words.test_addresses != 0 => {
+                Some(words) if is_untagged_unicast(&ethernet) && words.test_addresses != 0 => {
                     member_of_test_address(frame, ethertype, words.test_addresses)
                 }
                 _ => None,
@@ -155,7 +155,7 @@ fn make_plan(skb: *mut __sk_buff, plan: &mut Plan) -> u32 {
         }
         _ => {
             plan.list = steering.get(0).map_or(Preference::EMPTY, |words| words.cast).nibbles;
-            let is_report = to_many
+            let is_report = is_multicast
                 && matches!(payload, Payload::Report)
                 && !membership_reports::is_query(frame, l3, ethertype);
             if is_report { REPORT } else { PLAIN }
@@ -164,7 +164,7 @@ fn make_plan(skb: *mut __sk_buff, plan: &mut Plan) -> u32 {
     0
 }
 
-/// Whether the frame is IPv4, or IPv6 that cannot be Neighbour Discovery: the shortest way to the common answer.
+/// Whether the frame is IPv4, or IPv6 that cannot be Neighbour Discovery: the cheapest check.
 #[inline(always)]
 fn is_plain_ip(frame: &Frame, ethertype: u16) -> bool {
     match ethertype {
@@ -177,22 +177,22 @@ fn is_plain_ip(frame: &Frame, ethertype: u16) -> bool {
     }
 }
 
-/// An untagged unicast IP packet: by its flow, or, if it is a test address's, by that.
+/// The fast path: an untagged unicast IP packet, by its flow, or by its source if that is a test address.
 #[inline(always)]
 fn steer(ctx: &TcContext, frame: &Frame, ethertype: u16, live: MemberSet) -> i32 {
-    let Some(words) = steering.get(0) else { return member::dropped_nobody(ctx) };
+    let Some(words) = steering.get(0) else { return member::dropped_no_member(ctx) };
     if words.test_addresses != 0
         && let Some(number) = member_of_test_address(frame, ethertype, words.test_addresses)
     {
         return member::send_through(ctx, frame, number, false);
     }
     let Some(list) = flow::list(ctx, frame, UNTAGGED, ethertype) else {
-        return member::dropped_nobody(ctx);
+        return member::dropped_no_member(ctx);
     };
     if let Some((number, chosen)) = member::most_preferred(list, words.usable.and(live)) {
         return member::send(ctx, frame, number, chosen, false);
     }
-    // Its most preferred member cannot carry it.
+    // Its most preferred member cannot transmit.
     member::send_by(ctx, &packet::frame(ctx), list)
 }
 

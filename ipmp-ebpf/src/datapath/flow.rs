@@ -1,4 +1,4 @@
-//! Spreading: the slot of an IP packet.
+//! The slot of an IP packet.
 
 use aya_ebpf::{helpers::generated::bpf_get_hash_recalc, programs::TcContext};
 use ipmp_common::{
@@ -12,7 +12,7 @@ use crate::maps::{POLICY, slots};
 const CONNECTION: u32 = HashPolicy::Connection as u32;
 const FLOW: u32 = HashPolicy::Flow as u32;
 
-/// The list of the slot that the packet at `l3` falls into.
+/// The preference list of the slot of the packet at `l3`.
 #[inline(always)]
 pub fn list(ctx: &TcContext, frame: &Frame, l3: usize, ethertype: u16) -> Option<Preference> {
     let hash = match POLICY.load() {
@@ -23,11 +23,11 @@ pub fn list(ctx: &TcContext, frame: &Frame, l3: usize, ethertype: u16) -> Option
     slots.get(slot(hash)).copied()
 }
 
-/// The socket's transmit hash, or the kernel's of the flow.
+/// The socket's transmit hash, or the kernel's flow hash.
 ///
-/// A hash that stands in the packet is a socket's if there is a socket: then it holds for its fragments too. What is
-/// forwarded, or comes from an unconnected socket, is dissected by the kernel; but a receiving NIC's hash may know
-/// ports that later fragments lack, so fragments get ours.
+/// With a socket, `skb->hash` is the socket's, and the same for all fragments. Forwarded packets and those of unconnected sockets
+/// are dissected by the kernel. The hash of a receiving NIC may include ports, which later fragments lack, so fragments use our
+/// own hash.
 #[inline(always)]
 fn connection_hash(ctx: &TcContext, frame: &Frame, l3: usize, ethertype: u16) -> u32 {
     let skb = ctx.skb.skb;

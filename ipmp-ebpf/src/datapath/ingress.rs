@@ -1,4 +1,4 @@
-//! Ingress on a member: what is the group's goes up through the group interface, once; all else is left alone.
+//! Ingress on a member: redirects packets for the group to the group interface, once, and passes all others.
 
 use core::mem::offset_of;
 
@@ -28,7 +28,7 @@ use crate::{
     probe_replies, trace,
 };
 
-/// Whom a frame's target address belongs to.
+/// The owner of a frame's target address.
 enum Owner {
     /// The group: a data address, with its inbound list.
     Data(Preference),
@@ -37,7 +37,7 @@ enum Owner {
     /// Another member.
     OtherMember,
     /// Not this host.
-    Nobody,
+    OtherHost,
 }
 
 /// The program.
@@ -61,23 +61,23 @@ pub fn run(ctx: &TcContext) -> i32 {
         return TC_ACT_UNSPEC;
     }
     if ethernet.destination.is_multicast() {
-        return to_many(ctx.skb.skb, u32::from(vlan.is_some()));
+        return multicast(ctx.skb.skb, u32::from(vlan.is_some()));
     }
     // SAFETY: a field of the context.
     let is_for_this_mac = unsafe { (*ctx.skb.skb).pkt_type } == PACKET_HOST;
-    // Any member takes any data address; what may be the member's own, or is for another MAC, takes a closer look.
+    // Any member takes any data address; possible addresses of a member, and frames for another MAC, need a full check.
     let is_ours =
         is_for_this_mac && ethernet.vlan.is_none() && !may_be_own(&packet::frame(ctx), ethernet.ethertype);
-    if !is_ours && to_one(ctx.skb.skb, u32::from(vlan.is_some())) == 0 {
+    if !is_ours && unicast(ctx.skb.skb, u32::from(vlan.is_some())) == 0 {
         return TC_ACT_UNSPEC;
     }
     if !packet::frame(ctx).set_destination(group_mac().bytes()) {
         return TC_ACT_UNSPEC;
     }
-    take(ctx)
+    accept(ctx)
 }
 
-/// Whether the destination may be an address of a member itself; whatever is not IP may.
+/// Whether the destination may be an address of a member itself; always true if it is not IP.
 #[inline(always)]
 fn may_be_own(frame: &Frame, ethertype: u16) -> bool {
     let destination = match ethertype {
@@ -89,8 +89,7 @@ fn may_be_own(frame: &Frame, ethertype: u16) -> bool {
     words.test_addresses & filter_bit(destination) != 0
 }
 
-/// Whether this program still runs on a device that was moved to another network namespace: nothing may be injected
-/// there.
+/// Whether the device was moved to another network namespace, where this program must not redirect anything.
 #[inline(always)]
 fn is_elsewhere(ctx: &TcContext, this: &Member) -> bool {
     // SAFETY: a field of the context.
@@ -98,13 +97,13 @@ fn is_elsewhere(ctx: &TcContext, this: &Member) -> bool {
     ifindex != this.device.ifindex || (READ_DEVICES.load() != 0 && !device::is_at_home(&this.device))
 }
 
-/// Multicast and broadcast: one member takes each.
+/// Multicast and broadcast: accepted from one member.
 #[inline(never)]
-fn to_many(skb: *mut __sk_buff, in_vlan: u32) -> i32 {
+fn multicast(skb: *mut __sk_buff, in_vlan: u32) -> i32 {
     let ctx = &TcContext::new(skb);
     let frame = &packet::frame(ctx);
     let Some(ethernet) = Ethernet::of(frame) else { return TC_ACT_UNSPEC };
-    // SAFETY: only whether there is a value is asked.
+    // SAFETY: the value is not read.
     if unsafe { own_macs.get(MacKey::from(ethernet.source)) }.is_some() {
         trace::reflected(ctx, ethernet.source);
         count_drop(Reason::Reflected);
@@ -112,37 +111,37 @@ fn to_many(skb: *mut __sk_buff, in_vlan: u32) -> i32 {
     }
     let payload = frame::payload(frame, ethernet.payload_at(), ethernet.ethertype);
     if in_vlan == 0 {
-        forget_claimed(&payload);
+        remove_claimed(&payload);
     }
-    let asked_for = match payload {
-        // LLDP, LACP, spanning tree: the link's own affairs.
+    let target = match payload {
+        // LLDP, LACP, spanning tree belong to the link.
         Payload::Other | Payload::Truncated => return TC_ACT_UNSPEC,
-        // Addresses of the group's VLANs are not told apart: the cast member takes everything there.
-        _ if in_vlan != 0 => Owner::Nobody,
+        // Addresses in VLANs of the group are not known: the cast member accepts everything there.
+        _ if in_vlan != 0 => Owner::OtherHost,
         Payload::Arp(packet) => owner(&packet.target),
         Payload::Nd(Nd { kind: nd::NEIGHBOUR_SOLICITATION, target, .. }) => owner(&target),
-        // To all nodes: somebody has the address that this member is about to have (RFC 4862 section 5.4.4).
+        // To all nodes: another host has the address that this member is about to use (RFC 4862 section 5.4.4).
         Payload::Nd(Nd { kind: nd::NEIGHBOUR_ADVERTISEMENT, target, .. }) => match owner(&target) {
             Owner::ThisMember => Owner::ThisMember,
-            _ => Owner::Nobody,
+            _ => Owner::OtherHost,
         },
-        Payload::Nd(_) | Payload::Ip(_) | Payload::Report => Owner::Nobody,
+        Payload::Nd(_) | Payload::Ip(_) | Payload::Report => Owner::OtherHost,
     };
-    let list = match asked_for {
+    let list = match target {
         Owner::ThisMember => return TC_ACT_UNSPEC,
         Owner::OtherMember => return other_copy(),
         Owner::Data(inbound) => inbound,
-        Owner::Nobody => match steering.get(0) {
+        Owner::OtherHost => match steering.get(0) {
             Some(words) => words.cast,
             None => return TC_ACT_UNSPEC,
         },
     };
-    if member::select(list) == Some(MEMBER.load()) { take(ctx) } else { other_copy() }
+    if member::select(list) == Some(MEMBER.load()) { accept(ctx) } else { other_copy() }
 }
 
-/// Unicast that is not plainly the group's: 1 if it is the group's all the same, 0 if it is to be left alone.
+/// Unicast that needs a full check: 1 if it is for the group, 0 to pass it.
 #[inline(never)]
-fn to_one(skb: *mut __sk_buff, in_vlan: u32) -> u32 {
+fn unicast(skb: *mut __sk_buff, in_vlan: u32) -> u32 {
     let ctx = &TcContext::new(skb);
     let frame = &packet::frame(ctx);
     let Some(ethernet) = Ethernet::of(frame) else { return 0 };
@@ -157,14 +156,14 @@ fn to_one(skb: *mut __sk_buff, in_vlan: u32) -> u32 {
         return 1;
     }
     let payload = frame::payload(frame, ethernet.payload_at(), ethernet.ethertype);
-    forget_claimed(&payload);
+    remove_claimed(&payload);
     let is_ours = match payload {
         Payload::Arp(packet) => match owner(&packet.target) {
             Owner::Data(_) => true,
             Owner::ThisMember | Owner::OtherMember => false,
-            // An answer to somebody who is no data address: the member's, unless we heard him ask. An address conflict
-            // probe's sender is nobody (RFC 5227), and so is the target of its answer.
-            Owner::Nobody => {
+            // A reply to another address is for the member, unless a learnt sender has sent the request. The target of a reply to
+            // an address conflict probe is 0.0.0.0 (RFC 5227).
+            Owner::OtherHost => {
                 if packet.operation == ARP_REPLY && packet.target == Arp::UNSPECIFIED {
                     probe_replies::inspect(skb, ProbeReplyKind::Arp as u32);
                 }
@@ -181,8 +180,8 @@ fn to_one(skb: *mut __sk_buff, in_vlan: u32) -> u32 {
     u32::from(is_ours)
 }
 
-/// Whether a packet is to this member itself. What is to any member may answer a probe; that it came in at the wrong one, the
-/// daemon wants to know.
+/// Whether a packet is for this member itself. A packet for any member may be a reply to a probe: the daemon checks whether it
+/// arrived at the right one.
 #[inline(always)]
 fn is_mine(skb: *mut __sk_buff, destination: &Ip, may_be: ProbeReplyKind) -> bool {
     let owner = owner(destination);
@@ -192,12 +191,12 @@ fn is_mine(skb: *mut __sk_buff, destination: &Ip, may_be: ProbeReplyKind) -> boo
     matches!(owner, Owner::ThisMember)
 }
 
-/// Forgets the sender of ours that this frame of another host claims to be.
+/// Removes a learnt sender whose address this frame of another host claims.
 #[inline(always)]
-fn forget_claimed(payload: &Payload) {
+fn remove_claimed(payload: &Payload) {
     match payload {
-        Payload::Arp(packet) if packet.claims() => arp_nd::forget(&packet.speaks_for()),
-        Payload::Nd(message) if message.claims() => arp_nd::forget(&message.speaks_for()),
+        Payload::Arp(packet) if packet.claims() => arp_nd::remove_learnt(&packet.speaks_for()),
+        Payload::Nd(message) if message.claims() => arp_nd::remove_learnt(&message.speaks_for()),
         _ => {}
     }
 }
@@ -205,23 +204,23 @@ fn forget_claimed(payload: &Payload) {
 /// Whether a sender was learnt on its way out.
 #[inline(always)]
 fn is_learnt(sender: &Ip) -> bool {
-    // SAFETY: only whether there is a value is asked.
+    // SAFETY: the value is not read.
     unsafe { learnt.get(sender) }.is_some()
 }
 
-/// Whether the frame is for the group interface's own MAC, and this is the member that takes such frames.
+/// Whether the frame is for the MAC of the group interface, and this member accepts such frames.
 #[inline(always)]
 fn is_for_group_mac_here(ethernet: &Ethernet) -> bool {
     ethernet.destination == group_mac()
         && steering.get(0).is_some_and(|words| member::select(words.cast) == Some(MEMBER.load()))
 }
 
-/// Whom an address belongs to.
+/// The owner of an address.
 #[inline(always)]
 fn owner(ip: &Ip) -> Owner {
     // SAFETY: the value is copied at once; a concurrent update replaces the whole element.
     match unsafe { addresses.get(ip) } {
-        None => Owner::Nobody,
+        None => Owner::OtherHost,
         Some(address) => match address.kind {
             AddressKind::Data => Owner::Data(address.inbound),
             AddressKind::Test if address.member == MEMBER.load() => Owner::ThisMember,
@@ -230,9 +229,9 @@ fn owner(ip: &Ip) -> Owner {
     }
 }
 
-/// Hands the packet to the group interface, as received there.
+/// Redirects the packet to the group interface, as received there.
 #[inline(always)]
-fn take(ctx: &TcContext) -> i32 {
+fn accept(ctx: &TcContext) -> i32 {
     if let Some(mine) = counters.get_ptr_mut(MEMBER.load()) {
         // SAFETY: fields of a per-CPU value.
         unsafe {
@@ -244,7 +243,7 @@ fn take(ctx: &TcContext) -> i32 {
     unsafe { bpf_redirect(GROUP_IFINDEX.load(), BPF_F_INGRESS as u64) as i32 }
 }
 
-/// Drops a copy that another member takes.
+/// Drops a copy that another member accepts.
 #[inline(always)]
 fn other_copy() -> i32 {
     count_drop(Reason::OtherCopy);

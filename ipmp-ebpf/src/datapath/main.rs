@@ -1,8 +1,8 @@
-//! The datapath of one group: `egress` on the group interface, `ingress` on each member, `sink` on the far end of a group
-//! interface that is a veth.
+//! The datapath of one group: `egress` on the group interface, `ingress` on each member, `sink` on the peer of a group interface
+//! that is a veth.
 //!
-//! Loaded once for the group and once more for each member, with what is constant for them as read-only globals, so
-//! that the verifier prunes what a group does not use; all of them share the group's pinned maps.
+//! Loaded once for the group and once more for each member, with read-only globals for their constants, so that the verifier
+//! prunes unused code. All share the pinned maps of the group.
 #![no_std]
 #![no_main]
 
@@ -33,7 +33,7 @@ pub fn ingress(ctx: TcContext) -> i32 {
     ingress::run(&ctx)
 }
 
-/// Attached to the far end of a group interface that is a veth, ingress.
+/// Attached to the peer of a group interface that is a veth, ingress.
 #[classifier]
 pub fn sink(_ctx: TcContext) -> i32 {
     capture::sink()

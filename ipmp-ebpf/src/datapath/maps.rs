@@ -1,4 +1,4 @@
-//! The maps and constants of the datapath. What each map holds is told in `ipmp_common::maps`.
+//! The maps and constants of the datapath. Contents of the maps: `ipmp_common::maps` and `docs/maps.md`.
 #![allow(non_upper_case_globals, reason = "the names of the maps, as bpftool shows them")]
 
 use aya_ebpf::{
@@ -30,7 +30,7 @@ pub static GROUP_MAC: Global<u64> = Global::new(0);
 /// `ipmp_common::hash::HashPolicy`.
 #[unsafe(no_mangle)]
 pub static POLICY: Global<u32> = Global::new(0);
-/// Not 0: carriers and identities are read per packet. 0 where the kernel forbids it.
+/// Not 0: carriers and identities are read per packet. 0 where the kernel does not allow it.
 #[unsafe(no_mangle)]
 pub static READ_DEVICES: Global<u32> = Global::new(0);
 /// Number of the member whose ingress this is.
@@ -74,7 +74,7 @@ pub fn group_mac() -> Mac {
     Mac(GROUP_MAC.load())
 }
 
-/// The group's word of `live`: the members whose links are trusted, and whether somebody captures.
+/// The group's word of `live`: the live members, and whether there is a capture.
 #[inline(always)]
 pub fn word_of_live() -> MemberSet {
     match live.get(GROUP.load()) {
@@ -99,7 +99,7 @@ pub enum Reason {
     OtherCopy,
 }
 
-/// Counts a copy for those who capture.
+/// Counts a copy for captures.
 #[inline(always)]
 pub fn count_copy() {
     let Some(all) = drops.get_ptr_mut(0) else { return };

@@ -1,4 +1,4 @@
-//! Members: who can carry now, and sending through one.
+//! Members: which can transmit, and sending through one.
 
 use core::ffi::c_void;
 
@@ -20,30 +20,29 @@ use crate::maps::{READ_DEVICES, Reason, count_drop, counters, members, steering,
 /// No member.
 const NO_MEMBER: u32 = u32::MAX;
 
-/// Whether the member's device, and those below it, are themselves and have a carrier: written out where every packet
-/// asks.
+/// Whether the member's device, and those below it, still exist and have a carrier: inlined for the fast path.
 #[inline(always)]
 fn can_transmit_inline(member: &Member) -> bool {
     READ_DEVICES.load() == 0
-        || (device::state(&member.device).is_some_and(link_state::carries)
+        || (device::state(&member.device).is_some_and(link_state::can_transmit)
             && (member.lowers == 0 || lowers_can_transmit(member)))
 }
 
-/// Whether the devices below a stacked member are themselves and have a carrier.
+/// Whether the devices below a stacked member still exist and have a carrier.
 #[inline(never)]
 fn lowers_can_transmit(member: &Member) -> bool {
     for place in 0..MAX_LOWER {
         if place >= member.lowers as usize {
             break;
         }
-        if !device::state(&member.lower[place]).is_some_and(link_state::carries) {
+        if !device::state(&member.lower[place]).is_some_and(link_state::can_transmit) {
             return false;
         }
     }
     true
 }
 
-/// The same as a subprogram, for those who ask seldom.
+/// The same as a subprogram, for the slow path.
 #[inline(never)]
 pub fn can_transmit(member: &Member) -> bool {
     can_transmit_inline(member)
@@ -74,7 +73,7 @@ fn select_number(list: u64) -> u32 {
     search.selected().map_or(NO_MEMBER, u32::from)
 }
 
-/// The member itself, if it is the most preferred of the list and can carry: what nearly every packet asks.
+/// The first member of the list, if the set contains it and it can transmit: enough for nearly every packet.
 #[inline(always)]
 pub fn most_preferred(list: Preference, mask: MemberSet) -> Option<(u32, &'static Member)> {
     let number = list.first();
@@ -85,59 +84,59 @@ pub fn most_preferred(list: Preference, mask: MemberSet) -> Option<(u32, &'stati
     can_transmit_inline(member).then_some((number as u32, member))
 }
 
-/// Sends the packet through a member that was found able to carry it.
+/// Sends the packet through a member that can transmit.
 #[inline(always)]
-pub fn send(ctx: &TcContext, frame: &Frame, number: u32, member: &Member, failed_over_packets: bool) -> i32 {
+pub fn send(ctx: &TcContext, frame: &Frame, number: u32, member: &Member, is_failover: bool) -> i32 {
     if !frame.set_source(member.mac) {
         return dropped_truncated();
     }
-    count_sent(number, ctx.len(), failed_over_packets);
+    count_sent(number, ctx.len(), is_failover);
     // SAFETY: a helper without pointers.
     unsafe { bpf_redirect(member.device.ifindex, 0) as i32 }
 }
 
 /// Counts a packet sent through a member.
 #[inline(always)]
-pub fn count_sent(number: u32, length: u32, failed_over_packets: bool) {
+pub fn count_sent(number: u32, length: u32, is_failover: bool) {
     if let Some(mine) = counters.get_ptr_mut(number) {
         // SAFETY: fields of a per-CPU value.
         unsafe {
             count::add(&raw mut (*mine).out_packets, 1);
             count::add(&raw mut (*mine).out_bytes, u64::from(length));
-            if failed_over_packets {
+            if is_failover {
                 count::add(&raw mut (*mine).failed_over_packets, 1);
             }
         }
     }
 }
 
-/// Sends the packet through whoever the list picks, or drops it.
+/// Sends the packet through the member that the list selects, or drops it.
 #[inline(always)]
 pub fn send_by(ctx: &TcContext, frame: &Frame, list: Preference) -> i32 {
     match select(list) {
         Some(number) => send_through(ctx, frame, number, number != list.first() as u32),
-        None => dropped_nobody(ctx),
+        None => dropped_no_member(ctx),
     }
 }
 
 /// Sends the packet through the member with this number.
 #[inline(always)]
-pub fn send_through(ctx: &TcContext, frame: &Frame, number: u32, failed_over_packets: bool) -> i32 {
+pub fn send_through(ctx: &TcContext, frame: &Frame, number: u32, is_failover: bool) -> i32 {
     match members.get(number) {
-        Some(member) => send(ctx, frame, number, member, failed_over_packets),
-        None => dropped_nobody(ctx),
+        Some(member) => send(ctx, frame, number, member, is_failover),
+        None => dropped_no_member(ctx),
     }
 }
 
-/// Drops a packet that no member can carry.
+/// Drops a packet that no member can transmit.
 #[inline(always)]
-pub fn dropped_nobody(ctx: &TcContext) -> i32 {
+pub fn dropped_no_member(ctx: &TcContext) -> i32 {
     crate::trace::no_member(ctx);
     count_drop(Reason::NoMember);
     TC_ACT_SHOT
 }
 
-/// Drops a packet that is cut off where it would have to be rewritten.
+/// Drops a packet that is truncated where it would have to be rewritten.
 #[inline(always)]
 pub fn dropped_truncated() -> i32 {
     count_drop(Reason::Truncated);

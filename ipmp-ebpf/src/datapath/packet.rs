@@ -9,15 +9,15 @@ pub const PACKET_HOST: u32 = 0;
 /// Offset of the payload behind an Ethernet header without a VLAN tag.
 pub const UNTAGGED: usize = EthHdr::LEN;
 
-/// The frame of a packet, as far as it lies in the linear part.
+/// The linear part of the packet.
 #[inline(always)]
 pub fn frame(ctx: &TcContext) -> Frame {
-    // SAFETY: the bounds are the packet's, for as long as nobody calls a helper that moves it; who does takes a new one.
+    // SAFETY: the bounds are the packet's until a helper moves it; callers of such helpers get a new frame.
     unsafe { Frame::new(ctx.data(), ctx.data_end()) }
 }
 
-/// Brings the headers into the linear part: drivers and packet sockets may leave them outside. A frame is shorter than
-/// all headers now and then. False if the kernel has no memory for it.
+/// Pulls the headers into the linear part: drivers and packet sockets may leave them outside. A frame may be shorter than all
+/// headers. False if the kernel is out of memory.
 #[inline(always)]
 pub fn gather_headers(ctx: &TcContext) -> bool {
     let (length, linear) = (ctx.len(), (ctx.data_end() - ctx.data()) as u32);

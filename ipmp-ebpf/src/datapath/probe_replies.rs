@@ -1,9 +1,8 @@
-//! Answers to probes: handed to the daemon with the time at which they came, before they go on as any frame does.
+//! Replies to probes: delivered to the daemon with the time of their arrival. The frame is then handled as any other.
 //!
-//! Whoever can send to us can forge them. So the ring buffer is guarded: an echo reply must have the identifier of our
-//! requests, which those who do not see them have to guess; and of each kind a member hands over so many a millisecond and no
-//! more ([`REPLIES_PER_WINDOW`]), so that what one member is flooded with takes no other's place, and a flood of one kind not that
-//! of another kind. What is not handed over is counted.
+//! Any host that can send to us can forge them. To protect the ring buffer, an echo reply must have the identifier of our requests,
+//! and a member delivers a limited number of each kind in a millisecond ([`REPLIES_PER_WINDOW`]): a flood of one kind at one member
+//! does not displace others. Replies that are not delivered are counted.
 
 use aya_ebpf::{bindings::__sk_buff, helpers::generated::bpf_ktime_get_ns, programs::TcContext};
 use ipmp_common::{
@@ -22,8 +21,8 @@ use crate::{
 const ECHO: u32 = ProbeReplyKind::Echo as u32;
 const ARP: u32 = ProbeReplyKind::Arp as u32;
 
-/// Hands over a frame to a member's own address, or to nobody, that may answer a probe in one way, if it does. A
-/// subprogram, because several places ask seldom; 0, because the verifier wants it to return something.
+/// Delivers a frame to a member's own address or to 0.0.0.0, if it is a reply of this kind. A subprogram, because it is called
+/// in several places and rarely; it returns 0, because the verifier requires a return value.
 #[inline(never)]
 pub fn inspect(skb: *mut __sk_buff, kind: u32) -> u32 {
     let ctx = &TcContext::new(skb);
@@ -43,14 +42,14 @@ pub fn inspect(skb: *mut __sk_buff, kind: u32) -> u32 {
         }
     };
     if let Some(reply) = reply {
-        hand_over(kind, &reply);
+        deliver(kind, &reply);
     }
     0
 }
 
-/// Hands an answer over, unless there is a reason not to.
+/// Delivers a reply, unless a limit applies.
 #[inline(always)]
-fn hand_over(kind: u32, reply: &Reply) {
+fn deliver(kind: u32, reply: &Reply) {
     // SAFETY: a helper without arguments.
     let at_ns = unsafe { bpf_ktime_get_ns() };
     let Some(mine) = reply_counters.get_ptr_mut(MEMBER.load()) else { return };
@@ -80,14 +79,14 @@ fn hand_over(kind: u32, reply: &Reply) {
     }
 }
 
-/// Whether an echo is not the daemon's.
+/// Whether an echo is not from the daemon.
 #[inline(always)]
 fn is_unknown_id(identifier: u16) -> bool {
     echo_id.get(0).is_some_and(|&word| word != 0 && word != maps::echo_id_word(identifier))
 }
 
-/// Counts an answer in its window, and says whether it is one too many. Where several processors count at once, some are not
-/// counted: this compiler has no atomic addition for this target, and the bound need not be sharp.
+/// Counts a reply in its window, and returns whether it exceeds the limit. Concurrent CPUs may lose counts: this target has no atomic
+/// addition in Rust, and the limit need not be exact.
 #[inline(always)]
 fn is_flood(kind: u32, now: u64) -> bool {
     let Some(mine) = reply_windows.get_ptr_mut(MEMBER.load()) else { return true };
@@ -99,11 +98,11 @@ fn is_flood(kind: u32, now: u64) -> bool {
             _ => &raw mut (*mine).nd,
         };
         let before = word.read_volatile();
-        let begun = if window(before) < now { now } else { before };
-        let is_one_too_many = begun - window(begun) >= REPLIES_PER_WINDOW;
-        if !is_one_too_many {
-            word.write_volatile(begun + 1);
+        let count = if window(before) < now { now } else { before };
+        let exceeds_limit = count - window(count) >= REPLIES_PER_WINDOW;
+        if !exceeds_limit {
+            word.write_volatile(count + 1);
         }
-        is_one_too_many
+        exceeds_limit
     }
 }

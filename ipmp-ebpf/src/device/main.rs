@@ -1,5 +1,5 @@
-//! Learns where a device's `struct net_device` is, and in which state it is: run once by BPF_PROG_TEST_RUN with the device's index in the
-//! context, never attached.
+//! Finds the address and the state of a `struct net_device`: run by BPF_PROG_TEST_RUN with the index of the device in the context, never
+//! attached.
 #![no_std]
 #![no_main]
 
@@ -26,7 +26,7 @@ pub fn find_device(ctx: TcContext) -> i32 {
     let (Some(state), Some(state_place)) = (device::state(&device), found_state.get_ptr_mut(0)) else {
         return 0;
     };
-    // SAFETY: places in the maps; the daemon runs this program one at a time.
+    // SAFETY: values of the maps; the daemon runs one instance of this program at a time.
     unsafe {
         *place = device;
         *state_place = state;

@@ -1,14 +1,13 @@
-//! The sentinel: a kernel timer that watches the members' links of every group, with or without a daemon.
+//! The sentinel: a kernel timer that monitors the links of the members of every group, with or without a daemon.
 //!
-//! It alone writes `live`. A member leaves `live` at the first tick that finds it without carrier or no longer
-//! itself (egress has already stepped aside, packet by packet). It enters `live` when it has been up, present, not
-//! dormant and operational for `updelay` without a break: a carrier bit comes back before the queues do and before
-//! the far port forwards.
+//! Only the sentinel writes `live`. A member leaves `live` at the first tick that finds it without a carrier or deleted; egress has
+//! failed over before, packet by packet. It enters `live` when it has been up, present, not dormant and operational for `updelay`
+//! without interruption: a NIC sets its carrier before its queues work and before the switch port forwards.
 //!
-//! In the same word it says whether somebody captures on the group interface, which egress must know.
+//! A bit of the same word is set while there is a capture on the group interface, for egress.
 //!
-//! The timer re-arms itself for as long as one armed member is still the device that it was. It needs no process:
-//! the pinned map that holds it keeps it.
+//! The timer re-arms itself while at least one armed member still exists. It needs no process: it lives as long as the pinned map.
+//! See `docs/design/sentinel.md`.
 #![no_std]
 #![no_main]
 
@@ -58,22 +57,21 @@ static live: Array<MemberSet, MAX_GROUPS, MMAPABLE> = Array::new();
 #[btf_map]
 #[allow(non_upper_case_globals, reason = "the name of the map")]
 static hints: RingBuf<Hint, { HINTS_BYTES as usize }> = RingBuf::new();
-/// What ingress tells the daemon. Nothing here writes it: it is made here because all groups share it, and the daemon opens it
-/// before there is one.
+/// Written by ingress. Created here because all groups share it, and the daemon opens it before the first group.
 #[btf_map]
 #[allow(non_upper_case_globals, reason = "the name of the map")]
 static probe_replies: RingBuf<ProbeReply, { PROBE_REPLIES_BYTES as usize }> = RingBuf::new();
-/// What the daemon tells ingress of them.
+/// Read by ingress.
 #[btf_map]
 #[allow(non_upper_case_globals, reason = "the name of the map")]
 static echo_id: Array<u32, 1> = Array::new();
 
-/// Starts the timer, or takes over a running one: run by BPF_PROG_TEST_RUN, never attached. Returns 0, or the number
+/// Starts the timer, or adopts a running one: run by BPF_PROG_TEST_RUN, never attached. Returns 0, or the number
 /// of the step that failed.
 #[classifier]
 pub fn start(_ctx: TcContext) -> i32 {
     let Some(value) = clock.get_ptr_mut(0) else { return 1 };
-    // SAFETY: a place in the map. The verifier wants the timer and the map that it lies in.
+    // SAFETY: a value of the map. The verifier requires the timer and its map.
     unsafe {
         let timer = &raw mut (*value).timer;
         let error = bpf_timer_init(timer, &raw const clock as *mut c_void, CLOCK_MONOTONIC);
@@ -90,64 +88,65 @@ pub fn start(_ctx: TcContext) -> i32 {
     0
 }
 
-/// What one tick hands to the look at each group.
+/// State of one tick, for all groups.
 #[repr(C)]
 struct Tick {
     now_ns: u64,
-    /// Members that are still themselves.
+    /// Members that still exist.
     known: u64,
-    /// Members looked at.
-    looked_at: u64,
+    /// Number of checked members.
+    checked: u64,
 }
 
 extern "C" fn tick(_map: *mut c_void, _key: *mut u32, value: *mut Clock) -> i32 {
-    // SAFETY: the kernel hands the value that the timer lies in.
+    // SAFETY: the kernel passes the value that contains the timer.
     unsafe {
         let settings = &raw mut (*value).settings;
         if (*settings).stop != 0 {
             return 0;
         }
-        let mut this = Tick { now_ns: bpf_ktime_get_ns(), known: 0, looked_at: 0 };
+        let mut this = Tick { now_ns: bpf_ktime_get_ns(), known: 0, checked: 0 };
         (*settings).ticks += 1;
         (*settings).last_ns = this.now_ns;
-        bpf_loop((*settings).groups, look_at_group as *mut c_void, (&raw mut this).cast(), 0);
+        bpf_loop((*settings).groups, check_group as *mut c_void, (&raw mut this).cast(), 0);
         (*settings).spent_ns += bpf_ktime_get_ns() - this.now_ns;
         if this.known != 0 {
-            let pause_ns = (*settings).interval_ns * ticks_between(this.looked_at);
+            let pause_ns = (*settings).interval_ns * ticks_between(this.checked);
             bpf_timer_start(&raw mut (*value).timer, pause_ns, 0);
         }
     }
     0
 }
 
-/// One group, as its members are looked at.
+/// State of the checks of one group.
 #[repr(C)]
-struct Look {
+struct GroupCheck {
     now_ns: u64,
     index: u32,
     pad: u32,
-    /// Members that are live by now.
+    /// Live members so far.
     live: u64,
-    /// Members that are still themselves.
+    /// Members that still exist.
     known: u64,
 }
 
 /// The callback of `bpf_loop`: one group.
-extern "C" fn look_at_group(index: u64, this: *mut Tick) -> i64 {
+extern "C" fn check_group(index: u64, this: *mut Tick) -> i64 {
     let index = index as u32;
     let (Some(watched), Some(live_of_group)) = (watch.get_ptr(index), live.get_ptr_mut(index)) else {
         return 1;
     };
-    // SAFETY: places in maps, which the lookups above found; the sentinel alone writes `live`, and one callback runs at
+    // SAFETY: values of maps, from the lookups above; the sentinel alone writes `live`, and one callback runs at
     // a time.
     unsafe {
         let armed = (&raw const (*watched).armed).read_volatile();
         let word = (*live_of_group).bits;
         let before = word & !CAPTURED.bits;
-        let mut group = Look { now_ns: (*this).now_ns, index, pad: 0, live: before & armed.bits, known: 0 };
+        let mut group =
+            GroupCheck { now_ns: (*this).now_ns, index, pad: 0, live: before & armed.bits, known: 0 };
         let members = u64::BITS - armed.bits.leading_zeros();
-        (*this).looked_at += u64::from(members);
-        bpf_loop(members, look_at_member as *mut c_void, (&raw mut group).cast(), 0);
+        (*this).checked += u64::from(members);
+        bpf_loop(members, check_member as *mut c_void, (&raw mut group).cast(), 0);
         (*this).known |= group.known;
         let after = group.live;
         let captured = if is_captured(&*watched) { CAPTURED.bits } else { 0 };
@@ -164,7 +163,7 @@ extern "C" fn look_at_group(index: u64, this: *mut Tick) -> i64 {
     0
 }
 
-/// Whether what leaves by a group interface is to be shown to those who capture there.
+/// Whether egress makes copies of outbound packets for captures.
 #[inline(always)]
 fn is_captured(watched: &Watch) -> bool {
     const ON: u64 = CaptureMode::On as u64;
@@ -177,8 +176,8 @@ fn is_captured(watched: &Watch) -> bool {
 }
 
 /// The callback of the `bpf_loop` over a group's members.
-extern "C" fn look_at_member(member: u64, group: *mut Look) -> i64 {
-    // SAFETY: places in maps, as above; `group` is the caller's.
+extern "C" fn check_member(member: u64, group: *mut GroupCheck) -> i64 {
+    // SAFETY: values of maps, as above; `group` is the caller's.
     unsafe {
         let index = (*group).index;
         let (Some(watched), Some(held_by_group)) = (watch.get_ptr(index), good_since.get_ptr_mut(index))
@@ -192,15 +191,15 @@ extern "C" fn look_at_member(member: u64, group: *mut Look) -> i64 {
         let bit = 1u64 << member;
         let since = &raw mut (*held_by_group).since_ns[member];
         let is_armed = (*watched).armed.bits & bit != 0;
-        let link = if is_armed { look(&(*watched).devices[member]) } else { 0 };
+        let link = if is_armed { check_devices(&(*watched).devices[member]) } else { 0 };
         if link & KNOWN != 0 {
             (*group).known |= bit;
         }
-        if link & CARRIES == 0 {
+        if link & CAN_TRANSMIT == 0 {
             *since = 0;
             (*group).live &= !bit;
         } else if (*group).live & bit == 0 {
-            if link & RETURNS == 0 {
+            if link & OPERATIONAL == 0 {
                 *since = 0;
             } else if *since == 0 {
                 *since = (*group).now_ns;
@@ -212,17 +211,17 @@ extern "C" fn look_at_member(member: u64, group: *mut Look) -> i64 {
     0
 }
 
-/// The member's own device is still itself.
+/// The member's own device still exists.
 const KNOWN: u32 = 1;
-/// It and those below it can send.
-const CARRIES: u32 = 2;
-/// They could be trusted again.
-const RETURNS: u32 = 4;
+/// It and the devices below it can transmit.
+const CAN_TRANSMIT: u32 = 2;
+/// They are operational.
+const OPERATIONAL: u32 = 4;
 
-/// Looks at a member's devices. A subprogram of its own: the verifier goes through it sixteen times otherwise.
+/// Checks a member's devices. A subprogram: the verifier would check it sixteen times otherwise.
 #[inline(never)]
-fn look(devices: &[Device; 1 + MAX_LOWER]) -> u32 {
-    let mut result = KNOWN | CARRIES | RETURNS;
+fn check_devices(devices: &[Device; 1 + MAX_LOWER]) -> u32 {
+    let mut result = KNOWN | CAN_TRANSMIT | OPERATIONAL;
     for (place, device) in devices.iter().enumerate() {
         if device.net_device == 0 {
             break;
@@ -230,11 +229,11 @@ fn look(devices: &[Device; 1 + MAX_LOWER]) -> u32 {
         let Some(state) = device::state(device) else {
             return if place == 0 { 0 } else { KNOWN };
         };
-        if !link_state::carries(state) {
+        if !link_state::can_transmit(state) {
             return KNOWN;
         }
-        if !device::operstate(device).is_some_and(|operstate| link_state::returns(state, operstate)) {
-            result &= !RETURNS;
+        if !device::operstate(device).is_some_and(|operstate| link_state::is_operational(state, operstate)) {
+            result &= !OPERATIONAL;
         }
     }
     result

@@ -20,7 +20,7 @@ pub enum Exit {
     /// Permission denied.
     NotPermitted = 4,
     /// The daemon ended during `monitor`.
-    DaemonGone = 5,
+    DaemonEnded = 5,
 }
 
 impl Exit {
@@ -37,7 +37,7 @@ impl Exit {
             Self::Usage => "usage",
             Self::NoDaemon => "no-daemon",
             Self::NotPermitted => "not-permitted",
-            Self::DaemonGone => "daemon-gone",
+            Self::DaemonEnded => "daemon-ended",
         }
     }
 }
@@ -80,7 +80,7 @@ impl Error {
             Self::Daemon(client::Error::NotPermitted(_)) => Exit::NotPermitted,
             Self::Daemon(client::Error::Contact { .. } | client::Error::Unreachable { .. })
             | Self::Start(_) => Exit::NoDaemon,
-            Self::Daemon(client::Error::Stopped(_) | client::Error::Gone(_)) => Exit::DaemonGone,
+            Self::Daemon(client::Error::Stopped(_) | client::Error::Gone(_)) => Exit::DaemonEnded,
             Self::Daemon(_) | Self::Output(_) => Exit::Refused,
         }
     }

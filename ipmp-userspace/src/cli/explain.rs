@@ -134,7 +134,7 @@ mod tests {
             "\
 e1000g0 has failed: its link is up, and its probes have 3 of 10 answers in a row (inet)
         group production0, state failed, link up, probe failed
-        It carries no traffic: its probes have failed, and others work.
+        It is not active: its probes have failed, and others work.
         Link: up; up in the datapath.
 probes, oldest first: ! answered, . lost, ? discarded, - not sent, ~ pending
         inet 192.168.178.1 !!......!!!, 3 answered in a row, rtt avg/mdev 0.31/0.04 ms

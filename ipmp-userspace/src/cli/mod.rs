@@ -175,6 +175,7 @@ fn execute(arguments: impl IntoIterator<Item = OsString>, out: &mut dyn Write) -
 fn usage(rendered: &str) -> String {
     let paragraph = rendered.split("\n\n").next().unwrap_or_default();
     let line = paragraph.split_whitespace().collect::<Vec<_>>().join(" ");
+    let line = line.replace("the following required arguments were not provided", "missing arguments");
     let usage = rendered.split_once("\nUsage: ").map_or("ipmpctl", |(_, usage)| usage);
     let is_verb = |word: &&str| word.starts_with(|c: char| c.is_ascii_lowercase());
     let command = usage.split_whitespace().take_while(is_verb).collect::<Vec<_>>().join(" ");

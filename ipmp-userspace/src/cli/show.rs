@@ -205,7 +205,12 @@ fn member_state(group: &GroupReport, member: &MemberReport) -> String {
             line.push_str(" (no other member is usable)");
         }
     } else {
-        write!(line, "does not transmit: {}", why(member)).expect("writing to a string cannot fail");
+        line.push_str("does not transmit");
+        let why = why(member);
+        // State and link are in this line already.
+        if !["failed", "failed, link down", "link down", "offline"].contains(&why) {
+            write!(line, ": {why}").expect("writing to a string cannot fail");
+        }
     }
     if member.cast {
         line.push_str(", multicast and broadcast");

@@ -167,10 +167,7 @@ fn command_line_becomes_its_request() {
 #[test]
 fn invalid_command_line_is_refused_in_one_line() {
     for (line, message) in [
-        (
-            "ipmpctl attach eth0",
-            "the following required arguments were not provided: --group <GROUP> (see ipmpctl attach --help)",
-        ),
+        ("ipmpctl attach eth0", "missing arguments: --group <GROUP> (see ipmpctl attach --help)"),
         ("ipmpctl explode", "unrecognized subcommand 'explode' (see ipmpctl --help)"),
         (
             "ipmpctl detach eth0 --force --restore",
@@ -223,10 +220,7 @@ fn invalid_command_line_is_refused_in_one_line() {
         ),
         ("ipmpctl set g0 capture=maybe", "capture cannot be \"maybe\": write capture=auto|on|off"),
         ("ipmpctl set g0 hash=flow hash=flow", "hash is set twice: set it once"),
-        (
-            "ipmpctl set g0",
-            "the following required arguments were not provided: <KEY=VALUE>... (see ipmpctl set --help)",
-        ),
+        ("ipmpctl set g0", "missing arguments: <KEY=VALUE>... (see ipmpctl set --help)"),
         (
             "ipmpctl address del 10.0.0.1/8 10.0.0.1/24 --group g0",
             "10.0.0.1 is given twice: give each address once",
@@ -245,7 +239,8 @@ fn invalid_command_line_is_refused_in_one_line() {
 fn help_is_printed_on_stdout_with_every_exit_status() {
     let (exit, help, err) = ipmpctl("ipmpctl --help");
     assert_eq!((exit, err.as_str()), (Exit::Done, ""));
-    for exit in [Exit::Done, Exit::Refused, Exit::Usage, Exit::NoDaemon, Exit::NotPermitted, Exit::DaemonGone]
+    for exit in
+        [Exit::Done, Exit::Refused, Exit::Usage, Exit::NoDaemon, Exit::NotPermitted, Exit::DaemonEnded]
     {
         assert!(help.contains(&format!("\n  {}  ", exit.code())), "{help}");
     }
@@ -421,7 +416,7 @@ fn monitor_prints_events_until_daemon_ends() {
     let stopped = "ipmpctl: ipmpd at PATH has stopped: its groups stay as they are, and nobody tells what happens to \
                    them\n";
     let (exit, lines, err) = monitored("");
-    assert_eq!((exit, lines.len(), err.as_str()), (Exit::DaemonGone, 3, stopped), "{lines:?}");
+    assert_eq!((exit, lines.len(), err.as_str()), (Exit::DaemonEnded, 3, stopped), "{lines:?}");
     assert!(
         lines[0].ends_with("info watching: watching every group (somebody has begun to listen)"),
         "{lines:?}"
@@ -430,14 +425,14 @@ fn monitor_prints_events_until_daemon_ends() {
     let (exit, lines, err) = monitored("production0");
     let gone = "ipmpctl: ipmpd at PATH is gone: it was killed or has crashed; its log and its service manager say \
                 more\n";
-    assert_eq!((exit, lines.len(), err.as_str()), (Exit::DaemonGone, 2, gone), "{lines:?}");
+    assert_eq!((exit, lines.len(), err.as_str()), (Exit::DaemonEnded, 2, gone), "{lines:?}");
     assert!(lines[0].contains(" watching: watching group production0 ("), "{lines:?}");
 }
 
 #[test]
 fn monitor_json_prints_one_object_per_line() {
     let (exit, lines, _) = monitored("--json");
-    assert_eq!((exit, lines.len()), (Exit::DaemonGone, 4), "{lines:?}");
+    assert_eq!((exit, lines.len()), (Exit::DaemonEnded, 4), "{lines:?}");
     let objects: Vec<serde_json::Value> =
         lines.iter().map(|line| serde_json::from_str(line).unwrap()).collect();
     assert!(objects.iter().all(|object| object["version"] == 1), "{lines:?}");
@@ -445,7 +440,7 @@ fn monitor_json_prints_one_object_per_line() {
     assert_eq!(kinds, ["watching", "moved", "stopped"]);
     let expected = Event { sequence: 1, ..event::sample() };
     assert_eq!(objects[1]["event"], serde_json::to_value(expected).unwrap());
-    assert_eq!(objects[3]["error"]["reason"], "daemon-gone");
+    assert_eq!(objects[3]["error"]["reason"], "daemon-ended");
 }
 
 #[test]

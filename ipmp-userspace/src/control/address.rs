@@ -7,7 +7,8 @@ use std::{
 };
 
 /// An address with its prefix length that a group interface can have.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, serde::Serialize)]
+#[serde(into = "String")]
 pub struct DataAddress {
     address: IpAddr,
     prefix: u8,
@@ -117,6 +118,12 @@ impl FromStr for DataAddress {
             Ok(bits) if digits => Self::new(address, bits),
             _ => Err(Error::BadPrefix { address, prefix: prefix.into() }),
         }
+    }
+}
+
+impl From<DataAddress> for String {
+    fn from(address: DataAddress) -> Self {
+        address.to_string()
     }
 }
 

@@ -17,6 +17,7 @@ use super::{
     report::GroupReport,
     request::{Request, Response},
     target::TargetReport,
+    verb::ReplyKind,
     wire::{Call, Failure, SERVICE},
 };
 
@@ -113,16 +114,18 @@ impl Client {
     /// Makes a request and waits for what became of it.
     pub fn call(&mut self, request: &Request) -> Result<Response, Error> {
         let parameters = self.exchange(request)?;
-        let response = match request {
-            Request::Explain { .. } => serde_json::from_value(parameters)
+        let response = match request.verb().reply {
+            ReplyKind::Explanation => serde_json::from_value(parameters)
                 .map(|Explained { explanation }| Response::Explained(explanation)),
-            Request::ListTargets { .. } => {
+            ReplyKind::Targets => {
                 serde_json::from_value(parameters).map(|Listed { targets }| Response::Targets(targets))
             }
-            _ if request.changes() => {
+            ReplyKind::Notes => {
                 serde_json::from_value(parameters).map(|Done { notes }| Response::Done(notes))
             }
-            _ => serde_json::from_value(parameters).map(|Shown { groups }| Response::Show(groups)),
+            ReplyKind::Groups | ReplyKind::Events | ReplyKind::Probes => {
+                serde_json::from_value(parameters).map(|Shown { groups }| Response::Show(groups))
+            }
         };
         response.map_err(|e| self.foreign(e))
     }

@@ -146,7 +146,7 @@ pub(crate) fn sample() -> Explanation {
         summary: "e1000g0 has failed: its link is up, and its probes have 3 of 10 answers in a row (inet)"
             .into(),
         reasons: vec![
-            "It carries no traffic: its probes have failed, and others work.".into(),
+            "It is not active: its probes have failed, and others work.".into(),
             "Link: up; up in the datapath.".into(),
         ],
         recent: vec![recent(1, "!!......!!!"), recent(2, "!....")],

@@ -19,6 +19,7 @@ pub mod setting;
 pub mod socket;
 pub mod target;
 pub mod test_address;
+pub mod verb;
 pub mod wire;
 
 pub use address::DataAddress;

@@ -2,7 +2,7 @@
 
 /// Longest interface name in bytes: `IFNAMSIZ` with its NUL is 16.
 pub const MAX_INTERFACE_NAME: usize = 15;
-/// Longest group name in bytes (reference.md 1.2); longer ones are refused, not truncated.
+/// Longest group name in bytes (docs/reference.md 1.2); longer ones are refused, not truncated.
 pub const MAX_GROUP_NAME: usize = 31;
 
 /// A name that cannot be.

@@ -22,7 +22,10 @@ pub enum Last {
 }
 
 /// A request: well formed (names and addresses are checked), its sender permitted to make it.
-#[derive(Clone, Debug, PartialEq, Eq)]
+///
+/// Its fields are the parameters of the method.
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
+#[serde(untagged)]
 pub enum Request {
     /// Create an empty group. [`super::name::note`] is a note on its name.
     Create {
@@ -162,13 +165,6 @@ pub enum Request {
     },
 }
 
-impl Request {
-    /// Whether it changes anything, and so wants root or the group `ipmp`.
-    pub fn changes(&self) -> bool {
-        !matches!(self, Self::Show { .. } | Self::Monitor { .. } | Self::Probes { .. } | Self::Explain { .. })
-    }
-}
-
 /// What the engine answers to a request that it has carried out.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Response {
@@ -270,3 +266,39 @@ pub type Asked = (Request, Caller, oneshot::Sender<Result<Response, Refused>>);
 
 /// Where the socket puts requests.
 pub type Sender = mpsc::Sender<Asked>;
+
+/// A request of every verb.
+#[cfg(test)]
+pub(crate) fn samples() -> impl IntoIterator<Item = Request> {
+    let group = || "g0".to_owned();
+    let addresses = || vec!["10.0.0.1/24".parse().unwrap()];
+    let hosts = || vec!["10.0.0.1".parse().unwrap()];
+    [
+        Request::Create { group: group(), groupname: None, addresses: addresses() },
+        Request::Destroy { group: group() },
+        Request::Attach {
+            group: group(),
+            interfaces: vec!["eth0".into()],
+            standby: true,
+            test_addresses: vec![],
+        },
+        Request::Detach { interface: "eth0".into(), last: Some(Last::KeepGroup) },
+        Request::AddAddress { group: group(), addresses: addresses() },
+        Request::RemoveAddress { group: group(), addresses: addresses() },
+        Request::AddTestAddress { interface: "eth0".into(), address: TestAddress::Dhcp },
+        Request::RemoveTestAddress { interface: "eth0".into(), address: TestAddress::Dhcp },
+        Request::Offline { interface: "eth0".into() },
+        Request::Online { interface: "eth0".into() },
+        Request::Set { name: group(), settings: vec![Setting::Weight(1)] },
+        Request::AddTarget { group: group(), addresses: hosts() },
+        Request::RemoveTarget { group: group(), addresses: hosts() },
+        Request::EnableTarget { group: group(), addresses: hosts() },
+        Request::DisableTarget { group: group(), addresses: hosts() },
+        Request::DiscoverTargets { group: group() },
+        Request::ListTargets { group: group() },
+        Request::Show { name: None },
+        Request::Monitor { name: None },
+        Request::Probes { name: None },
+        Request::Explain { member: "eth0".into() },
+    ]
+}

@@ -214,8 +214,7 @@ impl Client {
                 if request.changes() {
                     self.check_permission(call).await?;
                 }
-                let method = call.method.rsplit('.').next().unwrap_or_default().to_owned();
-                Ok(self.ask(request, method).await?.into())
+                Ok(self.ask(request).await?.into())
             }
         }
     }
@@ -228,7 +227,7 @@ impl Client {
         buffer: &mut Vec<u8>,
     ) -> Result<Result<(), Closed>, Refused> {
         let (mut events, mut last) = self.feeds.events.listen().ok_or_else(gone)?;
-        let groups = self.groups_of(name.is_none(), Request::Monitor { name }, "Monitor").await?;
+        let groups = self.groups_of(name.is_none(), Request::Monitor { name }).await?;
         let groups = groups.as_deref();
         let (mut reader, mut writer) = self.stream.split();
         let watch = async {
@@ -265,7 +264,7 @@ impl Client {
         buffer: &mut Vec<u8>,
     ) -> Result<Result<(), Closed>, Refused> {
         let (mut probes, _) = self.feeds.probes.listen().ok_or_else(gone)?;
-        let groups = self.groups_of(name.is_none(), Request::Probes { name }, "Probes").await?;
+        let groups = self.groups_of(name.is_none(), Request::Probes { name }).await?;
         let (mut reader, mut writer) = self.stream.split();
         let watch = async {
             writer.write_all(&wire::probe(&Told::default(), false)).await?;
@@ -291,13 +290,8 @@ impl Client {
     }
 
     /// Names of the groups that somebody listens to; `None`: of all there are and will be.
-    async fn groups_of(
-        &self,
-        is_all: bool,
-        request: Request,
-        method: &str,
-    ) -> Result<Option<Vec<String>>, Refused> {
-        let groups = match self.ask(request, method.into()).await? {
+    async fn groups_of(&self, is_all: bool, request: Request) -> Result<Option<Vec<String>>, Refused> {
+        let groups = match self.ask(request).await? {
             Response::Show(groups) => groups.into_iter().map(|group| group.name).collect(),
             Response::Done(_) | Response::Targets(_) | Response::Explained(_) => Vec::new(),
         };
@@ -323,8 +317,9 @@ impl Client {
         })
     }
 
-    async fn ask(&self, request: Request, method: String) -> Result<Response, Refused> {
+    async fn ask(&self, request: Request) -> Result<Response, Refused> {
         let (back, answer) = oneshot::channel();
+        let method = request.verb().method.to_owned();
         let caller = Caller { uid: self.peer.uid, pid: self.peer.pid, method };
         self.requests.send((request, caller, back)).await.map_err(|_| gone())?;
         answer.await.map_err(|_| gone())?

@@ -180,66 +180,13 @@ pub fn reply(result: Result<Answer, Failure>) -> Vec<u8> {
 impl Call {
     /// The call that makes a request.
     pub fn new(request: &Request) -> Self {
-        let texts =
-            |addresses: &[DataAddress]| addresses.iter().map(DataAddress::to_string).collect::<Vec<_>>();
-        let (method, parameters) = match request {
-            Request::Create { group, groupname, addresses } => {
-                ("Create", json!({ "group": group, "groupname": groupname, "addresses": texts(addresses) }))
-            }
-            Request::Destroy { group } => ("Destroy", json!({ "group": group })),
-            Request::Attach { group, interfaces, standby, test_addresses } => (
-                "Attach",
-                json!({
-                    "group": group,
-                    "interfaces": interfaces,
-                    "standby": standby,
-                    "test_addresses": test_addresses,
-                }),
-            ),
-            Request::Detach { interface, last } => {
-                ("Detach", json!({ "interface": interface, "last": last }))
-            }
-            Request::AddAddress { group, addresses } => {
-                ("AddAddress", json!({ "group": group, "addresses": texts(addresses) }))
-            }
-            Request::RemoveAddress { group, addresses } => {
-                ("RemoveAddress", json!({ "group": group, "addresses": texts(addresses) }))
-            }
-            Request::AddTestAddress { interface, address } => {
-                ("AddTestAddress", json!({ "interface": interface, "address": address }))
-            }
-            Request::RemoveTestAddress { interface, address } => {
-                ("RemoveTestAddress", json!({ "interface": interface, "address": address }))
-            }
-            Request::Offline { interface } => ("Offline", json!({ "interface": interface })),
-            Request::Online { interface } => ("Online", json!({ "interface": interface })),
-            Request::Set { name, settings } => ("Set", json!({ "name": name, "settings": settings })),
-            Request::AddTarget { group, addresses } => {
-                ("AddTarget", json!({ "group": group, "addresses": addresses }))
-            }
-            Request::RemoveTarget { group, addresses } => {
-                ("RemoveTarget", json!({ "group": group, "addresses": addresses }))
-            }
-            Request::EnableTarget { group, addresses } => {
-                ("EnableTarget", json!({ "group": group, "addresses": addresses }))
-            }
-            Request::DisableTarget { group, addresses } => {
-                ("DisableTarget", json!({ "group": group, "addresses": addresses }))
-            }
-            Request::DiscoverTargets { group } => ("DiscoverTargets", json!({ "group": group })),
-            Request::ListTargets { group } => ("ListTargets", json!({ "group": group })),
-            Request::Show { name } => ("Show", json!({ "name": name })),
-            Request::Monitor { name } => ("Monitor", json!({ "name": name })),
-            Request::Probes { name } => ("Probes", json!({ "name": name })),
-            Request::Explain { member } => ("Explain", json!({ "member": member })),
-        };
-        let Value::Object(parameters) = parameters else {
-            unreachable!("every method's parameters are an object")
+        let Ok(Value::Object(parameters)) = serde_json::to_value(request) else {
+            unreachable!("every request is a struct of strings, numbers and lists")
         };
         Self {
-            method: format!("{INTERFACE}.{method}"),
+            method: format!("{INTERFACE}.{}", request.verb().method),
             parameters: Some(parameters),
-            more: matches!(request, Request::Monitor { .. } | Request::Probes { .. }),
+            more: request.verb().streams(),
             oneway: false,
         }
     }

@@ -1,14 +1,14 @@
-//! Which member's MAC answers for which data address (reference 4.3).
+//! Which member's MAC answers for which data address (docs/reference.md 4.3).
 //!
 //! Each address of a family is bound to one active member. Ties go to the member that has been active longest.
 //!
-//! | event | what is bound |
+//! | event | binding |
 //! |---|---|
-//! | address appears | to the member with the fewest addresses |
-//! | address goes | if a member now has at least two more than the freed one, its most recent address moves there |
-//! | a member becomes active | the first gets all; another takes the most recent address of whoever has most, until it would have as many |
-//! | a member stops being active | each of its addresses, oldest binding first, to the member with the fewest |
-//! | none is active | nothing: all are unbound |
+//! | address added | to the member with the fewest addresses |
+//! | address removed | if a member now has at least two more than the freed one, its most recent address moves there |
+//! | a member becomes active | the first gets all; another gets the most recent addresses of the member with most, until it would have as many |
+//! | a member becomes inactive | each of its addresses, oldest binding first, moves to the member with the fewest |
+//! | none is active | all are unbound |
 //!
 //! So the members' counts differ by at most one, and a single address never moves back.
 
@@ -18,12 +18,12 @@ use ipmp_common::steer::{MAX_MEMBERS, Preference};
 
 use super::role;
 
-/// The data addresses of one family. `active` is the list of active members everywhere here, longest active first.
+/// The data addresses of one family. `active` is always the list of active members, longest active first.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Bindings {
     /// Addresses and their members, oldest binding first.
     bound: Vec<(IpAddr, u8)>,
-    /// Addresses while no member is active, in the order in which they lost it or appeared.
+    /// Addresses while no member is active, in the order in which they were unbound or added.
     unbound: Vec<IpAddr>,
     /// Number of addresses of each member.
     load: [usize; MAX_MEMBERS],
@@ -41,7 +41,7 @@ impl Bindings {
         self.bound.iter().find(|bound| bound.0 == address).map(|bound| bound.1)
     }
 
-    /// Takes an address with the member that the kernel has for it.
+    /// Adds an address with the member that the datapath has for it.
     pub fn restore(&mut self, address: IpAddr, member: Option<u8>) {
         match member {
             Some(member) => self.bind(address, member),
@@ -49,7 +49,7 @@ impl Bindings {
         }
     }
 
-    /// An address appeared. One that is there already is left alone.
+    /// Adds an address, unless it exists.
     pub fn add(&mut self, address: IpAddr, active: &[u8]) {
         if self.iter().any(|(known, _)| known == address) {
             return;
@@ -57,7 +57,7 @@ impl Bindings {
         self.restore(address, self.least(active));
     }
 
-    /// An address is gone.
+    /// Removes an address.
     pub fn remove(&mut self, address: IpAddr, active: &[u8]) {
         self.unbound.retain(|&unbound| unbound != address);
         let Some(at) = self.bound.iter().position(|bound| bound.0 == address) else { return };
@@ -70,7 +70,7 @@ impl Bindings {
         }
     }
 
-    /// A member became active; `active` has it already.
+    /// A member became active; `active` already contains it.
     pub fn activate(&mut self, member: u8, active: &[u8]) {
         if active == [member] {
             for address in std::mem::take(&mut self.unbound) {
@@ -85,7 +85,7 @@ impl Bindings {
         }
     }
 
-    /// A member stopped being active; `active` no longer has it.
+    /// A member became inactive; `active` no longer contains it.
     pub fn deactivate(&mut self, member: u8, active: &[u8]) {
         let mut released = Vec::with_capacity(self.load(member));
         self.bound.retain(|&(address, of)| {
@@ -100,8 +100,8 @@ impl Bindings {
         }
     }
 
-    /// The list of each address: its member; the one that it would move to; the other active members, least loaded
-    /// then first; the rest. `before` is the list it had.
+    /// The list of each address: its member; the one that it would move to; the other active members, the one with the
+    /// fewest addresses after that move first; the rest. `before` is the previous list.
     pub fn lists(
         &self,
         active: &[u8],
@@ -110,18 +110,18 @@ impl Bindings {
     ) -> Vec<(IpAddr, Option<u8>, Preference)> {
         let mut lists = Vec::with_capacity(self.bound.len() + self.unbound.len());
         for &member in active.iter().filter(|&&member| self.load(member) > 0) {
-            // Lose the member, and look.
+            // The bindings after the loss of the member.
             let others: Vec<u8> = active.iter().copied().filter(|&other| other != member).collect();
             let mut after = self.clone();
             after.deactivate(member, &others);
             let mut by_load = others.clone();
             by_load.sort_by_key(|&other| after.load(other));
             let mine = self.bound.iter().filter(|bound| bound.1 == member).map(|bound| bound.0);
-            // What a member loses is bound last, in the order in which it had it.
-            let taken_over = after.bound[after.bound.len().saturating_sub(self.load(member))..].iter();
-            let mut taken_over = taken_over.map(|bound| bound.1);
+            // The addresses of the lost member are bound last, in the order in which it had them.
+            let moved = after.bound[after.bound.len().saturating_sub(self.load(member))..].iter();
+            let mut moved = moved.map(|bound| bound.1);
             for address in mine {
-                let leaders = [Some(member), taken_over.next()].into_iter().flatten();
+                let leaders = [Some(member), moved.next()].into_iter().flatten();
                 let list = role::led_by(leaders.chain(by_load.iter().copied()), members);
                 lists.push((address, Some(member), list));
             }
@@ -181,19 +181,19 @@ mod tests {
     }
 
     #[test]
-    fn an_address_goes_to_the_least_loaded_and_a_tie_to_the_longest_active() {
+    fn address_goes_to_member_with_fewest_then_longest_active() {
         assert_eq!(members_of(&four(), 1..=4), [Some(0), Some(1), Some(0), Some(1)]);
     }
 
     #[test]
-    fn a_known_address_is_not_bound_twice() {
+    fn known_address_is_not_bound_twice() {
         let mut bindings = four();
         bindings.add(address(1), &[0, 1]);
         assert_eq!(bindings, four());
     }
 
     #[test]
-    fn a_removed_address_makes_room_for_the_latest_of_whoever_has_two_more() {
+    fn removed_address_moves_latest_of_member_with_two_more() {
         let mut bindings = four();
         bindings.remove(address(1), &[0, 1]);
         assert_eq!(members_of(&bindings, 2..=4), [Some(1), Some(0), Some(1)], "one more is not two more");
@@ -202,7 +202,7 @@ mod tests {
     }
 
     #[test]
-    fn the_first_active_gets_all_and_the_next_takes_the_latest_until_even() {
+    fn first_active_gets_all_and_next_gets_latest_until_even() {
         let mut bindings = Bindings::default();
         (1..=5).for_each(|last| bindings.add(address(last), &[]));
         assert_eq!(members_of(&bindings, 1..=5), [None; 5]);
@@ -213,7 +213,7 @@ mod tests {
     }
 
     #[test]
-    fn a_single_address_never_moves_back() {
+    fn single_address_never_moves_back() {
         let mut bindings = Bindings::default();
         bindings.add(address(1), &[0, 1]);
         bindings.deactivate(0, &[1]);
@@ -240,7 +240,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn counts_differ_by_one_and_the_kernel_guesses_right(steps in proptest::collection::vec(step(), 1..80)) {
+        fn counts_differ_by_at_most_one_and_datapath_agrees(steps in proptest::collection::vec(step(), 1..80)) {
             let (mut bindings, mut active) = (Bindings::default(), Vec::new());
             let members = [0, 1, 2, 3, 4, 5];
             for step in steps {

@@ -1,7 +1,7 @@
-//! The cast role: who carries multicast and broadcast (reference 4.5).
+//! The cast role: which member transmits and receives multicast and broadcast (docs/reference.md 4.5).
 //!
-//! The first member that becomes active has it. When it is no longer active, the one that has been active longest
-//! takes it over, and keeps it: a repaired member does not take it back.
+//! The first member that becomes active has it. When it is no longer active, the role moves to the member that has been
+//! active longest and stays there: it does not move back to a repaired member.
 
 use ipmp_common::steer::Preference;
 
@@ -15,7 +15,7 @@ pub struct Cast {
 }
 
 impl Cast {
-    /// The role as the kernel has it: a takeover that happened there stands.
+    /// The role as the datapath has it: a move that happened there stands.
     pub fn adopted(list: Preference, active: &[u8]) -> Self {
         Self { member: list.first_in(active.iter().copied().collect()), list }
     }
@@ -25,12 +25,12 @@ impl Cast {
         self.member
     }
 
-    /// The list that the kernel evaluates.
+    /// The list that the datapath evaluates.
     pub fn list(&self) -> Preference {
         self.list
     }
 
-    /// The active members, longest active first, or the members of the group have changed.
+    /// Updates the role after the active members (longest active first) or the members have changed.
     pub fn refresh(&mut self, active: &[u8], members: &[u8]) {
         self.member = self.member.filter(|member| active.contains(member)).or(active.first().copied());
         self.list = match self.member {
@@ -45,7 +45,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_longest_active_takes_over_and_keeps_the_role() {
+    fn role_moves_to_longest_active_and_stays() {
         let mut cast = Cast::default();
         let mut role = |active: &[u8]| {
             cast.refresh(active, &[0, 1, 2]);
@@ -55,13 +55,17 @@ mod tests {
         assert_eq!(role(&[1]), (Some(1), Preference::new(&[1, 0, 2])));
         assert_eq!(role(&[1, 0, 2]), (Some(1), Preference::new(&[1, 0, 2])));
         assert_eq!(role(&[0, 2]), (Some(0), Preference::new(&[0, 2, 1])));
-        assert_eq!(role(&[0, 2, 1]), (Some(0), Preference::new(&[0, 2, 1])), "it is not taken back");
-        assert_eq!(role(&[]), (None, Preference::new(&[0, 2, 1])), "the list stays for who comes back first");
+        assert_eq!(role(&[0, 2, 1]), (Some(0), Preference::new(&[0, 2, 1])), "it does not move back");
+        assert_eq!(
+            role(&[]),
+            (None, Preference::new(&[0, 2, 1])),
+            "the list stays until a member is active again"
+        );
         assert_eq!(role(&[2]), (Some(2), Preference::new(&[2, 0, 1])));
     }
 
     #[test]
-    fn a_takeover_by_the_kernel_stands() {
+    fn adopted_role_keeps_move_by_datapath() {
         assert_eq!(Cast::adopted(Preference::new(&[2, 0, 1]), &[0, 1]).member(), Some(0));
     }
 }

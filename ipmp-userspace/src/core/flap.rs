@@ -1,32 +1,32 @@
-//! Flap protection: a link that keeps coming and going is not believed at once.
+//! Flap protection: a flapping link is not used at once when it comes back.
 //!
-//! The reference's rule (reference 2.10): two link-ups within a minute are repaired at once, the third waits until
-//! the second is a minute old. Ours grows: each hold-down that follows soon after another lasts twice as long, up to
-//! [`Settings::longest_hold`], and the count starts anew when the link has kept still for as long as the next hold
-//! would last. Failures are never held back.
+//! The rule of the reference (docs/reference.md 2.10): two link-ups within a minute are repaired at once, the third waits
+//! until the second is a minute old. Here hold-downs grow: each one that soon follows another lasts twice as long, up to
+//! [`Settings::longest_hold`], and the count restarts when the link has been stable for as long as the next hold-down
+//! would last. Failures are never delayed.
 
 use std::time::Duration;
 
 use super::{settings::Settings, time::Time};
 
-/// Link-ups within [`Settings::flap_window`] after which the next one waits (reference 0.4, `LINK_UP_PERMIN`).
+/// Link-ups within [`Settings::flap_window`] after which the next one waits (docs/reference.md 0.4, `LINK_UP_PERMIN`).
 pub const UPS: u32 = 2;
 
-/// What is remembered of a member's link-ups.
+/// The link-ups of a member.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Flap {
     /// The last two link-ups, the older first.
     ups: [Option<Time>; UPS as usize],
     /// Hold-downs in a row.
     strikes: u32,
-    /// Held down until then.
+    /// End of the hold-down.
     until: Option<Time>,
     /// Whether the hold-down was reported since the last repair.
     reported: bool,
 }
 
 impl Flap {
-    /// A member that was found held down: for how long yet is not known, so it waits a full window.
+    /// An adopted member in a hold-down: the time left is unknown, so it waits a full window.
     pub fn adopted(now: Time, settings: &Settings) -> Self {
         Self { ups: [None, Some(now)], strikes: 1, until: Some(now + settings.flap_window), reported: true }
     }
@@ -36,7 +36,7 @@ impl Flap {
         self.until
     }
 
-    /// The link came up: whether it must wait.
+    /// The link came up; whether it must wait.
     pub fn link_up(&mut self, now: Time, settings: &Settings) -> bool {
         let [older, newer] = self.ups;
         if newer.is_some_and(|newer| now - newer > settings.hold(self.strikes)) {
@@ -54,7 +54,7 @@ impl Flap {
         self.until.is_some()
     }
 
-    /// Ends the hold-down if its time has come; whether it has.
+    /// Ends the hold-down if it has expired; whether it has.
     pub fn expire(&mut self, now: Time) -> bool {
         let over = self.until.is_some_and(|until| until <= now);
         if over {
@@ -78,14 +78,14 @@ impl Flap {
         self.reported = false;
     }
 
-    /// Forgets everything: the operator knows better.
+    /// Forgets all link-ups, at the operator's request.
     pub fn forget(&mut self) {
         *self = Self::default();
     }
 }
 
 impl Settings {
-    /// How long the hold-down after this many others in a row lasts.
+    /// Length of the hold-down after this many others in a row.
     fn hold(&self, strikes: u32) -> Duration {
         let doubled = 1u32.checked_shl(strikes).unwrap_or(u32::MAX);
         self.flap_window.saturating_mul(doubled).min(self.longest_hold.max(self.flap_window))
@@ -103,7 +103,7 @@ mod tests {
     }
 
     #[test]
-    fn the_third_link_up_in_a_minute_waits_until_the_second_is_a_minute_old() {
+    fn third_link_up_in_a_minute_waits_until_second_is_a_minute_old() {
         let (mut flap, settings) = (Flap::default(), Settings::default());
         assert!(!flap.link_up(at(1000), &settings));
         assert!(!flap.link_up(at(1020), &settings));
@@ -114,13 +114,13 @@ mod tests {
     }
 
     #[test]
-    fn a_minute_apart_is_not_flapping() {
+    fn link_ups_30_s_apart_are_not_flapping() {
         let (mut flap, settings) = (Flap::default(), Settings::default());
         assert!((0..100).all(|up| !flap.link_up(at(1000 + 30 * up), &settings)));
     }
 
     #[test]
-    fn hold_downs_grow_until_the_link_keeps_still() {
+    fn hold_downs_grow_until_link_is_stable() {
         let (mut flap, settings) = (Flap::default(), Settings::default());
         let mut now = 1000;
         let mut holds = Vec::new();
@@ -142,20 +142,20 @@ mod tests {
     }
 
     proptest! {
-        /// The reference's promise: in no minute are more than two link-ups believed.
+        /// The guarantee of the reference.
         #[test]
-        fn no_more_than_two_are_believed_in_a_minute(gaps in proptest::collection::vec(0..90u64, 1..60)) {
+        fn at_most_two_link_ups_are_accepted_in_a_minute(gaps in proptest::collection::vec(0..90u64, 1..60)) {
             let (mut flap, settings, mut now) = (Flap::default(), Settings::default(), 1000);
-            let mut believed: Vec<Time> = Vec::new();
+            let mut accepted: Vec<Time> = Vec::new();
             for gap in gaps {
                 now += gap;
                 flap.expire(at(now));
                 if !flap.link_up(at(now), &settings) {
-                    believed.push(at(now));
+                    accepted.push(at(now));
                 }
                 prop_assert!(flap.until().is_none_or(|until| until > at(now)));
             }
-            for three in believed.windows(3) {
+            for three in accepted.windows(3) {
                 prop_assert!(three[2] - three[0] >= settings.flap_window, "{three:?}");
             }
         }

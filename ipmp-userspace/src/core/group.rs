@@ -404,7 +404,7 @@ impl Group {
         let (Some(turn), Some(member)) = (turn, self.members.get_mut(number)) else { return };
         let (name, is_offline) = (member.name().to_owned(), member.offline.is_some());
         match turn {
-            Turn::WentDown { from } => {
+            Turn::LinkDown { from } => {
                 let failed = member.probing.failed;
                 let before = Member { condition: from, ..member.clone() };
                 member.probing.link_down();

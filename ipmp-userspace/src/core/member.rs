@@ -1,24 +1,24 @@
-//! One member: what its link does, and what that makes of it.
+//! One member: the state of its link.
 //!
-//! Two observers speak about a link. Netlink tells what the kernel announces, sometimes late; `live` is what the
-//! datapath itself trusts. A member is down as soon as *either* says so, and is back when *both* do:
+//! A link has two observers. Netlink reports what the kernel announces, sometimes late; `live` is what the datapath
+//! itself trusts. A member is down as soon as *either* reports it down, and is back when *both* report it up:
 //!
-//! | condition | shown | link down | `live` lost | link up | `live` gained | hold-down over |
+//! | condition | state | link down | `live` lost | link up | `live` gained | hold-down over |
 //! |---|---|---|---|---|---|---|
 //! | new | unknown | **down** | – | – | **ok** | – |
 //! | ok | ok | **down** | **down** | – | – | – |
-//! | down | failed | – | – | came up, if netlink had said down | came up, if netlink does not say down | – |
+//! | down | failed | – | – | came up, if netlink had reported down | came up, if netlink does not report down | – |
 //! | returning | failed | **down** | – | – | **ok**, repaired | – |
 //! | held | failed | **down** | **down** | – | – | **ok** if live, repaired; else **returning** |
 //!
-//! *Came up* leads to **held** if the link flaps and others can carry the traffic, else to **ok**, repaired, if the
-//! member is live, else to **returning**. A link up that is not news, while the datapath still distrusts the member,
-//! is an old report and no link-up.
+//! *Came up* leads to **held** if the link flaps and others can transmit, else to **ok**, repaired, if the member is live,
+//! else to **returning**. A link up that is no change, while the datapath does not trust the member, is an old report
+//! and no link-up.
 //!
-//! Offline lies over all this: an offline member's link is followed, and it comes back as what it then is.
+//! Offline covers all this: the link of an offline member is still tracked, and decides its state when it is online again.
 //!
-//! Probes ([`super::probe`]) lie beside it: a member functions if its link is good *and* its probes have not failed. A
-//! link that goes down fails them, too, so that a member which is probed comes back by ten answers and not by its link.
+//! Probes ([`super::probe`]) are independent of it: a member functions if its link is good *and* its probes have not failed.
+//! A link that goes down fails them, too, so that a member which is probed is repaired by ten replies and not by its link.
 
 use super::{
     Attachment, Time,
@@ -27,7 +27,7 @@ use super::{
 };
 use crate::types::{Family, LinkState, MemberState, OfflineCause, ProbeState};
 
-/// What a member's link makes of it.
+/// The condition of a member by its link.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Condition {
     /// Joined with a link, and the datapath has not trusted it yet.
@@ -38,23 +38,23 @@ pub enum Condition {
     Down,
     /// Its link is back, and the datapath does not trust it yet.
     Returning,
-    /// Its link is back, and has come and gone too often to be believed yet.
+    /// Its link is back, and waits for the end of a hold-down because it flaps.
     Held,
 }
 
-/// What has become of a member.
+/// A change of a member.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Turn {
     /// Its link went down.
-    WentDown {
-        /// What it was before.
+    LinkDown {
+        /// Condition before.
         from: Condition,
     },
-    /// Its link came up; `Member::settle` says what that makes of it.
+    /// Its link came up; `Member::settle` decides the condition.
     CameUp,
-    /// It may carry traffic.
+    /// It functions.
     Functions {
-        /// It had failed, rather than never been seen working.
+        /// It had failed; otherwise it is new.
         repaired: bool,
     },
 }
@@ -68,14 +68,14 @@ pub struct Member {
     pub(super) offline: Option<OfflineCause>,
     pub(super) flap: Flap,
     pub(super) standby: bool,
-    /// Functions, and is kept as a spare.
+    /// Functions, but does not transmit: a standby, or repaired without `failback`.
     pub(super) inactive: bool,
-    /// Does not function, or is a spare, and somebody else carries: it shall not.
+    /// Must not transmit, since others do and it does not function or is inactive.
     pub(super) kept_out: bool,
     pub(super) probing: Probing,
 }
 
-/// What probing makes of a member, in both families.
+/// Probing of a member, in both families.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Probing {
     /// When the member joined.
@@ -84,21 +84,19 @@ pub(super) struct Probing {
     pub(super) probers: [Option<Prober>; 2],
     /// The verdict over both families.
     pub(super) failed: bool,
-    /// The test address that somebody else in the group has, too, as was said.
+    /// By family: another member, or the group, has the same test address, as reported.
     pub(super) duplicate: [bool; 2],
-    /// Since when it has no test address although others have.
+    /// Since when it is not probed.
     pub(super) without: Option<Time>,
-    /// That was said.
+    /// That was reported.
     pub(super) reported_without: bool,
 }
 
 impl Probing {
-    /// Those that there are.
     pub(super) fn all(&self) -> impl Iterator<Item = &Prober> {
         self.probers.iter().flatten()
     }
 
-    /// Those that there are.
     pub(super) fn all_mut(&mut self) -> impl Iterator<Item = &mut Prober> {
         self.probers.iter_mut().flatten()
     }
@@ -108,7 +106,7 @@ impl Probing {
         self.all().any(Prober::enabled)
     }
 
-    /// What the families together say: those that have targets, and if none has, all.
+    /// Whether the member has failed: the verdict of the families with targets; without any, of all.
     pub(super) fn verdict(&self) -> bool {
         let mut capable = self.all().filter(|prober| prober.capable()).peekable();
         match capable.peek() {
@@ -117,7 +115,7 @@ impl Probing {
         }
     }
 
-    /// The link is down: what was answered before says nothing, and much has to be answered after.
+    /// The link is down: earlier replies do not count, and ten new ones are needed.
     pub(super) fn link_down(&mut self) {
         self.all_mut().filter(|prober| prober.enabled()).for_each(|prober| {
             prober.fail();
@@ -128,7 +126,7 @@ impl Probing {
 }
 
 impl Member {
-    /// A newcomer: taken as good until its link says otherwise.
+    /// A new member: considered good until its link is down.
     pub(super) fn new(now: Time, attachment: Attachment) -> Self {
         Self {
             attachment,
@@ -143,32 +141,32 @@ impl Member {
         }
     }
 
-    /// Its number.
+    /// Number of the member in its group.
     pub fn number(&self) -> u8 {
         self.attachment.member
     }
 
-    /// Its interface's name.
+    /// Name of the interface.
     pub fn name(&self) -> &str {
         &self.attachment.name
     }
 
-    /// Its MAC.
+    /// MAC.
     pub fn mac(&self) -> [u8; 6] {
         self.attachment.mac
     }
 
-    /// Its MTU in bytes.
+    /// MTU in bytes.
     pub fn mtu(&self) -> u32 {
         self.attachment.mtu
     }
 
-    /// Its weight.
+    /// Weight of its slots.
     pub fn weight(&self) -> u32 {
         self.attachment.weight
     }
 
-    /// Its link, as netlink reported it last.
+    /// Link, as netlink reported it last.
     pub fn link(&self) -> LinkState {
         self.attachment.link
     }
@@ -178,47 +176,47 @@ impl Member {
         self.live
     }
 
-    /// What its link makes of it.
+    /// Condition of its link.
     pub fn condition(&self) -> Condition {
         self.condition
     }
 
-    /// Who took it out, if it is offline.
+    /// Why it is offline, if it is.
     pub fn offline(&self) -> Option<OfflineCause> {
         self.offline
     }
 
-    /// Until when flap protection holds it down, if it does.
+    /// End of its hold-down, if flap protection has started one.
     pub fn held_until(&self) -> Option<Time> {
         self.flap.until()
     }
 
-    /// Whether it is a standby.
+    /// Whether the operator made it a standby.
     pub fn standby(&self) -> bool {
         self.standby
     }
 
-    /// Whether it functions, and is kept as a spare.
+    /// Whether it functions, but does not transmit.
     pub fn inactive(&self) -> bool {
         self.inactive
     }
 
-    /// What is known of its test address.
+    /// Its test address in a family.
     pub fn test_address(&self, family: Family) -> TestAddress {
         self.probing.addresses[family.index()]
     }
 
-    /// Its probing in a family, if there is any.
+    /// Its prober in a family, if it has one.
     pub fn prober(&self, family: Family) -> Option<&Prober> {
         self.probing.probers[family.index()].as_ref()
     }
 
-    /// Whether its probes have failed, or its link since it is probed, and ten answers in a row are not there yet.
+    /// Whether its probes have failed, or its link while it was probed, and ten replies in a row are still missing.
     pub fn probes_failed(&self) -> bool {
         self.probing.failed
     }
 
-    /// The state that is shown (reference 1.7).
+    /// The state that is reported (docs/reference.md 1.7).
     pub fn state(&self) -> MemberState {
         match (self.offline, self.condition) {
             (Some(_), _) => MemberState::Offline,
@@ -230,7 +228,7 @@ impl Member {
         }
     }
 
-    /// The PROBE column (reference 1.7).
+    /// The PROBE column (docs/reference.md 1.7).
     pub fn probe_column(&self) -> ProbeState {
         if !self.probing.enabled() {
             ProbeState::Disabled
@@ -247,49 +245,49 @@ impl Member {
         self.probing.enabled() && !self.probing.all().any(Prober::capable)
     }
 
-    /// Whether its link is good, and nobody has taken it out: only then it is probed.
+    /// Whether its link is good and it is not offline: only then it is probed.
     pub(super) fn in_service(&self) -> bool {
         self.offline.is_none() && self.condition == Condition::Ok
     }
 
-    /// Whether it is in service and works: what the reference calls functioning and usable.
+    /// Whether it is in service and has not failed: what the reference calls functioning and usable.
     pub fn functions(&self) -> bool {
         self.in_service() && !self.probing.failed
     }
 
-    /// Whether it carries traffic: what the reference calls active. A member that has failed does when nobody functions
-    /// and the group fails open.
+    /// Whether it transmits: what the reference calls active. A failed member does while none functions and the group
+    /// fails open.
     pub fn active(&self) -> bool {
         self.usable() && self.condition == Condition::Ok
     }
 
-    /// Whether the daemon lets it carry traffic.
+    /// Whether the daemon allows it to transmit.
     ///
-    /// A failed link alone is no reason not to: the datapath steps aside by itself, and comes back without the daemon.
+    /// A failed link alone is no reason not to: the datapath fails over by itself, and returns without the daemon.
     pub fn usable(&self) -> bool {
         self.offline.is_none() && self.flap.until().is_none() && !self.kept_out
     }
 
-    /// Whether it is held down, and nobody has taken it out.
-    pub(super) fn is_held_down(&self) -> bool {
+    /// Whether it is in a hold-down, and not offline.
+    pub(super) fn is_in_hold_down(&self) -> bool {
         self.offline.is_none() && self.flap.until().is_some()
     }
 
-    /// Netlink reports its link.
+    /// Handles a netlink report of its link.
     pub(super) fn set_link(&mut self, link: LinkState) -> Option<Turn> {
         let before = std::mem::replace(&mut self.attachment.link, link);
         match (link, self.condition) {
             (LinkState::Down, Condition::Down) => None,
             (LinkState::Down, from) => {
                 self.condition = Condition::Down;
-                Some(Turn::WentDown { from })
+                Some(Turn::LinkDown { from })
             }
             (_, Condition::Down) if before == LinkState::Down => Some(self.came_up()),
             _ => None,
         }
     }
 
-    /// The datapath trusts its link, or no longer.
+    /// Handles a change of its bit in `live`.
     pub(super) fn set_live(&mut self, live: bool) -> Option<Turn> {
         if std::mem::replace(&mut self.live, live) == live {
             return None;
@@ -297,7 +295,7 @@ impl Member {
         match (live, self.condition) {
             (false, from @ (Condition::Ok | Condition::Held)) => {
                 self.condition = Condition::Down;
-                Some(Turn::WentDown { from })
+                Some(Turn::LinkDown { from })
             }
             (true, Condition::Down) if self.link() != LinkState::Down => Some(self.came_up()),
             (true, Condition::New | Condition::Returning) => self.settle(),
@@ -310,7 +308,7 @@ impl Member {
         Turn::CameUp
     }
 
-    /// What its link makes of it, now that it is up and its hold-down has begun or ended.
+    /// Decides the condition after its link came up, or its hold-down began or ended.
     pub(super) fn settle(&mut self) -> Option<Turn> {
         let repaired = match self.condition {
             Condition::Ok | Condition::Down => return None,
@@ -353,7 +351,7 @@ mod tests {
     use Input::*;
 
     const NOW: Time = Time(Duration::from_secs(1000));
-    const DOWN: fn(Condition) -> Option<Turn> = |from| Some(Turn::WentDown { from });
+    const DOWN: fn(Condition) -> Option<Turn> = |from| Some(Turn::LinkDown { from });
     const WORKS: Option<Turn> = Some(Turn::Functions { repaired: false });
     const REPAIRED: Option<Turn> = Some(Turn::Functions { repaired: true });
     const UP: Option<Turn> = Some(Turn::CameUp);
@@ -378,14 +376,14 @@ mod tests {
         }
     }
 
-    /// The table of the module's documentation, for every state that a member can be in.
+    /// The table of the module's documentation, for every possible state.
     #[test]
-    fn every_state_and_event_is_as_the_table_says() {
+    fn every_condition_and_input_matches_the_table() {
         use Condition::*;
         type Start = (Condition, bool, bool, bool);
         type Row = (Start, [(Condition, Option<Turn>); 5]);
-        // Condition, netlink says down, live, held; then what link down, live lost, link up, live gained and the end
-        // of the hold-down make of it.
+        // Condition, netlink reports down, live, held; then the result of link down, live lost, link up, live gained
+        // and the end of the hold-down.
         #[rustfmt::skip]
         let table: [Row; 9] = [
             ((New, false, false, false), [(Down, DOWN(New)), (New, None), (New, None), (Ok, WORKS), (New, None)]),
@@ -409,14 +407,14 @@ mod tests {
                     let start = member(condition, if down { LinkState::Down } else { up }, live, held);
                     let mut member = start.clone();
                     let seen = tell(&mut member, event, up);
-                    assert_eq!((member.condition, seen), (then, turn), "{event:?} told to {start:?}");
+                    assert_eq!((member.condition, seen), (then, turn), "{event:?} in {start:?}");
                 }
             }
         }
     }
 
     #[test]
-    fn a_link_that_came_up_settles_by_what_is_known_of_it() {
+    fn settle_depends_on_live_and_hold_down() {
         for (live, held, condition, turn) in [
             (true, false, Condition::Ok, REPAIRED),
             (false, false, Condition::Returning, None),
@@ -429,7 +427,7 @@ mod tests {
     }
 
     #[test]
-    fn offline_is_what_is_shown_and_the_link_is_followed_below_it() {
+    fn offline_member_tracks_its_link() {
         let mut member = member(Condition::Ok, LinkState::Up, true, false);
         member.offline = Some(OfflineCause::Operator);
         assert_eq!((member.state(), member.usable()), (MemberState::Offline, false));

@@ -1,24 +1,24 @@
-//! Steering slots: who carries which flow, and who steps in for whom.
+//! Steering slots: which member transmits which flow, and which one replaces it (docs/design/steering-lists.md).
 //!
 //! Each of the 4096 slots holds the list of all members in order of preference, and a packet goes to the first in
-//! its slot's list that can carry it. So the lists alone decide how evenly the traffic is spread, not only while all
-//! members are up but for every set of members that is lost.
+//! its slot's list that can transmit it. So the lists alone decide how evenly traffic is distributed, not only while all
+//! members are up but for every set of failed members.
 //!
 //! They are built place by place. Let *S* be the set of members in the places of a list filled so far. If exactly
-//! *S* is lost, each other member carries the lists that already lead to it past *S*, and those whose next place it
-//! gets now. Of the lists with the same *S*, each next place goes to the member that is furthest behind its share in
-//! that case. Every set is thus balanced when it is reached, given all smaller sets; chance has no part in it.
+//! *S* fails, each other member gets the lists that already lead to it past *S*, and those whose next place it
+//! gets now. Of the lists with the same *S*, each next place goes to the member that is furthest below its share in
+//! that case. Every set is thus balanced when it is reached, given all smaller sets, deterministically.
 //!
-//! Further down, many members make more sets than there are lists. There each list goes on in an order of its own,
-//! drawn once and for all from its slot and the members' numbers and weights, and neighbours are then swapped
-//! where that evens out the loads over all sets at once (`smooth`).
+//! With many members there are more sets than lists. From there on each list continues in an order of its own, drawn once
+//! from its slot and the members' numbers and weights, and neighbours are then swapped where that balances the loads over
+//! all sets at once (`smooth`).
 //!
-//! Within these numbers a slot keeps its order: a rebuild with nothing changed changes nothing, a new member takes
-//! its share and nothing else moves, and the flows of a member that leaves stay where they went when it stepped aside.
+//! Within these limits a slot keeps its order: a rebuild without a change changes nothing, a new member gets
+//! its share and nothing else moves, and the flows of a member that leaves stay where they were moved when it failed.
 //!
-//! | lost | largest load / average, equal weights, 2 to 16 members |
+//! | failed | largest load / average, equal weights, 2 to 16 members |
 //! |---|---|
-//! | nobody | loads differ by one slot at most |
+//! | none | loads differ by one slot at most |
 //! | any one | 1.01 |
 //! | any two | 1.03 |
 //! | any set | 1.05 |
@@ -29,7 +29,7 @@ use std::sync::Arc;
 
 use ipmp_common::steer::{MAX_MEMBERS, MemberSet, Preference, SLOTS};
 
-/// The preference lists of a group. A copy costs nothing, and is as cheaply seen to be one.
+/// The preference lists of a group. Copies share memory, and compare equal at no cost.
 #[derive(Clone, Debug)]
 pub struct Slots(Arc<[Preference; SLOTS]>);
 
@@ -48,7 +48,7 @@ impl Default for Slots {
 }
 
 impl From<Box<[Preference; SLOTS]>> for Slots {
-    /// Lists as a map holds them, whatever a killed daemon left there.
+    /// Lists as a map holds them; a killed daemon may have left anything there.
     fn from(lists: Box<[Preference; SLOTS]>) -> Self {
         Self(lists.into())
     }
@@ -70,7 +70,7 @@ impl Slots {
         Box::new(*self.0)
     }
 
-    /// How many slots prefer each member, by member number. Of a group without members this says nothing.
+    /// How many slots prefer each member, by member number. Without meaning for a group without members.
     pub fn shares(&self) -> [u32; MAX_MEMBERS] {
         let mut shares = [0; MAX_MEMBERS];
         for list in self.0.iter() {
@@ -79,23 +79,23 @@ impl Slots {
         shares
     }
 
-    /// The members that some list names.
+    /// The members that any list contains.
     ///
-    /// [`Preference::EMPTY`] names nobody here, although it is also the list of a group with member 0 alone: that
-    /// group's number 0 is taken by the member itself, and when it has left, nothing else is in the lists.
+    /// [`Preference::EMPTY`] contains none here, although it is also the list of a group with member 0 alone: in that
+    /// group number 0 is in use, and after member 0 has left, the lists contain no other member.
     pub fn named(&self) -> MemberSet {
         self.0.iter().filter(|&&list| list != Preference::EMPTY).flat_map(|list| list.places()).collect()
     }
 
-    /// The number for a newcomer: the lowest that neither a member has nor a list names, so that no flow is led to
-    /// it before its share is cut out for it. `None`: the group is full.
+    /// The number for a new member: the lowest that neither a member nor a list has, so that it gets no flow before its
+    /// share is assigned. `None`: the group is full.
     pub fn free_number(&self, members: MemberSet) -> Option<u8> {
         let named = self.named();
         (0..MAX_MEMBERS as u8).find(|&number| !members.has(number) && !named.has(number))
     }
 
-    /// The lists for these members, by number and weight, with as little moved from the present ones as their
-    /// weights allow. A weight of 0 counts as 1, members after the sixteenth are not taken.
+    /// The lists for these members, by number and weight, with as few changes as their weights allow. A weight of 0 counts
+    /// as 1, members after the sixteenth are ignored.
     pub fn rebuild(&self, members: &[(u8, u32)]) -> Self {
         if members.is_empty() {
             return Self::new();
@@ -104,19 +104,18 @@ impl Slots {
     }
 }
 
-/// Lists in the making. Members go by their place in `members` here, and sets of them are bits of a word.
+/// Lists under construction. Members are indexes in `members` here, and sets of them bit masks.
 struct Builder {
     members: Vec<Contender>,
     /// The present lists, reduced to the members.
     present: Vec<Vec<u8>>,
-    /// Whether the member that each present list prefers is gone.
+    /// Whether the first member of each present list has left.
     orphaned: Vec<bool>,
     lists: Vec<Draft>,
-    /// For each set: how many lists begin with that set, in any order, and go on with each member.
+    /// For each set: how many lists start with that set, in any order, and continue with each member.
     after: Vec<[u16; MAX_MEMBERS]>,
 }
 
-/// A member, as far as slots are concerned.
 #[derive(Clone, Copy)]
 struct Contender {
     number: u8,
@@ -179,9 +178,9 @@ impl Builder {
         lists.into()
     }
 
-    /// How many lists each member carries if the set is lost, by the places before the next: the sum over all
-    /// smaller sets in it.
-    fn carried(&self, set: usize) -> [u32; MAX_MEMBERS] {
+    /// How many lists each member has if the set fails, by the places before the next: the sum over all smaller sets
+    /// in it.
+    fn assigned(&self, set: usize) -> [u32; MAX_MEMBERS] {
         let mut sums = [0; MAX_MEMBERS];
         let mut subset = set;
         while subset != 0 {
@@ -193,10 +192,10 @@ impl Builder {
         sums
     }
 
-    /// Fills the next place of the slots of one class: those whose lists begin with the same set.
+    /// Fills the next place of the slots of one class: those whose lists start with the same set.
     fn next_places(&mut self, class: &[usize]) {
         let set = self.lists[class[0]].set;
-        // Whom each slot would like: the next in its present list.
+        // The preferred member of each slot: the next in its present list.
         let wish = |&slot: &usize| {
             self.present[slot]
                 .iter()
@@ -210,7 +209,7 @@ impl Builder {
         }
 
         let mut chosen: Vec<Option<usize>> = vec![None; class.len()];
-        // A slot that still has its first choice comes before one that lost it and would move another up.
+        // A slot that still has its first member comes before one that lost it and would move another one up.
         for orphaned in [false, true] {
             for ((&slot, &wish), chosen) in class.iter().zip(&wishes).zip(&mut chosen) {
                 if let Some(member) = wish
@@ -229,8 +228,8 @@ impl Builder {
         }
     }
 
-    /// How many of the lists of a class each member gets: each goes to whom it brings closest to its share. Where
-    /// that leaves a choice, wishes decide, then an order that differs from set to set.
+    /// How many of the lists of a class each member gets: each goes to the member furthest below its share. Ties are
+    /// decided by the slots' preferences, then by an order that differs from set to set.
     fn quota(&self, set: usize, wishes: &[Option<usize>]) -> [u32; MAX_MEMBERS] {
         let mut wished = [0u32; MAX_MEMBERS];
         for &member in wishes.iter().flatten() {
@@ -239,10 +238,10 @@ impl Builder {
         let others: Vec<usize> = (0..self.members.len()).filter(|member| set >> member & 1 == 0).collect();
         let weight = |member: usize| i64::from(self.members[member].weight);
         let total: i64 = others.iter().map(|&member| weight(member)).sum();
-        let carried = self.carried(set);
+        let assigned = self.assigned(set);
         let mut quota = [0; MAX_MEMBERS];
         for _ in wishes {
-            let behind = |at: usize| SLOTS as i64 * weight(at) - i64::from(carried[at] + quota[at]) * total;
+            let behind = |at: usize| SLOTS as i64 * weight(at) - i64::from(assigned[at] + quota[at]) * total;
             let rank =
                 |&at: &usize| (behind(at), wished[at].saturating_sub(quota[at]), mix((set << 4 | at) as u64));
             if let Some(next) = others.iter().copied().max_by_key(rank) {
@@ -252,13 +251,13 @@ impl Builder {
         quota
     }
 
-    /// Goes on with a list in the slot's own order: each place falls to one of the members left, in proportion to
-    /// their weights, and a member that comes or goes changes nothing in the order of the others.
+    /// Completes a list in the slot's own order: each place goes to one of the remaining members, in proportion to their
+    /// weights, and a member that joins or leaves does not change the order of the others.
     fn draw_rest(&mut self, slot: usize) {
         let list = &mut self.lists[slot];
         let mut rest: Vec<(f64, usize)> = Vec::with_capacity(self.members.len());
         for (at, member) in self.members.iter().enumerate().filter(|(at, _)| list.set >> at & 1 == 0) {
-            // The first of exponential waiting times falls to each in proportion to its rate.
+            // The first of exponential waiting times goes to each in proportion to its rate.
             let uniform = (mix((slot << 4 | usize::from(member.number)) as u64) as f64 + 0.5) / 2f64.powi(32);
             rest.push((-uniform.ln() / f64::from(member.weight), at));
         }
@@ -269,7 +268,7 @@ impl Builder {
     }
 }
 
-/// How many places are balanced set by set: as many as there are two lists for each set and next member.
+/// How many places are balanced set by set: while there are two lists for each set and next member.
 fn exact_places(members: usize) -> usize {
     let mut sets = 1;
     for place in 0..members {
@@ -281,7 +280,7 @@ fn exact_places(members: usize) -> usize {
     members
 }
 
-/// 32 bits that look random (Steele, Lea, Flood: splitmix64).
+/// 32 pseudo-random bits (Steele, Lea, Flood: splitmix64).
 fn mix(word: u64) -> u32 {
     let word = (word + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15);
     let word = (word ^ word >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);

@@ -235,7 +235,7 @@ impl EventLoop {
     }
 
     async fn handle_hints(&mut self, hints: &[Hint]) {
-        // Several hints cause one reading of the masks; the first one tells when the change was detected.
+        // Several hints cause one reading of the masks; the first one has the time when the change was detected.
         let live = hints.iter().filter(|hint| hint.kind == HintKind::Live as u32);
         let detected = live.map(|hint| hint.at_ns).min().map(Duration::from_nanos);
         let trigger = Trigger::Datapath(detected.map_or_else(now, Time));

@@ -196,7 +196,7 @@ impl Place {
         Ok(())
     }
 
-    /// Replaces the program of a pinned link; false if the device of the link is gone.
+    /// Replaces the program of a pinned link; false if the device of the link was deleted.
     fn replace_tcx(&self, program: &mut SchedClassifier, pin: &Path) -> bool {
         let link =
             PinnedLink::from_pin(pin).and_then(|link| SchedClassifierLink::try_from(FdLink::from(link)));

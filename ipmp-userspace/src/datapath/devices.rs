@@ -95,7 +95,7 @@ impl DeviceFinder {
     }
 }
 
-/// Whether the device has IFF_UP, by SIOCGIFFLAGS (`net/core/dev_ioctl.c`: under RCU); `None` if it is gone.
+/// Whether the device has IFF_UP, by SIOCGIFFLAGS (`net/core/dev_ioctl.c`: under RCU); `None` if it was deleted.
 fn has_flag_up(ifindex: u32) -> Option<bool> {
     let name = if_indextoname(ifindex).ok()?;
     // SAFETY: integers and arrays of integers.

@@ -76,7 +76,7 @@ fn wait_for(what: &str, mut condition: impl FnMut() -> bool) {
 }
 
 #[test]
-fn a_group_is_loaded_attached_watched_adopted_and_removed() {
+fn group_is_loaded_adopted_and_removed() {
     in_new_namespace(|| {
         let (spec, members) = two_members();
         let mut datapath = Datapath::open(false).unwrap();
@@ -93,7 +93,7 @@ fn a_group_is_loaded_attached_watched_adopted_and_removed() {
         ip("link set p0 up");
         wait_for("member 0 live again", || group.live() == MemberSet::from_bits(3));
 
-        // Another daemon takes over: the same index, the same words, and nothing is trusted anew.
+        // Another daemon adopts the group: the same index and masks, and members stay live.
         drop((group, datapath));
         let mut datapath = Datapath::open(false).unwrap();
         assert_eq!(datapath.pinned_groups().unwrap(), ["g0"]);
@@ -120,7 +120,7 @@ fn a_group_is_loaded_attached_watched_adopted_and_removed() {
 }
 
 #[test]
-fn a_member_in_another_namespace_is_not_live_and_a_new_one_of_its_name_is_another() {
+fn deleted_member_is_not_live_and_a_new_device_of_its_name_is_adopted() {
     in_new_namespace(|| {
         let (spec, [first, _]) = two_members();
         let mut datapath = Datapath::open(false).unwrap();
@@ -129,8 +129,8 @@ fn a_member_in_another_namespace_is_not_live_and_a_new_one_of_its_name_is_anothe
         wait_for("member 0 live", || group.live() == MemberSet::from_bits(1));
         ip("link del m0");
         wait_for("member 0 not live", || group.live() == MemberSet::from_bits(0));
-        let gone = group.attach(&first);
-        assert!(matches!(gone, Err(Error::Vanished { .. })), "{gone:?}");
+        let result = group.attach(&first);
+        assert!(matches!(result, Err(Error::Vanished { .. })), "{result:?}");
         ip("link add m0 address 02:00:00:00:01:00 type veth peer name p0");
         ip("link set m0 up");
         ip("link set p0 up");
@@ -140,7 +140,7 @@ fn a_member_in_another_namespace_is_not_live_and_a_new_one_of_its_name_is_anothe
 }
 
 #[test]
-fn a_pinned_map_of_another_shape_is_refused_by_name() {
+fn pinned_map_of_another_layout_is_rejected_by_name() {
     in_new_namespace(|| {
         let (spec, _) = two_members();
         let mut datapath = Datapath::open(false).unwrap();
@@ -163,16 +163,16 @@ fn ticks(datapath: &Datapath) -> u64 {
 }
 
 #[test]
-fn the_sentinel_ends_with_its_last_member_and_begins_with_the_next() {
+fn sentinel_stops_with_the_last_member_and_starts_with_the_next() {
     in_new_namespace(|| {
         let (spec, [first, second]) = two_members();
         let mut datapath = Datapath::open(false).unwrap();
         let mut group = datapath.group(&spec).unwrap();
         group.attach(&first).unwrap();
         group.attach(&second).unwrap();
-        let goes_on = || {
+        let continues = || {
             let before = ticks(&datapath);
-            wait_for("the sentinel looks", || ticks(&datapath) > before + 3);
+            wait_for("the sentinel ticks", || ticks(&datapath) > before + 3);
         };
         let has_ended = || {
             wait_for("the sentinel has ended", || {
@@ -181,15 +181,15 @@ fn the_sentinel_ends_with_its_last_member_and_begins_with_the_next() {
                 ticks(&datapath) == before
             });
         };
-        goes_on();
+        continues();
         // One member is enough.
         ip("link del m0");
         group.detach(0).unwrap();
-        goes_on();
+        continues();
         group.detach(1).unwrap();
         has_ended();
         group.attach(&second).unwrap();
-        goes_on();
+        continues();
         wait_for("member 1 live", || group.live() == MemberSet::from_bits(2));
         super::sentinel::stop_pinned(&datapath.host.borrow().pins.sentinel()).unwrap();
         has_ended();
@@ -197,7 +197,7 @@ fn the_sentinel_ends_with_its_last_member_and_begins_with_the_next() {
 }
 
 #[test]
-fn a_new_daemon_puts_its_own_callback_into_the_running_timer() {
+fn new_daemon_replaces_the_callback_of_the_running_timer() {
     in_new_namespace(|| {
         let (spec, [first, _]) = two_members();
         let slow: Interval = "50ms".parse().unwrap();
@@ -215,41 +215,41 @@ fn a_new_daemon_puts_its_own_callback_into_the_running_timer() {
         let old = datapath.host.borrow_mut().sentinel.program_id().unwrap();
 
         drop((group, datapath));
-        assert!(loaded().contains(&old), "the timer keeps the program of a daemon that is gone");
+        assert!(loaded().contains(&old), "the timer keeps the program of a daemon that has ended");
         let mut datapath = Datapath::open(false).unwrap();
         let mut group = datapath.group(&spec).unwrap();
         assert!(loaded().contains(&old));
         group.attach(&first).unwrap();
-        wait_for("the old program is let go", || !loaded().contains(&old));
+        wait_for("the old program is unloaded", || !loaded().contains(&old));
         assert_eq!(datapath.host.borrow().sentinel.interval(), Interval::default());
         let before = ticks(&datapath);
-        wait_for("the new one looks", || ticks(&datapath) > before + 3);
+        wait_for("the new one ticks", || ticks(&datapath) > before + 3);
         assert_eq!(group.live(), MemberSet::from_bits(1));
         assert!(datapath.host.borrow().sentinel.refused().is_none());
     });
 }
 
 #[test]
-fn what_is_said_of_the_interval_is_true_with_many_members() {
+fn status_shows_the_interval_with_many_members() {
     in_new_namespace(|| {
         let (spec, _) = two_members();
         let mut datapath = Datapath::open(false).unwrap();
         let _group = datapath.group(&spec).unwrap();
-        let said = || datapath.status().into_iter().find(|line| line.contains("sentinel")).unwrap();
-        assert_eq!(said(), "the sentinel checks links every 500 µs");
+        let shown = || datapath.status().into_iter().find(|line| line.contains("sentinel")).unwrap();
+        assert_eq!(shown(), "the sentinel checks links every 500 µs");
         let arm = |group, member| {
             datapath.host.borrow().sentinel.arm(group, member, &[], Duration::from_millis(200));
         };
         arm(200, 7);
-        assert_eq!(said(), "the sentinel checks links every 500 µs");
+        assert_eq!(shown(), "the sentinel checks links every 500 µs");
         // Eight of one group, nine of another: three intervals.
         arm(201, 8);
-        assert_eq!(said(), "the sentinel checks links every 1500 µs");
+        assert_eq!(shown(), "the sentinel checks links every 1500 µs");
     });
 }
 
 #[test]
-fn a_policy_is_changed_in_place_and_capture_is_remembered_by_the_map() {
+fn hash_policy_changes_in_place_and_capture_mode_persists() {
     in_new_namespace(|| {
         let (spec, [first, _]) = two_members();
         let mut datapath = Datapath::open(false).unwrap();
@@ -270,7 +270,7 @@ fn a_policy_is_changed_in_place_and_capture_is_remembered_by_the_map() {
 }
 
 #[test]
-fn the_answers_are_there_before_the_first_group_and_outlive_the_daemon() {
+fn probe_replies_map_exists_before_the_first_group_and_outlives_the_daemon() {
     in_new_namespace(|| {
         let datapath = Datapath::open(false).unwrap();
         let pin = datapath.host.borrow().pins.sentinel().join("probe_replies");
@@ -279,10 +279,10 @@ fn the_answers_are_there_before_the_first_group_and_outlive_the_daemon() {
         assert_eq!(datapath.probe_replies().unwrap().drain(), []);
         drop(datapath);
         let datapath = Datapath::open(false).unwrap();
-        assert_eq!(id(), made, "the next daemon takes it over");
+        assert_eq!(id(), made, "the next daemon adopts it");
         drop(datapath);
 
-        // Pins of a daemon that did not probe lack it: the next one adds it to them.
+        // An older daemon did not create it: the next one does.
         std::fs::remove_file(&pin).unwrap();
         let mut datapath = Datapath::open(false).unwrap();
         let (spec, [first, _]) = two_members();

@@ -469,14 +469,14 @@ fn targets_are_shown_as_names_without_n() {
 }
 
 /// Runs a test with the socket of a daemon that has one probed member and sends these probes.
-fn with_probes<T>(told: &[(Told, bool)], test: impl FnOnce(&Path) -> T) -> T {
+fn with_probes<T>(records: &[(Told, bool)], test: impl FnOnce(&Path) -> T) -> T {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("s");
     let listener = UnixListener::bind(&path).unwrap();
     let bytes: Vec<u8> = [(Told::default(), false)]
         .iter()
-        .chain(told)
-        .flat_map(|(told, is_last)| crate::control::wire::probe(told, *is_last))
+        .chain(records)
+        .flat_map(|(record, is_last)| crate::control::wire::probe(record, *is_last))
         .collect();
     let daemon = thread::spawn(move || {
         let mut stream = BufReader::new(listener.accept().unwrap().0);
@@ -502,7 +502,7 @@ fn with_probes<T>(told: &[(Told, bool)], test: impl FnOnce(&Path) -> T) -> T {
 /// The probes of the reference; one from before the start, of a target without measured times; and two with an outcome that
 /// is not shown.
 fn probes_of_the_reference(start: u64) -> Vec<(Told, bool)> {
-    let told = |probe| (Told { probe: Some(probe), lost: None }, false);
+    let record = |probe| (Told { probe: Some(probe), lost: None }, false);
     let answered = ProbeReport { sent_ns: start + 110_000_000, ..probes::sample() };
     let lost = ProbeReport {
         member: "e1000g1".into(),
@@ -531,13 +531,13 @@ fn probes_of_the_reference(start: u64) -> Vec<(Told, bool)> {
         ProbeReport { fate: ProbeOutcome::Discarded, network_ns: None, handled_ns: None, ..answered.clone() };
     let unsent = ProbeReport { fate: ProbeOutcome::Unsent, ..void.clone() };
     let end = (Told::default(), true);
-    vec![told(answered), told(void), told(lost), told(unsent), told(old), end]
+    vec![record(answered), record(void), record(lost), record(unsent), record(old), end]
 }
 
 #[test]
 fn reference_probes() {
     let start = 15_113_000_000_000;
-    let told = probes_of_the_reference(start);
+    let records = probes_of_the_reference(start);
     let transcript = include_str!("golden/reference-6.9.txt");
     let shown: String = transcript
         .lines()
@@ -548,7 +548,7 @@ fn reference_probes() {
             let (table, _) = Table::new(&probe::FIELDS, options.fields.as_deref(), options.parsable).unwrap();
             let live = Live { table: &table, page: 24, start: Duration::from_nanos(start), names: false };
             let mut out = Vec::new();
-            with_probes(&told, |path| {
+            with_probes(&records, |path| {
                 let probes = Client::connect(path).unwrap().probes(None).unwrap();
                 let ended = follow(probes, &live, &mut out, &mut |warning| panic!("{warning}"));
                 assert!(matches!(ended, Err(Error::Probes(client::Error::Stopped(_)))), "{ended:?}");
@@ -561,17 +561,17 @@ fn reference_probes() {
 
 #[test]
 fn probes_are_shown_until_daemon_ends() {
-    let stat = |told: &[(Told, bool)]| {
-        with_probes(told, |path| {
+    let stat = |records: &[(Told, bool)]| {
+        with_probes(records, |path| {
             let (status, out, err) =
                 ipmpstat(&format!("ipmpstat -pn -o interface,probe --socket {}", path.display()));
             (status, out, err.replace(&path.display().to_string(), "PATH"))
         })
     };
     let rows = "INTERFACE   PROBE\nrge0        589\ne1000g1     612\ne1000g0     65535\n";
-    let mut told = probes_of_the_reference(20_000_000);
+    let mut records = probes_of_the_reference(20_000_000);
     assert_eq!(
-        stat(&told),
+        stat(&records),
         (
             1,
             rows.to_owned(),
@@ -580,10 +580,10 @@ fn probes_are_shown_until_daemon_ends() {
                 .to_owned()
         )
     );
-    told.pop();
-    told.insert(0, (Told { probe: None, lost: Some(7) }, false));
+    records.pop();
+    records.insert(0, (Told { probe: None, lost: Some(7) }, false));
     assert_eq!(
-        stat(&told),
+        stat(&records),
         (
             1,
             rows.to_owned(),

@@ -26,7 +26,7 @@ fn an_unknown_sender_is_learnt_and_follows_the_cast_member() {
 
         bench.egress(&asks(GROUP_MAC)).leaves_by(CAST, &asks(member_mac(CAST)));
         assert_eq!(bench.learnt(), [IpAddr::from(STRANGER4)]);
-        assert_eq!(learnt_hints(bench), 1, "the daemon hears of a new sender");
+        assert_eq!(learnt_hints(bench), 1, "the daemon is notified of a new sender");
         bench.egress(&answers(GROUP_MAC)).leaves_by(CAST, &answers(member_mac(CAST)));
         assert_eq!((bench.learnt().len(), learnt_hints(bench)), (1, 0), "once");
 
@@ -38,7 +38,7 @@ fn an_unknown_sender_is_learnt_and_follows_the_cast_member() {
 }
 
 #[test]
-fn a_hardware_address_of_somebody_else_stays() {
+fn foreign_hardware_address_stays() {
     lab::needs_root!();
     run(|bench| {
         let container = [2, 0, 0, 0, 9, 9];
@@ -52,7 +52,7 @@ fn a_hardware_address_of_somebody_else_stays() {
     });
 }
 
-/// Who only asks whether an address is free has none yet: it may be somebody else's.
+/// An address conflict probe does not claim the address: it may belong to another host.
 #[test]
 fn an_address_is_learnt_when_it_is_claimed_and_not_before() {
     lab::needs_root!();
@@ -113,27 +113,27 @@ fn a_sender_that_is_elsewhere_now_is_forgotten() {
             bench.ingress(0, &frame);
         }
         assert_eq!((bench.learnt().len(), learnt_hints(bench)), (2, 0));
-        // Those that make it another's, through whichever member they come, to everybody, and by ARP to us alone.
+        // Claims of another host, at any member, by broadcast and by ARP to us alone.
         let says = arp(1, (PEER_MAC, STRANGER4), (NO_MAC, STRANGER4));
         let answers = arp(2, (PEER_MAC, STRANGER4), (member_mac(0), DATA4));
         let all = advertisement(STRANGER6, ALL_NODES, STRANGER6, UNSOLICITED, &[target_option(PEER_MAC)]);
-        for (frame, gone) in [
+        for (frame, removed) in [
             (ethernet(BROADCAST, PEER_MAC, ARP, &says), IpAddr::from(STRANGER4)),
             (ethernet(member_mac(0), PEER_MAC, ARP, &answers), STRANGER4.into()),
             (ethernet(multicast_mac6(ALL_NODES), PEER_MAC, IPV6, &all), STRANGER6.into()),
         ] {
             bench.ingress(0, &frame);
-            assert_eq!(learnt_hints(bench), 1, "{gone}");
-            assert!(!bench.learnt().contains(&gone), "{gone} is still ours");
+            assert_eq!(learnt_hints(bench), 1, "{removed}");
+            assert!(!bench.learnt().contains(&removed), "{removed} is still learnt");
             assert_eq!(bench.learnt().len(), 1);
             learn();
         }
     });
 }
 
-/// What is asked in a VLAN of the group is no sender without one.
+/// A request in a VLAN of the group is no sender outside it.
 #[test]
-fn nobody_is_learnt_in_a_vlan() {
+fn senders_in_vlans_are_not_learnt() {
     lab::needs_root!();
     run(|bench| {
         let plain = ethernet(BROADCAST, GROUP_MAC, ARP, &arp(1, (GROUP_MAC, STRANGER4), (NO_MAC, PEER4)));

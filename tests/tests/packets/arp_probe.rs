@@ -1,4 +1,4 @@
-//! Address conflict probes (RFC 5227): the sender is 0.0.0.0, the target is the address that is asked for.
+//! Address conflict probes (RFC 5227): the sender is 0.0.0.0, the target is the requested address.
 
 use crate::{
     frames::*,

@@ -1,5 +1,5 @@
 //! ARP replies. Ours leave with the MAC of, and through, the inbound member of the address that answers. Others' go to
-//! whoever asked: the group for a data address, a sender that was learnt and an address conflict probe; else the member.
+//! the requester: the group for a data address, a sender that was learnt and an address conflict probe; else the member.
 
 use crate::{
     frames::*,
@@ -25,7 +25,7 @@ fn others_go_to_who_asked() {
             let mine = member_mac(member);
             let answer = |to| ethernet(mine, PEER_MAC, ARP, &arp(2, (PEER_MAC, PEER4), (mine, to)));
             let taken = |to| with_destination(&answer(to), GROUP_MAC);
-            // Any member may hear the answer to a data address; the target hardware address stays the member's.
+            // Any member may receive the reply to a data address; the target hardware address stays the member's.
             bench.ingress(member, &answer(DATA4)).is_taken(member, &taken(DATA4));
             bench.ingress(member, &answer(SECOND4)).is_taken(member, &taken(SECOND4));
             bench.ingress(member, &answer(test4(member))).is_untouched();

@@ -47,7 +47,7 @@ fn others_are_taken_once() {
 }
 
 #[test]
-fn unicast_ones_are_taken_by_whoever_is_asked() {
+fn unicast_requests_are_accepted_by_the_receiving_member() {
     lab::needs_root!();
     run(|bench| {
         for member in 0..3 {

@@ -21,7 +21,7 @@ use crate::{
 
 const GROUP: &str = "g0";
 
-/// Frames of every kind, and who carries them.
+/// Frames of every kind, with the member that transmits each.
 fn frames(mac: Mac) -> Vec<(u8, Vec<u8>)> {
     let node = solicited_node(PEER6);
     let datagram = ethernet(PEER_MAC, mac, IPV4, &udp4(DATA4, PEER4, (1, 2), b"one"));
@@ -86,11 +86,11 @@ fn what_leaves_is_shown_once_and_leaves_once() {
             for (_, frame) in
                 frames(member_mac(member as u8)).into_iter().filter(|(by, _)| *by == member as u8)
             {
-                // A tag is taken out of a frame that comes in, and is told beside it.
+                // The kernel moves the tag of an inbound frame to its metadata.
                 let is_tagged = frame[12..14] == VLAN.to_be_bytes();
-                cable.hears_next(&if is_tagged { [&frame[..12], &frame[16..]].concat() } else { frame });
+                cable.receives_next(&if is_tagged { [&frame[..12], &frame[16..]].concat() } else { frame });
             }
-            cable.hears_nothing();
+            cable.receives_nothing();
         }
         // The broadcast came to this namespace's stack by the cable, whose far end is here. Its copy did not: the far end
         // of the group interface has thrown it away.
@@ -109,7 +109,7 @@ fn a_report_is_shown_once_and_leaves_by_all() {
         bench.send(&report(GROUP_MAC));
         capture.shows_leaving_once(&report(GROUP_MAC));
         for (member, cable) in cables.iter().enumerate() {
-            cable.hears_once(&report(member_mac(member as u8)));
+            cable.receives_once(&report(member_mac(member as u8)));
         }
     });
 }
@@ -144,11 +144,11 @@ fn what_comes_in_is_shown_once_without_a_copy() {
         for (member, cable) in cables.iter().enumerate() {
             let to = |mac| ethernet(mac, PEER_MAC, IPV4, &udp4(PEER4, DATA4, (2, 1), &[member as u8]));
             cable.send(&to(member_mac(member as u8)));
-            capture.hears_once(&to(GROUP_MAC));
+            capture.receives_once(&to(GROUP_MAC));
         }
         let asks = ethernet(BROADCAST, PEER_MAC, ARP, &arp(1, (PEER_MAC, PEER4), (NO_MAC, DATA4)));
         cables.iter().for_each(|cable| cable.send(&asks));
-        capture.hears_once(&asks);
+        capture.receives_once(&asks);
         assert_eq!(Tally::of(&bench.group).since(&before).drops.captured, 0);
     });
 }
@@ -221,7 +221,7 @@ fn a_copy_is_known_after_the_capture_has_ended() {
             }
             stop.store(true, Relaxed);
         });
-        println!("{sent} sent, {} copies while captures came and went", counted.drops.captured);
+        println!("{sent} sent, {} copies while captures started and stopped", counted.drops.captured);
         assert!((1..sent).contains(&counted.drops.captured), "captures did not come and go");
         assert_eq!(sent_of(&counted), sent, "packets that left");
     });

@@ -1,5 +1,5 @@
-//! A DHCP client on a member itself hears its server: answers to its MAC are left alone, whomever they are sent to. Those
-//! to anybody else's are the group's, as ever.
+//! A DHCP client on a member itself receives replies of its server: replies to its MAC are passed, with any destination. Replies
+//! to other MACs are accepted by the group.
 
 use crate::{
     frames::*,

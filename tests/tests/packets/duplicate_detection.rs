@@ -1,4 +1,4 @@
-//! Duplicate address detection (RFC 4862): a solicitation from :: without an option, about the address that is asked for.
+//! Duplicate address detection (RFC 4862): a solicitation from :: without an option, for the requested address.
 
 use std::net::Ipv6Addr;
 
@@ -23,8 +23,8 @@ fn both_ways() {
             for (target, member) in [(DATA6, INBOUND), (DATA_LOCAL6, INBOUND), (STRANGER6, CAST)] {
                 let ours = detects(GROUP_MAC, target, &options);
                 bench.egress(&ours).leaves_by(member, &with_source(&ours, member_mac(member)));
-                let heard = detects(PEER_MAC, target, &options);
-                bench.is_taken_once(member, &heard);
+                let received = detects(PEER_MAC, target, &options);
+                bench.is_taken_once(member, &received);
             }
             let for_member = detects(PEER_MAC, local6(1), &options);
             bench.ingress(1, &for_member).is_untouched();
@@ -49,7 +49,7 @@ fn the_answer_about_a_members_own_address_is_its_members() {
 
 /// The answer to one: the address is taken. It goes to all nodes.
 #[test]
-fn the_answer_is_heard_once() {
+fn the_reply_is_received_once() {
     lab::needs_root!();
     run(|bench| {
         let packet = advertisement(DATA6, ALL_NODES, DATA6, UNSOLICITED, &[target_option(PEER_MAC)]);

@@ -17,9 +17,9 @@ fn packets() -> [Vec<u8>; 3] {
     ]
 }
 
-/// Who carries now: the most preferred, or one that steps in.
+/// Checks which member transmits: the most preferred one, or one after a failover.
 #[track_caller]
-fn carried_by(bench: &Bench, member: u8, failed_over_packets: bool) {
+fn transmitted_by(bench: &Bench, member: u8, failed_over_packets: bool) {
     for frame in packets() {
         let (outcome, expected) = (bench.egress(&frame), with_source(&frame, member_mac(member)));
         if failed_over_packets {
@@ -31,7 +31,7 @@ fn carried_by(bench: &Bench, member: u8, failed_over_packets: bool) {
 }
 
 #[track_caller]
-fn carried_by_nobody(bench: &Bench) {
+fn transmitted_by_none(bench: &Bench) {
     for frame in packets() {
         bench.egress(&frame).is_dropped(Reason::NoMember);
     }
@@ -41,19 +41,19 @@ fn carried_by_nobody(bench: &Bench) {
 fn the_usable_mask_is_obeyed() {
     lab::needs_root!();
     run(|bench| {
-        carried_by(bench, 0, false);
+        transmitted_by(bench, 0, false);
         bench.set_usable(&[1, 2]);
-        carried_by(bench, 1, true);
+        transmitted_by(bench, 1, true);
         bench.set_usable(&[2]);
-        carried_by(bench, 2, true);
+        transmitted_by(bench, 2, true);
         bench.set_usable(&[]);
-        carried_by_nobody(bench);
+        transmitted_by_none(bench);
         bench.set_usable(&[0, 1, 2]);
-        carried_by(bench, 0, false);
-        // A list that names only who cannot: there is nobody else to ask.
+        transmitted_by(bench, 0, false);
+        // A list with only members that cannot transmit.
         bench.group.set_slots(&[Preference::new(&[0]); SLOTS]);
         bench.set_usable(&[1, 2]);
-        carried_by_nobody(bench);
+        transmitted_by_none(bench);
     });
 }
 
@@ -63,16 +63,16 @@ fn the_live_mask_is_obeyed() {
     run(|bench| {
         bench.set_cable(0, false);
         bench.wait_live(MemberSet::of(1).with(2));
-        carried_by(bench, 1, true);
+        transmitted_by(bench, 1, true);
         bench.set_cable(1, false);
         bench.wait_live(MemberSet::of(2));
-        carried_by(bench, 2, true);
+        transmitted_by(bench, 2, true);
         bench.set_cable(2, false);
         bench.wait_live(MemberSet::EMPTY);
-        carried_by_nobody(bench);
+        transmitted_by_none(bench);
         bench.set_cable(1, true);
         bench.wait_live(MemberSet::of(1));
-        carried_by(bench, 1, true);
+        transmitted_by(bench, 1, true);
     });
 }
 
@@ -83,21 +83,21 @@ fn the_carrier_is_read_by_the_packet_itself() {
     run(|bench| {
         bench.stop_sentinel();
         bench.set_cable(0, false);
-        carried_by(bench, 1, true);
+        transmitted_by(bench, 1, true);
         bench.set_cable(1, false);
-        carried_by(bench, 2, true);
+        transmitted_by(bench, 2, true);
         bench.set_cable(2, false);
-        carried_by_nobody(bench);
+        transmitted_by_none(bench);
         assert_eq!(bench.group.live(), MemberSet::from_bits(7), "the sentinel has seen nothing");
 
-        // The roles follow the same way: multicast, and who takes it.
+        // The roles fail over the same way: multicast, and the member that accepts it.
         bench.set_cable(2, true);
         let group = Ipv4Addr::new(239, 1, 2, 3);
         let stream = |mac, v4| ethernet(multicast_mac4(group), mac, IPV4, &udp4(v4, group, (1, 2), b""));
         let ours = stream(GROUP_MAC, DATA4);
         bench.egress(&ours).leaves_instead_by(2, &with_source(&ours, member_mac(2)));
-        let heard = stream(PEER_MAC, PEER4);
-        bench.ingress(2, &heard).is_taken(2, &heard);
-        bench.ingress(1, &heard).is_dropped(Reason::OtherCopy);
+        let received = stream(PEER_MAC, PEER4);
+        bench.ingress(2, &received).is_taken(2, &received);
+        bench.ingress(1, &received).is_dropped(Reason::OtherCopy);
     });
 }

@@ -9,7 +9,7 @@ pub use lab::Mac;
 pub const GROUP_MAC: Mac = [2, 0, 0, 0, 0, 9];
 /// A host on the link.
 pub const PEER_MAC: Mac = [2, 0, 0, 0, 2, 1];
-/// Everybody.
+/// Broadcast.
 pub const BROADCAST: Mac = [0xff; 6];
 
 /// The MAC of a member.

@@ -1,6 +1,6 @@
 //! The bench: a group in a network namespace of its own, and its pinned programs run by BPF_PROG_TEST_RUN.
 //!
-//! Every bench is wired the same way, so that a frame's way is told by who carries it:
+//! Every bench has the same lists, so that the transmitting member shows which list was used:
 //!
 //! | role | preference |
 //! |---|---|
@@ -10,10 +10,10 @@
 //! | inbound of [`SECOND4`] | member 0, then 1, then 2 |
 //!
 //! Each member has a test address [`test4`] and a link-local address [`local6`]. All members are usable and live.
-//! IPv6 is off in the namespace and nobody has an IPv4 address: no frame passes but those of the test.
+//! IPv6 is disabled in the namespace and no interface has an IPv4 address: only frames of the test pass.
 //!
-//! TEST_RUN tells the verdict and the frame afterwards, not the device that a redirect goes to: that the source MAC
-//! and the counters tell, and the scenario `on_the_wire` shows that they tell the truth. It refuses a VLAN tag beside
+//! TEST_RUN returns the verdict and the resulting frame, not the device of a redirect: that is checked by the source MAC
+//! and the counters, which the scenario `on_the_wire` compares with real frames. It refuses a VLAN tag beside
 //! the frame (`vlan_present` must be 0), so tags in the frame are run here, and tags beside it are sent for real.
 
 use std::{
@@ -42,7 +42,7 @@ use crate::{
     wire::Wire,
 };
 
-/// Who carries flows, multicast, and ARP and ND for a data address, while nothing has failed.
+/// The members for flows, for multicast, and for ARP and ND of a data address, without failures.
 pub const FLOWS: u8 = 0;
 pub const CAST: u8 = 1;
 pub const INBOUND: u8 = 2;
@@ -56,7 +56,7 @@ pub const DATA_LOCAL6: Ipv6Addr = Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0xff, 0xfe00
 pub const PEER4: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 1);
 pub const PEER6: Ipv6Addr = Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 1);
 pub const PEER_LOCAL6: Ipv6Addr = Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0xff, 0xfe00, 0x201);
-/// Nobody's.
+/// Of no host.
 pub const STRANGER4: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 77);
 pub const STRANGER6: Ipv6Addr = Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 0x77);
 
@@ -203,7 +203,7 @@ impl Bench {
         assert!(came, "{:?} live instead of {members:?}", self.group.live());
     }
 
-    /// Takes the cable of a member out, or puts it back: the far end goes down or up. Says nothing to anybody.
+    /// Unplugs the cable of a member, or plugs it in: the peer goes down or up. Does not wait for the sentinel.
     pub fn set_cable(&self, member: u8, is_in: bool) {
         ip(&format!("link set p{member} {}", if is_in { "up" } else { "down" }));
     }
@@ -285,7 +285,7 @@ impl Bench {
     /// Instructions that the verifier walked through, by program.
     pub fn verified(&self) -> [(&str, u32); 2] {
         [("egress", &self.egress), ("ingress", &self.ingress[0])].map(|(name, program)| {
-            (name, program.info().unwrap().verified_instruction_count().expect("Linux 5.16 tells it"))
+            (name, program.info().unwrap().verified_instruction_count().expect("Linux 5.16 reports it"))
         })
     }
 

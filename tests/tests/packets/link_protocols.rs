@@ -32,7 +32,7 @@ fn both_ways() {
             for frame in frames(PEER_MAC, member_mac(member)) {
                 bench.ingress(member, &frame).is_untouched();
             }
-            // Also to the group's MAC: nobody on the group interface speaks it on its behalf.
+            // Also to the MAC of the group, which has no such protocol.
             bench.ingress(member, &frames(PEER_MAC, GROUP_MAC)[5]).is_untouched();
         }
     });

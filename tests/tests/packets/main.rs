@@ -1,6 +1,6 @@
 //! Packets in, verdicts, rewritten bytes and counters out: the programs of a group run one frame at a time.
 //!
-//! A file a scenario; [`harness`] tells how the group is wired, [`frames`] writes what goes in and what must come
+//! A file a scenario; [`harness`] describes the group, [`frames`] writes what goes in and what must come
 //! out, [`outcome`] compares.
 
 lab::lane!(

@@ -49,9 +49,9 @@ fn a_copy_leaves_through_every_live_member() {
             assert_eq!(outcome.frame, with_source(&frame, member_mac(CAST)));
             assert_eq!(outcome.counted, all_sent(&[0, 1, 2], frame.len()));
             for member in [0, 2] {
-                wires[usize::from(member)].hears_once(&with_source(&frame, member_mac(member)));
+                wires[usize::from(member)].receives_once(&with_source(&frame, member_mac(member)));
             }
-            wires[usize::from(CAST)].hears_nothing();
+            wires[usize::from(CAST)].receives_nothing();
         }
 
         // Without a carrier there is no copy; without being usable there is: its switch is to know, for the day it is.
@@ -62,10 +62,10 @@ fn a_copy_leaves_through_every_live_member() {
         let outcome = bench.egress(frame);
         assert_eq!(outcome.frame, with_source(frame, member_mac(CAST)));
         assert_eq!(outcome.counted, all_sent(&[1, 2], frame.len()));
-        wires[2].hears_once(&with_source(frame, member_mac(2)));
+        wires[2].receives_once(&with_source(frame, member_mac(2)));
         bench.set_usable(&[]);
         bench.egress(frame).is_dropped(Reason::NoMember);
-        wires[2].hears_nothing();
+        wires[2].receives_nothing();
     });
 }
 
@@ -95,7 +95,7 @@ fn other_messages_leave_once() {
         let frame = ethernet(PEER_MAC, GROUP_MAC, IPV6, &jumbo);
         bench.egress(&frame).leaves_by(0, &with_source(&frame, member_mac(0)));
         for wire in &wires {
-            wire.hears_nothing();
+            wire.receives_nothing();
         }
     });
 }

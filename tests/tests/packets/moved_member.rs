@@ -9,7 +9,7 @@ use crate::{
     harness::{DATA4, PEER4, index_of, ip, run, test_run},
 };
 
-/// Moved to another network namespace, with the same index, and with nobody to tell the datapath.
+/// Moved to another network namespace, with the same index, without a notification of the datapath.
 #[test]
 fn to_another_namespace() {
     lab::needs_root!();
@@ -21,15 +21,15 @@ fn to_another_namespace() {
         bench.egress(&out).leaves_by(0, &with_source(&out, member_mac(0)));
         bench.ingress(0, &back).is_taken(0, &with_destination(&back, GROUP_MAC));
 
-        let (tell, told) = channel();
-        let (go, gone) = channel::<()>();
+        let (send, receive) = channel();
+        let (allow, allowed) = channel::<()>();
         let ingress = bench.take_ingress(0);
         std::thread::scope(|scope| {
             scope.spawn(move || {
                 unshare(CloneFlags::CLONE_NEWNET).unwrap();
                 // SAFETY: no arguments.
-                tell.send(unsafe { libc::gettid() }).unwrap();
-                gone.recv().unwrap();
+                send.send(unsafe { libc::gettid() }).unwrap();
+                allowed.recv().unwrap();
                 ip("link set m0 up");
                 let mut context = [0; 44];
                 context[40..].copy_from_slice(&index_of("m0").to_ne_bytes());
@@ -38,9 +38,9 @@ fn to_another_namespace() {
                     assert_eq!((verdict as i32, &after), (-1, frame), "left alone in the other namespace");
                 }
             });
-            let thread = told.recv().unwrap();
+            let thread = receive.recv().unwrap();
             ip(&format!("link set m0 netns {thread}"));
-            go.send(()).unwrap();
+            allow.send(()).unwrap();
             bench.egress(&out).leaves_instead_by(1, &with_source(&out, member_mac(1)));
         });
         bench.egress(&out).leaves_instead_by(1, &with_source(&out, member_mac(1)));

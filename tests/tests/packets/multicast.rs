@@ -7,17 +7,22 @@ use crate::{
 
 const GROUP4: Ipv4Addr = Ipv4Addr::new(239, 1, 2, 3);
 const MDNS6: Ipv6Addr = Ipv6Addr::new(0xff02, 0, 0, 0, 0, 0, 0, 0xfb);
-const EVERYBODY: Ipv4Addr = Ipv4Addr::BROADCAST;
+const LIMITED_BROADCAST: Ipv4Addr = Ipv4Addr::BROADCAST;
 
 /// Frames to many from a MAC with these addresses.
 fn to_many(mac: Mac, v4: Ipv4Addr, v6: Ipv6Addr, local: Ipv6Addr) -> Vec<Vec<u8>> {
-    // A query is no report: one member sends it, one hears it.
+    // A query is not a report: one member sends it, one accepts it.
     let query4 = ip4(2, v4, Ipv4Addr::new(224, 0, 0, 1), 0, &[0x11, 100, 0xee, 0x9b, 0, 0, 0, 0]);
     let query6 = mld(130, local, ALL_NODES, &[0; 20]);
     vec![
         ethernet(multicast_mac4(GROUP4), mac, IPV4, &udp4(v4, GROUP4, (5353, 5353), b"stream")),
-        ethernet(BROADCAST, mac, IPV4, &udp4(v4, EVERYBODY, (67, 68), b"offer")),
-        ethernet(BROADCAST, mac, IPV4, &udp4(Ipv4Addr::UNSPECIFIED, EVERYBODY, (68, 67), b"discover")),
+        ethernet(BROADCAST, mac, IPV4, &udp4(v4, LIMITED_BROADCAST, (67, 68), b"offer")),
+        ethernet(
+            BROADCAST,
+            mac,
+            IPV4,
+            &udp4(Ipv4Addr::UNSPECIFIED, LIMITED_BROADCAST, (68, 67), b"discover"),
+        ),
         ethernet(multicast_mac6(MDNS6), mac, IPV6, &udp6(v6, MDNS6, (5353, 5353), b"query")),
         ethernet(multicast_mac6(ALL_NODES), mac, IPV6, &icmp6_packet(128, v6, ALL_NODES, b"ping")),
         ethernet(multicast_mac4(Ipv4Addr::new(224, 0, 0, 1)), mac, IPV4, &query4),

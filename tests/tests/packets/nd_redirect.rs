@@ -1,4 +1,4 @@
-//! Redirects: a router behind a group tells a host of a better first hop.
+//! Redirects: a router behind a group sends a host a better first hop.
 
 use crate::{
     frames::*,

@@ -29,9 +29,9 @@ fn ours_leave_by_the_inbound_member_of_their_source() {
     });
 }
 
-/// Before it has an address, a host solicits from ::, which is nobody to be remembered and announced.
+/// Before it has an address, a host solicits from ::, which is not learnt.
 #[test]
-fn a_solicitation_from_nobody_leaves_by_the_cast_member() {
+fn solicitation_from_unspecified_leaves_by_the_cast_member() {
     lab::needs_root!();
     run(|bench| {
         let packet = router_solicitation(std::net::Ipv6Addr::UNSPECIFIED, &[]);

@@ -19,7 +19,7 @@ fn ours_leave_by_the_inbound_member_with_its_mac_in_the_option() {
             outcome.leaves_by(INBOUND, &asks(member_mac(INBOUND)));
             assert!(has_right_checksum(&outcome.frame));
 
-            // Whether a neighbour is still there is asked by unicast.
+            // Reachability of a neighbour is checked by unicast.
             let again = |mac| {
                 let packet = solicitation(source, PEER6, PEER6, &[source_option(mac)]);
                 ethernet(PEER_MAC, mac, IPV6, &packet)

@@ -27,18 +27,18 @@ fn what_leaves_the_group_interface_comes_out_of_one_cable() {
             [(FLOWS, &datagram), (INBOUND, &asks), (INBOUND, &solicits), (CAST, &lldp), (2, &probe)];
         for (member, frame) in cases {
             group.send(&frame(GROUP_MAC));
-            cables[usize::from(member)].hears_once(&frame(member_mac(member)));
+            cables[usize::from(member)].receives_once(&frame(member_mac(member)));
             for other in (0..3).filter(|other| *other != usize::from(member)) {
-                cables[other].hears_nothing();
+                cables[other].receives_nothing();
             }
         }
         // A report comes out of all of them, once each.
         let report = |mac| ethernet(multicast_mac4(IGMP_ROUTERS), mac, IPV4, &igmp_report(DATA4));
         group.send(&report(GROUP_MAC));
         for (member, cable) in cables.iter().enumerate() {
-            cable.hears_once(&report(member_mac(member as u8)));
+            cable.receives_once(&report(member_mac(member as u8)));
         }
-        far.hears_nothing();
+        far.receives_nothing();
     });
 }
 
@@ -51,13 +51,13 @@ fn what_a_member_takes_comes_in_on_the_group_interface() {
         for (member, cable) in cables.iter().enumerate() {
             let to = |mac| ethernet(mac, PEER_MAC, IPV4, &udp4(PEER4, DATA4, (2, 1), &[member as u8]));
             cable.send(&to(member_mac(member as u8)));
-            group.hears_once(&to(GROUP_MAC));
+            group.receives_once(&to(GROUP_MAC));
         }
         // A broadcast that every switch hands us comes in once.
         let asks = ethernet(BROADCAST, PEER_MAC, ARP, &arp(1, (PEER_MAC, PEER4), (NO_MAC, DATA4)));
         for cable in &cables {
             cable.send(&asks);
         }
-        group.hears_once(&asks);
+        group.receives_once(&asks);
     });
 }

@@ -1,4 +1,4 @@
-//! What became of a frame: verdict, bytes and every counter, checked together.
+//! The result for a frame: verdict, bytes and every counter, checked together.
 
 use ipmp::datapath::Group;
 use ipmp_common::{
@@ -21,7 +21,7 @@ pub enum Verdict {
     Redirect,
     /// TC_ACT_SHOT
     Drop,
-    /// TC_ACT_UNSPEC: whoever is next decides.
+    /// TC_ACT_UNSPEC: the next program decides.
     Next,
 }
 
@@ -103,7 +103,7 @@ impl Tally {
     }
 }
 
-/// What became of a frame.
+/// The result for a frame.
 #[derive(Debug)]
 pub struct Outcome {
     pub what: String,
@@ -138,7 +138,7 @@ impl Outcome {
         self.is(Verdict::Redirect, frame, &Tally::sent(member, self.sent.len()));
     }
 
-    /// It left through this member, which stepped in for a more preferred one.
+    /// It left through this member, after a failover from a more preferred one.
     #[track_caller]
     pub fn leaves_instead_by(&self, member: u8, frame: &[u8]) {
         assert_eq!(frame[6..12], member_mac(member), "the expected frame is not member {member}'s");

@@ -1,4 +1,4 @@
-//! Forged answers: an identifier that is not ours does not get in, and a flood takes nobody's place but its own.
+//! Forged answers: an identifier that is not ours is not delivered, and a flood displaces only itself.
 
 use std::time::{Duration, Instant};
 
@@ -35,7 +35,7 @@ fn echoes_of_another_identifier_are_counted_and_thrown_away() {
     lab::needs_root!();
     run(|bench| {
         let mut reader = Reader::of(bench);
-        // Until it is told, any will do.
+        // Until it is set, any is accepted.
         for identifier in [0, 1, 0xffff] {
             bench.ingress(0, &echo(0, identifier)).is_untouched();
         }
@@ -66,7 +66,7 @@ fn echoes_of_another_identifier_are_counted_and_thrown_away() {
 
 /// Each kind in turn, from one member.
 #[test]
-fn a_flood_is_bounded_and_takes_nobody_elses_place() {
+fn flood_is_limited_and_displaces_no_other() {
     lab::needs_root!();
     run(|bench| {
         for (kind, frame) in [echo(0, 1), arp_reply(0), nd_reply(0)].iter().enumerate() {
@@ -88,7 +88,7 @@ fn a_flood_is_bounded_and_takes_nobody_elses_place() {
 }
 
 #[test]
-fn others_are_heard_in_the_midst_of_a_flood() {
+fn others_are_delivered_during_a_flood() {
     lab::needs_root!();
     run(|bench| {
         let mut reader = Reader::of(bench);
@@ -100,8 +100,8 @@ fn others_are_heard_in_the_midst_of_a_flood() {
             bench.ingress(0, &nd_reply(0)).is_untouched();
             bench.ingress(0, &arp_reply(0));
             let kinds: Vec<_> = reader.all().iter().map(|answer| (answer.member, answer.kind)).collect();
-            let heard = |wanted| kinds.contains(wanted);
-            assert!([(1, 1), (0, 3), (0, 2)].iter().all(heard), "{kinds:?}");
+            let received = |wanted| kinds.contains(wanted);
+            assert!([(1, 1), (0, 3), (0, 2)].iter().all(received), "{kinds:?}");
         }
         assert!(counted(bench).flood >= 50 * 32, "{:?}", counted(bench));
     });
@@ -119,7 +119,7 @@ fn a_full_ring_loses_answers_counts_them_and_is_good_again_when_it_is_read() {
         }
         let full = counted(bench);
         assert_eq!(full.delivered, ProbeReplies::AT_ONCE as u64);
-        // Nothing is heard of anybody now, but everything goes its way.
+        // No reply is delivered now, but all frames are handled.
         bench.ingress(1, &echo(1, 1)).is_untouched();
         assert_eq!(
             bench.group.reply_counters(1).unwrap(),
@@ -130,7 +130,7 @@ fn a_full_ring_loses_answers_counts_them_and_is_good_again_when_it_is_read() {
         bench.ingress(1, &echo(1, 1)).is_untouched();
         assert_eq!(reader.all().len(), 1);
 
-        // A new reader is not told of what came before.
+        // A new reader does not receive earlier replies.
         bench.ingress(1, &echo(1, 1)).is_untouched();
         assert_eq!(Reader::of(bench).all(), []);
     });

@@ -123,7 +123,7 @@ fn whatever_is_cut_off() {
 }
 
 #[test]
-fn what_is_for_somebody_else() {
+fn replies_for_other_addresses_are_not_delivered() {
     lab::needs_root!();
     run(|bench| {
         // Not for this member's MAC: flooded by the switch, for the group's own, for many.
@@ -131,7 +131,7 @@ fn what_is_for_somebody_else() {
             let misses: Vec<_> = answers().iter().map(|frame| with_destination(frame, destination)).collect();
             none_is_handed(bench, MEMBER, &misses);
         }
-        // For a data address, nobody's, many.
+        // For a data address, an unknown one, multicast.
         let to4 =
             |to| ethernet(member_mac(MEMBER), PEER_MAC, IPV4, &echo4(0, PEER4, to, (1, 2), &payload(b"")));
         let to6 =
@@ -145,9 +145,9 @@ fn what_is_for_somebody_else() {
     });
 }
 
-/// It is forged, or lost its way: the daemon is told where it came in, and the group has it as ever.
+/// It is forged or misrouted: the daemon gets the receiving member, and the group accepts it as any frame.
 #[test]
-fn what_is_for_another_member_is_told_as_this_ones() {
+fn replies_for_another_member_are_delivered_with_the_receiving_member() {
     lab::needs_root!();
     run(|bench| {
         let mut reader = Reader::of(bench);
@@ -186,7 +186,7 @@ fn what_is_tagged() {
 fn arp_and_advertisements_that_answer_no_probe() {
     lab::needs_root!();
     run(|bench| {
-        let nobody = Ipv4Addr::UNSPECIFIED;
+        let unspecified = Ipv4Addr::UNSPECIFIED;
         let peer = (PEER_MAC, PEER4);
         none_is_handed(
             bench,
@@ -195,13 +195,13 @@ fn arp_and_advertisements_that_answer_no_probe() {
                 arp_to(2, peer, DATA4),
                 arp_to(2, peer, test4(MEMBER)),
                 arp_to(2, peer, STRANGER4),
-                arp_to(1, peer, nobody),
-                arp_to(3, peer, nobody),
-                arp_to(2, (PEER_MAC, nobody), nobody),
-                arp_to(2, (BROADCAST, PEER4), nobody),
-                arp_to(2, (NO_MAC, PEER4), nobody),
-                with_source(&arp_to(2, peer, nobody), [3, 0, 0, 0, 0, 1]),
-                with(&arp_to(2, peer, nobody), 18, &[8]),
+                arp_to(1, peer, unspecified),
+                arp_to(3, peer, unspecified),
+                arp_to(2, (PEER_MAC, unspecified), unspecified),
+                arp_to(2, (BROADCAST, PEER4), unspecified),
+                arp_to(2, (NO_MAC, PEER4), unspecified),
+                with_source(&arp_to(2, peer, unspecified), [3, 0, 0, 0, 0, 1]),
+                with(&arp_to(2, peer, unspecified), 18, &[8]),
             ],
         );
         let solicited = advertisement_to(local6(MEMBER), SOLICITED);

@@ -1,4 +1,4 @@
-//! Answers to probes are handed to the daemon, every field of them, and go the way that they went before.
+//! Replies to probes are delivered to the daemon with all fields, and are handled as other frames.
 
 use std::time::Duration;
 
@@ -108,7 +108,7 @@ fn an_echo_reply_to_a_members_own_address() {
 }
 
 #[test]
-fn an_arp_reply_to_nobody_which_the_group_takes_all_the_same() {
+fn arp_reply_to_unspecified_is_delivered_and_accepted_by_the_group() {
     lab::needs_root!();
     run(|bench| {
         let (mut reader, group) = (Reader::of(bench), bench.group.index());
@@ -140,7 +140,7 @@ fn a_solicited_advertisement_to_a_members_own_address() {
         let said = [2, 0, 0, 0, 2, 9];
         for member in 0..3 {
             let cases = [
-                // The option says it; without one, or behind another, the Ethernet header does.
+                // From the option; without one, or behind another, from the Ethernet header.
                 (vec![target_option(said)], said),
                 (vec![target_option(said), mtu_option()], said),
                 (vec![], PEER_MAC),

@@ -18,7 +18,7 @@ fn carry_before_a_packet_is_lost() {
             (0, ethernet(PEER_MAC, GROUP_MAC, IPV6, &icmp6_packet(128, DATA6, PEER6, b"echo"))),
             (1, ethernet(multicast_mac4(group), GROUP_MAC, IPV4, &udp4(DATA4, group, (1, 2), b""))),
         ];
-        let carried_by = |expected: Option<[u8; 3]>| {
+        let transmitted_by = |expected: Option<[u8; 3]>| {
             for (place, (preferred, frame)) in frames.iter().enumerate() {
                 let outcome = bench.egress(frame);
                 let Some(carriers) = expected else {
@@ -39,27 +39,27 @@ fn carry_before_a_packet_is_lost() {
             bench.group.set_reserve(reserve.iter().copied().collect());
         };
         set(&[2], &[0, 1]);
-        carried_by(Some([2, 2, 2]));
+        transmitted_by(Some([2, 2, 2]));
         set(&[], &[0, 1]);
-        carried_by(Some([0, 0, 1]));
+        transmitted_by(Some([0, 0, 1]));
         set(&[], &[2]);
-        carried_by(Some([2, 2, 2]));
+        transmitted_by(Some([2, 2, 2]));
         set(&[], &[]);
-        carried_by(None);
+        transmitted_by(None);
 
         // Only usable by the daemon's word: what has no carrier is no use.
         set(&[2], &[0, 1]);
         bench.set_cable(2, false);
-        carried_by(Some([0, 0, 1]));
+        transmitted_by(Some([0, 0, 1]));
         bench.wait_live(MemberSet::of(0).with(1));
-        carried_by(Some([0, 0, 1]));
+        transmitted_by(Some([0, 0, 1]));
         set(&[2], &[1]);
-        carried_by(Some([1, 1, 1]));
+        transmitted_by(Some([1, 1, 1]));
 
         // What comes in for many is taken by the same rule.
-        let heard = ethernet(multicast_mac4(group), PEER_MAC, IPV4, &udp4(PEER4, group, (1, 2), b""));
-        bench.is_taken_once(1, &heard);
+        let received = ethernet(multicast_mac4(group), PEER_MAC, IPV4, &udp4(PEER4, group, (1, 2), b""));
+        bench.is_taken_once(1, &received);
         set(&[], &[0]);
-        bench.is_taken_once(0, &heard);
+        bench.is_taken_once(0, &received);
     });
 }

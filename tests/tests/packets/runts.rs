@@ -35,7 +35,7 @@ fn ours_are_dropped_as_truncated() {
         let in_vlans = plain.clone().into_iter().map(|sample| in_vlan(sample, 20));
         let mut really_sent = 0;
         for (what, frame, enough) in plain.clone().into_iter().chain(in_vlans) {
-            // A way can be told from the first byte of the message; to be signed, it must have a checksum.
+            // The first byte of the message selects the list; writing the MAC needs the checksum, too.
             let enough = if matches!(what, "RS" | "RA") { enough + 3 } else { enough };
             for length in 14..enough {
                 println!("{what} of {length} bytes");

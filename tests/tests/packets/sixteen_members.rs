@@ -8,7 +8,7 @@ use crate::{
 };
 
 #[test]
-fn every_place_of_a_list_is_asked_in_order() {
+fn every_place_of_a_list_is_checked_in_order() {
     lab::needs_root!();
     Setup::new().members(16).run(|bench| {
         let frames = [
@@ -34,8 +34,8 @@ fn every_place_of_a_list_is_asked_in_order() {
 
         // Ingress of the sixteenth is itself.
         bench.set_usable(&order);
-        let heard = ethernet(member_mac(15), PEER_MAC, IPV4, &tcp4(PEER4, DATA4, (2, 1), 3));
-        bench.ingress(15, &heard).is_taken(15, &with_destination(&heard, GROUP_MAC));
-        bench.ingress(14, &heard).is_untouched();
+        let received = ethernet(member_mac(15), PEER_MAC, IPV4, &tcp4(PEER4, DATA4, (2, 1), 3));
+        bench.ingress(15, &received).is_taken(15, &with_destination(&received, GROUP_MAC));
+        bench.ingress(14, &received).is_untouched();
     });
 }

@@ -100,7 +100,7 @@ fn by_destination_ports_and_sources_do_not_matter() {
 }
 
 /// The slots that a program in another language computes for these flows, with MurmurHash3: `flow` and `destination` are the
-/// same on every host and after every boot, so that it can be said where a flow goes.
+/// same on every host and after every boot, so that the member of a flow can be predicted.
 #[test]
 fn reproducible_policies_are_reproduced() {
     lab::needs_root!();

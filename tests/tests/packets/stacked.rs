@@ -26,7 +26,7 @@ fn make(names: &[&str]) {
 }
 
 #[track_caller]
-fn carried_by(bench: &Bench, member: u8) {
+fn transmitted_by(bench: &Bench, member: u8) {
     for frame in [
         ethernet(PEER_MAC, GROUP_MAC, IPV4, &udp4(DATA4, PEER4, (1, 2), b"one")),
         ethernet(PEER_MAC, GROUP_MAC, IPV6, &icmp6_packet(128, DATA6, PEER6, b"echo")),
@@ -47,26 +47,26 @@ fn every_device_below_is_read_by_the_packet_and_by_the_sentinel() {
         let below = ["one", "two", "three"];
         make(&below);
         put_on(bench, &below);
-        carried_by(bench, 0);
+        transmitted_by(bench, 0);
         for name in below {
             ip(&format!("link set {name}-far down"));
             bench.wait_live(MemberSet::from_bits(6));
-            carried_by(bench, 1);
+            transmitted_by(bench, 1);
             ip(&format!("link set {name}-far up"));
             bench.wait_live(MemberSet::from_bits(7));
-            carried_by(bench, 0);
+            transmitted_by(bench, 0);
         }
         bench.stop_sentinel();
         for name in below {
             ip(&format!("link set {name}-far down"));
-            carried_by(bench, 1);
+            transmitted_by(bench, 1);
             assert_eq!(bench.group.live(), MemberSet::from_bits(7), "the sentinel has seen nothing");
             ip(&format!("link set {name}-far up"));
-            carried_by(bench, 0);
+            transmitted_by(bench, 0);
         }
-        // A device that has gone has no carrier, whatever its memory holds by now.
+        // A deleted device has no carrier, with any contents of its memory.
         ip("link del two");
-        carried_by(bench, 1);
+        transmitted_by(bench, 1);
     });
 }
 
@@ -79,11 +79,11 @@ fn a_macvlan_goes_with_its_device() {
         let mac = lab::show_mac(member_mac(0));
         ip(&format!("link del m0\nlink add link base name m0 address {mac} type macvlan\nlink set m0 up"));
         put_on(bench, &["base"]);
-        carried_by(bench, 0);
+        transmitted_by(bench, 0);
         bench.stop_sentinel();
         for _ in 0..5 {
             ip("link set base-far down");
-            carried_by(bench, 1);
+            transmitted_by(bench, 1);
             ip("link set base-far up");
             let back = lab::wait_until(std::time::Duration::from_secs(10), || {
                 let frame = ethernet(PEER_MAC, GROUP_MAC, IPV4, &udp4(DATA4, PEER4, (1, 2), b"one"));

@@ -42,7 +42,7 @@ fn tagged_frames_leave_as_they_are() {
 }
 
 /// Frames that would be taken, each by this member, if they were not tagged.
-fn heard() -> [(u8, Vec<u8>); 4] {
+fn received() -> [(u8, Vec<u8>); 4] {
     let node = solicited_node(DATA6);
     [
         (0, ethernet(member_mac(0), PEER_MAC, IPV4, &udp4(PEER4, DATA4, (2, 1), b""))),
@@ -59,13 +59,13 @@ fn frames_of_foreign_vlans_are_left_alone() {
         bench.group.set_vlans(&[OURS]).unwrap();
         for kind in [VLAN, QINQ] {
             for vlan in [FOREIGN, 1, 0, 4095, OURS + 64, OURS ^ 1] {
-                for (member, frame) in heard() {
+                for (member, frame) in received() {
                     bench.ingress(member, &tagged(&frame, kind, vlan)).is_untouched();
                 }
             }
         }
         bench.group.set_vlans(&[]).unwrap();
-        for (member, frame) in heard() {
+        for (member, frame) in received() {
             bench.ingress(member, &tagged(&frame, VLAN, OURS)).is_untouched();
         }
     });
@@ -77,14 +77,14 @@ fn frames_of_the_groups_vlans_are_taken() {
     run(|bench| {
         for vlan in [OURS, 1, 4094] {
             bench.group.set_vlans(&[OURS, 1, 4094]).unwrap();
-            for (member, frame) in heard() {
+            for (member, frame) in received() {
                 // Priority bits are no part of the VLAN.
                 let frame = tagged(&frame, VLAN, 0xe000 | vlan);
                 if frame[0] & 1 == 0 {
                     bench.ingress(member, &frame).is_taken(member, &with_destination(&frame, GROUP_MAC));
                     bench.ingress(1, &frame).is_untouched();
                 } else {
-                    // Addresses of VLANs are not told apart: the cast member takes what is for many.
+                    // Addresses in VLANs are not known: the cast member accepts multicast.
                     bench.ingress(CAST, &frame).is_taken(CAST, &frame);
                     bench.ingress(member, &frame).is_dropped(Reason::OtherCopy);
                 }
@@ -112,7 +112,7 @@ fn tags_beside_the_frame_are_seen() {
             let expected = if is_taken { Tally::received(0, packet.len()) } else { Tally::default() };
             assert_eq!(counted, expected, "VLAN {vlan:#x}");
         }
-        // In a tag of ours may stand a tag of somebody else: what is beside the frame decides.
+        // Inside a tag of the group there may be another tag: the outer one, in the metadata, decides.
         let inner = tagged(&packet, VLAN, FOREIGN);
         assert_eq!(bench.receive(0, &[tagged(&inner, QINQ, OURS)]), Tally::received(0, inner.len()));
         assert_eq!(

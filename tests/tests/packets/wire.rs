@@ -10,7 +10,7 @@ use crate::harness::index_of;
 const SOON: Duration = Duration::from_secs(5);
 const QUIET: Duration = Duration::from_millis(100);
 
-/// A socket that sends on an interface, and hears what comes in there.
+/// A socket that sends and receives on an interface.
 pub struct Wire {
     socket: Socket,
     name: String,
@@ -27,7 +27,7 @@ impl Wire {
         Self::bound(Some(name), 0)
     }
 
-    /// A socket that hears one protocol alone, on one interface or on all of them.
+    /// A socket that receives one protocol, on one interface or on all of them.
     pub fn bound(name: Option<&str>, protocol: u16) -> Self {
         let socket = Socket::new(Domain::PACKET, Type::RAW, None).unwrap();
         let mut storage = SockAddrStorage::zeroed();
@@ -46,7 +46,7 @@ impl Wire {
         assert!(self.offer(frame), "{}: dropped on its way out", self.name);
     }
 
-    /// Sends a frame; false if it was dropped on its way out, which the kernel tells a packet socket by ENOBUFS.
+    /// Sends a frame; false if it was dropped on its way out, reported by the kernel as ENOBUFS.
     pub fn offer(&self, frame: &[u8]) -> bool {
         match self.socket.send(frame) {
             Ok(length) => {
@@ -86,16 +86,16 @@ impl Wire {
 
     /// Exactly these bytes come in, and nothing else.
     #[track_caller]
-    pub fn hears_once(&self, frame: &[u8]) {
-        self.hears_next(frame);
-        self.hears_nothing();
+    pub fn receives_once(&self, frame: &[u8]) {
+        self.receives_next(frame);
+        self.receives_nothing();
     }
 
     /// These bytes come in next.
     #[track_caller]
-    pub fn hears_next(&self, frame: &[u8]) {
-        let heard = self.next(SOON, false);
-        assert_eq!(heard.as_deref(), Some(frame), "on {}", self.name);
+    pub fn receives_next(&self, frame: &[u8]) {
+        let received = self.next(SOON, false);
+        assert_eq!(received.as_deref(), Some(frame), "on {}", self.name);
     }
 
     /// Exactly these bytes leave, and nothing else.
@@ -115,8 +115,8 @@ impl Wire {
 
     /// Nothing comes in.
     #[track_caller]
-    pub fn hears_nothing(&self) {
-        let heard = self.next(QUIET, false);
-        assert_eq!(heard, None, "on {}", self.name);
+    pub fn receives_nothing(&self) {
+        let received = self.next(QUIET, false);
+        assert_eq!(received, None, "on {}", self.name);
     }
 }

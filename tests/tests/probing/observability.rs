@@ -64,7 +64,7 @@ fn probes_are_shown_live_and_path_failure_is_explained() {
     // On a busy machine, a probe of another member may be late too.
     let wanted = [
         "e1000g0 has failed: its link is up, and its probes are not answered (inet)\n",
-        "\n        It carries no traffic: its probes have failed, and others work.\n",
+        "\n        It is not active: its probes have failed, and others work.\n",
         "\n        inet: other members with replies: e1000g1 rge0.\n",
         "IP interface failure detected on e1000g0 of group production0 (probes of e1000g0 were lost one after another)\n",
     ];

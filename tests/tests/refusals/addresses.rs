@@ -31,7 +31,7 @@ const BAD: [(&str, &str); 20] = [
     ("2001:db8::1", "2001:db8::1 has no prefix length: write 2001:db8::1/64, or whatever its network has"),
     (
         "hivemind-prod",
-        "hivemind-prod has no prefix length: write hivemind-prod/24, or whatever its network has",
+        r#"expected ADDRESS/PREFIX, got "hivemind-prod"; append the prefix length, for example hivemind-prod/24"#,
     ),
     ("192.168.178.210/33", "192.168.178.210/33: the prefix length of an IPv4 address is 1 to 32"),
     ("192.168.178.210/0", "192.168.178.210/0: the prefix length of an IPv4 address is 1 to 32"),

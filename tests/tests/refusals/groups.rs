@@ -53,14 +53,8 @@ fn a_command_line_that_cannot_be_understood() {
     let lab = quiet_lab(3);
     let scene = Scene::production(&lab, "e1000g0 e1000g1");
     for (command, line) in [
-        (
-            "attach rge0",
-            "the following required arguments were not provided: --group <GROUP> (see ipmpctl attach --help)",
-        ),
-        (
-            "detach",
-            "the following required arguments were not provided: <INTERFACE> (see ipmpctl detach --help)",
-        ),
+        ("attach rge0", "missing arguments: --group <GROUP> (see ipmpctl attach --help)"),
+        ("detach", "missing arguments: <INTERFACE> (see ipmpctl detach --help)"),
         ("explode production0", "unrecognized subcommand 'explode' (see ipmpctl --help)"),
         (
             "detach e1000g0 --force --restore",

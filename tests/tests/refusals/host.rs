@@ -59,7 +59,7 @@ fn does_not_start(lab: &Lab, wrapper: &[&str], line: &str) {
 
     let mut ctl = wrapped(wrapper, binary("ipmpctl").unwrap().to_str().unwrap());
     ctl.args(arguments).args(["create", "third0"]);
-    let line = format!("ipmpd does not start: {line}");
+    let line = format!("cannot start ipmpd: {line}");
     assert_refused("ipmpctl create", &ctl.output().unwrap(), NO_DAEMON, "ipmpctl", &line);
     assert_same(&Snapshot::take(lab).unwrap(), &before, "ipmpctl create");
     assert!(!socket.exists());

@@ -35,13 +35,13 @@ e1000g0: flags=<UP,BROADCAST,RUNNING,MULTICAST,DEPRECATED,NOFAILOVER> mtu 1500 i
 e1000g1: flags=<UP,BROADCAST,MULTICAST,DEPRECATED,NOFAILOVER,FAILED> mtu 1500 index 4
         ether 02:00:00:00:00:01
         groupname Production
-        state failed, link down, does not transmit: failed, link down
+        state failed, link down, does not transmit
         member 1, attached by tcx, weight 1000, preferred in 1365 of 4096 slots (33.3%)
         out 0 packets 0 bytes, in 0 packets 0 bytes, failed over 0 packets
 rge0: flags=<UP,BROADCAST,RUNNING,MULTICAST,DEPRECATED,NOFAILOVER,OFFLINE> mtu 1500 index 5
         ether 02:00:00:00:00:02
         groupname Production
-        state offline, link up, does not transmit: offline
+        state offline, link up, does not transmit
         member 2, attached by tcx, weight 1000, preferred in 1365 of 4096 slots (33.3%)
         out 0 packets 0 bytes, in 0 packets 0 bytes, failed over 0 packets
 production0: checks

@@ -56,7 +56,7 @@ pub struct Probing {
     pub test_address: Option<IpAddr>,
     /// Prefix length of the test address in bits: targets are in this subnet.
     pub prefix: Option<u8>,
-    /// Where its targets come from (reference 6.8).
+    /// Where its targets come from (docs/reference.md 6.8).
     pub mode: TargetMode,
     /// Whether this family has failed, and is not repaired yet.
     pub failed: bool,

@@ -10,10 +10,9 @@ use super::{
         DEFINITION, explanation,
         monitor::{self, Event},
         probes::{self, Told},
-        request::{Last, Request, Response},
-        setting::Setting,
+        request::{Last, Response, samples},
         target::{Prober, TargetReport},
-        test_address::TestAddress,
+        verb::{ReplyKind, VERBS, Verb},
         wire::{self, Call, Failure},
     },
     *,
@@ -195,41 +194,10 @@ fn every_word_of_the_definition_can_be_said() {
 }
 
 #[test]
-fn every_call_and_every_error_is_documented() {
+fn verb_table_and_errors_match_the_definition() {
     let interface = definition();
-    let group = || "g0".to_owned();
-    let addresses = || vec!["10.0.0.1/24".parse().unwrap()];
-    let hosts = || vec!["10.0.0.1".parse().unwrap()];
-    let requests = [
-        Request::Create { group: group(), groupname: None, addresses: addresses() },
-        Request::Destroy { group: group() },
-        Request::Attach {
-            group: group(),
-            interfaces: vec!["eth0".into()],
-            standby: true,
-            test_addresses: vec![],
-        },
-        Request::Detach { interface: "eth0".into(), last: Some(Last::KeepGroup) },
-        Request::AddAddress { group: group(), addresses: addresses() },
-        Request::RemoveAddress { group: group(), addresses: addresses() },
-        Request::AddTestAddress { interface: "eth0".into(), address: TestAddress::Dhcp },
-        Request::RemoveTestAddress { interface: "eth0".into(), address: TestAddress::Dhcp },
-        Request::Offline { interface: "eth0".into() },
-        Request::Online { interface: "eth0".into() },
-        Request::Set { name: group(), settings: vec![Setting::Weight(1)] },
-        Request::AddTarget { group: group(), addresses: hosts() },
-        Request::RemoveTarget { group: group(), addresses: hosts() },
-        Request::EnableTarget { group: group(), addresses: hosts() },
-        Request::DisableTarget { group: group(), addresses: hosts() },
-        Request::DiscoverTargets { group: group() },
-        Request::ListTargets { group: group() },
-        Request::Show { name: None },
-        Request::Monitor { name: None },
-        Request::Probes { name: None },
-        Request::Explain { member: "eth0".into() },
-    ];
     let mut called = BTreeSet::new();
-    for request in requests {
+    for request in samples() {
         let call = Call::new(&request);
         let name = call.method.strip_prefix("net.ipmp.Manager.").unwrap().to_owned();
         let method =
@@ -239,6 +207,20 @@ fn every_call_and_every_error_is_documented() {
         called.insert(name);
     }
     assert_eq!(called, interface.methods().map(|m| m.name().to_string()).collect());
+    assert_eq!(called, VERBS.iter().map(|verb| verb.method.to_owned()).collect());
+    for Verb { method, reply, .. } in VERBS {
+        let outputs = interface.methods().find(|m| m.name() == *method).unwrap();
+        let outputs: Vec<String> = outputs.outputs().map(|field| field.name().to_string()).collect();
+        let expected: &[&str] = match reply {
+            ReplyKind::Notes => &["notes"],
+            ReplyKind::Groups => &["version", "groups"],
+            ReplyKind::Targets => &["version", "targets"],
+            ReplyKind::Explanation => &["version", "explanation"],
+            ReplyKind::Events => &["version", "event"],
+            ReplyKind::Probes => &["version", "probe", "lost"],
+        };
+        assert_eq!(outputs, expected, "{method}");
+    }
 
     let mut failed = BTreeSet::new();
     for failure in [

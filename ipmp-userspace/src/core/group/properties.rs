@@ -1,4 +1,4 @@
-//! Random events against a kernel that does what it is told.
+//! Random inputs against a simulated kernel that applies the actions.
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -8,7 +8,7 @@ use proptest::prelude::*;
 use super::*;
 use crate::types::LinkState;
 
-/// What the kernel holds, by the actions alone.
+/// The state of the kernel, from the actions alone.
 #[derive(Clone, Default)]
 pub(super) struct Kernel {
     pub usable: MemberSet,
@@ -23,8 +23,8 @@ pub(super) struct Kernel {
 }
 
 impl Kernel {
-    /// Carries an action out; whether it changed anything.
-    pub fn carry_out(&mut self, action: &Action) -> bool {
+    /// Applies an action; whether it changed anything.
+    pub fn apply(&mut self, action: &Action) -> bool {
         fn set<T: PartialEq>(place: &mut T, value: T) -> bool {
             std::mem::replace(place, value) != *place
         }
@@ -54,7 +54,7 @@ impl Kernel {
         }
     }
 
-    /// What a daemon that starts now finds. The state of a member that has left is no longer there.
+    /// What a daemon that starts now finds. The state of a member that has left is deleted.
     fn adopted(&self, group: &Group) -> Adopted {
         let member = |member: &Member| (member.attachment.clone(), self.states[usize::from(member.number())]);
         let mut members: Vec<_> = group.members().iter().map(member).collect();
@@ -172,15 +172,15 @@ impl World {
         })
     }
 
-    /// Tells the group, and the kernel what the group wants. A refusal is a request that never was.
+    /// Passes an input to the group, and its actions to the kernel. A refused input has no effect.
     fn tell(&mut self, step: &Step) -> Vec<Action> {
         let Some(event) = self.event(step) else { return Vec::new() };
         let actions = self.group.handle(self.now, event).unwrap_or_default();
         for action in &actions {
-            assert!(self.kernel.carry_out(action), "{action:?} changes nothing, after {step:?}");
+            assert!(self.kernel.apply(action), "{action:?} changes nothing, after {step:?}");
         }
         if let Step::Leave(member) = step {
-            // The datapath clears the place of a member that it is taken off.
+            // The datapath clears the entry of a member that is detached.
             self.kernel.states[usize::from(*member)] = MemberStatus::Vacant;
         }
         actions
@@ -194,7 +194,7 @@ impl World {
             group.members().iter().filter(|member| member.functions()).map(Member::number).collect();
 
         assert_eq!(active, functioning);
-        assert_eq!(active.len() as usize, group.active().len(), "nobody is active twice");
+        assert_eq!(active.len() as usize, group.active().len(), "no member is active twice");
         assert_eq!(kernel.usable, group.usable());
         assert_eq!(kernel.usable.and(members), kernel.usable, "only members are usable");
         assert_eq!(kernel.carrier, !active.is_empty());
@@ -209,7 +209,7 @@ impl World {
             assert_eq!(kernel.states[usize::from(member.number())], member.state().into());
         }
 
-        // Whoever could carry, carries: nobody is held down for nothing, and nobody is left without.
+        // Members that can transmit do: none is in a hold-down without need.
         let works =
             |member: &&Member| member.offline.is_none() && member.live && member.link() != LinkState::Down;
         if group.members().iter().any(|member| works(&member)) {
@@ -221,7 +221,7 @@ impl World {
         }
         assert!(group.deadline().is_none_or(|deadline| deadline > self.now));
         if group.members().iter().any(|member| member.held_until().is_some()) {
-            assert!(!active.is_empty(), "nobody is held down while nobody carries");
+            assert!(!active.is_empty(), "no member is in a hold-down while none transmits");
         }
 
         self.check_roles(members, active, balanced);
@@ -256,7 +256,7 @@ impl World {
             assert!(of_active().max().unwrap_or(0) - of_active().min().unwrap_or(0) <= 1);
         }
 
-        // What the kernel does until the daemon has heard is what the daemon then decides.
+        // What the datapath does before the daemon is notified is what the daemon then decides.
         for lost in active.iter().filter(|_| active.len() > 1) {
             let mut later = group.clone();
             let live = group.members().iter().filter(|member| member.live()).map(Member::number);
@@ -278,7 +278,7 @@ impl World {
         let mut kernel = self.kernel.clone();
         kernel.announced.clear();
         for action in &actions {
-            kernel.carry_out(action);
+            kernel.apply(action);
         }
         (Self { group, kernel, live: self.live, now: self.now }, actions)
     }
@@ -288,7 +288,7 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(48))]
 
     #[test]
-    fn whatever_happens_the_group_is_sound(steps in proptest::collection::vec(step(), 1..60)) {
+    fn random_inputs_keep_group_sound(steps in proptest::collection::vec(step(), 1..60)) {
         let mut world = World::new();
         for step in &steps {
             world.tell(step);
@@ -298,7 +298,7 @@ proptest! {
 
     /// No address moves, no role moves, no verdict is cleared, no flow moves.
     #[test]
-    fn a_restart_changes_nothing(steps in proptest::collection::vec(step(), 1..40)) {
+    fn restart_changes_nothing(steps in proptest::collection::vec(step(), 1..40)) {
         let mut world = World::new();
         for step in &steps {
             world.tell(step);
@@ -317,9 +317,9 @@ proptest! {
         }
     }
 
-    /// The daemon is killed between any two actions: the next one makes a sound group of what it finds.
+    /// The daemon is killed between any two actions: the next one recovers a sound group.
     #[test]
-    fn a_kill_between_any_two_actions_is_survived(
+    fn kill_between_any_two_actions_is_recovered(
         steps in proptest::collection::vec(step(), 1..40), cut in any::<prop::sample::Index>(),
     ) {
         let mut world = World::new();
@@ -330,7 +330,7 @@ proptest! {
         let mut kernel = world.kernel.clone();
         let actions = world.tell(last);
         for action in &actions[..cut.index(actions.len() + 1)] {
-            kernel.carry_out(action);
+            kernel.apply(action);
         }
         world.kernel = kernel;
         // The balance of addresses is restored by what happens next, not by a restart.

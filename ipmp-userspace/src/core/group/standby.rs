@@ -119,7 +119,7 @@ impl Members {
             member.offline.is_none() && member.probing.failed && member.kept_out && settings.fail_open
         };
         let inactive = |member: &Member| member.inactive && member.functions();
-        let tiers = [self.set(inactive), self.set(Member::is_held_down), self.set(probes_failed)];
+        let tiers = [self.set(inactive), self.set(Member::is_in_hold_down), self.set(probes_failed)];
         tiers.into_iter().find(|tier| !tier.is_empty()).unwrap_or_default()
     }
 

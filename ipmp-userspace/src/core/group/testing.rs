@@ -1,4 +1,4 @@
-//! A network for tests: what a group sends is answered, or not, and time passes from one event to the next.
+//! A simulated network for tests: probes are answered or not, and time passes from one input to the next.
 
 use std::{
     collections::{BTreeSet, VecDeque},
@@ -15,26 +15,26 @@ use crate::{
     types::{Family, LinkState, MemberState},
 };
 
-/// A group, and the network that its members are on.
+/// A group, and the network of its members.
 #[derive(Clone)]
 pub(crate) struct Wire {
     pub group: Group,
     pub now: Time,
-    /// Members whose paths are dead behind their links.
+    /// Members whose paths have failed while their links are up.
     pub silent: BTreeSet<u8>,
-    /// Targets that do not answer.
+    /// Targets that do not reply.
     pub dead: BTreeSet<IpAddr>,
-    /// How long an answer takes.
+    /// Round-trip time.
     pub rtt: Duration,
-    /// How much later than its deadline the group is woken.
+    /// Delay of deadlines.
     pub late: Duration,
-    /// Lines so far, but for those of who joined.
+    /// Texts of the events so far, except joins and moves.
     pub lines: Vec<String>,
-    /// Probes so far: when, on which member, to whom, how.
+    /// Probes so far: time, member, target, method.
     pub probes: Vec<(Time, u8, IpAddr, Via)>,
     /// Requests so far other than probes.
     pub searches: Vec<(Time, Action)>,
-    /// Everything that was wanted since somebody has looked.
+    /// All actions since they were taken last.
     pub actions: Vec<Action>,
     /// Carrier of the group interface.
     pub carrier: bool,
@@ -71,7 +71,7 @@ impl Wire {
         }
     }
 
-    /// Members eth0, eth1 and so on with test addresses and the router 192.168.178.1, all answered.
+    /// Members eth0, eth1 and so on with test addresses and the router 192.168.178.1, which replies.
     pub fn of(members: u8, settings: Settings) -> Self {
         let mut wire = Self::new(settings);
         wire.tell(Input::AddressAdded(router(200)));
@@ -116,7 +116,7 @@ impl Wire {
         }
     }
 
-    /// A member's link comes or goes, by netlink and the datapath alike.
+    /// Sets a member's link, in netlink and the datapath.
     pub fn link(&mut self, member: u8, up: bool) {
         let live = self.group.members().iter().filter(|member| member.live()).map(|member| member.number());
         let mut live: BTreeSet<u8> = live.collect();
@@ -129,7 +129,7 @@ impl Wire {
         self.tell(Input::Live(live.into_iter().collect()));
     }
 
-    /// Lets time pass, with everything that happens in it.
+    /// Advances the time, with everything that happens in it.
     pub fn run(&mut self, time: Duration) {
         let end = self.now + time;
         loop {
@@ -140,7 +140,7 @@ impl Wire {
                 break;
             };
             self.now = self.now.max(next);
-            // What has arrived is read first.
+            // Received replies are read first.
             while let Some((at, member, target, proof)) =
                 self.answers.pop_front_if(|answer| answer.0 <= self.now)
             {
@@ -155,11 +155,15 @@ impl Wire {
         self.now = end;
     }
 
-    /// Lets time pass until something is so; how long that took. It has to be so within a while.
+    /// Advances the time until a condition holds; how long that took. It must hold within 10 minutes.
     pub fn until(&mut self, mut so: impl FnMut(&Self) -> bool) -> Duration {
         let start = self.now;
         while !so(self) {
-            assert!(self.now - start < Duration::from_secs(600), "it is never so: {:?}", self.lines);
+            assert!(
+                self.now - start < Duration::from_secs(600),
+                "the condition never holds: {:?}",
+                self.lines
+            );
             let next = self.group.deadline().expect("a deadline") + self.late;
             let answer = self.answers.front().map_or(next, |answer| answer.0);
             self.run((next.min(answer) - self.now).max(Duration::from_nanos(1)));
@@ -172,7 +176,7 @@ impl Wire {
         self.ask(event).unwrap_or_else(|refusal| panic!("{text}: {refusal}"))
     }
 
-    /// As [`Self::tell`], for what may be refused.
+    /// As [`Self::tell`], for inputs that may be refused.
     pub fn ask(&mut self, event: Input) -> Result<Vec<Action>, Refusal> {
         let actions = self.group.handle(self.now, event)?;
         self.actions.extend(actions.iter().cloned());
@@ -215,7 +219,7 @@ impl Wire {
         }
     }
 
-    /// The lines since the last look.
+    /// The texts of events since the previous call.
     pub fn said(&mut self) -> Vec<String> {
         std::mem::take(&mut self.lines)
     }

@@ -8,7 +8,7 @@ use crate::{
     types::{GroupState, LinkState, MemberState},
 };
 
-/// A group and its clock, and what it said.
+/// A group and its clock.
 pub(super) struct Scene {
     pub group: Group,
     pub now: Time,
@@ -105,7 +105,7 @@ fn list(members: &[u8]) -> Preference {
 }
 
 #[test]
-fn a_first_member_takes_everything_when_it_is_live_and_not_before() {
+fn first_member_gets_all_roles_when_live() {
     let mut scene = Scene::new();
     assert_eq!(
         scene.tell(Input::AddressAdded(address(200))),
@@ -136,7 +136,7 @@ fn a_first_member_takes_everything_when_it_is_live_and_not_before() {
 }
 
 #[test]
-fn a_pulled_cable_moves_roles_and_leaves_usable_alone() {
+fn carrier_loss_moves_roles_and_keeps_usable() {
     let mut scene = Scene::of(&["e1000g0", "e1000g1", "rge0"]);
     let lost = scene.live(&[1, 2]);
     assert_eq!(
@@ -167,7 +167,7 @@ fn a_pulled_cable_moves_roles_and_leaves_usable_alone() {
 /// State of the member under test and what is said, for every state, event and company: the table of the group's
 /// documentation. The member is number 0, `eth0`; its company is number 1, `eth1`, with a link or without one.
 #[test]
-fn every_state_event_and_company_is_as_the_table_says() {
+fn every_state_peer_and_event_matches_the_table() {
     use MemberState::{Failed, Offline, Ok, Unknown};
     const DOWN: &str = "The link has gone down on eth0";
     const UP: &str = "The link has come up on eth0";
@@ -303,7 +303,7 @@ fn every_state_event_and_company_is_as_the_table_says() {
 }
 
 #[test]
-fn cables_pulled_one_after_another_and_put_back() {
+fn links_lost_one_after_another_and_restored() {
     let mut scene = Scene::of(&["e1000g0", "rge0"]);
     scene.link(0, LinkState::Down);
     let last = scene.link(1, LinkState::Down);
@@ -336,7 +336,7 @@ fn cables_pulled_one_after_another_and_put_back() {
 }
 
 #[test]
-fn all_lost_at_once_reads_like_one_after_another() {
+fn all_lost_at_once_logs_like_one_after_another() {
     let mut scene = Scene::of(&["eth0", "eth1"]);
     assert_eq!(
         lines(&scene.live(&[])),
@@ -350,7 +350,7 @@ fn all_lost_at_once_reads_like_one_after_another() {
 }
 
 #[test]
-fn a_swap_in_one_look_is_not_a_dead_group() {
+fn loss_and_gain_in_one_input_keep_group_usable() {
     let mut scene = Scene::of(&["eth0", "eth1"]);
     scene.live(&[0]);
     let swap = scene.live(&[1]);
@@ -367,7 +367,7 @@ fn a_swap_in_one_look_is_not_a_dead_group() {
 }
 
 #[test]
-fn a_group_of_one_is_ok() {
+fn group_of_one_is_ok() {
     let mut scene = Scene::of(&["eth0"]);
     assert_eq!(scene.group.state(), GroupState::Ok);
     assert_eq!(
@@ -377,7 +377,7 @@ fn a_group_of_one_is_ok() {
 }
 
 #[test]
-fn states_of_the_group() {
+fn group_state_follows_members() {
     let mut scene = Scene::of(&["eth0", "eth1"]);
     assert_eq!(scene.group.state(), GroupState::Ok);
     scene.tell(Input::Offline { member: 1 });
@@ -388,7 +388,7 @@ fn states_of_the_group() {
 }
 
 #[test]
-fn an_attached_interface_without_a_link_says_so() {
+fn attach_without_link_reports_link_down() {
     let mut scene = Scene::of(&["eth0"]);
     assert_eq!(
         lines(&scene.join("eth1", LinkState::Down)),
@@ -401,7 +401,7 @@ fn an_attached_interface_without_a_link_says_so() {
 }
 
 #[test]
-fn the_mtu_is_the_least_of_all_members_and_lowered_before_anything_is_sent() {
+fn mtu_is_least_of_members_and_lowered_first() {
     let mut scene = Scene::of(&["eth0"]);
     let join = |number, mtu| Input::Joined(Attachment { mtu, ..attachment(number, "", LinkState::Up) });
     assert_eq!(scene.tell(join(1, 1400))[0], Action::SetMtu(1400));
@@ -414,7 +414,7 @@ fn the_mtu_is_the_least_of_all_members_and_lowered_before_anything_is_sent() {
 }
 
 #[test]
-fn who_leaves_is_cut_off_by_one_word_before_the_lists_are_rewritten() {
+fn leaving_member_is_masked_before_lists_are_rewritten() {
     let mut scene = Scene::of(&["eth0", "eth1"]);
     let left = scene.tell(Input::Left { member: 0 });
     let shape: Vec<String> =
@@ -432,7 +432,7 @@ fn who_leaves_is_cut_off_by_one_word_before_the_lists_are_rewritten() {
 }
 
 #[test]
-fn a_link_that_flaps_is_held_down_and_comes_back_by_itself() {
+fn flapping_link_waits_for_hold_down_and_recovers() {
     let mut scene = Scene::of(&["eth0", "eth1"]);
     for _ in 0..2 {
         scene.wait(1);
@@ -452,11 +452,11 @@ fn a_link_that_flaps_is_held_down_and_comes_back_by_itself() {
     assert_eq!(work(&held), [Action::SetReserve(MemberSet::of(0)), Action::SetUsable(MemberSet::of(1))]);
     scene.wait(1);
     scene.live(&[1]);
-    assert_eq!(lines(&scene.live(&[0, 1])), ["The link has come up on eth0"], "said once");
+    assert_eq!(lines(&scene.live(&[0, 1])), ["The link has come up on eth0"], "reported once");
 
     let deadline = held_until(&scene.group).expect("a deadline");
     assert_eq!(deadline - scene.now, Duration::from_secs(59));
-    // That they have no test addresses is said before.
+    // Missing test addresses are reported before.
     scene.now = scene.group.deadline().expect("a word");
     scene.tell(Input::Deadline);
     scene.now = deadline;
@@ -472,7 +472,7 @@ fn held_until(group: &Group) -> Option<Time> {
     group.members().iter().filter_map(Member::held_until).min()
 }
 
-/// eth0 flaps until it is held down.
+/// eth0 flaps until its hold-down starts.
 fn held() -> Scene {
     let mut scene = Scene::of(&["eth0", "eth1"]);
     for _ in 0..3 {
@@ -484,7 +484,7 @@ fn held() -> Scene {
 }
 
 #[test]
-fn a_held_down_member_carries_before_the_group_is_left_without() {
+fn member_in_hold_down_transmits_before_group_fails() {
     let mut scene = held();
     let lost = scene.live(&[0]);
     assert_eq!(
@@ -500,7 +500,7 @@ fn a_held_down_member_carries_before_the_group_is_left_without() {
 }
 
 #[test]
-fn the_last_member_is_never_held_down() {
+fn last_member_has_no_hold_down() {
     let mut scene = Scene::of(&["eth0"]);
     for _ in 0..10 {
         scene.live(&[]);
@@ -510,7 +510,7 @@ fn the_last_member_is_never_held_down() {
 }
 
 #[test]
-fn a_refusal_swallows_no_deadline() {
+fn refusal_keeps_deadline() {
     let mut scene = held();
     scene.wait(3600);
     assert!(scene.refused(Input::Online { member: 0 }).contains("not offline"));
@@ -518,7 +518,7 @@ fn a_refusal_swallows_no_deadline() {
 }
 
 #[test]
-fn the_operator_overrules_a_hold_down() {
+fn offline_and_online_end_hold_down() {
     let mut scene = held();
     scene.tell(Input::Offline { member: 0 });
     scene.tell(Input::Online { member: 0 });
@@ -526,7 +526,7 @@ fn the_operator_overrules_a_hold_down() {
 }
 
 #[test]
-fn a_twin_waits_until_it_is_alone_with_its_mac() {
+fn duplicate_mac_is_offline_until_unique() {
     for free in [
         Input::Left { member: 0 },
         Input::Offline { member: 0 },
@@ -555,14 +555,14 @@ fn a_twin_waits_until_it_is_alone_with_its_mac() {
 }
 
 #[test]
-fn a_new_mac_is_announced() {
+fn new_mac_is_announced() {
     let mut scene = Scene::of(&["eth0", "eth1"]);
     let changed = scene.tell(Input::Mac { member: 0, mac: [2, 0, 0, 0, 0, 9] });
     assert_eq!(changed, [Action::Announce { address: address(200), member: 0 }]);
 }
 
 #[test]
-fn a_new_mac_that_a_failed_member_has_too_leaves_nobody_announced() {
+fn new_mac_of_failed_member_stops_announcements() {
     let mut scene = Scene::of(&["eth0", "eth1"]);
     scene.live(&[0]);
     let twin = scene.tell(Input::Mac { member: 0, mac: attachment(1, "", LinkState::Up).mac });
@@ -570,7 +570,7 @@ fn a_new_mac_that_a_failed_member_has_too_leaves_nobody_announced() {
 }
 
 #[test]
-fn a_removed_address_is_forgotten_and_an_unknown_one_is_nothing() {
+fn removed_address_is_forgotten_and_unknown_one_ignored() {
     let mut scene = Scene::of(&["eth0"]);
     assert_eq!(
         scene.tell(Input::AddressRemoved(address(200))),
@@ -580,7 +580,7 @@ fn a_removed_address_is_forgotten_and_an_unknown_one_is_nothing() {
 }
 
 #[test]
-fn families_are_bound_apart() {
+fn families_are_bound_independently() {
     let mut scene = Scene::of(&["eth0", "eth1"]);
     let v6: IpAddr = "2001:db8::200".parse().unwrap();
     scene.tell(Input::AddressAdded(v6));
@@ -588,7 +588,7 @@ fn families_are_bound_apart() {
 }
 
 #[test]
-fn what_concerns_a_member_that_left_is_nothing() {
+fn input_about_left_member_is_ignored() {
     let mut scene = Scene::of(&["eth0"]);
     for event in [
         Input::Left { member: 3 },
@@ -606,7 +606,7 @@ fn what_concerns_a_member_that_left_is_nothing() {
 }
 
 #[test]
-fn an_adopted_group_takes_up_what_happened_meanwhile() {
+fn adopted_group_handles_changes_since() {
     let slots = Slots::new().rebuild(&[(0, 1000), (1, 1000), (2, 1000), (3, 1000)]);
     let member = |number, name, link, state| (attachment(number, name, link), state);
     let adopted = Adopted {
@@ -639,7 +639,7 @@ fn an_adopted_group_takes_up_what_happened_meanwhile() {
     assert_eq!(group.active(), [1]);
     let state = |number| group.member(number).unwrap().state();
     assert_eq!((state(2), state(3)), (MemberState::Offline, MemberState::Failed), "nothing disproves these");
-    assert_eq!(group.deadline(), Some(now + Settings::default().flap_window), "eth3 was held down");
+    assert_eq!(group.deadline(), Some(now + Settings::default().flap_window), "eth3 was in a hold-down");
     assert!(!actions.iter().any(|action| matches!(action, Action::SetSlots(_) | Action::SetUsable(_))));
     for last in [200, 201] {
         assert!(actions.contains(&Action::Announce { address: address(last), member: 1 }));
@@ -647,7 +647,7 @@ fn an_adopted_group_takes_up_what_happened_meanwhile() {
 }
 
 #[test]
-fn an_adopted_failure_is_repaired_by_a_good_link_alone() {
+fn adopted_failure_is_repaired_by_good_link_only() {
     let adopted = |link, live| Adopted {
         members: vec![(attachment(0, "eth0", link), MemberStatus::Failed)],
         usable: MemberSet::of(0),
@@ -674,7 +674,7 @@ fn an_adopted_failure_is_repaired_by_a_good_link_alone() {
 }
 
 #[test]
-fn every_line_says_what_made_it_happen() {
+fn every_event_has_its_cause() {
     let name = || "e1000g0".to_owned();
     let lost = || Cause::LinkLost { member: name() };
     let mut scene = Scene::of(&["e1000g0", "e1000g1"]);
@@ -686,7 +686,7 @@ fn every_line_says_what_made_it_happen() {
     assert_eq!(causes(&scene.link(0, LinkState::Down)), []);
     assert_eq!(causes(&scene.link(0, LinkState::Up)), [("link-up", Cause::LinkRestored { member: name() })]);
     assert_eq!(causes(&scene.live(&[0, 1])), [("repaired", Cause::UpdelayPassed { member: name() })]);
-    // The datapath may trust it again before the kernel tells.
+    // The datapath may trust it again before netlink reports it.
     scene.link(0, LinkState::Down);
     scene.live(&[0, 1]);
     assert_eq!(
@@ -708,7 +708,7 @@ fn every_line_says_what_made_it_happen() {
 }
 
 #[test]
-fn a_member_that_leaves_and_a_twin_are_causes() {
+fn left_member_and_duplicate_mac_are_causes() {
     let mut scene = Scene::of(&["e1000g0", "e1000g1"]);
     let twin = Attachment { mac: [2, 0, 0, 0, 0, 1], ..attachment(2, "rge0", LinkState::Up) };
     let same = Cause::DuplicateMac { member: "rge0".into(), other: "e1000g1".into() };
@@ -730,7 +730,7 @@ fn a_member_that_leaves_and_a_twin_are_causes() {
 }
 
 #[test]
-fn flap_protection_says_that_it_holds_and_why_it_lets_go() {
+fn flap_protection_reports_hold_down_and_cause_of_end() {
     let mut scene = held();
     let member = scene.group.members().iter().find(|member| member.held_until().is_some()).unwrap();
     let (number, name) = (member.number(), member.name().to_owned());

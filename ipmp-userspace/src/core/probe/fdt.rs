@@ -1,23 +1,22 @@
-//! The failure detection time of a group, and what slow targets make of it (reference 3.8).
+//! The failure detection time of a group, and how slow targets change it (docs/reference.md 3.8).
 //!
-//! Five probes must be lost one after another, so a fifth of it lies between two probes. A target that takes longer
-//! than that could be lost without being dead: then the interval becomes twice what it takes. When every target
-//! answers within a quarter of the interval again, and nothing was raised for a minute, the time is halved, down to
-//! what was asked for. There is a limit upwards, which the reference has not: beyond [`LONGEST`] a failure would be
-//! noticed by anybody but us.
+//! Five probes must be lost one after another, so the probe interval is a fifth of it. A target with a longer round-trip
+//! time could be lost although it replies: then the interval becomes twice that time. When every target replies within a
+//! quarter of the interval again, and the time was not raised for a minute, it is halved, down to the configured value.
+//! Unlike in the reference there is a maximum: beyond [`LONGEST`] users would notice a failure first.
 
 use std::time::Duration;
 
 use super::FAILURES;
 use crate::core::Time;
 
-/// The shortest that may be asked for.
+/// Minimum.
 pub const SHORTEST: Duration = Duration::from_millis(10);
-/// The longest that it is raised to, unless more was asked for.
+/// Maximum to which it is raised, unless more is configured.
 pub const LONGEST: Duration = Duration::from_secs(60);
-/// What it is unless somebody asks for another.
+/// Default.
 pub const DEFAULT: Duration = Duration::from_secs(10);
-/// How long after it was raised it is not lowered.
+/// Time after a raise in which it is not lowered.
 pub const SETTLE: Duration = Duration::from_secs(60);
 
 /// The failure detection time of a group.
@@ -29,35 +28,35 @@ pub struct Fdt {
 }
 
 impl Fdt {
-    /// What the operator asks for; less than [`SHORTEST`] is taken as that.
+    /// With a configured value; [`SHORTEST`] if that is less.
     pub fn new(configured: Duration) -> Self {
         let configured = configured.max(SHORTEST);
         Self { configured, current: configured, raised: None }
     }
 
-    /// What the operator asked for.
+    /// Configured value.
     pub fn configured(&self) -> Duration {
         self.configured
     }
 
-    /// What it is now.
+    /// Current value.
     pub fn current(&self) -> Duration {
         self.current
     }
 
-    /// From one probe to the next, for each member and family.
+    /// Probe interval, of each member and family.
     pub fn interval(&self) -> Duration {
         self.current / FAILURES
     }
 
-    /// The operator asks for another. The same again changes nothing.
+    /// Sets the configured value. The same value again changes nothing.
     pub fn set(&mut self, configured: Duration) {
         if configured.max(SHORTEST) != self.configured {
             *self = Self::new(configured);
         }
     }
 
-    /// A target takes this long, conservatively: the new time, if it had to be raised.
+    /// Conservative round-trip time of a target; the new value, if it had to be raised.
     pub fn raise(&mut self, now: Time, conservative: Duration) -> Option<Duration> {
         if conservative <= self.interval() {
             return None;
@@ -71,7 +70,7 @@ impl Fdt {
         Some(wanted)
     }
 
-    /// The slowest of all targets takes this long, conservatively: the new time, if it could be lowered.
+    /// Conservative round-trip time of the slowest target; the new value, if it could be lowered.
     pub fn lower(&mut self, now: Time, slowest: Duration) -> Option<Duration> {
         let settled = self.raised.is_none_or(|raised| now - raised > SETTLE);
         if self.current <= self.configured || !settled || slowest > self.interval() / 4 {
@@ -97,14 +96,14 @@ mod tests {
     }
 
     #[test]
-    fn a_fifth_lies_between_two_probes() {
+    fn interval_is_a_fifth() {
         assert_eq!(Fdt::new(DEFAULT).interval(), ms(2000));
         assert_eq!(Fdt::new(ms(100)).interval(), ms(20));
         assert_eq!(Fdt::new(ms(1)).interval(), ms(2), "ten milliseconds is the least");
     }
 
     #[test]
-    fn a_slow_target_raises_it_to_twice_what_the_target_takes() {
+    fn slow_target_raises_interval_to_twice_its_rtt() {
         let mut fdt = Fdt::new(ms(100));
         assert_eq!(fdt.raise(at(0), ms(20)), None, "one interval is not too long");
         assert_eq!(fdt.raise(at(0), ms(30)), Some(ms(300)));
@@ -118,14 +117,14 @@ mod tests {
     }
 
     #[test]
-    fn a_time_that_was_asked_for_is_no_more_than_that_limited() {
+    fn configured_value_above_maximum_is_not_limited() {
         let mut fdt = Fdt::new(ms(120_000));
         assert_eq!(fdt.raise(at(0), ms(30_000)), None);
         assert_eq!(fdt.current(), ms(120_000));
     }
 
     #[test]
-    fn it_is_halved_a_minute_after_it_was_raised_and_not_below_what_was_asked_for() {
+    fn value_is_halved_a_minute_after_raise_down_to_configured() {
         let mut fdt = Fdt::new(ms(100));
         fdt.raise(at(0), ms(30));
         assert_eq!(fdt.lower(at(60), ms(1)), None, "more than a minute");
@@ -136,7 +135,7 @@ mod tests {
     }
 
     #[test]
-    fn the_same_again_keeps_what_was_learnt_and_another_starts_anew() {
+    fn same_value_keeps_current_and_new_value_resets_it() {
         let mut fdt = Fdt::new(ms(100));
         fdt.raise(at(0), ms(30));
         fdt.set(ms(100));
@@ -147,7 +146,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn it_stays_between_what_was_asked_for_and_the_limit(
+        fn value_stays_between_configured_and_maximum(
             asked in 1..200_000u64, steps in proptest::collection::vec((0..100u64, any::<u32>(), any::<bool>()), 0..50),
         ) {
             let mut fdt = Fdt::new(ms(asked));

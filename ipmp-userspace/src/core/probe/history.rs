@@ -1,6 +1,6 @@
-//! The last probes of one member in one family: what has become of each, and which answers are believed.
+//! The last probes of one member in one family: their outcomes, and which replies are genuine.
 //!
-//! | probe | sent | not sent | answered | its deadline, seen in time | seen late |
+//! | probe | sent | not sent | answered | judged at its deadline | judged late |
 //! |---|---|---|---|---|---|
 //! | wanted | **pending** | **unsent** | forged | **unsent** | **unsent** |
 //! | pending | – | – | **answered** | **lost** | **void** |
@@ -9,28 +9,28 @@
 //! | answered | – | – | duplicate | – | – |
 //! | unsent | – | – | forged | – | – |
 //!
-//! An answer that comes after its deadline is an answer: it takes the loss back, as long as nothing was decided on it,
-//! and teaches that the target takes longer (reference 3.4). What is void, unsent or undecided counts neither way: it
-//! neither ends a row of losses or answers nor belongs to it.
+//! A reply after its deadline is still a reply: it revokes the loss, unless a decision was based on it, and shows that the
+//! target takes longer (docs/reference.md 3.4). Void, unsent and undecided probes do not count: they neither end a row of
+//! losses or replies nor belong to it.
 
 use std::{collections::VecDeque, net::IpAddr, time::Duration};
 
 use super::{FAILURES, Proof};
 use crate::{core::Time, types::ProbeOutcome};
 
-/// How many probes are remembered (reference 0.4, `PROBE_STATS_COUNT`).
+/// Number of probes in the history (docs/reference.md 0.4, `PROBE_STATS_COUNT`).
 pub const LENGTH: usize = 52;
 
-/// What has become of a probe.
+/// Progress of a probe.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum ProbeProgress {
-    /// The caller was asked to send it.
+    /// Requested from the caller.
     Wanted,
-    /// It was sent, and may be answered in time.
+    /// Sent, and may be answered in time.
     Pending,
-    /// It was answered, this long after it was sent.
+    /// Answered, with this round-trip time.
     Answered(Duration),
-    /// It was not.
+    /// Not answered in time.
     Lost,
     /// The daemon was delayed and cannot tell whether it was answered in time.
     Discarded,
@@ -59,45 +59,45 @@ impl ProbeProgress {
 /// A probe.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Probe {
-    /// Its number: from 1, and from 0 after 65535.
+    /// Number: starts with 1, 0 follows 65535.
     pub sequence: u16,
-    /// Where it went.
+    /// Target of the probe.
     pub target: IpAddr,
-    /// When it was sent, or was to be sent.
+    /// When it was sent, or requested.
     pub sent: Time,
-    /// When it is lost unless it was answered.
+    /// When it is lost unless answered.
     pub deadline: Time,
-    /// What an echo must bring back.
+    /// What an echo reply must contain.
     pub cookie: u64,
-    /// What has become of it.
+    /// Progress.
     pub fate: ProbeProgress,
 }
 
-/// What is thought of an answer.
+/// Classification of a reply.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Answer {
     /// It answers a probe.
     Genuine {
         /// The probe's number.
         sequence: u16,
-        /// How long it took.
+        /// Round-trip time.
         rtt: Duration,
-        /// Whether no later probe of the same target has been answered already: only then does it tell how long the
-        /// target takes now.
+        /// Whether no later probe of the same target was answered before: only then it shows the current round-trip
+        /// time.
         newest: bool,
     },
-    /// It answers a probe that was answered before: somebody repeats it.
+    /// The probe was answered before.
     Duplicate,
-    /// It answers nothing that was asked there.
+    /// It matches no probe.
     Forged,
 }
 
-/// How many probes were decided in one go.
+/// Number of probes decided at once.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Judged {
     /// Lost.
     pub lost: u32,
-    /// Void, because they were looked at late.
+    /// Void, because they were judged late.
     pub void: u32,
     /// Never sent.
     pub unsent: u32,
@@ -106,13 +106,13 @@ pub struct Judged {
 /// A probe that was lost.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Loss {
-    /// Where it went.
+    /// Target of the probe.
     pub target: IpAddr,
     /// When it was sent.
     pub sent: Time,
 }
 
-/// As many losses in a row as are a failure, the newest first.
+/// The consecutive losses of a failure, newest first.
 pub type Losing = [Loss; FAILURES as usize];
 
 /// The last probes, oldest first.
@@ -123,17 +123,17 @@ pub struct History {
 }
 
 impl History {
-    /// The probes that are remembered, oldest first.
+    /// The probes, oldest first.
     pub fn probes(&self) -> impl DoubleEndedIterator<Item = &Probe> {
         self.probes.iter()
     }
 
-    /// Forgets all probes: what was before says nothing of what comes. Numbers go on.
+    /// Deletes all probes. Numbers continue.
     pub fn clear(&mut self) {
         self.probes.clear();
     }
 
-    /// A probe is to be sent now; the number it has. Until `deadline` the caller may say that it was.
+    /// Requests a probe; its number. The caller has until `deadline` to report it sent.
     pub fn want(&mut self, target: IpAddr, now: Time, deadline: Time) -> u16 {
         self.sequence = self.sequence.wrapping_add(1);
         if self.probes.len() == LENGTH {
@@ -151,7 +151,7 @@ impl History {
         sequence
     }
 
-    /// The caller has sent a probe with this cookie, or could not. It is lost if it is not answered within `patience`.
+    /// The caller has sent a probe with this cookie, or failed to. It is lost if not answered within `patience`.
     pub fn sent(&mut self, sequence: u16, cookie: Option<u64>, now: Time, patience: Duration) {
         let Some(probe) = self.probe_mut(sequence).filter(|probe| probe.fate == ProbeProgress::Wanted) else {
             return;
@@ -175,14 +175,14 @@ impl History {
         self.probe(sequence).map(|probe| probe.target)
     }
 
-    /// The probe with this number, if it is remembered.
+    /// The probe with this number, if it is in the history.
     pub fn probe(&self, sequence: u16) -> Option<&Probe> {
         self.probes.iter().find(|probe| probe.sequence == sequence)
     }
 
-    /// Something arrived from `target` at `at` that looks like an answer.
+    /// Handles a possible reply from `target`, received at `at`.
     ///
-    /// An ARP reply does not say which request it answers: it is the answer to the newest probe of its sender.
+    /// An ARP reply does not identify its request: it counts for the newest probe of its sender.
     pub fn answer(&mut self, target: IpAddr, proof: Proof, at: Time) -> Answer {
         let was_sent = |probe: &Probe| !matches!(probe.fate, ProbeProgress::Wanted | ProbeProgress::Unsent);
         let found = match proof {
@@ -206,8 +206,8 @@ impl History {
         Answer::Genuine { sequence: probe.sequence, rtt, newest }
     }
 
-    /// Decides on the probes whose time is over. What was answered by now has been told. One that is looked at more
-    /// than `slack` after its deadline is void: whoever woke late may have been answered late for the same reason.
+    /// Decides the probes whose deadlines have passed. All replies received by now have been handled. A probe judged more
+    /// than `slack` after its deadline is void: what delayed the daemon may have delayed the reply.
     pub fn judge(&mut self, now: Time, slack: Duration) -> Judged {
         let mut judged = Judged::default();
         for probe in self.probes.iter_mut().filter(|probe| probe.deadline <= now) {
@@ -236,27 +236,27 @@ impl History {
         self.probes.iter().filter(undecided).map(|probe| probe.deadline).min()
     }
 
-    /// How many probes were lost in a row by now.
+    /// Consecutive losses by now.
     pub fn losses(&self) -> u32 {
         self.row(|_| true, false)
     }
 
-    /// How many probes of this target were lost in a row by now.
+    /// Consecutive losses of this target by now.
     pub fn losses_of(&self, target: IpAddr) -> u32 {
         self.row(|probe| probe.target == target, false)
     }
 
-    /// How many probes of this target that were sent since then were lost in a row by now.
+    /// Consecutive losses of this target among the probes sent since then.
     pub fn losses_since(&self, target: IpAddr, since: Time) -> u32 {
         self.row(|probe| probe.target == target && probe.sent >= since, false)
     }
 
-    /// How many probes were answered in a row by now.
+    /// Consecutive replies by now.
     pub fn answers(&self) -> u32 {
         self.row(|_| true, true)
     }
 
-    /// How many probes of this target were answered in a row by now.
+    /// Consecutive replies of this target by now.
     pub fn answers_of(&self, target: IpAddr) -> u32 {
         self.row(|probe| probe.target == target, true)
     }
@@ -266,7 +266,7 @@ impl History {
         self.decided().next().map(|probe| probe.target)
     }
 
-    /// The newest losses, if they are enough for a failure.
+    /// The newest losses, if there are enough for a failure.
     pub fn losing(&self) -> Option<Losing> {
         let mut losses = self.decided().take_while(|probe| probe.fate == ProbeProgress::Lost);
         let first = losses.next()?;
@@ -278,8 +278,8 @@ impl History {
         Some(losing)
     }
 
-    /// Whether a probe was answered that was sent less than `apart` before or after this moment; of this target, or
-    /// with `None` of any.
+    /// Whether a probe sent less than `apart` before or after this moment was answered; of this target, or with `None` of
+    /// any.
     pub fn answered_around(&self, moment: Time, apart: Duration, target: Option<IpAddr>) -> bool {
         self.probes.iter().any(|probe| {
             matches!(probe.fate, ProbeProgress::Answered(_))
@@ -288,12 +288,12 @@ impl History {
         })
     }
 
-    /// Whether any probe that is remembered was answered.
+    /// Whether any probe in the history was answered.
     pub fn answered(&self) -> bool {
         self.probes.iter().any(|probe| matches!(probe.fate, ProbeProgress::Answered(_)))
     }
 
-    /// What was decided, newest first.
+    /// Decided probes, newest first.
     fn decided(&self) -> impl Iterator<Item = &Probe> {
         self.probes
             .iter()
@@ -332,7 +332,7 @@ mod tests {
         Proof::Echo { sequence, cookie: u64::from(sequence) << 32 }
     }
 
-    /// A history with a probe to each of these targets, one every 200 ms, answered where it says so.
+    /// A history with a probe to each of these targets, one every 200 ms, answered or not.
     fn history(probes: &[(u8, bool)]) -> History {
         let mut history = History::default();
         for (step, &(target, answered)) in (0..).zip(probes) {
@@ -349,7 +349,7 @@ mod tests {
 
     /// The table of the module's documentation.
     #[test]
-    fn every_fate_and_event_is_as_the_table_says() {
+    fn every_outcome_and_event_matches_the_table() {
         use Answer::{Duplicate, Forged};
         let genuine = |ms| Answer::Genuine { sequence: 1, rtt: Duration::from_millis(ms), newest: true };
         let probe = |fate| Probe {
@@ -361,7 +361,7 @@ mod tests {
             fate,
         };
         let answered = |ms| ProbeProgress::Answered(Duration::from_millis(ms));
-        // ProbeProgress; what sent, not sent, an answer at 200 ms, a look at 150 ms and a look at 151 ms make of it.
+        // ProbeProgress; the results of sent, not sent, a reply at 200 ms, judged at 150 ms and judged at 151 ms.
         let table = [
             (
                 ProbeProgress::Wanted,
@@ -413,24 +413,24 @@ mod tests {
         for (fate, expected, answer) in table {
             let start = History { probes: [probe(fate)].into(), sequence: 1 };
             let mut seen = Vec::new();
-            let mut told = Vec::new();
+            let mut answers = Vec::new();
             for event in 0..5 {
                 let mut history = start.clone();
                 match event {
                     0 => history.sent(1, Some(1 << 32), at(0), PATIENCE),
                     1 => history.sent(1, None, at(0), PATIENCE),
-                    2 => told.push(history.answer(router(1), echo(1), at(200))),
+                    2 => answers.push(history.answer(router(1), echo(1), at(200))),
                     3 => drop(history.judge(at(150), SLACK)),
                     _ => drop(history.judge(at(151), SLACK)),
                 }
                 seen.push(history.probes[0].fate);
             }
-            assert_eq!((seen.as_slice(), told.as_slice()), (&expected[..], &[answer][..]), "{fate:?}");
+            assert_eq!((seen.as_slice(), answers.as_slice()), (&expected[..], &[answer][..]), "{fate:?}");
         }
     }
 
     #[test]
-    fn numbers_begin_with_one_and_go_on_after_the_last() {
+    fn numbers_start_with_one_and_wrap() {
         let mut history = History::default();
         assert_eq!(history.want(router(1), at(0), at(1)), 1);
         history.clear();
@@ -440,7 +440,7 @@ mod tests {
     }
 
     #[test]
-    fn forged_answers_are_told_from_genuine_ones() {
+    fn forged_replies_are_detected() {
         let mut history = history(&[(1, false), (2, false)]);
         let before = history.clone();
         for (target, sequence, cookie) in [
@@ -448,7 +448,7 @@ mod tests {
             (1, 1, 0),       // none
             (2, 1, 1 << 32), // another target
             (1, 3, 3 << 32), // a number that was not sent yet
-            (9, 2, 2 << 32), // nobody's
+            (9, 2, 2 << 32), // of no probe
         ] {
             let proof = Proof::Echo { sequence, cookie };
             assert_eq!(history.answer(router(target), proof, at(300)), Answer::Forged, "{target} {proof:?}");
@@ -459,7 +459,7 @@ mod tests {
     }
 
     #[test]
-    fn an_arp_reply_answers_the_newest_probe_of_its_sender() {
+    fn arp_reply_counts_for_newest_probe_of_its_sender() {
         let mut history = history(&[(1, false), (2, false), (1, false)]);
         let rtt = Duration::from_millis(30);
         let reply = Proof::Mac([2; 6]);
@@ -475,7 +475,7 @@ mod tests {
     }
 
     #[test]
-    fn rows_are_counted_from_the_newest_and_by_target() {
+    fn rows_are_counted_from_newest_and_by_target() {
         let history = history(&[(1, true), (2, false), (1, true), (2, false), (1, true)]);
         assert_eq!((history.losses(), history.answers()), (0, 1));
         assert_eq!((history.losses_of(router(2)), history.answers_of(router(1))), (2, 3));
@@ -484,7 +484,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_void_unsent_or_undecided_is_no_end_of_a_row() {
+    fn void_unsent_or_undecided_probe_does_not_end_a_row() {
         let mut history =
             history(&[(1, true), (1, false), (1, false), (1, false), (1, false), (1, false), (1, false)]);
         history.probes[3].fate = ProbeProgress::Discarded;
@@ -494,7 +494,7 @@ mod tests {
     }
 
     #[test]
-    fn a_row_of_five_is_a_failure() {
+    fn five_losses_in_a_row_are_a_failure() {
         let mut probes = vec![(1, true), (1, false), (2, false), (1, false), (2, false)];
         assert_eq!(history(&probes).losing(), None);
         probes.push((1, false));
@@ -506,7 +506,7 @@ mod tests {
     }
 
     #[test]
-    fn answers_are_found_by_when_and_of_whom_they_were_asked_for() {
+    fn answered_around_finds_by_time_and_target() {
         let history = history(&[(1, true), (1, false), (2, true)]);
         let apart = Duration::from_millis(200);
         for (moment, target, found) in [
@@ -543,7 +543,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn rows_and_deadlines_are_what_the_fates_say(steps in proptest::collection::vec(step(), 1..150)) {
+        fn rows_and_deadlines_match_the_outcomes(steps in proptest::collection::vec(step(), 1..150)) {
             let (mut history, mut now) = (History::default(), 0);
             for step in steps {
                 match step {

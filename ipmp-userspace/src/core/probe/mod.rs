@@ -1,31 +1,31 @@
-//! Probing: whether what lies behind a lit cable is alive (reference 3, with the decisions of ours below).
+//! Probing: detection of path failures while the link is up (docs/design/probing-and-verdicts.md, docs/reference.md 3).
 //!
-//! | module | what |
+//! | module | subject |
 //! |---|---|
-//! | [`prober`] | one member in one family: when it probes, and what has become of it |
-//! | [`history`] | the last probes, what became of each, and which answers are believed |
-//! | [`outcome`] | what is told of a probe that is over |
-//! | [`targets`] | whom it probes |
-//! | [`rtt`] | how long a target takes |
-//! | [`fdt`] | how long a failure may go unnoticed |
-//! | [`verdict`] | whose failure a lost probe is |
+//! | [`prober`] | one member in one family: when it probes, and the results |
+//! | [`history`] | the last probes, their outcomes, and which replies are genuine |
+//! | [`outcome`] | reports of finished probes |
+//! | [`targets`] | targets of probes |
+//! | [`rtt`] | round-trip times |
+//! | [`fdt`] | the failure detection time |
+//! | [`verdict`] | whether lost probes are the member's own failure |
 //!
-//! A member is probed in each family in which it has a test address, by ICMP echo; without one, where the group's
-//! [`ProbePolicy`] says so, by ARP or Neighbour Discovery, which need no address. A round comes every fifth of the failure
-//! detection time, at a place of its own in the interval for each member and family, and goes to one target, in turn:
-//! to the same one for all members in the same interval.
+//! A member is probed in each family in which it has a test address, by ICMP echo; without one, depending on the group's
+//! policy, by ARP or Neighbour Discovery, which need no address. A round is due every fifth of the failure detection time,
+//! at an offset in the interval that differs by member and family, and goes to one target, in turn: to the same one for
+//! all members in the same interval.
 //!
 //! | | the reference | here |
 //! |---|---|---|
-//! | interval | FDT/7, jittered by half | FDT/5, as even as the caller's clock |
-//! | a probe is lost | when the next but one is sent | at its own deadline, [`PATIENCE`] or what its target takes, an interval at most |
-//! | a failure is seen | within 4.5 to 6.5 intervals | within FDT, one deadline, and the rounds that are void |
-//! | woken late | the wire is to blame | the round is void and counted: neither lost nor answered |
-//! | settling after joining | 40 s | [`SETTLE`], or the first answer |
+//! | interval | FDT/7, with a jitter of half of it | FDT/5, as even as the caller's clock |
+//! | a probe is lost | when the next but one is sent | at its own deadline: [`PATIENCE`] or the round-trip time of its target, an interval at most |
+//! | a failure is detected | within 4.5 to 6.5 intervals | within FDT, one deadline, and the rounds that are void |
+//! | the daemon was delayed | counts as loss | the round is void and counted: neither lost nor answered |
+//! | settling after joining | 40 s | [`SETTLE`], or the first reply |
 //!
-//! What the caller owes: it reads everything that has arrived, and tells it as [`Input::Answer`](super::Input) with the
-//! time at which the kernel saw it, *before* it tells [`Input::Deadline`](super::Input), at which probes are judged. It
-//! draws the cookies, and tells of each probe that it sent with the time from before it was sent.
+//! The caller must read everything that was received and pass it as [`Input::Answer`](super::Input) with the time at
+//! which the kernel received it, *before* it passes [`Input::Deadline`](super::Input), at which probes are judged. It draws
+//! the cookies, and passes each probe that it sent with the time from before it was sent.
 
 pub mod fdt;
 pub mod history;
@@ -38,37 +38,37 @@ pub mod verdict;
 use crate::types::{Family, ProbeMethod, ProbePolicy};
 use std::{net::IpAddr, time::Duration};
 
-/// So many probes lost in a row are a failure (reference 0.4).
+/// Consecutive losses that are a failure (docs/reference.md 0.4).
 pub const FAILURES: u32 = 5;
-/// So many answered in a row are a repair.
+/// Consecutive replies that are a repair.
 pub const REPAIRS: u32 = 10;
-/// The least time that an answer has.
+/// Minimum time for a reply.
 pub const PATIENCE: Duration = Duration::from_millis(2);
-/// How long after a member has joined its lost probes are not held against it, unless it was answered before: a switch
-/// may keep a new port shut.
+/// Time after a member has joined in which its lost probes do not count, unless one was answered before: a switch may
+/// block a new port.
 pub const SETTLE: Duration = Duration::from_secs(10);
-/// How long a member may be without a test address until that is said (reference 0.4).
+/// Time without a test address after which that is reported (docs/reference.md 0.4).
 pub const GRACE: Duration = Duration::from_secs(20);
-/// How often a target that nobody can reach is asked for by ordinary ARP or Neighbour Discovery.
+/// Interval of ordinary ARP or ND requests for a target whose MAC is unknown.
 pub const FIND: Duration = Duration::from_secs(5);
-/// How often it is said at most that rounds were missed.
+/// Minimum interval of reports of missed rounds.
 pub const QUIET: Duration = Duration::from_secs(60);
-/// How often hosts are looked for by multicast, where the interval is shorter.
+/// Minimum interval of multicast discovery.
 pub const DISCOVER: Duration = Duration::from_secs(1);
 
-/// What is known of a member's test address in a family.
+/// A member's test address in a family.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum TestAddress {
-    /// It has none, and is to have none.
+    /// None is configured.
     #[default]
     None,
-    /// It is to have one, and has none now: a DHCP client has not brought it yet, or has lost it.
+    /// One is configured, but missing now: a DHCP client has not obtained it yet, or its lease expired.
     Awaited,
-    /// It has this one.
+    /// Present.
     Is {
         /// The address.
         address: IpAddr,
-        /// Length of its subnet's prefix: targets are looked for in it.
+        /// Prefix length of its subnet: targets are in it.
         prefix: u8,
     },
 }
@@ -80,7 +80,7 @@ pub enum ProbeSource {
     Echo {
         /// The test address.
         source: IpAddr,
-        /// Length of its subnet's prefix.
+        /// Prefix length of its subnet.
         prefix: u8,
     },
     /// By ARP requests without a sender address.
@@ -90,7 +90,7 @@ pub enum ProbeSource {
 }
 
 impl ProbeSource {
-    /// How a member is probed in a family under a policy. A test address that is not there yet is waited for.
+    /// How a member is probed in a family under a policy. Not at all while its test address is awaited.
     pub fn of(family: Family, address: TestAddress, policy: ProbePolicy) -> Option<Self> {
         match (address, family, policy) {
             (TestAddress::Is { address, prefix }, ..) => Some(Self::Echo { source: address, prefix }),
@@ -134,21 +134,21 @@ pub(crate) fn same_subnet(one: IpAddr, other: IpAddr, prefix: u8) -> bool {
     differ.checked_shr(bits - u32::from(prefix).min(bits)).unwrap_or(0) == 0
 }
 
-/// What proves an answer.
+/// What proves that a reply is genuine.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Proof {
-    /// Of an echo: what was in the request.
+    /// Of an echo reply: the contents of the request.
     Echo {
         /// Number of the probe.
         sequence: u16,
-        /// Its cookie.
+        /// Random number of the probe.
         cookie: u64,
     },
-    /// Of an ARP reply or a neighbour advertisement, which give nothing back: who sent it.
+    /// Of an ARP reply or a neighbour advertisement, which return nothing of the request: the sender's MAC.
     Mac([u8; 6]),
 }
 
-/// Where a probe goes.
+/// How a probe is sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Via {
     /// An ICMP echo request from this address.
@@ -168,7 +168,7 @@ mod tests {
     }
 
     #[test]
-    fn a_test_address_is_probed_from_and_a_policy_is_for_those_without() {
+    fn policy_applies_only_without_test_address() {
         let has = TestAddress::Is { address: ip("192.168.1.5"), prefix: 24 };
         let echo = Some(ProbeSource::Echo { source: ip("192.168.1.5"), prefix: 24 });
         for (policy, v4, v6) in [
@@ -185,7 +185,7 @@ mod tests {
     }
 
     #[test]
-    fn targets_are_in_the_subnet_of_the_test_address() {
+    fn targets_are_in_subnet_of_test_address() {
         for (source, prefix, target, reached) in [
             ("192.168.1.5", 24, "192.168.1.1", true),
             ("192.168.1.5", 24, "192.168.2.1", false),

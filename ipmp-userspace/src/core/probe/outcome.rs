@@ -1,4 +1,4 @@
-//! What is told of a probe that is over, to whoever watches.
+//! Reports of finished probes.
 
 use std::{net::IpAddr, time::Duration};
 
@@ -7,29 +7,29 @@ use crate::{
     types::{Family, ProbeOutcome},
 };
 
-/// A probe that is over.
+/// A finished probe.
 ///
-/// One that was lost, or void, and is answered afterwards is over twice: an answer takes the loss back.
+/// One that was lost, or void, and is answered afterwards is reported twice: the reply revokes the loss.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct FinishedProbe {
     /// Name of the member that sent it.
     pub member: String,
-    /// In which family.
+    /// Family of the target.
     pub family: Family,
-    /// Its number.
+    /// Number of the probe.
     pub sequence: u16,
-    /// Where it went.
+    /// Target of the probe.
     pub target: IpAddr,
-    /// When it was sent, or was to be sent.
+    /// When it was sent, or requested.
     pub sent: Time,
-    /// Its result.
+    /// Its outcome.
     pub outcome: ProbeOutcome,
     /// From sending until the kernel received the reply, if there was one.
     pub rtt: Option<Duration>,
-    /// When that was known: of an answer, when it was read.
+    /// When it finished: for a reply, when it was read.
     pub known: Time,
-    /// How long the target takes on the average, and how far that is off in the mean, this probe included.
+    /// Average round-trip time of the target, including this probe.
     pub average: Option<Duration>,
-    /// As above.
+    /// Mean deviation of the round-trip time, including this probe.
     pub deviation: Option<Duration>,
 }

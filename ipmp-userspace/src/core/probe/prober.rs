@@ -1,15 +1,15 @@
-//! One member in one family: when it probes whom, and what has come of it.
+//! The prober of one member in one family: when it probes which target, and the results.
 //!
 //! ```text
-//!                        its time has come                  sent, or not
+//!                        round due                         sent, or not
 //!   resting ──► waiting ───────────────────► probe wanted ───────────────► waiting
 //!      ▲           │
-//!      └───────────┘  link down, offline, or nothing to probe with: what was on the way is forgotten
+//!      └───────────┘  link down, offline, or no method to probe: outstanding probes are deleted
 //! ```
 //!
-//! Rounds lie on a grid as wide as the interval, at a place of its own for each member and family. A round that comes
-//! late does not move it, and if the next one is then nearer than half an interval, that is left out: rounds are never
-//! bunched, and members stay apart.
+//! Rounds are on a grid as wide as the interval, with an offset that differs by member and family. A late round does not
+//! move the grid, and if the next one is then nearer than half an interval, it is skipped: rounds never bunch, and members
+//! stay apart.
 
 use std::{net::IpAddr, time::Duration};
 
@@ -23,45 +23,45 @@ use crate::{
     types::{TargetFault, TargetMode},
 };
 
-/// The grids of 16 members in 2 families divide an interval into so many places.
+/// Offsets in an interval: 16 members in 2 families.
 pub(in crate::core) const PLACES: u32 = 32;
-/// Into so many divide those of other groups each place again.
+/// Subdivisions of each offset, for different groups.
 pub(in crate::core) const SHARES: u32 = 32;
 
-/// What a prober has done so far.
+/// Statistics of a prober.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Counters {
     /// Probes sent.
     pub sent: u64,
     /// Probes answered, in time or not.
     pub answered: u64,
-    /// Probes that were lost; an answer that comes later does not lower it.
+    /// Probes that were lost; a late reply does not lower it.
     pub lost: u64,
-    /// Probes that nobody judged in time.
+    /// Probes that were judged too late.
     pub void: u64,
     /// Probes that could not be sent.
     pub unsent: u64,
-    /// Rounds that were left out, because the caller came too late for them.
+    /// Rounds that were skipped because the caller was late.
     pub missed: u64,
-    /// Times at which that happened.
+    /// How often that happened.
     pub occasions: u64,
-    /// Answers to nothing that was asked.
+    /// Replies that match no probe.
     pub forged: u64,
-    /// Answers that came again.
+    /// Duplicate replies.
     pub duplicate: u64,
 }
 
-/// What a round is for.
+/// What a round does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Round {
     /// A probe with this number to this target.
     Probe {
-        /// Its number.
+        /// Number of the probe.
         sequence: u16,
-        /// Its target.
+        /// Target of the probe.
         target: IpAddr,
     },
-    /// There are targets, and none that can be probed now.
+    /// There are targets, but none can be probed now.
     Stuck,
     /// There are no targets.
     Idle,
@@ -70,28 +70,28 @@ pub enum Round {
 /// The probing of one member in one family.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Prober {
-    /// How; `None` while its test address is awaited, or is not its alone.
+    /// How it probes; `None` while its test address is awaited or not unique.
     pub(in crate::core) means: Option<ProbeSource>,
     pub(in crate::core) targets: Targets,
     pub(in crate::core) history: History,
-    /// Whether it has failed, and is not repaired yet.
+    /// Whether it has failed and is not repaired yet.
     pub(in crate::core) failed: bool,
     pub(in crate::core) counters: Counters,
-    /// Whether it was ever answered.
+    /// Whether any probe was ever answered.
     answered: bool,
     /// When the member joined.
     joined: Time,
     /// When the next round is due; `None` while it rests.
     next: Option<Time>,
-    /// When it looked for hosts last.
-    looked: Option<Time>,
-    /// Rounds that were left out and not said yet, and when some were said last.
-    unsaid: u32,
-    said_missed: Option<Time>,
+    /// When it started discovery last.
+    discovered: Option<Time>,
+    /// Missed rounds that were not reported yet, and when some were reported last.
+    unreported: u32,
+    reported_missed: Option<Time>,
 }
 
 impl Prober {
-    /// The prober of a member that joined then. `failed`: it has to be repaired before it is believed.
+    /// The prober of a member that joined then. `failed`: it has to be repaired first.
     pub(in crate::core) fn new(joined: Time, failed: bool) -> Self {
         Self {
             means: None,
@@ -102,18 +102,18 @@ impl Prober {
             answered: false,
             joined,
             next: None,
-            looked: None,
-            unsaid: 0,
-            said_missed: None,
+            discovered: None,
+            unreported: 0,
+            reported_missed: None,
         }
     }
 
-    /// How it probes; `None` while it cannot: its test address is awaited, or is not its alone.
+    /// How it probes; `None` while its test address is awaited or not unique.
     pub fn means(&self) -> Option<ProbeSource> {
         self.means
     }
 
-    /// Whom it probes.
+    /// Targets of its probes.
     pub fn targets(&self) -> &Targets {
         &self.targets
     }
@@ -123,12 +123,12 @@ impl Prober {
         &self.history
     }
 
-    /// What it has done so far.
+    /// Statistics.
     pub fn counters(&self) -> Counters {
         self.counters
     }
 
-    /// Whether its family has failed, and is not repaired yet.
+    /// Whether its family has failed and is not repaired yet.
     pub fn failed(&self) -> bool {
         self.failed
     }
@@ -143,7 +143,7 @@ impl Prober {
         self.means.is_some()
     }
 
-    /// Whether it probes and has targets: only then has it a say.
+    /// Whether it probes and has targets: only then its verdict counts.
     pub fn capable(&self) -> bool {
         self.enabled() && !self.targets.is_empty()
     }
@@ -158,30 +158,30 @@ impl Prober {
         self.answered || now - self.joined >= SETTLE
     }
 
-    /// It probes in another way from now on: what was learnt of the way before says nothing.
+    /// Changes how it probes: targets and history of the previous method are deleted.
     pub(in crate::core) fn set_means(&mut self, means: Option<ProbeSource>) {
         self.means = means;
         self.targets = Targets::default();
         self.rest();
     }
 
-    /// Whom to probe from now on. Without any, what was is forgotten.
+    /// Sets the targets. Without any, the history is deleted.
     pub(in crate::core) fn set_targets(&mut self, now: Time, mode: TargetMode, addresses: &[IpAddr]) {
         let none_before = self.targets.is_empty();
         self.targets.set(now, mode, addresses);
         if self.targets.is_empty() {
             self.history.clear();
         } else if none_before {
-            // It may have been waiting for long to look for some.
+            // The next round of an idle prober may be far away.
             self.realign();
         }
     }
 
-    /// Probes from now on, unless it does already. Members and families (`place`) keep apart from each other, and so do
-    /// groups (`share`).
+    /// Starts probing, unless it runs. Members and families have different offsets (`place`), and so have groups
+    /// (`share`).
     pub(in crate::core) fn wake(&mut self, now: Time, interval: Duration, place: u8, share: u32) {
         if self.next.is_none() && self.enabled() {
-            // Neighbours are furthest apart when the bits of their numbers are read backwards.
+            // With reversed bits, neighbouring numbers are furthest apart.
             let place = u32::from(place.reverse_bits() >> 3) % PLACES;
             let offset = interval * (place * SHARES + share % SHARES) / (PLACES * SHARES);
             let rounds = turn(Time(now.0.saturating_sub(offset)), interval);
@@ -190,29 +190,29 @@ impl Prober {
         }
     }
 
-    /// The interval is another: its rounds begin anew when it is woken.
+    /// The interval has changed: rounds start anew at the next [`Self::wake`].
     pub(in crate::core) fn realign(&mut self) {
         self.next = None;
     }
 
-    /// Probes no more until it is woken.
+    /// Stops probing until the next [`Self::wake`].
     pub(in crate::core) fn rest(&mut self) {
         self.next = None;
         self.history.clear();
     }
 
-    /// The member has failed: a repair starts from nothing, and who comes back may be another.
+    /// The member has failed: round-trip times are forgotten, since another path may come back.
     pub(in crate::core) fn fail(&mut self) {
         self.failed = true;
         self.targets.forget_times();
     }
 
-    /// When something must be done.
+    /// When the next round or judgement is due.
     pub fn deadline(&self) -> Option<Time> {
         [self.next, self.history.deadline()].into_iter().flatten().min()
     }
 
-    /// Decides on probes whose time is over.
+    /// Decides the probes whose deadlines have passed.
     pub(in crate::core) fn judge(&mut self, now: Time, interval: Duration) -> Judged {
         let judged = self.history.judge(now, interval / 4);
         self.counters.lost += u64::from(judged.lost);
@@ -221,7 +221,7 @@ impl Prober {
         judged
     }
 
-    /// The round that is due, if one is, and how many were missed before it. A target that `can` denies is passed over.
+    /// The round that is due, if one is, and how many were missed before it. Targets that `can` denies are skipped.
     pub(in crate::core) fn round(
         &mut self,
         now: Time,
@@ -248,28 +248,28 @@ impl Prober {
         Some((round, skipped))
     }
 
-    /// So many rounds were left out: how many to say, once in [`QUIET`] at most. A busy machine misses many, and a line for
-    /// each would make it busier.
+    /// Rounds were skipped; how many to report, at most once in [`QUIET`]. A busy machine misses many, and a message for each
+    /// would add load.
     pub(in crate::core) fn report_missed(&mut self, now: Time, skipped: u32) -> Option<u32> {
-        self.unsaid = self.unsaid.saturating_add(skipped);
-        if self.said_missed.is_some_and(|said| now - said < QUIET) {
+        self.unreported = self.unreported.saturating_add(skipped);
+        if self.reported_missed.is_some_and(|reported| now - reported < QUIET) {
             return None;
         }
-        self.said_missed = Some(now);
-        Some(std::mem::take(&mut self.unsaid))
+        self.reported_missed = Some(now);
+        Some(std::mem::take(&mut self.unreported))
     }
 
-    /// Whether it is to look for hosts, `pause` after it did so last: if it knows none, or one that is no router.
+    /// Whether discovery is due, `pause` after the last one: if it knows no host, or one that is no router.
     pub(in crate::core) fn discovers(&mut self, now: Time, pause: Duration) -> bool {
-        let wanting = self.targets.mode() == TargetMode::Multicast && self.targets.all().len() < 2;
-        let looks = wanting && self.looked.is_none_or(|looked| now - looked >= pause);
-        if looks {
-            self.looked = Some(now);
+        let wanted = self.targets.mode() == TargetMode::Multicast && self.targets.all().len() < 2;
+        let due = wanted && self.discovered.is_none_or(|discovered| now - discovered >= pause);
+        if due {
+            self.discovered = Some(now);
         }
-        looks
+        due
     }
 
-    /// The caller has sent a probe, or could not.
+    /// The caller has sent a probe, or failed to.
     pub(in crate::core) fn sent(
         &mut self,
         sequence: u16,
@@ -282,13 +282,13 @@ impl Prober {
             Some(_) => self.counters.sent += 1,
             None => self.counters.unsent += 1,
         }
-        // While it has failed nothing is learnt of times, and every probe has all the time there is.
+        // While it has failed there are no round-trip times, and every probe has the whole interval.
         let took = self.targets.get(target).and_then(|target| target.rtt.conservative());
         let patience = took.filter(|_| !self.failed).unwrap_or(interval).max(PATIENCE).min(interval);
         self.history.sent(sequence, cookie, now, patience);
     }
 
-    /// Something arrived that looks like an answer.
+    /// Handles a possible reply.
     pub(in crate::core) fn answer(&mut self, target: IpAddr, proof: Proof, at: Time) -> Answer {
         let answer = self.history.answer(target, proof, at);
         match answer {
@@ -302,7 +302,7 @@ impl Prober {
         answer
     }
 
-    /// Sets a target aside that has answered nothing lately while others have.
+    /// Excludes a target that has not replied lately while others have.
     pub(in crate::core) fn set_dead_target_aside(&mut self, now: Time) -> Option<IpAddr> {
         let target = self.history.last_target()?;
         if self.history.losses() >= FAILURES
@@ -315,14 +315,14 @@ impl Prober {
         Some(target)
     }
 
-    /// Whether enough was answered in a row for a repair: over all targets, or of the one that was asked last.
+    /// Whether there are enough consecutive replies for a repair: of all targets, or of the last one.
     pub(in crate::core) fn repaired(&self) -> bool {
         let of_last = || self.history.last_target().map_or(0, |target| self.history.answers_of(target));
         self.history.answers() >= REPAIRS || of_last() >= REPAIRS
     }
 }
 
-/// How many intervals have passed since the clock began.
+/// How many intervals have passed since the start of the clock.
 fn turn(now: Time, interval: Duration) -> u64 {
     (now.0.as_nanos() / interval.as_nanos().max(1)) as u64
 }
@@ -379,13 +379,13 @@ mod tests {
         let mut prober = prober(&[1]);
         for now in (0..200).step_by(20) {
             assert_eq!(prober.next(), Some(at(now)));
-            assert_eq!(round(&mut prober, now + 20 - 11).unwrap().1, 0, "a little late moves nothing");
+            assert_eq!(round(&mut prober, now + 20 - 11).unwrap().1, 0, "a small delay moves nothing");
         }
         assert_eq!(round(&mut prober, 199), None);
     }
 
     #[test]
-    fn late_rounds_are_left_out_and_never_bunched() {
+    fn late_rounds_are_skipped_and_never_bunch() {
         for (late, next, missed) in [(9, 20, 0), (10, 40, 1), (29, 40, 1), (30, 60, 2), (1000, 1020, 50)] {
             let mut prober = prober(&[1]);
             assert_eq!(round(&mut prober, late).unwrap().1, missed, "{late}");
@@ -395,7 +395,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_missed_is_said_once_a_minute() {
+    fn missed_rounds_are_reported_once_a_minute() {
         let mut prober = prober(&[1]);
         let said: Vec<Option<u32>> =
             [0, 20, 59_999, 60_000, 60_020].map(|now| prober.report_missed(at(now), 2)).into();
@@ -403,7 +403,7 @@ mod tests {
     }
 
     #[test]
-    fn members_and_families_keep_apart() {
+    fn members_and_families_have_different_offsets() {
         let mut places: Vec<Duration> = (0..32)
             .map(|place| {
                 let mut prober = prober(&[1]);
@@ -418,14 +418,14 @@ mod tests {
     }
 
     #[test]
-    fn an_answer_has_what_its_target_takes_two_milliseconds_at_least_and_an_interval_at_most() {
+    fn deadline_is_rtt_at_least_2_ms_at_most_an_interval() {
         let mut prober = prober(&[1]);
         let patience = |prober: &mut Prober, now| {
             let Some((Round::Probe { sequence, .. }, _)) = round(prober, now) else { panic!("no probe") };
             prober.sent(sequence, Some(5), at(now), INTERVAL);
             prober.history.deadline().unwrap() - at(now)
         };
-        assert_eq!(patience(&mut prober, 0), INTERVAL, "nobody knows yet");
+        assert_eq!(patience(&mut prober, 0), INTERVAL, "no sample yet");
         prober.judge(at(20), INTERVAL);
         for (now, rtt, expected) in [(20, 100, 2000), (40, 3000, 9000), (60, 30_000, 20_000)] {
             prober.targets.forget_times();
@@ -438,7 +438,7 @@ mod tests {
     }
 
     #[test]
-    fn losses_count_after_the_first_answer_or_ten_seconds() {
+    fn losses_count_after_first_reply_or_ten_seconds() {
         let mut prober = prober(&[1]);
         assert!(!prober.settled(at(9999)) && prober.settled(at(10_000)));
         probe(&mut prober, 0, true);
@@ -446,7 +446,7 @@ mod tests {
     }
 
     #[test]
-    fn a_dead_target_is_set_aside_while_others_answer() {
+    fn unresponsive_target_is_excluded_while_others_reply() {
         let mut prober = prober(&[1, 2]);
         for step in 0..10 {
             assert_eq!(prober.set_dead_target_aside(at(20 * step)), None);
@@ -458,14 +458,14 @@ mod tests {
     }
 
     #[test]
-    fn no_target_is_dead_while_none_answers() {
+    fn no_target_is_excluded_while_none_replies() {
         let mut prober = prober(&[1, 2]);
         (0..20).for_each(|step| probe(&mut prober, 20 * step, false));
         assert_eq!(prober.set_dead_target_aside(at(400)), None);
     }
 
     #[test]
-    fn ten_in_a_row_are_a_repair_over_all_targets_or_of_one() {
+    fn ten_replies_in_a_row_of_all_targets_or_of_one_are_a_repair() {
         let mut one = prober(&[1]);
         probe(&mut one, 0, false);
         for step in 1..=10 {
@@ -482,7 +482,7 @@ mod tests {
     }
 
     #[test]
-    fn without_targets_it_looks_for_some_less_often_and_is_at_once_ready_for_new_ones() {
+    fn without_targets_rounds_are_idle_and_new_ones_are_probed_at_once() {
         let mut prober = prober(&[]);
         assert_eq!(round(&mut prober, 0), Some((Round::Idle, 0)));
         assert_eq!(prober.next(), Some(at(1000)));
@@ -492,18 +492,18 @@ mod tests {
     }
 
     #[test]
-    fn what_rests_has_no_deadline() {
+    fn resting_prober_has_no_deadline() {
         let mut prober = prober(&[1]);
         round(&mut prober, 0);
         prober.rest();
         assert_eq!(prober.deadline(), None);
         prober.set_means(None);
         prober.wake(at(0), INTERVAL, 0, 0);
-        assert_eq!(prober.deadline(), None, "nothing to probe with");
+        assert_eq!(prober.deadline(), None, "no method");
     }
 
     #[test]
-    fn what_cannot_be_probed_now_leaves_a_round_empty() {
+    fn round_without_probeable_target_is_stuck() {
         let mut prober = prober(&[1]);
         assert_eq!(prober.round(at(0), INTERVAL, IDLE, |_| false), Some((Round::Stuck, 0)));
         assert_eq!((prober.next(), prober.history.deadline()), (Some(at(20)), None));

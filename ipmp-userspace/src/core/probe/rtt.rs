@@ -1,23 +1,23 @@
-//! How long a target takes to answer: the estimator of the reference (reference 3.7).
+//! Round-trip times of a target: the estimator of the reference (docs/reference.md 3.7).
 //!
 //! Average and mean deviation are kept as TCP keeps them: the error of each sample moves the average by an eighth and
-//! the deviation by a quarter. The *conservative* round-trip time is the average plus four deviations: what is later
-//! than that is lost. The first sample makes it three times itself.
+//! the deviation by a quarter. The *conservative* round-trip time is the average plus four deviations: a later reply
+//! is a loss. After the first sample it is three times that sample.
 
 use std::time::Duration;
 
-/// What is known of the round-trip times of one target from one member.
+/// The round-trip times of one target from one member.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Rtt {
     /// Eight times the average and four times the deviation, in nanoseconds, once there was a sample.
     scaled: Option<(u64, u64)>,
-    /// A sample that stood out: it counts if the next one does, too.
+    /// An outlier: it counts if the next sample is one, too.
     deferred: Option<Duration>,
 }
 
 impl Rtt {
-    /// Takes a sample. One that would make the conservative time longer than a probe interval is put off once: it
-    /// counts together with the next if that one says the same, and is forgotten if it does not.
+    /// Adds a sample. One that would make the conservative time longer than a probe interval is deferred once: it counts
+    /// together with the next if that one is an outlier, too, and is dropped otherwise.
     pub fn sample(&mut self, rtt: Duration, interval: Duration) {
         let after = self.with(rtt);
         if after.conservative().is_none_or(|conservative| conservative <= interval) {
@@ -45,7 +45,7 @@ impl Rtt {
         self.scaled.map(|(average, deviation)| Duration::from_nanos(average / 8 + deviation))
     }
 
-    /// With this sample, and nothing put off.
+    /// With this sample, and no deferred one.
     fn with(&self, rtt: Duration) -> Self {
         // An hour is more than any sample that is taken, and leaves room for every sum below.
         let sample = rtt.min(Duration::from_secs(3600)).as_nanos() as u64;
@@ -74,7 +74,7 @@ mod tests {
     }
 
     #[test]
-    fn the_first_sample_makes_three_times_itself_and_the_next_are_weighed() {
+    fn first_sample_is_tripled_and_next_ones_are_weighted() {
         let mut rtt = Rtt::default();
         assert_eq!((rtt.average(), rtt.deviation(), rtt.conservative()), (None, None, None));
         rtt.sample(ms(8), SECOND);
@@ -91,7 +91,7 @@ mod tests {
     }
 
     #[test]
-    fn a_sample_that_stands_out_counts_when_the_next_does_too() {
+    fn outlier_counts_when_next_sample_is_one() {
         let mut rtt = Rtt::default();
         rtt.sample(ms(1), ms(20));
         let before = rtt.conservative();
@@ -107,7 +107,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn the_average_is_among_the_samples_and_nothing_overflows(samples in proptest::collection::vec(any::<u64>(), 1..200)) {
+        fn average_is_within_samples_without_overflow(samples in proptest::collection::vec(any::<u64>(), 1..200)) {
             let mut rtt = Rtt::default();
             let longest = Duration::MAX;
             let samples: Vec<Duration> = samples.into_iter().map(Duration::from_nanos).collect();

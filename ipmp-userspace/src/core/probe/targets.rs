@@ -1,18 +1,18 @@
-//! Whom a member probes in a family (reference 3.6).
+//! The targets of a member in a family (docs/reference.md 3.6).
 //!
-//! Targets that the operator names are probed and no others. Without any, the targets of host routes and the routers
+//! If the operator configures targets, no others are probed. Without any, the targets of host routes and the routers
 //! are, host routes first; without those, hosts that answered a multicast probe. In each case only those that the member
-//! can reach, [`ACTIVE`] of them at most, in turn. Whose turn it is, the time says: all members ask the same one in the
-//! same interval, or losses could not be compared.
+//! can reach, at most [`ACTIVE`] of them, in turn. The time decides the turn: all members probe the same target in the
+//! same interval, otherwise losses could not be compared.
 //!
-//! | target | its turn comes | slow, or dead | gone from what is known |
+//! | target | its turn comes | slow, or unresponsive | no longer known |
 //! |---|---|---|---|
-//! | spare | **active**, while fewer than five are | – | forgotten |
-//! | active | probed | **set aside** | forgotten |
-//! | set aside | **spare**, a minute after | – | forgotten |
+//! | inactive | **active**, while fewer than five are | – | deleted |
+//! | active | probed | **excluded** | deleted |
+//! | excluded | **inactive**, a minute after | – | deleted |
 //!
-//! When nobody is active, up to [`LEAST`] are made so: spare ones first, then those set aside as slow, the one set aside
-//! first before the others, then dead ones.
+//! When none is active, up to [`LEAST`] are made active: inactive ones first, then those excluded as slow, the one excluded
+//! first before the others, then unresponsive ones.
 
 use std::{net::IpAddr, time::Duration};
 
@@ -22,11 +22,12 @@ use crate::{
     types::{TargetFault, TargetMode, TargetStatus},
 };
 
-/// How many targets are probed in turn at most.
+/// Maximum number of active targets.
 pub const ACTIVE: usize = 5;
-/// How many are taken back if there are no better ones; with fewer active ones than that and one, none is too slow.
+/// How many are made active again if there are no better ones. With at most this many active ones, none is excluded as
+/// slow.
 pub const LEAST: usize = 3;
-/// How long a slow or dead target is left alone.
+/// How long a slow or unresponsive target is excluded.
 pub const ASIDE: Duration = Duration::from_secs(60);
 
 /// Use of a target by a member.
@@ -55,29 +56,29 @@ impl From<TargetUse> for TargetStatus {
 pub struct Target {
     /// Its address.
     pub address: IpAddr,
-    /// What it is good for.
+    /// Its use.
     pub status: TargetUse,
-    /// How long it takes to answer.
+    /// Round-trip times.
     pub rtt: Rtt,
 }
 
-/// What a group knows of targets in both families.
+/// The targets that a group knows, in both families.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Known {
-    /// The operator's.
+    /// Configured by the operator.
     pub explicit: Vec<IpAddr>,
     /// Targets of host routes.
     pub hosts: Vec<IpAddr>,
     /// Routers.
     pub routers: Vec<IpAddr>,
-    /// Hosts that answered a multicast probe, the first at the front.
+    /// Hosts that answered a multicast probe, in order of their replies.
     pub answering: Vec<IpAddr>,
-    /// Those that the operator wants left alone, wherever else they are.
+    /// Excluded by the operator, whatever their source.
     pub disabled: Vec<IpAddr>,
 }
 
 impl Known {
-    /// The targets for whoever can reach these, best first, and where they come from.
+    /// The reachable targets, best first, and their source.
     pub fn choose(&self, reaches: impl Fn(IpAddr) -> bool) -> (TargetMode, Vec<IpAddr>) {
         let reachable = |lists: &[&[IpAddr]]| {
             let mut chosen = Vec::new();
@@ -106,12 +107,12 @@ impl Known {
 pub struct Targets {
     mode: TargetMode,
     targets: Vec<Target>,
-    /// The interval that is next.
+    /// The next interval.
     turn: u64,
 }
 
 impl Targets {
-    /// Where they come from.
+    /// Source of the targets.
     pub fn mode(&self) -> TargetMode {
         self.mode
     }
@@ -132,22 +133,22 @@ impl Targets {
         coming.iter().chain(passed).filter(|target| target.status == TargetUse::Active)
     }
 
-    /// Whether this one is probed.
+    /// Whether this target is active.
     pub fn probes(&self, address: IpAddr) -> bool {
         self.get(address).is_some_and(|target| target.status == TargetUse::Active)
     }
 
-    /// Where the search for the target of an interval begins.
+    /// Index where the search for the target of an interval starts.
     fn place(&self, turn: u64) -> usize {
         turn.checked_rem(self.targets.len().min(ACTIVE) as u64).unwrap_or(0) as usize
     }
 
-    /// This one.
+    /// The target with this address.
     pub fn get(&self, address: IpAddr) -> Option<&Target> {
         self.targets.iter().find(|target| target.address == address)
     }
 
-    /// These are to be probed from now on, best first. What is known of those among them stays.
+    /// Replaces the targets, best first. The state of those that stay is kept.
     pub fn set(&mut self, now: Time, mode: TargetMode, addresses: &[IpAddr]) {
         if self.mode == mode && self.targets.iter().map(|target| target.address).eq(addresses.iter().copied())
         {
@@ -165,7 +166,7 @@ impl Targets {
         self.fill(now);
     }
 
-    /// The one whose turn it is in this interval since the clock began, if anybody can be probed now.
+    /// The target of this interval, counted from the start of the clock, if any can be probed now.
     pub fn next(&mut self, now: Time, turn: u64, can: impl Fn(IpAddr) -> bool) -> Option<IpAddr> {
         self.fill(now);
         self.turn = turn;
@@ -174,7 +175,7 @@ impl Targets {
         next
     }
 
-    /// Leaves a target alone for a while. Its round-trip time is forgotten: it will be another.
+    /// Excludes a target for a while, and forgets its round-trip times.
     pub fn set_aside(&mut self, now: Time, address: IpAddr, fault: TargetFault) {
         if let Some(target) = self.targets.iter_mut().find(|target| target.address == address) {
             *target = Target { status: TargetUse::Excluded(fault, now), rtt: Rtt::default(), ..*target };
@@ -182,7 +183,7 @@ impl Targets {
         self.fill(now);
     }
 
-    /// An active target took this long to answer: what it now takes, conservatively.
+    /// Adds the round-trip time of an active target; its conservative estimate.
     pub fn sample(&mut self, address: IpAddr, rtt: Duration, interval: Duration) -> Option<Duration> {
         let target = self.targets.iter_mut().find(|target| target.address == address)?;
         if target.status != TargetUse::Active {
@@ -197,18 +198,18 @@ impl Targets {
         self.targets.iter_mut().for_each(|target| target.rtt = Rtt::default());
     }
 
-    /// The longest time that an active target takes, conservatively.
+    /// The longest conservative round-trip time of the active targets.
     pub fn slowest(&self) -> Option<Duration> {
         self.active().filter_map(|target| target.rtt.conservative()).max()
     }
 
-    /// Whether this active target alone is slow: there are enough others, and each takes half an interval at most.
+    /// Whether this active target alone is slow: there are enough others, and each takes at most half an interval.
     pub fn is_exceptional(&self, address: IpAddr, interval: Duration) -> bool {
         let quick = |target: &Target| target.rtt.conservative().is_none_or(|took| took <= interval / 2);
         self.active().count() > LEAST && self.active().filter(|target| target.address != address).all(quick)
     }
 
-    /// Makes targets active that may be, where there is room.
+    /// Fills the places of active targets.
     fn fill(&mut self, now: Time) {
         for target in &mut self.targets {
             if matches!(target.status, TargetUse::Excluded(_, since) if now - since >= ASIDE) {
@@ -216,8 +217,8 @@ impl Targets {
             }
         }
         let active = self.active().count();
-        let spare = self.targets.iter_mut().filter(|target| target.status == TargetUse::Inactive);
-        spare.take(ACTIVE.saturating_sub(active)).for_each(|target| target.status = TargetUse::Active);
+        let inactive = self.targets.iter_mut().filter(|target| target.status == TargetUse::Inactive);
+        inactive.take(ACTIVE.saturating_sub(active)).for_each(|target| target.status = TargetUse::Active);
         if self.active().next().is_some() {
             return;
         }
@@ -263,7 +264,7 @@ mod tests {
     }
 
     #[test]
-    fn the_best_source_that_has_a_reachable_target_is_the_only_one() {
+    fn only_best_source_with_reachable_target_is_used() {
         let known = Known {
             explicit: ips(&[1]),
             hosts: ips(&[2]),
@@ -285,7 +286,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_disabled_is_chosen_from_nowhere() {
+    fn disabled_target_is_never_chosen() {
         let mut known = Known { explicit: ips(&[1, 2]), routers: ips(&[2, 3]), ..Known::default() };
         known.disabled = ips(&[2]);
         assert_eq!(known.choose(|_| true), (TargetMode::Explicit, ips(&[1])));
@@ -294,7 +295,7 @@ mod tests {
     }
 
     #[test]
-    fn five_are_probed_in_turn() {
+    fn five_targets_are_probed_in_turn() {
         let mut targets = targets(&[1, 2, 3, 4, 5, 6]);
         assert_eq!(active(&targets), ips(&[1, 2, 3, 4, 5]));
         assert_eq!(turns(&mut targets, at(0), 7), ips(&[1, 2, 3, 4, 5, 1, 2]));
@@ -302,7 +303,7 @@ mod tests {
     }
 
     #[test]
-    fn one_that_cannot_be_probed_now_is_passed_over() {
+    fn target_that_cannot_be_probed_is_skipped() {
         let mut targets = targets(&[1, 2, 3]);
         assert_eq!(targets.next(at(0), 0, |address| address != ip(1)), Some(ip(2)));
         assert_eq!(targets.next(at(0), 1, |_| false), None);
@@ -311,7 +312,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_set_aside_makes_room_and_is_tried_again_after_a_minute() {
+    fn excluded_target_is_replaced_and_retried_after_a_minute() {
         let mut targets = targets(&[1, 2, 3, 4, 5, 6]);
         targets.sample(ip(2), Duration::from_millis(3), Duration::MAX);
         targets.set_aside(at(0), ip(2), TargetFault::Slow);
@@ -325,7 +326,7 @@ mod tests {
     }
 
     #[test]
-    fn three_are_taken_back_when_nobody_is_left_the_slow_before_the_dead() {
+    fn three_are_active_again_when_none_is_left_slow_before_unresponsive() {
         let mut targets = targets(&[1, 2, 3, 4, 5]);
         for (second, last, fault) in [
             (0, 1, TargetFault::Unresponsive),
@@ -341,7 +342,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_set_aside_leaves_the_others_their_turns() {
+    fn excluded_target_does_not_change_turns_of_others() {
         let (mut some, mut all) = (targets(&[1, 2, 3]), targets(&[1, 2, 3]));
         some.set_aside(at(0), ip(2), TargetFault::Unresponsive);
         assert_eq!(turns(&mut some, at(0), 6), ips(&[1, 3, 3, 1, 3, 3]));
@@ -349,7 +350,7 @@ mod tests {
     }
 
     #[test]
-    fn news_keep_what_is_known() {
+    fn new_targets_keep_state_of_known_ones() {
         let mut targets = targets(&[1, 2, 3]);
         targets.sample(ip(3), Duration::from_millis(2), Duration::MAX);
         targets.set(at(1), TargetMode::Routes, &ips(&[9, 3, 2]));
@@ -361,7 +362,7 @@ mod tests {
     }
 
     #[test]
-    fn a_slow_one_is_exceptional_among_four_and_not_among_three() {
+    fn slow_target_is_exceptional_among_four_but_not_three() {
         let interval = Duration::from_millis(20);
         let slow = |lasts: &[u8]| {
             let mut targets = targets(lasts);
@@ -377,9 +378,9 @@ mod tests {
     }
 
     proptest! {
-        /// Whatever happens, somebody is active while there is anybody, and nobody more than five.
+        /// At least one target is active while there is any, and at most five.
         #[test]
-        fn somebody_is_always_active(steps in proptest::collection::vec((0..3u8, 0..9u8, 0..40u64), 1..60)) {
+        fn one_target_is_always_active(steps in proptest::collection::vec((0..3u8, 0..9u8, 0..40u64), 1..60)) {
             let (mut targets, mut now) = (Targets::default(), 0);
             for (what, which, wait) in steps {
                 now += wait;

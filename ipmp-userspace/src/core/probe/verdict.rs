@@ -1,20 +1,20 @@
-//! Whose failure a lost probe is.
+//! Whether lost probes are the member's own failure.
 //!
-//! The reference takes a member out when five probes in a row are lost, and takes the whole group down when no other
-//! member was answered meanwhile (reference 2.5): a router that is rebooted takes every group down that probes it alone.
-//! Here a row of losses counts against a member only if *another* one that is in service was answered, in the same
-//! family, while the row lasted. Otherwise the target is dark, or the whole link is, and the members are judged by their
-//! links until somebody is answered.
+//! The reference fails a member when five probes in a row are lost, and fails the whole group when no other member
+//! received replies meanwhile (docs/reference.md 2.5): a router that reboots takes every group down that probes it alone.
+//! Here a row of losses counts against a member only if *another* one in service received replies, in the same family,
+//! while the row lasted. Otherwise the target is unreachable, or the whole network is, and the members are judged by their
+//! links until one receives a reply.
 //!
-//! A loss is *contradicted* if the same target has answered somebody else whose probe was sent less than an interval
-//! before or after; or, if that one does not probe this target, if any of its own has answered. [`CONTRADICTED`] of the
-//! five must be. All are if one member alone is silent, since all ask the same target in the same interval. One or two
-//! are if both were cut off by the same event, or if the target has just come back and one member was the first to ask.
+//! A loss is *contradicted* if the same target has answered a probe of another member that was sent less than an interval
+//! before or after; or, if that member does not probe this target, if any of its own has answered. [`CONTRADICTED`] of the
+//! five must be. All are if one member alone is silent, since all probe the same target in the same interval. One or two
+//! are if both failed by the same event, or if the target has just come back and one member was the first to probe it.
 //!
 //! ```text
 //!   member        1 ✗     2 ✗     3 ✗     4 ✗     5 ✗
 //!   another   ✓       ✓       ✓       ✓       ✓          its own failure
-//!   another   ✓       ✗       ✗       ✗       ✗          cut off together: 1 contradicted
+//!   another   ✓       ✗       ✗       ✗       ✗          failed together: 1 contradicted
 //!   another   ✗       ✗       ✗       ✗       ✗       ✓  the target is back: 5 contradicted
 //! ```
 
@@ -25,10 +25,10 @@ use super::{
     targets::Targets,
 };
 
-/// So many losses of the five must be contradicted.
+/// How many losses of the five must be contradicted.
 pub const CONTRADICTED: usize = 3;
 
-/// Whether a row of losses is the member's own: others were answered meanwhile.
+/// Whether a row of losses is the member's own failure: others received replies meanwhile.
 pub fn is_own<'a>(
     losing: &Losing,
     interval: Duration,
@@ -69,7 +69,7 @@ mod tests {
         targets
     }
 
-    /// A member that probes one of these targets every 20 ms from `phase` on, and is answered while `answered` says so.
+    /// A member that probes one of these targets every 20 ms from `phase` on, and receives replies while `answered` is true.
     fn history(lasts: &[u8], phase: u64, rounds: u64, answered: impl Fn(u64, u8) -> bool) -> History {
         let mut history = History::default();
         for (sent, &last) in (0..rounds).map(|round| phase + 20 * round).zip(lasts.iter().cycle()) {
@@ -90,7 +90,7 @@ mod tests {
     }
 
     #[test]
-    fn a_member_that_is_silent_alone_is_found_out_at_its_fifth_loss_whatever_the_phases() {
+    fn member_silent_alone_fails_at_its_fifth_loss_for_all_phases() {
         for lasts in [&[1][..], &[1, 2], &[1, 2, 3, 4, 5]] {
             for phase in 0..20u64 {
                 for other in 0..20 {
@@ -108,7 +108,7 @@ mod tests {
     }
 
     #[test]
-    fn members_that_fall_silent_together_are_not_to_blame_whatever_the_phases() {
+    fn members_silent_together_do_not_fail_for_all_phases() {
         for lasts in [&[1][..], &[1, 2], &[1, 2, 3, 4, 5]] {
             for phase in (0..20).step_by(3) {
                 for other in 0..20 {
@@ -123,7 +123,7 @@ mod tests {
     }
 
     #[test]
-    fn targets_that_come_back_fail_nobody() {
+    fn targets_that_come_back_fail_no_member() {
         for lasts in [&[1][..], &[1, 2], &[1, 2, 3, 4, 5]] {
             for back in lasts.iter().map(|last| *last..=*last).chain([1..=9]) {
                 for (phase, other) in
@@ -149,7 +149,7 @@ mod tests {
     }
 
     #[test]
-    fn a_member_with_targets_of_its_own_is_compared_by_time_alone() {
+    fn member_with_own_targets_is_compared_by_time_alone() {
         let silent = history(&[1], 0, 5, |_, _| false);
         let good = history(&[2], 10, 5, |_, _| true);
         assert!(own(&silent, &[2], &[&good]));
@@ -157,7 +157,7 @@ mod tests {
     }
 
     #[test]
-    fn nobody_else_is_no_evidence() {
+    fn no_other_member_is_no_evidence() {
         assert!(!own(&history(&[1], 0, 5, |_, _| false), &[1], &[]));
     }
 }

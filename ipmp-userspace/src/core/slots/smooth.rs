@@ -1,28 +1,28 @@
-//! Evening out the deep places of the lists, where sets outnumber lists.
+//! Balances the deep places of the lists, where sets outnumber lists.
 //!
-//! The loads of all members for all lost sets are known at once: up to 16 × 65536 numbers. Swapping two neighbours in
+//! The loads of all members for all failed sets are known at once: up to 16 × 65536 numbers. Swapping two neighbours in
 //! one list moves that list from one to the other for exactly the sets that contain all before them and neither of
-//! the two. A swap is done when it lowers the sum, over these sets, of the squared deviations from the share, in
+//! the two. A swap is made when it lowers the sum, over these sets, of the squared deviations from the share, in
 //! proportion to the share.
 
 use ipmp_common::steer::SLOTS;
 
 use super::{Contender, Draft};
 
-/// A load that is above its share by no more than this part of it, and one slot, is even enough: with the slot, that
-/// is within the bound of 1.05 for any two lost or more.
+/// A load above its share by at most this part of it, and one slot, is balanced enough: with the slot, that is within the
+/// bound of 1.05 for any two failed members or more.
 const EVEN: f32 = 0.045;
-/// Rounds of swaps at most; one does, nearly always.
+/// Rounds of swaps at most; one is nearly always enough.
 const ROUNDS: usize = 4;
-/// Rounds that leave the first places alone. They are balanced set by set, and behind an early place there are
-/// thousands of sets to look at.
+/// Rounds that do not change the first places. They are balanced set by set, and behind an early place there are
+/// thousands of sets to evaluate.
 const DEEP_ROUNDS: usize = 2;
 /// First place that is swapped in these rounds.
 const DEEP: usize = 4;
-/// First place that is swapped ever: with what is before it, sets of three or more.
+/// First place that is swapped at all: with the places before it, sets of three or more.
 const FIRST: usize = 3;
 
-/// Swaps neighbours until every set of lost members leaves the others evenly loaded.
+/// Swaps neighbours until the load is balanced for every set of failed members.
 pub(super) fn smooth(members: &[Contender], lists: &mut [Draft]) {
     let mut loads = Loads::of(members, lists);
     for round in 0..ROUNDS {
@@ -35,11 +35,11 @@ pub(super) fn smooth(members: &[Contender], lists: &mut [Draft]) {
     }
 }
 
-/// What every member carries for every lost set, and what it should.
+/// The load of every member for every failed set, and its share.
 struct Loads {
     /// For each member, for each set: load above its share, in slots.
     excess: Vec<Vec<f32>>,
-    /// For each set: weight of the members outside it, by which shares are had from weights.
+    /// For each set: weight of the members outside it, to compute shares from weights.
     outside: Vec<f32>,
     weights: Vec<f32>,
 }
@@ -61,7 +61,7 @@ impl Loads {
             }
         }
         for (member, excess) in excess.iter_mut().enumerate() {
-            // A list leads to the member past a lost set if the places before the member are all in the set.
+            // A list leads to the member past a failed set if the places before the member are all in the set.
             for other in 0..count {
                 for pair in excess.chunks_exact_mut(2 << other) {
                     let (without, with) = pair.split_at_mut(1 << other);
@@ -77,7 +77,7 @@ impl Loads {
         Self { excess, outside, weights }
     }
 
-    /// Whether nobody has much more than its share, or, where weights make that small, than the average share.
+    /// Whether no member has much more than its share, or, where weights make that small, than the average share.
     fn even(&self) -> bool {
         (0..self.outside.len() - 1).all(|set| {
             let members = || (0..self.weights.len()).filter(|member| set >> member & 1 == 0);
@@ -89,7 +89,7 @@ impl Loads {
         })
     }
 
-    /// Swaps each two neighbours of a list, from place `first` on, that are better the other way round.
+    /// Swaps each two neighbours of a list, from place `first` on, where that lowers the sum.
     fn improve(&mut self, list: &mut Draft, first: usize) {
         let count = self.weights.len();
         let leaders = list.places[..first.min(count)].iter();
@@ -106,7 +106,7 @@ impl Loads {
         }
     }
 
-    /// By how much the sum of squares falls when one list goes from `x` to `y` for every set that is `before` and
+    /// By how much the sum of squares decreases when one list goes from `x` to `y` for every set that is `before` and
     /// any part of `free`.
     fn gain(&self, x: usize, y: usize, before: usize, free: usize) -> f32 {
         let (from, to) = (&self.excess[x], &self.excess[y]);
@@ -122,7 +122,7 @@ impl Loads {
         }
     }
 
-    /// Does what [`Loads::gain`] has looked at.
+    /// Applies what [`Loads::gain`] has evaluated.
     fn shift(&mut self, x: usize, y: usize, before: usize, free: usize) {
         let mut part = free;
         loop {

@@ -4,7 +4,7 @@ use super::*;
 
 type Members = Vec<(u8, u32)>;
 
-/// How many lists lead to each member for every set of lost members, by place in `members`.
+/// How many lists lead to each member for every set of failed members, by place in `members`.
 fn loads(slots: &Slots, members: &Members) -> Vec<[u32; MAX_MEMBERS]> {
     let mut loads = vec![[0; MAX_MEMBERS]; 1 << members.len()];
     for list in slots.lists() {
@@ -30,7 +30,7 @@ fn loads(slots: &Slots, members: &Members) -> Vec<[u32; MAX_MEMBERS]> {
     loads
 }
 
-/// Largest load over its share, by number of members lost, for all sets of that size; and, in slots, the largest
+/// Largest load over its share, by number of failed members, for all sets of that size; and, in slots, the largest
 /// deviation from the share either way.
 fn worst(slots: &Slots, members: &Members) -> Vec<(f64, f64)> {
     let mut worst = vec![(0f64, 0f64); members.len()];
@@ -69,7 +69,7 @@ fn moved(before: &Slots, after: &Slots) -> usize {
     before.lists().iter().zip(after.lists()).filter(|(before, after)| before.first() != after.first()).count()
 }
 
-/// Adds or removes one member as `choice` says, and holds everything that must hold then.
+/// Adds or removes one member as `choice` selects, and checks all invariants.
 fn step(slots: &mut Slots, members: &mut Members, choice: u32) -> f64 {
     let grow = members.len() < 3 || (members.len() < MAX_MEMBERS && choice.is_multiple_of(2));
     let numbers: MemberSet = members.iter().map(|member| member.0).collect();
@@ -90,7 +90,7 @@ fn step(slots: &mut Slots, members: &mut Members, choice: u32) -> f64 {
 }
 
 #[test]
-fn two_to_sixteen_equal_members_are_even_whoever_is_lost() {
+fn equal_members_are_balanced_for_every_failed_set() {
     println!("members, then the largest load over the average with 0, 1, 2 … lost");
     for count in 2..=MAX_MEMBERS as u8 {
         let members = equal(0..count);
@@ -112,7 +112,7 @@ fn members_come_and_go_up_to_sixteen() {
 }
 
 #[test]
-fn flows_stay_where_they_went_when_a_member_leaves() {
+fn flows_stay_where_they_are_when_failed_member_leaves() {
     let members = equal(0..8);
     let before = Slots::new().rebuild(&members);
     let after = before.rebuild(&equal(1..8));
@@ -122,7 +122,7 @@ fn flows_stay_where_they_went_when_a_member_leaves() {
 }
 
 #[test]
-fn a_number_is_free_when_neither_a_member_nor_a_list_has_it() {
+fn number_is_free_when_neither_member_nor_list_has_it() {
     let slots = Slots::new();
     assert_eq!(slots.free_number(MemberSet::EMPTY), Some(0));
     let slots = slots.rebuild(&equal([0, 1, 2]));
@@ -135,7 +135,7 @@ fn a_number_is_free_when_neither_a_member_nor_a_list_has_it() {
 }
 
 #[test]
-fn a_group_of_one_and_a_group_of_none() {
+fn groups_of_one_and_of_none() {
     let one = Slots::new().rebuild(&equal([5]));
     assert!(one.lists().iter().all(|&list| list == Preference::new(&[5])));
     assert_eq!(one.shares()[5], SLOTS as u32);
@@ -163,7 +163,7 @@ proptest! {
     }
 
     #[test]
-    fn a_daemon_killed_between_two_writes_leaves_valid_lists(
+    fn kill_between_two_writes_leaves_valid_lists(
         count in 2..=9u8, grow: bool, written in 0..=SLOTS, scattered: Option<u64>,
     ) {
         let old_members = equal(0..count);
@@ -199,7 +199,7 @@ proptest! {
     }
 
     #[test]
-    fn any_lists_at_all_are_brought_within_the_bounds(
+    fn any_lists_are_rebuilt_within_the_bounds(
         count in 2..=9u8, words in proptest::collection::vec(any::<u64>(), 1..50),
     ) {
         let mut lists = Slots::new().to_lists();
@@ -210,7 +210,7 @@ proptest! {
         assert_even(&Slots::from(lists).rebuild(&members), &members);
     }
 
-    /// While all are up, shares follow weights to the slot; whoever is lost, to within 2 % of the slots.
+    /// While all are up, shares follow weights to the slot; for any failed set, within 2 % of the slots.
     #[test]
     fn weights_are_kept(members in weights(), to in any::<prop::sample::Index>(), weight in 1..400_000u32) {
         let slots = Slots::new().rebuild(&members);

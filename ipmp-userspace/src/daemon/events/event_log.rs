@@ -135,13 +135,13 @@ fn describe(
     loss: impl FnOnce() -> LinkLoss,
 ) -> (&'static str, String) {
     let deleted = |member: &str, when| {
-        ("interface-gone", format!("{member} was deleted, or moved to another network namespace{when}"))
+        ("interface-deleted", format!("{member} was deleted, or moved to another network namespace{when}"))
     };
     match (cause::describe(cause), cause) {
         (Some(described), Cause::LinkLost { member }) => match loss() {
             LinkLoss::Carrier => described,
             LinkLoss::Down => ("interface-down", format!("{member} was set down")),
-            LinkLoss::Gone => deleted(member, ""),
+            LinkLoss::Deleted => deleted(member, ""),
         },
         (Some(described), _) => described,
         (None, _) => match (trigger, table::row(event).member) {
@@ -232,8 +232,8 @@ mod tests {
         assert_eq!(of(LinkLoss::Carrier), ("carrier-lost", "eth0 has lost its carrier".into()));
         assert_eq!(of(LinkLoss::Down), ("interface-down", "eth0 was set down".into()));
         assert_eq!(
-            of(LinkLoss::Gone),
-            ("interface-gone", "eth0 was deleted, or moved to another network namespace".into())
+            of(LinkLoss::Deleted),
+            ("interface-deleted", "eth0 was deleted, or moved to another network namespace".into())
         );
     }
 
@@ -250,12 +250,12 @@ mod tests {
         );
         assert_eq!(
             of(Trigger::Kernel(Time::default()), &left),
-            ("interface-gone", "eth0 was deleted, or moved to another network namespace".into())
+            ("interface-deleted", "eth0 was deleted, or moved to another network namespace".into())
         );
         assert_eq!(
             of(Trigger::Start, &left),
             (
-                "interface-gone",
+                "interface-deleted",
                 "eth0 was deleted, or moved to another network namespace while no ipmpd ran".into()
             )
         );

@@ -32,5 +32,5 @@ pub enum LinkLoss {
     /// It is administratively down.
     Down,
     /// There is no such device in this namespace any more.
-    Gone,
+    Deleted,
 }

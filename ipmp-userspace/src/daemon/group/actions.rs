@@ -33,7 +33,7 @@ pub async fn tell(group: &mut RunningGroup, context: &mut Context<'_>, event: In
     }
 }
 
-/// Tells the state machine that its deadline has passed at `time`.
+/// Reports to the state machine that its deadline has passed at `time`.
 pub async fn expire(group: &mut RunningGroup, context: &mut Context<'_>, time: Time) {
     if let Err(refusal) = feed_at(group, context, time, Input::Deadline).await {
         log::error!(group = group.name(); "{refusal}");
@@ -142,8 +142,8 @@ async fn set_mtu(
 fn link_loss(group: &RunningGroup, why: &Cause) -> LinkLoss {
     let Cause::LinkLost { member } = why else { return LinkLoss::Carrier };
     let device = group.members.values().find(|known| known.name == *member);
-    device.map_or(LinkLoss::Gone, |device| match group.datapath.is_up(member, device.ifindex) {
-        None => LinkLoss::Gone,
+    device.map_or(LinkLoss::Deleted, |device| match group.datapath.is_up(member, device.ifindex) {
+        None => LinkLoss::Deleted,
         Some(false) => LinkLoss::Down,
         Some(true) => LinkLoss::Carrier,
     })

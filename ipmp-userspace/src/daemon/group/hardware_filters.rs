@@ -1,4 +1,4 @@
-//! The members' hardware filters: a NIC receives only those multicast groups, VLANs and unicast MACs that it was told.
+//! The members' hardware filters: a NIC receives only those multicast groups, VLANs and unicast MACs that it is configured for.
 //! Applications configure the group interface, which is no NIC, so its members get the same
 //! (docs/design/hardware-filters.md):
 //!

@@ -30,7 +30,7 @@ pub struct Discovery {
 pub struct SentProbe {
     /// The time before it was sent.
     pub at: Time,
-    /// What the state machine is told.
+    /// The input of the state machine.
     pub event: Input,
 }
 

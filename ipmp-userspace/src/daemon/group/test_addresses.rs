@@ -2,9 +2,9 @@
 //!
 //! The daemon does not follow single changes of a member's addresses. Each change makes it compare all addresses of the
 //! member with what they should be ([`reconcile`]): a configured address that is missing is added, one that another program
-//! added is kept for probes ([`Address::for_tests`]), routes through the member are deleted, and the state machine is told.
+//! added is kept for probes ([`Address::for_tests`]), routes through the member are deleted, and the result is reported to the state machine.
 //!
-//! | the member has, in a family | the state machine is told |
+//! | the member has, in a family | reported to the state machine |
 //! |---|---|
 //! | an address that is ready: the configured one, else the one before, else the first | this address |
 //! | none, and one is configured: not ready yet, the interface is down, or `dhcp` | one is awaited |

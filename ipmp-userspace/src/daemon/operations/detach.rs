@@ -17,7 +17,7 @@ use crate::{
     },
 };
 
-/// Detaches a member. For the last one `last` says what becomes of the group.
+/// Detaches a member. For the last one `last` says whether the group stays.
 pub async fn detach(
     manager: &mut Manager,
     trigger: &Trigger,

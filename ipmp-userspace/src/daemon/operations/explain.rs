@@ -95,11 +95,8 @@ impl View<'_> {
                  {name}` end that"
             ),
             Condition::Ok if member.probes_failed() => {
-                let anyway = if member.active() {
-                    "; it still carries traffic, since no other member works"
-                } else {
-                    ""
-                };
+                let anyway =
+                    if member.active() { "; it is still active, since no other member works" } else { "" };
                 format!("{name} has failed: its link is up, and its probes {}{anyway}", self.lacking())
             }
             Condition::Ok if member.inactive() => {
@@ -180,10 +177,13 @@ impl View<'_> {
     fn role(&self) -> String {
         let member = self.member;
         let standby = if member.standby() { " It is a standby." } else { "" };
-        let cast =
-            if self.group.cast() == Some(member.number()) { ", multicast and broadcast, too" } else { "" };
+        let cast = if self.group.cast() == Some(member.number()) {
+            ", and transmits multicast and broadcast"
+        } else {
+            ""
+        };
         if member.active() && member.live() {
-            return format!("It carries traffic{cast}.{standby}");
+            return format!("It is active{cast}.{standby}");
         }
         let why = if member.offline().is_some() {
             "it is offline"
@@ -198,7 +198,7 @@ impl View<'_> {
         } else {
             "the datapath reports its link down"
         };
-        format!("It carries no traffic: {why}.{standby}")
+        format!("It is not active: {why}.{standby}")
     }
 
     fn link(&self) -> String {

@@ -43,7 +43,7 @@ async fn wait(what: &str, mut wanted: impl AsyncFnMut() -> bool) {
 /// Runs `ip`, as an administrator or the script of a DHCP client does.
 fn ip(arguments: &str) {
     let status = std::process::Command::new("ip").args(arguments.split(' ')).status().unwrap();
-    // The address may be gone already.
+    // The address may have been deleted.
     println!("ip {arguments}: {status}");
 }
 

@@ -56,7 +56,7 @@ struct Bench {
     only: Option<Only>,
 }
 
-#[derive(Clone, Copy, Subcommand)]
+#[derive(Clone, Subcommand)]
 enum Only {
     /// Nanoseconds per packet: an empty program, a redirect, and the datapath with each policy and feature
     Steering {
@@ -66,6 +66,9 @@ enum Only {
         /// Packets per run [default: 1000000, quick: 100000]
         #[arg(long, value_parser = clap::value_parser!(u32).range(1..=100_000_000))]
         repeat: Option<u32>,
+        /// Directory with eBPF objects of another version, measured in the same rounds
+        #[arg(long, value_name = "DIR")]
+        against: Option<PathBuf>,
     },
     /// Loss of a stream of 50,000 packets/s from the host while cables are pulled
     Outbound {
@@ -140,12 +143,12 @@ fn run(bench: Bench) -> Result<()> {
     let default = |given: Option<u32>, full, short| given.unwrap_or(if quick { short } else { full });
 
     if matches!(only, None | Some(Only::Steering { .. })) {
-        let (rounds, repeat) = match only {
-            Some(Only::Steering { rounds, repeat }) => (rounds, repeat),
-            _ => (None, None),
+        let (rounds, repeat, against) = match &only {
+            Some(Only::Steering { rounds, repeat, against }) => (*rounds, *repeat, against.as_deref()),
+            _ => (None, None, None),
         };
-        let result = steering::measure(default(rounds, 11, 5), default(repeat, 1_000_000, 100_000))
-            .context("cannot measure steering")?;
+        let (rounds, repeat) = (default(rounds, 11, 5), default(repeat, 1_000_000, 100_000));
+        let result = steering::measure(rounds, repeat, against).context("cannot measure steering")?;
         show(format!("\n{result}"));
         report.steering = Some(result);
     }

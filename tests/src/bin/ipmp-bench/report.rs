@@ -45,7 +45,8 @@ JSON:
   kernel, cpus, load release, number of CPUs, and load average of one minute at the start
   steering           rounds, repeat (packets per run), programs, target_ns
     programs         array of: name; ns: SPREAD; over_redirect_ns: SPREAD of the differences within each round, or null;
-                     target_met: for egress with every feature, whether the median is at most target_ns, else null
+                     target_met: for egress with every feature, whether the median is at most target_ns, else null;
+                     against: with --against, ns and ratio: SPREAD, ratio_of_sums, else null
   outbound           packets_per_s, flows, pulls, sent, received, lost, dropped_in_ports, lost_beyond, reordered, duplicated,
                      longest_outage_us (all flows together), longest_outage_of_a_flow_us, events, warnings
     events           array, one for each pull: member; lost; dropped_in_port; outage_us

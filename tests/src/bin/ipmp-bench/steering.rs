@@ -1,11 +1,11 @@
 //! Nanoseconds a packet, by BPF_PROG_TEST_RUN.
 //!
-//! Ours are the programs that the datapath has pinned, on maps in the state that the case wants. Three groups, one for
-//! each policy, share two members: a veth, and a macvlan on a veth. The datapath is told that the members have the
-//! groups' Ethernet address, so that the packet stays what it was from one repetition to the next.
+//! Ours are the programs that the datapath has pinned, on maps in the state of the case. Three groups, one for each policy, share two
+//! members: a veth, and a macvlan on a veth. The members are configured with the groups' Ethernet address, so that the packet
+//! stays the same from one repetition to the next.
 //!
-//! Two things cannot be had from a pinned program, since they are constants of its load: devices that are read by
-//! helper calls, and devices that are not read. For these the same object is loaded once more, on the same maps.
+//! Whether devices are read, and how, is a constant of a loaded program. For other values than the pinned program's, the same
+//! object is loaded once more, on the same maps. So is the object of `--against`, which is compared with ours in the same rounds.
 
 use std::fmt;
 use std::os::fd::AsFd as _;
@@ -64,34 +64,63 @@ pub struct Row {
     pub over_redirect_ns: Option<Spread>,
     /// Of egress with every feature: whether it keeps to the target, by the median.
     pub target_met: Option<bool>,
+    /// Of ours, with `--against`: the same program of the other object.
+    pub against: Option<Against>,
+}
+
+/// The same program of another object.
+#[derive(Debug, Serialize)]
+pub struct Against {
+    /// Nanoseconds a packet.
+    pub ns: Spread,
+    /// Our time divided by its time in the same round.
+    pub ratio: Spread,
+    /// The sum of our times divided by the sum of its times.
+    pub ratio_of_sums: f64,
 }
 
 /// A program with a packet.
 struct Subject {
     name: String,
     program: Program,
+    /// The same program of the object of `--against`.
+    against: Option<Program>,
     case: Option<Case>,
     packet: Vec<u8>,
     ifindex: u32,
     verdict: u32,
 }
 
-/// Measures in a lab of its own.
-pub fn measure(rounds: u32, repeat: u32) -> Result<Steering> {
+/// Measures in a lab of its own. `against`: a directory with objects to compare with, whose programs must use maps of the same
+/// layout as ours; maps that are only in the other object are created.
+pub fn measure(rounds: u32, repeat: u32, against: Option<&Path>) -> Result<Steering> {
+    let other = against.map(|directory| {
+        let path = directory.join("datapath");
+        std::fs::read(&path).with_context(|| format!("cannot read {}", path.display()))
+    });
+    let other = other.transpose()?;
     let lab = Lab::builder().members(2).one_switch().peers(&[]).build()?;
-    lab.host().run(|| measure_here(&lab, rounds, repeat))
+    lab.host().run(|| measure_here(&lab, rounds, repeat, other.as_deref()))
 }
 
-fn measure_here(lab: &Lab, rounds: u32, repeat: u32) -> Result<Steering> {
+fn measure_here(lab: &Lab, rounds: u32, repeat: u32, other: Option<&[u8]>) -> Result<Steering> {
     let mut bench = Workbench::build(lab)?;
-    let subjects = bench.subjects()?;
+    let subjects = bench.subjects(other)?;
     let mut times = vec![Vec::with_capacity(rounds as usize); subjects.len()];
-    for _ in 0..rounds {
-        for (subject, times) in subjects.iter().zip(&mut times) {
+    let mut times_against = times.clone();
+    for round in 0..rounds {
+        for ((subject, times), against) in subjects.iter().zip(&mut times).zip(&mut times_against) {
             bench.prepare(subject.case.as_ref())?;
-            // The first packets meet cold caches and an unhashed packet.
-            subject.run(repeat / 100 + 1)?;
-            times.push(f64::from(subject.run(repeat)?));
+            let mut programs = vec![(&subject.program, times)];
+            programs.extend(subject.against.as_ref().map(|program| (program, against)));
+            if round % 2 == 1 {
+                programs.reverse();
+            }
+            for (program, times) in programs {
+                // Not measured: cold caches, and a packet without a hash.
+                subject.run(program, repeat / 100 + 1)?;
+                times.push(f64::from(subject.run(program, repeat)?));
+            }
         }
     }
     bench.remove()?;
@@ -99,8 +128,8 @@ fn measure_here(lab: &Lab, rounds: u32, repeat: u32) -> Result<Steering> {
     let redirect = times[redirect.context("nothing to compare with")?].clone();
     let programs = subjects
         .iter()
-        .zip(&times)
-        .map(|(subject, times)| {
+        .zip(times.iter().zip(&times_against))
+        .map(|(subject, (times, against))| {
             let over: Vec<f64> = times.iter().zip(&redirect).map(|(ours, bare)| ours - bare).collect();
             let over = Spread::of(&over);
             let has_target = subject.case.is_some_and(|case| case.has_every_feature());
@@ -109,6 +138,7 @@ fn measure_here(lab: &Lab, rounds: u32, repeat: u32) -> Result<Steering> {
                 ns: Spread::of(times),
                 over_redirect_ns: subject.case.is_some().then_some(over),
                 target_met: has_target.then_some(over.median <= TARGET),
+                against: subject.against.is_some().then(|| Against::of(times, against)),
             }
         })
         .collect();
@@ -117,16 +147,23 @@ fn measure_here(lab: &Lab, rounds: u32, repeat: u32) -> Result<Steering> {
 
 const REDIRECT_ONLY: &str = "redirect-only";
 
+impl Against {
+    fn of(ours: &[f64], theirs: &[f64]) -> Self {
+        let ratios: Vec<f64> = ours.iter().zip(theirs).map(|(ours, theirs)| ours / theirs).collect();
+        let ratio_of_sums = ours.iter().sum::<f64>() / theirs.iter().sum::<f64>();
+        Self { ns: Spread::of(theirs), ratio: Spread::of(&ratios), ratio_of_sums }
+    }
+}
+
 impl Subject {
     /// Nanoseconds a packet.
-    fn run(&self, repeat: u32) -> Result<u32> {
-        let run = self
-            .program
+    fn run(&self, program: &Program, repeat: u32) -> Result<u32> {
+        let run = program
             .run(&self.packet, self.ifindex, repeat)
             .with_context(|| format!("cannot run {}", self.name))?;
         ensure!(
             run.verdict == self.verdict,
-            "{} says {} instead of {}: it does not do what is to be measured",
+            "{} returns {} instead of {}: this is not the path to measure",
             self.name,
             run.verdict,
             self.verdict
@@ -187,13 +224,14 @@ impl<'lab> Workbench<'lab> {
     }
 
     /// What is measured: two to compare with, and ours.
-    fn subjects(&mut self) -> Result<Vec<Subject>> {
+    fn subjects(&mut self, against: Option<&[u8]>) -> Result<Vec<Subject>> {
         let member = self.lab.host().link("e1000g0")?;
         let bare = cases::all()[0].packet(GROUP_MAC, member.mac);
         let (ifindex, _) = self.group(HashPolicy::Connection)?;
         let other = |name: &str, program, verdict| Subject {
             name: name.to_owned(),
             program,
+            against: None,
             case: None,
             packet: bare.clone(),
             ifindex,
@@ -212,7 +250,8 @@ impl<'lab> Workbench<'lab> {
             let (group_index, _) = self.group(case.policy)?;
             subjects.push(Subject {
                 name: case.name(),
-                program: self.program(&case).with_context(|| format!("cannot load {}", case.name()))?,
+                program: self.program(&case, None).with_context(|| format!("cannot load {}", case.name()))?,
+                against: against.map(|object| self.program(&case, Some(object))).transpose()?,
                 packet: case.packet(GROUP_MAC, member.mac),
                 ifindex: if case.direction == Direction::Egress { group_index } else { member.index },
                 case: Some(case),
@@ -222,7 +261,7 @@ impl<'lab> Workbench<'lab> {
         Ok(subjects)
     }
 
-    fn program(&mut self, case: &Case) -> Result<Program> {
+    fn program(&mut self, case: &Case, other: Option<&[u8]>) -> Result<Program> {
         let pins = Pins::open()?;
         let name = format!("{}0", case.policy.as_str());
         let pin = match case.direction {
@@ -231,15 +270,28 @@ impl<'lab> Workbench<'lab> {
         };
         let pinned = pins.group(&name).join("programs").join(pin);
         let kernel = Kernel::running()?;
-        match case.devices {
-            Devices::Pinned => Program::pinned(&pinned),
-            Devices::Helper => self.load(case, &pinned, &Kernel { cast: None, ..kernel }, true),
-            Devices::Unread => self.load(case, &pinned, &kernel, false),
+        let (kernel, reads_devices) = match case.devices {
+            Devices::Pinned => (kernel, true),
+            Devices::Helper => (Kernel { cast: None, ..kernel }, true),
+            Devices::Unread => (kernel, false),
+        };
+        match (other, case.devices) {
+            (None, Devices::Pinned) => Program::pinned(&pinned),
+            (None, _) => self.load(case, objects::DATAPATH, Some(&pinned), &kernel, reads_devices),
+            (Some(object), _) => self.load(case, object, None, &kernel, reads_devices),
         }
     }
 
-    /// Loads the object once more, as [`ipmp::datapath`] does but for the reading of devices.
-    fn load(&mut self, case: &Case, pinned: &Path, kernel: &Kernel, reads_devices: bool) -> Result<Program> {
+    /// Loads an object on the maps of the group, as [`ipmp::datapath`] does except for how devices are read. The result must not be
+    /// the program `unlike`.
+    fn load(
+        &mut self,
+        case: &Case,
+        object: &[u8],
+        unlike: Option<&Path>,
+        kernel: &Kernel,
+        reads_devices: bool,
+    ) -> Result<Program> {
         let pins = Pins::open()?;
         let (ifindex, group) = self.group(case.policy)?;
         let [a, b, c, d, e, f] = GROUP_MAC;
@@ -259,16 +311,18 @@ impl<'lab> Workbench<'lab> {
         for shared in SHARED {
             loader.map_pin_path(shared, pins.sentinel().join(shared));
         }
-        let mut object = loader.load(&kernel.adapt(objects::DATAPATH))?;
+        let mut object = loader.load(&kernel.adapt(object))?;
         let name = match case.direction {
             Direction::Egress => "egress",
             Direction::Ingress => "ingress",
         };
         let program = objects::load(&mut object, name)?;
-        // A constant that is called otherwise by now would not be missed by the loader.
-        let size = |info: ProgramInfo| info.size_translated();
-        let (ours, theirs) = (size(program.info()?), size(ProgramInfo::from_pin(pinned)?));
-        ensure!(ours != theirs, "{} is the pinned program once more: {ours:?} bytes", case.name());
+        if let Some(pinned) = unlike {
+            // The loader does not report a constant that no longer exists.
+            let size = |info: ProgramInfo| info.size_translated();
+            let (ours, theirs) = (size(program.info()?), size(ProgramInfo::from_pin(pinned)?));
+            ensure!(ours != theirs, "{} is the same as the pinned program: {ours:?} bytes", case.name());
+        }
         Program::of(program.fd()?.as_fd())
     }
 
@@ -322,6 +376,19 @@ impl fmt::Display for Steering {
                 Some(true) => writeln!(out, "  target met")?,
                 Some(false) => writeln!(out, "  target missed")?,
                 None => writeln!(out)?,
+            }
+            if let Some(Against { ns, ratio, ratio_of_sums }) = row.against {
+                writeln!(
+                    out,
+                    "  {:<52} {:>6.1}  {:>5.0} {:>5.1} {:>5.1} {:>5.0}  ratio: median {:.3}, of sums {ratio_of_sums:.3}",
+                    "    against",
+                    ns.median,
+                    ns.minimum,
+                    ns.lower_quartile,
+                    ns.upper_quartile,
+                    ns.maximum,
+                    ratio.median
+                )?;
             }
         }
         write!(out, "  target: egress with every feature at most {:+.0} over {REDIRECT_ONLY}", self.target_ns)

@@ -1,12 +1,10 @@
-//! Every state that a group can get into, tried one after another.
+//! An exhaustive search over the states of a group.
 //!
-//! The world moves in rounds, in which every member that is in service probes once. Between two rounds cables, the
-//! paths behind them, the router and the operator may change something, so and so many times in all. Two worlds are the
-//! same if nothing but the time that has passed tells them apart. All that can be reached are visited, breadth first, so
-//! that whatever is wrong is told with a shortest way to it.
+//! Time advances in rounds, in which every member in service probes once. Between two rounds links, the paths behind
+//! them, the router and the operator may change, a limited number of times in all. Two states are the same if only the
+//! time differs. All reachable states are visited, breadth first, so that a fault is reported with a shortest way to it.
 //!
-//! The search is our own: a model checker from outside would bring a web server and two dozen crates along for a loop
-//! over a queue.
+//! The search is written here: a model checker crate would add a web server and two dozen crates for a loop over a queue.
 
 use std::{
     collections::{HashMap, VecDeque},
@@ -63,10 +61,10 @@ impl World {
         world
     }
 
-    /// The kernel does what it was told, and nothing is remembered that nobody reads.
+    /// Applies the actions to the kernel, and drops records that no check reads.
     fn settle(&mut self) {
         for action in std::mem::take(&mut self.wire.actions) {
-            self.kernel.carry_out(&action);
+            self.kernel.apply(&action);
         }
         self.wire.said();
         self.wire.probes.clear();
@@ -95,7 +93,7 @@ impl World {
             Move::Operator(member) => {
                 let offline = wire.group.member(member).unwrap().offline().is_some();
                 let event = if offline { Input::Online { member } } else { Input::Offline { member } };
-                // What is refused has not happened.
+                // A refused input has no effect.
                 drop(wire.ask(event));
             }
         }
@@ -106,7 +104,7 @@ impl World {
         world
     }
 
-    /// Everything that what happens next depends on, and nothing else.
+    /// Everything that the future depends on.
     fn state(&self) -> String {
         let group = &self.wire.group;
         let member = |member: &Member| {
@@ -118,7 +116,7 @@ impl World {
                 .probes()
                 .rev()
                 .filter(|probe| decided(&probe.fate))
-                // As far back as a verdict looks.
+                // As far back as a verdict reads.
                 .take(FAILURES as usize + 2)
                 .map(|probe| (self.wire.now - probe.sent, probe.fate == ProbeProgress::Lost))
                 .collect();
@@ -133,7 +131,7 @@ impl World {
         format!("{members:?} {roles:?} {:?} {:?}", self.wire.silent, self.wire.dead)
     }
 
-    /// When nothing happens any more, every verdict is right.
+    /// Without further changes, every verdict becomes right.
     fn check_rest(&self) {
         let group = &self.wire.group;
         let router = self.wire.dead.is_empty();
@@ -153,14 +151,14 @@ impl World {
     }
 }
 
-/// Visits all worlds; how many there are.
+/// Visits all states; their number.
 fn visit(members: u8, standbys: &[u8], settings: Settings, changes: u32) -> usize {
     let settings = Settings { fdt: INTERVAL * FAILURES, ..settings };
     let mut moves = vec![Move::Router];
     for member in 0..members {
         moves.extend([Move::Cable(member), Move::Path(member), Move::Operator(member)]);
     }
-    // The most that may still have happened where a state was seen: with less, nothing new can follow.
+    // The most remaining changes with which a state was seen: with fewer, nothing new can follow.
     let mut seen: HashMap<String, u32> = HashMap::new();
     let mut ways: Vec<(Option<usize>, Move)> = Vec::new();
     let first = World::new(members, standbys, settings, changes);
@@ -170,14 +168,14 @@ fn visit(members: u8, standbys: &[u8], settings: Settings, changes: u32) -> usiz
         let state = world.state();
         let changes: &[Move] = if world.changes > 0 { &moves } else { &[] };
         for &what in [Move::Round].iter().chain(changes) {
-            let told = Told { ways: &ways, way, what };
+            let trace = Trace { ways: &ways, way, what };
             let next = world.after(what);
             check(&next.wire, &next.kernel);
             let after = next.state();
             if matches!(what, Move::Round) && after == state {
                 next.check_rest();
             }
-            drop(told);
+            drop(trace);
             if seen.get(&after).is_some_and(|changes| *changes >= next.changes) {
                 continue;
             }
@@ -189,14 +187,14 @@ fn visit(members: u8, standbys: &[u8], settings: Settings, changes: u32) -> usiz
     seen.len()
 }
 
-/// Says how a world came about in which something is wrong.
-struct Told<'a> {
+/// Prints how a faulty state was reached.
+struct Trace<'a> {
     ways: &'a [(Option<usize>, Move)],
     way: Option<usize>,
     what: Move,
 }
 
-impl Drop for Told<'_> {
+impl Drop for Trace<'_> {
     fn drop(&mut self) {
         if std::thread::panicking() {
             let mut moves = vec![self.what];
@@ -212,7 +210,7 @@ impl Drop for Told<'_> {
 }
 
 #[test]
-fn every_world_of_up_to_three_members_is_sound() {
+fn every_reachable_state_of_up_to_three_members_is_sound() {
     let closed = Settings { fail_open: false, ..Settings::default() };
     let stays = Settings { failback: false, ..Settings::default() };
     for (members, standbys, settings, changes) in [

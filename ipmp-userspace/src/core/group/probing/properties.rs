@@ -1,4 +1,4 @@
-//! Random events on a network that answers or does not, against what must always be so.
+//! Random events on a network with and without replies, against invariants.
 
 use ipmp_common::{maps::MemberStatus, steer::MemberSet};
 use proptest::prelude::*;
@@ -73,7 +73,7 @@ fn link(up: bool) -> LinkState {
     if up { LinkState::Up } else { LinkState::Down }
 }
 
-fn carry_out(wire: &mut Wire, step: &Step) {
+fn apply(wire: &mut Wire, step: &Step) {
     match *step {
         Step::Join => {
             if let Some(member) = wire.group.free_number().filter(|member| *member < 4) {
@@ -93,7 +93,7 @@ fn carry_out(wire: &mut Wire, step: &Step) {
             let address = match what {
                 0 => TestAddress::None,
                 1 => TestAddress::Awaited,
-                // Somebody else's.
+                // From another sender.
                 2 => TestAddress::Is { address: router(201), prefix: 24 },
                 _ => return wire.test_address(member, family),
             };
@@ -123,7 +123,7 @@ fn carry_out(wire: &mut Wire, step: &Step) {
         }
         Step::Late(ms) => {
             wire.late = Duration::from_millis(ms);
-            // Less late than before: what is due by that is told.
+            // Less late than before: handle what is due by then.
             wire.run(Duration::ZERO);
         }
         Step::Rtt(ms) => wire.rtt = Duration::from_millis(ms),
@@ -139,11 +139,11 @@ pub(super) fn check(wire: &Wire, kernel: &Kernel) {
     let functioning = of(&Member::functions);
     let active: MemberSet = group.active().iter().copied().collect();
 
-    // The kernel has what the members are.
+    // The kernel matches the members.
     assert_eq!((kernel.usable, kernel.reserve), (group.usable(), group.reserve()));
     assert_eq!(kernel.carrier, !active.is_empty());
     assert_eq!(active, of(&Member::active));
-    assert!(kernel.usable.and(kernel.reserve).is_empty(), "nobody is usable and in reserve");
+    assert!(kernel.usable.and(kernel.reserve).is_empty(), "no member is usable and in reserve");
     for member in group.members() {
         assert_eq!(kernel.states[usize::from(member.number())], member.state().into());
         // States, flags and columns agree with each other.
@@ -159,7 +159,7 @@ pub(super) fn check(wire: &Wire, kernel: &Kernel) {
             !member.functions() || member.probing.all().all(|prober| !prober.capable() || !prober.failed())
         );
         for prober in member.probing.all() {
-            assert!(prober.next().is_none() || member.in_service(), "who is not in service is not probed");
+            assert!(prober.next().is_none() || member.in_service(), "a member out of service is not probed");
             assert_eq!(prober.next().is_some(), member.in_service() && prober.enabled());
         }
     }
@@ -175,9 +175,9 @@ pub(super) fn check(wire: &Wire, kernel: &Kernel) {
         assert_eq!(active.and(functioning), active, "{:?}", group.members());
         assert!(of(&|member| member.probes_failed()).and(kernel.usable).is_empty());
     }
-    let spares = of(&Member::inactive);
-    assert!(spares.is_empty() || kernel.reserve == spares);
-    // Never nobody while one has a carrier, unless the operator wants that.
+    let inactive = of(&Member::inactive);
+    assert!(inactive.is_empty() || kernel.reserve == inactive);
+    // At least one while one has a carrier, unless the group does not fail open.
     let carrier =
         of(&|member| member.offline().is_none() && member.live() && member.link() != LinkState::Down);
     let shut = of(&|member| member.probes_failed() && !group.settings().fail_open);
@@ -202,7 +202,7 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(32))]
 
     #[test]
-    fn whatever_happens_on_the_wire_the_group_is_sound(steps in proptest::collection::vec(step(), 1..80)) {
+    fn random_network_events_keep_group_sound(steps in proptest::collection::vec(step(), 1..80)) {
         let mut wire = Wire::new(Settings { fdt: Duration::from_millis(500), ..Settings::default() });
         let mut kernel = Kernel::default();
         for member in 0..2 {
@@ -211,9 +211,9 @@ proptest! {
         }
         wire.routers(&[router(1)]);
         for step in &steps {
-            carry_out(&mut wire, step);
+            apply(&mut wire, step);
             for action in std::mem::take(&mut wire.actions) {
-                prop_assert!(kernel.carry_out(&action), "{:?} changes nothing, after {:?}", action, step);
+                prop_assert!(kernel.apply(&action), "{:?} changes nothing, after {:?}", action, step);
             }
             if let Step::Leave(member) = step {
                 kernel.states[usize::from(*member)] = MemberStatus::Vacant;
@@ -222,9 +222,9 @@ proptest! {
         }
     }
 
-    /// While paths are good, nobody fails, whatever targets do, however long they take, and however late we are.
+    /// While paths are good, no member fails, for any behaviour and delay of targets and of the daemon.
     #[test]
-    fn good_paths_fail_nobody(
+    fn good_paths_fail_no_member(
         steps in proptest::collection::vec((0..4u8, 0..2000u64, 0..50u64), 1..20), fdt in 0..3usize,
     ) {
         let fdt = Duration::from_millis([100, 1000, 3000][fdt]);
@@ -243,9 +243,9 @@ proptest! {
         }
     }
 
-    /// A path that is dead for long enough is found dead while another is good, however many targets there are.
+    /// A path that has failed for long enough is detected while another is good, for any number of targets.
     #[test]
-    fn dead_paths_are_found(targets in 1..5u8, fdt in 0..3usize, phase in 0..2000u64, member in 0..3u8) {
+    fn failed_paths_are_detected(targets in 1..5u8, fdt in 0..3usize, phase in 0..2000u64, member in 0..3u8) {
         let fdt = Duration::from_millis([50, 1000, 10_000][fdt]);
         let mut wire = Wire::with_fdt(3, fdt);
         let routers: Vec<IpAddr> = (1..=targets).map(router).collect();

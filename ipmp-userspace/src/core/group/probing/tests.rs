@@ -34,10 +34,10 @@ fn works(wire: &mut Wire, member: u8) -> Duration {
     wire.until(|wire| wire.state(member) == MemberState::Ok)
 }
 
-/// The table of the module's documentation, for every state, company and event. The member is `eth0`; its company is
-/// `eth1`, answered or without a link. The letters of lines are those of the documentation.
+/// The table of the module's documentation, for every state, peer and event. The member is `eth0`; its peer is `eth1`, with
+/// replies or without a link. The letters of events are those of the documentation.
 #[test]
-fn every_state_event_and_company_is_as_the_table_says() {
+fn every_state_peer_and_event_matches_the_table() {
     let letters = [
         ('D', DOWN),
         ('U', UP),
@@ -135,10 +135,10 @@ fn every_state_event_and_company_is_as_the_table_says() {
             assert_eq!(seen.trim(), expected, "{start}, company {company}, event {event}");
             // Mask, flags, states and columns agree.
             let member = wire.group.member(0).unwrap();
-            let nobody = !wire.group.members().iter().any(Member::functions);
+            let none_functions = !wire.group.members().iter().any(Member::functions);
             let usable = match state {
                 "offline" => false,
-                "failed" => nobody || !member.probing.enabled(),
+                "failed" => none_functions || !member.probing.enabled(),
                 _ => true,
             };
             assert_eq!(member.usable(), usable, "{start}, company {company}, event {event}");
@@ -149,7 +149,7 @@ fn every_state_event_and_company_is_as_the_table_says() {
 }
 
 #[test]
-fn a_silent_failure_is_found_within_the_detection_time_and_one_deadline() {
+fn silent_failure_is_detected_within_fdt_and_one_deadline() {
     for fdt in [ms(10_000), ms(1000), ms(100), ms(10)] {
         let interval = fdt / 5;
         for phase in 0..10 {
@@ -167,7 +167,7 @@ fn a_silent_failure_is_found_within_the_detection_time_and_one_deadline() {
 }
 
 #[test]
-fn a_repair_takes_exactly_ten_answers() {
+fn repair_takes_exactly_ten_replies() {
     let mut wire = Wire::with_fdt(2, ms(1000));
     wire.silent.insert(0);
     failed(&mut wire, 0);
@@ -183,7 +183,7 @@ fn a_repair_takes_exactly_ten_answers() {
 }
 
 #[test]
-fn probes_are_a_fifth_of_the_detection_time_apart_and_members_are_apart_from_each_other() {
+fn probes_are_a_fifth_of_fdt_apart_and_members_have_different_offsets() {
     let mut wire = Wire::with_fdt(3, ms(1000));
     wire.run(ms(10_000));
     for member in 0..3 {
@@ -199,13 +199,13 @@ fn probes_are_a_fifth_of_the_detection_time_apart_and_members_are_apart_from_eac
 }
 
 #[test]
-fn a_cable_put_into_a_port_that_drops_everything_does_not_help() {
+fn link_up_on_dropping_port_does_not_repair() {
     let mut wire = Wire::with_fdt(2, ms(1000));
     wire.link(0, false);
     assert_eq!(wire.said(), [DOWN, FAILURE]);
     assert!(
         wire.group.member(0).unwrap().prober(Family::V4).unwrap().next().is_none(),
-        "nobody probes a dead link"
+        "a link that is down is not probed"
     );
     wire.silent.insert(0);
     wire.link(0, true);
@@ -219,7 +219,7 @@ fn a_cable_put_into_a_port_that_drops_everything_does_not_help() {
 }
 
 #[test]
-fn a_link_that_flaps_is_damped_by_its_probes_alone() {
+fn probed_flapping_link_is_dampened_by_probes_alone() {
     let mut wire = Wire::with_fdt(2, ms(100));
     for _ in 0..5 {
         wire.link(0, false);
@@ -230,7 +230,7 @@ fn a_link_that_flaps_is_damped_by_its_probes_alone() {
 }
 
 #[test]
-fn a_router_that_answers_nobody_takes_nobody_down() {
+fn unresponsive_router_fails_no_member() {
     for answering in [0, 1] {
         let mut wire = Wire::with_fdt(2, ms(1000));
         wire.dead.insert(router(1));
@@ -243,7 +243,7 @@ fn a_router_that_answers_nobody_takes_nobody_down() {
         );
         assert!(wire.group.targets_unreachable(Family::V4));
         assert_eq!((wire.usable(), wire.group.state(), wire.carrier), (vec![0, 1], GroupState::Ok, true));
-        // Its first answer fails nobody.
+        // Its first reply fails no member.
         wire.dead.clear();
         wire.run(ms(40 * answering));
         wire.run(ms(30_000));
@@ -253,7 +253,7 @@ fn a_router_that_answers_nobody_takes_nobody_down() {
 }
 
 #[test]
-fn a_member_alone_is_judged_by_its_link() {
+fn single_member_is_judged_by_its_link() {
     let mut wire = Wire::with_fdt(1, ms(1000));
     wire.silent.insert(0);
     wire.run(ms(30_000));
@@ -262,7 +262,7 @@ fn a_member_alone_is_judged_by_its_link() {
 }
 
 #[test]
-fn with_the_last_link_the_others_carry_again_although_they_failed() {
+fn failed_members_transmit_when_last_link_is_lost() {
     let mut wire = Wire::with_fdt(2, ms(1000));
     wire.silent.insert(0);
     failed(&mut wire, 0);
@@ -273,7 +273,7 @@ fn with_the_last_link_the_others_carry_again_although_they_failed() {
         ["The link has gone down on eth1", "All IP interfaces in group g are now unusable"]
     );
     assert_eq!((wire.group.active(), wire.carrier, wire.group.state()), (&[0][..], true, GroupState::Failed));
-    assert_eq!(wire.usable(), [0, 1], "the datapath knows which of them has a carrier");
+    assert_eq!(wire.usable(), [0, 1], "the datapath selects the one with a carrier");
     wire.link(1, true);
     assert_eq!(wire.group.active(), [0, 1]);
     works(&mut wire, 1);
@@ -289,7 +289,7 @@ fn with_the_last_link_the_others_carry_again_although_they_failed() {
 }
 
 #[test]
-fn all_cables_out_and_one_back_reads_as_in_the_tutorial() {
+fn all_links_lost_and_one_restored_logs_as_in_reference() {
     let mut wire = Wire::with_fdt(3, ms(10_000));
     for member in [1, 2, 0] {
         wire.link(member, false);
@@ -313,7 +313,7 @@ fn all_cables_out_and_one_back_reads_as_in_the_tutorial() {
 }
 
 #[test]
-fn without_fail_open_a_dead_router_takes_the_group_down_with_one_line() {
+fn without_fail_open_unresponsive_router_fails_group_with_one_event() {
     let fdt = ms(1000);
     let mut wire = Wire::of(2, Settings { fdt, fail_open: false, ..Settings::default() });
     wire.dead.insert(router(1));
@@ -330,7 +330,7 @@ fn without_fail_open_a_dead_router_takes_the_group_down_with_one_line() {
 }
 
 #[test]
-fn without_fail_open_a_member_that_nobody_probes_is_as_good_as_one_that_is_answered() {
+fn without_fail_open_unprobed_member_counts_like_one_with_replies() {
     let fdt = ms(1000);
     let mut wire = Wire::of(1, Settings { fdt, fail_open: false, ..Settings::default() });
     wire.join(1);
@@ -342,14 +342,14 @@ fn without_fail_open_a_member_that_nobody_probes_is_as_good_as_one_that_is_answe
 }
 
 #[test]
-fn without_targets_a_member_carries_and_its_state_is_unknown() {
+fn member_without_targets_transmits_and_is_unknown() {
     let mut wire = Wire::with_fdt(2, ms(1000));
     wire.routers(&[]);
     assert_eq!((wire.state(0), column(&wire, 0)), (MemberState::Unknown, ProbeState::Unknown));
     assert_eq!((wire.usable(), wire.group.state()), (vec![0, 1], GroupState::Ok));
     wire.run(ms(10_000));
     assert_eq!(wire.said(), Vec::<String>::new());
-    // It looks for hosts meanwhile, each member for itself.
+    // Each member runs discovery meanwhile.
     let searches = wire.searches.iter().filter(|(_, action)| matches!(action, Action::FindHosts { .. }));
     assert!((18..=22).contains(&searches.count()), "one a second: {:?}", wire.searches);
     wire.tell(Input::Host(router(77)));
@@ -366,7 +366,7 @@ fn without_targets_a_member_carries_and_its_state_is_unknown() {
 }
 
 #[test]
-fn a_failed_member_whose_targets_vanish_stays_failed_and_is_repaired_by_new_ones() {
+fn failed_member_without_targets_stays_failed_until_new_ones_reply() {
     let mut wire = Wire::with_fdt(2, ms(1000));
     wire.silent.insert(0);
     failed(&mut wire, 0);
@@ -379,7 +379,7 @@ fn a_failed_member_whose_targets_vanish_stays_failed_and_is_repaired_by_new_ones
 }
 
 #[test]
-fn targets_are_in_the_test_subnet_and_never_an_address_of_the_group() {
+fn targets_are_in_test_subnet_and_no_address_of_group() {
     let mut wire = Wire::with_fdt(2, ms(1000));
     wire.tell(Input::Targets(vec![ip("10.0.0.1"), router(200), router(202), router(50), router(51)]));
     wire.run(ms(2000));
@@ -401,7 +401,7 @@ fn targets_are_in_the_test_subnet_and_never_an_address_of_the_group() {
 }
 
 #[test]
-fn a_dead_target_among_others_fails_nobody_and_is_left_out() {
+fn unresponsive_target_among_others_is_excluded_and_fails_no_member() {
     let mut wire = Wire::with_fdt(2, ms(1000));
     wire.routers(&[router(1), router(2), router(3)]);
     wire.dead.insert(router(2));
@@ -425,14 +425,14 @@ fn a_dead_target_among_others_fails_nobody_and_is_left_out() {
 }
 
 #[test]
-fn one_failed_family_fails_a_member_and_both_must_be_good_to_repair_it() {
+fn one_failed_family_fails_member_and_repair_needs_both() {
     let mut wire = Wire::with_fdt(2, ms(1000));
     wire.routers(&[router(1), ip("fe80::1")]);
     for member in [0, 1] {
         wire.test_address(member, Family::V6);
     }
     wire.run(ms(3000));
-    // IPv6 alone is dead on eth0: it looks for another target there.
+    // IPv6 alone has failed on eth0: it discovers another target there.
     let address = TestAddress::Is { address: ip("fe80:0:0:1::5"), prefix: 64 };
     wire.tell(Input::TestAddress { member: 0, family: Family::V6, address });
     wire.routers(&[router(1), ip("fe80::1"), ip("fe80:0:0:1::1")]);
@@ -441,14 +441,14 @@ fn one_failed_family_fails_a_member_and_both_must_be_good_to_repair_it() {
     assert!(took < ms(1300), "{took:?}");
     assert_eq!(wire.said(), [FAILURE]);
     wire.run(ms(20_000));
-    assert_eq!(wire.state(0), MemberState::Failed, "IPv4 is answered, and not enough");
+    assert_eq!(wire.state(0), MemberState::Failed, "replies in IPv4 are not enough");
     wire.dead.clear();
     works(&mut wire, 0);
     assert_eq!(wire.said(), [REPAIR]);
 }
 
 #[test]
-fn losses_before_a_first_answer_count_after_ten_seconds() {
+fn losses_before_first_reply_count_after_ten_seconds() {
     let mut wire = Wire::with_fdt(1, ms(100));
     wire.silent.insert(1);
     wire.join(1);
@@ -458,10 +458,10 @@ fn losses_before_a_first_answer_count_after_ten_seconds() {
 }
 
 #[test]
-fn late_rounds_are_void_and_blame_nobody() {
+fn late_rounds_are_void_and_fail_no_member() {
     let mut wire = Wire::with_fdt(2, ms(100));
     wire.late = ms(50);
-    // A host that is stopped again and again: the answers to one of its members never come in before it is.
+    // A host that is paused again and again: replies on one of its members never arrive in time.
     wire.silent.insert(0);
     wire.run(ms(60_000));
     assert_eq!(wire.usable(), [0, 1]);
@@ -472,7 +472,7 @@ fn late_rounds_are_void_and_blame_nobody() {
 }
 
 #[test]
-fn a_daemon_that_is_always_late_finds_a_failure_once_it_is_in_time() {
+fn late_daemon_detects_failure_once_in_time() {
     let mut wire = Wire::with_fdt(2, ms(100));
     wire.late = ms(50);
     wire.silent.insert(0);
@@ -483,10 +483,10 @@ fn a_daemon_that_is_always_late_finds_a_failure_once_it_is_in_time() {
 }
 
 #[test]
-fn forged_answers_keep_nothing_alive_and_are_counted() {
+fn forged_replies_do_not_prevent_failure_and_are_counted() {
     let mut wire = Wire::with_fdt(2, ms(1000));
     wire.run(ms(1000));
-    let heard =
+    let received =
         wire.group.member(1).unwrap().prober(Family::V4).unwrap().history().probes().last().copied().unwrap();
     wire.silent.insert(0);
     let mut forged = 0;
@@ -504,8 +504,8 @@ fn forged_answers_keep_nothing_alive_and_are_counted() {
             .sequence;
         for proof in [
             Proof::Echo { sequence, cookie: 0 },
-            Proof::Echo { sequence: sequence.wrapping_add(7), cookie: heard.cookie },
-            Proof::Echo { sequence: heard.sequence, cookie: heard.cookie },
+            Proof::Echo { sequence: sequence.wrapping_add(7), cookie: received.cookie },
+            Proof::Echo { sequence: received.sequence, cookie: received.cookie },
             Proof::Mac(MAC),
         ] {
             let at = wire.now;
@@ -513,19 +513,19 @@ fn forged_answers_keep_nothing_alive_and_are_counted() {
             forged += 1;
         }
         wire.run(ms(100));
-        assert!(forged < 100, "it is kept alive");
+        assert!(forged < 100, "forged replies prevent the failure");
     }
     assert_eq!(wire.group.member(0).unwrap().prober(Family::V4).unwrap().counters().forged, forged);
-    // The same again, on the member that it is for.
+    // The same reply on the right member.
     let before = wire.group.member(1).unwrap().prober(Family::V4).unwrap().counters().duplicate;
-    let proof = Proof::Echo { sequence: heard.sequence, cookie: heard.cookie };
+    let proof = Proof::Echo { sequence: received.sequence, cookie: received.cookie };
     let at = wire.now;
     wire.tell(Input::Answer { member: 1, target: router(1), proof, at });
     assert_eq!(wire.group.member(1).unwrap().prober(Family::V4).unwrap().counters().duplicate, before + 1);
 }
 
 #[test]
-fn a_probe_that_cannot_be_sent_is_no_loss() {
+fn unsent_probe_is_no_loss() {
     let mut wire = Wire::with_fdt(2, ms(1000));
     wire.run(ms(10));
     for _ in 0..20 {
@@ -548,7 +548,7 @@ fn a_probe_that_cannot_be_sent_is_no_loss() {
 }
 
 #[test]
-fn slow_targets_raise_the_detection_time_and_quick_ones_lower_it() {
+fn slow_targets_raise_fdt_and_fast_ones_lower_it() {
     let mut wire = Wire::with_fdt(2, ms(100));
     wire.rtt = ms(60);
     wire.run(ms(5000));
@@ -574,7 +574,7 @@ fn slow_targets_raise_the_detection_time_and_quick_ones_lower_it() {
 }
 
 #[test]
-fn new_settings_lose_no_verdict_and_the_new_time_counts_at_once() {
+fn new_settings_keep_verdicts_and_new_fdt_applies_at_once() {
     let mut wire = Wire::with_fdt(3, ms(10_000));
     wire.silent.insert(0);
     failed(&mut wire, 0);
@@ -591,7 +591,7 @@ fn new_settings_lose_no_verdict_and_the_new_time_counts_at_once() {
 }
 
 #[test]
-fn who_has_no_test_address_is_named_after_twenty_seconds() {
+fn missing_test_address_is_reported_after_twenty_seconds() {
     let mut wire = Wire::with_fdt(1, ms(1000));
     wire.join(1);
     wire.run(ms(19_900));
@@ -612,7 +612,7 @@ fn who_has_no_test_address_is_named_after_twenty_seconds() {
 }
 
 #[test]
-fn a_group_without_test_addresses_says_so_once_for_each_member_in_service() {
+fn missing_test_address_is_reported_once_per_member_in_service() {
     let mut wire = Wire::new(Settings::default());
     (0..3).for_each(|member| wire.join(member));
     wire.tell(Input::Offline { member: 1 });
@@ -633,11 +633,11 @@ fn a_group_without_test_addresses_says_so_once_for_each_member_in_service() {
     assert_eq!(wire.said(), ["eth1"].map(line));
     assert_eq!(wire.group.deadline(), None);
     wire.tell(Input::Settings(Settings { probe: ProbePolicy::Arp, ..Settings::default() }));
-    assert_eq!(wire.said(), Vec::<String>::new(), "it is probed without one");
+    assert_eq!(wire.said(), Vec::<String>::new(), "probed without a test address");
 }
 
 #[test]
-fn a_test_address_that_is_not_unique_is_not_probed_from() {
+fn duplicate_test_address_is_not_used() {
     let mut wire = Wire::with_fdt(1, ms(1000));
     let address = TestAddress::Is { address: router(201), prefix: 24 };
     wire.join(1);
@@ -668,7 +668,7 @@ fn a_test_address_that_is_not_unique_is_not_probed_from() {
 }
 
 #[test]
-fn a_test_address_that_is_taken_away_leaves_the_link_and_one_that_is_lost_leaves_the_verdict() {
+fn removed_test_address_leaves_link_and_expired_one_keeps_verdict() {
     for (address, state) in
         [(TestAddress::None, MemberState::Ok), (TestAddress::Awaited, MemberState::Failed)]
     {
@@ -684,7 +684,7 @@ fn a_test_address_that_is_taken_away_leaves_the_link_and_one_that_is_lost_leaves
 }
 
 #[test]
-fn an_offline_member_is_not_probed_and_comes_back_as_it_left() {
+fn offline_member_is_not_probed_and_keeps_verdict() {
     let mut wire = Wire::with_fdt(2, ms(1000));
     wire.tell(Input::Offline { member: 0 });
     wire.probes.clear();
@@ -700,7 +700,7 @@ fn an_offline_member_is_not_probed_and_comes_back_as_it_left() {
 }
 
 #[test]
-fn a_member_that_leaves_leaves_no_deadline() {
+fn left_member_has_no_deadline() {
     let mut wire = Wire::with_fdt(2, ms(1000));
     wire.run(ms(150));
     wire.tell(Input::Left { member: 0 });
@@ -709,7 +709,7 @@ fn a_member_that_leaves_leaves_no_deadline() {
 }
 
 #[test]
-fn members_without_addresses_are_probed_by_arp_and_nd() {
+fn members_without_test_addresses_are_probed_by_arp_and_nd() {
     let mut wire = Wire::new(Settings { fdt: ms(1000), probe: ProbePolicy::Auto, ..Settings::default() });
     wire.routers(&[router(1), ip("fe80::1")]);
     wire.join(0);
@@ -728,7 +728,7 @@ fn members_without_addresses_are_probed_by_arp_and_nd() {
 }
 
 #[test]
-fn another_mac_proves_nothing() {
+fn reply_from_another_mac_is_forged() {
     let mut wire = Wire::new(Settings { fdt: ms(1000), probe: ProbePolicy::Arp, ..Settings::default() });
     wire.routers(&[router(1)]);
     wire.join(0);
@@ -742,7 +742,7 @@ fn another_mac_proves_nothing() {
 }
 
 #[test]
-fn arp_probes_stop_towards_a_target_that_answers_nobody() {
+fn arp_probes_to_unresponsive_target_stop() {
     let mut wire = Wire::new(Settings { fdt: ms(100), probe: ProbePolicy::Arp, ..Settings::default() });
     wire.routers(&[router(1)]);
     wire.join(0);
@@ -753,7 +753,7 @@ fn arp_probes_stop_towards_a_target_that_answers_nobody() {
     wire.probes.clear();
     wire.searches.clear();
     wire.run(ms(60_000));
-    assert!(wire.probes.is_empty(), "a target that starts up would take them for its address's owner");
+    assert!(wire.probes.is_empty(), "a target that starts up would detect an address conflict");
     assert!((11..=13).contains(&wire.searches.len()), "every five seconds: {:?}", wire.searches.len());
     assert_eq!(wire.usable(), [0, 1]);
     wire.dead.clear();
@@ -764,7 +764,7 @@ fn arp_probes_stop_towards_a_target_that_answers_nobody() {
 }
 
 #[test]
-fn a_restart_clears_no_verdict_that_it_cannot_disprove() {
+fn restart_keeps_verdicts_that_it_cannot_disprove() {
     let attachment = |member: u8| crate::core::Attachment {
         member,
         name: format!("eth{member}"),
@@ -796,7 +796,7 @@ fn a_restart_clears_no_verdict_that_it_cannot_disprove() {
     );
     assert_eq!((wire.state(0), wire.usable()), (MemberState::Failed, vec![1]));
     wire.run(ms(3_600_000));
-    assert_eq!(wire.state(0), MemberState::Failed, "no time alone disproves it");
+    assert_eq!(wire.state(0), MemberState::Failed, "time alone does not disprove it");
     wire.routers(&[router(1)]);
     wire.test_address(0, Family::V4);
     wire.test_address(1, Family::V4);
@@ -810,7 +810,7 @@ fn a_restart_clears_no_verdict_that_it_cannot_disprove() {
 }
 
 #[test]
-fn new_settings_and_targets_leave_verdicts_alone() {
+fn new_settings_and_targets_keep_verdicts() {
     let mut wire = Wire::with_fdt(2, ms(1000));
     wire.silent.insert(0);
     failed(&mut wire, 0);
@@ -826,7 +826,7 @@ fn new_settings_and_targets_leave_verdicts_alone() {
 }
 
 #[test]
-fn a_disabled_target_is_probed_by_nobody_until_it_is_enabled() {
+fn disabled_target_is_not_probed_until_enabled() {
     let mut wire = Wire::with_fdt(2, ms(1000));
     wire.tell(Input::Targets(vec![router(1), router(2)]));
     wire.tell(Input::DisabledTargets(vec![router(1)]));
@@ -840,7 +840,7 @@ fn a_disabled_target_is_probed_by_nobody_until_it_is_enabled() {
 }
 
 #[test]
-fn hosts_are_looked_for_at_once_by_whoever_has_a_test_address() {
+fn discover_starts_at_once_on_members_with_test_address() {
     let mut wire = Wire::with_fdt(3, ms(1000));
     wire.tell(Input::TestAddress { member: 2, family: Family::V4, address: TestAddress::None });
     wire.tell(Input::Host(router(7)));

@@ -76,8 +76,8 @@ mod tests {
 
     const FDT: Duration = Duration::from_secs(1);
 
-    /// What was told since the last look: number and fate of each, of one member.
-    fn told(wire: &mut Wire, member: &str) -> Vec<FinishedProbe> {
+    /// The finished probes of one member since the previous call.
+    fn finished(wire: &mut Wire, member: &str) -> Vec<FinishedProbe> {
         let actions = std::mem::take(&mut wire.actions);
         let outcomes = actions.into_iter().filter_map(|action| match action {
             Action::ProbeOver(outcome) => Some(outcome),
@@ -87,48 +87,45 @@ mod tests {
     }
 
     #[test]
-    fn every_probe_is_told_once_while_somebody_watches() {
+    fn every_probe_is_reported_once_while_watched() {
         let mut wire = Wire::with_fdt(2, FDT);
         wire.run(FDT);
-        assert_eq!(told(&mut wire, "eth0"), [], "nobody watches");
+        assert_eq!(finished(&mut wire, "eth0"), [], "not watched");
         wire.group.watch_probes(true);
         wire.run(FDT);
-        let answered = told(&mut wire, "eth0");
+        let answered = finished(&mut wire, "eth0");
         assert_eq!(answered.len(), 5);
         assert!(answered.windows(2).all(|two| two[1].sequence == two[0].sequence + 1), "{answered:?}");
         for outcome in &answered {
             assert_eq!((outcome.outcome, outcome.rtt), (ProbeOutcome::Answered, Some(wire.rtt)));
             assert_eq!(outcome.known - outcome.sent, wire.rtt);
             assert_eq!((outcome.family, outcome.target), (Family::V4, router(1)));
-            assert_eq!(outcome.average, Some(wire.rtt), "with this one in it");
+            assert_eq!(outcome.average, Some(wire.rtt), "including this probe");
             assert!(outcome.deviation.is_some());
         }
         wire.silent.insert(0);
         wire.run(FDT);
-        let lost = told(&mut wire, "eth0");
+        let lost = finished(&mut wire, "eth0");
         assert!((4..=5).contains(&lost.len()), "{lost:?}");
         assert!(lost.iter().all(|outcome| outcome.outcome == ProbeOutcome::Lost), "{lost:?}");
-        assert!(
-            lost.iter().all(|outcome| outcome.average.is_some()),
-            "the average is shown of what is lost, too"
-        );
+        assert!(lost.iter().all(|outcome| outcome.average.is_some()), "lost probes have an average, too");
         wire.group.watch_probes(false);
         wire.run(FDT);
-        assert_eq!(told(&mut wire, "eth0"), []);
+        assert_eq!(finished(&mut wire, "eth0"), []);
     }
 
     #[test]
-    fn an_answer_that_comes_late_takes_the_loss_back() {
+    fn late_reply_revokes_loss() {
         let mut wire = Wire::with_fdt(2, FDT);
         wire.group.watch_probes(true);
         wire.rtt = Duration::from_millis(50);
         wire.until(|wire| {
             wire.actions.iter().any(|action| matches!(action, Action::Probe { member: 0, .. }))
         });
-        told(&mut wire, "eth0");
+        finished(&mut wire, "eth0");
         wire.run(Duration::from_millis(60));
         let fates: Vec<(u16, ProbeOutcome)> =
-            told(&mut wire, "eth0").iter().map(|outcome| (outcome.sequence, outcome.outcome)).collect();
+            finished(&mut wire, "eth0").iter().map(|outcome| (outcome.sequence, outcome.outcome)).collect();
         let [(first, ProbeOutcome::Lost), (second, ProbeOutcome::Answered)] = fates[..] else {
             panic!("{fates:?}")
         };
@@ -136,7 +133,7 @@ mod tests {
     }
 
     #[test]
-    fn what_could_not_be_sent_is_told_too() {
+    fn unsent_probe_is_reported() {
         let mut wire = Wire::with_fdt(1, FDT);
         wire.group.watch_probes(true);
         let mut group = wire.group.clone();

@@ -17,7 +17,7 @@ fn group(members: u8, standbys: &[u8], failback: bool) -> Wire {
     wire
 }
 
-fn spares(wire: &Wire) -> Vec<u8> {
+fn inactive(wire: &Wire) -> Vec<u8> {
     wire.group.members().iter().filter(|member| member.inactive()).map(|member| member.number()).collect()
 }
 
@@ -27,9 +27,9 @@ fn active(wire: &Wire) -> Vec<u8> {
     active
 }
 
-/// The reference's worked examples (reference 2.7), and what follows from its rules.
+/// The worked examples of the reference (docs/reference.md 2.7), and consequences of its rules.
 #[test]
-fn who_carries_is_as_the_reference_says() {
+fn active_members_match_the_reference() {
     #[derive(Clone, Copy, Debug)]
     enum Do {
         Down(u8),
@@ -42,7 +42,7 @@ fn who_carries_is_as_the_reference_says() {
     }
     use Do::*;
     type Step = (Do, &'static [u8], &'static [u8]);
-    // Members, standbys, failback; then what happens, who is active then, who is a spare.
+    // Members, standbys, failback; then steps, each with the active and the inactive members after it.
     #[rustfmt::skip]
     let table: &[(u8, &[u8], bool, &[Step])] = &[
         // A and B, C in reserve.
@@ -51,32 +51,32 @@ fn who_carries_is_as_the_reference_says() {
             (Down(0), &[1, 2], &[]), (Up(0), &[1, 2], &[0]), (Down(1), &[0, 2], &[]), (Up(1), &[0, 2], &[1]),
             (Failback, &[0, 1], &[2]),
         ]),
-        // Standbys alone: one carries.
+        // Standbys alone: one transmits.
         (2, &[0, 1], true, &[(Down(0), &[1], &[]), (Up(0), &[1], &[0]), (Down(1), &[0], &[])]),
-        // Nobody is left: who comes first carries, and who comes then is spared.
+        // None is left: the first one back transmits, the next one is inactive.
         (2, &[], false, &[
             (Down(0), &[1], &[]), (Down(1), &[], &[]), (Up(0), &[0], &[]), (Up(1), &[0], &[1]), (Off(0), &[1], &[]),
             (On(0), &[0, 1], &[]),
         ]),
         (2, &[], true, &[(Down(0), &[1], &[]), (Up(0), &[0, 1], &[])]),
-        // Who is put online carries, whatever failback says.
+        // A member set online transmits, with or without failback.
         (3, &[2], false, &[(Off(0), &[1, 2], &[]), (On(0), &[0, 1], &[2])]),
         (3, &[2], true, &[(Off(0), &[1, 2], &[]), (On(0), &[0, 1], &[2])]),
-        // The spare is offline, or fails, itself.
+        // The inactive member itself is offline, or fails.
         (3, &[2], true, &[(Off(2), &[0, 1], &[]), (Down(0), &[1], &[]), (On(2), &[1, 2], &[])]),
         (3, &[2], true, &[(Down(2), &[0, 1], &[]), (Up(2), &[0, 1], &[2])]),
-        // Two spares: the one that joined last is first.
+        // Two inactive members: the one that joined last is first.
         (4, &[2, 3], true, &[(Down(0), &[1, 3], &[2]), (Down(1), &[2, 3], &[]), (Up(0), &[0, 3], &[2])]),
-        // One that leaves is not missed, unless it was a standby, or the last.
+        // A member that leaves is not replaced, unless it was a standby, or the last.
         (3, &[2], true, &[(Leave(0), &[1], &[2]), (Leave(1), &[2], &[])]),
         (4, &[2, 3], true, &[(Down(0), &[1, 3], &[2]), (Leave(3), &[1, 2], &[])]),
-        // The operator changes it.
+        // The operator changes the standby setting.
         (2, &[], true, &[(Standby(1, true), &[0], &[1]), (Standby(0, true), &[0], &[1]), (Standby(1, false), &[0, 1], &[])]),
         (2, &[], true, &[(Down(0), &[1], &[]), (Standby(1, true), &[1], &[]), (Up(0), &[0], &[1])]),
     ];
     for (members, standbys, failback, steps) in table {
         let mut wire = group(*members, standbys, *failback);
-        for (at, (what, carry, spare)) in steps.iter().enumerate() {
+        for (at, (what, transmit, standby)) in steps.iter().enumerate() {
             match *what {
                 Down(member) => wire.link(member, false),
                 Up(member) => wire.link(member, true),
@@ -88,18 +88,18 @@ fn who_carries_is_as_the_reference_says() {
             }
             let case =
                 format!("{members} members, standbys {standbys:?}, failback {failback}, step {at}: {what:?}");
-            assert_eq!((active(&wire), spares(&wire)), (carry.to_vec(), spare.to_vec()), "{case}");
-            for &member in *spare {
+            assert_eq!((active(&wire), inactive(&wire)), (transmit.to_vec(), standby.to_vec()), "{case}");
+            for &member in *standby {
                 assert_eq!(wire.state(member), MemberState::Ok, "{case}");
                 assert!(!wire.usable().contains(&member), "{case}");
             }
-            assert!(carry.iter().all(|member| wire.usable().contains(member)), "{case}");
+            assert!(transmit.iter().all(|member| wire.usable().contains(member)), "{case}");
         }
     }
 }
 
 #[test]
-fn a_spare_degrades_nothing_and_its_turns_are_said() {
+fn standby_keeps_group_ok_and_its_changes_are_reported() {
     let mut wire = group(3, &[2], true);
     assert_eq!(wire.group.state(), GroupState::Ok);
     wire.link(0, false);
@@ -124,20 +124,20 @@ fn a_spare_degrades_nothing_and_its_turns_are_said() {
 }
 
 #[test]
-fn a_spare_is_the_reserve_of_the_datapath() {
+fn inactive_member_is_reserve_of_datapath() {
     let wire = group(3, &[2], true);
     assert_eq!(wire.group.reserve().iter().collect::<Vec<_>>(), [2]);
     assert_eq!(wire.usable(), [0, 1]);
 }
 
 #[test]
-fn without_failback_a_link_that_is_back_is_not_used_before_that_is_decided() {
+fn without_failback_restored_link_is_kept_out() {
     let mut wire = group(2, &[], false);
     wire.link(0, false);
     assert_eq!(wire.usable(), [1]);
     wire.link(0, true);
-    assert_eq!((wire.usable(), spares(&wire)), (vec![1], vec![0]));
-    // With nobody else, whoever has a link is.
+    assert_eq!((wire.usable(), inactive(&wire)), (vec![1], vec![0]));
+    // Without another member, any with a link transmits.
     wire.link(1, false);
     assert_eq!(active(&wire), [0]);
     wire.link(0, false);
@@ -145,14 +145,14 @@ fn without_failback_a_link_that_is_back_is_not_used_before_that_is_decided() {
 }
 
 #[test]
-fn a_failed_member_carries_before_nobody_does_and_a_spare_before_it() {
+fn reserve_prefers_inactive_over_failed_members() {
     let fdt = Duration::from_secs(1);
     let mut wire = Wire::with_fdt(3, fdt);
     wire.tell(Input::Standby { member: 2, standby: true });
     wire.silent.insert(0);
     wire.run(2 * fdt);
     assert_eq!((active(&wire), wire.state(0)), (vec![1, 2], MemberState::Failed));
-    assert_eq!(wire.group.reserve().iter().collect::<Vec<_>>(), [0], "when both carriers are gone");
+    assert_eq!(wire.group.reserve().iter().collect::<Vec<_>>(), [0], "when both carriers are lost");
     wire.link(1, false);
     assert_eq!(active(&wire), [2]);
     wire.link(2, false);
@@ -160,7 +160,7 @@ fn a_failed_member_carries_before_nobody_does_and_a_spare_before_it() {
 }
 
 #[test]
-fn spares_are_found_again_after_a_restart() {
+fn inactive_members_are_adopted_after_restart() {
     let wire = group(3, &[2], true);
     let member = |number: u8| {
         let member = wire.group.member(number).unwrap();

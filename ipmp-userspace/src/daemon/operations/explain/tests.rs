@@ -38,7 +38,7 @@ fn working_member() {
     assert_eq!(
         view(&wire).reasons(),
         [
-            "It carries traffic, multicast and broadcast, too.",
+            "It is active, and transmits multicast and broadcast.",
             "Link: up; up in the datapath.",
             "inet: probed every 200 ms by ICMP echo from 192.168.178.201/24; targets from the routing table: \
              192.168.178.1.",
@@ -69,7 +69,7 @@ fn path_failure_and_repair_while_link_is_up() {
     failed(&mut wire);
     assert_eq!(summary(&wire), "eth0 has failed: its link is up, and its probes are not answered (inet)");
     let reasons = view(&wire).reasons();
-    assert_eq!(reasons[0], "It carries no traffic: its probes have failed, and others work.");
+    assert_eq!(reasons[0], "It is not active: its probes have failed, and others work.");
     assert_eq!(reasons[3], "inet has failed: 0 of 10 answers in a row, over all targets or from one.");
     assert!(
         view(&wire).recent()[0].fates.trim_end_matches('~').ends_with("!....."),
@@ -143,7 +143,7 @@ fn link_failure_and_repair() {
     );
     assert_eq!(
         view(&wire).reasons()[..2],
-        ["It carries no traffic: the datapath reports its link down.", "Link: down; down in the datapath."]
+        ["It is not active: the datapath reports its link down.", "Link: down; down in the datapath."]
     );
     assert_eq!(
         of_probes(&wire)[0],
@@ -183,7 +183,7 @@ fn flapping_link_is_in_hold_down() {
     assert_eq!(
         view(&wire).reasons(),
         [
-            "It carries no traffic: it is in hold-down after flapping.",
+            "It is not active: it is in hold-down after flapping.",
             "Link: up; up in the datapath; hold-down after flapping for another 60 s.",
             "It is not probed: it has no test address, and g has probe=off; path failures while the link is up are \
              not detected.",
@@ -198,7 +198,7 @@ fn offline_member() {
     let mut wire = Wire::with_fdt(2, FDT);
     wire.tell(Input::Offline { member: 0 });
     assert_eq!(summary(&wire), "eth0 is offline by the operator; `ipmpctl online eth0` ends that");
-    assert_eq!(view(&wire).reasons()[0], "It carries no traffic: it is offline.");
+    assert_eq!(view(&wire).reasons()[0], "It is not active: it is offline.");
     wire.tell(Input::Online { member: 0 });
     wire.tell(Input::Mac { member: 0, mac: [2, 0, 0, 0, 0, 1] });
     assert_eq!(
@@ -217,10 +217,10 @@ fn inactive_member() {
     );
     assert_eq!(
         view(&wire).reasons()[0],
-        "It carries no traffic: it is inactive, and used only if no other member can transmit. It is a standby."
+        "It is not active: it is inactive, and used only if no other member can transmit. It is a standby."
     );
     wire.link(1, false);
-    assert_eq!(view(&wire).reasons()[0], "It carries traffic. It is a standby.");
+    assert_eq!(view(&wire).reasons()[0], "It is active. It is a standby.");
 
     let settings = Settings { fdt: FDT, failback: false, ..Settings::default() };
     let mut wire = Wire::of(2, settings);
@@ -241,7 +241,7 @@ fn failed_member_is_active_only_with_fail_open() {
     wire.link(1, false);
     assert_eq!(
         summary(&wire),
-        "eth0 has failed: its link is up, and its probes are not answered (inet); it still carries traffic, since \
+        "eth0 has failed: its link is up, and its probes are not answered (inet); it is still active, since \
          no other member works"
     );
     let mut wire = Wire::of(2, Settings { fdt: FDT, fail_open: false, ..Settings::default() });
@@ -249,7 +249,7 @@ fn failed_member_is_active_only_with_fail_open() {
     wire.until(|wire| wire.group.active().is_empty());
     assert_eq!(
         view(&wire).reasons()[0],
-        "It carries no traffic: its probes have failed, and the group has fail-open=no."
+        "It is not active: its probes have failed, and the group has fail-open=no."
     );
 }
 
