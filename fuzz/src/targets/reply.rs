@@ -1,7 +1,7 @@
 //! Replies and events, as clients read them: what is understood can be written, and is then understood again.
 
 use ipmp::control::{
-    GroupReport, TargetReport, explanation::Explanation, monitor::Event, probes, wire::Failure,
+    GroupReport, TargetReport, explanation::Explanation, monitor::EventRecord, probes, wire::Failure,
 };
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
@@ -31,8 +31,8 @@ struct Listed {
 }
 
 #[derive(Deserialize, Serialize)]
-struct Told {
-    event: Event,
+struct EventReply {
+    event: EventRecord,
 }
 
 pub fn run(input: &[u8]) -> bool {
@@ -41,8 +41,8 @@ pub fn run(input: &[u8]) -> bool {
         is_read_again::<Success<Shown>>(input),
         is_read_again::<Success<Explained>>(input),
         is_read_again::<Success<Listed>>(input),
-        is_read_again::<Success<Told>>(input),
-        is_read_again::<Success<probes::Told>>(input),
+        is_read_again::<Success<EventReply>>(input),
+        is_read_again::<Success<probes::ProbeUpdate>>(input),
         is_read_again::<Failure>(input),
     ];
     understood.contains(&true)

@@ -3,7 +3,7 @@
 use std::{ffi::OsString, fmt::Display, os::unix::ffi::OsStringExt, str::FromStr};
 
 use ipmp::{
-    control::{DataAddress, Setting, detection::DetectionTime, name, target, test_address::TestAddress},
+    control::{DataAddress, Setting, detection::DetectionTime, name, target, test_address::TestAddressSpec},
     datapath::Interval,
     stat::options::Options,
 };
@@ -24,7 +24,7 @@ pub fn run(input: &[u8]) -> bool {
     let understood = [
         is_read_again::<DataAddress>(text),
         is_read_again::<Setting>(text),
-        is_read_again::<TestAddress>(text),
+        is_read_again::<TestAddressSpec>(text),
         text.parse::<DetectionTime>().is_ok(),
         // Shown with a blank before the unit, for people.
         text.parse::<Interval>().is_ok(),

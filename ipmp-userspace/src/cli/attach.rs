@@ -1,7 +1,7 @@
 //! `ipmpctl attach`
 
 use super::{error::Error, host, verb::Verb};
-use crate::control::{Request, TestAddress, name};
+use crate::control::{Request, TestAddressSpec, name};
 
 /// Attach interfaces to a group; the group is created if it does not exist
 ///
@@ -38,7 +38,7 @@ impl Verb for Attach {
         }
         let test_addresses =
             test_addresses.iter().map(|text| host::test_address(text)).collect::<Result<Vec<_>, _>>()?;
-        TestAddress::check(&test_addresses, interfaces).map_err(host::Error::from)?;
+        TestAddressSpec::check(&test_addresses, interfaces).map_err(host::Error::from)?;
         Ok(Request::Attach {
             group: group.clone(),
             interfaces: interfaces.clone(),

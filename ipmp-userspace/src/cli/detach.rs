@@ -1,7 +1,7 @@
 //! `ipmpctl detach`
 
 use super::{error::Error, verb::Verb};
-use crate::control::{Last, Request, name};
+use crate::control::{LastMember, Request, name};
 
 /// Detach an interface from its group
 ///
@@ -33,9 +33,9 @@ impl Verb for Detach {
     fn request(&self) -> Result<Request, Error> {
         name::check_interface(&self.interface)?;
         let last = match self.last {
-            OfLast { restore: true, .. } => Some(Last::Restore),
-            OfLast { keep_group: true, .. } => Some(Last::KeepGroup),
-            OfLast { force: true, .. } => Some(Last::Force),
+            OfLast { restore: true, .. } => Some(LastMember::Restore),
+            OfLast { keep_group: true, .. } => Some(LastMember::KeepGroup),
+            OfLast { force: true, .. } => Some(LastMember::Force),
             _ => None,
         };
         Ok(Request::Detach { interface: self.interface.clone(), last })

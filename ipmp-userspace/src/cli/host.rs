@@ -5,7 +5,7 @@ use std::{
     net::{IpAddr, ToSocketAddrs},
 };
 
-use crate::control::{self, DataAddress, TestAddress, address, target};
+use crate::control::{self, DataAddress, TestAddressSpec, address, target};
 
 /// Why an argument is not an address.
 #[derive(Debug, thiserror::Error)]
@@ -86,10 +86,10 @@ fn list(found: &[IpAddr]) -> String {
 }
 
 /// Parses a test address: `dhcp`, or an address; a host name is resolved.
-pub fn test_address(argument: &str) -> Result<TestAddress, Error> {
+pub fn test_address(argument: &str) -> Result<TestAddressSpec, Error> {
     match argument.parse() {
         Err(control::test_address::Error::Address(address::Error::NotAnAddress(_))) => {
-            Ok(TestAddress::Is(data_address(argument, resolve)?))
+            Ok(TestAddressSpec::Is(data_address(argument, resolve)?))
         }
         other => Ok(other?),
     }

@@ -12,7 +12,7 @@ use super::{
     verb::Verb,
 };
 use crate::{
-    control::{Client, Request, monitor::Event, name},
+    control::{Client, Request, monitor::EventRecord, name},
     types::{Observer, Severity},
 };
 
@@ -47,7 +47,7 @@ impl Verb for Monitor {
     ) -> Result<String, Error> {
         let (mut events, mut event) = client.monitor(self.name.clone())?;
         loop {
-            let line = Content::Event { event: &event }.print(format, || text(&event));
+            let line = Content::EventRecord { event: &event }.print(format, || text(&event));
             match out.write_all(line.as_bytes()).and_then(|()| out.flush()) {
                 Err(error) if error.kind() == io::ErrorKind::BrokenPipe => return Ok(String::new()),
                 written => written.map_err(Error::Output)?,
@@ -58,14 +58,14 @@ impl Verb for Monitor {
 }
 
 /// An event as a line.
-pub fn text(event: &Event) -> String {
+pub fn text(event: &EventRecord) -> String {
     let severity = match event.severity {
         Severity::Error => "error",
         Severity::Warning => "warning",
         Severity::Info => "info",
         Severity::Debug => "debug",
     };
-    let Event { time, kind, message, because, .. } = event;
+    let EventRecord { time, kind, message, because, .. } = event;
     let mut line = format!("{time} {severity} {kind}: {message} ({because}");
     if let (Some(took), Some(observer)) = (event.took_ns, event.seen_by) {
         let start = match observer {
@@ -91,7 +91,7 @@ mod tests {
             "2010-01-08T20:01:06.042Z info moved: Data address 192.168.178.200 of group production0 has moved from \
              e1000g0 to e1000g1 (e1000g0 has failed; 0.8 ms after detection in the datapath)\n"
         );
-        let event = Event {
+        let event = EventRecord {
             kind: "offline".into(),
             severity: Severity::Warning,
             message: "IP interface e1000g0 of group production0 is now offline".into(),

@@ -5,7 +5,7 @@ use serde::Serialize;
 use crate::control::{
     TargetReport,
     explanation::Explanation,
-    monitor::Event,
+    monitor::EventRecord,
     report::{GroupReport, MemberReport, VERSION},
 };
 
@@ -33,7 +33,7 @@ pub(super) enum Content<'a> {
     Member { group: &'a str, member: &'a MemberReport },
     Explanation { explanation: &'a Explanation },
     Targets { targets: &'a [TargetReport] },
-    Event { event: &'a Event },
+    EventRecord { event: &'a EventRecord },
     Error { error: Failure<'a> },
 }
 

@@ -6,8 +6,8 @@ use tokio::sync::mpsc;
 
 use super::*;
 use crate::control::{
-    Last, Refused, Request, Response, TestAddress, explanation,
-    monitor::{self as event, Event, Publisher},
+    LastMember, Refused, Request, Response, TestAddressSpec, explanation,
+    monitor::{self as event, EventRecord, Publisher},
     probes::Feeds,
     report::sample,
     request::{self, reason},
@@ -124,12 +124,12 @@ fn command_line_becomes_its_request() {
         ),
         (
             "ipmpctl test-address del eth2 dhcp",
-            Request::RemoveTestAddress { interface: "eth2".into(), address: TestAddress::Dhcp },
+            Request::RemoveTestAddress { interface: "eth2".into(), address: TestAddressSpec::Dhcp },
         ),
         ("ipmpctl detach eth2", detach(None)),
-        ("ipmpctl detach eth2 --restore", detach(Some(Last::Restore))),
-        ("ipmpctl detach --keep-group eth2", detach(Some(Last::KeepGroup))),
-        ("ipmpctl detach eth2 --force", detach(Some(Last::Force))),
+        ("ipmpctl detach eth2 --restore", detach(Some(LastMember::Restore))),
+        ("ipmpctl detach --keep-group eth2", detach(Some(LastMember::KeepGroup))),
+        ("ipmpctl detach eth2 --force", detach(Some(LastMember::Force))),
         (
             "ipmpctl address add 192.168.178.210/24 --group production0",
             Request::AddAddress { group: group(), addresses: addresses(&["192.168.178.210/24"]) },
@@ -289,7 +289,7 @@ fn with_daemon(test: impl FnOnce(&Path)) {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("s");
     let listener = UnixListener::bind(&path).unwrap();
-    let (sender, mut requests) = mpsc::channel::<request::Asked>(1);
+    let (sender, mut requests) = mpsc::channel::<request::PendingRequest>(1);
     let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
     let publisher = Publisher::default();
     let feeds = Feeds { events: publisher.feed(), probes: Publisher::new(1).feed() };
@@ -304,10 +304,10 @@ fn with_daemon(test: impl FnOnce(&Path)) {
                         let _ = back.send(match request {
                             // An event, then an orderly stop if all groups are monitored, else a crash.
                             Request::Monitor { name } => {
-                                publisher.publish(|sequence| Event { sequence, ..event::sample() });
+                                publisher.publish(|sequence| EventRecord { sequence, ..event::sample() });
                                 if name.is_none() {
                                     let kind = event::STOPPED;
-                                    publisher.publish(|sequence| Event {
+                                    publisher.publish(|sequence| EventRecord {
                                         kind: kind.into(),
                                         sequence,
                                         ..event::sample()
@@ -438,7 +438,7 @@ fn monitor_json_prints_one_object_per_line() {
     assert!(objects.iter().all(|object| object["version"] == 1), "{lines:?}");
     let kinds: Vec<_> = objects.iter().filter_map(|object| object["event"]["kind"].as_str()).collect();
     assert_eq!(kinds, ["watching", "moved", "stopped"]);
-    let expected = Event { sequence: 1, ..event::sample() };
+    let expected = EventRecord { sequence: 1, ..event::sample() };
     assert_eq!(objects[1]["event"], serde_json::to_value(expected).unwrap());
     assert_eq!(objects[3]["error"]["reason"], "daemon-ended");
 }

@@ -12,13 +12,13 @@ use serde_json::{Map, Value};
 
 use super::{
     explanation::Explanation,
-    monitor::{self, Event},
-    probes::Told as ProbeTold,
+    monitor::{self, EventRecord},
+    probes::ProbeUpdate,
     report::GroupReport,
     request::{Request, Response},
     target::TargetReport,
     verb::ReplyKind,
-    wire::{Call, Failure, SERVICE},
+    wire::{Failure, MethodCall, SERVICE},
 };
 
 /// Longest reply in bytes: the report of every group there can be, with room to spare.
@@ -84,8 +84,8 @@ struct Listed {
 }
 
 #[derive(Deserialize)]
-struct Told {
-    event: Event,
+struct EventReply {
+    event: EventRecord,
 }
 
 /// A connection to the daemon.
@@ -132,9 +132,9 @@ impl Client {
 
     /// Begins to listen: to every group, or to the one that has this name, group name or member. The first event says
     /// what is watched.
-    pub fn monitor(mut self, name: Option<String>) -> Result<(Events, Event), Error> {
+    pub fn monitor(mut self, name: Option<String>) -> Result<(Events, EventRecord), Error> {
         let parameters = self.exchange(&Request::Monitor { name })?;
-        let Told { event } = serde_json::from_value(parameters).map_err(|e| self.foreign(e))?;
+        let EventReply { event } = serde_json::from_value(parameters).map_err(|e| self.foreign(e))?;
         // Nothing may happen for years.
         self.stream.get_ref().set_read_timeout(None).map_err(|e| self.lost(e))?;
         Ok((Events(self), event))
@@ -143,14 +143,14 @@ impl Client {
     /// Begins to listen to the probes of every group, or of the one that has this name, group name or member.
     pub fn probes(mut self, name: Option<String>) -> Result<Probes, Error> {
         let parameters = self.exchange(&Request::Probes { name })?;
-        serde_json::from_value::<ProbeTold>(parameters).map_err(|e| self.foreign(e))?;
+        serde_json::from_value::<ProbeUpdate>(parameters).map_err(|e| self.foreign(e))?;
         self.stream.get_ref().set_read_timeout(None).map_err(|e| self.lost(e))?;
         Ok(Probes(self))
     }
 
     /// Makes a call, and gives the parameters of the first reply.
     fn exchange(&mut self, request: &Request) -> Result<Value, Error> {
-        let mut bytes = serde_json::to_vec(&Call::new(request)).map_err(|e| self.foreign(e))?;
+        let mut bytes = serde_json::to_vec(&MethodCall::new(request)).map_err(|e| self.foreign(e))?;
         bytes.push(0);
         let written = self.stream.get_mut().write_all(&bytes);
         // A daemon that has closed the connection may still have said why.
@@ -234,7 +234,7 @@ impl Events {
     ///
     /// # Errors
     /// [`Error::Stopped`] or [`Error::Gone`] when no other comes.
-    pub fn next(&mut self, last: &Event) -> Result<Event, Error> {
+    pub fn next(&mut self, last: &EventRecord) -> Result<EventRecord, Error> {
         let Self(client) = self;
         if last.kind == monitor::STOPPED {
             return Err(Error::Stopped(client.path.clone()));
@@ -244,7 +244,7 @@ impl Events {
             reply => reply?,
         };
         let parameters = client.parameters(&reply)?;
-        serde_json::from_value(parameters).map(|Told { event }| event).map_err(|e| client.foreign(e))
+        serde_json::from_value(parameters).map(|EventReply { event }| event).map_err(|e| client.foreign(e))
     }
 }
 
@@ -257,15 +257,15 @@ impl Probes {
     ///
     /// # Errors
     /// [`Error::Stopped`] or [`Error::Gone`] when no other comes.
-    pub fn wait(&mut self) -> Result<ProbeTold, Error> {
+    pub fn wait(&mut self) -> Result<ProbeUpdate, Error> {
         let Self(client) = self;
         let reply = match client.read_reply() {
             Err(Error::Closed(path)) => return Err(Error::Gone(path)),
             reply => reply?,
         };
-        let told: ProbeTold =
+        let update: ProbeUpdate =
             serde_json::from_value(client.parameters(&reply)?).map_err(|e| client.foreign(e))?;
-        if told == ProbeTold::default() { Err(Error::Stopped(client.path.clone())) } else { Ok(told) }
+        if update == ProbeUpdate::default() { Err(Error::Stopped(client.path.clone())) } else { Ok(update) }
     }
 }
 

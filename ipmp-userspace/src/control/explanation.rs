@@ -4,7 +4,7 @@ use std::net::IpAddr;
 
 use serde::{Deserialize, Serialize};
 
-use super::{monitor::Event, report::MemberReport};
+use super::{monitor::EventRecord, report::MemberReport};
 use crate::types::Family;
 
 /// Why a member is in its state.
@@ -23,7 +23,7 @@ pub struct Explanation {
     /// What happens by itself, the next first.
     pub timers: Vec<Timer>,
     /// What has happened to it, or to the group, oldest first.
-    pub events: Vec<Event>,
+    pub events: Vec<EventRecord>,
 }
 
 /// The last probes of a target.
@@ -121,14 +121,14 @@ pub(crate) fn sample() -> Explanation {
     let recent =
         |last, outcomes: &str| Recent { family: Family::V4, target: target(last), outcomes: outcomes.into() };
     let timer = |what: &str, of: &str, in_ms| Timer { what: what.into(), of: Some(of.into()), in_ms };
-    let failed = Event {
+    let failed = EventRecord {
         time: "2010-01-08T20:01:06.042Z".into(),
         monotonic_ns: 15_113_000_000_042,
         group: Some("production0".into()),
         member: Some("e1000g0".into()),
         cause: "probes-lost".into(),
         because: "probes of e1000g0 were lost one after another".into(),
-        ..Event::new(
+        ..EventRecord::new(
             7,
             "failed",
             Severity::Warning,

@@ -25,11 +25,11 @@ pub mod wire;
 pub use address::DataAddress;
 pub use client::Client;
 pub use report::GroupReport;
-pub use request::{Caller, Last, Refused, Request, Response, Sender};
+pub use request::{Caller, LastMember, Refused, Request, Response, Sender};
 pub use server::serve;
 pub use setting::Setting;
 pub use target::TargetReport;
-pub use test_address::TestAddress;
+pub use test_address::TestAddressSpec;
 
 /// The interface definition, word for word what the daemon answers to `GetInterfaceDescription`.
 pub const DEFINITION: &str = include_str!("net.ipmp.Manager.varlink");

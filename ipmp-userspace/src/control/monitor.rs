@@ -22,7 +22,7 @@ pub const CAPACITY: usize = 4096;
 
 /// An event.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Event {
+pub struct EventRecord {
     /// Counts the events of this daemon, from 1: a gap is what was lost, or concerned another group.
     pub sequence: u64,
     /// When: RFC 3339, UTC, with milliseconds.
@@ -66,7 +66,7 @@ pub struct Event {
 /// Kind of the last event of a daemon that ends in order.
 pub const STOPPED: &str = "stopped";
 
-impl Event {
+impl EventRecord {
     /// An event with nothing but what every event has.
     pub fn new(sequence: u64, kind: &str, severity: Severity, message: String) -> Self {
         let since_boot = nix::time::clock_gettime(nix::time::ClockId::CLOCK_MONOTONIC);
@@ -150,7 +150,7 @@ fn rfc3339(since: Duration) -> String {
 
 /// Where the engine puts events, or whatever else somebody listens to.
 #[derive(Debug)]
-pub struct Publisher<T = Event> {
+pub struct Publisher<T = EventRecord> {
     sender: broadcast::Sender<Arc<T>>,
     last: Arc<AtomicU64>,
 }
@@ -196,7 +196,7 @@ impl<T> Publisher<T> {
 
 /// Where listeners are served from.
 #[derive(Debug)]
-pub struct Feed<T = Event> {
+pub struct Feed<T = EventRecord> {
     sender: broadcast::WeakSender<Arc<T>>,
     last: Arc<AtomicU64>,
 }
@@ -218,8 +218,8 @@ impl<T> Feed<T> {
 
 /// An event with every field filled.
 #[cfg(test)]
-pub(crate) fn sample() -> Event {
-    Event {
+pub(crate) fn sample() -> EventRecord {
+    EventRecord {
         time: "2010-01-08T20:01:06.042Z".into(),
         monotonic_ns: 15_113_000_000_042,
         group: Some("production0".into()),
@@ -235,7 +235,7 @@ pub(crate) fn sample() -> Event {
         seen_by: Some(Observer::Datapath),
         took_ns: Some(812_345),
         lost: Some(7),
-        ..Event::new(
+        ..EventRecord::new(
             42,
             "moved",
             Severity::Info,
@@ -268,7 +268,7 @@ mod tests {
     fn a_listener_hears_what_comes_after_it_and_misses_what_it_is_too_slow_for() {
         let publisher = Publisher::default();
         let feed = publisher.feed();
-        let event = |sequence| Event::new(sequence, "joined", Severity::Info, String::new());
+        let event = |sequence| EventRecord::new(sequence, "joined", Severity::Info, String::new());
         publisher.publish(|_| panic!("nobody listens"));
         let (mut events, last) = feed.listen().unwrap();
         assert_eq!(last, 1);
@@ -285,7 +285,7 @@ mod tests {
 
     #[test]
     fn who_listens_to_a_group_hears_of_it_and_of_the_daemon() {
-        let event = |group: Option<&str>| Event { group: group.map(Into::into), ..sample() };
+        let event = |group: Option<&str>| EventRecord { group: group.map(Into::into), ..sample() };
         let groups = &["production0".to_owned()][..];
         assert!(event(Some("production0")).concerns(Some(groups)) && event(None).concerns(Some(groups)));
         assert!(!event(Some("other0")).concerns(Some(groups)) && event(Some("other0")).concerns(None));

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 
 use serde::{Deserialize, Serialize};
 
-use super::monitor::{Event, Feed};
+use super::monitor::{EventRecord, Feed};
 use crate::types::{Family, ProbeOutcome};
 
 /// Probes that a listener may be behind: a second of them, at what a hundred members send with a failure detection time
@@ -43,14 +43,14 @@ pub struct ProbeReport {
 #[derive(Clone, Debug)]
 pub struct Feeds {
     /// Events.
-    pub events: Feed<Event>,
+    pub events: Feed<EventRecord>,
     /// Probes.
     pub probes: Feed<ProbeReport>,
 }
 
 /// What a listener is told at a time: a probe, or how many are missing here; neither, where it begins and where it ends.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Told {
+pub struct ProbeUpdate {
     /// The probe.
     pub probe: Option<ProbeReport>,
     /// How many were not read in time.

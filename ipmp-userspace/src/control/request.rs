@@ -6,13 +6,13 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::{
     address::DataAddress, explanation::Explanation, report::GroupReport, setting::Setting,
-    target::TargetReport, test_address::TestAddress,
+    target::TargetReport, test_address::TestAddressSpec,
 };
 
 /// What becomes of the group when its last member is detached.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Last {
+pub enum LastMember {
     /// Addresses and routes go back to the interface, and the group is removed.
     Restore,
     /// The group stays, empty, with its addresses.
@@ -50,14 +50,14 @@ pub enum Request {
         /// Whether they are to be standbys.
         standby: bool,
         /// Their test addresses: one a family, and an address only for a single interface.
-        test_addresses: Vec<TestAddress>,
+        test_addresses: Vec<TestAddressSpec>,
     },
     /// Detach a member.
     Detach {
         /// Name of the member.
         interface: String,
         /// Wanted for the last member, and of no effect for any other.
-        last: Option<Last>,
+        last: Option<LastMember>,
     },
     /// Add data addresses.
     AddAddress {
@@ -78,14 +78,14 @@ pub enum Request {
         /// Name of the member.
         interface: String,
         /// The test address.
-        address: TestAddress,
+        address: TestAddressSpec,
     },
     /// Take a test address from a member.
     RemoveTestAddress {
         /// Name of the member.
         interface: String,
         /// The test address.
-        address: TestAddress,
+        address: TestAddressSpec,
     },
     /// Take a member out of service.
     Offline {
@@ -262,10 +262,10 @@ pub struct Caller {
 
 /// A request on its way to the engine, with the way back of its answer. A client that went away leaves the receiving end
 /// of the way back closed; the request is carried out all the same.
-pub type Asked = (Request, Caller, oneshot::Sender<Result<Response, Refused>>);
+pub type PendingRequest = (Request, Caller, oneshot::Sender<Result<Response, Refused>>);
 
 /// Where the socket puts requests.
-pub type Sender = mpsc::Sender<Asked>;
+pub type Sender = mpsc::Sender<PendingRequest>;
 
 /// A request of every verb.
 #[cfg(test)]
@@ -282,11 +282,11 @@ pub(crate) fn samples() -> impl IntoIterator<Item = Request> {
             standby: true,
             test_addresses: vec![],
         },
-        Request::Detach { interface: "eth0".into(), last: Some(Last::KeepGroup) },
+        Request::Detach { interface: "eth0".into(), last: Some(LastMember::KeepGroup) },
         Request::AddAddress { group: group(), addresses: addresses() },
         Request::RemoveAddress { group: group(), addresses: addresses() },
-        Request::AddTestAddress { interface: "eth0".into(), address: TestAddress::Dhcp },
-        Request::RemoveTestAddress { interface: "eth0".into(), address: TestAddress::Dhcp },
+        Request::AddTestAddress { interface: "eth0".into(), address: TestAddressSpec::Dhcp },
+        Request::RemoveTestAddress { interface: "eth0".into(), address: TestAddressSpec::Dhcp },
         Request::Offline { interface: "eth0".into() },
         Request::Online { interface: "eth0".into() },
         Request::Set { name: group(), settings: vec![Setting::Weight(1)] },

@@ -21,11 +21,11 @@ use tokio::{
 };
 
 use super::{
-    monitor::{self, Event},
+    monitor::{self, EventRecord},
     peer::{GROUP, Peer},
-    probes::{Feeds, Told},
+    probes::{Feeds, ProbeUpdate},
     request::{Caller, Refused, Request, Response, Sender, reason},
-    wire::{self, Answer, Asked, Call, Failure},
+    wire::{self, Failure, MethodCall, ParsedCall, ReplyParameters},
 };
 
 /// Longest call in bytes, without its NUL.
@@ -182,15 +182,15 @@ impl Client {
                 () = self.requests.closed() => return Ok(()),
             };
             let Some(message) = message else { return Ok(()) };
-            let call: Call = serde_json::from_slice(&message)?;
-            let result = match call.asked() {
-                Ok(Asked::Engine(Request::Monitor { name })) if call.more && !call.oneway => {
+            let call: MethodCall = serde_json::from_slice(&message)?;
+            let result = match call.parse() {
+                Ok(ParsedCall::Engine(Request::Monitor { name })) if call.more && !call.oneway => {
                     match self.monitor(name, &mut buffer).await {
                         Ok(ended) => return ended,
                         Err(refused) => Err(refused.into()),
                     }
                 }
-                Ok(Asked::Engine(Request::Probes { name })) if call.more && !call.oneway => {
+                Ok(ParsedCall::Engine(Request::Probes { name })) if call.more && !call.oneway => {
                     match self.probes(name, &mut buffer).await {
                         Ok(ended) => return ended,
                         Err(refused) => Err(refused.into()),
@@ -205,12 +205,18 @@ impl Client {
         }
     }
 
-    async fn answer(&self, call: &Call, asked: Result<Asked, Failure>) -> Result<Answer, Failure> {
+    async fn answer(
+        &self,
+        call: &MethodCall,
+        asked: Result<ParsedCall, Failure>,
+    ) -> Result<ReplyParameters, Failure> {
         match asked? {
-            Asked::Info => Ok(wire::info()),
-            Asked::Description(description) => Ok(wire::description(description)),
-            Asked::Engine(Request::Monitor { .. } | Request::Probes { .. }) => Err(Failure::ExpectedMore {}),
-            Asked::Engine(request) => {
+            ParsedCall::Info => Ok(wire::info()),
+            ParsedCall::Description(description) => Ok(wire::description(description)),
+            ParsedCall::Engine(Request::Monitor { .. } | Request::Probes { .. }) => {
+                Err(Failure::ExpectedMore {})
+            }
+            ParsedCall::Engine(request) => {
                 if request.changes() {
                     self.check_permission(call).await?;
                 }
@@ -231,7 +237,7 @@ impl Client {
         let groups = groups.as_deref();
         let (mut reader, mut writer) = self.stream.split();
         let watch = async {
-            let watching = Event::watching(last, groups);
+            let watching = EventRecord::watching(last, groups);
             writer.write_all(&wire::event(&watching, false)).await?;
             loop {
                 let event = match events.recv().await {
@@ -241,7 +247,7 @@ impl Client {
                     }
                     Err(RecvError::Lagged(lost)) => {
                         last += lost;
-                        Event::lost(last, lost).into()
+                        EventRecord::lost(last, lost).into()
                     }
                     Err(RecvError::Closed) => return Ok(()),
                 };
@@ -267,16 +273,16 @@ impl Client {
         let groups = self.groups_of(name.is_none(), Request::Probes { name }).await?;
         let (mut reader, mut writer) = self.stream.split();
         let watch = async {
-            writer.write_all(&wire::probe(&Told::default(), false)).await?;
+            writer.write_all(&wire::probe(&ProbeUpdate::default(), false)).await?;
             loop {
                 let told = match probes.recv().await {
                     Ok(probe) if groups.as_ref().is_some_and(|groups| !groups.contains(&probe.group)) => {
                         continue;
                     }
-                    Ok(probe) => Told { probe: Some((*probe).clone()), lost: None },
-                    Err(RecvError::Lagged(lost)) => Told { probe: None, lost: Some(lost) },
+                    Ok(probe) => ProbeUpdate { probe: Some((*probe).clone()), lost: None },
+                    Err(RecvError::Lagged(lost)) => ProbeUpdate { probe: None, lost: Some(lost) },
                     Err(RecvError::Closed) => {
-                        writer.write_all(&wire::probe(&Told::default(), true)).await?;
+                        writer.write_all(&wire::probe(&ProbeUpdate::default(), true)).await?;
                         return Ok(());
                     }
                 };
@@ -298,7 +304,7 @@ impl Client {
         Ok((!is_all).then_some(groups))
     }
 
-    async fn check_permission(&self, call: &Call) -> Result<(), Failure> {
+    async fn check_permission(&self, call: &MethodCall) -> Result<(), Failure> {
         let Peer { uid, pid, .. } = self.peer;
         // The group may be known to a slow directory server: not on the thread that everything else runs on.
         let (peer, group) = (self.peer.clone(), self.group);
@@ -343,8 +349,8 @@ fn gone() -> Refused {
 }
 
 /// A reply's bytes. The report of many groups is megabytes, and others wait on this thread.
-async fn encode(result: Result<Answer, Failure>) -> Vec<u8> {
-    if matches!(result, Ok(Answer::Shown { .. })) {
+async fn encode(result: Result<ReplyParameters, Failure>) -> Vec<u8> {
+    if matches!(result, Ok(ReplyParameters::Shown { .. })) {
         spawn_blocking(move || wire::reply(result)).await.expect("what a report holds can be encoded")
     } else {
         wire::reply(result)

@@ -13,7 +13,7 @@ const DHCP: &str = "dhcp";
 /// Where a member's test address comes from. In the state file and on the socket it is its text.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
-pub enum TestAddress {
+pub enum TestAddressSpec {
     /// It is this one. What a data address can be, a test address can be, too.
     Is(DataAddress),
     /// It is the IPv4 address that a DHCP client brings.
@@ -36,18 +36,18 @@ pub enum Error {
     },
     /// Two are of one family.
     #[error("{0} and {1} are both {family}: a member has one test address in each family", family = family(*.0))]
-    Twice(TestAddress, TestAddress),
+    Twice(TestAddressSpec, TestAddressSpec),
     /// One address, and several interfaces.
     #[error("{address} can be on one interface only, not on {}: attach each with its own --test-address", .interfaces.join(" and "))]
     Ambiguous {
         /// The address.
-        address: TestAddress,
+        address: TestAddressSpec,
         /// The interfaces.
         interfaces: Vec<String>,
     },
 }
 
-fn family(address: TestAddress) -> &'static str {
+fn family(address: TestAddressSpec) -> &'static str {
     match address.family() {
         Family::V4 => "IPv4",
         Family::V6 => "IPv6",
@@ -63,7 +63,7 @@ impl From<address::Error> for Error {
     }
 }
 
-impl TestAddress {
+impl TestAddressSpec {
     /// The family that it is the test address of.
     pub fn family(self) -> Family {
         match self {
@@ -97,7 +97,7 @@ impl TestAddress {
     }
 }
 
-impl FromStr for TestAddress {
+impl FromStr for TestAddressSpec {
     type Err = Error;
 
     fn from_str(text: &str) -> Result<Self, Error> {
@@ -105,7 +105,7 @@ impl FromStr for TestAddress {
     }
 }
 
-impl TryFrom<String> for TestAddress {
+impl TryFrom<String> for TestAddressSpec {
     type Error = Error;
 
     fn try_from(text: String) -> Result<Self, Error> {
@@ -113,13 +113,13 @@ impl TryFrom<String> for TestAddress {
     }
 }
 
-impl From<TestAddress> for String {
-    fn from(address: TestAddress) -> Self {
+impl From<TestAddressSpec> for String {
+    fn from(address: TestAddressSpec) -> Self {
         address.to_string()
     }
 }
 
-impl fmt::Display for TestAddress {
+impl fmt::Display for TestAddressSpec {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Is(address) => address.fmt(f),
@@ -132,7 +132,7 @@ impl fmt::Display for TestAddress {
 mod tests {
     use super::*;
 
-    fn all(texts: &[&str]) -> Vec<TestAddress> {
+    fn all(texts: &[&str]) -> Vec<TestAddressSpec> {
         texts.iter().map(|text| text.parse().unwrap()).collect()
     }
 
@@ -141,7 +141,7 @@ mod tests {
         for (text, family) in
             [("192.168.178.203/24", Family::V4), ("dhcp", Family::V4), ("fe80::203/64", Family::V6)]
         {
-            let address: TestAddress = text.parse().unwrap();
+            let address: TestAddressSpec = text.parse().unwrap();
             assert_eq!((address.to_string().as_str(), address.family()), (text, family));
         }
     }
@@ -156,15 +156,15 @@ mod tests {
                 "127.0.0.1 is a loopback address, which cannot be a test address: give it an address of a host, or dhcp",
             ),
         ] {
-            assert_eq!(text.parse::<TestAddress>().unwrap_err().to_string(), line);
+            assert_eq!(text.parse::<TestAddressSpec>().unwrap_err().to_string(), line);
         }
     }
 
     #[test]
     fn a_member_has_one_in_each_family() {
         let one = ["eth0".to_owned()];
-        assert_eq!(TestAddress::check(&all(&["10.0.0.1/24", "2001:db8::1/64"]), &one), Ok(()));
-        let refused = TestAddress::check(&all(&["10.0.0.1/24", "dhcp"]), &one).unwrap_err().to_string();
+        assert_eq!(TestAddressSpec::check(&all(&["10.0.0.1/24", "2001:db8::1/64"]), &one), Ok(()));
+        let refused = TestAddressSpec::check(&all(&["10.0.0.1/24", "dhcp"]), &one).unwrap_err().to_string();
         assert_eq!(
             refused,
             "10.0.0.1/24 and dhcp are both IPv4: a member has one test address in each family"
@@ -174,8 +174,8 @@ mod tests {
     #[test]
     fn several_interfaces_can_have_no_address_in_common() {
         let two = ["eth0".to_owned(), "eth1".to_owned()];
-        assert_eq!(TestAddress::check(&all(&["dhcp"]), &two), Ok(()));
-        let refused = TestAddress::check(&all(&["10.0.0.1/24"]), &two).unwrap_err().to_string();
+        assert_eq!(TestAddressSpec::check(&all(&["dhcp"]), &two), Ok(()));
+        let refused = TestAddressSpec::check(&all(&["10.0.0.1/24"]), &two).unwrap_err().to_string();
         assert_eq!(
             refused,
             "10.0.0.1/24 can be on one interface only, not on eth0 and eth1: attach each with its own --test-address"

@@ -30,7 +30,7 @@ pub enum ReplyKind {
 
 /// A verb.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Verb {
+pub struct VerbInfo {
     /// Name of the method, and of the variant of [`Request`].
     pub method: &'static str,
     /// Who may call it.
@@ -39,7 +39,7 @@ pub struct Verb {
     pub reply: ReplyKind,
 }
 
-impl Verb {
+impl VerbInfo {
     /// Whether there is more than one reply.
     pub fn streams(&self) -> bool {
         matches!(self.reply, ReplyKind::Events | ReplyKind::Probes)
@@ -49,8 +49,8 @@ impl Verb {
 macro_rules! verbs {
     ($($method:ident: $permission:ident -> $reply:ident,)+) => {
         /// Every verb.
-        pub const VERBS: &[Verb] = &[
-            $(Verb {
+        pub const VERBS: &[VerbInfo] = &[
+            $(VerbInfo {
                 method: stringify!($method),
                 permission: Permission::$permission,
                 reply: ReplyKind::$reply,
@@ -59,9 +59,9 @@ macro_rules! verbs {
 
         impl Request {
             /// Its line in the table. A request without one does not compile.
-            pub fn verb(&self) -> Verb {
+            pub fn verb(&self) -> VerbInfo {
                 match self {
-                    $(Self::$method { .. } => Verb {
+                    $(Self::$method { .. } => VerbInfo {
                         method: stringify!($method),
                         permission: Permission::$permission,
                         reply: ReplyKind::$reply,

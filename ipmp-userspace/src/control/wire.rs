@@ -8,14 +8,14 @@ use serde_json::{Map, Value, json};
 use super::{
     address::DataAddress,
     explanation::Explanation,
-    monitor::Event,
+    monitor::EventRecord,
     name,
-    probes::Told,
+    probes::ProbeUpdate,
     report::{GroupReport, VERSION},
     request::{Refused, Request, Response, reason},
     setting::Setting,
     target::{self, TargetReport},
-    test_address::TestAddress,
+    test_address::TestAddressSpec,
 };
 
 /// Name of our interface.
@@ -27,7 +27,7 @@ pub const SERVICE_DEFINITION: &str = include_str!("org.varlink.service.varlink")
 
 /// A call.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Call {
+pub struct MethodCall {
     /// Interface, a dot, method.
     pub method: String,
     /// Parameters by name.
@@ -43,7 +43,7 @@ pub struct Call {
 
 /// What a call asks for.
 #[derive(Clone, Debug, PartialEq)]
-pub enum Asked {
+pub enum ParsedCall {
     /// Who are you?
     Info,
     /// What can this interface do?
@@ -86,7 +86,7 @@ impl From<Refused> for Failure {
 /// The parameters of a reply that is no error.
 #[derive(Debug, Serialize)]
 #[serde(untagged)]
-pub enum Answer {
+pub enum ReplyParameters {
     /// To a request that changed something.
     Done {
         /// What the caller would not expect of himself, a sentence each.
@@ -117,7 +117,7 @@ pub enum Answer {
     Service(Value),
 }
 
-impl From<Response> for Answer {
+impl From<Response> for ReplyParameters {
     fn from(response: Response) -> Self {
         match response {
             Response::Done(notes) => Self::Done { notes },
@@ -129,22 +129,22 @@ impl From<Response> for Answer {
 }
 
 /// An event as it goes over the socket, with its NUL; the last one says that no other follows.
-pub fn event(event: &Event, is_last: bool) -> Vec<u8> {
+pub fn event(event: &EventRecord, is_last: bool) -> Vec<u8> {
     #[derive(Serialize)]
     struct Parameters<'a> {
         version: u32,
-        event: &'a Event,
+        event: &'a EventRecord,
     }
     one_of_many(Parameters { version: VERSION, event }, is_last)
 }
 
 /// A probe as it goes over the socket, or how many are missing, with its NUL.
-pub fn probe(told: &Told, is_last: bool) -> Vec<u8> {
+pub fn probe(told: &ProbeUpdate, is_last: bool) -> Vec<u8> {
     #[derive(Serialize)]
     struct Parameters<'a> {
         version: u32,
         #[serde(flatten)]
-        told: &'a Told,
+        told: &'a ProbeUpdate,
     }
     one_of_many(Parameters { version: VERSION, told }, is_last)
 }
@@ -163,10 +163,10 @@ fn one_of_many(parameters: impl Serialize, is_last: bool) -> Vec<u8> {
 }
 
 /// A reply as it goes over the socket, with its NUL.
-pub fn reply(result: Result<Answer, Failure>) -> Vec<u8> {
+pub fn reply(result: Result<ReplyParameters, Failure>) -> Vec<u8> {
     #[derive(Serialize)]
     struct Success {
-        parameters: Answer,
+        parameters: ReplyParameters,
     }
     let bytes = match result {
         Ok(parameters) => serde_json::to_vec(&Success { parameters }),
@@ -177,7 +177,7 @@ pub fn reply(result: Result<Answer, Failure>) -> Vec<u8> {
     bytes
 }
 
-impl Call {
+impl MethodCall {
     /// The call that makes a request.
     pub fn new(request: &Request) -> Self {
         let Ok(Value::Object(parameters)) = serde_json::to_value(request) else {
@@ -192,19 +192,19 @@ impl Call {
     }
 
     /// What it asks for, checked.
-    pub fn asked(&self) -> Result<Asked, Failure> {
+    pub fn parse(&self) -> Result<ParsedCall, Failure> {
         let not_found = || Failure::MethodNotFound { method: self.method.clone() };
         let (interface, method) = self.method.rsplit_once('.').ok_or_else(not_found)?;
         let mut parameters = Parameters(self.parameters.clone().unwrap_or_default());
         let asked = match (interface, method) {
-            (SERVICE, "GetInfo") => Asked::Info,
+            (SERVICE, "GetInfo") => ParsedCall::Info,
             (SERVICE, "GetInterfaceDescription") => match parameters.take::<String>("interface")?.as_str() {
-                SERVICE => Asked::Description(SERVICE_DEFINITION),
-                INTERFACE => Asked::Description(super::DEFINITION),
+                SERVICE => ParsedCall::Description(SERVICE_DEFINITION),
+                INTERFACE => ParsedCall::Description(super::DEFINITION),
                 other => return Err(Failure::InterfaceNotFound { interface: other.into() }),
             },
             (SERVICE, _) => return Err(not_found()),
-            (INTERFACE, _) => Asked::Engine(parameters.request(method).ok_or_else(not_found)??),
+            (INTERFACE, _) => ParsedCall::Engine(parameters.request(method).ok_or_else(not_found)??),
             _ => return Err(Failure::InterfaceNotFound { interface: interface.into() }),
         };
         parameters.end()?;
@@ -286,7 +286,7 @@ impl Parameters {
             .iter()
             .map(|text| text.parse().map_err(bad_test_address))
             .collect::<Result<Vec<_>, _>>()?;
-        TestAddress::check(&test_addresses, &interfaces).map_err(bad_test_address)?;
+        TestAddressSpec::check(&test_addresses, &interfaces).map_err(bad_test_address)?;
         let standby = standby.unwrap_or_default();
         Ok(Request::Attach { group, interfaces, standby, test_addresses })
     }
@@ -304,7 +304,7 @@ impl Parameters {
         Ok((group, addresses))
     }
 
-    fn test_address(&mut self) -> Result<TestAddress, Failure> {
+    fn test_address(&mut self) -> Result<TestAddressSpec, Failure> {
         self.take::<String>("address")?.parse().map_err(bad_test_address)
     }
 
@@ -386,8 +386,8 @@ fn bad_test_address(error: super::test_address::Error) -> Failure {
 }
 
 /// The answer to `GetInfo`.
-pub fn info() -> Answer {
-    Answer::Service(json!({
+pub fn info() -> ReplyParameters {
+    ReplyParameters::Service(json!({
         "vendor": "ipmp",
         "product": "ipmpd",
         "version": env!("CARGO_PKG_VERSION"),
@@ -397,231 +397,9 @@ pub fn info() -> Answer {
 }
 
 /// The answer to `GetInterfaceDescription`.
-pub fn description(of: &str) -> Answer {
-    Answer::Service(json!({ "description": of }))
+pub fn description(of: &str) -> ReplyParameters {
+    ReplyParameters::Service(json!({ "description": of }))
 }
 
 #[cfg(test)]
-mod tests {
-    use super::{super::request::Last, *};
-
-    fn call(method: &str, parameters: Value) -> Result<Asked, Failure> {
-        serde_json::from_value::<Call>(json!({ "method": method, "parameters": parameters }))
-            .expect("a call")
-            .asked()
-    }
-
-    fn manager(method: &str, parameters: Value) -> Result<Asked, Failure> {
-        call(&format!("{INTERFACE}.{method}"), parameters)
-    }
-
-    #[test]
-    fn every_request_arrives_as_it_was_sent() {
-        let addresses: Vec<DataAddress> =
-            vec!["192.168.178.200/24".parse().unwrap(), "2001:db8::200/64".parse().unwrap()];
-        let group = || "production0".to_owned();
-        let interface = || "eth0.100".to_owned();
-        let targets: Vec<IpAddr> = vec!["192.168.178.1".parse().unwrap(), "fe80::1".parse().unwrap()];
-        let mut requests = vec![
-            Request::Create { group: group(), groupname: None, addresses: vec![] },
-            Request::Create {
-                group: group(),
-                groupname: Some("The.Group".into()),
-                addresses: addresses.clone(),
-            },
-            Request::Destroy { group: group() },
-            Request::Attach {
-                group: group(),
-                interfaces: vec!["eth1".into(), "eth0".into()],
-                standby: false,
-                test_addresses: vec![TestAddress::Dhcp],
-            },
-            Request::Attach {
-                group: group(),
-                interfaces: vec!["eth2".into()],
-                standby: true,
-                test_addresses: vec![],
-            },
-            Request::AddTarget { group: group(), addresses: targets.clone() },
-            Request::RemoveTarget { group: group(), addresses: targets.clone() },
-            Request::EnableTarget { group: group(), addresses: targets.clone() },
-            Request::DisableTarget { group: group(), addresses: targets.clone() },
-            Request::DiscoverTargets { group: group() },
-            Request::ListTargets { group: group() },
-            Request::Set { name: group(), settings: vec![Setting::Targets(targets)] },
-            Request::Attach {
-                group: group(),
-                interfaces: vec!["eth1".into()],
-                standby: false,
-                test_addresses: vec![TestAddress::Is(addresses[1]), TestAddress::Dhcp],
-            },
-            Request::AddTestAddress { interface: interface(), address: TestAddress::Is(addresses[0]) },
-            Request::RemoveTestAddress { interface: interface(), address: TestAddress::Dhcp },
-            Request::AddAddress { group: group(), addresses: addresses.clone() },
-            Request::RemoveAddress { group: group(), addresses },
-            Request::Offline { interface: interface() },
-            Request::Online { interface: interface() },
-            Request::Set {
-                name: group(),
-                settings: Setting::all_of(&["capture=on".into(), "hash=flow".into()]).unwrap(),
-            },
-            Request::Set { name: interface(), settings: vec![Setting::Weight(10)] },
-            Request::Show { name: None },
-            Request::Show { name: Some("The.Group".into()) },
-            Request::Monitor { name: None },
-            Request::Monitor { name: Some("The.Group".into()) },
-            Request::Probes { name: None },
-            Request::Probes { name: Some("The.Group".into()) },
-            Request::Explain { member: interface() },
-        ];
-        for last in [None, Some(Last::Restore), Some(Last::KeepGroup), Some(Last::Force)] {
-            requests.push(Request::Detach { interface: interface(), last });
-        }
-        for request in requests {
-            let bytes = serde_json::to_vec(&Call::new(&request)).unwrap();
-            let call: Call = serde_json::from_slice(&bytes).unwrap();
-            assert_eq!(call.asked(), Ok(Asked::Engine(request)));
-        }
-    }
-
-    #[test]
-    fn optional_parameters_may_be_left_out() {
-        assert_eq!(
-            manager("Create", json!({ "group": "g0", "addresses": [] })),
-            Ok(Asked::Engine(Request::Create { group: "g0".into(), groupname: None, addresses: vec![] }))
-        );
-        assert_eq!(
-            manager("Attach", json!({ "group": "g0", "interfaces": ["eth0"] })),
-            Ok(Asked::Engine(Request::Attach {
-                group: "g0".into(),
-                interfaces: vec!["eth0".into()],
-                standby: false,
-                test_addresses: vec![],
-            }))
-        );
-        let call: Call = serde_json::from_str(r#"{"method":"net.ipmp.Manager.Show"}"#).unwrap();
-        assert_eq!(call.asked(), Ok(Asked::Engine(Request::Show { name: None })));
-    }
-
-    #[test]
-    fn unknown_methods_and_interfaces_are_named() {
-        let method = |method: &str| Err(Failure::MethodNotFound { method: method.into() });
-        let interface = |interface: &str| Err(Failure::InterfaceNotFound { interface: interface.into() });
-        assert_eq!(manager("Explode", json!({})), method("net.ipmp.Manager.Explode"));
-        assert_eq!(call("org.varlink.service.Explode", json!({})), method("org.varlink.service.Explode"));
-        assert_eq!(call("Explode", json!({})), method("Explode"));
-        assert_eq!(call("", json!({})), method(""));
-        assert_eq!(call("com.example.Show", json!({})), interface("com.example"));
-        assert_eq!(
-            call("org.varlink.service.GetInterfaceDescription", json!({ "interface": "com.example" })),
-            interface("com.example")
-        );
-    }
-
-    #[test]
-    fn wrong_parameters_are_named() {
-        for (method, parameters, parameter) in [
-            ("Destroy", json!({}), "group"),
-            ("Destroy", json!({ "group": 7 }), "group"),
-            ("Destroy", json!({ "group": "g0", "force": true }), "force"),
-            ("Attach", json!({ "group": "g0" }), "interfaces"),
-            ("Attach", json!({ "group": "g0", "interfaces": [] }), "interfaces"),
-            ("Attach", json!({ "group": "g0", "interfaces": "eth0" }), "interfaces"),
-            ("Set", json!({ "name": "g0", "settings": [] }), "settings"),
-            ("Set", json!({ "name": "g0", "settings": [1] }), "settings"),
-            ("Detach", json!({ "interface": "eth0", "last": "explode" }), "last"),
-            ("AddAddress", json!({ "group": "g0", "addresses": [] }), "addresses"),
-            ("AddTarget", json!({ "group": "g0", "addresses": [] }), "addresses"),
-            ("DiscoverTargets", json!({}), "group"),
-            ("Attach", json!({ "group": "g0", "interfaces": ["eth0"], "standby": "yes" }), "standby"),
-            ("Show", json!({ "name": ["g0"] }), "name"),
-            ("Explain", json!({}), "member"),
-        ] {
-            assert_eq!(manager(method, parameters), Err(invalid(parameter)), "{method}");
-        }
-    }
-
-    #[test]
-    fn wrong_names_and_addresses_are_refused_in_one_line() {
-        for (method, parameters, reason, message) in [
-            (
-                "Create",
-                json!({ "group": "a/b", "addresses": [] }),
-                reason::BAD_NAME,
-                r#""a/b" cannot name a group: choose one without '/'"#,
-            ),
-            (
-                "Create",
-                json!({ "group": "g0", "groupname": "", "addresses": [] }),
-                reason::BAD_NAME,
-                "a group has an empty name: give it 1 to 31 bytes",
-            ),
-            (
-                "Create",
-                json!({ "group": "g0", "addresses": ["10.0.0.1/24", "10.0.0.1/16"] }),
-                reason::BAD_ADDRESS,
-                "10.0.0.1 is given twice: give each address once",
-            ),
-            (
-                "AddAddress",
-                json!({ "group": "g0", "addresses": ["10.0.0.1"] }),
-                reason::BAD_ADDRESS,
-                "10.0.0.1 has no prefix length: write 10.0.0.1/24, or whatever its network has",
-            ),
-            (
-                "AddTarget",
-                json!({ "group": "g0", "addresses": ["ff02::1"] }),
-                reason::BAD_ADDRESS,
-                "ff02::1 is a multicast address, which cannot be a target: name a host on the link of the group",
-            ),
-            (
-                "Attach",
-                json!({ "group": "g0", "interfaces": ["eth0", "eth1", "eth0"] }),
-                reason::BAD_NAME,
-                "eth0 is named twice: name each interface once",
-            ),
-            (
-                "Attach",
-                json!({ "group": "g0", "interfaces": ["eth0", "eth1"], "test_addresses": ["10.0.0.1/24"] }),
-                reason::BAD_ADDRESS,
-                "10.0.0.1/24 can be on one interface only, not on eth0 and eth1: attach each with its own \
-                 --test-address",
-            ),
-            (
-                "AddTestAddress",
-                json!({ "interface": "eth0", "address": "10.0.0.1" }),
-                reason::BAD_ADDRESS,
-                "10.0.0.1 has no prefix length: write 10.0.0.1/24, or whatever its network has",
-            ),
-            (
-                "Offline",
-                json!({ "interface": "sixteen-bytes-00" }),
-                reason::BAD_NAME,
-                r#""sixteen-bytes-00" is too long for an interface: 16 bytes, and the limit is 15"#,
-            ),
-        ] {
-            let refused = Failure::Refused { reason: reason.into(), message: message.into() };
-            assert_eq!(manager(method, parameters), Err(refused), "{method}");
-        }
-    }
-
-    #[test]
-    fn replies_are_what_varlink_wants() {
-        assert_eq!(
-            reply(Ok(Response::Done(vec!["a note".into()]).into())),
-            b"{\"parameters\":{\"notes\":[\"a note\"]}}\0"
-        );
-        assert_eq!(
-            reply(Ok(Response::Show(vec![]).into())),
-            b"{\"parameters\":{\"version\":1,\"groups\":[]}}\0"
-        );
-        assert_eq!(
-            reply(Ok(Response::Targets(vec![]).into())),
-            b"{\"parameters\":{\"version\":1,\"targets\":[]}}\0"
-        );
-        assert_eq!(
-            reply(Err(invalid("group"))),
-            b"{\"error\":\"org.varlink.service.InvalidParameter\",\"parameters\":{\"parameter\":\"group\"}}\0"
-        );
-    }
-}
+mod tests;

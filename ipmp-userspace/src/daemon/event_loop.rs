@@ -61,7 +61,7 @@ pub struct EventLoop {
     replies: AsyncFd<ProbeReplies>,
     alarm: Alarm,
     task_results: mpsc::UnboundedReceiver<TaskResult>,
-    requests: mpsc::Receiver<request::Asked>,
+    requests: mpsc::Receiver<request::PendingRequest>,
     /// SIGTERM, SIGINT and SIGQUIT.
     end: [Signal; 3],
     hangup: Signal,

@@ -20,7 +20,7 @@ pub use settings::DEFAULT_WEIGHT;
 
 use super::migration::Configuration;
 use crate::{
-    control::{Setting, TestAddress},
+    control::{Setting, TestAddressSpec},
     link::{Address, Mac, Saved},
     types::Family,
 };
@@ -134,7 +134,7 @@ pub struct SavedMember {
 #[serde(default)]
 pub struct SavedTestAddresses {
     /// Those that the operator configured, one a family.
-    pub named: Vec<TestAddress>,
+    pub named: Vec<TestAddressSpec>,
     /// Those that the daemon added to the member.
     #[serde(alias = "put")]
     pub added: Vec<IpAddr>,
@@ -146,12 +146,12 @@ pub struct SavedTestAddresses {
 
 impl SavedTestAddresses {
     /// With these configured addresses, and nothing changed yet.
-    pub fn new(named: Vec<TestAddress>) -> Self {
+    pub fn new(named: Vec<TestAddressSpec>) -> Self {
         Self { named, ..Self::default() }
     }
 
     /// Drops a test address, configured or not.
-    pub fn remove(&mut self, address: TestAddress) {
+    pub fn remove(&mut self, address: TestAddressSpec) {
         let ip = address.address().map(|address| address.address());
         self.named.retain(|other| *other != address);
         self.added.retain(|other| Some(*other) != ip);
@@ -159,7 +159,7 @@ impl SavedTestAddresses {
     }
 
     /// The configured test address of a family.
-    pub fn named_in(&self, family: Family) -> Option<TestAddress> {
+    pub fn named_in(&self, family: Family) -> Option<TestAddressSpec> {
         self.named.iter().copied().find(|named| named.family() == family)
     }
 

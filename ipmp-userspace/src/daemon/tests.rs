@@ -15,7 +15,7 @@ use super::{
 };
 use crate::{
     control::{
-        GroupReport, Last,
+        GroupReport, LastMember,
         request::{Caller, Refused, Request, Response, Sender, reason},
     },
     datapath,
@@ -89,7 +89,7 @@ fn attach(interfaces: &[&str]) -> Request {
     }
 }
 
-fn detach(interface: &str, last: Option<Last>) -> Request {
+fn detach(interface: &str, last: Option<LastMember>) -> Request {
     Request::Detach { interface: interface.into(), last }
 }
 
@@ -226,7 +226,7 @@ fn nic_in_use_is_attached_and_restored_from_last_member() {
             client.done(detach("eth1", None)).await;
             assert_eq!(settings("eth1"), untouched);
             assert_eq!(client.refused(detach("eth0", None)).await.reason, reason::LAST_MEMBER);
-            client.done(detach("eth0", Some(Last::Restore))).await;
+            client.done(detach("eth0", Some(LastMember::Restore))).await;
             assert_eq!(global(&links, "eth0").await, both());
             assert_eq!(routes(&links, "eth0").await, before);
             assert_eq!(links.device_named("production0").await.unwrap(), None);
@@ -397,7 +397,7 @@ fn daemon_without_groups_leaves_nothing() {
         let pins = format!("{}/ipmp/v{}/{cookie}", datapath::pins::BPFFS, ipmp_common::LAYOUT);
         with_daemon(|client| async move {
             client.attach(&["eth0"]).await;
-            client.done(detach("eth0", Some(Last::KeepGroup))).await;
+            client.done(detach("eth0", Some(LastMember::KeepGroup))).await;
             let group = || "production0".to_owned();
             client
                 .done(Request::AddAddress {
@@ -513,7 +513,7 @@ fn members_receive_multicast_of_group_interface() {
             wait_requested(&links, GROUPS[0], &["eth0", "eth1"]).await;
             client.done(detach("eth0", None)).await;
             assert_eq!(requested(&links, "eth0").await, before[0]);
-            client.done(detach("eth1", Some(Last::Restore))).await;
+            client.done(detach("eth1", Some(LastMember::Restore))).await;
             assert_eq!(requested(&links, "eth1").await, BTreeSet::from([GROUPS[1]]));
         })
         .await;

@@ -25,7 +25,7 @@ use names::Names;
 use options::{Mode, Options};
 use table::{Field, Table};
 
-use crate::control::{Client, GroupReport, Request, Response, client, probes::Told, socket};
+use crate::control::{Client, GroupReport, Request, Response, client, probes::ProbeUpdate, socket};
 
 /// Lines per header where standard output is not a terminal.
 const PAGE: usize = 24;
@@ -166,7 +166,7 @@ fn follow(
 ) -> Result<(), Error> {
     let (mut lines, mut names) = (0, Names::default());
     loop {
-        let Told { probe, lost } = probes.wait().map_err(Error::Probes)?;
+        let ProbeUpdate { probe, lost } = probes.wait().map_err(Error::Probes)?;
         if let Some(lost) = lost {
             warn(format!("{lost} probes skipped: output is too slow"));
         }

@@ -469,11 +469,11 @@ fn targets_are_shown_as_names_without_n() {
 }
 
 /// Runs a test with the socket of a daemon that has one probed member and sends these probes.
-fn with_probes<T>(records: &[(Told, bool)], test: impl FnOnce(&Path) -> T) -> T {
+fn with_probes<T>(records: &[(ProbeUpdate, bool)], test: impl FnOnce(&Path) -> T) -> T {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("s");
     let listener = UnixListener::bind(&path).unwrap();
-    let bytes: Vec<u8> = [(Told::default(), false)]
+    let bytes: Vec<u8> = [(ProbeUpdate::default(), false)]
         .iter()
         .chain(records)
         .flat_map(|(record, is_last)| crate::control::wire::probe(record, *is_last))
@@ -501,8 +501,8 @@ fn with_probes<T>(records: &[(Told, bool)], test: impl FnOnce(&Path) -> T) -> T 
 
 /// The probes of the reference; one from before the start, of a target without measured times; and two with an outcome that
 /// is not shown.
-fn probes_of_the_reference(start: u64) -> Vec<(Told, bool)> {
-    let record = |probe| (Told { probe: Some(probe), lost: None }, false);
+fn probes_of_the_reference(start: u64) -> Vec<(ProbeUpdate, bool)> {
+    let record = |probe| (ProbeUpdate { probe: Some(probe), lost: None }, false);
     let answered = ProbeReport { sent_ns: start + 110_000_000, ..probes::sample() };
     let lost = ProbeReport {
         member: "e1000g1".into(),
@@ -534,7 +534,7 @@ fn probes_of_the_reference(start: u64) -> Vec<(Told, bool)> {
         ..answered.clone()
     };
     let unsent = ProbeReport { outcome: ProbeOutcome::Unsent, ..void.clone() };
-    let end = (Told::default(), true);
+    let end = (ProbeUpdate::default(), true);
     vec![record(answered), record(void), record(lost), record(unsent), record(old), end]
 }
 
@@ -565,7 +565,7 @@ fn reference_probes() {
 
 #[test]
 fn probes_are_shown_until_daemon_ends() {
-    let stat = |records: &[(Told, bool)]| {
+    let stat = |records: &[(ProbeUpdate, bool)]| {
         with_probes(records, |path| {
             let (status, out, err) =
                 ipmpstat(&format!("ipmpstat -pn -o interface,probe --socket {}", path.display()));
@@ -585,7 +585,7 @@ fn probes_are_shown_until_daemon_ends() {
         )
     );
     records.pop();
-    records.insert(0, (Told { probe: None, lost: Some(7) }, false));
+    records.insert(0, (ProbeUpdate { probe: None, lost: Some(7) }, false));
     assert_eq!(
         stat(&records),
         (

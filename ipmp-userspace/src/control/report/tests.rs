@@ -8,12 +8,12 @@ use zlink::idl::{Interface, Type};
 use super::{
     super::{
         DEFINITION, explanation,
-        monitor::{self, Event},
-        probes::{self, Told},
-        request::{Last, Response, samples},
+        monitor::{self, EventRecord},
+        probes::{self, ProbeUpdate},
+        request::{LastMember, Response, samples},
         target::{Prober, TargetReport},
-        verb::{ReplyKind, VERBS, Verb},
-        wire::{self, Call, Failure},
+        verb::{ReplyKind, VERBS, VerbInfo},
+        wire::{self, Failure, MethodCall},
     },
     *,
 };
@@ -77,7 +77,7 @@ fn check_reply(method: &str, reply: &Value) -> Result<(), String> {
 }
 
 fn said(response: Response) -> Value {
-    serde_json::to_value(wire::Answer::from(response)).unwrap()
+    serde_json::to_value(wire::ReplyParameters::from(response)).unwrap()
 }
 
 #[test]
@@ -109,14 +109,14 @@ fn the_report_is_what_the_definition_says() {
 
 #[test]
 fn an_event_is_what_the_definition_says() {
-    let reply = |event: &Event| -> Value {
+    let reply = |event: &EventRecord| -> Value {
         let bytes = wire::event(event, false);
         let mut reply: Value = serde_json::from_slice(bytes.strip_suffix(&[0]).unwrap()).unwrap();
         assert_eq!(reply["continues"], json!(true));
         reply["parameters"].take()
     };
     check_reply("Monitor", &reply(&monitor::sample())).unwrap();
-    let bare = Event::new(1, "joined", Severity::Info, "IP interface eth0 has joined".into());
+    let bare = EventRecord::new(1, "joined", Severity::Info, "IP interface eth0 has joined".into());
     check_reply("Monitor", &reply(&bare)).unwrap();
     let last = wire::event(&bare, true);
     assert!(!String::from_utf8(last).unwrap().contains("continues"));
@@ -124,17 +124,17 @@ fn an_event_is_what_the_definition_says() {
 
 #[test]
 fn a_probe_is_what_the_definition_says() {
-    let reply = |told: &Told, is_last| -> Value {
+    let reply = |told: &ProbeUpdate, is_last| -> Value {
         let bytes = wire::probe(told, is_last);
         let mut reply: Value = serde_json::from_slice(bytes.strip_suffix(&[0]).unwrap()).unwrap();
         assert_eq!(reply.get("continues"), (!is_last).then_some(&json!(true)));
         reply["parameters"].take()
     };
-    let probe = Told { probe: Some(probes::sample()), lost: None };
-    for told in [&probe, &Told { probe: None, lost: Some(7) }] {
+    let probe = ProbeUpdate { probe: Some(probes::sample()), lost: None };
+    for told in [&probe, &ProbeUpdate { probe: None, lost: Some(7) }] {
         check_reply("Probes", &reply(told, false)).unwrap();
     }
-    check_reply("Probes", &reply(&Told::default(), true)).unwrap();
+    check_reply("Probes", &reply(&ProbeUpdate::default(), true)).unwrap();
 }
 
 #[test]
@@ -172,12 +172,12 @@ fn every_word_of_the_definition_can_be_said() {
     assert_eq!(field("Member", "probe"), words_of(&ProbeState::ALL));
     assert_eq!(field("Member", "offline"), words_of(&OfflineCause::ALL));
     assert_eq!(field("Group", "state"), words_of(&GroupState::ALL));
-    assert_eq!(field("Event", "severity"), words_of(&Severity::ALL));
+    assert_eq!(field("EventRecord", "severity"), words_of(&Severity::ALL));
     assert_eq!(field("Target", "source"), words_of(&TargetSource::ALL));
     assert_eq!(field("Prober", "status"), words_of(&TargetStatus::ALL));
-    assert_eq!(field("Event", "seen_by"), words_of(&Observer::ALL));
+    assert_eq!(field("EventRecord", "seen_by"), words_of(&Observer::ALL));
     let families = words_of(&Family::ALL);
-    for object in ["Probing", "Event", "FinishedProbe", "Recent"] {
+    for object in ["Probing", "EventRecord", "FinishedProbe", "Recent"] {
         assert_eq!(field(object, "family"), families, "{object}");
     }
     assert_eq!(field("Probing", "method"), words_of(&ProbeMethod::ALL));
@@ -190,7 +190,7 @@ fn every_word_of_the_definition_can_be_said() {
     assert_eq!(field("Capture", "mode"), words_of(&CaptureMode::ALL));
     let detach = interface.methods().find(|m| m.name() == "Detach").unwrap();
     let last = detach.inputs().find(|p| p.name() == "last").unwrap();
-    assert_eq!(words(last.ty()), words_of(&[Last::Restore, Last::KeepGroup, Last::Force]));
+    assert_eq!(words(last.ty()), words_of(&[LastMember::Restore, LastMember::KeepGroup, LastMember::Force]));
 }
 
 #[test]
@@ -198,7 +198,7 @@ fn verb_table_and_errors_match_the_definition() {
     let interface = definition();
     let mut called = BTreeSet::new();
     for request in samples() {
-        let call = Call::new(&request);
+        let call = MethodCall::new(&request);
         let name = call.method.strip_prefix("net.ipmp.Manager.").unwrap().to_owned();
         let method =
             interface.methods().find(|m| m.name() == name.as_str()).unwrap_or_else(|| panic!("{name}"));
@@ -208,7 +208,7 @@ fn verb_table_and_errors_match_the_definition() {
     }
     assert_eq!(called, interface.methods().map(|m| m.name().to_string()).collect());
     assert_eq!(called, VERBS.iter().map(|verb| verb.method.to_owned()).collect());
-    for Verb { method, reply, .. } in VERBS {
+    for VerbInfo { method, reply, .. } in VERBS {
         let outputs = interface.methods().find(|m| m.name() == *method).unwrap();
         let outputs: Vec<String> = outputs.outputs().map(|field| field.name().to_string()).collect();
         let expected: &[&str] = match reply {

@@ -16,11 +16,11 @@ use tokio::{runtime, sync::mpsc};
 use super::{
     super::{
         DEFINITION, client,
-        monitor::{self, Event, Publisher},
+        monitor::{self, EventRecord, Publisher},
         probes::{self, ProbeReport},
         report,
-        request::{Last, samples},
-        verb::{Permission, Verb},
+        request::{LastMember, samples},
+        verb::{Permission, VerbInfo},
     },
     *,
 };
@@ -79,7 +79,7 @@ impl Served {
     }
 }
 
-type Requests = mpsc::Receiver<super::super::request::Asked>;
+type Requests = mpsc::Receiver<super::super::request::PendingRequest>;
 
 async fn engine(mut requests: Requests, mut stop: oneshot::Receiver<()>) {
     let mut held = Vec::new();
@@ -147,7 +147,7 @@ fn requests_reach_the_engine_and_replies_the_client() {
             test_addresses: vec![],
         },
         Request::AddTarget { group: "g0".into(), addresses: vec!["10.0.0.1".parse().unwrap()] },
-        Request::Detach { interface: "eth0".into(), last: Some(Last::KeepGroup) },
+        Request::Detach { interface: "eth0".into(), last: Some(LastMember::KeepGroup) },
     ] {
         let response = client.call(&request).unwrap();
         assert_eq!(response, Response::Done(vec![format!("{request:?}")]));
@@ -356,9 +356,9 @@ fn listen(served: &Served, name: Value) -> BufReader<StdStream> {
     stream
 }
 
-fn of(group: &str, kind: &'static str) -> impl FnOnce(u64) -> Event {
+fn of(group: &str, kind: &'static str) -> impl FnOnce(u64) -> EventRecord {
     let group = Some(group.to_owned());
-    move |sequence| Event { group, ..Event::new(sequence, kind, Severity::Info, "x".repeat(500)) }
+    move |sequence| EventRecord { group, ..EventRecord::new(sequence, kind, Severity::Info, "x".repeat(500)) }
 }
 
 #[test]
@@ -377,7 +377,7 @@ fn events_go_to_whoever_listens_and_the_last_one_says_so() {
             assert_eq!(reply["parameters"]["event"]["kind"], json!(kind));
         }
     }
-    served.publisher.publish(|sequence| Event { group: None, ..of("", monitor::STOPPED)(sequence) });
+    served.publisher.publish(|sequence| EventRecord { group: None, ..of("", monitor::STOPPED)(sequence) });
     for stream in [&mut all, &mut one] {
         let reply = next(stream);
         assert_eq!(
@@ -513,8 +513,8 @@ fn unprivileged_user_may_call_reading_verbs_only() {
     let served = Served::start("ipmp-no-such-group");
     let mut reading = Vec::new();
     for request in samples() {
-        let Verb { method, permission, .. } = request.verb();
-        let mut call = serde_json::to_vec(&Call::new(&request)).unwrap();
+        let VerbInfo { method, permission, .. } = request.verb();
+        let mut call = serde_json::to_vec(&MethodCall::new(&request)).unwrap();
         call.push(0);
         let Some(reply) = as_user(&served.path(), UNPRIVILEGED, &call) else { break };
         match permission {

@@ -13,7 +13,7 @@ use super::{
 use crate::{
     control::{
         Caller,
-        monitor::{Event as EventRecord, Publisher},
+        monitor::{EventRecord, Publisher},
         probes::{self, Feeds, ProbeReport},
     },
     core::{Cause, Event, Time, probe::outcome::FinishedProbe},

@@ -7,7 +7,7 @@ use std::{
 };
 
 use super::table;
-use crate::{control::monitor::Event as EventRecord, core::Event};
+use crate::{control::monitor::EventRecord, core::Event};
 
 /// Events kept per member, and as many per group.
 pub const LENGTH: usize = 16;

@@ -24,7 +24,7 @@ use rtnetlink::packet_route::link::LinkFlags;
 
 use super::{Context, MemberDevice, RunningGroup, addresses};
 use crate::{
-    control::TestAddress as ConfiguredAddress,
+    control::TestAddressSpec,
     core::probe::{self, TestAddress},
     daemon::state_file::{self, SavedTestAddresses, StateFile},
     datapath,
@@ -111,7 +111,7 @@ pub async fn configure(
     group: &mut RunningGroup,
     context: &mut Context<'_>,
     number: u8,
-    configured: &[ConfiguredAddress],
+    configured: &[TestAddressSpec],
 ) -> Result<(), Error> {
     let Some(member) = group.members.get(&number) else { return Ok(()) };
     let (name, ifindex) = (member.name.clone(), member.ifindex);
@@ -142,7 +142,7 @@ async fn add(
     group: &mut RunningGroup,
     context: &mut Context<'_>,
     number: u8,
-    address: ConfiguredAddress,
+    address: TestAddressSpec,
 ) -> Result<(), Error> {
     let (Some(address), Some(member)) = (address.address(), group.members.get(&number)) else {
         return Ok(());

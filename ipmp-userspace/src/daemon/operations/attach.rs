@@ -13,7 +13,7 @@ use super::{
 };
 use crate::{
     control::{
-        Setting, TestAddress,
+        Setting, TestAddressSpec,
         request::{Refused, reason},
     },
     core::{Attachment, Input, Time},
@@ -40,7 +40,7 @@ pub struct Options<'a> {
     /// As standbys.
     pub standby: bool,
     /// With these test addresses.
-    pub test_addresses: &'a [TestAddress],
+    pub test_addresses: &'a [TestAddressSpec],
 }
 
 /// Attaches interfaces in this order, all or none.
@@ -87,7 +87,7 @@ async fn check_all(
     manager: &Manager,
     group: &str,
     interfaces: &[String],
-    test_addresses: &[TestAddress],
+    test_addresses: &[TestAddressSpec],
 ) -> Result<Vec<String>, Refused> {
     let devices = manager.links.devices().await.map_err(|error| kernel(&error))?;
     let already = |text: String| Err(Refused::new(reason::ALREADY_MEMBER, text));
@@ -375,10 +375,10 @@ fn other_program(name: &str) -> Option<String> {
 
 /// The addresses that an interface keeps as its test addresses: the configured ones, and with `dhcp` the leased one, which
 /// has a lifetime.
-fn staying(test_addresses: &[TestAddress], configuration: &Configuration) -> Vec<IpAddr> {
+fn staying(test_addresses: &[TestAddressSpec], configuration: &Configuration) -> Vec<IpAddr> {
     let leased = configuration.addresses.iter();
     let leased = leased.filter(|address| address.ip.is_ipv4() && address.lifetime.is_some());
-    let leased = leased.filter(|_| test_addresses.contains(&TestAddress::Dhcp)).map(|address| address.ip);
+    let leased = leased.filter(|_| test_addresses.contains(&TestAddressSpec::Dhcp)).map(|address| address.ip);
     let configured = test_addresses.iter().filter_map(|test| test.address()).map(|test| test.address());
     configured.chain(leased).collect()
 }

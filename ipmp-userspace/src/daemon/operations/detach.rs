@@ -6,7 +6,7 @@ use super::{
 };
 use crate::{
     control::{
-        Last,
+        LastMember,
         request::{Refused, reason},
     },
     daemon::{
@@ -22,7 +22,7 @@ pub async fn detach(
     manager: &mut Manager,
     trigger: &Trigger,
     member: &str,
-    last: Option<Last>,
+    last: Option<LastMember>,
 ) -> Result<Vec<String>, Refused> {
     let found = manager.group_of(member).ok_or_else(|| not_a_member(member))?;
     let (group, is_last) = (found.name().to_owned(), found.members.len() == 1);
@@ -38,16 +38,16 @@ pub async fn detach(
                  --keep-group to keep the empty group with them, or --force to remove both"
             ),
         )),
-        Some(Last::KeepGroup) => {
+        Some(LastMember::KeepGroup) => {
             remove_member(manager, trigger, &group, member).await;
             Ok(vec![format!("group {group} stays, without members: its addresses cannot be reached")])
         }
-        Some(Last::Force) => {
+        Some(LastMember::Force) => {
             remove_member(manager, trigger, &group, member).await;
             destroy::remove_group(manager, trigger, &group).await;
             Ok(vec![format!("group {group} was removed with its addresses")])
         }
-        Some(Last::Restore) => {
+        Some(LastMember::Restore) => {
             let mut notes = move_out(manager, trigger, &group, member).await?;
             remove_member(manager, trigger, &group, member).await;
             destroy::remove_group(manager, trigger, &group).await;

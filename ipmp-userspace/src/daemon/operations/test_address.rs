@@ -3,7 +3,7 @@
 use super::refusals::{address_exists, interface_name, kernel, no_such_group, not_a_member};
 use crate::{
     control::{
-        TestAddress,
+        TestAddressSpec,
         request::{Refused, reason},
     },
     daemon::{events::trigger::Trigger, group::test_addresses, manager::Manager},
@@ -14,7 +14,7 @@ pub async fn add(
     manager: &mut Manager,
     trigger: &Trigger,
     member: &str,
-    address: TestAddress,
+    address: TestAddressSpec,
 ) -> Result<Vec<String>, Refused> {
     let group = manager.group_of(member).ok_or_else(|| not_a_member(member))?.name().to_owned();
     let saved = test_addresses::saved(&manager.file, &group, member);
@@ -40,7 +40,7 @@ pub async fn configure(
     trigger: &Trigger,
     group: &str,
     member: &str,
-    addresses: &[TestAddress],
+    addresses: &[TestAddressSpec],
 ) -> Result<(), Refused> {
     let (group, mut context) = manager.group(group, trigger).ok_or_else(|| no_such_group(group))?;
     let number = group.number_named(member).ok_or_else(|| not_a_member(member))?;
@@ -53,7 +53,7 @@ pub async fn remove(
     manager: &mut Manager,
     trigger: &Trigger,
     member: &str,
-    address: TestAddress,
+    address: TestAddressSpec,
 ) -> Result<Vec<String>, Refused> {
     let group = manager.group_of(member).ok_or_else(|| not_a_member(member))?.name().to_owned();
     let (group, mut context) = manager.group(&group, trigger).ok_or_else(|| no_such_group(&group))?;
@@ -87,7 +87,7 @@ pub async fn remove(
 /// Refuses test addresses that another interface has. `interface` itself may have them.
 pub async fn check(
     manager: &Manager,
-    addresses: &[TestAddress],
+    addresses: &[TestAddressSpec],
     interface: Option<&str>,
 ) -> Result<(), Refused> {
     let present = manager.links.addresses().await.map_err(|error| kernel(&error))?;

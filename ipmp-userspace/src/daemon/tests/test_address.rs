@@ -3,9 +3,9 @@
 use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
 
 use super::*;
-use crate::control::{TestAddress, report::MemberReport};
+use crate::control::{TestAddressSpec, report::MemberReport};
 
-fn named(texts: &[&str]) -> Vec<TestAddress> {
+fn named(texts: &[&str]) -> Vec<TestAddressSpec> {
     texts.iter().map(|text| text.parse().unwrap()).collect()
 }
 
@@ -154,7 +154,7 @@ fn present_address_becomes_test_address_and_is_restored() {
             let data = [("192.168.178.200".parse().unwrap(), 24), (addresses()[1].ip, 64)];
             assert_eq!(global(links, "production0").await, data.into());
             assert_not_a_source(&["192.168.178.21"]);
-            client.done(detach("eth0", Some(Last::Restore))).await;
+            client.done(detach("eth0", Some(LastMember::Restore))).await;
             let mut with_data = was.clone();
             with_data.0.insert(data[0]);
             assert_eq!((global(links, "eth0").await, routes(links, "eth0").await), with_data);
@@ -240,7 +240,7 @@ fn leased_address_stays_on_nic_and_others_move() {
             assert_kept(&links, "eth1").await;
             assert_eq!(global(&links, "production0").await, [(other.ip, 24)].into());
             client.until("it is shown", |group| has(group, "eth1", "192.168.178.203")).await;
-            client.done(detach("eth1", Some(Last::Restore))).await;
+            client.done(detach("eth1", Some(LastMember::Restore))).await;
             assert_eq!(global(&links, "eth1").await, [(lease.ip, 24), (other.ip, 24)].into());
             let back = links.addresses_of(eth1.ifindex).await.unwrap();
             let back = back.iter().find(|address| address.ip == lease.ip).expect("the lease");
