@@ -102,7 +102,7 @@ impl<'lab> IdleGroups<'lab> {
         ensure!(ready, "{} of {} members are usable after {TIMEOUT:?}", idle.usable()?, MEMBERS * groups);
         let answered = || {
             idle.probings().is_ok_and(|all| {
-                all.iter().filter(|one| one["answers"].as_u64() > Some(0)).count() == MEMBERS * groups
+                all.iter().filter(|one| one["replies"].as_u64() > Some(0)).count() == MEMBERS * groups
             })
         };
         ensure!(

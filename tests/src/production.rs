@@ -179,7 +179,7 @@ impl<'lab> Production<'lab> {
             self.report_json().is_ok_and(|group| {
                 let members = group["members"].as_array().map_or(&[][..], Vec::as_slice);
                 let probings = members.iter().flat_map(|member| member["probing"].as_array()).flatten();
-                let mut answers = probings.map(|probing| probing["answers"].as_u64()).peekable();
+                let mut answers = probings.map(|probing| probing["replies"].as_u64()).peekable();
                 answers.peek().is_some() && answers.all(|answers| answers > Some(0))
             })
         });

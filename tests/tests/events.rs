@@ -347,7 +347,7 @@ fn end(mut scene: Scene<'_>) {
     let socket = daemon.socket();
     let socket = socket.display();
     let line = format!(
-        "ipmpctl: ipmpd at {socket} has stopped: its groups stay as they are, and nobody tells what happens to them\n"
+        "ipmpctl: ipmpd at {socket} has stopped: its groups keep working, but no events are reported\n"
     );
     let events = monitor.events();
     let (status, complaint, _) = monitor.end().unwrap();
@@ -382,7 +382,7 @@ fn end(mut scene: Scene<'_>) {
     let (status, complaint, lines) = monitor.end().unwrap();
     assert_eq!(status.code(), Some(DAEMON_GONE));
     let line = format!(
-        "ipmpctl: ipmpd at {socket} is gone: it was killed or has crashed; its log and its service manager say more\n"
+        "ipmpctl: ipmpd at {socket} was killed or has crashed; see its log and its service manager\n"
     );
     assert_eq!(complaint, line);
     let last: Value = serde_json::from_str(lines.last().unwrap()).unwrap();

@@ -179,7 +179,7 @@ fn test_addresses_are_no_source_addresses_and_are_removed() {
     let answered = wait_until(TIMEOUT, || {
         let report = production.report().unwrap();
         let probing = report.members.iter().flat_map(|member| &member.probing);
-        unanswered = probing.filter(|probing| probing.answers == 0).cloned().collect();
+        unanswered = probing.filter(|probing| probing.replies == 0).cloned().collect();
         unanswered.is_empty()
     });
     assert!(answered, "{unanswered:#?}");

@@ -80,7 +80,7 @@ impl Error {
             Self::Daemon(client::Error::NotPermitted(_)) => Exit::NotPermitted,
             Self::Daemon(client::Error::Contact { .. } | client::Error::Unreachable { .. })
             | Self::Start(_) => Exit::NoDaemon,
-            Self::Daemon(client::Error::Stopped(_) | client::Error::Gone(_)) => Exit::DaemonEnded,
+            Self::Daemon(client::Error::Stopped(_) | client::Error::Killed(_)) => Exit::DaemonEnded,
             Self::Daemon(_) | Self::Output(_) => Exit::Refused,
         }
     }

@@ -80,10 +80,10 @@ fn target_line(probing: &Probing, recent: &Recent) -> String {
     let Some(target) = probing.targets.iter().find(|target| target.address == recent.target) else {
         return text;
     };
-    let ProbedTarget { losses, answers, .. } = *target;
-    match (losses, answers) {
+    let ProbedTarget { losses, replies, .. } = *target;
+    match (losses, replies) {
         (0, 0) => {}
-        (0, _) => write!(text, ", {answers} answered in a row").expect("writing to a string cannot fail"),
+        (0, _) => write!(text, ", {replies} answered in a row").expect("writing to a string cannot fail"),
         _ => write!(text, ", {losses} lost in a row").expect("writing to a string cannot fail"),
     }
     if let (Some(average), Some(deviation)) = (target.average_us, target.deviation_us) {

@@ -285,7 +285,7 @@ fn probing(probing: &Probing) -> String {
         (None, _) => return format!("not probed ({family}): waiting for its test address"),
     };
     let result = match (probing.failed, probing.losses) {
-        (true, _) => format!("failed, {} of {REPAIRS} replies in a row", probing.answers.min(REPAIRS)),
+        (true, _) => format!("failed, {} of {REPAIRS} replies in a row", probing.replies.min(REPAIRS)),
         (false, 0) => "ok".into(),
         (false, losses) => format!("ok, {losses} lost in a row"),
     };

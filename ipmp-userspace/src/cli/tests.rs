@@ -182,7 +182,7 @@ fn invalid_command_line_is_refused_in_one_line() {
         ("ipmpctl attach et/h0 --group g0", r#""et/h0" cannot name an interface: choose one without '/'"#),
         (
             "ipmpctl address add 10.0.0.1 --group g0",
-            "10.0.0.1 has no prefix length: write 10.0.0.1/24, or whatever its network has",
+            "10.0.0.1 has no prefix length: write 10.0.0.1/24, or the prefix length of its network",
         ),
         (
             "ipmpctl create g0 --address 192.168.178.255/24",
@@ -413,19 +413,16 @@ fn monitored(arguments: &str) -> (Exit, Vec<String>, String) {
 
 #[test]
 fn monitor_prints_events_until_daemon_ends() {
-    let stopped = "ipmpctl: ipmpd at PATH has stopped: its groups stay as they are, and nobody tells what happens to \
-                   them\n";
+    let stopped = "ipmpctl: ipmpd at PATH has stopped: its groups keep working, but no events are \
+                   reported\n";
     let (exit, lines, err) = monitored("");
     assert_eq!((exit, lines.len(), err.as_str()), (Exit::DaemonEnded, 3, stopped), "{lines:?}");
-    assert!(
-        lines[0].ends_with("info watching: watching every group (somebody has begun to listen)"),
-        "{lines:?}"
-    );
+    assert!(lines[0].ends_with("info watching: watching every group (a client has subscribed)"), "{lines:?}");
     assert_eq!(lines[1], monitor::text(&event::sample()).trim_end());
     let (exit, lines, err) = monitored("production0");
-    let gone = "ipmpctl: ipmpd at PATH is gone: it was killed or has crashed; its log and its service manager say \
-                more\n";
-    assert_eq!((exit, lines.len(), err.as_str()), (Exit::DaemonEnded, 2, gone), "{lines:?}");
+    let killed = "ipmpctl: ipmpd at PATH was killed or has crashed; see its log and its service \
+                manager\n";
+    assert_eq!((exit, lines.len(), err.as_str()), (Exit::DaemonEnded, 2, killed), "{lines:?}");
     assert!(lines[0].contains(" watching: watching group production0 ("), "{lines:?}");
 }
 

@@ -1,4 +1,4 @@
-//! A data address as it is typed: `ADDRESS/PREFIX`.
+//! A data address as an argument: `ADDRESS/PREFIX`.
 
 use std::{
     fmt,
@@ -14,23 +14,23 @@ pub struct DataAddress {
     prefix: u8,
 }
 
-/// An address that cannot be.
+/// Why a text is not a data address.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[allow(missing_docs, reason = "the fields are what the text of the variant names")]
 pub enum Error {
     /// Neither IPv4 nor IPv6.
     #[error("{0:?} is not an IP address: write one like 192.168.178.200/24 or 2001:db8::200/64")]
     NotAnAddress(String),
-    /// Nobody can guess it: a wrong one makes a wrong route.
-    #[error("{0} has no prefix length: write {0}/{example}, or whatever its network has", example = example(*.0))]
+    /// There is no default: a wrong prefix length makes a wrong route.
+    #[error("{0} has no prefix length: write {0}/{example}, or the prefix length of its network", example = example(*.0))]
     NoPrefix(IpAddr),
     /// What follows the slash is not a prefix length of the family.
     #[error("{address}/{}: the prefix length of an {} address is 1 to {}", prefix.escape_debug(), family(*.address), bits(*.address))]
     BadPrefix { address: IpAddr, prefix: String },
-    /// It can be on no interface of ours.
+    /// No host can have it.
     #[error("{address} {why}, which no group can have as data address: give it an address of a host")]
     Impossible { address: IpAddr, why: &'static str },
-    /// It has no host in it.
+    /// It is the address of a network, not of a host.
     #[error("{address}/{prefix} is the {what} address of its network: give it an address of a host")]
     OfNetwork { address: IpAddr, prefix: u8, what: &'static str },
 }
@@ -138,7 +138,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn addresses_of_hosts_are_taken() {
+    fn host_addresses_are_accepted() {
         for text in [
             "192.168.178.200/24",
             "10.0.0.0/31",
@@ -156,7 +156,7 @@ mod tests {
     }
 
     #[test]
-    fn the_others_are_refused_in_one_line() {
+    fn other_addresses_are_refused_in_one_line() {
         for (text, line) in [
             ("", r#""" is not an IP address: write one like 192.168.178.200/24 or 2001:db8::200/64"#),
             (
@@ -169,11 +169,11 @@ mod tests {
             ),
             (
                 "192.168.178.200",
-                "192.168.178.200 has no prefix length: write 192.168.178.200/24, or whatever its network has",
+                "192.168.178.200 has no prefix length: write 192.168.178.200/24, or the prefix length of its network",
             ),
             (
                 "2001:db8::1",
-                "2001:db8::1 has no prefix length: write 2001:db8::1/64, or whatever its network has",
+                "2001:db8::1 has no prefix length: write 2001:db8::1/64, or the prefix length of its network",
             ),
             ("10.1.2.3/33", "10.1.2.3/33: the prefix length of an IPv4 address is 1 to 32"),
             ("10.1.2.3/0", "10.1.2.3/0: the prefix length of an IPv4 address is 1 to 32"),

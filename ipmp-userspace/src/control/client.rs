@@ -1,4 +1,4 @@
-//! The client's end of the control socket, for command line tools: it blocks.
+//! The blocking client of the control socket, for command line tools.
 
 use std::{
     io::{self, BufRead, BufReader, Read, Write},
@@ -21,46 +21,46 @@ use super::{
     wire::{Failure, MethodCall, SERVICE},
 };
 
-/// Longest reply in bytes: the report of every group there can be, with room to spare.
+/// Longest reply in bytes: twice the report of 256 groups with 16 members.
 const MAX_REPLY: u64 = 256 << 20;
 /// Longer than the slowest request takes: attaching 16 interfaces on a busy machine.
 const LIMIT_S: u64 = 120;
 const LIMIT: Duration = Duration::from_secs(LIMIT_S);
 
-/// Why a request was not carried out, or nobody knows whether it was.
+/// Why a request failed, or its result is unknown.
 #[derive(Debug, thiserror::Error)]
 #[allow(missing_docs, reason = "the fields are what the text of the variant names")]
 pub enum Error {
-    /// Nobody listens. The words are the reference's.
+    /// No daemon listens. The text is from the Solaris reference.
     #[error("cannot contact ipmpd at {} -- is IPMP in use?", path.display())]
     Contact { path: PathBuf, source: io::Error },
-    /// Something is there that does not let us in.
+    /// The socket exists and cannot be connected to.
     #[error("cannot contact ipmpd at {}: {source}", path.display())]
     Unreachable { path: PathBuf, source: io::Error },
-    /// The daemon says no. Nothing has changed.
+    /// The daemon refused the request. Nothing has changed.
     #[error("{message}")]
     Refused { reason: String, message: String },
-    /// The daemon says no to this user. Nothing has changed.
+    /// The user has no permission. Nothing has changed.
     #[error("{0}")]
     NotPermitted(String),
     /// The connection ended before the reply.
-    #[error("ipmpd at {} closed the connection before it replied: its log says why", .0.display())]
+    #[error("ipmpd at {} closed the connection before it replied; see its log", .0.display())]
     Closed(PathBuf),
-    /// The daemon has ended while it was listened to, and has said so.
-    #[error("ipmpd at {} has stopped: its groups stay as they are, and nobody tells what happens to them", .0.display())]
+    /// The daemon stopped during a subscription, and reported it.
+    #[error("ipmpd at {} has stopped: its groups keep working, but no events are reported", .0.display())]
     Stopped(PathBuf),
-    /// The daemon has ended while it was listened to, and has not said so.
-    #[error("ipmpd at {} is gone: it was killed or has crashed; its log and its service manager say more", .0.display())]
-    Gone(PathBuf),
+    /// The daemon ended during a subscription without reporting it.
+    #[error("ipmpd at {} was killed or has crashed; see its log and its service manager", .0.display())]
+    Killed(PathBuf),
     /// No reply in time.
-    #[error("ipmpd at {} has not replied for {} s: look at its log, then at ipmpctl show", .0.display(), LIMIT_S)]
+    #[error("ipmpd at {} has not replied for {} s; check its log and ipmpctl show", .0.display(), LIMIT_S)]
     Late(PathBuf),
     /// The connection broke.
     #[error("lost ipmpd at {}: {source}", path.display())]
     Lost { path: PathBuf, source: io::Error },
-    /// What replies is of another version, or no ipmpd.
+    /// The reply is from another version, or another program.
     #[error("ipmpd at {} is of another version than this command, or no ipmpd: {what}", path.display())]
-    Foreign { path: PathBuf, what: String },
+    Unexpected { path: PathBuf, what: String },
 }
 
 #[derive(Deserialize)]
@@ -111,7 +111,7 @@ impl Client {
         Ok(Self { path: path.into(), stream: BufReader::new(stream) })
     }
 
-    /// Makes a request and waits for what became of it.
+    /// Sends a request and waits for the result.
     pub fn call(&mut self, request: &Request) -> Result<Response, Error> {
         let parameters = self.exchange(request)?;
         let response = match request.verb().reply {
@@ -127,33 +127,33 @@ impl Client {
                 serde_json::from_value(parameters).map(|Shown { groups }| Response::Show(groups))
             }
         };
-        response.map_err(|e| self.foreign(e))
+        response.map_err(|e| self.unexpected(e))
     }
 
-    /// Begins to listen: to every group, or to the one that has this name, group name or member. The first event says
-    /// what is watched.
+    /// Subscribes to the events of every group, or of the one that has this name, group name or member. The first event
+    /// is of kind watching.
     pub fn monitor(mut self, name: Option<String>) -> Result<(Events, EventRecord), Error> {
         let parameters = self.exchange(&Request::Monitor { name })?;
-        let EventReply { event } = serde_json::from_value(parameters).map_err(|e| self.foreign(e))?;
-        // Nothing may happen for years.
+        let EventReply { event } = serde_json::from_value(parameters).map_err(|e| self.unexpected(e))?;
+        // There may be no event for years.
         self.stream.get_ref().set_read_timeout(None).map_err(|e| self.lost(e))?;
         Ok((Events(self), event))
     }
 
-    /// Begins to listen to the probes of every group, or of the one that has this name, group name or member.
+    /// Subscribes to the probes of every group, or of the one that has this name, group name or member.
     pub fn probes(mut self, name: Option<String>) -> Result<Probes, Error> {
         let parameters = self.exchange(&Request::Probes { name })?;
-        serde_json::from_value::<ProbeUpdate>(parameters).map_err(|e| self.foreign(e))?;
+        serde_json::from_value::<ProbeUpdate>(parameters).map_err(|e| self.unexpected(e))?;
         self.stream.get_ref().set_read_timeout(None).map_err(|e| self.lost(e))?;
         Ok(Probes(self))
     }
 
-    /// Makes a call, and gives the parameters of the first reply.
+    /// Sends a call; returns the parameters of the first reply.
     fn exchange(&mut self, request: &Request) -> Result<Value, Error> {
-        let mut bytes = serde_json::to_vec(&MethodCall::new(request)).map_err(|e| self.foreign(e))?;
+        let mut bytes = serde_json::to_vec(&MethodCall::new(request)).map_err(|e| self.unexpected(e))?;
         bytes.push(0);
         let written = self.stream.get_mut().write_all(&bytes);
-        // A daemon that has closed the connection may still have said why.
+        // A daemon that closed the connection may have sent an error before.
         let reply = self.read_reply();
         match (written, reply) {
             (_, Ok(reply)) => self.parameters(&reply),
@@ -164,29 +164,29 @@ impl Client {
         }
     }
 
-    /// What a reply holds, if it is no error.
+    /// The parameters of a reply, unless it is an error.
     fn parameters(&self, reply: &[u8]) -> Result<Value, Error> {
-        let mut reply: Map<String, Value> = serde_json::from_slice(reply).map_err(|e| self.foreign(e))?;
+        let mut reply: Map<String, Value> = serde_json::from_slice(reply).map_err(|e| self.unexpected(e))?;
         if reply.contains_key("error") {
             let reply = Value::Object(reply);
             let text = reply.to_string();
             return Err(match serde_json::from_value(reply) {
                 Ok(Failure::Refused { reason, message }) => Error::Refused { reason, message },
                 Ok(Failure::NotPermitted { message }) => Error::NotPermitted(message),
-                _ => self.foreign(text),
+                _ => self.unexpected(text),
             });
         }
         Ok(reply.remove("parameters").unwrap_or_default())
     }
 
-    /// Asks who is there, without waiting for the reply.
+    /// Sends `GetInfo` without waiting for the reply.
     pub fn greet(&mut self) -> Result<(), Error> {
         let bytes = format!("{{\"method\":\"{SERVICE}.GetInfo\"}}\0");
         self.stream.get_mut().write_all(bytes.as_bytes()).map_err(|e| self.lost(e))
     }
 
-    /// Waits for the reply to a greeting; whether it came in time. A daemon that has its socket and is still loading its
-    /// programs takes connections already, and closes them if it cannot go on.
+    /// Waits for the reply to [`greet`](Self::greet); `false`: not within `patience`. A starting daemon accepts
+    /// connections while it loads its programs, and closes them if it fails.
     pub fn is_greeted(&mut self, patience: Duration) -> Result<bool, Error> {
         let set = |client: &Self, limit| {
             client.stream.get_ref().set_read_timeout(limit).map_err(|e| client.lost(e))
@@ -220,8 +220,8 @@ impl Client {
         }
     }
 
-    fn foreign(&self, what: impl ToString) -> Error {
-        Error::Foreign { path: self.path.clone(), what: what.to_string() }
+    fn unexpected(&self, what: impl ToString) -> Error {
+        Error::Unexpected { path: self.path.clone(), what: what.to_string() }
     }
 }
 
@@ -233,18 +233,18 @@ impl Events {
     /// Waits for the next event.
     ///
     /// # Errors
-    /// [`Error::Stopped`] or [`Error::Gone`] when no other comes.
+    /// [`Error::Stopped`] or [`Error::Killed`] when the daemon has ended.
     pub fn next(&mut self, last: &EventRecord) -> Result<EventRecord, Error> {
         let Self(client) = self;
         if last.kind == monitor::STOPPED {
             return Err(Error::Stopped(client.path.clone()));
         }
         let reply = match client.read_reply() {
-            Err(Error::Closed(path)) => return Err(Error::Gone(path)),
+            Err(Error::Closed(path)) => return Err(Error::Killed(path)),
             reply => reply?,
         };
         let parameters = client.parameters(&reply)?;
-        serde_json::from_value(parameters).map(|EventReply { event }| event).map_err(|e| client.foreign(e))
+        serde_json::from_value(parameters).map(|EventReply { event }| event).map_err(|e| client.unexpected(e))
     }
 }
 
@@ -253,18 +253,18 @@ impl Events {
 pub struct Probes(Client);
 
 impl Probes {
-    /// Waits for the next probe that is over, or for the news that some are missing.
+    /// Waits for the next finished probe, or for the number of lost ones.
     ///
     /// # Errors
-    /// [`Error::Stopped`] or [`Error::Gone`] when no other comes.
+    /// [`Error::Stopped`] or [`Error::Killed`] when the daemon has ended.
     pub fn wait(&mut self) -> Result<ProbeUpdate, Error> {
         let Self(client) = self;
         let reply = match client.read_reply() {
-            Err(Error::Closed(path)) => return Err(Error::Gone(path)),
+            Err(Error::Closed(path)) => return Err(Error::Killed(path)),
             reply => reply?,
         };
         let update: ProbeUpdate =
-            serde_json::from_value(client.parameters(&reply)?).map_err(|e| client.foreign(e))?;
+            serde_json::from_value(client.parameters(&reply)?).map_err(|e| client.unexpected(e))?;
         if update == ProbeUpdate::default() { Err(Error::Stopped(client.path.clone())) } else { Ok(update) }
     }
 }
@@ -275,8 +275,8 @@ mod tests {
 
     use super::*;
 
-    /// What the client makes of a daemon that says this and closes the connection.
-    fn made_of(reply: &'static [u8]) -> String {
+    /// The result of a call to a daemon that sends this reply and closes the connection.
+    fn result_of(reply: &'static [u8]) -> String {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("s");
         let listener = UnixListener::bind(&path).unwrap();
@@ -295,7 +295,7 @@ mod tests {
     }
 
     #[test]
-    fn nobody_there_is_said_in_the_words_of_the_reference() {
+    fn absent_daemon_is_reported_as_in_the_reference() {
         assert_eq!(
             Client::connect(Path::new("/nonexistent/ipmpd.sock")).unwrap_err().to_string(),
             "cannot contact ipmpd at /nonexistent/ipmpd.sock -- is IPMP in use?"
@@ -303,30 +303,30 @@ mod tests {
     }
 
     #[test]
-    fn every_reply_has_a_line() {
-        assert_eq!(made_of(b"{\"parameters\":{\"notes\":[\"a\"]}}\0"), r#"Done(["a"])"#);
+    fn every_reply_has_a_message() {
+        assert_eq!(result_of(b"{\"parameters\":{\"notes\":[\"a\"]}}\0"), r#"Done(["a"])"#);
         assert_eq!(
-            made_of(
+            result_of(
                 b"{\"error\":\"net.ipmp.Manager.Refused\",\"parameters\":{\"reason\":\"r\",\"message\":\"no.\"}}\0"
             ),
             "no."
         );
-        assert_eq!(made_of(b""), "ipmpd at PATH closed the connection before it replied: its log says why");
+        assert_eq!(result_of(b""), "ipmpd at PATH closed the connection before it replied; see its log");
         assert_eq!(
-            made_of(b"{\"parameters\":"),
-            "ipmpd at PATH closed the connection before it replied: its log says why"
+            result_of(b"{\"parameters\":"),
+            "ipmpd at PATH closed the connection before it replied; see its log"
         );
         assert_eq!(
-            made_of(b"220 mail.example.com ESMTP\0"),
+            result_of(b"220 mail.example.com ESMTP\0"),
             "ipmpd at PATH is of another version than this command, or no ipmpd: invalid type: integer `220`, \
              expected a map at line 1 column 3"
         );
         assert_eq!(
-            made_of(b"{\"parameters\":{}}\0"),
+            result_of(b"{\"parameters\":{}}\0"),
             "ipmpd at PATH is of another version than this command, or no ipmpd: missing field `notes`"
         );
         assert_eq!(
-            made_of(
+            result_of(
                 b"{\"error\":\"org.varlink.service.MethodNotFound\",\"parameters\":{\"method\":\"m\"}}\0"
             ),
             "ipmpd at PATH is of another version than this command, or no ipmpd: \

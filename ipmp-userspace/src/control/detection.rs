@@ -1,13 +1,13 @@
-//! A failure detection time as it is typed: `10s`, `100ms`.
+//! A failure detection time as an argument: `10s`, `100ms`.
 
 use std::{fmt, str::FromStr, time::Duration};
 
 use crate::core::probe::fdt::SHORTEST;
 
-/// The longest that can be asked for: a failure that is noticed later need not be looked for.
+/// Longest configurable time.
 const LONGEST: Duration = Duration::from_secs(3600);
 
-/// A failure detection time, from 10 ms to an hour. It is written as it was typed.
+/// A failure detection time, from 10 ms to an hour. `Display` keeps the unit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct DetectionTime {
     count: u32,
@@ -20,12 +20,12 @@ enum Unit {
     Seconds,
 }
 
-/// What was typed is no failure detection time.
+/// The text is not a failure detection time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Unreadable;
 
 impl DetectionTime {
-    /// The values that there are, for people.
+    /// The valid values, as help texts show them.
     pub const VALUES: &str = "10ms..3600s";
 
     /// The time.
@@ -68,7 +68,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn times_within_bounds_are_read_and_written_as_they_were_typed() {
+    fn valid_times_keep_their_text() {
         for (text, milliseconds) in [
             ("10ms", 10),
             ("100ms", 100),
@@ -86,7 +86,7 @@ mod tests {
     }
 
     #[test]
-    fn what_has_no_unit_or_is_out_of_bounds_is_none() {
+    fn times_without_unit_or_out_of_range_are_refused() {
         for text in [
             "",
             "10",

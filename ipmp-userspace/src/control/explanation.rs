@@ -1,4 +1,4 @@
-//! What `Explain` answers, field by field as `net.ipmp.Manager.varlink` documents it.
+//! The reply to `Explain`, field by field as `net.ipmp.Manager.varlink` documents it.
 
 use std::net::IpAddr;
 
@@ -14,15 +14,15 @@ pub struct Explanation {
     pub group: String,
     /// What `Show` reports of it.
     pub member: MemberReport,
-    /// How it stands and why, in a sentence.
+    /// State and cause, in a sentence.
     pub summary: String,
-    /// What that follows from, a sentence each, the most important first.
+    /// Reasons, a sentence each, the most important first.
     pub reasons: Vec<String>,
     /// Its last probes, target by target.
     pub recent: Vec<Recent>,
-    /// What happens by itself, the next first.
+    /// Pending timers, the next first.
     pub timers: Vec<Timer>,
-    /// What has happened to it, or to the group, oldest first.
+    /// Events of the member or the group, oldest first.
     pub events: Vec<EventRecord>,
 }
 
@@ -33,38 +33,38 @@ pub struct Recent {
     pub family: Family,
     /// The target.
     pub target: IpAddr,
-    /// A character each, oldest first: `!` answered, `.` lost, `?` void, `-` not sent, `~` on its way.
+    /// A character each, oldest first: `!` answered, `.` lost, `?` discarded, `-` not sent, `~` pending.
     pub outcomes: String,
 }
 
-/// Something that happens without anybody doing anything.
+/// A pending timer.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Timer {
     /// What, one of [`due`].
     pub what: String,
-    /// The family, or the target, that it is about.
+    /// The family or the target.
     pub of: Option<String>,
     /// Milliseconds from now.
     pub in_ms: u64,
 }
 
-/// The words of [`Timer::what`]. They never change; there will be more.
+/// The words of [`Timer::what`]. Later versions may add values.
 pub mod due {
     /// The next probe of a family is sent.
     pub const PROBE: &str = "next-probe";
-    /// Flap protection lets the member go.
+    /// Flap protection ends.
     pub const HOLD_DOWN: &str = "hold-down-over";
-    /// Lost probes count against the member from then on, although it was never answered.
+    /// Lost probes count against the member from then on, even without any reply before.
     pub const SETTLED: &str = "losses-count";
     /// The failure detection time may be lowered again.
     pub const FDT: &str = "fdt-may-fall";
-    /// A target that was set aside may be probed again.
+    /// An excluded target may be probed again.
     pub const TARGET: &str = "target-again";
     /// The link will have been good for long enough.
     pub const LINK: &str = "link-trusted";
 }
 
-/// An explanation with everything in it.
+/// An explanation with every field filled.
 #[cfg(test)]
 pub(crate) fn sample() -> Explanation {
     use super::report::{
@@ -84,7 +84,7 @@ pub(crate) fn sample() -> Explanation {
         mode: TargetMode::Routes,
         failed: true,
         losses: 0,
-        answers: 3,
+        replies: 3,
         targets: vec![
             ProbedTarget {
                 address: target(1),
@@ -93,7 +93,7 @@ pub(crate) fn sample() -> Explanation {
                 average_us: Some(312),
                 deviation_us: Some(40),
                 losses: 0,
-                answers: 3,
+                replies: 3,
             },
             ProbedTarget {
                 address: target(2),
@@ -102,7 +102,7 @@ pub(crate) fn sample() -> Explanation {
                 average_us: None,
                 deviation_us: None,
                 losses: 4,
-                answers: 0,
+                replies: 0,
             },
         ],
         inactive_targets: 0,

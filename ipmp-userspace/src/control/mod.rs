@@ -1,7 +1,7 @@
 //! The control socket: Varlink over a Unix socket, as `net.ipmp.Manager.varlink` documents it.
 //!
-//! A client's call becomes a [`Request`] on a channel to the engine, and the engine's [`Response`] or [`Refused`] the
-//! reply. What may be said is checked here, who may say it too; whether it is possible is the engine's business.
+//! A call becomes a [`Request`] on a channel to the daemon; its [`Response`] or [`Refused`] becomes the reply. Syntax and
+//! permission are checked here, feasibility by the daemon.
 
 pub mod address;
 pub mod client;
@@ -31,5 +31,5 @@ pub use setting::Setting;
 pub use target::TargetReport;
 pub use test_address::TestAddressSpec;
 
-/// The interface definition, word for word what the daemon answers to `GetInterfaceDescription`.
+/// The interface definition, which is the reply to `GetInterfaceDescription`.
 pub const DEFINITION: &str = include_str!("net.ipmp.Manager.varlink");

@@ -1,8 +1,8 @@
-//! What `ipmpctl monitor` is told: events, field by field as `net.ipmp.Manager.varlink` documents them, and the way that
-//! they take from the engine to whoever listens.
+//! Events as `ipmpctl monitor` receives them, field by field as `net.ipmp.Manager.varlink` documents them, and the queue
+//! from the daemon to its subscribers.
 //!
-//! The way is a ring of [`CAPACITY`] events. The engine never waits: who reads too slowly finds the oldest gone, and is
-//! told how many.
+//! The queue is a ring of [`CAPACITY`] events. The daemon never waits: a slow subscriber loses the oldest events, and
+//! receives their number.
 
 use std::{
     net::IpAddr,
@@ -17,57 +17,57 @@ use crate::types::{Family, Observer, Severity};
 use serde::{Deserialize, Serialize};
 use tokio::sync::broadcast;
 
-/// Events that a listener may be behind: what a failover of a group with hundreds of addresses says, many times over.
+/// Events that a subscriber may be behind: several failovers of a group with hundreds of addresses.
 pub const CAPACITY: usize = 4096;
 
 /// An event.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct EventRecord {
-    /// Counts the events of this daemon, from 1: a gap is what was lost, or concerned another group.
+    /// Number of the event, from 1; a gap means lost events or events of other groups.
     pub sequence: u64,
     /// When: RFC 3339, UTC, with milliseconds.
     pub time: String,
-    /// The same by `CLOCK_MONOTONIC`, in nanoseconds.
+    /// Time by `CLOCK_MONOTONIC`, in nanoseconds.
     pub monotonic_ns: u64,
-    /// What, in one word.
+    /// `link-down`, `failed`, `moved`, ...
     pub kind: String,
-    /// How bad it is.
+    /// Severity.
     pub severity: Severity,
-    /// The group; `None`: it concerns no single group.
+    /// The group; `None`: not about a single group.
     pub group: Option<String>,
-    /// The member that it is about; of a role that has moved, the one that has it now.
+    /// The member; of a moved role: the new member.
     pub member: Option<String>,
-    /// The member that a role has moved from.
+    /// Of a moved role: the previous member.
     pub from: Option<String>,
-    /// The data address that it is about.
+    /// The data address.
     pub address: Option<IpAddr>,
-    /// The target that it is about.
+    /// The target.
     pub target: Option<IpAddr>,
-    /// The family that it is about.
+    /// The family.
     pub family: Option<Family>,
-    /// The line of the log.
+    /// The log message.
     pub message: String,
-    /// What made it happen, in one word.
+    /// `carrier-lost`, `operator`, ...
     pub cause: String,
-    /// The same in a sentence.
+    /// The cause as a sentence.
     pub because: String,
-    /// Who asked for it, if somebody did.
+    /// The user who requested it.
     pub uid: Option<u32>,
-    /// Of what began with a link: when that was seen, by `CLOCK_MONOTONIC`, in nanoseconds.
+    /// Of a link change: when it was detected, by `CLOCK_MONOTONIC`, in nanoseconds.
     pub seen_ns: Option<u64>,
-    /// Who saw it.
+    /// What detected it.
     pub seen_by: Option<Observer>,
-    /// From then until it was dealt with and announced to the network, in nanoseconds.
+    /// From detection to the announcement on the network, in nanoseconds.
     pub took_ns: Option<u64>,
-    /// Of kind `lost`: how many events are missing here.
+    /// Of kind `lost`: number of events missing here.
     pub lost: Option<u64>,
 }
 
-/// Kind of the last event of a daemon that ends in order.
+/// Kind of the last event of a daemon that exits.
 pub const STOPPED: &str = "stopped";
 
 impl EventRecord {
-    /// An event with nothing but what every event has.
+    /// An event with the mandatory fields only.
     pub fn new(sequence: u64, kind: &str, severity: Severity, message: String) -> Self {
         let since_boot = nix::time::clock_gettime(nix::time::ClockId::CLOCK_MONOTONIC);
         Self {
@@ -93,29 +93,29 @@ impl EventRecord {
         }
     }
 
-    /// The first event of every listener: what it will hear of. `sequence` is that of the last event before.
+    /// The first event of every subscriber: the groups it monitors. `sequence` is that of the last event before.
     pub(super) fn watching(sequence: u64, groups: Option<&[String]>) -> Self {
         let what =
             groups.map_or_else(|| "every group".to_owned(), |groups| format!("group {}", groups.join(", ")));
         Self {
             group: groups.and_then(|groups| groups.first().cloned()),
             cause: "monitor".into(),
-            because: "somebody has begun to listen".into(),
+            because: "a client has subscribed".into(),
             ..Self::new(sequence, "watching", Severity::Info, format!("watching {what}"))
         }
     }
 
-    /// What stands for events that were not taken in time; `sequence` is that of the last of them.
+    /// Replaces events that were not read in time; `sequence` is that of the last of them.
     pub(super) fn lost(sequence: u64, lost: u64) -> Self {
         Self {
             lost: Some(lost),
             cause: "slow-reader".into(),
             because: "they were not read in time".into(),
-            ..Self::new(sequence, "lost", Severity::Warning, format!("{lost} events are lost"))
+            ..Self::new(sequence, "lost", Severity::Warning, format!("{lost} events lost"))
         }
     }
 
-    /// Whether a listener to these groups wants it.
+    /// Whether a subscriber to these groups receives it.
     pub(super) fn concerns(&self, groups: Option<&[String]>) -> bool {
         match (&self.group, groups) {
             (Some(group), Some(groups)) => groups.contains(group),
@@ -130,7 +130,7 @@ const DAY: u64 = 86_400;
 /// A time since 1970 as RFC 3339 writes it, in UTC, with milliseconds.
 fn rfc3339(since: Duration) -> String {
     let (days, second) = (since.as_secs() / DAY, since.as_secs() % DAY);
-    // The civil calendar counted in eras of 400 years of March to February: leap days come last.
+    // Eras of 400 years from March to February, so that leap days come last.
     let day = days + 719_468;
     let (era, day) = (day / 146_097, day % 146_097);
     let year = (day - day / 1_460 + day / 36_524 - day / 146_096) / 365;
@@ -148,7 +148,7 @@ fn rfc3339(since: Duration) -> String {
     )
 }
 
-/// Where the engine puts events, or whatever else somebody listens to.
+/// The daemon's end of the queue of events or probes.
 #[derive(Debug)]
 pub struct Publisher<T = EventRecord> {
     sender: broadcast::Sender<Arc<T>>,
@@ -162,39 +162,39 @@ impl Default for Publisher {
 }
 
 impl<T> Publisher<T> {
-    /// A listener may be so many behind.
+    /// `capacity`: items that a subscriber may be behind.
     pub fn new(capacity: usize) -> Self {
         Self { sender: broadcast::Sender::new(capacity), last: Arc::default() }
     }
 
-    /// Whether anybody listens.
-    pub fn is_heard(&self) -> bool {
+    /// Whether there is a subscriber.
+    pub fn has_subscribers(&self) -> bool {
         self.sender.receiver_count() > 0
     }
 
-    /// Tells everybody who listens; `event` is given the event's sequence number, and is made only if anybody does.
+    /// Sends an event to all subscribers; `event` receives the sequence number, and is called only if there is one.
     pub fn publish(&self, event: impl FnOnce(u64) -> T) {
         let sequence = self.last.fetch_add(1, Relaxed) + 1;
-        if self.is_heard() {
-            // Whoever listened may have gone in between.
+        if self.has_subscribers() {
+            // The last subscriber may have closed in between.
             let _ = self.sender.send(Arc::new(event(sequence)));
         }
     }
 
-    /// As [`publish`](Self::publish), and makes the event in any case, for somebody to `keep`.
+    /// As [`publish`](Self::publish), but always creates the event and passes it to `keep`.
     pub fn publish_always(&self, event: impl FnOnce(u64) -> T, keep: impl FnOnce(Arc<T>)) {
         let event = Arc::new(event(self.last.fetch_add(1, Relaxed) + 1));
         keep(Arc::clone(&event));
         let _ = self.sender.send(event);
     }
 
-    /// Where listeners are served from. It ends with the publisher.
+    /// The handle for subscribers. It ends with the publisher.
     pub fn feed(&self) -> Feed<T> {
         Feed { sender: self.sender.downgrade(), last: Arc::clone(&self.last) }
     }
 }
 
-/// Where listeners are served from.
+/// The handle to subscribe with.
 #[derive(Debug)]
 pub struct Feed<T = EventRecord> {
     sender: broadcast::WeakSender<Arc<T>>,
@@ -208,9 +208,8 @@ impl<T> Clone for Feed<T> {
 }
 
 impl<T> Feed<T> {
-    /// Begins to listen: the events from now on, and the sequence number of the last one before. `None`: the engine has
-    /// ended.
-    pub(crate) fn listen(&self) -> Option<(broadcast::Receiver<Arc<T>>, u64)> {
+    /// Subscribes: returns the receiver and the sequence number of the last event before. `None`: the daemon has ended.
+    pub(crate) fn subscribe(&self) -> Option<(broadcast::Receiver<Arc<T>>, u64)> {
         let receiver = self.sender.upgrade()?.subscribe();
         Some((receiver, self.last.load(Relaxed)))
     }
@@ -249,7 +248,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn times_are_those_of_date() {
+    fn timestamps_match_date_command() {
         // By `date -u -d @SECONDS +%FT%T`.
         for (seconds, text) in [
             (0, "1970-01-01T00:00:00.042Z"),
@@ -265,12 +264,12 @@ mod tests {
     }
 
     #[test]
-    fn a_listener_hears_what_comes_after_it_and_misses_what_it_is_too_slow_for() {
+    fn slow_subscriber_loses_oldest_events() {
         let publisher = Publisher::default();
         let feed = publisher.feed();
         let event = |sequence| EventRecord::new(sequence, "joined", Severity::Info, String::new());
-        publisher.publish(|_| panic!("nobody listens"));
-        let (mut events, last) = feed.listen().unwrap();
+        publisher.publish(|_| panic!("no subscriber"));
+        let (mut events, last) = feed.subscribe().unwrap();
         assert_eq!(last, 1);
         publisher.publish(event);
         assert_eq!(events.try_recv().unwrap().sequence, 2);
@@ -280,11 +279,11 @@ mod tests {
         assert!(matches!(events.try_recv(), Err(broadcast::error::TryRecvError::Lagged(3))));
         assert_eq!(events.try_recv().unwrap().sequence, 6);
         drop(publisher);
-        assert!(feed.listen().is_none());
+        assert!(feed.subscribe().is_none());
     }
 
     #[test]
-    fn who_listens_to_a_group_hears_of_it_and_of_the_daemon() {
+    fn subscriber_to_group_receives_its_events_and_those_of_daemon() {
         let event = |group: Option<&str>| EventRecord { group: group.map(Into::into), ..sample() };
         let groups = &["production0".to_owned()][..];
         assert!(event(Some("production0")).concerns(Some(groups)) && event(None).concerns(Some(groups)));

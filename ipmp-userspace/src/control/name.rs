@@ -5,46 +5,45 @@ pub const MAX_INTERFACE_NAME: usize = 15;
 /// Longest group name in bytes (docs/reference.md 1.2); longer ones are refused, not truncated.
 pub const MAX_GROUP_NAME: usize = 31;
 
-/// A name that cannot be.
+/// Why a name is invalid.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Error {
-    /// It has no characters.
+    /// Empty.
     #[error("{what} has an empty name: give it 1 to {max} bytes")]
     Empty {
-        /// What was to be named.
+        /// The named object.
         what: &'static str,
         /// Longest name in bytes.
         max: usize,
     },
-    /// It has too many.
+    /// Too long.
     #[error("{name:?} is too long for {what}: {} bytes, and the limit is {max}", name.len())]
     Long {
-        /// What was to be named.
+        /// The named object.
         what: &'static str,
         /// The name.
         name: String,
         /// Longest name in bytes.
         max: usize,
     },
-    /// It has one that may not be in it.
+    /// It contains an invalid character.
     #[error("{name:?} cannot name {what}: choose one without {character:?}")]
     Character {
-        /// What was to be named.
+        /// The named object.
         what: &'static str,
         /// The name.
         name: String,
-        /// The first that may not be in it.
+        /// The first invalid character.
         character: char,
     },
 }
 
-/// Checks the name of a group interface that may be created. The kernel would take a dot; pins under
-/// `/sys/fs/bpf` and sysctl paths would not.
+/// Checks the name of a group interface. The kernel permits a dot; pins under `/sys/fs/bpf` and sysctl paths do not.
 pub fn check_group(name: &str) -> Result<(), Error> {
     check("a group", name, MAX_INTERFACE_NAME, |c| matches!(c, '/' | '.' | ':' | '%'))
 }
 
-/// Checks the name of an interface that exists already: what the kernel lets an interface be called.
+/// Checks the name of an existing interface, by the rules of the kernel.
 pub fn check_interface(name: &str) -> Result<(), Error> {
     let dots = matches!(name, "." | "..");
     check("an interface", name, MAX_INTERFACE_NAME, |c| matches!(c, '/' | ':') || dots)
@@ -84,7 +83,7 @@ mod tests {
     }
 
     #[test]
-    fn names_that_can_be() {
+    fn valid_names_are_accepted() {
         for name in ["production0", "a", "fifteen-bytes-0", "größe0"] {
             check_group(name).unwrap_or_else(|e| panic!("{name}: {e}"));
             check_interface(name).unwrap_or_else(|e| panic!("{name}: {e}"));
@@ -95,7 +94,7 @@ mod tests {
     }
 
     #[test]
-    fn names_that_cannot_be_say_why() {
+    fn invalid_names_are_refused_with_reason() {
         assert_eq!(text(check_group("")), "a group has an empty name: give it 1 to 15 bytes");
         assert_eq!(
             text(check_group("sixteen-bytes-00")),
@@ -122,7 +121,7 @@ mod tests {
     }
 
     #[test]
-    fn a_name_without_a_digit_at_its_end_gets_a_note() {
+    fn name_without_final_digit_gets_a_note() {
         assert_eq!(note("production0"), None);
         assert_eq!(
             note("production").unwrap(),

@@ -1,4 +1,4 @@
-//! Who is at the other end of a connection, and what it may do.
+//! Credentials of a client, and its permission.
 
 use std::{
     io, mem,
@@ -10,10 +10,10 @@ use nix::{
     unistd::Group,
 };
 
-/// Name of the group whose members may change what root may change.
+/// Group whose members have the same permission as root.
 pub const GROUP: &str = "ipmp";
 
-/// A process that connected, as the kernel knew it at that moment.
+/// The credentials of a process when it connected.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Peer {
     /// Effective user.
@@ -22,12 +22,12 @@ pub struct Peer {
     pub gid: u32,
     /// Supplementary groups.
     pub groups: Vec<u32>,
-    /// Process; it may be gone.
+    /// Process; it may have ended.
     pub pid: i32,
 }
 
 impl Peer {
-    /// Asks the kernel who is connected to this socket: `SO_PEERCRED` and `SO_PEERGROUPS`, see unix(7).
+    /// Reads the credentials of the connected process: `SO_PEERCRED` and `SO_PEERGROUPS`, see unix(7).
     pub fn of(socket: impl AsFd) -> io::Result<Self> {
         let socket = socket.as_fd();
         let credentials = getsockopt(&socket, sockopt::PeerCredentials)?;
@@ -41,7 +41,7 @@ impl Peer {
 
     /// Whether it may change anything: root, or a member of `group`. A group that does not exist has no members.
     ///
-    /// It may ask a name service, and so wait.
+    /// It may query a name service, and block.
     pub fn may_change(&self, group: &str) -> bool {
         if self.uid == 0 {
             return true;
@@ -61,7 +61,7 @@ impl Peer {
 }
 
 fn supplementary(socket: impl AsRawFd) -> io::Result<Vec<u32>> {
-    // More than a user usually has; the kernel says how many it wanted to write.
+    // More than a user usually has; the kernel returns the number it needs.
     let mut groups = vec![0_u32; 64];
     loop {
         let mut bytes =
@@ -96,7 +96,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn we_are_our_own_peer() {
+    fn peer_of_own_socket_is_this_process() {
         let (here, _there) = UnixStream::pair().unwrap();
         let mut peer = Peer::of(&here).unwrap();
         peer.groups.sort_unstable();
@@ -112,7 +112,7 @@ mod tests {
     }
 
     #[test]
-    fn root_and_members_may_change_and_nobody_else() {
+    fn only_root_and_group_members_may_change() {
         // Groups of every Linux system: root is 0, and the other exists nowhere.
         let peer = |uid, gid, groups: &[u32]| Peer { uid, gid, groups: groups.into(), pid: 1 };
         assert!(peer(0, 65534, &[]).may_change("no-such-group-of-ours"));

@@ -1,5 +1,5 @@
-//! What `ipmpstat -p` is told: every probe that is over, field by field as `net.ipmp.Manager.varlink` documents it. It
-//! takes the way of events ([`super::monitor`]): nobody waits for a slow listener, who learns how much he has missed.
+//! Finished probes as `ipmpstat -p` receives them, field by field as `net.ipmp.Manager.varlink` documents them. They use
+//! the same queue as events ([`super::monitor`]): a slow subscriber loses probes, and receives their number.
 
 use std::net::IpAddr;
 
@@ -8,38 +8,38 @@ use serde::{Deserialize, Serialize};
 use super::monitor::{EventRecord, Feed};
 use crate::types::{Family, ProbeOutcome};
 
-/// Probes that a listener may be behind: a second of them, at what a hundred members send with a failure detection time
-/// of half a second.
+/// Probes that a subscriber may be behind: those of a hundred members for a second, with a failure detection time of
+/// half a second.
 pub const CAPACITY: usize = 1024;
 
-/// A probe that is over. One that was lost or void and is answered afterwards is told again.
+/// A finished probe. A lost or discarded probe that is answered later is reported again.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ProbeReport {
     /// The group.
     pub group: String,
     /// The member that sent it.
     pub member: String,
-    /// In which family.
+    /// The family.
     pub family: Family,
     /// Its number: from 1, for each member and family.
     pub number: u16,
-    /// Where it went.
+    /// The target.
     pub target: IpAddr,
-    /// What has become of it.
+    /// The outcome.
     pub outcome: ProbeOutcome,
     /// When it was sent, or was to be sent, by `CLOCK_MONOTONIC`, in nanoseconds.
     pub sent_ns: u64,
-    /// From sending until the kernel received the answer, in nanoseconds.
+    /// From sending until the kernel received the reply, in nanoseconds.
     pub network_ns: Option<u64>,
-    /// From sending until the daemon had read the answer, in nanoseconds.
+    /// From sending until the daemon read the reply, in nanoseconds.
     pub handled_ns: Option<u64>,
-    /// How long the target takes on the average, in nanoseconds; `None`: that is not known, as while a member has failed.
+    /// Average round-trip time of the target in nanoseconds; `None`: unknown, as while a member has failed.
     pub average_ns: Option<u64>,
-    /// How far that is off in the mean, in nanoseconds.
+    /// Mean deviation of the round-trip time in nanoseconds.
     pub deviation_ns: Option<u64>,
 }
 
-/// Where listeners of both kinds are served from.
+/// The feeds that clients can subscribe to.
 #[derive(Clone, Debug)]
 pub struct Feeds {
     /// Events.
@@ -48,12 +48,12 @@ pub struct Feeds {
     pub probes: Feed<ProbeReport>,
 }
 
-/// What a listener is told at a time: a probe, or how many are missing here; neither, where it begins and where it ends.
+/// One reply to `Probes`: a probe, or the number of lost ones; neither in the first and the last reply.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ProbeUpdate {
     /// The probe.
     pub probe: Option<ProbeReport>,
-    /// How many were not read in time.
+    /// Number of probes that were not read in time.
     pub lost: Option<u64>,
 }
 

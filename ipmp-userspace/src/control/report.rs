@@ -23,40 +23,40 @@ pub struct GroupReport {
     pub groupname: String,
     /// Index of the group interface.
     pub ifindex: u32,
-    /// MAC of the group interface; no wire ever sees it.
+    /// MAC of the group interface; never in a frame on a link.
     pub mac: String,
     /// MTU in bytes.
     pub mtu: u32,
     /// State.
     pub state: GroupState,
-    /// Failure detection time in milliseconds, as it is now; `None`: no member is probed.
+    /// Current failure detection time in milliseconds; `None`: no member is probed.
     pub fdt_ms: Option<u64>,
     /// How failures are detected.
     pub detection: Detection,
     /// Hash policy: `connection`, `flow` or `destination`.
     pub hash: HashPolicy,
-    /// Flags in the reference's words, in its order.
+    /// Flags with the names and the order of the Solaris reference.
     pub flags: Vec<String>,
     /// Data addresses, in the kernel's order.
     pub addresses: Vec<AddressReport>,
     /// Members, in the order in which they joined.
     pub members: Vec<MemberReport>,
-    /// Which checks are in force, and what could not be had, a sentence each.
+    /// Active checks and missing features, a sentence each.
     pub checks: Vec<String>,
     /// Packets dropped by the datapath.
     pub drops: Drops,
-    /// What those who capture on the group interface are shown.
+    /// Copies of outbound packets for captures on the group interface.
     pub capture: Capture,
 }
 
-/// What those who capture on the group interface are shown.
+/// Copies of outbound packets for captures on the group interface.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Capture {
-    /// Outbound packets: `auto`, while somebody captures; `on`, always; `off`, never.
+    /// `auto`: copied while a capture runs; `on`: always; `off`: never.
     pub mode: CaptureMode,
-    /// They are shown outbound packets now.
+    /// Outbound packets are copied now.
     pub active: bool,
-    /// Packets copied for them so far.
+    /// Packets copied so far.
     pub copies: u64,
 }
 
@@ -77,29 +77,29 @@ pub struct MemberReport {
     pub weight: u32,
     /// Of the 4096 slots, those that prefer this member.
     pub slots: u32,
-    /// LinkState.
+    /// State of the link.
     pub link: LinkState,
-    /// What its probes say.
+    /// State by probes.
     pub probe: ProbeState,
     /// State.
     pub state: MemberState,
-    /// Who took it out of service, if it is offline.
+    /// Why it is offline; `None`: it is not.
     pub offline: Option<OfflineCause>,
-    /// It functions and is in service: the group's traffic is spread over the active members.
+    /// Traffic is distributed over the active members.
     pub active: bool,
-    /// The daemon lets it carry traffic.
+    /// The daemon permits it to transmit.
     pub usable: bool,
-    /// The datapath trusts its link.
+    /// The datapath detects a good link.
     pub live: bool,
-    /// It carries multicast and broadcast.
+    /// It transmits multicast and broadcast.
     pub cast: bool,
-    /// It is to carry traffic only while another one is missing.
+    /// It transmits only when an active member fails.
     pub standby: bool,
-    /// It functions, and is kept as a spare.
+    /// It functions, but is not used.
     pub inactive: bool,
-    /// How it is probed, in each family in which it is, or should be.
+    /// For each family in which it is or should be probed.
     pub probing: Vec<Probing>,
-    /// Flags in the reference's words, in its order.
+    /// Flags with the names and the order of the Solaris reference.
     pub flags: Vec<String>,
     /// Addresses of its own; test addresses among them.
     pub addresses: Vec<AddressReport>,
@@ -116,9 +116,9 @@ pub struct AddressReport {
     pub address: IpAddr,
     /// Prefix length in bits.
     pub prefix: u8,
-    /// It can be used: its interface is up, and nobody else was found to have it.
+    /// Usable: the interface is up, and duplicate address detection found no other host.
     pub up: bool,
-    /// Of a data address: the member whose MAC answers for it; `None`: nobody.
+    /// Of a data address: the member whose MAC is announced for it; `None`: none.
     pub inbound: Option<String>,
 }
 
@@ -140,7 +140,7 @@ pub struct Traffic {
 /// Packets that the datapath dropped, by reason.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Drops {
-    /// No member could carry them.
+    /// No member was usable.
     pub no_member: u64,
     /// Their source MAC was not the group's: a bridge or a virtual machine on top of the group interface.
     pub foreign_source: u64,
@@ -152,7 +152,7 @@ pub struct Drops {
     pub other_copy: u64,
 }
 
-/// A group with everything in it: two addresses, a member in each state, every field different from its neighbours.
+/// A group with every field filled: two addresses, a member in each state, every field different from its neighbours.
 #[cfg(test)]
 pub(crate) fn sample() -> GroupReport {
     let words = |words: &str| words.split(',').map(str::to_owned).collect();

@@ -1,4 +1,4 @@
-//! What a client asks of the engine, and what the engine answers: the seam between the socket and the daemon.
+//! Requests of clients and responses of the daemon: the interface between socket and daemon.
 
 use std::net::IpAddr;
 
@@ -9,11 +9,11 @@ use super::{
     target::TargetReport, test_address::TestAddressSpec,
 };
 
-/// What becomes of the group when its last member is detached.
+/// What happens to the group when its last member is detached.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum LastMember {
-    /// Addresses and routes go back to the interface, and the group is removed.
+    /// Addresses and routes move back to the interface, and the group is removed.
     Restore,
     /// The group stays, empty, with its addresses.
     KeepGroup,
@@ -41,13 +41,13 @@ pub enum Request {
         /// Name of the group.
         group: String,
     },
-    /// Attach interfaces, in this order, all or none; a missing group is created, and a note says so.
+    /// Attach interfaces, in this order, all or none; a missing group is created, which a note reports.
     Attach {
         /// Name of the group.
         group: String,
         /// Names of the interfaces: at least one, no name twice.
         interfaces: Vec<String>,
-        /// Whether they are to be standbys.
+        /// Whether they are standbys.
         standby: bool,
         /// Their test addresses: one a family, and an address only for a single interface.
         test_addresses: Vec<TestAddressSpec>,
@@ -56,7 +56,7 @@ pub enum Request {
     Detach {
         /// Name of the member.
         interface: String,
-        /// Wanted for the last member, and of no effect for any other.
+        /// Required for the last member, ignored for any other.
         last: Option<LastMember>,
     },
     /// Add data addresses.
@@ -73,14 +73,14 @@ pub enum Request {
         /// The addresses: at least one, none twice.
         addresses: Vec<DataAddress>,
     },
-    /// Give a member a test address.
+    /// Add a test address to a member.
     AddTestAddress {
         /// Name of the member.
         interface: String,
         /// The test address.
         address: TestAddressSpec,
     },
-    /// Take a test address from a member.
+    /// Remove a test address from a member.
     RemoveTestAddress {
         /// Name of the member.
         interface: String,
@@ -118,21 +118,22 @@ pub enum Request {
         /// The targets: at least one, none twice.
         addresses: Vec<IpAddr>,
     },
-    /// Probe targets again that were disabled, all or none.
+    /// Enable disabled targets, all or none.
     EnableTarget {
         /// Name of the group.
         group: String,
         /// The targets: at least one, none twice.
         addresses: Vec<IpAddr>,
     },
-    /// Leave targets alone that were added, all or none.
+    /// Disable targets that were added, all or none.
     DisableTarget {
         /// Name of the group.
         group: String,
         /// The targets: at least one, none twice.
         addresses: Vec<IpAddr>,
     },
-    /// Forget the hosts that answered multicast probes, and look for such now. Who answers, `ListTargets` says later.
+    /// Forget the hosts that replied to multicast probes, and send such a probe now. `ListTargets` shows the hosts that
+    /// reply.
     DiscoverTargets {
         /// Name of the group.
         group: String,
@@ -147,34 +148,34 @@ pub enum Request {
         /// Name or group name of a group, or name of a member; `None`: every group.
         name: Option<String>,
     },
-    /// Report on groups, and from then on on every event: the report is the engine's to give, and names the groups; the
-    /// events are the server's to pass on ([`super::monitor`]).
+    /// Report on groups, then on every event. The daemon's reply names the groups; the server forwards the events
+    /// ([`super::monitor`]).
     Monitor {
         /// As in `Show`.
         name: Option<String>,
     },
-    /// The same, with every probe that is over instead of events ([`super::probes`]).
+    /// The same, with every finished probe instead of events ([`super::probes`]).
     Probes {
         /// As in `Show`.
         name: Option<String>,
     },
-    /// Explain why a member is in the state in which it is.
+    /// Explain why a member is in its state.
     Explain {
         /// Name of the member.
         member: String,
     },
 }
 
-/// What the engine answers to a request that it has carried out.
+/// The result of a successful request.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Response {
-    /// A change is done. The notes say, a sentence each, what the caller would not expect of himself.
+    /// A change is done. The notes report side effects, a sentence each.
     Done(Vec<String>),
-    /// The groups that were asked for.
+    /// The requested groups.
     Show(Vec<GroupReport>),
-    /// Why the member that was asked for is in its state.
+    /// Why the member is in its state.
     Explained(Box<Explanation>),
-    /// The targets of a group: the operator's first, then by where they come from.
+    /// The targets of a group: configured ones first, then by source.
     Targets(Vec<TargetReport>),
 }
 
@@ -221,9 +222,9 @@ pub mod reason {
     pub const FULL: &str = "full";
     /// The group still has members.
     pub const NOT_EMPTY: &str = "not-empty";
-    /// It is the last member, and the request does not say what becomes of the group.
+    /// It is the last member, and the request does not select what happens to the group.
     pub const LAST_MEMBER: &str = "last-member";
-    /// No other functioning member could carry the traffic.
+    /// No other member functions.
     pub const LAST_FUNCTIONING: &str = "last-functioning";
     /// The member is offline already.
     pub const ALREADY_OFFLINE: &str = "already-offline";
@@ -231,7 +232,7 @@ pub mod reason {
     pub const NOT_OFFLINE: &str = "not-offline";
     /// A name is malformed.
     pub const BAD_NAME: &str = "bad-name";
-    /// An address is malformed, or can be nobody's.
+    /// An address is malformed, or no host can have it.
     pub const BAD_ADDRESS: &str = "bad-address";
     /// There is no such setting, or it cannot have this value.
     pub const BAD_SETTING: &str = "bad-setting";
@@ -239,17 +240,17 @@ pub mod reason {
     pub const BAD_TARGET: &str = "bad-target";
     /// It is a target of the group already.
     pub const TARGET_EXISTS: &str = "target-exists";
-    /// The operator has not named this target.
+    /// The target is not configured.
     pub const NO_SUCH_TARGET: &str = "no-such-target";
-    /// No member has a test address to look for hosts from.
+    /// No member has a test address to send multicast probes from.
     pub const NO_TEST_ADDRESS: &str = "no-test-address";
-    /// The kernel said no, or lacks what is needed.
+    /// The kernel refused, or lacks a feature.
     pub const KERNEL: &str = "kernel";
     /// The daemon is being stopped.
     pub const SHUTTING_DOWN: &str = "shutting-down";
 }
 
-/// Who makes a request.
+/// The user and process that sent a request.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Caller {
     /// User.
@@ -260,11 +261,11 @@ pub struct Caller {
     pub method: String,
 }
 
-/// A request on its way to the engine, with the way back of its answer. A client that went away leaves the receiving end
-/// of the way back closed; the request is carried out all the same.
+/// A request on its way to the daemon, with the channel for its response. The request is executed even if its client has
+/// closed the connection.
 pub type PendingRequest = (Request, Caller, oneshot::Sender<Result<Response, Refused>>);
 
-/// Where the socket puts requests.
+/// The channel of requests to the daemon.
 pub type Sender = mpsc::Sender<PendingRequest>;
 
 /// A request of every verb.

@@ -1,8 +1,8 @@
-//! The socket's server: one task a client, so that none waits for another.
+//! The socket's server: one task for each client, so that none waits for another.
 //!
 //! It is written by hand because the Varlink crate that serves the tests as client, zlink, handles one call of one
-//! client at a time and writes its reply before it looks at the next: a client that does not read stops them all. Nor
-//! does it say which parameter is wrong, or bound a message below 100 MiB.
+//! client at a time and writes its reply before it reads the next: a client that does not read blocks all. It also does
+//! not report which parameter is wrong, or limit a message below 100 MiB.
 
 use std::{
     collections::HashMap,
@@ -30,27 +30,27 @@ use super::{
 
 /// Longest call in bytes, without its NUL.
 pub const MAX_CALL: usize = 1 << 20;
-/// Most connections of one user at a time: whoever opens more can lock out himself alone.
+/// Most connections of one user at a time: a user that opens more locks out only itself.
 pub const MAX_CONNECTIONS: usize = 32;
-/// A client that has not completed a call in this time has been forgotten by whoever started it.
+/// Time limit for a client to complete a call.
 const READ_LIMIT: Duration = Duration::from_secs(600);
-/// A client that does not take its reply in this time never will.
+/// Time limit for a client to read its reply.
 const WRITE_LIMIT: Duration = Duration::from_secs(10);
-/// After an error of `accept`, such as too many open files: long enough not to spin, short enough not to be noticed.
+/// After an error of `accept`, such as too many open files: long enough not to spin.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
-/// For replies that are under way when the engine ends.
+/// Time limit for pending replies when the daemon ends.
 const DRAIN_LIMIT: Duration = Duration::from_secs(1);
 
 /// Why the socket cannot be served.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// The runtime does not take it.
+    /// The runtime rejects the socket.
     #[error("cannot serve the control socket: {0}")]
     Listener(#[source] io::Error),
 }
 
-/// Serves the socket until the engine drops its end of the channel. Root and the group `ipmp` may change, anybody may
-/// look.
+/// Serves the socket until the daemon drops its end of the channel. Root and the group `ipmp` may change, every user may
+/// read.
 ///
 /// # Panics
 ///
@@ -85,13 +85,13 @@ async fn serve_group(
         let peer = match Peer::of(&stream) {
             Ok(peer) => peer,
             Err(error) => {
-                log::warn!("cannot tell who connected to the control socket: {error}");
+                log::warn!("cannot read the credentials of a client of the control socket: {error}");
                 continue;
             }
         };
         let Some(place) = places.take(peer.uid) else {
             log::warn!(
-                "uid {} has {MAX_CONNECTIONS} connections open, pid {} gets no other",
+                "uid {} has {MAX_CONNECTIONS} connections open; connection of pid {} refused",
                 peer.uid,
                 peer.pid
             );
@@ -106,19 +106,19 @@ async fn serve_group(
             drop(place);
         });
     }
-    // Those that wait for a call of their client end by themselves, as the engine is gone.
+    // Tasks that wait for a call end by themselves, because the channel is closed.
     let drain = async { while clients.join_next().await.is_some() {} };
     if timeout(DRAIN_LIMIT, drain).await.is_err() {
-        log::debug!("some clients did not take their last reply");
+        log::debug!("some clients did not read their last reply");
     }
     Ok(())
 }
 
-/// How many connections each user has.
+/// Number of connections of each user.
 #[derive(Clone, Default)]
 struct Places(Arc<Mutex<HashMap<u32, usize>>>);
 
-/// A connection's place, given back when it is dropped.
+/// A connection's place, released on drop.
 struct Place {
     places: Places,
     uid: u32,
@@ -150,18 +150,18 @@ impl Drop for Place {
 /// Why a connection ends before its client closes it.
 #[derive(Debug, thiserror::Error)]
 enum Closed {
-    #[error("it is broken: {0}")]
+    #[error("connection error: {0}")]
     Broken(#[from] io::Error),
-    #[error("a call is longer than {MAX_CALL} bytes")]
+    #[error("call longer than {MAX_CALL} bytes")]
     Long,
-    #[error("what came is no Varlink call: {0}")]
+    #[error("not a Varlink call: {0}")]
     Garbage(#[from] serde_json::Error),
-    #[error("it ended in the middle of a call")]
+    #[error("connection closed in the middle of a call")]
     Middle,
-    #[error("no call came for {} s", READ_LIMIT.as_secs())]
+    #[error("no call within {} s", READ_LIMIT.as_secs())]
     Silent,
-    #[error("a reply was not taken for {} s", WRITE_LIMIT.as_secs())]
-    Deaf,
+    #[error("reply not read within {} s", WRITE_LIMIT.as_secs())]
+    Stalled,
 }
 
 struct Client {
@@ -184,55 +184,55 @@ impl Client {
             let Some(message) = message else { return Ok(()) };
             let call: MethodCall = serde_json::from_slice(&message)?;
             let result = match call.parse() {
-                Ok(ParsedCall::Engine(Request::Monitor { name })) if call.more && !call.oneway => {
+                Ok(ParsedCall::Request(Request::Monitor { name })) if call.more && !call.oneway => {
                     match self.monitor(name, &mut buffer).await {
                         Ok(ended) => return ended,
                         Err(refused) => Err(refused.into()),
                     }
                 }
-                Ok(ParsedCall::Engine(Request::Probes { name })) if call.more && !call.oneway => {
+                Ok(ParsedCall::Request(Request::Probes { name })) if call.more && !call.oneway => {
                     match self.probes(name, &mut buffer).await {
                         Ok(ended) => return ended,
                         Err(refused) => Err(refused.into()),
                     }
                 }
-                asked => self.answer(&call, asked).await,
+                parsed => self.respond(&call, parsed).await,
             };
             if !call.oneway {
                 let reply = encode(result).await;
-                timeout(WRITE_LIMIT, self.stream.write_all(&reply)).await.map_err(|_| Closed::Deaf)??;
+                timeout(WRITE_LIMIT, self.stream.write_all(&reply)).await.map_err(|_| Closed::Stalled)??;
             }
         }
     }
 
-    async fn answer(
+    async fn respond(
         &self,
         call: &MethodCall,
-        asked: Result<ParsedCall, Failure>,
+        parsed: Result<ParsedCall, Failure>,
     ) -> Result<ReplyParameters, Failure> {
-        match asked? {
+        match parsed? {
             ParsedCall::Info => Ok(wire::info()),
             ParsedCall::Description(description) => Ok(wire::description(description)),
-            ParsedCall::Engine(Request::Monitor { .. } | Request::Probes { .. }) => {
+            ParsedCall::Request(Request::Monitor { .. } | Request::Probes { .. }) => {
                 Err(Failure::ExpectedMore {})
             }
-            ParsedCall::Engine(request) => {
+            ParsedCall::Request(request) => {
                 if request.changes() {
                     self.check_permission(call).await?;
                 }
-                Ok(self.ask(request).await?.into())
+                Ok(self.request(request).await?.into())
             }
         }
     }
 
-    /// Passes on events until the engine ends or the client does. A client that does not read is waited for, and finds
-    /// out how much it has missed; nobody else waits, and nothing grows.
+    /// Forwards events until the daemon ends or the client closes. A client that does not read delays only its own task;
+    /// it receives the number of events that it lost.
     async fn monitor(
         &mut self,
         name: Option<String>,
         buffer: &mut Vec<u8>,
     ) -> Result<Result<(), Closed>, Refused> {
-        let (mut events, mut last) = self.feeds.events.listen().ok_or_else(gone)?;
+        let (mut events, mut last) = self.feeds.events.subscribe().ok_or_else(shutting_down)?;
         let groups = self.groups_of(name.is_none(), Request::Monitor { name }).await?;
         let groups = groups.as_deref();
         let (mut reader, mut writer) = self.stream.split();
@@ -259,23 +259,23 @@ impl Client {
         };
         Ok(tokio::select! {
             ended = watch => ended,
-            ended = hear(&mut reader, buffer) => ended,
+            ended = discard_input(&mut reader, buffer) => ended,
         })
     }
 
-    /// Passes on probes in the same way.
+    /// Forwards probes in the same way.
     async fn probes(
         &mut self,
         name: Option<String>,
         buffer: &mut Vec<u8>,
     ) -> Result<Result<(), Closed>, Refused> {
-        let (mut probes, _) = self.feeds.probes.listen().ok_or_else(gone)?;
+        let (mut probes, _) = self.feeds.probes.subscribe().ok_or_else(shutting_down)?;
         let groups = self.groups_of(name.is_none(), Request::Probes { name }).await?;
         let (mut reader, mut writer) = self.stream.split();
         let watch = async {
             writer.write_all(&wire::probe(&ProbeUpdate::default(), false)).await?;
             loop {
-                let told = match probes.recv().await {
+                let update = match probes.recv().await {
                     Ok(probe) if groups.as_ref().is_some_and(|groups| !groups.contains(&probe.group)) => {
                         continue;
                     }
@@ -286,18 +286,18 @@ impl Client {
                         return Ok(());
                     }
                 };
-                writer.write_all(&wire::probe(&told, false)).await?;
+                writer.write_all(&wire::probe(&update, false)).await?;
             }
         };
         Ok(tokio::select! {
             ended = watch => ended,
-            ended = hear(&mut reader, buffer) => ended,
+            ended = discard_input(&mut reader, buffer) => ended,
         })
     }
 
-    /// Names of the groups that somebody listens to; `None`: of all there are and will be.
+    /// Names of the groups of a subscription; `None`: all, including later ones.
     async fn groups_of(&self, is_all: bool, request: Request) -> Result<Option<Vec<String>>, Refused> {
-        let groups = match self.ask(request).await? {
+        let groups = match self.request(request).await? {
             Response::Show(groups) => groups.into_iter().map(|group| group.name).collect(),
             Response::Done(_) | Response::Targets(_) | Response::Explained(_) => Vec::new(),
         };
@@ -306,34 +306,34 @@ impl Client {
 
     async fn check_permission(&self, call: &MethodCall) -> Result<(), Failure> {
         let Peer { uid, pid, .. } = self.peer;
-        // The group may be known to a slow directory server: not on the thread that everything else runs on.
+        // The lookup of the group may block on a directory server: not on the main thread.
         let (peer, group) = (self.peer.clone(), self.group);
         let permitted = uid == 0 || spawn_blocking(move || peer.may_change(group)).await.unwrap_or(false);
         let parameters = serde_json::to_string(&call.parameters).unwrap_or_default();
         if permitted {
-            log::info!("uid {uid}, pid {pid} asks for {} {parameters}", call.method);
+            log::info!("uid {uid}, pid {pid} calls {} {parameters}", call.method);
             return Ok(());
         }
-        log::warn!("uid {uid}, pid {pid} may not ask for {} {parameters}", call.method);
+        log::warn!("uid {uid}, pid {pid} may not call {} {parameters}", call.method);
         Err(Failure::NotPermitted {
             message: format!(
-                "uid {uid} may look at IPMP groups, not change them: be root, or join the group {group} and log in \
-                 again"
+                "uid {uid} may read IPMP groups, not change them: run as root, or join group {group} and log in again"
             ),
         })
     }
 
-    async fn ask(&self, request: Request) -> Result<Response, Refused> {
-        let (back, answer) = oneshot::channel();
+    async fn request(&self, request: Request) -> Result<Response, Refused> {
+        let (sender, response) = oneshot::channel();
         let method = request.verb().method.to_owned();
         let caller = Caller { uid: self.peer.uid, pid: self.peer.pid, method };
-        self.requests.send((request, caller, back)).await.map_err(|_| gone())?;
-        answer.await.map_err(|_| gone())?
+        self.requests.send((request, caller, sender)).await.map_err(|_| shutting_down())?;
+        response.await.map_err(|_| shutting_down())?
     }
 }
 
-/// What a client says while it listens has no answer; that it has gone is to be noticed before there is more to tell.
-async fn hear(reader: &mut ReadHalf<'_>, buffer: &mut Vec<u8>) -> Result<(), Closed> {
+/// Discards what a client sends during a subscription; returns as soon as it closes the connection, not only at the next
+/// event.
+async fn discard_input(reader: &mut ReadHalf<'_>, buffer: &mut Vec<u8>) -> Result<(), Closed> {
     while buffer.len() <= MAX_CALL {
         buffer.reserve(4096);
         if reader.read_buf(buffer).await? == 0 {
@@ -343,22 +343,22 @@ async fn hear(reader: &mut ReadHalf<'_>, buffer: &mut Vec<u8>) -> Result<(), Clo
     Err(Closed::Long)
 }
 
-/// The engine has ended.
-fn gone() -> Refused {
+/// The daemon has ended.
+fn shutting_down() -> Refused {
     Refused::new(reason::SHUTTING_DOWN, "ipmpd is being stopped: try again once it has started")
 }
 
-/// A reply's bytes. The report of many groups is megabytes, and others wait on this thread.
+/// A reply's bytes. The report of many groups is megabytes: it is encoded on another thread.
 async fn encode(result: Result<ReplyParameters, Failure>) -> Vec<u8> {
     if matches!(result, Ok(ReplyParameters::Shown { .. })) {
-        spawn_blocking(move || wire::reply(result)).await.expect("what a report holds can be encoded")
+        spawn_blocking(move || wire::reply(result)).await.expect("a report can be encoded")
     } else {
         wire::reply(result)
     }
 }
 
-/// Reads one call; `None`: the client has closed the connection after its last one. What came after the call stays in
-/// the buffer.
+/// Reads one call; `None`: the client has closed the connection after its last one. Bytes after the call stay in the
+/// buffer.
 async fn read_call(stream: &mut UnixStream, buffer: &mut Vec<u8>) -> Result<Option<Vec<u8>>, Closed> {
     let mut searched = 0;
     loop {

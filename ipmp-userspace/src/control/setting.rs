@@ -12,27 +12,27 @@ use crate::types::{CaptureMode, HashPolicy};
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub enum Setting {
-    /// Whether those who capture on the group interface are shown what leaves by it.
+    /// When outbound packets are copied for captures on the group interface.
     Capture(CaptureMode),
-    /// Whether members whose probes fail carry while nobody else does.
+    /// Whether members with a link stay in use if all probes fail.
     FailOpen(bool),
-    /// Whether a repaired member carries again at once.
+    /// Whether a repaired member is used again at once.
     Failback(bool),
-    /// Time within which a failure is noticed that no link shows.
+    /// Maximum time to detect a failure while the link stays up.
     Fdt(DetectionTime),
-    /// How flows find their members.
+    /// How flows are assigned to members.
     Hash(HashPolicy),
     /// Whether members without a test address are probed.
     Probe(ProbePolicy),
-    /// Whom to probe; nobody: targets are found.
+    /// Targets to probe; empty: discovered.
     Targets(Vec<IpAddr>),
-    /// Whether a member rests while there are enough others.
+    /// Whether a member is used only when an active member fails.
     Standby(bool),
     /// Share of the flows that a member should get, against the other members' weights.
     Weight(u32),
 }
 
-/// What a setting is of.
+/// The kind of object that has a setting.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Owner {
     /// A group.
@@ -56,62 +56,62 @@ const KEYS: [Key; 9] = [
         name: "capture",
         owner: Owner::Group,
         values: "auto|on|off",
-        about: "show outbound packets to captures on the group interface: while there are any, always, never",
+        about: "copy outbound packets to captures on the group interface: while a capture runs, always, never",
         read: |value| Ok(value.parse().ok().map(Setting::Capture)),
     },
     Key {
         name: "fail-open",
         owner: Owner::Group,
         values: "yes|no",
-        about: "while no target answers on any member, members with a link carry all the same (yes, the default), or the \
-                group is unusable (no)",
+        about: "if no target replies on any member: members with a link stay in use (yes, the default), or the group \
+                fails (no)",
         read: |value| Ok(yes_no(value).map(Setting::FailOpen)),
     },
     Key {
         name: "failback",
         owner: Owner::Group,
         values: "yes|no",
-        about: "a repaired member carries traffic again at once, or is kept as a spare; by default as /etc/default/mpathd \
-                says, or yes",
+        about: "use a repaired member again at once (yes), or only when another one fails (no); default: \
+                /etc/default/mpathd, else yes",
         read: |value| Ok(yes_no(value).map(Setting::Failback)),
     },
     Key {
         name: "fdt",
         owner: Owner::Group,
         values: DetectionTime::VALUES,
-        about: "failure detection time: within it a path that is dead behind a lit link is noticed, by probes that are a \
-                fifth of it apart; by default as /etc/default/mpathd says, or 10s",
+        about: "maximum time to detect a failure while the link stays up; probes are sent every fdt/5; default: \
+                /etc/default/mpathd, else 10s",
         read: |value| Ok(value.parse().ok().map(Setting::Fdt)),
     },
     Key {
         name: "hash",
         owner: Owner::Group,
         values: "connection|flow|destination",
-        about: "spread by connection (a TCP connection in trouble may change its member), by addresses and ports, or by \
-                destination address",
+        about: "distribute by connection (a TCP connection that retransmits may change its member), by addresses and \
+                ports, or by destination address",
         read: |value| Ok(value.parse().ok().map(Setting::Hash)),
     },
     Key {
         name: "probe",
         owner: Owner::Group,
         values: "off|auto|arp|nd",
-        about: "probe members that have no test address: not at all, IPv4 targets by ARP and IPv6 targets by Neighbour \
-                Discovery, or one of the two alone",
+        about: "probe members without a test address: never (off), by ARP and Neighbour Discovery (auto), or by one of \
+                them",
         read: |value| Ok(value.parse().ok().map(Setting::Probe)),
     },
     Key {
         name: "targets",
         owner: Owner::Group,
         values: "auto|ADDRESS[,ADDRESS...]",
-        about: "probe these hosts and no others (`ipmpctl target` adds and removes single ones), or those that routes and \
-                multicast find",
+        about: "probe only these hosts (`ipmpctl target` adds and removes single ones), or those found by routes and \
+                multicast (auto)",
         read: targets,
     },
     Key {
         name: "standby",
         owner: Owner::Member,
         values: "on|off",
-        about: "carry nothing as long as the members that are no standbys function",
+        about: "use only when an active member fails",
         read: |value| {
             Ok(match value {
                 "on" => Some(Setting::Standby(true)),
@@ -124,7 +124,7 @@ const KEYS: [Key; 9] = [
         name: "weight",
         owner: Owner::Member,
         values: "1..1000000",
-        about: "share of the flows, against the other members' weights; by default the speed in Mbit/s",
+        about: "share of the flows, against the other members' weights; default: the link speed in Mbit/s",
         read: |value| {
             let is_number = value.bytes().all(|byte| byte.is_ascii_digit());
             let weight = value.parse().ok().filter(|weight| is_number && WEIGHTS.contains(weight));
@@ -153,10 +153,10 @@ fn targets(value: &str) -> Result<Option<Setting>, target::Error> {
     Ok(Some(Setting::Targets(addresses)))
 }
 
-/// Weights that a member can have.
+/// Valid weights.
 const WEIGHTS: std::ops::RangeInclusive<u32> = 1..=1_000_000;
 
-/// Why something is no setting.
+/// Why a text is not a setting.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Error {
     /// It has no equals sign.

@@ -1,4 +1,4 @@
-//! Where the control socket is, and how a daemon takes it.
+//! The path of the control socket, and how a daemon binds it.
 
 use std::{
     fs::{self, File, OpenOptions, Permissions},
@@ -22,26 +22,26 @@ pub const DEFAULT_NAME: &str = "ipmpd";
 /// Environment variable that names the socket.
 pub const VARIABLE: &str = "IPMP_SOCKET";
 
-/// Why there is no socket to be had.
+/// Why the socket cannot be bound.
 #[derive(Debug, thiserror::Error)]
 #[allow(missing_docs, reason = "the fields are what the text of the variant names")]
 pub enum Error {
-    /// It would be a file elsewhere, or another daemon's.
+    /// The name would lead to another directory, or to the default socket.
     #[error("{0:?} cannot name a network namespace: give the name that `ip netns list` shows")]
     Namespace(String),
     /// Another daemon has it.
     #[error("ipmpd is already running on {}: stop it, or give this one a --socket of its own", .0.display())]
     Running(PathBuf),
-    /// What is there is no socket of ours to remove.
-    #[error("{} is in the way and is no socket: remove it, or give another --socket", .0.display())]
+    /// The path exists and is not a socket.
+    #[error("{} exists and is not a socket: remove it, or give another --socket", .0.display())]
     InTheWay(PathBuf),
-    /// The file system says no.
+    /// The file system refused.
     #[error("cannot {what} {}: {source}", path.display())]
     File { what: &'static str, path: PathBuf, source: io::Error },
 }
 
-/// Path of the control socket: `--socket`, else that of `--netns`, else `IPMP_SOCKET`, else the default. What is typed
-/// comes before what is in the environment.
+/// Path of the control socket: `--socket`, else that of `--netns`, else `IPMP_SOCKET`, else the default. Arguments
+/// override the environment.
 pub fn path(socket: Option<&Path>, netns: Option<&str>) -> Result<PathBuf, Error> {
     resolve(socket, netns, std::env::var_os(VARIABLE).map(PathBuf::from))
 }
@@ -51,7 +51,7 @@ fn resolve(
     netns: Option<&str>,
     environment: Option<PathBuf>,
 ) -> Result<PathBuf, Error> {
-    // A --socket of its own does not make a bad --netns good: the daemon could not enter it.
+    // Also with --socket: the daemon could not enter the namespace.
     if let Some(name) = netns {
         let other = name.is_empty() || matches!(name, "." | ".." | DEFAULT_NAME);
         if other || name.contains(['/', '\0']) {
@@ -66,7 +66,7 @@ fn resolve(
     })
 }
 
-/// A control socket that is ours, for as long as this lives: the socket goes with it.
+/// A bound control socket; removed on drop.
 #[derive(Debug)]
 pub struct Listening {
     path: PathBuf,
@@ -75,15 +75,15 @@ pub struct Listening {
 }
 
 impl Listening {
-    /// Takes the socket: makes its directory, removes what a killed daemon left, binds it, and lets everybody connect,
-    /// since everybody may look. A lock beside it, `PATH.lock`, decides between two daemons that start at once.
+    /// Creates the directory, removes the socket of a killed daemon, binds the socket, and permits every user to connect,
+    /// since every user may read. A lock beside it, `PATH.lock`, decides between two daemons that start at once.
     pub fn new(path: &Path) -> Result<Self, Error> {
         let file = |what, path: &Path| {
             let path = path.to_owned();
             move |source| Error::File { what, path, source }
         };
         if let Some(directory) = path.parent().filter(|d| !d.as_os_str().is_empty()) {
-            fs::create_dir_all(directory).map_err(file("make the directory", directory))?;
+            fs::create_dir_all(directory).map_err(file("create the directory", directory))?;
         }
         let mut lock_path = path.as_os_str().to_owned();
         lock_path.push(".lock");
@@ -100,11 +100,11 @@ impl Listening {
         })?;
         match fs::symlink_metadata(path) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => (),
-            Err(error) => return Err(file("look at", path)(error)),
+            Err(error) => return Err(file("inspect", path)(error)),
             Ok(there) if !std::os::unix::fs::FileTypeExt::is_socket(&there.file_type()) => {
                 return Err(Error::InTheWay(path.into()));
             }
-            // Somebody who knows nothing of our lock may listen there.
+            // Another program that does not use the lock may listen there.
             Ok(_) if UnixStream::connect(path).is_ok() => return Err(Error::Running(path.into())),
             Ok(_) => fs::remove_file(path).map_err(file("remove", path))?,
         }
@@ -119,7 +119,7 @@ impl Listening {
         self.listener.try_clone()
     }
 
-    /// Where it is.
+    /// Its path.
     pub fn path(&self) -> &Path {
         &self.path
     }
@@ -143,7 +143,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_typed_comes_first() {
+    fn arguments_override_environment() {
         let typed = Some(Path::new("/a"));
         let environment = || Some(PathBuf::from("/b"));
         assert_eq!(text(resolve(typed, Some("blue"), environment())), "/a");
@@ -154,7 +154,7 @@ mod tests {
     }
 
     #[test]
-    fn names_that_would_lead_elsewhere_are_refused() {
+    fn namespace_names_outside_directory_are_refused() {
         for name in ["", ".", "..", "a/b", "ipmpd"] {
             assert_eq!(
                 text(resolve(Some(Path::new("/a")), Some(name), None)),
@@ -164,7 +164,7 @@ mod tests {
     }
 
     #[test]
-    fn a_second_daemon_is_refused_and_a_killed_one_is_succeeded() {
+    fn second_daemon_is_refused_and_killed_one_is_replaced() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("new/ipmpd.sock");
         let first = Listening::new(&path).unwrap();
@@ -176,7 +176,7 @@ mod tests {
                 path.display()
             )
         );
-        UnixStream::connect(&path).expect("the refused one has left the first its socket");
+        UnixStream::connect(&path).expect("the first daemon still has its socket");
         drop(first);
         assert!(!path.exists());
 
@@ -187,22 +187,22 @@ mod tests {
     }
 
     #[test]
-    fn a_file_in_the_way_is_left_alone() {
+    fn existing_file_is_not_removed() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("precious");
         fs::write(&path, "data").unwrap();
         assert_eq!(
             Listening::new(&path).unwrap_err().to_string(),
-            format!("{} is in the way and is no socket: remove it, or give another --socket", path.display())
+            format!("{} exists and is not a socket: remove it, or give another --socket", path.display())
         );
         assert_eq!(fs::read(&path).unwrap(), b"data");
     }
 
     #[test]
-    fn a_stranger_on_the_socket_is_not_pushed_out() {
+    fn socket_of_another_program_is_not_removed() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("ipmpd.sock");
-        let _stranger = UnixListener::bind(&path).unwrap();
+        let _other = UnixListener::bind(&path).unwrap();
         assert!(matches!(Listening::new(&path), Err(Error::Running(_))));
     }
 }

@@ -1,4 +1,4 @@
-//! Targets of probes: as an operator names them, and as they are listed.
+//! Targets of probes: as the operator specifies them, and as they are listed.
 
 use std::net::IpAddr;
 
@@ -10,11 +10,11 @@ use crate::{
     types::{TargetSource, TargetStatus},
 };
 
-/// How many targets an operator can name for a group. [`ACTIVE`] of a family are probed in turn; when one of them does
-/// not answer, another one takes its turn.
+/// Most targets that an operator can add to a group. [`ACTIVE`] of a family are probed in turn; one that does not reply is
+/// replaced by another.
 pub const MOST: usize = 32;
 
-/// What cannot be a target.
+/// Why addresses cannot be targets.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Error {
     /// Neither IPv4 nor IPv6.
@@ -30,10 +30,10 @@ pub enum Error {
         /// What it is.
         why: &'static str,
     },
-    /// It came twice.
+    /// Given twice.
     #[error("{0} is given twice: give each address once")]
     Twice(IpAddr),
-    /// There would be too many.
+    /// Too many.
     #[error(
         "a group can have {MOST} targets of its own, and probes {ACTIVE} of a family in turn: name those that matter most"
     )]
@@ -56,7 +56,7 @@ pub fn check(addresses: &[IpAddr]) -> Result<(), Error> {
     if addresses.len() > MOST { Err(Error::Many) } else { Ok(()) }
 }
 
-/// Reads an address as it is typed. Whether it can be a target, [`check`] says.
+/// Parses an address. [`check`] decides whether it can be a target.
 ///
 /// # Errors
 /// [`Error::NotAnAddress`].
@@ -64,29 +64,29 @@ pub fn read(text: &str) -> Result<IpAddr, Error> {
     text.parse().map_err(|_| Error::NotAnAddress(text.to_owned()))
 }
 
-/// What a target is to a member that may probe it.
+/// Use of a target by a member.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Prober {
     /// Name of the member.
     pub member: String,
-    /// What it is good for.
+    /// Status.
     pub status: TargetStatus,
-    /// Average round-trip time in microseconds; `None`: it has not answered lately.
+    /// Average round-trip time in microseconds; `None`: no recent reply.
     pub rtt_us: Option<u64>,
 }
 
-/// A target that a group knows.
+/// A target of a group.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TargetReport {
     /// Its address.
     pub address: IpAddr,
-    /// Where it comes from.
+    /// Source.
     pub source: TargetSource,
-    /// It may be probed; `false`: the operator has disabled it.
+    /// `false`: disabled by the operator.
     pub enabled: bool,
-    /// It has answered a multicast probe since hosts were looked for, wherever else it comes from.
+    /// It replied to a multicast probe since the last discovery.
     pub answered: bool,
-    /// The members that choose it; none: there are better ones, or no member can reach it.
+    /// The members that use it; empty: other targets are preferred, or no member can reach it.
     pub members: Vec<Prober>,
 }
 
@@ -131,7 +131,7 @@ mod tests {
     }
 
     #[test]
-    fn targets_are_named_once_and_not_without_end() {
+    fn duplicate_and_too_many_targets_are_refused() {
         let some =
             |count: usize| (0..count).map(|last| IpAddr::from([10, 0, 0, last as u8])).collect::<Vec<_>>();
         assert_eq!(check(&some(MOST)), Ok(()));

@@ -1,4 +1,4 @@
-//! A test address as it is typed: `ADDRESS/PREFIX`, or `dhcp`.
+//! A test address as the operator specifies it: `ADDRESS/PREFIX`, or `dhcp`.
 
 use std::{fmt, str::FromStr};
 
@@ -7,31 +7,31 @@ use serde::{Deserialize, Serialize};
 use super::address::{self, DataAddress};
 use crate::types::Family;
 
-/// What leaves an address to a DHCP client.
+/// The address is assigned by a DHCP client.
 const DHCP: &str = "dhcp";
 
 /// Where a member's test address comes from. In the state file and on the socket it is its text.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub enum TestAddressSpec {
-    /// It is this one. What a data address can be, a test address can be, too.
+    /// A fixed address; the rules of data addresses apply.
     Is(DataAddress),
-    /// It is the IPv4 address that a DHCP client brings.
+    /// The IPv4 address that a DHCP client assigns.
     Dhcp,
 }
 
-/// Why something is no test address, or not the only one.
+/// Why test addresses are invalid.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Error {
-    /// It is no address with a prefix length.
+    /// Not an address with a prefix length.
     #[error(transparent)]
     Address(address::Error),
-    /// It is no address that a host can have.
+    /// No host can have it.
     #[error("{address} {why}, which cannot be a test address: give it an address of a host, or dhcp")]
     Impossible {
         /// The address.
         address: std::net::IpAddr,
-        /// What is wrong with it.
+        /// The reason.
         why: &'static str,
     },
     /// Two are of one family.
@@ -72,7 +72,7 @@ impl TestAddressSpec {
         }
     }
 
-    /// The address, unless it is yet to come.
+    /// The address, unless DHCP assigns it.
     pub fn address(self) -> Option<DataAddress> {
         match self {
             Self::Is(address) => Some(address),
@@ -137,7 +137,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_typed_is_read_as_it_is_written() {
+    fn test_address_keeps_its_text() {
         for (text, family) in
             [("192.168.178.203/24", Family::V4), ("dhcp", Family::V4), ("fe80::203/64", Family::V6)]
         {
@@ -147,10 +147,13 @@ mod tests {
     }
 
     #[test]
-    fn what_is_none_is_refused_in_one_line() {
+    fn invalid_test_address_is_refused_in_one_line() {
         for (text, line) in [
             ("DHCP", "\"DHCP\" is not an IP address: write one like 192.168.178.200/24 or 2001:db8::200/64"),
-            ("10.0.0.1", "10.0.0.1 has no prefix length: write 10.0.0.1/24, or whatever its network has"),
+            (
+                "10.0.0.1",
+                "10.0.0.1 has no prefix length: write 10.0.0.1/24, or the prefix length of its network",
+            ),
             (
                 "127.0.0.1/8",
                 "127.0.0.1 is a loopback address, which cannot be a test address: give it an address of a host, or dhcp",
@@ -161,7 +164,7 @@ mod tests {
     }
 
     #[test]
-    fn a_member_has_one_in_each_family() {
+    fn second_test_address_of_a_family_is_refused() {
         let one = ["eth0".to_owned()];
         assert_eq!(TestAddressSpec::check(&all(&["10.0.0.1/24", "2001:db8::1/64"]), &one), Ok(()));
         let refused = TestAddressSpec::check(&all(&["10.0.0.1/24", "dhcp"]), &one).unwrap_err().to_string();
@@ -172,7 +175,7 @@ mod tests {
     }
 
     #[test]
-    fn several_interfaces_can_have_no_address_in_common() {
+    fn address_for_several_interfaces_is_refused() {
         let two = ["eth0".to_owned(), "eth1".to_owned()];
         assert_eq!(TestAddressSpec::check(&all(&["dhcp"]), &two), Ok(()));
         let refused = TestAddressSpec::check(&all(&["10.0.0.1/24"]), &two).unwrap_err().to_string();

@@ -1,4 +1,4 @@
-//! The table of verbs: the method of each in `net.ipmp.Manager.varlink`, who may call it, and what it replies.
+//! The table of verbs: the method of each in `net.ipmp.Manager.varlink`, who may call it, and its reply.
 
 use super::request::Request;
 
@@ -58,7 +58,7 @@ macro_rules! verbs {
         ];
 
         impl Request {
-            /// Its line in the table. A request without one does not compile.
+            /// Its row in the table. A request without one does not compile.
             pub fn verb(&self) -> VerbInfo {
                 match self {
                     $(Self::$method { .. } => VerbInfo {

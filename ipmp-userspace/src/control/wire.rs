@@ -1,4 +1,4 @@
-//! Requests and replies as they go over the socket: JSON objects, each ended by a NUL (<https://varlink.org>).
+//! Calls and replies on the socket: JSON objects, each ended by a NUL (<https://varlink.org>).
 
 use std::net::IpAddr;
 
@@ -33,26 +33,26 @@ pub struct MethodCall {
     /// Parameters by name.
     #[serde(default)]
     pub parameters: Option<Map<String, Value>>,
-    /// The caller takes more than one reply.
+    /// The caller accepts more than one reply.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub more: bool,
-    /// The caller wants no reply, not even an error.
+    /// The caller expects no reply, not even an error.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub oneway: bool,
 }
 
-/// What a call asks for.
+/// A decoded call.
 #[derive(Clone, Debug, PartialEq)]
 pub enum ParsedCall {
-    /// Who are you?
+    /// `GetInfo`.
     Info,
-    /// What can this interface do?
+    /// `GetInterfaceDescription`, with the description.
     Description(&'static str),
-    /// A request to the engine.
-    Engine(Request),
+    /// A request to the daemon.
+    Request(Request),
 }
 
-/// An error reply, by its name on the wire.
+/// An error reply, by its Varlink name.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "error", content = "parameters")]
 #[allow(missing_docs, reason = "the fields are the parameters of the error of the variant's name")]
@@ -63,16 +63,16 @@ pub enum Failure {
     /// No such method.
     #[serde(rename = "org.varlink.service.MethodNotFound")]
     MethodNotFound { method: String },
-    /// The method replies more than once, and the caller did not say that it takes that.
+    /// The method replies more than once, and the caller did not set "more".
     #[serde(rename = "org.varlink.service.ExpectedMore")]
     ExpectedMore {},
     /// A parameter is missing, has the wrong type, or is none of the method's.
     #[serde(rename = "org.varlink.service.InvalidParameter")]
     InvalidParameter { parameter: String },
-    /// Understood and not possible.
+    /// Well formed, and not possible.
     #[serde(rename = "net.ipmp.Manager.Refused")]
     Refused { reason: String, message: String },
-    /// The caller may not.
+    /// The caller has no permission.
     #[serde(rename = "net.ipmp.Manager.NotPermitted")]
     NotPermitted { message: String },
 }
@@ -83,13 +83,13 @@ impl From<Refused> for Failure {
     }
 }
 
-/// The parameters of a reply that is no error.
+/// The parameters of a reply that is not an error.
 #[derive(Debug, Serialize)]
 #[serde(untagged)]
 pub enum ReplyParameters {
-    /// To a request that changed something.
+    /// To a changing request.
     Done {
-        /// What the caller would not expect of himself, a sentence each.
+        /// Side effects, a sentence each.
         notes: Vec<String>,
     },
     /// To `Show`.
@@ -128,7 +128,7 @@ impl From<Response> for ReplyParameters {
     }
 }
 
-/// An event as it goes over the socket, with its NUL; the last one says that no other follows.
+/// The bytes of an event, with its NUL; the last one has no `continues`.
 pub fn event(event: &EventRecord, is_last: bool) -> Vec<u8> {
     #[derive(Serialize)]
     struct Parameters<'a> {
@@ -138,15 +138,15 @@ pub fn event(event: &EventRecord, is_last: bool) -> Vec<u8> {
     one_of_many(Parameters { version: VERSION, event }, is_last)
 }
 
-/// A probe as it goes over the socket, or how many are missing, with its NUL.
-pub fn probe(told: &ProbeUpdate, is_last: bool) -> Vec<u8> {
+/// The bytes of a finished probe or of the number of lost ones, with its NUL.
+pub fn probe(update: &ProbeUpdate, is_last: bool) -> Vec<u8> {
     #[derive(Serialize)]
     struct Parameters<'a> {
         version: u32,
         #[serde(flatten)]
-        told: &'a ProbeUpdate,
+        update: &'a ProbeUpdate,
     }
-    one_of_many(Parameters { version: VERSION, told }, is_last)
+    one_of_many(Parameters { version: VERSION, update }, is_last)
 }
 
 fn one_of_many(parameters: impl Serialize, is_last: bool) -> Vec<u8> {
@@ -157,12 +157,12 @@ fn one_of_many(parameters: impl Serialize, is_last: bool) -> Vec<u8> {
         continues: bool,
     }
     let success = Success { parameters, continues: !is_last };
-    let mut bytes = serde_json::to_vec(&success).expect("every key of it is a string");
+    let mut bytes = serde_json::to_vec(&success).expect("all keys are strings");
     bytes.push(0);
     bytes
 }
 
-/// A reply as it goes over the socket, with its NUL.
+/// The bytes of a reply, with its NUL.
 pub fn reply(result: Result<ReplyParameters, Failure>) -> Vec<u8> {
     #[derive(Serialize)]
     struct Success {
@@ -172,13 +172,13 @@ pub fn reply(result: Result<ReplyParameters, Failure>) -> Vec<u8> {
         Ok(parameters) => serde_json::to_vec(&Success { parameters }),
         Err(failure) => serde_json::to_vec(&failure),
     };
-    let mut bytes = bytes.expect("every key of it is a string");
+    let mut bytes = bytes.expect("all keys are strings");
     bytes.push(0);
     bytes
 }
 
 impl MethodCall {
-    /// The call that makes a request.
+    /// The call for a request.
     pub fn new(request: &Request) -> Self {
         let Ok(Value::Object(parameters)) = serde_json::to_value(request) else {
             unreachable!("every request is a struct of strings, numbers and lists")
@@ -191,12 +191,12 @@ impl MethodCall {
         }
     }
 
-    /// What it asks for, checked.
+    /// Decodes and checks the call.
     pub fn parse(&self) -> Result<ParsedCall, Failure> {
         let not_found = || Failure::MethodNotFound { method: self.method.clone() };
         let (interface, method) = self.method.rsplit_once('.').ok_or_else(not_found)?;
         let mut parameters = Parameters(self.parameters.clone().unwrap_or_default());
-        let asked = match (interface, method) {
+        let parsed = match (interface, method) {
             (SERVICE, "GetInfo") => ParsedCall::Info,
             (SERVICE, "GetInterfaceDescription") => match parameters.take::<String>("interface")?.as_str() {
                 SERVICE => ParsedCall::Description(SERVICE_DEFINITION),
@@ -204,11 +204,11 @@ impl MethodCall {
                 other => return Err(Failure::InterfaceNotFound { interface: other.into() }),
             },
             (SERVICE, _) => return Err(not_found()),
-            (INTERFACE, _) => ParsedCall::Engine(parameters.request(method).ok_or_else(not_found)??),
+            (INTERFACE, _) => ParsedCall::Request(parameters.request(method).ok_or_else(not_found)??),
             _ => return Err(Failure::InterfaceNotFound { interface: interface.into() }),
         };
         parameters.end()?;
-        Ok(asked)
+        Ok(parsed)
     }
 }
 
@@ -362,12 +362,12 @@ impl Parameters {
         if addresses.is_empty() { Err(invalid("addresses")) } else { Ok(addresses) }
     }
 
-    /// Takes a parameter. One that is missing is null, which only what is optional can be.
+    /// Takes a parameter. A missing one is null, which only an optional type accepts.
     fn take<T: DeserializeOwned>(&mut self, name: &str) -> Result<T, Failure> {
         serde_json::from_value(self.0.remove(name).unwrap_or_default()).map_err(|_| invalid(name))
     }
 
-    /// Refuses what nobody took: a misspelt option must not be ignored.
+    /// Refuses unknown parameters: a misspelt option must not be ignored.
     fn end(self) -> Result<(), Failure> {
         self.0.into_iter().next().map_or(Ok(()), |(name, _)| Err(invalid(&name)))
     }
@@ -385,7 +385,7 @@ fn bad_test_address(error: super::test_address::Error) -> Failure {
     Refused::new(reason::BAD_ADDRESS, error.to_string()).into()
 }
 
-/// The answer to `GetInfo`.
+/// The reply to `GetInfo`.
 pub fn info() -> ReplyParameters {
     ReplyParameters::Service(json!({
         "vendor": "ipmp",
@@ -396,7 +396,7 @@ pub fn info() -> ReplyParameters {
     }))
 }
 
-/// The answer to `GetInterfaceDescription`.
+/// The reply to `GetInterfaceDescription`.
 pub fn description(of: &str) -> ReplyParameters {
     ReplyParameters::Service(json!({ "description": of }))
 }

@@ -381,7 +381,7 @@ fn daemon_that_refuses_or_closes_is_a_snapshot_error() {
     assert_eq!((status, out.as_str()), (1, ""));
     let err = err.replace('\n', "");
     assert!(err.starts_with("ipmpstat: cannot snapshot IPMP state: ipmpd at "), "{err}");
-    assert!(err.ends_with(" closed the connection before it replied: its log says why"), "{err}");
+    assert!(err.ends_with(" closed the connection before it replied; see its log"), "{err}");
     let refusal = "{\"error\":\"net.ipmp.Manager.Refused\",\
                     \"parameters\":{\"reason\":\"shutting-down\",\"message\":\"ipmpd is being stopped\"}}\0";
     assert_eq!(
@@ -399,7 +399,7 @@ fn probing(mode: TargetMode, test_address: &str, targets: &[&str]) -> Probing {
         average_us: Some(300),
         deviation_us: Some(20),
         losses: 0,
-        answers: 7,
+        replies: 7,
     };
     let is_v6 = [test_address].iter().chain(targets).any(|address| address.contains(':'));
     Probing {
@@ -411,7 +411,7 @@ fn probing(mode: TargetMode, test_address: &str, targets: &[&str]) -> Probing {
         mode,
         failed: false,
         losses: 0,
-        answers: 7,
+        replies: 7,
         targets: targets.iter().map(target).collect(),
         inactive_targets: 0,
         counters: Counters::default(),
@@ -527,15 +527,15 @@ fn probes_of_the_reference(start: u64) -> Vec<(ProbeUpdate, bool)> {
         deviation_ns: None,
         ..probes::sample()
     };
-    let void = ProbeReport {
+    let discarded = ProbeReport {
         outcome: ProbeOutcome::Discarded,
         network_ns: None,
         handled_ns: None,
         ..answered.clone()
     };
-    let unsent = ProbeReport { outcome: ProbeOutcome::Unsent, ..void.clone() };
+    let unsent = ProbeReport { outcome: ProbeOutcome::Unsent, ..discarded.clone() };
     let end = (ProbeUpdate::default(), true);
-    vec![record(answered), record(void), record(lost), record(unsent), record(old), end]
+    vec![record(answered), record(discarded), record(lost), record(unsent), record(old), end]
 }
 
 #[test]
@@ -579,8 +579,8 @@ fn probes_are_shown_until_daemon_ends() {
         (
             1,
             rows.to_owned(),
-            "ipmpstat: lost the stream of probes: ipmpd at PATH has stopped: its groups stay as they are, and nobody \
-             tells what happens to them\n"
+            "ipmpstat: lost the stream of probes: ipmpd at PATH has stopped: its groups keep working, but no \
+             events are reported\n"
                 .to_owned()
         )
     );
@@ -592,8 +592,8 @@ fn probes_are_shown_until_daemon_ends() {
             1,
             rows.to_owned(),
             "ipmpstat: warning: 7 probes skipped: output is too slow\nipmpstat: lost the stream of \
-             probes: ipmpd at PATH is gone: it was killed or has crashed; its log and its service manager say \
-             more\n"
+             probes: ipmpd at PATH was killed or has crashed; see its log and its service \
+             manager\n"
                 .to_owned()
         )
     );

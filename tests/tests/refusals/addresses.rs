@@ -26,9 +26,12 @@ const BAD: [(&str, &str); 20] = [
     ("", r#""" is not an IP address: write one like 192.168.178.200/24 or 2001:db8::200/64"#),
     (
         "192.168.178.210",
-        "192.168.178.210 has no prefix length: write 192.168.178.210/24, or whatever its network has",
+        "192.168.178.210 has no prefix length: write 192.168.178.210/24, or the prefix length of its network",
     ),
-    ("2001:db8::1", "2001:db8::1 has no prefix length: write 2001:db8::1/64, or whatever its network has"),
+    (
+        "2001:db8::1",
+        "2001:db8::1 has no prefix length: write 2001:db8::1/64, or the prefix length of its network",
+    ),
     (
         "hivemind-prod",
         r#"expected ADDRESS/PREFIX, got "hivemind-prod"; append the prefix length, for example hivemind-prod/24"#,

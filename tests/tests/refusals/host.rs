@@ -247,7 +247,7 @@ fn a_user_who_may_only_look() {
         "destroy production0",
     ] {
         let before = scene.snapshot();
-        let line = "uid 65534 may look at IPMP groups, not change them: be root, or join the group ipmp and log in again";
+        let line = "uid 65534 may read IPMP groups, not change them: run as root, or join group ipmp and log in again";
         let output = as_nobody(&scene.daemon, command);
         assert_refused(command, &output, NOT_PERMITTED, "ipmpctl", line);
         scene.assert_same(before, command);
@@ -266,8 +266,7 @@ fn something_in_the_way_of_the_socket() {
     fs::write(&path, "data").unwrap();
     let mut daemon = Command::new(binary("ipmpd").unwrap());
     daemon.args(["--netns", lab.host().name(), "--socket"]).arg(&path).stdin(Stdio::null());
-    let line =
-        format!("{} is in the way and is no socket: remove it, or give another --socket", path.display());
+    let line = format!("{} exists and is not a socket: remove it, or give another --socket", path.display());
     assert_refused("ipmpd", &output_of_a_failing(daemon), 1, "ipmpd", &line);
     assert_eq!(fs::read(&path).unwrap(), b"data");
     assert_same(&Snapshot::take(&lab).unwrap(), &before, "ipmpd");

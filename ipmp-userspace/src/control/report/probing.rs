@@ -5,39 +5,38 @@ use std::net::IpAddr;
 use crate::types::{Family, ProbeMethod, ProbeObstacle, ProbePolicy, TargetFault, TargetMode};
 use serde::{Deserialize, Serialize};
 
-/// Targets of a member and family that are reported at most: the five that are probed, and those that were set aside
-/// last.
+/// Maximum number of targets reported for a member and family: the five active ones, and the last excluded ones.
 pub const MOST_TARGETS: usize = 16;
 
 /// How the failures of a group's members are detected.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Detection {
-    /// The failure detection time that was asked for, in milliseconds. What it is now is [`fdt_ms`](super::GroupReport).
+    /// Configured failure detection time in milliseconds. The current one is [`fdt_ms`](super::GroupReport).
     pub configured_ms: u64,
-    /// From one probe to the next, for each member and family, in microseconds.
+    /// Probe interval of each member and family in microseconds.
     pub interval_us: u64,
-    /// Why the time is longer than was asked for, while it is.
+    /// Why the time is longer than configured; `None`: it is not.
     pub raised: Option<Raised>,
-    /// Whether a repaired member carries traffic again although nobody is missed.
+    /// Whether repaired members are used again at once.
     pub failback: bool,
-    /// Whether members whose probes fail carry traffic while nobody else does.
+    /// Whether members with a link stay in use if all probes fail.
     pub fail_open: bool,
     /// Whether members without a test address are probed, and how.
     pub probe: ProbePolicy,
-    /// Targets that the operator names; none: they are found.
+    /// Targets configured by the operator; empty: discovered.
     pub targets: Vec<IpAddr>,
-    /// Families in which no target answers on any member, so that nobody is blamed.
+    /// Families in which no target replies on any member: members are judged by their links.
     pub unreachable_families: Vec<Family>,
 }
 
-/// A target that takes longer than the failure detection time allows that was asked for.
+/// The target that raised the failure detection time above the configured one.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Raised {
     /// The member that probes it.
     pub member: String,
     /// The target.
     pub target: IpAddr,
-    /// How long it took then, in microseconds: the average and four deviations.
+    /// Its round-trip time then, in microseconds: average plus four deviations.
     pub took_us: u64,
     /// How long ago that was, in milliseconds.
     pub ago_ms: u64,
@@ -48,7 +47,7 @@ pub struct Raised {
 pub struct Probing {
     /// The family.
     pub family: Family,
-    /// How it is probed; `None`: it cannot be now, and `obstacle` says why.
+    /// `None`: it cannot be probed; see `obstacle`.
     pub method: Option<ProbeMethod>,
     /// Why it cannot be probed.
     pub obstacle: Option<ProbeObstacle>,
@@ -58,17 +57,17 @@ pub struct Probing {
     pub prefix: Option<u8>,
     /// Where its targets come from (docs/reference.md 6.8).
     pub mode: TargetMode,
-    /// Whether this family has failed, and is not repaired yet.
+    /// Failed in this family, and not repaired.
     pub failed: bool,
-    /// Probes that were lost one after another by now; five are a failure.
+    /// Probes lost in a row; five are a failure.
     pub losses: u32,
-    /// Probes that were answered one after another by now; ten are a repair.
-    pub answers: u32,
-    /// The targets that are probed, the next one first, then those that are left alone for a while.
+    /// Probes answered in a row; ten are a repair.
+    pub replies: u32,
+    /// Active targets, the next one first, then excluded ones.
     pub targets: Vec<ProbedTarget>,
-    /// How many other targets there are, which nobody needs now.
+    /// Targets that are not needed: enough others are active.
     pub inactive_targets: u32,
-    /// What has been done so far.
+    /// Counters since probing began.
     pub counters: Counters,
 }
 
@@ -77,37 +76,37 @@ pub struct Probing {
 pub struct ProbedTarget {
     /// Its address.
     pub address: IpAddr,
-    /// Why it is not probed; `None`: it is.
+    /// Why it is not probed; `None`: it is probed.
     pub excluded: Option<TargetFault>,
-    /// When it may be probed again, in milliseconds from now.
+    /// Until it may be probed again, in milliseconds.
     pub retry_ms: Option<u64>,
-    /// How long it takes to answer on the average, in microseconds.
+    /// Average round-trip time in microseconds.
     pub average_us: Option<u64>,
-    /// How far that is off in the mean, in microseconds.
+    /// Mean deviation of the round-trip time in microseconds.
     pub deviation_us: Option<u64>,
-    /// Its probes that were lost one after another by now.
+    /// Its probes lost in a row.
     pub losses: u32,
-    /// Its probes that were answered one after another by now.
-    pub answers: u32,
+    /// Its probes answered in a row.
+    pub replies: u32,
 }
 
-/// What probing of a member in a family has done since it began.
+/// Counters of a member and family since probing began.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Counters {
     /// Probes sent.
     pub sent: u64,
     /// Probes answered, in time or not.
     pub answered: u64,
-    /// Probes lost; an answer that comes later does not lower it.
+    /// Probes lost; a late reply does not lower it.
     pub lost: u64,
-    /// Probes that nobody judged in time: neither lost nor answered.
+    /// Probes neither lost nor answered: the daemon was delayed.
     pub discarded: u64,
     /// Probes that could not be sent.
     pub unsent: u64,
-    /// Rounds that were left out, because the daemon came too late for them.
+    /// Rounds skipped because the daemon was delayed.
     pub missed: u64,
-    /// Answers to nothing that was asked.
+    /// Replies that match no request.
     pub unexpected: u64,
-    /// Answers that came again.
+    /// Repeated replies.
     pub duplicate: u64,
 }

@@ -123,22 +123,22 @@ fn an_event_is_what_the_definition_says() {
 }
 
 #[test]
-fn a_probe_is_what_the_definition_says() {
-    let reply = |told: &ProbeUpdate, is_last| -> Value {
-        let bytes = wire::probe(told, is_last);
+fn probe_matches_the_definition() {
+    let reply = |update: &ProbeUpdate, is_last| -> Value {
+        let bytes = wire::probe(update, is_last);
         let mut reply: Value = serde_json::from_slice(bytes.strip_suffix(&[0]).unwrap()).unwrap();
         assert_eq!(reply.get("continues"), (!is_last).then_some(&json!(true)));
         reply["parameters"].take()
     };
     let probe = ProbeUpdate { probe: Some(probes::sample()), lost: None };
-    for told in [&probe, &ProbeUpdate { probe: None, lost: Some(7) }] {
-        check_reply("Probes", &reply(told, false)).unwrap();
+    for update in [&probe, &ProbeUpdate { probe: None, lost: Some(7) }] {
+        check_reply("Probes", &reply(update, false)).unwrap();
     }
     check_reply("Probes", &reply(&ProbeUpdate::default(), true)).unwrap();
 }
 
 #[test]
-fn the_check_finds_what_is_not() {
+fn check_reports_deviations() {
     let mut reply = said(Response::Show(vec![sample()]));
     reply["groups"][0]["members"][1]["link"] = json!("sideways");
     assert!(
@@ -150,7 +150,7 @@ fn the_check_finds_what_is_not() {
 }
 
 #[test]
-fn every_word_of_the_definition_can_be_said() {
+fn words_of_the_definition_match_the_types() {
     let words = |ty: &Type<'_>| match ty {
         Type::Enum(variants) => variants.iter().map(|v| v.name().to_string()).collect::<Vec<_>>(),
         Type::Optional(inner) => match inner.inner() {

@@ -1,4 +1,4 @@
-//! The server over a real socket, with an engine that says what it was asked.
+//! The server over a real socket, with a daemon that echoes requests.
 
 use std::{
     io::{BufRead, BufReader, Read, Write},
@@ -26,8 +26,8 @@ use super::{
 };
 use crate::types::Severity;
 
-/// A served socket. The engine refuses what concerns `slow0` when it is asked to put it online, drops what concerns
-/// `crash0`, and everything else succeeds at once with the request as its note.
+/// A served socket. The daemon replies to `Offline slow0` only after `Online slow0`, with a refusal, and drops requests
+/// for `crash0`. Every other request succeeds at once, with the request as its note.
 struct Served {
     directory: TempDir,
     stop: Option<oneshot::Sender<()>>,
@@ -50,9 +50,9 @@ impl Served {
         let thread = thread::spawn(move || {
             let runtime = runtime::Builder::new_current_thread().enable_all().build().unwrap();
             runtime.block_on(async {
-                let (sender, receiver) = mpsc::channel(16);
+                let (queue, receiver) = mpsc::channel(16);
                 tokio::spawn(engine(receiver, stopped));
-                serve_group(listener, sender, feeds, group).await
+                serve_group(listener, queue, feeds, group).await
             })
         });
         Self { directory, stop: Some(stop), publisher, probes, thread: Some(thread) }
@@ -72,7 +72,7 @@ impl Served {
         client::Client::connect(&self.path()).unwrap()
     }
 
-    /// The engine ends, and with it the server.
+    /// Ends the daemon, and with it the server.
     fn stop(mut self) {
         drop(self.stop.take());
         self.thread.take().unwrap().join().unwrap().unwrap();
@@ -84,33 +84,33 @@ type Requests = mpsc::Receiver<super::super::request::PendingRequest>;
 async fn engine(mut requests: Requests, mut stop: oneshot::Receiver<()>) {
     let mut held = Vec::new();
     loop {
-        let (request, caller, back) = tokio::select! {
+        let (request, caller, sender) = tokio::select! {
             request = requests.recv() => request.expect("the server ends last"),
             _ = &mut stop => return,
         };
         match &request {
             Request::Offline { interface } if interface == "slow0" => {
-                held.push(back);
+                held.push(sender);
             }
             Request::Online { interface } if interface == "slow0" => {
-                for back in held.drain(..).chain([back]) {
+                for sender in held.drain(..).chain([sender]) {
                     // The client may have left.
-                    let _ = back.send(Err(Refused::new(reason::NOT_A_MEMBER, "slow0 is in no group")));
+                    let _ = sender.send(Err(Refused::new(reason::NOT_A_MEMBER, "slow0 is in no group")));
                 }
             }
-            Request::Offline { interface } if interface == "crash0" => drop(back),
+            Request::Offline { interface } if interface == "crash0" => drop(sender),
             Request::Show { name } | Request::Monitor { name } | Request::Probes { name } => {
                 let groups = match name.as_deref() {
                     Some("huge0") => vec![sample(); 4000],
                     Some(_) => vec![],
                     None => vec![sample()],
                 };
-                let _ = back.send(Ok(Response::Show(groups)));
+                let _ = sender.send(Ok(Response::Show(groups)));
             }
             _ => {
                 assert_eq!(format!("{request:?}").split(' ').next(), Some(caller.method.as_str()));
                 assert_eq!(caller.pid, std::process::id() as i32);
-                let _ = back.send(Ok(Response::Done(vec![format!("{request:?}")])));
+                let _ = sender.send(Ok(Response::Done(vec![format!("{request:?}")])));
             }
         }
     }
@@ -131,7 +131,7 @@ const SHOW_NOTHING: &[u8] = b"{\"method\":\"net.ipmp.Manager.Show\",\"parameters
 const NOTHING: &str = "{\"parameters\":{\"version\":1,\"groups\":[]}}\0";
 
 #[test]
-fn requests_reach_the_engine_and_replies_the_client() {
+fn requests_and_replies_are_delivered() {
     let served = Served::start(GROUP);
     let mut client = served.client();
     for request in [
@@ -160,7 +160,7 @@ fn requests_reach_the_engine_and_replies_the_client() {
 }
 
 #[test]
-fn a_report_larger_than_any_buffer_arrives_whole() {
+fn report_larger_than_buffers_is_complete() {
     let served = Served::start(GROUP);
     let Response::Show(groups) = served.client().call(&Request::Show { name: Some("huge0".into()) }).unwrap()
     else {
@@ -171,7 +171,7 @@ fn a_report_larger_than_any_buffer_arrives_whole() {
 }
 
 #[test]
-fn an_engine_that_dies_or_ends_is_told_from_one_that_refuses() {
+fn ended_daemon_is_distinguished_from_refusal() {
     let served = Served::start(GROUP);
     let error = served.client().call(&Request::Offline { interface: "crash0".into() }).unwrap_err();
     assert!(matches!(error, client::Error::Refused { reason, .. } if reason == reason::SHUTTING_DOWN));
@@ -186,9 +186,11 @@ fn clients_do_not_wait_for_each_other() {
     let _silent = served.connect();
     let mut half = served.connect();
     half.write_all(b"{\"method\":").unwrap();
-    // Replies that nobody reads: more than both socket buffers hold.
-    let mut deaf = served.connect();
-    deaf.write_all(b"{\"method\":\"net.ipmp.Manager.Show\",\"parameters\":{\"name\":\"huge0\"}}\0").unwrap();
+    // An unread reply: more than both socket buffers hold.
+    let mut stalled = served.connect();
+    stalled
+        .write_all(b"{\"method\":\"net.ipmp.Manager.Show\",\"parameters\":{\"name\":\"huge0\"}}\0")
+        .unwrap();
     let mut slow = served.connect();
     slow.write_all(b"{\"method\":\"net.ipmp.Manager.Offline\",\"parameters\":{\"interface\":\"slow0\"}}\0")
         .unwrap();
@@ -200,7 +202,7 @@ fn clients_do_not_wait_for_each_other() {
 }
 
 #[test]
-fn clients_that_leave_do_no_harm() {
+fn closed_connections_do_not_affect_others() {
     let served = Served::start(GROUP);
     for message in [
         &b""[..],
@@ -232,9 +234,9 @@ fn calls_sent_together_are_answered_in_turn() {
 }
 
 #[test]
-fn garbage_ends_its_own_connection_only() {
+fn malformed_call_closes_only_its_connection() {
     let served = Served::start(GROUP);
-    let mut well = served.connect();
+    let mut other = served.connect();
     let deep = [&b"{\"method\":"[..], &[b'['; 100_000], b"\0"].concat();
     for garbage in
         [&b"\0"[..], b"GET / HTTP/1.1\r\n\r\n\0", b"{}\0", b"[]\0", b"{\"method\":7}\0", b"\xff\xfe\0", &deep]
@@ -245,12 +247,12 @@ fn garbage_ends_its_own_connection_only() {
         stream.read_to_end(&mut reply).unwrap();
         assert_eq!(reply, b"", "{:?}", String::from_utf8_lossy(garbage));
     }
-    assert_eq!(exchange(&mut well, SHOW_NOTHING), NOTHING);
+    assert_eq!(exchange(&mut other, SHOW_NOTHING), NOTHING);
     served.stop();
 }
 
 #[test]
-fn a_call_may_be_a_mebibyte_long_and_no_longer() {
+fn call_longer_than_one_mebibyte_is_refused() {
     let served = Served::start(GROUP);
     let (head, tail) = ("{\"method\":\"net.ipmp.Manager.Show\",\"parameters\":{\"name\":\"none0\"}", "}");
     let sized = |size: usize| {
@@ -272,7 +274,7 @@ fn a_call_may_be_a_mebibyte_long_and_no_longer() {
 }
 
 #[test]
-fn a_user_with_too_many_connections_gets_no_other_until_one_ends() {
+fn connections_per_user_are_limited() {
     let served = Served::start(GROUP);
     let mut open: Vec<_> = (0..MAX_CONNECTIONS).map(|_| served.connect()).collect();
     for stream in &mut open {
@@ -305,7 +307,7 @@ fn wait_for_a_place(served: &Served) {
 }
 
 #[test]
-fn introspection_serves_the_file() {
+fn introspection_returns_the_definition() {
     let served = Served::start(GROUP);
     let mut stream = served.connect();
     let mut ask = |call: Value| -> Value {
@@ -344,8 +346,8 @@ fn next(stream: &mut impl BufRead) -> Value {
     serde_json::from_slice(&reply).unwrap()
 }
 
-/// Listens, and reads the first event: that of being there.
-fn listen(served: &Served, name: Value) -> BufReader<StdStream> {
+/// Subscribes to events, and reads the first one.
+fn subscribe(served: &Served, name: Value) -> BufReader<StdStream> {
     let mut stream = served.connect();
     let call = json!({ "method": "net.ipmp.Manager.Monitor", "parameters": { "name": name }, "more": true });
     stream.write_all(format!("{call}\0").as_bytes()).unwrap();
@@ -362,11 +364,11 @@ fn of(group: &str, kind: &'static str) -> impl FnOnce(u64) -> EventRecord {
 }
 
 #[test]
-fn events_go_to_whoever_listens_and_the_last_one_says_so() {
+fn subscribers_receive_events_and_the_last_one_ends_the_stream() {
     let served = Served::start(GROUP);
-    let mut all = listen(&served, Value::Null);
+    let mut all = subscribe(&served, Value::Null);
     // `sample` has the group production0; every name is one of it to this engine but "none0".
-    let mut one = listen(&served, json!("huge0"));
+    let mut one = subscribe(&served, json!("huge0"));
     served.publisher.publish(of("other0", "joined"));
     served.publisher.publish(of("production0", "left"));
     for (stream, expected) in [(&mut all, &[(1, "joined"), (2, "left")][..]), (&mut one, &[(2, "left")])] {
@@ -391,8 +393,8 @@ fn events_go_to_whoever_listens_and_the_last_one_says_so() {
     assert_eq!(rest, b"");
 }
 
-/// Listens to probes, and reads the first reply: that of being there.
-fn listen_to_probes(served: &Served, name: Value) -> BufReader<StdStream> {
+/// Subscribes to probes, and reads the first reply.
+fn subscribe_to_probes(served: &Served, name: Value) -> BufReader<StdStream> {
     let mut stream = served.connect();
     let call = json!({ "method": "net.ipmp.Manager.Probes", "parameters": { "name": name }, "more": true });
     stream.write_all(format!("{call}\0").as_bytes()).unwrap();
@@ -403,13 +405,13 @@ fn listen_to_probes(served: &Served, name: Value) -> BufReader<StdStream> {
 }
 
 #[test]
-fn probes_go_to_whoever_listens_and_are_made_for_nobody_else() {
+fn probes_are_created_for_subscribers_only() {
     let mut served = Served::start(GROUP);
-    served.probes.publish(|_| panic!("nobody listens"));
-    assert!(!served.probes.is_heard());
-    let mut all = listen_to_probes(&served, Value::Null);
-    let mut one = listen_to_probes(&served, json!("huge0"));
-    assert!(served.probes.is_heard());
+    served.probes.publish(|_| panic!("no subscriber"));
+    assert!(!served.probes.has_subscribers());
+    let mut all = subscribe_to_probes(&served, Value::Null);
+    let mut one = subscribe_to_probes(&served, json!("huge0"));
+    assert!(served.probes.has_subscribers());
     for (group, number) in [("other0", 1), ("production0", 2)] {
         served.probes.publish(|_| ProbeReport { group: group.into(), number, ..probes::sample() });
     }
@@ -420,7 +422,7 @@ fn probes_go_to_whoever_listens_and_are_made_for_nobody_else() {
             assert_eq!(reply["continues"], json!(true));
         }
     }
-    // The engine's end is theirs.
+    // The subscriptions end with the daemon.
     served.probes = Publisher::new(1);
     let last = json!({ "parameters": { "version": 1, "probe": null, "lost": null } });
     assert_eq!(next(&mut all), last);
@@ -429,9 +431,9 @@ fn probes_go_to_whoever_listens_and_are_made_for_nobody_else() {
 }
 
 #[test]
-fn who_reads_probes_too_slowly_learns_how_many_are_missing() {
+fn slow_subscriber_receives_number_of_lost_probes() {
     let served = Served::start(GROUP);
-    let mut deaf = listen_to_probes(&served, Value::Null);
+    let mut stalled = subscribe_to_probes(&served, Value::Null);
     // More than the socket's buffers and the ring hold.
     let count = 20 * probes::CAPACITY as u64;
     for number in 1..=count {
@@ -439,11 +441,11 @@ fn who_reads_probes_too_slowly_learns_how_many_are_missing() {
     }
     let (mut lost, mut last) = (0, 0);
     while last < count {
-        let told = next(&mut deaf)["parameters"].take();
-        match told["lost"].as_u64() {
+        let update = next(&mut stalled)["parameters"].take();
+        match update["lost"].as_u64() {
             Some(missed) => (lost, last) = (lost + missed, last + missed),
             None => {
-                assert_eq!(told["probe"]["sent_ns"], json!(last + 1));
+                assert_eq!(update["probe"]["sent_ns"], json!(last + 1));
                 last += 1;
             }
         }
@@ -453,36 +455,36 @@ fn who_reads_probes_too_slowly_learns_how_many_are_missing() {
 }
 
 #[test]
-fn who_does_not_say_more_is_told_to() {
+fn stream_without_more_is_refused() {
     let served = Served::start(GROUP);
     let expected = "{\"error\":\"org.varlink.service.ExpectedMore\",\"parameters\":{}}\0";
     let mut stream = served.connect();
     assert_eq!(exchange(&mut stream, b"{\"method\":\"net.ipmp.Manager.Monitor\"}\0"), expected);
     assert_eq!(exchange(&mut stream, b"{\"method\":\"net.ipmp.Manager.Probes\"}\0"), expected);
-    // It can go on with something else.
+    // The connection stays usable.
     assert_eq!(exchange(&mut stream, SHOW_NOTHING), NOTHING);
-    // And a method that replies once does so whatever the caller would take.
+    // A method with a single reply accepts "more".
     let more = b"{\"method\":\"net.ipmp.Manager.Show\",\"parameters\":{\"name\":\"none0\"},\"more\":true}\0";
     assert_eq!(exchange(&mut stream, more), NOTHING);
     served.stop();
 }
 
 #[test]
-fn a_listener_that_does_not_read_delays_nobody_and_learns_what_it_has_missed() {
+fn unread_subscription_delays_no_other_and_reports_lost_events() {
     let served = Served::start(GROUP);
-    let mut deaf = listen(&served, Value::Null);
-    let mut well = listen(&served, Value::Null);
+    let mut stalled = subscribe(&served, Value::Null);
+    let mut other = subscribe(&served, Value::Null);
     // More than the socket's buffers and the ring hold: 500 bytes of text alone.
     let count = 3 * monitor::CAPACITY as u64;
     let start = Instant::now();
     for sequence in 1..=count {
         served.publisher.publish(of("production0", "moved"));
-        assert_eq!(next(&mut well)["parameters"]["event"]["sequence"], json!(sequence));
+        assert_eq!(next(&mut other)["parameters"]["event"]["sequence"], json!(sequence));
     }
-    println!("{count} events while one listener is deaf: {:?}", start.elapsed());
+    println!("{count} events with one stalled subscriber: {:?}", start.elapsed());
     let (mut lost, mut last) = (0, 0);
     while last < count {
-        let event = next(&mut deaf)["parameters"]["event"].take();
+        let event = next(&mut stalled)["parameters"]["event"].take();
         let sequence = event["sequence"].as_u64().unwrap();
         if event["kind"] == "lost" {
             let missed = event["lost"].as_u64().unwrap();
@@ -498,16 +500,16 @@ fn a_listener_that_does_not_read_delays_nobody_and_learns_what_it_has_missed() {
 }
 
 #[test]
-fn a_listener_that_leaves_gives_its_place_back_at_once() {
+fn closed_subscription_releases_its_place_at_once() {
     let served = Served::start(GROUP);
-    let listeners: Vec<_> = (0..MAX_CONNECTIONS).map(|_| listen(&served, Value::Null)).collect();
+    let listeners: Vec<_> = (0..MAX_CONNECTIONS).map(|_| subscribe(&served, Value::Null)).collect();
     drop(listeners);
-    // The server hears of it by itself, with no event to send.
+    // The server detects it without an event to send.
     wait_for_a_place(&served);
     served.stop();
 }
 
-/// Every verb, as the table has it: what reads is answered, what changes is refused with the remedy.
+/// Every verb of the table: reading verbs are answered, changing ones refused with the remedy.
 #[test]
 fn unprivileged_user_may_call_reading_verbs_only() {
     let served = Served::start("ipmp-no-such-group");
@@ -524,8 +526,8 @@ fn unprivileged_user_may_call_reading_verbs_only() {
             }
             Permission::Change => assert_eq!(
                 reply,
-                "{\"error\":\"net.ipmp.Manager.NotPermitted\",\"parameters\":{\"message\":\"uid 65534 may look at \
-                 IPMP groups, not change them: be root, or join the group ipmp-no-such-group and log in again\"}}\0",
+                "{\"error\":\"net.ipmp.Manager.NotPermitted\",\"parameters\":{\"message\":\"uid 65534 may read IPMP \
+                 groups, not change them: run as root, or join group ipmp-no-such-group and log in again\"}}\0",
                 "{method}"
             ),
         }
@@ -605,7 +607,7 @@ trait Manager {
 }
 
 #[test]
-fn a_client_of_somebody_else_understands_us() {
+fn zlink_client_interoperates() {
     use zlink::varlink_service::Proxy as _;
 
     let served = Served::start(GROUP);
@@ -638,7 +640,7 @@ fn a_client_of_somebody_else_understands_us() {
     served.stop();
 }
 
-/// What another user gets for a message; `None`, with the reason printed, where we cannot become one.
+/// The reply to a message of another user; `None`, with the reason printed, without root.
 ///
 /// To the kernel a user is a property of a thread, and a connection has that of the thread that makes it. The calls of
 /// the C library would change every thread of the process.
@@ -650,7 +652,7 @@ fn as_user(path: &Path, user: User<'_>, message: &[u8]) -> Option<String> {
     let become_user = move || {
         let check = |result: libc::c_long| assert_eq!(result, 0, "{}", io::Error::last_os_error());
         let User { uid, gid, groups } = user;
-        // SAFETY: the list is as long as is said; the other two take numbers only.
+        // SAFETY: the length is that of the list; the other two take numbers only.
         check(unsafe { libc::syscall(libc::SYS_setgroups, groups.len(), groups.as_ptr()) });
         // SAFETY: see above.
         check(unsafe { libc::syscall(libc::SYS_setresgid, gid, gid, gid) });

@@ -13,7 +13,7 @@ fn manager(method: &str, parameters: Value) -> Result<ParsedCall, Failure> {
 }
 
 #[test]
-fn every_request_arrives_as_it_was_sent() {
+fn requests_are_decoded_as_encoded() {
     let addresses: Vec<DataAddress> =
         vec!["192.168.178.200/24".parse().unwrap(), "2001:db8::200/64".parse().unwrap()];
     let group = || "production0".to_owned();
@@ -73,19 +73,19 @@ fn every_request_arrives_as_it_was_sent() {
     for request in requests {
         let bytes = serde_json::to_vec(&MethodCall::new(&request)).unwrap();
         let call: MethodCall = serde_json::from_slice(&bytes).unwrap();
-        assert_eq!(call.parse(), Ok(ParsedCall::Engine(request)));
+        assert_eq!(call.parse(), Ok(ParsedCall::Request(request)));
     }
 }
 
 #[test]
-fn optional_parameters_may_be_left_out() {
+fn optional_parameters_may_be_missing() {
     assert_eq!(
         manager("Create", json!({ "group": "g0", "addresses": [] })),
-        Ok(ParsedCall::Engine(Request::Create { group: "g0".into(), groupname: None, addresses: vec![] }))
+        Ok(ParsedCall::Request(Request::Create { group: "g0".into(), groupname: None, addresses: vec![] }))
     );
     assert_eq!(
         manager("Attach", json!({ "group": "g0", "interfaces": ["eth0"] })),
-        Ok(ParsedCall::Engine(Request::Attach {
+        Ok(ParsedCall::Request(Request::Attach {
             group: "g0".into(),
             interfaces: vec!["eth0".into()],
             standby: false,
@@ -93,7 +93,7 @@ fn optional_parameters_may_be_left_out() {
         }))
     );
     let call: MethodCall = serde_json::from_str(r#"{"method":"net.ipmp.Manager.Show"}"#).unwrap();
-    assert_eq!(call.parse(), Ok(ParsedCall::Engine(Request::Show { name: None })));
+    assert_eq!(call.parse(), Ok(ParsedCall::Request(Request::Show { name: None })));
 }
 
 #[test]
@@ -159,7 +159,7 @@ fn wrong_names_and_addresses_are_refused_in_one_line() {
             "AddAddress",
             json!({ "group": "g0", "addresses": ["10.0.0.1"] }),
             reason::BAD_ADDRESS,
-            "10.0.0.1 has no prefix length: write 10.0.0.1/24, or whatever its network has",
+            "10.0.0.1 has no prefix length: write 10.0.0.1/24, or the prefix length of its network",
         ),
         (
             "AddTarget",
@@ -184,7 +184,7 @@ fn wrong_names_and_addresses_are_refused_in_one_line() {
             "AddTestAddress",
             json!({ "interface": "eth0", "address": "10.0.0.1" }),
             reason::BAD_ADDRESS,
-            "10.0.0.1 has no prefix length: write 10.0.0.1/24, or whatever its network has",
+            "10.0.0.1 has no prefix length: write 10.0.0.1/24, or the prefix length of its network",
         ),
         (
             "Offline",
@@ -199,7 +199,7 @@ fn wrong_names_and_addresses_are_refused_in_one_line() {
 }
 
 #[test]
-fn replies_are_what_varlink_wants() {
+fn replies_are_varlink_messages() {
     assert_eq!(
         reply(Ok(Response::Done(vec!["a note".into()]).into())),
         b"{\"parameters\":{\"notes\":[\"a note\"]}}\0"

@@ -52,7 +52,7 @@ impl EventLog {
 
     /// Whether any client monitors single probes.
     pub fn probes_are_watched(&self) -> bool {
-        self.probes.is_heard()
+        self.probes.has_subscribers()
     }
 
     /// Publishes the outcome of a probe.

@@ -74,7 +74,7 @@ fn of_family(member: &Member, family: Family, prober: &Prober, now: Time) -> Pro
         mode: if means.is_some() { prober.targets().mode() } else { TargetMode::Disabled },
         failed: prober.failed(),
         losses: history.losses(),
-        answers: history.answers(),
+        replies: history.answers(),
         targets: listed,
         inactive_targets,
         counters: Counters {
@@ -124,7 +124,7 @@ fn target_report(
         average_us: target.rtt.average().map(microseconds),
         deviation_us: target.rtt.deviation().map(microseconds),
         losses: history.losses_of(target.address),
-        answers: history.answers_of(target.address),
+        replies: history.answers_of(target.address),
     }
 }
 
@@ -167,8 +167,8 @@ mod tests {
         assert_eq!((target.address, target.excluded, target.retry_ms), (router(1), None, None));
         assert_eq!(target.average_us, Some(300));
         assert!(target.deviation_us.is_some());
-        assert_eq!((target.losses, target.answers), (0, inet.answers));
-        assert!(inet.answers >= 10, "{inet:?}");
+        assert_eq!((target.losses, target.replies), (0, inet.replies));
+        assert!(inet.replies >= 10, "{inet:?}");
         assert_eq!(inet.counters.sent, inet.counters.answered);
         assert_eq!(inet.inactive_targets, 0);
         let group = detection(&wire.group, wire.now);
