@@ -27,6 +27,10 @@ pub async fn apply(manager: &mut Manager, trigger: &Trigger, change: Change) {
         }
         Change::Neighbour(neighbour) => neighbour_changed(manager, trigger, &neighbour).await,
         Change::Route(route) => route_changed(manager, trigger, &route).await,
+        Change::TrafficControl { ifindex } => {
+            let concerned = manager.groups.values_mut().filter(|group| group.is_own_device(ifindex));
+            concerned.for_each(|group| group.hooks.changed());
+        }
         Change::Lost => {}
     }
 }
@@ -100,8 +104,11 @@ async fn device_changed(manager: &mut Manager, trigger: &Trigger, reported: &Dev
         } else if group.interface.ifindex != device.ifindex {
             let vlan = device.vlan.filter(|_| device.below == Some(group.interface.ifindex));
             set_vlan(group, device.ifindex, vlan);
-        } else if device.master.is_some() {
-            links::leave_master(group, &context).await;
+        } else {
+            if device.master.is_some() {
+                links::leave_master(group, &context).await;
+            }
+            links::follow_mac(group, &mut context, device.mac).await;
         }
     }
 }
