@@ -15,8 +15,8 @@ use aya_log::EbpfLogger;
 use ipmp_common::{
     hash::HashPolicy,
     maps::{
-        Address, AddressKind, Counters, Device, Drops, Ip, Learnt, MAX_ADDRESSES, MAX_GROUPS,
-        MAX_LEARNT, MAX_LOWER, MacKey, Member, MemberStatus, ReplyCounters, ReplyWindows, Steering,
+        Address, AddressKind, Counters, Device, Drops, Ip, Learnt, MAX_ADDRESSES, MAX_GROUPS, MAX_LEARNT,
+        MAX_LOWER, MacKey, Member, MemberStatus, ReplyCounters, ReplyWindows, Steering,
     },
     steer::{MAX_MEMBERS, SLOTS},
 };
@@ -29,8 +29,8 @@ use super::{
     pins::{self, Shape},
 };
 
-pub(super) use self::programs::remove_pinned;
 pub use self::programs::ProgramOrder;
+pub(super) use self::programs::remove_pinned;
 use self::programs::{Installed, load, marked_device};
 
 /// A group to load, or to adopt.

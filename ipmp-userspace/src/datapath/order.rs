@@ -79,10 +79,12 @@ impl Place {
                 let at = filters.iter().position(ours);
                 // A kernel without tcx rejects the query.
                 let mut ahead = named(&tcx.unwrap_or_default());
-                ahead.extend(filters.into_iter().take(at.unwrap_or(0)).map(|filter| OtherProgram {
-                    id: filter.program,
-                    name: filter.name,
-                }));
+                ahead.extend(
+                    filters
+                        .into_iter()
+                        .take(at.unwrap_or(0))
+                        .map(|filter| OtherProgram { id: filter.program, name: filter.name }),
+                );
                 Ok(Order { is_attached: at.is_some(), is_in_place: true, ahead })
             }
         }
@@ -303,7 +305,8 @@ mod tests {
             let mut body = vec![0; 20];
             body[8..12].copy_from_slice(&0x1b_u32.to_ne_bytes());
             body[16..20].copy_from_slice(&(1_u32 << 16 | 3).to_ne_bytes());
-            let options = [attribute(TCA_BPF_NAME, b"ingress\0"), attribute(TCA_BPF_ID, &77_u32.to_ne_bytes())];
+            let options =
+                [attribute(TCA_BPF_NAME, b"ingress\0"), attribute(TCA_BPF_ID, &77_u32.to_ne_bytes())];
             body.extend(attribute(TCA_KIND, kind));
             body.extend(attribute(TCA_OPTIONS, &options.concat()));
             body

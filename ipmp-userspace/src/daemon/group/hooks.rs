@@ -67,7 +67,10 @@ impl Hooks {
 impl Checked {
     fn messages(&self) -> Vec<String> {
         let Self { program, interface, .. } = self;
-        let missing = self.missing.as_ref().map(|why| format!("the {program} program on {interface} is missing: {why}"));
+        let missing = self
+            .missing
+            .as_ref()
+            .map(|why| format!("the {program} program on {interface} is missing: {why}"));
         let ahead = self.ahead.iter().map(|other| {
             format!("on {interface}, {other} runs before the {program} program and can withhold packets from the group")
         });

@@ -103,7 +103,8 @@ pub async fn follow_mac(group: &mut RunningGroup, context: &mut Context<'_>, mac
     context.log(&name, &Event::GroupMacChanged { group: name.clone(), mac });
     hardware_filters::replace_mac(group, context).await;
     let addresses = group.core.addresses();
-    let announced = addresses.filter_map(|(address, member)| Some(Action::Announce { address, member: member? }));
+    let announced =
+        addresses.filter_map(|(address, member)| Some(Action::Announce { address, member: member? }));
     actions::apply(group, context, announced.collect()).await;
 }
 
