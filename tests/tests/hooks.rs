@@ -35,7 +35,7 @@ fn bpf<T>(call: i32, mut attributes: T) -> i32 {
 }
 
 /// A program of another owner.
-fn load(name: &str, result: i32) -> OwnedFd {
+fn load(result: i32) -> OwnedFd {
     #[repr(C)]
     struct Load {
         kind: u32,
@@ -45,13 +45,10 @@ fn load(name: &str, result: i32) -> OwnedFd {
         log: [u32; 4],
         kernel_version: u32,
         flags: u32,
-        name: [u8; 16],
     }
     // r0 = result; exit
     let instructions = [0xb7 | u64::from(result.cast_unsigned()) << 32, 0x95];
     let license = c"GPL";
-    let mut bytes = [0; 16];
-    bytes[..name.len()].copy_from_slice(name.as_bytes());
     let descriptor = bpf(
         PROG_LOAD,
         Load {
@@ -62,7 +59,6 @@ fn load(name: &str, result: i32) -> OwnedFd {
             log: [0; 4],
             kernel_version: 0,
             flags: 0,
-            name: bytes,
         },
     );
     // SAFETY: a new descriptor.
@@ -140,23 +136,25 @@ fn program_ahead_is_displaced_or_named() {
     let production = Production::create(&lab).unwrap();
     let explain = || production.daemon.ctl("explain e1000g0").unwrap();
     let since = production.daemon.log().len();
-    let (pass, next) = (load("other_pass", PASS), load("other_next", NEXT));
+    let (pass, next) = (load(PASS), load(NEXT));
     let on_member = attach(&lab, &pass, "e1000g0", TCX_INGRESS, BEFORE);
     let on_group = attach(&lab, &next, GROUP, TCX_EGRESS, BEFORE);
-    wait_line(&production, &format!("On {GROUP}, program other_next"), since);
-    assert!(explain().contains("program other_next"), "{}", explain());
-    assert!(production.show().contains("program other_next"), "{}", production.show());
+    let on = |interface| format!("n {interface}, program with id ");
+    wait_line(&production, &on(GROUP), since);
+    assert!(explain().contains(&on(GROUP)), "{}", explain());
+    assert!(production.show().contains(&on(GROUP)), "{}", production.show());
     if is_tcx(&production) {
         wait_line(&production, "The ingress program on e1000g0 is first again", since);
-        assert!(!explain().contains("other_pass"), "{}", explain());
+        let shown = || production.show();
+        assert!(!shown().contains(&on("e1000g0")), "{}", shown());
         assert_reached(&lab);
     } else {
         // tcx programs run before clsact.
-        wait_line(&production, "On e1000g0, program other_pass", since);
-        assert!(explain().contains("program other_pass"), "{}", explain());
+        wait_line(&production, &on("e1000g0"), since);
+        assert!(explain().contains(&on("e1000g0")), "{}", explain());
     }
     drop((on_member, on_group));
-    let is_named = || production.show().contains("program other_");
+    let is_named = || production.show().contains("program with id ");
     assert!(wait_until(TIMEOUT, || !is_named()), "{}", production.show());
     assert_reached(&lab);
     production.assert_clean();
@@ -174,7 +172,7 @@ fn member_without_program_is_not_inbound_member() {
     let inbound = production.inbound(DATA).unwrap();
     let number = production.member(&inbound).unwrap().number;
     let since = production.daemon.log().len();
-    let programs: Vec<OwnedFd> = (0..MAX_PROGRAMS).map(|_| load("other", NEXT)).collect();
+    let programs: Vec<OwnedFd> = (0..MAX_PROGRAMS).map(|_| load(NEXT)).collect();
     production.daemon.stop().unwrap();
     detach_link(&lab, &format!("ingress-{number}"));
     let links: Vec<OwnedFd> =

@@ -1,9 +1,6 @@
 //! The programs at a hook of a device, in the order in which they run.
 
-use std::{
-    fmt,
-    os::fd::{AsRawFd, FromRawFd, OwnedFd},
-};
+use std::fmt;
 
 use rtnetlink::sys::{Socket, SocketAddr, protocols::NETLINK_ROUTE};
 
@@ -14,9 +11,6 @@ use super::{
 
 /// `BPF_PROG_QUERY` of `linux/bpf.h`.
 const PROG_QUERY: libc::c_int = 16;
-/// `BPF_PROG_GET_FD_BY_ID` and `BPF_OBJ_GET_INFO_BY_FD`.
-const PROG_GET_FD_BY_ID: libc::c_int = 13;
-const OBJ_GET_INFO_BY_FD: libc::c_int = 15;
 /// Most programs at a tcx hook: `BPF_MPROG_MAX` of `linux/bpf_mprog.h`.
 const MAX_PROGRAMS: usize = 64;
 /// Options of `cls_bpf`, and attributes of a filter: `linux/pkt_cls.h` and `linux/rtnetlink.h`.
@@ -30,16 +24,16 @@ const TCA_BPF_ID: u16 = 11;
 pub struct OtherProgram {
     /// Its identifier, as `bpftool prog` shows it; 0: a filter that is no program.
     pub id: u32,
-    /// Its name, or the kind of the filter.
+    /// Its name, or the kind of the filter; empty if it is unknown.
     pub name: String,
 }
 
 impl fmt::Display for OtherProgram {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let name = if self.name.is_empty() { "without a name" } else { &self.name };
-        match self.id {
-            0 => write!(f, "filter {name}"),
-            id => write!(f, "program {name} (id {id})"),
+        match (self.id, self.name.as_str()) {
+            (0, kind) => write!(f, "filter {kind}"),
+            (id, "") => write!(f, "program with id {id}"),
+            (id, name) => write!(f, "program {name} with id {id}"),
         }
     }
 }
@@ -67,7 +61,7 @@ impl Place {
                     Hook::Egress => at.is_some_and(|at| at + 1 == tcx.len()),
                     Hook::Ingress | Hook::FarEnd => at == Some(0),
                 };
-                let ahead = named(&tcx[..at.unwrap_or(0)]);
+                let ahead = unnamed(&tcx[..at.unwrap_or(0)]);
                 Ok(Order { is_attached: at.is_some(), is_in_place, ahead })
             }
             AttachKind::Clsact => {
@@ -78,7 +72,7 @@ impl Place {
                 };
                 let at = filters.iter().position(ours);
                 // A kernel without tcx rejects the query.
-                let mut ahead = named(&tcx.unwrap_or_default());
+                let mut ahead = unnamed(&tcx.unwrap_or_default());
                 ahead.extend(
                     filters
                         .into_iter()
@@ -129,36 +123,10 @@ fn tcx_programs(ifindex: u32, hook: Hook) -> std::io::Result<Vec<u32>> {
     Ok(programs.into_iter().take(query.count as usize).collect())
 }
 
-/// Programs with their names.
-fn named(programs: &[u32]) -> Vec<OtherProgram> {
-    programs.iter().map(|&id| OtherProgram { id, name: name_of(id).unwrap_or_default() }).collect()
-}
-
-/// The name of a program.
-fn name_of(id: u32) -> std::io::Result<String> {
-    /// `struct bpf_prog_info`, up to the name.
-    #[repr(C)]
-    struct Info {
-        before: [u64; 8],
-        name: [u8; 16],
-    }
-    #[repr(C)]
-    struct GetInfo {
-        descriptor: i32,
-        length: u32,
-        info: u64,
-    }
-    // SAFETY: nothing is written, and the result is a new descriptor.
-    let program = unsafe { OwnedFd::from_raw_fd(bpf(PROG_GET_FD_BY_ID, &mut [id, 0, 0])?) };
-    let mut info = Info { before: [0; 8], name: [0; 16] };
-    let mut request = GetInfo {
-        descriptor: program.as_raw_fd(),
-        length: size_of::<Info>() as u32,
-        info: (&raw mut info) as u64,
-    };
-    // SAFETY: the kernel writes at most `length` bytes.
-    unsafe { bpf(OBJ_GET_INFO_BY_FD, &mut request)? };
-    Ok(text(&info.name))
+/// Programs by their identifiers: to read their names needs CAP_SYS_ADMIN (`bpf_prog_get_fd_by_id` in
+/// `kernel/bpf/syscall.c`), which the daemon does not keep.
+fn unnamed(programs: &[u32]) -> Vec<OtherProgram> {
+    programs.iter().map(|&id| OtherProgram { id, name: String::new() }).collect()
 }
 
 /// `bpf(2)`. The caller guarantees what the call writes to.
