@@ -28,6 +28,7 @@ mod manager;
 pub mod migration;
 pub mod mpathd;
 mod operations;
+mod renames;
 mod startup;
 pub mod state_file;
 mod statistics;
