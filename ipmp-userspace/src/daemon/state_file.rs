@@ -70,7 +70,9 @@ impl SavedState {
     /// The reason why it is not a state file of this version.
     pub fn read(text: &[u8]) -> Result<Self, String> {
         match serde_json::from_slice::<Self>(text) {
-            Ok(state) if (OLDEST..=VERSION).contains(&state.version) => Ok(Self { version: VERSION, ..state }),
+            Ok(state) if (OLDEST..=VERSION).contains(&state.version) => {
+                Ok(Self { version: VERSION, ..state })
+            }
             Ok(state) => Err(format!("version {}", state.version)),
             Err(error) => Err(error.to_string()),
         }
@@ -438,7 +440,10 @@ mod tests {
         };
         group.moved.insert("eth1".into(), routed.clone());
         group.rename_members(&BTreeMap::from([(3, "eth1".into()), (1, "eth0".into())]));
-        assert_eq!(group.moved, BTreeMap::from([("eth0".into(), routed), ("eth1".into(), Configuration::default())]));
+        assert_eq!(
+            group.moved,
+            BTreeMap::from([("eth0".into(), routed), ("eth1".into(), Configuration::default())])
+        );
         assert_eq!(file.member("production0", "eth0").unwrap().weight, 7);
         file.forget_member("production0", "eth0");
         assert_eq!(file.group("production0").unwrap().members.keys().collect::<Vec<_>>(), [&3]);
