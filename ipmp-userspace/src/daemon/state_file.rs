@@ -15,7 +15,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use serde::{Deserialize, Deserializer, Serialize};
+use serde::{Deserialize, Deserializer, Serialize, de::Error as _};
 pub use settings::DEFAULT_WEIGHT;
 
 use super::migration::Configuration;
@@ -103,12 +103,13 @@ pub struct SavedGroup {
 
 /// Reads the members, whatever key an older version gave them; its keys were their names.
 fn members_by_number<'de, D: Deserializer<'de>>(input: D) -> Result<BTreeMap<u8, SavedMember>, D::Error> {
-    let members = BTreeMap::<String, SavedMember>::deserialize(input)?;
-    let by_number = members.into_iter().map(|(key, member)| {
-        let name = if member.name.is_empty() { key } else { member.name };
-        (member.number, SavedMember { name, ..member })
+    let members = BTreeMap::<String, serde_json::Map<String, serde_json::Value>>::deserialize(input)?;
+    let by_number = members.into_iter().map(|(key, mut member)| {
+        member.entry("name").or_insert_with(|| key.into());
+        let member = SavedMember::deserialize(serde_json::Value::from(member)).map_err(D::Error::custom)?;
+        Ok((member.number, member))
     });
-    Ok(by_number.collect())
+    by_number.collect()
 }
 
 impl SavedGroup {
@@ -149,8 +150,7 @@ pub struct SavedTarget {
 pub struct SavedMember {
     /// Its number.
     pub number: u8,
-    /// Its interface name, as far as it is known.
-    #[serde(default)]
+    /// Its interface name.
     pub name: String,
     /// Its interface index.
     pub ifindex: u32,
@@ -476,7 +476,7 @@ mod tests {
 
     #[test]
     fn older_file_without_filters_is_read() {
-        let old = r#"{"number":3,"ifindex":9,"weight":1000,"speed":null,"settings":[],"was_down":false}"#;
+        let old = r#"{"number":3,"name":"eth0","ifindex":9,"weight":1000,"speed":null,"settings":[],"was_down":false}"#;
         let member: SavedMember = serde_json::from_str(old).unwrap();
         assert_eq!(member.filters, SavedFilters::default());
         let multicast = BTreeSet::from([[0x33, 0x33, 0, 0, 0, 1], [0x33, 0x33, 0, 0, 0, 2]]);

@@ -61,7 +61,68 @@ async fn read(mut handle: Handle, request: RouteNetlinkMessage) -> Result<Dump<R
 
 #[cfg(test)]
 mod tests {
+    use std::{
+        net::IpAddr,
+        sync::{
+            Arc,
+            atomic::{AtomicBool, Ordering::Relaxed},
+        },
+        thread,
+        time::{Duration, Instant},
+    };
+
+    use rtnetlink::packet_route::address::AddressMessage;
+
     use super::*;
+    use crate::link::{Address, Links, testing::in_namespace};
+
+    const LOOPBACK: u32 = 1;
+
+    fn address(number: u16) -> Address {
+        let [third, fourth] = number.to_be_bytes();
+        Address::new(IpAddr::from([10, 0, third, fourth]), 32)
+    }
+
+    /// Adds and removes an address, in the network namespace of the thread that calls it.
+    fn change_until(stop: Arc<AtomicBool>) -> thread::JoinHandle<()> {
+        thread::spawn(move || {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+            runtime.block_on(async {
+                let links = Links::open().unwrap();
+                while !stop.load(Relaxed) {
+                    links.add_address(LOOPBACK, "lo", &address(u16::MAX)).await.unwrap();
+                    links.delete_address(LOOPBACK, "lo", &address(u16::MAX)).await.unwrap();
+                }
+            });
+        })
+    }
+
+    #[test]
+    fn list_that_changes_while_it_is_read_is_interrupted() {
+        in_namespace(|links| async move {
+            // More than one message of the kernel has room for.
+            for number in 0..1000 {
+                links.add_address(LOOPBACK, "lo", &address(number)).await.unwrap();
+            }
+            let request = RouteNetlinkMessage::GetAddress(AddressMessage::default());
+            let is_interrupted = async || {
+                let dump = read(links.lists.clone(), request.clone()).await.unwrap();
+                dump.is_interrupted
+            };
+            assert!(!is_interrupted().await);
+            let stop = Arc::new(AtomicBool::new(false));
+            let changes = change_until(stop.clone());
+            let start = Instant::now();
+            let mut count = 1;
+            while !is_interrupted().await {
+                assert!(start.elapsed() < Duration::from_secs(30), "{count} lists, none interrupted");
+                count += 1;
+            }
+            println!("list {count} was interrupted, after {:?}", start.elapsed());
+            stop.store(true, Relaxed);
+            changes.join().unwrap();
+        });
+    }
 
     /// Reads dumps that are interrupted `interrupted` times; what is returned, and how many were read.
     async fn read_after(interrupted: usize) -> (Vec<usize>, usize) {

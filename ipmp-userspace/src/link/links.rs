@@ -31,7 +31,7 @@ fn route(message: RouteNetlinkMessage) -> Option<RouteMessage> {
 pub struct Links {
     pub(super) handle: Handle,
     /// For lists: [`dump`]. With strict checking: the kernel filters them by the request.
-    lists: Handle,
+    pub(super) lists: Handle,
 }
 
 impl Links {
