@@ -96,9 +96,9 @@ impl Group {
 
     /// Replaces a program by one with the present constants; `in_place`: attaches it again, first or last.
     fn reload(&mut self, pin: &str, in_place: bool) -> Result<(), Error> {
-        let Some(place) = self.installed.get(pin).map(|installed| installed.place.clone()) else {
-            return Ok(());
-        };
+        let Some(installed) = self.installed.get(pin) else { return Ok(()) };
+        // A group that was renamed has its pins in another directory.
+        let place = Place { directory: self.directory.clone(), ..installed.place.clone() };
         let kind = self.host.borrow().kind;
         let device = self.host.borrow_mut().finder.find(&place.interface, place.ifindex)?;
         let mut object = load(&self.host.borrow(), &self.spec, &self.directory, self.index, member_of(pin))?;
