@@ -41,7 +41,8 @@ fn daemon_watches_links_without_sentinel() {
     let mut production = create(&lab, daemon, &names(&lab));
     println!("{:#?}", production.report().unwrap().checks);
     assert!(
-        check(&production, "no sentinel (IPMP_SENTINEL=off forbids it): the daemon watches links").is_some()
+        check(&production, "no sentinel (IPMP_SENTINEL=off disables it): the daemon monitors links")
+            .is_some()
     );
 
     let (host, peer) = (lab.host(), lab.peer(0));
