@@ -25,7 +25,7 @@ struct Tool {
     version: &'static str,
 }
 
-/// Check format, clippy, documentation, licences and sources of dependencies, and the card
+/// Check format, clippy, import circles, spelling, documentation, dependencies, and the card
 #[derive(Args)]
 pub struct Lint {
     /// Install what is missing without asking.
@@ -63,6 +63,7 @@ impl Lint {
             project::run(project::cargo(&all))
         })?;
         step("clippy of the eBPF programs", || Ebpf { clippy: true }.run())?;
+        step("import circles", || circles::check(&project::root()))?;
         step("spelling", || check_spelling(&typos))?;
         step("documentation", || {
             let doc = ["doc", "--locked", "--workspace", "--no-deps", "--document-private-items"];

@@ -172,12 +172,12 @@ fn words_of_the_definition_match_the_types() {
     assert_eq!(field("Member", "probe"), words_of(&ProbeState::ALL));
     assert_eq!(field("Member", "offline"), words_of(&OfflineCause::ALL));
     assert_eq!(field("Group", "state"), words_of(&GroupState::ALL));
-    assert_eq!(field("EventRecord", "severity"), words_of(&Severity::ALL));
+    assert_eq!(field("Event", "severity"), words_of(&Severity::ALL));
     assert_eq!(field("Target", "source"), words_of(&TargetSource::ALL));
     assert_eq!(field("Prober", "status"), words_of(&TargetStatus::ALL));
-    assert_eq!(field("EventRecord", "seen_by"), words_of(&Observer::ALL));
+    assert_eq!(field("Event", "seen_by"), words_of(&Observer::ALL));
     let families = words_of(&Family::ALL);
-    for object in ["Probing", "EventRecord", "FinishedProbe", "Recent"] {
+    for object in ["Probing", "Event", "FinishedProbe", "Recent"] {
         assert_eq!(field(object, "family"), families, "{object}");
     }
     assert_eq!(field("Probing", "method"), words_of(&ProbeMethod::ALL));

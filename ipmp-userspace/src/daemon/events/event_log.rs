@@ -270,7 +270,7 @@ mod tests {
         let at = |milliseconds| Time(Duration::from_millis(milliseconds));
         let event_log = EventLog::default();
         let trigger = Trigger::Datapath(at(1000));
-        let (mut events, _) = event_log.feeds().events.listen().unwrap();
+        let (mut events, _) = event_log.feeds().events.subscribe().unwrap();
         let line = Event::AddressMoved {
             address: [10, 0, 0, 1].into(),
             group: GROUP(),
@@ -294,7 +294,7 @@ mod tests {
 
         // Requests and the start have no time of detection.
         let event_log = EventLog::default();
-        let (mut events, _) = event_log.feeds().events.listen().unwrap();
+        let (mut events, _) = event_log.feeds().events.subscribe().unwrap();
         event_log.log_with(&Trigger::Start, None, &line, &why, None, || LinkLoss::Carrier);
         assert_eq!(events.try_recv().unwrap().took_ns, None);
     }

@@ -287,7 +287,7 @@ fn probe_failure_outlives_restart_settings_and_reload() {
         let (daemon, requests) =
             EventLoop::start(String::new(), false, datapath::Interval::default(), Some(path)).await.unwrap();
         assert!(core_of(&daemon).member_named("eth0").unwrap().probes_failed());
-        let (mut events, _) = daemon.feeds().events.listen().unwrap();
+        let (mut events, _) = daemon.feeds().events.subscribe().unwrap();
         let test = async {
             let client = Client(requests);
             let failed = |group: &GroupReport| {
