@@ -29,7 +29,7 @@ mod tests;
 
 use std::{cell::RefCell, rc::Rc};
 
-pub use attach::AttachKind;
+pub use attach::{AttachKind, other_filters};
 pub use error::Error;
 pub use group::{Group, GroupSpec, MemberSpec, name_of};
 pub use interval::Interval;

@@ -86,7 +86,11 @@ impl Device {
         }
         // A veth names its peer here, a tunnel its underlay: neither is a device below. And an index of another
         // namespace is none of ours.
-        if elsewhere || !matches!(device.kind.as_str(), "vlan" | "macvlan" | "macvtap" | "macsec" | "ipvlan")
+        if elsewhere
+            || !matches!(
+                device.kind.as_str(),
+                "vlan" | "macvlan" | "macvtap" | "macsec" | "ipvlan" | "ipvtap"
+            )
         {
             device.below = None;
         }
