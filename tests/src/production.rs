@@ -188,7 +188,7 @@ impl<'lab> Production<'lab> {
         Ok(())
     }
 
-    /// A counter of probes, such as `forged`: of one member or of all, and of all families together.
+    /// A counter of probes, such as `unexpected`: of one member or of all, and of all families together.
     pub fn count(&self, member: Option<&str>, counter: &str) -> Result<u64> {
         Ok(self.counts(member, [counter])?[0])
     }

@@ -54,7 +54,7 @@ fn saturate(time: Duration) {
     let production = Production::create_probed(&lab, &[Family::V4], &settings).unwrap();
     production.wait_answered().unwrap();
     let pid = production.daemon.pid().unwrap();
-    let names = ["sent", "answered", "lost", "void", "unsent", "missed", "forged", "duplicate"];
+    let names = ["sent", "answered", "lost", "discarded", "unsent", "missed", "unexpected", "duplicate"];
     let since = production.daemon.log().len();
     let before = production.counts(None, names).unwrap();
 

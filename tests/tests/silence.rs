@@ -123,7 +123,7 @@ impl<'lab> Scene<'lab> {
                 group["members"].as_array().unwrap().iter().find(|member| member["name"] == name).unwrap();
             let count = |counter: &str| member["probing"][0]["counters"][counter].as_u64().unwrap() as u32;
             let state = serde_json::from_value(member["state"].clone()).unwrap();
-            (state, count("void") + count("missed") + count("unsent"))
+            (state, count("discarded") + count("missed") + count("unsent"))
         });
         (self.fdt.max(Duration::from_millis(group["fdt_ms"].as_u64().unwrap())), members)
     }

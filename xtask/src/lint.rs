@@ -14,10 +14,18 @@ use ipmp_ebpf_recipe::{Compiler, cache};
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
-/// The version of cargo-deny that reads our `deny.toml`.
-const DENY: &str = "0.20.2";
+/// Programs that are built into the cache the first time.
+const DENY: Tool = Tool { package: "cargo-deny", binary: "cargo-deny", version: "0.20.2" };
+const TYPOS: Tool = Tool { package: "typos-cli", binary: "typos", version: "1.52.0" };
 
-/// Check format, clippy, documentation, licences and sources of dependencies, and the card
+/// A program from crates.io.
+struct Tool {
+    package: &'static str,
+    binary: &'static str,
+    version: &'static str,
+}
+
+/// Check format, clippy, import circles, spelling, documentation, dependencies, and the card
 #[derive(Args)]
 pub struct Lint {
     /// Install what is missing without asking.
@@ -44,7 +52,8 @@ impl Lint {
         if Compiler::find()?.rustc == Path::new("/usr/bin/rustc") {
             setup.ensure(debian::CLIPPY)?;
         }
-        let deny = cargo_deny(&setup)?;
+        let deny = DENY.path(&setup)?;
+        let typos = TYPOS.path(&setup)?;
         step("format", || {
             project::run(project::cargo(&["fmt", "--all", "--check"]))?;
             project::run(project::cargo(&["fmt", "--check", "--manifest-path", "ipmp-ebpf/Cargo.toml"]))
@@ -54,6 +63,8 @@ impl Lint {
             project::run(project::cargo(&all))
         })?;
         step("clippy of the eBPF programs", || Ebpf { clippy: true }.run())?;
+        step("import circles", || circles::check(&project::root()))?;
+        step("spelling", || check_spelling(&typos))?;
         step("documentation", || {
             let doc = ["doc", "--locked", "--workspace", "--no-deps", "--document-private-items"];
             let mut doc = project::cargo(&doc);
@@ -86,17 +97,43 @@ fn check_dependencies(deny: &Path, manifest: &str) -> Result<()> {
     project::run(deny)
 }
 
-/// The path of cargo-deny, which is built into the cache the first time.
-fn cargo_deny(setup: &Setup) -> Result<PathBuf> {
-    let root = cache::directory()?.join(format!("cargo-deny-{DENY}"));
-    let binary = root.join("bin/cargo-deny");
-    if !binary.is_file() {
-        println!("lint: cargo-deny {DENY} will be built into {} (about two minutes)", root.display());
-        setup.agree()?;
-        let mut cargo =
-            project::cargo(&["install", "--quiet", "cargo-deny", "--locked", "--version", DENY, "--root"]);
-        cargo.arg(&root).env_remove("RUSTFLAGS").env_remove("CARGO_TARGET_DIR");
-        project::run(cargo).context("cargo-deny could not be built: its sources come from crates.io")?;
+impl Tool {
+    /// The path of the program, which is built into the cache the first time: without optimisation, as it is built more often
+    /// than it has much to do.
+    fn path(&self, setup: &Setup) -> Result<PathBuf> {
+        let Self { package, binary, version } = self;
+        let root = cache::directory()?.join(format!("{package}-{version}"));
+        let path = root.join("bin").join(binary);
+        if !path.is_file() {
+            println!("lint: {package} {version} will be built into {} (one or two minutes)", root.display());
+            setup.agree()?;
+            let mut cargo = project::cargo(&["install", "--quiet", package, "--locked", "--debug"]);
+            cargo
+                .args(["--version", version, "--root"])
+                .arg(&root)
+                .env("CARGO_PROFILE_DEV_DEBUG", "0")
+                .env_remove("RUSTFLAGS")
+                .env_remove("CARGO_TARGET_DIR");
+            project::run(cargo)
+                .with_context(|| format!("{package} could not be built: its sources come from crates.io"))?;
+        }
+        Ok(path)
     }
-    Ok(binary)
+}
+
+/// Checks the spelling of all tracked files, and of their names.
+fn check_spelling(typos: &Path) -> Result<()> {
+    let root = project::root();
+    let mut command = std::process::Command::new(typos);
+    command.current_dir(&root).args([
+        "--format",
+        "brief",
+        "--force-exclude",
+        "--config",
+        "xtask/src/lint/typos.toml",
+    ]);
+    project::run({
+        command.args(sources::tracked(&root)?);
+        command
+    })
 }

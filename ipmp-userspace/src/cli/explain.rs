@@ -76,7 +76,7 @@ fn line(text: &mut String, line: &str) {
 
 /// Outcomes of the last probes of a target, and its round-trip time.
 fn target_line(probing: &Probing, recent: &Recent) -> String {
-    let mut text = format!("{} {} {}", recent.family, recent.target, recent.fates);
+    let mut text = format!("{} {} {}", recent.family, recent.target, recent.outcomes);
     let Some(target) = probing.targets.iter().find(|target| target.address == recent.target) else {
         return text;
     };
@@ -91,17 +91,18 @@ fn target_line(probing: &Probing, recent: &Recent) -> String {
         write!(text, ", rtt avg/mdev {:.2}/{:.2} ms", ms(average), ms(deviation))
             .expect("writing to a string cannot fail");
     }
-    if let Some(aside) = target.aside {
-        write!(text, ", excluded: {aside}").expect("writing to a string cannot fail");
+    if let Some(fault) = target.excluded {
+        write!(text, ", excluded: {fault}").expect("writing to a string cannot fail");
     }
     text
 }
 
 fn counters(probing: &Probing) -> String {
-    let Counters { sent, answered, lost, void, unsent, missed, forged, duplicate } = probing.counters;
+    let Counters { sent, answered, lost, discarded, unsent, missed, unexpected, duplicate } =
+        probing.counters;
     format!(
-        "{}: {sent} sent, {answered} answered, {lost} lost, {void} discarded, {unsent} not sent, {missed} rounds missed; \
-         replies rejected: {forged} forged, {duplicate} duplicate",
+        "{}: {sent} sent, {answered} answered, {lost} lost, {discarded} discarded, {unsent} not sent, {missed} rounds missed; \
+         replies rejected: {unexpected} unexpected, {duplicate} duplicate",
         probing.family
     )
 }
@@ -139,7 +140,7 @@ e1000g0 has failed: its link is up, and its probes have 3 of 10 answers in a row
 probes, oldest first: ! answered, . lost, ? discarded, - not sent, ~ pending
         inet 192.168.178.1 !!......!!!, 3 answered in a row, rtt avg/mdev 0.31/0.04 ms
         inet 192.168.178.2 !...., 4 lost in a row, excluded: unresponsive
-        inet: 15 sent, 6 answered, 9 lost, 1 discarded, 2 not sent, 3 rounds missed; replies rejected: 4 forged, 5 duplicate
+        inet: 15 sent, 6 answered, 9 lost, 1 discarded, 2 not sent, 3 rounds missed; replies rejected: 4 unexpected, 5 duplicate
 timers
         next probe (inet) in 1.2 s
         target 192.168.178.2 may be probed again in 41.0 s

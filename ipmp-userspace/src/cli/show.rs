@@ -262,7 +262,7 @@ fn detection(group: &GroupReport) -> String {
 
 /// The families in which no target replies to any member.
 fn unreachable_targets(detection: &Detection) -> Option<String> {
-    let families: Vec<String> = detection.dark.iter().map(ToString::to_string).collect();
+    let families: Vec<String> = detection.unreachable_families.iter().map(ToString::to_string).collect();
     (!families.is_empty()).then(|| {
         format!("no target replies on any member ({}): link state alone decides", families.join(" "))
     })
@@ -272,7 +272,7 @@ fn unreachable_targets(detection: &Detection) -> Option<String> {
 fn probing(probing: &Probing) -> String {
     let family = probing.family;
     let address = |address: Option<IpAddr>| address.map(|address| address.to_string()).unwrap_or_default();
-    let method = match (probing.means, probing.obstacle) {
+    let method = match (probing.method, probing.obstacle) {
         (Some(ProbeMethod::Echo), _) => format!("by ICMP echo from {}", address(probing.test_address)),
         (Some(ProbeMethod::Arp), _) => "by ARP".into(),
         (Some(ProbeMethod::Nd), _) => "by neighbour solicitations".into(),
@@ -290,7 +290,7 @@ fn probing(probing: &Probing) -> String {
         (false, losses) => format!("ok, {losses} lost in a row"),
     };
     let mode = probing.mode;
-    let in_use = probing.targets.iter().filter(|target| target.aside.is_none());
+    let in_use = probing.targets.iter().filter(|target| target.excluded.is_none());
     let in_use: Vec<String> = in_use.map(|target| target.address.to_string()).collect();
     if in_use.is_empty() {
         return format!("probed ({family}) {method}: no target found ({mode})");

@@ -34,7 +34,7 @@ pub struct Recent {
     /// The target.
     pub target: IpAddr,
     /// A character each, oldest first: `!` answered, `.` lost, `?` void, `-` not sent, `~` on its way.
-    pub fates: String,
+    pub outcomes: String,
 }
 
 /// Something that happens without anybody doing anything.
@@ -77,7 +77,7 @@ pub(crate) fn sample() -> Explanation {
     let target = |last: u8| IpAddr::from([192, 168, 178, last]);
     let probing = Probing {
         family: Family::V4,
-        means: Some(ProbeMethod::Echo),
+        method: Some(ProbeMethod::Echo),
         obstacle: None,
         test_address: Some(target(201)),
         prefix: Some(24),
@@ -88,8 +88,8 @@ pub(crate) fn sample() -> Explanation {
         targets: vec![
             ProbedTarget {
                 address: target(1),
-                aside: None,
-                again_ms: None,
+                excluded: None,
+                retry_ms: None,
                 average_us: Some(312),
                 deviation_us: Some(40),
                 losses: 0,
@@ -97,28 +97,29 @@ pub(crate) fn sample() -> Explanation {
             },
             ProbedTarget {
                 address: target(2),
-                aside: Some(TargetFault::Unresponsive),
-                again_ms: Some(41_000),
+                excluded: Some(TargetFault::Unresponsive),
+                retry_ms: Some(41_000),
                 average_us: None,
                 deviation_us: None,
                 losses: 4,
                 answers: 0,
             },
         ],
-        spare: 0,
+        inactive_targets: 0,
         counters: Counters {
             sent: 15,
             answered: 6,
             lost: 9,
-            void: 1,
+            discarded: 1,
             unsent: 2,
             missed: 3,
-            forged: 4,
+            unexpected: 4,
             duplicate: 5,
         },
     };
     let first = report::sample().members.remove(0);
-    let recent = |last, fates: &str| Recent { family: Family::V4, target: target(last), fates: fates.into() };
+    let recent =
+        |last, outcomes: &str| Recent { family: Family::V4, target: target(last), outcomes: outcomes.into() };
     let timer = |what: &str, of: &str, in_ms| Timer { what: what.into(), of: Some(of.into()), in_ms };
     let failed = Event {
         time: "2010-01-08T20:01:06.042Z".into(),

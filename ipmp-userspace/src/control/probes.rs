@@ -26,7 +26,7 @@ pub struct ProbeReport {
     /// Where it went.
     pub target: IpAddr,
     /// What has become of it.
-    pub fate: ProbeOutcome,
+    pub outcome: ProbeOutcome,
     /// When it was sent, or was to be sent, by `CLOCK_MONOTONIC`, in nanoseconds.
     pub sent_ns: u64,
     /// From sending until the kernel received the answer, in nanoseconds.
@@ -66,7 +66,7 @@ pub(crate) fn sample() -> ProbeReport {
         family: Family::V4,
         number: 589,
         target: [192, 168, 178, 1].into(),
-        fate: ProbeOutcome::Answered,
+        outcome: ProbeOutcome::Answered,
         sent_ns: 15_113_110_000_000,
         network_ns: Some(510_000),
         handled_ns: Some(760_000),

@@ -217,7 +217,7 @@ pub(crate) fn sample() -> GroupReport {
             fail_open: true,
             probe: crate::types::ProbePolicy::Off,
             targets: vec![],
-            dark: vec![],
+            unreachable_families: vec![],
         },
         hash: HashPolicy::Connection,
         flags: words("UP,BROADCAST,RUNNING,MULTICAST,IPMP"),

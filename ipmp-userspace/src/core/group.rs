@@ -30,6 +30,7 @@
 //! |---|---|
 //! | `members` | the members |
 //! | `roles` | the active list, and the roles of its members |
+//! | `offline` | members out of service |
 //! | `standby` | which functioning members are inactive |
 //! | `probing` | probers, targets and verdicts |
 //! | `published` | what the caller has applied already |
@@ -39,6 +40,7 @@
 mod actions;
 mod adopt;
 mod members;
+mod offline;
 mod probing;
 mod published;
 mod roles;
@@ -48,7 +50,6 @@ use std::net::IpAddr;
 
 use ipmp_common::steer::{MAX_MEMBERS, MemberSet};
 
-pub use adopt::Adopted;
 pub use probing::Slow;
 
 use super::{
@@ -56,7 +57,7 @@ use super::{
     member::{Condition, Member, Turn},
     slots::Slots,
 };
-use crate::types::{Family, GroupState, LinkState, OfflineCause};
+use crate::types::{Family, GroupState, LinkState};
 use members::Members;
 use probing::GroupProbing;
 use published::Published;
@@ -241,7 +242,7 @@ impl Group {
         self.probing.mark_stale();
         self.roles.rebuild_slots(&self.members);
         self.refuse_duplicate_mac(number);
-        // A link that is down is reported and judged as one that went down (docs/reference.md 2.2).
+        // A link that is down is reported and judged as a link that was lost (docs/reference.md 2.2).
         let turn = self.members.get_mut(number).and_then(|member| member.set_link(link));
         self.turned(number, turn, None, Cause::Trigger);
     }
@@ -286,103 +287,6 @@ impl Group {
         self.new_mac = Some(number);
         self.refuse_duplicate_mac(number);
         self.accept_unique_macs();
-    }
-
-    /// Sets a member offline whose MAC another one has (docs/reference.md 2.11).
-    fn refuse_duplicate_mac(&mut self, number: u8) {
-        let Some(member) = self.member(number).filter(|member| member.offline.is_none()) else { return };
-        let Some(other) = self.members.with_mac_of(member) else { return };
-        let (member, other) = (member.name().to_owned(), other.name().to_owned());
-        let cause = Cause::DuplicateMac { member: member.clone(), other };
-        self.report(cause.clone(), |group| Event::DuplicateMac { member, group });
-        let lost = self.take_out(number, OfflineCause::DuplicateMac, &cause);
-        self.refresh(lost, &cause);
-    }
-
-    /// Sets the members online whose MAC no other one has any more.
-    fn accept_unique_macs(&mut self) {
-        for number in self.members.numbers() {
-            let Some(member) = self.member(number) else { continue };
-            if member.offline == Some(OfflineCause::DuplicateMac)
-                && self.members.with_mac_of(member).is_none()
-            {
-                let name = member.name().to_owned();
-                let cause = Cause::UniqueMac { member: name.clone() };
-                self.report(cause.clone(), |group| Event::UniqueMac { member: name, group });
-                self.put_back(number, cause);
-            }
-        }
-    }
-
-    /// Refuses an input that must not be handled. One member has to remain, as if_mpadm requires (docs/reference.md 2.12).
-    fn check(&self, input: &Input) -> Result<(), Refusal> {
-        let (Input::Offline { member } | Input::Online { member }) = input else { return Ok(()) };
-        let Some(member) = self.member(*member) else { return Ok(()) };
-        let name = || member.name().to_owned();
-        if matches!(input, Input::Online { .. }) {
-            return match member.offline {
-                None => Err(Refusal::NotOffline(name())),
-                Some(OfflineCause::DuplicateMac) => Err(Refusal::DuplicateMac(name())),
-                Some(OfflineCause::Operator) if self.members.with_mac_of(member).is_some() => {
-                    Err(Refusal::DuplicateMac(name()))
-                }
-                Some(OfflineCause::Operator) => Ok(()),
-            };
-        }
-        if member.offline.is_some() {
-            return Err(Refusal::AlreadyOffline(name()));
-        }
-        let mut others = self.members.iter().filter(|other| other.number() != member.number());
-        let enough = match self.state() {
-            GroupState::Failed => others.any(|other| other.offline.is_none()),
-            GroupState::Ok | GroupState::Degraded => others.any(Member::functions),
-        };
-        if enough { Ok(()) } else { Err(Refusal::LastFunctioning(name())) }
-    }
-
-    fn set_offline(&mut self, number: u8) {
-        let Some(member) = self.members.name(Some(number)) else { return };
-        self.report(Cause::Trigger, |group| Event::Offline { member, group });
-        let lost = self.take_out(number, OfflineCause::Operator, &Cause::Trigger);
-        self.accept_unique_macs();
-        self.refresh(lost, &Cause::Trigger);
-    }
-
-    fn set_online(&mut self, number: u8) {
-        let Some(member) = self.members.name(Some(number)) else { return };
-        self.report(Cause::Trigger, |group| Event::Online { member, group });
-        self.put_back(number, Cause::Trigger);
-    }
-
-    /// Takes a member out of service; whether it functioned.
-    fn take_out(&mut self, number: u8, offline: OfflineCause, cause: &Cause) -> bool {
-        let Some(member) = self.members.get_mut(number) else { return false };
-        let before = member.clone();
-        member.offline = Some(offline);
-        member.inactive = false;
-        self.probing.mark_stale();
-        self.members.replace(&before);
-        self.reconcile(cause);
-        before.functions()
-    }
-
-    fn put_back(&mut self, number: u8, cause: Cause) {
-        self.probing.mark_stale();
-        let Some(member) = self.members.get_mut(number) else { return };
-        member.offline = None;
-        member.flap.forget();
-        let turn = member.settle();
-        let functions = |group: &Self| group.member(number).is_some_and(Member::functions);
-        if turn.is_none() && functions(self) {
-            self.came_back(number, Origin::Online, &cause);
-            self.refresh(false, &cause);
-        }
-        self.turned(number, turn, None, cause.clone());
-        if turn.is_some() && functions(self) {
-            // Its link had come back while it was offline; still, it comes from offline.
-            self.came_back(number, Origin::Online, &cause);
-        }
-        self.reconcile(&cause);
     }
 
     /// A member functions now.

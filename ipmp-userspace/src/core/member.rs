@@ -45,7 +45,7 @@ pub enum Condition {
 /// A change of a member.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Turn {
-    /// Its link went down.
+    /// Its link was lost.
     LinkDown {
         /// Condition before.
         from: Condition,

@@ -18,6 +18,7 @@
 //! | [`role`] | the preference lists of both roles |
 
 mod action;
+mod adopted;
 pub mod binding;
 pub mod cast;
 mod event;
@@ -32,8 +33,9 @@ pub mod slots;
 mod time;
 
 pub use action::Action;
+pub use adopted::Adopted;
 pub use event::{Cause, Event};
-pub use group::{Adopted, Group};
+pub use group::Group;
 pub use input::{Attachment, Input, Refusal};
 pub use settings::Settings;
 pub use time::Time;

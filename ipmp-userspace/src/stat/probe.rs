@@ -28,7 +28,7 @@ pub fn is_any_probed(groups: &[GroupReport]) -> bool {
 /// The row of a probe that was answered or lost; other outcomes have none (docs/reference.md 6.9). `start`: start of
 /// `ipmpstat` on `CLOCK_MONOTONIC`.
 pub fn row(probe: &ProbeReport, start: Duration, name: impl FnOnce(IpAddr) -> String) -> Option<Vec<Cell>> {
-    if !matches!(probe.fate, ProbeOutcome::Answered | ProbeOutcome::Lost) {
+    if !matches!(probe.outcome, ProbeOutcome::Answered | ProbeOutcome::Lost) {
         return None;
     }
     let since = (probe.sent_ns as f64 - start.as_nanos() as f64) / 1e9;

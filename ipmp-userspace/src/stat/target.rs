@@ -56,5 +56,5 @@ fn is_probed(probing: &Probing) -> bool {
 
 /// The targets that are probed, the next one first.
 fn in_use(probing: &Probing) -> impl Iterator<Item = IpAddr> {
-    probing.targets.iter().filter(|target| target.aside.is_none()).map(|target| target.address)
+    probing.targets.iter().filter(|target| target.excluded.is_none()).map(|target| target.address)
 }

@@ -394,8 +394,8 @@ fn daemon_that_refuses_or_closes_is_a_snapshot_error() {
 fn probing(mode: TargetMode, test_address: &str, targets: &[&str]) -> Probing {
     let target = |address: &&str| ProbedTarget {
         address: address.parse().unwrap(),
-        aside: None,
-        again_ms: None,
+        excluded: None,
+        retry_ms: None,
         average_us: Some(300),
         deviation_us: Some(20),
         losses: 0,
@@ -404,7 +404,7 @@ fn probing(mode: TargetMode, test_address: &str, targets: &[&str]) -> Probing {
     let is_v6 = [test_address].iter().chain(targets).any(|address| address.contains(':'));
     Probing {
         family: if is_v6 { Family::V6 } else { Family::V4 },
-        means: None,
+        method: None,
         obstacle: None,
         test_address: test_address.parse().ok(),
         prefix: None,
@@ -413,7 +413,7 @@ fn probing(mode: TargetMode, test_address: &str, targets: &[&str]) -> Probing {
         losses: 0,
         answers: 7,
         targets: targets.iter().map(target).collect(),
-        spare: 0,
+        inactive_targets: 0,
         counters: Counters::default(),
     }
 }
@@ -443,7 +443,7 @@ fn reference_targets() {
         &["192.168.178.9", "192.168.178.8", "192.168.178.7"],
     );
     // Excluded targets are not in the table.
-    both.targets[2].aside = Some(TargetFault::Unresponsive);
+    both.targets[2].excluded = Some(TargetFault::Unresponsive);
     let others = [production(
         GroupState::Ok,
         [
@@ -507,7 +507,7 @@ fn probes_of_the_reference(start: u64) -> Vec<(Told, bool)> {
     let lost = ProbeReport {
         member: "e1000g1".into(),
         number: 612,
-        fate: ProbeOutcome::Lost,
+        outcome: ProbeOutcome::Lost,
         sent_ns: start + 170_000_000,
         network_ns: None,
         handled_ns: None,
@@ -527,9 +527,13 @@ fn probes_of_the_reference(start: u64) -> Vec<(Told, bool)> {
         deviation_ns: None,
         ..probes::sample()
     };
-    let void =
-        ProbeReport { fate: ProbeOutcome::Discarded, network_ns: None, handled_ns: None, ..answered.clone() };
-    let unsent = ProbeReport { fate: ProbeOutcome::Unsent, ..void.clone() };
+    let void = ProbeReport {
+        outcome: ProbeOutcome::Discarded,
+        network_ns: None,
+        handled_ns: None,
+        ..answered.clone()
+    };
+    let unsent = ProbeReport { outcome: ProbeOutcome::Unsent, ..void.clone() };
     let end = (Told::default(), true);
     vec![record(answered), record(void), record(lost), record(unsent), record(old), end]
 }

@@ -69,14 +69,14 @@ fn spoofed_echo_replies_do_not_keep_failed_member_alive() {
     cut_with_spoofer(
         &production,
         (member, member),
-        ("replies with a wrong cookie", &["forged"]),
+        ("replies with a wrong cookie", &["unexpected"]),
         move |probe| reply_to(probe, router).map(with_wrong_cookie),
     );
     let mac = other.mac();
     cut_with_spoofer(
         &production,
         (member, other),
-        ("replies to another member", &["forged"]),
+        ("replies to another member", &["unexpected"]),
         move |probe| reply_to(probe, router).map(|reply| with_destination(reply, mac)),
     );
     let capture = ProbeCapture::on(lab.host(), member.name()).unwrap();
@@ -86,7 +86,7 @@ fn spoofed_echo_replies_do_not_keep_failed_member_alive() {
     let recorded: Vec<Vec<u8>> = replies.map(|frame| frame.frame).collect();
     assert!(recorded.len() > 10, "only {} replies were recorded", recorded.len());
     let mut again = recorded.into_iter().cycle();
-    let counters = ["forged", "duplicate"];
+    let counters = ["unexpected", "duplicate"];
     cut_with_spoofer(&production, (member, member), ("replayed replies", &counters), move |_| again.next());
     production.assert_clean();
 }
@@ -103,7 +103,7 @@ fn arp_replies_from_wrong_mac_do_not_keep_failed_member_alive() {
     cut_with_spoofer(
         &production,
         (member, member),
-        ("replies from a wrong MAC", &["forged"]),
+        ("replies from a wrong MAC", &["unexpected"]),
         move |probe| reply_to(probe, OTHER_MAC),
     );
     production.assert_clean();

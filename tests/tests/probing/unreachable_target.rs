@@ -33,7 +33,7 @@ fn with_a_router(lab: &Lab) -> Production<'_> {
 }
 
 fn unreachable_families(production: &Production<'_>) -> Value {
-    production.report_json().unwrap()["detection"]["dark"].clone()
+    production.report_json().unwrap()["detection"]["unreachable_families"].clone()
 }
 
 #[test]

@@ -159,7 +159,7 @@ fn probed_group_shows_detection_time_and_settings() {
         fail_open: false,
         probe: ProbePolicy::Arp,
         targets: vec![[192, 168, 178, 1].into(), [192, 168, 178, 2].into()],
-        dark: vec![Family::V4, Family::V6],
+        unreachable_families: vec![Family::V4, Family::V6],
     };
     assert_eq!(
         detection(&group),
@@ -188,14 +188,14 @@ fn probed_member_shows_method_result_and_targets() {
     };
     assert_eq!(
         line(|p| {
-            (p.failed, p.means, p.mode) = (false, Some(ProbeMethod::Arp), TargetMode::Explicit);
+            (p.failed, p.method, p.mode) = (false, Some(ProbeMethod::Arp), TargetMode::Explicit);
             p.targets.truncate(1);
         }),
         "probed (inet) by ARP: ok, targets 192.168.178.1 (explicit)"
     );
     assert_eq!(
         line(|p| {
-            (p.failed, p.losses, p.means, p.family) = (false, 2, Some(ProbeMethod::Nd), Family::V6);
+            (p.failed, p.losses, p.method, p.family) = (false, 2, Some(ProbeMethod::Nd), Family::V6);
             p.targets.truncate(1);
         }),
         "probed (inet6) by neighbour solicitations: ok, 2 lost in a row, targets 192.168.178.1 (routes)"
@@ -205,11 +205,11 @@ fn probed_member_shows_method_result_and_targets() {
         "probed (inet) by ICMP echo from 192.168.178.201: no target found (multicast)"
     );
     assert_eq!(
-        line(|p| (p.means, p.obstacle) = (None, Some(ProbeObstacle::NotUnique))),
+        line(|p| (p.method, p.obstacle) = (None, Some(ProbeObstacle::NotUnique))),
         "not probed (inet): test address 192.168.178.201 is not unique in the group"
     );
     assert_eq!(
-        line(|p| (p.means, p.obstacle) = (None, Some(ProbeObstacle::Awaited))),
+        line(|p| (p.method, p.obstacle) = (None, Some(ProbeObstacle::Awaited))),
         "not probed (inet): waiting for its test address"
     );
 }

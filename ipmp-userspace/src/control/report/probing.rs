@@ -27,7 +27,7 @@ pub struct Detection {
     /// Targets that the operator names; none: they are found.
     pub targets: Vec<IpAddr>,
     /// Families in which no target answers on any member, so that nobody is blamed.
-    pub dark: Vec<Family>,
+    pub unreachable_families: Vec<Family>,
 }
 
 /// A target that takes longer than the failure detection time allows that was asked for.
@@ -49,7 +49,7 @@ pub struct Probing {
     /// The family.
     pub family: Family,
     /// How it is probed; `None`: it cannot be now, and `obstacle` says why.
-    pub means: Option<ProbeMethod>,
+    pub method: Option<ProbeMethod>,
     /// Why it cannot be probed.
     pub obstacle: Option<ProbeObstacle>,
     /// Its test address.
@@ -67,7 +67,7 @@ pub struct Probing {
     /// The targets that are probed, the next one first, then those that are left alone for a while.
     pub targets: Vec<ProbedTarget>,
     /// How many other targets there are, which nobody needs now.
-    pub spare: u32,
+    pub inactive_targets: u32,
     /// What has been done so far.
     pub counters: Counters,
 }
@@ -78,9 +78,9 @@ pub struct ProbedTarget {
     /// Its address.
     pub address: IpAddr,
     /// Why it is not probed; `None`: it is.
-    pub aside: Option<TargetFault>,
+    pub excluded: Option<TargetFault>,
     /// When it may be probed again, in milliseconds from now.
-    pub again_ms: Option<u64>,
+    pub retry_ms: Option<u64>,
     /// How long it takes to answer on the average, in microseconds.
     pub average_us: Option<u64>,
     /// How far that is off in the mean, in microseconds.
@@ -101,13 +101,13 @@ pub struct Counters {
     /// Probes lost; an answer that comes later does not lower it.
     pub lost: u64,
     /// Probes that nobody judged in time: neither lost nor answered.
-    pub void: u64,
+    pub discarded: u64,
     /// Probes that could not be sent.
     pub unsent: u64,
     /// Rounds that were left out, because the daemon came too late for them.
     pub missed: u64,
     /// Answers to nothing that was asked.
-    pub forged: u64,
+    pub unexpected: u64,
     /// Answers that came again.
     pub duplicate: u64,
 }

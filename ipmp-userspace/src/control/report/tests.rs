@@ -92,7 +92,7 @@ fn the_report_is_what_the_definition_says() {
         ago_ms: 5000,
     });
     probed.detection.targets = vec![[192, 168, 178, 1].into()];
-    probed.detection.dark = vec![Family::V4, Family::V6];
+    probed.detection.unreachable_families = vec![Family::V4, Family::V6];
     check_reply("Show", &said(Response::Show(vec![probed]))).unwrap();
     check_reply("Explain", &said(Response::Explained(Box::new(explained)))).unwrap();
     let prober = |rtt_us| Prober { member: "eth0".into(), status: TargetStatus::Active, rtt_us };
@@ -180,12 +180,12 @@ fn every_word_of_the_definition_can_be_said() {
     for object in ["Probing", "Event", "FinishedProbe", "Recent"] {
         assert_eq!(field(object, "family"), families, "{object}");
     }
-    assert_eq!(field("Probing", "means"), words_of(&ProbeMethod::ALL));
+    assert_eq!(field("Probing", "method"), words_of(&ProbeMethod::ALL));
     assert_eq!(field("Probing", "obstacle"), words_of(&ProbeObstacle::ALL));
     assert_eq!(field("Probing", "mode"), words_of(&TargetMode::ALL));
-    assert_eq!(field("ProbedTarget", "aside"), words_of(&TargetFault::ALL));
+    assert_eq!(field("ProbedTarget", "excluded"), words_of(&TargetFault::ALL));
     assert_eq!(field("Detection", "probe"), words_of(&ProbePolicy::ALL));
-    assert_eq!(field("FinishedProbe", "fate"), words_of(&ProbeOutcome::ALL));
+    assert_eq!(field("FinishedProbe", "outcome"), words_of(&ProbeOutcome::ALL));
     assert_eq!(field("Group", "hash"), words_of(&HashPolicy::ALL));
     assert_eq!(field("Capture", "mode"), words_of(&CaptureMode::ALL));
     let detach = interface.methods().find(|m| m.name() == "Detach").unwrap();

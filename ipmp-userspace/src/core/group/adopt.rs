@@ -1,47 +1,17 @@
 //! Adopting a group that an earlier daemon left in the kernel.
 
-use std::net::IpAddr;
-
-use ipmp_common::{
-    maps::MemberStatus,
-    steer::{MemberSet, Preference},
-};
+use ipmp_common::{maps::MemberStatus, steer::MemberSet};
 
 use super::{Group, published::Published, roles::Roles};
 use crate::{
     core::{
-        Action, Attachment, Cause, Settings, Time,
+        Action, Adopted, Attachment, Cause, Settings, Time,
         flap::Flap,
         member::{Condition, Member},
         probe::{TestAddress, prober::Prober},
-        slots::Slots,
     },
     types::{Family, LinkState, MemberState, OfflineCause},
 };
-
-/// What a restarted daemon finds in the kernel.
-#[derive(Clone, Debug)]
-pub struct Adopted {
-    /// The members in the order of their numbers: attachment with the link as it is now, and the state in the map.
-    pub members: Vec<(Attachment, MemberStatus)>,
-    /// The `usable` mask.
-    pub usable: MemberSet,
-    /// The `reserve` mask.
-    pub reserve: MemberSet,
-    /// The `live` mask as it is now.
-    pub live: MemberSet,
-    /// The slots.
-    pub slots: Slots,
-    /// The cast role.
-    pub cast: Preference,
-    /// The data addresses and their inbound roles.
-    pub inbound: Vec<(IpAddr, Preference)>,
-    /// The members that were probed, in IPv4 and in IPv6. A failed one stays failed until its probes are answered; the
-    /// caller reports test addresses afterwards.
-    pub probed: [MemberSet; 2],
-    /// The members that are standbys.
-    pub standby: MemberSet,
-}
 
 impl Group {
     /// The group that the maps describe, and the actions that bring the kernel up to date.

@@ -6,6 +6,7 @@ use ipmp_common::{maps::MemberStatus, steer::Preference};
 use proptest::prelude::*;
 
 use super::*;
+use crate::core::Adopted;
 use crate::types::LinkState;
 
 /// The state of the kernel, from the actions alone.

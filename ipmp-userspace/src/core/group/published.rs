@@ -7,8 +7,8 @@ use ipmp_common::{
     steer::{MAX_MEMBERS, MemberSet, Preference},
 };
 
-use super::{Adopted, MIN_MTU, members::Members};
-use crate::core::{Action, Cause, member::Member, slots::Slots};
+use super::{MIN_MTU, members::Members};
+use crate::core::{Action, Adopted, Cause, member::Member, slots::Slots};
 
 /// What was published last.
 #[derive(Clone, Debug)]

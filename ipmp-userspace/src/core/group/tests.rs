@@ -3,6 +3,7 @@ use std::time::Duration;
 use ipmp_common::{maps::MemberStatus, steer::Preference};
 
 use super::*;
+use crate::core::Adopted;
 use crate::{
     daemon::events::table,
     types::{GroupState, LinkState, MemberState},
@@ -164,7 +165,7 @@ fn carrier_loss_moves_roles_and_keeps_usable() {
     assert_eq!((scene.group.cast(), scene.group.inbound(address(200))), (Some(1), Some(1)));
 }
 
-/// State of the member under test and what is said, for every state, event and company: the table of the group's
+/// State of the member under test and the events, for every state, input and peer: the table of the group's
 /// documentation. The member is number 0, `eth0`; its company is number 1, `eth1`, with a link or without one.
 #[test]
 fn every_state_peer_and_event_matches_the_table() {
@@ -250,7 +251,7 @@ fn every_state_peer_and_event_matches_the_table() {
     for &(start, company, on, end, expected) in table {
         let mut scene =
             Scene { group: Group::new("g", Settings::default()), now: Time(Duration::from_secs(1000)) };
-        // The company first, so that the member under test has somebody to be offlined beside.
+        // The peer first, so that the member under test can be set offline.
         scene.tell(Input::Joined(attachment(1, "eth1", LinkState::Up)));
         scene.live(&[1]);
         scene.tell(Input::Joined(attachment(0, "eth0", LinkState::Up)));
@@ -318,7 +319,7 @@ fn links_lost_one_after_another_and_restored() {
             Action::SetCarrier(false),
             Action::SetState { member: 1, state: MemberStatus::Failed },
         ],
-        "the lists stay, for whoever comes back first"
+        "the lists stay, for the first member to return"
     );
     assert_eq!((scene.group.inbound(address(200)), scene.group.cast()), (None, None));
     scene.live(&[]);

@@ -181,10 +181,10 @@ proptest! {
                 lists[slot] = new.lists()[slot];
             }
         }
-        let everybody = (0..=count).filter(|&number| grow || number < count).collect::<MemberSet>();
+        let present = (0..=count).filter(|&number| grow || number < count).collect::<MemberSet>();
         let stayed: Members = old_members.iter().filter(|old| new_members.contains(old)).copied().collect();
         for list in lists.iter() {
-            prop_assert!(list.members().all(|number| everybody.has(number)));
+            prop_assert!(list.members().all(|number| present.has(number)));
             for &(number, _) in &stayed {
                 prop_assert_eq!(list.first_in(MemberSet::of(number)), Some(number));
             }

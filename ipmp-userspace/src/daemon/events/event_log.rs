@@ -65,7 +65,7 @@ impl EventLog {
                 family: outcome.family,
                 number: outcome.sequence,
                 target: outcome.target,
-                fate: outcome.outcome,
+                outcome: outcome.outcome,
                 sent_ns: nanoseconds(outcome.sent),
                 network_ns: outcome.rtt.map(|network| nanoseconds(Time(network))),
                 handled_ns: outcome.rtt.map(|_| nanoseconds(Time(handled))),

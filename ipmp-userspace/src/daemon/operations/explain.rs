@@ -348,12 +348,12 @@ impl View<'_> {
     fn recent(&self) -> Vec<Recent> {
         let mut recent = Vec::new();
         for (family, prober) in self.probers() {
-            let mut fates: BTreeMap<IpAddr, String> = BTreeMap::new();
+            let mut outcomes: BTreeMap<IpAddr, String> = BTreeMap::new();
             for probe in prober.history().probes() {
-                fates.entry(probe.target).or_default().push(letter(probe));
+                outcomes.entry(probe.target).or_default().push(letter(probe));
             }
-            let of = |(target, fates)| Recent { family, target, fates };
-            recent.extend(fates.into_iter().map(of));
+            let of = |(target, outcomes)| Recent { family, target, outcomes };
+            recent.extend(outcomes.into_iter().map(of));
         }
         recent
     }

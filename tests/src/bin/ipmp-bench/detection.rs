@@ -46,8 +46,9 @@ pub fn measure(cuts: u32) -> Result<Detection> {
     let mut fdts = Vec::new();
     for (fdt, times) in FDTS {
         production.daemon.ctl(&format!("set {GROUP} fdt={}ms", fdt.as_millis()))?;
-        let count =
-            || Ok::<_, anyhow::Error>((production.count(None, "void")?, production.count(None, "missed")?));
+        let count = || {
+            Ok::<_, anyhow::Error>((production.count(None, "discarded")?, production.count(None, "missed")?))
+        };
         let (discarded, missed) = count()?;
         let DetectionTimes { detected, repaired } =
             path_failure::measure(&lab, &production, fdt, cuts as usize * times)?;

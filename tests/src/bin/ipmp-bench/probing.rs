@@ -36,7 +36,7 @@ pub struct Probing {
 pub fn measure(groups: u32, seconds: u32) -> Result<Probing> {
     let lab = Lab::builder().members(1).one_switch().peers(&[]).build()?;
     let idle = IdleGroups::create_probed(&lab, groups as usize, FDT)?;
-    let names = ["sent", "lost", "void", "missed"];
+    let names = ["sent", "lost", "discarded", "missed"];
     let count = || names.iter().map(|name| idle.count(name)).collect::<Result<Vec<u64>>>();
     let (failures, before) = (idle.failures(), count()?);
     let began = std::time::Instant::now();

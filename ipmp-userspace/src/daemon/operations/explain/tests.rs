@@ -49,7 +49,7 @@ fn working_member() {
     let recent = view(&wire).recent();
     let [recent] = &recent[..] else { panic!("one target") };
     assert_eq!(
-        (recent.family, recent.target, recent.fates.as_str()),
+        (recent.family, recent.target, recent.outcomes.as_str()),
         (Family::V4, router(1), &*"!".repeat(52))
     );
     let timers = view(&wire).timers();
@@ -72,7 +72,7 @@ fn path_failure_and_repair_while_link_is_up() {
     assert_eq!(reasons[0], "It is not active: its probes have failed, and others work.");
     assert_eq!(reasons[3], "inet has failed: 0 of 10 answers in a row, over all targets or from one.");
     assert!(
-        view(&wire).recent()[0].fates.trim_end_matches('~').ends_with("!....."),
+        view(&wire).recent()[0].outcomes.trim_end_matches('~').ends_with("!....."),
         "{:?}",
         view(&wire).recent()
     );
@@ -300,7 +300,7 @@ fn excluded_target_has_a_timer() {
     let last = timers.last().unwrap();
     assert_eq!((last.what.as_str(), last.of.as_deref()), ("target-again", Some("192.168.178.2")));
     assert!((59_000..=60_000).contains(&last.in_ms), "{last:?}");
-    let fates: Vec<String> = view(&wire).recent().into_iter().map(|recent| recent.fates).collect();
+    let fates: Vec<String> = view(&wire).recent().into_iter().map(|recent| recent.outcomes).collect();
     assert!(fates[1].trim_end_matches('~').ends_with("....."), "{fates:?}");
 }
 

@@ -34,7 +34,10 @@ pub fn detection(group: &core::Group, now: Time) -> Detection {
         fail_open: settings.fail_open,
         probe: settings.probe,
         targets: group.known_targets().explicit.clone(),
-        dark: Family::ALL.into_iter().filter(|&family| group.targets_unreachable(family)).collect(),
+        unreachable_families: Family::ALL
+            .into_iter()
+            .filter(|&family| group.targets_unreachable(family))
+            .collect(),
     }
 }
 
@@ -56,11 +59,11 @@ fn of_family(member: &Member, family: Family, prober: &Prober, now: Time) -> Pro
         TestAddress::None | TestAddress::Awaited => (None, None),
     };
     let counters = prober.counters();
-    let (mut listed, spare) = targets_of(prober, now);
+    let (mut listed, inactive_targets) = targets_of(prober, now);
     listed.truncate(MOST_TARGETS);
     Probing {
         family,
-        means: means.map(ProbeSource::method),
+        method: means.map(ProbeSource::method),
         obstacle: match (means, test_address) {
             (Some(_), _) => None,
             (None, Some(_)) => Some(ProbeObstacle::NotUnique),
@@ -73,15 +76,15 @@ fn of_family(member: &Member, family: Family, prober: &Prober, now: Time) -> Pro
         losses: history.losses(),
         answers: history.answers(),
         targets: listed,
-        spare,
+        inactive_targets,
         counters: Counters {
             sent: counters.sent,
             answered: counters.answered,
             lost: counters.lost,
-            void: counters.void,
+            discarded: counters.void,
             unsent: counters.unsent,
             missed: counters.missed,
-            forged: counters.forged,
+            unexpected: counters.forged,
             duplicate: counters.duplicate,
         },
     }
@@ -92,32 +95,32 @@ fn targets_of(prober: &Prober, now: Time) -> (Vec<ProbedTarget>, u32) {
     let history = prober.history();
     let mut listed: Vec<ProbedTarget> =
         prober.targets().active().map(|target| target_report(target, history, None, now)).collect();
-    let mut aside: Vec<(Time, ProbedTarget)> = Vec::new();
-    let mut spare = 0;
+    let mut excluded: Vec<(Time, ProbedTarget)> = Vec::new();
+    let mut inactive_targets = 0;
     for target in prober.targets().all() {
         match target.status {
             TargetUse::Active => {}
-            TargetUse::Inactive => spare += 1,
+            TargetUse::Inactive => inactive_targets += 1,
             TargetUse::Excluded(fault, since) => {
-                aside.push((since, target_report(target, history, Some((fault, since)), now)));
+                excluded.push((since, target_report(target, history, Some((fault, since)), now)));
             }
         }
     }
-    aside.sort_by_key(|(since, _)| std::cmp::Reverse(*since));
-    listed.extend(aside.into_iter().map(|(_, target)| target));
-    (listed, spare)
+    excluded.sort_by_key(|(since, _)| std::cmp::Reverse(*since));
+    listed.extend(excluded.into_iter().map(|(_, target)| target));
+    (listed, inactive_targets)
 }
 
 fn target_report(
     target: &targets::Target,
     history: &History,
-    aside: Option<(TargetFault, Time)>,
+    excluded: Option<(TargetFault, Time)>,
     now: Time,
 ) -> ProbedTarget {
     ProbedTarget {
         address: target.address,
-        aside: aside.map(|(fault, _)| fault),
-        again_ms: aside.map(|(_, since)| milliseconds(since + targets::ASIDE - now)),
+        excluded: excluded.map(|(fault, _)| fault),
+        retry_ms: excluded.map(|(_, since)| milliseconds(since + targets::ASIDE - now)),
         average_us: target.rtt.average().map(microseconds),
         deviation_us: target.rtt.deviation().map(microseconds),
         losses: history.losses_of(target.address),
@@ -157,21 +160,26 @@ mod tests {
         let mut wire = Wire::with_fdt(2, FDT);
         wire.run(FDT);
         let [inet] = &of(&wire, 0)[..] else { panic!("one family") };
-        assert_eq!((inet.family, inet.means, inet.obstacle), (Family::V4, Some(ProbeMethod::Echo), None));
+        assert_eq!((inet.family, inet.method, inet.obstacle), (Family::V4, Some(ProbeMethod::Echo), None));
         assert_eq!((inet.test_address, inet.prefix), (Some(router(201)), Some(24)));
         assert_eq!((inet.mode, inet.failed, inet.losses), (TargetMode::Routes, false, 0));
         let [target] = &inet.targets[..] else { panic!("one router") };
-        assert_eq!((target.address, target.aside, target.again_ms), (router(1), None, None));
+        assert_eq!((target.address, target.excluded, target.retry_ms), (router(1), None, None));
         assert_eq!(target.average_us, Some(300));
         assert!(target.deviation_us.is_some());
         assert_eq!((target.losses, target.answers), (0, inet.answers));
         assert!(inet.answers >= 10, "{inet:?}");
         assert_eq!(inet.counters.sent, inet.counters.answered);
-        assert_eq!(inet.spare, 0);
+        assert_eq!(inet.inactive_targets, 0);
         let group = detection(&wire.group, wire.now);
         assert_eq!((group.configured_ms, group.interval_us, group.raised), (1000, 200_000, None));
         assert_eq!(fdt_ms(&wire.group), Some(1000));
-        assert!(group.failback && group.fail_open && group.dark.is_empty() && group.targets.is_empty());
+        assert!(
+            group.failback
+                && group.fail_open
+                && group.unreachable_families.is_empty()
+                && group.targets.is_empty()
+        );
         assert_eq!(group.probe, ProbePolicy::Off);
     }
 
@@ -186,13 +194,13 @@ mod tests {
         wire.tell(Input::TestAddress { member: 0, family, address: TestAddress::Awaited });
         let awaited = of(&wire, 0).remove(0);
         assert_eq!(
-            (awaited.means, awaited.obstacle, awaited.test_address, awaited.mode),
+            (awaited.method, awaited.obstacle, awaited.test_address, awaited.mode),
             (None, Some(ProbeObstacle::Awaited), None, TargetMode::Disabled)
         );
         let address = TestAddress::Is { address: router(200), prefix: 24 };
         wire.tell(Input::TestAddress { member: 0, family, address });
         let twin = of(&wire, 0).remove(0);
-        assert_eq!((twin.means, twin.obstacle), (None, Some(ProbeObstacle::NotUnique)));
+        assert_eq!((twin.method, twin.obstacle), (None, Some(ProbeObstacle::NotUnique)));
         assert_eq!(twin.test_address, Some(router(200)));
     }
 
@@ -204,17 +212,17 @@ mod tests {
         wire.dead.insert(router(2));
         wire.run(20 * FDT);
         let inet = of(&wire, 0).remove(0);
-        let shown: Vec<_> = inet.targets.iter().map(|target| (target.address, target.aside)).collect();
+        let shown: Vec<_> = inet.targets.iter().map(|target| (target.address, target.excluded)).collect();
         assert_eq!(shown[2], (router(2), Some(TargetFault::Unresponsive)), "{shown:?}");
-        assert!(shown[..2].iter().all(|(_, aside)| aside.is_none()), "{shown:?}");
-        assert!(inet.targets[2].again_ms.is_some_and(|again| again <= 60_000), "{:?}", inet.targets[2]);
+        assert!(shown[..2].iter().all(|(_, excluded)| excluded.is_none()), "{shown:?}");
+        assert!(inet.targets[2].retry_ms.is_some_and(|again| again <= 60_000), "{:?}", inet.targets[2]);
 
         wire.routers(&(1..=100).map(router).collect::<Vec<_>>());
         wire.run(FDT);
         let inet = of(&wire, 0).remove(0);
         assert!(inet.targets.len() <= MOST_TARGETS);
-        assert_eq!(inet.targets.iter().filter(|target| target.aside.is_none()).count(), targets::ACTIVE);
-        assert_eq!(inet.spare, 100 - inet.targets.len() as u32);
+        assert_eq!(inet.targets.iter().filter(|target| target.excluded.is_none()).count(), targets::ACTIVE);
+        assert_eq!(inet.inactive_targets, 100 - inet.targets.len() as u32);
     }
 
     #[test]
@@ -238,7 +246,7 @@ mod tests {
         let mut wire = Wire::with_fdt(2, FDT);
         wire.dead.insert(router(1));
         wire.run(2 * FDT);
-        assert_eq!(detection(&wire.group, wire.now).dark, [Family::V4]);
+        assert_eq!(detection(&wire.group, wire.now).unreachable_families, [Family::V4]);
         assert_eq!(
             of(&wire, 0)[0].losses,
             wire.group.member(0).unwrap().prober(Family::V4).unwrap().history().losses()

@@ -1,0 +1,34 @@
+//! What a restarted daemon finds in the kernel.
+
+use std::net::IpAddr;
+
+use ipmp_common::{
+    maps::MemberStatus,
+    steer::{MemberSet, Preference},
+};
+
+use super::{input::Attachment, slots::Slots};
+
+/// What a restarted daemon finds in the kernel.
+#[derive(Clone, Debug)]
+pub struct Adopted {
+    /// The members in the order of their numbers: attachment with the link as it is now, and the state in the map.
+    pub members: Vec<(Attachment, MemberStatus)>,
+    /// The `usable` mask.
+    pub usable: MemberSet,
+    /// The `reserve` mask.
+    pub reserve: MemberSet,
+    /// The `live` mask as it is now.
+    pub live: MemberSet,
+    /// The slots.
+    pub slots: Slots,
+    /// The cast role.
+    pub cast: Preference,
+    /// The data addresses and their inbound roles.
+    pub inbound: Vec<(IpAddr, Preference)>,
+    /// The members that were probed, in IPv4 and in IPv6. A failed one stays failed until its probes are answered; the
+    /// caller reports test addresses afterwards.
+    pub probed: [MemberSet; 2],
+    /// The members that are standbys.
+    pub standby: MemberSet,
+}
