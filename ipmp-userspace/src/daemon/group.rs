@@ -12,6 +12,7 @@ pub mod hardware_filters;
 pub mod links;
 pub mod members;
 pub mod membership_reports;
+pub mod mirrored_memberships;
 pub mod neighbours;
 pub mod probe_replies;
 pub mod probing;
@@ -99,6 +100,8 @@ pub struct RunningGroup {
     pub filters: hardware_filters::FilterState,
     /// Membership reports that are due.
     pub reports: membership_reports::PendingReports,
+    /// Multicast groups that programs joined on the members.
+    pub mirrored: mirrored_memberships::MirroredMemberships,
     /// Test addresses of the members.
     pub test_addresses: test_addresses::GroupTestAddresses,
     /// Replaces the sentinel on kernels where it cannot run.
@@ -131,6 +134,7 @@ impl RunningGroup {
             followers: followers::Followers::default(),
             filters: hardware_filters::FilterState::default(),
             reports: membership_reports::PendingReports::default(),
+            mirrored: mirrored_memberships::MirroredMemberships::default(),
             test_addresses: test_addresses::GroupTestAddresses::default(),
             updelay,
             discovery: probing::Discovery::default(),

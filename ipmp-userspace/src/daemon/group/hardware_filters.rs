@@ -24,7 +24,7 @@ use std::{
     time::Duration,
 };
 
-use super::{Context, RunningGroup};
+use super::{Context, RunningGroup, mirrored_memberships};
 use crate::{
     core::Time,
     daemon::{
@@ -132,6 +132,7 @@ impl FilterTimer {
     /// Updates the filters of all members.
     pub async fn update(&mut self, groups: &mut BTreeMap<String, RunningGroup>, context: &mut Context<'_>) {
         self.updated = now();
+        mirrored_memberships::update(groups);
         multicast::update(groups, context).await;
         unicast::update(groups, context).await;
         vlan::update(groups, context).await;

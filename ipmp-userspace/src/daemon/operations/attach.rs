@@ -20,13 +20,16 @@ use crate::{
     daemon::{
         clock::now,
         events::trigger::Trigger,
-        group::{MemberDevice, RunningGroup, UPDELAY, actions, addresses, links, members},
+        group::{
+            MemberDevice, RunningGroup, UPDELAY, actions, addresses, links, members,
+            mirrored_memberships::of_programs,
+        },
         manager::Manager,
         migration::{Configuration, Place},
         state_file::{DEFAULT_WEIGHT, SavedFilters, SavedMember, SavedTestAddresses},
     },
     datapath::other_filters,
-    link::{Address, Device, Links, Saved as SavedSetting, speed, sysctl},
+    link::{Address, Device, Links, Saved as SavedSetting, memberships, speed, sysctl},
 };
 
 /// How much longer than [`UPDELAY`] the first member may take until its link is trusted, before addresses are moved to a
@@ -296,6 +299,15 @@ async fn try_join(
             "{name} has tc filters of another program: {}; they stay, and do not receive the packets of {group_name}: move \
              them to {group_name}",
             filters.join(", ")
+        ));
+    }
+    let joined = memberships().unwrap_or_default().remove(&device.ifindex).unwrap_or_default();
+    let joined: Vec<String> = of_programs(&joined).iter().map(ToString::to_string).collect();
+    if !joined.is_empty() {
+        notes.push(format!(
+            "programs have joined multicast groups on {name}: {}; {group_name} receives these groups for them. Restart those \
+             that send to a group or are bound to {name}, so that they use {group_name}",
+            joined.join(", ")
         ));
     }
     if !candidate.configuration.is_empty() {
