@@ -197,6 +197,17 @@ pub enum Event {
         member: Option<String>,
         settings: String,
     },
+    /// Another program gave the interface of a member another name.
+    MemberRenamed {
+        before: String,
+        member: String,
+        group: String,
+    },
+    /// Another program gave the group interface another name, which the group has now, too.
+    GroupRenamed {
+        before: String,
+        group: String,
+    },
     GroupCreated {
         group: String,
     },

@@ -46,7 +46,7 @@ mod published;
 mod roles;
 mod standby;
 
-use std::net::IpAddr;
+use std::{collections::BTreeMap, net::IpAddr};
 
 use ipmp_common::steer::{MAX_MEMBERS, MemberSet};
 
@@ -168,6 +168,22 @@ impl Group {
     /// Name of the group.
     pub fn name(&self) -> &str {
         &self.name
+    }
+
+    /// The group interface has another name.
+    pub fn rename(&mut self, name: &str) {
+        name.clone_into(&mut self.name);
+    }
+
+    /// Interfaces of members have other names, by number: all at once, since two may have swapped theirs.
+    pub fn rename_members(&mut self, names: &BTreeMap<u8, String>) {
+        let before = |number: &u8| Some((self.members.name(Some(*number))?, names[number].clone()));
+        self.published.rename(&names.keys().filter_map(before).collect());
+        for (number, name) in names {
+            if let Some(member) = self.members.get_mut(*number) {
+                member.attachment.name.clone_from(name);
+            }
+        }
     }
 
     /// State of the group.

@@ -11,6 +11,7 @@ use super::{
     manager::Manager,
     migration::restore_all,
     operations::destroy,
+    renames,
 };
 use crate::{
     core::Event,
@@ -49,10 +50,14 @@ pub async fn apply_result(manager: &mut Manager, trigger: &Trigger, result: Task
 
 /// Compares everything with the kernel, as if every difference had been reported.
 pub async fn resync(manager: &mut Manager, trigger: &Trigger) -> Result<(), link::Error> {
+    renames::follow(manager, trigger);
     let devices = manager.links.devices().await?;
     let known: Vec<u32> = manager.groups.values().flat_map(RunningGroup::devices).collect();
     for ifindex in known {
-        if devices.iter().all(|device| device.ifindex != ifindex) {
+        // The list may be incomplete.
+        if devices.iter().all(|device| device.ifindex != ifindex)
+            && manager.links.device(ifindex).await?.is_none()
+        {
             device_deleted(manager, trigger, ifindex).await;
         }
     }
@@ -81,6 +86,9 @@ pub async fn resync(manager: &mut Manager, trigger: &Trigger) -> Result<(), link
 async fn device_changed(manager: &mut Manager, trigger: &Trigger, reported: &Device) {
     if reported.vlan.is_some() {
         manager.groups.values_mut().for_each(vlans::recheck);
+    }
+    if manager.groups.values().any(|group| renames::is_renamed(group, reported)) {
+        renames::follow(manager, trigger);
     }
     let mut device = reported.clone();
     if manager.groups.values().any(|group| links::differs(group, reported)) {

@@ -217,6 +217,23 @@ impl Group {
         Ok(())
     }
 
+    /// The group interface has another name now, under which the pins are already ([`super::Datapath::rename_groups`]).
+    pub fn set_name(&mut self, name: &str) {
+        name.clone_into(&mut self.spec.name);
+        self.directory = self.host.borrow().pins.group(name);
+    }
+
+    /// Writes the new name of a member's interface to the map.
+    ///
+    /// # Errors
+    /// [`Error::Map`].
+    pub fn set_member_name(&mut self, number: u8, name: &str) -> Result<(), Error> {
+        let key = u32::from(number);
+        let mut member = self.members.get(&key, 0).map_err(map_error("members"))?;
+        member.name = name_in_map(name);
+        self.members.set(key, member, 0).map_err(map_error("members"))
+    }
+
     /// The hash policy.
     pub fn policy(&self) -> HashPolicy {
         self.spec.policy
@@ -253,17 +270,13 @@ impl Group {
         let before = self.members.get(&number, 0).map_err(map_error("members"))?;
         let mut lower = [Device::default(); MAX_LOWER];
         lower[..devices.len() - 1].copy_from_slice(&devices[1..]);
-        let mut name = [0; 16];
-        for (place, byte) in name.iter_mut().take(15).zip(spec.name.bytes()) {
-            *place = byte.cast_signed();
-        }
         let member = Member {
             device: devices[0],
             mac: spec.mac,
             lowers: (devices.len() - 1) as u16,
             state: if before.state == MemberStatus::Vacant { MemberStatus::Unknown } else { before.state },
             pad: 0,
-            name,
+            name: name_in_map(&spec.name),
             lower,
         };
         if before.mac != spec.mac && before.state != MemberStatus::Vacant {
@@ -382,6 +395,14 @@ impl Group {
         }
         Ok(())
     }
+}
+
+fn name_in_map(name: &str) -> [core::ffi::c_char; 16] {
+    let mut text = [0; 16];
+    for (place, byte) in text.iter_mut().take(15).zip(name.bytes()) {
+        *place = byte.cast_signed();
+    }
+    text
 }
 
 /// A member's interface name, from the map.

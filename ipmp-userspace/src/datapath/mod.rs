@@ -102,6 +102,14 @@ impl Datapath {
         self.host.borrow().pins.groups()
     }
 
+    /// Moves the pins of groups that have another name now, all at once: two may have swapped theirs.
+    ///
+    /// # Errors
+    /// [`Error::Pin`].
+    pub fn rename_groups(&mut self, names: &[(String, String)]) -> Result<(), Error> {
+        self.host.borrow().pins.rename_groups(names)
+    }
+
     /// Loads a group, or adopts it.
     ///
     /// # Errors

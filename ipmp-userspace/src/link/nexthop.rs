@@ -16,6 +16,8 @@ const NHA_OIF: u16 = 5;
 /// The attributes that describe the object: id, gateway, and encapsulation with its type. The interface is set separately.
 const KEPT: [u16; 4] = [NHA_ID, 6, 7, 8];
 const RTNH_F_ONLINK: u32 = 4;
+/// `NLM_F_DUMP_INTR`: the list changed while the kernel wrote it, so it is read again.
+const DUMP_INTERRUPTED: u16 = 0x10;
 /// Bytes of a `nlmsghdr`, and of a `nhmsg`.
 const HEADER: usize = 16;
 const NHMSG: usize = 8;

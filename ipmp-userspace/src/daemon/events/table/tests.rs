@@ -56,6 +56,8 @@ fn events() -> Vec<Event> {
         Event::AddressRemoved { address, group: group() },
         Event::AddressLearned { address, group: group() },
         Event::SettingsChanged { group: group(), member: None, settings: "SETTINGS".into() },
+        Event::MemberRenamed { before: "OLD".into(), member: "NEW".into(), group: group() },
+        Event::GroupRenamed { before: "OLD".into(), group: "NEW".into() },
         Event::GroupCreated { group: group() },
         Event::GroupDestroyed { group: group() },
         Event::GroupAdopted { group: group(), members: 77 },
