@@ -139,6 +139,9 @@ fn exchange(request: &[u8]) -> io::Result<Vec<Vec<u8>>> {
         while rest.len() >= HEADER {
             let length = u32::from_ne_bytes([rest[0], rest[1], rest[2], rest[3]]) as usize;
             let kind = u16::from_ne_bytes([rest[4], rest[5]]);
+            if u16::from_ne_bytes([rest[6], rest[7]]) & DUMP_INTERRUPTED != 0 {
+                return exchange(request);
+            }
             let payload =
                 rest.get(HEADER..length).ok_or_else(|| io::Error::other("a short netlink message"))?;
             match i32::from(kind) {
