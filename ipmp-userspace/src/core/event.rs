@@ -175,6 +175,34 @@ pub enum Event {
         member: String,
         mac: [u8; 6],
     },
+    GroupMacChanged {
+        group: String,
+        mac: [u8; 6],
+    },
+    /// Another program removed a program of ours; it is attached again.
+    ProgramRestored {
+        program: &'static str,
+        interface: String,
+    },
+    /// A program of ours is missing, and cannot be attached.
+    ProgramMissing {
+        program: &'static str,
+        interface: String,
+        why: String,
+    },
+    /// Another program was attached before ours, or after it where ours must be last; ours is `place` again.
+    ProgramMoved {
+        program: &'static str,
+        interface: String,
+        place: &'static str,
+        others: String,
+    },
+    /// A program of another owner runs before ours.
+    ProgramAhead {
+        program: &'static str,
+        interface: String,
+        other: String,
+    },
     MtuChanged {
         group: String,
         mtu: u32,
@@ -315,6 +343,14 @@ pub enum Cause {
         member: String,
     },
     SmallestMtu {
+        member: String,
+    },
+    /// The ingress program of the member is missing.
+    ProgramMissing {
+        member: String,
+    },
+    /// The ingress program of the member is attached again.
+    ProgramAttached {
         member: String,
     },
 }

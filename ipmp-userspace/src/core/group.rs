@@ -23,6 +23,7 @@
 //! | functions again | any | repair; at least one usable, if all were unusable | joins the end of the active list |
 //! | is set offline | some, or more members if all failed | offline | not usable, leaves the active list |
 //! | is set online | any | online | usable; joins the end of the active list if it functions |
+//! | loses its ingress program | some | failure | as down; repaired when the program is attached again |
 //! | has the MAC of another one | any | not unique | as offline |
 //! | no longer has it | any | unique | as online |
 //!
@@ -32,6 +33,7 @@
 //! | `roles` | the active list, and the roles of its members |
 //! | `offline` | members out of service |
 //! | `standby` | which functioning members are inactive |
+//! | `program` | members whose ingress program is missing |
 //! | `probing` | probers, targets and verdicts |
 //! | `published` | what the caller has applied already |
 //! | `actions` | what is to be published now |
@@ -42,6 +44,7 @@ mod adopt;
 mod members;
 mod offline;
 mod probing;
+mod program;
 mod published;
 mod roles;
 mod standby;
@@ -111,6 +114,7 @@ impl Group {
             Input::Left { member } => self.leave(member),
             Input::Link { member, link } => self.set_link(now, member, link),
             Input::Live(live) => self.set_live(now, live),
+            Input::Program { member, attached } => self.set_program(member, attached),
             Input::Mtu { member, mtu } => {
                 if let Some(member) = self.members.get_mut(member) {
                     member.attachment.mtu = mtu;

@@ -9,6 +9,7 @@ mod context;
 pub mod deadline;
 pub mod followers;
 pub mod hardware_filters;
+pub mod hooks;
 pub mod links;
 pub mod members;
 pub mod membership_reports;
@@ -102,6 +103,8 @@ pub struct RunningGroup {
     pub reports: membership_reports::PendingReports,
     /// Multicast groups that programs joined on the members.
     pub mirrored: mirrored_memberships::MirroredMemberships,
+    /// The programs at the hooks of its devices.
+    pub hooks: hooks::Hooks,
     /// Test addresses of the members.
     pub test_addresses: test_addresses::GroupTestAddresses,
     /// Replaces the sentinel on kernels where it cannot run.
@@ -135,6 +138,7 @@ impl RunningGroup {
             filters: hardware_filters::FilterState::default(),
             reports: membership_reports::PendingReports::default(),
             mirrored: mirrored_memberships::MirroredMemberships::default(),
+            hooks: hooks::Hooks::default(),
             test_addresses: test_addresses::GroupTestAddresses::default(),
             updelay,
             discovery: probing::Discovery::default(),

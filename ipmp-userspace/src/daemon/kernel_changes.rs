@@ -29,6 +29,10 @@ pub async fn apply(manager: &mut Manager, trigger: &Trigger, change: Change) {
         }
         Change::Neighbour(neighbour) => neighbour_changed(manager, trigger, &neighbour).await,
         Change::Route(route) => route_changed(manager, trigger, &route).await,
+        Change::TrafficControl { ifindex } => {
+            let concerned = manager.groups.values_mut().filter(|group| group.is_own_device(ifindex));
+            concerned.for_each(|group| group.hooks.changed());
+        }
         Change::Lost => {}
     }
 }
@@ -109,8 +113,11 @@ async fn device_changed(manager: &mut Manager, trigger: &Trigger, reported: &Dev
         } else if group.interface.ifindex != device.ifindex {
             let vlan = device.vlan.filter(|_| device.below == Some(group.interface.ifindex));
             set_vlan(group, device.ifindex, vlan);
-        } else if let Some(master) = device.master {
-            links::leave_master(group, &context, master).await;
+        } else {
+            if let Some(master) = device.master {
+                links::leave_master(group, &context, master).await;
+            }
+            links::follow_mac(group, &mut context, device.mac).await;
         }
     }
 }

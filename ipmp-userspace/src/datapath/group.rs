@@ -15,8 +15,8 @@ use aya_log::EbpfLogger;
 use ipmp_common::{
     hash::HashPolicy,
     maps::{
-        Address, AddressKind, Counters, Device, Drops, GROUP_ITSELF, Ip, Learnt, MAX_ADDRESSES, MAX_GROUPS,
-        MAX_LEARNT, MAX_LOWER, MacKey, Member, MemberStatus, ReplyCounters, ReplyWindows, Steering,
+        Address, AddressKind, Counters, Device, Drops, Ip, Learnt, MAX_ADDRESSES, MAX_GROUPS, MAX_LEARNT,
+        MAX_LOWER, MacKey, Member, MemberStatus, ReplyCounters, ReplyWindows, Steering,
     },
     steer::{MAX_MEMBERS, SLOTS},
 };
@@ -29,8 +29,9 @@ use super::{
     pins::{self, Shape},
 };
 
+pub use self::programs::ProgramOrder;
 pub(super) use self::programs::remove_pinned;
-use self::programs::{load, marked_device};
+use self::programs::{Installed, load, marked_device};
 
 /// A group to load, or to adopt.
 #[derive(Clone, Debug)]
@@ -128,6 +129,8 @@ pub struct Group {
     drops: PerCpuArray<MapData, Drops>,
     reply_counters: PerCpuArray<MapData, ReplyCounters>,
     loggers: BTreeMap<String, EbpfLogger<&'static dyn log::Log>>,
+    /// The attached programs, by the name of their pins.
+    installed: BTreeMap<String, Installed>,
 }
 
 /// The group's index in `live` and `watch`, from its pinned map.
@@ -180,13 +183,14 @@ impl Group {
             drops: pins::typed(&maps, "drops", Map::PerCpuArray)?,
             reply_counters: pins::typed(&maps, "reply_counters", Map::PerCpuArray)?,
             loggers: BTreeMap::new(),
+            installed: BTreeMap::new(),
             host,
             spec: spec.clone(),
             directory,
             index,
         };
         group.steering.store(INDEX, u64::from(index) + 1);
-        group.own_macs.insert(MacKey::new(spec.mac), GROUP_ITSELF, 0).map_err(map_error("own_macs"))?;
+        group.record_own_mac()?;
         group.attach_program(&group.egress_place(), device, object)?;
         group.host.borrow().sentinel.watch_group(index, device);
         Ok(group)
@@ -305,6 +309,7 @@ impl Group {
         place.detach()?;
         self.unmark_device(&place.pin);
         self.loggers.remove(&place.pin);
+        self.installed.remove(&place.pin);
         if member.state != MemberStatus::Vacant {
             ignore_missing(self.own_macs.remove(&MacKey::new(member.mac)), "own_macs")?;
         }

@@ -72,6 +72,11 @@ impl<'a> Row<'a> {
         Self { family: Some(family), ..self }
     }
 
+    /// The member concerned, if the program is that of a member.
+    fn of_program(self, program: &str, interface: &'a str) -> Self {
+        if program == "ingress" { self.member(interface) } else { self }
+    }
+
     fn frequent(self) -> Self {
         Self { is_explanatory: false, ..self }
     }
@@ -195,6 +200,19 @@ pub fn row(event: &Event) -> Row<'_> {
             format!("The datapath no longer uses the link of {member}")).member(member).frequent(),
         Event::MacChanged { member, mac } => Row::new(Info, "mac-changed",
             format!("The hardware address of {member} is now {}", Mac::from(*mac))).member(member),
+        Event::GroupMacChanged { group, mac } => Row::new(Info, "group-mac-changed",
+            format!("The hardware address of group {group} is now {}", Mac::from(*mac))),
+        Event::ProgramRestored { program, interface } => Row::new(Warn, "program-restored",
+            format!("The {program} program on {interface} was removed by another program; it has been attached again"))
+                .of_program(program, interface),
+        Event::ProgramMissing { program, interface, why } => Row::new(Error, "program-missing",
+            format!("The {program} program on {interface} is missing: {why}")).of_program(program, interface),
+        Event::ProgramMoved { program, interface, place, others } => Row::new(Warn, "program-moved",
+            format!("The {program} program on {interface} is {place} again; another program had displaced it{others}"))
+                .of_program(program, interface),
+        Event::ProgramAhead { program, interface, other } => Row::new(Warn, "program-ahead",
+            format!("On {interface}, {other} runs before the {program} program and can withhold packets from the group"))
+                .of_program(program, interface),
         Event::MtuChanged { group, mtu } => Row::new(Info, "mtu-changed",
             format!("The MTU of group {group} is now {mtu}")).frequent(),
         Event::AddressAdded { address, group } => Row::new(Info, "address-added",
