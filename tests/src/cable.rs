@@ -67,7 +67,7 @@ pub struct PortStatistics {
     pub rx_packets: u64,
     /// Frames sent into the cable.
     pub tx_packets: u64,
-    /// Frames from the cable that the port dropped: after it was stopped and before the carrier went down.
+    /// Frames from the cable that the port dropped: between its stop and the loss of the carrier.
     pub rx_dropped: u64,
     /// Frames for the cable that the port dropped.
     pub tx_dropped: u64,

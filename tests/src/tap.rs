@@ -164,14 +164,14 @@ impl Wire {
         self.shared.pulled.store(true, SeqCst);
         self.near.set_carrier(false)?;
         let after = Instant::now();
-        // Twice: a frame may have been on its way into the ring while the carrier went down.
+        // Twice: a frame may have been on its way into the ring while the carrier changed.
         for _ in 0..2 {
             let seen = self.shared.drained.load(SeqCst);
             let drained = crate::wait_until(Duration::from_secs(2), || {
                 self.wake_pump();
                 self.shared.drained.load(SeqCst) >= seen + 2
             });
-            ensure!(drained, "the wire of {} did not drain after its carrier went down", self.near.name);
+            ensure!(drained, "the wire of {} did not drain after its carrier loss", self.near.name);
         }
         self.far.set_carrier(false)?;
         Ok(Change { before, after })

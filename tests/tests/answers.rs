@@ -37,12 +37,12 @@ struct Expected {
 impl Expected {
     fn check(&self, request: &Request) {
         let what = format!("{}: {} requested {}", self.what, request.sender, request.target);
-        let told: Vec<_> =
-            request.replies.iter().map(|told| (show_mac(told.mac), show_mac(told.source))).collect();
-        assert!((self.min..=1).contains(&told.len()), "{what}: answers {told:?}");
-        for told in &request.replies {
-            assert!(self.from.contains(&told.mac), "{what}: reply with {}", show_mac(told.mac));
-            assert_eq!(told.mac, told.source, "{what}: the frame was sent by another member");
+        let replies: Vec<_> =
+            request.replies.iter().map(|reply| (show_mac(reply.mac), show_mac(reply.source))).collect();
+        assert!((self.min..=1).contains(&replies.len()), "{what}: replies {replies:?}");
+        for reply in &request.replies {
+            assert!(self.from.contains(&reply.mac), "{what}: reply with {}", show_mac(reply.mac));
+            assert_eq!(reply.mac, reply.source, "{what}: the frame was sent by another member");
         }
     }
 }
@@ -177,10 +177,10 @@ fn check_arping(output: &str, inbound_macs: &[Mac]) {
     let (sent, received) = (count("Sent"), count("Received"));
     println!("arping: {sent} sent, {received} received");
     assert!(received <= sent && received * 2 > sent, "{output}");
-    let told: Vec<_> = output.lines().filter_map(|line| line.split(['[', ']']).nth(1)).collect();
-    assert_eq!(told.len(), received, "{output}");
+    let macs: Vec<_> = output.lines().filter_map(|line| line.split(['[', ']']).nth(1)).collect();
+    assert_eq!(macs.len(), received, "{output}");
     let mut turns = inbound_macs.iter().map(|mac| show_mac(*mac).to_uppercase()).peekable();
-    for mac in told {
+    for mac in macs {
         // The members were inbound in this order; between two requests there may have been more than one.
         while turns.next_if(|turn| turn != mac).is_some() {}
         assert!(turns.peek().is_some(), "reply from {mac}, which was not the inbound member: {output}");

@@ -1,4 +1,4 @@
-//! A capture on the group interface shows each packet of the group once, in both directions. Without a capture nothing is
+//! A capture on the group interface shows each packet of the group once, in both directions. Without a capture no packet is
 //! copied.
 
 lab::lane!(alone);
@@ -15,13 +15,13 @@ use lab::packet::PacketSocket;
 use lab::production::GROUP;
 use lab::{Lab, Mac, MeasurementLock, Production, SECOND, Stream, TIMEOUT, filter, wait_until};
 
-/// Room for everything that a test shows.
+/// Bytes; enough for all packets of a test.
 const BUFFER: usize = 64 << 20;
 
-/// Waits until outbound packets are shown, or no longer.
+/// Waits until outbound packets are copied to the group interface, or no longer are.
 fn wait_active(production: &Production<'_>, active: bool) {
-    let came = wait_until(TIMEOUT, || production.report().unwrap().capture.active == active);
-    assert!(came, "active: {active} did not come:\n{}", production.daemon.ctl("show").unwrap());
+    let reached = wait_until(TIMEOUT, || production.report().unwrap().capture.active == active);
+    assert!(reached, "active did not become {active}:\n{}", production.daemon.ctl("show").unwrap());
 }
 
 fn copies(production: &Production<'_>) -> u64 {
@@ -33,10 +33,10 @@ fn sent(production: &Production<'_>) -> u64 {
     production.report().unwrap().members.iter().map(|member| member.traffic.out_packets).sum()
 }
 
-/// What a capture has shown: how often each packet of a stream, by its direction and its number.
+/// How often a capture has shown each packet of a stream: direction (outgoing), flow, number.
 type Shown = BTreeMap<(bool, u32, u64), u64>;
 
-/// A capture on the group interface, in a thread, as tcpdump's.
+/// A capture on the group interface like tcpdump's, in a thread.
 struct Capture {
     stop: Arc<AtomicBool>,
     thread: JoinHandle<(Shown, Vec<String>)>,
@@ -48,16 +48,22 @@ impl Capture {
         socket.set_buffer(BUFFER).unwrap();
         let group = lab.host().link(GROUP).unwrap().mac;
         let stop = Arc::new(AtomicBool::new(false));
-        let theirs = stop.clone();
+        let shared = stop.clone();
         let thread = std::thread::spawn(move || {
             let (mut shown, mut wrong) = (Shown::new(), Vec::new());
             let mut buffer = [0; 2048];
             loop {
                 match socket.receive(&mut buffer, Duration::from_millis(20)).unwrap() {
                     Some(seen) => {
-                        look(&buffer[..seen.length.min(2048)], seen.outgoing, group, &mut shown, &mut wrong);
+                        record(
+                            &buffer[..seen.length.min(2048)],
+                            seen.outgoing,
+                            group,
+                            &mut shown,
+                            &mut wrong,
+                        );
                     }
-                    None if theirs.load(SeqCst) => break,
+                    None if shared.load(SeqCst) => break,
                     None => {}
                 }
             }
@@ -76,14 +82,14 @@ impl Capture {
     }
 }
 
-/// Takes note of a packet of a stream: UDP from or to the data address, its flow and number at the payload's begin.
-fn look(frame: &[u8], outgoing: bool, group: Mac, shown: &mut Shown, wrong: &mut Vec<String>) {
+/// Records a packet of a stream: UDP from or to the data address. The payload begins with flow and number.
+fn record(frame: &[u8], outgoing: bool, group: Mac, shown: &mut Shown, wrong: &mut Vec<String>) {
     let is_udp = frame.get(23) == Some(&17) && frame.len() >= 42 + 24;
     let address = |at: usize| frame.get(at..at + 4) == Some(&DATA.octets());
     if !is_udp || !address(if outgoing { 26 } else { 30 }) {
         return;
     }
-    // As the group interface sends and receives it: with its own MAC, which no wire ever sees.
+    // The group interface sends and receives with its own MAC, which never leaves the host.
     let mac = if outgoing { &frame[6..12] } else { &frame[..6] };
     if mac != group {
         wrong.push(format!("outgoing {outgoing}: {:02x?}", &frame[..42]));
@@ -103,7 +109,7 @@ fn capture_shows_each_packet_once_and_only_captures_cause_copies() {
     let out = || Stream::new(host, peer.namespace(), peer.v4()).source(DATA).flows(8).rate(2_000);
     let inward = || Stream::new(peer.namespace(), host, DATA).flows(4).rate(2_000);
 
-    // Daemons for LLDP and DHCP listen to one protocol; a capture on all interfaces sees every packet on its member.
+    // Daemons for LLDP and DHCP listen to one protocol; a capture on all interfaces shows every packet on its member.
     let others: Vec<_> = [0x88cc, 0x0800, 0x0806]
         .iter()
         .map(|protocol| PacketSocket::open_for(*protocol, host, Some(GROUP), &filter::ethertype(*protocol)))
@@ -137,7 +143,7 @@ fn capture_shows_each_packet_once_and_only_captures_cause_copies() {
         assert!(here.iter().all(|times| *times == 1), "outgoing {way}: some were shown more than once");
     }
     println!("{} packets shown, {copied} copied, {counted} sent by members", shown.len());
-    // Copies are no member's traffic; beside the stream there are a few packets of ARP and ND.
+    // Copies do not count as traffic of a member; ARP and ND add a few packets to the stream.
     let outbound = reports[0].1.sent();
     assert!(
         (outbound..outbound + 100).contains(&counted),
@@ -185,7 +191,7 @@ fn captures_started_and_stopped_cause_no_loss() {
     production.assert_clean();
 }
 
-/// What the operator sets is obeyed at once, under traffic, and the next daemon has it too.
+/// Settings take effect under traffic and are kept by the next daemon.
 #[test]
 fn settings_apply_at_once_and_survive_restart() {
     lab::needs_root!();
@@ -236,9 +242,9 @@ fn settings_apply_at_once_and_survive_restart() {
     let report = running.stop().unwrap();
     println!("settings changed: {report}");
     report.ensure_valid().unwrap();
-    // A flow that changes its member may overtake itself; it loses nothing.
+    // A flow that changes its member may be reordered, but not lost.
     assert_eq!((report.lost(), report.duplicated()), (0, 0), "{report}");
-    for (command, complaint) in [
+    for (command, error) in [
         (
             format!("set {GROUP} weight=5"),
             format!(
@@ -253,17 +259,17 @@ fn settings_apply_at_once_and_survive_restart() {
                 .to_owned(),
         ),
         (
-            "set nobody0 capture=on".to_owned(),
-            "ipmpctl: nobody0 is neither a group nor a member of one; `ipmpctl show` lists all".to_owned(),
+            "set unknown0 capture=on".to_owned(),
+            "ipmpctl: unknown0 is neither a group nor a member of one; `ipmpctl show` lists all".to_owned(),
         ),
     ] {
-        assert_eq!(production.daemon.ctl_error(&command).unwrap(), complaint);
+        assert_eq!(production.daemon.ctl_error(&command).unwrap(), error);
     }
     assert_eq!(production.member("rge0").unwrap().weight, 6000);
     production.assert_clean();
 }
 
-/// DHCP and the like on the group interface are the kernel's to broadcast: what a capture is shown is not sent twice.
+/// Broadcasts of protocols such as DHCP are sent once, also while a capture copies them.
 #[test]
 fn captured_broadcast_is_received_once() {
     lab::needs_root!();
@@ -278,13 +284,13 @@ fn captured_broadcast_is_received_once() {
         ("peer", Stream::new(host, peer.namespace(), broadcast).source(DATA).rate(500)),
         ("the host itself", Stream::new(host, host, broadcast).source(DATA).rate(500)),
     ];
-    let running = streams.map(|(who, stream)| (who, stream.start().unwrap()));
-    for (who, stream) in running {
+    let running = streams.map(|(receiver, stream)| (receiver, stream.start().unwrap()));
+    for (receiver, stream) in running {
         stream.wait_received(500, TIMEOUT).unwrap();
         let report = stream.stop().unwrap();
-        println!("broadcast heard by {who}: {report}");
+        println!("broadcast received by {receiver}: {report}");
         report.ensure_valid().unwrap();
-        assert_eq!((report.lost(), report.duplicated()), (0, 0), "{who}: {report}");
+        assert_eq!((report.lost(), report.duplicated()), (0, 0), "{receiver}: {report}");
     }
     assert!(copies(&production) >= 1_000);
     production.assert_clean();

@@ -93,8 +93,8 @@ impl Victim {
     }
 
     fn assert_nothing_left(&self) {
-        let gone = wait_until(TIMEOUT, || self.left().is_empty());
-        assert!(gone, "left behind: {:?}", self.left());
+        let removed = wait_until(TIMEOUT, || self.left().is_empty());
+        assert!(removed, "left behind: {:?}", self.left());
     }
 }
 

@@ -107,13 +107,13 @@ fn measure() -> Outcome {
         let first = lab.members().iter().find(|member| member.name() != inbound.name()).unwrap();
         first.cable().pull().unwrap();
         let mut out = vec![first];
-        let mut gone = Vec::new();
+        let mut pulled_taps = Vec::new();
         for (index, tap) in &other_taps.taps {
             let inbound = destination(&lab);
             std::thread::sleep(APART);
             let at = Instant::now();
             tap.set_carrier(false).unwrap();
-            gone.push((*index, at));
+            pulled_taps.push((*index, at));
             pulled.push(inbound.cable().pull().unwrap());
             out.push(inbound);
             let other = || destination(&lab).name() != inbound.name();
@@ -128,7 +128,7 @@ fn measure() -> Outcome {
         for member in out {
             production.clear_flap_history(member).unwrap();
         }
-        for (index, at) in gone {
+        for (index, at) in pulled_taps {
             reported = other_taps.monitor.wait(index, false, at, PATIENCE).unwrap();
             late.push(reported - at);
         }

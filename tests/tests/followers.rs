@@ -13,13 +13,13 @@ use lab::packet::PacketSocket;
 use lab::production::GROUP;
 use lab::{Host, Lab, MS, Mac, MeasurementLock, Production, SECOND, TIMEOUT, filter, show_mac, wait_until};
 
-/// A container behind the host, which answers for it (proxy ARP).
+/// A container behind the host, which sends ARP replies for it (proxy ARP).
 const CONTAINER: Ipv4Addr = Ipv4Addr::new(192, 168, 178, 250);
 /// A sender on the group interface itself, by IPv6.
 const SENDER6: Ipv6Addr = Ipv6Addr::new(0xfd00, 0x178, 0, 0, 0, 0, 0, 0x250);
 /// An address that was probed and never used.
 const PROBED: Ipv4Addr = Ipv4Addr::new(192, 168, 178, 251);
-/// An address that was here and is elsewhere now.
+/// An address that was on the host and is on another machine now.
 const MOVED: Ipv4Addr = Ipv4Addr::new(192, 168, 178, 252);
 /// An address that was a container's and is a data address now.
 const PROMOTED: Ipv4Addr = Ipv4Addr::new(192, 168, 178, 253);
@@ -51,7 +51,7 @@ fn start_container(lab: &Lab) -> lab::Namespace {
     container
 }
 
-/// The peer's kernel asks nobody by itself: what it knows of neighbours it was told.
+/// The peer's kernel sends no solicitations: it learns changes of neighbours from announcements only.
 fn disable_reachability_probes(peer: &Host) {
     for family in ["ipv4", "ipv6"] {
         let key = format!("net.{family}.neigh.{INTERFACE}.base_reachable_time_ms");
@@ -59,11 +59,14 @@ fn disable_reachability_probes(peer: &Host) {
     }
 }
 
-/// ARP packets that a peer receives, by the address that each speaks for, until `enough` says so.
-fn heard(ear: &PacketSocket, mut enough: impl FnMut(&[(Ipv4Addr, Mac)]) -> bool) -> Vec<(Ipv4Addr, Mac)> {
+/// Sender addresses of the ARP packets that a peer receives, until `enough` returns true.
+fn receive_arp(
+    socket: &PacketSocket,
+    mut enough: impl FnMut(&[(Ipv4Addr, Mac)]) -> bool,
+) -> Vec<(Ipv4Addr, Mac)> {
     let (mut senders, mut buffer, start) = (Vec::new(), [0; 128], Instant::now());
     while !enough(&senders) && start.elapsed() < TIMEOUT {
-        let Some(seen) = ear.receive(&mut buffer, 20 * MS).unwrap() else { continue };
+        let Some(seen) = socket.receive(&mut buffer, 20 * MS).unwrap() else { continue };
         if !seen.outgoing && buffer[12..14] == [8, 6] {
             let sender: [u8; 4] = buffer[28..32].try_into().unwrap();
             senders.push((sender.into(), buffer[22..28].try_into().unwrap()));
@@ -103,32 +106,32 @@ fn unknown_senders_are_announced_with_the_cast_member() {
     production.daemon.ctl(&format!("address add {PROMOTED}/24 --group {GROUP}")).unwrap();
     let line = format!("-6 neigh replace {SENDER6} dev {INTERFACE} lladdr {} nud reachable", show_mac(first));
     peer.namespace().ip(&line).unwrap();
-    // The address goes to another machine, which says so to everybody.
-    let theirs = PacketSocket::open(other.namespace(), Some(INTERFACE), &filter::ethertype(0x88b5)).unwrap();
-    theirs.send(&arp_request(other.mac(), MOVED, MOVED).unwrap()).unwrap();
+    // The address moves to another machine, which announces it by broadcast.
+    let remote = PacketSocket::open(other.namespace(), Some(INTERFACE), &filter::ethertype(0x88b5)).unwrap();
+    remote.send(&arp_request(other.mac(), MOVED, MOVED).unwrap()).unwrap();
     let known = || other.neighbour(peer.v4().into()).unwrap().is_some();
     assert!(other.ping(peer.v4().into(), 1, MS, SECOND).unwrap().answered == 1 && known());
 
-    let ear = PacketSocket::open(peer.namespace(), Some(INTERFACE), &filter::ethertype(0x0806)).unwrap();
+    let socket = PacketSocket::open(peer.namespace(), Some(INTERFACE), &filter::ethertype(0x0806)).unwrap();
     let promoted_by = lab.member(&production.inbound(PROMOTED).unwrap()).mac();
     let name = production.cast().unwrap();
     lab.member(&name).cable().pull().unwrap();
-    // Twice, which is two seconds apart: by then everything has been announced once.
+    // The second announcement follows two seconds later: by then all addresses have been announced once.
     let twice = |senders: &[(Ipv4Addr, Mac)]| senders.iter().filter(|(ip, _)| *ip == CONTAINER).count() >= 2;
-    let senders = heard(&ear, twice);
+    let senders = receive_arp(&socket, twice);
     let second = cast_mac();
     assert_ne!(second, first);
     assert!(twice(&senders), "the container is not announced: {senders:?}");
     for (ip, mac) in &senders {
         assert!(*ip != CONTAINER || *mac == second, "{ip} is announced with {}", show_mac(*mac));
-        assert!(![PROBED, MOVED].contains(ip), "{ip} is announced, which is not ours");
+        assert!(![PROBED, MOVED].contains(ip), "{ip} is announced, which is not of this host");
     }
     let inbound = [promoted_by, lab.member(&production.inbound(PROMOTED).unwrap()).mac()];
     let promoted: Vec<_> = senders.iter().filter(|(ip, _)| *ip == PROMOTED).collect();
     assert!(promoted.iter().all(|(_, mac)| inbound.contains(mac)), "{promoted:?}, and not of {inbound:02x?}");
     for address in [IpAddr::from(CONTAINER), SENDER6.into()] {
-        let believed = peer.neighbour(address).unwrap();
-        assert_eq!(believed, Some(second), "{address}: what the peer believes");
+        let neighbour = peer.neighbour(address).unwrap();
+        assert_eq!(neighbour, Some(second), "{address}: neighbour entry of the peer");
     }
     assert!(reached(), "the container cannot be reached by {}", show_mac(second));
     println!("{} ARP packets, the container's with {}", senders.len(), show_mac(second));

@@ -1,8 +1,8 @@
-//! On network cards that filter what they receive, and tell of their link when their driver gets to it: IPv6,
-//! multicast, a VLAN and DHCP work on a group of two, before, while and after each cable is out.
+//! Network cards with receive filters, whose drivers report link changes late: IPv6, multicast, a VLAN and DHCP work on a
+//! group of two cards while both cables are plugged in, while each one is pulled, and after it is replugged.
 //!
-//! Ignored where there are no such cards, which is everywhere but in the virtual machine: `cargo xtask test` runs them
-//! there at its end, `cargo xtask test --kernel 6.12 passes_the_cards` these alone.
+//! The cards exist in the virtual machine only; elsewhere the tests are ignored. `cargo xtask test` runs them there at its
+//! end, `cargo xtask test --kernel 6.12 passes_the_cards` runs only them.
 
 lab::lane!(alone, no_clsact = "runs in virtual machines, by clsact on Linux 6.1");
 
@@ -22,19 +22,19 @@ use lab::{
 };
 use socket2::{Domain, InterfaceIndexOrAddress, Socket, Type};
 
-/// Not of the block that every host listens to.
+/// Outside the link-local block, which all hosts receive.
 const MULTICAST: Ipv4Addr = Ipv4Addr::new(239, 1, 2, 3);
 const VLAN: u16 = 20;
 const VLAN_HOST: Ipv4Addr = Ipv4Addr::new(10, 20, 0, 200);
 const VLAN_PEER: Ipv4Addr = Ipv4Addr::new(10, 20, 0, 22);
 const VLAN_HOST6: Ipv6Addr = Ipv6Addr::new(0xfd00, 0x20, 0, 0, 0, 0, 0, 0x200);
 const VLAN_PEER6: Ipv6Addr = Ipv6Addr::new(0xfd00, 0x20, 0, 0, 0, 0, 0, 0x22);
-/// Where the peer looks for the host.
+/// The addresses by which the peer reaches the host.
 const ADDRESSES: [IpAddr; 4] =
     [IpAddr::V4(DATA), IpAddr::V6(DATA6), IpAddr::V4(VLAN_HOST), IpAddr::V6(VLAN_HOST6)];
-/// The one address that the DHCP server gives away.
+/// The only address of the DHCP server.
 const LEASE: Ipv4Addr = Ipv4Addr::new(192, 168, 178, 50);
-/// Packets of a multicast stream that are waited for, and how many a second an emulated machine takes with ease.
+/// Multicast packets to wait for, and packets per second, few enough for an emulated machine.
 const ENOUGH: u64 = 20;
 const RATE: u64 = 50;
 
@@ -56,32 +56,32 @@ fn passes_the_cards(model: &'static str) {
     let _lock = MeasurementLock::acquire().unwrap();
     let lab = Lab::builder().members(2).kind(MemberKind::Nic(model)).build().unwrap();
     let mut production = Production::create(&lab).unwrap();
-    let scene = Scene::set(&lab, &production);
-    scene.works(&format!("{model}, both cables in"));
+    let scene = Scene::new(&lab, &production);
+    scene.works(&format!("{model}, both cables plugged in"));
     let mut times = Times::default();
     for number in 1..=2 {
         times.fall(lab.cable(number));
         production.wait_usable(1).unwrap();
-        scene.told(&lab.members()[2 - number]);
-        scene.works(&format!("{model}, cable {number} out"));
+        scene.wait_learned(&lab.members()[2 - number]);
+        scene.works(&format!("{model}, cable {number} pulled"));
         times.rise(lab.cable(number));
         production.clear_flap_history(&lab.members()[number - 1]).unwrap();
         production.wait_usable(2).unwrap();
     }
-    scene.works(&format!("{model}, both cables in again"));
-    // More of the same, for the figures.
+    scene.works(&format!("{model}, both cables replugged"));
+    // More samples for the percentiles.
     for _ in 0..pulls() {
         times.fall(lab.cable(1));
         times.rise(lab.cable(1));
     }
     times.print(model);
     drop(scene);
-    no_vlan_stays(&lab, &mut production);
+    vlan_filters_follow_group(&lab, &mut production);
     production.assert_clean();
 }
 
-/// The cards are told of the group's VLAN as long as it is there and they are members.
-fn no_vlan_stays(lab: &Lab, production: &mut Production<'_>) {
+/// The cards have a filter for the group's VLAN while it exists and they are members.
+fn vlan_filters_follow_group(lab: &Lab, production: &mut Production<'_>) {
     let host = lab.host();
     let cards = || {
         let text = host.ip("-o link show type vlan").unwrap();
@@ -91,8 +91,8 @@ fn no_vlan_stays(lab: &Lab, production: &mut Production<'_>) {
             .collect::<Vec<_>>()
     };
     let expect = |count: usize, when: &str| {
-        let so = wait_until(TIMEOUT, || cards().len() == count);
-        assert!(so, "{when}: {count} VLAN devices expected on the cards: {:?}", cards());
+        let reached = wait_until(TIMEOUT, || cards().len() == count);
+        assert!(reached, "{when}: {count} VLAN devices expected on the cards: {:?}", cards());
     };
     expect(2, "a VLAN on the group");
     production.daemon.ctl("detach e1000g0").unwrap();
@@ -106,12 +106,12 @@ fn no_vlan_stays(lab: &Lab, production: &mut Production<'_>) {
     expect(0, "torn down");
 }
 
-/// Pulls that are only timed: more of them in a soak.
+/// Further pulls, timed only; more of them in a soak.
 fn pulls() -> usize {
     if std::env::var_os("IPMP_SOAK").is_some() { 20 } else { 1 }
 }
 
-/// Who listens on the host, and who speaks beside it.
+/// A multicast listener and VLANs on the host, and a DHCP server on the peer.
 struct Scene<'lab> {
     lab: &'lab Lab,
     production: &'lab Production<'lab>,
@@ -120,7 +120,7 @@ struct Scene<'lab> {
 }
 
 impl<'lab> Scene<'lab> {
-    fn set(lab: &'lab Lab, production: &'lab Production<'lab>) -> Self {
+    fn new(lab: &'lab Lab, production: &'lab Production<'lab>) -> Self {
         let (host, peer) = (lab.host(), lab.peer(0).namespace());
         let ends = [
             (host, GROUP, VLAN_HOST, VLAN_HOST6), //
@@ -142,13 +142,13 @@ impl<'lab> Scene<'lab> {
         Self { lab, production, server: serve_dhcp(lab), _listener: listener }
     }
 
-    /// Everything gets through, once each.
+    /// All traffic passes, once each.
     fn works(&self, when: &str) {
         let start = Instant::now();
         for address in ADDRESSES {
-            self.found(address, when);
+            self.assert_resolved(address, when);
         }
-        self.multicast_heard_once(when);
+        self.multicast_received_once(when);
         self.dhcp(when);
         println!(
             "{when}: IPv4 and IPv6, also in VLAN {VLAN}, multicast and DHCP work ({:.1} s)",
@@ -156,35 +156,40 @@ impl<'lab> Scene<'lab> {
         );
     }
 
-    /// A peer that knows nothing resolves an address and reaches it.
-    fn found(&self, address: IpAddr, when: &str) {
+    /// A peer without a neighbour entry resolves an address and reaches it.
+    fn assert_resolved(&self, address: IpAddr, when: &str) {
         let peer = self.lab.peer(0);
-        let ask = |count| ping(peer.namespace(), None, address, count, 10 * MS, 5 * SECOND).unwrap();
-        // What the daemon tells its network cards, it tells them after the event.
-        let forget = || peer.namespace().ip(&format!("neigh flush to {address}")).unwrap();
+        let send_pings = |count| ping(peer.namespace(), None, address, count, 10 * MS, 5 * SECOND).unwrap();
+        // The daemon changes the filters of the cards after the event.
+        let flush = || peer.namespace().ip(&format!("neigh flush to {address}")).unwrap();
         let answered = wait_until(TIMEOUT, || {
-            forget();
-            ask(1).answered == 1
+            flush();
+            send_pings(1).answered == 1
         });
         assert!(answered, "{when}: {address} is not reached after {TIMEOUT:?}");
-        forget();
-        let reached = ask(5);
+        flush();
+        let reached = send_pings(5);
         assert_eq!((reached.answered, reached.duplicates), (5, 0), "{when}: {address}: {reached:?}");
-        let believed = peer.neighbour(address).unwrap();
-        let known = self.lab.members().iter().any(|member| believed == Some(member.mac()));
-        assert!(known, "{when}: {address} is at {:?}", believed.map(show_mac));
+        let neighbour = peer.neighbour(address).unwrap();
+        let known = self.lab.members().iter().any(|member| neighbour == Some(member.mac()));
+        assert!(known, "{when}: {address} is at {:?}", neighbour.map(show_mac));
     }
 
-    /// The peer that asks for nothing is told that one member answers for everything now.
-    fn told(&self, left: &Member) {
+    /// A peer that solicits nothing learns from announcements that the remaining member receives for all addresses.
+    fn wait_learned(&self, remaining: &Member) {
         for address in ADDRESSES {
-            let believed = || self.lab.peer(0).neighbour(address).unwrap();
-            let told = wait_until(TIMEOUT, || believed() == Some(left.mac()));
-            assert!(told, "{address} is not at {} but at {:?}", left.name(), believed().map(show_mac));
+            let neighbour = || self.lab.peer(0).neighbour(address).unwrap();
+            let learned = wait_until(TIMEOUT, || neighbour() == Some(remaining.mac()));
+            assert!(
+                learned,
+                "{address} is not at {} but at {:?}",
+                remaining.name(),
+                neighbour().map(show_mac)
+            );
         }
     }
 
-    fn multicast_heard_once(&self, when: &str) {
+    fn multicast_received_once(&self, when: &str) {
         let peer = self.lab.peer(0);
         let stream = || {
             let stream = Stream::new(peer.namespace(), self.lab.host(), MULTICAST);
@@ -194,13 +199,13 @@ impl<'lab> Scene<'lab> {
         first.wait_received(1, TIMEOUT).unwrap_or_else(|error| panic!("{when}: {MULTICAST}: {error}"));
         first.stop().unwrap();
         let running = stream();
-        let heard = running.wait_received(ENOUGH, TIMEOUT);
+        let received = running.wait_received(ENOUGH, TIMEOUT);
         let report = running.stop().unwrap();
-        heard.unwrap_or_else(|error| panic!("{when}: {MULTICAST}: {error}"));
+        received.unwrap_or_else(|error| panic!("{when}: {MULTICAST}: {error}"));
         assert_eq!((report.lost(), report.duplicated()), (0, 0), "{when}: {MULTICAST}: {report}");
     }
 
-    /// A client on the group interface gets an address, which is the group's at once; then it is gone again.
+    /// A DHCP client on the group interface gets an address, which becomes a data address at once; then it is deleted.
     fn dhcp(&self, when: &str) {
         let host = self.lab.host();
         let script = self.lab.directory().join("udhcpc.sh");
@@ -209,18 +214,18 @@ impl<'lab> Scene<'lab> {
         fs::set_permissions(&script, Permissions::from_mode(0o755)).unwrap();
         let mut client = host.command("busybox");
         client.args(["udhcpc", "-f", "-n", "-q", "-i", GROUP, "-t", "10", "-T", "2", "-s"]).arg(&script);
-        let said = command::run(&mut client);
-        let said = said.unwrap_or_else(|error| panic!("{when}: no lease: {error:#}"));
+        let output = command::run(&mut client);
+        let output = output.unwrap_or_else(|error| panic!("{when}: no lease: {error:#}"));
         let known = wait_until(TIMEOUT, || self.production.inbound(LEASE).is_ok());
-        assert!(known, "{when}: {LEASE} is no data address; udhcpc said: {said}");
-        self.found(LEASE.into(), when);
+        assert!(known, "{when}: {LEASE} is no data address; udhcpc printed: {output}");
+        self.assert_resolved(LEASE.into(), when);
         host.ip(&format!("addr del {LEASE}/24 dev {GROUP}")).unwrap();
     }
 }
 
 impl Drop for Scene<'_> {
     fn drop(&mut self) {
-        // The lab's reaper would do it too.
+        // The lab's cleanup process would do it too.
         let _ = self.server.kill();
         let _ = self.server.wait();
     }
@@ -237,12 +242,12 @@ fn serve_dhcp(lab: &Lab) -> Child {
     fs::write(&file, configuration).unwrap();
     fs::write(lab.directory().join("leases"), "").unwrap();
     let mut server = lab.peer(0).namespace().command("busybox");
-    // Whether somebody has the address already, it asks for no more than a tenth of a second.
+    // It probes for 100 ms whether another host uses the address.
     server.args(["udhcpd", "-f", "-a", "100"]).arg(&file).stdin(Stdio::null()).stdout(Stdio::null());
     server.stderr(Stdio::null()).spawn().unwrap()
 }
 
-/// From a change of a cable to that of the carrier bit, milliseconds.
+/// Milliseconds from a change of a cable until the carrier bit changes.
 #[derive(Default)]
 struct Times {
     falls: Vec<f32>,
@@ -263,11 +268,11 @@ impl Times {
     }
 
     fn print(&mut self, model: &str) {
-        for (what, times) in [("cable out", &mut self.falls), ("cable in", &mut self.rises)] {
+        for (what, times) in [("cable pulled", &mut self.falls), ("cable replugged", &mut self.rises)] {
             times.sort_by(f32::total_cmp);
-            let (middle, last) = (times[times.len() / 2], times[times.len() - 1]);
+            let (median, max) = (times[times.len() / 2], times[times.len() - 1]);
             println!(
-                "{model}: {what} to carrier bit: p50 {middle:.0} ms, max {last:.0} ms of {} times",
+                "{model}: {what} to carrier bit: p50 {median:.0} ms, max {max:.0} ms of {} times",
                 times.len()
             );
         }

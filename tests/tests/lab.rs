@@ -87,7 +87,7 @@ fn cable_faults_work(kind: MemberKind) {
         println!("{kind:?}: pulled in {:?}", pulled.after - pulled.before);
         cable.replug().unwrap();
         cable.wait_carrier(true, SECOND).unwrap();
-        assert!(wait_until(5 * SECOND, || reaches(&lab, PLAIN)), "does not come back");
+        assert!(wait_until(5 * SECOND, || reaches(&lab, PLAIN)), "not reachable after replug");
     }
 
     cable.cut().unwrap();
@@ -96,7 +96,7 @@ fn cable_faults_work(kind: MemberKind) {
     cable.restore().unwrap();
     assert!(reaches(&lab, PLAIN));
 
-    // One direction: a stream one way arrives, the other does not.
+    // A cut of one direction stops the stream in that direction only.
     for cut in [Direction::Outbound, Direction::Inbound] {
         let peer = lab.peer(0);
         let outbound = Stream::new(lab.host(), peer.namespace(), peer.v4()).start().unwrap();
@@ -108,10 +108,10 @@ fn cable_faults_work(kind: MemberKind) {
         std::thread::sleep(20 * MS);
         let before = (outbound.received(), inbound.received());
         std::thread::sleep(200 * MS);
-        let came = (outbound.received() - before.0, inbound.received() - before.1);
+        let received = (outbound.received() - before.0, inbound.received() - before.1);
         match cut {
-            Direction::Outbound => assert!(came.0 == 0 && came.1 > 50, "{came:?}"),
-            Direction::Inbound => assert!(came.0 > 50 && came.1 == 0, "{came:?}"),
+            Direction::Outbound => assert!(received.0 == 0 && received.1 > 50, "{received:?}"),
+            Direction::Inbound => assert!(received.0 > 50 && received.1 == 0, "{received:?}"),
         }
         cable.restore().unwrap();
         outbound.wait_received(10, SECOND).unwrap();
@@ -180,16 +180,16 @@ fn frames_sent_before_tap_carrier_loss_arrive() {
     running.wait_received(1_000, SECOND).unwrap();
     lab.cable(1).pull().unwrap();
     let report = running.stop().unwrap();
-    let carried = lab.cable(1).wire().unwrap().forwarded();
+    let forwarded = lab.cable(1).wire().unwrap().forwarded();
     let port = lab.cable(1).port().unwrap();
-    println!("{report}; {carried:?}; {port:?}");
-    // Whatever the member sent reached the switch port, and the peer.
-    assert_eq!(carried.dropped_outbound, 0);
+    println!("{report}; {forwarded:?}; {port:?}");
+    // All frames that the member sent reached the switch port, and the peer.
+    assert_eq!(forwarded.dropped_outbound, 0);
     let mut expected = report.received();
     let member = lab.host().link("e1000g0").unwrap().statistics;
     assert!(member.tx_packets >= expected);
     expected = member.tx_packets;
-    assert_eq!(carried.outbound, expected);
+    assert_eq!(forwarded.outbound, expected);
 }
 
 /// The maximum rate of a wire must be enough for the streams of the tests.
@@ -216,7 +216,7 @@ fn injected_loss_reordering_and_duplicates_are_detected() {
     give_address(&lab, "e1000g0");
     let peer = lab.peer(0);
     let far = lab.cable(1).far();
-    // Hears what comes to the switch port, also what a cut then swallows.
+    // Receives all frames that reach the switch port, also those that a cut then discards.
     let tap = PacketSocket::open(&far.namespace, Some(&far.interface), &filter::to(peer.mac())).unwrap();
     let uplink = PacketSocket::open(&far.namespace, Some("sw4"), &filter::to([0xee; 6])).unwrap();
     let running = Stream::new(lab.host(), peer.namespace(), peer.v4()).start().unwrap();
@@ -229,17 +229,17 @@ fn injected_loss_reordering_and_duplicates_are_detected() {
         // ARP and ping go to the peer too.
         if buffer[23] == 17 {
             let mut frame = buffer[..seen.length].to_vec();
-            // A checksum left to the hardware is none yet: this says that there is none.
+            // The checksum was left to the hardware and is incomplete; 0 means no checksum (RFC 768).
             frame[40..42].fill(0);
             break Some(frame);
         }
     };
     while udp(MS).is_some() && cut.after.elapsed() < 30 * MS {}
-    let late: Vec<_> = (0..5).map(|_| udp(SECOND).expect("a frame that the cut swallows")).collect();
+    let late: Vec<_> = (0..5).map(|_| udp(SECOND).expect("a frame that the cut discards")).collect();
     std::thread::sleep(20 * MS);
     lab.cable(1).restore().unwrap();
     running.wait_received(20, SECOND).unwrap();
-    // Frames that were cut come late; one of them comes twice more.
+    // The discarded frames are sent late, one of them two more times.
     for frame in late.iter().chain([&late[0], &late[0]]) {
         uplink.send(frame).unwrap();
     }
@@ -289,8 +289,7 @@ fn reset_connection_is_reported_as_error() {
     let peer = lab.peer(0);
     let running = Bulk::new(peer.namespace(), lab.host(), PLAIN).start().unwrap();
     running.wait_received(1 << 16, 5 * SECOND).unwrap();
-    // Without its address, and without a route back, the host answers nothing more; the peer is told by ss -K's
-    // cousin: the address goes to another machine, which resets what it does not know.
+    // The address moves to the router, which resets the unknown connection.
     lab.host().ip(&format!("addr del {PLAIN}/24 dev e1000g0")).unwrap();
     lab.router().namespace().ip(&format!("addr add {PLAIN}/24 dev eth0")).unwrap();
     peer.flush_neighbours().unwrap();
@@ -392,10 +391,10 @@ fn switch_with_ageing_zero_floods() {
 fn member_is_moved_deleted_and_recreated() {
     lab::needs_root!();
     let lab = Lab::tutorial().unwrap();
-    let attic = lab.namespace("attic").unwrap();
-    lab.host().ip(&format!("link set e1000g0 netns {}", attic.name())).unwrap();
+    let other = lab.namespace("other").unwrap();
+    lab.host().ip(&format!("link set e1000g0 netns {}", other.name())).unwrap();
     assert!(lab.host().link("e1000g0").is_err());
-    attic.ip("link del e1000g0").unwrap();
+    other.ip("link del e1000g0").unwrap();
     lab.recreate_member("e1000g0").unwrap();
     assert_eq!(lab.host().link("e1000g0").unwrap().mac, lab.member("e1000g0").mac());
     give_address(&lab, "e1000g0");

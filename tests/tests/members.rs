@@ -20,16 +20,16 @@ use socket2::SockFilter;
 
 /// A further data address, so that every member answers for one.
 const FURTHER: Ipv4Addr = Ipv4Addr::new(192, 168, 178, 210);
-/// What the moved member has for itself in its new namespace.
+/// The address of the moved member in its new namespace.
 const MOVED: Ipv4Addr = Ipv4Addr::new(192, 168, 178, 77);
 /// Packets per second to the host, by each of the two streams.
 const INWARD: u64 = 2_000;
-/// Packets on their way into a device at the moment in which it stops: one or two a processor.
-const UNDER_WAY: u64 = 4;
-/// For how long nothing may arrive for the address of a member that goes, before another is announced for it.
+/// Packets in flight to a device when it stops: one or two a processor.
+const IN_FLIGHT: u64 = 4;
+/// Limit of the time without packets to the address of a removed member, until another member is announced for it.
 const OUTAGE: Duration = Duration::from_millis(500);
 
-/// What is to be seen in the other namespace.
+/// Frames received in the other namespace.
 #[derive(Debug, Default)]
 struct Seen {
     stop: AtomicBool,
@@ -41,17 +41,17 @@ struct Seen {
     bait: AtomicU64,
 }
 
-/// A namespace with an interface that has the group interface's index, and somebody who looks at every frame there.
-struct Attic {
+/// A namespace with an interface that has the group interface's index, and a thread that captures all frames there.
+struct OtherNamespace {
     namespace: Namespace,
     seen: Arc<Seen>,
     watcher: Option<JoinHandle<()>>,
 }
 
-impl Attic {
+impl OtherNamespace {
     fn new(lab: &Lab) -> Self {
-        let namespace = lab.namespace("attic").unwrap();
-        // The interfaces of the attic say nothing by themselves.
+        let namespace = lab.namespace("other").unwrap();
+        // Its interfaces send nothing on their own.
         namespace.sysctl("net.ipv6.conf.default.disable_ipv6", "1").unwrap();
         let index = lab.host().link(GROUP).unwrap().index;
         namespace.ip(&format!("link add decoy index {index} type veth peer name decoy-far")).unwrap();
@@ -62,19 +62,19 @@ impl Attic {
         let socket = PacketSocket::open(&namespace, None, &every).unwrap();
         socket.set_buffer(16 << 20).unwrap();
         let seen = Arc::new(Seen::default());
-        let theirs = seen.clone();
-        let watcher = std::thread::spawn(move || watch(&socket, index, &theirs));
+        let shared = seen.clone();
+        let watcher = std::thread::spawn(move || watch(&socket, index, &shared));
         Self { namespace, seen, watcher: Some(watcher) }
     }
 
-    /// Stops looking; nothing of ours may have been seen.
+    /// Stops the capture; no frame of the group may have been seen.
     fn assert_untouched(&mut self, what: &str) {
         self.seen.stop.store(true, SeqCst);
         self.watcher.take().unwrap().join().unwrap();
         let [decoy, ours, bait] =
             [&self.seen.decoy, &self.seen.ours, &self.seen.bait].map(|n| n.load(SeqCst));
         println!(
-            "{what}: in the other namespace {decoy} injected, {ours} of ours sent, {bait} for us left alone"
+            "{what}: in the other namespace {decoy} injected, {ours} of the group sent, {bait} for the group ignored"
         );
         assert_eq!((decoy, ours), (0, 0), "{what}: seen in the other namespace");
     }
@@ -104,39 +104,39 @@ fn watch(socket: &PacketSocket, decoy: u32, seen: &Seen) {
     }
 }
 
-/// What the daemon does while a member goes.
+/// State of the daemon while a member is removed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Daemon {
-    Awake,
+    Running,
     Stopped,
-    Dead,
+    Killed,
 }
 
-/// The streams of a test, and the member that is about to go: the one that answers for [`DATA`].
+/// The streams of a test, and the member that will be removed: the inbound member of [`DATA`].
 struct Scene<'lab> {
     lab: &'lab Lab,
     production: Production<'lab>,
     member: String,
     out: Running,
-    /// To the data address of the member that goes.
+    /// To the data address of the removed member.
     bait: Running,
-    /// To that of another.
+    /// To the data address of another member.
     safe: Running,
-    /// Lines of the log when all was well.
+    /// Lines of the log before the removal.
     lines: usize,
-    /// Frames that had died in the ports.
-    died: u64,
+    /// Frames dropped by ports before the removal.
+    dropped: u64,
 }
 
 impl<'lab> Scene<'lab> {
-    fn set(lab: &'lab Lab) -> Self {
+    fn new(lab: &'lab Lab) -> Self {
         let production = Production::create(lab).unwrap();
         production.daemon.ctl(&format!("address add {FURTHER}/24 --group {GROUP}")).unwrap();
         let member = production.inbound(DATA).unwrap();
         let safe = [IpAddr::from(FURTHER), DATA6.into()]
             .into_iter()
             .find(|address| production.inbound(*address).unwrap() != member)
-            .expect("an address that another member answers for");
+            .expect("an address with another inbound member");
         let (peer, other) = (lab.peer(0), lab.peer(1));
         let out = Stream::new(lab.host(), peer.namespace(), peer.v4()).source(DATA).flows(32).rate(50_000);
         let inward =
@@ -146,84 +146,84 @@ impl<'lab> Scene<'lab> {
         for running in [&out, &bait, &safe] {
             running.wait_received(1_000, 5 * SECOND).unwrap();
         }
-        let (lines, died) = (production.daemon.log().len(), dropped_in_ports(lab));
-        Self { lab, production, member, out, bait, safe, lines, died }
+        let (lines, dropped) = (production.daemon.log().len(), dropped_in_ports(lab));
+        Self { lab, production, member, out, bait, safe, lines, dropped }
     }
 
-    /// Sends the daemon away, if it is to be.
-    fn dismiss(&mut self, daemon: Daemon) {
+    /// Stops or kills the daemon, if the test requires it.
+    fn stop_daemon(&mut self, daemon: Daemon) {
         match daemon {
-            Daemon::Awake => {}
+            Daemon::Running => {}
             Daemon::Stopped => self.production.daemon.stop().unwrap(),
-            Daemon::Dead => self.production.daemon.kill().unwrap(),
+            Daemon::Killed => self.production.daemon.kill().unwrap(),
         }
     }
 
-    /// Lets it find out what has happened.
-    fn call_back(&mut self, daemon: Daemon) {
-        assert!(self.said().is_empty(), "{:?}", self.said());
+    /// Continues or restarts the daemon.
+    fn resume_daemon(&mut self, daemon: Daemon) {
+        assert!(self.messages().is_empty(), "{:?}", self.messages());
         match daemon {
-            Daemon::Awake => {}
+            Daemon::Running => {}
             Daemon::Stopped => self.production.daemon.resume().unwrap(),
-            Daemon::Dead => self.production.daemon.start().unwrap(),
+            Daemon::Killed => self.production.daemon.start().unwrap(),
         }
     }
 
-    /// The lines that were said of the member since.
-    fn said(&self) -> Vec<String> {
+    /// Messages about the member since the removal.
+    fn messages(&self) -> Vec<String> {
         let lines = self.production.daemon.log().into_iter().skip(self.lines);
         lines.filter(|line| line.contains(&self.member)).collect()
     }
 
-    /// The daemon notices: one line, and the group is without the member, whose address is answered for by another.
-    fn noticed(&self, what: &str) {
+    /// The daemon logs the removal once, and another member becomes the inbound member of the address.
+    fn wait_left(&self, what: &str) {
         let line = format!("IP interface {} has left group {GROUP}", self.member);
         self.production.daemon.wait_line(&line, self.lines, 5 * SECOND).unwrap();
         self.production.wait_usable(2).unwrap();
         assert!(self.production.member(&self.member).is_err());
         assert_ne!(self.production.inbound(DATA).unwrap(), self.member);
         self.bait.wait_received(INWARD / 4, 5 * SECOND).unwrap();
-        self.said_once(what, &line);
+        self.assert_logged_once(what, &line);
     }
 
-    /// That line is the only one that says that it went, and none complains.
-    fn said_once(&self, what: &str, line: &str) {
+    /// The message was logged once, with no warning or error.
+    fn assert_logged_once(&self, what: &str, line: &str) {
         let all = self.production.daemon.log().split_off(self.lines);
-        println!("{what}: ipmpd said:\n  {}", all.join("\n  "));
-        assert_eq!(all.iter().filter(|said| said.contains(line)).count(), 1, "{all:?}");
-        let complaints: Vec<_> =
-            all.iter().filter(|said| ["WARN", "ERROR"].iter().any(|level| said.contains(level))).collect();
-        assert!(complaints.is_empty(), "{what}: {complaints:?}");
+        println!("{what}: ipmpd logged:\n  {}", all.join("\n  "));
+        assert_eq!(all.iter().filter(|message| message.contains(line)).count(), 1, "{all:?}");
+        let is_warning = |message: &&String| ["WARN", "ERROR"].iter().any(|level| message.contains(level));
+        let warnings: Vec<_> = all.iter().filter(is_warning).collect();
+        assert!(warnings.is_empty(), "{what}: {warnings:?}");
     }
 
-    /// The member is attached again, and carries its share; `sent` tells how many packets it has sent.
+    /// The member is attached again and transmits its share; `sent` returns how many packets it has sent.
     fn attach_again(&self, what: &str, sent: impl Fn() -> u64) {
         self.production.daemon.ctl(&format!("attach {} --group {GROUP}", self.member)).unwrap();
         self.production.wait_usable(3).unwrap();
         let before = sent();
         self.out.wait_received(20_000, 5 * SECOND).unwrap();
-        let carried = sent() - before;
-        println!("{what}, attached again: {carried} of the next 20,000 packets through {}", self.member);
-        // Of 32 flows chance may give it few, hardly none.
-        assert!(carried > 500, "{what}: only {carried} of 20,000 packets through {}", self.member);
+        let share = sent() - before;
+        println!("{what}, attached again: {share} of the next 20,000 packets through {}", self.member);
+        // Each of the 32 flows selects a member by its hash: few may select this one.
+        assert!(share > 500, "{what}: only {share} of 20,000 packets through {}", self.member);
     }
 
-    /// Stops the streams; `died` frames are known to have died in a device on their way out.
-    fn judge(self, what: &str, daemon: Daemon, died: u64) -> Production<'lab> {
-        let died = died + dropped_in_ports(self.lab).saturating_sub(self.died);
+    /// Stops the streams and checks them; `dropped` outbound frames are known to have been dropped by a device.
+    fn check_streams(self, what: &str, daemon: Daemon, dropped: u64) -> Production<'lab> {
+        let dropped = dropped + dropped_in_ports(self.lab).saturating_sub(self.dropped);
         let [out, bait, safe] = [self.out, self.bait, self.safe].map(|running| running.stop().unwrap());
         let outage = |report: &Report| Duration::from_secs_f64(report.lost() as f64 / INWARD as f64);
-        println!("{what}, out: {out}; dropped by ports: {died}");
-        println!("{what}, to the member that went: {bait}; away for {:?}", outage(&bait));
+        println!("{what}, out: {out}; dropped by ports: {dropped}");
+        println!("{what}, to the removed member: {bait}; outage {:?}", outage(&bait));
         println!("{what}, to another member: {safe}");
         for report in [&out, &bait, &safe] {
             report.ensure_valid().unwrap();
             assert_eq!((report.reordered(), report.duplicated()), (0, 0), "{what}: {report}");
         }
-        assert!(out.lost() <= died + UNDER_WAY, "{what}: {died} dropped by ports, {out}");
+        assert!(out.lost() <= dropped + IN_FLIGHT, "{what}: {dropped} dropped by ports, {out}");
         assert_eq!(safe.lost(), 0, "{what}, to another member: {safe}");
-        // Without a daemon there is no announcement, and the peer still sends to the old MAC.
-        assert!(daemon != Daemon::Awake || outage(&bait) < OUTAGE, "{what}, to the member that went: {bait}");
+        // Without a daemon there is no announcement: the peer still sends to the old MAC.
+        assert!(daemon != Daemon::Running || outage(&bait) < OUTAGE, "{what}, to the removed member: {bait}");
         self.production
     }
 }
@@ -233,126 +233,126 @@ fn dropped_in_ports(lab: &Lab) -> u64 {
     lab.members().iter().map(dropped).sum()
 }
 
-/// Moves the member, brings it up in the other namespace, and lets it talk there for itself.
-fn moved(daemon: Daemon) {
+/// Moves the member, sets it up in the other namespace, and uses it there as an ordinary interface.
+fn move_member(daemon: Daemon) {
     let _lock = MeasurementLock::acquire().unwrap();
     let what = &format!("moved, daemon {daemon:?}");
     let lab = Lab::tutorial().unwrap();
-    let mut scene = Scene::set(&lab);
-    let mut attic = Attic::new(&lab);
+    let mut scene = Scene::new(&lab);
+    let mut other = OtherNamespace::new(&lab);
     let member = scene.member.clone();
-    let dropped = |namespace: &Namespace| namespace.link(&member).unwrap().statistics.tx_dropped;
-    let before = dropped(lab.host());
-    scene.dismiss(daemon);
+    let tx_dropped = |namespace: &Namespace| namespace.link(&member).unwrap().statistics.tx_dropped;
+    let before = tx_dropped(lab.host());
+    scene.stop_daemon(daemon);
 
     let start = Instant::now();
-    lab.host().ip(&format!("link set {member} netns {}", attic.namespace.name())).unwrap();
-    attic.namespace.ip(&format!("link set {member} up")).unwrap();
+    lab.host().ip(&format!("link set {member} netns {}", other.namespace.name())).unwrap();
+    other.namespace.ip(&format!("link set {member} up")).unwrap();
     println!("{what}: {member} moved and up again within {:?}", start.elapsed());
-    assert!(attic.namespace.wait_carrier(&member, true, 5 * SECOND));
-    attic.namespace.ip(&format!("addr add {MOVED}/24 dev {member}")).unwrap();
-    if daemon == Daemon::Awake {
-        scene.noticed(what);
+    assert!(other.namespace.wait_carrier(&member, true, 5 * SECOND));
+    other.namespace.ip(&format!("addr add {MOVED}/24 dev {member}")).unwrap();
+    if daemon == Daemon::Running {
+        scene.wait_left(what);
     }
     scene.out.wait_received(20_000, 5 * SECOND).unwrap();
 
-    // The namespace has the interface for itself.
+    // The interface works in its new namespace.
     let peer = lab.peer(1);
     let reached = || peer.ping(MOVED.into(), 5, 10 * MS, SECOND).unwrap();
     assert!(wait_until(5 * SECOND, || reached().answered == 5), "{what}: {MOVED} cannot be reached");
     let resolved = peer.resolve(MOVED.into(), 200 * MS).unwrap();
     let macs: Vec<_> = resolved.iter().map(|answer| answer.mac).collect();
     assert_eq!(macs, [lab.member(&member).mac()], "{what}");
-    let answers = ping(&attic.namespace, None, peer.v4().into(), 5, 10 * MS, SECOND).unwrap();
+    let answers = ping(&other.namespace, None, peer.v4().into(), 5, 10 * MS, SECOND).unwrap();
     assert_eq!((answers.answered, answers.duplicates), (5, 0), "{what}: from there");
 
-    if daemon != Daemon::Awake {
-        // The peers have no new MAC and still send there. These frames must be ignored.
-        let bait = &attic.seen.bait;
+    if daemon != Daemon::Running {
+        // The peers still send to the old MAC. These frames must be ignored.
+        let bait = &other.seen.bait;
         let arrives = wait_until(5 * SECOND, || bait.load(SeqCst) > INWARD);
         assert!(arrives, "{what}: no frame for the old member arrived");
-        scene.call_back(daemon);
-        scene.noticed(what);
+        scene.resume_daemon(daemon);
+        scene.wait_left(what);
     }
-    let died = dropped(&attic.namespace) - before;
-    // Nothing of ours is left on it.
-    let programs = attic.namespace.run(|| SchedClassifier::query_tcx(&member, TcAttachType::Ingress));
+    let dropped = tx_dropped(&other.namespace) - before;
+    // No program of ipmpd is left on it.
+    let programs = other.namespace.run(|| SchedClassifier::query_tcx(&member, TcAttachType::Ingress));
     assert_eq!(
         programs.map_or(0, |(_, programs)| programs.len()),
         0,
         "{what}: programs in the other namespace"
     );
-    let qdiscs = command::run(attic.namespace.command("tc").args(["qdisc", "show", "dev", &member])).unwrap();
+    let qdiscs = command::run(other.namespace.command("tc").args(["qdisc", "show", "dev", &member])).unwrap();
     assert!(!qdiscs.contains("clsact"), "{what}: {qdiscs}");
 
-    // It comes home, and is attached again.
-    let home = || lab.host().link(&member).unwrap();
-    attic.namespace.ip(&format!("link set {member} netns {}", lab.host().name())).unwrap();
+    // It is moved back and attached again.
+    let moved_back = || lab.host().link(&member).unwrap();
+    other.namespace.ip(&format!("link set {member} netns {}", lab.host().name())).unwrap();
     lab.host().ip(&format!("link set {member} up")).unwrap();
-    scene.attach_again(what, || home().statistics.tx_packets);
-    let production = scene.judge(what, daemon, died);
-    attic.assert_untouched(what);
+    scene.attach_again(what, || moved_back().statistics.tx_packets);
+    let production = scene.check_streams(what, daemon, dropped);
+    other.assert_untouched(what);
     production.assert_clean();
 }
 
 #[test]
-fn member_moved_to_another_namespace() {
+fn member_moved_to_another_namespace_leaves_group() {
     lab::needs_root!();
-    moved(Daemon::Awake);
+    move_member(Daemon::Running);
 }
 
 #[test]
-fn member_moved_to_another_namespace_with_the_daemon_stopped() {
+fn member_moved_to_another_namespace_leaves_group_with_the_daemon_stopped() {
     lab::needs_root!();
-    moved(Daemon::Stopped);
+    move_member(Daemon::Stopped);
 }
 
 #[test]
-fn member_moved_to_another_namespace_with_the_daemon_killed() {
+fn member_moved_to_another_namespace_leaves_group_with_the_daemon_killed() {
     lab::needs_root!();
-    moved(Daemon::Dead);
+    move_member(Daemon::Killed);
 }
 
-/// Deletes the member, makes it anew with the same name, index and MAC, and attaches it again.
-fn deleted(daemon: Daemon) {
+/// Deletes the member, recreates it with the same name, index and MAC, and attaches it again.
+fn delete_member(daemon: Daemon) {
     let _lock = MeasurementLock::acquire().unwrap();
     let what = &format!("deleted, daemon {daemon:?}");
     let lab = Lab::tutorial().unwrap();
-    let mut scene = Scene::set(&lab);
+    let mut scene = Scene::new(&lab);
     let member = scene.member.clone();
     let index = lab.host().link(&member).unwrap().index;
-    scene.dismiss(daemon);
-    // Its port is deleted with it, and with that the account of what died there.
+    scene.stop_daemon(daemon);
+    // Its port is deleted with it, and so are the counters of frames dropped there.
     lab.host().ip(&format!("link del {member}")).unwrap();
-    if daemon == Daemon::Awake {
-        scene.noticed(what);
+    if daemon == Daemon::Running {
+        scene.wait_left(what);
     }
     scene.out.wait_received(20_000, 5 * SECOND).unwrap();
 
     lab.recreate_member(&member).unwrap();
-    let anew = || lab.host().link(&member).unwrap();
-    assert_eq!(anew().index, index);
+    let recreated = || lab.host().link(&member).unwrap();
+    assert_eq!(recreated().index, index);
     scene.out.wait_received(20_000, 5 * SECOND).unwrap();
-    // It has the name, the index and the MAC of a member, and is none.
-    let sent = anew().statistics.tx_packets;
-    assert!(sent < 100, "{what}: {sent} packets sent by an interface that is no member");
-    if daemon != Daemon::Awake {
-        scene.call_back(daemon);
-        scene.noticed(what);
+    // It has the name, index and MAC of a member, but is not a member.
+    let sent = recreated().statistics.tx_packets;
+    assert!(sent < 100, "{what}: {sent} packets sent by an interface that is not a member");
+    if daemon != Daemon::Running {
+        scene.resume_daemon(daemon);
+        scene.wait_left(what);
     }
 
-    scene.attach_again(what, || anew().statistics.tx_packets);
-    scene.judge(what, daemon, 0).assert_clean();
+    scene.attach_again(what, || recreated().statistics.tx_packets);
+    scene.check_streams(what, daemon, 0).assert_clean();
 }
 
 #[test]
 fn deleted_member_is_recreated() {
     lab::needs_root!();
-    deleted(Daemon::Awake);
+    delete_member(Daemon::Running);
 }
 
 #[test]
 fn deleted_member_is_recreated_with_the_daemon_stopped() {
     lab::needs_root!();
-    deleted(Daemon::Stopped);
+    delete_member(Daemon::Stopped);
 }

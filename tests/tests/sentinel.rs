@@ -7,7 +7,7 @@ use lab::packet::PacketSocket;
 use lab::production::GROUP;
 use lab::{Daemon, Lab, MeasurementLock, MemberKind, Production, Stream, TIMEOUT, filter, wait_until};
 
-/// A group whose daemon is started so, with these members.
+/// A group with this daemon and these members.
 fn create<'lab>(lab: &'lab Lab, daemon: Daemon<'lab>, members: &[&str]) -> Production<'lab> {
     daemon.ctl(&format!("create {GROUP} --address {DATA}/24 --address {DATA6}/64")).unwrap();
     daemon.ctl(&format!("attach {} --group {GROUP}", members.join(" "))).unwrap();
@@ -20,15 +20,15 @@ fn names(lab: &Lab) -> Vec<&str> {
     lab.members().iter().map(|member| member.name()).collect()
 }
 
-/// Which of the checks in force begins so.
+/// The check in the report that begins with this text.
 fn check(production: &Production<'_>, beginning: &str) -> Option<String> {
     production.report().unwrap().checks.into_iter().find(|check| check.starts_with(beginning))
 }
 
 #[track_caller]
 fn wait_live(production: &Production<'_>, member: &str, live: bool) {
-    let came = wait_until(TIMEOUT, || production.member(member).unwrap().live == live);
-    assert!(came, "{member} live: {live} did not come:\n{}", production.daemon.ctl("show").unwrap());
+    let reached = wait_until(TIMEOUT, || production.member(member).unwrap().live == live);
+    assert!(reached, "{member} did not become live: {live}:\n{}", production.daemon.ctl("show").unwrap());
 }
 
 /// As on a kernel with PREEMPT_RT, which refuses timers in programs.
@@ -41,7 +41,8 @@ fn daemon_watches_links_without_sentinel() {
     let mut production = create(&lab, daemon, &names(&lab));
     println!("{:#?}", production.report().unwrap().checks);
     assert!(
-        check(&production, "no sentinel (IPMP_SENTINEL=off forbids it): the daemon watches links").is_some()
+        check(&production, "no sentinel (IPMP_SENTINEL=off disables it): the daemon monitors links")
+            .is_some()
     );
 
     let (host, peer) = (lab.host(), lab.peer(0));
@@ -61,16 +62,16 @@ fn daemon_watches_links_without_sentinel() {
     production.daemon.start().unwrap();
     production.wait_usable(3).unwrap();
     running.wait_received(500, TIMEOUT).unwrap();
-    let said = production.daemon.log().split_off(lines);
+    let messages = production.daemon.log().split_off(lines);
     let alarms: Vec<_> =
-        said.iter().filter(|line| line.contains("unusable") || line.contains("failure")).collect();
+        messages.iter().filter(|line| line.contains("unusable") || line.contains("failure")).collect();
     assert!(alarms.is_empty(), "a restart is no failure: {alarms:?}");
     let report = running.stop().unwrap();
     println!("no sentinel, two cables pulled and replugged: {report}");
     report.ensure_valid().unwrap();
     assert_eq!((report.lost(), report.duplicated()), (0, 0), "{report}");
 
-    // Nobody sees whether somebody captures; who says so is shown everything all the same.
+    // Without the sentinel a capture is not detected; capture=on shows all packets nevertheless.
     let _capture = PacketSocket::open(host, Some(GROUP), &filter::ethertype(0x0800)).unwrap();
     let ping = || assert!(peer.ping(DATA.into(), 3, TIMEOUT / 100, TIMEOUT).unwrap().answered > 0);
     ping();
@@ -79,14 +80,14 @@ fn daemon_watches_links_without_sentinel() {
     production.daemon.ctl(&format!("set {GROUP} capture=on")).unwrap();
     ping();
     assert!(production.report().unwrap().capture.copies > 0);
-    // A change of `live` keeps it.
+    // A member that stops being live does not end it.
     lab.member("rge0").cable().pull().unwrap();
     wait_live(&production, "rge0", false);
     assert!(production.report().unwrap().capture.active);
     lab.member("rge0").cable().replug().unwrap();
     wait_live(&production, "rge0", true);
 
-    // The next daemon may again, and takes over without a word to the network.
+    // The next daemon uses the sentinel again, and adopts the group without an announcement.
     production.daemon.terminate().unwrap();
     let daemon = Daemon::start_in(&lab).unwrap();
     production.daemon = daemon;
@@ -101,13 +102,13 @@ fn daemon_watches_links_without_sentinel() {
 fn sentinel_interval_is_set_by_argument() {
     lab::needs_root!();
     let lab = Lab::builder().members(2).build().unwrap();
-    for (wrong, complaint) in [
+    for (wrong, error) in [
         ("5", "expected a whole number and a unit (us, ms, s), such as 500us or 1ms, got \"5\""),
         ("50us", "50us is out of range: the sentinel interval is 100us to 100ms"),
     ] {
         let refused =
             Daemon::builder(&lab).argument("--sentinel-interval").argument(wrong).start().unwrap_err();
-        assert!(refused.to_string().contains(complaint), "{refused}");
+        assert!(refused.to_string().contains(error), "{refused}");
     }
     let daemon = Daemon::builder(&lab).argument("--sentinel-interval").argument("20ms").start().unwrap();
     let mut production = create(&lab, daemon, &names(&lab));
@@ -122,14 +123,14 @@ fn sentinel_interval_is_set_by_argument() {
     production.assert_clean();
 }
 
-/// A macvlan has no cable of its own: it is that of the device below.
+/// A macvlan has the carrier of its lower device.
 #[test]
 fn stacked_member_follows_carrier_of_lower_device() {
     lab::needs_root!();
     let _lock = MeasurementLock::acquire().unwrap();
     let lab = Lab::builder().kind(MemberKind::Tap).build().unwrap();
     let host = lab.host();
-    // A macvlan on a macvlan lies on the lower one's device: one level, whoever made it.
+    // A macvlan on a macvlan is stacked on the lower device of that: there is always one level.
     host.ip("link add link e1000g0 name above0 type macvlan mode private").unwrap();
     host.ip("link set above0 up").unwrap();
     let daemon = Daemon::start_in(&lab).unwrap();
@@ -149,7 +150,7 @@ fn stacked_member_follows_carrier_of_lower_device() {
         running.wait_received(1_000, TIMEOUT).unwrap();
     }
     let report = running.stop().unwrap();
-    println!("a macvlan as a member, its device's cable pulled three times: {report}");
+    println!("a macvlan as a member, cable of its lower device pulled three times: {report}");
     report.ensure_valid().unwrap();
     assert_eq!((report.lost(), report.duplicated()), (0, 0), "{report}");
     production.assert_clean();

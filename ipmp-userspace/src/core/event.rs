@@ -167,6 +167,34 @@ pub enum Event {
         member: String,
         mac: [u8; 6],
     },
+    GroupMacChanged {
+        group: String,
+        mac: [u8; 6],
+    },
+    /// Another program removed a program of ours; it is attached again.
+    ProgramRestored {
+        program: &'static str,
+        interface: String,
+    },
+    /// A program of ours is missing, and cannot be attached.
+    ProgramMissing {
+        program: &'static str,
+        interface: String,
+        why: String,
+    },
+    /// Another program was attached before ours, or after it where ours must be last; ours is `place` again.
+    ProgramMoved {
+        program: &'static str,
+        interface: String,
+        place: &'static str,
+        others: String,
+    },
+    /// A program of another owner runs before ours.
+    ProgramAhead {
+        program: &'static str,
+        interface: String,
+        other: String,
+    },
     MtuChanged {
         group: String,
         mtu: u32,
@@ -188,6 +216,17 @@ pub enum Event {
         group: String,
         member: Option<String>,
         settings: String,
+    },
+    /// Another program gave the interface of a member another name.
+    MemberRenamed {
+        before: String,
+        member: String,
+        group: String,
+    },
+    /// Another program gave the group interface another name, which the group has now, too.
+    GroupRenamed {
+        before: String,
+        group: String,
     },
     GroupCreated {
         group: String,
@@ -296,6 +335,14 @@ pub enum Cause {
         member: String,
     },
     SmallestMtu {
+        member: String,
+    },
+    /// The ingress program of the member is missing.
+    ProgramMissing {
+        member: String,
+    },
+    /// The ingress program of the member is attached again.
+    ProgramAttached {
         member: String,
     },
 }

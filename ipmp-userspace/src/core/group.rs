@@ -23,6 +23,7 @@
 //! | functions again | any | repair; at least one usable, if all were unusable | joins the end of the active list |
 //! | is set offline | some, or more members if all failed | offline | not usable, leaves the active list |
 //! | is set online | any | online | usable; joins the end of the active list if it functions |
+//! | loses its ingress program | some | failure | as down; repaired when the program is attached again |
 //! | has the MAC of another one | any | not unique | as offline |
 //! | no longer has it | any | unique | as online |
 //!
@@ -32,6 +33,7 @@
 //! | `roles` | the active list, and the roles of its members |
 //! | `offline` | members out of service |
 //! | `standby` | which functioning members are inactive |
+//! | `program` | members whose ingress program is missing |
 //! | `probing` | probers, targets and verdicts |
 //! | `published` | what the caller has applied already |
 //! | `actions` | what is to be published now |
@@ -42,11 +44,12 @@ mod adopt;
 mod members;
 mod offline;
 mod probing;
+mod program;
 mod published;
 mod roles;
 mod standby;
 
-use std::net::IpAddr;
+use std::{collections::BTreeMap, net::IpAddr};
 
 use ipmp_common::steer::{MAX_MEMBERS, MemberSet};
 
@@ -111,6 +114,7 @@ impl Group {
             Input::Left { member } => self.leave(member),
             Input::Link { member, link } => self.set_link(now, member, link),
             Input::Live(live) => self.set_live(now, live),
+            Input::Program { member, attached } => self.set_program(member, attached),
             Input::Mtu { member, mtu } => {
                 if let Some(member) = self.members.get_mut(member) {
                     member.attachment.mtu = mtu;
@@ -168,6 +172,22 @@ impl Group {
     /// Name of the group.
     pub fn name(&self) -> &str {
         &self.name
+    }
+
+    /// The group interface has another name.
+    pub fn rename(&mut self, name: &str) {
+        name.clone_into(&mut self.name);
+    }
+
+    /// Interfaces of members have other names, by number: all at once, since two may have swapped theirs.
+    pub fn rename_members(&mut self, names: &BTreeMap<u8, String>) {
+        let before = |number: &u8| Some((self.members.name(Some(*number))?, names[number].clone()));
+        self.published.rename(&names.keys().filter_map(before).collect());
+        for (number, name) in names {
+            if let Some(member) = self.members.get_mut(*number) {
+                member.attachment.name.clone_from(name);
+            }
+        }
     }
 
     /// State of the group.

@@ -48,6 +48,13 @@ pub enum Input {
     /// The `live` mask of the datapath. A member leaves it at once when its carrier is lost, and enters it when its link
     /// has been up for `updelay`.
     Live(MemberSet),
+    /// Whether a member's ingress program is attached.
+    Program {
+        /// The member.
+        member: u8,
+        /// Whether it is attached.
+        attached: bool,
+    },
     /// A member's MTU.
     Mtu {
         /// The member.

@@ -70,6 +70,8 @@ pub struct Member {
     pub(super) standby: bool,
     /// Functions, but does not transmit: a standby, or repaired without `failback`.
     pub(super) inactive: bool,
+    /// Its ingress program is attached; without it, the group receives nothing through the member.
+    pub(super) receives: bool,
     /// Must not transmit, since others do and it does not function or is inactive.
     pub(super) kept_out: bool,
     pub(super) probing: Probing,
@@ -136,6 +138,7 @@ impl Member {
             flap: Flap::default(),
             standby: false,
             inactive: false,
+            receives: true,
             kept_out: false,
             probing: Probing { joined: now, ..Probing::default() },
         }
@@ -221,7 +224,7 @@ impl Member {
         match (self.offline, self.condition) {
             (Some(_), _) => MemberState::Offline,
             (None, Condition::New) => MemberState::Unknown,
-            (None, Condition::Ok) if self.probing.failed => MemberState::Failed,
+            (None, Condition::Ok) if self.probing.failed || !self.receives => MemberState::Failed,
             (None, Condition::Ok) if self.lacks_targets() => MemberState::Unknown,
             (None, Condition::Ok) => MemberState::Ok,
             (None, Condition::Down | Condition::Returning | Condition::Held) => MemberState::Failed,
@@ -252,7 +255,12 @@ impl Member {
 
     /// Whether it is in service and has not failed: what the reference calls functioning and usable.
     pub fn functions(&self) -> bool {
-        self.in_service() && !self.probing.failed
+        self.in_service() && !self.probing.failed && self.receives
+    }
+
+    /// Whether its ingress program is attached.
+    pub fn receives(&self) -> bool {
+        self.receives
     }
 
     /// Whether it transmits: what the reference calls active. A failed member does while none functions and the group

@@ -9,6 +9,7 @@ mod context;
 pub mod deadline;
 pub mod followers;
 pub mod hardware_filters;
+pub mod hooks;
 pub mod links;
 pub mod members;
 pub mod membership_reports;
@@ -99,6 +100,8 @@ pub struct RunningGroup {
     pub filters: hardware_filters::FilterState,
     /// Membership reports that are due.
     pub reports: membership_reports::PendingReports,
+    /// The programs at the hooks of its devices.
+    pub hooks: hooks::Hooks,
     /// Test addresses of the members.
     pub test_addresses: test_addresses::GroupTestAddresses,
     /// Replaces the sentinel on kernels where it cannot run.
@@ -131,6 +134,7 @@ impl RunningGroup {
             followers: followers::Followers::default(),
             filters: hardware_filters::FilterState::default(),
             reports: membership_reports::PendingReports::default(),
+            hooks: hooks::Hooks::default(),
             test_addresses: test_addresses::GroupTestAddresses::default(),
             updelay,
             discovery: probing::Discovery::default(),

@@ -10,6 +10,7 @@ use super::{
     },
     manager::Manager,
     operations::destroy,
+    renames,
 };
 use crate::{
     core::Event,
@@ -27,6 +28,10 @@ pub async fn apply(manager: &mut Manager, trigger: &Trigger, change: Change) {
         }
         Change::Neighbour(neighbour) => neighbour_changed(manager, trigger, &neighbour).await,
         Change::Route(route) => route_changed(manager, trigger, &route).await,
+        Change::TrafficControl { ifindex } => {
+            let concerned = manager.groups.values_mut().filter(|group| group.is_own_device(ifindex));
+            concerned.for_each(|group| group.hooks.changed());
+        }
         Change::Lost => {}
     }
 }
@@ -48,10 +53,14 @@ pub async fn apply_result(manager: &mut Manager, trigger: &Trigger, result: Task
 
 /// Compares everything with the kernel, as if every difference had been reported.
 pub async fn resync(manager: &mut Manager, trigger: &Trigger) -> Result<(), link::Error> {
+    renames::follow(manager, trigger);
     let devices = manager.links.devices().await?;
     let known: Vec<u32> = manager.groups.values().flat_map(RunningGroup::devices).collect();
     for ifindex in known {
-        if devices.iter().all(|device| device.ifindex != ifindex) {
+        // The list may be incomplete.
+        if devices.iter().all(|device| device.ifindex != ifindex)
+            && manager.links.device(ifindex).await?.is_none()
+        {
             device_deleted(manager, trigger, ifindex).await;
         }
     }
@@ -81,6 +90,9 @@ async fn device_changed(manager: &mut Manager, trigger: &Trigger, reported: &Dev
     if reported.vlan.is_some() {
         manager.groups.values_mut().for_each(vlans::recheck);
     }
+    if manager.groups.values().any(|group| renames::is_renamed(group, reported)) {
+        renames::follow(manager, trigger);
+    }
     let mut device = reported.clone();
     if manager.groups.values().any(|group| links::differs(group, reported)) {
         match manager.links.device(reported.ifindex).await {
@@ -100,8 +112,11 @@ async fn device_changed(manager: &mut Manager, trigger: &Trigger, reported: &Dev
         } else if group.interface.ifindex != device.ifindex {
             let vlan = device.vlan.filter(|_| device.below == Some(group.interface.ifindex));
             set_vlan(group, device.ifindex, vlan);
-        } else if device.master.is_some() {
-            links::leave_master(group, &context).await;
+        } else {
+            if device.master.is_some() {
+                links::leave_master(group, &context).await;
+            }
+            links::follow_mac(group, &mut context, device.mac).await;
         }
     }
 }

@@ -10,6 +10,7 @@
 //! | `startup` | lock, priority, adoption, teardown |
 //! | `events` | the event log, its history, the logger, the journal |
 //! | [`state_file`] | records that outlive the daemon |
+//! | `renames` | following interfaces that other programs rename |
 //! | [`migration`] | moving addresses and routes without interruption |
 //! | [`mpathd`] | defaults from `/etc/default/mpathd` |
 //! | `statistics` | probe statistics on SIGUSR1 |
@@ -28,6 +29,7 @@ mod manager;
 pub mod migration;
 pub mod mpathd;
 mod operations;
+mod renames;
 mod startup;
 pub mod state_file;
 mod statistics;

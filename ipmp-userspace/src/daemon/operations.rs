@@ -15,7 +15,7 @@ pub mod target;
 mod target_check;
 mod test_address;
 
-use super::{events::trigger::Trigger, manager::Manager};
+use super::{events::trigger::Trigger, manager::Manager, renames};
 use crate::control::request::{Refused, Request, Response};
 
 /// Executes a request.
@@ -25,6 +25,8 @@ pub async fn execute(
     request: Request,
 ) -> Result<Response, Refused> {
     use target::Change;
+    // The name in the request is the present one.
+    renames::follow(manager, trigger);
     let notes = match request {
         Request::Create { group, groupname, addresses } => {
             create::create(manager, trigger, &group, groupname, &addresses).await?

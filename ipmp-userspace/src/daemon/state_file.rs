@@ -15,20 +15,22 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize, de::Error as _};
 pub use settings::DEFAULT_WEIGHT;
 
 use super::migration::Configuration;
 use crate::{
     control::{Setting, TestAddress},
-    link::{Address, Mac, Saved},
+    link::{self, Address, Mac, Saved},
     types::Family,
 };
 
 /// Where the files of all network namespaces are.
 const DIRECTORY: &str = "/run/ipmp";
-/// Version of the file: one of another version is not read.
-const VERSION: u32 = 1;
+/// Version of the file.
+const VERSION: u32 = 2;
+/// Oldest version that is read: it has the members by interface name.
+const OLDEST: u32 = 1;
 
 /// Cause the file cannot be read or written.
 #[derive(Debug, thiserror::Error)]
@@ -68,7 +70,9 @@ impl SavedState {
     /// The reason why it is not a state file of this version.
     pub fn read(text: &[u8]) -> Result<Self, String> {
         match serde_json::from_slice::<Self>(text) {
-            Ok(state) if state.version == VERSION => Ok(state),
+            Ok(state) if (OLDEST..=VERSION).contains(&state.version) => {
+                Ok(Self { version: VERSION, ..state })
+            }
             Ok(state) => Err(format!("version {}", state.version)),
             Err(error) => Err(error.to_string()),
         }
@@ -80,8 +84,12 @@ impl SavedState {
 pub struct SavedGroup {
     /// Second name of the group interface.
     pub groupname: String,
-    /// Members, by interface name.
-    pub members: BTreeMap<String, SavedMember>,
+    /// Index of the group interface; 0: unknown. Its name may change.
+    #[serde(default)]
+    pub ifindex: u32,
+    /// Members, by number: a member keeps it when its interface is renamed.
+    #[serde(deserialize_with = "members_by_number")]
+    pub members: BTreeMap<u8, SavedMember>,
     /// Addresses and routes moved to the group interface, by the interface they came from, which need not be a member
     /// any more.
     pub moved: BTreeMap<String, Configuration>,
@@ -91,6 +99,40 @@ pub struct SavedGroup {
     /// Explicit targets.
     #[serde(default)]
     pub targets: Vec<SavedTarget>,
+}
+
+/// Reads the members, whatever key an older version gave them; its keys were their names.
+fn members_by_number<'de, D: Deserializer<'de>>(input: D) -> Result<BTreeMap<u8, SavedMember>, D::Error> {
+    let members = BTreeMap::<String, serde_json::Map<String, serde_json::Value>>::deserialize(input)?;
+    let by_number = members.into_iter().map(|(key, mut member)| {
+        member.entry("name").or_insert_with(|| key.into());
+        let member = SavedMember::deserialize(serde_json::Value::from(member)).map_err(D::Error::custom)?;
+        Ok((member.number, member))
+    });
+    by_number.collect()
+}
+
+impl SavedGroup {
+    /// Records new names of members, all at once: two may have swapped theirs. What was moved from them follows.
+    pub fn rename_members(&mut self, names: &BTreeMap<u8, String>) {
+        let mut moved = Vec::new();
+        for (number, name) in names {
+            let Some(member) = self.members.get_mut(number) else { continue };
+            let before = std::mem::replace(&mut member.name, name.clone());
+            moved.extend(self.moved.remove(&before).map(|configuration| (name.clone(), configuration)));
+        }
+        self.moved.extend(moved);
+    }
+
+    /// Updates the names of the members after the kernel's.
+    fn follow_members(&mut self) {
+        let renamed = self.members.iter().filter_map(|(&number, member)| {
+            let name = link::name_of(member.ifindex)?;
+            (name != member.name).then_some((number, name))
+        });
+        let names = renamed.collect();
+        self.rename_members(&names);
+    }
 }
 
 /// A target.
@@ -108,6 +150,8 @@ pub struct SavedTarget {
 pub struct SavedMember {
     /// Its number.
     pub number: u8,
+    /// Its interface name.
+    pub name: String,
     /// Its interface index.
     pub ifindex: u32,
     /// Its weight.
@@ -224,20 +268,46 @@ impl StateFile {
 
     /// The record of a member.
     pub fn member(&self, group: &str, member: &str) -> Option<&SavedMember> {
-        self.group(group)?.members.get(member)
+        self.group(group)?.members.values().find(|saved| saved.name == member)
     }
 
     /// The record of a member, to be changed.
     pub fn member_mut(&mut self, group: &str, member: &str) -> Option<&mut SavedMember> {
-        self.state.groups.get_mut(group)?.members.get_mut(member)
+        self.state.groups.get_mut(group)?.members.values_mut().find(|saved| saved.name == member)
     }
 
     /// Drops the record of a member that left.
     pub fn forget_member(&mut self, group: &str, member: &str) {
         if let Some(group) = self.state.groups.get_mut(group) {
-            group.members.remove(member);
+            group.members.retain(|_, saved| saved.name != member);
         }
         self.save_or_log();
+    }
+
+    /// Updates the names of members and groups after the kernel's: they may have been renamed while no daemon ran. Returns
+    /// the groups that have another name now: before and after.
+    pub fn follow_names(&mut self) -> Vec<(String, String)> {
+        let mut renamed = Vec::new();
+        for (name, group) in &mut self.state.groups {
+            group.follow_members();
+            if let Some(now) = link::name_of(group.ifindex).filter(|now| now != name) {
+                renamed.push((name.clone(), now));
+            }
+        }
+        self.rename_groups(&renamed);
+        renamed
+    }
+
+    /// Records new names of groups, all at once: two may have swapped theirs.
+    pub fn rename_groups(&mut self, names: &[(String, String)]) {
+        let removed: Vec<_> = names.iter().map(|(before, _)| self.state.groups.remove(before)).collect();
+        for ((before, now), group) in names.iter().zip(removed) {
+            let Some(mut group) = group else { continue };
+            if group.groupname == *before {
+                group.groupname.clone_from(now);
+            }
+            self.state.groups.insert(now.clone(), group);
+        }
     }
 
     /// Writes the file where a failure must not stop the operation.
@@ -300,6 +370,7 @@ mod tests {
         }];
         let member = SavedMember {
             number: 3,
+            name: "eth0".into(),
             ifindex: 9,
             weight: 1000,
             speed: None,
@@ -317,7 +388,7 @@ mod tests {
         group.chosen.push("capture=on".parse().unwrap());
         group.chosen.push("fdt=100ms".parse().unwrap());
         group.targets.push(SavedTarget { address: "192.168.178.1".parse().unwrap(), disabled: true });
-        group.members.insert("eth0".into(), member);
+        group.members.insert(3, member);
         group.moved.insert("eth0".into(), Configuration::default());
         file.state.groups.insert("production0".into(), group);
         file
@@ -341,14 +412,41 @@ mod tests {
         let group = &mut text["groups"]["production0"];
         group.as_object_mut().unwrap().remove("chosen").unwrap();
         group.as_object_mut().unwrap().remove("targets").unwrap();
-        for name in ["chosen", "test_addresses"] {
-            group["members"]["eth0"].as_object_mut().unwrap().remove(name).unwrap();
+        let mut member = group["members"].as_object_mut().unwrap().remove("3").unwrap();
+        for name in ["chosen", "test_addresses", "name"] {
+            member.as_object_mut().unwrap().remove(name).unwrap();
         }
+        group["members"]["eth0"] = member;
+        text["version"] = 1.into();
         fs::write(&path, text.to_string()).unwrap();
         let state = StateFile::open_at(path.clone()).unwrap().state;
-        let member = &state.groups["production0"].members["eth0"];
+        let member = &state.groups["production0"].members[&3];
+        assert_eq!((state.version, member.name.as_str()), (VERSION, "eth0"));
         assert!(state.groups["production0"].targets.is_empty());
         assert!(member.chosen.is_empty() && member.test_addresses == SavedTestAddresses::default());
+        fs::remove_dir_all(path.parent().unwrap()).unwrap();
+    }
+
+    #[test]
+    fn members_that_swap_names_keep_their_records() {
+        let path = scratch("swap");
+        let mut file = filled(&path);
+        let group = file.state.groups.get_mut("production0").unwrap();
+        let other = SavedMember { number: 1, name: "eth1".into(), weight: 7, ..group.members[&3].clone() };
+        group.members.insert(1, other);
+        let routed = Configuration {
+            addresses: vec![crate::link::Address::new("10.0.0.9".parse().unwrap(), 24)],
+            ..Configuration::default()
+        };
+        group.moved.insert("eth1".into(), routed.clone());
+        group.rename_members(&BTreeMap::from([(3, "eth1".into()), (1, "eth0".into())]));
+        assert_eq!(
+            group.moved,
+            BTreeMap::from([("eth0".into(), routed), ("eth1".into(), Configuration::default())])
+        );
+        assert_eq!(file.member("production0", "eth0").unwrap().weight, 7);
+        file.forget_member("production0", "eth0");
+        assert_eq!(file.group("production0").unwrap().members.keys().collect::<Vec<_>>(), [&3]);
         fs::remove_dir_all(path.parent().unwrap()).unwrap();
     }
 
@@ -378,7 +476,7 @@ mod tests {
 
     #[test]
     fn older_file_without_filters_is_read() {
-        let old = r#"{"number":3,"ifindex":9,"weight":1000,"speed":null,"settings":[],"was_down":false}"#;
+        let old = r#"{"number":3,"name":"eth0","ifindex":9,"weight":1000,"speed":null,"settings":[],"was_down":false}"#;
         let member: SavedMember = serde_json::from_str(old).unwrap();
         assert_eq!(member.filters, SavedFilters::default());
         let multicast = BTreeSet::from([[0x33, 0x33, 0, 0, 0, 1], [0x33, 0x33, 0, 0, 0, 2]]);

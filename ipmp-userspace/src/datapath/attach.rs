@@ -79,14 +79,14 @@ impl Hook {
             Self::FarEnd => "sink",
         }
     }
-    const fn kind(self) -> TcAttachType {
+    pub(super) const fn kind(self) -> TcAttachType {
         match self {
             Self::Egress => TcAttachType::Egress,
             Self::Ingress | Self::FarEnd => TcAttachType::Ingress,
         }
     }
     /// clsact runs filters by ascending priority: 1 is first.
-    const fn priority(self) -> u16 {
+    pub(super) const fn priority(self) -> u16 {
         match self {
             Self::Egress => u16::MAX,
             Self::Ingress | Self::FarEnd => 1,
@@ -101,9 +101,10 @@ impl Hook {
 }
 
 /// Handle of our filter in clsact.
-const HANDLE: TcHandle = TcHandle::new(0, 0x1b);
+pub(super) const HANDLE: TcHandle = TcHandle::new(0, 0x1b);
 
 /// Where a program is attached: a device, a hook, and the pins of program and link.
+#[derive(Clone, Debug)]
 pub struct Place {
     /// Interface name, for messages.
     pub interface: String,
@@ -143,7 +144,7 @@ impl Place {
     }
 
     /// The device's name now: it may have been renamed.
-    fn name_now(&self) -> Result<String, Error> {
+    pub(super) fn name_now(&self) -> Result<String, Error> {
         if_indextoname(self.ifindex)
             .ok()
             .and_then(|name| name.into_string().ok())
@@ -165,10 +166,47 @@ impl Place {
             AttachKind::Tcx => self.attach_tcx(program, same_device)?,
             AttachKind::Clsact => self.attach_clsact(program, same_device)?,
         }
+        self.pin_program(program)
+    }
+
+    /// Attaches a loaded program first, or last, also where the attached one is not, or was removed by another program. With
+    /// tcx, the attached one stays until the new one runs.
+    ///
+    /// # Errors
+    /// As [`Place::attach`].
+    pub fn attach_in_place(&self, program: &mut SchedClassifier, kind: AttachKind) -> Result<(), Error> {
+        match kind {
+            AttachKind::Tcx => {
+                let link = self.new_tcx_link(program)?;
+                self.pin_link(link)?;
+            }
+            AttachKind::Clsact => self.attach_clsact(program, true)?,
+        }
+        self.pin_program(program)
+    }
+
+    fn pin_program(&self, program: &mut SchedClassifier) -> Result<(), Error> {
         let pin = self.program_pin();
         pins::remove(&pin)?;
         program
             .pin(&pin)
+            .map_err(|error| Error::Pin { path: pin, source: std::io::Error::other(one_line(&error)) })
+    }
+
+    fn new_tcx_link(&self, program: &mut SchedClassifier) -> Result<FdLink, Error> {
+        let name = self.name_now()?;
+        let id = program
+            .attach_with_options(&name, self.hook.kind(), TcAttachOptions::TcxOrder(self.hook.order()))
+            .map_err(|error| self.error(one_line(&error)))?;
+        let link = program.take_link(id).map_err(|error| self.error(one_line(&error)))?;
+        link.try_into().map_err(|error: aya::programs::links::LinkError| self.error(one_line(&error)))
+    }
+
+    fn pin_link(&self, link: FdLink) -> Result<(), Error> {
+        let pin = self.link_pin();
+        pins::remove(&pin)?;
+        link.pin(&pin)
+            .map(drop)
             .map_err(|error| Error::Pin { path: pin, source: std::io::Error::other(one_line(&error)) })
     }
 
@@ -178,17 +216,8 @@ impl Place {
             return Ok(());
         }
         pins::remove(&pin)?;
-        let name = self.name_now()?;
-        let id = program
-            .attach_with_options(&name, self.hook.kind(), TcAttachOptions::TcxOrder(self.hook.order()))
-            .map_err(|error| self.error(one_line(&error)))?;
-        let link: FdLink = program
-            .take_link(id)
-            .map_err(|error| self.error(one_line(&error)))?
-            .try_into()
-            .map_err(|error: aya::programs::links::LinkError| self.error(one_line(&error)))?;
-        link.pin(&pin)
-            .map_err(|error| Error::Pin { path: pin, source: std::io::Error::other(one_line(&error)) })?;
+        let link = self.new_tcx_link(program)?;
+        self.pin_link(link)?;
         // A filter of an earlier daemon that used clsact would see no packet, but cost time.
         if self.qdisc_mark().exists() {
             self.detach_clsact();

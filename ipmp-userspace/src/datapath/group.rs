@@ -15,8 +15,8 @@ use aya_log::EbpfLogger;
 use ipmp_common::{
     hash::HashPolicy,
     maps::{
-        Address, AddressKind, Counters, Device, Drops, GROUP_ITSELF, Ip, Learnt, MAX_ADDRESSES, MAX_GROUPS,
-        MAX_LEARNT, MAX_LOWER, MacKey, Member, MemberStatus, ReplyCounters, ReplyWindows, Steering,
+        Address, AddressKind, Counters, Device, Drops, Ip, Learnt, MAX_ADDRESSES, MAX_GROUPS, MAX_LEARNT,
+        MAX_LOWER, MacKey, Member, MemberStatus, ReplyCounters, ReplyWindows, Steering,
     },
     steer::{MAX_MEMBERS, SLOTS},
 };
@@ -29,8 +29,9 @@ use super::{
     pins::{self, Shape},
 };
 
+pub use self::programs::ProgramOrder;
 pub(super) use self::programs::remove_pinned;
-use self::programs::{load, marked_device};
+use self::programs::{Installed, load, marked_device};
 
 /// A group to load, or to adopt.
 #[derive(Clone, Debug)]
@@ -128,6 +129,8 @@ pub struct Group {
     drops: PerCpuArray<MapData, Drops>,
     reply_counters: PerCpuArray<MapData, ReplyCounters>,
     loggers: BTreeMap<String, EbpfLogger<&'static dyn log::Log>>,
+    /// The attached programs, by the name of their pins.
+    installed: BTreeMap<String, Installed>,
 }
 
 /// The group's index in `live` and `watch`, from its pinned map.
@@ -180,13 +183,14 @@ impl Group {
             drops: pins::typed(&maps, "drops", Map::PerCpuArray)?,
             reply_counters: pins::typed(&maps, "reply_counters", Map::PerCpuArray)?,
             loggers: BTreeMap::new(),
+            installed: BTreeMap::new(),
             host,
             spec: spec.clone(),
             directory,
             index,
         };
         group.steering.store(INDEX, u64::from(index) + 1);
-        group.own_macs.insert(MacKey::new(spec.mac), GROUP_ITSELF, 0).map_err(map_error("own_macs"))?;
+        group.record_own_mac()?;
         group.attach_program(&group.egress_place(), device, object)?;
         group.host.borrow().sentinel.watch_group(index, device);
         Ok(group)
@@ -215,6 +219,23 @@ impl Group {
         self.attach_program(&self.egress_place(), device, object)?;
         self.spec = spec;
         Ok(())
+    }
+
+    /// The group interface has another name now, under which the pins are already ([`super::Datapath::rename_groups`]).
+    pub fn set_name(&mut self, name: &str) {
+        name.clone_into(&mut self.spec.name);
+        self.directory = self.host.borrow().pins.group(name);
+    }
+
+    /// Writes the new name of a member's interface to the map.
+    ///
+    /// # Errors
+    /// [`Error::Map`].
+    pub fn set_member_name(&mut self, number: u8, name: &str) -> Result<(), Error> {
+        let key = u32::from(number);
+        let mut member = self.members.get(&key, 0).map_err(map_error("members"))?;
+        member.name = name_in_map(name);
+        self.members.set(key, member, 0).map_err(map_error("members"))
     }
 
     /// The hash policy.
@@ -253,17 +274,13 @@ impl Group {
         let before = self.members.get(&number, 0).map_err(map_error("members"))?;
         let mut lower = [Device::default(); MAX_LOWER];
         lower[..devices.len() - 1].copy_from_slice(&devices[1..]);
-        let mut name = [0; 16];
-        for (place, byte) in name.iter_mut().take(15).zip(spec.name.bytes()) {
-            *place = byte.cast_signed();
-        }
         let member = Member {
             device: devices[0],
             mac: spec.mac,
             lowers: (devices.len() - 1) as u16,
             state: if before.state == MemberStatus::Vacant { MemberStatus::Unknown } else { before.state },
             pad: 0,
-            name,
+            name: name_in_map(&spec.name),
             lower,
         };
         if before.mac != spec.mac && before.state != MemberStatus::Vacant {
@@ -292,6 +309,7 @@ impl Group {
         place.detach()?;
         self.unmark_device(&place.pin);
         self.loggers.remove(&place.pin);
+        self.installed.remove(&place.pin);
         if member.state != MemberStatus::Vacant {
             ignore_missing(self.own_macs.remove(&MacKey::new(member.mac)), "own_macs")?;
         }
@@ -382,6 +400,14 @@ impl Group {
         }
         Ok(())
     }
+}
+
+fn name_in_map(name: &str) -> [core::ffi::c_char; 16] {
+    let mut text = [0; 16];
+    for (place, byte) in text.iter_mut().take(15).zip(name.bytes()) {
+        *place = byte.cast_signed();
+    }
+    text
 }
 
 /// A member's interface name, from the map.

@@ -7,6 +7,7 @@
 //! | [`objects`] | the compiled programs and their constants |
 //! | `devices` | addresses of devices in the kernel |
 //! | [`attach`] | tcx and clsact |
+//! | [`order`] | where our program is among those at its hook |
 //! | [`sentinel`] | the timer that monitors links and captures |
 //! | [`interval`] | time between its ticks |
 //! | [`probe_replies`] | replies to probes, from ingress |
@@ -21,6 +22,7 @@ pub mod group;
 pub mod interval;
 mod mapped;
 pub mod objects;
+pub mod order;
 pub mod pins;
 pub mod probe_replies;
 pub mod sentinel;
@@ -31,7 +33,7 @@ use std::{cell::RefCell, rc::Rc};
 
 pub use attach::AttachKind;
 pub use error::Error;
-pub use group::{Group, GroupSpec, MemberSpec, name_of};
+pub use group::{Group, GroupSpec, MemberSpec, ProgramOrder, name_of};
 pub use interval::Interval;
 use ipmp_common::maps::MAX_GROUPS;
 pub use probe_replies::ProbeReplies;
@@ -100,6 +102,14 @@ impl Datapath {
     /// [`Error::Pin`].
     pub fn pinned_groups(&self) -> Result<Vec<String>, Error> {
         self.host.borrow().pins.groups()
+    }
+
+    /// Moves the pins of groups that have another name now, all at once: two may have swapped theirs.
+    ///
+    /// # Errors
+    /// [`Error::Pin`].
+    pub fn rename_groups(&mut self, names: &[(String, String)]) -> Result<(), Error> {
+        self.host.borrow().pins.rename_groups(names)
     }
 
     /// Loads a group, or adopts it.

@@ -85,6 +85,22 @@ impl Pins {
         Ok(names)
     }
 
+    /// Moves the pins of groups that have another name now, in two steps: two may have swapped theirs. A group without pins is
+    /// skipped.
+    ///
+    /// # Errors
+    /// [`Error::Pin`].
+    pub fn rename_groups(&self, names: &[(String, String)]) -> Result<(), Error> {
+        // Longer than any interface name.
+        let meanwhile = |name: &str| self.root.join(format!("renamed-from-group-{name}"));
+        let rename = |from: PathBuf, to: PathBuf| match fs::rename(&from, to) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+            result => result.map_err(|source| Error::Pin { path: from, source }),
+        };
+        names.iter().try_for_each(|(before, _)| rename(self.group(before), meanwhile(before)))?;
+        names.iter().try_for_each(|(before, now)| rename(meanwhile(before), self.group(now)))
+    }
+
     /// Removes the directories of this namespace if they are empty.
     pub fn remove_if_empty(&self) {
         for directory in self.root.ancestors().take(3) {

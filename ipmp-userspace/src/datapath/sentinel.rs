@@ -151,7 +151,7 @@ impl Sentinel {
         if result.return_value == 0 {
             return Ok(());
         }
-        self.refused = Some(format!("the kernel refused the timer (step {})", result.return_value));
+        self.refused = Some(format!("the kernel rejected the timer (step {})", result.return_value));
         Ok(())
     }
 

@@ -31,6 +31,8 @@ pub struct Device {
     pub master: Option<u32>,
     /// Index of the device that it is stacked on, in this namespace.
     pub below: Option<u32>,
+    /// Of a veth: index of its other end, in this namespace.
+    pub peer: Option<u32>,
     /// Its VLAN, if it is a VLAN device.
     pub vlan: Option<u16>,
     /// Its other names.
@@ -54,6 +56,7 @@ impl Device {
             operstate: State::Unknown,
             master: None,
             below: None,
+            peer: None,
             vlan: None,
             altnames: Vec::new(),
             xdp: false,
@@ -84,6 +87,7 @@ impl Device {
                 _ => {}
             }
         }
+        device.peer = device.below.filter(|_| !elsewhere && device.kind == "veth");
         // A veth names its peer here, a tunnel its underlay: neither is a device below. And an index of another
         // namespace is none of ours.
         if elsewhere || !matches!(device.kind.as_str(), "vlan" | "macvlan" | "macvtap" | "macsec" | "ipvlan")

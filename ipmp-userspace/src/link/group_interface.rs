@@ -72,9 +72,10 @@ impl GroupInterface {
         };
         let far = match device.kind.as_str() {
             "dummy" => None,
-            "veth" => match links.device_named(&far_name(name)).await? {
-                Some(far) => Some(far.ifindex),
-                None => return Ok(None),
+            // It keeps its name when the group interface is renamed.
+            "veth" => match links.device(device.peer.unwrap_or(0)).await? {
+                Some(far) if Self::is_far_end(&far) => Some(far.ifindex),
+                _ => return Ok(None),
             },
             _ => return Ok(None),
         };

@@ -6,24 +6,32 @@ use futures_util::{Stream, TryStreamExt, pin_mut};
 use rtnetlink::{
     Handle, LinkMessageBuilder, LinkUnspec, RouteMessageBuilder,
     packet_route::{
-        AddressFamily,
+        AddressFamily, RouteNetlinkMessage,
+        address::AddressMessage,
         link::LinkMessage,
         route::{RouteAttribute, RouteHeader, RouteMessage},
     },
     sys::AsyncSocket,
 };
 
-use super::{Address, Device, Error, Route};
+use super::{Address, Device, Error, Route, dump::dump};
 
 /// Most devices below a stacked one that are looked for.
 const MAX_BELOW: usize = ipmp_common::maps::MAX_LOWER;
+
+fn route(message: RouteNetlinkMessage) -> Option<RouteMessage> {
+    match message {
+        RouteNetlinkMessage::NewRoute(route) => Some(route),
+        _ => None,
+    }
+}
 
 /// A connection for requests. It belongs to the network namespace of the thread that opened it.
 #[derive(Clone, Debug)]
 pub struct Links {
     pub(super) handle: Handle,
-    /// The same, with strict checking: the kernel filters dumps by the request.
-    pub(super) strict: Handle,
+    /// For lists: [`dump`]. With strict checking: the kernel filters them by the request.
+    pub(super) lists: Handle,
 }
 
 impl Links {
@@ -31,11 +39,12 @@ impl Links {
     pub fn open() -> Result<Self, Error> {
         let (connection, handle, _) = rtnetlink::new_connection().map_err(Error::Socket)?;
         tokio::spawn(connection);
-        let (mut connection, strict, _) = rtnetlink::new_connection().map_err(Error::Socket)?;
+        let (mut connection, lists, _) = rtnetlink::new_connection().map_err(Error::Socket)?;
         // Since Linux 4.20; without it a dump is not filtered.
         let _ = connection.socket_mut().socket_mut().set_netlink_get_strict_chk(true);
+        connection.set_forward_done(true);
         tokio::spawn(connection);
-        Ok(Self { handle, strict })
+        Ok(Self { handle, lists })
     }
 
     /// The interface of this index; `None` if it does not exist (any more).
@@ -69,17 +78,24 @@ impl Links {
         }
     }
 
-    /// Every interface of the namespace.
+    async fn list(
+        &self,
+        request: RouteNetlinkMessage,
+        what: impl FnOnce() -> String,
+    ) -> Result<Vec<RouteNetlinkMessage>, Error> {
+        dump(&self.lists, request).await.map_err(|error| Error::kernel(what(), error))
+    }
+
+    /// Every interface of the namespace. While interfaces are created and deleted all the time, one may be missing: confirm an
+    /// absence by [`Self::device`].
     pub async fn devices(&self) -> Result<Vec<Device>, Error> {
-        let messages: Vec<LinkMessage> = self
-            .handle
-            .link()
-            .get()
-            .execute()
-            .try_collect()
-            .await
-            .map_err(|error| Error::kernel("list interfaces".into(), error))?;
-        Ok(messages.iter().map(Device::parse).collect())
+        let request = RouteNetlinkMessage::GetLink(LinkMessage::default());
+        let messages = self.list(request, || "list interfaces".into()).await?;
+        let device = |message| match message {
+            RouteNetlinkMessage::NewLink(link) => Some(Device::parse(&link)),
+            _ => None,
+        };
+        Ok(messages.into_iter().filter_map(device).collect())
     }
 
     /// Indexes of the devices that a stacked device lies on, nearest first.
@@ -133,15 +149,13 @@ impl Links {
 
     /// Every address of the namespace, with the index of its interface.
     pub async fn addresses(&self) -> Result<Vec<(u32, Address)>, Error> {
-        let messages: Vec<_> = self
-            .handle
-            .address()
-            .get()
-            .execute()
-            .try_collect()
-            .await
-            .map_err(|error| Error::kernel("list addresses".into(), error))?;
-        Ok(messages.iter().filter_map(Address::parse).collect())
+        let request = RouteNetlinkMessage::GetAddress(AddressMessage::default());
+        let messages = self.list(request, || "list addresses".into()).await?;
+        let address = |message| match message {
+            RouteNetlinkMessage::NewAddress(address) => Address::parse(&address),
+            _ => None,
+        };
+        Ok(messages.into_iter().filter_map(address).collect())
     }
 
     /// The addresses of one interface.
@@ -182,15 +196,9 @@ impl Links {
         for mut request in requests {
             request.header =
                 RouteHeader { address_family: request.header.address_family, ..Default::default() };
-            let messages: Vec<_> = self
-                .handle
-                .route()
-                .get(request)
-                .execute()
-                .try_collect()
-                .await
-                .map_err(|error| Error::kernel("list routes".into(), error))?;
-            routes.extend(messages.into_iter().filter_map(Route::parse));
+            let request = RouteNetlinkMessage::GetRoute(request);
+            let messages = self.list(request, || "list routes".into()).await?;
+            routes.extend(messages.into_iter().filter_map(route).filter_map(Route::parse));
         }
         Ok(routes)
     }
@@ -212,10 +220,9 @@ impl Links {
             let mut request = RouteMessage::default();
             request.header.address_family = address_family;
             request.attributes.push(RouteAttribute::Oif(ifindex));
-            let answers: Result<Vec<_>, _> = self.strict.route().get(request).execute().try_collect().await;
             let what = || format!("list the routes of interface {ifindex}");
-            match answers.map_err(|error| Error::kernel(what(), error)) {
-                Ok(messages) => routes.extend(messages.into_iter().filter_map(read)),
+            match self.list(RouteNetlinkMessage::GetRoute(request), what).await {
+                Ok(messages) => routes.extend(messages.into_iter().filter_map(route).filter_map(read)),
                 Err(error) if error.is_missing() => {}
                 Err(error) => return Err(error),
             }

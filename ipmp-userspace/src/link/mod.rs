@@ -5,6 +5,7 @@
 
 mod address;
 mod device;
+mod dump;
 mod error;
 mod filter;
 mod group_interface;
@@ -37,6 +38,11 @@ pub type Mac = [u8; 6];
 /// A MAC as text: `02:00:5e:00:00:01`.
 pub fn show_mac(mac: Mac) -> String {
     ipmp_common::address::Mac::from(mac).to_string()
+}
+
+/// The present name of an interface. It takes no `rtnl` lock, which another program may hold for long.
+pub fn name_of(ifindex: u32) -> Option<String> {
+    nix::net::if_::if_indextoname(ifindex).ok()?.into_string().ok()
 }
 
 #[cfg(test)]

@@ -1,5 +1,5 @@
-//! Changes that the kernel reports: of interfaces and addresses; and, on a separate connection, of neighbours and routes: a
-//! router's whole table must not delay the others.
+//! Changes that the kernel reports: of interfaces and addresses; and, on a separate connection, of neighbours, routes, qdiscs
+//! and filters: a router's whole table must not delay the others.
 
 use std::time::Duration;
 
@@ -48,6 +48,11 @@ pub enum Change {
     Neighbour(Neighbour),
     /// A route was added or removed.
     Route(Route),
+    /// A qdisc or a filter of an interface was added, changed or removed.
+    TrafficControl {
+        /// The interface.
+        ifindex: u32,
+    },
     /// Events were lost: everything must be read anew.
     Lost,
 }
@@ -64,9 +69,14 @@ impl Watch {
         Self::of(&[MulticastGroup::Link, MulticastGroup::Ipv4Ifaddr, MulticastGroup::Ipv6Ifaddr])
     }
 
-    /// Subscribes to neighbours and routes.
+    /// Subscribes to neighbours, routes, qdiscs and filters.
     pub fn surroundings() -> Result<Self, Error> {
-        Self::of(&[MulticastGroup::Neigh, MulticastGroup::Ipv4Route, MulticastGroup::Ipv6Route])
+        Self::of(&[
+            MulticastGroup::Neigh,
+            MulticastGroup::Ipv4Route,
+            MulticastGroup::Ipv6Route,
+            MulticastGroup::Tc,
+        ])
     }
 
     fn of(groups: &'static [MulticastGroup]) -> Result<Self, Error> {
@@ -129,6 +139,12 @@ fn change(payload: NetlinkPayload<RouteNetlinkMessage>) -> Option<Change> {
         NetlinkPayload::InnerMessage(
             RouteNetlinkMessage::NewRoute(message) | RouteNetlinkMessage::DelRoute(message),
         ) => Route::parse(message).map(Change::Route),
+        NetlinkPayload::InnerMessage(
+            RouteNetlinkMessage::NewQueueDiscipline(message)
+            | RouteNetlinkMessage::DelQueueDiscipline(message)
+            | RouteNetlinkMessage::NewTrafficFilter(message)
+            | RouteNetlinkMessage::DelTrafficFilter(message),
+        ) => u32::try_from(message.header.index).ok().map(|ifindex| Change::TrafficControl { ifindex }),
         _ => None,
     }
 }

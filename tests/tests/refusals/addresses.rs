@@ -1,10 +1,10 @@
-//! What cannot be a data address, and what is or is not one already.
+//! Refusals of data addresses: invalid, existing, unknown.
 
 use lab::network::DATA;
 
 use crate::{REFUSED, Scene, USAGE, quiet_lab};
 
-/// Addresses that cannot be, each with its line.
+/// Invalid addresses, each with its message.
 const BAD: [(&str, &str); 20] = [
     (
         "192.168.178.300/24",
@@ -68,14 +68,14 @@ const BAD: [(&str, &str); 20] = [
 ];
 
 #[test]
-fn bad_addresses() {
+fn invalid_addresses_are_refused() {
     lab::needs_root!();
     let lab = quiet_lab(3);
     let scene = Scene::production(&lab, "e1000g0 e1000g1");
     for (address, line) in BAD {
         scene.refused_words(&["create", "other0", "--address", address], USAGE, "bad-address", line);
         for verb in ["add", "del"] {
-            // Beside a good one: all or none.
+            // With a valid one: all or none.
             let words = ["address", verb, "192.168.178.211/24", address, "--group", "production0"];
             scene.refused_words(&words, USAGE, "bad-address", line);
         }
@@ -83,7 +83,7 @@ fn bad_addresses() {
 }
 
 #[test]
-fn an_address_given_twice() {
+fn address_given_twice_is_refused() {
     lab::needs_root!();
     let lab = quiet_lab(3);
     let scene = Scene::production(&lab, "e1000g0 e1000g1");
@@ -96,7 +96,7 @@ fn an_address_given_twice() {
 }
 
 #[test]
-fn an_address_that_is_there_already() {
+fn existing_data_address_is_refused() {
     lab::needs_root!();
     let lab = quiet_lab(3);
     let scene = Scene::production(&lab, "e1000g0 e1000g1");
@@ -113,7 +113,7 @@ fn an_address_that_is_there_already() {
 }
 
 #[test]
-fn an_address_of_another_interface() {
+fn address_of_another_interface_is_refused() {
     lab::needs_root!();
     let lab = quiet_lab(3);
     let scene = Scene::production(&lab, "e1000g0 e1000g1");
@@ -133,7 +133,7 @@ fn an_address_of_another_interface() {
 }
 
 #[test]
-fn an_address_that_is_not_there() {
+fn deletion_of_unknown_address_is_refused() {
     lab::needs_root!();
     let lab = quiet_lab(3);
     let scene = Scene::production(&lab, "e1000g0 e1000g1");
@@ -151,7 +151,7 @@ fn an_address_that_is_not_there() {
 }
 
 #[test]
-fn an_address_for_an_unknown_group() {
+fn address_for_unknown_group_is_refused() {
     lab::needs_root!();
     let lab = quiet_lab(3);
     let scene = Scene::production(&lab, "e1000g0 e1000g1");
@@ -159,7 +159,7 @@ fn an_address_for_an_unknown_group() {
     for verb in ["add 192.168.178.210/24", "del 192.168.178.200/24"] {
         scene.refused(&format!("address {verb} --group other0"), REFUSED, "no-such-group", line);
     }
-    // A member is no group.
+    // A member is not a group.
     let line = "there is no group e1000g0; `ipmpctl show` lists those that exist";
     scene.refused("address add 192.168.178.210/24 --group e1000g0", REFUSED, "no-such-group", line);
 }

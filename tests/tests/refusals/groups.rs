@@ -1,11 +1,11 @@
-//! Groups that are, are not, or cannot be; members that must stay.
+//! Refusals of groups (invalid, existing, unknown, not empty) and of detach and offline.
 
 use lab::{Daemon, Snapshot};
 
 use crate::{NO_DAEMON, REFUSED, Scene, USAGE, assert_refused, assert_same, daemons, quiet_lab, text};
 
 #[test]
-fn bad_names() {
+fn invalid_names_are_refused() {
     lab::needs_root!();
     let lab = quiet_lab(3);
     let scene = Scene::production(&lab, "e1000g0 e1000g1");
@@ -48,7 +48,7 @@ fn bad_names() {
 }
 
 #[test]
-fn a_command_line_that_cannot_be_understood() {
+fn invalid_command_line_is_refused() {
     lab::needs_root!();
     let lab = quiet_lab(3);
     let scene = Scene::production(&lab, "e1000g0 e1000g1");
@@ -69,7 +69,7 @@ fn a_command_line_that_cannot_be_understood() {
 }
 
 #[test]
-fn a_group_that_exists() {
+fn creation_of_existing_group_is_refused() {
     lab::needs_root!();
     let lab = quiet_lab(3);
     let scene = Scene::production(&lab, "e1000g0 e1000g1");
@@ -97,7 +97,7 @@ fn a_group_that_exists() {
 }
 
 #[test]
-fn a_group_that_is_not_empty() {
+fn destroy_of_group_with_members_is_refused() {
     lab::needs_root!();
     let lab = quiet_lab(3);
     let scene = Scene::production(&lab, "e1000g0 e1000g1 rge0");
@@ -109,7 +109,7 @@ fn a_group_that_is_not_empty() {
 }
 
 #[test]
-fn an_unknown_group() {
+fn unknown_group_is_refused() {
     lab::needs_root!();
     let lab = quiet_lab(3);
     let scene = Scene::production(&lab, "e1000g0 e1000g1");
@@ -122,7 +122,7 @@ fn an_unknown_group() {
 }
 
 #[test]
-fn the_last_member_without_a_word_on_the_group() {
+fn detach_of_last_member_without_option_is_refused() {
     lab::needs_root!();
     let lab = quiet_lab(3);
     let scene = Scene::production(&lab, "e1000g0 e1000g1");
@@ -134,7 +134,7 @@ fn the_last_member_without_a_word_on_the_group() {
 }
 
 #[test]
-fn what_is_no_member() {
+fn interface_that_is_not_a_member_is_refused() {
     lab::needs_root!();
     let lab = quiet_lab(3);
     let scene = Scene::production(&lab, "e1000g0 e1000g1");
@@ -151,7 +151,7 @@ fn what_is_no_member() {
 }
 
 #[test]
-fn offline_the_last_functioning_member() {
+fn offline_of_last_functioning_member_is_refused() {
     lab::needs_root!();
     let lab = quiet_lab(3);
     let scene = Scene::production(&lab, "e1000g0 e1000g1 rge0");
@@ -164,7 +164,7 @@ fn offline_the_last_functioning_member() {
 }
 
 #[test]
-fn offline_twice_and_online_without_offline() {
+fn repeated_offline_and_online_are_refused() {
     lab::needs_root!();
     let lab = quiet_lab(3);
     let scene = Scene::production(&lab, "e1000g0 e1000g1 rge0");
@@ -176,7 +176,7 @@ fn offline_twice_and_online_without_offline() {
 }
 
 #[test]
-fn nobody_to_ask() {
+fn show_without_daemon_is_refused() {
     lab::needs_root!();
     let lab = quiet_lab(3);
     let mut daemon = Daemon::start_in(&lab).unwrap();

@@ -1,4 +1,4 @@
-//! HostsFile on which `ipmpd` cannot work, daemons that are one too many, and users who may only look.
+//! Hosts on which `ipmpd` cannot run, second daemons, and users without permission for changes.
 
 use std::fs::{self, File};
 use std::path::Path;
@@ -10,10 +10,10 @@ use lab::{Daemon, Lab, SECOND, Snapshot, wait_until};
 
 use crate::{NO_DAEMON, NOT_PERMITTED, Scene, assert_refused, assert_same, daemons, quiet_lab, text};
 
-/// A shell that runs the arguments after the first where there is no BTF.
+/// A shell that runs its arguments in a mount namespace without BTF.
 const NO_BTF: &[&str] =
     &["unshare", "--mount", "sh", "-c", "mount -t tmpfs none /sys/kernel/btf && exec \"$@\"", "sh"];
-/// The same where the BPF file system can only be read.
+/// The same with a read-only BPF file system.
 const READ_ONLY: &[&str] = &[
     "unshare",
     "--mount",
@@ -22,7 +22,7 @@ const READ_ONLY: &[&str] = &[
     "mount --bind /sys/fs/bpf /sys/fs/bpf && mount -o remount,bind,ro /sys/fs/bpf && exec \"$@\"",
     "sh",
 ];
-/// Without the capability.
+/// The same without the capability.
 const NO_CAP_BPF: &[&str] = &["capsh", "--drop=cap_bpf", "--", "-c", "exec \"$@\"", "sh"];
 
 /// A command under a wrapper.
@@ -33,8 +33,8 @@ fn wrapped(wrapper: &[&str], program: &str) -> Command {
     command
 }
 
-/// What a daemon says that ends at once, as it must.
-fn output_of_a_failing(mut command: Command) -> Output {
+/// Output of a daemon that must end at once.
+fn output_of_failing(mut command: Command) -> Output {
     command.stdout(Stdio::piped()).stderr(Stdio::piped());
     let mut child = command.spawn().unwrap();
     if !wait_until(10 * SECOND, || child.try_wait().unwrap().is_some()) {
@@ -44,8 +44,7 @@ fn output_of_a_failing(mut command: Command) -> Output {
     child.wait_with_output().unwrap()
 }
 
-/// Started by itself and started by `ipmpctl`, under a wrapper, `ipmpd` says this line, ends, and leaves everything as
-/// it was.
+/// Started directly and by `ipmpctl`, under a wrapper, `ipmpd` prints this line, ends, and changes nothing.
 fn does_not_start(lab: &Lab, wrapper: &[&str], line: &str) {
     let before = Snapshot::settled(lab).unwrap();
     let socket = lab.directory().join("wrapped.sock");
@@ -53,7 +52,7 @@ fn does_not_start(lab: &Lab, wrapper: &[&str], line: &str) {
 
     let mut daemon = wrapped(wrapper, binary("ipmpd").unwrap().to_str().unwrap());
     daemon.args(arguments);
-    assert_refused("ipmpd", &output_of_a_failing(daemon), 1, "ipmpd", line);
+    assert_refused("ipmpd", &output_of_failing(daemon), 1, "ipmpd", line);
     assert_same(&Snapshot::take(lab).unwrap(), &before, "ipmpd");
     assert!(!socket.exists());
 
@@ -67,19 +66,19 @@ fn does_not_start(lab: &Lab, wrapper: &[&str], line: &str) {
 }
 
 #[test]
-fn no_cap_bpf() {
+fn daemon_without_cap_bpf_does_not_start() {
     lab::needs_root!();
     let lab = quiet_lab(3);
     let line = "missing capability CAP_BPF: run ipmpd as root, or give it CAP_NET_ADMIN, CAP_NET_RAW, CAP_BPF and \
                 CAP_PERFMON";
     does_not_start(&lab, NO_CAP_BPF, line);
-    // Nor does it spoil what another has left.
+    // The groups of an earlier daemon stay unchanged.
     Scene::production(&lab, "e1000g0 e1000g1").daemon.terminate().unwrap();
     does_not_start(&lab, NO_CAP_BPF, line);
 }
 
 #[test]
-fn no_btf() {
+fn daemon_without_btf_does_not_start() {
     lab::needs_root!();
     let lab = quiet_lab(3);
     let line = "cannot read /sys/kernel/btf/vmlinux: No such file or directory (os error 2); ipmp needs a kernel with \
@@ -90,7 +89,7 @@ fn no_btf() {
 }
 
 #[test]
-fn a_bpf_file_system_that_can_only_be_read() {
+fn daemon_with_read_only_bpf_file_system_does_not_start() {
     lab::needs_root!();
     let lab = quiet_lab(3);
     let pins = |what: &str| {
@@ -101,17 +100,17 @@ fn a_bpf_file_system_that_can_only_be_read() {
         )
     };
     does_not_start(&lab, READ_ONLY, &pins(""));
-    // What another has left goes on as it is: it can be neither taken over nor changed.
+    // The groups of an earlier daemon stay unchanged: they can be neither adopted nor changed.
     Scene::production(&lab, "e1000g0 e1000g1").daemon.terminate().unwrap();
     does_not_start(&lab, READ_ONLY, &pins(""));
 }
 
-/// A daemon in a mount namespace of its own, whose BPF file system can be made read-only under it.
-struct Secluded {
+/// A daemon in a private mount namespace, whose BPF file system can be made read-only while it runs.
+struct PrivateMountDaemon {
     child: Child,
 }
 
-impl Secluded {
+impl PrivateMountDaemon {
     fn start(lab: &Lab, socket: &Path) -> Self {
         let mount = "mount --bind /sys/fs/bpf /sys/fs/bpf && exec \"$@\"";
         let mut command = wrapped(
@@ -119,24 +118,24 @@ impl Secluded {
             binary("ipmpd").unwrap().to_str().unwrap(),
         );
         command.args(["--netns", lab.host().name(), "--socket"]).arg(socket);
-        command.stdout(Stdio::null()).stderr(File::create(lab.directory().join("secluded.log")).unwrap());
+        command.stdout(Stdio::null()).stderr(File::create(lab.directory().join("private.log")).unwrap());
         let child = command.spawn().unwrap();
         let connects = || std::os::unix::net::UnixStream::connect(socket).is_ok();
         assert!(wait_until(10 * SECOND, connects), "ipmpd does not listen");
         Self { child }
     }
 
-    fn remount(&self, how: &str) {
+    fn remount(&self, mode: &str) {
         let target = format!("--target={}", self.child.id());
-        let options = format!("remount,bind,{how}");
-        // Its root directory, too: this may run in a changed root.
+        let options = format!("remount,bind,{mode}");
+        // Its root directory too: this test may run in a chroot.
         let words = [&target, "--mount", "--root", "mount", "-o", &options, "/sys/fs/bpf"];
         let status = Command::new("nsenter").args(words).status();
         assert!(status.unwrap().success());
     }
 }
 
-impl Drop for Secluded {
+impl Drop for PrivateMountDaemon {
     fn drop(&mut self) {
         let _ = self.child.kill();
         let _ = self.child.wait();
@@ -144,13 +143,13 @@ impl Drop for Secluded {
 }
 
 #[test]
-fn a_bpf_file_system_that_becomes_read_only_under_the_daemon() {
+fn requests_are_refused_while_bpf_file_system_is_read_only() {
     lab::needs_root!();
     let lab = quiet_lab(3);
     lab.host().ip("addr add 192.168.178.201/24 brd + dev rge0").unwrap();
     lab.host().ip("route add default via 192.168.178.1 dev rge0").unwrap();
-    let socket = lab.directory().join("secluded.sock");
-    let daemon = Secluded::start(&lab, &socket);
+    let socket = lab.directory().join("private.sock");
+    let daemon = PrivateMountDaemon::start(&lab, &socket);
     let ctl = |command: &str| {
         let mut ctl = Command::new(binary("ipmpctl").unwrap());
         ctl.arg("--socket").arg(&socket).args(command.split_whitespace()).output().unwrap()
@@ -161,8 +160,8 @@ fn a_bpf_file_system_that_becomes_read_only_under_the_daemon() {
         let output = ctl(&command);
         assert!(output.status.success(), "{command}: {}", text(&output.stderr));
     }
-    let carries = || !text(&ctl("show").stdout).contains("does not transmit");
-    assert!(wait_until(10 * SECOND, carries), "{}", text(&ctl("show").stdout));
+    let transmits = || !text(&ctl("show").stdout).contains("does not transmit");
+    assert!(wait_until(10 * SECOND, transmits), "{}", text(&ctl("show").stdout));
     daemon.remount("ro");
     let before = Snapshot::settled(&lab).unwrap();
     for command in [
@@ -172,50 +171,53 @@ fn a_bpf_file_system_that_becomes_read_only_under_the_daemon() {
         "attach rge0 --group other0",
     ] {
         let output = ctl(command);
-        let said = text(&output.stderr);
+        let error = text(&output.stderr);
         let pins = format!("ipmpctl: cannot write /sys/fs/bpf/ipmp/v2/{}/", lab.host().cookie().unwrap());
-        assert!(said.starts_with(&pins) && said.lines().count() == 1, "{command}: {said}");
+        assert!(error.starts_with(&pins) && error.lines().count() == 1, "{command}: {error}");
         let remedy = "Read-only file system (os error 30); ipmpd pins its programs there and needs a writable \
                       BPF file system\n";
-        assert!(said.ends_with(remedy), "{command}: {said}");
+        assert!(error.ends_with(remedy), "{command}: {error}");
         assert_eq!(output.status.code(), Some(1), "{command}");
         let after = Snapshot::settled(&lab).unwrap();
         assert_same(&after, &before, command);
     }
-    // The remedy is one.
+    // The suggested remedy works.
     daemon.remount("rw");
     let output = ctl("attach e1000g1 rge0 --group production0");
     assert!(output.status.success(), "{}", text(&output.stderr));
 }
 
 #[test]
-fn a_second_daemon() {
+fn second_daemon_does_not_start() {
     lab::needs_root!();
     let lab = quiet_lab(3);
     let scene = Scene::production(&lab, "e1000g0 e1000g1");
     let pid = scene.daemon.pid().unwrap();
     let first = scene.daemon.socket();
     let other = lab.directory().join("second.sock");
-    let in_the_way = format!(
+    let socket_in_use = format!(
         "ipmpd is already running on {}: stop it, or give this one a --socket of its own",
         first.display()
     );
-    let taken = format!("another ipmpd (pid {pid}) already serves this network namespace; stop it first");
+    let namespace_in_use =
+        format!("another ipmpd (pid {pid}) already serves this network namespace; stop it first");
     let arguments = |socket: &Path| vec!["--socket".to_owned(), socket.display().to_string()];
-    for (arguments, line) in
-        [(arguments(&first), &in_the_way), (arguments(&other), &taken), (vec!["--teardown".into()], &taken)]
-    {
+    for (arguments, line) in [
+        (arguments(&first), &socket_in_use),
+        (arguments(&other), &namespace_in_use),
+        (vec!["--teardown".into()], &namespace_in_use),
+    ] {
         let before = scene.snapshot();
         let mut second = Command::new(binary("ipmpd").unwrap());
         second.args(["--netns", lab.host().name()]).args(&arguments).stdin(Stdio::null());
-        assert_refused(&format!("ipmpd {arguments:?}"), &output_of_a_failing(second), 1, "ipmpd", line);
+        assert_refused(&format!("ipmpd {arguments:?}"), &output_of_failing(second), 1, "ipmpd", line);
         scene.assert_same(before, &format!("ipmpd {arguments:?}"));
     }
     assert!(!other.exists() && first.exists());
 }
 
 #[test]
-fn an_unknown_network_namespace() {
+fn daemon_with_unknown_network_namespace_does_not_start() {
     lab::needs_root!();
     let output = Command::new(binary("ipmpd").unwrap()).args(["--netns", "no-such-lab"]).output().unwrap();
     let line = "there is no network namespace no-such-lab; `ip netns list` lists those that exist: No such file or \
@@ -223,8 +225,8 @@ fn an_unknown_network_namespace() {
     assert_refused("ipmpd", &output, 1, "ipmpd", line);
 }
 
-/// `ipmpctl` as the user nobody. The program is opened by us: nobody may not be let into the directory it is in.
-fn as_nobody(daemon: &Daemon, command: &str) -> Output {
+/// `ipmpctl` as uid 65534. The test opens the program, because that user may have no access to its directory.
+fn unprivileged_ctl(daemon: &Daemon, command: &str) -> Output {
     let mut ctl = Command::new("setpriv");
     ctl.args(["--reuid", "65534", "--regid", "65534", "--clear-groups", "/proc/self/fd/0", "--socket"]);
     ctl.arg(daemon.socket()).args(command.split_whitespace());
@@ -232,7 +234,7 @@ fn as_nobody(daemon: &Daemon, command: &str) -> Output {
 }
 
 #[test]
-fn a_user_who_may_only_look() {
+fn changes_by_unprivileged_user_are_refused() {
     lab::needs_root!();
     let lab = quiet_lab(3);
     let scene = Scene::production(&lab, "e1000g0 e1000g1");
@@ -248,17 +250,17 @@ fn a_user_who_may_only_look() {
     ] {
         let before = scene.snapshot();
         let line = "uid 65534 may look at IPMP groups, not change them: be root, or join the group ipmp and log in again";
-        let output = as_nobody(&scene.daemon, command);
+        let output = unprivileged_ctl(&scene.daemon, command);
         assert_refused(command, &output, NOT_PERMITTED, "ipmpctl", line);
         scene.assert_same(before, command);
     }
-    let shown = as_nobody(&scene.daemon, "show production0");
+    let shown = unprivileged_ctl(&scene.daemon, "show production0");
     assert!(shown.status.success(), "{}", text(&shown.stderr));
     assert!(text(&shown.stdout).starts_with("production0: flags="), "{}", text(&shown.stdout));
 }
 
 #[test]
-fn something_in_the_way_of_the_socket() {
+fn file_at_socket_path_is_kept_and_refused() {
     lab::needs_root!();
     let lab = quiet_lab(3);
     let before = Snapshot::settled(&lab).unwrap();
@@ -268,7 +270,7 @@ fn something_in_the_way_of_the_socket() {
     daemon.args(["--netns", lab.host().name(), "--socket"]).arg(&path).stdin(Stdio::null());
     let line =
         format!("{} is in the way and is no socket: remove it, or give another --socket", path.display());
-    assert_refused("ipmpd", &output_of_a_failing(daemon), 1, "ipmpd", &line);
+    assert_refused("ipmpd", &output_of_failing(daemon), 1, "ipmpd", &line);
     assert_eq!(fs::read(&path).unwrap(), b"data");
     assert_same(&Snapshot::take(&lab).unwrap(), &before, "ipmpd");
 }

@@ -1,5 +1,5 @@
-//! Bad input, a test each: one clear line that names the thing and the remedy, the documented exit status, and nothing
-//! changed: no interface, address, route, setting, pin, nor anything that `ipmpctl show` tells.
+//! Refused commands: each prints one line that names the object and the remedy, exits with the documented status, and changes
+//! nothing: no interface, address, route, setting or pin, and nothing in the output of `ipmpctl show`.
 
 lab::lane!(
     side_by_side,
@@ -28,24 +28,24 @@ const USAGE: i32 = 2;
 const NO_DAEMON: i32 = 3;
 const NOT_PERMITTED: i32 = 4;
 
-/// The tutorial's host, with nobody to talk to.
+/// The tutorial's host without peers.
 fn quiet_lab(members: usize) -> Lab {
     let lab = Lab::builder().members(members).peers(&[]).build().unwrap();
-    // A new interface has its addresses at once, and nothing changes a second later.
+    // Without duplicate address detection, addresses do not change their state a second later.
     lab.host().sysctl("net.ipv6.conf.default.accept_dad", "0").unwrap();
     lab
 }
 
-/// A lab with its daemon, as refusals find and leave it.
+/// A lab with its daemon.
 struct Scene<'lab> {
     lab: &'lab Lab,
     daemon: Daemon<'lab>,
-    /// How everything was after the last refusal, if nothing was changed on purpose since.
+    /// State after the last refusal, if the test has changed nothing since.
     known: RefCell<Option<Snapshot>>,
 }
 
 impl<'lab> Scene<'lab> {
-    /// A daemon that has no groups yet.
+    /// A daemon without groups.
     fn new(lab: &'lab Lab) -> Self {
         Self { lab, daemon: Daemon::start_in(lab).unwrap(), known: RefCell::default() }
     }
@@ -55,24 +55,24 @@ impl<'lab> Scene<'lab> {
         let scene = Self::new(lab);
         scene.ctl(&format!("create production0 --address {DATA}/24"));
         scene.ctl(&format!("attach {members} --group production0"));
-        let carry = || !scene.daemon.ctl("show production0").unwrap().contains("does not transmit");
-        assert!(wait_until(10 * SECOND, carry), "{}", scene.daemon.ctl("show").unwrap());
+        let transmit = || !scene.daemon.ctl("show production0").unwrap().contains("does not transmit");
+        assert!(wait_until(10 * SECOND, transmit), "{}", scene.daemon.ctl("show").unwrap());
         scene
     }
 
-    /// `ip` in the host.
+    /// Runs `ip` on the host.
     fn ip(&self, arguments: &str) {
         self.known.take();
         self.lab.host().ip(arguments).unwrap();
     }
 
-    /// `ipmpctl` that succeeds.
+    /// Runs `ipmpctl`, which must succeed.
     fn ctl(&self, arguments: &str) {
         self.known.take();
         self.daemon.ctl(arguments).unwrap();
     }
 
-    /// Pulls a cable, and waits until the daemon has seen it.
+    /// Pulls a cable and waits until the daemon has logged the failure.
     fn pull(&self, number: usize) {
         self.known.take();
         let since = self.daemon.log().len();
@@ -82,13 +82,13 @@ impl<'lab> Scene<'lab> {
         self.daemon.wait_line(&line, since, 10 * SECOND).unwrap();
     }
 
-    /// How everything is, once it has come to rest.
+    /// The state, once it no longer changes.
     fn snapshot(&self) -> Snapshot {
         let now = || Snapshot::settled(self.lab).unwrap().with(shown(&self.daemon));
         self.known.take().unwrap_or_else(now)
     }
 
-    /// How everything is now: as it was.
+    /// Checks that the state is as before.
     fn assert_same(&self, before: Snapshot, what: &str) {
         let now = Snapshot::take(self.lab).unwrap().with(shown(&self.daemon));
         assert_same(&now, &before, what);
@@ -101,8 +101,8 @@ impl<'lab> Scene<'lab> {
         command.output().unwrap()
     }
 
-    /// `ipmpctl WORDS` is refused with this line and changes nothing. With `--json` a program is told the same, with a
-    /// word for the reason.
+    /// Checks that `ipmpctl WORDS` is refused with this line and changes nothing, and that `--json` prints the same message
+    /// with its reason.
     fn refused_words(&self, words: &[&str], exit: i32, reason: &str, line: &str) {
         let before = self.snapshot();
         let output = self.output(words);
@@ -111,9 +111,9 @@ impl<'lab> Scene<'lab> {
 
         let output = self.output(&[&["--json"], words].concat());
         assert_refused(&format!("ipmpctl --json {words:?}"), &output, exit, "ipmpctl", line);
-        let told: Value = serde_json::from_slice(&output.stdout).unwrap();
+        let reply: Value = serde_json::from_slice(&output.stdout).unwrap();
         let expected = json!({"version": 1, "error": {"reason": reason, "message": line}});
-        assert_eq!(told, expected, "ipmpctl --json {words:?}");
+        assert_eq!(reply, expected, "ipmpctl --json {words:?}");
 
         self.assert_same(before, &format!("ipmpctl {words:?}"));
     }
@@ -125,18 +125,18 @@ impl<'lab> Scene<'lab> {
 }
 
 impl Scene<'_> {
-    /// Waits until the daemon tells the same for a second: members become live, addresses are found to be unique.
+    /// Waits until `ipmpctl show` stays the same for a second: members become live, addresses pass duplicate detection.
     fn settle(&self) {
-        let mut told = String::new();
+        let mut last = String::new();
         for _ in 0..20 {
             let now = shown(&self.daemon);
-            if now == told {
+            if now == last {
                 return;
             }
-            told = now;
+            last = now;
             std::thread::sleep(std::time::Duration::from_secs(1));
         }
-        panic!("the daemon does not settle: {told}");
+        panic!("the daemon does not settle: {last}");
     }
 }
 
@@ -157,9 +157,9 @@ fn assert_same(now: &Snapshot, before: &Snapshot, what: &str) {
     assert!(differences.is_empty(), "{what} has changed:\n{}", differences.join("\n"));
 }
 
-/// The one line, from the one who says it, and the status.
-fn assert_refused(what: &str, output: &Output, exit: i32, who: &str, line: &str) {
-    assert_eq!(text(&output.stderr), format!("{who}: {line}\n"), "{what}");
+/// Checks that `program` printed exactly this line to standard error, and its exit status.
+fn assert_refused(what: &str, output: &Output, exit: i32, program: &str, line: &str) {
+    assert_eq!(text(&output.stderr), format!("{program}: {line}\n"), "{what}");
     assert_eq!(output.status.code(), Some(exit), "{what}");
 }
 

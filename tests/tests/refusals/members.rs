@@ -1,4 +1,4 @@
-//! What cannot be a member.
+//! Refusals of members.
 
 use lab::network::ROUTER;
 
@@ -7,18 +7,18 @@ use crate::{REFUSED, Scene, USAGE, quiet_lab};
 const PLAIN: &str = "192.168.178.201";
 
 #[test]
-fn an_unknown_interface() {
+fn unknown_interface_is_refused() {
     lab::needs_root!();
     let lab = quiet_lab(3);
     let scene = Scene::production(&lab, "e1000g0 e1000g1");
     let line = "there is no interface nosuch0 in this network namespace; `ip link` lists those that exist";
     scene.refused("attach nosuch0 --group production0", REFUSED, "no-such-interface", line);
-    // A group that would have been created for it is not.
+    // Its new group is not created either.
     scene.refused("attach nosuch0 --group other0", REFUSED, "no-such-interface", line);
 }
 
 #[test]
-fn a_loopback_interface() {
+fn loopback_interface_is_refused() {
     lab::needs_root!();
     let lab = quiet_lab(3);
     let scene = Scene::production(&lab, "e1000g0 e1000g1");
@@ -28,7 +28,7 @@ fn a_loopback_interface() {
 }
 
 #[test]
-fn a_point_to_point_interface() {
+fn point_to_point_interface_is_refused() {
     lab::needs_root!();
     let lab = quiet_lab(3);
     let scene = Scene::production(&lab, "e1000g0 e1000g1");
@@ -39,7 +39,7 @@ fn a_point_to_point_interface() {
 }
 
 #[test]
-fn an_interface_that_does_no_arp() {
+fn interface_without_arp_is_refused() {
     lab::needs_root!();
     let lab = quiet_lab(3);
     let scene = Scene::production(&lab, "e1000g0 e1000g1");
@@ -49,13 +49,13 @@ fn an_interface_that_does_no_arp() {
         let line = format!("{name} does no ARP, which a member must do: ip link set {name} arp on");
         scene.refused(&format!("attach {name} --group production0"), REFUSED, "unsuitable", &line);
     }
-    // The remedy is one.
+    // The suggested remedy works.
     scene.ip("link set rge0 arp on");
     scene.ctl("attach rge0 --group production0");
 }
 
 #[test]
-fn a_member_of_a_group() {
+fn existing_member_is_refused() {
     lab::needs_root!();
     let lab = quiet_lab(3);
     let scene = Scene::production(&lab, "e1000g0 e1000g1");
@@ -71,7 +71,7 @@ fn a_member_of_a_group() {
 }
 
 #[test]
-fn a_port_of_a_bridge() {
+fn bridge_port_is_refused() {
     lab::needs_root!();
     let lab = quiet_lab(3);
     let scene = Scene::production(&lab, "e1000g0 e1000g1");
@@ -85,7 +85,7 @@ fn a_port_of_a_bridge() {
 }
 
 #[test]
-fn a_hardware_address_that_another_member_has() {
+fn duplicate_hardware_address_is_refused() {
     lab::needs_root!();
     let lab = quiet_lab(3);
     let scene = Scene::production(&lab, "e1000g0");
@@ -95,7 +95,7 @@ fn a_hardware_address_that_another_member_has() {
                 set e1000g1 address …)";
     scene.refused("attach e1000g1 --group production0", REFUSED, "duplicate-mac", line);
     scene.refused("attach rge0 e1000g1 --group production0", REFUSED, "duplicate-mac", line);
-    // Neither is a member yet.
+    // Neither interface is a member yet.
     scene.ip(&format!("link set rge0 address {}", "02:a0:00:00:00:99"));
     scene.ip(&format!("link set e1000g1 address {}", "02:a0:00:00:00:99"));
     let line = "e1000g1 has the hardware address of rge0, which a group can have only once: give it another (ip link set \
@@ -104,7 +104,7 @@ fn a_hardware_address_that_another_member_has() {
 }
 
 #[test]
-fn a_seventeenth_member() {
+fn seventeenth_member_is_refused() {
     lab::needs_root!();
     let lab = quiet_lab(18);
     let names: Vec<&str> = lab.members().iter().map(|member| member.name()).collect();
@@ -126,7 +126,7 @@ fn a_seventeenth_member() {
 }
 
 #[test]
-fn a_group_interface() {
+fn group_interface_is_refused() {
     lab::needs_root!();
     let lab = quiet_lab(3);
     let scene = Scene::production(&lab, "e1000g0 e1000g1");
@@ -137,7 +137,7 @@ fn a_group_interface() {
         scene.refused(&format!("attach production0 --group {group}"), REFUSED, "unsuitable", &line);
         scene.refused(&format!("attach rge0 production0 --group {group}"), REFUSED, "unsuitable", &line);
     }
-    // Where the kernel has no dummy, the group interface has a far end.
+    // On a kernel without dummy devices the group interface is one end of a veth pair.
     let links = lab.host().netlink().links().unwrap();
     if let Some((_, far)) = links.iter().find(|(_, name)| name.starts_with("ipmpfar-")) {
         let line = format!("{far} is the far end of a group interface, which must not be used");
@@ -146,10 +146,10 @@ fn a_group_interface() {
 }
 
 #[test]
-fn one_bad_interface_among_good_ones() {
+fn one_unsuitable_interface_refuses_whole_attach() {
     lab::needs_root!();
     let lab = quiet_lab(3);
-    // The good ones have something to lose.
+    // The suitable interfaces have addresses and routes that must stay.
     for command in [
         format!("addr add {PLAIN}/24 brd + dev e1000g0"),
         "addr add fd00:178::201/64 dev e1000g0 nodad".to_owned(),
@@ -176,7 +176,7 @@ fn one_bad_interface_among_good_ones() {
 }
 
 #[test]
-fn an_interface_named_twice_by_its_two_names() {
+fn interface_given_by_name_and_altname_is_refused() {
     lab::needs_root!();
     let lab = quiet_lab(3);
     let scene = Scene::production(&lab, "e1000g0");

@@ -1,9 +1,9 @@
-//! What cannot be a target of probes, and what is or is not one already.
+//! Refusals of probe targets: invalid, existing, unknown.
 
 use crate::{REFUSED, Scene, USAGE, quiet_lab};
 
 #[test]
-fn targets_that_cannot_be() {
+fn invalid_targets_are_refused() {
     lab::needs_root!();
     let lab = quiet_lab(3);
     let scene = Scene::production(&lab, "e1000g0 e1000g1");

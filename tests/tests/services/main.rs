@@ -33,8 +33,8 @@ fn wait_inbound(production: &Production<'_>, address: IpAddr) -> String {
 
 /// Waits until an address is removed from the group.
 fn wait_removed(production: &Production<'_>, address: IpAddr) {
-    let gone = || data_addresses(production).iter().all(|known| known.address != address);
-    assert!(wait_until(TIMEOUT, gone), "{address} is not removed:\n{}", production.show());
+    let is_removed = || data_addresses(production).iter().all(|known| known.address != address);
+    assert!(wait_until(TIMEOUT, is_removed), "{address} is not removed:\n{}", production.show());
 }
 
 fn data_addresses(production: &Production<'_>) -> Vec<AddressReport> {

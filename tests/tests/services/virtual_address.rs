@@ -155,7 +155,7 @@ fn virtual_address_stays_while_cables_are_pulled_and_moves_when_keepalived_ends(
     assert_reached(&lab, &members, "plugged in again");
     let changed = [transitions(&keeper, kept), transitions(&backup, waited)].concat();
     assert!(changed.is_empty(), "{changed:?}");
-    println!("{out:?} were out, and nobody noticed: {} advertisements", count());
+    println!("{out:?} were pulled without a change of the master: {} advertisements", count());
 
     keeper.terminate().unwrap();
     for instance in ["four", "six"] {

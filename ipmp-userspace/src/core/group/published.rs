@@ -110,6 +110,16 @@ impl Published {
         }
     }
 
+    /// Members have other names, by the ones before.
+    pub(super) fn rename(&mut self, names: &BTreeMap<String, String>) {
+        let holders = self.inbound.values_mut().map(|published| &mut published.holder);
+        for holder in holders.chain([&mut self.cast_holder]).flatten() {
+            if let Some(name) = names.get(holder) {
+                holder.clone_from(name);
+            }
+        }
+    }
+
     /// A member has left: its entry in the map is vacant.
     pub(super) fn forget_member(&mut self, number: u8) {
         self.states[usize::from(number)] = MemberStatus::Vacant;

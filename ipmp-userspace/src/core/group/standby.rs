@@ -99,7 +99,7 @@ impl Members {
     pub(super) fn keep_out(&mut self, settings: &Settings) {
         let any_functions = self.any_functions();
         for member in self.iter_mut() {
-            let is_standby = member.inactive || member.probing.failed;
+            let is_standby = member.inactive || member.probing.failed || !member.receives;
             let link_is_not_enough = match member.condition {
                 Condition::Ok => false,
                 Condition::New => member.standby,
@@ -113,13 +113,20 @@ impl Members {
     }
 
     /// The members that the datapath falls back on: inactive ones; without any, members in hold-down; without any, those
-    /// whose probes failed.
+    /// whose probes failed; without any, those whose program is missing.
     pub(super) fn reserve(&self, settings: &Settings) -> MemberSet {
         let probes_failed = |member: &Member| {
             member.offline.is_none() && member.probing.failed && member.kept_out && settings.fail_open
         };
         let inactive = |member: &Member| member.inactive && member.functions();
-        let tiers = [self.set(inactive), self.set(Member::is_in_hold_down), self.set(probes_failed)];
+        let without_program =
+            |member: &Member| member.offline.is_none() && !member.receives && !probes_failed(member);
+        let tiers = [
+            self.set(inactive),
+            self.set(Member::is_in_hold_down),
+            self.set(probes_failed),
+            self.set(without_program),
+        ];
         tiers.into_iter().find(|tier| !tier.is_empty()).unwrap_or_default()
     }
 

@@ -748,3 +748,25 @@ fn flap_protection_reports_hold_down_and_cause_of_end() {
         "{other} lost: {actions:?}"
     );
 }
+
+#[test]
+fn member_without_ingress_program_counts_as_failed() {
+    let mut scene = Scene::of(&["e1000g0", "e1000g1"]);
+    assert_eq!(scene.group.inbound(address(200)), Some(0));
+    let missing = scene.tell(Input::Program { member: 0, attached: false });
+    let member = || "e1000g0".to_owned();
+    let cause = Cause::ProgramMissing { member: member() };
+    assert_eq!(causes(&missing), ["failed", "moved", "cast-moved"].map(|kind| (kind, cause.clone())));
+    assert_eq!((scene.group.inbound(address(200)), scene.group.cast()), (Some(1), Some(1)));
+    assert_eq!(scene.group.member(0).unwrap().state(), MemberState::Failed);
+    assert_eq!(scene.group.usable(), MemberSet::of(1));
+    assert_eq!(scene.tell(Input::Program { member: 0, attached: false }), []);
+    // The last one with a link transmits, program or not.
+    scene.link(1, LinkState::Down);
+    assert!(scene.group.usable().has(0));
+    scene.link(1, LinkState::Up);
+    scene.live(&[0, 1]);
+    let repaired = scene.tell(Input::Program { member: 0, attached: true });
+    assert_eq!(lines(&repaired), ["IP interface repair detected on e1000g0 of group production0"]);
+    assert_eq!(scene.group.usable(), [0, 1].into_iter().collect());
+}

@@ -41,6 +41,12 @@ pub fn describe(cause: &Cause) -> Option<(&'static str, String)> {
         Cause::SmallestMtu { member } => {
             ("smallest-mtu", format!("{member} has the smallest MTU of the group"))
         }
+        Cause::ProgramMissing { member } => {
+            ("program-missing", format!("the ingress program of {member} is missing"))
+        }
+        Cause::ProgramAttached { member } => {
+            ("program-attached", format!("the ingress program of {member} is attached again"))
+        }
     })
 }
 
@@ -71,6 +77,8 @@ mod tests {
             Cause::Balance { member: member() },
             Cause::NoTestAddress { member: member() },
             Cause::SmallestMtu { member: member() },
+            Cause::ProgramMissing { member: member() },
+            Cause::ProgramAttached { member: member() },
         ] {
             let (word, text) = describe(&cause).expect("a text");
             assert!(MONITOR.contains(&format!("\n| `{word}` | ")), "docs/monitor.md lacks {cause:?}");

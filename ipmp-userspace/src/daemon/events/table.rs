@@ -72,6 +72,11 @@ impl<'a> Row<'a> {
         Self { family: Some(family), ..self }
     }
 
+    /// The member concerned, if the program is that of a member.
+    fn of_program(self, program: &str, interface: &'a str) -> Self {
+        if program == "ingress" { self.member(interface) } else { self }
+    }
+
     fn frequent(self) -> Self {
         Self { is_explanatory: false, ..self }
     }
@@ -184,6 +189,19 @@ pub fn row(event: &Event) -> Row<'_> {
             format!("The datapath no longer uses the link of {member}")).member(member).frequent(),
         Event::MacChanged { member, mac } => Row::new(Info, "mac-changed",
             format!("The hardware address of {member} is now {}", Mac::from(*mac))).member(member),
+        Event::GroupMacChanged { group, mac } => Row::new(Info, "group-mac-changed",
+            format!("The hardware address of group {group} is now {}", Mac::from(*mac))),
+        Event::ProgramRestored { program, interface } => Row::new(Warn, "program-restored",
+            format!("The {program} program on {interface} was removed by another program; it has been attached again"))
+                .of_program(program, interface),
+        Event::ProgramMissing { program, interface, why } => Row::new(Error, "program-missing",
+            format!("The {program} program on {interface} is missing: {why}")).of_program(program, interface),
+        Event::ProgramMoved { program, interface, place, others } => Row::new(Warn, "program-moved",
+            format!("The {program} program on {interface} is {place} again; another program had displaced it{others}"))
+                .of_program(program, interface),
+        Event::ProgramAhead { program, interface, other } => Row::new(Warn, "program-ahead",
+            format!("On {interface}, {other} runs before the {program} program and can withhold packets from the group"))
+                .of_program(program, interface),
         Event::MtuChanged { group, mtu } => Row::new(Info, "mtu-changed",
             format!("The MTU of group {group} is now {mtu}")).frequent(),
         Event::AddressAdded { address, group } => Row::new(Info, "address-added",
@@ -197,6 +215,10 @@ pub fn row(event: &Event) -> Row<'_> {
             format!("{group}: {settings}")),
         Event::SettingsChanged { member: Some(member), settings, .. } => Row::new(Info, "settings-changed",
             format!("{member}: {settings}")).member(member),
+        Event::MemberRenamed { before, member, group } => Row::new(Info, "renamed",
+            format!("IP interface {before} of group {group} is now named {member}")).member(member),
+        Event::GroupRenamed { before, group } => Row::new(Info, "group-renamed",
+            format!("Group {before} is now named {group}, as its interface")),
         Event::GroupCreated { group } => Row::new(Info, "created", format!("Group {group} has been created")),
         Event::GroupDestroyed { group } => Row::new(Info, "destroyed",
             format!("Group {group} has been destroyed")),

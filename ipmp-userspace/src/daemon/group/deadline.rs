@@ -1,12 +1,13 @@
 //! When a group has something to do without any event.
 
-use super::{Context, RunningGroup, UPDELAY, actions, links, membership_reports};
+use super::{Context, RunningGroup, UPDELAY, actions, hooks, links, membership_reports};
 use crate::core::Time;
 
 /// The next deadline of a group.
 pub fn next(group: &RunningGroup) -> Option<Time> {
     let updelay = group.updelay.as_ref().and_then(|updelay| updelay.next(UPDELAY));
-    [group.core.deadline(), updelay, group.reports.next()].into_iter().flatten().min()
+    let hooks = Some(group.hooks.next());
+    [group.core.deadline(), updelay, group.reports.next(), hooks].into_iter().flatten().min()
 }
 
 /// Handles the deadlines up to `time`. Replies that were received by then have been processed.
@@ -18,4 +19,8 @@ pub async fn expire(group: &mut RunningGroup, context: &mut Context<'_>, time: T
         links::read_live(group, context).await;
     }
     membership_reports::send(group, context);
+    // Last: nothing that is due must wait for it.
+    if group.hooks.next() <= time {
+        hooks::check(group, context).await;
+    }
 }

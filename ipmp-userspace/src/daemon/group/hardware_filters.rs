@@ -24,6 +24,7 @@ use std::{
     time::Duration,
 };
 
+pub use self::unicast::replace_mac;
 use super::{Context, RunningGroup};
 use crate::{
     core::Time,

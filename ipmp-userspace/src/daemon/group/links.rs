@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::{Context, RunningGroup, UPDELAY, actions, membership_reports};
+use super::{Context, RunningGroup, UPDELAY, actions, hardware_filters, membership_reports};
 use crate::{
     core::{Action, Cause, Event, Input},
     daemon::clock::now,
@@ -72,7 +72,7 @@ pub async fn read_live_of_all(groups: &mut BTreeMap<String, RunningGroup>, conte
 /// Whether a netlink message differs from what is known of the device, or, of the group interface, from what it should be.
 pub fn differs(group: &RunningGroup, device: &Device) -> bool {
     if device.ifindex == group.interface.ifindex {
-        return device.master.is_some();
+        return device.master.is_some() || device.mac != group.interface.mac;
     }
     let member = group.number_of(device.ifindex).and_then(|number| group.core.member(number));
     member.is_some_and(|member| {
@@ -87,6 +87,25 @@ pub async fn leave_master(group: &RunningGroup, context: &Context<'_>) {
         Ok(()) => context.log(name, &Event::GroupInterfaceReleased { group: name.to_owned() }),
         Err(error) => log::error!(group = name; "{error}; do it by hand"),
     }
+}
+
+/// Another program gave the group interface another MAC: the programs rewrite frames from and to it, and NICs receive it.
+pub async fn follow_mac(group: &mut RunningGroup, context: &mut Context<'_>, mac: [u8; 6]) {
+    if group.interface.mac == mac {
+        return;
+    }
+    if let Err(error) = group.datapath.set_mac(mac) {
+        log::error!(group = group.name(); "{error}");
+        return;
+    }
+    group.interface.mac = mac;
+    let name = group.name().to_owned();
+    context.log(&name, &Event::GroupMacChanged { group: name.clone(), mac });
+    hardware_filters::replace_mac(group, context).await;
+    let addresses = group.core.addresses();
+    let announced =
+        addresses.filter_map(|(address, member)| Some(Action::Announce { address, member: member? }));
+    actions::apply(group, context, announced.collect()).await;
 }
 
 /// Handles a netlink message about a member's device.

@@ -259,6 +259,7 @@ fn save(
     let weight = candidate.speed.filter(|_| all_known).unwrap_or(DEFAULT_WEIGHT);
     let member = SavedMember {
         number,
+        name: candidate.device.name.clone(),
         ifindex: candidate.device.ifindex,
         weight,
         speed: candidate.speed,
@@ -269,7 +270,7 @@ fn save(
         filters: SavedFilters::default(),
     };
     let name = &candidate.device.name;
-    saved.members.insert(name.clone(), member);
+    saved.members.insert(number, member);
     if !candidate.configuration.is_empty() {
         saved.moved.insert(name.clone(), candidate.configuration.clone());
     }

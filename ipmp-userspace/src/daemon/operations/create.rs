@@ -98,6 +98,10 @@ async fn start(manager: &mut Manager, group: &str, groupname: &str) -> Result<Ru
         .map_err(|error| kernel(&error))?;
     match open_datapath(manager, &interface) {
         Ok(datapath) => {
+            if let Some(saved) = manager.file.state.groups.get_mut(group) {
+                saved.ifindex = interface.ifindex;
+            }
+            manager.file.save_or_log();
             let saved = manager.file.group(group).cloned().unwrap_or_default();
             let core = core::Group::new(group, saved.core_settings(manager.mpathd.defaults()));
             Ok(RunningGroup::new(core, datapath, interface, groupname.to_owned(), MTU))

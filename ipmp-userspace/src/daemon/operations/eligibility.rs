@@ -121,6 +121,7 @@ mod tests {
             operstate: State::Up,
             master: None,
             below: None,
+            peer: None,
             vlan: None,
             altnames: Vec::new(),
             xdp: false,

@@ -45,7 +45,7 @@ pub async fn explain(manager: &Manager, member: &str) -> Result<Explanation, Ref
         group: group.name().to_owned(),
         member: report,
         summary: view.summary(),
-        reasons: view.reasons(),
+        reasons: [group.hooks.messages(Some(known.number())), view.reasons()].concat(),
         recent: view.recent(),
         timers: view.timers(),
         events: manager.event_log.history(group.name(), member),
@@ -93,6 +93,9 @@ impl View<'_> {
             Condition::Held => format!(
                 "{name} is in hold-down: its link was flapping; `ipmpctl offline {name}` and `ipmpctl online \
                  {name}` end that"
+            ),
+            Condition::Ok if !member.receives() => format!(
+                "{name} has failed: its ingress program is missing, so that the group receives nothing through it"
             ),
             Condition::Ok if member.probes_failed() => {
                 let anyway =
@@ -191,6 +194,8 @@ impl View<'_> {
             "it is in hold-down after flapping"
         } else if member.inactive() {
             "it is inactive, and used only if no other member can transmit"
+        } else if !member.receives() {
+            "its ingress program is missing"
         } else if member.probes_failed() && self.group.active().is_empty() {
             "its probes have failed, and the group has fail-open=no"
         } else if member.probes_failed() && member.condition() == Condition::Ok {

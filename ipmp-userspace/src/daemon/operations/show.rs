@@ -64,6 +64,7 @@ pub async fn groups(manager: &Manager, name: Option<&str>) -> Result<Vec<GroupRe
         let addresses = data_addresses(group, interface.as_ref(), &kernel);
         let mut checks = manager.datapath.status();
         checks.extend(group.filters.missing());
+        checks.extend(group.hooks.messages(None));
         reports.push(group_report(group, interface.as_ref(), addresses, members, checks));
     }
     Ok(reports)
@@ -243,7 +244,7 @@ fn member_flags(device: Option<&Device>, known: &core::member::Member) -> Vec<St
         multicast,
         ("DEPRECATED", true),
         ("NOFAILOVER", true),
-        ("FAILED", no_link || known.probes_failed()),
+        ("FAILED", no_link || known.probes_failed() || !known.receives()),
         ("STANDBY", known.standby()),
         ("INACTIVE", known.inactive()),
         ("OFFLINE", known.offline().is_some()),

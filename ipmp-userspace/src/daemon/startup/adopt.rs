@@ -27,6 +27,13 @@ const START: Trigger = Trigger::Start;
 
 /// Adopts every group that has pins or a record. An error in one group does not stop the others.
 pub async fn adopt(manager: &mut Manager) -> Result<(), Error> {
+    let renamed = manager.file.follow_names();
+    manager.datapath.rename_groups(&renamed)?;
+    for (before, now) in renamed {
+        let event = Event::GroupRenamed { before, group: now.clone() };
+        manager.log(&START, Some(&now), &event);
+    }
+    manager.file.save_or_log();
     let mut names = manager.datapath.pinned_groups()?;
     let saved = manager.file.state.groups.keys().filter(|name| !names.contains(name));
     names.extend(saved.cloned().collect::<Vec<_>>());
@@ -55,7 +62,9 @@ struct Found {
 
 async fn adopt_group(manager: &mut Manager, interface: GroupInterface) -> Result<(), Error> {
     let name = interface.name.clone();
-    let saved = manager.file.state.groups.entry(name.clone()).or_default().clone();
+    let saved = manager.file.state.groups.entry(name.clone()).or_default();
+    saved.ifindex = interface.ifindex;
+    let saved = saved.clone();
     let groupname = if saved.groupname.is_empty() { name.clone() } else { saved.groupname.clone() };
     let mtu = manager.links.device(interface.ifindex).await?.map_or(0, |device| device.mtu);
     let mut datapath = create::open_datapath(manager, &interface)?;
@@ -107,7 +116,7 @@ async fn adopt_group(manager: &mut Manager, interface: GroupInterface) -> Result
             deleted.push((number, attachment.name));
             continue;
         };
-        if let Some(saved) = saved.members.get(&device.name) {
+        if let Some(saved) = saved.members.get(&number) {
             group.test_addresses.adopt(number, &saved.test_addresses);
         }
         group.members.insert(number, member);
@@ -135,8 +144,8 @@ async fn adopt_group(manager: &mut Manager, interface: GroupInterface) -> Result
     }
     // Members with a record that the maps do not have: the pins were in a private BPF file system.
     let is_pinned = |number| pinned.iter().any(|(pinned, _)| *pinned == number);
-    for (member, _) in saved.members.iter().filter(|(_, member)| !is_pinned(member.number)) {
-        rejoin(manager, &name, member).await;
+    for member in saved.members.values().filter(|member| !is_pinned(member.number)) {
+        rejoin(manager, &name, &member.name).await;
     }
     set::apply_saved(manager, &START, &name).await;
     Ok(())
@@ -150,7 +159,7 @@ async fn read_member(
     mtu: u32,
 ) -> Result<Found, Error> {
     let device = manager.links.device(pinned.device.ifindex).await?;
-    let record = saved.members.values().find(|member| member.number == number);
+    let record = saved.members.get(&number);
     let attachment = Attachment {
         member: number,
         name: device.as_ref().map_or_else(|| datapath::name_of(pinned), |device| device.name.clone()),
@@ -163,7 +172,7 @@ async fn read_member(
     let Some(device) = device else {
         return Ok(Found { attachment, state, device: None, tested: [false; 2] });
     };
-    let configured = saved.members.get(&device.name).map(|member| member.test_addresses.clone());
+    let configured = record.map(|member| member.test_addresses.clone());
     let addresses = manager.links.addresses_of(device.ifindex).await?;
     let tested = test_addresses::probed(&configured.unwrap_or_default(), &addresses);
     let member = MemberDevice {
@@ -211,7 +220,8 @@ async fn clean_up(manager: &mut Manager, name: &str) -> Result<(), Error> {
     manager.datapath.remove_group(name)?;
     let Some(saved) = manager.file.state.groups.remove(name) else { return Ok(()) };
     let links = &manager.links;
-    for (member, record) in &saved.members {
+    for record in saved.members.values() {
+        let member = record.name.as_str();
         test_addresses::restore_saved(&record.test_addresses, links, member, record.ifindex).await;
         hardware_filters::release(links, member, record).await;
         sysctl::restore(member, &record.settings);

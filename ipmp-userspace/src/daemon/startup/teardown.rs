@@ -19,26 +19,32 @@ pub async fn teardown() -> Result<Vec<String>, Error> {
     let _lock = Lock::take(cookie)?;
     let links = Links::open()?;
     let mut file = StateFile::open(cookie)?;
+    let renamed = file.follow_names();
     // The addresses of one subnet have one scope: test addresses are removed before others are added.
     for group in file.state.groups.values() {
-        for (member, saved) in &group.members {
-            test_addresses::restore_saved(&saved.test_addresses, &links, member, saved.ifindex).await;
+        for saved in group.members.values() {
+            test_addresses::restore_saved(&saved.test_addresses, &links, &saved.name, saved.ifindex).await;
         }
     }
     // First the NICs get their addresses back: the host can be reached through the group and through them.
     for (name, group) in &file.state.groups {
         restore_configuration(&links, name, group).await?;
     }
-    let mut names = Datapath::teardown()?;
+    let now = |pinned: String| match renamed.iter().find(|(before, _)| *before == pinned) {
+        Some((_, now)) => now.clone(),
+        None => pinned,
+    };
+    let mut names: Vec<String> = Datapath::teardown()?.into_iter().map(now).collect();
     for (name, group) in &file.state.groups {
-        for (member, saved) in &group.members {
+        for saved in group.members.values() {
+            let member = saved.name.as_str();
             hardware_filters::release(&links, member, saved).await;
             sysctl::restore(member, &saved.settings);
             if saved.was_down
                 && let Some(device) = links.device_named(member).await?
                 && let Err(error) = links.set_up(&device, false).await
             {
-                log::warn!(group = name.as_str(), member = member.as_str(); "{error}");
+                log::warn!(group = name.as_str(), member = member; "{error}");
             }
         }
         if !names.contains(name) {

@@ -4,19 +4,50 @@ use std::path::Path;
 
 use aya::EbpfLoader;
 use aya_log::EbpfLogger;
-use ipmp_common::{maps::Device, steer::MAX_MEMBERS};
+use ipmp_common::{
+    maps::{Device, GROUP_ITSELF, MacKey},
+    steer::MAX_MEMBERS,
+};
 
 use super::{
     super::{
         Error, Host,
         attach::{Hook, Place},
-        error::one_line,
+        error::{map_error, one_line},
         objects::{self, Constants},
+        order::Order,
         pins,
         sentinel::SHARED,
     },
-    Group, GroupSpec, SHAPES, SINK,
+    Group, GroupSpec, SHAPES, SINK, ignore_missing,
 };
+
+/// An attached program.
+pub(super) struct Installed {
+    place: Place,
+    /// Its identifier in the kernel.
+    id: u32,
+}
+
+/// Where a program of a group is among those at its hook.
+#[derive(Clone, Debug)]
+pub struct ProgramOrder {
+    /// Name of its pins.
+    pub pin: String,
+    /// Name of the program.
+    pub program: &'static str,
+    /// The member whose ingress it is.
+    pub member: Option<u8>,
+    /// The interface that it is attached to.
+    pub interface: String,
+    /// Its place.
+    pub order: Order,
+}
+
+/// The member to which a pin belongs.
+fn member_of(pin: &str) -> Option<u8> {
+    pin.strip_prefix("ingress-")?.parse().ok()
+}
 
 impl Group {
     /// Attaches the program of a loaded object to a device, in place of the one that was there.
@@ -30,8 +61,81 @@ impl Group {
         let program = objects::load(&mut object, place.hook.program())?;
         let same_device = self.mark_device(&place.pin, device)?;
         place.attach(program, kind, same_device)?;
+        self.record_program(place, program.info().map(|info| info.id()).unwrap_or_default());
         self.open_logger(&place.pin, object);
         Ok(())
+    }
+
+    fn record_program(&mut self, place: &Place, id: u32) {
+        self.installed.insert(place.pin.clone(), Installed { place: place.clone(), id });
+    }
+
+    /// Where each program of the group is among those at its hook. Programs whose device was deleted are left out.
+    pub fn program_orders(&self) -> Vec<ProgramOrder> {
+        let kind = self.host.borrow().kind;
+        let order = |(pin, installed): (&String, &Installed)| {
+            let place = &installed.place;
+            Some(ProgramOrder {
+                pin: pin.clone(),
+                program: place.hook.program(),
+                member: member_of(pin),
+                interface: place.name_now().ok()?,
+                order: place.order(kind, installed.id).ok()?,
+            })
+        };
+        self.installed.iter().filter_map(order).collect()
+    }
+
+    /// Attaches a program again, first or last as it must be.
+    ///
+    /// # Errors
+    /// [`Error::Vanished`], [`Error::Load`], [`Error::Attach`] or [`Error::Pin`].
+    pub fn put_back(&mut self, pin: &str) -> Result<(), Error> {
+        self.reload(pin, true)
+    }
+
+    /// Replaces a program by one with the present constants; `in_place`: attaches it again, first or last.
+    fn reload(&mut self, pin: &str, in_place: bool) -> Result<(), Error> {
+        let Some(installed) = self.installed.get(pin) else { return Ok(()) };
+        // A group that was renamed has its pins in another directory.
+        let place = Place { directory: self.directory.clone(), ..installed.place.clone() };
+        let kind = self.host.borrow().kind;
+        let device = self.host.borrow_mut().finder.find(&place.interface, place.ifindex)?;
+        let mut object = load(&self.host.borrow(), &self.spec, &self.directory, self.index, member_of(pin))?;
+        let program = objects::load(&mut object, place.hook.program())?;
+        let same_device = self.mark_device(pin, device)?;
+        if in_place {
+            place.attach_in_place(program, kind)?;
+        } else {
+            place.attach(program, kind, same_device)?;
+        }
+        self.record_program(&place, program.info().map(|info| info.id()).unwrap_or_default());
+        self.open_logger(pin, object);
+        Ok(())
+    }
+
+    /// The MAC of the group interface has changed.
+    ///
+    /// # Errors
+    /// [`Error::Map`], [`Error::Vanished`], [`Error::Load`], [`Error::Attach`] or [`Error::Pin`]; to be tried again.
+    pub fn set_mac(&mut self, mac: [u8; 6]) -> Result<(), Error> {
+        self.spec.mac = mac;
+        self.record_own_mac()?;
+        for pin in self.installed.keys().filter(|pin| *pin != SINK).cloned().collect::<Vec<_>>() {
+            self.reload(&pin, false)?;
+        }
+        Ok(())
+    }
+
+    /// Writes the MAC of the group interface to the map, in place of an earlier one.
+    pub(super) fn record_own_mac(&mut self) -> Result<(), Error> {
+        let mac = MacKey::new(self.spec.mac);
+        let own: Vec<(MacKey, u32)> = self.own_macs.iter().flatten().collect();
+        // Removed first: the map has no room for two.
+        for (earlier, _) in own.iter().filter(|(key, owner)| *owner == GROUP_ITSELF && *key != mac) {
+            ignore_missing(self.own_macs.remove(earlier), "own_macs")?;
+        }
+        self.own_macs.insert(mac, GROUP_ITSELF, 0).map_err(map_error("own_macs"))
     }
 
     pub(super) fn place(&self, hook: Hook, pin: String) -> Place {

@@ -181,8 +181,8 @@ mod tests {
     #[test]
     fn logs_are_compared_by_message() {
         let tutorial = log(
-            "Jan  8 20:01:06 hivemind in.mpathd[15113]: [ID 215189 daemon.error] The link has gone\ndown on \
-                            rge0\nJan  8 20:01:07 hivemind in.mpathd[15113]: [ID 1 daemon.error] Good\n",
+            "Jan  8 20:01:06 hivemind in.mpathd[15113]: [ID 215189 daemon.error] The link has gone down on\nrge0\n\
+             Jan  8 20:01:07 hivemind in.mpathd[15113]: [ID 1 daemon.error] Good\n",
         );
         assert_eq!(differences(&tutorial, &log("ipmpd: The link has gone down on rge0\nipmpd: Good\n")), []);
         assert_eq!(

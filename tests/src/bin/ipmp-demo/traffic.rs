@@ -1,4 +1,4 @@
-//! The streams through the group, and what became of them.
+//! The streams through the group and their results.
 
 use std::time::Duration;
 

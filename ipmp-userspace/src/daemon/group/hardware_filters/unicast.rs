@@ -59,3 +59,18 @@ pub async fn update(groups: &mut BTreeMap<String, RunningGroup>, context: &mut C
         context.file.save_or_log();
     }
 }
+
+/// The MAC of the group interface has changed: members no longer receive the earlier one.
+pub async fn replace_mac(group: &mut RunningGroup, context: &mut Context<'_>) {
+    let Some(saved) = context.file.state.groups.get_mut(group.name()) else { return };
+    for member in saved.members.values_mut() {
+        let Some(device) = group.members.get(&member.number) else { continue };
+        if let Some(mac) = member.filters.unicast.take()
+            && let Err(error) = context.links.refuse_mac(device.ifindex, &device.name, mac).await
+        {
+            log::debug!(group = group.name(), member = device.name.as_str(); "{error}");
+        }
+    }
+    context.file.save_or_log();
+    group.filters.roles_changed();
+}
