@@ -31,7 +31,7 @@ struct Listed {
 }
 
 #[derive(Deserialize, Serialize)]
-struct Told {
+struct Monitored {
     event: Event,
 }
 
@@ -41,7 +41,7 @@ pub fn run(input: &[u8]) -> bool {
         is_read_again::<Success<Shown>>(input),
         is_read_again::<Success<Explained>>(input),
         is_read_again::<Success<Listed>>(input),
-        is_read_again::<Success<Told>>(input),
+        is_read_again::<Success<Monitored>>(input),
         is_read_again::<Success<probes::Told>>(input),
         is_read_again::<Failure>(input),
     ];
