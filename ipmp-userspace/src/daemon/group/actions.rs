@@ -98,10 +98,7 @@ async fn apply_one(group: &mut RunningGroup, context: &mut Context<'_>, action: 
         Action::SetUsable(members) => group.datapath.set_usable(members),
         Action::SetReserve(members) => group.datapath.set_reserve(members),
         Action::SetSlots(slots) => group.datapath.set_slots(&slots),
-        Action::SetCast(list) => {
-            group.filters.roles_changed();
-            group.datapath.set_cast(list);
-        }
+        Action::SetCast(list) => group.datapath.set_cast(list),
         Action::SetInbound { address, inbound } => group.datapath.set_inbound(address, inbound)?,
         Action::ForgetAddress(address) => {
             group.datapath.remove_address(address)?;

@@ -34,13 +34,16 @@ fn recent(learnt: Vec<(IpAddr, Time)>, now: Time) -> impl Iterator<Item = IpAddr
     learnt.into_iter().filter(move |(_, seen)| now - *seen < RECENT).map(|(address, _)| address)
 }
 
-/// Announces the followers if the cast member or its MAC has changed since they were announced.
+/// Announces the followers if the cast member or its MAC has changed since they were announced, and lets the cast member
+/// receive packets to the MAC of the group interface. The cast member is compared, since it also changes without its list:
+/// the first of the list is the cast member only once it is active.
 pub fn follow_cast(group: &mut RunningGroup, context: &mut Context<'_>) {
     let cast = group.core.cast().and_then(|number| Some((number, group.core.member(number)?.mac())));
     if cast == group.followers.cast {
         return;
     }
     group.followers.cast = cast;
+    group.filters.roles_changed();
     context.schedule.stop_following(group.interface.ifindex);
     if cast.is_none() {
         return;
