@@ -184,13 +184,16 @@ fn test_addresses_are_no_source_addresses_and_are_removed() {
     });
     assert!(answered, "{unanswered:#?}");
 
-    // An address and a route that an administrator adds with `ip`.
+    // An address that is not declared is logged with the remedy and stays as it is; a route is removed.
+    let lines = production.daemon.log().len();
     host.ip("address add 192.168.178.204/24 dev rge0").unwrap();
-    wait_ready(&production, "rge0", ip_of("192.168.178.204"));
+    let line = "Address 192.168.178.204 on rge0 is not declared as a test address";
+    println!("{}", production.daemon.wait_line(line, lines, TIMEOUT).unwrap());
+    let shown = host.ip("-4 address show dev rge0").unwrap();
+    assert!(shown.contains("192.168.178.204/24 scope global rge0"), "{shown}");
     let _ = host.ip("route add 198.51.100.0/24 dev rge0");
     check("with changes by an administrator");
-    let shown = host.ip("-4 address show dev rge0").unwrap();
-    assert!(shown.lines().filter(|line| line.contains("scope link noprefixroute")).count() == 2, "{shown}");
+    host.ip("address del 192.168.178.204/24 dev rge0").unwrap();
 
     // After a restart of the daemon, and without data addresses.
     production.daemon.kill().unwrap();
@@ -214,7 +217,6 @@ fn test_addresses_are_no_source_addresses_and_are_removed() {
     assert!(!host.ip("-4 address show dev e1000g0").unwrap().contains("inet"));
     production.daemon.terminate().unwrap();
     production.daemon.teardown().unwrap();
-    host.ip("address del 192.168.178.204/24 dev rge0").unwrap();
     let rules = host.ip("rule show").unwrap();
     assert!(!rules.contains("10.9.9.203"), "{rules}");
     let left = Snapshot::settled(&lab).unwrap().differences(&before);

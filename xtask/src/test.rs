@@ -45,7 +45,7 @@ pub struct Test {
     /// Install what is missing without asking.
     #[arg(long, short)]
     yes: bool,
-    /// Run only tests whose name contains one of these.
+    /// Run only tests whose name contains one of these, and all tests of executables with one of these names.
     filter: Vec<String>,
 }
 

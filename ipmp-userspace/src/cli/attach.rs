@@ -5,7 +5,8 @@ use crate::control::{Request, TestAddress, name};
 
 /// Attach interfaces to a group; the group is created if it does not exist
 ///
-/// Either all interfaces are attached or none. Their addresses and routes move to the group.
+/// Either all interfaces are attached or none. Their addresses, routes and nexthop objects move to the group. An interface with a
+/// leased address is refused, unless it keeps the lease as its test address.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:
   ipmpctl attach eth0 eth1 --group production0

@@ -104,6 +104,14 @@ pub enum Event {
         member: String,
         address: IpAddr,
     },
+    /// An address on a member that is neither moved nor a test address. `is_data`: the group has it too.
+    AddressNotDeclared {
+        member: String,
+        group: String,
+        address: IpAddr,
+        prefix: u8,
+        is_data: bool,
+    },
     /// Duplicate address detection found another host with it.
     TestAddressDuplicate {
         member: String,

@@ -13,6 +13,7 @@ pub mod hooks;
 pub mod links;
 pub mod members;
 pub mod membership_reports;
+pub mod mirrored_memberships;
 pub mod neighbours;
 pub mod probe_replies;
 pub mod probing;
@@ -100,6 +101,8 @@ pub struct RunningGroup {
     pub filters: hardware_filters::FilterState,
     /// Membership reports that are due.
     pub reports: membership_reports::PendingReports,
+    /// Multicast groups that programs joined on the members.
+    pub mirrored: mirrored_memberships::MirroredMemberships,
     /// The programs at the hooks of its devices.
     pub hooks: hooks::Hooks,
     /// Test addresses of the members.
@@ -134,6 +137,7 @@ impl RunningGroup {
             followers: followers::Followers::default(),
             filters: hardware_filters::FilterState::default(),
             reports: membership_reports::PendingReports::default(),
+            mirrored: mirrored_memberships::MirroredMemberships::default(),
             hooks: hooks::Hooks::default(),
             test_addresses: test_addresses::GroupTestAddresses::default(),
             updelay,

@@ -9,6 +9,7 @@ use super::{
         test_addresses, vlans,
     },
     manager::Manager,
+    migration::restore_all,
     operations::destroy,
     renames,
 };
@@ -113,8 +114,8 @@ async fn device_changed(manager: &mut Manager, trigger: &Trigger, reported: &Dev
             let vlan = device.vlan.filter(|_| device.below == Some(group.interface.ifindex));
             set_vlan(group, device.ifindex, vlan);
         } else {
-            if device.master.is_some() {
-                links::leave_master(group, &context).await;
+            if let Some(master) = device.master {
+                links::leave_master(group, &context, master).await;
             }
             links::follow_mac(group, &mut context, device.mac).await;
         }
@@ -153,12 +154,8 @@ async fn dissolve(manager: &mut Manager, name: &str) {
         members::detach(group, &mut context, &member).await;
     }
     // The configuration of the group interface was deleted with it: it is only added to the members.
-    for (from, configuration) in &moved {
-        if let Ok(Some(device)) = manager.links.device_named(from).await
-            && let Err(error) = configuration.copy(&manager.links, (&device).into(), (&device).into()).await
-        {
-            log::error!(group = name, member = from.as_str(); "{error}");
-        }
+    if let Err(error) = restore_all(&manager.links, name, None, &moved).await {
+        log::error!(group = name; "{error}");
     }
     destroy::remove_group(manager, trigger, name).await;
 }

@@ -212,13 +212,10 @@ impl SavedTestAddresses {
         self.named.iter().any(|named| named.address().is_some_and(|address| address.address() == ip))
     }
 
-    /// Whether an address of the member can be its test address. A link-local one only if it is configured.
+    /// Whether an address of the member is declared as its test address: by itself, or by `dhcp`.
     pub fn is_candidate(&self, ip: IpAddr) -> bool {
-        let link_local = match ip {
-            IpAddr::V4(v4) => v4.is_link_local(),
-            IpAddr::V6(v6) => v6.is_unicast_link_local(),
-        };
-        self.is_named(ip) || !(link_local || ip.is_loopback())
+        let can_be_leased = matches!(ip, IpAddr::V4(v4) if !v4.is_link_local() && !v4.is_loopback());
+        self.is_named(ip) || (can_be_leased && self.named.contains(&TestAddress::Dhcp))
     }
 }
 

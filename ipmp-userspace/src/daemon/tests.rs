@@ -23,6 +23,8 @@ use crate::{
     types::{GroupState, MemberState},
 };
 
+mod joining;
+mod migration;
 mod test_address;
 
 /// A client.

@@ -15,10 +15,10 @@ use aya::programs::{
 };
 use nix::net::if_::if_indextoname;
 use rtnetlink::{
-    packet_core::{NLM_F_ACK, NLM_F_REQUEST, NetlinkHeader, NetlinkMessage, NetlinkPayload},
+    packet_core::{NLM_F_ACK, NLM_F_DUMP, NLM_F_REQUEST, NetlinkHeader, NetlinkMessage, NetlinkPayload},
     packet_route::{
         RouteNetlinkMessage,
-        tc::{TcHandle as QdiscHandle, TcHeader, TcMessage},
+        tc::{TcAttribute, TcHandle as QdiscHandle, TcHeader, TcMessage},
     },
     sys::{Socket, protocols::NETLINK_ROUTE},
 };
@@ -264,7 +264,10 @@ impl Place {
             // The drop detaches the filter.
             drop(link);
         }
-        if std::fs::remove_dir(self.qdisc_mark()).is_ok() {
+        // With the qdisc, the kernel would delete the filters of other programs.
+        if std::fs::remove_dir(self.qdisc_mark()).is_ok()
+            && other_filters(self.ifindex).is_ok_and(|filters| filters.is_empty())
+        {
             let _ = delete_clsact(self.ifindex);
         }
     }
@@ -288,6 +291,36 @@ impl Place {
     }
 }
 
+/// The filters of other programs in the clsact qdisc of a device: `ingress bpf (priority 77)`.
+pub fn other_filters(ifindex: u32) -> std::io::Result<Vec<String>> {
+    let mut found = Vec::new();
+    for (hook, minor) in [("ingress", 0xfff2), ("egress", 0xfff3)] {
+        let header = {
+            let mut header = TcHeader::default();
+            (header.index, header.parent) = (ifindex as i32, QdiscHandle { major: 0xffff, minor });
+            header
+        };
+        let request = RouteNetlinkMessage::GetTrafficFilter(TcMessage::from_parts(header, Vec::new()));
+        for message in exchange(request, NLM_F_REQUEST | NLM_F_DUMP)? {
+            let RouteNetlinkMessage::NewTrafficFilter(message) = message else { continue };
+            let handle = u32::from(message.header.handle);
+            let priority = (message.header.info >> 16) as u16;
+            let kind = message.attributes.iter().find_map(|attribute| match attribute {
+                TcAttribute::Kind(kind) => Some(kind.as_str()),
+                _ => None,
+            });
+            let kind = kind.unwrap_or("filter");
+            let is_ours = kind == "bpf" && handle == u32::from(HANDLE) && matches!(priority, 1 | u16::MAX);
+            // Without a handle: the list that the filters of this priority are in.
+            if handle != 0 && !is_ours {
+                found.push(format!("{hook} {kind} (priority {priority})"));
+            }
+        }
+    }
+    found.dedup();
+    Ok(found)
+}
+
 /// Removes the clsact qdisc of a device.
 fn delete_clsact(ifindex: u32) -> std::io::Result<()> {
     // TcHeader is non_exhaustive.
@@ -297,14 +330,14 @@ fn delete_clsact(ifindex: u32) -> std::io::Result<()> {
             (ifindex as i32, QdiscHandle::CLSACT, QdiscHandle::from(0xffff_0000));
         header
     };
-    let mut message = NetlinkMessage::new(
-        NetlinkHeader::default(),
-        NetlinkPayload::from(RouteNetlinkMessage::DelQueueDiscipline(TcMessage::from_parts(
-            header,
-            Vec::new(),
-        ))),
-    );
-    message.header.flags = NLM_F_REQUEST | NLM_F_ACK;
+    let request = RouteNetlinkMessage::DelQueueDiscipline(TcMessage::from_parts(header, Vec::new()));
+    exchange(request, NLM_F_REQUEST | NLM_F_ACK).map(drop)
+}
+
+/// Sends a request, and returns the answers up to the acknowledgement or the end of the dump.
+fn exchange(request: RouteNetlinkMessage, flags: u16) -> std::io::Result<Vec<RouteNetlinkMessage>> {
+    let mut message = NetlinkMessage::new(NetlinkHeader::default(), NetlinkPayload::from(request));
+    message.header.flags = flags;
     message.finalize();
     let mut bytes = vec![0; message.buffer_len()];
     message.serialize(&mut bytes);
@@ -312,10 +345,66 @@ fn delete_clsact(ifindex: u32) -> std::io::Result<()> {
     socket.bind_auto()?;
     socket.connect(&rtnetlink::sys::SocketAddr::new(0, 0))?;
     socket.send(&bytes, 0)?;
-    let (reply, _) = socket.recv_from_full()?;
-    let reply = NetlinkMessage::<RouteNetlinkMessage>::deserialize(&reply).map_err(std::io::Error::other)?;
-    match reply.payload {
-        NetlinkPayload::Error(error) if error.code.is_some() => Err(error.to_io()),
-        _ => Ok(()),
+    let mut answers = Vec::new();
+    loop {
+        let (reply, _) = socket.recv_from_full()?;
+        let mut rest = reply.as_slice();
+        while !rest.is_empty() {
+            let answer =
+                NetlinkMessage::<RouteNetlinkMessage>::deserialize(rest).map_err(std::io::Error::other)?;
+            let length = (answer.header.length as usize).next_multiple_of(4).max(16);
+            match answer.payload {
+                NetlinkPayload::Error(error) if error.code.is_some() => return Err(error.to_io()),
+                NetlinkPayload::Error(_) | NetlinkPayload::Done(_) => return Ok(answers),
+                NetlinkPayload::InnerMessage(answer) => answers.push(answer),
+                _ => {}
+            }
+            rest = rest.get(length..).unwrap_or_default();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::link::testing::in_namespace;
+
+    #[test]
+    fn detach_keeps_qdisc_while_it_has_filters_of_other_programs() {
+        in_namespace(|links| async move {
+            let (eth0, _) = links.add_pair("eth0", "sw0").await;
+            let run = |arguments: &str| {
+                let output = std::process::Command::new("tc").args(arguments.split(' ')).output().unwrap();
+                assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+                String::from_utf8(output.stdout).unwrap()
+            };
+            let directory = tempfile::tempdir().unwrap();
+            let place = Place {
+                interface: "eth0".into(),
+                ifindex: eth0.ifindex,
+                hook: Hook::Ingress,
+                directory: directory.path().to_owned(),
+                pin: "ingress-0".into(),
+            };
+            assert_eq!(other_filters(eth0.ifindex).unwrap(), [""; 0]);
+            tc::qdisc_add_clsact("eth0").unwrap();
+            for (hook, kept) in [("ingress", true), ("egress", true), ("ingress", false)] {
+                std::fs::create_dir_all(place.qdisc_mark()).unwrap();
+                if kept {
+                    let at = format!("dev eth0 {hook} prio 77 protocol all bpf da bytecode");
+                    let mut arguments: Vec<&str> =
+                        ["filter", "add"].into_iter().chain(at.split(' ')).collect();
+                    arguments.push("1,6 0 0 0");
+                    assert!(std::process::Command::new("tc").args(arguments).status().unwrap().success());
+                    assert_eq!(other_filters(eth0.ifindex).unwrap(), [format!("{hook} bpf (priority 77)")]);
+                }
+                place.detach_clsact();
+                assert_eq!(run("qdisc show dev eth0").contains("clsact"), kept, "{hook}");
+                if kept {
+                    assert!(run(&format!("filter show dev eth0 {hook}")).contains("pref 77"), "{hook}");
+                    run(&format!("filter del dev eth0 {hook}"));
+                }
+            }
+        });
     }
 }

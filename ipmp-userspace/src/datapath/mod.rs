@@ -31,7 +31,7 @@ mod tests;
 
 use std::{cell::RefCell, rc::Rc};
 
-pub use attach::AttachKind;
+pub use attach::{AttachKind, other_filters};
 pub use error::Error;
 pub use group::{Group, GroupSpec, MemberSpec, ProgramOrder, name_of};
 pub use interval::Interval;

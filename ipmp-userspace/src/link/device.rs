@@ -90,7 +90,11 @@ impl Device {
         device.peer = device.below.filter(|_| !elsewhere && device.kind == "veth");
         // A veth names its peer here, a tunnel its underlay: neither is a device below. And an index of another
         // namespace is none of ours.
-        if elsewhere || !matches!(device.kind.as_str(), "vlan" | "macvlan" | "macvtap" | "macsec" | "ipvlan")
+        if elsewhere
+            || !matches!(
+                device.kind.as_str(),
+                "vlan" | "macvlan" | "macvtap" | "macsec" | "ipvlan" | "ipvtap"
+            )
         {
             device.below = None;
         }

@@ -2,9 +2,10 @@
 
 use std::net::{Ipv4Addr, Ipv6Addr};
 
-use futures_util::{Stream, TryStreamExt, pin_mut};
+use futures_util::{Stream, StreamExt, TryStreamExt, pin_mut};
 use rtnetlink::{
     Handle, LinkMessageBuilder, LinkUnspec, RouteMessageBuilder,
+    packet_core::{NLM_F_ACK, NLM_F_APPEND, NLM_F_CREATE, NLM_F_REQUEST, NetlinkMessage, NetlinkPayload},
     packet_route::{
         AddressFamily, RouteNetlinkMessage,
         address::AddressMessage,
@@ -235,6 +236,27 @@ impl Links {
     pub async fn replace_route(&self, route: &Route) -> Result<(), Error> {
         let request = self.handle.route().add(route.message()).replace();
         request.execute().await.map_err(|error| Error::kernel(format!("install route {route}"), error))
+    }
+
+    /// Adds a route beside others to the same destination with the same metric: before them or after them. It is no error
+    /// if it exists.
+    pub async fn add_route_beside(&self, route: &Route, first: bool) -> Result<(), Error> {
+        let mut request = NetlinkMessage::from(RouteNetlinkMessage::NewRoute(route.message()));
+        let position = if first { 0 } else { NLM_F_APPEND };
+        request.header.flags = NLM_F_REQUEST | NLM_F_ACK | NLM_F_CREATE | position;
+        let failed = |error| Error::kernel(format!("install route {route}"), error);
+        let mut answers = self.handle.clone().request(request).map_err(failed)?;
+        while let Some(answer) = answers.next().await {
+            if let NetlinkPayload::Error(error) = answer.payload
+                && error.code.is_some()
+            {
+                let error = failed(rtnetlink::Error::NetlinkError(error));
+                if error.errno() != Some(libc::EEXIST) {
+                    return Err(error);
+                }
+            }
+        }
+        Ok(())
     }
 
     /// Removes a route. It is no error if it does not exist.

@@ -5,8 +5,8 @@ use std::net::IpAddr;
 use rtnetlink::{
     packet_core::{Emitable, Parseable},
     packet_route::route::{
-        RouteAddress, RouteAttribute, RouteFlags, RouteHeader, RouteMessage, RouteProtocol, RouteType,
-        RouteVia,
+        RouteAddress, RouteAttribute, RouteFlags, RouteHeader, RouteMessage, RouteNextHop, RouteProtocol,
+        RouteType, RouteVia,
     },
 };
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
@@ -70,7 +70,7 @@ impl Route {
         })
     }
 
-    /// Whether it names a nexthop object, which only its owner can point elsewhere.
+    /// The nexthop object that it names, which moves by itself.
     pub fn nexthop_object(&self) -> Option<u32> {
         self.0.attributes.iter().find_map(|attribute| match attribute {
             RouteAttribute::NhId(id) => Some(*id),
@@ -149,7 +149,52 @@ impl Route {
         self.key() == other.key()
     }
 
-    /// The same route through another interface.
+    /// Whether both are one route: destination and next hops, whatever else differs.
+    pub fn same_route(&self, other: &Self) -> bool {
+        self.same_destination(other) && self.hops() == other.hops()
+    }
+
+    /// The interfaces of its next hops.
+    pub fn interfaces(&self) -> Vec<u32> {
+        self.hops().into_iter().map(|(ifindex, _)| ifindex).collect()
+    }
+
+    /// Interface and gateway of each next hop, in order.
+    fn hops(&self) -> Vec<(u32, Option<IpAddr>)> {
+        let mut hops: Vec<(u32, Option<IpAddr>)> = Vec::new();
+        for attribute in &self.0.attributes {
+            match attribute {
+                RouteAttribute::Oif(index) => hops.push((*index, gateway(&self.0.attributes))),
+                RouteAttribute::MultiPath(several) => {
+                    hops.extend(several.iter().map(|hop| (hop.interface_index, gateway(&hop.attributes))));
+                }
+                _ => {}
+            }
+        }
+        hops.sort_unstable();
+        hops
+    }
+
+    /// The same route as it is added anew: its nexthop object has next hop and interface.
+    #[must_use]
+    pub fn by_object(&self) -> Self {
+        let mut message = self.0.clone();
+        message.attributes.retain(|attribute| {
+            !matches!(
+                attribute,
+                RouteAttribute::Oif(_)
+                    | RouteAttribute::Gateway(_)
+                    | RouteAttribute::Via(_)
+                    | RouteAttribute::MultiPath(_)
+                    | RouteAttribute::Encap(_)
+                    | RouteAttribute::EncapType(_)
+            )
+        });
+        Self(message)
+    }
+
+    /// The same route through another interface. Next hops that become the same are one, with the sum of their weights:
+    /// the kernel refuses an IPv6 route that has one twice.
     #[must_use]
     pub fn through(&self, from: u32, to: u32) -> Self {
         let mut message = self.0.clone();
@@ -163,12 +208,13 @@ impl Route {
                 true
             }
             RouteAttribute::MultiPath(hops) => {
-                for hop in hops {
+                for hop in &mut *hops {
                     hop.flags &= rtnetlink::packet_route::route::RouteNextHopFlags::Onlink;
                     if hop.interface_index == from {
                         hop.interface_index = to;
                     }
                 }
+                merge(hops);
                 true
             }
             // What is reported only; an expiry is set by another attribute than the one that reports it.
@@ -187,6 +233,21 @@ impl Route {
     pub(super) fn message(&self) -> RouteMessage {
         self.0.clone()
     }
+}
+
+/// Merges next hops that are the same. The field `hops` of one is its weight less one.
+fn merge(hops: &mut Vec<RouteNextHop>) {
+    let mut merged: Vec<RouteNextHop> = Vec::new();
+    for hop in hops.drain(..) {
+        let is_same = |other: &&mut RouteNextHop| {
+            other.interface_index == hop.interface_index && other.attributes == hop.attributes
+        };
+        match merged.iter_mut().find(is_same) {
+            Some(other) => other.hops = other.hops.saturating_add(hop.hops).saturating_add(1),
+            None => merged.push(hop),
+        }
+    }
+    *hops = merged;
 }
 
 /// The gateway among these attributes: an IPv4 route may have one of IPv6.

@@ -66,7 +66,7 @@ fn probes_are_shown_live_and_path_failure_is_explained() {
         "e1000g0 has failed: its link is up, and its probes are not answered (inet)\n",
         "\n        It is not active: its probes have failed, and others work.\n",
         "\n        inet: other members with replies: e1000g1 rge0.\n",
-        "IP interface failure detected on e1000g0 of group production0 (probes of e1000g0 were lost one after another)\n",
+        "IP interface failure detected on e1000g0 of group production0 (consecutive probes on e1000g0 were lost)\n",
     ];
     let mut explained = String::new();
     let complete = wait_until(TIMEOUT, || {

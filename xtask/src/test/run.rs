@@ -73,11 +73,8 @@ impl Turn<'_> {
 
 /// Runs an executable in its turn.
 pub fn turn(turn: &Turn<'_>, arguments: &[String], context: &Context) -> Result<Outcome> {
-    let mut command = turn.command(context);
-    if !turn.only.is_empty() && arguments.is_empty() {
-        command.arg(turn.only);
-    }
-    let outcome = run_one(turn.executable, command, arguments, &mut std::io::stdout())?;
+    let arguments = turn.arguments(arguments);
+    let outcome = run_one(turn.executable, turn.command(context), &arguments, &mut std::io::stdout())?;
     let name = if turn.clsact { format!("{} clsact", outcome.name) } else { outcome.name };
     Ok(Outcome { name, ..outcome })
 }
@@ -87,7 +84,8 @@ pub fn side_by_side(turns: &[Turn<'_>], arguments: &[String], context: &Context)
     let next = AtomicUsize::new(0);
     let run = |turn: &Turn<'_>| -> Result<Outcome> {
         let mut shown = Vec::new();
-        let outcome = run_one(turn.executable, turn.command(context), arguments, &mut shown)?;
+        let arguments = turn.arguments(arguments);
+        let outcome = run_one(turn.executable, turn.command(context), &arguments, &mut shown)?;
         std::io::stdout().lock().write_all(&shown)?;
         Ok(outcome)
     };

@@ -55,7 +55,11 @@ pub fn print(outcomes: &[Outcome], took: Duration, limit: Duration) -> ExitCode 
         println!("longer than the limit for two processors: shorten the tests, or use a faster machine");
     }
     println!("{}", last_line(outcomes, took, limit));
-    let good = outcomes.iter().all(|outcome| outcome.good) && took <= end_of(limit);
+    let has_run = outcomes.iter().any(Outcome::is_shown);
+    if !has_run {
+        println!("no test ran: no executable and no test has such a name");
+    }
+    let good = has_run && outcomes.iter().all(|outcome| outcome.good) && took <= end_of(limit);
     if good { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
@@ -96,6 +100,13 @@ mod tests {
         assert_eq!(code(1), format!("{:?}", ExitCode::SUCCESS));
         assert_eq!(code(901), format!("{:?}", ExitCode::SUCCESS), "a slower machine");
         assert_eq!(code(1351), format!("{:?}", ExitCode::FAILURE));
+    }
+
+    #[test]
+    fn filter_that_selects_no_test_fails() {
+        let none = [outcome("ok. 0 passed; 0 failed; 0 ignored; 0 measured; 2 filtered out", true)];
+        let code = print(&none, Duration::from_secs(1), LIMIT);
+        assert_eq!(format!("{code:?}"), format!("{:?}", ExitCode::FAILURE));
     }
 
     #[test]

@@ -18,6 +18,17 @@ impl<'a> Turn<'a> {
     fn of(test: &'a LabTest) -> Self {
         Self { executable: &test.executable, lane: Some(&test.lane), clsact: false, only: "" }
     }
+
+    /// The test harness's arguments. A word that is the executable's name selects all its tests.
+    pub fn arguments(&self, arguments: &[String]) -> Vec<String> {
+        let (flags, words): (Vec<String>, Vec<String>) =
+            arguments.iter().cloned().partition(|argument| argument.starts_with("--"));
+        let is_named = words.contains(&self.executable.target);
+        let words = if is_named { Vec::new() } else { words };
+        let is_whole = flags.is_empty() && words.is_empty() && !self.only.is_empty();
+        let only = is_whole.then(|| self.only.to_owned());
+        flags.into_iter().chain(words).chain(only).collect()
+    }
 }
 
 /// What runs side by side, in the order in which it starts: the test that takes longest, then the other packages, whose tests
@@ -94,6 +105,22 @@ mod tests {
         };
         assert_eq!(by_clsact(false), [("failover", "stopped")]);
         assert_eq!(by_clsact(true), [("failover", ""), ("snooping", "")]);
+    }
+
+    #[test]
+    fn name_of_an_executable_selects_all_its_tests() {
+        let lab = lab();
+        let arguments = |words: &[&str]| {
+            let words: Vec<String> = words.iter().map(|word| (*word).to_owned()).collect();
+            one_at_a_time(&lab, false, true).iter().map(|turn| turn.arguments(&words)).collect::<Vec<_>>()
+        };
+        assert_eq!(arguments(&[]), [vec![], vec!["stopped".to_owned()]]);
+        assert_eq!(arguments(&["failover"]), [vec![], vec!["stopped".to_owned()]]);
+        assert_eq!(arguments(&["pull"]), [["pull"], ["pull"]]);
+        assert_eq!(
+            arguments(&["--include-ignored", "failover"]),
+            [["--include-ignored"], ["--include-ignored"]]
+        );
     }
 
     #[test]

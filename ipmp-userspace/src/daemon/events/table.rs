@@ -154,6 +154,17 @@ pub fn row(event: &Event) -> Row<'_> {
         Event::TestAddressReserved { member, address } => Row::new(Info, "test-address-reserved",
             format!("Address {address} on {member} is now a test address and is excluded from source address \
                 selection")).member(member).test_address(*address),
+        Event::AddressNotDeclared { member, group, address, prefix, is_data: false } => Row::new(Warn,
+            "address-not-declared",
+            format!("Address {address} on {member} is not declared as a test address, and its traffic bypasses group \
+                {group}; move it (ip address del {address}/{prefix} dev {member}; ipmpctl address add \
+                {address}/{prefix} --group {group}), or declare it (ipmpctl test-address add {member} \
+                {address}/{prefix})")).member(member).address(*address),
+        Event::AddressNotDeclared { member, group, address, prefix, is_data: true } => Row::new(Warn,
+            "address-not-declared",
+            format!("Address {address} is a data address of group {group}, and another program has added it to {member}; \
+                run that program (a DHCP client) on {group}, and remove the address (ip address del {address}/{prefix} \
+                dev {member})")).member(member).address(*address),
         Event::TestAddressDuplicate { member, address } => Row::new(Warn, "test-address-duplicate",
             format!("Test address {address} on {member} is not used: another host has the same address"))
                 .member(member).test_address(*address),

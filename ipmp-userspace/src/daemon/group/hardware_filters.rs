@@ -25,7 +25,7 @@ use std::{
 };
 
 pub use self::unicast::replace_mac;
-use super::{Context, RunningGroup};
+use super::{Context, RunningGroup, mirrored_memberships};
 use crate::{
     core::Time,
     daemon::{
@@ -133,6 +133,7 @@ impl FilterTimer {
     /// Updates the filters of all members.
     pub async fn update(&mut self, groups: &mut BTreeMap<String, RunningGroup>, context: &mut Context<'_>) {
         self.updated = now();
+        mirrored_memberships::update(groups);
         multicast::update(groups, context).await;
         unicast::update(groups, context).await;
         vlan::update(groups, context).await;

@@ -80,13 +80,24 @@ pub fn differs(group: &RunningGroup, device: &Device) -> bool {
     })
 }
 
-/// The group interface was made a port of a bridge or the like, which would take its packets: it is removed from there.
-pub async fn leave_master(group: &RunningGroup, context: &Context<'_>) {
+/// The group interface was made a port of a bridge or the like, which would take its packets: it is removed from there. A
+/// VRF takes no packets, only routes: it may keep the group interface.
+pub async fn leave_master(group: &RunningGroup, context: &Context<'_>, master: u32) {
     let name = group.name();
+    match context.links.device(master).await {
+        Ok(master) if master.as_ref().is_some_and(may_have_group) => return,
+        Ok(_) => {}
+        Err(error) => log::warn!(group = name; "{error}"),
+    }
     match context.links.leave_master(group.interface.ifindex, name).await {
         Ok(()) => context.log(name, &Event::GroupInterfaceReleased { group: name.to_owned() }),
         Err(error) => log::error!(group = name; "{error}; do it by hand"),
     }
+}
+
+/// Whether a device may be the master of a group interface.
+fn may_have_group(master: &Device) -> bool {
+    master.kind == "vrf"
 }
 
 /// Another program gave the group interface another MAC: the programs rewrite frames from and to it, and NICs receive it.
@@ -132,4 +143,19 @@ pub async fn device_changed(
     record_link(group, number, device.link());
     actions::tell(group, context, Input::Link { member: number, link: device.link() }).await;
     read_live(group, context).await;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::link::testing::device;
+
+    #[test]
+    fn group_interface_stays_in_vrf_only() {
+        let master = |kind: &str| Device { kind: kind.into(), ..device(9, "master0") };
+        assert!(may_have_group(&master("vrf")));
+        for kind in ["bridge", "bond", "team", "openvswitch", ""] {
+            assert!(!may_have_group(&master(kind)), "{kind}");
+        }
+    }
 }

@@ -7,7 +7,7 @@ use rtnetlink::packet_route::link::LinkFlags;
 
 use super::{
     create, destroy,
-    eligibility::{self, Surroundings},
+    eligibility::{self, Role, Surroundings},
     refusals::{kernel, no_such_group, no_such_interface},
     set, test_address,
 };
@@ -20,12 +20,16 @@ use crate::{
     daemon::{
         clock::now,
         events::trigger::Trigger,
-        group::{MemberDevice, RunningGroup, UPDELAY, actions, addresses, links, members},
+        group::{
+            MemberDevice, RunningGroup, UPDELAY, actions, addresses, links, members,
+            mirrored_memberships::of_programs,
+        },
         manager::Manager,
         migration::{Configuration, Place},
         state_file::{DEFAULT_WEIGHT, SavedFilters, SavedMember, SavedTestAddresses},
     },
-    link::{Address, Device, Saved as SavedSetting, speed, sysctl},
+    datapath::other_filters,
+    link::{Address, Device, Links, Saved as SavedSetting, memberships, speed, sysctl},
 };
 
 /// How much longer than [`UPDELAY`] the first member may take until its link is trusted, before addresses are moved to a
@@ -123,7 +127,24 @@ async fn check_all(
             master: devices.iter().find(|master| device.master == Some(master.ifindex)),
             members: &members,
         };
+        let role = |ifindex: u32| {
+            let mut running = manager.groups.values();
+            let found = running.find_map(|known| {
+                if known.interface.ifindex == ifindex
+                    || known.interface.far_end().is_some_and(|(_, far)| far == ifindex)
+                {
+                    Some(Role::Group(known.name().to_owned()))
+                } else {
+                    known.number_of(ifindex).map(|_| Role::Member(known.name().to_owned()))
+                }
+            });
+            let joins =
+                || devices.iter().any(|other| other.ifindex == ifindex && names.contains(&other.name));
+            found.or_else(|| joins().then(|| Role::Member(group.to_owned())))
+        };
         eligibility::check(device, surroundings)?;
+        eligibility::check_stacking(device, &devices, role)?;
+        check_lifetimes(&manager.links, device, test_addresses).await?;
         if let Some(program) = other_program(&device.name) {
             return Err(Refused::new(
                 reason::IN_USE,
@@ -134,6 +155,36 @@ async fn check_all(
         names.push(device.name.clone());
     }
     Ok(names)
+}
+
+/// Refuses an interface with an address that ends unless another program renews it: the program would renew it on the
+/// interface, from which it has moved.
+async fn check_lifetimes(
+    links: &Links,
+    device: &Device,
+    test_addresses: &[TestAddress],
+) -> Result<(), Refused> {
+    let addresses = links.addresses_of(device.ifindex).await.map_err(|error| kernel(&error))?;
+    let staying = staying(test_addresses, &addresses);
+    let ends = |address: &&Address| {
+        address.is_global()
+            && !staying.contains(&address.ip)
+            && address.lifetime.is_some_and(|(valid, _)| valid != u32::MAX)
+    };
+    let Some(address) = addresses.iter().find(ends) else { return Ok(()) };
+    let name = &device.name;
+    let text = if address.ip.is_ipv4() {
+        format!(
+            "{name} has the leased address {address}, which its DHCP client would renew on {name}: configure the address as a \
+             static one, or keep the lease as the test address of {name} (--test-address dhcp)"
+        )
+    } else {
+        format!(
+            "{name} has the address {address} with a lifetime, from router advertisements or DHCPv6: switch them off \
+             (sysctl net.ipv6.conf.{name}.accept_ra=0) and remove the address first (ip address del {address} dev {name})"
+        )
+    };
+    Err(Refused::new(reason::IN_USE, text))
 }
 
 /// What is known of an interface that joins, before anything is changed.
@@ -156,7 +207,7 @@ impl Candidate {
         let device = device(manager, name).await?;
         let lower = manager.links.below(&device).await.map_err(|error| kernel(&error))?;
         let all = Configuration::of(&manager.links, device.ifindex).await.map_err(|error| kernel(&error))?;
-        let staying = staying(options.test_addresses, &all);
+        let staying = staying(options.test_addresses, &all.addresses);
         Ok(Self {
             lower,
             configuration: all.without(&staying),
@@ -239,8 +290,28 @@ async fn try_join(
     group.filters.member_joined();
     manager.update_filters(trigger).await;
     let mut notes = Vec::new();
+    let filters = other_filters(device.ifindex).unwrap_or_else(|error| {
+        log::warn!(group = group_name, member = name; "cannot list the tc filters of {name}: {error}");
+        Vec::new()
+    });
+    if !filters.is_empty() {
+        notes.push(format!(
+            "{name} has tc filters of another program: {}; they stay, and do not receive the packets of {group_name}: move \
+             them to {group_name}",
+            filters.join(", ")
+        ));
+    }
+    let joined = memberships().unwrap_or_default().remove(&device.ifindex).unwrap_or_default();
+    let joined: Vec<String> = of_programs(&joined).iter().map(ToString::to_string).collect();
+    if !joined.is_empty() {
+        notes.push(format!(
+            "programs have joined multicast groups on {name}: {}; {group_name} receives these groups for them. Restart those \
+             that send to a group or are bound to {name}, so that they use {group_name}",
+            joined.join(", ")
+        ));
+    }
     if !candidate.configuration.is_empty() {
-        notes = move_in(manager, trigger, group_name, &device, candidate).await?;
+        notes.extend(move_in(manager, trigger, group_name, &device, candidate).await?);
     }
     test_address::configure(manager, trigger, group_name, name, options.test_addresses).await?;
     Ok(notes)
@@ -340,7 +411,7 @@ async fn move_in(
         copied.undo(context.links, to).await;
         return Err(kernel(&error));
     }
-    let mut notes = copied.notes;
+    let mut notes = Vec::new();
     if !configuration.addresses.is_empty() {
         let list: Vec<String> = configuration.addresses.iter().map(ToString::to_string).collect();
         notes.push(format!("moved from {} to {group_name}: {}", device.name, list.join(", ")));
@@ -376,8 +447,8 @@ fn other_program(name: &str) -> Option<String> {
 
 /// The addresses that an interface keeps as its test addresses: the configured ones, and with `dhcp` the leased one, which
 /// has a lifetime.
-fn staying(test_addresses: &[TestAddress], configuration: &Configuration) -> Vec<IpAddr> {
-    let leased = configuration.addresses.iter();
+fn staying(test_addresses: &[TestAddress], addresses: &[Address]) -> Vec<IpAddr> {
+    let leased = addresses.iter();
     let leased = leased.filter(|address| address.ip.is_ipv4() && address.lifetime.is_some());
     let leased = leased.filter(|_| test_addresses.contains(&TestAddress::Dhcp)).map(|address| address.ip);
     let configured = test_addresses.iter().filter_map(|test| test.address()).map(|test| test.address());

@@ -77,18 +77,15 @@ async fn move_out(
     let all = all.map_err(|error| kernel(&error))?;
     // The addresses of one subnet have one scope: the test addresses go first.
     test_addresses::restore(group, &mut context, member).await;
-    let copied = match all.copy(context.links, group.place(), Place::from(&device)).await {
-        Ok(copied) => copied,
-        Err(error) => {
-            if let Some(number) = group.number_named(member) {
-                test_addresses::reconcile(group, &mut context, number).await;
-            }
-            return Err(kernel(&error));
+    if let Err(error) = all.copy(context.links, group.place(), Place::from(&device)).await {
+        if let Some(number) = group.number_named(member) {
+            test_addresses::reconcile(group, &mut context, number).await;
         }
-    };
+        return Err(kernel(&error));
+    }
     // The group interface is not cleared: it is deleted once the datapath no longer uses it.
     let list: Vec<String> = all.addresses.iter().map(ToString::to_string).collect();
-    let mut notes = copied.notes;
+    let mut notes = Vec::new();
     if !list.is_empty() {
         notes.push(format!("moved from {} to {member}: {}", group.name(), list.join(", ")));
     }

@@ -102,6 +102,82 @@ pub fn check(device: &Device, around: Surroundings<'_>) -> Result<(), Refused> {
     Ok(())
 }
 
+/// What a device is to a group.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Role {
+    /// The interface of this group, or stands for it.
+    Group(String),
+    /// A member of this group, or about to be.
+    Member(String),
+}
+
+/// Refuses an interface that is stacked on a group or a member, and one with devices on it that would receive nothing more
+/// (docs/attach.md).
+pub fn check_stacking(
+    device: &Device,
+    devices: &[Device],
+    role: impl Fn(u32) -> Option<Role>,
+) -> Result<(), Refused> {
+    let name = &device.name;
+    if device.kind == "vrf" {
+        let text = format!(
+            "{name} is a VRF, which cannot be a member: put the group interface into it after attach"
+        );
+        return Err(Refused::new(reason::UNSUITABLE, text));
+    }
+    for lower in lower_devices(device, devices) {
+        match role(lower.ifindex) {
+            Some(Role::Group(group)) => {
+                let text = format!(
+                    "{name} is stacked on group interface {}: its packets would loop; attach the NICs themselves to \
+                     {group}",
+                    lower.name
+                );
+                return Err(Refused::new(reason::UNSUITABLE, text));
+            }
+            // Frames with a VLAN tag pass by the group.
+            Some(Role::Member(group)) if device.kind != "vlan" => {
+                let text = format!(
+                    "{name} is stacked on {}, which is a member of {group}: detach {} first (ipmpctl detach {})",
+                    lower.name, lower.name, lower.name
+                );
+                return Err(Refused::new(reason::IN_USE, text));
+            }
+            _ => {}
+        }
+    }
+    let shares = |upper: &&Device| {
+        upper.below == Some(device.ifindex)
+            && matches!(upper.kind.as_str(), "macvlan" | "macvtap" | "ipvlan" | "ipvtap")
+    };
+    if let Some(upper) = devices.iter().find(shares) {
+        let text = format!(
+            "{name} has the {} device {} on it, which would receive no ARP, Neighbour Discovery and broadcast any more: \
+             delete it first (ip link del {})",
+            upper.kind, upper.name, upper.name
+        );
+        return Err(Refused::new(reason::IN_USE, text));
+    }
+    Ok(())
+}
+
+/// The devices that a device lies on, and its ports, and theirs.
+fn lower_devices<'a>(device: &Device, devices: &'a [Device]) -> Vec<&'a Device> {
+    let mut found: Vec<&Device> = Vec::new();
+    let mut open = vec![device];
+    while let Some(upper) = open.pop() {
+        let is_lower =
+            |lower: &&Device| upper.below == Some(lower.ifindex) || lower.master == Some(upper.ifindex);
+        for lower in devices.iter().filter(is_lower) {
+            if lower.ifindex != device.ifindex && found.iter().all(|known| known.ifindex != lower.ifindex) {
+                found.push(lower);
+                open.push(lower);
+            }
+        }
+    }
+    found
+}
+
 #[cfg(test)]
 mod tests {
     use rtnetlink::packet_route::link::State;
@@ -187,6 +263,50 @@ mod tests {
         assert_eq!(check(&nic(), member).unwrap_err().message, "eth0 is a member of production0 already");
         let group = Surroundings { is_group: true, ..around(&[]) };
         assert_eq!(check(&nic(), group).unwrap_err().reason, reason::UNSUITABLE);
+    }
+
+    #[test]
+    fn stacked_interface_is_refused_where_it_would_loop_or_go_deaf() {
+        let group = Device { ifindex: 10, name: "production0".into(), kind: "dummy".into(), ..nic() };
+        let eth1 = Device { ifindex: 4, name: "eth1".into(), ..nic() };
+        let on = |name: &str, kind: &str, below| Device {
+            ifindex: 20,
+            name: name.into(),
+            kind: kind.into(),
+            below,
+            ..nic()
+        };
+        let role = |ifindex| match ifindex {
+            10 => Some(Role::Group("production0".into())),
+            4 => Some(Role::Member("production0".into())),
+            _ => None,
+        };
+        let check = |device: &Device, others: &[&Device]| {
+            let mut devices = vec![group.clone(), eth1.clone(), nic(), device.clone()];
+            devices.extend(others.iter().map(|&other| other.clone()));
+            check_stacking(device, &devices, role).map_err(|refused| refused.message)
+        };
+        for kind in ["macvlan", "macvtap", "ipvlan", "vlan"] {
+            let refused = check(&on("up0", kind, Some(10)), &[]).unwrap_err();
+            assert!(
+                refused.starts_with("up0 is stacked on group interface production0"),
+                "{kind}: {refused}"
+            );
+            let refused = check(&on("up0", kind, Some(4)), &[]);
+            assert_eq!(refused.is_err(), kind != "vlan", "{kind}: {refused:?}");
+            assert_eq!(check(&on("up0", kind, Some(3)), &[]), Ok(()), "{kind} on another NIC");
+            let below = check(&nic(), &[&on("up0", kind, Some(3))]);
+            assert_eq!(below.is_err(), kind != "vlan", "{kind} on the NIC: {below:?}");
+        }
+        // By a port, over two levels.
+        let (bridge, bond) = (on("br0", "bridge", None), on("bond0", "bond", None));
+        let port = Device { ifindex: 21, master: Some(20), ..on("production0.20", "vlan", Some(10)) };
+        for master in [&bridge, &bond] {
+            assert_eq!(check(master, &[]), Ok(()));
+            let refused = check(master, &[&port]).unwrap_err();
+            assert!(refused.contains("is stacked on group interface production0"), "{refused}");
+        }
+        assert!(check(&on("red", "vrf", None), &[]).unwrap_err().starts_with("red is a VRF"));
     }
 
     #[test]

@@ -14,6 +14,7 @@ use crate::{
         events::trigger::Trigger,
         group::{MemberDevice, RunningGroup, actions, hardware_filters, links, members, test_addresses},
         manager::Manager,
+        migration::restore_all,
         operations::{create, set},
         state_file::{DEFAULT_WEIGHT, SavedGroup},
     },
@@ -226,13 +227,7 @@ async fn clean_up(manager: &mut Manager, name: &str) -> Result<(), Error> {
         hardware_filters::release(links, member, record).await;
         sysctl::restore(member, &record.settings);
     }
-    for (from, configuration) in &saved.moved {
-        if let Some(device) = links.device_named(from).await?
-            && let Err(error) = configuration.copy(links, (&device).into(), (&device).into()).await
-        {
-            log::error!(group = name, member = from.as_str(); "{error}");
-        }
-    }
+    restore_all(links, name, None, &saved.moved).await?;
     manager.file.save_or_log();
     Ok(())
 }

@@ -5,7 +5,7 @@ use crate::{
     announce::{Announcement, Sender},
     daemon::{
         group::{hardware_filters, test_addresses},
-        migration::{Configuration, Place},
+        migration::{Place, restore_all},
         state_file::{SavedGroup, StateFile},
     },
     datapath::{Datapath, pins},
@@ -85,23 +85,6 @@ async fn announce(links: &Links, group: &SavedGroup) -> Result<(), Error> {
 
 async fn restore_configuration(links: &Links, name: &str, group: &SavedGroup) -> Result<(), Error> {
     let interface = GroupInterface::existing(links, name).await?;
-    for (member, moved) in &group.moved {
-        let Some(device) = links.device_named(member).await? else {
-            log::warn!(group = name, member = member.as_str(); "{member} does not exist: its addresses are removed with the group");
-            continue;
-        };
-        let to = Place::from(&device);
-        let (from, moved) = match &interface {
-            Some(interface) => {
-                let present = Configuration::of(links, interface.ifindex).await?;
-                // What was not moved, because the daemon was killed meanwhile, is still on the member.
-                (Place { ifindex: interface.ifindex, name }, moved.still_in(&present))
-            }
-            None => (to, moved.clone()),
-        };
-        if let Err(error) = moved.copy(links, from, to).await {
-            log::error!(group = name, member = member.as_str(); "{error}; add it by hand");
-        }
-    }
-    Ok(())
+    let place = interface.map(|interface| Place { ifindex: interface.ifindex, name });
+    Ok(restore_all(links, name, place, &group.moved).await?)
 }

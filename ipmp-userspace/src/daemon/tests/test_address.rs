@@ -5,11 +5,11 @@ use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
 use super::*;
 use crate::control::{TestAddress, report::MemberReport};
 
-fn named(texts: &[&str]) -> Vec<TestAddress> {
+pub(super) fn named(texts: &[&str]) -> Vec<TestAddress> {
     texts.iter().map(|text| text.parse().unwrap()).collect()
 }
 
-fn attach_with(interfaces: &[&str], tests: &[&str]) -> Request {
+pub(super) fn attach_with(interfaces: &[&str], tests: &[&str]) -> Request {
     let Request::Attach { group, interfaces, .. } = attach(interfaces) else { unreachable!() };
     Request::Attach { group, interfaces, standby: false, test_addresses: named(tests) }
 }
@@ -22,7 +22,7 @@ async fn own(links: &Links, name: &str) -> BTreeSet<String> {
 }
 
 /// All addresses of an interface are reserved for probes, and no route leads through it.
-async fn assert_kept(links: &Links, name: &str) {
+pub(super) async fn assert_kept(links: &Links, name: &str) {
     let device = links.need(name).await;
     let all = links.addresses_of(device.ifindex).await.unwrap();
     assert!(all.iter().all(Address::is_for_tests), "{name}: {all:?}");
@@ -30,7 +30,7 @@ async fn assert_kept(links: &Links, name: &str) {
     assert!(routes.is_empty(), "{name}: {routes:?}");
 }
 
-async fn wait(what: &str, mut wanted: impl AsyncFnMut() -> bool) {
+pub(super) async fn wait(what: &str, mut wanted: impl AsyncFnMut() -> bool) {
     for _ in 0..400 {
         if wanted().await {
             return;
@@ -80,7 +80,7 @@ fn member<'a>(group: &'a GroupReport, name: &str) -> &'a MemberReport {
     group.members.iter().find(|member| member.name == name).expect("the member")
 }
 
-fn has(group: &GroupReport, name: &str, address: &str) -> bool {
+pub(super) fn has(group: &GroupReport, name: &str, address: &str) -> bool {
     member(group, name).addresses.iter().any(|known| known.up && known.address.to_string() == address)
 }
 
@@ -172,7 +172,7 @@ fn present_address_becomes_test_address_and_is_restored() {
 }
 
 #[test]
-fn addresses_of_other_programs_are_reserved_for_probes() {
+fn leased_address_of_other_program_is_reserved_for_probes() {
     on_a_host(|links| async move {
         with_daemon(|client| async move {
             client.attach(&["eth0"]).await;
@@ -183,21 +183,17 @@ fn addresses_of_other_programs_are_reserved_for_probes() {
                 lifetime: Some((600, 300)),
                 ..Address::new("192.168.178.203".parse().unwrap(), 24)
             };
-            let v6 = Address::new("2001:db8::203".parse().unwrap(), 64);
-            for address in [&lease, &v6] {
-                links.add_address(eth1.ifindex, "eth1", address).await.unwrap();
-            }
+            links.add_address(eth1.ifindex, "eth1", &lease).await.unwrap();
             ip("route add default via 192.168.178.1 dev eth1 metric 50");
             ip("route add 172.16.0.0/12 via 192.168.178.1 dev eth1 src 192.168.178.203");
-            ip("-6 route add default via 2001:db8::1 dev eth1 metric 50");
             wait("they are reserved for probes, and the routes are deleted", async || {
                 let all = links.addresses_of(eth1.ifindex).await.unwrap();
-                all.iter().filter(|address| !address.is_link_local()).count() == 2
+                all.iter().filter(|address| !address.is_link_local()).count() == 1
                     && all.iter().all(Address::is_for_tests)
                     && links.routes_by(eth1.ifindex).await.unwrap().is_empty()
             })
             .await;
-            assert_not_a_source(&["192.168.178.203", "2001:db8::203"]);
+            assert_not_a_source(&["192.168.178.203"]);
             client.until("it is shown", |group| has(group, "eth1", "192.168.178.203")).await;
             let kept = links.addresses_of(eth1.ifindex).await.unwrap();
             let kept = kept.into_iter().find(|address| address.ip == lease.ip).expect("the lease");
@@ -215,11 +211,10 @@ fn addresses_of_other_programs_are_reserved_for_probes() {
             client.done(detach("eth1", None)).await;
             let back = links.addresses_of(eth1.ifindex).await.unwrap();
             let back: Vec<_> = back.into_iter().filter(Address::is_global).collect();
-            assert_eq!(back.iter().map(|address| address.ip).collect::<Vec<_>>(), [lease.ip, v6.ip]);
+            assert_eq!(back.iter().map(|address| address.ip).collect::<Vec<_>>(), [lease.ip]);
             assert!(back.iter().all(|address| !address.is_for_tests()), "{back:?}");
-            assert_eq!(back[1].lifetime, None);
             let routes = routes(&links, "eth1").await;
-            assert_eq!(routes, ["192.168.178.0/24", "2001:db8::/64 metric 256"].map(str::to_owned).into());
+            assert_eq!(routes, ["192.168.178.0/24"].map(str::to_owned).into());
         })
         .await;
     });

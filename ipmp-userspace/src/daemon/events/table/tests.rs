@@ -34,6 +34,8 @@ fn events() -> Vec<Event> {
         Event::TestAddressReady { member: member(), address },
         Event::TestAddressRemoved { member: member(), address },
         Event::TestAddressReserved { member: member(), address },
+        Event::AddressNotDeclared { member: member(), group: group(), address, prefix: 24, is_data: false },
+        Event::AddressNotDeclared { member: member(), group: group(), address, prefix: 24, is_data: true },
         Event::TestAddressDuplicate { member: member(), address },
         Event::RouteRemoved { member: member(), group: group(), route: "ROUTE".into() },
         Event::ProbesMissed { member: member(), family, missed: 33 },

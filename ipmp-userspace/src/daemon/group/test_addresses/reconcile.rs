@@ -67,6 +67,7 @@ async fn try_reconcile(
         .filter(|address| !group.addresses.contains(address.ip))
         .cloned()
         .collect();
+    report_undeclared(group, context, member, &present);
     route_own_subnets(group, context, member, &candidates).await?;
     delete_routes(group, context, member, &candidates).await?;
     report(group, context, member, &candidates).await;
@@ -109,7 +110,34 @@ async fn keep_configured(
     if has_added { Ok(context.links.addresses_of(member.ifindex).await?) } else { Ok(present) }
 }
 
-/// Reserves for probes what another program added to a member, and returns all its addresses.
+/// Logs each address that another program added to a member and that is no declared test address.
+fn report_undeclared(group: &mut RunningGroup, context: &Context<'_>, member: &Member, present: &[Address]) {
+    let record = saved(context.file, group.name(), &member.name);
+    let is_declared = |ip| record.is_some_and(|saved| saved.is_candidate(ip));
+    let is_data = |ip| group.addresses.contains(ip);
+    let undeclared: BTreeMap<IpAddr, &Address> = present
+        .iter()
+        .filter(|address| !address.is_link_local() && !address.ip.is_loopback())
+        .filter(|address| is_data(address.ip) || !is_declared(address.ip))
+        .map(|address| (address.ip, address))
+        .collect();
+    let known = std::mem::replace(
+        &mut group.test_addresses.member(member.number).undeclared,
+        undeclared.keys().copied().collect(),
+    );
+    for (ip, address) in undeclared.iter().filter(|(ip, _)| !known.contains(ip)) {
+        let line = Event::AddressNotDeclared {
+            member: member.name.clone(),
+            group: group.name().to_owned(),
+            address: *ip,
+            prefix: address.prefix,
+            is_data: group.addresses.contains(*ip),
+        };
+        context.log(group.name(), &line);
+    }
+}
+
+/// Reserves for probes the declared addresses that another program added to a member, and returns all its addresses.
 async fn keep_for_tests(
     group: &RunningGroup,
     context: &mut Context<'_>,
