@@ -47,13 +47,8 @@ impl Bench {
 
 fn run(name: &str, yes: bool, args: &[String]) -> Result<ExitCode> {
     Setup { yes }.ensure(debian::LAB)?;
-    let binaries = project::release_binaries()?;
-    let built = project::build(&["build", "--release", "--locked", "--package", "ipmp-lab", "--bin", name])?;
-    let binary = built
-        .iter()
-        .find(|binary| binary.target == name)
-        .with_context(|| format!("ipmp-lab has no binary {name}"))?;
-    let mut command = root::command(&binary.path, &[("IPMP_BIN_DIR", binaries.as_os_str())]);
+    let (binaries, binary) = project::release_binaries_and(name)?;
+    let mut command = root::command(&binary, &[("IPMP_BIN_DIR", binaries.as_os_str())]);
     let status = command.args(args).status().with_context(|| format!("{name} cannot be run"))?;
     Ok(project::exit_code(status))
 }

@@ -72,15 +72,40 @@ fn package_name(id: &str) -> String {
     }
 }
 
+/// The programs of ipmp-userspace.
+const PROGRAMS: [&str; 3] = ["ipmpd", "ipmpctl", "ipmpstat"];
+
 /// The directory of `ipmpd`, `ipmpctl` and `ipmpstat`, built with optimisation.
 pub fn release_binaries() -> Result<PathBuf> {
-    let built = build(&["build", "--release", "--locked", "--package", "ipmp-userspace", "--bins"])?;
-    for name in ["ipmpd", "ipmpctl", "ipmpstat"] {
-        ensure!(built.iter().any(|binary| binary.target == name), "ipmp-userspace has no binary {name}");
+    directory_of_programs(&build(&[
+        "build",
+        "--release",
+        "--locked",
+        "--package",
+        "ipmp-userspace",
+        "--bins",
+    ])?)
+}
+
+/// The same, and the path of a program of the lab, built in one run of cargo.
+pub fn release_binaries_and(lab: &str) -> Result<(PathBuf, PathBuf)> {
+    let mut arguments =
+        vec!["build", "--release", "--locked", "--package", "ipmp-userspace", "--package", "ipmp-lab"];
+    for program in PROGRAMS.iter().copied().chain([lab]) {
+        arguments.extend(["--bin", program]);
     }
-    let directory =
-        built.first().and_then(|binary| binary.path.parent()).context("cargo named no executable")?;
-    Ok(directory.into())
+    let built = build(&arguments)?;
+    let program = built.iter().find(|binary| binary.target == lab);
+    let program = program.with_context(|| format!("ipmp-lab has no program {lab}"))?;
+    Ok((directory_of_programs(&built)?, program.path.clone()))
+}
+
+fn directory_of_programs(built: &[Executable]) -> Result<PathBuf> {
+    for name in PROGRAMS {
+        ensure!(built.iter().any(|binary| binary.target == name), "ipmp-userspace has no program {name}");
+    }
+    let directory = built.first().and_then(|binary| binary.path.parent());
+    Ok(directory.context("cargo named no executable")?.into())
 }
 
 /// Runs a command and fails unless it succeeds.
