@@ -63,6 +63,7 @@ impl Lint {
             project::run(project::cargo(&all))
         })?;
         step("clippy of the eBPF programs", || Ebpf { clippy: true }.run())?;
+        step("words", || words::check(&project::root(), &[]))?;
         step("import circles", || circles::check(&project::root()))?;
         step("spelling", || check_spelling(&typos))?;
         step("documentation", || {

@@ -160,7 +160,7 @@ const WEIGHTS: std::ops::RangeInclusive<u32> = 1..=1_000_000;
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Error {
     /// It has no equals sign.
-    #[error("{0:?} sets nothing: write KEY=VALUE; {all}", all = all())]
+    #[error("expected KEY=VALUE, got {0:?}; {all}", all = all())]
     NoValue(String),
     /// There is no such key.
     #[error("there is no setting {0:?}: {all}", all = all())]
@@ -378,7 +378,7 @@ mod tests {
     #[test]
     fn what_is_none_is_refused_with_what_there_is() {
         let all = format!("{GROUP}; {MEMBER}");
-        assert_eq!(read("capture"), Err(format!("\"capture\" sets nothing: write KEY=VALUE; {all}")));
+        assert_eq!(read("capture"), Err(format!("expected KEY=VALUE, got \"capture\"; {all}")));
         assert_eq!(read("colour=red"), Err(format!("there is no setting \"colour\": {all}")));
         assert_eq!(read("=on"), Err(format!("there is no setting \"\": {all}")));
         assert_eq!(

@@ -112,7 +112,7 @@ pub fn parse(text: &str, path: &Path) -> (Defaults, Vec<Event>) {
         let file = path.display().to_string();
         let ignored = |why: String| Event::ConfigLine { file, line: at + 1, why };
         let Some((key, value)) = line.split_once('=') else {
-            lines.push(ignored(format!("{line:?} sets nothing: write KEY=value")));
+            lines.push(ignored(format!("expected KEY=value, got {line:?}")));
             continue;
         };
         let (key, value) = (key.trim().to_ascii_uppercase(), value.trim());
@@ -259,7 +259,7 @@ mod tests {
         assert_eq!(
             lines,
             [
-                format!("{name} 1 ignored: \"FAILBACK\" sets nothing: write KEY=value"),
+                format!("{name} 1 ignored: expected KEY=value, got \"FAILBACK\""),
                 format!("{name} 3 ignored: there is no setting \"FALLBACK\""),
                 format!("{name} 5 ignored: FAILBACK was set before, and that counts"),
                 format!("{name} 6 ignored: there is no setting \"\""),

@@ -1,7 +1,7 @@
 //! Members' test addresses: those that the operator declares, by address or as `dhcp`.
 //!
 //! The daemon does not follow single changes of a member's addresses. Each change makes it compare all addresses of the
-//! member with what they should be ([`reconcile`]): a configured address that is missing is added, a declared one that another
+//! member with what they should be ([`reconcile()`]): a configured address that is missing is added, a declared one that another
 //! program added is kept for probes ([`Address::for_tests`]), routes through the member are deleted, and the result is
 //! reported to the state machine. An address that is not declared stays as it is, and is logged.
 //!

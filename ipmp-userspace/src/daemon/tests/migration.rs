@@ -179,7 +179,9 @@ impl Thing {
             ],
             10 if self.v6 => vec![format!("address add 2001:db8:{at}:1::{a}/64 dev eth0 nodad")],
             10 => vec![format!("address add 10.{at}.1.{a}/24 broadcast + dev eth0 metric {metric}")],
-            11 if self.v6 => vec![format!("address add 2001:db8::{at}:{a}/64 dev eth0 nodad noprefixroute")],
+            11 if self.v6 => {
+                vec![format!("address add 2001:db8::f:{at}:{a}/64 dev eth0 nodad noprefixroute")]
+            }
             11 => vec![format!("address add 192.168.178.{}/24 dev eth0", 100 + at)],
             _ => vec![format!("{family}rule add from {to} table {table} priority {}", 2000 + at)],
         }

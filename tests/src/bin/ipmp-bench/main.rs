@@ -89,7 +89,7 @@ enum Only {
         rounds: Option<u32>,
     },
     /// CPU time and memory of daemon and sentinel with groups of two members without traffic
-    IdleGroups {
+    Idle {
         /// Number of groups [default: 64, quick: 8]
         #[arg(long, value_parser = clap::value_parser!(u32).range(1..=250))]
         groups: Option<u32>,
@@ -170,9 +170,9 @@ fn run(bench: Bench) -> Result<()> {
         show(format!("\n{result}"));
         report.throughput = Some(result);
     }
-    if matches!(only, None | Some(Only::IdleGroups { .. })) {
+    if matches!(only, None | Some(Only::Idle { .. })) {
         let (groups, seconds) = match only {
-            Some(Only::IdleGroups { groups, seconds }) => (groups, seconds),
+            Some(Only::Idle { groups, seconds }) => (groups, seconds),
             _ => (None, None),
         };
         let result = idle::measure(default(groups, 64, 8), default(seconds, 20, 3))
