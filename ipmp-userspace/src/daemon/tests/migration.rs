@@ -2,7 +2,10 @@
 
 use std::process::Command;
 
-use proptest::{prelude::*, test_runner::TestRunner};
+use proptest::{
+    prelude::*,
+    test_runner::{RngAlgorithm, TestRng, TestRunner},
+};
 
 use super::*;
 
@@ -195,12 +198,11 @@ fn thing() -> impl Strategy<Value = Thing> {
 
 #[test]
 fn random_configuration_survives_attach_and_detach() {
-    let mut runner = TestRunner::new(ProptestConfig {
-        cases: 8,
-        failure_persistence: None,
-        max_shrink_iters: 0,
-        ..Default::default()
-    });
+    let mut runner = TestRunner::new_with_rng(
+        ProptestConfig { cases: 8, failure_persistence: None, max_shrink_iters: 0, ..Default::default() },
+        // The same cases in every run: a failure is repeatable.
+        TestRng::deterministic_rng(RngAlgorithm::ChaCha),
+    );
     let configurations = prop::collection::vec(thing(), 6..16);
     runner
         .run(&configurations, |things| {
