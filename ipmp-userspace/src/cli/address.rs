@@ -3,7 +3,7 @@
 use clap::Subcommand;
 
 use super::{error::Error, host, verb::Verb};
-use crate::control::{Request, name};
+use crate::control::Request;
 
 /// Add or remove data addresses of a group
 #[derive(Debug, clap::Args)]
@@ -34,7 +34,6 @@ struct Arguments {
 impl Verb for Address {
     fn request(&self) -> Result<Request, Error> {
         let (Action::Add(arguments) | Action::Del(arguments)) = &self.action;
-        name::check_group(&arguments.group)?;
         let (group, addresses) = (arguments.group.clone(), host::data_addresses(&arguments.addresses)?);
         Ok(match self.action {
             Action::Add(_) => Request::AddAddress { group, addresses },

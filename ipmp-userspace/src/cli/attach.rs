@@ -1,7 +1,7 @@
 //! `ipmpctl attach`
 
 use super::{error::Error, host, verb::Verb};
-use crate::control::{Request, TestAddressSpec, name};
+use crate::control::Request;
 
 /// Attach interfaces to a group; the group is created if it does not exist
 ///
@@ -30,16 +30,8 @@ pub struct Attach {
 impl Verb for Attach {
     fn request(&self) -> Result<Request, Error> {
         let Self { interfaces, group, standby, test_addresses } = self;
-        name::check_group(group)?;
-        for (at, interface) in interfaces.iter().enumerate() {
-            name::check_interface(interface)?;
-            if interfaces[..at].contains(interface) {
-                return Err(Error::Usage(format!("{interface} is named twice: name each interface once")));
-            }
-        }
         let test_addresses =
             test_addresses.iter().map(|text| host::test_address(text)).collect::<Result<Vec<_>, _>>()?;
-        TestAddressSpec::check(&test_addresses, interfaces).map_err(host::Error::from)?;
         Ok(Request::Attach {
             group: group.clone(),
             interfaces: interfaces.clone(),

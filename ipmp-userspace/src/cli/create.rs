@@ -1,7 +1,7 @@
 //! `ipmpctl create`
 
 use super::{error::Error, host, verb::Verb};
-use crate::control::{Request, name};
+use crate::control::Request;
 
 /// Create an empty group and its group interface
 #[derive(Debug, clap::Args)]
@@ -20,10 +20,6 @@ pub struct Create {
 impl Verb for Create {
     fn request(&self) -> Result<Request, Error> {
         let Self { group, addresses, groupname } = self;
-        name::check_group(group)?;
-        if let Some(groupname) = groupname {
-            name::check_groupname(groupname)?;
-        }
         Ok(Request::Create {
             group: group.clone(),
             groupname: groupname.clone(),

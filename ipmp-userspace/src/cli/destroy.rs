@@ -1,7 +1,7 @@
 //! `ipmpctl destroy`
 
 use super::{error::Error, verb::Verb};
-use crate::control::{Request, name};
+use crate::control::Request;
 
 /// Remove an empty group with its interface and addresses
 #[derive(Debug, clap::Args)]
@@ -13,7 +13,6 @@ pub struct Destroy {
 
 impl Verb for Destroy {
     fn request(&self) -> Result<Request, Error> {
-        name::check_group(&self.group)?;
         Ok(Request::Destroy { group: self.group.clone() })
     }
 }

@@ -1,7 +1,7 @@
 //! `ipmpctl detach`
 
 use super::{error::Error, verb::Verb};
-use crate::control::{LastMember, Request, name};
+use crate::control::{LastMember, Request};
 
 /// Detach an interface from its group
 ///
@@ -31,7 +31,6 @@ struct OfLast {
 
 impl Verb for Detach {
     fn request(&self) -> Result<Request, Error> {
-        name::check_interface(&self.interface)?;
         let last = match self.last {
             OfLast { restore: true, .. } => Some(LastMember::Restore),
             OfLast { keep_group: true, .. } => Some(LastMember::KeepGroup),

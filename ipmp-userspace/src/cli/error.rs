@@ -3,7 +3,7 @@
 use std::io;
 
 use super::{host, start};
-use crate::control::{client, name, request, setting, socket};
+use crate::control::{client, request, setting, socket};
 
 /// Exit status of `ipmpctl`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -48,9 +48,9 @@ pub enum Error {
     /// Invalid arguments.
     #[error("{0}")]
     Usage(String),
-    /// Invalid name.
+    /// Invalid name or address, or one given twice.
     #[error(transparent)]
-    Name(#[from] name::Error),
+    Invalid(#[from] request::Invalid),
     /// Invalid address, target or test address.
     #[error(transparent)]
     Address(#[from] host::Error),
@@ -74,7 +74,7 @@ pub enum Error {
 impl Error {
     pub(super) fn exit(&self) -> Exit {
         match self {
-            Self::Usage(_) | Self::Name(_) | Self::Setting(_) | Self::Socket(_) => Exit::Usage,
+            Self::Usage(_) | Self::Invalid(_) | Self::Setting(_) | Self::Socket(_) => Exit::Usage,
             Self::Address(error) if error.is_lookup() => Exit::Refused,
             Self::Address(_) => Exit::Usage,
             Self::Daemon(client::Error::NotPermitted(_)) => Exit::NotPermitted,
@@ -88,7 +88,7 @@ impl Error {
     pub(super) fn reason(&self) -> &str {
         match self {
             Self::Daemon(client::Error::Refused { reason, .. }) => reason,
-            Self::Name(_) => request::reason::BAD_NAME,
+            Self::Invalid(error) => error.reason(),
             Self::Address(_) => request::reason::BAD_ADDRESS,
             Self::Setting(_) => request::reason::BAD_SETTING,
             other => other.exit().reason(),

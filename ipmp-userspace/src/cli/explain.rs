@@ -11,7 +11,6 @@ use super::{
 use crate::control::{
     Request, Response,
     explanation::{Explanation, Recent, Timer, due},
-    name,
     report::{
         MemberReport,
         probing::{Counters, ProbedTarget, Probing},
@@ -28,7 +27,6 @@ pub struct Explain {
 
 impl Verb for Explain {
     fn request(&self) -> Result<Request, Error> {
-        name::check_interface(&self.member)?;
         Ok(Request::Explain { member: self.member.clone() })
     }
 

@@ -34,9 +34,6 @@ pub enum Error {
     /// A host name without a prefix length.
     #[error("expected ADDRESS/PREFIX, got {0:?}; append the prefix length, for example {0}/24")]
     NoPrefix(String),
-    /// The same address again.
-    #[error("{0} is given twice: give each address once")]
-    Twice(IpAddr),
 }
 
 impl Error {
@@ -48,15 +45,7 @@ impl Error {
 
 /// Parses data addresses; host names are resolved.
 pub fn data_addresses(arguments: &[String]) -> Result<Vec<DataAddress>, Error> {
-    let mut addresses: Vec<DataAddress> = Vec::new();
-    for text in arguments {
-        let address = data_address(text, resolve)?;
-        if addresses.iter().any(|other| other.address() == address.address()) {
-            return Err(Error::Twice(address.address()));
-        }
-        addresses.push(address);
-    }
-    Ok(addresses)
+    arguments.iter().map(|text| data_address(text, resolve)).collect()
 }
 
 /// Parses addresses of hosts; host names are resolved.

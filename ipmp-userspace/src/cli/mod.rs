@@ -187,6 +187,7 @@ fn run_verb(arguments: &Arguments, format: Format, out: &mut dyn Write) -> Resul
     let verb = arguments.verb.get();
     // Invalid arguments are rejected before a daemon is contacted or started.
     let request = verb.request()?;
+    request.check()?;
     let path = socket::path(socket.as_deref(), netns.as_deref())?;
     let client = match Client::connect(&path) {
         Err(client::Error::Contact { .. }) if request.changes() => {

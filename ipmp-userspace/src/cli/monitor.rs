@@ -12,7 +12,7 @@ use super::{
     verb::Verb,
 };
 use crate::{
-    control::{Client, Request, monitor::EventRecord, name},
+    control::{Client, Request, monitor::EventRecord},
     types::{Observer, Severity},
 };
 
@@ -31,9 +31,6 @@ pub struct Monitor {
 
 impl Verb for Monitor {
     fn request(&self) -> Result<Request, Error> {
-        if let Some(name) = &self.name {
-            name::check_groupname(name)?;
-        }
         Ok(Request::Monitor { name: self.name.clone() })
     }
 
@@ -47,7 +44,7 @@ impl Verb for Monitor {
     ) -> Result<String, Error> {
         let (mut events, mut event) = client.monitor(self.name.clone())?;
         loop {
-            let line = Content::EventRecord { event: &event }.print(format, || text(&event));
+            let line = Content::Event { event: &event }.print(format, || text(&event));
             match out.write_all(line.as_bytes()).and_then(|()| out.flush()) {
                 Err(error) if error.kind() == io::ErrorKind::BrokenPipe => return Ok(String::new()),
                 written => written.map_err(Error::Output)?,

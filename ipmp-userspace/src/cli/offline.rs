@@ -1,7 +1,7 @@
 //! `ipmpctl offline`
 
 use super::{error::Error, verb::Verb};
-use crate::control::{Request, name};
+use crate::control::Request;
 
 /// Take a member out of service; its traffic moves to the other members
 ///
@@ -15,7 +15,6 @@ pub struct Offline {
 
 impl Verb for Offline {
     fn request(&self) -> Result<Request, Error> {
-        name::check_interface(&self.interface)?;
         Ok(Request::Offline { interface: self.interface.clone() })
     }
 }

@@ -1,7 +1,7 @@
 //! `ipmpctl online`
 
 use super::{error::Error, verb::Verb};
-use crate::control::{Request, name};
+use crate::control::Request;
 
 /// Return an offline member to service
 #[derive(Debug, clap::Args)]
@@ -13,7 +13,6 @@ pub struct Online {
 
 impl Verb for Online {
     fn request(&self) -> Result<Request, Error> {
-        name::check_interface(&self.interface)?;
         Ok(Request::Online { interface: self.interface.clone() })
     }
 }

@@ -33,7 +33,7 @@ pub(super) enum Content<'a> {
     Member { group: &'a str, member: &'a MemberReport },
     Explanation { explanation: &'a Explanation },
     Targets { targets: &'a [TargetReport] },
-    EventRecord { event: &'a EventRecord },
+    Event { event: &'a EventRecord },
     Error { error: Failure<'a> },
 }
 

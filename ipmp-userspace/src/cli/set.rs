@@ -1,7 +1,7 @@
 //! `ipmpctl set`
 
 use super::{error::Error, host, verb::Verb};
-use crate::control::{Request, Setting, name, setting};
+use crate::control::{Request, Setting, setting};
 
 /// Change settings of a group or a member
 ///
@@ -18,7 +18,6 @@ pub struct Set {
 
 impl Verb for Set {
     fn request(&self) -> Result<Request, Error> {
-        name::check_interface(&self.name)?;
         let texts = self.settings.iter().map(|text| with_addresses(text)).collect::<Result<Vec<_>, _>>()?;
         Ok(Request::Set { name: self.name.clone(), settings: Setting::all_of(&texts)? })
     }

@@ -15,7 +15,6 @@ use crate::{
     control::{
         Request, Response,
         duration::short,
-        name,
         report::{
             AddressReport, Capture, Drops, GroupReport, MemberReport, Traffic,
             probing::{Detection, Probing},
@@ -37,9 +36,6 @@ pub struct Show {
 
 impl Verb for Show {
     fn request(&self) -> Result<Request, Error> {
-        if let Some(name) = &self.name {
-            name::check_groupname(name)?;
-        }
         Ok(Request::Show { name: self.name.clone() })
     }
 

@@ -10,7 +10,7 @@ use super::{
     output::{Content, Format, notes},
     verb::Verb,
 };
-use crate::control::{Client, Request, Response, TargetReport, name, target};
+use crate::control::{Client, Request, Response, TargetReport};
 
 /// How long `discover` waits for replies.
 const REPLY_TIME: Duration = Duration::from_secs(2);
@@ -74,10 +74,8 @@ impl Verb for Target {
             }
             Action::List(of) | Action::Discover(of) => (&[], of),
         };
-        name::check_group(&of.group)?;
         let group = of.group.clone();
         let addresses = host::addresses(addresses)?;
-        target::check(&addresses).map_err(host::Error::from)?;
         Ok(match self.action {
             Action::Add(_) => Request::AddTarget { group, addresses },
             Action::Del(_) => Request::RemoveTarget { group, addresses },

@@ -3,7 +3,7 @@
 use clap::Subcommand;
 
 use super::{error::Error, host, verb::Verb};
-use crate::control::{Request, name};
+use crate::control::Request;
 
 /// Add or remove test addresses of a member; probes are sent from them
 ///
@@ -35,7 +35,6 @@ struct Arguments {
 impl Verb for TestAddress {
     fn request(&self) -> Result<Request, Error> {
         let (Action::Add(arguments) | Action::Del(arguments)) = &self.action;
-        name::check_interface(&arguments.member)?;
         let (interface, address) = (arguments.member.clone(), host::test_address(&arguments.address)?);
         Ok(match self.action {
             Action::Add(_) => Request::AddTestAddress { interface, address },

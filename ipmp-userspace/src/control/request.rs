@@ -4,6 +4,10 @@ use std::net::IpAddr;
 
 use tokio::sync::{mpsc, oneshot};
 
+mod check;
+
+pub use check::Invalid;
+
 use super::{
     address::DataAddress, explanation::Explanation, report::GroupReport, setting::Setting,
     target::TargetReport, test_address::TestAddressSpec,
@@ -21,7 +25,7 @@ pub enum LastMember {
     Force,
 }
 
-/// A request: well formed (names and addresses are checked), its sender permitted to make it.
+/// A request. The daemon receives it checked ([`Request::check`]), and from a permitted sender only.
 ///
 /// Its fields are the parameters of the method.
 #[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]

@@ -51,7 +51,7 @@ struct Key {
 }
 
 /// Every key.
-const KEYS: [Key; 9] = [
+const KEYS: &[Key] = &[
     Key {
         name: "capture",
         owner: Owner::Group,
@@ -215,7 +215,7 @@ fn all() -> String {
 /// All settings, a line each, for the help of a command.
 pub fn help() -> String {
     let mut text = String::from("Settings:");
-    for Key { name, owner, values, about, .. } in &KEYS {
+    for Key { name, owner, values, about, .. } in KEYS {
         let owner = noun(*owner).trim_start_matches("a ");
         text += &format!("\n  {name}={values}, of a {owner}\n      {about}");
     }
@@ -224,17 +224,18 @@ pub fn help() -> String {
 
 impl Setting {
     fn key(&self) -> &'static Key {
-        match self {
-            Self::Capture(_) => &KEYS[0],
-            Self::FailOpen(_) => &KEYS[1],
-            Self::Failback(_) => &KEYS[2],
-            Self::Fdt(_) => &KEYS[3],
-            Self::Hash(_) => &KEYS[4],
-            Self::Probe(_) => &KEYS[5],
-            Self::Targets(_) => &KEYS[6],
-            Self::Standby(_) => &KEYS[7],
-            Self::Weight(_) => &KEYS[8],
-        }
+        let name = match self {
+            Self::Capture(_) => "capture",
+            Self::FailOpen(_) => "fail-open",
+            Self::Failback(_) => "failback",
+            Self::Fdt(_) => "fdt",
+            Self::Hash(_) => "hash",
+            Self::Probe(_) => "probe",
+            Self::Targets(_) => "targets",
+            Self::Standby(_) => "standby",
+            Self::Weight(_) => "weight",
+        };
+        KEYS.iter().find(|key| key.name == name).expect("a row for each variant; a test reads and writes all")
     }
 
     /// Reads several, of which no two may be of one key.

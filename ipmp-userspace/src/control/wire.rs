@@ -9,13 +9,11 @@ use super::{
     address::DataAddress,
     explanation::Explanation,
     monitor::EventRecord,
-    name,
     probes::ProbeUpdate,
     report::{GroupReport, VERSION},
     request::{Refused, Request, Response, reason},
     setting::Setting,
     target::{self, TargetReport},
-    test_address::TestAddressSpec,
 };
 
 /// Name of our interface.
@@ -204,162 +202,103 @@ impl MethodCall {
                 other => return Err(Failure::InterfaceNotFound { interface: other.into() }),
             },
             (SERVICE, _) => return Err(not_found()),
-            (INTERFACE, _) => ParsedCall::Request(parameters.request(method).ok_or_else(not_found)??),
+            (INTERFACE, _) => ParsedCall::Request(parameters.request(method)?.ok_or_else(not_found)?),
             _ => return Err(Failure::InterfaceNotFound { interface: interface.into() }),
         };
         parameters.end()?;
+        if let ParsedCall::Request(request) = &parsed {
+            request.check().map_err(Refused::from)?;
+        }
         Ok(parsed)
     }
 }
 
 /// Parameters that have not been taken yet.
+///
+/// They are decoded by hand: an error of `serde` does not tell the name of a missing parameter apart from its text, and
+/// `InvalidParameter` and the reason of `Refused` need it.
 struct Parameters(Map<String, Value>);
 
 impl Parameters {
-    /// The request of a method of ours; `None`: there is no such method.
-    fn request(&mut self, method: &str) -> Option<Result<Request, Failure>> {
-        Some(match method {
-            "Create" => self.create(),
-            "Destroy" => self.group().map(|group| Request::Destroy { group }),
-            "Attach" => self.attach(),
-            "Detach" => self
-                .interface()
-                .and_then(|interface| Ok(Request::Detach { interface, last: self.take("last")? })),
-            "AddAddress" => self
-                .group()
-                .and_then(|group| Ok(Request::AddAddress { group, addresses: self.some_addresses()? })),
-            "RemoveAddress" => self
-                .group()
-                .and_then(|group| Ok(Request::RemoveAddress { group, addresses: self.some_addresses()? })),
-            "AddTestAddress" => self.interface().and_then(|interface| {
-                Ok(Request::AddTestAddress { interface, address: self.test_address()? })
-            }),
-            "RemoveTestAddress" => self.interface().and_then(|interface| {
-                Ok(Request::RemoveTestAddress { interface, address: self.test_address()? })
-            }),
-            "Offline" => self.interface().map(|interface| Request::Offline { interface }),
-            "Online" => self.interface().map(|interface| Request::Online { interface }),
-            "Set" => self.set(),
-            "AddTarget" => self.targets().map(|(group, addresses)| Request::AddTarget { group, addresses }),
+    /// The request of a method of this interface; `None`: there is no such method.
+    fn request(&mut self, method: &str) -> Result<Option<Request>, Failure> {
+        Ok(Some(match method {
+            "Create" => Request::Create {
+                group: self.take("group")?,
+                groupname: self.take("groupname")?,
+                addresses: self.addresses()?,
+            },
+            "Destroy" => Request::Destroy { group: self.take("group")? },
+            "Attach" => Request::Attach {
+                group: self.take("group")?,
+                interfaces: self.nonempty("interfaces")?,
+                standby: self.take::<Option<bool>>("standby")?.unwrap_or_default(),
+                test_addresses: self
+                    .take::<Option<Vec<String>>>("test_addresses")?
+                    .unwrap_or_default()
+                    .iter()
+                    .map(|text| text.parse().map_err(bad_address))
+                    .collect::<Result<_, _>>()?,
+            },
+            "Detach" => Request::Detach { interface: self.take("interface")?, last: self.take("last")? },
+            "AddAddress" => {
+                Request::AddAddress { group: self.take("group")?, addresses: self.some_addresses()? }
+            }
+            "RemoveAddress" => {
+                Request::RemoveAddress { group: self.take("group")?, addresses: self.some_addresses()? }
+            }
+            "AddTestAddress" => Request::AddTestAddress {
+                interface: self.take("interface")?,
+                address: self.take::<String>("address")?.parse().map_err(bad_address)?,
+            },
+            "RemoveTestAddress" => Request::RemoveTestAddress {
+                interface: self.take("interface")?,
+                address: self.take::<String>("address")?.parse().map_err(bad_address)?,
+            },
+            "Offline" => Request::Offline { interface: self.take("interface")? },
+            "Online" => Request::Online { interface: self.take("interface")? },
+            "Set" => Request::Set {
+                name: self.take("name")?,
+                settings: Setting::all_of(&self.nonempty("settings")?)
+                    .map_err(|error| Refused::new(reason::BAD_SETTING, error.to_string()))?,
+            },
+            "AddTarget" => Request::AddTarget { group: self.take("group")?, addresses: self.targets()? },
             "RemoveTarget" => {
-                self.targets().map(|(group, addresses)| Request::RemoveTarget { group, addresses })
+                Request::RemoveTarget { group: self.take("group")?, addresses: self.targets()? }
             }
             "EnableTarget" => {
-                self.targets().map(|(group, addresses)| Request::EnableTarget { group, addresses })
+                Request::EnableTarget { group: self.take("group")?, addresses: self.targets()? }
             }
             "DisableTarget" => {
-                self.targets().map(|(group, addresses)| Request::DisableTarget { group, addresses })
+                Request::DisableTarget { group: self.take("group")?, addresses: self.targets()? }
             }
-            "DiscoverTargets" => self.group().map(|group| Request::DiscoverTargets { group }),
-            "ListTargets" => self.group().map(|group| Request::ListTargets { group }),
-            "Show" => self.name().map(|name| Request::Show { name }),
-            "Monitor" => self.name().map(|name| Request::Monitor { name }),
-            "Probes" => self.name().map(|name| Request::Probes { name }),
-            "Explain" => self.explain(),
-            _ => return None,
-        })
-    }
-
-    fn create(&mut self) -> Result<Request, Failure> {
-        let group = self.group()?;
-        let groupname: Option<String> = self.take("groupname")?;
-        groupname.as_deref().map_or(Ok(()), name::check_groupname).map_err(bad_name)?;
-        Ok(Request::Create { group, groupname, addresses: self.addresses()? })
-    }
-
-    fn attach(&mut self) -> Result<Request, Failure> {
-        let group = self.group()?;
-        let interfaces: Vec<String> = self.take("interfaces")?;
-        if interfaces.is_empty() {
-            return Err(invalid("interfaces"));
-        }
-        for (at, interface) in interfaces.iter().enumerate() {
-            name::check_interface(interface).map_err(bad_name)?;
-            if interfaces[..at].contains(interface) {
-                return Err(bad_name(format!("{interface} is named twice: name each interface once")));
-            }
-        }
-        let standby: Option<bool> = self.take("standby")?;
-        let test_addresses = self
-            .take::<Option<Vec<String>>>("test_addresses")?
-            .unwrap_or_default()
-            .iter()
-            .map(|text| text.parse().map_err(bad_test_address))
-            .collect::<Result<Vec<_>, _>>()?;
-        TestAddressSpec::check(&test_addresses, &interfaces).map_err(bad_test_address)?;
-        let standby = standby.unwrap_or_default();
-        Ok(Request::Attach { group, interfaces, standby, test_addresses })
-    }
-
-    fn targets(&mut self) -> Result<(String, Vec<IpAddr>), Failure> {
-        let bad = |error: target::Error| Failure::from(Refused::new(reason::BAD_ADDRESS, error.to_string()));
-        let group = self.group()?;
-        let texts: Vec<String> = self.take("addresses")?;
-        if texts.is_empty() {
-            return Err(invalid("addresses"));
-        }
-        let addresses: Vec<IpAddr> =
-            texts.iter().map(|text| target::read(text)).collect::<Result<_, _>>().map_err(bad)?;
-        target::check(&addresses).map_err(bad)?;
-        Ok((group, addresses))
-    }
-
-    fn test_address(&mut self) -> Result<TestAddressSpec, Failure> {
-        self.take::<String>("address")?.parse().map_err(bad_test_address)
-    }
-
-    fn set(&mut self) -> Result<Request, Failure> {
-        let name: String = self.take("name")?;
-        name::check_interface(&name).map_err(bad_name)?;
-        let texts: Vec<String> = self.take("settings")?;
-        if texts.is_empty() {
-            return Err(invalid("settings"));
-        }
-        let settings = Setting::all_of(&texts)
-            .map_err(|error| Failure::from(Refused::new(reason::BAD_SETTING, error.to_string())))?;
-        Ok(Request::Set { name, settings })
-    }
-
-    fn explain(&mut self) -> Result<Request, Failure> {
-        let member: String = self.take("member")?;
-        name::check_interface(&member).map_err(bad_name)?;
-        Ok(Request::Explain { member })
-    }
-
-    fn name(&mut self) -> Result<Option<String>, Failure> {
-        let name: Option<String> = self.take("name")?;
-        name.as_deref().map_or(Ok(()), name::check_groupname).map_err(bad_name)?;
-        Ok(name)
-    }
-
-    fn group(&mut self) -> Result<String, Failure> {
-        let group: String = self.take("group")?;
-        name::check_group(&group).map_err(bad_name)?;
-        Ok(group)
-    }
-
-    fn interface(&mut self) -> Result<String, Failure> {
-        let interface: String = self.take("interface")?;
-        name::check_interface(&interface).map_err(bad_name)?;
-        Ok(interface)
+            "DiscoverTargets" => Request::DiscoverTargets { group: self.take("group")? },
+            "ListTargets" => Request::ListTargets { group: self.take("group")? },
+            "Show" => Request::Show { name: self.take("name")? },
+            "Monitor" => Request::Monitor { name: self.take("name")? },
+            "Probes" => Request::Probes { name: self.take("name")? },
+            "Explain" => Request::Explain { member: self.take("member")? },
+            _ => return Ok(None),
+        }))
     }
 
     fn addresses(&mut self) -> Result<Vec<DataAddress>, Failure> {
-        let bad = |message: String| Failure::from(Refused::new(reason::BAD_ADDRESS, message));
-        let mut addresses: Vec<DataAddress> = Vec::new();
-        for text in self.take::<Vec<String>>("addresses")? {
-            let address: DataAddress = text.parse().map_err(|e: super::address::Error| bad(e.to_string()))?;
-            if addresses.iter().any(|other| other.address() == address.address()) {
-                return Err(bad(format!("{} is given twice: give each address once", address.address())));
-            }
-            addresses.push(address);
-        }
-        Ok(addresses)
+        let texts: Vec<String> = self.take("addresses")?;
+        texts.iter().map(|text| text.parse().map_err(bad_address)).collect()
     }
 
     fn some_addresses(&mut self) -> Result<Vec<DataAddress>, Failure> {
         let addresses = self.addresses()?;
         if addresses.is_empty() { Err(invalid("addresses")) } else { Ok(addresses) }
+    }
+
+    fn targets(&mut self) -> Result<Vec<IpAddr>, Failure> {
+        self.nonempty("addresses")?.iter().map(|text| target::read(text).map_err(bad_address)).collect()
+    }
+
+    fn nonempty(&mut self, name: &str) -> Result<Vec<String>, Failure> {
+        let texts: Vec<String> = self.take(name)?;
+        if texts.is_empty() { Err(invalid(name)) } else { Ok(texts) }
     }
 
     /// Takes a parameter. A missing one is null, which only an optional type accepts.
@@ -377,11 +316,7 @@ fn invalid(parameter: &str) -> Failure {
     Failure::InvalidParameter { parameter: parameter.into() }
 }
 
-fn bad_name(error: impl ToString) -> Failure {
-    Refused::new(reason::BAD_NAME, error.to_string()).into()
-}
-
-fn bad_test_address(error: super::test_address::Error) -> Failure {
+fn bad_address(error: impl ToString) -> Failure {
     Refused::new(reason::BAD_ADDRESS, error.to_string()).into()
 }
 

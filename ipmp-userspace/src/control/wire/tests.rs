@@ -1,6 +1,9 @@
 //! Calls and replies as JSON.
 
-use super::{super::request::LastMember, *};
+use super::{
+    super::{request::LastMember, test_address::TestAddressSpec},
+    *,
+};
 
 fn call(method: &str, parameters: Value) -> Result<ParsedCall, Failure> {
     serde_json::from_value::<MethodCall>(json!({ "method": method, "parameters": parameters }))

@@ -46,7 +46,6 @@ pub async fn create_empty(
     group: &str,
     groupname: Option<String>,
 ) -> Result<Vec<String>, Refused> {
-    name::check_group(group).map_err(|error| Refused::new(reason::BAD_NAME, error.to_string()))?;
     let groupname = groupname.unwrap_or_else(|| group.to_owned());
     check_names(manager, group, &groupname).await?;
     // Saved first: whatever is left after a crash is known to be the daemon's.

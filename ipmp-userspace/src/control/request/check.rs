@@ -1,0 +1,101 @@
+//! The rules for names and addresses in a request. `ipmpctl` applies them before it contacts or starts a daemon, the server
+//! when it decodes a call.
+
+use super::{DataAddress, Refused, Request, TestAddressSpec, reason};
+use crate::control::{name, target, test_address};
+
+/// Why a request is invalid, whatever the state of the host.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Invalid {
+    /// Invalid name.
+    #[error(transparent)]
+    Name(#[from] name::Error),
+    /// The same interface again.
+    #[error("{0} is named twice: name each interface once")]
+    InterfaceTwice(String),
+    /// The same data address again.
+    #[error("{0} is given twice: give each address once")]
+    AddressTwice(std::net::IpAddr),
+    /// Invalid targets.
+    #[error(transparent)]
+    Target(#[from] target::Error),
+    /// Invalid test addresses.
+    #[error(transparent)]
+    TestAddress(#[from] test_address::Error),
+}
+
+impl Invalid {
+    /// The word for scripts, one of [`reason`].
+    pub fn reason(&self) -> &'static str {
+        match self {
+            Self::Name(_) | Self::InterfaceTwice(_) => reason::BAD_NAME,
+            Self::AddressTwice(_) | Self::Target(_) | Self::TestAddress(_) => reason::BAD_ADDRESS,
+        }
+    }
+}
+
+impl From<Invalid> for Refused {
+    fn from(invalid: Invalid) -> Self {
+        Self::new(invalid.reason(), invalid.to_string())
+    }
+}
+
+impl Request {
+    /// Checks names, and that no interface or address is given twice.
+    ///
+    /// # Errors
+    /// The first violation.
+    pub fn check(&self) -> Result<(), Invalid> {
+        match self {
+            Self::Create { group, groupname, addresses } => {
+                name::check_group(group)?;
+                groupname.as_deref().map_or(Ok(()), name::check_groupname)?;
+                check_distinct(addresses)?;
+            }
+            Self::Attach { group, interfaces, test_addresses, .. } => {
+                name::check_group(group)?;
+                for (at, interface) in interfaces.iter().enumerate() {
+                    name::check_interface(interface)?;
+                    if interfaces[..at].contains(interface) {
+                        return Err(Invalid::InterfaceTwice(interface.clone()));
+                    }
+                }
+                TestAddressSpec::check(test_addresses, interfaces)?;
+            }
+            Self::AddAddress { group, addresses } | Self::RemoveAddress { group, addresses } => {
+                name::check_group(group)?;
+                check_distinct(addresses)?;
+            }
+            Self::AddTarget { group, addresses }
+            | Self::RemoveTarget { group, addresses }
+            | Self::EnableTarget { group, addresses }
+            | Self::DisableTarget { group, addresses } => {
+                name::check_group(group)?;
+                target::check(addresses)?;
+            }
+            Self::Destroy { group } | Self::DiscoverTargets { group } | Self::ListTargets { group } => {
+                name::check_group(group)?;
+            }
+            Self::Detach { interface: name, .. }
+            | Self::AddTestAddress { interface: name, .. }
+            | Self::RemoveTestAddress { interface: name, .. }
+            | Self::Offline { interface: name }
+            | Self::Online { interface: name }
+            | Self::Set { name, .. }
+            | Self::Explain { member: name } => name::check_interface(name)?,
+            Self::Show { name } | Self::Monitor { name } | Self::Probes { name } => {
+                name.as_deref().map_or(Ok(()), name::check_groupname)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+fn check_distinct(addresses: &[DataAddress]) -> Result<(), Invalid> {
+    for (at, address) in addresses.iter().enumerate() {
+        if addresses[..at].iter().any(|other| other.address() == address.address()) {
+            return Err(Invalid::AddressTwice(address.address()));
+        }
+    }
+    Ok(())
+}
