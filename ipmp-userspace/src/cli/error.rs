@@ -88,6 +88,8 @@ impl Error {
     pub(super) fn reason(&self) -> &str {
         match self {
             Self::Daemon(client::Error::Refused { reason, .. }) => reason,
+            // The same argument twice is an error of the command line, as clap reports others.
+            Self::Invalid(request::Invalid::InterfaceTwice(_)) => self.exit().reason(),
             Self::Invalid(error) => error.reason(),
             Self::Address(_) => request::reason::BAD_ADDRESS,
             Self::Setting(_) => request::reason::BAD_SETTING,
