@@ -73,8 +73,10 @@ fn main() -> ExitCode {
     let arguments = Arguments::parse();
     // Before any thread or socket is created: they belong to the namespace in which they were created.
     let entered = arguments.netns.as_deref().map_or(Ok(()), enter);
-    daemon::logging::init();
-    match entered.and_then(|()| run(&arguments)) {
+    let logging = daemon::logging::init().context("cannot start the thread that writes the log");
+    let result = entered.and(logging).and_then(|()| run(&arguments));
+    log::logger().flush();
+    match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             // A closed pipe is no reason to panic.

@@ -328,7 +328,7 @@ async fn move_in(
     Ok(notes)
 }
 
-/// Waits until a group has a member that is live and usable, not longer than it takes to trust a link that is up. Follows
+/// Waits until a group has an active member, and so a carrier, not longer than it takes to trust a link that is up. Follows
 /// the link of the interface that joins.
 async fn wait_until_live(manager: &mut Manager, trigger: &Trigger, group: &str, ifindex: u32) {
     let limit = now() + UPDELAY + PATIENCE;
@@ -345,7 +345,7 @@ async fn wait_until_live(manager: &mut Manager, trigger: &Trigger, group: &str, 
             }
         }
         links::read_live(group, &mut context).await;
-        if !group.live().and(group.core.usable()).is_empty() {
+        if group.core.cast().is_some() {
             return;
         }
         tokio::time::sleep(POLL).await;
