@@ -22,7 +22,10 @@ use ipmp::{
 };
 use nix::{
     sched::{CloneFlags, setns},
-    sys::socket::{getsockopt, sockopt},
+    sys::{
+        resource::{Resource, getrlimit, setrlimit},
+        socket::{getsockopt, sockopt},
+    },
 };
 
 /// Required capabilities.
@@ -30,6 +33,8 @@ const NEEDED: [Capability; 4] =
     [Capability::CAP_NET_ADMIN, Capability::CAP_NET_RAW, Capability::CAP_BPF, Capability::CAP_PERFMON];
 /// Used if present: with real-time priority the daemon is woken in time.
 const OPTIONAL: Capability = Capability::CAP_SYS_NICE;
+/// How many files are open at most.
+const FILES: u64 = 65536;
 /// How long pending replies to clients may take when the daemon ends.
 const LAST_REPLIES: Duration = Duration::from_secs(2);
 
@@ -108,8 +113,20 @@ fn enter(name: &str) -> Result<()> {
     })
 }
 
+/// Lets the process open as many files as it may: programs, maps and connections are files. Not all of a limit of
+/// millions, which would be memory.
+fn raise_file_limit() {
+    if let Ok((soft, hard)) = getrlimit(Resource::RLIMIT_NOFILE)
+        && soft < hard.min(FILES)
+        && let Err(error) = setrlimit(Resource::RLIMIT_NOFILE, hard.min(FILES), hard)
+    {
+        log::debug!("cannot raise the limit of open files: {error}");
+    }
+}
+
 fn run(arguments: &Arguments) -> Result<()> {
     check_capabilities()?;
+    raise_file_limit();
     if arguments.teardown {
         let names = runtime()?.block_on(daemon::teardown())?;
         match names.as_slice() {
@@ -136,7 +153,7 @@ async fn serve(arguments: &Arguments, socket: Socket) -> Result<()> {
         arguments.config.clone(),
     )
     .await?;
-    let clients = tokio::spawn(control::serve(socket.listener()?, requests, event_loop.feeds()));
+    let clients = control::server::start(socket.listener()?, requests, event_loop.feeds())?;
     drop_capabilities()?;
     // Fails without a service manager.
     let _ = sd_notify::notify(&[sd_notify::NotifyState::Ready]);
