@@ -32,6 +32,8 @@ use super::{
 pub const MAX_CALL: usize = 1 << 20;
 /// Longest call of a user that may change nothing: its calls have a name as their only parameter.
 const MAX_READING_CALL: usize = 16 << 10;
+/// Lookups of users in groups at a time.
+const LOOKUPS: usize = 4;
 /// Time limit for a client to complete a call.
 const READ_LIMIT: Duration = Duration::from_secs(600);
 /// Time limit for a client to read its reply.
@@ -52,7 +54,12 @@ pub enum Error {
 /// Serves the socket in a thread, until the daemon drops its end of the channel. Root and the group `ipmp` may change, every
 /// user may read. Returns what waits for the replies to calls that were made before.
 pub fn start(listener: StdListener, requests: Sender, feeds: Feeds) -> Result<oneshot::Receiver<()>, Error> {
-    let runtime = runtime::Builder::new_current_thread().enable_all().build().map_err(Error::Listener)?;
+    // Each blocking thread costs memory, and hostile clients cause as many lookups as they can.
+    let runtime = runtime::Builder::new_current_thread()
+        .enable_all()
+        .max_blocking_threads(LOOKUPS)
+        .build()
+        .map_err(Error::Listener)?;
     let (ended, is_ended) = oneshot::channel();
     let serve = move || {
         for set in [CapSet::Effective, CapSet::Permitted] {
