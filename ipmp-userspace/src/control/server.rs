@@ -87,6 +87,10 @@ async fn serve_group(
     let mut clients = JoinSet::new();
     loop {
         let stream = tokio::select! {
+            // Finished tasks first: they keep their memory until then, however fast clients connect.
+            biased;
+            Some(_) = clients.join_next() => continue,
+            () = requests.closed() => break,
             accepted = listener.accept() => match accepted {
                 Ok((stream, _)) => stream,
                 Err(error) => {
@@ -95,8 +99,6 @@ async fn serve_group(
                     continue;
                 }
             },
-            Some(_) = clients.join_next() => continue,
-            () = requests.closed() => break,
         };
         let peer = match Peer::of(&stream) {
             Ok(peer) => peer,
