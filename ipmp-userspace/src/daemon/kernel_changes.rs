@@ -29,6 +29,10 @@ pub async fn apply(manager: &mut Manager, trigger: &Trigger, change: Change) {
         }
         Change::Neighbour(neighbour) => neighbour_changed(manager, trigger, &neighbour).await,
         Change::Route(route) => route_changed(manager, trigger, &route).await,
+        Change::TestRuleRemoved { ifindex } => {
+            let (groups, mut context) = manager.context(trigger);
+            test_addresses::reconcile_interface(groups, &mut context, ifindex).await;
+        }
         Change::TrafficControl { ifindex } => {
             let concerned = manager.groups.values_mut().filter(|group| group.is_own_device(ifindex));
             concerned.for_each(|group| group.hooks.changed());
