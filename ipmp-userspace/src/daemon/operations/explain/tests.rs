@@ -13,7 +13,7 @@ const FDT: Duration = Duration::from_secs(1);
 
 fn view(wire: &Wire) -> View<'_> {
     let member = wire.group.member(0).expect("eth0");
-    View { group: &wire.group, member, up_since: None, now: wire.now }
+    View { group: &wire.group, member, up_since: None, updelay: Duration::from_millis(200), now: wire.now }
 }
 
 fn summary(wire: &Wire) -> String {
