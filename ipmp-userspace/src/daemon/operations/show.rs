@@ -66,6 +66,9 @@ pub async fn groups(manager: &Manager, name: Option<&str>) -> Result<Vec<GroupRe
         checks.extend(manager.sentinel_check.message());
         checks.extend(group.filters.missing());
         checks.extend(group.hooks.messages(None));
+        for (number, member) in &group.members {
+            checks.extend(group.test_addresses.conflicts(*number, &member.name));
+        }
         reports.push(group_report(group, interface.as_ref(), addresses, members, checks));
     }
     Ok(reports)
