@@ -41,7 +41,8 @@ impl CaptureMode {
 pub struct Watch {
     /// Members to monitor. A member that is not armed is not live.
     pub armed: MemberSet,
-    /// Hold-down: how long a member's link must be up before the member is live again, in nanoseconds.
+    /// How long a member's link must be up before the member is live, in nanoseconds; a member may have its own, see
+    /// [`updelay_word`].
     pub updelay_ns: u64,
     /// A [`CaptureMode`], as a number: unknown ones count as [`CaptureMode::Auto`].
     pub capture: u64,
@@ -50,6 +51,26 @@ pub struct Watch {
     /// Devices, by member number: the member's own, then those below it; unused places are zero.
     pub devices: [[Device; 1 + MAX_LOWER]; MAX_MEMBERS],
 }
+
+/// The word for a member's own updelay; `None`: it has that of its group.
+pub const fn updelay_word(milliseconds: Option<u32>) -> u32 {
+    match milliseconds {
+        Some(milliseconds) => milliseconds.saturating_add(1),
+        None => 0,
+    }
+}
+
+/// The updelay of a member in nanoseconds, from its word and that of its group. While no member of the group is live
+/// (`alone`), waiting would only prolong the outage: then it is [`SHORT_UPDELAY_NS`] at most.
+#[inline(always)]
+pub const fn updelay_ns(word: u32, of_group_ns: u64, alone: bool) -> u64 {
+    let delay = if word == 0 { of_group_ns } else { (word as u64 - 1) * 1_000_000 };
+    if alone && delay > SHORT_UPDELAY_NS { SHORT_UPDELAY_NS } else { delay }
+}
+
+/// The default updelay in nanoseconds: until then a device with carrier may not transmit yet, see
+/// `docs/design/leaving-and-returning.md`.
+pub const SHORT_UPDELAY_NS: u64 = 200_000_000;
 
 /// Timestamps of the sentinel for one group.
 #[derive(Clone, Copy, Debug)]
@@ -67,7 +88,8 @@ pub struct ClockSettings {
     pub interval_ns: u64,
     /// Ticks so far.
     pub ticks: u64,
-    /// `CLOCK_MONOTONIC` at the last tick, in nanoseconds.
+    /// `CLOCK_MONOTONIC` at the last tick or at the start, in nanoseconds; 0: the timer has ended, since no monitored device
+    /// exists.
     pub last_ns: u64,
     /// Nanoseconds spent in ticks so far.
     pub spent_ns: u64,
@@ -75,6 +97,35 @@ pub struct ClockSettings {
     pub groups: u32,
     /// Not 0: do not re-arm.
     pub stop: u32,
+}
+
+/// What the program that starts the timer reads from its packet, at [`ClockStart::OFFSET`]. User space must not write it to
+/// `clock`: `array_map_update_elem` (`kernel/bpf/arraymap.c`) frees the timer in the value that it replaces.
+#[derive(Clone, Copy, Debug)]
+#[repr(C)]
+pub struct ClockStart {
+    /// [`ClockSettings::interval_ns`].
+    pub interval_ns: u64,
+    /// Groups to check at least: one more than the highest index in use.
+    pub groups: u32,
+    /// Zero.
+    pub reserved: u32,
+}
+
+impl ClockStart {
+    /// Where it is in the packet, in bytes: behind the Ethernet header.
+    pub const OFFSET: usize = 16;
+    /// Bytes of the packet.
+    pub const PACKET: usize = 64;
+
+    /// The packet.
+    pub fn packet(self) -> [u8; Self::PACKET] {
+        let mut packet = [0; Self::PACKET];
+        let (interval, groups) = (Self::OFFSET, Self::OFFSET + 8);
+        packet[interval..interval + 8].copy_from_slice(&self.interval_ns.to_ne_bytes());
+        packet[groups..groups + 4].copy_from_slice(&self.groups.to_ne_bytes());
+        packet
+    }
 }
 
 /// Intervals between ticks of the sentinel, with this many members: the more members, the less frequent the ticks, so that the

@@ -1,17 +1,23 @@
 //! Settings of groups and members: `KEY=VALUE`, one table for every key that there is.
 
-use std::{fmt, net::IpAddr, str::FromStr};
+use std::{fmt, net::IpAddr, ops::RangeInclusive, str::FromStr};
 
 use serde::{Deserialize, Serialize};
 
-use super::{detection::DetectionTime, target};
-use crate::types::ProbePolicy;
+use super::{detection::DetectionTime, link_delay::LinkDelay, target};
 use crate::types::{CaptureMode, HashPolicy};
+use crate::types::{ProbePolicy, SysctlPolicy};
 
 /// A setting with its value. In the state file and on the socket it is its text.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub enum Setting {
+    /// How often an address that is new or has moved is announced; `None`: as many times as its family usually is.
+    AnnounceCount(Option<u8>),
+    /// After this many seconds without announcement a member announces one of its addresses again.
+    AnnounceInterval(u16),
+    /// Maximum announcements of a family through a member in a second; `None`: few for few addresses.
+    AnnounceRate(Option<u16>),
     /// When outbound packets are copied for captures on the group interface.
     Capture(CaptureMode),
     /// Whether members with a link stay in use if all probes fail.
@@ -22,10 +28,14 @@ pub enum Setting {
     Fdt(DetectionTime),
     /// How flows are assigned to members.
     Hash(HashPolicy),
+    /// Whether kernel settings that another program changes are restored.
+    ManageSysctls(SysctlPolicy),
     /// Whether members without a test address are probed.
     Probe(ProbePolicy),
     /// Targets to probe; empty: discovered.
     Targets(Vec<IpAddr>),
+    /// How long a link must be up before its member is used.
+    Updelay(LinkDelay),
     /// Whether a member is used only when an active member fails.
     Standby(bool),
     /// Share of the flows that a member should get, against the other members' weights.
@@ -44,7 +54,7 @@ pub enum Owner {
 /// A key.
 struct Key {
     name: &'static str,
-    owner: Owner,
+    owners: &'static [Owner],
     values: &'static str,
     about: &'static str,
     read: fn(&str) -> Result<Option<Setting>, target::Error>,
@@ -53,15 +63,44 @@ struct Key {
 /// Every key.
 const KEYS: &[Key] = &[
     Key {
+        name: "announce-count",
+        owners: &[Owner::Group],
+        values: "auto|1..20",
+        about: "how often an address that is new or has moved is announced, every 2 s; auto: 5 times by ARP, 3 times by \
+                Neighbour Discovery",
+        read: |value| {
+            Ok(auto_or(value, &COUNTS).map(|count| Setting::AnnounceCount(count.map(|count| count as u8))))
+        },
+    },
+    Key {
+        name: "announce-interval",
+        owners: &[Owner::Group],
+        values: "1s..3600s",
+        about: "announce an address of each member at least this often, its addresses in turn and each once a minute; \
+                default 5s: safe for bridges that forget a MAC after 15 s",
+        read: |value| {
+            let seconds = value.strip_suffix('s').and_then(|value| number(value, &INTERVALS));
+            Ok(seconds.map(Setting::AnnounceInterval))
+        },
+    },
+    Key {
+        name: "announce-rate",
+        owners: &[Owner::Group],
+        values: "auto|1..1000",
+        about: "maximum announcements of a family through a member in a second; auto: 10 while the member has at most 10 \
+                addresses of the family, within the usual 15 of ARP inspection, else unlimited",
+        read: |value| Ok(auto_or(value, &RATES).map(Setting::AnnounceRate)),
+    },
+    Key {
         name: "capture",
-        owner: Owner::Group,
+        owners: &[Owner::Group],
         values: "auto|on|off",
         about: "copy outbound packets to captures on the group interface: while a capture runs, always, never",
         read: |value| Ok(value.parse().ok().map(Setting::Capture)),
     },
     Key {
         name: "fail-open",
-        owner: Owner::Group,
+        owners: &[Owner::Group],
         values: "yes|no",
         about: "if no target replies on any member: members with a link stay in use (yes, the default), or the group \
                 fails (no)",
@@ -69,7 +108,7 @@ const KEYS: &[Key] = &[
     },
     Key {
         name: "failback",
-        owner: Owner::Group,
+        owners: &[Owner::Group],
         values: "yes|no",
         about: "use a repaired member again at once (yes), or only when another one fails (no); default: \
                 /etc/default/mpathd, else yes",
@@ -77,7 +116,7 @@ const KEYS: &[Key] = &[
     },
     Key {
         name: "fdt",
-        owner: Owner::Group,
+        owners: &[Owner::Group],
         values: DetectionTime::VALUES,
         about: "maximum time to detect a failure while the link stays up; probes are sent every fdt/5; default: \
                 /etc/default/mpathd, else 10s",
@@ -85,15 +124,23 @@ const KEYS: &[Key] = &[
     },
     Key {
         name: "hash",
-        owner: Owner::Group,
+        owners: &[Owner::Group],
         values: "connection|flow|destination",
         about: "distribute by connection (a TCP connection that retransmits may change its member), by addresses and \
                 ports, or by destination address",
         read: |value| Ok(value.parse().ok().map(Setting::Hash)),
     },
     Key {
+        name: "manage-sysctls",
+        owners: &[Owner::Group],
+        values: "yes|warn",
+        about: "kernel settings of the group interface and its members that another program changes: restore them (yes, \
+                the default), or only report them (warn)",
+        read: |value| Ok(value.parse().ok().map(Setting::ManageSysctls)),
+    },
+    Key {
         name: "probe",
-        owner: Owner::Group,
+        owners: &[Owner::Group],
         values: "off|auto|arp|nd",
         about: "probe members without a test address: never (off), by ARP and Neighbour Discovery (auto), or by one of \
                 them",
@@ -101,15 +148,23 @@ const KEYS: &[Key] = &[
     },
     Key {
         name: "targets",
-        owner: Owner::Group,
+        owners: &[Owner::Group],
         values: "auto|ADDRESS[,ADDRESS...]",
         about: "probe only these hosts (`ipmpctl target` adds and removes single ones), or those found by routes and \
                 multicast (auto)",
         read: targets,
     },
     Key {
+        name: "updelay",
+        owners: &[Owner::Group, Owner::Member],
+        values: LinkDelay::VALUES,
+        about: "how long a link must be up before the member is used (default 200ms): as long as the switch port blocks after \
+                a link-up. A member without its own has that of its group. While no member is live, 200 ms at most",
+        read: |value| Ok(value.parse().ok().map(Setting::Updelay)),
+    },
+    Key {
         name: "standby",
-        owner: Owner::Member,
+        owners: &[Owner::Member],
         values: "on|off",
         about: "use only when an active member fails",
         read: |value| {
@@ -122,7 +177,7 @@ const KEYS: &[Key] = &[
     },
     Key {
         name: "weight",
-        owner: Owner::Member,
+        owners: &[Owner::Member],
         values: "1..1000000",
         about: "share of the flows, against the other members' weights; default: the link speed in Mbit/s",
         read: |value| {
@@ -141,6 +196,17 @@ fn yes_no(value: &str) -> Option<bool> {
     }
 }
 
+/// Decimal digits in a range.
+fn number(value: &str, range: &RangeInclusive<u16>) -> Option<u16> {
+    let is_number = value.bytes().all(|byte| byte.is_ascii_digit());
+    value.parse().ok().filter(|number| is_number && range.contains(number))
+}
+
+/// `auto` (`Some(None)`), or a number.
+fn auto_or(value: &str, range: &RangeInclusive<u16>) -> Option<Option<u16>> {
+    if value == "auto" { Some(None) } else { number(value, range).map(Some) }
+}
+
 fn targets(value: &str) -> Result<Option<Setting>, target::Error> {
     if value == "auto" {
         return Ok(Some(Setting::Targets(Vec::new())));
@@ -154,7 +220,13 @@ fn targets(value: &str) -> Result<Option<Setting>, target::Error> {
 }
 
 /// Valid weights.
-const WEIGHTS: std::ops::RangeInclusive<u32> = 1..=1_000_000;
+const WEIGHTS: RangeInclusive<u32> = 1..=1_000_000;
+/// Valid counts of announcements.
+const COUNTS: RangeInclusive<u16> = 1..=20;
+/// Valid intervals of announcements in seconds.
+const INTERVALS: RangeInclusive<u16> = 1..=3600;
+/// Valid rates of announcements in a second.
+const RATES: RangeInclusive<u16> = 1..=1000;
 
 /// Why a text is not a setting.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -202,7 +274,7 @@ fn noun(owner: Owner) -> &'static str {
 
 /// The settings that a group or a member has.
 fn of(owner: Owner) -> String {
-    let keys = KEYS.iter().filter(|key| key.owner == owner);
+    let keys = KEYS.iter().filter(|key| key.owners.contains(&owner));
     let keys: Vec<_> = keys.map(|key| format!("{}={}", key.name, key.values)).collect();
     format!("{} has {}", noun(owner), keys.join(", "))
 }
@@ -215,9 +287,9 @@ fn all() -> String {
 /// All settings, a line each, for the help of a command.
 pub fn help() -> String {
     let mut text = String::from("Settings:");
-    for Key { name, owner, values, about, .. } in KEYS {
-        let owner = noun(*owner).trim_start_matches("a ");
-        text += &format!("\n  {name}={values}, of a {owner}\n      {about}");
+    for Key { name, owners, values, about, .. } in KEYS {
+        let owners: Vec<_> = owners.iter().copied().map(noun).collect();
+        text += &format!("\n  {name}={values}, of {}\n      {about}", owners.join(" or "));
     }
     text
 }
@@ -225,13 +297,18 @@ pub fn help() -> String {
 impl Setting {
     fn key(&self) -> &'static Key {
         let name = match self {
+            Self::AnnounceCount(_) => "announce-count",
+            Self::AnnounceInterval(_) => "announce-interval",
+            Self::AnnounceRate(_) => "announce-rate",
             Self::Capture(_) => "capture",
             Self::FailOpen(_) => "fail-open",
             Self::Failback(_) => "failback",
             Self::Fdt(_) => "fdt",
             Self::Hash(_) => "hash",
+            Self::ManageSysctls(_) => "manage-sysctls",
             Self::Probe(_) => "probe",
             Self::Targets(_) => "targets",
+            Self::Updelay(_) => "updelay",
             Self::Standby(_) => "standby",
             Self::Weight(_) => "weight",
         };
@@ -260,7 +337,7 @@ impl Setting {
     /// [`Error::OtherOwner`].
     pub fn check(&self, name: &str, owner: Owner) -> Result<(), Error> {
         let key = self.key();
-        if key.owner == owner {
+        if key.owners.contains(&owner) {
             Ok(())
         } else {
             Err(Error::OtherOwner { name: name.to_owned(), owner, key: key.name })
@@ -313,14 +390,20 @@ impl fmt::Display for Setting {
             Self::FailOpen(yes) | Self::Failback(yes) => f.write_str(if *yes { "yes" } else { "no" }),
             Self::Fdt(time) => time.fmt(f),
             Self::Hash(policy) => f.write_str(policy.as_str()),
+            Self::ManageSysctls(policy) => f.write_str(policy.as_str()),
             Self::Probe(policy) => f.write_str(policy.as_str()),
             Self::Targets(targets) if targets.is_empty() => f.write_str("auto"),
             Self::Targets(targets) => {
                 let texts: Vec<String> = targets.iter().map(IpAddr::to_string).collect();
                 f.write_str(&texts.join(","))
             }
+            Self::Updelay(delay) => delay.fmt(f),
             Self::Standby(on) => f.write_str(if *on { "on" } else { "off" }),
             Self::Weight(weight) => write!(f, "{weight}"),
+            Self::AnnounceInterval(seconds) => write!(f, "{seconds}s"),
+            Self::AnnounceCount(Some(count)) => write!(f, "{count}"),
+            Self::AnnounceRate(Some(rate)) => write!(f, "{rate}"),
+            Self::AnnounceCount(None) | Self::AnnounceRate(None) => f.write_str("auto"),
         }
     }
 }
@@ -329,9 +412,11 @@ impl fmt::Display for Setting {
 mod tests {
     use super::*;
 
-    const GROUP: &str = "a group has capture=auto|on|off, fail-open=yes|no, failback=yes|no, fdt=10ms..3600s, \
-                         hash=connection|flow|destination, probe=off|auto|arp|nd, targets=auto|ADDRESS[,ADDRESS...]";
-    const MEMBER: &str = "a member has standby=on|off, weight=1..1000000";
+    const GROUP: &str = "a group has announce-count=auto|1..20, announce-interval=1s..3600s, \
+                         announce-rate=auto|1..1000, capture=auto|on|off, fail-open=yes|no, failback=yes|no, fdt=10ms..3600s, \
+                         hash=connection|flow|destination, manage-sysctls=yes|warn, probe=off|auto|arp|nd, \
+                         targets=auto|ADDRESS[,ADDRESS...], updelay=0ms..600s";
+    const MEMBER: &str = "a member has updelay=0ms..600s, standby=on|off, weight=1..1000000";
 
     fn read(text: &str) -> Result<Setting, String> {
         text.parse().map_err(|error: Error| error.to_string())
@@ -340,6 +425,14 @@ mod tests {
     #[test]
     fn every_value_is_read_as_it_is_written() {
         for text in [
+            "announce-count=auto",
+            "announce-count=1",
+            "announce-count=20",
+            "announce-interval=1s",
+            "announce-interval=3600s",
+            "announce-rate=auto",
+            "announce-rate=1",
+            "announce-rate=1000",
             "capture=auto",
             "capture=on",
             "capture=off",
@@ -353,6 +446,8 @@ mod tests {
             "hash=connection",
             "hash=flow",
             "hash=destination",
+            "manage-sysctls=yes",
+            "manage-sysctls=warn",
             "probe=off",
             "probe=auto",
             "probe=arp",
@@ -360,6 +455,10 @@ mod tests {
             "targets=auto",
             "targets=192.168.178.1",
             "targets=192.168.178.1,2001:db8::1",
+            "updelay=0ms",
+            "updelay=0s",
+            "updelay=35s",
+            "updelay=600s",
             "standby=on",
             "standby=off",
             "weight=1",
@@ -391,12 +490,22 @@ mod tests {
             assert_eq!(read(&format!("weight={value}")), Err(refused));
         }
         for (text, values) in [
+            ("announce-count=0", "auto|1..20"),
+            ("announce-count=+1", "auto|1..20"),
+            ("announce-interval=5", "1s..3600s"),
+            ("announce-interval=0s", "1s..3600s"),
+            ("announce-interval=s", "1s..3600s"),
+            ("announce-rate=1001", "auto|1..1000"),
+            ("announce-rate=", "auto|1..1000"),
             ("fdt=9ms", "10ms..3600s"),
             ("fdt=10", "10ms..3600s"),
             ("failback=on", "yes|no"),
             ("fail-open=", "yes|no"),
+            ("manage-sysctls=no", "yes|warn"),
             ("probe=icmp", "off|auto|arp|nd"),
             ("targets=", "auto|ADDRESS[,ADDRESS...]"),
+            ("updelay=601s", "0ms..600s"),
+            ("updelay=30", "0ms..600s"),
             ("standby=yes", "on|off"),
         ] {
             let (key, value) = text.split_once('=').unwrap();
@@ -424,6 +533,8 @@ mod tests {
             format!("eth0 is a member and has no hash: {MEMBER}")
         );
         assert_eq!(read("weight=1").unwrap().check("eth0", Owner::Member), Ok(()));
+        let updelay = read("updelay=35s").unwrap();
+        assert_eq!([Owner::Group, Owner::Member].map(|owner| updelay.check("x", owner)), [Ok(()), Ok(())]);
     }
 
     #[test]

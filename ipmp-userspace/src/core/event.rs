@@ -99,6 +99,17 @@ pub enum Event {
         member: String,
         address: IpAddr,
     },
+    /// Another program removed a declared one; it is there again.
+    TestAddressRestored {
+        member: String,
+        address: IpAddr,
+    },
+    /// A declared one is missing, and is not added again for now.
+    TestAddressConflict {
+        member: String,
+        address: IpAddr,
+        why: String,
+    },
     /// An address that another program configured is now used for probes only.
     TestAddressReserved {
         member: String,
@@ -178,6 +189,32 @@ pub enum Event {
     GroupMacChanged {
         group: String,
         mac: [u8; 6],
+    },
+    /// The timer of the datapath had stopped; it runs again.
+    SentinelRestarted,
+    /// It has stopped, and cannot be started.
+    SentinelMissing {
+        why: String,
+    },
+    /// Another program changed a kernel setting of the group interface or of a member; it is restored.
+    SysctlRestored {
+        member: Option<String>,
+        setting: String,
+        value: String,
+        ours: String,
+    },
+    /// The same, and it is not restored.
+    SysctlChanged {
+        member: Option<String>,
+        setting: String,
+        value: String,
+        ours: String,
+        why: String,
+    },
+    /// Another program removed the routing rule of a test address; it is there again.
+    TestRuleRestored {
+        member: String,
+        address: IpAddr,
     },
     /// Another program removed a program of ours; it is attached again.
     ProgramRestored {

@@ -220,6 +220,9 @@ impl EventLoop {
         if self.manager.filter_timer.next(&self.manager.groups).is_some_and(|due| due <= time) {
             self.manager.update_filters(&trigger).await;
         }
+        if self.manager.sentinel_check.next(&self.manager.groups).is_some_and(|due| due <= time) {
+            self.manager.check_sentinel(&trigger);
+        }
         self.manager.route_reader.start(&self.manager.groups, &self.manager.tasks, time);
     }
 

@@ -20,6 +20,7 @@ use super::{
     },
     manager::Manager,
     mpathd::{self, Mpathd},
+    sentinel_check::SentinelCheck,
     state_file::{self, StateFile},
 };
 use crate::{
@@ -88,6 +89,7 @@ pub fn open_manager(
         prober: ProbeResolver::new(tasks.clone()),
         route_reader: RouteReader::default(),
         filter_timer: FilterTimer::default(),
+        sentinel_check: SentinelCheck::default(),
         tasks,
         event_log: EventLog::default(),
         file: StateFile::open(cookie)?,

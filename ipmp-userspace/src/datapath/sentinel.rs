@@ -2,7 +2,7 @@
 //!
 //! Why there is one timer for all groups: `docs/design/sentinel.md`.
 
-use std::{mem::offset_of, path::PathBuf, time::Duration};
+use std::{collections::BTreeMap, mem::offset_of, path::PathBuf, time::Duration};
 
 use aya::{
     EbpfLoader, TestRun,
@@ -11,8 +11,8 @@ use aya::{
 };
 use ipmp_common::{
     maps::{
-        CAPTURED, CaptureMode, Clock, ClockSettings, Device, GoodSince, HINTS_BYTES, Hint, MAX_GROUPS,
-        MAX_LOWER, PROBE_REPLIES_BYTES, Watch, echo_id_word, ticks_between,
+        CAPTURED, CaptureMode, Clock, ClockStart, Device, GoodSince, HINTS_BYTES, Hint, MAX_GROUPS,
+        MAX_LOWER, PROBE_REPLIES_BYTES, Watch, echo_id_word, ticks_between, updelay_word,
     },
     steer::{MAX_MEMBERS, MemberSet},
 };
@@ -38,6 +38,8 @@ const CAPTURE: usize = offset_of!(Watch, capture) / 8;
 const GROUP: usize = offset_of!(Watch, group) / 8;
 const DEVICES: usize = offset_of!(Watch, devices) / 8;
 const DEVICE_WORDS: usize = size_of::<Device>() / 8;
+/// The word of a device whose upper half is [`Device::updelay`]; the lower half is its index.
+const OWN_UPDELAY: usize = offset_of!(Device, updelay) / 8;
 
 /// The maps that the sentinel shares with the groups and with the daemon.
 pub const SHAPES: [Shape; 7] = [
@@ -63,6 +65,22 @@ pub const SHAPES: [Shape; 7] = [
 ];
 /// Those of them that the programs of a group use.
 pub const SHARED: [&str; 4] = ["live", "hints", "probe_replies", "echo_id"];
+
+/// Ticks that may be missing before the timer counts as stopped.
+const MISSING_TICKS: u64 = 4;
+/// The same as a time: the timer runs in a soft interrupt, which a busy processor delays.
+const LATE: Duration = Duration::from_millis(500);
+
+/// Whether the timer runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Liveness {
+    /// It ticks, or it has nothing to monitor or cannot run.
+    Fine,
+    /// It has not ticked for too long. The number is that of its ticks.
+    Stalled(u64),
+    /// It found no device to monitor and ended by itself, but there are members.
+    Ended,
+}
 
 /// The sentinel of this network namespace.
 pub struct Sentinel {
@@ -135,16 +153,8 @@ impl Sentinel {
         if self.refused.is_some() {
             return Ok(());
         }
-        let mut clock = self.clock.get(&0, 0).map_err(map_error("clock"))?;
-        let settings = ClockSettings {
-            interval_ns: self.interval.duration().as_nanos() as u64,
-            groups: clock.settings.groups.max(highest + 1),
-            stop: 0,
-            ..clock.settings
-        };
-        clock.settings = settings;
-        self.clock.set(0, clock, 0).map_err(map_error("clock"))?;
-        let packet = [0u8; 64];
+        let interval_ns = self.interval.duration().as_nanos() as u64;
+        let packet = ClockStart { interval_ns, groups: highest + 1, reserved: 0 }.packet();
         let result = objects::program(&mut self.object, PROGRAM)?
             .test_run(TestRunOptions { data_in: Some(&packet), ..Default::default() })
             .map_err(|error| Error::Load { program: "sentinel", reason: one_line(&error) })?;
@@ -153,6 +163,38 @@ impl Sentinel {
         }
         self.refused = Some(format!("the kernel rejected the timer (step {})", result.return_value));
         Ok(())
+    }
+
+    /// Whether the timer runs; `now_ns` is `CLOCK_MONOTONIC`.
+    ///
+    /// # Errors
+    /// [`Error::Map`].
+    pub fn liveness(&self, now_ns: u64) -> Result<Liveness, Error> {
+        let is_idle = || (0..MAX_GROUPS as u32).all(|group| self.armed(group).is_empty());
+        if self.refused.is_some() || is_idle() {
+            return Ok(Liveness::Fine);
+        }
+        let settings = self.clock.get(&0, 0).map_err(map_error("clock"))?.settings;
+        let late = LATE.max(self.check_interval().times(MISSING_TICKS).duration()).as_nanos() as u64;
+        Ok(match settings.last_ns {
+            0 => Liveness::Ended,
+            last if now_ns.saturating_sub(last) > late => Liveness::Stalled(settings.ticks),
+            _ => Liveness::Fine,
+        })
+    }
+
+    /// Starts the timer again. If that fails, the sentinel is refused from then on.
+    ///
+    /// # Errors
+    /// [`Error::Load`] with the reason.
+    pub fn restart(&mut self) -> Result<(), Error> {
+        let highest = (0..MAX_GROUPS as u32).rev().find(|group| !self.armed(*group).is_empty());
+        self.start(highest.unwrap_or_default())
+            .inspect_err(|error| self.refused = Some(error.to_string()))?;
+        match &self.refused {
+            None => Ok(()),
+            Some(reason) => Err(Error::Load { program: "sentinel", reason: reason.clone() }),
+        }
     }
 
     /// Time between ticks: of the running timer, if there is one.
@@ -243,17 +285,34 @@ impl Sentinel {
         MemberSet::from_bits(self.watch.load(group as usize * WATCH_WORDS + ARMED))
     }
 
+    /// Sets how long links of a group must be up before their members are live. Delays of single members stay.
+    pub fn set_updelay(&self, group: u32, updelay: Duration) {
+        self.watch.store(group as usize * WATCH_WORDS + UPDELAY, updelay.as_nanos() as u64);
+    }
+
+    /// Sets the delay of a group and those of single members. Members that are not in the map have that of the group.
+    pub fn set_updelays(&self, group: u32, of_group: Duration, own: &BTreeMap<u8, Duration>) {
+        self.set_updelay(group, of_group);
+        for member in 0..MAX_MEMBERS as u8 {
+            let milliseconds = own.get(&member).map(|delay| delay.as_millis() as u32);
+            let at = places(group, member) + OWN_UPDELAY;
+            let device = self.watch.load(at) & u64::from(u32::MAX);
+            self.watch.store(at, u64::from(updelay_word(milliseconds)) << 32 | device);
+        }
+    }
+
     /// Monitors a member: its device and those below it.
-    pub fn arm(&self, group: u32, member: u8, devices: &[Device], updelay: Duration) {
+    pub fn arm(&self, group: u32, member: u8, devices: &[Device]) {
         let at = group as usize * WATCH_WORDS;
-        let places = at + DEVICES + member as usize * (1 + MAX_LOWER) * DEVICE_WORDS;
+        let places = places(group, member);
+        let own_updelay = self.watch.load(places + OWN_UPDELAY) & !u64::from(u32::MAX);
         let wanted: Vec<u64> = (0..1 + MAX_LOWER)
             .flat_map(|place| {
                 let device = devices.get(place).copied().unwrap_or_default();
-                [device.net_device, device.netns, u64::from(device.ifindex)]
+                let own_updelay = if place == 0 { own_updelay } else { 0 };
+                [device.net_device, device.netns, own_updelay | u64::from(device.ifindex)]
             })
             .collect();
-        self.watch.store(at + UPDELAY, updelay.as_nanos() as u64);
         let is_current =
             wanted.iter().enumerate().all(|(word, &value)| self.watch.load(places + word) == value);
         if is_current && self.armed(group).has(member) {
@@ -304,6 +363,11 @@ impl Sentinel {
         let mut word: Array<MapData, u32> = pins::typed(&self.directory, "echo_id", Map::Array)?;
         word.set(0, echo_id_word(identifier), 0).map_err(map_error("echo_id"))
     }
+}
+
+/// The first word of a member's devices in `watch`.
+fn places(group: u32, member: u8) -> usize {
+    group as usize * WATCH_WORDS + DEVICES + usize::from(member) * (1 + MAX_LOWER) * DEVICE_WORDS
 }
 
 /// Stops the timer of a pinned sentinel at its next tick.

@@ -102,7 +102,7 @@ words! {
         Ok,
         /// It has failed, by its probes or its link.
         Failed,
-        /// It is probed and has no targets.
+        /// It is probed and has no targets, or none replies on any member.
         Unknown,
         /// It is not probed.
         Disabled,
@@ -128,6 +128,16 @@ words! {
         Arp,
         /// IPv6 targets by Neighbour Discovery.
         Nd,
+    }
+
+    /// What happens to kernel settings of ours that another program changes: the setting `manage-sysctls`.
+    #[derive(Default)]
+    pub enum SysctlPolicy {
+        /// They are restored.
+        #[default]
+        Yes,
+        /// They are reported.
+        Warn,
     }
 
     /// How a member is probed in one family.

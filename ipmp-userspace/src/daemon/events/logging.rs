@@ -108,21 +108,21 @@ struct Outputs<W> {
 impl<W: Write> Outputs<W> {
     fn write(&mut self, line: &Line) {
         // Each is the fallback of the other: the other end of standard error may have been closed.
-        let is_logged = self.journal_first && self.to_journal(line) || self.to_stderr(line);
-        if !is_logged && !self.to_journal(line) {
-            self.to_syslog(line);
+        let is_logged = self.journal_first && self.send_journal(line) || self.write_stderr(line);
+        if !is_logged && !self.send_journal(line) {
+            self.send_syslog(line);
         }
     }
 
-    fn to_journal(&self, line: &Line) -> bool {
+    fn send_journal(&self, line: &Line) -> bool {
         self.journal.as_ref().is_some_and(|journal| journal.send(&line.entry).is_ok())
     }
 
-    fn to_syslog(&self, line: &Line) -> bool {
+    fn send_syslog(&self, line: &Line) -> bool {
         self.syslog.as_ref().is_some_and(|syslog| syslog.send(&line.syslog()).is_ok())
     }
 
-    fn to_stderr(&mut self, line: &Line) -> bool {
+    fn write_stderr(&mut self, line: &Line) -> bool {
         let time = if self.is_terminal { rfc3339(line.time) + " " } else { String::new() };
         // In one piece: another process may write there, too.
         self.stderr.write_all(format!("{time}ipmpd: {}\n", line.text).as_bytes()).is_ok()

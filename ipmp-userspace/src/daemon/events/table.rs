@@ -151,6 +151,12 @@ pub fn row(event: &Event) -> Row<'_> {
             format!("Test address {address} is ready on {member}")).member(member).test_address(*address),
         Event::TestAddressRemoved { member, address } => Row::new(Info, "test-address-removed",
             format!("Test address {address} has been removed from {member}")).member(member).test_address(*address),
+        Event::TestAddressRestored { member, address } => Row::new(Warn, "test-address-restored",
+            format!("Test address {address} was removed from {member} by another program; it has been added again"))
+                .member(member).test_address(*address),
+        Event::TestAddressConflict { member, address, why } => Row::new(Warn, "test-address-conflict",
+            format!("Test address {address} is missing on {member}: {why}; it is added again in 60 s"))
+                .member(member).test_address(*address),
         Event::TestAddressReserved { member, address } => Row::new(Info, "test-address-reserved",
             format!("Address {address} on {member} is now a test address and is excluded from source address \
                 selection")).member(member).test_address(*address),
@@ -202,6 +208,18 @@ pub fn row(event: &Event) -> Row<'_> {
             format!("The hardware address of {member} is now {}", Mac::from(*mac))).member(member),
         Event::GroupMacChanged { group, mac } => Row::new(Info, "group-mac-changed",
             format!("The hardware address of group {group} is now {}", Mac::from(*mac))),
+        Event::SentinelRestarted => Row::new(Warn, "sentinel-restarted",
+            "The sentinel has stopped; it has been started again".into()),
+        Event::SentinelMissing { why } => Row::new(Error, "sentinel-missing",
+            format!("The sentinel has stopped, and links are monitored by netlink: {why}")),
+        Event::SysctlRestored { member, setting, value, ours } => Row::new(Warn, "sysctl-restored",
+            format!("{setting} was set to {value} by another program; it is {ours} again"))
+                .moved(&None, member),
+        Event::SysctlChanged { member, setting, value, ours, why } => Row::new(Warn, "sysctl-changed",
+            format!("{setting} is {value}, and the group needs {ours}: {why}")).moved(&None, member),
+        Event::TestRuleRestored { member, address } => Row::new(Warn, "test-rule-restored",
+            format!("The routing rule of test address {address} on {member} was removed by another program; it has been \
+                added again")).member(member).test_address(*address),
         Event::ProgramRestored { program, interface } => Row::new(Warn, "program-restored",
             format!("The {program} program on {interface} was removed by another program; it has been attached again"))
                 .of_program(program, interface),

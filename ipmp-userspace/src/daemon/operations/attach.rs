@@ -8,7 +8,7 @@ use rtnetlink::packet_route::link::LinkFlags;
 
 use self::checks::{check_all, staying};
 use super::{
-    create, destroy,
+    create, destroy, link_up_check,
     refusals::{kernel, no_such_group, no_such_interface},
     set, test_address,
 };
@@ -22,8 +22,7 @@ use crate::{
         clock::now,
         events::trigger::Trigger,
         group::{
-            MemberDevice, RunningGroup, UPDELAY, actions, addresses, links, members,
-            mirrored_memberships::of_programs,
+            MemberDevice, RunningGroup, actions, addresses, links, members, mirrored_memberships::of_programs,
         },
         manager::Manager,
         migration::{Configuration, Place},
@@ -33,10 +32,10 @@ use crate::{
     link::{Address, Device, Saved as SavedSetting, memberships, speed, sysctl},
 };
 
-/// How much longer than [`UPDELAY`] the first member may take until its link is trusted, before addresses are moved to a
-/// group that cannot send yet: the kernel reports a link up to a second late (`linkwatch_schedule_work` in
+/// How long the first member may take until its link is trusted, before addresses are moved to a group that cannot send yet: its
+/// short updelay, and the second that the kernel may take to report a link (`linkwatch_schedule_work` in
 /// net/core/link_watch.c).
-const PATIENCE: Duration = Duration::from_millis(1800);
+const PATIENCE: Duration = Duration::from_secs(2);
 /// Between two readings of `live` meanwhile.
 const POLL: Duration = Duration::from_millis(5);
 /// Between two readings of the link state meanwhile: its messages are handled after the operation.
@@ -87,6 +86,9 @@ pub async fn attach(
         }
     }
     set::update_weights(manager, trigger, group).await;
+    if let Some(group) = manager.groups.get(group) {
+        notes.extend(link_up_check::message(group, &interfaces));
+    }
     Ok(notes)
 }
 
@@ -171,6 +173,8 @@ async fn try_join(
         manager.links.set_up(&candidate.device, true).await.map_err(|error| kernel(&error))?;
     }
     let group = manager.groups.get_mut(group_name).ok_or_else(|| no_such_group(group_name))?;
+    // An earlier member with this number may have had its own.
+    links::set_updelays(group, manager.file.group(group_name).cloned().unwrap_or_default().updelays());
     attach_datapath(group, number, candidate).map_err(|error| kernel(&error))?;
     // Read again: setting it up may have given it a carrier.
     let device = device(manager, name).await?;
@@ -331,7 +335,7 @@ async fn move_in(
 /// Waits until a group has an active member, and so a carrier, not longer than it takes to trust a link that is up. Follows
 /// the link of the interface that joins.
 async fn wait_until_live(manager: &mut Manager, trigger: &Trigger, group: &str, ifindex: u32) {
-    let limit = now() + UPDELAY + PATIENCE;
+    let limit = now() + PATIENCE;
     let mut link_is_due = now();
     while now() < limit {
         let Some((group, mut context)) = manager.group(group, trigger) else { return };
