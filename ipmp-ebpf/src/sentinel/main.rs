@@ -24,8 +24,8 @@ use aya_ebpf::{
 };
 use ipmp_common::{
     maps::{
-        CAPTURED, CaptureMode, ClockSettings, ClockStart, Device, GoodSince, HINTS_BYTES, Hint, HintKind, MAX_GROUPS,
-        MAX_LOWER, PROBE_REPLIES_BYTES, ProbeReply, Watch, link_state, ticks_between, updelay_ns,
+        CAPTURED, CaptureMode, ClockSettings, ClockStart, Device, GoodSince, HINTS_BYTES, Hint, HintKind,
+        MAX_GROUPS, MAX_LOWER, PROBE_REPLIES_BYTES, ProbeReply, Watch, link_state, ticks_between, updelay_ns,
     },
     steer::{MAX_MEMBERS, MemberSet},
 };
