@@ -117,7 +117,7 @@ impl Limits {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// A place for a connection; an error says why there is none.
+    /// A place for a connection. The error is the reason why there is none.
     pub fn connect(&self, uid: u32) -> Result<Place, String> {
         let mut state = self.state();
         let all: usize = state.connections.values().sum();
