@@ -3,7 +3,7 @@
 lab::lane!(side_by_side, seconds = 25);
 
 use std::collections::BTreeSet;
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, Ipv6Addr};
 use std::sync::{Arc, Mutex, atomic::AtomicBool};
 use std::time::{Duration, Instant};
 
@@ -133,6 +133,64 @@ fn failed_member_lets_all_addresses_be_announced_within_the_rate() {
     let seen = recorder.seen();
     println!("at most {} announcements in a second: {}", most_in_a_second(&seen), seen.len());
     assert!(most_in_a_second(&seen) <= 2, "{seen:?}");
+    production.assert_clean();
+}
+
+/// MACs in Neighbour Advertisements for an address that a peer receives, while `work` runs.
+fn advertised(peer: &Host, address: Ipv6Addr, work: impl FnOnce()) -> Vec<Mac> {
+    let socket =
+        PacketSocket::open(peer.namespace(), Some(host::INTERFACE), &filter::ethertype(0x86dd)).unwrap();
+    work();
+    let mut found = Vec::new();
+    socket
+        .receive_for(SECOND / 10, |seen, frame| {
+            // Ethernet, IPv6 without extension headers, type, flags, target, option with the MAC.
+            if !seen.outgoing && frame.len() >= 86 && frame[54] == 136 && frame[62..78] == address.octets() {
+                found.push(frame[80..86].try_into().unwrap());
+            }
+        })
+        .unwrap();
+    found
+}
+
+#[test]
+fn ipv6_address_is_announced_after_detection_and_never_if_another_host_has_it() {
+    lab::needs_root!();
+    let lab = Lab::tutorial().unwrap();
+    let production = Production::create(&lab).unwrap();
+    let (owner, peer) = (lab.peer(0), lab.peer(1));
+    let taken = owner.v6();
+    let members: Vec<Mac> = lab.members().iter().map(lab::Member::mac).collect();
+    let add = |address: Ipv6Addr| lab.host().ip(&format!("-6 addr add {address}/64 dev {GROUP}")).unwrap();
+
+    let is_duplicate = || {
+        let report = production.report().unwrap();
+        report.addresses.iter().any(|known| known.address == taken && known.duplicate && !known.up)
+    };
+    let macs = advertised(peer, taken, || {
+        add(taken);
+        assert!(wait_until(TIMEOUT, is_duplicate), "{}", production.show());
+    });
+    assert!(macs.iter().all(|mac| !members.contains(mac)), "{taken} was announced by the group: {macs:02x?}");
+    let line =
+        format!("Data address {taken} of group {GROUP} is not used: another host has the same address");
+    assert_eq!(production.daemon.log_matches(&line, 0).len(), 1);
+    assert!(
+        production.show().contains("inbound none, duplicate: another host has it"),
+        "{}",
+        production.show()
+    );
+    production.daemon.ctl(&format!("address del {taken}/64 --group {GROUP}")).unwrap();
+    assert!(!is_duplicate());
+
+    let free = Ipv6Addr::new(0xfd00, 0x178, 0, 0, 0, 0, 0, 0x55);
+    let macs = advertised(peer, free, || {
+        add(free);
+        assert!(wait_until(TIMEOUT, || production.inbound(free).is_ok()), "{}", production.show());
+    });
+    let inbound = lab.member(&production.inbound(free).unwrap()).mac();
+    println!("{taken}: duplicate; {free}: announced by {}", lab::show_mac(inbound));
+    assert!(macs.contains(&inbound), "{macs:02x?}");
     production.assert_clean();
 }
 

@@ -221,6 +221,11 @@ pub enum Event {
         address: IpAddr,
         group: String,
     },
+    /// Duplicate address detection found another host with a data address.
+    AddressDuplicate {
+        address: IpAddr,
+        group: String,
+    },
     /// A sender behind this host uses an address that is no data address.
     AddressLearned {
         address: IpAddr,

@@ -181,6 +181,11 @@ impl RunningGroup {
         self.interface.ifindex == ifindex || self.number_of(ifindex).is_some()
     }
 
+    /// Whether this is the group interface or a VLAN device on it.
+    pub fn has_addresses_on(&self, ifindex: u32) -> bool {
+        self.interface.ifindex == ifindex || self.vlans.id_of(ifindex).is_some()
+    }
+
     /// Indexes of the group interface, the members and the VLAN devices.
     pub fn devices(&self) -> impl Iterator<Item = u32> {
         let members = self.members.values().map(|member| member.ifindex);

@@ -10,35 +10,49 @@ use crate::{
 
 /// Addresses of the group interface with their prefix lengths.
 #[derive(Debug, Default)]
-pub struct DataAddresses(BTreeSet<(IpAddr, u8)>);
+pub struct DataAddresses {
+    all: BTreeSet<(IpAddr, u8)>,
+    /// Those that another host has, also on VLANs of the group: they are neither announced nor answered for.
+    duplicates: BTreeSet<IpAddr>,
+}
 
 impl DataAddresses {
     /// All of them.
     pub fn iter(&self) -> impl Iterator<Item = (IpAddr, u8)> {
-        self.0.iter().copied()
+        self.all.iter().copied()
     }
 
     /// Whether an address is on the group interface.
     pub fn contains(&self, address: IpAddr) -> bool {
-        self.0.range((address, 0)..=(address, u8::MAX)).next().is_some()
+        self.all.range((address, 0)..=(address, u8::MAX)).next().is_some()
     }
 
     /// Addresses found in the maps. Whether they are still on the interface is not known yet.
     pub fn expect(&mut self, addresses: impl IntoIterator<Item = IpAddr>) {
         // No address has this prefix length: the actual one is new, and this one is missing.
-        self.0.extend(addresses.into_iter().map(|address| (address, u8::MAX)));
+        self.all.extend(addresses.into_iter().map(|address| (address, u8::MAX)));
+    }
+
+    /// Whether another host has it.
+    pub fn is_duplicate(&self, address: IpAddr) -> bool {
+        self.duplicates.contains(&address)
+    }
+
+    /// It was removed, or no other host has it.
+    pub fn forget_duplicate(&mut self, address: IpAddr) {
+        self.duplicates.remove(&address);
     }
 
     /// Those that are not among the present ones.
     pub fn missing_in(&self, present: &BTreeSet<(IpAddr, u8)>) -> Vec<(IpAddr, u8)> {
-        self.0.difference(present).copied().collect()
+        self.all.difference(present).copied().collect()
     }
 }
 
 /// An address was added to the group interface. It is a data address at once.
 pub async fn add(group: &mut RunningGroup, context: &mut Context<'_>, address: IpAddr, prefix: u8) {
     let is_known = group.addresses.contains(address);
-    group.addresses.0.insert((address, prefix));
+    group.addresses.all.insert((address, prefix));
     if !is_known {
         let name = group.name().to_owned();
         context.log(group.name(), &Event::AddressAdded { address, group: name });
@@ -48,9 +62,17 @@ pub async fn add(group: &mut RunningGroup, context: &mut Context<'_>, address: I
     }
 }
 
+/// Duplicate address detection found another host with an address of the group.
+pub fn set_duplicate(group: &mut RunningGroup, context: &mut Context<'_>, address: IpAddr) {
+    if group.addresses.duplicates.insert(address) {
+        let name = group.name().to_owned();
+        context.log(group.name(), &Event::AddressDuplicate { address, group: name });
+    }
+}
+
 /// An address was removed from the group interface.
 pub async fn remove(group: &mut RunningGroup, context: &mut Context<'_>, address: IpAddr, prefix: u8) {
-    let was_known = group.addresses.0.remove(&(address, prefix));
+    let was_known = group.addresses.all.remove(&(address, prefix));
     if group.addresses.contains(address) {
         return;
     }

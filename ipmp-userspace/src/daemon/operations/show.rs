@@ -129,6 +129,7 @@ fn data_addresses(
         address: address.ip,
         prefix: address.prefix,
         up: is_up(interface) && is_ready(address),
+        duplicate: address.is_duplicate() || group.addresses.is_duplicate(address.ip),
         inbound: group.core.inbound(address.ip).and_then(|number| name_of(group, number)),
     })
     .collect()
@@ -186,7 +187,7 @@ fn member_report(
             .iter()
             .map(|(&address, &prefix)| {
                 let up = is_up(device) && ready(address);
-                AddressReport { address, prefix, up, inbound: None }
+                AddressReport { address, prefix, up, duplicate: false, inbound: None }
             })
             .collect(),
         attach: group.datapath.attach_kind().to_string(),

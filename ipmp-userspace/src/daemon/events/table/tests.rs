@@ -66,6 +66,7 @@ fn events() -> Vec<Event> {
         Event::MtuChanged { group: group(), mtu: 9000 },
         Event::AddressAdded { address, group: group() },
         Event::AddressRemoved { address, group: group() },
+        Event::AddressDuplicate { address, group: group() },
         Event::AddressLearned { address, group: group() },
         Event::SettingsChanged { group: group(), member: None, settings: "SETTINGS".into() },
         Event::MemberRenamed { before: "OLD".into(), member: "NEW".into(), group: group() },
