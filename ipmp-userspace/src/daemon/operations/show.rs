@@ -171,7 +171,7 @@ fn member_report(
         weight: known.weight(),
         slots: group.core.slots().shares()[usize::from(number)],
         link: known.link(),
-        probe: known.probe_column(),
+        probe: group.core.probe_column(known),
         state: known.state(),
         offline: known.offline(),
         active: group.core.active().contains(&number),
