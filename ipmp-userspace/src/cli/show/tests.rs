@@ -18,7 +18,7 @@ fn degraded_group_shows_reason_of_every_idle_member() {
         "\
 production0: flags=<UP,BROADCAST,RUNNING,MULTICAST,IPMP> mtu 1500 index 2
         inet 192.168.178.200 netmask ffffff00 broadcast 192.168.178.255 inbound e1000g0
-        inet6 2001:db8::200/64 inbound none
+        inet6 2001:db8::200/64 inbound none, duplicate: another host has it
         groupname Production
         state degraded: 1 of 3 members transmits; e1000g1: failed, link down; rge0: offline
         failure detection by link state; failback=yes fail-open=yes probe=off
