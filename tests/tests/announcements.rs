@@ -101,8 +101,10 @@ fn most_in_a_second(seen: &[Announcement]) -> usize {
 fn failed_member_lets_all_addresses_be_announced_within_the_rate() {
     lab::needs_root!();
     let lab = Lab::tutorial().unwrap();
-    let production =
-        Production::builder(&lab).settings("announce-count=1 announce-interval=60s").create().unwrap();
+    let production = Production::builder(&lab)
+        .settings("announce-count=1 announce-interval=60s address-detection=no")
+        .create()
+        .unwrap();
     let recorder = Recorder::start(lab.peer(0));
     let further: Vec<_> = FURTHER.iter().map(|last| format!("192.168.178.{last}/24")).collect();
     production.daemon.ctl(&format!("address add {} --group {GROUP}", further.join(" "))).unwrap();
@@ -191,6 +193,47 @@ fn ipv6_address_is_announced_after_detection_and_never_if_another_host_has_it() 
     let inbound = lab.member(&production.inbound(free).unwrap()).mac();
     println!("{taken}: duplicate; {free}: announced by {}", lab::show_mac(inbound));
     assert!(macs.contains(&inbound), "{macs:02x?}");
+    production.assert_clean();
+}
+
+#[test]
+fn ipv4_address_of_another_host_is_not_announced_and_claims_are_answered_once() {
+    lab::needs_root!();
+    let lab = Lab::tutorial().unwrap();
+    let production =
+        Production::builder(&lab).settings("announce-count=1 announce-interval=60s").create().unwrap();
+    let (owner, peer) = (lab.peer(0), lab.peer(1));
+    let recorder = Recorder::start(peer);
+    let members: Vec<Mac> = lab.members().iter().map(lab::Member::mac).collect();
+    let of = |address: Ipv4Addr| {
+        let seen = recorder.seen().into_iter();
+        seen.filter(|one| one.address == address && members.contains(&one.mac)).count()
+    };
+    let free = Ipv4Addr::new(192, 168, 178, 210);
+    let taken = owner.v4();
+    production.daemon.ctl(&format!("address add {free}/24 {taken}/24 --group {GROUP}")).unwrap();
+    assert!(wait_until(TIMEOUT, || of(free) == 1), "{:?}", recorder.seen());
+    let owned = format!("Another host ({}) has data address {taken}", lab::show_mac(owner.mac()));
+    production.daemon.wait_line(&owned, 0, TIMEOUT).unwrap();
+    assert_eq!(of(taken), 0, "{:?}", recorder.seen());
+    let report = production.report().unwrap();
+    let duplicates: Vec<_> = report.addresses.iter().filter(|known| known.duplicate).collect();
+    assert!(matches!(duplicates[..], [one] if one.address == taken), "{duplicates:?}");
+
+    // As arping -U: a burst of claims is reported and answered once.
+    let rival =
+        PacketSocket::open(peer.namespace(), Some(host::INTERFACE), &filter::ethertype(0x88b5)).unwrap();
+    for _ in 0..20 {
+        rival.send(&lab::neighbour::arp_request(peer.mac(), free, free).unwrap()).unwrap();
+        std::thread::sleep(SECOND / 100);
+    }
+    let claimed = format!("Another host ({}) claims data address {free}", lab::show_mac(peer.mac()));
+    production.daemon.wait_line(&claimed, 0, TIMEOUT).unwrap();
+    assert!(wait_until(TIMEOUT, || of(free) == 2), "{:?}", recorder.seen());
+    std::thread::sleep(SECOND / 2);
+    assert_eq!(of(free), 2, "{:?}", recorder.seen());
+    assert_eq!(production.daemon.log_matches(&claimed, 0).len(), 1);
+    println!("{owned}; {claimed}");
     production.assert_clean();
 }
 

@@ -12,6 +12,8 @@ use crate::types::{CaptureMode, HashPolicy};
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub enum Setting {
+    /// Whether new IPv4 addresses are probed for before they are announced.
+    AddressDetection(bool),
     /// How often an address that is new or has moved is announced; `None`: as many times as its family usually is.
     AnnounceCount(Option<u8>),
     /// After this many seconds without announcement a member announces one of its addresses again.
@@ -58,6 +60,14 @@ struct Key {
 
 /// Every key.
 const KEYS: &[Key] = &[
+    Key {
+        name: "address-detection",
+        owner: Owner::Group,
+        values: "yes|no",
+        about: "probe for 4 s whether another host has a new IPv4 address before it is announced (yes, the default), or \
+                announce it at once (no)",
+        read: |value| Ok(yes_no(value).map(Setting::AddressDetection)),
+    },
     Key {
         name: "announce-count",
         owner: Owner::Group,
@@ -277,6 +287,7 @@ pub fn help() -> String {
 impl Setting {
     fn key(&self) -> &'static Key {
         let name = match self {
+            Self::AddressDetection(_) => "address-detection",
             Self::AnnounceCount(_) => "announce-count",
             Self::AnnounceInterval(_) => "announce-interval",
             Self::AnnounceRate(_) => "announce-rate",
@@ -365,7 +376,9 @@ impl fmt::Display for Setting {
         write!(f, "{}=", self.key().name)?;
         match self {
             Self::Capture(mode) => f.write_str(mode.as_str()),
-            Self::FailOpen(yes) | Self::Failback(yes) => f.write_str(if *yes { "yes" } else { "no" }),
+            Self::AddressDetection(yes) | Self::FailOpen(yes) | Self::Failback(yes) => {
+                f.write_str(if *yes { "yes" } else { "no" })
+            }
             Self::Fdt(time) => time.fmt(f),
             Self::Hash(policy) => f.write_str(policy.as_str()),
             Self::Probe(policy) => f.write_str(policy.as_str()),
@@ -388,7 +401,7 @@ impl fmt::Display for Setting {
 mod tests {
     use super::*;
 
-    const GROUP: &str = "a group has announce-count=auto|1..20, announce-interval=1s..3600s, \
+    const GROUP: &str = "a group has address-detection=yes|no, announce-count=auto|1..20, announce-interval=1s..3600s, \
                          announce-rate=auto|1..1000, capture=auto|on|off, fail-open=yes|no, failback=yes|no, fdt=10ms..3600s, \
                          hash=connection|flow|destination, probe=off|auto|arp|nd, targets=auto|ADDRESS[,ADDRESS...]";
     const MEMBER: &str = "a member has standby=on|off, weight=1..1000000";
@@ -400,6 +413,8 @@ mod tests {
     #[test]
     fn every_value_is_read_as_it_is_written() {
         for text in [
+            "address-detection=yes",
+            "address-detection=no",
             "announce-count=auto",
             "announce-count=1",
             "announce-count=20",

@@ -231,6 +231,14 @@ pub enum Event {
         address: IpAddr,
         group: String,
     },
+    /// Another host claims an IPv4 address of the group. `announced`: it was announced before, and is once more; else it is
+    /// not announced.
+    AddressClaimed {
+        address: IpAddr,
+        group: String,
+        mac: [u8; 6],
+        announced: bool,
+    },
     SettingsChanged {
         group: String,
         member: Option<String>,

@@ -5,6 +5,7 @@
 
 pub mod actions;
 pub mod addresses;
+pub mod conflicts;
 mod context;
 pub mod deadline;
 pub mod followers;
@@ -93,6 +94,8 @@ pub struct RunningGroup {
     pub members: BTreeMap<u8, MemberDevice>,
     /// Addresses of the group interface.
     pub addresses: addresses::DataAddresses,
+    /// Claims of other hosts to its addresses.
+    pub conflicts: conflicts::Conflicts,
     /// VLAN devices on the group interface.
     pub vlans: vlans::Vlans,
     /// Addresses that follow the cast member.
@@ -133,6 +136,7 @@ impl RunningGroup {
             mtu,
             members: BTreeMap::new(),
             addresses: addresses::DataAddresses::default(),
+            conflicts: conflicts::Conflicts::default(),
             vlans: vlans::Vlans::default(),
             followers: followers::Followers::default(),
             filters: hardware_filters::FilterState::default(),

@@ -14,6 +14,10 @@ pub struct DataAddresses {
     all: BTreeSet<(IpAddr, u8)>,
     /// Those that another host has, also on VLANs of the group: they are neither announced nor answered for.
     duplicates: BTreeSet<IpAddr>,
+    /// Those that were never announced, and have not been moved from a NIC of this host.
+    new: BTreeSet<IpAddr>,
+    /// Counts the changes.
+    version: u64,
 }
 
 impl DataAddresses {
@@ -30,12 +34,18 @@ impl DataAddresses {
     /// Addresses found in the maps. Whether they are still on the interface is not known yet.
     pub fn expect(&mut self, addresses: impl IntoIterator<Item = IpAddr>) {
         // No address has this prefix length: the actual one is new, and this one is missing.
+        self.version += 1;
         self.all.extend(addresses.into_iter().map(|address| (address, u8::MAX)));
     }
 
-    /// Whether another host has it.
-    pub fn is_duplicate(&self, address: IpAddr) -> bool {
-        self.duplicates.contains(&address)
+    /// Another number after each change.
+    pub fn version(&self) -> u64 {
+        self.version
+    }
+
+    /// Whether the address was never announced; it is now.
+    pub fn take_new(&mut self, address: IpAddr) -> bool {
+        self.new.remove(&address)
     }
 
     /// It was removed, or no other host has it.
@@ -51,8 +61,17 @@ impl DataAddresses {
 
 /// An address was added to the group interface. It is a data address at once.
 pub async fn add(group: &mut RunningGroup, context: &mut Context<'_>, address: IpAddr, prefix: u8) {
+    if !group.addresses.contains(address) {
+        group.addresses.new.insert(address);
+    }
+    add_moved(group, context, address, prefix).await;
+}
+
+/// As [`add`], of an address that this host had before: no other host has it.
+pub async fn add_moved(group: &mut RunningGroup, context: &mut Context<'_>, address: IpAddr, prefix: u8) {
     let is_known = group.addresses.contains(address);
     group.addresses.all.insert((address, prefix));
+    group.addresses.version += 1;
     if !is_known {
         let name = group.name().to_owned();
         context.log(group.name(), &Event::AddressAdded { address, group: name });
@@ -73,9 +92,12 @@ pub fn set_duplicate(group: &mut RunningGroup, context: &mut Context<'_>, addres
 /// An address was removed from the group interface.
 pub async fn remove(group: &mut RunningGroup, context: &mut Context<'_>, address: IpAddr, prefix: u8) {
     let was_known = group.addresses.all.remove(&(address, prefix));
+    group.addresses.version += 1;
     if group.addresses.contains(address) {
         return;
     }
+    group.addresses.new.remove(&address);
+    group.conflicts.forget(address);
     if was_known {
         let name = group.name().to_owned();
         context.log(group.name(), &Event::AddressRemoved { address, group: name });

@@ -67,6 +67,8 @@ fn events() -> Vec<Event> {
         Event::AddressAdded { address, group: group() },
         Event::AddressRemoved { address, group: group() },
         Event::AddressDuplicate { address, group: group() },
+        Event::AddressClaimed { address, group: group(), mac: [2, 0, 0, 0, 0, 0xab], announced: true },
+        Event::AddressClaimed { address, group: group(), mac: [2, 0, 0, 0, 0, 0xab], announced: false },
         Event::AddressLearned { address, group: group() },
         Event::SettingsChanged { group: group(), member: None, settings: "SETTINGS".into() },
         Event::MemberRenamed { before: "OLD".into(), member: "NEW".into(), group: group() },
