@@ -35,14 +35,11 @@ pub use context::Context;
 use ipmp_common::{hash::HashPolicy, steer::MemberSet};
 
 use crate::{
-    core,
-    daemon::migration::Place,
+    core::{self, Time},
+    daemon::{migration::Place, state_file::Updelays},
     datapath,
     link::{Device, GroupInterface},
 };
-
-/// How long a link must be up before it is trusted again (docs/design/leaving-and-returning.md).
-pub const UPDELAY: Duration = Duration::from_millis(200);
 
 /// A member's device.
 #[derive(Clone, Debug)]
@@ -110,6 +107,8 @@ pub struct RunningGroup {
     pub hooks: hooks::Hooks,
     /// Test addresses of the members.
     pub test_addresses: test_addresses::GroupTestAddresses,
+    /// How long links must be up before their members are used.
+    pub updelays: Updelays,
     /// Replaces the sentinel on kernels where it cannot run.
     pub updelay: Option<updelay::Updelay>,
     /// Searches for targets.
@@ -144,6 +143,7 @@ impl RunningGroup {
             mirrored: mirrored_memberships::MirroredMemberships::default(),
             hooks: hooks::Hooks::default(),
             test_addresses: test_addresses::GroupTestAddresses::default(),
+            updelays: Updelays::default(),
             updelay,
             discovery: probing::Discovery::default(),
             route_targets: route_targets::RouteTargets::default(),
@@ -173,6 +173,19 @@ impl RunningGroup {
     /// The number of the member with this name.
     pub fn number_named(&self, name: &str) -> Option<u8> {
         self.members.iter().find(|(_, member)| member.name == name).map(|(number, _)| *number)
+    }
+
+    /// Since when the link of a member that is not live has been up.
+    pub fn up_since(&self, number: u8) -> Option<Time> {
+        match &self.updelay {
+            Some(updelay) => updelay.up_since(number),
+            None => self.datapath.good_since(number).map(Time),
+        }
+    }
+
+    /// How long the link of a member must be up now before it is used.
+    pub fn updelay_of(&self, number: u8) -> Duration {
+        self.updelays.of(number, self.live().is_empty())
     }
 
     /// The members whose links the datapath trusts.

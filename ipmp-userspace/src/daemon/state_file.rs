@@ -16,7 +16,7 @@ use std::{
 };
 
 use serde::{Deserialize, Deserializer, Serialize, de::Error as _};
-pub use settings::DEFAULT_WEIGHT;
+pub use settings::{DEFAULT_WEIGHT, Updelays};
 
 use super::migration::Configuration;
 use crate::{
