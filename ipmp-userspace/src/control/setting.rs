@@ -64,7 +64,7 @@ struct Key {
 const KEYS: &[Key] = &[
     Key {
         name: "address-detection",
-        owner: Owner::Group,
+        owners: &[Owner::Group],
         values: "yes|no",
         about: "probe for 4 s whether another host has a new IPv4 address before it is announced (yes, the default), or \
                 announce it at once (no)",
