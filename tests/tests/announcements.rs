@@ -101,10 +101,8 @@ fn most_in_a_second(seen: &[Announcement]) -> usize {
 fn failed_member_lets_all_addresses_be_announced_within_the_rate() {
     lab::needs_root!();
     let lab = Lab::tutorial().unwrap();
-    let production = Production::builder(&lab)
-        .settings("announce-count=1 announce-interval=60s address-detection=no")
-        .create()
-        .unwrap();
+    let production =
+        Production::builder(&lab).settings("announce-count=1 announce-interval=60s").create().unwrap();
     let recorder = Recorder::start(lab.peer(0));
     let further: Vec<_> = FURTHER.iter().map(|last| format!("192.168.178.{last}/24")).collect();
     production.daemon.ctl(&format!("address add {} --group {GROUP}", further.join(" "))).unwrap();
@@ -200,8 +198,10 @@ fn ipv6_address_is_announced_after_detection_and_never_if_another_host_has_it() 
 fn ipv4_address_of_another_host_is_not_announced_and_claims_are_answered_once() {
     lab::needs_root!();
     let lab = Lab::tutorial().unwrap();
-    let production =
-        Production::builder(&lab).settings("announce-count=1 announce-interval=60s").create().unwrap();
+    let production = Production::builder(&lab)
+        .settings("announce-count=1 announce-interval=60s address-detection=yes")
+        .create()
+        .unwrap();
     let (owner, peer) = (lab.peer(0), lab.peer(1));
     let recorder = Recorder::start(peer);
     let members: Vec<Mac> = lab.members().iter().map(lab::Member::mac).collect();

@@ -60,7 +60,7 @@ pub struct Pace {
 impl Default for Pace {
     /// Three frames within 15 s, the shortest ageing time that bridges are configured with: two may be lost.
     fn default() -> Self {
-        Self { rate: None, count: None, interval: Duration::from_secs(5), detect: true }
+        Self { rate: None, count: None, interval: Duration::from_secs(5), detect: false }
     }
 }
 
@@ -228,8 +228,10 @@ impl Schedule {
         let Announcement { group, vlan, address, ifindex, .. } = announcement;
         let pace = self.pace(group);
         let left = pace.times(address);
-        // A detection that is not over continues through the new member.
+        // A failover ends a detection that has found no other host: neighbours have the address already, since the kernel
+        // answers requests for it meanwhile.
         let before = self.entries.get(&(group, vlan, address)).and_then(|entry| entry.detection);
+        let before = before.filter(|before| before.conflict);
         let new = announcement.probe && address.is_ipv4();
         let detection = before
             .map(|before| Detection { probes: PROBES, ..before })
@@ -620,7 +622,9 @@ mod tests {
     #[test]
     fn new_address_is_announced_first_after_probes_without_conflict() {
         let new = |address| Announcement { probe: true, ..announcement(address, 3) };
+        let detecting = Pace { detect: true, ..Pace::default() };
         let mut schedule = Schedule::default();
+        schedule.set_pace(1, detecting);
         schedule.announce(new(address(200)), at(0));
         schedule.announce(announcement(address(201), 3), at(0));
         let sent = run(&mut schedule, at(8000));
@@ -633,14 +637,20 @@ mod tests {
         schedule.announce(announcement(address(200), 4), at(9000));
         assert!(schedule.take(at(9000)).iter().all(|one| !one.probe));
 
-        schedule.set_pace(1, Pace { detect: false, ..Pace::default() });
-        schedule.announce(new(address(202)), at(10_000));
+        schedule.announce(new(address(202)), at(9000));
+        assert!(schedule.take(at(9000)).iter().any(|one| one.probe));
+        schedule.announce(announcement(address(202), 4), at(9100));
+        assert!(schedule.take(at(9100)).iter().all(|one| !one.probe), "a failover does not wait");
+
+        schedule.set_pace(1, Pace::default());
+        schedule.announce(new(address(203)), at(10_000));
         assert!(schedule.take(at(10_000)).iter().all(|one| !one.probe));
     }
 
     #[test]
     fn address_of_another_host_is_not_announced_until_it_is_free() {
         let mut schedule = Schedule::default();
+        schedule.set_pace(1, Pace { detect: true, ..Pace::default() });
         schedule.announce(Announcement { probe: true, ..announcement(address(200), 3) }, at(0));
         run(&mut schedule, at(1500));
         assert!(schedule.conflict(1, None, address(200), at(1500)));

@@ -68,8 +68,8 @@ const KEYS: &[Key] = &[
         name: "address-detection",
         owners: &[Owner::Group],
         values: "yes|no",
-        about: "probe for 4 s whether another host has a new IPv4 address before it is announced (yes, the default), or \
-                announce it at once (no)",
+        about: "announce a new IPv4 address only after probes for 4 s have found no other host with it (yes), or at once \
+                (no, the default)",
         read: |value| Ok(yes_no(value).map(Setting::AddressDetection)),
     },
     Key {

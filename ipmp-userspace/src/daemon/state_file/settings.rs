@@ -221,8 +221,8 @@ mod tests {
     #[test]
     fn announcements_are_paced_as_set() {
         assert_eq!(chosen(&[]).announce_pace(), Pace::default());
-        let own = ["announce-rate=15", "announce-count=2", "announce-interval=3s", "address-detection=no"];
-        let pace = Pace { rate: Some(15), count: Some(2), interval: Duration::from_secs(3), detect: false };
+        let own = ["announce-rate=15", "announce-count=2", "announce-interval=3s", "address-detection=yes"];
+        let pace = Pace { rate: Some(15), count: Some(2), interval: Duration::from_secs(3), detect: true };
         assert_eq!(chosen(&own).announce_pace(), pace);
         let again = ["announce-rate=15", "announce-count=2", "announce-rate=auto", "announce-count=auto"];
         assert_eq!(chosen(&again).announce_pace(), Pace::default());
