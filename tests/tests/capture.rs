@@ -255,7 +255,7 @@ fn settings_apply_at_once_and_survive_restart() {
         ),
         (
             "set rge0 capture=on".to_owned(),
-            "ipmpctl: rge0 is a member and has no capture: a member has standby=on|off, weight=1..1000000"
+            "ipmpctl: rge0 is a member and has no capture: a member has match=auto|permanent-mac|mac|name, standby=on|off, weight=1..1000000"
                 .to_owned(),
         ),
         (

@@ -5,8 +5,7 @@ use std::{fmt, net::IpAddr, str::FromStr};
 use serde::{Deserialize, Serialize};
 
 use super::{detection::DetectionTime, target};
-use crate::types::ProbePolicy;
-use crate::types::{CaptureMode, HashPolicy};
+use crate::types::{CaptureMode, HashPolicy, MatchBy, ProbePolicy};
 
 /// A setting with its value. In the state file and on the socket it is its text.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -28,6 +27,8 @@ pub enum Setting {
     Targets(Vec<IpAddr>),
     /// Whether a member is used only when an active member fails.
     Standby(bool),
+    /// By what a member is recognised when its device returns.
+    Match(MatchBy),
     /// Share of the flows that a member should get, against the other members' weights.
     Weight(u32),
 }
@@ -106,6 +107,14 @@ const KEYS: &[Key] = &[
         about: "probe only these hosts (`ipmpctl target` adds and removes single ones), or those found by routes and \
                 multicast (auto)",
         read: targets,
+    },
+    Key {
+        name: "match",
+        owner: Owner::Member,
+        values: "auto|permanent-mac|mac|name",
+        about: "by what the member is recognised when its device returns: permanent MAC, else MAC, else name (auto), or \
+                one of them",
+        read: |value| Ok(value.parse().ok().map(Setting::Match)),
     },
     Key {
         name: "standby",
@@ -232,6 +241,7 @@ impl Setting {
             Self::Hash(_) => "hash",
             Self::Probe(_) => "probe",
             Self::Targets(_) => "targets",
+            Self::Match(_) => "match",
             Self::Standby(_) => "standby",
             Self::Weight(_) => "weight",
         };
@@ -319,6 +329,7 @@ impl fmt::Display for Setting {
                 let texts: Vec<String> = targets.iter().map(IpAddr::to_string).collect();
                 f.write_str(&texts.join(","))
             }
+            Self::Match(by) => f.write_str(by.as_str()),
             Self::Standby(on) => f.write_str(if *on { "on" } else { "off" }),
             Self::Weight(weight) => write!(f, "{weight}"),
         }
@@ -331,7 +342,7 @@ mod tests {
 
     const GROUP: &str = "a group has capture=auto|on|off, fail-open=yes|no, failback=yes|no, fdt=10ms..3600s, \
                          hash=connection|flow|destination, probe=off|auto|arp|nd, targets=auto|ADDRESS[,ADDRESS...]";
-    const MEMBER: &str = "a member has standby=on|off, weight=1..1000000";
+    const MEMBER: &str = "a member has match=auto|permanent-mac|mac|name, standby=on|off, weight=1..1000000";
 
     fn read(text: &str) -> Result<Setting, String> {
         text.parse().map_err(|error: Error| error.to_string())
@@ -360,6 +371,10 @@ mod tests {
             "targets=auto",
             "targets=192.168.178.1",
             "targets=192.168.178.1,2001:db8::1",
+            "match=auto",
+            "match=permanent-mac",
+            "match=mac",
+            "match=name",
             "standby=on",
             "standby=off",
             "weight=1",
@@ -397,6 +412,7 @@ mod tests {
             ("fail-open=", "yes|no"),
             ("probe=icmp", "off|auto|arp|nd"),
             ("targets=", "auto|ADDRESS[,ADDRESS...]"),
+            ("match=ifindex", "auto|permanent-mac|mac|name"),
             ("standby=yes", "on|off"),
         ] {
             let (key, value) = text.split_once('=').unwrap();

@@ -28,7 +28,7 @@ use super::{
     group::{deadline, followers, links, probe_replies, tasks::TaskResult},
     kernel_changes,
     manager::Manager,
-    operations,
+    operations, returns,
     startup::{
         self, Error,
         lock::Lock,
@@ -219,6 +219,9 @@ impl EventLoop {
         }
         if self.manager.filter_timer.next(&self.manager.groups).is_some_and(|due| due <= time) {
             self.manager.update_filters(&trigger).await;
+        }
+        if self.manager.returns.next().is_some_and(|due| due <= time) {
+            returns::check(&mut self.manager, &trigger, false).await;
         }
         self.manager.route_reader.start(&self.manager.groups, &self.manager.tasks, time);
     }

@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use super::{
     events::{event_log::EventLog, trigger::Trigger},
     group::{
-        Context, RunningGroup, deadline, hardware_filters::FilterTimer, neighbours::ProbeResolver,
-        route_targets::RouteReader, tasks::Tasks,
+        Context, RunningGroup, absence::ReturnTimer, deadline, hardware_filters::FilterTimer,
+        neighbours::ProbeResolver, route_targets::RouteReader, tasks::Tasks,
     },
     mpathd::Mpathd,
     state_file::StateFile,
@@ -36,6 +36,8 @@ pub struct Manager {
     pub route_reader: RouteReader,
     /// When hardware filters are updated.
     pub filter_timer: FilterTimer,
+    /// Devices of absent members that cannot rejoin yet.
+    pub returns: ReturnTimer,
     /// Queries beside the loop.
     pub tasks: Tasks,
     /// The event log.
@@ -95,7 +97,12 @@ impl Manager {
     pub fn next_deadline(&self) -> Option<Time> {
         let groups = self.groups.values().filter_map(deadline::next);
         let filters = self.filter_timer.next(&self.groups);
-        groups.chain(self.schedule.next()).chain(filters).chain(self.route_reader.next()).min()
+        groups
+            .chain(self.schedule.next())
+            .chain(filters)
+            .chain(self.route_reader.next())
+            .chain(self.returns.next())
+            .min()
     }
 
     /// Updates the hardware filters of all members.

@@ -26,7 +26,8 @@ use crate::{
         },
         manager::Manager,
         migration::{Configuration, Place},
-        state_file::{DEFAULT_WEIGHT, SavedFilters, SavedMember, SavedTestAddresses},
+        returns,
+        state_file::{DEFAULT_WEIGHT, SavedFilters, SavedIdentity, SavedMember, SavedTestAddresses},
     },
     datapath::other_filters,
     link::{Address, Device, Links, Saved as SavedSetting, memberships, speed, sysctl},
@@ -56,6 +57,8 @@ pub async fn attach(
     options: Options<'_>,
 ) -> Result<Vec<String>, Refused> {
     let mut notes = Vec::new();
+    // An interface that is an absent member rejoins, whatever its name.
+    returns::check(manager, trigger, true).await;
     let interfaces = check_all(manager, group, interfaces, options.test_addresses).await?;
     let single = (interfaces.len() == 1).then(|| interfaces[0].as_str());
     test_address::check(manager, options.test_addresses, single).await?;
@@ -99,7 +102,8 @@ async fn check_all(
         .groups
         .get(group)
         .map(|group| {
-            group.core.members().iter().map(|member| (member.name().to_owned(), member.mac())).collect()
+            let present = group.core.members().iter().filter(|member| !member.absent());
+            present.map(|member| (member.name().to_owned(), member.mac())).collect()
         })
         .unwrap_or_default();
     let mut names = Vec::new();
@@ -143,6 +147,7 @@ async fn check_all(
             found.or_else(|| joins().then(|| Role::Member(group.to_owned())))
         };
         eligibility::check(device, surroundings)?;
+        check_absent(manager, &device.name)?;
         eligibility::check_stacking(device, &devices, role)?;
         check_lifetimes(&manager.links, device, test_addresses).await?;
         if let Some(program) = other_program(&device.name) {
@@ -155,6 +160,22 @@ async fn check_all(
         names.push(device.name.clone());
     }
     Ok(names)
+}
+
+/// Refuses an interface with the name of an absent member: the operator decides whether it replaces that one.
+fn check_absent(manager: &Manager, name: &str) -> Result<(), Refused> {
+    let Some(group) = manager.group_of(name) else { return Ok(()) };
+    let absent = manager.file.member(group.name(), name).filter(|member| member.absent.is_some());
+    let Some(absent) = absent else { return Ok(()) };
+    Err(Refused::new(
+        reason::ALREADY_MEMBER,
+        format!(
+            "{name} is the name of an absent member of {}, which is recognised by {}: if this interface replaces it, detach \
+             that one first (ipmpctl detach {name})",
+            group.name(),
+            absent.recognised_by()
+        ),
+    ))
 }
 
 /// Refuses an interface with an address that ends unless another program renews it: the program would renew it on the
@@ -339,6 +360,8 @@ fn save(
         chosen: options.standby.then_some(Setting::Standby(true)).into_iter().collect(),
         test_addresses: SavedTestAddresses::default(),
         filters: SavedFilters::default(),
+        identity: SavedIdentity::of(&candidate.device),
+        absent: None,
     };
     let name = &candidate.device.name;
     saved.members.insert(number, member);
