@@ -41,7 +41,8 @@ pub use self::{
         ProbeReply, ProbeReplyKind, REPLIES_PER_WINDOW, ReplyCounters, ReplyWindows, echo_id_word, window,
     },
     sentinel::{
-        CaptureMode, Clock, ClockSettings, GoodSince, Hint, HintKind, MEMBERS_PER_TICK, Watch, ticks_between,
+        CaptureMode, Clock, ClockSettings, ClockStart, GoodSince, Hint, HintKind, MEMBERS_PER_TICK, Watch,
+        ticks_between,
     },
 };
 pub use crate::address::{Ip, MacKey};

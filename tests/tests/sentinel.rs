@@ -2,6 +2,8 @@
 
 lab::lane!(alone);
 
+use aya::maps::{Array, Map, MapData};
+use ipmp_common::{LAYOUT, maps::Clock};
 use lab::network::{DATA, DATA6};
 use lab::packet::PacketSocket;
 use lab::production::GROUP;
@@ -95,6 +97,41 @@ fn daemon_watches_links_without_sentinel() {
     production.wait_usable(3).unwrap();
     lab.member("rge0").cable().pull().unwrap();
     wait_live(&production, "rge0", false);
+    production.assert_clean();
+}
+
+/// Writes the map that contains the timer, as any program could: the kernel frees the timer.
+fn end_timer(lab: &Lab) {
+    let cookie = lab.host().cookie().unwrap();
+    let path = format!("/sys/fs/bpf/ipmp/v{LAYOUT}/{cookie}/sentinel-of-all-groups/clock");
+    let map = Map::Array(MapData::from_pin(path).unwrap());
+    let mut clock: Array<_, Clock> = map.try_into().unwrap();
+    let value = clock.get(&0, 0).unwrap();
+    clock.set(0, value, 0).unwrap();
+}
+
+#[test]
+fn sentinel_that_has_stopped_is_started_again() {
+    lab::needs_root!();
+    let lab = Lab::builder().kind(MemberKind::Tap).build().unwrap();
+    let production = Production::create(&lab).unwrap();
+    production.wait_usable(3).unwrap();
+    let since = production.daemon.log().len();
+    end_timer(&lab);
+    lab.member("e1000g1").cable().pull().unwrap();
+    wait_live(&production, "e1000g1", false);
+    let line = "The sentinel has stopped; it has been started again";
+    println!("{}", production.daemon.wait_line(line, since, TIMEOUT).unwrap());
+    let message = check(&production, "the sentinel has stopped and was started again once").unwrap();
+    let explained = production.daemon.ctl("explain rge0").unwrap();
+    assert!(explained.contains("started again once"), "{message}: {explained}");
+    lab.member("e1000g1").cable().replug().unwrap();
+    wait_live(&production, "e1000g1", true);
+    // An attach starts it again as well, and does not count it as stopped.
+    production.daemon.ctl("detach rge0").unwrap();
+    production.daemon.ctl(&format!("attach rge0 --group {GROUP}")).unwrap();
+    wait_live(&production, "rge0", true);
+    assert!(check(&production, "the sentinel has stopped and was started again once").is_some());
     production.assert_clean();
 }
 

@@ -67,7 +67,8 @@ pub struct ClockSettings {
     pub interval_ns: u64,
     /// Ticks so far.
     pub ticks: u64,
-    /// `CLOCK_MONOTONIC` at the last tick, in nanoseconds.
+    /// `CLOCK_MONOTONIC` at the last tick or at the start, in nanoseconds; 0: the timer has ended, since no monitored device
+    /// exists.
     pub last_ns: u64,
     /// Nanoseconds spent in ticks so far.
     pub spent_ns: u64,
@@ -75,6 +76,35 @@ pub struct ClockSettings {
     pub groups: u32,
     /// Not 0: do not re-arm.
     pub stop: u32,
+}
+
+/// What the program that starts the timer reads from its packet, at [`ClockStart::OFFSET`]. User space must not write it to
+/// `clock`: `array_map_update_elem` (`kernel/bpf/arraymap.c`) frees the timer in the value that it replaces.
+#[derive(Clone, Copy, Debug)]
+#[repr(C)]
+pub struct ClockStart {
+    /// [`ClockSettings::interval_ns`].
+    pub interval_ns: u64,
+    /// Groups to check at least: one more than the highest index in use.
+    pub groups: u32,
+    /// Zero.
+    pub reserved: u32,
+}
+
+impl ClockStart {
+    /// Where it is in the packet, in bytes: behind the Ethernet header.
+    pub const OFFSET: usize = 16;
+    /// Bytes of the packet.
+    pub const PACKET: usize = 64;
+
+    /// The packet.
+    pub fn packet(self) -> [u8; Self::PACKET] {
+        let mut packet = [0; Self::PACKET];
+        let (interval, groups) = (Self::OFFSET, Self::OFFSET + 8);
+        packet[interval..interval + 8].copy_from_slice(&self.interval_ns.to_ne_bytes());
+        packet[groups..groups + 4].copy_from_slice(&self.groups.to_ne_bytes());
+        packet
+    }
 }
 
 /// Intervals between ticks of the sentinel, with this many members: the more members, the less frequent the ticks, so that the

@@ -24,7 +24,7 @@ use aya_ebpf::{
 };
 use ipmp_common::{
     maps::{
-        CAPTURED, CaptureMode, ClockSettings, Device, GoodSince, HINTS_BYTES, Hint, HintKind, MAX_GROUPS,
+        CAPTURED, CaptureMode, ClockSettings, ClockStart, Device, GoodSince, HINTS_BYTES, Hint, HintKind, MAX_GROUPS,
         MAX_LOWER, PROBE_REPLIES_BYTES, ProbeReply, Watch, link_state, ticks_between,
     },
     steer::{MAX_MEMBERS, MemberSet},
@@ -66,13 +66,21 @@ static probe_replies: RingBuf<ProbeReply, { PROBE_REPLIES_BYTES as usize }> = Ri
 #[allow(non_upper_case_globals, reason = "the name of the map")]
 static echo_id: Array<u32, 1> = Array::new();
 
-/// Starts the timer, or adopts a running one: run by BPF_PROG_TEST_RUN, never attached. Returns 0, or the number
-/// of the step that failed.
+/// Starts the timer, or adopts a running one: run by BPF_PROG_TEST_RUN, never attached. Its packet is a [`ClockStart`]. Returns
+/// 0, or the number of the step that failed.
 #[classifier]
-pub fn start(_ctx: TcContext) -> i32 {
+pub fn start(ctx: TcContext) -> i32 {
     let Some(value) = clock.get_ptr_mut(0) else { return 1 };
+    let Ok(wanted) = ctx.load::<ClockStart>(ClockStart::OFFSET) else { return 5 };
     // SAFETY: a value of the map. The verifier requires the timer and its map.
     unsafe {
+        let settings = &raw mut (*value).settings;
+        (*settings).interval_ns = wanted.interval_ns;
+        if (*settings).groups < wanted.groups {
+            (*settings).groups = wanted.groups;
+        }
+        (*settings).stop = 0;
+        (*settings).last_ns = bpf_ktime_get_ns();
         let timer = &raw mut (*value).timer;
         let error = bpf_timer_init(timer, &raw const clock as *mut c_void, CLOCK_MONOTONIC);
         if error != 0 && error != -EBUSY {
@@ -81,7 +89,7 @@ pub fn start(_ctx: TcContext) -> i32 {
         if bpf_timer_set_callback(timer, tick as *mut c_void) != 0 {
             return 3;
         }
-        if bpf_timer_start(timer, (*value).settings.interval_ns, 0) != 0 {
+        if bpf_timer_start(timer, wanted.interval_ns, 0) != 0 {
             return 4;
         }
     }
@@ -113,6 +121,8 @@ extern "C" fn tick(_map: *mut c_void, _key: *mut u32, value: *mut Clock) -> i32 
         if this.known != 0 {
             let pause_ns = (*settings).interval_ns * ticks_between(this.checked);
             bpf_timer_start(&raw mut (*value).timer, pause_ns, 0);
+        } else {
+            (*settings).last_ns = 0;
         }
     }
     0

@@ -189,6 +189,12 @@ pub enum Event {
         group: String,
         mac: [u8; 6],
     },
+    /// The timer of the datapath had stopped; it runs again.
+    SentinelRestarted,
+    /// It has stopped, and cannot be started.
+    SentinelMissing {
+        why: String,
+    },
     /// Another program removed a program of ours; it is attached again.
     ProgramRestored {
         program: &'static str,

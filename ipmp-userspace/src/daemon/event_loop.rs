@@ -223,6 +223,9 @@ impl EventLoop {
         if self.manager.returns.next().is_some_and(|due| due <= time) {
             returns::check(&mut self.manager, &trigger, false).await;
         }
+        if self.manager.sentinel_check.next(&self.manager.groups).is_some_and(|due| due <= time) {
+            self.manager.check_sentinel(&trigger);
+        }
         self.manager.route_reader.start(&self.manager.groups, &self.manager.tasks, time);
     }
 

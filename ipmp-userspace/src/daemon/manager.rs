@@ -9,6 +9,7 @@ use super::{
         neighbours::ProbeResolver, route_targets::RouteReader, tasks::Tasks,
     },
     mpathd::Mpathd,
+    sentinel_check::SentinelCheck,
     state_file::StateFile,
 };
 use crate::{
@@ -38,6 +39,8 @@ pub struct Manager {
     pub filter_timer: FilterTimer,
     /// Devices of absent members that cannot rejoin yet.
     pub returns: ReturnTimer,
+    /// When the sentinel is checked.
+    pub sentinel_check: SentinelCheck,
     /// Queries beside the loop.
     pub tasks: Tasks,
     /// The event log.
@@ -97,12 +100,18 @@ impl Manager {
     pub fn next_deadline(&self) -> Option<Time> {
         let groups = self.groups.values().filter_map(deadline::next);
         let filters = self.filter_timer.next(&self.groups);
-        groups
-            .chain(self.schedule.next())
-            .chain(filters)
-            .chain(self.route_reader.next())
-            .chain(self.returns.next())
-            .min()
+        let sentinel = self.sentinel_check.next(&self.groups);
+        let others = [self.schedule.next(), filters, sentinel, self.route_reader.next(), self.returns.next()];
+        groups.chain(others.into_iter().flatten()).min()
+    }
+
+    /// Checks the sentinel.
+    pub fn check_sentinel(&mut self, trigger: &Trigger) {
+        let mut check = std::mem::take(&mut self.sentinel_check);
+        if let Some(event) = check.check(&mut self.datapath, &mut self.groups) {
+            self.log(trigger, None, &event);
+        }
+        self.sentinel_check = check;
     }
 
     /// Updates the hardware filters of all members.

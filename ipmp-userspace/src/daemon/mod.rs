@@ -12,6 +12,7 @@
 //! | [`state_file`] | records that outlive the daemon |
 //! | `renames` | following interfaces that other programs rename |
 //! | `returns` | devices of absent members that are back |
+//! | `sentinel_check` | starting the sentinel again if it has stopped |
 //! | [`migration`] | moving addresses and routes without interruption |
 //! | [`mpathd`] | defaults from `/etc/default/mpathd` |
 //! | `statistics` | probe statistics on SIGUSR1 |
@@ -32,6 +33,7 @@ pub mod mpathd;
 mod operations;
 mod renames;
 mod returns;
+mod sentinel_check;
 mod startup;
 pub mod state_file;
 mod statistics;

@@ -21,6 +21,7 @@ use super::{
     },
     manager::Manager,
     mpathd::{self, Mpathd},
+    sentinel_check::SentinelCheck,
     state_file::{self, StateFile},
 };
 use crate::{
@@ -90,6 +91,7 @@ pub fn open_manager(
         route_reader: RouteReader::default(),
         filter_timer: FilterTimer::default(),
         returns: ReturnTimer::default(),
+        sentinel_check: SentinelCheck::default(),
         tasks,
         event_log: EventLog::default(),
         file: StateFile::open(cookie)?,

@@ -37,7 +37,7 @@ pub use group::{Group, GroupSpec, MemberSpec, ProgramOrder, name_of};
 pub use interval::Interval;
 use ipmp_common::maps::MAX_GROUPS;
 pub use probe_replies::ProbeReplies;
-pub use sentinel::Hints;
+pub use sentinel::{Hints, Liveness};
 
 use self::{btf::Kernel, devices::DeviceFinder, pins::Pins, sentinel::Sentinel};
 
@@ -143,6 +143,27 @@ impl Datapath {
     /// [`Error::Map`].
     pub fn set_echo_id(&mut self, identifier: u16) -> Result<(), Error> {
         self.host.borrow().sentinel.set_echo_id(identifier)
+    }
+
+    /// Whether the sentinel runs; `now_ns` is `CLOCK_MONOTONIC`.
+    ///
+    /// # Errors
+    /// [`Error::Map`].
+    pub fn sentinel_liveness(&self, now_ns: u64) -> Result<Liveness, Error> {
+        self.host.borrow().sentinel.liveness(now_ns)
+    }
+
+    /// Starts the sentinel again. If that fails, it is refused from then on.
+    ///
+    /// # Errors
+    /// [`Error::Load`] with the reason.
+    pub fn restart_sentinel(&mut self) -> Result<(), Error> {
+        self.host.borrow_mut().sentinel.restart()
+    }
+
+    /// Whether the sentinel can run.
+    pub fn sentinel_runs(&self) -> bool {
+        self.host.borrow().sentinel.refused().is_none()
     }
 
     /// Which checks are in force and which are unavailable, a sentence each.

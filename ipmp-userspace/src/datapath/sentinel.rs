@@ -11,7 +11,7 @@ use aya::{
 };
 use ipmp_common::{
     maps::{
-        CAPTURED, CaptureMode, Clock, ClockSettings, Device, GoodSince, HINTS_BYTES, Hint, MAX_GROUPS,
+        CAPTURED, CaptureMode, Clock, ClockStart, Device, GoodSince, HINTS_BYTES, Hint, MAX_GROUPS,
         MAX_LOWER, PROBE_REPLIES_BYTES, Watch, echo_id_word, ticks_between,
     },
     steer::{MAX_MEMBERS, MemberSet},
@@ -63,6 +63,22 @@ pub const SHAPES: [Shape; 7] = [
 ];
 /// Those of them that the programs of a group use.
 pub const SHARED: [&str; 4] = ["live", "hints", "probe_replies", "echo_id"];
+
+/// Ticks that may be missing before the timer counts as stopped.
+const MISSING_TICKS: u64 = 4;
+/// The same as a time: the timer runs in a soft interrupt, which a busy processor delays.
+const LATE: Duration = Duration::from_millis(500);
+
+/// Whether the timer runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Liveness {
+    /// It ticks, or it has nothing to monitor or cannot run.
+    Fine,
+    /// It has not ticked for too long. The number is that of its ticks.
+    Stalled(u64),
+    /// It found no device to monitor and ended by itself, but there are members.
+    Ended,
+}
 
 /// The sentinel of this network namespace.
 pub struct Sentinel {
@@ -135,16 +151,8 @@ impl Sentinel {
         if self.refused.is_some() {
             return Ok(());
         }
-        let mut clock = self.clock.get(&0, 0).map_err(map_error("clock"))?;
-        let settings = ClockSettings {
-            interval_ns: self.interval.duration().as_nanos() as u64,
-            groups: clock.settings.groups.max(highest + 1),
-            stop: 0,
-            ..clock.settings
-        };
-        clock.settings = settings;
-        self.clock.set(0, clock, 0).map_err(map_error("clock"))?;
-        let packet = [0u8; 64];
+        let interval_ns = self.interval.duration().as_nanos() as u64;
+        let packet = ClockStart { interval_ns, groups: highest + 1, reserved: 0 }.packet();
         let result = objects::program(&mut self.object, PROGRAM)?
             .test_run(TestRunOptions { data_in: Some(&packet), ..Default::default() })
             .map_err(|error| Error::Load { program: "sentinel", reason: one_line(&error) })?;
@@ -153,6 +161,38 @@ impl Sentinel {
         }
         self.refused = Some(format!("the kernel rejected the timer (step {})", result.return_value));
         Ok(())
+    }
+
+    /// Whether the timer runs; `now_ns` is `CLOCK_MONOTONIC`.
+    ///
+    /// # Errors
+    /// [`Error::Map`].
+    pub fn liveness(&self, now_ns: u64) -> Result<Liveness, Error> {
+        let is_idle = || (0..MAX_GROUPS as u32).all(|group| self.armed(group).is_empty());
+        if self.refused.is_some() || is_idle() {
+            return Ok(Liveness::Fine);
+        }
+        let settings = self.clock.get(&0, 0).map_err(map_error("clock"))?.settings;
+        let late = LATE.max(self.check_interval().times(MISSING_TICKS).duration()).as_nanos() as u64;
+        Ok(match settings.last_ns {
+            0 => Liveness::Ended,
+            last if now_ns.saturating_sub(last) > late => Liveness::Stalled(settings.ticks),
+            _ => Liveness::Fine,
+        })
+    }
+
+    /// Starts the timer again. If that fails, the sentinel is refused from then on.
+    ///
+    /// # Errors
+    /// [`Error::Load`] with the reason.
+    pub fn restart(&mut self) -> Result<(), Error> {
+        let highest = (0..MAX_GROUPS as u32).rev().find(|group| !self.armed(*group).is_empty());
+        self.start(highest.unwrap_or_default())
+            .inspect_err(|error| self.refused = Some(error.to_string()))?;
+        match &self.refused {
+            None => Ok(()),
+            Some(reason) => Err(Error::Load { program: "sentinel", reason: reason.clone() }),
+        }
     }
 
     /// Time between ticks: of the running timer, if there is one.

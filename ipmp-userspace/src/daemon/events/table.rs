@@ -207,6 +207,10 @@ pub fn row(event: &Event) -> Row<'_> {
             format!("The hardware address of {member} is now {}", Mac::from(*mac))).member(member),
         Event::GroupMacChanged { group, mac } => Row::new(Info, "group-mac-changed",
             format!("The hardware address of group {group} is now {}", Mac::from(*mac))),
+        Event::SentinelRestarted => Row::new(Warn, "sentinel-restarted",
+            "The sentinel has stopped; it has been started again".into()),
+        Event::SentinelMissing { why } => Row::new(Error, "sentinel-missing",
+            format!("The sentinel has stopped, and links are monitored by netlink: {why}")),
         Event::ProgramRestored { program, interface } => Row::new(Warn, "program-restored",
             format!("The {program} program on {interface} was removed by another program; it has been attached again"))
                 .of_program(program, interface),

@@ -2,7 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use super::{Context, RunningGroup, UPDELAY, actions, hardware_filters, membership_reports};
+use super::{
+    Context, RunningGroup, UPDELAY, actions, hardware_filters, membership_reports, updelay::Updelay,
+};
 use crate::{
     core::{Action, Cause, Event, Input},
     daemon::clock::now,
@@ -24,6 +26,15 @@ pub fn adopt_link(group: &mut RunningGroup, number: u8, link: LinkState) {
             updelay.trust(number)
         }
         _ => record_link(group, number, link),
+    }
+}
+
+/// The daemon replaces the sentinel from now on: members that are live stay trusted while netlink reports their link up.
+pub fn replace_sentinel(group: &mut RunningGroup) {
+    group.updelay = Some(Updelay::default());
+    let links: Vec<_> = group.core.members().iter().map(|member| (member.number(), member.link())).collect();
+    for (number, link) in links {
+        adopt_link(group, number, link);
     }
 }
 

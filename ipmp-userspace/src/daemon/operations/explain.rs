@@ -45,7 +45,12 @@ pub async fn explain(manager: &Manager, member: &str) -> Result<Explanation, Ref
         group: group.name().to_owned(),
         member: report,
         summary: view.summary(),
-        reasons: [group.hooks.messages(Some(known.number())), view.reasons()].concat(),
+        reasons: [
+            manager.sentinel_check.message().into_iter().collect(),
+            group.hooks.messages(Some(known.number())),
+            view.reasons(),
+        ]
+        .concat(),
         recent: view.recent(),
         timers: view.timers(),
         events: manager.event_log.history(group.name(), member),

@@ -72,6 +72,7 @@ pub async fn groups(manager: &Manager, name: Option<&str>) -> Result<Vec<GroupRe
         }
         let addresses = data_addresses(group, interface.as_ref(), &kernel);
         let mut checks = manager.datapath.status();
+        checks.extend(manager.sentinel_check.message());
         checks.extend(group.filters.missing());
         checks.extend(group.hooks.messages(None));
         reports.push(group_report(group, interface.as_ref(), addresses, members, checks));

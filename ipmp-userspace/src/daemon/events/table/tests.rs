@@ -54,6 +54,8 @@ fn events() -> Vec<Event> {
         Event::NotLive { member: member() },
         Event::MacChanged { member: member(), mac: [2, 0, 0, 0, 0, 0xab] },
         Event::GroupMacChanged { group: group(), mac: [2, 0, 0, 0, 0, 0xab] },
+        Event::SentinelRestarted,
+        Event::SentinelMissing { why: "REASON".into() },
         Event::ProgramRestored { program: "ingress", interface: member() },
         Event::ProgramMissing { program: "ingress", interface: member(), why: "REASON".into() },
         Event::ProgramMoved {
