@@ -225,6 +225,50 @@ fn test_addresses_are_no_source_addresses_and_are_removed() {
 }
 
 #[test]
+fn test_address_removed_by_other_program_is_added_again() {
+    lab::needs_root!();
+    let lab = Lab::tutorial().unwrap();
+    let host = lab.host();
+    let production = Production::create(&lab).unwrap();
+    let tests = [TESTS[1], TESTS[2], TESTS[3]];
+    for (member, address) in tests {
+        production.daemon.ctl(&format!("test-address add {member} {address}")).unwrap();
+        wait_ready(&production, member, ip_of(address));
+    }
+    for member in ["e1000g1", "rge0"] {
+        let since = production.daemon.log().len();
+        host.ip(&format!("address flush dev {member} scope link")).unwrap();
+        host.ip(&format!("-6 address flush dev {member} scope global")).unwrap();
+        for (_, address) in tests.iter().filter(|(other, _)| *other == member) {
+            let line =
+                format!("Test address {} was removed from {member} by another program", ip_of(address));
+            println!("{}", production.daemon.wait_line(&line, since, TIMEOUT).unwrap());
+            wait_ready(&production, member, ip_of(address));
+        }
+    }
+    // Again and again: the conflict is reported, and the address stays declared.
+    let ip = ip_of(TESTS[0].1);
+    production.daemon.ctl(&format!("test-address add e1000g0 {}", TESTS[0].1)).unwrap();
+    wait_ready(&production, "e1000g0", ip);
+    let since = production.daemon.log().len();
+    let line = format!("Test address {ip} is missing on e1000g0: another program has removed it 4 times");
+    let is_reported = wait_until(TIMEOUT, || {
+        let _ = host.ip(&format!("address del {} dev e1000g0", TESTS[0].1));
+        production.daemon.log()[since..].iter().any(|logged| logged.contains(&line))
+    });
+    assert!(is_reported, "{:#?}", &production.daemon.log()[since..]);
+    let message = format!("test address {ip} is missing on e1000g0");
+    let (shown, explained) = (production.show(), production.daemon.ctl("explain e1000g0").unwrap());
+    assert!(shown.contains(&message) && explained.contains(&message), "{shown}\n{explained}");
+    // Added by the other program itself.
+    host.ip(&format!("address add {} dev e1000g0 scope link noprefixroute", TESTS[0].1)).unwrap();
+    wait_ready(&production, "e1000g0", ip);
+    let shown = production.show();
+    assert!(!shown.contains(&message), "{shown}");
+    production.assert_clean();
+}
+
+#[test]
 fn dhcp_lease_on_member_becomes_its_test_address() {
     lab::needs_root!();
     let lab = Lab::tutorial().unwrap();

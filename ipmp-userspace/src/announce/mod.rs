@@ -17,5 +17,5 @@ mod tag;
 
 pub use frame::Announcement;
 pub use report::Reporter;
-pub use schedule::Schedule;
+pub use schedule::{Pace, Schedule};
 pub use sender::Sender;

@@ -1,7 +1,16 @@
-//! When an address is announced: the first time at once, then as the reference spaces it (docs/reference.md 4.4), and ever
-//! after often enough that switches do not forget the member.
+//! When an address is announced: at once, then as the reference spaces it (docs/reference.md 4.4), and after that in turn, so
+//! that no bridge and no neighbour forgets the member (docs/announcements.md).
+//!
+//! | frames | limit |
+//! |---|---|
+//! | of one family through one member | [`Pace::rate`] in any second |
+//! | of all groups | [`BURST`] in a millisecond |
 
-use std::{collections::HashMap, net::IpAddr, time::Duration};
+use std::{
+    collections::{HashMap, VecDeque},
+    net::IpAddr,
+    time::Duration,
+};
 
 use super::Announcement;
 use crate::core::Time;
@@ -12,21 +21,55 @@ const TIMES_V4: u8 = 5;
 const TIMES_V6: u8 = 3;
 /// Between two announcements of an address.
 const SPACING: Duration = Duration::from_secs(2);
-/// Most frames in one [`PACE`]. A group of 256 addresses has announced each of them after 8 ms.
+/// Most frames in one [`BURST_TIME`]. A group of 256 addresses has announced each of them after 8 ms.
 const BURST: usize = 32;
 /// What [`BURST`] is counted in.
-const PACE: Duration = Duration::from_millis(1);
-/// A member that answers for addresses is never silent for longer, because switches forget a MAC after minutes (docs/design/group-interface.md).
-const REFRESH: Duration = Duration::from_secs(60);
+const BURST_TIME: Duration = Duration::from_millis(1);
+/// What [`Pace::rate`] is counted in: switches count ARP packets by the second.
+const RATE_TIME: Duration = Duration::from_secs(1);
+/// With [`Pace::rate`] unset: the rate through a member with at most this many addresses of a family. ARP inspection shuts a
+/// port at 15 a second; the others are left to requests and probes.
+const FEW: usize = 10;
+/// Every address is announced at least this often, however many a member has.
+const ROUND: Duration = Duration::from_secs(60);
+/// Families are counted separately: ARP inspection does not count advertisements.
+const FAMILIES: usize = 2;
+
+/// How the addresses of a group are announced.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Pace {
+    /// Most announcements of a family through a member in any second. `None`: [`FEW`] through a member with few addresses,
+    /// else no limit but [`BURST`].
+    pub rate: Option<u16>,
+    /// Announcements of an address that is new or has moved. `None`: [`TIMES_V4`] and [`TIMES_V6`].
+    pub count: Option<u8>,
+    /// A member with addresses is never silent for longer.
+    pub interval: Duration,
+}
+
+impl Default for Pace {
+    /// Three frames within 15 s, the shortest ageing time that bridges are configured with: two may be lost.
+    fn default() -> Self {
+        Self { rate: None, count: None, interval: Duration::from_secs(5) }
+    }
+}
+
+impl Pace {
+    fn times(&self, address: IpAddr) -> u8 {
+        self.count.unwrap_or(if address.is_ipv4() { TIMES_V4 } else { TIMES_V6 })
+    }
+}
 
 /// The addresses to announce, and when. The caller passes the time.
 #[derive(Debug, Default)]
 pub struct Schedule {
     entries: HashMap<Key, Entry>,
-    /// When each member was last made to speak.
-    spoke: HashMap<u32, Time>,
+    /// The members that answer for addresses, by interface index.
+    ports: HashMap<u32, Port>,
+    /// Of groups, by the index of their interface, as far as it is not the default.
+    paces: HashMap<u32, Pace>,
     /// Since when frames are counted, and how many there were.
-    pace: (Time, usize),
+    burst: (Time, usize),
 }
 
 /// An address of a group, in one of its VLANs or in none.
@@ -37,14 +80,73 @@ struct Entry {
     announcement: Announcement,
     /// Announcements still to come.
     left: u8,
-    /// Whether none was made yet.
+    /// Whether none was made yet since it is new or has moved.
     first: bool,
     /// Forgotten when it has been announced often enough.
     brief: bool,
     due: Time,
+    /// When it was announced last, if it was.
+    sent: Option<Time>,
+}
+
+/// What is announced through a member.
+#[derive(Debug, Default)]
+struct Port {
+    /// Number of addresses, by family.
+    addresses: [usize; FAMILIES],
+    /// When the latest frames were sent, by family: as many as the rate needs.
+    sent: [VecDeque<Time>; FAMILIES],
+    /// When the last one was sent; before any, since when it has addresses.
+    spoke: Time,
+}
+
+fn family(address: IpAddr) -> usize {
+    usize::from(address.is_ipv6())
+}
+
+impl Port {
+    fn is_unused(&self) -> bool {
+        self.addresses == [0; FAMILIES]
+    }
+
+    /// Most frames of a family in a second.
+    fn limit(&self, pace: &Pace, family: usize) -> Option<usize> {
+        let few = (self.addresses[family] <= FEW).then_some(FEW);
+        pace.rate.map(usize::from).or(few)
+    }
+
+    /// From when on another frame may be sent; `None`: now.
+    fn free_at(&self, pace: &Pace, family: usize) -> Option<Time> {
+        let limit = self.limit(pace, family)?;
+        let sent = &self.sent[family];
+        sent.len().checked_sub(limit).map(|excess| sent[excess] + RATE_TIME)
+    }
+
+    fn record(&mut self, pace: &Pace, family: usize, now: Time) {
+        let kept = pace.rate.map_or(FEW, usize::from);
+        let sent = &mut self.sent[family];
+        sent.push_back(now);
+        sent.drain(..sent.len().saturating_sub(kept));
+        self.spoke = now;
+    }
+
+    /// When one of its addresses is announced again, so that it is not silent and all of them have their turn.
+    fn refresh_at(&self, pace: &Pace) -> Time {
+        let addresses = self.addresses.iter().sum::<usize>().max(1) as u32;
+        self.spoke + pace.interval.min(ROUND / addresses)
+    }
 }
 
 impl Schedule {
+    /// Sets how a group announces its addresses, from now on.
+    pub fn set_pace(&mut self, group: u32, pace: Pace) {
+        if pace == Pace::default() {
+            self.paces.remove(&group);
+        } else {
+            self.paces.insert(group, pace);
+        }
+    }
+
     /// Announces an address from now on; what was planned for it under another member is forgotten.
     pub fn announce(&mut self, announcement: Announcement, now: Time) {
         self.insert(announcement, false, now);
@@ -55,95 +157,165 @@ impl Schedule {
         self.insert(announcement, true, now);
     }
 
+    /// Announces every address of a group again, after those that are new or have moved.
+    pub fn announce_again(&mut self, group: u32, now: Time) {
+        let pace = self.pace(group);
+        for ((of, _, address), entry) in &mut self.entries {
+            if *of == group && !entry.first {
+                entry.left = pace.times(*address);
+                entry.due = now;
+            }
+        }
+    }
+
+    fn pace(&self, group: u32) -> Pace {
+        self.paces.get(&group).copied().unwrap_or_default()
+    }
+
     fn insert(&mut self, announcement: Announcement, brief: bool, now: Time) {
-        let left = if announcement.address.is_ipv4() { TIMES_V4 } else { TIMES_V6 };
-        let entry = Entry { announcement, left, first: true, brief, due: now };
-        self.entries.insert((announcement.group, announcement.vlan, announcement.address), entry);
-        self.spoke.entry(announcement.ifindex).or_insert(now);
+        let Announcement { group, vlan, address, ifindex, .. } = announcement;
+        let left = self.pace(group).times(address);
+        let entry = Entry { announcement, left, first: true, brief, due: now, sent: None };
+        let port = self.ports.entry(ifindex).or_insert_with(|| Port { spoke: now, ..Port::default() });
+        if port.is_unused() {
+            port.spoke = now;
+        }
+        port.addresses[family(address)] += 1;
+        if let Some(before) = self.entries.insert((group, vlan, address), entry) {
+            self.released(&before);
+        }
+    }
+
+    /// An entry was removed: its port has one address less.
+    fn released(&mut self, entry: &Entry) {
+        let Announcement { address, ifindex, .. } = entry.announcement;
+        if let Some(port) = self.ports.get_mut(&ifindex) {
+            port.addresses[family(address)] -= 1;
+        }
+    }
+
+    fn remove(&mut self, key: Key) {
+        if let Some(entry) = self.entries.remove(&key) {
+            self.released(&entry);
+        }
+    }
+
+    fn retain(&mut self, keep: impl Fn(&Key, &Entry) -> bool) {
+        let removed: Vec<(Key, Entry)> = self.entries.extract_if(|key, entry| !keep(key, entry)).collect();
+        removed.iter().for_each(|(_, entry)| self.released(entry));
     }
 
     /// Stops announcing the addresses of a group that [`announce_briefly`](Self::announce_briefly) has started, except
     /// those for which `keep` is true.
     pub fn keep_brief(&mut self, group: u32, keep: impl Fn(IpAddr) -> bool) {
-        self.entries.retain(|(of, _, address), entry| *of != group || !entry.brief || keep(*address));
-        self.forget_silent();
+        self.retain(|(of, _, address), entry| *of != group || !entry.brief || keep(*address));
     }
 
     /// Stops announcing what follows the cast member of a group: what is brief, and what is in its VLANs.
     pub fn stop_following(&mut self, group: u32) {
-        self.entries.retain(|(of, vlan, _), entry| *of != group || !entry.brief && vlan.is_none());
-        self.forget_silent();
+        self.retain(|(of, vlan, _), entry| *of != group || !entry.brief && vlan.is_none());
     }
 
     /// Stops announcing an address in a VLAN.
     pub fn stop_in_vlan(&mut self, group: u32, vlan: u16, address: IpAddr) {
-        self.entries.remove(&(group, Some(vlan), address));
-        self.forget_silent();
+        self.remove((group, Some(vlan), address));
     }
 
     /// Stops announcing an address.
     pub fn stop(&mut self, group: u32, address: IpAddr) {
-        self.entries.remove(&(group, None, address));
-        self.forget_silent();
+        self.remove((group, None, address));
     }
 
-    /// Stops announcing anything of a group.
+    /// Stops announcing anything of a group, which is removed.
     pub fn stop_group(&mut self, group: u32) {
-        self.entries.retain(|(of, ..), _| *of != group);
-        self.forget_silent();
+        self.retain(|(of, ..), _| *of != group);
+        self.paces.remove(&group);
     }
 
     /// Stops announcing anything through a member's interface.
     pub fn stop_member(&mut self, ifindex: u32) {
-        self.entries.retain(|_, entry| entry.announcement.ifindex != ifindex);
-        self.forget_silent();
-    }
-
-    fn forget_silent(&mut self) {
-        let entries = &self.entries;
-        self.spoke.retain(|ifindex, _| entries.values().any(|entry| entry.announcement.ifindex == *ifindex));
+        self.retain(|_, entry| entry.announcement.ifindex != ifindex);
     }
 
     /// What is to be sent now, first announcements before repeats; each is counted as sent.
     pub fn take(&mut self, now: Time) -> Vec<Announcement> {
-        if now - self.pace.0 >= PACE {
-            self.pace = (now, 0);
+        if now - self.burst.0 >= BURST_TIME {
+            self.burst = (now, 0);
         }
-        let mut due: Vec<_> =
-            self.entries.values_mut().filter(|entry| entry.left > 0 && entry.due <= now).collect();
-        due.sort_by_key(|entry| (!entry.first, entry.brief, entry.due, entry.announcement.address));
         let mut taken = Vec::new();
-        for entry in due.into_iter().take(BURST - self.pace.1) {
-            entry.left -= 1;
-            entry.first = false;
-            entry.due = now + SPACING;
-            taken.push(entry.announcement);
-            self.spoke.insert(entry.announcement.ifindex, now);
+        let planned = self.entries.iter().filter(|(_, entry)| entry.left > 0 && entry.due <= now);
+        let mut planned: Vec<_> =
+            planned.map(|(key, entry)| (!entry.first, entry.brief, entry.due, key.2, *key)).collect();
+        planned.sort_unstable();
+        for (.., key) in planned {
+            self.send(key, now, &mut taken);
         }
-        self.pace.1 += taken.len();
-        self.entries.retain(|_, entry| !entry.brief || entry.left > 0);
-        self.forget_silent();
-        // Members that have been silent for long: any of their addresses will do.
-        for (&ifindex, spoke) in &mut self.spoke {
-            let of_member = self.entries.values().filter(|entry| entry.announcement.ifindex == ifindex);
-            if now - *spoke >= REFRESH
-                && self.pace.1 < BURST
-                && let Some(entry) = of_member.min_by_key(|entry| entry.announcement.address)
-            {
-                taken.push(entry.announcement);
-                self.pace.1 += 1;
-                *spoke = now;
+        self.retain(|_, entry| !entry.brief || entry.left > 0);
+        // A port that is in use again at once must not exceed the rate.
+        self.ports.retain(|_, port| !port.is_unused() || now - port.spoke < RATE_TIME);
+        for ifindex in self.silent(now) {
+            let is_free = |key: &Key| {
+                let port = self.ports.get(&ifindex);
+                port.and_then(|port| port.free_at(&self.pace(key.0), family(key.2)))
+                    .is_none_or(|free| free <= now)
+            };
+            let of_port = self.entries.iter().filter(|(_, entry)| entry.announcement.ifindex == ifindex);
+            let next = of_port
+                .filter(|(key, _)| is_free(key))
+                .min_by_key(|(key, entry)| (entry.sent, key.2))
+                .map(|(key, _)| *key);
+            if let Some(key) = next {
+                self.send(key, now, &mut taken);
             }
         }
         taken
     }
 
+    /// Ports whose next refresh is due.
+    fn silent(&self, now: Time) -> Vec<u32> {
+        let groups: HashMap<u32, u32> = self
+            .entries
+            .values()
+            .map(|entry| (entry.announcement.ifindex, entry.announcement.group))
+            .collect();
+        let due = |(ifindex, group): (u32, u32)| {
+            let port = self.ports.get(&ifindex)?;
+            (port.refresh_at(&self.pace(group)) <= now).then_some(ifindex)
+        };
+        groups.into_iter().filter_map(due).collect()
+    }
+
+    /// Takes an announcement, unless that would exceed a limit.
+    fn send(&mut self, key: Key, now: Time, taken: &mut Vec<Announcement>) {
+        let pace = self.pace(key.0);
+        let Some(entry) = self.entries.get_mut(&key) else { return };
+        let Some(port) = self.ports.get_mut(&entry.announcement.ifindex) else { return };
+        let family = family(key.2);
+        if self.burst.1 >= BURST || port.free_at(&pace, family).is_some_and(|free| free > now) {
+            return;
+        }
+        self.burst.1 += 1;
+        port.record(&pace, family, now);
+        if entry.left > 0 && entry.due <= now {
+            entry.left -= 1;
+            entry.due = now + SPACING;
+        }
+        entry.first = false;
+        entry.sent = Some(now);
+        taken.push(entry.announcement);
+    }
+
     /// When [`take`](Self::take) has something to give next.
     pub fn next(&self) -> Option<Time> {
-        let planned = self.entries.values().filter(|entry| entry.left > 0).map(|entry| entry.due).min();
-        let silent = self.spoke.values().map(|spoke| *spoke + REFRESH).min();
-        let next = [planned, silent].into_iter().flatten().min()?;
-        Some(if self.pace.1 >= BURST { next.max(self.pace.0 + PACE) } else { next })
+        let due = |entry: &Entry| {
+            let Announcement { group, address, ifindex, .. } = entry.announcement;
+            let (pace, port) = (self.pace(group), self.ports.get(&ifindex)?);
+            let refresh = port.refresh_at(&pace);
+            let due = if entry.left > 0 { entry.due.min(refresh) } else { refresh };
+            Some(port.free_at(&pace, family(address)).map_or(due, |free| due.max(free)))
+        };
+        let next = self.entries.values().filter_map(due).min()?;
+        Some(if self.burst.1 >= BURST { next.max(self.burst.0 + BURST_TIME) } else { next })
     }
 }
 
@@ -189,10 +361,10 @@ mod tests {
     fn as_the_reference_spaces_them() {
         let mut schedule = Schedule::default();
         schedule.announce(announcement(address(200), 3), at(0));
-        assert_eq!(times(&run(&mut schedule, at(30_000))), [0, 2000, 4000, 6000, 8000]);
+        assert_eq!(times(&run(&mut schedule, at(12_999))), [0, 2000, 4000, 6000, 8000]);
         let mut schedule = Schedule::default();
         schedule.announce(announcement("2001:db8::1".parse().unwrap(), 3), at(0));
-        assert_eq!(times(&run(&mut schedule, at(30_000))), [0, 2000, 4000]);
+        assert_eq!(times(&run(&mut schedule, at(8999))), [0, 2000, 4000]);
     }
 
     #[test]
@@ -201,7 +373,7 @@ mod tests {
         schedule.announce(announcement(address(200), 3), at(0));
         run(&mut schedule, at(3000));
         schedule.announce(announcement(address(200), 4), at(3000));
-        let sent = run(&mut schedule, at(30_000));
+        let sent = run(&mut schedule, at(15_999));
         assert_eq!(times(&sent), [3000, 5000, 7000, 9000, 11_000]);
         assert!(sent.iter().all(|(_, one)| one.ifindex == 4));
     }
@@ -228,7 +400,7 @@ mod tests {
         for last in 0..=255 {
             schedule.announce(announcement(address(last), 3), at(0));
         }
-        let sent = run(&mut schedule, at(1999));
+        let sent = run(&mut schedule, at(100));
         assert_eq!(sent.len(), 256);
         assert_eq!(sent.last().unwrap().0, at(7));
         for window in 0..8 {
@@ -264,7 +436,7 @@ mod tests {
         }
         run(&mut schedule, at(0));
         schedule.keep_brief(1, |known| known == address(101));
-        let sent = run(&mut schedule, at(30_000));
+        let sent = run(&mut schedule, at(9000));
         assert!(sent.iter().all(|(_, one)| one.address != address(100)));
         assert_eq!(sent.iter().filter(|(_, one)| one.address == address(101)).count(), 4);
         assert_eq!(sent.iter().filter(|(_, one)| one.address == address(200)).count(), 4);
@@ -295,12 +467,91 @@ mod tests {
     }
 
     #[test]
-    fn a_member_that_answers_for_addresses_is_never_silent_for_more_than_a_minute() {
+    fn every_address_has_its_turn_and_no_member_is_silent_for_a_third_of_15_s() {
         let mut schedule = Schedule::default();
-        schedule.announce(announcement(address(200), 3), at(0));
-        schedule.announce(announcement(address(201), 3), at(0));
+        for last in 200..203 {
+            schedule.announce(announcement(address(last), 3), at(0));
+        }
+        schedule.announce(announcement(address(100), 4), at(0));
         run(&mut schedule, at(30_000));
-        let sent = run(&mut schedule, at(200_000));
-        assert_eq!(times(&sent), [68_000, 128_000, 188_000]);
+        let sent = run(&mut schedule, at(60_000));
+        let of = |ifindex: u32| sent.iter().filter(move |(_, one)| one.ifindex == ifindex).copied();
+        assert_eq!(times(&of(3).collect::<Vec<_>>()), [33_000, 38_000, 43_000, 48_000, 53_000, 58_000]);
+        assert_eq!(of(4).count(), 6);
+        for last in 200..203 {
+            assert_eq!(of(3).filter(|(_, one)| one.address == address(last)).count(), 2, "{last}");
+        }
+    }
+
+    #[test]
+    fn many_addresses_of_one_member_are_all_announced_within_a_minute() {
+        let mut schedule = Schedule::default();
+        for last in 0..=255 {
+            schedule.announce(announcement(address(last), 3), at(0));
+        }
+        run(&mut schedule, at(10_000));
+        let sent = run(&mut schedule, at(70_500));
+        for last in 0..=255 {
+            assert!(sent.iter().any(|(_, one)| one.address == address(last)), "{last}");
+        }
+        assert!(sent.len() < 300, "{}", sent.len());
+    }
+
+    #[test]
+    fn pace_of_a_group_sets_rate_count_and_interval() {
+        let pace = Pace { rate: Some(2), count: Some(1), interval: Duration::from_secs(30) };
+        let mut schedule = Schedule::default();
+        schedule.set_pace(1, pace);
+        for last in 0..5 {
+            schedule.announce(announcement(address(last), 3), at(0));
+        }
+        // The other family and the other member have limits of their own.
+        schedule.announce(announcement("2001:db8::1".parse().unwrap(), 3), at(0));
+        schedule.announce(announcement(address(9), 4), at(0));
+        assert_eq!(times(&run(&mut schedule, at(9000))), [0, 0, 0, 0, 1000, 1000, 2000]);
+        let sent = run(&mut schedule, at(31_000));
+        assert_eq!(
+            times(&sent),
+            [12_000, 22_000, 30_000],
+            "in turn within a minute, and after 30 s of silence"
+        );
+        schedule.stop_group(1);
+        assert_eq!(schedule.pace(1), Pace::default());
+    }
+
+    #[test]
+    fn few_addresses_stay_within_the_limit_of_arp_inspection() {
+        let mut schedule = Schedule::default();
+        for last in 0..10 {
+            schedule.announce(announcement(address(last), 3), at(0));
+        }
+        run(&mut schedule, at(100));
+        // Another member fails, and its addresses move here and away again.
+        schedule.announce_again(1, at(200));
+        let mut sent = run(&mut schedule, at(700));
+        schedule.stop_member(3);
+        schedule.announce(announcement(address(0), 3), at(800));
+        sent.extend(run(&mut schedule, at(60_000)));
+        for (start, _) in &sent {
+            let within = sent.iter().filter(|(time, _)| time >= start && *time - *start < RATE_TIME).count();
+            assert!(within <= FEW, "{within} in the second after {start:?}");
+        }
+    }
+
+    #[test]
+    fn addresses_are_announced_again_after_those_that_moved() {
+        let mut schedule = Schedule::default();
+        for last in 200..203 {
+            schedule.announce(announcement(address(last), 3), at(0));
+        }
+        run(&mut schedule, at(20_000));
+        schedule.announce(announcement(address(202), 4), at(21_000));
+        schedule.announce_again(1, at(21_000));
+        let addresses: Vec<_> = schedule.take(at(21_000)).iter().map(|one| one.address).collect();
+        assert_eq!(addresses, [address(202), address(200), address(201)]);
+        let sent = run(&mut schedule, at(29_500));
+        for last in 200..203 {
+            assert_eq!(sent.iter().filter(|(_, one)| one.address == address(last)).count(), 4, "{last}");
+        }
     }
 }

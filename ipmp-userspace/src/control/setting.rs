@@ -1,6 +1,6 @@
 //! Settings of groups and members: `KEY=VALUE`, one table for every key that there is.
 
-use std::{fmt, net::IpAddr, str::FromStr};
+use std::{fmt, net::IpAddr, ops::RangeInclusive, str::FromStr};
 
 use serde::{Deserialize, Serialize};
 
@@ -11,6 +11,12 @@ use crate::types::{CaptureMode, HashPolicy, MatchBy, ProbePolicy};
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub enum Setting {
+    /// How often an address that is new or has moved is announced; `None`: as many times as its family usually is.
+    AnnounceCount(Option<u8>),
+    /// After this many seconds without announcement a member announces one of its addresses again.
+    AnnounceInterval(u16),
+    /// Maximum announcements of a family through a member in a second; `None`: few for few addresses.
+    AnnounceRate(Option<u16>),
     /// When outbound packets are copied for captures on the group interface.
     Capture(CaptureMode),
     /// Whether members with a link stay in use if all probes fail.
@@ -53,6 +59,35 @@ struct Key {
 
 /// Every key.
 const KEYS: &[Key] = &[
+    Key {
+        name: "announce-count",
+        owner: Owner::Group,
+        values: "auto|1..20",
+        about: "how often an address that is new or has moved is announced, every 2 s; auto: 5 times by ARP, 3 times by \
+                Neighbour Discovery",
+        read: |value| {
+            Ok(auto_or(value, &COUNTS).map(|count| Setting::AnnounceCount(count.map(|count| count as u8))))
+        },
+    },
+    Key {
+        name: "announce-interval",
+        owner: Owner::Group,
+        values: "1s..3600s",
+        about: "announce an address of each member at least this often, its addresses in turn and each once a minute; \
+                default 5s: safe for bridges that forget a MAC after 15 s",
+        read: |value| {
+            let seconds = value.strip_suffix('s').and_then(|value| number(value, &INTERVALS));
+            Ok(seconds.map(Setting::AnnounceInterval))
+        },
+    },
+    Key {
+        name: "announce-rate",
+        owner: Owner::Group,
+        values: "auto|1..1000",
+        about: "maximum announcements of a family through a member in a second; auto: 10 while the member has at most 10 \
+                addresses of the family, within the usual 15 of ARP inspection, else unlimited",
+        read: |value| Ok(auto_or(value, &RATES).map(Setting::AnnounceRate)),
+    },
     Key {
         name: "capture",
         owner: Owner::Group,
@@ -150,6 +185,17 @@ fn yes_no(value: &str) -> Option<bool> {
     }
 }
 
+/// Decimal digits in a range.
+fn number(value: &str, range: &RangeInclusive<u16>) -> Option<u16> {
+    let is_number = value.bytes().all(|byte| byte.is_ascii_digit());
+    value.parse().ok().filter(|number| is_number && range.contains(number))
+}
+
+/// `auto` (`Some(None)`), or a number.
+fn auto_or(value: &str, range: &RangeInclusive<u16>) -> Option<Option<u16>> {
+    if value == "auto" { Some(None) } else { number(value, range).map(Some) }
+}
+
 fn targets(value: &str) -> Result<Option<Setting>, target::Error> {
     if value == "auto" {
         return Ok(Some(Setting::Targets(Vec::new())));
@@ -163,7 +209,13 @@ fn targets(value: &str) -> Result<Option<Setting>, target::Error> {
 }
 
 /// Valid weights.
-const WEIGHTS: std::ops::RangeInclusive<u32> = 1..=1_000_000;
+const WEIGHTS: RangeInclusive<u32> = 1..=1_000_000;
+/// Valid counts of announcements.
+const COUNTS: RangeInclusive<u16> = 1..=20;
+/// Valid intervals of announcements in seconds.
+const INTERVALS: RangeInclusive<u16> = 1..=3600;
+/// Valid rates of announcements in a second.
+const RATES: RangeInclusive<u16> = 1..=1000;
 
 /// Why a text is not a setting.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -234,6 +286,9 @@ pub fn help() -> String {
 impl Setting {
     fn key(&self) -> &'static Key {
         let name = match self {
+            Self::AnnounceCount(_) => "announce-count",
+            Self::AnnounceInterval(_) => "announce-interval",
+            Self::AnnounceRate(_) => "announce-rate",
             Self::Capture(_) => "capture",
             Self::FailOpen(_) => "fail-open",
             Self::Failback(_) => "failback",
@@ -332,6 +387,10 @@ impl fmt::Display for Setting {
             Self::Match(by) => f.write_str(by.as_str()),
             Self::Standby(on) => f.write_str(if *on { "on" } else { "off" }),
             Self::Weight(weight) => write!(f, "{weight}"),
+            Self::AnnounceInterval(seconds) => write!(f, "{seconds}s"),
+            Self::AnnounceCount(Some(count)) => write!(f, "{count}"),
+            Self::AnnounceRate(Some(rate)) => write!(f, "{rate}"),
+            Self::AnnounceCount(None) | Self::AnnounceRate(None) => f.write_str("auto"),
         }
     }
 }
@@ -340,7 +399,8 @@ impl fmt::Display for Setting {
 mod tests {
     use super::*;
 
-    const GROUP: &str = "a group has capture=auto|on|off, fail-open=yes|no, failback=yes|no, fdt=10ms..3600s, \
+    const GROUP: &str = "a group has announce-count=auto|1..20, announce-interval=1s..3600s, \
+                         announce-rate=auto|1..1000, capture=auto|on|off, fail-open=yes|no, failback=yes|no, fdt=10ms..3600s, \
                          hash=connection|flow|destination, probe=off|auto|arp|nd, targets=auto|ADDRESS[,ADDRESS...]";
     const MEMBER: &str = "a member has match=auto|permanent-mac|mac|name, standby=on|off, weight=1..1000000";
 
@@ -351,6 +411,14 @@ mod tests {
     #[test]
     fn every_value_is_read_as_it_is_written() {
         for text in [
+            "announce-count=auto",
+            "announce-count=1",
+            "announce-count=20",
+            "announce-interval=1s",
+            "announce-interval=3600s",
+            "announce-rate=auto",
+            "announce-rate=1",
+            "announce-rate=1000",
             "capture=auto",
             "capture=on",
             "capture=off",
@@ -406,6 +474,13 @@ mod tests {
             assert_eq!(read(&format!("weight={value}")), Err(refused));
         }
         for (text, values) in [
+            ("announce-count=0", "auto|1..20"),
+            ("announce-count=+1", "auto|1..20"),
+            ("announce-interval=5", "1s..3600s"),
+            ("announce-interval=0s", "1s..3600s"),
+            ("announce-interval=s", "1s..3600s"),
+            ("announce-rate=1001", "auto|1..1000"),
+            ("announce-rate=", "auto|1..1000"),
             ("fdt=9ms", "10ms..3600s"),
             ("fdt=10", "10ms..3600s"),
             ("failback=on", "yes|no"),

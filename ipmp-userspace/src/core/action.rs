@@ -46,6 +46,9 @@ pub enum Action {
         /// Its inbound member.
         member: u8,
     },
+    /// Announce every address again from its inbound member, after those that have moved: a member was lost, and
+    /// announcements of earlier moves may not have been received.
+    AnnounceAll,
     /// Stop announcing an address.
     StopAnnouncing(IpAddr),
     /// Set the carrier of the group interface.

@@ -109,6 +109,17 @@ pub enum Event {
         member: String,
         address: IpAddr,
     },
+    /// Another program removed a declared one; it is there again.
+    TestAddressRestored {
+        member: String,
+        address: IpAddr,
+    },
+    /// A declared one is missing, and is not added again for now.
+    TestAddressConflict {
+        member: String,
+        address: IpAddr,
+        why: String,
+    },
     /// An address that another program configured is now used for probes only.
     TestAddressReserved {
         member: String,

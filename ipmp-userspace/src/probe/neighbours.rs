@@ -5,13 +5,16 @@
 
 use std::{collections::HashMap, net::IpAddr, time::Duration};
 
-use crate::{core::Time, link::Mac};
+use crate::{
+    core::{Time, probe::RESOLVE},
+    link::Mac,
+};
 
 /// How often the kernel verifies that a neighbour is reachable.
 pub const REFRESH: Duration = Duration::from_secs(5);
 /// The same while it has no valid entry: it sends three requests, one second apart. A neighbour that never answered
 /// counts as silent after this time.
-pub const RETRY: Duration = Duration::from_secs(1);
+pub const RETRY: Duration = RESOLVE;
 /// A neighbour that no probe was sent to for so long is removed.
 const FORGET: Duration = Duration::from_secs(600);
 

@@ -118,7 +118,7 @@ words! {
         Ok,
         /// It has failed, by its probes or its link.
         Failed,
-        /// It is probed and has no targets.
+        /// It is probed and has no targets, or none replies on any member.
         Unknown,
         /// It is not probed.
         Disabled,

@@ -4,12 +4,15 @@ use lab::network::DATA;
 use lab::{MS, MeasurementLock, Stream, TIMEOUT};
 
 use super::*;
-use ipmp::types::MemberState;
+use ipmp::types::{MemberState, ProbeState};
 
 /// Packets per second through the group during the test.
 const RATE: u64 = 2_000;
 /// Six times the failure detection time: long enough to detect a false failure.
 const SETTLE: Duration = Duration::from_millis(600);
+
+/// No host of the lab has this address.
+const ABSENT: Ipv4Addr = Ipv4Addr::new(192, 168, 178, 99);
 
 const UNREACHABLE: &str = "No target of group production0 replies on any interface (inet)";
 const REACHABLE: &str = "Targets of group production0 reply again (inet)";
@@ -89,5 +92,36 @@ fn unreachable_target_fails_members_only_with_fail_open_no() {
     }
     // When all members fail, the reference has one message for the group and none for the members.
     assert_eq!(production.daemon.log_matches("failure detected", since), [""; 0]);
+    production.assert_clean();
+}
+
+#[test]
+fn absent_target_of_arp_probes_is_reported_and_probe_column_is_unknown() {
+    lab::needs_root!();
+    let lab = Lab::tutorial().unwrap();
+    let production = without_test_addresses(&lab, &format!("fdt=500ms probe=arp targets={ROUTER}"));
+    let columns = || -> Vec<ProbeState> {
+        production.report().unwrap().members.iter().map(|member| member.probe).collect()
+    };
+    assert_eq!(columns(), [ProbeState::Ok; 3]);
+    let sent = |production: &Production<'_>| {
+        production.report_json().unwrap()["members"][0]["probing"][0]["counters"]["sent"].as_u64().unwrap()
+    };
+    let (since, before) = (production.daemon.log().len(), sent(&production));
+    production.daemon.ctl(&format!("set {GROUP} targets={ABSENT}")).unwrap();
+    println!("{}", production.daemon.wait_line(UNREACHABLE, since, TIMEOUT).unwrap());
+    assert!(sent(&production) > before, "its probes do not count as sent");
+    assert_eq!(columns(), [ProbeState::Unknown; 3]);
+    for member in production.report().unwrap().members {
+        assert!(member.usable && member.state == MemberState::Ok, "{member:?}");
+    }
+    let explained = production.daemon.ctl("explain e1000g0").unwrap();
+    println!("{explained}");
+    assert!(explained.contains("No target replies on any member."), "{explained}");
+
+    production.daemon.ctl(&format!("set {GROUP} targets={ROUTER}")).unwrap();
+    println!("{}", production.daemon.wait_line(REACHABLE, since, TIMEOUT).unwrap());
+    assert_eq!(columns(), [ProbeState::Ok; 3]);
+    assert!(production.daemon.log_matches("failure detected", since).is_empty());
     production.assert_clean();
 }

@@ -19,6 +19,7 @@ impl Group {
         actions.extend(self.published.cast(self.roles.cast().list()));
         let lists = self.roles.inbound_lists(&numbers, |address| self.published.inbound(address));
         let moves = self.published.addresses(&self.members, lists, self.new_mac.take(), &mut actions);
+        actions.extend(self.published.active(self.roles.active()));
         for (address, (from, to)) in moves {
             let cause = self.cause_of_move(&from, &to);
             self.report(cause, |group| Event::AddressMoved {

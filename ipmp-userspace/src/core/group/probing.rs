@@ -39,7 +39,7 @@ use super::{Group, Settings, members::Members};
 use crate::{
     core::{
         Action, Cause, Event, Time,
-        member::Condition,
+        member::{Condition, Member},
         probe::{
             DISCOVER, FIND, GRACE, ProbeSource, Proof, TestAddress, Via,
             fdt::Fdt,
@@ -49,7 +49,7 @@ use crate::{
             targets::Known,
         },
     },
-    types::{Family, TargetFault},
+    types::{Family, ProbeState, TargetFault},
 };
 use selection::Neighbour;
 
@@ -238,6 +238,17 @@ impl Group {
         }
     }
 
+    /// Result of a member's probes: the PROBE column. If no target replies on any member, probes show nothing about one.
+    pub fn probe_column(&self, member: &Member) -> ProbeState {
+        let capable = |family: &Family| member.prober(*family).is_some_and(Prober::capable);
+        let is_unknown =
+            Family::ALL.into_iter().filter(capable).all(|family| self.targets_unreachable(family));
+        match member.probe_column() {
+            ProbeState::Ok if is_unknown => ProbeState::Unknown,
+            column => column,
+        }
+    }
+
     /// What every input may have changed: the probers and their targets, whether they run, and the verdicts.
     pub(super) fn update_probing(&mut self, now: Time) {
         loop {
@@ -307,10 +318,11 @@ impl Group {
                 let Some(means) = prober.means else { continue };
                 let neighbours = &mut self.probing.neighbours;
                 let found = |target: &IpAddr| neighbours.get(target).and_then(|neighbour| neighbour.found);
+                let is_silent =
+                    |target: &IpAddr| neighbours.get(target).is_some_and(|known| known.is_silent(now));
                 let needs_mac = !matches!(means, ProbeSource::Echo { .. });
-                let Some((round, skipped)) =
-                    prober.round(now, interval, idle, |target| !needs_mac || found(&target).is_some())
-                else {
+                let can = |target| !needs_mac || found(&target).is_some() || is_silent(&target);
+                let Some((round, skipped)) = prober.round(now, interval, idle, can) else {
                     continue;
                 };
                 if skipped > 0
@@ -321,12 +333,19 @@ impl Group {
                 }
                 if let Round::Probe { sequence, target } = round {
                     let via = match (means, found(&target)) {
-                        (ProbeSource::Echo { source, .. }, _) => Via::Echo(source),
-                        (ProbeSource::Arp, Some((mac, _))) => Via::Arp(mac),
-                        (ProbeSource::Nd, Some((mac, _))) => Via::Nd(mac),
-                        (ProbeSource::Arp | ProbeSource::Nd, None) => continue,
+                        (ProbeSource::Echo { source, .. }, _) => Some(Via::Echo(source)),
+                        (ProbeSource::Arp, Some((mac, _))) => Some(Via::Arp(mac)),
+                        (ProbeSource::Nd, Some((mac, _))) => Some(Via::Nd(mac)),
+                        (ProbeSource::Arp | ProbeSource::Nd, None) => None,
                     };
-                    self.probing.requests.push(Action::Probe { member: number, target, via, sequence });
+                    match via {
+                        Some(via) => {
+                            let probe = Action::Probe { member: number, target, via, sequence };
+                            self.probing.requests.push(probe);
+                        }
+                        // No packet has a destination. It counts as sent and is lost, as an echo request is.
+                        None => prober.sent(sequence, Some(0), now, interval),
+                    }
                 }
                 if let ProbeSource::Echo { source, .. } = means {
                     if prober.discovers(now, idle) {
@@ -336,6 +355,9 @@ impl Group {
                 }
                 for target in prober.targets.active().map(|target| target.address) {
                     let neighbour = neighbours.entry(target).or_default();
+                    if neighbour.found.is_none() {
+                        neighbour.sought.get_or_insert(now);
+                    }
                     let due = neighbour.requested.is_none_or(|requested| now - requested >= FIND);
                     if neighbour.found.is_none() && due {
                         neighbour.requested = Some(now);

@@ -47,7 +47,8 @@ impl Kernel {
             Action::StopAnnouncing(address) => self.announced.remove(address).is_some(),
             Action::SetCarrier(carrier) => set(&mut self.carrier, *carrier),
             Action::SetMtu(mtu) => set(&mut self.mtu, Some(*mtu)),
-            Action::Probe { .. }
+            Action::AnnounceAll
+            | Action::Probe { .. }
             | Action::FindHosts { .. }
             | Action::FindNeighbour(_)
             | Action::ProbeOver(_)

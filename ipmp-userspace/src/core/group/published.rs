@@ -21,6 +21,7 @@ pub(super) struct Published {
     cast_holder: Option<String>,
     inbound: BTreeMap<IpAddr, PublishedAddress>,
     states: [MemberStatus; MAX_MEMBERS],
+    active: MemberSet,
     /// Inactive members, as reported.
     inactive: MemberSet,
     /// Inactive members now, and why each of them, or of those that no longer are, changed.
@@ -74,6 +75,7 @@ impl Published {
             cast_holder: None,
             inbound: BTreeMap::new(),
             states: [MemberStatus::Vacant; MAX_MEMBERS],
+            active: MemberSet::EMPTY,
             inactive: MemberSet::EMPTY,
             inactive_now: MemberSet::EMPTY,
             inactive_causes: BTreeMap::new(),
@@ -207,6 +209,14 @@ impl Published {
         }
         actions.append(&mut announcements);
         moves
+    }
+
+    /// The members that transmit; [`Action::AnnounceAll`], if one of them no longer does and another one is left.
+    pub(super) fn active(&mut self, active: &[u8]) -> Option<Action> {
+        let now: MemberSet = active.iter().copied().collect();
+        let before = std::mem::replace(&mut self.active, now);
+        let is_lost = before.and(now) != before;
+        (is_lost && now != MemberSet::EMPTY).then_some(Action::AnnounceAll)
     }
 
     /// The list that was published for a data address.

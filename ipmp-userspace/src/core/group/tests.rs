@@ -155,6 +155,7 @@ fn carrier_loss_moves_roles_and_keeps_usable() {
             Action::SetCast(list(&[1, 2, 0])),
             Action::SetInbound { address: address(200), inbound: list(&[1, 2, 0]) },
             Action::Announce { address: address(200), member: 1 },
+            Action::AnnounceAll,
             Action::SetState { member: 0, state: MemberStatus::Failed },
         ]
     );
@@ -415,6 +416,19 @@ fn mtu_is_least_of_members_and_lowered_first() {
 }
 
 #[test]
+fn lost_member_lets_all_addresses_be_announced_and_returning_one_does_not() {
+    let mut scene = Scene::of(&["eth0", "eth1", "eth2"]);
+    let all = |actions: &[Action]| actions.contains(&Action::AnnounceAll);
+    // The cast member and the inbound member of the only address is eth0: with eth2 no address moves.
+    assert!(all(&scene.live(&[0, 1])));
+    assert!(!all(&scene.live(&[0, 1, 2])));
+    assert!(all(&scene.tell(Input::Offline { member: 1 })));
+    assert!(!all(&scene.tell(Input::Online { member: 1 })));
+    scene.live(&[2]);
+    assert!(!all(&scene.live(&[])), "no member is left that could announce");
+}
+
+#[test]
 fn leaving_member_is_masked_before_lists_are_rewritten() {
     let mut scene = Scene::of(&["eth0", "eth1"]);
     let left = scene.tell(Input::Left { member: 0 });
@@ -428,6 +442,7 @@ fn leaving_member_is_masked_before_lists_are_rewritten() {
             Action::SetCast(list(&[1])),
             Action::SetInbound { address: address(200), inbound: list(&[1]) },
             Action::Announce { address: address(200), member: 1 },
+            Action::AnnounceAll,
         ]
     );
 }

@@ -49,6 +49,8 @@ pub const PATIENCE: Duration = Duration::from_millis(2);
 pub const SETTLE: Duration = Duration::from_secs(10);
 /// Time without a test address after which that is reported (docs/reference.md 0.4).
 pub const GRACE: Duration = Duration::from_secs(20);
+/// Time for the resolution of a target's MAC, in which no probe is sent or counted. Afterwards probes are lost.
+pub const RESOLVE: Duration = Duration::from_secs(1);
 /// Interval of ordinary ARP or ND requests for a target whose MAC is unknown.
 pub const FIND: Duration = Duration::from_secs(5);
 /// Minimum interval of reports of missed rounds.

@@ -156,6 +156,12 @@ pub fn row(event: &Event) -> Row<'_> {
             format!("Test address {address} is ready on {member}")).member(member).test_address(*address),
         Event::TestAddressRemoved { member, address } => Row::new(Info, "test-address-removed",
             format!("Test address {address} has been removed from {member}")).member(member).test_address(*address),
+        Event::TestAddressRestored { member, address } => Row::new(Warn, "test-address-restored",
+            format!("Test address {address} was removed from {member} by another program; it has been added again"))
+                .member(member).test_address(*address),
+        Event::TestAddressConflict { member, address, why } => Row::new(Warn, "test-address-conflict",
+            format!("Test address {address} is missing on {member}: {why}; it is added again in 60 s"))
+                .member(member).test_address(*address),
         Event::TestAddressReserved { member, address } => Row::new(Info, "test-address-reserved",
             format!("Address {address} on {member} is now a test address and is excluded from source address \
                 selection")).member(member).test_address(*address),

@@ -60,7 +60,7 @@ pub async fn apply(group: &mut RunningGroup, context: &mut Context<'_>, actions:
     let mut actions = VecDeque::from(actions);
     while let Some(action) = actions.pop_front() {
         match action {
-            Action::Announce { .. } => is_scheduled = true,
+            Action::Announce { .. } | Action::AnnounceAll => is_scheduled = true,
             // Announcements first: the network waits for them, and netlink may take its time.
             Action::Report(..) | Action::SetCarrier(_) | Action::SetMtu(_) if is_scheduled => {
                 context.announce();
@@ -106,6 +106,7 @@ async fn apply_one(group: &mut RunningGroup, context: &mut Context<'_>, action: 
         }
         Action::SetState { member, state } => group.datapath.set_state(member, state)?,
         Action::Announce { address, member } => schedule_announcement(group, context, address, member),
+        Action::AnnounceAll => followers::announce_all(group, context),
         Action::StopAnnouncing(address) => context.schedule.stop(group.interface.ifindex, address),
         Action::SetCarrier(carrier) => group.interface.set_carrier(context.links, carrier).await?,
         Action::SetMtu(mtu) => set_mtu(group, context, mtu).await?,

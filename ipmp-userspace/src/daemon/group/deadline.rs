@@ -1,13 +1,14 @@
 //! When a group has something to do without any event.
 
-use super::{Context, RunningGroup, UPDELAY, actions, hooks, links, membership_reports};
+use super::{Context, RunningGroup, UPDELAY, actions, hooks, links, membership_reports, test_addresses};
 use crate::core::Time;
 
 /// The next deadline of a group.
 pub fn next(group: &RunningGroup) -> Option<Time> {
     let updelay = group.updelay.as_ref().and_then(|updelay| updelay.next(UPDELAY));
     let hooks = Some(group.hooks.next());
-    [group.core.deadline(), updelay, group.reports.next(), hooks].into_iter().flatten().min()
+    let tests = group.test_addresses.next();
+    [group.core.deadline(), updelay, group.reports.next(), hooks, tests].into_iter().flatten().min()
 }
 
 /// Handles the deadlines up to `time`. Replies that were received by then have been processed.
@@ -19,6 +20,9 @@ pub async fn expire(group: &mut RunningGroup, context: &mut Context<'_>, time: T
         links::read_live(group, context).await;
     }
     membership_reports::send(group, context);
+    for number in group.test_addresses.due(time) {
+        test_addresses::reconcile(group, context, number).await;
+    }
     // Last: nothing that is due must wait for it.
     if group.hooks.next() <= time {
         hooks::check(group, context).await;

@@ -53,6 +53,16 @@ pub fn follow_cast(group: &mut RunningGroup, context: &mut Context<'_>) {
             context.schedule.announce(announcement, now());
         }
     }
+    announce_learnt(group, context);
+}
+
+/// Announces every address of the group again, with the senders that the datapath has learnt.
+pub fn announce_all(group: &RunningGroup, context: &mut Context<'_>) {
+    context.schedule.announce_again(group.interface.ifindex, now());
+    announce_learnt(group, context);
+}
+
+fn announce_learnt(group: &RunningGroup, context: &mut Context<'_>) {
     match group.datapath.learnt() {
         Ok(learnt) => {
             for address in recent(learnt, now()) {

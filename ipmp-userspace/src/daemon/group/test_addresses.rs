@@ -1,7 +1,7 @@
 //! Members' test addresses: those that the operator declares, by address or as `dhcp`.
 //!
 //! The daemon does not follow single changes of a member's addresses. Each change makes it compare all addresses of the
-//! member with what they should be ([`reconcile()`]): a configured address that is missing is added, a declared one that another
+//! member with what they should be ([`reconcile()`]): a configured address that is missing is added (`put_back`), a declared one that another
 //! program added is kept for probes ([`Address::for_tests`]), routes through the member are deleted, and the result is
 //! reported to the state machine. An address that is not declared stays as it is, and is logged.
 //!
@@ -11,6 +11,7 @@
 //! | none, and one is configured: not ready yet, the interface is down, or `dhcp` | one is awaited |
 //! | none | it has none |
 
+mod put_back;
 mod reconcile;
 mod restore;
 
@@ -26,7 +27,10 @@ use rtnetlink::packet_route::link::LinkFlags;
 use super::{Context, MemberDevice, RunningGroup, addresses};
 use crate::{
     control::TestAddressSpec,
-    core::probe::{self, TestAddress},
+    core::{
+        Time,
+        probe::{self, TestAddress},
+    },
     daemon::state_file::{self, SavedTestAddresses, StateFile},
     datapath,
     link::{self, Address, Route},
@@ -50,10 +54,18 @@ struct MemberTestAddresses {
     up: bool,
     /// Configured addresses that were present since the interface came up. If one is missing, another program removed it.
     seen: BTreeSet<IpAddr>,
+    /// What other programs did to them.
+    removals: BTreeMap<IpAddr, put_back::Removals>,
     /// Duplicates that were logged.
     duplicates: BTreeSet<IpAddr>,
     /// Addresses that are not declared, and were logged.
     undeclared: BTreeSet<IpAddr>,
+}
+
+impl MemberTestAddresses {
+    fn next(&self) -> Option<Time> {
+        self.removals.values().filter_map(put_back::Removals::due).min()
+    }
 }
 
 impl GroupTestAddresses {
@@ -73,7 +85,25 @@ impl GroupTestAddresses {
     pub fn forget(&mut self, number: u8, ip: IpAddr) {
         if let Some(member) = self.members.get_mut(&number) {
             member.seen.remove(&ip);
+            member.removals.remove(&ip);
         }
+    }
+
+    /// When an address that another program removed is added again.
+    pub fn next(&self) -> Option<Time> {
+        self.members.values().filter_map(MemberTestAddresses::next).min()
+    }
+
+    /// The members of which an address is due by this time.
+    pub fn due(&self, time: Time) -> Vec<u8> {
+        let is_due = |member: &MemberTestAddresses| member.next().is_some_and(|next| next <= time);
+        self.members.iter().filter(|(_, member)| is_due(member)).map(|(number, _)| *number).collect()
+    }
+
+    /// Why declared addresses are missing on a member, a sentence each.
+    pub fn conflicts(&self, number: u8, name: &str) -> Vec<String> {
+        let removals = self.members.get(&number).into_iter().flat_map(|member| &member.removals);
+        removals.filter_map(|(address, removals)| removals.message(name, *address)).collect()
     }
 
     /// Whether the interface of a member was up is not what these flags say.

@@ -48,6 +48,7 @@ pub async fn explain(manager: &Manager, member: &str) -> Result<Explanation, Ref
         reasons: [
             manager.sentinel_check.message().into_iter().collect(),
             group.hooks.messages(Some(known.number())),
+            group.test_addresses.conflicts(known.number(), member),
             view.reasons(),
         ]
         .concat(),

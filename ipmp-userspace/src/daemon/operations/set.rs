@@ -118,9 +118,11 @@ pub async fn apply_saved(manager: &mut Manager, trigger: &Trigger, name: &str) -
     let Some(saved) = manager.file.group(name) else { return Vec::new() };
     let settings = saved.core_settings(manager.mpathd.defaults());
     let [targets, disabled] = saved.targets();
+    let pace = saved.announce_pace();
     let standbys: Vec<(u8, bool)> =
         saved.members.values().map(|member| (member.number, member.is_standby())).collect();
     let Some((group, mut context)) = manager.group(name, trigger) else { return Vec::new() };
+    context.schedule.set_pace(group.interface.ifindex, pace);
     let mut events = Vec::new();
     if *group.core.settings() != settings {
         events.push(Input::Settings(settings));

@@ -75,6 +75,9 @@ pub async fn groups(manager: &Manager, name: Option<&str>) -> Result<Vec<GroupRe
         checks.extend(manager.sentinel_check.message());
         checks.extend(group.filters.missing());
         checks.extend(group.hooks.messages(None));
+        for (number, member) in &group.members {
+            checks.extend(group.test_addresses.conflicts(*number, &member.name));
+        }
         reports.push(group_report(group, interface.as_ref(), addresses, members, checks));
     }
     Ok(reports)
@@ -179,7 +182,7 @@ fn member_report(
         weight: known.weight(),
         slots: group.core.slots().shares()[usize::from(number)],
         link: known.link(),
-        probe: known.probe_column(),
+        probe: group.core.probe_column(known),
         state: known.state(),
         offline: known.offline(),
         recognised_by: None,

@@ -139,6 +139,7 @@ async fn adopt_group(manager: &mut Manager, interface: GroupInterface) -> Result
     manager.groups.insert(name.clone(), group);
 
     if let Some((group, mut context)) = manager.group(&name, &START) {
+        context.schedule.set_pace(group.interface.ifindex, saved.announce_pace());
         actions::apply(group, &mut context, actions).await;
         for family in Family::ALL {
             for member in untested[family as usize].iter() {

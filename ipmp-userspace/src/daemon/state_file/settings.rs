@@ -1,11 +1,12 @@
 //! Settings of the operator in saved records, and their defaults.
 
-use std::net::IpAddr;
+use std::{net::IpAddr, time::Duration};
 
 use ipmp_common::{hash::HashPolicy, maps::CaptureMode, steer::MemberSet};
 
 use super::{SavedGroup, SavedMember, SavedTarget};
 use crate::{
+    announce::Pace,
     control::Setting,
     core::{self},
     daemon::mpathd::Defaults,
@@ -98,6 +99,20 @@ impl SavedGroup {
         self.last(mode).unwrap_or_default()
     }
 
+    /// How the addresses are announced.
+    pub fn announce_pace(&self) -> Pace {
+        let mut pace = Pace::default();
+        for setting in &self.chosen {
+            match setting {
+                Setting::AnnounceCount(count) => pace.count = *count,
+                Setting::AnnounceInterval(seconds) => pace.interval = Duration::from_secs((*seconds).into()),
+                Setting::AnnounceRate(rate) => pace.rate = *rate,
+                _ => {}
+            }
+        }
+        pace
+    }
+
     /// How flows are distributed.
     pub fn hash_policy(&self) -> HashPolicy {
         let policy = |setting: &Setting| match setting {
@@ -125,8 +140,6 @@ impl SavedMember {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use super::*;
 
     fn chosen(texts: &[&str]) -> SavedGroup {
@@ -153,6 +166,15 @@ mod tests {
             }
         );
         assert_eq!(settings(&["fdt=1s", "fdt=2s"]).fdt, Duration::from_secs(2), "the last value counts");
+    }
+
+    #[test]
+    fn announcements_are_paced_as_set() {
+        assert_eq!(chosen(&[]).announce_pace(), Pace::default());
+        let own = chosen(&["announce-rate=15", "announce-count=2", "announce-interval=3s"]).announce_pace();
+        assert_eq!(own, Pace { rate: Some(15), count: Some(2), interval: Duration::from_secs(3) });
+        let again = ["announce-rate=15", "announce-count=2", "announce-rate=auto", "announce-count=auto"];
+        assert_eq!(chosen(&again).announce_pace(), Pace::default());
     }
 
     #[test]

@@ -9,7 +9,9 @@ use crate::{
         Action, Cause, Event, Time,
         group::members::Members,
         member::{Condition, Member},
-        probe::{FAILURES, ProbeSource, TestAddress, history::LENGTH, prober::Prober, targets::Known},
+        probe::{
+            FAILURES, ProbeSource, RESOLVE, TestAddress, history::LENGTH, prober::Prober, targets::Known,
+        },
     },
     types::Family,
 };
@@ -19,8 +21,17 @@ use crate::{
 pub(super) struct Neighbour {
     /// Its MAC, and since when it is known.
     pub(super) found: Option<([u8; 6], Time)>,
+    /// Since when its MAC is sought, while it is not known.
+    pub(super) sought: Option<Time>,
     /// When the last request was sent.
     pub(super) requested: Option<Time>,
+}
+
+impl Neighbour {
+    /// Whether it was sought for long enough, and no host has answered.
+    pub(super) fn is_silent(&self, now: Time) -> bool {
+        self.found.is_none() && self.sought.is_some_and(|sought| now - sought >= RESOLVE)
+    }
 }
 
 impl GroupProbing {
@@ -84,6 +95,7 @@ impl GroupProbing {
             && neighbour.found.is_none_or(|(known, _)| known != mac)
         {
             neighbour.found = Some((mac, now));
+            neighbour.sought = None;
         }
     }
 

@@ -764,6 +764,30 @@ fn arp_probes_to_unresponsive_target_stop() {
 }
 
 #[test]
+fn absent_arp_target_loses_probes_after_a_second_and_column_is_unknown() {
+    let mut wire = Wire::new(Settings { fdt: ms(500), probe: ProbePolicy::Arp, ..Settings::default() });
+    wire.dead.insert(router(99));
+    wire.tell(Input::Targets(vec![router(99)]));
+    wire.join(0);
+    wire.join(1);
+    let counters = |wire: &Wire| wire.group.member(0).unwrap().prober(Family::V4).unwrap().counters();
+    wire.run(ms(900));
+    assert_eq!(counters(&wire).sent, 0, "it is resolved");
+    wire.run(ms(1300));
+    assert!((7..=13).contains(&counters(&wire).sent), "{:?}", counters(&wire));
+    wire.run(ms(10_000));
+    assert!(wire.probes.is_empty(), "no packet has a destination");
+    assert!(counters(&wire).lost > 90, "{:?}", counters(&wire));
+    assert!(wire.said().iter().any(|line| line.starts_with("No target of group g replies")));
+    let columns =
+        |wire: &Wire| [0, 1].map(|number| wire.group.probe_column(wire.group.member(number).unwrap()));
+    assert_eq!((columns(&wire), wire.usable()), ([ProbeState::Unknown; 2], vec![0, 1]));
+    wire.dead.clear();
+    wire.run(ms(6000));
+    assert_eq!((columns(&wire), wire.usable()), ([ProbeState::Ok; 2], vec![0, 1]));
+}
+
+#[test]
 fn restart_keeps_verdicts_that_it_cannot_disprove() {
     let attachment = |member: u8| crate::core::Attachment {
         member,

@@ -35,6 +35,8 @@ fn events() -> Vec<Event> {
         Event::TestAddressNotUnique { member: member(), address },
         Event::TestAddressReady { member: member(), address },
         Event::TestAddressRemoved { member: member(), address },
+        Event::TestAddressRestored { member: member(), address },
+        Event::TestAddressConflict { member: member(), address, why: "REASON".into() },
         Event::TestAddressReserved { member: member(), address },
         Event::AddressNotDeclared { member: member(), group: group(), address, prefix: 24, is_data: false },
         Event::AddressNotDeclared { member: member(), group: group(), address, prefix: 24, is_data: true },

@@ -5,9 +5,7 @@ use std::{
     net::{IpAddr, Ipv4Addr},
 };
 
-use rtnetlink::packet_route::link::LinkFlags;
-
-use super::{Error, add, choose, is_own_subnet, saved, saved_mut};
+use super::{Error, choose, is_own_subnet, put_back::put_back, saved, saved_mut};
 use crate::{
     core::{Event, Input, probe::TestAddress},
     daemon::group::{Context, RunningGroup, actions, addresses},
@@ -55,8 +53,7 @@ async fn try_reconcile(
     member: &Member,
 ) -> Result<(), Error> {
     let Some(device) = context.links.device(member.ifindex).await? else { return Ok(()) };
-    let up = device.flags.contains(LinkFlags::Up);
-    let present = keep_configured(group, context, member, up).await?;
+    let present = put_back(group, context, member.number, &device).await?;
     let present = keep_for_tests(group, context, member, present).await?;
     addresses::set_own(group, member.number, &present)?;
     restrict_sources(group)?;
@@ -72,42 +69,6 @@ async fn try_reconcile(
     delete_routes(group, context, member, &candidates).await?;
     report(group, context, member, &candidates).await;
     Ok(())
-}
-
-/// Adds configured addresses that were lost while the interface was down, drops those that another program removed, and
-/// returns all addresses of the member.
-async fn keep_configured(
-    group: &mut RunningGroup,
-    context: &mut Context<'_>,
-    member: &Member,
-    up: bool,
-) -> Result<Vec<Address>, Error> {
-    let present = context.links.addresses_of(member.ifindex).await?;
-    let mut has_added = false;
-    let record = saved(context.file, group.name(), &member.name);
-    let named = record.map(|saved| saved.named.clone()).unwrap_or_default();
-    for address in named {
-        let Some(ip) = address.address().map(|address| address.address()) else { continue };
-        let is_present = present.iter().any(|address| address.ip == ip);
-        let state = group.test_addresses.member(member.number);
-        if !up {
-            state.seen.remove(&ip);
-        } else if is_present {
-            state.seen.insert(ip);
-        } else if state.seen.remove(&ip) {
-            if let Some(saved) = saved_mut(context.file, group.name(), &member.name) {
-                saved.named.retain(|other| *other != address);
-                saved.added.retain(|other| *other != ip);
-            }
-            context.file.save_or_log();
-        } else {
-            state.seen.insert(ip);
-            add(group, context, member.number, address).await?;
-            has_added = true;
-        }
-    }
-    group.test_addresses.member(member.number).up = up;
-    if has_added { Ok(context.links.addresses_of(member.ifindex).await?) } else { Ok(present) }
 }
 
 /// Logs each address that another program added to a member and that is no declared test address.

@@ -1,0 +1,158 @@
+//! Announcements of data addresses: which, when, and how many a port receives.
+
+lab::lane!(side_by_side, seconds = 25);
+
+use std::collections::BTreeSet;
+use std::net::Ipv4Addr;
+use std::sync::{Arc, Mutex, atomic::AtomicBool};
+use std::time::{Duration, Instant};
+
+use lab::network::DATA;
+use lab::packet::PacketSocket;
+use lab::production::GROUP;
+use lab::{
+    Host, Lab, Mac, MeasurementLock, Production, SECOND, Stream, TIMEOUT, Worker, filter, host, wait_until,
+};
+
+/// Data addresses beside [`DATA`].
+const FURTHER: [u8; 5] = [210, 211, 212, 213, 214];
+
+fn addresses() -> impl Iterator<Item = Ipv4Addr> {
+    FURTHER.into_iter().map(|last| Ipv4Addr::new(192, 168, 178, last)).chain([DATA])
+}
+
+/// An ARP announcement that a peer has received.
+#[derive(Clone, Copy, Debug)]
+struct Announcement {
+    address: Ipv4Addr,
+    mac: Mac,
+    at: Instant,
+}
+
+/// Records the ARP announcements that a peer receives.
+struct Recorder {
+    seen: Arc<Mutex<Vec<Announcement>>>,
+    _worker: Worker<()>,
+}
+
+impl Recorder {
+    fn start(peer: &Host) -> Self {
+        let arp = filter::ethertype(0x0806);
+        let socket = PacketSocket::open(peer.namespace(), Some(host::INTERFACE), &arp).unwrap();
+        let seen = Arc::new(Mutex::new(Vec::new()));
+        let record = Arc::clone(&seen);
+        let work = move |stop: &AtomicBool| {
+            socket
+                .receive_until(stop, |seen, frame| {
+                    // An ARP request with equal sender and target addresses.
+                    if !seen.outgoing && frame[20..22] == [0, 1] && frame[28..32] == frame[38..42] {
+                        let address: [u8; 4] = frame[28..32].try_into().unwrap();
+                        let mac = frame[22..28].try_into().unwrap();
+                        let at = socket.received_at().unwrap();
+                        record.lock().unwrap().push(Announcement { address: address.into(), mac, at });
+                    }
+                })
+                .unwrap();
+        };
+        Self { seen, _worker: Worker::start("announcements", work).unwrap() }
+    }
+
+    fn clear(&self) {
+        self.seen.lock().unwrap().clear();
+    }
+
+    fn seen(&self) -> Vec<Announcement> {
+        self.seen.lock().unwrap().clone()
+    }
+
+    /// Waits until every address was announced with the MAC of its inbound member.
+    fn wait_all(&self, lab: &Lab, production: &Production<'_>, what: &str) {
+        let mut missing = BTreeSet::new();
+        let all = wait_until(TIMEOUT, || {
+            let report = production.report().unwrap();
+            let holder = |address: Ipv4Addr| {
+                let known = report.addresses.iter().find(|known| known.address == address)?;
+                Some(lab.member(known.inbound.as_deref()?).mac())
+            };
+            let seen = self.seen();
+            let is_announced = |address: &Ipv4Addr| {
+                seen.iter().any(|one| one.address == *address && Some(one.mac) == holder(*address))
+            };
+            missing = addresses().filter(|address| !is_announced(address)).collect();
+            missing.is_empty()
+        });
+        assert!(all, "{what}: not announced by their inbound members: {missing:?}");
+    }
+}
+
+/// The highest number of announcements of one MAC within a second.
+fn most_in_a_second(seen: &[Announcement]) -> usize {
+    let within = |first: &Announcement| {
+        let near = |one: &&Announcement| {
+            // The capture may be late: a tenth less than a second.
+            one.mac == first.mac && one.at >= first.at && one.at < first.at + SECOND * 9 / 10
+        };
+        seen.iter().filter(near).count()
+    };
+    seen.iter().map(within).max().unwrap_or(0)
+}
+
+#[test]
+fn failed_member_lets_all_addresses_be_announced_within_the_rate() {
+    lab::needs_root!();
+    let lab = Lab::tutorial().unwrap();
+    let production =
+        Production::builder(&lab).settings("announce-count=1 announce-interval=60s").create().unwrap();
+    let recorder = Recorder::start(lab.peer(0));
+    let further: Vec<_> = FURTHER.iter().map(|last| format!("192.168.178.{last}/24")).collect();
+    production.daemon.ctl(&format!("address add {} --group {GROUP}", further.join(" "))).unwrap();
+    // DATA was announced before the capture has started.
+    let added =
+        || FURTHER.iter().all(|last| recorder.seen().iter().any(|one| one.address.octets()[3] == *last));
+    assert!(wait_until(TIMEOUT, added), "{:?}", recorder.seen());
+
+    let failed = lab.member("e1000g0");
+    let moved: Vec<_> = addresses().filter(|&ip| production.inbound(ip).unwrap() == failed.name()).collect();
+    recorder.clear();
+    failed.cable().pull().unwrap();
+    production.wait_usable(2).unwrap();
+    recorder.wait_all(&lab, &production, "after a failure");
+    println!("{moved:?} moved, announced: {}", recorder.seen().len());
+    assert!(moved.len() < addresses().count());
+
+    recorder.clear();
+    production.daemon.ctl(&format!("set {GROUP} announce-interval=1s")).unwrap();
+    recorder.wait_all(&lab, &production, "each in its turn");
+    println!("in turn: {}", recorder.seen().len());
+
+    production.daemon.ctl(&format!("set {GROUP} announce-rate=2 announce-interval=60s")).unwrap();
+    recorder.clear();
+    lab.member("e1000g1").cable().pull().unwrap();
+    production.wait_usable(1).unwrap();
+    recorder.wait_all(&lab, &production, "with announce-rate=2");
+    let seen = recorder.seen();
+    println!("at most {} announcements in a second: {}", most_in_a_second(&seen), seen.len());
+    assert!(most_in_a_second(&seen) <= 2, "{seen:?}");
+    production.assert_clean();
+}
+
+/// Bridges that forget a MAC after 15 s and do not flood: addresses are received without any traffic of their own.
+#[test]
+#[ignore = "waits longer than the ageing time of the bridges"]
+fn soak_bridges_with_ageing_of_15_s_and_without_flooding_lose_no_inbound_packet() {
+    lab::needs_root!();
+    let _lock = MeasurementLock::acquire().unwrap();
+    let lab = Lab::builder().ageing(Duration::from_secs(15)).build().unwrap();
+    let production = Production::create(&lab).unwrap();
+    let peer = lab.peer(0);
+    assert_eq!(peer.ping(DATA.into(), 2, SECOND / 100, 5 * SECOND).unwrap().answered, 2);
+    for (_, port) in lab.ports() {
+        port.namespace.ip(&format!("link set {} type bridge_slave flood off", port.interface)).unwrap();
+    }
+    let running = Stream::inbound(&lab).rate(20).start().unwrap();
+    std::thread::sleep(Duration::from_secs(40));
+    let report = running.stop().unwrap();
+    println!("{report}");
+    assert_eq!(report.lost(), 0, "{report}");
+    production.assert_clean();
+}
