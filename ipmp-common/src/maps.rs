@@ -41,8 +41,8 @@ pub use self::{
         ProbeReply, ProbeReplyKind, REPLIES_PER_WINDOW, ReplyCounters, ReplyWindows, echo_id_word, window,
     },
     sentinel::{
-        CaptureMode, Clock, ClockSettings, ClockStart, GoodSince, Hint, HintKind, MEMBERS_PER_TICK, Watch,
-        ticks_between,
+        CaptureMode, Clock, ClockSettings, ClockStart, GoodSince, Hint, HintKind, MEMBERS_PER_TICK,
+        SHORT_UPDELAY_NS, Watch, ticks_between, updelay_ns, updelay_word,
     },
 };
 pub use crate::address::{Ip, MacKey};
@@ -231,6 +231,22 @@ mod tests {
     fn more_members_give_fewer_ticks() {
         let ticks = [0, 1, 8, 9, 16, 128, 4096].map(ticks_between);
         assert_eq!(ticks, [1, 1, 1, 2, 2, 16, 512]);
+    }
+
+    #[test]
+    fn own_updelay_precedes_that_of_group_and_is_short_while_no_member_is_live() {
+        const GROUP: u64 = 30_000_000_000;
+        for (own, alone, expected) in [
+            (None, false, GROUP),
+            (Some(0), false, 0),
+            (Some(600_000), false, 600_000_000_000),
+            (None, true, SHORT_UPDELAY_NS),
+            (Some(0), true, 0),
+            (Some(50), true, 50_000_000),
+            (Some(600_000), true, SHORT_UPDELAY_NS),
+        ] {
+            assert_eq!(updelay_ns(updelay_word(own), GROUP, alone), expected, "{own:?} {alone}");
+        }
     }
 
     #[test]

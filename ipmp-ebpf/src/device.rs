@@ -121,6 +121,6 @@ pub fn of_packet(skb: *const core::ffi::c_void) -> Option<Device> {
         let net_device: u64 = read(skb.cast::<u8>().add(OFF_SKB_DEV.load() as usize) as u64)?;
         let netns: u64 = read(net_device + OFF_ND_NET.load() as u64)?;
         let ifindex: u32 = read(net_device + OFF_IFINDEX.load() as u64)?;
-        Some(Device { net_device, netns, ifindex, pad: 0 })
+        Some(Device { net_device, netns, ifindex, updelay: 0 })
     }
 }

@@ -248,14 +248,15 @@ fn settings_apply_at_once_and_survive_restart() {
         (
             format!("set {GROUP} weight=5"),
             format!(
-                "ipmpctl: {GROUP} is a group and has no weight: a group has capture=auto|on|off, fail-open=yes|no, \
+                "ipmpctl: {GROUP} is a group and has no weight: a group has announce-count=auto|1..20, \
+                 announce-interval=1s..3600s, announce-rate=auto|1..1000, capture=auto|on|off, fail-open=yes|no, \
                  failback=yes|no, fdt=10ms..3600s, hash=connection|flow|destination, probe=off|auto|arp|nd, \
-                 targets=auto|ADDRESS[,ADDRESS...]"
+                 targets=auto|ADDRESS[,ADDRESS...], updelay=0ms..600s"
             ),
         ),
         (
             "set rge0 capture=on".to_owned(),
-            "ipmpctl: rge0 is a member and has no capture: a member has match=auto|permanent-mac|mac|name, standby=on|off, weight=1..1000000"
+            "ipmpctl: rge0 is a member and has no capture: a member has updelay=0ms..600s, match=auto|permanent-mac|mac|name, standby=on|off, weight=1..1000000"
                 .to_owned(),
         ),
         (

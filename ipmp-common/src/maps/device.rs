@@ -10,8 +10,8 @@ pub struct Device {
     pub netns: u64,
     /// Interface index.
     pub ifindex: u32,
-    /// Zero.
-    pub pad: u32,
+    /// In [`Watch`](super::Watch), of a member's own device: [`updelay_word`](super::updelay_word). Zero elsewhere.
+    pub updelay: u32,
 }
 
 /// Offsets into `struct net_device` and `struct sk_buff`, from the kernel's BTF, in bytes.

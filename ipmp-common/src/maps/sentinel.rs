@@ -41,7 +41,8 @@ impl CaptureMode {
 pub struct Watch {
     /// Members to monitor. A member that is not armed is not live.
     pub armed: MemberSet,
-    /// Hold-down: how long a member's link must be up before the member is live again, in nanoseconds.
+    /// How long a member's link must be up before the member is live, in nanoseconds; a member may have its own, see
+    /// [`updelay_word`].
     pub updelay_ns: u64,
     /// A [`CaptureMode`], as a number: unknown ones count as [`CaptureMode::Auto`].
     pub capture: u64,
@@ -50,6 +51,26 @@ pub struct Watch {
     /// Devices, by member number: the member's own, then those below it; unused places are zero.
     pub devices: [[Device; 1 + MAX_LOWER]; MAX_MEMBERS],
 }
+
+/// The word for a member's own updelay; `None`: it has that of its group.
+pub const fn updelay_word(milliseconds: Option<u32>) -> u32 {
+    match milliseconds {
+        Some(milliseconds) => milliseconds.saturating_add(1),
+        None => 0,
+    }
+}
+
+/// The updelay of a member in nanoseconds, from its word and that of its group. While no member of the group is live
+/// (`alone`), waiting would only prolong the outage: then it is [`SHORT_UPDELAY_NS`] at most.
+#[inline(always)]
+pub const fn updelay_ns(word: u32, of_group_ns: u64, alone: bool) -> u64 {
+    let delay = if word == 0 { of_group_ns } else { (word as u64 - 1) * 1_000_000 };
+    if alone && delay > SHORT_UPDELAY_NS { SHORT_UPDELAY_NS } else { delay }
+}
+
+/// The default updelay in nanoseconds: until then a device with carrier may not transmit yet, see
+/// `docs/design/leaving-and-returning.md`.
+pub const SHORT_UPDELAY_NS: u64 = 200_000_000;
 
 /// Timestamps of the sentinel for one group.
 #[derive(Clone, Copy, Debug)]

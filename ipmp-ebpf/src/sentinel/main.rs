@@ -25,7 +25,7 @@ use aya_ebpf::{
 use ipmp_common::{
     maps::{
         CAPTURED, CaptureMode, ClockSettings, ClockStart, Device, GoodSince, HINTS_BYTES, Hint, HintKind, MAX_GROUPS,
-        MAX_LOWER, PROBE_REPLIES_BYTES, ProbeReply, Watch, link_state, ticks_between,
+        MAX_LOWER, PROBE_REPLIES_BYTES, ProbeReply, Watch, link_state, ticks_between, updelay_ns,
     },
     steer::{MAX_MEMBERS, MemberSet},
 };
@@ -213,8 +213,12 @@ extern "C" fn check_member(member: u64, group: *mut GroupCheck) -> i64 {
                 *since = 0;
             } else if *since == 0 {
                 *since = (*group).now_ns;
-            } else if (*group).now_ns - *since >= (*watched).updelay_ns {
-                (*group).live |= bit;
+            } else {
+                let own = (&raw const (*watched).devices[member][0].updelay).read_volatile();
+                let of_group = (&raw const (*watched).updelay_ns).read_volatile();
+                if (*group).now_ns - *since >= updelay_ns(own, of_group, (*group).live == 0) {
+                    (*group).live |= bit;
+                }
             }
         }
     }

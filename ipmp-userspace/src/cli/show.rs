@@ -133,8 +133,12 @@ fn member(blocks: &mut Blocks, group: &GroupReport, member: &MemberReport) {
     member.probing.iter().for_each(|one| blocks.line(&probing(one)));
     let share = f64::from(member.slots) * 100.0 / SLOTS as f64;
     blocks.line(&format!(
-        "member {}, attached by {}, weight {}, preferred in {} of {SLOTS} slots ({share:.1}%)",
-        member.number, member.attach, member.weight, member.slots
+        "member {}, attached by {}, updelay {}, weight {}, preferred in {} of {SLOTS} slots ({share:.1}%)",
+        member.number,
+        member.attach,
+        short(Duration::from_millis(member.updelay_ms)),
+        member.weight,
+        member.slots
     ));
     let Traffic { out_packets, out_bytes, in_packets, in_bytes, failed_over_packets } = member.traffic;
     blocks.line(&format!(

@@ -2,6 +2,7 @@
 
 use std::{fmt, str::FromStr, time::Duration};
 
+use super::duration::Span;
 use crate::core::probe::fdt::SHORTEST;
 
 /// Longest configurable time.
@@ -9,18 +10,9 @@ const LONGEST: Duration = Duration::from_secs(3600);
 
 /// A failure detection time, from 10 ms to an hour. `Display` keeps the unit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct DetectionTime {
-    count: u32,
-    unit: Unit,
-}
+pub struct DetectionTime(Span);
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Unit {
-    Milliseconds,
-    Seconds,
-}
-
-/// The text is not a failure detection time.
+/// The text is no time, or out of range.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Unreadable;
 
@@ -30,10 +22,7 @@ impl DetectionTime {
 
     /// The time.
     pub fn duration(self) -> Duration {
-        match self.unit {
-            Unit::Milliseconds => Duration::from_millis(self.count.into()),
-            Unit::Seconds => Duration::from_secs(self.count.into()),
-        }
+        self.0.duration()
     }
 }
 
@@ -41,25 +30,14 @@ impl FromStr for DetectionTime {
     type Err = Unreadable;
 
     fn from_str(text: &str) -> Result<Self, Unreadable> {
-        let digits = text.find(|c: char| !c.is_ascii_digit()).ok_or(Unreadable)?;
-        let unit = match &text[digits..] {
-            "ms" => Unit::Milliseconds,
-            "s" => Unit::Seconds,
-            _ => return Err(Unreadable),
-        };
-        let count = text[..digits].parse().map_err(|_| Unreadable)?;
-        let time = Self { count, unit };
+        let time = Span::read(text).map(Self).ok_or(Unreadable)?;
         if (SHORTEST..=LONGEST).contains(&time.duration()) { Ok(time) } else { Err(Unreadable) }
     }
 }
 
 impl fmt::Display for DetectionTime {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let unit = match self.unit {
-            Unit::Milliseconds => "ms",
-            Unit::Seconds => "s",
-        };
-        write!(f, "{}{unit}", self.count)
+        self.0.fmt(f)
     }
 }
 

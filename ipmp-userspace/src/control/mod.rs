@@ -8,6 +8,7 @@ pub mod client;
 pub mod detection;
 pub mod duration;
 pub mod explanation;
+pub mod link_delay;
 pub mod monitor;
 pub mod name;
 pub mod peer;

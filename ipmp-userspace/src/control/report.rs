@@ -75,6 +75,8 @@ pub struct MemberReport {
     pub mtu: u32,
     /// Share of the slots it should get, against the other members' weights.
     pub weight: u32,
+    /// How long its link must be up before it is used, in milliseconds.
+    pub updelay_ms: u64,
     /// Of the 4096 slots, those that prefer this member.
     pub slots: u32,
     /// State of the link.
@@ -165,6 +167,7 @@ pub(crate) fn sample() -> GroupReport {
         mac: format!("02:00:00:00:00:0{number}"),
         mtu: 1500,
         weight: 1000,
+        updelay_ms: 200,
         slots: 1365,
         link,
         probe: ProbeState::Disabled,

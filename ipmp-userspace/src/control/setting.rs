@@ -4,7 +4,7 @@ use std::{fmt, net::IpAddr, ops::RangeInclusive, str::FromStr};
 
 use serde::{Deserialize, Serialize};
 
-use super::{detection::DetectionTime, target};
+use super::{detection::DetectionTime, link_delay::LinkDelay, target};
 use crate::types::{CaptureMode, HashPolicy, MatchBy, ProbePolicy};
 
 /// A setting with its value. In the state file and on the socket it is its text.
@@ -31,6 +31,8 @@ pub enum Setting {
     Probe(ProbePolicy),
     /// Targets to probe; empty: discovered.
     Targets(Vec<IpAddr>),
+    /// How long a link must be up before its member is used.
+    Updelay(LinkDelay),
     /// Whether a member is used only when an active member fails.
     Standby(bool),
     /// By what a member is recognised when its device returns.
@@ -51,7 +53,7 @@ pub enum Owner {
 /// A key.
 struct Key {
     name: &'static str,
-    owner: Owner,
+    owners: &'static [Owner],
     values: &'static str,
     about: &'static str,
     read: fn(&str) -> Result<Option<Setting>, target::Error>,
@@ -61,7 +63,7 @@ struct Key {
 const KEYS: &[Key] = &[
     Key {
         name: "announce-count",
-        owner: Owner::Group,
+        owners: &[Owner::Group],
         values: "auto|1..20",
         about: "how often an address that is new or has moved is announced, every 2 s; auto: 5 times by ARP, 3 times by \
                 Neighbour Discovery",
@@ -71,7 +73,7 @@ const KEYS: &[Key] = &[
     },
     Key {
         name: "announce-interval",
-        owner: Owner::Group,
+        owners: &[Owner::Group],
         values: "1s..3600s",
         about: "announce an address of each member at least this often, its addresses in turn and each once a minute; \
                 default 5s: safe for bridges that forget a MAC after 15 s",
@@ -82,7 +84,7 @@ const KEYS: &[Key] = &[
     },
     Key {
         name: "announce-rate",
-        owner: Owner::Group,
+        owners: &[Owner::Group],
         values: "auto|1..1000",
         about: "maximum announcements of a family through a member in a second; auto: 10 while the member has at most 10 \
                 addresses of the family, within the usual 15 of ARP inspection, else unlimited",
@@ -90,14 +92,14 @@ const KEYS: &[Key] = &[
     },
     Key {
         name: "capture",
-        owner: Owner::Group,
+        owners: &[Owner::Group],
         values: "auto|on|off",
         about: "copy outbound packets to captures on the group interface: while a capture runs, always, never",
         read: |value| Ok(value.parse().ok().map(Setting::Capture)),
     },
     Key {
         name: "fail-open",
-        owner: Owner::Group,
+        owners: &[Owner::Group],
         values: "yes|no",
         about: "if no target replies on any member: members with a link stay in use (yes, the default), or the group \
                 fails (no)",
@@ -105,7 +107,7 @@ const KEYS: &[Key] = &[
     },
     Key {
         name: "failback",
-        owner: Owner::Group,
+        owners: &[Owner::Group],
         values: "yes|no",
         about: "use a repaired member again at once (yes), or only when another one fails (no); default: \
                 /etc/default/mpathd, else yes",
@@ -113,7 +115,7 @@ const KEYS: &[Key] = &[
     },
     Key {
         name: "fdt",
-        owner: Owner::Group,
+        owners: &[Owner::Group],
         values: DetectionTime::VALUES,
         about: "maximum time to detect a failure while the link stays up; probes are sent every fdt/5; default: \
                 /etc/default/mpathd, else 10s",
@@ -121,7 +123,7 @@ const KEYS: &[Key] = &[
     },
     Key {
         name: "hash",
-        owner: Owner::Group,
+        owners: &[Owner::Group],
         values: "connection|flow|destination",
         about: "distribute by connection (a TCP connection that retransmits may change its member), by addresses and \
                 ports, or by destination address",
@@ -129,7 +131,7 @@ const KEYS: &[Key] = &[
     },
     Key {
         name: "probe",
-        owner: Owner::Group,
+        owners: &[Owner::Group],
         values: "off|auto|arp|nd",
         about: "probe members without a test address: never (off), by ARP and Neighbour Discovery (auto), or by one of \
                 them",
@@ -137,15 +139,23 @@ const KEYS: &[Key] = &[
     },
     Key {
         name: "targets",
-        owner: Owner::Group,
+        owners: &[Owner::Group],
         values: "auto|ADDRESS[,ADDRESS...]",
         about: "probe only these hosts (`ipmpctl target` adds and removes single ones), or those found by routes and \
                 multicast (auto)",
         read: targets,
     },
     Key {
+        name: "updelay",
+        owners: &[Owner::Group, Owner::Member],
+        values: LinkDelay::VALUES,
+        about: "how long a link must be up before the member is used (default 200ms): as long as the switch port blocks after \
+                a link-up. A member without its own has that of its group. While no member is live, 200 ms at most",
+        read: |value| Ok(value.parse().ok().map(Setting::Updelay)),
+    },
+    Key {
         name: "match",
-        owner: Owner::Member,
+        owners: &[Owner::Member],
         values: "auto|permanent-mac|mac|name",
         about: "by what the member is recognised when its device returns: permanent MAC, else MAC, else name (auto), or \
                 one of them",
@@ -153,7 +163,7 @@ const KEYS: &[Key] = &[
     },
     Key {
         name: "standby",
-        owner: Owner::Member,
+        owners: &[Owner::Member],
         values: "on|off",
         about: "use only when an active member fails",
         read: |value| {
@@ -166,7 +176,7 @@ const KEYS: &[Key] = &[
     },
     Key {
         name: "weight",
-        owner: Owner::Member,
+        owners: &[Owner::Member],
         values: "1..1000000",
         about: "share of the flows, against the other members' weights; default: the link speed in Mbit/s",
         read: |value| {
@@ -263,7 +273,7 @@ fn noun(owner: Owner) -> &'static str {
 
 /// The settings that a group or a member has.
 fn of(owner: Owner) -> String {
-    let keys = KEYS.iter().filter(|key| key.owner == owner);
+    let keys = KEYS.iter().filter(|key| key.owners.contains(&owner));
     let keys: Vec<_> = keys.map(|key| format!("{}={}", key.name, key.values)).collect();
     format!("{} has {}", noun(owner), keys.join(", "))
 }
@@ -276,9 +286,9 @@ fn all() -> String {
 /// All settings, a line each, for the help of a command.
 pub fn help() -> String {
     let mut text = String::from("Settings:");
-    for Key { name, owner, values, about, .. } in KEYS {
-        let owner = noun(*owner).trim_start_matches("a ");
-        text += &format!("\n  {name}={values}, of a {owner}\n      {about}");
+    for Key { name, owners, values, about, .. } in KEYS {
+        let owners: Vec<_> = owners.iter().copied().map(noun).collect();
+        text += &format!("\n  {name}={values}, of {}\n      {about}", owners.join(" or "));
     }
     text
 }
@@ -296,6 +306,7 @@ impl Setting {
             Self::Hash(_) => "hash",
             Self::Probe(_) => "probe",
             Self::Targets(_) => "targets",
+            Self::Updelay(_) => "updelay",
             Self::Match(_) => "match",
             Self::Standby(_) => "standby",
             Self::Weight(_) => "weight",
@@ -325,7 +336,7 @@ impl Setting {
     /// [`Error::OtherOwner`].
     pub fn check(&self, name: &str, owner: Owner) -> Result<(), Error> {
         let key = self.key();
-        if key.owner == owner {
+        if key.owners.contains(&owner) {
             Ok(())
         } else {
             Err(Error::OtherOwner { name: name.to_owned(), owner, key: key.name })
@@ -384,6 +395,7 @@ impl fmt::Display for Setting {
                 let texts: Vec<String> = targets.iter().map(IpAddr::to_string).collect();
                 f.write_str(&texts.join(","))
             }
+            Self::Updelay(delay) => delay.fmt(f),
             Self::Match(by) => f.write_str(by.as_str()),
             Self::Standby(on) => f.write_str(if *on { "on" } else { "off" }),
             Self::Weight(weight) => write!(f, "{weight}"),
@@ -401,8 +413,9 @@ mod tests {
 
     const GROUP: &str = "a group has announce-count=auto|1..20, announce-interval=1s..3600s, \
                          announce-rate=auto|1..1000, capture=auto|on|off, fail-open=yes|no, failback=yes|no, fdt=10ms..3600s, \
-                         hash=connection|flow|destination, probe=off|auto|arp|nd, targets=auto|ADDRESS[,ADDRESS...]";
-    const MEMBER: &str = "a member has match=auto|permanent-mac|mac|name, standby=on|off, weight=1..1000000";
+                         hash=connection|flow|destination, probe=off|auto|arp|nd, targets=auto|ADDRESS[,ADDRESS...], \
+                         updelay=0ms..600s";
+    const MEMBER: &str = "a member has updelay=0ms..600s, match=auto|permanent-mac|mac|name, standby=on|off, weight=1..1000000";
 
     fn read(text: &str) -> Result<Setting, String> {
         text.parse().map_err(|error: Error| error.to_string())
@@ -439,6 +452,10 @@ mod tests {
             "targets=auto",
             "targets=192.168.178.1",
             "targets=192.168.178.1,2001:db8::1",
+            "updelay=0ms",
+            "updelay=0s",
+            "updelay=35s",
+            "updelay=600s",
             "match=auto",
             "match=permanent-mac",
             "match=mac",
@@ -487,6 +504,8 @@ mod tests {
             ("fail-open=", "yes|no"),
             ("probe=icmp", "off|auto|arp|nd"),
             ("targets=", "auto|ADDRESS[,ADDRESS...]"),
+            ("updelay=601s", "0ms..600s"),
+            ("updelay=30", "0ms..600s"),
             ("match=ifindex", "auto|permanent-mac|mac|name"),
             ("standby=yes", "on|off"),
         ] {
@@ -515,6 +534,8 @@ mod tests {
             format!("eth0 is a member and has no hash: {MEMBER}")
         );
         assert_eq!(read("weight=1").unwrap().check("eth0", Owner::Member), Ok(()));
+        let updelay = read("updelay=35s").unwrap();
+        assert_eq!([Owner::Group, Owner::Member].map(|owner| updelay.check("x", owner)), [Ok(()), Ok(())]);
     }
 
     #[test]

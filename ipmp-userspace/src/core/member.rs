@@ -228,6 +228,11 @@ impl Member {
         self.probing.probers[family.index()].as_ref()
     }
 
+    /// Whether it is probed, or would be with a target.
+    pub fn is_probed(&self) -> bool {
+        self.probing.enabled()
+    }
+
     /// Whether its probes have failed, or its link while it was probed, and ten replies in a row are still missing.
     pub fn probes_failed(&self) -> bool {
         self.probing.failed

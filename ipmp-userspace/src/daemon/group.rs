@@ -35,14 +35,11 @@ pub use context::Context;
 use ipmp_common::{hash::HashPolicy, steer::MemberSet};
 
 use crate::{
-    core,
-    daemon::migration::Place,
+    core::{self, Time},
+    daemon::{migration::Place, state_file::Updelays},
     datapath,
     link::{Device, GroupInterface},
 };
-
-/// How long a link must be up before it is trusted again (docs/design/leaving-and-returning.md).
-pub const UPDELAY: Duration = Duration::from_millis(200);
 
 /// A member's device.
 #[derive(Clone, Debug)]
@@ -108,6 +105,8 @@ pub struct RunningGroup {
     pub hooks: hooks::Hooks,
     /// Test addresses of the members.
     pub test_addresses: test_addresses::GroupTestAddresses,
+    /// How long links must be up before their members are used.
+    pub updelays: Updelays,
     /// Replaces the sentinel on kernels where it cannot run.
     pub updelay: Option<updelay::Updelay>,
     /// Searches for targets.
@@ -141,6 +140,7 @@ impl RunningGroup {
             mirrored: mirrored_memberships::MirroredMemberships::default(),
             hooks: hooks::Hooks::default(),
             test_addresses: test_addresses::GroupTestAddresses::default(),
+            updelays: Updelays::default(),
             updelay,
             discovery: probing::Discovery::default(),
             route_targets: route_targets::RouteTargets::default(),
@@ -176,6 +176,19 @@ impl RunningGroup {
     /// Whether the device of any member does not exist.
     pub fn has_absent_members(&self) -> bool {
         self.core.members().iter().any(core::member::Member::absent)
+    }
+
+    /// Since when the link of a member that is not live has been up.
+    pub fn up_since(&self, number: u8) -> Option<Time> {
+        match &self.updelay {
+            Some(updelay) => updelay.up_since(number),
+            None => self.datapath.good_since(number).map(Time),
+        }
+    }
+
+    /// How long the link of a member must be up now before it is used.
+    pub fn updelay_of(&self, number: u8) -> Duration {
+        self.updelays.of(number, self.live().is_empty())
     }
 
     /// The members whose links the datapath trusts.

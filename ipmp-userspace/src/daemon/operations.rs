@@ -7,6 +7,7 @@ pub mod destroy;
 mod detach;
 mod eligibility;
 mod explain;
+mod link_up_check;
 mod offline;
 mod refusals;
 pub mod set;

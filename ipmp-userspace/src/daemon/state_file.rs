@@ -18,7 +18,7 @@ use std::{
 
 pub use identity::{SavedAbsence, SavedIdentity, recognise};
 use serde::{Deserialize, Deserializer, Serialize, de::Error as _};
-pub use settings::DEFAULT_WEIGHT;
+pub use settings::{DEFAULT_WEIGHT, Updelays};
 
 use super::migration::Configuration;
 use crate::{

@@ -44,7 +44,7 @@ pub struct GroupSpec {
     pub mac: [u8; 6],
     /// How packets are assigned to slots.
     pub policy: HashPolicy,
-    /// Hold-down: how long a member's link must be up before the member is live again.
+    /// How long a member's link must be up before the member is live.
     pub updelay: Duration,
 }
 
@@ -193,6 +193,7 @@ impl Group {
         group.record_own_mac()?;
         group.attach_program(&group.egress_place(), device, object)?;
         group.host.borrow().sentinel.watch_group(index, device);
+        group.host.borrow().sentinel.set_updelay(index, group.spec.updelay);
         Ok(group)
     }
 
@@ -259,6 +260,11 @@ impl Group {
         result
     }
 
+    /// Sets how long links must be up before their members are live: of the group, and of members with their own delay.
+    pub fn set_updelays(&self, of_group: Duration, own: &BTreeMap<u8, Duration>) {
+        self.host.borrow().sentinel.set_updelays(self.index, of_group, own);
+    }
+
     /// Whether a device is administratively up; `None`: no device has this index.
     pub fn is_up(&self, name: &str, ifindex: u32) -> Option<bool> {
         self.host.borrow_mut().finder.is_up(name, ifindex).ok()
@@ -291,7 +297,7 @@ impl Group {
         let object = load(&host.borrow(), &self.spec, &self.directory, self.index, Some(spec.number))?;
         self.attach_program(place, devices[0], object)?;
         let mut host = host.borrow_mut();
-        host.sentinel.arm(self.index, spec.number, &devices, self.spec.updelay);
+        host.sentinel.arm(self.index, spec.number, &devices);
         host.sentinel.start(self.index)
     }
 

@@ -2,7 +2,7 @@
 //!
 //! Why there is one timer for all groups: `docs/design/sentinel.md`.
 
-use std::{mem::offset_of, path::PathBuf, time::Duration};
+use std::{collections::BTreeMap, mem::offset_of, path::PathBuf, time::Duration};
 
 use aya::{
     EbpfLoader, TestRun,
@@ -12,7 +12,7 @@ use aya::{
 use ipmp_common::{
     maps::{
         CAPTURED, CaptureMode, Clock, ClockStart, Device, GoodSince, HINTS_BYTES, Hint, MAX_GROUPS,
-        MAX_LOWER, PROBE_REPLIES_BYTES, Watch, echo_id_word, ticks_between,
+        MAX_LOWER, PROBE_REPLIES_BYTES, Watch, echo_id_word, ticks_between, updelay_word,
     },
     steer::{MAX_MEMBERS, MemberSet},
 };
@@ -38,6 +38,8 @@ const CAPTURE: usize = offset_of!(Watch, capture) / 8;
 const GROUP: usize = offset_of!(Watch, group) / 8;
 const DEVICES: usize = offset_of!(Watch, devices) / 8;
 const DEVICE_WORDS: usize = size_of::<Device>() / 8;
+/// The word of a device whose upper half is [`Device::updelay`]; the lower half is its index.
+const OWN_UPDELAY: usize = offset_of!(Device, updelay) / 8;
 
 /// The maps that the sentinel shares with the groups and with the daemon.
 pub const SHAPES: [Shape; 7] = [
@@ -283,17 +285,34 @@ impl Sentinel {
         MemberSet::from_bits(self.watch.load(group as usize * WATCH_WORDS + ARMED))
     }
 
+    /// Sets how long links of a group must be up before their members are live. Delays of single members stay.
+    pub fn set_updelay(&self, group: u32, updelay: Duration) {
+        self.watch.store(group as usize * WATCH_WORDS + UPDELAY, updelay.as_nanos() as u64);
+    }
+
+    /// Sets the delay of a group and those of single members. Members that are not in the map have that of the group.
+    pub fn set_updelays(&self, group: u32, of_group: Duration, own: &BTreeMap<u8, Duration>) {
+        self.set_updelay(group, of_group);
+        for member in 0..MAX_MEMBERS as u8 {
+            let milliseconds = own.get(&member).map(|delay| delay.as_millis() as u32);
+            let at = places(group, member) + OWN_UPDELAY;
+            let device = self.watch.load(at) & u64::from(u32::MAX);
+            self.watch.store(at, u64::from(updelay_word(milliseconds)) << 32 | device);
+        }
+    }
+
     /// Monitors a member: its device and those below it.
-    pub fn arm(&self, group: u32, member: u8, devices: &[Device], updelay: Duration) {
+    pub fn arm(&self, group: u32, member: u8, devices: &[Device]) {
         let at = group as usize * WATCH_WORDS;
-        let places = at + DEVICES + member as usize * (1 + MAX_LOWER) * DEVICE_WORDS;
+        let places = places(group, member);
+        let own_updelay = self.watch.load(places + OWN_UPDELAY) & !u64::from(u32::MAX);
         let wanted: Vec<u64> = (0..1 + MAX_LOWER)
             .flat_map(|place| {
                 let device = devices.get(place).copied().unwrap_or_default();
-                [device.net_device, device.netns, u64::from(device.ifindex)]
+                let own_updelay = if place == 0 { own_updelay } else { 0 };
+                [device.net_device, device.netns, own_updelay | u64::from(device.ifindex)]
             })
             .collect();
-        self.watch.store(at + UPDELAY, updelay.as_nanos() as u64);
         let is_current =
             wanted.iter().enumerate().all(|(word, &value)| self.watch.load(places + word) == value);
         if is_current && self.armed(group).has(member) {
@@ -344,6 +363,11 @@ impl Sentinel {
         let mut word: Array<MapData, u32> = pins::typed(&self.directory, "echo_id", Map::Array)?;
         word.set(0, echo_id_word(identifier), 0).map_err(map_error("echo_id"))
     }
+}
+
+/// The first word of a member's devices in `watch`.
+fn places(group: u32, member: u8) -> usize {
+    group as usize * WATCH_WORDS + DEVICES + usize::from(member) * (1 + MAX_LOWER) * DEVICE_WORDS
 }
 
 /// Stops the timer of a pinned sentinel at its next tick.

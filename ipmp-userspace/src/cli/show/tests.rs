@@ -30,19 +30,19 @@ e1000g0: flags=<UP,BROADCAST,RUNNING,MULTICAST,DEPRECATED,NOFAILOVER> mtu 1500 i
         ether 02:00:00:00:00:00
         groupname Production
         state ok, link up, transmits, multicast and broadcast, inbound 192.168.178.200
-        member 0, attached by tcx, weight 1000, preferred in 1366 of 4096 slots (33.3%)
+        member 0, attached by tcx, updelay 200 ms, weight 1000, preferred in 1366 of 4096 slots (33.3%)
         out 120345 packets 98234123 bytes, in 1 packets 60 bytes, failed over 17 packets
 e1000g1: flags=<UP,BROADCAST,MULTICAST,DEPRECATED,NOFAILOVER,FAILED> mtu 1500 index 4
         ether 02:00:00:00:00:01
         groupname Production
         state failed, link down, does not transmit
-        member 1, attached by tcx, weight 1000, preferred in 1365 of 4096 slots (33.3%)
+        member 1, attached by tcx, updelay 200 ms, weight 1000, preferred in 1365 of 4096 slots (33.3%)
         out 0 packets 0 bytes, in 0 packets 0 bytes, failed over 0 packets
 rge0: flags=<UP,BROADCAST,RUNNING,MULTICAST,DEPRECATED,NOFAILOVER,OFFLINE> mtu 1500 index 5
         ether 02:00:00:00:00:02
         groupname Production
         state offline, link up, does not transmit
-        member 2, attached by tcx, weight 1000, preferred in 1365 of 4096 slots (33.3%)
+        member 2, attached by tcx, updelay 200 ms, weight 1000, preferred in 1365 of 4096 slots (33.3%)
         out 0 packets 0 bytes, in 0 packets 0 bytes, failed over 0 packets
 production0: checks
         the carrier of every member is read before each packet

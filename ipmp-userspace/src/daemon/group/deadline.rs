@@ -1,11 +1,11 @@
 //! When a group has something to do without any event.
 
-use super::{Context, RunningGroup, UPDELAY, actions, hooks, links, membership_reports, test_addresses};
+use super::{Context, RunningGroup, actions, hooks, links, membership_reports, test_addresses};
 use crate::core::Time;
 
 /// The next deadline of a group.
 pub fn next(group: &RunningGroup) -> Option<Time> {
-    let updelay = group.updelay.as_ref().and_then(|updelay| updelay.next(UPDELAY));
+    let updelay = group.updelay.as_ref().and_then(|updelay| updelay.next(&group.updelays));
     let hooks = Some(group.hooks.next());
     let tests = group.test_addresses.next();
     [group.core.deadline(), updelay, group.reports.next(), hooks, tests].into_iter().flatten().min()

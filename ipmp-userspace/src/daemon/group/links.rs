@@ -2,15 +2,21 @@
 
 use std::collections::BTreeMap;
 
-use super::{
-    Context, RunningGroup, UPDELAY, actions, hardware_filters, membership_reports, updelay::Updelay,
-};
+use super::{Context, RunningGroup, actions, hardware_filters, membership_reports, updelay::Updelay};
 use crate::{
     core::{Action, Cause, Event, Input},
-    daemon::clock::now,
+    daemon::{clock::now, state_file::Updelays},
     link::Device,
     types::LinkState,
 };
+
+/// Sets how long links must be up before their members are used. It counts at once, also for those that wait now.
+pub fn set_updelays(group: &mut RunningGroup, updelays: Updelays) {
+    if group.updelays != updelays {
+        group.datapath.set_updelays(updelays.group, &updelays.own);
+        group.updelays = updelays;
+    }
+}
 
 /// Records a member's link where the daemon replaces the sentinel.
 pub fn record_link(group: &mut RunningGroup, number: u8, link: LinkState) {
@@ -41,7 +47,7 @@ pub fn replace_sentinel(group: &mut RunningGroup) {
 /// Reads `live` and reports it to the state machine. Where no sentinel runs, computes it first.
 pub async fn read_live(group: &mut RunningGroup, context: &mut Context<'_>) {
     if let Some(updelay) = &mut group.updelay {
-        let live = updelay.live(now(), UPDELAY);
+        let live = updelay.live(now(), &group.updelays);
         if live != group.datapath.live() {
             group.datapath.set_live(live);
         }

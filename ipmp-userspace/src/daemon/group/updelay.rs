@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, time::Duration};
 
 use ipmp_common::steer::MemberSet;
 
-use crate::{core::Time, types::LinkState};
+use crate::{core::Time, daemon::state_file::Updelays, types::LinkState};
 
 /// The links of a group's members, and since when they are up.
 #[derive(Clone, Debug, Default)]
@@ -16,6 +16,9 @@ pub struct Updelay {
 }
 
 impl Updelay {
+    /// In place of a time: the link of an adopted member, which was trusted before.
+    const ADOPTED: Time = Time(Duration::ZERO);
+
     /// Netlink reports a member's link.
     pub fn set_link(&mut self, member: u8, link: LinkState, now: Time) {
         match link {
@@ -26,7 +29,7 @@ impl Updelay {
 
     /// An adopted member was trusted before, and its link is up.
     pub fn trust(&mut self, member: u8) {
-        self.up_since.insert(member, Time::default());
+        self.up_since.insert(member, Self::ADOPTED);
     }
 
     /// A member has left.
@@ -35,18 +38,32 @@ impl Updelay {
         self.trusted = self.trusted.without(member);
     }
 
-    /// The members that are trusted now.
-    pub fn live(&mut self, now: Time, delay: Duration) -> MemberSet {
-        let up = self.up_since.iter().filter(|(_, since)| now >= **since + delay);
-        self.trusted = up.map(|(member, _)| *member).collect();
+    /// Since when the link of a member has been up.
+    pub fn up_since(&self, member: u8) -> Option<Time> {
+        self.up_since.get(&member).copied()
+    }
+
+    /// The members that are trusted now. As in the sentinel, a member waits for a short time only while no other is trusted.
+    pub fn live(&mut self, now: Time, delays: &Updelays) -> MemberSet {
+        for (member, since) in &self.up_since {
+            let due = Self::due(*member, *since, delays, self.trusted.is_empty());
+            if now >= due {
+                self.trusted = self.trusted.with(*member);
+            }
+        }
         self.trusted
     }
 
     /// When another member will be trusted, if no link changes. A time that has passed counts until [`live`](Self::live) is
     /// called.
-    pub fn next(&self, delay: Duration) -> Option<Time> {
+    pub fn next(&self, delays: &Updelays) -> Option<Time> {
         let waiting = self.up_since.iter().filter(|(member, _)| !self.trusted.has(**member));
-        waiting.map(|(_, since)| *since + delay).min()
+        let due = |(member, since): (&u8, &Time)| Self::due(*member, *since, delays, self.trusted.is_empty());
+        waiting.map(due).min()
+    }
+
+    fn due(member: u8, since: Time, delays: &Updelays, alone: bool) -> Time {
+        if since == Self::ADOPTED { since } else { since + delays.of(member, alone) }
     }
 }
 
@@ -54,7 +71,10 @@ impl Updelay {
 mod tests {
     use super::*;
 
-    const DELAY: Duration = Duration::from_millis(200);
+    /// The default.
+    fn delays() -> Updelays {
+        Updelays::default()
+    }
 
     fn at(milliseconds: u64) -> Time {
         Time(Duration::from_millis(10_000 + milliseconds))
@@ -64,12 +84,12 @@ mod tests {
     fn link_down_counts_at_once_and_link_up_after_delay() {
         let mut links = Updelay::default();
         links.set_link(2, LinkState::Up, at(0));
-        assert_eq!(links.live(at(199), DELAY), MemberSet::EMPTY);
-        assert_eq!(links.next(DELAY), Some(at(200)));
-        assert_eq!(links.live(at(200), DELAY), MemberSet::of(2));
-        assert_eq!(links.next(DELAY), None);
+        assert_eq!(links.live(at(199), &delays()), MemberSet::EMPTY);
+        assert_eq!(links.next(&delays()), Some(at(200)));
+        assert_eq!(links.live(at(200), &delays()), MemberSet::of(2));
+        assert_eq!(links.next(&delays()), None);
         links.set_link(2, LinkState::Down, at(300));
-        assert_eq!(links.live(at(300), DELAY), MemberSet::EMPTY);
+        assert_eq!(links.live(at(300), &delays()), MemberSet::EMPTY);
     }
 
     #[test]
@@ -77,12 +97,30 @@ mod tests {
         let mut links = Updelay::default();
         links.set_link(2, LinkState::Up, at(0));
         links.set_link(2, LinkState::Unknown, at(150));
-        assert_eq!(links.live(at(200), DELAY), MemberSet::of(2));
+        assert_eq!(links.live(at(200), &delays()), MemberSet::of(2));
         links.set_link(2, LinkState::Down, at(210));
         links.set_link(2, LinkState::Up, at(220));
-        assert_eq!(links.live(at(410), DELAY), MemberSet::EMPTY);
+        assert_eq!(links.live(at(410), &delays()), MemberSet::EMPTY);
         links.forget(2);
-        assert_eq!(links.next(DELAY), None);
+        assert_eq!(links.next(&delays()), None);
+    }
+
+    #[test]
+    fn long_delay_counts_only_while_another_member_is_trusted() {
+        let second = Duration::from_secs(1);
+        let delays = Updelays { group: 30 * second, own: [(2, 2 * second)].into() };
+        let mut links = Updelay::default();
+        for member in 0..3 {
+            links.set_link(member, LinkState::Up, at(0));
+        }
+        assert_eq!(links.next(&delays), Some(at(200)), "no member is trusted");
+        assert_eq!(links.live(at(200), &delays), MemberSet::of(0));
+        assert_eq!(links.next(&delays), Some(at(2000)));
+        assert_eq!(links.live(at(2000), &delays), MemberSet::of(0).with(2));
+        assert_eq!(links.next(&delays), Some(at(30_000)));
+        links.forget(0);
+        links.forget(2);
+        assert_eq!(links.live(at(2001), &delays), MemberSet::of(1), "it is the last one");
     }
 
     /// The loop wakes up after the deadline.
@@ -90,15 +128,15 @@ mod tests {
     fn deadline_stays_due_until_live_is_read() {
         let mut links = Updelay::default();
         links.set_link(0, LinkState::Up, at(0));
-        assert_eq!(links.live(at(199), DELAY), MemberSet::EMPTY);
+        assert_eq!(links.live(at(199), &delays()), MemberSet::EMPTY);
         links.set_link(1, LinkState::Up, at(50));
-        assert_eq!(links.next(DELAY), Some(at(200)));
-        assert_eq!(links.live(at(203), DELAY), MemberSet::of(0));
-        assert_eq!(links.next(DELAY), Some(at(250)));
-        assert_eq!(links.live(at(260), DELAY), MemberSet::of(0).with(1));
+        assert_eq!(links.next(&delays()), Some(at(200)));
+        assert_eq!(links.live(at(203), &delays()), MemberSet::of(0));
+        assert_eq!(links.next(&delays()), Some(at(250)));
+        assert_eq!(links.live(at(260), &delays()), MemberSet::of(0).with(1));
         links.set_link(0, LinkState::Down, at(300));
         links.set_link(0, LinkState::Up, at(310));
-        assert_eq!(links.next(DELAY), Some(at(510)));
+        assert_eq!(links.next(&delays()), Some(at(510)));
     }
 
     #[test]
@@ -106,8 +144,8 @@ mod tests {
         let mut links = Updelay::default();
         links.trust(3);
         links.set_link(3, LinkState::Up, at(0));
-        assert_eq!(links.live(at(0), DELAY), MemberSet::of(3));
+        assert_eq!(links.live(at(0), &delays()), MemberSet::of(3));
         links.set_link(3, LinkState::Down, at(1));
-        assert_eq!(links.live(at(1), DELAY), MemberSet::EMPTY);
+        assert_eq!(links.live(at(1), &delays()), MemberSet::EMPTY);
     }
 }

@@ -8,6 +8,7 @@ use rtnetlink::packet_route::link::LinkFlags;
 use super::{
     create, destroy,
     eligibility::{self, Role, Surroundings},
+    link_up_check,
     refusals::{kernel, no_such_group, no_such_interface},
     set, test_address,
 };
@@ -21,8 +22,7 @@ use crate::{
         clock::now,
         events::trigger::Trigger,
         group::{
-            MemberDevice, RunningGroup, UPDELAY, actions, addresses, links, members,
-            mirrored_memberships::of_programs,
+            MemberDevice, RunningGroup, actions, addresses, links, members, mirrored_memberships::of_programs,
         },
         manager::Manager,
         migration::{Configuration, Place},
@@ -33,9 +33,9 @@ use crate::{
     link::{Address, Device, Links, Saved as SavedSetting, memberships, speed, sysctl},
 };
 
-/// How much longer than [`UPDELAY`] the first member may take until its link is trusted, before addresses are moved to a
-/// group that cannot send yet.
-const PATIENCE: Duration = Duration::from_millis(800);
+/// How long the first member may take until its link is trusted, before addresses are moved to a group that cannot send yet: its
+/// short updelay, and some more.
+const PATIENCE: Duration = Duration::from_secs(1);
 /// Between two readings of `live` meanwhile.
 const POLL: Duration = Duration::from_millis(5);
 
@@ -86,6 +86,9 @@ pub async fn attach(
         }
     }
     set::update_weights(manager, trigger, group).await;
+    if let Some(group) = manager.groups.get(group) {
+        notes.extend(link_up_check::message(group, &interfaces));
+    }
     Ok(notes)
 }
 
@@ -289,6 +292,8 @@ async fn try_join(
         manager.links.set_up(&candidate.device, true).await.map_err(|error| kernel(&error))?;
     }
     let group = manager.groups.get_mut(group_name).ok_or_else(|| no_such_group(group_name))?;
+    // An earlier member with this number may have had its own.
+    links::set_updelays(group, manager.file.group(group_name).cloned().unwrap_or_default().updelays());
     attach_datapath(group, number, candidate).map_err(|error| kernel(&error))?;
     // Read again: setting it up may have given it a carrier.
     let device = device(manager, name).await?;
@@ -406,7 +411,7 @@ async fn move_in(
     device: &Device,
     candidate: &Candidate,
 ) -> Result<Vec<String>, Refused> {
-    wait_until_live(manager, trigger, group_name, now() + UPDELAY + PATIENCE).await;
+    wait_until_live(manager, trigger, group_name, now() + PATIENCE).await;
     let configuration = &candidate.configuration;
     let (group, mut context) = manager.group(group_name, trigger).ok_or_else(|| no_such_group(group_name))?;
     let interface = group.interface.clone();

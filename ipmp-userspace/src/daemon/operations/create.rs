@@ -9,7 +9,7 @@ use crate::{
     core::{self, Event},
     daemon::{
         events::trigger::Trigger,
-        group::{RunningGroup, UPDELAY},
+        group::{RunningGroup, links},
         manager::Manager,
         state_file::SavedGroup,
     },
@@ -103,7 +103,9 @@ async fn start(manager: &mut Manager, group: &str, groupname: &str) -> Result<Ru
             manager.file.save_or_log();
             let saved = manager.file.group(group).cloned().unwrap_or_default();
             let core = core::Group::new(group, saved.core_settings(manager.mpathd.defaults()));
-            Ok(RunningGroup::new(core, datapath, interface, groupname.to_owned(), MTU))
+            let mut group = RunningGroup::new(core, datapath, interface, groupname.to_owned(), MTU);
+            links::set_updelays(&mut group, saved.updelays());
+            Ok(group)
         }
         Err(error) => {
             if let Err(error) = manager.datapath.remove_group(group) {
@@ -126,7 +128,7 @@ pub fn open_datapath(
         ifindex: interface.ifindex,
         mac: interface.mac,
         policy: saved.hash_policy(),
-        updelay: UPDELAY,
+        updelay: saved.updelays().group,
     };
     let mut group = manager.datapath.group(&spec)?;
     if let Some((name, ifindex)) = interface.far_end() {

@@ -25,7 +25,7 @@ use crate::{
             targets::{ASIDE, TargetUse},
         },
     },
-    daemon::{clock::now, group::UPDELAY, manager::Manager},
+    daemon::{clock::now, manager::Manager},
     types::{Family, LinkState, OfflineCause, TargetMode},
 };
 
@@ -39,8 +39,9 @@ pub async fn explain(manager: &Manager, member: &str) -> Result<Explanation, Ref
     else {
         return Err(not_a_member(member));
     };
-    let up_since = group.datapath.good_since(known.number()).map(Time);
-    let view = View { group: &group.core, member: known, up_since, now: now() };
+    let number = known.number();
+    let (up_since, updelay) = (group.up_since(number), group.updelay_of(number));
+    let view = View { group: &group.core, member: known, up_since, updelay, now: now() };
     Ok(Explanation {
         group: group.name().to_owned(),
         member: report,
@@ -64,6 +65,8 @@ struct View<'a> {
     member: &'a Member,
     /// Since when its link is up in the datapath.
     up_since: Option<Time>,
+    /// How long it must be up before the member is used.
+    updelay: Duration,
     now: Time,
 }
 
@@ -230,7 +233,13 @@ impl View<'_> {
         let datapath = match (self.member.live(), self.up_since) {
             (true, _) => "up in the datapath".to_owned(),
             (false, Some(since)) => {
-                format!("up in the datapath for {}, used after {}", short(self.now - since), short(UPDELAY))
+                let remaining = (since + self.updelay) - self.now;
+                format!(
+                    "up in the datapath for {}, used in {} (updelay {})",
+                    short(self.now - since),
+                    short(remaining),
+                    short(self.updelay)
+                )
             }
             (false, None) => "down in the datapath".to_owned(),
         };
@@ -382,7 +391,7 @@ impl View<'_> {
     fn timers(&self) -> Vec<Timer> {
         let mut timers: Vec<(Time, &str, Option<String>)> = Vec::new();
         timers.extend(self.member.held_until().map(|until| (until, due::HOLD_DOWN, None)));
-        let trusted = self.up_since.filter(|_| !self.member.live()).map(|since| since + UPDELAY);
+        let trusted = self.up_since.filter(|_| !self.member.live()).map(|since| since + self.updelay);
         timers.extend(trusted.map(|at| (at, due::LINK, None)));
         for (family, prober) in self.probers() {
             let of = || Some(family.to_string());

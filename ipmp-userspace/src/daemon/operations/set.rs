@@ -14,7 +14,7 @@ use crate::{
     daemon::{
         clock::now,
         events::{table, trigger::Trigger},
-        group::actions,
+        group::{actions, links},
         manager::Manager,
     },
     types::MatchBy,
@@ -119,6 +119,7 @@ pub async fn apply_saved(manager: &mut Manager, trigger: &Trigger, name: &str) -
     let settings = saved.core_settings(manager.mpathd.defaults());
     let [targets, disabled] = saved.targets();
     let pace = saved.announce_pace();
+    let updelays = saved.updelays();
     let standbys: Vec<(u8, bool)> =
         saved.members.values().map(|member| (member.number, member.is_standby())).collect();
     let Some((group, mut context)) = manager.group(name, trigger) else { return Vec::new() };
@@ -140,6 +141,7 @@ pub async fn apply_saved(manager: &mut Manager, trigger: &Trigger, name: &str) -
         }
     }
     let mut notes = Vec::new();
+    links::set_updelays(group, updelays);
     for event in events {
         match group.core.handle(now(), event) {
             Ok(actions) => {

@@ -6,7 +6,7 @@ use rtnetlink::packet_route::{address::AddressFlags, link::LinkFlags};
 pub mod probing;
 mod unread_replies;
 
-use super::refusals::no_such_name;
+use super::{link_up_check, refusals::no_such_name};
 use crate::{
     control::{
         report::{self, AddressReport, GroupReport, MemberReport},
@@ -97,6 +97,8 @@ fn group_report(
         let counters = group.datapath.reply_counters(member.number()).unwrap_or_default();
         checks.extend(unread_replies::message(member.name(), &counters));
     }
+    let names: Vec<String> = group.core.members().iter().map(|member| member.name().to_owned()).collect();
+    checks.extend(link_up_check::message(group, &names));
     let drops = group.datapath.drops().unwrap_or_else(|error| {
         log::warn!(group = group.name(); "{error}");
         maps::Drops::default()
@@ -180,6 +182,7 @@ fn member_report(
         mac: show_mac(known.mac()),
         mtu: known.mtu(),
         weight: known.weight(),
+        updelay_ms: probing::milliseconds(group.updelays.of(number, false)),
         slots: group.core.slots().shares()[usize::from(number)],
         link: known.link(),
         probe: group.core.probe_column(known),

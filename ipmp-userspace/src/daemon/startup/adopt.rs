@@ -116,6 +116,7 @@ async fn adopt_group(manager: &mut Manager, interface: GroupInterface) -> Result
     let settings = saved.core_settings(manager.mpathd.defaults());
     let (core, actions) = core::Group::adopt(now(), name.as_str(), settings, adopted);
     let mut group = RunningGroup::new(core, datapath, interface, groupname, mtu);
+    links::set_updelays(&mut group, saved.updelays());
     let mut deleted = Vec::new();
     for Found { attachment, device, .. } in found {
         let number = attachment.member;

@@ -1,8 +1,12 @@
 //! Settings of the operator in saved records, and their defaults.
 
-use std::{net::IpAddr, time::Duration};
+use std::{collections::BTreeMap, net::IpAddr, time::Duration};
 
-use ipmp_common::{hash::HashPolicy, maps::CaptureMode, steer::MemberSet};
+use ipmp_common::{
+    hash::HashPolicy,
+    maps::{CaptureMode, SHORT_UPDELAY_NS, updelay_ns, updelay_word},
+    steer::MemberSet,
+};
 
 use super::{SavedGroup, SavedMember, SavedTarget};
 use crate::{
@@ -15,6 +19,29 @@ use crate::{
 
 /// Weight of a member whose speed is unknown: that of 1 Gbit/s.
 pub const DEFAULT_WEIGHT: u32 = 1000;
+
+/// How long links must be up before their members are used.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Updelays {
+    /// Of members without their own.
+    pub group: Duration,
+    /// Of single members, by number.
+    pub own: BTreeMap<u8, Duration>,
+}
+
+impl Updelays {
+    /// The delay of a member; `alone`: no member of its group is live.
+    pub fn of(&self, member: u8, alone: bool) -> Duration {
+        let own = self.own.get(&member).map(|delay| delay.as_millis() as u32);
+        Duration::from_nanos(updelay_ns(updelay_word(own), self.group.as_nanos() as u64, alone))
+    }
+}
+
+impl Default for Updelays {
+    fn default() -> Self {
+        Self { group: Duration::from_nanos(SHORT_UPDELAY_NS), own: BTreeMap::new() }
+    }
+}
 
 impl SavedGroup {
     /// Stores a setting of the operator.
@@ -88,6 +115,19 @@ impl SavedGroup {
     /// The value of one setting, where the operator has set it.
     fn last<T>(&self, of: impl Fn(&Setting) -> Option<T>) -> Option<T> {
         self.chosen.iter().rev().find_map(of)
+    }
+
+    /// How long links must be up before their members are used.
+    pub fn updelays(&self) -> Updelays {
+        let delay = |setting: &Setting| match setting {
+            Setting::Updelay(delay) => Some(delay.duration()),
+            _ => None,
+        };
+        let own = |member: &SavedMember| Some((member.number, member.chosen.iter().rev().find_map(delay)?));
+        Updelays {
+            group: self.last(delay).unwrap_or(Updelays::default().group),
+            own: self.members.values().filter_map(own).collect(),
+        }
     }
 
     /// Whether captures on the group interface show outgoing packets.
@@ -175,6 +215,23 @@ mod tests {
         assert_eq!(own, Pace { rate: Some(15), count: Some(2), interval: Duration::from_secs(3) });
         let again = ["announce-rate=15", "announce-count=2", "announce-rate=auto", "announce-count=auto"];
         assert_eq!(chosen(&again).announce_pace(), Pace::default());
+    }
+
+    #[test]
+    fn own_updelay_of_member_precedes_that_of_group() {
+        let ms = Duration::from_millis;
+        assert_eq!(chosen(&[]).updelays(), Updelays { group: ms(200), own: BTreeMap::new() });
+        let mut group = chosen(&["updelay=35s"]);
+        for (number, setting) in [(0, "updelay=0ms"), (1, "standby=on")] {
+            let member = serde_json::json!({
+                "number": number, "name": "", "ifindex": 0, "weight": 1, "speed": null, "settings": [],
+                "was_down": false, "chosen": [setting],
+            });
+            group.members.insert(number, serde_json::from_value(member).unwrap());
+        }
+        let updelays = group.updelays();
+        assert_eq!([0, 1].map(|member| updelays.of(member, false)), [ms(0), ms(35_000)]);
+        assert_eq!([0, 1].map(|member| updelays.of(member, true)), [ms(0), ms(200)]);
     }
 
     #[test]

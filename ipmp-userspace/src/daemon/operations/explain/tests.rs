@@ -13,7 +13,7 @@ const FDT: Duration = Duration::from_secs(1);
 
 fn view(wire: &Wire) -> View<'_> {
     let member = wire.group.member(0).expect("eth0");
-    View { group: &wire.group, member, up_since: None, now: wire.now }
+    View { group: &wire.group, member, up_since: None, updelay: Duration::from_millis(200), now: wire.now }
 }
 
 fn summary(wire: &Wire) -> String {
@@ -154,7 +154,7 @@ fn link_failure_and_repair() {
     assert_eq!(summary(&wire), "eth0 has failed, and its link is up again: it is used after the updelay");
     let returning =
         View { up_since: Some(wire.now), now: wire.now + Duration::from_millis(50), ..view(&wire) };
-    assert_eq!(returning.link(), "Link: up; up in the datapath for 50 ms, used after 200 ms.");
+    assert_eq!(returning.link(), "Link: up; up in the datapath for 50 ms, used in 150 ms (updelay 200 ms).");
     let timers = returning.timers();
     assert!(
         timers.iter().any(|timer| (timer.what.as_str(), timer.in_ms) == ("link-trusted", 150)),
