@@ -5,7 +5,7 @@ use std::{fmt, net::IpAddr, ops::RangeInclusive, str::FromStr};
 use serde::{Deserialize, Serialize};
 
 use super::{detection::DetectionTime, link_delay::LinkDelay, target};
-use crate::types::{CaptureMode, HashPolicy, MatchBy, ProbePolicy};
+use crate::types::{CaptureMode, HashPolicy, MatchBy, ProbePolicy, SysctlPolicy};
 
 /// A setting with its value. In the state file and on the socket it is its text.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -27,6 +27,8 @@ pub enum Setting {
     Fdt(DetectionTime),
     /// How flows are assigned to members.
     Hash(HashPolicy),
+    /// Whether kernel settings that another program changes are restored.
+    ManageSysctls(SysctlPolicy),
     /// Whether members without a test address are probed.
     Probe(ProbePolicy),
     /// Targets to probe; empty: discovered.
@@ -128,6 +130,14 @@ const KEYS: &[Key] = &[
         about: "distribute by connection (a TCP connection that retransmits may change its member), by addresses and \
                 ports, or by destination address",
         read: |value| Ok(value.parse().ok().map(Setting::Hash)),
+    },
+    Key {
+        name: "manage-sysctls",
+        owners: &[Owner::Group],
+        values: "yes|warn",
+        about: "kernel settings of the group interface and its members that another program changes: restore them (yes, \
+                the default), or only report them (warn)",
+        read: |value| Ok(value.parse().ok().map(Setting::ManageSysctls)),
     },
     Key {
         name: "probe",
@@ -304,6 +314,7 @@ impl Setting {
             Self::Failback(_) => "failback",
             Self::Fdt(_) => "fdt",
             Self::Hash(_) => "hash",
+            Self::ManageSysctls(_) => "manage-sysctls",
             Self::Probe(_) => "probe",
             Self::Targets(_) => "targets",
             Self::Updelay(_) => "updelay",
@@ -389,6 +400,7 @@ impl fmt::Display for Setting {
             Self::FailOpen(yes) | Self::Failback(yes) => f.write_str(if *yes { "yes" } else { "no" }),
             Self::Fdt(time) => time.fmt(f),
             Self::Hash(policy) => f.write_str(policy.as_str()),
+            Self::ManageSysctls(policy) => f.write_str(policy.as_str()),
             Self::Probe(policy) => f.write_str(policy.as_str()),
             Self::Targets(targets) if targets.is_empty() => f.write_str("auto"),
             Self::Targets(targets) => {
@@ -413,8 +425,8 @@ mod tests {
 
     const GROUP: &str = "a group has announce-count=auto|1..20, announce-interval=1s..3600s, \
                          announce-rate=auto|1..1000, capture=auto|on|off, fail-open=yes|no, failback=yes|no, fdt=10ms..3600s, \
-                         hash=connection|flow|destination, probe=off|auto|arp|nd, targets=auto|ADDRESS[,ADDRESS...], \
-                         updelay=0ms..600s";
+                         hash=connection|flow|destination, manage-sysctls=yes|warn, probe=off|auto|arp|nd, \
+                         targets=auto|ADDRESS[,ADDRESS...], updelay=0ms..600s";
     const MEMBER: &str = "a member has updelay=0ms..600s, match=auto|permanent-mac|mac|name, standby=on|off, weight=1..1000000";
 
     fn read(text: &str) -> Result<Setting, String> {
@@ -445,6 +457,8 @@ mod tests {
             "hash=connection",
             "hash=flow",
             "hash=destination",
+            "manage-sysctls=yes",
+            "manage-sysctls=warn",
             "probe=off",
             "probe=auto",
             "probe=arp",
@@ -502,6 +516,7 @@ mod tests {
             ("fdt=10", "10ms..3600s"),
             ("failback=on", "yes|no"),
             ("fail-open=", "yes|no"),
+            ("manage-sysctls=no", "yes|warn"),
             ("probe=icmp", "off|auto|arp|nd"),
             ("targets=", "auto|ADDRESS[,ADDRESS...]"),
             ("updelay=601s", "0ms..600s"),

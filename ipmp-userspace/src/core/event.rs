@@ -206,6 +206,26 @@ pub enum Event {
     SentinelMissing {
         why: String,
     },
+    /// Another program changed a kernel setting of the group interface or of a member; it is restored.
+    SysctlRestored {
+        member: Option<String>,
+        setting: String,
+        value: String,
+        ours: String,
+    },
+    /// The same, and it is not restored.
+    SysctlChanged {
+        member: Option<String>,
+        setting: String,
+        value: String,
+        ours: String,
+        why: String,
+    },
+    /// Another program removed the routing rule of a test address; it is there again.
+    TestRuleRestored {
+        member: String,
+        address: IpAddr,
+    },
     /// Another program removed a program of ours; it is attached again.
     ProgramRestored {
         program: &'static str,

@@ -20,6 +20,7 @@ pub mod probe_replies;
 pub mod probing;
 pub mod route_targets;
 mod routing_table;
+pub mod sysctls;
 pub mod tasks;
 pub mod test_addresses;
 mod updelay;
@@ -103,6 +104,8 @@ pub struct RunningGroup {
     pub mirrored: mirrored_memberships::MirroredMemberships,
     /// The programs at the hooks of its devices.
     pub hooks: hooks::Hooks,
+    /// Kernel settings of its interfaces.
+    pub sysctls: sysctls::Sysctls,
     /// Test addresses of the members.
     pub test_addresses: test_addresses::GroupTestAddresses,
     /// How long links must be up before their members are used.
@@ -139,6 +142,7 @@ impl RunningGroup {
             reports: membership_reports::PendingReports::default(),
             mirrored: mirrored_memberships::MirroredMemberships::default(),
             hooks: hooks::Hooks::default(),
+            sysctls: sysctls::Sysctls::default(),
             test_addresses: test_addresses::GroupTestAddresses::default(),
             updelays: Updelays::default(),
             updelay,

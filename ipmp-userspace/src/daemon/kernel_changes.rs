@@ -29,6 +29,10 @@ pub async fn apply(manager: &mut Manager, trigger: &Trigger, change: Change) {
         }
         Change::Neighbour(neighbour) => neighbour_changed(manager, trigger, &neighbour).await,
         Change::Route(route) => route_changed(manager, trigger, &route).await,
+        Change::TestRuleRemoved { ifindex } => {
+            let (groups, mut context) = manager.context(trigger);
+            test_addresses::reconcile_interface(groups, &mut context, ifindex).await;
+        }
         Change::TrafficControl { ifindex } => {
             let concerned = manager.groups.values_mut().filter(|group| group.is_own_device(ifindex));
             concerned.for_each(|group| group.hooks.changed());
@@ -215,11 +219,10 @@ async fn reconcile_after(manager: &mut Manager, trigger: &Trigger, ifindex: u32,
 }
 
 async fn neighbour_changed(manager: &mut Manager, trigger: &Trigger, neighbour: &Neighbour) {
-    manager.prober.learn(neighbour);
     let (groups, mut context) = manager.context(trigger);
-    for group in groups.values_mut() {
-        probe_replies::neighbour_changed(group, &mut context, neighbour).await;
-    }
+    let mut groups = groups.values_mut();
+    let Some(group) = groups.find(|group| group.is_own_device(neighbour.ifindex)) else { return };
+    probe_replies::neighbour_changed(group, &mut context, neighbour).await;
 }
 
 async fn route_changed(manager: &mut Manager, trigger: &Trigger, route: &Route) {

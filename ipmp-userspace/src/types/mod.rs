@@ -146,6 +146,16 @@ words! {
         Nd,
     }
 
+    /// What happens to kernel settings of ours that another program changes: the setting `manage-sysctls`.
+    #[derive(Default)]
+    pub enum SysctlPolicy {
+        /// They are restored.
+        #[default]
+        Yes,
+        /// They are reported.
+        Warn,
+    }
+
     /// How a member is probed in one family.
     pub enum ProbeMethod {
         /// By ICMP echo from its test address.

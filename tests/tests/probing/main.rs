@@ -15,6 +15,7 @@ use serde_json::Value;
 mod address_conflict;
 mod observability;
 mod probe_packets;
+mod router_mac;
 mod spoofed_replies;
 mod standby;
 mod unreachable_target;

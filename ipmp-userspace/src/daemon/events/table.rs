@@ -217,6 +217,14 @@ pub fn row(event: &Event) -> Row<'_> {
             "The sentinel has stopped; it has been started again".into()),
         Event::SentinelMissing { why } => Row::new(Error, "sentinel-missing",
             format!("The sentinel has stopped, and links are monitored by netlink: {why}")),
+        Event::SysctlRestored { member, setting, value, ours } => Row::new(Warn, "sysctl-restored",
+            format!("{setting} was set to {value} by another program; it is {ours} again"))
+                .moved(&None, member),
+        Event::SysctlChanged { member, setting, value, ours, why } => Row::new(Warn, "sysctl-changed",
+            format!("{setting} is {value}, and the group needs {ours}: {why}")).moved(&None, member),
+        Event::TestRuleRestored { member, address } => Row::new(Warn, "test-rule-restored",
+            format!("The routing rule of test address {address} on {member} was removed by another program; it has been \
+                added again")).member(member).test_address(*address),
         Event::ProgramRestored { program, interface } => Row::new(Warn, "program-restored",
             format!("The {program} program on {interface} was removed by another program; it has been attached again"))
                 .of_program(program, interface),

@@ -28,9 +28,12 @@ impl ProbeResolver {
         self.identifier
     }
 
-    /// The kernel reports a neighbour.
-    pub fn learn(&mut self, neighbour: &Neighbour) {
-        self.neighbours.learn(neighbour.ifindex, neighbour.address, neighbour.mac);
+    /// The kernel reports a neighbour on an interface of this group: the interfaces of its members, and its own.
+    pub fn learn(&mut self, group: &[u32], neighbour: &Neighbour) {
+        let &Neighbour { ifindex, address, mac, confirmed } = neighbour;
+        if self.neighbours.learn(group, ifindex, address, mac, confirmed) {
+            log::debug!("probes to {address} go to the MAC in the entry of interface {ifindex}");
+        }
     }
 
     /// An interface is no longer a member.

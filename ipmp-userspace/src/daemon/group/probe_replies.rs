@@ -59,13 +59,18 @@ fn is_probed_by_mac(group: &RunningGroup, member: u8, family: Family) -> bool {
     prober.is_some_and(|prober| matches!(prober.means(), Some(ProbeSource::Arp | ProbeSource::Nd)))
 }
 
-/// The kernel reports a neighbour. It counts if the group resolves it, and only if it has replied.
+/// The kernel reports a neighbour on an interface of the group. To probes without a test address it counts only if the group
+/// resolves it or they go to another MAC, and only if it has replied.
 pub async fn neighbour_changed(group: &mut RunningGroup, context: &mut Context<'_>, neighbour: &Neighbour) {
     let address = neighbour.address;
+    let members = group.members.values().map(|member| member.ifindex);
+    let interfaces: Vec<u32> = members.chain([group.interface.ifindex]).collect();
+    context.prober.learn(&interfaces, neighbour);
     if neighbour.ifindex == group.interface.ifindex
         && neighbour.confirmed
         && let Some(mac) = neighbour.mac
-        && group.discovery.resolving.remove(&address)
+        && (group.discovery.resolving.remove(&address)
+            || group.core.target_mac(address).is_some_and(|known| known != mac))
     {
         actions::tell(group, context, Input::Neighbour { address, mac }).await;
     }

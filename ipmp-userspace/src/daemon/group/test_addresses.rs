@@ -89,6 +89,11 @@ impl GroupTestAddresses {
         }
     }
 
+    /// Whether the group interface uses its own IPv6 addresses alone as source addresses.
+    pub fn has_own_sources(&self) -> bool {
+        self.own_sources
+    }
+
     /// When an address that another program removed is added again.
     pub fn next(&self) -> Option<Time> {
         self.members.values().filter_map(MemberTestAddresses::next).min()

@@ -49,6 +49,7 @@ pub async fn explain(manager: &Manager, member: &str) -> Result<Explanation, Ref
         reasons: [
             manager.sentinel_check.message().into_iter().collect(),
             group.hooks.messages(Some(known.number())),
+            group.sysctls.messages(group.name(), Some(member)),
             group.test_addresses.conflicts(known.number(), member),
             view.reasons(),
         ]

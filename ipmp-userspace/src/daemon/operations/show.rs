@@ -75,6 +75,7 @@ pub async fn groups(manager: &Manager, name: Option<&str>) -> Result<Vec<GroupRe
         checks.extend(manager.sentinel_check.message());
         checks.extend(group.filters.missing());
         checks.extend(group.hooks.messages(None));
+        checks.extend(group.sysctls.messages(group.name(), None));
         for (number, member) in &group.members {
             checks.extend(group.test_addresses.conflicts(*number, &member.name));
         }

@@ -14,7 +14,7 @@ use crate::{
     control::Setting,
     core::{self},
     daemon::mpathd::Defaults,
-    types::ProbePolicy,
+    types::{ProbePolicy, SysctlPolicy},
 };
 
 /// Weight of a member whose speed is unknown: that of 1 Gbit/s.
@@ -83,6 +83,15 @@ impl SavedGroup {
     pub fn probing(&self) -> ProbePolicy {
         let policy = |setting: &Setting| match setting {
             Setting::Probe(policy) => Some(*policy),
+            _ => None,
+        };
+        self.last(policy).unwrap_or_default()
+    }
+
+    /// What happens to kernel settings that another program changes.
+    pub fn sysctl_policy(&self) -> SysctlPolicy {
+        let policy = |setting: &Setting| match setting {
+            Setting::ManageSysctls(policy) => Some(*policy),
             _ => None,
         };
         self.last(policy).unwrap_or_default()

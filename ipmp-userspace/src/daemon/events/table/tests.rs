@@ -58,6 +58,20 @@ fn events() -> Vec<Event> {
         Event::GroupMacChanged { group: group(), mac: [2, 0, 0, 0, 0, 0xab] },
         Event::SentinelRestarted,
         Event::SentinelMissing { why: "REASON".into() },
+        Event::SysctlRestored {
+            member: Some(member()),
+            setting: "net.ipv4.conf.MEMBER.rp_filter".into(),
+            value: "1".into(),
+            ours: "2".into(),
+        },
+        Event::SysctlChanged {
+            member: Some(member()),
+            setting: "net.ipv4.conf.MEMBER.rp_filter".into(),
+            value: "1".into(),
+            ours: "2".into(),
+            why: "REASON".into(),
+        },
+        Event::TestRuleRestored { member: member(), address },
         Event::ProgramRestored { program: "ingress", interface: member() },
         Event::ProgramMissing { program: "ingress", interface: member(), why: "REASON".into() },
         Event::ProgramMoved {
