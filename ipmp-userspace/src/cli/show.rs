@@ -88,7 +88,8 @@ fn group(group: &GroupReport) -> String {
     blocks.head(&group.name, &group.flags, group.mtu, group.ifindex);
     for data in &group.addresses {
         let inbound = data.inbound.as_deref().unwrap_or("none");
-        blocks.line(&format!("{} inbound {inbound}", address(data)));
+        let duplicate = if data.duplicate { ", duplicate: another host has it" } else { "" };
+        blocks.line(&format!("{} inbound {inbound}{duplicate}", address(data)));
     }
     blocks.line(&format!("groupname {}", group.groupname));
     blocks.line(&group_state(group));

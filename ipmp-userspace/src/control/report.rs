@@ -122,6 +122,8 @@ pub struct AddressReport {
     pub prefix: u8,
     /// Usable: the interface is up, and duplicate address detection found no other host.
     pub up: bool,
+    /// Another host has it: it is neither announced nor answered for.
+    pub duplicate: bool,
     /// Of a data address: the member whose MAC is announced for it; `None`: none.
     pub inbound: Option<String>,
 }
@@ -205,6 +207,7 @@ pub(crate) fn sample() -> GroupReport {
         address: "192.168.178.201".parse().unwrap(),
         prefix: 24,
         up: true,
+        duplicate: false,
         inbound: None,
     }];
     GroupReport {
@@ -232,9 +235,16 @@ pub(crate) fn sample() -> GroupReport {
                 address: "192.168.178.200".parse().unwrap(),
                 prefix: 24,
                 up: true,
+                duplicate: false,
                 inbound: Some("e1000g0".into()),
             },
-            AddressReport { address: "2001:db8::200".parse().unwrap(), prefix: 64, up: false, inbound: None },
+            AddressReport {
+                address: "2001:db8::200".parse().unwrap(),
+                prefix: 64,
+                up: false,
+                duplicate: true,
+                inbound: None,
+            },
         ],
         members: vec![
             first,

@@ -11,6 +11,8 @@ use crate::types::{CaptureMode, HashPolicy, MatchBy, ProbePolicy, SysctlPolicy};
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub enum Setting {
+    /// Whether new IPv4 addresses are probed for before they are announced.
+    AddressDetection(bool),
     /// How often an address that is new or has moved is announced; `None`: as many times as its family usually is.
     AnnounceCount(Option<u8>),
     /// After this many seconds without announcement a member announces one of its addresses again.
@@ -63,6 +65,14 @@ struct Key {
 
 /// Every key.
 const KEYS: &[Key] = &[
+    Key {
+        name: "address-detection",
+        owners: &[Owner::Group],
+        values: "yes|no",
+        about: "announce a new IPv4 address only after probes for 4 s have found no other host with it (yes), or at once \
+                (no, the default)",
+        read: |value| Ok(yes_no(value).map(Setting::AddressDetection)),
+    },
     Key {
         name: "announce-count",
         owners: &[Owner::Group],
@@ -306,6 +316,7 @@ pub fn help() -> String {
 impl Setting {
     fn key(&self) -> &'static Key {
         let name = match self {
+            Self::AddressDetection(_) => "address-detection",
             Self::AnnounceCount(_) => "announce-count",
             Self::AnnounceInterval(_) => "announce-interval",
             Self::AnnounceRate(_) => "announce-rate",
@@ -397,7 +408,9 @@ impl fmt::Display for Setting {
         write!(f, "{}=", self.key().name)?;
         match self {
             Self::Capture(mode) => f.write_str(mode.as_str()),
-            Self::FailOpen(yes) | Self::Failback(yes) => f.write_str(if *yes { "yes" } else { "no" }),
+            Self::AddressDetection(yes) | Self::FailOpen(yes) | Self::Failback(yes) => {
+                f.write_str(if *yes { "yes" } else { "no" })
+            }
             Self::Fdt(time) => time.fmt(f),
             Self::Hash(policy) => f.write_str(policy.as_str()),
             Self::ManageSysctls(policy) => f.write_str(policy.as_str()),
@@ -423,7 +436,7 @@ impl fmt::Display for Setting {
 mod tests {
     use super::*;
 
-    const GROUP: &str = "a group has announce-count=auto|1..20, announce-interval=1s..3600s, \
+    const GROUP: &str = "a group has address-detection=yes|no, announce-count=auto|1..20, announce-interval=1s..3600s, \
                          announce-rate=auto|1..1000, capture=auto|on|off, fail-open=yes|no, failback=yes|no, fdt=10ms..3600s, \
                          hash=connection|flow|destination, manage-sysctls=yes|warn, probe=off|auto|arp|nd, \
                          targets=auto|ADDRESS[,ADDRESS...], updelay=0ms..600s";
@@ -436,6 +449,8 @@ mod tests {
     #[test]
     fn every_value_is_read_as_it_is_written() {
         for text in [
+            "address-detection=yes",
+            "address-detection=no",
             "announce-count=auto",
             "announce-count=1",
             "announce-count=20",

@@ -262,10 +262,23 @@ pub enum Event {
         address: IpAddr,
         group: String,
     },
+    /// Duplicate address detection found another host with a data address.
+    AddressDuplicate {
+        address: IpAddr,
+        group: String,
+    },
     /// A sender behind this host uses an address that is no data address.
     AddressLearned {
         address: IpAddr,
         group: String,
+    },
+    /// Another host claims an IPv4 address of the group. `announced`: it was announced before, and is once more; else it is
+    /// not announced.
+    AddressClaimed {
+        address: IpAddr,
+        group: String,
+        mac: [u8; 6],
+        announced: bool,
     },
     SettingsChanged {
         group: String,

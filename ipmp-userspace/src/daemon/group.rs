@@ -6,6 +6,7 @@
 pub mod absence;
 pub mod actions;
 pub mod addresses;
+pub mod conflicts;
 mod context;
 pub mod deadline;
 pub mod followers;
@@ -92,6 +93,8 @@ pub struct RunningGroup {
     pub members: BTreeMap<u8, MemberDevice>,
     /// Addresses of the group interface.
     pub addresses: addresses::DataAddresses,
+    /// Claims of other hosts to its addresses.
+    pub conflicts: conflicts::Conflicts,
     /// VLAN devices on the group interface.
     pub vlans: vlans::Vlans,
     /// Addresses that follow the cast member.
@@ -136,6 +139,7 @@ impl RunningGroup {
             mtu,
             members: BTreeMap::new(),
             addresses: addresses::DataAddresses::default(),
+            conflicts: conflicts::Conflicts::default(),
             vlans: vlans::Vlans::default(),
             followers: followers::Followers::default(),
             filters: hardware_filters::FilterState::default(),
@@ -203,6 +207,11 @@ impl RunningGroup {
     /// Whether this is the group interface or a member.
     pub fn is_own_device(&self, ifindex: u32) -> bool {
         self.interface.ifindex == ifindex || self.number_of(ifindex).is_some()
+    }
+
+    /// Whether this is the group interface or a VLAN device on it.
+    pub fn has_addresses_on(&self, ifindex: u32) -> bool {
+        self.interface.ifindex == ifindex || self.vlans.id_of(ifindex).is_some()
     }
 
     /// Indexes of the group interface, the members and the VLAN devices.

@@ -181,14 +181,24 @@ async fn dissolve(manager: &mut Manager, name: &str) {
 
 async fn address_added(manager: &mut Manager, trigger: &Trigger, ifindex: u32, address: &Address) {
     if address.is_duplicate() {
-        return address_removed(manager, trigger, ifindex, address).await;
+        address_removed(manager, trigger, ifindex, address).await;
+        let (groups, mut context) = manager.context(trigger);
+        if let Some(group) = groups.values_mut().find(|group| group.has_addresses_on(ifindex)) {
+            addresses::set_duplicate(group, &mut context, address.ip);
+        }
+        return;
     }
     manager.route_reader.interface_changed(&manager.groups, ifindex);
     let (groups, mut context) = manager.context(trigger);
     for group in groups.values_mut() {
+        if address.is_tentative() || !group.has_addresses_on(ifindex) {
+            // The kernel reports it again when the detection is over.
+            continue;
+        }
+        group.addresses.forget_duplicate(address.ip);
         if group.interface.ifindex == ifindex {
             addresses::add(group, &mut context, address.ip, address.prefix).await;
-        } else if group.vlans.id_of(ifindex).is_some() {
+        } else {
             vlans::add_address(group, &mut context, (ifindex, address.ip, address.prefix));
         }
     }
@@ -199,6 +209,9 @@ async fn address_removed(manager: &mut Manager, trigger: &Trigger, ifindex: u32,
     manager.route_reader.interface_changed(&manager.groups, ifindex);
     let (groups, mut context) = manager.context(trigger);
     for group in groups.values_mut() {
+        if group.has_addresses_on(ifindex) {
+            group.addresses.forget_duplicate(address.ip);
+        }
         if group.interface.ifindex == ifindex {
             addresses::remove(group, &mut context, address.ip, address.prefix).await;
         } else if group.vlans.id_of(ifindex).is_some() {

@@ -242,6 +242,15 @@ pub fn row(event: &Event) -> Row<'_> {
             format!("Data address {address} has been added to group {group}")).address(*address).frequent(),
         Event::AddressRemoved { address, group } => Row::new(Info, "address-removed",
             format!("Data address {address} has been removed from group {group}")).address(*address).frequent(),
+        Event::AddressDuplicate { address, group } => Row::new(Warn, "address-duplicate",
+            format!("Data address {address} of group {group} is not used: another host has the same address"))
+                .address(*address),
+        Event::AddressClaimed { address, group, mac, announced: true } => Row::new(Warn, "address-claimed",
+            format!("Another host ({}) claims data address {address} of group {group}; it is announced again, at most \
+                every 10 s", Mac::from(*mac))).address(*address),
+        Event::AddressClaimed { address, group, mac, announced: false } => Row::new(Warn, "address-claimed",
+            format!("Another host ({}) has data address {address} of group {group}; it is not announced, and probed for \
+                again every 10 s", Mac::from(*mac))).address(*address),
         Event::AddressLearned { address, group } => Row::new(Debug, "address-learned",
             format!("Address {address} sends through group {group}; inbound traffic to it follows multicast and \
                 broadcast")).address(*address).frequent(),

@@ -318,7 +318,7 @@ async fn move_in(
         refused
     })?;
     for address in &configuration.addresses {
-        addresses::add(group, &mut context, address.ip, address.prefix).await;
+        addresses::add_moved(group, &mut context, address.ip, address.prefix).await;
     }
     context.announce();
     if let Err(error) = configuration.clear(context.links, from, &copied).await {

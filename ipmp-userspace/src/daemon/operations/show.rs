@@ -8,6 +8,7 @@ mod unread_replies;
 
 use super::{link_up_check, refusals::no_such_name};
 use crate::{
+    announce::Schedule,
     control::{
         report::{self, AddressReport, GroupReport, MemberReport},
         request::{Refused, reason},
@@ -70,7 +71,7 @@ pub async fn groups(manager: &Manager, name: Option<&str>) -> Result<Vec<GroupRe
             let report = member_report(group, known, member, device.as_ref(), &kernel);
             members.push(MemberReport { recognised_by, ..report });
         }
-        let addresses = data_addresses(group, interface.as_ref(), &kernel);
+        let addresses = data_addresses(group, interface.as_ref(), &kernel, &manager.schedule);
         let mut checks = manager.datapath.status();
         checks.extend(manager.sentinel_check.message());
         checks.extend(group.filters.missing());
@@ -138,12 +139,15 @@ fn data_addresses(
     group: &RunningGroup,
     interface: Option<&Device>,
     kernel: &[(u32, Address)],
+    schedule: &Schedule,
 ) -> Vec<AddressReport> {
     let mine = kernel.iter().filter(|(ifindex, _)| *ifindex == group.interface.ifindex);
+    let is_conflicting = |address| schedule.has_conflict(group.interface.ifindex, address);
     mine.map(|(_, address)| AddressReport {
         address: address.ip,
         prefix: address.prefix,
         up: is_up(interface) && is_ready(address),
+        duplicate: address.is_duplicate() || is_conflicting(address.ip),
         inbound: group.core.inbound(address.ip).and_then(|number| name_of(group, number)),
     })
     .collect()
@@ -203,7 +207,7 @@ fn member_report(
             .flat_map(|member| &member.addresses)
             .map(|(&address, &prefix)| {
                 let up = is_up(device) && ready(address);
-                AddressReport { address, prefix, up, inbound: None }
+                AddressReport { address, prefix, up, duplicate: false, inbound: None }
             })
             .collect(),
         attach: group.datapath.attach_kind().to_string(),

@@ -73,9 +73,15 @@ async fn announce(links: &Links, group: &SavedGroup) -> Result<(), Error> {
         let Some(device) = links.device_named(member).await? else { continue };
         for address in &moved.addresses {
             let (ifindex, mac) = (device.ifindex, device.mac);
-            if let Err(error) =
-                sender.send(&Announcement { group: 0, vlan: None, address: address.ip, ifindex, mac, router })
-            {
+            if let Err(error) = sender.send(&Announcement {
+                group: 0,
+                vlan: None,
+                address: address.ip,
+                ifindex,
+                mac,
+                router,
+                probe: false,
+            }) {
                 log::warn!(member = member.as_str(); "cannot announce {}: {error}", address.ip);
             }
         }
