@@ -4,7 +4,7 @@
 //! | frames | limit |
 //! |---|---|
 //! | of one family through one member | [`Pace::rate`] in any second |
-//! | of all groups | [`BURST`] in a millisecond |
+//! | of all groups | `BURST` in a millisecond |
 
 use std::{
     collections::{HashMap, VecDeque},
@@ -21,9 +21,9 @@ const TIMES_V4: u8 = 5;
 const TIMES_V6: u8 = 3;
 /// Between two announcements of an address.
 const SPACING: Duration = Duration::from_secs(2);
-/// Most frames in one [`BURST_TIME`]. A group of 256 addresses has announced each of them after 8 ms.
+/// Most frames in one `BURST_TIME`. A group of 256 addresses has announced each of them after 8 ms.
 const BURST: usize = 32;
-/// What [`BURST`] is counted in.
+/// What `BURST` is counted in.
 const BURST_TIME: Duration = Duration::from_millis(1);
 /// What [`Pace::rate`] is counted in: switches count ARP packets by the second.
 const RATE_TIME: Duration = Duration::from_secs(1);
@@ -46,10 +46,10 @@ const FAMILIES: usize = 2;
 /// How the addresses of a group are announced.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Pace {
-    /// Most announcements of a family through a member in any second. `None`: [`FEW`] through a member with few addresses,
-    /// else no limit but [`BURST`].
+    /// Most announcements of a family through a member in any second. `None`: `FEW` through a member with few addresses,
+    /// else no limit but `BURST`.
     pub rate: Option<u16>,
-    /// Announcements of an address that is new or has moved. `None`: [`TIMES_V4`] and [`TIMES_V6`].
+    /// Announcements of an address that is new or has moved. `None`: `TIMES_V4` and `TIMES_V6`.
     pub count: Option<u8>,
     /// A member with addresses is never silent for longer.
     pub interval: Duration,

@@ -3,7 +3,7 @@
 //! | the address | another host sends from it | another host probes for it |
 //! |---|---|---|
 //! | is new, and was not announced yet | reported; not announced, detected again after 10 s | the same |
-//! | is announced | reported; announced once more, at most every [`DEFEND_INTERVAL`] | the kernel answers |
+//! | is announced | reported; announced once more, at most every 10 s | the kernel answers |
 //!
 //! So two hosts with one address do not exchange announcements without end.
 
