@@ -1,11 +1,13 @@
 //! The real `ipmpd` and `ipmpctl`, in the host of a lab.
 
 use std::fs::{self, File};
+use std::io::PipeReader;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail, ensure};
+use nix::fcntl::{FcntlArg, fcntl};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
@@ -47,6 +49,7 @@ pub struct Builder<'lab> {
     namespace: Namespace,
     environment: Vec<(String, String)>,
     arguments: Vec<String>,
+    log_is_read: bool,
 }
 
 /// A running `ipmpd`. Dropping it kills it; its pins stay until the lab is dropped.
@@ -55,6 +58,8 @@ pub struct Daemon<'lab> {
     plan: Builder<'lab>,
     child: Option<Child>,
     log: LogFile,
+    /// What the daemon writes to standard error, if nothing is to read it.
+    unread: Option<PipeReader>,
 }
 
 impl<'lab> Builder<'lab> {
@@ -70,12 +75,18 @@ impl<'lab> Builder<'lab> {
         self
     }
 
+    /// Connects standard error to a pipe of one page that nothing reads. The log file stays empty.
+    pub fn unread_log(mut self) -> Self {
+        self.log_is_read = false;
+        self
+    }
+
     /// Starts the daemon and waits until it listens on its socket.
     pub fn start(self) -> Result<Daemon<'lab>> {
         let directory = self.lab.directory();
         let path = directory.join(format!("{}.log", self.namespace.name()));
         let log = LogFile { program: "ipmpd".into(), path };
-        let mut daemon = Daemon { plan: self, child: None, log };
+        let mut daemon = Daemon { plan: self, child: None, log, unread: None };
         daemon.start()?;
         Ok(daemon)
     }
@@ -84,7 +95,13 @@ impl<'lab> Builder<'lab> {
 impl<'lab> Daemon<'lab> {
     /// A daemon for the lab's host.
     pub fn builder(lab: &'lab Lab) -> Builder<'lab> {
-        Builder { lab, namespace: lab.host().clone(), environment: Vec::new(), arguments: Vec::new() }
+        Builder {
+            lab,
+            namespace: lab.host().clone(),
+            environment: Vec::new(),
+            arguments: Vec::new(),
+            log_is_read: true,
+        }
     }
 
     /// Starts a daemon for the lab's host, with default parameters.
@@ -135,7 +152,15 @@ impl<'lab> Daemon<'lab> {
         let mut command = Command::new(binary("ipmpd")?);
         command.arg("--netns").arg(self.plan.namespace.name()).arg("--socket").arg(self.socket());
         command.args(&self.plan.arguments).envs(self.plan.environment.iter().cloned());
-        command.stdin(Stdio::null()).stdout(open()?).stderr(open()?);
+        command.stdin(Stdio::null()).stdout(open()?);
+        if self.plan.log_is_read {
+            command.stderr(open()?);
+        } else {
+            let (reader, writer) = std::io::pipe().context("cannot make a pipe")?;
+            fcntl(&writer, FcntlArg::F_SETPIPE_SZ(1)).context("cannot make a pipe short")?;
+            command.stderr(writer);
+            self.unread = Some(reader);
+        }
         let child = command.spawn().context("cannot start ipmpd")?;
         self.plan.lab.cleanup().process(child.id())?;
         self.child = Some(child);

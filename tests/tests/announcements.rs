@@ -3,7 +3,7 @@
 lab::lane!(side_by_side, seconds = 25);
 
 use std::collections::BTreeSet;
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, Ipv6Addr};
 use std::sync::{Arc, Mutex, atomic::AtomicBool};
 use std::time::{Duration, Instant};
 
@@ -133,6 +133,107 @@ fn failed_member_lets_all_addresses_be_announced_within_the_rate() {
     let seen = recorder.seen();
     println!("at most {} announcements in a second: {}", most_in_a_second(&seen), seen.len());
     assert!(most_in_a_second(&seen) <= 2, "{seen:?}");
+    production.assert_clean();
+}
+
+/// MACs in Neighbour Advertisements for an address that a peer receives, while `work` runs.
+fn advertised(peer: &Host, address: Ipv6Addr, work: impl FnOnce()) -> Vec<Mac> {
+    let socket =
+        PacketSocket::open(peer.namespace(), Some(host::INTERFACE), &filter::ethertype(0x86dd)).unwrap();
+    work();
+    let mut found = Vec::new();
+    socket
+        .receive_for(SECOND / 10, |seen, frame| {
+            // Ethernet, IPv6 without extension headers, type, flags, target, option with the MAC.
+            if !seen.outgoing && frame.len() >= 86 && frame[54] == 136 && frame[62..78] == address.octets() {
+                found.push(frame[80..86].try_into().unwrap());
+            }
+        })
+        .unwrap();
+    found
+}
+
+#[test]
+fn ipv6_address_is_announced_after_detection_and_never_if_another_host_has_it() {
+    lab::needs_root!();
+    let lab = Lab::tutorial().unwrap();
+    let production = Production::create(&lab).unwrap();
+    let (owner, peer) = (lab.peer(0), lab.peer(1));
+    let taken = owner.v6();
+    let members: Vec<Mac> = lab.members().iter().map(lab::Member::mac).collect();
+    let add = |address: Ipv6Addr| lab.host().ip(&format!("-6 addr add {address}/64 dev {GROUP}")).unwrap();
+
+    let is_duplicate = || {
+        let report = production.report().unwrap();
+        report.addresses.iter().any(|known| known.address == taken && known.duplicate && !known.up)
+    };
+    let macs = advertised(peer, taken, || {
+        add(taken);
+        assert!(wait_until(TIMEOUT, is_duplicate), "{}", production.show());
+    });
+    assert!(macs.iter().all(|mac| !members.contains(mac)), "{taken} was announced by the group: {macs:02x?}");
+    let line =
+        format!("Data address {taken} of group {GROUP} is not used: another host has the same address");
+    assert_eq!(production.daemon.log_matches(&line, 0).len(), 1);
+    assert!(
+        production.show().contains("inbound none, duplicate: another host has it"),
+        "{}",
+        production.show()
+    );
+    production.daemon.ctl(&format!("address del {taken}/64 --group {GROUP}")).unwrap();
+    assert!(!is_duplicate());
+
+    let free = Ipv6Addr::new(0xfd00, 0x178, 0, 0, 0, 0, 0, 0x55);
+    let macs = advertised(peer, free, || {
+        add(free);
+        assert!(wait_until(TIMEOUT, || production.inbound(free).is_ok()), "{}", production.show());
+    });
+    let inbound = lab.member(&production.inbound(free).unwrap()).mac();
+    println!("{taken}: duplicate; {free}: announced by {}", lab::show_mac(inbound));
+    assert!(macs.contains(&inbound), "{macs:02x?}");
+    production.assert_clean();
+}
+
+#[test]
+fn ipv4_address_of_another_host_is_not_announced_and_claims_are_answered_once() {
+    lab::needs_root!();
+    let lab = Lab::tutorial().unwrap();
+    let production = Production::builder(&lab)
+        .settings("announce-count=1 announce-interval=60s address-detection=yes")
+        .create()
+        .unwrap();
+    let (owner, peer) = (lab.peer(0), lab.peer(1));
+    let recorder = Recorder::start(peer);
+    let members: Vec<Mac> = lab.members().iter().map(lab::Member::mac).collect();
+    let of = |address: Ipv4Addr| {
+        let seen = recorder.seen().into_iter();
+        seen.filter(|one| one.address == address && members.contains(&one.mac)).count()
+    };
+    let free = Ipv4Addr::new(192, 168, 178, 210);
+    let taken = owner.v4();
+    production.daemon.ctl(&format!("address add {free}/24 {taken}/24 --group {GROUP}")).unwrap();
+    assert!(wait_until(TIMEOUT, || of(free) == 1), "{:?}", recorder.seen());
+    let owned = format!("Another host ({}) has data address {taken}", lab::show_mac(owner.mac()));
+    production.daemon.wait_line(&owned, 0, TIMEOUT).unwrap();
+    assert_eq!(of(taken), 0, "{:?}", recorder.seen());
+    let report = production.report().unwrap();
+    let duplicates: Vec<_> = report.addresses.iter().filter(|known| known.duplicate).collect();
+    assert!(matches!(duplicates[..], [one] if one.address == taken), "{duplicates:?}");
+
+    // As arping -U: a burst of claims is reported and answered once.
+    let rival =
+        PacketSocket::open(peer.namespace(), Some(host::INTERFACE), &filter::ethertype(0x88b5)).unwrap();
+    for _ in 0..20 {
+        rival.send(&lab::neighbour::arp_request(peer.mac(), free, free).unwrap()).unwrap();
+        std::thread::sleep(SECOND / 100);
+    }
+    let claimed = format!("Another host ({}) claims data address {free}", lab::show_mac(peer.mac()));
+    production.daemon.wait_line(&claimed, 0, TIMEOUT).unwrap();
+    assert!(wait_until(TIMEOUT, || of(free) == 2), "{:?}", recorder.seen());
+    std::thread::sleep(SECOND / 2);
+    assert_eq!(of(free), 2, "{:?}", recorder.seen());
+    assert_eq!(production.daemon.log_matches(&claimed, 0).len(), 1);
+    println!("{owned}; {claimed}");
     production.assert_clean();
 }
 

@@ -5,7 +5,7 @@ lab::lane!(alone, clsact = "always");
 use std::time::Duration;
 
 use lab::network::DATA;
-use lab::{Daemon, Lab, Mac, MeasurementLock, MemberKind, Oracle, SECOND, Stream};
+use lab::{Daemon, Lab, Mac, MeasurementLock, MemberKind, Oracle, SECOND, Stream, TIMEOUT, wait_until};
 
 /// Packets per second; `IPMP_LAB_RATE` sets a lower rate for emulated machines.
 fn rate() -> u64 {
@@ -54,4 +54,28 @@ fn group_loses_nothing_when_cables_are_pulled() {
     daemon.ctl("destroy production0").unwrap();
     assert!(lab.host().link("production0").is_err());
     oracle.assert_clean();
+}
+
+/// Programs may not read kernel memory: failover waits for netlink.
+#[test]
+#[ignore = "needs a kernel with lockdown=confidentiality: `cargo xtask test` boots one"]
+fn group_with_lockdown_confidentiality_fails_over_by_netlink() {
+    lab::needs_root!();
+    let mode = std::fs::read_to_string("/sys/kernel/security/lockdown").unwrap();
+    assert!(mode.contains("[confidentiality]"), "not booted with lockdown=confidentiality: {mode}");
+    let lab = Lab::builder().kind(MemberKind::Tap).members(2).build().unwrap();
+    let daemon = Daemon::start_in(&lab).unwrap();
+    daemon.ctl(&format!("create production0 --address {DATA}/24")).unwrap();
+    daemon.ctl("attach e1000g0 rge0 --group production0").unwrap();
+    let shown = daemon.ctl("show").unwrap();
+    println!("{shown}");
+    for check in ["failover waits for netlink", "the daemon monitors links by netlink"] {
+        assert!(shown.contains(check), "{check}");
+    }
+    let ping = || lab.peer(0).ping(DATA.into(), 1, SECOND, SECOND).unwrap().answered == 1;
+    assert!(wait_until(TIMEOUT, ping));
+    // The inbound member.
+    lab.member("e1000g0").cable().pull().unwrap();
+    println!("{}", daemon.wait_line("IP interface failure detected on e1000g0", 0, TIMEOUT).unwrap());
+    assert!(wait_until(TIMEOUT, ping), "the group does not answer through rge0");
 }

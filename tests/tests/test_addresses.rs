@@ -268,6 +268,68 @@ fn test_address_removed_by_other_program_is_added_again() {
     production.assert_clean();
 }
 
+/// The value of a kernel setting of an IPv4 interface.
+fn setting(lab: &Lab, interface: &str, name: &str) -> String {
+    let path = format!("/proc/sys/net/ipv4/conf/{interface}/{name}");
+    lab.host().run(|| std::fs::read_to_string(path).unwrap().trim().to_owned())
+}
+
+#[test]
+fn settings_and_rule_changed_by_other_program_are_restored() {
+    lab::needs_root!();
+    let lab = Lab::tutorial().unwrap();
+    let (host, peer) = (lab.host(), lab.peer(0));
+    peer.namespace().ip(&format!("address add {OWN_TARGET}/24 dev eth0")).unwrap();
+    let production = Production::create(&lab).unwrap();
+    for (member, address) in [TESTS[0], TESTS[3]] {
+        production.daemon.ctl(&format!("test-address add {member} {address}")).unwrap();
+        wait_ready(&production, member, ip_of(address));
+    }
+    let assert_answers = |address: &str| {
+        peer.flush_neighbours().unwrap();
+        let ping = || peer.ping(ip_of(address), 3, 10 * MS, 500 * MS).unwrap();
+        assert!(wait_until(TIMEOUT, || ping().answered == 3), "{address}: {:?}", ping());
+    };
+    let log = || production.daemon.log().len();
+    let wait_line = |line: &str, since| {
+        println!("{}", production.daemon.wait_line(line, since, TIMEOUT).unwrap());
+    };
+    // The kernel takes the maximum of `all` and the interface.
+    host.sysctl("net.ipv4.conf.all.rp_filter", "1").unwrap();
+    assert_answers(TESTS[0].1);
+    assert_answers(TESTS[3].1);
+
+    let since = log();
+    host.sysctl("net.ipv4.conf.e1000g0.rp_filter", "1").unwrap();
+    wait_line("net.ipv4.conf.e1000g0.rp_filter was set to 1 by another program; it is 2 again", since);
+    assert_eq!(setting(&lab, "e1000g0", "rp_filter"), "2");
+    assert_answers(TESTS[0].1);
+
+    let since = log();
+    host.ip("rule del from 10.9.9.203").unwrap();
+    wait_line("The routing rule of test address 10.9.9.203 on rge0 was removed by another program", since);
+    assert!(host.ip("rule show").unwrap().contains("from 10.9.9.203 lookup"));
+    assert_answers(TESTS[3].1);
+
+    // Only reported, until the operator lets ipmpd restore it.
+    production.daemon.ctl(&format!("set {GROUP} manage-sysctls=warn")).unwrap();
+    let since = log();
+    host.sysctl("net.ipv4.conf.e1000g0.arp_ignore", "0").unwrap();
+    let message = "net.ipv4.conf.e1000g0.arp_ignore is 0, and the group needs 1";
+    wait_line(message, since);
+    let (shown, explained) = (production.show(), production.daemon.ctl("explain e1000g0").unwrap());
+    assert!(shown.contains(message) && explained.contains(message), "{shown}\n{explained}");
+    assert_eq!(setting(&lab, "e1000g0", "arp_ignore"), "0");
+    production.daemon.ctl(&format!("set {GROUP} manage-sysctls=yes")).unwrap();
+    wait_line("net.ipv4.conf.e1000g0.arp_ignore was set to 0 by another program; it is 1 again", since);
+    assert!(!production.show().contains(message));
+
+    // Detach restores what the other program has set.
+    production.daemon.ctl("detach e1000g0").unwrap();
+    assert_eq!(setting(&lab, "e1000g0", "rp_filter"), "1");
+    production.assert_clean();
+}
+
 #[test]
 fn dhcp_lease_on_member_becomes_its_test_address() {
     lab::needs_root!();

@@ -16,8 +16,9 @@ use crate::setup::Setup;
 use crate::unpacked::{self, Unpacked};
 use crate::{debian, project};
 use anyhow::{Context, Error, Result, bail, ensure};
-use clap::Args;
+use clap::{Args, ValueEnum};
 use std::env;
+use std::fmt;
 use std::fs;
 use std::path::PathBuf;
 use std::process::{Command, ExitCode, Stdio};
@@ -35,6 +36,9 @@ pub struct Vm {
     /// other end of its cable is a virtio card, 02:a5:00:00:00:0N, in the same guest.
     #[arg(long = "nic", value_name = "MODEL")]
     nics: Vec<Nic>,
+    /// Boot the guest's kernel in this lockdown mode.
+    #[arg(long, value_name = "MODE")]
+    lockdown: Option<Lockdown>,
     /// Install what is missing without asking.
     #[arg(long, short)]
     yes: bool,
@@ -46,10 +50,29 @@ pub struct Vm {
 impl Vm {
     pub fn run(self) -> Result<ExitCode> {
         let machine = Machine::prepare(self.kernel, &self.nics, &Setup { yes: self.yes })?;
+        let machine = machine.with_lockdown(self.lockdown);
         let kept = env::vars().filter(|(name, _)| name.starts_with("IPMP_") || name.starts_with("RUST_"));
         let variables: Vec<(String, String)> = kept.collect();
         let variables: Vec<(&str, String)> = variables.iter().map(|(n, v)| (n.as_str(), v.clone())).collect();
         machine.run(&self.command, &variables).map(ExitCode::from)
+    }
+}
+
+/// What the kernel forbids to root (`security/lockdown` in the kernel).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Lockdown {
+    /// Changes of the running kernel.
+    Integrity,
+    /// Reads of kernel memory as well, those of eBPF programs among them.
+    Confidentiality,
+}
+
+impl fmt::Display for Lockdown {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Integrity => "integrity",
+            Self::Confidentiality => "confidentiality",
+        })
     }
 }
 
@@ -58,6 +81,7 @@ pub struct Machine {
     kernel: kernel::Files,
     programs: Unpacked,
     nics: Vec<Nic>,
+    lockdown: Option<Lockdown>,
 }
 
 /// The first process of the guest: makes the root directory, and becomes the second part inside it.
@@ -83,7 +107,13 @@ impl Machine {
         ensure!(nics.len() <= nic::MOST, "the virtual machine has room for {} network cards", nic::MOST);
         Self::is_supported().map_err(Error::msg)?;
         let programs = setup.unpack(&unpacked::VM)?;
-        Ok(Self { kernel: kernel.unpack(&programs)?, programs, nics: nics.to_vec() })
+        Ok(Self { kernel: kernel.unpack(&programs)?, programs, nics: nics.to_vec(), lockdown: None })
+    }
+
+    /// With a kernel in this lockdown mode.
+    #[must_use]
+    pub fn with_lockdown(self, lockdown: Option<Lockdown>) -> Self {
+        Self { lockdown, ..self }
     }
 
     /// Boots, runs the command with these environment variables, and returns its exit code.
@@ -118,7 +148,7 @@ impl Machine {
             .arg("-initrd")
             .arg(&initramfs)
             .args(nic::arguments(&self.nics, &scratch.0))
-            .args(["-append", "console=ttyS0 quiet loglevel=2 panic=-1 oops=panic net.ifnames=0"])
+            .args(["-append", &kernel_arguments(self.lockdown)])
             .stdin(Stdio::null())
             .status()
             .context("qemu-system-x86_64 cannot be run")?;
@@ -153,6 +183,12 @@ impl Machine {
         archive.file("modules/order", 0o644, order.as_bytes());
         Ok(archive.finish())
     }
+}
+
+/// The command line of the kernel.
+fn kernel_arguments(lockdown: Option<Lockdown>) -> String {
+    let lockdown = lockdown.map(|lockdown| format!(" lockdown={lockdown}")).unwrap_or_default();
+    format!("console=ttyS0 quiet loglevel=2 panic=-1 oops=panic net.ifnames=0{lockdown}")
 }
 
 /// The command as a shell script.

@@ -54,6 +54,8 @@ pub struct Announcement {
     pub mac: [u8; 6],
     /// Whether this host forwards IPv6: an advertisement that denies it would make hosts give up their router.
     pub router: bool,
+    /// Ask whether another host has the IPv4 address instead (an ARP probe, RFC 5227 2.1.1).
+    pub probe: bool,
 }
 
 impl Announcement {
@@ -61,6 +63,9 @@ impl Announcement {
     /// (RFC 4861 7.2.6).
     pub fn frame(&self) -> Vec<u8> {
         let frame = match self.address {
+            IpAddr::V4(address) if self.probe => {
+                arp_request(self.mac, [0xff; 6], Ipv4Addr::UNSPECIFIED, address)
+            }
             IpAddr::V4(address) => arp_request(self.mac, [0xff; 6], address, address),
             IpAddr::V6(address) => self.advertisement(address),
         };
@@ -88,8 +93,16 @@ mod tests {
 
     fn frame(address: &str, router: bool) -> Vec<u8> {
         let mac = [2, 0, 0, 0, 0, 7];
-        Announcement { group: 1, vlan: None, address: address.parse().unwrap(), ifindex: 3, mac, router }
-            .frame()
+        Announcement {
+            group: 1,
+            vlan: None,
+            address: address.parse().unwrap(),
+            ifindex: 3,
+            mac,
+            router,
+            probe: false,
+        }
+        .frame()
     }
 
     #[test]
@@ -123,8 +136,15 @@ mod tests {
         for address in ["192.168.178.200", "2001:db8::c8"] {
             let plain = frame(address, false);
             let (ip, mac) = (address.parse().unwrap(), [2, 0, 0, 0, 0, 7]);
-            let announcement =
-                Announcement { group: 1, vlan: Some(0x123), address: ip, ifindex: 3, mac, router: false };
+            let announcement = Announcement {
+                group: 1,
+                vlan: Some(0x123),
+                address: ip,
+                ifindex: 3,
+                mac,
+                router: false,
+                probe: false,
+            };
             let expected = [&plain[..12], &[0x81, 0x00, 0x01, 0x23], &plain[12..]].concat();
             assert_eq!(announcement.frame(), expected);
         }

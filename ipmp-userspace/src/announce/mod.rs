@@ -3,18 +3,21 @@
 //!
 //! | module | contents |
 //! |---|---|
+//! | `claims` | claims of other hosts to the same addresses |
 //! | [`schedule`] | when to send which announcement; the caller passes the time |
 //! | [`frame`] | the bytes of an announcement |
 //! | [`report`] | the bytes of a report |
 //! | `tag` | VLAN tags of both |
 //! | [`sender`] | the socket |
 
+mod claims;
 pub mod frame;
 pub mod report;
 pub mod schedule;
 pub mod sender;
 mod tag;
 
+pub use claims::{Claim, Claims};
 pub use frame::Announcement;
 pub use report::Reporter;
 pub use schedule::{Pace, Schedule};

@@ -4,7 +4,7 @@
 //! | frames | limit |
 //! |---|---|
 //! | of one family through one member | [`Pace::rate`] in any second |
-//! | of all groups | [`BURST`] in a millisecond |
+//! | of all groups | `BURST` in a millisecond |
 
 use std::{
     collections::{HashMap, VecDeque},
@@ -21,15 +21,23 @@ const TIMES_V4: u8 = 5;
 const TIMES_V6: u8 = 3;
 /// Between two announcements of an address.
 const SPACING: Duration = Duration::from_secs(2);
-/// Most frames in one [`BURST_TIME`]. A group of 256 addresses has announced each of them after 8 ms.
+/// Most frames in one `BURST_TIME`. A group of 256 addresses has announced each of them after 8 ms.
 const BURST: usize = 32;
-/// What [`BURST`] is counted in.
+/// What `BURST` is counted in.
 const BURST_TIME: Duration = Duration::from_millis(1);
 /// What [`Pace::rate`] is counted in: switches count ARP packets by the second.
 const RATE_TIME: Duration = Duration::from_secs(1);
 /// With [`Pace::rate`] unset: the rate through a member with at most this many addresses of a family. ARP inspection shuts a
 /// port at 15 a second; the others are left to requests and probes.
 const FEW: usize = 10;
+/// Probes for an IPv4 address before it is announced first (`PROBE_NUM` of RFC 5227).
+const PROBES: u8 = 3;
+/// Between two of them (`PROBE_MIN`).
+const PROBE_SPACING: Duration = Duration::from_secs(1);
+/// From the last of them to the first announcement (`ANNOUNCE_WAIT`).
+const ANNOUNCE_WAIT: Duration = Duration::from_secs(2);
+/// From a conflict to the next detection (`DEFEND_INTERVAL`).
+const DETECT_AGAIN: Duration = Duration::from_secs(10);
 /// Every address is announced at least this often, however many a member has.
 const ROUND: Duration = Duration::from_secs(60);
 /// Families are counted separately: ARP inspection does not count advertisements.
@@ -38,19 +46,21 @@ const FAMILIES: usize = 2;
 /// How the addresses of a group are announced.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Pace {
-    /// Most announcements of a family through a member in any second. `None`: [`FEW`] through a member with few addresses,
-    /// else no limit but [`BURST`].
+    /// Most announcements of a family through a member in any second. `None`: `FEW` through a member with few addresses,
+    /// else no limit but `BURST`.
     pub rate: Option<u16>,
-    /// Announcements of an address that is new or has moved. `None`: [`TIMES_V4`] and [`TIMES_V6`].
+    /// Announcements of an address that is new or has moved. `None`: `TIMES_V4` and `TIMES_V6`.
     pub count: Option<u8>,
     /// A member with addresses is never silent for longer.
     pub interval: Duration,
+    /// Whether new IPv4 addresses are probed for before they are announced first.
+    pub detect: bool,
 }
 
 impl Default for Pace {
     /// Three frames within 15 s, the shortest ageing time that bridges are configured with: two may be lost.
     fn default() -> Self {
-        Self { rate: None, count: None, interval: Duration::from_secs(5) }
+        Self { rate: None, count: None, interval: Duration::from_secs(5), detect: false }
     }
 }
 
@@ -84,9 +94,20 @@ struct Entry {
     first: bool,
     /// Forgotten when it has been announced often enough.
     brief: bool,
+    /// Whether another host has it, as long as that is not known for certain.
+    detection: Option<Detection>,
     due: Time,
     /// When it was announced last, if it was.
     sent: Option<Time>,
+}
+
+/// Finding out whether another host has an IPv4 address.
+#[derive(Clone, Copy, Debug)]
+struct Detection {
+    /// Probes still to come.
+    probes: u8,
+    /// Another host has it.
+    conflict: bool,
 }
 
 /// What is announced through a member.
@@ -168,14 +189,56 @@ impl Schedule {
         }
     }
 
+    /// Announces an address once more, as soon as the rate allows.
+    pub fn defend(&mut self, group: u32, vlan: Option<u16>, address: IpAddr, now: Time) {
+        if let Some(entry) = self.entries.get_mut(&(group, vlan, address)) {
+            entry.left = entry.left.max(1);
+            entry.due = now;
+        }
+    }
+
+    /// Whether it is not yet known if another host has the address.
+    pub fn is_detecting(&self, group: u32, vlan: Option<u16>, address: IpAddr) -> bool {
+        self.entries.get(&(group, vlan, address)).is_some_and(|entry| entry.detection.is_some())
+    }
+
+    /// Whether another host has an address of the group that is therefore not announced.
+    pub fn has_conflict(&self, group: u32, address: IpAddr) -> bool {
+        let entry = self.entries.get(&(group, None, address));
+        entry.and_then(|entry| entry.detection).is_some_and(|detection| detection.conflict)
+    }
+
+    /// Another host has an address that is being detected: it is not announced, and the detection starts again later.
+    /// Whether that is new.
+    pub fn conflict(&mut self, group: u32, vlan: Option<u16>, address: IpAddr, now: Time) -> bool {
+        let Some(entry) = self.entries.get_mut(&(group, vlan, address)) else { return false };
+        let Some(before) = entry.detection.replace(Detection { probes: PROBES, conflict: true }) else {
+            entry.detection = None;
+            return false;
+        };
+        entry.due = now + DETECT_AGAIN;
+        !before.conflict
+    }
+
     fn pace(&self, group: u32) -> Pace {
         self.paces.get(&group).copied().unwrap_or_default()
     }
 
     fn insert(&mut self, announcement: Announcement, brief: bool, now: Time) {
         let Announcement { group, vlan, address, ifindex, .. } = announcement;
-        let left = self.pace(group).times(address);
-        let entry = Entry { announcement, left, first: true, brief, due: now, sent: None };
+        let pace = self.pace(group);
+        let left = pace.times(address);
+        // A failover ends a detection that has found no other host: neighbours have the address already, since the kernel
+        // answers requests for it meanwhile.
+        let before = self.entries.get(&(group, vlan, address)).and_then(|entry| entry.detection);
+        let before = before.filter(|before| before.conflict);
+        let new = announcement.probe && address.is_ipv4();
+        let detection = before
+            .map(|before| Detection { probes: PROBES, ..before })
+            .or(new.then_some(Detection { probes: PROBES, conflict: false }))
+            .filter(|_| pace.detect);
+        let announcement = Announcement { probe: false, ..announcement };
+        let entry = Entry { announcement, left, first: true, brief, detection, due: now, sent: None };
         let port = self.ports.entry(ifindex).or_insert_with(|| Port { spoke: now, ..Port::default() });
         if port.is_unused() {
             port.spoke = now;
@@ -259,7 +322,10 @@ impl Schedule {
                 port.and_then(|port| port.free_at(&self.pace(key.0), family(key.2)))
                     .is_none_or(|free| free <= now)
             };
-            let of_port = self.entries.iter().filter(|(_, entry)| entry.announcement.ifindex == ifindex);
+            let of_port = self
+                .entries
+                .iter()
+                .filter(|(_, entry)| entry.announcement.ifindex == ifindex && entry.detection.is_none());
             let next = of_port
                 .filter(|(key, _)| is_free(key))
                 .min_by_key(|(key, entry)| (entry.sent, key.2))
@@ -296,6 +362,15 @@ impl Schedule {
         }
         self.burst.1 += 1;
         port.record(&pace, family, now);
+        if let Some(detection) = &mut entry.detection
+            && let Some(left) = detection.probes.checked_sub(1)
+        {
+            detection.probes = left;
+            entry.due = now + if left > 0 { PROBE_SPACING } else { ANNOUNCE_WAIT };
+            taken.push(Announcement { probe: true, ..entry.announcement });
+            return;
+        }
+        entry.detection = None;
         if entry.left > 0 && entry.due <= now {
             entry.left -= 1;
             entry.due = now + SPACING;
@@ -311,7 +386,11 @@ impl Schedule {
             let Announcement { group, address, ifindex, .. } = entry.announcement;
             let (pace, port) = (self.pace(group), self.ports.get(&ifindex)?);
             let refresh = port.refresh_at(&pace);
-            let due = if entry.left > 0 { entry.due.min(refresh) } else { refresh };
+            let due = match entry.detection {
+                Some(_) => entry.due,
+                None if entry.left > 0 => entry.due.min(refresh),
+                None => refresh,
+            };
             Some(port.free_at(&pace, family(address)).map_or(due, |free| due.max(free)))
         };
         let next = self.entries.values().filter_map(due).min()?;
@@ -339,6 +418,7 @@ mod tests {
             ifindex,
             mac: [2, 0, 0, 0, 0, ifindex as u8],
             router: false,
+            probe: false,
         }
     }
 
@@ -499,7 +579,8 @@ mod tests {
 
     #[test]
     fn pace_of_a_group_sets_rate_count_and_interval() {
-        let pace = Pace { rate: Some(2), count: Some(1), interval: Duration::from_secs(30) };
+        let pace =
+            Pace { rate: Some(2), count: Some(1), interval: Duration::from_secs(30), ..Pace::default() };
         let mut schedule = Schedule::default();
         schedule.set_pace(1, pace);
         for last in 0..5 {
@@ -536,6 +617,57 @@ mod tests {
             let within = sent.iter().filter(|(time, _)| time >= start && *time - *start < RATE_TIME).count();
             assert!(within <= FEW, "{within} in the second after {start:?}");
         }
+    }
+
+    #[test]
+    fn new_address_is_announced_first_after_probes_without_conflict() {
+        let new = |address| Announcement { probe: true, ..announcement(address, 3) };
+        let detecting = Pace { detect: true, ..Pace::default() };
+        let mut schedule = Schedule::default();
+        schedule.set_pace(1, detecting);
+        schedule.announce(new(address(200)), at(0));
+        schedule.announce(announcement(address(201), 3), at(0));
+        let sent = run(&mut schedule, at(8000));
+        let of_new: Vec<_> = sent.iter().filter(|(_, one)| one.address == address(200)).copied().collect();
+        assert_eq!(times(&of_new), [0, 1000, 2000, 4000, 6000, 8000]);
+        let probes: Vec<bool> = of_new.iter().map(|(_, one)| one.probe).collect();
+        assert_eq!(probes, [true, true, true, false, false, false]);
+        assert!(!schedule.is_detecting(1, None, address(200)));
+        // It moves: no detection.
+        schedule.announce(announcement(address(200), 4), at(9000));
+        assert!(schedule.take(at(9000)).iter().all(|one| !one.probe));
+
+        schedule.announce(new(address(202)), at(9000));
+        assert!(schedule.take(at(9000)).iter().any(|one| one.probe));
+        schedule.announce(announcement(address(202), 4), at(9100));
+        assert!(schedule.take(at(9100)).iter().all(|one| !one.probe), "a failover does not wait");
+
+        schedule.set_pace(1, Pace::default());
+        schedule.announce(new(address(203)), at(10_000));
+        assert!(schedule.take(at(10_000)).iter().all(|one| !one.probe));
+    }
+
+    #[test]
+    fn address_of_another_host_is_not_announced_until_it_is_free() {
+        let mut schedule = Schedule::default();
+        schedule.set_pace(1, Pace { detect: true, ..Pace::default() });
+        schedule.announce(Announcement { probe: true, ..announcement(address(200), 3) }, at(0));
+        run(&mut schedule, at(1500));
+        assert!(schedule.conflict(1, None, address(200), at(1500)));
+        assert!(!schedule.conflict(1, None, address(200), at(1500)), "once");
+        assert!(schedule.has_conflict(1, address(200)));
+        // Its member fails: the other one does not announce it either.
+        schedule.announce(announcement(address(200), 4), at(2000));
+        assert!(schedule.take(at(2000))[0].probe);
+        schedule.conflict(1, None, address(200), at(2010));
+        schedule.announce_again(1, at(3000));
+        assert_eq!(schedule.next(), Some(at(12_010)));
+        let sent = run(&mut schedule, at(16_500));
+        assert_eq!(times(&sent), [12_010, 13_010, 14_010, 16_010]);
+        assert!(!sent[3].1.probe && !schedule.has_conflict(1, address(200)));
+        assert!(!schedule.conflict(1, None, address(200), at(17_000)), "it is announced, and defended");
+        schedule.defend(1, None, address(200), at(17_000));
+        assert_eq!(schedule.take(at(17_000)).len(), 1);
     }
 
     #[test]

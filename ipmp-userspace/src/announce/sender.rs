@@ -87,6 +87,7 @@ mod tests {
                     ifindex: eth0.ifindex,
                     mac: eth0.mac,
                     router: false,
+                    probe: false,
                 };
                 sender.send(&announcement).unwrap();
                 let frames = received(&ear);
@@ -99,6 +100,7 @@ mod tests {
                 ifindex: 4711,
                 mac: [2; 6],
                 router: false,
+                probe: false,
             };
             assert_eq!(sender.send(&without_interface).unwrap_err().raw_os_error(), Some(libc::ENXIO));
         });

@@ -22,7 +22,10 @@ use ipmp::{
 };
 use nix::{
     sched::{CloneFlags, setns},
-    sys::socket::{getsockopt, sockopt},
+    sys::{
+        resource::{Resource, getrlimit, setrlimit},
+        socket::{getsockopt, sockopt},
+    },
 };
 
 /// Required capabilities.
@@ -30,6 +33,8 @@ const NEEDED: [Capability; 4] =
     [Capability::CAP_NET_ADMIN, Capability::CAP_NET_RAW, Capability::CAP_BPF, Capability::CAP_PERFMON];
 /// Used if present: with real-time priority the daemon is woken in time.
 const OPTIONAL: Capability = Capability::CAP_SYS_NICE;
+/// How many files are open at most.
+const FILES: u64 = 65536;
 /// How long pending replies to clients may take when the daemon ends.
 const LAST_REPLIES: Duration = Duration::from_secs(2);
 
@@ -73,8 +78,10 @@ fn main() -> ExitCode {
     let arguments = Arguments::parse();
     // Before any thread or socket is created: they belong to the namespace in which they were created.
     let entered = arguments.netns.as_deref().map_or(Ok(()), enter);
-    daemon::logging::init();
-    match entered.and_then(|()| run(&arguments)) {
+    let logging = daemon::logging::init().context("cannot start the thread that writes the log");
+    let result = entered.and(logging).and_then(|()| run(&arguments));
+    log::logger().flush();
+    match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             // A closed pipe is no reason to panic.
@@ -106,8 +113,20 @@ fn enter(name: &str) -> Result<()> {
     })
 }
 
+/// Lets the process open as many files as it may: programs, maps and connections are files. Not all of a limit of
+/// millions, which would be memory.
+fn raise_file_limit() {
+    if let Ok((soft, hard)) = getrlimit(Resource::RLIMIT_NOFILE)
+        && soft < hard.min(FILES)
+        && let Err(error) = setrlimit(Resource::RLIMIT_NOFILE, hard.min(FILES), hard)
+    {
+        log::debug!("cannot raise the limit of open files: {error}");
+    }
+}
+
 fn run(arguments: &Arguments) -> Result<()> {
     check_capabilities()?;
+    raise_file_limit();
     if arguments.teardown {
         let names = runtime()?.block_on(daemon::teardown())?;
         match names.as_slice() {
@@ -134,7 +153,7 @@ async fn serve(arguments: &Arguments, socket: Socket) -> Result<()> {
         arguments.config.clone(),
     )
     .await?;
-    let clients = tokio::spawn(control::serve(socket.listener()?, requests, event_loop.feeds()));
+    let clients = control::server::start(socket.listener()?, requests, event_loop.feeds())?;
     drop_capabilities()?;
     // Fails without a service manager.
     let _ = sd_notify::notify(&[sd_notify::NotifyState::Ready]);

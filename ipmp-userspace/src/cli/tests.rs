@@ -334,7 +334,7 @@ fn with_daemon(test: impl FnOnce(&Path)) {
                 tokio::select! { () = answer => (), _ = stopped => () }
                 drop(publisher);
             });
-            crate::control::serve(listener, sender, feeds).await.unwrap();
+            crate::control::server::start(listener, sender, feeds).unwrap().await.unwrap();
         });
     });
     test(&path);

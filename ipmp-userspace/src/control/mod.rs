@@ -27,7 +27,6 @@ pub use address::DataAddress;
 pub use client::Client;
 pub use report::GroupReport;
 pub use request::{Caller, LastMember, Refused, Request, Response, Sender};
-pub use server::serve;
 pub use setting::Setting;
 pub use target::TargetReport;
 pub use test_address::TestAddressSpec;

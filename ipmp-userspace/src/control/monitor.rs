@@ -128,7 +128,7 @@ impl EventRecord {
 const DAY: u64 = 86_400;
 
 /// A time since 1970 as RFC 3339 writes it, in UTC, with milliseconds.
-fn rfc3339(since: Duration) -> String {
+pub(crate) fn rfc3339(since: Duration) -> String {
     let (days, second) = (since.as_secs() / DAY, since.as_secs() % DAY);
     // Eras of 400 years from March to February, so that leap days come last.
     let day = days + 719_468;

@@ -65,7 +65,7 @@ pub struct Capture {
 pub struct MemberReport {
     /// Name of the interface.
     pub name: String,
-    /// Index of the interface.
+    /// Index of the interface; 0 if it is absent.
     pub ifindex: u32,
     /// The member's number in the maps, 0 to 15.
     pub number: u8,
@@ -87,6 +87,8 @@ pub struct MemberReport {
     pub state: MemberState,
     /// Why it is offline; `None`: it is not.
     pub offline: Option<OfflineCause>,
+    /// Of an absent member: what its device is recognised by when it returns.
+    pub recognised_by: Option<String>,
     /// Traffic is distributed over the active members.
     pub active: bool,
     /// The daemon permits it to transmit.
@@ -120,6 +122,8 @@ pub struct AddressReport {
     pub prefix: u8,
     /// Usable: the interface is up, and duplicate address detection found no other host.
     pub up: bool,
+    /// Another host has it: it is neither announced nor answered for.
+    pub duplicate: bool,
     /// Of a data address: the member whose MAC is announced for it; `None`: none.
     pub inbound: Option<String>,
 }
@@ -171,6 +175,7 @@ pub(crate) fn sample() -> GroupReport {
         probe: ProbeState::Disabled,
         state,
         offline: (state == MemberState::Offline).then_some(OfflineCause::Operator),
+        recognised_by: None,
         active: state == MemberState::Ok,
         usable: state == MemberState::Ok,
         live: link == LinkState::Up,
@@ -202,6 +207,7 @@ pub(crate) fn sample() -> GroupReport {
         address: "192.168.178.201".parse().unwrap(),
         prefix: 24,
         up: true,
+        duplicate: false,
         inbound: None,
     }];
     GroupReport {
@@ -229,9 +235,16 @@ pub(crate) fn sample() -> GroupReport {
                 address: "192.168.178.200".parse().unwrap(),
                 prefix: 24,
                 up: true,
+                duplicate: false,
                 inbound: Some("e1000g0".into()),
             },
-            AddressReport { address: "2001:db8::200".parse().unwrap(), prefix: 64, up: false, inbound: None },
+            AddressReport {
+                address: "2001:db8::200".parse().unwrap(),
+                prefix: 64,
+                up: false,
+                duplicate: true,
+                inbound: None,
+            },
         ],
         members: vec![
             first,

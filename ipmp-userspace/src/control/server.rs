@@ -1,25 +1,25 @@
-//! The socket's server: one task for each client, so that none waits for another.
+//! The socket's server: one task for each client, so that none waits for another. It has a thread of its own, without
+//! capabilities and without real-time priority: calls of clients do not delay the daemon ([`limits`]).
 //!
 //! It is written by hand because the Varlink crate that serves the tests as client, zlink, handles one call of one
 //! client at a time and writes its reply before it reads the next: a client that does not read blocks all. It also does
 //! not report which parameter is wrong, or limit a message below 100 MiB.
 
-use std::{
-    collections::HashMap,
-    io,
-    os::unix::net::UnixListener as StdListener,
-    sync::{Arc, Mutex, PoisonError},
-    time::Duration,
-};
+mod limits;
 
+use std::{io, os::unix::net::UnixListener as StdListener, thread, time::Duration};
+
+use caps::CapSet;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::{UnixListener, UnixStream, unix::ReadHalf},
+    runtime,
     sync::{broadcast::error::RecvError, oneshot},
     task::{JoinSet, spawn_blocking},
     time::{sleep, timeout},
 };
 
+use self::limits::Limits;
 use super::{
     monitor::{self, EventRecord},
     peer::{GROUP, Peer},
@@ -28,10 +28,12 @@ use super::{
     wire::{self, Failure, MethodCall, ParsedCall, ReplyParameters},
 };
 
-/// Longest call in bytes, without its NUL.
+/// Longest call of a user that may change something, in bytes, without its NUL.
 pub const MAX_CALL: usize = 1 << 20;
-/// Most connections of one user at a time: a user that opens more locks out only itself.
-pub const MAX_CONNECTIONS: usize = 32;
+/// Longest call of a user that may change nothing: its calls have a name as their only parameter.
+const MAX_READING_CALL: usize = 16 << 10;
+/// Lookups of users in groups at a time.
+const LOOKUPS: usize = 4;
 /// Time limit for a client to complete a call.
 const READ_LIMIT: Duration = Duration::from_secs(600);
 /// Time limit for a client to read its reply.
@@ -49,14 +51,28 @@ pub enum Error {
     Listener(#[source] io::Error),
 }
 
-/// Serves the socket until the daemon drops its end of the channel. Root and the group `ipmp` may change, every user may
-/// read.
-///
-/// # Panics
-///
-/// Outside a tokio runtime with I/O and time enabled.
-pub async fn serve(listener: StdListener, requests: Sender, feeds: Feeds) -> Result<(), Error> {
-    serve_group(listener, requests, feeds, GROUP).await
+/// Serves the socket in a thread, until the daemon drops its end of the channel. Root and the group `ipmp` may change, every
+/// user may read. Returns what waits for the replies to calls that were made before.
+pub fn start(listener: StdListener, requests: Sender, feeds: Feeds) -> Result<oneshot::Receiver<()>, Error> {
+    // Each blocking thread costs memory, and hostile clients cause as many lookups as they can.
+    let runtime = runtime::Builder::new_current_thread()
+        .enable_all()
+        .max_blocking_threads(LOOKUPS)
+        .build()
+        .map_err(Error::Listener)?;
+    let (ended, is_ended) = oneshot::channel();
+    let serve = move || {
+        for set in [CapSet::Effective, CapSet::Permitted] {
+            let _ = caps::clear(None, set);
+        }
+        if let Err(error) = runtime.block_on(serve_group(listener, requests, feeds, GROUP)) {
+            log::error!("{error}");
+        }
+        // Not received if the daemon has waited long enough.
+        let _ = ended.send(());
+    };
+    thread::Builder::new().name("control".into()).spawn(serve).map_err(Error::Listener)?;
+    Ok(is_ended)
 }
 
 async fn serve_group(
@@ -67,37 +83,48 @@ async fn serve_group(
 ) -> Result<(), Error> {
     listener.set_nonblocking(true).map_err(Error::Listener)?;
     let listener = UnixListener::from_std(listener).map_err(Error::Listener)?;
-    let places = Places::default();
+    let limits = Limits::new();
     let mut clients = JoinSet::new();
     loop {
         let stream = tokio::select! {
+            // Finished tasks first: they keep their memory until then, however fast clients connect.
+            biased;
+            Some(_) = clients.join_next() => continue,
+            () = requests.closed() => break,
             accepted = listener.accept() => match accepted {
                 Ok((stream, _)) => stream,
                 Err(error) => {
-                    log::warn!("cannot accept a client on the control socket: {error}");
+                    limits.warn(|| format!("cannot accept a client on the control socket: {error}"));
                     sleep(ACCEPT_PAUSE).await;
                     continue;
                 }
             },
-            Some(_) = clients.join_next() => continue,
-            () = requests.closed() => break,
         };
         let peer = match Peer::of(&stream) {
             Ok(peer) => peer,
             Err(error) => {
-                log::warn!("cannot read the credentials of a client of the control socket: {error}");
+                limits.warn(|| {
+                    format!("cannot read the credentials of a client of the control socket: {error}")
+                });
                 continue;
             }
         };
-        let Some(place) = places.take(peer.uid) else {
-            log::warn!(
-                "uid {} has {MAX_CONNECTIONS} connections open; connection of pid {} refused",
-                peer.uid,
-                peer.pid
-            );
-            continue;
+        let place = match limits.connect(peer.uid) {
+            Ok(place) => place,
+            Err(why) => {
+                limits.warn(|| format!("connection of uid {}, pid {} refused: {why}", peer.uid, peer.pid));
+                continue;
+            }
         };
-        let client = Client { stream, peer, requests: requests.clone(), feeds: feeds.clone(), group };
+        let client = Client {
+            stream,
+            peer,
+            requests: requests.clone(),
+            feeds: feeds.clone(),
+            group,
+            limits: limits.clone(),
+            may_change: None,
+        };
         clients.spawn(async move {
             let (uid, pid) = (client.peer.uid, client.peer.pid);
             if let Err(error) = client.serve().await {
@@ -114,46 +141,13 @@ async fn serve_group(
     Ok(())
 }
 
-/// Number of connections of each user.
-#[derive(Clone, Default)]
-struct Places(Arc<Mutex<HashMap<u32, usize>>>);
-
-/// A connection's place, released on drop.
-struct Place {
-    places: Places,
-    uid: u32,
-}
-
-impl Places {
-    fn take(&self, uid: u32) -> Option<Place> {
-        let mut places = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let taken = places.entry(uid).or_default();
-        (*taken < MAX_CONNECTIONS).then(|| {
-            *taken += 1;
-            Place { places: self.clone(), uid }
-        })
-    }
-}
-
-impl Drop for Place {
-    fn drop(&mut self) {
-        let mut places = self.places.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(taken) = places.get_mut(&self.uid) {
-            *taken -= 1;
-            if *taken == 0 {
-                places.remove(&self.uid);
-            }
-        }
-    }
-}
-
 /// Why a connection ends before its client closes it.
 #[derive(Debug, thiserror::Error)]
 enum Closed {
     #[error("connection error: {0}")]
     Broken(#[from] io::Error),
-    #[error("call longer than {MAX_CALL} bytes")]
-    Long,
+    #[error("call longer than {0} bytes")]
+    Long(usize),
     #[error("not a Varlink call: {0}")]
     Garbage(#[from] serde_json::Error),
     #[error("connection closed in the middle of a call")]
@@ -170,19 +164,25 @@ struct Client {
     requests: Sender,
     feeds: Feeds,
     group: &'static str,
+    limits: Limits,
+    /// Whether its user may change anything, once that was looked up.
+    may_change: Option<bool>,
 }
 
 impl Client {
     async fn serve(mut self) -> Result<(), Closed> {
         let mut buffer = Vec::new();
         loop {
-            let read = timeout(READ_LIMIT, read_call(&mut self.stream, &mut buffer));
+            let requests = self.requests.clone();
             let message = tokio::select! {
-                message = read => message.map_err(|_| Closed::Silent)??,
-                () = self.requests.closed() => return Ok(()),
+                message = timeout(READ_LIMIT, self.read_call(&mut buffer)) => message.map_err(|_| Closed::Silent)??,
+                () = requests.closed() => return Ok(()),
             };
             let Some(message) = message else { return Ok(()) };
+            self.limits.call(self.peer.uid).await;
             let call: MethodCall = serde_json::from_slice(&message)?;
+            // Kept until the reply has been read.
+            let mut permits = Vec::new();
             let result = match call.parse() {
                 Ok(ParsedCall::Request(Request::Monitor { name })) if call.more && !call.oneway => {
                     match self.monitor(name, &mut buffer).await {
@@ -196,17 +196,21 @@ impl Client {
                         Err(refused) => Err(refused.into()),
                     }
                 }
-                parsed => self.respond(&call, parsed).await,
+                parsed => {
+                    permits = self.limits.reply(self.peer.uid).await;
+                    self.respond(&call, parsed).await
+                }
             };
             if !call.oneway {
-                let reply = encode(result).await;
+                let reply = wire::reply(result);
                 timeout(WRITE_LIMIT, self.stream.write_all(&reply)).await.map_err(|_| Closed::Stalled)??;
             }
+            drop(permits);
         }
     }
 
     async fn respond(
-        &self,
+        &mut self,
         call: &MethodCall,
         parsed: Result<ParsedCall, Failure>,
     ) -> Result<ReplyParameters, Failure> {
@@ -304,22 +308,57 @@ impl Client {
         Ok((!is_all).then_some(groups))
     }
 
-    async fn check_permission(&self, call: &MethodCall) -> Result<(), Failure> {
-        let Peer { uid, pid, .. } = self.peer;
-        // The lookup of the group may block on a directory server: not on the main thread.
+    /// Whether the user may change anything.
+    async fn may_change(&mut self) -> bool {
+        if let Some(known) = self.may_change {
+            return known;
+        }
+        // The lookup of the group may block on a directory server.
         let (peer, group) = (self.peer.clone(), self.group);
-        let permitted = uid == 0 || spawn_blocking(move || peer.may_change(group)).await.unwrap_or(false);
-        let parameters = serde_json::to_string(&call.parameters).unwrap_or_default();
-        if permitted {
+        let found = peer.uid == 0 || spawn_blocking(move || peer.may_change(group)).await.unwrap_or(false);
+        *self.may_change.insert(found)
+    }
+
+    async fn check_permission(&mut self, call: &MethodCall) -> Result<(), Failure> {
+        let Peer { uid, pid, .. } = self.peer;
+        if self.may_change().await {
+            let parameters = serde_json::to_string(&call.parameters).unwrap_or_default();
             log::info!("uid {uid}, pid {pid} calls {} {parameters}", call.method);
             return Ok(());
         }
-        log::warn!("uid {uid}, pid {pid} may not call {} {parameters}", call.method);
+        let group = self.group;
+        self.limits.warn(|| format!("uid {uid}, pid {pid} may not call {}", call.method));
         Err(Failure::NotPermitted {
             message: format!(
                 "uid {uid} may read IPMP groups, not change them: run as root, or join group {group} and log in again"
             ),
         })
+    }
+
+    /// Reads one call; `None`: the client has closed the connection after its last one. Bytes after the call stay in the
+    /// buffer.
+    async fn read_call(&mut self, buffer: &mut Vec<u8>) -> Result<Option<Vec<u8>>, Closed> {
+        let mut searched = 0;
+        loop {
+            let nul = buffer[searched..].iter().position(|&byte| byte == 0).map(|at| searched + at);
+            let length = nul.unwrap_or(buffer.len());
+            // Only who may change something can make the daemon keep much.
+            if length > MAX_READING_CALL && (length > MAX_CALL || !self.may_change().await) {
+                let limit = if self.may_change().await { MAX_CALL } else { MAX_READING_CALL };
+                return Err(Closed::Long(limit));
+            }
+            if let Some(nul) = nul {
+                let rest = buffer.split_off(nul + 1);
+                let mut message = std::mem::replace(buffer, rest);
+                message.pop();
+                return Ok(Some(message));
+            }
+            searched = buffer.len();
+            buffer.reserve(4096);
+            if self.stream.read_buf(buffer).await? == 0 {
+                return if buffer.is_empty() { Ok(None) } else { Err(Closed::Middle) };
+            }
+        }
     }
 
     async fn request(&self, request: Request) -> Result<Response, Refused> {
@@ -334,49 +373,18 @@ impl Client {
 /// Discards what a client sends during a subscription; returns as soon as it closes the connection, not only at the next
 /// event.
 async fn discard_input(reader: &mut ReadHalf<'_>, buffer: &mut Vec<u8>) -> Result<(), Closed> {
-    while buffer.len() <= MAX_CALL {
+    while buffer.len() <= MAX_READING_CALL {
         buffer.reserve(4096);
         if reader.read_buf(buffer).await? == 0 {
             return Ok(());
         }
     }
-    Err(Closed::Long)
+    Err(Closed::Long(MAX_READING_CALL))
 }
 
 /// The daemon has ended.
 fn shutting_down() -> Refused {
     Refused::new(reason::SHUTTING_DOWN, "ipmpd is being stopped: try again once it has started")
-}
-
-/// A reply's bytes. The report of many groups is megabytes: it is encoded on another thread.
-async fn encode(result: Result<ReplyParameters, Failure>) -> Vec<u8> {
-    if matches!(result, Ok(ReplyParameters::Shown { .. })) {
-        spawn_blocking(move || wire::reply(result)).await.expect("a report can be encoded")
-    } else {
-        wire::reply(result)
-    }
-}
-
-/// Reads one call; `None`: the client has closed the connection after its last one. Bytes after the call stay in the
-/// buffer.
-async fn read_call(stream: &mut UnixStream, buffer: &mut Vec<u8>) -> Result<Option<Vec<u8>>, Closed> {
-    let mut searched = 0;
-    loop {
-        if let Some(nul) = buffer[searched..].iter().position(|&byte| byte == 0) {
-            let rest = buffer.split_off(searched + nul + 1);
-            let mut message = std::mem::replace(buffer, rest);
-            message.pop();
-            return if message.len() > MAX_CALL { Err(Closed::Long) } else { Ok(Some(message)) };
-        }
-        searched = buffer.len();
-        if searched > MAX_CALL {
-            return Err(Closed::Long);
-        }
-        buffer.reserve(4096);
-        if stream.read_buf(buffer).await? == 0 {
-            return if buffer.is_empty() { Ok(None) } else { Err(Closed::Middle) };
-        }
-    }
 }
 
 #[cfg(test)]

@@ -5,13 +5,14 @@ use std::{fmt, net::IpAddr, ops::RangeInclusive, str::FromStr};
 use serde::{Deserialize, Serialize};
 
 use super::{detection::DetectionTime, link_delay::LinkDelay, target};
-use crate::types::ProbePolicy;
-use crate::types::{CaptureMode, HashPolicy};
+use crate::types::{CaptureMode, HashPolicy, MatchBy, ProbePolicy, SysctlPolicy};
 
 /// A setting with its value. In the state file and on the socket it is its text.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub enum Setting {
+    /// Whether new IPv4 addresses are probed for before they are announced.
+    AddressDetection(bool),
     /// How often an address that is new or has moved is announced; `None`: as many times as its family usually is.
     AnnounceCount(Option<u8>),
     /// After this many seconds without announcement a member announces one of its addresses again.
@@ -28,6 +29,8 @@ pub enum Setting {
     Fdt(DetectionTime),
     /// How flows are assigned to members.
     Hash(HashPolicy),
+    /// Whether kernel settings that another program changes are restored.
+    ManageSysctls(SysctlPolicy),
     /// Whether members without a test address are probed.
     Probe(ProbePolicy),
     /// Targets to probe; empty: discovered.
@@ -36,6 +39,8 @@ pub enum Setting {
     Updelay(LinkDelay),
     /// Whether a member is used only when an active member fails.
     Standby(bool),
+    /// By what a member is recognised when its device returns.
+    Match(MatchBy),
     /// Share of the flows that a member should get, against the other members' weights.
     Weight(u32),
 }
@@ -60,6 +65,14 @@ struct Key {
 
 /// Every key.
 const KEYS: &[Key] = &[
+    Key {
+        name: "address-detection",
+        owners: &[Owner::Group],
+        values: "yes|no",
+        about: "announce a new IPv4 address only after probes for 4 s have found no other host with it (yes), or at once \
+                (no, the default)",
+        read: |value| Ok(yes_no(value).map(Setting::AddressDetection)),
+    },
     Key {
         name: "announce-count",
         owners: &[Owner::Group],
@@ -129,6 +142,14 @@ const KEYS: &[Key] = &[
         read: |value| Ok(value.parse().ok().map(Setting::Hash)),
     },
     Key {
+        name: "manage-sysctls",
+        owners: &[Owner::Group],
+        values: "yes|warn",
+        about: "kernel settings of the group interface and its members that another program changes: restore them (yes, \
+                the default), or only report them (warn)",
+        read: |value| Ok(value.parse().ok().map(Setting::ManageSysctls)),
+    },
+    Key {
         name: "probe",
         owners: &[Owner::Group],
         values: "off|auto|arp|nd",
@@ -151,6 +172,14 @@ const KEYS: &[Key] = &[
         about: "how long a link must be up before the member is used (default 200ms): as long as the switch port blocks after \
                 a link-up. A member without its own has that of its group. While no member is live, 200 ms at most",
         read: |value| Ok(value.parse().ok().map(Setting::Updelay)),
+    },
+    Key {
+        name: "match",
+        owners: &[Owner::Member],
+        values: "auto|permanent-mac|mac|name",
+        about: "by what the member is recognised when its device returns: permanent MAC, else MAC, else name (auto), or \
+                one of them",
+        read: |value| Ok(value.parse().ok().map(Setting::Match)),
     },
     Key {
         name: "standby",
@@ -287,6 +316,7 @@ pub fn help() -> String {
 impl Setting {
     fn key(&self) -> &'static Key {
         let name = match self {
+            Self::AddressDetection(_) => "address-detection",
             Self::AnnounceCount(_) => "announce-count",
             Self::AnnounceInterval(_) => "announce-interval",
             Self::AnnounceRate(_) => "announce-rate",
@@ -295,9 +325,11 @@ impl Setting {
             Self::Failback(_) => "failback",
             Self::Fdt(_) => "fdt",
             Self::Hash(_) => "hash",
+            Self::ManageSysctls(_) => "manage-sysctls",
             Self::Probe(_) => "probe",
             Self::Targets(_) => "targets",
             Self::Updelay(_) => "updelay",
+            Self::Match(_) => "match",
             Self::Standby(_) => "standby",
             Self::Weight(_) => "weight",
         };
@@ -376,9 +408,12 @@ impl fmt::Display for Setting {
         write!(f, "{}=", self.key().name)?;
         match self {
             Self::Capture(mode) => f.write_str(mode.as_str()),
-            Self::FailOpen(yes) | Self::Failback(yes) => f.write_str(if *yes { "yes" } else { "no" }),
+            Self::AddressDetection(yes) | Self::FailOpen(yes) | Self::Failback(yes) => {
+                f.write_str(if *yes { "yes" } else { "no" })
+            }
             Self::Fdt(time) => time.fmt(f),
             Self::Hash(policy) => f.write_str(policy.as_str()),
+            Self::ManageSysctls(policy) => f.write_str(policy.as_str()),
             Self::Probe(policy) => f.write_str(policy.as_str()),
             Self::Targets(targets) if targets.is_empty() => f.write_str("auto"),
             Self::Targets(targets) => {
@@ -386,6 +421,7 @@ impl fmt::Display for Setting {
                 f.write_str(&texts.join(","))
             }
             Self::Updelay(delay) => delay.fmt(f),
+            Self::Match(by) => f.write_str(by.as_str()),
             Self::Standby(on) => f.write_str(if *on { "on" } else { "off" }),
             Self::Weight(weight) => write!(f, "{weight}"),
             Self::AnnounceInterval(seconds) => write!(f, "{seconds}s"),
@@ -400,11 +436,11 @@ impl fmt::Display for Setting {
 mod tests {
     use super::*;
 
-    const GROUP: &str = "a group has announce-count=auto|1..20, announce-interval=1s..3600s, \
+    const GROUP: &str = "a group has address-detection=yes|no, announce-count=auto|1..20, announce-interval=1s..3600s, \
                          announce-rate=auto|1..1000, capture=auto|on|off, fail-open=yes|no, failback=yes|no, fdt=10ms..3600s, \
-                         hash=connection|flow|destination, probe=off|auto|arp|nd, targets=auto|ADDRESS[,ADDRESS...], \
-                         updelay=0ms..600s";
-    const MEMBER: &str = "a member has updelay=0ms..600s, standby=on|off, weight=1..1000000";
+                         hash=connection|flow|destination, manage-sysctls=yes|warn, probe=off|auto|arp|nd, \
+                         targets=auto|ADDRESS[,ADDRESS...], updelay=0ms..600s";
+    const MEMBER: &str = "a member has updelay=0ms..600s, match=auto|permanent-mac|mac|name, standby=on|off, weight=1..1000000";
 
     fn read(text: &str) -> Result<Setting, String> {
         text.parse().map_err(|error: Error| error.to_string())
@@ -413,6 +449,8 @@ mod tests {
     #[test]
     fn every_value_is_read_as_it_is_written() {
         for text in [
+            "address-detection=yes",
+            "address-detection=no",
             "announce-count=auto",
             "announce-count=1",
             "announce-count=20",
@@ -434,6 +472,8 @@ mod tests {
             "hash=connection",
             "hash=flow",
             "hash=destination",
+            "manage-sysctls=yes",
+            "manage-sysctls=warn",
             "probe=off",
             "probe=auto",
             "probe=arp",
@@ -445,6 +485,10 @@ mod tests {
             "updelay=0s",
             "updelay=35s",
             "updelay=600s",
+            "match=auto",
+            "match=permanent-mac",
+            "match=mac",
+            "match=name",
             "standby=on",
             "standby=off",
             "weight=1",
@@ -487,10 +531,12 @@ mod tests {
             ("fdt=10", "10ms..3600s"),
             ("failback=on", "yes|no"),
             ("fail-open=", "yes|no"),
+            ("manage-sysctls=no", "yes|warn"),
             ("probe=icmp", "off|auto|arp|nd"),
             ("targets=", "auto|ADDRESS[,ADDRESS...]"),
             ("updelay=601s", "0ms..600s"),
             ("updelay=30", "0ms..600s"),
+            ("match=ifindex", "auto|permanent-mac|mac|name"),
             ("standby=yes", "on|off"),
         ] {
             let (key, value) = text.split_once('=').unwrap();

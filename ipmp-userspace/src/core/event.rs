@@ -57,6 +57,16 @@ pub enum Event {
         member: String,
         group: String,
     },
+    /// The device of a member was deleted, or moved to another network namespace. The member stays.
+    MemberAbsent {
+        member: String,
+        group: String,
+    },
+    /// The device of an absent member is back.
+    MemberReturned {
+        member: String,
+        group: String,
+    },
     Offline {
         member: String,
         group: String,
@@ -196,6 +206,26 @@ pub enum Event {
     SentinelMissing {
         why: String,
     },
+    /// Another program changed a kernel setting of the group interface or of a member; it is restored.
+    SysctlRestored {
+        member: Option<String>,
+        setting: String,
+        value: String,
+        ours: String,
+    },
+    /// The same, and it is not restored.
+    SysctlChanged {
+        member: Option<String>,
+        setting: String,
+        value: String,
+        ours: String,
+        why: String,
+    },
+    /// Another program removed the routing rule of a test address; it is there again.
+    TestRuleRestored {
+        member: String,
+        address: IpAddr,
+    },
     /// Another program removed a program of ours; it is attached again.
     ProgramRestored {
         program: &'static str,
@@ -232,10 +262,23 @@ pub enum Event {
         address: IpAddr,
         group: String,
     },
+    /// Duplicate address detection found another host with a data address.
+    AddressDuplicate {
+        address: IpAddr,
+        group: String,
+    },
     /// A sender behind this host uses an address that is no data address.
     AddressLearned {
         address: IpAddr,
         group: String,
+    },
+    /// Another host claims an IPv4 address of the group. `announced`: it was announced before, and is once more; else it is
+    /// not announced.
+    AddressClaimed {
+        address: IpAddr,
+        group: String,
+        mac: [u8; 6],
+        announced: bool,
     },
     SettingsChanged {
         group: String,
@@ -351,6 +394,10 @@ pub enum Cause {
     },
     /// The previous holder of a role has left.
     MemberLeft {
+        member: String,
+    },
+    /// The device of the member does not exist.
+    MemberAbsent {
         member: String,
     },
     Balance {

@@ -25,10 +25,10 @@ use super::{
     alarm::Alarm,
     clock::now,
     events::trigger::Trigger,
-    group::{deadline, followers, links, probe_replies, tasks::TaskResult},
+    group::{conflicts, deadline, followers, links, probe_replies, tasks::TaskResult},
     kernel_changes,
     manager::Manager,
-    operations,
+    operations, returns,
     startup::{
         self, Error,
         lock::Lock,
@@ -37,6 +37,7 @@ use super::{
     statistics,
 };
 use crate::{
+    announce::Claims,
     control::{probes::Feeds, request},
     core::{Event, Time},
     datapath::{Datapath, Hints, Interval, ProbeReplies},
@@ -59,6 +60,10 @@ pub struct EventLoop {
     hints: AsyncFd<Hints>,
     /// Packets that may be replies to probes.
     replies: AsyncFd<ProbeReplies>,
+    /// ARP packets of other hosts that claim addresses of the groups.
+    claims: AsyncFd<Claims>,
+    /// The state of the groups' addresses of which claims are received.
+    watched: Vec<(u32, u64, u64)>,
     alarm: Alarm,
     task_results: mpsc::UnboundedReceiver<TaskResult>,
     requests: mpsc::Receiver<request::PendingRequest>,
@@ -97,6 +102,14 @@ impl EventLoop {
             // SAFETY: as for the hints.
             replies: unsafe { AsyncFd::register_with_interest(replies, Interest::READABLE) }
                 .map_err(|error| watch("the replies to probes")(io::Error::other(error.to_string())))?,
+            claims: Claims::open()
+                .and_then(|claims| {
+                    // SAFETY: the claims own their socket, return the same one every time, and close it when they are
+                    // dropped.
+                    Ok(unsafe { AsyncFd::register_with_interest(claims, Interest::READABLE) }?)
+                })
+                .map_err(Error::PacketSocket)?,
+            watched: Vec::new(),
             alarm: Alarm::open().map_err(watch("the clock"))?,
             manager,
             task_results,
@@ -134,6 +147,7 @@ impl EventLoop {
     /// Runs until a signal ends it. The datapath stays loaded.
     pub async fn run(mut self) -> Result<(), Error> {
         loop {
+            self.watch_claims();
             self.manager.announce();
             let next = self.manager.next_deadline().unwrap_or_else(|| now() + self.idle);
             self.alarm.set(next).map_err(|source| Error::Watch { what: "the clock", source })?;
@@ -164,6 +178,16 @@ impl EventLoop {
                     let change = change?;
                     self.handle_change(&Trigger::Kernel(now()), change).await?;
                 }
+                ready = self.claims.readable_mut() => {
+                    let mut ready = ready.map_err(|source| Error::Watch { what: "claims", source })?;
+                    let claims = ready.get_inner_mut().drain();
+                    if claims.is_empty() {
+                        ready.clear_ready();
+                    }
+                    let trigger = Trigger::Kernel(now());
+                    let (groups, mut context) = self.manager.context(&trigger);
+                    conflicts::receive(groups, &mut context, &claims);
+                }
                 Some(result) = self.task_results.recv() => {
                     kernel_changes::apply_result(&mut self.manager, &Trigger::Kernel(now()), result).await;
                 }
@@ -189,6 +213,21 @@ impl EventLoop {
         }
         self.manager.log(&Trigger::Signal, None, &Event::Stopped { groups });
         Ok(())
+    }
+
+    /// Receives claims of the addresses that the groups have now.
+    fn watch_claims(&mut self) {
+        let groups = self.manager.groups.values();
+        let versions: Vec<_> = groups
+            .map(|group| (group.interface.ifindex, group.addresses.version(), group.vlans.version()))
+            .collect();
+        if versions != self.watched {
+            let addresses = self.manager.groups.values().flat_map(conflicts::watched).collect();
+            if let Err(error) = self.claims.get_mut().watch(addresses) {
+                log::error!("cannot receive claims of other hosts to data addresses: {error}");
+            }
+            self.watched = versions;
+        }
     }
 
     async fn handle_change(&mut self, trigger: &Trigger, change: Change) -> Result<(), Error> {
@@ -219,6 +258,9 @@ impl EventLoop {
         }
         if self.manager.filter_timer.next(&self.manager.groups).is_some_and(|due| due <= time) {
             self.manager.update_filters(&trigger).await;
+        }
+        if self.manager.returns.next().is_some_and(|due| due <= time) {
+            returns::check(&mut self.manager, &trigger, false).await;
         }
         if self.manager.sentinel_check.next(&self.manager.groups).is_some_and(|due| due <= time) {
             self.manager.check_sentinel(&trigger);

@@ -3,8 +3,10 @@
 //! [`actions`] feeds the state machine and applies what it decides. Every other module has one concern and reports to the
 //! state machine through it. No module here imports the event loop or the manager: functions get a [`Context`].
 
+pub mod absence;
 pub mod actions;
 pub mod addresses;
+pub mod conflicts;
 mod context;
 pub mod deadline;
 pub mod followers;
@@ -19,6 +21,7 @@ pub mod probe_replies;
 pub mod probing;
 pub mod route_targets;
 mod routing_table;
+pub mod sysctls;
 pub mod tasks;
 pub mod test_addresses;
 mod updelay;
@@ -90,6 +93,8 @@ pub struct RunningGroup {
     pub members: BTreeMap<u8, MemberDevice>,
     /// Addresses of the group interface.
     pub addresses: addresses::DataAddresses,
+    /// Claims of other hosts to its addresses.
+    pub conflicts: conflicts::Conflicts,
     /// VLAN devices on the group interface.
     pub vlans: vlans::Vlans,
     /// Addresses that follow the cast member.
@@ -102,6 +107,8 @@ pub struct RunningGroup {
     pub mirrored: mirrored_memberships::MirroredMemberships,
     /// The programs at the hooks of its devices.
     pub hooks: hooks::Hooks,
+    /// Kernel settings of its interfaces.
+    pub sysctls: sysctls::Sysctls,
     /// Test addresses of the members.
     pub test_addresses: test_addresses::GroupTestAddresses,
     /// How long links must be up before their members are used.
@@ -132,12 +139,14 @@ impl RunningGroup {
             mtu,
             members: BTreeMap::new(),
             addresses: addresses::DataAddresses::default(),
+            conflicts: conflicts::Conflicts::default(),
             vlans: vlans::Vlans::default(),
             followers: followers::Followers::default(),
             filters: hardware_filters::FilterState::default(),
             reports: membership_reports::PendingReports::default(),
             mirrored: mirrored_memberships::MirroredMemberships::default(),
             hooks: hooks::Hooks::default(),
+            sysctls: sysctls::Sysctls::default(),
             test_addresses: test_addresses::GroupTestAddresses::default(),
             updelays: Updelays::default(),
             updelay,
@@ -166,9 +175,15 @@ impl RunningGroup {
         self.members.iter().find(|(_, member)| member.ifindex == ifindex).map(|(number, _)| *number)
     }
 
-    /// The number of the member with this name.
+    /// The number of the member with this name, absent or not.
     pub fn number_named(&self, name: &str) -> Option<u8> {
-        self.members.iter().find(|(_, member)| member.name == name).map(|(number, _)| *number)
+        let present = self.members.iter().find(|(_, member)| member.name == name).map(|(number, _)| *number);
+        present.or_else(|| self.core.member_named(name).map(core::member::Member::number))
+    }
+
+    /// Whether the device of any member does not exist.
+    pub fn has_absent_members(&self) -> bool {
+        self.core.members().iter().any(core::member::Member::absent)
     }
 
     /// Since when the link of a member that is not live has been up.
@@ -192,6 +207,11 @@ impl RunningGroup {
     /// Whether this is the group interface or a member.
     pub fn is_own_device(&self, ifindex: u32) -> bool {
         self.interface.ifindex == ifindex || self.number_of(ifindex).is_some()
+    }
+
+    /// Whether this is the group interface or a VLAN device on it.
+    pub fn has_addresses_on(&self, ifindex: u32) -> bool {
+        self.interface.ifindex == ifindex || self.vlans.id_of(ifindex).is_some()
     }
 
     /// Indexes of the group interface, the members and the VLAN devices.

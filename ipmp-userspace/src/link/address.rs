@@ -73,6 +73,12 @@ impl Address {
         self.flags & AddressFlags::Dadfailed.bits() != 0
     }
 
+    /// Whether duplicate address detection is not over yet: until then it must be neither announced nor answered for
+    /// (RFC 4862 5.4), and while it is optimistic not with the override flag (RFC 4429 3.3).
+    pub fn is_tentative(&self) -> bool {
+        self.flags & AddressFlags::Tentative.bits() != 0 && !self.is_duplicate()
+    }
+
     /// Reads a message: the interface index and the address. `None` if it has no unicast address.
     pub fn parse(message: &AddressMessage) -> Option<(u32, Self)> {
         let mut address = None;

@@ -34,6 +34,9 @@ const MEMBER: &[(&str, &str, &str)] = &[
 /// What the far end of a veth group interface needs: to say nothing.
 const FAR_END: &[(&str, &str, &str)] = &[("ipv6", "disable_ipv6", "1")];
 
+/// Whether packets are sent from the addresses of the interface alone.
+const OWN_SOURCES: &str = "use_oif_addrs_only";
+
 /// What an interface is, to its settings.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Role {
@@ -58,6 +61,15 @@ pub struct Saved {
     pub ours: String,
 }
 
+impl Saved {
+    /// The setting of an interface as the command `sysctl` names it. Slashes, as `sysctl` accepts them, if the interface has a
+    /// dot in its name.
+    pub fn name(&self, interface: &str) -> String {
+        let separator = if interface.contains('.') { "/" } else { "." };
+        ["net", &self.family, "conf", interface, &self.setting].join(separator)
+    }
+}
+
 fn path(family: &str, interface: &str, setting: &str) -> String {
     format!("/proc/sys/net/{family}/conf/{interface}/{setting}")
 }
@@ -70,6 +82,15 @@ pub fn plan(interface: &str, role: Role) -> Result<Vec<Saved>, Error> {
         Role::Member => MEMBER,
         Role::FarEnd => FAR_END,
     };
+    differences(interface, wanted)
+}
+
+/// Where [`set_own_sources`] was called with `true`: what has to change for that to be in force.
+pub fn plan_own_sources(interface: &str) -> Result<Vec<Saved>, Error> {
+    differences(interface, &[("ipv6", OWN_SOURCES, "1")])
+}
+
+fn differences(interface: &str, wanted: &[(&str, &str, &str)]) -> Result<Vec<Saved>, Error> {
     let mut plan = Vec::new();
     for &(family, setting, ours) in wanted {
         let path = path(family, interface, setting);
@@ -118,7 +139,7 @@ pub fn restore(interface: &str, saved: &[Saved]) {
 /// Whether IPv6 packets that leave by the interface are sent from its own addresses alone, where the sender has not
 /// chosen one. Without this the kernel takes any address of the host before a link-local one.
 pub fn set_own_sources(interface: &str, only: bool) -> Result<(), Error> {
-    let path = path("ipv6", interface, "use_oif_addrs_only");
+    let path = path("ipv6", interface, OWN_SOURCES);
     fs::write(&path, if only { "1" } else { "0" }).map_err(|source| Error::Sysctl {
         what: "write",
         path,

@@ -126,8 +126,9 @@ impl Links {
         request.execute().await.map_err(|error| Error::kernel(format!("change {to} on {name}"), error))
     }
 
-    /// Leads the packets of a test address to its own subnet through its interface, and no other packets.
-    pub async fn add_test_route(&self, ifindex: u32, ip: Ipv4Addr, prefix: u8) -> Result<(), Error> {
+    /// Leads the packets of a test address to its own subnet through its interface, and no other packets. Returns whether the
+    /// rule was missing.
+    pub async fn add_test_route(&self, ifindex: u32, ip: Ipv4Addr, prefix: u8) -> Result<bool, Error> {
         let what = || format!("lead packets of {ip} through interface {ifindex}");
         let mask = u32::MAX.checked_shl(32 - u32::from(prefix)).unwrap_or(0);
         let route = RouteMessageBuilder::<Ipv4Addr>::new()
@@ -140,15 +141,15 @@ impl Links {
         let route = Route::leading(route).expect("a unicast route");
         // What is there is not made anew: every listener would receive a message.
         let there = self.routes_through(ifindex, Route::leading).await?;
-        if there.iter().any(|known| known.same_destination(&route)) {
-            return Ok(());
+        if !there.iter().any(|known| known.same_destination(&route)) {
+            self.replace_route(&route).await?;
         }
-        self.replace_route(&route).await?;
+        // A rule that exists is refused without a message to listeners.
         let mut request = self.handle.rule().add();
         *request.message_mut() = rule(ifindex, ip);
         match request.execute().await.map_err(|error| Error::kernel(what(), error)) {
-            Err(error) if error.errno() == Some(libc::EEXIST) => Ok(()),
-            result => result,
+            Err(error) if error.errno() == Some(libc::EEXIST) => Ok(false),
+            result => result.map(|()| true),
         }
     }
 
@@ -167,6 +168,15 @@ impl Links {
         }
         Ok(())
     }
+}
+
+/// The interface index of the member to which a rule leads, if it is such a rule.
+pub(super) fn member_of(rule: &RuleMessage) -> Option<u32> {
+    let table = rule.attributes.iter().find_map(|attribute| match attribute {
+        RuleAttribute::Table(table) => Some(*table),
+        _ => None,
+    })?;
+    table.checked_sub(TABLE)
 }
 
 /// The rule that has packets of this address, and no others, look into the table of this interface.

@@ -12,7 +12,7 @@ use rtnetlink::{
     sys::AsyncSocket,
 };
 
-use super::{Address, Device, Error, Neighbour, Route};
+use super::{Address, Device, Error, Neighbour, Route, test_address};
 
 /// Receive buffer in bytes: some ten thousand events.
 const BUFFER: usize = 8 << 20;
@@ -48,6 +48,11 @@ pub enum Change {
     Neighbour(Neighbour),
     /// A route was added or removed.
     Route(Route),
+    /// The rule of a test address was removed.
+    TestRuleRemoved {
+        /// The interface with the test address.
+        ifindex: u32,
+    },
     /// A qdisc or a filter of an interface was added, changed or removed.
     TrafficControl {
         /// The interface.
@@ -69,10 +74,11 @@ impl Watch {
         Self::of(&[MulticastGroup::Link, MulticastGroup::Ipv4Ifaddr, MulticastGroup::Ipv6Ifaddr])
     }
 
-    /// Subscribes to neighbours, routes, qdiscs and filters.
+    /// Subscribes to neighbours, rules, routes, qdiscs and filters.
     pub fn surroundings() -> Result<Self, Error> {
         Self::of(&[
             MulticastGroup::Neigh,
+            MulticastGroup::Ipv4Rule,
             MulticastGroup::Ipv4Route,
             MulticastGroup::Ipv6Route,
             MulticastGroup::Tc,
@@ -139,6 +145,9 @@ fn change(payload: NetlinkPayload<RouteNetlinkMessage>) -> Option<Change> {
         NetlinkPayload::InnerMessage(
             RouteNetlinkMessage::NewRoute(message) | RouteNetlinkMessage::DelRoute(message),
         ) => Route::parse(message).map(Change::Route),
+        NetlinkPayload::InnerMessage(RouteNetlinkMessage::DelRule(message)) => {
+            test_address::member_of(&message).map(|ifindex| Change::TestRuleRemoved { ifindex })
+        }
         NetlinkPayload::InnerMessage(
             RouteNetlinkMessage::NewQueueDiscipline(message)
             | RouteNetlinkMessage::DelQueueDiscipline(message)

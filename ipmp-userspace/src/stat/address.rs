@@ -23,6 +23,14 @@ pub fn rows(groups: &[GroupReport], names: &Names) -> Vec<Vec<Cell>> {
     groups.iter().flat_map(of).collect()
 }
 
+fn state(address: &AddressReport) -> &'static str {
+    match address {
+        AddressReport { duplicate: true, .. } => "duplicate",
+        AddressReport { up: true, .. } => "up",
+        _ => "down",
+    }
+}
+
 fn row(group: &GroupReport, address: &AddressReport, names: &Names) -> Vec<Cell> {
     let inbound = address.inbound.as_deref().filter(|_| address.up);
     let outbound = match inbound {
@@ -35,7 +43,7 @@ fn row(group: &GroupReport, address: &AddressReport, names: &Names) -> Vec<Cell>
     };
     vec![
         names.name(address.address).into(),
-        if address.up { "up" } else { "down" }.into(),
+        state(address).into(),
         group.name.as_str().into(),
         inbound.unwrap_or_default().into(),
         outbound.into(),

@@ -123,6 +123,7 @@ fn address(text: &str, inbound: Option<&str>) -> AddressReport {
         address: text.parse().unwrap(),
         prefix: 24,
         up: true,
+        duplicate: false,
         inbound: inbound.map(str::to_owned),
     }
 }

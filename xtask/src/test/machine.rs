@@ -6,13 +6,16 @@ use super::run::{Context, SHOW_FIGURES, is_lab_test};
 use super::summary::Outcome;
 use crate::project::Executable;
 use crate::setup::Setup;
-use crate::vm::{Kernel, Machine, Nic, quote};
+use crate::vm::{Kernel, Lockdown, Machine, Nic, quote};
 use anyhow::{Context as _, Result, ensure};
 use std::process::ExitCode;
 use std::time::Instant;
 
 /// The tests on emulated network cards.
 const HARDWARE: &str = "hardware";
+
+/// The test that every kernel must pass.
+const SMOKE: &str = "smoke";
 
 /// Packets per second that an emulated machine sends without being late itself.
 const EMULATED_RATE: &str = "50";
@@ -41,17 +44,19 @@ pub fn run_all(
     }
     script += "exit $failed\n";
     let nics = [Nic::E1000, Nic::E1000, Nic::Virtio, Nic::Virtio];
-    boot((kernel, &nics), setup, &script, context).map(ExitCode::from)
+    boot((kernel, &nics, None), setup, &script, context).map(ExitCode::from)
 }
 
-/// What runs in virtual machines of its own: the smoke test on every kernel, and the tests on network cards, of which the
-/// default lane has time for one.
+/// What runs in virtual machines of its own: the smoke test on every kernel and its tests of lockdown, and the tests on network
+/// cards, of which the default lane has time for one.
 pub fn lanes(soak: bool) -> Vec<Boot> {
-    let smoke = Kernel::ALL.map(|kernel| Boot { target: "smoke", kernel, nic: None });
+    let smoke = Kernel::ALL.map(|kernel| Boot { target: SMOKE, kernel, nic: None, lockdown: None });
+    let lockdown = Some(Lockdown::Confidentiality);
+    let locked = Boot { target: SMOKE, kernel: Kernel::V6_12, nic: None, lockdown };
     let cards = [Nic::E1000, Nic::Virtio].into_iter().flat_map(|nic| Kernel::ALL.map(|kernel| (nic, kernel)));
     let cards = cards.filter(|(nic, kernel)| soak || (*nic == Nic::E1000 && *kernel == Kernel::V6_12));
-    let cards = cards.map(|(nic, kernel)| Boot { target: HARDWARE, kernel, nic: Some(nic) });
-    smoke.into_iter().chain(cards).collect()
+    let cards = cards.map(|(nic, kernel)| Boot { target: HARDWARE, kernel, nic: Some(nic), lockdown: None });
+    smoke.into_iter().chain([locked]).chain(cards).collect()
 }
 
 /// One executable in a virtual machine.
@@ -60,18 +65,24 @@ pub struct Boot {
     kernel: Kernel,
     /// Two network cards of this model, and the tests that need them.
     nic: Option<Nic>,
+    /// The lockdown of the kernel, and the tests of it.
+    lockdown: Option<Lockdown>,
 }
 
 impl Boot {
     /// Boots and runs. What keeps the machine from starting is part of the outcome, so that the other lanes still run.
     pub fn run(&self, setup: &Setup, tests: &[LabTest], context: &Context) -> Outcome {
-        let Self { target, kernel, nic } = self;
+        let Self { target, kernel, nic, lockdown } = self;
         let mut arguments = vec![SHOW_FIGURES.to_owned()];
         let (mut nics, mut name) = (Vec::new(), format!("{LAB} {target} on Linux {kernel}"));
         if let Some(nic) = nic {
             nics = vec![*nic, *nic];
             arguments.extend(["--ignored".into(), nic.to_string()]);
             name = format!("{name}, {nic}");
+        }
+        if let Some(lockdown) = lockdown {
+            arguments.extend(["--ignored".into(), format!("lockdown_{lockdown}")]);
+            name = format!("{name}, lockdown={lockdown}");
         }
         println!("\n== {name}");
         let start = Instant::now();
@@ -81,7 +92,7 @@ impl Boot {
         }
         let test = tests.iter().find(|test| is_lab_test(&test.executable, target));
         let code = test.with_context(|| format!("{LAB} has no test {target}")).and_then(|test| {
-            boot((*kernel, &nics), setup, &in_machine(&test.executable, &arguments), context)
+            boot((*kernel, &nics, *lockdown), setup, &in_machine(&test.executable, &arguments), context)
         });
         match code {
             Ok(code) => {
@@ -104,9 +115,14 @@ fn in_machine(executable: &Executable, arguments: &[String]) -> String {
     format!("(cd {} && {})", quote(&executable.package_dir.to_string_lossy()), words.join(" "))
 }
 
-/// Boots a kernel with these network cards, runs a script in it, and returns its exit code.
-fn boot((kernel, nics): (Kernel, &[Nic]), setup: &Setup, script: &str, context: &Context) -> Result<u8> {
-    let machine = Machine::prepare(kernel, nics, setup)?;
+/// Boots a kernel with these network cards and this lockdown, runs a script in it, and returns its exit code.
+fn boot(
+    (kernel, nics, lockdown): (Kernel, &[Nic], Option<Lockdown>),
+    setup: &Setup,
+    script: &str,
+    context: &Context,
+) -> Result<u8> {
+    let machine = Machine::prepare(kernel, nics, setup)?.with_lockdown(lockdown);
     let path = context.path.as_ref().map(|path| path.to_string_lossy().into_owned());
     let variables = [
         ("IPMP_BIN_DIR", context.bin_dir.to_string_lossy().into_owned()),

@@ -5,6 +5,7 @@ $busybox mkdir -p /dev/pts /dev/shm /run/lock
 $busybox mount -t devpts devpts /dev/pts
 $busybox mount -t tmpfs tmpfs /dev/shm
 $busybox mount -t bpf bpf /sys/fs/bpf
+$busybox mount -t securityfs securityfs /sys/kernel/security
 $busybox mount -t tracefs tracefs /sys/kernel/tracing
 $busybox mount -t cgroup2 cgroup2 /sys/fs/cgroup
 $busybox ln -sf /proc/self/fd /dev/fd

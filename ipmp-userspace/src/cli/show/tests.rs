@@ -18,7 +18,7 @@ fn degraded_group_shows_reason_of_every_idle_member() {
         "\
 production0: flags=<UP,BROADCAST,RUNNING,MULTICAST,IPMP> mtu 1500 index 2
         inet 192.168.178.200 netmask ffffff00 broadcast 192.168.178.255 inbound e1000g0
-        inet6 2001:db8::200/64 inbound none
+        inet6 2001:db8::200/64 inbound none, duplicate: another host has it
         groupname Production
         state degraded: 1 of 3 members transmits; e1000g1: failed, link down; rge0: offline
         failure detection by link state; failback=yes fail-open=yes probe=off
@@ -88,7 +88,13 @@ production0: flags=<UP,BROADCAST,MULTICAST,FAILED,IPMP> mtu 1500 index 2
 #[test]
 fn ipv4_address_has_netmask_and_broadcast() {
     let line = |text: &str, prefix| {
-        address(&AddressReport { address: text.parse().unwrap(), prefix, up: true, inbound: None })
+        address(&AddressReport {
+            address: text.parse().unwrap(),
+            prefix,
+            up: true,
+            duplicate: false,
+            inbound: None,
+        })
     };
     assert_eq!(line("10.1.2.3", 8), "inet 10.1.2.3 netmask ff000000 broadcast 10.255.255.255");
     assert_eq!(
@@ -116,6 +122,10 @@ fn idle_member_has_a_reason_in_every_state() {
     assert_eq!(
         line(|m| (m.live, m.link) = (false, LinkState::Down)),
         "state degraded: 0 of 1 members transmit; e1000g0: link down"
+    );
+    assert_eq!(
+        line(|m| (m.usable, m.live, m.state) = (false, false, MemberState::Absent)),
+        "state degraded: 0 of 1 members transmit; e1000g0: absent"
     );
     assert_eq!(
         line(|m| (m.usable, m.state) = (false, MemberState::Failed)),

@@ -22,6 +22,7 @@ use super::{
         request::{LastMember, samples},
         verb::{Permission, VerbInfo},
     },
+    limits::MAX_CONNECTIONS,
     *,
 };
 use crate::types::Severity;

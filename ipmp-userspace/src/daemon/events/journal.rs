@@ -33,12 +33,11 @@ impl Journal {
         Some(Self(socket))
     }
 
-    /// Adds an entry: the text, its priority, and the record's fields as `IPMP_GROUP`, `IPMP_MEMBER` and so on.
-    pub fn send(&self, record: &Record<'_>) -> io::Result<()> {
-        let entry = entry(record);
-        match self.0.send(&entry) {
+    /// Adds an [`entry`].
+    pub fn send(&self, entry: &[u8]) -> io::Result<()> {
+        match self.0.send(entry) {
             Err(error) if matches!(error.raw_os_error(), Some(libc::EMSGSIZE | libc::ENOBUFS)) => {
-                self.send_file(&entry)
+                self.send_file(entry)
             }
             sent => sent.map(drop),
         }
@@ -68,7 +67,8 @@ pub fn severity(level: Level) -> u8 {
     }
 }
 
-fn entry(record: &Record<'_>) -> Vec<u8> {
+/// An entry: the text, its priority, and the record's fields as `IPMP_GROUP`, `IPMP_MEMBER` and so on.
+pub fn entry(record: &Record<'_>) -> Vec<u8> {
     let mut entry = Vec::new();
     field(&mut entry, "MESSAGE", &record.args().to_string());
     field(&mut entry, "PRIORITY", &severity(record.level()).to_string());
@@ -156,7 +156,7 @@ mod tests {
         with_journald(|journald, journal| {
             let send = |text: &str| {
                 journal
-                    .send(&Record::builder().level(Level::Error).args(format_args!("{text}")).build())
+                    .send(&entry(&Record::builder().level(Level::Error).args(format_args!("{text}")).build()))
                     .unwrap();
             };
             send("short");

@@ -123,6 +123,11 @@ pub fn row(event: &Event) -> Row<'_> {
                 it")).member(member),
         Event::RemovedFromKernel { family, member } => Row::new(Info, "removed-from-kernel",
             format!("{family} {member} has been removed from kernel")).member(member),
+        Event::MemberAbsent { member, group } => Row::new(Warn, "absent",
+            format!("IP interface {member} of group {group} is absent: its device was deleted or moved to another network \
+                namespace; it rejoins when the device returns")).member(member),
+        Event::MemberReturned { member, group } => Row::new(Info, "returned",
+            format!("IP interface {member} of group {group} has returned")).member(member),
         Event::Joined { member, group } => Row::new(Info, "joined",
             format!("IP interface {member} has joined group {group}")).member(member),
         Event::Left { member, group } => Row::new(Info, "left",
@@ -212,6 +217,14 @@ pub fn row(event: &Event) -> Row<'_> {
             "The sentinel has stopped; it has been started again".into()),
         Event::SentinelMissing { why } => Row::new(Error, "sentinel-missing",
             format!("The sentinel has stopped, and links are monitored by netlink: {why}")),
+        Event::SysctlRestored { member, setting, value, ours } => Row::new(Warn, "sysctl-restored",
+            format!("{setting} was set to {value} by another program; it is {ours} again"))
+                .moved(&None, member),
+        Event::SysctlChanged { member, setting, value, ours, why } => Row::new(Warn, "sysctl-changed",
+            format!("{setting} is {value}, and the group needs {ours}: {why}")).moved(&None, member),
+        Event::TestRuleRestored { member, address } => Row::new(Warn, "test-rule-restored",
+            format!("The routing rule of test address {address} on {member} was removed by another program; it has been \
+                added again")).member(member).test_address(*address),
         Event::ProgramRestored { program, interface } => Row::new(Warn, "program-restored",
             format!("The {program} program on {interface} was removed by another program; it has been attached again"))
                 .of_program(program, interface),
@@ -229,6 +242,15 @@ pub fn row(event: &Event) -> Row<'_> {
             format!("Data address {address} has been added to group {group}")).address(*address).frequent(),
         Event::AddressRemoved { address, group } => Row::new(Info, "address-removed",
             format!("Data address {address} has been removed from group {group}")).address(*address).frequent(),
+        Event::AddressDuplicate { address, group } => Row::new(Warn, "address-duplicate",
+            format!("Data address {address} of group {group} is not used: another host has the same address"))
+                .address(*address),
+        Event::AddressClaimed { address, group, mac, announced: true } => Row::new(Warn, "address-claimed",
+            format!("Another host ({}) claims data address {address} of group {group}; it is announced again, at most \
+                every 10 s", Mac::from(*mac))).address(*address),
+        Event::AddressClaimed { address, group, mac, announced: false } => Row::new(Warn, "address-claimed",
+            format!("Another host ({}) has data address {address} of group {group}; it is not announced, and probed for \
+                again every 10 s", Mac::from(*mac))).address(*address),
         Event::AddressLearned { address, group } => Row::new(Debug, "address-learned",
             format!("Address {address} sends through group {group}; inbound traffic to it follows multicast and \
                 broadcast")).address(*address).frequent(),

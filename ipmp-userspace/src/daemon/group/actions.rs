@@ -147,7 +147,7 @@ fn link_loss(group: &RunningGroup, why: &Cause) -> LinkLoss {
     })
 }
 
-fn schedule_announcement(group: &RunningGroup, context: &mut Context<'_>, address: IpAddr, number: u8) {
+fn schedule_announcement(group: &mut RunningGroup, context: &mut Context<'_>, address: IpAddr, number: u8) {
     let (Some(device), Some(member)) = (group.members.get(&number), group.core.member(number)) else {
         return;
     };
@@ -158,6 +158,7 @@ fn schedule_announcement(group: &RunningGroup, context: &mut Context<'_>, addres
         ifindex: device.ifindex,
         mac: member.mac(),
         router: address.is_ipv6() && sysctl::forwards_ipv6(group.name()),
+        probe: group.addresses.take_new(address),
     };
     context.schedule.announce(announcement, now());
 }

@@ -10,35 +10,68 @@ use crate::{
 
 /// Addresses of the group interface with their prefix lengths.
 #[derive(Debug, Default)]
-pub struct DataAddresses(BTreeSet<(IpAddr, u8)>);
+pub struct DataAddresses {
+    all: BTreeSet<(IpAddr, u8)>,
+    /// Those that another host has, also on VLANs of the group: they are neither announced nor answered for.
+    duplicates: BTreeSet<IpAddr>,
+    /// Those that were never announced, and have not been moved from a NIC of this host.
+    new: BTreeSet<IpAddr>,
+    /// Counts the changes.
+    version: u64,
+}
 
 impl DataAddresses {
     /// All of them.
     pub fn iter(&self) -> impl Iterator<Item = (IpAddr, u8)> {
-        self.0.iter().copied()
+        self.all.iter().copied()
     }
 
     /// Whether an address is on the group interface.
     pub fn contains(&self, address: IpAddr) -> bool {
-        self.0.range((address, 0)..=(address, u8::MAX)).next().is_some()
+        self.all.range((address, 0)..=(address, u8::MAX)).next().is_some()
     }
 
     /// Addresses found in the maps. Whether they are still on the interface is not known yet.
     pub fn expect(&mut self, addresses: impl IntoIterator<Item = IpAddr>) {
         // No address has this prefix length: the actual one is new, and this one is missing.
-        self.0.extend(addresses.into_iter().map(|address| (address, u8::MAX)));
+        self.version += 1;
+        self.all.extend(addresses.into_iter().map(|address| (address, u8::MAX)));
+    }
+
+    /// Another number after each change.
+    pub fn version(&self) -> u64 {
+        self.version
+    }
+
+    /// Whether the address was never announced; it is now.
+    pub fn take_new(&mut self, address: IpAddr) -> bool {
+        self.new.remove(&address)
+    }
+
+    /// It was removed, or no other host has it.
+    pub fn forget_duplicate(&mut self, address: IpAddr) {
+        self.duplicates.remove(&address);
     }
 
     /// Those that are not among the present ones.
     pub fn missing_in(&self, present: &BTreeSet<(IpAddr, u8)>) -> Vec<(IpAddr, u8)> {
-        self.0.difference(present).copied().collect()
+        self.all.difference(present).copied().collect()
     }
 }
 
 /// An address was added to the group interface. It is a data address at once.
 pub async fn add(group: &mut RunningGroup, context: &mut Context<'_>, address: IpAddr, prefix: u8) {
+    if !group.addresses.contains(address) {
+        group.addresses.new.insert(address);
+    }
+    add_moved(group, context, address, prefix).await;
+}
+
+/// As [`add`], of an address that this host had before: no other host has it.
+pub async fn add_moved(group: &mut RunningGroup, context: &mut Context<'_>, address: IpAddr, prefix: u8) {
     let is_known = group.addresses.contains(address);
-    group.addresses.0.insert((address, prefix));
+    group.addresses.all.insert((address, prefix));
+    group.addresses.version += 1;
     if !is_known {
         let name = group.name().to_owned();
         context.log(group.name(), &Event::AddressAdded { address, group: name });
@@ -48,12 +81,23 @@ pub async fn add(group: &mut RunningGroup, context: &mut Context<'_>, address: I
     }
 }
 
+/// Duplicate address detection found another host with an address of the group.
+pub fn set_duplicate(group: &mut RunningGroup, context: &mut Context<'_>, address: IpAddr) {
+    if group.addresses.duplicates.insert(address) {
+        let name = group.name().to_owned();
+        context.log(group.name(), &Event::AddressDuplicate { address, group: name });
+    }
+}
+
 /// An address was removed from the group interface.
 pub async fn remove(group: &mut RunningGroup, context: &mut Context<'_>, address: IpAddr, prefix: u8) {
-    let was_known = group.addresses.0.remove(&(address, prefix));
+    let was_known = group.addresses.all.remove(&(address, prefix));
+    group.addresses.version += 1;
     if group.addresses.contains(address) {
         return;
     }
+    group.addresses.new.remove(&address);
+    group.conflicts.forget(address);
     if was_known {
         let name = group.name().to_owned();
         context.log(group.name(), &Event::AddressRemoved { address, group: name });

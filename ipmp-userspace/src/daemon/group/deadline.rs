@@ -1,14 +1,14 @@
 //! When a group has something to do without any event.
 
-use super::{Context, RunningGroup, actions, hooks, links, membership_reports, test_addresses};
+use super::{Context, RunningGroup, actions, hooks, links, membership_reports, sysctls, test_addresses};
 use crate::core::Time;
 
 /// The next deadline of a group.
 pub fn next(group: &RunningGroup) -> Option<Time> {
     let updelay = group.updelay.as_ref().and_then(|updelay| updelay.next(&group.updelays));
-    let hooks = Some(group.hooks.next());
+    let (hooks, sysctls) = (Some(group.hooks.next()), Some(group.sysctls.next()));
     let tests = group.test_addresses.next();
-    [group.core.deadline(), updelay, group.reports.next(), hooks, tests].into_iter().flatten().min()
+    [group.core.deadline(), updelay, group.reports.next(), hooks, sysctls, tests].into_iter().flatten().min()
 }
 
 /// Handles the deadlines up to `time`. Replies that were received by then have been processed.
@@ -26,5 +26,8 @@ pub async fn expire(group: &mut RunningGroup, context: &mut Context<'_>, time: T
     // Last: nothing that is due must wait for it.
     if group.hooks.next() <= time {
         hooks::check(group, context).await;
+    }
+    if group.sysctls.next() <= time {
+        sysctls::check(group, context);
     }
 }

@@ -80,7 +80,7 @@ pub fn announcement(group: &RunningGroup, vlan: Option<u16>, address: IpAddr) ->
     let (number, mac) = group.followers.cast?;
     let ifindex = group.members.get(&number)?.ifindex;
     let router = address.is_ipv6() && sysctl::forwards_ipv6(group.name());
-    Some(Announcement { group: group.interface.ifindex, vlan, address, ifindex, mac, router })
+    Some(Announcement { group: group.interface.ifindex, vlan, address, ifindex, mac, router, probe: false })
 }
 
 /// The datapath has learnt a sender, or removed one that another host has now. A removed one is no longer announced.

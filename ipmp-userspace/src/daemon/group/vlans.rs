@@ -6,7 +6,11 @@ use std::{
 };
 
 use super::{Context, RunningGroup, followers};
-use crate::{daemon::clock::now, datapath};
+use crate::{
+    announce::Announcement,
+    daemon::{clock::now, events::trigger::Trigger},
+    datapath,
+};
 
 /// An address on a VLAN device: the device, the address and its prefix length.
 pub type VlanAddress = (u32, IpAddr, u8);
@@ -17,6 +21,8 @@ pub struct Vlans {
     /// VLAN ids by interface index.
     devices: BTreeMap<u32, u16>,
     addresses: BTreeSet<VlanAddress>,
+    /// Counts the changes of the addresses.
+    version: u64,
 }
 
 impl Vlans {
@@ -38,6 +44,11 @@ impl Vlans {
     /// The VLAN ids.
     pub fn ids(&self) -> BTreeSet<u16> {
         self.devices.values().copied().collect()
+    }
+
+    /// Another number after each change of the addresses.
+    pub fn version(&self) -> u64 {
+        self.version
     }
 
     /// Whether there is none.
@@ -76,16 +87,19 @@ pub fn recheck(group: &mut RunningGroup) {
 /// An address was added to a VLAN device of the group.
 pub fn add_address(group: &mut RunningGroup, context: &mut Context<'_>, added: VlanAddress) {
     let (ifindex, address, _) = added;
+    group.vlans.version += 1;
     if group.vlans.addresses.insert(added)
         && let Some(announcement) = followers::announcement(group, group.vlans.id_of(ifindex), address)
     {
-        context.schedule.announce(announcement, now());
+        let is_new = !matches!(context.trigger, Trigger::Start);
+        context.schedule.announce(Announcement { probe: is_new, ..announcement }, now());
     }
 }
 
 /// An address was removed from a VLAN device of the group.
 pub fn remove_address(group: &mut RunningGroup, context: &mut Context<'_>, removed: VlanAddress) {
     let (ifindex, address, _) = removed;
+    group.vlans.version += 1;
     group.vlans.addresses.remove(&removed);
     let is_left = group.vlans.addresses.iter().any(|(other, same, _)| (*other, *same) == (ifindex, address));
     if !is_left && let Some(vlan) = group.vlans.id_of(ifindex) {

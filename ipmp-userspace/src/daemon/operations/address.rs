@@ -38,8 +38,14 @@ pub async fn add(
             return Err(kernel(&error));
         }
     }
+    // An IPv6 address becomes a data address when the kernel reports the end of its duplicate address detection.
+    let present = manager.links.addresses_of(ifindex).await.map_err(|error| kernel(&error))?;
+    let is_ready = |added: &&DataAddress| {
+        let known = present.iter().find(|known| known.ip == added.address());
+        known.is_some_and(|known| !known.is_tentative() && !known.is_duplicate())
+    };
     if let Some((group, mut context)) = manager.group(group, trigger) {
-        for address in added {
+        for address in added.iter().filter(is_ready) {
             addresses::add(group, &mut context, address.address(), address.prefix()).await;
         }
     }
@@ -54,7 +60,11 @@ pub async fn remove(
     removed: &[DataAddress],
 ) -> Result<Vec<String>, Refused> {
     let (group, mut context) = manager.group(group, trigger).ok_or_else(|| no_such_group(group))?;
-    let present: Vec<(IpAddr, u8)> = group.addresses.iter().collect();
+    let kernel_has =
+        context.links.addresses_of(group.interface.ifindex).await.map_err(|error| kernel(&error))?;
+    // Also those that are no data addresses: tentative ones, and those that another host has.
+    let present: Vec<(IpAddr, u8)> =
+        group.addresses.iter().chain(kernel_has.iter().map(|known| (known.ip, known.prefix))).collect();
     if let Some(missing) = removed.iter().find(|one| !present.contains(&(one.address(), one.prefix()))) {
         let text = format!(
             "{0} does not have the data address {missing}; `ipmpctl show {0}` lists those it has",

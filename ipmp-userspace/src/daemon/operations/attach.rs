@@ -1,14 +1,14 @@
 //! `ipmpctl attach`: a transaction. Everything is checked first, then done; on an error everything is undone.
 
+mod checks;
+
 use std::{net::IpAddr, time::Duration};
 
-use aya::programs::{SchedClassifier, TcAttachType};
 use rtnetlink::packet_route::link::LinkFlags;
 
+use self::checks::{check_all, staying};
 use super::{
-    create, destroy,
-    eligibility::{self, Role, Surroundings},
-    link_up_check,
+    create, destroy, link_up_check,
     refusals::{kernel, no_such_group, no_such_interface},
     set, test_address,
 };
@@ -17,7 +17,7 @@ use crate::{
         Setting, TestAddressSpec,
         request::{Refused, reason},
     },
-    core::{Attachment, Input, Time},
+    core::{Attachment, Input},
     daemon::{
         clock::now,
         events::trigger::Trigger,
@@ -26,17 +26,21 @@ use crate::{
         },
         manager::Manager,
         migration::{Configuration, Place},
-        state_file::{DEFAULT_WEIGHT, SavedFilters, SavedMember, SavedTestAddresses},
+        returns,
+        state_file::{DEFAULT_WEIGHT, SavedFilters, SavedIdentity, SavedMember, SavedTestAddresses},
     },
     datapath::other_filters,
-    link::{Address, Device, Links, Saved as SavedSetting, memberships, speed, sysctl},
+    link::{Address, Device, Saved as SavedSetting, memberships, speed, sysctl},
 };
 
 /// How long the first member may take until its link is trusted, before addresses are moved to a group that cannot send yet: its
-/// short updelay, and some more.
-const PATIENCE: Duration = Duration::from_secs(1);
+/// short updelay, and the second that the kernel may take to report a link (`linkwatch_schedule_work` in
+/// net/core/link_watch.c).
+const PATIENCE: Duration = Duration::from_secs(2);
 /// Between two readings of `live` meanwhile.
 const POLL: Duration = Duration::from_millis(5);
+/// Between two readings of the link state meanwhile: its messages are handled after the operation.
+const LINK_POLL: Duration = Duration::from_millis(50);
 
 /// How interfaces are attached.
 #[derive(Clone, Copy, Debug)]
@@ -56,6 +60,8 @@ pub async fn attach(
     options: Options<'_>,
 ) -> Result<Vec<String>, Refused> {
     let mut notes = Vec::new();
+    // An interface that is an absent member rejoins, whatever its name.
+    returns::check(manager, trigger, true).await;
     let interfaces = check_all(manager, group, interfaces, options.test_addresses).await?;
     let single = (interfaces.len() == 1).then(|| interfaces[0].as_str());
     test_address::check(manager, options.test_addresses, single).await?;
@@ -87,107 +93,6 @@ pub async fn attach(
         notes.extend(link_up_check::message(group, &interfaces));
     }
     Ok(notes)
-}
-
-/// Checks all interfaces, and returns their names: a request may use alternative ones.
-async fn check_all(
-    manager: &Manager,
-    group: &str,
-    interfaces: &[String],
-    test_addresses: &[TestAddressSpec],
-) -> Result<Vec<String>, Refused> {
-    let devices = manager.links.devices().await.map_err(|error| kernel(&error))?;
-    let already = |text: String| Err(Refused::new(reason::ALREADY_MEMBER, text));
-    let mut members: Vec<(String, [u8; 6])> = manager
-        .groups
-        .get(group)
-        .map(|group| {
-            group.core.members().iter().map(|member| (member.name().to_owned(), member.mac())).collect()
-        })
-        .unwrap_or_default();
-    let mut names = Vec::new();
-    for name in interfaces {
-        let device = devices
-            .iter()
-            .find(|device| device.name == *name || device.altnames.contains(name))
-            .ok_or_else(|| no_such_interface(name))?;
-        if names.contains(&device.name) {
-            return already(format!("{} is named twice: name each interface once", device.name));
-        }
-        let member_of = manager.groups.values().find(|group| group.number_of(device.ifindex).is_some());
-        let member_of = member_of.map(RunningGroup::name);
-        if let Some(address) = test_addresses.first()
-            && member_of == Some(group)
-        {
-            return already(format!(
-                "{name} is a member of {group} already: ipmpctl test-address add {name} {address} gives it a test address"
-            ));
-        }
-        let surroundings = Surroundings {
-            group,
-            member_of,
-            is_group: manager.groups.values().any(|group| group.interface.ifindex == device.ifindex),
-            master: devices.iter().find(|master| device.master == Some(master.ifindex)),
-            members: &members,
-        };
-        let role = |ifindex: u32| {
-            let mut running = manager.groups.values();
-            let found = running.find_map(|known| {
-                if known.interface.ifindex == ifindex
-                    || known.interface.far_end().is_some_and(|(_, far)| far == ifindex)
-                {
-                    Some(Role::Group(known.name().to_owned()))
-                } else {
-                    known.number_of(ifindex).map(|_| Role::Member(known.name().to_owned()))
-                }
-            });
-            let joins =
-                || devices.iter().any(|other| other.ifindex == ifindex && names.contains(&other.name));
-            found.or_else(|| joins().then(|| Role::Member(group.to_owned())))
-        };
-        eligibility::check(device, surroundings)?;
-        eligibility::check_stacking(device, &devices, role)?;
-        check_lifetimes(&manager.links, device, test_addresses).await?;
-        if let Some(program) = other_program(&device.name) {
-            return Err(Refused::new(
-                reason::IN_USE,
-                format!("{name} has the tc program {program} of another program: stop that program first"),
-            ));
-        }
-        members.push((device.name.clone(), device.mac));
-        names.push(device.name.clone());
-    }
-    Ok(names)
-}
-
-/// Refuses an interface with an address that ends unless another program renews it: the program would renew it on the
-/// interface, from which it has moved.
-async fn check_lifetimes(
-    links: &Links,
-    device: &Device,
-    test_addresses: &[TestAddressSpec],
-) -> Result<(), Refused> {
-    let addresses = links.addresses_of(device.ifindex).await.map_err(|error| kernel(&error))?;
-    let staying = staying(test_addresses, &addresses);
-    let ends = |address: &&Address| {
-        address.is_global()
-            && !staying.contains(&address.ip)
-            && address.lifetime.is_some_and(|(valid, _)| valid != u32::MAX)
-    };
-    let Some(address) = addresses.iter().find(ends) else { return Ok(()) };
-    let name = &device.name;
-    let text = if address.ip.is_ipv4() {
-        format!(
-            "{name} has the leased address {address}, which its DHCP client would renew on {name}: configure the address as a \
-             static one, or keep the lease as the test address of {name} (--test-address dhcp)"
-        )
-    } else {
-        format!(
-            "{name} has the address {address} with a lifetime, from router advertisements or DHCPv6: switch them off \
-             (sysctl net.ipv6.conf.{name}.accept_ra=0) and remove the address first (ip address del {address} dev {name})"
-        )
-    };
-    Err(Refused::new(reason::IN_USE, text))
 }
 
 /// What is known of an interface that joins, before anything is changed.
@@ -344,6 +249,8 @@ fn save(
         chosen: options.standby.then_some(Setting::Standby(true)).into_iter().collect(),
         test_addresses: SavedTestAddresses::default(),
         filters: SavedFilters::default(),
+        identity: SavedIdentity::of(&candidate.device),
+        absent: None,
     };
     let name = &candidate.device.name;
     saved.members.insert(number, member);
@@ -388,24 +295,30 @@ async fn move_in(
     device: &Device,
     candidate: &Candidate,
 ) -> Result<Vec<String>, Refused> {
-    wait_until_live(manager, trigger, group_name, now() + PATIENCE).await;
+    wait_until_live(manager, trigger, group_name, device.ifindex).await;
     let configuration = &candidate.configuration;
     let (group, mut context) = manager.group(group_name, trigger).ok_or_else(|| no_such_group(group_name))?;
     let interface = group.interface.clone();
     let (from, to) = (Place::from(device), Place { ifindex: interface.ifindex, name: &interface.name });
     let copied = configuration.copy(context.links, from, to).await.map_err(|error| {
         let mut refused = kernel(&error);
-        if let (Some(ip), Some(libc::ENETUNREACH | libc::EHOSTUNREACH)) =
-            (candidate.staying.first(), error.errno())
-        {
-            refused.message += &format!(
-                "; {ip} is to be a test address: add a data address to {group_name} in the subnet of the gateway first"
-            );
+        match (candidate.staying.first(), error.errno()) {
+            (Some(ip), Some(libc::ENETUNREACH | libc::EHOSTUNREACH)) => {
+                refused.message += &format!(
+                    "; {ip} is to be a test address: add a data address to {group_name} in the subnet of the gateway first"
+                );
+            }
+            // A nexthop object needs an interface with a carrier (`rtm_to_nh_config` in net/ipv4/nexthop.c).
+            (_, Some(libc::ENETDOWN)) => {
+                refused.message +=
+                    &format!("; no member of {group_name} has a working link: attach again once one is up");
+            }
+            _ => {}
         }
         refused
     })?;
     for address in &configuration.addresses {
-        addresses::add(group, &mut context, address.ip, address.prefix).await;
+        addresses::add_moved(group, &mut context, address.ip, address.prefix).await;
     }
     context.announce();
     if let Err(error) = configuration.clear(context.links, from, &copied).await {
@@ -424,12 +337,24 @@ async fn move_in(
     Ok(notes)
 }
 
-/// Waits until a group has a member that is live and usable, not longer than `limit`.
-async fn wait_until_live(manager: &mut Manager, trigger: &Trigger, group: &str, limit: Time) {
+/// Waits until a group has an active member, and so a carrier, not longer than it takes to trust a link that is up. Follows
+/// the link of the interface that joins.
+async fn wait_until_live(manager: &mut Manager, trigger: &Trigger, group: &str, ifindex: u32) {
+    let limit = now() + PATIENCE;
+    let mut link_is_due = now();
     while now() < limit {
         let Some((group, mut context)) = manager.group(group, trigger) else { return };
+        if now() >= link_is_due {
+            link_is_due = now() + LINK_POLL;
+            if let Some(number) = group.number_of(ifindex)
+                && let Ok(device) = context.links.device(ifindex).await
+                && let Some(device) = device
+            {
+                links::device_changed(group, &mut context, number, &device).await;
+            }
+        }
         links::read_live(group, &mut context).await;
-        if !group.live().and(group.core.usable()).is_empty() {
+        if group.core.cast().is_some() {
             return;
         }
         tokio::time::sleep(POLL).await;
@@ -439,23 +364,4 @@ async fn wait_until_live(manager: &mut Manager, trigger: &Trigger, group: &str, 
 async fn device(manager: &Manager, name: &str) -> Result<Device, Refused> {
     let device = manager.links.device_named(name).await.map_err(|error| kernel(&error))?;
     device.ok_or_else(|| no_such_interface(name))
-}
-
-/// The name of a tcx program on an interface that is not a member yet. Where the kernel cannot tell, none.
-fn other_program(name: &str) -> Option<String> {
-    [TcAttachType::Ingress, TcAttachType::Egress].into_iter().find_map(|hook| {
-        let (_, programs) = SchedClassifier::query_tcx(name, hook).ok()?;
-        let program = programs.first()?;
-        Some(program.name_as_str().unwrap_or("without a name").to_owned())
-    })
-}
-
-/// The addresses that an interface keeps as its test addresses: the configured ones, and with `dhcp` the leased one, which
-/// has a lifetime.
-fn staying(test_addresses: &[TestAddressSpec], addresses: &[Address]) -> Vec<IpAddr> {
-    let leased = addresses.iter();
-    let leased = leased.filter(|address| address.ip.is_ipv4() && address.lifetime.is_some());
-    let leased = leased.filter(|_| test_addresses.contains(&TestAddressSpec::Dhcp)).map(|address| address.ip);
-    let configured = test_addresses.iter().filter_map(|test| test.address()).map(|test| test.address());
-    configured.chain(leased).collect()
 }

@@ -14,7 +14,7 @@ use crate::{
     control::Setting,
     core::{self},
     daemon::mpathd::Defaults,
-    types::ProbePolicy,
+    types::{ProbePolicy, SysctlPolicy},
 };
 
 /// Weight of a member whose speed is unknown: that of 1 Gbit/s.
@@ -88,6 +88,15 @@ impl SavedGroup {
         self.last(policy).unwrap_or_default()
     }
 
+    /// What happens to kernel settings that another program changes.
+    pub fn sysctl_policy(&self) -> SysctlPolicy {
+        let policy = |setting: &Setting| match setting {
+            Setting::ManageSysctls(policy) => Some(*policy),
+            _ => None,
+        };
+        self.last(policy).unwrap_or_default()
+    }
+
     /// Updates the weights of the members, and returns them by number.
     pub fn update_weights(&mut self) -> Vec<(u8, u32)> {
         let mut guessed = self.members.values().filter(|member| member.chosen_weight().is_none());
@@ -144,6 +153,7 @@ impl SavedGroup {
         let mut pace = Pace::default();
         for setting in &self.chosen {
             match setting {
+                Setting::AddressDetection(detect) => pace.detect = *detect,
                 Setting::AnnounceCount(count) => pace.count = *count,
                 Setting::AnnounceInterval(seconds) => pace.interval = Duration::from_secs((*seconds).into()),
                 Setting::AnnounceRate(rate) => pace.rate = *rate,
@@ -211,8 +221,9 @@ mod tests {
     #[test]
     fn announcements_are_paced_as_set() {
         assert_eq!(chosen(&[]).announce_pace(), Pace::default());
-        let own = chosen(&["announce-rate=15", "announce-count=2", "announce-interval=3s"]).announce_pace();
-        assert_eq!(own, Pace { rate: Some(15), count: Some(2), interval: Duration::from_secs(3) });
+        let own = ["announce-rate=15", "announce-count=2", "announce-interval=3s", "address-detection=yes"];
+        let pace = Pace { rate: Some(15), count: Some(2), interval: Duration::from_secs(3), detect: true };
+        assert_eq!(chosen(&own).announce_pace(), pace);
         let again = ["announce-rate=15", "announce-count=2", "announce-rate=auto", "announce-count=auto"];
         assert_eq!(chosen(&again).announce_pace(), Pace::default());
     }

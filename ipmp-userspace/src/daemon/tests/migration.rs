@@ -198,11 +198,24 @@ fn thing() -> impl Strategy<Value = Thing> {
 
 #[test]
 fn random_configuration_survives_attach_and_detach() {
-    let mut runner = TestRunner::new_with_rng(
-        ProptestConfig { cases: 8, failure_persistence: None, max_shrink_iters: 0, ..Default::default() },
-        // The same cases in every run: a failure is repeatable.
+    // The same cases in every run: a failure is repeatable.
+    configurations_survive(TestRunner::new_with_rng(
+        config(8),
         TestRng::deterministic_rng(RngAlgorithm::ChaCha),
-    );
+    ));
+}
+
+#[test]
+#[ignore = "soak: other cases in every run"]
+fn soak_random_configuration_survives_attach_and_detach() {
+    configurations_survive(TestRunner::new(config(200)));
+}
+
+fn config(cases: u32) -> ProptestConfig {
+    ProptestConfig { cases, failure_persistence: None, max_shrink_iters: 0, ..Default::default() }
+}
+
+fn configurations_survive(mut runner: TestRunner) {
     let configurations = prop::collection::vec(thing(), 6..16);
     runner
         .run(&configurations, |things| {

@@ -157,6 +157,7 @@ async fn route_own_subnets(
         .filter(|(ip, prefix)| is_own_subnet(group, *ip, *prefix))
         .collect();
     let Some(saved) = saved_mut(context.file, group.name(), &member.name) else { return Ok(()) };
+    let before = saved.routed.clone();
     let obsolete: Vec<Ipv4Addr> =
         saved.routed.iter().copied().filter(|ip| wanted.iter().all(|(other, _)| other != ip)).collect();
     if wanted.iter().any(|(ip, _)| !saved.routed.contains(ip)) {
@@ -176,7 +177,11 @@ async fn route_own_subnets(
     }
     // The addresses of one subnet share a table, from which an obsolete one may have deleted the route.
     for (ip, prefix) in wanted {
-        context.links.add_test_route(member.ifindex, ip, prefix).await?;
+        let was_missing = context.links.add_test_route(member.ifindex, ip, prefix).await?;
+        if was_missing && before.contains(&ip) {
+            let line = Event::TestRuleRestored { member: member.name.clone(), address: ip.into() };
+            context.log(group.name(), &line);
+        }
     }
     Ok(())
 }

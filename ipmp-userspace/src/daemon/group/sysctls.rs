@@ -1,0 +1,136 @@
+//! Kernel settings of the group interface and the members that another program changes: restored, or reported with
+//! `manage-sysctls=warn`. The kernel reports few of them, hence the period.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use super::{Context, RunningGroup};
+use crate::{
+    core::{Event, Time},
+    daemon::clock::now,
+    link::{Saved, sysctl},
+    types::SysctlPolicy,
+};
+
+/// Time between two checks.
+const PERIOD: Duration = Duration::from_secs(3);
+/// How often a setting is restored within [`WINDOW`]: a program that sets it each time wins, and is reported.
+const TIMES: usize = 3;
+const WINDOW: Duration = Duration::from_secs(60);
+
+/// The settings of a group's interfaces, as last checked.
+#[derive(Debug, Default)]
+pub struct Sysctls {
+    due: Time,
+    /// By interface and setting.
+    changes: BTreeMap<(String, String), Changes>,
+}
+
+/// What other programs did to one setting.
+#[derive(Debug, Default)]
+struct Changes {
+    /// When it was restored.
+    restored: Vec<Time>,
+    /// What is wrong now, as reported.
+    message: Option<String>,
+}
+
+impl Sysctls {
+    /// When the next check is due.
+    pub fn next(&self) -> Time {
+        self.due
+    }
+
+    /// What is wrong with the settings of a member and of the group interface; of all members without one. A sentence each.
+    pub fn messages(&self, group: &str, member: Option<&str>) -> Vec<String> {
+        let is_concerned =
+            |interface: &str| member.is_none_or(|member| interface == member || interface == group);
+        let concerned = self.changes.iter().filter(|((interface, _), _)| is_concerned(interface));
+        concerned.filter_map(|(_, changes)| changes.message.clone()).collect()
+    }
+}
+
+/// Checks all settings of a group.
+pub fn check(group: &mut RunningGroup, context: &mut Context<'_>) {
+    let time = now();
+    group.sysctls.due = time + PERIOD;
+    let members: Vec<String> = group.members.values().map(|member| member.name.clone()).collect();
+    let name = group.name().to_owned();
+    let policy = context.file.group(&name).map(|saved| saved.sysctl_policy()).unwrap_or_default();
+    let mut found = vec![(name.clone(), sysctl::plan(&name, sysctl::Role::Group))];
+    if group.test_addresses.has_own_sources() {
+        found.push((name, sysctl::plan_own_sources(group.name())));
+    }
+    found.extend(members.into_iter().map(|member| {
+        let plan = sysctl::plan(&member, sysctl::Role::Member);
+        (member, plan)
+    }));
+    let mut differences = Vec::new();
+    for (interface, plan) in found {
+        match plan {
+            Ok(plan) => differences.extend(plan.into_iter().map(|setting| (interface.clone(), setting))),
+            Err(error) => log::debug!(group = group.name(); "{error}"),
+        }
+    }
+    let is_different = |(interface, setting): &(String, String)| {
+        differences.iter().any(|(other, saved)| other == interface && saved.name(other) == *setting)
+    };
+    for (key, changes) in &mut group.sysctls.changes {
+        if !is_different(key) {
+            changes.message = None;
+        }
+    }
+    for (interface, setting) in differences {
+        correct(group, context, policy, &interface, &setting);
+    }
+}
+
+/// Restores one setting, or reports it.
+fn correct(
+    group: &mut RunningGroup,
+    context: &mut Context<'_>,
+    policy: SysctlPolicy,
+    interface: &str,
+    found: &Saved,
+) {
+    let (time, name) = (now(), found.name(interface));
+    let group_name = group.name().to_owned();
+    let member = (interface != group_name).then(|| interface.to_owned());
+    let changes = group.sysctls.changes.entry((interface.to_owned(), name.clone())).or_default();
+    changes.restored.retain(|restored| time - *restored < WINDOW);
+    let (value, ours) = (found.before.clone(), found.ours.clone());
+    let why = if policy == SysctlPolicy::Warn {
+        format!(
+            "set it (sysctl {name}={ours}), or let ipmpd do it (ipmpctl set {group_name} manage-sysctls=yes)"
+        )
+    } else if changes.restored.len() >= TIMES {
+        format!("another program has changed it {} times within a minute; end that", TIMES + 1)
+    } else {
+        match sysctl::apply(interface, std::slice::from_ref(found)) {
+            Ok(()) => {
+                changes.restored.push(time);
+                changes.message = None;
+                remember(context, &group_name, interface, found);
+                let line = Event::SysctlRestored { member, setting: name, value, ours };
+                return context.log(&group_name, &line);
+            }
+            Err(error) => error.to_string(),
+        }
+    };
+    let message = format!("{name} is {value}, and the group needs {ours}: {why}");
+    if changes.message.as_ref() != Some(&message) {
+        changes.message = Some(message);
+        let line = Event::SysctlChanged { member, setting: name, value, ours, why };
+        context.log(&group_name, &line);
+    }
+}
+
+/// Detach restores what the other program has set.
+fn remember(context: &mut Context<'_>, group: &str, member: &str, found: &Saved) {
+    let Some(saved) = context.file.member_mut(group, member) else { return };
+    let same = |other: &&mut Saved| (&other.family, &other.setting) == (&found.family, &found.setting);
+    match saved.settings.iter_mut().find(same) {
+        Some(known) => known.before.clone_from(&found.before),
+        None => saved.settings.push(found.clone()),
+    }
+    context.file.save_or_log();
+}

@@ -1,0 +1,159 @@
+//! Whether a set of interfaces can join a group, as they are configured now.
+
+use std::net::IpAddr;
+
+use aya::programs::{SchedClassifier, TcAttachType};
+
+use crate::{
+    control::{
+        TestAddressSpec,
+        request::{Refused, reason},
+    },
+    daemon::{
+        group::RunningGroup,
+        manager::Manager,
+        operations::{
+            eligibility::{self, Role, Surroundings},
+            refusals::{kernel, no_such_interface},
+        },
+    },
+    link::{Address, Device, Links},
+};
+
+/// Checks all interfaces, and returns their names: a request may use alternative ones.
+pub(super) async fn check_all(
+    manager: &Manager,
+    group: &str,
+    interfaces: &[String],
+    test_addresses: &[TestAddressSpec],
+) -> Result<Vec<String>, Refused> {
+    let devices = manager.links.devices().await.map_err(|error| kernel(&error))?;
+    let already = |text: String| Err(Refused::new(reason::ALREADY_MEMBER, text));
+    let mut members: Vec<(String, [u8; 6])> = manager
+        .groups
+        .get(group)
+        .map(|group| {
+            let present = group.core.members().iter().filter(|member| !member.absent());
+            present.map(|member| (member.name().to_owned(), member.mac())).collect()
+        })
+        .unwrap_or_default();
+    let mut names = Vec::new();
+    for name in interfaces {
+        let device = devices
+            .iter()
+            .find(|device| device.name == *name || device.altnames.contains(name))
+            .ok_or_else(|| no_such_interface(name))?;
+        if names.contains(&device.name) {
+            return already(format!("{} is named twice: name each interface once", device.name));
+        }
+        let member_of = manager.groups.values().find(|group| group.number_of(device.ifindex).is_some());
+        let member_of = member_of.map(RunningGroup::name);
+        if let Some(address) = test_addresses.first()
+            && member_of == Some(group)
+        {
+            return already(format!(
+                "{name} is a member of {group} already: ipmpctl test-address add {name} {address} gives it a test address"
+            ));
+        }
+        let surroundings = Surroundings {
+            group,
+            member_of,
+            is_group: manager.groups.values().any(|group| group.interface.ifindex == device.ifindex),
+            master: devices.iter().find(|master| device.master == Some(master.ifindex)),
+            members: &members,
+        };
+        let role = |ifindex: u32| {
+            let mut running = manager.groups.values();
+            let found = running.find_map(|known| {
+                if known.interface.ifindex == ifindex
+                    || known.interface.far_end().is_some_and(|(_, far)| far == ifindex)
+                {
+                    Some(Role::Group(known.name().to_owned()))
+                } else {
+                    known.number_of(ifindex).map(|_| Role::Member(known.name().to_owned()))
+                }
+            });
+            let joins =
+                || devices.iter().any(|other| other.ifindex == ifindex && names.contains(&other.name));
+            found.or_else(|| joins().then(|| Role::Member(group.to_owned())))
+        };
+        eligibility::check(device, surroundings)?;
+        check_absent(manager, &device.name)?;
+        eligibility::check_stacking(device, &devices, role)?;
+        check_lifetimes(&manager.links, device, test_addresses).await?;
+        if let Some(program) = other_program(&device.name) {
+            return Err(Refused::new(
+                reason::IN_USE,
+                format!("{name} has the tc program {program} of another program: stop that program first"),
+            ));
+        }
+        members.push((device.name.clone(), device.mac));
+        names.push(device.name.clone());
+    }
+    Ok(names)
+}
+
+/// Refuses an interface with the name of an absent member: the operator decides whether it replaces that one.
+fn check_absent(manager: &Manager, name: &str) -> Result<(), Refused> {
+    let Some(group) = manager.group_of(name) else { return Ok(()) };
+    let absent = manager.file.member(group.name(), name).filter(|member| member.absent.is_some());
+    let Some(absent) = absent else { return Ok(()) };
+    Err(Refused::new(
+        reason::ALREADY_MEMBER,
+        format!(
+            "{name} is the name of an absent member of {}, which is recognised by {}: if this interface replaces it, detach \
+             that one first (ipmpctl detach {name})",
+            group.name(),
+            absent.recognised_by()
+        ),
+    ))
+}
+
+/// Refuses an interface with an address that ends unless another program renews it: the program would renew it on the
+/// interface, from which it has moved.
+async fn check_lifetimes(
+    links: &Links,
+    device: &Device,
+    test_addresses: &[TestAddressSpec],
+) -> Result<(), Refused> {
+    let addresses = links.addresses_of(device.ifindex).await.map_err(|error| kernel(&error))?;
+    let staying = staying(test_addresses, &addresses);
+    let ends = |address: &&Address| {
+        address.is_global()
+            && !staying.contains(&address.ip)
+            && address.lifetime.is_some_and(|(valid, _)| valid != u32::MAX)
+    };
+    let Some(address) = addresses.iter().find(ends) else { return Ok(()) };
+    let name = &device.name;
+    let text = if address.ip.is_ipv4() {
+        format!(
+            "{name} has the leased address {address}, which its DHCP client would renew on {name}: configure the address as a \
+             static one, or keep the lease as the test address of {name} (--test-address dhcp)"
+        )
+    } else {
+        format!(
+            "{name} has the address {address} with a lifetime, from router advertisements or DHCPv6: switch them off \
+             (sysctl net.ipv6.conf.{name}.accept_ra=0) and remove the address first (ip address del {address} dev {name})"
+        )
+    };
+    Err(Refused::new(reason::IN_USE, text))
+}
+
+/// The name of a tcx program on an interface that is not a member yet. Where the kernel cannot tell, none.
+fn other_program(name: &str) -> Option<String> {
+    [TcAttachType::Ingress, TcAttachType::Egress].into_iter().find_map(|hook| {
+        let (_, programs) = SchedClassifier::query_tcx(name, hook).ok()?;
+        let program = programs.first()?;
+        Some(program.name_as_str().unwrap_or("without a name").to_owned())
+    })
+}
+
+/// The addresses that an interface keeps as its test addresses: the configured ones, and with `dhcp` the leased one, which
+/// has a lifetime.
+pub(super) fn staying(test_addresses: &[TestAddressSpec], addresses: &[Address]) -> Vec<IpAddr> {
+    let leased = addresses.iter();
+    let leased = leased.filter(|address| address.ip.is_ipv4() && address.lifetime.is_some());
+    let leased = leased.filter(|_| test_addresses.contains(&TestAddressSpec::Dhcp)).map(|address| address.ip);
+    let configured = test_addresses.iter().filter_map(|test| test.address()).map(|test| test.address());
+    configured.chain(leased).collect()
+}
