@@ -360,14 +360,23 @@ impl Lab {
         Ok(namespace)
     }
 
-    /// Recreates a deleted veth member, with the same name, Ethernet address and cable.
+    /// Recreates a deleted veth member, with the same name, interface index, Ethernet address and cable.
     pub fn recreate_member(&self, name: &str) -> Result<()> {
-        let member = self.member(name);
         let number = self.members.iter().take_while(|member| member.name != name).count();
-        ensure!(member.cable.is_veth(), "{name} is not a veth member: it cannot be recreated");
+        self.recreate(name, name, Some(member_index(number)))?;
+        self.member(name).cable.wait_carrier(true, TIMEOUT)
+    }
+
+    /// Recreates a deleted veth member with another interface index and this name: the same Ethernet address and cable.
+    pub fn recreate_member_as(&self, member: &str, name: &str) -> Result<()> {
+        self.recreate(member, name, None)
+    }
+
+    fn recreate(&self, member: &str, name: &str, index: Option<u32>) -> Result<()> {
+        let member = self.member(member);
+        ensure!(member.cable.is_veth(), "{} is not a veth member: it cannot be recreated", member.name);
         let far = member.cable.far();
-        lay_cable(&self.host, name, member.mac, &far.namespace, &far.interface, Some(member_index(number)))?;
-        member.cable.wait_carrier(true, TIMEOUT)
+        lay_cable(&self.host, name, member.mac, &far.namespace, &far.interface, index)
     }
 
     /// For registering what must be removed with the lab.

@@ -1,5 +1,6 @@
-//! Members are moved to another network namespace, or deleted and recreated, with traffic, and with the daemon running,
-//! stopped or killed: no traffic is black-holed, and no frame of the group appears in the other namespace.
+//! Members are moved to another network namespace and back, or deleted and recreated, with traffic, and with the daemon
+//! running, stopped or killed: no traffic is black-holed, no frame of the group appears in the other namespace, and the member
+//! rejoins.
 
 lab::lane!(alone);
 
@@ -10,6 +11,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use aya::programs::{SchedClassifier, TcAttachType};
+use ipmp::types::MemberState;
 use lab::network::{DATA, DATA6};
 use lab::packet::PacketSocket;
 use lab::ping;
@@ -176,34 +178,33 @@ impl<'lab> Scene<'lab> {
     }
 
     /// The daemon logs the removal once, and another member becomes the inbound member of the address.
-    fn wait_left(&self, what: &str) {
-        let line = format!("IP interface {} has left group {GROUP}", self.member);
-        self.production.daemon.wait_line(&line, self.lines, 5 * SECOND).unwrap();
+    fn wait_absent(&self, what: &str) {
+        self.wait_line(what, "is absent");
         self.production.wait_usable(2).unwrap();
-        assert!(self.production.member(&self.member).is_err());
+        assert_eq!(self.production.member(&self.member).unwrap().state, MemberState::Absent);
         assert_ne!(self.production.inbound(DATA).unwrap(), self.member);
         self.bait.wait_received(INWARD / 4, 5 * SECOND).unwrap();
-        self.assert_logged_once(what, &line);
     }
 
-    /// The message was logged once, with no warning or error.
-    fn assert_logged_once(&self, what: &str, line: &str) {
+    /// What happened to the member was logged once, with no error.
+    fn wait_line(&self, what: &str, event: &str) {
+        let line = format!("IP interface {} of group {GROUP} {event}", self.member);
+        self.production.daemon.wait_line(&line, self.lines, 5 * SECOND).unwrap();
         let all = self.production.daemon.log().split_off(self.lines);
         println!("{what}: ipmpd logged:\n  {}", all.join("\n  "));
-        assert_eq!(all.iter().filter(|message| message.contains(line)).count(), 1, "{all:?}");
-        let is_warning = |message: &&String| ["WARN", "ERROR"].iter().any(|level| message.contains(level));
-        let warnings: Vec<_> = all.iter().filter(is_warning).collect();
-        assert!(warnings.is_empty(), "{what}: {warnings:?}");
+        assert_eq!(all.iter().filter(|message| message.contains(&line)).count(), 1, "{all:?}");
+        let errors: Vec<_> = all.iter().filter(|message| message.contains("ERROR")).collect();
+        assert!(errors.is_empty(), "{what}: {errors:?}");
     }
 
-    /// The member is attached again and transmits its share; `sent` returns how many packets it has sent.
-    fn attach_again(&self, what: &str, sent: impl Fn() -> u64) {
-        self.production.daemon.ctl(&format!("attach {} --group {GROUP}", self.member)).unwrap();
+    /// The member rejoins by itself and transmits its share; `sent` returns how many packets it has sent.
+    fn wait_returned(&self, what: &str, sent: impl Fn() -> u64) {
+        self.wait_line(what, "has returned");
         self.production.wait_usable(3).unwrap();
         let before = sent();
         self.out.wait_received(20_000, 5 * SECOND).unwrap();
         let share = sent() - before;
-        println!("{what}, attached again: {share} of the next 20,000 packets through {}", self.member);
+        println!("{what}, returned: {share} of the next 20,000 packets through {}", self.member);
         // Each of the 32 flows selects a member by its hash: few may select this one.
         assert!(share > 500, "{what}: only {share} of 20,000 packets through {}", self.member);
     }
@@ -252,7 +253,7 @@ fn move_member(daemon: Daemon) {
     assert!(other.namespace.wait_carrier(&member, true, 5 * SECOND));
     other.namespace.ip(&format!("addr add {MOVED}/24 dev {member}")).unwrap();
     if daemon == Daemon::Running {
-        scene.wait_left(what);
+        scene.wait_absent(what);
     }
     scene.out.wait_received(20_000, 5 * SECOND).unwrap();
 
@@ -272,7 +273,7 @@ fn move_member(daemon: Daemon) {
         let arrives = wait_until(5 * SECOND, || bait.load(SeqCst) > INWARD);
         assert!(arrives, "{what}: no frame for the old member arrived");
         scene.resume_daemon(daemon);
-        scene.wait_left(what);
+        scene.wait_absent(what);
     }
     let dropped = tx_dropped(&other.namespace) - before;
     // No program of ipmpd is left on it.
@@ -285,35 +286,35 @@ fn move_member(daemon: Daemon) {
     let qdiscs = command::run(other.namespace.command("tc").args(["qdisc", "show", "dev", &member])).unwrap();
     assert!(!qdiscs.contains("clsact"), "{what}: {qdiscs}");
 
-    // It is moved back and attached again.
+    // It is moved back.
     let moved_back = || lab.host().link(&member).unwrap();
     other.namespace.ip(&format!("link set {member} netns {}", lab.host().name())).unwrap();
     lab.host().ip(&format!("link set {member} up")).unwrap();
-    scene.attach_again(what, || moved_back().statistics.tx_packets);
+    scene.wait_returned(what, || moved_back().statistics.tx_packets);
     let production = scene.check_streams(what, daemon, dropped);
     other.assert_untouched(what);
     production.assert_clean();
 }
 
 #[test]
-fn member_moved_to_another_namespace_leaves_group() {
+fn member_moved_to_another_namespace_and_back_rejoins() {
     lab::needs_root!();
     move_member(Daemon::Running);
 }
 
 #[test]
-fn member_moved_to_another_namespace_leaves_group_with_the_daemon_stopped() {
+fn member_moved_to_another_namespace_and_back_rejoins_with_the_daemon_stopped() {
     lab::needs_root!();
     move_member(Daemon::Stopped);
 }
 
 #[test]
-fn member_moved_to_another_namespace_leaves_group_with_the_daemon_killed() {
+fn member_moved_to_another_namespace_and_back_rejoins_with_the_daemon_killed() {
     lab::needs_root!();
     move_member(Daemon::Killed);
 }
 
-/// Deletes the member, recreates it with the same name, index and MAC, and attaches it again.
+/// Deletes the member, and recreates it with the same name, index and MAC.
 fn delete_member(daemon: Daemon) {
     let _lock = MeasurementLock::acquire().unwrap();
     let what = &format!("deleted, daemon {daemon:?}");
@@ -325,7 +326,7 @@ fn delete_member(daemon: Daemon) {
     // Its port is deleted with it, and so are the counters of frames dropped there.
     lab.host().ip(&format!("link del {member}")).unwrap();
     if daemon == Daemon::Running {
-        scene.wait_left(what);
+        scene.wait_absent(what);
     }
     scene.out.wait_received(20_000, 5 * SECOND).unwrap();
 
@@ -333,26 +334,25 @@ fn delete_member(daemon: Daemon) {
     let recreated = || lab.host().link(&member).unwrap();
     assert_eq!(recreated().index, index);
     scene.out.wait_received(20_000, 5 * SECOND).unwrap();
-    // It has the name, index and MAC of a member, but is not a member.
-    let sent = recreated().statistics.tx_packets;
-    assert!(sent < 100, "{what}: {sent} packets sent by an interface that is not a member");
     if daemon != Daemon::Running {
+        // It has the name, index and MAC of a member, but is not a member.
+        let sent = recreated().statistics.tx_packets;
+        assert!(sent < 100, "{what}: {sent} packets sent by an interface that is not a member");
         scene.resume_daemon(daemon);
-        scene.wait_left(what);
+        scene.wait_line(what, "is absent");
     }
-
-    scene.attach_again(what, || recreated().statistics.tx_packets);
+    scene.wait_returned(what, || recreated().statistics.tx_packets);
     scene.check_streams(what, daemon, 0).assert_clean();
 }
 
 #[test]
-fn deleted_member_is_recreated() {
+fn deleted_member_that_is_recreated_rejoins() {
     lab::needs_root!();
     delete_member(Daemon::Running);
 }
 
 #[test]
-fn deleted_member_is_recreated_with_the_daemon_stopped() {
+fn deleted_member_that_is_recreated_rejoins_with_the_daemon_stopped() {
     lab::needs_root!();
     delete_member(Daemon::Stopped);
 }

@@ -126,6 +126,11 @@ fn member(blocks: &mut Blocks, group: &GroupReport, member: &MemberReport) {
     blocks.line(&format!("ether {}", member.mac));
     blocks.line(&format!("groupname {}", group.groupname));
     blocks.line(&member_state(group, member));
+    if let Some(identity) = &member.recognised_by {
+        blocks.line(&format!(
+            "its device was deleted or moved; it rejoins when a device with {identity} appears"
+        ));
+    }
     member.probing.iter().for_each(|one| blocks.line(&probing(one)));
     let share = f64::from(member.slots) * 100.0 / SLOTS as f64;
     blocks.line(&format!(
@@ -186,6 +191,7 @@ fn transmits(member: &MemberReport) -> bool {
 fn why(member: &MemberReport) -> &'static str {
     let probes_failed = member.live && member.probing.iter().any(|probing| probing.failed);
     match (member.state, member.link) {
+        (MemberState::Absent, _) => "absent",
         (MemberState::Offline, _) => "offline",
         (MemberState::Failed, LinkState::Down) => "failed, link down",
         (MemberState::Failed, _) if probes_failed => "failed, no replies to probes",
@@ -209,7 +215,7 @@ fn member_state(group: &GroupReport, member: &MemberReport) -> String {
         line.push_str("does not transmit");
         let why = why(member);
         // State and link are in this line already.
-        if !["failed", "failed, link down", "link down", "offline"].contains(&why) {
+        if !["absent", "failed", "failed, link down", "link down", "offline"].contains(&why) {
             write!(line, ": {why}").expect("writing to a string cannot fail");
         }
     }

@@ -65,7 +65,7 @@ pub struct Capture {
 pub struct MemberReport {
     /// Name of the interface.
     pub name: String,
-    /// Index of the interface.
+    /// Index of the interface; 0 if it is absent.
     pub ifindex: u32,
     /// The member's number in the maps, 0 to 15.
     pub number: u8,
@@ -87,6 +87,8 @@ pub struct MemberReport {
     pub state: MemberState,
     /// Why it is offline; `None`: it is not.
     pub offline: Option<OfflineCause>,
+    /// Of an absent member: what its device is recognised by when it returns.
+    pub recognised_by: Option<String>,
     /// Traffic is distributed over the active members.
     pub active: bool,
     /// The daemon permits it to transmit.
@@ -173,6 +175,7 @@ pub(crate) fn sample() -> GroupReport {
         probe: ProbeState::Disabled,
         state,
         offline: (state == MemberState::Offline).then_some(OfflineCause::Operator),
+        recognised_by: None,
         active: state == MemberState::Ok,
         usable: state == MemberState::Ok,
         live: link == LinkState::Up,

@@ -5,8 +5,7 @@ use std::{fmt, net::IpAddr, ops::RangeInclusive, str::FromStr};
 use serde::{Deserialize, Serialize};
 
 use super::{detection::DetectionTime, link_delay::LinkDelay, target};
-use crate::types::{CaptureMode, HashPolicy};
-use crate::types::{ProbePolicy, SysctlPolicy};
+use crate::types::{CaptureMode, HashPolicy, MatchBy, ProbePolicy, SysctlPolicy};
 
 /// A setting with its value. In the state file and on the socket it is its text.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -40,6 +39,8 @@ pub enum Setting {
     Updelay(LinkDelay),
     /// Whether a member is used only when an active member fails.
     Standby(bool),
+    /// By what a member is recognised when its device returns.
+    Match(MatchBy),
     /// Share of the flows that a member should get, against the other members' weights.
     Weight(u32),
 }
@@ -171,6 +172,14 @@ const KEYS: &[Key] = &[
         about: "how long a link must be up before the member is used (default 200ms): as long as the switch port blocks after \
                 a link-up. A member without its own has that of its group. While no member is live, 200 ms at most",
         read: |value| Ok(value.parse().ok().map(Setting::Updelay)),
+    },
+    Key {
+        name: "match",
+        owners: &[Owner::Member],
+        values: "auto|permanent-mac|mac|name",
+        about: "by what the member is recognised when its device returns: permanent MAC, else MAC, else name (auto), or \
+                one of them",
+        read: |value| Ok(value.parse().ok().map(Setting::Match)),
     },
     Key {
         name: "standby",
@@ -320,6 +329,7 @@ impl Setting {
             Self::Probe(_) => "probe",
             Self::Targets(_) => "targets",
             Self::Updelay(_) => "updelay",
+            Self::Match(_) => "match",
             Self::Standby(_) => "standby",
             Self::Weight(_) => "weight",
         };
@@ -411,6 +421,7 @@ impl fmt::Display for Setting {
                 f.write_str(&texts.join(","))
             }
             Self::Updelay(delay) => delay.fmt(f),
+            Self::Match(by) => f.write_str(by.as_str()),
             Self::Standby(on) => f.write_str(if *on { "on" } else { "off" }),
             Self::Weight(weight) => write!(f, "{weight}"),
             Self::AnnounceInterval(seconds) => write!(f, "{seconds}s"),
@@ -429,7 +440,7 @@ mod tests {
                          announce-rate=auto|1..1000, capture=auto|on|off, fail-open=yes|no, failback=yes|no, fdt=10ms..3600s, \
                          hash=connection|flow|destination, manage-sysctls=yes|warn, probe=off|auto|arp|nd, \
                          targets=auto|ADDRESS[,ADDRESS...], updelay=0ms..600s";
-    const MEMBER: &str = "a member has updelay=0ms..600s, standby=on|off, weight=1..1000000";
+    const MEMBER: &str = "a member has updelay=0ms..600s, match=auto|permanent-mac|mac|name, standby=on|off, weight=1..1000000";
 
     fn read(text: &str) -> Result<Setting, String> {
         text.parse().map_err(|error: Error| error.to_string())
@@ -474,6 +485,10 @@ mod tests {
             "updelay=0s",
             "updelay=35s",
             "updelay=600s",
+            "match=auto",
+            "match=permanent-mac",
+            "match=mac",
+            "match=name",
             "standby=on",
             "standby=off",
             "weight=1",
@@ -521,6 +536,7 @@ mod tests {
             ("targets=", "auto|ADDRESS[,ADDRESS...]"),
             ("updelay=601s", "0ms..600s"),
             ("updelay=30", "0ms..600s"),
+            ("match=ifindex", "auto|permanent-mac|mac|name"),
             ("standby=yes", "on|off"),
         ] {
             let (key, value) = text.split_once('=').unwrap();

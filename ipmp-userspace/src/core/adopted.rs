@@ -29,6 +29,8 @@ pub struct Adopted {
     /// The members that were probed, in IPv4 and in IPv6. A failed one stays failed until its probes are answered; the
     /// caller reports test addresses afterwards.
     pub probed: [MemberSet; 2],
+    /// The members whose device does not exist.
+    pub absent: MemberSet,
     /// The members that are standbys.
     pub standby: MemberSet,
 }

@@ -57,6 +57,16 @@ pub enum Event {
         member: String,
         group: String,
     },
+    /// The device of a member was deleted, or moved to another network namespace. The member stays.
+    MemberAbsent {
+        member: String,
+        group: String,
+    },
+    /// The device of an absent member is back.
+    MemberReturned {
+        member: String,
+        group: String,
+    },
     Offline {
         member: String,
         group: String,
@@ -384,6 +394,10 @@ pub enum Cause {
     },
     /// The previous holder of a role has left.
     MemberLeft {
+        member: String,
+    },
+    /// The device of the member does not exist.
+    MemberAbsent {
         member: String,
     },
     Balance {

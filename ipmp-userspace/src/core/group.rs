@@ -23,6 +23,9 @@
 //! | functions again | any | repair; at least one usable, if all were unusable | joins the end of the active list |
 //! | is set offline | some, or more members if all failed | offline | not usable, leaves the active list |
 //! | is set online | any | online | usable; joins the end of the active list if it functions |
+//! | becomes absent | some | absent, failure | as down, and not usable; its number, lists and settings stay |
+//! | becomes absent | none | absent, all unusable | not usable; roles keep their lists, no address is announced |
+//! | returns | any | returned, link up | as one whose link came up |
 //! | loses its ingress program | some | failure | as down; repaired when the program is attached again |
 //! | has the MAC of another one | any | not unique | as offline |
 //! | no longer has it | any | unique | as online |
@@ -32,6 +35,7 @@
 //! | `members` | the members |
 //! | `roles` | the active list, and the roles of its members |
 //! | `offline` | members out of service |
+//! | `absence` | members whose device does not exist |
 //! | `standby` | which functioning members are inactive |
 //! | `program` | members whose ingress program is missing |
 //! | `probing` | probers, targets and verdicts |
@@ -39,6 +43,7 @@
 //! | `actions` | what is to be published now |
 //! | `adopt` | a group that an earlier daemon left |
 
+mod absence;
 mod actions;
 mod adopt;
 mod members;
@@ -112,6 +117,8 @@ impl Group {
         match input {
             Input::Joined(attachment) => self.join(now, attachment),
             Input::Left { member } => self.leave(member),
+            Input::Absent { member } => self.set_absent(member),
+            Input::Returned { member, mac, mtu, link } => self.set_returned(now, member, mac, mtu, link),
             Input::Link { member, link } => self.set_link(now, member, link),
             Input::Live(live) => self.set_live(now, live),
             Input::Program { member, attached } => self.set_program(member, attached),
@@ -280,7 +287,8 @@ impl Group {
     }
 
     fn set_link(&mut self, now: Time, number: u8, link: LinkState) {
-        let turn = self.members.get_mut(number).and_then(|member| member.set_link(link));
+        let member = self.members.get_mut(number).filter(|member| !member.absent);
+        let turn = member.and_then(|member| member.set_link(link));
         self.turned(number, turn, Some(now), Cause::Trigger);
     }
 
@@ -333,8 +341,13 @@ impl Group {
                 let before = Member { condition: from, ..member.clone() };
                 member.probing.link_down();
                 member.inactive = false;
-                let cause = Cause::LinkLost { member: name.clone() };
-                self.report(cause.clone(), |_| Event::LinkDown { member: name.clone() });
+                let cause = if member.absent {
+                    Cause::MemberAbsent { member: name.clone() }
+                } else {
+                    let cause = Cause::LinkLost { member: name.clone() };
+                    self.report(cause.clone(), |_| Event::LinkDown { member: name.clone() });
+                    cause
+                };
                 self.members.replace(&before);
                 self.reconcile(&cause);
                 if matches!(from, Condition::New | Condition::Ok) && !failed {

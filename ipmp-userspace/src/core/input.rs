@@ -33,10 +33,26 @@ pub struct Attachment {
 pub enum Input {
     /// An interface joins the group.
     Joined(Attachment),
-    /// A member leaves the group, or its device was deleted.
+    /// A member leaves the group.
     Left {
         /// The member.
         member: u8,
+    },
+    /// A member's device was deleted, or moved to another network namespace. The member stays, with all its settings.
+    Absent {
+        /// The member.
+        member: u8,
+    },
+    /// The device of an absent member is back; its name was reported before.
+    Returned {
+        /// The member.
+        member: u8,
+        /// MAC.
+        mac: [u8; 6],
+        /// MTU in bytes.
+        mtu: u32,
+        /// Its link.
+        link: LinkState,
     },
     /// Netlink reports a member's link, changed or not.
     Link {

@@ -16,6 +16,7 @@
 //! and no link-up.
 //!
 //! Offline covers all this: the link of an offline member is still tracked, and decides its state when it is online again.
+//! A member whose device does not exist is absent, whatever else it is; its condition is **down** until the device returns.
 //!
 //! Probes ([`super::probe`]) are independent of it: a member functions if its link is good *and* its probes have not failed.
 //! A link that goes down fails them, too, so that a member which is probed is repaired by ten replies and not by its link.
@@ -66,6 +67,8 @@ pub struct Member {
     pub(super) condition: Condition,
     pub(super) live: bool,
     pub(super) offline: Option<OfflineCause>,
+    /// Its device does not exist here. Its condition is then [`Condition::Down`].
+    pub(super) absent: bool,
     pub(super) flap: Flap,
     pub(super) standby: bool,
     /// Functions, but does not transmit: a standby, or repaired without `failback`.
@@ -135,6 +138,7 @@ impl Member {
             condition: Condition::New,
             live: false,
             offline: None,
+            absent: false,
             flap: Flap::default(),
             standby: false,
             inactive: false,
@@ -189,6 +193,16 @@ impl Member {
         self.offline
     }
 
+    /// Whether the operator has set it offline.
+    pub fn is_offline_by_operator(&self) -> bool {
+        self.offline == Some(OfflineCause::Operator)
+    }
+
+    /// Whether its device does not exist here.
+    pub fn absent(&self) -> bool {
+        self.absent
+    }
+
     /// End of its hold-down, if flap protection has started one.
     pub fn held_until(&self) -> Option<Time> {
         self.flap.until()
@@ -227,6 +241,7 @@ impl Member {
     /// The state that is reported (docs/reference.md 1.7).
     pub fn state(&self) -> MemberState {
         match (self.offline, self.condition) {
+            _ if self.absent => MemberState::Absent,
             (Some(_), _) => MemberState::Offline,
             (None, Condition::New) => MemberState::Unknown,
             (None, Condition::Ok) if self.probing.failed || !self.receives => MemberState::Failed,
@@ -240,7 +255,7 @@ impl Member {
     pub fn probe_column(&self) -> ProbeState {
         if !self.probing.enabled() {
             ProbeState::Disabled
-        } else if self.state() == MemberState::Failed {
+        } else if matches!(self.state(), MemberState::Failed | MemberState::Absent) {
             ProbeState::Failed
         } else if self.lacks_targets() {
             ProbeState::Unknown
@@ -278,7 +293,7 @@ impl Member {
     ///
     /// A failed link alone is no reason not to: the datapath fails over by itself, and returns without the daemon.
     pub fn usable(&self) -> bool {
-        self.offline.is_none() && self.flap.until().is_none() && !self.kept_out
+        !self.absent && self.offline.is_none() && self.flap.until().is_none() && !self.kept_out
     }
 
     /// Whether it is in a hold-down, and not offline.

@@ -28,7 +28,7 @@ use super::{
     group::{conflicts, deadline, followers, links, probe_replies, tasks::TaskResult},
     kernel_changes,
     manager::Manager,
-    operations,
+    operations, returns,
     startup::{
         self, Error,
         lock::Lock,
@@ -258,6 +258,9 @@ impl EventLoop {
         }
         if self.manager.filter_timer.next(&self.manager.groups).is_some_and(|due| due <= time) {
             self.manager.update_filters(&trigger).await;
+        }
+        if self.manager.returns.next().is_some_and(|due| due <= time) {
+            returns::check(&mut self.manager, &trigger, false).await;
         }
         if self.manager.sentinel_check.next(&self.manager.groups).is_some_and(|due| due <= time) {
             self.manager.check_sentinel(&trigger);

@@ -3,6 +3,7 @@
 //! [`actions`] feeds the state machine and applies what it decides. Every other module has one concern and reports to the
 //! state machine through it. No module here imports the event loop or the manager: functions get a [`Context`].
 
+pub mod absence;
 pub mod actions;
 pub mod addresses;
 pub mod conflicts;
@@ -174,9 +175,15 @@ impl RunningGroup {
         self.members.iter().find(|(_, member)| member.ifindex == ifindex).map(|(number, _)| *number)
     }
 
-    /// The number of the member with this name.
+    /// The number of the member with this name, absent or not.
     pub fn number_named(&self, name: &str) -> Option<u8> {
-        self.members.iter().find(|(_, member)| member.name == name).map(|(number, _)| *number)
+        let present = self.members.iter().find(|(_, member)| member.name == name).map(|(number, _)| *number);
+        present.or_else(|| self.core.member_named(name).map(core::member::Member::number))
+    }
+
+    /// Whether the device of any member does not exist.
+    pub fn has_absent_members(&self) -> bool {
+        self.core.members().iter().any(core::member::Member::absent)
     }
 
     /// Since when the link of a member that is not live has been up.

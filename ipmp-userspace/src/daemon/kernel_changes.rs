@@ -5,13 +5,13 @@ use std::{collections::BTreeSet, net::IpAddr};
 use super::{
     events::trigger::Trigger,
     group::{
-        RunningGroup, addresses, links, members, probe_replies, route_targets, tasks::TaskResult,
+        RunningGroup, absence, addresses, links, members, probe_replies, route_targets, tasks::TaskResult,
         test_addresses, vlans,
     },
     manager::Manager,
     migration::restore_all,
     operations::destroy,
-    renames,
+    renames, returns,
 };
 use crate::{
     core::Event,
@@ -70,8 +70,12 @@ pub async fn resync(manager: &mut Manager, trigger: &Trigger) -> Result<(), link
         }
     }
     for device in &devices {
+        if is_replaced(manager, device) {
+            device_deleted(manager, trigger, device.ifindex).await;
+        }
         device_changed(manager, trigger, device).await;
     }
+    returns::check(manager, trigger, false).await;
     let addresses = manager.links.addresses().await?;
     for (ifindex, address) in &addresses {
         address_added(manager, trigger, *ifindex, address).await;
@@ -87,6 +91,16 @@ pub async fn resync(manager: &mut Manager, trigger: &Trigger) -> Result<(), link
         links::read_live(group, &mut context).await;
     }
     Ok(())
+}
+
+/// Whether a device is another one than the member with its index: messages about it were lost.
+fn is_replaced(manager: &Manager, device: &Device) -> bool {
+    manager.groups.values().any(|group| {
+        let number = group.number_of(device.ifindex);
+        let saved = number.and_then(|number| manager.file.group(group.name())?.members.get(&number));
+        let permanent = saved.and_then(|saved| saved.identity.permanent_mac);
+        permanent.is_some() && device.permanent_mac.is_some() && permanent != device.permanent_mac
+    })
 }
 
 /// A netlink message may be old: messages queue. Where it would make a difference the device is read again, so that only its
@@ -124,6 +138,7 @@ async fn device_changed(manager: &mut Manager, trigger: &Trigger, reported: &Dev
             links::follow_mac(group, &mut context, device.mac).await;
         }
     }
+    returns::check_device(manager, trigger, &device).await;
 }
 
 async fn device_deleted(manager: &mut Manager, trigger: &Trigger, ifindex: u32) {
@@ -135,7 +150,7 @@ async fn device_deleted(manager: &mut Manager, trigger: &Trigger, ifindex: u32) 
     for group in groups.values_mut() {
         vlans::recheck(group);
         match group.number_of(ifindex) {
-            Some(number) => members::device_deleted(group, &mut context, number).await,
+            Some(number) => absence::device_deleted(group, &mut context, number).await,
             None => set_vlan(group, ifindex, None),
         }
     }

@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use super::{
     events::{event_log::EventLog, trigger::Trigger},
     group::{
-        Context, RunningGroup, deadline, hardware_filters::FilterTimer, neighbours::ProbeResolver,
-        route_targets::RouteReader, tasks::Tasks,
+        Context, RunningGroup, absence::ReturnTimer, deadline, hardware_filters::FilterTimer,
+        neighbours::ProbeResolver, route_targets::RouteReader, tasks::Tasks,
     },
     mpathd::Mpathd,
     sentinel_check::SentinelCheck,
@@ -37,6 +37,8 @@ pub struct Manager {
     pub route_reader: RouteReader,
     /// When hardware filters are updated.
     pub filter_timer: FilterTimer,
+    /// Devices of absent members that cannot rejoin yet.
+    pub returns: ReturnTimer,
     /// When the sentinel is checked.
     pub sentinel_check: SentinelCheck,
     /// Queries beside the loop.
@@ -99,7 +101,7 @@ impl Manager {
         let groups = self.groups.values().filter_map(deadline::next);
         let filters = self.filter_timer.next(&self.groups);
         let sentinel = self.sentinel_check.next(&self.groups);
-        let others = [self.schedule.next(), filters, sentinel, self.route_reader.next()];
+        let others = [self.schedule.next(), filters, sentinel, self.route_reader.next(), self.returns.next()];
         groups.chain(others.into_iter().flatten()).min()
     }
 

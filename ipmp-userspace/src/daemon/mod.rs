@@ -11,6 +11,7 @@
 //! | `events` | the event log, its history, the logger, the journal |
 //! | [`state_file`] | records that outlive the daemon |
 //! | `renames` | following interfaces that other programs rename |
+//! | `returns` | devices of absent members that are back |
 //! | `sentinel_check` | starting the sentinel again if it has stopped |
 //! | [`migration`] | moving addresses and routes without interruption |
 //! | [`mpathd`] | defaults from `/etc/default/mpathd` |
@@ -31,6 +32,7 @@ pub mod migration;
 pub mod mpathd;
 mod operations;
 mod renames;
+mod returns;
 mod sentinel_check;
 mod startup;
 pub mod state_file;

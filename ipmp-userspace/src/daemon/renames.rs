@@ -6,7 +6,11 @@
 
 use std::collections::BTreeMap;
 
-use super::{events::trigger::Trigger, group::RunningGroup, manager::Manager};
+use super::{
+    events::trigger::Trigger,
+    group::{RunningGroup, absence},
+    manager::Manager,
+};
 use crate::{
     core::Event,
     link::{self, Device},
@@ -57,18 +61,25 @@ fn follow_groups(manager: &mut Manager, trigger: &Trigger) {
     }
 }
 
+/// The members of a group that have other names now, by number.
+fn renamed_members(group: &RunningGroup) -> BTreeMap<u8, String> {
+    let renamed = group.members.iter().filter_map(|(&number, member)| {
+        let now = link::name_of(member.ifindex)?;
+        (now != member.name).then_some((number, now))
+    });
+    renamed.collect()
+}
+
 fn follow_members(manager: &mut Manager, trigger: &Trigger) {
-    let (groups, context) = manager.context(trigger);
+    let (groups, mut context) = manager.context(trigger);
     let mut is_changed = false;
-    for group in groups.values_mut() {
-        let renamed = group.members.iter().filter_map(|(&number, member)| {
-            let now = link::name_of(member.ifindex)?;
-            (now != member.name).then_some((number, now))
-        });
-        let renamed: BTreeMap<u8, String> = renamed.collect();
-        if renamed.is_empty() {
-            continue;
-        }
+    let all = groups.iter().map(|(name, group)| (name.clone(), renamed_members(group)));
+    let all: Vec<(String, BTreeMap<u8, String>)> = all.filter(|(_, renamed)| !renamed.is_empty()).collect();
+    for name in all.iter().flat_map(|(_, renamed)| renamed.values()) {
+        groups.values_mut().for_each(|group| absence::release_name(group, &mut context, name));
+    }
+    for (group, renamed) in all {
+        let Some(group) = groups.get_mut(&group) else { continue };
         is_changed = true;
         group.core.rename_members(&renamed);
         let name = group.interface.name.clone();

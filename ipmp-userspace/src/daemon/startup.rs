@@ -13,6 +13,7 @@ use tokio::sync::mpsc;
 use super::{
     events::{event_log::EventLog, trigger::Trigger},
     group::{
+        absence::ReturnTimer,
         hardware_filters::FilterTimer,
         neighbours::ProbeResolver,
         route_targets::RouteReader,
@@ -89,6 +90,7 @@ pub fn open_manager(
         prober: ProbeResolver::new(tasks.clone()),
         route_reader: RouteReader::default(),
         filter_timer: FilterTimer::default(),
+        returns: ReturnTimer::default(),
         sentinel_check: SentinelCheck::default(),
         tasks,
         event_log: EventLog::default(),

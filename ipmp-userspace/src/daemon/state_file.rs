@@ -4,6 +4,7 @@
 //! *before* the change that it describes, and replaced whole: whenever a daemon is killed, the next one, or
 //! `ipmpd --teardown`, can restore everything.
 
+mod identity;
 mod settings;
 
 use std::{
@@ -15,6 +16,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
+pub use identity::{SavedAbsence, SavedIdentity, recognise};
 use serde::{Deserialize, Deserializer, Serialize, de::Error as _};
 pub use settings::{DEFAULT_WEIGHT, Updelays};
 
@@ -126,7 +128,8 @@ impl SavedGroup {
 
     /// Updates the names of the members after the kernel's.
     fn follow_members(&mut self) {
-        let renamed = self.members.iter().filter_map(|(&number, member)| {
+        let present = self.members.iter().filter(|(_, member)| member.absent.is_none());
+        let renamed = present.filter_map(|(&number, member)| {
             let name = link::name_of(member.ifindex)?;
             (name != member.name).then_some((number, name))
         });
@@ -171,6 +174,12 @@ pub struct SavedMember {
     /// What the daemon added to its hardware filters.
     #[serde(default)]
     pub filters: SavedFilters,
+    /// What it is recognised by when its device returns.
+    #[serde(default)]
+    pub identity: SavedIdentity,
+    /// Its device does not exist.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub absent: Option<SavedAbsence>,
 }
 
 /// The test addresses of a member: what is needed to remove them, or to restore what was there.
@@ -381,6 +390,8 @@ mod tests {
                 routed: vec!["10.0.0.1".parse().unwrap()],
             },
             filters: SavedFilters::default(),
+            identity: SavedIdentity { mac: Some([2, 0, 0, 0, 0, 1]), ..SavedIdentity::default() },
+            absent: Some(SavedAbsence { name: "eth0".into(), mtu: 1500, offline: true }),
         };
         group.chosen.push("capture=on".parse().unwrap());
         group.chosen.push("fdt=100ms".parse().unwrap());

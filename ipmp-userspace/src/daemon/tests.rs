@@ -340,6 +340,11 @@ fn deleted_members_and_groups_are_cleaned_up() {
             client.attach(&["eth0", "eth1"]).await;
             let eth1 = links.need("eth1").await;
             links.delete(eth1.ifindex, "eth1").await.unwrap();
+            let is_absent = |group: &GroupReport| group.members[1].state == MemberState::Absent;
+            client.until("eth1 is absent", is_absent).await;
+            // The one that is left is the last one.
+            assert_eq!(client.refused(detach("eth0", None)).await.reason, reason::LAST_MEMBER);
+            assert_eq!(client.done(detach("eth1", None)).await, [""; 0]);
             client.until("eth1 has left", |group| group.members.len() == 1).await;
 
             links.add_bridge("br0").await;

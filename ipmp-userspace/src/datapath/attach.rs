@@ -9,7 +9,7 @@ use std::{
 };
 
 use aya::programs::{
-    LinkOrder, SchedClassifier, TcAttachType,
+    LinkOrder, ProgramInfo, SchedClassifier, TcAttachType,
     links::{FdLink, PinnedLink},
     tc::{self, NlOptions, SchedClassifierLink, TcAttachOptions, TcHandle},
 };
@@ -135,6 +135,11 @@ impl Place {
         self.link_pin().exists() || self.program_pin().exists()
     }
 
+    /// Identifier of the pinned program.
+    pub(super) fn program_id(&self) -> Option<u32> {
+        ProgramInfo::from_pin(self.program_pin()).ok().map(|info| info.id())
+    }
+
     fn error(&self, reason: impl Into<String>) -> Error {
         Error::Attach {
             program: self.hook.program(),
@@ -148,6 +153,8 @@ impl Place {
         if_indextoname(self.ifindex)
             .ok()
             .and_then(|name| name.into_string().ok())
+            // Of an interface that does not exist it is empty.
+            .filter(|name| !name.is_empty())
             .ok_or_else(|| Error::Vanished { name: self.interface.clone(), ifindex: self.ifindex })
     }
 

@@ -61,9 +61,9 @@ impl DeviceFinder {
     pub fn find(&mut self, name: &str, ifindex: u32) -> Result<Device, Error> {
         let vanished = || Error::Vanished { name: name.to_owned(), ifindex };
         if !self.reads_kernel_memory {
-            return if_indextoname(ifindex)
-                .map(|_| Device { ifindex, ..Device::default() })
-                .map_err(|_| vanished());
+            // Of an interface that does not exist it is empty.
+            let name = if_indextoname(ifindex).ok().filter(|name| !name.is_empty());
+            return name.map(|_| Device { ifindex, ..Device::default() }).ok_or_else(vanished);
         }
         let mut context = [0u8; CONTEXT_IFINDEX + 4];
         context[CONTEXT_IFINDEX..].copy_from_slice(&ifindex.to_ne_bytes());

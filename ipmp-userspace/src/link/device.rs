@@ -21,6 +21,8 @@ pub struct Device {
     pub flags: LinkFlags,
     /// MAC; zeros if it has none of six bytes.
     pub mac: [u8; 6],
+    /// The MAC that the device itself stores, if it has one.
+    pub permanent_mac: Option<[u8; 6]>,
     /// MTU in bytes.
     pub mtu: u32,
     /// Whether its driver says that there is a carrier; a driver that cannot tell says yes.
@@ -51,6 +53,7 @@ impl Device {
             ethernet: message.header.link_layer_type == LinkLayerType::Ether,
             flags: message.header.flags,
             mac: [0; 6],
+            permanent_mac: None,
             mtu: 0,
             carrier: true,
             operstate: State::Unknown,
@@ -66,6 +69,7 @@ impl Device {
             match attribute {
                 LinkAttribute::IfName(name) => device.name.clone_from(name),
                 LinkAttribute::Address(mac) => device.mac = mac.as_slice().try_into().unwrap_or_default(),
+                LinkAttribute::PermAddress(mac) => device.permanent_mac = mac.as_slice().try_into().ok(),
                 LinkAttribute::Mtu(mtu) => device.mtu = *mtu,
                 LinkAttribute::Carrier(carrier) => device.carrier = *carrier != 0,
                 LinkAttribute::OperState(state) => device.operstate = *state,

@@ -42,9 +42,10 @@ pub fn show_mac(mac: Mac) -> String {
     ipmp_common::address::Mac::from(mac).to_string()
 }
 
-/// The present name of an interface. It takes no `rtnl` lock, which another program may hold for long.
+/// The present name of an interface, if it exists. It takes no `rtnl` lock, which another program may hold for long.
 pub fn name_of(ifindex: u32) -> Option<String> {
-    nix::net::if_::if_indextoname(ifindex).ok()?.into_string().ok()
+    // Of an interface that does not exist it is empty.
+    nix::net::if_::if_indextoname(ifindex).ok()?.into_string().ok().filter(|name| !name.is_empty())
 }
 
 #[cfg(test)]

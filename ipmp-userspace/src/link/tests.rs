@@ -24,6 +24,16 @@ async fn link_becomes(links: &Links, ifindex: u32, wanted: LinkState) {
 }
 
 #[test]
+fn deleted_interface_has_no_name() {
+    in_namespace(|links| async move {
+        let (eth0, _) = links.add_pair("eth0", "sw0").await;
+        assert_eq!(name_of(eth0.ifindex).as_deref(), Some("eth0"));
+        links.delete(eth0.ifindex, "eth0").await.unwrap();
+        assert_eq!(name_of(eth0.ifindex), None);
+    });
+}
+
+#[test]
 fn group_interface_is_up_and_has_a_carrier_when_set() {
     in_namespace(|links| async move {
         let group = GroupInterface::create(&links, "production0", "a second name", "").await.unwrap();

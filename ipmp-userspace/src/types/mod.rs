@@ -84,6 +84,22 @@ words! {
         Offline,
         /// It is probed and has no targets, or has just joined and its link is not trusted yet.
         Unknown,
+        /// Its device was deleted or is in another network namespace: it rejoins when the device returns.
+        Absent,
+    }
+
+    /// By what a member is recognised when its device returns: the setting `match`.
+    #[derive(Default)]
+    pub enum MatchBy {
+        /// Its permanent MAC; without one, its MAC; where neither device has a permanent MAC, also its name.
+        #[default]
+        Auto,
+        /// Its permanent MAC, which the NIC stores (`ip -d link`: permaddr).
+        PermanentMac = "permanent-mac",
+        /// The MAC that it had last.
+        Mac,
+        /// Its name.
+        Name,
     }
 
     /// State of a group (docs/reference.md 1.8).
@@ -272,7 +288,8 @@ impl From<MemberState> for MemberStatus {
     fn from(state: MemberState) -> Self {
         match state {
             MemberState::Ok => Self::Ok,
-            MemberState::Failed => Self::Failed,
+            // The map has no entry of an absent member.
+            MemberState::Failed | MemberState::Absent => Self::Failed,
             MemberState::Offline => Self::Offline,
             MemberState::Unknown => Self::Unknown,
         }
@@ -307,7 +324,7 @@ mod tests {
             let word = as_str(value);
             assert!(
                 word.starts_with(|c: char| c.is_ascii_lowercase())
-                    && word.bytes().all(|c| c.is_ascii_alphanumeric() || c == b'_')
+                    && word.bytes().all(|c| c.is_ascii_alphanumeric() || matches!(c, b'_' | b'-'))
                     && word == word.to_ascii_lowercase(),
                 "{word}"
             );

@@ -124,6 +124,10 @@ fn idle_member_has_a_reason_in_every_state() {
         "state degraded: 0 of 1 members transmit; e1000g0: link down"
     );
     assert_eq!(
+        line(|m| (m.usable, m.live, m.state) = (false, false, MemberState::Absent)),
+        "state degraded: 0 of 1 members transmit; e1000g0: absent"
+    );
+    assert_eq!(
         line(|m| (m.usable, m.state) = (false, MemberState::Failed)),
         "state degraded: 0 of 1 members transmit; e1000g0: failed"
     );

@@ -47,7 +47,10 @@ impl Group {
         }
         group.members.keep_out(&settings);
         group.reported_unusable = !group.members.any_functions()
-            && group.members.iter().any(|member| member.state() == MemberState::Failed);
+            && group
+                .members
+                .iter()
+                .any(|member| matches!(member.state(), MemberState::Failed | MemberState::Absent));
         group.roles = Roles::adopted(&group.members, adopted.slots.clone(), adopted.cast, &adopted.inbound);
         group.published = Published::adopted(&adopted, &group.members);
 
@@ -75,6 +78,13 @@ fn adopted_member(
     let attachment = Attachment { link: LinkState::Unknown, ..attachment.clone() };
     let mut member = Member::new(Time::default(), attachment);
     member.standby = standby;
+    if adopted.absent.has(number) {
+        member.absent = true;
+        member.attachment.link = LinkState::Down;
+        member.condition = Condition::Down;
+        member.offline = (state == MemberStatus::Offline).then_some(OfflineCause::Operator);
+        return member;
+    }
     match state {
         MemberStatus::Ok => {
             member.live = true;

@@ -80,8 +80,8 @@ impl Members {
 
     /// Another member in service with the same MAC.
     pub(super) fn with_mac_of(&self, member: &Member) -> Option<&Member> {
-        self.iter().find(|other| {
-            other.number() != member.number() && other.offline.is_none() && other.mac() == member.mac()
-        })
+        let can_have_it =
+            |other: &&Member| other.number() != member.number() && other.offline.is_none() && !other.absent;
+        self.iter().filter(can_have_it).find(|other| !member.absent && other.mac() == member.mac())
     }
 }

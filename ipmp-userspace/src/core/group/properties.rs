@@ -58,7 +58,13 @@ impl Kernel {
 
     /// What a daemon that starts now finds. The state of a member that has left is deleted.
     fn adopted(&self, group: &Group) -> Adopted {
-        let member = |member: &Member| (member.attachment.clone(), self.states[usize::from(member.number())]);
+        let state = |member: &Member| match (member.absent, member.offline) {
+            (false, _) => self.states[usize::from(member.number())],
+            // The map has no entry: the state file has it.
+            (true, Some(_)) => MemberStatus::Offline,
+            (true, None) => MemberStatus::Failed,
+        };
+        let member = |member: &Member| (member.attachment.clone(), state(member));
         let mut members: Vec<_> = group.members().iter().map(member).collect();
         members.sort_by_key(|(attachment, _)| attachment.member);
         Adopted {
@@ -70,6 +76,7 @@ impl Kernel {
             cast: self.cast,
             inbound: self.inbound.iter().map(|(&address, &list)| (address, list)).collect(),
             probed: [MemberSet::EMPTY; 2],
+            absent: group.members().iter().filter(|member| member.absent).map(Member::number).collect(),
             standby: MemberSet::EMPTY,
         }
     }
@@ -79,6 +86,8 @@ impl Kernel {
 enum Step {
     Join(LinkState),
     Leave(u8),
+    Absent(u8),
+    Return(u8, u8, LinkState),
     Link(u8, LinkState),
     Live(u8),
     LiveAlone(u16),
@@ -98,6 +107,8 @@ fn step() -> impl Strategy<Value = Step> {
     prop_oneof![
         2 => link().prop_map(Step::Join),
         1 => (0..5u8).prop_map(Step::Leave),
+        1 => (0..5u8).prop_map(Step::Absent),
+        1 => (0..5u8, 0..4u8, link()).prop_map(|(member, mac, link)| Step::Return(member, mac, link)),
         6 => (0..5u8, link()).prop_map(|(member, link)| Step::Link(member, link)),
         8 => (0..5u8).prop_map(Step::Live),
         1 => any::<u16>().prop_map(Step::LiveAlone),
@@ -150,6 +161,10 @@ impl World {
                 Input::Joined(Attachment { member, name, mac, mtu: 1500, weight: 1, link })
             }
             Step::Leave(member) => Input::Left { member },
+            Step::Absent(member) => Input::Absent { member },
+            Step::Return(member, mac, link) => {
+                Input::Returned { member, mac: [2, 0, 0, 0, 0, mac], mtu: 1500, link }
+            }
             Step::Link(member, link) => Input::Link { member, link },
             Step::Live(member) => {
                 let one = MemberSet::of(member);
@@ -181,7 +196,7 @@ impl World {
         for action in &actions {
             assert!(self.kernel.apply(action), "{action:?} changes nothing, after {step:?}");
         }
-        if let Step::Leave(member) = step {
+        if let Step::Leave(member) | Step::Absent(member) = step {
             // The datapath clears the entry of a member that is detached.
             self.kernel.states[usize::from(*member)] = MemberStatus::Vacant;
         }
@@ -199,6 +214,8 @@ impl World {
         assert_eq!(active.len() as usize, group.active().len(), "no member is active twice");
         assert_eq!(kernel.usable, group.usable());
         assert_eq!(kernel.usable.and(members), kernel.usable, "only members are usable");
+        assert!(group.members().iter().all(|member| !member.absent || !kernel.usable.has(member.number())));
+        assert!(group.members().iter().all(|member| !member.absent || !kernel.reserve.has(member.number())));
         assert_eq!(kernel.carrier, !active.is_empty());
         assert!(&kernel.slots == group.slots());
         assert_eq!(
@@ -207,7 +224,7 @@ impl World {
         );
         let mtu = group.members().iter().map(|member| member.mtu().max(MIN_MTU)).min();
         assert!(mtu.is_none() || kernel.mtu == mtu);
-        for member in group.members() {
+        for member in group.members().iter().filter(|member| !member.absent) {
             assert_eq!(kernel.states[usize::from(member.number())], member.state().into());
         }
 

@@ -88,7 +88,8 @@ impl Published {
     pub(super) fn adopted(adopted: &Adopted, members: &Members) -> Self {
         let holder = |list: Preference| members.get(list.first()).map(|member| member.name().to_owned());
         let mut states = [MemberStatus::Vacant; MAX_MEMBERS];
-        for (attachment, state) in &adopted.members {
+        let present = adopted.members.iter().filter(|(member, _)| !adopted.absent.has(member.member));
+        for (attachment, state) in present {
             if let Some(published) = states.get_mut(usize::from(attachment.member)) {
                 *published = *state;
             }
@@ -122,7 +123,7 @@ impl Published {
         }
     }
 
-    /// A member has left: its entry in the map is vacant.
+    /// A member has left or is absent: its entry in the map is vacant.
     pub(super) fn forget_member(&mut self, number: u8) {
         self.states[usize::from(number)] = MemberStatus::Vacant;
     }
@@ -163,7 +164,7 @@ impl Published {
                 state,
             })
         };
-        members.iter().filter_map(set).collect()
+        members.iter().filter(|member| !member.absent()).filter_map(set).collect()
     }
 
     /// The move of the cast role.

@@ -127,7 +127,8 @@ impl Members {
             self.set(probes_failed),
             self.set(without_program),
         ];
-        tiers.into_iter().find(|tier| !tier.is_empty()).unwrap_or_default()
+        let present = self.set(|member| !member.absent);
+        tiers.into_iter().map(|tier| tier.and(present)).find(|tier| !tier.is_empty()).unwrap_or_default()
     }
 
     fn activate_standby(&mut self) {

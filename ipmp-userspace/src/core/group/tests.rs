@@ -6,7 +6,7 @@ use super::*;
 use crate::core::Adopted;
 use crate::{
     daemon::events::table,
-    types::{GroupState, LinkState, MemberState},
+    types::{GroupState, LinkState, MemberState, OfflineCause},
 };
 
 /// A group and its clock.
@@ -639,6 +639,7 @@ fn adopted_group_handles_changes_since() {
         cast: list(&[0, 1, 2, 3]),
         inbound: vec![(address(200), list(&[0, 1, 2, 3])), (address(201), list(&[1, 0, 2, 3]))],
         probed: [MemberSet::EMPTY; 2],
+        absent: Default::default(),
         standby: MemberSet::EMPTY,
     };
     let now = Time(Duration::from_secs(5000));
@@ -673,6 +674,7 @@ fn adopted_failure_is_repaired_by_good_link_only() {
         cast: list(&[0]),
         inbound: vec![(address(200), list(&[0]))],
         probed: [MemberSet::EMPTY; 2],
+        absent: Default::default(),
         standby: MemberSet::EMPTY,
     };
     for (link, live, state) in [
@@ -687,6 +689,62 @@ fn adopted_failure_is_repaired_by_good_link_only() {
         let usable = "At least 1 IP interface (eth0) in group g is now usable".to_owned();
         assert_eq!(lines(&actions).contains(&usable), state == MemberState::Ok);
     }
+}
+
+#[test]
+fn absent_member_keeps_number_lists_and_settings_and_returns() {
+    let mut scene = Scene::of(&["eth0", "eth1", "eth2"]);
+    scene.tell(Input::Weight { member: 0, weight: 3000 });
+    scene.tell(Input::Offline { member: 1 });
+    let slots = scene.group.slots().clone();
+    let absent = || Cause::MemberAbsent { member: "eth0".to_owned() };
+    assert_eq!(
+        causes(&scene.tell(Input::Absent { member: 0 })),
+        [("absent", Cause::Trigger), ("failed", absent()), ("moved", absent()), ("cast-moved", absent()),]
+    );
+    let state = |scene: &Scene, number| scene.group.member(number).unwrap().state();
+    assert_eq!((state(&scene, 0), scene.group.state()), (MemberState::Absent, GroupState::Degraded));
+    assert_eq!(scene.group.usable(), MemberSet::of(2));
+    // Neither late messages about its link nor another input about it bring it back.
+    scene.link(0, LinkState::Up);
+    scene.live(&[0, 2]);
+    assert_eq!(state(&scene, 0), MemberState::Absent);
+    assert_eq!(causes(&scene.tell(Input::Absent { member: 0 })), []);
+    // An offline one stays offline, and counts for no refusal.
+    scene.tell(Input::Absent { member: 1 });
+    assert_eq!(
+        scene.refused(Input::Offline { member: 2 }),
+        "cannot offline eth2: no other functioning interfaces are in its IPMP group"
+    );
+    let unusable = scene.tell(Input::Absent { member: 2 });
+    assert!(lines(&unusable).contains(&"All IP interfaces in group production0 are now unusable".to_owned()));
+    assert!(unusable.contains(&Action::SetCarrier(false)));
+    assert!(scene.group.usable().is_empty() && scene.group.slots() == &slots);
+
+    for member in [1, 2, 0] {
+        let (mac, mtu, link) = ([2, 0, 0, 0, 0, member], 1500, LinkState::Up);
+        scene.tell(Input::Returned { member, mac, mtu, link });
+    }
+    assert_eq!(state(&scene, 0), MemberState::Failed, "not trusted yet");
+    scene.live(&[0, 1, 2]);
+    assert_eq!(
+        [0, 1, 2].map(|number| state(&scene, number)),
+        [MemberState::Ok, MemberState::Offline, MemberState::Ok]
+    );
+    assert_eq!(scene.group.member(0).unwrap().weight(), 3000);
+    assert!(scene.group.slots() == &slots);
+}
+
+#[test]
+fn absent_member_has_no_mac() {
+    let mut scene = Scene::of(&["eth0", "eth1"]);
+    let mac = [2, 0, 0, 0, 0, 0];
+    scene.tell(Input::Mac { member: 1, mac });
+    assert_eq!(scene.group.member(1).unwrap().state(), MemberState::Offline);
+    scene.tell(Input::Absent { member: 0 });
+    assert_eq!(scene.group.member(1).unwrap().state(), MemberState::Ok);
+    scene.tell(Input::Returned { member: 0, mac, mtu: 1500, link: LinkState::Up });
+    assert_eq!(scene.group.member(0).unwrap().offline(), Some(OfflineCause::DuplicateMac));
 }
 
 #[test]

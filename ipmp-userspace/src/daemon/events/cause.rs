@@ -32,6 +32,7 @@ pub fn describe(cause: &Cause) -> Option<(&'static str, String)> {
         Cause::MemberFailed { member } => ("member-failed", format!("{member} has failed")),
         Cause::MemberOffline { member } => ("member-offline", format!("{member} is offline")),
         Cause::MemberLeft { member } => ("member-left", format!("{member} has left the group")),
+        Cause::MemberAbsent { member } => ("member-absent", format!("the device of {member} does not exist")),
         Cause::Balance { member } => {
             ("balance", format!("{member} is active; addresses are distributed evenly"))
         }
@@ -74,6 +75,7 @@ mod tests {
             Cause::MemberFailed { member: member() },
             Cause::MemberOffline { member: member() },
             Cause::MemberLeft { member: member() },
+            Cause::MemberAbsent { member: member() },
             Cause::Balance { member: member() },
             Cause::NoTestAddress { member: member() },
             Cause::SmallestMtu { member: member() },

@@ -154,7 +154,7 @@ fn describe(
             (Trigger::Signal, _) => ("signal", "ipmpd received a signal to end".into()),
             (Trigger::Hangup, _) => ("signal", "ipmpd received SIGHUP".into()),
             (trigger, Some(member))
-                if matches!(event, Event::Left { .. } | Event::RemovedFromKernel { .. }) =>
+                if matches!(event, Event::MemberAbsent { .. } | Event::RemovedFromKernel { .. }) =>
             {
                 deleted(member, if *trigger == Trigger::Start { " while no ipmpd ran" } else { "" })
             }
@@ -239,27 +239,27 @@ mod tests {
 
     #[test]
     fn event_without_cause_names_its_trigger() {
-        let left = Event::Left { member: ETH0(), group: GROUP() };
+        let absent = Event::MemberAbsent { member: ETH0(), group: GROUP() };
         let offline = Event::Offline { member: ETH0(), group: GROUP() };
         let of = |trigger, line| cause(trigger, line, &Cause::Trigger, LinkLoss::Carrier);
         let operator = |method: &str| Trigger::Operator(Caller { uid: 1000, pid: 7, method: method.into() });
-        assert_eq!(of(operator("Detach"), &left), ("operator", "uid 1000, pid 7 requested Detach".into()));
+        assert_eq!(of(operator("Detach"), &absent), ("operator", "uid 1000, pid 7 requested Detach".into()));
         assert_eq!(
             of(operator("Offline"), &offline),
             ("operator", "uid 1000, pid 7 requested Offline".into())
         );
         assert_eq!(
-            of(Trigger::Kernel(Time::default()), &left),
+            of(Trigger::Kernel(Time::default()), &absent),
             ("interface-deleted", "eth0 was deleted, or moved to another network namespace".into())
         );
         assert_eq!(
-            of(Trigger::Start, &left),
+            of(Trigger::Start, &absent),
             (
                 "interface-deleted",
                 "eth0 was deleted, or moved to another network namespace while no ipmpd ran".into()
             )
         );
-        assert_eq!(of(Trigger::Dissolution, &left).0, "group-interface-deleted");
+        assert_eq!(of(Trigger::Dissolution, &absent).0, "group-interface-deleted");
         let added = Event::AddressAdded { address: [10, 0, 0, 1].into(), group: GROUP() };
         assert_eq!(of(Trigger::Kernel(Time::default()), &added), ("kernel", "reported by the kernel".into()));
         assert_eq!(of(Trigger::Start, &added).0, "start");

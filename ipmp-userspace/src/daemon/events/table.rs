@@ -123,6 +123,11 @@ pub fn row(event: &Event) -> Row<'_> {
                 it")).member(member),
         Event::RemovedFromKernel { family, member } => Row::new(Info, "removed-from-kernel",
             format!("{family} {member} has been removed from kernel")).member(member),
+        Event::MemberAbsent { member, group } => Row::new(Warn, "absent",
+            format!("IP interface {member} of group {group} is absent: its device was deleted or moved to another network \
+                namespace; it rejoins when the device returns")).member(member),
+        Event::MemberReturned { member, group } => Row::new(Info, "returned",
+            format!("IP interface {member} of group {group} has returned")).member(member),
         Event::Joined { member, group } => Row::new(Info, "joined",
             format!("IP interface {member} has joined group {group}")).member(member),
         Event::Left { member, group } => Row::new(Info, "left",

@@ -151,6 +151,12 @@ pub async fn device_changed(
         {
             log::error!(group = group.name(), member = device.name.as_str(); "{error}");
         }
+        if let Some(saved) = context.file.state.groups.get_mut(group.core.name())
+            && let Some(saved) = saved.members.get_mut(&number)
+        {
+            saved.identity.mac = Some(device.mac);
+            context.file.save_or_log();
+        }
         context.log(group.name(), &Event::MacChanged { member: device.name.clone(), mac: device.mac });
         actions::tell(group, context, Input::Mac { member: number, mac: device.mac }).await;
     }

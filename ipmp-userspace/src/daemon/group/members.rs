@@ -2,7 +2,7 @@
 
 use super::{Context, MemberDevice, RunningGroup, actions, hardware_filters, links, test_addresses};
 use crate::{
-    core::{Attachment, Event, Input},
+    core::{Attachment, Input},
     daemon::{
         migration::{Configuration, Place},
         state_file::SavedMember,
@@ -19,6 +19,15 @@ pub async fn join(group: &mut RunningGroup, context: &mut Context<'_>, attachmen
 /// A member leaves: the state machine first, so that no more packets are sent to it.
 pub async fn leave(group: &mut RunningGroup, context: &mut Context<'_>, number: u8) -> Option<MemberDevice> {
     actions::tell(group, context, Input::Left { member: number }).await;
+    remove_device(group, context, number)
+}
+
+/// Detaches the datapath from the device of a member, which may have been deleted.
+pub(super) fn remove_device(
+    group: &mut RunningGroup,
+    context: &mut Context<'_>,
+    number: u8,
+) -> Option<MemberDevice> {
     let member = group.members.remove(&number);
     group.filters.member_left(number);
     group.test_addresses.member_left(number);
@@ -33,19 +42,6 @@ pub async fn leave(group: &mut RunningGroup, context: &mut Context<'_>, number: 
         log::error!(group = group.name(); "{error}");
     }
     member
-}
-
-/// The device of a member was deleted.
-pub async fn device_deleted(group: &mut RunningGroup, context: &mut Context<'_>, number: u8) {
-    let Some(name) = group.members.get(&number).map(|member| member.name.clone()) else { return };
-    // The reference logs one line for each family.
-    for family in ["inet", "inet6"] {
-        context.log(group.name(), &Event::RemovedFromKernel { family, member: name.clone() });
-    }
-    leave(group, context, number).await;
-    test_addresses::restore(group, context, &name).await;
-    hardware_filters::release_member(group, context, &name).await;
-    context.file.forget_member(&group.interface.name, &name);
 }
 
 /// Detaches a member, and restores its interface. Its addresses and routes stay on the group interface.
@@ -63,7 +59,8 @@ pub async fn detach(group: &mut RunningGroup, context: &mut Context<'_>, name: &
         }
     }
     hardware_filters::release_member(group, context, name).await;
-    if let Some(saved) = context.file.member(group.name(), name) {
+    // Another interface may have the name of an absent one.
+    if let Some(saved) = context.file.member(group.name(), name).filter(|saved| saved.absent.is_none()) {
         restore_settings(context.links, group.name(), name, saved).await;
     }
     context.file.forget_member(&group.interface.name, name);

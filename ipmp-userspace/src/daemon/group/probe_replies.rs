@@ -60,7 +60,7 @@ fn is_probed_by_mac(group: &RunningGroup, member: u8, family: Family) -> bool {
 }
 
 /// The kernel reports a neighbour on an interface of the group. To probes without a test address it counts only if the group
-/// resolves it or they go to another MAC, and only if it has replied.
+/// resolves it, and only if it has replied: their replies prove nothing but the MAC, which any host could change otherwise.
 pub async fn neighbour_changed(group: &mut RunningGroup, context: &mut Context<'_>, neighbour: &Neighbour) {
     let address = neighbour.address;
     let members = group.members.values().map(|member| member.ifindex);
@@ -69,8 +69,7 @@ pub async fn neighbour_changed(group: &mut RunningGroup, context: &mut Context<'
     if neighbour.ifindex == group.interface.ifindex
         && neighbour.confirmed
         && let Some(mac) = neighbour.mac
-        && (group.discovery.resolving.remove(&address)
-            || group.core.target_mac(address).is_some_and(|known| known != mac))
+        && group.discovery.resolving.remove(&address)
     {
         actions::tell(group, context, Input::Neighbour { address, mac }).await;
     }

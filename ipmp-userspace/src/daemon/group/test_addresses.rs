@@ -151,7 +151,9 @@ pub async fn configure(
     number: u8,
     configured: &[TestAddressSpec],
 ) -> Result<(), Error> {
-    let Some(member) = group.members.get(&number) else { return Ok(()) };
+    let Some(member) = group.members.get(&number) else {
+        return configure_absent(group, context, number, configured);
+    };
     let (name, ifindex) = (member.name.clone(), member.ifindex);
     let Some(saved) = saved_mut(context.file, group.name(), &name) else { return Ok(()) };
     let before = saved.clone();
@@ -173,6 +175,20 @@ pub async fn configure(
     }
     reconcile(group, context, number).await;
     result
+}
+
+/// Configures test addresses of an absent member, which are added when it returns.
+fn configure_absent(
+    group: &RunningGroup,
+    context: &mut Context<'_>,
+    number: u8,
+    configured: &[TestAddressSpec],
+) -> Result<(), Error> {
+    let saved = context.file.state.groups.get_mut(group.name());
+    if let Some(saved) = saved.and_then(|saved| saved.members.get_mut(&number)) {
+        saved.test_addresses.named.extend(configured);
+    }
+    Ok(context.file.save()?)
 }
 
 /// Adds a configured address to a member that does not have it.

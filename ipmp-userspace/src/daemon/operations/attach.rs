@@ -26,7 +26,8 @@ use crate::{
         },
         manager::Manager,
         migration::{Configuration, Place},
-        state_file::{DEFAULT_WEIGHT, SavedFilters, SavedMember, SavedTestAddresses},
+        returns,
+        state_file::{DEFAULT_WEIGHT, SavedFilters, SavedIdentity, SavedMember, SavedTestAddresses},
     },
     datapath::other_filters,
     link::{Address, Device, Saved as SavedSetting, memberships, speed, sysctl},
@@ -59,6 +60,8 @@ pub async fn attach(
     options: Options<'_>,
 ) -> Result<Vec<String>, Refused> {
     let mut notes = Vec::new();
+    // An interface that is an absent member rejoins, whatever its name.
+    returns::check(manager, trigger, true).await;
     let interfaces = check_all(manager, group, interfaces, options.test_addresses).await?;
     let single = (interfaces.len() == 1).then(|| interfaces[0].as_str());
     test_address::check(manager, options.test_addresses, single).await?;
@@ -246,6 +249,8 @@ fn save(
         chosen: options.standby.then_some(Setting::Standby(true)).into_iter().collect(),
         test_addresses: SavedTestAddresses::default(),
         filters: SavedFilters::default(),
+        identity: SavedIdentity::of(&candidate.device),
+        absent: None,
     };
     let name = &candidate.device.name;
     saved.members.insert(number, member);

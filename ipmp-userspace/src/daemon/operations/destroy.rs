@@ -11,8 +11,8 @@ use crate::{
 /// Removes a group without members.
 pub async fn destroy(manager: &mut Manager, trigger: &Trigger, group: &str) -> Result<Vec<String>, Refused> {
     let known = manager.groups.get(group).ok_or_else(|| no_such_group(group))?;
-    if !known.members.is_empty() {
-        let names: Vec<&str> = known.members.values().map(|member| member.name.as_str()).collect();
+    if !known.core.members().is_empty() {
+        let names: Vec<&str> = known.core.members().iter().map(|member| member.name()).collect();
         return Err(Refused::new(
             reason::NOT_EMPTY,
             format!("IPMP group is not empty: detach {} from {group} first", names.join(", ")),

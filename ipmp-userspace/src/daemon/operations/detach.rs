@@ -25,7 +25,25 @@ pub async fn detach(
     last: Option<LastMember>,
 ) -> Result<Vec<String>, Refused> {
     let found = manager.group_of(member).ok_or_else(|| not_a_member(member))?;
-    let (group, is_last) = (found.name().to_owned(), found.members.len() == 1);
+    let group = found.name().to_owned();
+    let others = found.core.members().iter().filter(|other| other.name() != member);
+    let absent: Vec<&str> = others.clone().filter(|other| other.absent()).map(|other| other.name()).collect();
+    let is_absent = found.core.member_named(member).is_some_and(|member| member.absent());
+    // The last one that is present restores the network, whether or not others are absent.
+    let is_last = if is_absent { others.count() == 0 } else { others.count() == absent.len() };
+    let others = match absent[..] {
+        [] => String::new(),
+        _ => format!(" that is not absent ({})", absent.join(", ")),
+    };
+    if is_last && is_absent && last == Some(LastMember::Restore) {
+        return Err(Refused::new(
+            reason::LAST_MEMBER,
+            format!(
+                "{member} is absent, and addresses and routes cannot be restored to it: use --keep-group to keep the empty \
+                 group with them, or --force to remove both"
+            ),
+        ));
+    }
     if !is_last {
         remove_member(manager, trigger, &group, member).await;
         return Ok(Vec::new());
@@ -34,7 +52,7 @@ pub async fn detach(
         None => Err(Refused::new(
             reason::LAST_MEMBER,
             format!(
-                "{member} is the last member of {group}: add --restore to give addresses and routes to {member}, \
+                "{member} is the last member of {group}{others}: add --restore to give addresses and routes to {member}, \
                  --keep-group to keep the empty group with them, or --force to remove both"
             ),
         )),

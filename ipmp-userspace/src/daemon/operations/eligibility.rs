@@ -191,6 +191,7 @@ mod tests {
             kind: String::new(),
             ethernet: true,
             flags: LinkFlags::Up | LinkFlags::Broadcast | LinkFlags::Multicast,
+            permanent_mac: None,
             mac: [2, 0, 0, 0, 0, 3],
             mtu: 1500,
             carrier: true,

@@ -75,6 +75,13 @@ impl View<'_> {
     /// Its state, the reason and what to do, in one sentence.
     fn summary(&self) -> String {
         let (name, member) = (self.member.name(), self.member);
+        if member.absent() {
+            return format!(
+                "{name} is absent: its device was deleted or moved to another network namespace; it rejoins when the device \
+                 returns, and `ipmpctl detach {name}` removes it from {}",
+                self.group.name()
+            );
+        }
         match member.offline() {
             Some(OfflineCause::Operator) => {
                 return format!("{name} is offline by the operator; `ipmpctl online {name}` ends that");
@@ -198,7 +205,9 @@ impl View<'_> {
         if member.active() && member.live() {
             return format!("It is active{cast}.{standby}");
         }
-        let why = if member.offline().is_some() {
+        let why = if member.absent() {
+            "it is absent"
+        } else if member.offline().is_some() {
             "it is offline"
         } else if member.held_until().is_some() {
             "it is in hold-down after flapping"

@@ -4,7 +4,11 @@ use super::refusals::not_a_member;
 use crate::{
     control::request::{Refused, reason},
     core::{Input, Refusal},
-    daemon::{events::trigger::Trigger, group::actions, manager::Manager},
+    daemon::{
+        events::trigger::Trigger,
+        group::{absence, actions},
+        manager::Manager,
+    },
 };
 
 /// Takes a member out of service.
@@ -38,5 +42,6 @@ async fn feed(
         };
         Refused::new(reason, refusal.to_string())
     })?;
+    absence::record(group, &mut context, number);
     Ok(Vec::new())
 }

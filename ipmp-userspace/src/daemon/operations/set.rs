@@ -17,6 +17,7 @@ use crate::{
         group::{actions, links},
         manager::Manager,
     },
+    types::MatchBy,
 };
 
 /// Changes settings of a group or a member, all or none.
@@ -78,6 +79,15 @@ async fn set_member(
     settings: &[Setting],
 ) -> Result<Vec<String>, Refused> {
     if let Some(saved) = manager.file.member_mut(group, name) {
+        if settings.contains(&Setting::Match(MatchBy::PermanentMac)) && saved.identity.permanent_mac.is_none()
+        {
+            return Err(Refused::new(
+                reason::BAD_SETTING,
+                format!(
+                    "{name} has no permanent MAC (ip -d link show dev {name}): write match=mac or match=name"
+                ),
+            ));
+        }
         let before = saved.chosen.clone();
         settings.iter().for_each(|setting| setting.put_into(&mut saved.chosen));
         if let Err(error) = manager.file.save() {

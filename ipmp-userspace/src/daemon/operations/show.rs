@@ -18,6 +18,7 @@ use crate::{
         clock::now,
         group::{MemberDevice, RunningGroup},
         manager::Manager,
+        state_file::SavedMember,
     },
     link::{Address, Device, show_mac},
     types::{GroupState, LinkState},
@@ -57,10 +58,18 @@ pub async fn groups(manager: &Manager, name: Option<&str>) -> Result<Vec<GroupRe
         let interface = manager.links.device(group.interface.ifindex).await.ok().flatten();
         let mut members = Vec::new();
         for known in group.core.members() {
-            if let Some(member) = group.members.get(&known.number()) {
-                let device = manager.links.device(member.ifindex).await.ok().flatten();
-                members.push(member_report(group, known, member, device.as_ref(), &kernel));
+            let member = group.members.get(&known.number());
+            if member.is_none() && !known.absent() {
+                continue;
             }
+            let device = match member {
+                Some(member) => manager.links.device(member.ifindex).await.ok().flatten(),
+                None => None,
+            };
+            let saved = manager.file.group(group.name()).and_then(|saved| saved.members.get(&known.number()));
+            let recognised_by = saved.filter(|_| known.absent()).map(SavedMember::recognised_by);
+            let report = member_report(group, known, member, device.as_ref(), &kernel);
+            members.push(MemberReport { recognised_by, ..report });
         }
         let addresses = data_addresses(group, interface.as_ref(), &kernel, &manager.schedule);
         let mut checks = manager.datapath.status();
@@ -157,14 +166,14 @@ fn is_ready(address: &Address) -> bool {
 fn member_report(
     group: &RunningGroup,
     known: &core::member::Member,
-    member: &MemberDevice,
+    member: Option<&MemberDevice>,
     device: Option<&Device>,
     kernel: &[(u32, Address)],
 ) -> MemberReport {
     let number = known.number();
+    let ifindex = member.map_or(0, |member| member.ifindex);
     let ready = |ip| {
-        let mut own =
-            kernel.iter().filter(|(ifindex, address)| (*ifindex, address.ip) == (member.ifindex, ip));
+        let mut own = kernel.iter().filter(|(index, address)| (*index, address.ip) == (ifindex, ip));
         own.any(|(_, address)| is_ready(address))
     };
     let counters = group.datapath.counters(number).unwrap_or_else(|error| {
@@ -173,7 +182,7 @@ fn member_report(
     });
     MemberReport {
         name: known.name().to_owned(),
-        ifindex: member.ifindex,
+        ifindex,
         number,
         mac: show_mac(known.mac()),
         mtu: known.mtu(),
@@ -184,6 +193,7 @@ fn member_report(
         probe: group.core.probe_column(known),
         state: known.state(),
         offline: known.offline(),
+        recognised_by: None,
         active: group.core.active().contains(&number),
         usable: known.usable(),
         live: group.live().has(number),
@@ -193,8 +203,8 @@ fn member_report(
         probing: probing::probing(known, now()),
         flags: member_flags(device, known),
         addresses: member
-            .addresses
             .iter()
+            .flat_map(|member| &member.addresses)
             .map(|(&address, &prefix)| {
                 let up = is_up(device) && ready(address);
                 AddressReport { address, prefix, up, duplicate: false, inbound: None }

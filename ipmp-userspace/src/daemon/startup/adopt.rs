@@ -12,11 +12,13 @@ use crate::{
     daemon::{
         clock::now,
         events::trigger::Trigger,
-        group::{MemberDevice, RunningGroup, actions, hardware_filters, links, members, test_addresses},
+        group::{
+            MemberDevice, RunningGroup, absence, actions, hardware_filters, links, members, test_addresses,
+        },
         manager::Manager,
         migration::restore_all,
         operations::{create, set},
-        state_file::{DEFAULT_WEIGHT, SavedGroup},
+        state_file::{DEFAULT_WEIGHT, SavedGroup, SavedIdentity, SavedMember},
     },
     datapath,
     link::{Device, GroupInterface, sysctl},
@@ -71,11 +73,14 @@ async fn adopt_group(manager: &mut Manager, interface: GroupInterface) -> Result
     let mut datapath = create::open_datapath(manager, &interface)?;
     let pinned = datapath.members()?;
     let own = datapath.own_addresses()?;
-    let mut found = Vec::new();
+    let is_pinned = |number| pinned.iter().any(|(pinned, _)| *pinned == number);
+    let (lost, absent) = unpinned(manager, &saved, is_pinned).await?;
+    let mut found: Vec<Found> = absent.iter().map(|member| Found::absent(member, mtu)).collect();
     for (number, member) in &pinned {
         // No address has this prefix length: each present one is new, and one that is not present is missing.
         let own = own.iter().filter(|(_, owner)| owner == number).map(|(ip, _)| (*ip, u8::MAX));
-        let mut member = read_member(manager, &saved, *number, member, mtu).await?;
+        let runs = datapath.runs_on(*number, member.device.ifindex);
+        let mut member = read_member(manager, &saved, *number, member, mtu, runs).await?;
         if let Some((device, described)) = &mut member.device {
             datapath.attach(&device.spec(*number, described))?;
             device.addresses = own.collect();
@@ -87,7 +92,7 @@ async fn adopt_group(manager: &mut Manager, interface: GroupInterface) -> Result
         members.map(|found| found.attachment.member).collect::<MemberSet>()
     });
     let adopted = Adopted {
-        members: found.iter().map(|found| (found.attachment.clone(), found.state)).collect(),
+        members: members_of(&found),
         usable: datapath.usable(),
         reserve: datapath.reserve(),
         live: datapath.live(),
@@ -99,6 +104,7 @@ async fn adopt_group(manager: &mut Manager, interface: GroupInterface) -> Result
             let by_policy: MemberSet = numbers.filter(|_| saved.probing().probes(family)).collect();
             by_policy.or(tested[family as usize])
         }),
+        absent: absent.iter().map(|member| member.number).collect(),
         standby: saved.standbys(),
     };
     let untested = Family::ALL.map(|family| {
@@ -106,7 +112,7 @@ async fn adopt_group(manager: &mut Manager, interface: GroupInterface) -> Result
         probed.filter(|member| !tested[family as usize].has(*member)).collect::<MemberSet>()
     });
     let addresses: Vec<_> = adopted.inbound.iter().map(|(address, _)| *address).collect();
-    let count = adopted.members.iter().filter(|(_, state)| *state != MemberStatus::Vacant).count();
+    let count = adopted.members.len();
     let settings = saved.core_settings(manager.mpathd.defaults());
     let (core, actions) = core::Group::adopt(now(), name.as_str(), settings, adopted);
     let mut group = RunningGroup::new(core, datapath, interface, groupname, mtu);
@@ -115,9 +121,14 @@ async fn adopt_group(manager: &mut Manager, interface: GroupInterface) -> Result
     for Found { attachment, device, .. } in found {
         let number = attachment.member;
         let Some((member, device)) = device else {
-            deleted.push((number, attachment.name));
+            if is_pinned(number) {
+                deleted.push(number);
+            }
             continue;
         };
+        if let Some(saved) = manager.file.member_mut(&name, &member.name) {
+            (saved.identity, saved.absent) = (SavedIdentity::of(&device), None);
+        }
         if let Some(saved) = saved.members.get(&number) {
             group.test_addresses.adopt(number, &saved.test_addresses);
         }
@@ -137,21 +148,78 @@ async fn adopt_group(manager: &mut Manager, interface: GroupInterface) -> Result
                 actions::tell(group, &mut context, event).await;
             }
         }
-        for (number, _) in &deleted {
-            members::leave(group, &mut context, *number).await;
+        for number in deleted {
+            absence::device_deleted(group, &mut context, number).await;
         }
-        for (_, member) in deleted {
-            hardware_filters::release_member(group, &mut context, &member).await;
-            context.file.forget_member(&name, &member);
+        for member in absent.iter().filter(|member| member.absent.is_none()) {
+            let event = Event::MemberAbsent { member: member.name.clone(), group: name.clone() };
+            context.log(&name, &event);
+            absence::record(group, &mut context, member.number);
         }
     }
-    // Members with a record that the maps do not have: the pins were in a private BPF file system.
-    let is_pinned = |number| pinned.iter().any(|(pinned, _)| *pinned == number);
-    for member in saved.members.values().filter(|member| !is_pinned(member.number)) {
-        rejoin(manager, &name, &member.name).await;
+    for (member, device) in lost {
+        rejoin(manager, &name, &member, &device).await;
     }
+    manager.file.save_or_log();
     set::apply_saved(manager, &START, &name).await;
     Ok(())
+}
+
+impl Found {
+    /// A member that was absent already, or has disappeared with its entry in the maps.
+    fn absent(record: &SavedMember, mtu: u32) -> Self {
+        let absence = record.absent.as_ref();
+        let attachment = Attachment {
+            member: record.number,
+            name: record.name.clone(),
+            mac: record.identity.mac.unwrap_or_default(),
+            mtu: absence.map_or(mtu, |absence| absence.mtu),
+            weight: record.weight,
+            link: LinkState::Down,
+        };
+        let is_offline = absence.is_some_and(|absence| absence.offline);
+        let state = if is_offline { MemberStatus::Offline } else { MemberStatus::Failed };
+        let tested = Family::ALL.map(|family| record.test_addresses.named_in(family).is_some());
+        Self { attachment, state, device: None, tested }
+    }
+}
+
+/// The members for the state machine, in the order of their numbers.
+fn members_of(found: &[Found]) -> Vec<(Attachment, MemberStatus)> {
+    let mut members: Vec<_> = found.iter().map(|found| (found.attachment.clone(), found.state)).collect();
+    members.sort_by_key(|(attachment, _)| attachment.member);
+    members
+}
+
+/// Members with a record that the maps do not have: those whose pins were in a private BPF file system, with their devices,
+/// and those that are absent.
+async fn unpinned(
+    manager: &Manager,
+    saved: &SavedGroup,
+    is_pinned: impl Fn(u8) -> bool,
+) -> Result<(Vec<(SavedMember, Device)>, Vec<SavedMember>), Error> {
+    let (mut lost, mut absent) = (Vec::new(), Vec::new());
+    for member in saved.members.values().filter(|member| !is_pinned(member.number)) {
+        let device = match member.absent {
+            None => manager.links.device(member.ifindex).await?,
+            Some(_) => None,
+        };
+        match device.filter(|device| member.identity.can_be(device)) {
+            Some(device) => lost.push((member.clone(), device)),
+            None => absent.push(member.clone()),
+        }
+    }
+    Ok((lost, absent))
+}
+
+/// Whether the device with the index of a pinned member is still its device. If not, it was deleted, and another one has
+/// its index; where `runs`, the ingress program of the member is on it.
+fn is_still_there(record: Option<&SavedMember>, device: &Device, runs: bool) -> bool {
+    let Some(record) = record.filter(|_| !runs) else { return true };
+    // Another program can have detached ours. A new device has not our settings.
+    let has_settings =
+        sysctl::plan(&device.name, sysctl::Role::Member).is_ok_and(|changes| changes.is_empty());
+    record.identity.can_be(device) && has_settings
 }
 
 async fn read_member(
@@ -160,12 +228,15 @@ async fn read_member(
     number: u8,
     pinned: &PinnedMember,
     mtu: u32,
+    runs: bool,
 ) -> Result<Found, Error> {
-    let device = manager.links.device(pinned.device.ifindex).await?;
     let record = saved.members.get(&number);
+    let device = manager.links.device(pinned.device.ifindex).await?;
+    let device = device.filter(|device| is_still_there(record, device, runs));
+    let name = || record.map_or_else(|| datapath::name_of(pinned), |record| record.name.clone());
     let attachment = Attachment {
         member: number,
-        name: device.as_ref().map_or_else(|| datapath::name_of(pinned), |device| device.name.clone()),
+        name: device.as_ref().map_or_else(name, |device| device.name.clone()),
         mac: pinned.mac,
         mtu: device.as_ref().map_or(mtu, |device| device.mtu),
         weight: record.map_or(DEFAULT_WEIGHT, |member| member.weight),
@@ -173,7 +244,9 @@ async fn read_member(
     };
     let state = pinned.state;
     let Some(device) = device else {
-        return Ok(Found { attachment, state, device: None, tested: [false; 2] });
+        let tested = Family::ALL
+            .map(|family| record.is_some_and(|record| record.test_addresses.named_in(family).is_some()));
+        return Ok(Found { attachment, state, device: None, tested });
     };
     let configured = record.map(|member| member.test_addresses.clone());
     let addresses = manager.links.addresses_of(device.ifindex).await?;
@@ -188,18 +261,13 @@ async fn read_member(
 }
 
 /// A member that the maps have lost joins again. Its settings are those of a member already.
-async fn rejoin(manager: &mut Manager, group_name: &str, name: &str) {
-    let Some(saved) = manager.file.member(group_name, name).cloned() else { return };
-    let device = match manager.links.device_named(name).await {
-        Ok(Some(device)) if device.ifindex == saved.ifindex => device,
-        _ => return manager.file.forget_member(group_name, name),
-    };
-    let lower = manager.links.below(&device).await.unwrap_or_default();
+async fn rejoin(manager: &mut Manager, group_name: &str, saved: &SavedMember, device: &Device) {
+    let (name, number) = (device.name.as_str(), saved.number);
+    let lower = manager.links.below(device).await.unwrap_or_default();
     let Some((group, mut context)) = manager.group(group_name, &START) else { return };
-    let number = saved.number;
     let member =
         MemberDevice { ifindex: device.ifindex, name: name.to_owned(), lower, addresses: Default::default() };
-    if let Err(error) = group.datapath.attach(&member.spec(number, &device)) {
+    if let Err(error) = group.datapath.attach(&member.spec(number, device)) {
         log::error!(group = group_name, member = name; "{error}");
         return;
     }
@@ -215,6 +283,9 @@ async fn rejoin(manager: &mut Manager, group_name: &str, name: &str) {
     group.test_addresses.adopt(number, &saved.test_addresses);
     members::join(group, &mut context, attachment).await;
     group.filters.member_joined();
+    if let Some(saved) = manager.file.member_mut(group_name, name) {
+        saved.identity = SavedIdentity::of(device);
+    }
 }
 
 /// Restores the members of a group whose interface was deleted while no daemon ran.
@@ -223,7 +294,7 @@ async fn clean_up(manager: &mut Manager, name: &str) -> Result<(), Error> {
     manager.datapath.remove_group(name)?;
     let Some(saved) = manager.file.state.groups.remove(name) else { return Ok(()) };
     let links = &manager.links;
-    for record in saved.members.values() {
+    for record in saved.members.values().filter(|record| record.absent.is_none()) {
         let member = record.name.as_str();
         test_addresses::restore_saved(&record.test_addresses, links, member, record.ifindex).await;
         hardware_filters::release(links, member, record).await;

@@ -22,7 +22,7 @@ pub async fn teardown() -> Result<Vec<String>, Error> {
     let renamed = file.follow_names();
     // The addresses of one subnet have one scope: test addresses are removed before others are added.
     for group in file.state.groups.values() {
-        for saved in group.members.values() {
+        for saved in group.members.values().filter(|saved| saved.absent.is_none()) {
             test_addresses::restore_saved(&saved.test_addresses, &links, &saved.name, saved.ifindex).await;
         }
     }
@@ -36,7 +36,7 @@ pub async fn teardown() -> Result<Vec<String>, Error> {
     };
     let mut names: Vec<String> = Datapath::teardown()?.into_iter().map(now).collect();
     for (name, group) in &file.state.groups {
-        for saved in group.members.values() {
+        for saved in group.members.values().filter(|saved| saved.absent.is_none()) {
             let member = saved.name.as_str();
             hardware_filters::release(&links, member, saved).await;
             sysctl::restore(member, &saved.settings);

@@ -86,6 +86,14 @@ impl Group {
         self.installed.iter().filter_map(order).collect()
     }
 
+    /// Whether the pinned ingress program of a member runs on this device.
+    pub fn runs_on(&self, number: u8, ifindex: u32) -> bool {
+        let kind = self.host.borrow().kind;
+        let place = self.ingress_place(number, "", ifindex);
+        let id = place.program_id();
+        id.is_some_and(|id| place.order(kind, id).is_ok_and(|order| order.is_attached))
+    }
+
     /// Attaches a program again, first or last as it must be.
     ///
     /// # Errors

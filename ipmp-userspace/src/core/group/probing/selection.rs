@@ -125,11 +125,6 @@ impl Group {
         &self.probing.known
     }
 
-    /// The MAC to which ARP and ND probes of a target go.
-    pub fn target_mac(&self, target: IpAddr) -> Option<[u8; 6]> {
-        Some(self.probing.neighbours.get(&target)?.found?.0)
-    }
-
     /// Assigns each member its probers, and each prober its targets.
     pub(super) fn assign_probers(&mut self, now: Time) {
         for number in self.members.numbers() {

@@ -175,6 +175,7 @@ fn inactive_members_are_adopted_after_restart() {
         cast: ipmp_common::steer::Preference::new(&[0, 1, 2]),
         inbound: Vec::new(),
         probed: Default::default(),
+        absent: Default::default(),
         standby: ipmp_common::steer::MemberSet::of(2),
     };
     let (group, actions) = crate::core::Group::adopt(wire.now, "g", Settings::default(), adopted);

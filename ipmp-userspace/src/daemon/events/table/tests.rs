@@ -23,6 +23,8 @@ fn events() -> Vec<Event> {
         Event::UniqueMac { member: member(), group: group() },
         Event::NoTestAddress { member: member() },
         Event::RemovedFromKernel { family: "inet", member: member() },
+        Event::MemberAbsent { member: member(), group: group() },
+        Event::MemberReturned { member: member(), group: group() },
         Event::Joined { member: member(), group: group() },
         Event::Left { member: member(), group: group() },
         Event::Offline { member: member(), group: group() },

@@ -33,7 +33,8 @@ pub(super) async fn check_all(
         .groups
         .get(group)
         .map(|group| {
-            group.core.members().iter().map(|member| (member.name().to_owned(), member.mac())).collect()
+            let present = group.core.members().iter().filter(|member| !member.absent());
+            present.map(|member| (member.name().to_owned(), member.mac())).collect()
         })
         .unwrap_or_default();
     let mut names = Vec::new();
@@ -77,6 +78,7 @@ pub(super) async fn check_all(
             found.or_else(|| joins().then(|| Role::Member(group.to_owned())))
         };
         eligibility::check(device, surroundings)?;
+        check_absent(manager, &device.name)?;
         eligibility::check_stacking(device, &devices, role)?;
         check_lifetimes(&manager.links, device, test_addresses).await?;
         if let Some(program) = other_program(&device.name) {
@@ -89,6 +91,22 @@ pub(super) async fn check_all(
         names.push(device.name.clone());
     }
     Ok(names)
+}
+
+/// Refuses an interface with the name of an absent member: the operator decides whether it replaces that one.
+fn check_absent(manager: &Manager, name: &str) -> Result<(), Refused> {
+    let Some(group) = manager.group_of(name) else { return Ok(()) };
+    let absent = manager.file.member(group.name(), name).filter(|member| member.absent.is_some());
+    let Some(absent) = absent else { return Ok(()) };
+    Err(Refused::new(
+        reason::ALREADY_MEMBER,
+        format!(
+            "{name} is the name of an absent member of {}, which is recognised by {}: if this interface replaces it, detach \
+             that one first (ipmpctl detach {name})",
+            group.name(),
+            absent.recognised_by()
+        ),
+    ))
 }
 
 /// Refuses an interface with an address that ends unless another program renews it: the program would renew it on the

@@ -1,0 +1,38 @@
+//! Members whose device does not exist: deleted, or in another network namespace. They keep their number, lists and settings
+//! (docs/design/identity-of-members.md).
+
+use super::Group;
+use crate::{
+    core::{Cause, Event, Time},
+    types::LinkState,
+};
+
+impl Group {
+    /// The device of a member does not exist any more.
+    pub(super) fn set_absent(&mut self, number: u8) {
+        let Some(member) = self.members.get_mut(number).filter(|member| !member.absent) else { return };
+        member.absent = true;
+        let turn = member.set_link(LinkState::Down);
+        let name = member.name().to_owned();
+        self.report(Cause::Trigger, |group| Event::MemberAbsent { member: name.clone(), group });
+        self.turned(number, turn, None, Cause::Trigger);
+        self.published.forget_member(number);
+        self.accept_unique_macs();
+        // Its link may have been down already.
+        self.reconcile(&Cause::MemberAbsent { member: name });
+    }
+
+    /// The device of an absent member is back. It is used again as one whose link came up: once the datapath trusts the link,
+    /// or its probes are answered.
+    pub(super) fn set_returned(&mut self, now: Time, number: u8, mac: [u8; 6], mtu: u32, link: LinkState) {
+        let Some(member) = self.members.get_mut(number).filter(|member| member.absent) else { return };
+        (member.absent, member.live, member.receives) = (false, false, true);
+        (member.attachment.mac, member.attachment.mtu) = (mac, mtu);
+        let name = member.name().to_owned();
+        self.report(Cause::Trigger, |group| Event::MemberReturned { member: name, group });
+        self.published.forget_member(number);
+        self.refuse_duplicate_mac(number);
+        self.set_link(now, number, link);
+        self.reconcile(&Cause::Trigger);
+    }
+}
