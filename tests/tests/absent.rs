@@ -127,7 +127,7 @@ fn vanished_members_rejoin_with_all_settings() {
     }
     scene.ctl(&format!("online {second}"));
 
-    // Gone and back while no daemon runs: another index, another name.
+    // Absent and back while no daemon runs: another index, another name.
     scene.production.daemon.kill().unwrap();
     scene.delete(first);
     lab.recreate_member_as(first, "lan0").unwrap();
