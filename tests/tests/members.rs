@@ -314,17 +314,14 @@ fn member_moved_to_another_namespace_and_back_rejoins_with_the_daemon_killed() {
     move_member(Daemon::Killed);
 }
 
-/// Outbound frames that the port of a deleted member may drop: the kernel closes both ends of the cable, waits until all CPUs
-/// have noticed, and only then takes the carrier (`__dev_close_many` in net/core/dev.c). The port's counters are deleted with
-/// it. A third of the stream for 60 ms.
-const CLOSING: u64 = 1_000;
-
 /// Deletes the member, and recreates it with the same name, index and MAC.
 fn delete_member(daemon: Daemon) {
     let _lock = MeasurementLock::acquire().unwrap();
     let what = &format!("deleted, daemon {daemon:?}");
     let lab = Lab::tutorial().unwrap();
     let mut scene = Scene::new(&lab);
+    // The bridge that is the switch learns up to a second late that the new cable has a carrier, and forwards nothing before.
+    scene.production.daemon.ctl(&format!("set {GROUP} updelay=1500ms")).unwrap();
     let member = scene.member.clone();
     let index = lab.host().link(&member).unwrap().index;
     scene.stop_daemon(daemon);
@@ -347,7 +344,7 @@ fn delete_member(daemon: Daemon) {
         scene.wait_line(what, "is absent");
     }
     scene.wait_returned(what, || recreated().statistics.tx_packets);
-    scene.check_streams(what, daemon, CLOSING).assert_clean();
+    scene.check_streams(what, daemon, 0).assert_clean();
 }
 
 #[test]
