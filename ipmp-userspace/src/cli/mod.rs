@@ -29,9 +29,9 @@ use clap::{CommandFactory, Parser, Subcommand, error::ErrorKind};
 
 pub use error::{Error, Exit};
 
-use crate::control::{Client, client, socket};
+use crate::control::socket;
 use output::Format;
-use verb::Verb;
+use verb::{Invocation, Outcome, Verb};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -163,7 +163,7 @@ fn execute(arguments: impl IntoIterator<Item = OsString>, out: &mut dyn Write) -
     };
     let format = if arguments.global.json { Format::Json } else { Format::Text };
     match run_verb(&arguments, format, out) {
-        Ok(printed) => (Exit::Done, printed, String::new()),
+        Ok(Outcome { exit, printed }) => (exit, printed, String::new()),
         Err(error) => {
             let message = error.to_string();
             (error.exit(), output::error(error.reason(), &message, format), output::error_line(&message))
@@ -182,20 +182,10 @@ fn usage(rendered: &str) -> String {
     format!("{} (see {command} --help)", line.strip_prefix("error: ").unwrap_or(&line))
 }
 
-fn run_verb(arguments: &Arguments, format: Format, out: &mut dyn Write) -> Result<String, Error> {
+fn run_verb(arguments: &Arguments, format: Format, out: &mut dyn Write) -> Result<Outcome, Error> {
     let Global { socket, netns, .. } = &arguments.global;
-    let verb = arguments.verb.get();
-    // Invalid arguments are rejected before a daemon is contacted or started.
-    let request = verb.request()?;
-    request.check()?;
-    let path = socket::path(socket.as_deref(), netns.as_deref())?;
-    let client = match Client::connect(&path) {
-        Err(client::Error::Contact { .. }) if request.changes() => {
-            start::Daemon::new(&path, netns.as_deref())?.start()?
-        }
-        other => other?,
-    };
-    verb.run(client, request, format, out)
+    let socket = socket::path(socket.as_deref(), netns.as_deref())?;
+    arguments.verb.get().execute(&Invocation { socket: &socket, netns: netns.as_deref(), format }, out)
 }
 
 #[cfg(test)]
