@@ -114,8 +114,8 @@ mod tests {
     #[test]
     fn group_is_online_with_a_functioning_member_and_a_usable_address() {
         let good = sample();
-        assert_eq!(missing(&[], &[good.clone()]), None);
-        assert_eq!(missing(&["Production"], &[good.clone()]), None);
+        assert_eq!(missing(&[], std::slice::from_ref(&good)), None);
+        assert_eq!(missing(&["Production"], std::slice::from_ref(&good)), None);
         assert_eq!(missing(&[], &[]), None, "nothing to wait for");
         let mut tentative = sample();
         tentative.addresses.retain(|address| !address.up);
