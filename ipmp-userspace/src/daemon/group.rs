@@ -19,6 +19,7 @@ pub mod mirrored_memberships;
 pub mod neighbours;
 pub mod probe_replies;
 pub mod probing;
+pub mod route_reader;
 pub mod route_targets;
 mod routing_table;
 pub mod sysctls;
