@@ -5,6 +5,8 @@ use std::process::{Command, Stdio};
 
 use anyhow::{Context as _, Result, bail};
 
+use crate::Namespace;
+
 /// Runs a command and returns its standard output; an exit status other than 0 is an error with its standard error.
 pub fn run(command: &mut Command) -> Result<String> {
     let shown = show(command);
@@ -16,12 +18,9 @@ pub fn run(command: &mut Command) -> Result<String> {
 }
 
 /// Runs many `ip` commands in one process, which reads them from standard input.
-/// `namespace` is a name under /run/netns, or `None` for the namespace of the caller.
-pub fn ip_batch(namespace: Option<&str>, lines: &[String]) -> Result<()> {
-    let mut command = Command::new("ip");
-    if let Some(name) = namespace {
-        command.args(["-n", name]);
-    }
+/// Without a namespace, in the one of the caller.
+pub fn ip_batch(namespace: Option<&Namespace>, lines: &[String]) -> Result<()> {
+    let mut command = namespace.map_or_else(|| Command::new("ip"), |namespace| namespace.command("ip"));
     command.args(["-batch", "-"]).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
     let mut child = command.spawn().context("cannot start `ip`: is iproute2 installed?")?;
     let input = child.stdin.take().context("`ip` has no standard input")?;
@@ -36,7 +35,7 @@ pub fn ip_batch(namespace: Option<&str>, lines: &[String]) -> Result<()> {
         bail!(
             "`ip {}` failed in {}: {}",
             lines.join("; "),
-            namespace.unwrap_or("this namespace"),
+            namespace.map_or("this namespace", Namespace::name),
             String::from_utf8_lossy(&output.stderr).trim()
         );
     }

@@ -35,9 +35,10 @@ pub struct HostsFile {
 }
 
 impl HostsFile {
-    /// Writes a file with `localhost` and these names. `None` if the machine has no `/etc/hosts` to mount over.
+    /// Writes a file with `localhost` and these names. `None` if it cannot be mounted over `/etc/hosts`: there is none,
+    /// or a chroot hides the mount of `/`, which must not pass the new mount on to other namespaces.
     pub fn create(lab: &Lab, names: &[(&str, &str)]) -> Result<Option<Self>> {
-        if !Path::new(PATH.to_str()?).is_file() {
+        if !Path::new(PATH.to_str()?).is_file() || !root_is_a_mount()? {
             return Ok(None);
         }
         let mut text = String::from("127.0.0.1 localhost\n::1 localhost\n");
@@ -65,4 +66,10 @@ impl HostsFile {
             });
         }
     }
+}
+
+/// Whether `/` is a mount that this process sees.
+fn root_is_a_mount() -> Result<bool> {
+    let mounts = fs::read_to_string("/proc/self/mountinfo").context("cannot read the list of mounts")?;
+    Ok(mounts.lines().any(|mount| mount.split(' ').nth(4) == Some("/")))
 }

@@ -75,13 +75,13 @@ impl<'lab> IdleGroups<'lab> {
             lines.push(format!("link add {name} type veth peer name {name} netns {}", far.name()));
             lines.push(format!("link set {name} up"));
         }
-        ip_batch(Some(lab.host().name()), &lines)?;
+        ip_batch(Some(lab.host()), &lines)?;
         let up: Vec<String> =
             (0..groups).flat_map(members_of).map(|name| format!("link set {name} up")).collect();
-        ip_batch(Some(far.name()), &up)?;
+        ip_batch(Some(&far), &up)?;
         if fdt.is_some() {
             let bridges: Vec<String> = (0..groups).flat_map(bridge_of).collect();
-            ip_batch(Some(far.name()), &bridges)?;
+            ip_batch(Some(&far), &bridges)?;
         }
         let idle = Self { lab, daemon: Daemon::start_in(lab)?, groups, _far: far };
         for number in 0..groups {

@@ -1,7 +1,7 @@
 //! A network namespace with a name under /run/netns.
 //!
 //! Only the network namespace is entered. `ip netns exec` would also mount a private /sys, which hides /sys/fs/bpf and
-//! all pins, so it is not used here.
+//! all pins, and like `ip -n` it fails in a chroot whose root is no mount point; so neither is used here.
 
 use std::fs::{self, File};
 use std::os::fd::{AsRawFd as _, BorrowedFd};
@@ -39,7 +39,7 @@ impl Namespace {
         Ok(Self(Arc::new(Inner { name: name.to_owned(), file, netlink: OnceLock::new() })))
     }
 
-    /// Its name, for `ipmpd --netns` and `ip -n`.
+    /// Its name, for `ipmpd --netns`.
     pub fn name(&self) -> &str {
         &self.0.name
     }
@@ -85,7 +85,7 @@ impl Namespace {
 
     /// `ip ARGUMENTS` in the namespace; returns its output.
     pub fn ip(&self, arguments: &str) -> Result<String> {
-        command::run(Command::new("ip").args(["-n", self.name()]).args(arguments.split_whitespace()))
+        command::run(self.command("ip").args(arguments.split_whitespace()))
     }
 
     /// Sets a network sysctl: `net.ipv4.ip_forward`. Names of interfaces with dots are written with slashes.

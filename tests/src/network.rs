@@ -2,7 +2,6 @@
 
 use std::collections::HashMap;
 use std::net::{Ipv4Addr, Ipv6Addr};
-use std::process::Command;
 use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 use std::time::Duration;
 
@@ -270,8 +269,7 @@ impl Lab {
     /// The port at which a switch has learned an Ethernet address, from `bridge fdb`.
     pub fn learned_port(&self, switch: Switch, mac: Mac) -> Result<Option<String>> {
         let namespace = self.switch(switch);
-        let table =
-            command::run(Command::new("bridge").args(["-n", namespace.name(), "fdb", "show", "br", "br0"]))?;
+        let table = command::run(namespace.command("bridge").args(["fdb", "show", "br", "br0"]))?;
         let mac = show_mac(mac);
         let mut entries = table.lines().map(|line| line.split_whitespace().collect::<Vec<_>>());
         // MAC dev PORT master br0; permanent entries were not learned.

@@ -2,31 +2,40 @@
 
 use std::io;
 
-use super::{host, start};
-use crate::control::{client, request, setting, socket};
+use super::{health::Level, host, start};
+use crate::control::{client, duration::Span, request, setting, socket};
 
 /// Exit status of `ipmpctl`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[repr(u8)]
 pub enum Exit {
     /// Success.
-    Done = 0,
+    Done,
     /// Refused by the daemon, or failed.
-    Refused = 1,
+    Refused,
     /// Invalid command line, name, address or setting.
-    Usage = 2,
+    Usage,
     /// The daemon does not run and could not be started.
-    NoDaemon = 3,
+    NoDaemon,
     /// Permission denied.
-    NotPermitted = 4,
+    NotPermitted,
     /// The daemon ended during `monitor`.
-    DaemonEnded = 5,
+    DaemonEnded,
+    /// The result of `health`, with the exit status of a monitoring plugin.
+    Health(Level),
 }
 
 impl Exit {
     /// The process's exit status.
     pub fn code(self) -> u8 {
-        self as u8
+        match self {
+            Self::Done => 0,
+            Self::Refused => 1,
+            Self::Usage => 2,
+            Self::NoDaemon => 3,
+            Self::NotPermitted => 4,
+            Self::DaemonEnded => 5,
+            Self::Health(level) => level.code(),
+        }
     }
 
     /// `reason` in `--json` where the daemon sent none.
@@ -38,6 +47,7 @@ impl Exit {
             Self::NoDaemon => "no-daemon",
             Self::NotPermitted => "not-permitted",
             Self::DaemonEnded => "daemon-ended",
+            Self::Health(_) => "health",
         }
     }
 }
@@ -66,6 +76,14 @@ pub enum Error {
     /// The daemon could not be started.
     #[error(transparent)]
     Start(#[from] start::Error),
+    /// `wait-online` has waited long enough.
+    #[error("not online after {timeout}: {missing}")]
+    NotOnline {
+        /// What is missing.
+        missing: String,
+        /// How long it has waited.
+        timeout: Span,
+    },
     /// Standard output cannot be written.
     #[error("cannot write to standard output: {0}")]
     Output(#[source] io::Error),
@@ -81,7 +99,7 @@ impl Error {
             Self::Daemon(client::Error::Contact { .. } | client::Error::Unreachable { .. })
             | Self::Start(_) => Exit::NoDaemon,
             Self::Daemon(client::Error::Stopped(_) | client::Error::Killed(_)) => Exit::DaemonEnded,
-            Self::Daemon(_) | Self::Output(_) => Exit::Refused,
+            Self::Daemon(_) | Self::NotOnline { .. } | Self::Output(_) => Exit::Refused,
         }
     }
 
@@ -93,6 +111,7 @@ impl Error {
             Self::Invalid(error) => error.reason(),
             Self::Address(_) => request::reason::BAD_ADDRESS,
             Self::Setting(_) => request::reason::BAD_SETTING,
+            Self::NotOnline { .. } => "timeout",
             other => other.exit().reason(),
         }
     }

@@ -7,6 +7,7 @@ pub mod destroy;
 pub mod detach;
 pub mod error;
 pub mod explain;
+pub mod health;
 pub mod host;
 pub mod monitor;
 pub mod offline;
@@ -18,6 +19,7 @@ pub mod start;
 pub mod target;
 pub mod test_address;
 mod verb;
+pub mod wait_online;
 
 use std::{
     ffi::OsString,
@@ -29,9 +31,9 @@ use clap::{CommandFactory, Parser, Subcommand, error::ErrorKind};
 
 pub use error::{Error, Exit};
 
-use crate::control::{Client, client, socket};
+use crate::control::socket;
 use output::Format;
-use verb::Verb;
+use verb::{Invocation, Outcome, Verb};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -46,8 +48,10 @@ Exit status:
   1  refused or failed; a refused command has changed nothing
   2  invalid command line, name, address or setting
   3  ipmpd does not run and could not be started
-  4  permission denied: changes require root or membership in the group ipmp; show, explain, monitor and target list do not
+  4  permission denied: changes require root or membership in the group ipmp; commands that only
+     show something do not
   5  ipmpd ended during monitor
+  health has exit statuses of its own: ipmpctl health --help
 
 Output of --json, one object per line on standard output:
   {\"version\":1,\"groups\":[...]}                         show, show GROUP
@@ -55,12 +59,14 @@ Output of --json, one object per line on standard output:
   {\"version\":1,\"explanation\":{...}}                    explain
   {\"version\":1,\"event\":{...}}                          monitor, one line per event
   {\"version\":1,\"targets\":[...]}                        target list, target discover
+  {\"version\":1,\"health\":{\"status\":...,\"message\":...}}  health
   {\"version\":1,\"notes\":[...]}                          every other command: side effects and hints, a sentence each
   {\"version\":1,\"error\":{\"reason\":...,\"message\":...}}   errors, in addition to the message on standard error
 The Varlink interface net.ipmp.Manager documents the fields. The version changes when a field is removed or changes its
 meaning; new fields do not change it.
 
-Commands that change something start ipmpd if it does not run; show, explain, monitor and target list do not.
+Commands that change something start ipmpd if it does not run; show, explain, monitor, target list, health and
+wait-online do not.
 Every ADDRESS may be a host name from /etc/hosts or DNS instead: node1/24, or node1 as a target.
 
 Environment:
@@ -122,6 +128,8 @@ verbs! {
     show::Show,
     explain::Explain,
     monitor::Monitor,
+    health::Health,
+    wait_online::WaitOnline,
 }
 
 /// The command line of `ipmpctl`, for man pages and completions.
@@ -163,7 +171,7 @@ fn execute(arguments: impl IntoIterator<Item = OsString>, out: &mut dyn Write) -
     };
     let format = if arguments.global.json { Format::Json } else { Format::Text };
     match run_verb(&arguments, format, out) {
-        Ok(printed) => (Exit::Done, printed, String::new()),
+        Ok(Outcome { exit, printed }) => (exit, printed, String::new()),
         Err(error) => {
             let message = error.to_string();
             (error.exit(), output::error(error.reason(), &message, format), output::error_line(&message))
@@ -182,20 +190,10 @@ fn usage(rendered: &str) -> String {
     format!("{} (see {command} --help)", line.strip_prefix("error: ").unwrap_or(&line))
 }
 
-fn run_verb(arguments: &Arguments, format: Format, out: &mut dyn Write) -> Result<String, Error> {
+fn run_verb(arguments: &Arguments, format: Format, out: &mut dyn Write) -> Result<Outcome, Error> {
     let Global { socket, netns, .. } = &arguments.global;
-    let verb = arguments.verb.get();
-    // Invalid arguments are rejected before a daemon is contacted or started.
-    let request = verb.request()?;
-    request.check()?;
-    let path = socket::path(socket.as_deref(), netns.as_deref())?;
-    let client = match Client::connect(&path) {
-        Err(client::Error::Contact { .. }) if request.changes() => {
-            start::Daemon::new(&path, netns.as_deref())?.start()?
-        }
-        other => other?,
-    };
-    verb.run(client, request, format, out)
+    let socket = socket::path(socket.as_deref(), netns.as_deref())?;
+    arguments.verb.get().execute(&Invocation { socket: &socket, netns: netns.as_deref(), format }, out)
 }
 
 #[cfg(test)]

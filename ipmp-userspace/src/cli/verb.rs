@@ -1,17 +1,54 @@
 //! What every verb does: build a request, and print the reply.
 
-use std::io::Write;
+use std::{io::Write, path::Path};
 
 use super::{
-    error::Error,
+    error::{Error, Exit},
     output::{self, Format},
+    start,
 };
-use crate::control::{Client, Request, Response};
+use crate::control::{Client, Request, Response, client};
+
+/// Where the daemon is, and how results are printed.
+#[derive(Debug)]
+pub(super) struct Invocation<'a> {
+    pub socket: &'a Path,
+    pub netns: Option<&'a str>,
+    pub format: Format,
+}
+
+/// What a verb that has not failed prints, and its exit status.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Outcome {
+    pub exit: Exit,
+    pub printed: String,
+}
+
+impl Outcome {
+    pub(super) fn done(printed: String) -> Self {
+        Self { exit: Exit::Done, printed }
+    }
+}
 
 /// A verb with its arguments.
 pub(super) trait Verb {
     /// Checks the arguments.
     fn request(&self) -> Result<Request, Error>;
+
+    /// Checks the arguments, connects to the daemon, sends the request and prints the reply. A verb that changes something
+    /// starts the daemon if it does not run.
+    fn execute(&self, invocation: &Invocation<'_>, out: &mut dyn Write) -> Result<Outcome, Error> {
+        // Invalid arguments are rejected before a daemon is contacted or started.
+        let request = self.request()?;
+        request.check()?;
+        let client = match Client::connect(invocation.socket) {
+            Err(client::Error::Contact { .. }) if request.changes() => {
+                start::Daemon::new(invocation.socket, invocation.netns)?.start()?
+            }
+            other => other?,
+        };
+        self.run(client, request, invocation.format, out).map(Outcome::done)
+    }
 
     /// Sends the request; returns what is to be printed.
     fn run(

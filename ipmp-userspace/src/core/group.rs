@@ -124,13 +124,13 @@ impl Group {
             Input::Program { member, attached } => self.set_program(member, attached),
             Input::Mtu { member, mtu } => {
                 if let Some(member) = self.members.get_mut(member) {
-                    member.attachment.mtu = mtu;
+                    member.set_mtu(mtu);
                 }
             }
             Input::Mac { member, mac } => self.set_mac(member, mac),
             Input::Weight { member, weight } => {
                 if let Some(member) = self.members.get_mut(member) {
-                    member.attachment.weight = weight;
+                    member.set_weight(weight);
                     self.roles.rebuild_slots(&self.members);
                 }
             }
@@ -192,7 +192,7 @@ impl Group {
         self.published.rename(&names.keys().filter_map(before).collect());
         for (number, name) in names {
             if let Some(member) = self.members.get_mut(*number) {
-                member.attachment.name.clone_from(name);
+                member.set_name(name);
             }
         }
     }
@@ -287,7 +287,7 @@ impl Group {
     }
 
     fn set_link(&mut self, now: Time, number: u8, link: LinkState) {
-        let member = self.members.get_mut(number).filter(|member| !member.absent);
+        let member = self.members.get_mut(number).filter(|member| !member.absent());
         let turn = member.and_then(|member| member.set_link(link));
         self.turned(number, turn, Some(now), Cause::Trigger);
     }
@@ -310,7 +310,7 @@ impl Group {
         if member.mac() == mac {
             return;
         }
-        member.attachment.mac = mac;
+        member.set_mac(mac);
         // It is announced even if no address moves.
         self.new_mac = Some(number);
         self.refuse_duplicate_mac(number);
@@ -334,14 +334,14 @@ impl Group {
     /// member function that was not down.
     fn turned(&mut self, number: u8, turn: Option<Turn>, now: Option<Time>, cause: Cause) {
         let (Some(turn), Some(member)) = (turn, self.members.get_mut(number)) else { return };
-        let (name, is_offline) = (member.name().to_owned(), member.offline.is_some());
+        let (name, is_offline) = (member.name().to_owned(), member.offline().is_some());
         match turn {
             Turn::LinkDown { from } => {
-                let failed = member.probing.failed;
-                let before = Member { condition: from, ..member.clone() };
-                member.probing.link_down();
-                member.inactive = false;
-                let cause = if member.absent {
+                let failed = member.probing().failed();
+                let before = member.with_condition(from);
+                member.probing_mut().link_down();
+                member.set_inactive(false);
+                let cause = if member.absent() {
                     Cause::MemberAbsent { member: name.clone() }
                 } else {
                     let cause = Cause::LinkLost { member: name.clone() };
@@ -366,7 +366,7 @@ impl Group {
                 let turn = self.members.get_mut(number).and_then(Member::settle);
                 self.turned(number, turn, now, cause);
             }
-            Turn::Functions { .. } if member.probing.failed => self.reconcile(&cause),
+            Turn::Functions { .. } if member.probing().failed() => self.reconcile(&cause),
             Turn::Functions { repaired } => {
                 // The datapath may have trusted the link long before netlink reported it.
                 let cause = match cause {
@@ -389,12 +389,12 @@ impl Group {
     fn check_flapping(&mut self, now: Time, number: u8, name: String) {
         let alone = !self.members.any_functions();
         let Some(member) = self.members.get_mut(number) else { return };
-        if member.probing.enabled() || !member.flap.link_up(now, &self.settings) {
+        if member.probing().enabled() || !member.flap_mut().link_up(now, &self.settings) {
             return;
         }
         if alone {
-            member.flap.release();
-        } else if member.flap.is_unreported() {
+            member.flap_mut().release();
+        } else if member.flap_mut().is_unreported() {
             let cause = Cause::Flapping { member: name.clone() };
             self.report(cause, |_| Event::Flapping { member: name, ups: flap::UPS });
         }
@@ -403,7 +403,7 @@ impl Group {
     fn expire_hold_downs(&mut self, now: Time) {
         for number in self.members.numbers() {
             let Some(member) = self.members.get_mut(number) else { continue };
-            if member.flap.expire(now) {
+            if member.flap_mut().expire(now) {
                 let cause = Cause::HoldDownExpired { member: member.name().to_owned() };
                 let turn = member.settle();
                 self.turned(number, turn, None, cause);
@@ -418,8 +418,8 @@ impl Group {
             // A bad link is better than none: all are released from their hold-downs.
             for number in self.members.numbers() {
                 let Some(member) = self.members.get_mut(number) else { continue };
-                if member.flap.until().is_some() {
-                    member.flap.release();
+                if member.held_until().is_some() {
+                    member.flap_mut().release();
                     let cause = Cause::NoOtherMember { member: member.name().to_owned() };
                     let turn = member.settle();
                     self.turned(number, turn, None, cause);

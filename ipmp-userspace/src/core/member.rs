@@ -21,6 +21,11 @@
 //! Probes ([`super::probe`]) are independent of it: a member functions if its link is good *and* its probes have not failed.
 //! A link that goes down fails them, too, so that a member which is probed is repaired by ten replies and not by its link.
 
+mod adopted;
+mod probing;
+
+pub use probing::MemberProbing;
+
 use super::{
     Attachment, Time,
     flap::Flap,
@@ -63,71 +68,21 @@ pub(super) enum Turn {
 /// A member of a group.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Member {
-    pub(super) attachment: Attachment,
-    pub(super) condition: Condition,
-    pub(super) live: bool,
-    pub(super) offline: Option<OfflineCause>,
+    attachment: Attachment,
+    condition: Condition,
+    live: bool,
+    offline: Option<OfflineCause>,
     /// Its device does not exist here. Its condition is then [`Condition::Down`].
-    pub(super) absent: bool,
-    pub(super) flap: Flap,
-    pub(super) standby: bool,
+    absent: bool,
+    flap: Flap,
+    standby: bool,
     /// Functions, but does not transmit: a standby, or repaired without `failback`.
-    pub(super) inactive: bool,
+    inactive: bool,
     /// Its ingress program is attached; without it, the group receives nothing through the member.
-    pub(super) receives: bool,
+    receives: bool,
     /// Must not transmit, since others do and it does not function or is inactive.
-    pub(super) kept_out: bool,
-    pub(super) probing: Probing,
-}
-
-/// Probing of a member, in both families.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(super) struct Probing {
-    /// When the member joined.
-    pub(super) joined: Time,
-    pub(super) addresses: [TestAddress; 2],
-    pub(super) probers: [Option<Prober>; 2],
-    /// The verdict over both families.
-    pub(super) failed: bool,
-    /// By family: another member, or the group, has the same test address, as reported.
-    pub(super) duplicate: [bool; 2],
-    /// Since when it is not probed.
-    pub(super) without: Option<Time>,
-    /// That was reported.
-    pub(super) reported_without: bool,
-}
-
-impl Probing {
-    pub(super) fn all(&self) -> impl Iterator<Item = &Prober> {
-        self.probers.iter().flatten()
-    }
-
-    pub(super) fn all_mut(&mut self) -> impl Iterator<Item = &mut Prober> {
-        self.probers.iter_mut().flatten()
-    }
-
-    /// Whether the member is probed, or would be with targets.
-    pub(super) fn enabled(&self) -> bool {
-        self.all().any(Prober::enabled)
-    }
-
-    /// Whether the member has failed: the verdict of the families with targets; without any, of all.
-    pub(super) fn verdict(&self) -> bool {
-        let mut capable = self.all().filter(|prober| prober.capable()).peekable();
-        match capable.peek() {
-            Some(_) => capable.any(Prober::failed),
-            None => self.all().any(Prober::failed),
-        }
-    }
-
-    /// The link is down: earlier replies do not count, and ten new ones are needed.
-    pub(super) fn link_down(&mut self) {
-        self.all_mut().filter(|prober| prober.enabled()).for_each(|prober| {
-            prober.fail();
-            prober.rest();
-        });
-        self.failed = self.verdict();
-    }
+    kept_out: bool,
+    probing: MemberProbing,
 }
 
 impl Member {
@@ -144,13 +99,18 @@ impl Member {
             inactive: false,
             receives: true,
             kept_out: false,
-            probing: Probing { joined: now, ..Probing::default() },
+            probing: MemberProbing::new(now),
         }
     }
 
     /// Number of the member in its group.
     pub fn number(&self) -> u8 {
         self.attachment.member
+    }
+
+    /// Its interface, as it joined and as it changed since.
+    pub fn attachment(&self) -> &Attachment {
+        &self.attachment
     }
 
     /// Name of the interface.
@@ -220,12 +180,12 @@ impl Member {
 
     /// Its test address in a family.
     pub fn test_address(&self, family: Family) -> TestAddress {
-        self.probing.addresses[family.index()]
+        self.probing.address(family)
     }
 
     /// Its prober in a family, if it has one.
     pub fn prober(&self, family: Family) -> Option<&Prober> {
-        self.probing.probers[family.index()].as_ref()
+        self.probing.prober(family)
     }
 
     /// Whether it is probed, or would be with a target.
@@ -235,7 +195,7 @@ impl Member {
 
     /// Whether its probes have failed, or its link while it was probed, and ten replies in a row are still missing.
     pub fn probes_failed(&self) -> bool {
-        self.probing.failed
+        self.probing.failed()
     }
 
     /// The state that is reported (docs/reference.md 1.7).
@@ -244,7 +204,7 @@ impl Member {
             _ if self.absent => MemberState::Absent,
             (Some(_), _) => MemberState::Offline,
             (None, Condition::New) => MemberState::Unknown,
-            (None, Condition::Ok) if self.probing.failed || !self.receives => MemberState::Failed,
+            (None, Condition::Ok) if self.probing.failed() || !self.receives => MemberState::Failed,
             (None, Condition::Ok) if self.lacks_targets() => MemberState::Unknown,
             (None, Condition::Ok) => MemberState::Ok,
             (None, Condition::Down | Condition::Returning | Condition::Held) => MemberState::Failed,
@@ -265,7 +225,7 @@ impl Member {
     }
 
     fn lacks_targets(&self) -> bool {
-        self.probing.enabled() && !self.probing.all().any(Prober::capable)
+        self.probing.enabled() && !self.probing.probers().any(Prober::capable)
     }
 
     /// Whether its link is good and it is not offline: only then it is probed.
@@ -275,7 +235,7 @@ impl Member {
 
     /// Whether it is in service and has not failed: what the reference calls functioning and usable.
     pub fn functions(&self) -> bool {
-        self.in_service() && !self.probing.failed && self.receives
+        self.in_service() && !self.probing.failed() && self.receives
     }
 
     /// Whether its ingress program is attached.
@@ -299,6 +259,94 @@ impl Member {
     /// Whether it is in a hold-down, and not offline.
     pub(super) fn is_in_hold_down(&self) -> bool {
         self.offline.is_none() && self.flap.until().is_some()
+    }
+
+    /// Whether it must not transmit, since others do and it does not function or is inactive.
+    pub(super) fn kept_out(&self) -> bool {
+        self.kept_out
+    }
+
+    /// Its probing in both families.
+    pub fn probing(&self) -> &MemberProbing {
+        &self.probing
+    }
+
+    pub(super) fn probing_mut(&mut self) -> &mut MemberProbing {
+        &mut self.probing
+    }
+
+    pub(super) fn flap_mut(&mut self) -> &mut Flap {
+        &mut self.flap
+    }
+
+    pub(super) fn set_name(&mut self, name: &str) {
+        name.clone_into(&mut self.attachment.name);
+    }
+
+    pub(super) fn set_mac(&mut self, mac: [u8; 6]) {
+        self.attachment.mac = mac;
+    }
+
+    pub(super) fn set_mtu(&mut self, mtu: u32) {
+        self.attachment.mtu = mtu;
+    }
+
+    pub(super) fn set_weight(&mut self, weight: u32) {
+        self.attachment.weight = weight;
+    }
+
+    /// Makes it a standby, or no longer; whether that is a change. A member that is no standby is not inactive.
+    pub(super) fn set_standby(&mut self, standby: bool) -> bool {
+        let is_change = std::mem::replace(&mut self.standby, standby) != standby;
+        self.inactive &= standby || !is_change;
+        is_change
+    }
+
+    pub(super) fn set_inactive(&mut self, inactive: bool) {
+        self.inactive = inactive;
+    }
+
+    pub(super) fn set_kept_out(&mut self, kept_out: bool) {
+        self.kept_out = kept_out;
+    }
+
+    pub(super) fn set_receives(&mut self, receives: bool) {
+        self.receives = receives;
+    }
+
+    /// Takes it out of service.
+    pub(super) fn set_offline(&mut self, cause: OfflineCause) {
+        self.offline = Some(cause);
+        self.inactive = false;
+    }
+
+    /// Changes why it is offline, if it is.
+    pub(super) fn set_offline_cause(&mut self, cause: OfflineCause) {
+        self.offline = self.offline.and(Some(cause));
+    }
+
+    /// Takes it back into service; earlier link-ups do not count.
+    pub(super) fn set_online(&mut self) -> Option<Turn> {
+        self.offline = None;
+        self.flap.forget();
+        self.settle()
+    }
+
+    /// Its device does not exist any more.
+    pub(super) fn set_absent(&mut self) -> Option<Turn> {
+        self.absent = true;
+        self.set_link(LinkState::Down)
+    }
+
+    /// Its device exists again; its link is reported afterwards.
+    pub(super) fn set_returned(&mut self, mac: [u8; 6], mtu: u32) {
+        (self.absent, self.live, self.receives) = (false, false, true);
+        (self.attachment.mac, self.attachment.mtu) = (mac, mtu);
+    }
+
+    /// The member as it was before its condition changed.
+    pub(super) fn with_condition(&self, condition: Condition) -> Self {
+        Self { condition, ..self.clone() }
     }
 
     /// Handles a netlink report of its link.

@@ -21,11 +21,11 @@ pub(super) fn build_switch(switch: &Namespace, plan: &Builder) -> Result<()> {
     let ageing =
         plan.ageing.map_or(String::new(), |ageing| format!(" ageing_time {}", ageing.as_millis() / 10));
     let bridge = format!("link add br0 type bridge stp_state 0 forward_delay 0 mcast_snooping 0{ageing}");
-    ip_batch(Some(switch.name()), &[bridge])?;
+    ip_batch(Some(switch), &[bridge])?;
     if plan.snooping {
         enable_snooping(switch)?;
     }
-    ip_batch(Some(switch.name()), &["link set br0 up".into()])
+    ip_batch(Some(switch), &["link set br0 up".into()])
 }
 
 /// Enables IGMP and MLD snooping and the querier: three queries one second apart, and then one every two minutes. The
@@ -39,7 +39,7 @@ fn enable_snooping(switch: &Namespace) -> Result<()> {
     let times =
         "mcast_query_response_interval 100 mcast_startup_query_interval 100 mcast_startup_query_count 3";
     ip_batch(
-        Some(switch.name()),
+        Some(switch),
         &[
             format!("link set br0 type bridge {times}"),
             "link set br0 type bridge mcast_snooping 1 mcast_querier 1".into(),
@@ -52,9 +52,9 @@ pub(super) fn join_switches(a: &Namespace, b: &Namespace, number: usize) -> Resu
         format!("link add sw4 type veth peer name sw4 netns {}", b.name()),
         "link set sw4 master br0 up".into(),
     ];
-    ip_batch(Some(a.name()), &lines)?;
+    ip_batch(Some(a), &lines)?;
     b.netlink().add_clsact("sw4")?;
-    ip_batch(Some(b.name()), &["link set sw4 master br0 up".into()])?;
+    ip_batch(Some(b), &["link set sw4 master br0 up".into()])?;
     let end = |namespace: &Namespace| End { namespace: namespace.clone(), interface: "sw4".into() };
     Ok(Cable::new(format!("cable {number}"), end(a), end(b), Kind::Veth))
 }
@@ -129,9 +129,9 @@ pub(super) fn lay_cable(
         ),
         format!("link set {interface} up"),
     ];
-    ip_batch(Some(near.name()), &lines)?;
+    ip_batch(Some(near), &lines)?;
     switch.netlink().add_clsact(port)?;
-    ip_batch(Some(switch.name()), &[format!("link set {port} master br0 up")])
+    ip_batch(Some(switch), &[format!("link set {port} master br0 up")])
 }
 
 pub(super) fn build_host(
@@ -145,7 +145,7 @@ pub(super) fn build_host(
     let v6 = counterpart(v4);
     lay_cable(&namespace, INTERFACE, mac, switch, name, None)?;
     ip_batch(
-        Some(namespace.name()),
+        Some(&namespace),
         &[
             "link set lo up".into(),
             format!("addr add {v4}/24 brd + dev {INTERFACE}"),

@@ -10,9 +10,8 @@ use crate::{
 impl Group {
     /// The device of a member does not exist any more.
     pub(super) fn set_absent(&mut self, number: u8) {
-        let Some(member) = self.members.get_mut(number).filter(|member| !member.absent) else { return };
-        member.absent = true;
-        let turn = member.set_link(LinkState::Down);
+        let Some(member) = self.members.get_mut(number).filter(|member| !member.absent()) else { return };
+        let turn = member.set_absent();
         let name = member.name().to_owned();
         self.report(Cause::Trigger, |group| Event::MemberAbsent { member: name.clone(), group });
         self.turned(number, turn, None, Cause::Trigger);
@@ -25,9 +24,8 @@ impl Group {
     /// The device of an absent member is back. It is used again as one whose link came up: once the datapath trusts the link,
     /// or its probes are answered.
     pub(super) fn set_returned(&mut self, now: Time, number: u8, mac: [u8; 6], mtu: u32, link: LinkState) {
-        let Some(member) = self.members.get_mut(number).filter(|member| member.absent) else { return };
-        (member.absent, member.live, member.receives) = (false, false, true);
-        (member.attachment.mac, member.attachment.mtu) = (mac, mtu);
+        let Some(member) = self.members.get_mut(number).filter(|member| member.absent()) else { return };
+        member.set_returned(mac, mtu);
         let name = member.name().to_owned();
         self.report(Cause::Trigger, |group| Event::MemberReturned { member: name, group });
         self.published.forget_member(number);

@@ -56,8 +56,8 @@ impl Group {
         let member = from.to_owned();
         match self.members.named(from) {
             None => Cause::MemberLeft { member },
-            Some(before) if before.absent => Cause::MemberAbsent { member },
-            Some(before) if before.offline.is_some() => Cause::MemberOffline { member },
+            Some(before) if before.absent() => Cause::MemberAbsent { member },
+            Some(before) if before.offline().is_some() => Cause::MemberOffline { member },
             Some(before) if !before.receives() => Cause::ProgramMissing { member },
             Some(before) if before.functions() => Cause::Balance { member: to.to_owned() },
             Some(_) => Cause::MemberFailed { member },

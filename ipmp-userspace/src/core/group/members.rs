@@ -73,15 +73,17 @@ impl Members {
     /// Whether the loss of a member leaves another one: one that functions, or one that only flap protection keeps
     /// out.
     pub(super) fn any_can_replace(&self) -> bool {
-        let is_held =
-            |member: &Member| member.offline.is_none() && member.condition == Condition::Held && member.live;
+        let is_held = |member: &Member| {
+            member.offline().is_none() && member.condition() == Condition::Held && member.live()
+        };
         self.any_functions() || self.iter().any(is_held)
     }
 
     /// Another member in service with the same MAC.
     pub(super) fn with_mac_of(&self, member: &Member) -> Option<&Member> {
-        let can_have_it =
-            |other: &&Member| other.number() != member.number() && other.offline.is_none() && !other.absent;
-        self.iter().filter(can_have_it).find(|other| !member.absent && other.mac() == member.mac())
+        let can_have_it = |other: &&Member| {
+            other.number() != member.number() && other.offline().is_none() && !other.absent()
+        };
+        self.iter().filter(can_have_it).find(|other| !member.absent() && other.mac() == member.mac())
     }
 }

@@ -9,7 +9,7 @@ use crate::{
 impl Group {
     /// Sets a member offline whose MAC another one has (docs/reference.md 2.11).
     pub(super) fn refuse_duplicate_mac(&mut self, number: u8) {
-        let Some(member) = self.member(number).filter(|member| member.offline.is_none()) else { return };
+        let Some(member) = self.member(number).filter(|member| member.offline().is_none()) else { return };
         let Some(other) = self.members.with_mac_of(member) else { return };
         let (member, other) = (member.name().to_owned(), other.name().to_owned());
         let cause = Cause::DuplicateMac { member: member.clone(), other };
@@ -22,7 +22,7 @@ impl Group {
     pub(super) fn accept_unique_macs(&mut self) {
         for number in self.members.numbers() {
             let Some(member) = self.member(number) else { continue };
-            if member.offline == Some(OfflineCause::DuplicateMac)
+            if member.offline() == Some(OfflineCause::DuplicateMac)
                 && self.members.with_mac_of(member).is_none()
             {
                 let name = member.name().to_owned();
@@ -39,7 +39,7 @@ impl Group {
         let Some(member) = self.member(*member) else { return Ok(()) };
         let name = || member.name().to_owned();
         if matches!(input, Input::Online { .. }) {
-            return match member.offline {
+            return match member.offline() {
                 None => Err(Refusal::NotOffline(name())),
                 Some(OfflineCause::DuplicateMac) => Err(Refusal::DuplicateMac(name())),
                 Some(OfflineCause::Operator) if self.members.with_mac_of(member).is_some() => {
@@ -48,12 +48,12 @@ impl Group {
                 Some(OfflineCause::Operator) => Ok(()),
             };
         }
-        if member.offline.is_some() {
+        if member.offline().is_some() {
             return Err(Refusal::AlreadyOffline(name()));
         }
         let mut others = self.members.iter().filter(|other| other.number() != member.number());
         let enough = match self.state() {
-            GroupState::Failed => others.any(|other| other.offline.is_none() && !other.absent),
+            GroupState::Failed => others.any(|other| other.offline().is_none() && !other.absent()),
             GroupState::Ok | GroupState::Degraded => others.any(Member::functions),
         };
         if enough { Ok(()) } else { Err(Refusal::LastFunctioning(name())) }
@@ -77,8 +77,7 @@ impl Group {
     fn take_out(&mut self, number: u8, offline: OfflineCause, cause: &Cause) -> bool {
         let Some(member) = self.members.get_mut(number) else { return false };
         let before = member.clone();
-        member.offline = Some(offline);
-        member.inactive = false;
+        member.set_offline(offline);
         self.probing.mark_stale();
         self.members.replace(&before);
         self.reconcile(cause);
@@ -88,9 +87,7 @@ impl Group {
     fn put_back(&mut self, number: u8, cause: Cause) {
         self.probing.mark_stale();
         let Some(member) = self.members.get_mut(number) else { return };
-        member.offline = None;
-        member.flap.forget();
-        let turn = member.settle();
+        let turn = member.set_online();
         let functions = |group: &Self| group.member(number).is_some_and(Member::functions);
         if turn.is_none() && functions(self) {
             self.came_back(number, Origin::Online, &cause);

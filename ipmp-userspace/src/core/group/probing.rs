@@ -119,7 +119,7 @@ impl GroupProbing {
 impl Group {
     /// The failure detection time, current and configured; `None` while no member is probed.
     pub fn fdt(&self) -> Option<Fdt> {
-        self.members.iter().any(|member| member.probing.enabled()).then_some(self.probing.fdt)
+        self.members.iter().any(|member| member.probing().enabled()).then_some(self.probing.fdt)
     }
 
     /// Why the failure detection time is longer than configured, while it is.
@@ -159,7 +159,7 @@ impl Group {
 
     pub(super) fn set_test_address(&mut self, number: u8, family: Family, address: TestAddress) {
         if let Some(member) = self.members.get_mut(number) {
-            member.probing.addresses[family.index()] = address;
+            member.probing_mut().set_address(family, address);
             self.probing.stale = true;
         }
     }
@@ -178,7 +178,7 @@ impl Group {
         let family = Family::of(target);
         let mac = self.probing.neighbours.get(&target).and_then(|neighbour| neighbour.found);
         let Some(member) = self.members.get_mut(number).filter(|member| member.in_service()) else { return };
-        let Some(prober) = member.probing.probers[family.index()].as_mut() else { return };
+        let Some(prober) = member.probing_mut().prober_mut(family) else { return };
         let fits = match (proof, prober.means) {
             (Proof::Echo { .. }, Some(ProbeSource::Echo { .. })) => true,
             (Proof::Mac(proof), Some(ProbeSource::Arp | ProbeSource::Nd)) => {
@@ -202,7 +202,7 @@ impl Group {
         let (family, interval) = (Family::of(target), self.probing.fdt.interval());
         let Some(member) = self.members.get_mut(number) else { return };
         let (name, functions) = (member.name().to_owned(), member.functions());
-        let Some(prober) = member.probing.probers[family.index()].as_mut() else { return };
+        let Some(prober) = member.probing_mut().prober_mut(family) else { return };
         // Samples of a failed member, or older than the history, are of no use.
         if !functions || rtt > interval.saturating_mul(LENGTH as u32) {
             return;
@@ -228,7 +228,7 @@ impl Group {
             }
         } else if conservative < interval / 4 {
             let functioning = self.members.iter().filter(|member| member.functions());
-            let probers = functioning.flat_map(|member| member.probing.all());
+            let probers = functioning.flat_map(|member| member.probing().probers());
             let slowest = probers.filter_map(|prober| prober.targets.slowest()).max().unwrap_or_default();
             if let Some(fdt) = self.probing.fdt.lower(now, slowest) {
                 realign(&mut self.members);
@@ -271,9 +271,9 @@ impl Group {
             self.name.bytes().fold(0, |sum: u32, byte| sum.wrapping_mul(31).wrapping_add(byte.into()));
         for number in self.members.numbers() {
             let Some(member) = self.members.get_mut(number) else { continue };
-            if member.probing.enabled()
-                && member.condition == Condition::Held
-                && member.flap.until().is_none()
+            if member.probing().enabled()
+                && member.condition() == Condition::Held
+                && member.held_until().is_none()
             {
                 let turn = member.settle();
                 self.turned(number, turn, None, Cause::Trigger);
@@ -281,7 +281,7 @@ impl Group {
             let Some(member) = self.members.get_mut(number) else { continue };
             let in_service = member.in_service();
             for family in Family::ALL {
-                let Some(prober) = &mut member.probing.probers[family.index()] else { continue };
+                let Some(prober) = member.probing_mut().prober_mut(family) else { continue };
                 if in_service {
                     prober.wake(now, interval, number << 1 | family.index() as u8, share);
                 } else if prober.next().is_some() {
@@ -294,9 +294,8 @@ impl Group {
     fn report_missing_test_addresses(&mut self, now: Time) {
         let mut missing = Vec::new();
         for member in self.members.iter_mut() {
-            let probing = &mut member.probing;
-            if !probing.reported_without && probing.without.is_some_and(|since| now - since >= GRACE) {
-                probing.reported_without = true;
+            if member.probing().report_due(GRACE).is_some_and(|due| due <= now) {
+                member.probing_mut().set_reported();
                 missing.push(member.name().to_owned());
             }
         }
@@ -312,9 +311,9 @@ impl Group {
         let idle = interval.max(DISCOVER);
         let mut missed = Vec::new();
         for member in self.members.iter_mut() {
-            let number = member.number();
+            let (number, name) = (member.number(), member.name().to_owned());
             for family in Family::ALL {
-                let Some(prober) = member.probing.probers[family.index()].as_mut() else { continue };
+                let Some(prober) = member.probing_mut().prober_mut(family) else { continue };
                 let Some(means) = prober.means else { continue };
                 let neighbours = &mut self.probing.neighbours;
                 let found = |target: &IpAddr| neighbours.get(target).and_then(|neighbour| neighbour.found);
@@ -329,7 +328,7 @@ impl Group {
                     && round != Round::Idle
                     && let Some(skipped) = prober.report_missed(now, skipped)
                 {
-                    missed.push((member.attachment.name.clone(), family, skipped));
+                    missed.push((name.clone(), family, skipped));
                 }
                 if let Round::Probe { sequence, target } = round {
                     let via = match (means, found(&target)) {
@@ -373,20 +372,19 @@ impl Group {
 
     /// When a probe, or the report of a missing test address, is due.
     pub(super) fn probe_deadline(&self) -> impl Iterator<Item = Time> {
-        let probers = self.members.iter().flat_map(|member| member.probing.all());
-        let unreported = self.members.iter().filter(|member| !member.probing.reported_without);
-        let reports = unreported.filter_map(|member| member.probing.without).map(|since| since + GRACE);
+        let probers = self.members.iter().flat_map(|member| member.probing().probers());
+        let reports = self.members.iter().filter_map(|member| member.probing().report_due(GRACE));
         probers.filter_map(Prober::deadline).chain(reports)
     }
 
     fn prober_mut(&mut self, number: u8, family: Family) -> Option<&mut Prober> {
-        self.members.get_mut(number)?.probing.probers[family.index()].as_mut()
+        self.members.get_mut(number)?.probing_mut().prober_mut(family)
     }
 }
 
 /// The interval has changed: all members start anew, at different times.
 fn realign(members: &mut Members) {
-    members.iter_mut().flat_map(|member| member.probing.all_mut()).for_each(Prober::realign);
+    members.iter_mut().flat_map(|member| member.probing_mut().probers_mut()).for_each(Prober::realign);
 }
 
 #[cfg(test)]

@@ -6,11 +6,11 @@ use crate::core::{Cause, Event};
 impl Group {
     /// The ingress program of a member is missing, or attached again. Without it the member counts as failed.
     pub(super) fn set_program(&mut self, number: u8, attached: bool) {
-        let Some(member) = self.members.get_mut(number).filter(|member| member.receives != attached) else {
+        let Some(member) = self.members.get_mut(number).filter(|member| member.receives() != attached) else {
             return;
         };
         let before = member.clone();
-        member.receives = attached;
+        member.set_receives(attached);
         let name = member.name().to_owned();
         let functions = member.functions();
         if attached {
@@ -21,7 +21,7 @@ impl Group {
             }
             self.refresh(false, &cause);
         } else {
-            member.inactive = false;
+            member.set_inactive(false);
             let cause = Cause::ProgramMissing { member: name.clone() };
             self.members.replace(&before);
             self.reconcile(&cause);

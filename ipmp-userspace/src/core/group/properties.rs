@@ -58,13 +58,13 @@ impl Kernel {
 
     /// What a daemon that starts now finds. The state of a member that has left is deleted.
     fn adopted(&self, group: &Group) -> Adopted {
-        let state = |member: &Member| match (member.absent, member.offline) {
+        let state = |member: &Member| match (member.absent(), member.offline()) {
             (false, _) => self.states[usize::from(member.number())],
             // The map has no entry: the state file has it.
             (true, Some(_)) => MemberStatus::Offline,
             (true, None) => MemberStatus::Failed,
         };
-        let member = |member: &Member| (member.attachment.clone(), state(member));
+        let member = |member: &Member| (member.attachment().clone(), state(member));
         let mut members: Vec<_> = group.members().iter().map(member).collect();
         members.sort_by_key(|(attachment, _)| attachment.member);
         Adopted {
@@ -76,7 +76,7 @@ impl Kernel {
             cast: self.cast,
             inbound: self.inbound.iter().map(|(&address, &list)| (address, list)).collect(),
             probed: [MemberSet::EMPTY; 2],
-            absent: group.members().iter().filter(|member| member.absent).map(Member::number).collect(),
+            absent: group.members().iter().filter(|member| member.absent()).map(Member::number).collect(),
             standby: MemberSet::EMPTY,
         }
     }
@@ -214,8 +214,10 @@ impl World {
         assert_eq!(active.len() as usize, group.active().len(), "no member is active twice");
         assert_eq!(kernel.usable, group.usable());
         assert_eq!(kernel.usable.and(members), kernel.usable, "only members are usable");
-        assert!(group.members().iter().all(|member| !member.absent || !kernel.usable.has(member.number())));
-        assert!(group.members().iter().all(|member| !member.absent || !kernel.reserve.has(member.number())));
+        assert!(group.members().iter().all(|member| !member.absent() || !kernel.usable.has(member.number())));
+        assert!(
+            group.members().iter().all(|member| !member.absent() || !kernel.reserve.has(member.number()))
+        );
         assert_eq!(kernel.carrier, !active.is_empty());
         assert!(&kernel.slots == group.slots());
         assert_eq!(
@@ -224,13 +226,14 @@ impl World {
         );
         let mtu = group.members().iter().map(|member| member.mtu().max(MIN_MTU)).min();
         assert!(mtu.is_none() || kernel.mtu == mtu);
-        for member in group.members().iter().filter(|member| !member.absent) {
+        for member in group.members().iter().filter(|member| !member.absent()) {
             assert_eq!(kernel.states[usize::from(member.number())], member.state().into());
         }
 
         // Members that can transmit do: none is in a hold-down without need.
-        let works =
-            |member: &&Member| member.offline.is_none() && member.live && member.link() != LinkState::Down;
+        let works = |member: &&Member| {
+            member.offline().is_none() && member.live() && member.link() != LinkState::Down
+        };
         if group.members().iter().any(|member| works(&member)) {
             assert!(!active.is_empty(), "{:?}", group.members());
             assert!(!kernel.usable.and(active).is_empty());

@@ -36,16 +36,16 @@ impl Members {
         let wanted = self.wanted();
         let failback = settings.failback || from == Origin::Online;
         let Some(member) = self.get_mut(number) else { return };
-        if member.standby {
-            member.inactive = transmitting > 0 && transmitting >= wanted;
+        if member.standby() {
+            member.set_inactive(transmitting > 0 && transmitting >= wanted);
         } else {
-            member.inactive = !failback && from == Origin::Repaired && others_function;
+            member.set_inactive(!failback && from == Origin::Repaired && others_function);
             if failback && transmitting >= wanted {
                 let surplus = self
                     .iter_mut()
-                    .find(|other| other.number() != number && other.standby && transmits(other));
+                    .find(|other| other.number() != number && other.standby() && transmits(other));
                 if let Some(standby) = surplus {
-                    standby.inactive = true;
+                    standby.set_inactive(true);
                 }
             }
         }
@@ -59,7 +59,7 @@ impl Members {
         let transmitting = self.iter().filter(|member| transmits(member)).count();
         let has_left = self.get(before.number()).is_none();
         // When a member leaves, one less is wanted, unless it was a standby.
-        if !has_left || before.standby || transmitting < self.wanted() {
+        if !has_left || before.standby() || transmitting < self.wanted() {
             self.activate_standby();
         }
     }
@@ -67,17 +67,16 @@ impl Members {
     /// The operator makes a member a standby, or no longer; whether that is a change.
     pub(super) fn set_standby(&mut self, number: u8, standby: bool) -> bool {
         let Some(member) = self.get_mut(number) else { return false };
-        if std::mem::replace(&mut member.standby, standby) == standby {
+        if !member.set_standby(standby) {
             return false;
         }
         let functions = member.functions();
-        member.inactive &= standby;
         if standby && functions {
             let others = self.iter().filter(|member| member.number() != number);
             let transmitting = others.filter(|member| transmits(member)).count();
             let wanted = self.wanted();
             if let Some(member) = self.get_mut(number) {
-                member.inactive = transmitting > 0 && transmitting >= wanted;
+                member.set_inactive(transmitting > 0 && transmitting >= wanted);
             }
         }
         true
@@ -85,7 +84,7 @@ impl Members {
 
     /// Members that are inactive only because repaired members do not fail back.
     pub(super) fn without_failback(&self) -> Vec<u8> {
-        self.iter().filter(|member| member.inactive && !member.standby).map(Member::number).collect()
+        self.iter().filter(|member| member.inactive() && !member.standby()).map(Member::number).collect()
     }
 
     /// Makes sure that one member transmits, if any functions.
@@ -99,16 +98,16 @@ impl Members {
     pub(super) fn keep_out(&mut self, settings: &Settings) {
         let any_functions = self.any_functions();
         for member in self.iter_mut() {
-            let is_standby = member.inactive || member.probing.failed || !member.receives;
-            let link_is_not_enough = match member.condition {
+            let is_standby = member.inactive() || member.probing().failed() || !member.receives();
+            let link_is_not_enough = match member.condition() {
                 Condition::Ok => false,
-                Condition::New => member.standby,
+                Condition::New => member.standby(),
                 Condition::Down | Condition::Returning | Condition::Held => {
-                    member.standby || !settings.failback
+                    member.standby() || !settings.failback
                 }
             };
-            let fails_closed = member.probing.failed && !settings.fail_open;
-            member.kept_out = fails_closed || (any_functions && (is_standby || link_is_not_enough));
+            let fails_closed = member.probing().failed() && !settings.fail_open;
+            member.set_kept_out(fails_closed || (any_functions && (is_standby || link_is_not_enough)));
         }
     }
 
@@ -116,38 +115,38 @@ impl Members {
     /// whose probes failed; without any, those whose program is missing.
     pub(super) fn reserve(&self, settings: &Settings) -> MemberSet {
         let probes_failed = |member: &Member| {
-            member.offline.is_none() && member.probing.failed && member.kept_out && settings.fail_open
+            member.offline().is_none() && member.probing().failed() && member.kept_out() && settings.fail_open
         };
-        let inactive = |member: &Member| member.inactive && member.functions();
+        let inactive = |member: &Member| member.inactive() && member.functions();
         let without_program =
-            |member: &Member| member.offline.is_none() && !member.receives && !probes_failed(member);
+            |member: &Member| member.offline().is_none() && !member.receives() && !probes_failed(member);
         let tiers = [
             self.set(inactive),
             self.set(Member::is_in_hold_down),
             self.set(probes_failed),
             self.set(without_program),
         ];
-        let present = self.set(|member| !member.absent);
+        let present = self.set(|member| !member.absent());
         tiers.into_iter().map(|tier| tier.and(present)).find(|tier| !tier.is_empty()).unwrap_or_default()
     }
 
     fn activate_standby(&mut self) {
-        let inactive = || self.iter().filter(|member| member.functions() && member.inactive);
-        let next = inactive().rev().find(|member| member.standby).or_else(|| inactive().next());
+        let inactive = || self.iter().filter(|member| member.functions() && member.inactive());
+        let next = inactive().rev().find(|member| member.standby()).or_else(|| inactive().next());
         let next = next.map(Member::number);
         if let Some(member) = next.and_then(|next| self.get_mut(next)) {
-            member.inactive = false;
+            member.set_inactive(false);
         }
     }
 
     /// How many members should transmit.
     fn wanted(&self) -> usize {
-        self.iter().filter(|member| !member.standby).count()
+        self.iter().filter(|member| !member.standby()).count()
     }
 }
 
 fn transmits(member: &Member) -> bool {
-    member.functions() && !member.inactive
+    member.functions() && !member.inactive()
 }
 
 #[cfg(test)]

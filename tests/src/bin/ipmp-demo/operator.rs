@@ -30,7 +30,7 @@ impl<'lab> Operator<'lab> {
         Ok(Self { lab, daemon: Daemon::start_in(lab)?, hosts: HostsFile::create(lab, &TUTORIAL)? })
     }
 
-    /// The argument of an address option: the name in the hosts file, unless this machine has no hosts file.
+    /// The argument of an address option: the name in the hosts file, or the address without one.
     pub fn data_address(&self) -> String {
         if self.hosts.is_some() { format!("{}/24", TUTORIAL[0].1) } else { format!("{DATA}/24") }
     }
@@ -39,6 +39,16 @@ impl<'lab> Operator<'lab> {
     pub fn test_address(&self, member: usize) -> String {
         let (address, name) = TUTORIAL[member + 1];
         if self.hosts.is_some() { format!("{name}/24") } else { format!("{address}/24") }
+    }
+
+    /// Prints the names of the addresses.
+    pub fn show_names(&self) -> Result<()> {
+        match self.hosts {
+            Some(_) => self.show("grep hivemind /etc/hosts"),
+            None => page::line(
+                "No file can be mounted over /etc/hosts here: the commands use addresses, not names.",
+            ),
+        }
     }
 
     /// All lines of the daemon's log so far.

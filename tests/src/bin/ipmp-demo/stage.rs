@@ -53,7 +53,7 @@ impl<'lab> Stage<'lab> {
         let (table, permitted) = (Table::default(), BTreeSet::new());
         let stage = Self { lab, operator: Operator::new(lab)?, faults: Vec::new(), table, permitted };
         page::line("")?;
-        stage.operator.show("grep hivemind /etc/hosts")?;
+        stage.operator.show_names()?;
         Ok(stage)
     }
 

@@ -152,13 +152,14 @@ pub(super) fn check(wire: &Wire, kernel: &Kernel) {
             failed,
             member.offline().is_none() && member.condition() != Condition::New && !member.functions()
         );
-        assert_eq!(member.probe_column() == ProbeState::Disabled, !member.probing.enabled());
-        assert_eq!(member.probe_column() == ProbeState::Failed, failed && member.probing.enabled());
+        assert_eq!(member.probe_column() == ProbeState::Disabled, !member.probing().enabled());
+        assert_eq!(member.probe_column() == ProbeState::Failed, failed && member.probing().enabled());
         assert!(!member.inactive() || (member.functions() && !member.usable()));
         assert!(
-            !member.functions() || member.probing.all().all(|prober| !prober.capable() || !prober.failed())
+            !member.functions()
+                || member.probing().probers().all(|prober| !prober.capable() || !prober.failed())
         );
-        for prober in member.probing.all() {
+        for prober in member.probing().probers() {
             assert!(prober.next().is_none() || member.in_service(), "a member out of service is not probed");
             assert_eq!(prober.next().is_some(), member.in_service() && prober.enabled());
         }
@@ -190,7 +191,9 @@ pub(super) fn check(wire: &Wire, kernel: &Kernel) {
             assert!(deadline + wire.late >= wire.now && deadline <= wire.now + Duration::from_secs(3600));
         }
         None => {
-            assert!(group.members().iter().all(|member| member.probing.all().all(|p| p.next().is_none())))
+            assert!(
+                group.members().iter().all(|member| member.probing().probers().all(|p| p.next().is_none()))
+            )
         }
     }
     if let Some(fdt) = group.fdt() {

@@ -9,9 +9,7 @@ use crate::{
         Action, Cause, Event, Time,
         group::members::Members,
         member::{Condition, Member},
-        probe::{
-            FAILURES, ProbeSource, RESOLVE, TestAddress, history::LENGTH, prober::Prober, targets::Known,
-        },
+        probe::{FAILURES, ProbeSource, RESOLVE, TestAddress, history::LENGTH, targets::Known},
     },
     types::Family,
 };
@@ -62,7 +60,7 @@ impl GroupProbing {
     pub(in crate::core::group) fn discover(&mut self, members: &Members) {
         self.forget_hosts(Family::ALL);
         for member in members.iter().filter(|member| member.in_service()) {
-            for prober in member.probing.all() {
+            for prober in member.probing().probers() {
                 if let Some(ProbeSource::Echo { source, .. }) = prober.means {
                     self.requests.push(Action::FindHosts { member: member.number(), source });
                 }
@@ -107,7 +105,7 @@ impl GroupProbing {
             let mut probers = members
                 .iter()
                 .filter(|member| member.in_service())
-                .filter_map(|member| member.probing.probers[Family::of(address).index()].as_ref())
+                .filter_map(|member| member.prober(Family::of(address)))
                 .filter(|prober| matches!(prober.means, Some(ProbeSource::Arp | ProbeSource::Nd)))
                 .filter(|prober| prober.targets.active().any(|target| target.address == address))
                 .peekable();
@@ -137,14 +135,14 @@ impl Group {
         let own: Vec<IpAddr> = self.addresses().map(|(address, _)| address).chain(tests).collect();
         for member in self.members.iter_mut() {
             for family in Family::ALL {
-                let Some(prober) = member.probing.probers[family.index()].as_mut() else { continue };
+                let Some(prober) = member.probing_mut().prober_mut(family) else { continue };
                 let (mode, targets) = known.choose(|target| {
                     prober.means.is_some_and(|means| means.reaches(family, target)) && !own.contains(&target)
                 });
                 prober.set_targets(now, mode, &targets);
             }
         }
-        let probers = self.members.iter().flat_map(|member| member.probing.all());
+        let probers = self.members.iter().flat_map(|member| member.probing().probers());
         let used: Vec<IpAddr> =
             probers.flat_map(|prober| prober.targets.all()).map(|target| target.address).collect();
         self.probing.neighbours.retain(|address, _| used.contains(address));
@@ -155,16 +153,9 @@ impl Group {
     fn track_missing_test_addresses(&mut self, now: Time) {
         let mut configured = Vec::new();
         for member in self.members.iter_mut() {
-            let is_without = member.offline.is_none() && !member.probing.enabled();
-            let probing = &mut member.probing;
-            if is_without {
-                probing.without.get_or_insert(now);
-                continue;
-            }
-            probing.without = None;
-            let has = probing.addresses.iter().any(|address| matches!(address, TestAddress::Is { .. }));
-            if std::mem::take(&mut probing.reported_without) && has && probing.enabled() {
-                configured.push(member.attachment.name.clone());
+            let is_without = member.offline().is_none() && !member.probing().enabled();
+            if member.probing_mut().set_without(now, is_without) {
+                configured.push(member.name().to_owned());
             }
         }
         for member in configured {
@@ -175,40 +166,30 @@ impl Group {
     fn assign_prober(&mut self, number: u8, family: Family) {
         let policy = self.settings.probe;
         let Some(member) = self.members.get(number) else { return };
-        let address = member.probing.addresses[family.index()];
+        let address = member.test_address(family);
         let is_duplicate = self.is_duplicate_test_address(member, family);
         let means = ProbeSource::of(family, address, policy).filter(|_| !is_duplicate);
         let name = member.name().to_owned();
-        let was_duplicate = member.probing.duplicate[family.index()];
+        let is_down = !matches!(member.condition(), Condition::New | Condition::Ok);
+        let Some(member) = self.members.get_mut(number) else { return };
+        let probing = member.probing_mut();
+        let was_duplicate = probing.set_duplicate(family, is_duplicate);
+        // A member that is down has to be repaired first.
+        probing.assign(family, means, is_down);
+        if means.is_some() {
+            // From now on the ten replies dampen flapping.
+            member.flap_mut().release();
+        }
         if let (true, false, TestAddress::Is { address, .. }) = (is_duplicate, was_duplicate, address) {
             self.report(Cause::Trigger, |_| Event::TestAddressNotUnique { member: name, address });
         } else if was_duplicate && !is_duplicate && matches!(means, Some(ProbeSource::Echo { .. })) {
             self.report(Cause::Trigger, |_| Event::TestAddressConfigured { member: name });
         }
-        let Some(member) = self.members.get_mut(number) else { return };
-        let Member { condition, probing, flap, .. } = member;
-        probing.duplicate[family.index()] = is_duplicate;
-        let wanted = address != TestAddress::None || means.is_some();
-        let prober = &mut probing.probers[family.index()];
-        if !wanted {
-            *prober = None;
-            return;
-        }
-        // A member that is down, or was found failed, has to be repaired first.
-        let failed = probing.failed || !matches!(condition, Condition::New | Condition::Ok);
-        let prober = prober.get_or_insert_with(|| Prober::new(probing.joined, failed));
-        if prober.means != means {
-            prober.set_means(means);
-        }
-        if means.is_some() && flap.until().is_some() {
-            // From now on the ten replies dampen flapping.
-            flap.release();
-        }
     }
 
     /// Whether another member, or the group, has a member's test address.
     fn is_duplicate_test_address(&self, member: &Member, family: Family) -> bool {
-        let TestAddress::Is { address, .. } = member.probing.addresses[family.index()] else {
+        let TestAddress::Is { address, .. } = member.test_address(family) else {
             return false;
         };
         let others = self.members.iter().filter(|other| other.number() != member.number());
@@ -218,8 +199,8 @@ impl Group {
 }
 
 fn test_addresses(member: &Member) -> impl Iterator<Item = IpAddr> {
-    member.probing.addresses.iter().filter_map(|address| match address {
-        TestAddress::Is { address, .. } => Some(*address),
+    Family::ALL.into_iter().filter_map(|family| match member.test_address(family) {
+        TestAddress::Is { address, .. } => Some(address),
         TestAddress::None | TestAddress::Awaited => None,
     })
 }

@@ -138,12 +138,15 @@ fn every_state_peer_and_event_matches_the_table() {
             let none_functions = !wire.group.members().iter().any(Member::functions);
             let usable = match state {
                 "offline" => false,
-                "failed" => none_functions || !member.probing.enabled(),
+                "failed" => none_functions || !member.probing().enabled(),
                 _ => true,
             };
             assert_eq!(member.usable(), usable, "{start}, company {company}, event {event}");
             assert_eq!(member.active(), wire.group.active().contains(&0));
-            assert_eq!(column(&wire, 0) == ProbeState::Failed, state == "failed" && member.probing.enabled());
+            assert_eq!(
+                column(&wire, 0) == ProbeState::Failed,
+                state == "failed" && member.probing().enabled()
+            );
         }
     }
 }

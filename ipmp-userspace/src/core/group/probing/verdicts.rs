@@ -6,7 +6,7 @@ use crate::{
         Cause, Event, Time,
         group::standby::Origin,
         member::{Condition, Member},
-        probe::{prober::Prober, verdict},
+        probe::verdict,
     },
     types::{Family, TargetMode},
 };
@@ -18,11 +18,12 @@ impl Group {
         let due = self.watched_until(now);
         let mut excluded = Vec::new();
         for member in self.members.iter_mut() {
-            for prober in member.probing.probers.iter_mut().flatten() {
+            let name = member.name().to_owned();
+            for prober in member.probing_mut().probers_mut() {
                 if prober.judge(now, interval).lost > 0
                     && let Some(target) = prober.set_dead_target_aside(now)
                 {
-                    excluded.push((member.attachment.name.clone(), target));
+                    excluded.push((name.clone(), target));
                 }
             }
         }
@@ -37,7 +38,8 @@ impl Group {
 
     /// Judges the members: which have failed, which are repaired, and whether any can be judged at all.
     pub(super) fn decide(&mut self, now: Time) {
-        let unprobed = |member: &Member| member.probing.all().next().is_none() && !member.probing.failed;
+        let unprobed =
+            |member: &Member| member.probing().probers().next().is_none() && !member.probing().failed();
         if self.members.iter().all(unprobed) {
             self.probing.targets_unreachable = [false; 2];
             return;
@@ -81,10 +83,7 @@ impl Group {
             return true;
         }
         let Some(member) = self.members.get_mut(number) else { return false };
-        let failed = member.probing.verdict();
-        if std::mem::replace(&mut member.probing.failed, failed) == failed {
-            return false;
-        }
+        let Some(failed) = member.probing_mut().turn() else { return false };
         if failed {
             self.probes_failed(number)
         } else {
@@ -111,17 +110,16 @@ impl Group {
         }
         // As in the reference, a member that is not probed counts like one that receives replies. A member that has
         // failed already does not fail the others.
-        let unprobed = others().any(|other| !other.probing.enabled());
-        Some(if unprobed || member.probing.failed { Verdict::Failed } else { Verdict::AllFailed })
+        let unprobed = others().any(|other| !other.probing().enabled());
+        Some(if unprobed || member.probing().failed() { Verdict::Failed } else { Verdict::AllFailed })
     }
 
     /// No member receives replies, and the group does not fail open: all fail at once, and one event reports it.
     fn fail_all(&mut self) {
         let functioning = self.members.iter_mut().filter(|member| member.functions());
-        for member in functioning.filter(|member| member.probing.enabled()) {
-            member.probing.all_mut().for_each(Prober::fail);
-            member.probing.failed = true;
-            member.inactive = false;
+        for member in functioning.filter(|member| member.probing().enabled()) {
+            member.probing_mut().fail();
+            member.set_inactive(false);
         }
         self.reconcile(&Cause::ProbeResults);
         self.refresh(true, &Cause::ProbeResults);
@@ -129,10 +127,10 @@ impl Group {
 
     fn probes_failed(&mut self, number: u8) {
         let Some(member) = self.members.get_mut(number) else { return };
-        let is_offline = member.offline.is_some();
+        let is_offline = member.offline().is_some();
         let mut before = member.clone();
-        before.probing.failed = false;
-        member.inactive = false;
+        before.probing_mut().set_failed(false);
+        member.set_inactive(false);
         let name = before.name().to_owned();
         let cause = Cause::ProbesLost { member: name.clone() };
         // The failure is no news if the link is down, or if the member never worked.
@@ -149,9 +147,9 @@ impl Group {
 
     fn probes_recovered(&mut self, number: u8) {
         let Some(member) = self.member(number) else { return };
-        let (name, is_offline) = (member.name().to_owned(), member.offline.is_some());
+        let (name, is_offline) = (member.name().to_owned(), member.offline().is_some());
         let cause = Cause::ProbesAnswered { member: name.clone() };
-        if member.condition == Condition::Ok {
+        if member.condition() == Condition::Ok {
             self.report(cause.clone(), |group| Event::MemberRepaired { member: name, group });
             if !is_offline {
                 self.came_back(number, Origin::Repaired, &cause);

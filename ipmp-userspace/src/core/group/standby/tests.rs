@@ -164,7 +164,7 @@ fn inactive_members_are_adopted_after_restart() {
     let wire = group(3, &[2], true);
     let member = |number: u8| {
         let member = wire.group.member(number).unwrap();
-        (member.attachment.clone(), member.state().into())
+        (member.attachment().clone(), member.state().into())
     };
     let adopted = crate::core::Adopted {
         members: (0..3).map(member).collect(),

@@ -1,0 +1,259 @@
+//! `ipmpctl health`: one line and the exit status of a monitoring plugin.
+
+use std::{fmt, io::Write};
+
+use serde::Serialize;
+
+use super::{
+    error::{Error, Exit},
+    output::Content,
+    verb::{Invocation, Outcome, Verb},
+};
+use crate::{
+    control::{
+        Client, Request, Response,
+        report::{AddressReport, GroupReport, MemberReport},
+    },
+    types::{GroupState, LinkState, MemberState, ProbeState},
+};
+
+/// Print the health of groups in one line, with the exit status of a monitoring plugin
+///
+/// The first word is the worst state of the groups. OK: every member functions. WARNING: a group works without full redundancy:
+/// a member has failed, is absent or offline, it has one member only, no target replies to probes, or another host has one of
+/// its addresses. CRITICAL: no member of a group functions, or a named group does not exist. UNKNOWN: ipmpd does not run, does
+/// not reply, or has no group. After a bar the line has the number of functioning members of each group as performance data.
+///
+/// Exit status, as Nagios, Icinga and Zabbix expect it: 0 OK, 1 WARNING, 2 CRITICAL, 3 UNKNOWN.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:
+  ipmpctl health               all groups
+  ipmpctl health production0   one group")]
+pub struct Health {
+    /// Group interface or group name [default: all groups]
+    groups: Vec<String>,
+}
+
+/// State of a service as monitoring plugins report it, the worst last.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Level {
+    /// Full redundancy.
+    Ok,
+    /// It works.
+    Warning,
+    /// Nothing is known.
+    Unknown,
+    /// It does not work.
+    Critical,
+}
+
+impl Level {
+    /// Exit status of the plugin.
+    pub fn code(self) -> u8 {
+        match self {
+            Self::Ok => 0,
+            Self::Warning => 1,
+            Self::Critical => 2,
+            Self::Unknown => 3,
+        }
+    }
+
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::Ok => "OK",
+            Self::Warning => "WARNING",
+            Self::Unknown => "UNKNOWN",
+            Self::Critical => "CRITICAL",
+        }
+    }
+}
+
+impl fmt::Display for Level {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+impl Verb for Health {
+    fn request(&self) -> Result<Request, Error> {
+        Ok(Request::Show { name: None })
+    }
+
+    /// A daemon that cannot be reached is a state, and no error.
+    fn execute(&self, invocation: &Invocation<'_>, _out: &mut dyn Write) -> Result<Outcome, Error> {
+        let request = self.request()?;
+        let reply = Client::connect(invocation.socket).and_then(|mut client| client.call(&request));
+        let health = match reply {
+            Ok(Response::Show(groups)) => of(&groups, &self.groups),
+            Ok(_) => Report::unknown("ipmpd sent another reply".into()),
+            Err(error) => Report::unknown(error.to_string()),
+        };
+        let Report { level, message, data } = health;
+        let content = Content::Health { health: Summary { status: level.as_str(), message: &message } };
+        let printed = content.print(invocation.format, || format!("IPMP {level}: {message}{data}\n"));
+        Ok(Outcome { exit: Exit::Health(level), printed })
+    }
+}
+
+/// What `--json` prints.
+#[derive(Serialize)]
+pub(super) struct Summary<'a> {
+    status: &'a str,
+    message: &'a str,
+}
+
+struct Report {
+    level: Level,
+    message: String,
+    /// Performance data with its bar, or nothing.
+    data: String,
+}
+
+impl Report {
+    fn unknown(message: String) -> Self {
+        Self { level: Level::Unknown, message, data: String::new() }
+    }
+}
+
+/// The health of all groups, or of the named ones.
+fn of(groups: &[GroupReport], names: &[String]) -> Report {
+    let is = |group: &&GroupReport, name: &String| group.name == *name || group.groupname == *name;
+    let missing = names.iter().filter(|name| !groups.iter().any(|group| is(&group, name)));
+    let mut states: Vec<(Level, String)> =
+        missing.map(|name| (Level::Critical, format!("there is no group {name}"))).collect();
+    let chosen: Vec<&GroupReport> =
+        groups.iter().filter(|group| names.is_empty() || names.iter().any(|name| is(group, name))).collect();
+    if chosen.is_empty() && states.is_empty() {
+        return Report::unknown("ipmpd has no group".into());
+    }
+    states.extend(chosen.iter().map(|group| state(group)));
+    let level = states.iter().map(|(level, _)| *level).max().unwrap_or(Level::Unknown);
+    let message = states.into_iter().map(|(_, text)| text).collect::<Vec<_>>().join("; ");
+    let data = chosen.iter().map(|group| {
+        let all = group.members.len();
+        format!(" '{}'={};{all}:;1:;0;{all}", group.name, functioning(group))
+    });
+    let data: String = data.collect();
+    let data = if data.is_empty() { data } else { format!(" |{data}") };
+    Report { level, message, data }
+}
+
+fn functioning(group: &GroupReport) -> usize {
+    group.members.iter().filter(|member| member.state == MemberState::Ok).count()
+}
+
+fn state(group: &GroupReport) -> (Level, String) {
+    let (all, good) = (group.members.len(), functioning(group));
+    let mut reasons: Vec<String> =
+        group.members.iter().filter(|member| member.state != MemberState::Ok).map(reason).collect();
+    let is_redundant = reasons.is_empty() && all > 1;
+    if all == 1 && reasons.is_empty() {
+        reasons.push("no redundancy".into());
+    }
+    let unreachable = &group.detection.unreachable_families;
+    reasons.extend(unreachable.iter().map(|family| format!("no target replies ({family})")));
+    let duplicates: Vec<&AddressReport> =
+        group.addresses.iter().filter(|address| address.duplicate).collect();
+    reasons.extend(duplicates.iter().map(|address| format!("another host has {}", address.address)));
+    let level = match group.state {
+        GroupState::Failed => Level::Critical,
+        GroupState::Degraded => Level::Warning,
+        GroupState::Ok if is_redundant && unreachable.is_empty() && duplicates.is_empty() => Level::Ok,
+        GroupState::Ok => Level::Warning,
+    };
+    let mut text = format!("{} {}, {good} of {all} members", group.name, group.state);
+    if !reasons.is_empty() {
+        text.push_str(&format!(" ({})", reasons.join(", ")));
+    }
+    (level, text)
+}
+
+/// Why a member does not function.
+fn reason(member: &MemberReport) -> String {
+    let why = match member.state {
+        MemberState::Failed if member.link == LinkState::Down => ", link down",
+        MemberState::Failed if member.probe == ProbeState::Failed => ", probes lost",
+        _ => "",
+    };
+    format!("{} {}{why}", member.name, member.state)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{control::report::sample, types::Family};
+
+    fn group(name: &str, states: &[MemberState]) -> GroupReport {
+        let mut group = GroupReport { name: name.into(), addresses: vec![], ..sample() };
+        let template = group.members[0].clone();
+        group.members = states
+            .iter()
+            .enumerate()
+            .map(|(number, state)| MemberReport {
+                name: format!("eth{number}"),
+                state: *state,
+                ..template.clone()
+            })
+            .collect();
+        group.state = match functioning(&group) {
+            0 => GroupState::Failed,
+            all if all == states.len() => GroupState::Ok,
+            _ => GroupState::Degraded,
+        };
+        group
+    }
+
+    fn line(groups: &[GroupReport], names: &[&str]) -> (u8, String) {
+        let names: Vec<String> = names.iter().map(|&name| name.into()).collect();
+        let Report { level, message, data } = of(groups, &names);
+        (level.code(), format!("IPMP {level}: {message}{data}"))
+    }
+
+    #[test]
+    fn worst_group_decides_and_every_reason_is_named() {
+        use MemberState::{Absent, Failed, Offline, Ok};
+        let good = || group("one", &[Ok, Ok, Ok]);
+        assert_eq!(line(&[good()], &[]), (0, "IPMP OK: one ok, 3 of 3 members | 'one'=3;3:;1:;0;3".into()));
+        let mut degraded = group("two", &[Ok, Failed, Offline, Absent]);
+        degraded.members[1].link = LinkState::Down;
+        assert_eq!(
+            line(&[good(), degraded.clone()], &[]),
+            (
+                1,
+                "IPMP WARNING: one ok, 3 of 3 members; two degraded, 1 of 4 members (eth1 failed, link down, eth2 offline, \
+                 eth3 absent) | 'one'=3;3:;1:;0;3 'two'=1;4:;1:;0;4"
+                    .into()
+            )
+        );
+        assert_eq!(line(&[good(), degraded], &["one"]).0, 0);
+        let mut failed = group("three", &[Failed]);
+        failed.members[0].probe = ProbeState::Failed;
+        assert_eq!(
+            line(&[failed, good()], &[]),
+            (
+                2,
+                "IPMP CRITICAL: three failed, 0 of 1 members (eth0 failed, probes lost); one ok, 3 of 3 members | \
+                 'three'=0;1:;1:;0;1 'one'=3;3:;1:;0;3"
+                    .into()
+            )
+        );
+        assert_eq!(line(&[good()], &["x"]), (2, "IPMP CRITICAL: there is no group x".into()));
+        assert_eq!(line(&[], &[]), (3, "IPMP UNKNOWN: ipmpd has no group".into()));
+    }
+
+    #[test]
+    fn group_without_full_redundancy_is_a_warning() {
+        use MemberState::Ok;
+        let alone = group("one", &[Ok]);
+        assert_eq!(
+            line(&[alone], &[]),
+            (1, "IPMP WARNING: one ok, 1 of 1 members (no redundancy) | 'one'=1;1:;1:;0;1".into())
+        );
+        let mut duplicate = group("one", &[Ok, Ok]);
+        duplicate.addresses = vec![sample().addresses[1].clone()];
+        duplicate.detection.unreachable_families = vec![Family::V4];
+        let (code, text) = line(&[duplicate], &[]);
+        assert_eq!(code, 1);
+        assert!(text.contains("(no target replies (inet), another host has 2001:db8::200)"), "{text}");
+    }
+}
