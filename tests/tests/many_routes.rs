@@ -57,7 +57,7 @@ fn group_with_routes(count: usize) {
     let _lock = MeasurementLock::acquire().unwrap();
     let lab = Lab::builder().kind(MemberKind::Tap).build().unwrap();
     let production = Production::create(&lab).unwrap();
-    let namespace = lab.host().name().to_owned();
+    let namespace = lab.host().clone();
     let without = percentile(&outages(&lab, &production), 50.0);
     let pid = production.daemon.pid().unwrap();
     let before = memory(pid).unwrap().resident;

@@ -21,7 +21,7 @@ pub mod probe_replies;
 pub mod probing;
 pub mod route_reader;
 pub mod route_targets;
-mod routing_table;
+pub mod routing_table;
 pub mod sysctls;
 pub mod tasks;
 pub mod test_addresses;

@@ -5,8 +5,8 @@ use std::{collections::BTreeSet, net::IpAddr};
 use super::{
     events::trigger::Trigger,
     group::{
-        RunningGroup, absence, addresses, links, members, probe_replies, route_reader::RouteReport,
-        route_targets, tasks::TaskResult, test_addresses, vlans,
+        RunningGroup, absence, addresses, links, members, probe_replies, route_targets,
+        routing_table::RouteReport, tasks::TaskResult, test_addresses, vlans,
     },
     manager::Manager,
     migration::restore_all,

@@ -18,7 +18,7 @@ use tokio::{
 
 use super::{
     RunningGroup,
-    routing_table::{Interfaces, RoutingTable, Targets},
+    routing_table::{Interfaces, RouteReport, RoutingTable},
     tasks::TaskResult,
 };
 use crate::{
@@ -34,23 +34,6 @@ const PAUSE: u32 = 20;
 const MAX_ROUTES: usize = 256;
 /// Most datagrams that a receive buffer holds.
 const MAX_WAITING: usize = 16_384;
-
-/// What has changed since the report before.
-#[derive(Debug, Default)]
-pub struct RouteReport {
-    /// Targets of the groups, by family. A group has the index of its interface.
-    pub targets: Vec<(u32, [Targets; 2])>,
-    /// Routes for ordinary traffic through members, as they were added or read.
-    pub through_members: Vec<Route>,
-    /// Members of which another route was removed.
-    pub removed_from: BTreeSet<u32>,
-}
-
-impl RouteReport {
-    fn is_empty(&self) -> bool {
-        self.targets.is_empty() && self.through_members.is_empty() && self.removed_from.is_empty()
-    }
-}
 
 enum Command {
     /// The groups have these interfaces.

@@ -106,6 +106,24 @@ impl RoutingTable {
     }
 }
 
+/// What has changed since the report before.
+#[derive(Debug, Default)]
+pub struct RouteReport {
+    /// Targets of the groups, by family. A group has the index of its interface.
+    pub targets: Vec<(u32, [Targets; 2])>,
+    /// Routes for ordinary traffic through members, as they were added or read.
+    pub through_members: Vec<Route>,
+    /// Members of which another route was removed.
+    pub removed_from: BTreeSet<u32>,
+}
+
+impl RouteReport {
+    /// Whether there is nothing to report.
+    pub fn is_empty(&self) -> bool {
+        self.targets.is_empty() && self.through_members.is_empty() && self.removed_from.is_empty()
+    }
+}
+
 /// Addresses in the order in which they were found, each with the number of routes that name it.
 #[derive(Debug, Default)]
 struct Counted(BTreeMap<IpAddr, (usize, usize)>);

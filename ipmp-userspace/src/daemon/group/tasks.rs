@@ -4,7 +4,7 @@ use std::net::IpAddr;
 
 use tokio::sync::mpsc;
 
-use super::route_reader::RouteReport;
+use super::routing_table::RouteReport;
 use crate::link::{Change, Links};
 
 /// The result of a query.
