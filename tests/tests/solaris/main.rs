@@ -24,9 +24,7 @@ struct Host<'lab> {
 
 impl<'lab> Host<'lab> {
     fn new(lab: &'lab Lab) -> Self {
-        for command in ["if_mpadm"] {
-            symlink(binary("ipmpctl").unwrap(), lab.directory().join(command)).unwrap();
-        }
+        symlink(binary("ipmpctl").unwrap(), lab.directory().join("if_mpadm")).unwrap();
         Self { lab, daemon: Daemon::start_in(lab).unwrap() }
     }
 
