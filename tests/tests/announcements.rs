@@ -11,7 +11,8 @@ use lab::network::DATA;
 use lab::packet::PacketSocket;
 use lab::production::GROUP;
 use lab::{
-    Host, Lab, Mac, MeasurementLock, Production, SECOND, Stream, TIMEOUT, Worker, filter, host, wait_until,
+    Host, Lab, Mac, MeasurementLock, MemberKind, Production, SECOND, Stream, TIMEOUT, Worker, filter, host,
+    wait_until,
 };
 
 /// Data addresses beside [`DATA`].
@@ -134,6 +135,53 @@ fn failed_member_lets_all_addresses_be_announced_within_the_rate() {
     println!("at most {} announcements in a second: {}", most_in_a_second(&seen), seen.len());
     assert!(most_in_a_second(&seen) <= 2, "{seen:?}");
     production.assert_clean();
+}
+
+/// How a member fails.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Failure {
+    /// The interface is set down.
+    HostSide,
+    /// The switch port is set down.
+    FarEnd,
+    /// The carrier of a TAP device goes down.
+    Tap,
+}
+
+/// The inbound member of [`DATA`] fails: it is announced `count` times, with the MAC of the next one, and then no more.
+fn assert_announced_exactly(failure: Failure, count: usize) {
+    let kind = if failure == Failure::Tap { MemberKind::Tap } else { MemberKind::Veth };
+    let lab = Lab::builder().kind(kind).build().unwrap();
+    let settings = format!("announce-count={count} announce-interval=3600s");
+    let production = Production::builder(&lab).settings(&settings).create().unwrap();
+    let recorder = Recorder::start(lab.peer(0));
+    // Those of the new address end first: one every two seconds.
+    let interval = 2 * SECOND;
+    std::thread::sleep(interval * count as u32);
+    recorder.clear();
+    let failed = production.inbound(DATA).unwrap();
+    match failure {
+        Failure::HostSide => drop(lab.host().ip(&format!("link set {failed} down")).unwrap()),
+        Failure::FarEnd | Failure::Tap => drop(lab.member(&failed).cable().pull().unwrap()),
+    }
+    production.wait_usable(2).unwrap();
+    let holder = lab.member(&production.inbound(DATA).unwrap()).mac();
+    assert!(wait_until(TIMEOUT, || recorder.seen().len() >= count), "{:?}", recorder.seen());
+    std::thread::sleep(2 * interval);
+    let seen: Vec<_> = recorder.seen().iter().map(|one| (one.address, one.mac)).collect();
+    println!("{failure:?}, announce-count={count}: {seen:02x?}");
+    assert_eq!(seen, vec![(DATA, holder); count], "{failure:?}");
+    production.assert_clean();
+}
+
+#[test]
+fn failover_is_announced_exactly_as_often_as_set() {
+    lab::needs_root!();
+    std::thread::scope(|scope| {
+        for (failure, count) in [(Failure::HostSide, 1), (Failure::FarEnd, 3), (Failure::Tap, 2)] {
+            scope.spawn(move || assert_announced_exactly(failure, count));
+        }
+    });
 }
 
 /// MACs in Neighbour Advertisements for an address that a peer receives, while `work` runs.

@@ -1,6 +1,6 @@
 //! A link that flaps: its member is used again exactly when `ipmpctl explain` says.
 
-lab::lane!(side_by_side, seconds = 80);
+lab::lane!(side_by_side, seconds = 100);
 
 use std::time::{Duration, Instant};
 
@@ -29,13 +29,22 @@ fn soak_member_whose_link_toggles_30_times_is_used_when_explain_says() {
     let lab = Lab::builder().kind(MemberKind::Tap).build().unwrap();
     let production = Production::create(&lab).unwrap();
     let flapping = lab.member("e1000g0");
+    let cable = flapping.cable();
+    // Shorter than `updelay`: one outage, which ends `updelay` after the last.
     for _ in 0..30 {
-        flapping.cable().pull().unwrap();
+        cable.pull().unwrap();
         std::thread::sleep(20 * MS);
-        flapping.cable().replug().unwrap();
+        cable.replug().unwrap();
         std::thread::sleep(20 * MS);
     }
-    production.wait_live(flapping.name(), true).unwrap();
+    production.wait_usable(3).unwrap();
+    assert!(hold_down_ends(&production, flapping.name()).is_none(), "{}", production.show());
+    for _ in 0..30 {
+        cable.pull().unwrap();
+        production.wait_live(flapping.name(), false).unwrap();
+        cable.replug().unwrap();
+        production.wait_live(flapping.name(), true).unwrap();
+    }
     let is_held = || hold_down_ends(&production, flapping.name()).is_some();
     assert!(wait_until(5 * SECOND, is_held), "{}", production.show());
     let ends = hold_down_ends(&production, flapping.name()).unwrap();
