@@ -56,7 +56,7 @@ const REQUESTS: usize = 16;
 pub struct EventLoop {
     pub(super) manager: Manager,
     watch: Watch,
-    /// Neighbours and routes.
+    /// Neighbours, rules, qdiscs and filters.
     surroundings: Watch,
     hints: AsyncFd<Hints>,
     /// Packets that may be replies to probes.
@@ -151,6 +151,7 @@ impl EventLoop {
     pub async fn run(mut self) -> Result<(), Error> {
         loop {
             self.watch_claims();
+            self.manager.route_reader.follow(&self.manager.groups);
             self.manager.announce();
             let due = [self.manager.next_deadline(), self.watchdog.next()].into_iter().flatten().min();
             let next = due.unwrap_or_else(|| now() + self.idle);
@@ -205,8 +206,11 @@ impl EventLoop {
                 }
                 // Last: there may be very many.
                 change = self.surroundings.next() => match change? {
-                    // Neighbours are resolved again anyway.
-                    Change::Lost => self.manager.route_reader.request(),
+                    // Neighbours are resolved again anyway, and programs are checked every second.
+                    Change::Lost => {
+                        kernel_changes::reconcile_test_addresses(&mut self.manager, &Trigger::Kernel(now()))
+                            .await;
+                    }
                     change => self.handle_change(&Trigger::Kernel(now()), change).await?,
                 }
             }
@@ -245,7 +249,7 @@ impl EventLoop {
 
     async fn resync(&mut self, trigger: &Trigger) -> Result<(), Error> {
         // What is queued is older than what is read now.
-        self.watch.skip().await;
+        self.watch.skip();
         Ok(kernel_changes::resync(&mut self.manager, trigger).await?)
     }
 
@@ -270,7 +274,6 @@ impl EventLoop {
         if self.manager.sentinel_check.next(&self.manager.groups).is_some_and(|due| due <= time) {
             self.manager.check_sentinel(&trigger);
         }
-        self.manager.route_reader.start(&self.manager.groups, &self.manager.tasks, time);
     }
 
     async fn receive_replies(&mut self, trigger: &Trigger) {

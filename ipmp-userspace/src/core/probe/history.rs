@@ -278,14 +278,20 @@ impl History {
         Some(losing)
     }
 
-    /// Whether a probe sent less than `apart` before or after this moment was answered; of this target, or with `None` of
-    /// any.
-    pub fn answered_around(&self, moment: Time, apart: Duration, target: Option<IpAddr>) -> bool {
-        self.probes.iter().any(|probe| {
+    /// The numbers of the answered probes that were sent less than `apart` before or after this moment, oldest first; of
+    /// this target, or with `None` of any.
+    pub fn answered_around(
+        &self,
+        moment: Time,
+        apart: Duration,
+        target: Option<IpAddr>,
+    ) -> impl Iterator<Item = u16> {
+        let around = self.probes.iter().filter(move |probe| {
             matches!(probe.fate, ProbeProgress::Answered(_))
                 && target.is_none_or(|target| target == probe.target)
                 && (probe.sent - moment).max(moment - probe.sent) < apart
-        })
+        });
+        around.map(|probe| probe.sequence)
     }
 
     /// Whether any probe in the history was answered.

@@ -7,15 +7,18 @@
 //! links until one receives a reply.
 //!
 //! A loss is *contradicted* if the same target has answered a probe of another member that was sent less than an interval
-//! before or after; or, if that member does not probe this target, if any of its own has answered. [`CONTRADICTED`] of the
-//! five must be. All are if one member alone is silent, since all probe the same target in the same interval. One or two
-//! are if both failed by the same event, or if the target has just come back and one member was the first to probe it.
+//! before or after; or, if that member does not probe this target, if any of its own has answered. One reply contradicts
+//! one loss, although two losses are nearer than an interval to it. [`CONTRADICTED`] of the five must be, by replies to the
+//! same member: replies to two members at one moment show no more than one does. All are if one member alone is silent,
+//! since all probe the same target in the same interval. One or two are if both failed by the same event, or if the target
+//! replied for a moment, or has just come back, and one member was the first to probe it.
 //!
 //! ```text
 //!   member        1 ✗     2 ✗     3 ✗     4 ✗     5 ✗
 //!   another   ✓       ✓       ✓       ✓       ✓          its own failure
-//!   another   ✓       ✗       ✗       ✗       ✗          failed together: 1 contradicted
-//!   another   ✗       ✗       ✗       ✗       ✗       ✓  the target is back: 5 contradicted
+//!   another   ✓       ✗       ✗       ✗       ✗          failed together: loss 1 contradicted
+//!   another   ✗       ✗       ✗       ✗       ✗       ✓  the target is back: loss 5
+//!   another   ✗       ✗       ✓       ✗       ✗       ✓  a reply in between: losses 2 and 5
 //! ```
 
 use std::time::Duration;
@@ -28,19 +31,25 @@ use super::{
 /// How many losses of the five must be contradicted.
 pub const CONTRADICTED: usize = 3;
 
-/// Whether a row of losses is the member's own failure: others received replies meanwhile.
+/// Whether a row of losses is the member's own failure: another one received replies meanwhile.
 pub fn is_own<'a>(
     losing: &Losing,
     interval: Duration,
-    others: impl Iterator<Item = (&'a History, &'a Targets)> + Clone,
+    mut others: impl Iterator<Item = (&'a History, &'a Targets)>,
 ) -> bool {
-    let contradicted = losing.iter().filter(|loss| {
-        others.clone().any(|(history, targets)| {
-            let target = targets.probes(loss.target).then_some(loss.target);
-            history.answered_around(loss.sent, interval, target)
-        })
-    });
-    contradicted.count() >= CONTRADICTED
+    others.any(|(history, targets)| contradicted(losing, interval, history, targets) >= CONTRADICTED)
+}
+
+/// How many losses the replies to another member contradict.
+fn contradicted(losing: &Losing, interval: Duration, history: &History, targets: &Targets) -> usize {
+    let mut used = Vec::with_capacity(losing.len());
+    // Oldest first, each with the oldest reply that is left: no other choice makes more pairs.
+    for loss in losing.iter().rev() {
+        let target = targets.probes(loss.target).then_some(loss.target);
+        let mut replies = history.answered_around(loss.sent, interval, target);
+        used.extend(replies.find(|sequence| !used.contains(sequence)));
+    }
+    used.len()
 }
 
 #[cfg(test)]
@@ -146,6 +155,24 @@ mod tests {
                 }
             }
         }
+    }
+
+    #[test]
+    fn target_that_replies_for_a_moment_between_two_outages_fails_no_member() {
+        // The other members, whose phases are 10 ms later, are answered twice: once in between, and before this one when the
+        // target is back. Each reply is nearer than an interval to two losses.
+        let answers = |sent, _| (50..60).contains(&sent) || sent >= 90;
+        let silent = history(&[1], 0, 5, |_, _| false);
+        let first = history(&[1], 10, 5, answers);
+        assert_eq!(first.probes().filter(|probe| probe.fate.rtt().is_some()).count(), 2);
+        assert!(!own(&silent, &[1], &[&first]));
+        let second = history(&[1], 12, 5, answers);
+        assert!(!own(&silent, &[1], &[&first, &second]));
+        // As well if the others have excluded the target, and probe another one that fails and is back with it.
+        let of_others = targets(&[2]);
+        let first = history(&[2], 10, 5, answers);
+        let losing = silent.losing().unwrap();
+        assert!(!is_own(&losing, INTERVAL, std::iter::once((&first, &of_others))));
     }
 
     #[test]
