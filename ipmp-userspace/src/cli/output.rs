@@ -2,7 +2,6 @@
 
 use serde::Serialize;
 
-use super::health::Summary;
 use crate::control::{
     TargetReport,
     explanation::Explanation,
@@ -35,8 +34,14 @@ pub(super) enum Content<'a> {
     Explanation { explanation: &'a Explanation },
     Targets { targets: &'a [TargetReport] },
     Event { event: &'a EventRecord },
-    Health { health: Summary<'a> },
+    Health { health: HealthSummary<'a> },
     Error { error: Failure<'a> },
+}
+
+#[derive(Serialize)]
+pub(super) struct HealthSummary<'a> {
+    pub status: &'a str,
+    pub message: &'a str,
 }
 
 #[derive(Serialize)]
@@ -70,8 +75,12 @@ pub(super) fn error(reason: &str, message: &str, format: Format) -> String {
 
 /// An error as a line of text for standard error.
 pub(super) fn error_line(message: &str) -> String {
-    let line = message.split('\n').collect::<Vec<_>>().join(" ");
-    format!("ipmpctl: {}\n", clean(&line))
+    format!("ipmpctl: {}\n", one_line(message))
+}
+
+/// A message in one line that a terminal can show.
+pub(super) fn one_line(message: &str) -> String {
+    clean(&message.split('\n').collect::<Vec<_>>().join(" "))
 }
 
 /// Replaces control characters, which interface names may contain and a terminal would interpret.

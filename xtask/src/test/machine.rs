@@ -17,6 +17,9 @@ const HARDWARE: &str = "hardware";
 /// The tests of the installed service.
 const SYSTEM: &str = "system";
 
+/// The tests of stacked devices, of kinds that many kernels lack.
+const STACKING: &str = "stacking";
+
 /// The test that every kernel must pass.
 const SMOKE: &str = "smoke";
 
@@ -37,8 +40,9 @@ pub fn run_all(
         for LabTest { executable, .. } in tests {
             let mut arguments = arguments.clone();
             let has_option = arguments.iter().any(|argument| argument.starts_with("--"));
-            if is_lab_test(executable, HARDWARE) && !has_option {
-                // Ignored only where there are no network cards.
+            let in_machine_only = [HARDWARE, STACKING].iter().any(|target| is_lab_test(executable, target));
+            if in_machine_only && !has_option {
+                // Ignored only where there are no network cards, or not all kinds of devices.
                 arguments.insert(0, "--include-ignored".into());
             }
             script += &format!("echo '== {} {}'\n", executable.package, executable.target);
@@ -50,8 +54,8 @@ pub fn run_all(
     boot((kernel, &nics, None, None), setup, &script, context).map(ExitCode::from)
 }
 
-/// What runs in virtual machines of its own: the smoke test on every kernel and its tests of lockdown, and the tests on network
-/// cards, of which the default lane has time for one.
+/// What runs in virtual machines of its own: the smoke test on every kernel and its tests of lockdown, the tests on network
+/// cards, of which the default lane has time for one model on one kernel, and in a soak those of stacked devices and of the installed service.
 pub fn lanes(soak: bool) -> Vec<Boot> {
     let boot = |target, kernel| Boot { target, kernel, nic: None, lockdown: None, system: None };
     let smoke = Kernel::ALL.map(|kernel| boot(SMOKE, kernel));
@@ -59,8 +63,10 @@ pub fn lanes(soak: bool) -> Vec<Boot> {
     let cards = [Nic::E1000, Nic::Virtio].into_iter().flat_map(|nic| Kernel::ALL.map(|kernel| (nic, kernel)));
     let cards = cards.filter(|(nic, kernel)| soak || (*nic == Nic::E1000 && *kernel == Kernel::V6_12));
     let cards = cards.map(|(nic, kernel)| Boot { nic: Some(nic), ..boot(HARDWARE, kernel) });
+    let stacking = boot(STACKING, Kernel::V6_12);
     let system = Boot { system: Some(System::Debian12), ..boot(SYSTEM, Kernel::V6_12) };
-    smoke.into_iter().chain([locked]).chain(cards).chain(soak.then_some(system)).collect()
+    let long = [stacking, system].into_iter().filter(|_| soak);
+    smoke.into_iter().chain([locked]).chain(long).chain(cards).collect()
 }
 
 /// One executable in a virtual machine.
@@ -85,6 +91,9 @@ impl Boot {
             nics = vec![*nic, *nic];
             arguments.extend(["--ignored".into(), nic.to_string()]);
             name = format!("{name}, {nic}");
+        }
+        if *target == STACKING {
+            arguments.push("--ignored".into());
         }
         if let Some(lockdown) = lockdown {
             arguments.extend(["--ignored".into(), format!("lockdown_{lockdown}")]);
