@@ -56,6 +56,7 @@ fn events() -> Vec<Event> {
         Event::NotLive { member: member() },
         Event::MacChanged { member: member(), mac: [2, 0, 0, 0, 0, 0xab] },
         Event::GroupMacChanged { group: group(), mac: [2, 0, 0, 0, 0, 0xab] },
+        Event::DeadNamespacesRemoved { count: 3 },
         Event::SentinelRestarted,
         Event::SentinelMissing { why: "REASON".into() },
         Event::SysctlRestored {
