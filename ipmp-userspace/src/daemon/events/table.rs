@@ -218,6 +218,10 @@ pub fn row(event: &Event) -> Row<'_> {
             format!("The hardware address of group {group} is now {}", Mac::from(*mac))),
         Event::DeadNamespacesRemoved { count } => Row::new(Info, "dead-namespaces-removed",
             format!("Pins and run files of deleted network namespaces have been removed: {count}")),
+        Event::GroupMacDuplicate { group, mac, address } => Row::new(Warn, "group-mac-duplicate",
+            format!("Another host has the hardware address of group {group} ({}), and link-local address {address} is not \
+                used: give the group another one (ip link set {group} address MAC)", Mac::from(*mac)))
+                .address(*address),
         Event::SentinelRestarted => Row::new(Warn, "sentinel-restarted",
             "The sentinel has stopped; it has been started again".into()),
         Event::SentinelMissing { why } => Row::new(Error, "sentinel-missing",
