@@ -3,6 +3,7 @@
 use serde::Serialize;
 
 use super::health::Summary;
+use crate::config::Finding;
 use crate::control::{
     TargetReport,
     explanation::Explanation,
@@ -36,6 +37,7 @@ pub(super) enum Content<'a> {
     Targets { targets: &'a [TargetReport] },
     Event { event: &'a EventRecord },
     Health { health: Summary<'a> },
+    Findings { findings: &'a [Finding] },
     Error { error: Failure<'a> },
 }
 
