@@ -1,6 +1,6 @@
 //! Runs external commands (`ip`, mostly), with errors that name the command.
 
-use std::io::Write as _;
+use std::io::{BufWriter, Write as _};
 use std::process::{Command, Stdio};
 
 use anyhow::{Context as _, Result, bail};
@@ -23,10 +23,12 @@ pub fn ip_batch(namespace: Option<&Namespace>, lines: &[String]) -> Result<()> {
     let mut command = namespace.map_or_else(|| Command::new("ip"), |namespace| namespace.command("ip"));
     command.args(["-batch", "-"]).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
     let mut child = command.spawn().context("cannot start `ip`: is iproute2 installed?")?;
-    let mut input = child.stdin.take().context("`ip` has no standard input")?;
+    let input = child.stdin.take().context("`ip` has no standard input")?;
+    let mut input = BufWriter::new(input);
     for line in lines {
         writeln!(input, "{line}").with_context(|| format!("`ip -batch` stopped reading at `{line}`"))?;
     }
+    input.flush().context("`ip -batch` stopped reading")?;
     drop(input);
     let output = child.wait_with_output()?;
     if !output.status.success() {

@@ -47,6 +47,15 @@ pub fn memory(pid: u32) -> Result<Memory> {
     Ok(Memory { resident: bytes("Rss:")?, proportional: bytes("Pss:")? })
 }
 
+/// The largest resident set size of a process since it started, in bytes (`VmHWM`).
+pub fn peak_memory(pid: u32) -> Result<u64> {
+    let path = format!("/proc/{pid}/status");
+    let text = fs::read_to_string(&path).with_context(|| path.clone())?;
+    number_after(&text, "VmHWM:")
+        .map(|kilobytes| kilobytes * 1024)
+        .with_context(|| format!("{path} has no VmHWM"))
+}
+
 fn duration(ticks: u64) -> Duration {
     // SAFETY: a call with a number alone.
     let per_second = unsafe { libc::sysconf(libc::_SC_CLK_TCK) };

@@ -55,7 +55,7 @@ const REQUESTS: usize = 16;
 pub struct EventLoop {
     pub(super) manager: Manager,
     watch: Watch,
-    /// Neighbours and routes.
+    /// Neighbours, rules, qdiscs and filters.
     surroundings: Watch,
     hints: AsyncFd<Hints>,
     /// Packets that may be replies to probes.
@@ -148,6 +148,7 @@ impl EventLoop {
     pub async fn run(mut self) -> Result<(), Error> {
         loop {
             self.watch_claims();
+            self.manager.route_reader.follow(&self.manager.groups);
             self.manager.announce();
             let next = self.manager.next_deadline().unwrap_or_else(|| now() + self.idle);
             self.alarm.set(next).map_err(|source| Error::Watch { what: "the clock", source })?;
@@ -201,8 +202,11 @@ impl EventLoop {
                 }
                 // Last: there may be very many.
                 change = self.surroundings.next() => match change? {
-                    // Neighbours are resolved again anyway.
-                    Change::Lost => self.manager.route_reader.request(),
+                    // Neighbours are resolved again anyway, and programs are checked every second.
+                    Change::Lost => {
+                        kernel_changes::reconcile_test_addresses(&mut self.manager, &Trigger::Kernel(now()))
+                            .await;
+                    }
                     change => self.handle_change(&Trigger::Kernel(now()), change).await?,
                 }
             }
@@ -241,7 +245,7 @@ impl EventLoop {
 
     async fn resync(&mut self, trigger: &Trigger) -> Result<(), Error> {
         // What is queued is older than what is read now.
-        self.watch.skip().await;
+        self.watch.skip();
         Ok(kernel_changes::resync(&mut self.manager, trigger).await?)
     }
 
@@ -265,7 +269,6 @@ impl EventLoop {
         if self.manager.sentinel_check.next(&self.manager.groups).is_some_and(|due| due <= time) {
             self.manager.check_sentinel(&trigger);
         }
-        self.manager.route_reader.start(&self.manager.groups, &self.manager.tasks, time);
     }
 
     async fn receive_replies(&mut self, trigger: &Trigger) {

@@ -5,8 +5,8 @@ use std::{collections::BTreeSet, net::IpAddr};
 use super::{
     events::trigger::Trigger,
     group::{
-        RunningGroup, absence, addresses, links, members, probe_replies, route_targets, tasks::TaskResult,
-        test_addresses, vlans,
+        RunningGroup, absence, addresses, links, members, probe_replies, route_targets,
+        routing_table::RouteReport, tasks::TaskResult, test_addresses, vlans,
     },
     manager::Manager,
     migration::restore_all,
@@ -15,7 +15,7 @@ use super::{
 };
 use crate::{
     core::Event,
-    link::{self, Address, Change, Device, Neighbour, Route},
+    link::{self, Address, Change, Device, Neighbour},
 };
 
 /// Handles a change. Messages that the kernel dropped are [`Change::Lost`], for which the caller calls [`resync`].
@@ -28,7 +28,6 @@ pub async fn apply(manager: &mut Manager, trigger: &Trigger, change: Change) {
             address_removed(manager, trigger, ifindex, &address).await;
         }
         Change::Neighbour(neighbour) => neighbour_changed(manager, trigger, &neighbour).await,
-        Change::Route(route) => route_changed(manager, trigger, &route).await,
         Change::TestRuleRemoved { ifindex } => {
             let (groups, mut context) = manager.context(trigger);
             test_addresses::reconcile_interface(groups, &mut context, ifindex).await;
@@ -45,14 +44,7 @@ pub async fn apply(manager: &mut Manager, trigger: &Trigger, change: Change) {
 pub async fn apply_result(manager: &mut Manager, trigger: &Trigger, result: TaskResult) {
     match result {
         TaskResult::Change(change) => apply(manager, trigger, change).await,
-        TaskResult::Routes(table) => {
-            manager.route_reader.finish();
-            let Some(table) = table else { return };
-            let (groups, mut context) = manager.context(trigger);
-            for group in groups.values_mut() {
-                route_targets::report(group, &mut context, &table).await;
-            }
-        }
+        TaskResult::Routes(report) => routes_changed(manager, trigger, report).await,
     }
 }
 
@@ -81,16 +73,22 @@ pub async fn resync(manager: &mut Manager, trigger: &Trigger) -> Result<(), link
         address_added(manager, trigger, *ifindex, address).await;
     }
     remove_missing_addresses(manager, trigger, &addresses).await;
+    reconcile_test_addresses(manager, trigger).await;
+    let (groups, mut context) = manager.context(trigger);
+    for group in groups.values_mut() {
+        links::read_live(group, &mut context).await;
+    }
+    Ok(())
+}
+
+/// Compares the test addresses of all members with the kernel.
+pub async fn reconcile_test_addresses(manager: &mut Manager, trigger: &Trigger) {
     let (groups, mut context) = manager.context(trigger);
     for group in groups.values_mut() {
         for number in group.members.keys().copied().collect::<Vec<_>>() {
             test_addresses::reconcile(group, &mut context, number).await;
         }
     }
-    for group in groups.values_mut() {
-        links::read_live(group, &mut context).await;
-    }
-    Ok(())
 }
 
 /// Whether a device is another one than the member with its index: messages about it were lost.
@@ -120,7 +118,7 @@ async fn device_changed(manager: &mut Manager, trigger: &Trigger, reported: &Dev
             Err(error) => log::warn!("{error}"),
         }
     }
-    manager.route_reader.interface_changed(&manager.groups, device.ifindex);
+    manager.route_reader.interface_changed(device.ifindex);
     let (groups, mut context) = manager.context(trigger);
     for group in groups.values_mut() {
         if let Some(number) = group.number_of(device.ifindex) {
@@ -188,7 +186,7 @@ async fn address_added(manager: &mut Manager, trigger: &Trigger, ifindex: u32, a
         }
         return;
     }
-    manager.route_reader.interface_changed(&manager.groups, ifindex);
+    manager.route_reader.interface_changed(ifindex);
     let (groups, mut context) = manager.context(trigger);
     for group in groups.values_mut() {
         if address.is_tentative() || !group.has_addresses_on(ifindex) {
@@ -206,7 +204,7 @@ async fn address_added(manager: &mut Manager, trigger: &Trigger, ifindex: u32, a
 }
 
 async fn address_removed(manager: &mut Manager, trigger: &Trigger, ifindex: u32, address: &Address) {
-    manager.route_reader.interface_changed(&manager.groups, ifindex);
+    manager.route_reader.interface_changed(ifindex);
     let (groups, mut context) = manager.context(trigger);
     for group in groups.values_mut() {
         if group.has_addresses_on(ifindex) {
@@ -238,14 +236,21 @@ async fn neighbour_changed(manager: &mut Manager, trigger: &Trigger, neighbour: 
     probe_replies::neighbour_changed(group, &mut context, neighbour).await;
 }
 
-async fn route_changed(manager: &mut Manager, trigger: &Trigger, route: &Route) {
-    manager.route_reader.route_changed(&manager.groups, route);
+async fn routes_changed(manager: &mut Manager, trigger: &Trigger, report: RouteReport) {
     let (groups, mut context) = manager.context(trigger);
-    for group in groups.values_mut() {
-        for number in test_addresses::members_on(group, route) {
-            test_addresses::reconcile(group, &mut context, number).await;
+    for (ifindex, targets) in report.targets {
+        if let Some(group) = groups.values_mut().find(|group| group.interface.ifindex == ifindex) {
+            route_targets::report(group, &mut context, targets).await;
         }
     }
+    let mut has_removed = false;
+    for route in &report.through_members {
+        has_removed |= test_addresses::remove_route(groups, &mut context, route).await;
+    }
+    for ifindex in report.removed_from {
+        test_addresses::reconcile_interface(groups, &mut context, ifindex).await;
+    }
+    manager.route_reader.processed(has_removed);
 }
 
 /// Removes the addresses that the kernel does not have any more.

@@ -6,7 +6,7 @@ use super::{
     events::{event_log::EventLog, trigger::Trigger},
     group::{
         Context, RunningGroup, absence::ReturnTimer, deadline, hardware_filters::FilterTimer,
-        neighbours::ProbeResolver, route_targets::RouteReader, tasks::Tasks,
+        neighbours::ProbeResolver, route_reader::RouteReader, tasks::Tasks,
     },
     mpathd::Mpathd,
     sentinel_check::SentinelCheck,
@@ -33,7 +33,7 @@ pub struct Manager {
     pub sender: Sender,
     /// The parts of the prober that all groups share.
     pub prober: ProbeResolver,
-    /// When the routing table is read.
+    /// Follows the routes of the groups.
     pub route_reader: RouteReader,
     /// When hardware filters are updated.
     pub filter_timer: FilterTimer,
@@ -101,7 +101,7 @@ impl Manager {
         let groups = self.groups.values().filter_map(deadline::next);
         let filters = self.filter_timer.next(&self.groups);
         let sentinel = self.sentinel_check.next(&self.groups);
-        let others = [self.schedule.next(), filters, sentinel, self.route_reader.next(), self.returns.next()];
+        let others = [self.schedule.next(), filters, sentinel, self.returns.next()];
         groups.chain(others.into_iter().flatten()).min()
     }
 

@@ -4,11 +4,16 @@
 //! each route replaced in one step. Only then the old interface is cleared. An established connection has its local
 //! address, and a route to its peer, at every moment.
 
-use std::{collections::BTreeMap, net::IpAddr};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::IpAddr,
+};
 
 use serde::{Deserialize, Serialize};
 
-use crate::link::{Address, Device, Error, Links, Nexthop, Route};
+use crate::link::{Address, Destination, Device, Error, Links, Nexthop, Route};
+
+type RoutesByDestination = BTreeMap<Destination, Vec<Route>>;
 
 /// An interface that has a configuration, or gets it.
 #[derive(Clone, Copy, Debug)]
@@ -50,9 +55,8 @@ impl Configuration {
         let addresses = links.addresses_of(ifindex).await?;
         let addresses =
             addresses.into_iter().filter(|address| address.is_global() && !address.is_duplicate()).collect();
-        let routes = links.routes().await?;
-        let routes =
-            routes.into_iter().filter(|route| route.uses(ifindex) && !route.is_link_local()).collect();
+        let mut routes = links.routes_of(ifindex)?;
+        routes.retain(|route| !route.is_link_local());
         let nexthops = links.nexthops_of(ifindex)?;
         Ok(Self { ifindex, addresses, routes, nexthops })
     }
@@ -77,8 +81,8 @@ impl Configuration {
     pub fn still_in(&self, now: &Self) -> Self {
         let addresses =
             self.addresses.iter().filter(|address| now.addresses.iter().any(|there| there.ip == address.ip));
-        let routes =
-            self.routes.iter().filter(|route| now.routes.iter().any(|there| there.same_destination(route)));
+        let there: BTreeSet<Destination> = now.routes.iter().map(Route::destination).collect();
+        let routes = self.routes.iter().filter(|route| there.contains(&route.destination()));
         let nexthops =
             self.nexthops.iter().filter(|nexthop| now.nexthops.iter().any(|there| there.id == nexthop.id));
         Self {
@@ -119,7 +123,10 @@ impl Configuration {
             links.add_address(to.ifindex, to.name, &address.clone().without_detection()).await?;
             copied.addresses.push(address.clone());
         }
-        let present = links.routes().await?;
+        let mut present = RoutesByDestination::new();
+        for route in links.routes_beside(&self.routes)? {
+            present.entry(route.destination()).or_default().push(route);
+        }
         // A gateway must be reachable before a route or a nexthop object can name it.
         let (by_gateway, on_link): (Vec<_>, Vec<_>) = self
             .routes
@@ -138,7 +145,7 @@ impl Configuration {
         }
         // Routes that name a nexthop object have moved with it, unless the kernel deleted both with the interface.
         for route in self.routes.iter().filter(|route| route.nexthop_object().is_some()) {
-            if !present.iter().any(|known| known.same_destination(route)) {
+            if !present.contains_key(&route.destination()) {
                 links.replace_route(&route.through(self.ifindex, to.ifindex).by_object()).await?;
             }
         }
@@ -148,14 +155,14 @@ impl Configuration {
     async fn copy_route(
         &self,
         links: &Links,
-        present: &[Route],
+        present: &RoutesByDestination,
         (from, to): (Place<'_>, Place<'_>),
         route: &Route,
         copied: &mut Copied,
     ) -> Result<(), Error> {
         let moved = route.through(self.ifindex, to.ifindex);
         let old = route.through(self.ifindex, from.ifindex);
-        let others = || present.iter().filter(|known| known.same_destination(route));
+        let others = || present.get(&route.destination()).into_iter().flatten();
         // The kernel adds the route of an address with the address, and another member may have had the same route.
         let is_there =
             |known: &Route| known.uses(to.ifindex) && (route.is_of_kernel() || known.same_route(&moved));

@@ -1,31 +1,21 @@
 //! Requests to the kernel: interfaces, addresses and routes of one network namespace.
 
-use std::net::{Ipv4Addr, Ipv6Addr};
-
 use futures_util::{Stream, StreamExt, TryStreamExt, pin_mut};
 use rtnetlink::{
-    Handle, LinkMessageBuilder, LinkUnspec, RouteMessageBuilder,
+    Handle, LinkMessageBuilder, LinkUnspec,
     packet_core::{NLM_F_ACK, NLM_F_APPEND, NLM_F_CREATE, NLM_F_REQUEST, NetlinkMessage, NetlinkPayload},
-    packet_route::{
-        AddressFamily, RouteNetlinkMessage,
-        address::AddressMessage,
-        link::LinkMessage,
-        route::{RouteAttribute, RouteHeader, RouteMessage},
-    },
+    packet_route::{RouteNetlinkMessage, address::AddressMessage, link::LinkMessage},
     sys::AsyncSocket,
 };
 
-use super::{Address, Device, Error, Route, dump::dump};
+use super::{
+    Address, Device, Error, Route,
+    dump::dump,
+    route_dump::{read_routes_beside, read_routes_through},
+};
 
 /// Most devices below a stacked one that are looked for.
 const MAX_BELOW: usize = ipmp_common::maps::MAX_LOWER;
-
-fn route(message: RouteNetlinkMessage) -> Option<RouteMessage> {
-    match message {
-        RouteNetlinkMessage::NewRoute(route) => Some(route),
-        _ => None,
-    }
-}
 
 /// A connection for requests. It belongs to the network namespace of the thread that opened it.
 #[derive(Clone, Debug)]
@@ -189,47 +179,17 @@ impl Links {
         }
     }
 
-    /// Every configured route of both families, in every table.
-    pub async fn routes(&self) -> Result<Vec<Route>, Error> {
+    /// The configured routes of both families that lead through an interface, in every table. The call blocks.
+    pub fn routes_of(&self, ifindex: u32) -> Result<Vec<Route>, Error> {
         let mut routes = Vec::new();
-        let requests =
-            [RouteMessageBuilder::<Ipv4Addr>::new().build(), RouteMessageBuilder::<Ipv6Addr>::new().build()];
-        for mut request in requests {
-            request.header =
-                RouteHeader { address_family: request.header.address_family, ..Default::default() };
-            let request = RouteNetlinkMessage::GetRoute(request);
-            let messages = self.list(request, || "list routes".into()).await?;
-            routes.extend(messages.into_iter().filter_map(route).filter_map(Route::parse));
-        }
+        read_routes_through(ifindex, |route| routes.push(route))?;
+        routes.retain(|route| !route.is_broadcast());
         Ok(routes)
     }
 
-    /// The configured routes of both families that lead through an interface, in every table. Others are not read: a
-    /// router has very many.
-    pub async fn routes_of(&self, ifindex: u32) -> Result<Vec<Route>, Error> {
-        self.routes_through(ifindex, Route::parse).await
-    }
-
-    /// The routes of both families through an interface, in every table, as far as they can be read so.
-    pub(super) async fn routes_through(
-        &self,
-        ifindex: u32,
-        read: fn(RouteMessage) -> Option<Route>,
-    ) -> Result<Vec<Route>, Error> {
-        let mut routes = Vec::new();
-        for address_family in [AddressFamily::Inet, AddressFamily::Inet6] {
-            let mut request = RouteMessage::default();
-            request.header.address_family = address_family;
-            request.attributes.push(RouteAttribute::Oif(ifindex));
-            let what = || format!("list the routes of interface {ifindex}");
-            match self.list(RouteNetlinkMessage::GetRoute(request), what).await {
-                Ok(messages) => routes.extend(messages.into_iter().filter_map(route).filter_map(read)),
-                Err(error) if error.is_missing() => {}
-                Err(error) => return Err(error),
-            }
-        }
-        routes.retain(|route| route.uses(ifindex));
-        Ok(routes)
+    /// The configured routes to the same destinations as these, in the same tables, through any interface. The call blocks.
+    pub fn routes_beside(&self, routes: &[Route]) -> Result<Vec<Route>, Error> {
+        read_routes_beside(routes)
     }
 
     /// Installs a route in the place of the one to the same destination, in one step: no packet sees neither.
@@ -261,10 +221,15 @@ impl Links {
 
     /// Removes a route. It is no error if it does not exist.
     pub async fn delete_route(&self, route: &Route) -> Result<(), Error> {
+        self.remove_route(route).await.map(drop)
+    }
+
+    /// The same; returns whether it existed.
+    pub async fn remove_route(&self, route: &Route) -> Result<bool, Error> {
         match self.handle.route().del(route.message()).execute().await {
-            Ok(()) => Ok(()),
+            Ok(()) => Ok(true),
             Err(error) => match Error::kernel(format!("remove route {route}"), error) {
-                error if error.is_missing() || error.errno() == Some(libc::ESRCH) => Ok(()),
+                error if error.is_missing() || error.errno() == Some(libc::ESRCH) => Ok(false),
                 error => Err(error),
             },
         }

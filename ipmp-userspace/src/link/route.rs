@@ -18,6 +18,11 @@ const USER_HZ: u32 = 100;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Route(RouteMessage);
 
+/// Where a route leads: destination, source, type of service, table and metric. To the kernel, two routes with the same next
+/// hops and one of these are one route.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Destination(Vec<u8>);
+
 impl Route {
     /// Takes the message; `None` for routes that are not configuration: what the kernel keeps for local, broadcast
     /// and multicast addresses, and exceptions cloned from others.
@@ -40,9 +45,14 @@ impl Route {
         if broadcast { Some(Self(message)) } else { Self::parse(message) }
     }
 
+    /// Whether it leads to a broadcast address: the kernel made it.
+    pub fn is_broadcast(&self) -> bool {
+        self.0.header.kind == RouteType::Broadcast
+    }
+
     /// The table that it is in.
     pub(super) fn table(&self) -> u32 {
-        self.key().6
+        table_of(&self.0)
     }
 
     /// The same without the address that it sends from.
@@ -124,29 +134,39 @@ impl Route {
         one.into_iter().chain(several.filter_map(|hop| gateway(&hop.attributes))).collect()
     }
 
-    /// Where it leads, for comparison: two routes with one key are one route to the kernel.
-    fn key(&self) -> (u8, u8, u8, u8, Option<RouteAttribute>, Option<RouteAttribute>, u32, u32) {
+    /// Where it leads, for comparison.
+    pub fn destination(&self) -> Destination {
         let header = &self.0.header;
-        let find =
-            |wanted: fn(&RouteAttribute) -> bool| self.0.attributes.iter().find(|nla| wanted(nla)).cloned();
-        let number = |wanted: fn(&RouteAttribute) -> Option<u32>| self.0.attributes.iter().find_map(wanted);
-        (
+        let mut key = vec![
             header.address_family.into(),
             header.destination_prefix_length,
             header.source_prefix_length,
             header.tos,
-            find(|nla| matches!(nla, RouteAttribute::Destination(_))),
-            find(|nla| matches!(nla, RouteAttribute::Source(_))),
-            number(|nla| if let RouteAttribute::Table(id) = nla { Some(*id) } else { None })
-                .unwrap_or(header.table.into()),
-            number(|nla| if let RouteAttribute::Priority(metric) = nla { Some(*metric) } else { None })
-                .unwrap_or(0),
-        )
+        ];
+        key.extend(table_of(&self.0).to_be_bytes());
+        key.extend(self.metric().to_be_bytes());
+        let ends = |wanted: fn(&RouteAttribute) -> bool| self.0.attributes.iter().find(|nla| wanted(nla));
+        let destination = ends(|nla| matches!(nla, RouteAttribute::Destination(_)));
+        let source = ends(|nla| matches!(nla, RouteAttribute::Source(_)));
+        for attribute in [destination, source].into_iter().flatten() {
+            let at = key.len();
+            key.resize(at + attribute.buffer_len(), 0);
+            attribute.emit(&mut key[at..]);
+        }
+        Destination(key)
+    }
+
+    fn metric(&self) -> u32 {
+        let metric = self.0.attributes.iter().find_map(|attribute| match attribute {
+            RouteAttribute::Priority(metric) => Some(*metric),
+            _ => None,
+        });
+        metric.unwrap_or(0)
     }
 
     /// Whether both lead to the same destination, in the same table, with the same metric.
     pub fn same_destination(&self, other: &Self) -> bool {
-        self.key() == other.key()
+        self.destination() == other.destination()
     }
 
     /// Whether both are one route: destination and next hops, whatever else differs.
@@ -235,6 +255,14 @@ impl Route {
     }
 }
 
+fn table_of(message: &RouteMessage) -> u32 {
+    let table = message.attributes.iter().find_map(|attribute| match attribute {
+        RouteAttribute::Table(table) => Some(*table),
+        _ => None,
+    });
+    table.unwrap_or(message.header.table.into())
+}
+
 /// Merges next hops that are the same. The field `hops` of one is its weight less one.
 fn merge(hops: &mut Vec<RouteNextHop>) {
     let mut merged: Vec<RouteNextHop> = Vec::new();
@@ -281,7 +309,7 @@ impl std::fmt::Display for Route {
         {
             write!(f, " via {via}")?;
         }
-        let (.., table, metric) = self.key();
+        let (table, metric) = (self.table(), self.metric());
         if metric != 0 {
             write!(f, " metric {metric}")?;
         }

@@ -19,7 +19,10 @@ use rtnetlink::{
     },
 };
 
-use super::{Address, Error, Links, Route};
+use super::{
+    Address, Error, Links, Route,
+    route_dump::{read_routes_through, read_table},
+};
 
 /// The table of a member's test routes has this number and its interface index in sum.
 const TABLE: u32 = 0x4950_0000;
@@ -83,9 +86,9 @@ impl Route {
         self.message().header.address_family == AddressFamily::Inet
     }
 
-    /// Whether ordinary traffic uses it: other tables need a rule.
-    fn is_ordinary(&self) -> bool {
-        ORDINARY.contains(&self.table())
+    /// Whether ordinary traffic uses it: other tables need a rule, and each interface has link-local destinations of its own.
+    pub fn is_of_traffic(&self) -> bool {
+        ORDINARY.contains(&self.table()) && !self.is_link_local()
     }
 
     /// Whether it sends from this address.
@@ -100,11 +103,15 @@ impl Route {
 }
 
 impl Links {
-    /// The routes of both families that lead ordinary traffic through an interface: all that it has but those to
-    /// link-local addresses and to its own.
-    pub async fn routes_by(&self, ifindex: u32) -> Result<Vec<Route>, Error> {
-        let mut routes = self.routes_through(ifindex, Route::leading).await?;
-        routes.retain(|route| route.is_ordinary() && !route.is_link_local());
+    /// The routes of both families by which an interface transmits ordinary traffic ([`Route::is_of_traffic`]). The call
+    /// blocks.
+    pub fn routes_by(&self, ifindex: u32) -> Result<Vec<Route>, Error> {
+        let mut routes = Vec::new();
+        read_routes_through(ifindex, |route| {
+            if route.is_of_traffic() {
+                routes.push(route);
+            }
+        })?;
         Ok(routes)
     }
 
@@ -140,8 +147,8 @@ impl Links {
             .build();
         let route = Route::leading(route).expect("a unicast route");
         // What is there is not made anew: every listener would receive a message.
-        let there = self.routes_through(ifindex, Route::leading).await?;
-        if !there.iter().any(|known| known.same_destination(&route)) {
+        let there = read_table(TABLE.wrapping_add(ifindex))?;
+        if !there.iter().any(|known| known.uses(ifindex) && known.same_destination(&route)) {
             self.replace_route(&route).await?;
         }
         // A rule that exists is refused without a message to listeners.
@@ -161,10 +168,8 @@ impl Links {
             Err(error) if !error.is_missing() => return Err(error),
             _ => {}
         }
-        for route in self.routes_through(ifindex, Route::leading).await? {
-            if route.table() == TABLE.wrapping_add(ifindex) {
-                self.delete_route(&route.through(ifindex, ifindex)).await?;
-            }
+        for route in read_table(TABLE.wrapping_add(ifindex))? {
+            self.delete_route(&route.through(ifindex, ifindex)).await?;
         }
         Ok(())
     }
@@ -234,7 +239,7 @@ mod tests {
                 links.add_address(eth0.ifindex, "eth0", &address).await.unwrap();
             }
             links.add_default_routes(&eth0).await;
-            let routes = links.routes_by(eth0.ifindex).await.unwrap();
+            let routes = links.routes_by(eth0.ifindex).unwrap();
             let mut shown: Vec<String> = routes.iter().map(Route::to_string).collect();
             shown.sort();
             // IPv4: default, connected, broadcast. IPv6: default and connected.
@@ -254,10 +259,10 @@ mod tests {
                     links.change_address(eth0.ifindex, "eth0", &address, &kept).await.unwrap();
                 }
             }
-            for route in links.routes_by(eth0.ifindex).await.unwrap() {
+            for route in links.routes_by(eth0.ifindex).unwrap() {
                 links.delete_route(&route.through(eth0.ifindex, eth0.ifindex)).await.unwrap();
             }
-            assert_eq!(links.routes_by(eth0.ifindex).await.unwrap(), []);
+            assert_eq!(links.routes_by(eth0.ifindex).unwrap(), []);
             let there = links.addresses_of(eth0.ifindex).await.unwrap();
             assert_eq!(there.iter().filter(|address| address.ip.is_ipv4()).count(), 1);
             assert!(there.iter().all(Address::is_for_tests), "{there:?}");

@@ -11,10 +11,10 @@ use std::net::{Ipv4Addr, Ipv6Addr};
 
 use rtnetlink::{
     LinkBridge, LinkMessageBuilder, LinkUnspec, LinkVeth, RouteMessageBuilder,
-    packet_route::link::LinkLayerType,
+    packet_route::{AddressFamily, RouteNetlinkMessage, link::LinkLayerType, route::RouteMessage},
 };
 
-use super::{Device, Links};
+use super::{Device, Error, Links, Route, dump::dump};
 
 /// Runs the test on a thread of its own, in a network namespace of its own, and passes its panic on. Tests need root.
 pub fn in_namespace<F: Future<Output = ()>>(test: impl FnOnce(Links) -> F + Send + 'static) {
@@ -50,6 +50,22 @@ pub fn device(ifindex: u32, name: &str) -> Device {
 }
 
 impl Links {
+    /// Every configured route of both families, in every table.
+    pub async fn routes(&self) -> Result<Vec<Route>, Error> {
+        let mut routes = Vec::new();
+        for address_family in [AddressFamily::Inet, AddressFamily::Inet6] {
+            let mut request = RouteMessage::default();
+            request.header.address_family = address_family;
+            let messages = dump(&self.lists, RouteNetlinkMessage::GetRoute(request)).await;
+            let messages = messages.map_err(|error| Error::kernel("list routes".into(), error))?;
+            routes.extend(messages.into_iter().filter_map(|message| match message {
+                RouteNetlinkMessage::NewRoute(route) => Route::parse(route),
+                _ => None,
+            }));
+        }
+        Ok(routes)
+    }
+
     /// A veth pair, both ends up.
     pub async fn add_pair(&self, name: &str, peer: &str) -> (Device, Device) {
         self.handle.link().add(LinkVeth::new(name, peer).build()).execute().await.unwrap();

@@ -1,24 +1,19 @@
-//! Changes that the kernel reports: of interfaces and addresses; and, on a separate connection, of neighbours, routes, qdiscs
-//! and filters: a router's whole table must not delay the others.
+//! Changes that the kernel reports: of interfaces and addresses; and, on a separate socket, of neighbours, rules, qdiscs and
+//! filters: these must not delay the others. Changes of routes are received in another thread, by
+//! [`RouteWatch`](super::RouteWatch).
 
-use std::time::Duration;
+use std::collections::VecDeque;
 
-use futures_util::{FutureExt, Stream, StreamExt};
-use nix::sys::socket::{setsockopt, sockopt::RcvBufForce};
-use rtnetlink::{
-    MulticastGroup, new_multicast_connection,
-    packet_core::{NetlinkMessage, NetlinkPayload},
-    packet_route::RouteNetlinkMessage,
-    sys::AsyncSocket,
+use rtnetlink::{MulticastGroup, packet_core::NetlinkPayload, packet_route::RouteNetlinkMessage};
+
+use super::{
+    Address, Device, Error, Neighbour,
+    event_socket::{EventSocket, Received},
+    test_address,
 };
-
-use super::{Address, Device, Error, Neighbour, Route, test_address};
 
 /// Receive buffer in bytes: some ten thousand events.
 const BUFFER: usize = 8 << 20;
-
-/// Enough for a task to read what a socket holds.
-const SETTLE: Duration = Duration::from_millis(1);
 
 /// Something changed.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -46,8 +41,6 @@ pub enum Change {
     },
     /// There is a neighbour, or something about it is new.
     Neighbour(Neighbour),
-    /// A route was added or removed.
-    Route(Route),
     /// The rule of a test address was removed.
     TestRuleRemoved {
         /// The interface with the test address.
@@ -64,61 +57,45 @@ pub enum Change {
 
 /// A subscription to the changes of a network namespace: that of the thread that opened it.
 pub struct Watch {
-    groups: &'static [MulticastGroup],
-    events: Box<dyn Stream<Item = NetlinkMessage<RouteNetlinkMessage>> + Unpin>,
+    socket: EventSocket,
+    /// Further changes of the datagram that was received last.
+    changes: VecDeque<Change>,
 }
 
 impl Watch {
-    /// Subscribes to interfaces and addresses, and spawns the task of the connection on the current runtime.
+    /// Subscribes to interfaces and addresses.
     pub fn open() -> Result<Self, Error> {
         Self::of(&[MulticastGroup::Link, MulticastGroup::Ipv4Ifaddr, MulticastGroup::Ipv6Ifaddr])
     }
 
-    /// Subscribes to neighbours, rules, routes, qdiscs and filters.
+    /// Subscribes to neighbours, rules, qdiscs and filters.
     pub fn surroundings() -> Result<Self, Error> {
-        Self::of(&[
-            MulticastGroup::Neigh,
-            MulticastGroup::Ipv4Rule,
-            MulticastGroup::Ipv4Route,
-            MulticastGroup::Ipv6Route,
-            MulticastGroup::Tc,
-        ])
+        Self::of(&[MulticastGroup::Neigh, MulticastGroup::Ipv4Rule, MulticastGroup::Tc])
     }
 
-    fn of(groups: &'static [MulticastGroup]) -> Result<Self, Error> {
-        let (mut connection, _, events) = new_multicast_connection(groups).map_err(Error::Socket)?;
-        let socket = connection.socket_mut().socket_mut();
-        if setsockopt(socket, RcvBufForce, &BUFFER).is_err() {
-            // Without CAP_NET_ADMIN over the namespace the limit of net.core.rmem_max holds; an overrun is noticed.
-            let _ = socket.set_rx_buf_sz(BUFFER as u32);
-        }
-        tokio::spawn(connection);
-        Ok(Self { groups, events: Box::new(events.map(|(message, _)| message)) })
+    fn of(groups: &[MulticastGroup]) -> Result<Self, Error> {
+        Ok(Self { socket: EventSocket::open(groups, BUFFER)?, changes: VecDeque::new() })
     }
 
     /// Waits for the next change. Cancelling the wait loses nothing.
     pub async fn next(&mut self) -> Result<Change, Error> {
         loop {
-            match self.events.next().await {
-                Some(message) => {
-                    if let Some(change) = change(message.payload) {
-                        return Ok(change);
-                    }
+            if let Some(change) = self.changes.pop_front() {
+                return Ok(change);
+            }
+            match self.socket.receive().await? {
+                Received::Messages(messages) => {
+                    self.changes.extend(messages.into_iter().filter_map(|message| change(message.payload)));
                 }
-                // The connection ended, by an error of the socket or a message it could not read.
-                None => {
-                    *self = Self::of(self.groups)?;
-                    return Ok(Change::Lost);
-                }
+                Received::Lost => return Ok(Change::Lost),
             }
         }
     }
 
     /// Forgets the changes that are queued: everything is about to be read.
-    pub async fn skip(&mut self) {
-        // The connection's task reads the socket; this lets it.
-        tokio::time::sleep(SETTLE).await;
-        while self.events.next().now_or_never().flatten().is_some() {}
+    pub fn skip(&mut self) {
+        self.changes.clear();
+        while self.socket.try_receive().is_some() {}
     }
 }
 
@@ -142,9 +119,6 @@ fn change(payload: NetlinkPayload<RouteNetlinkMessage>) -> Option<Change> {
         NetlinkPayload::InnerMessage(RouteNetlinkMessage::NewNeighbour(message)) => {
             Neighbour::parse(&message).map(Change::Neighbour)
         }
-        NetlinkPayload::InnerMessage(
-            RouteNetlinkMessage::NewRoute(message) | RouteNetlinkMessage::DelRoute(message),
-        ) => Route::parse(message).map(Change::Route),
         NetlinkPayload::InnerMessage(RouteNetlinkMessage::DelRule(message)) => {
             test_address::member_of(&message).map(|ifindex| Change::TestRuleRemoved { ifindex })
         }

@@ -1,55 +1,157 @@
-//! Targets in the routing table.
+//! Targets in the routing table: counted, and at most [`MAX_TARGETS`] of a kind, because a router has very many routes.
 
-use std::{collections::BTreeSet, net::IpAddr};
-
-use crate::{
-    link::{Error, Links, Route},
-    types::Family,
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::IpAddr,
 };
 
-/// The routes through the interfaces of the groups.
+use crate::{link::Route, types::Family};
+
+/// Most host routes, and most routers, that are targets of a group in a family: more than are ever probed.
+pub const MAX_TARGETS: usize = 256;
+
+/// The interfaces of a group.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Interfaces {
+    /// The group interface.
+    pub group: u32,
+    /// The interfaces of its members.
+    pub members: Vec<u32>,
+}
+
+impl Interfaces {
+    /// All of them.
+    pub fn iter(&self) -> impl Iterator<Item = u32> {
+        self.members.iter().copied().chain([self.group])
+    }
+
+    fn contains(&self, ifindex: u32) -> bool {
+        ifindex == self.group || self.members.contains(&ifindex)
+    }
+}
+
+/// Destinations of host routes, and routers, of a family.
+pub type Targets = (Vec<IpAddr>, Vec<IpAddr>);
+
+/// The targets that the routes of a group name.
 #[derive(Debug)]
 pub struct RoutingTable {
-    routes: Vec<Route>,
-    /// Every address of this host.
-    own: BTreeSet<IpAddr>,
+    interfaces: Interfaces,
+    /// By family.
+    hosts: [Counted; 2],
+    routers: [Counted; 2],
 }
 
 impl RoutingTable {
-    /// Reads the routes through these interfaces.
-    pub async fn read(links: &Links, interfaces: &BTreeSet<u32>) -> Result<Self, Error> {
-        let mut routes = Vec::new();
-        for ifindex in interfaces {
-            routes.extend(links.routes_of(*ifindex).await?);
-        }
-        let own = links.addresses().await?.into_iter().map(|(_, address)| address.ip).collect();
-        Ok(Self { routes, own })
+    /// Without any route.
+    pub fn new(interfaces: Interfaces) -> Self {
+        Self { interfaces, hosts: Default::default(), routers: Default::default() }
     }
 
-    /// Destinations of host routes, and next hops of all other routes, of a group with this interface and these members.
-    /// Of routes through a member only host routes count: so an operator names a target outside of the data subnets.
-    pub fn targets(&self, family: Family, group: u32, members: &BTreeSet<u32>) -> (Vec<IpAddr>, Vec<IpAddr>) {
-        let (mut hosts, mut routers) = (Vec::new(), Vec::new());
-        for route in &self.routes {
-            let of_group = route.uses(group);
-            if !of_group && !members.iter().any(|member| route.uses(*member)) {
-                continue;
-            }
-            let next_hops = route.next_hops(|ifindex| ifindex == group || members.contains(&ifindex));
-            match route.host() {
-                // On the link, or with itself as the gateway.
-                Some(host) if next_hops.iter().all(|hop| *hop == host) => hosts.push(host),
-                _ if of_group => routers.extend(route.next_hops(|ifindex| ifindex == group)),
-                _ => {}
-            }
+    /// The interfaces of the group.
+    pub fn interfaces(&self) -> &Interfaces {
+        &self.interfaces
+    }
+
+    /// Whether a route leads through an interface of the group.
+    pub fn has(&self, route: &Route) -> bool {
+        self.interfaces.iter().any(|ifindex| route.uses(ifindex))
+    }
+
+    /// A route exists. Returns whether it names a new target.
+    pub fn add(&mut self, route: &Route) -> bool {
+        let (host, routers) = self.named(route);
+        let mut is_new = false;
+        if let Some(host) = host {
+            is_new |= self.hosts[Family::of(host) as usize].add(host);
         }
-        for list in [&mut hosts, &mut routers] {
-            let mut seen = BTreeSet::new();
-            list.retain(|address| {
-                Family::of(*address) == family && !self.own.contains(address) && seen.insert(*address)
-            });
+        for router in routers {
+            is_new |= self.routers[Family::of(router) as usize].add(router);
         }
-        (hosts, routers)
+        is_new
+    }
+
+    /// A route was removed. Returns whether no other one is known that names one of its targets: the table must be read.
+    pub fn remove(&mut self, route: &Route) -> bool {
+        let (host, routers) = self.named(route);
+        let mut is_last = false;
+        if let Some(host) = host {
+            is_last |= self.hosts[Family::of(host) as usize].remove(host);
+        }
+        for router in routers {
+            is_last |= self.routers[Family::of(router) as usize].remove(router);
+        }
+        is_last
+    }
+
+    /// Destinations of host routes, and next hops of all other routes, that are no addresses of this host.
+    pub fn targets(&self, family: Family, own: &BTreeSet<IpAddr>) -> Targets {
+        let list =
+            |of: &[Counted; 2]| of[family as usize].in_order().filter(|ip| !own.contains(ip)).collect();
+        (list(&self.hosts), list(&self.routers))
+    }
+
+    /// What a route names. Of routes through a member only host routes count: so an operator names a target outside of the
+    /// data subnets.
+    fn named(&self, route: &Route) -> (Option<IpAddr>, Vec<IpAddr>) {
+        if !self.has(route) || route.is_broadcast() {
+            return (None, Vec::new());
+        }
+        let next_hops = route.next_hops(|ifindex| self.interfaces.contains(ifindex));
+        match route.host() {
+            // On the link, or with itself as the gateway.
+            Some(host) if next_hops.iter().all(|hop| *hop == host) => (Some(host), Vec::new()),
+            _ => (None, route.next_hops(|ifindex| ifindex == self.interfaces.group)),
+        }
+    }
+}
+
+/// What has changed since the report before.
+#[derive(Debug, Default)]
+pub struct RouteReport {
+    /// Targets of the groups, by family. A group has the index of its interface.
+    pub targets: Vec<(u32, [Targets; 2])>,
+    /// Routes for ordinary traffic through members, as they were added or read.
+    pub through_members: Vec<Route>,
+    /// Members of which another route was removed.
+    pub removed_from: BTreeSet<u32>,
+}
+
+impl RouteReport {
+    /// Whether there is nothing to report.
+    pub fn is_empty(&self) -> bool {
+        self.targets.is_empty() && self.through_members.is_empty() && self.removed_from.is_empty()
+    }
+}
+
+/// Addresses in the order in which they were found, each with the number of routes that name it.
+#[derive(Debug, Default)]
+struct Counted(BTreeMap<IpAddr, (usize, usize)>);
+
+impl Counted {
+    fn add(&mut self, address: IpAddr) -> bool {
+        let place = self.0.len();
+        if let Some((_, count)) = self.0.get_mut(&address) {
+            *count += 1;
+            return false;
+        }
+        let has_room = place < MAX_TARGETS;
+        if has_room {
+            self.0.insert(address, (place, 1));
+        }
+        has_room
+    }
+
+    fn remove(&mut self, address: IpAddr) -> bool {
+        let Some((_, count)) = self.0.get_mut(&address) else { return false };
+        *count = count.saturating_sub(1);
+        *count == 0
+    }
+
+    fn in_order(&self) -> impl Iterator<Item = IpAddr> {
+        let mut all: Vec<_> = self.0.iter().map(|(address, (place, _))| (*place, *address)).collect();
+        all.sort_unstable();
+        all.into_iter().map(|(_, address)| address)
     }
 }
 
@@ -79,15 +181,22 @@ mod tests {
         Route::parse(message.build()).unwrap()
     }
 
-    fn targets(routes: Vec<Route>, own: &[&str]) -> (Vec<IpAddr>, Vec<IpAddr>) {
-        let table = RoutingTable { routes, own: own.iter().map(|text| ip(text)).collect() };
-        table.targets(Family::V4, GROUP, &BTreeSet::from([MEMBER]))
+    fn table(routes: &[Route]) -> RoutingTable {
+        let mut table = RoutingTable::new(Interfaces { group: GROUP, members: vec![MEMBER] });
+        for route in routes {
+            table.add(route);
+        }
+        table
+    }
+
+    fn targets(routes: &[Route], own: &[&str]) -> Targets {
+        table(routes).targets(Family::V4, &own.iter().map(|text| ip(text)).collect())
     }
 
     #[test]
     fn host_routes_give_targets_and_other_routes_give_routers() {
         let (hosts, routers) = targets(
-            vec![
+            &[
                 v4("0.0.0.0", 0, Some("192.168.178.1"), GROUP),
                 v4("192.168.178.0", 24, None, GROUP),
                 v4("192.168.178.7", 32, None, GROUP),
@@ -106,7 +215,7 @@ mod tests {
     #[test]
     fn routes_through_member_give_only_host_targets() {
         let (hosts, routers) = targets(
-            vec![
+            &[
                 v4("10.0.0.1", 32, None, MEMBER),
                 v4("10.0.0.0", 24, None, MEMBER),
                 v4("10.7.0.0", 16, Some("10.0.0.9"), MEMBER),
@@ -124,7 +233,7 @@ mod tests {
         };
         let hops = vec![hop("192.168.178.1", GROUP), hop("192.168.178.2", GROUP), hop("172.16.0.1", 99)];
         let message = RouteMessageBuilder::<Ipv4Addr>::new().multipath(hops).build();
-        let (_, routers) = targets(vec![Route::parse(message).unwrap()], &[]);
+        let (_, routers) = targets(&[Route::parse(message).unwrap()], &[]);
         assert_eq!(routers, [ip("192.168.178.1"), ip("192.168.178.2")]);
     }
 
@@ -132,9 +241,29 @@ mod tests {
     fn families_are_separate() {
         let router: Ipv6Addr = "fe80::1".parse().unwrap();
         let v6 = RouteMessageBuilder::<Ipv6Addr>::new().gateway(router).output_interface(GROUP).build();
-        let routes = vec![Route::parse(v6).unwrap(), v4("0.0.0.0", 0, Some("192.168.178.1"), GROUP)];
-        let table = RoutingTable { routes, own: BTreeSet::new() };
-        let of = |family| table.targets(family, GROUP, &BTreeSet::new()).1;
+        let table = table(&[Route::parse(v6).unwrap(), v4("0.0.0.0", 0, Some("192.168.178.1"), GROUP)]);
+        let of = |family| table.targets(family, &BTreeSet::new()).1;
         assert_eq!((of(Family::V4), of(Family::V6)), (vec![ip("192.168.178.1")], vec![ip("fe80::1")]));
+    }
+
+    #[test]
+    fn target_of_several_routes_is_last_with_the_last_of_them() {
+        let router = |to| v4(to, 24, Some("192.168.178.1"), GROUP);
+        let mut table = table(&[]);
+        assert!(table.add(&router("10.1.0.0")));
+        assert!(!table.add(&router("10.2.0.0")));
+        assert!(!table.remove(&router("10.1.0.0")));
+        assert!(table.remove(&router("10.2.0.0")));
+        assert!(!table.remove(&v4("10.3.0.0", 24, Some("192.168.178.9"), GROUP)), "it was never known");
+    }
+
+    #[test]
+    fn very_many_host_routes_give_a_limited_number_of_targets() {
+        let host = |number: u32| v4(&Ipv4Addr::from((10 << 24) + number).to_string(), 32, None, GROUP);
+        let routes: Vec<Route> = (0..2 * MAX_TARGETS as u32).map(host).collect();
+        let (hosts, _) = targets(&routes, &[]);
+        let first: Vec<IpAddr> =
+            (0..MAX_TARGETS as u32).map(|n| Ipv4Addr::from((10 << 24) + n).into()).collect();
+        assert_eq!(hosts, first);
     }
 }

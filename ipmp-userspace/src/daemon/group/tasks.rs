@@ -1,10 +1,10 @@
 //! Queries to the kernel that run beside the event loop. The results are inputs of the loop.
 
-use std::{collections::BTreeSet, net::IpAddr};
+use std::net::IpAddr;
 
 use tokio::sync::mpsc;
 
-use super::routing_table::RoutingTable;
+use super::routing_table::RouteReport;
 use crate::link::{Change, Links};
 
 /// The result of a query.
@@ -12,8 +12,8 @@ use crate::link::{Change, Links};
 pub enum TaskResult {
     /// The present state of a device or a neighbour.
     Change(Change),
-    /// The routes of the groups' interfaces; `None`: they could not be read.
-    Routes(Option<RoutingTable>),
+    /// Changes of the groups' routes.
+    Routes(RouteReport),
 }
 
 /// Starts queries. The results arrive at the receiver that it was made with.
@@ -28,6 +28,11 @@ impl Tasks {
     pub fn new(links: Links) -> (Self, mpsc::UnboundedReceiver<TaskResult>) {
         let (results, receiver) = mpsc::unbounded_channel();
         (Self { links, results }, receiver)
+    }
+
+    /// Where results are sent.
+    pub fn results(&self) -> mpsc::UnboundedSender<TaskResult> {
+        self.results.clone()
     }
 
     /// Reads these devices.
@@ -63,17 +68,6 @@ impl Tasks {
                 Ok(None) => {}
                 Err(error) => log::debug!("{error}"),
             }
-        });
-    }
-
-    /// Reads the routes through these interfaces.
-    pub fn read_routes(&self, interfaces: BTreeSet<u32>) {
-        let Self { links, results } = self.clone();
-        tokio::spawn(async move {
-            let routes = RoutingTable::read(&links, &interfaces).await;
-            // Where an interface was deleted meanwhile, its event starts another reading.
-            let routes = routes.inspect_err(|error| log::debug!("{error}")).ok();
-            drop(results.send(TaskResult::Routes(routes)));
         });
     }
 }

@@ -20,7 +20,7 @@ use std::{
     net::{IpAddr, Ipv4Addr},
 };
 
-pub use reconcile::{reconcile, reconcile_interface};
+pub use reconcile::{reconcile, reconcile_interface, remove_route};
 pub use restore::{restore, restore_saved};
 use rtnetlink::packet_route::link::LinkFlags;
 
@@ -33,7 +33,7 @@ use crate::{
     },
     daemon::state_file::{self, SavedTestAddresses, StateFile},
     datapath,
-    link::{self, Address, Route},
+    link::{self, Address},
     types::Family,
 };
 
@@ -60,6 +60,17 @@ struct MemberTestAddresses {
     duplicates: BTreeSet<IpAddr>,
     /// Addresses that are not declared, and were logged.
     undeclared: BTreeSet<IpAddr>,
+    /// What it was like when its routes were read and removed.
+    without_routes: WithoutRoutes,
+}
+
+/// Routes through a member were removed in families in which it has, or awaits, a test address. Further ones are reported.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+struct WithoutRoutes {
+    /// By family.
+    is_tested: [bool; 2],
+    /// Its addresses: the kernel adds routes with each.
+    addresses: BTreeSet<(IpAddr, u8)>,
 }
 
 impl MemberTestAddresses {
@@ -215,12 +226,6 @@ async fn add(
     addresses::add_own(group, number, ip, address.prefix())?;
     let wanted = Address::new(ip, address.prefix()).for_tests();
     Ok(context.links.add_address(ifindex, &name, &wanted).await?)
-}
-
-/// The members whose test addresses may change with a route.
-pub fn members_on(group: &RunningGroup, route: &Route) -> Vec<u8> {
-    let used = group.members.iter().filter(|(_, member)| route.uses(member.ifindex));
-    used.map(|(number, _)| *number).collect()
 }
 
 /// The members whose test addresses may change with a data address: one may have its subnet for itself now, or no longer.

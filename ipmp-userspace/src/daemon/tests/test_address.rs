@@ -26,7 +26,7 @@ pub(super) async fn assert_kept(links: &Links, name: &str) {
     let device = links.need(name).await;
     let all = links.addresses_of(device.ifindex).await.unwrap();
     assert!(all.iter().all(Address::is_for_tests), "{name}: {all:?}");
-    let routes = links.routes_by(device.ifindex).await.unwrap();
+    let routes = links.routes_by(device.ifindex).unwrap();
     assert!(routes.is_empty(), "{name}: {routes:?}");
 }
 
@@ -116,7 +116,7 @@ fn test_address_is_added_by_attach_and_removed_by_detach() {
             links.set_up(&eth1, false).await.unwrap();
             links.set_up(&eth1, true).await.unwrap();
             assert_eq!(own(&links, "eth1").await.len(), 2);
-            wait("no route", async || links.routes_by(eth1.ifindex).await.unwrap().is_empty()).await;
+            wait("no route", async || links.routes_by(eth1.ifindex).unwrap().is_empty()).await;
             assert_kept(&links, "eth1").await;
 
             client.done(detach("eth1", None)).await;
@@ -190,7 +190,7 @@ fn leased_address_of_other_program_is_reserved_for_probes() {
                 let all = links.addresses_of(eth1.ifindex).await.unwrap();
                 all.iter().filter(|address| !address.is_link_local()).count() == 1
                     && all.iter().all(Address::is_for_tests)
-                    && links.routes_by(eth1.ifindex).await.unwrap().is_empty()
+                    && links.routes_by(eth1.ifindex).unwrap().is_empty()
             })
             .await;
             assert_not_a_source(&["192.168.178.203"]);

@@ -5,11 +5,11 @@ use std::{
     net::{IpAddr, Ipv4Addr},
 };
 
-use super::{Error, choose, is_own_subnet, put_back::put_back, saved, saved_mut};
+use super::{Error, WithoutRoutes, choose, is_own_subnet, put_back::put_back, saved, saved_mut};
 use crate::{
     core::{Event, Input, probe::TestAddress},
     daemon::group::{Context, RunningGroup, actions, addresses},
-    link::{Address, sysctl},
+    link::{Address, Route, sysctl},
     types::Family,
 };
 
@@ -66,7 +66,7 @@ async fn try_reconcile(
         .collect();
     report_undeclared(group, context, member, &present);
     route_own_subnets(group, context, member, &candidates).await?;
-    delete_routes(group, context, member, &candidates).await?;
+    remove_routes(group, context, member, &present, &candidates).await?;
     report(group, context, member, &candidates).await;
     Ok(())
 }
@@ -186,37 +186,84 @@ async fn route_own_subnets(
     Ok(())
 }
 
-/// Deletes the routes through a member in the families in which it has a test address, or awaits one.
-async fn delete_routes(
-    group: &RunningGroup,
+/// Removes the routes through a member in the families in which it has, or awaits, a test address. They are read only if there
+/// can be some without a report of them: [`remove_route`].
+async fn remove_routes(
+    group: &mut RunningGroup,
     context: &Context<'_>,
     member: &Member,
+    present: &[Address],
     candidates: &[Address],
 ) -> Result<(), Error> {
     let record = saved(context.file, group.name(), &member.name);
     let is_named = |family| record.is_some_and(|saved| saved.named_in(family).is_some());
     let is_tested = Family::ALL
         .map(|family| is_named(family) || candidates.iter().any(|address| Family::of(address.ip) == family));
-    if is_tested == [false; 2] {
+    let addresses = present.iter().map(|address| (address.ip, address.prefix)).collect();
+    let without = WithoutRoutes { is_tested, addresses };
+    if group.test_addresses.member(member.number).without_routes == without {
         return Ok(());
     }
-    for route in context.links.routes_by(member.ifindex).await? {
-        let family = if route.is_ipv4() { Family::V4 } else { Family::V6 };
-        if !is_tested[family as usize] || route.has_other_hops(member.ifindex) {
-            continue;
-        }
-        context.links.delete_route(&route.through(member.ifindex, member.ifindex)).await?;
-        // The kernel adds its own with each address.
-        if !route.is_of_kernel() {
-            let line = Event::RouteRemoved {
-                member: member.name.clone(),
-                group: group.name().to_owned(),
-                route: route.to_string(),
-            };
-            context.log(group.name(), &line);
+    if is_tested != [false; 2] {
+        for route in context.links.routes_by(member.ifindex)? {
+            remove_tested(group.name(), context, member, is_tested, &route).await?;
         }
     }
+    group.test_addresses.member(member.number).without_routes = without;
     Ok(())
+}
+
+/// A route through members was added. Returns whether it was removed, because it leads through a member with test addresses.
+pub async fn remove_route(
+    groups: &mut BTreeMap<String, RunningGroup>,
+    context: &mut Context<'_>,
+    route: &Route,
+) -> bool {
+    let mut is_removed = false;
+    for group in groups.values_mut() {
+        let members = group.members.iter().filter(|(_, member)| route.uses(member.ifindex));
+        let members: Vec<Member> = members
+            .map(|(number, member)| Member {
+                number: *number,
+                ifindex: member.ifindex,
+                name: member.name.clone(),
+            })
+            .collect();
+        for member in members {
+            let is_tested = group.test_addresses.member(member.number).without_routes.is_tested;
+            match remove_tested(group.name(), context, &member, is_tested, route).await {
+                Ok(removed) => is_removed |= removed,
+                // Its removal is reported by another event.
+                Err(Error::Link(error)) if error.is_missing() => log::debug!(group = group.name(); "{error}"),
+                Err(error) => log::error!(group = group.name(), member = member.name.as_str(); "{error}"),
+            }
+        }
+    }
+    is_removed
+}
+
+async fn remove_tested(
+    group: &str,
+    context: &Context<'_>,
+    member: &Member,
+    is_tested: [bool; 2],
+    route: &Route,
+) -> Result<bool, Error> {
+    let family = if route.is_ipv4() { Family::V4 } else { Family::V6 };
+    if !is_tested[family as usize] || route.has_other_hops(member.ifindex) {
+        return Ok(false);
+    }
+    let is_removed = context.links.remove_route(&route.through(member.ifindex, member.ifindex)).await?;
+    // The kernel adds its own with each address.
+    if is_removed && !route.is_of_kernel() {
+        let line = Event::RouteRemoved {
+            member: member.name.clone(),
+            group: group.to_owned(),
+            route: route.to_string(),
+        };
+        context.log(group, &line);
+    }
+    Ok(is_removed)
 }
 
 /// Reports to the state machine what has changed.

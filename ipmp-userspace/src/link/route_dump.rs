@@ -1,0 +1,112 @@
+//! Lists of routes, read one by one: a router has more of them than this program may keep in memory.
+
+use std::{collections::BTreeSet, io, ops::ControlFlow};
+
+use rtnetlink::{
+    packet_core::{NLM_F_DUMP, NLM_F_REQUEST, NetlinkMessage, NetlinkPayload},
+    packet_route::{
+        AddressFamily, RouteNetlinkMessage,
+        route::{RouteAttribute, RouteMessage},
+    },
+    sys::{Socket, SocketAddr, protocols::NETLINK_ROUTE},
+};
+
+use super::{Error, Route, event_socket::each_message};
+
+/// Bytes that are read at once.
+const CHUNK: usize = 64 << 10;
+
+/// Reads the routes of both families through an interface, in every table, also to broadcast addresses. The call blocks: a
+/// million routes take about a second. Where the table changes meanwhile, the events about it follow.
+pub fn read_routes_through(ifindex: u32, mut each: impl FnMut(Route)) -> Result<(), Error> {
+    for family in [AddressFamily::Inet, AddressFamily::Inet6] {
+        let what = || format!("list the routes of interface {ifindex}");
+        let mut route = |message| {
+            if let Some(route) = Route::leading(message).filter(|route| route.uses(ifindex)) {
+                each(route);
+            }
+        };
+        read(family, RouteAttribute::Oif(ifindex), &mut route)
+            .or_else(|error| without_missing(error, what))?;
+    }
+    Ok(())
+}
+
+/// Reads the configured routes to the same destinations as these, in their tables, through whatever interface.
+pub(super) fn read_routes_beside(routes: &[Route]) -> Result<Vec<Route>, Error> {
+    let destinations: BTreeSet<_> = routes.iter().map(Route::destination).collect();
+    let tables: BTreeSet<(bool, u32)> = routes.iter().map(|route| (route.is_ipv4(), route.table())).collect();
+    let mut found = Vec::new();
+    for (is_ipv4, table) in tables {
+        let family = if is_ipv4 { AddressFamily::Inet } else { AddressFamily::Inet6 };
+        let mut route = |message| {
+            if let Some(route) = Route::parse(message)
+                && destinations.contains(&route.destination())
+            {
+                found.push(route);
+            }
+        };
+        let what = || format!("list the routes of table {table}");
+        read(family, RouteAttribute::Table(table), &mut route)
+            .or_else(|error| without_missing(error, what))?;
+    }
+    Ok(found)
+}
+
+/// Reads the IPv4 routes of a table.
+pub(super) fn read_table(table: u32) -> Result<Vec<Route>, Error> {
+    let mut routes = Vec::new();
+    let mut route = |message| routes.extend(Route::parse(message));
+    let what = || format!("list the routes of table {table}");
+    read(AddressFamily::Inet, RouteAttribute::Table(table), &mut route)
+        .or_else(|error| without_missing(error, what))?;
+    Ok(routes)
+}
+
+/// What does not exist, an interface or a table, has no routes.
+fn without_missing(source: io::Error, what: impl FnOnce() -> String) -> Result<(), Error> {
+    match (Error::Kernel { what: what(), source }) {
+        error if error.is_missing() => Ok(()),
+        error => Err(error),
+    }
+}
+
+/// Reads the routes that the kernel selects by this attribute. Since Linux 4.20 the kernel can.
+fn read(family: AddressFamily, filter: RouteAttribute, each: &mut dyn FnMut(RouteMessage)) -> io::Result<()> {
+    let mut socket = Socket::new(NETLINK_ROUTE)?;
+    socket.bind_auto()?;
+    socket.connect(&SocketAddr::new(0, 0))?;
+    socket.set_netlink_get_strict_chk(true)?;
+    let mut route = RouteMessage::default();
+    route.header.address_family = family;
+    route.attributes.push(filter);
+    let mut request = NetlinkMessage::from(RouteNetlinkMessage::GetRoute(route));
+    request.header.flags = NLM_F_REQUEST | NLM_F_DUMP;
+    request.finalize();
+    let mut bytes = vec![0; request.buffer_len()];
+    request.serialize(&mut bytes);
+    socket.send(&bytes, 0)?;
+    let mut chunk = Vec::with_capacity(CHUNK);
+    loop {
+        chunk.clear();
+        match socket.recv(&mut chunk, 0) {
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+            result => result?,
+        };
+        let end = each_message(&chunk, |message| match message.payload {
+            NetlinkPayload::InnerMessage(RouteNetlinkMessage::NewRoute(route)) => {
+                each(route);
+                ControlFlow::Continue(())
+            }
+            NetlinkPayload::Done(done) if done.code < 0 => {
+                ControlFlow::Break(Err(io::Error::from_raw_os_error(-done.code)))
+            }
+            NetlinkPayload::Done(_) => ControlFlow::Break(Ok(())),
+            NetlinkPayload::Error(error) => ControlFlow::Break(Err(error.to_io())),
+            _ => ControlFlow::Continue(()),
+        });
+        if let ControlFlow::Break(result) = end {
+            return result;
+        }
+    }
+}
