@@ -1,11 +1,11 @@
 //! Commands for service managers and monitoring: `wait-online` and `health`.
 
-lab::lane!(side_by_side, seconds = 10, no_clsact = "the commands read reports only");
+lab::lane!(side_by_side, seconds = 15, no_clsact = "the commands read reports only");
 
 use std::process::{Command, Stdio};
 
-use ipmp::types::MemberState;
-use lab::network::DATA;
+use ipmp::types::{Family, MemberState};
+use lab::network::{DATA, ROUTER};
 use lab::{Daemon, Lab, Production, TIMEOUT, daemon};
 
 #[test]
@@ -72,7 +72,7 @@ fn check_compares_files_with_interfaces_and_replies_of_targets() {
         command.arg("--socket").arg(lab.directory().join("ipmpd.sock")).arg("check").arg(&file);
         let output = command.stdin(Stdio::null()).output().unwrap();
         let text = String::from_utf8([output.stdout, output.stderr].concat()).unwrap();
-        println!("check: {} {text}", output.status);
+        println!("check: {} {}", output.status, text.trim_end());
         (output.status.code().unwrap(), text.replace(&format!("{}:", file.display()), ""))
     };
     let mac = lab.host().ip("-br link show dev e1000g1").unwrap();
@@ -99,10 +99,11 @@ fn check_compares_files_with_interfaces_and_replies_of_targets() {
     members("rge0");
     assert_eq!(check(), (0, "1 file, 1 group: 0 errors, 0 warnings\n".into()));
 
-    // With a daemon: no host has the address of the target.
-    let production = Production::create(&lab).unwrap();
-    production.wait_usable(3).unwrap();
-    production.daemon.ctl("set production0 fdt=100ms probe=arp targets=192.168.178.99").unwrap();
+    // With a daemon whose only target stops replying.
+    let production = Production::create_probed(&lab, &[Family::V4], "fdt=100ms").unwrap();
+    production.daemon.ctl(&format!("set production0 targets={ROUTER}")).unwrap();
+    production.wait_answered().unwrap();
+    lab.router().set_echo_replies(false).unwrap();
     let unreachable = "1:8: warning: no inet target of production0 replies: a failure behind the switch is not detected; check \
                        targets and gateways\n1 file, 1 group: 0 errors, 1 warning\n";
     assert!(lab::wait_until(TIMEOUT, || check() == (0, unreachable.into())), "{:?}", check());

@@ -278,20 +278,21 @@ impl Reader<'_> {
         description: &Description,
     ) -> Option<Located<Setting>> {
         let form = Form::of(description);
-        let text = match value.get_ref() {
+        let (text, shown) = match value.get_ref() {
+            DeValue::Array(array) if form == Form::Addresses && array.is_empty() => (None, "empty".into()),
             DeValue::Array(_) if form == Form::Addresses => {
                 let hosts = self.hosts(key, value);
-                let texts: Vec<String> = hosts.iter().map(|host| host.value.to_string()).collect();
-                if texts.is_empty() { None } else { Some(texts.join(",")) }
+                // Each wrong address is a finding already.
+                if hosts.is_empty() {
+                    return None;
+                }
+                let hosts: Vec<String> = hosts.iter().map(|host| host.value.to_string()).collect();
+                (Some(hosts.join(",")), show(value.get_ref()))
             }
-            other => form.text(other),
+            other => (form.text(other), show(other)),
         };
         let setting = text.and_then(|text| Setting::from_str(&format!("{}={text}", description.key)).ok());
-        let is_array = matches!(value.get_ref(), DeValue::Array(_)) && form == Form::Addresses;
-        if setting.is_none()
-            && !(is_array && !value.get_ref().as_array().is_some_and(|array| array.is_empty()))
-        {
-            let shown = if is_array { "empty".into() } else { show(value.get_ref()) };
+        if setting.is_none() {
             self.error(value, format!("{} cannot be {shown}: write {}", description.key, form.remedy()));
         }
         setting.map(|setting| self.located(value, setting))
