@@ -38,7 +38,14 @@ pub(super) enum Content<'a> {
     Event { event: &'a EventRecord },
     Health { health: Summary<'a> },
     Findings { findings: &'a [Finding] },
+    Health { health: HealthSummary<'a> },
     Error { error: Failure<'a> },
+}
+
+#[derive(Serialize)]
+pub(super) struct HealthSummary<'a> {
+    pub status: &'a str,
+    pub message: &'a str,
 }
 
 #[derive(Serialize)]
