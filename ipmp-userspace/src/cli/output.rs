@@ -2,7 +2,6 @@
 
 use serde::Serialize;
 
-use super::health::Summary;
 use crate::config::Finding;
 use crate::control::{
     TargetReport,
@@ -36,7 +35,6 @@ pub(super) enum Content<'a> {
     Explanation { explanation: &'a Explanation },
     Targets { targets: &'a [TargetReport] },
     Event { event: &'a EventRecord },
-    Health { health: Summary<'a> },
     Findings { findings: &'a [Finding] },
     Health { health: HealthSummary<'a> },
     Error { error: Failure<'a> },
