@@ -205,6 +205,12 @@ pub enum Event {
         group: String,
         mac: [u8; 6],
     },
+    /// Another host has the MAC of the group interface: duplicate address detection found the address that derives from it.
+    GroupMacDuplicate {
+        group: String,
+        mac: [u8; 6],
+        address: IpAddr,
+    },
     /// The timer of the datapath had stopped; it runs again.
     SentinelRestarted,
     /// It has stopped, and cannot be started.

@@ -216,6 +216,10 @@ pub fn row(event: &Event) -> Row<'_> {
             format!("The hardware address of {member} is now {}", Mac::from(*mac))).member(member),
         Event::GroupMacChanged { group, mac } => Row::new(Info, "group-mac-changed",
             format!("The hardware address of group {group} is now {}", Mac::from(*mac))),
+        Event::GroupMacDuplicate { group, mac, address } => Row::new(Warn, "group-mac-duplicate",
+            format!("Another host has the hardware address of group {group} ({}), and link-local address {address} is not \
+                used: give the group another one (ip link set {group} address MAC)", Mac::from(*mac)))
+                .address(*address),
         Event::SentinelRestarted => Row::new(Warn, "sentinel-restarted",
             "The sentinel has stopped; it has been started again".into()),
         Event::SentinelMissing { why } => Row::new(Error, "sentinel-missing",

@@ -57,6 +57,7 @@ fn events() -> Vec<Event> {
         Event::NotLive { member: member() },
         Event::MacChanged { member: member(), mac: [2, 0, 0, 0, 0, 0xab] },
         Event::GroupMacChanged { group: group(), mac: [2, 0, 0, 0, 0, 0xab] },
+        Event::GroupMacDuplicate { group: group(), mac: [2, 0, 0, 0, 0, 0xab], address },
         Event::SentinelRestarted,
         Event::SentinelMissing { why: "REASON".into() },
         Event::SysctlRestored {
