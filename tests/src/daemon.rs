@@ -47,7 +47,6 @@ pub fn binary(name: &str) -> Result<PathBuf> {
 pub struct Builder<'lab> {
     lab: &'lab Lab,
     namespace: Namespace,
-    is_named: bool,
     environment: Vec<(String, String)>,
     arguments: Vec<String>,
     log_is_read: bool,
@@ -70,18 +69,6 @@ impl<'lab> Builder<'lab> {
         self
     }
 
-    /// Runs it as another host, with this network namespace.
-    pub fn host(mut self, namespace: &Namespace) -> Self {
-        self.namespace = namespace.clone();
-        self
-    }
-
-    /// Starts it inside the namespace, without `--netns`: it does not know the name of the namespace.
-    pub fn inside(mut self) -> Self {
-        self.is_named = false;
-        self
-    }
-
     /// Adds an argument.
     pub fn argument(mut self, argument: &str) -> Self {
         self.arguments.push(argument.into());
@@ -99,7 +86,6 @@ impl<'lab> Builder<'lab> {
         let directory = self.lab.directory();
         let path = directory.join(format!("{}.log", self.namespace.name()));
         let log = LogFile { program: "ipmpd".into(), path };
-        self.lab.cleanup().pins(self.namespace.cookie()?)?;
         let mut daemon = Daemon { plan: self, child: None, log, unread: None };
         daemon.start()?;
         Ok(daemon)
@@ -112,7 +98,6 @@ impl<'lab> Daemon<'lab> {
         Builder {
             lab,
             namespace: lab.host().clone(),
-            is_named: true,
             environment: Vec::new(),
             arguments: Vec::new(),
             log_is_read: true,
@@ -126,9 +111,7 @@ impl<'lab> Daemon<'lab> {
 
     /// Its socket, for `ipmpctl --socket`.
     pub fn socket(&self) -> PathBuf {
-        let name = self.plan.namespace.name();
-        let is_host = name == self.plan.lab.host().name();
-        self.plan.lab.directory().join(if is_host { "ipmpd.sock".to_owned() } else { format!("{name}.sock") })
+        self.plan.lab.directory().join("ipmpd.sock")
     }
 
     /// Its log file, which is kept over restarts.
@@ -166,15 +149,8 @@ impl<'lab> Daemon<'lab> {
     pub fn start(&mut self) -> Result<()> {
         ensure!(self.child.is_none(), "ipmpd is already running");
         let open = || File::options().create(true).append(true).open(&self.log.path);
-        let program = binary("ipmpd")?;
-        let mut command = if self.plan.is_named {
-            let mut command = Command::new(program);
-            command.arg("--netns").arg(self.plan.namespace.name());
-            command
-        } else {
-            self.plan.namespace.command(&program.to_string_lossy())
-        };
-        command.arg("--socket").arg(self.socket());
+        let mut command = Command::new(binary("ipmpd")?);
+        command.arg("--netns").arg(self.plan.namespace.name()).arg("--socket").arg(self.socket());
         command.args(&self.plan.arguments).envs(self.plan.environment.iter().cloned());
         command.stdin(Stdio::null()).stdout(open()?);
         if self.plan.log_is_read {

@@ -3,10 +3,9 @@
 lab::lane!(side_by_side, seconds = 30);
 
 use ipmp::control::report::GroupReport;
-use ipmp::link::link_local_of;
 use ipmp::types::MemberState;
 use lab::production::GROUP;
-use lab::{Daemon, Lab, Mac, Namespace, Production, SECOND, TIMEOUT, host, show_mac, wait_until};
+use lab::{Lab, Mac, Production, SECOND, show_mac};
 
 /// The report on a group, whatever its name.
 fn report(production: &Production<'_>, group: &str) -> GroupReport {
@@ -106,62 +105,5 @@ fn renamed_interfaces_keep_their_place_in_the_group() {
     rename(&lab, "lan2", third);
     production.daemon.teardown().unwrap();
     assert_eq!(settings(&lab, third), before);
-    production.assert_clean();
-}
-
-fn mac(host: &Namespace) -> Mac {
-    host.link(GROUP).unwrap().mac
-}
-
-/// Waits until the group has the link-local address that derives from its MAC, and no other host has it.
-fn wait_link_local(host: &Namespace) -> String {
-    let wanted = link_local_of(mac(host)).to_string();
-    let mut shown = String::new();
-    let usable = wait_until(TIMEOUT, || {
-        shown = host.ip(&format!("-6 -o addr show dev {GROUP} scope link")).unwrap();
-        shown.contains(&wanted) && !shown.contains("tentative") && !shown.contains("dadfailed")
-    });
-    assert!(usable, "{GROUP} has no usable {wanted}: {shown}");
-    wanted
-}
-
-#[test]
-fn hosts_with_one_machine_id_have_different_macs_and_duplicates_are_reported() {
-    lab::needs_root!();
-    let lab = Lab::tutorial().unwrap();
-    let (host, peer) = (lab.host(), lab.peer(0).namespace());
-    // The daemons do not know the names of their namespaces: machine id and name of the group are all that is left.
-    let daemon = Daemon::builder(&lab).inside().start().unwrap();
-    let mut production = Production::builder(&lab).daemon(daemon).create().unwrap();
-    let clone = Daemon::builder(&lab).host(peer).inside().start().unwrap();
-    clone.ctl(&format!("attach {} --group {GROUP}", host::INTERFACE)).unwrap();
-    let (original, duplicate) = (mac(host), mac(peer));
-    assert_ne!(original, duplicate);
-    println!("{}, {}", wait_link_local(host), wait_link_local(peer));
-
-    // Stable over restarts and changes of members.
-    let first = lab.members()[0].name();
-    production.daemon.ctl(&format!("detach {first}")).unwrap();
-    production.daemon.kill().unwrap();
-    production.daemon.start().unwrap();
-    production.daemon.ctl(&format!("attach {first} --group {GROUP}")).unwrap();
-    assert_eq!(mac(host), original);
-
-    // The administrator of the clone chooses the MAC of the original, then another one.
-    let since = clone.log().len();
-    peer.ip(&format!("link set {GROUP} address {}", show_mac(original))).unwrap();
-    let line = format!("The hardware address of group {GROUP} is now {}", show_mac(original));
-    clone.wait_line(&line, since, TIMEOUT).unwrap();
-    peer.ip(&format!("-6 addr add {}/64 dev {GROUP}", link_local_of(original))).unwrap();
-    let line = format!(
-        "Another host has the hardware address of group {GROUP} ({}), and link-local address {} is not used",
-        show_mac(original),
-        link_local_of(original)
-    );
-    println!("{}", clone.wait_line(&line, since, TIMEOUT).unwrap());
-    peer.ip(&format!("-6 addr del {}/64 dev {GROUP}", link_local_of(duplicate))).unwrap();
-    peer.ip(&format!("link set {GROUP} address 02:00:00:00:77:77")).unwrap();
-    println!("then {}", wait_link_local(peer));
-    assert_eq!(clone.log_matches(&line, since).len(), 1);
     production.assert_clean();
 }

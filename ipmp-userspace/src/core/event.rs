@@ -1,6 +1,6 @@
 //! Events: what happened to groups and members, and why. Data alone: `daemon::events` has the texts.
 
-use crate::types::Family;
+use crate::{core::probe::split::SplitTarget, types::Family};
 use std::{net::IpAddr, time::Duration};
 
 /// What happened. The daemon logs it and sends it to `ipmpctl monitor`.
@@ -157,6 +157,16 @@ pub enum Event {
         group: String,
         family: Family,
     },
+    /// Members reach different targets.
+    Split {
+        group: String,
+        family: Family,
+        targets: Vec<SplitTarget>,
+    },
+    SplitEnded {
+        group: String,
+        family: Family,
+    },
     /// `slow`: replies take too long; else there are none.
     TargetExcluded {
         member: String,
@@ -204,12 +214,6 @@ pub enum Event {
     GroupMacChanged {
         group: String,
         mac: [u8; 6],
-    },
-    /// Another host has the MAC of the group interface: duplicate address detection found the address that derives from it.
-    GroupMacDuplicate {
-        group: String,
-        mac: [u8; 6],
-        address: IpAddr,
     },
     /// The timer of the datapath had stopped; it runs again.
     SentinelRestarted,

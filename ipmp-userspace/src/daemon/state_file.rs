@@ -89,10 +89,6 @@ pub struct SavedGroup {
     /// Index of the group interface; 0: unknown. Its name may change.
     #[serde(default)]
     pub ifindex: u32,
-    /// The MAC of a group interface that has never had a member. The first one decides it, unless another program has changed
-    /// it. `None`: it is decided; groups of earlier versions keep theirs.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub provisional_mac: Option<Mac>,
     /// Members, by number: a member keeps it when its interface is renamed.
     #[serde(deserialize_with = "members_by_number")]
     pub members: BTreeMap<u8, SavedMember>,

@@ -170,7 +170,7 @@ fn settings(interface: &str) -> Vec<String> {
 fn addresses_and_routes_move_to_group_and_back() {
     on_a_host(|links| async move {
         let before = routes(&links, "eth0").await;
-        let group = GroupInterface::create(&links, "production0", "production0", [2; 6]).await.unwrap();
+        let group = GroupInterface::create(&links, "production0", "production0", "").await.unwrap();
         let eth0 = links.need("eth0").await;
         let (nic, place) = (Place::from(&eth0), Place { ifindex: group.ifindex, name: "production0" });
         let configuration = Configuration::of(&links, eth0.ifindex).await.unwrap();
@@ -194,7 +194,7 @@ fn addresses_and_routes_move_to_group_and_back() {
 fn move_refused_by_kernel_changes_nothing() {
     on_a_host(|links| async move {
         let before = routes(&links, "eth0").await;
-        let group = GroupInterface::create(&links, "production0", "production0", [2; 6]).await.unwrap();
+        let group = GroupInterface::create(&links, "production0", "production0", "").await.unwrap();
         // The kernel refuses routes through an interface that is down.
         links.set_up(&links.need("production0").await, false).await.unwrap();
         let eth0 = links.need("eth0").await;

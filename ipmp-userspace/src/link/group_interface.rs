@@ -4,7 +4,7 @@ use std::fs;
 
 use rtnetlink::{LinkDummy, LinkMessageBuilder, LinkUnspec, LinkVeth, packet_route::link::LinkMessage};
 
-use super::{Device, Error, Links, Mac, show_mac, sysctl};
+use super::{Device, Error, Links, sysctl};
 
 /// The interface that owns a group's data addresses.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -14,20 +14,15 @@ pub struct GroupInterface {
     /// Interface index.
     pub ifindex: u32,
     /// MAC: locally administered, stable over restarts, and never seen on a wire.
-    pub mac: Mac,
+    pub mac: [u8; 6],
     /// Of a veth: the index of its far end, whose being up is the carrier.
     far: Option<u32>,
 }
 
 impl GroupInterface {
-    /// The MAC for a new group interface; `member`: of the first member, if one is known. Hosts with one machine id have
-    /// different members.
-    pub fn new_mac(name: &str, namespace: &str, member: Option<Mac>) -> Mac {
-        stable_mac(&machine(), namespace, name, member)
-    }
-
     /// Creates it: up, without carrier, with the settings of a group interface. Nothing is left behind on an error.
-    pub async fn create(links: &Links, name: &str, groupname: &str, mac: Mac) -> Result<Self, Error> {
+    pub async fn create(links: &Links, name: &str, groupname: &str, namespace: &str) -> Result<Self, Error> {
+        let mac = stable_mac(&machine(), namespace, name);
         let dummy = LinkDummy::new(name).address(mac.to_vec()).build();
         match links.create(dummy, name).await {
             Ok(()) => {}
@@ -97,13 +92,6 @@ impl GroupInterface {
         device.kind == "veth" && device.name.starts_with(FAR_PREFIX)
     }
 
-    /// Gives the interface another MAC.
-    pub async fn set_mac(&self, links: &Links, mac: Mac) -> Result<(), Error> {
-        let message =
-            LinkMessageBuilder::<LinkUnspec>::new().index(self.ifindex).address(mac.to_vec()).build();
-        links.set(message, || format!("set the MAC of {} to {}", self.name, show_mac(mac))).await
-    }
-
     /// Gives the interface a carrier, or takes it away: routing daemons see whether the group can send.
     pub async fn set_carrier(&self, links: &Links, carrier: bool) -> Result<(), Error> {
         let what = || format!("set the carrier of {} {}", self.name, if carrier { "on" } else { "off" });
@@ -137,12 +125,11 @@ fn machine() -> String {
         .unwrap_or_default()
 }
 
-/// MAC of a group interface: the same at every start; another for every machine, namespace, group and first member. Its
-/// IPv6 link-local address derives from it, so that two hosts on one link must not have the same.
-fn stable_mac(machine: &str, namespace: &str, name: &str, member: Option<Mac>) -> Mac {
-    let member = member.map(|mac| format!("\0{}", show_mac(mac))).unwrap_or_default();
+/// MAC of a group interface: the same at every start; another for every machine, namespace and group. Its IPv6
+/// link-local address derives from it, so that two hosts on one link must not have the same.
+fn stable_mac(machine: &str, namespace: &str, name: &str) -> [u8; 6] {
     let [_, _, _, tail @ ..] =
-        hash(format!("{}\0{namespace}\0{name}{member}", machine.trim()).as_bytes()).to_be_bytes();
+        hash(format!("{}\0{namespace}\0{name}", machine.trim()).as_bytes()).to_be_bytes();
     let [b, c, d, e, f] = tail;
     // Locally administered (bit 1), unicast (bit 0 clear).
     [0x02, b, c, d, e, f]
@@ -164,18 +151,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn mac_is_stable_and_local_and_differs_by_host_namespace_name_and_member() {
-        let mac = |machine, namespace, name| stable_mac(machine, namespace, name, None);
-        let with = |last| stable_mac("m", "", "a0", Some([2, 0, 0, 0, 0, last]));
+    fn the_mac_is_stable_local_and_its_own() {
+        let mac = |machine, namespace, name| stable_mac(machine, namespace, name);
         assert_eq!(mac("m", "", "production0"), mac("m\n", "", "production0"));
-        let all = [
-            mac("m", "", "a0"),
-            mac("n", "", "a0"),
-            mac("m", "x", "a0"),
-            mac("m", "", "a1"),
-            with(1),
-            with(2),
-        ];
+        let all = [mac("m", "", "a0"), mac("n", "", "a0"), mac("m", "x", "a0"), mac("m", "", "a1")];
         for (at, one) in all.iter().enumerate() {
             assert_eq!(one[0] & 3, 2, "{one:02x?} is not a local unicast MAC");
             assert!(!all[..at].contains(one), "{one:02x?} twice");
@@ -184,7 +163,7 @@ mod tests {
 
     #[test]
     fn the_mac_of_a_version_is_that_of_the_next() {
-        assert_eq!(stable_mac("0123456789abcdef", "", "production0", None), [2, 220, 180, 155, 181, 183]);
+        assert_eq!(stable_mac("0123456789abcdef", "", "production0"), [2, 220, 180, 155, 181, 183]);
     }
 
     #[test]

@@ -23,8 +23,6 @@ pub mod sysctl;
 mod test_address;
 mod watch;
 
-use std::net::Ipv6Addr;
-
 pub use address::Address;
 pub use device::Device;
 pub use error::Error;
@@ -47,11 +45,6 @@ pub type Mac = [u8; 6];
 /// A MAC as text: `02:00:5e:00:00:01`.
 pub fn show_mac(mac: Mac) -> String {
     ipmp_common::address::Mac::from(mac).to_string()
-}
-
-/// The IPv6 link-local address that the kernel derives from a MAC (RFC 4291, appendix A).
-pub fn link_local_of([a, b, c, d, e, f]: Mac) -> Ipv6Addr {
-    Ipv6Addr::from([0xfe, 0x80, 0, 0, 0, 0, 0, 0, a ^ 2, b, c, 0xff, 0xfe, d, e, f])
 }
 
 /// The present name of an interface, if it exists. It takes no `rtnl` lock, which another program may hold for long.

@@ -136,19 +136,6 @@ pub fn restore(interface: &str, saved: &[Saved]) {
     }
 }
 
-/// Lets the kernel form the IPv6 link-local address of an interface again, from its present MAC, if it derives from the MAC
-/// (`addrconf_sysctl_addr_gen_mode` in net/ipv6/addrconf.c: each change of the mode forms it).
-pub fn form_link_local_again(interface: &str) -> Result<(), Error> {
-    let path = path("ipv6", interface, "addr_gen_mode");
-    if fs::read_to_string(&path).is_ok_and(|mode| mode.trim() == "0") {
-        for mode in ["1", "0"] {
-            let failed = |source| Error::Sysctl { what: "write", path: path.clone(), source };
-            fs::write(&path, mode).map_err(failed)?;
-        }
-    }
-    Ok(())
-}
-
 /// Whether IPv6 packets that leave by the interface are sent from its own addresses alone, where the sender has not
 /// chosen one. Without this the kernel takes any address of the host before a link-local one.
 pub fn set_own_sources(interface: &str, only: bool) -> Result<(), Error> {

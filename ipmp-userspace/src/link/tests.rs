@@ -36,7 +36,7 @@ fn deleted_interface_has_no_name() {
 #[test]
 fn group_interface_is_up_and_has_a_carrier_when_set() {
     in_namespace(|links| async move {
-        let group = GroupInterface::create(&links, "production0", "a second name", [2; 6]).await.unwrap();
+        let group = GroupInterface::create(&links, "production0", "a second name", "").await.unwrap();
         let device = links.need("production0").await;
         assert_eq!(device.mac, group.mac);
         assert_eq!(device.altnames, ["a second name"]);
@@ -62,7 +62,7 @@ fn group_interface_is_up_and_has_a_carrier_when_set() {
 #[test]
 fn the_settings_of_a_group_interface_are_those_of_the_design() {
     in_namespace(|links| async move {
-        GroupInterface::create(&links, "production0", "production0", [2; 6]).await.unwrap();
+        GroupInterface::create(&links, "production0", "production0", "").await.unwrap();
         assert_eq!(setting("ipv4", "production0", "arp_announce"), "2");
         assert_eq!(setting("ipv4", "production0", "arp_evict_nocarrier"), "0");
         assert_eq!(setting("ipv4", "production0", "promote_secondaries"), "1");
@@ -74,7 +74,7 @@ fn the_settings_of_a_group_interface_are_those_of_the_design() {
 fn a_group_interface_that_cannot_be_finished_leaves_nothing() {
     in_namespace(|links| async move {
         links.add_pair("taken", "peer").await;
-        let error = GroupInterface::create(&links, "production0", "taken", [2; 6]).await.unwrap_err();
+        let error = GroupInterface::create(&links, "production0", "taken", "").await.unwrap_err();
         assert!(error.to_string().starts_with("cannot give production0 the second name taken"), "{error}");
         assert_eq!(links.device_named("production0").await.unwrap(), None);
         assert_eq!(links.devices().await.unwrap().len(), 3);

@@ -189,6 +189,11 @@ pub fn row(event: &Event) -> Row<'_> {
                 state until one does")).family(*family),
         Event::TargetsReply { group, family } => Row::new(Info, "targets-reply",
             format!("Targets of group {group} reply again ({family})")).family(*family),
+        Event::Split { group, family, targets } => Row::new(Warn, "split",
+            format!("Network of group {group} is split ({family}): {}; packets to hosts on the other side are lost",
+                targets.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "))).family(*family),
+        Event::SplitEnded { group, family } => Row::new(Info, "split-ended",
+            format!("Network of group {group} is no longer split ({family})")).family(*family),
         Event::TargetExcluded { member, target, slow: false } => Row::new(Info, "target-excluded",
             format!("Target {target}: no replies on {member} (5 lost in a row); excluded for 60 s"))
                 .member(member).target(*target),
@@ -216,10 +221,6 @@ pub fn row(event: &Event) -> Row<'_> {
             format!("The hardware address of {member} is now {}", Mac::from(*mac))).member(member),
         Event::GroupMacChanged { group, mac } => Row::new(Info, "group-mac-changed",
             format!("The hardware address of group {group} is now {}", Mac::from(*mac))),
-        Event::GroupMacDuplicate { group, mac, address } => Row::new(Warn, "group-mac-duplicate",
-            format!("Another host has the hardware address of group {group} ({}), and link-local address {address} is not \
-                used: give the group another one (ip link set {group} address MAC)", Mac::from(*mac)))
-                .address(*address),
         Event::SentinelRestarted => Row::new(Warn, "sentinel-restarted",
             "The sentinel has stopped; it has been started again".into()),
         Event::SentinelMissing { why } => Row::new(Error, "sentinel-missing",

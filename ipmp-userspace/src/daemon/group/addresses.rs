@@ -6,7 +6,6 @@ use super::{Context, RunningGroup, actions, followers};
 use crate::{
     core::{Event, Input},
     datapath,
-    link::link_local_of,
 };
 
 /// Addresses of the group interface with their prefix lengths.
@@ -49,11 +48,6 @@ impl DataAddresses {
         self.new.remove(&address)
     }
 
-    /// Whether another host has it.
-    pub fn is_duplicate(&self, address: IpAddr) -> bool {
-        self.duplicates.contains(&address)
-    }
-
     /// It was removed, or no other host has it.
     pub fn forget_duplicate(&mut self, address: IpAddr) {
         self.duplicates.remove(&address);
@@ -90,13 +84,8 @@ pub async fn add_moved(group: &mut RunningGroup, context: &mut Context<'_>, addr
 /// Duplicate address detection found another host with an address of the group.
 pub fn set_duplicate(group: &mut RunningGroup, context: &mut Context<'_>, address: IpAddr) {
     if group.addresses.duplicates.insert(address) {
-        let (name, mac) = (group.name().to_owned(), group.interface.mac);
-        let event = if address == IpAddr::V6(link_local_of(mac)) {
-            Event::GroupMacDuplicate { group: name, mac, address }
-        } else {
-            Event::AddressDuplicate { address, group: name }
-        };
-        context.log(group.name(), &event);
+        let name = group.name().to_owned();
+        context.log(group.name(), &Event::AddressDuplicate { address, group: name });
     }
 }
 

@@ -1,12 +1,12 @@
 //! The links of the members: what netlink reports, and which members the datapath trusts (`live`).
 
-use std::{collections::BTreeMap, net::IpAddr};
+use std::collections::BTreeMap;
 
 use super::{Context, RunningGroup, actions, hardware_filters, membership_reports, updelay::Updelay};
 use crate::{
     core::{Action, Cause, Event, Input},
     daemon::{clock::now, state_file::Updelays},
-    link::{Device, Mac, link_local_of, sysctl},
+    link::Device,
     types::LinkState,
 };
 
@@ -126,8 +126,7 @@ pub async fn follow_mac(group: &mut RunningGroup, context: &mut Context<'_>, mac
         log::error!(group = group.name(); "{error}");
         return;
     }
-    let before = std::mem::replace(&mut group.interface.mac, mac);
-    replace_duplicate_link_local(group, context, before).await;
+    group.interface.mac = mac;
     let name = group.name().to_owned();
     context.log(&name, &Event::GroupMacChanged { group: name.clone(), mac });
     hardware_filters::replace_mac(group, context).await;
@@ -135,25 +134,6 @@ pub async fn follow_mac(group: &mut RunningGroup, context: &mut Context<'_>, mac
     let announced =
         addresses.filter_map(|(address, member)| Some(Action::Announce { address, member: member? }));
     actions::apply(group, context, announced.collect()).await;
-}
-
-/// Another host had the former MAC, too: the link-local address of the group derives from the new one. Otherwise the kernel
-/// leaves it as it is.
-async fn replace_duplicate_link_local(group: &RunningGroup, context: &Context<'_>, former_mac: Mac) {
-    let former = IpAddr::V6(link_local_of(former_mac));
-    if !group.addresses.is_duplicate(former) {
-        return;
-    }
-    let (ifindex, name) = (group.interface.ifindex, group.name());
-    let present = context.links.addresses_of(ifindex).await.unwrap_or_default();
-    for address in present.iter().filter(|address| address.ip == former) {
-        if let Err(error) = context.links.delete_address(ifindex, name, address).await {
-            log::warn!(group = name; "{error}");
-        }
-    }
-    if let Err(error) = sysctl::form_link_local_again(name) {
-        log::warn!(group = name; "{error}");
-    }
 }
 
 /// Handles a netlink message about a member's device.

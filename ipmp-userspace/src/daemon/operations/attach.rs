@@ -1,7 +1,6 @@
 //! `ipmpctl attach`: a transaction. Everything is checked first, then done; on an error everything is undone.
 
 mod checks;
-mod group_mac;
 
 use std::{net::IpAddr, time::Duration};
 
@@ -69,10 +68,7 @@ pub async fn attach(
     let is_new = !manager.groups.contains_key(group);
     if is_new {
         notes.push(format!("group {group} did not exist and was created"));
-        let first = group_mac::first_member(manager, &interfaces).await?;
-        notes.extend(create::create_empty(manager, trigger, group, None, first).await?);
-    } else {
-        group_mac::choose(manager, group, &interfaces).await?;
+        notes.extend(create::create_empty(manager, trigger, group, None).await?);
     }
     for (at, name) in interfaces.iter().enumerate() {
         match join(manager, trigger, group, name, options).await {
@@ -92,7 +88,6 @@ pub async fn attach(
             }
         }
     }
-    group_mac::keep(manager, group);
     set::update_weights(manager, trigger, group).await;
     if let Some(group) = manager.groups.get(group) {
         notes.extend(link_up_check::message(group, &interfaces));

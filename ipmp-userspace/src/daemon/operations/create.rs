@@ -14,7 +14,7 @@ use crate::{
         state_file::SavedGroup,
     },
     datapath::{self, GroupSpec},
-    link::{GroupInterface, Mac},
+    link::GroupInterface,
     probe,
 };
 
@@ -29,7 +29,7 @@ pub async fn create(
     groupname: Option<String>,
     addresses: &[DataAddress],
 ) -> Result<Vec<String>, Refused> {
-    let mut notes = create_empty(manager, trigger, group, groupname, None).await?;
+    let mut notes = create_empty(manager, trigger, group, groupname).await?;
     match address::add(manager, trigger, group, addresses).await {
         Ok(more) => notes.extend(more),
         Err(refused) => {
@@ -40,24 +40,20 @@ pub async fn create(
     Ok(notes)
 }
 
-/// Creates a group without addresses. Its MAC derives from that of its first member, if it is known. On an error nothing is
-/// left of it.
+/// Creates a group without addresses. On an error nothing is left of it.
 pub async fn create_empty(
     manager: &mut Manager,
     trigger: &Trigger,
     group: &str,
     groupname: Option<String>,
-    first_member: Option<Mac>,
 ) -> Result<Vec<String>, Refused> {
     let groupname = groupname.unwrap_or_else(|| group.to_owned());
     check_names(manager, group, &groupname).await?;
     // Saved first: whatever is left after a crash is known to be the daemon's.
-    let mac = GroupInterface::new_mac(group, &manager.namespace, first_member);
-    let provisional_mac = first_member.is_none().then_some(mac);
-    let saved = SavedGroup { groupname: groupname.clone(), provisional_mac, ..SavedGroup::default() };
+    let saved = SavedGroup { groupname: groupname.clone(), ..SavedGroup::default() };
     manager.file.state.groups.insert(group.to_owned(), saved);
     manager.file.save().map_err(|error| kernel(&error))?;
-    match start(manager, group, &groupname, mac).await {
+    match start(manager, group, &groupname).await {
         Ok(running) => {
             manager.groups.insert(group.to_owned(), running);
             manager.log(trigger, Some(group), &Event::GroupCreated { group: group.to_owned() });
@@ -96,13 +92,8 @@ async fn check_names(manager: &Manager, group: &str, groupname: &str) -> Result<
     Ok(())
 }
 
-async fn start(
-    manager: &mut Manager,
-    group: &str,
-    groupname: &str,
-    mac: Mac,
-) -> Result<RunningGroup, Refused> {
-    let interface = GroupInterface::create(&manager.links, group, groupname, mac)
+async fn start(manager: &mut Manager, group: &str, groupname: &str) -> Result<RunningGroup, Refused> {
+    let interface = GroupInterface::create(&manager.links, group, groupname, &manager.namespace)
         .await
         .map_err(|error| kernel(&error))?;
     match open_datapath(manager, &interface) {
