@@ -1,12 +1,10 @@
 //! `ipmpctl health`: one line and the exit status of a monitoring plugin.
 
-use std::{fmt, io::Write};
-
-use serde::Serialize;
+use std::io::Write;
 
 use super::{
-    error::{Error, Exit},
-    output::Content,
+    error::{Error, Exit, HealthLevel},
+    output::{Content, HealthSummary},
     verb::{Invocation, Outcome, Verb},
 };
 use crate::{
@@ -34,46 +32,6 @@ pub struct Health {
     groups: Vec<String>,
 }
 
-/// State of a service as monitoring plugins report it, the worst last.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Level {
-    /// Full redundancy.
-    Ok,
-    /// It works.
-    Warning,
-    /// Nothing is known.
-    Unknown,
-    /// It does not work.
-    Critical,
-}
-
-impl Level {
-    /// Exit status of the plugin.
-    pub fn code(self) -> u8 {
-        match self {
-            Self::Ok => 0,
-            Self::Warning => 1,
-            Self::Critical => 2,
-            Self::Unknown => 3,
-        }
-    }
-
-    fn as_str(self) -> &'static str {
-        match self {
-            Self::Ok => "OK",
-            Self::Warning => "WARNING",
-            Self::Unknown => "UNKNOWN",
-            Self::Critical => "CRITICAL",
-        }
-    }
-}
-
-impl fmt::Display for Level {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.as_str())
-    }
-}
-
 impl Verb for Health {
     fn request(&self) -> Result<Request, Error> {
         Ok(Request::Show { name: None })
@@ -89,21 +47,14 @@ impl Verb for Health {
             Err(error) => Report::unknown(error.to_string()),
         };
         let Report { level, message, data } = health;
-        let content = Content::Health { health: Summary { status: level.as_str(), message: &message } };
+        let content = Content::Health { health: HealthSummary { status: level.as_str(), message: &message } };
         let printed = content.print(invocation.format, || format!("IPMP {level}: {message}{data}\n"));
         Ok(Outcome { exit: Exit::Health(level), printed })
     }
 }
 
-/// What `--json` prints.
-#[derive(Serialize)]
-pub(super) struct Summary<'a> {
-    status: &'a str,
-    message: &'a str,
-}
-
 struct Report {
-    level: Level,
+    level: HealthLevel,
     message: String,
     /// Performance data with its bar, or nothing.
     data: String,
@@ -111,7 +62,7 @@ struct Report {
 
 impl Report {
     fn unknown(message: String) -> Self {
-        Self { level: Level::Unknown, message, data: String::new() }
+        Self { level: HealthLevel::Unknown, message, data: String::new() }
     }
 }
 
@@ -119,15 +70,15 @@ impl Report {
 fn of(groups: &[GroupReport], names: &[String]) -> Report {
     let is = |group: &&GroupReport, name: &String| group.name == *name || group.groupname == *name;
     let missing = names.iter().filter(|name| !groups.iter().any(|group| is(&group, name)));
-    let mut states: Vec<(Level, String)> =
-        missing.map(|name| (Level::Critical, format!("there is no group {name}"))).collect();
+    let mut states: Vec<(HealthLevel, String)> =
+        missing.map(|name| (HealthLevel::Critical, format!("there is no group {name}"))).collect();
     let chosen: Vec<&GroupReport> =
         groups.iter().filter(|group| names.is_empty() || names.iter().any(|name| is(group, name))).collect();
     if chosen.is_empty() && states.is_empty() {
         return Report::unknown("ipmpd has no group".into());
     }
     states.extend(chosen.iter().map(|group| state(group)));
-    let level = states.iter().map(|(level, _)| *level).max().unwrap_or(Level::Unknown);
+    let level = states.iter().map(|(level, _)| *level).max().unwrap_or(HealthLevel::Unknown);
     let message = states.into_iter().map(|(_, text)| text).collect::<Vec<_>>().join("; ");
     let data = chosen.iter().map(|group| {
         let all = group.members.len();
@@ -142,7 +93,7 @@ fn functioning(group: &GroupReport) -> usize {
     group.members.iter().filter(|member| member.state == MemberState::Ok).count()
 }
 
-fn state(group: &GroupReport) -> (Level, String) {
+fn state(group: &GroupReport) -> (HealthLevel, String) {
     let (all, good) = (group.members.len(), functioning(group));
     let mut reasons: Vec<String> =
         group.members.iter().filter(|member| member.state != MemberState::Ok).map(reason).collect();
@@ -156,10 +107,10 @@ fn state(group: &GroupReport) -> (Level, String) {
         group.addresses.iter().filter(|address| address.duplicate).collect();
     reasons.extend(duplicates.iter().map(|address| format!("another host has {}", address.address)));
     let level = match group.state {
-        GroupState::Failed => Level::Critical,
-        GroupState::Degraded => Level::Warning,
-        GroupState::Ok if is_redundant && unreachable.is_empty() && duplicates.is_empty() => Level::Ok,
-        GroupState::Ok => Level::Warning,
+        GroupState::Failed => HealthLevel::Critical,
+        GroupState::Degraded => HealthLevel::Warning,
+        GroupState::Ok if is_redundant && unreachable.is_empty() && duplicates.is_empty() => HealthLevel::Ok,
+        GroupState::Ok => HealthLevel::Warning,
     };
     let mut text = format!("{} {}, {good} of {all} members", group.name, group.state);
     if !reasons.is_empty() {

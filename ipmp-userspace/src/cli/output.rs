@@ -2,7 +2,6 @@
 
 use serde::Serialize;
 
-use super::health::Summary;
 use crate::control::{
     TargetReport,
     explanation::Explanation,
@@ -35,8 +34,14 @@ pub(super) enum Content<'a> {
     Explanation { explanation: &'a Explanation },
     Targets { targets: &'a [TargetReport] },
     Event { event: &'a EventRecord },
-    Health { health: Summary<'a> },
+    Health { health: HealthSummary<'a> },
     Error { error: Failure<'a> },
+}
+
+#[derive(Serialize)]
+pub(super) struct HealthSummary<'a> {
+    pub status: &'a str,
+    pub message: &'a str,
 }
 
 #[derive(Serialize)]
