@@ -281,11 +281,19 @@ impl Change {
 }
 
 fn flag(slot: &mut bool, word: &str) -> Result<(), Error> {
-    if *slot { Err(Error::Twice(word.into())) } else { Ok(*slot = true) }
+    if *slot {
+        return Err(Error::Twice(word.into()));
+    }
+    *slot = true;
+    Ok(())
 }
 
 fn once<T>(slot: &mut Option<T>, value: T, word: &str) -> Result<(), Error> {
-    if slot.is_some() { Err(Error::Twice(word.into())) } else { Ok(*slot = Some(value)) }
+    if slot.is_some() {
+        return Err(Error::Twice(word.into()));
+    }
+    *slot = Some(value);
+    Ok(())
 }
 
 /// Parses the words of a line, without the name of the program.

@@ -279,11 +279,9 @@ fn change_member(
         place(&mut plan, address, base, group, member);
     }
     remove(&mut plan, wish, group, Some(member))?;
-    let mut number = 1;
-    for (address, line) in wish.added.iter().zip(&wish.change.added) {
+    for (number, (address, line)) in (1..).zip(wish.added.iter().zip(&wish.change.added)) {
         place(&mut plan, *address, line, group, member);
         plan.created(&member.name, number);
-        number += 1;
     }
     plan.link(Some(device), base.up);
     Ok(plan)
@@ -298,7 +296,7 @@ fn place(plan: &mut Plan, address: DataAddress, line: &Logical, group: &GroupRep
         return;
     }
     let interface = &member.name;
-    let known = member.addresses.iter().filter(|known| is_named(known));
+    let known = member.addresses.iter().filter(is_named);
     let mut known = known.filter(|known| known.address.is_ipv4() == address.address().is_ipv4());
     let wanted =
         Request::AddTestAddress { interface: interface.clone(), address: TestAddressSpec::Is(address) };
