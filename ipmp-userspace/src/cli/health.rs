@@ -18,9 +18,10 @@ use crate::{
 /// Print the health of groups in one line, with the exit status of a monitoring plugin
 ///
 /// The first word is the worst state of the groups. OK: every member functions. WARNING: a group works without full redundancy:
-/// a member has failed, is absent or offline, it has one member only, no target replies to probes, or another host has one of
-/// its addresses. CRITICAL: no member of a group functions, or a named group does not exist. UNKNOWN: ipmpd does not run, does
-/// not reply, or has no group. After a bar the line has the number of functioning members of each group as performance data.
+/// a member has failed, is absent or offline, it has one member only, no target replies to probes, a target does not reply to
+/// all members (the network is split), or another host has one of its addresses. CRITICAL: no member of a group functions, or a
+/// named group does not exist. UNKNOWN: ipmpd does not run, does not reply, or has no group. After a bar the line has the number
+/// of functioning members of each group as performance data.
 ///
 /// Exit status, as Nagios, Icinga and Zabbix expect it: 0 OK, 1 WARNING, 2 CRITICAL, 3 UNKNOWN.
 #[derive(Debug, clap::Args)]
@@ -103,13 +104,23 @@ fn state(group: &GroupReport) -> (HealthLevel, String) {
     }
     let unreachable = &group.detection.unreachable_families;
     reasons.extend(unreachable.iter().map(|family| format!("no target replies ({family})")));
+    let split = &group.detection.split;
+    reasons.extend(
+        split
+            .iter()
+            .map(|split| format!("{} not reached by {}", split.target, split.not_reached_by.join(" "))),
+    );
     let duplicates: Vec<&AddressReport> =
         group.addresses.iter().filter(|address| address.duplicate).collect();
     reasons.extend(duplicates.iter().map(|address| format!("another host has {}", address.address)));
     let level = match group.state {
         GroupState::Failed => HealthLevel::Critical,
         GroupState::Degraded => HealthLevel::Warning,
-        GroupState::Ok if is_redundant && unreachable.is_empty() && duplicates.is_empty() => HealthLevel::Ok,
+        GroupState::Ok
+            if is_redundant && unreachable.is_empty() && split.is_empty() && duplicates.is_empty() =>
+        {
+            HealthLevel::Ok
+        }
         GroupState::Ok => HealthLevel::Warning,
     };
     let mut text = format!("{} {}, {good} of {all} members", group.name, group.state);
@@ -132,7 +143,10 @@ fn reason(member: &MemberReport) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{control::report::sample, types::Family};
+    use crate::{
+        control::report::{probing::SplitTarget, sample},
+        types::Family,
+    };
 
     fn group(name: &str, states: &[MemberState]) -> GroupReport {
         let mut group = GroupReport { name: name.into(), addresses: vec![], ..sample() };
@@ -203,8 +217,13 @@ mod tests {
         let mut duplicate = group("one", &[Ok, Ok]);
         duplicate.addresses = vec![sample().addresses[1].clone()];
         duplicate.detection.unreachable_families = vec![Family::V4];
+        duplicate.detection.split = vec![SplitTarget {
+            target: [192, 168, 178, 1].into(),
+            reached_by: vec!["e1000g0".into()],
+            not_reached_by: vec!["rge0".into()],
+        }];
         let (code, text) = line(&[duplicate], &[]);
         assert_eq!(code, 1);
-        assert!(text.contains("(no target replies (inet), another host has 2001:db8::200)"), "{text}");
+        assert!(text.contains("(no target replies (inet), 192.168.178.1 not reached by rge0, another host has 2001:db8::200)"), "{text}");
     }
 }

@@ -2,6 +2,7 @@
 
 use serde::Serialize;
 
+use crate::config::Finding;
 use crate::control::{
     TargetReport,
     explanation::Explanation,
@@ -34,6 +35,7 @@ pub(super) enum Content<'a> {
     Explanation { explanation: &'a Explanation },
     Targets { targets: &'a [TargetReport] },
     Event { event: &'a EventRecord },
+    Findings { findings: &'a [Finding] },
     Health { health: HealthSummary<'a> },
     Error { error: Failure<'a> },
 }
