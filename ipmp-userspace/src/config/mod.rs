@@ -1,7 +1,8 @@
 //! The configuration files: `/etc/ipmp/ipmp.toml` and `/etc/ipmp/ipmp.d/*.toml`.
 //!
-//! [`read`] reads a file and reports every mistake in it, [`check`] what is wrong between groups and between files, [`host`]
-//! what this host contradicts. [`keys`] has every key; values of settings follow from the table of settings.
+//! [`load`] reads files and reports every mistake in them: first in each file (`read`), then between groups and between files
+//! ([`mod@check`]). [`host`] reports what this host contradicts. [`keys`] has every key; values of settings follow from the
+//! table of settings.
 
 pub mod check;
 pub mod files;

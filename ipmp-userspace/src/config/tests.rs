@@ -117,10 +117,10 @@ fn broken_files_are_reported_with_place_and_remedy() {
     let cases: &[(&str, String, &[&str])] = &[
         (
             "unknown keys",
-            "defualts = {}\n".to_owned() + &g0 + "adresses = []\ntarget = []\ncolour = 1\n",
+            "default = {}\n".to_owned() + &g0 + "address = []\ntarget = []\ncolour = 1\n",
             &[
-                "ipmp.toml:1:1: error: the file has no key \"defualts\": write defaults",
-                "ipmp.toml:7:1: error: a group has no key \"adresses\": write addresses",
+                "ipmp.toml:1:1: error: the file has no key \"default\": write defaults",
+                "ipmp.toml:7:1: error: a group has no key \"address\": write addresses",
                 "ipmp.toml:8:1: error: a group has no key \"target\": write targets",
                 "ipmp.toml:9:1: error: a group has no key \"colour\": its keys are groupname, addresses, gateways, routes, \
                  dns, members, address-detection, announce-count, announce-interval, announce-rate, capture, fail-open, \
