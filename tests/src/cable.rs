@@ -2,11 +2,11 @@
 
 use std::time::{Duration, Instant};
 
-use anyhow::{Result, ensure};
+use anyhow::{Result, bail, ensure};
 
 use crate::namespace::Namespace;
 use crate::netlink::State;
-use crate::nic::Nic;
+use crate::nic::{Nic, Unbound};
 use crate::tap::Wire;
 use crate::{TIMEOUT, wait_until};
 
@@ -182,6 +182,14 @@ impl Cable {
             }
             None => self.far.namespace.netlink().pass_frames(&self.far.interface),
         })
+    }
+
+    /// Removes the driver of the network card at the near end, and so its interface.
+    pub fn unbind_driver(&self) -> Result<Unbound> {
+        match &self.kind {
+            Kind::Nic(nic) => Unbound::unbind(*nic, &self.near.namespace, &self.near.interface),
+            Kind::Veth | Kind::Tap(_) => bail!("{} is not that of a network card", self.name),
+        }
     }
 
     /// The carrier of the near end.

@@ -5,7 +5,11 @@
 //! they receive by address and by VLAN, and their drivers report the carrier with a delay. QEMU pulls a cable on
 //! request ([`crate::Cable::pull`]).
 
+use std::fs;
+use std::path::PathBuf;
+
 use anyhow::{Context as _, Result};
+use serde_json::Value;
 
 use crate::command::ip_batch;
 use crate::namespace::Namespace;
@@ -72,6 +76,46 @@ impl Nic {
     /// Plugs the cable into the card's port, or pulls it.
     pub fn set_far(self, plugged: bool) -> Result<()> {
         qmp::set_link(&format!("port{}", self.number), plugged)
+    }
+}
+
+/// A card without its driver, and so without its interface.
+#[derive(Debug)]
+pub struct Unbound {
+    mac: Mac,
+    /// The directory of the driver in sysfs.
+    driver: PathBuf,
+    /// The card on its bus.
+    device: String,
+}
+
+impl Unbound {
+    /// Removes the driver from a card, as `rmmod` does; `interface` is its present one.
+    pub(crate) fn unbind(card: Nic, namespace: &Namespace, interface: &str) -> Result<Self> {
+        let text = namespace.ip(&format!("-j -d link show {interface}"))?;
+        let shown: Value = serde_json::from_str(&text).context("`ip -j link` does not print JSON")?;
+        let field = |name: &str| {
+            let value = shown[0][name].as_str().with_context(|| format!("{interface} has no {name}"))?;
+            anyhow::Ok(value.to_owned())
+        };
+        let (bus, device) = (field("parentbus")?, field("parentdev")?);
+        let driver = fs::canonicalize(format!("/sys/bus/{bus}/devices/{device}/driver"))
+            .with_context(|| format!("{device} has no driver"))?;
+        let this = Self { mac: card.mac(), driver, device };
+        this.write("unbind")?;
+        Ok(this)
+    }
+
+    /// Gives the card its driver back. Its new interface is moved into a namespace, with this name, and is down.
+    pub fn bind(self, namespace: &Namespace, name: &str) -> Result<()> {
+        self.write("bind")?;
+        let found = wait_for(self.mac)?;
+        ip_batch(None, &[format!("link set {found} netns {} name {name}", namespace.name())])
+    }
+
+    fn write(&self, file: &str) -> Result<()> {
+        let path = self.driver.join(file);
+        fs::write(&path, &self.device).with_context(|| format!("cannot write to {}", path.display()))
     }
 }
 

@@ -1,5 +1,6 @@
 //! Network cards with receive filters, whose drivers report link changes late: IPv6, multicast, a VLAN and DHCP work on a
-//! group of two cards while both cables are plugged in, while each one is pulled, and after it is replugged.
+//! group of two cards while both cables are plugged in, while each one is pulled, and after it is replugged. A card whose driver
+//! is bound again is the same member.
 //!
 //! The cards exist in the virtual machine only; elsewhere the tests are ignored. `cargo xtask test` runs them there at its
 //! end, `cargo xtask test --kernel 6.12 passes_the_cards` runs only them.
@@ -12,6 +13,7 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::process::{Child, Stdio};
 use std::time::Instant;
 
+use ipmp::types::MemberState;
 use lab::host::INTERFACE;
 use lab::network::{DATA, DATA6};
 use lab::ping;
@@ -50,6 +52,56 @@ fn group_traffic_passes_the_cards_e1000() {
 fn group_traffic_passes_the_cards_virtio() {
     lab::needs_root!();
     passes_the_cards("virtio");
+}
+
+#[test]
+#[ignore = "needs the network cards of the virtual machine"]
+fn card_whose_driver_is_bound_again_rejoins_by_its_permanent_mac_e1000() {
+    lab::needs_root!();
+    rejoins_by_its_permanent_mac("e1000");
+}
+
+#[test]
+#[ignore = "needs the network cards of the virtual machine"]
+fn card_whose_driver_is_bound_again_rejoins_by_its_permanent_mac_virtio() {
+    lab::needs_root!();
+    rejoins_by_its_permanent_mac("virtio");
+}
+
+/// Neither name nor MAC are as before: an operator had set the MAC, which the driver does not know.
+fn rejoins_by_its_permanent_mac(model: &'static str) {
+    let lab = Lab::builder().members(2).kind(MemberKind::Nic(model)).build().unwrap();
+    let (host, card) = (lab.host(), lab.member("e1000g0"));
+    let permanent = show_mac(card.mac());
+    host.ip("link set e1000g0 address 02:aa:00:00:00:01").unwrap();
+    let production = Production::create(&lab).unwrap();
+    production.daemon.ctl("set e1000g0 weight=3000").unwrap();
+    let before = production.member("e1000g0").unwrap();
+    assert_eq!(before.mac, "02:aa:00:00:00:01");
+
+    let unbound = card.cable().unbind_driver().unwrap();
+    production.wait_state("e1000g0", MemberState::Absent, TIMEOUT).unwrap();
+    // Another interface with its name and MAC does not replace it.
+    host.ip("link add e1000g0 address 02:aa:00:00:00:01 type veth peer name other0").unwrap();
+    let refused = production.daemon.ctl_error(&format!("attach e1000g0 --group {GROUP}")).unwrap();
+    println!("{refused}");
+    assert!(refused.contains(&format!("recognised by the permanent MAC {permanent}")), "{refused}");
+    host.ip("link del e1000g0").unwrap();
+
+    let since = production.daemon.log().len();
+    unbound.bind(host, "lan7").unwrap();
+    let line = format!("IP interface lan7 of group {GROUP} has returned");
+    println!("{}", production.daemon.wait_line(&line, since, TIMEOUT).unwrap());
+    production.wait_usable(2).unwrap();
+    let after = production.member("lan7").unwrap();
+    assert_eq!((after.number, after.weight, after.slots), (before.number, 3000, before.slots));
+    assert_eq!(after.mac, permanent);
+    production.daemon.ctl("offline rge0").unwrap();
+    let peer = lab.peer(0);
+    let reached = || peer.ping(DATA.into(), 3, 10 * MS, SECOND).unwrap().answered == 3;
+    assert!(wait_until(TIMEOUT, reached), "{}", production.show());
+    println!("{model}: lan7 is member {} again, by {permanent}", after.number);
+    production.assert_clean();
 }
 
 fn passes_the_cards(model: &'static str) {

@@ -9,6 +9,7 @@ pub mod error;
 pub mod explain;
 pub mod health;
 pub mod host;
+pub mod if_mpadm;
 pub mod monitor;
 pub mod offline;
 pub mod online;

@@ -70,8 +70,12 @@ pub(super) fn error(reason: &str, message: &str, format: Format) -> String {
 
 /// An error as a line of text for standard error.
 pub(super) fn error_line(message: &str) -> String {
-    let line = message.split('\n').collect::<Vec<_>>().join(" ");
-    format!("ipmpctl: {}\n", clean(&line))
+    format!("ipmpctl: {}\n", one_line(message))
+}
+
+/// A message in one line that a terminal can show.
+pub(super) fn one_line(message: &str) -> String {
+    clean(&message.split('\n').collect::<Vec<_>>().join(" "))
 }
 
 /// Replaces control characters, which interface names may contain and a terminal would interpret.

@@ -30,6 +30,14 @@ impl Outcome {
     }
 }
 
+/// Connects to the daemon. A request that changes something starts it if it does not run.
+pub(super) fn connect(socket: &Path, netns: Option<&str>, changes: bool) -> Result<Client, Error> {
+    match Client::connect(socket) {
+        Err(client::Error::Contact { .. }) if changes => Ok(start::Daemon::new(socket, netns)?.start()?),
+        other => Ok(other?),
+    }
+}
+
 /// A verb with its arguments.
 pub(super) trait Verb {
     /// Checks the arguments.
@@ -41,12 +49,7 @@ pub(super) trait Verb {
         // Invalid arguments are rejected before a daemon is contacted or started.
         let request = self.request()?;
         request.check()?;
-        let client = match Client::connect(invocation.socket) {
-            Err(client::Error::Contact { .. }) if request.changes() => {
-                start::Daemon::new(invocation.socket, invocation.netns)?.start()?
-            }
-            other => other?,
-        };
+        let client = connect(invocation.socket, invocation.netns, request.changes())?;
         self.run(client, request, invocation.format, out).map(Outcome::done)
     }
 

@@ -73,6 +73,16 @@ pub enum Action {
         /// From this test address.
         source: IpAddr,
     },
+    /// Send a control request beside an echo request: an ARP request without a sender address, or a neighbour
+    /// solicitation, to the MAC of the target.
+    Control {
+        /// From this member.
+        member: u8,
+        /// To this target.
+        target: IpAddr,
+        /// The test address.
+        source: IpAddr,
+    },
     /// Resolve a target's MAC by an ordinary request from a data address, and report it by
     /// [`Input::Neighbour`](super::Input::Neighbour).
     FindNeighbour(IpAddr),

@@ -163,6 +163,11 @@ pub enum Event {
         target: IpAddr,
         slow: bool,
     },
+    /// It answers by ARP or Neighbour Discovery, and not each echo request.
+    TargetUnreliable {
+        member: String,
+        target: IpAddr,
+    },
     Activated {
         member: String,
         group: String,

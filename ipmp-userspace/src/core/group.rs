@@ -171,6 +171,7 @@ impl Group {
                 self.sent(now, member, family, sequence, cookie);
             }
             Input::Answer { member, target, proof, at } => self.answered(now, member, target, proof, at),
+            Input::ControlAnswer { member, target, at } => self.control_answered(now, member, target, at),
             Input::Deadline => self.judge(now),
         }
         self.update_probing(now);

@@ -174,6 +174,15 @@ pub enum Input {
         /// When the kernel received it.
         at: Time,
     },
+    /// A control request was answered by ARP or Neighbour Discovery on a member, from the MAC of the target.
+    ControlAnswer {
+        /// The member.
+        member: u8,
+        /// The target.
+        target: IpAddr,
+        /// When the kernel received it.
+        at: Time,
+    },
     /// The deadline of the group has passed. Everything that was received before has been handled.
     Deadline,
 }

@@ -116,6 +116,11 @@ impl Neighbours {
         is_new
     }
 
+    /// The MAC of a neighbour that is probed, now or when it was known last.
+    pub fn mac(&self, ifindex: u32, address: IpAddr) -> Option<Mac> {
+        self.known.get(&(ifindex, address))?.mac
+    }
+
     /// The interface is a member no more.
     pub fn forget(&mut self, ifindex: u32) {
         self.known.retain(|(index, _), _| *index != ifindex);

@@ -5,6 +5,11 @@ pub fn cookie() -> Option<u64> {
     getrandom::u64().ok()
 }
 
+/// The seed of jitter.
+pub fn seed() -> u64 {
+    getrandom::u64().unwrap_or_else(|_| std::process::id().into())
+}
+
 /// The ICMP identifier of a daemon's echo requests: another one than that of an earlier daemon, most likely.
 pub fn identifier() -> u16 {
     // Its work is to tell captures apart: what proves an answer is its cookie.

@@ -180,7 +180,7 @@ words! {
         Answered,
         /// No reply before the deadline.
         Lost,
-        /// The daemon was delayed and read the replies too late to decide.
+        /// It does not count: the daemon was delayed and read the replies too late to decide, or the target is unreliable.
         Discarded,
         /// It could not be sent.
         Unsent,

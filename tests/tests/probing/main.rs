@@ -1,7 +1,7 @@
 //! Probe-based failure detection: probe packets, spoofed replies, unreachable targets, standby members. The detection time
 //! is tested in `silence.rs`.
 
-lab::lane!(side_by_side, seconds = 110);
+lab::lane!(side_by_side, seconds = 150);
 
 use std::net::{IpAddr, Ipv4Addr};
 use std::time::Duration;
@@ -19,6 +19,7 @@ mod router_mac;
 mod spoofed_replies;
 mod standby;
 mod unreachable_target;
+mod unreliable_target;
 
 /// Creates the group with IPv4 test addresses and these settings, and waits for replies to all probes.
 fn with_test_addresses<'lab>(lab: &'lab Lab, settings: &str) -> Production<'lab> {

@@ -3,6 +3,7 @@
 //! As a control, the spoofer sends correct replies, which keep the member alive. So the spoofed replies do arrive.
 
 use ipmp::types::MemberState;
+use lab::neighbour::arp_request;
 use lab::probe_capture::Message;
 use lab::spoofer::{Spoofer, reply_to, with_destination, with_wrong_cookie};
 use lab::{Mac, MeasurementLock, Member, ProbeCapture, SECOND, TIMEOUT, wait_until};
@@ -79,6 +80,14 @@ fn spoofed_echo_replies_do_not_keep_failed_member_alive() {
         (member, other),
         ("replies to another member", &["unexpected"]),
         move |probe| reply_to(probe, router).map(|reply| with_destination(reply, mac)),
+    );
+    // They would prove only a MAC, and none was requested.
+    let request = arp_request(member.mac(), Ipv4Addr::UNSPECIFIED, ROUTER).unwrap();
+    cut_with_spoofer(
+        &production,
+        (member, member),
+        ("ARP replies without a request", &["unexpected"]),
+        move |_| reply_to(&request, router),
     );
     let capture = ProbeCapture::on(lab.host(), member.name()).unwrap();
     let frames = capture.read(SETTLE).unwrap();

@@ -14,6 +14,9 @@ use std::time::Instant;
 /// The tests on emulated network cards.
 const HARDWARE: &str = "hardware";
 
+/// The tests of stacked devices, of kinds that many kernels lack.
+const STACKING: &str = "stacking";
+
 /// The test that every kernel must pass.
 const SMOKE: &str = "smoke";
 
@@ -34,8 +37,9 @@ pub fn run_all(
         for LabTest { executable, .. } in tests {
             let mut arguments = arguments.clone();
             let has_option = arguments.iter().any(|argument| argument.starts_with("--"));
-            if is_lab_test(executable, HARDWARE) && !has_option {
-                // Ignored only where there are no network cards.
+            let in_machine_only = [HARDWARE, STACKING].iter().any(|target| is_lab_test(executable, target));
+            if in_machine_only && !has_option {
+                // Ignored only where there are no network cards, or not all kinds of devices.
                 arguments.insert(0, "--include-ignored".into());
             }
             script += &format!("echo '== {} {}'\n", executable.package, executable.target);
@@ -47,8 +51,8 @@ pub fn run_all(
     boot((kernel, &nics, None), setup, &script, context).map(ExitCode::from)
 }
 
-/// What runs in virtual machines of its own: the smoke test on every kernel and its tests of lockdown, and the tests on network
-/// cards, of which the default lane has time for one.
+/// What runs in virtual machines of its own: the smoke test on every kernel and its tests of lockdown, the tests on network
+/// cards, of which the default lane has time for one model on one kernel, and in a soak those of stacked devices.
 pub fn lanes(soak: bool) -> Vec<Boot> {
     let smoke = Kernel::ALL.map(|kernel| Boot { target: SMOKE, kernel, nic: None, lockdown: None });
     let lockdown = Some(Lockdown::Confidentiality);
@@ -56,7 +60,8 @@ pub fn lanes(soak: bool) -> Vec<Boot> {
     let cards = [Nic::E1000, Nic::Virtio].into_iter().flat_map(|nic| Kernel::ALL.map(|kernel| (nic, kernel)));
     let cards = cards.filter(|(nic, kernel)| soak || (*nic == Nic::E1000 && *kernel == Kernel::V6_12));
     let cards = cards.map(|(nic, kernel)| Boot { target: HARDWARE, kernel, nic: Some(nic), lockdown: None });
-    smoke.into_iter().chain([locked]).chain(cards).collect()
+    let stacking = Boot { target: STACKING, kernel: Kernel::V6_12, nic: None, lockdown: None };
+    smoke.into_iter().chain([locked]).chain(soak.then_some(stacking)).chain(cards).collect()
 }
 
 /// One executable in a virtual machine.
@@ -79,6 +84,9 @@ impl Boot {
             nics = vec![*nic, *nic];
             arguments.extend(["--ignored".into(), nic.to_string()]);
             name = format!("{name}, {nic}");
+        }
+        if *target == STACKING {
+            arguments.push("--ignored".into());
         }
         if let Some(lockdown) = lockdown {
             arguments.extend(["--ignored".into(), format!("lockdown_{lockdown}")]);

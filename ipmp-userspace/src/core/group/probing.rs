@@ -30,6 +30,7 @@
 //! reported, and the loss of a test address obtained by DHCP does not repair a member.
 
 mod selection;
+mod unreliable;
 mod verdicts;
 mod watch;
 
@@ -69,6 +70,10 @@ pub(super) struct GroupProbing {
     stale: bool,
     /// What this input wants sent.
     requests: Vec<Action>,
+    /// State of the generator of jitter; `None`: without jitter, as in tests of exact times.
+    jitter: Option<u64>,
+    /// Targets that answered a control request and not the echo request beside it, and when that was found last.
+    unreliable: BTreeMap<IpAddr, Time>,
     /// What raised the failure detection time last.
     slowest: Option<Slow>,
     /// A client wants a report of every probe.
@@ -99,6 +104,8 @@ impl GroupProbing {
             targets_unreachable: [false; 2],
             stale: false,
             requests: Vec::new(),
+            jitter: None,
+            unreliable: BTreeMap::new(),
             slowest: None,
             watched: false,
             finished: Vec::new(),
@@ -310,18 +317,24 @@ impl Group {
         let interval = self.probing.fdt.interval();
         let idle = interval.max(DISCOVER);
         let mut missed = Vec::new();
+        let jitter = self.jitter(interval);
+        let doubts = self.doubts(now);
         for member in self.members.iter_mut() {
             let (number, name) = (member.number(), member.name().to_owned());
             for family in Family::ALL {
                 let Some(prober) = member.probing_mut().prober_mut(family) else { continue };
                 let Some(means) = prober.means else { continue };
+                if prober.next.is_none_or(|due| due > now) {
+                    continue;
+                }
+                let early = self.probing.early(jitter);
                 let neighbours = &mut self.probing.neighbours;
                 let found = |target: &IpAddr| neighbours.get(target).and_then(|neighbour| neighbour.found);
                 let is_silent =
                     |target: &IpAddr| neighbours.get(target).is_some_and(|known| known.is_silent(now));
                 let needs_mac = !matches!(means, ProbeSource::Echo { .. });
                 let can = |target| !needs_mac || found(&target).is_some() || is_silent(&target);
-                let Some((round, skipped)) = prober.round(now, interval, idle, can) else {
+                let Some((round, skipped)) = prober.round(now, interval, idle, early, can) else {
                     continue;
                 };
                 if skipped > 0
@@ -337,6 +350,12 @@ impl Group {
                         (ProbeSource::Nd, Some((mac, _))) => Some(Via::Nd(mac)),
                         (ProbeSource::Arp | ProbeSource::Nd, None) => None,
                     };
+                    if let ProbeSource::Echo { source, .. } = means
+                        && doubts.contains(&(number, target))
+                    {
+                        prober.control(now, target, sequence);
+                        self.probing.requests.push(Action::Control { member: number, target, source });
+                    }
                     match via {
                         Some(via) => {
                             let probe = Action::Probe { member: number, target, via, sequence };

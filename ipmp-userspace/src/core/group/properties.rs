@@ -50,6 +50,7 @@ impl Kernel {
             Action::AnnounceAll
             | Action::Probe { .. }
             | Action::FindHosts { .. }
+            | Action::Control { .. }
             | Action::FindNeighbour(_)
             | Action::ProbeOver(_)
             | Action::Report(..) => true,

@@ -22,8 +22,14 @@ pub(crate) struct Wire {
     pub now: Time,
     /// Members whose paths have failed while their links are up.
     pub silent: BTreeSet<u8>,
+    /// Members on which another host answers control requests.
+    pub forged: BTreeSet<u8>,
     /// Targets that do not reply.
     pub dead: BTreeSet<IpAddr>,
+    /// Echo replies in a second that all members receive, at most two at once; `None`: no limit.
+    pub limit: Option<f64>,
+    /// Replies that the limit permits now, and when that was computed.
+    tokens: (f64, Time),
     /// Round-trip time.
     pub rtt: Duration,
     /// Delay of deadlines.
@@ -39,6 +45,7 @@ pub(crate) struct Wire {
     /// Carrier of the group interface.
     pub carrier: bool,
     answers: VecDeque<(Time, u8, IpAddr, Proof)>,
+    controls: VecDeque<(Time, u8, IpAddr)>,
     cookie: u64,
 }
 
@@ -58,7 +65,10 @@ impl Wire {
             group: Group::new("g", settings),
             now: Time(Duration::from_secs(1000)),
             silent: BTreeSet::new(),
+            forged: BTreeSet::new(),
             dead: BTreeSet::new(),
+            limit: None,
+            tokens: (0.0, Time::default()),
             rtt: Duration::from_micros(300),
             late: Duration::ZERO,
             lines: Vec::new(),
@@ -67,6 +77,7 @@ impl Wire {
             actions: Vec::new(),
             carrier: false,
             answers: VecDeque::new(),
+            controls: VecDeque::new(),
             cookie: 1,
         }
     }
@@ -146,6 +157,10 @@ impl Wire {
             {
                 self.tell(Input::Answer { member, target, proof, at });
             }
+            // Read with the next wake-up.
+            while let Some((at, member, target)) = self.controls.pop_front_if(|answer| answer.0 <= self.now) {
+                self.tell(Input::ControlAnswer { member, target, at });
+            }
             if deadline.is_some_and(|deadline| deadline <= self.now) {
                 self.tell(Input::Deadline);
                 let later = self.group.deadline();
@@ -200,13 +215,22 @@ impl Wire {
                 self.cookie += 1;
                 let (family, cookie) = (Family::of(target), self.cookie);
                 self.tell(Input::Sent { member, family, sequence, cookie: Some(cookie) });
-                if !self.silent.contains(&member) && !self.dead.contains(&target) {
+                if !self.silent.contains(&member)
+                    && !self.dead.contains(&target)
+                    && (!matches!(via, Via::Echo(_)) || self.is_permitted())
+                {
                     let proof = match via {
                         Via::Echo(_) => Proof::Echo { sequence, cookie },
                         Via::Arp(mac) | Via::Nd(mac) => Proof::Mac(mac),
                     };
                     self.answers.push_back((self.now + self.rtt, member, target, proof));
                 }
+            }
+            &Action::Control { member, target, .. }
+                if self.forged.contains(&member)
+                    || (!self.silent.contains(&member) && !self.dead.contains(&target)) =>
+            {
+                self.controls.push_back((self.now + self.rtt, member, target));
             }
             Action::FindHosts { .. } => self.searches.push((self.now, action.clone())),
             &Action::FindNeighbour(address) => {
@@ -217,6 +241,16 @@ impl Wire {
             }
             _ => {}
         }
+    }
+
+    /// Whether the limit permits an echo reply now: a token bucket.
+    fn is_permitted(&mut self) -> bool {
+        let Some(rate) = self.limit else { return true };
+        let (tokens, then) = self.tokens;
+        let tokens = (tokens + rate * (self.now - then).as_secs_f64()).min(2.0);
+        let permitted = tokens >= 1.0;
+        self.tokens = (if permitted { tokens - 1.0 } else { tokens }, self.now);
+        permitted
     }
 
     /// The texts of events since the previous call.

@@ -5,12 +5,14 @@
 //! | wanted | **pending** | **unsent** | forged | **unsent** | **unsent** |
 //! | pending | – | – | **answered** | **lost** | **void** |
 //! | lost | – | – | **answered** | – | – |
+//! | lost | control request answered: **doubtful** | – | **answered** | – | – |
+//! | doubtful | – | – | **answered** | – | – |
 //! | void | – | – | **answered** | – | – |
 //! | answered | – | – | duplicate | – | – |
 //! | unsent | – | – | forged | – | – |
 //!
 //! A reply after its deadline is still a reply: it revokes the loss, unless a decision was based on it, and shows that the
-//! target takes longer (docs/reference.md 3.4). Void, unsent and undecided probes do not count: they neither end a row of
+//! target takes longer (docs/reference.md 3.4). Void, doubtful, unsent and undecided probes do not count: they neither end a row of
 //! losses or replies nor belong to it.
 
 use std::{collections::VecDeque, net::IpAddr, time::Duration};
@@ -20,6 +22,9 @@ use crate::{core::Time, types::ProbeOutcome};
 
 /// Number of probes in the history (docs/reference.md 0.4, `PROBE_STATS_COUNT`).
 pub const LENGTH: usize = 52;
+
+/// Number of probes of a target that show whether it answers some of them.
+pub const WINDOW: usize = 20;
 
 /// Progress of a probe.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -34,6 +39,8 @@ pub enum ProbeProgress {
     Lost,
     /// The daemon was delayed and cannot tell whether it was answered in time.
     Discarded,
+    /// Not answered in time, but the target answered the control request that was sent with it: it does not count.
+    Doubtful,
     /// It could not be sent.
     Unsent,
 }
@@ -45,7 +52,7 @@ impl ProbeProgress {
             Self::Wanted | Self::Pending => None,
             Self::Answered(_) => Some(ProbeOutcome::Answered),
             Self::Lost => Some(ProbeOutcome::Lost),
-            Self::Discarded => Some(ProbeOutcome::Discarded),
+            Self::Discarded | Self::Doubtful => Some(ProbeOutcome::Discarded),
             Self::Unsent => Some(ProbeOutcome::Unsent),
         }
     }
@@ -230,6 +237,19 @@ impl History {
         judged
     }
 
+    /// The control request that was sent with a probe was answered: the path is good, and the probe is no loss. Whether it was
+    /// one, or would be now.
+    pub fn discard_loss(&mut self, sequence: u16, now: Time) -> bool {
+        let is_loss = |probe: &&mut Probe| match probe.fate {
+            ProbeProgress::Lost => true,
+            ProbeProgress::Pending => probe.deadline <= now,
+            _ => false,
+        };
+        let Some(probe) = self.probe_mut(sequence).filter(is_loss) else { return false };
+        probe.fate = ProbeProgress::Doubtful;
+        true
+    }
+
     /// When the next probe must be judged.
     pub fn deadline(&self) -> Option<Time> {
         let undecided = |probe: &&Probe| matches!(probe.fate, ProbeProgress::Wanted | ProbeProgress::Pending);
@@ -292,6 +312,38 @@ impl History {
                 && (probe.sent - moment).max(moment - probe.sent) < apart
         });
         around.map(|probe| probe.sequence)
+    }
+
+    /// Whether any of the last probes of this target was answered.
+    pub fn answers_some(&self, target: IpAddr) -> bool {
+        self.last_of(target).any(|answered| answered)
+    }
+
+    /// Whether any of the last probes of this target was not answered, and a later one was: a path failure would have lost
+    /// both.
+    pub fn drops_some(&self, target: IpAddr) -> bool {
+        let mut later = false;
+        self.last_of(target).any(|answered| {
+            later |= answered;
+            later && !answered
+        })
+    }
+
+    /// Whether any probe of such a target was answered that was sent less than `since` ago.
+    pub fn answered_since(&self, now: Time, since: Duration, of: impl Fn(IpAddr) -> bool) -> bool {
+        let mut recent = self.probes.iter().filter(|probe| now - probe.sent < since && of(probe.target));
+        recent.any(|probe| matches!(probe.fate, ProbeProgress::Answered(_)))
+    }
+
+    /// Whether the last probes of this target were answered, newest first.
+    fn last_of(&self, target: IpAddr) -> impl Iterator<Item = bool> {
+        let results = self.probes.iter().rev().filter(move |probe| probe.target == target);
+        let answered = results.filter_map(|probe| match probe.fate {
+            ProbeProgress::Answered(_) => Some(true),
+            ProbeProgress::Lost | ProbeProgress::Doubtful => Some(false),
+            _ => None,
+        });
+        answered.take(WINDOW)
     }
 
     /// Whether any probe in the history was answered.

@@ -17,7 +17,7 @@
 //!
 //! | | the reference | here |
 //! |---|---|---|
-//! | interval | FDT/7, with a jitter of half of it | FDT/5, as even as the caller's clock |
+//! | interval | FDT/7, with a jitter of half of it | FDT/5, by chance up to an eighth of it earlier, three eighths while a member loses probes |
 //! | a probe is lost | when the next but one is sent | at its own deadline: [`PATIENCE`] or the round-trip time of its target, an interval at most |
 //! | a failure is detected | within 4.5 to 6.5 intervals | within FDT, one deadline, and the rounds that are void |
 //! | the daemon was delayed | counts as loss | the round is void and counted: neither lost nor answered |
@@ -40,6 +40,11 @@ use std::{net::IpAddr, time::Duration};
 
 /// Consecutive losses that are a failure (docs/reference.md 0.4).
 pub const FAILURES: u32 = 5;
+/// Consecutive losses after which a control request by ARP or Neighbour Discovery is sent with each echo request: an answer
+/// shows that the path is good and the target, or what limits it, drops echo requests.
+pub const CONTROLLED: u32 = 2;
+/// How long a target is unreliable after it was found to be.
+pub const DOUBT: Duration = Duration::from_secs(60);
 /// Consecutive replies that are a repair.
 pub const REPAIRS: u32 = 10;
 /// Minimum time for a reply.

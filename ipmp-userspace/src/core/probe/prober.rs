@@ -8,10 +8,13 @@
 //! ```
 //!
 //! Rounds are on a grid as wide as the interval, with an offset that differs by member and family. A late round does not
-//! move the grid, and if the next one is then nearer than half an interval, it is skipped: rounds never bunch, and members
-//! stay apart.
+//! move the grid, and if the next one is then nearer than half an interval, it is skipped: rounds never bunch.
+//!
+//! Each round is early by chance, by an eighth of an interval at most, or by three eighths while a member loses probes: with
+//! fixed offsets, a target that limits its replies would drop the probes of always the same member. Never late: five rounds
+//! take the failure detection time at most.
 
-use std::{net::IpAddr, time::Duration};
+use std::{collections::VecDeque, net::IpAddr, time::Duration};
 
 use super::{
     FAILURES, PATIENCE, ProbeSource, Proof, QUIET, REPAIRS, SETTLE,
@@ -28,6 +31,9 @@ pub(in crate::core) const PLACES: u32 = 32;
 /// Subdivisions of each offset, for different groups.
 pub(in crate::core) const SHARES: u32 = 32;
 
+/// Control requests whose answers are awaited, at most.
+const CONTROLS: usize = 4;
+
 /// Statistics of a prober.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Counters {
@@ -37,7 +43,7 @@ pub struct Counters {
     pub answered: u64,
     /// Probes that were lost; a late reply does not lower it.
     pub lost: u64,
-    /// Probes that were judged too late.
+    /// Probes that do not count: judged too late, or of an unreliable target.
     pub void: u64,
     /// Probes that could not be sent.
     pub unsent: u64,
@@ -49,6 +55,16 @@ pub struct Counters {
     pub forged: u64,
     /// Duplicate replies.
     pub duplicate: u64,
+}
+
+/// A request by another method beside an echo request, after several losses: its answer shows that the path is good.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+struct Control {
+    target: IpAddr,
+    /// The probe that it was sent with.
+    sequence: u16,
+    sent: Time,
+    answered: bool,
 }
 
 /// What a round does.
@@ -82,9 +98,11 @@ pub struct Prober {
     /// When the member joined.
     joined: Time,
     /// When the next round is due; `None` while it rests.
-    next: Option<Time>,
+    pub(in crate::core) next: Option<Time>,
     /// When it started discovery last.
     discovered: Option<Time>,
+    /// The control requests that were sent last: a probe may be undecided when the next ones are sent.
+    controls: VecDeque<Control>,
     /// Missed rounds that were not reported yet, and when some were reported last.
     unreported: u32,
     reported_missed: Option<Time>,
@@ -103,6 +121,7 @@ impl Prober {
             joined,
             next: None,
             discovered: None,
+            controls: VecDeque::new(),
             unreported: 0,
             reported_missed: None,
         }
@@ -212,6 +231,38 @@ impl Prober {
         [self.next, self.history.deadline()].into_iter().flatten().min()
     }
 
+    /// A control request is sent with a probe.
+    pub(in crate::core) fn control(&mut self, now: Time, target: IpAddr, sequence: u16) {
+        if self.controls.len() == CONTROLS {
+            self.controls.pop_front();
+        }
+        self.controls.push_back(Control { target, sequence, sent: now, answered: false });
+    }
+
+    /// Whether an answer to a control request to this target is awaited.
+    pub fn awaits_control(&self, target: IpAddr) -> bool {
+        self.controls.iter().any(|control| control.target == target && !control.answered)
+    }
+
+    /// The target of a control request has answered at `at`: it counts for the newest one.
+    pub(in crate::core) fn control_answered(&mut self, target: IpAddr, at: Time) {
+        let mut sent = self.controls.iter_mut().rev();
+        if let Some(control) = sent.find(|control| control.target == target && at >= control.sent) {
+            control.answered = true;
+        }
+    }
+
+    /// The target of a control request that was answered, if the probe that it was sent with was not: the loss does not count.
+    pub(in crate::core) fn discard_loss(&mut self, now: Time) -> Option<IpAddr> {
+        let answered = self.controls.iter().filter(|control| control.answered);
+        let lost: Vec<IpAddr> = answered
+            .filter(|control| self.history.discard_loss(control.sequence, now))
+            .map(|control| control.target)
+            .collect();
+        self.counters.void += lost.len() as u64;
+        lost.last().copied()
+    }
+
     /// Decides the probes whose deadlines have passed.
     pub(in crate::core) fn judge(&mut self, now: Time, interval: Duration) -> Judged {
         let judged = self.history.judge(now, interval / 4);
@@ -221,12 +272,14 @@ impl Prober {
         judged
     }
 
-    /// The round that is due, if one is, and how many were missed before it. Targets that `can` denies are skipped.
+    /// The round that is due, if one is, and how many were missed before it. Targets that `can` denies are skipped. The next
+    /// round is earlier than an interval from now by `early`.
     pub(in crate::core) fn round(
         &mut self,
         now: Time,
         interval: Duration,
         idle: Duration,
+        early: Duration,
         can: impl Fn(IpAddr) -> bool,
     ) -> Option<(Round, u32)> {
         let due = self.next.filter(|due| *due <= now)?;
@@ -242,7 +295,8 @@ impl Prober {
         // As many steps as lead more than half a step into the future.
         let late = (now - due).saturating_add(step / 2);
         let skipped = (late.as_nanos() / step.as_nanos().max(1)) as u32;
-        self.next = Some(due + step.saturating_mul(skipped.saturating_add(1)));
+        let early = if round == Round::Idle { Duration::ZERO } else { early };
+        self.next = Some(Time((due + step.saturating_mul(skipped.saturating_add(1))) - Time(early)));
         self.counters.missed += u64::from(skipped);
         self.counters.occasions += u64::from(skipped > 0);
         Some((round, skipped))

@@ -192,6 +192,9 @@ pub fn row(event: &Event) -> Row<'_> {
         Event::TargetExcluded { member, target, slow: false } => Row::new(Info, "target-excluded",
             format!("Target {target}: no replies on {member} (5 lost in a row); excluded for 60 s"))
                 .member(member).target(*target),
+        Event::TargetUnreliable { member, target } => Row::new(Warn, "target-unreliable",
+            format!("Target {target} is unreliable: it answers on {member} by {}, and not each echo request; such losses do \
+                not count", if target.is_ipv4() { "ARP" } else { "Neighbour Discovery" })).member(member).target(*target),
         Event::TargetExcluded { member, target, slow: true } => Row::new(Info, "target-excluded",
             format!("Target {target}: slow replies on {member} (other targets reply in time); excluded for 60 s"))
                 .member(member).target(*target),

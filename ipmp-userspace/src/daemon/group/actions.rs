@@ -112,6 +112,9 @@ async fn apply_one(group: &mut RunningGroup, context: &mut Context<'_>, action: 
         Action::SetMtu(mtu) => set_mtu(group, context, mtu).await?,
         Action::ProbeOver(outcome) => context.event_log.probe_over(group.name(), outcome),
         Action::FindHosts { member, source } => probing::find_hosts(group, context, member, source),
+        Action::Control { member, target, source } => {
+            probing::send_control(group, context, member, target, source);
+        }
         Action::FindNeighbour(address) => probing::find_neighbour(group, context, address),
         // Handled by `apply`.
         Action::Probe { .. } | Action::Report(..) => {}

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use super::tasks::Tasks;
 use crate::{
     daemon::clock::now,
-    link::Neighbour,
+    link::{Mac, Neighbour},
     probe::{Found, Neighbours, random},
 };
 
@@ -48,6 +48,11 @@ impl ProbeResolver {
             self.tasks.resolve_neighbour(ifindex, target, false);
         }
         found
+    }
+
+    /// The MAC to which probes of a target go on an interface.
+    pub fn mac(&self, ifindex: u32, target: IpAddr) -> Option<Mac> {
+        self.neighbours.mac(ifindex, target)
     }
 
     /// Makes the kernel resolve a neighbour again, whatever it has cached.

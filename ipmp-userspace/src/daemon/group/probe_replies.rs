@@ -50,6 +50,18 @@ fn event_of(group: &RunningGroup, context: &Context<'_>, reply: &ProbeReply) -> 
         ARP | ND if is_probed_by_mac(group, member, Family::of(target)) => {
             Some(Input::Answer { member, target, proof: Proof::Mac(reply.mac), at })
         }
+        ARP | ND if group.core.awaits_control(member, target) => {
+            let ifindex = group.members.get(&member)?.ifindex;
+            // The MAC that the echo requests go to: no other host proves the path.
+            let is_target = context.prober.mac(ifindex, target) == Some(reply.mac);
+            Some(if is_target {
+                Input::ControlAnswer { member, target, at }
+            } else {
+                Input::Answer { member, target, proof: Proof::Mac(reply.mac), at }
+            })
+        }
+        // It answers no request: counted as unexpected.
+        ARP => Some(Input::Answer { member, target, proof: Proof::Mac(reply.mac), at }),
         _ => None,
     }
 }

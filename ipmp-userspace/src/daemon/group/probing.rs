@@ -91,6 +91,29 @@ fn try_send(
     }
 }
 
+/// Sends a control request. The answer is received as any other ARP reply or advertisement.
+pub fn send_control(
+    group: &RunningGroup,
+    context: &mut Context<'_>,
+    number: u8,
+    target: IpAddr,
+    source: IpAddr,
+) {
+    let (Some(device), Some(member)) = (group.members.get(&number), group.core.member(number)) else {
+        return;
+    };
+    let Found::Mac(mac) = context.prober.find(device.ifindex, target) else { return };
+    let frame = match (source, target) {
+        // Ingress delivers only replies to 0.0.0.0. The target answers other members, so it does not start up (RFC 5227).
+        (IpAddr::V4(_), IpAddr::V4(target)) => frame::arp_probe(member.mac(), mac, target),
+        (IpAddr::V6(source), IpAddr::V6(target)) => frame::solicitation(member.mac(), mac, source, target),
+        _ => return,
+    };
+    if let Err(error) = context.sender.send_frame(device.ifindex, &frame) {
+        log::debug!(group = group.name(); "cannot send a control request to {target} on {}: {error}", device.name);
+    }
+}
+
 /// Sends a multicast echo request to all hosts on a member's link.
 pub fn find_hosts(group: &mut RunningGroup, context: &Context<'_>, number: u8, source: IpAddr) {
     let (Some(device), Some(member), Some(cookie)) =

@@ -15,6 +15,7 @@ use crate::{
     },
     datapath::{self, GroupSpec},
     link::GroupInterface,
+    probe,
 };
 
 /// MTU of a group interface without members, in bytes: that of Ethernet.
@@ -105,6 +106,7 @@ async fn start(manager: &mut Manager, group: &str, groupname: &str) -> Result<Ru
             let core = core::Group::new(group, saved.core_settings(manager.mpathd.defaults()));
             let mut group = RunningGroup::new(core, datapath, interface, groupname.to_owned(), MTU);
             links::set_updelays(&mut group, saved.updelays());
+            group.core.set_jitter(probe::random::seed());
             Ok(group)
         }
         Err(error) => {

@@ -19,8 +19,6 @@ pub struct Surroundings<'a> {
     pub is_group: bool,
     /// Its master, if it has one.
     pub master: Option<&'a Device>,
-    /// The members of the group and those that will join before it: names and MACs.
-    pub members: &'a [(String, [u8; 6])],
 }
 
 /// Refuses an interface that cannot be a member.
@@ -43,6 +41,11 @@ pub fn check(device: &Device, around: Surroundings<'_>) -> Result<(), Refused> {
     }
     if GroupInterface::is_far_end(device) {
         return unsuitable(format!("{name} is the far end of a group interface, which must not be used"));
+    }
+    if device.kind == "vrf" {
+        return unsuitable(format!(
+            "{name} is a VRF, which cannot be a member: put the group interface into it after attach"
+        ));
     }
     if device.flags.contains(LinkFlags::Loopback) {
         return unsuitable(format!(
@@ -80,7 +83,13 @@ pub fn check(device: &Device, around: Surroundings<'_>) -> Result<(), Refused> {
             ),
         ));
     }
-    if let Some((twin, _)) = around.members.iter().find(|(_, mac)| *mac == device.mac) {
+    Ok(())
+}
+
+/// Refuses an interface for which a group with these members, names and MACs, has no place.
+pub fn check_place(device: &Device, group: &str, members: &[(String, [u8; 6])]) -> Result<(), Refused> {
+    let name = &device.name;
+    if let Some((twin, _)) = members.iter().find(|(_, mac)| *mac == device.mac) {
         return Err(Refused::new(
             reason::DUPLICATE_MAC,
             format!(
@@ -89,13 +98,13 @@ pub fn check(device: &Device, around: Surroundings<'_>) -> Result<(), Refused> {
             ),
         ));
     }
-    if around.members.len() >= MAX_MEMBERS {
+    if members.len() >= MAX_MEMBERS {
         return Err(Refused::new(
             reason::FULL,
             format!(
                 "{name} cannot join {}: a group has {MAX_MEMBERS} members at most; attach it to another group, or \
                  detach a member first",
-                around.group
+                group
             ),
         ));
     }
@@ -119,12 +128,6 @@ pub fn check_stacking(
     role: impl Fn(u32) -> Option<Role>,
 ) -> Result<(), Refused> {
     let name = &device.name;
-    if device.kind == "vrf" {
-        let text = format!(
-            "{name} is a VRF, which cannot be a member: put the group interface into it after attach"
-        );
-        return Err(Refused::new(reason::UNSUITABLE, text));
-    }
     for lower in lower_devices(device, devices) {
         match role(lower.ifindex) {
             Some(Role::Group(group)) => {
@@ -145,6 +148,17 @@ pub fn check_stacking(
             }
             _ => {}
         }
+    }
+    // ipvlan_addr_lookup() of the kernel: packets to other addresses stay on the interface below.
+    if matches!(device.kind.as_str(), "ipvlan" | "ipvtap") {
+        let below = devices.iter().find(|lower| device.below == Some(lower.ifindex));
+        let below = below.map_or("the NIC below it", |lower| lower.name.as_str());
+        let text = format!(
+            "{name} is an {} device, which receives only packets to its own addresses: attach {below} itself, without {name} \
+             (ip link del {name})",
+            device.kind
+        );
+        return Err(Refused::new(reason::UNSUITABLE, text));
     }
     let shares = |upper: &&Device| {
         upper.below == Some(device.ifindex)
@@ -205,19 +219,20 @@ mod tests {
         }
     }
 
-    fn around(members: &[(String, [u8; 6])]) -> Surroundings<'_> {
-        Surroundings { group: "production0", member_of: None, is_group: false, master: None, members }
+    fn around() -> Surroundings<'static> {
+        Surroundings { group: "production0", member_of: None, is_group: false, master: None }
     }
 
     fn refusal(change: impl Fn(&mut Device)) -> Refused {
         let mut device = nic();
         change(&mut device);
-        check(&device, around(&[])).unwrap_err()
+        check(&device, around()).unwrap_err()
     }
 
     #[test]
     fn nic_is_accepted() {
-        assert_eq!(check(&nic(), around(&[("eth1".into(), [2, 0, 0, 0, 0, 4])])), Ok(()));
+        assert_eq!(check(&nic(), around()), Ok(()));
+        assert_eq!(check_place(&nic(), "production0", &[("eth1".into(), [2, 0, 0, 0, 0, 4])]), Ok(()));
     }
 
     #[test]
@@ -249,20 +264,20 @@ mod tests {
         let mut device = nic();
         device.master = Some(9);
         let bridge = Device { name: "br0".into(), kind: "bridge".into(), ..nic() };
-        let refused = check(&device, Surroundings { master: Some(&bridge), ..around(&[]) }).unwrap_err();
+        let refused = check(&device, Surroundings { master: Some(&bridge), ..around() }).unwrap_err();
         assert_eq!(
             refused.message,
             "eth0 belongs to br0 (bridge): take it out first (ip link set eth0 nomaster)"
         );
         assert_eq!(refusal(|device| device.xdp = true).reason, reason::IN_USE);
-        let member = Surroundings { member_of: Some("other0"), ..around(&[]) };
+        let member = Surroundings { member_of: Some("other0"), ..around() };
         assert_eq!(
             check(&nic(), member).unwrap_err().message,
             "eth0 is a member of other0: detach it there first (ipmpctl detach eth0)"
         );
-        let member = Surroundings { member_of: Some("production0"), ..around(&[]) };
+        let member = Surroundings { member_of: Some("production0"), ..around() };
         assert_eq!(check(&nic(), member).unwrap_err().message, "eth0 is a member of production0 already");
-        let group = Surroundings { is_group: true, ..around(&[]) };
+        let group = Surroundings { is_group: true, ..around() };
         assert_eq!(check(&nic(), group).unwrap_err().reason, reason::UNSUITABLE);
     }
 
@@ -295,7 +310,16 @@ mod tests {
             );
             let refused = check(&on("up0", kind, Some(4)), &[]);
             assert_eq!(refused.is_err(), kind != "vlan", "{kind}: {refused:?}");
-            assert_eq!(check(&on("up0", kind, Some(3)), &[]), Ok(()), "{kind} on another NIC");
+            let elsewhere = check(&on("up0", kind, Some(3)), &[]);
+            if kind == "ipvlan" {
+                assert_eq!(
+                    elsewhere.unwrap_err(),
+                    "up0 is an ipvlan device, which receives only packets to its own addresses: attach eth0 itself, \
+                     without up0 (ip link del up0)"
+                );
+            } else {
+                assert_eq!(elsewhere, Ok(()), "{kind} on another NIC");
+            }
             let below = check(&nic(), &[&on("up0", kind, Some(3))]);
             assert_eq!(below.is_err(), kind != "vlan", "{kind} on the NIC: {below:?}");
         }
@@ -307,15 +331,16 @@ mod tests {
             let refused = check(master, &[&port]).unwrap_err();
             assert!(refused.contains("is stacked on group interface production0"), "{refused}");
         }
-        assert!(check(&on("red", "vrf", None), &[]).unwrap_err().starts_with("red is a VRF"));
+        let vrf = Device { flags: nic().flags | LinkFlags::Noarp, ..on("red", "vrf", None) };
+        assert!(super::check(&vrf, around()).unwrap_err().message.starts_with("red is a VRF"));
     }
 
     #[test]
     fn duplicate_mac_and_seventeenth_member_are_refused() {
         let twin = [("eth1".to_owned(), nic().mac)];
-        assert_eq!(check(&nic(), around(&twin)).unwrap_err().reason, reason::DUPLICATE_MAC);
+        assert_eq!(check_place(&nic(), "production0", &twin).unwrap_err().reason, reason::DUPLICATE_MAC);
         let sixteen: Vec<_> = (0..16).map(|n| (format!("eth{}", n + 1), [2, 0, 0, 0, 1, n])).collect();
-        assert_eq!(check(&nic(), around(&sixteen[..15])), Ok(()));
-        assert_eq!(check(&nic(), around(&sixteen)).unwrap_err().reason, reason::FULL);
+        assert_eq!(check_place(&nic(), "production0", &sixteen[..15]), Ok(()));
+        assert_eq!(check_place(&nic(), "production0", &sixteen).unwrap_err().reason, reason::FULL);
     }
 }

@@ -190,6 +190,13 @@ impl View<'_> {
             }
         }
         reasons.extend(self.raised());
+        for (target, found) in self.group.unreliable_targets(self.now) {
+            reasons.push(format!(
+                "Target {target} is unreliable: it answered by {}, and not each echo request, {} ago; such losses do not count.",
+                if target.is_ipv4() { "ARP" } else { "Neighbour Discovery" },
+                short(self.now - found)
+            ));
+        }
         reasons
     }
 
@@ -440,7 +447,7 @@ fn letter(probe: &Probe) -> char {
     match probe.fate {
         ProbeProgress::Answered(_) => '!',
         ProbeProgress::Lost => '.',
-        ProbeProgress::Discarded => '?',
+        ProbeProgress::Discarded | ProbeProgress::Doubtful => '?',
         ProbeProgress::Unsent => '-',
         ProbeProgress::Wanted | ProbeProgress::Pending => '~',
     }

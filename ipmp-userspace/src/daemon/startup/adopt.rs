@@ -22,6 +22,7 @@ use crate::{
     },
     datapath,
     link::{Device, GroupInterface, sysctl},
+    probe,
     types::{Family, LinkState},
 };
 
@@ -117,6 +118,7 @@ async fn adopt_group(manager: &mut Manager, interface: GroupInterface) -> Result
     let (core, actions) = core::Group::adopt(now(), name.as_str(), settings, adopted);
     let mut group = RunningGroup::new(core, datapath, interface, groupname, mtu);
     links::set_updelays(&mut group, saved.updelays());
+    group.core.set_jitter(probe::random::seed());
     let mut deleted = Vec::new();
     for Found { attachment, device, .. } in found {
         let number = attachment.member;

@@ -791,6 +791,80 @@ fn absent_arp_target_loses_probes_after_a_second_and_column_is_unknown() {
 }
 
 #[test]
+fn rate_limited_target_fails_no_member_and_is_named() {
+    for seed in 1..=8 {
+        let mut wire = Wire::with_fdt(3, ms(1000));
+        wire.group.set_jitter(seed);
+        wire.limit = Some(10.0);
+        wire.run(ms(100_000));
+        assert_eq!(wire.usable(), [0, 1, 2], "{seed}: {:?}", wire.lines);
+        let lines = wire.said();
+        assert!(
+            lines.iter().any(|line| line.starts_with("Target 192.168.178.1 is unreliable")),
+            "{seed} {lines:?}"
+        );
+        assert!(lines.len() <= 3, "once a minute at most: {lines:?}");
+        assert_eq!(wire.group.unreliable_targets(wire.now).count(), 1);
+        let controls = |wire: &Wire| {
+            wire.actions.iter().filter(|action| matches!(action, Action::Control { .. })).count() as u64
+        };
+        let probed = |wire: &Wire, member: u8| {
+            wire.group.member(member).unwrap().prober(Family::V4).unwrap().counters()
+        };
+        let lost: u64 = (0..3).map(|member| probed(&wire, member)).map(|of| of.lost + of.void).sum();
+        assert!(controls(&wire) <= lost, "{seed}: {} controls, {lost} lost", controls(&wire));
+        // A path failure is detected as ever, and repaired.
+        wire.silent.insert(1);
+        assert!(failed(&mut wire, 1) <= ms(2000), "{seed}");
+        wire.silent.clear();
+        assert!(works(&mut wire, 1) <= ms(30_000), "{seed}");
+    }
+}
+
+#[test]
+fn forged_control_answers_do_not_keep_member_alive() {
+    // Every target replies always: no control request is sent.
+    let mut wire = Wire::with_fdt(3, ms(1000));
+    wire.group.set_jitter(1);
+    wire.forged.insert(1);
+    wire.silent.insert(1);
+    assert!(failed(&mut wire, 1) <= ms(1003));
+    assert!(!wire.actions.iter().any(|action| matches!(action, Action::Control { .. })));
+    // Some of its replies are dropped on all members: one of the last 20 must be received.
+    for seed in 1..=4 {
+        let mut wire = Wire::with_fdt(3, ms(1000));
+        wire.group.set_jitter(seed);
+        wire.limit = Some(10.0);
+        wire.run(ms(30_000));
+        wire.forged.insert(1);
+        wire.silent.insert(1);
+        assert!(failed(&mut wire, 1) <= ms(200 * 30), "{seed}");
+        wire.run(ms(60_000));
+        assert_eq!(wire.state(1), MemberState::Failed, "{seed}");
+        assert_eq!(wire.usable(), [0, 2], "{seed}");
+    }
+}
+
+#[test]
+fn jitter_makes_rounds_early_but_never_late() {
+    let mut wire = Wire::with_fdt(2, ms(1000));
+    wire.group.set_jitter(7);
+    wire.run(ms(1000));
+    wire.probes.clear();
+    wire.run(ms(60_000));
+    for member in [0, 1] {
+        let times: Vec<Time> =
+            wire.probes.iter().filter(|probe| probe.1 == member).map(|probe| probe.0).collect();
+        let gaps: Vec<Duration> = times.windows(2).map(|two| two[1] - two[0]).collect();
+        assert!(gaps.iter().all(|gap| (ms(175)..=ms(200)).contains(gap)), "{gaps:?}");
+        let distinct: std::collections::BTreeSet<_> = gaps.iter().collect();
+        assert!(distinct.len() > 50, "{gaps:?}");
+    }
+    wire.silent.insert(0);
+    assert!(failed(&mut wire, 0) <= ms(1003));
+}
+
+#[test]
 fn restart_keeps_verdicts_that_it_cannot_disprove() {
     let attachment = |member: u8| crate::core::Attachment {
         member,

@@ -16,6 +16,7 @@ impl Group {
     pub(in crate::core::group) fn judge(&mut self, now: Time) {
         let interval = self.probing.fdt.interval();
         let due = self.watched_until(now);
+        self.discard_losses(now);
         let mut excluded = Vec::new();
         for member in self.members.iter_mut() {
             let name = member.name().to_owned();

@@ -20,7 +20,7 @@ fn prober(targets: &[u8]) -> Prober {
 }
 
 fn round(prober: &mut Prober, now: u64) -> Option<(Round, u32)> {
-    prober.round(at(now), INTERVAL, IDLE, |_| true)
+    prober.round(at(now), INTERVAL, IDLE, Duration::ZERO, |_| true)
 }
 
 /// A round at `now`, answered after a millisecond or judged after an interval.
@@ -169,6 +169,6 @@ fn resting_prober_has_no_deadline() {
 #[test]
 fn round_without_probeable_target_is_stuck() {
     let mut prober = prober(&[1]);
-    assert_eq!(prober.round(at(0), INTERVAL, IDLE, |_| false), Some((Round::Stuck, 0)));
+    assert_eq!(prober.round(at(0), INTERVAL, IDLE, Duration::ZERO, |_| false), Some((Round::Stuck, 0)));
     assert_eq!((prober.next(), prober.history.deadline()), (Some(at(20)), None));
 }

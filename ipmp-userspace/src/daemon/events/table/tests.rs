@@ -46,6 +46,7 @@ fn events() -> Vec<Event> {
         Event::HighProbeRate { group: group(), fdt: ms(22), per_second: 33 },
         Event::NoTargetReplies { group: group(), family },
         Event::TargetsReply { group: group(), family },
+        Event::TargetUnreliable { member: member(), target: address },
         Event::TargetExcluded { member: member(), target: address, slow: false },
         Event::TargetExcluded { member: member(), target: address, slow: true },
         Event::Activated { member: member(), group: group() },

@@ -60,7 +60,6 @@ pub(super) async fn check_all(
             member_of,
             is_group: manager.groups.values().any(|group| group.interface.ifindex == device.ifindex),
             master: devices.iter().find(|master| device.master == Some(master.ifindex)),
-            members: &members,
         };
         let role = |ifindex: u32| {
             let mut running = manager.groups.values();
@@ -80,6 +79,7 @@ pub(super) async fn check_all(
         eligibility::check(device, surroundings)?;
         check_absent(manager, &device.name)?;
         eligibility::check_stacking(device, &devices, role)?;
+        eligibility::check_place(device, group, &members)?;
         check_lifetimes(&manager.links, device, test_addresses).await?;
         if let Some(program) = other_program(&device.name) {
             return Err(Refused::new(

@@ -1,0 +1,59 @@
+//! The commands of Solaris, by their names: `if_mpadm`.
+
+lab::lane!(
+    side_by_side,
+    seconds = 15,
+    quiet,
+    no_clsact = "the commands do not depend on how programs are attached"
+);
+
+use std::os::unix::fs::symlink;
+use std::process::Output;
+
+use lab::daemon::binary;
+use lab::network::DATA;
+use lab::{Daemon, Lab, TIMEOUT, wait_until};
+
+mod if_mpadm;
+
+/// A host with a daemon, on which the commands are links to `ipmpctl`.
+struct Host<'lab> {
+    lab: &'lab Lab,
+    daemon: Daemon<'lab>,
+}
+
+impl<'lab> Host<'lab> {
+    fn new(lab: &'lab Lab) -> Self {
+        symlink(binary("ipmpctl").unwrap(), lab.directory().join("if_mpadm")).unwrap();
+        Self { lab, daemon: Daemon::start_in(lab).unwrap() }
+    }
+
+    /// Runs a command line.
+    fn run(&self, line: &str) -> Output {
+        let mut words = line.split_whitespace();
+        let program = self.lab.directory().join(words.next().unwrap());
+        let mut command = self.lab.host().command(program.to_str().unwrap());
+        command.args(words).env("IPMP_SOCKET", self.daemon.socket()).output().unwrap()
+    }
+
+    /// Exit status, standard output and standard error of a command line.
+    fn result(&self, line: &str) -> (i32, String, String) {
+        let output = self.run(line);
+        let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
+        (output.status.code().unwrap(), text(output.stdout), text(output.stderr))
+    }
+
+    /// Waits until a command of the project prints this.
+    fn wait_shown(&self, arguments: &str, expected: &str) {
+        let shown = || self.daemon.ctl(arguments).unwrap();
+        assert!(wait_until(TIMEOUT, || shown().contains(expected)), "not {expected:?}:\n{}", shown());
+    }
+}
+
+/// The tutorial's host without peers.
+fn quiet_lab() -> Lab {
+    let lab = Lab::builder().peers(&[]).build().unwrap();
+    // Without duplicate address detection, addresses do not change their state a second later.
+    lab.host().sysctl("net.ipv6.conf.default.accept_dad", "0").unwrap();
+    lab
+}
