@@ -17,6 +17,7 @@ mod test;
 mod unpacked;
 mod vm;
 
+use anyhow::Result;
 use clap::{Parser, Subcommand};
 use std::process::ExitCode;
 
@@ -43,7 +44,18 @@ enum Command {
 }
 
 fn main() -> ExitCode {
-    let result = match Xtask::parse().command {
+    let command = Xtask::parse().command;
+    run(command).unwrap_or_else(|error| {
+        eprintln!("xtask: {error:#}");
+        ExitCode::FAILURE
+    })
+}
+
+fn run(command: Command) -> Result<ExitCode> {
+    if matches!(command, Command::Demo(_) | Command::Test(_) | Command::Bench(_)) {
+        root::ensure_mount()?;
+    }
+    match command {
         Command::Setup(command) => command.run().map(|()| ExitCode::SUCCESS),
         Command::Demo(command) => command.run(),
         Command::Test(command) => command.run(),
@@ -54,9 +66,5 @@ fn main() -> ExitCode {
         Command::Ebpf(command) => command.run().map(|()| ExitCode::SUCCESS),
         Command::Man(command) => command.run().map(|()| ExitCode::SUCCESS),
         Command::Card(command) => command.run().map(|()| ExitCode::SUCCESS),
-    };
-    result.unwrap_or_else(|error| {
-        eprintln!("xtask: {error:#}");
-        ExitCode::FAILURE
-    })
+    }
 }

@@ -6,11 +6,14 @@
 //! network but the cards that it is given, whose cables end in the guest again.
 
 mod cpio;
+mod disk;
 mod kernel;
 mod nic;
+mod system;
 
 pub use kernel::Kernel;
 pub use nic::Nic;
+pub use system::System;
 
 use crate::setup::Setup;
 use crate::unpacked::{self, Unpacked};
@@ -20,7 +23,7 @@ use clap::{Args, ValueEnum};
 use std::env;
 use std::fmt;
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode, Stdio};
 
 /// Run a command in a virtual machine with another kernel
@@ -39,6 +42,12 @@ pub struct Vm {
     /// Boot the guest's kernel in this lockdown mode.
     #[arg(long, value_name = "MODE")]
     lockdown: Option<Lockdown>,
+    /// Boot this system of its own, with systemd, and run the command when it is up. The host's files are below /host.
+    #[arg(long)]
+    system: Option<System>,
+    /// Keep what the guest writes in this file, an ext4 image that is made if it is not there; needs --system.
+    #[arg(long, value_name = "FILE", requires = "system")]
+    disk: Option<PathBuf>,
     /// Install what is missing without asking.
     #[arg(long, short)]
     yes: bool,
@@ -49,8 +58,11 @@ pub struct Vm {
 
 impl Vm {
     pub fn run(self) -> Result<ExitCode> {
-        let machine = Machine::prepare(self.kernel, &self.nics, &Setup { yes: self.yes })?;
-        let machine = machine.with_lockdown(self.lockdown);
+        let setup = Setup { yes: self.yes };
+        let mut machine = Machine::prepare(self.kernel, &self.nics, &setup)?.with_lockdown(self.lockdown);
+        if let Some(system) = self.system {
+            machine = machine.with_system(system, self.disk.as_deref(), &setup)?;
+        }
         let kept = env::vars().filter(|(name, _)| name.starts_with("IPMP_") || name.starts_with("RUST_"));
         let variables: Vec<(String, String)> = kept.collect();
         let variables: Vec<(&str, String)> = variables.iter().map(|(n, v)| (n.as_str(), v.clone())).collect();
@@ -82,6 +94,9 @@ pub struct Machine {
     programs: Unpacked,
     nics: Vec<Nic>,
     lockdown: Option<Lockdown>,
+    /// The root directory of a system of its own.
+    system: Option<PathBuf>,
+    disk: Option<PathBuf>,
 }
 
 /// The first process of the guest: makes the root directory, and becomes the second part inside it.
@@ -89,6 +104,11 @@ const INIT: &str = include_str!("vm/init.sh");
 
 /// The second part: runs the command and ends the machine.
 const RUN: &str = include_str!("vm/run.sh");
+
+/// The second part in a guest with systemd, and the units that run it when the system is up.
+const SYSTEM: &str = include_str!("vm/system.sh");
+const UNITS: [(&str, &str); 2] =
+    [("guest.target", include_str!("vm/guest.target")), ("guest.service", include_str!("vm/guest.service"))];
 
 /// What [`RUN`] has in place of the path of modprobe.
 const MODPROBE: &str = "@MODPROBE@";
@@ -107,7 +127,24 @@ impl Machine {
         ensure!(nics.len() <= nic::MOST, "the virtual machine has room for {} network cards", nic::MOST);
         Self::is_supported().map_err(Error::msg)?;
         let programs = setup.unpack(&unpacked::VM)?;
-        Ok(Self { kernel: kernel.unpack(&programs)?, programs, nics: nics.to_vec(), lockdown: None })
+        Ok(Self {
+            kernel: kernel.unpack(&programs)?,
+            programs,
+            nics: nics.to_vec(),
+            lockdown: None,
+            system: None,
+            disk: None,
+        })
+    }
+
+    /// With a system of its own, which keeps what it writes on a disk if one is given.
+    pub fn with_system(mut self, system: System, disk: Option<&Path>, setup: &Setup) -> Result<Self> {
+        self.system = Some(system.unpack(setup)?);
+        if let Some(disk) = disk {
+            disk::ensure(disk, setup)?;
+            self.disk = Some(disk.to_owned());
+        }
+        Ok(self)
     }
 
     /// With a kernel in this lockdown mode.
@@ -123,7 +160,7 @@ impl Machine {
         let code = scratch.0.join("code");
         let mut variables = variables.to_vec();
         variables.push((nic::VARIABLE, nic::names(&self.nics)));
-        let archive = self.initramfs(&script(command, &variables))?;
+        let archive = self.initramfs(&script(command, &variables, self.system.is_some()))?;
         fs::write(&initramfs, archive)
             .with_context(|| format!("{} cannot be written", initramfs.display()))?;
         let mut qemu = Command::new(self.programs.bin().join("qemu-system-x86_64"));
@@ -131,8 +168,7 @@ impl Machine {
         for firmware in ["usr/share/qemu", "usr/share/seabios"] {
             qemu.arg("-L").arg(self.programs.file(firmware));
         }
-        let status = qemu
-            .args(["-accel", "tcg,thread=multi", "-cpu", "max", "-smp", "2", "-m", "2G"])
+        qemu.args(["-accel", "tcg,thread=multi", "-cpu", "max", "-smp", "2", "-m", "2G"])
             .args(["-nodefaults", "-no-reboot", "-display", "none", "-serial", "stdio"])
             .arg("-serial")
             .arg(format!("file:{}", code.display()))
@@ -148,10 +184,17 @@ impl Machine {
             .arg("-initrd")
             .arg(&initramfs)
             .args(nic::arguments(&self.nics, &scratch.0))
-            .args(["-append", &kernel_arguments(self.lockdown)])
-            .stdin(Stdio::null())
-            .status()
-            .context("qemu-system-x86_64 cannot be run")?;
+            .args(["-append", &self.kernel_arguments()]);
+        if let Some(system) = &self.system {
+            qemu.arg("-virtfs").arg(format!(
+                "local,path={},mount_tag=system,security_model=none,readonly=on",
+                system.display()
+            ));
+        }
+        if let Some(disk) = &self.disk {
+            qemu.arg("-drive").arg(format!("file={},if=virtio,format=raw", disk.display()));
+        }
+        let status = qemu.stdin(Stdio::null()).status().context("qemu-system-x86_64 cannot be run")?;
         ensure!(status.success(), "qemu-system-x86_64 failed ({status})");
         let code = fs::read_to_string(&code).unwrap_or_default();
         match code.trim().parse::<u8>() {
@@ -160,6 +203,15 @@ impl Machine {
                 "the guest ended without an exit code: its kernel panicked, or the command ended the machine"
             ),
         }
+    }
+
+    /// The command line of the kernel.
+    fn kernel_arguments(&self) -> String {
+        let lockdown = self.lockdown.map(|lockdown| format!(" lockdown={lockdown}")).unwrap_or_default();
+        // The output of the command is the only one on the console.
+        let system = " systemd.unit=guest.target systemd.show_status=no systemd.log_target=journal rw";
+        let system = if self.system.is_some() { system } else { "" };
+        format!("console=ttyS0 quiet loglevel=2 panic=-1 oops=panic net.ifnames=0{lockdown}{system}")
     }
 
     fn initramfs(&self, command: &str) -> Result<Vec<u8>> {
@@ -172,10 +224,17 @@ impl Machine {
         archive.file("bin/busybox", 0o755, &busybox);
         archive.file("init", 0o755, INIT.as_bytes());
         let modprobe = quote(&self.programs.bin().join("modprobe").to_string_lossy());
-        archive.file("run.sh", 0o755, RUN.replace(MODPROBE, &modprobe).as_bytes());
+        let run = if self.system.is_some() { SYSTEM.to_owned() } else { RUN.replace(MODPROBE, &modprobe) };
+        archive.file("run.sh", 0o755, run.as_bytes());
+        if self.system.is_some() {
+            archive.directory("system");
+            for (name, unit) in UNITS {
+                archive.file(name, 0o644, unit.as_bytes());
+            }
+        }
         archive.file("command.sh", 0o755, command.as_bytes());
         let mut order = String::new();
-        for (name, module) in self.kernel.boot_modules(&self.programs)? {
+        for (name, module) in self.kernel.boot_modules(self.disk.is_some(), &self.programs)? {
             archive.file(&format!("modules/{name}"), 0o644, &module);
             order += &name;
             order.push('\n');
@@ -185,27 +244,32 @@ impl Machine {
     }
 }
 
-/// The command line of the kernel.
-fn kernel_arguments(lockdown: Option<Lockdown>) -> String {
-    let lockdown = lockdown.map(|lockdown| format!(" lockdown={lockdown}")).unwrap_or_default();
-    format!("console=ttyS0 quiet loglevel=2 panic=-1 oops=panic net.ifnames=0{lockdown}")
-}
-
-/// The command as a shell script.
-fn script(command: &[String], variables: &[(&str, String)]) -> String {
+/// The command as a shell script, which runs in the directory of the project; in a system of its own, that is below /host.
+fn script(command: &[String], variables: &[(&str, String)], has_system: bool) -> String {
     let mut script = String::new();
     for (name, value) in variables.iter().filter(|(_, value)| !value.is_empty()) {
         script += &format!("export {name}={}\n", quote(value));
     }
     for name in ["PATH", "HOME", "CARGO_HOME", "RUSTUP_HOME"] {
         let is_given = variables.iter().any(|(given, value)| *given == name && !value.is_empty());
-        if let (Ok(value), false) = (env::var(name), is_given) {
+        if let (Ok(value), false) = (env::var(name), is_given || has_system) {
             script += &format!("export {name}={}\n", quote(&value));
         }
     }
-    script += &format!("cd {}\n", quote(&project::root().to_string_lossy()));
+    let root = project::root();
+    let directory = if has_system { below_host(&root) } else { root.display().to_string() };
+    script += &format!("cd {}\n", quote(&directory));
     let words: Vec<String> = command.iter().map(|word| quote(word)).collect();
     script + &words.join(" ") + "\n"
+}
+
+/// The path in the guest of a file of the host.
+pub fn host_path(system: Option<System>, path: &Path) -> String {
+    if system.is_some() { below_host(path) } else { path.display().to_string() }
+}
+
+fn below_host(path: &Path) -> String {
+    format!("/host{}", path.display())
 }
 
 /// A word that the shell takes as it is.
@@ -249,6 +313,7 @@ mod tests {
         let script = script(
             &["echo".into(), "a b".into()],
             &[("IPMP_ATTACH", "clsact".into()), ("IPMP_SOAK", String::new())],
+            false,
         );
         assert!(script.contains("export IPMP_ATTACH='clsact'\n"));
         assert!(!script.contains("IPMP_SOAK"));

@@ -1,8 +1,8 @@
 //! Errors of `ipmpctl`, and the exit status and `--json` reason of each.
 
-use std::io;
+use std::{fmt, io};
 
-use super::{health::Level, host, start};
+use super::{host, start};
 use crate::control::{client, duration::Span, request, setting, socket};
 
 /// Exit status of `ipmpctl`.
@@ -21,7 +21,47 @@ pub enum Exit {
     /// The daemon ended during `monitor`.
     DaemonEnded,
     /// The result of `health`, with the exit status of a monitoring plugin.
-    Health(Level),
+    Health(HealthLevel),
+}
+
+/// State of a service as monitoring plugins report it, the worst last.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum HealthLevel {
+    /// Full redundancy.
+    Ok,
+    /// It works.
+    Warning,
+    /// Nothing is known.
+    Unknown,
+    /// It does not work.
+    Critical,
+}
+
+impl HealthLevel {
+    /// Exit status of the plugin.
+    pub fn code(self) -> u8 {
+        match self {
+            Self::Ok => 0,
+            Self::Warning => 1,
+            Self::Critical => 2,
+            Self::Unknown => 3,
+        }
+    }
+
+    pub(super) fn as_str(self) -> &'static str {
+        match self {
+            Self::Ok => "OK",
+            Self::Warning => "WARNING",
+            Self::Unknown => "UNKNOWN",
+            Self::Critical => "CRITICAL",
+        }
+    }
+}
+
+impl fmt::Display for HealthLevel {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
 }
 
 impl Exit {

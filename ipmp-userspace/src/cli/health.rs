@@ -1,12 +1,10 @@
 //! `ipmpctl health`: one line and the exit status of a monitoring plugin.
 
-use std::{fmt, io::Write};
-
-use serde::Serialize;
+use std::io::Write;
 
 use super::{
-    error::{Error, Exit},
-    output::Content,
+    error::{Error, Exit, HealthLevel},
+    output::{Content, HealthSummary},
     verb::{Invocation, Outcome, Verb},
 };
 use crate::{
@@ -20,9 +18,10 @@ use crate::{
 /// Print the health of groups in one line, with the exit status of a monitoring plugin
 ///
 /// The first word is the worst state of the groups. OK: every member functions. WARNING: a group works without full redundancy:
-/// a member has failed, is absent or offline, it has one member only, no target replies to probes, or another host has one of
-/// its addresses. CRITICAL: no member of a group functions, or a named group does not exist. UNKNOWN: ipmpd does not run, does
-/// not reply, or has no group. After a bar the line has the number of functioning members of each group as performance data.
+/// a member has failed, is absent or offline, it has one member only, no target replies to probes, a target does not reply to
+/// all members (the network is split), or another host has one of its addresses. CRITICAL: no member of a group functions, or a
+/// named group does not exist. UNKNOWN: ipmpd does not run, does not reply, or has no group. After a bar the line has the number
+/// of functioning members of each group as performance data.
 ///
 /// Exit status, as Nagios, Icinga and Zabbix expect it: 0 OK, 1 WARNING, 2 CRITICAL, 3 UNKNOWN.
 #[derive(Debug, clap::Args)]
@@ -32,46 +31,6 @@ use crate::{
 pub struct Health {
     /// Group interface or group name [default: all groups]
     groups: Vec<String>,
-}
-
-/// State of a service as monitoring plugins report it, the worst last.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Level {
-    /// Full redundancy.
-    Ok,
-    /// It works.
-    Warning,
-    /// Nothing is known.
-    Unknown,
-    /// It does not work.
-    Critical,
-}
-
-impl Level {
-    /// Exit status of the plugin.
-    pub fn code(self) -> u8 {
-        match self {
-            Self::Ok => 0,
-            Self::Warning => 1,
-            Self::Critical => 2,
-            Self::Unknown => 3,
-        }
-    }
-
-    fn as_str(self) -> &'static str {
-        match self {
-            Self::Ok => "OK",
-            Self::Warning => "WARNING",
-            Self::Unknown => "UNKNOWN",
-            Self::Critical => "CRITICAL",
-        }
-    }
-}
-
-impl fmt::Display for Level {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.as_str())
-    }
 }
 
 impl Verb for Health {
@@ -89,21 +48,14 @@ impl Verb for Health {
             Err(error) => Report::unknown(error.to_string()),
         };
         let Report { level, message, data } = health;
-        let content = Content::Health { health: Summary { status: level.as_str(), message: &message } };
+        let content = Content::Health { health: HealthSummary { status: level.as_str(), message: &message } };
         let printed = content.print(invocation.format, || format!("IPMP {level}: {message}{data}\n"));
         Ok(Outcome { exit: Exit::Health(level), printed })
     }
 }
 
-/// What `--json` prints.
-#[derive(Serialize)]
-pub(super) struct Summary<'a> {
-    status: &'a str,
-    message: &'a str,
-}
-
 struct Report {
-    level: Level,
+    level: HealthLevel,
     message: String,
     /// Performance data with its bar, or nothing.
     data: String,
@@ -111,7 +63,7 @@ struct Report {
 
 impl Report {
     fn unknown(message: String) -> Self {
-        Self { level: Level::Unknown, message, data: String::new() }
+        Self { level: HealthLevel::Unknown, message, data: String::new() }
     }
 }
 
@@ -119,15 +71,15 @@ impl Report {
 fn of(groups: &[GroupReport], names: &[String]) -> Report {
     let is = |group: &&GroupReport, name: &String| group.name == *name || group.groupname == *name;
     let missing = names.iter().filter(|name| !groups.iter().any(|group| is(&group, name)));
-    let mut states: Vec<(Level, String)> =
-        missing.map(|name| (Level::Critical, format!("there is no group {name}"))).collect();
+    let mut states: Vec<(HealthLevel, String)> =
+        missing.map(|name| (HealthLevel::Critical, format!("there is no group {name}"))).collect();
     let chosen: Vec<&GroupReport> =
         groups.iter().filter(|group| names.is_empty() || names.iter().any(|name| is(group, name))).collect();
     if chosen.is_empty() && states.is_empty() {
         return Report::unknown("ipmpd has no group".into());
     }
     states.extend(chosen.iter().map(|group| state(group)));
-    let level = states.iter().map(|(level, _)| *level).max().unwrap_or(Level::Unknown);
+    let level = states.iter().map(|(level, _)| *level).max().unwrap_or(HealthLevel::Unknown);
     let message = states.into_iter().map(|(_, text)| text).collect::<Vec<_>>().join("; ");
     let data = chosen.iter().map(|group| {
         let all = group.members.len();
@@ -142,7 +94,7 @@ fn functioning(group: &GroupReport) -> usize {
     group.members.iter().filter(|member| member.state == MemberState::Ok).count()
 }
 
-fn state(group: &GroupReport) -> (Level, String) {
+fn state(group: &GroupReport) -> (HealthLevel, String) {
     let (all, good) = (group.members.len(), functioning(group));
     let mut reasons: Vec<String> =
         group.members.iter().filter(|member| member.state != MemberState::Ok).map(reason).collect();
@@ -152,14 +104,24 @@ fn state(group: &GroupReport) -> (Level, String) {
     }
     let unreachable = &group.detection.unreachable_families;
     reasons.extend(unreachable.iter().map(|family| format!("no target replies ({family})")));
+    let split = &group.detection.split;
+    reasons.extend(
+        split
+            .iter()
+            .map(|split| format!("{} not reached by {}", split.target, split.not_reached_by.join(" "))),
+    );
     let duplicates: Vec<&AddressReport> =
         group.addresses.iter().filter(|address| address.duplicate).collect();
     reasons.extend(duplicates.iter().map(|address| format!("another host has {}", address.address)));
     let level = match group.state {
-        GroupState::Failed => Level::Critical,
-        GroupState::Degraded => Level::Warning,
-        GroupState::Ok if is_redundant && unreachable.is_empty() && duplicates.is_empty() => Level::Ok,
-        GroupState::Ok => Level::Warning,
+        GroupState::Failed => HealthLevel::Critical,
+        GroupState::Degraded => HealthLevel::Warning,
+        GroupState::Ok
+            if is_redundant && unreachable.is_empty() && split.is_empty() && duplicates.is_empty() =>
+        {
+            HealthLevel::Ok
+        }
+        GroupState::Ok => HealthLevel::Warning,
     };
     let mut text = format!("{} {}, {good} of {all} members", group.name, group.state);
     if !reasons.is_empty() {
@@ -181,7 +143,10 @@ fn reason(member: &MemberReport) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{control::report::sample, types::Family};
+    use crate::{
+        control::report::{probing::SplitTarget, sample},
+        types::Family,
+    };
 
     fn group(name: &str, states: &[MemberState]) -> GroupReport {
         let mut group = GroupReport { name: name.into(), addresses: vec![], ..sample() };
@@ -252,8 +217,13 @@ mod tests {
         let mut duplicate = group("one", &[Ok, Ok]);
         duplicate.addresses = vec![sample().addresses[1].clone()];
         duplicate.detection.unreachable_families = vec![Family::V4];
+        duplicate.detection.split = vec![SplitTarget {
+            target: [192, 168, 178, 1].into(),
+            reached_by: vec!["e1000g0".into()],
+            not_reached_by: vec!["rge0".into()],
+        }];
         let (code, text) = line(&[duplicate], &[]);
         assert_eq!(code, 1);
-        assert!(text.contains("(no target replies (inet), another host has 2001:db8::200)"), "{text}");
+        assert!(text.contains("(no target replies (inet), 192.168.178.1 not reached by rge0, another host has 2001:db8::200)"), "{text}");
     }
 }

@@ -2,6 +2,7 @@
 
 pub mod address;
 pub mod attach;
+pub mod check;
 pub mod create;
 pub mod destroy;
 pub mod detach;
@@ -34,7 +35,7 @@ pub use error::{Error, Exit};
 
 use crate::control::socket;
 use output::Format;
-use verb::{Invocation, Outcome, Verb};
+use verb::{Command, Invocation, Outcome};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -52,7 +53,7 @@ Exit status:
   4  permission denied: changes require root or membership in the group ipmp; commands that only
      show something do not
   5  ipmpd ended during monitor
-  health has exit statuses of its own: ipmpctl health --help
+  health has exit statuses of its own: ipmpctl health --help; check has 1 if it found a mistake
 
 Output of --json, one object per line on standard output:
   {\"version\":1,\"groups\":[...]}                         show, show GROUP
@@ -61,13 +62,14 @@ Output of --json, one object per line on standard output:
   {\"version\":1,\"event\":{...}}                          monitor, one line per event
   {\"version\":1,\"targets\":[...]}                        target list, target discover
   {\"version\":1,\"health\":{\"status\":...,\"message\":...}}  health
+  {\"version\":1,\"findings\":[...]}                       check: file, line, column, severity, message
   {\"version\":1,\"notes\":[...]}                          every other command: side effects and hints, a sentence each
   {\"version\":1,\"error\":{\"reason\":...,\"message\":...}}   errors, in addition to the message on standard error
 The Varlink interface net.ipmp.Manager documents the fields. The version changes when a field is removed or changes its
 meaning; new fields do not change it.
 
-Commands that change something start ipmpd if it does not run; show, explain, monitor, target list, health and
-wait-online do not.
+Commands that change something start ipmpd if it does not run; show, explain, monitor, target list, health,
+wait-online and check do not.
 Every ADDRESS may be a host name from /etc/hosts or DNS instead: node1/24, or node1 as a target.
 
 Environment:
@@ -106,7 +108,7 @@ macro_rules! verbs {
         }
 
         impl Verbs {
-            fn get(&self) -> &dyn Verb {
+            fn get(&self) -> &dyn Command {
                 match self {
                     $(Self::$verb(verb) => verb),*
                 }
@@ -131,6 +133,7 @@ verbs! {
     monitor::Monitor,
     health::Health,
     wait_online::WaitOnline,
+    check::Check,
 }
 
 /// The command line of `ipmpctl`, for man pages and completions.

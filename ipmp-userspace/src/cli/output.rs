@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 
-use super::health::Summary;
+use crate::config::Finding;
 use crate::control::{
     TargetReport,
     explanation::Explanation,
@@ -35,8 +35,15 @@ pub(super) enum Content<'a> {
     Explanation { explanation: &'a Explanation },
     Targets { targets: &'a [TargetReport] },
     Event { event: &'a EventRecord },
-    Health { health: Summary<'a> },
+    Findings { findings: &'a [Finding] },
+    Health { health: HealthSummary<'a> },
     Error { error: Failure<'a> },
+}
+
+#[derive(Serialize)]
+pub(super) struct HealthSummary<'a> {
+    pub status: &'a str,
+    pub message: &'a str,
 }
 
 #[derive(Serialize)]

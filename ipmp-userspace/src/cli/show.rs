@@ -17,7 +17,7 @@ use crate::{
         duration::short,
         report::{
             AddressReport, Capture, Drops, GroupReport, MemberReport, Traffic,
-            probing::{Detection, Probing},
+            probing::{Detection, Probing, SplitTarget},
         },
     },
     types::{LinkState, MemberState, ProbeMethod, ProbeObstacle},
@@ -98,6 +98,10 @@ fn group(group: &GroupReport) -> String {
     blocks.line(&detection(group));
     if let Some(line) = unreachable_targets(&group.detection) {
         blocks.line(&line);
+    }
+    for SplitTarget { target, reached_by, not_reached_by } in &group.detection.split {
+        let (on, not_on) = (reached_by.join(" "), not_reached_by.join(" "));
+        blocks.line(&format!("split: {target} replies on {on}, not on {not_on}"));
     }
     blocks.line(&format!("hash {}, multicast and broadcast on {cast}", group.hash));
     blocks.line(&drops(group.drops));

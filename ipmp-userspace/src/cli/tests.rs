@@ -16,7 +16,7 @@ use crate::control::{
 fn parse(line: &str) -> Result<Request, String> {
     let arguments =
         Arguments::try_parse_from(line.split_whitespace()).map_err(|e| usage(&e.render().to_string()))?;
-    arguments.verb.get().request().map_err(|e| e.to_string())
+    arguments.verb.get().request().expect("a verb").map_err(|e| e.to_string())
 }
 
 fn ipmpctl(line: &str) -> (Exit, String, String) {
@@ -449,4 +449,40 @@ fn monitor_ends_on_broken_pipe() {
         let exit = run(arguments, &mut Fails(io::ErrorKind::BrokenPipe), &mut err);
         assert_eq!((exit, String::from_utf8(err).unwrap().as_str()), (Exit::Done, ""));
     });
+}
+
+#[test]
+fn check_prints_findings_and_decides_exit_status() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("ipmp.toml");
+    let shown = file.display();
+    let line = format!("ipmpctl --socket /nonexistent check {shown}");
+    std::fs::write(&file, "[group.g0]\nmember = {}\n").unwrap();
+    let (exit, out, err) = ipmpctl(&line);
+    assert_eq!((exit, err.as_str()), (Exit::Refused, ""));
+    assert_eq!(
+        out,
+        format!(
+            "{shown}:1:8: warning: g0 has no member: it transmits nothing until one is attached\n\
+             {shown}:2:1: error: a group has no key \"member\": write members\n1 file, 1 group: 1 error, 1 warning\n"
+        )
+    );
+    let (exit, out, _) = ipmpctl(&format!("{line} --json"));
+    assert_eq!(exit, Exit::Refused);
+    let json: serde_json::Value = serde_json::from_str(&out).unwrap();
+    assert_eq!(json["findings"][1]["line"], 2);
+    assert_eq!(json["findings"][1]["severity"], "error");
+    assert_eq!(json["findings"][1]["message"], "a group has no key \"member\": write members");
+    // Warnings do not change the exit status; without a file the directory is read.
+    std::fs::write(&file, "[group.g0]\n").unwrap();
+    let (exit, out, _) =
+        ipmpctl(&format!("ipmpctl --socket /nonexistent check --config-dir {}", directory.path().display()));
+    assert_eq!(exit, Exit::Done);
+    assert!(out.ends_with("\n1 file, 1 group: 0 errors, 1 warning\n"), "{out}");
+    std::fs::remove_file(&file).unwrap();
+    let (exit, out, _) =
+        ipmpctl(&format!("ipmpctl --socket /nonexistent check --config-dir {}", directory.path().display()));
+    assert_eq!(exit, Exit::Refused);
+    assert!(out.starts_with(&format!("{shown}: error: there is no configuration: ")), "{out}");
+    assert!(out.ends_with("\n0 files, 0 groups: 1 error, 0 warnings\n"), "{out}");
 }

@@ -38,7 +38,30 @@ pub(super) fn connect(socket: &Path, netns: Option<&str>, changes: bool) -> Resu
     }
 }
 
-/// A verb with its arguments.
+/// A command with its arguments.
+pub(super) trait Command {
+    /// Checks the arguments and does what the command does.
+    fn execute(&self, invocation: &Invocation<'_>, out: &mut dyn Write) -> Result<Outcome, Error>;
+
+    /// The request of a command that is one verb of the control interface.
+    #[cfg(test)]
+    fn request(&self) -> Option<Result<Request, Error>> {
+        None
+    }
+}
+
+impl<V: Verb> Command for V {
+    fn execute(&self, invocation: &Invocation<'_>, out: &mut dyn Write) -> Result<Outcome, Error> {
+        Verb::execute(self, invocation, out)
+    }
+
+    #[cfg(test)]
+    fn request(&self) -> Option<Result<Request, Error>> {
+        Some(Verb::request(self))
+    }
+}
+
+/// A command that is one verb of the control interface.
 pub(super) trait Verb {
     /// Checks the arguments.
     fn request(&self) -> Result<Request, Error>;

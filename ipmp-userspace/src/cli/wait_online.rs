@@ -16,7 +16,7 @@ use crate::{
     types::GroupState,
 };
 
-/// Interval between looks at the groups.
+/// Interval between readings of the state of the groups.
 const INTERVAL: Duration = Duration::from_millis(100);
 
 /// Wait until groups are online: a member functions, and an address can be used
@@ -30,7 +30,7 @@ const INTERVAL: Duration = Duration::from_millis(100);
 pub struct WaitOnline {
     /// Group interfaces or group names [default: all groups]
     groups: Vec<String>,
-    /// Give up after this time, for example 30s or 500ms; 0s: never
+    /// Fail after this time, for example 30s or 500ms; 0s: never
     #[arg(long, value_name = "TIME", default_value = "120s", value_parser = time)]
     timeout: Span,
 }

@@ -227,6 +227,7 @@ pub(crate) fn sample() -> GroupReport {
             probe: crate::types::ProbePolicy::Off,
             targets: vec![],
             unreachable_families: vec![],
+            split: vec![],
         },
         hash: HashPolicy::Connection,
         flags: words("UP,BROADCAST,RUNNING,MULTICAST,IPMP"),

@@ -298,6 +298,23 @@ fn of(owner: Owner) -> String {
     format!("{} has {}", noun(owner), keys.join(", "))
 }
 
+/// A setting, as files and documents describe it.
+#[derive(Clone, Copy, Debug)]
+pub struct Description {
+    /// Name of the key.
+    pub key: &'static str,
+    /// Its values, as in `KEY=VALUE`: words and ranges, separated by `|`.
+    pub values: &'static str,
+    /// What it does.
+    pub about: &'static str,
+}
+
+/// The settings that a group or a member has, in the order of the table.
+pub fn descriptions(owner: Owner) -> impl Iterator<Item = Description> {
+    let keys = KEYS.iter().filter(move |key| key.owners.contains(&owner));
+    keys.map(|key| Description { key: key.name, values: key.values, about: key.about })
+}
+
 /// All settings in one line.
 fn all() -> String {
     format!("{}; {}", of(Owner::Group), of(Owner::Member))
@@ -365,8 +382,13 @@ impl Setting {
         }
     }
 
+    /// Name of its key.
+    pub fn name(&self) -> &'static str {
+        self.key().name
+    }
+
     /// Whether two set the same.
-    fn is_of_key_of(&self, other: &Self) -> bool {
+    pub fn is_of_key_of(&self, other: &Self) -> bool {
         self.key().name == other.key().name
     }
 

@@ -1,6 +1,6 @@
 //! Events: what happened to groups and members, and why. Data alone: `daemon::events` has the texts.
 
-use crate::types::Family;
+use crate::{core::probe::split::SplitTarget, types::Family};
 use std::{net::IpAddr, time::Duration};
 
 /// What happened. The daemon logs it and sends it to `ipmpctl monitor`.
@@ -154,6 +154,16 @@ pub enum Event {
         family: Family,
     },
     TargetsReply {
+        group: String,
+        family: Family,
+    },
+    /// Members reach different targets.
+    Split {
+        group: String,
+        family: Family,
+        targets: Vec<SplitTarget>,
+    },
+    SplitEnded {
         group: String,
         family: Family,
     },

@@ -35,6 +35,7 @@ use super::{
         priority::{self, NormalPriority},
     },
     statistics,
+    watchdog::Watchdog,
 };
 use crate::{
     announce::Claims,
@@ -73,6 +74,7 @@ pub struct EventLoop {
     end: [Signal; 3],
     hangup: Signal,
     usr1: Signal,
+    watchdog: Watchdog,
     /// Longest sleep.
     idle: Duration,
     _lock: Lock,
@@ -123,6 +125,7 @@ impl EventLoop {
             ],
             hangup: signal(SignalKind::hangup())?,
             usr1: signal(SignalKind::user_defined1())?,
+            watchdog: Watchdog::from_environment(),
             idle: if datapath_log { DATAPATH_LOG } else { IDLE },
             _lock: lock,
         };
@@ -152,7 +155,8 @@ impl EventLoop {
             self.watch_claims();
             self.manager.route_reader.follow(&self.manager.groups);
             self.manager.announce();
-            let next = self.manager.next_deadline().unwrap_or_else(|| now() + self.idle);
+            let due = [self.manager.next_deadline(), self.watchdog.next()].into_iter().flatten().min();
+            let next = due.unwrap_or_else(|| now() + self.idle);
             self.alarm.set(next).map_err(|source| Error::Watch { what: "the clock", source })?;
             let [terminate, interrupt, quit] = &mut self.end;
             tokio::select! {
@@ -269,6 +273,7 @@ impl EventLoop {
 
     async fn handle_deadline(&mut self) {
         let (time, trigger) = (now(), Trigger::Deadline);
+        self.watchdog.feed(time);
         // Probes are judged as of now: replies received by now are processed first.
         self.receive_replies(&trigger).await;
         let (groups, mut context) = self.manager.context(&trigger);

@@ -16,6 +16,7 @@
 //! | [`migration`] | moving addresses and routes without interruption |
 //! | [`mpathd`] | defaults from `/etc/default/mpathd` |
 //! | `statistics` | probe statistics on SIGUSR1 |
+//! | `watchdog` | the watchdog of the service manager |
 //! | `alarm`, `clock` | the timer of the loop, and its clock |
 //!
 //! Imports lead from `event_loop` over `startup`, `kernel_changes` and `operations` to `manager`, and from there to `group`,
@@ -39,6 +40,7 @@ pub mod state_file;
 mod statistics;
 #[cfg(test)]
 mod tests;
+mod watchdog;
 
 pub use event_loop::EventLoop;
 pub use events::logging;

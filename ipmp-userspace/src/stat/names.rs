@@ -139,8 +139,13 @@ mod tests {
 
     #[test]
     fn hosts_file_is_used() {
-        let name = resolve([127, 0, 0, 1].into()).expect("every hosts file has the loopback address");
-        assert!(name.starts_with("localhost") || !name.contains('.'), "{name}");
+        let hosts = std::fs::read_to_string("/etc/hosts").unwrap_or_default();
+        let named =
+            hosts.lines().find_map(|line| line.trim().strip_prefix("127.0.0.1")?.split_whitespace().next());
+        // A machine may have no hosts file.
+        if let Some(named) = named {
+            assert_eq!(resolve([127, 0, 0, 1].into()).as_deref(), Some(named));
+        }
         // RFC 5737: a documentation address, without a name.
         assert_eq!(Names::default().name([192, 0, 2, 1].into()), "192.0.2.1");
     }

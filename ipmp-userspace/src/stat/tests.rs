@@ -283,7 +283,7 @@ fn addresses_are_shown_as_names_without_n() {
     let here = production(GroupState::Ok, [member("e1000g0")])
         .with(|g| g.addresses = vec![address("127.0.0.1", Some("e1000g0"))]);
     let (status, out, err) = reported("ipmpstat -aP -o address", &[here]);
-    let name = names::resolve([127, 0, 0, 1].into()).expect("every hosts file has the loopback address");
+    let name = names::resolve([127, 0, 0, 1].into()).unwrap_or_else(|| "127.0.0.1".into());
     assert_eq!((status, out, err.as_str()), (0, format!("{name}\n"), ""));
 }
 
@@ -465,7 +465,7 @@ fn targets_are_shown_as_names_without_n() {
     let here = member("e1000g0").probed(ProbeState::Ok);
     let here = here.with(|m| m.probing = vec![probing(TargetMode::Routes, "192.0.2.1", &["127.0.0.1"])]);
     let (status, out, err) = reported("ipmpstat -tP -o targets", &[production(GroupState::Ok, [here])]);
-    let name = names::resolve([127, 0, 0, 1].into()).expect("every hosts file has the loopback address");
+    let name = names::resolve([127, 0, 0, 1].into()).unwrap_or_else(|| "127.0.0.1".into());
     assert_eq!((status, out), (0, format!("{name}\n")), "{err}");
 }
 

@@ -1,7 +1,7 @@
 //! Probe-based failure detection: probe packets, spoofed replies, unreachable targets, standby members. The detection time
 //! is tested in `silence.rs`.
 
-lab::lane!(side_by_side, seconds = 150);
+lab::lane!(side_by_side, seconds = 160);
 
 use std::net::{IpAddr, Ipv4Addr};
 use std::time::Duration;
@@ -16,6 +16,7 @@ mod address_conflict;
 mod observability;
 mod probe_packets;
 mod router_mac;
+mod split;
 mod spoofed_replies;
 mod standby;
 mod unreachable_target;

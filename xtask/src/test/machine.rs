@@ -6,13 +6,16 @@ use super::run::{Context, SHOW_FIGURES, is_lab_test};
 use super::summary::Outcome;
 use crate::project::Executable;
 use crate::setup::Setup;
-use crate::vm::{Kernel, Lockdown, Machine, Nic, quote};
+use crate::vm::{self, Kernel, Lockdown, Machine, Nic, System, quote};
 use anyhow::{Context as _, Result, ensure};
 use std::process::ExitCode;
 use std::time::Instant;
 
 /// The tests on emulated network cards.
 const HARDWARE: &str = "hardware";
+
+/// The tests of the installed service.
+const SYSTEM: &str = "system";
 
 /// The tests of stacked devices, of kinds that many kernels lack.
 const STACKING: &str = "stacking";
@@ -43,25 +46,27 @@ pub fn run_all(
                 arguments.insert(0, "--include-ignored".into());
             }
             script += &format!("echo '== {} {}'\n", executable.package, executable.target);
-            script += &format!("{} || failed=1\n", in_machine(executable, &arguments));
+            script += &format!("{} || failed=1\n", in_machine(None, executable, &arguments));
         }
     }
     script += "exit $failed\n";
     let nics = [Nic::E1000, Nic::E1000, Nic::Virtio, Nic::Virtio];
-    boot((kernel, &nics, None), setup, &script, context).map(ExitCode::from)
+    boot((kernel, &nics, None, None), setup, &script, context).map(ExitCode::from)
 }
 
 /// What runs in virtual machines of its own: the smoke test on every kernel and its tests of lockdown, the tests on network
-/// cards, of which the default lane has time for one model on one kernel, and in a soak those of stacked devices.
+/// cards, of which the default lane has time for one model on one kernel, and in a soak those of stacked devices and of the installed service.
 pub fn lanes(soak: bool) -> Vec<Boot> {
-    let smoke = Kernel::ALL.map(|kernel| Boot { target: SMOKE, kernel, nic: None, lockdown: None });
-    let lockdown = Some(Lockdown::Confidentiality);
-    let locked = Boot { target: SMOKE, kernel: Kernel::V6_12, nic: None, lockdown };
+    let boot = |target, kernel| Boot { target, kernel, nic: None, lockdown: None, system: None };
+    let smoke = Kernel::ALL.map(|kernel| boot(SMOKE, kernel));
+    let locked = Boot { lockdown: Some(Lockdown::Confidentiality), ..boot(SMOKE, Kernel::V6_12) };
     let cards = [Nic::E1000, Nic::Virtio].into_iter().flat_map(|nic| Kernel::ALL.map(|kernel| (nic, kernel)));
     let cards = cards.filter(|(nic, kernel)| soak || (*nic == Nic::E1000 && *kernel == Kernel::V6_12));
-    let cards = cards.map(|(nic, kernel)| Boot { target: HARDWARE, kernel, nic: Some(nic), lockdown: None });
-    let stacking = Boot { target: STACKING, kernel: Kernel::V6_12, nic: None, lockdown: None };
-    smoke.into_iter().chain([locked]).chain(soak.then_some(stacking)).chain(cards).collect()
+    let cards = cards.map(|(nic, kernel)| Boot { nic: Some(nic), ..boot(HARDWARE, kernel) });
+    let stacking = boot(STACKING, Kernel::V6_12);
+    let system = Boot { system: Some(System::Debian12), ..boot(SYSTEM, Kernel::V6_12) };
+    let long = [stacking, system].into_iter().filter(|_| soak);
+    smoke.into_iter().chain([locked]).chain(long).chain(cards).collect()
 }
 
 /// One executable in a virtual machine.
@@ -72,12 +77,14 @@ pub struct Boot {
     nic: Option<Nic>,
     /// The lockdown of the kernel, and the tests of it.
     lockdown: Option<Lockdown>,
+    /// A system of its own, and the tests in it.
+    system: Option<System>,
 }
 
 impl Boot {
     /// Boots and runs. What keeps the machine from starting is part of the outcome, so that the other lanes still run.
     pub fn run(&self, setup: &Setup, tests: &[LabTest], context: &Context) -> Outcome {
-        let Self { target, kernel, nic, lockdown } = self;
+        let Self { target, kernel, nic, lockdown, system } = self;
         let mut arguments = vec![SHOW_FIGURES.to_owned()];
         let (mut nics, mut name) = (Vec::new(), format!("{LAB} {target} on Linux {kernel}"));
         if let Some(nic) = nic {
@@ -92,6 +99,10 @@ impl Boot {
             arguments.extend(["--ignored".into(), format!("lockdown_{lockdown}")]);
             name = format!("{name}, lockdown={lockdown}");
         }
+        if let Some(system) = system {
+            arguments.extend(["--ignored".into(), format!("system_{system}")]);
+            name = format!("{LAB} {target} on {system}");
+        }
         println!("\n== {name}");
         let start = Instant::now();
         if let Err(reason) = Machine::is_supported() {
@@ -100,7 +111,12 @@ impl Boot {
         }
         let test = tests.iter().find(|test| is_lab_test(&test.executable, target));
         let code = test.with_context(|| format!("{LAB} has no test {target}")).and_then(|test| {
-            boot((*kernel, &nics, *lockdown), setup, &in_machine(&test.executable, &arguments), context)
+            boot(
+                (*kernel, &nics, *lockdown, *system),
+                setup,
+                &in_machine(*system, &test.executable, &arguments),
+                context,
+            )
         });
         match code {
             Ok(code) => {
@@ -116,24 +132,29 @@ impl Boot {
 }
 
 /// A line of shell that runs an executable in the directory that it expects.
-fn in_machine(executable: &Executable, arguments: &[String]) -> String {
-    let path = executable.path.to_string_lossy();
-    let words = [path.as_ref()].into_iter().chain(arguments.iter().map(String::as_str));
+fn in_machine(system: Option<System>, executable: &Executable, arguments: &[String]) -> String {
+    let path = vm::host_path(system, &executable.path);
+    let words = [path.as_str()].into_iter().chain(arguments.iter().map(String::as_str));
     let words: Vec<String> = words.map(quote).collect();
-    format!("(cd {} && {})", quote(&executable.package_dir.to_string_lossy()), words.join(" "))
+    format!("(cd {} && {})", quote(&vm::host_path(system, &executable.package_dir)), words.join(" "))
 }
 
-/// Boots a kernel with these network cards and this lockdown, runs a script in it, and returns its exit code.
+/// Boots a kernel with these network cards, this lockdown and this system, runs a script in it, and returns its exit code.
 fn boot(
-    (kernel, nics, lockdown): (Kernel, &[Nic], Option<Lockdown>),
+    (kernel, nics, lockdown, system): (Kernel, &[Nic], Option<Lockdown>, Option<System>),
     setup: &Setup,
     script: &str,
     context: &Context,
 ) -> Result<u8> {
-    let machine = Machine::prepare(kernel, nics, setup)?.with_lockdown(lockdown);
-    let path = context.path.as_ref().map(|path| path.to_string_lossy().into_owned());
+    let mut machine = Machine::prepare(kernel, nics, setup)?.with_lockdown(lockdown);
+    // The programs that are unpacked on the host are for its root directory.
+    let mut path = context.path.as_ref().map(|path| path.to_string_lossy().into_owned());
+    if let Some(system) = system {
+        machine = machine.with_system(system, None, setup)?;
+        path = None;
+    }
     let variables = [
-        ("IPMP_BIN_DIR", context.bin_dir.to_string_lossy().into_owned()),
+        ("IPMP_BIN_DIR", vm::host_path(system, &context.bin_dir)),
         ("IPMP_LAB_REQUIRED", "1".into()),
         ("IPMP_LAB_RATE", EMULATED_RATE.into()),
         ("IPMP_SOAK", if context.soak { "1".into() } else { String::new() }),

@@ -45,6 +45,9 @@ pub struct Files {
 /// The modules that a boot takes until the host's root is there: the bus, the shared directories, the writable layer.
 const BOOT: [&str; 4] = ["virtio_pci", "9pnet_virtio", "9p", "overlay"];
 
+/// The modules of a disk.
+const DISK: [&str; 3] = ["virtio_blk", "ext4", "crc32c_generic"];
+
 impl Kernel {
     fn version(self) -> &'static str {
         match self {
@@ -119,13 +122,13 @@ fn newest<'a>(names: impl Iterator<Item = &'a str>, version: &str) -> Option<&'a
 }
 
 impl Files {
-    /// The modules of [`BOOT`] and all they depend on, each after what it needs, decompressed.
-    pub fn boot_modules(&self, programs: &Unpacked) -> Result<Vec<(String, Vec<u8>)>> {
+    /// The modules of [`BOOT`], of [`DISK`] if there is one, and all they depend on, each after what it needs, decompressed.
+    pub fn boot_modules(&self, has_disk: bool, programs: &Unpacked) -> Result<Vec<(String, Vec<u8>)>> {
         let file = self.modules.join("modules.dep");
         let dependencies = fs::read_to_string(&file).with_context(|| format!("{}", file.display()))?;
         let builtin = fs::read_to_string(self.modules.join("modules.builtin")).unwrap_or_default();
         let mut order = Vec::new();
-        for wanted in BOOT {
+        for wanted in BOOT.into_iter().chain(DISK.into_iter().filter(|_| has_disk)) {
             match loading_order(&dependencies, wanted) {
                 Some(modules) => order.extend(modules),
                 None => ensure!(

@@ -170,6 +170,11 @@ fn probed_group_shows_detection_time_and_settings() {
         probe: ProbePolicy::Arp,
         targets: vec![[192, 168, 178, 1].into(), [192, 168, 178, 2].into()],
         unreachable_families: vec![Family::V4, Family::V6],
+        split: vec![SplitTarget {
+            target: [192, 168, 178, 2].into(),
+            reached_by: vec!["e1000g0".into(), "e1000g1".into()],
+            not_reached_by: vec!["rge0".into()],
+        }],
     };
     assert_eq!(
         detection(&group),
@@ -177,6 +182,10 @@ fn probed_group_shows_detection_time_and_settings() {
          2.4 s on rge0; failback=no fail-open=no probe=arp targets=192.168.178.1,192.168.178.2"
     );
     let shown = text(&[group]);
+    assert!(
+        shown.contains("\n        split: 192.168.178.2 replies on e1000g0 e1000g1, not on rge0\n"),
+        "{shown}"
+    );
     assert!(
         shown.contains("\n        no target replies on any member (inet inet6): link state alone decides\n"),
         "{shown}"

@@ -27,6 +27,19 @@ pub struct Detection {
     pub targets: Vec<IpAddr>,
     /// Families in which no target replies on any member: members are judged by their links.
     pub unreachable_families: Vec<Family>,
+    /// Targets that reply to some members only, while others receive replies from other targets; empty: no split.
+    pub split: Vec<SplitTarget>,
+}
+
+/// A target that replies to some members only.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SplitTarget {
+    /// Its address.
+    pub target: IpAddr,
+    /// Members to which it replies.
+    pub reached_by: Vec<String>,
+    /// Members to which it does not reply, while other targets do.
+    pub not_reached_by: Vec<String>,
 }
 
 /// The target that raised the failure detection time above the configured one.

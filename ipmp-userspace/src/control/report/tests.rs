@@ -93,6 +93,11 @@ fn the_report_is_what_the_definition_says() {
     });
     probed.detection.targets = vec![[192, 168, 178, 1].into()];
     probed.detection.unreachable_families = vec![Family::V4, Family::V6];
+    probed.detection.split = vec![probing::SplitTarget {
+        target: [192, 168, 178, 1].into(),
+        reached_by: vec!["e1000g0".into()],
+        not_reached_by: vec!["rge0".into()],
+    }];
     check_reply("Show", &said(Response::Show(vec![probed]))).unwrap();
     check_reply("Explain", &said(Response::Explained(Box::new(explained)))).unwrap();
     let prober = |rtt_us| Prober { member: "eth0".into(), status: TargetStatus::Active, rtt_us };

@@ -30,6 +30,7 @@
 //! reported, and the loss of a test address obtained by DHCP does not repair a member.
 
 mod selection;
+mod split;
 mod unreliable;
 mod verdicts;
 mod watch;
@@ -66,6 +67,8 @@ pub(super) struct GroupProbing {
     neighbours: BTreeMap<IpAddr, Neighbour>,
     /// By family: no target replies on any member, so that no member is judged by its probes.
     targets_unreachable: [bool; 2],
+    /// By family: members reach different targets.
+    split: [bool; 2],
     /// Addresses, targets or members have changed since probers were assigned.
     stale: bool,
     /// What this input wants sent.
@@ -102,6 +105,7 @@ impl GroupProbing {
             known: Known::default(),
             neighbours: BTreeMap::new(),
             targets_unreachable: [false; 2],
+            split: [false; 2],
             stale: false,
             requests: Vec::new(),
             jitter: None,

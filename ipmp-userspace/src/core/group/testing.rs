@@ -22,6 +22,8 @@ pub(crate) struct Wire {
     pub now: Time,
     /// Members whose paths have failed while their links are up.
     pub silent: BTreeSet<u8>,
+    /// Targets that do not reply to these members.
+    pub cut: BTreeSet<(u8, IpAddr)>,
     /// Members on which another host answers control requests.
     pub forged: BTreeSet<u8>,
     /// Targets that do not reply.
@@ -65,6 +67,7 @@ impl Wire {
             group: Group::new("g", settings),
             now: Time(Duration::from_secs(1000)),
             silent: BTreeSet::new(),
+            cut: BTreeSet::new(),
             forged: BTreeSet::new(),
             dead: BTreeSet::new(),
             limit: None,
@@ -217,6 +220,7 @@ impl Wire {
                 self.tell(Input::Sent { member, family, sequence, cookie: Some(cookie) });
                 if !self.silent.contains(&member)
                     && !self.dead.contains(&target)
+                    && !self.cut.contains(&(member, target))
                     && (!matches!(via, Via::Echo(_)) || self.is_permitted())
                 {
                     let proof = match via {

@@ -288,14 +288,12 @@ impl History {
 
     /// The newest losses, if there are enough for a failure.
     pub fn losing(&self) -> Option<Losing> {
-        let mut losses = self.decided().take_while(|probe| probe.fate == ProbeProgress::Lost);
-        let first = losses.next()?;
-        let mut losing = [Loss { target: first.target, sent: first.sent }; FAILURES as usize];
-        for loss in &mut losing[1..] {
-            let probe = losses.next()?;
-            *loss = Loss { target: probe.target, sent: probe.sent };
-        }
-        Some(losing)
+        losing(self.decided())
+    }
+
+    /// The newest losses of this target, if there are enough to exclude it.
+    pub fn losing_of(&self, target: IpAddr) -> Option<Losing> {
+        losing(self.decided().filter(|probe| probe.target == target))
     }
 
     /// The numbers of the answered probes that were sent less than `apart` before or after this moment, oldest first; of
@@ -367,6 +365,19 @@ impl History {
     fn probe_mut(&mut self, sequence: u16) -> Option<&mut Probe> {
         self.probes.iter_mut().find(|probe| probe.sequence == sequence)
     }
+}
+
+/// The newest of these probes, which are newest first, if they are losses and enough for a failure.
+fn losing<'a>(probes: impl Iterator<Item = &'a Probe>) -> Option<Losing> {
+    let mut losses = probes
+        .take_while(|probe| probe.fate == ProbeProgress::Lost)
+        .map(|probe| Loss { target: probe.target, sent: probe.sent });
+    let first = losses.next()?;
+    let mut losing = [first; FAILURES as usize];
+    for loss in &mut losing[1..] {
+        *loss = losses.next()?;
+    }
+    Some(losing)
 }
 
 #[cfg(test)]

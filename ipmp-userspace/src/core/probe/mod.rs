@@ -8,6 +8,7 @@
 //! | [`targets`] | targets of probes |
 //! | [`rtt`] | round-trip times |
 //! | [`fdt`] | the failure detection time |
+//! | [`split`] | targets that only some members reach |
 //! | [`verdict`] | whether lost probes are the member's own failure |
 //!
 //! A member is probed in each family in which it has a test address, by ICMP echo; without one, depending on the group's
@@ -32,6 +33,7 @@ pub mod history;
 pub mod outcome;
 pub mod prober;
 pub mod rtt;
+pub mod split;
 pub mod targets;
 pub mod verdict;
 

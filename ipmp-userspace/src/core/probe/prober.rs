@@ -218,6 +218,7 @@ impl Prober {
     pub(in crate::core) fn rest(&mut self) {
         self.next = None;
         self.history.clear();
+        self.targets.forget_unreached();
     }
 
     /// The member has failed: round-trip times are forgotten, since another path may come back.
@@ -347,6 +348,7 @@ impl Prober {
         let answer = self.history.answer(target, proof, at);
         match answer {
             Answer::Genuine { .. } => {
+                self.targets.set_unreached(target, false);
                 self.counters.answered += 1;
                 self.answered = true;
             }

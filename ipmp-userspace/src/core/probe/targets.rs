@@ -37,7 +37,7 @@ pub enum TargetUse {
     Active,
     /// Not needed: enough other targets are probed.
     Inactive,
-    /// Excluded since that time.
+    /// Excluded until [`ASIDE`] after that time.
     Excluded(TargetFault, Time),
 }
 
@@ -60,6 +60,8 @@ pub struct Target {
     pub status: TargetUse,
     /// Round-trip times.
     pub rtt: Rtt,
+    /// It does not reply to this member while it replies to another one: it was excluded for that, and has not replied since.
+    pub unreached: bool,
 }
 
 /// The targets that a group knows, in both families.
@@ -159,7 +161,8 @@ impl Targets {
         self.targets = addresses
             .iter()
             .map(|&address| {
-                let new = Target { address, status: TargetUse::Inactive, rtt: Rtt::default() };
+                let new =
+                    Target { address, status: TargetUse::Inactive, rtt: Rtt::default(), unreached: false };
                 before.iter().find(|target| target.address == address).copied().unwrap_or(new)
             })
             .collect();
@@ -177,10 +180,28 @@ impl Targets {
 
     /// Excludes a target for a while, and forgets its round-trip times.
     pub fn set_aside(&mut self, now: Time, address: IpAddr, fault: TargetFault) {
+        self.set_aside_for(now, address, fault, ASIDE);
+    }
+
+    /// Excludes a target for this time, [`ASIDE`] at most.
+    pub fn set_aside_for(&mut self, now: Time, address: IpAddr, fault: TargetFault, time: Duration) {
+        let since = Time((now.0 + time).saturating_sub(ASIDE));
         if let Some(target) = self.targets.iter_mut().find(|target| target.address == address) {
-            *target = Target { status: TargetUse::Excluded(fault, now), rtt: Rtt::default(), ..*target };
+            *target = Target { status: TargetUse::Excluded(fault, since), rtt: Rtt::default(), ..*target };
         }
         self.fill(now);
+    }
+
+    /// Sets whether a target replies to another member only.
+    pub fn set_unreached(&mut self, address: IpAddr, unreached: bool) {
+        if let Some(target) = self.targets.iter_mut().find(|target| target.address == address) {
+            target.unreached = unreached;
+        }
+    }
+
+    /// The path may be another one: no target is known to reply to another member only.
+    pub fn forget_unreached(&mut self) {
+        self.targets.iter_mut().for_each(|target| target.unreached = false);
     }
 
     /// Adds the round-trip time of an active target; its conservative estimate.

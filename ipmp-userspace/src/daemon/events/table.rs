@@ -189,6 +189,11 @@ pub fn row(event: &Event) -> Row<'_> {
                 state until one does")).family(*family),
         Event::TargetsReply { group, family } => Row::new(Info, "targets-reply",
             format!("Targets of group {group} reply again ({family})")).family(*family),
+        Event::Split { group, family, targets } => Row::new(Warn, "split",
+            format!("Network of group {group} is split ({family}): {}; packets to hosts on the other side are lost",
+                targets.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "))).family(*family),
+        Event::SplitEnded { group, family } => Row::new(Info, "split-ended",
+            format!("Network of group {group} is no longer split ({family})")).family(*family),
         Event::TargetExcluded { member, target, slow: false } => Row::new(Info, "target-excluded",
             format!("Target {target}: no replies on {member} (5 lost in a row); excluded for 60 s"))
                 .member(member).target(*target),

@@ -190,6 +190,10 @@ impl View<'_> {
             }
         }
         reasons.extend(self.raised());
+        for family in Family::ALL {
+            let split = self.group.split(self.now, family);
+            reasons.extend(split.iter().map(|target| format!("{family}: the network is split: {target}.")));
+        }
         for (target, found) in self.group.unreliable_targets(self.now) {
             reasons.push(format!(
                 "Target {target} is unreliable: it answered by {}, and not each echo request, {} ago; such losses do not count.",

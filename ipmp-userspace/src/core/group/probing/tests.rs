@@ -846,6 +846,59 @@ fn forged_control_answers_do_not_keep_member_alive() {
 }
 
 #[test]
+fn split_network_is_reported_with_targets_of_each_member_until_it_is_whole() {
+    let mut wire = Wire::with_fdt(3, ms(1000));
+    wire.group.set_jitter(1);
+    wire.routers(&[router(1), router(2)]);
+    wire.run(ms(3000));
+    wire.cut.extend([(0, router(1)), (1, router(1)), (2, router(2))]);
+    let is_split = |wire: &Wire| !wire.group.split(wire.now, Family::V4).is_empty();
+    assert!(wire.until(is_split) <= ms(3000));
+    wire.run(ms(3000));
+    let targets = |wire: &Wire| {
+        let split = wire.group.split(wire.now, Family::V4);
+        split.iter().map(ToString::to_string).collect::<Vec<_>>()
+    };
+    let both = [
+        "192.168.178.1 replies on eth2, not on eth0 eth1",
+        "192.168.178.2 replies on eth0 eth1, not on eth2",
+    ];
+    assert_eq!(targets(&wire), both);
+    // As long as it lasts: excluded targets are known, and no target is reported again and again.
+    for _ in 0..300 {
+        wire.run(ms(1000));
+        assert_eq!(targets(&wire), both);
+    }
+    let lines = wire.said();
+    assert_eq!(lines.len(), 1, "{lines:?}");
+    assert!(lines[0].starts_with("Network of group g is split (inet): 192.168.178."), "{lines:?}");
+    assert_eq!(wire.usable(), [0, 1, 2]);
+    wire.cut.clear();
+    assert!(wire.until(|wire| !is_split(wire)) <= ms(5000));
+    wire.run(ms(100_000));
+    assert_eq!(wire.said(), ["Network of group g is no longer split (inet)"]);
+}
+
+#[test]
+fn silent_target_or_path_is_no_split() {
+    let mut wire = Wire::with_fdt(3, ms(1000));
+    wire.routers(&[router(1), router(2), router(3)]);
+    wire.run(ms(3000));
+    let is_split = |wire: &Wire| !wire.group.split(wire.now, Family::V4).is_empty();
+    for wait in [500, 2800, 3000, 3200, 10_000] {
+        wire.dead.insert(router(1));
+        wire.run(ms(wait));
+        wire.dead.clear();
+        wire.run(ms(70_000));
+        assert!(!wire.said().iter().any(|line| line.contains("split")), "{wait}");
+    }
+    wire.silent.insert(1);
+    failed(&mut wire, 1);
+    wire.run(ms(10_000));
+    assert!(!is_split(&wire) && !wire.said().iter().any(|line| line.contains("split")));
+}
+
+#[test]
 fn jitter_makes_rounds_early_but_never_late() {
     let mut wire = Wire::with_fdt(2, ms(1000));
     wire.group.set_jitter(7);

@@ -19,20 +19,24 @@ impl Group {
         self.discard_losses(now);
         let mut excluded = Vec::new();
         for member in self.members.iter_mut() {
-            let name = member.name().to_owned();
+            let number = member.number();
             for prober in member.probing_mut().probers_mut() {
                 if prober.judge(now, interval).lost > 0
                     && let Some(target) = prober.set_dead_target_aside(now)
                 {
-                    excluded.push((name.clone(), target));
+                    excluded.push((number, target));
                 }
             }
         }
         for (member, family, sequence) in due {
             self.finish_probe(now, member, family, sequence);
         }
-        for (member, target) in excluded {
-            self.report(Cause::ProbeResults, |_| Event::TargetExcluded { member, target, slow: false });
+        for (number, target) in excluded {
+            if !self.is_unreached(now, number, target)
+                && let Some(member) = self.member(number).map(|member| member.name().to_owned())
+            {
+                self.report(Cause::ProbeResults, |_| Event::TargetExcluded { member, target, slow: false });
+            }
         }
         self.probing.lose_neighbours(&self.members);
     }
@@ -43,6 +47,7 @@ impl Group {
             |member: &Member| member.probing().probers().next().is_none() && !member.probing().failed();
         if self.members.iter().all(unprobed) {
             self.probing.targets_unreachable = [false; 2];
+            Family::ALL.into_iter().for_each(|family| self.check_split(now, family));
             return;
         }
         // A verdict can make another one possible: a repaired member is evidence. Each member turns twice at most.
@@ -55,6 +60,7 @@ impl Group {
         }
         for family in Family::ALL {
             self.check_targets(now, family);
+            self.check_split(now, family);
         }
     }
 

@@ -1,7 +1,10 @@
 use std::time::Duration;
 
 use super::*;
-use crate::{core::flap, types::Family};
+use crate::{
+    core::{flap, probe::split::SplitTarget},
+    types::Family,
+};
 
 const LOG: &str = include_str!("../../../../../docs/log.md");
 
@@ -46,6 +49,16 @@ fn events() -> Vec<Event> {
         Event::HighProbeRate { group: group(), fdt: ms(22), per_second: 33 },
         Event::NoTargetReplies { group: group(), family },
         Event::TargetsReply { group: group(), family },
+        Event::Split {
+            group: group(),
+            family,
+            targets: vec![SplitTarget {
+                target: address,
+                reached_by: vec![member()],
+                not_reached_by: vec!["OTHER".into()],
+            }],
+        },
+        Event::SplitEnded { group: group(), family },
         Event::TargetUnreliable { member: member(), target: address },
         Event::TargetExcluded { member: member(), target: address, slow: false },
         Event::TargetExcluded { member: member(), target: address, slow: true },

@@ -3,7 +3,9 @@
 use std::time::Duration;
 
 use crate::{
-    control::report::probing::{Counters, Detection, MOST_TARGETS, ProbedTarget, Probing, Raised},
+    control::report::probing::{
+        Counters, Detection, MOST_TARGETS, ProbedTarget, Probing, Raised, SplitTarget,
+    },
     core::{
         self, Time,
         member::Member,
@@ -37,6 +39,15 @@ pub fn detection(group: &core::Group, now: Time) -> Detection {
         unreachable_families: Family::ALL
             .into_iter()
             .filter(|&family| group.targets_unreachable(family))
+            .collect(),
+        split: Family::ALL
+            .into_iter()
+            .flat_map(|family| group.split(now, family))
+            .map(|probe::split::SplitTarget { target, reached_by, not_reached_by }| SplitTarget {
+                target,
+                reached_by,
+                not_reached_by,
+            })
             .collect(),
     }
 }

@@ -1,0 +1,90 @@
+//! The daemon as a service of a Debian system, booted in a virtual machine with systemd as its first process.
+//!
+//! `cargo xtask test --soak` boots it.
+
+lab::lane!(alone, no_clsact = "runs in a virtual machine with a system of its own");
+
+use std::path::Path;
+use std::process::{Command, Output};
+use std::time::Duration;
+
+use lab::{SECOND, daemon, wait_until};
+
+/// An emulated machine takes its time.
+const PATIENCE: Duration = Duration::from_secs(180);
+
+fn run(line: &str) -> Output {
+    Command::new("sh").args(["-c", line]).output().unwrap_or_else(|error| panic!("{line}: {error}"))
+}
+
+fn ok(line: &str) -> String {
+    let output = run(line);
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    println!("# {line}\n{text}{}", String::from_utf8_lossy(&output.stderr));
+    assert!(output.status.success(), "{line}: {}", output.status);
+    text
+}
+
+/// Installs programs and units where a package does.
+fn install() {
+    let packaging = Path::new(env!("CARGO_MANIFEST_DIR")).with_file_name("packaging/systemd");
+    // The host's files are below /host.
+    let packaging = Path::new("/host").join(packaging.strip_prefix("/").unwrap());
+    for (program, directory) in [("ipmpd", "/usr/sbin"), ("ipmpctl", "/usr/bin"), ("ipmpstat", "/usr/bin")] {
+        let from = daemon::binary(program).unwrap();
+        ok(&format!("install -m 755 {} {directory}", from.display()));
+    }
+    ok(&format!("install -m 644 {}/*.service /lib/systemd/system", packaging.display()));
+    ok("systemctl daemon-reload");
+}
+
+/// Two cards, the ends of cables to a bridge.
+fn cables() {
+    ok("ip link add br0 type bridge && ip address add 192.0.2.1/24 dev br0 && ip link set br0 up");
+    for (card, port) in [("eth0", "port0"), ("eth1", "port1")] {
+        ok(&format!("ip link add {card} type veth peer name {port} && ip link set {port} master br0 up"));
+        ok(&format!("ip link set {card} up"));
+    }
+    ok("ip address add 192.0.2.10/24 dev eth0");
+}
+
+#[test]
+#[ignore = "needs a virtual machine with a system of its own: `cargo xtask test --soak` boots one"]
+fn system_debian12_service_is_supervised_and_groups_survive_its_restarts() {
+    lab::needs_root!();
+    assert!(Path::new("/run/guest").exists(), "this test installs files: it runs in a virtual machine only");
+    install();
+    cables();
+    let verified = run("systemd-analyze verify ipmpd.service ipmp-wait-online.service");
+    let complaints = String::from_utf8_lossy(&verified.stderr).into_owned();
+    assert!(!complaints.contains("cycle") && !complaints.contains("Unknown"), "{complaints}");
+    ok("systemctl enable --now ipmpd.service ipmp-wait-online.service");
+    ok("ipmpctl attach eth0 eth1 --group production0");
+    ok("ipmpctl wait-online production0");
+    let healthy = || run("ipmpctl health").status.success();
+    assert!(wait_until(PATIENCE, healthy), "{}", String::from_utf8_lossy(&run("ipmpctl health").stdout));
+    ok("ping -c 3 -W 10 -I 192.0.2.1 192.0.2.10");
+
+    let restarts = || ok("systemctl show --value --property NRestarts ipmpd").trim().parse::<u32>().unwrap();
+    for (signal, reason) in [("KILL", "code=killed, status=9/KILL"), ("STOP", "Watchdog timeout")] {
+        let before = restarts();
+        ok(&format!("kill -{signal} $(pidof ipmpd)"));
+        assert!(wait_until(PATIENCE, || restarts() > before), "not restarted after {signal}");
+        assert!(wait_until(PATIENCE, healthy), "{}", String::from_utf8_lossy(&run("ipmpctl health").stdout));
+        let log = ok("journalctl --unit ipmpd --no-pager");
+        assert!(log.contains(reason), "{reason}");
+    }
+    let log = ok("journalctl --unit ipmpd --no-pager");
+    assert_eq!(log.matches("Group production0 has been adopted with 2 members").count(), 2);
+    ok("ping -c 3 -W 10 -I 192.0.2.1 192.0.2.10");
+
+    let security = ok("systemd-analyze security ipmpd.service --no-pager");
+    let line = security.lines().find(|line| line.contains("Overall exposure level")).unwrap();
+    let level: f64 = line.split(' ').find_map(|word| word.parse().ok()).unwrap();
+    assert!(level <= 3.2, "{line}");
+    ok("systemctl stop ipmpd");
+    std::thread::sleep(SECOND);
+    ok("ping -c 3 -W 10 -I 192.0.2.1 192.0.2.10");
+    ok("ipmpd --teardown");
+    assert!(ok("ip -brief address show dev eth0").contains("192.0.2.10/24"));
+}
