@@ -36,7 +36,7 @@ mod replies;
 mod sentinel;
 
 pub use self::{
-    device::{Device, Offsets, link_state},
+    device::{Device, MAX_NAMESPACES, Offsets, link_state},
     replies::{
         ProbeReply, ProbeReplyKind, REPLIES_PER_WINDOW, ReplyCounters, ReplyWindows, echo_id_word, window,
     },

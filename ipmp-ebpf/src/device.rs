@@ -10,7 +10,7 @@
 use core::mem::{MaybeUninit, transmute};
 
 use aya_ebpf::{Global, helpers::generated::bpf_probe_read_kernel};
-use ipmp_common::maps::{Device, RDONLY_CAST};
+use ipmp_common::maps::{Device, MAX_NAMESPACES, RDONLY_CAST};
 
 /// BTF type of `struct net_device`, for the cast; 0 where the kernel has no cast.
 #[unsafe(no_mangle)]
@@ -29,6 +29,12 @@ static OFF_PTYPE_ALL: Global<u32> = Global::new(0);
 /// Offset of `dev` in a `sk_buff`.
 #[unsafe(no_mangle)]
 static OFF_SKB_DEV: Global<u32> = Global::new(0);
+
+/// Offsets in a `net`.
+#[unsafe(no_mangle)]
+static OFF_NET_LIST: Global<u32> = Global::new(0);
+#[unsafe(no_mangle)]
+static OFF_NET_COOKIE: Global<u32> = Global::new(0);
 
 /// `bpf_rdonly_cast`: the object as a readable pointer. rustc emits no relocation for a kernel function, so this calls an
 /// unused helper number, which user space replaces by the function.
@@ -123,4 +129,32 @@ pub fn of_packet(skb: *const core::ffi::c_void) -> Option<Device> {
         let ifindex: u32 = read(net_device + OFF_IFINDEX.load() as u64)?;
         Some(Device { net_device, netns, ifindex, updelay: 0 })
     }
+}
+
+/// Writes the cookies of all network namespaces, from that of the packet on, and returns their number; 0 if not all were found. One of
+/// them is no cookie: it is read beside the head of the list, which is in no namespace.
+///
+/// The kernel changes the list with `list_add_tail_rcu` and `list_del_rcu`, and programs run in a read-side critical section of RCU.
+///
+/// # Safety
+/// There must be room for [`MAX_NAMESPACES`] cookies.
+#[inline(always)]
+pub unsafe fn namespaces(skb: *const core::ffi::c_void, cookies: *mut u64) -> i32 {
+    let to_cookie = u64::from(OFF_NET_COOKIE.load()).wrapping_sub(u64::from(OFF_NET_LIST.load()));
+    let Some(device) = of_packet(skb) else { return 0 };
+    let first = device.netns + u64::from(OFF_NET_LIST.load());
+    let mut node = first;
+    for count in 0..MAX_NAMESPACES {
+        // SAFETY: integers; the caller's room.
+        let next = unsafe {
+            *cookies.add(count) = read(node.wrapping_add(to_cookie)).unwrap_or(0);
+            read::<u64>(node)
+        };
+        match next {
+            Some(next) if next == first => return count as i32 + 1,
+            Some(next) => node = next,
+            None => return 0,
+        }
+    }
+    0
 }

@@ -30,7 +30,14 @@ pub struct Offsets {
     pub skb_dev: u32,
     /// `net_device.ptype_all`, the list of packet sockets for every protocol on the device; 0 where the kernel keeps it elsewhere.
     pub ptype_all: u32,
+    /// `net.list`, the list of all network namespaces; 0: unknown.
+    pub net_list: u32,
+    /// `net.net_cookie`
+    pub net_cookie: u32,
 }
+
+/// Maximum number of network namespaces whose cookies are read at once: bounds the verifier's walk.
+pub const MAX_NAMESPACES: usize = 1024;
 
 /// Bits of `net_device.state`: `include/linux/netdevice.h`, `enum netdev_state_t`. Unchanged since Linux 2.6.
 pub mod link_state {

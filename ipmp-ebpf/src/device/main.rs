@@ -8,7 +8,7 @@ use aya_ebpf::{
     macros::{btf_map, classifier},
     programs::TcContext,
 };
-use ipmp_common::maps::Device;
+use ipmp_common::maps::{Device, MAX_NAMESPACES};
 use ipmp_ebpf::device;
 
 #[btf_map]
@@ -17,6 +17,9 @@ static found: Array<Device, 1> = Array::new();
 #[btf_map]
 #[allow(non_upper_case_globals, reason = "the name of the map")]
 static found_state: Array<u64, 1> = Array::new();
+#[btf_map]
+#[allow(non_upper_case_globals, reason = "the name of the map")]
+static namespaces: Array<[u64; MAX_NAMESPACES], 1> = Array::new();
 
 /// Returns 1 when `found` holds the packet's device, and `found_state` the device's state word.
 #[classifier]
@@ -32,6 +35,14 @@ pub fn find_device(ctx: TcContext) -> i32 {
         *state_place = state;
     }
     1
+}
+
+/// Returns the number of cookies in `namespaces`: those of all network namespaces, or 0.
+#[classifier]
+pub fn list_namespaces(ctx: TcContext) -> i32 {
+    let Some(place) = namespaces.get_ptr_mut(0) else { return 0 };
+    // SAFETY: the value of the map is that large.
+    unsafe { device::namespaces(ctx.skb.skb.cast(), place.cast()) }
 }
 
 /// Loaded to find out whether the kernel lets programs read its memory; never run.

@@ -215,6 +215,10 @@ pub enum Event {
         group: String,
         mac: [u8; 6],
     },
+    /// What daemons left of network namespaces that no longer exist is removed.
+    DeadNamespacesRemoved {
+        count: usize,
+    },
     /// The timer of the datapath had stopped; it runs again.
     SentinelRestarted,
     /// It has stopped, and cannot be started.

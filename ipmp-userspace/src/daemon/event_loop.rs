@@ -131,6 +131,9 @@ impl EventLoop {
         };
         startup::adopt::adopt(&mut event_loop.manager).await?;
         event_loop.resync(&Trigger::Start).await?;
+        if let Some(removed) = startup::dead_namespaces::remove() {
+            event_loop.manager.log(&Trigger::Start, None, &removed);
+        }
         if let Err(error) = priority::set_realtime() {
             log::info!(
                 "no real-time priority: {error}; with CAP_SYS_NICE announcements would be in time on a busy machine, too"

@@ -1,6 +1,7 @@
 //! From the start of the daemon to its first event, and `ipmpd --teardown`.
 
 pub mod adopt;
+pub mod dead_namespaces;
 pub mod lock;
 pub mod priority;
 pub mod teardown;

@@ -64,6 +64,7 @@ impl Kernel {
         let device = btf.find(KIND_STRUCT, "net_device")?;
         let net_device = btf.members_of(device)?;
         let sk_buff = btf.members_of(btf.find(KIND_STRUCT, "sk_buff")?)?;
+        let net = btf.find(KIND_STRUCT, "net").and_then(|net| btf.members_of(net)).unwrap_or_default();
         let offsets = Offsets {
             state: *net_device.get("state")?,
             ifindex: *net_device.get("ifindex")?,
@@ -71,6 +72,8 @@ impl Kernel {
             operstate: *net_device.get("operstate")?,
             skb_dev: *sk_buff.get("dev")?,
             ptype_all: net_device.get("ptype_all").copied().unwrap_or(0),
+            net_list: net.get("list").copied().unwrap_or(0),
+            net_cookie: net.get("net_cookie").copied().unwrap_or(0),
         };
         let function = btf.find(KIND_FUNC, "bpf_rdonly_cast");
         let cast = function.map(|function| Cast { function: function as u32, net_device: device as u32 });

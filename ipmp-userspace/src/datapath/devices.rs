@@ -1,13 +1,13 @@
 //! The addresses of devices in the kernel, which programs read carriers from.
 
-use std::{mem::MaybeUninit, os::fd::AsRawFd};
+use std::{collections::BTreeSet, mem::MaybeUninit, os::fd::AsRawFd};
 
 use aya::{
     Ebpf, EbpfLoader, TestRun,
     maps::Array,
     programs::{SchedClassifier, TestRunOptions},
 };
-use ipmp_common::maps::{Device, link_state};
+use ipmp_common::maps::{Device, MAX_NAMESPACES, link_state};
 use nix::net::if_::if_indextoname;
 
 use super::{
@@ -19,6 +19,8 @@ use super::{
 
 /// The program that finds a device.
 const FIND: &str = "find_device";
+/// The program that lists network namespaces.
+const LIST: &str = "list_namespaces";
 /// A program that loads only where the kernel lets programs read its memory: not with `lockdown=confidentiality`.
 const PROBE: &str = "read_kernel_memory";
 /// Offset of `ifindex` in `struct __sk_buff`.
@@ -76,6 +78,29 @@ impl DeviceFinder {
         let found = Array::<_, Device>::try_from(found).map_err(map_error("found"))?;
         let device = found.get(&0, 0).map_err(map_error("found"))?;
         if result.return_value == 1 && device.ifindex == ifindex { Ok(device) } else { Err(vanished()) }
+    }
+
+    /// Cookies of all network namespaces of the host, with or without a process in them; `None` if programs may not read kernel
+    /// memory, or there are [`MAX_NAMESPACES`] or more.
+    ///
+    /// # Errors
+    /// [`Error::Load`] or [`Error::Map`].
+    pub fn namespaces(&mut self) -> Result<Option<BTreeSet<u64>>, Error> {
+        if !self.reads_kernel_memory {
+            return Ok(None);
+        }
+        let packet = [0u8; 64];
+        let result = objects::load(&mut self.object, LIST)?
+            .test_run(TestRunOptions { data_in: Some(&packet), ..Default::default() })
+            .map_err(|error| Error::Load { program: LIST, reason: one_line(&error) })?;
+        let cookies = self.object.map("namespaces").expect("the object has this map");
+        let cookies =
+            Array::<_, [u64; MAX_NAMESPACES]>::try_from(cookies).map_err(map_error("namespaces"))?;
+        let cookies = cookies.get(&0, 0).map_err(map_error("namespaces"))?;
+        let found: BTreeSet<u64> = cookies.into_iter().take(result.return_value as usize).collect();
+        // The list was read as expected if the own namespace is in it.
+        let is_complete = found.contains(&super::pins::netns_cookie()?);
+        Ok(is_complete.then_some(found))
     }
 
     /// Whether the device with this index is administratively up. It takes no `rtnl` lock, which a program that deletes the

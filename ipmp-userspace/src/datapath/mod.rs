@@ -29,7 +29,7 @@ pub mod sentinel;
 #[cfg(test)]
 mod tests;
 
-use std::{cell::RefCell, rc::Rc};
+use std::{cell::RefCell, collections::BTreeSet, rc::Rc};
 
 pub use attach::{AttachKind, other_filters};
 pub use error::Error;
@@ -215,6 +215,15 @@ impl Datapath {
         pins.remove_if_empty();
         Ok(groups)
     }
+}
+
+/// Cookies of all network namespaces of the host; `None` if they cannot be read, as with `lockdown=confidentiality`.
+///
+/// # Errors
+/// A missing capability or kernel feature, with the remedy.
+pub fn living_namespaces() -> Result<Option<BTreeSet<u64>>, Error> {
+    check_capabilities()?;
+    DeviceFinder::load(&Kernel::running()?)?.namespaces()
 }
 
 /// The capabilities that the datapath needs, by number (`linux/capability.h`).

@@ -35,6 +35,8 @@ impl Constants {
                 ("OFF_OPERSTATE", offsets.operstate),
                 ("OFF_SKB_DEV", offsets.skb_dev),
                 ("OFF_PTYPE_ALL", offsets.ptype_all),
+                ("OFF_NET_LIST", offsets.net_list),
+                ("OFF_NET_COOKIE", offsets.net_cookie),
             ],
             longs: Vec::new(),
         }

@@ -111,6 +111,15 @@ impl Pins {
     }
 }
 
+/// The pins of every network namespace, by its cookie, in every layout.
+pub fn of_all_namespaces() -> Vec<(u64, PathBuf)> {
+    let entries = |directory: &Path| fs::read_dir(directory).into_iter().flatten().flatten();
+    entries(&Path::new(BPFFS).join("ipmp"))
+        .flat_map(|layout| entries(&layout.path()))
+        .filter_map(|entry| Some((entry.file_name().to_str()?.parse().ok()?, entry.path())))
+        .collect()
+}
+
 /// The cookie of the network namespace: unique until the host reboots.
 ///
 /// # Errors

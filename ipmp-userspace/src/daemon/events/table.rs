@@ -221,6 +221,8 @@ pub fn row(event: &Event) -> Row<'_> {
             format!("The hardware address of {member} is now {}", Mac::from(*mac))).member(member),
         Event::GroupMacChanged { group, mac } => Row::new(Info, "group-mac-changed",
             format!("The hardware address of group {group} is now {}", Mac::from(*mac))),
+        Event::DeadNamespacesRemoved { count } => Row::new(Info, "dead-namespaces-removed",
+            format!("Pins and run files of deleted network namespaces have been removed: {count}")),
         Event::SentinelRestarted => Row::new(Warn, "sentinel-restarted",
             "The sentinel has stopped; it has been started again".into()),
         Event::SentinelMissing { why } => Row::new(Error, "sentinel-missing",

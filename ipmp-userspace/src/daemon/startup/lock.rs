@@ -13,7 +13,7 @@ use nix::{
 };
 
 /// Where the locks of all network namespaces are.
-const DIRECTORY: &str = "/run/ipmp";
+pub(super) const DIRECTORY: &str = "/run/ipmp";
 
 /// Cause the lock cannot be taken.
 #[derive(Debug, thiserror::Error)]

@@ -1,9 +1,10 @@
 //! `ipmpd --teardown`: restores the configuration from before the first attach, without a running daemon.
 
-use super::{Error, lock::Lock};
+use super::{Error, dead_namespaces, lock::Lock};
 use crate::{
     announce::{Announcement, Sender},
     daemon::{
+        events::table::row,
         group::{hardware_filters, test_addresses},
         migration::{Place, restore_all},
         state_file::{SavedGroup, StateFile},
@@ -61,6 +62,9 @@ pub async fn teardown() -> Result<Vec<String>, Error> {
     }
     file.state.groups.clear();
     file.save()?;
+    if let Some(removed) = dead_namespaces::remove() {
+        log::info!("{}", row(&removed).text);
+    }
     Ok(names)
 }
 

@@ -18,6 +18,7 @@ fn running_kernel_has_all_offsets() {
     assert_ne!(kernel.offsets.state, kernel.offsets.nd_net);
     assert!(kernel.offsets.ifindex > 0 && kernel.offsets.skb_dev > 0, "{kernel:?}");
     assert!(kernel.offsets.ptype_all > 0, "{kernel:?}");
+    assert!(kernel.offsets.net_list > 0 && kernel.offsets.net_cookie > 0, "{kernel:?}");
 }
 
 #[test]

@@ -70,6 +70,7 @@ fn events() -> Vec<Event> {
         Event::NotLive { member: member() },
         Event::MacChanged { member: member(), mac: [2, 0, 0, 0, 0, 0xab] },
         Event::GroupMacChanged { group: group(), mac: [2, 0, 0, 0, 0, 0xab] },
+        Event::DeadNamespacesRemoved { count: 55 },
         Event::SentinelRestarted,
         Event::SentinelMissing { why: "REASON".into() },
         Event::SysctlRestored {
@@ -134,6 +135,7 @@ fn every_event_is_documented_with_severity_and_kind() {
         ("22 ms", "FDT ms"),
         ("33 probes", "COUNT probes"),
         ("line 44", "line COUNT"),
+        ("removed: 55", "removed: COUNT"),
     ];
     let events = events();
     for row in events.iter().map(row) {
