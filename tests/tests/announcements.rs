@@ -1,13 +1,13 @@
 //! Announcements of data addresses: which, when, and how many a port receives.
 
-lab::lane!(side_by_side, seconds = 25);
+lab::lane!(side_by_side, seconds = 30);
 
 use std::collections::BTreeSet;
 use std::net::{Ipv4Addr, Ipv6Addr};
 use std::sync::{Arc, Mutex, atomic::AtomicBool};
 use std::time::{Duration, Instant};
 
-use lab::network::DATA;
+use lab::network::{DATA, DATA6};
 use lab::packet::PacketSocket;
 use lab::production::GROUP;
 use lab::{
@@ -234,6 +234,32 @@ fn ipv4_address_of_another_host_is_not_announced_and_claims_are_answered_once() 
     assert_eq!(of(free), 2, "{:?}", recorder.seen());
     assert_eq!(production.daemon.log_matches(&claimed, 0).len(), 1);
     println!("{owned}; {claimed}");
+    production.assert_clean();
+}
+
+#[test]
+fn ipv6_address_claimed_by_advertisement_is_reported_and_announced_once() {
+    lab::needs_root!();
+    let lab = Lab::tutorial().unwrap();
+    let production =
+        Production::builder(&lab).settings("announce-count=1 announce-interval=60s").create().unwrap();
+    let peer = lab.peer(1);
+    let rival =
+        PacketSocket::open(peer.namespace(), Some(host::INTERFACE), &filter::ethertype(0x88b5)).unwrap();
+    let claim = lab::neighbour::unsolicited_advertisement(peer.mac(), DATA6).unwrap();
+    let claimed = format!("Another host ({}) claims data address {DATA6}", lab::show_mac(peer.mac()));
+    let macs = advertised(peer, DATA6, || {
+        for _ in 0..20 {
+            rival.send(&claim).unwrap();
+            std::thread::sleep(SECOND / 100);
+        }
+        production.daemon.wait_line(&claimed, 0, TIMEOUT).unwrap();
+        std::thread::sleep(SECOND / 2);
+    });
+    let inbound = lab.member(&production.inbound(DATA6).unwrap()).mac();
+    println!("{claimed}; announced by {macs:02x?}");
+    assert_eq!(macs, [inbound]);
+    assert_eq!(production.daemon.log_matches(&claimed, 0).len(), 1);
     production.assert_clean();
 }
 

@@ -297,7 +297,7 @@ pub enum Event {
         address: IpAddr,
         group: String,
     },
-    /// Another host claims an IPv4 address of the group. `announced`: it was announced before, and is once more; else it is
+    /// Another host claims an address of the group. `announced`: it was announced before, and is once more; else it is
     /// not announced.
     AddressClaimed {
         address: IpAddr,

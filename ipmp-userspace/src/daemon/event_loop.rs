@@ -12,7 +12,7 @@
 //! A hint is handled before anything else, from the masks alone. The query to the kernel that follows each hint
 //! (docs/design/sentinel.md) runs beside the loop; its result arrives as an event.
 
-use std::{collections::BTreeSet, io, path::PathBuf, time::Duration};
+use std::{collections::BTreeSet, io, net::IpAddr, path::PathBuf, time::Duration};
 
 use ipmp_common::maps::{Hint, HintKind};
 use tokio::{
@@ -38,7 +38,7 @@ use super::{
     watchdog::Watchdog,
 };
 use crate::{
-    announce::Claims,
+    announce::{Advertisements, Claim, Claims},
     control::{probes::Feeds, request},
     core::{Event, Time},
     datapath::{Datapath, Hints, Interval, ProbeReplies},
@@ -65,6 +65,8 @@ pub struct EventLoop {
     replies: AsyncFd<ProbeReplies>,
     /// ARP packets of other hosts that claim addresses of the groups.
     claims: AsyncFd<Claims>,
+    /// The same by Neighbour Advertisements.
+    advertisements: AsyncFd<Advertisements>,
     /// The state of the groups' addresses of which claims are received.
     watched: Vec<(u32, u64, u64)>,
     alarm: Alarm,
@@ -111,6 +113,12 @@ impl EventLoop {
                     // SAFETY: the claims own their socket, return the same one every time, and close it when they are
                     // dropped.
                     Ok(unsafe { AsyncFd::register_with_interest(claims, Interest::READABLE) }?)
+                })
+                .map_err(Error::PacketSocket)?,
+            advertisements: Advertisements::open()
+                .and_then(|advertisements| {
+                    // SAFETY: as for the claims.
+                    Ok(unsafe { AsyncFd::register_with_interest(advertisements, Interest::READABLE) }?)
                 })
                 .map_err(Error::PacketSocket)?,
             watched: Vec::new(),
@@ -198,9 +206,15 @@ impl EventLoop {
                     if claims.is_empty() {
                         ready.clear_ready();
                     }
-                    let trigger = Trigger::Kernel(now());
-                    let (groups, mut context) = self.manager.context(&trigger);
-                    conflicts::receive(groups, &mut context, &claims);
+                    self.handle_claims(&claims);
+                }
+                ready = self.advertisements.readable_mut() => {
+                    let mut ready = ready.map_err(|source| Error::Watch { what: "advertisements", source })?;
+                    let claims = ready.get_inner_mut().drain();
+                    if claims.is_empty() {
+                        ready.clear_ready();
+                    }
+                    self.handle_claims(&claims);
                 }
                 Some(result) = self.task_results.recv() => {
                     kernel_changes::apply_result(&mut self.manager, &Trigger::Kernel(now()), result).await;
@@ -239,9 +253,18 @@ impl EventLoop {
             .map(|group| (group.interface.ifindex, group.addresses.version(), group.vlans.version()))
             .collect();
         if versions != self.watched {
-            let addresses = self.manager.groups.values().flat_map(conflicts::watched).collect();
-            if let Err(error) = self.claims.get_mut().watch(addresses) {
-                log::error!("cannot receive claims of other hosts to data addresses: {error}");
+            let (mut v4, mut v6) = (BTreeSet::new(), BTreeSet::new());
+            for address in self.manager.groups.values().flat_map(conflicts::watched) {
+                let _ = match address {
+                    IpAddr::V4(address) => v4.insert(address),
+                    IpAddr::V6(address) => v6.insert(address),
+                };
+            }
+            let watching = self.claims.get_mut().watch(v4);
+            for result in [watching, self.advertisements.get_mut().watch(v6)] {
+                if let Err(error) = result {
+                    log::error!("cannot receive claims of other hosts to data addresses: {error}");
+                }
             }
             self.watched = versions;
         }
@@ -257,6 +280,12 @@ impl EventLoop {
         let changes: Vec<Change> = std::iter::once(change).chain(more).collect();
         kernel_changes::addresses_changed(&mut self.manager, &trigger, &changes).await;
         Ok(())
+    }
+
+    fn handle_claims(&mut self, claims: &[Claim]) {
+        let trigger = Trigger::Kernel(now());
+        let (groups, mut context) = self.manager.context(&trigger);
+        conflicts::receive(groups, &mut context, claims);
     }
 
     async fn handle_change(&mut self, trigger: &Trigger, change: Change) -> Result<(), Error> {

@@ -116,7 +116,7 @@ pub async fn change(group: &mut RunningGroup, context: &mut Context<'_>, changes
     }
     group.addresses.version += 1;
     let mut inputs = Vec::new();
-    // Addresses that are removed have their room until the datapath has been told.
+    // Addresses that are removed keep their room until the datapath has released it.
     let mut free = room(group);
     for &AddressChange { address, prefix, kind } in changes {
         if kind == ChangeKind::Removed {
@@ -169,7 +169,7 @@ fn add_unknown(group: &mut RunningGroup, context: &mut Context<'_>, address: IpA
     followers::forget_learnt(group, address);
 }
 
-/// Removes an address; returns whether the state machine must be told.
+/// Removes an address; returns whether this is news to the state machine.
 fn remove_known(group: &mut RunningGroup, context: &mut Context<'_>, address: IpAddr, prefix: u8) -> bool {
     if group.addresses.over_limit.remove(&(address, prefix)).is_some() {
         return false;
