@@ -286,6 +286,12 @@ pub enum Event {
         address: IpAddr,
         group: String,
     },
+    /// The group has as many addresses as the datapath has room for.
+    AddressOverLimit {
+        address: IpAddr,
+        group: String,
+        limit: u32,
+    },
     /// A sender behind this host uses an address that is no data address.
     AddressLearned {
         address: IpAddr,

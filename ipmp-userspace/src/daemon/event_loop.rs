@@ -49,6 +49,8 @@ use crate::{
 const IDLE: Duration = Duration::from_secs(3600);
 /// The same while the datapath logs: its log is read this often.
 const DATAPATH_LOG: Duration = Duration::from_millis(100);
+/// Most changes of addresses that are handled in a turn: as many as a group has addresses, since a turn costs as much as all.
+const ADDRESSES_AT_ONCE: usize = ipmp_common::maps::MAX_ADDRESSES as usize;
 /// Requests that may wait.
 const REQUESTS: usize = 16;
 
@@ -184,6 +186,10 @@ impl EventLoop {
                 expired = self.alarm.expired() => {
                     expired.map_err(|source| Error::Watch { what: "the clock", source })?;
                     self.handle_deadline().await;
+                    // Deadlines may follow each other closely: while thousands of addresses are announced.
+                    if let Some(change) = self.watch.try_next() {
+                        self.handle_watched(change).await?;
+                    }
                 }
                 ready = self.replies.readable_mut() => {
                     let mut ready = ready.map_err(|source| Error::Watch { what: "replies", source })?;
@@ -192,7 +198,7 @@ impl EventLoop {
                 }
                 change = self.watch.next() => {
                     let change = change?;
-                    self.handle_change(&Trigger::Kernel(now()), change).await?;
+                    self.handle_watched(change).await?;
                 }
                 ready = self.claims.readable_mut() => {
                     let mut ready = ready.map_err(|source| Error::Watch { what: "claims", source })?;
@@ -262,6 +268,18 @@ impl EventLoop {
             }
             self.watched = versions;
         }
+    }
+
+    async fn handle_watched(&mut self, change: Change) -> Result<(), Error> {
+        let trigger = Trigger::Kernel(now());
+        let (Change::Address { .. } | Change::AddressRemoved { .. }) = change else {
+            return self.handle_change(&trigger, change).await;
+        };
+        // Those that are waiting are handled together: each alone costs as much as all.
+        let more = std::iter::from_fn(|| self.watch.next_address()).take(ADDRESSES_AT_ONCE);
+        let changes: Vec<Change> = std::iter::once(change).chain(more).collect();
+        kernel_changes::addresses_changed(&mut self.manager, &trigger, &changes).await;
+        Ok(())
     }
 
     fn handle_claims(&mut self, claims: &[Claim]) {
