@@ -482,7 +482,7 @@ fn leftovers_of_deleted_namespaces_are_removed_and_those_of_existing_ones_stay()
     lab::needs_root!();
     let lab = Lab::builder().members(2).build().unwrap();
     let (existing_namespace, kept) = abandoned_group(&lab, "kept");
-    // A group whose interface and members are gone, in a namespace that still exists.
+    // A group whose interface and members are removed, in a namespace that still exists.
     let (bare_namespace, bare) = abandoned_group(&lab, "bare");
     for interface in ["eth0", "eth1", "g0"] {
         bare_namespace.ip(&format!("link del {interface}")).unwrap();
@@ -492,7 +492,7 @@ fn leftovers_of_deleted_namespaces_are_removed_and_those_of_existing_ones_stay()
         drop(namespace);
         command::run(Command::new("ip").args(["netns", "del", &name])).unwrap();
     };
-    let (namespace, left) = abandoned_group(&lab, "gone");
+    let (namespace, left) = abandoned_group(&lab, "removed");
     delete(namespace);
     // Of another layout, without the marks of ours.
     let other = PathBuf::from("/sys/fs/bpf/ipmp/v1").join(left[0].file_name().unwrap());
