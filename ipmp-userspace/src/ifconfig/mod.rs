@@ -1,6 +1,6 @@
 //! `ipmp-ifconfig`: the part of `ifconfig` of Solaris that administers IPMP (docs/solaris.md).
 //!
-//! [`grammar`] reads a line, [`plan`] says what it changes on a [`host`], [`display`] shows interfaces. Nothing is changed before
+//! [`grammar`] reads a line, [`plan`] says what it changes on a [`host`], [`mod@display`] shows interfaces. Nothing is changed before
 //! the whole line is known to be valid.
 
 pub mod display;
