@@ -9,6 +9,7 @@ pub mod control;
 pub mod core;
 pub mod daemon;
 pub mod datapath;
+pub mod ifconfig;
 pub mod link;
 pub mod probe;
 pub mod stat;

@@ -39,6 +39,7 @@
 //! | [`host`], [`mod@ping`] | the router and the peers; echo requests |
 //! | [`neighbour`], [`resolver`] | ARP and Neighbour Discovery messages; many resolutions at the same time |
 //! | [`oracle`] | checks that no frame on any cable contains the group's MAC |
+//! | [`tutorial`] | the output in the tutorial, and the comparison with it |
 //! | [`snapshot`] | the configuration of the host, for comparison |
 //! | [`measurement_lock`] | keeps tests that measure from running at the same time |
 //! | [`frame_counter`] | counts frames of a kind on every cable |
@@ -93,6 +94,7 @@ pub mod spoofer;
 pub mod statistics;
 pub mod stream;
 pub mod tap;
+pub mod tutorial;
 pub mod wait;
 pub mod worker;
 

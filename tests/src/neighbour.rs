@@ -5,6 +5,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use anyhow::{Context as _, Result};
 use etherparse::{
     ArpHardwareId, ArpOperation, ArpPacket, EtherType, Icmpv6Header, Icmpv6Type, PacketBuilder,
+    icmpv6::NeighborAdvertisementHeader,
 };
 
 use crate::Mac;
@@ -40,6 +41,22 @@ pub fn neighbour_solicitation(mac: Mac, source: Ipv6Addr, target: Ipv6Addr) -> R
         .icmpv6(Icmpv6Type::NeighborSolicitation)
         .write(&mut frame, &options)
         .context("cannot build a neighbour solicitation")?;
+    Ok(frame)
+}
+
+/// A neighbour advertisement to all nodes, with the override flag: `mac` has `address`.
+pub fn unsolicited_advertisement(mac: Mac, address: Ipv6Addr) -> Result<Vec<u8>> {
+    let all_nodes = Ipv6Addr::new(0xff02, 0, 0, 0, 0, 0, 0, 1);
+    let mut options = address.octets().to_vec();
+    options.extend_from_slice(&[2, 1]);
+    options.extend_from_slice(&mac);
+    let header = NeighborAdvertisementHeader { router: false, solicited: false, r#override: true };
+    let mut frame = Vec::new();
+    PacketBuilder::ethernet2(mac, [0x33, 0x33, 0, 0, 0, 1])
+        .ipv6(address.octets(), all_nodes.octets(), 255)
+        .icmpv6(Icmpv6Type::NeighborAdvertisement(header))
+        .write(&mut frame, &options)
+        .context("cannot build a neighbour advertisement")?;
     Ok(frame)
 }
 

@@ -1,17 +1,18 @@
 //! Announcements of data addresses: which, when, and how many a port receives.
 
-lab::lane!(side_by_side, seconds = 25);
+lab::lane!(side_by_side, seconds = 30);
 
 use std::collections::BTreeSet;
 use std::net::{Ipv4Addr, Ipv6Addr};
 use std::sync::{Arc, Mutex, atomic::AtomicBool};
 use std::time::{Duration, Instant};
 
-use lab::network::DATA;
+use lab::network::{DATA, DATA6};
 use lab::packet::PacketSocket;
 use lab::production::GROUP;
 use lab::{
-    Host, Lab, Mac, MeasurementLock, Production, SECOND, Stream, TIMEOUT, Worker, filter, host, wait_until,
+    Host, Lab, Mac, MeasurementLock, MemberKind, Production, SECOND, Stream, TIMEOUT, Worker, filter, host,
+    wait_until,
 };
 
 /// Data addresses beside [`DATA`].
@@ -136,6 +137,53 @@ fn failed_member_lets_all_addresses_be_announced_within_the_rate() {
     production.assert_clean();
 }
 
+/// How a member fails.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Failure {
+    /// The interface is set down.
+    HostSide,
+    /// The switch port is set down.
+    FarEnd,
+    /// The carrier of a TAP device goes down.
+    Tap,
+}
+
+/// The inbound member of [`DATA`] fails: it is announced `count` times, with the MAC of the next one, and then no more.
+fn assert_announced_exactly(failure: Failure, count: usize) {
+    let kind = if failure == Failure::Tap { MemberKind::Tap } else { MemberKind::Veth };
+    let lab = Lab::builder().kind(kind).build().unwrap();
+    let settings = format!("announce-count={count} announce-interval=3600s");
+    let production = Production::builder(&lab).settings(&settings).create().unwrap();
+    let recorder = Recorder::start(lab.peer(0));
+    // Those of the new address end first: one every two seconds.
+    let interval = 2 * SECOND;
+    std::thread::sleep(interval * count as u32);
+    recorder.clear();
+    let failed = production.inbound(DATA).unwrap();
+    match failure {
+        Failure::HostSide => drop(lab.host().ip(&format!("link set {failed} down")).unwrap()),
+        Failure::FarEnd | Failure::Tap => drop(lab.member(&failed).cable().pull().unwrap()),
+    }
+    production.wait_usable(2).unwrap();
+    let holder = lab.member(&production.inbound(DATA).unwrap()).mac();
+    assert!(wait_until(TIMEOUT, || recorder.seen().len() >= count), "{:?}", recorder.seen());
+    std::thread::sleep(2 * interval);
+    let seen: Vec<_> = recorder.seen().iter().map(|one| (one.address, one.mac)).collect();
+    println!("{failure:?}, announce-count={count}: {seen:02x?}");
+    assert_eq!(seen, vec![(DATA, holder); count], "{failure:?}");
+    production.assert_clean();
+}
+
+#[test]
+fn failover_is_announced_exactly_as_often_as_set() {
+    lab::needs_root!();
+    std::thread::scope(|scope| {
+        for (failure, count) in [(Failure::HostSide, 1), (Failure::FarEnd, 3), (Failure::Tap, 2)] {
+            scope.spawn(move || assert_announced_exactly(failure, count));
+        }
+    });
+}
+
 /// MACs in Neighbour Advertisements for an address that a peer receives, while `work` runs.
 fn advertised(peer: &Host, address: Ipv6Addr, work: impl FnOnce()) -> Vec<Mac> {
     let socket =
@@ -234,6 +282,32 @@ fn ipv4_address_of_another_host_is_not_announced_and_claims_are_answered_once() 
     assert_eq!(of(free), 2, "{:?}", recorder.seen());
     assert_eq!(production.daemon.log_matches(&claimed, 0).len(), 1);
     println!("{owned}; {claimed}");
+    production.assert_clean();
+}
+
+#[test]
+fn ipv6_address_claimed_by_advertisement_is_reported_and_announced_once() {
+    lab::needs_root!();
+    let lab = Lab::tutorial().unwrap();
+    let production =
+        Production::builder(&lab).settings("announce-count=1 announce-interval=60s").create().unwrap();
+    let peer = lab.peer(1);
+    let rival =
+        PacketSocket::open(peer.namespace(), Some(host::INTERFACE), &filter::ethertype(0x88b5)).unwrap();
+    let claim = lab::neighbour::unsolicited_advertisement(peer.mac(), DATA6).unwrap();
+    let claimed = format!("Another host ({}) claims data address {DATA6}", lab::show_mac(peer.mac()));
+    let macs = advertised(peer, DATA6, || {
+        for _ in 0..20 {
+            rival.send(&claim).unwrap();
+            std::thread::sleep(SECOND / 100);
+        }
+        production.daemon.wait_line(&claimed, 0, TIMEOUT).unwrap();
+        std::thread::sleep(SECOND / 2);
+    });
+    let inbound = lab.member(&production.inbound(DATA6).unwrap()).mac();
+    println!("{claimed}; announced by {macs:02x?}");
+    assert_eq!(macs, [inbound]);
+    assert_eq!(production.daemon.log_matches(&claimed, 0).len(), 1);
     production.assert_clean();
 }
 

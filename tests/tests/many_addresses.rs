@@ -1,5 +1,6 @@
 //! 256 data addresses on four members: their inbound members are balanced after every failure and repair, all of them are
-//! announced in small batches, and outbound failover is as fast as with one address.
+//! announced in small batches, and outbound failover is as fast as with one address. Thousands of addresses are added and
+//! removed in linear time, up to a limit.
 
 lab::lane!(alone);
 
@@ -13,8 +14,8 @@ use lab::network::DATA;
 use lab::packet::PacketSocket;
 use lab::production::GROUP;
 use lab::{
-    Host, Lab, MS, Mac, MeasurementLock, Member, MemberKind, Production, SECOND, Stream, TIMEOUT, Worker,
-    clock, filter, host, percentile, show_mac, wait_until,
+    Host, Lab, MS, Mac, MeasurementLock, Member, MemberKind, Namespace, Production, SECOND, Stream, TIMEOUT,
+    Worker, clock, command, filter, host, percentile, show_mac, wait_until,
 };
 
 const MEMBERS: usize = 4;
@@ -34,6 +35,13 @@ const SPACING: Duration = Duration::from_secs(2);
 const PULLS: usize = 5;
 /// An outage that begins later after a pull has another cause.
 const WINDOW: Duration = Duration::from_millis(20);
+
+/// Addresses that another program adds; also four times as many.
+const FEW: usize = 1000;
+/// Most addresses of a group and its members.
+const LIMIT: usize = 4096;
+/// Maximum time for thousands of addresses.
+const PATIENCE: Duration = Duration::from_secs(120);
 
 /// A data address of the group by number: 1 and more.
 fn address(number: usize) -> Ipv4Addr {
@@ -230,5 +238,76 @@ fn outbound_failover_is_as_fast_as_with_one_address() {
     for outage in [many, without] {
         assert!(outage < 10 * one.max(MS), "{outage:?} with {ADDRESSES} addresses, {one:?} with one");
     }
+    production.assert_clean();
+}
+
+/// An address that another program adds to the group interface, by number.
+fn of_other_program(number: usize) -> Ipv4Addr {
+    let [.., third, fourth] = (number as u32).to_be_bytes();
+    Ipv4Addr::new(10, 180, third, fourth)
+}
+
+/// Adds or removes addresses by `ip`, and waits for the message about the last one. Returns the time that this took.
+fn change_addresses(
+    production: &Production<'_>,
+    host: &Namespace,
+    verb: &str,
+    numbers: std::ops::Range<usize>,
+    message: &str,
+) -> Duration {
+    let last = of_other_program(numbers.end - 1);
+    let change = |number| format!("address {verb} {}/32 dev {GROUP}", of_other_program(number));
+    let lines: Vec<_> = numbers.map(change).collect();
+    let since = production.daemon.log().len();
+    let start = Instant::now();
+    command::ip_batch(Some(host), &lines).unwrap();
+    production.daemon.wait_line(&format!("Data address {last} {message}"), since, PATIENCE).unwrap();
+    start.elapsed()
+}
+
+#[test]
+fn thousands_of_addresses_take_linear_time_and_those_over_limit_are_reported() {
+    lab::needs_root!();
+    let _lock = MeasurementLock::acquire().unwrap();
+    let lab = Lab::tutorial().unwrap();
+    let production = Production::create(&lab).unwrap();
+    let change = |verb, numbers, message| change_addresses(&production, lab.host(), verb, numbers, message);
+    let both = |count| {
+        let added = change("add", 0..count, "has been added");
+        (added, change("del", 0..count, "has been removed"))
+    };
+    let (few, many) = (both(FEW), both(4 * FEW));
+    println!("{FEW} addresses added and removed in {few:?}, {} in {many:?}", 4 * FEW);
+    for (few, many) in [(few.0, many.0), (few.1, many.1)] {
+        // Linear is 4, quadratic 16. A short time is mostly that of `ip` and of the log; announcements share the thread.
+        assert!(many < 8 * few.max(SECOND), "{many:?} for {}, {few:?} for {FEW}", 4 * FEW);
+    }
+
+    let report = production.report().unwrap();
+    let present = report.addresses.len() + report.members.iter().map(|of| of.addresses.len()).sum::<usize>();
+    let (room, over) = (LIMIT - present, 10);
+    let since = production.daemon.log().len();
+    let message =
+        format!("of group {GROUP} is not used: the group and its members already have {LIMIT} addresses");
+    change("add", 0..room + over, &message);
+    let reported = production.daemon.log_matches(&message, since);
+    assert_eq!(reported.len(), over, "{reported:?}");
+    let first = of_other_program(room);
+    let shown = production.show();
+    let what = format!("data address {first}/32 and {} others: not used", over - 1);
+    assert!(shown.contains(&what), "no `{what}` in the checks");
+    let refused = production.daemon.ctl_error(&format!("address add 10.181.0.1/32 --group {GROUP}")).unwrap();
+    assert!(refused.contains(&format!("cannot add 10.181.0.1/32 to {GROUP}")), "{refused}");
+    println!("{refused}");
+    let peer = lab.peer(0);
+    peer.namespace().ip(&format!("route add 10.180.0.0/16 dev {}", host::INTERFACE)).unwrap();
+    for number in [0, room / 2, room - 1] {
+        let address = of_other_program(number);
+        let ping = peer.ping(address.into(), 1, MS, TIMEOUT).unwrap();
+        assert_eq!(ping.answered, 1, "{address} is not answered: {ping:?}");
+    }
+    // One that is removed makes room for another.
+    change("del", 0..1, "has been removed");
+    production.daemon.wait_line(&format!("Data address {first} has been added"), since, TIMEOUT).unwrap();
     production.assert_clean();
 }

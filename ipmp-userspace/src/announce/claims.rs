@@ -4,7 +4,7 @@ use std::{
     collections::BTreeSet,
     io,
     mem::MaybeUninit,
-    net::Ipv4Addr,
+    net::{IpAddr, Ipv4Addr},
     os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd},
 };
 
@@ -12,15 +12,15 @@ use nix::libc;
 use socket2::{Domain, Protocol, SockAddrStorage, SockFilter, Socket, Type};
 
 // linux/filter.h: class, size and mode of each instruction.
-const LOAD_WORD: u16 = 0x20;
-const JUMP_EQUAL: u16 = 0x15;
-const RETURN: u16 = 0x06;
+pub(super) const LOAD_WORD: u16 = 0x20;
+pub(super) const JUMP_EQUAL: u16 = 0x15;
+pub(super) const RETURN: u16 = 0x06;
 /// Bytes of a frame that are passed.
 const FRAME: usize = 42;
 /// Most addresses in a filter: with two instructions each, half of what the kernel accepts (`BPF_MAXINSNS`).
-const MOST: usize = 1000;
+pub(super) const MOST: usize = 1000;
 /// Packets read at once: more wait for the next turn of the event loop.
-const AT_ONCE: usize = 64;
+pub(super) const AT_ONCE: usize = 64;
 
 /// Another host uses, or is about to use, this address.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -28,7 +28,7 @@ pub struct Claim {
     /// The interface that has received it.
     pub ifindex: u32,
     /// The address.
-    pub address: Ipv4Addr,
+    pub address: IpAddr,
     /// The sender.
     pub mac: [u8; 6],
     /// The sender only asks whether the address is in use (an ARP probe).
@@ -85,7 +85,9 @@ impl Claims {
                 std::ptr::copy_nonoverlapping(from, std::ptr::from_mut(to).cast(), size);
                 to.sll_ifindex as u32
             };
-            claims.extend(claim(ifindex, &bytes).filter(|claim| self.addresses.contains(&claim.address)));
+            let is_watched =
+                |claim: &Claim| matches!(claim.address, IpAddr::V4(v4) if self.addresses.contains(&v4));
+            claims.extend(claim(ifindex, &bytes).filter(is_watched));
         }
         claims
     }
@@ -113,7 +115,8 @@ fn claim(ifindex: u32, frame: &[u8]) -> Option<Claim> {
     let (sender, target) = (ip(28)?, ip(38)?);
     let is_probe = sender.is_unspecified();
     let mac = frame.get(22..28)?.try_into().ok()?;
-    Some(Claim { ifindex, address: if is_probe { target } else { sender }, mac, is_probe })
+    let address = if is_probe { target } else { sender };
+    Some(Claim { ifindex, address: address.into(), mac, is_probe })
 }
 
 /// Passes packets whose sender address is one of these, and probes for one of these.
@@ -168,7 +171,12 @@ mod tests {
                 }
                 tokio::time::sleep(std::time::Duration::from_millis(10)).await;
             }
-            let claim = |address, is_probe| Claim { ifindex: eth0.ifindex, address, mac: sw0.mac, is_probe };
+            let claim = |address: Ipv4Addr, is_probe| Claim {
+                ifindex: eth0.ifindex,
+                address: address.into(),
+                mac: sw0.mac,
+                is_probe,
+            };
             assert_eq!(seen, [claim(ip(200), false), claim(ip(201), false), claim(ip(201), true)]);
         });
     }

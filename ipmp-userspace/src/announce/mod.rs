@@ -3,13 +3,14 @@
 //!
 //! | module | contents |
 //! |---|---|
-//! | `claims` | claims of other hosts to the same addresses |
+//! | `claims`, `advertisements` | claims of other hosts to the same addresses: by ARP, by Neighbour Discovery |
 //! | [`schedule`] | when to send which announcement; the caller passes the time |
 //! | [`frame`] | the bytes of an announcement |
 //! | [`report`] | the bytes of a report |
 //! | `tag` | VLAN tags of both |
 //! | [`sender`] | the socket |
 
+mod advertisements;
 mod claims;
 pub mod frame;
 pub mod report;
@@ -17,6 +18,7 @@ pub mod schedule;
 pub mod sender;
 mod tag;
 
+pub use advertisements::Advertisements;
 pub use claims::{Claim, Claims};
 pub use frame::Announcement;
 pub use report::Reporter;

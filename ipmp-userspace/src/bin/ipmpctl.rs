@@ -1,5 +1,5 @@
-//! `ipmpctl`, and the commands of Solaris that links to it provide: `if_mpadm` ([`ipmp::cli::if_mpadm`]). Otherwise it is
-//! `ipmpctl`, whatever its name is: see [`ipmp::cli`].
+//! `ipmpctl`, and the commands of Solaris that links to it provide: `if_mpadm` ([`ipmp::cli::if_mpadm`]) and
+//! `ipmp-ifconfig` or `ifconfig` ([`ipmp::ifconfig`]). Otherwise it is `ipmpctl`, whatever its name is: see [`ipmp::cli`].
 
 use std::{env, ffi::OsString, io, path::Path, process::ExitCode};
 
@@ -9,6 +9,7 @@ fn main() -> ExitCode {
     let (out, err) = (&mut io::stdout(), &mut io::stderr());
     let code = match name.to_str() {
         Some("if_mpadm") => ipmp::cli::if_mpadm::run(arguments, out, err),
+        Some("ipmp-ifconfig" | "ifconfig") => ipmp::ifconfig::run(arguments, out, err),
         _ => ipmp::cli::run(arguments, out, err).code(),
     };
     ExitCode::from(code)

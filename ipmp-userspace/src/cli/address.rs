@@ -15,7 +15,7 @@ pub struct Address {
 
 #[derive(Debug, Subcommand)]
 enum Action {
-    /// Add data addresses
+    /// Add data addresses: a group and its members can have 4096
     Add(Arguments),
     /// Remove data addresses
     Del(Arguments),

@@ -32,6 +32,8 @@ use std::{
 use clap::{CommandFactory, Parser, Subcommand, error::ErrorKind};
 
 pub use error::{Error, Exit};
+pub use output::one_line;
+pub use verb::connect;
 
 use crate::control::socket;
 use output::Format;

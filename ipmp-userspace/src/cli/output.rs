@@ -81,7 +81,7 @@ pub(super) fn error_line(message: &str) -> String {
 }
 
 /// A message in one line that a terminal can show.
-pub(super) fn one_line(message: &str) -> String {
+pub fn one_line(message: &str) -> String {
     clean(&message.split('\n').collect::<Vec<_>>().join(" "))
 }
 

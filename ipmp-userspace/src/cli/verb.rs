@@ -31,7 +31,7 @@ impl Outcome {
 }
 
 /// Connects to the daemon. A request that changes something starts it if it does not run.
-pub(super) fn connect(socket: &Path, netns: Option<&str>, changes: bool) -> Result<Client, Error> {
+pub fn connect(socket: &Path, netns: Option<&str>, changes: bool) -> Result<Client, Error> {
     match Client::connect(socket) {
         Err(client::Error::Contact { .. }) if changes => Ok(start::Daemon::new(socket, netns)?.start()?),
         other => Ok(other?),

@@ -292,12 +292,18 @@ pub enum Event {
         address: IpAddr,
         group: String,
     },
+    /// The group has as many addresses as the datapath has room for.
+    AddressOverLimit {
+        address: IpAddr,
+        group: String,
+        limit: u32,
+    },
     /// A sender behind this host uses an address that is no data address.
     AddressLearned {
         address: IpAddr,
         group: String,
     },
-    /// Another host claims an IPv4 address of the group. `announced`: it was announced before, and is once more; else it is
+    /// Another host claims an address of the group. `announced`: it was announced before, and is once more; else it is
     /// not announced.
     AddressClaimed {
         address: IpAddr,

@@ -144,6 +144,16 @@ impl Group {
                 self.roles.remove_address(address);
                 self.probing.mark_stale();
             }
+            Input::Addresses(changes) => {
+                for (address, is_added) in changes {
+                    if is_added {
+                        self.roles.add_address(address);
+                    } else {
+                        self.roles.remove_address(address);
+                    }
+                }
+                self.probing.mark_stale();
+            }
             Input::Settings(settings) => self.set(settings),
             Input::Standby { member, standby } => {
                 if self.members.set_standby(member, standby) {

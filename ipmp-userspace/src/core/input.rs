@@ -106,6 +106,8 @@ pub enum Input {
     AddressAdded(IpAddr),
     /// A data address was removed from the group interface.
     AddressRemoved(IpAddr),
+    /// Data addresses were added, with `true`, or removed, in this order: at a cost of one of them, and one per address.
+    Addresses(Vec<(IpAddr, bool)>),
     /// The operator changes settings; verdicts stay.
     Settings(Settings),
     /// The operator makes a member a standby, or no longer.

@@ -12,7 +12,7 @@
 //! A hint is handled before anything else, from the masks alone. The query to the kernel that follows each hint
 //! (docs/design/sentinel.md) runs beside the loop; its result arrives as an event.
 
-use std::{collections::BTreeSet, io, path::PathBuf, time::Duration};
+use std::{collections::BTreeSet, io, net::IpAddr, path::PathBuf, time::Duration};
 
 use ipmp_common::maps::{Hint, HintKind};
 use tokio::{
@@ -38,7 +38,7 @@ use super::{
     watchdog::Watchdog,
 };
 use crate::{
-    announce::Claims,
+    announce::{Advertisements, Claim, Claims},
     control::{probes::Feeds, request},
     core::{Event, Time},
     datapath::{Datapath, Hints, Interval, ProbeReplies},
@@ -49,6 +49,8 @@ use crate::{
 const IDLE: Duration = Duration::from_secs(3600);
 /// The same while the datapath logs: its log is read this often.
 const DATAPATH_LOG: Duration = Duration::from_millis(100);
+/// Most changes of addresses that are handled in a turn: as many as a group has addresses, since a turn costs as much as all.
+const ADDRESSES_AT_ONCE: usize = ipmp_common::maps::MAX_ADDRESSES as usize;
 /// Requests that may wait.
 const REQUESTS: usize = 16;
 
@@ -63,6 +65,8 @@ pub struct EventLoop {
     replies: AsyncFd<ProbeReplies>,
     /// ARP packets of other hosts that claim addresses of the groups.
     claims: AsyncFd<Claims>,
+    /// The same by Neighbour Advertisements.
+    advertisements: AsyncFd<Advertisements>,
     /// The state of the groups' addresses of which claims are received.
     watched: Vec<(u32, u64, u64)>,
     alarm: Alarm,
@@ -109,6 +113,12 @@ impl EventLoop {
                     // SAFETY: the claims own their socket, return the same one every time, and close it when they are
                     // dropped.
                     Ok(unsafe { AsyncFd::register_with_interest(claims, Interest::READABLE) }?)
+                })
+                .map_err(Error::PacketSocket)?,
+            advertisements: Advertisements::open()
+                .and_then(|advertisements| {
+                    // SAFETY: as for the claims.
+                    Ok(unsafe { AsyncFd::register_with_interest(advertisements, Interest::READABLE) }?)
                 })
                 .map_err(Error::PacketSocket)?,
             watched: Vec::new(),
@@ -176,6 +186,10 @@ impl EventLoop {
                 expired = self.alarm.expired() => {
                     expired.map_err(|source| Error::Watch { what: "the clock", source })?;
                     self.handle_deadline().await;
+                    // Deadlines may follow each other closely: while thousands of addresses are announced.
+                    if let Some(change) = self.watch.try_next() {
+                        self.handle_watched(change).await?;
+                    }
                 }
                 ready = self.replies.readable_mut() => {
                     let mut ready = ready.map_err(|source| Error::Watch { what: "replies", source })?;
@@ -184,7 +198,7 @@ impl EventLoop {
                 }
                 change = self.watch.next() => {
                     let change = change?;
-                    self.handle_change(&Trigger::Kernel(now()), change).await?;
+                    self.handle_watched(change).await?;
                 }
                 ready = self.claims.readable_mut() => {
                     let mut ready = ready.map_err(|source| Error::Watch { what: "claims", source })?;
@@ -192,9 +206,15 @@ impl EventLoop {
                     if claims.is_empty() {
                         ready.clear_ready();
                     }
-                    let trigger = Trigger::Kernel(now());
-                    let (groups, mut context) = self.manager.context(&trigger);
-                    conflicts::receive(groups, &mut context, &claims);
+                    self.handle_claims(&claims);
+                }
+                ready = self.advertisements.readable_mut() => {
+                    let mut ready = ready.map_err(|source| Error::Watch { what: "advertisements", source })?;
+                    let claims = ready.get_inner_mut().drain();
+                    if claims.is_empty() {
+                        ready.clear_ready();
+                    }
+                    self.handle_claims(&claims);
                 }
                 Some(result) = self.task_results.recv() => {
                     kernel_changes::apply_result(&mut self.manager, &Trigger::Kernel(now()), result).await;
@@ -233,12 +253,39 @@ impl EventLoop {
             .map(|group| (group.interface.ifindex, group.addresses.version(), group.vlans.version()))
             .collect();
         if versions != self.watched {
-            let addresses = self.manager.groups.values().flat_map(conflicts::watched).collect();
-            if let Err(error) = self.claims.get_mut().watch(addresses) {
-                log::error!("cannot receive claims of other hosts to data addresses: {error}");
+            let (mut v4, mut v6) = (BTreeSet::new(), BTreeSet::new());
+            for address in self.manager.groups.values().flat_map(conflicts::watched) {
+                let _ = match address {
+                    IpAddr::V4(address) => v4.insert(address),
+                    IpAddr::V6(address) => v6.insert(address),
+                };
+            }
+            let watching = self.claims.get_mut().watch(v4);
+            for result in [watching, self.advertisements.get_mut().watch(v6)] {
+                if let Err(error) = result {
+                    log::error!("cannot receive claims of other hosts to data addresses: {error}");
+                }
             }
             self.watched = versions;
         }
+    }
+
+    async fn handle_watched(&mut self, change: Change) -> Result<(), Error> {
+        let trigger = Trigger::Kernel(now());
+        let (Change::Address { .. } | Change::AddressRemoved { .. }) = change else {
+            return self.handle_change(&trigger, change).await;
+        };
+        // Those that are waiting are handled together: each alone costs as much as all.
+        let more = std::iter::from_fn(|| self.watch.next_address()).take(ADDRESSES_AT_ONCE);
+        let changes: Vec<Change> = std::iter::once(change).chain(more).collect();
+        kernel_changes::addresses_changed(&mut self.manager, &trigger, &changes).await;
+        Ok(())
+    }
+
+    fn handle_claims(&mut self, claims: &[Claim]) {
+        let trigger = Trigger::Kernel(now());
+        let (groups, mut context) = self.manager.context(&trigger);
+        conflicts::receive(groups, &mut context, claims);
     }
 
     async fn handle_change(&mut self, trigger: &Trigger, change: Change) -> Result<(), Error> {

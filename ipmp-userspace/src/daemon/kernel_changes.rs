@@ -5,8 +5,12 @@ use std::{collections::BTreeSet, net::IpAddr};
 use super::{
     events::trigger::Trigger,
     group::{
-        RunningGroup, absence, addresses, links, members, probe_replies, route_targets,
-        routing_table::RouteReport, tasks::TaskResult, test_addresses, vlans,
+        RunningGroup, absence,
+        addresses::{self, AddressChange, ChangeKind},
+        links, members, probe_replies, route_targets,
+        routing_table::RouteReport,
+        tasks::TaskResult,
+        test_addresses, vlans,
     },
     manager::Manager,
     migration::restore_all,
@@ -23,9 +27,8 @@ pub async fn apply(manager: &mut Manager, trigger: &Trigger, change: Change) {
     match change {
         Change::Device(device) => device_changed(manager, trigger, &device).await,
         Change::Removed { ifindex } => device_deleted(manager, trigger, ifindex).await,
-        Change::Address { ifindex, address } => address_added(manager, trigger, ifindex, &address).await,
-        Change::AddressRemoved { ifindex, address } => {
-            address_removed(manager, trigger, ifindex, &address).await;
+        change @ (Change::Address { .. } | Change::AddressRemoved { .. }) => {
+            addresses_changed(manager, trigger, &[change]).await;
         }
         Change::Neighbour(neighbour) => neighbour_changed(manager, trigger, &neighbour).await,
         Change::TestRuleRemoved { ifindex, ip } => {
@@ -69,9 +72,11 @@ pub async fn resync(manager: &mut Manager, trigger: &Trigger) -> Result<(), link
     }
     returns::check(manager, trigger, false).await;
     let addresses = manager.links.addresses().await?;
-    for (ifindex, address) in &addresses {
-        address_added(manager, trigger, *ifindex, address).await;
-    }
+    let changes: Vec<Change> = addresses
+        .iter()
+        .map(|(ifindex, address)| Change::Address { ifindex: *ifindex, address: address.clone() })
+        .collect();
+    addresses_changed(manager, trigger, &changes).await;
     remove_missing_addresses(manager, trigger, &addresses).await;
     reconcile_test_addresses(manager, trigger).await;
     let (groups, mut context) = manager.context(trigger);
@@ -177,55 +182,57 @@ async fn dissolve(manager: &mut Manager, name: &str) {
     destroy::remove_group(manager, trigger, name).await;
 }
 
-async fn address_added(manager: &mut Manager, trigger: &Trigger, ifindex: u32, address: &Address) {
-    if address.is_duplicate() {
-        address_removed(manager, trigger, ifindex, address).await;
-        let (groups, mut context) = manager.context(trigger);
-        if let Some(group) = groups.values_mut().find(|group| group.has_addresses_on(ifindex)) {
+/// The interface and the address of a change of addresses, and whether the address exists now and no other host has it.
+fn usable_address(change: &Change) -> Option<(u32, &Address, bool)> {
+    match change {
+        Change::Address { ifindex, address } => Some((*ifindex, address, !address.is_duplicate())),
+        Change::AddressRemoved { ifindex, address } => Some((*ifindex, address, false)),
+        _ => None,
+    }
+}
+
+/// Handles changes of addresses in their order; others are ignored.
+pub async fn addresses_changed(manager: &mut Manager, trigger: &Trigger, changes: &[Change]) {
+    let changes: Vec<(u32, &Address, bool)> = changes.iter().filter_map(usable_address).collect();
+    let interfaces: BTreeSet<u32> = changes.iter().map(|(ifindex, ..)| *ifindex).collect();
+    interfaces.iter().for_each(|ifindex| manager.route_reader.interface_changed(*ifindex));
+    let (groups, mut context) = manager.context(trigger);
+    for group in groups.values_mut() {
+        let ours: Vec<_> = changes.iter().filter(|(ifindex, ..)| group.has_addresses_on(*ifindex)).collect();
+        let mut data = Vec::new();
+        for &&(ifindex, address, is_added) in &ours {
+            // The kernel reports it again when the detection is over.
+            if is_added && address.is_tentative() {
+                continue;
+            }
+            let (ip, prefix) = (address.ip, address.prefix);
+            group.addresses.forget_duplicate(ip);
+            if group.interface.ifindex == ifindex {
+                let kind = if is_added { ChangeKind::Added } else { ChangeKind::Removed };
+                data.push(AddressChange { address: ip, prefix, kind });
+            } else if is_added {
+                vlans::add_address(group, &mut context, (ifindex, ip, prefix));
+            } else {
+                vlans::remove_address(group, &mut context, (ifindex, ip, prefix));
+            }
+        }
+        addresses::change(group, &mut context, &data).await;
+        for (_, address, _) in ours.into_iter().filter(|(_, address, _)| address.is_duplicate()) {
             addresses::set_duplicate(group, &mut context, address.ip);
         }
-        return;
     }
-    manager.route_reader.interface_changed(ifindex);
-    let (groups, mut context) = manager.context(trigger);
+    for ifindex in &interfaces {
+        test_addresses::reconcile_interface(groups, &mut context, *ifindex).await;
+    }
     for group in groups.values_mut() {
-        if address.is_tentative() || !group.has_addresses_on(ifindex) {
-            // The kernel reports it again when the detection is over.
+        let of_group = changes.iter().filter(|(ifindex, ..)| *ifindex == group.interface.ifindex);
+        let ips: BTreeSet<IpAddr> = of_group.map(|(_, address, _)| address.ip).collect();
+        if ips.is_empty() {
             continue;
         }
-        group.addresses.forget_duplicate(address.ip);
-        if group.interface.ifindex == ifindex {
-            addresses::add(group, &mut context, address.ip, address.prefix).await;
-        } else {
-            vlans::add_address(group, &mut context, (ifindex, address.ip, address.prefix));
+        for number in test_addresses::members_affected_by(group, context.file, &ips) {
+            test_addresses::reconcile(group, &mut context, number).await;
         }
-    }
-    reconcile_after(manager, trigger, ifindex, address.ip).await;
-}
-
-async fn address_removed(manager: &mut Manager, trigger: &Trigger, ifindex: u32, address: &Address) {
-    manager.route_reader.interface_changed(ifindex);
-    let (groups, mut context) = manager.context(trigger);
-    for group in groups.values_mut() {
-        if group.has_addresses_on(ifindex) {
-            group.addresses.forget_duplicate(address.ip);
-        }
-        if group.interface.ifindex == ifindex {
-            addresses::remove(group, &mut context, address.ip, address.prefix).await;
-        } else if group.vlans.id_of(ifindex).is_some() {
-            vlans::remove_address(group, &mut context, (ifindex, address.ip, address.prefix));
-        }
-    }
-    reconcile_after(manager, trigger, ifindex, address.ip).await;
-}
-
-/// Reconciles the test addresses that an address on this interface affects.
-async fn reconcile_after(manager: &mut Manager, trigger: &Trigger, ifindex: u32, ip: IpAddr) {
-    let (groups, mut context) = manager.context(trigger);
-    test_addresses::reconcile_interface(groups, &mut context, ifindex).await;
-    let Some(group) = groups.values_mut().find(|group| group.interface.ifindex == ifindex) else { return };
-    for number in test_addresses::members_affected_by(group, context.file, ip) {
-        test_addresses::reconcile(group, &mut context, number).await;
     }
 }
 
@@ -262,9 +269,9 @@ async fn remove_missing_addresses(manager: &mut Manager, trigger: &Trigger, pres
             .filter(|(ifindex, _)| *ifindex == group.interface.ifindex)
             .map(|(_, address)| (address.ip, address.prefix))
             .collect();
-        for (address, prefix) in group.addresses.missing_in(&on_group) {
-            addresses::remove(group, &mut context, address, prefix).await;
-        }
+        let removed = |(address, prefix)| AddressChange { address, prefix, kind: ChangeKind::Removed };
+        let missing: Vec<_> = group.addresses.missing_in(&on_group).into_iter().map(removed).collect();
+        addresses::change(group, &mut context, &missing).await;
         let all = usable().map(|(ifindex, address)| (*ifindex, address.ip, address.prefix)).collect();
         vlans::retain_addresses(group, &mut context, &all);
     }

@@ -94,6 +94,32 @@ impl Watch {
         }
     }
 
+    /// The next change, if it was reported already.
+    pub fn try_next(&mut self) -> Option<Change> {
+        self.receive_waiting();
+        self.changes.pop_front()
+    }
+
+    fn receive_waiting(&mut self) {
+        if self.changes.is_empty() {
+            match self.socket.try_receive() {
+                Some(Received::Messages(messages)) => {
+                    self.changes.extend(messages.into_iter().filter_map(|message| change(message.payload)));
+                }
+                Some(Received::Lost) => self.changes.push_back(Change::Lost),
+                None => {}
+            }
+        }
+    }
+
+    /// The same, if it is one of addresses.
+    pub fn next_address(&mut self) -> Option<Change> {
+        self.receive_waiting();
+        let is_of_address =
+            |change: &mut Change| matches!(change, Change::Address { .. } | Change::AddressRemoved { .. });
+        self.changes.pop_front_if(is_of_address)
+    }
+
     /// Forgets the changes that are queued: everything is about to be read.
     pub fn skip(&mut self) {
         self.changes.clear();

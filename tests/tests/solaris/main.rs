@@ -1,8 +1,8 @@
-//! The commands of Solaris, by their names: `if_mpadm`.
+//! The commands of Solaris, by their names: `if_mpadm`, and `ipmp-ifconfig` as `ifconfig`.
 
 lab::lane!(
     side_by_side,
-    seconds = 15,
+    seconds = 60,
     quiet,
     no_clsact = "the commands do not depend on how programs are attached"
 );
@@ -11,29 +11,47 @@ use std::os::unix::fs::symlink;
 use std::process::Output;
 
 use lab::daemon::binary;
+use lab::hosts_file::TUTORIAL;
 use lab::network::DATA;
-use lab::{Daemon, Lab, TIMEOUT, wait_until};
+use lab::{Daemon, HostsFile, Lab, TIMEOUT, wait_until};
 
 mod if_mpadm;
+mod ifconfig;
 
 /// A host with a daemon, on which the commands are links to `ipmpctl`.
 struct Host<'lab> {
     lab: &'lab Lab,
     daemon: Daemon<'lab>,
+    /// Where none can be mounted, the names in command lines are replaced by their addresses.
+    names: Option<HostsFile>,
 }
 
 impl<'lab> Host<'lab> {
     fn new(lab: &'lab Lab) -> Self {
-        symlink(binary("ipmpctl").unwrap(), lab.directory().join("if_mpadm")).unwrap();
-        Self { lab, daemon: Daemon::start_in(lab).unwrap() }
+        for command in ["if_mpadm", "ifconfig"] {
+            symlink(binary("ipmpctl").unwrap(), lab.directory().join(command)).unwrap();
+        }
+        let names = HostsFile::create(lab, &TUTORIAL).unwrap();
+        Self { lab, daemon: Daemon::start_in(lab).unwrap(), names }
     }
 
-    /// Runs a command line.
+    /// Runs a command line. The only quoted word is the empty one.
     fn run(&self, line: &str) -> Output {
-        let mut words = line.split_whitespace();
+        let mut words = line.split_whitespace().map(|word| if word == "\"\"" { "" } else { word });
         let program = self.lab.directory().join(words.next().unwrap());
         let mut command = self.lab.host().command(program.to_str().unwrap());
-        command.args(words).env("IPMP_SOCKET", self.daemon.socket()).output().unwrap()
+        match &self.names {
+            Some(names) => {
+                names.mount_for(&mut command);
+                command.args(words);
+            }
+            None => {
+                let address =
+                    |word| TUTORIAL.iter().find(|(_, name)| *name == word).map(|(address, _)| *address);
+                command.args(words.map(|word| address(word).unwrap_or(word)));
+            }
+        }
+        command.env("IPMP_SOCKET", self.daemon.socket()).output().unwrap()
     }
 
     /// Exit status, standard output and standard error of a command line.

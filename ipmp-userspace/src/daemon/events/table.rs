@@ -258,6 +258,9 @@ pub fn row(event: &Event) -> Row<'_> {
         Event::AddressDuplicate { address, group } => Row::new(Warn, "address-duplicate",
             format!("Data address {address} of group {group} is not used: another host has the same address"))
                 .address(*address),
+        Event::AddressOverLimit { address, group, limit } => Row::new(Warn, "address-over-limit",
+            format!("Data address {address} of group {group} is not used: the group and its members already have {limit} \
+                addresses; remove others, or use another group")).address(*address),
         Event::AddressClaimed { address, group, mac, announced: true } => Row::new(Warn, "address-claimed",
             format!("Another host ({}) claims data address {address} of group {group}; it is announced again, at most \
                 every 10 s", Mac::from(*mac))).address(*address),

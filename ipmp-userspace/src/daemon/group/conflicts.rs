@@ -1,4 +1,5 @@
-//! Other hosts that claim an address of the group by ARP (RFC 5227 2.4).
+//! Other hosts that claim an address of the group by ARP (RFC 5227 2.4) or by a Neighbour Advertisement with the
+//! override flag. IPv6 addresses are the second row only: until the kernel's detection is over they are no data addresses.
 //!
 //! | the address | another host sends from it | another host probes for it |
 //! |---|---|---|
@@ -9,7 +10,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    net::{IpAddr, Ipv4Addr},
+    net::IpAddr,
     time::Duration,
 };
 
@@ -69,12 +70,11 @@ impl Conflicts {
     }
 }
 
-/// The IPv4 addresses of the group, also on its VLANs.
-pub fn watched(group: &RunningGroup) -> BTreeSet<Ipv4Addr> {
+/// The addresses of the group, also on its VLANs.
+pub fn watched(group: &RunningGroup) -> impl Iterator<Item = IpAddr> {
     let data = group.addresses.iter().map(|(address, _)| address);
     let on_vlans = group.vlans.addresses().map(|(_, address)| address);
-    let v4 = |address| if let IpAddr::V4(v4) = address { Some(v4) } else { None };
-    data.chain(on_vlans).filter_map(v4).collect()
+    data.chain(on_vlans)
 }
 
 /// Handles the claims that were received.
@@ -95,7 +95,7 @@ pub fn receive(groups: &mut BTreeMap<String, RunningGroup>, context: &mut Contex
 
 fn receive_claim(group: &mut RunningGroup, context: &mut Context<'_>, claim: &Claim) {
     let (ifindex, vlan) = (group.interface.ifindex, group.vlans.id_of(claim.ifindex));
-    let (address, mac, now) = (IpAddr::from(claim.address), claim.mac, now());
+    let (address, mac, now) = (claim.address, claim.mac, now());
     let name = group.name().to_owned();
     let is_known = match vlan {
         None => group.addresses.contains(address),

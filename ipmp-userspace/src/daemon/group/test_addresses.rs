@@ -245,11 +245,11 @@ async fn add(
     Ok(context.links.add_address(ifindex, &name, &wanted).await?)
 }
 
-/// The members whose test addresses may change with a data address: one may have its subnet for itself now, or no longer.
-pub fn members_affected_by(group: &RunningGroup, file: &StateFile, ip: IpAddr) -> Vec<u8> {
+/// The members whose test addresses may change with data addresses: one may have its subnet for itself now, or no longer.
+pub fn members_affected_by(group: &RunningGroup, file: &StateFile, ips: &BTreeSet<IpAddr>) -> Vec<u8> {
     let is_affected = |member: &MemberDevice| {
         let saved = saved(file, group.name(), &member.name);
-        member.addresses.contains_key(&ip)
+        member.addresses.keys().any(|ip| ips.contains(ip))
             || saved.is_some_and(|saved| {
                 member.addresses.iter().any(|(ip, prefix)| match ip {
                     IpAddr::V4(v4) if saved.is_candidate(*ip) => {

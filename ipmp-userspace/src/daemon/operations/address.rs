@@ -2,13 +2,19 @@
 
 use std::net::IpAddr;
 
+use ipmp_common::maps::MAX_ADDRESSES;
+
 use super::refusals::{address_exists, interface_name, kernel, no_such_group};
 use crate::{
     control::{
         DataAddress,
         request::{Refused, reason},
     },
-    daemon::{events::trigger::Trigger, group::addresses, manager::Manager},
+    daemon::{
+        events::trigger::Trigger,
+        group::addresses::{self, AddressChange, ChangeKind},
+        manager::Manager,
+    },
     link::Address,
 };
 
@@ -21,6 +27,13 @@ pub async fn add(
 ) -> Result<Vec<String>, Refused> {
     let known = manager.groups.get(group).ok_or_else(|| no_such_group(group))?;
     let (ifindex, name) = (known.interface.ifindex, known.interface.name.clone());
+    if let Some(first) = added.get(addresses::room(known)) {
+        let text = format!(
+            "cannot add {first} to {group}: the group and its members can have {MAX_ADDRESSES} addresses; remove others, or use \
+             another group"
+        );
+        return Err(Refused::new(reason::FULL, text));
+    }
     let present = manager.links.addresses().await.map_err(|error| kernel(&error))?;
     for address in added {
         if let Some((index, _)) = present.iter().find(|(_, other)| other.ip == address.address()) {
@@ -45,9 +58,9 @@ pub async fn add(
         known.is_some_and(|known| !known.is_tentative() && !known.is_duplicate())
     };
     if let Some((group, mut context)) = manager.group(group, trigger) {
-        for address in added.iter().filter(is_ready) {
-            addresses::add(group, &mut context, address.address(), address.prefix()).await;
-        }
+        let added: Vec<_> =
+            added.iter().filter(is_ready).map(|address| change(address, ChangeKind::Added)).collect();
+        addresses::change(group, &mut context, &added).await;
     }
     Ok(Vec::new())
 }
@@ -72,11 +85,21 @@ pub async fn remove(
         );
         return Err(Refused::new(reason::NO_SUCH_ADDRESS, text));
     }
+    let mut result = Ok(Vec::new());
+    let mut changes = Vec::new();
     for address in removed {
         let deleted = Address::new(address.address(), address.prefix());
         let (ifindex, name) = (group.interface.ifindex, group.interface.name.clone());
-        context.links.delete_address(ifindex, &name, &deleted).await.map_err(|error| kernel(&error))?;
-        addresses::remove(group, &mut context, address.address(), address.prefix()).await;
+        if let Err(error) = context.links.delete_address(ifindex, &name, &deleted).await {
+            result = Err(kernel(&error));
+            break;
+        }
+        changes.push(change(address, ChangeKind::Removed));
     }
-    Ok(Vec::new())
+    addresses::change(group, &mut context, &changes).await;
+    result
+}
+
+fn change(address: &DataAddress, kind: ChangeKind) -> AddressChange {
+    AddressChange { address: address.address(), prefix: address.prefix(), kind }
 }

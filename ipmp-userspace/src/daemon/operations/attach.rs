@@ -22,7 +22,10 @@ use crate::{
         clock::now,
         events::trigger::Trigger,
         group::{
-            MemberDevice, RunningGroup, actions, addresses, links, members, mirrored_memberships::of_programs,
+            MemberDevice, RunningGroup, actions,
+            addresses::{self, AddressChange, ChangeKind},
+            links, members,
+            mirrored_memberships::of_programs,
         },
         manager::Manager,
         migration::{Configuration, Place},
@@ -317,9 +320,13 @@ async fn move_in(
         }
         refused
     })?;
-    for address in &configuration.addresses {
-        addresses::add_moved(group, &mut context, address.ip, address.prefix).await;
-    }
+    let moved = |address: &Address| AddressChange {
+        address: address.ip,
+        prefix: address.prefix,
+        kind: ChangeKind::Moved,
+    };
+    let changes: Vec<_> = configuration.addresses.iter().map(moved).collect();
+    addresses::change(group, &mut context, &changes).await;
     context.announce();
     if let Err(error) = configuration.clear(context.links, from, &copied).await {
         // Partly cleared: restore the member, then remove the copy.

@@ -74,6 +74,7 @@ pub async fn groups(manager: &Manager, name: Option<&str>) -> Result<Vec<GroupRe
         let addresses = data_addresses(group, interface.as_ref(), &kernel, &manager.schedule);
         let mut checks = manager.datapath.status();
         checks.extend(manager.sentinel_check.message());
+        checks.extend(group.addresses.over_limit_message());
         checks.extend(group.filters.missing());
         checks.extend(group.hooks.messages(None));
         checks.extend(group.sysctls.messages(group.name(), None));

@@ -38,8 +38,14 @@ impl Group {
     /// # Errors
     /// [`Error::Map`].
     pub fn remove_address(&mut self, address: IpAddr) -> Result<(), Error> {
+        let known = self.addresses.get(&Ip::from(address), 0);
         ignore_missing(self.addresses.remove(&Ip::from(address)), "addresses")?;
-        self.filter_own_addresses()
+        // To read all of them for each one takes long where there are many.
+        if known.is_ok_and(|known| known.kind == AddressKind::Data) {
+            Ok(())
+        } else {
+            self.filter_own_addresses()
+        }
     }
 
     /// The data addresses with their inbound roles.

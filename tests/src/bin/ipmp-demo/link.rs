@@ -7,11 +7,11 @@ use anyhow::{Context as _, Result};
 use lab::network::DATA;
 use lab::{Oracle, Switch};
 
-use crate::compare::{self, Cells, block};
 use crate::page;
 use crate::stage::{self, Stage};
 use crate::traffic::{MISSING, Traffic};
-use crate::tutorial;
+use lab::tutorial;
+use lab::tutorial::compare::{self, Cells, block};
 
 /// Pulls that are not in the tutorial. No link comes up a third time within a minute: that would start flap dampening.
 const FURTHER: [&[usize]; 2] = [&[2], &[1, 2]];

@@ -10,8 +10,6 @@
 //! | [`link`] | the chapter on link-based failure detection |
 //! | [`probe`] | the chapters on probe-based failure detection, and on the log |
 //! | [`stage`] | shared by the chapters: lab, operator, faults |
-//! | [`tutorial`] | the output in the tutorial |
-//! | [`compare`], [`permitted`] | differences, and those that are permitted |
 //! | [`operator`] | runs commands |
 //! | [`traffic`], [`table`] | the streams, and the traffic of each member |
 //! | [`page`] | formatted output |
@@ -23,16 +21,13 @@ use anyhow::Result;
 use clap::{Parser, ValueEnum};
 use lab::MeasurementLock;
 
-mod compare;
 mod link;
 mod operator;
 mod page;
-mod permitted;
 mod probe;
 mod stage;
 mod table;
 mod traffic;
-mod tutorial;
 
 /// Play chapters of the tutorial in network namespaces, and compare the output with that of the tutorial
 ///

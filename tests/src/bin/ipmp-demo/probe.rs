@@ -12,11 +12,11 @@ use ipmp::{
 use lab::Oracle;
 use lab::network::ROUTER;
 
-use crate::compare;
 use crate::page;
 use crate::stage::{self, Stage};
 use crate::traffic::Traffic;
-use crate::tutorial;
+use lab::tutorial;
+use lab::tutorial::compare;
 
 /// The failure detection time of the tutorial, as `ipmpstat -g` prints it.
 const FDT: &str = "10.00s";

@@ -7,12 +7,12 @@ use std::time::Duration;
 use anyhow::{Context as _, Result};
 use lab::{Lab, Mac, Oracle, Snapshot, show_mac};
 
-use crate::compare::{Cells, Difference, differences};
 use crate::operator::Operator;
 use crate::page;
-use crate::permitted::{PERMITTED, kind};
 use crate::table::Table;
 use crate::traffic::Traffic;
+use lab::tutorial::compare::{Cells, Difference, differences};
+use lab::tutorial::permitted::{PERMITTED, kind};
 
 /// The network of the tutorial.
 const NETWORK: &str = "  host: e1000g0 --- cable 1 --- [          ]

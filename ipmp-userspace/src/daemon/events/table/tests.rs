@@ -101,6 +101,7 @@ fn events() -> Vec<Event> {
         Event::AddressAdded { address, group: group() },
         Event::AddressRemoved { address, group: group() },
         Event::AddressDuplicate { address, group: group() },
+        Event::AddressOverLimit { address, group: group(), limit: 4096 },
         Event::AddressClaimed { address, group: group(), mac: [2, 0, 0, 0, 0, 0xab], announced: true },
         Event::AddressClaimed { address, group: group(), mac: [2, 0, 0, 0, 0, 0xab], announced: false },
         Event::AddressLearned { address, group: group() },

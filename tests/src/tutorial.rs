@@ -1,4 +1,8 @@
 //! The output in the tutorial, copied to the directory beside this file. Dashes that its typesetting removed are missing.
+//! [`compare`] finds the differences between it and ours, [`permitted`] lists those that are permitted.
+
+pub mod compare;
+pub mod permitted;
 
 /// 1.6: the group just created.
 pub const GROUP: &str = include_str!("tutorial/1.6-production0.txt");
@@ -38,3 +42,7 @@ pub const PROBED_CABLE_4_REPAIRED: &str = include_str!("tutorial/1.6.2-cable-4-r
 pub const LOG_OF_ONE: &str = include_str!("tutorial/1.6.5-rge0.txt");
 /// 1.6.5: log messages when all fail, and one is repaired.
 pub const LOG_OF_ALL: &str = include_str!("tutorial/1.6.5-all.txt");
+/// 1.6.3: all interfaces, with link-based failure detection.
+pub const ALL_LINK_BASED: &str = include_str!("tutorial/1.6.3-link.txt");
+/// 1.6.3: all interfaces, with probes. A page break is removed.
+pub const ALL_PROBE_BASED: &str = include_str!("tutorial/1.6.3-probe.txt");
