@@ -311,6 +311,16 @@ fn settings_and_rule_changed_by_other_program_are_restored() {
     assert!(host.ip("rule show").unwrap().contains("from 10.9.9.203 lookup"));
     assert_answers(TESTS[3].1);
 
+    // Only reported: it holds for all interfaces.
+    let since = log();
+    host.sysctl("net.ipv4.conf.all.arp_ignore", "2").unwrap();
+    let message = "net.ipv4.conf.all.arp_ignore is 2, and the group needs 1: it holds for all interfaces";
+    wait_line(message, since);
+    let (shown, explained) = (production.show(), production.daemon.ctl("explain e1000g0").unwrap());
+    assert!(shown.contains(message) && explained.contains(message), "{shown}\n{explained}");
+    host.sysctl("net.ipv4.conf.all.arp_ignore", "1").unwrap();
+    assert!(wait_until(TIMEOUT, || !production.show().contains(message)), "{}", production.show());
+
     // Only reported, until the operator lets ipmpd restore it.
     production.daemon.ctl(&format!("set {GROUP} manage-sysctls=warn")).unwrap();
     let since = log();
@@ -323,6 +333,25 @@ fn settings_and_rule_changed_by_other_program_are_restored() {
     production.daemon.ctl(&format!("set {GROUP} manage-sysctls=yes")).unwrap();
     wait_line("net.ipv4.conf.e1000g0.arp_ignore was set to 0 by another program; it is 1 again", since);
     assert!(!production.show().contains(message));
+
+    // A program that removes rules until none is left comes to an end.
+    let since = log();
+    let delete_rule = || host.ip("rule del from 10.9.9.203").is_ok();
+    let deleted = (0..100).take_while(|_| delete_rule()).count();
+    println!("rules deleted in a row: {deleted}");
+    assert!((1..100).contains(&deleted), "{deleted}");
+    wait_line("The routing rule of test address 10.9.9.203 on rge0 was removed by another program", since);
+    // Again and again: the conflict is reported.
+    let message =
+        "routing rule of test address 10.9.9.203 on rge0 is missing: another program has removed it";
+    let is_reported = wait_until(TIMEOUT, || {
+        delete_rule();
+        production.daemon.log()[since..].iter().any(|line| line.contains(message))
+    });
+    println!("{:?}", production.daemon.log_matches(message, since));
+    assert!(is_reported, "{:#?}", &production.daemon.log()[since..]);
+    let (shown, explained) = (production.show(), production.daemon.ctl("explain rge0").unwrap());
+    assert!(shown.contains(message) && explained.contains(message), "{shown}\n{explained}");
 
     // Detach restores what the other program has set.
     production.daemon.ctl("detach e1000g0").unwrap();

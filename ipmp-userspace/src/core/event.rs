@@ -240,7 +240,13 @@ pub enum Event {
         ours: String,
         why: String,
     },
-    /// Another program removed the routing rule of a test address; it is there again.
+    /// Another program removed the routing rule of a test address again and again; it is restored later.
+    TestRuleConflict {
+        member: String,
+        address: IpAddr,
+        why: String,
+    },
+    /// Another program removed the routing rule of a test address; it is restored.
     TestRuleRestored {
         member: String,
         address: IpAddr,

@@ -31,9 +31,9 @@ pub async fn apply(manager: &mut Manager, trigger: &Trigger, change: Change) {
             addresses_changed(manager, trigger, &[change]).await;
         }
         Change::Neighbour(neighbour) => neighbour_changed(manager, trigger, &neighbour).await,
-        Change::TestRuleRemoved { ifindex } => {
-            let (groups, mut context) = manager.context(trigger);
-            test_addresses::reconcile_interface(groups, &mut context, ifindex).await;
+        Change::TestRuleRemoved { ifindex, ip } => {
+            let (groups, context) = manager.context(trigger);
+            test_addresses::rule_removed(groups, &context, ifindex, ip);
         }
         Change::TrafficControl { ifindex } => {
             let concerned = manager.groups.values_mut().filter(|group| group.is_own_device(ifindex));

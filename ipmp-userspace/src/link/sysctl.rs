@@ -31,6 +31,13 @@ const MEMBER: &[(&str, &str, &str)] = &[
     ("ipv6", "keep_addr_on_down", "1"),
 ];
 
+/// Of which the kernel takes the maximum of all interfaces and one (`IN_DEV_ARP_IGNORE` in `include/linux/inetdevice.h`), and
+/// a higher value than a member's does harm: from 2 on, no ARP requests from other subnets are answered.
+const ALL: &[(&str, &str, &str)] = &[("ipv4", "arp_ignore", "1")];
+
+/// In place of an interface: the settings of all.
+pub const ALL_INTERFACES: &str = "all";
+
 /// What the far end of a veth group interface needs: to say nothing.
 const FAR_END: &[(&str, &str, &str)] = &[("ipv6", "disable_ipv6", "1")];
 
@@ -88,6 +95,16 @@ pub fn plan(interface: &str, role: Role) -> Result<Vec<Saved>, Error> {
 /// Where [`set_own_sources`] was called with `true`: what has to change for that to be in force.
 pub fn plan_own_sources(interface: &str) -> Result<Vec<Saved>, Error> {
     differences(interface, &[("ipv6", OWN_SOURCES, "1")])
+}
+
+/// The settings of all interfaces that override those of members.
+pub fn plan_all() -> Result<Vec<Saved>, Error> {
+    let is_higher = |saved: &Saved| {
+        let [found, ours] =
+            [&saved.before, &saved.ours].map(|value| value.parse::<i32>().unwrap_or_default());
+        found > ours
+    };
+    Ok(differences(ALL_INTERFACES, ALL)?.into_iter().filter(is_higher).collect())
 }
 
 fn differences(interface: &str, wanted: &[(&str, &str, &str)]) -> Result<Vec<Saved>, Error> {

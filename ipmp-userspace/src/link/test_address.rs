@@ -175,13 +175,17 @@ impl Links {
     }
 }
 
-/// The interface index of the member to which a rule leads, if it is such a rule.
-pub(super) fn member_of(rule: &RuleMessage) -> Option<u32> {
+/// The interface index of the member to which a rule leads, and its test address, if it is such a rule.
+pub(super) fn of_rule(rule: &RuleMessage) -> Option<(u32, Ipv4Addr)> {
     let table = rule.attributes.iter().find_map(|attribute| match attribute {
         RuleAttribute::Table(table) => Some(*table),
         _ => None,
     })?;
-    table.checked_sub(TABLE)
+    let source = rule.attributes.iter().find_map(|attribute| match attribute {
+        RuleAttribute::Source(IpAddr::V4(source)) => Some(*source),
+        _ => None,
+    })?;
+    Some((table.checked_sub(TABLE)?, source))
 }
 
 /// The rule that has packets of this address, and no others, look into the table of this interface.

@@ -2,7 +2,7 @@
 //! filters: these must not delay the others. Changes of routes are received in another thread, by
 //! [`RouteWatch`](super::RouteWatch).
 
-use std::collections::VecDeque;
+use std::{collections::VecDeque, net::Ipv4Addr};
 
 use rtnetlink::{MulticastGroup, packet_core::NetlinkPayload, packet_route::RouteNetlinkMessage};
 
@@ -45,6 +45,8 @@ pub enum Change {
     TestRuleRemoved {
         /// The interface with the test address.
         ifindex: u32,
+        /// The test address.
+        ip: Ipv4Addr,
     },
     /// A qdisc or a filter of an interface was added, changed or removed.
     TrafficControl {
@@ -146,7 +148,7 @@ fn change(payload: NetlinkPayload<RouteNetlinkMessage>) -> Option<Change> {
             Neighbour::parse(&message).map(Change::Neighbour)
         }
         NetlinkPayload::InnerMessage(RouteNetlinkMessage::DelRule(message)) => {
-            test_address::member_of(&message).map(|ifindex| Change::TestRuleRemoved { ifindex })
+            test_address::of_rule(&message).map(|(ifindex, ip)| Change::TestRuleRemoved { ifindex, ip })
         }
         NetlinkPayload::InnerMessage(
             RouteNetlinkMessage::NewQueueDiscipline(message)

@@ -232,6 +232,9 @@ pub fn row(event: &Event) -> Row<'_> {
                 .moved(&None, member),
         Event::SysctlChanged { member, setting, value, ours, why } => Row::new(Warn, "sysctl-changed",
             format!("{setting} is {value}, and the group needs {ours}: {why}")).moved(&None, member),
+        Event::TestRuleConflict { member, address, why } => Row::new(Warn, "test-rule-conflict",
+            format!("The routing rule of test address {address} on {member} is missing: {why}; it is added again in 60 s"))
+                .member(member).test_address(*address),
         Event::TestRuleRestored { member, address } => Row::new(Warn, "test-rule-restored",
             format!("The routing rule of test address {address} on {member} was removed by another program; it has been \
                 added again")).member(member).test_address(*address),

@@ -42,8 +42,9 @@ impl Sysctls {
 
     /// What is wrong with the settings of a member and of the group interface; of all members without one. A sentence each.
     pub fn messages(&self, group: &str, member: Option<&str>) -> Vec<String> {
-        let is_concerned =
-            |interface: &str| member.is_none_or(|member| interface == member || interface == group);
+        let is_concerned = |interface: &str| {
+            member.is_none_or(|member| [member, group, sysctl::ALL_INTERFACES].contains(&interface))
+        };
         let concerned = self.changes.iter().filter(|((interface, _), _)| is_concerned(interface));
         concerned.filter_map(|(_, changes)| changes.message.clone()).collect()
     }
@@ -57,6 +58,7 @@ pub fn check(group: &mut RunningGroup, context: &mut Context<'_>) {
     let name = group.name().to_owned();
     let policy = context.file.group(&name).map(|saved| saved.sysctl_policy()).unwrap_or_default();
     let mut found = vec![(name.clone(), sysctl::plan(&name, sysctl::Role::Group))];
+    found.push((sysctl::ALL_INTERFACES.to_owned(), sysctl::plan_all()));
     if group.test_addresses.has_own_sources() {
         found.push((name, sysctl::plan_own_sources(group.name())));
     }
@@ -94,11 +96,14 @@ fn correct(
 ) {
     let (time, name) = (now(), found.name(interface));
     let group_name = group.name().to_owned();
-    let member = (interface != group_name).then(|| interface.to_owned());
+    let is_of_all = interface == sysctl::ALL_INTERFACES;
+    let member = (interface != group_name && !is_of_all).then(|| interface.to_owned());
     let changes = group.sysctls.changes.entry((interface.to_owned(), name.clone())).or_default();
     changes.restored.retain(|restored| time - *restored < WINDOW);
     let (value, ours) = (found.before.clone(), found.ours.clone());
-    let why = if policy == SysctlPolicy::Warn {
+    let why = if is_of_all {
+        format!("it holds for all interfaces, and ipmpd does not change it; set it (sysctl {name}={ours})")
+    } else if policy == SysctlPolicy::Warn {
         format!(
             "set it (sysctl {name}={ours}), or let ipmpd do it (ipmpctl set {group_name} manage-sysctls=yes)"
         )

@@ -14,6 +14,7 @@
 mod put_back;
 mod reconcile;
 mod restore;
+mod rules;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -23,6 +24,7 @@ use std::{
 pub use reconcile::{reconcile, reconcile_interface, remove_route};
 pub use restore::{restore, restore_saved};
 use rtnetlink::packet_route::link::LinkFlags;
+pub use rules::rule_removed;
 
 use super::{Context, MemberDevice, RunningGroup, addresses};
 use crate::{
@@ -56,6 +58,8 @@ struct MemberTestAddresses {
     seen: BTreeSet<IpAddr>,
     /// What other programs did to them.
     removals: BTreeMap<IpAddr, put_back::Removals>,
+    /// What other programs did to the routing rules of addresses.
+    rule_removals: BTreeMap<Ipv4Addr, put_back::Removals>,
     /// Duplicates that were logged.
     duplicates: BTreeSet<IpAddr>,
     /// Addresses that are not declared, and were logged.
@@ -74,8 +78,14 @@ struct WithoutRoutes {
 }
 
 impl MemberTestAddresses {
+    /// What is due and still missing is tried again later, not at once.
+    fn postpone(&mut self, time: Time) {
+        let removals = self.removals.values_mut().chain(self.rule_removals.values_mut());
+        removals.for_each(|removals| removals.postpone(time));
+    }
+
     fn next(&self) -> Option<Time> {
-        self.removals.values().filter_map(put_back::Removals::due).min()
+        self.removals.values().chain(self.rule_removals.values()).filter_map(put_back::Removals::due).min()
     }
 }
 
@@ -97,6 +107,7 @@ impl GroupTestAddresses {
         if let Some(member) = self.members.get_mut(&number) {
             member.seen.remove(&ip);
             member.removals.remove(&ip);
+            member.rule_removals.retain(|other, _| IpAddr::V4(*other) != ip);
         }
     }
 
@@ -116,10 +127,16 @@ impl GroupTestAddresses {
         self.members.iter().filter(|(_, member)| is_due(member)).map(|(number, _)| *number).collect()
     }
 
-    /// Why declared addresses are missing on a member, a sentence each.
+    /// Why declared addresses, or their routing rules, are missing on a member, a sentence each.
     pub fn conflicts(&self, number: u8, name: &str) -> Vec<String> {
-        let removals = self.members.get(&number).into_iter().flat_map(|member| &member.removals);
-        removals.filter_map(|(address, removals)| removals.message(name, *address)).collect()
+        let Some(member) = self.members.get(&number) else { return Vec::new() };
+        let addresses = member.removals.iter().filter_map(|(address, removals)| {
+            removals.message(&format!("test address {address} is missing on {name}"))
+        });
+        let rules = member.rule_removals.iter().filter_map(|(address, removals)| {
+            removals.message(&format!("the routing rule of test address {address} on {name} is missing"))
+        });
+        addresses.chain(rules).collect()
     }
 
     /// Whether the interface of a member was up is not what these flags say.

@@ -86,6 +86,7 @@ fn events() -> Vec<Event> {
             ours: "2".into(),
             why: "REASON".into(),
         },
+        Event::TestRuleConflict { member: member(), address, why: "REASON".into() },
         Event::TestRuleRestored { member: member(), address },
         Event::ProgramRestored { program: "ingress", interface: member() },
         Event::ProgramMissing { program: "ingress", interface: member(), why: "REASON".into() },

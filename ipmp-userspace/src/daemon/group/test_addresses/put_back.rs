@@ -23,7 +23,7 @@ const PAUSE: Duration = Duration::from_millis(500);
 const TIMES: usize = 3;
 const WINDOW: Duration = Duration::from_secs(60);
 
-/// What other programs did to one declared address.
+/// How often other programs removed one declared address, or its routing rule.
 #[derive(Clone, Debug, Default)]
 pub struct Removals {
     /// When they removed it.
@@ -40,15 +40,15 @@ impl Removals {
         self.due
     }
 
-    /// Why the address is missing, in a sentence.
-    pub fn message(&self, member: &str, address: IpAddr) -> Option<String> {
+    /// Why it is missing, in a sentence that begins with what is missing.
+    pub fn message(&self, missing: &str) -> Option<String> {
         let pause = short(self.due? - now());
         let why = self.conflict.as_ref()?;
-        Some(format!("test address {address} is missing on {member}: {why}; it is added again in {pause}"))
+        Some(format!("{missing}: {why}; it is added again in {pause}"))
     }
 
-    /// Another program removed the address. Returns why it is not added again soon.
-    fn removed(&mut self, time: Time) -> Option<String> {
+    /// Another program removed it. Returns why it is not added again soon.
+    pub fn removed(&mut self, time: Time) -> Option<String> {
         self.times.retain(|removed| time - *removed < WINDOW);
         self.times.push(time);
         self.due = Some(time + PAUSE);
@@ -56,8 +56,21 @@ impl Removals {
             .then(|| format!("another program has removed it {} times within a minute", self.times.len()))
     }
 
-    /// The address is present.
-    fn present(&mut self) {
+    /// It is not added again soon. Returns whether that is new.
+    pub fn delay(&mut self, time: Time, why: &str) -> bool {
+        self.due = Some(time + WINDOW);
+        self.conflict.replace(why.to_owned()).as_deref() != Some(why)
+    }
+
+    /// It could not be added when it was due.
+    pub fn postpone(&mut self, time: Time) {
+        if self.due.is_some_and(|due| due <= time) {
+            self.due = Some(time + PAUSE);
+        }
+    }
+
+    /// It is present.
+    pub fn present(&mut self) {
         (self.due, self.conflict) = (None, None);
     }
 }
@@ -145,9 +158,7 @@ fn report_conflict(
     why: String,
 ) {
     let removals = group.test_addresses.member(number).removals.entry(address).or_default();
-    removals.due = Some(now() + WINDOW);
-    if removals.conflict.as_ref() != Some(&why) {
-        removals.conflict = Some(why.clone());
+    if removals.delay(now(), &why) {
         let line = Event::TestAddressConflict { member: member.to_owned(), address, why };
         context.log(group.name(), &line);
     }
@@ -168,6 +179,12 @@ mod tests {
         // Only one of them was in the last minute.
         assert_eq!(removals.removed(at(62)), None);
         assert_eq!(removals.due(), Some(at(62) + PAUSE));
+        removals.postpone(at(62));
+        assert_eq!(removals.due(), Some(at(62) + PAUSE));
+        removals.postpone(at(70));
+        assert_eq!(removals.due(), Some(at(70) + PAUSE));
+        assert!(removals.delay(at(71), "REASON") && !removals.delay(at(72), "REASON"));
+        assert_eq!(removals.due(), Some(at(72) + WINDOW));
         removals.present();
         assert_eq!(removals.due(), None);
     }

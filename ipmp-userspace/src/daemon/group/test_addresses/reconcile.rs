@@ -5,10 +5,15 @@ use std::{
     net::{IpAddr, Ipv4Addr},
 };
 
-use super::{Error, WithoutRoutes, choose, is_own_subnet, put_back::put_back, saved, saved_mut};
+use super::{
+    Error, WithoutRoutes, choose, is_own_subnet, put_back::put_back, rules::add_rule, saved, saved_mut,
+};
 use crate::{
     core::{Event, Input, probe::TestAddress},
-    daemon::group::{Context, RunningGroup, actions, addresses},
+    daemon::{
+        clock::now,
+        group::{Context, RunningGroup, actions, addresses},
+    },
     link::{Address, Route, sysctl},
     types::Family,
 };
@@ -39,6 +44,7 @@ pub async fn reconcile(group: &mut RunningGroup, context: &mut Context<'_>, numb
         Err(error) => log::error!(group = group.name(), member = member.name.as_str(); "{error}"),
         Ok(()) => {}
     }
+    group.test_addresses.member(number).postpone(now());
 }
 
 struct Member {
@@ -143,7 +149,7 @@ async fn keep_for_tests(
 /// Adds routes for IPv4 test addresses in a subnet without data addresses: without a route to the sender the kernel does not
 /// reply to ARP requests.
 async fn route_own_subnets(
-    group: &RunningGroup,
+    group: &mut RunningGroup,
     context: &mut Context<'_>,
     member: &Member,
     candidates: &[Address],
@@ -156,6 +162,8 @@ async fn route_own_subnets(
         })
         .filter(|(ip, prefix)| is_own_subnet(group, *ip, *prefix))
         .collect();
+    let rules = &mut group.test_addresses.member(member.number).rule_removals;
+    rules.retain(|ip, _| wanted.iter().any(|(other, _)| other == ip));
     let Some(saved) = saved_mut(context.file, group.name(), &member.name) else { return Ok(()) };
     let before = saved.routed.clone();
     let obsolete: Vec<Ipv4Addr> =
@@ -177,11 +185,8 @@ async fn route_own_subnets(
     }
     // The addresses of one subnet share a table, from which an obsolete one may have deleted the route.
     for (ip, prefix) in wanted {
-        let was_missing = context.links.add_test_route(member.ifindex, ip, prefix).await?;
-        if was_missing && before.contains(&ip) {
-            let line = Event::TestRuleRestored { member: member.name.clone(), address: ip.into() };
-            context.log(group.name(), &line);
-        }
+        let to = (member.number, member.ifindex, member.name.as_str());
+        add_rule(group, context, to, (ip, prefix), before.contains(&ip)).await?;
     }
     Ok(())
 }
