@@ -44,6 +44,29 @@ pub struct Device {
 }
 
 impl Device {
+    /// An Ethernet card that is up, for tests.
+    #[cfg(test)]
+    pub(crate) fn sample(name: &str, ifindex: u32) -> Self {
+        Self {
+            ifindex,
+            name: name.into(),
+            kind: String::new(),
+            ethernet: true,
+            flags: LinkFlags::Up | LinkFlags::Broadcast | LinkFlags::Multicast,
+            permanent_mac: None,
+            mac: [2, 0, 0, 0, 0, 3],
+            mtu: 1500,
+            carrier: true,
+            operstate: State::Up,
+            master: None,
+            below: None,
+            peer: None,
+            vlan: None,
+            altnames: Vec::new(),
+            xdp: false,
+        }
+    }
+
     /// Reads the message.
     pub fn parse(message: &LinkMessage) -> Self {
         let mut device = Self {

@@ -194,29 +194,10 @@ fn lower_devices<'a>(device: &Device, devices: &'a [Device]) -> Vec<&'a Device> 
 
 #[cfg(test)]
 mod tests {
-    use rtnetlink::packet_route::link::State;
-
     use super::*;
 
     fn nic() -> Device {
-        Device {
-            ifindex: 3,
-            name: "eth0".into(),
-            kind: String::new(),
-            ethernet: true,
-            flags: LinkFlags::Up | LinkFlags::Broadcast | LinkFlags::Multicast,
-            permanent_mac: None,
-            mac: [2, 0, 0, 0, 0, 3],
-            mtu: 1500,
-            carrier: true,
-            operstate: State::Up,
-            master: None,
-            below: None,
-            peer: None,
-            vlan: None,
-            altnames: Vec::new(),
-            xdp: false,
-        }
+        Device::sample("eth0", 3)
     }
 
     fn around() -> Surroundings<'static> {

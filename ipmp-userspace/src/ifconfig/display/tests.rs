@@ -7,22 +7,10 @@ use crate::{
 
 fn device(name: &str, ifindex: u32, flags: LinkFlags) -> Device {
     Device {
-        ifindex,
-        name: name.into(),
-        kind: String::new(),
         ethernet: !flags.contains(LinkFlags::Loopback),
         flags,
-        permanent_mac: None,
         mac: [8, 0, 0x27, 0x6d, 9, 0xbe],
-        mtu: 1500,
-        carrier: true,
-        operstate: rtnetlink::packet_route::link::State::Up,
-        master: None,
-        below: None,
-        peer: None,
-        vlan: None,
-        altnames: Vec::new(),
-        xdp: false,
+        ..Device::sample(name, ifindex)
     }
 }
 

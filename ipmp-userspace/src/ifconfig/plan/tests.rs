@@ -1,5 +1,3 @@
-use rtnetlink::packet_route::link::{LinkFlags, State};
-
 use super::*;
 use crate::{
     control::report,
@@ -9,28 +7,10 @@ use crate::{
 
 /// The group of `report::sample`, `Production` with e1000g0, e1000g1 and rge0, and two NICs; the second has an address.
 fn host() -> Host {
-    let device = |name: &str, ifindex| Device {
-        ifindex,
-        name: name.into(),
-        kind: String::new(),
-        ethernet: true,
-        flags: LinkFlags::Up | LinkFlags::Broadcast | LinkFlags::Multicast,
-        permanent_mac: None,
-        mac: [2, 0, 0, 0, 0, 1],
-        mtu: 1500,
-        carrier: true,
-        operstate: State::Up,
-        master: None,
-        below: None,
-        peer: None,
-        vlan: None,
-        altnames: Vec::new(),
-        xdp: false,
-    };
     let names = ["production0", "e1000g0", "e1000g1", "rge0", "eth7", "eth8"];
     Host {
         groups: vec![report::sample()],
-        devices: names.iter().zip(2..).map(|(name, ifindex)| device(name, ifindex)).collect(),
+        devices: names.iter().zip(2..).map(|(name, ifindex)| Device::sample(name, ifindex)).collect(),
         addresses: vec![
             (7, Address::new("10.0.0.8".parse().unwrap(), 8)),
             (6, Address::new("fe80::1".parse().unwrap(), 64)),
