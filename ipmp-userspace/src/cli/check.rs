@@ -9,7 +9,7 @@ use super::{
 };
 use crate::{
     config::{self, Configuration, Finding, Place, Severity, files, host::Host},
-    control::{Client, Request, Response},
+    control::Client,
 };
 
 /// Report every mistake in the configuration files, with its place and the remedy
@@ -77,9 +77,8 @@ fn unreachable_targets(
     invocation: &Invocation<'_>,
     findings: &mut Vec<Finding>,
 ) {
-    let request = Request::Show { name: None };
-    let reply = Client::connect(invocation.socket).and_then(|mut client| client.call(&request));
-    let Ok(Response::Show(running)) = reply else { return };
+    let groups = Client::connect(invocation.socket).and_then(|mut client| client.groups());
+    let Ok(running) = groups else { return };
     for group in &configuration.groups {
         let running = running.iter().find(|running| running.name == group.name.value);
         for family in running.into_iter().flat_map(|running| &running.detection.unreachable_families) {

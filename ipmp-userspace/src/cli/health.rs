@@ -5,11 +5,11 @@ use std::io::Write;
 use super::{
     error::{Error, Exit, HealthLevel},
     output::{Content, HealthSummary},
-    verb::{Invocation, Outcome, Verb},
+    verb::{Command, Invocation, Outcome},
 };
 use crate::{
     control::{
-        Client, Request, Response,
+        Client,
         report::{AddressReport, GroupReport, MemberReport},
     },
     types::{GroupState, LinkState, MemberState, ProbeState},
@@ -33,18 +33,12 @@ pub struct Health {
     groups: Vec<String>,
 }
 
-impl Verb for Health {
-    fn request(&self) -> Result<Request, Error> {
-        Ok(Request::Show { name: None })
-    }
-
+impl Command for Health {
     /// A daemon that cannot be reached is a state, and no error.
     fn execute(&self, invocation: &Invocation<'_>, _out: &mut dyn Write) -> Result<Outcome, Error> {
-        let request = self.request()?;
-        let reply = Client::connect(invocation.socket).and_then(|mut client| client.call(&request));
-        let health = match reply {
-            Ok(Response::Show(groups)) => of(&groups, &self.groups),
-            Ok(_) => Report::unknown("ipmpd sent another reply".into()),
+        let groups = Client::connect(invocation.socket).and_then(|mut client| client.groups());
+        let health = match groups {
+            Ok(groups) => of(&groups, &self.groups),
             Err(error) => Report::unknown(error.to_string()),
         };
         let Report { level, message, data } = health;
@@ -69,12 +63,13 @@ impl Report {
 
 /// The health of all groups, or of the named ones.
 fn of(groups: &[GroupReport], names: &[String]) -> Report {
-    let is = |group: &&GroupReport, name: &String| group.name == *name || group.groupname == *name;
-    let missing = names.iter().filter(|name| !groups.iter().any(|group| is(&group, name)));
+    let missing = names.iter().filter(|name| !groups.iter().any(|group| group.is_named(name)));
     let mut states: Vec<(HealthLevel, String)> =
         missing.map(|name| (HealthLevel::Critical, format!("there is no group {name}"))).collect();
-    let chosen: Vec<&GroupReport> =
-        groups.iter().filter(|group| names.is_empty() || names.iter().any(|name| is(group, name))).collect();
+    let chosen: Vec<&GroupReport> = groups
+        .iter()
+        .filter(|group| names.is_empty() || names.iter().any(|name| group.is_named(name)))
+        .collect();
     if chosen.is_empty() && states.is_empty() {
         return Report::unknown("ipmpd has no group".into());
     }

@@ -52,7 +52,7 @@ impl Verb for Show {
 
 /// The member of this name, unless the name is that of a group. The daemon replies with the group of a member.
 fn find_member<'a>(groups: &'a [GroupReport], name: &str) -> Option<(&'a GroupReport, &'a MemberReport)> {
-    if groups.iter().any(|group| group.name == name || group.groupname == name) {
+    if groups.iter().any(|group| group.is_named(name)) {
         return None;
     }
     let members = groups.iter().flat_map(|group| group.members.iter().map(move |member| (group, member)));

@@ -50,9 +50,15 @@ pub(super) trait Command {
     }
 }
 
+/// Checks the arguments, connects to the daemon, sends the request and prints the reply. A verb that changes something starts
+/// the daemon if it does not run.
 impl<V: Verb> Command for V {
     fn execute(&self, invocation: &Invocation<'_>, out: &mut dyn Write) -> Result<Outcome, Error> {
-        Verb::execute(self, invocation, out)
+        // Invalid arguments are rejected before a daemon is contacted or started.
+        let request = Verb::request(self)?;
+        request.check()?;
+        let client = connect(invocation.socket, invocation.netns, request.changes())?;
+        self.run(client, request, invocation.format, out).map(Outcome::done)
     }
 
     #[cfg(test)]
@@ -65,16 +71,6 @@ impl<V: Verb> Command for V {
 pub(super) trait Verb {
     /// Checks the arguments.
     fn request(&self) -> Result<Request, Error>;
-
-    /// Checks the arguments, connects to the daemon, sends the request and prints the reply. A verb that changes something
-    /// starts the daemon if it does not run.
-    fn execute(&self, invocation: &Invocation<'_>, out: &mut dyn Write) -> Result<Outcome, Error> {
-        // Invalid arguments are rejected before a daemon is contacted or started.
-        let request = self.request()?;
-        request.check()?;
-        let client = connect(invocation.socket, invocation.netns, request.changes())?;
-        self.run(client, request, invocation.format, out).map(Outcome::done)
-    }
 
     /// Sends the request; returns what is to be printed.
     fn run(

@@ -9,10 +9,10 @@ use std::{
 use super::{
     error::Error,
     output,
-    verb::{Invocation, Outcome, Verb},
+    verb::{Command, Invocation, Outcome},
 };
 use crate::{
-    control::{Client, Request, Response, client, duration::Span, report::GroupReport},
+    control::{Client, client, duration::Span, report::GroupReport},
     types::GroupState,
 };
 
@@ -39,27 +39,20 @@ fn time(text: &str) -> Result<Span, String> {
     Span::read(text).ok_or_else(|| "expected a time with a unit, for example 30s or 500ms".into())
 }
 
-impl Verb for WaitOnline {
-    fn request(&self) -> Result<Request, Error> {
-        Ok(Request::Show { name: None })
-    }
-
+impl Command for WaitOnline {
     /// Fails with what is missing when the time is over. Any error but that there is no daemon yet is final.
     fn execute(&self, invocation: &Invocation<'_>, _out: &mut dyn Write) -> Result<Outcome, Error> {
-        let request = self.request()?;
         let start = Instant::now();
         let limit = self.timeout.duration();
         loop {
-            let missing =
-                match Client::connect(invocation.socket).and_then(|mut client| client.call(&request)) {
-                    Ok(Response::Show(groups)) => self.missing(&groups),
-                    Ok(_) => Some("ipmpd sent another reply".into()),
-                    // It starts, or restarts.
-                    Err(error @ (client::Error::Contact { .. } | client::Error::Closed(_))) => {
-                        Some(error.to_string())
-                    }
-                    Err(error) => return Err(error.into()),
-                };
+            let missing = match Client::connect(invocation.socket).and_then(|mut client| client.groups()) {
+                Ok(groups) => self.missing(&groups),
+                // It starts, or restarts.
+                Err(error @ (client::Error::Contact { .. } | client::Error::Closed(_))) => {
+                    Some(error.to_string())
+                }
+                Err(error) => return Err(error.into()),
+            };
             match missing {
                 None => return Ok(Outcome::done(output::notes(&[], invocation.format))),
                 Some(missing) if !limit.is_zero() && start.elapsed() >= limit => {
@@ -74,14 +67,12 @@ impl Verb for WaitOnline {
 impl WaitOnline {
     /// Why the groups are not online; `None`: they are.
     fn missing(&self, groups: &[GroupReport]) -> Option<String> {
-        let named =
-            |name: &String| groups.iter().find(|group| group.name == *name || group.groupname == *name);
         let mut missing: Vec<String> = Vec::new();
         if self.groups.is_empty() {
             missing.extend(groups.iter().filter_map(obstacle));
         }
         for name in &self.groups {
-            match named(name) {
+            match groups.iter().find(|group| group.is_named(name)) {
                 None => missing.push(format!("there is no group {name}")),
                 Some(group) => missing.extend(obstacle(group)),
             }

@@ -130,6 +130,13 @@ impl Client {
         response.map_err(|e| self.unexpected(e))
     }
 
+    /// The reports of all groups.
+    pub fn groups(&mut self) -> Result<Vec<GroupReport>, Error> {
+        let parameters = self.exchange(&Request::Show { name: None })?;
+        let Shown { groups } = serde_json::from_value(parameters).map_err(|e| self.unexpected(e))?;
+        Ok(groups)
+    }
+
     /// Subscribes to the events of every group, or of the one that has this name, group name or member. The first event
     /// is of kind watching.
     pub fn monitor(mut self, name: Option<String>) -> Result<(Events, EventRecord), Error> {

@@ -49,6 +49,13 @@ pub struct GroupReport {
     pub capture: Capture,
 }
 
+impl GroupReport {
+    /// Whether this is the name of its interface, or its second name.
+    pub fn is_named(&self, name: &str) -> bool {
+        self.name == name || self.groupname == name
+    }
+}
+
 /// Copies of outbound packets for captures on the group interface.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Capture {

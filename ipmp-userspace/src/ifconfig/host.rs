@@ -2,7 +2,7 @@
 
 use crate::{
     control::{
-        Client, Request, Response, client,
+        Client, client,
         report::{GroupReport, MemberReport},
     },
     link::{self, Address, Device, GroupInterface, Links},
@@ -23,10 +23,7 @@ impl Host {
     /// Reads everything. Without a daemon there are no groups.
     pub fn read(client: Option<&mut Client>) -> Result<Self, Error> {
         let groups = match client {
-            Some(client) => match client.call(&Request::Show { name: None })? {
-                Response::Show(groups) => groups,
-                _ => Vec::new(),
-            },
+            Some(client) => client.groups()?,
             None => Vec::new(),
         };
         let (mut devices, addresses) =

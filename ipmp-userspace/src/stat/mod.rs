@@ -25,7 +25,7 @@ use names::Names;
 use options::{Mode, Options};
 use table::{Field, Table};
 
-use crate::control::{Client, GroupReport, Request, Response, client, probes::ProbeUpdate, socket};
+use crate::control::{Client, GroupReport, client, probes::ProbeUpdate, socket};
 
 /// Lines per header where standard output is not a terminal.
 const PAGE: usize = 24;
@@ -101,10 +101,7 @@ fn execute(
     warning.into_iter().for_each(&mut *warn);
     let path = socket::path(options.socket.as_deref(), options.netns.as_deref())?;
     let mut client = Client::connect(&path).map_err(Error::Contact)?;
-    let groups = match client.call(&Request::Show { name: None }).map_err(Error::Snapshot)? {
-        Response::Show(groups) => in_order(groups),
-        Response::Done(_) | Response::Targets(_) | Response::Explained(_) => Vec::new(),
-    };
+    let groups = in_order(client.groups().map_err(Error::Snapshot)?);
     let has_names = |field| !options.numeric && table.shows(field);
     let rows = match options.mode {
         Mode::Groups => group::rows(&groups),
