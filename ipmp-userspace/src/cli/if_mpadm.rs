@@ -9,7 +9,7 @@ use super::{
     error::{Error, Exit},
     output, verb,
 };
-use crate::control::{Request, client, request::reason, socket};
+use crate::control::{Request, Response, client, request::reason, socket};
 
 /// Printed for an invalid command line.
 pub const USAGE: &str = "Usage: if_mpadm -d | -r <ifname>\n";
@@ -28,6 +28,14 @@ impl Action {
         match self {
             Self::Offline => "offline",
             Self::Online => "undo-offline",
+        }
+    }
+
+    /// The reason of the refusal where the member has the wanted state already, which the daemon accepts.
+    fn reason_if_unchanged(self) -> &'static str {
+        match self {
+            Self::Offline => reason::ALREADY_OFFLINE,
+            Self::Online => reason::NOT_OFFLINE,
         }
     }
 
@@ -87,8 +95,13 @@ fn execute(action: Action, interface: &str) -> Result<String, Error> {
     let request = action.request(interface.to_owned());
     request.check()?;
     let socket = socket::path(None, None)?;
-    verb::connect(&socket, None, request.changes())?.call(&request)?;
-    Ok(String::new())
+    match verb::connect(&socket, None, request.changes())?.call(&request)? {
+        Response::Done { notes, changed: false } => {
+            let reason = action.reason_if_unchanged().to_owned();
+            Err(Error::Daemon(client::Error::Refused { reason, message: notes.join("; ") }))
+        }
+        _ => Ok(String::new()),
+    }
 }
 
 /// The reference's text for an error. `exists`: the kernel has this interface.

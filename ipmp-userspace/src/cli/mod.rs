@@ -65,10 +65,13 @@ Output of --json, one object per line on standard output:
   {\"version\":1,\"targets\":[...]}                        target list, target discover
   {\"version\":1,\"health\":{\"status\":...,\"message\":...}}  health
   {\"version\":1,\"findings\":[...]}                       check: file, line, column, severity, message
-  {\"version\":1,\"notes\":[...]}                          every other command: side effects and hints, a sentence each
+  {\"version\":1,\"changed\":...,\"notes\":[...]}            every other command; notes: side effects and hints, a sentence each
   {\"version\":1,\"error\":{\"reason\":...,\"message\":...}}   errors, in addition to the message on standard error
 The Varlink interface net.ipmp.Manager documents the fields. The version changes when a field is removed or changes its
 meaning; new fields do not change it.
+
+A command whose result holds already succeeds: attach of a member, offline of an offline member, address add of an address
+of the group, set of the same value. It changes nothing, a note says so, and with --json changed is false.
 
 Commands that change something start ipmpd if it does not run; show, explain, monitor, target list, health,
 wait-online and check do not.

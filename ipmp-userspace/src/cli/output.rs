@@ -29,7 +29,7 @@ struct Object<'a> {
 #[derive(Serialize)]
 #[serde(untagged)]
 pub(super) enum Content<'a> {
-    Notes { notes: &'a [String] },
+    Notes { changed: bool, notes: &'a [String] },
     Groups { groups: &'a [GroupReport] },
     Member { group: &'a str, member: &'a MemberReport },
     Explanation { explanation: &'a Explanation },
@@ -66,8 +66,8 @@ impl Content<'_> {
 }
 
 /// Notes on a change, one a line.
-pub(super) fn notes(notes: &[String], format: Format) -> String {
-    Content::Notes { notes }.print(format, || notes.iter().map(|note| format!("{note}\n")).collect())
+pub(super) fn notes(notes: &[String], changed: bool, format: Format) -> String {
+    Content::Notes { changed, notes }.print(format, || notes.iter().map(|note| format!("{note}\n")).collect())
 }
 
 /// An error for standard output: an object in JSON, nothing in text.
@@ -100,13 +100,16 @@ mod tests {
 
     #[test]
     fn notes_are_printed_one_a_line() {
-        assert_eq!(notes(&[], Format::Text), "");
-        assert_eq!(notes(&["one".into(), "two".into()], Format::Text), "one\ntwo\n");
+        assert_eq!(notes(&[], true, Format::Text), "");
+        assert_eq!(notes(&["one".into(), "two".into()], true, Format::Text), "one\ntwo\n");
     }
 
     #[test]
     fn json_is_one_line_that_starts_with_the_version() {
-        assert_eq!(notes(&["one".into()], Format::Json), "{\"version\":1,\"notes\":[\"one\"]}\n");
+        assert_eq!(
+            notes(&["one".into()], false, Format::Json),
+            "{\"version\":1,\"changed\":false,\"notes\":[\"one\"]}\n"
+        );
         assert_eq!(json(Content::Groups { groups: &[] }), "{\"version\":1,\"groups\":[]}\n");
         assert_eq!(json(Content::Targets { targets: &[] }), "{\"version\":1,\"targets\":[]}\n");
         assert_eq!(
@@ -119,6 +122,6 @@ mod tests {
     #[test]
     fn control_characters_are_replaced() {
         assert_eq!(error_line("no \u{1b}[2Jeth0\nhere"), "ipmpctl: no \u{fffd}[2Jeth0 here\n");
-        assert_eq!(notes(&["\u{1b}c".into()], Format::Text), "\u{fffd}c\n");
+        assert_eq!(notes(&["\u{1b}c".into()], true, Format::Text), "\u{fffd}c\n");
     }
 }

@@ -109,7 +109,7 @@ impl Verb for Target {
             Response::Targets(targets) => {
                 Content::Targets { targets: &targets }.print(format, || text(&targets))
             }
-            Response::Done(lines) => notes(&lines, format),
+            Response::Done { notes: lines, changed } => notes(&lines, changed, format),
             _ => String::new(),
         }
     }

@@ -322,9 +322,9 @@ fn with_daemon(test: impl FnOnce(&Path)) {
                             Request::Show { .. } => refused(reason::NO_SUCH_GROUP, "there is no group x0"),
                             Request::Destroy { .. } => refused(reason::NOT_EMPTY, "IPMP group is not empty"),
                             Request::Attach { group, .. } => {
-                                Ok(Response::Done(vec![format!("created {group}")]))
+                                Ok(Response::done(vec![format!("created {group}")]))
                             }
-                            _ => Ok(Response::Done(vec![])),
+                            _ => Ok(Response::done(vec![])),
                         });
                         if is_last {
                             return;
@@ -351,7 +351,7 @@ fn verb_prints_reply_of_daemon() {
         assert_eq!(run("attach e1000g0 --group x0"), done("created x0\n"));
         assert_eq!(
             run("attach e1000g0 --group x0 --json"),
-            done("{\"version\":1,\"notes\":[\"created x0\"]}\n")
+            done("{\"version\":1,\"changed\":true,\"notes\":[\"created x0\"]}\n")
         );
         assert_eq!(run("show"), done(&show::text(&[sample()])));
         let (exit, out, _) = run("show --json");

@@ -87,7 +87,7 @@ pub(super) trait Verb {
     /// What is printed of the reply: the notes, unless the verb has a reply of its own.
     fn print(&self, response: Response, format: Format) -> String {
         match response {
-            Response::Done(notes) => output::notes(&notes, format),
+            Response::Done { notes, changed } => output::notes(&notes, changed, format),
             // The client returns the reply that belongs to the request.
             _ => String::new(),
         }

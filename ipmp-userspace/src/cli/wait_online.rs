@@ -54,7 +54,7 @@ impl Command for WaitOnline {
                 Err(error) => return Err(error.into()),
             };
             match missing {
-                None => return Ok(Outcome::done(output::notes(&[], invocation.format))),
+                None => return Ok(Outcome::done(output::notes(&[], false, invocation.format))),
                 Some(missing) if !limit.is_zero() && start.elapsed() >= limit => {
                     return Err(Error::NotOnline { missing, timeout: self.timeout });
                 }

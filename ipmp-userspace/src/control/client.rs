@@ -66,6 +66,7 @@ pub enum Error {
 #[derive(Deserialize)]
 struct Done {
     notes: Vec<String>,
+    changed: bool,
 }
 
 #[derive(Deserialize)]
@@ -120,9 +121,8 @@ impl Client {
             ReplyKind::Targets => {
                 serde_json::from_value(parameters).map(|Listed { targets }| Response::Targets(targets))
             }
-            ReplyKind::Notes => {
-                serde_json::from_value(parameters).map(|Done { notes }| Response::Done(notes))
-            }
+            ReplyKind::Notes => serde_json::from_value(parameters)
+                .map(|Done { notes, changed }| Response::Done { notes, changed }),
             ReplyKind::Groups | ReplyKind::Events | ReplyKind::Probes => {
                 serde_json::from_value(parameters).map(|Shown { groups }| Response::Show(groups))
             }
@@ -311,7 +311,10 @@ mod tests {
 
     #[test]
     fn every_reply_has_a_message() {
-        assert_eq!(result_of(b"{\"parameters\":{\"notes\":[\"a\"]}}\0"), r#"Done(["a"])"#);
+        assert_eq!(
+            result_of(b"{\"parameters\":{\"notes\":[\"a\"],\"changed\":false}}\0"),
+            r#"Done { notes: ["a"], changed: false }"#
+        );
         assert_eq!(
             result_of(
                 b"{\"error\":\"net.ipmp.Manager.Refused\",\"parameters\":{\"reason\":\"r\",\"message\":\"no.\"}}\0"

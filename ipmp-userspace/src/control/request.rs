@@ -173,14 +173,26 @@ pub enum Request {
 /// The result of a successful request.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Response {
-    /// A change is done. The notes report side effects, a sentence each.
-    Done(Vec<String>),
+    /// A change is done, or its result holds already.
+    Done {
+        /// Side effects and what holds already, a sentence each.
+        notes: Vec<String>,
+        /// Whether anything changed.
+        changed: bool,
+    },
     /// The requested groups.
     Show(Vec<GroupReport>),
     /// Why the member is in its state.
     Explained(Box<Explanation>),
     /// The targets of a group: configured ones first, then by source.
     Targets(Vec<TargetReport>),
+}
+
+impl Response {
+    /// A change that is done.
+    pub fn done(notes: Vec<String>) -> Self {
+        Self::Done { notes, changed: true }
+    }
 }
 
 /// A request that was understood and is not possible. Nothing has changed.

@@ -87,8 +87,10 @@ impl From<Refused> for Failure {
 pub enum ReplyParameters {
     /// To a changing request.
     Done {
-        /// Side effects, a sentence each.
+        /// Side effects and what holds already, a sentence each.
         notes: Vec<String>,
+        /// Whether anything changed.
+        changed: bool,
     },
     /// To `Show`.
     Shown {
@@ -118,7 +120,7 @@ pub enum ReplyParameters {
 impl From<Response> for ReplyParameters {
     fn from(response: Response) -> Self {
         match response {
-            Response::Done(notes) => Self::Done { notes },
+            Response::Done { notes, changed } => Self::Done { notes, changed },
             Response::Show(groups) => Self::Shown { version: VERSION, groups },
             Response::Explained(explanation) => Self::Explained { version: VERSION, explanation },
             Response::Targets(targets) => Self::Targets { version: VERSION, targets },

@@ -10,6 +10,7 @@ mod explain;
 mod link_up_check;
 mod offline;
 mod refusals;
+mod remaining;
 pub mod set;
 mod show;
 pub mod target;
@@ -28,7 +29,9 @@ pub async fn execute(
     use target::Change;
     // The name in the request is the present one.
     renames::follow(manager, trigger);
-    let notes = match request {
+    let (request, mut notes) = remaining::remaining(manager, request).await?;
+    let Some(request) = request else { return Ok(Response::Done { notes, changed: false }) };
+    let more = match request {
         Request::Create { group, groupname, addresses } => {
             create::create(manager, trigger, &group, groupname, &addresses).await?
         }
@@ -78,5 +81,6 @@ pub async fn execute(
         }
     };
     manager.announce();
-    Ok(Response::Done(notes))
+    notes.extend(more);
+    Ok(Response::done(notes))
 }

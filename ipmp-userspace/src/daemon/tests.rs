@@ -42,7 +42,7 @@ impl Client {
 
     async fn done(&self, request: Request) -> Vec<String> {
         match self.ask(request.clone()).await {
-            Ok(Response::Done(notes)) => notes.iter().map(ToString::to_string).collect(),
+            Ok(Response::Done { notes, .. }) => notes.iter().map(ToString::to_string).collect(),
             other => panic!("{request:?}: {other:?}"),
         }
     }
@@ -433,11 +433,11 @@ fn offline_of_last_member_is_refused_and_mac_change_is_applied() {
             client.until("all are active", |group| group.state == GroupState::Ok).await;
             let offline = |interface: &str| Request::Offline { interface: interface.into() };
             client.done(offline("eth0")).await;
-            assert_eq!(client.refused(offline("eth0")).await.reason, reason::ALREADY_OFFLINE);
+            assert_eq!(client.done(offline("eth0")).await, ["interface eth0 is already offline"]);
             assert_eq!(client.refused(offline("eth1")).await.reason, reason::LAST_FUNCTIONING);
             let online = Request::Online { interface: "eth0".into() };
             client.done(online.clone()).await;
-            assert_eq!(client.refused(online).await.reason, reason::NOT_OFFLINE);
+            assert_eq!(client.done(online).await, ["interface eth0 is not offline"]);
 
             let eth1 = links.need("eth1").await;
             links.set_mac(&eth1, [2, 0, 0, 0, 0, 0x99]).await;

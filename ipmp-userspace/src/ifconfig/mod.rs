@@ -113,35 +113,44 @@ fn display(what: &Show) -> Result<String, Error> {
 
 /// Does what is planned. After an error what was done is undone.
 fn apply(client: &mut Client, plan: &Plan, notes: &mut Vec<String>) -> Result<(), Error> {
-    for (at, (action, _)) in plan.steps.iter().enumerate() {
-        if let Err(error) = act(client, action, notes) {
-            notes.clear();
-            for undo in plan.steps[..at].iter().rev().filter_map(|(_, undo)| undo.as_ref()) {
-                if let Err(error) = client.call(undo) {
-                    notes.push(format!("cannot undo what was done before: {error}"));
+    let mut done = Vec::new();
+    for (action, undo) in &plan.steps {
+        match act(client, action, notes) {
+            Ok(changed) => done.extend(undo.as_ref().filter(|_| changed)),
+            Err(error) => {
+                notes.clear();
+                for undo in done.iter().rev() {
+                    if let Err(error) = client.call(undo) {
+                        notes.push(format!("cannot undo what was done before: {error}"));
+                    }
                 }
+                return Err(error);
             }
-            return Err(error);
         }
     }
     Ok(())
 }
 
-fn act(client: &mut Client, action: &Action, notes: &mut Vec<String>) -> Result<(), Error> {
+/// Does one step. Returns whether it changed anything.
+fn act(client: &mut Client, action: &Action, notes: &mut Vec<String>) -> Result<bool, Error> {
     match action {
         Action::Request(request) => {
             request.check().map_err(cli::Error::from)?;
-            if let Response::Done(more) = client.call(request)? {
-                notes.extend(more);
+            match client.call(request)? {
+                Response::Done { notes: more, changed } => {
+                    notes.extend(more);
+                    Ok(changed)
+                }
+                _ => Ok(false),
             }
         }
         Action::Link { interface, up } => {
             let host = Host::read(None)?;
             let device = host.device(interface).ok_or_else(|| plan::Error::NoInterface(interface.clone()))?;
             host::set_up(device, *up)?;
+            Ok(true)
         }
     }
-    Ok(())
 }
 
 /// Resolves the names in a line, and finds the netmasks that it does not give.

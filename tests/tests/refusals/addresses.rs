@@ -105,9 +105,8 @@ fn existing_data_address_is_refused() {
     let scene = Scene::production(&lab, "e1000g0 e1000g1");
     let line = format!("{DATA} is on production0 already: remove it there first");
     for command in [
-        format!("address add {DATA}/24 --group production0"),
         format!("address add {DATA}/25 --group production0"),
-        format!("address add 192.168.178.211/24 {DATA}/24 --group production0"),
+        format!("address add 192.168.178.211/24 {DATA}/25 --group production0"),
         format!("create other0 --address {DATA}/24"),
         format!("create other0 --address 192.168.178.211/24 --address {DATA}/24"),
     ] {

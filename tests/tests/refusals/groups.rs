@@ -164,18 +164,6 @@ fn offline_of_last_functioning_member_is_refused() {
 }
 
 #[test]
-fn repeated_offline_and_online_are_refused() {
-    lab::needs_root!();
-    let lab = quiet_lab(3);
-    let scene = Scene::production(&lab, "e1000g0 e1000g1 rge0");
-    scene.refused("online e1000g0", REFUSED, "not-offline", "interface e1000g0 is not offline");
-    scene.ctl("offline e1000g0");
-    scene.refused("offline e1000g0", REFUSED, "already-offline", "interface e1000g0 is already offline");
-    scene.ctl("online e1000g0");
-    scene.refused("online e1000g0", REFUSED, "not-offline", "interface e1000g0 is not offline");
-}
-
-#[test]
 fn show_without_daemon_is_refused() {
     lab::needs_root!();
     let lab = quiet_lab(3);

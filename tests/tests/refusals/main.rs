@@ -20,6 +20,7 @@ mod addresses;
 mod groups;
 mod host;
 mod members;
+mod repeated;
 mod targets;
 
 /// Exit statuses of `ipmpctl`, as its help documents them.

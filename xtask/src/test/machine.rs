@@ -2,12 +2,13 @@
 
 use super::LAB;
 use super::lane::LabTest;
-use super::run::{Context, SHOW_FIGURES, is_lab_test};
+use super::run::{Context, SHOW_FIGURES, is_lab_test, several_at_a_time};
 use super::summary::Outcome;
 use crate::project::Executable;
 use crate::setup::Setup;
 use crate::vm::{self, Kernel, Lockdown, Machine, Nic, System, quote};
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Context as _, Error, Result, ensure};
+use std::io::Write;
 use std::process::ExitCode;
 use std::time::Instant;
 
@@ -22,6 +23,9 @@ const STACKING: &str = "stacking";
 
 /// The test that every kernel must pass.
 const SMOKE: &str = "smoke";
+
+/// How many machines run at a time: the kernel of each boots on one processor.
+const AT_A_TIME: usize = 2;
 
 /// Packets per second that an emulated machine sends without being late itself.
 const EMULATED_RATE: &str = "50";
@@ -51,12 +55,21 @@ pub fn run_all(
     }
     script += "exit $failed\n";
     let nics = [Nic::E1000, Nic::E1000, Nic::Virtio, Nic::Virtio];
-    boot((kernel, &nics, None, None), setup, &script, context).map(ExitCode::from)
+    let machine = Machine::prepare(kernel, &nics, setup)?;
+    boot(&machine, None, &script, context, &mut std::io::stdout()).map(ExitCode::from)
+}
+
+/// Boots all lanes, several at a time. What they need is fetched and made before the first boots.
+pub fn run_lanes(soak: bool, setup: &Setup, tests: &[LabTest], context: &Context) -> Result<Vec<Outcome>> {
+    let prepared: Vec<_> = lanes(soak).into_iter().map(|boot| (boot.prepare(setup), boot)).collect();
+    several_at_a_time(AT_A_TIME, &prepared, |(machine, boot), shown| {
+        boot.run(machine.as_ref(), tests, context, shown)
+    })
 }
 
 /// What runs in virtual machines of its own: the smoke test on every kernel and its tests of lockdown, the tests on network
 /// cards, of which the default lane has time for one model on one kernel, and in a soak those of stacked devices and of the installed service.
-pub fn lanes(soak: bool) -> Vec<Boot> {
+fn lanes(soak: bool) -> Vec<Boot> {
     let boot = |target, kernel| Boot { target, kernel, nic: None, lockdown: None, system: None };
     let smoke = Kernel::ALL.map(|kernel| boot(SMOKE, kernel));
     let locked = Boot { lockdown: Some(Lockdown::Confidentiality), ..boot(SMOKE, Kernel::V6_12) };
@@ -70,7 +83,7 @@ pub fn lanes(soak: bool) -> Vec<Boot> {
 }
 
 /// One executable in a virtual machine.
-pub struct Boot {
+struct Boot {
     target: &'static str,
     kernel: Kernel,
     /// Two network cards of this model, and the tests that need them.
@@ -82,52 +95,68 @@ pub struct Boot {
 }
 
 impl Boot {
+    fn prepare(&self, setup: &Setup) -> Result<Machine> {
+        let nics: Vec<Nic> = self.nic.into_iter().flat_map(|nic| [nic, nic]).collect();
+        let machine = Machine::prepare(self.kernel, &nics, setup)?.with_lockdown(self.lockdown);
+        match self.system {
+            Some(system) => machine.with_system(system, None, setup),
+            None => Ok(machine),
+        }
+    }
+
     /// Boots and runs. What keeps the machine from starting is part of the outcome, so that the other lanes still run.
-    pub fn run(&self, setup: &Setup, tests: &[LabTest], context: &Context) -> Outcome {
-        let Self { target, kernel, nic, lockdown, system } = self;
-        let mut arguments = vec![SHOW_FIGURES.to_owned()];
-        let (mut nics, mut name) = (Vec::new(), format!("{LAB} {target} on Linux {kernel}"));
-        if let Some(nic) = nic {
-            nics = vec![*nic, *nic];
-            arguments.extend(["--ignored".into(), nic.to_string()]);
-            name = format!("{name}, {nic}");
-        }
-        if *target == STACKING {
-            arguments.push("--ignored".into());
-        }
-        if let Some(lockdown) = lockdown {
-            arguments.extend(["--ignored".into(), format!("lockdown_{lockdown}")]);
-            name = format!("{name}, lockdown={lockdown}");
-        }
-        if let Some(system) = system {
-            arguments.extend(["--ignored".into(), format!("system_{system}")]);
-            name = format!("{LAB} {target} on {system}");
-        }
-        println!("\n== {name}");
+    fn run(
+        &self,
+        machine: Result<&Machine, &Error>,
+        tests: &[LabTest],
+        context: &Context,
+        shown: &mut Vec<u8>,
+    ) -> Result<Outcome> {
+        let (name, arguments) = (self.name(), self.arguments());
+        writeln!(shown, "\n== {name}")?;
         let start = Instant::now();
         if let Err(reason) = Machine::is_supported() {
-            println!("not run: {reason}");
-            return Outcome::not_run(name, reason.into(), false);
+            writeln!(shown, "not run: {reason}")?;
+            return Ok(Outcome::not_run(name, reason.into(), false));
         }
-        let test = tests.iter().find(|test| is_lab_test(&test.executable, target));
-        let code = test.with_context(|| format!("{LAB} has no test {target}")).and_then(|test| {
-            boot(
-                (*kernel, &nics, *lockdown, *system),
-                setup,
-                &in_machine(*system, &test.executable, &arguments),
-                context,
-            )
+        let test = tests.iter().find(|test| is_lab_test(&test.executable, self.target));
+        let test = test.with_context(|| format!("{LAB} has no test {}", self.target));
+        let code = machine.map_err(|error| format!("{error:#}")).and_then(|machine| {
+            let test = test.map_err(|error| format!("{error:#}"))?;
+            let script = in_machine(self.system, &test.executable, &arguments);
+            boot(machine, self.system, &script, context, shown).map_err(|error| format!("{error:#}"))
         });
-        match code {
-            Ok(code) => {
-                let result = if code == 0 { "ok. 1 passed".to_owned() } else { format!("exit code {code}") };
-                Outcome { result, took: start.elapsed(), ..Outcome::new(name, code == 0) }
-            }
+        let took = start.elapsed();
+        Ok(match code {
+            Ok(0) => Outcome { result: "ok. 1 passed".into(), took, ..Outcome::new(name, true) },
+            Ok(code) => Outcome { result: format!("exit code {code}"), took, ..Outcome::new(name, false) },
             Err(error) => {
-                println!("not run: {error:#}");
-                Outcome { took: start.elapsed(), ..Outcome::not_run(name, format!("{error:#}"), true) }
+                writeln!(shown, "not run: {error}")?;
+                Outcome { took, ..Outcome::not_run(name, error, true) }
             }
+        })
+    }
+
+    fn name(&self) -> String {
+        let Self { target, kernel, nic, lockdown, system } = self;
+        match (nic, lockdown, system) {
+            (_, _, Some(system)) => format!("{LAB} {target} on {system}"),
+            (Some(nic), ..) => format!("{LAB} {target} on Linux {kernel}, {nic}"),
+            (_, Some(lockdown), _) => format!("{LAB} {target} on Linux {kernel}, lockdown={lockdown}"),
+            _ => format!("{LAB} {target} on Linux {kernel}"),
         }
+    }
+
+    /// The test harness's arguments.
+    fn arguments(&self) -> Vec<String> {
+        let nic = self.nic.map(|nic| nic.to_string());
+        let lockdown = self.lockdown.map(|lockdown| format!("lockdown_{lockdown}"));
+        let system = self.system.map(|system| format!("system_{system}"));
+        let filter = nic.or(lockdown).or(system);
+        let ignored = filter.is_some() || self.target == STACKING;
+        let mut arguments = vec![SHOW_FIGURES.to_owned()];
+        arguments.extend(ignored.then(|| "--ignored".to_owned()).into_iter().chain(filter));
+        arguments
     }
 }
 
@@ -139,29 +168,25 @@ fn in_machine(system: Option<System>, executable: &Executable, arguments: &[Stri
     format!("(cd {} && {})", quote(&vm::host_path(system, &executable.package_dir)), words.join(" "))
 }
 
-/// Boots a kernel with these network cards, this lockdown and this system, runs a script in it, and returns its exit code.
+/// Runs a script in a machine, and returns its exit code.
 fn boot(
-    (kernel, nics, lockdown, system): (Kernel, &[Nic], Option<Lockdown>, Option<System>),
-    setup: &Setup,
+    machine: &Machine,
+    system: Option<System>,
     script: &str,
     context: &Context,
+    shown: &mut impl Write,
 ) -> Result<u8> {
-    let mut machine = Machine::prepare(kernel, nics, setup)?.with_lockdown(lockdown);
     // The programs that are unpacked on the host are for its root directory.
-    let mut path = context.path.as_ref().map(|path| path.to_string_lossy().into_owned());
-    if let Some(system) = system {
-        machine = machine.with_system(system, None, setup)?;
-        path = None;
-    }
+    let path = context.path.as_ref().filter(|_| system.is_none());
     let variables = [
         ("IPMP_BIN_DIR", vm::host_path(system, &context.bin_dir)),
         ("IPMP_LAB_REQUIRED", "1".into()),
         ("IPMP_LAB_RATE", EMULATED_RATE.into()),
         ("IPMP_SOAK", if context.soak { "1".into() } else { String::new() }),
-        ("PATH", path.unwrap_or_default()),
+        ("PATH", path.map(|path| path.to_string_lossy().into_owned()).unwrap_or_default()),
         ("RUST_TEST_THREADS", "1".into()),
     ];
-    machine.run(&["/bin/sh".into(), "-c".into(), script.into()], &variables)
+    machine.run(&["/bin/sh".into(), "-c".into(), script.into()], &variables, shown)
 }
 
 #[cfg(test)]

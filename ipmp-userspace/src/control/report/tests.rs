@@ -109,7 +109,7 @@ fn the_report_is_what_the_definition_says() {
         members: vec![prober(None), prober(Some(417))],
     };
     check_reply("ListTargets", &said(Response::Targets(vec![target]))).unwrap();
-    check_reply("Create", &said(Response::Done(vec!["a note".into()]))).unwrap();
+    check_reply("Create", &said(Response::done(vec!["a note".into()]))).unwrap();
 }
 
 #[test]
@@ -217,7 +217,7 @@ fn verb_table_and_errors_match_the_definition() {
         let outputs = interface.methods().find(|m| m.name() == *method).unwrap();
         let outputs: Vec<String> = outputs.outputs().map(|field| field.name().to_string()).collect();
         let expected: &[&str] = match reply {
-            ReplyKind::Notes => &["notes"],
+            ReplyKind::Notes => &["notes", "changed"],
             ReplyKind::Groups => &["version", "groups"],
             ReplyKind::Targets => &["version", "targets"],
             ReplyKind::Explanation => &["version", "explanation"],

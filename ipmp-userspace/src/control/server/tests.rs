@@ -111,7 +111,7 @@ async fn engine(mut requests: Requests, mut stop: oneshot::Receiver<()>) {
             _ => {
                 assert_eq!(format!("{request:?}").split(' ').next(), Some(caller.method.as_str()));
                 assert_eq!(caller.pid, std::process::id() as i32);
-                let _ = sender.send(Ok(Response::Done(vec![format!("{request:?}")])));
+                let _ = sender.send(Ok(Response::done(vec![format!("{request:?}")])));
             }
         }
     }
@@ -151,7 +151,7 @@ fn requests_and_replies_are_delivered() {
         Request::Detach { interface: "eth0".into(), last: Some(LastMember::KeepGroup) },
     ] {
         let response = client.call(&request).unwrap();
-        assert_eq!(response, Response::Done(vec![format!("{request:?}")]));
+        assert_eq!(response, Response::done(vec![format!("{request:?}")]));
     }
     assert_eq!(client.call(&Request::Show { name: None }).unwrap(), Response::Show(vec![sample()]));
     let error = client.call(&Request::Online { interface: "slow0".into() }).unwrap_err();
@@ -553,7 +553,8 @@ fn members_of_the_group_may_change() {
         let call = b"{\"method\":\"net.ipmp.Manager.Online\",\"parameters\":{\"interface\":\"eth0\"}}\0";
         if let Some(reply) = as_user(&served.path(), user, call) {
             assert_eq!(
-                reply, "{\"parameters\":{\"notes\":[\"Online { interface: \\\"eth0\\\" }\"]}}\0",
+                reply,
+                "{\"parameters\":{\"notes\":[\"Online { interface: \\\"eth0\\\" }\"],\"changed\":true}}\0",
                 "{user:?}"
             );
         }

@@ -204,8 +204,8 @@ fn wrong_names_and_addresses_are_refused_in_one_line() {
 #[test]
 fn replies_are_varlink_messages() {
     assert_eq!(
-        reply(Ok(Response::Done(vec!["a note".into()]).into())),
-        b"{\"parameters\":{\"notes\":[\"a note\"]}}\0"
+        reply(Ok(Response::done(vec!["a note".into()]).into())),
+        b"{\"parameters\":{\"notes\":[\"a note\"],\"changed\":true}}\0"
     );
     assert_eq!(reply(Ok(Response::Show(vec![]).into())), b"{\"parameters\":{\"version\":1,\"groups\":[]}}\0");
     assert_eq!(

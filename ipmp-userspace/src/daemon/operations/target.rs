@@ -41,7 +41,7 @@ pub async fn change(
 ) -> Result<Vec<String>, Refused> {
     let known = manager.groups.get(group).ok_or_else(|| no_such_group(group))?;
     let before = manager.file.group(group).map(|saved| saved.targets.clone()).unwrap_or_default();
-    let (targets, mut notes) = changed(known, &before, addresses, change)?;
+    let targets = changed(known, &before, addresses, change)?;
     if change == Change::Add {
         target_check::check(manager, group, addresses).await?;
     }
@@ -52,7 +52,7 @@ pub async fn change(
         return Err(kernel(&error));
     }
     manager.log(trigger, Some(group), &line);
-    notes.extend(set::apply_saved(manager, trigger, group).await);
+    let mut notes = set::apply_saved(manager, trigger, group).await;
     if change == Change::Add || change == Change::Enable {
         notes.extend(target_check::note_not_probed(manager, group, addresses));
     }
@@ -108,44 +108,39 @@ pub fn list(manager: &Manager, group: &str) -> Result<Vec<TargetReport>, Refused
     Ok(reports)
 }
 
-/// The targets after a change, and notes.
+/// The targets after a change.
 fn changed(
     group: &RunningGroup,
     before: &[SavedTarget],
     addresses: &[IpAddr],
     change: Change,
-) -> Result<(Vec<SavedTarget>, Vec<String>), Refused> {
-    let (mut targets, mut notes) = (before.to_vec(), Vec::new());
+) -> Result<Vec<SavedTarget>, Refused> {
+    let mut targets = before.to_vec();
     for &address in addresses {
         let at = targets.iter().position(|target| target.address == address);
         match (change, at) {
             (Change::Add, None) => targets.push(SavedTarget { address, disabled: false }),
-            (Change::Add, Some(at)) => return Err(exists(group.name(), &targets[at])),
+            // One that is enabled has been left out of the request.
+            (Change::Add, Some(_)) => return Err(is_disabled(group.name(), address)),
             (_, None) => return Err(not_explicit(group, address)),
             (Change::Remove, Some(at)) => drop(targets.remove(at)),
             (Change::Enable | Change::Disable, Some(at)) => {
-                let disabled = change == Change::Disable;
-                if std::mem::replace(&mut targets[at].disabled, disabled) == disabled {
-                    let state = if disabled { "disabled" } else { "enabled" };
-                    notes.push(format!("{address} is {state} already"));
-                }
+                targets[at].disabled = change == Change::Disable;
             }
         }
     }
     if targets.len() > target::MOST {
         return Err(Refused::new(reason::BAD_TARGET, target::Error::Many.to_string()));
     }
-    Ok((targets, notes))
+    Ok(targets)
 }
 
-fn exists(group: &str, target: &SavedTarget) -> Refused {
-    let address = target.address;
-    let remedy = if target.disabled {
-        format!(", and disabled: `ipmpctl target enable {address} --group {group}` has it probed again")
-    } else {
-        format!("; `ipmpctl target list --group {group}` lists all")
-    };
-    Refused::new(reason::TARGET_EXISTS, format!("{address} is a target of {group} already{remedy}"))
+fn is_disabled(group: &str, address: IpAddr) -> Refused {
+    let text = format!(
+        "{address} is a target of {group} already, and disabled: `ipmpctl target enable {address} --group {group}` has it \
+         probed again"
+    );
+    Refused::new(reason::TARGET_EXISTS, text)
 }
 
 fn not_explicit(group: &RunningGroup, address: IpAddr) -> Refused {

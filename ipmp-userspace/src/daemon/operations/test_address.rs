@@ -19,14 +19,9 @@ pub async fn add(
     let group = manager.group_of(member).ok_or_else(|| not_a_member(member))?.name().to_owned();
     let saved = test_addresses::saved(&manager.file, &group, member);
     if let Some(other) = saved.and_then(|saved| saved.named_in(address.family())) {
-        let text = if other == address {
-            format!("{member} has the test address {address} already")
-        } else {
-            format!(
-                "{member} has the test address {other} already: remove it first (ipmpctl test-address del {member} \
-                 {other})"
-            )
-        };
+        let text = format!(
+            "{member} has the test address {other} already: remove it first (ipmpctl test-address del {member} {other})"
+        );
         return Err(Refused::new(reason::ADDRESS_EXISTS, text));
     }
     check(manager, &[address], Some(member)).await?;

@@ -1,0 +1,163 @@
+//! What a request still has to change. Scripts repeat requests: a state that holds already is success, with `changed` false.
+
+use std::net::IpAddr;
+
+use super::{refusals::kernel, target::Change};
+use crate::{
+    control::{
+        DataAddress, Setting,
+        request::{Refused, Request},
+    },
+    daemon::{group::RunningGroup, manager::Manager},
+    link::Address,
+    types::OfflineCause,
+};
+
+/// The request without what holds already, `None`: all of it does; and a note on each part that holds.
+///
+/// What cannot be executed stays in the request, so that it is refused as a whole.
+pub async fn remaining(
+    manager: &Manager,
+    request: Request,
+) -> Result<(Option<Request>, Vec<String>), Refused> {
+    let mut notes = Vec::new();
+    let left = match request {
+        Request::Create { group, groupname, addresses } => {
+            let known = manager.groups.get(&group);
+            let known = known.filter(|known| groupname.as_deref().unwrap_or(&group) == known.groupname);
+            let present = addresses_of(manager, known).await?;
+            if known.is_some() && addresses.iter().all(|address| has(&present, *address)) {
+                notes.push(format!("group {group} exists already"));
+                None
+            } else {
+                Some(Request::Create { group, groupname, addresses })
+            }
+        }
+        Request::Attach { group, mut interfaces, standby, test_addresses } => {
+            let is_member = |name: &String| {
+                let member =
+                    manager.groups.get(&group)?.core.members().iter().find(|member| member.name() == name)?;
+                let named =
+                    manager.file.member(&group, name).map(|saved| saved.test_addresses.named.as_slice());
+                let tests = test_addresses.iter().all(|test| named.unwrap_or_default().contains(test));
+                (tests && !member.absent() && (member.standby() || !standby)).then_some(())
+            };
+            let is_member = |name: &String| is_member(name).is_some();
+            notes.extend(
+                interfaces.iter().filter(|name| is_member(name)).map(|name| already_member(name, &group)),
+            );
+            interfaces.retain(|name| !is_member(name));
+            let request = Request::Attach { group, interfaces, standby, test_addresses };
+            Some(request).filter(
+                |request| !matches!(request, Request::Attach { interfaces, .. } if interfaces.is_empty()),
+            )
+        }
+        Request::AddAddress { group, mut addresses } => {
+            let present = addresses_of(manager, manager.groups.get(&group)).await?;
+            let known = addresses.iter().filter(|address| has(&present, **address));
+            notes.extend(known.map(|address| format!("{address} is on {group} already")));
+            addresses.retain(|address| !has(&present, *address));
+            (!addresses.is_empty()).then_some(Request::AddAddress { group, addresses })
+        }
+        Request::AddTestAddress { interface, address } => {
+            let group = manager.group_of(&interface);
+            let saved = group.and_then(|group| manager.file.member(group.name(), &interface));
+            if saved.is_some_and(|saved| saved.test_addresses.named.contains(&address)) {
+                notes.push(format!("{interface} has the test address {address} already"));
+                None
+            } else {
+                Some(Request::AddTestAddress { interface, address })
+            }
+        }
+        Request::Offline { interface }
+            if offline(manager, &interface) == Some(Some(OfflineCause::Operator)) =>
+        {
+            notes.push(format!("interface {interface} is already offline"));
+            None
+        }
+        Request::Online { interface } if offline(manager, &interface) == Some(None) => {
+            notes.push(format!("interface {interface} is not offline"));
+            None
+        }
+        Request::Set { name, mut settings } => {
+            settings.retain(|setting| !is_set(manager, &name, setting));
+            (!settings.is_empty()).then_some(Request::Set { name, settings })
+        }
+        Request::AddTarget { group, addresses } => {
+            let left = without_targets(manager, &group, addresses, Change::Add, &mut notes);
+            left.map(|addresses| Request::AddTarget { group, addresses })
+        }
+        Request::EnableTarget { group, addresses } => {
+            let left = without_targets(manager, &group, addresses, Change::Enable, &mut notes);
+            left.map(|addresses| Request::EnableTarget { group, addresses })
+        }
+        Request::DisableTarget { group, addresses } => {
+            let left = without_targets(manager, &group, addresses, Change::Disable, &mut notes);
+            left.map(|addresses| Request::DisableTarget { group, addresses })
+        }
+        request => Some(request),
+    };
+    Ok((left, notes))
+}
+
+fn already_member(name: &str, group: &str) -> String {
+    format!("{name} is a member of {group} already")
+}
+
+async fn addresses_of(manager: &Manager, group: Option<&RunningGroup>) -> Result<Vec<Address>, Refused> {
+    let Some(group) = group else { return Ok(Vec::new()) };
+    manager.links.addresses_of(group.interface.ifindex).await.map_err(|error| kernel(&error))
+}
+
+fn has(present: &[Address], address: DataAddress) -> bool {
+    present.iter().any(|known| known.ip == address.address() && known.prefix == address.prefix())
+}
+
+/// Why a member is offline, `Some(None)` if it is not; `None`: there is no member of this name.
+fn offline(manager: &Manager, name: &str) -> Option<Option<OfflineCause>> {
+    let group = manager.group_of(name)?;
+    let member = group.core.members().iter().find(|member| member.name() == name)?;
+    Some(member.offline())
+}
+
+/// Whether the operator has given a setting this value.
+fn is_set(manager: &Manager, name: &str, setting: &Setting) -> bool {
+    if manager.groups.contains_key(name) {
+        let Some(saved) = manager.file.group(name) else { return false };
+        let mut after = saved.clone();
+        after.choose(setting);
+        return match setting {
+            Setting::Targets(_) => after.targets == saved.targets,
+            _ => saved.chosen.contains(setting),
+        };
+    }
+    let saved = manager.group_of(name).and_then(|group| manager.file.member(group.name(), name));
+    saved.is_some_and(|saved| saved.chosen.contains(setting))
+}
+
+/// Targets without those that have the wanted state; `None`: all have it.
+fn without_targets(
+    manager: &Manager,
+    group: &str,
+    mut addresses: Vec<IpAddr>,
+    change: Change,
+    notes: &mut Vec<String>,
+) -> Option<Vec<IpAddr>> {
+    let saved = manager.file.group(group).map(|saved| saved.targets.as_slice()).unwrap_or_default();
+    let (disabled, state) = match change {
+        Change::Add => (false, format!("a target of {group}")),
+        Change::Enable => (false, "enabled".into()),
+        Change::Disable | Change::Remove => (true, "disabled".into()),
+    };
+    let holds = |address: &IpAddr| {
+        saved.iter().any(|target| target.address == *address && target.disabled == disabled)
+    };
+    notes.extend(
+        addresses
+            .iter()
+            .filter(|address| holds(address))
+            .map(|address| format!("{address} is {state} already")),
+    );
+    addresses.retain(|address| !holds(address));
+    (!addresses.is_empty()).then_some(addresses)
+}
