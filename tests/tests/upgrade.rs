@@ -54,11 +54,20 @@ fn assert_nothing_lost(running: Vec<(&str, Running)>, what: &str) {
     }
 }
 
-/// The part of a report that an upgrade keeps, and what it has sent.
-fn kept(report: &GroupReport) -> (Vec<(String, MemberState, bool)>, Vec<Option<String>>, u64) {
+/// The part of a report that an upgrade keeps.
+#[derive(Debug, PartialEq)]
+struct Kept {
+    /// Whether each is live, too.
+    members: Vec<(String, MemberState, bool)>,
+    inbound: Vec<Option<String>>,
+}
+
+/// That part, and how many packets were sent.
+fn kept(report: &GroupReport) -> (Kept, u64) {
     let members = report.members.iter().map(|member| (member.name.clone(), member.state, member.live));
+    let inbound = report.addresses.iter().map(|address| address.inbound.clone());
     let sent = report.members.iter().map(|member| member.traffic.out_packets).sum();
-    (members.collect(), report.addresses.iter().map(|address| address.inbound.clone()).collect(), sent)
+    (Kept { members: members.collect(), inbound: inbound.collect() }, sent)
 }
 
 /// Also back: the older daemon is refused.
@@ -74,7 +83,7 @@ fn soak_upgrade_to_another_layout_loses_no_packet() {
         .map(|map| MapInfo::from_pin(old.join(map)).unwrap().id())
         .into();
     let running = traffic(&lab);
-    let before = kept(&production.report().unwrap());
+    let (before, sent_before) = kept(&production.report().unwrap());
     production.daemon.kill().unwrap();
     production.daemon.set_program(NEXT);
     let since = production.daemon.log().len();
@@ -82,9 +91,9 @@ fn soak_upgrade_to_another_layout_loses_no_packet() {
     let line =
         format!("The maps of group {GROUP} have been converted from layout {LAYOUT} to {}", LAYOUT + 1);
     println!("{}", production.daemon.wait_line(&line, since, SECOND).unwrap());
-    let after = kept(&production.report().unwrap());
-    assert_eq!((&after.0, &after.1), (&before.0, &before.1));
-    assert!(after.2 >= before.2, "{} packets sent, then {}", before.2, after.2);
+    let (after, sent) = kept(&production.report().unwrap());
+    assert_eq!(after, before);
+    assert!(sent >= sent_before, "{sent_before} packets sent, then {sent}");
     flows_on(&running);
     assert!(pins(&lab, LAYOUT + 1).join(GROUP).exists() && !old.exists());
     let freed = || !loaded_maps().any(|info| info.is_ok_and(|info| maps.contains(&info.id())));
@@ -126,12 +135,12 @@ fn soak_upgrade_to_another_layout_keeps_failed_and_offline_members_out() {
     production.wait_state(failed, MemberState::Failed, 10 * SECOND).unwrap();
     production.daemon.ctl(&format!("offline {offline}")).unwrap();
     let running = traffic(&lab);
-    let before = kept(&production.report().unwrap());
+    let (before, _) = kept(&production.report().unwrap());
     production.daemon.terminate().unwrap();
     production.daemon.set_program(NEXT);
     production.daemon.start().unwrap();
-    let after = kept(&production.report().unwrap());
-    assert_eq!((&after.0, &after.1), (&before.0, &before.1));
+    let (after, _) = kept(&production.report().unwrap());
+    assert_eq!(after, before);
     assert_eq!(production.member(offline).unwrap().offline, Some(OfflineCause::Operator));
     flows_on(&running);
     lab.member(failed).cable().restore().unwrap();
