@@ -440,6 +440,10 @@ pub enum Cause {
     Balance {
         member: String,
     },
+    /// A member is active that an address prefers.
+    Preferred {
+        member: String,
+    },
     NoTestAddress {
         member: String,
     },

@@ -109,6 +109,7 @@ async fn adopt_group(manager: &mut Manager, interface: GroupInterface) -> Result
         slots: datapath.slots().into(),
         cast: datapath.cast(),
         inbound: datapath.inbound()?,
+        preferred: saved.inbound.iter().map(|(&address, to)| (address, to.member)).collect(),
         probed: Family::ALL.map(|family| {
             let numbers = pinned.iter().map(|(number, _)| *number);
             let by_policy: MemberSet = numbers.filter(|_| saved.probing().probes(family)).collect();
