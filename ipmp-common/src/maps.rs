@@ -54,7 +54,7 @@ pub const MAX_GROUPS: usize = 256;
 /// Maximum number of data and test addresses of a group.
 pub const MAX_ADDRESSES: u32 = 4096;
 /// Maximum number of learnt senders of a group.
-pub const MAX_LEARNT: u32 = 1024;
+pub const MAX_LEARNT: u32 = if cfg!(feature = "next-layout") { 2048 } else { 1024 };
 /// Maximum number of neighbours that the datapath reports at once.
 pub const MAX_STALE: u32 = 64;
 /// Of the packets that a member receives on a CPU, one in so many is checked for a stale neighbour: a power of two.
@@ -95,6 +95,9 @@ pub enum MemberStatus {
 #[derive(Clone, Copy, Debug)]
 #[repr(C)]
 pub struct Member {
+    /// Here in the layout of the upgrade's test.
+    #[cfg(feature = "next-layout")]
+    pub name: [i8; 16],
     /// Its device. Egress reads its carrier before it selects the member.
     pub device: Device,
     /// Its MAC: the Ethernet source of everything that leaves through it.
@@ -106,6 +109,7 @@ pub struct Member {
     /// Zero.
     pub pad: u32,
     /// Interface name, padded with zeros. Signed bytes, because the build calls them `char` in the BTF: `bpftool` prints text.
+    #[cfg(not(feature = "next-layout"))]
     pub name: [i8; 16],
     /// The devices below it.
     pub lower: [Device; MAX_LOWER],
@@ -115,6 +119,9 @@ pub struct Member {
 #[derive(Clone, Copy, Debug)]
 #[repr(C)]
 pub struct Steering {
+    /// Here in the layout of the upgrade's test.
+    #[cfg(feature = "next-layout")]
+    pub index: u64,
     /// Members that may transmit, by the daemon.
     pub usable: MemberSet,
     /// Members that the daemon excludes because their links flap: used only before a packet is lost.
@@ -124,6 +131,7 @@ pub struct Steering {
     /// Bloom filter of the members' own addresses ([`crate::hash::filter_bit`]): others need no lookup in `addresses`.
     pub test_addresses: u64,
     /// One more than the group's index in `live` and `watch`; 0 until the group is complete.
+    #[cfg(not(feature = "next-layout"))]
     pub index: u64,
 }
 
@@ -141,11 +149,19 @@ pub enum AddressKind {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(C)]
 pub struct Address {
+    /// Here in the layout of the upgrade's test.
+    #[cfg(feature = "next-layout")]
+    pub kind: AddressKind,
+    /// Here in the layout of the upgrade's test.
+    #[cfg(feature = "next-layout")]
+    pub member: u32,
     /// Of a data address: preference of the members whose MAC is announced for it.
     pub inbound: Preference,
     /// [`AddressKind`].
+    #[cfg(not(feature = "next-layout"))]
     pub kind: AddressKind,
     /// Of a test address: its member.
+    #[cfg(not(feature = "next-layout"))]
     pub member: u32,
 }
 

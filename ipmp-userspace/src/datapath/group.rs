@@ -31,8 +31,8 @@ use super::{
     pins::{self, Shape},
 };
 
-pub(super) use self::programs::remove_pinned;
 use self::programs::{Installed, load, marked_device};
+pub(super) use self::programs::{create_maps, remove_pinned};
 pub use self::{programs::ProgramOrder, stale_neighbours::StaleReport};
 
 /// A group to load, or to adopt.
