@@ -20,6 +20,8 @@ pub enum Exit {
     NotPermitted,
     /// The daemon ended during `monitor`.
     DaemonEnded,
+    /// `diff --exit-code` found differences.
+    Differs,
     /// The result of `health`, with the exit status of a monitoring plugin.
     Health(HealthLevel),
 }
@@ -74,6 +76,7 @@ impl Exit {
             Self::NoDaemon => 3,
             Self::NotPermitted => 4,
             Self::DaemonEnded => 5,
+            Self::Differs => 10,
             Self::Health(level) => level.code(),
         }
     }
@@ -87,6 +90,7 @@ impl Exit {
             Self::NoDaemon => "no-daemon",
             Self::NotPermitted => "not-permitted",
             Self::DaemonEnded => "daemon-ended",
+            Self::Differs => "differs",
             Self::Health(_) => "health",
         }
     }

@@ -14,8 +14,10 @@ use crate::{
         events::trigger::Trigger,
         group::addresses::{self, AddressChange, ChangeKind},
         manager::Manager,
+        state_file::{SavedAddress, StateFile},
     },
     link::Address,
+    types::Origin,
 };
 
 /// Adds data addresses, all or none.
@@ -24,6 +26,7 @@ pub async fn add(
     trigger: &Trigger,
     group: &str,
     added: &[DataAddress],
+    origin: Origin,
 ) -> Result<Vec<String>, Refused> {
     let known = manager.groups.get(group).ok_or_else(|| no_such_group(group))?;
     let (ifindex, name) = (known.interface.ifindex, known.interface.name.clone());
@@ -36,11 +39,18 @@ pub async fn add(
     }
     let present = manager.links.addresses().await.map_err(|error| kernel(&error))?;
     for address in added {
-        if let Some((index, _)) = present.iter().find(|(_, other)| other.ip == address.address()) {
+        // A file may change the prefix length of an address: the old one is removed afterwards.
+        let is_other_prefix = |index: u32, other: &Address| {
+            origin == Origin::File && index == ifindex && other.prefix != address.prefix()
+        };
+        let mut same = present.iter().filter(|(_, other)| other.ip == address.address());
+        if let Some((index, _)) = same.find(|(index, other)| !is_other_prefix(*index, other)) {
             let on = interface_name(&manager.links, *index).await;
             return Err(address_exists(address.address(), &on));
         }
     }
+    // Saved first: what is left after a crash is known to be the group's.
+    record(manager, group, added, origin)?;
     for (at, address) in added.iter().enumerate() {
         let wanted = Address::new(address.address(), address.prefix());
         if let Err(error) = manager.links.add_address(ifindex, &name, &wanted).await {
@@ -48,6 +58,7 @@ pub async fn add(
                 let added = Address::new(address.address(), address.prefix());
                 let _ = manager.links.delete_address(ifindex, &name, &added).await;
             }
+            forget(&mut manager.file, group, added);
             return Err(kernel(&error));
         }
     }
@@ -97,7 +108,24 @@ pub async fn remove(
         changes.push(change(address, ChangeKind::Removed));
     }
     addresses::change(group, &mut context, &changes).await;
+    let removed: Vec<DataAddress> = removed[..changes.len()].to_vec();
+    forget(context.file, group.name(), &removed);
     result
+}
+
+/// Records which program added addresses.
+fn record(manager: &mut Manager, group: &str, added: &[DataAddress], origin: Origin) -> Result<(), Refused> {
+    let Some(saved) = manager.file.state.groups.get_mut(group) else { return Ok(()) };
+    saved.added.retain(|known| !added.contains(&known.address));
+    saved.added.extend(added.iter().map(|&address| SavedAddress { address, origin }));
+    manager.file.save().map_err(|error| kernel(&error))
+}
+
+fn forget(file: &mut StateFile, group: &str, removed: &[DataAddress]) {
+    if let Some(saved) = file.state.groups.get_mut(group) {
+        saved.added.retain(|known| !removed.contains(&known.address));
+        file.save_or_log();
+    }
 }
 
 fn change(address: &DataAddress, kind: ChangeKind) -> AddressChange {

@@ -3,6 +3,7 @@
 use ipmp_common::maps;
 use rtnetlink::packet_route::{address::AddressFlags, link::LinkFlags};
 
+pub mod configuration;
 pub mod probing;
 mod unread_replies;
 
@@ -10,7 +11,7 @@ use super::{link_up_check, refusals::no_such_name};
 use crate::{
     announce::Schedule,
     control::{
-        report::{self, AddressReport, GroupReport, MemberReport},
+        report::{self, AddressReport, GroupConfiguration, GroupReport, MemberReport},
         request::{Refused, reason},
     },
     core::{self, member::Condition},
@@ -81,7 +82,9 @@ pub async fn groups(manager: &Manager, name: Option<&str>) -> Result<Vec<GroupRe
         for (number, member) in &group.members {
             checks.extend(group.test_addresses.conflicts(*number, &member.name));
         }
-        reports.push(group_report(group, interface.as_ref(), addresses, members, checks));
+        let report = group_report(group, interface.as_ref(), addresses, members, checks);
+        let configuration = configuration::report(manager, group, &report);
+        reports.push(GroupReport { configuration, ..report });
     }
     Ok(reports)
 }
@@ -132,6 +135,7 @@ fn group_report(
             active: group.datapath.is_captured(),
             copies: drops.captured,
         },
+        configuration: GroupConfiguration::default(),
     }
 }
 

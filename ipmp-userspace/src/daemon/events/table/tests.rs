@@ -27,6 +27,7 @@ fn events() -> Vec<Event> {
         Event::NoTestAddress { member: member() },
         Event::RemovedFromKernel { family: "inet", member: member() },
         Event::MemberAbsent { member: member(), group: group() },
+        Event::MemberExpected { member: member(), group: group() },
         Event::MemberReturned { member: member(), group: group() },
         Event::Joined { member: member(), group: group() },
         Event::Left { member: member(), group: group() },
@@ -119,6 +120,9 @@ fn events() -> Vec<Event> {
         Event::ConfigTrack { value: "VALUE".into() },
         Event::ConfigTrackAll,
         Event::ConfigLine { file: "FILE".into(), line: 44, why: "REASON".into() },
+        Event::ConfigFinding { finding: "FINDING".into() },
+        Event::ConfigRefused { why: "REASON".into() },
+        Event::ConfigApplied { changes: 33 },
         Event::ConfigReread,
         Event::Started { socket: "SOCKET".into() },
         Event::Stopped { groups: vec![group()] },
@@ -137,6 +141,7 @@ fn every_event_is_documented_with_severity_and_kind() {
         ("33 probes", "COUNT probes"),
         ("line 44", "line COUNT"),
         ("removed: 55", "removed: COUNT"),
+        ("changes: 33", "changes: COUNT"),
     ];
     let events = events();
     for row in events.iter().map(row) {
