@@ -1,4 +1,4 @@
-//! Configuration files: the groups that `ipmpd` creates at its start, what `apply` and SIGHUP change, and that a refused step
+//! Configuration files: the groups that `ipmpd` creates at its start, what `apply` and SIGHUP change, what `save` writes, and that a refused step
 //! undoes all others.
 
 lab::lane!(alone, no_clsact = "how programs are attached does not depend on the files");
@@ -139,6 +139,20 @@ fn files_are_applied_at_start_on_sighup_and_by_apply_or_not_at_all() {
     );
     assert_eq!(scene.members(), [member("e1000g0", false), member("e1000g7", false)]);
 
+    // What commands changed is saved, and what another program added is not.
+    scene.write(&format!("# Our servers.\n{}", std::fs::read_to_string(&scene.file).unwrap()));
+    assert_eq!(scene.ctl("save --json").1.matches("\"changed\":false").count(), 1);
+    scene.daemon.ctl("set production0 hash=flow").unwrap();
+    scene.daemon.ctl("address add 192.168.178.211/24 --group production0").unwrap();
+    let left_out = "192.168.178.250/24 of production0 is left out: another program added it\n";
+    assert_eq!(scene.ctl("save"), (0, format!("wrote {}\n{left_out}", scene.file.display())));
+    assert_eq!(scene.ctl("save"), (0, left_out.into()));
+    assert_eq!(scene.ctl("diff --exit-code"), (0, String::new()));
+    let saved = std::fs::read_to_string(&scene.file).unwrap();
+    println!("{saved}");
+    assert!(saved.starts_with("# Our servers.\n") && saved.contains("hash = \"flow\""), "{saved}");
+    assert!(saved.contains("\"192.168.178.211/24\"]"), "{saved}");
+
     // Every mistake is logged, and nothing changes.
     let before = Snapshot::settled(&lab).unwrap();
     scene.write("[group.production0]\naddress = []\nfdt = \"5ms\"\n");
@@ -150,7 +164,7 @@ fn files_are_applied_at_start_on_sighup_and_by_apply_or_not_at_all() {
 
     // A step that the kernel refuses, after others: all of it is undone.
     let members = "e1000g0 = { weight = 9 }\nrge0 = { test-addresses = [\"192.168.178.203/24\"] }";
-    let route = "routes = [{ to = \"2001:db8:9::/48\", via = \"2001:db8:5::1\" }]\nfdt = \"3s\"";
+    let route = "routes = [{ to = \"2001:db8:9::/48\", via = \"2001:db8:5::1\" }]\nfdt = \"3s\"\nhash = \"flow\"";
     scene.write(&group("\"192.168.178.202/24\", \"fd00:178::9/64\"", route, members));
     let configuration = scene.group()["configuration"].clone();
     let (code, text) = scene.ctl("apply");
@@ -168,6 +182,14 @@ fn files_are_applied_at_start_on_sighup_and_by_apply_or_not_at_all() {
     let last = lab.host().ip("-4 -br address show dev e1000g7").unwrap();
     assert!(last.contains("192.168.178.250/24"), "{last}");
     assert_eq!(scene.daemon.ctl("show --json").unwrap(), "{\"version\":1,\"groups\":[]}\n");
+
+    // What was saved comes back at the next start.
+    scene.write(&saved);
+    scene.daemon.kill().unwrap();
+    scene.daemon.start().unwrap();
+    assert_eq!(scene.members(), [member("e1000g0", false), member("e1000g7", false)]);
+    assert!(scene.addresses().contains("192.168.178.211/24"), "{}", scene.addresses());
+    assert_eq!(scene.ctl("diff --exit-code"), (0, String::new()));
 }
 
 #[test]

@@ -128,6 +128,9 @@ pub enum Error {
         /// How long it has waited.
         timeout: Span,
     },
+    /// `save` cannot write the files.
+    #[error("{0}")]
+    Save(String),
     /// Standard output cannot be written.
     #[error("cannot write to standard output: {0}")]
     Output(#[source] io::Error),
@@ -143,7 +146,7 @@ impl Error {
             Self::Daemon(client::Error::Contact { .. } | client::Error::Unreachable { .. })
             | Self::Start(_) => Exit::NoDaemon,
             Self::Daemon(client::Error::Stopped(_) | client::Error::Killed(_)) => Exit::DaemonEnded,
-            Self::Daemon(_) | Self::NotOnline { .. } | Self::Output(_) => Exit::Refused,
+            Self::Daemon(_) | Self::NotOnline { .. } | Self::Save(_) | Self::Output(_) => Exit::Refused,
         }
     }
 

@@ -17,6 +17,7 @@ pub mod monitor;
 pub mod offline;
 pub mod online;
 mod output;
+pub mod save;
 pub mod set;
 pub mod show;
 pub mod start;
@@ -78,7 +79,7 @@ A command whose result holds already succeeds: attach of a member, offline of an
 of the group, set of the same value. It changes nothing, a note reports it, and with --json changed is false.
 
 Commands that change something start ipmpd if it does not run; show, explain, monitor, target list, health,
-wait-online, check, diff and apply --dry-run do not.
+wait-online, check, diff, apply --dry-run and save do not.
 Every ADDRESS may be a host name from /etc/hosts or DNS instead: node1/24, or node1 as a target.
 
 Environment:
@@ -145,6 +146,7 @@ verbs! {
     check::Check,
     diff::Diff,
     apply::Apply,
+    save::Save,
 }
 
 /// The command line of `ipmpctl`, for man pages and completions.

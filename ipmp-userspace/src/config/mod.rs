@@ -11,6 +11,7 @@ pub mod host;
 pub mod keys;
 pub mod plan;
 mod read;
+pub mod save;
 pub mod schema;
 pub mod value;
 
