@@ -5,12 +5,12 @@
 lab::lane!(alone);
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
 
 use lab::inbound_failover::{BURST, PACKETS_PER_S};
-use lab::network::DATA;
+use lab::network::{DATA, DATA6};
 use lab::packet::PacketSocket;
 use lab::production::GROUP;
 use lab::{
@@ -140,6 +140,64 @@ fn inbound_members_are_balanced_and_announced_in_batches() {
         .find(|most| *most <= MAX_RECEIVED);
     assert!(most.is_some(), "{ATTEMPTS} times more than {MAX_RECEIVED} announcements in a millisecond");
     assert_balanced(&production, 1, "one member");
+    production.assert_clean();
+}
+
+#[test]
+fn hundred_addresses_on_eight_members_are_answered_while_members_go_and_return() {
+    lab::needs_root!();
+    let _lock = MeasurementLock::acquire().unwrap();
+    let lab = Lab::builder().members(8).build().unwrap();
+    let production = Production::create(&lab).unwrap();
+    let sixth = |number: usize| Ipv6Addr::new(0xfd00, 0x178, 0, 0, 0, 0, 1, number as u16);
+    let both = |number| [(IpAddr::from(address(number)), 16), (sixth(number).into(), 64)];
+    let further: Vec<(IpAddr, u8)> = (1..50).flat_map(both).collect();
+    let words: Vec<_> = further.iter().map(|(address, prefix)| format!("{address}/{prefix}")).collect();
+    production.daemon.ctl(&format!("address add {} --group {GROUP}", words.join(" "))).unwrap();
+    let peer = lab.peer(0);
+    peer.namespace().ip(&format!("route add 10.178.0.0/16 dev {}", host::INTERFACE)).unwrap();
+    let all: Vec<IpAddr> =
+        further.iter().map(|(address, _)| *address).chain([DATA.into(), DATA6.into()]).collect();
+    let check = |members: usize, what: &str| {
+        production.wait_usable(members).unwrap();
+        let mut shares = BTreeMap::new();
+        for known in production.report().unwrap().addresses {
+            *shares.entry((known.address.is_ipv6(), known.inbound.unwrap())).or_insert(0) += 1;
+        }
+        println!("{what}: {shares:?}");
+        // The group's link-local address is one more.
+        let (least, most) = (shares.values().min().unwrap(), shares.values().max().unwrap());
+        assert_eq!(
+            (shares.len(), shares.values().sum::<usize>()),
+            (2 * members, all.len() + 1),
+            "{what}: {shares:?}"
+        );
+        assert!(most - least <= 1, "{what}: {shares:?}");
+        for address in &all {
+            let is_answered = || peer.ping(*address, 1, MS, SECOND).is_ok_and(|ping| ping.answered == 1);
+            assert!(
+                wait_until(TIMEOUT, is_answered),
+                "{what}: {address} is not answered\n{}",
+                production.show()
+            );
+        }
+    };
+    check(8, "initially");
+    // All but one go, two in each turn, then all return at once.
+    let (last, others) = lab.members().split_last().unwrap();
+    let mut left = lab.members().len();
+    for gone in others.chunks(2) {
+        for member in gone {
+            member.cable().pull().unwrap();
+        }
+        left -= gone.len();
+        check(left, &format!("{left} members left"));
+    }
+    assert_eq!(production.inbound(DATA).unwrap(), last.name());
+    for member in others {
+        member.cable().replug().unwrap();
+    }
+    check(8, "all are back");
     production.assert_clean();
 }
 

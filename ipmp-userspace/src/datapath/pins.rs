@@ -49,13 +49,17 @@ impl Pins {
             )
             .map_err(|error| Error::NoBpffs { path: BPFFS, source: error.into() })?;
         }
-        let root =
-            path.join("ipmp").join(format!("v{}", ipmp_common::LAYOUT)).join(netns_cookie()?.to_string());
+        let root = root_of(ipmp_common::LAYOUT, netns_cookie()?);
         make_directory(&root)?;
         // Checked now, not halfway through an adoption.
         faccessat(AT_FDCWD, &root, AccessFlags::W_OK, AtFlags::AT_EACCESS)
             .map_err(|error| Error::Pin { path: root.clone(), source: error.into() })?;
         Ok(Self { root })
+    }
+
+    /// The directory that contains them.
+    pub fn root(&self) -> &Path {
+        &self.root
     }
 
     /// Directory of a group.
@@ -109,6 +113,29 @@ impl Pins {
             }
         }
     }
+}
+
+pub(super) fn root_of(layout: u32, cookie: u64) -> PathBuf {
+    Path::new(BPFFS).join("ipmp").join(format!("v{layout}")).join(cookie.to_string())
+}
+
+/// The pins of the calling thread's network namespace in other layouts than ours, by the version of the layout.
+///
+/// # Errors
+/// [`Error::System`].
+pub fn of_other_layouts() -> Result<Vec<(u32, Pins)>, Error> {
+    let cookie = netns_cookie()?;
+    let mut found: Vec<_> = fs::read_dir(Path::new(BPFFS).join("ipmp"))
+        .into_iter()
+        .flatten()
+        .flatten()
+        .filter_map(|entry| entry.file_name().to_str()?.strip_prefix('v')?.parse().ok())
+        .filter(|layout| *layout != ipmp_common::LAYOUT)
+        .map(|layout| (layout, Pins { root: root_of(layout, cookie) }))
+        .filter(|(_, pins)| pins.root.is_dir())
+        .collect();
+    found.sort_by_key(|(layout, _)| *layout);
+    Ok(found)
 }
 
 /// The pins of every network namespace, by its cookie, in every layout.

@@ -112,6 +112,7 @@ fn events() -> Vec<Event> {
         Event::GroupCreated { group: group() },
         Event::GroupDestroyed { group: group() },
         Event::GroupAdopted { group: group(), members: 77 },
+        Event::GroupUpgraded { group: group(), from: 33, to: 66 },
         Event::GroupInterfaceDeleted { group: group() },
         Event::GroupInterfaceReleased { group: group() },
         Event::ConfigFdt { value: "VALUE".into(), default: ms(10_000) },
@@ -142,6 +143,7 @@ fn every_event_is_documented_with_severity_and_kind() {
         ("line 44", "line COUNT"),
         ("removed: 55", "removed: COUNT"),
         ("changes: 33", "changes: COUNT"),
+        ("layout 33 to 66", "layout OLD to NEW"),
     ];
     let events = events();
     for row in events.iter().map(row) {

@@ -23,10 +23,10 @@ use crate::{
 /// What undoes a step.
 enum Undo {
     Step(Step),
-    /// Adds addresses again, with their origin.
+    /// Adds addresses again, with their preferred inbound members.
     Addresses {
         group: String,
-        addresses: Vec<(DataAddress, Origin)>,
+        addresses: Vec<(DataAddress, Option<address::Inbound>, Origin)>,
     },
     Leave {
         group: String,
@@ -109,7 +109,7 @@ async fn make(
             notes.extend(more);
         }
         Step::AddAddresses { group, addresses } => {
-            address::add(manager, trigger, group, addresses, Origin::File).await?;
+            address::add(manager, trigger, group, addresses, None, Origin::File).await?;
             let (group, addresses) = (group.clone(), addresses.clone());
             done.push(Undo::Step(Step::RemoveAddresses { group, addresses }));
         }
@@ -145,7 +145,13 @@ async fn make(
         Step::RemoveAddresses { group, addresses } => {
             let saved = manager.file.group(group).cloned().unwrap_or_default();
             let origin = |address: DataAddress| saved.origin_of(address.address(), address.prefix());
-            let before = addresses.iter().map(|&address| (address, origin(address))).collect();
+            let inbound = |address: DataAddress| {
+                let preference = saved.inbound.get(&address.address())?;
+                let member = saved.members.get(&preference.member)?.name.clone();
+                Some(address::Inbound { member, logical: preference.logical })
+            };
+            let before =
+                addresses.iter().map(|&address| (address, inbound(address), origin(address))).collect();
             address::remove(manager, trigger, group, addresses).await?;
             done.push(Undo::Addresses { group: group.clone(), addresses: before });
         }
@@ -215,8 +221,8 @@ async fn undo(manager: &mut Manager, trigger: &Trigger, step: Undo) -> Result<()
             Box::pin(make(manager, trigger, (&step, &[]), &Running::default(), &mut done, &mut notes)).await
         }
         Undo::Addresses { group, addresses } => {
-            for (address, origin) in addresses {
-                address::add(manager, trigger, &group, &[address], origin).await?;
+            for (address, inbound, origin) in addresses {
+                address::add(manager, trigger, &group, &[address], inbound, origin).await?;
             }
             Ok(())
         }
