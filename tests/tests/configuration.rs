@@ -153,7 +153,9 @@ fn files_are_applied_at_start_on_sighup_and_by_apply_or_not_at_all() {
     assert!(saved.starts_with("# Our servers.\n") && saved.contains("hash = \"flow\""), "{saved}");
     assert!(saved.contains("\"192.168.178.211/24\"]"), "{saved}");
 
-    // Every mistake is logged, and nothing changes.
+    // Every mistake is logged, and nothing changes. What an attached interface brings along returns to it.
+    lab.host().ip("address add 10.9.9.1/24 dev rge0").unwrap();
+    lab.host().ip("route add 10.10.0.0/16 via 10.9.9.2 dev rge0").unwrap();
     let before = Snapshot::settled(&lab).unwrap();
     scene.write("[group.production0]\naddress = []\nfdt = \"5ms\"\n");
     let since = scene.daemon.log().len();

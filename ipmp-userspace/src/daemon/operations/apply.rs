@@ -63,6 +63,10 @@ async fn try_apply_directory(
         Ok(files) => files,
         Err(finding) => return Err(bad(manager, trigger, &[finding])),
     };
+    // A directory that was moved away must not take the network with it.
+    if files.is_empty() {
+        return Ok(0);
+    }
     let (mut configuration, findings) = config::load(&files);
     if findings.iter().any(|finding| finding.severity == Severity::Error) {
         return Err(bad(manager, trigger, &findings));
