@@ -70,6 +70,12 @@ impl<'lab> Builder<'lab> {
         self
     }
 
+    /// Has it serve another namespace.
+    pub fn namespace(mut self, namespace: &Namespace) -> Self {
+        self.namespace = namespace.clone();
+        self
+    }
+
     /// Adds an argument.
     pub fn argument(mut self, argument: &str) -> Self {
         self.arguments.push(argument.into());
