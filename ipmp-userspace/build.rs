@@ -22,7 +22,9 @@ fn main() {
     }
     let out_dir = variable("OUT_DIR");
     let arch = variable("CARGO_CFG_TARGET_ARCH");
-    let objects = Objects { crate_dir: &crate_dir, out_dir: Path::new(&out_dir), arch: &arch };
+    let features: &[&str] =
+        if env::var_os("CARGO_FEATURE_NEXT_LAYOUT").is_some() { &["next-layout"] } else { &[] };
+    let objects = Objects { crate_dir: &crate_dir, out_dir: Path::new(&out_dir), arch: &arch, features };
     match objects.make() {
         Ok(used) => {
             for file in used {

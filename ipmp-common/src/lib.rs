@@ -26,5 +26,5 @@ pub mod reply;
 pub mod select;
 pub mod steer;
 
-/// Version of the map layouts: part of the pin path, so that a daemon never adopts maps of another layout.
-pub const LAYOUT: u32 = 2;
+/// Version of the map layouts: part of the pin path, so that a daemon never adopts maps of another layout unread.
+pub const LAYOUT: u32 = 2 + cfg!(feature = "next-layout") as u32;

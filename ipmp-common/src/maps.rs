@@ -53,7 +53,7 @@ pub const MAX_GROUPS: usize = 256;
 /// Maximum number of data and test addresses of a group.
 pub const MAX_ADDRESSES: u32 = 4096;
 /// Maximum number of learnt senders of a group.
-pub const MAX_LEARNT: u32 = 1024;
+pub const MAX_LEARNT: u32 = if cfg!(feature = "next-layout") { 2048 } else { 1024 };
 /// Maximum number of devices below a stacked member whose carrier is read with its own.
 pub const MAX_LOWER: usize = 3;
 /// Bytes of the ring buffer of hints.
@@ -90,6 +90,9 @@ pub enum MemberStatus {
 #[derive(Clone, Copy, Debug)]
 #[repr(C)]
 pub struct Member {
+    /// Here in the layout of the upgrade's test.
+    #[cfg(feature = "next-layout")]
+    pub name: [i8; 16],
     /// Its device. Egress reads its carrier before it selects the member.
     pub device: Device,
     /// Its MAC: the Ethernet source of everything that leaves through it.
@@ -101,6 +104,7 @@ pub struct Member {
     /// Zero.
     pub pad: u32,
     /// Interface name, padded with zeros. Signed bytes, because the build calls them `char` in the BTF: `bpftool` prints text.
+    #[cfg(not(feature = "next-layout"))]
     pub name: [i8; 16],
     /// The devices below it.
     pub lower: [Device; MAX_LOWER],
@@ -110,6 +114,9 @@ pub struct Member {
 #[derive(Clone, Copy, Debug)]
 #[repr(C)]
 pub struct Steering {
+    /// Here in the layout of the upgrade's test.
+    #[cfg(feature = "next-layout")]
+    pub index: u64,
     /// Members that may transmit, by the daemon.
     pub usable: MemberSet,
     /// Members that the daemon excludes because their links flap: used only before a packet is lost.
@@ -119,6 +126,7 @@ pub struct Steering {
     /// Bloom filter of the members' own addresses ([`crate::hash::filter_bit`]): others need no lookup in `addresses`.
     pub test_addresses: u64,
     /// One more than the group's index in `live` and `watch`; 0 until the group is complete.
+    #[cfg(not(feature = "next-layout"))]
     pub index: u64,
 }
 
@@ -136,11 +144,19 @@ pub enum AddressKind {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(C)]
 pub struct Address {
+    /// Here in the layout of the upgrade's test.
+    #[cfg(feature = "next-layout")]
+    pub kind: AddressKind,
+    /// Here in the layout of the upgrade's test.
+    #[cfg(feature = "next-layout")]
+    pub member: u32,
     /// Of a data address: preference of the members whose MAC is announced for it.
     pub inbound: Preference,
     /// [`AddressKind`].
+    #[cfg(not(feature = "next-layout"))]
     pub kind: AddressKind,
     /// Of a test address: its member.
+    #[cfg(not(feature = "next-layout"))]
     pub member: u32,
 }
 

@@ -47,6 +47,7 @@ pub fn binary(name: &str) -> Result<PathBuf> {
 pub struct Builder<'lab> {
     lab: &'lab Lab,
     namespace: Namespace,
+    program: String,
     environment: Vec<(String, String)>,
     arguments: Vec<String>,
     log_is_read: bool,
@@ -66,6 +67,12 @@ impl<'lab> Builder<'lab> {
     /// Sets an environment variable for the daemon and every `ipmpctl`.
     pub fn environment(mut self, name: &str, value: &str) -> Self {
         self.environment.push((name.into(), value.into()));
+        self
+    }
+
+    /// Has it serve another namespace.
+    pub fn namespace(mut self, namespace: &Namespace) -> Self {
+        self.namespace = namespace.clone();
         self
     }
 
@@ -98,6 +105,7 @@ impl<'lab> Daemon<'lab> {
         Builder {
             lab,
             namespace: lab.host().clone(),
+            program: "ipmpd".into(),
             environment: Vec::new(),
             arguments: Vec::new(),
             log_is_read: true,
@@ -145,11 +153,16 @@ impl<'lab> Daemon<'lab> {
         self.child.as_ref().map(Child::id)
     }
 
+    /// Has another program of the project run when it is started again, in place of `ipmpd`.
+    pub fn set_program(&mut self, name: &str) {
+        name.clone_into(&mut self.plan.program);
+    }
+
     /// Starts it again after it has ended: it adopts the groups of the previous process.
     pub fn start(&mut self) -> Result<()> {
         ensure!(self.child.is_none(), "ipmpd is already running");
         let open = || File::options().create(true).append(true).open(&self.log.path);
-        let mut command = Command::new(binary("ipmpd")?);
+        let mut command = Command::new(binary(&self.plan.program)?);
         command.arg("--netns").arg(self.plan.namespace.name()).arg("--socket").arg(self.socket());
         command.args(&self.plan.arguments).envs(self.plan.environment.iter().cloned());
         command.stdin(Stdio::null()).stdout(open()?);
@@ -264,7 +277,7 @@ impl<'lab> Daemon<'lab> {
 
     /// Runs `ipmpd --teardown`: restores the state before the first attach.
     pub fn teardown(&self) -> Result<String> {
-        let mut command = self.command("ipmpd")?;
+        let mut command = self.command(&self.plan.program)?;
         crate::command::run(command.arg("--netns").arg(self.plan.namespace.name()).arg("--teardown"))
     }
 }

@@ -28,6 +28,16 @@ pub const TUTORIAL: [(&str, &str); 4] = [
     ("192.168.178.203", "hivemind-prod-rge0"),
 ];
 
+/// The names of its chapter on classic IPMP (1.7.1), and those of its test addresses as its commands have them (1.7.3).
+pub const CLASSIC: [(&str, &str); 6] = [
+    ("192.168.178.200", "vhivemind-prod"),
+    ("192.168.178.201", "vhivemind-e1000g0"),
+    ("192.168.178.202", "vhivemind-e1000g1"),
+    ("192.168.178.200", "vhidmind-prod"),
+    ("192.168.178.201", "vhidmind-e1000g0"),
+    ("192.168.178.202", "vhidmind-e1000g1"),
+];
+
 /// A hosts file in the directory of a lab.
 #[derive(Clone, Debug)]
 pub struct HostsFile {

@@ -23,6 +23,7 @@
 //! | [`tap`] | TAP devices and the thread that forwards frames between two of them |
 //! | [`nic`] | emulated network cards of a virtual machine |
 //! | [`cleanup`] | removes everything that a lab created, also after SIGKILL |
+//! | [`link_failure`] | the ways in which a link fails |
 //! | [`daemon`] | the real `ipmpd` and `ipmpctl` |
 //! | [`monitor`] | a running `ipmpctl monitor` |
 //! | [`production`] | the tutorial's group: its daemon, its report, its [`Oracle`] |
@@ -67,6 +68,7 @@ pub mod hosts_file;
 pub mod idle_groups;
 pub mod inbound_failover;
 mod lane;
+pub mod link_failure;
 pub mod link_monitor;
 mod log_file;
 pub mod measurement_lock;
@@ -107,6 +109,7 @@ pub use frame_counter::FrameCounters;
 pub use host::Host;
 pub use hosts_file::HostsFile;
 pub use ipmp::link::show_mac;
+pub use link_failure::LinkFailure;
 pub use link_monitor::LinkMonitor;
 pub use measurement_lock::MeasurementLock;
 pub use monitor::Monitor;

@@ -46,3 +46,15 @@ pub const LOG_OF_ALL: &str = include_str!("tutorial/1.6.5-all.txt");
 pub const ALL_LINK_BASED: &str = include_str!("tutorial/1.6.3-link.txt");
 /// 1.6.3: all interfaces, with probes. A page break is removed.
 pub const ALL_PROBE_BASED: &str = include_str!("tutorial/1.6.3-probe.txt");
+/// 1.7.2: classic IPMP, without probes.
+pub const CLASSIC_LINK: &str = include_str!("tutorial/1.7.2-initial.txt");
+/// 1.7.2: cable 1 is unplugged.
+pub const CLASSIC_LINK_CABLE_1_OUT: &str = include_str!("tutorial/1.7.2-cable-1-out.txt");
+/// 1.7.3: classic IPMP with probes. A page break is removed.
+pub const CLASSIC_PROBE: &str = include_str!("tutorial/1.7.3-initial.txt");
+/// 1.7.3: cable 1 is unplugged.
+pub const CLASSIC_PROBE_CABLE_1_OUT: &str = include_str!("tutorial/1.7.3-cable-1-out.txt");
+/// 1.7.4: the first again, after a start.
+pub const CLASSIC_LINK_BOOTED: &str = include_str!("tutorial/1.7.4-link.txt");
+/// 1.7.4: the one with probes, after a start.
+pub const CLASSIC_PROBE_BOOTED: &str = include_str!("tutorial/1.7.4-probe.txt");

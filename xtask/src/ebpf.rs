@@ -20,7 +20,7 @@ impl Ebpf {
         let crate_dir = root.join("ipmp-ebpf");
         let out_dir = root.join("target/ebpf");
         std::fs::create_dir_all(&out_dir).with_context(|| format!("{} cannot be made", out_dir.display()))?;
-        let objects = Objects { crate_dir: &crate_dir, out_dir: &out_dir, arch: ARCH };
+        let objects = Objects { crate_dir: &crate_dir, out_dir: &out_dir, arch: ARCH, features: &[] };
         let toolchain = Toolchain::find()?;
         if self.clippy {
             return clippy(&toolchain, &objects);

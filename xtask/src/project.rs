@@ -75,6 +75,18 @@ fn package_name(id: &str) -> String {
 /// The programs of ipmp-userspace.
 const PROGRAMS: [&str; 3] = ["ipmpd", "ipmpctl", "ipmpstat"];
 
+/// Builds `ipmpd` with another layout of the maps, which the test of an upgrade starts: `ipmpd-next-layout`, in the directory of
+/// the other programs. They must be built afterwards: cargo puts this one in the place of `ipmpd` first.
+pub fn next_layout_daemon() -> Result<()> {
+    let features = ["--features", "ipmp-userspace/next-layout"];
+    let arguments = ["build", "--release", "--locked", "--package", "ipmp-userspace", "--bin", "ipmpd"];
+    let built = build(&[&arguments[..], &features].concat())?;
+    let daemon = built.iter().find(|binary| binary.target == "ipmpd").context("cargo built no ipmpd")?;
+    let path = daemon.path.with_file_name("ipmpd-next-layout");
+    std::fs::copy(&daemon.path, &path).with_context(|| format!("{} cannot be written", path.display()))?;
+    Ok(())
+}
+
 /// The directory of `ipmpd`, `ipmpctl` and `ipmpstat`, built with optimisation.
 pub fn release_binaries() -> Result<PathBuf> {
     directory_of_programs(&build(&[

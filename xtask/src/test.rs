@@ -54,6 +54,9 @@ impl Test {
         let setup = Setup { yes: self.yes };
         setup.ensure(&[debian::LAB, debian::TESTS].concat())?;
         let programs = if debian::is_debian() { Some(setup.unpack(&unpacked::SERVICES)?) } else { None };
+        if self.soak {
+            project::next_layout_daemon()?;
+        }
         let bin_dir = project::release_binaries()?;
         // What measures packets is compiled as what is measured.
         let mut built = project::build(&["test", "--release", "--locked", "--no-run", "--package", LAB])?;

@@ -29,6 +29,8 @@ pub struct Objects<'a> {
     pub out_dir: &'a Path,
     /// The architecture that the programs will run on, as `CARGO_CFG_TARGET_ARCH` has it.
     pub arch: &'a str,
+    /// Features of `ipmp-ebpf` for all objects.
+    pub features: &'a [&'a str],
 }
 
 impl Objects<'_> {
@@ -69,11 +71,13 @@ impl Toolchain {
     /// [`Missing`]: cargo's output, or what the sysroot lacks.
     pub fn build(&self, objects: &Objects<'_>) -> Result<(), Missing> {
         let built = objects.out_dir.join("bpf").join(TARGET).join("release");
-        run(self.cargo(objects, &["build", "--bins"])?, "compiling the eBPF programs")?;
+        let features = objects.features.join(",");
+        let bins = ["build", "--bins", "--features", &features];
+        run(self.cargo(objects, &bins)?, "compiling the eBPF programs")?;
         for name in OBJECTS {
             finish(&built.join(name), &objects.out_dir.join(name))?;
         }
-        let log = ["build", "--bin", OBJECTS[0], "--features", "log"];
+        let log = ["build", "--bin", OBJECTS[0], "--features", "log", "--features", &features];
         run(self.cargo(objects, &log)?, "compiling the eBPF datapath with its log")?;
         finish(&built.join(OBJECTS[0]), &objects.out_dir.join(DATAPATH_LOG))
     }

@@ -7,7 +7,10 @@ use crate::control::Request;
 
 /// Add or remove data addresses of a group
 #[derive(Debug, clap::Args)]
-#[command(after_help = "Example:\n  ipmpctl address add 192.168.178.210/24 --group production0")]
+#[command(
+    after_help = "Examples:\n  ipmpctl address add 192.168.178.210/24 --group production0\n  ipmpctl address add \
+                        192.168.178.211/24 --group production0 --inbound eth1"
+)]
 pub struct Address {
     #[command(subcommand)]
     action: Action,
@@ -16,9 +19,18 @@ pub struct Address {
 #[derive(Debug, Subcommand)]
 enum Action {
     /// Add data addresses: a group and its members can have 4096
-    Add(Arguments),
+    Add(Added),
     /// Remove data addresses
     Del(Arguments),
+}
+
+#[derive(Debug, clap::Args)]
+struct Added {
+    #[command(flatten)]
+    arguments: Arguments,
+    /// Member that receives for these addresses while it is active; also for addresses that the group has already
+    #[arg(long, value_name = "MEMBER")]
+    inbound: Option<String>,
 }
 
 #[derive(Debug, clap::Args)]
@@ -33,10 +45,12 @@ struct Arguments {
 
 impl Verb for Address {
     fn request(&self) -> Result<Request, Error> {
-        let (Action::Add(arguments) | Action::Del(arguments)) = &self.action;
+        let (Action::Add(Added { arguments, .. }) | Action::Del(arguments)) = &self.action;
         let (group, addresses) = (arguments.group.clone(), host::data_addresses(&arguments.addresses)?);
-        Ok(match self.action {
-            Action::Add(_) => Request::AddAddress { group, addresses },
+        Ok(match &self.action {
+            Action::Add(Added { inbound, .. }) => {
+                Request::AddAddress { group, addresses, inbound: inbound.clone(), logical: None }
+            }
             Action::Del(_) => Request::RemoveAddress { group, addresses },
         })
     }

@@ -88,8 +88,10 @@ fn group(group: &GroupReport) -> String {
     blocks.head(&group.name, &group.flags, group.mtu, group.ifindex);
     for data in &group.addresses {
         let inbound = data.inbound.as_deref().unwrap_or("none");
+        let preferred = data.preferred.as_ref().filter(|preferred| data.inbound.as_ref() != Some(preferred));
+        let preferred = preferred.map_or(String::new(), |preferred| format!(" (preferred {preferred})"));
         let duplicate = if data.duplicate { ", duplicate: another host has it" } else { "" };
-        blocks.line(&format!("{} inbound {inbound}{duplicate}", address(data)));
+        blocks.line(&format!("{} inbound {inbound}{preferred}{duplicate}", address(data)));
     }
     blocks.line(&format!("groupname {}", group.groupname));
     blocks.line(&group_state(group));

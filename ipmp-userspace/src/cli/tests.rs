@@ -132,7 +132,21 @@ fn command_line_becomes_its_request() {
         ("ipmpctl detach eth2 --force", detach(Some(LastMember::Force))),
         (
             "ipmpctl address add 192.168.178.210/24 --group production0",
-            Request::AddAddress { group: group(), addresses: addresses(&["192.168.178.210/24"]) },
+            Request::AddAddress {
+                group: group(),
+                addresses: addresses(&["192.168.178.210/24"]),
+                inbound: None,
+                logical: None,
+            },
+        ),
+        (
+            "ipmpctl address add 192.168.178.210/24 --group production0 --inbound eth1",
+            Request::AddAddress {
+                group: group(),
+                addresses: addresses(&["192.168.178.210/24"]),
+                inbound: Some("eth1".into()),
+                logical: None,
+            },
         ),
         (
             "ipmpctl address del --group production0 192.168.178.210/24 10.0.0.1/8",

@@ -35,6 +35,8 @@ pub struct GroupReport {
     pub detection: Detection,
     /// Hash policy: `connection`, `flow` or `destination`.
     pub hash: HashPolicy,
+    /// `ipmp-ifconfig` shows it as classic IPMP does.
+    pub classic: bool,
     /// Flags with the names and the order of the Solaris reference.
     pub flags: Vec<String>,
     /// Data addresses, in the kernel's order.
@@ -133,6 +135,28 @@ pub struct AddressReport {
     pub duplicate: bool,
     /// Of a data address: the member whose MAC is announced for it; `None`: none.
     pub inbound: Option<String>,
+    /// Of a data address: the member whose MAC is, or was last, announced for it; `None`: none.
+    pub last_inbound: Option<String>,
+    /// Of a data address: its preferred inbound member.
+    pub preferred: Option<String>,
+    /// Of a data address: number of the logical interface of its preferred member in the classic display.
+    pub logical: Option<u16>,
+}
+
+impl AddressReport {
+    /// An address that is up, without roles.
+    pub fn new(address: IpAddr, prefix: u8) -> Self {
+        Self {
+            address,
+            prefix,
+            up: true,
+            duplicate: false,
+            inbound: None,
+            last_inbound: None,
+            preferred: None,
+            logical: None,
+        }
+    }
 }
 
 /// A member's traffic since it was attached.
@@ -210,13 +234,7 @@ pub(crate) fn sample() -> GroupReport {
         in_bytes: 60,
         failed_over_packets: 17,
     };
-    first.addresses = vec![AddressReport {
-        address: "192.168.178.201".parse().unwrap(),
-        prefix: 24,
-        up: true,
-        duplicate: false,
-        inbound: None,
-    }];
+    first.addresses = vec![AddressReport::new("192.168.178.201".parse().unwrap(), 24)];
     GroupReport {
         name: "production0".into(),
         groupname: "Production".into(),
@@ -237,21 +255,18 @@ pub(crate) fn sample() -> GroupReport {
             split: vec![],
         },
         hash: HashPolicy::Connection,
+        classic: false,
         flags: words("UP,BROADCAST,RUNNING,MULTICAST,IPMP"),
         addresses: vec![
             AddressReport {
-                address: "192.168.178.200".parse().unwrap(),
-                prefix: 24,
-                up: true,
-                duplicate: false,
                 inbound: Some("e1000g0".into()),
+                last_inbound: Some("e1000g0".into()),
+                ..AddressReport::new("192.168.178.200".parse().unwrap(), 24)
             },
             AddressReport {
-                address: "2001:db8::200".parse().unwrap(),
-                prefix: 64,
                 up: false,
                 duplicate: true,
-                inbound: None,
+                ..AddressReport::new("2001:db8::200".parse().unwrap(), 64)
             },
         ],
         members: vec![

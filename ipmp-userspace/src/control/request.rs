@@ -69,6 +69,12 @@ pub enum Request {
         group: String,
         /// The addresses: at least one, none twice.
         addresses: Vec<DataAddress>,
+        /// Their preferred inbound member. Then also addresses that the group has already.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        inbound: Option<String>,
+        /// Number of the logical interface of that member as which the classic display shows the only address.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        logical: Option<u16>,
     },
     /// Remove data addresses.
     RemoveAddress {
@@ -300,7 +306,12 @@ pub(crate) fn samples() -> impl IntoIterator<Item = Request> {
             test_addresses: vec![],
         },
         Request::Detach { interface: "eth0".into(), last: Some(LastMember::KeepGroup) },
-        Request::AddAddress { group: group(), addresses: addresses() },
+        Request::AddAddress {
+            group: group(),
+            addresses: addresses(),
+            inbound: Some("eth0".into()),
+            logical: Some(0),
+        },
         Request::RemoveAddress { group: group(), addresses: addresses() },
         Request::AddTestAddress { interface: "eth0".into(), address: TestAddressSpec::Dhcp },
         Request::RemoveTestAddress { interface: "eth0".into(), address: TestAddressSpec::Dhcp },

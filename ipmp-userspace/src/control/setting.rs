@@ -21,6 +21,8 @@ pub enum Setting {
     AnnounceRate(Option<u16>),
     /// When outbound packets are copied for captures on the group interface.
     Capture(CaptureMode),
+    /// Whether `ipmp-ifconfig` shows the group as classic IPMP does.
+    Classic(bool),
     /// Whether members with a link stay in use if all probes fail.
     FailOpen(bool),
     /// Whether a repaired member is used again at once.
@@ -108,6 +110,14 @@ const KEYS: &[Key] = &[
         values: "auto|on|off",
         about: "copy outbound packets to captures on the group interface: while a capture runs, always, never",
         read: |value| Ok(value.parse().ok().map(Setting::Capture)),
+    },
+    Key {
+        name: "classic",
+        owners: &[Owner::Group],
+        values: "yes|no",
+        about: "show data addresses on members in `ipmp-ifconfig`, as classic IPMP of Solaris does (yes), or on the group \
+                interface (no, the default)",
+        read: |value| Ok(yes_no(value).map(Setting::Classic)),
     },
     Key {
         name: "fail-open",
@@ -338,6 +348,7 @@ impl Setting {
             Self::AnnounceInterval(_) => "announce-interval",
             Self::AnnounceRate(_) => "announce-rate",
             Self::Capture(_) => "capture",
+            Self::Classic(_) => "classic",
             Self::FailOpen(_) => "fail-open",
             Self::Failback(_) => "failback",
             Self::Fdt(_) => "fdt",
@@ -430,7 +441,7 @@ impl fmt::Display for Setting {
         write!(f, "{}=", self.key().name)?;
         match self {
             Self::Capture(mode) => f.write_str(mode.as_str()),
-            Self::AddressDetection(yes) | Self::FailOpen(yes) | Self::Failback(yes) => {
+            Self::AddressDetection(yes) | Self::Classic(yes) | Self::FailOpen(yes) | Self::Failback(yes) => {
                 f.write_str(if *yes { "yes" } else { "no" })
             }
             Self::Fdt(time) => time.fmt(f),
@@ -459,8 +470,8 @@ mod tests {
     use super::*;
 
     const GROUP: &str = "a group has address-detection=yes|no, announce-count=auto|1..20, announce-interval=1s..3600s, \
-                         announce-rate=auto|1..1000, capture=auto|on|off, fail-open=yes|no, failback=yes|no, fdt=10ms..3600s, \
-                         hash=connection|flow|destination, manage-sysctls=yes|warn, probe=off|auto|arp|nd, \
+                         announce-rate=auto|1..1000, capture=auto|on|off, classic=yes|no, fail-open=yes|no, failback=yes|no, \
+                         fdt=10ms..3600s, hash=connection|flow|destination, manage-sysctls=yes|warn, probe=off|auto|arp|nd, \
                          targets=auto|ADDRESS[,ADDRESS...], updelay=0ms..600s";
     const MEMBER: &str = "a member has updelay=0ms..600s, match=auto|permanent-mac|mac|name, standby=on|off, weight=1..1000000";
 
@@ -484,6 +495,8 @@ mod tests {
             "capture=auto",
             "capture=on",
             "capture=off",
+            "classic=yes",
+            "classic=no",
             "fail-open=yes",
             "fail-open=no",
             "failback=yes",

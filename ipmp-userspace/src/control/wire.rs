@@ -243,9 +243,12 @@ impl Parameters {
                     .collect::<Result<_, _>>()?,
             },
             "Detach" => Request::Detach { interface: self.take("interface")?, last: self.take("last")? },
-            "AddAddress" => {
-                Request::AddAddress { group: self.take("group")?, addresses: self.some_addresses()? }
-            }
+            "AddAddress" => Request::AddAddress {
+                group: self.take("group")?,
+                addresses: self.some_addresses()?,
+                inbound: self.take("inbound")?,
+                logical: self.take("logical")?,
+            },
             "RemoveAddress" => {
                 Request::RemoveAddress { group: self.take("group")?, addresses: self.some_addresses()? }
             }

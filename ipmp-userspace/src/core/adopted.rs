@@ -26,6 +26,8 @@ pub struct Adopted {
     pub cast: Preference,
     /// The data addresses and their inbound roles.
     pub inbound: Vec<(IpAddr, Preference)>,
+    /// The addresses with a preferred member. With failback they return there.
+    pub preferred: Vec<(IpAddr, u8)>,
     /// The members that were probed, in IPv4 and in IPv6. A failed one stays failed until its probes are answered; the
     /// caller reports test addresses afterwards.
     pub probed: [MemberSet; 2],

@@ -11,8 +11,12 @@
 //! | none is active | all are unbound |
 //!
 //! So the members' counts differ by at most one, and a single address never moves back.
+//!
+//! An address can have a preferred member (`ipmpctl address add --inbound`). Where the table says "the member with the fewest
+//! addresses", it goes to its preferred member if that one is active, and while it is bound there it is not moved for balance.
+//! With failback it returns there as soon as the member is active.
 
-use std::net::IpAddr;
+use std::{collections::BTreeMap, net::IpAddr};
 
 use ipmp_common::steer::{MAX_MEMBERS, Preference};
 
@@ -27,6 +31,8 @@ pub struct Bindings {
     unbound: Vec<IpAddr>,
     /// Number of addresses of each member.
     load: [usize; MAX_MEMBERS],
+    /// Addresses, added or not, with their preferred members.
+    preferred: BTreeMap<IpAddr, u8>,
 }
 
 impl Bindings {
@@ -39,6 +45,38 @@ impl Bindings {
     /// The inbound member of an address.
     pub fn member(&self, address: IpAddr) -> Option<u8> {
         self.bound.iter().find(|bound| bound.0 == address).map(|bound| bound.1)
+    }
+
+    /// The preferred member of an address.
+    pub fn preferred(&self, address: IpAddr) -> Option<u8> {
+        self.preferred.get(&address).copied()
+    }
+
+    /// Sets the preferred member of an address; [`Self::return_to_preferred`] moves it.
+    pub fn prefer(&mut self, address: IpAddr, member: Option<u8>) {
+        match member {
+            Some(member) => drop(self.preferred.insert(address, member)),
+            None => drop(self.preferred.remove(&address)),
+        }
+    }
+
+    /// A member has left: no address prefers it.
+    pub fn forget_member(&mut self, member: u8) {
+        self.preferred.retain(|_, preferred| *preferred != member);
+    }
+
+    /// Moves each address to its preferred member, if that one is active.
+    pub fn return_to_preferred(&mut self, active: &[u8]) {
+        let away = |&(address, member): &(IpAddr, u8)| {
+            let preferred = self.preferred(address)?;
+            (preferred != member && active.contains(&preferred)).then_some((address, member, preferred))
+        };
+        let moves: Vec<(IpAddr, u8, u8)> = self.bound.iter().filter_map(away).collect();
+        for (address, from, to) in moves {
+            self.bound.retain(|bound| bound.0 != address);
+            self.load[usize::from(from)] -= 1;
+            self.bind(address, to);
+        }
     }
 
     /// Adds an address with the member that the datapath has for it.
@@ -54,7 +92,7 @@ impl Bindings {
         if self.iter().any(|(known, _)| known == address) {
             return;
         }
-        self.restore(address, self.least(active));
+        self.restore(address, self.choose(address, active));
     }
 
     /// Removes an address.
@@ -96,7 +134,7 @@ impl Bindings {
         });
         self.load[usize::from(member)] = 0;
         for address in released {
-            self.restore(address, self.least(active));
+            self.restore(address, self.choose(address, active));
         }
     }
 
@@ -141,17 +179,29 @@ impl Bindings {
         self.load[usize::from(member)] += 1;
     }
 
-    fn least(&self, active: &[u8]) -> Option<u8> {
-        active.iter().copied().min_by_key(|&member| self.load(member))
+    /// The member for an address: its preferred one if it is active, else the one with the fewest addresses.
+    fn choose(&self, address: IpAddr, active: &[u8]) -> Option<u8> {
+        let preferred = self.preferred(address).filter(|preferred| active.contains(preferred));
+        preferred.or_else(|| active.iter().copied().min_by_key(|&member| self.load(member)))
     }
 
+    /// Of the members with an address that may be moved for balance, the one with most addresses.
     fn most(&self, active: &[u8]) -> Option<u8> {
+        let has_movable = |&member: &u8| {
+            let is_any = self.preferred.is_empty() && self.load(member) > 0;
+            is_any || self.latest_movable(member).is_some()
+        };
         // The first of those with the maximum: `max_by_key` would take the last.
-        active.iter().copied().rev().max_by_key(|&member| self.load(member))
+        active.iter().copied().filter(has_movable).rev().max_by_key(|&member| self.load(member))
+    }
+
+    /// The most recent address of a member that does not prefer it.
+    fn latest_movable(&self, member: u8) -> Option<usize> {
+        self.bound.iter().rposition(|&(address, of)| of == member && self.preferred(address) != Some(member))
     }
 
     fn move_latest(&mut self, from: u8, to: u8) {
-        if let Some(at) = self.bound.iter().rposition(|bound| bound.1 == from) {
+        if let Some(at) = self.latest_movable(from) {
             let (address, _) = self.bound.remove(at);
             self.load[usize::from(from)] -= 1;
             self.bind(address, to);
@@ -221,6 +271,24 @@ mod tests {
         assert_eq!(bindings.member(address(1)), Some(1));
     }
 
+    #[test]
+    fn preferred_member_gets_its_address_and_balance_leaves_it_there() {
+        let mut bindings = Bindings::default();
+        (1..=3).for_each(|last| bindings.prefer(address(last), Some(0)));
+        (1..=4).for_each(|last| bindings.add(address(last), &[0, 1]));
+        assert_eq!(members_of(&bindings, 1..=4), [Some(0), Some(0), Some(0), Some(1)]);
+        bindings.activate(2, &[0, 1, 2]);
+        bindings.remove(address(4), &[0, 1, 2]);
+        assert_eq!(members_of(&bindings, 1..=3), [Some(0); 3]);
+        bindings.deactivate(0, &[1, 2]);
+        assert_eq!(members_of(&bindings, 1..=3), [Some(1), Some(2), Some(1)]);
+        bindings.return_to_preferred(&[1, 2, 0]);
+        assert_eq!(members_of(&bindings, 1..=3), [Some(0); 3]);
+        bindings.forget_member(0);
+        bindings.activate(3, &[1, 2, 0, 3]);
+        assert_eq!(members_of(&bindings, 1..=3), [Some(0), Some(0), Some(3)]);
+    }
+
     #[derive(Clone, Debug)]
     enum Step {
         Add(u8),
@@ -263,20 +331,59 @@ mod tests {
                 prop_assert_eq!(loads.sum::<usize>(), bindings.bound.len());
                 prop_assert!(bindings.bound.is_empty() || bindings.unbound.is_empty());
 
-                let lists = bindings.lists(&active, &members, |_| Preference::EMPTY);
-                prop_assert_eq!(lists.len(), bindings.iter().count());
-                for (address, member, list) in lists {
-                    prop_assert_eq!(list.members().count(), members.len());
-                    prop_assert_eq!(member, bindings.member(address));
-                    let Some(member) = member else { continue };
-                    prop_assert_eq!(list.first(), member);
-                    let others: Vec<u8> = active.iter().copied().filter(|&other| other != member).collect();
-                    let mut later = bindings.clone();
-                    later.deactivate(member, &others);
-                    let guess = list.first_in(others.into_iter().collect());
-                    prop_assert_eq!(guess, later.member(address), "{:?} of {:?}", list, bindings);
-                }
+                check_lists(&bindings, &active, &members)?;
             }
         }
+
+        #[test]
+        fn active_preferred_members_have_their_addresses_and_datapath_agrees(
+            preferred in proptest::collection::btree_map(0..30u8, 0..6u8, 0..12),
+            steps in proptest::collection::vec(step(), 1..80),
+        ) {
+            let (mut bindings, mut active) = (Bindings::default(), Vec::new());
+            preferred.iter().for_each(|(&last, &member)| bindings.prefer(address(last), Some(member)));
+            for step in steps {
+                match step {
+                    Step::Add(last) => bindings.add(address(last), &active),
+                    Step::Remove(last) => bindings.remove(address(last), &active),
+                    Step::Activate(member) if !active.contains(&member) => {
+                        active.push(member);
+                        bindings.return_to_preferred(&active);
+                        bindings.activate(member, &active);
+                        bindings.return_to_preferred(&active);
+                    }
+                    Step::Deactivate(member) if active.contains(&member) => {
+                        active.retain(|&other| other != member);
+                        bindings.deactivate(member, &active);
+                    }
+                    Step::Activate(_) | Step::Deactivate(_) => {}
+                }
+                let loads = active.iter().map(|&member| bindings.load(member));
+                prop_assert_eq!(loads.sum::<usize>(), bindings.bound.len());
+                for &(address, member) in &bindings.bound {
+                    let wanted = bindings.preferred(address).filter(|wanted| active.contains(wanted));
+                    prop_assert_eq!(wanted.unwrap_or(member), member, "{:?}", bindings);
+                }
+                check_lists(&bindings, &active, &[0, 1, 2, 3, 4, 5])?;
+            }
+        }
+    }
+
+    /// The first of each list has the address now, and the datapath's choice after the loss of that member is the daemon's.
+    fn check_lists(bindings: &Bindings, active: &[u8], members: &[u8]) -> Result<(), TestCaseError> {
+        let lists = bindings.lists(active, members, |_| Preference::EMPTY);
+        prop_assert_eq!(lists.len(), bindings.iter().count());
+        for (address, member, list) in lists {
+            prop_assert_eq!(list.members().count(), members.len());
+            prop_assert_eq!(member, bindings.member(address));
+            let Some(member) = member else { continue };
+            prop_assert_eq!(list.first(), member);
+            let others: Vec<u8> = active.iter().copied().filter(|&other| other != member).collect();
+            let mut later = bindings.clone();
+            later.deactivate(member, &others);
+            let guess = list.first_in(others.into_iter().collect());
+            prop_assert_eq!(guess, later.member(address), "{:?} of {:?}", list, bindings);
+        }
+        Ok(())
     }
 }

@@ -338,6 +338,12 @@ pub enum Event {
         group: String,
         members: usize,
     },
+    /// A group that an earlier daemon left, in maps of an older layout.
+    GroupUpgraded {
+        group: String,
+        from: u32,
+        to: u32,
+    },
     GroupInterfaceDeleted {
         group: String,
     },
@@ -432,6 +438,10 @@ pub enum Cause {
         member: String,
     },
     Balance {
+        member: String,
+    },
+    /// A member is active that an address prefers.
+    Preferred {
         member: String,
     },
     NoTestAddress {

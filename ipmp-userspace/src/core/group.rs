@@ -154,6 +154,10 @@ impl Group {
                 }
                 self.probing.mark_stale();
             }
+            Input::Prefer(preferences) => {
+                preferences.into_iter().for_each(|(address, member)| self.roles.prefer(address, member));
+                self.roles.return_to_preferred();
+            }
             Input::Settings(settings) => self.set(settings),
             Input::Standby { member, standby } => {
                 if self.members.set_standby(member, standby) {
@@ -253,6 +257,16 @@ impl Group {
         self.roles.inbound(address)
     }
 
+    /// The member that a data address prefers.
+    pub fn preferred(&self, address: IpAddr) -> Option<u8> {
+        self.roles.preferred(address)
+    }
+
+    /// Name of the last inbound member of a data address.
+    pub fn last_inbound(&self, address: IpAddr) -> Option<&str> {
+        self.published.holder(address)
+    }
+
     /// The data addresses and their inbound members.
     pub fn addresses(&self) -> impl Iterator<Item = (IpAddr, Option<u8>)> {
         self.roles.addresses()
@@ -291,6 +305,7 @@ impl Group {
         self.reconcile(&Cause::Trigger);
         self.probing.mark_stale();
         self.published.forget_member(number);
+        self.roles.forget_member(number);
         self.report(Cause::Trigger, |group| Event::Left { member: left.name().to_owned(), group });
         self.accept_unique_macs();
         self.roles.rebuild_slots(&self.members);

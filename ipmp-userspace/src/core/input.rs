@@ -108,6 +108,9 @@ pub enum Input {
     AddressRemoved(IpAddr),
     /// Data addresses were added, with `true`, or removed, in this order: at a cost of one of them, and one per address.
     Addresses(Vec<(IpAddr, bool)>),
+    /// The operator chooses the preferred inbound members of addresses, or none. The addresses need not be there yet; they move
+    /// at once if that member is active.
+    Prefer(Vec<(IpAddr, Option<u8>)>),
     /// The operator changes settings; verdicts stay.
     Settings(Settings),
     /// The operator makes a member a standby, or no longer.

@@ -41,8 +41,9 @@ pub async fn execute(
             attach::attach(manager, trigger, &group, &interfaces, options).await?
         }
         Request::Detach { interface, last } => detach::detach(manager, trigger, &interface, last).await?,
-        Request::AddAddress { group, addresses } => {
-            address::add(manager, trigger, &group, &addresses).await?
+        Request::AddAddress { group, addresses, inbound, logical } => {
+            let inbound = inbound.map(|member| address::Inbound { member, logical });
+            address::add(manager, trigger, &group, &addresses, inbound).await?
         }
         Request::RemoveAddress { group, addresses } => {
             address::remove(manager, trigger, &group, &addresses).await?

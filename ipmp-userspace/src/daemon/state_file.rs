@@ -101,6 +101,19 @@ pub struct SavedGroup {
     /// Explicit targets.
     #[serde(default)]
     pub targets: Vec<SavedTarget>,
+    /// Preferred inbound members of addresses, which need not be there.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub inbound: BTreeMap<IpAddr, SavedInbound>,
+}
+
+/// The preferred inbound member of an address.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SavedInbound {
+    /// Number of the member.
+    pub member: u8,
+    /// Number of the logical interface of that member in the classic display.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub logical: Option<u16>,
 }
 
 /// Reads the members, whatever key an older version gave them; its keys were their names.
@@ -286,6 +299,8 @@ impl StateFile {
     pub fn forget_member(&mut self, group: &str, member: &str) {
         if let Some(group) = self.state.groups.get_mut(group) {
             group.members.retain(|_, saved| saved.name != member);
+            let members = &group.members;
+            group.inbound.retain(|_, saved| members.contains_key(&saved.member));
         }
         self.save_or_log();
     }
@@ -398,6 +413,7 @@ mod tests {
         group.targets.push(SavedTarget { address: "192.168.178.1".parse().unwrap(), disabled: true });
         group.members.insert(3, member);
         group.moved.insert("eth0".into(), Configuration::default());
+        group.inbound.insert("10.0.0.2".parse().unwrap(), SavedInbound { member: 3, logical: Some(1) });
         file.state.groups.insert("production0".into(), group);
         file
     }
@@ -454,7 +470,11 @@ mod tests {
         );
         assert_eq!(file.member("production0", "eth0").unwrap().weight, 7);
         file.forget_member("production0", "eth0");
-        assert_eq!(file.group("production0").unwrap().members.keys().collect::<Vec<_>>(), [&3]);
+        let group = file.group("production0").unwrap();
+        assert_eq!(group.members.keys().collect::<Vec<_>>(), [&3]);
+        assert_eq!(group.inbound.len(), 1);
+        file.forget_member("production0", "eth1");
+        assert!(file.group("production0").unwrap().inbound.is_empty());
         fs::remove_dir_all(path.parent().unwrap()).unwrap();
     }
 

@@ -410,6 +410,8 @@ fn daemon_without_groups_leaves_nothing() {
                 .done(Request::AddAddress {
                     group: group(),
                     addresses: vec!["192.168.178.9/24".parse().unwrap()],
+                    inbound: None,
+                    logical: None,
                 })
                 .await;
             client.done(Request::Destroy { group: group() }).await;

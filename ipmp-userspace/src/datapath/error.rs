@@ -53,6 +53,29 @@ pub enum Error {
         /// The difference.
         what: String,
     },
+    /// Groups of a later version.
+    #[error(
+        "{} has groups of a newer ipmpd (map layout {layout}; this ipmpd has {}): start that one, or run its ipmpd --teardown first",
+        path.display(),
+        ipmp_common::LAYOUT
+    )]
+    NewerLayout {
+        /// Their pins.
+        path: PathBuf,
+        /// The version of their maps' layout.
+        layout: u32,
+    },
+    /// Groups of a version that is too old.
+    #[error(
+        "{} has groups of an older ipmpd (map layout {layout}), which this ipmpd cannot continue: run ipmpd --teardown, then attach again",
+        path.display()
+    )]
+    UnreadLayout {
+        /// Their pins.
+        path: PathBuf,
+        /// The version of their maps' layout.
+        layout: u32,
+    },
     /// The kernel rejected a program.
     #[error("the kernel rejected the {program} program: {reason}")]
     Load {

@@ -30,8 +30,8 @@ use super::{
 };
 
 pub use self::programs::ProgramOrder;
-pub(super) use self::programs::remove_pinned;
 use self::programs::{Installed, load, marked_device};
+pub(super) use self::programs::{create_maps, remove_pinned};
 
 /// A group to load, or to adopt.
 #[derive(Clone, Debug)]

@@ -12,6 +12,7 @@
 //! | [`interval`] | time between its ticks |
 //! | [`probe_replies`] | replies to probes, from ingress |
 //! | [`group`] | the programs and maps of one group |
+//! | `upgrade` | groups whose maps have an older layout |
 //! | `mapped` | maps that both sides access while packets flow |
 
 pub mod attach;
@@ -28,6 +29,7 @@ pub mod probe_replies;
 pub mod sentinel;
 #[cfg(test)]
 mod tests;
+mod upgrade;
 
 use std::{cell::RefCell, collections::BTreeSet, rc::Rc};
 
@@ -38,6 +40,7 @@ pub use interval::Interval;
 use ipmp_common::maps::MAX_GROUPS;
 pub use probe_replies::ProbeReplies;
 pub use sentinel::{Hints, Liveness};
+pub use upgrade::Upgraded;
 
 use self::{btf::Kernel, devices::DeviceFinder, pins::Pins, sentinel::Sentinel};
 
@@ -70,6 +73,9 @@ impl Host {
 /// The datapath of this network namespace.
 pub struct Datapath {
     host: Rc<RefCell<Host>>,
+    /// Pins of older layouts, with their versions.
+    older: Vec<(u32, Pins)>,
+    upgraded: Vec<Upgraded>,
 }
 
 impl Datapath {
@@ -87,13 +93,29 @@ impl Datapath {
     /// As [`Datapath::open`].
     pub fn open_with(log: bool, interval: Interval) -> Result<Self, Error> {
         check_capabilities()?;
+        let older = upgrade::older()?;
         let kernel = Kernel::running()?;
         let pins = Pins::open()?;
         let finder = DeviceFinder::load(&kernel)?;
         let sentinel = Sentinel::open(pins.sentinel(), &kernel, finder.reads_kernel_memory(), interval)?;
         let kind = AttachKind::of_this_host();
-        let host = Host { pins, kernel, finder, sentinel, kind, log };
-        Ok(Self { host: Rc::new(RefCell::new(host)) })
+        let mut host = Host { pins, kernel, finder, sentinel, kind, log };
+        let upgraded = upgrade::run(&mut host, &older)?;
+        Ok(Self { host: Rc::new(RefCell::new(host)), older, upgraded })
+    }
+
+    /// The groups that had an older layout of the maps. Their programs do not use the present maps before the group is loaded and
+    /// its members are attached; [`Datapath::finish_upgrade`] then removes what they used.
+    pub fn upgraded(&self) -> &[Upgraded] {
+        &self.upgraded
+    }
+
+    /// All groups are loaded, and their members attached: ends the sentinels of older layouts.
+    ///
+    /// # Errors
+    /// [`Error::Pin`].
+    pub fn finish_upgrade(&mut self) -> Result<(), Error> {
+        upgrade::finish(&std::mem::take(&mut self.older))
     }
 
     /// Names of the groups whose pins exist: a starting daemon adopts them.
@@ -197,14 +219,24 @@ impl Datapath {
         group::remove_pinned(&directory)
     }
 
-    /// Removes every program and pin of this network namespace. Returns the names of the removed groups.
+    /// Removes every program and pin of this network namespace, in older layouts as well. Returns the names of the removed groups.
     ///
     /// # Errors
-    /// [`Error::Map`] or [`Error::Pin`].
+    /// [`Error::NewerLayout`], [`Error::Map`] or [`Error::Pin`].
     pub fn teardown() -> Result<Vec<String>, Error> {
         check_capabilities()?;
+        let older = upgrade::removable()?;
         let pins = Pins::open()?;
-        let groups = pins.groups()?;
+        let mut groups = pins.groups()?;
+        for (_, pins) in &older {
+            for name in pins.groups()? {
+                group::remove_pinned(&pins.group(&name))?;
+                groups.push(name);
+            }
+        }
+        upgrade::finish(&older)?;
+        groups.sort();
+        groups.dedup();
         for name in &groups {
             group::remove_pinned(&pins.group(name))?;
         }

@@ -325,6 +325,32 @@ impl Sentinel {
         self.watch.store(at + ARMED, self.armed(group).with(member).bits);
     }
 
+    /// Continues what an earlier sentinel monitored for a group: a member that was live is live, and delays go on.
+    ///
+    /// # Errors
+    /// [`Error::Pin`] or [`Error::Map`].
+    pub fn resume(
+        &self,
+        group: u32,
+        watch: &Watch,
+        live: MemberSet,
+        good_since: [u64; MAX_MEMBERS],
+    ) -> Result<(), Error> {
+        let mut times: Array<MapData, [u64; MAX_MEMBERS]> =
+            pins::typed(&self.directory, "good_since", Map::Array)?;
+        times.set(group, good_since, 0).map_err(map_error("good_since"))?;
+        self.watch.store(group as usize * WATCH_WORDS + CAPTURE, watch.capture);
+        self.watch_group(group, watch.group);
+        self.set_updelay(group, Duration::from_nanos(watch.updelay_ns));
+        for member in watch.armed.iter() {
+            let devices = &watch.devices[usize::from(member)];
+            self.watch.store(places(group, member) + OWN_UPDELAY, u64::from(devices[0].updelay) << 32);
+            self.arm(group, member, devices);
+        }
+        self.live.store(group as usize, live.bits);
+        Ok(())
+    }
+
     /// Stops monitoring a member: it is not live from the next tick on.
     pub fn disarm(&self, group: u32, member: u8) {
         let armed = self.armed(group).without(member);

@@ -65,7 +65,7 @@ pub(super) fn two_members() -> (GroupSpec, [MemberSpec; 2]) {
     (spec, members.try_into().expect("two"))
 }
 
-fn wait_for(what: &str, mut condition: impl FnMut() -> bool) {
+pub(super) fn wait_for(what: &str, mut condition: impl FnMut() -> bool) {
     for _ in 0..500 {
         if condition() {
             return;

@@ -4,8 +4,11 @@ use std::{fmt::Write as _, net::IpAddr};
 
 use rtnetlink::packet_route::link::LinkFlags;
 
-use super::{grammar::Show, host::Host, netmask};
-use crate::{control::report::MemberReport, link::Device};
+use super::{classic, grammar::Show, host::Host, netmask};
+use crate::{
+    control::report::{GroupReport, MemberReport},
+    link::Device,
+};
 
 /// The flags, in the order of their bits.
 const FLAGS: [(&str, u64); 19] = [
@@ -29,6 +32,9 @@ const FLAGS: [(&str, u64); 19] = [
     (VIRTUAL, 0x20_0000_0000),
     ("IPMP", 0x80_0000_0000),
 ];
+
+/// What an interface without an IPv4 address has.
+const NO_ADDRESS: (IpAddr, u8) = (IpAddr::V4(std::net::Ipv4Addr::UNSPECIFIED), 8);
 
 const IPV4: &str = "IPv4";
 const IPV6: &str = "IPv6";
@@ -88,33 +94,38 @@ fn is_wanted(what: &Show, host: &Host, device: &Device) -> bool {
     }
 }
 
+/// A logical interface as it is shown.
+struct Entry {
+    number: u16,
+    address: IpAddr,
+    /// `None`: the netmask is 0.
+    prefix: Option<u8>,
+    mtu: u32,
+    flags: String,
+}
+
 /// The blocks of an interface in a family, one for each address. IPv4 without an address has a block too.
 fn block(text: &mut String, what: &Show, host: &Host, (device, v6, root): (&Device, bool, bool)) {
     let group = host.group(&device.name);
     let membership = host.membership(&device.name);
-    let own = group.map(|group| &group.addresses).or(membership.map(|(_, member)| &member.addresses));
-    let mut addresses: Vec<(IpAddr, u8)> = match own {
-        Some(reported) => reported.iter().map(|known| (known.address, known.prefix)).collect(),
-        None => {
-            let own = host.addresses.iter().filter(|(index, _)| *index == device.ifindex);
-            own.map(|(_, address)| (address.ip, address.prefix)).collect()
-        }
-    };
-    addresses.retain(|(address, _)| address.is_ipv6() == v6);
-    if addresses.is_empty() && !v6 {
-        addresses.push(([0, 0, 0, 0].into(), 8));
+    let is_classic = |group: &GroupReport| what.classic || group.classic;
+    if what.interface.is_none() && group.is_some_and(|group| is_classic(group) && !group.members.is_empty()) {
+        return;
     }
-    let flags = flags(device, group.map(|group| &group.flags), membership.map(|(_, member)| member), v6);
+    let entries = match membership {
+        Some((group, member)) if is_classic(group) => classic_entries(device, group, member, v6),
+        _ => entries(device, host, group, membership.map(|(_, member)| member), v6),
+    };
     let broadcast = device.flags.contains(LinkFlags::Broadcast);
     let groupname = group.or(membership.map(|(group, _)| group)).map(|group| &group.groupname);
-    for (number, (address, prefix)) in addresses.into_iter().enumerate() {
-        if what.interface.as_ref().is_some_and(|one| one.logical > 0 && usize::from(one.logical) != number) {
+    for Entry { number, address, prefix, mtu, flags } in entries {
+        if what.interface.as_ref().is_some_and(|one| one.logical > 0 && one.logical != number) {
             continue;
         }
         let name = if number == 0 { device.name.clone() } else { format!("{}:{number}", device.name) };
-        let _ = writeln!(text, "{name}: flags={flags} mtu {} index {}", device.mtu, device.ifindex);
-        match address {
-            IpAddr::V4(v4) => {
+        let _ = writeln!(text, "{name}: flags={flags} mtu {mtu} index {}", device.ifindex);
+        match (address, prefix) {
+            (IpAddr::V4(v4), Some(prefix)) => {
                 let mask = netmask::bits(prefix);
                 let _ = write!(text, "\tinet {v4} netmask {mask:x}");
                 if broadcast {
@@ -122,8 +133,11 @@ fn block(text: &mut String, what: &Show, host: &Host, (device, v6, root): (&Devi
                 }
                 text.push('\n');
             }
-            IpAddr::V6(v6) => {
-                let _ = writeln!(text, "\tinet6 {v6}/{prefix}");
+            (IpAddr::V4(v4), None) => {
+                let _ = writeln!(text, "\tinet {v4} netmask 0");
+            }
+            (IpAddr::V6(v6), prefix) => {
+                let _ = writeln!(text, "\tinet6 {v6}/{}", prefix.unwrap_or_default());
             }
         }
         if number > 0 {
@@ -139,9 +153,69 @@ fn block(text: &mut String, what: &Show, host: &Host, (device, v6, root): (&Devi
     }
 }
 
+/// The addresses that are on an interface, in their order.
+fn entries(
+    device: &Device,
+    host: &Host,
+    group: Option<&GroupReport>,
+    member: Option<&MemberReport>,
+    v6: bool,
+) -> Vec<Entry> {
+    let own = group.map(|group| &group.addresses).or(member.map(|member| &member.addresses));
+    let mut addresses: Vec<(IpAddr, u8)> = match own {
+        Some(reported) => reported.iter().map(|known| (known.address, known.prefix)).collect(),
+        None => {
+            let own = host.addresses.iter().filter(|(index, _)| *index == device.ifindex);
+            own.map(|(_, address)| (address.ip, address.prefix)).collect()
+        }
+    };
+    addresses.retain(|(address, _)| address.is_ipv6() == v6);
+    if addresses.is_empty() && !v6 {
+        addresses.push(NO_ADDRESS);
+    }
+    let flags = flags(device, group.map(|group| &group.flags).or(member.map(|member| &member.flags)), v6);
+    let entry = |(number, (address, prefix))| Entry {
+        number,
+        address,
+        prefix: Some(prefix),
+        mtu: device.mtu,
+        flags: flags.clone(),
+    };
+    (0..).zip(addresses).map(entry).collect()
+}
+
+/// The logical interfaces of a member of classic IPMP. Only test addresses are deprecated and stay.
+fn classic_entries(device: &Device, group: &GroupReport, member: &MemberReport, v6: bool) -> Vec<Entry> {
+    let placed = classic::place(group, v6);
+    let without = |removed: &[&str]| {
+        let kept = member.flags.iter().filter(|flag| !removed.contains(&flag.as_str()));
+        flags(device, Some(&kept.cloned().collect()), v6)
+    };
+    let of_data = without(&["DEPRECATED", "NOFAILOVER"]);
+    let mut entries = Vec::new();
+    if !v6 && !placed.iter().any(|one| one.member == member.name && one.number == 0) {
+        let (address, prefix) = NO_ADDRESS;
+        entries.push(if classic::is_base_away(group, &member.name, &placed, v6) {
+            let flags = without(&["UP", "DEPRECATED"]);
+            Entry { number: 0, address, prefix: None, mtu: 0, flags }
+        } else {
+            Entry { number: 0, address, prefix: Some(prefix), mtu: device.mtu, flags: of_data.clone() }
+        });
+    }
+    for one in placed.iter().filter(|one| one.member == member.name) {
+        entries.push(Entry {
+            number: one.number,
+            address: one.address.address,
+            prefix: Some(one.address.prefix),
+            mtu: device.mtu,
+            flags: if one.is_data { of_data.clone() } else { without(&[]) },
+        });
+    }
+    entries
+}
+
 /// Number and names of the flags of an interface in a family: those that the daemon reports, else those of the kernel.
-fn flags(device: &Device, group: Option<&Vec<String>>, member: Option<&MemberReport>, v6: bool) -> String {
-    let reported = group.or(member.map(|member| &member.flags));
+fn flags(device: &Device, reported: Option<&Vec<String>>, v6: bool) -> String {
     let is_set = |name: &str| match (name, reported) {
         (IPV4, _) => !v6,
         (IPV6, _) => v6,

@@ -5,7 +5,11 @@ use std::net::Ipv4Addr;
 use crate::control::name;
 
 /// Printed for a command line without words.
-pub const USAGE: &str = "usage: ifconfig -a[4][6][u][d] | INTERFACE [inet|inet6] [WORDS]";
+pub const USAGE: &str =
+    "usage: ifconfig -a[4][6][u][d] [--classic] | INTERFACE [inet|inet6] [--classic | WORDS]";
+
+/// After `-a` or an interface: show groups as classic IPMP does.
+const CLASSIC: &str = "--classic";
 
 /// A command line.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -25,6 +29,8 @@ pub struct Show {
     pub v6: Option<bool>,
     /// Only those that are up, or down.
     pub up: Option<bool>,
+    /// All groups as classic IPMP shows them.
+    pub classic: bool,
 }
 
 /// An interface: `eth0`, or the logical interface `eth0:1`.
@@ -117,6 +123,8 @@ pub enum Error {
     Option(String),
     #[error("{0:?} after -a: -a shows interfaces and changes none; name one interface instead")]
     AfterAll(String),
+    #[error("--classic shows interfaces and changes none: leave out the other words")]
+    ClassicChange,
     #[error("{0} needs a value: {1}")]
     NoValue(&'static str, &'static str),
     #[error("{0:?} is no netmask: write +, 255.255.255.0 or 0xffffff00, with all ones before all zeros")]
@@ -302,15 +310,23 @@ fn once<T>(slot: &mut Option<T>, value: T, word: &str) -> Result<(), Error> {
 /// The first mistake.
 pub fn parse(words: &[String]) -> Result<Line, Error> {
     let Some((first, rest)) = words.split_first() else { return Err(Error::Usage) };
+    let (classic, words) = match rest.split_last() {
+        Some((last, before)) if last == CLASSIC => (true, before),
+        _ => (false, rest),
+    };
     if let Some(option) = first.strip_prefix('-') {
-        return all(option, first, rest).map(Line::Show);
+        return Ok(Line::Show(Show { classic, ..all(option, first, words)? }));
     }
     let interface = interface(first)?;
-    match rest {
-        [] => Ok(Line::Show(Show { interface: Some(interface), ..Show::default() })),
-        [family] if family == "inet" || family == "inet6" => {
-            Ok(Line::Show(Show { interface: Some(interface), v6: Some(family == "inet6"), up: None }))
-        }
+    match words {
+        [] => Ok(Line::Show(Show { interface: Some(interface), classic, ..Show::default() })),
+        [family] if family == "inet" || family == "inet6" => Ok(Line::Show(Show {
+            interface: Some(interface),
+            v6: Some(family == "inet6"),
+            up: None,
+            classic,
+        })),
+        _ if classic => Err(Error::ClassicChange),
         _ => change(interface, rest).map(Line::Change),
     }
 }

@@ -3,6 +3,7 @@
 //! [`grammar`] reads a line, [`plan`] says what it changes on a [`host`], [`mod@display`] shows interfaces. Nothing is changed before
 //! the whole line is known to be valid.
 
+pub mod classic;
 pub mod display;
 pub mod grammar;
 pub mod host;
@@ -18,7 +19,7 @@ use std::{
 
 use crate::{
     cli,
-    control::{Client, DataAddress, Response, address, client, socket},
+    control::{Client, DataAddress, Response, address, client, request, socket},
 };
 use grammar::{Broadcast, Change, Line, Logical, Mask, Show};
 use host::Host;
@@ -120,7 +121,9 @@ fn apply(client: &mut Client, plan: &Plan, notes: &mut Vec<String>) -> Result<()
             Err(error) => {
                 notes.clear();
                 for undo in done.iter().rev() {
-                    if let Err(error) = client.call(undo) {
+                    if let Err(error) = client.call(undo)
+                        && !has_no_group(&error)
+                    {
                         notes.push(format!("cannot undo what was done before: {error}"));
                     }
                 }
@@ -129,6 +132,11 @@ fn apply(client: &mut Client, plan: &Plan, notes: &mut Vec<String>) -> Result<()
         }
     }
     Ok(())
+}
+
+/// The group was removed with its last member.
+fn has_no_group(error: &client::Error) -> bool {
+    matches!(error, client::Error::Refused { reason, .. } if reason == request::reason::NO_SUCH_GROUP)
 }
 
 /// Does one step. Returns whether it changed anything.

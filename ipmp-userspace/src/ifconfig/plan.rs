@@ -3,6 +3,7 @@
 use std::{fmt::Write as _, net::IpAddr};
 
 use super::{
+    classic,
     grammar::{Change, Logical},
     host::Host,
 };
@@ -11,7 +12,7 @@ use crate::{
         DataAddress, LastMember, Request, Setting, TestAddressSpec, name,
         report::{AddressReport, GroupReport, MemberReport},
     },
-    link::Device,
+    link::{Address, Device},
 };
 
 /// A change with its addresses resolved.
@@ -104,7 +105,7 @@ impl Plan {
         }
     }
 
-    fn created(&mut self, interface: &str, number: usize) {
+    fn created(&mut self, interface: &str, number: impl std::fmt::Display) {
         let _ = writeln!(self.printed, "Created new logical interface {interface}:{number}");
     }
 }
@@ -227,7 +228,7 @@ fn change_group(wish: &Wish, host: &Host, group: &GroupReport) -> Result<Plan, E
     let count = of_family(group, wish.change.v6).count();
     match (wish.base, present) {
         (Some(new), Some(old)) if data(old) != Some(new) => {
-            add(&mut plan, group, &[new]);
+            add(&mut plan, &group.name, &[new]);
             if let Some(old) = data(old) {
                 plan.request(
                     Request::RemoveAddress { group: group.name.clone(), addresses: vec![old] },
@@ -235,7 +236,7 @@ fn change_group(wish: &Wish, host: &Host, group: &GroupReport) -> Result<Plan, E
                 );
             }
         }
-        (Some(new), None) if usize::from(number) == count => add(&mut plan, group, &[new]),
+        (Some(new), None) if usize::from(number) == count => add(&mut plan, &group.name, &[new]),
         (_, None) if number > 0 => {
             return Err(Error::NoLogical(format!("{}:{number}", group.name)));
         }
@@ -246,7 +247,7 @@ fn change_group(wish: &Wish, host: &Host, group: &GroupReport) -> Result<Plan, E
     }
     remove(&mut plan, wish, group, None)?;
     if !wish.added.is_empty() {
-        add(&mut plan, group, &wish.added);
+        add(&mut plan, &group.name, &wish.added);
         let first = count.saturating_sub(wish.removed.len());
         (first..first + wish.added.len()).for_each(|number| plan.created(&group.name, number));
     }
@@ -276,22 +277,38 @@ fn change_member(
         return Err(Error::TestBecomesData(test.address, member.name.clone()));
     }
     if let Some(address) = wish.base {
-        place(&mut plan, address, base, group, member);
+        place(&mut plan, address, base, group, member, 0);
     }
     remove(&mut plan, wish, group, Some(member))?;
-    for (number, (address, line)) in (1..).zip(wish.added.iter().zip(&wish.change.added)) {
-        place(&mut plan, *address, line, group, member);
+    let numbers = classic::free_numbers(group, &member.name, wish.change.v6);
+    for (number, (address, line)) in numbers.zip(wish.added.iter().zip(&wish.change.added)) {
+        place(&mut plan, *address, line, group, member, number);
         plan.created(&member.name, number);
     }
     plan.link(Some(device), base.up);
     Ok(plan)
 }
 
-/// Gives a member a test address, or its group a data address.
-fn place(plan: &mut Plan, address: DataAddress, line: &Logical, group: &GroupReport, member: &MemberReport) {
+/// Gives a member a test address, or its group a data address with this home.
+fn place(
+    plan: &mut Plan,
+    address: DataAddress,
+    line: &Logical,
+    group: &GroupReport,
+    member: &MemberReport,
+    number: u16,
+) {
+    let home = (member.name.as_str(), number);
     if !line.is_test() {
-        if !group.addresses.iter().any(|known| data(known) == Some(address)) {
-            add(plan, group, &[address]);
+        let known = group.addresses.iter().find(|known| data(known) == Some(address));
+        if known.and_then(classic::home).is_none_or(|before| number == 0 && before != home) {
+            add_with_home(plan, &group.name, address, home, known);
+        }
+        let is_replaced = |old: &&AddressReport| number == 0 && classic::home(old) == Some(home);
+        if let Some(old) =
+            group.addresses.iter().filter(is_replaced).find_map(data).filter(|old| *old != address)
+        {
+            plan.request(remove_address(&group.name, old), None);
         }
         return;
     }
@@ -323,10 +340,31 @@ fn is_named(address: &&AddressReport) -> bool {
     }
 }
 
-fn add(plan: &mut Plan, group: &GroupReport, addresses: &[DataAddress]) {
-    let (group, addresses) = (group.name.clone(), addresses.to_vec());
+fn add(plan: &mut Plan, group: &str, addresses: &[DataAddress]) {
+    let (group, addresses) = (group.to_owned(), addresses.to_vec());
     let undo = Request::RemoveAddress { group: group.clone(), addresses: addresses.clone() };
-    plan.request(Request::AddAddress { group, addresses }, Some(undo));
+    plan.request(Request::AddAddress { group, addresses, inbound: None, logical: None }, Some(undo));
+}
+
+/// A data address with its home: a member, and the number of its logical interface. `known`: the address, if the group has it.
+fn add_with_home(
+    plan: &mut Plan,
+    group: &str,
+    address: DataAddress,
+    (member, number): (&str, u16),
+    known: Option<&AddressReport>,
+) {
+    let request = Request::AddAddress {
+        group: group.to_owned(),
+        addresses: vec![address],
+        inbound: Some(member.to_owned()),
+        logical: Some(number),
+    };
+    plan.request(request, known.is_none().then(|| remove_address(group, address)));
+}
+
+fn remove_address(group: &str, address: DataAddress) -> Request {
+    Request::RemoveAddress { group: group.to_owned(), addresses: vec![address] }
 }
 
 /// Each `removeif`: a data address of the group, or a test address of the member.
@@ -339,9 +377,14 @@ fn remove(
     for ip in &wish.removed {
         let find = |all: &[AddressReport]| all.iter().find(|known| known.address == *ip).and_then(data);
         if let Some(address) = find(&group.addresses) {
-            let (group, addresses) = (group.name.clone(), vec![address]);
-            let undo = Request::AddAddress { group: group.clone(), addresses: addresses.clone() };
-            plan.request(Request::RemoveAddress { group, addresses }, Some(undo));
+            let known = group.addresses.iter().find(|known| known.address == *ip);
+            let undo = Request::AddAddress {
+                group: group.name.clone(),
+                addresses: vec![address],
+                inbound: known.and_then(|known| known.preferred.clone()),
+                logical: known.and_then(|known| known.logical),
+            };
+            plan.request(remove_address(&group.name, address), Some(undo));
         } else if let Some((member, address)) = member.and_then(|one| Some((one, find(&one.addresses)?))) {
             let (interface, address) = (member.name.clone(), TestAddressSpec::Is(address));
             let undo = Request::AddTestAddress { interface: interface.clone(), address };
@@ -362,37 +405,26 @@ fn join(wish: &Wish, host: &Host, interface: &str, groupname: &str) -> Result<Pl
     if base.up == Some(false) {
         return Err(Error::AddressDown);
     }
-    let all = wish.base.iter().map(|address| (address, base)).chain(wish.added.iter().zip(added));
-    let (test, data_addresses): (Vec<_>, Vec<_>) = all.partition(|(_, line)| line.is_test());
+    let all = wish.base.iter().map(|address| (address, base, 0));
+    let all = all.chain(
+        wish.added.iter().zip(added).zip(1..).map(|((address, line), number)| (address, line, number)),
+    );
+    let (test, data_addresses): (Vec<_>, Vec<_>) = all.partition(|(_, line, _)| line.is_test());
     let test: Vec<TestAddressSpec> =
-        test.into_iter().map(|(address, _)| TestAddressSpec::Is(*address)).collect();
-    let own: Vec<IpAddr> = host
-        .device(interface)
-        .map(|device| host.addresses_of(device.ifindex).map(|own| own.ip).collect())
-        .unwrap_or_default();
+        test.into_iter().map(|(address, ..)| TestAddressSpec::Is(*address)).collect();
+    let data_addresses: Vec<(&DataAddress, u16)> =
+        data_addresses.into_iter().map(|(address, _, number)| (address, number)).collect();
     let known = host.groups.iter().find(|group| group.groupname == groupname);
-    // An address that the interface has already moves to the group.
-    let is_new = |address: &DataAddress| {
-        !own.contains(&address.address())
-            && !known.is_some_and(|group| group.addresses.iter().any(|known| data(known) == Some(*address)))
-    };
-    let new: Vec<DataAddress> =
-        data_addresses.into_iter().map(|(address, _)| *address).filter(is_new).collect();
     let mut plan = Plan::default();
     let group = match known {
-        Some(group) => {
-            if !new.is_empty() {
-                add(&mut plan, group, &new);
-            }
-            group.name.clone()
-        }
+        Some(group) => group.name.clone(),
         None => {
             let group = new_name(host, groupname);
-            if !new.is_empty() || group != groupname {
+            if group != groupname {
                 let request = Request::Create {
                     group: group.clone(),
                     groupname: Some(groupname.into()),
-                    addresses: new,
+                    addresses: Vec::new(),
                 };
                 plan.request(request, Some(Request::Destroy { group: group.clone() }));
             }
@@ -401,7 +433,20 @@ fn join(wish: &Wish, host: &Host, interface: &str, groupname: &str) -> Result<Pl
     };
     let interfaces = vec![interface.to_owned()];
     let standby = standby.unwrap_or_default();
-    plan.request(Request::Attach { group, interfaces, standby, test_addresses: test }, None);
+    let request = Request::Attach { group: group.clone(), interfaces, standby, test_addresses: test };
+    // A group that was created with the member is removed with it.
+    let last = if known.is_some() { LastMember::KeepGroup } else { LastMember::Restore };
+    plan.request(request, Some(Request::Detach { interface: interface.into(), last: Some(last) }));
+    // After the member has joined: it is their home. An address that the interface has already has moved to the group.
+    let own: Vec<&Address> =
+        host.device(interface).map(|device| host.addresses_of(device.ifindex).collect()).unwrap_or_default();
+    let addresses = known.map(|group| group.addresses.as_slice()).unwrap_or_default();
+    for (address, number) in data_addresses {
+        let own = own.iter().find(|own| own.ip == address.address());
+        let address = own.and_then(|own| DataAddress::new(own.ip, own.prefix).ok()).unwrap_or(*address);
+        let known = addresses.iter().find(|known| data(known) == Some(address));
+        add_with_home(&mut plan, &group, address, (interface, number), known);
+    }
     (1..=wish.added.len()).for_each(|number| plan.created(interface, number));
     Ok(plan)
 }

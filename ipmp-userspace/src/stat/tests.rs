@@ -119,13 +119,8 @@ fn probed(state: GroupState, fdt_ms: u64, members: impl Into<Vec<MemberReport>>)
 }
 
 fn address(text: &str, inbound: Option<&str>) -> AddressReport {
-    AddressReport {
-        address: text.parse().unwrap(),
-        prefix: 24,
-        up: true,
-        duplicate: false,
-        inbound: inbound.map(str::to_owned),
-    }
+    let inbound = inbound.map(str::to_owned);
+    AddressReport { inbound, ..AddressReport::new(text.parse().unwrap(), 24) }
 }
 
 /// Runs the commands of a transcript, each with its report, and compares the output with the transcript.

@@ -50,7 +50,8 @@ pub fn block(text: &str, interface: &str) -> Cells {
     let mut cells = Cells::new();
     let mut put = |cell: &str, value: &str| cells.insert((interface.into(), cell.into()), value.into());
     let lines: Vec<&str> = lines_of(text, interface);
-    let text = lines.join(" ");
+    // A list of flags can be broken, too.
+    let text = lines.join(" ").replace(", ", ",");
     let mut words = text.split_whitespace();
     while let Some(word) = words.next() {
         match word {

@@ -14,7 +14,7 @@ pub struct Permitted {
 }
 
 /// All permitted differences. The first kind that covers a difference applies.
-pub const PERMITTED: [Permitted; 9] = [
+pub const PERMITTED: [Permitted; 13] = [
     Permitted {
         what: "FLAGS has seven places",
         why: "The tutorial's typesetting removed two dashes of each empty field; ipmpstat has always had seven places.",
@@ -74,6 +74,38 @@ pub const PERMITTED: [Permitted; 9] = [
         why: "OpenSolaris shows Ethernet addresses only to root, and IPv6 addresses in separate blocks.",
         covers: |d| d.tutorial.is_none() && ["ether", "inet6"].contains(&d.cell.as_str()),
     },
+    Permitted {
+        what: "no flag CoS",
+        why: "Linux has no such flag. Solaris 10 in a virtual machine has it on network cards.",
+        covers: |d| match d.cell.as_str() {
+            "flag CoS" => d.here.is_none(),
+            "flags" => d.both(|tutorial, here| bits(tutorial) == bits(here).map(|here| here | COS)),
+            _ => false,
+        },
+    },
+    Permitted {
+        what: "192.168.178 for 192.168.56",
+        why: "The tutorial's hosts block of classic IPMP has 192.168.178.200 to 202, its output 192.168.56.200 to 202.",
+        covers: |d| {
+            let same = |tutorial: &str, here: &str| {
+                let last = tutorial.strip_prefix("192.168.56.");
+                last.is_some() && last == here.strip_prefix("192.168.178.")
+            };
+            ["inet", "broadcast"].contains(&d.cell.as_str()) && d.both(same)
+        },
+    },
+    Permitted {
+        what: "another Ethernet address",
+        why: "The lab's interfaces have their own.",
+        covers: |d| d.cell == "ether" && d.both(|tutorial, here| mac(tutorial) && mac(here)),
+    },
+    Permitted {
+        what: "broadcast address of 0.0.0.0",
+        why: "The tutorial shows it in 1.7.4, and for the same interface not in 1.7.2.",
+        covers: |d| {
+            d.cell == "broadcast" && d.tutorial.is_none() && d.here.as_deref() == Some("0.255.255.255")
+        },
+    },
 ];
 
 /// The kind of a difference, if it is permitted.
@@ -89,6 +121,18 @@ impl Difference {
             .zip(self.here.as_deref())
             .is_some_and(|(tutorial, here)| such(tutorial, here))
     }
+}
+
+/// The bit of the flag CoS.
+const COS: u64 = 0x2_0000_0000;
+
+fn bits(text: &str) -> Option<u64> {
+    u64::from_str_radix(text, 16).ok()
+}
+
+/// Six hexadecimal numbers.
+fn mac(text: &str) -> bool {
+    text.split(':').filter(|part| u8::from_str_radix(part, 16).is_ok()).count() == 6
 }
 
 fn number(text: &str) -> bool {

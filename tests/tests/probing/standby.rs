@@ -2,7 +2,7 @@
 
 use ipmp::types::MemberState;
 use lab::probe_capture::Message;
-use lab::{MeasurementLock, MemberKind, ProbeCapture, SECOND, TIMEOUT, wait_until};
+use lab::{LinkFailure, MeasurementLock, ProbeCapture, SECOND, TIMEOUT, wait_until};
 
 use super::*;
 
@@ -71,21 +71,9 @@ fn standby_replaces_failed_member_and_offline_member_is_not_probed() {
     production.assert_clean();
 }
 
-/// How a link fails.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Failure {
-    /// The interface is set down, which needs no cable.
-    HostSide,
-    /// The switch port is set down.
-    FarEnd,
-    /// The carrier of a TAP device goes down.
-    Tap,
-}
-
 /// A standby without traffic of its own is probed by ARP: it stays ok, replaces a member, and is inactive again.
-fn assert_idle_standby_replaces_member(failure: Failure) {
-    let kind = if failure == Failure::Tap { MemberKind::Tap } else { MemberKind::Veth };
-    let lab = Lab::builder().kind(kind).build().unwrap();
+fn assert_idle_standby_replaces_member(failure: LinkFailure) {
+    let lab = Lab::builder().kind(failure.kind()).build().unwrap();
     let production = Production::builder(&lab)
         .settings(&format!("fdt=500ms probe=arp targets={ROUTER}"))
         .create()
@@ -103,17 +91,9 @@ fn assert_idle_standby_replaces_member(failure: Failure) {
     let before = replies();
     assert!(wait_until(TIMEOUT, || replies() >= before + 30), "{failure:?}: the standby receives no replies");
     assert_eq!(production.member("rge0").unwrap().state, MemberState::Ok);
-    let failed = lab.member("e1000g0");
-    let set = |up: &str| drop(lab.host().ip(&format!("link set e1000g0 {up}")).unwrap());
-    match failure {
-        Failure::HostSide => set("down"),
-        Failure::FarEnd | Failure::Tap => drop(failed.cable().pull().unwrap()),
-    }
+    failure.fail(&lab, "e1000g0").unwrap();
     wait_usable(&production, &["e1000g1", "rge0"]);
-    match failure {
-        Failure::HostSide => set("up"),
-        Failure::FarEnd | Failure::Tap => drop(failed.cable().replug().unwrap()),
-    }
+    failure.repair(&lab, "e1000g0").unwrap();
     wait_usable(&production, &["e1000g0", "e1000g1"]);
     let failures = production.daemon.log_matches("failure detected", since);
     println!("{failure:?}: {failures:?}");
@@ -125,7 +105,7 @@ fn assert_idle_standby_replaces_member(failure: Failure) {
 fn idle_standby_probed_by_arp_stays_ok_and_replaces_failed_member() {
     lab::needs_root!();
     std::thread::scope(|scope| {
-        for failure in [Failure::HostSide, Failure::FarEnd, Failure::Tap] {
+        for failure in LinkFailure::ALL {
             scope.spawn(move || assert_idle_standby_replaces_member(failure));
         }
     });

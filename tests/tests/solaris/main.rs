@@ -2,7 +2,7 @@
 
 lab::lane!(
     side_by_side,
-    seconds = 60,
+    seconds = 80,
     quiet,
     no_clsact = "the commands do not depend on how programs are attached"
 );
@@ -11,10 +11,11 @@ use std::os::unix::fs::symlink;
 use std::process::Output;
 
 use lab::daemon::binary;
-use lab::hosts_file::TUTORIAL;
+use lab::hosts_file::{CLASSIC, TUTORIAL};
 use lab::network::DATA;
 use lab::{Daemon, HostsFile, Lab, TIMEOUT, wait_until};
 
+mod classic;
 mod if_mpadm;
 mod ifconfig;
 
@@ -31,7 +32,7 @@ impl<'lab> Host<'lab> {
         for command in ["if_mpadm", "ifconfig"] {
             symlink(binary("ipmpctl").unwrap(), lab.directory().join(command)).unwrap();
         }
-        let names = HostsFile::create(lab, &TUTORIAL).unwrap();
+        let names = HostsFile::create(lab, &names()).unwrap();
         Self { lab, daemon: Daemon::start_in(lab).unwrap(), names }
     }
 
@@ -47,7 +48,7 @@ impl<'lab> Host<'lab> {
             }
             None => {
                 let address =
-                    |word| TUTORIAL.iter().find(|(_, name)| *name == word).map(|(address, _)| *address);
+                    |word| names().iter().find(|(_, name)| *name == word).map(|(address, _)| *address);
                 command.args(words.map(|word| address(word).unwrap_or(word)));
             }
         }
@@ -66,6 +67,11 @@ impl<'lab> Host<'lab> {
         let shown = || self.daemon.ctl(arguments).unwrap();
         assert!(wait_until(TIMEOUT, || shown().contains(expected)), "not {expected:?}:\n{}", shown());
     }
+}
+
+/// All names of the tutorial.
+fn names() -> Vec<(&'static str, &'static str)> {
+    [TUTORIAL.as_slice(), &CLASSIC].concat()
 }
 
 /// The tutorial's host without peers.

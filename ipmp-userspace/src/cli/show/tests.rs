@@ -87,15 +87,7 @@ production0: flags=<UP,BROADCAST,MULTICAST,FAILED,IPMP> mtu 1500 index 2
 
 #[test]
 fn ipv4_address_has_netmask_and_broadcast() {
-    let line = |text: &str, prefix| {
-        address(&AddressReport {
-            address: text.parse().unwrap(),
-            prefix,
-            up: true,
-            duplicate: false,
-            inbound: None,
-        })
-    };
+    let line = |text: &str, prefix| address(&AddressReport::new(text.parse().unwrap(), prefix));
     assert_eq!(line("10.1.2.3", 8), "inet 10.1.2.3 netmask ff000000 broadcast 10.255.255.255");
     assert_eq!(
         line("192.168.178.200", 28),

@@ -16,6 +16,9 @@ pub enum Invalid {
     /// The same data address again.
     #[error("{0} is given twice: give each address once")]
     AddressTwice(std::net::IpAddr),
+    /// A logical number without the one address that has it.
+    #[error("a logical number needs an inbound member and a single address: add the others in another call")]
+    Logical,
     /// Invalid targets.
     #[error(transparent)]
     Target(#[from] target::Error),
@@ -29,7 +32,9 @@ impl Invalid {
     pub fn reason(&self) -> &'static str {
         match self {
             Self::Name(_) | Self::InterfaceTwice(_) => reason::BAD_NAME,
-            Self::AddressTwice(_) | Self::Target(_) | Self::TestAddress(_) => reason::BAD_ADDRESS,
+            Self::AddressTwice(_) | Self::Logical | Self::Target(_) | Self::TestAddress(_) => {
+                reason::BAD_ADDRESS
+            }
         }
     }
 }
@@ -62,7 +67,15 @@ impl Request {
                 }
                 TestAddressSpec::check(test_addresses, interfaces)?;
             }
-            Self::AddAddress { group, addresses } | Self::RemoveAddress { group, addresses } => {
+            Self::AddAddress { group, addresses, inbound, logical } => {
+                name::check_group(group)?;
+                check_distinct(addresses)?;
+                inbound.as_deref().map_or(Ok(()), name::check_interface)?;
+                if logical.is_some() && (inbound.is_none() || addresses.len() != 1) {
+                    return Err(Invalid::Logical);
+                }
+            }
+            Self::RemoveAddress { group, addresses } => {
                 name::check_group(group)?;
                 check_distinct(addresses)?;
             }

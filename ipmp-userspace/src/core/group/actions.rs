@@ -21,7 +21,8 @@ impl Group {
         let moves = self.published.addresses(&self.members, lists, self.new_mac.take(), &mut actions);
         actions.extend(self.published.active(self.roles.active()));
         for (address, (from, to)) in moves {
-            let cause = self.cause_of_move(&from, &to);
+            let preferred = self.members.name(self.roles.preferred(address));
+            let cause = self.cause_of_move(&from, &to, preferred.as_ref() == Some(&to));
             self.report(cause, |group| Event::AddressMoved {
                 address,
                 group,
@@ -45,21 +46,25 @@ impl Group {
             }
         }
         if let Some((from, to)) = self.published.cast_holder(self.members.name(self.roles.cast().member())) {
-            let cause = self.cause_of_move(&from, &to);
+            let cause = self.cause_of_move(&from, &to, false);
             self.report(cause, |group| Event::CastMoved { group, from: Some(from), to: Some(to) });
         }
         actions.extend(self.reports.drain(..).map(|(event, cause)| Action::Report(event, cause)));
         actions
     }
 
-    fn cause_of_move(&self, from: &str, to: &str) -> Cause {
+    /// `is_preferred`: the role is an address that prefers its new member.
+    fn cause_of_move(&self, from: &str, to: &str, is_preferred: bool) -> Cause {
         let member = from.to_owned();
         match self.members.named(from) {
             None => Cause::MemberLeft { member },
             Some(before) if before.absent() => Cause::MemberAbsent { member },
             Some(before) if before.offline().is_some() => Cause::MemberOffline { member },
             Some(before) if !before.receives() => Cause::ProgramMissing { member },
-            Some(before) if before.functions() => Cause::Balance { member: to.to_owned() },
+            Some(before) if before.functions() => {
+                let member = to.to_owned();
+                if is_preferred { Cause::Preferred { member } } else { Cause::Balance { member } }
+            }
             Some(_) => Cause::MemberFailed { member },
         }
     }
@@ -74,6 +79,6 @@ impl Group {
         self.members.ensure_active();
         self.members.keep_out(&self.settings);
         self.published.record_inactive(self.members.set(Member::inactive), cause);
-        self.roles.reconcile(&self.members);
+        self.roles.reconcile(&self.members, self.settings.failback);
     }
 }

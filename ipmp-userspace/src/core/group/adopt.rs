@@ -39,7 +39,13 @@ impl Group {
                 .members
                 .iter()
                 .any(|member| matches!(member.state(), MemberState::Failed | MemberState::Absent));
-        group.roles = Roles::adopted(&group.members, adopted.slots.clone(), adopted.cast, &adopted.inbound);
+        group.roles = Roles::adopted(
+            &group.members,
+            adopted.slots.clone(),
+            adopted.cast,
+            &adopted.inbound,
+            &adopted.preferred,
+        );
         group.published = Published::adopted(&adopted, &group.members);
 
         for (attachment, _) in &adopted.members {

@@ -76,6 +76,7 @@ impl Kernel {
             slots: self.slots.clone(),
             cast: self.cast,
             inbound: self.inbound.iter().map(|(&address, &list)| (address, list)).collect(),
+            preferred: self.inbound.keys().filter_map(|&ip| Some((ip, group.preferred(ip)?))).collect(),
             probed: [MemberSet::EMPTY; 2],
             absent: group.members().iter().filter(|member| member.absent()).map(Member::number).collect(),
             standby: MemberSet::EMPTY,
@@ -99,6 +100,7 @@ enum Step {
     Online(u8),
     Add(u8, bool),
     Remove(u8, bool),
+    Prefer(u8, bool, Option<u8>),
     Wait(u64),
 }
 
@@ -120,6 +122,8 @@ fn step() -> impl Strategy<Value = Step> {
         2 => (0..5u8).prop_map(Step::Online),
         3 => (0..9u8, any::<bool>()).prop_map(|(last, v6)| Step::Add(last, v6)),
         1 => (0..9u8, any::<bool>()).prop_map(|(last, v6)| Step::Remove(last, v6)),
+        1 => (0..9u8, any::<bool>(), proptest::option::of(0..5u8))
+            .prop_map(|(last, v6, member)| Step::Prefer(last, v6, member)),
         2 => (0..50u64).prop_map(Step::Wait),
     ]
 }
@@ -137,6 +141,8 @@ struct World {
     kernel: Kernel,
     live: MemberSet,
     now: Time,
+    /// Addresses prefer members, or did: they are not balanced.
+    has_preferences: bool,
 }
 
 impl World {
@@ -147,6 +153,7 @@ impl World {
             kernel: Kernel::default(),
             live: MemberSet::EMPTY,
             now: Time(Duration::from_secs(1000)),
+            has_preferences: false,
         }
     }
 
@@ -183,6 +190,7 @@ impl World {
             Step::Online(member) => Input::Online { member },
             Step::Add(last, v6) => Input::AddressAdded(address(last, v6)),
             Step::Remove(last, v6) => Input::AddressRemoved(address(last, v6)),
+            Step::Prefer(last, v6, member) => Input::Prefer(vec![(address(last, v6), member)]),
             Step::Wait(seconds) => {
                 self.now = self.now + Duration::from_secs(seconds);
                 Input::Deadline
@@ -193,6 +201,7 @@ impl World {
     /// Passes an input to the group, and its actions to the kernel. A refused input has no effect.
     fn tell(&mut self, step: &Step) -> Vec<Action> {
         let Some(event) = self.event(step) else { return Vec::new() };
+        self.has_preferences |= matches!(event, Input::Prefer(_));
         let actions = self.group.handle(self.now, event).unwrap_or_default();
         for action in &actions {
             assert!(self.kernel.apply(action), "{action:?} changes nothing, after {step:?}");
@@ -274,7 +283,11 @@ impl World {
                 loads[usize::from(address.is_ipv6())][usize::from(inbound)] += 1;
             }
         }
-        for loads in loads.iter().filter(|_| balanced) {
+        for (address, inbound) in group.addresses() {
+            let preferred = group.preferred(address).filter(|preferred| active.has(*preferred));
+            assert!(preferred.is_none_or(|preferred| inbound == Some(preferred)));
+        }
+        for loads in loads.iter().filter(|_| balanced && !self.has_preferences) {
             let of_active = || active.iter().map(|member| loads[usize::from(member)]);
             assert!(of_active().max().unwrap_or(0) - of_active().min().unwrap_or(0) <= 1);
         }
@@ -303,7 +316,10 @@ impl World {
         for action in &actions {
             kernel.apply(action);
         }
-        (Self { group, kernel, live: self.live, now: self.now }, actions)
+        (
+            Self { group, kernel, live: self.live, now: self.now, has_preferences: self.has_preferences },
+            actions,
+        )
     }
 }
 

@@ -224,6 +224,11 @@ impl Published {
         self.inbound.get(&address).map_or(Preference::EMPTY, |published| published.list)
     }
 
+    /// Name of the last inbound member of a data address.
+    pub(super) fn holder(&self, address: IpAddr) -> Option<&str> {
+        self.inbound.get(&address)?.holder.as_deref()
+    }
+
     /// Records why members became inactive or active, until [`Self::inactive`] reports it.
     pub(super) fn record_inactive(&mut self, now: MemberSet, cause: &Cause) {
         let before = std::mem::replace(&mut self.inactive_now, now);

@@ -25,6 +25,7 @@ impl Roles {
         slots: Slots,
         cast: Preference,
         inbound: &[(IpAddr, Preference)],
+        preferred: &[(IpAddr, u8)],
     ) -> Self {
         // The cast list has the active members in the order in which they became active.
         let mut active: Vec<u8> =
@@ -33,6 +34,9 @@ impl Roles {
         active.sort_by_key(|member| order.iter().position(|other| other == member));
         let mask: MemberSet = active.iter().copied().collect();
         let mut roles = Self { cast: Cast::adopted(cast, &active), active, slots, ..Self::default() };
+        for &(address, member) in preferred {
+            roles.prefer(address, Some(member));
+        }
         for &(address, list) in inbound {
             roles.family_mut(address).restore(address, list.first_in(mask));
         }
@@ -53,6 +57,26 @@ impl Roles {
 
     pub(super) fn inbound(&self, address: IpAddr) -> Option<u8> {
         if address.is_ipv4() { self.v4.member(address) } else { self.v6.member(address) }
+    }
+
+    /// The member that an address prefers.
+    pub(super) fn preferred(&self, address: IpAddr) -> Option<u8> {
+        if address.is_ipv4() { self.v4.preferred(address) } else { self.v6.preferred(address) }
+    }
+
+    pub(super) fn prefer(&mut self, address: IpAddr, member: Option<u8>) {
+        self.family_mut(address).prefer(address, member);
+    }
+
+    pub(super) fn forget_member(&mut self, number: u8) {
+        self.v4.forget_member(number);
+        self.v6.forget_member(number);
+    }
+
+    /// Moves each address to the member that it prefers.
+    pub(super) fn return_to_preferred(&mut self) {
+        self.v4.return_to_preferred(&self.active);
+        self.v6.return_to_preferred(&self.active);
     }
 
     pub(super) fn addresses(&self) -> impl Iterator<Item = (IpAddr, Option<u8>)> {
@@ -91,8 +115,9 @@ impl Roles {
         self.cast.refresh(&self.active, numbers);
     }
 
-    /// Brings the active list in line with the members, and moves the addresses of those that it loses.
-    pub(super) fn reconcile(&mut self, members: &Members) {
+    /// Brings the active list in line with the members, and moves the addresses of those that it loses. With `failback`,
+    /// addresses return to the members that they prefer.
+    pub(super) fn reconcile(&mut self, members: &Members, failback: bool) {
         let is_active = |number| members.get(number).is_some_and(Member::active);
         for number in self.active.clone() {
             if !is_active(number) {
@@ -101,15 +126,18 @@ impl Roles {
         }
         for number in members.numbers() {
             if is_active(number) && !self.active.contains(&number) {
-                self.activate(number);
+                self.active.push(number);
+                // First those that prefer a member, then balance: the balance must not move one that returns anyway.
+                if failback {
+                    self.return_to_preferred();
+                }
+                self.v4.activate(number, &self.active);
+                self.v6.activate(number, &self.active);
             }
         }
-    }
-
-    fn activate(&mut self, number: u8) {
-        self.active.push(number);
-        self.v4.activate(number, &self.active);
-        self.v6.activate(number, &self.active);
+        if failback {
+            self.return_to_preferred();
+        }
     }
 
     fn deactivate(&mut self, number: u8) {

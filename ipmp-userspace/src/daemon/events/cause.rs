@@ -36,6 +36,9 @@ pub fn describe(cause: &Cause) -> Option<(&'static str, String)> {
         Cause::Balance { member } => {
             ("balance", format!("{member} is active; addresses are distributed evenly"))
         }
+        Cause::Preferred { member } => {
+            ("preferred", format!("{member} is active, and is the preferred inbound member of the address"))
+        }
         Cause::NoTestAddress { member } => {
             ("no-test-address", format!("{member} has had no test address in the 20 s since it joined"))
         }
@@ -77,6 +80,7 @@ mod tests {
             Cause::MemberLeft { member: member() },
             Cause::MemberAbsent { member: member() },
             Cause::Balance { member: member() },
+            Cause::Preferred { member: member() },
             Cause::NoTestAddress { member: member() },
             Cause::SmallestMtu { member: member() },
             Cause::ProgramMissing { member: member() },

@@ -283,6 +283,8 @@ pub fn row(event: &Event) -> Row<'_> {
             format!("Group {group} has been destroyed")),
         Event::GroupAdopted { group, members } => Row::new(Info, "adopted",
             format!("Group {group} has been adopted with {members} members")),
+        Event::GroupUpgraded { group, from, to } => Row::new(Info, "upgraded",
+            format!("The maps of group {group} have been converted from layout {from} to {to}")),
         Event::GroupInterfaceDeleted { group } => Row::new(Warn, "group-interface-deleted",
             format!("Group interface {group} was deleted by another program; the group is destroyed, and addresses \
                 and routes that came from its members are restored")),

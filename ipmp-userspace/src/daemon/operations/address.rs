@@ -1,32 +1,117 @@
 //! `ipmpctl address`: data addresses.
 
-use std::net::IpAddr;
+use std::{collections::BTreeMap, net::IpAddr};
 
 use ipmp_common::maps::MAX_ADDRESSES;
 
-use super::refusals::{address_exists, interface_name, kernel, no_such_group};
+use super::refusals::{address_exists, interface_name, kernel, no_such_group, not_in_group};
 use crate::{
     control::{
         DataAddress,
         request::{Refused, reason},
     },
+    core::Input,
     daemon::{
         events::trigger::Trigger,
-        group::addresses::{self, AddressChange, ChangeKind},
+        group::{
+            RunningGroup, actions,
+            addresses::{self, AddressChange, ChangeKind},
+        },
         manager::Manager,
+        state_file::SavedInbound,
     },
     link::Address,
 };
 
-/// Adds data addresses, all or none.
+/// The preferred inbound member of addresses.
+#[derive(Clone, Debug)]
+pub struct Inbound {
+    /// Its name.
+    pub member: String,
+    /// Number of its logical interface in the classic display.
+    pub logical: Option<u16>,
+}
+
+/// Adds data addresses, all or none. Those that the group has already are accepted with `inbound`, which becomes their
+/// preference.
 pub async fn add(
     manager: &mut Manager,
     trigger: &Trigger,
     group: &str,
-    added: &[DataAddress],
+    addresses: &[DataAddress],
+    inbound: Option<Inbound>,
 ) -> Result<Vec<String>, Refused> {
     let known = manager.groups.get(group).ok_or_else(|| no_such_group(group))?;
-    let (ifindex, name) = (known.interface.ifindex, known.interface.name.clone());
+    let preference = match inbound {
+        Some(Inbound { member, logical }) => {
+            let number = known.number_named(&member).ok_or_else(|| not_in_group(&member, group))?;
+            Some(SavedInbound { member: number, logical })
+        }
+        None => None,
+    };
+    let is_known = |known: &RunningGroup, address: &DataAddress| {
+        known.addresses.iter().any(|known| known == (address.address(), address.prefix()))
+    };
+    let is_new = |address: &&DataAddress| preference.is_none() || !is_known(known, address);
+    let added: Vec<DataAddress> = addresses.iter().filter(is_new).copied().collect();
+    check_new(manager, group, &added).await?;
+    let mut wanted = preferences(manager, group);
+    let before = wanted.clone();
+    for address in addresses {
+        let _ = match preference {
+            Some(preference) => wanted.insert(address.address(), preference),
+            None => wanted.remove(&address.address()),
+        };
+    }
+    set_preferences(manager, trigger, group, wanted).await?;
+    let result = add_new(manager, trigger, group, &added).await;
+    if result.is_err()
+        && let Err(refused) = set_preferences(manager, trigger, group, before).await
+    {
+        log::error!(group = group; "{refused}");
+    }
+    result
+}
+
+/// The preferred inbound members of addresses of a group.
+fn preferences(manager: &Manager, group: &str) -> BTreeMap<IpAddr, SavedInbound> {
+    manager.file.group(group).map(|saved| saved.inbound.clone()).unwrap_or_default()
+}
+
+/// Saves and applies preferred inbound members.
+async fn set_preferences(
+    manager: &mut Manager,
+    trigger: &Trigger,
+    group: &str,
+    wanted: BTreeMap<IpAddr, SavedInbound>,
+) -> Result<(), Refused> {
+    let Some(saved) = manager.file.state.groups.get_mut(group) else { return Ok(()) };
+    if saved.inbound == wanted {
+        return Ok(());
+    }
+    let before = std::mem::replace(&mut saved.inbound, wanted.clone());
+    if let Err(error) = manager.file.save() {
+        if let Some(saved) = manager.file.state.groups.get_mut(group) {
+            saved.inbound = before;
+        }
+        return Err(kernel(&error));
+    }
+    let all: std::collections::BTreeSet<IpAddr> = before.keys().chain(wanted.keys()).copied().collect();
+    let member = |of: &BTreeMap<IpAddr, SavedInbound>, address| of.get(&address).map(|to| to.member);
+    let changed: Vec<(IpAddr, Option<u8>)> = all
+        .into_iter()
+        .map(|address| (address, member(&wanted, address)))
+        .filter(|(address, to)| member(&before, *address) != *to)
+        .collect();
+    if let Some((group, mut context)) = manager.group(group, trigger).filter(|_| !changed.is_empty()) {
+        actions::tell(group, &mut context, Input::Prefer(changed)).await;
+    }
+    Ok(())
+}
+
+/// Refuses addresses for which there is no room, or that this host has already.
+async fn check_new(manager: &Manager, group: &str, added: &[DataAddress]) -> Result<(), Refused> {
+    let known = manager.groups.get(group).ok_or_else(|| no_such_group(group))?;
     if let Some(first) = added.get(addresses::room(known)) {
         let text = format!(
             "cannot add {first} to {group}: the group and its members can have {MAX_ADDRESSES} addresses; remove others, or use \
@@ -41,6 +126,18 @@ pub async fn add(
             return Err(address_exists(address.address(), &on));
         }
     }
+    Ok(())
+}
+
+/// Adds addresses, all or none.
+async fn add_new(
+    manager: &mut Manager,
+    trigger: &Trigger,
+    group: &str,
+    added: &[DataAddress],
+) -> Result<Vec<String>, Refused> {
+    let known = manager.groups.get(group).ok_or_else(|| no_such_group(group))?;
+    let (ifindex, name) = (known.interface.ifindex, known.interface.name.clone());
     for (at, address) in added.iter().enumerate() {
         let wanted = Address::new(address.address(), address.prefix());
         if let Err(error) = manager.links.add_address(ifindex, &name, &wanted).await {
@@ -72,6 +169,7 @@ pub async fn remove(
     group: &str,
     removed: &[DataAddress],
 ) -> Result<Vec<String>, Refused> {
+    let group_name = group;
     let (group, mut context) = manager.group(group, trigger).ok_or_else(|| no_such_group(group))?;
     let kernel_has =
         context.links.addresses_of(group.interface.ifindex).await.map_err(|error| kernel(&error))?;
@@ -97,6 +195,9 @@ pub async fn remove(
         changes.push(change(address, ChangeKind::Removed));
     }
     addresses::change(group, &mut context, &changes).await;
+    let mut wanted = preferences(manager, group_name);
+    wanted.retain(|address, _| !changes.iter().any(|change| change.address == *address));
+    set_preferences(manager, trigger, group_name, wanted).await?;
     result
 }
 

@@ -30,7 +30,7 @@ pub async fn create(
     addresses: &[DataAddress],
 ) -> Result<Vec<String>, Refused> {
     let mut notes = create_empty(manager, trigger, group, groupname).await?;
-    match address::add(manager, trigger, group, addresses).await {
+    match address::add(manager, trigger, group, addresses, None).await {
         Ok(more) => notes.extend(more),
         Err(refused) => {
             destroy::remove_group(manager, trigger, group).await;

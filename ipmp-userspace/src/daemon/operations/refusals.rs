@@ -40,6 +40,12 @@ pub fn not_a_member(interface: &str) -> Refused {
     Refused::new(reason::NOT_A_MEMBER, text)
 }
 
+/// The interface is not a member of this group.
+pub fn not_in_group(interface: &str, group: &str) -> Refused {
+    let text = format!("{interface} is not a member of {group}; `ipmpctl show {group}` lists its members");
+    Refused::new(reason::NOT_A_MEMBER, text)
+}
+
 /// The address is on an interface of this host.
 pub fn address_exists(address: IpAddr, interface: &str) -> Refused {
     let text = format!("{address} is on {interface} already: remove it there first");

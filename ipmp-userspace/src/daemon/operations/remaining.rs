@@ -52,12 +52,16 @@ pub async fn remaining(
                 |request| !matches!(request, Request::Attach { interfaces, .. } if interfaces.is_empty()),
             )
         }
-        Request::AddAddress { group, mut addresses } => {
+        Request::AddAddress { group, mut addresses, inbound, logical } => {
             let present = addresses_of(manager, manager.groups.get(&group)).await?;
-            let known = addresses.iter().filter(|address| has(&present, **address));
+            let holds = |address: &DataAddress| {
+                has(&present, *address)
+                    && prefers(manager, &group, address.address(), inbound.as_deref(), logical)
+            };
+            let known = addresses.iter().filter(|address| holds(address));
             notes.extend(known.map(|address| format!("{address} is on {group} already")));
-            addresses.retain(|address| !has(&present, *address));
-            (!addresses.is_empty()).then_some(Request::AddAddress { group, addresses })
+            addresses.retain(|address| !holds(address));
+            (!addresses.is_empty()).then_some(Request::AddAddress { group, addresses, inbound, logical })
         }
         Request::AddTestAddress { interface, address } => {
             let group = manager.group_of(&interface);
@@ -111,6 +115,20 @@ async fn addresses_of(manager: &Manager, group: Option<&RunningGroup>) -> Result
 
 fn has(present: &[Address], address: DataAddress) -> bool {
     present.iter().any(|known| known.ip == address.address() && known.prefix == address.prefix())
+}
+
+/// Whether an address has this preference, or none is wanted.
+fn prefers(
+    manager: &Manager,
+    group: &str,
+    address: IpAddr,
+    inbound: Option<&str>,
+    logical: Option<u16>,
+) -> bool {
+    let Some(inbound) = inbound else { return true };
+    let member = manager.file.member(group, inbound).map(|saved| saved.number);
+    let saved = manager.file.group(group).and_then(|saved| saved.inbound.get(&address));
+    saved.is_some_and(|saved| Some(saved.member) == member && (logical.is_none() || saved.logical == logical))
 }
 
 /// Why a member is offline, `Some(None)` if it is not; `None`: there is no member of this name.

@@ -18,7 +18,7 @@ use crate::{
         clock::now,
         group::{MemberDevice, RunningGroup},
         manager::Manager,
-        state_file::SavedMember,
+        state_file::{SavedGroup, SavedMember},
     },
     link::{Address, Device, show_mac},
     types::{GroupState, LinkState},
@@ -71,7 +71,13 @@ pub async fn groups(manager: &Manager, name: Option<&str>) -> Result<Vec<GroupRe
             let report = member_report(group, known, member, device.as_ref(), &kernel);
             members.push(MemberReport { recognised_by, ..report });
         }
-        let addresses = data_addresses(group, interface.as_ref(), &kernel, &manager.schedule);
+        let addresses = data_addresses(
+            group,
+            interface.as_ref(),
+            &kernel,
+            &manager.schedule,
+            manager.file.group(group.name()),
+        );
         let mut checks = manager.datapath.status();
         checks.extend(manager.sentinel_check.message());
         checks.extend(group.addresses.over_limit_message());
@@ -81,7 +87,9 @@ pub async fn groups(manager: &Manager, name: Option<&str>) -> Result<Vec<GroupRe
         for (number, member) in &group.members {
             checks.extend(group.test_addresses.conflicts(*number, &member.name));
         }
-        reports.push(group_report(group, interface.as_ref(), addresses, members, checks));
+        let classic = manager.file.group(group.name()).is_some_and(SavedGroup::is_classic);
+        let report = group_report(group, interface.as_ref(), addresses, members, checks);
+        reports.push(GroupReport { classic, ..report });
     }
     Ok(reports)
 }
@@ -116,6 +124,7 @@ fn group_report(
         fdt_ms: probing::fdt_ms(&group.core),
         detection: probing::detection(&group.core, now()),
         hash: group.policy(),
+        classic: false,
         flags: group_flags(interface, group.core.state()),
         addresses,
         members,
@@ -141,15 +150,19 @@ fn data_addresses(
     interface: Option<&Device>,
     kernel: &[(u32, Address)],
     schedule: &Schedule,
+    saved: Option<&SavedGroup>,
 ) -> Vec<AddressReport> {
     let mine = kernel.iter().filter(|(ifindex, _)| *ifindex == group.interface.ifindex);
     let is_conflicting = |address| schedule.has_conflict(group.interface.ifindex, address);
+    let name = |number: Option<u8>| number.and_then(|number| name_of(group, number));
     mine.map(|(_, address)| AddressReport {
-        address: address.ip,
-        prefix: address.prefix,
         up: is_up(interface) && is_ready(address),
         duplicate: address.is_duplicate() || is_conflicting(address.ip),
-        inbound: group.core.inbound(address.ip).and_then(|number| name_of(group, number)),
+        inbound: name(group.core.inbound(address.ip)),
+        last_inbound: group.core.last_inbound(address.ip).map(str::to_owned),
+        preferred: name(group.core.preferred(address.ip)),
+        logical: saved.and_then(|saved| saved.inbound.get(&address.ip)?.logical),
+        ..AddressReport::new(address.ip, address.prefix)
     })
     .collect()
 }
@@ -208,7 +221,7 @@ fn member_report(
             .flat_map(|member| &member.addresses)
             .map(|(&address, &prefix)| {
                 let up = is_up(device) && ready(address);
-                AddressReport { address, prefix, up, duplicate: false, inbound: None }
+                AddressReport { up, ..AddressReport::new(address, prefix) }
             })
             .collect(),
         attach: group.datapath.attach_kind().to_string(),

@@ -20,7 +20,7 @@ use crate::{
         operations::{create, set},
         state_file::{DEFAULT_WEIGHT, SavedGroup, SavedIdentity, SavedMember},
     },
-    datapath,
+    datapath::{self, Upgraded},
     link::{Device, GroupInterface, sysctl},
     probe,
     types::{Family, LinkState},
@@ -31,6 +31,10 @@ const START: Trigger = Trigger::Start;
 
 /// Adopts every group that has pins or a record. An error in one group does not stop the others.
 pub async fn adopt(manager: &mut Manager) -> Result<(), Error> {
+    for Upgraded { group, layout } in manager.datapath.upgraded() {
+        let event = Event::GroupUpgraded { group: group.clone(), from: *layout, to: ipmp_common::LAYOUT };
+        manager.log(&START, Some(group), &event);
+    }
     let renamed = manager.file.follow_names();
     manager.datapath.rename_groups(&renamed)?;
     for (before, now) in renamed {
@@ -41,15 +45,20 @@ pub async fn adopt(manager: &mut Manager) -> Result<(), Error> {
     let mut names = manager.datapath.pinned_groups()?;
     let saved = manager.file.state.groups.keys().filter(|name| !names.contains(name));
     names.extend(saved.cloned().collect::<Vec<_>>());
+    let mut are_all_adopted = true;
     for name in names {
         match GroupInterface::existing(&manager.links, &name).await? {
             Some(interface) => {
                 if let Err(error) = adopt_group(manager, interface).await {
                     log::error!(group = name.as_str(); "cannot adopt group {name}: {error}");
+                    are_all_adopted = false;
                 }
             }
             None => clean_up(manager, &name).await?,
         }
+    }
+    if are_all_adopted && let Err(error) = manager.datapath.finish_upgrade() {
+        log::warn!("{error}");
     }
     Ok(())
 }
@@ -100,6 +109,7 @@ async fn adopt_group(manager: &mut Manager, interface: GroupInterface) -> Result
         slots: datapath.slots().into(),
         cast: datapath.cast(),
         inbound: datapath.inbound()?,
+        preferred: saved.inbound.iter().map(|(&address, to)| (address, to.member)).collect(),
         probed: Family::ALL.map(|family| {
             let numbers = pinned.iter().map(|(number, _)| *number);
             let by_policy: MemberSet = numbers.filter(|_| saved.probing().probes(family)).collect();

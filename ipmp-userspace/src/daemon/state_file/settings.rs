@@ -79,6 +79,15 @@ impl SavedGroup {
         }
     }
 
+    /// Whether `ipmp-ifconfig` shows the group as classic IPMP does.
+    pub fn is_classic(&self) -> bool {
+        let classic = |setting: &Setting| match setting {
+            Setting::Classic(yes) => Some(*yes),
+            _ => None,
+        };
+        self.last(classic).unwrap_or_default()
+    }
+
     /// Whether, and how, members without a test address are probed.
     pub fn probing(&self) -> ProbePolicy {
         let policy = |setting: &Setting| match setting {

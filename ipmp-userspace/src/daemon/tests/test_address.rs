@@ -266,6 +266,8 @@ fn test_address_in_own_subnet_has_hidden_route() {
             let data = Request::AddAddress {
                 group: "production0".into(),
                 addresses: vec!["10.9.9.9/24".parse().unwrap()],
+                inbound: None,
+                logical: None,
             };
             client.done(data).await;
             wait("the test route is deleted", async || by_itself().await == 0).await;

@@ -1,10 +1,11 @@
 //! The programs of a group: loading, attaching, replacing and detaching them.
 
-use std::path::Path;
+use std::{path::Path, time::Duration};
 
 use aya::EbpfLoader;
 use aya_log::EbpfLogger;
 use ipmp_common::{
+    hash::HashPolicy,
     maps::{Device, GROUP_ITSELF, MacKey},
     steer::MAX_MEMBERS,
 };
@@ -229,6 +230,19 @@ pub(super) fn marked_device(directory: &Path, pin: &str) -> Option<u32> {
         let name = entry.file_name().to_string_lossy().into_owned();
         name.strip_prefix(&format!("{pin}-"))?.split('-').next()?.parse().ok()
     })
+}
+
+/// Creates and pins the maps of a group, without attaching a program.
+pub(in crate::datapath) fn create_maps(host: &Host, directory: &Path, index: u32) -> Result<(), Error> {
+    pins::make_directory(&directory.join("maps"))?;
+    let spec = GroupSpec {
+        name: String::new(),
+        ifindex: 0,
+        mac: [0; 6],
+        policy: HashPolicy::Connection,
+        updelay: Duration::ZERO,
+    };
+    load(host, &spec, directory, index, None).map(drop)
 }
 
 /// Loads the datapath object with the constants of the group, and of a member for its ingress.

@@ -51,10 +51,11 @@ fn shown_interfaces_are_selected() {
         other => panic!("{line}: {other:?}"),
     };
     assert_eq!(show("-a"), Show::default());
-    assert_eq!(show("-a4u"), Show { interface: None, v6: Some(false), up: Some(true) });
-    assert_eq!(show("-a inet6"), Show { interface: None, v6: Some(true), up: None });
+    assert_eq!(show("-a4u"), Show { interface: None, v6: Some(false), up: Some(true), classic: false });
+    assert_eq!(show("-a inet6"), Show { interface: None, v6: Some(true), up: None, classic: false });
+    assert_eq!(show("-a --classic"), Show { classic: true, ..Show::default() });
     let logical = Interface { name: "e1000g0".into(), logical: 1 };
-    assert_eq!(show("e1000g0:1"), Show { interface: Some(logical), v6: None, up: None });
+    assert_eq!(show("e1000g0:1"), Show { interface: Some(logical), v6: None, up: None, classic: false });
 }
 
 #[test]
@@ -77,8 +78,9 @@ fn malformed_lines_are_refused_in_one_line() {
 
 /// Malformed lines, with their errors.
 const MALFORMED: &[(&str, &str)] = &[
-    ("", "usage: ifconfig -a[4][6][u][d] | INTERFACE [inet|inet6] [WORDS]"),
+    ("", "usage: ifconfig -a[4][6][u][d] [--classic] | INTERFACE [inet|inet6] [--classic | WORDS]"),
     ("-x", "unknown option \"-x\": -a shows all interfaces; 4, 6, u and d after it select some of them"),
+    ("e1000g0 up --classic", "--classic shows interfaces and changes none: leave out the other words"),
     ("-a46", "6 contradicts or repeats an earlier word: give one of them"),
     ("-a plumb", "\"plumb\" after -a: -a shows interfaces and changes none; name one interface instead"),
     ("e1000g0:x up", "\"e1000g0:x\" is no logical interface: write INTERFACE:NUMBER, for example eth0:1"),

@@ -74,21 +74,25 @@ fn lines_become_requests() {
         (
             "eth7 10.0.0.7 netmask + broadcast + group Production up",
             vec![
-                r#"AddAddress {"group":"production0","addresses":["10.0.0.7/24"]}"#.into(),
                 format!("Attach {EXISTING}[]}}"),
+                r#"AddAddress {"group":"production0","addresses":["10.0.0.7/24"],"inbound":"eth7","logical":0}"#
+                    .into(),
             ],
         ),
-        // It is on the NIC already: it moves.
+        // It is on the NIC already: it moves, and has its home there.
         (
             "eth8 10.0.0.8 group other1 standby up",
-            vec![r#"Attach {"group":"other1","interfaces":["eth8"],"standby":true,"test_addresses":[]}"#.into()],
+            vec![
+                r#"Attach {"group":"other1","interfaces":["eth8"],"standby":true,"test_addresses":[]}"#.into(),
+                r#"AddAddress {"group":"other1","addresses":["10.0.0.8/8"],"inbound":"eth8","logical":0}"#.into(),
+            ],
         ),
         (
             "eth7 10.0.0.7 -failover group other1 up addif 10.0.0.9 up",
             vec![
-                r#"Create {"group":"other1","groupname":"other1","addresses":["10.0.0.9/24"]}"#.into(),
                 r#"Attach {"group":"other1","interfaces":["eth7"],"standby":false,"test_addresses":["10.0.0.7/24"]}"#
                     .into(),
+                r#"AddAddress {"group":"other1","addresses":["10.0.0.9/24"],"inbound":"eth7","logical":1}"#.into(),
             ],
         ),
         // No interface can have this name.
@@ -114,7 +118,10 @@ fn lines_become_requests() {
         ),
         (
             "e1000g1 addif 192.168.178.210 up",
-            vec![r#"AddAddress {"group":"production0","addresses":["192.168.178.210/24"]}"#.into()],
+            vec![
+                r#"AddAddress {"group":"production0","addresses":["192.168.178.210/24"],"inbound":"e1000g1","logical":1}"#
+                    .into(),
+            ],
         ),
         (
             "production0 addif 192.168.178.210 up",
@@ -159,7 +166,9 @@ fn steps_before_the_last_can_be_undone() {
 fn created_logical_interfaces_are_printed() {
     for (line, printed) in [
         ("production0 addif 192.168.178.210 up", "Created new logical interface production0:1\n"),
-        ("e1000g0 addif 192.168.178.210 up", "Created new logical interface e1000g0:1\n"),
+        // The classic display has the address of the group at e1000g0:1.
+        ("e1000g0 addif 192.168.178.210 up", "Created new logical interface e1000g0:2\n"),
+        ("e1000g1 addif 192.168.178.210 up", "Created new logical interface e1000g1:1\n"),
         ("eth7 10.0.0.7 -failover group x0 addif 10.0.0.9 up", "Created new logical interface eth7:1\n"),
         ("production0 removeif 192.168.178.200", ""),
     ] {

@@ -937,6 +937,7 @@ fn restart_keeps_verdicts_that_it_cannot_disprove() {
         slots: slots.clone(),
         cast: ipmp_common::steer::Preference::new(&[1, 0]),
         inbound: Vec::new(),
+        preferred: Vec::new(),
         probed: [if probed { both } else { Default::default() }, Default::default()],
         absent: Default::default(),
         standby: Default::default(),

@@ -174,6 +174,7 @@ fn inactive_members_are_adopted_after_restart() {
         slots: wire.group.slots().clone(),
         cast: ipmp_common::steer::Preference::new(&[0, 1, 2]),
         inbound: Vec::new(),
+        preferred: Vec::new(),
         probed: Default::default(),
         absent: Default::default(),
         standby: ipmp_common::steer::MemberSet::of(2),

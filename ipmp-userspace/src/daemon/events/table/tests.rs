@@ -111,6 +111,7 @@ fn events() -> Vec<Event> {
         Event::GroupCreated { group: group() },
         Event::GroupDestroyed { group: group() },
         Event::GroupAdopted { group: group(), members: 77 },
+        Event::GroupUpgraded { group: group(), from: 33, to: 66 },
         Event::GroupInterfaceDeleted { group: group() },
         Event::GroupInterfaceReleased { group: group() },
         Event::ConfigFdt { value: "VALUE".into(), default: ms(10_000) },
@@ -137,6 +138,7 @@ fn every_event_is_documented_with_severity_and_kind() {
         ("33 probes", "COUNT probes"),
         ("line 44", "line COUNT"),
         ("removed: 55", "removed: COUNT"),
+        ("layout 33 to 66", "layout OLD to NEW"),
     ];
     let events = events();
     for row in events.iter().map(row) {
