@@ -13,7 +13,8 @@ const HEADER: usize = 512;
 /// Whether a file was written by cloud-init, by its name or its first lines.
 pub(super) fn has_written(host: &Host, file: &str) -> bool {
     let header = |text: String| text.chars().take(HEADER).collect::<String>();
-    file.contains("cloud-init") || host.read(file).map(header).is_some_and(|text| is_author(&text))
+    file.contains("cloud-init")
+        || host.read_if_permitted(file).map(header).is_some_and(|text| is_author(&text))
 }
 
 /// Whether the first lines of a file name cloud-init as its author.
@@ -25,7 +26,9 @@ pub fn is_author(text: &str) -> bool {
 
 /// Whether it leaves the network configuration alone.
 pub(super) fn is_disabled(host: &Host) -> bool {
-    host.files(SETTINGS, ".cfg").iter().any(|file| host.read(file).is_some_and(|text| disables(&text)))
+    host.files(SETTINGS, ".cfg")
+        .iter()
+        .any(|file| host.read_if_permitted(file).is_some_and(|text| disables(&text)))
 }
 
 /// Whether a file of settings has `network: {config: disabled}`, in either style.

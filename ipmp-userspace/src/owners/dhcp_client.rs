@@ -33,7 +33,7 @@ pub(super) fn owner(host: &Host, nic: &Nic<'_>) -> Option<Owner> {
         if !host.is_process_here(&process) {
             return None;
         }
-        let command = host.read_bytes(Path::new("/proc").join(&process).join("cmdline"))?;
+        let command = host.read_bytes(format!("/proc/{process}/cmdline")).ok()?;
         let program = client(&command, nic.name)?;
         Some(Owner {
             program: format!("the DHCP client {program}"),

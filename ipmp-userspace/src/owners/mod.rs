@@ -27,6 +27,8 @@ use std::{
 
 /// Names another root directory for the files of the other programs; for tests.
 pub const ROOT_VARIABLE: &str = "IPMP_HOST_ROOT";
+/// Where control groups are, of version 2 and 1.
+const CONTROL_GROUPS: [&str; 2] = ["/sys/fs/cgroup", "/sys/fs/cgroup/systemd"];
 /// Largest file that is read, in bytes.
 const LARGEST: u64 = 1 << 20;
 /// Longest list of files in a directory.
@@ -98,26 +100,26 @@ impl Host {
 
     /// The text of a file, its beginning if it is large; `None`: there is none, or it cannot be read.
     fn read(&self, path: impl AsRef<Path>) -> Option<String> {
-        String::from_utf8(self.read_bytes(path)?)
-            .map_or_else(|error| Some(String::from_utf8_lossy(error.as_bytes()).into_owned()), Some)
-    }
-
-    fn read_bytes(&self, path: impl AsRef<Path>) -> Option<Vec<u8>> {
-        let path = self.path(path);
-        let mut bytes = Vec::new();
-        match File::open(&path).and_then(|file| file.take(LARGEST).read_to_end(&mut bytes)) {
-            Ok(_) => Some(bytes),
-            // A process may end meanwhile.
-            Err(error)
-                if error.kind() == ErrorKind::NotFound || error.raw_os_error() == Some(libc::ESRCH) =>
-            {
-                None
-            }
+        let path = path.as_ref();
+        match self.read_bytes(path) {
+            Ok(bytes) => Some(String::from_utf8_lossy(&bytes).into_owned()),
+            Err(error) if error.kind() == ErrorKind::NotFound => None,
             Err(error) => {
                 log::warn!("cannot read {}: {error}; the owner of a NIC may remain unknown", path.display());
                 None
             }
         }
+    }
+
+    /// The same of a file that only names the author of a configuration, and may be readable by root only.
+    fn read_if_permitted(&self, path: impl AsRef<Path>) -> Option<String> {
+        self.read_bytes(path).ok().map(|bytes| String::from_utf8_lossy(&bytes).into_owned())
+    }
+
+    fn read_bytes(&self, path: impl AsRef<Path>) -> std::io::Result<Vec<u8>> {
+        let mut bytes = Vec::new();
+        File::open(self.path(path))?.take(LARGEST).read_to_end(&mut bytes)?;
+        Ok(bytes)
     }
 
     /// The files of a directory whose names end with this, in order, as absolute paths of the host.
@@ -133,13 +135,17 @@ impl Host {
         self.path(path).exists()
     }
 
-    /// Whether a program runs: files of a program that has been stopped configure nothing. The kernel keeps 15 bytes of its name.
+    /// Whether a program runs, as a service of systemd or otherwise: files of a program that has been stopped configure nothing.
+    ///
+    /// The control group of a service exists while it runs; its processes may be hidden (`ProtectProc=`).
     fn runs(&self, program: &str) -> bool {
+        // The kernel keeps 15 bytes of the name.
         let name = &program[..program.len().min(15)];
-        self.processes().any(|process| {
-            self.read(Path::new("/proc").join(process).join("comm"))
-                .is_some_and(|comm| comm.trim_end() == name)
-        })
+        let is_name = |comm: String| comm.trim_end() == name;
+        CONTROL_GROUPS.iter().any(|place| self.exists(format!("{place}/system.slice/{program}.service")))
+            || self
+                .processes()
+                .any(|process| self.read_if_permitted(format!("/proc/{process}/comm")).is_some_and(is_name))
     }
 
     /// The processes, by number.

@@ -8,7 +8,7 @@ const DIRECTORIES: [&str; 3] = ["/run/netplan", "/etc/netplan", "/lib/netplan"];
 /// What configures a NIC through another program, with the file that names it.
 pub(super) fn describe(host: &Host, nic: &Nic<'_>, through: &str) -> String {
     let mut files = DIRECTORIES.iter().flat_map(|directory| host.files(directory, ".yaml"));
-    let file = files.find(|file| host.read(file).is_some_and(|text| mentions(&text, nic)));
+    let file = files.find(|file| host.read_if_permitted(file).is_some_and(|text| mentions(&text, nic)));
     let Some(file) = file else { return format!("netplan through {through}") };
     let file = file.display().to_string();
     let writer = if cloud_init::has_written(host, &file) { " of cloud-init" } else { "" };

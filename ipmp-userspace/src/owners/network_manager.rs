@@ -34,7 +34,7 @@ pub(super) fn owner(host: &Host, nic: &Nic<'_>) -> Option<Owner> {
     }
     let mut files = CONNECTIONS.iter().flat_map(|directory| host.files(directory, ".nmconnection"));
     let connection = device.connection.and_then(|uuid| {
-        files.find(|file| host.read(file).is_some_and(|text| value(&text, "uuid") == Some(uuid)))
+        files.find(|file| host.read_if_permitted(file).is_some_and(|text| value(&text, "uuid") == Some(uuid)))
     });
     let source = connection.map_or(state_file, |file| file.display().to_string());
     let program = if source.contains("netplan") {

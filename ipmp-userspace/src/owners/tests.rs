@@ -35,6 +35,10 @@ fn link_of_networkd_is_owned_while_networkd_runs_and_manages_it() {
          systemd-networkd; a reload would remove the addresses)"
     );
     assert_eq!(program(&[link(managed)]), "none", "a state file of a networkd that was stopped");
+    assert_ne!(
+        program(&[link(managed), ("/sys/fs/cgroup/system.slice/systemd-networkd.service/cgroup.procs", "")]),
+        "none"
+    );
     assert_eq!(program(&[("/run/systemd/netif/links/4", managed), NETWORKD]), "none", "another link");
     for state in ["unmanaged", "linger", "pending", "initialized"] {
         let text: &'static str = format!("ADMIN_STATE={state}\nNETWORK_FILE=\n").leak();
