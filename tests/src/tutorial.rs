@@ -46,6 +46,11 @@ pub const LOG_OF_ALL: &str = include_str!("tutorial/1.6.5-all.txt");
 pub const ALL_LINK_BASED: &str = include_str!("tutorial/1.6.3-link.txt");
 /// 1.6.3: all interfaces, with probes. A page break is removed.
 pub const ALL_PROBE_BASED: &str = include_str!("tutorial/1.6.3-probe.txt");
+/// 1.6.3: groups and interfaces, with link-based failure detection.
+pub const BOOTED_LINK_BASED: [&str; 2] =
+    [include_str!("tutorial/1.6.3-link-groups.txt"), include_str!("tutorial/1.6.3-link-interfaces.txt")];
+/// 1.6.3: interfaces, with probes.
+pub const BOOTED_PROBE_BASED: &str = include_str!("tutorial/1.6.3-probe-interfaces.txt");
 /// 1.7.2: classic IPMP, without probes.
 pub const CLASSIC_LINK: &str = include_str!("tutorial/1.7.2-initial.txt");
 /// 1.7.2: cable 1 is unplugged.

@@ -3,6 +3,7 @@
 mod btf;
 mod call;
 mod frame;
+mod hostname;
 mod ifconfig;
 mod mpathd;
 mod netlink;
@@ -21,6 +22,7 @@ pub const TARGETS: [Target; 11] = [
     Target { name: "reply", longest: 8192, run: reply::run },
     Target { name: "text", longest: 256, run: text::run },
     Target { name: "ifconfig", longest: 512, run: ifconfig::run },
+    Target { name: "hostname", longest: 1024, run: hostname::run },
     Target { name: "mpathd", longest: 2048, run: mpathd::run },
     Target { name: "state", longest: 8192, run: state::run },
     Target { name: "netlink", longest: 4096, run: netlink::run },

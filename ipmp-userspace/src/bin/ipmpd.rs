@@ -19,6 +19,7 @@ use ipmp::{
     control::{self, socket::Listening},
     daemon::{self, EventLoop},
     datapath::Interval,
+    ifconfig,
 };
 use nix::{
     sched::{CloneFlags, setns},
@@ -72,6 +73,10 @@ struct Arguments {
     /// Read the defaults of groups from this file, at start and on SIGHUP [default: /etc/default/mpathd]
     #[arg(long, value_name = "FILE", conflicts_with = "teardown")]
     config: Option<PathBuf>,
+    /// If there are no groups at start: create those of the files hostname.* of Solaris in this directory, with its hosts,
+    /// netmasks and default/mpathd
+    #[arg(long, value_name = "DIRECTORY", conflicts_with = "teardown")]
+    hostname_dir: Option<PathBuf>,
 }
 
 fn main() -> ExitCode {
@@ -150,16 +155,41 @@ async fn serve(arguments: &Arguments, socket: Socket) -> Result<()> {
         namespace,
         arguments.datapath_log,
         arguments.sentinel_interval,
-        arguments.config.clone(),
+        defaults_file(arguments),
     )
     .await?;
     let clients = control::server::start(socket.listener()?, requests, event_loop.feeds())?;
     drop_capabilities()?;
-    // Fails without a service manager.
-    let _ = sd_notify::notify(&[sd_notify::NotifyState::Ready]);
+    match &arguments.hostname_dir {
+        Some(directory) => start_hostname_files(directory.clone(), arguments)?,
+        None => notify_ready(),
+    }
     event_loop.log_started(socket.name());
     event_loop.run().await?;
     let _ = tokio::time::timeout(LAST_REPLIES, clients).await;
+    Ok(())
+}
+
+fn notify_ready() {
+    // Fails without a service manager.
+    let _ = sd_notify::notify(&[sd_notify::NotifyState::Ready]);
+}
+
+/// The file with the defaults of groups; `None`: that of the host.
+fn defaults_file(arguments: &Arguments) -> Option<PathBuf> {
+    let beside = || arguments.hostname_dir.as_ref().map(|directory| directory.join("default/mpathd"));
+    arguments.config.clone().or_else(|| beside().filter(|path| path.exists()))
+}
+
+/// Executes the hostname files in a thread, as a client of this daemon: each line is what `ipmp-ifconfig` does with it.
+fn start_hostname_files(directory: PathBuf, arguments: &Arguments) -> Result<()> {
+    let socket = control::socket::path(arguments.socket.as_deref(), arguments.netns.as_deref())?;
+    let execute = move || {
+        ifconfig::start(&directory, &socket);
+        notify_ready();
+    };
+    let thread = std::thread::Builder::new().name("hostname-files".into());
+    thread.spawn(execute).context("cannot start the thread that executes the hostname files")?;
     Ok(())
 }
 

@@ -124,6 +124,9 @@ pub enum Error {
         /// How long it has waited.
         timeout: Span,
     },
+    /// What `import` has read has no equivalent.
+    #[error("{0}")]
+    Import(String),
     /// Standard output cannot be written.
     #[error("cannot write to standard output: {0}")]
     Output(#[source] io::Error),
@@ -139,7 +142,7 @@ impl Error {
             Self::Daemon(client::Error::Contact { .. } | client::Error::Unreachable { .. })
             | Self::Start(_) => Exit::NoDaemon,
             Self::Daemon(client::Error::Stopped(_) | client::Error::Killed(_)) => Exit::DaemonEnded,
-            Self::Daemon(_) | Self::NotOnline { .. } | Self::Output(_) => Exit::Refused,
+            Self::Daemon(_) | Self::NotOnline { .. } | Self::Import(_) | Self::Output(_) => Exit::Refused,
         }
     }
 

@@ -11,6 +11,7 @@ pub mod explain;
 pub mod health;
 pub mod host;
 pub mod if_mpadm;
+pub mod import;
 pub mod monitor;
 pub mod offline;
 pub mod online;
@@ -74,8 +75,8 @@ A command whose result holds already succeeds: attach of a member, offline of an
 of the group, set of the same value. It changes nothing, a note says so, and with --json changed is false.
 
 Commands that change something start ipmpd if it does not run; show, explain, monitor, target list, health,
-wait-online and check do not. Where ipmpd.service is installed, systemd alone starts it, and its socket starts it
-for every command.
+wait-online, check and import do not. Where ipmpd.service is installed, systemd alone starts it, and its
+socket starts it for every command.
 Every ADDRESS may be a host name from /etc/hosts or DNS instead: node1/24, or node1 as a target.
 
 Environment:
@@ -140,6 +141,7 @@ verbs! {
     health::Health,
     wait_online::WaitOnline,
     check::Check,
+    import::Import,
 }
 
 /// The command line of `ipmpctl`, for man pages and completions.

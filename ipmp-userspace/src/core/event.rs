@@ -311,6 +311,13 @@ pub enum Event {
         mac: [u8; 6],
         announced: bool,
     },
+    /// A neighbour has ignored corrections: it sends to the MAC of `member`, which is not the inbound member.
+    NeighbourStatic {
+        mac: [u8; 6],
+        address: IpAddr,
+        member: String,
+        group: String,
+    },
     SettingsChanged {
         group: String,
         member: Option<String>,

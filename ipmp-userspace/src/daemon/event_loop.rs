@@ -354,6 +354,9 @@ impl EventLoop {
             if has(HintKind::Learnt) {
                 followers::learnt_changed(group, &mut context);
             }
+            if has(HintKind::StaleNeighbour) {
+                group.stale_neighbours.reported();
+            }
             if has(HintKind::Live) {
                 links::read_live(group, &mut context).await;
                 devices.extend(group.members.values().map(|member| member.ifindex));

@@ -267,6 +267,10 @@ pub fn row(event: &Event) -> Row<'_> {
         Event::AddressClaimed { address, group, mac, announced: false } => Row::new(Warn, "address-claimed",
             format!("Another host ({}) has data address {address} of group {group}; it is not announced, and probed for \
                 again every 10 s", Mac::from(*mac))).address(*address),
+        Event::NeighbourStatic { mac, address, member, group } => Row::new(Warn, "neighbour-static",
+            format!("Neighbour {} still sends packets for data address {address} of group {group} to the MAC of {member} \
+                after 3 corrections; its entry for the address is probably static", Mac::from(*mac)))
+            .address(*address).member(member),
         Event::AddressLearned { address, group } => Row::new(Debug, "address-learned",
             format!("Address {address} sends through group {group}; inbound traffic to it follows multicast and \
                 broadcast")).address(*address).frequent(),

@@ -16,7 +16,7 @@ use crate::{
     core::{self, member::Condition},
     daemon::{
         clock::now,
-        group::{MemberDevice, RunningGroup},
+        group::{MemberDevice, RunningGroup, stale_neighbours},
         manager::Manager,
         state_file::{SavedGroup, SavedMember},
     },
@@ -81,6 +81,7 @@ pub async fn groups(manager: &Manager, name: Option<&str>) -> Result<Vec<GroupRe
         let mut checks = manager.datapath.status();
         checks.extend(manager.sentinel_check.message());
         checks.extend(group.addresses.over_limit_message());
+        checks.extend(stale_neighbours::messages(group));
         checks.extend(group.filters.missing());
         checks.extend(group.hooks.messages(None));
         checks.extend(group.sysctls.messages(group.name(), None));

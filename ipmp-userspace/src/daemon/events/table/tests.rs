@@ -104,6 +104,7 @@ fn events() -> Vec<Event> {
         Event::AddressOverLimit { address, group: group(), limit: 4096 },
         Event::AddressClaimed { address, group: group(), mac: [2, 0, 0, 0, 0, 0xab], announced: true },
         Event::AddressClaimed { address, group: group(), mac: [2, 0, 0, 0, 0, 0xab], announced: false },
+        Event::NeighbourStatic { mac: [2, 0, 0, 0, 0, 0xab], address, member: member(), group: group() },
         Event::AddressLearned { address, group: group() },
         Event::SettingsChanged { group: group(), member: None, settings: "SETTINGS".into() },
         Event::MemberRenamed { before: "OLD".into(), member: "NEW".into(), group: group() },
