@@ -16,7 +16,7 @@ mod text;
 use crate::Target;
 
 /// All of them.
-pub const TARGETS: [Target; 11] = [
+pub const TARGETS: [Target; 12] = [
     Target { name: "frame", longest: 2048, run: frame::run },
     Target { name: "call", longest: 4096, run: call::run },
     Target { name: "reply", longest: 8192, run: reply::run },
