@@ -16,6 +16,7 @@ use anyhow::{Context, Result, bail};
 use caps::{CapSet, Capability, CapsHashSet};
 use clap::Parser;
 use ipmp::{
+    config,
     control::{self, socket::Listening},
     daemon::{self, EventLoop},
     datapath::Interval,
@@ -50,8 +51,9 @@ Manage groups with ipmpctl.";
 /// The IPMP daemon: detects failures of links and paths, and distributes the traffic of each group over its members
 ///
 /// It runs in the foreground and logs to the journal, or to standard error (RUST_LOG=debug logs more; default: info).
-/// SIGTERM, SIGINT and SIGQUIT end it: the groups stay, the kernel keeps forwarding, and the next ipmpd adopts them. SIGHUP
-/// reads the configuration file again; SIGUSR1 logs probe statistics.
+/// At its start it creates the groups of the configuration files /etc/ipmp/ipmp.toml and /etc/ipmp/ipmp.d/*.toml that do not
+/// exist. SIGTERM, SIGINT and SIGQUIT end it: the groups stay, the kernel keeps forwarding, and the next ipmpd adopts them. SIGHUP
+/// reads all configuration files again and applies them; SIGUSR1 logs probe statistics.
 #[derive(Debug, Parser)]
 #[command(version, max_term_width = 100, after_help = EXAMPLES)]
 struct Arguments {
@@ -73,6 +75,10 @@ struct Arguments {
     /// Read the defaults of groups from this file, at start and on SIGHUP [default: /etc/default/mpathd]
     #[arg(long, value_name = "FILE", conflicts_with = "teardown")]
     config: Option<PathBuf>,
+    /// Read the configuration files of this directory, at start and on SIGHUP [default: /etc/ipmp, with --netns
+    /// /etc/netns/NAME/ipmp]
+    #[arg(long, value_name = "DIRECTORY", conflicts_with = "teardown")]
+    config_dir: Option<PathBuf>,
     /// If there are no groups at start: create those of the files hostname.* of Solaris in this directory, with its hosts,
     /// netmasks and default/mpathd
     #[arg(long, value_name = "DIRECTORY", conflicts_with = "teardown")]
@@ -151,13 +157,16 @@ fn runtime() -> Result<tokio::runtime::Runtime> {
 
 async fn serve(arguments: &Arguments, socket: Socket) -> Result<()> {
     let namespace = arguments.netns.clone().unwrap_or_default();
-    let (event_loop, requests) = EventLoop::start(
+    let (mut event_loop, requests) = EventLoop::start(
         namespace,
         arguments.datapath_log,
         arguments.sentinel_interval,
         defaults_file(arguments),
     )
     .await?;
+    let directory = arguments.config_dir.clone();
+    let directory = directory.unwrap_or_else(|| config::directory(arguments.netns.as_deref()));
+    event_loop.configure(directory).await;
     let clients = control::server::start(socket.listener()?, requests, event_loop.feeds())?;
     drop_capabilities()?;
     match &arguments.hostname_dir {
