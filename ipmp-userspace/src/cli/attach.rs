@@ -10,6 +10,7 @@ use crate::control::Request;
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:
   ipmpctl attach eth0 eth1 --group production0
+  ipmpctl attach eth0 eth1 --group production0 --confirm 120
   ipmpctl attach eth2 --group production0 --standby --test-address 192.168.178.203/24")]
 pub struct Attach {
     /// Interfaces to attach
@@ -25,11 +26,14 @@ pub struct Attach {
     /// at most one for IPv4 and one for IPv6 [default: none]
     #[arg(long = "test-address", value_name = "ADDRESS/PREFIX|dhcp")]
     test_addresses: Vec<String>,
+    /// Undo it after this time, 1 to 86400 seconds, unless `ipmpctl confirm` is entered before, from a new connection
+    #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u32).range(1..=86400))]
+    confirm: Option<u32>,
 }
 
 impl Verb for Attach {
     fn request(&self) -> Result<Request, Error> {
-        let Self { interfaces, group, standby, test_addresses } = self;
+        let Self { interfaces, group, standby, test_addresses, .. } = self;
         let test_addresses =
             test_addresses.iter().map(|text| host::test_address(text)).collect::<Result<Vec<_>, _>>()?;
         Ok(Request::Attach {
@@ -38,5 +42,9 @@ impl Verb for Attach {
             standby: *standby,
             test_addresses,
         })
+    }
+
+    fn confirm(&self) -> Option<u32> {
+        self.confirm
     }
 }

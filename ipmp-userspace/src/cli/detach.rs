@@ -5,7 +5,7 @@ use crate::control::{LastMember, Request};
 
 /// Detach an interface from its group
 ///
-/// Detaching the last member requires one of --restore, --keep-group and --force; for other members they have no effect.
+/// Detaching the last member requires one of --restore, --keep-group, --force and --move-back; for other members the first three have no effect.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:\n  ipmpctl detach eth1\n  ipmpctl detach eth0 --restore")]
 pub struct Detach {
@@ -27,6 +27,9 @@ struct OfLast {
     /// Last member: remove the group and its addresses
     #[arg(long)]
     force: bool,
+    /// Any member: return the addresses and routes that came from the interface to it; the group stays
+    #[arg(long)]
+    move_back: bool,
 }
 
 impl Verb for Detach {
@@ -35,6 +38,7 @@ impl Verb for Detach {
             OfLast { restore: true, .. } => Some(LastMember::Restore),
             OfLast { keep_group: true, .. } => Some(LastMember::KeepGroup),
             OfLast { force: true, .. } => Some(LastMember::Force),
+            OfLast { move_back: true, .. } => Some(LastMember::MoveBack),
             _ => None,
         };
         Ok(Request::Detach { interface: self.interface.clone(), last })

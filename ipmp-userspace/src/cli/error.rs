@@ -131,6 +131,9 @@ pub enum Error {
     /// `save` cannot write the files.
     #[error("{0}")]
     Save(String),
+    /// A change waits for its confirmation, or nothing does.
+    #[error("{0}")]
+    Confirm(String),
     /// What `import` has read has no equivalent.
     #[error("{0}")]
     Import(String),
@@ -149,9 +152,12 @@ impl Error {
             Self::Daemon(client::Error::Contact { .. } | client::Error::Unreachable { .. })
             | Self::Start(_) => Exit::NoDaemon,
             Self::Daemon(client::Error::Stopped(_) | client::Error::Killed(_)) => Exit::DaemonEnded,
-            Self::Daemon(_) | Self::NotOnline { .. } | Self::Import(_) | Self::Save(_) | Self::Output(_) => {
-                Exit::Refused
-            }
+            Self::Daemon(_)
+            | Self::NotOnline { .. }
+            | Self::Confirm(_)
+            | Self::Import(_)
+            | Self::Save(_)
+            | Self::Output(_) => Exit::Refused,
         }
     }
 

@@ -4,6 +4,7 @@ pub mod address;
 pub mod apply;
 pub mod attach;
 pub mod check;
+pub mod confirm;
 pub mod create;
 pub mod destroy;
 pub mod detach;
@@ -18,12 +19,14 @@ pub mod monitor;
 pub mod offline;
 pub mod online;
 mod output;
+mod pending;
 pub mod save;
 pub mod set;
 pub mod show;
 pub mod start;
 pub mod target;
 pub mod test_address;
+pub mod undo;
 mod verb;
 pub mod wait_online;
 
@@ -85,7 +88,8 @@ it, and its socket starts it for every command.
 Every ADDRESS may be a host name from /etc/hosts or DNS instead: node1/24, or node1 as a target.
 
 Environment:
-  IPMP_SOCKET  socket of ipmpd; --socket and --netns have precedence";
+  IPMP_SOCKET     socket of ipmpd; --socket and --netns have precedence
+  IPMP_STATE_DIR  directory of the records of --confirm [default: /var/lib/ipmp]";
 
 /// Administer IP multipathing groups
 #[derive(Debug, Parser)]
@@ -133,6 +137,8 @@ verbs! {
     create::Create,
     attach::Attach,
     detach::Detach,
+    confirm::Confirm,
+    undo::Undo,
     address::Address,
     target::Target,
     test_address::TestAddress,

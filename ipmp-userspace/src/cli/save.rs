@@ -9,7 +9,7 @@ use std::{
 
 use super::{
     error::Error,
-    output,
+    output, pending,
     verb::{Command, Invocation, Outcome},
 };
 use crate::{
@@ -36,6 +36,8 @@ pub struct Save {
 impl Command for Save {
     fn execute(&self, invocation: &Invocation<'_>, _out: &mut dyn Write) -> Result<Outcome, Error> {
         let directory = self.config_dir.clone().unwrap_or_else(|| config::directory(invocation.netns));
+        // It could be undone, and a reboot must undo it, too.
+        pending::Store::of(invocation.socket).refuse_if_pending()?;
         let mut groups = Client::connect(invocation.socket)?.groups()?;
         groups.iter_mut().for_each(keep_present_routes);
         let mut texts = Vec::new();

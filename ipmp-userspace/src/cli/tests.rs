@@ -128,6 +128,7 @@ fn command_line_becomes_its_request() {
         ),
         ("ipmpctl detach eth2", detach(None)),
         ("ipmpctl detach eth2 --restore", detach(Some(LastMember::Restore))),
+        ("ipmpctl detach eth2 --move-back", detach(Some(LastMember::MoveBack))),
         ("ipmpctl detach --keep-group eth2", detach(Some(LastMember::KeepGroup))),
         ("ipmpctl detach eth2 --force", detach(Some(LastMember::Force))),
         (

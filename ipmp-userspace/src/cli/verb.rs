@@ -5,7 +5,7 @@ use std::{io::Write, path::Path};
 use super::{
     error::{Error, Exit},
     output::{self, Format},
-    start,
+    pending, start,
 };
 use crate::control::{Client, Request, Response, client};
 
@@ -31,7 +31,22 @@ impl Outcome {
 }
 
 /// Connects to the daemon. A request that changes something starts it if it does not run.
+///
+/// # Errors
+/// Also if it changes something while another change waits for its confirmation.
 pub fn connect(socket: &Path, netns: Option<&str>, changes: bool) -> Result<Client, Error> {
+    if changes {
+        pending::Store::of(socket).refuse_if_pending()?;
+    }
+    connect_or_start(socket, netns, changes)
+}
+
+/// Connects to the daemon, which is started if it does not run, to undo the change that waits for its confirmation.
+pub(super) fn connect_for_undo(socket: &Path, netns: Option<&str>) -> Result<Client, Error> {
+    connect_or_start(socket, netns, true)
+}
+
+fn connect_or_start(socket: &Path, netns: Option<&str>, changes: bool) -> Result<Client, Error> {
     match Client::connect(socket) {
         Err(client::Error::Contact { .. }) if changes => Ok(start::Daemon::new(socket, netns)?.start()?),
         other => Ok(other?),
@@ -57,6 +72,10 @@ impl<V: Verb> Command for V {
         // Invalid arguments are rejected before a daemon is contacted or started.
         let request = Verb::request(self)?;
         request.check()?;
+        if let Some(seconds) = self.confirm() {
+            let response = pending::execute(invocation, &request, seconds)?;
+            return Ok(Outcome::done(self.print(response, invocation.format)));
+        }
         let client = connect(invocation.socket, invocation.netns, request.changes())?;
         self.run(client, request, invocation.format, out).map(Outcome::done)
     }
@@ -71,6 +90,11 @@ impl<V: Verb> Command for V {
 pub(super) trait Verb {
     /// Checks the arguments.
     fn request(&self) -> Result<Request, Error>;
+
+    /// After how many seconds the change is undone unless it is confirmed; `None`: it stays.
+    fn confirm(&self) -> Option<u32> {
+        None
+    }
 
     /// Sends the request; returns what is to be printed.
     fn run(

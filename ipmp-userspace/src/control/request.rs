@@ -23,6 +23,8 @@ pub enum LastMember {
     KeepGroup,
     /// The group is removed with its addresses.
     Force,
+    /// Of any member: what came from the interface moves back to it. The group stays.
+    MoveBack,
 }
 
 /// A request. The daemon receives it checked ([`Request::check`]), and from a permitted sender only.

@@ -2,6 +2,7 @@
 
 lab::lane!(alone);
 
+mod confirm;
 mod kills;
 mod leftovers;
 

@@ -76,7 +76,13 @@ fn requests_are_decoded_as_encoded() {
         Request::Probes { name: Some("The.Group".into()) },
         Request::Explain { member: interface() },
     ];
-    for last in [None, Some(LastMember::Restore), Some(LastMember::KeepGroup), Some(LastMember::Force)] {
+    for last in [
+        None,
+        Some(LastMember::Restore),
+        Some(LastMember::KeepGroup),
+        Some(LastMember::Force),
+        Some(LastMember::MoveBack),
+    ] {
         requests.push(Request::Detach { interface: interface(), last });
     }
     for request in requests {

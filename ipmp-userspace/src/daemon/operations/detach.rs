@@ -1,7 +1,7 @@
 //! `ipmpctl detach`.
 
 use super::{
-    destroy,
+    attach, destroy,
     refusals::{kernel, no_such_group, no_such_interface, not_a_member},
 };
 use crate::{
@@ -44,11 +44,15 @@ pub async fn detach(
             ),
         ));
     }
-    if !is_last {
-        remove_member(manager, trigger, &group, member).await;
-        return Ok(Vec::new());
-    }
     match last {
+        Some(LastMember::MoveBack) => {
+            attach::undo_join(manager, trigger, &group, member).await;
+            Ok(Vec::new())
+        }
+        _ if !is_last => {
+            remove_member(manager, trigger, &group, member).await;
+            Ok(Vec::new())
+        }
         None => Err(Refused::new(
             reason::LAST_MEMBER,
             format!(

@@ -1,0 +1,38 @@
+//! `ipmpctl undo`
+
+use std::io::Write;
+
+use super::{
+    error::Error,
+    output, pending,
+    verb::{Command, Invocation, Outcome},
+};
+
+/// Undo a change that was made with --confirm and is not confirmed
+///
+/// Without this command it is undone at its deadline.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Example:
+  ipmpctl undo    at once, not at the deadline")]
+pub struct Undo {
+    /// Wait for the deadline of this change
+    #[arg(long, value_name = "ID", hide = true)]
+    at_deadline: Option<String>,
+}
+
+impl Command for Undo {
+    fn execute(&self, invocation: &Invocation<'_>, _out: &mut dyn Write) -> Result<Outcome, Error> {
+        if let Some(id) = &self.at_deadline {
+            pending::undo_at_deadline(invocation, id)?;
+            return Ok(Outcome::done(String::new()));
+        }
+        let (notes, changed) = match pending::undo(invocation)? {
+            Some((change, mut notes)) => {
+                notes.insert(0, format!("undone: {change}"));
+                (notes, true)
+            }
+            None => (vec!["nothing to undo: no change waits for a confirmation".to_owned()], false),
+        };
+        Ok(Outcome::done(output::notes(&notes, changed, invocation.format)))
+    }
+}

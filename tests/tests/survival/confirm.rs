@@ -1,0 +1,134 @@
+//! Changes with `--confirm`: undone at the deadline without the daemon, or by command; confirmed they stay.
+
+use std::{fs, path::PathBuf, process::Stdio};
+
+use lab::daemon::binary;
+use nix::{sys::signal::Signal, unistd::Pid};
+
+use super::*;
+
+const ATTACH: &str = "attach e1000g0 e1000g1 --group production0 --confirm";
+/// An address of e1000g1.
+const OTHER: &str = "10.9.9.2/24";
+
+struct Operator<'lab> {
+    lab: &'lab Lab,
+    socket: PathBuf,
+    state: PathBuf,
+}
+
+impl Operator<'_> {
+    /// Runs `ipmpctl` in the namespace of the host, as a daemon that it starts does; returns exit status and output.
+    fn ctl(&self, line: &str) -> (i32, String) {
+        let mut command = self.lab.host().command(binary("ipmpctl").unwrap().to_str().unwrap());
+        command.arg("--socket").arg(&self.socket).args(line.split(' ')).stdin(Stdio::null());
+        command.env("IPMP_STATE_DIR", &self.state);
+        let output = command.output().unwrap();
+        let text = String::from_utf8([output.stdout, output.stderr].concat()).unwrap();
+        println!("{line}: {} {}", output.status, text.trim_end());
+        (output.status.code().unwrap(), text)
+    }
+
+    fn refused(&self, line: &str, text: &str) {
+        let (code, output) = self.ctl(line);
+        assert!(code == 1 && output.contains(text), "{line}: {output}");
+    }
+
+    fn done(&self, line: &str) -> String {
+        let (code, output) = self.ctl(line);
+        assert_eq!(code, 0, "{line}: {output}");
+        output
+    }
+
+    /// The file with the change that waits.
+    fn record(&self) -> Option<PathBuf> {
+        let mut entries = fs::read_dir(&self.state).unwrap().map(|entry| entry.unwrap().path());
+        entries.find(|path| path.extension().is_some_and(|extension| extension == "sock"))
+    }
+
+    /// Ends the daemon that the undo has started.
+    fn end_daemon(&self) {
+        let is_it = |line: &[u8]| {
+            let words: Vec<_> = line.split(|byte| *byte == 0).collect();
+            words[0].ends_with(b"ipmpd") && words.contains(&self.socket.as_os_str().as_encoded_bytes())
+        };
+        let entries = fs::read_dir("/proc").unwrap().flatten();
+        let pid = |path: PathBuf| {
+            let line = fs::read(path.join("cmdline")).ok()?;
+            is_it(&line).then(|| path.file_name()?.to_str()?.parse().ok()).flatten()
+        };
+        let pids: Vec<i32> = entries.filter_map(|entry| pid(entry.path())).collect();
+        let [pid] = pids[..] else { panic!("daemons on {}: {pids:?}", self.socket.display()) };
+        nix::sys::signal::kill(Pid::from_raw(pid), Signal::SIGTERM).unwrap();
+        assert!(wait_until(TIMEOUT, || !self.socket.exists()));
+    }
+}
+
+#[test]
+fn attach_with_confirm_is_undone_at_deadline_unless_confirmed() {
+    lab::needs_root!();
+    let lab = Lab::tutorial().unwrap();
+    configure_host(&lab);
+    lab.host().ip(&format!("address add {OTHER} dev e1000g1")).unwrap();
+    let before = snapshot(&lab);
+    let mut daemon = Daemon::start_in(&lab).unwrap();
+    let state = lab.directory().join("state");
+    let operator = Operator { lab: &lab, socket: daemon.socket(), state };
+    let has_group = || lab.host().link(GROUP).is_ok();
+    let bulk = Bulk::new(lab.peer(0).namespace(), lab.host(), PLAIN).pace(PACE).start().unwrap();
+    let flowing = |what: &str| bulk.wait_received(1 << 20, 5 * SECOND).unwrap_or_else(|e| panic!("{what}: {e}"));
+    flowing("before");
+
+    // A refused change does not wait for a confirmation.
+    operator.refused("attach e1000g0 nic9 --group production0 --confirm 60", "nic9");
+    operator.refused("confirm", "nothing waits for a confirmation");
+
+    // Meanwhile nothing else changes, and the daemon is not needed.
+    assert!(operator.done(&format!("{ATTACH} 4")).contains("undone in 4 s unless confirmed"));
+    flowing("attached");
+    for line in ["set production0 fdt=2s", "detach e1000g1", "save", "attach rge0 --group production0 --confirm 60"] {
+        operator.refused(line, "attach e1000g0 e1000g1 --group production0 is undone in ");
+    }
+    operator.refused("confirm", "confirm from a new connection, or add --force");
+    daemon.kill().unwrap();
+    assert!(has_group());
+    assert!(wait_until(30 * SECOND, || operator.record().is_none()), "not undone");
+    assert!(!has_group());
+    flowing("undone");
+    operator.end_daemon();
+    assert_same(&lab, &before, "undone at the deadline");
+
+    // At once, and each address returns to the NIC that it came from.
+    daemon.start().unwrap();
+    operator.done(&format!("{ATTACH} 60"));
+    assert!(operator.done("undo").starts_with("undone: attach e1000g0 e1000g1 --group production0\n"));
+    assert!(!has_group());
+    let addresses = lab.host().ip("-4 -br address show dev e1000g1").unwrap();
+    assert!(addresses.contains(OTHER), "{addresses}");
+    assert!(operator.done("undo").starts_with("nothing to undo"));
+    flowing("undone by command");
+
+    // What is confirmed stays after the deadline.
+    operator.done(&format!("{ATTACH} 2"));
+    operator.done("confirm --force");
+    std::thread::sleep(3 * SECOND);
+    assert!(has_group());
+    // A member of an older group; what waited before a reboot does not wait any more.
+    operator.done("attach rge0 --group production0 --confirm 60");
+    operator.done("undo");
+    assert!(!operator.done("show production0 --json").contains("rge0"));
+    operator.done("attach rge0 --group production0 --confirm 60");
+    let record = operator.record().unwrap();
+    let boot = fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap();
+    let text = fs::read_to_string(&record).unwrap().replace(boot.trim(), "another");
+    fs::write(&record, text).unwrap();
+    operator.done("detach rge0");
+    operator.done("detach e1000g1 --move-back");
+    operator.done("detach e1000g0 --restore");
+    flowing("detached");
+    let report = bulk.stop().unwrap();
+    println!("{report}");
+    assert!(report.error.is_none() && report.intact, "{report}");
+    daemon.terminate().unwrap();
+    assert_same(&lab, &before, "detach --move-back");
+}
