@@ -165,7 +165,8 @@ fn files_are_applied_at_start_on_sighup_and_by_apply_or_not_at_all() {
     assert_eq!(Snapshot::take(&lab).unwrap().differences(&before), [""; 0]);
 
     // A step that the kernel refuses, after others: all of it is undone.
-    let members = "e1000g0 = { weight = 9 }\nrge0 = { test-addresses = [\"192.168.178.203/24\"] }";
+    let members =
+        "e1000g0 = { weight = 9 }\nrge0 = { test-addresses = [\"192.168.178.203/24\"] }\nnosuch0 = {}";
     let route =
         "routes = [{ to = \"2001:db8:9::/48\", via = \"2001:db8:5::1\" }]\nfdt = \"3s\"\nhash = \"flow\"";
     scene.write(&group("\"192.168.178.202/24\", \"fd00:178::9/64\"", route, members));

@@ -383,4 +383,4 @@ fn new_member(member: &Member, device: Option<&Device>) -> NewMember {
 }
 
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;
