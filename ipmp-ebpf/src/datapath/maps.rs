@@ -10,7 +10,8 @@ use ipmp_common::{
     address::Mac,
     maps::{
         Address, Counters, Drops, HINTS_BYTES, Hint, Ip, Learnt, MAX_ADDRESSES, MAX_GROUPS, MAX_LEARNT,
-        MAX_STALE, MacKey, Member, PROBE_REPLIES_BYTES, ProbeReply, ReplyCounters, ReplyWindows, StaleKey, StaleNeighbour, Steering,
+        MAX_STALE, MacKey, Member, PROBE_REPLIES_BYTES, ProbeReply, ReplyCounters, ReplyWindows, StaleKey,
+        StaleNeighbour, Steering,
     },
     steer::{MAX_MEMBERS, MemberSet, Preference, SLOTS},
 };

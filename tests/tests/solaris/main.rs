@@ -2,7 +2,7 @@
 
 lab::lane!(
     side_by_side,
-    seconds = 95,
+    seconds = 110,
     quiet,
     no_clsact = "the commands do not depend on how programs are attached"
 );
@@ -19,6 +19,7 @@ mod boot_files;
 mod classic;
 mod if_mpadm;
 mod ifconfig;
+mod targets;
 
 /// A host with a daemon, on which the commands are links to `ipmpctl`.
 struct Host<'lab> {
