@@ -12,6 +12,7 @@
 //! | `state` | the file of what there was before | an earlier daemon |
 //! | `netlink` | links, addresses, routes, neighbours | the kernel |
 //! | `proc` | multicast groups and MACs in `/proc` | the kernel |
+//! | `owners` | configuration and state of network managers, command lines of DHCP clients | other programs of the host |
 //! | `btf` | offsets of structures | the kernel |
 //!
 //! Each says whether it accepted the bytes, and panics where something is wrong: where a decoder does, where what was decoded

@@ -7,6 +7,7 @@ mod hostname;
 mod ifconfig;
 mod mpathd;
 mod netlink;
+mod owners;
 mod proc;
 mod reply;
 mod state;
@@ -15,7 +16,7 @@ mod text;
 use crate::Target;
 
 /// All of them.
-pub const TARGETS: [Target; 11] = [
+pub const TARGETS: [Target; 12] = [
     Target { name: "frame", longest: 2048, run: frame::run },
     Target { name: "call", longest: 4096, run: call::run },
     Target { name: "reply", longest: 8192, run: reply::run },
@@ -26,5 +27,6 @@ pub const TARGETS: [Target; 11] = [
     Target { name: "state", longest: 8192, run: state::run },
     Target { name: "netlink", longest: 4096, run: netlink::run },
     Target { name: "proc", longest: 2048, run: proc::run },
+    Target { name: "owners", longest: 2048, run: owners::run },
     Target { name: "btf", longest: 4096, run: btf::run },
 ];
