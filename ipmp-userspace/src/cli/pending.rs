@@ -184,7 +184,11 @@ fn uptime() -> u64 {
 }
 
 /// Makes a change that is undone after `seconds` unless it is confirmed.
-pub(super) fn execute(invocation: &Invocation<'_>, request: &Request, seconds: u32) -> Result<Response, Error> {
+pub(super) fn execute(
+    invocation: &Invocation<'_>,
+    request: &Request,
+    seconds: u32,
+) -> Result<Response, Error> {
     let Request::Attach { group, interfaces, .. } = request else {
         return Err(Error::Usage("only attach has --confirm".into()));
     };
@@ -258,7 +262,11 @@ fn arm(invocation: &Invocation<'_>, id: &str) -> io::Result<()> {
     command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
     if is_systemd {
         let status = command.status()?;
-        return if status.success() { Ok(()) } else { Err(io::Error::other(format!("systemd-run: {status}"))) };
+        return if status.success() {
+            Ok(())
+        } else {
+            Err(io::Error::other(format!("systemd-run: {status}")))
+        };
     }
     // SAFETY: setsid is async-signal-safe and touches no memory of this process.
     unsafe {

@@ -76,7 +76,8 @@ fn attach_with_confirm_is_undone_at_deadline_unless_confirmed() {
     let operator = Operator { lab: &lab, socket: daemon.socket(), state };
     let has_group = || lab.host().link(GROUP).is_ok();
     let bulk = Bulk::new(lab.peer(0).namespace(), lab.host(), PLAIN).pace(PACE).start().unwrap();
-    let flowing = |what: &str| bulk.wait_received(1 << 20, 5 * SECOND).unwrap_or_else(|e| panic!("{what}: {e}"));
+    let flowing =
+        |what: &str| bulk.wait_received(1 << 20, 5 * SECOND).unwrap_or_else(|e| panic!("{what}: {e}"));
     flowing("before");
 
     // A refused change does not wait for a confirmation.
@@ -86,7 +87,9 @@ fn attach_with_confirm_is_undone_at_deadline_unless_confirmed() {
     // Meanwhile nothing else changes, and the daemon is not needed.
     assert!(operator.done(&format!("{ATTACH} 4")).contains("undone in 4 s unless confirmed"));
     flowing("attached");
-    for line in ["set production0 fdt=2s", "detach e1000g1", "save", "attach rge0 --group production0 --confirm 60"] {
+    for line in
+        ["set production0 fdt=2s", "detach e1000g1", "save", "attach rge0 --group production0 --confirm 60"]
+    {
         operator.refused(line, "attach e1000g0 e1000g1 --group production0 is undone in ");
     }
     operator.refused("confirm", "confirm from a new connection, or add --force");
