@@ -67,6 +67,17 @@ fn nic_of_another_program_is_refused_until_that_program_leaves_it() {
                 'iface e1000g0 inet manual', and do not run ifdown, which would remove the addresses";
     scene.refused("attach e1000g0 --group production0", REFUSED, "in-use", line);
     scene.refused("attach rge0 e1000g0 --group other0", REFUSED, "in-use", line);
+    let before = scene.snapshot();
+    let plan = scene.daemon.ctl("attach rge0 e1000g0 --group other0 --dry-run").unwrap();
+    let expected = [
+        "create group other0",
+        "other0: attach rge0",
+        "other0: attach e1000g0",
+        &format!("refused until this is done: {line}"),
+    ];
+    assert_eq!(plan.lines().collect::<Vec<_>>(), expected);
+    scene.assert_same(before, "attach --dry-run");
+    scene.known.take();
     root.write("etc/network/interfaces.d/e1000g0", "iface e1000g0 inet manual\n");
     scene.ctl("attach e1000g0 --group production0");
 
@@ -91,6 +102,13 @@ fn nic_of_another_program_is_refused_until_that_program_leaves_it() {
     let _networkd = root.start_networkd(&lab, "e1000g1", "unmanaged");
     assert!(addresses("e1000g1").contains("192.168.178.50/24"), "the restart removed the address");
     assert!(scene.lab.host().ip("route show default").unwrap().contains("via 192.168.178.1 dev e1000g1"));
+    let plan = scene.daemon.ctl("attach e1000g1 --group production0 --standby --dry-run").unwrap();
+    let expected = [
+        "production0: attach e1000g1 with standby=on",
+        "production0: move 192.168.178.50/24 from e1000g1",
+        "production0: move route default via 192.168.178.1 from e1000g1",
+    ];
+    assert_eq!(plan.lines().collect::<Vec<_>>(), expected);
     scene.ctl("attach e1000g1 --group production0");
     assert!(addresses("production0").contains("192.168.178.50/24"));
     assert!(!addresses("e1000g1").contains("192.168.178.50/24"));

@@ -21,12 +21,22 @@ use crate::{
     owners::{Host, Nic},
 };
 
+/// What is done with an interface that another program configures.
+#[derive(Debug)]
+pub(super) enum Check<'a> {
+    /// It is refused.
+    Refuse,
+    /// The refusal is a line of this list.
+    List(&'a mut Vec<String>),
+}
+
 /// Checks all interfaces, and returns their names: a request may use alternative ones.
 pub(super) async fn check_all(
     manager: &Manager,
     group: &str,
     interfaces: &[String],
     test_addresses: &[TestAddressSpec],
+    mut check: Check<'_>,
 ) -> Result<Vec<String>, Refused> {
     let devices = manager.links.devices().await.map_err(|error| kernel(&error))?;
     let already = |text: String| Err(Refused::new(reason::ALREADY_MEMBER, text));
@@ -82,7 +92,17 @@ pub(super) async fn check_all(
         check_absent(manager, &device.name)?;
         eligibility::check_stacking(device, &devices, role)?;
         eligibility::check_place(device, group, &members)?;
-        check_owner(host.as_ref(), device, test_addresses)?;
+        let owner = check_owner(host.as_ref(), device, test_addresses);
+        match (owner, &mut check) {
+            (Err(refused), Check::List(refusals)) => {
+                refusals.push(refused.message);
+                // The remedy of the owner is that of its lease.
+                members.push((device.name.clone(), device.mac));
+                names.push(device.name.clone());
+                continue;
+            }
+            (owner, _) => owner?,
+        }
         check_lifetimes(&manager.links, device, test_addresses).await?;
         if let Some(program) = other_program(&device.name) {
             return Err(Refused::new(
