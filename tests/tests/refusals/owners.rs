@@ -102,6 +102,14 @@ fn nic_of_another_program_is_refused_until_that_program_leaves_it() {
     let _networkd = root.start_networkd(&lab, "e1000g1", "unmanaged");
     assert!(addresses("e1000g1").contains("192.168.178.50/24"), "the restart removed the address");
     assert!(scene.lab.host().ip("route show default").unwrap().contains("via 192.168.178.1 dev e1000g1"));
+    // The root file system
+    root.write("proc/self/mounts", "192.168.178.9:/srv / nfs4 rw,vers=4.2,addr=192.168.178.9 0 0\n");
+    let line = "e1000g1 leads to the root file system, on an NFS server 192.168.178.9 (/proc/self/mounts), and ipmpd is read from \
+                there: attach other NICs, or boot from a local disk";
+    scene.settle();
+    scene.refused("attach e1000g1 --group production0", REFUSED, "in-use", line);
+    root.write("proc/self/mounts", "/dev/sda1 / ext4 rw 0 0\n");
+
     let plan = scene.daemon.ctl("attach e1000g1 --group production0 --standby --dry-run").unwrap();
     let expected = [
         "production0: attach e1000g1 with standby=on",
