@@ -22,7 +22,8 @@ pub fn nfs_server(mounts: &str) -> Option<IpAddr> {
     // A later mount covers an earlier one.
     let root = mounts.lines().filter_map(|line| {
         let mut fields = line.split(' ');
-        let (_device, place, kind, options) = (fields.next()?, fields.next()?, fields.next()?, fields.next()?);
+        let (_device, place, kind, options) =
+            (fields.next()?, fields.next()?, fields.next()?, fields.next()?);
         (place == "/").then_some((kind, options))
     });
     let (_, options) = root.last().filter(|(kind, _)| matches!(*kind, "nfs" | "nfs4"))?;

@@ -200,7 +200,8 @@ fn dhcp_client_is_found_by_its_command_line() {
 
 #[test]
 fn root_file_system_on_nfs_or_iscsi_is_found() {
-    let nfs = "rootfs / rootfs rw 0 0\n192.0.2.5:/srv / nfs4 rw,vers=4.2,clientaddr=192.0.2.1,addr=192.0.2.5 0 0\n";
+    let nfs =
+        "rootfs / rootfs rw 0 0\n192.0.2.5:/srv / nfs4 rw,vers=4.2,clientaddr=192.0.2.1,addr=192.0.2.5 0 0\n";
     assert_eq!(root_file_system::nfs_server(nfs), Some([192, 0, 2, 5].into()));
     for mounts in [
         "/dev/sda1 / ext4 rw 0 0\n192.0.2.5:/srv /srv nfs rw,addr=192.0.2.5 0 0\n",
@@ -223,10 +224,14 @@ fn root_file_system_on_nfs_or_iscsi_is_found() {
         fs::create_dir_all(root.path().join(disk)).unwrap();
         fs::create_dir_all(root.path().join("sys/devices/virtual/block/dm-0/slaves")).unwrap();
         fs::create_dir_all(root.path().join("sys/dev/block")).unwrap();
-        let link = |to: &str, from: &str| std::os::unix::fs::symlink(root.path().join(to), root.path().join(from)).unwrap();
+        let link = |to: &str, from: &str| {
+            std::os::unix::fs::symlink(root.path().join(to), root.path().join(from)).unwrap()
+        };
         link(disk, "sys/devices/virtual/block/dm-0/slaves/sda");
         link("sys/devices/virtual/block/dm-0", "sys/dev/block/253:0");
-        Host::new(root.path()).root_through(&NIC, addresses).map(|root| format!("{} ({})", root.server, root.source))
+        Host::new(root.path())
+            .root_through(&NIC, addresses)
+            .map(|root| format!("{} ({})", root.server, root.source))
     };
     let nfs = ("/proc/self/mounts", "127.0.0.1:/srv / nfs rw,addr=127.0.0.1 0 0\n");
     assert_eq!(through(&[nfs], &[local]).as_deref(), Some("NFS server 127.0.0.1 (/proc/self/mounts)"));
