@@ -20,24 +20,24 @@ pub struct RootServer {
 /// The NFS server of the root file system, by `/proc/mounts`.
 pub fn nfs_server(mounts: &str) -> Option<IpAddr> {
     // A later mount covers an earlier one.
-    let root = mounts.lines().filter_map(|line| {
+    let mut root = mounts.lines().filter_map(|line| {
         let mut fields = line.split(' ');
         let (_device, place, kind, options) =
             (fields.next()?, fields.next()?, fields.next()?, fields.next()?);
         (place == "/").then_some((kind, options))
     });
-    let (_, options) = root.last().filter(|(kind, _)| matches!(*kind, "nfs" | "nfs4"))?;
+    let (_, options) = root.next_back().filter(|(kind, _)| matches!(*kind, "nfs" | "nfs4"))?;
     options.split(',').find_map(|option| option.strip_prefix("addr="))?.parse().ok()
 }
 
 /// The major and minor number of the device of the root file system, by `/proc/self/mountinfo`: `8:1`.
 pub fn root_device(mountinfo: &str) -> Option<&str> {
-    let root = mountinfo.lines().filter_map(|line| {
+    let mut root = mountinfo.lines().filter_map(|line| {
         let mut fields = line.split(' ');
         let device = fields.nth(2)?;
         (fields.nth(1)? == "/").then_some(device)
     });
-    root.last()
+    root.next_back()
 }
 
 /// The server that the root file system is reached at through a NIC with these addresses.
@@ -68,8 +68,8 @@ pub(super) fn through(host: &Host, nic: &Nic<'_>, addresses: &[IpAddr]) -> Optio
 /// The number of the iSCSI session below a block device, also below a mapped one.
 fn session(host: &Host, device: &str, depth: u8) -> Option<u32> {
     let path: PathBuf = fs::canonicalize(host.path(device)).ok()?;
-    let parts = path.iter().filter_map(|part| part.to_str()?.strip_prefix("session")?.parse().ok());
-    parts.last().or_else(|| {
+    let mut parts = path.iter().filter_map(|part| part.to_str()?.strip_prefix("session")?.parse().ok());
+    parts.next_back().or_else(|| {
         let slaves = host.files(&format!("{device}/slaves"), "");
         let mut slaves = slaves.iter().filter(|_| depth < 8);
         slaves.find_map(|slave| session(host, &slave.display().to_string(), depth + 1))
