@@ -32,7 +32,8 @@ fn probe_chapter_matches_tutorial() {
 }
 
 #[test]
-fn chapters_on_boot_files_and_classic_ipmp_match_tutorial() {
+#[ignore = "the tests in solaris compare the same; half a minute"]
+fn soak_chapters_on_boot_files_and_classic_ipmp_match_tutorial() {
     lab::needs_root!();
     play(&["--chapter", "persist"], 4);
     play(&["--chapter", "classic"], 4);
