@@ -62,7 +62,7 @@ impl Pending {
     }
 }
 
-/// What tells one login from another.
+/// What distinguishes one login from another.
 #[derive(Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 struct Session {
     ssh: Option<String>,
