@@ -198,7 +198,8 @@ fn words_of_the_definition_match_the_types() {
     }
     let detach = interface.methods().find(|m| m.name() == "Detach").unwrap();
     let last = detach.inputs().find(|p| p.name() == "last").unwrap();
-    assert_eq!(words(last.ty()), words_of(&[LastMember::Restore, LastMember::KeepGroup, LastMember::Force]));
+    let all = [LastMember::Restore, LastMember::KeepGroup, LastMember::Force, LastMember::MoveBack];
+    assert_eq!(words(last.ty()), words_of(&all));
 }
 
 #[test]
