@@ -16,9 +16,11 @@ use anyhow::{Context, Result, bail};
 use caps::{CapSet, Capability, CapsHashSet};
 use clap::Parser;
 use ipmp::{
+    config,
     control::{self, socket::Listening},
     daemon::{self, EventLoop},
     datapath::Interval,
+    ifconfig,
 };
 use nix::{
     sched::{CloneFlags, setns},
@@ -49,8 +51,9 @@ Manage groups with ipmpctl.";
 /// The IPMP daemon: detects failures of links and paths, and distributes the traffic of each group over its members
 ///
 /// It runs in the foreground and logs to the journal, or to standard error (RUST_LOG=debug logs more; default: info).
-/// SIGTERM, SIGINT and SIGQUIT end it: the groups stay, the kernel keeps forwarding, and the next ipmpd adopts them. SIGHUP
-/// reads the configuration file again; SIGUSR1 logs probe statistics.
+/// At its start it creates the groups of the configuration files /etc/ipmp/ipmp.toml and /etc/ipmp/ipmp.d/*.toml that do not
+/// exist. SIGTERM, SIGINT and SIGQUIT end it: the groups stay, the kernel keeps forwarding, and the next ipmpd adopts them. SIGHUP
+/// reads all configuration files again and applies them; SIGUSR1 logs probe statistics.
 #[derive(Debug, Parser)]
 #[command(version, max_term_width = 100, after_help = EXAMPLES)]
 struct Arguments {
@@ -72,6 +75,14 @@ struct Arguments {
     /// Read the defaults of groups from this file, at start and on SIGHUP [default: /etc/default/mpathd]
     #[arg(long, value_name = "FILE", conflicts_with = "teardown")]
     config: Option<PathBuf>,
+    /// Read the configuration files of this directory, at start and on SIGHUP [default: /etc/ipmp, with --netns
+    /// /etc/netns/NAME/ipmp]
+    #[arg(long, value_name = "DIRECTORY", conflicts_with = "teardown")]
+    config_dir: Option<PathBuf>,
+    /// If there are no groups at start: create those of the files hostname.* of Solaris in this directory, with its hosts,
+    /// netmasks and default/mpathd
+    #[arg(long, value_name = "DIRECTORY", conflicts_with = "teardown")]
+    hostname_dir: Option<PathBuf>,
 }
 
 fn main() -> ExitCode {
@@ -146,20 +157,48 @@ fn runtime() -> Result<tokio::runtime::Runtime> {
 
 async fn serve(arguments: &Arguments, socket: Socket) -> Result<()> {
     let namespace = arguments.netns.clone().unwrap_or_default();
-    let (event_loop, requests) = EventLoop::start(
+    let (mut event_loop, requests) = EventLoop::start(
         namespace,
         arguments.datapath_log,
         arguments.sentinel_interval,
-        arguments.config.clone(),
+        defaults_file(arguments),
     )
     .await?;
+    let directory = arguments.config_dir.clone();
+    let directory = directory.unwrap_or_else(|| config::directory(arguments.netns.as_deref()));
+    event_loop.configure(directory).await;
     let clients = control::server::start(socket.listener()?, requests, event_loop.feeds())?;
     drop_capabilities()?;
-    // Fails without a service manager.
-    let _ = sd_notify::notify(&[sd_notify::NotifyState::Ready]);
+    match &arguments.hostname_dir {
+        Some(directory) => start_hostname_files(directory.clone(), arguments)?,
+        None => notify_ready(),
+    }
     event_loop.log_started(socket.name());
     event_loop.run().await?;
     let _ = tokio::time::timeout(LAST_REPLIES, clients).await;
+    Ok(())
+}
+
+fn notify_ready() {
+    // Fails without a service manager.
+    let _ = sd_notify::notify(&[sd_notify::NotifyState::Ready]);
+}
+
+/// The file with the defaults of groups; `None`: that of the host.
+fn defaults_file(arguments: &Arguments) -> Option<PathBuf> {
+    let beside = || arguments.hostname_dir.as_ref().map(|directory| directory.join("default/mpathd"));
+    arguments.config.clone().or_else(|| beside().filter(|path| path.exists()))
+}
+
+/// Executes the hostname files in a thread, as a client of this daemon: each line is what `ipmp-ifconfig` does with it.
+fn start_hostname_files(directory: PathBuf, arguments: &Arguments) -> Result<()> {
+    let socket = control::socket::path(arguments.socket.as_deref(), arguments.netns.as_deref())?;
+    let execute = move || {
+        ifconfig::start(&directory, &socket);
+        notify_ready();
+    };
+    let thread = std::thread::Builder::new().name("hostname-files".into());
+    thread.spawn(execute).context("cannot start the thread that executes the hostname files")?;
     Ok(())
 }
 

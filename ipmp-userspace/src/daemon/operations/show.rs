@@ -3,6 +3,7 @@
 use ipmp_common::maps;
 use rtnetlink::packet_route::{address::AddressFlags, link::LinkFlags};
 
+pub mod configuration;
 pub mod probing;
 mod unread_replies;
 
@@ -10,7 +11,7 @@ use super::{link_up_check, refusals::no_such_name};
 use crate::{
     announce::Schedule,
     control::{
-        report::{self, AddressReport, GroupReport, MemberReport},
+        report::{self, AddressReport, GroupConfiguration, GroupReport, MemberReport},
         request::{Refused, reason},
     },
     core::{self, member::Condition},
@@ -90,7 +91,8 @@ pub async fn groups(manager: &Manager, name: Option<&str>) -> Result<Vec<GroupRe
         }
         let classic = manager.file.group(group.name()).is_some_and(SavedGroup::is_classic);
         let report = group_report(group, interface.as_ref(), addresses, members, checks);
-        reports.push(GroupReport { classic, ..report });
+        let configuration = configuration::report(manager, group, &report);
+        reports.push(GroupReport { classic, configuration, ..report });
     }
     Ok(reports)
 }
@@ -142,6 +144,7 @@ fn group_report(
             active: group.datapath.is_captured(),
             copies: drops.captured,
         },
+        configuration: GroupConfiguration::default(),
     }
 }
 

@@ -27,6 +27,7 @@ fn events() -> Vec<Event> {
         Event::NoTestAddress { member: member() },
         Event::RemovedFromKernel { family: "inet", member: member() },
         Event::MemberAbsent { member: member(), group: group() },
+        Event::MemberExpected { member: member(), group: group() },
         Event::MemberReturned { member: member(), group: group() },
         Event::Joined { member: member(), group: group() },
         Event::Left { member: member(), group: group() },
@@ -121,6 +122,9 @@ fn events() -> Vec<Event> {
         Event::ConfigTrack { value: "VALUE".into() },
         Event::ConfigTrackAll,
         Event::ConfigLine { file: "FILE".into(), line: 44, why: "REASON".into() },
+        Event::ConfigFinding { finding: "FINDING".into() },
+        Event::ConfigRefused { why: "REASON".into() },
+        Event::ConfigApplied { changes: 33 },
         Event::ConfigReread,
         Event::Started { socket: "SOCKET".into() },
         Event::Stopped { groups: vec![group()] },
@@ -139,6 +143,7 @@ fn every_event_is_documented_with_severity_and_kind() {
         ("33 probes", "COUNT probes"),
         ("line 44", "line COUNT"),
         ("removed: 55", "removed: COUNT"),
+        ("changes: 33", "changes: COUNT"),
         ("layout 33 to 66", "layout OLD to NEW"),
     ];
     let events = events();
