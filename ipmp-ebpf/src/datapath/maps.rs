@@ -9,7 +9,9 @@ use aya_ebpf::{
 use ipmp_common::{
     address::Mac,
     maps::{
-        Address, Counters, Drops, HINTS_BYTES, Hint, Ip, Learnt, MAX_ADDRESSES, MAX_GROUPS, MAX_LEARNT, MAX_STALE, MAX_VLAN_ADDRESSES, MacKey, Member, PROBE_REPLIES_BYTES, ProbeReply, ReplyCounters, ReplyWindows, StaleKey, StaleNeighbour, Steering, VlanKey,
+        Address, Counters, Drops, HINTS_BYTES, Hint, Ip, Learnt, MAX_ADDRESSES, MAX_GROUPS, MAX_LEARNT,
+        MAX_STALE, MAX_VLAN_ADDRESSES, MacKey, Member, PROBE_REPLIES_BYTES, ProbeReply, ReplyCounters,
+        ReplyWindows, StaleKey, StaleNeighbour, Steering, VlanKey,
     },
     steer::{MAX_MEMBERS, MemberSet, Preference, SLOTS},
 };
