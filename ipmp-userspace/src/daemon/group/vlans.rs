@@ -35,7 +35,8 @@ pub struct Vlans {
 
 impl Vlans {
     /// No VLANs yet, and the inbound roles that an earlier daemon has left.
-    pub fn adopted(lists: Vec<((u16, IpAddr), Preference)>) -> Self {
+    pub fn adopted(lists: Vec<(u16, IpAddr, Preference)>) -> Self {
+        let lists = lists.into_iter().map(|(vlan, address, list)| ((vlan, address), list));
         Self { roles: VlanRoles::adopted(lists), ..Self::default() }
     }
 

@@ -41,10 +41,10 @@ impl Group {
     ///
     /// # Errors
     /// [`Error::Map`].
-    pub fn inbound_in_vlans(&self) -> Result<Vec<((u16, IpAddr), Preference)>, Error> {
+    pub fn inbound_in_vlans(&self) -> Result<Vec<(u16, IpAddr, Preference)>, Error> {
         let read = |entry: Result<(VlanKey, Preference), _>| {
             let (key, list) = entry.map_err(map_error(MAP))?;
-            Ok(((key.vlan as u16, key.address.into()), list))
+            Ok((key.vlan as u16, key.address.into(), list))
         };
         self.vlan_addresses.iter().map(read).collect()
     }
