@@ -49,7 +49,7 @@ pub fn inbound_in_vlan(address: &Ip, vlan: u32) -> Option<Preference> {
     }
     let key = VlanKey { address: *address, vlan: u64::from(packet::vlan_id(vlan)) };
     // SAFETY: the value is copied at once; it is one word.
-    unsafe { vlan_addresses.get(&key) }.copied()
+    unsafe { vlan_addresses.get(key) }.copied()
 }
 
 /// Adds a sender without a data address, and wakes the daemon when it is new.

@@ -47,7 +47,7 @@ pub fn inspect(skb: *mut __sk_buff, vlan: u32) -> u32 {
     let at_ns = unsafe { bpf_ktime_get_ns() };
     let key = StaleKey::new(address, ethernet.source, packet::vlan_id(vlan));
     // It is there already, or the map is full: the daemon will read it.
-    if stale_neighbours.insert(&key, StaleNeighbour { at_ns, member, pad: 0 }, BPF_NOEXIST.into()).is_ok() {
+    if stale_neighbours.insert(key, StaleNeighbour { at_ns, member, pad: 0 }, BPF_NOEXIST.into()).is_ok() {
         arp_nd::wake(HintKind::StaleNeighbour);
     }
     0
