@@ -73,11 +73,7 @@ pub fn run(ctx: &TcContext) -> i32 {
         return TC_ACT_UNSPEC;
     }
     if count_received(ctx).is_multiple_of(RECEIVE_CHECK) && is_for_this_mac {
-<<<<<<< HEAD
         receive_check::inspect(ctx.skb.skb, vlan);
-=======
-        receive_check::inspect(ctx.skb.skb);
->>>>>>> main
     }
     redirect()
 }
