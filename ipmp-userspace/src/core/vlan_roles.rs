@@ -203,8 +203,8 @@ mod tests {
         roles.follow(&[1], renewed);
         assert_eq!(announced(&roles.actions()).len(), 3, "with another MAC");
         roles.remove(address(20, 1));
-        let gone = address(20, 1);
-        assert_eq!(roles.actions(), [VlanAction::Forget(gone), VlanAction::StopAnnouncing(gone)]);
+        let removed = address(20, 1);
+        assert_eq!(roles.actions(), [VlanAction::Forget(removed), VlanAction::StopAnnouncing(removed)]);
     }
 
     #[test]
