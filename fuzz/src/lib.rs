@@ -7,10 +7,12 @@
 //! | `reply` | replies and events on the control socket | the process on the daemon's socket |
 //! | `text` | addresses, names, settings, times, options | command lines, calls and files |
 //! | `ifconfig` | lines of `ipmp-ifconfig`, netmasks and routes | command lines, a file, the kernel |
+//! | `hostname` | `hostname.*` and `hosts` files, and their import | the operator |
 //! | `mpathd` | `/etc/default/mpathd` | the operator |
 //! | `state` | the file of what there was before | an earlier daemon |
 //! | `netlink` | links, addresses, routes, neighbours | the kernel |
 //! | `proc` | multicast groups and MACs in `/proc` | the kernel |
+//! | `owners` | configuration and state of network managers, command lines of DHCP clients | other programs of the host |
 //! | `btf` | offsets of structures | the kernel |
 //!
 //! Each says whether it accepted the bytes, and panics where something is wrong: where a decoder does, where what was decoded

@@ -1,7 +1,7 @@
 //! Addresses: bytes in map keys, words on the stack of a program.
 
 /// An IP address as a map key: IPv4 in its IPv4-mapped form.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[repr(C, align(8))]
 pub struct Ip {
     /// In network byte order.
@@ -68,7 +68,7 @@ impl From<Ip> for core::net::IpAddr {
 }
 
 /// A MAC as a map key, padded with zeros.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[repr(C, align(8))]
 pub struct MacKey {
     /// The MAC.

@@ -9,6 +9,7 @@
 //! | `steering` | array, 1, mmapable | [`Steering`] | daemon |
 //! | `addresses` | hash, by [`Ip`] | [`Address`] | daemon |
 //! | `learnt` | LRU hash, by [`Ip`] | [`Learnt`] | datapath |
+//! | `stale_neighbours` | hash, by [`StaleKey`] | [`StaleNeighbour`] | datapath |
 //! | `own_macs` | hash, by [`MacKey`] | `u32`, a member's number or [`GROUP_ITSELF`] | daemon |
 //! | `vlans` | array, 64 | `u64`, a bit per VLAN of the group | daemon |
 //! | `counters` | per-CPU array, 16 | [`Counters`] | datapath |
@@ -54,6 +55,10 @@ pub const MAX_GROUPS: usize = 256;
 pub const MAX_ADDRESSES: u32 = 4096;
 /// Maximum number of learnt senders of a group.
 pub const MAX_LEARNT: u32 = if cfg!(feature = "next-layout") { 2048 } else { 1024 };
+/// Maximum number of neighbours that the datapath reports at once.
+pub const MAX_STALE: u32 = 64;
+/// Of the packets that a member receives on a CPU, one in so many is checked for a stale neighbour: a power of two.
+pub const RECEIVE_CHECK: u64 = 64;
 /// Maximum number of devices below a stacked member whose carrier is read with its own.
 pub const MAX_LOWER: usize = 3;
 /// Bytes of the ring buffer of hints.
@@ -170,6 +175,28 @@ pub struct Learnt {
     pub seen_ns: u64,
 }
 
+/// A neighbour that sends packets for a data address to another member than the inbound member.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[repr(C)]
+pub struct StaleKey {
+    /// The data address.
+    pub address: Ip,
+    /// The Ethernet source of the packet: the neighbour, or the router that forwarded it.
+    pub mac: MacKey,
+}
+
+/// What was received from it. Ingress adds it once; the daemon removes it when it has read it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(C)]
+pub struct StaleNeighbour {
+    /// When, `CLOCK_MONOTONIC` in nanoseconds.
+    pub at_ns: u64,
+    /// The member that has received the packet.
+    pub member: u32,
+    /// Zero.
+    pub pad: u32,
+}
+
 /// Traffic of one member, in packets and bytes as they pass the program (segments before segmentation).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[repr(C)]
@@ -221,6 +248,10 @@ mod pod {
     // SAFETY: as above.
     unsafe impl aya::Pod for Learnt {}
     // SAFETY: as above.
+    unsafe impl aya::Pod for StaleKey {}
+    // SAFETY: as above.
+    unsafe impl aya::Pod for StaleNeighbour {}
+    // SAFETY: as above.
     unsafe impl aya::Pod for Counters {}
     // SAFETY: as above.
     unsafe impl aya::Pod for Drops {}
@@ -271,6 +302,8 @@ mod tests {
         assert_eq!(size_of::<Member>(), 24 + 6 + 2 + 4 + 4 + 16 + MAX_LOWER * 24);
         assert_eq!(size_of::<Steering>(), 40);
         assert_eq!(size_of::<Address>(), 16);
+        assert_eq!(size_of::<StaleKey>(), 24);
+        assert_eq!(size_of::<StaleNeighbour>(), 16);
         assert_eq!(size_of::<Watch>(), 24 + 24 + MAX_MEMBERS * (1 + MAX_LOWER) * 24);
         assert_eq!(size_of::<Drops>(), 48);
         assert_eq!(size_of::<ReplyCounters>(), 4 * 8);

@@ -11,6 +11,7 @@ pub mod daemon;
 pub mod datapath;
 pub mod ifconfig;
 pub mod link;
+pub mod owners;
 pub mod probe;
 pub mod stat;
 pub mod types;

@@ -46,6 +46,11 @@ pub const LOG_OF_ALL: &str = include_str!("tutorial/1.6.5-all.txt");
 pub const ALL_LINK_BASED: &str = include_str!("tutorial/1.6.3-link.txt");
 /// 1.6.3: all interfaces, with probes. A page break is removed.
 pub const ALL_PROBE_BASED: &str = include_str!("tutorial/1.6.3-probe.txt");
+/// 1.6.3: groups and interfaces, with link-based failure detection.
+pub const BOOTED_LINK_BASED: [&str; 2] =
+    [include_str!("tutorial/1.6.3-link-groups.txt"), include_str!("tutorial/1.6.3-link-interfaces.txt")];
+/// 1.6.3: interfaces, with probes.
+pub const BOOTED_PROBE_BASED: &str = include_str!("tutorial/1.6.3-probe-interfaces.txt");
 /// 1.7.2: classic IPMP, without probes.
 pub const CLASSIC_LINK: &str = include_str!("tutorial/1.7.2-initial.txt");
 /// 1.7.2: cable 1 is unplugged.
@@ -58,3 +63,41 @@ pub const CLASSIC_PROBE_CABLE_1_OUT: &str = include_str!("tutorial/1.7.3-cable-1
 pub const CLASSIC_LINK_BOOTED: &str = include_str!("tutorial/1.7.4-link.txt");
 /// 1.7.4: the one with probes, after a start.
 pub const CLASSIC_PROBE_BOOTED: &str = include_str!("tutorial/1.7.4-probe.txt");
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::path::Path;
+
+    /// The sources below a directory.
+    fn sources(directory: &Path, text: &mut String) {
+        for entry in fs::read_dir(directory).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                sources(&path, text);
+            } else if path.extension().is_some_and(|extension| extension == "rs") {
+                text.push_str(&fs::read_to_string(&path).unwrap());
+            }
+        }
+    }
+
+    #[test]
+    fn tests_named_in_documentation_exist() {
+        let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+        let mut text = String::new();
+        for directory in ["tests/tests", "ipmp-userspace/src", "ipmp-common/src"] {
+            sources(&root.join(directory), &mut text);
+        }
+        let page = include_str!("../../docs/solaris.md");
+        let (_, table) = page.split_once("\n## Behaviour\n").unwrap();
+        let rows: Vec<&str> = table.lines().filter(|line| line.starts_with("| ")).skip(1).collect();
+        assert_eq!(rows.len(), 55);
+        for row in rows {
+            let names = row.rsplit(" | ").next().unwrap().trim_end_matches(" |");
+            for name in names.split(", ").filter(|name| *name != "-") {
+                let name = name.trim_matches('`');
+                assert!(text.contains(&format!("fn {name}(")), "there is no test {name}: {row}");
+            }
+        }
+    }
+}

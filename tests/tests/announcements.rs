@@ -1,9 +1,9 @@
 //! Announcements of data addresses: which, when, and how many a port receives.
 
-lab::lane!(side_by_side, seconds = 30);
+lab::lane!(side_by_side, seconds = 40);
 
 use std::collections::BTreeSet;
-use std::net::{Ipv4Addr, Ipv6Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::{Arc, Mutex, atomic::AtomicBool};
 use std::time::{Duration, Instant};
 
@@ -308,6 +308,79 @@ fn ipv6_address_claimed_by_advertisement_is_reported_and_announced_once() {
     println!("{claimed}; announced by {macs:02x?}");
     assert_eq!(macs, [inbound]);
     assert_eq!(production.daemon.log_matches(&claimed, 0).len(), 1);
+    production.assert_clean();
+}
+
+/// Has a neighbour know an address under this MAC.
+fn set_neighbour(peer: &Host, address: IpAddr, mac: Mac, nud: &str) {
+    let (mac, dev) = (lab::show_mac(mac), host::INTERFACE);
+    peer.namespace().ip(&format!("neigh replace {address} lladdr {mac} dev {dev} nud {nud}")).unwrap();
+}
+
+/// A neighbour that has the MAC of another member than the inbound member is corrected.
+fn assert_corrected(production: &Production<'_>, peer: &Host, address: IpAddr, inbound: Mac, wrong: Mac) {
+    assert_eq!(peer.ping(address, 2, SECOND / 100, TIMEOUT).unwrap().answered, 2);
+    set_neighbour(peer, address, wrong, "reachable");
+    let start = Instant::now();
+    let mut known = None;
+    // Without a correction, Linux resolves it again after 20 s.
+    while known != Some(inbound) && start.elapsed() < 10 * SECOND {
+        peer.ping(address, 50, SECOND / 200, TIMEOUT).unwrap();
+        known = peer.neighbour(address).unwrap();
+    }
+    println!("{address}: corrected after {:.1} s", start.elapsed().as_secs_f32());
+    assert_eq!(known, Some(inbound), "{}", production.show());
+}
+
+/// A neighbour that has the MAC of this member for ever is sent three corrections, and is listed.
+fn assert_listed(production: &Production<'_>, peer: &Host, inbound: Mac, wrong: &lab::Member) {
+    let address = IpAddr::from(DATA);
+    set_neighbour(peer, address, wrong.mac(), "permanent");
+    let replies =
+        PacketSocket::open(peer.namespace(), Some(host::INTERFACE), &filter::ethertype(0x0806)).unwrap();
+    let mac = lab::show_mac(peer.mac());
+    let line = format!(
+        "Neighbour {mac} still sends packets for data address {DATA} of group {GROUP} to the MAC of {}",
+        wrong.name()
+    );
+    let is_logged = || {
+        peer.ping(address, 50, SECOND / 200, TIMEOUT).unwrap();
+        !production.daemon.log_matches(&line, 0).is_empty()
+    };
+    assert!(wait_until(TIMEOUT, is_logged), "{}", production.daemon.log().join("\n"));
+    peer.ping(address, 300, SECOND / 200, TIMEOUT).unwrap();
+    let mut corrections = 0;
+    replies
+        .receive_for(SECOND / 10, |seen, frame| {
+            let is_correction = frame[20..22] == [0, 2] && frame[22..28] == inbound;
+            corrections += usize::from(!seen.outgoing && is_correction && frame[..6] == peer.mac());
+        })
+        .unwrap();
+    assert_eq!((corrections, production.daemon.log_matches(&line, 0).len()), (3, 1));
+    assert_eq!(peer.neighbour(address).unwrap(), Some(wrong.mac()));
+    let listed = format!("neighbour {mac}: still sends packets for {DATA} to the MAC of {}", wrong.name());
+    assert!(production.show().contains(&listed), "{}", production.show());
+    println!("{line}");
+}
+
+#[test]
+fn neighbour_that_missed_announcements_is_corrected_and_static_one_is_listed() {
+    lab::needs_root!();
+    let lab = Lab::tutorial().unwrap();
+    // Later announcements do not correct it.
+    let production =
+        Production::builder(&lab).settings("announce-count=1 announce-interval=3600s").create().unwrap();
+    let inbound = |address: IpAddr| lab.member(&production.inbound(address).unwrap()).mac();
+    let wrong = |address| lab.members().iter().find(|member| member.mac() != inbound(address)).unwrap();
+    std::thread::scope(|scope| {
+        let address = IpAddr::from(DATA);
+        let (mac, other) = (inbound(address), wrong(address));
+        let (lab, production) = (&lab, &production);
+        scope.spawn(move || assert_listed(production, lab.peer(1), mac, other));
+        for address in [address, DATA6.into()] {
+            assert_corrected(production, lab.peer(0), address, inbound(address), wrong(address).mac());
+        }
+    });
     production.assert_clean();
 }
 

@@ -186,11 +186,11 @@ fn hundred_addresses_on_eight_members_are_answered_while_members_go_and_return()
     // All but one go, two in each turn, then all return at once.
     let (last, others) = lab.members().split_last().unwrap();
     let mut left = lab.members().len();
-    for gone in others.chunks(2) {
-        for member in gone {
+    for pulled in others.chunks(2) {
+        for member in pulled {
             member.cable().pull().unwrap();
         }
-        left -= gone.len();
+        left -= pulled.len();
         check(left, &format!("{left} members left"));
     }
     assert_eq!(production.inbound(DATA).unwrap(), last.name());

@@ -1,5 +1,5 @@
-//! Changes of addresses, links and routes that the daemon has not seen one by one: messages of the kernel that were lost
-//! because nobody read them, and a flush.
+//! Changes of addresses, links and routes that the daemon has not seen one by one: messages of the kernel that were
+//! lost because the daemon was stopped, and a flush.
 
 lab::lane!(alone);
 

@@ -158,6 +158,8 @@ pub enum HintKind {
     Learnt = 2,
     /// A membership report was sent: multicast groups of the group interface changed, or a querier asked.
     Report = 3,
+    /// A neighbour sends packets for a data address to another member than its inbound member.
+    StaleNeighbour = 4,
 }
 
 /// Wakes the daemon, which then reads the current state.

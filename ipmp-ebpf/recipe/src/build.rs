@@ -41,7 +41,9 @@ impl Objects<'_> {
     ///
     /// [`Missing`], whose text names the remedy, or is the compiler's output.
     pub fn make(&self) -> Result<Vec<PathBuf>, Missing> {
-        if let Some(from) = env::var_os("IPMP_BPF_OBJECTS").filter(|v| !v.is_empty()) {
+        // Objects built elsewhere have no features.
+        let prebuilt = env::var_os("IPMP_BPF_OBJECTS").filter(|v| !v.is_empty() && self.features.is_empty());
+        if let Some(from) = prebuilt {
             return self.copy_prebuilt(Path::new(&from));
         }
         let toolchain = Toolchain::find()?;

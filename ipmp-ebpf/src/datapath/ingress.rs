@@ -10,7 +10,7 @@ use aya_ebpf::{
 use ipmp_common::{
     frame::{self, ARP_REPLY, Arp, Ethernet, Frame, Nd, Payload, ethertype},
     hash::filter_bit,
-    maps::{AddressKind, Ip, MacKey, Member, ProbeReplyKind},
+    maps::{AddressKind, Ip, MacKey, Member, ProbeReplyKind, RECEIVE_CHECK},
     nd,
     steer::Preference,
 };
@@ -25,7 +25,7 @@ use crate::{
     },
     member,
     packet::{self, PACKET_HOST, UNTAGGED},
-    probe_replies, trace,
+    probe_replies, receive_check, trace,
 };
 
 /// The owner of a frame's target address.
@@ -74,7 +74,10 @@ pub fn run(ctx: &TcContext) -> i32 {
     if !packet::frame(ctx).set_destination(group_mac().bytes()) {
         return TC_ACT_UNSPEC;
     }
-    accept(ctx)
+    if count_received(ctx) % RECEIVE_CHECK == 0 && is_for_this_mac {
+        receive_check::inspect(ctx.skb.skb);
+    }
+    redirect()
 }
 
 /// Whether the destination may be an address of a member itself; always true if it is not IP.
@@ -229,16 +232,27 @@ fn owner(ip: &Ip) -> Owner {
     }
 }
 
-/// Redirects the packet to the group interface, as received there.
+/// Redirects multicast or broadcast to the group interface, as received there.
 #[inline(always)]
 fn accept(ctx: &TcContext) -> i32 {
-    if let Some(mine) = counters.get_ptr_mut(MEMBER.load()) {
-        // SAFETY: fields of a per-CPU value.
-        unsafe {
-            count::add(&raw mut (*mine).in_packets, 1);
-            count::add(&raw mut (*mine).in_bytes, ctx.len() as u64);
-        }
+    count_received(ctx);
+    redirect()
+}
+
+/// Counts a packet for the group, and returns how many there are now on this CPU.
+#[inline(always)]
+fn count_received(ctx: &TcContext) -> u64 {
+    let Some(mine) = counters.get_ptr_mut(MEMBER.load()) else { return 1 };
+    // SAFETY: fields of a per-CPU value.
+    unsafe {
+        count::add(&raw mut (*mine).in_packets, 1);
+        count::add(&raw mut (*mine).in_bytes, ctx.len() as u64);
+        (*mine).in_packets
     }
+}
+
+#[inline(always)]
+fn redirect() -> i32 {
     // SAFETY: a helper without pointers.
     unsafe { bpf_redirect(GROUP_IFINDEX.load(), BPF_F_INGRESS as u64) as i32 }
 }

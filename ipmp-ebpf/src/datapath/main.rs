@@ -17,6 +17,7 @@ mod member;
 mod membership_reports;
 mod packet;
 mod probe_replies;
+mod receive_check;
 mod trace;
 
 use aya_ebpf::{macros::classifier, programs::TcContext};

@@ -10,7 +10,8 @@ use ipmp_common::{
     address::Mac,
     maps::{
         Address, Counters, Drops, HINTS_BYTES, Hint, Ip, Learnt, MAX_ADDRESSES, MAX_GROUPS, MAX_LEARNT,
-        MacKey, Member, PROBE_REPLIES_BYTES, ProbeReply, ReplyCounters, ReplyWindows, Steering,
+        MAX_STALE, MacKey, Member, PROBE_REPLIES_BYTES, ProbeReply, ReplyCounters, ReplyWindows, StaleKey,
+        StaleNeighbour, Steering,
     },
     steer::{MAX_MEMBERS, MemberSet, Preference, SLOTS},
 };
@@ -49,6 +50,8 @@ pub static live: Array<MemberSet, MAX_GROUPS, MMAPABLE> = Array::new();
 pub static addresses: HashMap<Ip, Address, { MAX_ADDRESSES as usize }> = HashMap::new();
 #[btf_map]
 pub static learnt: LruHashMap<Ip, Learnt, { MAX_LEARNT as usize }> = LruHashMap::new();
+#[btf_map]
+pub static stale_neighbours: HashMap<StaleKey, StaleNeighbour, { MAX_STALE as usize }> = HashMap::new();
 #[btf_map]
 pub static own_macs: HashMap<MacKey, u32, { MAX_MEMBERS + 1 }> = HashMap::new();
 #[btf_map]

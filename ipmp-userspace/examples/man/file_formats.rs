@@ -13,8 +13,9 @@ pub fn configuration() -> Page {
     page.heading("SYNOPSIS").lines("/etc/ipmp/ipmp.toml\n/etc/ipmp/ipmp.d/*.toml");
     page.heading("DESCRIPTION").paragraph(
         "These files describe the groups of a host in TOML. All have the same form; a group is in one file. \
-         ipmpctl check reports mistakes with file, line and column. This version checks the files only: \
-         ipmpd does not read them, and groups are configured with ipmpctl.",
+         ipmpctl check reports mistakes with file, line and column, ipmpctl diff what differs from what runs, and \
+         ipmpctl apply changes the groups to what the files describe. ipmpd creates the groups at its start, and applies \
+         the files on SIGHUP.",
     );
     page.heading("KEYS");
     for (name, table) in [
@@ -29,7 +30,7 @@ pub fn configuration() -> Page {
         add_keys(page.subheading(name), table);
     }
     page.heading("EXAMPLE").lines(EXAMPLE);
-    page.see_also("ipmpctl-check(1), ipmpctl-set(1), ipmpd(8)");
+    page.see_also("ipmpctl-check(1), ipmpctl-apply(1), ipmpctl-save(1), ipmpctl-set(1), ipmpd(8)");
     page
 }
 

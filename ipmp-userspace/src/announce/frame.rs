@@ -21,14 +21,24 @@ const SHORTEST: usize = 60;
 
 /// An ARP request from one MAC to another, or to all: who has `target`, tell `sender`.
 pub(crate) fn arp_request(from: [u8; 6], to: [u8; 6], sender: Ipv4Addr, target: Ipv4Addr) -> Vec<u8> {
+    arp(ArpOperation::REQUEST, (from, sender), ([0; 6], target), to)
+}
+
+/// An ARP packet to `to`, from one hardware and protocol address to another.
+fn arp(
+    operation: ArpOperation,
+    (from, sender): ([u8; 6], Ipv4Addr),
+    (target_mac, target): ([u8; 6], Ipv4Addr),
+    to: [u8; 6],
+) -> Vec<u8> {
     let mut frame = Vec::with_capacity(SHORTEST);
     let arp = ArpPacket::new(
         ArpHardwareId::ETHERNET,
         EtherType::IPV4,
-        ArpOperation::REQUEST,
+        operation,
         &from,
         &sender.octets(),
-        &[0; 6],
+        &target_mac,
         &target.octets(),
     );
     let written = arp
@@ -67,18 +77,28 @@ impl Announcement {
                 arp_request(self.mac, [0xff; 6], Ipv4Addr::UNSPECIFIED, address)
             }
             IpAddr::V4(address) => arp_request(self.mac, [0xff; 6], address, address),
-            IpAddr::V6(address) => self.advertisement(address),
+            IpAddr::V6(address) => self.advertisement(address, ALL_NODES_MAC),
         };
         tagged(frame, self.vlan)
     }
 
-    fn advertisement(&self, address: Ipv6Addr) -> Vec<u8> {
+    /// The frame that corrects one neighbour: an ARP reply, or an advertisement, to its MAC. Its IP address is not known, so
+    /// that the target is the address itself, and an advertisement is for all nodes (RFC 6085).
+    pub fn correction(&self, to: [u8; 6]) -> Vec<u8> {
+        let frame = match self.address {
+            IpAddr::V4(address) => arp(ArpOperation::REPLY, (self.mac, address), (to, address), to),
+            IpAddr::V6(address) => self.advertisement(address, to),
+        };
+        tagged(frame, self.vlan)
+    }
+
+    fn advertisement(&self, address: Ipv6Addr, to: [u8; 6]) -> Vec<u8> {
         let header = NeighborAdvertisementHeader { router: self.router, solicited: false, r#override: true };
         let mut payload = address.octets().to_vec();
         payload.extend([nd::TARGET_LINK_LAYER_ADDRESS, 1]);
         payload.extend(self.mac);
         let mut frame = Vec::with_capacity(86);
-        let written = PacketBuilder::ethernet2(self.mac, ALL_NODES_MAC)
+        let written = PacketBuilder::ethernet2(self.mac, to)
             .ipv6(address.octets(), ALL_NODES.octets(), HOP_LIMIT)
             .icmpv6(Icmpv6Type::NeighborAdvertisement(header))
             .write(&mut frame, &payload);
@@ -92,6 +112,10 @@ mod tests {
     use super::*;
 
     fn frame(address: &str, router: bool) -> Vec<u8> {
+        announcement(address, router).frame()
+    }
+
+    fn announcement(address: &str, router: bool) -> Announcement {
         let mac = [2, 0, 0, 0, 0, 7];
         Announcement {
             group: 1,
@@ -102,7 +126,19 @@ mod tests {
             router,
             probe: false,
         }
-        .frame()
+    }
+
+    #[test]
+    fn correction_is_unicast_reply_or_advertisement() {
+        let to = [4, 0, 0, 0, 0, 9];
+        let mut expected = to.to_vec();
+        expected.extend([2, 0, 0, 0, 0, 7, 0x08, 0x06, 0, 1, 8, 0, 6, 4, 0, 2]);
+        expected.extend([2, 0, 0, 0, 0, 7, 192, 168, 178, 200, 4, 0, 0, 0, 0, 9, 192, 168, 178, 200]);
+        expected.resize(60, 0);
+        assert_eq!(announcement("192.168.178.200", false).correction(to), expected);
+        let mut expected = frame("2001:db8::c8", true);
+        expected[..6].copy_from_slice(&to);
+        assert_eq!(announcement("2001:db8::c8", true).correction(to), expected);
     }
 
     #[test]

@@ -40,6 +40,10 @@ const ANNOUNCE_WAIT: Duration = Duration::from_secs(2);
 const DETECT_AGAIN: Duration = Duration::from_secs(10);
 /// Every address is announced at least this often, however many a member has.
 const ROUND: Duration = Duration::from_secs(60);
+/// For how long after an announcement neighbours that have missed it are corrected.
+pub const CORRECTED_FOR: Duration = Duration::from_secs(120);
+/// Most corrections through a member in a second: forged senders must not displace announcements.
+const CORRECTIONS: usize = 3;
 /// Families are counted separately: ARP inspection does not count advertisements.
 const FAMILIES: usize = 2;
 
@@ -117,6 +121,8 @@ struct Port {
     addresses: [usize; FAMILIES],
     /// When the latest frames were sent, by family: as many as the rate needs.
     sent: [VecDeque<Time>; FAMILIES],
+    /// Corrections in the last second.
+    corrected: Vec<Time>,
     /// When the last one was sent; before any, since when it has addresses.
     spoke: Time,
 }
@@ -195,6 +201,36 @@ impl Schedule {
             entry.left = entry.left.max(1);
             entry.due = now;
         }
+    }
+
+    /// The announcement of an address, to correct a neighbour that has sent to another member at this time: `None` if the last
+    /// announcement was more than [`CORRECTED_FOR`] before.
+    pub fn announced(
+        &self,
+        group: u32,
+        vlan: Option<u16>,
+        address: IpAddr,
+        at: Time,
+    ) -> Option<&Announcement> {
+        let entry = self.entries.get(&(group, vlan, address))?;
+        let is_recent = entry.sent.is_some_and(|sent| at < sent + CORRECTED_FOR);
+        is_recent.then_some(&entry.announcement)
+    }
+
+    /// Whether a correction of this announcement may be sent now; it is counted as sent.
+    pub fn correct(&mut self, announcement: &Announcement, now: Time) -> bool {
+        let (pace, family) = (self.pace(announcement.group), family(announcement.address));
+        let Some(port) = self.ports.get_mut(&announcement.ifindex) else { return false };
+        port.corrected.retain(|sent| now < *sent + RATE_TIME);
+        if port.corrected.len() >= CORRECTIONS || port.free_at(&pace, family).is_some_and(|free| free > now) {
+            return false;
+        }
+        port.corrected.push(now);
+        let spoke = port.spoke;
+        port.record(&pace, family, now);
+        // Not every switch has seen it.
+        port.spoke = spoke;
+        true
     }
 
     /// Whether it is not yet known if another host has the address.
@@ -668,6 +704,25 @@ mod tests {
         assert!(!schedule.conflict(1, None, address(200), at(17_000)), "it is announced, and defended");
         schedule.defend(1, None, address(200), at(17_000));
         assert_eq!(schedule.take(at(17_000)).len(), 1);
+    }
+
+    #[test]
+    fn corrections_follow_an_announcement_and_leave_room_for_others() {
+        let mut schedule = Schedule::default();
+        for last in 200..209 {
+            schedule.announce(announcement(address(last), 3), at(0));
+        }
+        let announced = |schedule: &Schedule, time| schedule.announced(1, None, address(200), time).copied();
+        assert_eq!(announced(&schedule, at(0)), None, "not announced yet");
+        schedule.take(at(0));
+        assert_eq!(announced(&schedule, at(119_999)), Some(announcement(address(200), 3)));
+        assert_eq!(announced(&schedule, at(120_000)), None);
+        let one = announcement(address(200), 3);
+        let sent: Vec<bool> =
+            [0, 1, 1000, 1001, 1002, 1003].map(|time| schedule.correct(&one, at(time))).into();
+        // Ten frames in a second, three of them corrections.
+        assert_eq!(sent, [true, false, true, true, true, false]);
+        assert!(schedule.correct(&announcement("2001:db8::1".parse().unwrap(), 3), at(2001)));
     }
 
     #[test]

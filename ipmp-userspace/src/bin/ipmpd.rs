@@ -7,7 +7,7 @@ use std::{
         fd::{BorrowedFd, FromRawFd},
         unix::net::UnixListener,
     },
-    path::Path,
+    path::{Path, PathBuf},
     process::ExitCode,
     time::Duration,
 };
@@ -16,8 +16,10 @@ use anyhow::{Context, Result, bail};
 use caps::{CapSet, Capability, CapsHashSet};
 use clap::Parser;
 use ipmp::{
+    config,
     control::{self, socket::Listening},
     daemon::{self, Arguments, EventLoop},
+    ifconfig,
 };
 use nix::{
     sched::{CloneFlags, setns},
@@ -109,20 +111,48 @@ fn runtime() -> Result<tokio::runtime::Runtime> {
 
 async fn serve(arguments: &Arguments, socket: Socket) -> Result<()> {
     let namespace = arguments.netns.clone().unwrap_or_default();
-    let (event_loop, requests) = EventLoop::start(
+    let (mut event_loop, requests) = EventLoop::start(
         namespace,
         arguments.datapath_log,
         arguments.sentinel_interval,
-        arguments.config.clone(),
+        defaults_file(arguments),
     )
     .await?;
+    let directory = arguments.config_dir.clone();
+    let directory = directory.unwrap_or_else(|| config::directory(arguments.netns.as_deref()));
+    event_loop.configure(directory).await;
     let clients = control::server::start(socket.listener()?, requests, event_loop.feeds())?;
     drop_capabilities()?;
-    // Fails without a service manager.
-    let _ = sd_notify::notify(&[sd_notify::NotifyState::Ready]);
+    match &arguments.hostname_dir {
+        Some(directory) => start_hostname_files(directory.clone(), arguments)?,
+        None => notify_ready(),
+    }
     event_loop.log_started(socket.name());
     event_loop.run().await?;
     let _ = tokio::time::timeout(LAST_REPLIES, clients).await;
+    Ok(())
+}
+
+fn notify_ready() {
+    // Fails without a service manager.
+    let _ = sd_notify::notify(&[sd_notify::NotifyState::Ready]);
+}
+
+/// The file with the defaults of groups; `None`: that of the host.
+fn defaults_file(arguments: &Arguments) -> Option<PathBuf> {
+    let beside = || arguments.hostname_dir.as_ref().map(|directory| directory.join("default/mpathd"));
+    arguments.config.clone().or_else(|| beside().filter(|path| path.exists()))
+}
+
+/// Executes the hostname files in a thread, as a client of this daemon: each line is what `ipmp-ifconfig` does with it.
+fn start_hostname_files(directory: PathBuf, arguments: &Arguments) -> Result<()> {
+    let socket = control::socket::path(arguments.socket.as_deref(), arguments.netns.as_deref())?;
+    let execute = move || {
+        ifconfig::start(&directory, &socket);
+        notify_ready();
+    };
+    let thread = std::thread::Builder::new().name("hostname-files".into());
+    thread.spawn(execute).context("cannot start the thread that executes the hostname files")?;
     Ok(())
 }
 

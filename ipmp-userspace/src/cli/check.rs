@@ -27,18 +27,16 @@ pub struct Check {
     /// Files [default: ipmp.toml and ipmp.d/*.toml of the directory]
     #[arg(value_name = "FILE")]
     files: Vec<PathBuf>,
-    /// Directory of the configuration
-    #[arg(long, value_name = "DIRECTORY", default_value = config::DIRECTORY)]
-    config_dir: PathBuf,
+    /// Directory of the configuration [default: /etc/ipmp, with --netns /etc/netns/NAME/ipmp]
+    #[arg(long, value_name = "DIRECTORY")]
+    config_dir: Option<PathBuf>,
 }
 
 impl Command for Check {
     fn execute(&self, invocation: &Invocation<'_>, _out: &mut dyn Write) -> Result<Outcome, Error> {
-        let files = if self.files.is_empty() {
-            files::of_directory(&self.config_dir)
-        } else {
-            Ok(self.files.clone())
-        };
+        let directory = self.config_dir.clone().unwrap_or_else(|| config::directory(invocation.netns));
+        let files =
+            if self.files.is_empty() { files::of_directory(&directory) } else { Ok(self.files.clone()) };
         let (configuration, mut findings) = match &files {
             Ok(files) => config::load(files),
             Err(finding) => (Configuration::default(), vec![finding.clone()]),
@@ -46,7 +44,7 @@ impl Command for Check {
         match Host::read() {
             Ok(host) => config::host::check(&configuration, &host, &mut findings),
             Err(error) => findings.push(Finding::warning(
-                &Place::whole(self.config_dir.clone()),
+                &Place::whole(directory),
                 format!("the interfaces of this host are not checked: {error}"),
             )),
         }

@@ -20,6 +20,8 @@ pub enum Exit {
     NotPermitted,
     /// The daemon ended during `monitor`.
     DaemonEnded,
+    /// `diff --exit-code` found differences.
+    Differs,
     /// The result of `health`, with the exit status of a monitoring plugin.
     Health(HealthLevel),
 }
@@ -74,6 +76,7 @@ impl Exit {
             Self::NoDaemon => 3,
             Self::NotPermitted => 4,
             Self::DaemonEnded => 5,
+            Self::Differs => 10,
             Self::Health(level) => level.code(),
         }
     }
@@ -87,6 +90,7 @@ impl Exit {
             Self::NoDaemon => "no-daemon",
             Self::NotPermitted => "not-permitted",
             Self::DaemonEnded => "daemon-ended",
+            Self::Differs => "differs",
             Self::Health(_) => "health",
         }
     }
@@ -124,6 +128,12 @@ pub enum Error {
         /// How long it has waited.
         timeout: Span,
     },
+    /// `save` cannot write the files.
+    #[error("{0}")]
+    Save(String),
+    /// What `import` has read has no equivalent.
+    #[error("{0}")]
+    Import(String),
     /// Standard output cannot be written.
     #[error("cannot write to standard output: {0}")]
     Output(#[source] io::Error),
@@ -139,7 +149,9 @@ impl Error {
             Self::Daemon(client::Error::Contact { .. } | client::Error::Unreachable { .. })
             | Self::Start(_) => Exit::NoDaemon,
             Self::Daemon(client::Error::Stopped(_) | client::Error::Killed(_)) => Exit::DaemonEnded,
-            Self::Daemon(_) | Self::NotOnline { .. } | Self::Output(_) => Exit::Refused,
+            Self::Daemon(_) | Self::NotOnline { .. } | Self::Import(_) | Self::Save(_) | Self::Output(_) => {
+                Exit::Refused
+            }
         }
     }
 

@@ -1,20 +1,24 @@
 //! `ipmpctl`: one module per verb, which builds the request from its arguments and prints the reply.
 
 pub mod address;
+pub mod apply;
 pub mod attach;
 pub mod check;
 pub mod create;
 pub mod destroy;
 pub mod detach;
+pub mod diff;
 pub mod error;
 pub mod explain;
 pub mod health;
 pub mod host;
 pub mod if_mpadm;
+pub mod import;
 pub mod monitor;
 pub mod offline;
 pub mod online;
 mod output;
+pub mod save;
 pub mod set;
 pub mod show;
 pub mod start;
@@ -55,7 +59,8 @@ Exit status:
   4  permission denied: changes require root or membership in the group ipmp; commands that only
      show something do not
   5  ipmpd ended during monitor
-  health has exit statuses of its own: ipmpctl health --help; check has 1 if it found a mistake
+  10 diff --exit-code: the files differ from what runs
+  health has exit statuses of its own: ipmpctl health --help; check, diff and apply have 1 if a file has a mistake
 
 Output of --json, one object per line on standard output:
   {\"version\":1,\"groups\":[...]}                         show, show GROUP
@@ -64,17 +69,19 @@ Output of --json, one object per line on standard output:
   {\"version\":1,\"event\":{...}}                          monitor, one line per event
   {\"version\":1,\"targets\":[...]}                        target list, target discover
   {\"version\":1,\"health\":{\"status\":...,\"message\":...}}  health
-  {\"version\":1,\"findings\":[...]}                       check: file, line, column, severity, message
+  {\"version\":1,\"findings\":[...]}                       check, and diff and apply if a file has a mistake:
+                                                         file, line, column, severity, message
   {\"version\":1,\"changed\":...,\"notes\":[...]}            every other command; notes: side effects and hints, a sentence each
   {\"version\":1,\"error\":{\"reason\":...,\"message\":...}}   errors, in addition to the message on standard error
 The Varlink interface net.ipmp.Manager documents the fields. The version changes when a field is removed or changes its
 meaning; new fields do not change it.
 
 A command whose result holds already succeeds: attach of a member, offline of an offline member, address add of an address
-of the group, set of the same value. It changes nothing, a note says so, and with --json changed is false.
+of the group, set of the same value. It changes nothing, a note reports it, and with --json changed is false.
 
 Commands that change something start ipmpd if it does not run; show, explain, monitor, target list, health,
-wait-online and check do not.
+wait-online, check, diff, apply --dry-run, save and import do not. Where ipmpd.service is installed, systemd alone starts
+it, and its socket starts it for every command.
 Every ADDRESS may be a host name from /etc/hosts or DNS instead: node1/24, or node1 as a target.
 
 Environment:
@@ -139,6 +146,10 @@ verbs! {
     health::Health,
     wait_online::WaitOnline,
     check::Check,
+    diff::Diff,
+    apply::Apply,
+    save::Save,
+    import::Import,
 }
 
 /// The command line of `ipmpctl`, for man pages and completions.

@@ -5,7 +5,8 @@ use crate::control::{Request, Setting, setting};
 
 /// Change settings of a group or a member
 ///
-/// Either all settings are applied or none. They are kept until the group is removed or the host restarts.
+/// Either all settings are applied or none. They are kept until the group is removed or the host restarts;
+/// `ipmpctl save` writes them into the configuration files.
 #[derive(Debug, clap::Args)]
 #[command(after_help = format!("Examples:\n  ipmpctl set production0 fdt=1s failback=no\n  ipmpctl set eth2 standby=on\n\n{}", setting::help()))]
 pub struct Set {

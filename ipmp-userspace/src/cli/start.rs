@@ -12,9 +12,17 @@ use std::{
 
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
 
-use crate::control::{Client, client};
+use crate::control::{Client, client, socket};
 
 const PROGRAM: &str = "ipmpd";
+/// Where unit files of systemd are: see systemd.unit(5).
+const UNITS: [&str; 5] = [
+    "etc/systemd/system",
+    "run/systemd/system",
+    "usr/local/lib/systemd/system",
+    "usr/lib/systemd/system",
+    "lib/systemd/system",
+];
 /// Time for the daemon to load its eBPF programs and adopt existing groups.
 const LIMIT: Duration = Duration::from_secs(10);
 /// Interval between attempts to connect.
@@ -26,6 +34,11 @@ const MAX_STDERR: usize = 16 * 1024;
 #[derive(Debug, thiserror::Error)]
 #[allow(missing_docs, reason = "the fields are what the text of the variant names")]
 pub enum Error {
+    /// It is started by systemd, which supervises it, and is not running.
+    #[error(
+        "ipmpd is not running, and only systemd starts it here: systemctl start {0} (systemctl status {0} shows why it ended)"
+    )]
+    Service(String),
     /// The program does not exist.
     #[error("cannot start {}: not found; install it beside ipmpctl or in PATH", .0.display())]
     Missing(PathBuf),
@@ -54,7 +67,13 @@ pub struct Daemon {
 
 impl Daemon {
     /// The daemon that is installed beside this program, else the one on the `PATH`.
+    ///
+    /// # Errors
+    /// [`Error::Service`] where systemd starts it.
     pub fn new(socket: &Path, netns: Option<&str>) -> Result<Self, Error> {
+        if let Some(unit) = service(Path::new("/"), socket, netns) {
+            return Err(Error::Service(unit));
+        }
         let beside = std::env::current_exe().ok().map(|path| path.with_file_name(PROGRAM));
         let program = beside.filter(|path| path.is_file()).unwrap_or_else(|| PROGRAM.into());
         Self::with_program(&program, socket, netns)
@@ -151,6 +170,19 @@ impl Daemon {
     }
 }
 
+/// The unit that starts the daemon of this socket, where systemd is the service manager and has one.
+fn service(root: &Path, socket: &Path, netns: Option<&str>) -> Option<String> {
+    // As sd_booted(3) does.
+    let is_booted = root.join("run/systemd/system").is_dir();
+    let is_default = socket::path(None, netns).is_ok_and(|default| default == socket);
+    let (file, unit) = match netns {
+        Some(name) => ("ipmpd@.service", format!("ipmpd@{name}.service")),
+        None => ("ipmpd.service", "ipmpd.service".to_owned()),
+    };
+    let is_installed = || UNITS.iter().any(|directory| root.join(directory).join(file).is_file());
+    (is_booted && is_default && is_installed()).then_some(unit)
+}
+
 /// The end of the daemon's standard error.
 struct Stderr {
     pipe: Option<ChildStderr>,
@@ -197,6 +229,24 @@ mod tests {
     use tempfile::TempDir;
 
     use super::*;
+
+    #[test]
+    fn daemon_is_started_by_systemd_where_its_unit_is_installed() {
+        let root = TempDir::new().unwrap();
+        let default = socket::path(None, None).unwrap();
+        let blue = socket::path(None, Some("blue")).unwrap();
+        let of = |socket: &Path, netns| service(root.path(), socket, netns);
+        let units = root.path().join("usr/lib/systemd/system");
+        fs::create_dir_all(&units).unwrap();
+        fs::write(units.join("ipmpd.service"), "").unwrap();
+        assert_eq!(of(&default, None), None, "systemd does not run");
+        fs::create_dir_all(root.path().join("run/systemd/system")).unwrap();
+        assert_eq!(of(&default, None).as_deref(), Some("ipmpd.service"));
+        assert_eq!(of(Path::new("/tmp/other.sock"), None), None);
+        assert_eq!(of(&blue, Some("blue")), None);
+        fs::write(units.join("ipmpd@.service"), "").unwrap();
+        assert_eq!(of(&blue, Some("blue")).as_deref(), Some("ipmpd@blue.service"));
+    }
 
     /// A shell script in place of ipmpd.
     fn daemon(directory: &TempDir, script: &str) -> Daemon {

@@ -9,21 +9,44 @@ use super::{Configuration, Finding, Place, check, read};
 
 /// The directory of the configuration.
 pub const DIRECTORY: &str = "/etc/ipmp";
+/// Directories of the network namespaces, as ip-netns(8) has them.
+const NAMESPACES: &str = "/etc/netns";
 /// Largest file in bytes.
 const LARGEST: u64 = 1 << 20;
+
+/// The directory of the configuration, of a network namespace if it has a name.
+pub fn directory(netns: Option<&str>) -> PathBuf {
+    netns.map_or_else(|| DIRECTORY.into(), |netns| Path::new(NAMESPACES).join(netns).join("ipmp"))
+}
 
 /// The files of a directory in the order in which they are read: `ipmp.toml`, then `ipmp.d/*.toml` by name.
 ///
 /// # Errors
 /// A directory that cannot be read, as a finding.
 pub fn of_directory(directory: &Path) -> Result<Vec<PathBuf>, Finding> {
+    let files = found_in(directory)?;
+    if files.is_empty() {
+        let further = directory.join("ipmp.d");
+        return Err(Finding::error(
+            &Place::whole(directory.join("ipmp.toml")),
+            format!("there is no configuration: create this file, or a file in {}", further.display()),
+        ));
+    }
+    Ok(files)
+}
+
+/// The same; it is no error if there are none.
+///
+/// # Errors
+/// A directory that cannot be read, as a finding.
+pub fn found_in(directory: &Path) -> Result<Vec<PathBuf>, Finding> {
     let failed = |path: &Path, error: &io::Error| {
         Finding::error(&Place::whole(path.to_owned()), format!("cannot read it: {error}"))
     };
     let mut files = Vec::new();
     let main = directory.join("ipmp.toml");
     match main.try_exists() {
-        Ok(true) => files.push(main.clone()),
+        Ok(true) => files.push(main),
         Ok(false) => {}
         Err(error) => return Err(failed(&main, &error)),
     }
@@ -42,12 +65,6 @@ pub fn of_directory(directory: &Path) -> Result<Vec<PathBuf>, Finding> {
         }
         Err(error) if error.kind() == io::ErrorKind::NotFound => {}
         Err(error) => return Err(failed(&further, &error)),
-    }
-    if files.is_empty() {
-        return Err(Finding::error(
-            &Place::whole(main),
-            format!("there is no configuration: create this file, or a file in {}", further.display()),
-        ));
     }
     Ok(files)
 }
@@ -69,7 +86,7 @@ pub fn load(files: &[PathBuf]) -> (Configuration, Vec<Finding>) {
 }
 
 /// The same of texts that have been read.
-pub(super) fn parse(texts: &[(PathBuf, String)]) -> (Configuration, Vec<Finding>) {
+pub fn parse(texts: &[(PathBuf, String)]) -> (Configuration, Vec<Finding>) {
     let mut configuration = Configuration::default();
     let mut findings = Vec::new();
     for (file, text) in texts {

@@ -9,18 +9,20 @@ pub mod files;
 pub mod finding;
 pub mod host;
 pub mod keys;
+pub mod plan;
 mod read;
+pub mod save;
 pub mod schema;
 pub mod value;
 
 use std::net::IpAddr;
 
-pub use files::{DIRECTORY, load};
+pub use files::{DIRECTORY, directory, load, parse};
 pub use finding::{Finding, Place, Severity};
 
 use crate::{
     control::{DataAddress, Setting, TestAddressSpec},
-    link::Mac,
+    link::{Mac, RouteEntry},
 };
 
 /// A value with its place in a file.
@@ -72,6 +74,14 @@ pub struct Group {
     pub members: Vec<Member>,
 }
 
+impl Group {
+    /// All its routes: those by its gateways first.
+    pub fn all_routes(&self) -> impl Iterator<Item = RouteEntry> {
+        let gateways = self.gateways.iter().map(|gateway| RouteEntry::default_through(gateway.value));
+        gateways.chain(self.routes.iter().map(|route| route.value.clone()))
+    }
+}
+
 /// Data addresses of a group.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Addresses {
@@ -89,21 +99,6 @@ impl Addresses {
             Self::Listed(addresses) => addresses,
         }
     }
-}
-
-/// A route.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct RouteEntry {
-    /// Network and prefix length; 0: a default route.
-    pub to: (IpAddr, u8),
-    /// The router; `None`: the network is on the link.
-    pub via: Option<IpAddr>,
-    /// Metric; `None`: the kernel's default.
-    pub metric: Option<u32>,
-    /// Routing table; `None`: the main table.
-    pub table: Option<u32>,
-    /// Preferred source address.
-    pub src: Option<IpAddr>,
 }
 
 /// Name servers of a group, for `systemd-resolved`.

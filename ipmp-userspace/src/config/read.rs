@@ -8,13 +8,13 @@ use toml::{
 };
 
 use super::{
-    Addresses, Configuration, Dns, Finding, Group, Located, Match, Member, Place, RouteEntry,
+    Addresses, Configuration, Dns, Finding, Group, Located, Match, Member, Place,
     keys::{self, Table},
     value::{Form, show},
 };
 use crate::{
     control::{Setting, name, setting::Description, target},
-    link::Mac,
+    link::{Mac, RouteEntry},
 };
 
 type Key<'t> = Spanned<DeString<'t>>;

@@ -7,8 +7,8 @@ use std::{
 };
 
 /// An address with its prefix length that a group interface can have.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, serde::Serialize)]
-#[serde(into = "String")]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, serde::Serialize, serde::Deserialize)]
+#[serde(into = "String", try_from = "String")]
 pub struct DataAddress {
     address: IpAddr,
     prefix: u8,
@@ -118,6 +118,14 @@ impl FromStr for DataAddress {
             Ok(bits) if digits => Self::new(address, bits),
             _ => Err(Error::BadPrefix { address, prefix: prefix.into() }),
         }
+    }
+}
+
+impl TryFrom<String> for DataAddress {
+    type Error = Error;
+
+    fn try_from(text: String) -> Result<Self, Error> {
+        text.parse()
     }
 }
 

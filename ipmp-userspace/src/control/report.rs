@@ -6,8 +6,10 @@ use crate::types::{CaptureMode, HashPolicy};
 use crate::types::{GroupState, LinkState, MemberState, OfflineCause, ProbeState};
 use serde::{Deserialize, Serialize};
 
+pub mod configuration;
 pub mod probing;
 
+pub use configuration::GroupConfiguration;
 pub use probing::{Detection, Probing};
 
 /// Version of the report, in the reply to `Show` and in `ipmpctl --json`. It grows when a field is renamed, removed or
@@ -49,6 +51,8 @@ pub struct GroupReport {
     pub drops: Drops,
     /// Copies of outbound packets for captures on the group interface.
     pub capture: Capture,
+    /// How it is configured.
+    pub configuration: GroupConfiguration,
 }
 
 impl GroupReport {
@@ -289,6 +293,7 @@ pub(crate) fn sample() -> GroupReport {
         checks: vec!["the carrier of every member is read before each packet".into()],
         drops: Drops { no_member: 1, foreign_source: 2, truncated: 3, reflected: 4, other_copy: 5 },
         capture: Capture { mode: CaptureMode::Auto, active: true, copies: 6 },
+        configuration: configuration::sample(),
     }
 }
 

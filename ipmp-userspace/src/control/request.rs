@@ -142,6 +142,15 @@ pub enum Request {
         /// The targets: at least one, none twice.
         addresses: Vec<IpAddr>,
     },
+    /// Apply configuration files.
+    Apply {
+        /// The files, in their order.
+        files: Vec<ConfigurationFile>,
+        /// These are all files: a group that only earlier ones describe is removed.
+        complete: bool,
+        /// Only report what would change.
+        dry_run: bool,
+    },
     /// Forget the hosts that replied to multicast probes, and send such a probe now. `ListTargets` shows the hosts that
     /// reply.
     DiscoverTargets {
@@ -174,6 +183,16 @@ pub enum Request {
         /// Name of the member.
         member: String,
     },
+}
+
+/// A configuration file.
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ConfigurationFile {
+    /// Its path, for messages.
+    pub path: String,
+    /// Its text.
+    pub text: String,
 }
 
 /// The result of a successful request.
@@ -266,6 +285,8 @@ pub mod reason {
     pub const NO_SUCH_TARGET: &str = "no-such-target";
     /// No member has a test address to send multicast probes from.
     pub const NO_TEST_ADDRESS: &str = "no-test-address";
+    /// The configuration files have a mistake.
+    pub const BAD_CONFIGURATION: &str = "bad-configuration";
     /// The kernel refused, or lacks a feature.
     pub const KERNEL: &str = "kernel";
     /// The daemon is being stopped.
@@ -322,6 +343,11 @@ pub(crate) fn samples() -> impl IntoIterator<Item = Request> {
         Request::RemoveTarget { group: group(), addresses: hosts() },
         Request::EnableTarget { group: group(), addresses: hosts() },
         Request::DisableTarget { group: group(), addresses: hosts() },
+        Request::Apply {
+            files: vec![ConfigurationFile { path: "/etc/ipmp/ipmp.toml".into(), text: "[group.g0]".into() }],
+            complete: true,
+            dry_run: true,
+        },
         Request::DiscoverTargets { group: group() },
         Request::ListTargets { group: group() },
         Request::Show { name: None },

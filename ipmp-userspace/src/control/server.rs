@@ -322,8 +322,7 @@ impl Client {
     async fn check_permission(&mut self, call: &MethodCall) -> Result<(), Failure> {
         let Peer { uid, pid, .. } = self.peer;
         if self.may_change().await {
-            let parameters = serde_json::to_string(&call.parameters).unwrap_or_default();
-            log::info!("uid {uid}, pid {pid} calls {} {parameters}", call.method);
+            log::info!("uid {uid}, pid {pid} calls {} {}", call.method, call.shown_parameters());
             return Ok(());
         }
         let group = self.group;

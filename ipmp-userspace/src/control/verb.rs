@@ -88,6 +88,7 @@ verbs! {
     RemoveTarget: Change -> Notes,
     EnableTarget: Change -> Notes,
     DisableTarget: Change -> Notes,
+    Apply: Change -> Notes,
     DiscoverTargets: Change -> Notes,
     ListTargets: Read -> Targets,
     Show: Read -> Groups,

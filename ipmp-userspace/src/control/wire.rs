@@ -191,6 +191,17 @@ impl MethodCall {
         }
     }
 
+    /// The parameters as the log shows them: of files their paths.
+    pub fn shown_parameters(&self) -> String {
+        let mut parameters = self.parameters.clone().unwrap_or_default();
+        if let Some(Value::Array(files)) = parameters.get_mut("files") {
+            for file in files {
+                *file = file["path"].take();
+            }
+        }
+        Value::Object(parameters).to_string()
+    }
+
     /// Decodes and checks the call.
     pub fn parse(&self) -> Result<ParsedCall, Failure> {
         let not_found = || Failure::MethodNotFound { method: self.method.clone() };
@@ -277,6 +288,11 @@ impl Parameters {
             "DisableTarget" => {
                 Request::DisableTarget { group: self.take("group")?, addresses: self.targets()? }
             }
+            "Apply" => Request::Apply {
+                files: self.take("files")?,
+                complete: self.take("complete")?,
+                dry_run: self.take::<Option<bool>>("dry_run")?.unwrap_or_default(),
+            },
             "DiscoverTargets" => Request::DiscoverTargets { group: self.take("group")? },
             "ListTargets" => Request::ListTargets { group: self.take("group")? },
             "Show" => Request::Show { name: self.take("name")? },

@@ -62,6 +62,11 @@ pub enum Event {
         member: String,
         group: String,
     },
+    /// A file names a member whose device does not exist. It joins when the device appears.
+    MemberExpected {
+        member: String,
+        group: String,
+    },
     /// The device of an absent member is back.
     MemberReturned {
         member: String,
@@ -311,6 +316,13 @@ pub enum Event {
         mac: [u8; 6],
         announced: bool,
     },
+    /// A neighbour has ignored corrections: it sends to the MAC of `member`, which is not the inbound member.
+    NeighbourStatic {
+        mac: [u8; 6],
+        address: IpAddr,
+        member: String,
+        group: String,
+    },
     SettingsChanged {
         group: String,
         member: Option<String>,
@@ -372,6 +384,19 @@ pub enum Event {
         why: String,
     },
     ConfigReread,
+    /// Something is wrong in the configuration files.
+    ConfigFinding {
+        /// Place, severity and remedy.
+        finding: String,
+    },
+    /// The configuration files were not applied.
+    ConfigRefused {
+        why: String,
+    },
+    /// The configuration files were applied.
+    ConfigApplied {
+        changes: usize,
+    },
     Started {
         socket: String,
     },

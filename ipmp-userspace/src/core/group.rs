@@ -116,6 +116,7 @@ impl Group {
         let is_deadline = input == Input::Deadline;
         match input {
             Input::Joined(attachment) => self.join(now, attachment),
+            Input::Expected(attachment) => self.expect(now, attachment),
             Input::Left { member } => self.leave(member),
             Input::Absent { member } => self.set_absent(member),
             Input::Returned { member, mac, mtu, link } => self.set_returned(now, member, mac, mtu, link),

@@ -33,6 +33,8 @@ pub struct Attachment {
 pub enum Input {
     /// An interface joins the group.
     Joined(Attachment),
+    /// An interface that does not exist yet is a member, and absent until it appears.
+    Expected(Attachment),
     /// A member leaves the group.
     Left {
         /// The member.

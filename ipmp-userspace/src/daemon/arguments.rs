@@ -17,8 +17,9 @@ Manage groups with ipmpctl.";
 /// The IPMP daemon: detects failures of links and paths, and distributes the traffic of each group over its members
 ///
 /// It runs in the foreground and logs to the journal, or to standard error (RUST_LOG=debug logs more; default: info).
-/// SIGTERM, SIGINT and SIGQUIT end it: the groups stay, the kernel keeps forwarding, and the next ipmpd adopts them. SIGHUP
-/// reads the configuration file again; SIGUSR1 logs probe statistics.
+/// At its start it creates the groups of the configuration files /etc/ipmp/ipmp.toml and /etc/ipmp/ipmp.d/*.toml that do not
+/// exist. SIGTERM, SIGINT and SIGQUIT end it: the groups stay, the kernel keeps forwarding, and the next ipmpd adopts them. SIGHUP
+/// reads all configuration files again and applies them; SIGUSR1 logs probe statistics.
 #[derive(Debug, Parser)]
 #[command(name = "ipmpd", version, max_term_width = 100, after_help = EXAMPLES)]
 pub struct Arguments {
@@ -40,4 +41,12 @@ pub struct Arguments {
     /// Read the defaults of groups from this file, at start and on SIGHUP [default: /etc/default/mpathd]
     #[arg(long, value_name = "FILE", conflicts_with = "teardown")]
     pub config: Option<PathBuf>,
+    /// Read the configuration files of this directory, at start and on SIGHUP [default: /etc/ipmp, with --netns
+    /// /etc/netns/NAME/ipmp]
+    #[arg(long, value_name = "DIRECTORY", conflicts_with = "teardown")]
+    pub config_dir: Option<PathBuf>,
+    /// If there are no groups at start: create those of the files hostname.* of Solaris in this directory, with its hosts,
+    /// netmasks and default/mpathd
+    #[arg(long, value_name = "DIRECTORY", conflicts_with = "teardown")]
+    pub hostname_dir: Option<PathBuf>,
 }

@@ -150,6 +150,14 @@ impl EventLoop {
         Ok((event_loop, sender))
     }
 
+    /// Creates the groups of the configuration files that do not exist. From now on SIGHUP applies these files.
+    pub async fn configure(&mut self, directory: PathBuf) {
+        self.manager.configuration = Some(directory);
+        let normal = NormalPriority::begin();
+        operations::apply::apply_directory(&mut self.manager, &Trigger::Start, true).await;
+        drop(normal);
+    }
+
     /// The feeds of events and probes.
     pub fn feeds(&self) -> Feeds {
         self.manager.event_log.feeds()
@@ -175,7 +183,12 @@ impl EventLoop {
                 _ = terminate.recv() => break,
                 _ = interrupt.recv() => break,
                 _ = quit.recv() => break,
-                _ = self.hangup.recv() => operations::set::reload_defaults(&mut self.manager).await,
+                _ = self.hangup.recv() => {
+                    operations::set::reload_defaults(&mut self.manager).await;
+                    let normal = NormalPriority::begin();
+                    operations::apply::apply_directory(&mut self.manager, &Trigger::Hangup, false).await;
+                    drop(normal);
+                }
                 _ = self.usr1.recv() => statistics::log(self.manager.groups.values()),
                 ready = self.hints.readable_mut() => {
                     let mut ready = ready.map_err(|source| Error::Watch { what: "hints", source })?;
@@ -353,6 +366,9 @@ impl EventLoop {
             }
             if has(HintKind::Learnt) {
                 followers::learnt_changed(group, &mut context);
+            }
+            if has(HintKind::StaleNeighbour) {
+                group.stale_neighbours.reported();
             }
             if has(HintKind::Live) {
                 links::read_live(group, &mut context).await;

@@ -22,6 +22,7 @@ pub mod probing;
 pub mod route_reader;
 pub mod route_targets;
 pub mod routing_table;
+pub mod stale_neighbours;
 pub mod sysctls;
 pub mod tasks;
 pub mod test_addresses;
@@ -108,6 +109,8 @@ pub struct RunningGroup {
     pub mirrored: mirrored_memberships::MirroredMemberships,
     /// The programs at the hooks of its devices.
     pub hooks: hooks::Hooks,
+    /// Neighbours that have missed announcements.
+    pub stale_neighbours: stale_neighbours::StaleNeighbours,
     /// Kernel settings of its interfaces.
     pub sysctls: sysctls::Sysctls,
     /// Test addresses of the members.
@@ -147,6 +150,7 @@ impl RunningGroup {
             reports: membership_reports::PendingReports::default(),
             mirrored: mirrored_memberships::MirroredMemberships::default(),
             hooks: hooks::Hooks::default(),
+            stale_neighbours: stale_neighbours::StaleNeighbours::default(),
             sysctls: sysctls::Sysctls::default(),
             test_addresses: test_addresses::GroupTestAddresses::default(),
             updelays: Updelays::default(),

@@ -1,6 +1,6 @@
 //! The state that operations, start-up and the event loop share. It decides nothing.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, path::PathBuf};
 
 use super::{
     events::{event_log::EventLog, trigger::Trigger},
@@ -49,6 +49,8 @@ pub struct Manager {
     pub file: StateFile,
     /// Defaults of groups.
     pub mpathd: Mpathd,
+    /// Directory of the configuration files; `None`: they are not read.
+    pub configuration: Option<PathBuf>,
     /// Name of the network namespace, where `--netns` gave one.
     pub namespace: String,
 }

@@ -1,6 +1,7 @@
 //! Requests of clients, one at a time: each is executed as a whole, or refused with nothing changed.
 
 mod address;
+pub mod apply;
 mod attach;
 pub mod create;
 pub mod destroy;
@@ -18,7 +19,10 @@ mod target_check;
 mod test_address;
 
 use super::{events::trigger::Trigger, manager::Manager, renames};
-use crate::control::request::{Refused, Request, Response};
+use crate::{
+    control::request::{Refused, Request, Response},
+    types::Origin,
+};
 
 /// Executes a request.
 pub async fn execute(
@@ -43,7 +47,7 @@ pub async fn execute(
         Request::Detach { interface, last } => detach::detach(manager, trigger, &interface, last).await?,
         Request::AddAddress { group, addresses, inbound, logical } => {
             let inbound = inbound.map(|member| address::Inbound { member, logical });
-            address::add(manager, trigger, &group, &addresses, inbound).await?
+            address::add(manager, trigger, &group, &addresses, inbound, Origin::Command).await?
         }
         Request::RemoveAddress { group, addresses } => {
             address::remove(manager, trigger, &group, &addresses).await?
@@ -68,6 +72,9 @@ pub async fn execute(
         }
         Request::DisableTarget { group, addresses } => {
             target::change(manager, trigger, &group, &addresses, Change::Disable).await?
+        }
+        Request::Apply { files, complete, dry_run } => {
+            return apply::apply(manager, trigger, &files, complete, dry_run).await;
         }
         Request::DiscoverTargets { group } => target::discover(manager, trigger, &group).await?,
         Request::ListTargets { group } => return target::list(manager, &group).map(Response::Targets),

@@ -97,6 +97,7 @@ pub fn open_manager(
         event_log: EventLog::default(),
         file: StateFile::open(cookie)?,
         mpathd,
+        configuration: None,
         namespace,
     };
     for line in &lines {

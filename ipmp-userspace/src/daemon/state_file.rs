@@ -22,9 +22,9 @@ pub use settings::{DEFAULT_WEIGHT, Updelays};
 
 use super::migration::Configuration;
 use crate::{
-    control::{Setting, TestAddressSpec},
-    link::{self, Address, Mac, Saved},
-    types::Family,
+    control::{DataAddress, Setting, TestAddressSpec},
+    link::{self, Address, Mac, RouteEntry, Saved},
+    types::{Family, Origin},
 };
 
 /// Where the files of all network namespaces are.
@@ -101,6 +101,15 @@ pub struct SavedGroup {
     /// Explicit targets.
     #[serde(default)]
     pub targets: Vec<SavedTarget>,
+    /// Whether the configuration files describe it.
+    #[serde(default)]
+    pub origin: Origin,
+    /// Data addresses that commands or files added.
+    #[serde(default)]
+    pub added: Vec<SavedAddress>,
+    /// Routes that files added.
+    #[serde(default)]
+    pub routes: Vec<RouteEntry>,
     /// Preferred inbound members of addresses, which need not be there.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub inbound: BTreeMap<IpAddr, SavedInbound>,
@@ -116,6 +125,15 @@ pub struct SavedInbound {
     pub logical: Option<u16>,
 }
 
+/// A data address that a command or a file added.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SavedAddress {
+    /// The address.
+    pub address: DataAddress,
+    /// Which of them.
+    pub origin: Origin,
+}
+
 /// Reads the members, whatever key an older version gave them; its keys were their names.
 fn members_by_number<'de, D: Deserializer<'de>>(input: D) -> Result<BTreeMap<u8, SavedMember>, D::Error> {
     let members = BTreeMap::<String, serde_json::Map<String, serde_json::Value>>::deserialize(input)?;
@@ -128,6 +146,17 @@ fn members_by_number<'de, D: Deserializer<'de>>(input: D) -> Result<BTreeMap<u8,
 }
 
 impl SavedGroup {
+    /// Which program configured an address of the group interface.
+    pub fn origin_of(&self, ip: IpAddr, prefix: u8) -> Origin {
+        let is_it = |added: &&SavedAddress| (added.address.address(), added.address.prefix()) == (ip, prefix);
+        let moved = || self.moved.values().flat_map(|moved| &moved.addresses);
+        match self.added.iter().find(is_it) {
+            Some(added) => added.origin,
+            None if moved().any(|address| (address.ip, address.prefix) == (ip, prefix)) => Origin::Moved,
+            None => Origin::Other,
+        }
+    }
+
     /// Records new names of members, all at once: two may have swapped theirs. What was moved from them follows.
     pub fn rename_members(&mut self, names: &BTreeMap<u8, String>) {
         let mut moved = Vec::new();
@@ -410,6 +439,10 @@ mod tests {
         };
         group.chosen.push("capture=on".parse().unwrap());
         group.chosen.push("fdt=100ms".parse().unwrap());
+        group.origin = Origin::File;
+        let address = "192.168.178.200/24".parse().unwrap();
+        group.added.push(SavedAddress { address, origin: Origin::File });
+        group.routes.push(RouteEntry::default_through("192.168.178.1".parse().unwrap()));
         group.targets.push(SavedTarget { address: "192.168.178.1".parse().unwrap(), disabled: true });
         group.members.insert(3, member);
         group.moved.insert("eth0".into(), Configuration::default());

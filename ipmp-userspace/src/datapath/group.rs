@@ -4,6 +4,7 @@ mod addresses;
 mod figures;
 mod learnt;
 mod programs;
+mod stale_neighbours;
 mod words;
 
 use std::{
@@ -16,7 +17,8 @@ use ipmp_common::{
     hash::HashPolicy,
     maps::{
         Address, AddressKind, Counters, Device, Drops, Ip, Learnt, MAX_ADDRESSES, MAX_GROUPS, MAX_LEARNT,
-        MAX_LOWER, MacKey, Member, MemberStatus, ReplyCounters, ReplyWindows, Steering,
+        MAX_LOWER, MAX_STALE, MacKey, Member, MemberStatus, ReplyCounters, ReplyWindows, StaleKey,
+        StaleNeighbour, Steering,
     },
     steer::{MAX_MEMBERS, SLOTS},
 };
@@ -29,9 +31,9 @@ use super::{
     pins::{self, Shape},
 };
 
-pub use self::programs::ProgramOrder;
 use self::programs::{Installed, load, marked_device};
 pub(super) use self::programs::{create_maps, remove_pinned};
+pub use self::{programs::ProgramOrder, stale_neighbours::StaleReport};
 
 /// A group to load, or to adopt.
 #[derive(Clone, Debug)]
@@ -64,7 +66,7 @@ pub struct MemberSpec {
 }
 
 /// The maps of a group.
-pub const SHAPES: [Shape; 11] = [
+pub const SHAPES: [Shape; 12] = [
     Shape { name: "members", kind: MapType::Array, key: 4, value: size_of::<Member>(), entries: MAX_MEMBERS },
     Shape { name: "slots", kind: MapType::Array, key: 4, value: 8, entries: SLOTS },
     Shape { name: "steering", kind: MapType::Array, key: 4, value: size_of::<Steering>(), entries: 1 },
@@ -81,6 +83,13 @@ pub const SHAPES: [Shape; 11] = [
         key: 16,
         value: size_of::<Learnt>(),
         entries: MAX_LEARNT as usize,
+    },
+    Shape {
+        name: "stale_neighbours",
+        kind: MapType::Hash,
+        key: size_of::<StaleKey>(),
+        value: size_of::<StaleNeighbour>(),
+        entries: MAX_STALE as usize,
     },
     Shape { name: "own_macs", kind: MapType::Hash, key: 8, value: 4, entries: MAX_MEMBERS + 1 },
     Shape { name: "vlans", kind: MapType::Array, key: 4, value: 8, entries: 64 },
@@ -123,6 +132,7 @@ pub struct Group {
     members: Array<MapData, Member>,
     addresses: HashMap<MapData, Ip, Address>,
     learnt: HashMap<MapData, Ip, Learnt>,
+    stale_neighbours: HashMap<MapData, StaleKey, StaleNeighbour>,
     own_macs: HashMap<MapData, MacKey, u32>,
     vlans: Array<MapData, u64>,
     counters: PerCpuArray<MapData, Counters>,
@@ -177,6 +187,7 @@ impl Group {
             members: pins::typed(&maps, "members", Map::Array)?,
             addresses: pins::typed(&maps, "addresses", Map::HashMap)?,
             learnt: pins::typed(&maps, "learnt", Map::LruHashMap)?,
+            stale_neighbours: pins::typed(&maps, "stale_neighbours", Map::HashMap)?,
             own_macs: pins::typed(&maps, "own_macs", Map::HashMap)?,
             vlans: pins::typed(&maps, "vlans", Map::Array)?,
             counters: pins::typed(&maps, "counters", Map::PerCpuArray)?,

@@ -35,7 +35,7 @@ use std::{cell::RefCell, collections::BTreeSet, rc::Rc};
 
 pub use attach::{AttachKind, other_filters};
 pub use error::Error;
-pub use group::{Group, GroupSpec, MemberSpec, ProgramOrder, name_of};
+pub use group::{Group, GroupSpec, MemberSpec, ProgramOrder, StaleReport, name_of};
 pub use interval::Interval;
 use ipmp_common::maps::MAX_GROUPS;
 pub use probe_replies::ProbeReplies;

@@ -21,6 +21,8 @@ use super::Error;
 
 /// Mount point of the BPF file system.
 pub const BPFFS: &str = "/sys/fs/bpf";
+/// Where a service has our directory of it mounted: [`BPFFS`] belongs to root.
+const OF_SERVICE: &str = "/run/ipmp/bpf";
 /// Directory of the sentinel: longer than any interface name.
 pub const SENTINEL: &str = "sentinel-of-all-groups";
 /// `SO_NETNS_COOKIE` of `asm-generic/socket.h`.
@@ -38,11 +40,10 @@ impl Pins {
     /// # Errors
     /// [`Error::NoBpffs`] or [`Error::Pin`], if there is none or it is read-only.
     pub fn open() -> Result<Self, Error> {
-        let path = Path::new(BPFFS);
-        if !is_bpffs(path) {
+        if !is_bpffs(Path::new(OF_SERVICE)) && !is_bpffs(Path::new(BPFFS)) {
             mount(
                 Some("bpf"),
-                path,
+                BPFFS,
                 Some("bpf"),
                 MsFlags::MS_NOSUID | MsFlags::MS_NODEV | MsFlags::MS_NOEXEC,
                 Some("mode=700"),
@@ -115,8 +116,14 @@ impl Pins {
     }
 }
 
+/// Our directory of the BPF file system.
+fn directory() -> PathBuf {
+    let of_service = Path::new(OF_SERVICE);
+    if is_bpffs(of_service) { of_service.into() } else { Path::new(BPFFS).join("ipmp") }
+}
+
 pub(super) fn root_of(layout: u32, cookie: u64) -> PathBuf {
-    Path::new(BPFFS).join("ipmp").join(format!("v{layout}")).join(cookie.to_string())
+    directory().join(format!("v{layout}")).join(cookie.to_string())
 }
 
 /// The pins of the calling thread's network namespace in other layouts than ours, by the version of the layout.
@@ -125,7 +132,7 @@ pub(super) fn root_of(layout: u32, cookie: u64) -> PathBuf {
 /// [`Error::System`].
 pub fn of_other_layouts() -> Result<Vec<(u32, Pins)>, Error> {
     let cookie = netns_cookie()?;
-    let mut found: Vec<_> = fs::read_dir(Path::new(BPFFS).join("ipmp"))
+    let mut found: Vec<_> = fs::read_dir(directory())
         .into_iter()
         .flatten()
         .flatten()
@@ -141,7 +148,7 @@ pub fn of_other_layouts() -> Result<Vec<(u32, Pins)>, Error> {
 /// The pins of every network namespace, by its cookie, in every layout.
 pub fn of_all_namespaces() -> Vec<(u64, PathBuf)> {
     let entries = |directory: &Path| fs::read_dir(directory).into_iter().flatten().flatten();
-    entries(&Path::new(BPFFS).join("ipmp"))
+    entries(&directory())
         .flat_map(|layout| entries(&layout.path()))
         .filter_map(|entry| Some((entry.file_name().to_str()?.parse().ok()?, entry.path())))
         .collect()

@@ -7,23 +7,22 @@ pub mod classic;
 pub mod display;
 pub mod grammar;
 pub mod host;
+pub mod hostname;
+pub mod import;
 pub mod netmask;
 pub mod plan;
+pub mod resolve;
 
-use std::{
-    ffi::OsString,
-    io::{self, Write},
-    net::{IpAddr, Ipv4Addr, ToSocketAddrs},
-    path::Path,
-};
+use std::{ffi::OsString, io::Write, path::Path};
 
 use crate::{
     cli,
-    control::{Client, DataAddress, Response, address, client, request, socket},
+    control::{Client, Response, client, request, socket},
 };
-use grammar::{Broadcast, Change, Line, Logical, Mask, Show};
+use grammar::{Change, Line, Show};
 use host::Host;
 use plan::{Action, Plan, Wish};
+use resolve::Names;
 
 /// Why a command fails.
 #[derive(Debug, thiserror::Error)]
@@ -40,17 +39,9 @@ pub enum Error {
     #[error(transparent)]
     Command(#[from] cli::Error),
     #[error(transparent)]
-    Address(#[from] address::Error),
-    #[error("cannot resolve {name}: {source}; specify an address, or add {name} to /etc/hosts")]
-    Lookup { name: String, source: io::Error },
-    #[error("{name} has no {family} address: specify one")]
-    Family { name: String, family: &'static str },
-    #[error("{0:?} is not an IP address: write one like 192.168.178.200")]
-    NotAnAddress(String),
-    #[error("{0} has no prefix length: write {0}/64, or the prefix length of its network")]
-    NoPrefix(IpAddr),
-    #[error("the broadcast address of {address} is {own}, not {given}: write broadcast +")]
-    Broadcast { address: DataAddress, own: Ipv4Addr, given: Ipv4Addr },
+    Resolve(#[from] resolve::Error),
+    #[error(transparent)]
+    Files(#[from] hostname::Error),
 }
 
 impl From<client::Error> for Error {
@@ -92,13 +83,59 @@ fn execute(words: &[String], notes: &mut Vec<String>) -> Result<String, Error> {
     match grammar::parse(words)? {
         Line::Show(what) => display(&what),
         Line::Change(change) => {
-            let wish = resolve(change, notes)?;
+            let wish = resolve::resolve(change, &Names::of_host(), notes)?;
             let mut client = cli::connect(&socket::path(None, None)?, None, true)?;
-            let plan = plan::plan(&wish, &Host::read(Some(&mut client))?)?;
-            apply(&mut client, &plan, notes)?;
-            Ok(plan.printed)
+            execute_wish(&mut client, &wish, notes)
         }
     }
+}
+
+/// Executes a change, and returns what is to be printed.
+fn execute_wish(client: &mut Client, wish: &Wish, notes: &mut Vec<String>) -> Result<String, Error> {
+    let plan = plan::plan(wish, &Host::read(Some(client))?)?;
+    apply(client, &plan, notes)?;
+    Ok(plan.printed)
+}
+
+/// Creates the groups of the hostname files in a directory, as a start of Solaris does, through the socket of the daemon. Does
+/// nothing if there is a group: then it is no start of the host. A line that fails is logged, and the others are executed.
+pub fn start(directory: &Path, socket: &Path) {
+    if let Err(error) = execute_files(directory, socket) {
+        log::error!("{error}");
+    }
+}
+
+fn execute_files(directory: &Path, socket: &Path) -> Result<(), Error> {
+    let mut client = Client::connect(socket)?;
+    if !client.groups()?.is_empty() {
+        log::info!("hostname files of {} are not read: there are groups already", directory.display());
+        return Ok(());
+    }
+    let files = hostname::read(directory)?;
+    let mut failed = 0;
+    for (place, line) in &files.lines {
+        let mut notes = Vec::new();
+        let result = execute_line(&mut client, line, &files.names, &mut notes);
+        notes.iter().for_each(|note| log::info!("{place}: {}", cli::one_line(note)));
+        if let Err(error) = result {
+            failed += 1;
+            log::error!("{place}: {}", cli::one_line(&error.to_string()));
+        }
+    }
+    let count = files.lines.len();
+    log::info!("{}: {count} lines of hostname files executed, {failed} of them failed", directory.display());
+    Ok(())
+}
+
+fn execute_line(
+    client: &mut Client,
+    line: &Result<Change, hostname::LineError>,
+    names: &Names,
+    notes: &mut Vec<String>,
+) -> Result<(), Error> {
+    let change = line.as_ref().map_err(|error| hostname::Error::Line(error.clone()))?;
+    let wish = resolve::resolve(change.clone(), names, notes)?;
+    execute_wish(client, &wish, notes).map(drop)
 }
 
 /// Without a daemon there are no groups to show.
@@ -159,61 +196,4 @@ fn act(client: &mut Client, action: &Action, notes: &mut Vec<String>) -> Result<
             Ok(true)
         }
     }
-}
-
-/// Resolves the names in a line, and finds the netmasks that it does not give.
-fn resolve(change: Change, notes: &mut Vec<String>) -> Result<Wish, Error> {
-    let v6 = change.v6;
-    let base = match &change.base.address {
-        Some(text) => Some(data_address(text, &change.base, v6, notes)?),
-        None => None,
-    };
-    let mut added = Vec::new();
-    for line in &change.added {
-        added.push(data_address(line.address.as_deref().unwrap_or_default(), line, v6, notes)?);
-    }
-    let removed = change.removed.iter().map(|text| ip(text, v6)).collect::<Result<_, _>>()?;
-    Ok(Wish { change, base, added, removed })
-}
-
-fn data_address(text: &str, line: &Logical, v6: bool, notes: &mut Vec<String>) -> Result<DataAddress, Error> {
-    let (host, prefix) = match text.split_once('/') {
-        Some((host, prefix)) => (host, Some(prefix)),
-        None => (text, None),
-    };
-    let found = ip(host, v6)?;
-    let address = match (prefix, line.netmask, found) {
-        (Some(prefix), _, _) => format!("{found}/{prefix}").parse()?,
-        (None, Some(Mask::Prefix(prefix)), _) => DataAddress::new(found, prefix)?,
-        (None, _, IpAddr::V4(v4)) => {
-            let read = |path| std::fs::read_to_string(path).unwrap_or_default();
-            let (prefix, source) = netmask::prefix(v4, &read(netmask::NETMASKS), &read(netmask::ROUTES));
-            let address = DataAddress::new(found, prefix)?;
-            notes.push(format!("{v4}: netmask {} from {source}", Ipv4Addr::from(netmask::bits(prefix))));
-            address
-        }
-        (None, _, IpAddr::V6(_)) => return Err(Error::NoPrefix(found)),
-    };
-    if let (Some(Broadcast::Is(given)), IpAddr::V4(v4)) = (line.broadcast, found) {
-        let own = Ipv4Addr::from(u32::from(v4) | !netmask::bits(address.prefix()));
-        if own != given {
-            return Err(Error::Broadcast { address, own, given });
-        }
-    }
-    Ok(address)
-}
-
-/// An address, or that of a host name.
-fn ip(text: &str, v6: bool) -> Result<IpAddr, Error> {
-    let family = if v6 { "IPv6" } else { "IPv4" };
-    let none = || Error::Family { name: text.into(), family };
-    if let Ok(address) = text.parse::<IpAddr>() {
-        return if address.is_ipv6() == v6 { Ok(address) } else { Err(none()) };
-    }
-    // 192.168.178.300 is a typing error, not a name: no DNS query for it.
-    if text.contains([':', '/']) || !text.bytes().any(|byte| byte.is_ascii_alphabetic()) {
-        return Err(Error::NotAnAddress(text.into()));
-    }
-    let found = (text, 0).to_socket_addrs().map_err(|source| Error::Lookup { name: text.into(), source })?;
-    found.map(|socket| socket.ip()).find(|address| address.is_ipv6() == v6).ok_or_else(none)
 }

@@ -320,6 +320,12 @@ impl std::fmt::Display for Route {
     }
 }
 
+impl From<RouteMessage> for Route {
+    fn from(message: RouteMessage) -> Self {
+        Self(message)
+    }
+}
+
 impl Serialize for Route {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let mut bytes = vec![0; self.0.buffer_len()];

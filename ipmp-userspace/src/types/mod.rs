@@ -102,6 +102,20 @@ words! {
         Name,
     }
 
+    /// Which program configured a group, an address or a route.
+    #[derive(Default)]
+    pub enum Origin {
+        /// A command.
+        #[default]
+        Command,
+        /// The configuration files.
+        File,
+        /// It was moved from a NIC when that was attached.
+        Moved,
+        /// Another program.
+        Other,
+    }
+
     /// State of a group (docs/reference.md 1.8).
     pub enum GroupState {
         /// Every member functions.

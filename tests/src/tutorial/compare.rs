@@ -126,7 +126,8 @@ pub fn differences(tutorial: &Cells, here: &Cells) -> Vec<Difference> {
 
 /// Whether a line shows a typed command.
 fn is_prompt(line: &str) -> bool {
-    line.starts_with("# ") || line.contains("# ") && line.contains('@')
+    let is_typed = |prompt: &str| line.contains(prompt) && line.contains('@');
+    line.starts_with("# ") || is_typed("# ") || is_typed("$ ")
 }
 
 #[cfg(test)]

@@ -40,6 +40,7 @@ mod on_the_wire;
 mod probe_floods;
 mod probe_near_misses;
 mod probe_replies;
+mod receive_check;
 mod reflected;
 mod reserve;
 mod returning;

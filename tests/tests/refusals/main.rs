@@ -20,6 +20,7 @@ mod addresses;
 mod groups;
 mod host;
 mod members;
+mod owners;
 mod repeated;
 mod targets;
 

@@ -43,7 +43,7 @@ const REVERT: [&str; 3] =
 
 impl Host<'_> {
     /// Compares the blocks of these interfaces, cell by cell. No others of members are printed.
-    fn compare_classic(&self, printed: &str, line: &str, interfaces: &[&str]) {
+    pub(crate) fn compare_classic(&self, printed: &str, line: &str, interfaces: &[&str]) {
         let (_, here, _) = self.result(&line.replace("-a", "-a4"));
         let heads = here.lines().filter(|line| !line.starts_with('\t'));
         let names: Vec<&str> = heads.filter_map(|head| head.split(": flags").next()).collect();
@@ -55,7 +55,7 @@ impl Host<'_> {
         }
     }
 
-    fn wait_inbound(&self, member: &str) {
+    pub(crate) fn wait_inbound(&self, member: &str) {
         self.wait_shown(
             "show production0",
             &format!("inet 192.168.178.200 netmask ffffff00 broadcast 192.168.178.255 inbound {member}"),

@@ -47,7 +47,7 @@ impl Host<'_> {
     }
 
     /// Compares the block of an interface, cell by cell.
-    fn compare(&self, printed: &str, line: &str, interface: &str) {
+    pub(crate) fn compare(&self, printed: &str, line: &str, interface: &str) {
         self.compare_except(printed, line, interface, &PERMITTED);
     }
 
@@ -66,7 +66,7 @@ impl Host<'_> {
         assert!(other.is_empty(), "{line}: {interface}: {other:#?}\n{here}");
     }
 
-    fn wait_all_transmit(&self) {
+    pub(crate) fn wait_all_transmit(&self) {
         for member in ["e1000g0", "e1000g1", "rge0"] {
             self.wait_shown(&format!("show {member}"), "link up, transmits");
         }

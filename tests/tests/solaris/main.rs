@@ -2,7 +2,7 @@
 
 lab::lane!(
     side_by_side,
-    seconds = 80,
+    seconds = 110,
     quiet,
     no_clsact = "the commands do not depend on how programs are attached"
 );
@@ -15,9 +15,11 @@ use lab::hosts_file::{CLASSIC, TUTORIAL};
 use lab::network::DATA;
 use lab::{Daemon, HostsFile, Lab, TIMEOUT, wait_until};
 
+mod boot_files;
 mod classic;
 mod if_mpadm;
 mod ifconfig;
+mod targets;
 
 /// A host with a daemon, on which the commands are links to `ipmpctl`.
 struct Host<'lab> {
@@ -29,11 +31,16 @@ struct Host<'lab> {
 
 impl<'lab> Host<'lab> {
     fn new(lab: &'lab Lab) -> Self {
+        Self::with(lab, Daemon::start_in(lab).unwrap())
+    }
+
+    fn with(lab: &'lab Lab, daemon: Daemon<'lab>) -> Self {
+        symlink(binary("ipmpstat").unwrap(), lab.directory().join("ipmpstat")).unwrap();
         for command in ["if_mpadm", "ifconfig"] {
             symlink(binary("ipmpctl").unwrap(), lab.directory().join(command)).unwrap();
         }
         let names = HostsFile::create(lab, &names()).unwrap();
-        Self { lab, daemon: Daemon::start_in(lab).unwrap(), names }
+        Self { lab, daemon, names }
     }
 
     /// Runs a command line. The only quoted word is the empty one.
@@ -76,7 +83,10 @@ fn names() -> Vec<(&'static str, &'static str)> {
 
 /// The tutorial's host without peers.
 fn quiet_lab() -> Lab {
-    let lab = Lab::builder().peers(&[]).build().unwrap();
+    settled(Lab::builder().peers(&[]).build().unwrap())
+}
+
+fn settled(lab: Lab) -> Lab {
     // Without duplicate address detection, addresses do not change their state a second later.
     lab.host().sysctl("net.ipv6.conf.default.accept_dad", "0").unwrap();
     lab

@@ -18,7 +18,7 @@ use super::{
     *,
 };
 use crate::types::{
-    Family, GroupState, LinkState, MemberState, Observer, OfflineCause, ProbeMethod, ProbeObstacle,
+    Family, GroupState, LinkState, MemberState, Observer, OfflineCause, Origin, ProbeMethod, ProbeObstacle,
     ProbeOutcome, ProbePolicy, ProbeState, Severity, TargetFault, TargetMode, TargetSource, TargetStatus,
 };
 
@@ -193,6 +193,9 @@ fn words_of_the_definition_match_the_types() {
     assert_eq!(field("FinishedProbe", "outcome"), words_of(&ProbeOutcome::ALL));
     assert_eq!(field("Group", "hash"), words_of(&HashPolicy::ALL));
     assert_eq!(field("Capture", "mode"), words_of(&CaptureMode::ALL));
+    for object in ["ConfiguredAddress", "ConfiguredRoute", "Configuration"] {
+        assert_eq!(field(object, "origin"), words_of(&Origin::ALL), "{object}");
+    }
     let detach = interface.methods().find(|m| m.name() == "Detach").unwrap();
     let last = detach.inputs().find(|p| p.name() == "last").unwrap();
     assert_eq!(words(last.ty()), words_of(&[LastMember::Restore, LastMember::KeepGroup, LastMember::Force]));

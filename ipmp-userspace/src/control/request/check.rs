@@ -89,6 +89,8 @@ impl Request {
             Self::Destroy { group } | Self::DiscoverTargets { group } | Self::ListTargets { group } => {
                 name::check_group(group)?;
             }
+            // The daemon checks the content.
+            Self::Apply { .. } => {}
             Self::Detach { interface: name, .. }
             | Self::AddTestAddress { interface: name, .. }
             | Self::RemoveTestAddress { interface: name, .. }

@@ -1,9 +1,11 @@
 //! Members whose device does not exist: deleted, or in another network namespace. They keep their number, lists and settings
 //! (docs/design/identity-of-members.md).
 
+use ipmp_common::steer::MAX_MEMBERS;
+
 use super::Group;
 use crate::{
-    core::{Cause, Event, Time},
+    core::{Attachment, Cause, Event, Time, member::Member},
     types::LinkState,
 };
 
@@ -18,6 +20,24 @@ impl Group {
         self.published.forget_member(number);
         self.accept_unique_macs();
         // Its link may have been down already.
+        self.reconcile(&Cause::MemberAbsent { member: name });
+    }
+
+    /// A member whose device does not exist yet.
+    pub(super) fn expect(&mut self, now: Time, attachment: Attachment) {
+        let number = attachment.member;
+        if self.member(number).is_some() || usize::from(number) >= MAX_MEMBERS {
+            debug_assert!(false, "member number {number} of group {} is not free", self.name);
+            return;
+        }
+        let name = attachment.name.clone();
+        let mut member = Member::new(now, Attachment { link: LinkState::Unknown, ..attachment });
+        let turn = member.set_absent();
+        self.members.add(member);
+        self.report(Cause::Trigger, |group| Event::MemberExpected { member: name.clone(), group });
+        self.probing.mark_stale();
+        self.roles.rebuild_slots(&self.members);
+        self.turned(number, turn, None, Cause::Trigger);
         self.reconcile(&Cause::MemberAbsent { member: name });
     }
 

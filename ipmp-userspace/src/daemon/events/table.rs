@@ -126,6 +126,9 @@ pub fn row(event: &Event) -> Row<'_> {
         Event::MemberAbsent { member, group } => Row::new(Warn, "absent",
             format!("IP interface {member} of group {group} is absent: its device was deleted or moved to another network \
                 namespace; it rejoins when the device returns")).member(member),
+        Event::MemberExpected { member, group } => Row::new(Warn, "expected",
+            format!("IP interface {member} of group {group} is absent: this host does not have its device; it joins when the \
+                device appears")).member(member),
         Event::MemberReturned { member, group } => Row::new(Info, "returned",
             format!("IP interface {member} of group {group} has returned")).member(member),
         Event::Joined { member, group } => Row::new(Info, "joined",
@@ -267,6 +270,10 @@ pub fn row(event: &Event) -> Row<'_> {
         Event::AddressClaimed { address, group, mac, announced: false } => Row::new(Warn, "address-claimed",
             format!("Another host ({}) has data address {address} of group {group}; it is not announced, and probed for \
                 again every 10 s", Mac::from(*mac))).address(*address),
+        Event::NeighbourStatic { mac, address, member, group } => Row::new(Warn, "neighbour-static",
+            format!("Neighbour {} still sends packets for data address {address} of group {group} to the MAC of {member} \
+                after 3 corrections; its entry for the address is probably static", Mac::from(*mac)))
+            .address(*address).member(member),
         Event::AddressLearned { address, group } => Row::new(Debug, "address-learned",
             format!("Address {address} sends through group {group}; inbound traffic to it follows multicast and \
                 broadcast")).address(*address).frequent(),
@@ -304,6 +311,11 @@ pub fn row(event: &Event) -> Row<'_> {
                 group of its own to monitor it".into()),
         Event::ConfigLine { file, line, why } => Row::new(Warn, "config-line",
             format!("{file}, line {line} ignored: {why}")),
+        Event::ConfigFinding { finding } => Row::new(Error, "config-finding", format!("Configuration: {finding}")),
+        Event::ConfigRefused { why } => Row::new(Error, "config-refused",
+            format!("The configuration files are not applied, and nothing has changed: {why}")),
+        Event::ConfigApplied { changes } => Row::new(Info, "config-applied",
+            format!("The configuration files have been applied; changes: {changes}")),
         Event::ConfigReread => Row::new(Info, "config-reread",
             "SIGHUP: restart and reread config file".into()),
         Event::Started { socket } => Row::new(Info, "started", format!("serving {socket}")),

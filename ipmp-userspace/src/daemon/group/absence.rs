@@ -7,13 +7,14 @@ use rtnetlink::packet_route::link::LinkFlags;
 
 use super::{Context, MemberDevice, RunningGroup, actions, hardware_filters, links, members, test_addresses};
 use crate::{
-    core::{Event, Input, Time},
+    core::{Attachment, Event, Input, Time},
     daemon::{
         clock::now,
-        state_file::{self, SavedAbsence, SavedIdentity},
+        state_file::{self, SavedAbsence, SavedIdentity, SavedMember},
     },
     datapath,
     link::{self, Device, sysctl},
+    types::LinkState,
 };
 
 /// How long a device that is down and has not the member's name may be renamed before the daemon sets it up: older kernels
@@ -138,6 +139,7 @@ fn save(
         saved.ifindex = device.ifindex;
         saved.settings = plan.to_vec();
         saved.identity = SavedIdentity::of(device);
+        saved.speed = saved.speed.or_else(|| link::speed(&device.name));
     }
     Ok(context.file.save()?)
 }
@@ -175,10 +177,28 @@ async fn try_rejoin(
     links::record_link(group, number, device.link());
     let (mac, mtu, link) = (device.mac, device.mtu, device.link());
     actions::tell(group, context, Input::Returned { member: number, mac, mtu, link }).await;
+    members::update_weights(group, context).await;
     group.filters.member_joined();
     test_addresses::reconcile(group, context, number).await;
     links::read_live(group, context).await;
     Ok(())
+}
+
+/// A member whose device does not exist yet: it joins when a device appears that its record describes.
+pub async fn expect(group: &mut RunningGroup, context: &mut Context<'_>, record: &SavedMember) {
+    let attachment = Attachment {
+        member: record.number,
+        name: record.name.clone(),
+        mac: record.identity.mac.unwrap_or_default(),
+        mtu: group.mtu,
+        weight: record.weight,
+        link: LinkState::Down,
+    };
+    actions::tell(group, context, Input::Expected(attachment)).await;
+    if record.is_standby() {
+        let event = Input::Standby { member: record.number, standby: true };
+        actions::tell(group, context, event).await;
+    }
 }
 
 /// An interface has this name now: an absent member that has it is shown by its number instead.

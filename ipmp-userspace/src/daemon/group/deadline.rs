@@ -1,14 +1,18 @@
 //! When a group has something to do without any event.
 
-use super::{Context, RunningGroup, actions, hooks, links, membership_reports, sysctls, test_addresses};
+use super::{
+    Context, RunningGroup, actions, hooks, links, membership_reports, stale_neighbours, sysctls,
+    test_addresses,
+};
 use crate::core::Time;
 
 /// The next deadline of a group.
 pub fn next(group: &RunningGroup) -> Option<Time> {
     let updelay = group.updelay.as_ref().and_then(|updelay| updelay.next(&group.updelays));
     let (hooks, sysctls) = (Some(group.hooks.next()), Some(group.sysctls.next()));
-    let tests = group.test_addresses.next();
-    [group.core.deadline(), updelay, group.reports.next(), hooks, sysctls, tests].into_iter().flatten().min()
+    let (tests, stale) = (group.test_addresses.next(), group.stale_neighbours.next());
+    let all = [group.core.deadline(), updelay, group.reports.next(), hooks, sysctls, tests, stale];
+    all.into_iter().flatten().min()
 }
 
 /// Handles the deadlines up to `time`. Replies that were received by then have been processed.
@@ -22,6 +26,9 @@ pub async fn expire(group: &mut RunningGroup, context: &mut Context<'_>, time: T
     membership_reports::send(group, context);
     for number in group.test_addresses.due(time) {
         test_addresses::reconcile(group, context, number).await;
+    }
+    if group.stale_neighbours.next().is_some_and(|due| due <= time) {
+        stale_neighbours::read(group, context);
     }
     // Last: nothing that is due must wait for it.
     if group.hooks.next() <= time {

@@ -16,6 +16,19 @@ pub async fn join(group: &mut RunningGroup, context: &mut Context<'_>, attachmen
     actions::tell(group, context, Input::Joined(attachment)).await;
 }
 
+/// Updates the weights of all members: those that the operator has set; else the speeds, if every speed is known; else equal
+/// ones, since a guessed speed beside a known one would overload the wrong member.
+pub async fn update_weights(group: &mut RunningGroup, context: &mut Context<'_>) {
+    let Some(saved) = context.file.state.groups.get_mut(group.name()) else { return };
+    let weights = saved.update_weights();
+    context.file.save_or_log();
+    for (member, weight) in weights {
+        if group.core.member(member).is_some_and(|known| known.weight() != weight) {
+            actions::tell(group, context, Input::Weight { member, weight }).await;
+        }
+    }
+}
+
 /// A member leaves: the state machine first, so that no more packets are sent to it.
 pub async fn leave(group: &mut RunningGroup, context: &mut Context<'_>, number: u8) -> Option<MemberDevice> {
     actions::tell(group, context, Input::Left { member: number }).await;

@@ -18,9 +18,10 @@ use crate::{
             addresses::{self, AddressChange, ChangeKind},
         },
         manager::Manager,
-        state_file::SavedInbound,
+        state_file::{SavedAddress, SavedInbound, StateFile},
     },
     link::Address,
+    types::Origin,
 };
 
 /// The preferred inbound member of addresses.
@@ -40,6 +41,7 @@ pub async fn add(
     group: &str,
     addresses: &[DataAddress],
     inbound: Option<Inbound>,
+    origin: Origin,
 ) -> Result<Vec<String>, Refused> {
     let known = manager.groups.get(group).ok_or_else(|| no_such_group(group))?;
     let preference = match inbound {
@@ -54,7 +56,7 @@ pub async fn add(
     };
     let is_new = |address: &&DataAddress| preference.is_none() || !is_known(known, address);
     let added: Vec<DataAddress> = addresses.iter().filter(is_new).copied().collect();
-    check_new(manager, group, &added).await?;
+    check_new(manager, group, &added, origin).await?;
     let mut wanted = preferences(manager, group);
     let before = wanted.clone();
     for address in addresses {
@@ -64,7 +66,7 @@ pub async fn add(
         };
     }
     set_preferences(manager, trigger, group, wanted).await?;
-    let result = add_new(manager, trigger, group, &added).await;
+    let result = add_new(manager, trigger, group, &added, origin).await;
     if result.is_err()
         && let Err(refused) = set_preferences(manager, trigger, group, before).await
     {
@@ -110,8 +112,14 @@ async fn set_preferences(
 }
 
 /// Refuses addresses for which there is no room, or that this host has already.
-async fn check_new(manager: &Manager, group: &str, added: &[DataAddress]) -> Result<(), Refused> {
+async fn check_new(
+    manager: &Manager,
+    group: &str,
+    added: &[DataAddress],
+    origin: Origin,
+) -> Result<(), Refused> {
     let known = manager.groups.get(group).ok_or_else(|| no_such_group(group))?;
+    let ifindex = known.interface.ifindex;
     if let Some(first) = added.get(addresses::room(known)) {
         let text = format!(
             "cannot add {first} to {group}: the group and its members can have {MAX_ADDRESSES} addresses; remove others, or use \
@@ -121,7 +129,12 @@ async fn check_new(manager: &Manager, group: &str, added: &[DataAddress]) -> Res
     }
     let present = manager.links.addresses().await.map_err(|error| kernel(&error))?;
     for address in added {
-        if let Some((index, _)) = present.iter().find(|(_, other)| other.ip == address.address()) {
+        // A file may change the prefix length of an address: the old one is removed afterwards.
+        let is_other_prefix = |index: u32, other: &Address| {
+            origin == Origin::File && index == ifindex && other.prefix != address.prefix()
+        };
+        let mut same = present.iter().filter(|(_, other)| other.ip == address.address());
+        if let Some((index, _)) = same.find(|(index, other)| !is_other_prefix(*index, other)) {
             let on = interface_name(&manager.links, *index).await;
             return Err(address_exists(address.address(), &on));
         }
@@ -135,9 +148,12 @@ async fn add_new(
     trigger: &Trigger,
     group: &str,
     added: &[DataAddress],
+    origin: Origin,
 ) -> Result<Vec<String>, Refused> {
     let known = manager.groups.get(group).ok_or_else(|| no_such_group(group))?;
     let (ifindex, name) = (known.interface.ifindex, known.interface.name.clone());
+    // Saved first: what is left after a crash is known to be the group's.
+    record(manager, group, added, origin)?;
     for (at, address) in added.iter().enumerate() {
         let wanted = Address::new(address.address(), address.prefix());
         if let Err(error) = manager.links.add_address(ifindex, &name, &wanted).await {
@@ -145,6 +161,7 @@ async fn add_new(
                 let added = Address::new(address.address(), address.prefix());
                 let _ = manager.links.delete_address(ifindex, &name, &added).await;
             }
+            forget(&mut manager.file, group, added);
             return Err(kernel(&error));
         }
     }
@@ -195,10 +212,26 @@ pub async fn remove(
         changes.push(change(address, ChangeKind::Removed));
     }
     addresses::change(group, &mut context, &changes).await;
+    forget(&mut manager.file, group_name, &removed[..changes.len()]);
     let mut wanted = preferences(manager, group_name);
     wanted.retain(|address, _| !changes.iter().any(|change| change.address == *address));
     set_preferences(manager, trigger, group_name, wanted).await?;
     result
+}
+
+/// Records which program added addresses.
+fn record(manager: &mut Manager, group: &str, added: &[DataAddress], origin: Origin) -> Result<(), Refused> {
+    let Some(saved) = manager.file.state.groups.get_mut(group) else { return Ok(()) };
+    saved.added.retain(|known| !added.contains(&known.address));
+    saved.added.extend(added.iter().map(|&address| SavedAddress { address, origin }));
+    manager.file.save().map_err(|error| kernel(&error))
+}
+
+fn forget(file: &mut StateFile, group: &str, removed: &[DataAddress]) {
+    if let Some(saved) = file.state.groups.get_mut(group) {
+        saved.added.retain(|known| !removed.contains(&known.address));
+        file.save_or_log();
+    }
 }
 
 fn change(address: &DataAddress, kind: ChangeKind) -> AddressChange {

@@ -4,6 +4,7 @@ mod checks;
 
 use std::{net::IpAddr, time::Duration};
 
+use ipmp_common::steer::MemberSet;
 use rtnetlink::packet_route::link::LinkFlags;
 
 use self::checks::{check_all, staying};
@@ -98,6 +99,16 @@ pub async fn attach(
     Ok(notes)
 }
 
+/// Whether an interface can be attached.
+pub async fn check(
+    manager: &Manager,
+    group: &str,
+    interface: &str,
+    test_addresses: &[TestAddressSpec],
+) -> Result<(), Refused> {
+    check_all(manager, group, &[interface.to_owned()], test_addresses).await.map(drop)
+}
+
 /// What is known of an interface that joins, before anything is changed.
 struct Candidate {
     device: Device,
@@ -153,7 +164,8 @@ async fn join(
     }
 }
 
-async fn undo_join(manager: &mut Manager, trigger: &Trigger, group: &str, name: &str) {
+/// Undoes the attaching of an interface: what was moved from it moves back.
+pub async fn undo_join(manager: &mut Manager, trigger: &Trigger, group: &str, name: &str) {
     if let Some((group, mut context)) = manager.group(group, trigger) {
         members::undo_join(group, &mut context, name).await;
     }
@@ -298,7 +310,7 @@ async fn move_in(
     device: &Device,
     candidate: &Candidate,
 ) -> Result<Vec<String>, Refused> {
-    wait_until_live(manager, trigger, group_name, device.ifindex).await;
+    wait_until(manager, trigger, group_name, &[device.ifindex], |group| group.core.cast().is_some()).await;
     let configuration = &candidate.configuration;
     let (group, mut context) = manager.group(group_name, trigger).ok_or_else(|| no_such_group(group_name))?;
     let interface = group.interface.clone();
@@ -344,24 +356,46 @@ async fn move_in(
     Ok(notes)
 }
 
-/// Waits until a group has an active member, and so a carrier, not longer than it takes to trust a link that is up. Follows
-/// the link of the interface that joins.
-async fn wait_until_live(manager: &mut Manager, trigger: &Trigger, group: &str, ifindex: u32) {
+/// Waits until a member is live besides those that leave, which may have joined just now.
+pub async fn wait_for_others(manager: &mut Manager, trigger: &Trigger, group: &str, leaving: &[&str]) {
+    let Some(known) = manager.groups.get(group) else { return };
+    let leaving: MemberSet = leaving.iter().filter_map(|name| known.number_named(name)).collect();
+    let others = known.members.iter().filter(|(number, _)| !leaving.has(**number));
+    let others: Vec<u32> = others.map(|(_, member)| member.ifindex).collect();
+    if !others.is_empty() {
+        wait_until(manager, trigger, group, &others, |group| {
+            group.live().iter().any(|number| !leaving.has(number))
+        })
+        .await;
+    }
+}
+
+/// Waits until a group satisfies a condition, as that it has an active member, and so a carrier; not longer than it takes to
+/// trust a link that is up. Follows the links of interfaces that have joined.
+async fn wait_until(
+    manager: &mut Manager,
+    trigger: &Trigger,
+    group: &str,
+    joined: &[u32],
+    condition: impl Fn(&RunningGroup) -> bool,
+) {
     let limit = now() + PATIENCE;
     let mut link_is_due = now();
     while now() < limit {
         let Some((group, mut context)) = manager.group(group, trigger) else { return };
         if now() >= link_is_due {
             link_is_due = now() + LINK_POLL;
-            if let Some(number) = group.number_of(ifindex)
-                && let Ok(device) = context.links.device(ifindex).await
-                && let Some(device) = device
-            {
-                links::device_changed(group, &mut context, number, &device).await;
+            for &ifindex in joined {
+                if let Some(number) = group.number_of(ifindex)
+                    && let Ok(device) = context.links.device(ifindex).await
+                    && let Some(device) = device
+                {
+                    links::device_changed(group, &mut context, number, &device).await;
+                }
             }
         }
         links::read_live(group, &mut context).await;
-        if group.core.cast().is_some() {
+        if condition(group) {
             return;
         }
         tokio::time::sleep(POLL).await;

@@ -16,6 +16,7 @@ use crate::{
     datapath::{self, GroupSpec},
     link::GroupInterface,
     probe,
+    types::Origin,
 };
 
 /// MTU of a group interface without members, in bytes: that of Ethernet.
@@ -30,7 +31,7 @@ pub async fn create(
     addresses: &[DataAddress],
 ) -> Result<Vec<String>, Refused> {
     let mut notes = create_empty(manager, trigger, group, groupname).await?;
-    match address::add(manager, trigger, group, addresses, None).await {
+    match address::add(manager, trigger, group, addresses, None, Origin::Command).await {
         Ok(more) => notes.extend(more),
         Err(refused) => {
             destroy::remove_group(manager, trigger, group).await;

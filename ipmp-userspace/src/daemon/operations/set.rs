@@ -1,7 +1,9 @@
 //! `ipmpctl set`: settings are saved first, so that the next daemon has them, too.
 
+use std::net::IpAddr;
+
 use super::{
-    refusals::{kernel, no_such_group, no_such_name},
+    refusals::{kernel, no_such_group, no_such_name, not_a_member},
     target_check,
 };
 use crate::{
@@ -14,8 +16,9 @@ use crate::{
     daemon::{
         clock::now,
         events::{table, trigger::Trigger},
-        group::{actions, links},
+        group::{actions, links, members},
         manager::Manager,
+        state_file::SavedTarget,
     },
     types::MatchBy,
 };
@@ -101,6 +104,98 @@ async fn set_member(
     Ok(apply_saved(manager, trigger, group).await)
 }
 
+/// What settings a group had.
+#[derive(Clone, Debug)]
+pub struct Before {
+    chosen: Vec<Setting>,
+    targets: Vec<SavedTarget>,
+}
+
+/// Gives a group these settings and no others, its targets apart. Returns what it had, and notes.
+pub async fn replace_of_group(
+    manager: &mut Manager,
+    trigger: &Trigger,
+    name: &str,
+    settings: &[Setting],
+) -> Result<(Before, Vec<String>), Refused> {
+    let saved = manager.file.group(name).ok_or_else(|| no_such_group(name))?;
+    let before = Before { chosen: saved.chosen.clone(), targets: saved.targets.clone() };
+    let after = Before { chosen: settings.to_vec(), targets: before.targets.clone() };
+    let notes = put(manager, trigger, name, after, &before).await?;
+    Ok((before, notes))
+}
+
+/// Gives a group these targets and no others; those that are disabled stay so. Returns what it had, and notes.
+pub async fn replace_targets(
+    manager: &mut Manager,
+    trigger: &Trigger,
+    name: &str,
+    targets: &[IpAddr],
+) -> Result<(Before, Vec<String>), Refused> {
+    target_check::check(manager, name, targets).await?;
+    let saved = manager.file.group(name).ok_or_else(|| no_such_group(name))?;
+    let before = Before { chosen: saved.chosen.clone(), targets: saved.targets.clone() };
+    let is_disabled =
+        |address: IpAddr| before.targets.iter().any(|target| target.address == address && target.disabled);
+    let target = |&address: &IpAddr| SavedTarget { address, disabled: is_disabled(address) };
+    let after = Before { chosen: before.chosen.clone(), targets: targets.iter().map(target).collect() };
+    let mut notes = put(manager, trigger, name, after, &before).await?;
+    notes.extend(target_check::note_not_probed(manager, name, targets));
+    Ok((before, notes))
+}
+
+/// Gives a group the settings that it had.
+pub async fn restore_of_group(
+    manager: &mut Manager,
+    trigger: &Trigger,
+    name: &str,
+    before: &Before,
+) -> Result<(), Refused> {
+    put(manager, trigger, name, before.clone(), before).await.map(drop)
+}
+
+async fn put(
+    manager: &mut Manager,
+    trigger: &Trigger,
+    name: &str,
+    after: Before,
+    before: &Before,
+) -> Result<Vec<String>, Refused> {
+    let set = |manager: &mut Manager, values: &Before| {
+        if let Some(saved) = manager.file.state.groups.get_mut(name) {
+            (saved.chosen, saved.targets) = (values.chosen.clone(), values.targets.clone());
+        }
+        manager.file.save().map_err(|error| kernel(&error))
+    };
+    let result = set(manager, &after);
+    if let Err(refused) = result.and_then(|()| apply_to_datapath(manager, name)) {
+        let _ = set(manager, before);
+        return Err(refused);
+    }
+    Ok(apply_saved(manager, trigger, name).await)
+}
+
+/// Gives a member these settings and no others. Returns those that it had, and notes.
+pub async fn replace_of_member(
+    manager: &mut Manager,
+    trigger: &Trigger,
+    group: &str,
+    name: &str,
+    settings: &[Setting],
+) -> Result<(Vec<Setting>, Vec<String>), Refused> {
+    let saved = manager.file.member_mut(group, name).ok_or_else(|| not_a_member(name))?;
+    let before = std::mem::replace(&mut saved.chosen, settings.to_vec());
+    if let Err(error) = manager.file.save() {
+        if let Some(saved) = manager.file.member_mut(group, name) {
+            saved.chosen = before;
+        }
+        return Err(kernel(&error));
+    }
+    update_weights(manager, trigger, group).await;
+    let notes = apply_saved(manager, trigger, group).await;
+    Ok((before, notes))
+}
+
 /// Applies the saved settings of a group to its datapath.
 fn apply_to_datapath(manager: &mut Manager, name: &str) -> Result<(), Refused> {
     let saved = manager.file.group(name).ok_or_else(|| no_such_group(name))?;
@@ -157,17 +252,10 @@ pub async fn apply_saved(manager: &mut Manager, trigger: &Trigger, name: &str) -
     notes
 }
 
-/// Updates the weights of all members: those that the operator has set; else the speeds, if every speed is known; else equal
-/// ones, since a guessed speed beside a known one would overload the wrong member.
+/// Updates the weights of all members ([`members::update_weights`]).
 pub async fn update_weights(manager: &mut Manager, trigger: &Trigger, name: &str) {
-    let Some((group, mut context)) = manager.group(name, trigger) else { return };
-    let Some(saved) = context.file.state.groups.get_mut(name) else { return };
-    let weights = saved.update_weights();
-    context.file.save_or_log();
-    for (member, weight) in weights {
-        if group.core.member(member).is_some_and(|known| known.weight() != weight) {
-            actions::tell(group, &mut context, Input::Weight { member, weight }).await;
-        }
+    if let Some((group, mut context)) = manager.group(name, trigger) {
+        members::update_weights(group, &mut context).await;
     }
 }
 

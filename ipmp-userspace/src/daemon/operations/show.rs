@@ -3,6 +3,7 @@
 use ipmp_common::maps;
 use rtnetlink::packet_route::{address::AddressFlags, link::LinkFlags};
 
+pub mod configuration;
 pub mod probing;
 mod unread_replies;
 
@@ -10,13 +11,13 @@ use super::{link_up_check, refusals::no_such_name};
 use crate::{
     announce::Schedule,
     control::{
-        report::{self, AddressReport, GroupReport, MemberReport},
+        report::{self, AddressReport, GroupConfiguration, GroupReport, MemberReport},
         request::{Refused, reason},
     },
     core::{self, member::Condition},
     daemon::{
         clock::now,
-        group::{MemberDevice, RunningGroup},
+        group::{MemberDevice, RunningGroup, stale_neighbours},
         manager::Manager,
         state_file::{SavedGroup, SavedMember},
     },
@@ -81,6 +82,7 @@ pub async fn groups(manager: &Manager, name: Option<&str>) -> Result<Vec<GroupRe
         let mut checks = manager.datapath.status();
         checks.extend(manager.sentinel_check.message());
         checks.extend(group.addresses.over_limit_message());
+        checks.extend(stale_neighbours::messages(group));
         checks.extend(group.filters.missing());
         checks.extend(group.hooks.messages(None));
         checks.extend(group.sysctls.messages(group.name(), None));
@@ -89,7 +91,8 @@ pub async fn groups(manager: &Manager, name: Option<&str>) -> Result<Vec<GroupRe
         }
         let classic = manager.file.group(group.name()).is_some_and(SavedGroup::is_classic);
         let report = group_report(group, interface.as_ref(), addresses, members, checks);
-        reports.push(GroupReport { classic, ..report });
+        let configuration = configuration::report(manager, group, &report);
+        reports.push(GroupReport { classic, configuration, ..report });
     }
     Ok(reports)
 }
@@ -141,6 +144,7 @@ fn group_report(
             active: group.datapath.is_captured(),
             copies: drops.captured,
         },
+        configuration: GroupConfiguration::default(),
     }
 }
 

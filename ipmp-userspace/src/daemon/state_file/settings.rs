@@ -108,7 +108,10 @@ impl SavedGroup {
 
     /// Updates the weights of the members, and returns them by number.
     pub fn update_weights(&mut self) -> Vec<(u8, u32)> {
-        let mut guessed = self.members.values().filter(|member| member.chosen_weight().is_none());
+        // The speed of an interface that never existed is read when it appears.
+        let is_expected = |member: &&SavedMember| member.absent.is_some() && member.speed.is_none();
+        let guessed = self.members.values().filter(|member| member.chosen_weight().is_none());
+        let mut guessed = guessed.filter(|member| !is_expected(member));
         let all_known = guessed.all(|member| member.speed.is_some());
         for member in self.members.values_mut() {
             let speed = || member.speed.filter(|_| all_known);

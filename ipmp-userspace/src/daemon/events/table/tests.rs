@@ -27,6 +27,7 @@ fn events() -> Vec<Event> {
         Event::NoTestAddress { member: member() },
         Event::RemovedFromKernel { family: "inet", member: member() },
         Event::MemberAbsent { member: member(), group: group() },
+        Event::MemberExpected { member: member(), group: group() },
         Event::MemberReturned { member: member(), group: group() },
         Event::Joined { member: member(), group: group() },
         Event::Left { member: member(), group: group() },
@@ -104,6 +105,7 @@ fn events() -> Vec<Event> {
         Event::AddressOverLimit { address, group: group(), limit: 4096 },
         Event::AddressClaimed { address, group: group(), mac: [2, 0, 0, 0, 0, 0xab], announced: true },
         Event::AddressClaimed { address, group: group(), mac: [2, 0, 0, 0, 0, 0xab], announced: false },
+        Event::NeighbourStatic { mac: [2, 0, 0, 0, 0, 0xab], address, member: member(), group: group() },
         Event::AddressLearned { address, group: group() },
         Event::SettingsChanged { group: group(), member: None, settings: "SETTINGS".into() },
         Event::MemberRenamed { before: "OLD".into(), member: "NEW".into(), group: group() },
@@ -120,6 +122,9 @@ fn events() -> Vec<Event> {
         Event::ConfigTrack { value: "VALUE".into() },
         Event::ConfigTrackAll,
         Event::ConfigLine { file: "FILE".into(), line: 44, why: "REASON".into() },
+        Event::ConfigFinding { finding: "FINDING".into() },
+        Event::ConfigRefused { why: "REASON".into() },
+        Event::ConfigApplied { changes: 33 },
         Event::ConfigReread,
         Event::Started { socket: "SOCKET".into() },
         Event::Stopped { groups: vec![group()] },
@@ -138,6 +143,7 @@ fn every_event_is_documented_with_severity_and_kind() {
         ("33 probes", "COUNT probes"),
         ("line 44", "line COUNT"),
         ("removed: 55", "removed: COUNT"),
+        ("changes: 33", "changes: COUNT"),
         ("layout 33 to 66", "layout OLD to NEW"),
     ];
     let events = events();

@@ -18,6 +18,7 @@ use crate::{
         },
     },
     link::{Address, Device, Links},
+    owners::{Host, Nic},
 };
 
 /// Checks all interfaces, and returns their names: a request may use alternative ones.
@@ -37,6 +38,7 @@ pub(super) async fn check_all(
             present.map(|member| (member.name().to_owned(), member.mac())).collect()
         })
         .unwrap_or_default();
+    let host = Host::of_this_namespace();
     let mut names = Vec::new();
     for name in interfaces {
         let device = devices
@@ -80,6 +82,7 @@ pub(super) async fn check_all(
         check_absent(manager, &device.name)?;
         eligibility::check_stacking(device, &devices, role)?;
         eligibility::check_place(device, group, &members)?;
+        check_owner(host.as_ref(), device, test_addresses)?;
         check_lifetimes(&manager.links, device, test_addresses).await?;
         if let Some(program) = other_program(&device.name) {
             return Err(Refused::new(
@@ -107,6 +110,21 @@ fn check_absent(manager: &Manager, name: &str) -> Result<(), Refused> {
             absent.recognised_by()
         ),
     ))
+}
+
+/// Refuses an interface that another program configures: it would configure it again, or add the addresses again at the next
+/// boot. Where the lease becomes the test address, the program that renews it stays.
+fn check_owner(
+    host: Option<&Host>,
+    device: &Device,
+    test_addresses: &[TestAddressSpec],
+) -> Result<(), Refused> {
+    if test_addresses.contains(&TestAddressSpec::Dhcp) {
+        return Ok(());
+    }
+    let nic = Nic { name: &device.name, ifindex: device.ifindex, mac: device.mac };
+    let owner = host.and_then(|host| host.owner(&nic));
+    owner.map_or(Ok(()), |owner| Err(Refused::new(reason::IN_USE, owner.describe(&device.name))))
 }
 
 /// Refuses an interface with an address that ends unless another program renews it: the program would renew it on the

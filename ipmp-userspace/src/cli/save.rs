@@ -1,0 +1,98 @@
+//! `ipmpctl save`
+
+use std::{
+    fs,
+    io::{self, Write},
+    os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt},
+    path::{Path, PathBuf},
+};
+
+use super::{
+    error::Error,
+    output,
+    verb::{Command, Invocation, Outcome},
+};
+use crate::{
+    config::{self, files, save},
+    control::{Client, report::GroupReport},
+    link::{Links, RouteEntry, show_mac},
+    types::Origin,
+};
+
+/// Write the groups that run into the configuration files
+///
+/// Groups, settings, members, and the addresses and routes that commands and files added or that came from the NICs. What other
+/// programs added is left out: virtual addresses, leases, addresses from router advertisements. A new member is written with the
+/// permanent MAC of its NIC, if it has one. Comments and order stay. A group that no file has is written into ipmp.toml.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Example:
+  ipmpctl save    what runs comes back after a reboot")]
+pub struct Save {
+    /// Directory of the configuration [default: /etc/ipmp, with --netns /etc/netns/NAME/ipmp]
+    #[arg(long, value_name = "DIRECTORY")]
+    config_dir: Option<PathBuf>,
+}
+
+impl Command for Save {
+    fn execute(&self, invocation: &Invocation<'_>, _out: &mut dyn Write) -> Result<Outcome, Error> {
+        let directory = self.config_dir.clone().unwrap_or_else(|| config::directory(invocation.netns));
+        let mut groups = Client::connect(invocation.socket)?.groups()?;
+        groups.iter_mut().for_each(keep_present_routes);
+        let mut texts = Vec::new();
+        for path in files::found_in(&directory).map_err(|finding| Error::Save(finding.to_string()))? {
+            let text = fs::read_to_string(&path).map_err(|error| failed("read", &path, &error))?;
+            texts.push((path, text));
+        }
+        let saved = save::save(&texts, &directory.join("ipmp.toml"), &groups).map_err(Error::Save)?;
+        let mut notes = Vec::new();
+        for (path, text) in &saved.files {
+            write(path, text).map_err(|error| failed("write", path, &error))?;
+            notes.push(format!("wrote {}", path.display()));
+        }
+        notes.extend(saved.notes);
+        Ok(Outcome::done(output::notes(&notes, !saved.files.is_empty(), invocation.format)))
+    }
+}
+
+fn failed(what: &str, path: &Path, error: &io::Error) -> Error {
+    Error::Save(format!("cannot {what} {}: {error}", path.display()))
+}
+
+/// Replaces a file as a whole: after a crash it is the old or the new one.
+fn write(path: &Path, text: &str) -> io::Result<()> {
+    if let Some(directory) = path.parent() {
+        fs::DirBuilder::new().recursive(true).mode(0o755).create(directory)?;
+    }
+    // A link stays one.
+    let path = fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
+    let mode = fs::metadata(&path).map_or(0o644, |known| known.permissions().mode() & 0o777);
+    let new = path.with_extension("toml.new");
+    let mut file = fs::OpenOptions::new().write(true).create(true).truncate(true).mode(mode).open(&new)?;
+    file.write_all(text.as_bytes())?;
+    file.sync_all()?;
+    fs::rename(new, path)
+}
+
+/// Drops routes that came from a NIC and have been removed since. Where the group is in another network namespace, all stay.
+fn keep_present_routes(group: &mut GroupReport) {
+    let Some(present) = present_routes(group) else { return };
+    group.configuration.routes.retain(|route| {
+        let is_it = |entry: &RouteEntry| {
+            let (network, prefix) = entry.to;
+            format!("{network}/{prefix}") == route.to
+                && (entry.via, entry.table, entry.metric) == (route.via, route.table, route.metric)
+        };
+        route.origin == Origin::File || present.iter().any(is_it)
+    });
+}
+
+fn present_routes(group: &GroupReport) -> Option<Vec<RouteEntry>> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().ok()?;
+    runtime.block_on(async {
+        let links = Links::open().ok()?;
+        let device = links.device_named(&group.name).await.ok()??;
+        let is_it = device.ifindex == group.ifindex && show_mac(device.mac) == group.mac;
+        let routes = links.routes_of(device.ifindex).ok().filter(|_| is_it)?;
+        Some(routes.iter().filter_map(|route| route.entry(device.ifindex)).collect())
+    })
+}

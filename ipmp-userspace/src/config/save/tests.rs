@@ -1,0 +1,168 @@
+//! What is saved, and what of the files stays as it is.
+
+use super::*;
+use crate::control::report::{
+    configuration::{ConfiguredAddress, GroupConfiguration},
+    sample,
+};
+
+/// A group with a member of this name, and no permanent MAC.
+fn report(configuration: GroupConfiguration) -> GroupReport {
+    GroupReport { groupname: "production0".into(), configuration, ..sample() }
+}
+
+fn configuration(
+    settings: &[&str],
+    addresses: &[(&str, Origin)],
+    members: &[(&str, Option<&str>, &[&str])],
+) -> GroupConfiguration {
+    let texts = |texts: &[&str]| texts.iter().map(|&text| text.to_owned()).collect();
+    GroupConfiguration {
+        origin: Origin::Command,
+        settings: texts(settings),
+        addresses: addresses
+            .iter()
+            .map(|&(address, origin)| ConfiguredAddress { address: address.into(), origin })
+            .collect(),
+        routes: Vec::new(),
+        members: members
+            .iter()
+            .map(|&(name, permanent_mac, settings)| MemberConfiguration {
+                name: name.into(),
+                permanent_mac: permanent_mac.map(str::to_owned),
+                settings: texts(settings),
+                test_addresses: Vec::new(),
+            })
+            .collect(),
+    }
+}
+
+fn saved(text: Option<&str>, report: &GroupReport) -> (String, Vec<String>) {
+    let main = Path::new("ipmp.toml");
+    let texts: Vec<_> = text.iter().map(|text| (main.to_owned(), (*text).to_owned())).collect();
+    let Saved { files, notes } = save(&texts, main, std::slice::from_ref(report)).unwrap();
+    (files.into_iter().map(|(_, text)| text).collect(), notes)
+}
+
+#[test]
+fn group_of_commands_is_written_without_what_other_programs_added() {
+    let addresses = [
+        ("192.168.178.200/24", Origin::Command),
+        ("192.168.178.7/24", Origin::Moved),
+        ("192.168.178.250/24", Origin::Other),
+        ("fe80::1/64", Origin::Other),
+    ];
+    let members: [(&str, Option<&str>, &[&str]); 2] = [
+        ("e1000g0", None, &["weight=7", "match=name"]),
+        ("e1000g1", Some("52:54:00:00:00:02"), &["standby=on"]),
+    ];
+    let mut configuration = configuration(
+        &["fdt=2s", "failback=no", "targets=192.168.178.3,192.168.178.4"],
+        &addresses,
+        &members,
+    );
+    configuration.members[1].test_addresses = vec!["192.168.178.201/24".into()];
+    let route = |to: &str, via: &str, metric, origin| ConfiguredRoute {
+        to: to.into(),
+        via: via.parse().ok(),
+        metric,
+        table: None,
+        src: None,
+        origin,
+    };
+    configuration.routes = vec![
+        route("0.0.0.0/0", "192.168.178.1", None, Origin::Moved),
+        route("10.1.0.0/16", "192.168.178.2", Some(5), Origin::Moved),
+    ];
+    let (text, notes) = saved(None, &report(configuration));
+    println!("{text}");
+    let expected = r#"[group.production0]
+addresses = ["192.168.178.200/24", "192.168.178.7/24"]
+gateways = ["192.168.178.1"]
+routes = [{ to = "10.1.0.0/16", via = "192.168.178.2", metric = 5 }]
+fdt = "2s"
+failback = false
+targets = ["192.168.178.3", "192.168.178.4"]
+
+[group.production0.members]
+e1000g0 = { weight = 7 }
+e1000g1 = { match = { permanent-mac = "52:54:00:00:00:02" }, standby = true, test-addresses = ["192.168.178.201/24"] }
+"#;
+    assert_eq!(text, expected);
+    assert_eq!(notes, ["192.168.178.250/24 of production0 is left out: another program added it"]);
+}
+
+const FILE: &str = r#"# The defaults.
+[defaults]
+fdt = "2s"
+
+# Our servers.
+[group.production0]
+addresses = [
+    "192.168.178.200/24",   # the main one
+    "192.168.178.201/24",
+]
+hash = "flow"               # see ticket 7
+probe = "arp"
+[group.production0.members]
+first = { match = { name = "e1000g0" }, weight = 7 }   # on board
+# Removed by a command.
+e1000g1 = {}
+"#;
+
+#[test]
+fn comments_order_and_notation_stay() {
+    let member: (&str, Option<&str>, &[&str]) = ("e1000g0", None, &["weight=7"]);
+    let both = [("192.168.178.200/24", Origin::File), ("192.168.178.201/24", Origin::File)];
+    let known: (&str, Option<&str>, &[&str]) = ("e1000g1", None, &[]);
+    let same = configuration(&["hash=flow", "fdt=2s", "probe=arp"], &both, &[member, known]);
+    assert_eq!(saved(Some(FILE), &report(same)), (String::new(), Vec::new()));
+
+    let addresses = [("192.168.178.200/24", Origin::File), ("192.168.178.210/24", Origin::Command)];
+    let heavier: (&str, Option<&str>, &[&str]) = ("e1000g0", None, &["weight=9"]);
+    let rge0: (&str, Option<&str>, &[&str]) = ("rge0", None, &[]);
+    let changed = configuration(&["hash=destination", "fdt=2s"], &addresses, &[heavier, rge0]);
+    let (text, notes) = saved(Some(FILE), &report(changed));
+    println!("{text}");
+    for line in [
+        "# The defaults.\n[defaults]\nfdt = \"2s\"\n\n# Our servers.\n[group.production0]\n",
+        "\"192.168.178.200/24\",   # the main one\n",
+        "\n    \"192.168.178.210/24\"",
+        "hash = \"destination\"               # see ticket 7\n",
+        "first = { match = { name = \"e1000g0\" }, weight = 9 }   # on board\n",
+        "rge0 = {}",
+    ] {
+        assert!(text.contains(line), "{line}");
+    }
+    assert!(!text.contains("192.168.178.201") && !text.contains("probe") && !text.contains("e1000g1"));
+    assert_eq!(notes, [""; 0]);
+}
+
+#[test]
+fn external_addresses_other_groups_and_mistakes_are_left_alone() {
+    let addresses = [("192.168.178.200/24", Origin::Other)];
+    let member: (&str, Option<&str>, &[&str]) = ("e1000g0", None, &[]);
+    let file = "[group.production0]\naddresses = \"external\"\nmembers = { e1000g0 = {} }\n[group.lab0]\n";
+    let report = report(configuration(&[], &addresses, &[member]));
+    let (text, notes) = saved(Some(file), &report);
+    assert_eq!((text.as_str(), notes.len()), ("", 1));
+    assert!(notes[0].starts_with("group lab0 does not run: ipmp.toml:4:8 keeps it"), "{notes:?}");
+    let broken = [("ipmp.toml".into(), "[group.production0]\nfdt = 1\n".into())];
+    let refused = save(&broken, Path::new("ipmp.toml"), &[report]).unwrap_err();
+    assert!(
+        refused.starts_with("ipmp.toml:2:7: fdt cannot be 1") && refused.ends_with("correct it first"),
+        "{refused}"
+    );
+}
+
+#[test]
+fn default_that_does_not_run_is_reported() {
+    let member: (&str, Option<&str>, &[&str]) = ("e1000g0", None, &[]);
+    let file = "[defaults]\nfdt = \"2s\"\n[group.production0.members]\ne1000g0 = {}\n";
+    let (text, notes) = saved(Some(file), &report(configuration(&[], &[], &[member])));
+    assert_eq!(text, "");
+    assert_eq!(
+        notes,
+        ["production0 has no fdt of its own, and [defaults] has fdt=2s, which the next apply sets"]
+    );
+}

@@ -1,0 +1,152 @@
+//! `ipmpctl apply` and `diff`, and what the daemon does with the files at its start and on SIGHUP.
+
+mod execute;
+mod members;
+mod running;
+
+use std::path::{Path, PathBuf};
+
+use super::attach;
+use crate::{
+    config::{
+        self, Configuration, Finding, Severity, files,
+        host::Host,
+        plan::{self, Plan, Step},
+    },
+    control::request::{ConfigurationFile, Refused, Response, reason},
+    core::Event,
+    daemon::{events::trigger::Trigger, manager::Manager, returns},
+    types::Origin,
+};
+
+/// Applies the files of a client, all or nothing. `dry_run`: only reports the steps.
+pub async fn apply(
+    manager: &mut Manager,
+    trigger: &Trigger,
+    files: &[ConfigurationFile],
+    complete: bool,
+    dry_run: bool,
+) -> Result<Response, Refused> {
+    let texts: Vec<(PathBuf, String)> =
+        files.iter().map(|file| (file.path.clone().into(), file.text.clone())).collect();
+    let (configuration, findings) = config::parse(&texts);
+    let (plan, running) = prepare(manager, trigger, &configuration, findings, complete).await?;
+    let mut notes: Vec<String> = plan.steps.iter().map(Step::to_string).collect();
+    notes.extend(plan.notes.iter().cloned());
+    let changed = !plan.steps.is_empty();
+    if !dry_run {
+        notes.extend(execute::execute(manager, trigger, &plan.steps, &running).await?);
+        record(manager, &configuration);
+    }
+    manager.announce();
+    Ok(Response::Done { notes, changed })
+}
+
+/// Applies the files of the configuration directory. `start`: only groups that do not exist are created, since commands may have
+/// changed the others since.
+pub async fn apply_directory(manager: &mut Manager, trigger: &Trigger, start: bool) {
+    let Some(directory) = manager.configuration.clone() else { return };
+    match try_apply_directory(manager, trigger, &directory, start).await {
+        Ok(0) => {}
+        Ok(changes) => manager.log(trigger, None, &Event::ConfigApplied { changes }),
+        Err(refused) => manager.log(trigger, None, &Event::ConfigRefused { why: refused.message }),
+    }
+}
+
+async fn try_apply_directory(
+    manager: &mut Manager,
+    trigger: &Trigger,
+    directory: &Path,
+    start: bool,
+) -> Result<usize, Refused> {
+    let files = match files::found_in(directory) {
+        Ok(files) => files,
+        Err(finding) => return Err(bad(manager, trigger, &[finding])),
+    };
+    // A directory that was moved away must not take the network with it.
+    if files.is_empty() {
+        return Ok(0);
+    }
+    let (mut configuration, findings) = config::load(&files);
+    if findings.iter().any(|finding| finding.severity == Severity::Error) {
+        return Err(bad(manager, trigger, &findings));
+    }
+    if start {
+        configuration.groups.retain(|group| !manager.groups.contains_key(&group.name.value));
+    }
+    let (plan, running) = match prepare(manager, trigger, &configuration, findings, !start).await {
+        Ok(prepared) => prepared,
+        Err(refused) => return Err(refused),
+    };
+    let notes = execute::execute(manager, trigger, &plan.steps, &running).await?;
+    for note in plan.notes.iter().chain(&notes) {
+        log::info!("{note}");
+    }
+    record(manager, &configuration);
+    manager.announce();
+    Ok(plan.steps.len())
+}
+
+/// Logs every mistake.
+fn bad(manager: &Manager, trigger: &Trigger, findings: &[Finding]) -> Refused {
+    let errors: Vec<&Finding> =
+        findings.iter().filter(|finding| finding.severity == Severity::Error).collect();
+    for finding in &errors {
+        let finding = format!("{}: {}", finding.place, finding.message);
+        manager.log(trigger, None, &Event::ConfigFinding { finding });
+    }
+    refusal(&errors)
+}
+
+fn refusal(errors: &[&Finding]) -> Refused {
+    let first = errors.first().map(|finding| format!("{}: {}", finding.place, finding.message));
+    let more = match errors.len() {
+        0 | 1 => String::new(),
+        all => format!("; {} more: `ipmpctl check` reports all", all - 1),
+    };
+    Refused::new(reason::BAD_CONFIGURATION, first.unwrap_or_default() + &more)
+}
+
+/// Checks everything before anything changes, and plans.
+async fn prepare(
+    manager: &mut Manager,
+    trigger: &Trigger,
+    configuration: &Configuration,
+    mut findings: Vec<Finding>,
+    complete: bool,
+) -> Result<(Plan, plan::Running), Refused> {
+    // An interface that is an absent member rejoins.
+    returns::check(manager, trigger, true).await;
+    let running = running::read(manager, configuration).await?;
+    let interfaces = running.devices.iter().map(|device| (device.clone(), None)).collect();
+    config::host::check(configuration, &Host { interfaces }, &mut findings);
+    let errors: Vec<&Finding> =
+        findings.iter().filter(|finding| finding.severity == Severity::Error).collect();
+    if !errors.is_empty() {
+        return Err(refusal(&errors));
+    }
+    let plan = plan::plan(configuration, complete, &running)
+        .map_err(|why| Refused::new(reason::BAD_CONFIGURATION, why))?;
+    for step in &plan.steps {
+        if let Step::Attach { group, member } = step
+            && manager.group_of(&member.name).is_none()
+        {
+            attach::check(manager, group, &member.name, &member.test_addresses)
+                .await
+                .map_err(|refused| execute::of_step(step, refused))?;
+        }
+    }
+    Ok((plan, running))
+}
+
+/// Records that files describe these groups, and forgets routes that they do not have.
+fn record(manager: &mut Manager, configuration: &Configuration) {
+    let mut is_changed = false;
+    for group in &configuration.groups {
+        let Some(saved) = manager.file.state.groups.get_mut(&group.name.value) else { continue };
+        is_changed |= std::mem::replace(&mut saved.origin, Origin::File) != Origin::File;
+    }
+    if is_changed {
+        manager.file.save_or_log();
+    }
+}

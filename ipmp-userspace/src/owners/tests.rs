@@ -1,0 +1,209 @@
+use std::fs;
+
+use super::*;
+
+const NIC: Nic<'static> = Nic { name: "eth0", ifindex: 3, mac: [0x52, 0x54, 0, 0, 0, 1] };
+
+/// A host with these files.
+fn owner(files: &[(&str, &str)]) -> Option<Owner> {
+    let root = tempfile::tempdir().unwrap();
+    for (path, text) in files {
+        let path = root.path().join(path.trim_start_matches('/'));
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(path, text).unwrap();
+    }
+    Host::new(root.path()).owner(&NIC)
+}
+
+const NETWORKD: (&str, &str) = ("/proc/101/comm", "systemd-network\n");
+const MANAGER: (&str, &str) = ("/proc/102/comm", "NetworkManager\n");
+const IFUP: (&str, &str) = ("/usr/sbin/ifup", "");
+
+fn program(files: &[(&str, &str)]) -> String {
+    owner(files).map_or_else(|| "none".into(), |owner| format!("{} ({})", owner.program, owner.source))
+}
+
+#[test]
+fn link_of_networkd_is_owned_while_networkd_runs_and_manages_it() {
+    let link = |state: &'static str| ("/run/systemd/netif/links/3", state);
+    let managed = "# This is private data. Do not parse.\nADMIN_STATE=configured\nOPER_STATE=routable\n\
+                   NETWORK_FILE=/etc/systemd/network/20-wired.network\n";
+    assert_eq!(
+        owner(&[link(managed), NETWORKD]).unwrap().describe("eth0"),
+        "eth0 is configured by systemd-networkd (/etc/systemd/network/20-wired.network): write the lines [Match], Name=eth0, \
+         [Link], Unmanaged=yes into /etc/systemd/network/01-ipmp-eth0.network, then restart it (systemctl restart \
+         systemd-networkd; a reload would remove the addresses)"
+    );
+    assert_eq!(program(&[link(managed)]), "none", "a state file of a networkd that was stopped");
+    assert_ne!(
+        program(&[link(managed), ("/sys/fs/cgroup/system.slice/systemd-networkd.service/cgroup.procs", "")]),
+        "none"
+    );
+    assert_eq!(program(&[("/run/systemd/netif/links/4", managed), NETWORKD]), "none", "another link");
+    for state in ["unmanaged", "linger", "pending", "initialized"] {
+        let text: &'static str = format!("ADMIN_STATE={state}\nNETWORK_FILE=\n").leak();
+        assert_eq!(program(&[link(text), NETWORKD]), "none", "{state}");
+    }
+    let unmanaged = "ADMIN_STATE=unmanaged\nNETWORK_FILE=/etc/systemd/network/01-ipmp-eth0.network\n";
+    assert_eq!(program(&[link(unmanaged), NETWORKD]), "none");
+    assert_eq!(
+        program(&[link("ADMIN_STATE=failed\n"), NETWORKD]),
+        "systemd-networkd (/run/systemd/netif/links/3)"
+    );
+}
+
+#[test]
+fn writer_of_the_configuration_is_named_with_the_program_that_applies_it() {
+    let link = |file: &str| -> (&str, &str) {
+        ("/run/systemd/netif/links/3", format!("ADMIN_STATE=configured\nNETWORK_FILE={file}\n").leak())
+    };
+    let generated = "/run/systemd/network/10-netplan-eth0.network";
+    let yaml = "network:\n  version: 2\n  ethernets:\n    eth0:\n      dhcp4: true\n";
+    assert_eq!(
+        program(&[link(generated), NETWORKD]),
+        "netplan through systemd-networkd (/run/systemd/network/10-netplan-eth0.network)"
+    );
+    assert_eq!(
+        program(&[link(generated), NETWORKD, ("/etc/netplan/01-netcfg.yaml", yaml)]),
+        "netplan (file /etc/netplan/01-netcfg.yaml) through systemd-networkd (/run/systemd/network/10-netplan-eth0.network)"
+    );
+    assert_eq!(
+        program(&[link(generated), NETWORKD, ("/etc/netplan/50-cloud-init.yaml", yaml)]),
+        "netplan (file /etc/netplan/50-cloud-init.yaml of cloud-init) through systemd-networkd \
+         (/run/systemd/network/10-netplan-eth0.network)"
+    );
+    let file = "/etc/systemd/network/10-cloud-init-eth0.network";
+    assert_eq!(
+        program(&[link(file), NETWORKD]),
+        "cloud-init through systemd-networkd (/etc/systemd/network/10-cloud-init-eth0.network)"
+    );
+}
+
+#[test]
+fn device_of_network_manager_is_owned_while_it_runs_and_manages_it() {
+    let device = |text: &'static str| ("/run/NetworkManager/devices/3", text);
+    let managed = "[device]\nmanaged=true\nconnection-uuid=5a4b\nroute-metric-default-effective=100\n";
+    let connection = |place: &str| -> (&str, &str) {
+        (format!("{place}/wired.nmconnection").leak(), "[connection]\nid=Wired\nuuid=5a4b\ntype=ethernet\n")
+    };
+    assert_eq!(
+        owner(&[device(managed), MANAGER, connection("/etc/NetworkManager/system-connections")])
+            .unwrap()
+            .describe("eth0"),
+        "eth0 is configured by NetworkManager (/etc/NetworkManager/system-connections/wired.nmconnection): write the lines \
+         [device-ipmp-eth0], match-device=interface-name:eth0, managed=0 into \
+         /etc/NetworkManager/conf.d/ipmp-eth0.conf, then restart it (systemctl restart NetworkManager; a reload, or nmcli, \
+         would set the link down)"
+    );
+    assert_eq!(program(&[device(managed), MANAGER]), "NetworkManager (/run/NetworkManager/devices/3)");
+    assert_eq!(program(&[device(managed)]), "none");
+    assert_eq!(program(&[device("[device]\nmanaged=false\n"), MANAGER]), "none");
+}
+
+#[test]
+fn interface_of_ifupdown_is_owned_unless_its_method_is_manual() {
+    let file = |text: &'static str| ("/etc/network/interfaces", text);
+    let stanza = "auto lo eth0\niface lo inet loopback\niface eth0 inet static\n    address 192.0.2.1/24\n";
+    assert_eq!(
+        owner(&[file(stanza), IFUP]).unwrap().describe("eth0"),
+        "eth0 is configured by ifupdown (/etc/network/interfaces): replace the lines of eth0 there by 'iface eth0 inet \
+         manual', and do not run ifdown, which would remove the addresses"
+    );
+    assert_eq!(program(&[file(stanza)]), "none", "ifupdown is not installed");
+    for (text, state, owned) in [
+        ("allow-hotplug eth0\niface eth0 inet dhcp\n", "", true),
+        ("auto eth0\niface eth0 inet manual\n", "", false),
+        ("auto eth0\niface eth0 inet manual\niface eth0 inet6 auto\n", "", true),
+        ("iface eth0 inet static\n", "", false),
+        ("iface eth0 inet static\n", "lo=lo\neth0=eth0\n", true),
+        ("auto \\\n eth0\niface eth0 inet dhcp\n", "", true),
+        ("auto eth1\niface eth1 inet dhcp\niface eth00 inet dhcp\n", "", false),
+        ("#auto eth0\n#iface eth0 inet dhcp\n", "eth0=eth0\n", false),
+        ("auto eth0\niface eth0\n", "", true),
+    ] {
+        let found = owner(&[file(text), IFUP, ("/run/network/ifstate", state)]);
+        assert_eq!(found.is_some(), owned, "{text:?} {state:?}");
+    }
+    for (include, name, owned) in [
+        ("source /etc/network/interfaces.d/*\n", "eth0.cfg", true),
+        ("source interfaces.d/*.cfg\n", "eth0.cfg", true),
+        ("source interfaces.d/*.cfg\n", "eth0", false),
+        ("source interfaces.d/eth?\n", "eth0", true),
+        ("source-directory interfaces.d\n", "eth0", true),
+        ("source-directory interfaces.d\n", "eth0.cfg", false),
+    ] {
+        let path: &str = format!("/etc/network/interfaces.d/{name}").leak();
+        let found = owner(&[file(include), (path, "auto eth0\niface eth0 inet dhcp\n"), IFUP]);
+        assert_eq!(found.map(|found| found.source), owned.then(|| path.to_owned()), "{include:?} {name}");
+    }
+    // A file that includes itself ends.
+    assert_eq!(program(&[file("source /etc/network/inter*\nsource interfaces\n"), IFUP]), "none");
+}
+
+#[test]
+fn cloud_init_through_ifupdown_is_told_not_to_write_again() {
+    let include = ("/etc/network/interfaces", "source /etc/network/interfaces.d/*\n");
+    let written = (
+        "/etc/network/interfaces.d/50-net",
+        "# This file is generated from information provided by the datasource.  Changes\nauto eth0\niface eth0 inet dhcp\n",
+    );
+    let found = owner(&[include, written, IFUP]).unwrap();
+    assert_eq!(found.program, "cloud-init through ifupdown");
+    assert!(found.remedy.ends_with(cloud_init::REMEDY), "{}", found.remedy);
+    for text in ["network: {config: disabled}\n", "# ours\nnetwork:\n  config: disabled\n"] {
+        let found = owner(&[include, written, IFUP, ("/etc/cloud/cloud.cfg.d/99-ipmp.cfg", text)]).unwrap();
+        assert!(found.remedy.ends_with("remove the addresses"), "{text:?}: {}", found.remedy);
+    }
+    assert!(!cloud_init::disables("#network: {config: disabled}\n"));
+}
+
+#[test]
+fn netplan_file_names_a_nic_by_name_or_mac() {
+    for (text, expected) in [
+        ("network:\n  ethernets:\n    eth0:\n      dhcp4: true\n", true),
+        ("network:\n  ethernets:\n    \"eth0\":\n      dhcp4: true\n", true),
+        ("network:\n  ethernets:\n    eth1:\n      dhcp4: true\n", false),
+        ("network:\n  wifis:\n    eth0:\n", false),
+        ("network:\n  ethernets:\n    lan:\n      match:\n        macaddress: \"52:54:00:00:00:01\"\n", true),
+        ("network:\n  ethernets:\n    lan:\n      set-name: eth0\n", true),
+        ("network:\n  ethernets:\n    #eth0:\n    eth2: {}\n  bonds:\n    eth0:\n", false),
+    ] {
+        assert_eq!(netplan::mentions(text, &NIC), expected, "{text:?}");
+    }
+}
+
+#[test]
+fn dhcp_client_is_found_by_its_command_line() {
+    for (command, expected) in [
+        ("/sbin/dhclient\0-4\0-v\0-pf\0/run/dhclient.eth0.pid\0eth0\0", Some("dhclient")),
+        ("/sbin/dhclient\0-pf\0/run/dhclient.eth0.pid\0eth1\0", None),
+        ("busybox\0udhcpc\0-i\0eth0\0", Some("udhcpc")),
+        ("udhcpc\0-ieth0\0", Some("udhcpc")),
+        ("dhcpcd: eth0 [ip4]\0", Some("dhcpcd")),
+        ("dhcpcd: eth1 [ip4]\0", None),
+        ("grep\0dhclient\0eth0\0", None),
+        ("vi\0/etc/dhclient.conf\0eth0\0", None),
+        ("", None),
+    ] {
+        assert_eq!(dhcp_client::client(command.as_bytes(), "eth0"), expected, "{command:?}");
+    }
+    assert_eq!(
+        program(&[("/proc/77/cmdline", "udhcpc\0-i\0eth0\0"), ("/proc/self/cmdline", "udhcpc\0-i\0eth0\0")]),
+        "the DHCP client udhcpc (process 77)"
+    );
+}
+
+#[test]
+fn files_of_host_say_nothing_in_another_network_namespace() {
+    let (host, blue) = ((4, 1), (4, 2));
+    for (own, first, named, expected) in [
+        (host, Some(host), vec![blue], true),
+        (blue, Some(host), vec![blue], false),
+        // Without permission to read that of the first process.
+        (host, None, vec![blue], true),
+        (blue, None, vec![(4, 3), blue], false),
+    ] {
+        assert_eq!(is_same(Some(own), first, named.into_iter()), expected, "{own:?} {first:?}");
+    }
+    assert!(namespace(OWN_NAMESPACE.as_ref()).is_some());
+}

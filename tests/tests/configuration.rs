@@ -1,0 +1,230 @@
+//! Configuration files: the groups that `ipmpd` creates at its start, what `apply` and SIGHUP change, what `save` writes, and that a refused step
+//! undoes all others.
+
+lab::lane!(alone, no_clsact = "how programs are attached does not depend on the files");
+
+use std::path::PathBuf;
+use std::process::{Command, Stdio};
+
+use lab::{Daemon, Lab, MeasurementLock, Production, SECOND, Snapshot, Stream, TIMEOUT, daemon, wait_until};
+use nix::sys::signal::Signal;
+use serde_json::Value;
+
+/// A lab whose daemon reads files.
+struct Scene<'lab> {
+    lab: &'lab Lab,
+    daemon: Daemon<'lab>,
+    file: PathBuf,
+}
+
+impl<'lab> Scene<'lab> {
+    fn start(lab: &'lab Lab, text: &str) -> Self {
+        let directory = lab.directory().join("ipmp");
+        std::fs::create_dir(&directory).unwrap();
+        let file = directory.join("ipmp.toml");
+        std::fs::write(&file, text).unwrap();
+        let daemon = Daemon::builder(lab).argument("--config-dir").argument(directory.to_str().unwrap());
+        Self { lab, daemon: daemon.start().unwrap(), file }
+    }
+
+    fn write(&self, text: &str) {
+        std::fs::write(&self.file, text).unwrap();
+    }
+
+    /// Runs `ipmpctl` with the directory of the files; returns exit status and output.
+    fn ctl(&self, line: &str) -> (i32, String) {
+        let mut command = Command::new(daemon::binary("ipmpctl").unwrap());
+        command.arg("--socket").arg(self.daemon.socket()).args(line.split_whitespace()).stdin(Stdio::null());
+        command.arg("--config-dir").arg(self.file.parent().unwrap());
+        let output = command.output().unwrap();
+        let text = String::from_utf8([output.stdout, output.stderr].concat()).unwrap();
+        println!("{line}: {} {}", output.status, text.trim_end());
+        (output.status.code().unwrap(), text)
+    }
+
+    fn reload(&self, line: &str) -> String {
+        let since = self.daemon.log().len();
+        self.daemon.signal(Signal::SIGHUP).unwrap();
+        self.daemon.wait_line(line, since, TIMEOUT).unwrap()
+    }
+
+    fn group(&self) -> Value {
+        let report: Value =
+            serde_json::from_str(&self.daemon.ctl("show production0 --json").unwrap()).unwrap();
+        report["groups"][0].clone()
+    }
+
+    /// Names of the members, and whether each is absent.
+    fn members(&self) -> Vec<(String, bool)> {
+        let members = self.group()["members"].as_array().unwrap().clone();
+        members
+            .iter()
+            .map(|member| (member["name"].as_str().unwrap().to_owned(), member["state"] == "absent"))
+            .collect()
+    }
+
+    fn addresses(&self) -> String {
+        self.lab.host().ip("-4 -br address show dev production0").unwrap()
+    }
+}
+
+fn group(addresses: &str, more: &str, members: &str) -> String {
+    format!(
+        "[group.production0]\naddresses = [{addresses}]\n{more}\n[group.production0.members]\n{members}\n"
+    )
+}
+
+const GATEWAY: &str = "gateways = [\"192.168.178.1\"]\nfdt = \"2s\"\nfailback = false";
+
+#[test]
+fn files_are_applied_at_start_on_sighup_and_by_apply_or_not_at_all() {
+    lab::needs_root!();
+    let lab = Lab::builder().members(3).peers(&[]).build().unwrap();
+    lab.host().sysctl("net.ipv6.conf.default.accept_dad", "0").unwrap();
+    let members = "e1000g0 = {}\nrge0 = { standby = true }\nlate = { match = { name = \"e1000g7\" } }";
+    let mut scene = Scene::start(&lab, &group("\"192.168.178.200/24\"", GATEWAY, members));
+
+    // The group exists as soon as the daemon serves clients.
+    let member = |name: &str, absent| (name.to_owned(), absent);
+    assert_eq!(scene.members(), [member("e1000g0", false), member("rge0", false), member("e1000g7", true)]);
+    assert!(scene.addresses().contains("192.168.178.200/24"), "{}", scene.addresses());
+    let routes = || lab.host().ip("route show dev production0").unwrap();
+    assert!(routes().contains("default via 192.168.178.1"), "{}", routes());
+    let configuration = scene.group()["configuration"].clone();
+    assert_eq!(configuration["settings"], serde_json::json!(["fdt=2s", "failback=no"]), "{configuration}");
+    assert_eq!(configuration["origin"], "file", "{configuration}");
+    assert_eq!(configuration["members"][1]["settings"], serde_json::json!(["standby=on", "match=name"]));
+    assert_eq!(scene.ctl("diff --exit-code"), (0, String::new()));
+    // The next daemon adopts it, with the member that never existed.
+    scene.daemon.kill().unwrap();
+    scene.daemon.start().unwrap();
+    assert_eq!(scene.ctl("diff --exit-code"), (0, String::new()));
+    assert_eq!(scene.ctl("apply --json"), (0, "{\"version\":1,\"changed\":false,\"notes\":[]}\n".into()));
+    // It joins when it appears.
+    lab.host().ip("link set e1000g1 down").unwrap();
+    lab.host().ip("link set e1000g1 name e1000g7").unwrap();
+    let joined = || scene.members().contains(&member("e1000g7", false));
+    assert!(wait_until(TIMEOUT, joined), "{:?}", scene.members());
+
+    // What another program added stays; what a command added is removed.
+    lab.host().ip("address add 192.168.178.250/24 dev production0").unwrap();
+    scene.daemon.ctl("address add 192.168.178.210/24 --group production0").unwrap();
+    let command = "production0: remove 192.168.178.210/24\n";
+    assert_eq!(scene.ctl("diff --exit-code"), (10, command.into()));
+    let members = "e1000g0 = { weight = 7 }\nlate = { match = { name = \"e1000g7\" } }";
+    scene.write(&group("\"192.168.178.201/24\"", "gateways = [\"192.168.178.2\"]\nfdt = \"2s\"", members));
+    let changes = "production0: set failback=default\n\
+                   production0: add 192.168.178.201/24\n\
+                   production0: set weight=7 of e1000g0\n\
+                   production0: add route default via 192.168.178.2\n\
+                   production0: detach rge0\n\
+                   production0: remove 192.168.178.200/24, 192.168.178.210/24\n\
+                   production0: remove route default via 192.168.178.1\n";
+    assert_eq!(scene.ctl("apply --dry-run"), (0, changes.into()));
+    println!("{}", scene.reload("The configuration files have been applied; changes: 7"));
+    assert_eq!(scene.ctl("diff --exit-code"), (0, String::new()));
+    let addresses = scene.addresses();
+    assert!(
+        addresses.contains("192.168.178.250/24") && addresses.contains("192.168.178.201/24"),
+        "{addresses}"
+    );
+    assert!(
+        !addresses.contains("192.168.178.200/24") && !addresses.contains("192.168.178.210/24"),
+        "{addresses}"
+    );
+    assert!(
+        routes().contains("default via 192.168.178.2") && !routes().contains("192.168.178.1 "),
+        "{}",
+        routes()
+    );
+    assert_eq!(scene.members(), [member("e1000g0", false), member("e1000g7", false)]);
+
+    // What commands changed is saved, and what another program added is not.
+    scene.write(&format!("# Our servers.\n{}", std::fs::read_to_string(&scene.file).unwrap()));
+    assert_eq!(scene.ctl("save --json").1.matches("\"changed\":false").count(), 1);
+    scene.daemon.ctl("set production0 hash=flow").unwrap();
+    scene.daemon.ctl("address add 192.168.178.211/24 --group production0").unwrap();
+    let left_out = "192.168.178.250/24 of production0 is left out: another program added it\n";
+    assert_eq!(scene.ctl("save"), (0, format!("wrote {}\n{left_out}", scene.file.display())));
+    assert_eq!(scene.ctl("save"), (0, left_out.into()));
+    assert_eq!(scene.ctl("diff --exit-code"), (0, String::new()));
+    let saved = std::fs::read_to_string(&scene.file).unwrap();
+    println!("{saved}");
+    assert!(saved.starts_with("# Our servers.\n") && saved.contains("hash = \"flow\""), "{saved}");
+    assert!(saved.contains("\"192.168.178.211/24\"]"), "{saved}");
+
+    // Every mistake is logged, and nothing changes. What an attached interface brings along returns to it.
+    lab.host().ip("address add 10.9.9.1/24 dev rge0").unwrap();
+    lab.host().ip("route add 10.10.0.0/16 via 10.9.9.2 dev rge0").unwrap();
+    let before = Snapshot::settled(&lab).unwrap();
+    scene.write("[group.production0]\naddress = []\nfdt = \"5ms\"\n");
+    let since = scene.daemon.log().len();
+    println!("{}", scene.reload("The configuration files are not applied, and nothing has changed: "));
+    assert_eq!(scene.daemon.log_matches("Configuration: ", since).len(), 2);
+    assert_eq!(scene.ctl("apply").0, 1);
+    assert_eq!(Snapshot::take(&lab).unwrap().differences(&before), [""; 0]);
+
+    // A step that the kernel refuses, after others: all of it is undone.
+    let members = "e1000g0 = { weight = 9 }\nrge0 = { test-addresses = [\"192.168.178.203/24\"] }";
+    let route =
+        "routes = [{ to = \"2001:db8:9::/48\", via = \"2001:db8:5::1\" }]\nfdt = \"3s\"\nhash = \"flow\"";
+    scene.write(&group("\"192.168.178.202/24\", \"fd00:178::9/64\"", route, members));
+    let configuration = scene.group()["configuration"].clone();
+    let (code, text) = scene.ctl("apply");
+    assert_eq!(code, 1);
+    assert!(text.starts_with("ipmpctl: cannot production0: add route 2001:db8:9::/48"), "{text}");
+    assert!(text.ends_with("all steps before it were undone\n"), "{text}");
+    let after = Snapshot::settled(&lab).unwrap();
+    assert_eq!(after.differences(&before), [""; 0]);
+    assert_eq!(scene.group()["configuration"], configuration);
+
+    // A group that files described is removed with what they added; the rest moves to the last member.
+    scene.write("[defaults]\nfdt = \"2s\"\n");
+    let (code, text) = scene.ctl("apply");
+    assert!(code == 0 && text.starts_with("remove group production0\n"), "{text}");
+    let last = lab.host().ip("-4 -br address show dev e1000g7").unwrap();
+    assert!(last.contains("192.168.178.250/24"), "{last}");
+    assert_eq!(scene.daemon.ctl("show --json").unwrap(), "{\"version\":1,\"groups\":[]}\n");
+
+    // What was saved comes back at the next start.
+    scene.write(&saved);
+    scene.daemon.kill().unwrap();
+    scene.daemon.start().unwrap();
+    assert_eq!(scene.members(), [member("e1000g0", false), member("e1000g7", false)]);
+    assert!(scene.addresses().contains("192.168.178.211/24"), "{}", scene.addresses());
+    assert_eq!(scene.ctl("diff --exit-code"), (0, String::new()));
+}
+
+#[test]
+fn apply_of_changed_files_loses_no_packet() {
+    lab::needs_root!();
+    let _lock = MeasurementLock::acquire().unwrap();
+    let lab = Lab::builder().kind(lab::MemberKind::Tap).build().unwrap();
+    let data = format!("\"{}/24\", \"{}/64\"", lab::network::DATA, lab::network::DATA6);
+    let scene = Scene::start(&lab, &group(&data, "fdt = \"2s\"", "e1000g0 = {}\ne1000g1 = {}"));
+    // The socket exists before the group, and replies after it.
+    println!("{}", scene.group()["configuration"]);
+    let production = Production::with_daemon(&lab, scene.daemon).unwrap();
+    production.wait_usable(2).unwrap();
+    let running = Stream::outbound(&lab).flows(8).rate(20_000).start().unwrap();
+    running.wait_received(1_000, TIMEOUT).unwrap();
+    let more = "gateways = [\"192.168.178.1\"]\nhash = \"flow\"\nfdt = \"1s\"";
+    let members = "e1000g1 = { weight = 300 }\nrge0 = { weight = 700 }";
+    std::fs::write(&scene.file, group(&format!("{data}, \"192.168.178.210/24\""), more, members)).unwrap();
+    let directory = scene.file.parent().unwrap().display();
+    println!("{}", production.daemon.ctl(&format!("apply --config-dir {directory}")).unwrap());
+    production.wait_usable(2).unwrap();
+    running.wait_received(20_000, TIMEOUT).unwrap();
+    // Every member is replaced.
+    std::fs::write(&scene.file, group(&format!("{data}, \"192.168.178.210/24\""), more, "e1000g0 = {}"))
+        .unwrap();
+    println!("{}", production.daemon.ctl(&format!("apply --config-dir {directory}")).unwrap());
+    production.wait_usable(1).unwrap();
+    running.wait_received(20_000, TIMEOUT).unwrap();
+    let report = running.stop().unwrap();
+    report.ensure_valid().unwrap();
+    println!("{report}");
+    assert_eq!((report.lost(), report.duplicated()), (0, 0), "{report}");
+    std::thread::sleep(SECOND / 10);
+    production.assert_clean();
+}
