@@ -38,6 +38,11 @@ pub const CLASSIC: [(&str, &str); 6] = [
     ("192.168.178.202", "vhidmind-e1000g1"),
 ];
 
+/// All names of the tutorial.
+pub fn all() -> Vec<(&'static str, &'static str)> {
+    [TUTORIAL.as_slice(), &CLASSIC].concat()
+}
+
 /// A hosts file in the directory of a lab.
 #[derive(Clone, Debug)]
 pub struct HostsFile {

@@ -2,6 +2,7 @@
 //! [`compare`] finds the differences between it and ours, [`permitted`] lists those that are permitted.
 
 pub mod compare;
+pub mod files;
 pub mod permitted;
 
 /// 1.6: the group just created.

@@ -165,7 +165,8 @@ fn files_are_applied_at_start_on_sighup_and_by_apply_or_not_at_all() {
     assert_eq!(Snapshot::take(&lab).unwrap().differences(&before), [""; 0]);
 
     // A step that the kernel refuses, after others: all of it is undone.
-    let members = "e1000g0 = { weight = 9 }\nrge0 = { test-addresses = [\"192.168.178.203/24\"] }";
+    let members =
+        "e1000g0 = { weight = 9 }\nrge0 = { test-addresses = [\"192.168.178.203/24\"] }\nnosuch0 = {}";
     let route =
         "routes = [{ to = \"2001:db8:9::/48\", via = \"2001:db8:5::1\" }]\nfdt = \"3s\"\nhash = \"flow\"";
     scene.write(&group("\"192.168.178.202/24\", \"fd00:178::9/64\"", route, members));
@@ -193,6 +194,18 @@ fn files_are_applied_at_start_on_sighup_and_by_apply_or_not_at_all() {
     assert_eq!(scene.members(), [member("e1000g0", false), member("e1000g7", false)]);
     assert!(scene.addresses().contains("192.168.178.211/24"), "{}", scene.addresses());
     assert_eq!(scene.ctl("diff --exit-code"), (0, String::new()));
+
+    // A start changes no group that exists, unless a killed daemon has begun to create it.
+    scene.write(&format!("{saved}rge0 = {{}}\n"));
+    let state = PathBuf::from(format!("/run/ipmp/{}/state.json", lab.host().cookie().unwrap()));
+    for (unfinished, members) in [(false, 2), (true, 3)] {
+        scene.daemon.kill().unwrap();
+        let mut text: Value = serde_json::from_slice(&std::fs::read(&state).unwrap()).unwrap();
+        text["groups"]["production0"]["unfinished"] = unfinished.into();
+        std::fs::write(&state, text.to_string()).unwrap();
+        scene.daemon.start().unwrap();
+        assert_eq!(scene.members().len(), members, "{:?}", scene.members());
+    }
 }
 
 #[test]

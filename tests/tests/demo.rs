@@ -32,6 +32,14 @@ fn probe_chapter_matches_tutorial() {
 }
 
 #[test]
+#[ignore = "the tests in solaris compare the same; half a minute"]
+fn soak_chapters_on_boot_files_and_classic_ipmp_match_tutorial() {
+    lab::needs_root!();
+    play(&["--chapter", "persist"], 4);
+    play(&["--chapter", "classic"], 4);
+}
+
+#[test]
 fn hosts_file_names_are_accepted_as_addresses() {
     lab::needs_root!();
     let lab = Lab::tutorial().unwrap();

@@ -12,7 +12,7 @@ pub struct Demo {
     /// Install what is missing without asking.
     #[arg(long, short)]
     yes: bool,
-    /// Only this chapter, `link` or `probe`; all of them without it.
+    /// Only this chapter, `link`, `probe`, `persist` or `classic`; all of them without it.
     #[arg(long, value_name = "NAME")]
     chapter: Option<String>,
     /// Let probes find failures in half a second instead of ten.

@@ -74,7 +74,7 @@ pub fn run(ctx: &TcContext) -> i32 {
     if !packet::frame(ctx).set_destination(group_mac().bytes()) {
         return TC_ACT_UNSPEC;
     }
-    if count_received(ctx) % RECEIVE_CHECK == 0 && is_for_this_mac {
+    if count_received(ctx).is_multiple_of(RECEIVE_CHECK) && is_for_this_mac {
         receive_check::inspect(ctx.skb.skb);
     }
     redirect()

@@ -42,7 +42,7 @@ pub fn inspect(skb: *mut __sk_buff) -> u32 {
     };
     let Some(address) = destination else { return 0 };
     // SAFETY: the value is copied at once; a concurrent update replaces the whole element.
-    let Some(known) = (unsafe { addresses.get(&address) }) else { return 0 };
+    let Some(known) = (unsafe { addresses.get(address) }) else { return 0 };
     if known.kind != AddressKind::Data {
         return 0;
     }
@@ -54,7 +54,7 @@ pub fn inspect(skb: *mut __sk_buff) -> u32 {
     let at_ns = unsafe { bpf_ktime_get_ns() };
     let key = StaleKey { address, mac: MacKey::from(ethernet.source) };
     // It is there already, or the map is full: the daemon will read it.
-    if stale_neighbours.insert(&key, StaleNeighbour { at_ns, member, pad: 0 }, BPF_NOEXIST.into()).is_ok() {
+    if stale_neighbours.insert(key, StaleNeighbour { at_ns, member, pad: 0 }, BPF_NOEXIST.into()).is_ok() {
         arp_nd::wake(HintKind::StaleNeighbour);
     }
     0

@@ -375,6 +375,7 @@ fn new_member(member: &Member, device: Option<&Device>) -> NewMember {
     let label = || name.clone().unwrap_or_else(|| member.label.value.clone());
     NewMember {
         name: device.map_or_else(label, |device| device.name.clone()),
+        required_name: name.clone().filter(|_| by != MatchBy::Name),
         permanent_mac: *permanent_mac,
         mac: *mac,
         settings,
@@ -383,4 +384,4 @@ fn new_member(member: &Member, device: Option<&Device>) -> NewMember {
 }
 
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;

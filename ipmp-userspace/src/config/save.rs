@@ -234,7 +234,7 @@ impl Writer<'_> {
                     let mut labels = std::iter::once(member.name.clone())
                         .chain((2..).map(|number| format!("{}-{number}", member.name)));
                     let label = labels.find(is_free).unwrap_or_default();
-                    members.insert(&label, Item::Value(new_member(member).into()));
+                    members.insert(&label, Item::Value(new_member(&label, member).into()));
                 }
             }
         }
@@ -257,12 +257,16 @@ fn change_member(table: &mut dyn TableLike, known: &Member, member: &MemberConfi
     put_list(table, "test-addresses", &tests, &member.test_addresses);
 }
 
-/// A member by its permanent MAC, or by its name, which is its label.
-fn new_member(member: &MemberConfiguration) -> InlineTable {
+/// A member by its permanent MAC, or by its name, which usually is its label.
+fn new_member(label: &str, member: &MemberConfiguration) -> InlineTable {
     let mut table = InlineTable::new();
-    if let Some(mac) = &member.permanent_mac {
+    let key = match &member.permanent_mac {
+        Some(mac) => Some(("permanent-mac", mac)),
+        None => Some(("name", &member.name)).filter(|_| label != member.name),
+    };
+    if let Some((key, value)) = key {
         let mut matching = InlineTable::new();
-        matching.insert("permanent-mac", mac.as_str().into());
+        matching.insert(key, value.as_str().into());
         table.insert("match", matching.into());
     }
     for setting in settings(&member.settings) {

@@ -104,6 +104,9 @@ pub struct SavedGroup {
     /// Whether the configuration files describe it.
     #[serde(default)]
     pub origin: Origin,
+    /// The files are being applied to it for the first time: if the daemon is killed, the next one continues.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub unfinished: bool,
     /// Data addresses that commands or files added.
     #[serde(default)]
     pub added: Vec<SavedAddress>,

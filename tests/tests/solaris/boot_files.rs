@@ -1,71 +1,18 @@
 //! The `hostname.*` files of the tutorial (1.6.3, 1.7.4, 1.9.3): a start with them gives the state that it shows.
 
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use lab::network::ROUTER;
 use lab::tutorial;
 use lab::tutorial::compare::{differences, table};
+use lab::tutorial::files::{self, Files};
 
 use super::*;
 
-/// Names and contents of files.
-type Files = &'static [(&'static str, &'static str)];
-
-/// 1.6.3, with link-based failure detection.
-const LINK_BASED: Files = &[
-    ("production0", "ipmp group production0 hivemind-prod up\n"),
-    ("e1000g0", "group production0 -failover up\n"),
-    ("e1000g1", "group production0 -failover up\n"),
-    ("rge0", "group production0 -failover up\n"),
-];
-/// 1.6.3, with probes.
-const PROBE_BASED: Files = &[
-    ("production0", "ipmp group production0 hivemind-prod up\n"),
-    ("e1000g0", "group production0 -failover hivemind-prod-e1000g0 up\n"),
-    ("e1000g1", "group production0 -failover hivemind-prod-e1000g1 up\n"),
-    ("rge0", "group production0 -failover hivemind-prod-rge0 up\n"),
-];
-/// 1.7.4, with link-based failure detection.
-const CLASSIC_LINK_BASED: Files = &[
-    ("e1000g0", "vhivemind-prod netmask + broadcast + group production0 up\n"),
-    ("e1000g1", "group production0 up\n"),
-];
-/// 1.7.4, with probes.
-const CLASSIC_PROBE_BASED: Files = &[
-    (
-        "e1000g0",
-        "vhivemind-e1000g0 deprecated -failover netmask + broadcast + group production0 up \\\n\
-         addif vhivemind-prod netmask + broadcast + up\n",
-    ),
-    ("e1000g1", "vhivemind-e1000g1 deprecated -failover netmask + broadcast + group production0 up\n"),
-];
 /// The tutorial's `/etc/default/mpathd` (1.9.4), with another time.
 const MPATHD: &str = "#\n# Time taken by mpathd to detect a NIC failure in ms. The minimum time\n# that can be specified is 100 \
                       ms.\n#\nFAILURE_DETECTION_TIME=5000\n";
-
-/// A directory like `/etc` of Solaris, without hostname files.
-fn directory(lab: &Lab) -> PathBuf {
-    let directory = lab.directory().join("solaris");
-    fs::create_dir_all(directory.join("default")).unwrap();
-    let hosts: String = names().iter().map(|(address, name)| format!("{address} {name}\n")).collect();
-    fs::write(directory.join("hosts"), hosts).unwrap();
-    fs::write(directory.join("netmasks"), "192.168.178.0 255.255.255.0\n").unwrap();
-    directory
-}
-
-/// Replaces the hostname files.
-fn write(directory: &Path, files: Files) {
-    for entry in fs::read_dir(directory).unwrap() {
-        let entry = entry.unwrap();
-        if entry.file_name().to_str().unwrap().starts_with("hostname.") {
-            fs::remove_file(entry.path()).unwrap();
-        }
-    }
-    for (interface, text) in files {
-        fs::write(directory.join(format!("hostname.{interface}")), text).unwrap();
-    }
-}
 
 impl Host<'_> {
     /// Removes the groups, and starts the daemon with these files.
@@ -74,7 +21,7 @@ impl Host<'_> {
             self.result(&format!("ifconfig {interface} unplumb"));
         }
         self.daemon.terminate().unwrap();
-        write(directory, files);
+        files::write(directory, files).unwrap();
         let since = self.daemon.log().len();
         self.daemon.start().unwrap();
         self.wait_executed(files.len(), since);
@@ -100,8 +47,8 @@ impl Host<'_> {
 fn daemon_started_with_hostname_files_has_groups_of_tutorial() {
     lab::needs_root!();
     let lab = settled(Lab::builder().build().unwrap());
-    let directory = directory(&lab);
-    write(&directory, LINK_BASED);
+    let directory = files::directory(&lab).unwrap();
+    files::write(&directory, files::LINK_BASED).unwrap();
     let builder = Daemon::builder(&lab).argument("--hostname-dir").argument(directory.to_str().unwrap());
     let mut host = Host::with(&lab, builder.start().unwrap());
     host.wait_executed(4, 0);
@@ -118,7 +65,7 @@ fn daemon_started_with_hostname_files_has_groups_of_tutorial() {
     host.daemon.wait_line("are not read: there are groups already", since, TIMEOUT).unwrap();
 
     fs::write(directory.join("default/mpathd"), MPATHD).unwrap();
-    host.boot(&directory, PROBE_BASED);
+    host.boot(&directory, files::PROBE_BASED);
     host.wait_all_transmit();
     for interface in ["production0", "e1000g0", "e1000g1", "rge0"] {
         host.compare(tutorial::ALL_PROBE_BASED, "ifconfig -a", interface);
@@ -131,8 +78,8 @@ fn daemon_started_with_hostname_files_has_groups_of_tutorial() {
 
     // 1.9.3: files of classic IPMP give a group of the new model, whose addresses have homes.
     for (files, printed, interfaces) in [
-        (CLASSIC_LINK_BASED, tutorial::CLASSIC_LINK_BOOTED, ["e1000g0", "e1000g1"].as_slice()),
-        (CLASSIC_PROBE_BASED, tutorial::CLASSIC_PROBE_BOOTED, &["e1000g0", "e1000g0:1", "e1000g1"]),
+        (files::CLASSIC_LINK_BASED, tutorial::CLASSIC_LINK_BOOTED, ["e1000g0", "e1000g1"].as_slice()),
+        (files::CLASSIC_PROBE_BASED, tutorial::CLASSIC_PROBE_BOOTED, &["e1000g0", "e1000g0:1", "e1000g1"]),
     ] {
         host.boot(&directory, files);
         host.wait_shown("show e1000g1", "link up, transmits");

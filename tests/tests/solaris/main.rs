@@ -11,7 +11,7 @@ use std::os::unix::fs::symlink;
 use std::process::Output;
 
 use lab::daemon::binary;
-use lab::hosts_file::{CLASSIC, TUTORIAL};
+use lab::hosts_file::all as names;
 use lab::network::DATA;
 use lab::{Daemon, HostsFile, Lab, TIMEOUT, wait_until};
 
@@ -74,11 +74,6 @@ impl<'lab> Host<'lab> {
         let shown = || self.daemon.ctl(arguments).unwrap();
         assert!(wait_until(TIMEOUT, || shown().contains(expected)), "not {expected:?}:\n{}", shown());
     }
-}
-
-/// All names of the tutorial.
-fn names() -> Vec<(&'static str, &'static str)> {
-    [TUTORIAL.as_slice(), &CLASSIC].concat()
 }
 
 /// The tutorial's host without peers.

@@ -46,6 +46,8 @@ pub enum Step {
 pub struct NewMember {
     /// Name of the interface; of one that does not exist, by which the member is shown.
     pub name: String,
+    /// The name that an interface must have besides its MAC.
+    pub required_name: Option<String>,
     /// The MAC that its NIC stores, where the file has it.
     pub permanent_mac: Option<Mac>,
     /// Its MAC, where the file has it.

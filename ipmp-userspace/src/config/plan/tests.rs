@@ -17,11 +17,11 @@ fn devices() -> Vec<Device> {
         .collect()
 }
 
-fn host() -> Running {
+pub(in crate::config) fn host() -> Running {
     Running { devices: devices(), ..Running::default() }
 }
 
-fn read(text: &str) -> Configuration {
+pub(in crate::config) fn read(text: &str) -> Configuration {
     let (configuration, findings) = files::parse(&[("ipmp.toml".into(), text.into())]);
     let is_error = |finding: &&super::super::Finding| finding.severity == super::super::Severity::Error;
     assert_eq!(findings.iter().find(is_error), None, "{text}");
@@ -134,7 +134,7 @@ impl Running {
     }
 
     /// Applies files.
-    fn apply(&mut self, configuration: &Configuration) -> usize {
+    pub(in crate::config) fn apply(&mut self, configuration: &Configuration) -> usize {
         let plan = plan(configuration, true, self).unwrap();
         for step in &plan.steps {
             self.make(step);
@@ -273,7 +273,7 @@ fn dns_is_reported_and_other_groupname_is_refused() {
 }
 
 /// A file with up to two groups, each interface in one of them at most.
-fn text() -> impl Strategy<Value = String> {
+pub(in crate::config) fn text() -> impl Strategy<Value = String> {
     let member = prop_oneof![
         Just(String::new()),
         Just("standby = true".to_owned()),

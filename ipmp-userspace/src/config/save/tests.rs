@@ -1,9 +1,17 @@
 //! What is saved, and what of the files stays as it is.
 
+use proptest::prelude::*;
+
 use super::*;
-use crate::control::report::{
-    configuration::{ConfiguredAddress, GroupConfiguration},
-    sample,
+use crate::{
+    config::plan::{
+        RunningGroup, RunningMember, plan,
+        tests::{host, read, text},
+    },
+    control::report::{
+        configuration::{ConfiguredAddress, GroupConfiguration},
+        sample,
+    },
 };
 
 /// A group with a member of this name, and no permanent MAC.
@@ -165,4 +173,62 @@ fn default_that_does_not_run_is_reported() {
         notes,
         ["production0 has no fdt of its own, and [defaults] has fdt=2s, which the next apply sets"]
     );
+}
+
+/// The report on a group.
+fn report_of(group: &RunningGroup) -> GroupReport {
+    let texts = |settings: &[Setting]| settings.iter().map(Setting::to_string).collect();
+    let member = |member: &RunningMember| MemberConfiguration {
+        name: member.name.clone(),
+        permanent_mac: member.permanent_mac.map(show_mac),
+        settings: texts(&member.settings),
+        test_addresses: member.test_addresses.iter().map(ToString::to_string).collect(),
+    };
+    let route =
+        |(RouteEntry { to: (network, prefix), via, metric, table, src }, origin): &(RouteEntry, Origin)| {
+            let to = format!("{network}/{prefix}");
+            ConfiguredRoute { to, via: *via, metric: *metric, table: *table, src: *src, origin: *origin }
+        };
+    let address = |(ip, prefix, origin): &(std::net::IpAddr, u8, Origin)| ConfiguredAddress {
+        address: format!("{ip}/{prefix}"),
+        origin: *origin,
+    };
+    GroupReport {
+        name: group.name.clone(),
+        groupname: group.groupname.clone(),
+        members: Vec::new(),
+        configuration: GroupConfiguration {
+            origin: group.origin,
+            settings: texts(&group.settings),
+            addresses: group.addresses.iter().map(address).collect(),
+            routes: group.routes.iter().map(route).collect(),
+            members: group.members.iter().map(member).collect(),
+        },
+        ..sample()
+    }
+}
+
+proptest! {
+    /// Whatever the files had and commands changed since: what is saved is what runs.
+    #[test]
+    fn saved_files_describe_what_runs(files in text(), runs in text(), has_files: bool, by_commands: bool) {
+        let mut running = host();
+        running.apply(&read(&runs));
+        if by_commands {
+            running.groups.iter_mut().flat_map(|group| &mut group.addresses).for_each(|address| address.2 = Origin::Command);
+        }
+        for group in &mut running.groups {
+            group.addresses.push(([10, 0, 0, 99].into(), 24, Origin::Other));
+        }
+        let reports: Vec<GroupReport> = running.groups.iter().map(report_of).collect();
+        let main = Path::new("ipmp.toml");
+        // A group that does not run is kept: only files without one are comparable.
+        let is_running = |group: &Group| reports.iter().any(|report| report.name == group.name.value);
+        let has_files = has_files && read(&files).groups.iter().all(is_running);
+        let texts: Vec<_> = has_files.then(|| (main.to_owned(), files)).into_iter().collect();
+        let saved = save(&texts, main, &reports).unwrap();
+        let written = saved.files.into_iter().chain(texts).next().unwrap_or_else(|| (main.into(), String::new()));
+        let planned = plan(&read(&written.1), true, &running).unwrap();
+        prop_assert_eq!(planned.steps, [], "{}", written.1);
+    }
 }

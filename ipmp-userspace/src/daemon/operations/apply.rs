@@ -42,8 +42,8 @@ pub async fn apply(
     Ok(Response::Done { notes, changed })
 }
 
-/// Applies the files of the configuration directory. `start`: only groups that do not exist are created, since commands may have
-/// changed the others since.
+/// Applies the files of the configuration directory. `start`: only groups that do not exist are created, and those finished that a
+/// killed daemon has begun; commands may have changed the others since.
 pub async fn apply_directory(manager: &mut Manager, trigger: &Trigger, start: bool) {
     let Some(directory) = manager.configuration.clone() else { return };
     match try_apply_directory(manager, trigger, &directory, start).await {
@@ -72,7 +72,10 @@ async fn try_apply_directory(
         return Err(bad(manager, trigger, &findings));
     }
     if start {
-        configuration.groups.retain(|group| !manager.groups.contains_key(&group.name.value));
+        configuration.groups.retain(|group| {
+            let saved = manager.file.group(&group.name.value).filter(|saved| !saved.unfinished);
+            saved.is_none() || !manager.groups.contains_key(&group.name.value)
+        });
     }
     let (plan, running) = match prepare(manager, trigger, &configuration, findings, !start).await {
         Ok(prepared) => prepared,
@@ -139,12 +142,13 @@ async fn prepare(
     Ok((plan, running))
 }
 
-/// Records that files describe these groups, and forgets routes that they do not have.
+/// Records that files describe these groups.
 fn record(manager: &mut Manager, configuration: &Configuration) {
     let mut is_changed = false;
     for group in &configuration.groups {
         let Some(saved) = manager.file.state.groups.get_mut(&group.name.value) else { continue };
-        is_changed |= std::mem::replace(&mut saved.origin, Origin::File) != Origin::File;
+        is_changed |= saved.origin != Origin::File || saved.unfinished;
+        (saved.origin, saved.unfinished) = (Origin::File, false);
     }
     if is_changed {
         manager.file.save_or_log();

@@ -21,6 +21,9 @@ pub struct SavedIdentity {
     pub kind: Option<String>,
     /// Its VLAN, if it is a VLAN device.
     pub vlan: Option<u16>,
+    /// Of a device that never existed: the name that a file demands besides a MAC.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub required_name: Option<String>,
 }
 
 impl SavedIdentity {
@@ -31,7 +34,14 @@ impl SavedIdentity {
             mac: Some(device.mac),
             kind: Some(device.kind.clone()),
             vlan: device.vlan,
+            required_name: None,
         }
+    }
+
+    /// Whether a device has the name that a file demands.
+    fn has_required_name(&self, device: &Device) -> bool {
+        let is_it = |name: &String| device.name == *name || device.altnames.contains(name);
+        self.required_name.as_ref().is_none_or(is_it)
     }
 
     /// Whether a device with the index of this one can be this one.
@@ -94,6 +104,7 @@ impl SavedMember {
         let name = || self.absent.as_ref().is_some_and(|absent| absent.name == device.name);
         let is_virtual = identity.permanent_mac.is_none() && device.permanent_mac.is_none();
         match (self.match_by(), step) {
+            _ if !identity.has_required_name(device) => false,
             (MatchBy::Auto, _) if !identity.is_of_kind_of(device) => false,
             (MatchBy::Auto, MatchBy::Mac) => {
                 mac() && (identity.permanent_mac.is_none() || device.permanent_mac.is_none())
@@ -206,6 +217,16 @@ mod tests {
             );
             assert_eq!(member.may_be(&is), expected, "{was:?} {settings:?} {is:?}");
         }
+    }
+
+    #[test]
+    fn name_that_a_file_demands_must_hold_besides_the_mac() {
+        let nic = device(3, "eth0", 1, NIC);
+        let mut member = absent(&nic, &["match=permanent-mac"]);
+        member.identity.required_name = Some("lan0".into());
+        assert!(!member.may_be(&nic));
+        assert!(member.may_be(&Device { name: "lan0".into(), ..nic.clone() }));
+        assert!(member.may_be(&Device { altnames: vec!["lan0".into()], ..nic }));
     }
 
     #[test]

@@ -9,6 +9,8 @@
 //! |---|---|
 //! | [`link`] | the chapter on link-based failure detection |
 //! | [`probe`] | the chapters on probe-based failure detection, and on the log |
+//! | [`persist`] | the sections on boot files |
+//! | [`classic`] | the chapter on classic IPMP |
 //! | [`stage`] | shared by the chapters: lab, operator, faults |
 //! | [`operator`] | runs commands |
 //! | [`traffic`], [`table`] | the streams, and the traffic of each member |
@@ -21,9 +23,11 @@ use anyhow::Result;
 use clap::{Parser, ValueEnum};
 use lab::MeasurementLock;
 
+mod classic;
 mod link;
 mod operator;
 mod page;
+mod persist;
 mod probe;
 mod stage;
 mod table;
@@ -50,6 +54,10 @@ enum Chapter {
     Link,
     /// Probe-based failure detection (1.6.2, 1.6.5): a path failure while the link is up; log messages
     Probe,
+    /// Boot files (1.6.3, 1.7.4): the daemon starts with each set of them
+    Persist,
+    /// Classic IPMP (1.7.2, 1.7.3): its commands and its display
+    Classic,
 }
 
 fn main() -> ExitCode {
@@ -72,6 +80,8 @@ fn run(demo: Demo) -> Result<Vec<String>> {
         faults.extend(match chapter {
             Chapter::Link => link::play()?,
             Chapter::Probe => probe::play(demo.quick)?,
+            Chapter::Persist => persist::play()?,
+            Chapter::Classic => classic::play()?,
         });
     }
     page::heading("Summary")?;

@@ -1,5 +1,6 @@
 //! Runs commands on the host, as an operator types them.
 
+use std::os::unix::fs::symlink;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::time::Duration;
@@ -7,15 +8,16 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, ensure};
 use ipmp::control::report::GroupReport;
 use lab::daemon::binary;
-use lab::hosts_file::TUTORIAL;
-use lab::network::DATA;
-use lab::{Daemon, HostsFile, Lab, wait_until};
+use lab::{Daemon, HostsFile, Lab, hosts_file, wait_until};
 use serde_json::Value;
 
 use crate::page;
 
 /// Maximum time until a group is in an expected state: a repair detected by probes takes twenty seconds.
 const TIMEOUT: Duration = Duration::from_secs(60);
+
+/// The command of the tutorial.
+const IFCONFIG: &str = "ifconfig";
 
 /// Runs commands and reads their output.
 pub struct Operator<'lab> {
@@ -25,20 +27,13 @@ pub struct Operator<'lab> {
 }
 
 impl<'lab> Operator<'lab> {
-    /// Starts a daemon for the lab's host, and uses the hosts file of the tutorial.
-    pub fn new(lab: &'lab Lab) -> Result<Self> {
-        Ok(Self { lab, daemon: Daemon::start_in(lab)?, hosts: HostsFile::create(lab, &TUTORIAL)? })
-    }
-
-    /// The argument of an address option: the name in the hosts file, or the address without one.
-    pub fn data_address(&self) -> String {
-        if self.hosts.is_some() { format!("{}/24", TUTORIAL[0].1) } else { format!("{DATA}/24") }
-    }
-
-    /// The same for the test address of a member, by its number from 0.
-    pub fn test_address(&self, member: usize) -> String {
-        let (address, name) = TUTORIAL[member + 1];
-        if self.hosts.is_some() { format!("{name}/24") } else { format!("{address}/24") }
+    /// Uses a daemon of the lab's host, the hosts file of the tutorial, and `ifconfig` by that name.
+    pub fn new(lab: &'lab Lab, daemon: Daemon<'lab>) -> Result<Self> {
+        let ifconfig = lab.directory().join(IFCONFIG);
+        if !ifconfig.exists() {
+            symlink(binary("ipmpctl")?, ifconfig)?;
+        }
+        Ok(Self { lab, daemon, hosts: HostsFile::create(lab, &hosts_file::all())? })
     }
 
     /// Prints the names of the addresses.
@@ -78,13 +73,21 @@ impl<'lab> Operator<'lab> {
     /// The command of a line, with the lab's hosts file and daemon.
     fn command(&self, line: &str) -> Result<Command> {
         let (program, arguments) = line.split_once(' ').unwrap_or((line, ""));
-        let program = if program.starts_with("ipmp") { binary(program)? } else { PathBuf::from(program) };
+        let program = match program {
+            IFCONFIG => self.lab.directory().join(program),
+            _ if program.starts_with("ipmp") => binary(program)?,
+            _ => PathBuf::from(program),
+        };
         let mut command =
             self.lab.host().command(program.to_str().context("the path of the program is not UTF-8")?);
+        // Where no hosts file can be mounted, addresses are typed for the names.
+        let names = if self.hosts.is_none() { hosts_file::all() } else { Vec::new() };
+        let address =
+            |word| names.iter().find(|(_, name)| *name == word).map_or(word, |(address, _)| *address);
         if let Some(hosts) = &self.hosts {
             hosts.mount_for(&mut command);
         }
-        command.args(arguments.split_whitespace()).env("IPMP_SOCKET", self.daemon.socket());
+        command.args(arguments.split_whitespace().map(address)).env("IPMP_SOCKET", self.daemon.socket());
         command.stdin(Stdio::null());
         Ok(command)
     }
@@ -92,7 +95,8 @@ impl<'lab> Operator<'lab> {
     /// The group in `ipmpctl show --json`.
     pub fn group(&self) -> Result<GroupReport> {
         let mut shown: Value = serde_json::from_str(&self.daemon.ctl("show --json")?)?;
-        serde_json::from_value(shown["groups"][0].take()).context("`ipmpctl show --json` shows no group")
+        let group = shown.pointer_mut("/groups/0").context("`ipmpctl show --json` shows no group")?;
+        Ok(serde_json::from_value(group.take())?)
     }
 
     /// Waits until the group has this number of members, and exactly those named are not usable.

@@ -63,11 +63,8 @@ fn members(stage: &mut Stage) -> Result<()> {
     page::heading("The members, with test addresses (1.6.2)")?;
     for (number, member) in stage.lab.members().iter().enumerate() {
         let name = member.name();
-        let address = stage.operator.test_address(number);
-        let tutorial = format!(
-            "jmoekamp@hivemind:/etc# ifconfig {name} plumb hivemind-prod-{name} -failover group\nproduction0 up"
-        );
-        stage.attach(number, &format!(" --test-address {address}"), &tutorial)?;
+        let line = format!("ifconfig {name} plumb hivemind-prod-{name} -failover group production0 up");
+        stage.attach(number, &[&line])?;
         let output = stage.operator.run("ipmpstat -g")?;
         stage.compare_text(
             tutorial::JOINING[number + 1],

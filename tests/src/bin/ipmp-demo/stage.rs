@@ -4,8 +4,8 @@ use std::collections::BTreeSet;
 use std::thread::sleep;
 use std::time::Duration;
 
-use anyhow::{Context as _, Result};
-use lab::{Lab, Mac, Oracle, Snapshot, show_mac};
+use anyhow::Result;
+use lab::{Daemon, Lab, Mac, Oracle, Snapshot, show_mac};
 
 use crate::operator::Operator;
 use crate::page;
@@ -24,6 +24,8 @@ const NETWORK: &str = "  host: e1000g0 --- cable 1 --- [          ]
                           peer   192.168.178.22  ----------[          ]
                           peer   192.168.178.114 ----------[          ]";
 
+/// The prompt of the tutorial's new IPMP.
+pub const PROMPT: &str = "jmoekamp@hivemind:/etc# ";
 /// Time between a change and the account of the traffic.
 const PAUSE: Duration = Duration::from_millis(700);
 
@@ -50,29 +52,36 @@ pub fn build() -> Result<(Lab, Snapshot)> {
 impl<'lab> Stage<'lab> {
     /// Starts a daemon, without a group, and shows the names of the addresses.
     pub fn new(lab: &'lab Lab) -> Result<Self> {
+        Self::with(lab, Daemon::start_in(lab)?)
+    }
+
+    /// The same with a daemon that runs.
+    pub fn with(lab: &'lab Lab, daemon: Daemon<'lab>) -> Result<Self> {
         let (table, permitted) = (Table::default(), BTreeSet::new());
-        let stage = Self { lab, operator: Operator::new(lab)?, faults: Vec::new(), table, permitted };
+        let stage = Self { lab, operator: Operator::new(lab, daemon)?, faults: Vec::new(), table, permitted };
         page::line("")?;
         stage.operator.show_names()?;
         Ok(stage)
     }
 
-    /// Creates the group without members, and shows the tutorial's command beside it.
-    pub fn create_group(&mut self) -> Result<()> {
-        let create = format!("ipmpctl create production0 --address {}", self.operator.data_address());
-        let output = self.operator.run(&create)?;
-        page::beside(
-            "jmoekamp@hivemind:/etc# ifconfig production0 ipmp hivemind-prod up",
-            &format!("# {create}\n{output}"),
-        )
+    /// Types commands of the tutorial, and shows them as they are in it beside their output.
+    pub fn type_in(&self, prompt: &str, lines: &[&str]) -> Result<()> {
+        let (mut tutorial, mut here) = (String::new(), String::new());
+        for line in lines {
+            tutorial += &format!("{prompt}{line}\n");
+            here += &format!("# {line}\n{}", self.operator.run(line)?);
+        }
+        page::beside(&tutorial, &here)
     }
 
-    /// Attaches a member with these options, shows the tutorial's command beside ours, and waits until it is usable.
-    pub fn attach(&mut self, number: usize, options: &str, tutorial: &str) -> Result<()> {
-        let name = self.lab.members()[number].name();
-        let attach = format!("ipmpctl attach {name} --group production0{options}");
-        let output = self.operator.run(&attach)?;
-        page::beside(tutorial, &format!("# {attach}\n{output}"))?;
+    /// Creates the group without members.
+    pub fn create_group(&mut self) -> Result<()> {
+        self.type_in(PROMPT, &["ifconfig production0 ipmp hivemind-prod up"])
+    }
+
+    /// Attaches a member with these commands, and waits until it is usable.
+    pub fn attach(&mut self, number: usize, lines: &[&str]) -> Result<()> {
+        self.type_in(PROMPT, lines)?;
         self.operator.wait_unusable(number + 1, &[])
     }
 
@@ -165,15 +174,13 @@ impl<'lab> Stage<'lab> {
         traffic.account()
     }
 
-    /// Detaches the members and destroys the group, as in the tutorial.
+    /// Detaches the members and removes the group, as in the tutorial.
     pub fn tear_down(&mut self) -> Result<()> {
-        let names: Vec<&str> = self.lab.members().iter().map(lab::Member::name).collect();
-        let (last, others) = names.split_last().context("a lab without members")?;
-        for name in others {
-            self.operator.show(&format!("ipmpctl detach {name}"))?;
-        }
-        self.operator.show(&format!("ipmpctl detach {last} --keep-group"))?;
-        self.operator.show("ipmpctl destroy production0")?;
+        let group = self.operator.group()?;
+        let members = group.members.iter().map(|member| member.name.clone());
+        let lines: Vec<String> =
+            members.chain([group.name]).map(|interface| format!("ifconfig {interface} unplumb")).collect();
+        self.type_in(PROMPT, &lines.iter().map(String::as_str).collect::<Vec<_>>())?;
         self.operator.show("ipmpctl show")
     }
 

@@ -97,6 +97,10 @@ async fn make(
         Step::CreateGroup { group, groupname } => {
             notes.extend(create::create_empty(manager, trigger, group, Some(groupname.clone())).await?);
             done.push(Undo::RemoveNewGroup { group: group.clone() });
+            if let Some(saved) = manager.file.state.groups.get_mut(group) {
+                saved.unfinished = true;
+            }
+            manager.file.save().map_err(|error| kernel(&error))?;
         }
         Step::SetGroup { group, settings, .. } => {
             let (before, more) = set::replace_of_group(manager, trigger, group, settings).await?;
@@ -178,6 +182,7 @@ fn rejoin(running: &Running, group: &str, member: &str) -> Option<Step> {
     let known = known.members.iter().find(|known| known.name == member)?;
     let member = NewMember {
         name: known.name.clone(),
+        required_name: None,
         permanent_mac: known.permanent_mac,
         mac: known.mac,
         settings: known.settings.clone(),

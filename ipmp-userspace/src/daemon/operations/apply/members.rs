@@ -50,6 +50,7 @@ pub async fn expect(
         identity: SavedIdentity {
             permanent_mac: member.permanent_mac,
             mac: member.mac,
+            required_name: member.required_name.clone(),
             ..SavedIdentity::default()
         },
         absent: Some(SavedAbsence { name: member.name.clone(), mtu: running.mtu, offline: false }),
