@@ -3,7 +3,7 @@
 use ipmp::owners::{
     Nic, cloud_init, dhcp_client,
     ifupdown::{self, Line},
-    netplan, network_manager, networkd,
+    netplan, network_manager, networkd, root_file_system,
 };
 
 pub fn run(input: &[u8]) -> bool {
@@ -18,11 +18,14 @@ pub fn run(input: &[u8]) -> bool {
     assert!(file.is_none_or(|file| text.contains(file)));
     let device = network_manager::device(text);
     assert!(device.connection.is_none_or(|uuid| text.contains(uuid)));
+    let device_of_root = root_file_system::root_device(text);
+    assert!(device_of_root.is_none_or(|device| text.contains(device)));
     let from_cloud_init = cloud_init::is_author(text) || cloud_init::disables(text);
     configured
         || file.is_some()
         || device.managed
         || from_cloud_init
+        || root_file_system::nfs_server(text).is_some()
         || netplan::mentions(text, &nic)
         || dhcp_client::client(input, nic.name).is_some()
 }

@@ -5,10 +5,11 @@ use crate::control::Request;
 
 /// Attach interfaces to a group; the group is created if it does not exist
 ///
-/// Either all interfaces are attached or none. Their addresses, routes and nexthop objects move to the group. An interface with a
-/// leased address is refused, unless it keeps the lease as its test address.
+/// Either all interfaces are attached or none. Their addresses, routes and nexthop objects move to the group. An interface that
+/// another program configures is refused, and one with a leased address, unless it keeps the lease as its test address.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:
+  ipmpctl attach eth0 eth1 --group production0 --dry-run
   ipmpctl attach eth0 eth1 --group production0
   ipmpctl attach eth2 --group production0 --standby --test-address 192.168.178.203/24")]
 pub struct Attach {
@@ -25,11 +26,14 @@ pub struct Attach {
     /// at most one for IPv4 and one for IPv6 [default: none]
     #[arg(long = "test-address", value_name = "ADDRESS/PREFIX|dhcp")]
     test_addresses: Vec<String>,
+    /// Print what would change and which programs configure the interfaces, and change nothing
+    #[arg(long)]
+    dry_run: bool,
 }
 
 impl Verb for Attach {
     fn request(&self) -> Result<Request, Error> {
-        let Self { interfaces, group, standby, test_addresses } = self;
+        let Self { interfaces, group, standby, test_addresses, dry_run } = self;
         let test_addresses =
             test_addresses.iter().map(|text| host::test_address(text)).collect::<Result<Vec<_>, _>>()?;
         Ok(Request::Attach {
@@ -37,6 +41,7 @@ impl Verb for Attach {
             interfaces: interfaces.clone(),
             standby: *standby,
             test_addresses,
+            dry_run: *dry_run,
         })
     }
 }

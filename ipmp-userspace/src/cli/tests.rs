@@ -40,6 +40,7 @@ fn command_line_becomes_its_request() {
         interfaces: interfaces.iter().map(|&name| name.into()).collect(),
         standby: false,
         test_addresses: test_addresses.iter().map(|text| text.parse().unwrap()).collect(),
+        dry_run: false,
     };
     let detach = |last| Request::Detach { interface: "eth2".into(), last };
     for (line, request) in [
@@ -71,6 +72,17 @@ fn command_line_becomes_its_request() {
                 interfaces: vec!["eth2".into()],
                 standby: true,
                 test_addresses: vec![],
+                dry_run: false,
+            },
+        ),
+        (
+            "ipmpctl attach eth2 --group production0 --dry-run",
+            Request::Attach {
+                group: group(),
+                interfaces: vec!["eth2".into()],
+                standby: false,
+                test_addresses: vec![],
+                dry_run: true,
             },
         ),
         (

@@ -55,6 +55,9 @@ pub enum Request {
         standby: bool,
         /// Their test addresses: one a family, and an address only for a single interface.
         test_addresses: Vec<TestAddressSpec>,
+        /// Only report what would change.
+        #[serde(skip_serializing_if = "std::ops::Not::not")]
+        dry_run: bool,
     },
     /// Detach a member.
     Detach {
@@ -325,6 +328,7 @@ pub(crate) fn samples() -> impl IntoIterator<Item = Request> {
             interfaces: vec!["eth0".into()],
             standby: true,
             test_addresses: vec![],
+            dry_run: true,
         },
         Request::Detach { interface: "eth0".into(), last: Some(LastMember::KeepGroup) },
         Request::AddAddress {

@@ -252,6 +252,7 @@ impl Parameters {
                     .iter()
                     .map(|text| text.parse().map_err(bad_address))
                     .collect::<Result<_, _>>()?,
+                dry_run: self.take::<Option<bool>>("dry_run")?.unwrap_or_default(),
             },
             "Detach" => Request::Detach { interface: self.take("interface")?, last: self.take("last")? },
             "AddAddress" => Request::AddAddress {

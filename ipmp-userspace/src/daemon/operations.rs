@@ -40,8 +40,12 @@ pub async fn execute(
             create::create(manager, trigger, &group, groupname, &addresses).await?
         }
         Request::Destroy { group } => destroy::destroy(manager, trigger, &group).await?,
-        Request::Attach { group, interfaces, standby, test_addresses } => {
+        Request::Attach { group, interfaces, standby, test_addresses, dry_run } => {
             let options = attach::Options { standby, test_addresses: &test_addresses };
+            if dry_run {
+                notes.extend(attach::plan(manager, &group, &interfaces, options).await?);
+                return Ok(Response::done(notes));
+            }
             attach::attach(manager, trigger, &group, &interfaces, options).await?
         }
         Request::Detach { interface, last } => detach::detach(manager, trigger, &interface, last).await?,

@@ -88,6 +88,7 @@ fn attach(interfaces: &[&str]) -> Request {
         interfaces: interfaces.iter().map(|&name| name.into()).collect(),
         standby: false,
         test_addresses: Vec::new(),
+        dry_run: false,
     }
 }
 

@@ -8,6 +8,7 @@
 //! | [`ifupdown`] | ifupdown: `/etc/network/interfaces` |
 //! | [`dhcp_client`] | a DHCP client of its own |
 //! | [`netplan`], [`cloud_init`] | write the configuration of the former |
+//! | [`root_file_system`] | none: the server of the root file system, which must not depend on `ipmpd` |
 
 pub mod cloud_init;
 pub mod dhcp_client;
@@ -15,6 +16,7 @@ pub mod ifupdown;
 pub mod netplan;
 pub mod network_manager;
 pub mod networkd;
+pub mod root_file_system;
 #[cfg(test)]
 mod tests;
 
@@ -22,8 +24,11 @@ use std::{
     ffi::OsStr,
     fs::{self, File},
     io::{ErrorKind, Read},
+    net::IpAddr,
     path::{Path, PathBuf},
 };
+
+use root_file_system::RootServer;
 
 /// Names another root directory for the files of the other programs; for tests.
 pub const ROOT_VARIABLE: &str = "IPMP_HOST_ROOT";
@@ -96,6 +101,11 @@ impl Host {
             .or_else(|| network_manager::owner(self, nic))
             .or_else(|| ifupdown::owner(self, nic))
             .or_else(|| dhcp_client::owner(self, nic))
+    }
+
+    /// The server of the root file system, if it is reached through a NIC with these addresses.
+    pub fn root_through(&self, nic: &Nic<'_>, addresses: &[IpAddr]) -> Option<RootServer> {
+        root_file_system::through(self, nic, addresses)
     }
 
     /// The text of a file, its beginning if it is large; `None`: there is none, or it cannot be read.

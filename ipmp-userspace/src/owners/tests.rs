@@ -4,15 +4,20 @@ use super::*;
 
 const NIC: Nic<'static> = Nic { name: "eth0", ifindex: 3, mac: [0x52, 0x54, 0, 0, 0, 1] };
 
-/// A host with these files.
-fn owner(files: &[(&str, &str)]) -> Option<Owner> {
+/// A root directory with these files.
+fn tree(files: &[(&str, &str)]) -> tempfile::TempDir {
     let root = tempfile::tempdir().unwrap();
     for (path, text) in files {
         let path = root.path().join(path.trim_start_matches('/'));
         fs::create_dir_all(path.parent().unwrap()).unwrap();
         fs::write(path, text).unwrap();
     }
-    Host::new(root.path()).owner(&NIC)
+    root
+}
+
+/// The owner of the NIC on a host with these files.
+fn owner(files: &[(&str, &str)]) -> Option<Owner> {
+    Host::new(tree(files).path()).owner(&NIC)
 }
 
 const NETWORKD: (&str, &str) = ("/proc/101/comm", "systemd-network\n");
@@ -191,6 +196,59 @@ fn dhcp_client_is_found_by_its_command_line() {
         program(&[("/proc/77/cmdline", "udhcpc\0-i\0eth0\0"), ("/proc/self/cmdline", "udhcpc\0-i\0eth0\0")]),
         "the DHCP client udhcpc (process 77)"
     );
+}
+
+#[test]
+fn root_file_system_on_nfs_or_iscsi_is_found() {
+    let nfs =
+        "rootfs / rootfs rw 0 0\n192.0.2.5:/srv / nfs4 rw,vers=4.2,clientaddr=192.0.2.1,addr=192.0.2.5 0 0\n";
+    assert_eq!(root_file_system::nfs_server(nfs), Some([192, 0, 2, 5].into()));
+    for mounts in [
+        "/dev/sda1 / ext4 rw 0 0\n192.0.2.5:/srv /srv nfs rw,addr=192.0.2.5 0 0\n",
+        "192.0.2.5:/srv / nfs rw,addr=192.0.2.5 0 0\noverlay / overlay rw 0 0\n",
+        "192.0.2.5:/srv / nfs rw 0 0\n",
+        "",
+    ] {
+        assert_eq!(root_file_system::nfs_server(mounts), None, "{mounts:?}");
+    }
+    let mountinfo = "22 1 8:1 / / rw - ext4 /dev/sda1 rw\n23 22 0:5 / /proc rw - proc proc rw\n";
+    assert_eq!(root_file_system::root_device(mountinfo), Some("8:1"));
+    assert_eq!(root_file_system::root_device("22 1\n"), None);
+
+    // The route to the loopback address needs no network.
+    let local: IpAddr = [127, 0, 0, 1].into();
+    let through = |files: &[(&str, &str)], addresses: &[IpAddr]| {
+        let root = tree(files);
+        // A disk of an iSCSI session, below a mapped device.
+        let disk = "sys/devices/platform/host2/session4/target2:0:0/2:0:0:0/block/sda";
+        fs::create_dir_all(root.path().join(disk)).unwrap();
+        fs::create_dir_all(root.path().join("sys/devices/virtual/block/dm-0/slaves")).unwrap();
+        fs::create_dir_all(root.path().join("sys/dev/block")).unwrap();
+        let link = |to: &str, from: &str| {
+            std::os::unix::fs::symlink(root.path().join(to), root.path().join(from)).unwrap()
+        };
+        link(disk, "sys/devices/virtual/block/dm-0/slaves/sda");
+        link("sys/devices/virtual/block/dm-0", "sys/dev/block/253:0");
+        Host::new(root.path())
+            .root_through(&NIC, addresses)
+            .map(|root| format!("{} ({})", root.server, root.source))
+    };
+    let nfs = ("/proc/self/mounts", "127.0.0.1:/srv / nfs rw,addr=127.0.0.1 0 0\n");
+    assert_eq!(through(&[nfs], &[local]).as_deref(), Some("NFS server 127.0.0.1 (/proc/self/mounts)"));
+    assert_eq!(through(&[nfs], &[[192, 0, 2, 1].into()]), None);
+    let firmware = |mac: &'static str| ("/sys/firmware/ibft/ethernet0/mac", mac);
+    assert_eq!(
+        through(&[firmware("52:54:00:00:00:01\n")], &[]).as_deref(),
+        Some("iSCSI server (/sys/firmware/ibft/ethernet0/mac)")
+    );
+    assert_eq!(through(&[firmware("52:54:00:00:00:02\n")], &[]), None);
+    let mapped = ("/proc/self/mountinfo", "22 1 253:0 / / rw - ext4 /dev/dm-0 rw\n");
+    let server = ("/sys/class/iscsi_connection/connection4:0/address", "127.0.0.1\n");
+    assert_eq!(
+        through(&[mapped, server], &[local]).as_deref(),
+        Some("iSCSI server 127.0.0.1 (/sys/class/iscsi_connection/connection4:0/address)")
+    );
+    assert_eq!(through(&[mapped, server], &[]), None);
 }
 
 #[test]

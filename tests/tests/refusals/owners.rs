@@ -59,6 +59,15 @@ fn nic_of_another_program_is_refused_until_that_program_leaves_it() {
     let scene = Scene { lab: &lab, daemon, known: Default::default() };
     scene.ctl("create production0");
 
+    // The root file system
+    scene.ip("address add 192.168.178.77/24 dev rge0");
+    root.write("proc/self/mounts", "192.168.178.9:/srv / nfs4 rw,vers=4.2,addr=192.168.178.9 0 0\n");
+    let line = "rge0 leads to the root file system, on an NFS server 192.168.178.9 (/proc/self/mounts), and ipmpd is read from \
+                there: attach other NICs, or boot from a local disk";
+    scene.refused("attach rge0 --group production0", REFUSED, "in-use", line);
+    scene.ip("address del 192.168.178.77/24 dev rge0");
+    root.write("proc/self/mounts", "/dev/sda1 / ext4 rw 0 0\n");
+
     // ifupdown
     root.write("usr/sbin/ifup", "");
     root.write("etc/network/interfaces", "source /etc/network/interfaces.d/*\n");
@@ -67,13 +76,24 @@ fn nic_of_another_program_is_refused_until_that_program_leaves_it() {
                 'iface e1000g0 inet manual', and do not run ifdown, which would remove the addresses";
     scene.refused("attach e1000g0 --group production0", REFUSED, "in-use", line);
     scene.refused("attach rge0 e1000g0 --group other0", REFUSED, "in-use", line);
+    let before = scene.snapshot();
+    let plan = scene.daemon.ctl("attach rge0 e1000g0 --group other0 --dry-run").unwrap();
+    let expected = [
+        "create group other0",
+        "other0: attach rge0",
+        "other0: attach e1000g0",
+        &format!("refused until this is done: {line}"),
+    ];
+    assert_eq!(plan.lines().collect::<Vec<_>>(), expected);
+    scene.assert_same(before, "attach --dry-run");
+    scene.known.take();
     root.write("etc/network/interfaces.d/e1000g0", "iface e1000g0 inet manual\n");
     scene.ctl("attach e1000g0 --group production0");
 
     // systemd-networkd itself
     root.write(
         "etc/systemd/network/20-wired.network",
-        "[Match]\nName=e1000g1\n[Network]\nLinkLocalAddressing=no\nIPv6AcceptRA=no\nAddress=192.168.178.50/24\n\
+        "[Match]\nName=e1000g1\n[Network]\nLinkLocalAddressing=no\nIPv6AcceptRA=no\nLLDP=no\nAddress=192.168.178.50/24\n\
          Gateway=192.168.178.1\n",
     );
     let addresses =
@@ -91,6 +111,13 @@ fn nic_of_another_program_is_refused_until_that_program_leaves_it() {
     let _networkd = root.start_networkd(&lab, "e1000g1", "unmanaged");
     assert!(addresses("e1000g1").contains("192.168.178.50/24"), "the restart removed the address");
     assert!(scene.lab.host().ip("route show default").unwrap().contains("via 192.168.178.1 dev e1000g1"));
+    let plan = scene.daemon.ctl("attach e1000g1 --group production0 --standby --dry-run").unwrap();
+    let expected = [
+        "production0: attach e1000g1 with standby=on",
+        "production0: move 192.168.178.50/24 from e1000g1",
+        "production0: move route default via 192.168.178.1 from e1000g1",
+    ];
+    assert_eq!(plan.lines().collect::<Vec<_>>(), expected);
     scene.ctl("attach e1000g1 --group production0");
     assert!(addresses("production0").contains("192.168.178.50/24"));
     assert!(!addresses("e1000g1").contains("192.168.178.50/24"));

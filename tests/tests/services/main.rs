@@ -1,5 +1,5 @@
 //! Common services work on a group interface while cables are pulled: DHCP leases, router advertisements, virtual
-//! addresses, firewalls, tunnels.
+//! addresses, firewalls, tunnels, systemd-networkd.
 
 lab::lane!(side_by_side, seconds = 80);
 
@@ -10,6 +10,7 @@ use lab::{Lab, Production, TIMEOUT, wait_until};
 
 mod dhcp;
 mod firewall;
+mod networkd;
 mod slaac;
 mod tunnel;
 mod virtual_address;

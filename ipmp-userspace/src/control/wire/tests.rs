@@ -31,12 +31,14 @@ fn requests_are_decoded_as_encoded() {
             interfaces: vec!["eth1".into(), "eth0".into()],
             standby: false,
             test_addresses: vec![TestAddressSpec::Dhcp],
+            dry_run: true,
         },
         Request::Attach {
             group: group(),
             interfaces: vec!["eth2".into()],
             standby: true,
             test_addresses: vec![],
+            dry_run: false,
         },
         Request::AddTarget { group: group(), addresses: targets.clone() },
         Request::RemoveTarget { group: group(), addresses: targets.clone() },
@@ -50,6 +52,7 @@ fn requests_are_decoded_as_encoded() {
             interfaces: vec!["eth1".into()],
             standby: false,
             test_addresses: vec![TestAddressSpec::Is(addresses[1]), TestAddressSpec::Dhcp],
+            dry_run: false,
         },
         Request::AddTestAddress { interface: interface(), address: TestAddressSpec::Is(addresses[0]) },
         Request::RemoveTestAddress { interface: interface(), address: TestAddressSpec::Dhcp },
@@ -99,6 +102,7 @@ fn optional_parameters_may_be_missing() {
             interfaces: vec!["eth0".into()],
             standby: false,
             test_addresses: vec![],
+            dry_run: false,
         }))
     );
     let call: MethodCall = serde_json::from_str(r#"{"method":"net.ipmp.Manager.Show"}"#).unwrap();

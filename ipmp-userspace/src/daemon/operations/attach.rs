@@ -1,13 +1,15 @@
 //! `ipmpctl attach`: a transaction. Everything is checked first, then done; on an error everything is undone.
 
 mod checks;
+mod plan;
 
 use std::{net::IpAddr, time::Duration};
 
 use ipmp_common::steer::MemberSet;
 use rtnetlink::packet_route::link::LinkFlags;
 
-use self::checks::{check_all, staying};
+use self::checks::{Check, check_all, staying};
+pub use self::plan::plan;
 use super::{
     create, destroy, link_up_check,
     refusals::{kernel, no_such_group, no_such_interface},
@@ -66,7 +68,7 @@ pub async fn attach(
     let mut notes = Vec::new();
     // An interface that is an absent member rejoins, whatever its name.
     returns::check(manager, trigger, true).await;
-    let interfaces = check_all(manager, group, interfaces, options.test_addresses).await?;
+    let interfaces = check_all(manager, group, interfaces, options.test_addresses, Check::Refuse).await?;
     let single = (interfaces.len() == 1).then(|| interfaces[0].as_str());
     test_address::check(manager, options.test_addresses, single).await?;
     let is_new = !manager.groups.contains_key(group);
@@ -106,7 +108,7 @@ pub async fn check(
     interface: &str,
     test_addresses: &[TestAddressSpec],
 ) -> Result<(), Refused> {
-    check_all(manager, group, &[interface.to_owned()], test_addresses).await.map(drop)
+    check_all(manager, group, &[interface.to_owned()], test_addresses, Check::Refuse).await.map(drop)
 }
 
 /// What is known of an interface that joins, before anything is changed.

@@ -245,6 +245,7 @@ fn standby_is_inactive_from_start_and_after_restart() {
                 interfaces: vec!["eth1".into()],
                 standby: true,
                 test_addresses: vec![],
+                dry_run: false,
             };
             client.done(standby).await;
             client.until("eth1 is inactive", is_inactive).await;

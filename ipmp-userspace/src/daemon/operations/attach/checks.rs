@@ -18,8 +18,17 @@ use crate::{
         },
     },
     link::{Address, Device, Links},
-    owners::{Host, Nic},
+    owners::{Host, Nic, root_file_system::RootServer},
 };
+
+/// What is done with an interface that another program configures.
+#[derive(Debug)]
+pub(super) enum Check<'a> {
+    /// It is refused.
+    Refuse,
+    /// The refusal is a line of this list.
+    List(&'a mut Vec<String>),
+}
 
 /// Checks all interfaces, and returns their names: a request may use alternative ones.
 pub(super) async fn check_all(
@@ -27,6 +36,7 @@ pub(super) async fn check_all(
     group: &str,
     interfaces: &[String],
     test_addresses: &[TestAddressSpec],
+    mut check: Check<'_>,
 ) -> Result<Vec<String>, Refused> {
     let devices = manager.links.devices().await.map_err(|error| kernel(&error))?;
     let already = |text: String| Err(Refused::new(reason::ALREADY_MEMBER, text));
@@ -82,7 +92,18 @@ pub(super) async fn check_all(
         check_absent(manager, &device.name)?;
         eligibility::check_stacking(device, &devices, role)?;
         eligibility::check_place(device, group, &members)?;
-        check_owner(host.as_ref(), device, test_addresses)?;
+        check_root(manager, host.as_ref(), device).await?;
+        let owner = check_owner(host.as_ref(), device, test_addresses);
+        match (owner, &mut check) {
+            (Err(refused), Check::List(refusals)) => {
+                refusals.push(refused.message);
+                // The remedy of the owner is that of its lease.
+                members.push((device.name.clone(), device.mac));
+                names.push(device.name.clone());
+                continue;
+            }
+            (owner, _) => owner?,
+        }
         check_lifetimes(&manager.links, device, test_addresses).await?;
         if let Some(program) = other_program(&device.name) {
             return Err(Refused::new(
@@ -112,6 +133,26 @@ fn check_absent(manager: &Manager, name: &str) -> Result<(), Refused> {
     ))
 }
 
+/// Refuses the interface of the root file system: `ipmpd` could not repair a group while it waits for its own files.
+async fn check_root(manager: &Manager, host: Option<&Host>, device: &Device) -> Result<(), Refused> {
+    let Some(host) = host else { return Ok(()) };
+    let addresses = manager.links.addresses_of(device.ifindex).await.map_err(|error| kernel(&error))?;
+    let addresses: Vec<IpAddr> = addresses.iter().map(|address| address.ip).collect();
+    let Some(root) = host.root_through(&nic(device), &addresses) else { return Ok(()) };
+    let (name, RootServer { server, source }) = (&device.name, root);
+    Err(Refused::new(
+        reason::IN_USE,
+        format!(
+            "{name} leads to the root file system, on an {server} ({source}), and ipmpd is read from there: attach other NICs, \
+             or boot from a local disk"
+        ),
+    ))
+}
+
+fn nic(device: &Device) -> Nic<'_> {
+    Nic { name: &device.name, ifindex: device.ifindex, mac: device.mac }
+}
+
 /// Refuses an interface that another program configures: it would configure it again, or add the addresses again at the next
 /// boot. Where the lease becomes the test address, the program that renews it stays.
 fn check_owner(
@@ -122,8 +163,7 @@ fn check_owner(
     if test_addresses.contains(&TestAddressSpec::Dhcp) {
         return Ok(());
     }
-    let nic = Nic { name: &device.name, ifindex: device.ifindex, mac: device.mac };
-    let owner = host.and_then(|host| host.owner(&nic));
+    let owner = host.and_then(|host| host.owner(&nic(device)));
     owner.map_or(Ok(()), |owner| Err(Refused::new(reason::IN_USE, owner.describe(&device.name))))
 }
 
