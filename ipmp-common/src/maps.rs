@@ -9,6 +9,7 @@
 //! | `steering` | array, 1, mmapable | [`Steering`] | daemon |
 //! | `addresses` | hash, by [`Ip`] | [`Address`] | daemon |
 //! | `learnt` | LRU hash, by [`Ip`] | [`Learnt`] | datapath |
+//! | `vlan_addresses` | hash, by [`VlanKey`] | [`Preference`] | daemon |
 //! | `stale_neighbours` | hash, by [`StaleKey`] | [`StaleNeighbour`] | datapath |
 //! | `own_macs` | hash, by [`MacKey`] | `u32`, a member's number or [`GROUP_ITSELF`] | daemon |
 //! | `vlans` | array, 64 | `u64`, a bit per VLAN of the group | daemon |
@@ -46,6 +47,7 @@ pub use self::{
         SHORT_UPDELAY_NS, Watch, ticks_between, updelay_ns, updelay_word,
     },
 };
+use crate::address::Mac;
 pub use crate::address::{Ip, MacKey};
 use crate::steer::{MemberSet, Preference};
 
@@ -53,6 +55,8 @@ use crate::steer::{MemberSet, Preference};
 pub const MAX_GROUPS: usize = 256;
 /// Maximum number of data and test addresses of a group.
 pub const MAX_ADDRESSES: u32 = 4096;
+/// Maximum number of addresses on VLANs of a group that have an inbound member of their own.
+pub const MAX_VLAN_ADDRESSES: u32 = 1024;
 /// Maximum number of learnt senders of a group.
 pub const MAX_LEARNT: u32 = if cfg!(feature = "next-layout") { 2048 } else { 1024 };
 /// Maximum number of neighbours that the datapath reports at once.
@@ -165,6 +169,16 @@ pub struct Address {
     pub member: u32,
 }
 
+/// An address on a VLAN of the group.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[repr(C)]
+pub struct VlanKey {
+    /// The address.
+    pub address: Ip,
+    /// The VLAN id.
+    pub vlan: u64,
+}
+
 /// A sender on the group interface without a data address (a container behind ipvlan, proxy ARP, a VIP): it uses the cast
 /// member, whose MAC is announced for it. Egress adds it when the sender claims the address; ingress removes it when another
 /// host does, by broadcast or by an ARP reply to us. Addresses in VLANs of the group are not learnt.
@@ -182,7 +196,18 @@ pub struct StaleKey {
     /// The data address.
     pub address: Ip,
     /// The Ethernet source of the packet: the neighbour, or the router that forwarded it.
-    pub mac: MacKey,
+    pub mac: [u8; 6],
+    /// The VLAN, least significant byte first; 0: none.
+    pub vlan: [u8; 2],
+}
+
+impl StaleKey {
+    /// The key of an address, a neighbour and a VLAN.
+    #[inline(always)]
+    pub fn new(address: Ip, mac: Mac, vlan: u16) -> Self {
+        let [a, b, c, d, e, f, low, high] = (mac.0 | (vlan as u64) << 48).to_le_bytes();
+        Self { address, mac: [a, b, c, d, e, f], vlan: [low, high] }
+    }
 }
 
 /// What was received from it. Ingress adds it once; the daemon removes it when it has read it.
@@ -248,6 +273,8 @@ mod pod {
     // SAFETY: as above.
     unsafe impl aya::Pod for Learnt {}
     // SAFETY: as above.
+    unsafe impl aya::Pod for VlanKey {}
+    // SAFETY: as above.
     unsafe impl aya::Pod for StaleKey {}
     // SAFETY: as above.
     unsafe impl aya::Pod for StaleNeighbour {}
@@ -302,6 +329,7 @@ mod tests {
         assert_eq!(size_of::<Member>(), 24 + 6 + 2 + 4 + 4 + 16 + MAX_LOWER * 24);
         assert_eq!(size_of::<Steering>(), 40);
         assert_eq!(size_of::<Address>(), 16);
+        assert_eq!(size_of::<VlanKey>(), 24);
         assert_eq!(size_of::<StaleKey>(), 24);
         assert_eq!(size_of::<StaleNeighbour>(), 16);
         assert_eq!(size_of::<Watch>(), 24 + 24 + MAX_MEMBERS * (1 + MAX_LOWER) * 24);

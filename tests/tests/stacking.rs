@@ -289,3 +289,69 @@ fn stacked_vrf_keeps_group_interface() {
     scene.survives_pulled_cables("out of the VRF again", &both);
     scene.production.assert_clean();
 }
+
+/// The MAC with which a peer knows the host's address in a VLAN.
+fn known_in_vlan(lab: &Lab, id: u16) -> Option<String> {
+    let text = lab.peer(0).namespace().ip(&format!("neigh show dev vlan{id}")).unwrap();
+    let line = text.lines().find(|line| line.starts_with(&own_in_vlan(id).to_string()))?;
+    line.split_whitespace().skip_while(|word| *word != "lladdr").nth(1).map(str::to_owned)
+}
+
+fn own_in_vlan(id: u16) -> Ipv4Addr {
+    Ipv4Addr::new(10, id as u8, 0, 200)
+}
+
+/// Every VLAN has one address: the members share them, as they share data addresses.
+#[test]
+#[ignore = "needs VLANs: `cargo xtask test` boots a kernel with them"]
+fn stacked_vlan_addresses_are_spread_over_members_and_move_with_them() {
+    lab::needs_root!();
+    const VLANS: [u16; 3] = [20, 21, 22];
+    let lab = Lab::tutorial().unwrap();
+    let mut production = Production::create(&lab).unwrap();
+    for id in VLANS {
+        peer_vlan(&lab, id);
+        lab.host().ip(&format!("link add link {GROUP} name vlan{id} type vlan id {id}")).unwrap();
+        lab.host().ip(&format!("addr add {}/24 dev vlan{id}", own_in_vlan(id))).unwrap();
+        lab.host().ip(&format!("link set vlan{id} up")).unwrap();
+    }
+    let peer = lab.peer(0).namespace();
+    let all_known = |what: &str| {
+        let known: Vec<String> = VLANS
+            .iter()
+            .map(|&id| {
+                assert!(reaches(peer, own_in_vlan(id)), "{what}: VLAN {id}");
+                known_in_vlan(&lab, id).unwrap()
+            })
+            .collect();
+        println!("{what}: {known:?}");
+        known
+    };
+    let first = all_known("three members");
+    let mut macs: Vec<String> = lab.members().iter().map(|member| lab::show_mac(member.mac())).collect();
+    let mut distinct = first.clone();
+    macs.sort();
+    distinct.sort();
+    assert_eq!(distinct, macs, "each member answers for the address of one VLAN");
+
+    let failed = lab.members().iter().find(|member| lab::show_mac(member.mac()) == first[1]).unwrap();
+    failed.cable().pull().unwrap();
+    production.wait_usable(2).unwrap();
+    // By an announcement: the peer does not resolve it again.
+    let is_announced = || known_in_vlan(&lab, VLANS[1]).is_some_and(|mac| mac != first[1]);
+    assert!(wait_until(2 * SECOND, is_announced), "{:?}", known_in_vlan(&lab, VLANS[1]));
+    let second = all_known("after a failure");
+    assert_eq!((&second[0], &second[2]), (&first[0], &first[2]), "others stay");
+    assert!(second[1] == first[0] || second[1] == first[2]);
+
+    production.daemon.kill().unwrap();
+    production.daemon.start().unwrap();
+    lab.peer(0).flush_neighbours().unwrap();
+    let restarted = VLANS.map(|id| {
+        assert!(reaches(peer, own_in_vlan(id)), "VLAN {id}");
+        known_in_vlan(&lab, id).unwrap()
+    });
+    println!("after a restart: {restarted:?}");
+    assert_eq!(restarted.to_vec(), second, "a restart moves none");
+    production.assert_clean();
+}

@@ -9,12 +9,15 @@ use aya_ebpf::{bindings::BPF_ANY, helpers::generated::bpf_ktime_get_ns};
 use ipmp_common::{
     address::Mac,
     frame::{Arp, Frame},
-    maps::{AddressKind, Hint, HintKind, Ip, Learnt},
+    maps::{AddressKind, Hint, HintKind, Ip, Learnt, VlanKey},
     nd::{self, LinkLayerOption, OptionHead},
     steer::Preference,
 };
 
-use crate::maps::{GROUP, addresses, group_mac, hints, learnt, steering};
+use crate::{
+    maps::{GROUP, addresses, group_mac, hints, learnt, steering, vlan_addresses},
+    packet,
+};
 
 /// Options of a Neighbour Discovery message that are read. Ours is the first or second, but a Router Advertisement has an option
 /// for every prefix before the one with its MAC.
@@ -36,6 +39,17 @@ pub fn inbound(speaks_for: &Ip, claimed: bool) -> Preference {
         learn(speaks_for);
     }
     steering.get(0).map_or(Preference::EMPTY, |words| words.cast)
+}
+
+/// The inbound list of an address on a VLAN of the group, with a number of [`packet::vlan_number`].
+#[inline(always)]
+pub fn inbound_in_vlan(address: &Ip, vlan: u32) -> Option<Preference> {
+    if !packet::is_in_one_vlan(vlan) {
+        return None;
+    }
+    let key = VlanKey { address: *address, vlan: u64::from(packet::vlan_id(vlan)) };
+    // SAFETY: the value is copied at once; it is one word.
+    unsafe { vlan_addresses.get(key) }.copied()
 }
 
 /// Adds a sender without a data address, and wakes the daemon when it is new.

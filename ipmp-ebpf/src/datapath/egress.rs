@@ -118,17 +118,18 @@ fn make_plan(skb: *mut __sk_buff, plan: &mut Plan) -> u32 {
     let Some(ethernet) = Ethernet::of(frame) else { return 0 };
     let (l3, ethertype) = (ethernet.payload_at(), ethernet.ethertype);
     let is_multicast = ethernet.destination.is_multicast();
+    let vlan = packet::vlan_number(ctx, &ethernet);
     // SAFETY: a field of the context.
     let untagged = ethernet.vlan.is_none() && unsafe { (*skb).vlan_present } == 0;
     let payload = frame::payload(frame, l3, ethertype);
     plan.what = match payload {
         Payload::Arp(packet) => {
-            plan.list = arp_nd::inbound(&packet.speaks_for(), untagged && packet.claims()).nibbles;
+            plan.list = role(&packet.speaks_for(), vlan, untagged && packet.claims()).nibbles;
             plan.at = l3 as u32;
             ARP
         }
         Payload::Nd(message) => {
-            plan.list = arp_nd::inbound(&message.speaks_for(), untagged && message.claims()).nibbles;
+            plan.list = role(&message.speaks_for(), vlan, untagged && message.claims()).nibbles;
             plan.at = message.at as u32;
             ND
         }
@@ -162,6 +163,16 @@ fn make_plan(skb: *mut __sk_buff, plan: &mut Plan) -> u32 {
         }
     };
     0
+}
+
+/// The list of the members that send what speaks for an address. In a VLAN, without a role of its own, it is the cast list.
+#[inline(always)]
+fn role(speaks_for: &Ip, vlan: u32, claimed: bool) -> Preference {
+    if vlan == 0 {
+        return arp_nd::inbound(speaks_for, claimed);
+    }
+    let cast = || steering.get(0).map_or(Preference::EMPTY, |words| words.cast);
+    arp_nd::inbound_in_vlan(speaks_for, vlan).unwrap_or_else(cast)
 }
 
 /// Whether the frame is IPv4, or IPv6 that cannot be Neighbour Discovery: the cheapest check.

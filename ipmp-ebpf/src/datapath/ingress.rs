@@ -51,31 +51,29 @@ pub fn run(ctx: &TcContext) -> i32 {
         return TC_ACT_UNSPEC;
     }
     let Some(ethernet) = Ethernet::of(&packet::frame(ctx)) else { return TC_ACT_UNSPEC };
-    // SAFETY: fields of the context.
-    let (tagged, tag) = unsafe { ((*ctx.skb.skb).vlan_present != 0, (*ctx.skb.skb).vlan_tci as u16 & 0xfff) };
-    let vlan = if tagged && tag != 0 { Some(tag) } else { ethernet.vlan };
-    if vlan.is_some_and(|id| !is_group_vlan(id)) {
+    let vlan = packet::vlan_number(ctx, &ethernet);
+    if vlan != 0 && !is_group_vlan(packet::vlan_id(vlan)) {
         return TC_ACT_UNSPEC;
     }
-    if vlan.is_none() && dhcp::is_reply_to_member(&packet::frame(ctx), &ethernet, this.mac) {
+    if vlan == 0 && dhcp::is_reply_to_member(&packet::frame(ctx), &ethernet, this.mac) {
         return TC_ACT_UNSPEC;
     }
     if ethernet.destination.is_multicast() {
-        return multicast(ctx.skb.skb, u32::from(vlan.is_some()));
+        return multicast(ctx.skb.skb, vlan);
     }
     // SAFETY: a field of the context.
     let is_for_this_mac = unsafe { (*ctx.skb.skb).pkt_type } == PACKET_HOST;
     // Any member takes any data address; possible addresses of a member, and frames for another MAC, need a full check.
     let is_ours =
         is_for_this_mac && ethernet.vlan.is_none() && !may_be_own(&packet::frame(ctx), ethernet.ethertype);
-    if !is_ours && unicast(ctx.skb.skb, u32::from(vlan.is_some())) == 0 {
+    if !is_ours && unicast(ctx.skb.skb, vlan) == 0 {
         return TC_ACT_UNSPEC;
     }
     if !packet::frame(ctx).set_destination(group_mac().bytes()) {
         return TC_ACT_UNSPEC;
     }
     if count_received(ctx).is_multiple_of(RECEIVE_CHECK) && is_for_this_mac {
-        receive_check::inspect(ctx.skb.skb);
+        receive_check::inspect(ctx.skb.skb, vlan);
     }
     redirect()
 }
@@ -102,7 +100,7 @@ fn is_elsewhere(ctx: &TcContext, this: &Member) -> bool {
 
 /// Multicast and broadcast: accepted from one member.
 #[inline(never)]
-fn multicast(skb: *mut __sk_buff, in_vlan: u32) -> i32 {
+fn multicast(skb: *mut __sk_buff, vlan: u32) -> i32 {
     let ctx = &TcContext::new(skb);
     let frame = &packet::frame(ctx);
     let Some(ethernet) = Ethernet::of(frame) else { return TC_ACT_UNSPEC };
@@ -113,14 +111,13 @@ fn multicast(skb: *mut __sk_buff, in_vlan: u32) -> i32 {
         return TC_ACT_SHOT;
     }
     let payload = frame::payload(frame, ethernet.payload_at(), ethernet.ethertype);
-    if in_vlan == 0 {
+    if vlan == 0 {
         remove_claimed(&payload);
     }
     let target = match payload {
         // LLDP, LACP, spanning tree belong to the link.
         Payload::Other | Payload::Truncated => return TC_ACT_UNSPEC,
-        // Addresses in VLANs of the group are not known: the cast member accepts everything there.
-        _ if in_vlan != 0 => Owner::OtherHost,
+        _ if vlan != 0 => owner_in_vlan(&payload, vlan),
         Payload::Arp(packet) => owner(&packet.target),
         Payload::Nd(Nd { kind: nd::NEIGHBOUR_SOLICITATION, target, .. }) => owner(&target),
         // To all nodes: another host has the address that this member is about to use (RFC 4862 section 5.4.4).
@@ -144,7 +141,7 @@ fn multicast(skb: *mut __sk_buff, in_vlan: u32) -> i32 {
 
 /// Unicast that needs a full check: 1 if it is for the group, 0 to pass it.
 #[inline(never)]
-fn unicast(skb: *mut __sk_buff, in_vlan: u32) -> u32 {
+fn unicast(skb: *mut __sk_buff, vlan: u32) -> u32 {
     let ctx = &TcContext::new(skb);
     let frame = &packet::frame(ctx);
     let Some(ethernet) = Ethernet::of(frame) else { return 0 };
@@ -155,7 +152,7 @@ fn unicast(skb: *mut __sk_buff, in_vlan: u32) -> u32 {
     if unsafe { (*skb).pkt_type } != PACKET_HOST && !is_for_group_mac_here(&ethernet) {
         return 0;
     }
-    if in_vlan != 0 {
+    if vlan != 0 {
         return 1;
     }
     let payload = frame::payload(frame, ethernet.payload_at(), ethernet.ethertype);
@@ -216,6 +213,17 @@ fn is_learnt(sender: &Ip) -> bool {
 fn is_for_group_mac_here(ethernet: &Ethernet) -> bool {
     ethernet.destination == group_mac()
         && steering.get(0).is_some_and(|words| member::select(words.cast) == Some(MEMBER.load()))
+}
+
+/// The owner of the address that a request in a VLAN of the group solicits. The cast member accepts everything else there.
+#[inline(always)]
+fn owner_in_vlan(payload: &Payload, vlan: u32) -> Owner {
+    let target = match payload {
+        Payload::Arp(packet) => &packet.target,
+        Payload::Nd(message) if message.kind == nd::NEIGHBOUR_SOLICITATION => &message.target,
+        _ => return Owner::OtherHost,
+    };
+    arp_nd::inbound_in_vlan(target, vlan).map_or(Owner::OtherHost, Owner::Data)
 }
 
 /// The owner of an address.

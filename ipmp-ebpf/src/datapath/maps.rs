@@ -10,8 +10,8 @@ use ipmp_common::{
     address::Mac,
     maps::{
         Address, Counters, Drops, HINTS_BYTES, Hint, Ip, Learnt, MAX_ADDRESSES, MAX_GROUPS, MAX_LEARNT,
-        MAX_STALE, MacKey, Member, PROBE_REPLIES_BYTES, ProbeReply, ReplyCounters, ReplyWindows, StaleKey,
-        StaleNeighbour, Steering,
+        MAX_STALE, MAX_VLAN_ADDRESSES, MacKey, Member, PROBE_REPLIES_BYTES, ProbeReply, ReplyCounters,
+        ReplyWindows, StaleKey, StaleNeighbour, Steering, VlanKey,
     },
     steer::{MAX_MEMBERS, MemberSet, Preference, SLOTS},
 };
@@ -50,6 +50,8 @@ pub static live: Array<MemberSet, MAX_GROUPS, MMAPABLE> = Array::new();
 pub static addresses: HashMap<Ip, Address, { MAX_ADDRESSES as usize }> = HashMap::new();
 #[btf_map]
 pub static learnt: LruHashMap<Ip, Learnt, { MAX_LEARNT as usize }> = LruHashMap::new();
+#[btf_map]
+pub static vlan_addresses: HashMap<VlanKey, Preference, { MAX_VLAN_ADDRESSES as usize }> = HashMap::new();
 #[btf_map]
 pub static stale_neighbours: HashMap<StaleKey, StaleNeighbour, { MAX_STALE as usize }> = HashMap::new();
 #[btf_map]

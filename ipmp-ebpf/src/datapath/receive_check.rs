@@ -3,7 +3,7 @@
 //!
 //! The map is small and the daemon empties it at most once a second: a flood of forged source MACs costs no more.
 
-use core::mem::offset_of;
+use core::{hint::black_box, mem::offset_of};
 
 use aya_ebpf::{
     bindings::{__sk_buff, BPF_NOEXIST},
@@ -11,8 +11,9 @@ use aya_ebpf::{
     programs::TcContext,
 };
 use ipmp_common::{
-    frame::{Ethernet, ethertype},
-    maps::{AddressKind, HintKind, Ip, MacKey, StaleKey, StaleNeighbour},
+    frame::{Ethernet, Frame, ethertype},
+    maps::{AddressKind, HintKind, Ip, StaleKey, StaleNeighbour},
+    steer::Preference,
 };
 use network_types::ip::{Ipv4Hdr, Ipv6Hdr};
 
@@ -26,36 +27,49 @@ use crate::{
 /// Reports the sender of an accepted unicast frame to this member, if another member is the inbound member of its destination.
 /// A subprogram, because it is called rarely; it returns 0, because the verifier requires a return value.
 #[inline(never)]
-pub fn inspect(skb: *mut __sk_buff) -> u32 {
-    let ctx = &TcContext::new(skb);
-    // SAFETY: a field of the context.
-    if unsafe { (*skb).vlan_present } != 0 {
-        return 0;
-    }
+pub fn inspect(skb: *mut __sk_buff, vlan: u32) -> u32 {
+    // The compiler would pass the bounds of the packet instead, of which the verifier loses track.
+    let ctx = &TcContext::new(black_box(skb));
     let frame = &packet::frame(ctx);
     let Some(ethernet) = Ethernet::of(frame) else { return 0 };
-    let destination = match ethernet.ethertype {
-        _ if ethernet.vlan.is_some() => None,
-        ethertype::IPV4 => frame.load(UNTAGGED + offset_of!(Ipv4Hdr, dst_addr)).map(Ip::from_v4_word),
-        ethertype::IPV6 => frame.load_v6(UNTAGGED + offset_of!(Ipv6Hdr, dst_addr)),
-        _ => None,
+    let destination = match ethernet.vlan {
+        None => destination::<UNTAGGED>(frame, ethernet.ethertype),
+        Some(_) => destination::<{ UNTAGGED + 4 }>(frame, ethernet.ethertype),
     };
     let Some(address) = destination else { return 0 };
-    // SAFETY: the value is copied at once; a concurrent update replaces the whole element.
-    let Some(known) = (unsafe { addresses.get(address) }) else { return 0 };
-    if known.kind != AddressKind::Data {
-        return 0;
-    }
+    let list = if vlan == 0 { inbound(&address) } else { arp_nd::inbound_in_vlan(&address, vlan) };
+    let Some(list) = list else { return 0 };
     let member = MEMBER.load();
-    if member::select(known.inbound).is_none_or(|inbound| inbound == member) {
+    if member::select(list).is_none_or(|inbound| inbound == member) {
         return 0;
     }
     // SAFETY: a helper without arguments.
     let at_ns = unsafe { bpf_ktime_get_ns() };
-    let key = StaleKey { address, mac: MacKey::from(ethernet.source) };
+    let key = StaleKey::new(address, ethernet.source, packet::vlan_id(vlan));
     // It is there already, or the map is full: the daemon will read it.
     if stale_neighbours.insert(key, StaleNeighbour { at_ns, member, pad: 0 }, BPF_NOEXIST.into()).is_ok() {
         arp_nd::wake(HintKind::StaleNeighbour);
     }
     0
+}
+
+/// The destination of the IP packet at this offset. A constant: the verifier does not know the bounds of a computed one.
+#[inline(always)]
+fn destination<const AT: usize>(frame: &Frame, ethertype: u16) -> Option<Ip> {
+    match ethertype {
+        ethertype::IPV4 => frame.load(AT + offset_of!(Ipv4Hdr, dst_addr)).map(Ip::from_v4_word),
+        ethertype::IPV6 => frame.load_v6(AT + offset_of!(Ipv6Hdr, dst_addr)),
+        _ => None,
+    }
+}
+
+/// The inbound list of a data address.
+#[inline(always)]
+fn inbound(address: &Ip) -> Option<Preference> {
+    // SAFETY: the value is copied at once; a concurrent update replaces the whole element.
+    let known = unsafe { addresses.get(address) }?;
+    match known.kind {
+        AddressKind::Data => Some(known.inbound),
+        AddressKind::Test => None,
+    }
 }

@@ -22,38 +22,45 @@ use ipmp_common::steer::{MAX_MEMBERS, Preference};
 
 use super::role;
 
-/// The data addresses of one family. `active` is always the list of active members, longest active first.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Bindings {
+/// The data addresses of one family, by `K`: an address, or one on a VLAN. `active` is always the list of active members, longest active first.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Bindings<K = IpAddr> {
     /// Addresses and their members, oldest binding first.
-    bound: Vec<(IpAddr, u8)>,
+    bound: Vec<(K, u8)>,
     /// Addresses while no member is active, in the order in which they were unbound or added.
-    unbound: Vec<IpAddr>,
+    unbound: Vec<K>,
     /// Number of addresses of each member.
     load: [usize; MAX_MEMBERS],
     /// Addresses, added or not, with their preferred members.
-    preferred: BTreeMap<IpAddr, u8>,
+    preferred: BTreeMap<K, u8>,
 }
 
-impl Bindings {
+impl<K> Default for Bindings<K> {
+    fn default() -> Self {
+        let (bound, unbound, preferred) = (Vec::new(), Vec::new(), BTreeMap::new());
+        Self { bound, unbound, load: [0; MAX_MEMBERS], preferred }
+    }
+}
+
+impl<K: Copy + Ord> Bindings<K> {
     /// Every address and its inbound member.
-    pub fn iter(&self) -> impl Iterator<Item = (IpAddr, Option<u8>)> {
+    pub fn iter(&self) -> impl Iterator<Item = (K, Option<u8>)> {
         let bound = self.bound.iter().map(|&(address, member)| (address, Some(member)));
         bound.chain(self.unbound.iter().map(|&address| (address, None)))
     }
 
     /// The inbound member of an address.
-    pub fn member(&self, address: IpAddr) -> Option<u8> {
+    pub fn member(&self, address: K) -> Option<u8> {
         self.bound.iter().find(|bound| bound.0 == address).map(|bound| bound.1)
     }
 
     /// The preferred member of an address.
-    pub fn preferred(&self, address: IpAddr) -> Option<u8> {
+    pub fn preferred(&self, address: K) -> Option<u8> {
         self.preferred.get(&address).copied()
     }
 
     /// Sets the preferred member of an address; [`Self::return_to_preferred`] moves it.
-    pub fn prefer(&mut self, address: IpAddr, member: Option<u8>) {
+    pub fn prefer(&mut self, address: K, member: Option<u8>) {
         match member {
             Some(member) => drop(self.preferred.insert(address, member)),
             None => drop(self.preferred.remove(&address)),
@@ -67,11 +74,11 @@ impl Bindings {
 
     /// Moves each address to its preferred member, if that one is active.
     pub fn return_to_preferred(&mut self, active: &[u8]) {
-        let away = |&(address, member): &(IpAddr, u8)| {
+        let away = |&(address, member): &(K, u8)| {
             let preferred = self.preferred(address)?;
             (preferred != member && active.contains(&preferred)).then_some((address, member, preferred))
         };
-        let moves: Vec<(IpAddr, u8, u8)> = self.bound.iter().filter_map(away).collect();
+        let moves: Vec<(K, u8, u8)> = self.bound.iter().filter_map(away).collect();
         for (address, from, to) in moves {
             self.bound.retain(|bound| bound.0 != address);
             self.load[usize::from(from)] -= 1;
@@ -80,7 +87,7 @@ impl Bindings {
     }
 
     /// Adds an address with the member that the datapath has for it.
-    pub fn restore(&mut self, address: IpAddr, member: Option<u8>) {
+    pub fn restore(&mut self, address: K, member: Option<u8>) {
         match member {
             Some(member) => self.bind(address, member),
             None => self.unbound.push(address),
@@ -88,7 +95,7 @@ impl Bindings {
     }
 
     /// Adds an address, unless it exists.
-    pub fn add(&mut self, address: IpAddr, active: &[u8]) {
+    pub fn add(&mut self, address: K, active: &[u8]) {
         if self.iter().any(|(known, _)| known == address) {
             return;
         }
@@ -96,7 +103,7 @@ impl Bindings {
     }
 
     /// Removes an address.
-    pub fn remove(&mut self, address: IpAddr, active: &[u8]) {
+    pub fn remove(&mut self, address: K, active: &[u8]) {
         self.unbound.retain(|&unbound| unbound != address);
         let Some(at) = self.bound.iter().position(|bound| bound.0 == address) else { return };
         let (_, freed) = self.bound.remove(at);
@@ -144,8 +151,8 @@ impl Bindings {
         &self,
         active: &[u8],
         members: &[u8],
-        before: impl Fn(IpAddr) -> Preference,
-    ) -> Vec<(IpAddr, Option<u8>, Preference)> {
+        before: impl Fn(K) -> Preference,
+    ) -> Vec<(K, Option<u8>, Preference)> {
         let mut lists = Vec::with_capacity(self.bound.len() + self.unbound.len());
         for &member in active.iter().filter(|&&member| self.load(member) > 0) {
             // The bindings after the loss of the member.
@@ -174,13 +181,13 @@ impl Bindings {
         self.load[usize::from(member)]
     }
 
-    fn bind(&mut self, address: IpAddr, member: u8) {
+    fn bind(&mut self, address: K, member: u8) {
         self.bound.push((address, member));
         self.load[usize::from(member)] += 1;
     }
 
     /// The member for an address: its preferred one if it is active, else the one with the fewest addresses.
-    fn choose(&self, address: IpAddr, active: &[u8]) -> Option<u8> {
+    fn choose(&self, address: K, active: &[u8]) -> Option<u8> {
         let preferred = self.preferred(address).filter(|preferred| active.contains(preferred));
         preferred.or_else(|| active.iter().copied().min_by_key(|&member| self.load(member)))
     }

@@ -14,6 +14,7 @@
 //! | [`flap`] | flap protection |
 //! | [`slots`] | steering slots: which member transmits which flow, and which one replaces it |
 //! | [`binding`] | which member's MAC answers for which data address |
+//! | [`vlan_roles`] | the same for addresses on VLANs of the group |
 //! | [`cast`] | which member transmits and receives multicast and broadcast |
 //! | [`role`] | the preference lists of both roles |
 
@@ -31,6 +32,7 @@ pub mod role;
 mod settings;
 pub mod slots;
 mod time;
+pub mod vlan_roles;
 
 pub use action::Action;
 pub use adopted::Adopted;

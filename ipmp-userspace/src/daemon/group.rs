@@ -134,6 +134,7 @@ impl RunningGroup {
         groupname: String,
         mtu: u32,
     ) -> Self {
+        let vlans = vlans::Vlans::adopted(datapath.inbound_in_vlans().unwrap_or_default());
         let updelay = (!datapath.sentinel_runs()).then(updelay::Updelay::default);
         Self {
             core,
@@ -144,7 +145,7 @@ impl RunningGroup {
             members: BTreeMap::new(),
             addresses: addresses::DataAddresses::default(),
             conflicts: conflicts::Conflicts::default(),
-            vlans: vlans::Vlans::default(),
+            vlans,
             followers: followers::Followers::default(),
             filters: hardware_filters::FilterState::default(),
             reports: membership_reports::PendingReports::default(),

@@ -5,7 +5,7 @@ use std::{collections::BTreeSet, net::IpAddr};
 use super::{
     events::trigger::Trigger,
     group::{
-        RunningGroup, absence,
+        Context, RunningGroup, absence,
         addresses::{self, AddressChange, ChangeKind},
         links, members, probe_replies, route_targets,
         routing_table::RouteReport,
@@ -133,7 +133,7 @@ async fn device_changed(manager: &mut Manager, trigger: &Trigger, reported: &Dev
             }
         } else if group.interface.ifindex != device.ifindex {
             let vlan = device.vlan.filter(|_| device.below == Some(group.interface.ifindex));
-            set_vlan(group, device.ifindex, vlan);
+            set_vlan(group, &mut context, device.ifindex, vlan);
         } else {
             if let Some(master) = device.master {
                 links::leave_master(group, &context, master).await;
@@ -154,14 +154,18 @@ async fn device_deleted(manager: &mut Manager, trigger: &Trigger, ifindex: u32) 
         vlans::recheck(group);
         match group.number_of(ifindex) {
             Some(number) => absence::device_deleted(group, &mut context, number).await,
-            None => set_vlan(group, ifindex, None),
+            None => set_vlan(group, &mut context, ifindex, None),
         }
     }
 }
 
-fn set_vlan(group: &mut RunningGroup, ifindex: u32, vlan: Option<u16>) {
+fn set_vlan(group: &mut RunningGroup, context: &mut Context<'_>, ifindex: u32, vlan: Option<u16>) {
+    let before = group.vlans.version();
     if let Err(error) = vlans::set_device(group, ifindex, vlan) {
         log::error!(group = group.name(); "{error}");
+    }
+    if group.vlans.version() != before {
+        vlans::apply(group, context, None);
     }
 }
 

@@ -5,6 +5,7 @@ mod figures;
 mod learnt;
 mod programs;
 mod stale_neighbours;
+mod vlan_addresses;
 mod words;
 
 use std::{
@@ -17,10 +18,10 @@ use ipmp_common::{
     hash::HashPolicy,
     maps::{
         Address, AddressKind, Counters, Device, Drops, Ip, Learnt, MAX_ADDRESSES, MAX_GROUPS, MAX_LEARNT,
-        MAX_LOWER, MAX_STALE, MacKey, Member, MemberStatus, ReplyCounters, ReplyWindows, StaleKey,
-        StaleNeighbour, Steering,
+        MAX_LOWER, MAX_STALE, MAX_VLAN_ADDRESSES, MacKey, Member, MemberStatus, ReplyCounters, ReplyWindows,
+        StaleKey, StaleNeighbour, Steering, VlanKey,
     },
-    steer::{MAX_MEMBERS, SLOTS},
+    steer::{MAX_MEMBERS, Preference, SLOTS},
 };
 
 use super::{
@@ -66,7 +67,7 @@ pub struct MemberSpec {
 }
 
 /// The maps of a group.
-pub const SHAPES: [Shape; 12] = [
+pub const SHAPES: [Shape; 13] = [
     Shape { name: "members", kind: MapType::Array, key: 4, value: size_of::<Member>(), entries: MAX_MEMBERS },
     Shape { name: "slots", kind: MapType::Array, key: 4, value: 8, entries: SLOTS },
     Shape { name: "steering", kind: MapType::Array, key: 4, value: size_of::<Steering>(), entries: 1 },
@@ -83,6 +84,13 @@ pub const SHAPES: [Shape; 12] = [
         key: 16,
         value: size_of::<Learnt>(),
         entries: MAX_LEARNT as usize,
+    },
+    Shape {
+        name: "vlan_addresses",
+        kind: MapType::Hash,
+        key: size_of::<VlanKey>(),
+        value: size_of::<Preference>(),
+        entries: MAX_VLAN_ADDRESSES as usize,
     },
     Shape {
         name: "stale_neighbours",
@@ -132,6 +140,7 @@ pub struct Group {
     members: Array<MapData, Member>,
     addresses: HashMap<MapData, Ip, Address>,
     learnt: HashMap<MapData, Ip, Learnt>,
+    vlan_addresses: HashMap<MapData, VlanKey, Preference>,
     stale_neighbours: HashMap<MapData, StaleKey, StaleNeighbour>,
     own_macs: HashMap<MapData, MacKey, u32>,
     vlans: Array<MapData, u64>,
@@ -187,6 +196,7 @@ impl Group {
             members: pins::typed(&maps, "members", Map::Array)?,
             addresses: pins::typed(&maps, "addresses", Map::HashMap)?,
             learnt: pins::typed(&maps, "learnt", Map::LruHashMap)?,
+            vlan_addresses: pins::typed(&maps, "vlan_addresses", Map::HashMap)?,
             stale_neighbours: pins::typed(&maps, "stale_neighbours", Map::HashMap)?,
             own_macs: pins::typed(&maps, "own_macs", Map::HashMap)?,
             vlans: pins::typed(&maps, "vlans", Map::Array)?,

@@ -17,10 +17,11 @@ use std::{ffi::OsString, io::Write, path::Path};
 
 use crate::{
     cli,
-    control::{Client, Response, client, request, socket},
+    control::{Client, Request, Response, client, request, socket},
 };
 use grammar::{Change, Line, Show};
 use host::Host;
+use hostname::Place;
 use plan::{Action, Plan, Wish};
 use resolve::Names;
 
@@ -112,18 +113,48 @@ fn execute_files(directory: &Path, socket: &Path) -> Result<(), Error> {
         return Ok(());
     }
     let files = hostname::read(directory)?;
-    let mut failed = 0;
+    let (mut failed, mut missing) = (0, Vec::new());
     for (place, line) in &files.lines {
         let mut notes = Vec::new();
         let result = execute_line(&mut client, line, &files.names, &mut notes);
         notes.iter().for_each(|note| log::info!("{place}: {}", cli::one_line(note)));
         if let Err(error) = result {
+            if matches!(error, Error::Plan(plan::Error::NoInterface(_))) {
+                missing.push((place, line));
+            }
             failed += 1;
+            log::error!("{place}: {}", cli::one_line(&error.to_string()));
+        }
+    }
+    // When all groups exist: the data addresses of an interface that does not exist are of use without it.
+    for (place, line) in missing {
+        if let Ok(change) = line
+            && let Err(error) = add_addresses_of_missing(&mut client, place, change, &files.names)
+        {
             log::error!("{place}: {}", cli::one_line(&error.to_string()));
         }
     }
     let count = files.lines.len();
     log::info!("{}: {count} lines of hostname files executed, {failed} of them failed", directory.display());
+    Ok(())
+}
+
+/// Adds the data addresses of an interface that does not exist to its group, as a start of Solaris does.
+fn add_addresses_of_missing(
+    client: &mut Client,
+    place: &Place,
+    change: &Change,
+    names: &Names,
+) -> Result<(), Error> {
+    let wish = resolve::resolve(change.clone(), names, &mut Vec::new())?;
+    let addresses = wish.data_addresses();
+    let groups = client.groups()?;
+    let group = groups.iter().find(|group| change.group.as_ref() == Some(&group.groupname));
+    let Some(group) = group.filter(|_| !addresses.is_empty()) else { return Ok(()) };
+    let list: Vec<String> = addresses.iter().map(ToString::to_string).collect();
+    let group = group.name.clone();
+    log::info!("{place}: added to {group} without {}: {}", change.interface.name, list.join(", "));
+    client.call(&Request::AddAddress { group, addresses, inbound: None, logical: None })?;
     Ok(())
 }
 

@@ -28,6 +28,15 @@ pub struct Wish {
     pub removed: Vec<IpAddr>,
 }
 
+impl Wish {
+    /// The addresses that are no test addresses.
+    pub fn data_addresses(&self) -> Vec<DataAddress> {
+        let base = self.base.iter().map(|address| (address, &self.change.base));
+        let all = base.chain(self.added.iter().zip(&self.change.added));
+        all.filter(|(_, line)| !line.is_test()).map(|(address, _)| *address).collect()
+    }
+}
+
 /// A step of a plan.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Action {

@@ -6,7 +6,7 @@ use ipmp_common::maps::{HintKind, MAX_STALE, RECEIVE_CHECK};
 
 use crate::{
     frames::*,
-    harness::{Bench, DATA4, DATA6, INBOUND, PEER4, PEER6, SECOND4, local6, run, test4},
+    harness::{Bench, DATA4, DATA6, INBOUND, PEER4, PEER6, SECOND4, from, local6, run, test4},
 };
 
 const ONE: u32 = RECEIVE_CHECK as u32;
@@ -36,6 +36,15 @@ fn sender_to_another_member_is_reported_with_every_64th_packet() {
             assert_eq!(reported(bench, member, &frame, ONE), (expected.clone(), 1));
             assert_eq!(reported(bench, member, &frame, ONE * 10), (expected, 1), "once until it is read");
         }
+        bench.group.set_vlans(&[20]).unwrap();
+        bench.group.set_inbound_in_vlan(20, DATA4.into(), from(1, 3)).unwrap();
+        bench.repeat_ingress(0, &tagged(&to4(0, PEER_MAC, DATA4), VLAN, 20), ONE);
+        let reports = bench.group.take_stale_neighbours().unwrap();
+        assert_eq!(
+            reports.iter().map(|report| (report.vlan, report.member)).collect::<Vec<_>>(),
+            [(Some(20), 0)]
+        );
+        bench.datapath.hints().unwrap().drain();
         // The next inbound member, where the first one cannot be used: the members transmit by the same rule.
         bench.set_usable(&[0, 1]);
         assert_eq!(reported(bench, 0, &to4(0, PEER_MAC, DATA4), ONE), (vec![], 0));

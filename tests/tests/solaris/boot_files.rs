@@ -90,14 +90,15 @@ fn daemon_started_with_hostname_files_has_groups_of_tutorial() {
     let expected = "e1000g0 = { test-addresses = [\"192.168.178.201/24\"] }\ne1000g1 = { test-addresses = [\"192.168.178.202/24\"] }\n";
     assert!(import.contains("fdt = \"5000ms\"") && import.ends_with(expected), "{import}");
 
-    // A line that fails is logged by its place; the others are executed.
-    fs::write(directory.join("hostname.other0"), "group production0 up\n").unwrap();
+    // A line that fails is logged by its place; the others are executed, and the group has the addresses of a missing NIC.
+    fs::write(directory.join("hostname.a0"), "192.168.178.210 group production0 up\n").unwrap();
     for interface in ["e1000g0", "e1000g1", "production0"] {
         host.type_in(&format!("ifconfig {interface} unplumb"));
     }
     host.daemon.terminate().unwrap();
     let since = host.daemon.log().len();
     host.daemon.start().unwrap();
-    host.daemon.wait_line("hostname.other0:1: other0: no such interface", since, TIMEOUT).unwrap();
+    host.daemon.wait_line("hostname.a0:1: a0: no such interface", since, TIMEOUT).unwrap();
     host.daemon.wait_line("3 lines of hostname files executed, 1 of them failed", since, TIMEOUT).unwrap();
+    host.wait_shown("show production0", "inet 192.168.178.210 ");
 }

@@ -2,7 +2,7 @@
 
 use std::{collections::VecDeque, net::IpAddr};
 
-use super::{Context, RunningGroup, followers, probing};
+use super::{Context, RunningGroup, followers, probing, vlans};
 use crate::{
     announce::Announcement,
     core::{Action, Cause, Event, Input, Refusal, Time},
@@ -90,6 +90,7 @@ pub async fn apply(group: &mut RunningGroup, context: &mut Context<'_>, actions:
             Ok(()) => {}
         }
     }
+    vlans::follow(group, context);
     followers::follow_cast(group, context);
 }
 

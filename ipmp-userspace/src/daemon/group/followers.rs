@@ -1,5 +1,5 @@
-//! Addresses that follow the cast member: senders that the datapath has learnt (ipvlan, proxy ARP, containers), and the
-//! addresses on the VLANs of the group. When the cast member changes, each is announced with its MAC, as a data address is
+//! Addresses that follow the cast member: senders that the datapath has learnt (ipvlan, proxy ARP, containers), and
+//! addresses on VLANs of the group beyond those that the datapath has room for. When the cast member changes, each is announced with its MAC, as a data address is
 //! when it moves.
 //!
 //! A learnt sender is announced only if it was seen within [`RECENT`]; one that another host has claimed since is removed
@@ -46,10 +46,13 @@ pub fn follow_cast(group: &mut RunningGroup, context: &mut Context<'_>) {
     group.filters.roles_changed();
     context.schedule.stop_following(group.interface.ifindex);
     if cast.is_none() {
+        for (vlan, address) in group.vlans.without_role() {
+            context.schedule.stop_in_vlan(group.interface.ifindex, vlan, address);
+        }
         return;
     }
-    for (vlan, address) in group.vlans.addresses() {
-        if let Some(announcement) = announcement(group, vlan, address) {
+    for (vlan, address) in group.vlans.without_role() {
+        if let Some(announcement) = announcement(group, Some(vlan), address) {
             context.schedule.announce(announcement, now());
         }
     }

@@ -58,8 +58,8 @@ pub fn read(group: &mut RunningGroup, context: &mut Context<'_>) {
 }
 
 fn handle(group: &mut RunningGroup, context: &mut Context<'_>, report: &StaleReport) {
-    let StaleReport { address, mac, member, at } = *report;
-    let (stale, now) = (Stale { mac, vlan: None, address }, now());
+    let StaleReport { address, mac, vlan, member, at } = *report;
+    let (stale, now) = (Stale { mac, vlan, address }, now());
     let announced = context.schedule.announced(group.interface.ifindex, stale.vlan, address, at);
     let Some(announcement) = announced.copied() else { return };
     match group.stale_neighbours.corrections.report(stale, member, announcement.mac, at) {
@@ -87,7 +87,11 @@ fn name_of(group: &RunningGroup, number: u8) -> String {
 /// The neighbours with a static entry, a sentence each.
 pub fn messages(group: &RunningGroup) -> impl Iterator<Item = String> {
     let statics = group.stale_neighbours.corrections.statics(now());
-    statics.filter(|(stale, _)| group.addresses.contains(stale.address)).map(|(stale, member)| {
+    let exists = |stale: &Stale| match stale.vlan {
+        None => group.addresses.contains(stale.address),
+        Some(vlan) => group.vlans.contains(vlan, stale.address),
+    };
+    statics.filter(move |(stale, _)| exists(stale)).map(|(stale, member)| {
         format!(
             "neighbour {}: still sends packets for {} to the MAC of {} after {TRIES} corrections; its entry is probably static: \
              remove it there",

@@ -14,6 +14,8 @@ pub struct StaleReport {
     pub address: IpAddr,
     /// The neighbour.
     pub mac: [u8; 6],
+    /// The VLAN of the group; `None`: in none.
+    pub vlan: Option<u16>,
     /// The member that has received the packet.
     pub member: u8,
     /// When it was received.
@@ -30,8 +32,14 @@ impl Group {
         let keys: Vec<StaleKey> = self.stale_neighbours.keys().filter_map(Result::ok).collect();
         for key in keys {
             if let Ok(StaleNeighbour { at_ns, member, .. }) = self.stale_neighbours.get(&key, 0) {
-                let (address, mac, member) = (key.address.into(), key.mac.mac, member as u8);
-                found.push(StaleReport { address, mac, member, at: Time(Duration::from_nanos(at_ns)) });
+                let vlan = Some(u16::from_le_bytes(key.vlan)).filter(|vlan| *vlan != 0);
+                found.push(StaleReport {
+                    address: key.address.into(),
+                    mac: key.mac,
+                    vlan,
+                    member: member as u8,
+                    at: Time(Duration::from_nanos(at_ns)),
+                });
             }
             ignore_missing(self.stale_neighbours.remove(&key), "stale_neighbours")?;
         }

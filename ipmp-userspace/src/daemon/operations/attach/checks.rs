@@ -106,10 +106,7 @@ pub(super) async fn check_all(
         }
         check_lifetimes(&manager.links, device, test_addresses).await?;
         if let Some(program) = other_program(&device.name) {
-            return Err(Refused::new(
-                reason::IN_USE,
-                format!("{name} has the tc program {program} of another program: stop that program first"),
-            ));
+            return Err(Refused::new(reason::IN_USE, tc_refusal(&device.name, &program)));
         }
         members.push((device.name.clone(), device.mac));
         names.push(device.name.clone());
@@ -197,6 +194,18 @@ async fn check_lifetimes(
     Err(Refused::new(reason::IN_USE, text))
 }
 
+/// Why an interface with this tc program of another program is refused.
+fn tc_refusal(name: &str, program: &str) -> String {
+    // The entry points of Cilium's programs (`bpf/bpf_host.c` of Cilium).
+    if program.starts_with("cil_") {
+        return format!(
+            "{name} has the tc program {program} of Cilium: name the group interface instead of {name} in Cilium's setting \
+             devices, and restart its agent first"
+        );
+    }
+    format!("{name} has the tc program {program} of another program: stop that program first")
+}
+
 /// The name of a tcx program on an interface that is not a member yet. Where the kernel cannot tell, none.
 fn other_program(name: &str) -> Option<String> {
     [TcAttachType::Ingress, TcAttachType::Egress].into_iter().find_map(|hook| {
@@ -214,4 +223,22 @@ pub(super) fn staying(test_addresses: &[TestAddressSpec], addresses: &[Address])
     let leased = leased.filter(|_| test_addresses.contains(&TestAddressSpec::Dhcp)).map(|address| address.ip);
     let configured = test_addresses.iter().filter_map(|test| test.address()).map(|test| test.address());
     configured.chain(leased).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::tc_refusal;
+
+    #[test]
+    fn tc_program_of_cilium_is_refused_by_its_name() {
+        assert_eq!(
+            tc_refusal("eth0", "cil_from_netdev"),
+            "eth0 has the tc program cil_from_netdev of Cilium: name the group interface instead of eth0 in Cilium's setting \
+             devices, and restart its agent first"
+        );
+        assert_eq!(
+            tc_refusal("eth0", "count"),
+            "eth0 has the tc program count of another program: stop that program first"
+        );
+    }
 }
