@@ -22,6 +22,9 @@ pub const COMPILER: &[&str] = &["rustc-web", "rust-web-src"];
 /// The clippy of that compiler.
 pub const CLIPPY: &[&str] = &["rust-web-clippy"];
 
+/// What checks packages of Debian.
+pub const LINTIAN: &[&str] = &["lintian"];
+
 /// Whether this system has Debian's package tools.
 pub fn is_debian() -> bool {
     Path::new("/usr/bin/apt-get").exists() && Path::new("/usr/bin/dpkg-query").exists()

@@ -7,23 +7,17 @@ mod words;
 use crate::card::Card;
 use crate::ebpf::Ebpf;
 use crate::setup::Setup;
+use crate::tool::Tool;
 use crate::{debian, project};
 use anyhow::{Context, Result};
 use clap::Args;
-use ipmp_ebpf_recipe::{Compiler, cache};
-use std::path::{Path, PathBuf};
+use ipmp_ebpf_recipe::Compiler;
+use std::path::Path;
 use std::time::Instant;
 
 /// Programs that are built into the cache the first time.
-const DENY: Tool = Tool { package: "cargo-deny", binary: "cargo-deny", version: "0.20.2" };
-const TYPOS: Tool = Tool { package: "typos-cli", binary: "typos", version: "1.52.0" };
-
-/// A program from crates.io.
-struct Tool {
-    package: &'static str,
-    binary: &'static str,
-    version: &'static str,
-}
+const DENY: Tool = Tool { package: "cargo-deny", binary: "cargo-deny", version: "0.20.2", arguments: &[] };
+const TYPOS: Tool = Tool { package: "typos-cli", binary: "typos", version: "1.52.0", arguments: &[] };
 
 /// Check format, clippy, import circles, spelling, documentation, dependencies, and the card
 #[derive(Args)]
@@ -96,30 +90,6 @@ fn check_dependencies(deny: &Path, manifest: &str) -> Result<()> {
         .args(["--config", "deny.toml", "--manifest-path", manifest, "--locked"])
         .args(["check", "--hide-inclusion-graph", "licenses", "bans", "sources"]);
     project::run(deny)
-}
-
-impl Tool {
-    /// The path of the program, which is built into the cache the first time: without optimisation, as it is built more often
-    /// than it has much to do.
-    fn path(&self, setup: &Setup) -> Result<PathBuf> {
-        let Self { package, binary, version } = self;
-        let root = cache::directory()?.join(format!("{package}-{version}"));
-        let path = root.join("bin").join(binary);
-        if !path.is_file() {
-            println!("lint: {package} {version} will be built into {} (one or two minutes)", root.display());
-            setup.agree()?;
-            let mut cargo = project::cargo(&["install", "--quiet", package, "--locked", "--debug"]);
-            cargo
-                .args(["--version", version, "--root"])
-                .arg(&root)
-                .env("CARGO_PROFILE_DEV_DEBUG", "0")
-                .env_remove("RUSTFLAGS")
-                .env_remove("CARGO_TARGET_DIR");
-            project::run(cargo)
-                .with_context(|| format!("{package} could not be built: its sources come from crates.io"))?;
-        }
-        Ok(path)
-    }
 }
 
 /// Checks the spelling of all tracked files, and of their names.

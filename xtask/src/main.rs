@@ -1,11 +1,12 @@
-//! Set-up, demo, tests and benchmarks of ipmp: `cargo xtask help`.
+//! Set-up, demo, tests, benchmarks and packages of ipmp: `cargo xtask help`.
 //!
 //! One file a command; the rest is what they share: [`project`] (paths, cargo), [`root`] (how to become root), [`debian`]
-//! (packages).
+//! (packages), [`tool`] (programs from crates.io).
 
 mod card;
 mod debian;
 mod demo;
+mod dist;
 mod ebpf;
 mod fuzz;
 mod lint;
@@ -14,6 +15,7 @@ mod project;
 mod root;
 mod setup;
 mod test;
+mod tool;
 mod unpacked;
 mod vm;
 
@@ -40,6 +42,7 @@ enum Command {
     Lint(lint::Lint),
     Ebpf(ebpf::Ebpf),
     Man(man::Man),
+    Dist(dist::Dist),
     Card(card::Card),
 }
 
@@ -65,6 +68,7 @@ fn run(command: Command) -> Result<ExitCode> {
         Command::Lint(command) => command.run().map(|()| ExitCode::SUCCESS),
         Command::Ebpf(command) => command.run().map(|()| ExitCode::SUCCESS),
         Command::Man(command) => command.run().map(|()| ExitCode::SUCCESS),
+        Command::Dist(command) => command.run().map(|()| ExitCode::SUCCESS),
         Command::Card(command) => command.run().map(|()| ExitCode::SUCCESS),
     }
 }

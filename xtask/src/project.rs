@@ -19,6 +19,17 @@ pub fn cargo(args: &[&str]) -> Command {
     cargo
 }
 
+/// Where cargo puts what it builds.
+pub fn target_directory() -> Result<PathBuf> {
+    let output = cargo(&["metadata", "--format-version", "1", "--no-deps", "--locked"])
+        .stderr(Stdio::inherit())
+        .output()
+        .context("cargo cannot be run")?;
+    ensure!(output.status.success(), "`cargo metadata` failed");
+    let metadata: Value = serde_json::from_slice(&output.stdout).context("cargo's metadata")?;
+    Ok(metadata["target_directory"].as_str().context("cargo named no target directory")?.into())
+}
+
 /// An executable that cargo built.
 pub struct Executable {
     /// The package it is of.
@@ -73,7 +84,7 @@ fn package_name(id: &str) -> String {
 }
 
 /// The programs of ipmp-userspace.
-const PROGRAMS: [&str; 3] = ["ipmpd", "ipmpctl", "ipmpstat"];
+pub const PROGRAMS: [&str; 3] = ["ipmpd", "ipmpctl", "ipmpstat"];
 
 /// Builds `ipmpd` with another layout of the maps, which the test of an upgrade starts: `ipmpd-next-layout`, in the directory of
 /// the other programs. They must be built afterwards: cargo puts this one in the place of `ipmpd` first.

@@ -11,6 +11,7 @@ mod run;
 mod summary;
 mod turn;
 
+use crate::dist::Dist;
 use crate::fuzz::{self, Fuzz};
 use crate::setup::Setup;
 use crate::unpacked;
@@ -58,6 +59,10 @@ impl Test {
             project::next_layout_daemon()?;
         }
         let bin_dir = project::release_binaries()?;
+        if self.soak {
+            // The test of the installed system installs it.
+            Dist::of(bin_dir.clone(), self.yes).run()?;
+        }
         // What measures packets is compiled as what is measured.
         let mut built = project::build(&["test", "--release", "--locked", "--no-run", "--package", LAB])?;
         if self.kernel.is_none() {

@@ -48,6 +48,9 @@ pub const SERVICES: Programs = Programs {
     programs: &["busybox", "dnsmasq", "keepalived", "nft", "wireguard-go", "wg"],
 };
 
+/// What reads packages of RPM.
+pub const RPM: Programs = Programs { name: "rpm", packages: &["rpm"], programs: &["rpm"] };
+
 /// Unpacked packages.
 #[derive(Clone)]
 pub struct Unpacked {

@@ -17,12 +17,14 @@
 //! | [`mpathd`] | defaults from `/etc/default/mpathd` |
 //! | `statistics` | probe statistics on SIGUSR1 |
 //! | `watchdog` | the watchdog of the service manager |
+//! | `arguments` | the command line |
 //! | `alarm`, `clock` | the timer of the loop, and its clock |
 //!
 //! Imports lead from `event_loop` over `startup`, `kernel_changes` and `operations` to `manager`, and from there to `group`,
 //! `state_file` and `events`; never back.
 
 mod alarm;
+mod arguments;
 mod clock;
 pub mod event_loop;
 pub mod events;
@@ -42,6 +44,7 @@ mod statistics;
 mod tests;
 mod watchdog;
 
+pub use arguments::Arguments;
 pub use event_loop::EventLoop;
 pub use events::logging;
 pub use startup::{Error, teardown::teardown};

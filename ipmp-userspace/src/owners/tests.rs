@@ -146,7 +146,7 @@ fn interface_of_ifupdown_is_owned_unless_its_method_is_manual() {
 }
 
 #[test]
-fn cloud_init_through_ifupdown_is_told_not_to_write_again() {
+fn cloud_init_through_ifupdown_needs_its_network_configuration_disabled() {
     let include = ("/etc/network/interfaces", "source /etc/network/interfaces.d/*\n");
     let written = (
         "/etc/network/interfaces.d/50-net",

@@ -1,0 +1,157 @@
+//! The directory tree that all packages contain.
+
+use super::{Release, output};
+use crate::{man, project};
+use anyhow::{Context, Result};
+use std::collections::BTreeMap;
+use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+/// Where the programs are installed.
+const PROGRAMS: [(&str, &str); 3] = [("ipmpd", "usr/sbin"), ("ipmpctl", "usr/bin"), ("ipmpstat", "usr/bin")];
+
+/// Directories of the checkout of which all files are installed, with their mode.
+const DIRECTORIES: [(&str, &str, u32); 7] = [
+    ("packaging/sbin", "usr/sbin", 0o755),
+    ("packaging/systemd", "usr/lib/systemd/system", 0o644),
+    ("packaging/sysusers.d", "usr/lib/sysusers.d", 0o644),
+    ("packaging/sysv", "etc/init.d", 0o755),
+    ("docs", "usr/share/doc/ipmp", 0o644),
+    ("packaging/networkd", "usr/share/doc/ipmp/examples/networkd", 0o644),
+    ("docs/design", "usr/share/doc/ipmp/design", 0o644),
+];
+
+/// Files of the checkout.
+const FILES: [(&str, &str); 3] = [
+    ("README.md", "usr/share/doc/ipmp/README.md"),
+    ("ipmp-userspace/etc/ipmp.toml", "usr/share/doc/ipmp/examples/ipmp.toml"),
+    ("packaging/deb/copyright", "usr/share/doc/ipmp/copyright"),
+];
+
+/// Completions as they are generated, and their places: zsh of Debian and of other systems search different directories.
+const COMPLETIONS: [(&str, &str); 4] = [
+    ("ipmpctl.bash", "usr/share/bash-completion/completions/ipmpctl"),
+    ("ipmpctl.fish", "usr/share/fish/vendor_completions.d/ipmpctl.fish"),
+    ("_ipmpctl", "usr/share/zsh/vendor-completions/_ipmpctl"),
+    ("_ipmpctl", "usr/share/zsh/site-functions/_ipmpctl"),
+];
+
+/// Paths below the root, without a leading slash, with their modes.
+pub type Files = BTreeMap<String, u32>;
+
+/// Two trees.
+pub struct Tree {
+    /// What is installed.
+    pub root: PathBuf,
+    pub files: Files,
+    /// The debug symbols of the programs.
+    pub debug: PathBuf,
+}
+
+/// Makes the trees.
+pub fn make(release: &Release, programs: &Path, licences: &str) -> Result<Tree> {
+    let mut tree =
+        Tree { root: release.work.join("root"), files: Files::new(), debug: release.work.join("debug") };
+    for (program, directory) in PROGRAMS {
+        let installed = format!("{directory}/{program}");
+        tree.copy(&programs.join(program), &installed, 0o755)?;
+        tree.split_symbols(&installed)?;
+    }
+    for (from, to, mode) in DIRECTORIES {
+        tree.copy_all(&project::root().join(from), to, mode)?;
+    }
+    for (from, to) in FILES {
+        tree.copy(&project::root().join(from), to, 0o644)?;
+    }
+    let generated = release.work.join("man");
+    man::generate(&generated)?;
+    for section in ["man1", "man5", "man8"] {
+        for name in names(&generated.join(section))? {
+            let page = fs::read_to_string(generated.join(section).join(&name))?;
+            tree.compress(&page, &format!("usr/share/man/{section}/{name}"))?;
+        }
+    }
+    for (from, to) in COMPLETIONS {
+        tree.copy(&generated.join("completions").join(from), to, 0o644)?;
+    }
+    tree.compress(licences, "usr/share/doc/ipmp/licences.txt")?;
+    tree.compress(&changelog(release)?, "usr/share/doc/ipmp/changelog")?;
+    Ok(tree)
+}
+
+/// In the form of Debian.
+fn changelog(release: &Release) -> Result<String> {
+    let mut date = Command::new("date");
+    date.args(["--utc", "--rfc-email", "--date"]).arg(format!("@{}", release.time));
+    let (version, date) = (&release.version, output(&mut date)?);
+    Ok(format!(
+        "ipmp ({version}) unstable; urgency=medium\n\n  * Version {version}.\n\n -- The ipmp authors <ipmp@ipmp.invalid>  {date}"
+    ))
+}
+
+fn names(directory: &Path) -> Result<Vec<String>> {
+    let mut names = Vec::new();
+    for entry in fs::read_dir(directory).with_context(|| directory.display().to_string())? {
+        let entry = entry?;
+        if entry.path().is_file() {
+            names.push(entry.file_name().to_string_lossy().into_owned());
+        }
+    }
+    names.sort();
+    Ok(names)
+}
+
+impl Tree {
+    /// The place of a file, whose directory is made.
+    fn add(&mut self, path: &str, mode: u32) -> Result<PathBuf> {
+        self.files.insert(path.into(), mode);
+        place(&self.root, path)
+    }
+
+    fn copy(&mut self, from: &Path, to: &str, mode: u32) -> Result<()> {
+        let place = self.add(to, mode)?;
+        fs::copy(from, &place).with_context(|| from.display().to_string())?;
+        fs::set_permissions(&place, fs::Permissions::from_mode(mode))?;
+        Ok(())
+    }
+
+    fn copy_all(&mut self, from: &Path, to: &str, mode: u32) -> Result<()> {
+        for name in names(from)? {
+            self.copy(&from.join(&name), &format!("{to}/{name}"), mode)?;
+        }
+        Ok(())
+    }
+
+    /// Writes `path.gz`.
+    fn compress(&mut self, text: &str, path: &str) -> Result<()> {
+        let place = self.add(&format!("{path}.gz"), 0o644)?;
+        let plain = place.with_extension("");
+        fs::write(&plain, text)?;
+        fs::set_permissions(&plain, fs::Permissions::from_mode(0o644))?;
+        let mut gzip = Command::new("gzip");
+        gzip.args(["-9", "--no-name", "--force"]).arg(plain);
+        project::run(gzip)
+    }
+
+    /// Moves the symbols of a program where debuggers find them: `/usr/lib/debug`, by the link in the program.
+    fn split_symbols(&self, path: &str) -> Result<()> {
+        let program = self.root.join(path);
+        let symbols = place(&self.debug, &format!("usr/lib/debug/{path}.debug"))?;
+        let mut keep = Command::new("objcopy");
+        keep.args(["--only-keep-debug", "--compress-debug-sections"]).arg(&program).arg(&symbols);
+        project::run(keep)?;
+        fs::set_permissions(&symbols, fs::Permissions::from_mode(0o644))?;
+        let mut strip = Command::new("objcopy");
+        strip.arg("--strip-unneeded").arg(format!("--add-gnu-debuglink={}", symbols.display())).arg(&program);
+        project::run(strip)
+    }
+}
+
+fn place(root: &Path, path: &str) -> Result<PathBuf> {
+    let place = root.join(path);
+    let parent = place.parent().unwrap_or(root);
+    fs::create_dir_all(parent).with_context(|| parent.display().to_string())?;
+    Ok(place)
+}
