@@ -5,6 +5,7 @@ pub mod apply;
 pub mod attach;
 pub mod check;
 pub mod confirm;
+mod connection;
 pub mod create;
 pub mod destroy;
 pub mod detach;

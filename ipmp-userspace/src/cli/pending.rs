@@ -23,7 +23,10 @@ use nix::{
     time::{ClockId, clock_gettime},
 };
 
-use super::{error::Error, verb, verb::Invocation};
+use super::{
+    connection::{Invocation, connect_or_start},
+    error::Error,
+};
 use crate::control::{Client, LastMember, Request, Response, client};
 
 /// Names the directory of the records.
@@ -194,7 +197,8 @@ pub(super) fn execute(
     };
     let store = Store::of(invocation.socket);
     let _lock = store.lock()?;
-    let mut client = verb::connect(invocation.socket, invocation.netns, true)?;
+    store.refuse_if_pending()?;
+    let mut client = connect_or_start(invocation.socket, invocation.netns, true)?;
     let groups = client.groups()?;
     let known = groups.iter().find(|known| known.is_named(group));
     let is_member = |name: &String| known.is_some_and(|known| known.members.iter().any(|m| m.name == *name));
@@ -333,7 +337,7 @@ pub(super) fn undo_at_deadline(invocation: &Invocation<'_>, id: &str) -> Result<
 
 /// Detaches what the change has attached; what came from an interface returns to it.
 fn undo_change(invocation: &Invocation<'_>, pending: &Pending) -> Result<Vec<String>, Error> {
-    let mut client = verb::connect_for_undo(invocation.socket, invocation.netns)?;
+    let mut client = connect_or_start(invocation.socket, invocation.netns, true)?;
     let mut all = Vec::new();
     for interface in pending.interfaces.iter().rev() {
         let Some(members) = members(&mut client, &pending.group)? else { return Ok(all) };

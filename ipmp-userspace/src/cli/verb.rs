@@ -2,20 +2,14 @@
 
 use std::{io::Write, path::Path};
 
+pub(super) use super::connection::Invocation;
 use super::{
+    connection,
     error::{Error, Exit},
     output::{self, Format},
-    pending, start,
+    pending,
 };
-use crate::control::{Client, Request, Response, client};
-
-/// Where the daemon is, and how results are printed.
-#[derive(Debug)]
-pub(super) struct Invocation<'a> {
-    pub socket: &'a Path,
-    pub netns: Option<&'a str>,
-    pub format: Format,
-}
+use crate::control::{Client, Request, Response};
 
 /// What a verb that has not failed prints, and its exit status.
 #[derive(Debug, PartialEq, Eq)]
@@ -38,19 +32,7 @@ pub fn connect(socket: &Path, netns: Option<&str>, changes: bool) -> Result<Clie
     if changes {
         pending::Store::of(socket).refuse_if_pending()?;
     }
-    connect_or_start(socket, netns, changes)
-}
-
-/// Connects to the daemon, which is started if it does not run, to undo the change that waits for its confirmation.
-pub(super) fn connect_for_undo(socket: &Path, netns: Option<&str>) -> Result<Client, Error> {
-    connect_or_start(socket, netns, true)
-}
-
-fn connect_or_start(socket: &Path, netns: Option<&str>, changes: bool) -> Result<Client, Error> {
-    match Client::connect(socket) {
-        Err(client::Error::Contact { .. }) if changes => Ok(start::Daemon::new(socket, netns)?.start()?),
-        other => Ok(other?),
-    }
+    connection::connect_or_start(socket, netns, changes)
 }
 
 /// A command with its arguments.
