@@ -2,12 +2,12 @@
 
 use super::LAB;
 use super::lane::LabTest;
-use super::run::{Context, SHOW_FIGURES, is_lab_test, several_at_a_time};
+use super::run::{Context, SHOW_FIGURES, is_lab_test};
 use super::summary::Outcome;
 use crate::project::Executable;
 use crate::setup::Setup;
 use crate::vm::{self, Kernel, Lockdown, Machine, Nic, System, quote};
-use anyhow::{Context as _, Error, Result, ensure};
+use anyhow::{Context as _, Result, ensure};
 use std::io::Write;
 use std::process::ExitCode;
 use std::time::Instant;
@@ -23,9 +23,6 @@ const STACKING: &str = "stacking";
 
 /// The test that every kernel must pass.
 const SMOKE: &str = "smoke";
-
-/// How many machines run at a time: the kernel of each boots on one processor.
-const AT_A_TIME: usize = 2;
 
 /// Packets per second that an emulated machine sends without being late itself.
 const EMULATED_RATE: &str = "50";
@@ -59,12 +56,10 @@ pub fn run_all(
     boot(&machine, None, &script, context, &mut std::io::stdout()).map(ExitCode::from)
 }
 
-/// Boots all lanes, several at a time. What they need is fetched and made before the first boots.
+/// Boots all lanes, one after another: QEMU emulates with several threads, so that two at a time take as long.
 pub fn run_lanes(soak: bool, setup: &Setup, tests: &[LabTest], context: &Context) -> Result<Vec<Outcome>> {
-    let prepared: Vec<_> = lanes(soak).into_iter().map(|boot| (boot.prepare(setup), boot)).collect();
-    several_at_a_time(AT_A_TIME, &prepared, |(machine, boot), shown| {
-        boot.run(machine.as_ref(), tests, context, shown)
-    })
+    let boots = lanes(soak).into_iter();
+    boots.map(|boot| boot.run(boot.prepare(setup), tests, context, &mut std::io::stdout())).collect()
 }
 
 /// What runs in virtual machines of its own: the smoke test on every kernel and its tests of lockdown, the tests on network
@@ -107,10 +102,10 @@ impl Boot {
     /// Boots and runs. What keeps the machine from starting is part of the outcome, so that the other lanes still run.
     fn run(
         &self,
-        machine: Result<&Machine, &Error>,
+        machine: Result<Machine>,
         tests: &[LabTest],
         context: &Context,
-        shown: &mut Vec<u8>,
+        shown: &mut impl Write,
     ) -> Result<Outcome> {
         let (name, arguments) = (self.name(), self.arguments());
         writeln!(shown, "\n== {name}")?;
@@ -124,7 +119,7 @@ impl Boot {
         let code = machine.map_err(|error| format!("{error:#}")).and_then(|machine| {
             let test = test.map_err(|error| format!("{error:#}"))?;
             let script = in_machine(self.system, &test.executable, &arguments);
-            boot(machine, self.system, &script, context, shown).map_err(|error| format!("{error:#}"))
+            boot(&machine, self.system, &script, context, shown).map_err(|error| format!("{error:#}"))
         });
         let took = start.elapsed();
         Ok(match code {

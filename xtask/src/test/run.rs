@@ -87,7 +87,7 @@ pub fn side_by_side(turns: &[Turn<'_>], arguments: &[String], context: &Context)
 }
 
 /// Runs `run` on all items, `most` at a time. What each writes is shown when it has ended; the results are in the order given.
-pub fn several_at_a_time<T: Sync, R: Send>(
+fn several_at_a_time<T: Sync, R: Send>(
     most: usize,
     items: &[T],
     run: impl Fn(&T, &mut Vec<u8>) -> Result<R> + Sync,
