@@ -23,10 +23,8 @@ use clap::{Args, ValueEnum};
 use std::env;
 use std::fmt;
 use std::fs;
-use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode, Stdio};
-use std::sync::atomic::{AtomicU32, Ordering};
 
 /// Run a command in a virtual machine with another kernel
 ///
@@ -68,7 +66,7 @@ impl Vm {
         let kept = env::vars().filter(|(name, _)| name.starts_with("IPMP_") || name.starts_with("RUST_"));
         let variables: Vec<(String, String)> = kept.collect();
         let variables: Vec<(&str, String)> = variables.iter().map(|(n, v)| (n.as_str(), v.clone())).collect();
-        machine.run(&self.command, &variables, &mut io::stdout()).map(ExitCode::from)
+        machine.run(&self.command, &variables).map(ExitCode::from)
     }
 }
 
@@ -155,13 +153,8 @@ impl Machine {
         Self { lockdown, ..self }
     }
 
-    /// Boots, runs the command with these environment variables, shows its output, and returns its exit code.
-    pub fn run(
-        &self,
-        command: &[String],
-        variables: &[(&str, String)],
-        shown: &mut impl Write,
-    ) -> Result<u8> {
+    /// Boots, runs the command with these environment variables, and returns its exit code.
+    pub fn run(&self, command: &[String], variables: &[(&str, String)]) -> Result<u8> {
         let scratch = Scratch::new()?;
         let initramfs = scratch.0.join("initramfs");
         let code = scratch.0.join("code");
@@ -201,12 +194,7 @@ impl Machine {
         if let Some(disk) = &self.disk {
             qemu.arg("-drive").arg(format!("file={},if=virtio,format=raw", disk.display()));
         }
-        let qemu = qemu.stdin(Stdio::null()).stdout(Stdio::piped()).spawn();
-        let mut qemu = qemu.context("qemu-system-x86_64 cannot be run")?;
-        let mut output = qemu.stdout.take().context("a child without standard output")?;
-        let copied = io::copy(&mut output, shown);
-        let status = qemu.wait().context("cannot wait for qemu-system-x86_64")?;
-        copied.context("the output of the guest")?;
+        let status = qemu.stdin(Stdio::null()).status().context("qemu-system-x86_64 cannot be run")?;
         ensure!(status.success(), "qemu-system-x86_64 failed ({status})");
         let code = fs::read_to_string(&code).unwrap_or_default();
         match code.trim().parse::<u8>() {
@@ -294,10 +282,7 @@ struct Scratch(PathBuf);
 
 impl Scratch {
     fn new() -> Result<Self> {
-        // Several machines can run at a time.
-        static NEXT: AtomicU32 = AtomicU32::new(0);
-        let (process, number) = (std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
-        let path = env::temp_dir().join(format!("ipmp-vm-{process}-{number}"));
+        let path = env::temp_dir().join(format!("ipmp-vm-{}", std::process::id()));
         fs::create_dir_all(&path).with_context(|| format!("{} cannot be made", path.display()))?;
         Ok(Self(path))
     }

@@ -8,7 +8,6 @@ use crate::project::Executable;
 use crate::setup::Setup;
 use crate::vm::{self, Kernel, Lockdown, Machine, Nic, System, quote};
 use anyhow::{Context as _, Result, ensure};
-use std::io::Write;
 use std::process::ExitCode;
 use std::time::Instant;
 
@@ -53,13 +52,12 @@ pub fn run_all(
     script += "exit $failed\n";
     let nics = [Nic::E1000, Nic::E1000, Nic::Virtio, Nic::Virtio];
     let machine = Machine::prepare(kernel, &nics, setup)?;
-    boot(&machine, None, &script, context, &mut std::io::stdout()).map(ExitCode::from)
+    boot(&machine, None, &script, context).map(ExitCode::from)
 }
 
 /// Boots all lanes, one after another: QEMU emulates with several threads, so that two at a time take as long.
-pub fn run_lanes(soak: bool, setup: &Setup, tests: &[LabTest], context: &Context) -> Result<Vec<Outcome>> {
-    let boots = lanes(soak).into_iter();
-    boots.map(|boot| boot.run(boot.prepare(setup), tests, context, &mut std::io::stdout())).collect()
+pub fn run_lanes(soak: bool, setup: &Setup, tests: &[LabTest], context: &Context) -> Vec<Outcome> {
+    lanes(soak).iter().map(|boot| boot.run(setup, tests, context)).collect()
 }
 
 /// What runs in virtual machines of its own: the smoke test on every kernel and its tests of lockdown, the tests on network
@@ -100,36 +98,28 @@ impl Boot {
     }
 
     /// Boots and runs. What keeps the machine from starting is part of the outcome, so that the other lanes still run.
-    fn run(
-        &self,
-        machine: Result<Machine>,
-        tests: &[LabTest],
-        context: &Context,
-        shown: &mut impl Write,
-    ) -> Result<Outcome> {
+    fn run(&self, setup: &Setup, tests: &[LabTest], context: &Context) -> Outcome {
         let (name, arguments) = (self.name(), self.arguments());
-        writeln!(shown, "\n== {name}")?;
+        println!("\n== {name}");
         let start = Instant::now();
         if let Err(reason) = Machine::is_supported() {
-            writeln!(shown, "not run: {reason}")?;
-            return Ok(Outcome::not_run(name, reason.into(), false));
+            println!("not run: {reason}");
+            return Outcome::not_run(name, reason.into(), false);
         }
         let test = tests.iter().find(|test| is_lab_test(&test.executable, self.target));
-        let test = test.with_context(|| format!("{LAB} has no test {}", self.target));
-        let code = machine.map_err(|error| format!("{error:#}")).and_then(|machine| {
-            let test = test.map_err(|error| format!("{error:#}"))?;
+        let code = test.with_context(|| format!("{LAB} has no test {}", self.target)).and_then(|test| {
             let script = in_machine(self.system, &test.executable, &arguments);
-            boot(&machine, self.system, &script, context, shown).map_err(|error| format!("{error:#}"))
+            boot(&self.prepare(setup)?, self.system, &script, context)
         });
         let took = start.elapsed();
-        Ok(match code {
+        match code {
             Ok(0) => Outcome { result: "ok. 1 passed".into(), took, ..Outcome::new(name, true) },
             Ok(code) => Outcome { result: format!("exit code {code}"), took, ..Outcome::new(name, false) },
             Err(error) => {
-                writeln!(shown, "not run: {error}")?;
-                Outcome { took, ..Outcome::not_run(name, error, true) }
+                println!("not run: {error:#}");
+                Outcome { took, ..Outcome::not_run(name, format!("{error:#}"), true) }
             }
-        })
+        }
     }
 
     fn name(&self) -> String {
@@ -164,13 +154,7 @@ fn in_machine(system: Option<System>, executable: &Executable, arguments: &[Stri
 }
 
 /// Runs a script in a machine, and returns its exit code.
-fn boot(
-    machine: &Machine,
-    system: Option<System>,
-    script: &str,
-    context: &Context,
-    shown: &mut impl Write,
-) -> Result<u8> {
+fn boot(machine: &Machine, system: Option<System>, script: &str, context: &Context) -> Result<u8> {
     // The programs that are unpacked on the host are for its root directory.
     let path = context.path.as_ref().filter(|_| system.is_none());
     let variables = [
@@ -181,7 +165,7 @@ fn boot(
         ("PATH", path.map(|path| path.to_string_lossy().into_owned()).unwrap_or_default()),
         ("RUST_TEST_THREADS", "1".into()),
     ];
-    machine.run(&["/bin/sh".into(), "-c".into(), script.into()], &variables, shown)
+    machine.run(&["/bin/sh".into(), "-c".into(), script.into()], &variables)
 }
 
 #[cfg(test)]

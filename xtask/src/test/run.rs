@@ -81,38 +81,32 @@ pub fn turn(turn: &Turn<'_>, arguments: &[String], context: &Context) -> Result<
 
 /// Runs executables side by side. The output of each is shown when it has ended; the outcomes are in the order given.
 pub fn side_by_side(turns: &[Turn<'_>], arguments: &[String], context: &Context) -> Result<Vec<Outcome>> {
-    several_at_a_time(SIDE_BY_SIDE, turns, |turn, shown| {
-        run_one(turn.executable, turn.command(context), &turn.arguments(arguments), shown)
-    })
-}
-
-/// Runs `run` on all items, `most` at a time. What each writes is shown when it has ended; the results are in the order given.
-fn several_at_a_time<T: Sync, R: Send>(
-    most: usize,
-    items: &[T],
-    run: impl Fn(&T, &mut Vec<u8>) -> Result<R> + Sync,
-) -> Result<Vec<R>> {
     let next = AtomicUsize::new(0);
-    let worker = || -> Result<Vec<(usize, R)>> {
-        let mut results = Vec::new();
+    let run = |turn: &Turn<'_>| -> Result<Outcome> {
+        let mut shown = Vec::new();
+        let arguments = turn.arguments(arguments);
+        let outcome = run_one(turn.executable, turn.command(context), &arguments, &mut shown)?;
+        std::io::stdout().lock().write_all(&shown)?;
+        Ok(outcome)
+    };
+    let worker = || -> Result<Vec<(usize, Outcome)>> {
+        let mut outcomes = Vec::new();
         loop {
             let at = next.fetch_add(1, Ordering::Relaxed);
-            let Some(item) = items.get(at) else { return Ok(results) };
-            let mut shown = Vec::new();
-            results.push((at, run(item, &mut shown)?));
-            std::io::stdout().lock().write_all(&shown)?;
+            let Some(turn) = turns.get(at) else { return Ok(outcomes) };
+            outcomes.push((at, run(turn)?));
         }
     };
-    let mut results = std::thread::scope(|scope| -> Result<Vec<(usize, R)>> {
-        let workers: Vec<_> = (0..most).map(|_| scope.spawn(worker)).collect();
-        let mut results = Vec::new();
+    let mut outcomes = std::thread::scope(|scope| -> Result<Vec<(usize, Outcome)>> {
+        let workers: Vec<_> = (0..SIDE_BY_SIDE).map(|_| scope.spawn(worker)).collect();
+        let mut outcomes = Vec::new();
         for worker in workers {
-            results.extend(worker.join().map_err(|_| anyhow!("a thread that runs tests panicked"))??);
+            outcomes.extend(worker.join().map_err(|_| anyhow!("a thread that runs tests panicked"))??);
         }
-        Ok(results)
+        Ok(outcomes)
     })?;
-    results.sort_by_key(|(at, _)| *at);
-    Ok(results.into_iter().map(|(_, result)| result).collect())
+    outcomes.sort_by_key(|(at, _)| *at);
+    Ok(outcomes.into_iter().map(|(_, outcome)| outcome).collect())
 }
 
 /// An executable as root, under `timeout`, which then runs as root too and can end what hangs.
