@@ -38,6 +38,12 @@ pub fn inbound(speaks_for: &Ip, claimed: bool) -> Preference {
     if claimed {
         learn(speaks_for);
     }
+    cast()
+}
+
+/// The cast list: for multicast and broadcast, and for what no other list is for.
+#[inline(always)]
+pub fn cast() -> Preference {
     steering.get(0).map_or(Preference::EMPTY, |words| words.cast)
 }
 

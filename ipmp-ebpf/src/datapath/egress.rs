@@ -155,7 +155,7 @@ fn make_plan(skb: *mut __sk_buff, plan: &mut Plan) -> u32 {
             }
         }
         _ => {
-            plan.list = steering.get(0).map_or(Preference::EMPTY, |words| words.cast).nibbles;
+            plan.list = arp_nd::cast().nibbles;
             let is_report = is_multicast
                 && matches!(payload, Payload::Report)
                 && !membership_reports::is_query(frame, l3, ethertype);
@@ -171,8 +171,7 @@ fn role(speaks_for: &Ip, vlan: u32, claimed: bool) -> Preference {
     if vlan == 0 {
         return arp_nd::inbound(speaks_for, claimed);
     }
-    let cast = || steering.get(0).map_or(Preference::EMPTY, |words| words.cast);
-    arp_nd::inbound_in_vlan(speaks_for, vlan).unwrap_or_else(cast)
+    arp_nd::inbound_in_vlan(speaks_for, vlan).unwrap_or_else(arp_nd::cast)
 }
 
 /// Whether the frame is IPv4, or IPv6 that cannot be Neighbour Discovery: the cheapest check.
