@@ -319,19 +319,7 @@ mod tests {
             let (mut bindings, mut active) = (Bindings::default(), Vec::new());
             let members = [0, 1, 2, 3, 4, 5];
             for step in steps {
-                match step {
-                    Step::Add(last) => bindings.add(address(last), &active),
-                    Step::Remove(last) => bindings.remove(address(last), &active),
-                    Step::Activate(member) if !active.contains(&member) => {
-                        active.push(member);
-                        bindings.activate(member, &active);
-                    }
-                    Step::Deactivate(member) if active.contains(&member) => {
-                        active.retain(|&other| other != member);
-                        bindings.deactivate(member, &active);
-                    }
-                    Step::Activate(_) | Step::Deactivate(_) => {}
-                }
+                apply(step, &mut bindings, &mut active);
                 let loads = active.iter().map(|&member| bindings.load(member));
                 let spread = loads.clone().max().unwrap_or(0) - loads.clone().min().unwrap_or(0);
                 prop_assert!(spread <= 1, "{bindings:?}");
@@ -350,21 +338,7 @@ mod tests {
             let (mut bindings, mut active) = (Bindings::default(), Vec::new());
             preferred.iter().for_each(|(&last, &member)| bindings.prefer(address(last), Some(member)));
             for step in steps {
-                match step {
-                    Step::Add(last) => bindings.add(address(last), &active),
-                    Step::Remove(last) => bindings.remove(address(last), &active),
-                    Step::Activate(member) if !active.contains(&member) => {
-                        active.push(member);
-                        bindings.return_to_preferred(&active);
-                        bindings.activate(member, &active);
-                        bindings.return_to_preferred(&active);
-                    }
-                    Step::Deactivate(member) if active.contains(&member) => {
-                        active.retain(|&other| other != member);
-                        bindings.deactivate(member, &active);
-                    }
-                    Step::Activate(_) | Step::Deactivate(_) => {}
-                }
+                apply(step, &mut bindings, &mut active);
                 let loads = active.iter().map(|&member| bindings.load(member));
                 prop_assert_eq!(loads.sum::<usize>(), bindings.bound.len());
                 for &(address, member) in &bindings.bound {
@@ -373,6 +347,25 @@ mod tests {
                 }
                 check_lists(&bindings, &active, &[0, 1, 2, 3, 4, 5])?;
             }
+        }
+    }
+
+    /// Applies a step as the group does; without preferred members nothing returns.
+    fn apply(step: Step, bindings: &mut Bindings, active: &mut Vec<u8>) {
+        match step {
+            Step::Add(last) => bindings.add(address(last), active),
+            Step::Remove(last) => bindings.remove(address(last), active),
+            Step::Activate(member) if !active.contains(&member) => {
+                active.push(member);
+                bindings.return_to_preferred(active);
+                bindings.activate(member, active);
+                bindings.return_to_preferred(active);
+            }
+            Step::Deactivate(member) if active.contains(&member) => {
+                active.retain(|&other| other != member);
+                bindings.deactivate(member, active);
+            }
+            Step::Activate(_) | Step::Deactivate(_) => {}
         }
     }
 

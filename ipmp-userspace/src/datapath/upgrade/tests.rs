@@ -34,6 +34,16 @@ fn exists(map: u32) -> bool {
     aya::maps::loaded_maps().any(|info| info.is_ok_and(|info| info.id() == map))
 }
 
+/// Leaves the pins of a group with one member under the version of another layout. Returns the programs of the member.
+fn group_of_layout(layout: u32) -> Vec<u32> {
+    let (spec, [first, _]) = two_members();
+    let mut datapath = Datapath::open(false).unwrap();
+    datapath.group(&spec).unwrap().attach(&first).unwrap();
+    drop(datapath);
+    rename_layout(LAYOUT, layout);
+    programs("m0")
+}
+
 #[test]
 fn group_of_older_layout_continues_with_its_masks_and_links() {
     in_new_namespace(|| {
@@ -97,12 +107,7 @@ fn group_of_older_layout_continues_with_its_masks_and_links() {
 #[test]
 fn group_of_newer_layout_is_refused_and_stays() {
     in_new_namespace(|| {
-        let (spec, [first, _]) = two_members();
-        let mut datapath = Datapath::open(false).unwrap();
-        datapath.group(&spec).unwrap().attach(&first).unwrap();
-        drop(datapath);
-        let before = programs("m0");
-        rename_layout(LAYOUT, 99);
+        let before = group_of_layout(99);
         let refusals = [Datapath::open(false).map(drop), Datapath::teardown().map(drop)];
         for refused in refusals {
             let text = refused.unwrap_err().to_string();
@@ -118,12 +123,7 @@ fn group_of_newer_layout_is_refused_and_stays() {
 #[test]
 fn group_of_unread_layout_is_refused_and_removed_by_teardown() {
     in_new_namespace(|| {
-        let (spec, [first, _]) = two_members();
-        let mut datapath = Datapath::open(false).unwrap();
-        datapath.group(&spec).unwrap().attach(&first).unwrap();
-        drop(datapath);
-        let before = programs("m0");
-        rename_layout(LAYOUT, 0);
+        let before = group_of_layout(0);
         let text = Datapath::open(false).map(drop).unwrap_err().to_string();
         println!("{text}");
         assert!(text.contains("/v0/") && text.contains("run ipmpd --teardown"), "{text}");
