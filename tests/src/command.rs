@@ -9,8 +9,20 @@ use crate::Namespace;
 
 /// Runs a command and returns its standard output; an exit status other than 0 is an error with its standard error.
 pub fn run(command: &mut Command) -> Result<String> {
+    run_with(command, "")
+}
+
+/// The same with this standard input, which fits into a pipe.
+pub fn run_with(command: &mut Command, input: &str) -> Result<String> {
     let shown = show(command);
-    let output = command.stdin(Stdio::null()).output().with_context(|| format!("cannot start `{shown}`"))?;
+    let cannot_start = || format!("cannot start `{shown}`");
+    let (stdin, stdout, stderr) = (Stdio::piped(), Stdio::piped(), Stdio::piped());
+    let mut child = command.stdin(stdin).stdout(stdout).stderr(stderr).spawn().with_context(cannot_start)?;
+    if let Some(mut pipe) = child.stdin.take() {
+        // A command that does not read has ended, and its status says why.
+        let _ = pipe.write_all(input.as_bytes());
+    }
+    let output = child.wait_with_output().with_context(cannot_start)?;
     if !output.status.success() {
         bail!("`{shown}` failed ({}): {}", output.status, String::from_utf8_lossy(&output.stderr).trim());
     }

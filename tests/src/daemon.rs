@@ -160,6 +160,18 @@ impl<'lab> Daemon<'lab> {
 
     /// Starts it again after it has ended: it adopts the groups of the previous process.
     pub fn start(&mut self) -> Result<()> {
+        self.spawn()?;
+        let listening = wait_until(TIMEOUT, || self.listens() || self.exit_status().is_some());
+        if let Some(status) = self.exit_status() {
+            self.child = None;
+            bail!("ipmpd ended at its start ({status}); its log:\n{}", self.log.text());
+        }
+        ensure!(listening, "ipmpd does not listen after {TIMEOUT:?}; its log:\n{}", self.log.text());
+        Ok(())
+    }
+
+    /// Starts it, and does not wait until it listens.
+    pub fn spawn(&mut self) -> Result<()> {
         ensure!(self.child.is_none(), "ipmpd is already running");
         let open = || File::options().create(true).append(true).open(&self.log.path);
         let mut command = Command::new(binary(&self.plan.program)?);
@@ -177,12 +189,6 @@ impl<'lab> Daemon<'lab> {
         let child = command.spawn().context("cannot start ipmpd")?;
         self.plan.lab.cleanup().process(child.id())?;
         self.child = Some(child);
-        let listening = wait_until(TIMEOUT, || self.listens() || self.exit_status().is_some());
-        if let Some(status) = self.exit_status() {
-            self.child = None;
-            bail!("ipmpd ended at its start ({status}); its log:\n{}", self.log.text());
-        }
-        ensure!(listening, "ipmpd does not listen after {TIMEOUT:?}; its log:\n{}", self.log.text());
         Ok(())
     }
 

@@ -26,6 +26,7 @@
 //! | [`link_failure`] | the ways in which a link fails |
 //! | [`daemon`] | the real `ipmpd` and `ipmpctl` |
 //! | [`monitor`] | a running `ipmpctl monitor` |
+//! | [`random`] | random numbers from a printed seed |
 //! | [`production`] | the tutorial's group: its daemon, its report, its [`Oracle`] |
 //! | [`program`], [`dhcp`] | third-party programs in a lab; DHCP servers and clients |
 //! | [`stream`], [`flow`] | UDP streams: loss, outages, reordering, duplicates |
@@ -88,6 +89,7 @@ pub mod process;
 pub mod production;
 pub mod program;
 mod qmp;
+pub mod random;
 pub mod resolver;
 mod root;
 pub mod snapshot;
@@ -120,6 +122,7 @@ pub use ping::ping;
 pub use probe_capture::ProbeCapture;
 pub use production::Production;
 pub use program::Program;
+pub use random::Random;
 pub use resolver::Resolver;
 pub use root::check as check_root;
 pub use snapshot::Snapshot;

@@ -12,14 +12,11 @@ use serde_json::Value;
 use crate::network::Lab;
 use crate::{TIMEOUT, command, wait_until};
 
-/// Commands that print a JSON list of objects without counters.
-const COMMANDS: [&str; 6] = [
-    "ip -j -d link show",
-    "ip -j address show",
-    "ip -j -4 route show table all",
-    "ip -j -6 route show table all",
-    "ip -j maddress show",
-    "tc -j qdisc show",
+/// Commands that print JSON lists of objects without counters, one process each, with the lines that they read.
+const COMMANDS: [(&str, &str); 3] = [
+    ("ip -j -d -batch -", "link show\naddress show\nmaddress show\nroute show table all\nrule show\n"),
+    ("ip -j -6 -batch -", "route show table all\nrule show\n"),
+    ("tc -j qdisc show", ""),
 ];
 
 /// The configuration of a lab's host at one moment, as lines.
@@ -30,12 +27,18 @@ impl Snapshot {
     /// The current configuration.
     pub fn take(lab: &Lab) -> Result<Self> {
         let mut lines = Vec::new();
-        for line in COMMANDS {
+        for (line, input) in COMMANDS {
             let words: Vec<&str> = line.split(' ').collect();
-            let output = command::run(lab.host().command(words[0]).args(&words[1..]))?;
-            let output: Vec<Value> =
-                serde_json::from_str(&output).with_context(|| format!("`{line}` prints no JSON list"))?;
-            lines.extend(output.iter().map(|object| format!("{line}: {object}")));
+            let output = command::run_with(lab.host().command(words[0]).args(&words[1..]), input)?;
+            let lists = serde_json::Deserializer::from_str(&output).into_iter::<Vec<Value>>();
+            for (at, list) in lists.enumerate() {
+                let list = list.with_context(|| format!("`{line}` prints no JSON list"))?;
+                let shown = match input.lines().nth(at) {
+                    Some(read) => line.replace("-batch -", read),
+                    None => line.to_owned(),
+                };
+                lines.extend(list.iter().map(|object| format!("{shown}: {object}")));
+            }
         }
         lab.host().run(|| {
             for family in ["ipv4", "ipv6"] {
@@ -82,6 +85,11 @@ impl Snapshot {
     pub fn with(mut self, line: String) -> Self {
         self.0.push(line);
         self
+    }
+
+    /// Its lines.
+    pub fn lines(&self) -> &[String] {
+        &self.0
     }
 
     /// The lines that were removed and added since `before`. The order of lines is ignored: it depends on the order of

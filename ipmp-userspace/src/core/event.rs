@@ -350,6 +350,14 @@ pub enum Event {
         group: String,
         members: usize,
     },
+    /// A daemon was killed while it made a change.
+    ChangeInterrupted {
+        change: String,
+        /// Undone, else completed.
+        is_undone: bool,
+        /// Why it is not possible.
+        why: Option<String>,
+    },
     /// A group that an earlier daemon left, in maps of an older layout.
     GroupUpgraded {
         group: String,

@@ -139,6 +139,7 @@ impl EventLoop {
         };
         startup::adopt::adopt(&mut event_loop.manager).await?;
         event_loop.resync(&Trigger::Start).await?;
+        operations::resume::resume(&mut event_loop.manager, &Trigger::Start).await;
         if let Some(removed) = startup::dead_namespaces::remove() {
             event_loop.manager.log(&Trigger::Start, None, &removed);
         }

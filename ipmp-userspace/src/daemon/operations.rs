@@ -12,6 +12,7 @@ mod link_up_check;
 mod offline;
 mod refusals;
 mod remaining;
+pub mod resume;
 pub mod set;
 mod show;
 pub mod target;

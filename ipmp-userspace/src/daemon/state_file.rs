@@ -6,6 +6,7 @@
 
 mod identity;
 mod settings;
+mod unfinished;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -19,6 +20,7 @@ use std::{
 pub use identity::{SavedAbsence, SavedIdentity, recognise};
 use serde::{Deserialize, Deserializer, Serialize, de::Error as _};
 pub use settings::{DEFAULT_WEIGHT, Updelays};
+pub use unfinished::Unfinished;
 
 use super::migration::Configuration;
 use crate::{
@@ -63,6 +65,9 @@ pub struct SavedState {
     version: u32,
     /// The groups, by name.
     pub groups: BTreeMap<String, SavedGroup>,
+    /// Changes that have begun, the outermost first.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub unfinished: Vec<Unfinished>,
 }
 
 impl SavedState {
@@ -302,7 +307,10 @@ impl StateFile {
         let text = match fs::read(&path) {
             Ok(text) => text,
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                return Ok(Self { path, state: SavedState { version: VERSION, groups: BTreeMap::new() } });
+                return Ok(Self {
+                    path,
+                    state: SavedState { version: VERSION, groups: BTreeMap::new(), unfinished: Vec::new() },
+                });
             }
             Err(source) => return Err(Error::File { what: "read", path, source }),
         };
@@ -370,9 +378,10 @@ impl StateFile {
         }
     }
 
-    /// Writes the file, or removes it if no group is left.
+    /// Writes the file, or removes it if nothing is left to record.
     pub fn save(&self) -> Result<(), Error> {
-        let result = if self.state.groups.is_empty() { self.remove() } else { self.write() };
+        let is_empty = self.state.groups.is_empty() && self.state.unfinished.is_empty();
+        let result = if is_empty { self.remove() } else { self.write() };
         result.map_err(|source| Error::File { what: "write", path: self.path.clone(), source })
     }
 
@@ -405,6 +414,7 @@ mod tests {
     use std::os::unix::fs::PermissionsExt;
 
     use super::*;
+    use crate::control::{LastMember, request::ConfigurationFile};
 
     fn scratch(name: &str) -> PathBuf {
         let directory = std::env::temp_dir().join(format!("ipmp-state-{}-{name}", std::process::id()));
@@ -523,6 +533,29 @@ mod tests {
         file.save().unwrap();
         assert!(!path.parent().unwrap().exists());
         file.save().unwrap();
+    }
+
+    #[test]
+    fn change_that_has_begun_is_read_back_until_it_ends() {
+        let path = scratch("begun");
+        let mut file = StateFile::open_at(path.clone()).unwrap();
+        let files = vec![ConfigurationFile { path: "/etc/ipmp/ipmp.toml".into(), text: String::new() }];
+        let all = [
+            Unfinished::Apply { files, complete: true },
+            Unfinished::Attach { group: "g0".into(), interfaces: vec!["eth0".into()], is_new: true },
+            Unfinished::Detach {
+                group: "g0".into(),
+                interface: "eth0".into(),
+                last: Some(LastMember::Restore),
+            },
+        ];
+        // Also without any group.
+        all.iter().for_each(|change| file.begin(change.clone()).unwrap());
+        assert_eq!(StateFile::open_at(path.clone()).unwrap().state.unfinished, all);
+        let shown: Vec<String> = all.iter().map(Unfinished::to_string).collect();
+        assert_eq!(shown, ["apply /etc/ipmp/ipmp.toml", "attach eth0 to g0", "detach eth0 from g0"]);
+        all.iter().for_each(|_| file.end());
+        assert!(!path.exists());
     }
 
     #[test]

@@ -2,9 +2,13 @@
 
 lab::lane!(alone);
 
+mod changes;
 mod confirm;
+mod faults;
 mod kills;
 mod leftovers;
+mod random_kills;
+mod state;
 
 use std::fs;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};

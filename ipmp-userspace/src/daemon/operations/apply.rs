@@ -6,7 +6,7 @@ mod running;
 
 use std::path::{Path, PathBuf};
 
-use super::attach;
+use super::{attach, refusals::kernel};
 use crate::{
     config::{
         self, Configuration, Finding, Severity, files,
@@ -15,7 +15,7 @@ use crate::{
     },
     control::request::{ConfigurationFile, Refused, Response, reason},
     core::Event,
-    daemon::{events::trigger::Trigger, manager::Manager, returns},
+    daemon::{events::trigger::Trigger, manager::Manager, returns, state_file::Unfinished},
     types::Origin,
 };
 
@@ -35,7 +35,7 @@ pub async fn apply(
     notes.extend(plan.notes.iter().cloned());
     let changed = !plan.steps.is_empty();
     if !dry_run {
-        notes.extend(execute::execute(manager, trigger, &plan.steps, &running).await?);
+        notes.extend(execute_recorded(manager, trigger, (&plan, &running), files.to_vec(), complete).await?);
         record(manager, &configuration);
     }
     manager.announce();
@@ -81,13 +81,40 @@ async fn try_apply_directory(
         Ok(prepared) => prepared,
         Err(refused) => return Err(refused),
     };
-    let notes = execute::execute(manager, trigger, &plan.steps, &running).await?;
+    let notes = if start {
+        // Groups that are unfinished are finished by the next start.
+        execute::execute(manager, trigger, &plan.steps, &running).await?
+    } else {
+        let file = |path: &PathBuf| {
+            let text = std::fs::read_to_string(path).ok()?;
+            Some(ConfigurationFile { path: path.display().to_string(), text })
+        };
+        let files = files.iter().filter_map(file).collect();
+        execute_recorded(manager, trigger, (&plan, &running), files, true).await?
+    };
     for note in plan.notes.iter().chain(&notes) {
         log::info!("{note}");
     }
     record(manager, &configuration);
     manager.announce();
     Ok(plan.steps.len())
+}
+
+/// Makes the steps, and records the files meanwhile: the next daemon applies them if this one is killed.
+async fn execute_recorded(
+    manager: &mut Manager,
+    trigger: &Trigger,
+    (plan, running): (&Plan, &plan::Running),
+    files: Vec<ConfigurationFile>,
+    complete: bool,
+) -> Result<Vec<String>, Refused> {
+    if plan.steps.is_empty() {
+        return Ok(Vec::new());
+    }
+    manager.file.begin(Unfinished::Apply { files, complete }).map_err(|error| kernel(&error))?;
+    let result = execute::execute(manager, trigger, &plan.steps, running).await;
+    manager.file.end();
+    result
 }
 
 /// Logs every mistake.

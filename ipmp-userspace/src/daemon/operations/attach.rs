@@ -33,7 +33,9 @@ use crate::{
         manager::Manager,
         migration::{Configuration, Place},
         returns,
-        state_file::{DEFAULT_WEIGHT, SavedFilters, SavedIdentity, SavedMember, SavedTestAddresses},
+        state_file::{
+            DEFAULT_WEIGHT, SavedFilters, SavedIdentity, SavedMember, SavedTestAddresses, Unfinished,
+        },
     },
     datapath::other_filters,
     link::{Address, Device, Saved as SavedSetting, memberships, speed, sysctl},
@@ -65,13 +67,29 @@ pub async fn attach(
     interfaces: &[String],
     options: Options<'_>,
 ) -> Result<Vec<String>, Refused> {
-    let mut notes = Vec::new();
     // An interface that is an absent member rejoins, whatever its name.
     returns::check(manager, trigger, true).await;
     let interfaces = check_all(manager, group, interfaces, options.test_addresses, Check::Refuse).await?;
     let single = (interfaces.len() == 1).then(|| interfaces[0].as_str());
     test_address::check(manager, options.test_addresses, single).await?;
     let is_new = !manager.groups.contains_key(group);
+    let change = Unfinished::Attach { group: group.to_owned(), interfaces: interfaces.clone(), is_new };
+    manager.file.begin(change).map_err(|error| kernel(&error))?;
+    let result = join_all(manager, trigger, group, &interfaces, options, is_new).await;
+    manager.file.end();
+    result
+}
+
+/// Interfaces join, all or none.
+async fn join_all(
+    manager: &mut Manager,
+    trigger: &Trigger,
+    group: &str,
+    interfaces: &[String],
+    options: Options<'_>,
+    is_new: bool,
+) -> Result<Vec<String>, Refused> {
+    let mut notes = Vec::new();
     if is_new {
         notes.push(format!("group {group} did not exist and was created"));
         notes.extend(create::create_empty(manager, trigger, group, None).await?);
@@ -96,7 +114,7 @@ pub async fn attach(
     }
     set::update_weights(manager, trigger, group).await;
     if let Some(group) = manager.groups.get(group) {
-        notes.extend(link_up_check::message(group, &interfaces));
+        notes.extend(link_up_check::message(group, interfaces));
     }
     Ok(notes)
 }

@@ -11,7 +11,7 @@ use crate::{
         events::trigger::Trigger,
         group::{RunningGroup, links},
         manager::Manager,
-        state_file::SavedGroup,
+        state_file::{SavedGroup, Unfinished},
     },
     datapath::{self, GroupSpec},
     link::GroupInterface,
@@ -24,6 +24,21 @@ const MTU: u32 = 1500;
 
 /// Creates a group with addresses. On an error nothing is left of it.
 pub async fn create(
+    manager: &mut Manager,
+    trigger: &Trigger,
+    group: &str,
+    groupname: Option<String>,
+    addresses: &[DataAddress],
+) -> Result<Vec<String>, Refused> {
+    check_names(manager, group, groupname.as_deref().unwrap_or(group)).await?;
+    let change = Unfinished::Create { group: group.to_owned() };
+    manager.file.begin(change).map_err(|error| kernel(&error))?;
+    let result = create_filled(manager, trigger, group, groupname, addresses).await;
+    manager.file.end();
+    result
+}
+
+async fn create_filled(
     manager: &mut Manager,
     trigger: &Trigger,
     group: &str,
@@ -53,8 +68,13 @@ pub async fn create_empty(
     // Saved first: whatever is left after a crash is known to be the daemon's.
     let saved = SavedGroup { groupname: groupname.clone(), ..SavedGroup::default() };
     manager.file.state.groups.insert(group.to_owned(), saved);
-    manager.file.save().map_err(|error| kernel(&error))?;
-    match start(manager, group, &groupname).await {
+    let change = Unfinished::Create { group: group.to_owned() };
+    if let Err(error) = manager.file.begin(change) {
+        manager.file.state.groups.remove(group);
+        return Err(kernel(&error));
+    }
+    let result = start(manager, group, &groupname).await;
+    let result = match result {
         Ok(running) => {
             manager.groups.insert(group.to_owned(), running);
             manager.log(trigger, Some(group), &Event::GroupCreated { group: group.to_owned() });
@@ -62,10 +82,11 @@ pub async fn create_empty(
         }
         Err(refused) => {
             manager.file.state.groups.remove(group);
-            manager.file.save_or_log();
             Err(refused)
         }
-    }
+    };
+    manager.file.end();
+    result
 }
 
 async fn check_names(manager: &Manager, group: &str, groupname: &str) -> Result<(), Refused> {

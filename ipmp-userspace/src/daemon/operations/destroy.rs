@@ -1,10 +1,10 @@
 //! `ipmpctl destroy`.
 
-use super::refusals::no_such_group;
+use super::refusals::{kernel, no_such_group};
 use crate::{
     control::request::{Refused, reason},
     core::Event,
-    daemon::{events::trigger::Trigger, manager::Manager},
+    daemon::{events::trigger::Trigger, manager::Manager, state_file::Unfinished},
     link::{GroupInterface, Links},
 };
 
@@ -18,7 +18,10 @@ pub async fn destroy(manager: &mut Manager, trigger: &Trigger, group: &str) -> R
             format!("IPMP group is not empty: detach {} from {group} first", names.join(", ")),
         ));
     }
+    let change = Unfinished::Destroy { group: group.to_owned() };
+    manager.file.begin(change).map_err(|error| kernel(&error))?;
     remove_group(manager, trigger, group).await;
+    manager.file.end();
     Ok(Vec::new())
 }
 

@@ -14,6 +14,7 @@ use crate::{
         group::{members, test_addresses},
         manager::Manager,
         migration::{Configuration, Place},
+        state_file::Unfinished,
     },
 };
 
@@ -44,35 +45,58 @@ pub async fn detach(
             ),
         ));
     }
-    match last {
-        Some(LastMember::MoveBack) => {
-            attach::undo_join(manager, trigger, &group, member).await;
-            Ok(Vec::new())
-        }
-        _ if !is_last => {
-            remove_member(manager, trigger, &group, member).await;
-            Ok(Vec::new())
-        }
-        None => Err(Refused::new(
+    if is_last && last.is_none() {
+        return Err(Refused::new(
             reason::LAST_MEMBER,
             format!(
                 "{member} is the last member of {group}{others}: add --restore to give addresses and routes to {member}, \
                  --keep-group to keep the empty group with them, or --force to remove both"
             ),
-        )),
+        ));
+    }
+    let change = Unfinished::Detach { group: group.clone(), interface: member.to_owned(), last };
+    manager.file.begin(change).map_err(|error| kernel(&error))?;
+    let result = detach_member(
+        manager,
+        trigger,
+        &group,
+        member,
+        last.filter(|last| is_last || *last == LastMember::MoveBack),
+    )
+    .await;
+    manager.file.end();
+    result
+}
+
+async fn detach_member(
+    manager: &mut Manager,
+    trigger: &Trigger,
+    group: &str,
+    member: &str,
+    last: Option<LastMember>,
+) -> Result<Vec<String>, Refused> {
+    match last {
+        Some(LastMember::MoveBack) => {
+            attach::undo_join(manager, trigger, group, member).await;
+            Ok(Vec::new())
+        }
+        None => {
+            remove_member(manager, trigger, group, member).await;
+            Ok(Vec::new())
+        }
         Some(LastMember::KeepGroup) => {
-            remove_member(manager, trigger, &group, member).await;
+            remove_member(manager, trigger, group, member).await;
             Ok(vec![format!("group {group} stays, without members: its addresses cannot be reached")])
         }
         Some(LastMember::Force) => {
-            remove_member(manager, trigger, &group, member).await;
-            destroy::remove_group(manager, trigger, &group).await;
+            remove_member(manager, trigger, group, member).await;
+            destroy::remove_group(manager, trigger, group).await;
             Ok(vec![format!("group {group} was removed with its addresses")])
         }
         Some(LastMember::Restore) => {
-            let mut notes = move_out(manager, trigger, &group, member).await?;
-            remove_member(manager, trigger, &group, member).await;
-            destroy::remove_group(manager, trigger, &group).await;
+            let mut notes = move_out(manager, trigger, group, member).await?;
+            remove_member(manager, trigger, group, member).await;
+            destroy::remove_group(manager, trigger, group).await;
             notes.push(format!("group {group} was removed"));
             Ok(notes)
         }

@@ -61,6 +61,7 @@ pub async fn teardown() -> Result<Vec<String>, Error> {
         announce(&links, group).await?;
     }
     file.state.groups.clear();
+    file.state.unfinished.clear();
     file.save()?;
     if let Some(removed) = dead_namespaces::remove() {
         log::info!("{}", row(&removed).text);

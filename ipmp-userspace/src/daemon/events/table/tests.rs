@@ -113,6 +113,8 @@ fn events() -> Vec<Event> {
         Event::GroupCreated { group: group() },
         Event::GroupDestroyed { group: group() },
         Event::GroupAdopted { group: group(), members: 77 },
+        Event::ChangeInterrupted { change: "CHANGE".into(), is_undone: true, why: None },
+        Event::ChangeInterrupted { change: "CHANGE".into(), is_undone: false, why: Some("REASON".into()) },
         Event::GroupUpgraded { group: group(), from: 33, to: 66 },
         Event::GroupInterfaceDeleted { group: group() },
         Event::GroupInterfaceReleased { group: group() },
