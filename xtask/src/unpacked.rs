@@ -36,16 +36,17 @@ pub const VM: Programs = Programs {
 
 /// The services that the lab's tests run on a group.
 pub const SERVICES: Programs = Programs {
-    name: "services",
+    name: "lab-services",
     packages: &[
         "busybox-static",
         "dnsmasq-base",
         "keepalived",
         "nftables",
+        "strace",
         "wireguard-go",
         "wireguard-tools",
     ],
-    programs: &["busybox", "dnsmasq", "keepalived", "nft", "wireguard-go", "wg"],
+    programs: &["busybox", "dnsmasq", "keepalived", "nft", "strace", "wireguard-go", "wg"],
 };
 
 /// What reads packages of RPM.

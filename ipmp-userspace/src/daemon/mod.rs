@@ -23,6 +23,7 @@
 //! Imports lead from `event_loop` over `startup`, `kernel_changes` and `operations` to `manager`, and from there to `group`,
 //! `state_file` and `events`; never back.
 
+mod again;
 mod alarm;
 mod arguments;
 mod clock;

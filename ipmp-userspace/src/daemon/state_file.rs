@@ -373,7 +373,8 @@ impl StateFile {
 
     /// Writes the file where a failure must not stop the operation.
     pub fn save_or_log(&self) {
-        if let Err(error) = self.save() {
+        // A file that is not up to date would mislead the next daemon.
+        if let Err(error) = self.save().or_else(|_| self.save()) {
             log::error!("{error}");
         }
     }
@@ -390,10 +391,20 @@ impl StateFile {
             fs::DirBuilder::new().recursive(true).mode(0o755).create(directory)?;
         }
         let new = self.path.with_extension("json.new");
-        let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&new)?;
-        serde_json::to_writer(&mut file, &self.state)?;
-        file.flush()?;
-        fs::rename(new, &self.path)
+        // Written at once: `to_writer` would make a system call for each token.
+        let text = serde_json::to_vec(&self.state)?;
+        let written = OpenOptions::new()
+            .write(true)
+            .create(true)
+            .truncate(true)
+            .mode(0o600)
+            .open(&new)
+            .and_then(|mut file| file.write_all(&text))
+            .and_then(|()| fs::rename(&new, &self.path));
+        if written.is_err() {
+            let _ = fs::remove_file(&new);
+        }
+        written
     }
 
     fn remove(&self) -> io::Result<()> {

@@ -238,7 +238,12 @@ impl Group {
         let spec = GroupSpec { policy, ..self.spec.clone() };
         let device = self.host.borrow_mut().finder.find(&spec.name, spec.ifindex)?;
         let object = load(&self.host.borrow(), &spec, &self.directory, self.index, None)?;
-        self.attach_program(&self.egress_place(), device, object)?;
+        if let Err(error) = self.attach_program(&self.egress_place(), device, object) {
+            // It may run already, and only its pin be missing.
+            let object = load(&self.host.borrow(), &self.spec, &self.directory, self.index, None)?;
+            self.attach_program(&self.egress_place(), device, object)?;
+            return Err(error);
+        }
         self.spec = spec;
         Ok(())
     }

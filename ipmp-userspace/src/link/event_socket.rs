@@ -16,6 +16,8 @@ use super::Error;
 
 /// The longest datagram: the kernel writes no longer one.
 const LONGEST: usize = 64 << 10;
+/// Errors in a row that may pass.
+const MAX_ERRORS: usize = 10;
 /// Bytes of a `nlmsghdr`.
 const HEADER: usize = 16;
 
@@ -48,11 +50,17 @@ impl EventSocket {
 
     /// Waits for the next datagram. Cancelling the wait loses nothing.
     pub async fn receive(&mut self) -> Result<Received, Error> {
+        let mut errors = 0;
         loop {
             let mut ready = self.socket.readable_mut().await.map_err(Error::Socket)?;
             match receive(ready.get_inner_mut(), &mut self.datagram) {
                 Ok(received) => return Ok(received),
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => ready.clear_ready(),
+                // The daemon would end.
+                Err(error) if errors < MAX_ERRORS => {
+                    errors += 1;
+                    log::debug!("netlink: {error}; once more");
+                }
                 Err(error) => return Err(Error::Socket(error)),
             }
         }

@@ -11,6 +11,7 @@ use rtnetlink::{
 use super::{
     Address, Device, Error, Route,
     dump::dump,
+    request_socket::RequestSocket,
     route_dump::{read_routes_beside, read_routes_through},
 };
 
@@ -28,9 +29,11 @@ pub struct Links {
 impl Links {
     /// Opens the connection and spawns its task on the current runtime.
     pub fn open() -> Result<Self, Error> {
-        let (connection, handle, _) = rtnetlink::new_connection().map_err(Error::Socket)?;
+        let (connection, handle, _) =
+            rtnetlink::new_connection_with_socket::<RequestSocket>().map_err(Error::Socket)?;
         tokio::spawn(connection);
-        let (mut connection, lists, _) = rtnetlink::new_connection().map_err(Error::Socket)?;
+        let (mut connection, lists, _) =
+            rtnetlink::new_connection_with_socket::<RequestSocket>().map_err(Error::Socket)?;
         // Since Linux 4.20; without it a dump is not filtered.
         let _ = connection.socket_mut().socket_mut().set_netlink_get_strict_chk(true);
         connection.set_forward_done(true);

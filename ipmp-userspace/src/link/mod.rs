@@ -15,6 +15,7 @@ mod membership;
 pub mod multicast;
 mod neighbour;
 mod nexthop;
+mod request_socket;
 mod route;
 mod route_dump;
 mod route_entry;

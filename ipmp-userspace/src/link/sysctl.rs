@@ -144,9 +144,9 @@ pub fn apply(interface: &str, plan: &[Saved]) -> Result<(), Error> {
 pub fn restore(interface: &str, saved: &[Saved]) {
     for Saved { family, setting, before, ours } in saved.iter().rev() {
         let path = path(family, interface, setting);
-        let now = fs::read_to_string(&path);
+        let now = fs::read_to_string(&path).or_else(|_| fs::read_to_string(&path));
         if now.is_ok_and(|now| now.trim() == ours)
-            && let Err(error) = fs::write(&path, before)
+            && let Err(error) = fs::write(&path, before).or_else(|_| fs::write(&path, before))
         {
             log::warn!("cannot put {path} back to {before}: {error}; do it by hand");
         }

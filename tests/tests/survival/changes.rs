@@ -9,7 +9,7 @@ use super::{state::State, *};
 /// The group that is created and removed.
 pub const OTHER: &str = "backup0";
 /// How long a state may take until it is reached.
-const PATIENCE: Duration = Duration::from_secs(10);
+const PATIENCE: Duration = TIMEOUT;
 
 /// A command that is killed.
 pub struct Case {

@@ -83,7 +83,13 @@ pub async fn apply(group: &mut RunningGroup, context: &mut Context<'_>, actions:
             }
             continue;
         }
-        match apply_one(group, context, action).await {
+        let result = match apply_one(group, context, action.clone()).await {
+            Err(Error::Link(error)) if error.is_missing() => Err(Error::Link(error)),
+            // There need not be a next event.
+            Err(_) => apply_one(group, context, action).await,
+            done => done,
+        };
+        match result {
             // Its removal is reported by another event.
             Err(Error::Link(error)) if error.is_missing() => log::debug!(group = group.name(); "{error}"),
             Err(error) => log::error!(group = group.name(); "{error}"),

@@ -29,6 +29,7 @@ use super::{Context, RunningGroup, mirrored_memberships};
 use crate::{
     core::Time,
     daemon::{
+        again::again,
         clock::now,
         state_file::{SavedFilters, SavedMember},
     },
@@ -151,18 +152,20 @@ pub async fn release_member(group: &RunningGroup, context: &mut Context<'_>, nam
 /// namespace.
 pub async fn release(links: &Links, name: &str, saved: &SavedMember) {
     let mut errors = Vec::new();
-    if let Ok(Some(_)) = links.device(saved.ifindex).await {
+    if let Ok(Some(_)) = again(async || links.device(saved.ifindex).await).await {
         for mac in &saved.filters.multicast {
-            errors.extend(crate::link::multicast::refuse(saved.ifindex, *mac).err());
+            let refuse = async || crate::link::multicast::refuse(saved.ifindex, *mac);
+            errors.extend(again(refuse).await.err());
         }
         if saved.filters.all_multicast {
-            errors.extend(links.set_all_multicast(saved.ifindex, name, false).await.err());
+            let clear = async || links.set_all_multicast(saved.ifindex, name, false).await;
+            errors.extend(again(clear).await.err());
         }
         if let Some(mac) = saved.filters.unicast {
-            errors.extend(links.refuse_mac(saved.ifindex, name, mac).await.err());
+            errors.extend(again(async || links.refuse_mac(saved.ifindex, name, mac).await).await.err());
         }
     }
-    match links.devices().await {
+    match again(async || links.devices().await).await {
         Ok(devices) => {
             for (ifindex, name) in vlan::difference(&BTreeSet::new(), saved.ifindex, &devices).remove {
                 errors.extend(links.delete(ifindex, &name).await.err().filter(|error| !error.is_missing()));

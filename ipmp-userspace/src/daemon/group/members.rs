@@ -4,6 +4,7 @@ use super::{Context, MemberDevice, RunningGroup, actions, hardware_filters, link
 use crate::{
     core::{Attachment, Input},
     daemon::{
+        again::again,
         migration::{Configuration, Place},
         state_file::SavedMember,
     },
@@ -51,7 +52,7 @@ pub(super) fn remove_device(
         context.schedule.stop_member(member.ifindex);
         context.prober.forget(member.ifindex);
     }
-    if let Err(error) = group.datapath.detach(number) {
+    if let Err(error) = group.datapath.detach(number).or_else(|_| group.datapath.detach(number)) {
         log::error!(group = group.name(); "{error}");
     }
     member
@@ -66,7 +67,7 @@ pub async fn detach(group: &mut RunningGroup, context: &mut Context<'_>, name: &
         } else {
             // It has not joined yet.
             group.members.remove(&number);
-            if let Err(error) = group.datapath.detach(number) {
+            if let Err(error) = group.datapath.detach(number).or_else(|_| group.datapath.detach(number)) {
                 log::error!(group = group.name(), member = name; "{error}");
             }
         }
@@ -90,14 +91,14 @@ pub async fn undo_join(group: &mut RunningGroup, context: &mut Context<'_>, name
 async fn move_back(group: &RunningGroup, context: &mut Context<'_>, name: &str) {
     let saved = context.file.state.groups.get_mut(group.name());
     let Some(moved) = saved.and_then(|saved| saved.moved.remove(name)) else { return };
-    let Ok(Some(device)) = context.links.device_named(name).await else { return };
+    let Ok(Some(device)) = again(async || context.links.device_named(name).await).await else { return };
     let (from, to) = (group.place(), Place::from(&device));
-    let result = async {
+    let result = again(async || {
         let present = Configuration::of(context.links, group.interface.ifindex).await?;
         let back = moved.still_in(&present);
         let copied = back.copy(context.links, from, to).await?;
         back.clear(context.links, from, &copied).await
-    };
+    });
     if let Err(error) = result.await {
         log::error!(group = group.name(), member = name; "{error}");
     }
@@ -107,8 +108,8 @@ async fn move_back(group: &RunningGroup, context: &mut Context<'_>, name: &str) 
 async fn restore_settings(links: &Links, group: &str, name: &str, saved: &SavedMember) {
     sysctl::restore(name, &saved.settings);
     if saved.was_down
-        && let Ok(Some(device)) = links.device_named(name).await
-        && let Err(error) = links.set_up(&device, false).await
+        && let Ok(Some(device)) = again(async || links.device_named(name).await).await
+        && let Err(error) = again(async || links.set_up(&device, false).await).await
     {
         log::warn!(group = group, member = name; "{error}");
     }

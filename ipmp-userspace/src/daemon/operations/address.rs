@@ -12,6 +12,7 @@ use crate::{
     },
     core::Input,
     daemon::{
+        again::again,
         events::trigger::Trigger,
         group::{
             RunningGroup, actions,
@@ -159,7 +160,7 @@ async fn add_new(
         if let Err(error) = manager.links.add_address(ifindex, &name, &wanted).await {
             for address in &added[..at] {
                 let added = Address::new(address.address(), address.prefix());
-                let _ = manager.links.delete_address(ifindex, &name, &added).await;
+                let _ = again(async || manager.links.delete_address(ifindex, &name, &added).await).await;
             }
             forget(&mut manager.file, group, added);
             return Err(kernel(&error));
@@ -222,9 +223,16 @@ pub async fn remove(
 /// Records which program added addresses.
 fn record(manager: &mut Manager, group: &str, added: &[DataAddress], origin: Origin) -> Result<(), Refused> {
     let Some(saved) = manager.file.state.groups.get_mut(group) else { return Ok(()) };
+    let before = saved.added.clone();
     saved.added.retain(|known| !added.contains(&known.address));
     saved.added.extend(added.iter().map(|&address| SavedAddress { address, origin }));
-    manager.file.save().map_err(|error| kernel(&error))
+    let result = manager.file.save();
+    if result.is_err()
+        && let Some(saved) = manager.file.state.groups.get_mut(group)
+    {
+        saved.added = before;
+    }
+    result.map_err(|error| kernel(&error))
 }
 
 fn forget(file: &mut StateFile, group: &str, removed: &[DataAddress]) {

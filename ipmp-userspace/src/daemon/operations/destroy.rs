@@ -4,7 +4,7 @@ use super::refusals::{kernel, no_such_group};
 use crate::{
     control::request::{Refused, reason},
     core::Event,
-    daemon::{events::trigger::Trigger, manager::Manager, state_file::Unfinished},
+    daemon::{again::again, events::trigger::Trigger, manager::Manager, state_file::Unfinished},
     link::{GroupInterface, Links},
 };
 
@@ -30,7 +30,9 @@ pub async fn remove_group(manager: &mut Manager, trigger: &Trigger, name: &str) 
     let Some(group) = manager.groups.remove(name) else { return };
     manager.schedule.stop_group(group.interface.ifindex);
     let interface = group.interface.clone();
-    if let Err(error) = group.datapath.remove() {
+    if group.datapath.remove().is_err()
+        && let Err(error) = manager.datapath.remove_group(name)
+    {
         log::error!(group = name; "{error}");
     }
     delete_interface(&manager.links, &interface).await;
@@ -41,7 +43,7 @@ pub async fn remove_group(manager: &mut Manager, trigger: &Trigger, name: &str) 
 
 /// Deletes a group interface. Errors are logged.
 pub async fn delete_interface(links: &Links, interface: &GroupInterface) {
-    match links.delete(interface.ifindex, &interface.name).await {
+    match again(async || links.delete(interface.ifindex, &interface.name).await).await {
         Err(error) if !error.is_missing() => {
             log::error!(group = interface.name.as_str(); "{error}; do it by hand")
         }

@@ -3,6 +3,7 @@
 use super::{MemberTestAddresses, saved_mut};
 use crate::{
     daemon::{
+        again::again,
         group::{Context, RunningGroup},
         state_file::SavedTestAddresses,
     },
@@ -29,14 +30,14 @@ pub async fn restore(group: &mut RunningGroup, context: &mut Context<'_>, name: 
 /// Removes what the daemon added to a member, and restores what it changed. Errors are logged.
 pub async fn restore_saved(saved: &SavedTestAddresses, links: &Links, member: &str, ifindex: u32) {
     for ip in &saved.routed {
-        if let Err(error) = links.delete_test_route(ifindex, *ip).await {
+        if let Err(error) = again(async || links.delete_test_route(ifindex, *ip).await).await {
             log::warn!(member = member; "{error}; do it by hand");
         }
     }
     if saved.added.is_empty() && saved.changed.is_empty() {
         return;
     }
-    if let Err(error) = try_restore(saved, links, member, ifindex).await
+    if let Err(error) = again(async || try_restore(saved, links, member, ifindex).await).await
         && !error.is_missing()
     {
         log::error!(member = member; "{error}; do it by hand");
@@ -68,7 +69,7 @@ async fn try_restore(
         }
     }
     for before in &restored {
-        links.add_address(ifindex, member, before).await?;
+        again(async || links.add_address(ifindex, member, before).await).await?;
     }
     Ok(())
 }

@@ -270,10 +270,13 @@ async fn add_route(manager: &mut Manager, group: &str, entry: &RouteEntry) -> Re
     if let Some(saved) = manager.file.state.groups.get_mut(group) {
         saved.routes.push(entry.clone());
     }
-    manager.file.save().map_err(|error| kernel(&error))?;
-    if let Err(error) = manager.links.replace_route(&route).await {
+    let result = match manager.file.save() {
+        Ok(()) => manager.links.replace_route(&route).await.map_err(|error| kernel(&error)),
+        Err(error) => Err(kernel(&error)),
+    };
+    if let Err(refused) = result {
         forget_route(manager, group, entry);
-        return Err(kernel(&error));
+        return Err(refused);
     }
     Ok(before)
 }

@@ -58,7 +58,10 @@ pub async fn expect(
     let saved = manager.file.state.groups.entry(group.to_owned()).or_default();
     saved.members.insert(number, record.clone());
     saved.update_weights();
-    manager.file.save().map_err(|error| kernel(&error))?;
+    if let Err(error) = manager.file.save() {
+        manager.file.forget_member(group, &name);
+        return Err(kernel(&error));
+    }
     if let Some((group, mut context)) = manager.group(group, trigger) {
         group.test_addresses.adopt(number, &record.test_addresses);
         absence::expect(group, &mut context, &record).await;
