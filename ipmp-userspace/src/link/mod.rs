@@ -37,7 +37,7 @@ pub use neighbour::Neighbour;
 pub use nexthop::Nexthop;
 pub use route::{Destination, Route};
 pub use route_dump::read_routes_through;
-pub use route_entry::RouteEntry;
+pub use route_entry::{RouteEntry, USUAL_V6_METRIC};
 pub use route_watch::{RouteChange, RouteWatch};
 pub use speed::speed;
 pub use sysctl::Saved;
