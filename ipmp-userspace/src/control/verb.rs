@@ -90,6 +90,8 @@ verbs! {
     RemoveTarget: Change -> Notes,
     EnableTarget: Change -> Notes,
     DisableTarget: Change -> Notes,
+    AddTargetRoute: Change -> Notes,
+    RemoveTargetRoute: Change -> Notes,
     Apply: Change -> Notes,
     RecordState: Read -> State,
     RestoreState: Change -> Notes,
