@@ -147,6 +147,20 @@ pub enum Request {
         /// The targets: at least one, none twice.
         addresses: Vec<IpAddr>,
     },
+    /// Add host routes to targets through their group, all or none.
+    AddTargetRoute {
+        /// Name of the group; `None`: the one that has the target on its link.
+        group: Option<String>,
+        /// The targets: at least one, none twice.
+        addresses: Vec<IpAddr>,
+    },
+    /// Remove host routes to targets.
+    RemoveTargetRoute {
+        /// Name of the group; `None`: every group.
+        group: Option<String>,
+        /// The targets: at least one, none twice.
+        addresses: Vec<IpAddr>,
+    },
     /// Apply configuration files.
     Apply {
         /// The files, in their order.
@@ -155,6 +169,15 @@ pub enum Request {
         complete: bool,
         /// Only report what would change.
         dry_run: bool,
+    },
+    /// Report what restoring the groups as they are now needs.
+    RecordState {},
+    /// Restore the groups to a recorded state, all or nothing.
+    RestoreState {
+        /// The reply to `RecordState`.
+        state: String,
+        /// What is undone and why, for the log.
+        why: String,
     },
     /// Forget the hosts that replied to multicast probes, and send such a probe now. `ListTargets` shows the hosts that
     /// reply.
@@ -216,6 +239,8 @@ pub enum Response {
     Explained(Box<Explanation>),
     /// The targets of a group: configured ones first, then by source.
     Targets(Vec<TargetReport>),
+    /// What `RestoreState` needs.
+    Recorded(String),
 }
 
 impl Response {
@@ -284,6 +309,8 @@ pub mod reason {
     pub const BAD_SETTING: &str = "bad-setting";
     /// An address cannot be a target of the group: it is this host's own, or not on the link of the group.
     pub const BAD_TARGET: &str = "bad-target";
+    /// Several groups have the target on their links, and the request names none.
+    pub const AMBIGUOUS_TARGET: &str = "ambiguous-target";
     /// It is a target of the group already.
     pub const TARGET_EXISTS: &str = "target-exists";
     /// The target is not configured.
@@ -292,6 +319,8 @@ pub mod reason {
     pub const NO_TEST_ADDRESS: &str = "no-test-address";
     /// The configuration files have a mistake.
     pub const BAD_CONFIGURATION: &str = "bad-configuration";
+    /// Another change waits for its confirmation.
+    pub const PENDING: &str = "pending";
     /// The kernel refused, or lacks a feature.
     pub const KERNEL: &str = "kernel";
     /// The daemon is being stopped.
@@ -349,11 +378,15 @@ pub(crate) fn samples() -> impl IntoIterator<Item = Request> {
         Request::RemoveTarget { group: group(), addresses: hosts() },
         Request::EnableTarget { group: group(), addresses: hosts() },
         Request::DisableTarget { group: group(), addresses: hosts() },
+        Request::AddTargetRoute { group: None, addresses: hosts() },
+        Request::RemoveTargetRoute { group: Some(group()), addresses: hosts() },
         Request::Apply {
             files: vec![ConfigurationFile { path: "/etc/ipmp/ipmp.toml".into(), text: "[group.g0]".into() }],
             complete: true,
             dry_run: true,
         },
+        Request::RecordState {},
+        Request::RestoreState { state: "{}".into(), why: "attach eth0: not confirmed".into() },
         Request::DiscoverTargets { group: group() },
         Request::ListTargets { group: group() },
         Request::Show { name: None },

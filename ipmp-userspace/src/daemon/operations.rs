@@ -12,11 +12,13 @@ mod link_up_check;
 mod offline;
 mod refusals;
 mod remaining;
+mod restore;
 pub mod resume;
 pub mod set;
 mod show;
 pub mod target;
 mod target_check;
+mod target_route;
 mod test_address;
 
 use super::{events::trigger::Trigger, manager::Manager, renames};
@@ -32,6 +34,7 @@ pub async fn execute(
     request: Request,
 ) -> Result<Response, Refused> {
     use target::Change;
+    refusals::refuse_if_pending(manager, trigger, &request)?;
     // The name in the request is the present one.
     renames::follow(manager, trigger);
     let (request, mut notes) = remaining::remaining(manager, request).await?;
@@ -78,8 +81,20 @@ pub async fn execute(
         Request::DisableTarget { group, addresses } => {
             target::change(manager, trigger, &group, &addresses, Change::Disable).await?
         }
+        Request::AddTargetRoute { group, addresses } => {
+            let (changed, more) = target_route::add(manager, group.as_deref(), &addresses).await?;
+            return Ok(Response::Done { notes: [notes, more].concat(), changed });
+        }
+        Request::RemoveTargetRoute { group, addresses } => {
+            let (changed, more) = target_route::remove(manager, group.as_deref(), &addresses).await?;
+            return Ok(Response::Done { notes: [notes, more].concat(), changed });
+        }
         Request::Apply { files, complete, dry_run } => {
             return apply::apply(manager, trigger, &files, complete, dry_run).await;
+        }
+        Request::RecordState {} => return restore::record(manager).await.map(Response::Recorded),
+        Request::RestoreState { state, why } => {
+            return restore::restore(manager, trigger, &state, &why).await;
         }
         Request::DiscoverTargets { group } => target::discover(manager, trigger, &group).await?,
         Request::ListTargets { group } => return target::list(manager, &group).map(Response::Targets),
