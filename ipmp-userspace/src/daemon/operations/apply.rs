@@ -128,11 +128,11 @@ async fn try_apply_directory(
         // Groups that are unfinished are finished by the next start.
         execute::execute(manager, trigger, &plan.steps, &running).await?
     } else {
-        let file = |path: &PathBuf| {
-            let text = std::fs::read_to_string(path).ok()?;
-            Some(ConfigurationFile { path: path.display().to_string(), text })
+        let file = |(path, text): &(PathBuf, String)| ConfigurationFile {
+            path: path.display().to_string(),
+            text: text.clone(),
         };
-        let files = files.iter().filter_map(file).collect();
+        let files = texts.iter().map(file).collect();
         execute_recorded(manager, trigger, (&plan, &running), files, true).await?
     };
     for note in plan.notes.iter().chain(&notes) {
