@@ -3,7 +3,7 @@
 //! A program of its own and not part of the daemon: what listens on the network has no privileges, and a scrape that hangs delays
 //! no failover.
 
-mod announcements;
+mod counts;
 mod exporter;
 mod samples;
 

@@ -27,7 +27,7 @@ use tokio::{
     time::{sleep, timeout},
 };
 
-use super::{Listen, announcements::Counts, samples::Samples};
+use super::{Listen, counts::Counts, samples::Samples};
 use crate::{
     cli::error::Error,
     control::{Client, client},
@@ -190,7 +190,8 @@ impl Exporter {
         };
         let mut samples = Samples::of(groups.as_deref().unwrap_or_default());
         samples.add_up(groups.is_some());
-        self.counts.add_to(&mut samples);
+        let (counts, announced) = self.counts.read();
+        samples.add_events(counts, announced);
         samples.to_string()
     }
 }

@@ -9,7 +9,7 @@ use prometheus_client::{
     registry::Registry,
 };
 
-use super::announcements::{Announced, BUCKETS};
+use super::counts::{Announced, BUCKETS};
 use crate::{
     control::report::{
         GroupReport, MemberReport,
@@ -60,15 +60,18 @@ impl Samples {
     /// What has happened since the exporter began to watch.
     pub(super) fn add_events(
         &mut self,
-        counts: impl Iterator<Item = (String, String, u64)>,
-        announced: impl Iterator<Item = (String, Announced)>,
+        counts: Vec<(String, String, u64)>,
+        announced: Vec<(String, Announced)>,
     ) {
-        let counts = counts.map(|(group, kind, count)| (vec![("group", group), ("kind", kind)], count));
+        let counts =
+            counts.into_iter().map(|(group, kind, count)| (vec![("group", group), ("kind", kind)], count));
         self.counter("ipmp_events", "Events of the log, by kind", counts.collect());
         self.metrics.push(Metric {
             name: "ipmp_announcement_seconds",
             help: "From the detection of a link change to the announcement of the addresses that it moved",
-            values: Values::Histogram(announced.map(|(group, all)| (vec![("group", group)], all)).collect()),
+            values: Values::Histogram(
+                announced.into_iter().map(|(group, all)| (vec![("group", group)], all)).collect(),
+            ),
         });
     }
 
@@ -314,8 +317,7 @@ mod tests {
         announced.add(0.0007);
         announced.add(3.0);
         let group = || "production0".to_owned();
-        samples
-            .add_events([(group(), "failed".to_owned(), 2)].into_iter(), [(group(), announced)].into_iter());
+        samples.add_events(vec![(group(), "failed".to_owned(), 2)], vec![(group(), announced)]);
         samples
     }
 

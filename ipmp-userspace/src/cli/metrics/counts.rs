@@ -2,13 +2,12 @@
 
 use std::{
     collections::BTreeMap,
-    path::PathBuf,
+    path::Path,
     sync::{Mutex, PoisonError},
     thread,
     time::Duration,
 };
 
-use super::samples::Samples;
 use crate::control::{Client, client, monitor::EventRecord};
 
 /// Until a daemon that has ended is contacted again.
@@ -58,20 +57,18 @@ impl Counts {
         }
     }
 
-    pub(super) fn add_to(&self, samples: &mut Samples) {
+    /// Events by group and kind, and by group how long announcements took.
+    pub(super) fn read(&self) -> (Vec<(String, String, u64)>, Vec<(String, Announced)>) {
         let groups = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let counts = groups.iter().flat_map(|(name, group)| {
             group.by_kind.iter().map(|(kind, count)| (name.clone(), kind.clone(), *count))
         });
-        let announced = groups
-            .iter()
-            .filter(|(_, group)| group.announced.count > 0)
-            .map(|(name, group)| (name.clone(), group.announced));
-        samples.add_events(counts, announced);
+        let announced = groups.iter().filter(|(_, group)| group.announced.count > 0);
+        (counts.collect(), announced.map(|(name, group)| (name.clone(), group.announced)).collect())
     }
 
     /// Counts events for ever, of one daemon after another.
-    pub(super) fn watch(&self, socket: &PathBuf) -> ! {
+    pub(super) fn watch(&self, socket: &Path) -> ! {
         loop {
             if let Err(error) = self.watch_one(socket) {
                 log::debug!("{error}; contacted again in {PAUSE:?}");
@@ -80,7 +77,7 @@ impl Counts {
         }
     }
 
-    fn watch_one(&self, socket: &PathBuf) -> Result<(), client::Error> {
+    fn watch_one(&self, socket: &Path) -> Result<(), client::Error> {
         // The first event says that watching has begun.
         let (mut events, mut event) = Client::connect(socket)?.monitor(None)?;
         loop {
