@@ -42,7 +42,7 @@ impl Preparation {
         let mut loader = EbpfLoader::new();
         self.constants.set_in(&mut loader);
         for (map, pin) in &self.maps {
-            loader.map_pin_path(*map, pin);
+            loader.map_pin_path(map, pin);
         }
         let mut object = loader
             .load(&self.kernel.adapt(if self.log { objects::DATAPATH_LOG } else { objects::DATAPATH }))
