@@ -19,7 +19,7 @@ use crate::{
         group::{actions, links, members},
         loading,
         manager::Manager,
-        state_file::SavedTarget,
+        state_file::{SavedGroup, SavedTarget},
     },
     types::MatchBy,
 };
@@ -110,10 +110,17 @@ async fn set_member(
 }
 
 /// What settings a group had.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Before {
     chosen: Vec<Setting>,
     targets: Vec<SavedTarget>,
+}
+
+impl Before {
+    /// The settings in the record of a group.
+    pub fn of(saved: &SavedGroup) -> Self {
+        Self { chosen: saved.chosen.clone(), targets: saved.targets.clone() }
+    }
 }
 
 /// Gives a group these settings and no others, its targets apart. Returns what it had, and notes.
