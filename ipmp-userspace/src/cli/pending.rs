@@ -26,13 +26,14 @@ use nix::{
 use super::{
     connection::{Invocation, connect_or_start},
     error::Error,
+    replace::{Kernel, Replaced},
 };
-use crate::control::{Client, LastMember, Request, Response, client};
+use crate::control::{Client, GroupReport, LastMember, Request, Response, client};
 
 /// Names the directory of the records.
 pub(super) const VARIABLE: &str = "IPMP_STATE_DIR";
 const DIRECTORY: &str = "/var/lib/ipmp";
-const VERSION: u32 = 1;
+const VERSION: u32 = 2;
 /// How often the waiting process checks the record.
 const POLL: Duration = Duration::from_millis(200);
 /// How often and how long an undo at the deadline is tried.
@@ -56,9 +57,27 @@ pub(super) struct Pending {
     is_new: bool,
     /// What was attached, in this order.
     interfaces: Vec<String>,
+    /// The bond that the group replaces.
+    bond: Option<Replaced>,
 }
 
 impl Pending {
+    /// A change of this session, without what it changes.
+    fn new(change: String, seconds: u32) -> Self {
+        Self {
+            version: VERSION,
+            id: format!("{}-{}", std::process::id(), uptime()),
+            change,
+            deadline: deadline(seconds),
+            boot: boot(),
+            session: Session::present(),
+            group: String::new(),
+            is_new: false,
+            interfaces: Vec::new(),
+            bond: None,
+        }
+    }
+
     /// Time until the deadline.
     fn left(&self) -> Duration {
         Duration::from_millis(self.deadline.saturating_sub(uptime()))
@@ -195,34 +214,53 @@ pub(super) fn execute(
     let Request::Attach { group, interfaces, .. } = request else {
         return Err(Error::Usage("only attach has --confirm".into()));
     };
+    let change = format!("attach {} --group {group}", interfaces.join(" "));
+    let record = |groups: &[GroupReport]| {
+        let known = groups.iter().find(|known| known.is_named(group));
+        let is_member =
+            |name: &String| known.is_some_and(|known| known.members.iter().any(|m| m.name == *name));
+        Pending {
+            group: known.map_or(group, |known| &known.name).clone(),
+            is_new: known.is_none(),
+            interfaces: interfaces.iter().filter(|name| !is_member(name)).cloned().collect(),
+            ..Pending::new(change, seconds)
+        }
+    };
+    make(invocation, seconds, record, |client| Ok(client.call(request)?))
+}
+
+/// The same of a group that replaces a bond.
+pub(super) fn replace(
+    invocation: &Invocation<'_>,
+    bond: &Replaced,
+    seconds: u32,
+    change: impl FnOnce(&mut Client) -> Result<Response, Error>,
+) -> Result<Response, Error> {
+    let text = format!("import {} --apply", bond.name);
+    let record = |_: &[GroupReport]| Pending { bond: Some(bond.clone()), ..Pending::new(text, seconds) };
+    make(invocation, seconds, record, change)
+}
+
+fn make(
+    invocation: &Invocation<'_>,
+    seconds: u32,
+    record: impl FnOnce(&[GroupReport]) -> Pending,
+    change: impl FnOnce(&mut Client) -> Result<Response, Error>,
+) -> Result<Response, Error> {
     let store = Store::of(invocation.socket);
     let _lock = store.lock()?;
     store.refuse_if_pending()?;
     let mut client = connect_or_start(invocation.socket, invocation.netns, true)?;
-    let groups = client.groups()?;
-    let known = groups.iter().find(|known| known.is_named(group));
-    let is_member = |name: &String| known.is_some_and(|known| known.members.iter().any(|m| m.name == *name));
-    let deadline = || uptime() + u64::from(seconds) * 1000;
-    let mut pending = Pending {
-        version: VERSION,
-        id: format!("{}-{}", std::process::id(), uptime()),
-        change: format!("attach {} --group {group}", interfaces.join(" ")),
-        deadline: deadline(),
-        boot: boot(),
-        session: Session::present(),
-        group: known.map_or(group, |known| &known.name).clone(),
-        is_new: known.is_none(),
-        interfaces: interfaces.iter().filter(|name| !is_member(name)).cloned().collect(),
-    };
+    let mut pending = record(&client.groups()?);
     store.write(&pending).map_err(|error| store.failed(&error))?;
     if let Err(error) = arm(invocation, &pending.id) {
         store.remove()?;
         return Err(Error::Confirm(format!("cannot start the process that would undo it: {error}")));
     }
-    match client.call(request) {
+    match change(&mut client) {
         Ok(Response::Done { mut notes, changed: true }) => {
             // A change that took long has its time, too.
-            pending.deadline = deadline();
+            pending.deadline = deadline(seconds);
             store.write(&pending).map_err(|error| store.failed(&error))?;
             notes.push(format!(
                 "undone in {seconds} s unless confirmed: open a new connection to this host, and enter there: ipmpctl confirm"
@@ -231,18 +269,21 @@ pub(super) fn execute(
         }
         Ok(response) => store.remove().map(|()| response),
         // The daemon has changed nothing.
-        Err(error @ client::Error::Refused { .. }) => {
+        Err(error @ Error::Daemon(client::Error::Refused { .. })) if pending.bond.is_none() => {
             store.remove()?;
-            Err(error.into())
+            Err(error)
         }
         // What it has done is unknown. If this fails, the process that waits does it.
-        Err(error) => {
-            if undo_change(invocation, &pending).is_ok() {
-                store.remove()?;
-            }
-            Err(error.into())
-        }
+        Err(error) => match undo_change(invocation, &pending) {
+            Ok(_) => store.remove().and(Err(error)),
+            Err(other) => Err(Error::Confirm(format!("{error}; it is not undone yet: {other}"))),
+        },
     }
+}
+
+/// A deadline in milliseconds since the boot.
+fn deadline(seconds: u32) -> u64 {
+    uptime() + u64::from(seconds) * 1000
 }
 
 /// Starts the process that waits for the deadline: under systemd as a unit of its own, since the end of a login may end all
@@ -295,6 +336,9 @@ pub(super) fn confirm(invocation: &Invocation<'_>, force: bool) -> Result<String
         )));
     }
     store.remove()?;
+    if let Some(bond) = &pending.bond {
+        bond.delete(&Kernel::open()?)?;
+    }
     Ok(pending.change)
 }
 
@@ -338,6 +382,9 @@ pub(super) fn undo_at_deadline(invocation: &Invocation<'_>, id: &str) -> Result<
 /// Detaches what the change has attached; what came from an interface returns to it.
 fn undo_change(invocation: &Invocation<'_>, pending: &Pending) -> Result<Vec<String>, Error> {
     let mut client = connect_or_start(invocation.socket, invocation.netns, true)?;
+    if let Some(bond) = &pending.bond {
+        return bond.restore(&mut client, &Kernel::open()?).map(|()| Vec::new());
+    }
     let mut all = Vec::new();
     for interface in pending.interfaces.iter().rev() {
         let Some(members) = members(&mut client, &pending.group)? else { return Ok(all) };
