@@ -9,13 +9,14 @@ use std::{
 
 use super::{
     error::{Error, Exit},
-    output, pending,
-    replace::{Kernel, Replaced},
+    output,
+    pending::{self, Change},
+    replace::Kernel,
     verb::{Command, Invocation, Outcome},
 };
 use crate::{
-    config::host::Host,
-    control::{Client, Response, name},
+    config::{self, host::Host},
+    control::{Client, Response, name, pending::ReplacedBond},
     daemon::mpathd,
     ifconfig::{
         hostname,
@@ -121,12 +122,19 @@ impl Import {
             .filter(|(_, route)| route.to.1 == 0)
             .filter_map(|(_, route)| route.via)
             .collect();
-        let replaced = Replaced::of(&kernel, &running)?;
-        let change = |client: &mut Client| {
+        let replaced = ReplacedBond::of(&kernel, &running)?;
+        let change = Change {
+            text: format!("import {} --apply", replaced.name),
+            seconds,
+            directory: config::directory(invocation.netns),
+            bond: Some(replaced.clone()),
+            ..Change::default()
+        };
+        let make = |client: &mut Client| {
             let notes = replaced.replace(client, &kernel, &text, &gateways)?;
             Ok(Response::Done { notes, changed: true })
         };
-        match pending::replace(invocation, &replaced, seconds, change)? {
+        match pending::execute(invocation, change, make)? {
             Response::Done { notes, changed } => Ok(output::notes(&notes, changed, invocation.format)),
             _ => Ok(String::new()),
         }

@@ -9,14 +9,16 @@ use std::{
     time::{Duration, Instant},
 };
 
-use serde::{Deserialize, Serialize};
 use tokio::runtime::Runtime;
 
 use super::error::Error;
 use crate::{
-    control::{Client, GroupReport, LastMember, Request, Response, name, request::ConfigurationFile},
+    control::{
+        Client, GroupReport, LastMember, Request, Response, name, pending::ReplacedBond,
+        request::ConfigurationFile,
+    },
     import::running::Running,
-    link::{self, Device, Links, Mac},
+    link::{self, Device, Links},
     owners::{self, Nic},
 };
 
@@ -25,21 +27,6 @@ const LINK_TIMEOUT: Duration = Duration::from_secs(15);
 /// How long a gateway may take to reply.
 const GATEWAY_TIMEOUT: Duration = Duration::from_secs(4);
 const POLL: Duration = Duration::from_millis(20);
-
-/// A bond that a group replaces. Indexes stay the same as long as the host runs.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) struct Replaced {
-    /// Its name, which the group gets.
-    pub name: String,
-    /// The name that it gets.
-    pub kept: String,
-    ifindex: u32,
-    mac: Mac,
-    /// Its ports, with the MACs that they have when they leave; that first which transmits.
-    ports: Vec<(u32, Mac)>,
-    /// That is not the one which transmits now.
-    selects: bool,
-}
 
 /// Requests to the kernel.
 pub(super) struct Kernel {
@@ -110,7 +97,7 @@ fn wait(limit: Duration, mut holds: impl FnMut() -> Result<bool, Error>) -> Resu
     Ok(true)
 }
 
-impl Replaced {
+impl ReplacedBond {
     /// Checks that a bond can be replaced now, and changes nothing.
     ///
     /// # Errors
@@ -165,7 +152,8 @@ impl Replaced {
         Ok(Self { name: bond.name.clone(), kept, ifindex: bond.ifindex, mac: bond.mac, ports, selects })
     }
 
-    /// Puts a group in place of the bond; `text` is its configuration. What fails is undone by [`Self::restore`].
+    /// Puts a group in place of the bond; `text` is its configuration. What fails is undone by [`Self::restore_addresses`] and
+    /// [`Self::restore_links`].
     pub(super) fn replace(
         &self,
         client: &mut Client,
@@ -284,31 +272,23 @@ impl Replaced {
         Ok(client.groups()?.into_iter().find(|group| group.name == self.name))
     }
 
-    /// Puts the bond back, from any state in between. It can be repeated.
-    pub(super) fn restore(&self, client: &mut Client, kernel: &Kernel) -> Result<(), Error> {
-        let in_bond = |port: u32| Ok::<_, Error>(kernel.device(port)?.master == Some(self.ifindex));
-        if let Some(group) = self.group(client)? {
-            self.restore_addresses(client, kernel, &group)?;
-        }
+    /// The links of the bond as they were: its name, and its ports. It can be repeated.
+    pub(super) fn restore_links(&self, kernel: &Kernel) -> Result<(), Error> {
         let device = kernel.device(self.ifindex)?;
         if device.name != self.name {
             kernel.run(kernel.links.rename(self.ifindex, &device.name, &self.name))?;
         }
         for (port, _) in &self.ports {
-            if !in_bond(*port)? {
+            if kernel.device(*port)?.master != Some(self.ifindex) {
                 kernel.enter(*port, self.ifindex)?;
             }
         }
         kernel.run(kernel.links.set_up(&device, true))
     }
 
-    /// The addresses and routes of the group return to the bond.
-    fn restore_addresses(
-        &self,
-        client: &mut Client,
-        kernel: &Kernel,
-        group: &GroupReport,
-    ) -> Result<(), Error> {
+    /// The addresses and routes of the group return to the bond, from any state in between. It can be repeated.
+    pub(super) fn restore_addresses(&self, client: &mut Client, kernel: &Kernel) -> Result<(), Error> {
+        let Some(group) = self.group(client)? else { return Ok(()) };
         let members: Vec<&str> = group.members.iter().map(|member| member.name.as_str()).collect();
         let detach = |client: &mut Client, interface: &str, last| {
             call(client, &Request::Detach { interface: interface.to_owned(), last }).map(drop)
