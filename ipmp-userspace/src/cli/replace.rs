@@ -4,28 +4,33 @@
 //! step either the bond or the group has them, and transmits.
 
 use std::{
-    net::IpAddr,
+    io::{self, ErrorKind, Read},
+    net::{IpAddr, Ipv4Addr},
     thread,
     time::{Duration, Instant},
 };
 
+use socket2::{Domain, Socket, Type};
 use tokio::runtime::Runtime;
 
 use super::error::Error;
 use crate::{
+    announce::{self, sender::link_layer},
     control::{
         Client, GroupReport, LastMember, Request, Response, name, pending::ReplacedBond,
         request::ConfigurationFile,
     },
     import::running::Running,
-    link::{self, Device, Links},
+    link::{self, Device, Links, Mac},
     owners::{self, Nic},
+    probe::frame::arp_probe,
 };
 
 /// How long a link or a member may take until it works.
 const LINK_TIMEOUT: Duration = Duration::from_secs(15);
 /// How long a gateway may take to reply.
 const GATEWAY_TIMEOUT: Duration = Duration::from_secs(4);
+const PROBE_INTERVAL: Duration = Duration::from_millis(500);
 const POLL: Duration = Duration::from_millis(20);
 
 /// Requests to the kernel.
@@ -168,6 +173,15 @@ impl ReplacedBond {
         }
         let name = kernel.release(backup)?;
         kernel.wait_link(backup)?;
+        // Before anything moves. That the group reaches them is checked later.
+        for gateway in gateways {
+            if let IpAddr::V4(v4) = gateway
+                && !replies_to_arp(&kernel.device(backup)?, *v4)
+                    .map_err(|error| Error::Import(format!("cannot send ARP through {name}: {error}")))?
+            {
+                return Err(unreachable(*gateway, &name));
+            }
+        }
         kernel.run(kernel.links.rename(self.ifindex, &self.name, &self.kept)).map_err(|error| {
             Error::Import(format!("{error}; an interface that is up can be renamed since Linux 6.2"))
         })?;
@@ -257,10 +271,7 @@ impl ReplacedBond {
             if !replies {
                 // The bond transmits again at once, not only at the end of the undo.
                 call(client, &Request::Online { interface: self.kept.clone() })?;
-                return Err(Error::Import(format!(
-                    "gateway {gateway} does not reply through {through} within {} s: check the switch port of {through}",
-                    GATEWAY_TIMEOUT.as_secs()
-                )));
+                return Err(unreachable(*gateway, through));
             }
         }
         Ok(gateways
@@ -309,7 +320,7 @@ impl ReplacedBond {
             if members.contains(&name.as_str()) {
                 detach(client, &name, None)?;
             }
-            kernel.run(kernel.links.set_mac(self.ifindex, &self.kept, self.mac))?;
+            kernel.run(kernel.links.change_mac(self.ifindex, &self.kept, self.mac))?;
             kernel.enter(port, self.ifindex)?;
         }
         kernel.wait_link(self.ifindex)?;
@@ -334,10 +345,73 @@ impl ReplacedBond {
     }
 }
 
+fn unreachable(gateway: IpAddr, through: &str) -> Error {
+    Error::Import(format!(
+        "gateway {gateway} does not reply through {through} within {} s: check the switch port of {through}",
+        GATEWAY_TIMEOUT.as_secs()
+    ))
+}
+
+/// Sends ARP probes (RFC 5227) to a router through an interface without an address, until it replies; whether it does.
+fn replies_to_arp(device: &Device, router: Ipv4Addr) -> io::Result<bool> {
+    let socket = Socket::new(Domain::PACKET, Type::RAW, None)?;
+    socket.bind(&link_layer(device.ifindex, (libc::ETH_P_ARP as u16).to_be(), &[]))?;
+    socket.set_read_timeout(Some(POLL))?;
+    let probe = arp_probe(device.mac, [0xff; 6], router);
+    let sender = announce::Sender::open()?;
+    let mut buffer = [0; 128];
+    let start = Instant::now();
+    while start.elapsed() < GATEWAY_TIMEOUT {
+        sender.send_frame(device.ifindex, &probe)?;
+        let sent = Instant::now();
+        while sent.elapsed() < PROBE_INTERVAL {
+            match (&socket).read(&mut buffer) {
+                Ok(length) if is_arp_reply(&buffer[..length], device.mac, router) => return Ok(true),
+                Ok(_) => {}
+                Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted) => {}
+                Err(error) => return Err(error),
+            }
+        }
+    }
+    Ok(false)
+}
+
+/// Whether a frame is the ARP reply of this host to a MAC.
+fn is_arp_reply(frame: &[u8], to: Mac, from: Ipv4Addr) -> bool {
+    frame.len() >= 42
+        && frame[..6] == to
+        && frame[12..14] == [8, 6]
+        && frame[20..22] == [0, 2]
+        && frame[28..32] == from.octets()
+}
+
 /// The notes of the reply.
 fn call(client: &mut Client, request: &Request) -> Result<Vec<String>, Error> {
     Ok(match client.call(request)? {
         Response::Done { notes, .. } => notes,
         _ => Vec::new(),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_arp_reply_of_the_router_to_this_interface_is_one() {
+        let (own, router) = ([2, 0, 0, 0, 0, 7], Ipv4Addr::new(192, 0, 2, 1));
+        let mut reply = vec![0; 60];
+        reply[..6].copy_from_slice(&own);
+        reply[12..14].copy_from_slice(&[8, 6]);
+        reply[21] = 2;
+        reply[28..32].copy_from_slice(&router.octets());
+        assert!(is_arp_reply(&reply, own, router));
+        assert!(!is_arp_reply(&reply[..41], own, router));
+        for at in [0, 13, 21, 31] {
+            let mut other = reply.clone();
+            other[at] ^= 1;
+            assert!(!is_arp_reply(&other, own, router), "{at}");
+        }
+        assert!(!is_arp_reply(&arp_probe(own, [0xff; 6], router), own, router));
+    }
 }

@@ -126,7 +126,7 @@ impl Links {
     }
 
     /// Gives an interface another MAC.
-    pub async fn set_mac(&self, ifindex: u32, name: &str, mac: Mac) -> Result<(), Error> {
+    pub async fn change_mac(&self, ifindex: u32, name: &str, mac: Mac) -> Result<(), Error> {
         let message = LinkMessageBuilder::<LinkUnspec>::new().index(ifindex).address(mac.to_vec()).build();
         self.set(message, || format!("set the MAC of {name}")).await
     }
