@@ -37,10 +37,6 @@ fn bonding(namespace: &Namespace, bond: &str) -> String {
     command::run(namespace.command("cat").arg(format!("/proc/net/bonding/{bond}"))).unwrap()
 }
 
-fn link(lab: &Lab, interface: &str) -> bool {
-    lab.host().link(interface).unwrap().carrier
-}
-
 /// What the loss of a leg must not change: share, weight and state of each member.
 fn shares(production: &Production<'_>) -> Vec<(String, u32, u32, String)> {
     let report = production.report().unwrap();
@@ -63,26 +59,17 @@ fn lose_legs(lab: &Lab, production: &Production<'_>) {
         let answered = || lab.peer(0).ping(DATA.into(), 1, MS, SECOND).unwrap().answered == 1;
         assert!(wait_until(TIMEOUT, answered), "{what}:\n{}", production.show());
     };
-    for number in [1, 2] {
-        lab.cable(number).pull().unwrap();
-        lab.cable(number).wait_carrier(false, TIMEOUT).unwrap();
-        reached(&format!("cable {number} pulled"));
-        assert!(link(lab, AGGREGATE));
-        assert_eq!(shares(production), before, "cable {number} pulled");
-        lab.cable(number).replug().unwrap();
-        lab.cable(number).wait_carrier(true, TIMEOUT).unwrap();
-        reached(&format!("cable {number} plugged in again"));
-        // An aggregate with LACP takes a moment until it uses the port again.
-        std::thread::sleep(2 * SECOND);
-    }
-    assert_eq!(shares(production), before);
+    lab.cable(2).pull().unwrap();
+    lab.cable(2).wait_carrier(false, TIMEOUT).unwrap();
+    reached("cable 2 pulled");
+    assert!(lab.host().link(AGGREGATE).unwrap().carrier);
+    assert_eq!(shares(production), before, "cable 2 pulled");
     let log = production.daemon.log();
     let is_about = |line: &&String| line.contains(AGGREGATE) && !line.contains("No test address");
     let lines: Vec<&String> = log[since..].iter().filter(is_about).collect();
     assert!(lines.is_empty(), "{lines:?}");
 
     lab.cable(1).pull().unwrap();
-    lab.cable(2).pull().unwrap();
     let has_failed = || {
         let report = production.report().unwrap();
         let is_active = |name: &str| report.members.iter().any(|member| member.name == name && member.active);

@@ -232,7 +232,10 @@ mod tests {
             (|device| device.flags |= LinkFlags::Pointopoint, "eth0 is a point-to-point interface"),
             (|device| device.ethernet = false, "eth0 is not an Ethernet interface"),
             (|device| device.flags |= LinkFlags::Noarp, "eth0 does no ARP"),
-            (|device| device.unmonitored_bond = true, "eth0 is a bond that does not monitor the links of its ports"),
+            (
+                |device| device.unmonitored_bond = true,
+                "eth0 is a bond that does not monitor the links of its ports",
+            ),
             (
                 |device| {
                     device.kind = "veth".into();
