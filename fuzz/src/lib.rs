@@ -8,6 +8,7 @@
 //! | `text` | addresses, names, settings, times, options | command lines, calls and files |
 //! | `ifconfig` | lines of `ipmp-ifconfig`, netmasks and routes | command lines, a file, the kernel |
 //! | `hostname` | `hostname.*` and `hosts` files, and their import | the operator |
+//! | `import` | bonds and teams of networkd, netplan, ifupdown, NetworkManager and teamd, and their import | the operator |
 //! | `mpathd` | `/etc/default/mpathd` | the operator |
 //! | `state` | the file of what there was before | an earlier daemon |
 //! | `netlink` | links, addresses, routes, neighbours | the kernel |

@@ -10,6 +10,7 @@ pub mod core;
 pub mod daemon;
 pub mod datapath;
 pub mod ifconfig;
+pub mod import;
 pub mod link;
 pub mod owners;
 pub mod probe;

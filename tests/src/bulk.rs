@@ -176,7 +176,8 @@ impl Running {
     pub fn stop(self) -> Result<Report> {
         self.shared.stop.store(true, SeqCst);
         let Ok(sent) = self.sender.join() else { bail!("the sender of a bulk transfer panicked") };
-        let ended = wait_until(END, || self.receiver.is_finished());
+        // After a reset of the sender nothing more arrives, also no end.
+        let ended = sent.error.is_some() || wait_until(END, || self.receiver.is_finished());
         self.shared.over.store(true, SeqCst);
         let Ok(received) = self.receiver.join() else { bail!("the receiver of a bulk transfer panicked") };
         let late =

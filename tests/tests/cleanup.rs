@@ -1,6 +1,6 @@
 //! A lab leaves nothing behind: when it is dropped, when its process is killed, and when its reaper is killed too.
 
-lab::lane!(alone, no_clsact = "tests how the lab cleans up, without a group");
+lab::lane!(side_by_side, seconds = 5, no_clsact = "tests how the lab cleans up, without a group");
 
 use std::fs;
 use std::io::{BufRead as _, BufReader};

@@ -1,7 +1,7 @@
 //! Configuration files: the groups that `ipmpd` creates at its start, what `apply` and SIGHUP change, what `save` writes, and that a refused step
 //! undoes all others.
 
-lab::lane!(alone, no_clsact = "how programs are attached does not depend on the files");
+lab::lane!(side_by_side, seconds = 10, no_clsact = "how programs are attached does not depend on the files");
 
 use std::path::PathBuf;
 use std::process::{Command, Stdio};

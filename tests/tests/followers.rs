@@ -1,7 +1,7 @@
 //! Senders on the group interface that are not data addresses use the cast member. When it changes, the daemon announces
 //! them to peers.
 
-lab::lane!(alone);
+lab::lane!(side_by_side, seconds = 5);
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::time::Instant;

@@ -8,7 +8,7 @@ lab::lane!(alone);
 use lab::inbound_failover::{InboundOutages, PACKETS_PER_S, measure};
 use lab::{Lab, MS, MeasurementLock, MemberKind, Production, percentile};
 
-const PULLS: usize = 100;
+const PULLS: usize = 50;
 /// Attempts, if a measurement is not valid because the machine was busy.
 const ATTEMPTS: usize = 2;
 

@@ -1,7 +1,7 @@
 //! With the daemon stopped or killed and the inbound and cast members failed, a peer without neighbour entries resolves the
 //! host and reaches it, and receives broadcast once.
 
-lab::lane!(alone);
+lab::lane!(side_by_side, seconds = 20);
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 

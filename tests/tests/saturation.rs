@@ -96,7 +96,7 @@ fn saturate(time: Duration) {
 #[test]
 fn saturated_cpus_cause_no_failure() {
     lab::needs_root!();
-    saturate(30 * SECOND);
+    saturate(15 * SECOND);
 }
 
 #[test]

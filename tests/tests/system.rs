@@ -152,7 +152,8 @@ fn system_debian12_service_is_supervised_and_groups_survive_its_restarts() {
     assert!(Path::new("/run/guest").exists(), "this test installs files: it runs in a virtual machine only");
     install();
     cables();
-    let verified = run("systemd-analyze verify ipmpd.service ipmp-wait-online.service");
+    let verified =
+        run("systemd-analyze verify ipmpd.service ipmp-wait-online.service ipmp-target@10.0.0.1.service");
     let complaints = String::from_utf8_lossy(&verified.stderr).into_owned();
     assert!(!complaints.contains("cycle") && !complaints.contains("Unknown"), "{complaints}");
     // Where its unit is installed, only systemd starts the daemon.

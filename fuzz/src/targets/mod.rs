@@ -5,6 +5,7 @@ mod call;
 mod frame;
 mod hostname;
 mod ifconfig;
+mod import;
 mod mpathd;
 mod netlink;
 mod owners;
@@ -16,13 +17,14 @@ mod text;
 use crate::Target;
 
 /// All of them.
-pub const TARGETS: [Target; 12] = [
+pub const TARGETS: [Target; 13] = [
     Target { name: "frame", longest: 2048, run: frame::run },
     Target { name: "call", longest: 4096, run: call::run },
     Target { name: "reply", longest: 8192, run: reply::run },
     Target { name: "text", longest: 256, run: text::run },
     Target { name: "ifconfig", longest: 512, run: ifconfig::run },
     Target { name: "hostname", longest: 1024, run: hostname::run },
+    Target { name: "import", longest: 4096, run: import::run },
     Target { name: "mpathd", longest: 2048, run: mpathd::run },
     Target { name: "state", longest: 8192, run: state::run },
     Target { name: "netlink", longest: 4096, run: netlink::run },

@@ -1,6 +1,7 @@
-//! `ipmpctl import`: a configuration file from what another system had.
+//! `ipmpctl import`: a configuration file from what another system or another program had.
 
 use std::{
+    fs,
     io::Write,
     path::{Path, PathBuf},
 };
@@ -10,42 +11,163 @@ use super::{
     verb::{Command, Invocation, Outcome},
 };
 use crate::{
+    config::host::Host,
+    control::name,
     daemon::mpathd,
     ifconfig::{
         hostname,
-        import::{self, Defaults},
+        import::{self as boot_files, Defaults},
     },
+    import::{self, Found, running::Running},
+    link::Links,
 };
 
-/// Print the configuration file for the boot files of a Solaris host
+/// Print the configuration file for bonds, teams and boot files of other programs
 ///
-/// Reads hostname.*, hostname6.*, hosts, netmasks and default/mpathd in the directory, and changes nothing. What the files
-/// contain beside groups is printed as comments. Names are those of the directory's hosts file and of /etc/hosts.
+/// Reads a bond or a team that runs, if a name without / is no file. Else reads .netdev and .network files of systemd-networkd, netplan's .yaml, /etc/network/interfaces, .nmconnection files of
+/// NetworkManager, the JSON of teamd, /etc/default/mpathd, and directories with them, and changes nothing. A group has the name
+/// of its bond. What has no equivalent is printed as comments. Ports that this host has are recognised by their permanent MACs.
+///
+/// With --hostname-dir: reads hostname.*, hostname6.*, hosts, netmasks and default/mpathd of a Solaris host. Names are those of
+/// the directory's hosts file and of /etc/hosts.
 #[derive(Debug, clap::Args)]
-#[command(after_help = "Example:\n  ipmpctl import --hostname-dir /mnt/solaris/etc > /etc/ipmp/ipmp.toml")]
+#[command(after_help = "Examples:
+  ipmpctl import bond0                     a bond that runs
+  ipmpctl import /etc/netplan > /etc/ipmp/ipmp.toml
+  ipmpctl import /etc/systemd/network/*bond0*
+  ipmpctl import --hostname-dir /mnt/solaris/etc > /etc/ipmp/ipmp.toml")]
 pub struct Import {
+    /// A bond or a team that runs, or files of other programs and directories with them
+    #[arg(
+        value_name = "BOND|FILE",
+        required_unless_present = "hostname_dir",
+        conflicts_with = "hostname_dir"
+    )]
+    files: Vec<PathBuf>,
     /// Directory with the files hostname.*
-    #[arg(long, value_name = "DIRECTORY", required = true)]
-    hostname_dir: PathBuf,
+    #[arg(long, value_name = "DIRECTORY")]
+    hostname_dir: Option<PathBuf>,
+    /// The switch does not aggregate the ports: import bonds of mode 802.3ad, balance-xor and balance-rr, too
+    #[arg(long)]
+    switch_ports_independent: bool,
 }
 
 impl Command for Import {
     fn execute(&self, _invocation: &Invocation<'_>, _out: &mut dyn Write) -> Result<Outcome, Error> {
-        let printed = read(&self.hostname_dir).map_err(Error::Import)?;
-        Ok(Outcome { exit: Exit::Done, printed })
+        let printed = match (&self.hostname_dir, self.files.as_slice()) {
+            (Some(directory), _) => of_boot_files(directory),
+            (None, [directory]) if has_boot_files(directory) => of_boot_files(directory),
+            (None, [name]) if is_interface(name) => self.of_bond(name),
+            (None, files) => of_files(files, self.switch_ports_independent),
+        };
+        Ok(Outcome { exit: Exit::Done, printed: printed.map_err(Error::Import)? })
     }
 }
 
-fn read(directory: &Path) -> Result<String, String> {
+/// Whether an argument names an interface.
+fn is_interface(name: &Path) -> bool {
+    name.components().count() == 1 && !name.exists() && name::check_interface(&name.to_string_lossy()).is_ok()
+}
+
+impl Import {
+    fn of_bond(&self, name: &Path) -> Result<String, String> {
+        let name = name.to_string_lossy();
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .map_err(|error| format!("cannot start the runtime: {error}"))?;
+        let running = runtime.block_on(async {
+            let links = Links::open().map_err(|error| error.to_string())?;
+            Running::read(&links, &name).await.map_err(|error| error.to_string())
+        })?;
+        let mut bond = running.bond().map_err(|error| error.to_string())?;
+        import::running::add_resolver(&mut bond, Path::new("/"), running.device.ifindex);
+        let found = Found { bonds: vec![bond], notes: Vec::new() };
+        let host = Host::read()?;
+        import::print(&found, &name, &host, self.switch_ports_independent).map_err(|error| error.to_string())
+    }
+}
+
+fn has_boot_files(directory: &Path) -> bool {
+    let is_boot_file = |entry: fs::DirEntry| entry.file_name().to_string_lossy().starts_with("hostname.");
+    fs::read_dir(directory).is_ok_and(|mut entries| entries.any(|entry| entry.is_ok_and(is_boot_file)))
+}
+
+fn of_boot_files(directory: &Path) -> Result<String, String> {
     let files = hostname::read(directory).map_err(|error| error.to_string())?;
-    let path = directory.join("default/mpathd");
-    let mpathd = hostname::text(&path).map_err(|error| error.to_string())?.unwrap_or_default();
-    let (found, _) = mpathd::parse(&mpathd, &path);
+    let defaults = defaults(&directory.join("default/mpathd"))?;
+    let source = directory.display().to_string();
+    boot_files::configuration(files, defaults, &source).map_err(|error| error.to_string())
+}
+
+fn of_files(files: &[PathBuf], switch_ports_independent: bool) -> Result<String, String> {
+    let is_mpathd = |path: &&PathBuf| path.file_name().is_some_and(|name| name == "mpathd");
+    let (mpathd, others): (Vec<&PathBuf>, Vec<&PathBuf>) = files.iter().partition(is_mpathd);
+    let mut text = String::new();
+    if let Some(path) = mpathd.first() {
+        if !path.is_file() {
+            return Err(format!("cannot read {}: it is no file", path.display()));
+        }
+        text = format!("# From {}\n{}", path.display(), boot_files::print_defaults(defaults(path)?));
+        if others.is_empty() {
+            return Ok(text);
+        }
+        text.push('\n');
+    }
+    let others: Vec<PathBuf> = others.into_iter().cloned().collect();
+    let found = import::files::read(&others).map_err(|error| error.to_string())?;
+    let names: Vec<String> = others.iter().map(|path| path.display().to_string()).collect();
+    // Without it the members have the names of the files.
+    let host = Host::read().unwrap_or_default();
+    let printed = import::print(&found, &names.join(" "), &host, switch_ports_independent);
+    Ok(text + &printed.map_err(|error| error.to_string())?)
+}
+
+fn defaults(path: &Path) -> Result<Defaults, String> {
+    let text = hostname::text(path).map_err(|error| error.to_string())?.unwrap_or_default();
+    let (found, _) = mpathd::parse(&text, path);
     let usual = mpathd::Defaults::default();
-    let defaults = Defaults {
+    Ok(Defaults {
         fdt_ms: (found.fdt != usual.fdt).then_some(found.fdt.as_millis()),
         failback: (found.failback != usual.failback).then_some(found.failback),
-    };
-    let source = directory.display().to_string();
-    import::configuration(files, defaults, &source).map_err(|error| error.to_string())
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn mpathd_file_beside_bond_gives_defaults_and_group_of_one_file_that_check_accepts() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = |name: &str| directory.path().join(name);
+        fs::write(path("mpathd"), "FAILURE_DETECTION_TIME=1000\nFAILBACK=no\n").unwrap();
+        let bond = "network:\n  bonds:\n    bond0:\n      interfaces: [none0, none1]\n      addresses: [10.0.0.5/24]\n      \
+                    parameters: {mode: active-backup, primary: none0}\n";
+        fs::write(path("a.yaml"), bond).unwrap();
+        let only = of_files(&[path("mpathd")], false).unwrap();
+        assert!(only.ends_with("\n\n[defaults]\nfdt = \"1000ms\"\nfailback = false\n"), "{only}");
+        let both = of_files(&[path("a.yaml"), path("mpathd")], false).unwrap();
+        assert!(both.starts_with(&only), "{both}");
+        assert!(both.ends_with("[group.bond0.members]\nnone0 = {}\nnone1 = { standby = true }\n"), "{both}");
+        let (configuration, findings) = crate::config::parse(&[(PathBuf::new(), both)]);
+        assert!(
+            findings.iter().all(|finding| finding.severity != crate::config::Severity::Error),
+            "{findings:?}"
+        );
+        assert_eq!((configuration.defaults.len(), configuration.groups.len()), (2, 1));
+
+        fs::write(path("hostname.eth0"), "group Production 10.0.0.1/24 up\n").unwrap();
+        assert!(has_boot_files(directory.path()) && !has_boot_files(&path("mpathd")));
+        let refused = |path: PathBuf, expected: &str| {
+            let error = of_files(&[path], false).unwrap_err();
+            assert!(error.contains(expected) && error.lines().count() == 1, "{error}");
+        };
+        fs::write(path("ifcfg-bond0"), "DEVICE=bond0\n").unwrap();
+        fs::write(path("long.yaml"), vec![b' '; (1 << 20) + 1]).unwrap();
+        refused(path("ifcfg-bond0"), "nmcli connection migrate converts them");
+        refused(path("hostname.eth0"), "it is of no known format");
+        refused(path("long.yaml"), "is longer than 1048576 bytes");
+        refused(path("missing"), "missing: No such file");
+    }
 }

@@ -1,6 +1,6 @@
 //! `ipmpctl target`: the hosts that a group's members probe.
 
-use std::{fmt::Write as _, io::Write, thread, time::Duration};
+use std::{fmt::Write as _, io::Write, net::IpAddr, thread, time::Duration};
 
 use clap::Subcommand;
 
@@ -22,7 +22,8 @@ const REPLY_TIME: Duration = Duration::from_secs(2);
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:
   ipmpctl target add 192.168.178.1 --group production0
-  ipmpctl target list --group production0")]
+  ipmpctl target list --group production0
+  ipmpctl target route 192.168.178.2")]
 pub struct Target {
     #[command(subcommand)]
     action: Action,
@@ -38,6 +39,12 @@ enum Action {
     Enable(Targets),
     /// Keep targets that were added in the list, but do not probe them
     Disable(Targets),
+    /// Add host routes to hosts, which makes them targets of the group: as `ip route add ADDRESS dev GROUP`
+    ///
+    /// Hosts with a host route precede routers. Without --group, the route leads through the group whose subnet, or that of a test
+    /// address, has the address. A route lasts until the group is removed or the host restarts: ipmp-target@ADDRESS.service
+    /// adds it at each start.
+    Route(Routes),
     /// List targets, with their source and their state on each member that uses them
     ///
     /// FROM is explicit (added), host_route, router or multicast. STATE is active (probed in turn), inactive (not needed,
@@ -60,29 +67,61 @@ struct Targets {
 }
 
 #[derive(Debug, clap::Args)]
+struct Routes {
+    /// Addresses, for example 192.168.178.2, or host names
+    #[arg(required = true, value_name = "ADDRESS")]
+    addresses: Vec<String>,
+    /// Remove the host routes through the group, or through every group
+    #[arg(long)]
+    remove: bool,
+    /// Name of the group
+    #[arg(long, value_name = "GROUP")]
+    group: Option<String>,
+}
+
+#[derive(Debug, clap::Args)]
 struct InGroup {
     /// Name of the group
     #[arg(long, value_name = "GROUP")]
     group: String,
 }
 
+impl Targets {
+    /// Group and addresses.
+    fn read(&self) -> Result<(String, Vec<IpAddr>), Error> {
+        Ok((self.of.group.clone(), host::addresses(&self.addresses)?))
+    }
+}
+
 impl Verb for Target {
     fn request(&self) -> Result<Request, Error> {
-        let (addresses, of): (&[String], &InGroup) = match &self.action {
-            Action::Add(action) | Action::Del(action) | Action::Enable(action) | Action::Disable(action) => {
-                (&action.addresses, &action.of)
+        Ok(match &self.action {
+            Action::Add(targets) => {
+                let (group, addresses) = targets.read()?;
+                Request::AddTarget { group, addresses }
             }
-            Action::List(of) | Action::Discover(of) => (&[], of),
-        };
-        let group = of.group.clone();
-        let addresses = host::addresses(addresses)?;
-        Ok(match self.action {
-            Action::Add(_) => Request::AddTarget { group, addresses },
-            Action::Del(_) => Request::RemoveTarget { group, addresses },
-            Action::Enable(_) => Request::EnableTarget { group, addresses },
-            Action::Disable(_) => Request::DisableTarget { group, addresses },
-            Action::List(_) => Request::ListTargets { group },
-            Action::Discover(_) => Request::DiscoverTargets { group },
+            Action::Del(targets) => {
+                let (group, addresses) = targets.read()?;
+                Request::RemoveTarget { group, addresses }
+            }
+            Action::Enable(targets) => {
+                let (group, addresses) = targets.read()?;
+                Request::EnableTarget { group, addresses }
+            }
+            Action::Disable(targets) => {
+                let (group, addresses) = targets.read()?;
+                Request::DisableTarget { group, addresses }
+            }
+            Action::Route(Routes { addresses, remove, group }) => {
+                let (group, addresses) = (group.clone(), host::addresses(addresses)?);
+                if *remove {
+                    Request::RemoveTargetRoute { group, addresses }
+                } else {
+                    Request::AddTargetRoute { group, addresses }
+                }
+            }
+            Action::List(of) => Request::ListTargets { group: of.group.clone() },
+            Action::Discover(of) => Request::DiscoverTargets { group: of.group.clone() },
         })
     }
 

@@ -101,6 +101,17 @@ fn command_line_becomes_its_request() {
             "ipmpctl target disable 192.168.178.1 --group production0",
             Request::DisableTarget { group: group(), addresses: hosts(&["192.168.178.1"]) },
         ),
+        (
+            "ipmpctl target route 192.168.178.2",
+            Request::AddTargetRoute { group: None, addresses: hosts(&["192.168.178.2"]) },
+        ),
+        (
+            "ipmpctl target route --remove 192.168.178.2 fe80::1 --group production0",
+            Request::RemoveTargetRoute {
+                group: Some(group()),
+                addresses: hosts(&["192.168.178.2", "fe80::1"]),
+            },
+        ),
         ("ipmpctl target list --group production0", Request::ListTargets { group: group() }),
         ("ipmpctl target discover --group production0", Request::DiscoverTargets { group: group() }),
         (

@@ -432,7 +432,7 @@ fn network(text: &str, other: Option<IpAddr>) -> Result<(IpAddr, u8), String> {
 }
 
 /// The first address of the network of an address.
-pub(super) fn first_of(address: IpAddr, prefix: u8) -> IpAddr {
+pub(crate) fn first_of(address: IpAddr, prefix: u8) -> IpAddr {
     match address {
         IpAddr::V4(address) => {
             let mask = u32::MAX.checked_shl(32 - u32::from(prefix)).unwrap_or(0);
@@ -446,7 +446,7 @@ pub(super) fn first_of(address: IpAddr, prefix: u8) -> IpAddr {
 }
 
 /// The MAC of an interface: six bytes, neither zero nor multicast.
-fn mac(text: &str) -> Option<Mac> {
+pub(crate) fn mac(text: &str) -> Option<Mac> {
     let mut mac = [0; 6];
     let mut parts = text.split(':');
     for byte in &mut mac {

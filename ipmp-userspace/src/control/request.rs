@@ -147,6 +147,20 @@ pub enum Request {
         /// The targets: at least one, none twice.
         addresses: Vec<IpAddr>,
     },
+    /// Add host routes to targets through their group, all or none.
+    AddTargetRoute {
+        /// Name of the group; `None`: the one that has the target on its link.
+        group: Option<String>,
+        /// The targets: at least one, none twice.
+        addresses: Vec<IpAddr>,
+    },
+    /// Remove host routes to targets.
+    RemoveTargetRoute {
+        /// Name of the group; `None`: every group.
+        group: Option<String>,
+        /// The targets: at least one, none twice.
+        addresses: Vec<IpAddr>,
+    },
     /// Apply configuration files.
     Apply {
         /// The files, in their order.
@@ -284,6 +298,8 @@ pub mod reason {
     pub const BAD_SETTING: &str = "bad-setting";
     /// An address cannot be a target of the group: it is this host's own, or not on the link of the group.
     pub const BAD_TARGET: &str = "bad-target";
+    /// Several groups have the target on their links, and the request names none.
+    pub const AMBIGUOUS_TARGET: &str = "ambiguous-target";
     /// It is a target of the group already.
     pub const TARGET_EXISTS: &str = "target-exists";
     /// The target is not configured.
@@ -349,6 +365,8 @@ pub(crate) fn samples() -> impl IntoIterator<Item = Request> {
         Request::RemoveTarget { group: group(), addresses: hosts() },
         Request::EnableTarget { group: group(), addresses: hosts() },
         Request::DisableTarget { group: group(), addresses: hosts() },
+        Request::AddTargetRoute { group: None, addresses: hosts() },
+        Request::RemoveTargetRoute { group: Some(group()), addresses: hosts() },
         Request::Apply {
             files: vec![ConfigurationFile { path: "/etc/ipmp/ipmp.toml".into(), text: "[group.g0]".into() }],
             complete: true,

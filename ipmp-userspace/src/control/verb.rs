@@ -88,6 +88,8 @@ verbs! {
     RemoveTarget: Change -> Notes,
     EnableTarget: Change -> Notes,
     DisableTarget: Change -> Notes,
+    AddTargetRoute: Change -> Notes,
+    RemoveTargetRoute: Change -> Notes,
     Apply: Change -> Notes,
     DiscoverTargets: Change -> Notes,
     ListTargets: Read -> Targets,

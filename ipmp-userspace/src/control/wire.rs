@@ -289,6 +289,12 @@ impl Parameters {
             "DisableTarget" => {
                 Request::DisableTarget { group: self.take("group")?, addresses: self.targets()? }
             }
+            "AddTargetRoute" => {
+                Request::AddTargetRoute { group: self.take("group")?, addresses: self.targets()? }
+            }
+            "RemoveTargetRoute" => {
+                Request::RemoveTargetRoute { group: self.take("group")?, addresses: self.targets()? }
+            }
             "Apply" => Request::Apply {
                 files: self.take("files")?,
                 complete: self.take("complete")?,

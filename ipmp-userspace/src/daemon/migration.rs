@@ -2,7 +2,8 @@
 //!
 //! The session that runs `ipmpctl attach` often uses the NIC that is attached. So addresses, then routes are copied first,
 //! each route replaced in one step. Only then the old interface is cleared. An established connection has its local
-//! address, and a route to its peer, at every moment.
+//! address, and a route to its peer, at every moment. It has the MAC of its gateway as well: what the old interface knows of
+//! its neighbours is copied before the routes that need it.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -123,6 +124,12 @@ impl Configuration {
             links.add_address(to.ifindex, to.name, &address.clone().without_detection()).await?;
             copied.addresses.push(address.clone());
         }
+        if from.ifindex != to.ifindex {
+            match links.copy_neighbours(from.ifindex, to.ifindex).await {
+                Ok(fixed) => copied.neighbours = fixed,
+                Err(error) => log::debug!("{error}: {} learns its neighbours again", to.name),
+            }
+        }
         let mut present = RoutesByDestination::new();
         for route in links.routes_beside(&self.routes)? {
             present.entry(route.destination()).or_default().push(route);
@@ -183,6 +190,9 @@ impl Configuration {
 
     /// Clears the old interface, after [`copy`](Self::copy).
     pub async fn clear(&self, links: &Links, from: Place<'_>, copied: &Copied) -> Result<(), Error> {
+        for neighbour in &copied.neighbours {
+            links.delete_neighbour(from.ifindex, *neighbour).await?;
+        }
         let (of_kernel, others): (Vec<_>, Vec<_>) =
             copied.in_both.iter().partition(|route| route.is_of_kernel());
         for route in others {
@@ -253,6 +263,8 @@ pub async fn restore_all(
 pub struct Copied {
     /// Addresses that were added.
     pub addresses: Vec<Address>,
+    /// Static neighbours that were copied.
+    neighbours: Vec<IpAddr>,
     /// Routes that were replaced, as they were before.
     replaced: Vec<Route>,
     /// Routes that were added beside others to the same destination.
@@ -280,6 +292,11 @@ impl Copied {
         for route in self.replaced.iter().rev() {
             if let Err(error) = links.replace_route(route).await {
                 log::warn!("{error}; add it by hand");
+            }
+        }
+        for neighbour in &self.neighbours {
+            if let Err(error) = links.delete_neighbour(to.ifindex, *neighbour).await {
+                log::warn!("{error}; remove it by hand");
             }
         }
         for address in self.addresses.iter().rev() {

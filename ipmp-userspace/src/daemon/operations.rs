@@ -16,6 +16,7 @@ pub mod set;
 mod show;
 pub mod target;
 mod target_check;
+mod target_route;
 mod test_address;
 
 use super::{events::trigger::Trigger, manager::Manager, renames};
@@ -76,6 +77,14 @@ pub async fn execute(
         }
         Request::DisableTarget { group, addresses } => {
             target::change(manager, trigger, &group, &addresses, Change::Disable).await?
+        }
+        Request::AddTargetRoute { group, addresses } => {
+            let (changed, more) = target_route::add(manager, group.as_deref(), &addresses).await?;
+            return Ok(Response::Done { notes: [notes, more].concat(), changed });
+        }
+        Request::RemoveTargetRoute { group, addresses } => {
+            let (changed, more) = target_route::remove(manager, group.as_deref(), &addresses).await?;
+            return Ok(Response::Done { notes: [notes, more].concat(), changed });
         }
         Request::Apply { files, complete, dry_run } => {
             return apply::apply(manager, trigger, &files, complete, dry_run).await;

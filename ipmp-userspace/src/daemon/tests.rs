@@ -3,7 +3,9 @@
 mod probing;
 mod settings;
 
-use std::{collections::BTreeSet, future::Future, mem::MaybeUninit, net::IpAddr, time::Duration};
+use std::{
+    collections::BTreeSet, future::Future, mem::MaybeUninit, net::IpAddr, process::Command, time::Duration,
+};
 
 use socket2::{Domain, Protocol, Socket, Type};
 use tokio::{sync::oneshot, time::timeout};
@@ -188,6 +190,45 @@ fn addresses_and_routes_move_to_group_and_back() {
         assert_eq!(global(&links, "eth0").await, both());
         assert_eq!(routes(&links, "eth0").await, before);
         assert_eq!(routes(&links, "production0").await, BTreeSet::new());
+    });
+}
+
+/// The valid neighbours of an interface, with what `ip` says of their state; IPv6's own ones of multicast groups left out.
+fn neighbours(interface: &str) -> BTreeSet<String> {
+    let output = Command::new("ip").args(["neighbour", "show", "dev", interface]).output().unwrap();
+    String::from_utf8(output.stdout).unwrap().lines().map(|line| line.trim().to_owned()).collect()
+}
+
+#[test]
+fn neighbours_move_to_group_and_back_with_static_ones() {
+    on_a_host(|links| async move {
+        let group = GroupInterface::create(&links, "production0", "production0", "").await.unwrap();
+        let eth0 = links.need("eth0").await;
+        let (nic, place) = (Place::from(&eth0), Place { ifindex: group.ifindex, name: "production0" });
+        for entry in [
+            "192.168.178.7 lladdr 02:b0:00:00:00:07 nud reachable",
+            "192.168.178.8 lladdr 02:b0:00:00:00:08 nud permanent",
+            "fe80::9 lladdr 02:b0:00:00:00:09 nud reachable router",
+            "192.168.178.10 nud failed",
+        ] {
+            let line = format!("neighbour add {entry} dev eth0");
+            assert!(Command::new("ip").args(line.split(' ')).status().unwrap().success(), "{line}");
+        }
+        let configuration = Configuration::of(&links, eth0.ifindex).await.unwrap();
+        let copied = configuration.copy(&links, nic, place).await.unwrap();
+        configuration.clear(&links, nic, &copied).await.unwrap();
+        let expected = [
+            "192.168.178.7 lladdr 02:b0:00:00:00:07 STALE",
+            "192.168.178.8 lladdr 02:b0:00:00:00:08 PERMANENT",
+            "fe80::9 lladdr 02:b0:00:00:00:09 router STALE",
+        ];
+        assert_eq!(neighbours("production0"), expected.map(str::to_owned).into());
+        assert!(!neighbours("eth0").contains(expected[1]), "the static one is in both");
+
+        let back = configuration.copy(&links, place, nic).await.unwrap();
+        configuration.clear(&links, place, &back).await.unwrap();
+        assert!(neighbours("eth0").contains(expected[1]), "{:?}", neighbours("eth0"));
+        assert!(!neighbours("production0").contains(expected[1]));
     });
 }
 
@@ -484,7 +525,7 @@ async fn wait_requested(links: &Links, mac: Mac, interfaces: &[&str]) {
 
 /// The interfaces with this additional unicast MAC.
 fn receivers(mac: Mac) -> Vec<String> {
-    let shown = std::process::Command::new("bridge").args(["fdb", "show"]).output().unwrap();
+    let shown = Command::new("bridge").args(["fdb", "show"]).output().unwrap();
     let shown = String::from_utf8(shown.stdout).unwrap();
     let lines = shown.lines().filter(|line| line.starts_with(&show_mac(mac)));
     lines.filter_map(|line| line.split(' ').nth(2).map(str::to_owned)).collect()

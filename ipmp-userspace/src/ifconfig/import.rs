@@ -131,15 +131,7 @@ fn print(groups: &[Group], defaults: Defaults, comments: &[String], source: &str
     for comment in comments {
         let _ = writeln!(text, "# {comment}");
     }
-    if defaults != Defaults::default() {
-        text.push_str("\n[defaults]\n");
-        if let Some(fdt) = defaults.fdt_ms {
-            let _ = writeln!(text, "fdt = \"{fdt}ms\"");
-        }
-        if let Some(failback) = defaults.failback {
-            let _ = writeln!(text, "failback = {failback}");
-        }
-    }
+    text += &print_defaults(defaults);
     for group in groups {
         let _ = writeln!(text, "\n[group.{}]", key(&group.name));
         if group.groupname != group.name {
@@ -161,6 +153,21 @@ fn print(groups: &[Group], defaults: Defaults, comments: &[String], source: &str
             let keys: Vec<String> = tests.into_iter().chain(standby).collect();
             let value = if keys.is_empty() { "{}".to_owned() } else { format!("{{ {} }}", keys.join(", ")) };
             let _ = writeln!(text, "{} = {value}", key(&member.name));
+        }
+    }
+    text
+}
+
+/// The table `[defaults]`; empty without any.
+pub fn print_defaults(defaults: Defaults) -> String {
+    let mut text = String::new();
+    if defaults != Defaults::default() {
+        text.push_str("\n[defaults]\n");
+        if let Some(fdt) = defaults.fdt_ms {
+            let _ = writeln!(text, "fdt = \"{fdt}ms\"");
+        }
+        if let Some(failback) = defaults.failback {
+            let _ = writeln!(text, "failback = {failback}");
         }
     }
     text

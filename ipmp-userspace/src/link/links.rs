@@ -69,7 +69,7 @@ impl Links {
         }
     }
 
-    async fn list(
+    pub(super) async fn list(
         &self,
         request: RouteNetlinkMessage,
         what: impl FnOnce() -> String,

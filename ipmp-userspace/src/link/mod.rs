@@ -4,6 +4,7 @@
 //! namespace as soon as a process joins only the network namespace.
 
 mod address;
+mod bond;
 mod device;
 mod dump;
 mod error;
@@ -25,6 +26,7 @@ mod test_address;
 mod watch;
 
 pub use address::Address;
+pub use bond::BondOptions;
 pub use device::Device;
 pub use error::Error;
 pub use filter::vlan_filter_of;
@@ -35,7 +37,7 @@ pub use neighbour::Neighbour;
 pub use nexthop::Nexthop;
 pub use route::{Destination, Route};
 pub use route_dump::read_routes_through;
-pub use route_entry::RouteEntry;
+pub use route_entry::{RouteEntry, USUAL_V6_METRIC};
 pub use route_watch::{RouteChange, RouteWatch};
 pub use speed::speed;
 pub use sysctl::Saved;

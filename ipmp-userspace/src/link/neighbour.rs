@@ -79,6 +79,47 @@ impl Links {
         Ok(())
     }
 
+    /// Tells an interface the neighbours that another one on the same link knows, so that the first packet to each leaves at
+    /// once instead of waiting for an answer. The kernel verifies those that it has learnt itself when it uses them. Returns
+    /// the static ones, which an operator has set.
+    ///
+    /// # Errors
+    ///
+    /// The kernel does not list its neighbours. An entry that it refuses is left out: it is learnt again.
+    pub async fn copy_neighbours(&self, from: u32, to: u32) -> Result<Vec<IpAddr>, Error> {
+        let what = || "list neighbours".into();
+        let entries = self.list(RouteNetlinkMessage::GetNeighbour(NeighbourMessage::default()), what).await?;
+        let mut fixed = Vec::new();
+        for entry in entries {
+            let RouteNetlinkMessage::NewNeighbour(entry) = entry else { continue };
+            let Some(neighbour) = Neighbour::parse(&entry).filter(|known| known.ifindex == from) else {
+                continue;
+            };
+            // The kernel calculates those of multicast groups.
+            let Some(mac) = neighbour.mac.filter(|_| entry.header.state != NeighbourState::Noarp) else {
+                continue;
+            };
+            let is_static = entry.header.state == NeighbourState::Permanent;
+            let request = self.handle.neighbours().add(to, neighbour.address).link_layer_address(&mac);
+            // An IPv6 router that lost this flag would lose the routes that it has advertised.
+            let request = request.flags(entry.header.flags & NeighbourFlags::Router);
+            let request = if is_static { request.replace() } else { request.state(NeighbourState::Stale) };
+            match request.execute().await {
+                Ok(()) if is_static => fixed.push(neighbour.address),
+                Ok(()) => {}
+                Err(error) => log::debug!("neighbour {} is not copied: {error}", neighbour.address),
+            }
+        }
+        Ok(fixed)
+    }
+
+    /// Removes a neighbour. That there is none is no error.
+    pub async fn delete_neighbour(&self, ifindex: u32, address: IpAddr) -> Result<(), Error> {
+        let Some(entry) = self.neighbour_entry(ifindex, address).await? else { return Ok(()) };
+        let what = || format!("remove neighbour {address} from interface {ifindex}");
+        self.handle.neighbours().del(entry).execute().await.map_err(|error| Error::kernel(what(), error))
+    }
+
     /// The kernel's entry of a neighbour, if it has one.
     async fn neighbour_entry(
         &self,

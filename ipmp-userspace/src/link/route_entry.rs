@@ -16,7 +16,7 @@ use serde::{Deserialize, Serialize};
 use super::Route;
 
 /// Metric of IPv6 routes that are added without one (`IP6_RT_PRIO_USER` in include/net/ip6_route.h).
-const USUAL_V6: u32 = 1024;
+pub const USUAL_V6_METRIC: u32 = 1024;
 
 /// A route through an interface.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -43,7 +43,7 @@ impl RouteEntry {
     /// The same with no more values than needed.
     #[must_use]
     pub fn shortest(&self) -> Self {
-        let usual = if self.to.0.is_ipv4() { 0 } else { USUAL_V6 };
+        let usual = if self.to.0.is_ipv4() { 0 } else { USUAL_V6_METRIC };
         Self {
             metric: self.metric.filter(|metric| *metric != usual),
             table: self.table.filter(|table| *table != u32::from(RouteHeader::RT_TABLE_MAIN)),

@@ -137,7 +137,7 @@ fn read(host: &Host, name: &str, file: &Path, found: &mut Found, depth: usize) {
 }
 
 /// Whether a name matches a pattern with `*` and `?`.
-fn matches(pattern: &str, name: &str) -> bool {
+pub fn matches(pattern: &str, name: &str) -> bool {
     let (pattern, name): (Vec<char>, Vec<char>) = (pattern.chars().collect(), name.chars().collect());
     let (mut at, mut of, mut star) = (0, 0, None);
     while of < name.len() {

@@ -77,5 +77,55 @@ fn invalid_targets_are_refused() {
     }
     let listed = scene.daemon.ctl("target list --group production0").unwrap();
     assert!(listed.contains("192.168.178.1  explicit  unused"), "{listed}");
+    refuse_routes(&scene);
     assert!(listed.contains("192.168.178.2  explicit  disabled"), "{listed}");
+}
+
+/// Of `target route`, whose group is that of the subnet.
+fn refuse_routes(scene: &Scene<'_>) {
+    scene.ctl("create other0 --address 192.168.178.250/24 --address 172.16.0.1/16");
+    scene.ip("route add 172.16.0.8 via 172.16.0.7 dev other0");
+    for (command, exit, reason, line) in [
+        (
+            "target route 192.168.178.1/24",
+            USAGE,
+            "bad-address",
+            "\"192.168.178.1/24\" is not the address of a target: write one like 192.168.178.1 or 2001:db8::1, without a \
+             prefix length",
+        ),
+        (
+            "target route 172.16.0.9 10.0.0.1",
+            REFUSED,
+            "bad-target",
+            "10.0.0.1 is on the link of no group; groups reach 172.16.0.0/16 and 192.168.178.0/24: name a host there, or \
+             give the group or its members addresses of that subnet first",
+        ),
+        (
+            "target route 172.16.0.9 172.16.0.1",
+            REFUSED,
+            "bad-target",
+            "172.16.0.1 is this host's own address, on other0: name another host",
+        ),
+        (
+            "target route 192.168.178.2",
+            REFUSED,
+            "ambiguous-target",
+            "192.168.178.2 is on the links of other0 and production0: select one of them with --group",
+        ),
+        (
+            "target route 172.16.0.8",
+            REFUSED,
+            "exists",
+            "172.16.0.8/32 via 172.16.0.7 leads another way than directly through other0: remove that route first (ip route \
+             del 172.16.0.8/32 via 172.16.0.7)",
+        ),
+        (
+            "target route --remove 192.168.178.2 --group other1",
+            REFUSED,
+            "no-such-group",
+            "there is no group other1; `ipmpctl show` lists those that exist",
+        ),
+    ] {
+        scene.refused(command, exit, reason, line);
+    }
 }

@@ -29,6 +29,13 @@ impl Host<'_> {
         assert!(wait_until(TIMEOUT, has_all), "not {expected:?} in each row:\n{}", table());
     }
 
+    /// Runs a line of `ipmp-target@ADDRESS.service`.
+    fn run_unit(&self, key: &str, address: &str) {
+        let unit = include_str!("../../../packaging/systemd/ipmp-target@.service");
+        let line = unit.lines().find_map(|line| line.strip_prefix(key)?.strip_prefix("=/usr/bin/ipmpctl "));
+        self.daemon.ctl(&line.unwrap().replace("%i", address)).unwrap();
+    }
+
     fn wait_probed(&self, members: usize) {
         let table = || self.result("ipmpstat -i").1;
         let are_ok =
@@ -73,10 +80,28 @@ fn host_routes_private_subnets_and_mpathd_file_select_targets_and_times() {
     host.wait_targets(2, "routes");
     host.wait_targets(2, "192.168.178.22");
     host.wait_probed(2);
-    let listed = host.daemon.ctl("target list --group production0").unwrap();
-    assert!(listed.contains("192.168.178.22  host_route"), "{listed}");
+    let listed = || host.daemon.ctl("target list --group production0").unwrap();
+    assert!(listed().contains("192.168.178.22  host_route"), "{}", listed());
     lab.host().ip(&format!("route del {HOST_ROUTE}")).unwrap();
     host.wait_targets(2, &ROUTER.to_string());
+    assert!(listed().contains("192.168.178.1   router"), "{}", listed());
+
+    // Its service: enabled, refreshed, disabled, and disabled again.
+    host.run_unit("ExecStart", "192.168.178.1");
+    let table = || lab.host().ip("route show 192.168.178.1").unwrap();
+    assert_eq!(table().trim(), "192.168.178.1 dev production0 proto static scope link");
+    let is_host_route = || listed().contains("192.168.178.1   host_route");
+    assert!(wait_until(TIMEOUT, is_host_route), "{}", listed());
+    host.run_unit("ExecReload", "192.168.178.1");
+    assert_eq!(table().lines().count(), 1);
+    host.run_unit("ExecStart", "192.168.178.22");
+    host.wait_targets(2, "192.168.178.22");
+    for address in ["192.168.178.1", "192.168.178.22", "192.168.178.22"] {
+        host.run_unit("ExecStop", address);
+    }
+    assert_eq!(table(), "");
+    assert!(wait_until(TIMEOUT, || !listed().contains("host_route")), "{}", listed());
+    host.wait_probed(2);
 
     // 1.9.4: the file is read again at a HUP.
     assert!(host.result("ipmpstat -g").1.contains(" 2.00s "));

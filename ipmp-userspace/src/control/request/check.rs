@@ -86,6 +86,10 @@ impl Request {
                 name::check_group(group)?;
                 target::check(addresses)?;
             }
+            Self::AddTargetRoute { group, addresses } | Self::RemoveTargetRoute { group, addresses } => {
+                group.as_deref().map_or(Ok(()), name::check_group)?;
+                target::check(addresses)?;
+            }
             Self::Destroy { group } | Self::DiscoverTargets { group } | Self::ListTargets { group } => {
                 name::check_group(group)?;
             }

@@ -44,6 +44,8 @@ fn requests_are_decoded_as_encoded() {
         Request::RemoveTarget { group: group(), addresses: targets.clone() },
         Request::EnableTarget { group: group(), addresses: targets.clone() },
         Request::DisableTarget { group: group(), addresses: targets.clone() },
+        Request::AddTargetRoute { group: None, addresses: targets.clone() },
+        Request::RemoveTargetRoute { group: Some(group()), addresses: targets.clone() },
         Request::DiscoverTargets { group: group() },
         Request::ListTargets { group: group() },
         Request::Set { name: group(), settings: vec![Setting::Targets(targets)] },

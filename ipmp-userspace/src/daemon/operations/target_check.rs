@@ -76,7 +76,7 @@ pub fn note_not_probed(manager: &Manager, group: &str, addresses: &[IpAddr]) -> 
 }
 
 /// The subnet of an address.
-fn subnet_of((address, prefix): (IpAddr, u8)) -> String {
+pub fn subnet_of((address, prefix): (IpAddr, u8)) -> String {
     let network = match address {
         IpAddr::V4(v4) => {
             let mask = u32::MAX.checked_shl(32 - u32::from(prefix.min(32))).unwrap_or(0);

@@ -1,7 +1,5 @@
 //! Addresses, routes, nexthop objects and rules through attach and detach.
 
-use std::process::Command;
-
 use proptest::{
     prelude::*,
     test_runner::{RngAlgorithm, TestRng, TestRunner},

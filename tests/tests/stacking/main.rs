@@ -5,6 +5,8 @@
 
 lab::lane!(alone, no_clsact = "runs in a virtual machine");
 
+mod import;
+
 use std::net::{IpAddr, Ipv4Addr};
 use std::time::Instant;
 
