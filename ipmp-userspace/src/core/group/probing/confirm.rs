@@ -148,7 +148,10 @@ impl Group {
                 };
                 let mac = chosen.and_then(mac);
                 let (Some(target), Some(of_sender)) = (chosen, self.members.get_mut(sender)) else {
-                    self.end_burst(number, family);
+                    // The control member itself has lost a probe of the target meanwhile.
+                    if !self.change_control_member(now, number, family) {
+                        self.end_burst(number, family);
+                    }
                     continue;
                 };
                 let Some(of_sender) = of_sender.probing_mut().prober_mut(family) else {
@@ -198,13 +201,13 @@ impl Group {
         targets.get(place.checked_rem(targets.len())?).copied()
     }
 
-    /// A burst cannot continue.
+    /// A burst cannot continue: no other member receives replies.
     fn end_burst(&mut self, number: u8, family: Family) {
         if let Some(prober) = self.prober_mut(number, family)
             && let Some(burst) = prober.burst.take()
         {
             prober.discard_burst(&burst);
-            prober.was_void = true;
+            prober.history.dispute(burst.first());
         }
     }
 
