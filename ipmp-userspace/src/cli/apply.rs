@@ -9,6 +9,7 @@ use std::{
 use super::{
     error::{Error, Exit},
     output::{self, Content, Format},
+    pending::{self, Change},
     verb::{self, Command, Invocation, Outcome},
 };
 use crate::{
@@ -28,13 +29,18 @@ use crate::{
 #[command(after_help = "Examples:
   ipmpctl apply --dry-run    what would change
   ipmpctl apply              the files in /etc/ipmp
-  ipmpctl apply draft.toml   one file")]
+  ipmpctl apply draft.toml   one file
+  ipmpctl apply --confirm 120")]
 pub struct Apply {
     #[command(flatten)]
     files: Files,
     /// Print what would change, and change nothing
     #[arg(long)]
     dry_run: bool,
+    /// Undo it after this time, 1 to 86400 seconds, unless `ipmpctl confirm` is entered before, from a new connection; the files in
+    /// the directory, too
+    #[arg(long, value_name = "SECONDS", conflicts_with = "dry_run", value_parser = clap::value_parser!(u32).range(1..=86400))]
+    confirm: Option<u32>,
 }
 
 /// Which files.
@@ -50,7 +56,7 @@ pub(super) struct Files {
 
 impl Command for Apply {
     fn execute(&self, invocation: &Invocation<'_>, _out: &mut dyn Write) -> Result<Outcome, Error> {
-        let applied = self.files.apply(invocation, self.dry_run)?;
+        let applied = self.files.apply(invocation, self.dry_run, self.confirm)?;
         Ok(applied.outcome(invocation.format, Exit::Done))
     }
 }
@@ -83,7 +89,12 @@ impl Applied {
 
 impl Files {
     /// Reads the files and sends them to the daemon.
-    pub(super) fn apply(&self, invocation: &Invocation<'_>, dry_run: bool) -> Result<Applied, Error> {
+    pub(super) fn apply(
+        &self,
+        invocation: &Invocation<'_>,
+        dry_run: bool,
+        confirm: Option<u32>,
+    ) -> Result<Applied, Error> {
         let directory = self.config_dir.clone().unwrap_or_else(|| config::directory(invocation.netns));
         let paths =
             if self.files.is_empty() { files::of_directory(&directory) } else { Ok(self.files.clone()) };
@@ -101,10 +112,27 @@ impl Files {
             .into_iter()
             .map(|(path, text)| ConfigurationFile { path: path.display().to_string(), text });
         let request = Request::Apply { files: files.collect(), complete: self.files.is_empty(), dry_run };
-        match verb::connect(invocation.socket, invocation.netns, !dry_run)?.call(&request)? {
+        let response = match confirm {
+            Some(seconds) => {
+                let applies_files = self.files.is_empty();
+                let change =
+                    Change { text: self.text(), seconds, directory, applies_files, ..Change::default() };
+                pending::execute(invocation, change, |client| Ok(client.call(&request)?))?
+            }
+            None => verb::connect(invocation.socket, invocation.netns, !dry_run)?.call(&request)?,
+        };
+        match response {
             Response::Done { notes, changed } => Ok(Applied::Done { notes, changed }),
             _ => Ok(Applied::Done { notes: Vec::new(), changed: false }),
         }
+    }
+}
+
+impl Files {
+    /// The command in words.
+    fn text(&self) -> String {
+        let files = self.files.iter().map(|path| format!(" {}", path.display()));
+        std::iter::once("apply".to_owned()).chain(files).collect()
     }
 }
 

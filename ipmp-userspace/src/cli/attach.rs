@@ -49,7 +49,8 @@ impl Verb for Attach {
         })
     }
 
-    fn confirm(&self) -> Option<u32> {
-        self.confirm
+    fn confirm(&self) -> Option<(String, u32)> {
+        let text = || format!("attach {} --group {}", self.interfaces.join(" "), self.group);
+        Some((text(), self.confirm?))
     }
 }

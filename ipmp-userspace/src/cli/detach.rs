@@ -7,12 +7,15 @@ use crate::control::{LastMember, Request};
 ///
 /// Detaching the last member requires one of --restore, --keep-group, --force and --move-back; for other members the first three have no effect.
 #[derive(Debug, clap::Args)]
-#[command(after_help = "Examples:\n  ipmpctl detach eth1\n  ipmpctl detach eth0 --restore")]
+#[command(after_help = "Examples:\n  ipmpctl detach eth1\n  ipmpctl detach eth0 --restore --confirm 120")]
 pub struct Detach {
     /// Name of the member
     interface: String,
     #[command(flatten)]
     last: OfLast,
+    /// Undo it after this time, 1 to 86400 seconds, unless `ipmpctl confirm` is entered before, from a new connection
+    #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u32).range(1..=86400))]
+    confirm: Option<u32>,
 }
 
 #[derive(Debug, clap::Args)]
@@ -42,5 +45,17 @@ impl Verb for Detach {
             _ => None,
         };
         Ok(Request::Detach { interface: self.interface.clone(), last })
+    }
+
+    fn confirm(&self) -> Option<(String, u32)> {
+        let OfLast { restore, keep_group, force, move_back } = self.last;
+        let options = [
+            (restore, " --restore"),
+            (keep_group, " --keep-group"),
+            (force, " --force"),
+            (move_back, " --move-back"),
+        ];
+        let option = options.iter().find(|(given, _)| *given).map_or("", |(_, option)| option);
+        Some((format!("detach {}{option}", self.interface), self.confirm?))
     }
 }

@@ -12,6 +12,7 @@ mod link_up_check;
 mod offline;
 mod refusals;
 mod remaining;
+mod restore;
 pub mod set;
 mod show;
 pub mod target;
@@ -32,6 +33,7 @@ pub async fn execute(
     request: Request,
 ) -> Result<Response, Refused> {
     use target::Change;
+    refusals::refuse_if_pending(manager, trigger, &request)?;
     // The name in the request is the present one.
     renames::follow(manager, trigger);
     let (request, mut notes) = remaining::remaining(manager, request).await?;
@@ -88,6 +90,10 @@ pub async fn execute(
         }
         Request::Apply { files, complete, dry_run } => {
             return apply::apply(manager, trigger, &files, complete, dry_run).await;
+        }
+        Request::RecordState {} => return restore::record(manager).await.map(Response::Recorded),
+        Request::RestoreState { state, why } => {
+            return restore::restore(manager, trigger, &state, &why).await;
         }
         Request::DiscoverTargets { group } => target::discover(manager, trigger, &group).await?,
         Request::ListTargets { group } => return target::list(manager, &group).map(Response::Targets),
