@@ -9,6 +9,8 @@ pub mod control;
 pub mod core;
 pub mod daemon;
 pub mod datapath;
+pub mod firewall;
+pub mod handover;
 pub mod ifconfig;
 pub mod import;
 pub mod link;

@@ -2,6 +2,7 @@
 
 mod btf;
 mod call;
+mod firewall;
 mod frame;
 mod hostname;
 mod ifconfig;
@@ -30,5 +31,6 @@ pub const TARGETS: [Target; 13] = [
     Target { name: "netlink", longest: 4096, run: netlink::run },
     Target { name: "proc", longest: 2048, run: proc::run },
     Target { name: "owners", longest: 2048, run: owners::run },
+    Target { name: "firewall", longest: 8192, run: firewall::run },
     Target { name: "btf", longest: 4096, run: btf::run },
 ];

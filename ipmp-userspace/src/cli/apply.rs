@@ -32,6 +32,9 @@ use crate::{
 pub struct Apply {
     #[command(flatten)]
     files: Files,
+    /// Attach interfaces although firewall rules name them
+    #[arg(long)]
+    accept_firewall: bool,
     /// Print what would change, and change nothing
     #[arg(long)]
     dry_run: bool,
@@ -50,7 +53,7 @@ pub(super) struct Files {
 
 impl Command for Apply {
     fn execute(&self, invocation: &Invocation<'_>, _out: &mut dyn Write) -> Result<Outcome, Error> {
-        let applied = self.files.apply(invocation, self.dry_run)?;
+        let applied = self.files.apply(invocation, self.dry_run, self.accept_firewall)?;
         Ok(applied.outcome(invocation.format, Exit::Done))
     }
 }
@@ -83,7 +86,12 @@ impl Applied {
 
 impl Files {
     /// Reads the files and sends them to the daemon.
-    pub(super) fn apply(&self, invocation: &Invocation<'_>, dry_run: bool) -> Result<Applied, Error> {
+    pub(super) fn apply(
+        &self,
+        invocation: &Invocation<'_>,
+        dry_run: bool,
+        accept_firewall: bool,
+    ) -> Result<Applied, Error> {
         let directory = self.config_dir.clone().unwrap_or_else(|| config::directory(invocation.netns));
         let paths =
             if self.files.is_empty() { files::of_directory(&directory) } else { Ok(self.files.clone()) };
@@ -100,7 +108,12 @@ impl Files {
         let files = texts
             .into_iter()
             .map(|(path, text)| ConfigurationFile { path: path.display().to_string(), text });
-        let request = Request::Apply { files: files.collect(), complete: self.files.is_empty(), dry_run };
+        let request = Request::Apply {
+            files: files.collect(),
+            complete: self.files.is_empty(),
+            dry_run,
+            accept_firewall,
+        };
         match verb::connect(invocation.socket, invocation.netns, !dry_run)?.call(&request)? {
             Response::Done { notes, changed } => Ok(Applied::Done { notes, changed }),
             _ => Ok(Applied::Done { notes: Vec::new(), changed: false }),

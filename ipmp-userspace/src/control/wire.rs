@@ -253,6 +253,7 @@ impl Parameters {
                     .map(|text| text.parse().map_err(bad_address))
                     .collect::<Result<_, _>>()?,
                 dry_run: self.take::<Option<bool>>("dry_run")?.unwrap_or_default(),
+                accept_firewall: self.take::<Option<bool>>("accept_firewall")?.unwrap_or_default(),
             },
             "Detach" => Request::Detach { interface: self.take("interface")?, last: self.take("last")? },
             "AddAddress" => Request::AddAddress {
@@ -299,6 +300,7 @@ impl Parameters {
                 files: self.take("files")?,
                 complete: self.take("complete")?,
                 dry_run: self.take::<Option<bool>>("dry_run")?.unwrap_or_default(),
+                accept_firewall: self.take::<Option<bool>>("accept_firewall")?.unwrap_or_default(),
             },
             "DiscoverTargets" => Request::DiscoverTargets { group: self.take("group")? },
             "ListTargets" => Request::ListTargets { group: self.take("group")? },
