@@ -12,6 +12,7 @@ pub mod detach;
 pub mod diff;
 pub mod error;
 pub mod explain;
+pub mod handover;
 pub mod health;
 pub mod host;
 pub mod if_mpadm;
@@ -138,6 +139,7 @@ verbs! {
     create::Create,
     attach::Attach,
     detach::Detach,
+    handover::Handover,
     confirm::Confirm,
     undo::Undo,
     address::Address,

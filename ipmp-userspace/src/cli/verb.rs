@@ -86,8 +86,13 @@ pub(super) trait Verb {
         format: Format,
         _out: &mut dyn Write,
     ) -> Result<String, Error> {
-        let response = client.call(&request)?;
+        let response = self.send(&mut client, &request)?;
         Ok(self.print(response, format))
+    }
+
+    /// Sends the request, and changes of the host with it.
+    fn send(&self, client: &mut Client, request: &Request) -> Result<Response, Error> {
+        Ok(client.call(request)?)
     }
 
     /// What is printed of the reply: the notes, unless the verb has a reply of its own.
