@@ -98,6 +98,17 @@ fn remedy(kind: Kind, nic: &str) -> Option<Remedy> {
     Some(Remedy { path: path.into(), text, unit })
 }
 
+/// Whether a file of ours makes a program leave a NIC.
+pub fn is_handed_over(host: &Host, nic: &str) -> bool {
+    let files = [Kind::Networkd, Kind::NetworkManager].into_iter().filter_map(|kind| remedy(kind, nic));
+    files.into_iter().any(|remedy| is_ours(host, &remedy.path))
+}
+
+/// Whether a file is one of ours.
+fn is_ours(host: &Host, path: &Path) -> bool {
+    fs::read_to_string(host.path(path)).is_ok_and(|text| text.starts_with(MARK))
+}
+
 /// A NIC that is handed over.
 #[derive(Debug)]
 struct Step {
@@ -177,7 +188,7 @@ impl<'a> Handover<'a> {
         for name in nics {
             for kind in [Kind::Networkd, Kind::NetworkManager] {
                 let Some(Remedy { path, unit, .. }) = remedy(kind, name) else { continue };
-                if self.written(&path) {
+                if is_ours(self.host, &path) {
                     let failed = |source| Error::Write { path: path.clone(), source };
                     fs::remove_file(self.host.path(&path)).map_err(failed)?;
                     notes.push(format!("{name}: removed {}", path.display()));
@@ -214,7 +225,7 @@ impl<'a> Handover<'a> {
                 return Err(Error::Lease { name, address: address.to_string(), program: owner.program });
             }
             let exists = self.host.path(&remedy.path).exists();
-            if exists && !self.written(&remedy.path) {
+            if exists && !is_ours(self.host, &remedy.path) {
                 return Err(Error::Exists { name, path: remedy.path });
             }
             let (ifindex, mac) = (device.ifindex, device.mac);
@@ -249,11 +260,6 @@ impl<'a> Handover<'a> {
             _ => Ok(()),
         };
         systemctl("start", unit).and(removed)
-    }
-
-    /// Whether a file is one of ours.
-    fn written(&self, path: &Path) -> bool {
-        fs::read_to_string(self.host.path(path)).is_ok_and(|text| text.starts_with(MARK))
     }
 
     fn write(&self, remedy: &Remedy) -> Result<(), Error> {

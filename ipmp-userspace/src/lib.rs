@@ -16,5 +16,6 @@ pub mod import;
 pub mod link;
 pub mod owners;
 pub mod probe;
+pub mod resolved;
 pub mod stat;
 pub mod types;

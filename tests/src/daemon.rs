@@ -164,6 +164,7 @@ impl<'lab> Daemon<'lab> {
         let open = || File::options().create(true).append(true).open(&self.log.path);
         let mut command = Command::new(binary(&self.plan.program)?);
         command.arg("--netns").arg(self.plan.namespace.name()).arg("--socket").arg(self.socket());
+        command.env("IPMP_STATE_DIR", self.plan.lab.directory().join("state"));
         command.args(&self.plan.arguments).envs(self.plan.environment.iter().cloned());
         command.stdin(Stdio::null()).stdout(open()?);
         if self.plan.log_is_read {
@@ -241,6 +242,7 @@ impl<'lab> Daemon<'lab> {
     /// A command with this daemon's environment.
     fn command(&self, program: &str) -> Result<Command> {
         let mut command = Command::new(binary(program)?);
+        command.env("IPMP_STATE_DIR", self.plan.lab.directory().join("state"));
         command.envs(self.plan.environment.iter().cloned()).stdin(Stdio::null());
         Ok(command)
     }

@@ -35,6 +35,7 @@ impl<'lab> Scene<'lab> {
     fn ctl(&self, line: &str) -> (i32, String) {
         let mut command = Command::new(daemon::binary("ipmpctl").unwrap());
         command.arg("--socket").arg(self.daemon.socket()).args(line.split_whitespace()).stdin(Stdio::null());
+        command.env("IPMP_STATE_DIR", self.lab.directory().join("state"));
         command.arg("--config-dir").arg(self.file.parent().unwrap());
         let output = command.output().unwrap();
         let text = String::from_utf8([output.stdout, output.stderr].concat()).unwrap();

@@ -17,7 +17,7 @@ use caps::{CapSet, Capability, CapsHashSet};
 use clap::Parser;
 use ipmp::{
     config,
-    control::{self, socket::Listening},
+    control::{self, pending::Store, socket::Listening},
     daemon::{self, Arguments, EventLoop},
     ifconfig,
 };
@@ -120,7 +120,8 @@ async fn serve(arguments: &Arguments, socket: Socket) -> Result<()> {
     .await?;
     let directory = arguments.config_dir.clone();
     let directory = directory.unwrap_or_else(|| config::directory(arguments.netns.as_deref()));
-    event_loop.configure(directory).await;
+    let path = control::socket::path(arguments.socket.as_deref(), arguments.netns.as_deref())?;
+    event_loop.configure(directory, Store::of(&path)).await;
     let clients = control::server::start(socket.listener()?, requests, event_loop.feeds())?;
     drop_capabilities()?;
     match &arguments.hostname_dir {

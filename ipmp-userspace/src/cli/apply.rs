@@ -9,6 +9,7 @@ use std::{
 use super::{
     error::{Error, Exit},
     output::{self, Content, Format},
+    pending::{self, Change},
     verb::{self, Command, Invocation, Outcome},
 };
 use crate::{
@@ -28,16 +29,21 @@ use crate::{
 #[command(after_help = "Examples:
   ipmpctl apply --dry-run    what would change
   ipmpctl apply              the files in /etc/ipmp
-  ipmpctl apply draft.toml   one file")]
+  ipmpctl apply draft.toml   one file
+  ipmpctl apply --confirm 120")]
 pub struct Apply {
     #[command(flatten)]
     files: Files,
-    /// Attach interfaces although firewall rules name them
+    /// Attach interfaces although firewall rules name them; --confirm does, too
     #[arg(long)]
     accept_firewall: bool,
     /// Print what would change, and change nothing
     #[arg(long)]
     dry_run: bool,
+    /// Undo it after this time, 1 to 86400 seconds, unless `ipmpctl confirm` is entered before, from a new connection; the files in
+    /// the directory, too
+    #[arg(long, value_name = "SECONDS", conflicts_with = "dry_run", value_parser = clap::value_parser!(u32).range(1..=86400))]
+    confirm: Option<u32>,
 }
 
 /// Which files.
@@ -53,7 +59,8 @@ pub(super) struct Files {
 
 impl Command for Apply {
     fn execute(&self, invocation: &Invocation<'_>, _out: &mut dyn Write) -> Result<Outcome, Error> {
-        let applied = self.files.apply(invocation, self.dry_run, self.accept_firewall)?;
+        let accept_firewall = self.accept_firewall || self.confirm.is_some();
+        let applied = self.files.apply(invocation, self.dry_run, accept_firewall, self.confirm)?;
         Ok(applied.outcome(invocation.format, Exit::Done))
     }
 }
@@ -91,6 +98,7 @@ impl Files {
         invocation: &Invocation<'_>,
         dry_run: bool,
         accept_firewall: bool,
+        confirm: Option<u32>,
     ) -> Result<Applied, Error> {
         let directory = self.config_dir.clone().unwrap_or_else(|| config::directory(invocation.netns));
         let paths =
@@ -114,10 +122,27 @@ impl Files {
             dry_run,
             accept_firewall,
         };
-        match verb::connect(invocation.socket, invocation.netns, !dry_run)?.call(&request)? {
+        let response = match confirm {
+            Some(seconds) => {
+                let applies_files = self.files.is_empty();
+                let change =
+                    Change { text: self.text(), seconds, directory, applies_files, ..Change::default() };
+                pending::execute(invocation, change, |client| Ok(client.call(&request)?))?
+            }
+            None => verb::connect(invocation.socket, invocation.netns, !dry_run)?.call(&request)?,
+        };
+        match response {
             Response::Done { notes, changed } => Ok(Applied::Done { notes, changed }),
             _ => Ok(Applied::Done { notes: Vec::new(), changed: false }),
         }
+    }
+}
+
+impl Files {
+    /// The command in words.
+    fn text(&self) -> String {
+        let files = self.files.iter().map(|path| format!(" {}", path.display()));
+        std::iter::once("apply".to_owned()).chain(files).collect()
     }
 }
 

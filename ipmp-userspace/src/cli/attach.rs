@@ -1,9 +1,14 @@
 //! `ipmpctl attach`
 
-use super::{error::Error, handover, host, verb::Verb};
+use super::{
+    dns::{self, Before},
+    error::Error,
+    handover, host,
+    verb::Verb,
+};
 use crate::{
-    control::{Client, Request, Response},
-    handover::Handover,
+    control::{Client, Request, Response, pending::HostStep},
+    handover::{Handover, is_handed_over},
     owners::{Host, Nic},
 };
 
@@ -19,8 +24,7 @@ const OWNER: &str = "refused until this is done: ";
 #[command(after_help = "Examples:
   ipmpctl attach eth0 eth1 --group production0 --dry-run
   ipmpctl attach eth0 eth1 --group production0
-  ipmpctl attach eth0 eth1 --group production0 --handover
-  ipmpctl attach eth0 eth1 --group production0 --confirm 120
+  ipmpctl attach eth0 eth1 --group production0 --handover --confirm 120
   ipmpctl attach eth2 --group production0 --standby --test-address 192.168.178.203/24")]
 pub struct Attach {
     /// Interfaces to attach
@@ -84,10 +88,6 @@ impl Verb for Attach {
             let why = "--handover and --test-address dhcp exclude each other: the program that renews the lease stays";
             return Err(Error::Usage(why.into()));
         }
-        if *handover && confirm.is_some() {
-            let why = "--handover and --confirm exclude each other: run ipmpctl handover first, then attach with --confirm";
-            return Err(Error::Usage(why.into()));
-        }
         let test_addresses =
             test_addresses.iter().map(|text| host::test_address(text)).collect::<Result<Vec<_>, _>>()?;
         Ok(Request::Attach {
@@ -100,11 +100,41 @@ impl Verb for Attach {
         })
     }
 
-    fn confirm(&self) -> Option<u32> {
-        self.confirm
+    fn confirm(&self) -> Option<(String, u32)> {
+        let text = || format!("attach {} --group {}", self.interfaces.join(" "), self.group);
+        Some((text(), self.confirm?))
+    }
+
+    fn undo_steps(&self) -> Result<Vec<HostStep>, Error> {
+        let mut steps = Vec::new();
+        if self.handover {
+            let program = std::env::current_exe().map_err(|error| Error::Confirm(error.to_string()))?;
+            let mut command = vec![program.display().to_string(), "handover".into(), "--undo".into()];
+            let host = handover::host()?;
+            // Those that were handed over before stay so.
+            let new = self.interfaces.iter().filter(|name| !is_handed_over(&host, name));
+            command.extend(new.cloned());
+            if command.len() > 3 {
+                steps.push(HostStep { first: false, command });
+            }
+        }
+        steps.extend(dns::undo_steps(&self.interfaces));
+        Ok(steps)
     }
 
     fn send(&self, client: &mut Client, request: &Request) -> Result<Response, Error> {
+        // Before a program leaves the interfaces.
+        let dns = (!self.dry_run).then(|| Before::of(&self.interfaces, client));
+        let response = self.hand_over_and_attach(client, request)?;
+        Ok(match dns {
+            Some(dns) => dns.move_to(&self.group, response),
+            None => response,
+        })
+    }
+}
+
+impl Attach {
+    fn hand_over_and_attach(&self, client: &mut Client, request: &Request) -> Result<Response, Error> {
         let clients = self.dhcp_clients(client)?;
         if let Some(client) = clients.first().filter(|_| !self.dry_run) {
             return Err(Error::InUse(client.clone()));

@@ -10,6 +10,7 @@ pub mod create;
 pub mod destroy;
 pub mod detach;
 pub mod diff;
+mod dns;
 pub mod error;
 pub mod explain;
 pub mod handover;

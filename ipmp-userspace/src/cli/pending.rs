@@ -6,243 +6,159 @@
 use std::{
     env,
     ffi::OsStr,
-    fs, io,
-    io::Write,
-    os::unix::{
-        fs::{DirBuilderExt, OpenOptionsExt},
-        process::CommandExt,
-    },
+    io,
+    os::unix::process::CommandExt,
     path::{Path, PathBuf},
     process::{Command, Stdio},
     thread,
     time::Duration,
 };
 
-use nix::{
-    fcntl::{Flock, FlockArg},
-    time::{ClockId, clock_gettime},
-};
-
 use super::{
     connection::{Invocation, connect_or_start},
     error::Error,
+    start,
 };
-use crate::control::{Client, LastMember, Request, Response, client};
+use crate::{
+    config::{files, save},
+    control::{
+        Client, Request, Response,
+        pending::{HostStep, Pending, RecordedFile, Session, Store, VARIABLE},
+    },
+    types::Origin,
+};
 
-/// Names the directory of the records.
-pub(super) const VARIABLE: &str = "IPMP_STATE_DIR";
-const DIRECTORY: &str = "/var/lib/ipmp";
-const VERSION: u32 = 1;
 /// How often the waiting process checks the record.
 const POLL: Duration = Duration::from_millis(200);
-/// How often and how long an undo at the deadline is tried.
+/// How often an undo at the deadline is tried, at first and later.
 const RETRY_INTERVAL: Duration = Duration::from_secs(1);
+const LATE_RETRY_INTERVAL: Duration = Duration::from_secs(10);
+/// How often it is tried until groups are removed without the daemon, if there were none before the change.
 const ATTEMPTS: usize = 60;
 
-/// A change that waits for its confirmation.
-#[derive(Debug, serde::Serialize, serde::Deserialize)]
-pub(super) struct Pending {
-    version: u32,
-    /// Another one for each change.
-    id: String,
-    /// The change, in words.
-    change: String,
-    /// When it is undone: milliseconds of `CLOCK_BOOTTIME`, and the boot in which that counts.
-    deadline: u64,
-    boot: String,
-    session: Session,
-    group: String,
-    /// The change has created the group.
-    is_new: bool,
-    /// What was attached, in this order.
-    interfaces: Vec<String>,
+/// A change that is undone unless it is confirmed.
+#[derive(Debug, Default)]
+pub(super) struct Change {
+    /// The command, for messages.
+    pub text: String,
+    /// After how many seconds it is undone.
+    pub seconds: u32,
+    /// Directory of the configuration, whose files are restored.
+    pub directory: PathBuf,
+    /// The files of the directory are applied: before the change they were as they were applied last.
+    pub applies_files: bool,
+    /// Further files that are restored.
+    pub files: Vec<PathBuf>,
+    /// What undoes changes of the host besides.
+    pub steps: Vec<HostStep>,
 }
 
-impl Pending {
-    /// Time until the deadline.
-    fn left(&self) -> Duration {
-        Duration::from_millis(self.deadline.saturating_sub(uptime()))
-    }
+fn failed(store: &Store, error: &io::Error) -> Error {
+    let remedy = match error.kind() {
+        io::ErrorKind::PermissionDenied => "; only root can confirm a change or have it undone",
+        _ => "",
+    };
+    Error::Confirm(format!("cannot use {}: {error}{remedy}", store.path().display()))
 }
 
-/// What distinguishes one login from another.
-#[derive(Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
-struct Session {
-    ssh: Option<String>,
-    /// Of the audit system, which `sudo` keeps.
-    login: Option<String>,
-    /// The scope of systemd-logind, which `sudo` keeps.
-    scope: Option<String>,
-    terminal: i32,
+/// Refuses a change while another one waits.
+pub(super) fn refuse_if_pending(socket: &Path) -> Result<(), Error> {
+    Store::of(socket).read().map_or(Ok(()), |pending| Err(Error::Confirm(pending.refusal())))
 }
 
-impl Session {
-    fn present() -> Self {
-        let read = |path: &str| fs::read_to_string(path).unwrap_or_default();
-        let login = read("/proc/self/sessionid").trim().to_owned();
-        let cgroup = read("/proc/self/cgroup");
-        let is_scope = |part: &&str| part.starts_with("session-");
-        Self {
-            ssh: env::var("SSH_CONNECTION").ok(),
-            login: Some(login).filter(|login| !login.is_empty() && *login != u32::MAX.to_string()),
-            scope: cgroup.split(['/', '\n']).find(is_scope).map(Into::into),
-            terminal: nix::unistd::getsid(None).map_or(0, nix::unistd::Pid::as_raw),
-        }
-    }
-
-    fn is_same(&self, other: &Self) -> bool {
-        let same = |one: &Option<String>, other: &Option<String>| one.is_some() && one == other;
-        same(&self.ssh, &other.ssh)
-            || same(&self.login, &other.login)
-            || same(&self.scope, &other.scope)
-            || self.terminal == other.terminal
-    }
-}
-
-/// The record of the change that waits, of one daemon.
-pub(super) struct Store {
-    directory: PathBuf,
-    path: PathBuf,
-}
-
-impl Store {
-    /// The record of the daemon with this socket.
-    pub(super) fn of(socket: &Path) -> Self {
-        let directory = env::var_os(VARIABLE).map_or_else(|| DIRECTORY.into(), PathBuf::from);
-        let socket = std::path::absolute(socket).unwrap_or_else(|_| socket.to_owned());
-        let name = format!("pending{}", socket.display().to_string().replace('/', "-"));
-        Self { path: directory.join(name), directory }
-    }
-
-    fn failed(&self, error: &io::Error) -> Error {
-        let remedy = match error.kind() {
-            io::ErrorKind::PermissionDenied => "; only root can confirm a change or have it undone",
-            _ => "",
-        };
-        Error::Confirm(format!("cannot use {}: {error}{remedy}", self.path.display()))
-    }
-
-    /// One command at a time changes, confirms or undoes.
-    fn lock(&self) -> Result<Flock<fs::File>, Error> {
-        let create = || {
-            fs::DirBuilder::new().recursive(true).mode(0o755).create(&self.directory)?;
-            let mut options = fs::OpenOptions::new();
-            options.read(true).write(true).create(true).truncate(false).mode(0o600);
-            options.custom_flags(libc::O_NOFOLLOW).open(self.path.with_extension("lock"))
-        };
-        let file = create().map_err(|error| self.failed(&error))?;
-        Flock::lock(file, FlockArg::LockExclusive).map_err(|(_, error)| self.failed(&error.into()))
-    }
-
-    /// The change that waits in this boot. A reboot has undone those before it: nothing is saved meanwhile.
-    fn read(&self) -> Option<Pending> {
-        let pending: Pending = serde_json::from_str(&fs::read_to_string(&self.path).ok()?).ok()?;
-        (pending.boot == boot() && pending.version == VERSION).then_some(pending)
-    }
-
-    fn write(&self, pending: &Pending) -> io::Result<()> {
-        let new = self.path.with_extension("new");
-        match fs::remove_file(&new) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-            _ => {}
-        }
-        // The directory may belong to the daemon's user: no link of it is followed.
-        let mut file = fs::OpenOptions::new().write(true).create_new(true).mode(0o644).open(&new)?;
-        file.write_all(&serde_json::to_vec(pending)?)?;
-        file.sync_all()?;
-        fs::rename(new, &self.path)?;
-        fs::File::open(&self.directory)?.sync_all()
-    }
-
-    fn remove(&self) -> Result<(), Error> {
-        let remove = || {
-            fs::remove_file(&self.path)?;
-            fs::File::open(&self.directory)?.sync_all()
-        };
-        remove().map_err(|error| self.failed(&error))
-    }
-
-    /// Refuses a change while another one waits.
-    pub(super) fn refuse_if_pending(&self) -> Result<(), Error> {
-        let Some(pending) = self.read() else { return Ok(()) };
-        let change = &pending.change;
-        let state = match pending.left().as_secs() {
-            0 => "was not confirmed in time".to_owned(),
-            seconds => format!("is undone in {seconds} s"),
-        };
-        Err(Error::Confirm(format!(
-            "nothing is changed now: {change} {state}; ipmpctl confirm keeps it, ipmpctl undo undoes it"
-        )))
-    }
-}
-
-fn boot() -> String {
-    fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default().trim().to_owned()
-}
-
-/// Milliseconds since the boot.
-fn uptime() -> u64 {
-    let time = clock_gettime(ClockId::CLOCK_BOOTTIME).map_or(Duration::ZERO, Duration::from);
-    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
-}
-
-/// Makes a change that is undone after `seconds` unless it is confirmed.
+/// Makes a change by `make`, which is undone after a time unless it is confirmed. If it fails, it is undone at once.
 pub(super) fn execute(
     invocation: &Invocation<'_>,
-    request: &Request,
-    seconds: u32,
+    change: Change,
+    make: impl FnOnce(&mut Client) -> Result<Response, Error>,
 ) -> Result<Response, Error> {
-    let Request::Attach { group, interfaces, .. } = request else {
-        return Err(Error::Usage("only attach has --confirm".into()));
-    };
     let store = Store::of(invocation.socket);
-    let _lock = store.lock()?;
-    store.refuse_if_pending()?;
+    let _lock = store.lock().map_err(|error| failed(&store, &error))?;
+    refuse_if_pending(invocation.socket)?;
     let mut client = connect_or_start(invocation.socket, invocation.netns, true)?;
-    let groups = client.groups()?;
-    let known = groups.iter().find(|known| known.is_named(group));
-    let is_member = |name: &String| known.is_some_and(|known| known.members.iter().any(|m| m.name == *name));
-    let deadline = || uptime() + u64::from(seconds) * 1000;
-    let mut pending = Pending {
-        version: VERSION,
-        id: format!("{}-{}", std::process::id(), uptime()),
-        change: format!("attach {} --group {group}", interfaces.join(" ")),
-        deadline: deadline(),
-        boot: boot(),
-        session: Session::present(),
-        group: known.map_or(group, |known| &known.name).clone(),
-        is_new: known.is_none(),
-        interfaces: interfaces.iter().filter(|name| !is_member(name)).cloned().collect(),
-    };
-    store.write(&pending).map_err(|error| store.failed(&error))?;
+    let mut pending = Pending::new(change.text.clone(), change.seconds);
+    pending.state = Some(client.record_state()?);
+    pending.had_groups = !client.groups()?.is_empty();
+    pending.files = recorded_files(&store, &mut client, &change)?;
+    pending.steps = change.steps;
+    store.write(&pending).map_err(|error| failed(&store, &error))?;
     if let Err(error) = arm(invocation, &pending.id) {
-        store.remove()?;
+        store.remove().map_err(|error| failed(&store, &error))?;
         return Err(Error::Confirm(format!("cannot start the process that would undo it: {error}")));
     }
-    match client.call(request) {
+    match make(&mut client) {
         Ok(Response::Done { mut notes, changed: true }) => {
             // A change that took long has its time, too.
-            pending.deadline = deadline();
-            store.write(&pending).map_err(|error| store.failed(&error))?;
+            pending.begin();
+            pending.process = None;
+            store.write(&pending).map_err(|error| failed(&store, &error))?;
             notes.push(format!(
-                "undone in {seconds} s unless confirmed: open a new connection to this host, and enter there: ipmpctl confirm"
+                "undone in {} s unless confirmed: open a new connection to this host, and enter there: ipmpctl confirm",
+                pending.seconds
             ));
             Ok(Response::Done { notes, changed: true })
         }
-        Ok(response) => store.remove().map(|()| response),
-        // The daemon has changed nothing.
-        Err(error @ client::Error::Refused { .. }) => {
-            store.remove()?;
-            Err(error.into())
+        Ok(response) => {
+            store.remove().map_err(|error| failed(&store, &error))?;
+            Ok(response)
         }
-        // What it has done is unknown. If this fails, the process that waits does it.
+        // If what it has done cannot be undone now, the process that waits does it.
         Err(error) => {
-            if undo_change(invocation, &pending).is_ok() {
-                store.remove()?;
+            let why = format!("{}: it failed", pending.change);
+            match undo_change(invocation, &store, &pending, &why) {
+                Ok(_) => store.remove().map_err(|error| failed(&store, &error))?,
+                Err(other) => {
+                    let seconds = pending.left().as_secs();
+                    let text = format!("{error}; it is not undone now, but in {seconds} s: {other}");
+                    return Err(Error::Confirm(text));
+                }
             }
-            Err(error.into())
+            Err(error)
         }
     }
+}
+
+/// The files before the change.
+fn recorded_files(store: &Store, client: &mut Client, change: &Change) -> Result<Vec<RecordedFile>, Error> {
+    let read = |path: &PathBuf| {
+        RecordedFile::of(path)
+            .map_err(|error| Error::Confirm(format!("cannot read {}: {error}", path.display())))
+    };
+    let found = files::found_in(&change.directory).map_err(|finding| Error::Confirm(finding.to_string()))?;
+    let main = change.directory.join("ipmp.toml");
+    let mut recorded: Vec<RecordedFile> = found.iter().map(read).collect::<Result<_, _>>()?;
+    if !found.contains(&main) {
+        recorded.push(read(&main)?);
+    }
+    if change.applies_files {
+        // The files have changed since they were applied: what ran until now shows how they were.
+        let mut groups = client.groups()?;
+        groups.retain(|group| group.configuration.origin == Origin::File);
+        let mut texts = store.read_applied().unwrap_or_default();
+        texts.retain(|(path, _)| {
+            let parent = path.parent();
+            *path == main || parent == Some(&change.directory.join("ipmp.d"))
+        });
+        let saved = save::save(&texts, &main, &groups).map_err(Error::Save)?;
+        for (path, text) in saved.files {
+            match texts.iter_mut().find(|(other, _)| *other == path) {
+                Some((_, known)) => *known = text,
+                None => texts.push((path, text)),
+            }
+        }
+        for file in &mut recorded {
+            file.content = None;
+        }
+        for (path, text) in texts {
+            let mode = read(&path)?.content.map_or(0o644, |(mode, _)| mode);
+            recorded.retain(|file| file.path != path);
+            recorded.push(RecordedFile { path, content: Some((mode, text.into_bytes())) });
+        }
+    }
+    for path in &change.files {
+        recorded.push(read(path)?);
+    }
+    Ok(recorded)
 }
 
 /// Starts the process that waits for the deadline: under systemd as a unit of its own, since the end of a login may end all
@@ -252,7 +168,8 @@ fn arm(invocation: &Invocation<'_>, id: &str) -> io::Result<()> {
     let is_systemd = Path::new("/run/systemd/system").is_dir();
     let mut command = Command::new(if is_systemd { OsStr::new("systemd-run") } else { program.as_os_str() });
     if is_systemd {
-        command.args(["--quiet", "--collect"]).arg(format!("--unit=ipmp-undo-{id}"));
+        command.args(["--quiet", "--collect", "--property=Restart=on-failure", "--property=RestartSec=1"]);
+        command.arg(format!("--unit=ipmp-undo-{id}"));
         if let Ok(directory) = env::var(VARIABLE) {
             command.arg(format!("--setenv={VARIABLE}={directory}"));
         }
@@ -282,7 +199,7 @@ fn arm(invocation: &Invocation<'_>, id: &str) -> io::Result<()> {
 /// Keeps the change that waits. Returns what was confirmed.
 pub(super) fn confirm(invocation: &Invocation<'_>, force: bool) -> Result<String, Error> {
     let store = Store::of(invocation.socket);
-    let _lock = store.lock()?;
+    let _lock = store.lock().map_err(|error| failed(&store, &error))?;
     let Some(pending) = store.read() else {
         let why = "nothing waits for a confirmation; a change that is not confirmed in time is undone";
         return Err(Error::Confirm(why.into()));
@@ -294,18 +211,27 @@ pub(super) fn confirm(invocation: &Invocation<'_>, force: bool) -> Result<String
             pending.change
         )));
     }
-    store.remove()?;
+    store.remove().map_err(|error| failed(&store, &error))?;
     Ok(pending.change)
 }
 
 /// Undoes the change that waits. Returns what was undone, and notes; `None`: nothing waits.
 pub(super) fn undo(invocation: &Invocation<'_>) -> Result<Option<(String, Vec<String>)>, Error> {
     let store = Store::of(invocation.socket);
-    let _lock = store.lock()?;
+    let _lock = store.lock().map_err(|error| failed(&store, &error))?;
     let Some(pending) = store.read() else { return Ok(None) };
-    let notes = undo_change(invocation, &pending)?;
-    store.remove()?;
+    let why = format!("{}: by ipmpctl undo", pending.change);
+    let notes = undo_change(invocation, &store, &pending, &why)?;
+    store.remove().map_err(|error| failed(&store, &error))?;
     Ok(Some((pending.change, notes)))
+}
+
+/// Restores the files of a change that was not confirmed before the host was started again. Returns the change.
+pub(super) fn undo_of_earlier_boot(invocation: &Invocation<'_>) -> Result<Option<String>, Error> {
+    let store = Store::of(invocation.socket);
+    store
+        .undo_of_earlier_boot()
+        .map_err(|(path, error)| Error::Confirm(format!("cannot restore {}: {error}", path.display())))
 }
 
 /// Waits for the deadline of a change and undoes it, unless it is confirmed or undone before.
@@ -319,75 +245,85 @@ pub(super) fn undo_at_deadline(invocation: &Invocation<'_>, id: &str) -> Result<
             thread::sleep(left.min(POLL));
             continue;
         }
-        let _lock = store.lock()?;
+        let lock = store.lock().map_err(|error| failed(&store, &error))?;
         // The command has changed the deadline, or it was confirmed.
         let Some(pending) = waiting() else { break };
         if !pending.left().is_zero() {
             continue;
         }
-        match undo_change(invocation, &pending) {
-            Ok(_) => return store.remove(),
-            Err(error) if attempts == ATTEMPTS => return Err(error),
-            Err(_) => attempts += 1,
+        attempts += 1;
+        let why = format!("{}: not confirmed within {} s", pending.change, pending.seconds);
+        let mut undone = undo_change(invocation, &store, &pending, &why).map(drop);
+        if undone.is_err() && attempts >= ATTEMPTS && !pending.had_groups {
+            undone = remove_all_groups(invocation).and_then(|()| restore_host(&store, &pending));
         }
-        thread::sleep(RETRY_INTERVAL);
+        if undone.is_ok() {
+            return store.remove().map_err(|error| failed(&store, &error));
+        }
+        drop(lock);
+        thread::sleep(if attempts < ATTEMPTS { RETRY_INTERVAL } else { LATE_RETRY_INTERVAL });
     }
     Ok(())
 }
 
-/// Detaches what the change has attached; what came from an interface returns to it.
-fn undo_change(invocation: &Invocation<'_>, pending: &Pending) -> Result<Vec<String>, Error> {
+/// Restores groups, host and files to what they were before the change.
+fn undo_change(
+    invocation: &Invocation<'_>,
+    store: &Store,
+    pending: &Pending,
+    why: &str,
+) -> Result<Vec<String>, Error> {
     let mut client = connect_or_start(invocation.socket, invocation.netns, true)?;
-    let mut all = Vec::new();
-    for interface in pending.interfaces.iter().rev() {
-        let Some(members) = members(&mut client, &pending.group)? else { return Ok(all) };
-        if !members.contains(interface) {
-            continue;
-        }
-        let is_last = pending.is_new && members.len() == 1;
-        let last = if is_last { LastMember::Restore } else { LastMember::MoveBack };
-        let request = Request::Detach { interface: interface.clone(), last: Some(last) };
-        if let Response::Done { notes, .. } = client.call(&request)? {
-            all.extend(notes);
-        }
-    }
-    // The daemon was killed before an interface joined.
-    if pending.is_new && members(&mut client, &pending.group)?.is_some_and(|members| members.is_empty()) {
-        client.call(&Request::Destroy { group: pending.group.clone() })?;
-    }
-    Ok(all)
+    // The daemon executes the requests of this process only.
+    let mut mine = pending.clone();
+    mine.process = Some(std::process::id());
+    store.write(&mine).map_err(|error| failed(store, &error))?;
+    pending.steps.iter().filter(|step| step.first).try_for_each(run)?;
+    let state = pending.state.clone().unwrap_or_default();
+    let notes = match client.call(&Request::RestoreState { state, why: why.to_owned() })? {
+        Response::Done { notes, .. } => notes,
+        _ => Vec::new(),
+    };
+    restore_host(store, pending)?;
+    Ok(notes)
 }
 
-/// Members of a group, `None`: it does not exist.
-fn members(client: &mut Client, group: &str) -> Result<Option<Vec<String>>, Error> {
-    let groups = client.groups()?;
-    let group = groups.into_iter().find(|known| known.name == group);
-    Ok(group.map(|group| group.members.into_iter().map(|member| member.name).collect()))
+/// What follows the groups: the steps after them, and the files.
+fn restore_host(store: &Store, pending: &Pending) -> Result<(), Error> {
+    pending.steps.iter().filter(|step| !step.first).try_for_each(run)?;
+    pending
+        .restore_files()
+        .map_err(|(path, error)| Error::Confirm(format!("cannot restore {}: {error}", path.display())))?;
+    let directory = pending.files.first().and_then(|file| file.path.parent());
+    let is_toml = |path: &Path| path.extension().is_some_and(|extension| extension == "toml");
+    let texts = pending.files.iter().filter(|file| is_toml(&file.path)).filter_map(|file| {
+        let (_, content) = file.content.clone()?;
+        Some((file.path.clone(), String::from_utf8(content).ok()?))
+    });
+    if directory.is_some() {
+        store.write_applied(&texts.collect::<Vec<_>>()).map_err(|error| failed(store, &error))?;
+    }
+    Ok(())
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn session_is_same_if_login_scope_connection_or_terminal_is() {
-        let session = |ssh: &str, login: &str, scope: &str, terminal| {
-            let some = |text: &str| Some(text.to_owned()).filter(|text| !text.is_empty());
-            Session { ssh: some(ssh), login: some(login), scope: some(scope), terminal }
-        };
-        let first = session("10.0.0.9 4711 10.0.0.1 22", "3", "session-3.scope", 100);
-        for (other, is_same) in [
-            (session("10.0.0.9 4712 10.0.0.1 22", "4", "session-4.scope", 101), false),
-            (session("", "", "", 101), false),
-            (session("10.0.0.9 4711 10.0.0.1 22", "", "", 101), true),
-            // Below sudo, which has a terminal of its own.
-            (session("", "3", "", 101), true),
-            (session("", "", "session-3.scope", 101), true),
-            (session("", "", "", 100), true),
-        ] {
-            assert_eq!(first.is_same(&other), is_same, "{other:?}");
-        }
-        let none = session("", "", "", 1);
-        assert!(!none.is_same(&session("", "", "", 2)));
+fn run(step: &HostStep) -> Result<(), Error> {
+    let Some((program, arguments)) = step.command.split_first() else { return Ok(()) };
+    let line = step.command.join(" ");
+    let failed =
+        |why: &dyn std::fmt::Display| Error::Confirm(format!("cannot undo the change: {line}: {why}"));
+    let output = Command::new(program).args(arguments).stdin(Stdio::null()).output();
+    let output = output.map_err(|error| failed(&error))?;
+    if output.status.success() {
+        return Ok(());
     }
+    Err(failed(&format!("{} {}", output.status, String::from_utf8_lossy(&output.stderr).trim())))
+}
+
+/// Removes all groups without a daemon: the change has created them.
+fn remove_all_groups(invocation: &Invocation<'_>) -> Result<(), Error> {
+    let mut command = vec![start::program().display().to_string(), "--teardown".to_owned()];
+    if let Some(netns) = invocation.netns {
+        command.extend(["--netns".to_owned(), netns.to_owned()]);
+    }
+    run(&HostStep { first: true, command })
 }

@@ -14,7 +14,7 @@ use super::{
 };
 use crate::{
     config::{self, files, save},
-    control::{Client, report::GroupReport},
+    control::{Client, pending::Store, report::GroupReport},
     link::{Links, RouteEntry, show_mac},
     types::Origin,
 };
@@ -37,7 +37,7 @@ impl Command for Save {
     fn execute(&self, invocation: &Invocation<'_>, _out: &mut dyn Write) -> Result<Outcome, Error> {
         let directory = self.config_dir.clone().unwrap_or_else(|| config::directory(invocation.netns));
         // It could be undone, and a reboot must undo it, too.
-        pending::Store::of(invocation.socket).refuse_if_pending()?;
+        pending::refuse_if_pending(invocation.socket)?;
         let mut groups = Client::connect(invocation.socket)?.groups()?;
         groups.iter_mut().for_each(keep_present_routes);
         let mut texts = Vec::new();
@@ -51,6 +51,12 @@ impl Command for Save {
             write(path, text).map_err(|error| failed("write", path, &error))?;
             notes.push(format!("wrote {}", path.display()));
         }
+        for (path, text) in &saved.files {
+            texts.retain(|(other, _)| other != path);
+            texts.push((path.clone(), text.clone()));
+        }
+        // What runs is in the files now, as after `apply`. Only the undo of a later change needs it.
+        let _ = Store::of(invocation.socket).write_applied(&texts);
         notes.extend(saved.notes);
         Ok(Outcome::done(output::notes(&notes, !saved.files.is_empty(), invocation.format)))
     }

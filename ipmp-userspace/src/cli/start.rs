@@ -56,6 +56,12 @@ pub enum Error {
     Client(#[from] client::Error),
 }
 
+/// The program that is installed beside this one, else the one on the `PATH`.
+pub(super) fn program() -> PathBuf {
+    let beside = std::env::current_exe().ok().map(|path| path.with_file_name(PROGRAM));
+    beside.filter(|path| path.is_file()).unwrap_or_else(|| PROGRAM.into())
+}
+
 /// A daemon to be started.
 #[derive(Debug)]
 pub struct Daemon {
@@ -74,9 +80,7 @@ impl Daemon {
         if let Some(unit) = service(Path::new("/"), socket, netns) {
             return Err(Error::Service(unit));
         }
-        let beside = std::env::current_exe().ok().map(|path| path.with_file_name(PROGRAM));
-        let program = beside.filter(|path| path.is_file()).unwrap_or_else(|| PROGRAM.into());
-        Self::with_program(&program, socket, netns)
+        Self::with_program(&program(), socket, netns)
     }
 
     fn with_program(program: &Path, socket: &Path, netns: Option<&str>) -> Result<Self, Error> {

@@ -18,6 +18,9 @@ pub struct Undo {
     /// Wait for the deadline of this change
     #[arg(long, value_name = "ID", hide = true)]
     at_deadline: Option<String>,
+    /// Restore the files of a change that was not confirmed before the host was started again
+    #[arg(long, hide = true)]
+    at_boot: bool,
 }
 
 impl Command for Undo {
@@ -25,6 +28,12 @@ impl Command for Undo {
         if let Some(id) = &self.at_deadline {
             pending::undo_at_deadline(invocation, id)?;
             return Ok(Outcome::done(String::new()));
+        }
+        if self.at_boot {
+            let change = pending::undo_of_earlier_boot(invocation)?;
+            let text =
+                |change| format!("undone: {change}: not confirmed before the host was started again\n");
+            return Ok(Outcome::done(change.map(text).unwrap_or_default()));
         }
         let (notes, changed) = match pending::undo(invocation)? {
             Some((change, mut notes)) => {

@@ -9,7 +9,10 @@ use super::{
     output::{self, Format},
     pending,
 };
-use crate::control::{Client, Request, Response};
+use crate::{
+    config,
+    control::{Client, Request, Response, pending::HostStep},
+};
 
 /// What a verb that has not failed prints, and its exit status.
 #[derive(Debug, PartialEq, Eq)]
@@ -30,7 +33,7 @@ impl Outcome {
 /// Also if it changes something while another change waits for its confirmation.
 pub fn connect(socket: &Path, netns: Option<&str>, changes: bool) -> Result<Client, Error> {
     if changes {
-        pending::Store::of(socket).refuse_if_pending()?;
+        pending::refuse_if_pending(socket)?;
     }
     connection::connect_or_start(socket, netns, changes)
 }
@@ -54,8 +57,11 @@ impl<V: Verb> Command for V {
         // Invalid arguments are rejected before a daemon is contacted or started.
         let request = Verb::request(self)?;
         request.check()?;
-        if let Some(seconds) = self.confirm() {
-            let response = pending::execute(invocation, &request, seconds)?;
+        if let Some((text, seconds)) = self.confirm() {
+            let directory = config::directory(invocation.netns);
+            let steps = self.undo_steps()?;
+            let change = pending::Change { text, seconds, directory, steps, ..pending::Change::default() };
+            let response = pending::execute(invocation, change, |client| self.send(client, &request))?;
             return Ok(Outcome::done(self.print(response, invocation.format)));
         }
         let client = connect(invocation.socket, invocation.netns, request.changes())?;
@@ -73,9 +79,14 @@ pub(super) trait Verb {
     /// Checks the arguments.
     fn request(&self) -> Result<Request, Error>;
 
-    /// After how many seconds the change is undone unless it is confirmed; `None`: it stays.
-    fn confirm(&self) -> Option<u32> {
+    /// The command in words, and after how many seconds the change is undone unless it is confirmed; `None`: it stays.
+    fn confirm(&self) -> Option<(String, u32)> {
         None
+    }
+
+    /// What undoes the changes of the host that are made with the request.
+    fn undo_steps(&self) -> Result<Vec<HostStep>, Error> {
+        Ok(Vec::new())
     }
 
     /// Sends the request; returns what is to be printed.

@@ -72,6 +72,14 @@ pub fn found_in(directory: &Path) -> Result<Vec<PathBuf>, Finding> {
 /// Reads files and checks what they contain together. Findings are in the order of the files; the configuration can be used if
 /// none is an error.
 pub fn load(files: &[PathBuf]) -> (Configuration, Vec<Finding>) {
+    let (texts, mut findings) = read_texts(files);
+    let (configuration, more) = parse(&texts);
+    findings.extend(more);
+    (configuration, findings)
+}
+
+/// The texts of files, and those that cannot be read.
+pub fn read_texts(files: &[PathBuf]) -> (Vec<(PathBuf, String)>, Vec<Finding>) {
     let mut texts = Vec::new();
     let mut findings = Vec::new();
     for file in files {
@@ -80,9 +88,7 @@ pub fn load(files: &[PathBuf]) -> (Configuration, Vec<Finding>) {
             Err(why) => findings.push(Finding::error(&Place::whole(file.clone()), why)),
         }
     }
-    let (configuration, more) = parse(&texts);
-    findings.extend(more);
-    (configuration, findings)
+    (texts, findings)
 }
 
 /// The same of texts that have been read.

@@ -86,6 +86,11 @@ struct Listed {
 }
 
 #[derive(Deserialize)]
+struct Recorded {
+    state: String,
+}
+
+#[derive(Deserialize)]
 struct EventReply {
     event: EventRecord,
 }
@@ -136,6 +141,9 @@ impl Client {
             ReplyKind::Targets => {
                 serde_json::from_value(parameters).map(|Listed { targets }| Response::Targets(targets))
             }
+            ReplyKind::State => {
+                serde_json::from_value(parameters).map(|Recorded { state }| Response::Recorded(state))
+            }
             ReplyKind::Notes => serde_json::from_value(parameters)
                 .map(|Done { notes, changed }| Response::Done { notes, changed }),
             ReplyKind::Groups | ReplyKind::Events | ReplyKind::Probes => {
@@ -150,6 +158,13 @@ impl Client {
         let parameters = self.exchange(&Request::Show { name: None })?;
         let Shown { groups } = serde_json::from_value(parameters).map_err(|e| self.unexpected(e))?;
         Ok(groups)
+    }
+
+    /// What restoring the groups as they are now needs.
+    pub fn record_state(&mut self) -> Result<String, Error> {
+        let parameters = self.exchange(&Request::RecordState {})?;
+        let Recorded { state } = serde_json::from_value(parameters).map_err(|e| self.unexpected(e))?;
+        Ok(state)
     }
 
     /// Subscribes to the events of every group, or of the one that has this name, group name or member. The first event

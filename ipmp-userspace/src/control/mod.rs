@@ -12,6 +12,7 @@ pub mod link_delay;
 pub mod monitor;
 pub mod name;
 pub mod peer;
+pub mod pending;
 pub mod probes;
 pub mod report;
 pub mod request;

@@ -176,6 +176,15 @@ pub enum Request {
         #[serde(skip_serializing_if = "std::ops::Not::not")]
         accept_firewall: bool,
     },
+    /// Report what restoring the groups as they are now needs.
+    RecordState {},
+    /// Restore the groups to a recorded state, all or nothing.
+    RestoreState {
+        /// The reply to `RecordState`.
+        state: String,
+        /// What is undone and why, for the log.
+        why: String,
+    },
     /// Forget the hosts that replied to multicast probes, and send such a probe now. `ListTargets` shows the hosts that
     /// reply.
     DiscoverTargets {
@@ -236,6 +245,8 @@ pub enum Response {
     Explained(Box<Explanation>),
     /// The targets of a group: configured ones first, then by source.
     Targets(Vec<TargetReport>),
+    /// What `RestoreState` needs.
+    Recorded(String),
 }
 
 impl Response {
@@ -316,6 +327,8 @@ pub mod reason {
     pub const NO_TEST_ADDRESS: &str = "no-test-address";
     /// The configuration files have a mistake.
     pub const BAD_CONFIGURATION: &str = "bad-configuration";
+    /// Another change waits for its confirmation.
+    pub const PENDING: &str = "pending";
     /// The kernel refused, or lacks a feature.
     pub const KERNEL: &str = "kernel";
     /// The daemon is being stopped.
@@ -382,6 +395,8 @@ pub(crate) fn samples() -> impl IntoIterator<Item = Request> {
             dry_run: true,
             accept_firewall: true,
         },
+        Request::RecordState {},
+        Request::RestoreState { state: "{}".into(), why: "attach eth0: not confirmed".into() },
         Request::DiscoverTargets { group: group() },
         Request::ListTargets { group: group() },
         Request::Show { name: None },

@@ -22,6 +22,8 @@ pub enum ReplyKind {
     Targets,
     /// `explanation`.
     Explanation,
+    /// `state`.
+    State,
     /// One `event` in each of many replies.
     Events,
     /// One `probe` in each of many replies.
@@ -91,6 +93,8 @@ verbs! {
     AddTargetRoute: Change -> Notes,
     RemoveTargetRoute: Change -> Notes,
     Apply: Change -> Notes,
+    RecordState: Read -> State,
+    RestoreState: Change -> Notes,
     DiscoverTargets: Change -> Notes,
     ListTargets: Read -> Targets,
     Show: Read -> Groups,
@@ -100,6 +104,11 @@ verbs! {
 }
 
 impl Request {
+    /// Whether it only reports what would change.
+    pub fn is_dry_run(&self) -> bool {
+        matches!(self, Self::Attach { dry_run: true, .. } | Self::Apply { dry_run: true, .. })
+    }
+
     /// Whether it changes anything, so that it needs root or the group `ipmp`.
     pub fn changes(&self) -> bool {
         self.verb().permission == Permission::Change

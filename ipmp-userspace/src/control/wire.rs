@@ -113,6 +113,11 @@ pub enum ReplyParameters {
         /// The targets.
         targets: Vec<TargetReport>,
     },
+    /// To `RecordState`.
+    Recorded {
+        /// The state.
+        state: String,
+    },
     /// To the standard interface.
     Service(Value),
 }
@@ -124,6 +129,7 @@ impl From<Response> for ReplyParameters {
             Response::Show(groups) => Self::Shown { version: VERSION, groups },
             Response::Explained(explanation) => Self::Explained { version: VERSION, explanation },
             Response::Targets(targets) => Self::Targets { version: VERSION, targets },
+            Response::Recorded(state) => Self::Recorded { state },
         }
     }
 }
@@ -191,9 +197,10 @@ impl MethodCall {
         }
     }
 
-    /// The parameters as the log shows them: of files their paths.
+    /// The parameters as the log shows them: of files their paths, of a recorded state nothing.
     pub fn shown_parameters(&self) -> String {
         let mut parameters = self.parameters.clone().unwrap_or_default();
+        parameters.remove("state");
         if let Some(Value::Array(files)) = parameters.get_mut("files") {
             for file in files {
                 *file = file["path"].take();
@@ -302,6 +309,8 @@ impl Parameters {
                 dry_run: self.take::<Option<bool>>("dry_run")?.unwrap_or_default(),
                 accept_firewall: self.take::<Option<bool>>("accept_firewall")?.unwrap_or_default(),
             },
+            "RecordState" => Request::RecordState {},
+            "RestoreState" => Request::RestoreState { state: self.take("state")?, why: self.take("why")? },
             "DiscoverTargets" => Request::DiscoverTargets { group: self.take("group")? },
             "ListTargets" => Request::ListTargets { group: self.take("group")? },
             "Show" => Request::Show { name: self.take("name")? },

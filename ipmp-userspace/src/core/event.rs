@@ -397,6 +397,11 @@ pub enum Event {
     ConfigApplied {
         changes: usize,
     },
+    /// A change that was not confirmed is undone.
+    ChangeUndone {
+        /// What, and why.
+        why: String,
+    },
     Started {
         socket: String,
     },

@@ -39,7 +39,7 @@ use super::{
 };
 use crate::{
     announce::{Advertisements, Claim, Claims},
-    control::{probes::Feeds, request},
+    control::{pending::Store, probes::Feeds, request},
     core::{Event, Time},
     datapath::{Datapath, Hints, Interval, ProbeReplies},
     link::{Change, Watch},
@@ -150,9 +150,11 @@ impl EventLoop {
         Ok((event_loop, sender))
     }
 
-    /// Creates the groups of the configuration files that do not exist. From now on SIGHUP applies these files.
-    pub async fn configure(&mut self, directory: PathBuf) {
+    /// Creates the groups of the configuration files that do not exist. From now on SIGHUP applies these files. While a change
+    /// waits for its confirmation (`pending`), nothing else changes.
+    pub async fn configure(&mut self, directory: PathBuf, pending: Store) {
         self.manager.configuration = Some(directory);
+        self.manager.pending = Some(pending);
         let normal = NormalPriority::begin();
         operations::apply::apply_directory(&mut self.manager, &Trigger::Start, true).await;
         drop(normal);

@@ -14,6 +14,7 @@ use super::{
 };
 use crate::{
     announce::{Schedule, Sender},
+    control::pending::Store,
     core::{Event, Time},
     datapath::Datapath,
     link::Links,
@@ -51,6 +52,8 @@ pub struct Manager {
     pub mpathd: Mpathd,
     /// Directory of the configuration files; `None`: they are not read.
     pub configuration: Option<PathBuf>,
+    /// The record of a change that waits for its confirmation.
+    pub pending: Option<Store>,
     /// Name of the network namespace, where `--netns` gave one.
     pub namespace: String,
 }

@@ -13,6 +13,7 @@ mod link_up_check;
 mod offline;
 mod refusals;
 mod remaining;
+mod restore;
 pub mod set;
 mod show;
 pub mod target;
@@ -33,6 +34,7 @@ pub async fn execute(
     request: Request,
 ) -> Result<Response, Refused> {
     use target::Change;
+    refusals::refuse_if_pending(manager, trigger, &request)?;
     // The name in the request is the present one.
     renames::follow(manager, trigger);
     let (request, mut notes) = remaining::remaining(manager, request).await?;
@@ -95,6 +97,10 @@ pub async fn execute(
             let options =
                 apply::Options { complete, dry_run, firewall: firewall::Firewall::new(accept_firewall) };
             return apply::apply(manager, trigger, &files, options).await;
+        }
+        Request::RecordState {} => return restore::record(manager).await.map(Response::Recorded),
+        Request::RestoreState { state, why } => {
+            return restore::restore(manager, trigger, &state, &why).await;
         }
         Request::DiscoverTargets { group } => target::discover(manager, trigger, &group).await?,
         Request::ListTargets { group } => return target::list(manager, &group).map(Response::Targets),

@@ -98,6 +98,7 @@ pub fn open_manager(
         file: StateFile::open(cookie)?,
         mpathd,
         configuration: None,
+        pending: None,
         namespace,
     };
     for line in &lines {

@@ -140,6 +140,15 @@ touch restart
 while [ -e restart ]; do sleep 0.02; done
 ";
 
+/// Stands in for resolvectl: a file for each list of a link.
+const RESOLVECTL: &str = "#!/bin/sh
+cd DIRECTORY
+verb=$1 link=$2
+shift 2
+case $verb in revert) rm -f dns-$link domain-$link; exit ;; esac
+if [ $# -gt 0 ]; then echo \"$*\" > $verb-$link; else echo \"Link 2 ($link): $(cat $verb-$link 2>/dev/null)\"; fi
+";
+
 #[test]
 fn handover_makes_networkd_leave_a_nic_and_undo_returns_it() {
     lab::needs_root!();
@@ -150,9 +159,16 @@ fn handover_makes_networkd_leave_a_nic_and_undo_returns_it() {
         Daemon::builder(&lab).environment("IPMP_HOST_ROOT", root.0.to_str().unwrap()).start().unwrap();
     let bin = directory.join("bin");
     fs::create_dir(&bin).unwrap();
-    let systemctl = bin.join("systemctl");
-    fs::write(&systemctl, SYSTEMCTL.replace("DIRECTORY", directory.to_str().unwrap())).unwrap();
-    fs::set_permissions(&systemctl, fs::Permissions::from_mode(0o755)).unwrap();
+    for (name, text) in [("systemctl", SYSTEMCTL), ("resolvectl", RESOLVECTL)] {
+        let program = bin.join(name);
+        fs::write(&program, text.replace("DIRECTORY", directory.to_str().unwrap())).unwrap();
+        fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).unwrap();
+    }
+    root.write("run/systemd/resolve/io.systemd.Resolve", "");
+    fs::write(directory.join("dns-e1000g0"), "192.168.178.1 192.168.178.2\n").unwrap();
+    fs::write(directory.join("domain-e1000g0"), "example.net ~.\n").unwrap();
+    let name_servers =
+        |link: &str| fs::read_to_string(directory.join(format!("dns-{link}"))).unwrap_or_default();
     root.write(
         "etc/systemd/network/20-wired.network",
         "[Match]\nName=e1000g0\n[Network]\nLinkLocalAddressing=no\nIPv6AcceptRA=no\nLLDP=no\nAddress=192.168.178.50/24\n\
@@ -225,6 +241,15 @@ fn handover_makes_networkd_leave_a_nic_and_undo_returns_it() {
             "{text}"
         );
         assert!(file.exists() && has("production0"));
+        assert!(
+            text.contains(
+                "moved the name servers of e1000g0 to production0 (systemd-resolved): 192.168.178.1"
+            ),
+            "{text}"
+        );
+        assert!(
+            name_servers("production0").contains("178.1 192.168.178.2") && name_servers("e1000g0").is_empty()
+        );
         let line = "ipmpctl: e1000g0 is a member of production0: detach it first (ipmpctl detach e1000g0), or the program would \
                     configure a member\n";
         assert_eq!(ctl("handover --undo e1000g0"), (false, line.to_owned()));
@@ -233,6 +258,14 @@ fn handover_makes_networkd_leave_a_nic_and_undo_returns_it() {
         assert_eq!(ctl("handover --undo e1000g0"), (true, removed.to_owned()));
         assert!(!file.exists() && has("e1000g0"));
         assert_eq!(ctl("handover --undo e1000g0").1, "nothing was handed over\n");
+        assert!(name_servers("e1000g0").contains("178.1 192.168.178.2"));
+
+        // The undo of a change that is not confirmed
+        let (done, text) = ctl("attach e1000g0 --group production0 --handover --confirm 600");
+        assert!(done && file.exists() && has("production0") && name_servers("e1000g0").is_empty(), "{text}");
+        let (done, text) = ctl("undo");
+        assert!(done && !file.exists() && has("e1000g0"), "{text}");
+        assert!(name_servers("e1000g0").contains("178.1 192.168.178.2"), "{text}");
     });
 }
 

@@ -1,9 +1,16 @@
 //! Changes with `--confirm`: undone at the deadline without the daemon, or by command; confirmed they stay.
 
-use std::{fs, path::PathBuf, process::Stdio};
+use std::{
+    fs,
+    io::{BufRead, BufReader, Write},
+    os::unix::net::UnixStream,
+    path::PathBuf,
+    process::Stdio,
+};
 
 use lab::daemon::binary;
 use nix::{sys::signal::Signal, unistd::Pid};
+use serde_json::Value;
 
 use super::*;
 
@@ -43,7 +50,43 @@ impl Operator<'_> {
     /// The file with the change that waits.
     fn record(&self) -> Option<PathBuf> {
         let mut entries = fs::read_dir(&self.state).unwrap().map(|entry| entry.unwrap().path());
-        entries.find(|path| path.extension().is_some_and(|extension| extension == "sock"))
+        entries.find(|path| {
+            let name = path.file_name().unwrap().to_str().unwrap();
+            name.starts_with("pending") && name.ends_with(".sock")
+        })
+    }
+
+    /// How the groups are configured, and the preferred members of their addresses.
+    fn configuration(&self) -> Vec<String> {
+        let (code, text) = self.ctl("show --json");
+        assert_eq!(code, 0, "{text}");
+        let report: Value = serde_json::from_str(&text).unwrap();
+        let mut lines = Vec::new();
+        for group in report["groups"].as_array().unwrap() {
+            let configuration = &group["configuration"];
+            lines.push(format!("{} {}", group["name"], configuration["origin"]));
+            for key in ["settings", "addresses", "routes", "members"] {
+                let values = configuration[key].as_array().unwrap();
+                lines.extend(values.iter().map(|value| format!("{key} {value}")));
+            }
+            let preferred = group["addresses"].as_array().unwrap().iter();
+            lines.extend(preferred.map(|known| format!("{} {}", known["address"], known["preferred"])));
+            let states = group["members"].as_array().unwrap().iter();
+            lines.extend(states.map(|member| format!("{} {}", member["name"], member["state"] == "offline")));
+        }
+        // From the MAC, which is another one if the group is created again.
+        lines.retain(|line| !line.contains("\"fe80:"));
+        lines.sort();
+        lines
+    }
+
+    /// Calls the daemon without `ipmpctl`.
+    fn call(&self, call: &str) -> String {
+        let mut stream = UnixStream::connect(&self.socket).unwrap();
+        stream.write_all(format!("{call}\0").as_bytes()).unwrap();
+        let mut reply = Vec::new();
+        BufReader::new(stream).read_until(0, &mut reply).unwrap();
+        String::from_utf8(reply).unwrap()
     }
 
     /// Ends the daemon that the undo has started.
@@ -134,4 +177,100 @@ fn attach_with_confirm_is_undone_at_deadline_unless_confirmed() {
     assert!(report.error.is_none() && report.intact, "{report}");
     daemon.terminate().unwrap();
     assert_same(&lab, &before, "detach --move-back");
+}
+
+#[test]
+fn detach_and_apply_with_confirm_are_undone_with_their_files() {
+    lab::needs_root!();
+    let lab = Lab::tutorial().unwrap();
+    configure_host(&lab);
+    lab.host().ip(&format!("address add {OTHER} dev e1000g1")).unwrap();
+    let directory = lab.directory().join("ipmp");
+    fs::create_dir(&directory).unwrap();
+    let file = directory.join("ipmp.toml");
+    let directory = format!("--config-dir {}", directory.display());
+    let builder =
+        Daemon::builder(&lab).argument("--config-dir").argument(file.parent().unwrap().to_str().unwrap());
+    let mut daemon = builder.start().unwrap();
+    let state = lab.directory().join("state");
+    let operator = Operator { lab: &lab, socket: daemon.socket(), state };
+    for line in [
+        "attach e1000g0 e1000g1 rge0 --group production0",
+        "set production0 fdt=2s",
+        "set e1000g1 weight=3",
+        "address add 192.168.178.211/24 --group production0 --inbound e1000g1",
+        "target add 192.168.178.1 192.168.178.22 --group production0",
+        "target disable 192.168.178.22 --group production0",
+        "offline rge0",
+    ] {
+        operator.done(line);
+    }
+    lab.host().ip("address add 192.168.178.250/24 dev production0").unwrap();
+    let before = operator.configuration();
+    let undone = |what: &str| {
+        operator.done("undo");
+        assert_eq!(operator.configuration(), before, "{what}");
+    };
+
+    // The daemon refuses other clients and SIGHUP, too, and logs the undo.
+    fs::write(&file, "[group.production0]\naddresses = [\"192.168.178.212/24\"]\n").unwrap();
+    operator.done("detach e1000g1 --move-back --confirm 60");
+    assert!(lab.host().ip("-4 -br address show dev e1000g1").unwrap().contains(OTHER));
+    let reply = operator.call(r#"{"method":"net.ipmp.Manager.Online","parameters":{"interface":"rge0"}}"#);
+    assert!(
+        reply.contains("\"pending\"") && reply.contains("detach e1000g1 --move-back is undone in"),
+        "{reply}"
+    );
+    let since = daemon.log().len();
+    daemon.signal(Signal::SIGHUP).unwrap();
+    daemon.wait_line("nothing has changed: nothing is changed now: detach e1000g1", since, TIMEOUT).unwrap();
+    undone("detach of one of several");
+    daemon.wait_line("Undone: detach e1000g1 --move-back: by ipmpctl undo", since, TIMEOUT).unwrap();
+    fs::remove_file(&file).unwrap();
+
+    // Files are restored byte for byte, and what the change made of them is kept.
+    operator.done(&format!("save {directory}"));
+    let saved = fs::read_to_string(&file).unwrap() + "# a comment\n";
+    fs::write(&file, &saved).unwrap();
+    operator.done(&format!("apply {directory}"));
+    let before = operator.configuration();
+    let edited =
+        saved.replace("192.168.178.211/24", "192.168.178.213/24").replace("fdt = \"2s\"", "fdt = \"3s\"");
+    let at = edited.find("[group.production0.members]").unwrap();
+    let edited = format!(
+        "{}[group.production0.members]\ne1000g0 = {{}}\nrge0 = {{}}\n[group.other0]\n",
+        &edited[..at]
+    );
+    fs::write(&file, &edited).unwrap();
+    operator.done(&format!("apply {directory} --confirm 60"));
+    let changed = operator.configuration();
+    assert!(changed.iter().any(|line| line.contains("other0")) && changed != before, "{changed:?}");
+    operator.done("undo");
+    assert_eq!(operator.configuration(), before, "apply");
+    assert_eq!(fs::read_to_string(&file).unwrap(), saved);
+    assert_eq!(fs::read_to_string(file.with_extension("toml.unconfirmed")).unwrap(), edited);
+
+    // The last member, with the addresses of other programs, by a daemon that the undo starts.
+    operator.done("online rge0");
+    operator.done("detach rge0");
+    operator.done("detach e1000g1");
+    let before = operator.configuration();
+    let addresses = || {
+        let text = lab.host().ip("-br address show dev production0").unwrap();
+        let mut all: Vec<String> = text.split_whitespace().map(str::to_owned).collect();
+        all.retain(|word| word.contains('/') && !word.starts_with("fe80"));
+        all.sort();
+        all
+    };
+    let had = addresses();
+    operator.done("detach e1000g0 --force --confirm 2");
+    assert!(lab.host().link(GROUP).is_err());
+    daemon.kill().unwrap();
+    assert!(wait_until(30 * SECOND, || operator.record().is_none()), "not undone");
+    assert_eq!(operator.configuration(), before, "detach --force");
+    assert_eq!(addresses(), had);
+    operator.end_daemon();
+    daemon.start().unwrap();
+    daemon.terminate().unwrap();
+    daemon.teardown().unwrap();
 }

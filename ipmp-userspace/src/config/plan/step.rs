@@ -37,8 +37,12 @@ pub enum Step {
     RemoveAddresses { group: String, addresses: Vec<DataAddress> },
     /// Detach a member. The group stays.
     Detach { group: String, member: String },
-    /// Remove a group with what files added to it; what came from its members returns to them.
+    /// Detach a member. The group stays; what came from the interface returns to it.
+    Return { group: String, member: String },
+    /// Remove a group with what files added to it; all else moves to its last member.
     RemoveGroup { group: String },
+    /// The same; what came from each member returns to it.
+    Dissolve { group: String },
 }
 
 /// A member that joins.
@@ -108,7 +112,10 @@ impl fmt::Display for Step {
             Self::RemoveRoute { group, route } => write!(f, "{group}: remove route {route}"),
             Self::RemoveAddresses { group, addresses } => write!(f, "{group}: remove {}", list(addresses)),
             Self::Detach { group, member } => write!(f, "{group}: detach {member}"),
-            Self::RemoveGroup { group } => write!(f, "remove group {group}"),
+            Self::Return { group, member } => {
+                write!(f, "{group}: detach {member} and return its addresses to it")
+            }
+            Self::RemoveGroup { group } | Self::Dissolve { group } => write!(f, "remove group {group}"),
         }
     }
 }

@@ -120,6 +120,7 @@ impl Running {
                 self.member(&group, &member);
                 self.group(&group).members.retain(|known| known.name != member);
             }
+            Step::Return { .. } | Step::Dissolve { .. } => unreachable!("no plan has {step}"),
             Step::RemoveGroup { group } => self.groups.retain(|known| known.name != group),
         }
     }

@@ -225,6 +225,7 @@ fn verb_table_and_errors_match_the_definition() {
             ReplyKind::Groups => &["version", "groups"],
             ReplyKind::Targets => &["version", "targets"],
             ReplyKind::Explanation => &["version", "explanation"],
+            ReplyKind::State => &["state"],
             ReplyKind::Events => &["version", "event"],
             ReplyKind::Probes => &["version", "probe", "lost"],
         };

@@ -316,6 +316,7 @@ pub fn row(event: &Event) -> Row<'_> {
             format!("The configuration files are not applied, and nothing has changed: {why}")),
         Event::ConfigApplied { changes } => Row::new(Info, "config-applied",
             format!("The configuration files have been applied; changes: {changes}")),
+        Event::ChangeUndone { why } => Row::new(Warn, "change-undone", format!("Undone: {why}")),
         Event::ConfigReread => Row::new(Info, "config-reread",
             "SIGHUP: restart and reread config file".into()),
         Event::Started { socket } => Row::new(Info, "started", format!("serving {socket}")),

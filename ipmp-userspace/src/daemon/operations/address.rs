@@ -81,7 +81,7 @@ fn preferences(manager: &Manager, group: &str) -> BTreeMap<IpAddr, SavedInbound>
 }
 
 /// Saves and applies preferred inbound members.
-async fn set_preferences(
+pub async fn set_preferences(
     manager: &mut Manager,
     trigger: &Trigger,
     group: &str,

@@ -1,8 +1,8 @@
 //! `ipmpctl apply` and `diff`, and what the daemon does with the files at its start and on SIGHUP.
 
-mod execute;
+pub mod execute;
 mod members;
-mod running;
+pub mod running;
 
 use std::{
     collections::BTreeMap,
@@ -19,7 +19,10 @@ use crate::{
         host::Host,
         plan::{self, Plan, Step},
     },
-    control::request::{ConfigurationFile, Refused, Response, reason},
+    control::{
+        pending::Store,
+        request::{ConfigurationFile, Refused, Response, reason},
+    },
     core::Event,
     daemon::{events::trigger::Trigger, manager::Manager, returns},
     types::Origin,
@@ -54,6 +57,9 @@ pub async fn apply(
     if !options.dry_run {
         notes.extend(execute::execute(manager, trigger, &plan.steps, &running).await?);
         record(manager, &configuration);
+        if complete {
+            keep_applied(manager, &texts);
+        }
     }
     manager.announce();
     Ok(Response::Done { notes, changed })
@@ -63,31 +69,68 @@ pub async fn apply(
 /// killed daemon has begun; commands may have changed the others since.
 pub async fn apply_directory(manager: &mut Manager, trigger: &Trigger, start: bool) {
     let Some(directory) = manager.configuration.clone() else { return };
-    match try_apply_directory(manager, trigger, &directory, start).await {
+    let before = if start { undo_of_earlier_boot(manager, trigger) } else { None };
+    match try_apply_directory(manager, trigger, &directory, before, start).await {
         Ok(0) => {}
         Ok(changes) => manager.log(trigger, None, &Event::ConfigApplied { changes }),
         Err(refused) => manager.log(trigger, None, &Event::ConfigRefused { why: refused.message }),
     }
 }
 
+/// Undoes a change that was not confirmed before the host was started again. Returns the texts of the files before it if they
+/// cannot be written: `ipmpd.service` does that as root.
+fn undo_of_earlier_boot(manager: &Manager, trigger: &Trigger) -> Option<Vec<(PathBuf, String)>> {
+    let store = manager.pending.as_ref()?;
+    let pending = store.read_any().filter(|pending| !pending.is_of_this_boot())?;
+    let why = format!("{}: not confirmed before the host was started again", pending.change);
+    manager.log(trigger, None, &Event::ChangeUndone { why });
+    let (path, error) = store.undo_of_earlier_boot().err()?;
+    log::error!(
+        "cannot restore {}: {error}; ipmpd uses the files as they were before the change",
+        path.display()
+    );
+    let texts = pending.files.into_iter().filter_map(|file| {
+        let (_, content) = file.content?;
+        Some((file.path, String::from_utf8(content).ok()?))
+    });
+    Some(texts.collect())
+}
+
+/// Keeps the texts of the files: `apply --confirm` restores them when it is undone.
+fn keep_applied(manager: &Manager, texts: &[(PathBuf, String)]) {
+    if let Some(Err(error)) = manager.pending.as_ref().map(|store| store.write_applied(texts)) {
+        log::debug!("cannot keep the applied files for apply --confirm: {error}");
+    }
+}
+
+/// `before`: these texts and not those of the directory.
 async fn try_apply_directory(
     manager: &mut Manager,
     trigger: &Trigger,
     directory: &Path,
+    before: Option<Vec<(PathBuf, String)>>,
     start: bool,
 ) -> Result<usize, Refused> {
-    let files = match files::found_in(directory) {
-        Ok(files) => files,
-        Err(finding) => return Err(bad(manager, trigger, &[finding])),
+    if let Some(pending) = manager.pending.as_ref().and_then(Store::read) {
+        return Err(Refused::new(reason::PENDING, pending.refusal()));
+    }
+    let (texts, mut findings) = match before {
+        Some(texts) => (texts, Vec::new()),
+        None => match files::found_in(directory) {
+            Ok(files) => files::read_texts(&files),
+            Err(finding) => return Err(bad(manager, trigger, &[finding])),
+        },
     };
     // A directory that was moved away must not take the network with it.
-    if files.is_empty() {
+    if texts.is_empty() && findings.is_empty() {
         return Ok(0);
     }
-    let (mut configuration, findings) = config::load(&files);
+    let (mut configuration, more) = config::parse(&texts);
+    findings.extend(more);
     if findings.iter().any(|finding| finding.severity == Severity::Error) {
         return Err(bad(manager, trigger, &findings));
     }
+    let described = configuration.groups.len();
     if start {
         configuration.groups.retain(|group| {
             let saved = manager.file.group(&group.name.value).filter(|saved| !saved.unfinished);
@@ -105,6 +148,10 @@ async fn try_apply_directory(
         log::info!("{note}");
     }
     record(manager, &configuration);
+    // A group that ran already can differ from the files.
+    if described == configuration.groups.len() {
+        keep_applied(manager, &texts);
+    }
     manager.announce();
     Ok(plan.steps.len())
 }

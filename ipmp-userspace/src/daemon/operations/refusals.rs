@@ -3,9 +3,29 @@
 use std::net::IpAddr;
 
 use crate::{
-    control::request::{Refused, reason},
+    control::{
+        pending::Store,
+        request::{Refused, Request, reason},
+    },
+    daemon::{events::trigger::Trigger, manager::Manager},
     link::Links,
 };
+
+/// Refuses a change while another one waits for its confirmation, except to the process that makes or undoes that one.
+pub fn refuse_if_pending(manager: &Manager, trigger: &Trigger, request: &Request) -> Result<(), Refused> {
+    if !request.changes() || request.is_dry_run() {
+        return Ok(());
+    }
+    let Some(pending) = manager.pending.as_ref().and_then(Store::read) else { return Ok(()) };
+    let caller = match trigger {
+        Trigger::Operator(caller) => u32::try_from(caller.pid).ok(),
+        _ => None,
+    };
+    if caller.is_some() && caller == pending.process {
+        return Ok(());
+    }
+    Err(Refused::new(reason::PENDING, pending.refusal()))
+}
 
 /// An error of the kernel, the datapath or the state file.
 pub fn kernel(error: &dyn std::error::Error) -> Refused {

@@ -18,7 +18,7 @@ use crate::{
         events::{table, trigger::Trigger},
         group::{actions, links, members},
         manager::Manager,
-        state_file::SavedTarget,
+        state_file::{SavedGroup, SavedTarget},
     },
     types::MatchBy,
 };
@@ -105,10 +105,17 @@ async fn set_member(
 }
 
 /// What settings a group had.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Before {
     chosen: Vec<Setting>,
     targets: Vec<SavedTarget>,
+}
+
+impl Before {
+    /// The settings in the record of a group.
+    pub fn of(saved: &SavedGroup) -> Self {
+        Self { chosen: saved.chosen.clone(), targets: saved.targets.clone() }
+    }
 }
 
 /// Gives a group these settings and no others, its targets apart. Returns what it had, and notes.

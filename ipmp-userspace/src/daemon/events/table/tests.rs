@@ -125,6 +125,7 @@ fn events() -> Vec<Event> {
         Event::ConfigFinding { finding: "FINDING".into() },
         Event::ConfigRefused { why: "REASON".into() },
         Event::ConfigApplied { changes: 33 },
+        Event::ChangeUndone { why: "CHANGE: REASON".into() },
         Event::ConfigReread,
         Event::Started { socket: "SOCKET".into() },
         Event::Stopped { groups: vec![group()] },

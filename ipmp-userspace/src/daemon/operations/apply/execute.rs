@@ -160,19 +160,25 @@ async fn make(
             address::remove(manager, trigger, group, addresses).await?;
             done.push(Undo::Addresses { group: group.clone(), addresses: before });
         }
-        Step::Detach { group, member } => {
+        Step::Detach { group, member } | Step::Return { group, member } => {
             let leaves = |step: &Step| match step {
-                Step::Detach { group: of, member } if of == group => Some(member.clone()),
+                Step::Detach { group: of, member } | Step::Return { group: of, member } if of == group => {
+                    Some(member.clone())
+                }
                 _ => None,
             };
             let leaving: Vec<String> = steps.iter().filter_map(leaves).collect();
             let leaving: Vec<&str> = leaving.iter().map(String::as_str).collect();
             attach::wait_for_others(manager, trigger, group, &leaving).await;
-            let last = Some(LastMember::KeepGroup);
+            let returns = matches!(step, Step::Return { .. });
+            let last = Some(if returns { LastMember::MoveBack } else { LastMember::KeepGroup });
             notes.extend(detach::detach(manager, trigger, &shown(manager, group, member), last).await?);
             done.extend(rejoin(running, group, member).map(Undo::Step));
         }
-        Step::RemoveGroup { group } => notes.extend(members::remove_group(manager, trigger, group).await?),
+        Step::RemoveGroup { group } => {
+            notes.extend(members::remove_group(manager, trigger, group, false).await?);
+        }
+        Step::Dissolve { group } => notes.extend(members::remove_group(manager, trigger, group, true).await?),
     }
     Ok(())
 }

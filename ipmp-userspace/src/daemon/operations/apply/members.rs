@@ -67,21 +67,26 @@ pub async fn expect(
 }
 
 /// Removes a group: first what files and commands added to it, then its members. What came from these, and what other programs
-/// added, moves to the last one.
+/// added, moves to the last one. `returns`: what came from each returns to it, and the first one is the last.
 pub async fn remove_group(
     manager: &mut Manager,
     trigger: &Trigger,
     group: &str,
+    returns: bool,
 ) -> Result<Vec<String>, Refused> {
     let running = manager.groups.get(group).ok_or_else(|| no_such_group(group))?;
     let ifindex = running.interface.ifindex;
-    let (absent, present): (Vec<_>, Vec<_>) = running
+    let (absent, mut present): (Vec<_>, Vec<_>) = running
         .core
         .members()
         .iter()
         .map(|member| (member.absent(), member.name().to_owned()))
         .partition(|(is_absent, _)| *is_absent);
     let last = if present.is_empty() { LastMember::Force } else { LastMember::Restore };
+    let others = if returns { LastMember::MoveBack } else { last };
+    if returns {
+        present.reverse();
+    }
     let saved = manager.file.group(group).cloned().unwrap_or_default();
     for entry in saved.routes.iter().rev() {
         manager.links.delete_route(&Route::of_entry(entry, ifindex)).await.map_err(|error| kernel(&error))?;
@@ -96,7 +101,9 @@ pub async fn remove_group(
         address::remove(manager, trigger, group, &added).await?;
     }
     let mut notes = Vec::new();
-    for (_, name) in absent.iter().chain(&present) {
+    let leaving: Vec<&String> = absent.iter().chain(&present).map(|(_, name)| name).collect();
+    for (at, name) in leaving.iter().enumerate() {
+        let last = if at + 1 == leaving.len() { last } else { others };
         notes.extend(detach::detach(manager, trigger, name, Some(last)).await?);
     }
     if manager.groups.contains_key(group) {
