@@ -133,7 +133,7 @@ struct Before {
     routes: Vec<Route>,
 }
 
-/// What hands NICs over on a host.
+/// Handovers on a host.
 pub struct Handover<'a> {
     host: &'a Host,
     runtime: tokio::runtime::Runtime,
@@ -167,7 +167,7 @@ impl<'a> Handover<'a> {
         Ok(lines)
     }
 
-    /// Hands NICs over, one at a time, all or none. Returns a note for each, and those that have changed.
+    /// Makes the programs leave NICs, one at a time, all or none. Returns a note for each, and those that have changed.
     pub fn hand_over(&self, nics: &[String]) -> Result<(Vec<String>, Vec<String>), Error> {
         let (steps, mut notes) = self.steps(nics)?;
         for (at, step) in steps.iter().enumerate() {

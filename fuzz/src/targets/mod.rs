@@ -18,7 +18,7 @@ mod text;
 use crate::Target;
 
 /// All of them.
-pub const TARGETS: [Target; 13] = [
+pub const TARGETS: [Target; 14] = [
     Target { name: "frame", longest: 2048, run: frame::run },
     Target { name: "call", longest: 4096, run: call::run },
     Target { name: "reply", longest: 8192, run: reply::run },

@@ -57,7 +57,7 @@ pub async fn apply(
     if !options.dry_run {
         notes.extend(execute::execute(manager, trigger, &plan.steps, &running).await?);
         record(manager, &configuration);
-        if complete {
+        if options.complete {
             keep_applied(manager, &texts);
         }
     }
