@@ -146,6 +146,9 @@ pub enum Error {
     /// A NIC is not handed over.
     #[error(transparent)]
     Handover(#[from] handover::Error),
+    /// `metrics` cannot serve.
+    #[error("{0}")]
+    Metrics(String),
     /// Standard output cannot be written.
     #[error("cannot write to standard output: {0}")]
     Output(#[source] io::Error),
@@ -167,6 +170,7 @@ impl Error {
             | Self::Import(_)
             | Self::Handover(_)
             | Self::InUse(_)
+            | Self::Metrics(_)
             | Self::Save(_)
             | Self::Output(_) => Exit::Refused,
         }
