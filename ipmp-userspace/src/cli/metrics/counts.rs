@@ -47,6 +47,11 @@ struct Group {
 #[derive(Debug, Default)]
 pub(super) struct Counts(Mutex<BTreeMap<String, Group>>);
 
+/// Number of events by group and kind.
+type ByKind = Vec<(String, String, u64)>;
+/// Announcements by group.
+type ByGroup = Vec<(String, Announced)>;
+
 impl Counts {
     fn count(&self, event: &EventRecord) {
         let mut groups = self.0.lock().unwrap_or_else(PoisonError::into_inner);
@@ -58,7 +63,7 @@ impl Counts {
     }
 
     /// Events by group and kind, and by group how long announcements took.
-    pub(super) fn read(&self) -> (Vec<(String, String, u64)>, Vec<(String, Announced)>) {
+    pub(super) fn read(&self) -> (ByKind, ByGroup) {
         let groups = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let counts = groups.iter().flat_map(|(name, group)| {
             group.by_kind.iter().map(|(kind, count)| (name.clone(), kind.clone(), *count))
