@@ -5,6 +5,7 @@
 use super::{
     events::trigger::Trigger,
     group::{RunningGroup, absence},
+    loading,
     manager::Manager,
     state_file::{SavedMember, recognise},
 };
@@ -90,6 +91,12 @@ async fn rejoin(
     let result = match obstacle {
         Some(why) => Err(why),
         None => {
+            if let Some(group) = manager.groups.get(name) {
+                let ingress = group.datapath.prepare_ingress(number);
+                if let Err(error) = loading::load(manager, vec![ingress]).await {
+                    log::debug!("{error}");
+                }
+            }
             let (groups, mut context) = manager.context(trigger);
             for group in groups.values_mut() {
                 let is_own = group.core.member(number).is_some_and(|member| member.name() == device.name);

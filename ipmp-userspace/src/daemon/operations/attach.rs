@@ -32,6 +32,7 @@ use crate::{
             links, members,
             mirrored_memberships::of_programs,
         },
+        loading,
         manager::Manager,
         migration::{Configuration, Place},
         returns,
@@ -191,7 +192,9 @@ async fn try_join(
         .core
         .free_number()
         .ok_or_else(|| Refused::new(reason::FULL, format!("{name} cannot join {group_name}: it is full")))?;
+    let ingress = group.datapath.prepare_ingress(number);
     let weight = save(manager, group_name, number, candidate, options)?;
+    loading::load(manager, vec![ingress]).await.map_err(|error| kernel(&error))?;
 
     sysctl::apply(name, &candidate.settings).map_err(|error| kernel(&error))?;
     if candidate.is_down() {
