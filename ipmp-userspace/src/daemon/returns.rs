@@ -83,7 +83,7 @@ async fn rejoin(
     }
     let obstacle = if device.master.is_some() {
         Some(format!("it is a port of another interface; ip link set {} nomaster", device.name))
-    } else if device.xdp {
+    } else if device.xdp.is_some() {
         Some(format!("it has an XDP program of another program; ip link set {} xdp off", device.name))
     } else {
         None

@@ -11,7 +11,9 @@ use rtnetlink::packet_route::link::LinkFlags;
 use self::checks::{Check, check_all, staying};
 pub use self::plan::plan;
 use super::{
-    create, destroy, link_up_check,
+    create, destroy,
+    firewall::{self, Firewall},
+    link_up_check,
     refusals::{kernel, no_such_group, no_such_interface},
     set, test_address,
 };
@@ -58,6 +60,8 @@ pub struct Options<'a> {
     pub standby: bool,
     /// With these test addresses.
     pub test_addresses: &'a [TestAddressSpec],
+    /// Although firewall rules name them.
+    pub firewall: Firewall,
 }
 
 /// Attaches interfaces in this order, all or none.
@@ -73,12 +77,14 @@ pub async fn attach(
     let interfaces = check_all(manager, group, interfaces, options.test_addresses, Check::Refuse).await?;
     let single = (interfaces.len() == 1).then(|| interfaces[0].as_str());
     test_address::check(manager, options.test_addresses, single).await?;
+    let mut notes = firewall::check(manager, group, &interfaces, options.firewall).await?;
     let is_new = !manager.groups.contains_key(group);
     let change = Unfinished::Attach { group: group.to_owned(), interfaces: interfaces.clone(), is_new };
     manager.file.begin(change).map_err(|error| kernel(&error))?;
     let result = join_all(manager, trigger, group, &interfaces, options, is_new).await;
     manager.file.end();
-    result
+    notes.extend(result?);
+    Ok(notes)
 }
 
 /// Interfaces join, all or none.

@@ -1,6 +1,6 @@
 //! Changes that a killed daemon has begun: each is undone or completed, so that none stays half made.
 
-use super::{apply, attach, destroy, detach};
+use super::{apply, attach, destroy, detach, firewall::Firewall};
 use crate::{
     control::LastMember,
     core::Event,
@@ -34,7 +34,8 @@ pub async fn resume(manager: &mut Manager, trigger: &Trigger) {
             Unfinished::Apply { files, complete } => {
                 // It is recorded again when it begins.
                 manager.file.state.unfinished.pop();
-                let result = apply::apply(manager, trigger, &files, complete, false).await;
+                let options = apply::Options { complete, firewall: Firewall::Accept, dry_run: false };
+                let result = apply::apply(manager, trigger, &files, options).await;
                 manager.file.state.unfinished.push(Unfinished::Apply { files: Vec::new(), complete });
                 result.err().map(|refused| refused.message)
             }
