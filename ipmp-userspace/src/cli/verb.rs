@@ -59,7 +59,9 @@ impl<V: Verb> Command for V {
         request.check()?;
         if let Some((text, seconds)) = self.confirm() {
             let directory = config::directory(invocation.netns);
-            let change = pending::Change { text, seconds, directory, ..pending::Change::default() };
+            let checks_gateways = matches!(request, Request::Attach { .. });
+            let change =
+                pending::Change { text, seconds, directory, checks_gateways, ..pending::Change::default() };
             let response = pending::execute(invocation, change, |client| Ok(client.call(&request)?))?;
             return Ok(Outcome::done(self.print(response, invocation.format)));
         }

@@ -308,6 +308,7 @@ impl Parameters {
                 dry_run: self.take::<Option<bool>>("dry_run")?.unwrap_or_default(),
             },
             "RecordState" => Request::RecordState {},
+            "CheckGateways" => Request::CheckGateways {},
             "RestoreState" => Request::RestoreState { state: self.take("state")?, why: self.take("why")? },
             "DiscoverTargets" => Request::DiscoverTargets { group: self.take("group")? },
             "ListTargets" => Request::ListTargets { group: self.take("group")? },

@@ -8,6 +8,7 @@ pub mod destroy;
 mod detach;
 mod eligibility;
 mod explain;
+mod gateways;
 mod link_up_check;
 mod offline;
 mod refusals;
@@ -92,6 +93,7 @@ pub async fn execute(
             return apply::apply(manager, trigger, &files, complete, dry_run).await;
         }
         Request::RecordState {} => return restore::record(manager).await.map(Response::Recorded),
+        Request::CheckGateways {} => return gateways::check(manager, trigger).await,
         Request::RestoreState { state, why } => {
             return restore::restore(manager, trigger, &state, &why).await;
         }
