@@ -2,11 +2,49 @@
 
 lab::lane!(side_by_side, seconds = 15, no_clsact = "the commands read reports only");
 
-use std::process::{Command, Stdio};
+use std::io::{Read as _, Write as _};
+use std::os::unix::net::UnixStream;
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
 
 use ipmp::types::{Family, MemberState};
 use lab::network::{DATA, ROUTER};
-use lab::{Daemon, Lab, Production, TIMEOUT, daemon};
+use lab::{Daemon, Lab, Production, TIMEOUT, daemon, wait_until};
+
+/// `ipmpctl metrics --listen`.
+struct Exporter {
+    socket: PathBuf,
+    process: Child,
+}
+
+impl Exporter {
+    fn start(lab: &Lab, command: impl Fn(&str) -> Command) -> Self {
+        let socket = lab.directory().join("metrics.sock");
+        let line = format!("metrics --listen unix:{}", socket.display());
+        let process = command(&line).spawn().unwrap();
+        assert!(wait_until(TIMEOUT, || UnixStream::connect(&socket).is_ok()), "{line}");
+        Self { socket, process }
+    }
+
+    fn get(&self, request: &str) -> String {
+        let mut stream = UnixStream::connect(&self.socket).unwrap();
+        stream.write_all(format!("{request}\r\n\r\n").as_bytes()).unwrap();
+        let mut response = String::new();
+        stream.read_to_string(&mut response).unwrap();
+        response
+    }
+
+    fn has(&self, line: &str) -> bool {
+        self.get("GET /metrics HTTP/1.0").lines().any(|known| known == line)
+    }
+}
+
+impl Drop for Exporter {
+    fn drop(&mut self) {
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}
 
 #[test]
 fn wait_online_and_health_follow_the_group() {
@@ -54,8 +92,23 @@ fn wait_online_and_health_follow_the_group() {
     production.wait_usable(3).unwrap();
     let ok = "IPMP OK: production0 ok, 3 of 3 members | 'production0'=3;3:;1:;0;3\n";
     assert_eq!(run("health production0"), (0, ok.into()));
+    let exporter = Exporter::start(&lab, command);
+    assert!(exporter.has("ipmp_group_members_functioning{group=\"production0\"} 3.0"));
     lab.cable(3).pull().unwrap();
     production.wait_state("rge0", MemberState::Failed, TIMEOUT).unwrap();
+    for line in [
+        "ipmp_up 1.0",
+        "ipmp_group_state{group=\"production0\",state=\"degraded\"} 1.0",
+        "ipmp_member_state{group=\"production0\",member=\"rge0\",state=\"failed\"} 1.0",
+        "ipmp_member_link_up{group=\"production0\",member=\"rge0\"} 0.0",
+        "ipmp_events_total{group=\"production0\",kind=\"link-down\"} 1",
+    ] {
+        assert!(wait_until(TIMEOUT, || exporter.has(line)), "{line}");
+    }
+    assert!(exporter.get("GET /other HTTP/1.0").starts_with("HTTP/1.0 404"));
+    assert!(exporter.get("POST /metrics HTTP/1.0").starts_with("HTTP/1.0 405"));
+    assert!(run("metrics").1.contains("ipmp_group_members_functioning{group=\"production0\"} 2.0\n"));
+    assert_eq!(run("metrics --listen 0.0.0.0:9978").0, 2);
     let degraded =
         "production0 degraded, 2 of 3 members (rge0 failed, link down) | 'production0'=2;3:;1:;0;3\n";
     assert_eq!(run("health"), (1, format!("IPMP WARNING: {degraded}")));

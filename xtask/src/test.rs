@@ -54,7 +54,13 @@ impl Test {
     pub fn run(self) -> Result<ExitCode> {
         let setup = Setup { yes: self.yes };
         setup.ensure(&[debian::LAB, debian::TESTS].concat())?;
-        let programs = if debian::is_debian() { Some(setup.unpack(&unpacked::SERVICES)?) } else { None };
+        let mut programs = Vec::new();
+        if debian::is_debian() {
+            programs.push(setup.unpack(&unpacked::SERVICES)?);
+            if self.soak {
+                programs.push(setup.unpack(&unpacked::PROMETHEUS)?);
+            }
+        }
         if self.soak {
             project::next_layout_daemon()?;
         }
@@ -74,7 +80,7 @@ impl Test {
         let lab = lane::with_lanes(lab)?;
         let context = Context {
             bin_dir,
-            path: programs.map(|programs| programs.path()),
+            path: (!programs.is_empty()).then(|| unpacked::path(&programs)),
             end: Instant::now() + summary::end_of(self.limit()),
             soak: self.soak,
         };

@@ -48,6 +48,10 @@ pub const SERVICES: Programs = Programs {
     programs: &["busybox", "dnsmasq", "keepalived", "nft", "wireguard-go", "wg"],
 };
 
+/// What reads the metrics, in the soak.
+pub const PROMETHEUS: Programs =
+    Programs { name: "prometheus", packages: &["prometheus"], programs: &["prometheus", "promtool"] };
+
 /// What reads packages of RPM.
 pub const RPM: Programs = Programs { name: "rpm", packages: &["rpm"], programs: &["rpm"] };
 
@@ -144,14 +148,17 @@ impl Unpacked {
         let triplet = loader.parent().and_then(Path::file_name).context("a loader has a directory")?;
         Ok(self.directory.join("usr/lib").join(triplet))
     }
+}
 
-    /// `PATH` with these programs before all others.
-    pub fn path(&self) -> OsString {
-        let mut path = self.bin().into_os_string();
+/// `PATH` with these programs before all others.
+pub fn path(programs: &[Unpacked]) -> OsString {
+    let mut path = OsString::new();
+    for unpacked in programs {
+        path.push(unpacked.bin());
         path.push(":");
-        path.push(env::var_os("PATH").unwrap_or_else(|| "/usr/sbin:/usr/bin:/sbin:/bin".into()));
-        path
     }
+    path.push(env::var_os("PATH").unwrap_or_else(|| "/usr/sbin:/usr/bin:/sbin:/bin".into()));
+    path
 }
 
 /// apt-get on the host's package lists, for a system on which nothing is installed.

@@ -137,6 +137,9 @@ pub enum Error {
     /// What `import` has read has no equivalent.
     #[error("{0}")]
     Import(String),
+    /// `metrics` cannot serve.
+    #[error("{0}")]
+    Metrics(String),
     /// Standard output cannot be written.
     #[error("cannot write to standard output: {0}")]
     Output(#[source] io::Error),
@@ -156,6 +159,7 @@ impl Error {
             | Self::NotOnline { .. }
             | Self::Confirm(_)
             | Self::Import(_)
+            | Self::Metrics(_)
             | Self::Save(_)
             | Self::Output(_) => Exit::Refused,
         }

@@ -16,6 +16,7 @@ pub mod health;
 pub mod host;
 pub mod if_mpadm;
 pub mod import;
+pub mod metrics;
 pub mod monitor;
 pub mod offline;
 pub mod online;
@@ -73,6 +74,7 @@ Output of --json, one object per line on standard output:
   {\"version\":1,\"event\":{...}}                          monitor, one line per event
   {\"version\":1,\"targets\":[...]}                        target list, target discover
   {\"version\":1,\"health\":{\"status\":...,\"message\":...}}  health
+  {\"version\":1,\"metrics\":\"...\"}                        metrics: the text of Prometheus
   {\"version\":1,\"findings\":[...]}                       check, and diff and apply if a file has a mistake:
                                                          file, line, column, severity, message
   {\"version\":1,\"changed\":...,\"notes\":[...]}            every other command; notes: side effects and hints, a sentence each
@@ -84,7 +86,7 @@ A command whose result holds already succeeds: attach of a member, offline of an
 of the group, set of the same value. It changes nothing, a note reports it, and with --json changed is false.
 
 Commands that change something start ipmpd if it does not run; show, explain, monitor, target list, health,
-wait-online, check, diff, apply --dry-run, save and import do not. Where ipmpd.service is installed, systemd alone starts
+metrics, wait-online, check, diff, apply --dry-run, save and import do not. Where ipmpd.service is installed, systemd alone starts
 it, and its socket starts it for every command.
 Every ADDRESS may be a host name from /etc/hosts or DNS instead: node1/24, or node1 as a target.
 
@@ -151,6 +153,7 @@ verbs! {
     explain::Explain,
     monitor::Monitor,
     health::Health,
+    metrics::Metrics,
     wait_online::WaitOnline,
     check::Check,
     diff::Diff,

@@ -37,6 +37,7 @@ pub(super) enum Content<'a> {
     Event { event: &'a EventRecord },
     Findings { findings: &'a [Finding] },
     Health { health: HealthSummary<'a> },
+    Metrics { metrics: &'a str },
     Error { error: Failure<'a> },
 }
 

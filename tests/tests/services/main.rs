@@ -1,5 +1,5 @@
 //! Common services work on a group interface while cables are pulled: DHCP leases, router advertisements, virtual
-//! addresses, firewalls, tunnels, systemd-networkd.
+//! addresses, firewalls, tunnels, systemd-networkd, Prometheus.
 
 lab::lane!(side_by_side, seconds = 80);
 
@@ -11,6 +11,7 @@ use lab::{Lab, Production, TIMEOUT, wait_until};
 mod dhcp;
 mod firewall;
 mod networkd;
+mod prometheus;
 mod slaac;
 mod tunnel;
 mod virtual_address;
