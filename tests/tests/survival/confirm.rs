@@ -127,7 +127,7 @@ fn attach_with_confirm_is_undone_at_deadline_unless_confirmed() {
     operator.refused("attach e1000g0 nic9 --group production0 --confirm 60", "nic9");
     operator.refused("confirm", "nothing waits for a confirmation");
 
-    // The switch permits the MAC of a member on another port only.
+    // The switch does not permit the MAC of a member on its port.
     let cable = lab.member("e1000g1").cable();
     let (switch, port) = (&cable.far().namespace, &cable.far().interface);
     let lock = |locked: &str| {
@@ -135,6 +135,8 @@ fn attach_with_confirm_is_undone_at_deadline_unless_confirmed() {
         command::run(Command::new("bridge").args(words)).unwrap();
     };
     lock("on");
+    // What the port has learnt is permitted.
+    switch.ip(&format!("link set dev {port} type bridge_slave fdb_flush")).unwrap();
     operator.refused(&format!("{ATTACH} 60"), "e1000g1 does not reach the gateway 192.168.178.1");
     operator.refused("confirm", "nothing waits for a confirmation");
     assert!(!has_group());
