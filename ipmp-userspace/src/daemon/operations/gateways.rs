@@ -11,7 +11,10 @@ use std::{
 use nix::libc;
 use socket2::{Domain, Socket, Type};
 
-use super::refusals::{kernel, no_such_group};
+use super::{
+    attach,
+    refusals::{kernel, no_such_group},
+};
 use crate::{
     announce::{frame::arp_request, sender::link_layer},
     control::request::{Refused, Response, reason},
@@ -55,6 +58,9 @@ pub async fn check(manager: &mut Manager, trigger: &Trigger) -> Result<Response,
             notes.push(format!(
                 "{name} has no gateway: whether each member reaches the network was not checked"
             ));
+        }
+        if !pairs.is_empty() {
+            attach::wait_for_all(manager, trigger, &name).await;
         }
         for pair in pairs {
             check_members(manager, trigger, &name, pair).await?;
