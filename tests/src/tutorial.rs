@@ -39,6 +39,24 @@ pub const PROBED_CABLE_4_OUT: &str = include_str!("tutorial/1.6.2-cable-4-out.tx
 pub const PROBED_CABLE_4_IN: &str = include_str!("tutorial/1.6.2-cable-4-in.txt");
 /// 1.6.2: the members behind it are repaired.
 pub const PROBED_CABLE_4_REPAIRED: &str = include_str!("tutorial/1.6.2-cable-4-repaired.txt");
+/// 1.6.4: the aggregate, and interfaces and groups with it as a member: before its cables are plugged in, complete, without one
+/// cable, without both, with one again, complete again.
+pub const AGGREGATES: [&str; 6] = [
+    include_str!("tutorial/1.6.4-unplugged.txt"),
+    include_str!("tutorial/1.6.4-complete.txt"),
+    include_str!("tutorial/1.6.4-one-leg.txt"),
+    include_str!("tutorial/1.6.4-no-leg.txt"),
+    include_str!("tutorial/1.6.4-one-leg-again.txt"),
+    include_str!("tutorial/1.6.4-complete-again.txt"),
+];
+/// 1.6.4: interfaces and groups with an aggregate that has a port. The tables without one cable are the same.
+pub const WITH_AGGREGATE: [&str; 2] =
+    [include_str!("tutorial/1.6.4-interfaces.txt"), include_str!("tutorial/1.6.4-groups.txt")];
+/// 1.6.4: the same without both cables.
+pub const WITHOUT_LEGS: [&str; 2] =
+    [include_str!("tutorial/1.6.4-no-leg-interfaces.txt"), include_str!("tutorial/1.6.4-no-leg-groups.txt")];
+/// 1.6.4: interfaces, with one cable again.
+pub const WITH_ONE_LEG_AGAIN: &str = include_str!("tutorial/1.6.4-one-leg-again-interfaces.txt");
 /// 1.6.5: log messages when one interface fails and is repaired.
 pub const LOG_OF_ONE: &str = include_str!("tutorial/1.6.5-rge0.txt");
 /// 1.6.5: log messages when all fail, and one is repaired.
@@ -64,6 +82,12 @@ pub const CLASSIC_PROBE_CABLE_1_OUT: &str = include_str!("tutorial/1.7.3-cable-1
 pub const CLASSIC_LINK_BOOTED: &str = include_str!("tutorial/1.7.4-link.txt");
 /// 1.7.4: the one with probes, after a start.
 pub const CLASSIC_PROBE_BOOTED: &str = include_str!("tutorial/1.7.4-probe.txt");
+
+/// 1.9.2: the routing table with the host route of a target, and without it. A page break is removed.
+pub const ROUTES: [&str; 2] =
+    [include_str!("tutorial/1.9.2-enabled.txt"), include_str!("tutorial/1.9.2-disabled.txt")];
+/// 1.9.4: the failure detection time in `/etc/default/mpathd`.
+pub const MPATHD: &str = include_str!("tutorial/1.9.4-mpathd.txt");
 
 #[cfg(test)]
 mod tests {

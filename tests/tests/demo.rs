@@ -28,15 +28,18 @@ fn link_chapter_matches_tutorial() {
 #[test]
 fn probe_chapter_matches_tutorial() {
     lab::needs_root!();
-    play(&["--chapter", "probe", "--quick"], 13);
+    play(&["--chapter", "probe", "--quick"], 11);
 }
 
 #[test]
-#[ignore = "the tests in solaris compare the same; half a minute"]
-fn soak_chapters_on_boot_files_and_classic_ipmp_match_tutorial() {
+#[ignore = "other tests compare the same; a minute"]
+fn soak_chapters_on_boot_files_logs_classic_ipmp_targets_and_fdt_match_tutorial() {
     lab::needs_root!();
     play(&["--chapter", "persist"], 4);
+    play(&["--chapter", "logs"], 2);
     play(&["--chapter", "classic"], 4);
+    play(&["--chapter", "targets"], 2);
+    play(&["--chapter", "fdt"], 0);
 }
 
 #[test]

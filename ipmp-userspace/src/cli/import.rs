@@ -3,23 +3,26 @@
 use std::{
     fs,
     io::Write,
+    net::IpAddr,
     path::{Path, PathBuf},
 };
 
 use super::{
     error::{Error, Exit},
+    output,
+    pending::{self, Change},
+    replace::Kernel,
     verb::{Command, Invocation, Outcome},
 };
 use crate::{
-    config::host::Host,
-    control::name,
+    config::{self, host::Host},
+    control::{Client, Response, name, pending::ReplacedBond},
     daemon::mpathd,
     ifconfig::{
         hostname,
         import::{self as boot_files, Defaults},
     },
-    import::{self, Found, running::Running},
-    link::Links,
+    import::{self, Bond, Found, running::Running},
 };
 
 /// Print the configuration file for bonds, teams and boot files of other programs
@@ -30,9 +33,14 @@ use crate::{
 ///
 /// With --hostname-dir: reads hostname.*, hostname6.*, hosts, netmasks and default/mpathd of a Solaris host. Names are those of
 /// the directory's hosts file and of /etc/hosts.
+///
+/// With --apply: replaces a bond that runs, also over an SSH session through it. A backup port is released and becomes the first
+/// member of the group, the gateway is reached through it, addresses and routes move, and the last port follows. The bond stays,
+/// renamed and down, until this is confirmed; the undo puts it back.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:
   ipmpctl import bond0                     a bond that runs
+  ipmpctl import bond0 --apply --confirm 120
   ipmpctl import /etc/netplan > /etc/ipmp/ipmp.toml
   ipmpctl import /etc/systemd/network/*bond0*
   ipmpctl import --hostname-dir /mnt/solaris/etc > /etc/ipmp/ipmp.toml")]
@@ -50,10 +58,19 @@ pub struct Import {
     /// The switch does not aggregate the ports: import bonds of mode 802.3ad, balance-xor and balance-rr, too
     #[arg(long)]
     switch_ports_independent: bool,
+    /// Replace the bond by the group
+    #[arg(long, requires = "confirm", conflicts_with = "hostname_dir")]
+    apply: bool,
+    /// Undo it after this time, 1 to 86400 seconds, unless `ipmpctl confirm` is entered before, from a new connection
+    #[arg(long, value_name = "SECONDS", requires = "apply", value_parser = clap::value_parser!(u32).range(1..=86400))]
+    confirm: Option<u32>,
 }
 
 impl Command for Import {
-    fn execute(&self, _invocation: &Invocation<'_>, _out: &mut dyn Write) -> Result<Outcome, Error> {
+    fn execute(&self, invocation: &Invocation<'_>, _out: &mut dyn Write) -> Result<Outcome, Error> {
+        if let Some(seconds) = self.confirm {
+            return self.replace(invocation, seconds).map(Outcome::done);
+        }
         let printed = match (&self.hostname_dir, self.files.as_slice()) {
             (Some(directory), _) => of_boot_files(directory),
             (None, [directory]) if has_boot_files(directory) => of_boot_files(directory),
@@ -71,20 +88,56 @@ fn is_interface(name: &Path) -> bool {
 
 impl Import {
     fn of_bond(&self, name: &Path) -> Result<String, String> {
-        let name = name.to_string_lossy();
-        let runtime = tokio::runtime::Builder::new_current_thread()
-            .enable_all()
-            .build()
-            .map_err(|error| format!("cannot start the runtime: {error}"))?;
-        let running = runtime.block_on(async {
-            let links = Links::open().map_err(|error| error.to_string())?;
-            Running::read(&links, &name).await.map_err(|error| error.to_string())
-        })?;
+        let kernel = Kernel::open().map_err(|error| error.to_string())?;
+        let running = kernel.read(&name.to_string_lossy()).map_err(|error| error.to_string())?;
+        self.describe(&running).map(|(_, text)| text)
+    }
+
+    /// A bond that runs, and its configuration file.
+    fn describe(&self, running: &Running) -> Result<(Bond, String), String> {
         let mut bond = running.bond().map_err(|error| error.to_string())?;
         import::running::add_resolver(&mut bond, Path::new("/"), running.device.ifindex);
-        let found = Found { bonds: vec![bond], notes: Vec::new() };
+        let found = Found { bonds: vec![bond.clone()], notes: Vec::new() };
         let host = Host::read()?;
-        import::print(&found, &name, &host, self.switch_ports_independent).map_err(|error| error.to_string())
+        let text = import::print(&found, &running.device.name, &host, self.switch_ports_independent);
+        Ok((bond, text.map_err(|error| error.to_string())?))
+    }
+
+    fn replace(&self, invocation: &Invocation<'_>, seconds: u32) -> Result<String, Error> {
+        let [name] = self.files.as_slice() else {
+            return Err(Error::Usage("--apply replaces one bond that runs: name it".into()));
+        };
+        if !is_interface(name) {
+            return Err(Error::Usage(format!(
+                "--apply replaces a bond that runs, and {} is none",
+                name.display()
+            )));
+        }
+        let kernel = Kernel::open()?;
+        let running = kernel.read(&name.to_string_lossy())?;
+        let (bond, text) = self.describe(&running).map_err(Error::Import)?;
+        let gateways: Vec<IpAddr> = bond
+            .routes
+            .iter()
+            .filter(|(_, route)| route.to.1 == 0)
+            .filter_map(|(_, route)| route.via)
+            .collect();
+        let replaced = ReplacedBond::of(&kernel, &running)?;
+        let change = Change {
+            text: format!("import {} --apply", replaced.name),
+            seconds,
+            directory: config::directory(invocation.netns),
+            bond: Some(replaced.clone()),
+            ..Change::default()
+        };
+        let make = |client: &mut Client| {
+            let notes = replaced.replace(client, &kernel, &text, &gateways)?;
+            Ok(Response::Done { notes, changed: true })
+        };
+        match pending::execute(invocation, change, make)? {
+            Response::Done { notes, changed } => Ok(output::notes(&notes, changed, invocation.format)),
+            _ => Ok(String::new()),
+        }
     }
 }
 

@@ -22,6 +22,7 @@ pub mod offline;
 pub mod online;
 mod output;
 mod pending;
+mod replace;
 pub mod save;
 pub mod set;
 pub mod show;

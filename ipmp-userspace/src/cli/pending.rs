@@ -17,13 +17,14 @@ use std::{
 use super::{
     connection::{Invocation, connect_or_start},
     error::Error,
+    replace::Kernel,
     start,
 };
 use crate::{
     config::{files, save},
     control::{
         Client, Request, Response, client,
-        pending::{HostStep, Pending, RecordedFile, Session, Store, VARIABLE},
+        pending::{HostStep, Pending, RecordedFile, ReplacedBond, Session, Store, VARIABLE},
     },
     types::Origin,
 };
@@ -53,6 +54,8 @@ pub(super) struct Change {
     pub files: Vec<PathBuf>,
     /// What undoes changes of the host besides.
     pub steps: Vec<HostStep>,
+    /// The bond that a group replaces.
+    pub bond: Option<ReplacedBond>,
 }
 
 fn failed(store: &Store, error: &io::Error) -> Error {
@@ -84,6 +87,7 @@ pub(super) fn execute(
     pending.files = recorded_files(&store, &mut client, &change)?;
     let checks_gateways = change.checks_gateways;
     pending.steps = change.steps;
+    pending.bond = change.bond;
     store.write(&pending).map_err(|error| failed(&store, &error))?;
     if let Err(error) = arm(invocation, &pending.id) {
         store.remove().map_err(|error| failed(&store, &error))?;
@@ -238,6 +242,9 @@ pub(super) fn confirm(invocation: &Invocation<'_>, force: bool) -> Result<String
         )));
     }
     store.remove().map_err(|error| failed(&store, &error))?;
+    if let Some(bond) = &pending.bond {
+        bond.delete(&Kernel::open()?)?;
+    }
     Ok(pending.change)
 }
 
@@ -305,6 +312,9 @@ fn undo_change(
     mine.process = Some(std::process::id());
     store.write(&mine).map_err(|error| failed(store, &error))?;
     pending.steps.iter().filter(|step| step.first).try_for_each(run)?;
+    if let Some(bond) = &pending.bond {
+        bond.restore_addresses(&mut client, &Kernel::open()?)?;
+    }
     let state = pending.state.clone().unwrap_or_default();
     let notes = match client.call(&Request::RestoreState { state, why: why.to_owned() })? {
         Response::Done { notes, .. } => notes,
@@ -317,6 +327,9 @@ fn undo_change(
 /// What follows the groups: the steps after them, and the files.
 fn restore_host(store: &Store, pending: &Pending) -> Result<(), Error> {
     pending.steps.iter().filter(|step| !step.first).try_for_each(run)?;
+    if let Some(bond) = &pending.bond {
+        bond.restore_links(&Kernel::open()?)?;
+    }
     pending
         .restore_files()
         .map_err(|(path, error)| Error::Confirm(format!("cannot restore {}: {error}", path.display())))?;

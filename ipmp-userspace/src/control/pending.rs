@@ -53,6 +53,8 @@ pub struct Pending {
     pub files: Vec<RecordedFile>,
     /// What undoes changes of the host.
     pub steps: Vec<HostStep>,
+    /// The bond that a group replaces.
+    pub bond: Option<ReplacedBond>,
 }
 
 impl Pending {
@@ -72,6 +74,7 @@ impl Pending {
             had_groups: true,
             files: Vec::new(),
             steps: Vec::new(),
+            bond: None,
         };
         pending.begin();
         pending
@@ -169,6 +172,23 @@ pub struct HostStep {
     pub first: bool,
     /// Program and arguments. It must succeed if it is repeated.
     pub command: Vec<String>,
+}
+
+/// A bond that a group replaces. Indexes stay the same as long as the host runs.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ReplacedBond {
+    /// Its name, which the group gets.
+    pub name: String,
+    /// The name that it gets.
+    pub kept: String,
+    /// Its index.
+    pub ifindex: u32,
+    /// Its MAC.
+    pub mac: [u8; 6],
+    /// Indexes of its ports, that first which transmits, and the MACs that they have when they leave.
+    pub ports: Vec<(u32, [u8; 6])>,
+    /// The first one does not transmit yet.
+    pub selects: bool,
 }
 
 /// What distinguishes one login from another.

@@ -1,9 +1,14 @@
 //! Options of the bonding driver, as the kernel reports them.
 
 use futures_util::TryStreamExt;
-use rtnetlink::packet_route::link::{InfoBond, InfoData, LinkAttribute, LinkInfo, LinkMessage};
+use rtnetlink::{
+    LinkBond, LinkMessageBuilder, LinkUnspec,
+    packet_route::link::{
+        InfoBond, InfoBondPort, InfoData, InfoPortData, LinkAttribute, LinkInfo, LinkMessage,
+    },
+};
 
-use super::{Error, Links};
+use super::{Error, Links, Mac};
 
 /// Options of a bond.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -78,6 +83,52 @@ impl Links {
                 error => Err(error),
             },
         }
+    }
+
+    /// The MAC that a port of a bond has when it leaves; `None`: it is no port of one.
+    pub async fn mac_outside_bond(&self, ifindex: u32) -> Result<Option<Mac>, Error> {
+        let mut answers = Box::pin(self.handle.link().get().match_index(ifindex).execute());
+        let message = answers.try_next().await;
+        let message =
+            message.map_err(|error| Error::kernel(format!("look up interface {ifindex}"), error))?;
+        let attributes = message.into_iter().flat_map(|message| message.attributes);
+        let infos = attributes.filter_map(|attribute| match attribute {
+            LinkAttribute::LinkInfo(infos) => Some(infos),
+            _ => None,
+        });
+        let mut options = infos.flatten().filter_map(|info| match info {
+            LinkInfo::PortData(InfoPortData::BondPort(options)) => Some(options),
+            _ => None,
+        });
+        Ok(options.next().into_iter().flatten().find_map(|option| match option {
+            InfoBondPort::PermHwaddr(mac) => mac.as_slice().try_into().ok(),
+            _ => None,
+        }))
+    }
+
+    /// Has a bond transmit through this port.
+    pub async fn select_bond_port(&self, ifindex: u32, name: &str, port: u32) -> Result<(), Error> {
+        let message = LinkMessageBuilder::<LinkBond>::new(name).index(ifindex).active_port(port).build();
+        let what = || format!("select interface {port} as the active port of {name}");
+        self.handle.link().change(message).execute().await.map_err(|error| Error::kernel(what(), error))
+    }
+
+    /// Makes an interface, which must be down, a port of another one.
+    pub async fn enter_master(&self, ifindex: u32, name: &str, master: u32) -> Result<(), Error> {
+        let message = LinkMessageBuilder::<LinkUnspec>::new().index(ifindex).controller(master).build();
+        self.set(message, || format!("make {name} a port of interface {master}")).await
+    }
+
+    /// Gives an interface another name. Of one that is up, since Linux 6.2.
+    pub async fn rename(&self, ifindex: u32, name: &str, new: &str) -> Result<(), Error> {
+        let message = LinkMessageBuilder::<LinkUnspec>::new().index(ifindex).name(new).build();
+        self.set(message, || format!("rename {name} to {new}")).await
+    }
+
+    /// Gives an interface another MAC.
+    pub async fn change_mac(&self, ifindex: u32, name: &str, mac: Mac) -> Result<(), Error> {
+        let message = LinkMessageBuilder::<LinkUnspec>::new().index(ifindex).address(mac.to_vec()).build();
+        self.set(message, || format!("set the MAC of {name}")).await
     }
 }
 

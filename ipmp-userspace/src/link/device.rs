@@ -2,8 +2,8 @@
 
 use crate::types::LinkState;
 use rtnetlink::packet_route::link::{
-    InfoData, InfoKind, InfoVlan, LinkAttribute, LinkFlags, LinkInfo, LinkLayerType, LinkMessage, LinkXdp,
-    Prop, State, XdpAttached,
+    InfoBond, InfoData, InfoKind, InfoVlan, LinkAttribute, LinkFlags, LinkInfo, LinkLayerType, LinkMessage,
+    LinkXdp, Prop, State, XdpAttached,
 };
 
 /// An interface, as one netlink message describes it.
@@ -37,6 +37,8 @@ pub struct Device {
     pub peer: Option<u32>,
     /// Its VLAN, if it is a VLAN device.
     pub vlan: Option<u16>,
+    /// Whether it is a bond that does not monitor the links of its ports: it keeps its carrier when all of them have failed.
+    pub unmonitored_bond: bool,
     /// Its other names.
     pub altnames: Vec<String>,
     /// Whether an XDP program is attached to it.
@@ -62,6 +64,7 @@ impl Device {
             below: None,
             peer: None,
             vlan: None,
+            unmonitored_bond: false,
             altnames: Vec::new(),
             xdp: false,
         }
@@ -84,6 +87,7 @@ impl Device {
             below: None,
             peer: None,
             vlan: None,
+            unmonitored_bond: false,
             altnames: Vec::new(),
             xdp: false,
         };
@@ -139,6 +143,10 @@ impl Device {
                         _ => None,
                     });
                 }
+                LinkInfo::Data(InfoData::Bond(data)) => {
+                    let monitors = |nla: &InfoBond| matches!(nla, InfoBond::MiiMon(ms) | InfoBond::ArpInterval(ms) if *ms != 0);
+                    self.unmonitored_bond = !data.iter().any(monitors);
+                }
                 _ => {}
             }
         }
@@ -190,6 +198,17 @@ mod tests {
         let mut down = message(vec![LinkAttribute::Carrier(1), LinkAttribute::OperState(State::Unknown)]);
         down.header.flags = LinkFlags::Broadcast;
         assert_eq!(Device::parse(&down).link(), LinkState::Down);
+    }
+
+    #[test]
+    fn bond_without_link_monitoring_is_known() {
+        let bond = |data: Vec<InfoBond>| {
+            let infos = vec![LinkInfo::Kind(InfoKind::Bond), LinkInfo::Data(InfoData::Bond(data))];
+            Device::parse(&message(vec![LinkAttribute::LinkInfo(infos)])).unmonitored_bond
+        };
+        assert!(bond(vec![InfoBond::MiiMon(0), InfoBond::ArpInterval(0)]));
+        assert!(!bond(vec![InfoBond::MiiMon(100), InfoBond::ArpInterval(0)]));
+        assert!(!bond(vec![InfoBond::MiiMon(0), InfoBond::ArpInterval(1000)]));
     }
 
     #[test]

@@ -45,6 +45,53 @@ pub fn table(text: &str) -> Cells {
     cells
 }
 
+/// The cells of an aggregate and its ports, as `dladm show-aggr -x` prints them, or lines of `/proc/net/bonding`.
+pub fn aggregate(text: &str) -> Cells {
+    let mut cells = Cells::new();
+    let mut put = |of: &str, cell: &str, value: &str| cells.insert((of.into(), cell.into()), value.into());
+    let is_bond = text.contains("MII Status: ");
+    let mut port = String::from("aggregate0");
+    for line in text.lines().filter(|line| !is_prompt(line)) {
+        if is_bond {
+            let Some((key, value)) = line.trim().split_once(": ") else { continue };
+            match key {
+                "Slave Interface" => value.clone_into(&mut port),
+                "MII Status" => {
+                    put(&port, "STATE", value);
+                    if port != "aggregate0" {
+                        put(&port, "PORTSTATE", if value == "up" { "attached" } else { "standby" });
+                    }
+                }
+                "Speed" => drop(put(&port, "SPEED", value)),
+                "Duplex" => drop(put(&port, "DUPLEX", value)),
+                "Permanent HW addr" => drop(put(&port, "ADDRESS", value)),
+                _ => {}
+            }
+            continue;
+        }
+        let words: Vec<&str> = line.split_whitespace().collect();
+        let (of, rest) = match words[..] {
+            ["LINK", ..] | [] => continue,
+            [link, "--", ref rest @ ..] => (link, rest),
+            [port, ref rest @ ..] => (port, rest),
+        };
+        for (cell, value) in ["SPEED", "DUPLEX", "STATE", "ADDRESS", "PORTSTATE"].iter().zip(rest) {
+            if *value != "--" {
+                put(of, cell, value);
+            }
+        }
+    }
+    cells
+}
+
+/// The routes of the group's subnet, and the default route, as `netstat -nr` or `ip route` prints them.
+pub fn routes(text: &str) -> Cells {
+    let destinations = text.lines().filter_map(|line| line.split_whitespace().next());
+    let destinations = destinations.map(|to| to.split('/').next().unwrap_or(to));
+    let known = destinations.filter(|to| *to == "default" || to.starts_with("192.168.178."));
+    known.map(|to| ((to.to_owned(), "route".to_owned()), "set".to_owned())).collect()
+}
+
 /// The cells of an interface's block, as `ifconfig` prints it: every flag, and every keyword with its value.
 pub fn block(text: &str, interface: &str) -> Cells {
     let mut cells = Cells::new();

@@ -14,7 +14,7 @@ pub struct Permitted {
 }
 
 /// All permitted differences. The first kind that covers a difference applies.
-pub const PERMITTED: [Permitted; 13] = [
+pub const PERMITTED: [Permitted; 15] = [
     Permitted {
         what: "FLAGS has seven places",
         why: "The tutorial's typesetting removed two dashes of each empty field; ipmpstat has always had seven places.",
@@ -105,6 +105,16 @@ pub const PERMITTED: [Permitted; 13] = [
         covers: |d| {
             d.cell == "broadcast" && d.tutorial.is_none() && d.here.as_deref() == Some("0.255.255.255")
         },
+    },
+    Permitted {
+        what: "SPEED, DUPLEX and ADDRESS of an aggregate",
+        why: "They are those of the lab's interfaces, and /proc/net/bonding has them for ports only.",
+        covers: |d| ["SPEED", "DUPLEX", "ADDRESS"].contains(&d.cell.as_str()),
+    },
+    Permitted {
+        what: "STATE of an aggregate whose ports have no link",
+        why: "dladm shows unknown until a port had a link once; here it is down.",
+        covers: |d| d.cell == "STATE" && d.both(|tutorial, here| tutorial == "unknown" && here == "down"),
     },
 ];
 

@@ -15,6 +15,8 @@ use lab::network::{DATA, DATA6};
 use lab::production::GROUP;
 use lab::{Lab, MS, Namespace, Production, SECOND, TIMEOUT, command, ping, wait_until};
 
+mod aggregates;
+
 /// The members, and a card that is none.
 const MEMBERS: [&str; 2] = ["e1000g0", "e1000g1"];
 const FREE: &str = "rge0";

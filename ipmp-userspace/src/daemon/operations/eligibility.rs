@@ -63,6 +63,12 @@ pub fn check(device: &Device, around: Surroundings<'_>) -> Result<(), Refused> {
     if device.flags.contains(LinkFlags::Noarp) {
         return unsuitable(format!("{name} does no ARP, which a member must do: ip link set {name} arp on"));
     }
+    if device.unmonitored_bond {
+        return unsuitable(format!(
+            "{name} is a bond that does not monitor the links of its ports, and stays up when all of them have failed: ip link \
+             set {name} type bond miimon 100"
+        ));
+    }
     if let Some(index) = device.master {
         let (master, kind) = around.master.map_or_else(
             || (format!("interface {index}"), "master"),
@@ -226,6 +232,10 @@ mod tests {
             (|device| device.flags |= LinkFlags::Pointopoint, "eth0 is a point-to-point interface"),
             (|device| device.ethernet = false, "eth0 is not an Ethernet interface"),
             (|device| device.flags |= LinkFlags::Noarp, "eth0 does no ARP"),
+            (
+                |device| device.unmonitored_bond = true,
+                "eth0 is a bond that does not monitor the links of its ports",
+            ),
             (
                 |device| {
                     device.kind = "veth".into();

@@ -8,9 +8,13 @@
 //! | module | contents |
 //! |---|---|
 //! | [`link`] | the chapter on link-based failure detection |
-//! | [`probe`] | the chapters on probe-based failure detection, and on the log |
+//! | [`probe`] | the chapter on probe-based failure detection |
 //! | [`persist`] | the sections on boot files |
+//! | [`aggregate`] | the section on link aggregation |
+//! | [`logs`] | the section on log messages |
 //! | [`classic`] | the chapter on classic IPMP |
+//! | [`targets`] | the sections on test addresses and targets |
+//! | [`fdt`] | the section on the failure detection time |
 //! | [`stage`] | shared by the chapters: lab, operator, faults |
 //! | [`operator`] | runs commands |
 //! | [`traffic`], [`table`] | the streams, and the traffic of each member |
@@ -23,14 +27,18 @@ use anyhow::Result;
 use clap::{Parser, ValueEnum};
 use lab::MeasurementLock;
 
+mod aggregate;
 mod classic;
+mod fdt;
 mod link;
+mod logs;
 mod operator;
 mod page;
 mod persist;
 mod probe;
 mod stage;
 mod table;
+mod targets;
 mod traffic;
 
 /// Play chapters of the tutorial in network namespaces, and compare the output with that of the tutorial
@@ -52,18 +60,38 @@ struct Demo {
 enum Chapter {
     /// Link-based failure detection (1.6, 1.6.1): cables are pulled, one of them without a link failure
     Link,
-    /// Probe-based failure detection (1.6.2, 1.6.5): a path failure while the link is up; log messages
+    /// Probe-based failure detection (1.6.2): a path failure while the link is up
     Probe,
     /// Boot files (1.6.3, 1.7.4): the daemon starts with each set of them
     Persist,
+    /// Link aggregation (1.6.4): a bond as a member; needs a kernel that has bonds
+    Aggregate,
+    /// Log messages (1.6.5): failures of one interface and of all
+    Logs,
     /// Classic IPMP (1.7.2, 1.7.3): its commands and its display
     Classic,
+    /// Test addresses in a private network, and host routes as targets (1.9.1, 1.9.2)
+    Targets,
+    /// The failure detection time in /etc/default/mpathd (1.9.4)
+    Fdt,
 }
+
+/// What was played.
+enum Outcome {
+    /// The chapters, with the faults found.
+    Played(Vec<String>),
+    /// The chapter on aggregates was not: this kernel has no bonds.
+    NoBonds,
+}
+
+/// Exit status if the chapter that was named needs another kernel; `cargo xtask demo` then boots one.
+const NO_BONDS: u8 = 77;
 
 fn main() -> ExitCode {
     match run(Demo::parse()) {
-        Ok(faults) if faults.is_empty() => ExitCode::SUCCESS,
-        Ok(_) => ExitCode::FAILURE,
+        Ok(Outcome::Played(faults)) if faults.is_empty() => ExitCode::SUCCESS,
+        Ok(Outcome::Played(_)) => ExitCode::FAILURE,
+        Ok(Outcome::NoBonds) => ExitCode::from(NO_BONDS),
         Err(error) => {
             eprintln!("ipmp-demo: {error:#}");
             ExitCode::FAILURE
@@ -71,8 +99,8 @@ fn main() -> ExitCode {
     }
 }
 
-/// Plays the chapters, and returns the faults found.
-fn run(demo: Demo) -> Result<Vec<String>> {
+/// Plays the chapters.
+fn run(demo: Demo) -> Result<Outcome> {
     let _lock = MeasurementLock::acquire()?;
     let start = Instant::now();
     let mut faults = Vec::new();
@@ -81,7 +109,16 @@ fn run(demo: Demo) -> Result<Vec<String>> {
             Chapter::Link => link::play()?,
             Chapter::Probe => probe::play(demo.quick)?,
             Chapter::Persist => persist::play()?,
+            Chapter::Aggregate => match aggregate::play()? {
+                Some(faults) => faults,
+                // Named, it must not look as if it had been played.
+                None if demo.chapter.is_some() => return Ok(Outcome::NoBonds),
+                None => Vec::new(),
+            },
+            Chapter::Logs => logs::play()?,
             Chapter::Classic => classic::play()?,
+            Chapter::Targets => targets::play()?,
+            Chapter::Fdt => fdt::play()?,
         });
     }
     page::heading("Summary")?;
@@ -90,5 +127,5 @@ fn run(demo: Demo) -> Result<Vec<String>> {
     }
     faults.iter().try_for_each(|fault| page::line(&format!("FAULT: {fault}")))?;
     page::line(&format!("Duration: {:.0} s.", start.elapsed().as_secs_f64()))?;
-    Ok(faults)
+    Ok(Outcome::Played(faults))
 }

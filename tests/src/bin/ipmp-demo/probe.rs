@@ -1,14 +1,11 @@
-//! The tutorial's chapters on probe-based failure detection (1.6.2) and on log messages (1.6.5): a repair that needs
-//! probes, a path failure while all links are up, and the messages of a failure of one interface and of all.
+//! The tutorial's chapter on probe-based failure detection (1.6.2): a repair that needs probes, and a path failure while all
+//! links are up.
 
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, Result};
-use ipmp::{
-    control::report::GroupReport,
-    types::{LinkState, MemberState},
-};
+use anyhow::Result;
+use ipmp::{control::report::GroupReport, types::LinkState};
 use lab::Oracle;
 use lab::network::ROUTER;
 
@@ -40,8 +37,6 @@ pub fn play(quick: bool) -> Result<Vec<String>> {
     }
     repair(&mut stage)?;
     path_failure(&mut stage)?;
-    log_of_one(&mut stage)?;
-    log_of_all(&mut stage)?;
     stage.verdict(oracle, mac)?;
     page::heading("Removing the group")?;
     stage.tear_down()?;
@@ -169,47 +164,4 @@ fn path_failure(stage: &mut Stage) -> Result<()> {
     stage.account(&mut traffic)?;
     page::step("total")?;
     stage.finish_traffic_after_path_failure(traffic, detection)
-}
-
-/// The log when one interface fails and is repaired.
-fn log_of_one(stage: &mut Stage) -> Result<()> {
-    page::heading("Log messages: failure and repair of a single interface (1.6.5)")?;
-    let since = stage.operator.log().len();
-    stage.pull(&[3])?;
-    stage.replug(&[3])?;
-    stage.operator.wait_line("repair detected on rge0", since)?;
-    let about = ["The link has", "IP interface failure", "IP interface repair"];
-    compare_log(stage, tutorial::LOG_OF_ONE, since, &about)
-}
-
-/// The log when all interfaces fail and one is repaired; then the others are repaired.
-fn log_of_all(stage: &mut Stage) -> Result<()> {
-    page::heading("Log messages: failure of all interfaces, repair of one (1.6.5)")?;
-    let (since, members) = (stage.operator.log().len(), stage.lab.members().len());
-    stage.pull(&[1, 2, 3])?;
-    stage.operator.show("ipmpstat -g")?;
-    page::line("")?;
-    stage.lab.cable(3).replug()?;
-    stage.operator.wait_unusable(members, &["e1000g0", "e1000g1"])?;
-    stage.operator.wait_line("At least 1 IP interface", since)?;
-    compare_log(stage, tutorial::LOG_OF_ALL, since, &["All IP interfaces", "At least 1 IP interface"])?;
-    stage.replug(&[1, 2])?;
-    let ok = |group: &GroupReport| group.members.iter().all(|member| member.state == MemberState::Ok);
-    stage.operator.wait("every member is ok", ok)
-}
-
-/// Shows the log lines since `since` that begin with one of these texts beside the tutorial's.
-fn compare_log(stage: &mut Stage, printed: &str, since: usize, about: &[&str]) -> Result<()> {
-    let lines = stage.operator.log().into_iter().skip(since);
-    let (chosen, others): (Vec<String>, Vec<String>) =
-        lines.partition(|line| about.iter().any(|begin| message(line).starts_with(begin)));
-    stage.compare_text(printed, &chosen.join("\n"), compare::log)?;
-    let first = others.first().context("no other log line")?;
-    page::line(&format!("{} further log lines that the tutorial does not show, for example:", others.len()))?;
-    page::line(&format!("  {first}"))?;
-    page::line("")
-}
-
-fn message(line: &str) -> &str {
-    line.strip_prefix("ipmpd: ").unwrap_or(line)
 }
