@@ -14,6 +14,7 @@
 //! | `netlink` | links, addresses, routes, neighbours | the kernel |
 //! | `proc` | multicast groups and MACs in `/proc` | the kernel |
 //! | `owners` | configuration and state of network managers, command lines of DHCP clients | other programs of the host |
+//! | `firewall` | rules of nftables and of the older iptables | the kernel |
 //! | `btf` | offsets of structures | the kernel |
 //!
 //! Each says whether it accepted the bytes, and panics where something is wrong: where a decoder does, where what was decoded

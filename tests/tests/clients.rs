@@ -14,7 +14,7 @@ use std::{
 
 use ipmp::types::{Family, MemberState};
 use lab::{
-    Daemon, Lab, MS, MeasurementLock, Production, SECOND, Stream, TIMEOUT,
+    Daemon, Lab, MS, MeasurementLock, MemberKind, Production, SECOND, Stream, TIMEOUT,
     network::{DATA, ROUTER},
     process::memory,
     wait_until,
@@ -183,5 +183,48 @@ fn daemon_works_while_nothing_reads_its_log() {
     }
     lab.member("e1000g0").cable().pull().unwrap();
     production.wait_state("e1000g0", MemberState::Failed, TIMEOUT).unwrap();
+    production.assert_clean();
+}
+
+/// Whether a thread of the daemon loads programs.
+fn loads_programs(daemon: &Daemon) -> bool {
+    let tasks = fs::read_dir(format!("/proc/{}/task", daemon.pid().unwrap())).unwrap();
+    let names = tasks.flatten().map(|task| fs::read_to_string(task.path().join("comm")).unwrap_or_default());
+    names.into_iter().any(|name| name.trim() == "load")
+}
+
+#[test]
+fn failure_of_a_member_is_handled_while_an_attach_loads_programs() {
+    lab::needs_root!();
+    let lab = Lab::builder().kind(MemberKind::Tap).build().unwrap();
+    let production = Production::create(&lab).unwrap();
+    let daemon = &production.daemon;
+    daemon.ctl("detach rge0").unwrap();
+    // The attach can end before the cable is out.
+    let is_handled_meanwhile = || {
+        let since = daemon.log().len();
+        thread::scope(|scope| {
+            let attach =
+                scope.spawn(|| daemon.ctl("attach rge0 --group other").map_err(|error| error.to_string()));
+            assert!(
+                wait_until(TIMEOUT, || loads_programs(daemon) || attach.is_finished()),
+                "no thread loads programs"
+            );
+            lab.cable(1).pull().unwrap();
+            attach.join().unwrap().unwrap();
+        });
+        daemon.wait_line("failure detected on e1000g0", since, TIMEOUT).unwrap();
+        let log = daemon.log()[since..].to_vec();
+        let line = |text: &str| {
+            log.iter().position(|line| line.contains(text)).unwrap_or_else(|| panic!("{text}: {log:#?}"))
+        };
+        let [failed, joined] = ["failure detected on e1000g0", "rge0 has joined group other"].map(line);
+        lab.cable(1).replug().unwrap();
+        daemon.wait_line("repair detected on e1000g0", since, TIMEOUT).unwrap();
+        daemon.ctl("detach rge0 --restore").unwrap();
+        println!("failed: line {failed}, joined: line {joined}");
+        failed < joined
+    };
+    assert!((0..2).any(|_| is_handled_meanwhile()));
     production.assert_clean();
 }

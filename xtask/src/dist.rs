@@ -54,6 +54,13 @@ impl Dist {
         Self { yes, programs: Some(programs), package_version: None, lintian: false }
     }
 
+    /// Compares what the packages will contain with the list, without building the programs.
+    pub fn check_list() -> Result<()> {
+        let generated = project::target_directory()?.join("man");
+        clear(&generated)?;
+        check::same(&tree::planned(&generated)?, &check::expected()?)
+    }
+
     pub fn run(self) -> Result<()> {
         let setup = Setup { yes: self.yes };
         let programs = match self.programs {

@@ -5,6 +5,7 @@ mod sources;
 mod words;
 
 use crate::card::Card;
+use crate::dist::Dist;
 use crate::ebpf::Ebpf;
 use crate::setup::Setup;
 use crate::tool::Tool;
@@ -31,6 +32,9 @@ pub struct Lint {
     /// Only look for import circles between modules.
     #[arg(long)]
     circles: bool,
+    /// Only compare the files of the packages with packaging/files.txt.
+    #[arg(long, conflicts_with_all = ["words", "circles"])]
+    files: bool,
 }
 
 impl Lint {
@@ -40,6 +44,9 @@ impl Lint {
         }
         if self.circles {
             return circles::check(&project::root());
+        }
+        if self.files {
+            return Dist::check_list();
         }
         let setup = Setup { yes: self.yes };
         setup.ensure(&[])?;
@@ -67,6 +74,7 @@ impl Lint {
             doc.env("RUSTDOCFLAGS", "-Dwarnings -Arustdoc::private_intra_doc_links");
             project::run(doc)
         })?;
+        step("files of the packages", Dist::check_list)?;
         step("licences, bans and sources of dependencies", || {
             check_dependencies(&deny, "Cargo.toml")?;
             check_dependencies(&deny, "ipmp-ebpf/Cargo.toml")

@@ -36,16 +36,27 @@ pub const VM: Programs = Programs {
 
 /// The services that the lab's tests run on a group.
 pub const SERVICES: Programs = Programs {
-    name: "services",
+    name: "services-2",
     packages: &[
         "busybox-static",
         "dnsmasq-base",
+        "iptables",
         "keepalived",
         "nftables",
         "wireguard-go",
         "wireguard-tools",
     ],
-    programs: &["busybox", "dnsmasq", "keepalived", "nft", "wireguard-go", "wg"],
+    programs: &[
+        "busybox",
+        "dnsmasq",
+        "iptables-nft",
+        "iptables-legacy",
+        "ip6tables-legacy",
+        "keepalived",
+        "nft",
+        "wireguard-go",
+        "wg",
+    ],
 };
 
 /// What reads the metrics, in the soak.
@@ -218,8 +229,11 @@ fn make_starter(scratch: &Path, finished: &Path, program: &str) -> Result<()> {
         .chain(private_libraries(scratch, &directory))
         .map(|libraries| finished.join(libraries).display().to_string())
         .collect();
+    // iptables has its modules there.
+    let modules = finished.join(format!("usr/lib/{directory}/xtables"));
     let script = format!(
-        "#!/bin/sh\nexec '{}' --argv0 '{program}' --library-path '{}' '{}' \"$@\"\n",
+        "#!/bin/sh\nexport XTABLES_LIBDIR='{}'\nexec '{}' --argv0 '{program}' --library-path '{}' '{}' \"$@\"\n",
+        modules.display(),
         loader.display(),
         libraries.join(":"),
         finished.join(place).display()

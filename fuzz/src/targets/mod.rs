@@ -2,6 +2,7 @@
 
 mod btf;
 mod call;
+mod firewall;
 mod frame;
 mod hostname;
 mod ifconfig;
@@ -17,7 +18,7 @@ mod text;
 use crate::Target;
 
 /// All of them.
-pub const TARGETS: [Target; 13] = [
+pub const TARGETS: [Target; 14] = [
     Target { name: "frame", longest: 2048, run: frame::run },
     Target { name: "call", longest: 4096, run: call::run },
     Target { name: "reply", longest: 8192, run: reply::run },
@@ -30,5 +31,6 @@ pub const TARGETS: [Target; 13] = [
     Target { name: "netlink", longest: 4096, run: netlink::run },
     Target { name: "proc", longest: 2048, run: proc::run },
     Target { name: "owners", longest: 2048, run: owners::run },
+    Target { name: "firewall", longest: 8192, run: firewall::run },
     Target { name: "btf", longest: 4096, run: btf::run },
 ];

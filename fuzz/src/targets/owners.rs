@@ -1,7 +1,7 @@
 //! Files of other programs that configure NICs.
 
 use ipmp::owners::{
-    Nic, cloud_init, dhcp_client,
+    Nic, cloud_init, connman, dhcp_client, ifcfg,
     ifupdown::{self, Line},
     netplan, network_manager, networkd, root_file_system,
 };
@@ -26,6 +26,9 @@ pub fn run(input: &[u8]) -> bool {
         || device.managed
         || from_cloud_init
         || root_file_system::nfs_server(text).is_some()
+        || connman::excludes(text, nic.name)
+        || ifcfg::configures(text)
+        || ifcfg::names(text, &nic)
         || netplan::mentions(text, &nic)
         || dhcp_client::client(input, nic.name).is_some()
 }

@@ -8,7 +8,7 @@
 
 use std::{
     collections::{HashMap, VecDeque},
-    net::IpAddr,
+    net::{IpAddr, Ipv4Addr},
     time::Duration,
 };
 
@@ -123,6 +123,8 @@ struct Port {
     sent: [VecDeque<Time>; FAMILIES],
     /// Corrections in the last second.
     corrected: Vec<Time>,
+    /// ARP probes of regular rounds in the last second that were counted.
+    probed: Vec<Time>,
     /// When the last one was sent; before any, since when it has addresses.
     spoke: Time,
 }
@@ -134,6 +136,12 @@ fn family(address: IpAddr) -> usize {
 impl Port {
     fn is_unused(&self) -> bool {
         self.addresses == [0; FAMILIES]
+    }
+
+    /// Whether it has sent anything in the last second.
+    fn is_recent(&self, now: Time) -> bool {
+        let sent = self.sent.iter().filter_map(|sent| sent.back());
+        sent.chain([&self.spoke]).any(|sent| now - *sent < RATE_TIME)
     }
 
     /// Most frames of a family in a second.
@@ -230,6 +238,30 @@ impl Schedule {
         port.record(&pace, family, now);
         // Not every switch has seen it.
         port.spoke = spoke;
+        true
+    }
+
+    /// Counts an ARP probe through a member like an announcement: together they are at most [`Pace::rate`] in a second.
+    /// Whether it may be sent. Probes of regular rounds (`is_extra` is false) always are, and leave half of the rate to
+    /// announcements; others only while the rate permits.
+    pub fn count_arp(&mut self, group: u32, ifindex: u32, is_extra: bool, now: Time) -> bool {
+        let pace = self.pace(group);
+        let port = self.ports.entry(ifindex).or_insert_with(|| Port { spoke: now, ..Port::default() });
+        let family = family(Ipv4Addr::UNSPECIFIED.into());
+        let is_free = port.free_at(&pace, family).is_none_or(|free| free <= now);
+        if is_extra && !is_free {
+            return false;
+        }
+        let rate = port.limit(&pace, family).unwrap_or(FEW);
+        port.probed.retain(|sent| now < *sent + RATE_TIME);
+        if is_extra || 2 * port.probed.len() < rate {
+            if !is_extra {
+                port.probed.push(now);
+            }
+            let spoke = port.spoke;
+            port.record(&pace, family, now);
+            port.spoke = spoke;
+        }
         true
     }
 
@@ -351,7 +383,7 @@ impl Schedule {
         }
         self.retain(|_, entry| !entry.brief || entry.left > 0);
         // A port that is in use again at once must not exceed the rate.
-        self.ports.retain(|_, port| !port.is_unused() || now - port.spoke < RATE_TIME);
+        self.ports.retain(|_, port| !port.is_unused() || port.is_recent(now));
         for ifindex in self.silent(now) {
             let is_free = |key: &Key| {
                 let port = self.ports.get(&ifindex);
@@ -471,6 +503,25 @@ mod tests {
 
     fn times(sent: &[(Time, Announcement)]) -> Vec<u128> {
         sent.iter().map(|(time, _)| (*time - at(0)).as_millis()).collect()
+    }
+
+    #[test]
+    fn arp_probes_share_the_rate_with_announcements() {
+        let mut schedule = Schedule::default();
+        assert!(
+            (0..50).all(|round| schedule.count_arp(1, 3, false, at(20 * round))),
+            "rounds are never held back"
+        );
+        let extra =
+            |schedule: &mut Schedule| (0..20).filter(|_| schedule.count_arp(1, 3, true, at(990))).count();
+        assert_eq!(extra(&mut schedule), FEW / 2, "rounds leave half of it");
+        schedule.announce(announcement(address(200), 3), at(990));
+        assert_eq!(times(&run(&mut schedule, at(1999))), [1000], "when the first round was a second ago");
+        let mut schedule = Schedule::default();
+        (0..8).for_each(|last| schedule.announce(announcement(address(last), 3), at(0)));
+        assert_eq!(run(&mut schedule, at(0)).len(), 8);
+        assert_eq!((0..5).filter(|_| schedule.count_arp(1, 3, true, at(1))).count(), 2);
+        assert_eq!((0..5).filter(|_| schedule.count_arp(1, 4, true, at(1))).count(), 5, "another member");
     }
 
     #[test]

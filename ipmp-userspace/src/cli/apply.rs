@@ -34,6 +34,9 @@ use crate::{
 pub struct Apply {
     #[command(flatten)]
     files: Files,
+    /// Attach interfaces although firewall rules name them; --confirm does, too
+    #[arg(long)]
+    accept_firewall: bool,
     /// Print what would change, and change nothing
     #[arg(long)]
     dry_run: bool,
@@ -56,7 +59,8 @@ pub(super) struct Files {
 
 impl Command for Apply {
     fn execute(&self, invocation: &Invocation<'_>, _out: &mut dyn Write) -> Result<Outcome, Error> {
-        let applied = self.files.apply(invocation, self.dry_run, self.confirm)?;
+        let accept_firewall = self.accept_firewall || self.confirm.is_some();
+        let applied = self.files.apply(invocation, self.dry_run, accept_firewall, self.confirm)?;
         Ok(applied.outcome(invocation.format, Exit::Done))
     }
 }
@@ -93,6 +97,7 @@ impl Files {
         &self,
         invocation: &Invocation<'_>,
         dry_run: bool,
+        accept_firewall: bool,
         confirm: Option<u32>,
     ) -> Result<Applied, Error> {
         let directory = self.config_dir.clone().unwrap_or_else(|| config::directory(invocation.netns));
@@ -111,7 +116,12 @@ impl Files {
         let files = texts
             .into_iter()
             .map(|(path, text)| ConfigurationFile { path: path.display().to_string(), text });
-        let request = Request::Apply { files: files.collect(), complete: self.files.is_empty(), dry_run };
+        let request = Request::Apply {
+            files: files.collect(),
+            complete: self.files.is_empty(),
+            dry_run,
+            accept_firewall,
+        };
         let response = match confirm {
             Some(seconds) => {
                 let applies_files = self.files.is_empty();

@@ -1,7 +1,7 @@
 //! `ipmpctl detach`
 
-use super::{error::Error, verb::Verb};
-use crate::control::{LastMember, Request};
+use super::{dns::Before, error::Error, verb::Verb};
+use crate::control::{Client, LastMember, Request, Response, report::GroupReport};
 
 /// Detach an interface from its group
 ///
@@ -45,6 +45,20 @@ impl Verb for Detach {
             _ => None,
         };
         Ok(Request::Detach { interface: self.interface.clone(), last })
+    }
+
+    fn send(&self, client: &mut Client, request: &Request) -> Result<Response, Error> {
+        let interface = &self.interface;
+        let of_last =
+            |group: &GroupReport| matches!(group.members.as_slice(), [member] if member.name == *interface);
+        // Only with the last member do the addresses leave the group.
+        let group = if self.last.restore { client.groups()?.into_iter().find(of_last) } else { None };
+        let dns = group.map(|group| Before::of(&[group.name], client));
+        let response = client.call(request)?;
+        Ok(match dns {
+            Some(dns) => dns.move_to(interface, response),
+            None => response,
+        })
     }
 
     fn confirm(&self) -> Option<(String, u32)> {

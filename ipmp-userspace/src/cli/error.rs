@@ -3,7 +3,10 @@
 use std::{fmt, io};
 
 use super::{host, start};
-use crate::control::{client, duration::Span, request, setting, socket};
+use crate::{
+    control::{client, duration::Span, request, setting, socket},
+    handover,
+};
 
 /// Exit status of `ipmpctl`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -137,6 +140,12 @@ pub enum Error {
     /// What `import` has read has no equivalent.
     #[error("{0}")]
     Import(String),
+    /// Another program configures a NIC.
+    #[error("{0}")]
+    InUse(String),
+    /// A NIC is not handed over.
+    #[error(transparent)]
+    Handover(#[from] handover::Error),
     /// `metrics` cannot serve.
     #[error("{0}")]
     Metrics(String),
@@ -159,6 +168,8 @@ impl Error {
             | Self::NotOnline { .. }
             | Self::Confirm(_)
             | Self::Import(_)
+            | Self::Handover(_)
+            | Self::InUse(_)
             | Self::Metrics(_)
             | Self::Save(_)
             | Self::Output(_) => Exit::Refused,
@@ -174,6 +185,7 @@ impl Error {
             Self::Address(_) => request::reason::BAD_ADDRESS,
             Self::Setting(_) => request::reason::BAD_SETTING,
             Self::NotOnline { .. } => "timeout",
+            Self::InUse(_) => request::reason::IN_USE,
             other => other.exit().reason(),
         }
     }

@@ -196,7 +196,10 @@ impl ReplacedBond {
         let device = kernel.device(self.ifindex)?;
         kernel.run(kernel.links.set_up(&device, false))?;
         let files = vec![ConfigurationFile { path: format!("import {}", self.name), text: text.to_owned() }];
-        notes.extend(call(client, &Request::Apply { files, complete: false, dry_run: false })?);
+        notes.extend(call(
+            client,
+            &Request::Apply { files, complete: false, dry_run: false, accept_firewall: true },
+        )?);
         notes.push(format!(
             "bond {} is now {}, down, until this is confirmed; remove its configuration and enter ipmpctl save before the next \
              reboot",
@@ -229,6 +232,7 @@ impl ReplacedBond {
             standby: false,
             test_addresses: Vec::new(),
             dry_run: false,
+            accept_firewall: true,
         };
         call(client, &request).map(drop)
     }

@@ -41,6 +41,7 @@ fn command_line_becomes_its_request() {
         standby: false,
         test_addresses: test_addresses.iter().map(|text| text.parse().unwrap()).collect(),
         dry_run: false,
+        accept_firewall: false,
     };
     let detach = |last| Request::Detach { interface: "eth2".into(), last };
     for (line, request) in [
@@ -73,6 +74,7 @@ fn command_line_becomes_its_request() {
                 standby: true,
                 test_addresses: vec![],
                 dry_run: false,
+                accept_firewall: false,
             },
         ),
         (
@@ -83,6 +85,7 @@ fn command_line_becomes_its_request() {
                 standby: false,
                 test_addresses: vec![],
                 dry_run: true,
+                accept_firewall: false,
             },
         ),
         (

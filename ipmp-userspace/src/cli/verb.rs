@@ -11,7 +11,7 @@ use super::{
 };
 use crate::{
     config,
-    control::{Client, Request, Response},
+    control::{Client, Request, Response, pending::HostStep},
 };
 
 /// What a verb that has not failed prints, and its exit status.
@@ -59,10 +59,17 @@ impl<V: Verb> Command for V {
         request.check()?;
         if let Some((text, seconds)) = self.confirm() {
             let directory = config::directory(invocation.netns);
+            let steps = self.undo_steps()?;
             let checks_gateways = matches!(request, Request::Attach { .. });
-            let change =
-                pending::Change { text, seconds, directory, checks_gateways, ..pending::Change::default() };
-            let response = pending::execute(invocation, change, |client| Ok(client.call(&request)?))?;
+            let change = pending::Change {
+                text,
+                seconds,
+                directory,
+                steps,
+                checks_gateways,
+                ..pending::Change::default()
+            };
+            let response = pending::execute(invocation, change, |client| self.send(client, &request))?;
             return Ok(Outcome::done(self.print(response, invocation.format)));
         }
         let client = connect(invocation.socket, invocation.netns, request.changes())?;
@@ -85,6 +92,11 @@ pub(super) trait Verb {
         None
     }
 
+    /// What undoes the changes of the host that are made with the request.
+    fn undo_steps(&self) -> Result<Vec<HostStep>, Error> {
+        Ok(Vec::new())
+    }
+
     /// Sends the request; returns what is to be printed.
     fn run(
         &self,
@@ -93,8 +105,13 @@ pub(super) trait Verb {
         format: Format,
         _out: &mut dyn Write,
     ) -> Result<String, Error> {
-        let response = client.call(&request)?;
+        let response = self.send(&mut client, &request)?;
         Ok(self.print(response, format))
+    }
+
+    /// Sends the request, and changes of the host with it.
+    fn send(&self, client: &mut Client, request: &Request) -> Result<Response, Error> {
+        Ok(client.call(request)?)
     }
 
     /// What is printed of the reply: the notes, unless the verb has a reply of its own.

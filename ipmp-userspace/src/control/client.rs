@@ -7,6 +7,7 @@ use std::{
     time::Duration,
 };
 
+use nix::sys::socket::{getsockopt, sockopt::PeerCredentials};
 use serde::Deserialize;
 use serde_json::{Map, Value};
 
@@ -115,6 +116,20 @@ impl Client {
         stream.set_read_timeout(Some(LIMIT)).map_err(failed)?;
         stream.set_write_timeout(Some(LIMIT)).map_err(failed)?;
         Ok(Self { path: path.into(), stream: BufReader::new(stream) })
+    }
+
+    /// Whether the daemon is in the network namespace of this process, as far as that can be read. Systemd listens for the daemon of
+    /// a named namespace, too: there it is unknown.
+    pub fn is_in_this_namespace(&self) -> bool {
+        use std::os::unix::fs::MetadataExt as _;
+        let Ok(peer) = getsockopt(self.stream.get_ref(), PeerCredentials) else { return false };
+        let is_default = || super::socket::path(None, None).is_ok_and(|path| path == self.path);
+        let namespace = |process: &str| {
+            let file = std::fs::metadata(format!("/proc/{process}/ns/net")).ok()?;
+            Some((file.dev(), file.ino()))
+        };
+        let own = namespace("self");
+        (peer.pid() != 1 || is_default()) && own.is_some() && own == namespace(&peer.pid().to_string())
     }
 
     /// Sends a request and waits for the result.

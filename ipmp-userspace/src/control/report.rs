@@ -253,6 +253,7 @@ pub(crate) fn sample() -> GroupReport {
             raised: None,
             failback: true,
             fail_open: true,
+            confirm: crate::types::Confirm::Fast,
             probe: crate::types::ProbePolicy::Off,
             targets: vec![],
             unreachable_families: vec![],

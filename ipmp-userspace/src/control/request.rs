@@ -60,6 +60,9 @@ pub enum Request {
         /// Only report what would change.
         #[serde(skip_serializing_if = "std::ops::Not::not")]
         dry_run: bool,
+        /// Although firewall rules name the interfaces.
+        #[serde(skip_serializing_if = "std::ops::Not::not")]
+        accept_firewall: bool,
     },
     /// Detach a member.
     Detach {
@@ -169,6 +172,9 @@ pub enum Request {
         complete: bool,
         /// Only report what would change.
         dry_run: bool,
+        /// As in `Attach`.
+        #[serde(skip_serializing_if = "std::ops::Not::not")]
+        accept_firewall: bool,
     },
     /// Report what restoring the groups as they are now needs.
     RecordState {},
@@ -289,6 +295,8 @@ pub mod reason {
     pub const UNSUITABLE: &str = "unsuitable";
     /// The interface belongs to a bridge, bond, team or VRF, or to another program.
     pub const IN_USE: &str = "in-use";
+    /// Firewall rules name the interface, and do not apply to the group.
+    pub const FIREWALL: &str = "firewall";
     /// Another member has the same MAC.
     pub const DUPLICATE_MAC: &str = "duplicate-mac";
     /// There is no room: 16 members, 256 groups or 4096 addresses.
@@ -364,6 +372,7 @@ pub(crate) fn samples() -> impl IntoIterator<Item = Request> {
             standby: true,
             test_addresses: vec![],
             dry_run: true,
+            accept_firewall: true,
         },
         Request::Detach { interface: "eth0".into(), last: Some(LastMember::KeepGroup) },
         Request::AddAddress {
@@ -388,6 +397,7 @@ pub(crate) fn samples() -> impl IntoIterator<Item = Request> {
             files: vec![ConfigurationFile { path: "/etc/ipmp/ipmp.toml".into(), text: "[group.g0]".into() }],
             complete: true,
             dry_run: true,
+            accept_firewall: true,
         },
         Request::RecordState {},
         Request::CheckGateways {},

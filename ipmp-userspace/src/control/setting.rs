@@ -5,7 +5,7 @@ use std::{fmt, net::IpAddr, ops::RangeInclusive, str::FromStr};
 use serde::{Deserialize, Serialize};
 
 use super::{detection::DetectionTime, link_delay::LinkDelay, target};
-use crate::types::{CaptureMode, HashPolicy, MatchBy, ProbePolicy, SysctlPolicy};
+use crate::types::{CaptureMode, Confirm, HashPolicy, MatchBy, ProbePolicy, SysctlPolicy};
 
 /// A setting with its value. In the state file and on the socket it is its text.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -23,6 +23,8 @@ pub enum Setting {
     Capture(CaptureMode),
     /// Whether `ipmp-ifconfig` shows the group as classic IPMP does.
     Classic(bool),
+    /// When the probes that confirm a failure are sent.
+    Confirm(Confirm),
     /// Whether members with a link stay in use if all probes fail.
     FailOpen(bool),
     /// Whether a repaired member is used again at once.
@@ -118,6 +120,14 @@ const KEYS: &[Key] = &[
         about: "show data addresses on members in `ipmp-ifconfig`, as classic IPMP of Solaris does (yes), or on the group \
                 interface (no, the default)",
         read: |value| Ok(yes_no(value).map(Setting::Classic)),
+    },
+    Key {
+        name: "confirm",
+        owners: &[Owner::Group],
+        values: "fast|even",
+        about: "the probes that follow a lost one: at once, within 400 ms, with control probes through another member (fast, \
+                the default), or every fdt/5 (even). fdt stays the maximum time; with fdt below 500ms both are the same",
+        read: |value| Ok(value.parse().ok().map(Setting::Confirm)),
     },
     Key {
         name: "fail-open",
@@ -349,6 +359,7 @@ impl Setting {
             Self::AnnounceRate(_) => "announce-rate",
             Self::Capture(_) => "capture",
             Self::Classic(_) => "classic",
+            Self::Confirm(_) => "confirm",
             Self::FailOpen(_) => "fail-open",
             Self::Failback(_) => "failback",
             Self::Fdt(_) => "fdt",
@@ -444,6 +455,7 @@ impl fmt::Display for Setting {
             Self::AddressDetection(yes) | Self::Classic(yes) | Self::FailOpen(yes) | Self::Failback(yes) => {
                 f.write_str(if *yes { "yes" } else { "no" })
             }
+            Self::Confirm(confirm) => f.write_str(confirm.as_str()),
             Self::Fdt(time) => time.fmt(f),
             Self::Hash(policy) => f.write_str(policy.as_str()),
             Self::ManageSysctls(policy) => f.write_str(policy.as_str()),
@@ -470,8 +482,8 @@ mod tests {
     use super::*;
 
     const GROUP: &str = "a group has address-detection=yes|no, announce-count=auto|1..20, announce-interval=1s..3600s, \
-                         announce-rate=auto|1..1000, capture=auto|on|off, classic=yes|no, fail-open=yes|no, failback=yes|no, \
-                         fdt=10ms..3600s, hash=connection|flow|destination, manage-sysctls=yes|warn, probe=off|auto|arp|nd, \
+                         announce-rate=auto|1..1000, capture=auto|on|off, classic=yes|no, confirm=fast|even, fail-open=yes|no, \
+                         failback=yes|no, fdt=10ms..3600s, hash=connection|flow|destination, manage-sysctls=yes|warn, probe=off|auto|arp|nd, \
                          targets=auto|ADDRESS[,ADDRESS...], updelay=0ms..600s";
     const MEMBER: &str = "a member has updelay=0ms..600s, match=auto|permanent-mac|mac|name, standby=on|off, weight=1..1000000";
 
@@ -497,6 +509,8 @@ mod tests {
             "capture=off",
             "classic=yes",
             "classic=no",
+            "confirm=fast",
+            "confirm=even",
             "fail-open=yes",
             "fail-open=no",
             "failback=yes",
@@ -564,6 +578,7 @@ mod tests {
             ("announce-rate=", "auto|1..1000"),
             ("fdt=9ms", "10ms..3600s"),
             ("fdt=10", "10ms..3600s"),
+            ("confirm=slow", "fast|even"),
             ("failback=on", "yes|no"),
             ("fail-open=", "yes|no"),
             ("manage-sysctls=no", "yes|warn"),

@@ -260,6 +260,7 @@ impl Parameters {
                     .map(|text| text.parse().map_err(bad_address))
                     .collect::<Result<_, _>>()?,
                 dry_run: self.take::<Option<bool>>("dry_run")?.unwrap_or_default(),
+                accept_firewall: self.take::<Option<bool>>("accept_firewall")?.unwrap_or_default(),
             },
             "Detach" => Request::Detach { interface: self.take("interface")?, last: self.take("last")? },
             "AddAddress" => Request::AddAddress {
@@ -306,6 +307,7 @@ impl Parameters {
                 files: self.take("files")?,
                 complete: self.take("complete")?,
                 dry_run: self.take::<Option<bool>>("dry_run")?.unwrap_or_default(),
+                accept_firewall: self.take::<Option<bool>>("accept_firewall")?.unwrap_or_default(),
             },
             "RecordState" => Request::RecordState {},
             "CheckGateways" => Request::CheckGateways {},

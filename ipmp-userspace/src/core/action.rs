@@ -65,6 +65,8 @@ pub enum Action {
         via: Via,
         /// Its number.
         sequence: u16,
+        /// It belongs to a burst: not sent if the member's ARP packets would be too many.
+        is_extra: bool,
     },
     /// Send an echo request to all hosts, and report each that answers by [`Input::Host`](super::Input::Host).
     FindHosts {

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::probe::fdt;
-use crate::types::ProbePolicy;
+use crate::types::{Confirm, ProbePolicy};
 
 /// The operator's settings of a group.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -14,6 +14,8 @@ pub struct Settings {
     pub longest_hold: Duration,
     /// Time within which a failure is detected while the link stays up, on members that are probed.
     pub fdt: Duration,
+    /// When the probes that confirm a failure are sent.
+    pub confirm: Confirm,
     /// Whether a repaired member transmits again while enough others do.
     pub failback: bool,
     /// While no target replies on any member: members do not fail, and those that have failed transmit.
@@ -28,6 +30,7 @@ impl Default for Settings {
             flap_window: Duration::from_secs(60),
             longest_hold: Duration::from_secs(3600),
             fdt: fdt::DEFAULT,
+            confirm: Confirm::default(),
             failback: true,
             fail_open: true,
             probe: ProbePolicy::Off,

@@ -9,12 +9,11 @@
 //!  signals ───────────────┘
 //! ```
 //!
-//! A hint is handled before anything else, from the masks alone. The query to the kernel that follows each hint
+//! A hint is handled before anything else, from the masks alone, also while programs are loaded ([`super::loading`]). The query to the kernel that follows each hint
 //! (docs/design/sentinel.md) runs beside the loop; its result arrives as an event.
 
 use std::{collections::BTreeSet, io, net::IpAddr, path::PathBuf, time::Duration};
 
-use ipmp_common::maps::{Hint, HintKind};
 use tokio::{
     io::{Interest, unix::AsyncFd},
     signal::unix::{Signal, SignalKind, signal},
@@ -25,23 +24,18 @@ use super::{
     alarm::Alarm,
     clock::now,
     events::trigger::Trigger,
-    group::{conflicts, deadline, followers, links, probe_replies, tasks::TaskResult},
-    kernel_changes,
+    group::{conflicts, deadline, probe_replies, tasks::TaskResult},
+    hints, kernel_changes,
     manager::Manager,
     operations, returns,
-    startup::{
-        self, Error,
-        lock::Lock,
-        priority::{self, NormalPriority},
-    },
+    startup::{self, Error, lock::Lock, priority},
     statistics,
-    watchdog::Watchdog,
 };
 use crate::{
     announce::{Advertisements, Claim, Claims},
     control::{pending::Store, probes::Feeds, request},
-    core::{Event, Time},
-    datapath::{Datapath, Hints, Interval, ProbeReplies},
+    core::Event,
+    datapath::{Datapath, Interval, ProbeReplies},
     link::{Change, Watch},
 };
 
@@ -60,7 +54,6 @@ pub struct EventLoop {
     watch: Watch,
     /// Neighbours, rules, qdiscs and filters.
     surroundings: Watch,
-    hints: AsyncFd<Hints>,
     /// Packets that may be replies to probes.
     replies: AsyncFd<ProbeReplies>,
     /// ARP packets of other hosts that claim addresses of the groups.
@@ -76,7 +69,6 @@ pub struct EventLoop {
     end: [Signal; 3],
     hangup: Signal,
     usr1: Signal,
-    watchdog: Watchdog,
     /// Longest sleep.
     idle: Duration,
     _lock: Lock,
@@ -93,7 +85,7 @@ impl EventLoop {
     ) -> Result<(Self, request::Sender), Error> {
         let (mut manager, lock, task_results) =
             startup::open_manager(namespace, datapath_log, sentinel, config)?;
-        let (hints, replies) = (manager.datapath.hints()?, manager.datapath.probe_replies()?);
+        let replies = manager.datapath.probe_replies()?;
         manager.datapath.set_echo_id(manager.prober.identifier())?;
         let watch = |what| move |source| Error::Watch { what, source };
         let signal = |kind| signal(kind).map_err(watch("signals"));
@@ -102,10 +94,7 @@ impl EventLoop {
             // Opened before anything is read, so that no change is missed.
             watch: Watch::open()?,
             surroundings: Watch::surroundings()?,
-            // SAFETY: the hints own their descriptor, return the same one every time, and close it when they are dropped.
-            hints: unsafe { AsyncFd::register_with_interest(hints, Interest::READABLE) }
-                .map_err(|error| watch("the hints of the datapath")(io::Error::other(error.to_string())))?,
-            // SAFETY: as for the hints.
+            // SAFETY: the replies own their descriptor, return the same one every time, and close it when they are dropped.
             replies: unsafe { AsyncFd::register_with_interest(replies, Interest::READABLE) }
                 .map_err(|error| watch("the replies to probes")(io::Error::other(error.to_string())))?,
             claims: Claims::open()
@@ -133,7 +122,6 @@ impl EventLoop {
             ],
             hangup: signal(SignalKind::hangup())?,
             usr1: signal(SignalKind::user_defined1())?,
-            watchdog: Watchdog::from_environment(),
             idle: if datapath_log { DATAPATH_LOG } else { IDLE },
             _lock: lock,
         };
@@ -155,9 +143,7 @@ impl EventLoop {
     pub async fn configure(&mut self, directory: PathBuf, pending: Store) {
         self.manager.configuration = Some(directory);
         self.manager.pending = Some(pending);
-        let normal = NormalPriority::begin();
         operations::apply::apply_directory(&mut self.manager, &Trigger::Start, true).await;
-        drop(normal);
     }
 
     /// The feeds of events and probes.
@@ -176,7 +162,8 @@ impl EventLoop {
             self.watch_claims();
             self.manager.route_reader.follow(&self.manager.groups);
             self.manager.announce();
-            let due = [self.manager.next_deadline(), self.watchdog.next()].into_iter().flatten().min();
+            let due =
+                [self.manager.next_deadline(), self.manager.watchdog.next()].into_iter().flatten().min();
             let next = due.unwrap_or_else(|| now() + self.idle);
             self.alarm.set(next).map_err(|source| Error::Watch { what: "the clock", source })?;
             let [terminate, interrupt, quit] = &mut self.end;
@@ -187,16 +174,12 @@ impl EventLoop {
                 _ = quit.recv() => break,
                 _ = self.hangup.recv() => {
                     operations::set::reload_defaults(&mut self.manager).await;
-                    let normal = NormalPriority::begin();
                     operations::apply::apply_directory(&mut self.manager, &Trigger::Hangup, false).await;
-                    drop(normal);
                 }
                 _ = self.usr1.recv() => statistics::log(self.manager.groups.values()),
-                ready = self.hints.readable_mut() => {
-                    let mut ready = ready.map_err(|source| Error::Watch { what: "hints", source })?;
-                    let hints = ready.get_inner_mut().drain();
-                    ready.clear_ready();
-                    self.handle_hints(&hints).await;
+                received = hints::receive(&mut self.manager.hints) => {
+                    let hints = received.map_err(|source| Error::Watch { what: "hints", source })?;
+                    hints::handle(&mut self.manager, &hints).await;
                 }
                 expired = self.alarm.expired() => {
                     expired.map_err(|source| Error::Watch { what: "the clock", source })?;
@@ -235,10 +218,8 @@ impl EventLoop {
                     kernel_changes::apply_result(&mut self.manager, &Trigger::Kernel(now()), result).await;
                 }
                 Some((request, caller, reply)) = self.requests.recv() => {
-                    let normal = NormalPriority::begin();
                     let response =
                         operations::execute(&mut self.manager, &Trigger::Operator(caller), request).await;
-                    drop(normal);
                     // The client may have disconnected.
                     let _ = reply.send(response);
                 }
@@ -320,7 +301,7 @@ impl EventLoop {
 
     async fn handle_deadline(&mut self) {
         let (time, trigger) = (now(), Trigger::Deadline);
-        self.watchdog.feed(time);
+        self.manager.watchdog.feed(time);
         // Probes are judged as of now: replies received by now are processed first.
         self.receive_replies(&trigger).await;
         let (groups, mut context) = self.manager.context(&trigger);
@@ -350,34 +331,5 @@ impl EventLoop {
                 break;
             }
         }
-    }
-
-    async fn handle_hints(&mut self, hints: &[Hint]) {
-        // Several hints cause one reading of the masks; the first one has the time when the change was detected.
-        let live = hints.iter().filter(|hint| hint.kind == HintKind::Live as u32);
-        let detected = live.map(|hint| hint.at_ns).min().map(Duration::from_nanos);
-        let trigger = Trigger::Datapath(detected.map_or_else(now, Time));
-        let hints: BTreeSet<(u32, u32)> = hints.iter().map(|hint| (hint.group, hint.kind)).collect();
-        let (groups, mut context) = self.manager.context(&trigger);
-        let mut devices = Vec::new();
-        for group in groups.values_mut() {
-            let index = group.datapath.index();
-            let has = |kind: HintKind| hints.contains(&(index, kind as u32));
-            if has(HintKind::Report) {
-                group.filters.multicast_changed();
-            }
-            if has(HintKind::Learnt) {
-                followers::learnt_changed(group, &mut context);
-            }
-            if has(HintKind::StaleNeighbour) {
-                group.stale_neighbours.reported();
-            }
-            if has(HintKind::Live) {
-                links::read_live(group, &mut context).await;
-                devices.extend(group.members.values().map(|member| member.ifindex));
-            }
-        }
-        context.announce();
-        self.manager.tasks.read_devices(devices);
     }
 }

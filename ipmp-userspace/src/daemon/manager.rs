@@ -2,6 +2,8 @@
 
 use std::{collections::BTreeMap, path::PathBuf};
 
+use tokio::io::unix::AsyncFd;
+
 use super::{
     events::{event_log::EventLog, trigger::Trigger},
     group::{
@@ -11,12 +13,13 @@ use super::{
     mpathd::Mpathd,
     sentinel_check::SentinelCheck,
     state_file::StateFile,
+    watchdog::Watchdog,
 };
 use crate::{
     announce::{Schedule, Sender},
     control::pending::Store,
     core::{Event, Time},
-    datapath::Datapath,
+    datapath::{Datapath, Hints},
     link::Links,
 };
 
@@ -26,6 +29,8 @@ pub struct Manager {
     pub links: Links,
     /// Programs and maps.
     pub datapath: Datapath,
+    /// Messages of the datapath.
+    pub hints: AsyncFd<Hints>,
     /// The groups, by name.
     pub groups: BTreeMap<String, RunningGroup>,
     /// Announcements that are due later.
@@ -42,6 +47,8 @@ pub struct Manager {
     pub returns: ReturnTimer,
     /// When the sentinel is checked.
     pub sentinel_check: SentinelCheck,
+    /// The watchdog of the service manager.
+    pub watchdog: Watchdog,
     /// Queries beside the loop.
     pub tasks: Tasks,
     /// The event log.

@@ -3,6 +3,8 @@
 //! | module | subject |
 //! |---|---|
 //! | [`event_loop`] | wait for events and dispatch them |
+//! | `hints` | messages of the datapath: a member has failed |
+//! | `loading` | loading programs while the loop reacts to failures |
 //! | `manager` | the state that all share |
 //! | `kernel_changes` | changes of devices, addresses, neighbours and routes |
 //! | `operations` | requests of clients, one file a verb |
@@ -29,7 +31,9 @@ mod clock;
 pub mod event_loop;
 pub mod events;
 mod group;
+mod hints;
 mod kernel_changes;
+mod loading;
 mod manager;
 pub mod migration;
 pub mod mpathd;

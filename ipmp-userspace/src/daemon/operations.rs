@@ -8,6 +8,7 @@ pub mod destroy;
 mod detach;
 mod eligibility;
 mod explain;
+mod firewall;
 mod gateways;
 mod link_up_check;
 mod offline;
@@ -44,8 +45,12 @@ pub async fn execute(
             create::create(manager, trigger, &group, groupname, &addresses).await?
         }
         Request::Destroy { group } => destroy::destroy(manager, trigger, &group).await?,
-        Request::Attach { group, interfaces, standby, test_addresses, dry_run } => {
-            let options = attach::Options { standby, test_addresses: &test_addresses };
+        Request::Attach { group, interfaces, standby, test_addresses, dry_run, accept_firewall } => {
+            let options = attach::Options {
+                standby,
+                test_addresses: &test_addresses,
+                firewall: firewall::Firewall::new(accept_firewall),
+            };
             if dry_run {
                 notes.extend(attach::plan(manager, &group, &interfaces, options).await?);
                 return Ok(Response::done(notes));
@@ -89,8 +94,10 @@ pub async fn execute(
             let (changed, more) = target_route::remove(manager, group.as_deref(), &addresses).await?;
             return Ok(Response::Done { notes: [notes, more].concat(), changed });
         }
-        Request::Apply { files, complete, dry_run } => {
-            return apply::apply(manager, trigger, &files, complete, dry_run).await;
+        Request::Apply { files, complete, dry_run, accept_firewall } => {
+            let options =
+                apply::Options { complete, dry_run, firewall: firewall::Firewall::new(accept_firewall) };
+            return apply::apply(manager, trigger, &files, options).await;
         }
         Request::RecordState {} => return restore::record(manager).await.map(Response::Recorded),
         Request::CheckGateways {} => return gateways::check(manager, trigger).await,

@@ -5,6 +5,7 @@
 use super::{
     events::trigger::Trigger,
     group::{RunningGroup, absence},
+    loading,
     manager::Manager,
     state_file::{SavedMember, recognise},
 };
@@ -82,7 +83,7 @@ async fn rejoin(
     }
     let obstacle = if device.master.is_some() {
         Some(format!("it is a port of another interface; ip link set {} nomaster", device.name))
-    } else if device.xdp {
+    } else if device.xdp.is_some() {
         Some(format!("it has an XDP program of another program; ip link set {} xdp off", device.name))
     } else {
         None
@@ -90,6 +91,12 @@ async fn rejoin(
     let result = match obstacle {
         Some(why) => Err(why),
         None => {
+            if let Some(group) = manager.groups.get(name) {
+                let ingress = group.datapath.prepare_ingress(number);
+                if let Err(error) = loading::load(manager, vec![ingress]).await {
+                    log::debug!("{error}");
+                }
+            }
             let (groups, mut context) = manager.context(trigger);
             for group in groups.values_mut() {
                 let is_own = group.core.member(number).is_some_and(|member| member.name() == device.name);

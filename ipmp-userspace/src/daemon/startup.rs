@@ -9,7 +9,10 @@ pub mod teardown;
 use std::{collections::BTreeMap, io, path::PathBuf};
 
 use lock::Lock;
-use tokio::sync::mpsc;
+use tokio::{
+    io::{Interest, unix::AsyncFd},
+    sync::mpsc,
+};
 
 use super::{
     events::{event_log::EventLog, trigger::Trigger},
@@ -24,6 +27,7 @@ use super::{
     mpathd::{self, Mpathd},
     sentinel_check::SentinelCheck,
     state_file::{self, StateFile},
+    watchdog::Watchdog,
 };
 use crate::{
     announce::{Schedule, Sender},
@@ -80,11 +84,17 @@ pub fn open_manager(
     let cookie = datapath::pins::netns_cookie()?;
     let lock = Lock::take(cookie)?;
     let datapath = Datapath::open_with(datapath_log, sentinel)?;
+    let hints = datapath.hints()?;
+    // SAFETY: the hints own their descriptor, return the same one every time, and close it when they are dropped.
+    let hints = unsafe { AsyncFd::register_with_interest(hints, Interest::READABLE) }.map_err(|error| {
+        Error::Watch { what: "the hints of the datapath", source: io::Error::other(error.to_string()) }
+    })?;
     let links = Links::open()?;
     let (tasks, task_results) = Tasks::new(links.clone());
     let manager = Manager {
         links,
         datapath,
+        hints,
         groups: BTreeMap::new(),
         schedule: Schedule::default(),
         sender: Sender::open().map_err(Error::PacketSocket)?,
@@ -93,6 +103,7 @@ pub fn open_manager(
         filter_timer: FilterTimer::default(),
         returns: ReturnTimer::default(),
         sentinel_check: SentinelCheck::default(),
+        watchdog: Watchdog::from_environment(),
         tasks,
         event_log: EventLog::default(),
         file: StateFile::open(cookie)?,

@@ -91,6 +91,7 @@ fn attach(interfaces: &[&str]) -> Request {
         standby: false,
         test_addresses: Vec::new(),
         dry_run: false,
+        accept_firewall: false,
     }
 }
 

@@ -30,9 +30,10 @@ use super::{
     error::map_error,
     mapped::Mapped,
     pins::{self, Shape},
+    preparation::Preparation,
 };
 
-use self::programs::{Installed, load, marked_device};
+use self::programs::{Installed, load, marked_device, preparation};
 pub(super) use self::programs::{create_maps, remove_pinned};
 pub use self::{programs::ProgramOrder, stale_neighbours::StaleReport};
 
@@ -171,6 +172,23 @@ impl Group {
         group
     }
 
+    /// The programs of a group without members, to be loaded before [`Group::open`] and [`Group::seal_far_end`].
+    pub(super) fn prepare(
+        host: &Host,
+        spec: &GroupSpec,
+        has_far_end: bool,
+    ) -> Result<Vec<Preparation>, Error> {
+        let directory = host.pins.group(&spec.name);
+        pins::make_directory(&directory.join("maps"))?;
+        let index = match pinned_index(&directory) {
+            Some(index) => index,
+            None => host.free_index()?,
+        };
+        let hooks =
+            [Hook::Egress, Hook::FarEnd].into_iter().filter(|hook| has_far_end || *hook == Hook::Egress);
+        Ok(hooks.map(|hook| preparation(host, spec, &directory, index, (Some(hook), None))).collect())
+    }
+
     fn open_in(host: Rc<RefCell<Host>>, spec: &GroupSpec, directory: PathBuf) -> Result<Self, Error> {
         let maps = directory.join("maps");
         for part in ["maps", "programs", "links", "clsact"] {
@@ -185,7 +203,7 @@ impl Group {
         };
         // The first load creates and pins the maps. The egress program of an earlier daemon runs until it is replaced below.
         let device = host.borrow_mut().finder.find(&spec.name, spec.ifindex)?;
-        let object = load(&host.borrow(), spec, &directory, index, None)?;
+        let object = load(&host.borrow(), spec, &directory, index, (Some(Hook::Egress), None))?;
         let mut group = Self {
             steering: Mapped::new(
                 "steering",
@@ -226,7 +244,8 @@ impl Group {
         let device = self.host.borrow_mut().finder.find(name, ifindex)?;
         let place =
             Place { interface: name.to_owned(), ifindex, ..self.place(Hook::FarEnd, SINK.to_owned()) };
-        let object = load(&self.host.borrow(), &self.spec, &self.directory, self.index, None)?;
+        let sink = (Some(Hook::FarEnd), None);
+        let object = load(&self.host.borrow(), &self.spec, &self.directory, self.index, sink)?;
         self.attach_program(&place, device, object)
     }
 
@@ -237,7 +256,8 @@ impl Group {
     pub fn set_policy(&mut self, policy: HashPolicy) -> Result<(), Error> {
         let spec = GroupSpec { policy, ..self.spec.clone() };
         let device = self.host.borrow_mut().finder.find(&spec.name, spec.ifindex)?;
-        let object = load(&self.host.borrow(), &spec, &self.directory, self.index, None)?;
+        let egress = (Some(Hook::Egress), None);
+        let object = load(&self.host.borrow(), &spec, &self.directory, self.index, egress)?;
         self.attach_program(&self.egress_place(), device, object)?;
         self.spec = spec;
         Ok(())
@@ -258,6 +278,18 @@ impl Group {
         let mut member = self.members.get(&key, 0).map_err(map_error("members"))?;
         member.name = name_in_map(name);
         self.members.set(key, member, 0).map_err(map_error("members"))
+    }
+
+    /// The ingress program of a member, to be loaded before [`Group::attach`].
+    pub fn prepare_ingress(&self, number: u8) -> Preparation {
+        let ingress = (Some(Hook::Ingress), Some(number));
+        preparation(&self.host.borrow(), &self.spec, &self.directory, self.index, ingress)
+    }
+
+    /// The egress program with another hash policy, to be loaded before [`Group::set_policy`].
+    pub fn prepare_policy(&self, policy: HashPolicy) -> Preparation {
+        let spec = GroupSpec { policy, ..self.spec.clone() };
+        preparation(&self.host.borrow(), &spec, &self.directory, self.index, (Some(Hook::Egress), None))
     }
 
     /// The hash policy.
@@ -315,7 +347,8 @@ impl Group {
         }
         self.own_macs.insert(MacKey::new(spec.mac), number, 0).map_err(map_error("own_macs"))?;
         self.members.set(number, member, 0).map_err(map_error("members"))?;
-        let object = load(&host.borrow(), &self.spec, &self.directory, self.index, Some(spec.number))?;
+        let ingress = (Some(Hook::Ingress), Some(spec.number));
+        let object = load(&host.borrow(), &self.spec, &self.directory, self.index, ingress)?;
         self.attach_program(place, devices[0], object)?;
         let mut host = host.borrow_mut();
         host.sentinel.arm(self.index, spec.number, &devices);

@@ -10,6 +10,7 @@
 //! | [`order`] | where our program is among those at its hook |
 //! | [`sentinel`] | the timer that monitors links and captures |
 //! | [`interval`] | time between its ticks |
+//! | [`preparation`] | programs that are loaded before they are attached |
 //! | [`probe_replies`] | replies to probes, from ingress |
 //! | [`group`] | the programs and maps of one group |
 //! | `upgrade` | groups whose maps have an older layout |
@@ -25,6 +26,7 @@ mod mapped;
 pub mod objects;
 pub mod order;
 pub mod pins;
+pub mod preparation;
 pub mod probe_replies;
 pub mod sentinel;
 #[cfg(test)]
@@ -38,11 +40,13 @@ pub use error::Error;
 pub use group::{Group, GroupSpec, MemberSpec, ProgramOrder, StaleReport, name_of};
 pub use interval::Interval;
 use ipmp_common::maps::MAX_GROUPS;
+pub use order::{program_name, tcx_programs_of};
+pub use preparation::{Preparation, Prepared};
 pub use probe_replies::ProbeReplies;
 pub use sentinel::{Hints, Liveness};
 pub use upgrade::Upgraded;
 
-use self::{btf::Kernel, devices::DeviceFinder, pins::Pins, sentinel::Sentinel};
+use self::{btf::Kernel, devices::DeviceFinder, pins::Pins, preparation::Waiting, sentinel::Sentinel};
 
 /// Shared by all groups of a daemon.
 struct Host {
@@ -53,6 +57,8 @@ struct Host {
     kind: AttachKind,
     /// Whether the programs that log are loaded.
     log: bool,
+    /// Programs that are loaded and not attached yet.
+    waiting: RefCell<Waiting>,
 }
 
 impl Host {
@@ -99,7 +105,7 @@ impl Datapath {
         let finder = DeviceFinder::load(&kernel)?;
         let sentinel = Sentinel::open(pins.sentinel(), &kernel, finder.reads_kernel_memory(), interval)?;
         let kind = AttachKind::of_this_host();
-        let mut host = Host { pins, kernel, finder, sentinel, kind, log };
+        let mut host = Host { pins, kernel, finder, sentinel, kind, log, waiting: RefCell::default() };
         let upgraded = upgrade::run(&mut host, &older)?;
         Ok(Self { host: Rc::new(RefCell::new(host)), older, upgraded })
     }
@@ -140,6 +146,24 @@ impl Datapath {
     /// Any [`Error`]; a new group then leaves nothing.
     pub fn group(&mut self, spec: &GroupSpec) -> Result<Group, Error> {
         Group::open(Rc::clone(&self.host), spec)
+    }
+
+    /// The programs of a group without members, to be loaded before [`Datapath::group`].
+    ///
+    /// # Errors
+    /// [`Error::Pin`] or [`Error::TooManyGroups`].
+    pub fn prepare_group(&self, spec: &GroupSpec, has_far_end: bool) -> Result<Vec<Preparation>, Error> {
+        Group::prepare(&self.host.borrow(), spec, has_far_end)
+    }
+
+    /// Keeps a loaded program until it is attached.
+    pub fn keep(&mut self, prepared: Prepared) {
+        self.host.borrow().waiting.borrow_mut().keep(prepared);
+    }
+
+    /// Discards loaded programs that have not been attached, as after an error.
+    pub fn discard_prepared(&mut self) {
+        self.host.borrow().waiting.borrow_mut().discard();
     }
 
     /// The hints, for one reader.

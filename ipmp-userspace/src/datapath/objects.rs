@@ -16,7 +16,7 @@ pub static SENTINEL: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR")
 pub static DEVICE: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/device"));
 
 /// The read-only globals of an object, by name. An object may lack some of them.
-#[derive(Default)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Constants {
     words: Vec<(&'static str, u32)>,
     longs: Vec<(&'static str, u64)>,
@@ -78,13 +78,17 @@ pub fn program<'a>(object: &'a mut Ebpf, name: &'static str) -> Result<&'a mut S
         .ok_or_else(|| Error::Load { program: name, reason: "the object does not contain it".to_owned() })
 }
 
-/// Loads a program into the kernel.
+/// Loads a program into the kernel, unless it is loaded. The verifier takes tens of milliseconds: they are those of another thread, which
+/// has normal priority (`SCHED_RESET_ON_FORK`, see `daemon/startup/priority.rs`).
 ///
 /// # Errors
 /// [`Error::Load`] with the last line of the verifier's log; the whole log is logged at level debug.
 pub fn load<'a>(object: &'a mut Ebpf, name: &'static str) -> Result<&'a mut SchedClassifier, Error> {
     let program = program(object, name)?;
-    match program.load() {
+    if program.fd().is_ok() {
+        return Ok(program);
+    }
+    match at_normal_priority(|| program.load()) {
         Ok(()) => Ok(program),
         Err(ProgramError::LoadError { io_error, verifier_log }) => {
             let text = verifier_log.to_string();
@@ -102,4 +106,12 @@ pub fn load<'a>(object: &'a mut Ebpf, name: &'static str) -> Result<&'a mut Sche
         }
         Err(error) => Err(Error::Load { program: name, reason: one_line(&error) }),
     }
+}
+
+/// Runs this in another thread, and waits for its end.
+pub fn at_normal_priority<T: Send>(work: impl FnOnce() -> T + Send) -> T {
+    std::thread::scope(|scope| match scope.spawn(work).join() {
+        Ok(result) => result,
+        Err(panic) => std::panic::resume_unwind(panic),
+    })
 }

@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use aya::programs::loaded_programs;
 use rtnetlink::sys::{Socket, SocketAddr, protocols::NETLINK_ROUTE};
 
 use super::{
@@ -121,6 +122,19 @@ fn tcx_programs(ifindex: u32, hook: Hook) -> std::io::Result<Vec<u32>> {
         other => other?,
     };
     Ok(programs.into_iter().take(query.count as usize).collect())
+}
+
+/// Identifiers of the tcx programs of a device, of both hooks; none where the kernel has no tcx.
+pub fn tcx_programs_of(ifindex: u32) -> Vec<u32> {
+    let hooks = [Hook::Ingress, Hook::Egress];
+    hooks.into_iter().flat_map(|hook| tcx_programs(ifindex, hook).unwrap_or_default()).collect()
+}
+
+/// The name of a program; `None`: it has none, or it cannot be read without CAP_SYS_ADMIN.
+pub fn program_name(id: u32) -> Option<String> {
+    let mut programs = loaded_programs().filter_map(Result::ok);
+    let program = programs.find(|program| program.id() == id)?;
+    program.name_as_str().filter(|name| !name.is_empty()).map(Into::into)
 }
 
 /// Programs by their identifiers: to read their names needs CAP_SYS_ADMIN (`bpf_prog_get_fd_by_id` in

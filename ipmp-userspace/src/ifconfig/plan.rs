@@ -442,8 +442,14 @@ fn join(wish: &Wish, host: &Host, interface: &str, groupname: &str) -> Result<Pl
     };
     let interfaces = vec![interface.to_owned()];
     let standby = standby.unwrap_or_default();
-    let request =
-        Request::Attach { group: group.clone(), interfaces, standby, test_addresses: test, dry_run: false };
+    let request = Request::Attach {
+        group: group.clone(),
+        interfaces,
+        standby,
+        test_addresses: test,
+        dry_run: false,
+        accept_firewall: true,
+    };
     // A group that was created with the member is removed with it.
     let last = if known.is_some() { LastMember::KeepGroup } else { LastMember::Restore };
     plan.request(request, Some(Request::Detach { interface: interface.into(), last: Some(last) }));

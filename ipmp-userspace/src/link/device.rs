@@ -41,8 +41,8 @@ pub struct Device {
     pub unmonitored_bond: bool,
     /// Its other names.
     pub altnames: Vec<String>,
-    /// Whether an XDP program is attached to it.
-    pub xdp: bool,
+    /// The identifier of the XDP program that is attached to it; 0: it is unknown.
+    pub xdp: Option<u32>,
 }
 
 impl Device {
@@ -66,7 +66,7 @@ impl Device {
             vlan: None,
             unmonitored_bond: false,
             altnames: Vec::new(),
-            xdp: false,
+            xdp: None,
         }
     }
 
@@ -89,7 +89,7 @@ impl Device {
             vlan: None,
             unmonitored_bond: false,
             altnames: Vec::new(),
-            xdp: false,
+            xdp: None,
         };
         let mut elsewhere = false;
         for attribute in &message.attributes {
@@ -110,9 +110,13 @@ impl Device {
                     }))
                 }
                 LinkAttribute::Xdp(xdp) => {
-                    device.xdp = xdp
-                        .iter()
-                        .any(|nla| matches!(nla, LinkXdp::Attached(how) if *how != XdpAttached::None));
+                    let is_attached =
+                        |nla: &LinkXdp| matches!(nla, LinkXdp::Attached(how) if *how != XdpAttached::None);
+                    let program = xdp.iter().find_map(|nla| match nla {
+                        LinkXdp::ProgId(id) | LinkXdp::SkbProgId(id) | LinkXdp::DrvProgId(id) => Some(*id),
+                        _ => None,
+                    });
+                    device.xdp = xdp.iter().any(is_attached).then(|| program.unwrap_or_default());
                 }
                 LinkAttribute::LinkInfo(infos) => device.read_info(infos),
                 _ => {}

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use super::{Host, Nic, Owner};
+use super::{Host, Kind, Nic, Owner};
 
 /// Their names.
 const CLIENTS: [&str; 6] = ["dhclient", "udhcpc", "udhcpc6", "dhcpcd", "dhcp6c", "dhcp-client"];
@@ -36,6 +36,7 @@ pub(super) fn owner(host: &Host, nic: &Nic<'_>) -> Option<Owner> {
         let command = host.read_bytes(format!("/proc/{process}/cmdline")).ok()?;
         let program = client(&command, nic.name)?;
         Some(Owner {
+            kind: Kind::Other,
             program: format!("the DHCP client {program}"),
             source: format!("process {process}"),
             remedy: format!(

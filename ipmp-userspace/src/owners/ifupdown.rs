@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use super::{Host, Nic, Owner, cloud_init};
+use super::{Host, Kind, Nic, Owner, cloud_init};
 
 /// The first file.
 const FILE: &str = "/etc/network/interfaces";
@@ -94,7 +94,7 @@ pub(super) fn owner(host: &Host, nic: &Nic<'_>) -> Option<Owner> {
             remedy += &format!("; {}", cloud_init::REMEDY);
         }
     }
-    Some(Owner { program, source, remedy })
+    Some(Owner { kind: Kind::Other, program, source, remedy })
 }
 
 fn read(host: &Host, name: &str, file: &Path, found: &mut Found, depth: usize) {

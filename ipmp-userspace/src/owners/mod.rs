@@ -6,12 +6,16 @@
 //! | [`networkd`] | systemd-networkd |
 //! | [`network_manager`] | NetworkManager |
 //! | [`ifupdown`] | ifupdown: `/etc/network/interfaces` |
+//! | [`ifcfg`] | wicked, and the network scripts of RHEL |
+//! | [`connman`] | `ConnMan` |
 //! | [`dhcp_client`] | a DHCP client of its own |
 //! | [`netplan`], [`cloud_init`] | write the configuration of the former |
 //! | [`root_file_system`] | none: the server of the root file system, which must not depend on `ipmpd` |
 
 pub mod cloud_init;
+pub mod connman;
 pub mod dhcp_client;
+pub mod ifcfg;
 pub mod ifupdown;
 pub mod netplan;
 pub mod network_manager;
@@ -55,9 +59,22 @@ pub struct Nic<'a> {
     pub mac: [u8; 6],
 }
 
+/// The programs that configure NICs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// systemd-networkd.
+    Networkd,
+    /// NetworkManager.
+    NetworkManager,
+    /// Others: what keeps them from a NIC is no file that could be added.
+    Other,
+}
+
 /// A program that configures a NIC.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Owner {
+    /// Which one.
+    pub kind: Kind,
     /// Its name, with that of the program that writes its configuration.
     pub program: String,
     /// The file or the process that shows it.
@@ -69,7 +86,7 @@ pub struct Owner {
 impl Owner {
     /// The owner of a NIC, in one line.
     pub fn describe(&self, name: &str) -> String {
-        let Self { program, source, remedy } = self;
+        let Self { program, source, remedy, .. } = self;
         format!("{name} is configured by {program} ({source}): {remedy}")
     }
 }
@@ -100,7 +117,24 @@ impl Host {
         networkd::owner(self, nic)
             .or_else(|| network_manager::owner(self, nic))
             .or_else(|| ifupdown::owner(self, nic))
+            .or_else(|| ifcfg::owner(self, nic))
+            .or_else(|| connman::owner(self, nic))
             .or_else(|| dhcp_client::owner(self, nic))
+    }
+
+    /// The DHCP client that was started for a NIC: the service does not see it, which sees no processes of others.
+    pub fn dhcp_client(&self, nic: &Nic<'_>) -> Option<Owner> {
+        dhcp_client::owner(self, nic)
+    }
+
+    /// Whether a program runs and has decided not to configure a NIC. NetworkManager's files do not show this decision, only that
+    /// there is none to configure it.
+    pub fn has_left(&self, kind: Kind, nic: &Nic<'_>) -> bool {
+        match kind {
+            Kind::Networkd => networkd::has_left(self, nic),
+            Kind::NetworkManager => network_manager::has_left(self, nic),
+            Kind::Other => false,
+        }
     }
 
     /// The server of the root file system, if it is reached through a NIC with these addresses.
@@ -171,7 +205,8 @@ impl Host {
         other.is_none() || other == namespace(OWN_NAMESPACE.as_ref())
     }
 
-    fn path(&self, path: impl AsRef<Path>) -> PathBuf {
+    /// Where a file of the host is.
+    pub fn path(&self, path: impl AsRef<Path>) -> PathBuf {
         let path = path.as_ref();
         self.root.join(path.strip_prefix("/").unwrap_or(path))
     }

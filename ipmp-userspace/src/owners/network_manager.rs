@@ -1,6 +1,6 @@
 //! NetworkManager: the state that it keeps of each device.
 
-use super::{Host, Nic, Owner, cloud_init, netplan, value};
+use super::{Host, Kind, Nic, Owner, cloud_init, netplan, value};
 
 /// Name of the program.
 const PROGRAM: &str = "NetworkManager";
@@ -36,7 +36,7 @@ pub(super) fn owner(host: &Host, nic: &Nic<'_>) -> Option<Owner> {
     let connection = device.connection.and_then(|uuid| {
         files.find(|file| host.read_if_permitted(file).is_some_and(|text| value(&text, "uuid") == Some(uuid)))
     });
-    let source = connection.map_or(state_file, |file| file.display().to_string());
+    let source = connection.map_or_else(|| state_file.clone(), |file| file.display().to_string());
     let program = if source.contains("netplan") {
         netplan::describe(host, nic, PROGRAM)
     } else if cloud_init::has_written(host, &source) {
@@ -45,11 +45,17 @@ pub(super) fn owner(host: &Host, nic: &Nic<'_>) -> Option<Owner> {
         PROGRAM.to_owned()
     };
     let name = nic.name;
-    // A device that becomes unmanaged while it runs is set down; NetworkManager leaves it as it is when it ends.
+    // A device that becomes unmanaged while it runs is set down; NetworkManager leaves it as it is when it ends. From its state file it
+    // would activate the connection again at its start.
     let remedy = format!(
-        "write the lines [device-ipmp-{name}], match-device=interface-name:{name}, managed=0 into \
-         /etc/NetworkManager/conf.d/ipmp-{name}.conf, then restart it (systemctl restart {PROGRAM}; a reload, or nmcli, would \
-         set the link down)"
+        "write the lines [keyfile], unmanaged-devices+=interface-name:{name} into \
+         /etc/NetworkManager/conf.d/ipmp-{name}.conf, then stop it (systemctl stop {PROGRAM}), remove {state_file} and start it \
+         (a reload, or nmcli, would set the link down)"
     );
-    Some(Owner { program, source, remedy })
+    Some(Owner { kind: Kind::NetworkManager, program, source, remedy })
+}
+
+pub(super) fn has_left(host: &Host, nic: &Nic<'_>) -> bool {
+    let state = host.read(format!("/run/NetworkManager/devices/{}", nic.ifindex));
+    state.is_none_or(|state| !device(&state).managed) && host.runs(PROGRAM)
 }

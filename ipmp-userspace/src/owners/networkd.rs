@@ -1,6 +1,6 @@
 //! systemd-networkd: the state that it keeps of each link.
 
-use super::{Host, Nic, Owner, cloud_init, netplan, value};
+use super::{Host, Kind, Nic, Owner, cloud_init, netplan, value};
 
 /// Name of the program.
 const PROGRAM: &str = "systemd-networkd";
@@ -40,5 +40,10 @@ pub(super) fn owner(host: &Host, nic: &Nic<'_>) -> Option<Owner> {
         "write the lines [Match], Name={name}, [Link], Unmanaged=yes into /etc/systemd/network/01-ipmp-{name}.network, then \
          restart it (systemctl restart {PROGRAM}; a reload would remove the addresses)"
     );
-    Some(Owner { program, source: source.to_owned(), remedy })
+    Some(Owner { kind: Kind::Networkd, program, source: source.to_owned(), remedy })
+}
+
+pub(super) fn has_left(host: &Host, nic: &Nic<'_>) -> bool {
+    let state = host.read(format!("/run/systemd/netif/links/{}", nic.ifindex));
+    state.is_some_and(|state| value(&state, "ADMIN_STATE") == Some("unmanaged")) && host.runs(PROGRAM)
 }

@@ -96,9 +96,9 @@ fn device_of_network_manager_is_owned_while_it_runs_and_manages_it() {
             .unwrap()
             .describe("eth0"),
         "eth0 is configured by NetworkManager (/etc/NetworkManager/system-connections/wired.nmconnection): write the lines \
-         [device-ipmp-eth0], match-device=interface-name:eth0, managed=0 into \
-         /etc/NetworkManager/conf.d/ipmp-eth0.conf, then restart it (systemctl restart NetworkManager; a reload, or nmcli, \
-         would set the link down)"
+         [keyfile], unmanaged-devices+=interface-name:eth0 into /etc/NetworkManager/conf.d/ipmp-eth0.conf, then stop it \
+         (systemctl stop NetworkManager), remove /run/NetworkManager/devices/3 and start it (a reload, or nmcli, would set the \
+         link down)"
     );
     assert_eq!(program(&[device(managed), MANAGER]), "NetworkManager (/run/NetworkManager/devices/3)");
     assert_eq!(program(&[device(managed)]), "none");
@@ -264,4 +264,42 @@ fn files_of_host_say_nothing_in_another_network_namespace() {
         assert_eq!(is_same(Some(own), first, named.into_iter()), expected, "{own:?} {first:?}");
     }
     assert!(namespace(OWN_NAMESPACE.as_ref()).is_some());
+}
+
+#[test]
+fn connman_owns_what_its_blacklist_does_not_have() {
+    let runs = ("/proc/103/comm", "connmand\n");
+    let settings = |text: &'static str| ("/etc/connman/main.conf", text);
+    assert_eq!(program(&[runs]), "ConnMan (/etc/connman/main.conf)");
+    assert_eq!(
+        program(&[runs, settings("[General]\nNetworkInterfaceBlacklist=vmnet,lo\n")]),
+        "ConnMan (/etc/connman/main.conf)"
+    );
+    assert_eq!(program(&[runs, settings("[General]\nNetworkInterfaceBlacklist = vmnet, eth\n")]), "none");
+    assert_eq!(program(&[settings("[General]\n")]), "none");
+}
+
+#[test]
+fn ifcfg_file_is_read_by_wicked_or_the_network_scripts() {
+    let wicked = ("/proc/104/comm", "wickedd\n");
+    let scripts = ("/etc/sysconfig/network-scripts/ifup-eth", "");
+    let suse = |text: &'static str| ("/etc/sysconfig/network/ifcfg-eth0", text);
+    let redhat = |name: &str, text: &'static str| -> (&str, &str) {
+        (format!("/etc/sysconfig/network-scripts/ifcfg-{name}").leak(), text)
+    };
+    let dhcp = "BOOTPROTO='dhcp'\nSTARTMODE='auto'\n";
+    assert_eq!(program(&[suse(dhcp), wicked]), "wicked (/etc/sysconfig/network/ifcfg-eth0)");
+    assert_eq!(program(&[suse(dhcp)]), "none", "NetworkManager or another program reads it");
+    assert_eq!(program(&[suse("BOOTPROTO='dhcp'\nSTARTMODE='off'\n"), wicked]), "none");
+    assert_eq!(program(&[suse("BOOTPROTO='none'\nSTARTMODE='auto'\n"), wicked]), "none");
+    let text = "DEVICE=eth0\nONBOOT=yes\nBOOTPROTO=none\nIPADDR=192.0.2.1\nPREFIX=24\n";
+    let file = "the network scripts (/etc/sysconfig/network-scripts/ifcfg-eth0)";
+    assert_eq!(program(&[redhat("eth0", text), scripts]), file);
+    assert_eq!(program(&[redhat("eth0", text)]), "none");
+    let by_mac = "HWADDR=52:54:00:00:00:01\nBOOTPROTO=dhcp\n";
+    assert_eq!(
+        program(&[redhat("lan", by_mac), scripts]),
+        "the network scripts (/etc/sysconfig/network-scripts/ifcfg-lan)"
+    );
+    assert_eq!(program(&[redhat("eth1", "DEVICE=eth1\nBOOTPROTO=dhcp\n"), scripts]), "none");
 }

@@ -146,6 +146,16 @@ words! {
         DuplicateMac,
     }
 
+    /// When the probes that confirm a failure are sent: the setting `confirm`.
+    #[derive(Default)]
+    pub enum Confirm {
+        /// At once after the first lost probe, with control probes through another member.
+        #[default]
+        Fast,
+        /// At the usual interval.
+        Even,
+    }
+
     /// How members without a test address are probed: the setting `probe`.
     #[derive(Default)]
     pub enum ProbePolicy {

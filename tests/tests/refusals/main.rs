@@ -17,6 +17,7 @@ use lab::{Daemon, Lab, SECOND, Snapshot, wait_until};
 use serde_json::{Value, json};
 
 mod addresses;
+mod firewall;
 mod groups;
 mod host;
 mod members;

@@ -1,9 +1,13 @@
 //! NICs that another program of the host configures: refused by its name, until the remedy of the refusal is done.
 
 use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::thread;
 
-use lab::{Daemon, Lab, Program, TIMEOUT, wait_until};
+use lab::daemon::binary;
+use lab::{Daemon, Lab, MS, Program, TIMEOUT, wait_until};
 
 use crate::{REFUSED, Scene, quiet_lab};
 
@@ -122,4 +126,154 @@ fn nic_of_another_program_is_refused_until_that_program_leaves_it() {
     assert!(addresses("production0").contains("192.168.178.50/24"));
     assert!(!addresses("e1000g1").contains("192.168.178.50/24"));
     assert!(scene.lab.host().ip("route show default").unwrap().contains("via 192.168.178.1 dev production0"));
+}
+
+/// Stands in for systemctl: the test restarts networkd. With a file `fault` it fails, or removes an address as a reload would.
+const SYSTEMCTL: &str = "#!/bin/sh
+cd DIRECTORY
+echo \"$@\" >> restarts
+case \"$(cat fault 2>/dev/null)\" in
+fail) echo 'Job failed.' >&2; exit 1 ;;
+remove) rm fault; ip address del 192.168.178.50/24 dev e1000g0 ;;
+esac
+touch restart
+while [ -e restart ]; do sleep 0.02; done
+";
+
+/// Stands in for resolvectl: a file for each list of a link.
+const RESOLVECTL: &str = "#!/bin/sh
+cd DIRECTORY
+verb=$1 link=$2
+shift 2
+case $verb in revert) rm -f dns-$link domain-$link; exit ;; esac
+if [ $# -gt 0 ]; then echo \"$*\" > $verb-$link; else echo \"Link 2 ($link): $(cat $verb-$link 2>/dev/null)\"; fi
+";
+
+#[test]
+fn handover_makes_networkd_leave_a_nic_and_undo_returns_it() {
+    lab::needs_root!();
+    let lab = quiet_lab(3);
+    let root = Root::new(&lab);
+    let directory = lab.directory().to_owned();
+    let daemon =
+        Daemon::builder(&lab).environment("IPMP_HOST_ROOT", root.0.to_str().unwrap()).start().unwrap();
+    let bin = directory.join("bin");
+    fs::create_dir(&bin).unwrap();
+    for (name, text) in [("systemctl", SYSTEMCTL), ("resolvectl", RESOLVECTL)] {
+        let program = bin.join(name);
+        fs::write(&program, text.replace("DIRECTORY", directory.to_str().unwrap())).unwrap();
+        fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).unwrap();
+    }
+    root.write("run/systemd/resolve/io.systemd.Resolve", "");
+    fs::write(directory.join("dns-e1000g0"), "192.168.178.1 192.168.178.2\n").unwrap();
+    fs::write(directory.join("domain-e1000g0"), "example.net ~.\n").unwrap();
+    let name_servers =
+        |link: &str| fs::read_to_string(directory.join(format!("dns-{link}"))).unwrap_or_default();
+    root.write(
+        "etc/systemd/network/20-wired.network",
+        "[Match]\nName=e1000g0\n[Network]\nLinkLocalAddressing=no\nIPv6AcceptRA=no\nLLDP=no\nAddress=192.168.178.50/24\n\
+         Gateway=192.168.178.1\n",
+    );
+    let file = root.0.join("etc/systemd/network/01-ipmp-e1000g0.network");
+    let ctl = |arguments: &str| {
+        let mut command = lab.host().command(binary("ipmpctl").unwrap().to_str().unwrap());
+        let path = format!("{}:{}", bin.display(), std::env::var("PATH").unwrap());
+        command.env("PATH", path).env("IPMP_HOST_ROOT", &root.0).env("IPMP_STATE_DIR", &directory);
+        command.arg("--socket").arg(daemon.socket()).args(arguments.split_whitespace());
+        let output = command.output().unwrap();
+        let text = [output.stdout, output.stderr].concat();
+        (output.status.success(), String::from_utf8(text).unwrap())
+    };
+    let restarts = || fs::read_to_string(directory.join("restarts")).unwrap_or_default().lines().count();
+    let has = |interface: &str| {
+        let address = lab.host().ip(&format!("-4 address show dev {interface}")).unwrap();
+        let route = lab.host().ip("route show default").unwrap();
+        address.contains("192.168.178.50/24")
+            && route.contains(&format!("via 192.168.178.1 dev {interface} "))
+    };
+    let is_over = AtomicBool::new(false);
+    let restart = directory.join("restart");
+    thread::scope(|scope| {
+        let _end = Defer(|| is_over.store(true, Relaxed));
+        let first = root.start_networkd(&lab, "e1000g0", "configured");
+        scope.spawn(|| {
+            let mut networkd = first;
+            while !is_over.load(Relaxed) {
+                if restart.exists() {
+                    networkd.terminate().unwrap();
+                    let state = if file.exists() { "unmanaged" } else { "configured" };
+                    networkd = root.start_networkd(&lab, "e1000g0", state);
+                    fs::remove_file(&restart).unwrap();
+                }
+                thread::sleep(20 * MS);
+            }
+        });
+        assert!(wait_until(TIMEOUT, || has("e1000g0")));
+
+        let step = "e1000g0: hand over from systemd-networkd: write /etc/systemd/network/01-ipmp-e1000g0.network, restart \
+                    systemd-networkd.service\n";
+        assert_eq!(ctl("handover e1000g0 --dry-run"), (true, step.to_owned()));
+        let plan = ctl("attach e1000g0 --group production0 --handover --dry-run").1;
+        assert!(plan.starts_with(step) && !plan.contains("refused until"), "{plan}");
+        // Refused by something else: nothing is restarted.
+        assert!(!ctl("attach e1000g0 eth9 --group production0 --handover").0);
+        assert!(restarts() == 0 && !file.exists());
+
+        fs::write(directory.join("fault"), "remove").unwrap();
+        let expected = "ipmpctl: e1000g0 was not handed over, and everything is as before: systemd-networkd has removed \
+                        192.168.178.50/24\n";
+        assert_eq!(ctl("attach e1000g0 --group production0 --handover"), (false, expected.to_owned()));
+        assert!(!file.exists() && restarts() == 2);
+        assert!(wait_until(TIMEOUT, || has("e1000g0")), "networkd does not configure it again");
+        fs::write(directory.join("fault"), "fail").unwrap();
+        let (_, text) = ctl("handover e1000g0");
+        assert!(
+            text.contains("cannot run systemctl restart systemd-networkd.service: Job failed."),
+            "{text}"
+        );
+        assert!(!file.exists());
+        fs::remove_file(directory.join("fault")).unwrap();
+
+        let (done, text) = ctl("attach e1000g0 --group production0 --handover");
+        println!("{text}");
+        assert!(
+            done && text.starts_with("e1000g0: handed over from systemd-networkd by /etc/systemd"),
+            "{text}"
+        );
+        assert!(file.exists() && has("production0"));
+        assert!(
+            text.contains(
+                "moved the name servers of e1000g0 to production0 (systemd-resolved): 192.168.178.1"
+            ),
+            "{text}"
+        );
+        assert!(
+            name_servers("production0").contains("178.1 192.168.178.2") && name_servers("e1000g0").is_empty()
+        );
+        let line = "ipmpctl: e1000g0 is a member of production0: detach it first (ipmpctl detach e1000g0), or the program would \
+                    configure a member\n";
+        assert_eq!(ctl("handover --undo e1000g0"), (false, line.to_owned()));
+        assert!(ctl("detach e1000g0 --restore").0 && has("e1000g0"));
+        let removed = "e1000g0: removed /etc/systemd/network/01-ipmp-e1000g0.network\n";
+        assert_eq!(ctl("handover --undo e1000g0"), (true, removed.to_owned()));
+        assert!(!file.exists() && has("e1000g0"));
+        assert_eq!(ctl("handover --undo e1000g0").1, "nothing was handed over\n");
+        assert!(name_servers("e1000g0").contains("178.1 192.168.178.2"));
+
+        // The undo of a change that is not confirmed
+        let (done, text) = ctl("attach e1000g0 --group production0 --handover --confirm 600");
+        assert!(done && file.exists() && has("production0") && name_servers("e1000g0").is_empty(), "{text}");
+        let (done, text) = ctl("undo");
+        assert!(done && !file.exists() && has("e1000g0"), "{text}");
+        assert!(name_servers("e1000g0").contains("178.1 192.168.178.2"), "{text}");
+    });
+}
+
+/// Calls a function when it is dropped.
+struct Defer<F: FnMut()>(F);
+
+impl<F: FnMut()> Drop for Defer<F> {
+    fn drop(&mut self) {
+        (self.0)();
+    }
 }

@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use lab::network::{DATA, ROUTER};
 use lab::ping::ping;
@@ -45,6 +46,17 @@ fn start(lab: &Lab, files: &Path) -> Program {
 
 #[test]
 fn networkd_keeps_addresses_routes_and_rules_while_all_cables_are_pulled() {
+    keeps_while_pulled(2 * SECOND);
+}
+
+#[test]
+#[ignore = "soak: no cable for two minutes"]
+fn networkd_keeps_addresses_routes_and_rules_for_a_minute_without_cables_soak() {
+    keeps_while_pulled(60 * SECOND);
+}
+
+/// Pulls a cable, then all of them for this time, with networkd running and started again meanwhile.
+fn keeps_while_pulled(time: Duration) {
     lab::needs_root!();
     let lab = Lab::tutorial().unwrap();
     let production = without_addresses(&lab);
@@ -62,18 +74,22 @@ fn networkd_keeps_addresses_routes_and_rules_while_all_cables_are_pulled() {
     wait_inbound(&production, DATA.into());
 
     let count = lab.members().len();
+    lab.cable(1).pull().unwrap();
+    let lost = wait_until(SECOND, || !configured());
+    assert!(!lost, "networkd removed what it had configured: {:#?}", networkd.log());
+    lab.cable(1).replug().unwrap();
     for number in 1..=count {
         lab.cable(number).pull().unwrap();
     }
     let has_carrier = || host.link(GROUP).unwrap().carrier;
     assert!(wait_until(TIMEOUT, || !has_carrier()), "{}", production.show());
     // Longer than networkd takes to act on a lost carrier.
-    let lost = wait_until(2 * SECOND, || !configured());
+    let lost = wait_until(time, || !configured());
     assert!(!lost, "networkd removed what it had configured: {:#?}", networkd.log());
     networkd.terminate().unwrap();
     assert!(configured(), "networkd removed what it had configured at its end: {:#?}", networkd.log());
     let mut networkd = start(&lab, &files);
-    let lost = wait_until(2 * SECOND, || !configured());
+    let lost = wait_until(time, || !configured());
     assert!(!lost, "networkd removed what it had configured at its start: {:#?}", networkd.log());
 
     for number in 1..=count {

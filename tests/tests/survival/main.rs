@@ -248,6 +248,8 @@ fn connections_survive_attach_and_detach() {
     let _lock = MeasurementLock::acquire().unwrap();
     let lab = Lab::tutorial().unwrap();
     configure_host(&lab);
+    // A member that is down is set up, and restored by its detach.
+    lab.host().ip("link set rge0 down").unwrap();
     let before = snapshot(&lab);
     let (host, peer, router) = (lab.host(), lab.peer(0), lab.router().namespace());
     let bulks = [
@@ -281,10 +283,12 @@ fn connections_survive_attach_and_detach() {
         assert!(routes.contains(GROUP) && !routes.contains("e1000g0"), "{routes}");
     }
     daemon.ctl(&format!("attach e1000g1 rge0 --group {GROUP}")).unwrap();
+    assert!(host.ip("-br link show dev rge0 up").unwrap().contains("rge0"), "rge0 is down");
     flowing("three members");
     for name in ["e1000g1", "rge0"] {
         daemon.ctl(&format!("detach {name}")).unwrap();
     }
+    assert!(!host.ip("-br link show dev rge0 up").unwrap().contains("rge0"), "rge0 was not set down again");
     flowing("one member");
     println!("{}", daemon.ctl("detach e1000g0 --restore").unwrap().trim());
     flowing("restored");

@@ -40,6 +40,9 @@ const COMPLETIONS: [(&str, &str); 4] = [
     ("_ipmpctl", "usr/share/zsh/site-functions/_ipmpctl"),
 ];
 
+/// Texts that are made and compressed: the licences of the crates, and a changelog.
+const TEXTS: [&str; 2] = ["usr/share/doc/ipmp/licences.txt", "usr/share/doc/ipmp/changelog"];
+
 /// Paths below the root, without a leading slash, with their modes.
 pub type Files = BTreeMap<String, u32>;
 
@@ -61,26 +64,64 @@ pub fn make(release: &Release, programs: &Path, licences: &str) -> Result<Tree> 
         tree.copy(&programs.join(program), &installed, 0o755)?;
         tree.split_symbols(&installed)?;
     }
+    for Source { from, to, mode, is_compressed } in sources(&release.work.join("man"))? {
+        if is_compressed {
+            tree.compress(&fs::read_to_string(&from).with_context(|| from.display().to_string())?, &to)?;
+        } else {
+            tree.copy(&from, &to, mode)?;
+        }
+    }
+    for (to, text) in TEXTS.into_iter().zip([licences, &changelog(release)?]) {
+        tree.compress(text, to)?;
+    }
+    Ok(tree)
+}
+
+/// The files that [`make`] installs, without the programs. Man pages and completions are generated into this directory.
+pub fn planned(generated: &Path) -> Result<Files> {
+    let programs = PROGRAMS.map(|(program, directory)| (format!("{directory}/{program}"), 0o755));
+    let sources = sources(generated)?.into_iter().map(|source| match source.is_compressed {
+        true => (format!("{}.gz", source.to), source.mode),
+        false => (source.to, source.mode),
+    });
+    let texts = TEXTS.map(|to| (format!("{to}.gz"), 0o644));
+    Ok(programs.into_iter().chain(sources).chain(texts).collect())
+}
+
+/// A file that is installed as it is, or compressed.
+struct Source {
+    from: PathBuf,
+    to: String,
+    mode: u32,
+    is_compressed: bool,
+}
+
+/// The files of the checkout, and those that are generated into this directory.
+fn sources(generated: &Path) -> Result<Vec<Source>> {
+    man::generate(generated)?;
+    let mut sources = Vec::new();
+    let mut add = |from: PathBuf, to: String, mode, is_compressed| {
+        sources.push(Source { from, to, mode, is_compressed });
+    };
     for (from, to, mode) in DIRECTORIES {
-        tree.copy_all(&project::root().join(from), to, mode)?;
+        let from = project::root().join(from);
+        for name in names(&from)? {
+            add(from.join(&name), format!("{to}/{name}"), mode, false);
+        }
     }
     for (from, to) in FILES {
-        tree.copy(&project::root().join(from), to, 0o644)?;
+        add(project::root().join(from), to.into(), 0o644, false);
     }
-    let generated = release.work.join("man");
-    man::generate(&generated)?;
     for section in ["man1", "man5", "man8"] {
-        for name in names(&generated.join(section))? {
-            let page = fs::read_to_string(generated.join(section).join(&name))?;
-            tree.compress(&page, &format!("usr/share/man/{section}/{name}"))?;
+        let from = generated.join(section);
+        for name in names(&from)? {
+            add(from.join(&name), format!("usr/share/man/{section}/{name}"), 0o644, true);
         }
     }
     for (from, to) in COMPLETIONS {
-        tree.copy(&generated.join("completions").join(from), to, 0o644)?;
+        add(generated.join("completions").join(from), to.into(), 0o644, false);
     }
-    tree.compress(licences, "usr/share/doc/ipmp/licences.txt")?;
-    tree.compress(&changelog(release)?, "usr/share/doc/ipmp/changelog")?;
-    Ok(tree)
+    Ok(sources)
 }
 
 /// In the form of Debian.
@@ -116,13 +157,6 @@ impl Tree {
         let place = self.add(to, mode)?;
         fs::copy(from, &place).with_context(|| from.display().to_string())?;
         fs::set_permissions(&place, fs::Permissions::from_mode(mode))?;
-        Ok(())
-    }
-
-    fn copy_all(&mut self, from: &Path, to: &str, mode: u32) -> Result<()> {
-        for name in names(from)? {
-            self.copy(&from.join(&name), &format!("{to}/{name}"), mode)?;
-        }
         Ok(())
     }
 

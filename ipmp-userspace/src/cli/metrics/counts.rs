@@ -47,6 +47,9 @@ struct Group {
 #[derive(Debug, Default)]
 pub(super) struct Counts(Mutex<BTreeMap<String, Group>>);
 
+/// Group, kind of event, and how many there were.
+pub(super) type EventCount = (String, String, u64);
+
 impl Counts {
     fn count(&self, event: &EventRecord) {
         let mut groups = self.0.lock().unwrap_or_else(PoisonError::into_inner);
@@ -58,7 +61,7 @@ impl Counts {
     }
 
     /// Events by group and kind, and by group how long announcements took.
-    pub(super) fn read(&self) -> (Vec<(String, String, u64)>, Vec<(String, Announced)>) {
+    pub(super) fn read(&self) -> (Vec<EventCount>, Vec<(String, Announced)>) {
         let groups = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let counts = groups.iter().flat_map(|(name, group)| {
             group.by_kind.iter().map(|(kind, count)| (name.clone(), kind.clone(), *count))

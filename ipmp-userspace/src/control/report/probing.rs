@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 
-use crate::types::{Family, ProbeMethod, ProbeObstacle, ProbePolicy, TargetFault, TargetMode};
+use crate::types::{Confirm, Family, ProbeMethod, ProbeObstacle, ProbePolicy, TargetFault, TargetMode};
 use serde::{Deserialize, Serialize};
 
 /// Maximum number of targets reported for a member and family: the five active ones, and the last excluded ones.
@@ -21,6 +21,8 @@ pub struct Detection {
     pub failback: bool,
     /// Whether members with a link stay in use if all probes fail.
     pub fail_open: bool,
+    /// When the probes that confirm a failure are sent.
+    pub confirm: Confirm,
     /// Whether members without a test address are probed, and how.
     pub probe: ProbePolicy,
     /// Targets configured by the operator; empty: discovered.

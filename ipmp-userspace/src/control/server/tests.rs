@@ -147,6 +147,7 @@ fn requests_and_replies_are_delivered() {
             standby: false,
             test_addresses: vec![],
             dry_run: false,
+            accept_firewall: false,
         },
         Request::AddTarget { group: "g0".into(), addresses: vec!["10.0.0.1".parse().unwrap()] },
         Request::Detach { interface: "eth0".into(), last: Some(LastMember::KeepGroup) },
@@ -632,7 +633,7 @@ fn zlink_client_interoperates() {
         let done = connection.attach("g0", &["eth0", "eth1"]).await.unwrap().unwrap();
         assert_eq!(
             done.notes,
-            [r#"Attach { group: "g0", interfaces: ["eth0", "eth1"], standby: false, test_addresses: [], dry_run: false }"#]
+            [r#"Attach { group: "g0", interfaces: ["eth0", "eth1"], standby: false, test_addresses: [], dry_run: false, accept_firewall: false }"#]
         );
         let refused = connection.online("slow0").await.unwrap().unwrap_err();
         let (reason, message) = (reason::NOT_A_MEMBER.into(), "slow0 is in no group".into());

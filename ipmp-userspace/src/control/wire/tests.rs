@@ -32,6 +32,7 @@ fn requests_are_decoded_as_encoded() {
             standby: false,
             test_addresses: vec![TestAddressSpec::Dhcp],
             dry_run: true,
+            accept_firewall: false,
         },
         Request::Attach {
             group: group(),
@@ -39,6 +40,7 @@ fn requests_are_decoded_as_encoded() {
             standby: true,
             test_addresses: vec![],
             dry_run: false,
+            accept_firewall: false,
         },
         Request::AddTarget { group: group(), addresses: targets.clone() },
         Request::RemoveTarget { group: group(), addresses: targets.clone() },
@@ -55,6 +57,7 @@ fn requests_are_decoded_as_encoded() {
             standby: false,
             test_addresses: vec![TestAddressSpec::Is(addresses[1]), TestAddressSpec::Dhcp],
             dry_run: false,
+            accept_firewall: false,
         },
         Request::AddTestAddress { interface: interface(), address: TestAddressSpec::Is(addresses[0]) },
         Request::RemoveTestAddress { interface: interface(), address: TestAddressSpec::Dhcp },
@@ -111,6 +114,7 @@ fn optional_parameters_may_be_missing() {
             standby: false,
             test_addresses: vec![],
             dry_run: false,
+            accept_firewall: false,
         }))
     );
     let call: MethodCall = serde_json::from_str(r#"{"method":"net.ipmp.Manager.Show"}"#).unwrap();

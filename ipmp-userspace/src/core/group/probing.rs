@@ -29,6 +29,8 @@
 //! without a peer; there the reference fails the whole group, as we do with `fail_open` off), offline and online are
 //! reported, and the loss of a test address obtained by DHCP does not repair a member.
 
+mod confirm;
+mod rounds;
 mod selection;
 mod split;
 mod unreliable;
@@ -43,11 +45,11 @@ use crate::{
         Action, Cause, Event, Time,
         member::{Condition, Member},
         probe::{
-            DISCOVER, FIND, GRACE, ProbeSource, Proof, TestAddress, Via,
+            GRACE, ProbeSource, Proof, TestAddress,
             fdt::Fdt,
             history::{Answer, LENGTH},
             outcome::FinishedProbe,
-            prober::{Prober, Round},
+            prober::Prober,
             targets::Known,
         },
     },
@@ -268,6 +270,7 @@ impl Group {
             }
             self.start_and_stop(now);
             self.report_missing_test_addresses(now);
+            self.conclude_bursts(now);
             self.decide(now);
             if !self.probing.stale {
                 break;
@@ -313,83 +316,6 @@ impl Group {
         for member in missing {
             let cause = Cause::NoTestAddress { member: member.clone() };
             self.report(cause, |_| Event::NoTestAddress { member });
-        }
-    }
-
-    /// Sends the probes that are due.
-    pub(super) fn probe_round(&mut self, now: Time) {
-        let interval = self.probing.fdt.interval();
-        let idle = interval.max(DISCOVER);
-        let mut missed = Vec::new();
-        let jitter = self.jitter(interval);
-        let doubts = self.doubts(now);
-        for member in self.members.iter_mut() {
-            let (number, name) = (member.number(), member.name().to_owned());
-            for family in Family::ALL {
-                let Some(prober) = member.probing_mut().prober_mut(family) else { continue };
-                let Some(means) = prober.means else { continue };
-                if prober.next.is_none_or(|due| due > now) {
-                    continue;
-                }
-                let early = self.probing.early(jitter);
-                let neighbours = &mut self.probing.neighbours;
-                let found = |target: &IpAddr| neighbours.get(target).and_then(|neighbour| neighbour.found);
-                let is_silent =
-                    |target: &IpAddr| neighbours.get(target).is_some_and(|known| known.is_silent(now));
-                let needs_mac = !matches!(means, ProbeSource::Echo { .. });
-                let can = |target| !needs_mac || found(&target).is_some() || is_silent(&target);
-                let Some((round, skipped)) = prober.round(now, interval, idle, early, can) else {
-                    continue;
-                };
-                if skipped > 0
-                    && round != Round::Idle
-                    && let Some(skipped) = prober.report_missed(now, skipped)
-                {
-                    missed.push((name.clone(), family, skipped));
-                }
-                if let Round::Probe { sequence, target } = round {
-                    let via = match (means, found(&target)) {
-                        (ProbeSource::Echo { source, .. }, _) => Some(Via::Echo(source)),
-                        (ProbeSource::Arp, Some((mac, _))) => Some(Via::Arp(mac)),
-                        (ProbeSource::Nd, Some((mac, _))) => Some(Via::Nd(mac)),
-                        (ProbeSource::Arp | ProbeSource::Nd, None) => None,
-                    };
-                    if let ProbeSource::Echo { source, .. } = means
-                        && doubts.contains(&(number, target))
-                    {
-                        prober.control(now, target, sequence);
-                        self.probing.requests.push(Action::Control { member: number, target, source });
-                    }
-                    match via {
-                        Some(via) => {
-                            let probe = Action::Probe { member: number, target, via, sequence };
-                            self.probing.requests.push(probe);
-                        }
-                        // No packet has a destination. It counts as sent and is lost, as an echo request is.
-                        None => prober.sent(sequence, Some(0), now, interval),
-                    }
-                }
-                if let ProbeSource::Echo { source, .. } = means {
-                    if prober.discovers(now, idle) {
-                        self.probing.requests.push(Action::FindHosts { member: number, source });
-                    }
-                    continue;
-                }
-                for target in prober.targets.active().map(|target| target.address) {
-                    let neighbour = neighbours.entry(target).or_default();
-                    if neighbour.found.is_none() {
-                        neighbour.sought.get_or_insert(now);
-                    }
-                    let due = neighbour.requested.is_none_or(|requested| now - requested >= FIND);
-                    if neighbour.found.is_none() && due {
-                        neighbour.requested = Some(now);
-                        self.probing.requests.push(Action::FindNeighbour(target));
-                    }
-                }
-            }
-        }
-        for (member, family, missed) in missed {
-            self.report(Cause::ProbeResults, |_| Event::ProbesMissed { member, family, missed });
         }
     }
 

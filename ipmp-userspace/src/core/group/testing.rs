@@ -213,7 +213,7 @@ impl Wire {
                 }
             }
             Action::SetCarrier(carrier) => self.carrier = *carrier,
-            &Action::Probe { member, target, via, sequence } => {
+            &Action::Probe { member, target, via, sequence, .. } => {
                 self.probes.push((self.now, member, target, via));
                 self.cookie += 1;
                 let (family, cookie) = (Family::of(target), self.cookie);

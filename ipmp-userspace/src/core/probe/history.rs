@@ -20,7 +20,7 @@ use std::{collections::VecDeque, net::IpAddr, time::Duration};
 use super::{FAILURES, Proof};
 use crate::{core::Time, types::ProbeOutcome};
 
-/// Number of probes in the history (docs/reference.md 0.4, `PROBE_STATS_COUNT`).
+/// Number of probes of rounds in the history (docs/reference.md 0.4, `PROBE_STATS_COUNT`), and of others at most.
 pub const LENGTH: usize = 52;
 
 /// Number of probes of a target that show whether it answers some of them.
@@ -63,6 +63,17 @@ impl ProbeProgress {
     }
 }
 
+/// Why a probe was sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum ProbeKind {
+    /// A round was due.
+    Round,
+    /// A burst of the member.
+    Burst,
+    /// A control probe of another member's burst: it belongs to no row.
+    Control,
+}
+
 /// A probe.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Probe {
@@ -78,6 +89,16 @@ pub struct Probe {
     pub cookie: u64,
     /// Progress.
     pub fate: ProbeProgress,
+    /// Why it was sent.
+    pub kind: ProbeKind,
+    /// Lost, and so were the control probes of other members: it shows nothing about this one.
+    pub disputed: bool,
+}
+
+impl Probe {
+    fn is_lost_in_burst(&self) -> bool {
+        self.kind == ProbeKind::Burst && self.fate == ProbeProgress::Lost
+    }
 }
 
 /// Classification of a reply.
@@ -117,6 +138,8 @@ pub struct Loss {
     pub target: IpAddr,
     /// When it was sent.
     pub sent: Time,
+    /// The target did not reply to other members either.
+    pub disputed: bool,
 }
 
 /// The consecutive losses of a failure, newest first.
@@ -142,8 +165,17 @@ impl History {
 
     /// Requests a probe; its number. The caller has until `deadline` to report it sent.
     pub fn want(&mut self, target: IpAddr, now: Time, deadline: Time) -> u16 {
+        self.want_of(ProbeKind::Round, target, now, deadline)
+    }
+
+    /// As [`Self::want`], for a probe of this kind.
+    pub fn want_of(&mut self, kind: ProbeKind, target: IpAddr, now: Time, deadline: Time) -> u16 {
         self.sequence = self.sequence.wrapping_add(1);
-        if self.probes.len() == LENGTH {
+        let is_full = |probes: &VecDeque<Probe>| {
+            let rounds = probes.iter().filter(|probe| probe.kind == ProbeKind::Round).count();
+            rounds >= LENGTH || probes.len() >= 2 * LENGTH
+        };
+        while is_full(&self.probes) {
             self.probes.pop_front();
         }
         let sequence = self.sequence;
@@ -154,6 +186,8 @@ impl History {
             deadline,
             cookie: 0,
             fate: ProbeProgress::Wanted,
+            kind,
+            disputed: false,
         });
         sequence
     }
@@ -250,6 +284,31 @@ impl History {
         true
     }
 
+    /// The newest probe that was decided, if it was lost.
+    pub fn newest_loss(&self) -> Option<&Probe> {
+        self.decided().next().filter(|probe| probe.fate == ProbeProgress::Lost)
+    }
+
+    /// Probes that were lost do not count; how many.
+    pub fn discard(&mut self, sequences: &[u16]) -> u32 {
+        let mut discarded = 0;
+        for probe in &mut self.probes {
+            let is_loss = matches!(probe.fate, ProbeProgress::Lost | ProbeProgress::Doubtful);
+            if is_loss && sequences.contains(&probe.sequence) {
+                probe.fate = ProbeProgress::Discarded;
+                discarded += 1;
+            }
+        }
+        discarded
+    }
+
+    /// The target of a lost probe did not reply to other members either.
+    pub fn dispute(&mut self, sequence: u16) {
+        if let Some(probe) = self.probe_mut(sequence) {
+            probe.disputed = true;
+        }
+    }
+
     /// When the next probe must be judged.
     pub fn deadline(&self) -> Option<Time> {
         let undecided = |probe: &&Probe| matches!(probe.fate, ProbeProgress::Wanted | ProbeProgress::Pending);
@@ -261,14 +320,14 @@ impl History {
         self.row(|_| true, false)
     }
 
-    /// Consecutive losses of this target by now.
+    /// Consecutive losses of this target by now, in rounds: bursts test members, not targets.
     pub fn losses_of(&self, target: IpAddr) -> u32 {
-        self.row(|probe| probe.target == target, false)
+        self.row(|probe| probe.target == target && !probe.is_lost_in_burst(), false)
     }
 
     /// Consecutive losses of this target among the probes sent since then.
     pub fn losses_since(&self, target: IpAddr, since: Time) -> u32 {
-        self.row(|probe| probe.target == target && probe.sent >= since, false)
+        self.row(|probe| probe.target == target && probe.sent >= since && !probe.is_lost_in_burst(), false)
     }
 
     /// Consecutive replies by now.
@@ -291,25 +350,32 @@ impl History {
         losing(self.decided())
     }
 
-    /// The newest losses of this target, if there are enough to exclude it.
+    /// The newest losses of this target in rounds, if there are enough to exclude it.
     pub fn losing_of(&self, target: IpAddr) -> Option<Losing> {
-        losing(self.decided().filter(|probe| probe.target == target))
+        losing(self.decided().filter(|probe| probe.target == target && !probe.is_lost_in_burst()))
     }
 
-    /// The numbers of the answered probes that were sent less than `apart` before or after this moment, oldest first; of
+    /// The numbers of the answered probes of these kinds that were sent less than `apart` before or after this moment, oldest first; of
     /// this target, or with `None` of any.
     pub fn answered_around(
         &self,
         moment: Time,
         apart: Duration,
         target: Option<IpAddr>,
+        kinds: &[ProbeKind],
     ) -> impl Iterator<Item = u16> {
         let around = self.probes.iter().filter(move |probe| {
             matches!(probe.fate, ProbeProgress::Answered(_))
+                && kinds.contains(&probe.kind)
                 && target.is_none_or(|target| target == probe.target)
                 && (probe.sent - moment).max(moment - probe.sent) < apart
         });
         around.map(|probe| probe.sequence)
+    }
+
+    /// Whether the newest probe of this target, control probes included, was answered.
+    pub fn last_answered(&self, target: IpAddr) -> bool {
+        self.last_of(target).next() == Some(true)
     }
 
     /// Whether any of the last probes of this target was answered.
@@ -349,12 +415,13 @@ impl History {
         self.probes.iter().any(|probe| matches!(probe.fate, ProbeProgress::Answered(_)))
     }
 
-    /// Decided probes, newest first.
+    /// Decided probes, newest first, without control probes.
     fn decided(&self) -> impl Iterator<Item = &Probe> {
+        let is_decided = |fate| matches!(fate, ProbeProgress::Answered(_) | ProbeProgress::Lost);
         self.probes
             .iter()
             .rev()
-            .filter(|probe| matches!(probe.fate, ProbeProgress::Answered(_) | ProbeProgress::Lost))
+            .filter(move |probe| probe.kind != ProbeKind::Control && is_decided(probe.fate))
     }
 
     fn row(&self, of: impl Fn(&Probe) -> bool, answered: bool) -> u32 {
@@ -369,9 +436,11 @@ impl History {
 
 /// The newest of these probes, which are newest first, if they are losses and enough for a failure.
 fn losing<'a>(probes: impl Iterator<Item = &'a Probe>) -> Option<Losing> {
-    let mut losses = probes
-        .take_while(|probe| probe.fate == ProbeProgress::Lost)
-        .map(|probe| Loss { target: probe.target, sent: probe.sent });
+    let mut losses = probes.take_while(|probe| probe.fate == ProbeProgress::Lost).map(|probe| Loss {
+        target: probe.target,
+        sent: probe.sent,
+        disputed: probe.disputed,
+    });
     let first = losses.next()?;
     let mut losing = [first; FAILURES as usize];
     for loss in &mut losing[1..] {

@@ -3,6 +3,7 @@
 //! | module | subject |
 //! |---|---|
 //! | [`prober`] | one member in one family: when it probes, and the results |
+//! | [`burst`] | probes that follow a lost one at once |
 //! | [`history`] | the last probes, their outcomes, and which replies are genuine |
 //! | [`outcome`] | reports of finished probes |
 //! | [`targets`] | targets of probes |
@@ -28,6 +29,7 @@
 //! which the kernel received it, *before* it passes [`Input::Deadline`](super::Input), at which probes are judged. It draws
 //! the cookies, and passes each probe that it sent with the time from before it was sent.
 
+pub mod burst;
 pub mod fdt;
 pub mod history;
 pub mod outcome;

@@ -18,6 +18,7 @@ use std::{collections::VecDeque, net::IpAddr, time::Duration};
 
 use super::{
     FAILURES, PATIENCE, ProbeSource, Proof, QUIET, REPAIRS, SETTLE,
+    burst::Burst,
     history::{Answer, History, Judged},
     targets::Targets,
 };
@@ -103,6 +104,12 @@ pub struct Prober {
     discovered: Option<Time>,
     /// The control requests that were sent last: a probe may be undecided when the next ones are sent.
     controls: VecDeque<Control>,
+    /// The burst that follows a lost probe, while it runs.
+    pub(in crate::core) burst: Option<Burst>,
+    /// The lost probe that started the last burst.
+    pub(in crate::core) tested: Option<u16>,
+    /// A burst in this row of losses was void.
+    pub(in crate::core) was_void: bool,
     /// Missed rounds that were not reported yet, and when some were reported last.
     unreported: u32,
     reported_missed: Option<Time>,
@@ -122,6 +129,9 @@ impl Prober {
             next: None,
             discovered: None,
             controls: VecDeque::new(),
+            burst: None,
+            tested: None,
+            was_void: false,
             unreported: 0,
             reported_missed: None,
         }
@@ -217,6 +227,7 @@ impl Prober {
     /// Stops probing until the next [`Self::wake`].
     pub(in crate::core) fn rest(&mut self) {
         self.next = None;
+        self.burst = None;
         self.history.clear();
         self.targets.forget_unreached();
     }
@@ -224,12 +235,45 @@ impl Prober {
     /// The member has failed: round-trip times are forgotten, since another path may come back.
     pub(in crate::core) fn fail(&mut self) {
         self.failed = true;
+        self.burst = None;
         self.targets.forget_times();
     }
 
     /// When the next round or judgement is due.
     pub fn deadline(&self) -> Option<Time> {
-        [self.next, self.history.deadline()].into_iter().flatten().min()
+        let burst = self.burst.as_ref().and_then(Burst::due);
+        [self.next, self.history.deadline(), burst].into_iter().flatten().min()
+    }
+
+    /// The burst that runs.
+    pub fn burst(&self) -> Option<&Burst> {
+        self.burst.as_ref()
+    }
+
+    /// The lost probe that a burst would follow: the newest one, if no burst has followed it yet.
+    pub fn untested_loss(&self, now: Time) -> Option<(u16, IpAddr, Time)> {
+        if self.failed || self.burst.is_some() || !self.capable() || !self.settled(now) {
+            return None;
+        }
+        let loss = self.history.newest_loss().filter(|loss| self.tested != Some(loss.sequence))?;
+        // It is known that only other members reach it.
+        if self.targets.get(loss.target).is_some_and(|target| target.unreached) {
+            return None;
+        }
+        Some((loss.sequence, loss.target, loss.sent))
+    }
+
+    /// The probes of a burst do not count.
+    pub(in crate::core) fn discard_burst(&mut self, burst: &Burst) {
+        self.counters.void += u64::from(self.history.discard(burst.probes()));
+    }
+
+    /// The rounds that are due are left out: a burst is under way.
+    pub(in crate::core) fn skip_rounds(&mut self, now: Time, interval: Duration) {
+        if let Some(due) = self.next.filter(|due| *due <= now) {
+            let passed = (now - due).as_nanos() / interval.as_nanos().max(1);
+            self.next = Some(due + interval.saturating_mul(passed as u32 + 1));
+        }
     }
 
     /// A control request is sent with a probe.
@@ -351,6 +395,7 @@ impl Prober {
                 self.targets.set_unreached(target, false);
                 self.counters.answered += 1;
                 self.answered = true;
+                self.was_void = false;
             }
             Answer::Duplicate => self.counters.duplicate += 1,
             Answer::Forged => self.counters.forged += 1,

@@ -13,6 +13,9 @@
 //! since all probe the same target in the same interval. One or two are if both failed by the same event, or if the target
 //! replied for a moment, or has just come back, and one member was the first to probe it.
 //!
+//! A loss whose [burst](super::burst) was discarded is never contradicted: the target did not reply to another member at
+//! that time.
+//!
 //! ```text
 //!   member        1 ✗     2 ✗     3 ✗     4 ✗     5 ✗
 //!   another   ✓       ✓       ✓       ✓       ✓          its own failure
@@ -24,7 +27,7 @@
 use std::time::Duration;
 
 use super::{
-    history::{History, Losing},
+    history::{History, Losing, Loss, ProbeKind},
     targets::Targets,
 };
 
@@ -32,21 +35,44 @@ use super::{
 pub const CONTRADICTED: usize = 3;
 
 /// Whether a row of losses is the member's own failure: another one received replies meanwhile.
+///
+/// Replies in bursts do not count: several members that lose probes of a target that replies for a moment only do not all send
+/// bursts, and those that do receive more replies.
 pub fn is_own<'a>(
     losing: &Losing,
     interval: Duration,
     mut others: impl Iterator<Item = (&'a History, &'a Targets)>,
 ) -> bool {
-    others.any(|(history, targets)| contradicted(losing, interval, history, targets) >= CONTRADICTED)
+    let replies = |(history, targets)| contradicted(losing, interval, history, targets, &[ProbeKind::Round]);
+    others.any(|other| replies(other) >= CONTRADICTED)
+}
+
+/// Whether a target replies to another member while it does not reply to this one. Bursts test members, not targets: their
+/// replies count, and no loss is disputed.
+pub fn is_split<'a>(
+    losing: &Losing,
+    interval: Duration,
+    mut others: impl Iterator<Item = (&'a History, &'a Targets)>,
+) -> bool {
+    let losing = losing.map(|loss| Loss { disputed: false, ..loss });
+    let kinds = [ProbeKind::Round, ProbeKind::Burst, ProbeKind::Control];
+    let replies = |(history, targets)| contradicted(&losing, interval, history, targets, &kinds);
+    others.any(|other| replies(other) >= CONTRADICTED)
 }
 
 /// How many losses the replies to another member contradict.
-fn contradicted(losing: &Losing, interval: Duration, history: &History, targets: &Targets) -> usize {
+fn contradicted(
+    losing: &Losing,
+    interval: Duration,
+    history: &History,
+    targets: &Targets,
+    kinds: &[ProbeKind],
+) -> usize {
     let mut used = Vec::with_capacity(losing.len());
     // Oldest first, each with the oldest reply that is left: no other choice makes more pairs.
-    for loss in losing.iter().rev() {
+    for loss in losing.iter().rev().filter(|loss| !loss.disputed) {
         let target = targets.probes(loss.target).then_some(loss.target);
-        let mut replies = history.answered_around(loss.sent, interval, target);
+        let mut replies = history.answered_around(loss.sent, interval, target, kinds);
         used.extend(replies.find(|sequence| !used.contains(sequence)));
     }
     used.len()

@@ -75,8 +75,8 @@ pub async fn apply(group: &mut RunningGroup, context: &mut Context<'_>, actions:
             context.event_log.log_with(context.trigger, Some(group.name()), line, why, Some(done), loss);
             continue;
         }
-        if let Action::Probe { member, target, via, sequence } = action {
-            let sent = probing::send_probe(group, context, member, target, via, sequence);
+        if let Action::Probe { member, target, via, sequence, is_extra } = action {
+            let sent = probing::send_probe(group, context, member, target, (via, sequence, is_extra));
             match group.core.handle(sent.at, sent.event) {
                 Ok(more) => actions.extend(more),
                 Err(refusal) => log::error!(group = group.name(); "{refusal}"),

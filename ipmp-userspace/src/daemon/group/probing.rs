@@ -40,10 +40,10 @@ pub fn send_probe(
     context: &mut Context<'_>,
     member: u8,
     target: IpAddr,
-    via: Via,
-    sequence: u16,
+    probe: (Via, u16, bool),
 ) -> SentProbe {
-    let (at, cookie) = try_send(group, context, member, target, via, sequence);
+    let sequence = probe.1;
+    let (at, cookie) = try_send(group, context, member, target, probe);
     SentProbe { at, event: Input::Sent { member, family: Family::of(target), sequence, cookie } }
 }
 
@@ -53,8 +53,7 @@ fn try_send(
     context: &mut Context<'_>,
     number: u8,
     target: IpAddr,
-    via: Via,
-    sequence: u16,
+    (via, sequence, is_extra): (Via, u16, bool),
 ) -> (Time, Option<u64>) {
     let (Some(device), Some(member), Some(cookie)) =
         (group.members.get(&number), group.core.member(number), random::cookie())
@@ -78,6 +77,10 @@ fn try_send(
         }
         (Via::Arp(_), IpAddr::V6(_)) | (Via::Nd(_), IpAddr::V4(_)) => None,
     };
+    let is_arp = matches!(via, Via::Arp(_));
+    if is_arp && !context.schedule.count_arp(group.interface.ifindex, device.ifindex, is_extra, now()) {
+        return (now(), None);
+    }
     let at = now();
     let Some(frame) = frame else { return (at, None) };
     match context.sender.send_frame(device.ifindex, &frame) {
@@ -103,6 +106,9 @@ pub fn send_control(
         return;
     };
     let Found::Mac(mac) = context.prober.find(device.ifindex, target) else { return };
+    if target.is_ipv4() && !context.schedule.count_arp(group.interface.ifindex, device.ifindex, true, now()) {
+        return;
+    }
     let frame = match (source, target) {
         // Ingress delivers only replies to 0.0.0.0. The target answers other members, so it does not start up (RFC 5227).
         (IpAddr::V4(_), IpAddr::V4(target)) => frame::arp_probe(member.mac(), mac, target),

@@ -4,9 +4,15 @@ pub mod execute;
 mod members;
 pub mod running;
 
-use std::path::{Path, PathBuf};
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+};
 
-use super::attach;
+use super::{
+    attach,
+    firewall::{self, Firewall},
+};
 use crate::{
     config::{
         self, Configuration, Finding, Severity, files,
@@ -22,25 +28,36 @@ use crate::{
     types::Origin,
 };
 
-/// Applies the files of a client, all or nothing. `dry_run`: only reports the steps.
+/// How files are applied.
+#[derive(Clone, Copy, Debug)]
+pub struct Options {
+    /// They are all files: a group that only earlier ones describe is removed.
+    pub complete: bool,
+    /// Only report the steps.
+    pub dry_run: bool,
+    /// Although firewall rules name interfaces that join.
+    pub firewall: Firewall,
+}
+
+/// Applies the files of a client, all or nothing.
 pub async fn apply(
     manager: &mut Manager,
     trigger: &Trigger,
     files: &[ConfigurationFile],
-    complete: bool,
-    dry_run: bool,
+    options: Options,
 ) -> Result<Response, Refused> {
     let texts: Vec<(PathBuf, String)> =
         files.iter().map(|file| (file.path.clone().into(), file.text.clone())).collect();
     let (configuration, findings) = config::parse(&texts);
-    let (plan, running) = prepare(manager, trigger, &configuration, findings, complete).await?;
+    let (plan, running) = prepare(manager, trigger, &configuration, findings, options.complete).await?;
     let mut notes: Vec<String> = plan.steps.iter().map(Step::to_string).collect();
     notes.extend(plan.notes.iter().cloned());
+    notes.extend(check_firewall(manager, &plan, options.firewall, options.dry_run).await?);
     let changed = !plan.steps.is_empty();
-    if !dry_run {
+    if !options.dry_run {
         notes.extend(execute::execute(manager, trigger, &plan.steps, &running).await?);
         record(manager, &configuration);
-        if complete {
+        if options.complete {
             keep_applied(manager, &texts);
         }
     }
@@ -124,7 +141,9 @@ async fn try_apply_directory(
         Ok(prepared) => prepared,
         Err(refused) => return Err(refused),
     };
-    let notes = execute::execute(manager, trigger, &plan.steps, &running).await?;
+    // They are the operator's decision, as are the rules.
+    let mut notes = check_firewall(manager, &plan, Firewall::Accept, false).await?;
+    notes.extend(execute::execute(manager, trigger, &plan.steps, &running).await?);
     for note in plan.notes.iter().chain(&notes) {
         log::info!("{note}");
     }
@@ -187,6 +206,30 @@ async fn prepare(
         }
     }
     Ok((plan, running))
+}
+
+/// Checks the interfaces that join: notes on firewall rules that name them.
+async fn check_firewall(
+    manager: &Manager,
+    plan: &Plan,
+    firewall: Firewall,
+    dry_run: bool,
+) -> Result<Vec<String>, Refused> {
+    let mut joining: BTreeMap<&str, Vec<String>> = BTreeMap::new();
+    for step in &plan.steps {
+        if let Step::Attach { group, member } = step {
+            joining.entry(group).or_default().push(member.name.clone());
+        }
+    }
+    let mut notes = Vec::new();
+    for (group, interfaces) in joining {
+        notes.extend(if dry_run {
+            firewall::list(manager, group, &interfaces, firewall == Firewall::Accept).await?
+        } else {
+            firewall::check(manager, group, &interfaces, firewall).await?
+        });
+    }
+    Ok(notes)
 }
 
 /// Records that files describe these groups.

@@ -11,7 +11,9 @@ use rtnetlink::packet_route::link::LinkFlags;
 use self::checks::{Check, check_all, staying};
 pub use self::plan::plan;
 use super::{
-    create, destroy, link_up_check,
+    create, destroy,
+    firewall::{self, Firewall},
+    link_up_check,
     refusals::{kernel, no_such_group, no_such_interface},
     set, test_address,
 };
@@ -30,6 +32,7 @@ use crate::{
             links, members,
             mirrored_memberships::of_programs,
         },
+        loading,
         manager::Manager,
         migration::{Configuration, Place},
         returns,
@@ -55,6 +58,8 @@ pub struct Options<'a> {
     pub standby: bool,
     /// With these test addresses.
     pub test_addresses: &'a [TestAddressSpec],
+    /// Although firewall rules name them.
+    pub firewall: Firewall,
 }
 
 /// Attaches interfaces in this order, all or none.
@@ -71,6 +76,7 @@ pub async fn attach(
     let interfaces = check_all(manager, group, interfaces, options.test_addresses, Check::Refuse).await?;
     let single = (interfaces.len() == 1).then(|| interfaces[0].as_str());
     test_address::check(manager, options.test_addresses, single).await?;
+    notes.extend(firewall::check(manager, group, &interfaces, options.firewall).await?);
     let is_new = !manager.groups.contains_key(group);
     if is_new {
         notes.push(format!("group {group} did not exist and was created"));
@@ -186,7 +192,9 @@ async fn try_join(
         .core
         .free_number()
         .ok_or_else(|| Refused::new(reason::FULL, format!("{name} cannot join {group_name}: it is full")))?;
+    let ingress = group.datapath.prepare_ingress(number);
     let weight = save(manager, group_name, number, candidate, options)?;
+    loading::load(manager, vec![ingress]).await.map_err(|error| kernel(&error))?;
 
     sysctl::apply(name, &candidate.settings).map_err(|error| kernel(&error))?;
     if candidate.is_down() {

@@ -10,6 +10,7 @@ use crate::{
     daemon::{
         events::trigger::Trigger,
         group::{RunningGroup, links},
+        loading,
         manager::Manager,
         state_file::SavedGroup,
     },
@@ -97,7 +98,12 @@ async fn start(manager: &mut Manager, group: &str, groupname: &str) -> Result<Ru
     let interface = GroupInterface::create(&manager.links, group, groupname, &manager.namespace)
         .await
         .map_err(|error| kernel(&error))?;
-    match open_datapath(manager, &interface) {
+    let programs = manager.datapath.prepare_group(&spec(manager, &interface), interface.far_end().is_some());
+    let loaded = match programs {
+        Ok(programs) => loading::load(manager, programs).await,
+        Err(error) => Err(error),
+    };
+    match loaded.and_then(|()| open_datapath(manager, &interface)) {
         Ok(datapath) => {
             if let Some(saved) = manager.file.state.groups.get_mut(group) {
                 saved.ifindex = interface.ifindex;
@@ -125,18 +131,23 @@ pub fn open_datapath(
     manager: &mut Manager,
     interface: &GroupInterface,
 ) -> Result<datapath::Group, datapath::Error> {
+    let mut group = manager.datapath.group(&spec(manager, interface))?;
+    if let Some((name, ifindex)) = interface.far_end() {
+        group.seal_far_end(&name, ifindex)?;
+    }
+    let saved = manager.file.group(&interface.name);
+    group.set_capture(saved.map(SavedGroup::capture).unwrap_or_default());
+    Ok(group)
+}
+
+/// What the programs of a group are loaded with, by its saved settings.
+fn spec(manager: &Manager, interface: &GroupInterface) -> GroupSpec {
     let saved = manager.file.group(&interface.name).cloned().unwrap_or_default();
-    let spec = GroupSpec {
+    GroupSpec {
         name: interface.name.clone(),
         ifindex: interface.ifindex,
         mac: interface.mac,
         policy: saved.hash_policy(),
         updelay: saved.updelays().group,
-    };
-    let mut group = manager.datapath.group(&spec)?;
-    if let Some((name, ifindex)) = interface.far_end() {
-        group.seal_far_end(&name, ifindex)?;
     }
-    group.set_capture(saved.capture());
-    Ok(group)
 }

@@ -81,14 +81,6 @@ pub fn check(device: &Device, around: Surroundings<'_>) -> Result<(), Refused> {
             format!("{name} belongs to {master} ({kind}): take it out first (ip link set {name} nomaster)"),
         ));
     }
-    if device.xdp {
-        return Err(Refused::new(
-            reason::IN_USE,
-            format!(
-                "{name} has an XDP program of another program: detach it first (ip link set {name} xdp off)"
-            ),
-        ));
-    }
     Ok(())
 }
 
@@ -260,7 +252,6 @@ mod tests {
             refused.message,
             "eth0 belongs to br0 (bridge): take it out first (ip link set eth0 nomaster)"
         );
-        assert_eq!(refusal(|device| device.xdp = true).reason, reason::IN_USE);
         let member = Surroundings { member_of: Some("other0"), ..around() };
         assert_eq!(
             check(&nic(), member).unwrap_err().message,

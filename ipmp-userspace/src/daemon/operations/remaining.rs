@@ -33,7 +33,7 @@ pub async fn remaining(
                 Some(Request::Create { group, groupname, addresses })
             }
         }
-        Request::Attach { group, mut interfaces, standby, test_addresses, dry_run } => {
+        Request::Attach { group, mut interfaces, standby, test_addresses, dry_run, accept_firewall } => {
             let is_member = |name: &String| {
                 let member =
                     manager.groups.get(&group)?.core.members().iter().find(|member| member.name() == name)?;
@@ -47,7 +47,8 @@ pub async fn remaining(
                 interfaces.iter().filter(|name| is_member(name)).map(|name| already_member(name, &group)),
             );
             interfaces.retain(|name| !is_member(name));
-            let request = Request::Attach { group, interfaces, standby, test_addresses, dry_run };
+            let request =
+                Request::Attach { group, interfaces, standby, test_addresses, dry_run, accept_firewall };
             Some(request).filter(
                 |request| !matches!(request, Request::Attach { interfaces, .. } if interfaces.is_empty()),
             )

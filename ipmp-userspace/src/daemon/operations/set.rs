@@ -17,6 +17,7 @@ use crate::{
         clock::now,
         events::{table, trigger::Trigger},
         group::{actions, links, members},
+        loading,
         manager::Manager,
         state_file::{SavedGroup, SavedTarget},
     },
@@ -64,7 +65,11 @@ async fn set_group(
     let before = saved.clone();
     settings.iter().for_each(|setting| saved.choose(setting));
     let result = manager.file.save().map_err(|error| kernel(&error));
-    if let Err(refused) = result.and_then(|()| apply_to_datapath(manager, name)) {
+    let result = match result {
+        Ok(()) => apply_to_datapath(manager, name).await,
+        Err(refused) => Err(refused),
+    };
+    if let Err(refused) = result {
         manager.file.state.groups.insert(name.to_owned(), before);
         manager.file.save_or_log();
         return Err(refused);
@@ -175,7 +180,11 @@ async fn put(
         manager.file.save().map_err(|error| kernel(&error))
     };
     let result = set(manager, &after);
-    if let Err(refused) = result.and_then(|()| apply_to_datapath(manager, name)) {
+    let result = match result {
+        Ok(()) => apply_to_datapath(manager, name).await,
+        Err(refused) => Err(refused),
+    };
+    if let Err(refused) = result {
         let _ = set(manager, before);
         return Err(refused);
     }
@@ -204,13 +213,19 @@ pub async fn replace_of_member(
 }
 
 /// Applies the saved settings of a group to its datapath.
-fn apply_to_datapath(manager: &mut Manager, name: &str) -> Result<(), Refused> {
+async fn apply_to_datapath(manager: &mut Manager, name: &str) -> Result<(), Refused> {
     let saved = manager.file.group(name).ok_or_else(|| no_such_group(name))?;
-    let group = manager.groups.get_mut(name).ok_or_else(|| no_such_group(name))?;
-    if group.datapath.policy() != saved.hash_policy() {
-        group.datapath.set_policy(saved.hash_policy()).map_err(|error| kernel(&error))?;
+    let (policy, capture) = (saved.hash_policy(), saved.capture());
+    let group = manager.groups.get(name).ok_or_else(|| no_such_group(name))?;
+    if group.datapath.policy() != policy {
+        let egress = group.datapath.prepare_policy(policy);
+        loading::load(manager, vec![egress]).await.map_err(|error| kernel(&error))?;
     }
-    group.datapath.set_capture(saved.capture());
+    let group = manager.groups.get_mut(name).ok_or_else(|| no_such_group(name))?;
+    if group.datapath.policy() != policy {
+        group.datapath.set_policy(policy).map_err(|error| kernel(&error))?;
+    }
+    group.datapath.set_capture(capture);
     Ok(())
 }
 

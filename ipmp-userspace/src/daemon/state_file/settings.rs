@@ -65,6 +65,10 @@ impl SavedGroup {
             Setting::Failback(yes) => Some(*yes),
             _ => None,
         };
+        let confirm = |setting: &Setting| match setting {
+            Setting::Confirm(confirm) => Some(*confirm),
+            _ => None,
+        };
         let fail_open = |setting: &Setting| match setting {
             Setting::FailOpen(yes) => Some(*yes),
             _ => None,
@@ -73,6 +77,7 @@ impl SavedGroup {
         core::Settings {
             fdt: self.last(fdt).unwrap_or(defaults.fdt),
             failback: self.last(failback).unwrap_or(defaults.failback),
+            confirm: self.last(confirm).unwrap_or(usual.confirm),
             fail_open: self.last(fail_open).unwrap_or(usual.fail_open),
             probe: self.probing(),
             ..usual
@@ -203,6 +208,7 @@ impl SavedMember {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::types::Confirm;
 
     fn chosen(texts: &[&str]) -> SavedGroup {
         let mut group = SavedGroup::default();
@@ -216,11 +222,12 @@ mod tests {
         let settings = |texts: &[&str]| chosen(texts).core_settings(defaults);
         let usual = core::Settings::default();
         assert_eq!(settings(&[]), core::Settings { fdt: defaults.fdt, failback: false, ..usual });
-        let own = ["fdt=100ms", "failback=yes", "fail-open=no", "probe=arp"];
+        let own = ["fdt=100ms", "confirm=even", "failback=yes", "fail-open=no", "probe=arp"];
         assert_eq!(
             settings(&own),
             core::Settings {
                 fdt: Duration::from_millis(100),
+                confirm: Confirm::Even,
                 failback: true,
                 fail_open: false,
                 probe: ProbePolicy::Arp,

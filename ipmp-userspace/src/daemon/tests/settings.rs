@@ -246,6 +246,7 @@ fn standby_is_inactive_from_start_and_after_restart() {
                 standby: true,
                 test_addresses: vec![],
                 dry_run: false,
+                accept_firewall: false,
             };
             client.done(standby).await;
             client.until("eth1 is inactive", is_inactive).await;

@@ -11,7 +11,14 @@ pub(super) fn named(texts: &[&str]) -> Vec<TestAddressSpec> {
 
 pub(super) fn attach_with(interfaces: &[&str], tests: &[&str]) -> Request {
     let Request::Attach { group, interfaces, .. } = attach(interfaces) else { unreachable!() };
-    Request::Attach { group, interfaces, standby: false, test_addresses: named(tests), dry_run: false }
+    Request::Attach {
+        group,
+        interfaces,
+        standby: false,
+        test_addresses: named(tests),
+        dry_run: false,
+        accept_firewall: false,
+    }
 }
 
 /// A member's addresses that are not link-local, as `ip` writes them.

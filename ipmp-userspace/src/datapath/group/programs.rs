@@ -2,7 +2,6 @@
 
 use std::{path::Path, time::Duration};
 
-use aya::EbpfLoader;
 use aya_log::EbpfLogger;
 use ipmp_common::{
     hash::HashPolicy,
@@ -18,6 +17,7 @@ use super::{
         objects::{self, Constants},
         order::Order,
         pins,
+        preparation::Preparation,
         sentinel::SHARED,
     },
     Group, GroupSpec, SHAPES, SINK, ignore_missing,
@@ -110,7 +110,13 @@ impl Group {
         let place = Place { directory: self.directory.clone(), ..installed.place.clone() };
         let kind = self.host.borrow().kind;
         let device = self.host.borrow_mut().finder.find(&place.interface, place.ifindex)?;
-        let mut object = load(&self.host.borrow(), &self.spec, &self.directory, self.index, member_of(pin))?;
+        let mut object = load(
+            &self.host.borrow(),
+            &self.spec,
+            &self.directory,
+            self.index,
+            (Some(place.hook), member_of(pin)),
+        )?;
         let program = objects::load(&mut object, place.hook.program())?;
         let same_device = self.mark_device(pin, device)?;
         if in_place {
@@ -242,17 +248,28 @@ pub(in crate::datapath) fn create_maps(host: &Host, directory: &Path, index: u32
         policy: HashPolicy::Connection,
         updelay: Duration::ZERO,
     };
-    load(host, &spec, directory, index, None).map(drop)
+    load(host, &spec, directory, index, (None, None)).map(drop)
 }
 
-/// Loads the datapath object with the constants of the group, and of a member for its ingress.
+/// Loads the datapath object with the constants of the group, and of a member for its ingress, and the program of this hook in it.
 pub(super) fn load(
     host: &Host,
     spec: &GroupSpec,
     directory: &Path,
     index: u32,
-    member: Option<u8>,
+    program: (Option<Hook>, Option<u8>),
 ) -> Result<aya::Ebpf, Error> {
+    host.waiting.borrow_mut().take(preparation(host, spec, directory, index, program))
+}
+
+/// What [`load`] loads.
+pub(super) fn preparation(
+    host: &Host,
+    spec: &GroupSpec,
+    directory: &Path,
+    index: u32,
+    (hook, member): (Option<Hook>, Option<u8>),
+) -> Preparation {
     let [a, b, c, d, e, f] = spec.mac;
     let constants = Constants::of(&host.kernel)
         .word("GROUP", index)
@@ -261,17 +278,14 @@ pub(super) fn load(
         .word("POLICY", spec.policy as u32)
         .word("READ_DEVICES", u32::from(host.finder.reads_kernel_memory()))
         .word("MEMBER", u32::from(member.unwrap_or(0)));
-    let maps = directory.join("maps");
-    let sentinel = host.pins.sentinel();
-    let mut loader = EbpfLoader::new();
-    constants.set_in(&mut loader);
-    for shape in &SHAPES {
-        loader.map_pin_path(shape.name, maps.join(shape.name));
+    let (maps, sentinel) = (directory.join("maps"), host.pins.sentinel());
+    let own = SHAPES.iter().map(|shape| (shape.name, maps.join(shape.name)));
+    let shared = SHARED.into_iter().map(|shared| (shared, sentinel.join(shared)));
+    Preparation {
+        kernel: host.kernel,
+        constants,
+        maps: own.chain(shared).collect(),
+        log: host.log,
+        program: hook.map(|hook| hook.program()),
     }
-    for shared in SHARED {
-        loader.map_pin_path(shared, sentinel.join(shared));
-    }
-    loader
-        .load(&host.kernel.adapt(if host.log { objects::DATAPATH_LOG } else { objects::DATAPATH }))
-        .map_err(|error| Error::Load { program: "datapath", reason: one_line(&error) })
 }

@@ -65,16 +65,16 @@ fn lines_become_requests() {
             "new0 ipmp group New 10.0.0.1 up addif 10.0.0.2 up",
             vec![r#"Create {"group":"new0","groupname":"New","addresses":["10.0.0.1/24","10.0.0.2/24"]}"#.into()],
         ),
-        ("eth7 -failover group Production up", vec![format!("Attach {EXISTING}[]}}")]),
+        ("eth7 -failover group Production up", vec![format!("Attach {EXISTING}[],\"accept_firewall\":true}}")]),
         (
             "eth7 plumb 10.0.0.7 -failover group Production up",
-            vec![format!("Attach {EXISTING}[\"10.0.0.7/24\"]}}")],
+            vec![format!("Attach {EXISTING}[\"10.0.0.7/24\"],\"accept_firewall\":true}}")],
         ),
         // A data address of a classic line goes to the group.
         (
             "eth7 10.0.0.7 netmask + broadcast + group Production up",
             vec![
-                format!("Attach {EXISTING}[]}}"),
+                format!("Attach {EXISTING}[],\"accept_firewall\":true}}"),
                 r#"AddAddress {"group":"production0","addresses":["10.0.0.7/24"],"inbound":"eth7","logical":0}"#
                     .into(),
             ],
@@ -83,14 +83,14 @@ fn lines_become_requests() {
         (
             "eth8 10.0.0.8 group other1 standby up",
             vec![
-                r#"Attach {"group":"other1","interfaces":["eth8"],"standby":true,"test_addresses":[]}"#.into(),
+                r#"Attach {"group":"other1","interfaces":["eth8"],"standby":true,"test_addresses":[],"accept_firewall":true}"#.into(),
                 r#"AddAddress {"group":"other1","addresses":["10.0.0.8/8"],"inbound":"eth8","logical":0}"#.into(),
             ],
         ),
         (
             "eth7 10.0.0.7 -failover group other1 up addif 10.0.0.9 up",
             vec![
-                r#"Attach {"group":"other1","interfaces":["eth7"],"standby":false,"test_addresses":["10.0.0.7/24"]}"#
+                r#"Attach {"group":"other1","interfaces":["eth7"],"standby":false,"test_addresses":["10.0.0.7/24"],"accept_firewall":true}"#
                     .into(),
                 r#"AddAddress {"group":"other1","addresses":["10.0.0.9/24"],"inbound":"eth7","logical":1}"#.into(),
             ],
@@ -100,7 +100,7 @@ fn lines_become_requests() {
             "eth7 group a.group.with.a.long.name",
             vec![
                 r#"Create {"group":"ipmp0","groupname":"a.group.with.a.long.name","addresses":[]}"#.into(),
-                r#"Attach {"group":"ipmp0","interfaces":["eth7"],"standby":false,"test_addresses":[]}"#.into(),
+                r#"Attach {"group":"ipmp0","interfaces":["eth7"],"standby":false,"test_addresses":[],"accept_firewall":true}"#.into(),
             ],
         ),
         ("e1000g0 -failover group Production up", vec![]),

@@ -20,7 +20,11 @@ use crate::{
             testing::{Wire, router},
         },
         member::Member,
-        probe::{FAILURES, REPAIRS, history::ProbeProgress},
+        probe::{
+            FAILURES, REPAIRS,
+            history::{ProbeKind, ProbeProgress},
+            prober::Prober,
+        },
     },
     types::{Family, MemberState},
 };
@@ -115,14 +119,30 @@ impl World {
                 .history()
                 .probes()
                 .rev()
-                .filter(|probe| decided(&probe.fate))
+                .filter(|probe| probe.kind != ProbeKind::Control && decided(&probe.fate))
                 // As far back as a verdict reads.
                 .take(FAILURES as usize + 2)
-                .map(|probe| (self.wire.now - probe.sent, probe.fate == ProbeProgress::Lost))
+                .map(|probe| (self.wire.now - probe.sent, probe.fate == ProbeProgress::Lost, probe.disputed))
                 .collect();
+            let burst = prober.burst().map(|burst| {
+                let control = group.member(burst.control_member());
+                let control = control.and_then(|control| control.prober(Family::V4)).map(Prober::history);
+                burst.state(self.wire.now, prober.history(), control)
+            });
+            let replies = prober.history().last_answered(router(1));
+            let untested = prober.untested_loss(self.wire.now).is_some();
             let answers = prober.history().answers().min(REPAIRS);
             let next = prober.next().map(|next| next - self.wire.now);
-            let flags = (member.inactive(), member.usable(), member.probes_failed(), prober.failed());
+            let flags = (
+                member.inactive(),
+                member.usable(),
+                member.probes_failed(),
+                prober.failed(),
+                replies,
+                untested,
+                prober.was_void,
+                burst,
+            );
             (member.condition(), member.link(), member.live(), member.offline(), flags, last, answers, next)
         };
         let members: Vec<_> = group.members().iter().map(member).collect();

@@ -66,7 +66,7 @@ impl Group {
             .probers_in_service(family)
             .filter(|(member, prober)| member.number() != number && prober.targets.probes(target))
             .map(|(_, prober)| (&prober.history, &prober.targets));
-        let unreached = losing.is_some_and(|losing| verdict::is_own(&losing, interval, others));
+        let unreached = losing.is_some_and(|losing| verdict::is_split(&losing, interval, others));
         if let Some(prober) = self.prober_mut(number, family) {
             prober.targets.set_unreached(target, unreached);
             if unreached {

@@ -6,10 +6,10 @@ use crate::{
         Adopted, Group, Input,
         group::testing::{MAC, Wire, ip, router},
         member::Member,
-        probe::SETTLE,
+        probe::{SETTLE, Via},
         slots::Slots,
     },
-    types::{Family, GroupState, LinkState, MemberState, ProbePolicy, ProbeState},
+    types::{Confirm, Family, GroupState, LinkState, MemberState, ProbePolicy, ProbeState},
 };
 
 const DOWN: &str = "The link has gone down on eth0";
@@ -153,15 +153,18 @@ fn every_state_peer_and_event_matches_the_table() {
 
 #[test]
 fn silent_failure_is_detected_within_fdt_and_one_deadline() {
-    for fdt in [ms(10_000), ms(1000), ms(100), ms(10)] {
+    let times = [ms(10_000), ms(1000), ms(500), ms(100), ms(10)];
+    for (fdt, confirm) in times.into_iter().flat_map(|fdt| Confirm::ALL.map(|confirm| (fdt, confirm))) {
         let interval = fdt / 5;
+        // From the first lost probe to the last one.
+        let row = if confirm == Confirm::Fast && fdt >= ms(500) { ms(400) } else { 4 * interval };
         for phase in 0..10 {
-            let mut wire = Wire::with_fdt(3, fdt);
+            let mut wire = Wire::of(3, Settings { fdt, confirm, ..Settings::default() });
             wire.run(interval * phase / 10);
             wire.silent.insert(0);
             let took = failed(&mut wire, 0);
-            assert!(took <= fdt + ms(2) + wire.rtt, "{took:?} of {fdt:?}");
-            assert!(took > fdt - interval, "{took:?} of {fdt:?}");
+            assert!(took <= interval + row + ms(2) + wire.rtt, "{took:?} of {fdt:?}, {confirm}");
+            assert!(took > row, "{took:?} of {fdt:?}, {confirm}");
             assert_eq!(wire.said(), [FAILURE]);
             assert_eq!(wire.usable(), [1, 2]);
             assert_eq!(wire.group.active(), [1, 2]);

@@ -19,12 +19,20 @@ use crate::{
 impl GroupProbing {
     /// How much earlier than an interval from now the next round is, at most `jitter`: the same numbers for the same seed.
     pub(super) fn early(&mut self, jitter: Duration) -> Duration {
-        let Some(state) = &mut self.jitter else { return Duration::ZERO };
+        if self.jitter.is_none() {
+            return Duration::ZERO;
+        }
+        jitter * (self.random() as u32 & 0xff) / 256
+    }
+
+    /// A random number of 24 bits; without jitter always zero.
+    pub(super) fn random(&mut self) -> u64 {
+        let Some(state) = &mut self.jitter else { return 0 };
         // SplitMix64 (Steele, Lea, Flood: Fast splittable pseudorandom number generators).
         *state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mixed = (*state ^ (*state >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
         let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        jitter * ((mixed >> 40) as u32 & 0xff) / 256
+        mixed >> 40
     }
 }
 

@@ -39,6 +39,7 @@ impl Group {
             }
         }
         self.probing.lose_neighbours(&self.members);
+        self.start_bursts(now);
     }
 
     /// Judges the members: which have failed, which are repaired, and whether any can be judged at all.
@@ -104,6 +105,10 @@ impl Group {
         let prober = member.prober(family).filter(|prober| prober.capable())?;
         if prober.failed {
             return prober.repaired().then_some(Verdict::Repaired);
+        }
+        // Its result decides.
+        if prober.burst.is_some() {
+            return None;
         }
         let losing = prober.history.losing().filter(|_| prober.settled(now))?;
         let others = || self.members.iter().filter(|other| other.number() != number && other.functions());

@@ -44,6 +44,8 @@ fn every_outcome_and_event_matches_the_table() {
         deadline: at(100),
         cookie: 1 << 32,
         fate,
+        kind: ProbeKind::Round,
+        disputed: false,
     };
     let answered = |ms| ProbeProgress::Answered(Duration::from_millis(ms));
     // ProbeProgress; the results of sent, not sent, a reply at 200 ms, judged at 150 ms and judged at 151 ms.
@@ -204,7 +206,10 @@ fn answered_around_finds_by_time_and_target() {
         (600, None, false),
     ] {
         assert_eq!(
-            history.answered_around(at(moment), apart, target.map(router)).next().is_some(),
+            history
+                .answered_around(at(moment), apart, target.map(router), &[ProbeKind::Round])
+                .next()
+                .is_some(),
             found,
             "{moment} {target:?}"
         );

@@ -12,6 +12,7 @@ use crate::{
         manager::Manager,
         operations::{
             address, attach, create, destroy, detach,
+            firewall::Firewall,
             refusals::{kernel, no_such_group},
             set, test_address,
         },
@@ -216,7 +217,11 @@ async fn join(
     done: &mut Vec<Undo>,
     notes: &mut Vec<String>,
 ) -> Result<(), Refused> {
-    let options = attach::Options { standby: member.is_standby(), test_addresses: &member.test_addresses };
+    let options = attach::Options {
+        standby: member.is_standby(),
+        test_addresses: &member.test_addresses,
+        firewall: Firewall::Checked,
+    };
     let names = [member.name.clone()];
     notes.extend(attach::attach(manager, trigger, group, &names, options).await?);
     done.push(Undo::Leave { group: group.to_owned(), member: member.name.clone() });

@@ -2,8 +2,6 @@
 
 use std::net::IpAddr;
 
-use aya::programs::{SchedClassifier, TcAttachType};
-
 use crate::{
     control::{
         TestAddressSpec,
@@ -17,6 +15,7 @@ use crate::{
             refusals::{kernel, no_such_interface},
         },
     },
+    datapath::{program_name, tcx_programs_of},
     link::{Address, Device, Links},
     owners::{Host, Nic, root_file_system::RootServer},
 };
@@ -89,6 +88,12 @@ pub(super) async fn check_all(
             found.or_else(|| joins().then(|| Role::Member(group.to_owned())))
         };
         eligibility::check(device, surroundings)?;
+        if let Some(id) = device.xdp {
+            return Err(Refused::new(
+                reason::IN_USE,
+                program_refusal(&device.name, "XDP", id, program_name(id)),
+            ));
+        }
         check_absent(manager, &device.name)?;
         eligibility::check_stacking(device, &devices, role)?;
         eligibility::check_place(device, group, &members)?;
@@ -105,8 +110,11 @@ pub(super) async fn check_all(
             (owner, _) => owner?,
         }
         check_lifetimes(&manager.links, device, test_addresses).await?;
-        if let Some(program) = other_program(&device.name) {
-            return Err(Refused::new(reason::IN_USE, tc_refusal(&device.name, &program)));
+        if let Some(id) = tcx_programs_of(device.ifindex).first() {
+            return Err(Refused::new(
+                reason::IN_USE,
+                program_refusal(&device.name, "tc", *id, program_name(*id)),
+            ));
         }
         members.push((device.name.clone(), device.mac));
         names.push(device.name.clone());
@@ -194,25 +202,28 @@ async fn check_lifetimes(
     Err(Refused::new(reason::IN_USE, text))
 }
 
-/// Why an interface with this tc program of another program is refused.
-fn tc_refusal(name: &str, program: &str) -> String {
-    // The entry points of Cilium's programs (`bpf/bpf_host.c` of Cilium).
-    if program.starts_with("cil_") {
+/// Why an interface with this tc or XDP program of another program is refused. Names cannot be read without CAP_SYS_ADMIN, which
+/// the service does not have.
+fn program_refusal(name: &str, hook: &str, id: u32, program: Option<String>) -> String {
+    let Some(program) = program else {
         return format!(
-            "{name} has the tc program {program} of Cilium: name the group interface instead of {name} in Cilium's setting \
-             devices, and restart its agent first"
+            "{name} has the {hook} program {id} of another program (bpftool prog show id {id} names it): stop that program first"
         );
-    }
-    format!("{name} has the tc program {program} of another program: stop that program first")
-}
-
-/// The name of a tcx program on an interface that is not a member yet. Where the kernel cannot tell, none.
-fn other_program(name: &str) -> Option<String> {
-    [TcAttachType::Ingress, TcAttachType::Egress].into_iter().find_map(|hook| {
-        let (_, programs) = SchedClassifier::query_tcx(name, hook).ok()?;
-        let program = programs.first()?;
-        Some(program.name_as_str().unwrap_or("without a name").to_owned())
-    })
+    };
+    // The entry points of their programs: `bpf/bpf_host.c` of Cilium, `felix/bpf-gpl` of Calico.
+    let (owner, setting) = match program.as_str() {
+        program if program.starts_with("cil_") => ("Cilium", "Cilium's setting devices"),
+        program if program.starts_with("cali") => ("Calico", "Felix's setting bpfDataIfacePattern"),
+        _ => {
+            return format!(
+                "{name} has the {hook} program {program} of another program: stop that program first"
+            );
+        }
+    };
+    format!(
+        "{name} has the {hook} program {program} of {owner}: name the group interface instead of {name} in {setting}, and \
+         restart its agent first"
+    )
 }
 
 /// The addresses that an interface keeps as its test addresses: the configured ones, and with `dhcp` the leased one, which
@@ -227,10 +238,11 @@ pub(super) fn staying(test_addresses: &[TestAddressSpec], addresses: &[Address])
 
 #[cfg(test)]
 mod tests {
-    use super::tc_refusal;
+    use super::program_refusal;
 
     #[test]
     fn tc_program_of_cilium_is_refused_by_its_name() {
+        let tc_refusal = |name, program: &str| program_refusal(name, "tc", 7, Some(program.to_owned()));
         assert_eq!(
             tc_refusal("eth0", "cil_from_netdev"),
             "eth0 has the tc program cil_from_netdev of Cilium: name the group interface instead of eth0 in Cilium's setting \
@@ -239,6 +251,15 @@ mod tests {
         assert_eq!(
             tc_refusal("eth0", "count"),
             "eth0 has the tc program count of another program: stop that program first"
+        );
+        assert_eq!(
+            program_refusal("eth0", "XDP", 7, Some("cali_xdp_preamb".into())),
+            "eth0 has the XDP program cali_xdp_preamb of Calico: name the group interface instead of eth0 in Felix's setting \
+             bpfDataIfacePattern, and restart its agent first"
+        );
+        assert_eq!(
+            program_refusal("eth0", "tc", 7, None),
+            "eth0 has the tc program 7 of another program (bpftool prog show id 7 names it): stop that program first"
         );
     }
 }

@@ -10,7 +10,11 @@ use crate::{
     daemon::{
         manager::Manager,
         migration::Configuration,
-        operations::{refusals::kernel, test_address},
+        operations::{
+            firewall::{self, Firewall},
+            refusals::kernel,
+            test_address,
+        },
     },
 };
 
@@ -43,6 +47,8 @@ pub async fn plan(
         let tests = options.test_addresses.iter();
         lines.extend(tests.map(|address| format!("{name}: add test address {address}")));
     }
+    let accepts = options.firewall == Firewall::Accept;
+    lines.extend(firewall::list(manager, group, &interfaces, accepts).await?);
     lines.extend(owners.iter().map(|owner| format!("refused until this is done: {owner}")));
     Ok(lines)
 }

@@ -333,6 +333,8 @@ fn every_outcome_has_its_letter() {
         deadline: Time(ms(1200)),
         cookie: 7,
         fate,
+        kind: crate::core::probe::history::ProbeKind::Round,
+        disputed: false,
     };
     let fates = [
         ProbeProgress::Answered(ms(3)),

@@ -1,0 +1,307 @@
+//! The confirmation burst: probes that follow the first lost one at once, and control probes through a healthy member.
+//!
+//! Five losses are a failure. At the usual interval that takes the failure detection time; a burst takes [`CONFIRM`], and
+//! only after a loss, so it costs nothing while probes are answered.
+//!
+//! ```text
+//!   the member       1 ✗          2 ✗      3 ✗   4 ✗        5 ✗     failed: silent for CONFIRM at least
+//!   control member         ✓  ✓         ✓              ✓  ✓         the target replies: at least ANSWERED of CONTROLS
+//! ```
+//!
+//! | result | when | effect |
+//! |---|---|---|
+//! | confirmed | all probes are lost, and the target has replied to the control member | the member has failed |
+//! | answered | a probe is answered, also late | none: the row of losses ends |
+//! | discarded | too few control probes are answered, on any control member | its probes do not count, and the first loss is disputed: it shows that the target is silent, and nothing about the member |
+//! | void | the daemon was delayed, or a probe could not be sent | its probes do not count; the first loss counts as ever |
+//!
+//! A control member that loses a control probe may have failed by the same event: another one continues, if there is one.
+//!
+//! Probes and control probes are in random order and at random times, and no long row of control probes is without a probe:
+//! whatever limits or interrupts replies hits both.
+
+use std::{collections::VecDeque, net::IpAddr, time::Duration};
+
+use super::{
+    FAILURES,
+    history::{History, ProbeProgress},
+};
+use crate::core::Time;
+
+/// From the first lost probe to the last probe of the burst, at least: outages that are shorter fail no member.
+pub const CONFIRM: Duration = Duration::from_millis(400);
+/// Between two packets of a burst, at least.
+pub const SPACING: Duration = Duration::from_millis(20);
+/// Control probes of a burst.
+pub const CONTROLS: usize = 5;
+/// Control probes that must be answered.
+pub const ANSWERED: usize = 4;
+/// Probes of a burst, without the lost one that started it.
+const PROBES: usize = FAILURES as usize - 1;
+/// Control probes without a probe between them, at most.
+const IN_A_ROW: usize = ANSWERED - 1;
+/// How many random orders are tried.
+const SHUFFLES: u32 = 16;
+/// Least failure detection time with bursts: below it five probes at the usual interval take no longer.
+pub const SHORTEST: Duration = Duration::from_millis(500);
+
+/// A packet of a burst.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+struct Planned {
+    at: Time,
+    is_control: bool,
+}
+
+/// A burst of a member in a family.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Burst {
+    /// The lost probe that started it.
+    first: u16,
+    /// When that was sent.
+    since: Time,
+    /// Its target.
+    target: IpAddr,
+    /// Members through which the control probes were sent; the last one is in use.
+    control_members: Vec<u8>,
+    planned: VecDeque<Planned>,
+    /// Its probes so far.
+    probes: Vec<u16>,
+    /// The control probes so far, of the control member in use.
+    controls: Vec<u16>,
+}
+
+/// Result of a burst so far.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Progress {
+    /// It continues.
+    Running,
+    /// The control member has lost a control probe.
+    InDoubt,
+    /// A probe was answered.
+    Answered,
+    /// The member has failed.
+    Confirmed,
+    /// Too few control probes were answered.
+    Discarded,
+    /// It shows nothing.
+    Void,
+}
+
+impl Burst {
+    /// A burst that follows this lost probe, with a control member. `random` draws numbers.
+    pub(in crate::core) fn new(
+        now: Time,
+        (first, target, since): (u16, IpAddr, Time),
+        control_member: u8,
+        random: impl FnMut() -> u64,
+    ) -> Self {
+        let planned = plan(now, since, (PROBES, CONTROLS), random);
+        let control_members = vec![control_member];
+        Self { first, since, target, control_members, planned, probes: Vec::new(), controls: Vec::new() }
+    }
+
+    /// The control probes continue through another member.
+    pub(in crate::core) fn change_control_member(
+        &mut self,
+        now: Time,
+        control_member: u8,
+        random: impl FnMut() -> u64,
+    ) {
+        let left = self.planned.iter().filter(|planned| !planned.is_control).count();
+        self.controls.clear();
+        self.control_members.push(control_member);
+        // One probe at least follows a control probe.
+        self.planned = plan(now, self.since, (left.max(2), CONTROLS), random);
+    }
+
+    /// Everything that its future depends on.
+    #[cfg(test)]
+    pub fn state(&self, now: Time, own: &History, control: Option<&History>) -> String {
+        let fates = |history: &History, sequences: &[u16]| {
+            let probes = sequences.iter().filter_map(|sequence| history.probe(*sequence));
+            probes.map(|probe| (probe.fate, probe.deadline - now)).collect::<Vec<_>>()
+        };
+        let planned: Vec<_> =
+            self.planned.iter().map(|planned| (planned.at - now, planned.is_control)).collect();
+        let controls = control.map(|control| fates(control, &self.controls));
+        format!("{planned:?} {:?} {:?} {controls:?}", self.control_members, fates(own, &self.probes))
+    }
+
+    /// The lost probe that started it.
+    pub fn first(&self) -> u16 {
+        self.first
+    }
+
+    /// The target of that.
+    pub fn target(&self) -> IpAddr {
+        self.target
+    }
+
+    /// The member through which control probes are sent.
+    pub fn control_member(&self) -> u8 {
+        self.control_members.last().copied().unwrap_or_default()
+    }
+
+    /// Whether control probes were sent through a member.
+    pub fn has_tried(&self, member: u8) -> bool {
+        self.control_members.contains(&member)
+    }
+
+    /// The probes of the member so far, without the first.
+    pub fn probes(&self) -> &[u16] {
+        &self.probes
+    }
+
+    /// When the next packet is due.
+    pub fn due(&self) -> Option<Time> {
+        self.planned.front().map(|planned| planned.at)
+    }
+
+    /// Whether a packet is due, and whether that is a control probe: how many of its kind were sent before. If the caller
+    /// is late, the others are later, too: they never bunch.
+    pub(in crate::core) fn next(&mut self, now: Time) -> Option<(bool, usize)> {
+        let due = self.planned.pop_front_if(|planned| planned.at <= now)?;
+        let late = now - due.at;
+        self.planned.iter_mut().for_each(|planned| planned.at = planned.at + late);
+        let sent = if due.is_control { &self.controls } else { &self.probes };
+        Some((due.is_control, sent.len()))
+    }
+
+    /// A packet was requested.
+    pub(in crate::core) fn requested(&mut self, is_control: bool, sequence: u16) {
+        if is_control { self.controls.push(sequence) } else { self.probes.push(sequence) }
+    }
+
+    /// The result so far, from the histories of the member and of the control member.
+    pub fn progress(&self, own: &History, control: Option<&History>) -> Progress {
+        use ProbeProgress as P;
+        let fates = |history: &History, sequences: &[u16]| -> Vec<Option<ProbeProgress>> {
+            sequences.iter().map(|sequence| history.probe(*sequence).map(|probe| probe.fate)).collect()
+        };
+        let mut probes = fates(own, &self.probes);
+        probes.extend(fates(own, &[self.first]));
+        let count = |fates: &[Option<P>], is: fn(&P) -> bool| {
+            fates.iter().filter(|fate| fate.as_ref().is_some_and(is)).count()
+        };
+        let is_answered = |fate: &P| matches!(fate, P::Answered(_));
+        if count(&probes, is_answered) > 0 {
+            return Progress::Answered;
+        }
+        // The target answers control requests, and drops echo requests.
+        if count(&probes, |fate| *fate == P::Doubtful) > 0 {
+            return Progress::Discarded;
+        }
+        let Some(control) = control else { return Progress::Void };
+        let controls = fates(control, &self.controls);
+        let (answered, lost) = (count(&controls, is_answered), count(&controls, |fate| *fate == P::Lost));
+        if lost > CONTROLS - ANSWERED {
+            return Progress::Discarded;
+        }
+        let is_undecided = |fate: &P| matches!(fate, P::Wanted | P::Pending);
+        let is_running =
+            !self.planned.is_empty() || count(&probes, is_undecided) + count(&controls, is_undecided) > 0;
+        if is_running {
+            return if lost > 0 { Progress::InDoubt } else { Progress::Running };
+        }
+        if count(&probes, |fate| *fate == P::Lost) < probes.len() || answered < ANSWERED {
+            return Progress::Void;
+        }
+        Progress::Confirmed
+    }
+}
+
+/// A random order of probes and control probes (true). At most [`IN_A_ROW`] control probes are in a row: if targets reply for
+/// a moment that is long enough for [`ANSWERED`] of them, a probe is among them.
+fn order(probes: usize, controls: usize, mut random: impl FnMut() -> u64) -> Vec<bool> {
+    let total = probes + controls;
+    let mut kinds: Vec<bool> = (0..total).map(|place| place < controls).collect();
+    for _ in 0..SHUFFLES {
+        for place in (1..total).rev() {
+            kinds.swap(place, (random() % (place as u64 + 1)) as usize);
+        }
+        if kinds.chunk_by(PartialEq::eq).all(|row| !row[0] || row.len() <= IN_A_ROW) {
+            return kinds;
+        }
+    }
+    // Evenly.
+    let mut kinds = vec![true; total];
+    (1..=probes).for_each(|probe| kinds[probe * total / (probes + 1)] = false);
+    kinds
+}
+
+/// When to send so many probes and control probes: in random order, with a jitter of a quarter of their distance, at least
+/// [`SPACING`] apart. The last one is a probe, [`CONFIRM`] after `since` at least.
+fn plan(
+    now: Time,
+    since: Time,
+    (probes, controls): (usize, usize),
+    mut random: impl FnMut() -> u64,
+) -> VecDeque<Planned> {
+    let total = probes + controls;
+    let end = (since + CONFIRM).max(now + SPACING * total as u32);
+    let distance = (end - now) / total as u32;
+    let jitter = (distance / 4).min((distance - SPACING) / 2);
+    let kinds = order(probes - 1, controls, &mut random);
+    let mut planned: VecDeque<Planned> = kinds
+        .into_iter()
+        .zip(1..)
+        .map(|(is_control, place)| {
+            let moved = 2 * jitter * (random() % 257) as u32 / 256;
+            let at = Time((now + distance * place + moved) - Time(jitter));
+            Planned { at, is_control }
+        })
+        .collect();
+    planned.push_back(Planned { at: end, is_control: false });
+    planned
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn at(ms: u64) -> Time {
+        Time(Duration::from_millis(1_000_000 + ms))
+    }
+
+    proptest! {
+        #[test]
+        fn packets_are_apart_and_last_one_is_a_probe_after_the_confirmation_time(
+            known in 2..3000u64, probes in 1..5usize, mut seed in any::<u64>(),
+        ) {
+            let random = || {
+                seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+                seed >> 33
+            };
+            let planned = plan(at(known), at(0), (probes, CONTROLS), random);
+            prop_assert_eq!(planned.len(), probes + CONTROLS);
+            prop_assert_eq!(planned.iter().filter(|planned| planned.is_control).count(), CONTROLS);
+            let times: Vec<Time> = std::iter::once(at(known)).chain(planned.iter().map(|planned| planned.at)).collect();
+            for two in times.windows(2) {
+                prop_assert!(two[1] - two[0] + Duration::from_micros(1) >= SPACING, "{:?}", planned);
+            }
+            let last = planned.back().unwrap();
+            prop_assert!(!last.is_control && last.at >= at(0) + CONFIRM);
+            prop_assert!(last.at <= (at(0) + CONFIRM).max(at(known) + 9 * SPACING));
+            let kinds: Vec<bool> = planned.iter().map(|planned| planned.is_control).collect();
+            let in_a_row = kinds.chunk_by(PartialEq::eq).filter(|row| row[0]).map(<[bool]>::len).max();
+            prop_assert!(probes == 1 || in_a_row <= Some(IN_A_ROW), "{:?}", kinds);
+        }
+    }
+
+    #[test]
+    fn order_is_random() {
+        let mut orders = std::collections::BTreeSet::new();
+        for seed in 0..50u64 {
+            let mut state = seed;
+            let random = || {
+                state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+                state >> 33
+            };
+            let planned = plan(at(2), at(0), (PROBES, CONTROLS), random);
+            orders.insert(planned.iter().map(|planned| planned.is_control).collect::<Vec<_>>());
+        }
+        assert!(orders.len() > 20, "{}", orders.len());
+    }
+}
