@@ -125,8 +125,14 @@ impl Files {
         let response = match confirm {
             Some(seconds) => {
                 let applies_files = self.files.is_empty();
-                let change =
-                    Change { text: self.text(), seconds, directory, applies_files, ..Change::default() };
+                let change = Change {
+                    text: self.text(),
+                    seconds,
+                    directory,
+                    applies_files,
+                    checks_gateways: true,
+                    ..Change::default()
+                };
                 pending::execute(invocation, change, |client| Ok(client.call(&request)?))?
             }
             None => verb::connect(invocation.socket, invocation.netns, !dry_run)?.call(&request)?,

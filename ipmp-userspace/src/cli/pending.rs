@@ -23,7 +23,7 @@ use super::{
 use crate::{
     config::{files, save},
     control::{
-        Client, Request, Response,
+        Client, Request, Response, client,
         pending::{HostStep, Pending, RecordedFile, ReplacedBond, Session, Store, VARIABLE},
     },
     types::Origin,
@@ -48,6 +48,8 @@ pub(super) struct Change {
     pub directory: PathBuf,
     /// The files of the directory are applied: before the change they were as they were applied last.
     pub applies_files: bool,
+    /// Every member must reach the gateway afterwards.
+    pub checks_gateways: bool,
     /// Further files that are restored.
     pub files: Vec<PathBuf>,
     /// What undoes changes of the host besides.
@@ -83,6 +85,7 @@ pub(super) fn execute(
     pending.state = Some(client.record_state()?);
     pending.had_groups = !client.groups()?.is_empty();
     pending.files = recorded_files(&store, &mut client, &change)?;
+    let checks_gateways = change.checks_gateways;
     pending.steps = change.steps;
     pending.bond = change.bond;
     store.write(&pending).map_err(|error| failed(&store, &error))?;
@@ -90,8 +93,20 @@ pub(super) fn execute(
         store.remove().map_err(|error| failed(&store, &error))?;
         return Err(Error::Confirm(format!("cannot start the process that would undo it: {error}")));
     }
-    match make(&mut client) {
-        Ok(Response::Done { mut notes, changed: true }) => {
+    let mut is_made = false;
+    let made = make(&mut client).and_then(|response| {
+        is_made = true;
+        let is_changed = matches!(response, Response::Done { changed: true, .. });
+        let checked = is_changed && checks_gateways;
+        let more =
+            if checked { client.call(&Request::CheckGateways {})? } else { Response::done(Vec::new()) };
+        Ok((response, more))
+    });
+    match made {
+        Ok((Response::Done { mut notes, changed: true }, more)) => {
+            if let Response::Done { notes: more, .. } = more {
+                notes.extend(more);
+            }
             // A change that took long has its time, too.
             pending.begin();
             pending.process = None;
@@ -102,15 +117,26 @@ pub(super) fn execute(
             ));
             Ok(Response::Done { notes, changed: true })
         }
-        Ok(response) => {
+        Ok((response, _)) => {
             store.remove().map_err(|error| failed(&store, &error))?;
             Ok(response)
         }
         // If what it has done cannot be undone now, the process that waits does it.
-        Err(error) => {
+        Err(mut error) => {
             let why = format!("{}: it failed", pending.change);
+            if !is_made {
+                // The files can be corrected.
+                pending.files.clear();
+            }
             match undo_change(invocation, &store, &pending, &why) {
-                Ok(_) => store.remove().map_err(|error| failed(&store, &error))?,
+                Ok(_) => {
+                    store.remove().map_err(|error| failed(&store, &error))?;
+                    if let Error::Daemon(client::Error::Refused { message, .. }) = &mut error
+                        && is_made
+                    {
+                        message.push_str("; everything was undone");
+                    }
+                }
                 Err(other) => {
                     let seconds = pending.left().as_secs();
                     let text = format!("{error}; it is not undone now, but in {seconds} s: {other}");

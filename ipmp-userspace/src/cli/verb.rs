@@ -60,7 +60,15 @@ impl<V: Verb> Command for V {
         if let Some((text, seconds)) = self.confirm() {
             let directory = config::directory(invocation.netns);
             let steps = self.undo_steps()?;
-            let change = pending::Change { text, seconds, directory, steps, ..pending::Change::default() };
+            let checks_gateways = matches!(request, Request::Attach { .. });
+            let change = pending::Change {
+                text,
+                seconds,
+                directory,
+                steps,
+                checks_gateways,
+                ..pending::Change::default()
+            };
             let response = pending::execute(invocation, change, |client| self.send(client, &request))?;
             return Ok(Outcome::done(self.print(response, invocation.format)));
         }

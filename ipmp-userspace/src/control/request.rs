@@ -178,6 +178,8 @@ pub enum Request {
     },
     /// Report what restoring the groups as they are now needs.
     RecordState {},
+    /// Let each member hold the inbound role of an address once and reach the gateway.
+    CheckGateways {},
     /// Restore the groups to a recorded state, all or nothing.
     RestoreState {
         /// The reply to `RecordState`.
@@ -327,6 +329,8 @@ pub mod reason {
     pub const NO_TEST_ADDRESS: &str = "no-test-address";
     /// The configuration files have a mistake.
     pub const BAD_CONFIGURATION: &str = "bad-configuration";
+    /// A member does not reach the gateway.
+    pub const NO_GATEWAY: &str = "no-gateway";
     /// Another change waits for its confirmation.
     pub const PENDING: &str = "pending";
     /// The kernel refused, or lacks a feature.
@@ -396,6 +400,7 @@ pub(crate) fn samples() -> impl IntoIterator<Item = Request> {
             accept_firewall: true,
         },
         Request::RecordState {},
+        Request::CheckGateways {},
         Request::RestoreState { state: "{}".into(), why: "attach eth0: not confirmed".into() },
         Request::DiscoverTargets { group: group() },
         Request::ListTargets { group: group() },

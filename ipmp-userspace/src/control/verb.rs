@@ -94,6 +94,7 @@ verbs! {
     RemoveTargetRoute: Change -> Notes,
     Apply: Change -> Notes,
     RecordState: Read -> State,
+    CheckGateways: Change -> Notes,
     RestoreState: Change -> Notes,
     DiscoverTargets: Change -> Notes,
     ListTargets: Read -> Targets,

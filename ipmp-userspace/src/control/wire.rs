@@ -310,6 +310,7 @@ impl Parameters {
                 accept_firewall: self.take::<Option<bool>>("accept_firewall")?.unwrap_or_default(),
             },
             "RecordState" => Request::RecordState {},
+            "CheckGateways" => Request::CheckGateways {},
             "RestoreState" => Request::RestoreState { state: self.take("state")?, why: self.take("why")? },
             "DiscoverTargets" => Request::DiscoverTargets { group: self.take("group")? },
             "ListTargets" => Request::ListTargets { group: self.take("group")? },

@@ -9,6 +9,7 @@ mod detach;
 mod eligibility;
 mod explain;
 mod firewall;
+mod gateways;
 mod link_up_check;
 mod offline;
 mod refusals;
@@ -100,6 +101,7 @@ pub async fn execute(
             return apply::apply(manager, trigger, &files, options).await;
         }
         Request::RecordState {} => return restore::record(manager).await.map(Response::Recorded),
+        Request::CheckGateways {} => return gateways::check(manager, trigger).await,
         Request::RestoreState { state, why } => {
             return restore::restore(manager, trigger, &state, &why).await;
         }

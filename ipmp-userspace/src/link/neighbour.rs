@@ -79,7 +79,7 @@ impl Links {
         Ok(())
     }
 
-    /// Tells an interface the neighbours that another one on the same link knows, so that the first packet to each leaves at
+    /// Copies the neighbours that one interface knows to another one on the same link, so that the first packet to each leaves at
     /// once instead of waiting for an answer. The kernel verifies those that it has learnt itself when it uses them. Returns
     /// the static ones, which an operator has set.
     ///

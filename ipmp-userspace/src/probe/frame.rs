@@ -82,6 +82,23 @@ pub fn solicitation(from: Mac, to: Mac, source: Ipv6Addr, target: Ipv6Addr) -> V
     frame
 }
 
+/// A neighbour solicitation to all that may have the address (RFC 4861 7.2.2).
+pub fn multicast_solicitation(from: Mac, source: Ipv6Addr, target: Ipv6Addr) -> Vec<u8> {
+    let [.., a, b, c] = target.octets();
+    let mut group = Ipv6Addr::new(0xff02, 0, 0, 0, 0, 1, 0xff00, 0).octets();
+    group[13..].copy_from_slice(&[a, b, c]);
+    let mut payload = target.octets().to_vec();
+    payload.extend([nd::SOURCE_LINK_LAYER_ADDRESS, 1]);
+    payload.extend(from);
+    let mut frame = Vec::with_capacity(86);
+    let written = PacketBuilder::ethernet2(from, [0x33, 0x33, 0xff, a, b, c])
+        .ipv6(source.octets(), group, HOP_LIMIT)
+        .icmpv6(Icmpv6Type::NeighborSolicitation)
+        .write(&mut frame, &payload);
+    debug_assert!(written.is_ok(), "24 bytes fit a packet");
+    frame
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -127,6 +127,22 @@ fn attach_with_confirm_is_undone_at_deadline_unless_confirmed() {
     operator.refused("attach e1000g0 nic9 --group production0 --confirm 60", "nic9");
     operator.refused("confirm", "nothing waits for a confirmation");
 
+    // The switch does not permit the MAC of a member on its port.
+    let cable = lab.member("e1000g1").cable();
+    let (switch, port) = (&cable.far().namespace, &cable.far().interface);
+    let lock = |locked: &str| {
+        let words = ["-n", switch.name(), "link", "set", "dev", port, "locked", locked];
+        command::run(Command::new("bridge").args(words)).unwrap();
+    };
+    lock("on");
+    // What the port has learnt is permitted.
+    switch.ip(&format!("link set dev {port} type bridge_slave fdb_flush")).unwrap();
+    operator.refused(&format!("{ATTACH} 60"), "e1000g1 does not reach the gateway 192.168.178.1");
+    operator.refused("confirm", "nothing waits for a confirmation");
+    assert!(!has_group());
+    lock("off");
+    flowing("undone because a member does not reach the gateway");
+
     // Meanwhile nothing else changes, and the daemon is not needed.
     assert!(operator.done(&format!("{ATTACH} 4")).contains("undone in 4 s unless confirmed"));
     flowing("attached");

@@ -268,7 +268,7 @@ fn connections_survive_attach_and_detach() {
         }
     };
     flowing("before");
-    // Nobody answers ARP requests any more: who has to ask for the gateway's MAC waits until the end.
+    // From here on no ARP request is answered: a host that has to ask for the gateway's MAC waits until the end.
     for namespace in [peer.namespace(), router] {
         namespace.sysctl("net.ipv4.conf.all.arp_ignore", "8").unwrap();
     }

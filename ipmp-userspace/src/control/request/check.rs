@@ -94,7 +94,10 @@ impl Request {
                 name::check_group(group)?;
             }
             // The daemon checks the content.
-            Self::Apply { .. } | Self::RecordState {} | Self::RestoreState { .. } => {}
+            Self::Apply { .. }
+            | Self::RecordState {}
+            | Self::CheckGateways {}
+            | Self::RestoreState { .. } => {}
             Self::Detach { interface: name, .. }
             | Self::AddTestAddress { interface: name, .. }
             | Self::RemoveTestAddress { interface: name, .. }

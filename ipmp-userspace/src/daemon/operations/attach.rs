@@ -399,6 +399,16 @@ pub async fn wait_for_others(manager: &mut Manager, trigger: &Trigger, group: &s
     }
 }
 
+/// Waits until every member is live: one that has joined just now is not yet. A link that is down ends the wait late.
+pub async fn wait_for_all(manager: &mut Manager, trigger: &Trigger, group: &str) {
+    let Some(known) = manager.groups.get(group) else { return };
+    let joined: Vec<u32> = known.members.values().map(|member| member.ifindex).collect();
+    wait_until(manager, trigger, group, &joined, |group| {
+        group.members.keys().all(|number| group.live().has(*number))
+    })
+    .await;
+}
+
 /// Waits until a group satisfies a condition, as that it has an active member, and so a carrier; not longer than it takes to
 /// trust a link that is up. Follows the links of interfaces that have joined.
 async fn wait_until(
