@@ -19,7 +19,7 @@ pub fn run_with(command: &mut Command, input: &str) -> Result<String> {
     let (stdin, stdout, stderr) = (Stdio::piped(), Stdio::piped(), Stdio::piped());
     let mut child = command.stdin(stdin).stdout(stdout).stderr(stderr).spawn().with_context(cannot_start)?;
     if let Some(mut pipe) = child.stdin.take() {
-        // A command that does not read has ended, and its status says why.
+        // A command that does not read has ended, and its status reports why.
         let _ = pipe.write_all(input.as_bytes());
     }
     let output = child.wait_with_output().with_context(cannot_start)?;
