@@ -15,6 +15,7 @@ pub mod ifconfig;
 pub mod import;
 pub mod link;
 pub mod owners;
+pub mod priority;
 pub mod probe;
 pub mod resolved;
 pub mod stat;

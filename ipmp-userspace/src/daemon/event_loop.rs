@@ -28,7 +28,7 @@ use super::{
     hints, kernel_changes,
     manager::Manager,
     operations, returns,
-    startup::{self, Error, lock::Lock, priority},
+    startup::{self, Error, lock::Lock},
     statistics,
 };
 use crate::{
@@ -37,6 +37,7 @@ use crate::{
     core::Event,
     datapath::{Datapath, Interval, ProbeReplies},
     link::{Change, Watch},
+    priority,
 };
 
 /// How long the loop sleeps when nothing is due.

@@ -9,7 +9,7 @@
 //! | `kernel_changes` | changes of devices, addresses, neighbours and routes |
 //! | `operations` | requests of clients, one file a verb |
 //! | `group` | one running group: its state machine, devices and maps |
-//! | `startup` | lock, priority, adoption, teardown |
+//! | `startup` | lock, adoption, teardown |
 //! | `events` | the event log, its history, the logger, the journal |
 //! | [`state_file`] | records that outlive the daemon |
 //! | `renames` | following interfaces that other programs rename |

@@ -3,7 +3,6 @@
 pub mod adopt;
 pub mod dead_namespaces;
 pub mod lock;
-pub mod priority;
 pub mod teardown;
 
 use std::{collections::BTreeMap, io, path::PathBuf};

@@ -1,6 +1,7 @@
 //! The compiled eBPF objects, and the constants that they are loaded with.
 
 use super::{Error, btf::Kernel, error::one_line};
+use crate::priority::at_normal_priority;
 use aya::{
     Ebpf, EbpfLoader,
     programs::{ProgramError, SchedClassifier},
@@ -106,12 +107,4 @@ pub fn load<'a>(object: &'a mut Ebpf, name: &'static str) -> Result<&'a mut Sche
         }
         Err(error) => Err(Error::Load { program: name, reason: one_line(&error) }),
     }
-}
-
-/// Runs this in another thread, and waits for its end.
-pub fn at_normal_priority<T: Send>(work: impl FnOnce() -> T + Send) -> T {
-    std::thread::scope(|scope| match scope.spawn(work).join() {
-        Ok(result) => result,
-        Err(panic) => std::panic::resume_unwind(panic),
-    })
 }

@@ -13,6 +13,7 @@ use super::{
     error::one_line,
     objects::{self, Constants},
 };
+use crate::priority::at_normal_priority;
 
 /// A program of a group, and all that its object is loaded with.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -73,7 +74,7 @@ impl Waiting {
     pub fn take(&mut self, preparation: Preparation) -> Result<Ebpf, Error> {
         match self.0.iter().position(|waiting| waiting.preparation == preparation) {
             Some(place) => Ok(self.0.swap_remove(place).object),
-            None => objects::at_normal_priority(|| preparation.load()).map(|prepared| prepared.object),
+            None => at_normal_priority(|| preparation.load()).map(|prepared| prepared.object),
         }
     }
 }

@@ -7,6 +7,7 @@ use std::{fs, io};
 use serde::{Deserialize, Serialize};
 
 use super::Error;
+use crate::priority::at_normal_priority;
 
 /// What a group interface needs. It answers for its addresses by the inbound member alone, whatever address a packet
 /// was sent from, and keeps its neighbours when it has no carrier for a moment. When an address is removed, the others of
@@ -128,11 +129,16 @@ fn differences(interface: &str, wanted: &[(&str, &str, &str)]) -> Result<Vec<Sav
     Ok(plan)
 }
 
+/// Writes a value. The kernel repeats the call while another thread holds the lock of the network configuration.
+fn write(path: &str, value: &str) -> io::Result<()> {
+    at_normal_priority(|| fs::write(path, value))
+}
+
 /// Changes what was planned; on an error everything is put back.
 pub fn apply(interface: &str, plan: &[Saved]) -> Result<(), Error> {
     for saved in plan {
         let path = path(&saved.family, interface, &saved.setting);
-        if let Err(source) = fs::write(&path, &saved.ours) {
+        if let Err(source) = write(&path, &saved.ours) {
             restore(interface, plan);
             return Err(Error::Sysctl { what: "write", path, source });
         }
@@ -146,7 +152,7 @@ pub fn restore(interface: &str, saved: &[Saved]) {
         let path = path(family, interface, setting);
         let now = fs::read_to_string(&path).or_else(|_| fs::read_to_string(&path));
         if now.is_ok_and(|now| now.trim() == ours)
-            && let Err(error) = fs::write(&path, before).or_else(|_| fs::write(&path, before))
+            && let Err(error) = write(&path, before).or_else(|_| write(&path, before))
         {
             log::warn!("cannot put {path} back to {before}: {error}; do it by hand");
         }
@@ -157,11 +163,7 @@ pub fn restore(interface: &str, saved: &[Saved]) {
 /// chosen one. Without this the kernel takes any address of the host before a link-local one.
 pub fn set_own_sources(interface: &str, only: bool) -> Result<(), Error> {
     let path = path("ipv6", interface, OWN_SOURCES);
-    fs::write(&path, if only { "1" } else { "0" }).map_err(|source| Error::Sysctl {
-        what: "write",
-        path,
-        source,
-    })
+    write(&path, if only { "1" } else { "0" }).map_err(|source| Error::Sysctl { what: "write", path, source })
 }
 
 /// Whether the host forwards IPv6 packets that arrive on the interface.

@@ -26,6 +26,18 @@ pub fn set_realtime() -> io::Result<()> {
     if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
 
+/// Runs this in another thread, and waits for its end.
+///
+/// Also for what is short, where the kernel waits by repeating the system call: a write to some files of /proc/sys/net does so while another
+/// thread holds the lock of the network configuration (`restart_syscall` in net/ipv6/addrconf.c). At real-time priority it would take the
+/// processor from the one that holds it.
+pub fn at_normal_priority<T: Send>(work: impl FnOnce() -> T + Send) -> T {
+    std::thread::scope(|scope| match scope.spawn(work).join() {
+        Ok(result) => result,
+        Err(panic) => std::panic::resume_unwind(panic),
+    })
+}
+
 /// Whether the thread has real-time priority, which threads that it starts do not have.
 fn is_realtime() -> bool {
     // SAFETY: the call has no arguments in memory.
@@ -36,7 +48,6 @@ fn is_realtime() -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::datapath::objects::at_normal_priority;
 
     #[test]
     fn programs_are_loaded_at_normal_priority() {
