@@ -3,7 +3,7 @@
 //! The daemon runs at the lowest real-time priority: before every process that is not real-time, and rarely for more than
 //! a fraction of a millisecond. On a busy machine a process of normal priority is woken milliseconds late; until then,
 //! packets to a data address arrive at the failed member. What takes long, loading programs, is done by threads of normal
-//! priority ([`crate::daemon::loading`]): the kernel threads that forward packets have no better one. Under systemd the service manager
+//! priority (`daemon/loading.rs`): the kernel threads that forward packets have no better one. Under systemd the service manager
 //! sets the priority, and the daemon may not change it.
 
 use std::io;
