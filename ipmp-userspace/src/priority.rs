@@ -28,7 +28,7 @@ pub fn set_realtime() -> io::Result<()> {
 
 /// Runs this in another thread, and waits for its end.
 ///
-/// Also for what is short, where the kernel waits by repeating the system call: a write to some files of /proc/sys/net does so while another
+/// Also for what is short, where the kernel waits by repeating the system call: reads and writes of some files of /proc/sys/net do so while another
 /// thread holds the lock of the network configuration (`restart_syscall` in net/ipv6/addrconf.c). At real-time priority it would take the
 /// processor from the one that holds it.
 pub fn at_normal_priority<T: Send>(work: impl FnOnce() -> T + Send) -> T {

@@ -112,7 +112,7 @@ fn differences(interface: &str, wanted: &[(&str, &str, &str)]) -> Result<Vec<Sav
     let mut plan = Vec::new();
     for &(family, setting, ours) in wanted {
         let path = path(family, interface, setting);
-        match fs::read_to_string(&path).map(|text| text.trim().to_owned()) {
+        match read(&path).map(|text| text.trim().to_owned()) {
             Ok(before) if before == ours => {}
             Ok(before) => {
                 plan.push(Saved {
@@ -129,7 +129,13 @@ fn differences(interface: &str, wanted: &[(&str, &str, &str)]) -> Result<Vec<Sav
     Ok(plan)
 }
 
-/// Writes a value. The kernel repeats the call while another thread holds the lock of the network configuration.
+/// Reads a value. For some settings the kernel repeats the call while another thread holds the lock of the network configuration, also
+/// for this.
+fn read(path: &str) -> io::Result<String> {
+    at_normal_priority(|| fs::read_to_string(path))
+}
+
+/// Writes a value, likewise.
 fn write(path: &str, value: &str) -> io::Result<()> {
     at_normal_priority(|| fs::write(path, value))
 }
@@ -150,7 +156,7 @@ pub fn apply(interface: &str, plan: &[Saved]) -> Result<(), Error> {
 pub fn restore(interface: &str, saved: &[Saved]) {
     for Saved { family, setting, before, ours } in saved.iter().rev() {
         let path = path(family, interface, setting);
-        let now = fs::read_to_string(&path).or_else(|_| fs::read_to_string(&path));
+        let now = read(&path).or_else(|_| read(&path));
         if now.is_ok_and(|now| now.trim() == ours)
             && let Err(error) = write(&path, before).or_else(|_| write(&path, before))
         {
