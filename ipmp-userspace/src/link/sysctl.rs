@@ -174,5 +174,5 @@ pub fn set_own_sources(interface: &str, only: bool) -> Result<(), Error> {
 
 /// Whether the host forwards IPv6 packets that arrive on the interface.
 pub fn forwards_ipv6(interface: &str) -> bool {
-    fs::read_to_string(path("ipv6", interface, "forwarding")).is_ok_and(|text| text.trim() != "0")
+    read(&path("ipv6", interface, "forwarding")).is_ok_and(|text| text.trim() != "0")
 }

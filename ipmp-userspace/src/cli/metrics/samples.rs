@@ -9,7 +9,7 @@ use prometheus_client::{
     registry::Registry,
 };
 
-use super::counts::{Announced, BUCKETS};
+use super::counts::{Announced, BUCKETS, EventCount};
 use crate::{
     control::report::{
         GroupReport, MemberReport,
@@ -58,11 +58,7 @@ impl Samples {
     }
 
     /// What has happened since the exporter began to watch.
-    pub(super) fn add_events(
-        &mut self,
-        counts: Vec<(String, String, u64)>,
-        announced: Vec<(String, Announced)>,
-    ) {
+    pub(super) fn add_events(&mut self, counts: Vec<EventCount>, announced: Vec<(String, Announced)>) {
         let counts =
             counts.into_iter().map(|(group, kind, count)| (vec![("group", group), ("kind", kind)], count));
         self.counter("ipmp_events", "Events of the log, by kind", counts.collect());
@@ -225,21 +221,16 @@ impl Samples {
                 })
             })
             .collect();
-        let seconds = |us: u64| us as f64 / 1e6;
-        let average =
-            targets.iter().filter_map(|(labels, target)| Some((labels.clone(), target.average_us?)));
-        self.gauge(
-            "ipmp_target_rtt_seconds",
-            "Average round-trip time",
-            average.map(|(labels, us)| (labels, seconds(us))).collect(),
-        );
-        let deviation =
-            targets.iter().filter_map(|(labels, target)| Some((labels.clone(), target.deviation_us?)));
-        self.gauge(
-            "ipmp_target_rtt_deviation_seconds",
-            "Mean deviation of the round-trip time",
-            deviation.map(|(labels, us)| (labels, seconds(us))).collect(),
-        );
+        let mut seconds = |name, help, us: fn(&ProbedTarget) -> Option<u64>| {
+            let samples = targets
+                .iter()
+                .filter_map(|(labels, target)| Some((labels.clone(), us(target)? as f64 / 1e6)));
+            self.gauge(name, help, samples.collect());
+        };
+        seconds("ipmp_target_rtt_seconds", "Average round-trip time", |target| target.average_us);
+        seconds("ipmp_target_rtt_deviation_seconds", "Mean deviation of the round-trip time", |target| {
+            target.deviation_us
+        });
         let losses = targets.iter().map(|(labels, target)| (labels.clone(), f64::from(target.losses)));
         self.gauge("ipmp_target_lost_in_a_row", "Probes to it lost in a row", losses.collect());
     }

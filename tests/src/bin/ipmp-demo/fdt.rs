@@ -29,12 +29,8 @@ pub fn play() -> Result<Vec<String>> {
     page::block(tutorial::MPATHD)?;
     stage.create_group()?;
     stage.operator.show(&format!("ip route add default via {ROUTER} dev production0"))?;
-    for (number, member) in lab.members().iter().enumerate() {
-        let name = member.name();
-        stage.attach(
-            number,
-            &[&format!("ifconfig {name} plumb hivemind-prod-{name} -failover group production0 up")],
-        )?;
+    for number in 0..lab.members().len() {
+        stage.attach_probed(number)?;
     }
     let slow = probes(&mut stage, &lab, "10.00s")?;
     page::line("FAILURE_DETECTION_TIME is changed to 100, and the daemon is sent a HUP signal.")?;

@@ -21,12 +21,8 @@ pub fn play() -> Result<Vec<String>> {
     stage.operator.show(&format!("ip route add default via {ROUTER} dev production0"))?;
     stage.operator.show("ipmpctl set production0 fdt=500ms")?;
     page::line("")?;
-    for (number, member) in lab.members().iter().enumerate() {
-        let name = member.name();
-        stage.attach(
-            number,
-            &[&format!("ifconfig {name} plumb hivemind-prod-{name} -failover group production0 up")],
-        )?;
+    for number in 0..lab.members().len() {
+        stage.attach_probed(number)?;
     }
     wait_ok(&stage)?;
     log_of_one(&mut stage)?;

@@ -58,8 +58,7 @@ fn members(stage: &mut Stage) -> Result<()> {
     page::heading("The members, with test addresses (1.6.2)")?;
     for (number, member) in stage.lab.members().iter().enumerate() {
         let name = member.name();
-        let line = format!("ifconfig {name} plumb hivemind-prod-{name} -failover group production0 up");
-        stage.attach(number, &[&line])?;
+        stage.attach_probed(number)?;
         let output = stage.operator.run("ipmpstat -g")?;
         stage.compare_text(
             tutorial::JOINING[number + 1],

@@ -85,6 +85,13 @@ impl<'lab> Stage<'lab> {
         self.operator.wait_unusable(number + 1, &[])
     }
 
+    /// Attaches a member with its test address, as the tutorial does (1.6.2), and waits until it is usable.
+    pub fn attach_probed(&mut self, number: usize) -> Result<()> {
+        let name = self.lab.members()[number].name();
+        let line = format!("ifconfig {name} plumb hivemind-prod-{name} -failover group production0 up");
+        self.attach(number, &[&line])
+    }
+
     /// Stops the streams, which must have lost no packet, and prints their results.
     pub fn finish_traffic(&mut self, traffic: Traffic) -> Result<()> {
         let outcome = traffic.stop()?;

@@ -44,10 +44,8 @@ fn private_network(stage: &mut Stage, lab: &Lab) -> Result<()> {
 fn host_routes(stage: &mut Stage, lab: &Lab) -> Result<()> {
     page::heading("Explicitly configuring target systems (1.9.2)")?;
     stage.operator.show(&format!("ip route add default via {ROUTER} dev production0"))?;
-    for (number, member) in lab.members().iter().enumerate() {
-        let name = member.name();
-        let line = format!("ifconfig {name} plumb hivemind-prod-{name} -failover group production0 up");
-        stage.attach(number, &[&line])?;
+    for number in 0..lab.members().len() {
+        stage.attach_probed(number)?;
     }
     wait_targets(stage, &ROUTER.to_string())?;
     page::line("The tutorial's 192.168.178.2 is the peer 192.168.178.22 here.")?;
