@@ -74,7 +74,7 @@ impl Verb for Detach {
             .iter()
             .filter_map(|group| {
                 let member = group.members.iter().find(|member| member.state != MemberState::Absent)?;
-                Some((Before::of(&[group.name.clone()], client), member.name.as_str()))
+                Some((Before::of(std::slice::from_ref(&group.name), client), member.name.as_str()))
             })
             .collect();
         let response = client.call(request)?;

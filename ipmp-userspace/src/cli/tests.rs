@@ -223,7 +223,7 @@ fn invalid_command_line_is_refused_in_one_line() {
             "ipmpctl detach eth0 --all --restore",
             "the argument '[INTERFACE]' cannot be used with '--all' (see ipmpctl detach --help)",
         ),
-        ("ipmpctl detach eth0 --group g0", "missing arguments: --all (see ipmpctl detach --help)"),
+        ("ipmpctl detach eth0 --group g0", "missing arguments: --restore --all (see ipmpctl detach --help)"),
         ("ipmpctl create a.b", r#""a.b" cannot name a group: choose one without '.'"#),
         (
             "ipmpctl create g0 --groupname 32-bytes-of-a-second-group-name.",
