@@ -71,6 +71,11 @@ pub enum Request {
         /// Required for the last member, ignored for any other.
         last: Option<LastMember>,
     },
+    /// Detach all members, all or none: what came from each returns to it, and the groups are removed.
+    DetachAll {
+        /// Name of the group; `None`: every group.
+        group: Option<String>,
+    },
     /// Add data addresses.
     AddAddress {
         /// Name of the group.
@@ -375,6 +380,7 @@ pub(crate) fn samples() -> impl IntoIterator<Item = Request> {
             accept_firewall: true,
         },
         Request::Detach { interface: "eth0".into(), last: Some(LastMember::KeepGroup) },
+        Request::DetachAll { group: Some(group()) },
         Request::AddAddress {
             group: group(),
             addresses: addresses(),

@@ -79,6 +79,7 @@ verbs! {
     Destroy: Change -> Notes,
     Attach: Change -> Notes,
     Detach: Change -> Notes,
+    DetachAll: Change -> Notes,
     AddAddress: Change -> Notes,
     RemoveAddress: Change -> Notes,
     AddTestAddress: Change -> Notes,

@@ -263,6 +263,7 @@ impl Parameters {
                 accept_firewall: self.take::<Option<bool>>("accept_firewall")?.unwrap_or_default(),
             },
             "Detach" => Request::Detach { interface: self.take("interface")?, last: self.take("last")? },
+            "DetachAll" => Request::DetachAll { group: self.take("group")? },
             "AddAddress" => Request::AddAddress {
                 group: self.take("group")?,
                 addresses: self.some_addresses()?,

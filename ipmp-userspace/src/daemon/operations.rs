@@ -6,6 +6,7 @@ mod attach;
 pub mod create;
 pub mod destroy;
 mod detach;
+mod detach_all;
 mod eligibility;
 mod explain;
 mod firewall;
@@ -59,6 +60,9 @@ pub async fn execute(
             attach::attach(manager, trigger, &group, &interfaces, options).await?
         }
         Request::Detach { interface, last } => detach::detach(manager, trigger, &interface, last).await?,
+        Request::DetachAll { group } => {
+            return detach_all::detach_all(manager, trigger, group.as_deref()).await;
+        }
         Request::AddAddress { group, addresses, inbound, logical } => {
             let inbound = inbound.map(|member| address::Inbound { member, logical });
             address::add(manager, trigger, &group, &addresses, inbound, Origin::Command).await?
