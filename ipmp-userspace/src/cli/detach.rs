@@ -1,21 +1,44 @@
 //! `ipmpctl detach`
 
-use super::{dns::Before, error::Error, verb::Verb};
-use crate::control::{Client, LastMember, Request, Response, report::GroupReport};
+use super::{
+    dns::Before,
+    error::Error,
+    handover,
+    verb::{DryRun, Verb},
+};
+use crate::{
+    control::{Client, LastMember, Request, Response, report::GroupReport},
+    handover::{Handover, is_handed_over},
+    types::MemberState,
+};
 
-/// Detach an interface from its group
+/// Detach an interface from its group, or all interfaces
 ///
-/// Detaching the last member requires one of --restore, --keep-group, --force and --move-back; for other members the first three have no effect.
+/// Detaching the last member requires one of --restore, --keep-group, --force and --move-back; for other members the first three
+/// have no effect. With --all either all interfaces are detached or none; the host is then as before the first attach.
 #[derive(Debug, clap::Args)]
-#[command(after_help = "Examples:\n  ipmpctl detach eth1\n  ipmpctl detach eth0 --restore --confirm 120")]
+#[command(after_help = "Examples:
+  ipmpctl detach eth1
+  ipmpctl detach eth0 --restore --confirm 120
+  ipmpctl detach --all --restore")]
 pub struct Detach {
     /// Name of the member
-    interface: String,
+    #[arg(required_unless_present = "all")]
+    interface: Option<String>,
+    /// All members of all groups, those that were attached last first: what came from each returns to it, what was added to the
+    /// groups is removed with them, and programs that `handover` made leave the interfaces configure them again
+    #[arg(long, requires = "restore", conflicts_with = "interface")]
+    all: bool,
+    /// With --all: only the members of this group
+    #[arg(long, value_name = "GROUP", requires = "all")]
+    group: Option<String>,
     #[command(flatten)]
     last: OfLast,
     /// Undo it after this time, 1 to 86400 seconds, unless `ipmpctl confirm` is entered before, from a new connection
-    #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u32).range(1..=86400))]
+    #[arg(long, value_name = "SECONDS", conflicts_with = "dry_run", value_parser = clap::value_parser!(u32).range(1..=86400))]
     confirm: Option<u32>,
+    #[command(flatten)]
+    plan: DryRun,
 }
 
 #[derive(Debug, clap::Args)]
@@ -37,6 +60,9 @@ struct OfLast {
 
 impl Verb for Detach {
     fn request(&self) -> Result<Request, Error> {
+        let Some(interface) = self.interface.clone() else {
+            return Ok(Request::DetachAll { group: self.group.clone() });
+        };
         let last = match self.last {
             OfLast { restore: true, .. } => Some(LastMember::Restore),
             OfLast { keep_group: true, .. } => Some(LastMember::KeepGroup),
@@ -44,21 +70,47 @@ impl Verb for Detach {
             OfLast { move_back: true, .. } => Some(LastMember::MoveBack),
             _ => None,
         };
-        Ok(Request::Detach { interface: self.interface.clone(), last })
+        Ok(Request::Detach { interface, last })
+    }
+
+    fn is_dry_run(&self) -> bool {
+        self.plan.dry_run
+    }
+
+    fn plan(&self, client: &mut Client, request: &Request) -> Result<Response, Error> {
+        let groups = client.groups()?;
+        let response = client.call(request)?;
+        let Response::Done { mut notes, changed: true } = response else { return Ok(response) };
+        if self.all
+            && client.is_in_this_namespace()
+            && let Ok(host) = handover::host()
+        {
+            let members = groups.iter().filter(|group| self.ends(group)).flat_map(|group| &group.members);
+            let nics: Vec<String> = members.map(|member| member.name.clone()).collect();
+            notes.extend(Handover::new(&host)?.plan_undo(&nics));
+        }
+        Ok(Response::Done { notes, changed: true })
     }
 
     fn send(&self, client: &mut Client, request: &Request) -> Result<Response, Error> {
-        let interface = &self.interface;
-        let of_last =
-            |group: &GroupReport| matches!(group.members.as_slice(), [member] if member.name == *interface);
-        // Only with the last member do the addresses leave the group.
-        let group = if self.last.restore { client.groups()?.into_iter().find(of_last) } else { None };
-        let dns = group.map(|group| Before::of(&[group.name], client));
+        let groups = if self.last.restore { client.groups()? } else { Vec::new() };
+        let leaving: Vec<&GroupReport> = groups.iter().filter(|group| self.ends(group)).collect();
+        // Only with the last member do the addresses leave a group.
+        let dns: Vec<(Before, &str)> = leaving
+            .iter()
+            .filter_map(|group| {
+                let member = group.members.iter().find(|member| member.state != MemberState::Absent)?;
+                Some((Before::of(std::slice::from_ref(&group.name), client), member.name.as_str()))
+            })
+            .collect();
         let response = client.call(request)?;
-        Ok(match dns {
-            Some(dns) => dns.move_to(interface, response),
-            None => response,
-        })
+        let response = dns.iter().fold(response, |response, (dns, to)| dns.move_to(to, response));
+        if !self.all {
+            return Ok(response);
+        }
+        let members = leaving.iter().flat_map(|group| &group.members);
+        let members: Vec<String> = members.map(|member| member.name.clone()).collect();
+        Ok(self.undo_handover(&members, client, response))
     }
 
     fn confirm(&self) -> Option<(String, u32)> {
@@ -70,6 +122,45 @@ impl Verb for Detach {
             (move_back, " --move-back"),
         ];
         let option = options.iter().find(|(given, _)| *given).map_or("", |(_, option)| option);
-        Some((format!("detach {}{option}", self.interface), self.confirm?))
+        let group = self.group.as_ref().map(|group| format!(" --group {group}")).unwrap_or_default();
+        let what = self.interface.as_deref().unwrap_or("--all");
+        Some((format!("detach {what}{group}{option}"), self.confirm?))
+    }
+}
+
+impl Detach {
+    /// Whether the request removes a group.
+    fn ends(&self, group: &GroupReport) -> bool {
+        match &self.interface {
+            Some(name) => matches!(group.members.as_slice(), [member] if member.name == *name),
+            None => self.group.as_ref().is_none_or(|name| *name == group.name),
+        }
+    }
+
+    /// Has the programs that `handover` made leave the interfaces configure them again. The change is done already: what fails is
+    /// a note.
+    fn undo_handover(&self, members: &[String], client: &Client, response: Response) -> Response {
+        let Response::Done { mut notes, changed: true } = response else { return response };
+        let Some(host) = handover::host().ok().filter(|_| client.is_in_this_namespace()) else {
+            return Response::Done { notes, changed: true };
+        };
+        let mut nics = members.to_vec();
+        nics.retain(|name| is_handed_over(&host, name));
+        if nics.is_empty() {
+            return Response::Done { notes, changed: true };
+        }
+        let command = format!("ipmpctl handover --undo {}", nics.join(" "));
+        if self.confirm.is_some() {
+            notes.push(format!(
+                "no program configures {} until this is entered after the confirmation: {command}",
+                nics.join(", ")
+            ));
+            return Response::Done { notes, changed: true };
+        }
+        match Handover::new(&host).and_then(|work| work.undo(&nics)) {
+            Ok(more) => notes.extend(more),
+            Err(error) => notes.push(format!("{error}; then enter: {command}")),
+        }
+        Response::Done { notes, changed: true }
     }
 }

@@ -31,13 +31,18 @@ pub struct Save {
     /// Directory of the configuration [default: /etc/ipmp, with --netns /etc/netns/NAME/ipmp]
     #[arg(long, value_name = "DIRECTORY")]
     config_dir: Option<PathBuf>,
+    /// Print the files as they would be written, and write none
+    #[arg(long)]
+    dry_run: bool,
 }
 
 impl Command for Save {
     fn execute(&self, invocation: &Invocation<'_>, _out: &mut dyn Write) -> Result<Outcome, Error> {
         let directory = self.config_dir.clone().unwrap_or_else(|| config::directory(invocation.netns));
         // It could be undone, and a reboot must undo it, too.
-        pending::refuse_if_pending(invocation.socket)?;
+        if !self.dry_run {
+            pending::refuse_if_pending(invocation.socket)?;
+        }
         let mut groups = Client::connect(invocation.socket)?.groups()?;
         let left_out: Vec<String> = groups.iter_mut().flat_map(keep_present_routes).collect();
         let mut texts = Vec::new();
@@ -46,6 +51,14 @@ impl Command for Save {
             texts.push((path, text));
         }
         let saved = save::save(&texts, &directory.join("ipmp.toml"), &groups).map_err(Error::Save)?;
+        if self.dry_run {
+            let lines = saved.files.iter().flat_map(|(path, text)| {
+                let lines = text.lines().map(str::to_owned);
+                std::iter::once(format!("write {}:", path.display())).chain(lines)
+            });
+            let notes: Vec<String> = lines.chain(saved.notes).collect();
+            return Ok(Outcome::done(output::notes(&notes, !saved.files.is_empty(), invocation.format)));
+        }
         let mut notes = Vec::new();
         for (path, text) in &saved.files {
             write(path, text).map_err(|error| failed("write", path, &error))?;

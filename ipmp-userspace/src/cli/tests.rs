@@ -31,6 +31,23 @@ fn command_line_definition_is_consistent() {
 }
 
 #[test]
+fn every_changing_command_has_dry_run() {
+    let mut without = Vec::new();
+    let command = command();
+    for verb in command.get_subcommands() {
+        let inner: Vec<_> = verb.get_subcommands().collect();
+        for leaf in if inner.is_empty() { vec![verb] } else { inner } {
+            if !leaf.get_arguments().any(|argument| argument.get_long() == Some("dry-run")) {
+                without.push(leaf.get_name());
+            }
+        }
+    }
+    let reading =
+        ["list", "show", "explain", "monitor", "health", "metrics", "wait-online", "check", "diff", "import"];
+    assert_eq!(without, reading);
+}
+
+#[test]
 fn command_line_becomes_its_request() {
     let group = || "production0".to_owned();
     let addresses = |texts: &[&str]| texts.iter().map(|text| text.parse().unwrap()).collect();
@@ -43,6 +60,7 @@ fn command_line_becomes_its_request() {
         dry_run: false,
         accept_firewall: false,
     };
+    let detach_all = |group| Request::DetachAll { group };
     let detach = |last| Request::Detach { interface: "eth2".into(), last };
     for (line, request) in [
         (
@@ -157,6 +175,8 @@ fn command_line_becomes_its_request() {
         ("ipmpctl detach eth2 --move-back", detach(Some(LastMember::MoveBack))),
         ("ipmpctl detach --keep-group eth2", detach(Some(LastMember::KeepGroup))),
         ("ipmpctl detach eth2 --force", detach(Some(LastMember::Force))),
+        ("ipmpctl detach --all --restore", detach_all(None)),
+        ("ipmpctl detach --restore --all --group production0", detach_all(Some(group()))),
         (
             "ipmpctl address add 192.168.178.210/24 --group production0",
             Request::AddAddress {
@@ -214,6 +234,13 @@ fn invalid_command_line_is_refused_in_one_line() {
             "ipmpctl detach eth0 --force --restore",
             "the argument '--force' cannot be used with '--restore' (see ipmpctl detach --help)",
         ),
+        ("ipmpctl detach", "missing arguments: <INTERFACE> (see ipmpctl detach --help)"),
+        ("ipmpctl detach --all", "missing arguments: --restore (see ipmpctl detach --help)"),
+        (
+            "ipmpctl detach eth0 --all --restore",
+            "the argument '[INTERFACE]' cannot be used with '--all' (see ipmpctl detach --help)",
+        ),
+        ("ipmpctl detach eth0 --group g0", "missing arguments: --restore --all (see ipmpctl detach --help)"),
         ("ipmpctl create a.b", r#""a.b" cannot name a group: choose one without '.'"#),
         (
             "ipmpctl create g0 --groupname 32-bytes-of-a-second-group-name.",

@@ -71,6 +71,11 @@ pub enum Request {
         /// Required for the last member, ignored for any other.
         last: Option<LastMember>,
     },
+    /// Detach all members, all or none: what came from each returns to it, and the groups are removed.
+    DetachAll {
+        /// Name of the group; `None`: every group.
+        group: Option<String>,
+    },
     /// Add data addresses.
     AddAddress {
         /// Name of the group.
@@ -186,6 +191,13 @@ pub enum Request {
         state: String,
         /// What is undone and why, for the log.
         why: String,
+    },
+    /// Report what a change would do.
+    Plan {
+        /// The method of the change.
+        method: String,
+        /// The change, whose fields are the parameters of that method.
+        parameters: Box<Request>,
     },
     /// Forget the hosts that replied to multicast probes, and send such a probe now. `ListTargets` shows the hosts that
     /// reply.
@@ -375,6 +387,7 @@ pub(crate) fn samples() -> impl IntoIterator<Item = Request> {
             accept_firewall: true,
         },
         Request::Detach { interface: "eth0".into(), last: Some(LastMember::KeepGroup) },
+        Request::DetachAll { group: Some(group()) },
         Request::AddAddress {
             group: group(),
             addresses: addresses(),
@@ -402,6 +415,7 @@ pub(crate) fn samples() -> impl IntoIterator<Item = Request> {
         Request::RecordState {},
         Request::CheckGateways {},
         Request::RestoreState { state: "{}".into(), why: "attach eth0: not confirmed".into() },
+        Request::plan(Request::Offline { interface: "eth0".into() }),
         Request::DiscoverTargets { group: group() },
         Request::ListTargets { group: group() },
         Request::Show { name: None },

@@ -188,7 +188,16 @@ fn is_bpffs(path: &Path) -> bool {
 
 /// Makes a directory and those above it.
 pub fn make_directory(path: &Path) -> Result<(), Error> {
-    fs::create_dir_all(path).map_err(|source| Error::Pin { path: path.to_owned(), source })
+    // A daemon in another namespace may remove the parent directory, empty until now, in between.
+    const ATTEMPTS: usize = 100;
+    let mut result = fs::create_dir_all(path);
+    for _ in 1..ATTEMPTS {
+        match &result {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => result = fs::create_dir_all(path),
+            _ => break,
+        }
+    }
+    result.map_err(|source| Error::Pin { path: path.to_owned(), source })
 }
 
 /// Removes a pin, if it exists.
@@ -269,4 +278,25 @@ pub fn typed<T: TryFrom<Map, Error = aya::maps::MapError>>(
     variant: fn(MapData) -> Map,
 ) -> Result<T, Error> {
     T::try_from(variant(open_map(directory, name)?)).map_err(super::error::map_error(name))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn directory_is_made_while_another_namespace_removes_its_own() {
+        let bpffs = tempfile::tempdir().unwrap();
+        std::thread::scope(|scope| {
+            for cookie in ["1", "2"] {
+                let pins = Pins { root: bpffs.path().join("ipmp/v1").join(cookie) };
+                scope.spawn(move || {
+                    for _ in 0..5_000 {
+                        make_directory(pins.root()).unwrap();
+                        pins.remove_if_empty();
+                    }
+                });
+            }
+        });
+    }
 }

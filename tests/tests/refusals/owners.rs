@@ -260,6 +260,15 @@ fn handover_makes_networkd_leave_a_nic_and_undo_returns_it() {
         assert_eq!(ctl("handover --undo e1000g0").1, "nothing was handed over\n");
         assert!(name_servers("e1000g0").contains("178.1 192.168.178.2"));
 
+        // All of it by one command
+        assert!(ctl("attach e1000g0 --group production0 --handover").0 && file.exists());
+        let (_, text) = ctl("detach --all --restore --dry-run");
+        let step = "e1000g0: remove /etc/systemd/network/01-ipmp-e1000g0.network, restart systemd-networkd.service\n";
+        assert!(text.ends_with(step) && file.exists(), "{text}");
+        let (done, text) = ctl("detach --all --restore");
+        assert!(done && text.ends_with(removed) && !file.exists() && has("e1000g0"), "{text}");
+        assert!(name_servers("e1000g0").contains("178.1 192.168.178.2"), "{text}");
+
         // The undo of a change that is not confirmed
         let (done, text) = ctl("attach e1000g0 --group production0 --handover --confirm 600");
         assert!(done && file.exists() && has("production0") && name_servers("e1000g0").is_empty(), "{text}");

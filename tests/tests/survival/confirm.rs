@@ -163,6 +163,13 @@ fn attach_with_confirm_is_undone_at_deadline_unless_confirmed() {
     // At once, and each address returns to the NIC that it came from.
     daemon.start().unwrap();
     operator.done(&format!("{ATTACH} 60"));
+    let plan = operator.done("undo --dry-run");
+    assert!(
+        plan.starts_with("undo: attach e1000g0") && plan.ends_with("remove group production0\n"),
+        "{plan}"
+    );
+    assert!(operator.done("confirm --force --dry-run").starts_with("confirm: attach e1000g0") && has_group());
+    assert!(operator.done("detach e1000g1 --dry-run").ends_with("production0: detach e1000g1\n"));
     assert!(operator.done("undo").starts_with("undone: attach e1000g0 e1000g1 --group production0\n"));
     assert!(!has_group());
     let addresses = lab.host().ip("-4 -br address show dev e1000g1").unwrap();
@@ -184,15 +191,32 @@ fn attach_with_confirm_is_undone_at_deadline_unless_confirmed() {
     let boot = fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap();
     let text = fs::read_to_string(&record).unwrap().replace(boot.trim(), "another");
     fs::write(&record, text).unwrap();
-    operator.done("detach rge0");
-    operator.done("detach e1000g1 --move-back");
-    operator.done("detach e1000g0 --restore");
+    // What a command added is removed; a failure in the last step undoes the others.
+    operator.done("address add 192.168.178.211/24 --group production0 --inbound e1000g1");
+    operator.done("create other0");
+    let had = operator.configuration();
+    let ipv6 = |value: &str| lab.host().sysctl("net.ipv6.conf.e1000g0.disable_ipv6", value).unwrap();
+    ipv6("1");
+    operator.refused("detach --all --restore", "; everything was undone");
+    assert_eq!(operator.configuration(), had, "detach --all that failed");
+    flowing("not detached");
+    ipv6("0");
+    operator.done("detach --all --group production0 --restore --confirm 60");
+    operator.done("undo");
+    assert_eq!(operator.configuration(), had, "detach --all that was undone");
+    let output = operator.done("detach --all --restore");
+    assert!(
+        output.contains("group other0 has no members, and stays: ipmpctl destroy other0 removes it"),
+        "{output}"
+    );
+    assert!(operator.done("detach --all --restore --json").contains("\"changed\":false"));
+    operator.done("destroy other0");
     flowing("detached");
     let report = bulk.stop().unwrap();
     println!("{report}");
     assert!(report.error.is_none() && report.intact, "{report}");
     daemon.terminate().unwrap();
-    assert_same(&lab, &before, "detach --move-back");
+    assert_same(&lab, &before, "detach --all --restore");
 }
 
 #[test]

@@ -9,6 +9,8 @@ use std::{
     path::{Path, PathBuf},
 };
 
+pub use members::remove_group;
+
 use super::{
     attach,
     firewall::{self, Firewall},

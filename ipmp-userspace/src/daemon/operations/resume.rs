@@ -1,6 +1,6 @@
 //! Changes that a killed daemon has begun: each is undone or completed, so that none stays half made.
 
-use super::{apply, attach, destroy, detach, firewall::Firewall};
+use super::{apply, attach, destroy, detach, detach_all, firewall::Firewall};
 use crate::{
     control::LastMember,
     core::Event,
@@ -30,6 +30,10 @@ pub async fn resume(manager: &mut Manager, trigger: &Trigger) {
             }
             Unfinished::Detach { group, interface, last } => {
                 complete_detach(manager, trigger, &group, &interface, last).await
+            }
+            Unfinished::DetachAll { groups } => {
+                let result = detach_all::remove_groups(manager, trigger, &groups).await;
+                result.err().map(|refused| refused.message)
             }
             Unfinished::Apply { files, complete } => {
                 // It is recorded again when it begins.

@@ -37,6 +37,11 @@ pub enum Unfinished {
         /// What happens to the group.
         last: Option<LastMember>,
     },
+    /// All members are detached. They will be detached.
+    DetachAll {
+        /// The groups.
+        groups: Vec<String>,
+    },
     /// Configuration files are applied. They will be applied.
     Apply {
         /// The files.
@@ -55,6 +60,7 @@ impl std::fmt::Display for Unfinished {
                 write!(out, "attach {} to {group}", interfaces.join(" "))
             }
             Self::Detach { group, interface, .. } => write!(out, "detach {interface} from {group}"),
+            Self::DetachAll { groups } => write!(out, "detach --all from {}", groups.join(" ")),
             Self::Apply { files, .. } => {
                 let paths: Vec<&str> = files.iter().map(|file| file.path.as_str()).collect();
                 write!(out, "apply {}", paths.join(" "))
