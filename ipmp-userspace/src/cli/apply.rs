@@ -7,21 +7,22 @@ use std::{
 };
 
 use super::{
+    dns,
     error::{Error, Exit},
-    output::{self, Content, Format},
+    output::{self, Format},
     pending::{self, Change},
     verb::{self, Command, Invocation, Outcome},
 };
 use crate::{
-    config::{self, Finding, Place, Severity, files},
-    control::{Request, Response, request::ConfigurationFile},
+    config::{self, Configuration, Finding, Group, Place, Severity, files},
+    control::{Client, Request, Response, request::ConfigurationFile},
 };
 
 /// Change the groups to what the configuration files describe
 ///
 /// Reads /etc/ipmp/ipmp.toml and /etc/ipmp/ipmp.d/*.toml, or the named files only. Everything is checked before anything changes. A
 /// member joins before another one leaves and an address exists before another one is removed, so that no packet is lost. If a step
-/// is refused, all steps before it are undone. Only what an earlier apply or a command added is removed: not the addresses and
+/// is refused, all steps before it are undone. As root it gives the name servers of the files to systemd-resolved at the end. Only what an earlier apply or a command added is removed: not the addresses and
 /// routes of other programs, and not groups that no file has described. Without a difference nothing happens.
 ///
 /// With named files only the groups in them change; a group is removed only if all files are applied.
@@ -79,10 +80,7 @@ impl Applied {
     /// `exit`: if there are differences.
     pub(super) fn outcome(&self, format: Format, exit: Exit) -> Outcome {
         match self {
-            Self::Invalid(findings) => {
-                let text = || findings.iter().map(|finding| format!("{finding}\n")).collect();
-                Outcome { exit: Exit::Refused, printed: Content::Findings { findings }.print(format, text) }
-            }
+            Self::Invalid(findings) => output::findings(findings, format),
             Self::Done { notes, changed } => {
                 let exit = if *changed { exit } else { Exit::Done };
                 Outcome { exit, printed: output::notes(notes, *changed, format) }
@@ -100,19 +98,10 @@ impl Files {
         accept_firewall: bool,
         confirm: Option<u32>,
     ) -> Result<Applied, Error> {
-        let directory = self.config_dir.clone().unwrap_or_else(|| config::directory(invocation.netns));
-        let paths =
-            if self.files.is_empty() { files::of_directory(&directory) } else { Ok(self.files.clone()) };
-        let read = paths.and_then(|paths| paths.iter().map(|path| read(path)).collect::<Result<Vec<_>, _>>());
-        let texts = match read {
-            Ok(texts) => texts,
-            Err(finding) => return Ok(Applied::Invalid(vec![finding])),
+        let (configuration, texts) = match self.parse(invocation) {
+            Parsed::Valid { configuration, texts } => (configuration, texts),
+            Parsed::Invalid(findings) => return Ok(Applied::Invalid(findings)),
         };
-        let (_, mut findings) = config::parse(&texts);
-        findings.retain(|finding| finding.severity == Severity::Error);
-        if !findings.is_empty() {
-            return Ok(Applied::Invalid(findings));
-        }
         let files = texts
             .into_iter()
             .map(|(path, text)| ConfigurationFile { path: path.display().to_string(), text });
@@ -125,17 +114,27 @@ impl Files {
         let response = match confirm {
             Some(seconds) => {
                 let applies_files = self.files.is_empty();
+                let named: Vec<String> =
+                    dns::with_dns(&configuration).map(|group| group.name.value.clone()).collect();
                 let change = Change {
                     text: self.text(),
                     seconds,
-                    directory,
+                    directory: self.directory(invocation),
                     applies_files,
                     checks_gateways: true,
+                    steps: dns::undo_steps(&named),
                     ..Change::default()
                 };
-                pending::execute(invocation, change, |client| Ok(client.call(&request)?))?
+                pending::execute(invocation, change, |client| {
+                    let response = client.call(&request)?;
+                    Ok(with_name_servers(response, &configuration, client, false))
+                })?
             }
-            None => verb::connect(invocation.socket, invocation.netns, !dry_run)?.call(&request)?,
+            None => {
+                let mut client = verb::connect(invocation.socket, invocation.netns, !dry_run)?;
+                let response = client.call(&request)?;
+                with_name_servers(response, &configuration, &client, dry_run)
+            }
         };
         match response {
             Response::Done { notes, changed } => Ok(Applied::Done { notes, changed }),
@@ -144,7 +143,58 @@ impl Files {
     }
 }
 
+/// The reply, and name servers: what fails there is a note, since all the rest is done.
+fn with_name_servers(
+    response: Response,
+    configuration: &Configuration,
+    client: &Client,
+    dry_run: bool,
+) -> Response {
+    let Response::Done { mut notes, mut changed } = response else { return response };
+    if let Some(why) = dns::check(client).err() {
+        let note = |group: &Group| format!("name servers of {} are not applied: {why}", group.name.value);
+        notes.extend(dns::with_dns(configuration).map(note));
+    } else {
+        for result in dns::apply(configuration, dry_run) {
+            changed |= result.is_ok();
+            notes.push(result.unwrap_or_else(|error| error));
+        }
+    }
+    Response::Done { notes, changed }
+}
+
+/// Files that were read.
+pub(super) enum Parsed {
+    /// What they contain, and the text of each.
+    Valid { configuration: Configuration, texts: Vec<(PathBuf, String)> },
+    /// Their mistakes.
+    Invalid(Vec<Finding>),
+}
+
 impl Files {
+    fn directory(&self, invocation: &Invocation<'_>) -> PathBuf {
+        self.config_dir.clone().unwrap_or_else(|| config::directory(invocation.netns))
+    }
+
+    /// Reads the files.
+    pub(super) fn parse(&self, invocation: &Invocation<'_>) -> Parsed {
+        let directory = self.directory(invocation);
+        let paths =
+            if self.files.is_empty() { files::of_directory(&directory) } else { Ok(self.files.clone()) };
+        let read = paths.and_then(|paths| paths.iter().map(|path| read(path)).collect::<Result<Vec<_>, _>>());
+        let texts = match read {
+            Ok(texts) => texts,
+            Err(finding) => return Parsed::Invalid(vec![finding]),
+        };
+        let (configuration, mut findings) = config::parse(&texts);
+        findings.retain(|finding| finding.severity == Severity::Error);
+        if findings.is_empty() {
+            Parsed::Valid { configuration, texts }
+        } else {
+            Parsed::Invalid(findings)
+        }
+    }
+
     /// The command in words.
     fn text(&self) -> String {
         let files = self.files.iter().map(|path| format!(" {}", path.display()));

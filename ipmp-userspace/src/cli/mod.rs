@@ -10,7 +10,7 @@ pub mod create;
 pub mod destroy;
 pub mod detach;
 pub mod diff;
-mod dns;
+pub mod dns;
 pub mod error;
 pub mod explain;
 pub mod handover;
@@ -89,7 +89,7 @@ A command whose result holds already succeeds: attach of a member, offline of an
 of the group, set of the same value. It changes nothing, a note reports it, and with --json changed is false.
 
 Commands that change something start ipmpd if it does not run; show, explain, monitor, target list, health,
-metrics, wait-online, check, diff, apply --dry-run, handover, save and import do not. Where ipmpd.service is installed,
+metrics, wait-online, check, diff, apply --dry-run, dns, handover, save and import do not. Where ipmpd.service is installed,
 systemd alone starts it, and its socket starts it for every command.
 Every ADDRESS may be a host name from /etc/hosts or DNS instead: node1/24, or node1 as a target.
 
@@ -162,6 +162,7 @@ verbs! {
     check::Check,
     diff::Diff,
     apply::Apply,
+    dns::Dns,
     save::Save,
     import::Import,
 }
