@@ -144,7 +144,7 @@ impl Files {
 }
 
 /// The reply, and name servers: what fails there is a note, since all the rest is done.
-fn with_name_servers(
+pub(super) fn with_name_servers(
     response: Response,
     configuration: &Configuration,
     client: &Client,
