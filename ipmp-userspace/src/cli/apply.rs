@@ -1,20 +1,17 @@
 //! `ipmpctl apply`, and what `diff` shares with it.
 
-use std::{
-    fs,
-    io::Write,
-    path::{Path, PathBuf},
-};
+use std::io::Write;
 
 use super::{
     dns,
     error::{Error, Exit},
-    output::{self, Format},
+    files::{Files, Parsed},
+    output::{self, Content, Format},
     pending::{self, Change},
     verb::{self, Command, Invocation, Outcome},
 };
 use crate::{
-    config::{self, Configuration, Finding, Group, Place, Severity, files},
+    config::{Configuration, Finding, Group},
     control::{Client, Request, Response, request::ConfigurationFile},
 };
 
@@ -22,8 +19,9 @@ use crate::{
 ///
 /// Reads /etc/ipmp/ipmp.toml and /etc/ipmp/ipmp.d/*.toml, or the named files only. Everything is checked before anything changes. A
 /// member joins before another one leaves and an address exists before another one is removed, so that no packet is lost. If a step
-/// is refused, all steps before it are undone. As root it gives the name servers of the files to systemd-resolved at the end. Only what an earlier apply or a command added is removed: not the addresses and
-/// routes of other programs, and not groups that no file has described. Without a difference nothing happens.
+/// is refused, all steps before it are undone. Only what an earlier apply or a command added is removed: not the addresses and
+/// routes of other programs, and not groups that no file has described. Without a difference nothing happens. Run by root, it
+/// gives the name servers of the files to systemd-resolved at its end, as `ipmpctl dns` does.
 ///
 /// With named files only the groups in them change; a group is removed only if all files are applied.
 #[derive(Debug, clap::Args)]
@@ -45,17 +43,6 @@ pub struct Apply {
     /// the directory, too
     #[arg(long, value_name = "SECONDS", conflicts_with = "dry_run", value_parser = clap::value_parser!(u32).range(1..=86400))]
     confirm: Option<u32>,
-}
-
-/// Which files.
-#[derive(Debug, clap::Args)]
-pub(super) struct Files {
-    /// Files [default: ipmp.toml and ipmp.d/*.toml of the directory]
-    #[arg(value_name = "FILE")]
-    files: Vec<PathBuf>,
-    /// Directory of the configuration [default: /etc/ipmp, with --netns /etc/netns/NAME/ipmp]
-    #[arg(long, value_name = "DIRECTORY")]
-    config_dir: Option<PathBuf>,
 }
 
 impl Command for Apply {
@@ -80,7 +67,10 @@ impl Applied {
     /// `exit`: if there are differences.
     pub(super) fn outcome(&self, format: Format, exit: Exit) -> Outcome {
         match self {
-            Self::Invalid(findings) => output::findings(findings, format),
+            Self::Invalid(findings) => {
+                let text = || findings.iter().map(|finding| format!("{finding}\n")).collect();
+                Outcome { exit: Exit::Refused, printed: Content::Findings { findings }.print(format, text) }
+            }
             Self::Done { notes, changed } => {
                 let exit = if *changed { exit } else { Exit::Done };
                 Outcome { exit, printed: output::notes(notes, *changed, format) }
@@ -114,8 +104,10 @@ impl Files {
         let response = match confirm {
             Some(seconds) => {
                 let applies_files = self.files.is_empty();
-                let named: Vec<String> =
-                    dns::with_dns(&configuration).map(|group| group.name.value.clone()).collect();
+                let named: Vec<String> = dns::with_dns(&configuration)
+                    .filter(|_| invocation.netns.is_none())
+                    .map(|group| group.name.value.clone())
+                    .collect();
                 let change = Change {
                     text: self.text(),
                     seconds,
@@ -161,51 +153,4 @@ pub(super) fn with_name_servers(
         }
     }
     Response::Done { notes, changed }
-}
-
-/// Files that were read.
-pub(super) enum Parsed {
-    /// What they contain, and the text of each.
-    Valid { configuration: Configuration, texts: Vec<(PathBuf, String)> },
-    /// Their mistakes.
-    Invalid(Vec<Finding>),
-}
-
-impl Files {
-    fn directory(&self, invocation: &Invocation<'_>) -> PathBuf {
-        self.config_dir.clone().unwrap_or_else(|| config::directory(invocation.netns))
-    }
-
-    /// Reads the files.
-    pub(super) fn parse(&self, invocation: &Invocation<'_>) -> Parsed {
-        let directory = self.directory(invocation);
-        let paths =
-            if self.files.is_empty() { files::of_directory(&directory) } else { Ok(self.files.clone()) };
-        let read = paths.and_then(|paths| paths.iter().map(|path| read(path)).collect::<Result<Vec<_>, _>>());
-        let texts = match read {
-            Ok(texts) => texts,
-            Err(finding) => return Parsed::Invalid(vec![finding]),
-        };
-        let (configuration, mut findings) = config::parse(&texts);
-        findings.retain(|finding| finding.severity == Severity::Error);
-        if findings.is_empty() {
-            Parsed::Valid { configuration, texts }
-        } else {
-            Parsed::Invalid(findings)
-        }
-    }
-
-    /// The command in words.
-    fn text(&self) -> String {
-        let files = self.files.iter().map(|path| format!(" {}", path.display()));
-        std::iter::once("apply".to_owned()).chain(files).collect()
-    }
-}
-
-fn read(path: &Path) -> Result<(PathBuf, String), Finding> {
-    let failed = |why: &dyn std::fmt::Display| {
-        Finding::error(&Place::whole(path.into()), format!("cannot read it: {why}"))
-    };
-    let text = fs::read_to_string(path).map_err(|error| failed(&error))?;
-    Ok((path.to_owned(), text))
 }

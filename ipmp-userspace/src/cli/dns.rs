@@ -3,9 +3,9 @@
 use std::io::Write;
 
 use super::{
-    apply::{Files, Parsed},
     error::{Error, Exit},
-    output,
+    files::{Files, Parsed},
+    output::{self, Content},
     verb::{self, Command, Invocation, Outcome},
 };
 use crate::{
@@ -32,7 +32,11 @@ impl Command for Dns {
     fn execute(&self, invocation: &Invocation<'_>, _out: &mut dyn Write) -> Result<Outcome, Error> {
         let configuration = match self.files.parse(invocation) {
             Parsed::Valid { configuration, .. } => configuration,
-            Parsed::Invalid(findings) => return Ok(output::findings(&findings, invocation.format)),
+            Parsed::Invalid(findings) => {
+                let text = || findings.iter().map(|finding| format!("{finding}\n")).collect();
+                let printed = Content::Findings { findings: &findings }.print(invocation.format, text);
+                return Ok(Outcome { exit: Exit::Refused, printed });
+            }
         };
         let mut notes = Vec::new();
         let mut failed = Vec::new();
@@ -65,10 +69,7 @@ pub(super) fn check(client: &Client) -> Result<(), &'static str> {
 
 /// The groups whose name servers are in the files.
 pub(super) fn with_dns(configuration: &Configuration) -> impl Iterator<Item = &Group> {
-    configuration
-        .groups
-        .iter()
-        .filter(|group| !group.dns.servers.is_empty() || !group.dns.search.is_empty())
+    configuration.groups.iter().filter(|group| !group.dns.servers.is_empty() || !group.dns.search.is_empty())
 }
 
 /// Gives the group interfaces what the files have, or only compares: for each difference a note or an error.

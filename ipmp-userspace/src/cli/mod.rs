@@ -13,6 +13,7 @@ pub mod diff;
 pub mod dns;
 pub mod error;
 pub mod explain;
+mod files;
 pub mod handover;
 pub mod health;
 pub mod host;

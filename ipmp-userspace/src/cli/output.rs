@@ -2,7 +2,6 @@
 
 use serde::Serialize;
 
-use super::{error::Exit, verb::Outcome};
 use crate::config::Finding;
 use crate::control::{
     TargetReport,
@@ -70,12 +69,6 @@ impl Content<'_> {
 /// Notes on a change, one a line.
 pub(super) fn notes(notes: &[String], changed: bool, format: Format) -> String {
     Content::Notes { changed, notes }.print(format, || notes.iter().map(|note| format!("{note}\n")).collect())
-}
-
-/// Mistakes in the configuration files, for which the command does nothing.
-pub(super) fn findings(findings: &[Finding], format: Format) -> Outcome {
-    let text = || findings.iter().map(|finding| format!("{finding}\n")).collect();
-    Outcome { exit: Exit::Refused, printed: Content::Findings { findings }.print(format, text) }
 }
 
 /// An error for standard output: an object in JSON, nothing in text.

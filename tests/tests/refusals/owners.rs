@@ -300,8 +300,7 @@ fn handover_makes_networkd_leave_a_nic_and_undo_returns_it() {
         fs::remove_file(root.0.join("run/systemd/resolve/io.systemd.Resolve")).unwrap();
         let (done, text) = ctl(&format!("dns {}", files[0]));
         assert!(
-            !done
-                && text.starts_with("ipmpctl: name servers are not applied: systemd-resolved does not run"),
+            !done && text.starts_with("ipmpctl: name servers are not applied: systemd-resolved does not run"),
             "{text}"
         );
         let (done, text) = ctl(&format!("apply {}", files[0]));
