@@ -35,8 +35,20 @@ impl Dns {
 
 /// Whether systemd-resolved runs, and this user may change it.
 pub fn is_usable() -> bool {
+    check().is_ok()
+}
+
+/// Checks that systemd-resolved runs, and that this user may change it.
+///
+/// # Errors
+/// Why not, with the remedy.
+pub fn check() -> Result<(), &'static str> {
     let root = std::env::var_os(ROOT_VARIABLE).unwrap_or_else(|| "/".into());
-    nix::unistd::geteuid().is_root() && Path::new(&root).join(&SOCKET[1..]).exists()
+    if !Path::new(&root).join(&SOCKET[1..]).exists() {
+        return Err("systemd-resolved does not run on this host: write them to /etc/resolv.conf");
+    }
+    let is_root = nix::unistd::geteuid().is_root();
+    is_root.then_some(()).ok_or("only root may change systemd-resolved: enter ipmpctl dns as root")
 }
 
 /// What a link has; nothing, where that cannot be read.

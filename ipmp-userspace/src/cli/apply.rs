@@ -1,20 +1,18 @@
 //! `ipmpctl apply`, and what `diff` shares with it.
 
-use std::{
-    fs,
-    io::Write,
-    path::{Path, PathBuf},
-};
+use std::io::Write;
 
 use super::{
+    dns,
     error::{Error, Exit},
+    files::{Files, Parsed},
     output::{self, Content, Format},
     pending::{self, Change},
     verb::{self, Command, Invocation, Outcome},
 };
 use crate::{
-    config::{self, Finding, Place, Severity, files},
-    control::{Request, Response, request::ConfigurationFile},
+    config::{Configuration, Finding, Group},
+    control::{Client, Request, Response, request::ConfigurationFile},
 };
 
 /// Change the groups to what the configuration files describe
@@ -22,7 +20,8 @@ use crate::{
 /// Reads /etc/ipmp/ipmp.toml and /etc/ipmp/ipmp.d/*.toml, or the named files only. Everything is checked before anything changes. A
 /// member joins before another one leaves and an address exists before another one is removed, so that no packet is lost. If a step
 /// is refused, all steps before it are undone. Only what an earlier apply or a command added is removed: not the addresses and
-/// routes of other programs, and not groups that no file has described. Without a difference nothing happens.
+/// routes of other programs, and not groups that no file has described. Without a difference nothing happens. Run by root, it
+/// gives the name servers of the files to systemd-resolved at its end, as `ipmpctl dns` does.
 ///
 /// With named files only the groups in them change; a group is removed only if all files are applied.
 #[derive(Debug, clap::Args)]
@@ -44,17 +43,6 @@ pub struct Apply {
     /// the directory, too
     #[arg(long, value_name = "SECONDS", conflicts_with = "dry_run", value_parser = clap::value_parser!(u32).range(1..=86400))]
     confirm: Option<u32>,
-}
-
-/// Which files.
-#[derive(Debug, clap::Args)]
-pub(super) struct Files {
-    /// Files [default: ipmp.toml and ipmp.d/*.toml of the directory]
-    #[arg(value_name = "FILE")]
-    files: Vec<PathBuf>,
-    /// Directory of the configuration [default: /etc/ipmp, with --netns /etc/netns/NAME/ipmp]
-    #[arg(long, value_name = "DIRECTORY")]
-    config_dir: Option<PathBuf>,
 }
 
 impl Command for Apply {
@@ -100,19 +88,10 @@ impl Files {
         accept_firewall: bool,
         confirm: Option<u32>,
     ) -> Result<Applied, Error> {
-        let directory = self.config_dir.clone().unwrap_or_else(|| config::directory(invocation.netns));
-        let paths =
-            if self.files.is_empty() { files::of_directory(&directory) } else { Ok(self.files.clone()) };
-        let read = paths.and_then(|paths| paths.iter().map(|path| read(path)).collect::<Result<Vec<_>, _>>());
-        let texts = match read {
-            Ok(texts) => texts,
-            Err(finding) => return Ok(Applied::Invalid(vec![finding])),
+        let (configuration, texts) = match self.parse(invocation) {
+            Parsed::Valid { configuration, texts } => (configuration, texts),
+            Parsed::Invalid(findings) => return Ok(Applied::Invalid(findings)),
         };
-        let (_, mut findings) = config::parse(&texts);
-        findings.retain(|finding| finding.severity == Severity::Error);
-        if !findings.is_empty() {
-            return Ok(Applied::Invalid(findings));
-        }
         let files = texts
             .into_iter()
             .map(|(path, text)| ConfigurationFile { path: path.display().to_string(), text });
@@ -125,17 +104,29 @@ impl Files {
         let response = match confirm {
             Some(seconds) => {
                 let applies_files = self.files.is_empty();
+                let named: Vec<String> = dns::with_dns(&configuration)
+                    .filter(|_| invocation.netns.is_none())
+                    .map(|group| group.name.value.clone())
+                    .collect();
                 let change = Change {
                     text: self.text(),
                     seconds,
-                    directory,
+                    directory: self.directory(invocation),
                     applies_files,
                     checks_gateways: true,
+                    steps: dns::undo_steps(&named),
                     ..Change::default()
                 };
-                pending::execute(invocation, change, |client| Ok(client.call(&request)?))?
+                pending::execute(invocation, change, |client| {
+                    let response = client.call(&request)?;
+                    Ok(with_name_servers(response, &configuration, client, false))
+                })?
             }
-            None => verb::connect(invocation.socket, invocation.netns, !dry_run)?.call(&request)?,
+            None => {
+                let mut client = verb::connect(invocation.socket, invocation.netns, !dry_run)?;
+                let response = client.call(&request)?;
+                with_name_servers(response, &configuration, &client, dry_run)
+            }
         };
         match response {
             Response::Done { notes, changed } => Ok(Applied::Done { notes, changed }),
@@ -144,18 +135,22 @@ impl Files {
     }
 }
 
-impl Files {
-    /// The command in words.
-    fn text(&self) -> String {
-        let files = self.files.iter().map(|path| format!(" {}", path.display()));
-        std::iter::once("apply".to_owned()).chain(files).collect()
+/// The reply, and name servers: what fails there is a note, since all the rest is done.
+pub(super) fn with_name_servers(
+    response: Response,
+    configuration: &Configuration,
+    client: &Client,
+    dry_run: bool,
+) -> Response {
+    let Response::Done { mut notes, mut changed } = response else { return response };
+    if let Some(why) = dns::check(client).err() {
+        let note = |group: &Group| format!("name servers of {} are not applied: {why}", group.name.value);
+        notes.extend(dns::with_dns(configuration).map(note));
+    } else {
+        for result in dns::apply(configuration, dry_run) {
+            changed |= result.is_ok();
+            notes.push(result.unwrap_or_else(|error| error));
+        }
     }
-}
-
-fn read(path: &Path) -> Result<(PathBuf, String), Finding> {
-    let failed = |why: &dyn std::fmt::Display| {
-        Finding::error(&Place::whole(path.into()), format!("cannot read it: {why}"))
-    };
-    let text = fs::read_to_string(path).map_err(|error| failed(&error))?;
-    Ok((path.to_owned(), text))
+    Response::Done { notes, changed }
 }

@@ -3,8 +3,8 @@
 use std::io::Write;
 
 use super::{
-    apply::Files,
     error::{Error, Exit},
+    files::Files,
     verb::{Command, Invocation, Outcome},
 };
 

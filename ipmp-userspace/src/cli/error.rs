@@ -143,6 +143,9 @@ pub enum Error {
     /// Another program configures a NIC.
     #[error("{0}")]
     InUse(String),
+    /// systemd-resolved does not take name servers.
+    #[error("{0}")]
+    Dns(String),
     /// A NIC is not handed over.
     #[error(transparent)]
     Handover(#[from] handover::Error),
@@ -168,6 +171,7 @@ impl Error {
             | Self::NotOnline { .. }
             | Self::Confirm(_)
             | Self::Import(_)
+            | Self::Dns(_)
             | Self::Handover(_)
             | Self::InUse(_)
             | Self::Metrics(_)

@@ -8,6 +8,7 @@ use std::{
 };
 
 use super::{
+    apply,
     error::{Error, Exit},
     output,
     pending::{self, Change},
@@ -127,12 +128,15 @@ impl Import {
             text: format!("import {} --apply", replaced.name),
             seconds,
             directory: config::directory(invocation.netns),
+            checks_gateways: true,
             bond: Some(replaced.clone()),
             ..Change::default()
         };
+        let (configuration, _) = config::parse(&[(PathBuf::from(&replaced.name), text.clone())]);
         let make = |client: &mut Client| {
             let notes = replaced.replace(client, &kernel, &text, &gateways)?;
-            Ok(Response::Done { notes, changed: true })
+            let response = Response::Done { notes, changed: true };
+            Ok(apply::with_name_servers(response, &configuration, client, false))
         };
         match pending::execute(invocation, change, make)? {
             Response::Done { notes, changed } => Ok(output::notes(&notes, changed, invocation.format)),

@@ -10,9 +10,10 @@ pub mod create;
 pub mod destroy;
 pub mod detach;
 pub mod diff;
-mod dns;
+pub mod dns;
 pub mod error;
 pub mod explain;
+mod files;
 pub mod handover;
 pub mod health;
 pub mod host;
@@ -92,7 +93,7 @@ Every command that changes something prints with --dry-run what it would change,
 refuses the command refuses this, too. With --json, changed is true if there is any step. import prints a configuration file instead.
 
 Commands that change something start ipmpd if it does not run; show, explain, monitor, target list, health,
-metrics, wait-online, check, diff, apply --dry-run, handover, save and import do not. Where ipmpd.service is installed,
+metrics, wait-online, check, diff, apply --dry-run, dns, handover, save and import do not. Where ipmpd.service is installed,
 systemd alone starts it, and its socket starts it for every command.
 Every ADDRESS may be a host name from /etc/hosts or DNS instead: node1/24, or node1 as a target.
 
@@ -165,6 +166,7 @@ verbs! {
     check::Check,
     diff::Diff,
     apply::Apply,
+    dns::Dns,
     save::Save,
     import::Import,
 }

@@ -63,13 +63,11 @@ pub struct RunningMember {
     pub test_addresses: Vec<TestAddressSpec>,
 }
 
-/// The steps, and what the operator should know about them.
+/// The steps. Name servers are none: `ipmpctl` sets them (`cli::dns`).
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Plan {
     /// In this order.
     pub steps: Vec<Step>,
-    /// A sentence each.
-    pub notes: Vec<String>,
 }
 
 /// The plan for the groups of the files. `is_complete`: these are all files, so that groups which they described before and do
@@ -78,7 +76,7 @@ pub struct Plan {
 /// # Errors
 /// What cannot be changed, with the remedy.
 pub fn plan(configuration: &Configuration, is_complete: bool, running: &Running) -> Result<Plan, String> {
-    let mut planner = Planner { running, configuration, phases: Default::default(), notes: Vec::new() };
+    let mut planner = Planner { running, configuration, phases: Default::default() };
     if is_complete {
         planner.remove_groups();
     }
@@ -86,7 +84,7 @@ pub fn plan(configuration: &Configuration, is_complete: bool, running: &Running)
         planner.group(group)?;
     }
     let steps = planner.phases.into_iter().flatten().collect();
-    Ok(Plan { steps, notes: planner.notes })
+    Ok(Plan { steps })
 }
 
 /// When a step is made.
@@ -111,7 +109,6 @@ struct Planner<'a> {
     running: &'a Running,
     configuration: &'a Configuration,
     phases: [Vec<Step>; PHASES],
-    notes: Vec<String>,
 }
 
 impl Planner<'_> {
@@ -183,14 +180,6 @@ impl Planner<'_> {
         let joining = self.members(group, known);
         self.addresses(group, known, &joining);
         self.routes(group, known);
-        if !group.dns.servers.is_empty() || !group.dns.search.is_empty() {
-            let servers: Vec<String> =
-                group.dns.servers.iter().map(|server| server.value.to_string()).collect();
-            self.notes.push(format!(
-                "dns of {name} is not applied: ipmpd does not configure systemd-resolved; set it there (resolvectl dns {name} {})",
-                servers.join(" ")
-            ));
-        }
         Ok(())
     }
 

@@ -275,6 +275,39 @@ fn handover_makes_networkd_leave_a_nic_and_undo_returns_it() {
         let (done, text) = ctl("undo");
         assert!(done && !file.exists() && has("e1000g0"), "{text}");
         assert!(name_servers("e1000g0").contains("178.1 192.168.178.2"), "{text}");
+
+        // Those of the configuration files
+        let files = ["192.168.178.3", "192.168.178.4"].map(|server| {
+            let path = directory.join(format!("{server}.toml"));
+            let text = format!(
+                "[group.production0]\naddresses = [\"192.168.178.60/24\"]\n\
+                 dns = {{ servers = [\"{server}\"], search = [\"example.net\"] }}\n\
+                 [group.production0.members]\ne1000g1 = {{}}\n"
+            );
+            fs::write(&path, text).unwrap();
+            path.display().to_string()
+        });
+        let note = "production0: set name servers (systemd-resolved) 192.168.178.3 example.net\n";
+        let (_, text) = ctl(&format!("apply --dry-run {}", files[0]));
+        assert!(text.ends_with(note) && name_servers("production0").is_empty(), "{text}");
+        let (done, text) = ctl(&format!("apply {}", files[0]));
+        assert!(done && text.ends_with(note) && name_servers("production0") == "192.168.178.3\n", "{text}");
+        assert_eq!(ctl(&format!("apply {}", files[0])), (true, String::new()));
+        let (done, text) = ctl(&format!("apply --confirm 600 {}", files[1]));
+        assert!(done && name_servers("production0") == "192.168.178.4\n", "{text}");
+        let (done, text) = ctl("undo");
+        assert!(done && name_servers("production0") == "192.168.178.3\n", "{text}");
+        fs::remove_file(directory.join("dns-production0")).unwrap();
+        assert_eq!(ctl(&format!("dns {}", files[0])), (true, note.to_owned()));
+        assert_eq!(ctl(&format!("dns {}", files[0])), (true, String::new()));
+        fs::remove_file(root.0.join("run/systemd/resolve/io.systemd.Resolve")).unwrap();
+        let (done, text) = ctl(&format!("dns {}", files[0]));
+        assert!(
+            !done && text.starts_with("ipmpctl: name servers are not applied: systemd-resolved does not run"),
+            "{text}"
+        );
+        let (done, text) = ctl(&format!("apply {}", files[0]));
+        assert!(done && text.starts_with("name servers of production0 are not applied: "), "{text}");
     });
 }
 

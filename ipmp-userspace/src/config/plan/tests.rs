@@ -263,12 +263,12 @@ fn interfaces_and_addresses_that_change_their_group_leave_the_other_first() {
 }
 
 #[test]
-fn dns_is_reported_and_other_groupname_is_refused() {
+fn dns_is_no_step_of_the_daemon_and_other_groupname_is_refused() {
     let mut running = host();
     running.apply(&read("[group.a0]"));
     let plan = |text: &str| plan(&read(text), true, &running);
-    let notes = plan("[group.a0]\ndns = { servers = [\"10.0.0.53\"] }").unwrap().notes;
-    assert!(notes[0].starts_with("dns of a0 is not applied: "), "{notes:?}");
+    let plan_of_dns = plan("[group.a0]\ndns = { servers = [\"10.0.0.53\"] }").unwrap();
+    assert!(plan_of_dns.steps.is_empty());
     let refused = plan("[group.a0]\ngroupname = \"other\"").unwrap_err();
     assert!(refused.contains("a0 has the group name a0, which cannot be changed to other"), "{refused}");
 }

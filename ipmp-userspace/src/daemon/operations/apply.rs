@@ -54,7 +54,6 @@ pub async fn apply(
     let (configuration, findings) = config::parse(&texts);
     let (plan, running) = prepare(manager, trigger, &configuration, findings, options.complete).await?;
     let mut notes: Vec<String> = plan.steps.iter().map(Step::to_string).collect();
-    notes.extend(plan.notes.iter().cloned());
     notes.extend(check_firewall(manager, &plan, options.firewall, options.dry_run).await?);
     let changed = !plan.steps.is_empty();
     if !options.dry_run {
@@ -159,7 +158,7 @@ async fn try_apply_directory(
         execute_recorded(manager, trigger, (&plan, &running), files, true).await?
     };
     notes.extend(more);
-    for note in plan.notes.iter().chain(&notes) {
+    for note in &notes {
         log::info!("{note}");
     }
     record(manager, &configuration);

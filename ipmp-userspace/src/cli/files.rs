@@ -1,0 +1,64 @@
+//! The configuration files that `apply`, `diff` and `dns` read.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
+
+use super::verb::Invocation;
+use crate::config::{self, Configuration, Finding, Place, Severity, files};
+
+/// Which files.
+#[derive(Debug, clap::Args)]
+pub(super) struct Files {
+    /// Files [default: ipmp.toml and ipmp.d/*.toml of the directory]
+    #[arg(value_name = "FILE")]
+    pub files: Vec<PathBuf>,
+    /// Directory of the configuration [default: /etc/ipmp, with --netns /etc/netns/NAME/ipmp]
+    #[arg(long, value_name = "DIRECTORY")]
+    config_dir: Option<PathBuf>,
+}
+
+/// Files that were read.
+pub(super) enum Parsed {
+    /// What they contain, and the text of each.
+    Valid { configuration: Configuration, texts: Vec<(PathBuf, String)> },
+    /// Their mistakes.
+    Invalid(Vec<Finding>),
+}
+
+impl Files {
+    /// The directory of the configuration.
+    pub(super) fn directory(&self, invocation: &Invocation<'_>) -> PathBuf {
+        self.config_dir.clone().unwrap_or_else(|| config::directory(invocation.netns))
+    }
+
+    /// Reads the files.
+    pub(super) fn parse(&self, invocation: &Invocation<'_>) -> Parsed {
+        let directory = self.directory(invocation);
+        let paths =
+            if self.files.is_empty() { files::of_directory(&directory) } else { Ok(self.files.clone()) };
+        let read = paths.and_then(|paths| paths.iter().map(|path| read(path)).collect::<Result<Vec<_>, _>>());
+        let texts = match read {
+            Ok(texts) => texts,
+            Err(finding) => return Parsed::Invalid(vec![finding]),
+        };
+        let (configuration, mut findings) = config::parse(&texts);
+        findings.retain(|finding| finding.severity == Severity::Error);
+        if findings.is_empty() { Parsed::Valid { configuration, texts } } else { Parsed::Invalid(findings) }
+    }
+
+    /// `apply` of them in words.
+    pub(super) fn text(&self) -> String {
+        let files = self.files.iter().map(|path| format!(" {}", path.display()));
+        std::iter::once("apply".to_owned()).chain(files).collect()
+    }
+}
+
+fn read(path: &Path) -> Result<(PathBuf, String), Finding> {
+    let failed = |why: &dyn std::fmt::Display| {
+        Finding::error(&Place::whole(path.into()), format!("cannot read it: {why}"))
+    };
+    let text = fs::read_to_string(path).map_err(|error| failed(&error))?;
+    Ok((path.to_owned(), text))
+}
