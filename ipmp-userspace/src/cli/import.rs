@@ -128,7 +128,6 @@ impl Import {
             text: format!("import {} --apply", replaced.name),
             seconds,
             directory: config::directory(invocation.netns),
-            checks_gateways: true,
             bond: Some(replaced.clone()),
             ..Change::default()
         };

@@ -4,7 +4,6 @@
 //! step either the bond or the group has them, and transmits.
 
 use std::{
-    collections::HashSet,
     io::{self, ErrorKind, Read},
     net::{IpAddr, Ipv4Addr},
     thread,
@@ -131,13 +130,6 @@ impl ReplacedBond {
                 }
             }
         }
-        // The kernel refuses to rename one that is up before it compares the names, so that this changes nothing.
-        if let Err(error) = kernel.run(kernel.links.rename(bond.ifindex, &bond.name, &bond.name)) {
-            return Err(refused(format!(
-                "{error}; Linux renames an interface that is up since 6.2: attach the ports to a group of another name, and remove \
-                 the bond"
-            )));
-        }
         let mut ports = Vec::new();
         for port in running.ports().filter(|port| port.carrier) {
             let mac = kernel.run(kernel.links.mac_outside_bond(port.ifindex))?;
@@ -190,14 +182,16 @@ impl ReplacedBond {
                 return Err(unreachable(*gateway, &name));
             }
         }
-        kernel.run(kernel.links.rename(self.ifindex, &self.name, &self.kept))?;
-        notes.extend(self.attach(client, &name)?);
-        notes.extend(self.attach(client, &self.kept)?);
+        kernel.run(kernel.links.rename(self.ifindex, &self.name, &self.kept)).map_err(|error| {
+            Error::Import(format!("{error}; an interface that is up can be renamed since Linux 6.2"))
+        })?;
+        self.attach(client, &name)?;
+        self.attach(client, &self.kept)?;
         notes.extend(self.reach(client, kernel, &name, gateways)?);
         call(client, &Request::Detach { interface: self.kept.clone(), last: None })?;
         for (port, _) in self.ports.iter().filter(|(port, _)| *port != backup) {
             let name = kernel.release(*port)?;
-            notes.extend(self.attach_unless_down(client, kernel, *port, &name)?);
+            self.attach_unless_down(client, kernel, *port, &name)?;
         }
         let device = kernel.device(self.ifindex)?;
         kernel.run(kernel.links.set_up(&device, false))?;
@@ -206,9 +200,6 @@ impl ReplacedBond {
             client,
             &Request::Apply { files, complete: false, dry_run: false, accept_firewall: true },
         )?);
-        // Each attach lists the rules of the firewall that name its interface, and the same hints.
-        let mut seen = HashSet::new();
-        notes.retain(|note| seen.insert(note.clone()));
         notes.push(format!(
             "bond {} is now {}, down, until this is confirmed; remove its configuration and enter ipmpctl save before the next \
              reboot",
@@ -218,15 +209,15 @@ impl ReplacedBond {
     }
 
     /// Attaches an interface, and waits until it can transmit.
-    fn attach(&self, client: &mut Client, interface: &str) -> Result<Vec<String>, Error> {
-        let notes = self.join(client, interface)?;
+    fn attach(&self, client: &mut Client, interface: &str) -> Result<(), Error> {
+        self.join(client, interface)?;
         let is_usable = wait(LINK_TIMEOUT, || {
             let group = self.group(client)?;
             Ok(group.is_some_and(|group| {
                 group.members.iter().any(|member| member.name == interface && member.usable && member.live)
             }))
         })?;
-        is_usable.then_some(notes).ok_or_else(|| {
+        is_usable.then_some(()).ok_or_else(|| {
             Error::Import(format!(
                 "{interface} cannot transmit as a member after {} s",
                 LINK_TIMEOUT.as_secs()
@@ -234,7 +225,7 @@ impl ReplacedBond {
         })
     }
 
-    fn join(&self, client: &mut Client, interface: &str) -> Result<Vec<String>, Error> {
+    fn join(&self, client: &mut Client, interface: &str) -> Result<(), Error> {
         let request = Request::Attach {
             group: self.name.clone(),
             interfaces: vec![interface.to_owned()],
@@ -243,7 +234,7 @@ impl ReplacedBond {
             dry_run: false,
             accept_firewall: true,
         };
-        call(client, &request)
+        call(client, &request).map(drop)
     }
 
     /// Attaches a port of the bond; one without a link is not waited for.
@@ -253,7 +244,7 @@ impl ReplacedBond {
         kernel: &Kernel,
         port: u32,
         name: &str,
-    ) -> Result<Vec<String>, Error> {
+    ) -> Result<(), Error> {
         let had_link = self.ports[0].0 == port;
         if had_link {
             kernel.wait_link(port)?;

@@ -107,13 +107,6 @@ fn measured(lab: &Lab, what: &str, change: impl FnOnce()) {
     assert!(report.longest_stall < 10 * SECOND, "{what}: {report:?}");
 }
 
-/// Whether the kernel is Linux 6.2 or later.
-fn renames_interfaces_that_are_up() -> bool {
-    let release = std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap();
-    let mut numbers = release.split(['.', '-']).map_while(|number| number.parse::<u32>().ok());
-    (numbers.next().unwrap(), numbers.next().unwrap()) >= (6, 2)
-}
-
 #[test]
 #[ignore = "needs bond: `cargo xtask test` boots a kernel with it"]
 fn stacked_bond_is_replaced_by_group_under_its_connections_and_restored() {
@@ -143,13 +136,6 @@ fn stacked_bond_is_replaced_by_group_under_its_connections_and_restored() {
         assert_eq!(done("show"), "no IPMP groups\n", "{what}");
     };
 
-    if !renames_interfaces_that_are_up() {
-        let (code, _, error) = ctl("import bond0 --apply --confirm 60");
-        assert!(code == 1 && error.contains("since 6.2: attach the ports to a group"), "{error}");
-        is_as_before("refused");
-        daemon.terminate().unwrap();
-        return;
-    }
     let session = Bulk::new(lab.peer(0).namespace(), lab.host(), Ipv4Addr::new(192, 168, 178, 50))
         .pace(PACE / 4)
         .stalls(SECOND);
@@ -194,17 +180,6 @@ fn stacked_bond_is_replaced_by_group_under_its_connections_and_restored() {
     assert!(report.error.is_none() && report.intact, "{report:?}");
     for port in [PORTS[1], PORTS[0]] {
         done(&format!("detach {port}{}", if port == PORTS[0] { " --restore" } else { "" }));
-    }
-    for mode in ["balance-tlb", "balance-alb"] {
-        shown(&format!("address flush dev {}", PORTS[0]));
-        add_bond(&lab, &format!("mode {mode}"));
-        let before = host();
-        measured(&lab, mode, || assert!(done(apply).contains("undone in 60 s unless confirmed")));
-        assert!(done("show bond0").contains(PORTS[1]), "{mode}");
-        measured(&lab, "undo", || assert!(done("undo").starts_with("undone: import bond0 --apply\n")));
-        assert_eq!(host(), before, "{mode}");
-        assert!(kind().contains(&format!("bond mode {mode}")), "{mode}: {}", kind());
-        shown("link delete bond0");
     }
     daemon.terminate().unwrap();
 }
