@@ -15,6 +15,7 @@ pub mod error;
 pub mod explain;
 pub mod handover;
 pub mod health;
+pub mod hooks;
 pub mod host;
 pub mod if_mpadm;
 pub mod import;
@@ -88,7 +89,7 @@ meaning; new fields do not change it.
 A command whose result holds already succeeds: attach of a member, offline of an offline member, address add of an address
 of the group, set of the same value. It changes nothing, a note reports it, and with --json changed is false.
 
-Commands that change something start ipmpd if it does not run; show, explain, monitor, target list, health,
+Commands that change something start ipmpd if it does not run; show, explain, monitor, target list, health, hooks,
 metrics, wait-online, check, diff, apply --dry-run, handover, save and import do not. Where ipmpd.service is installed,
 systemd alone starts it, and its socket starts it for every command.
 Every ADDRESS may be a host name from /etc/hosts or DNS instead: node1/24, or node1 as a target.
@@ -158,6 +159,7 @@ verbs! {
     monitor::Monitor,
     health::Health,
     metrics::Metrics,
+    hooks::Hooks,
     wait_online::WaitOnline,
     check::Check,
     diff::Diff,
