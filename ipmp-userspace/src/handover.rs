@@ -167,6 +167,25 @@ impl<'a> Handover<'a> {
         Ok(lines)
     }
 
+    /// What an undo would do, a line each.
+    pub fn plan_undo(&self, nics: &[String]) -> Vec<String> {
+        self.files_of(nics)
+            .iter()
+            .map(|(name, Remedy { path, unit, .. })| {
+                format!("{name}: remove {}, restart {unit}", path.display())
+            })
+            .collect()
+    }
+
+    /// Our files, with the NICs that programs leave by them.
+    fn files_of<'n>(&self, nics: &'n [String]) -> Vec<(&'n String, Remedy)> {
+        let kinds = [Kind::Networkd, Kind::NetworkManager];
+        let files = nics
+            .iter()
+            .flat_map(|name| kinds.into_iter().filter_map(move |kind| Some((name, remedy(kind, name)?))));
+        files.filter(|(_, remedy)| is_ours(self.host, &remedy.path)).collect()
+    }
+
     /// Makes the programs leave NICs, one at a time, all or none. Returns a note for each, and those that have changed.
     pub fn hand_over(&self, nics: &[String]) -> Result<(Vec<String>, Vec<String>), Error> {
         let (steps, mut notes) = self.steps(nics)?;
@@ -185,17 +204,12 @@ impl<'a> Handover<'a> {
     /// Removes the files of NICs, and restarts the programs that then configure them. Returns a note for each file.
     pub fn undo(&self, nics: &[String]) -> Result<Vec<String>, Error> {
         let (mut notes, mut units) = (Vec::new(), Vec::new());
-        for name in nics {
-            for kind in [Kind::Networkd, Kind::NetworkManager] {
-                let Some(Remedy { path, unit, .. }) = remedy(kind, name) else { continue };
-                if is_ours(self.host, &path) {
-                    let failed = |source| Error::Write { path: path.clone(), source };
-                    fs::remove_file(self.host.path(&path)).map_err(failed)?;
-                    notes.push(format!("{name}: removed {}", path.display()));
-                    if !units.contains(&unit) {
-                        units.push(unit);
-                    }
-                }
+        for (name, Remedy { path, unit, .. }) in self.files_of(nics) {
+            let failed = |source| Error::Write { path: path.clone(), source };
+            fs::remove_file(self.host.path(&path)).map_err(failed)?;
+            notes.push(format!("{name}: removed {}", path.display()));
+            if !units.contains(&unit) {
+                units.push(unit);
             }
         }
         units.into_iter().try_for_each(|unit| systemctl("restart", unit))?;

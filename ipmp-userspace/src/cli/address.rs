@@ -2,7 +2,11 @@
 
 use clap::Subcommand;
 
-use super::{error::Error, host, verb::Verb};
+use super::{
+    error::Error,
+    host,
+    verb::{DryRun, Verb},
+};
 use crate::control::Request;
 
 /// Add or remove data addresses of a group
@@ -41,6 +45,8 @@ struct Arguments {
     /// Name of the group
     #[arg(long, value_name = "GROUP")]
     group: String,
+    #[command(flatten)]
+    plan: DryRun,
 }
 
 impl Verb for Address {
@@ -53,5 +59,10 @@ impl Verb for Address {
             }
             Action::Del(_) => Request::RemoveAddress { group, addresses },
         })
+    }
+
+    fn is_dry_run(&self) -> bool {
+        let (Action::Add(Added { arguments, .. }) | Action::Del(arguments)) = &self.action;
+        arguments.plan.dry_run
     }
 }

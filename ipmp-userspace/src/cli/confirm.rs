@@ -5,7 +5,7 @@ use std::io::Write;
 use super::{
     error::Error,
     output, pending,
-    verb::{Command, Invocation, Outcome},
+    verb::{Command, DryRun, Invocation, Outcome},
 };
 
 /// Keep a change that was made with --confirm
@@ -20,12 +20,15 @@ pub struct Confirm {
     /// Confirm from the session that made the change, too
     #[arg(long)]
     force: bool,
+    #[command(flatten)]
+    plan: DryRun,
 }
 
 impl Command for Confirm {
     fn execute(&self, invocation: &Invocation<'_>, _out: &mut dyn Write) -> Result<Outcome, Error> {
-        let change = pending::confirm(invocation, self.force)?;
-        let notes = [format!("confirmed: {change}")];
+        let change = pending::confirm(invocation, self.force, self.plan.dry_run)?;
+        let verb = if self.plan.dry_run { "confirm" } else { "confirmed" };
+        let notes = [format!("{verb}: {change}")];
         Ok(Outcome::done(output::notes(&notes, true, invocation.format)))
     }
 }

@@ -1,6 +1,10 @@
 //! `ipmpctl create`
 
-use super::{error::Error, host, verb::Verb};
+use super::{
+    error::Error,
+    host,
+    verb::{DryRun, Verb},
+};
 use crate::control::Request;
 
 /// Create an empty group and its group interface
@@ -15,15 +19,21 @@ pub struct Create {
     /// Group name, 31 bytes at most [default: name of the group interface]
     #[arg(long, value_name = "NAME")]
     groupname: Option<String>,
+    #[command(flatten)]
+    plan: DryRun,
 }
 
 impl Verb for Create {
     fn request(&self) -> Result<Request, Error> {
-        let Self { group, addresses, groupname } = self;
+        let Self { group, addresses, groupname, .. } = self;
         Ok(Request::Create {
             group: group.clone(),
             groupname: groupname.clone(),
             addresses: host::data_addresses(addresses)?,
         })
+    }
+
+    fn is_dry_run(&self) -> bool {
+        self.plan.dry_run
     }
 }

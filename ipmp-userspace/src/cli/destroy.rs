@@ -1,6 +1,9 @@
 //! `ipmpctl destroy`
 
-use super::{error::Error, verb::Verb};
+use super::{
+    error::Error,
+    verb::{DryRun, Verb},
+};
 use crate::control::Request;
 
 /// Remove an empty group with its interface and addresses
@@ -9,10 +12,16 @@ use crate::control::Request;
 pub struct Destroy {
     /// Name of the group
     group: String,
+    #[command(flatten)]
+    plan: DryRun,
 }
 
 impl Verb for Destroy {
     fn request(&self) -> Result<Request, Error> {
         Ok(Request::Destroy { group: self.group.clone() })
+    }
+
+    fn is_dry_run(&self) -> bool {
+        self.plan.dry_run
     }
 }

@@ -1,6 +1,11 @@
 //! `ipmpctl detach`
 
-use super::{dns::Before, error::Error, handover, verb::Verb};
+use super::{
+    dns::Before,
+    error::Error,
+    handover,
+    verb::{DryRun, Verb},
+};
 use crate::{
     control::{Client, LastMember, Request, Response, report::GroupReport},
     handover::{Handover, is_handed_over},
@@ -30,8 +35,10 @@ pub struct Detach {
     #[command(flatten)]
     last: OfLast,
     /// Undo it after this time, 1 to 86400 seconds, unless `ipmpctl confirm` is entered before, from a new connection
-    #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u32).range(1..=86400))]
+    #[arg(long, value_name = "SECONDS", conflicts_with = "dry_run", value_parser = clap::value_parser!(u32).range(1..=86400))]
     confirm: Option<u32>,
+    #[command(flatten)]
+    plan: DryRun,
 }
 
 #[derive(Debug, clap::Args)]
@@ -64,6 +71,25 @@ impl Verb for Detach {
             _ => None,
         };
         Ok(Request::Detach { interface, last })
+    }
+
+    fn is_dry_run(&self) -> bool {
+        self.plan.dry_run
+    }
+
+    fn plan(&self, client: &mut Client, request: &Request) -> Result<Response, Error> {
+        let groups = client.groups()?;
+        let response = client.call(request)?;
+        let Response::Done { mut notes, changed: true } = response else { return Ok(response) };
+        if self.all
+            && client.is_in_this_namespace()
+            && let Ok(host) = handover::host()
+        {
+            let members = groups.iter().filter(|group| self.ends(group)).flat_map(|group| &group.members);
+            let nics: Vec<String> = members.map(|member| member.name.clone()).collect();
+            notes.extend(Handover::new(&host)?.plan_undo(&nics));
+        }
+        Ok(Response::Done { notes, changed: true })
     }
 
     fn send(&self, client: &mut Client, request: &Request) -> Result<Response, Error> {

@@ -5,7 +5,7 @@ use std::io::Write;
 use super::{
     error::Error,
     output,
-    verb::{Command, Invocation, Outcome},
+    verb::{Command, DryRun, Invocation, Outcome},
 };
 use crate::{control::Client, handover, owners::Host};
 
@@ -24,19 +24,25 @@ pub struct Handover {
     #[arg(required = true, value_name = "NIC")]
     nics: Vec<String>,
     /// Remove the files that were added: the program configures the NICs again
-    #[arg(long, conflicts_with = "dry_run")]
-    undo: bool,
-    /// Print what would change, and change nothing
     #[arg(long)]
-    dry_run: bool,
+    undo: bool,
+    #[command(flatten)]
+    plan: DryRun,
 }
 
 impl Command for Handover {
     fn execute(&self, invocation: &Invocation<'_>, _out: &mut dyn Write) -> Result<Outcome, Error> {
         let host = host()?;
         let work = handover::Handover::new(&host)?;
-        let (notes, changed) = if self.dry_run {
-            (work.plan(&self.nics)?, false)
+        let (notes, changed) = if self.plan.dry_run {
+            let lines = if self.undo {
+                self.refuse_members(invocation)?;
+                work.plan_undo(&self.nics)
+            } else {
+                work.plan(&self.nics)?
+            };
+            let changed = !lines.is_empty();
+            (lines, changed)
         } else if self.undo {
             self.refuse_members(invocation)?;
             let notes = work.undo(&self.nics)?;

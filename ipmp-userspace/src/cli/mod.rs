@@ -89,6 +89,9 @@ meaning; new fields do not change it.
 A command whose result holds already succeeds: attach of a member, offline of an offline member, address add of an address
 of the group, set of the same value. It changes nothing, a note reports it, and with --json changed is false.
 
+Every command that changes something prints with --dry-run what it would change, a step on each line, and changes nothing; what
+refuses the command refuses this, too. With --json, changed is true if there is any step. import prints a configuration file instead.
+
 Commands that change something start ipmpd if it does not run; show, explain, monitor, target list, health, hooks,
 metrics, wait-online, check, diff, apply --dry-run, handover, save and import do not. Where ipmpd.service is installed,
 systemd alone starts it, and its socket starts it for every command.

@@ -226,8 +226,8 @@ fn arm(invocation: &Invocation<'_>, id: &str) -> io::Result<()> {
     command.spawn().map(drop)
 }
 
-/// Keeps the change that waits. Returns what was confirmed.
-pub(super) fn confirm(invocation: &Invocation<'_>, force: bool) -> Result<String, Error> {
+/// Keeps the change that waits. Returns what was confirmed, or would be.
+pub(super) fn confirm(invocation: &Invocation<'_>, force: bool, dry_run: bool) -> Result<String, Error> {
     let store = Store::of(invocation.socket);
     let _lock = store.lock().map_err(|error| failed(&store, &error))?;
     let Some(pending) = store.read() else {
@@ -240,6 +240,9 @@ pub(super) fn confirm(invocation: &Invocation<'_>, force: bool) -> Result<String
              from a new connection, or add --force",
             pending.change
         )));
+    }
+    if dry_run {
+        return Ok(pending.change);
     }
     store.remove().map_err(|error| failed(&store, &error))?;
     if let Some(bond) = &pending.bond {
@@ -257,6 +260,28 @@ pub(super) fn undo(invocation: &Invocation<'_>) -> Result<Option<(String, Vec<St
     let notes = undo_change(invocation, &store, &pending, &why)?;
     store.remove().map_err(|error| failed(&store, &error))?;
     Ok(Some((pending.change, notes)))
+}
+
+/// What would be undone, and how, a line each; `None`: nothing waits.
+pub(super) fn plan_undo(invocation: &Invocation<'_>) -> Result<Option<(String, Vec<String>)>, Error> {
+    let Some(pending) = Store::of(invocation.socket).read() else { return Ok(None) };
+    let state = pending.state.clone().unwrap_or_default();
+    let request = Request::plan(Request::RestoreState { state, why: pending.change.clone() });
+    let mut client = connect_or_start(invocation.socket, invocation.netns, true)?;
+    let Response::Done { notes, .. } = client.call(&request)? else { return Ok(None) };
+    let (first, last): (Vec<&HostStep>, Vec<&HostStep>) = pending.steps.iter().partition(|step| step.first);
+    let line = |step: &HostStep| format!("run: {}", step.command.join(" "));
+    let mut lines: Vec<String> = first.into_iter().map(line).collect();
+    lines.extend(notes);
+    lines.extend(last.into_iter().map(line));
+    lines.extend(pending.bond.iter().map(|bond| format!("restore bond {} with its addresses", bond.name)));
+    let differs = |file: &&RecordedFile| RecordedFile::of(&file.path).ok().as_ref() != Some(*file);
+    let files = pending.files.iter().filter(differs);
+    lines.extend(files.map(|file| match file.content {
+        Some(_) => format!("restore {}", file.path.display()),
+        None => format!("remove {}", file.path.display()),
+    }));
+    Ok(Some((pending.change, lines)))
 }
 
 /// Restores the files of a change that was not confirmed before the host was started again. Returns the change.

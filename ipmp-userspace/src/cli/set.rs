@@ -1,6 +1,10 @@
 //! `ipmpctl set`
 
-use super::{error::Error, host, verb::Verb};
+use super::{
+    error::Error,
+    host,
+    verb::{DryRun, Verb},
+};
 use crate::control::{Request, Setting, setting};
 
 /// Change settings of a group or a member
@@ -15,12 +19,18 @@ pub struct Set {
     /// Settings, listed below
     #[arg(required = true, value_name = "KEY=VALUE")]
     settings: Vec<String>,
+    #[command(flatten)]
+    plan: DryRun,
 }
 
 impl Verb for Set {
     fn request(&self) -> Result<Request, Error> {
         let texts = self.settings.iter().map(|text| with_addresses(text)).collect::<Result<Vec<_>, _>>()?;
         Ok(Request::Set { name: self.name.clone(), settings: Setting::all_of(&texts)? })
+    }
+
+    fn is_dry_run(&self) -> bool {
+        self.plan.dry_run
     }
 }
 

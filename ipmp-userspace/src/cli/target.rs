@@ -8,7 +8,7 @@ use super::{
     error::Error,
     host,
     output::{Content, Format, notes},
-    verb::Verb,
+    verb::{DryRun, Verb},
 };
 use crate::control::{Client, Request, Response, TargetReport};
 
@@ -54,7 +54,7 @@ enum Action {
     /// Search for hosts that reply to a multicast probe, for 2 s, and list them
     ///
     /// Hosts that were found before are forgotten.
-    Discover(InGroup),
+    Discover(Search),
 }
 
 #[derive(Debug, clap::Args)]
@@ -64,6 +64,16 @@ struct Targets {
     addresses: Vec<String>,
     #[command(flatten)]
     of: InGroup,
+    #[command(flatten)]
+    plan: DryRun,
+}
+
+#[derive(Debug, clap::Args)]
+struct Search {
+    #[command(flatten)]
+    of: InGroup,
+    #[command(flatten)]
+    plan: DryRun,
 }
 
 #[derive(Debug, clap::Args)]
@@ -77,6 +87,8 @@ struct Routes {
     /// Name of the group
     #[arg(long, value_name = "GROUP")]
     group: Option<String>,
+    #[command(flatten)]
+    plan: DryRun,
 }
 
 #[derive(Debug, clap::Args)]
@@ -112,7 +124,7 @@ impl Verb for Target {
                 let (group, addresses) = targets.read()?;
                 Request::DisableTarget { group, addresses }
             }
-            Action::Route(Routes { addresses, remove, group }) => {
+            Action::Route(Routes { addresses, remove, group, .. }) => {
                 let (group, addresses) = (group.clone(), host::addresses(addresses)?);
                 if *remove {
                     Request::RemoveTargetRoute { group, addresses }
@@ -121,8 +133,20 @@ impl Verb for Target {
                 }
             }
             Action::List(of) => Request::ListTargets { group: of.group.clone() },
-            Action::Discover(of) => Request::DiscoverTargets { group: of.group.clone() },
+            Action::Discover(search) => Request::DiscoverTargets { group: search.of.group.clone() },
         })
+    }
+
+    fn is_dry_run(&self) -> bool {
+        match &self.action {
+            Action::Add(targets)
+            | Action::Del(targets)
+            | Action::Enable(targets)
+            | Action::Disable(targets) => targets.plan.dry_run,
+            Action::Route(routes) => routes.plan.dry_run,
+            Action::Discover(search) => search.plan.dry_run,
+            Action::List(_) => false,
+        }
     }
 
     fn run(

@@ -2,7 +2,11 @@
 
 use clap::Subcommand;
 
-use super::{error::Error, host, verb::Verb};
+use super::{
+    error::Error,
+    host,
+    verb::{DryRun, Verb},
+};
 use crate::control::Request;
 
 /// Add or remove test addresses of a member; probes are sent from them
@@ -30,6 +34,8 @@ struct Arguments {
     /// Address with prefix length, for example 192.168.178.203/24, or dhcp for the address that a DHCP client assigns
     #[arg(value_name = "ADDRESS/PREFIX|dhcp")]
     address: String,
+    #[command(flatten)]
+    plan: DryRun,
 }
 
 impl Verb for TestAddress {
@@ -40,5 +46,10 @@ impl Verb for TestAddress {
             Action::Add(_) => Request::AddTestAddress { interface, address },
             Action::Del(_) => Request::RemoveTestAddress { interface, address },
         })
+    }
+
+    fn is_dry_run(&self) -> bool {
+        let (Action::Add(arguments) | Action::Del(arguments)) = &self.action;
+        arguments.plan.dry_run
     }
 }

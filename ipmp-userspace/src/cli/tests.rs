@@ -31,6 +31,23 @@ fn command_line_definition_is_consistent() {
 }
 
 #[test]
+fn every_changing_command_has_dry_run() {
+    let mut without = Vec::new();
+    let command = command();
+    for verb in command.get_subcommands() {
+        let inner: Vec<_> = verb.get_subcommands().collect();
+        for leaf in if inner.is_empty() { vec![verb] } else { inner } {
+            if !leaf.get_arguments().any(|argument| argument.get_long() == Some("dry-run")) {
+                without.push(leaf.get_name());
+            }
+        }
+    }
+    let reading =
+        ["list", "show", "explain", "monitor", "health", "metrics", "wait-online", "check", "diff", "import"];
+    assert_eq!(without, reading);
+}
+
+#[test]
 fn command_line_becomes_its_request() {
     let group = || "production0".to_owned();
     let addresses = |texts: &[&str]| texts.iter().map(|text| text.parse().unwrap()).collect();

@@ -5,7 +5,7 @@ use std::io::Write;
 use super::{
     error::Error,
     output, pending,
-    verb::{Command, Invocation, Outcome},
+    verb::{Command, DryRun, Invocation, Outcome},
 };
 
 /// Undo a change that was made with --confirm and is not confirmed
@@ -21,6 +21,8 @@ pub struct Undo {
     /// Restore the files of a change that was not confirmed before the host was started again
     #[arg(long, hide = true)]
     at_boot: bool,
+    #[command(flatten)]
+    plan: DryRun,
 }
 
 impl Command for Undo {
@@ -35,9 +37,14 @@ impl Command for Undo {
                 |change| format!("undone: {change}: not confirmed before the host was started again\n");
             return Ok(Outcome::done(change.map(text).unwrap_or_default()));
         }
-        let (notes, changed) = match pending::undo(invocation)? {
+        let (undone, verb) = if self.plan.dry_run {
+            (pending::plan_undo(invocation)?, "undo")
+        } else {
+            (pending::undo(invocation)?, "undone")
+        };
+        let (notes, changed) = match undone {
             Some((change, mut notes)) => {
-                notes.insert(0, format!("undone: {change}"));
+                notes.insert(0, format!("{verb}: {change}"));
                 (notes, true)
             }
             None => (vec!["nothing to undo: no change waits for a confirmation".to_owned()], false),

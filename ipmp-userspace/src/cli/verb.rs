@@ -38,6 +38,14 @@ pub fn connect(socket: &Path, netns: Option<&str>, changes: bool) -> Result<Clie
     connection::connect_or_start(socket, netns, changes)
 }
 
+/// What every command has that changes something.
+#[derive(Debug, clap::Args)]
+pub(super) struct DryRun {
+    /// Print what would change, and change nothing
+    #[arg(long)]
+    pub dry_run: bool,
+}
+
 /// A command with its arguments.
 pub(super) trait Command {
     /// Checks the arguments and does what the command does.
@@ -57,6 +65,13 @@ impl<V: Verb> Command for V {
         // Invalid arguments are rejected before a daemon is contacted or started.
         let request = Verb::request(self)?;
         request.check()?;
+        let request = if self.is_dry_run() { Request::plan(request) } else { request };
+        if request.is_dry_run() {
+            // Also while another change waits for its confirmation.
+            let mut client = connection::connect_or_start(invocation.socket, invocation.netns, true)?;
+            let response = self.plan(&mut client, &request)?;
+            return Ok(Outcome::done(self.print(response, invocation.format)));
+        }
         if let Some((text, seconds)) = self.confirm() {
             let directory = config::directory(invocation.netns);
             let steps = self.undo_steps()?;
@@ -90,6 +105,16 @@ pub(super) trait Verb {
     /// The command in words, and after how many seconds the change is undone unless it is confirmed; `None`: it stays.
     fn confirm(&self) -> Option<(String, u32)> {
         None
+    }
+
+    /// Whether only what would change is to be printed.
+    fn is_dry_run(&self) -> bool {
+        false
+    }
+
+    /// Sends the request of a plan; returns what is to be printed.
+    fn plan(&self, client: &mut Client, request: &Request) -> Result<Response, Error> {
+        self.send(client, request)
     }
 
     /// What undoes the changes of the host that are made with the request.

@@ -192,6 +192,13 @@ pub enum Request {
         /// What is undone and why, for the log.
         why: String,
     },
+    /// Report what a change would do.
+    Plan {
+        /// The method of the change.
+        method: String,
+        /// The change, whose fields are the parameters of that method.
+        parameters: Box<Request>,
+    },
     /// Forget the hosts that replied to multicast probes, and send such a probe now. `ListTargets` shows the hosts that
     /// reply.
     DiscoverTargets {
@@ -408,6 +415,7 @@ pub(crate) fn samples() -> impl IntoIterator<Item = Request> {
         Request::RecordState {},
         Request::CheckGateways {},
         Request::RestoreState { state: "{}".into(), why: "attach eth0: not confirmed".into() },
+        Request::plan(Request::Offline { interface: "eth0".into() }),
         Request::DiscoverTargets { group: group() },
         Request::ListTargets { group: group() },
         Request::Show { name: None },

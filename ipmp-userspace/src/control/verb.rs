@@ -97,6 +97,7 @@ verbs! {
     RecordState: Read -> State,
     CheckGateways: Change -> Notes,
     RestoreState: Change -> Notes,
+    Plan: Change -> Notes,
     DiscoverTargets: Change -> Notes,
     ListTargets: Read -> Targets,
     Show: Read -> Groups,
@@ -108,7 +109,15 @@ verbs! {
 impl Request {
     /// Whether it only reports what would change.
     pub fn is_dry_run(&self) -> bool {
-        matches!(self, Self::Attach { dry_run: true, .. } | Self::Apply { dry_run: true, .. })
+        matches!(
+            self,
+            Self::Plan { .. } | Self::Attach { dry_run: true, .. } | Self::Apply { dry_run: true, .. }
+        )
+    }
+
+    /// The request that reports what a change would do.
+    pub fn plan(change: Self) -> Self {
+        Self::Plan { method: change.verb().method.to_owned(), parameters: Box::new(change) }
     }
 
     /// Whether it changes anything, so that it needs root or the group `ipmp`.

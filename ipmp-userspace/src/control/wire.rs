@@ -14,6 +14,7 @@ use super::{
     request::{Refused, Request, Response, reason},
     setting::Setting,
     target::{self, TargetReport},
+    verb::{Permission, VERBS, VerbInfo},
 };
 
 /// Name of our interface.
@@ -313,6 +314,7 @@ impl Parameters {
             "RecordState" => Request::RecordState {},
             "CheckGateways" => Request::CheckGateways {},
             "RestoreState" => Request::RestoreState { state: self.take("state")?, why: self.take("why")? },
+            "Plan" => self.planned()?,
             "DiscoverTargets" => Request::DiscoverTargets { group: self.take("group")? },
             "ListTargets" => Request::ListTargets { group: self.take("group")? },
             "Show" => Request::Show { name: self.take("name")? },
@@ -321,6 +323,19 @@ impl Parameters {
             "Explain" => Request::Explain { member: self.take("member")? },
             _ => return Ok(None),
         }))
+    }
+
+    /// The change of which the plan is requested.
+    fn planned(&mut self) -> Result<Request, Failure> {
+        let method: String = self.take("method")?;
+        let is_change = |verb: &&VerbInfo| verb.permission == Permission::Change && verb.method != "Plan";
+        if !VERBS.iter().filter(is_change).any(|verb| verb.method == method) {
+            return Err(invalid("method"));
+        }
+        let mut parameters = Parameters(self.take("parameters")?);
+        let change = parameters.request(&method)?.ok_or_else(|| invalid("method"))?;
+        parameters.end()?;
+        Ok(Request::plan(change))
     }
 
     fn addresses(&mut self) -> Result<Vec<DataAddress>, Failure> {

@@ -13,6 +13,7 @@ mod firewall;
 mod gateways;
 mod link_up_check;
 mod offline;
+mod plan;
 mod refusals;
 mod remaining;
 mod restore;
@@ -40,6 +41,11 @@ pub async fn execute(
     refusals::refuse_if_pending(manager, trigger, &request)?;
     // The name in the request is the present one.
     renames::follow(manager, trigger);
+    match request {
+        Request::Plan { parameters, .. } => return plan::plan(manager, trigger, *parameters).await,
+        Request::Attach { dry_run: true, .. } => return plan::plan(manager, trigger, request).await,
+        _ => {}
+    }
     let (request, mut notes) = remaining::remaining(manager, request).await?;
     let Some(request) = request else { return Ok(Response::Done { notes, changed: false }) };
     let more = match request {
@@ -47,16 +53,12 @@ pub async fn execute(
             create::create(manager, trigger, &group, groupname, &addresses).await?
         }
         Request::Destroy { group } => destroy::destroy(manager, trigger, &group).await?,
-        Request::Attach { group, interfaces, standby, test_addresses, dry_run, accept_firewall } => {
+        Request::Attach { group, interfaces, standby, test_addresses, accept_firewall, .. } => {
             let options = attach::Options {
                 standby,
                 test_addresses: &test_addresses,
                 firewall: firewall::Firewall::new(accept_firewall),
             };
-            if dry_run {
-                notes.extend(attach::plan(manager, &group, &interfaces, options).await?);
-                return Ok(Response::done(notes));
-            }
             attach::attach(manager, trigger, &group, &interfaces, options).await?
         }
         Request::Detach { interface, last } => detach::detach(manager, trigger, &interface, last).await?,
@@ -99,6 +101,8 @@ pub async fn execute(
             let (changed, more) = target_route::remove(manager, group.as_deref(), &addresses).await?;
             return Ok(Response::Done { notes: [notes, more].concat(), changed });
         }
+        // Planned above.
+        Request::Plan { .. } => Vec::new(),
         Request::Apply { files, complete, dry_run, accept_firewall } => {
             let options =
                 apply::Options { complete, dry_run, firewall: firewall::Firewall::new(accept_firewall) };

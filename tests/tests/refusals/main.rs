@@ -31,6 +31,10 @@ const USAGE: i32 = 2;
 const NO_DAEMON: i32 = 3;
 const NOT_PERMITTED: i32 = 4;
 
+/// Verbs whose `--dry-run` is refused as they are; the plan of `attach` lists some refusals.
+const PLANNED: [&str; 9] =
+    ["create", "destroy", "detach", "address", "test-address", "offline", "online", "set", "target"];
+
 /// The tutorial's host without peers.
 fn quiet_lab(members: usize) -> Lab {
     let lab = Lab::builder().members(members).peers(&[]).build().unwrap();
@@ -118,6 +122,10 @@ impl<'lab> Scene<'lab> {
         let expected = json!({"version": 1, "error": {"reason": reason, "message": line}});
         assert_eq!(reply, expected, "ipmpctl --json {words:?}");
 
+        if exit == REFUSED && PLANNED.contains(&words[0]) && words[1] != "list" {
+            let output = self.output(&[words, &["--dry-run"]].concat());
+            assert_refused(&format!("ipmpctl {words:?} --dry-run"), &output, exit, "ipmpctl", line);
+        }
         self.assert_same(before, &format!("ipmpctl {words:?}"));
     }
 

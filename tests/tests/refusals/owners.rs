@@ -262,6 +262,9 @@ fn handover_makes_networkd_leave_a_nic_and_undo_returns_it() {
 
         // All of it by one command
         assert!(ctl("attach e1000g0 --group production0 --handover").0 && file.exists());
+        let (_, text) = ctl("detach --all --restore --dry-run");
+        let step = "e1000g0: remove /etc/systemd/network/01-ipmp-e1000g0.network, restart systemd-networkd.service\n";
+        assert!(text.ends_with(step) && file.exists(), "{text}");
         let (done, text) = ctl("detach --all --restore");
         assert!(done && text.ends_with(removed) && !file.exists() && has("e1000g0"), "{text}");
         assert!(name_servers("e1000g0").contains("178.1 192.168.178.2"), "{text}");

@@ -5,7 +5,7 @@ use super::*;
 #[test]
 fn repeated_commands_succeed_and_change_nothing() {
     lab::needs_root!();
-    let lab = quiet_lab(3);
+    let lab = quiet_lab(4);
     let scene = Scene::new(&lab);
     let run = |command: &str| {
         let arguments: Vec<&str> = command.split_whitespace().chain(["--json"]).collect();
@@ -46,6 +46,48 @@ fn repeated_commands_succeed_and_change_nothing() {
         assert!(!changed && notes.contains(note), "{command}: {notes}");
     }
     assert_same(&Snapshot::take(&lab).unwrap(), &before, "the same commands again");
+    run("target disable 192.168.178.1 --group production0");
+    run("create other0");
+    let directory = lab.directory().join("ipmp");
+    std::fs::create_dir(&directory).unwrap();
+    std::fs::write(directory.join("ipmp.toml"), "[group.file0]\naddresses = [\"192.168.178.230/24\"]\n")
+        .unwrap();
+    let before = scene.snapshot();
+    for (command, line) in [
+        ("create last0 --address 192.168.178.220/24", "create group last0\",\"last0: add 192.168.178.220/24"),
+        ("destroy other0", "remove group other0"),
+        ("attach e1000g2 --group production0", "production0: attach e1000g2"),
+        ("detach e1000g0", "production0: detach e1000g0"),
+        ("detach --all --restore", "production0: detach e1000g0\",\"remove group production0"),
+        ("address add 192.168.178.220/24 --group production0 --inbound e1000g0", "prefer e1000g0"),
+        ("address del 192.168.178.210/24 --group production0", "production0: remove 192.168.178.210/24"),
+        ("test-address add e1000g0 192.168.178.204/24", "e1000g0: add test address 192.168.178.204/24"),
+        ("test-address del rge0 192.168.178.203/24", "rge0: remove test address 192.168.178.203/24"),
+        ("offline e1000g0", "production0: set e1000g0 offline"),
+        ("online e1000g1", "production0: set e1000g1 online"),
+        ("set production0 fdt=3s", "production0: set fdt=3s"),
+        ("set e1000g0 weight=8", "production0: set weight=8 of e1000g0"),
+        (
+            "target add 192.168.178.22 --group production0",
+            "set targets=192.168.178.1 (disabled),192.168.178.22",
+        ),
+        ("target del 192.168.178.1 --group production0", "production0: set targets=auto"),
+        ("target enable 192.168.178.1 --group production0", "production0: set targets=192.168.178.1\""),
+        ("target route 192.168.178.22", "production0: add route 192.168.178.22"),
+        ("target discover --group production0", "production0: forget the hosts"),
+        (&format!("apply --config-dir {}", directory.display()), "create group file0"),
+        (&format!("save --config-dir {}", directory.display()), "[group.production0]"),
+    ] {
+        let (changed, notes) = run(&format!("{command} --dry-run"));
+        assert!(changed && notes.contains(line), "{command}: {notes}");
+    }
+    let (changed, notes) = run("set production0 fdt=2s --dry-run");
+    assert!(!changed && notes == "[]", "{notes}");
+    let text = std::fs::read_to_string(directory.join("ipmp.toml")).unwrap();
+    assert!(text.starts_with("[group.file0]") && text.lines().count() == 2, "{text}");
+    scene.assert_same(before, "--dry-run");
+    scene.known.take();
+    run("target enable 192.168.178.1 --group production0");
     for (command, note) in [
         ("target disable 192.168.178.1 --group production0", "192.168.178.1 is disabled already"),
         ("target enable 192.168.178.1 --group production0", "192.168.178.1 is enabled already"),

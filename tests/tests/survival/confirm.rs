@@ -163,6 +163,13 @@ fn attach_with_confirm_is_undone_at_deadline_unless_confirmed() {
     // At once, and each address returns to the NIC that it came from.
     daemon.start().unwrap();
     operator.done(&format!("{ATTACH} 60"));
+    let plan = operator.done("undo --dry-run");
+    assert!(
+        plan.starts_with("undo: attach e1000g0") && plan.ends_with("remove group production0\n"),
+        "{plan}"
+    );
+    assert!(operator.done("confirm --force --dry-run").starts_with("confirm: attach e1000g0") && has_group());
+    assert!(operator.done("detach e1000g1 --dry-run").ends_with("production0: detach e1000g1\n"));
     assert!(operator.done("undo").starts_with("undone: attach e1000g0 e1000g1 --group production0\n"));
     assert!(!has_group());
     let addresses = lab.host().ip("-4 -br address show dev e1000g1").unwrap();

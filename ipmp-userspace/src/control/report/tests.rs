@@ -40,6 +40,7 @@ fn check(interface: &Interface<'_>, value: &Value, ty: &Type<'_>, place: &str) -
         (Type::Enum(variants), Value::String(word)) => {
             if variants.iter().any(|variant| variant.name() == word.as_str()) { Ok(()) } else { wrong() }
         }
+        (Type::ForeignObject, Value::Object(_)) => Ok(()),
         (Type::Custom(name), Value::Object(_)) => {
             let object = interface
                 .custom_types()

@@ -90,6 +90,7 @@ impl Request {
                 group.as_deref().map_or(Ok(()), name::check_group)?;
                 target::check(addresses)?;
             }
+            Self::Plan { parameters, .. } => parameters.check()?,
             Self::DetachAll { group } => group.as_deref().map_or(Ok(()), name::check_group)?,
             Self::Destroy { group } | Self::DiscoverTargets { group } | Self::ListTargets { group } => {
                 name::check_group(group)?;

@@ -44,20 +44,7 @@ pub async fn add(
     inbound: Option<Inbound>,
     origin: Origin,
 ) -> Result<Vec<String>, Refused> {
-    let known = manager.groups.get(group).ok_or_else(|| no_such_group(group))?;
-    let preference = match inbound {
-        Some(Inbound { member, logical }) => {
-            let number = known.number_named(&member).ok_or_else(|| not_in_group(&member, group))?;
-            Some(SavedInbound { member: number, logical })
-        }
-        None => None,
-    };
-    let is_known = |known: &RunningGroup, address: &DataAddress| {
-        known.addresses.iter().any(|known| known == (address.address(), address.prefix()))
-    };
-    let is_new = |address: &&DataAddress| preference.is_none() || !is_known(known, address);
-    let added: Vec<DataAddress> = addresses.iter().filter(is_new).copied().collect();
-    check_new(manager, group, &added, origin).await?;
+    let (preference, added) = check(manager, group, addresses, inbound.as_ref(), origin).await?;
     let mut wanted = preferences(manager, group);
     let before = wanted.clone();
     for address in addresses {
@@ -74,6 +61,31 @@ pub async fn add(
         log::error!(group = group; "{refused}");
     }
     result
+}
+
+/// Refuses addresses that cannot be added. Returns the preference, and the addresses that the group does not have yet.
+pub async fn check(
+    manager: &Manager,
+    group: &str,
+    addresses: &[DataAddress],
+    inbound: Option<&Inbound>,
+    origin: Origin,
+) -> Result<(Option<SavedInbound>, Vec<DataAddress>), Refused> {
+    let known = manager.groups.get(group).ok_or_else(|| no_such_group(group))?;
+    let preference = match inbound {
+        Some(Inbound { member, logical }) => {
+            let number = known.number_named(member).ok_or_else(|| not_in_group(member, group))?;
+            Some(SavedInbound { member: number, logical: *logical })
+        }
+        None => None,
+    };
+    let is_known = |known: &RunningGroup, address: &DataAddress| {
+        known.addresses.iter().any(|known| known == (address.address(), address.prefix()))
+    };
+    let is_new = |address: &&DataAddress| preference.is_none() || !is_known(known, address);
+    let added: Vec<DataAddress> = addresses.iter().filter(is_new).copied().collect();
+    check_new(manager, group, &added, origin).await?;
+    Ok((preference, added))
 }
 
 /// The preferred inbound members of addresses of a group.
@@ -112,16 +124,16 @@ pub async fn set_preferences(
     Ok(())
 }
 
-/// Refuses addresses for which there is no room, or that this host has already.
-async fn check_new(
+/// Refuses addresses for which there is no room, or that this host has already. The group need not exist yet.
+pub async fn check_new(
     manager: &Manager,
     group: &str,
     added: &[DataAddress],
     origin: Origin,
 ) -> Result<(), Refused> {
-    let known = manager.groups.get(group).ok_or_else(|| no_such_group(group))?;
-    let ifindex = known.interface.ifindex;
-    if let Some(first) = added.get(addresses::room(known)) {
+    let known = manager.groups.get(group);
+    let ifindex = known.map_or(0, |known| known.interface.ifindex);
+    if let Some(first) = added.get(known.map_or(MAX_ADDRESSES as usize, addresses::room)) {
         let text = format!(
             "cannot add {first} to {group}: the group and its members can have {MAX_ADDRESSES} addresses; remove others, or use \
              another group"
@@ -187,20 +199,9 @@ pub async fn remove(
     group: &str,
     removed: &[DataAddress],
 ) -> Result<Vec<String>, Refused> {
+    check_removed(manager, group, removed).await?;
     let group_name = group;
     let (group, mut context) = manager.group(group, trigger).ok_or_else(|| no_such_group(group))?;
-    let kernel_has =
-        context.links.addresses_of(group.interface.ifindex).await.map_err(|error| kernel(&error))?;
-    // Also those that are no data addresses: tentative ones, and those that another host has.
-    let present: Vec<(IpAddr, u8)> =
-        group.addresses.iter().chain(kernel_has.iter().map(|known| (known.ip, known.prefix))).collect();
-    if let Some(missing) = removed.iter().find(|one| !present.contains(&(one.address(), one.prefix()))) {
-        let text = format!(
-            "{0} does not have the data address {missing}; `ipmpctl show {0}` lists those it has",
-            group.name()
-        );
-        return Err(Refused::new(reason::NO_SUCH_ADDRESS, text));
-    }
     let mut result = Ok(Vec::new());
     let mut changes = Vec::new();
     for address in removed {
@@ -218,6 +219,24 @@ pub async fn remove(
     wanted.retain(|address, _| !changes.iter().any(|change| change.address == *address));
     set_preferences(manager, trigger, group_name, wanted).await?;
     result
+}
+
+/// Refuses addresses that the group does not have.
+pub async fn check_removed(manager: &Manager, group: &str, removed: &[DataAddress]) -> Result<(), Refused> {
+    let group = manager.groups.get(group).ok_or_else(|| no_such_group(group))?;
+    let kernel_has =
+        manager.links.addresses_of(group.interface.ifindex).await.map_err(|error| kernel(&error))?;
+    // Also those that are no data addresses: tentative ones, and those that another host has.
+    let present: Vec<(IpAddr, u8)> =
+        group.addresses.iter().chain(kernel_has.iter().map(|known| (known.ip, known.prefix))).collect();
+    if let Some(missing) = removed.iter().find(|one| !present.contains(&(one.address(), one.prefix()))) {
+        let text = format!(
+            "{0} does not have the data address {missing}; `ipmpctl show {0}` lists those it has",
+            group.name()
+        );
+        return Err(Refused::new(reason::NO_SUCH_ADDRESS, text));
+    }
+    Ok(())
 }
 
 /// Records which program added addresses.

@@ -31,12 +31,23 @@ pub async fn create(
     groupname: Option<String>,
     addresses: &[DataAddress],
 ) -> Result<Vec<String>, Refused> {
-    check_names(manager, group, groupname.as_deref().unwrap_or(group)).await?;
+    check(manager, group, groupname.as_deref().unwrap_or(group), addresses).await?;
     let change = Unfinished::Create { group: group.to_owned() };
     manager.file.begin(change).map_err(|error| kernel(&error))?;
     let result = create_filled(manager, trigger, group, groupname, addresses).await;
     manager.file.end();
     result
+}
+
+/// Refuses a group that cannot be created.
+pub async fn check(
+    manager: &Manager,
+    group: &str,
+    groupname: &str,
+    addresses: &[DataAddress],
+) -> Result<(), Refused> {
+    check_names(manager, group, groupname).await?;
+    address::check_new(manager, group, addresses, Origin::Command).await
 }
 
 async fn create_filled(

@@ -10,6 +10,16 @@ use crate::{
 
 /// Removes a group without members.
 pub async fn destroy(manager: &mut Manager, trigger: &Trigger, group: &str) -> Result<Vec<String>, Refused> {
+    check(manager, group)?;
+    let change = Unfinished::Destroy { group: group.to_owned() };
+    manager.file.begin(change).map_err(|error| kernel(&error))?;
+    remove_group(manager, trigger, group).await;
+    manager.file.end();
+    Ok(Vec::new())
+}
+
+/// Refuses a group that has members.
+pub fn check(manager: &Manager, group: &str) -> Result<(), Refused> {
     let known = manager.groups.get(group).ok_or_else(|| no_such_group(group))?;
     if !known.core.members().is_empty() {
         let names: Vec<&str> = known.core.members().iter().map(|member| member.name()).collect();
@@ -18,11 +28,7 @@ pub async fn destroy(manager: &mut Manager, trigger: &Trigger, group: &str) -> R
             format!("IPMP group is not empty: detach {} from {group} first", names.join(", ")),
         ));
     }
-    let change = Unfinished::Destroy { group: group.to_owned() };
-    manager.file.begin(change).map_err(|error| kernel(&error))?;
-    remove_group(manager, trigger, group).await;
-    manager.file.end();
-    Ok(Vec::new())
+    Ok(())
 }
 
 /// Removes a group without members: its programs, its interface, its record.

@@ -5,6 +5,7 @@ use super::{
     refusals::{kernel, no_such_group, no_such_interface, not_a_member},
 };
 use crate::{
+    config::plan::Step,
     control::{
         LastMember,
         request::{Refused, reason},
@@ -25,6 +26,67 @@ pub async fn detach(
     member: &str,
     last: Option<LastMember>,
 ) -> Result<Vec<String>, Refused> {
+    let (group, last_of_group) = check(manager, member, last)?;
+    let change = Unfinished::Detach { group: group.clone(), interface: member.to_owned(), last };
+    manager.file.begin(change).map_err(|error| kernel(&error))?;
+    let result = detach_member(manager, trigger, &group, member, last_of_group).await;
+    manager.file.end();
+    result
+}
+
+/// What a detach would do, a line each.
+pub async fn plan(manager: &Manager, member: &str, last: Option<LastMember>) -> Result<Vec<String>, Refused> {
+    let (group, last) = check(manager, member, last)?;
+    let step = |step: Step| step.to_string();
+    let (name, interface) = (group.clone(), member.to_owned());
+    let mut lines = match last {
+        Some(LastMember::MoveBack) => {
+            let mut lines = moves(&group, member, &came_from(manager, &group, member).await?);
+            lines.push(step(Step::Return { group: name, member: interface }));
+            return Ok(lines);
+        }
+        Some(LastMember::Restore) => moves(&group, member, &configuration(manager, &group).await?),
+        _ => Vec::new(),
+    };
+    lines.push(step(Step::Detach { group: name, member: interface }));
+    match last {
+        Some(LastMember::Restore | LastMember::Force) => lines.push(step(Step::RemoveGroup { group })),
+        Some(LastMember::KeepGroup) => lines.push(kept(&group)),
+        _ => {}
+    }
+    Ok(lines)
+}
+
+/// The addresses and routes of a group interface.
+pub async fn configuration(manager: &Manager, group: &str) -> Result<Configuration, Refused> {
+    let known = manager.groups.get(group).ok_or_else(|| no_such_group(group))?;
+    Configuration::of(&manager.links, known.interface.ifindex).await.map_err(|error| kernel(&error))
+}
+
+/// What came from a member and is still on the group interface.
+pub async fn came_from(manager: &Manager, group: &str, member: &str) -> Result<Configuration, Refused> {
+    let present = configuration(manager, group).await?;
+    let moved = manager.file.group(group).and_then(|saved| saved.moved.get(member));
+    Ok(moved.map(|moved| moved.still_in(&present)).unwrap_or_default())
+}
+
+/// Lines on addresses and routes that move to a member.
+pub fn moves(group: &str, member: &str, all: &Configuration) -> Vec<String> {
+    let addresses = all.addresses.iter().map(|address| format!("{group}: move {address} to {member}"));
+    let routes = all.routes.iter().filter(|route| !route.is_of_kernel());
+    addresses.chain(routes.map(|route| format!("{group}: move route {route} to {member}"))).collect()
+}
+
+fn kept(group: &str) -> String {
+    format!("group {group} stays, without members: its addresses cannot be reached")
+}
+
+/// Refuses a detach that does not say what happens to the group. Returns the group, and `last` if it matters.
+fn check(
+    manager: &Manager,
+    member: &str,
+    last: Option<LastMember>,
+) -> Result<(String, Option<LastMember>), Refused> {
     let found = manager.group_of(member).ok_or_else(|| not_a_member(member))?;
     let group = found.name().to_owned();
     let others = found.core.members().iter().filter(|other| other.name() != member);
@@ -54,18 +116,7 @@ pub async fn detach(
             ),
         ));
     }
-    let change = Unfinished::Detach { group: group.clone(), interface: member.to_owned(), last };
-    manager.file.begin(change).map_err(|error| kernel(&error))?;
-    let result = detach_member(
-        manager,
-        trigger,
-        &group,
-        member,
-        last.filter(|last| is_last || *last == LastMember::MoveBack),
-    )
-    .await;
-    manager.file.end();
-    result
+    Ok((group, last.filter(|last| is_last || *last == LastMember::MoveBack)))
 }
 
 async fn detach_member(
@@ -86,7 +137,7 @@ async fn detach_member(
         }
         Some(LastMember::KeepGroup) => {
             remove_member(manager, trigger, group, member).await;
-            Ok(vec![format!("group {group} stays, without members: its addresses cannot be reached")])
+            Ok(vec![kept(group)])
         }
         Some(LastMember::Force) => {
             remove_member(manager, trigger, group, member).await;

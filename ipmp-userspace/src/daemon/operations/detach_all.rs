@@ -2,11 +2,16 @@
 
 use super::{
     apply::remove_group,
+    detach,
     refusals::{kernel, no_such_group},
     restore,
 };
 use crate::{
-    control::request::{Refused, Response},
+    config::plan::Step,
+    control::{
+        DataAddress,
+        request::{Refused, Response},
+    },
     daemon::{events::trigger::Trigger, manager::Manager, state_file::Unfinished},
 };
 
@@ -16,19 +21,8 @@ pub async fn detach_all(
     trigger: &Trigger,
     group: Option<&str>,
 ) -> Result<Response, Refused> {
-    if let Some(name) = group.filter(|name| !manager.groups.contains_key(*name)) {
-        return Err(no_such_group(name));
-    }
-    let selected = manager.groups.values().filter(|known| group.is_none_or(|name| known.name() == name));
-    let (groups, empty): (Vec<_>, Vec<_>) = selected.partition(|known| !known.core.members().is_empty());
-    let groups: Vec<String> = groups.iter().map(|known| known.name().to_owned()).collect();
-    let stays =
-        |name: &str| format!("group {name} has no members, and stays: ipmpctl destroy {name} removes it");
-    let mut notes: Vec<String> = empty.iter().map(|known| stays(known.name())).collect();
+    let (groups, mut notes) = selected(manager, group)?;
     if groups.is_empty() {
-        if notes.is_empty() {
-            notes.push("no interface is a member of a group".to_owned());
-        }
         return Ok(Response::Done { notes, changed: false });
     }
     let before = restore::record(manager).await?;
@@ -51,6 +45,60 @@ pub async fn detach_all(
             Err(refused)
         }
     }
+}
+
+/// The groups that have members, and notes on the others.
+fn selected(manager: &Manager, group: Option<&str>) -> Result<(Vec<String>, Vec<String>), Refused> {
+    if let Some(name) = group.filter(|name| !manager.groups.contains_key(*name)) {
+        return Err(no_such_group(name));
+    }
+    let selected = manager.groups.values().filter(|known| group.is_none_or(|name| known.name() == name));
+    let (groups, empty): (Vec<_>, Vec<_>) = selected.partition(|known| !known.core.members().is_empty());
+    let groups: Vec<String> = groups.iter().map(|known| known.name().to_owned()).collect();
+    let stays =
+        |name: &str| format!("group {name} has no members, and stays: ipmpctl destroy {name} removes it");
+    let mut notes: Vec<String> = empty.iter().map(|known| stays(known.name())).collect();
+    if groups.is_empty() && notes.is_empty() {
+        notes.push("no interface is a member of a group".to_owned());
+    }
+    Ok((groups, notes))
+}
+
+/// Notes, and what it would do, a line each.
+pub async fn plan(manager: &Manager, group: Option<&str>) -> Result<(Vec<String>, Vec<String>), Refused> {
+    let (groups, notes) = selected(manager, group)?;
+    let mut lines = Vec::new();
+    for group in &groups {
+        let saved = manager.file.group(group).cloned().unwrap_or_default();
+        let mut left = detach::configuration(manager, group).await?;
+        let routes = saved.routes.iter().rev().cloned();
+        let mut steps: Vec<Step> =
+            routes.map(|route| Step::RemoveRoute { group: group.clone(), route }).collect();
+        let is_there =
+            |address: &DataAddress| left.addresses.iter().any(|known| known.ip == address.address());
+        let addresses: Vec<DataAddress> =
+            saved.added.iter().map(|added| added.address).filter(is_there).collect();
+        left.addresses.retain(|known| !addresses.iter().any(|address| address.address() == known.ip));
+        if !addresses.is_empty() {
+            steps.push(Step::RemoveAddresses { group: group.clone(), addresses });
+        }
+        lines.extend(steps.iter().map(Step::to_string));
+        let Some(known) = manager.groups.get(group) else { continue };
+        let members: Vec<&str> = known.core.members().iter().map(|member| member.name()).collect();
+        for (at, member) in members.iter().enumerate().rev() {
+            let back = detach::came_from(manager, group, member).await?;
+            left.addresses.retain(|address| !back.addresses.iter().any(|known| known.ip == address.ip));
+            lines.extend(detach::moves(group, member, &back));
+            if at == 0 {
+                // What other programs added.
+                left.routes.clear();
+                lines.extend(detach::moves(group, member, &left));
+            }
+            lines.push(Step::Detach { group: group.clone(), member: (*member).to_owned() }.to_string());
+        }
+        lines.push(Step::Dissolve { group: group.clone() }.to_string());
+    }
+    Ok((notes, lines))
 }
 
 /// Removes groups with their members. Those that do not exist any more are removed already.

@@ -78,13 +78,18 @@ pub async fn record(manager: &Manager) -> Result<String, Refused> {
     serde_json::to_string(&recorded).map_err(|error| kernel(&error))
 }
 
-/// Restores the groups to a record, all or nothing. `why`: for the log.
-pub async fn restore(
+/// What restoring the groups to a record would do, a line each.
+pub async fn plan(manager: &mut Manager, trigger: &Trigger, state: &str) -> Result<Vec<String>, Refused> {
+    let (_, steps, _) = prepare(manager, trigger, state).await?;
+    Ok(steps.iter().map(Step::to_string).collect())
+}
+
+/// Reads a record, and plans the steps from the present groups back to it.
+async fn prepare(
     manager: &mut Manager,
     trigger: &Trigger,
     state: &str,
-    why: &str,
-) -> Result<Response, Refused> {
+) -> Result<(Recorded, Vec<Step>, plan::Running), Refused> {
     let bad = |why: String| Refused::new(reason::BAD_CONFIGURATION, format!("{NAME} cannot be used: {why}"));
     let recorded: Recorded = serde_json::from_str(state).map_err(|error| bad(error.to_string()))?;
     if recorded.version != VERSION {
@@ -104,6 +109,17 @@ pub async fn restore(
     let plan = plan::plan(&configuration, true, &running).map_err(bad)?;
     let steps: Vec<Step> =
         plan.steps.into_iter().filter_map(|step| backwards(manager, &recorded, step)).collect();
+    Ok((recorded, steps, running))
+}
+
+/// Restores the groups to a record, all or nothing. `why`: for the log.
+pub async fn restore(
+    manager: &mut Manager,
+    trigger: &Trigger,
+    state: &str,
+    why: &str,
+) -> Result<Response, Refused> {
+    let (recorded, steps, running) = prepare(manager, trigger, state).await?;
     if !steps.is_empty() {
         manager.log(trigger, None, &Event::ChangeUndone { why: why.to_owned() });
     }

@@ -31,23 +31,51 @@ pub async fn set(
     name: &str,
     settings: &[Setting],
 ) -> Result<Vec<String>, Refused> {
+    let (group, member) = check(manager, name, settings).await?;
+    let notes = match &member {
+        Some(member) => set_member(manager, trigger, &group, member, settings).await?,
+        None => set_group(manager, trigger, &group, settings).await?,
+    };
+    let list: Vec<String> = settings.iter().map(Setting::to_string).collect();
+    let line = Event::SettingsChanged { group: group.clone(), member, settings: list.join(", ") };
+    manager.log(trigger, Some(&group), &line);
+    Ok(notes)
+}
+
+/// Refuses settings that a group or a member cannot have. Returns the group, and the member if it is one.
+pub async fn check(
+    manager: &Manager,
+    name: &str,
+    settings: &[Setting],
+) -> Result<(String, Option<String>), Refused> {
     let (group, member) = match manager.group_of(name) {
         _ if manager.groups.contains_key(name) => (name.to_owned(), None),
-        Some(group) => (group.name().to_owned(), Some(name)),
+        Some(group) => (group.name().to_owned(), Some(name.to_owned())),
         None => return Err(no_such_name(name)),
     };
     let owner = if member.is_some() { Owner::Member } else { Owner::Group };
     let bad = |error: setting::Error| Refused::new(reason::BAD_SETTING, error.to_string());
     settings.iter().try_for_each(|setting| setting.check(name, owner)).map_err(bad)?;
-    let notes = match member {
-        Some(member) => set_member(manager, trigger, &group, member, settings).await?,
-        None => set_group(manager, trigger, &group, settings).await?,
-    };
-    let list: Vec<String> = settings.iter().map(Setting::to_string).collect();
-    let member = member.map(str::to_owned);
-    let line = Event::SettingsChanged { group: group.clone(), member, settings: list.join(", ") };
-    manager.log(trigger, Some(&group), &line);
-    Ok(notes)
+    if member.is_none() {
+        target_check::check(manager, name, targets_of(settings).unwrap_or_default()).await?;
+    } else if settings.contains(&Setting::Match(MatchBy::PermanentMac))
+        && manager.file.member(&group, name).is_some_and(|saved| saved.identity.permanent_mac.is_none())
+    {
+        return Err(Refused::new(
+            reason::BAD_SETTING,
+            format!(
+                "{name} has no permanent MAC (ip -d link show dev {name}): write match=mac or match=name"
+            ),
+        ));
+    }
+    Ok((group, member))
+}
+
+fn targets_of(settings: &[Setting]) -> Option<&[IpAddr]> {
+    settings.iter().find_map(|setting| match setting {
+        Setting::Targets(targets) => Some(targets.as_slice()),
+        _ => None,
+    })
 }
 
 async fn set_group(
@@ -56,11 +84,7 @@ async fn set_group(
     name: &str,
     settings: &[Setting],
 ) -> Result<Vec<String>, Refused> {
-    let targets = settings.iter().find_map(|setting| match setting {
-        Setting::Targets(targets) => Some(targets.as_slice()),
-        _ => None,
-    });
-    target_check::check(manager, name, targets.unwrap_or_default()).await?;
+    let targets = targets_of(settings);
     let saved = manager.file.state.groups.entry(name.to_owned()).or_default();
     let before = saved.clone();
     settings.iter().for_each(|setting| saved.choose(setting));
@@ -87,15 +111,6 @@ async fn set_member(
     settings: &[Setting],
 ) -> Result<Vec<String>, Refused> {
     if let Some(saved) = manager.file.member_mut(group, name) {
-        if settings.contains(&Setting::Match(MatchBy::PermanentMac)) && saved.identity.permanent_mac.is_none()
-        {
-            return Err(Refused::new(
-                reason::BAD_SETTING,
-                format!(
-                    "{name} has no permanent MAC (ip -d link show dev {name}): write match=mac or match=name"
-                ),
-            ));
-        }
         let before = saved.chosen.clone();
         settings.iter().for_each(|setting| setting.put_into(&mut saved.chosen));
         if let Err(error) = manager.file.save() {

@@ -39,12 +39,7 @@ pub async fn change(
     addresses: &[IpAddr],
     change: Change,
 ) -> Result<Vec<String>, Refused> {
-    let known = manager.groups.get(group).ok_or_else(|| no_such_group(group))?;
-    let before = manager.file.group(group).map(|saved| saved.targets.clone()).unwrap_or_default();
-    let targets = changed(known, &before, addresses, change)?;
-    if change == Change::Add {
-        target_check::check(manager, group, addresses).await?;
-    }
+    let (before, targets) = check(manager, group, addresses, change).await?;
     let line = Event::SettingsChanged { group: group.to_owned(), member: None, settings: list_of(&targets) };
     manager.file.state.groups.entry(group.to_owned()).or_default().targets = targets;
     if let Err(error) = manager.file.save() {
@@ -59,9 +54,45 @@ pub async fn change(
     Ok(notes)
 }
 
+/// Refuses a change that is not possible. Returns the targets before and after it.
+async fn check(
+    manager: &Manager,
+    group: &str,
+    addresses: &[IpAddr],
+    change: Change,
+) -> Result<(Vec<SavedTarget>, Vec<SavedTarget>), Refused> {
+    let known = manager.groups.get(group).ok_or_else(|| no_such_group(group))?;
+    let before = manager.file.group(group).map(|saved| saved.targets.clone()).unwrap_or_default();
+    let targets = changed(known, &before, addresses, change)?;
+    if change == Change::Add {
+        target_check::check(manager, group, addresses).await?;
+    }
+    Ok((before, targets))
+}
+
+/// What a change would do.
+pub async fn plan(
+    manager: &Manager,
+    group: &str,
+    addresses: &[IpAddr],
+    change: Change,
+) -> Result<Vec<String>, Refused> {
+    let (_, targets) = check(manager, group, addresses, change).await?;
+    Ok(vec![format!("{group}: set {}", list_of(&targets))])
+}
+
 /// Starts a search for targets.
 pub async fn discover(manager: &mut Manager, trigger: &Trigger, group: &str) -> Result<Vec<String>, Refused> {
-    let (group, mut context) = manager.group(group, trigger).ok_or_else(|| no_such_group(group))?;
+    check_discover(manager, group)?;
+    if let Some((group, mut context)) = manager.group(group, trigger) {
+        actions::tell(group, &mut context, Input::Discover).await;
+    }
+    Ok(Vec::new())
+}
+
+/// Refuses a group whose members have no test address to search from.
+pub fn check_discover(manager: &Manager, group: &str) -> Result<(), Refused> {
+    let group = manager.groups.get(group).ok_or_else(|| no_such_group(group))?;
     let mut means = group
         .core
         .members()
@@ -77,8 +108,7 @@ pub async fn discover(manager: &mut Manager, trigger: &Trigger, group: &str) -> 
             ),
         ));
     }
-    actions::tell(group, &mut context, Input::Discover).await;
-    Ok(Vec::new())
+    Ok(())
 }
 
 /// The targets that a group knows.

@@ -21,6 +21,27 @@ pub async fn add(
     group: Option<&str>,
     addresses: &[IpAddr],
 ) -> Result<(bool, Vec<String>), Refused> {
+    let (missing, notes) = missing(manager, group, addresses).await?;
+    for (at, (_, route)) in missing.iter().enumerate() {
+        if let Err(error) = manager.links.replace_route(route).await {
+            for (_, added) in &missing[..at] {
+                let _ = manager.links.delete_route(added).await;
+            }
+            return Err(kernel(&error));
+        }
+    }
+    Ok((!missing.is_empty(), notes))
+}
+
+/// Routes with the groups that they lead through, and notes on addresses.
+pub type Routes = (Vec<(String, Route)>, Vec<String>);
+
+/// The host routes that do not exist yet, and notes on those that do.
+pub async fn missing(
+    manager: &Manager,
+    group: Option<&str>,
+    addresses: &[IpAddr],
+) -> Result<Routes, Refused> {
     let (mut missing, mut notes) = (Vec::new(), Vec::new());
     for &address in addresses {
         let group = group_for(manager, group, address).await?;
@@ -38,17 +59,9 @@ pub async fn add(
             );
             return Err(Refused::new(reason::EXISTS, text));
         }
-        missing.push(route);
+        missing.push((group.name().to_owned(), route));
     }
-    for (at, route) in missing.iter().enumerate() {
-        if let Err(error) = manager.links.replace_route(route).await {
-            for added in &missing[..at] {
-                let _ = manager.links.delete_route(added).await;
-            }
-            return Err(kernel(&error));
-        }
-    }
-    Ok((!missing.is_empty(), notes))
+    Ok((missing, notes))
 }
 
 /// Removes the host routes to these addresses. Returns whether there were any, and notes on addresses without one.
@@ -57,24 +70,32 @@ pub async fn remove(
     group: Option<&str>,
     addresses: &[IpAddr],
 ) -> Result<(bool, Vec<String>), Refused> {
+    let (present, notes) = present(manager, group, addresses)?;
+    let mut changed = false;
+    for (_, route) in present {
+        changed |= manager.links.remove_route(&route).await.map_err(|error| kernel(&error))?;
+    }
+    Ok((changed, notes))
+}
+
+/// The host routes to these addresses, and notes on addresses without one.
+pub fn present(manager: &Manager, group: Option<&str>, addresses: &[IpAddr]) -> Result<Routes, Refused> {
     let groups: Vec<&RunningGroup> = match group {
         Some(name) => vec![manager.groups.get(name).ok_or_else(|| no_such_group(name))?],
         None => manager.groups.values().collect(),
     };
-    let (mut changed, mut notes) = (false, Vec::new());
+    let (mut present, mut notes) = (Vec::new(), Vec::new());
     for &address in addresses {
-        let mut routes = Vec::new();
+        let before = present.len();
         for group in &groups {
-            routes.extend(host_routes(manager, group, address)?);
+            let routes = host_routes(manager, group, address)?;
+            present.extend(routes.into_iter().map(|route| (group.name().to_owned(), route)));
         }
-        if routes.is_empty() {
+        if present.len() == before {
             notes.push(format!("{address} has no host route through {}", group.unwrap_or("a group")));
         }
-        for route in routes {
-            changed |= manager.links.remove_route(&route).await.map_err(|error| kernel(&error))?;
-        }
     }
-    Ok((changed, notes))
+    Ok((present, notes))
 }
 
 /// The group with this name, else the only one that has the address on its link.

@@ -7,6 +7,7 @@ use crate::{
         request::{Refused, reason},
     },
     daemon::{events::trigger::Trigger, group::test_addresses, manager::Manager},
+    link::Address,
 };
 
 /// Adds a test address to a member.
@@ -16,6 +17,13 @@ pub async fn add(
     member: &str,
     address: TestAddressSpec,
 ) -> Result<Vec<String>, Refused> {
+    let group = check_new(manager, member, address).await?;
+    configure(manager, trigger, &group, member, &[address]).await?;
+    Ok(Vec::new())
+}
+
+/// Refuses a test address that cannot be added. Returns the group of the member.
+pub async fn check_new(manager: &Manager, member: &str, address: TestAddressSpec) -> Result<String, Refused> {
     let group = manager.group_of(member).ok_or_else(|| not_a_member(member))?.name().to_owned();
     let saved = test_addresses::saved(&manager.file, &group, member);
     if let Some(other) = saved.and_then(|saved| saved.named_in(address.family())) {
@@ -25,8 +33,7 @@ pub async fn add(
         return Err(Refused::new(reason::ADDRESS_EXISTS, text));
     }
     check(manager, &[address], Some(member)).await?;
-    configure(manager, trigger, &group, member, &[address]).await?;
-    Ok(Vec::new())
+    Ok(group)
 }
 
 /// Configures test addresses of a member. On an error nothing has changed.
@@ -50,22 +57,12 @@ pub async fn remove(
     member: &str,
     address: TestAddressSpec,
 ) -> Result<Vec<String>, Refused> {
-    let group = manager.group_of(member).ok_or_else(|| not_a_member(member))?.name().to_owned();
+    let (group, present) = check_removed(manager, member, address).await?;
     let (group, mut context) = manager.group(&group, trigger).ok_or_else(|| no_such_group(&group))?;
     let number = group.number_named(member).ok_or_else(|| not_a_member(member))?;
     let ifindex = group.members.get(&number).map_or(0, |member| member.ifindex);
-    let saved = test_addresses::saved(context.file, group.name(), member);
-    let is_configured = saved.is_some_and(|saved| saved.named.contains(&address));
-    let present = context.links.addresses_of(ifindex).await.map_err(|error| kernel(&error))?;
     let ip = address.address().map(|address| address.address());
-    let present = present.iter().find(|address| Some(address.ip) == ip);
-    if !is_configured && present.is_none() {
-        let text = format!(
-            "{member} does not have the test address {address}; `ipmpctl show {member}` lists those it has"
-        );
-        return Err(Refused::new(reason::NO_SUCH_ADDRESS, text));
-    }
-    if let Some(present) = present {
+    if let Some(present) = &present {
         context.links.delete_address(ifindex, member, present).await.map_err(|error| kernel(&error))?;
     }
     if let Some(saved) = context.file.member_mut(group.name(), member) {
@@ -77,6 +74,29 @@ pub async fn remove(
     }
     test_addresses::reconcile(group, &mut context, number).await;
     Ok(Vec::new())
+}
+
+/// Refuses a test address that the member does not have. Returns its group, and the address in the kernel.
+pub async fn check_removed(
+    manager: &Manager,
+    member: &str,
+    address: TestAddressSpec,
+) -> Result<(String, Option<Address>), Refused> {
+    let group = manager.group_of(member).ok_or_else(|| not_a_member(member))?;
+    let number = group.number_named(member).ok_or_else(|| not_a_member(member))?;
+    let ifindex = group.members.get(&number).map_or(0, |member| member.ifindex);
+    let saved = test_addresses::saved(&manager.file, group.name(), member);
+    let is_configured = saved.is_some_and(|saved| saved.named.contains(&address));
+    let present = manager.links.addresses_of(ifindex).await.map_err(|error| kernel(&error))?;
+    let ip = address.address().map(|address| address.address());
+    let present = present.into_iter().find(|address| Some(address.ip) == ip);
+    if !is_configured && present.is_none() {
+        let text = format!(
+            "{member} does not have the test address {address}; `ipmpctl show {member}` lists those it has"
+        );
+        return Err(Refused::new(reason::NO_SUCH_ADDRESS, text));
+    }
+    Ok((group.name().to_owned(), present))
 }
 
 /// Refuses test addresses that another interface has. `interface` itself may have them.
