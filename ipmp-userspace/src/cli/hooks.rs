@@ -30,7 +30,7 @@ use crate::control::{Client, client, duration::Span, monitor::EventRecord};
 
 /// Until a daemon that has ended is contacted again.
 const PAUSE: Duration = Duration::from_secs(1);
-/// Between two looks at whether a hook has ended.
+/// Between two checks whether a hook has ended.
 const INTERVAL: Duration = Duration::from_millis(10);
 
 /// Run executables on events: failures, repairs, address moves, operator commands
@@ -86,7 +86,7 @@ impl Command for Hooks {
         }
         let mut warned = BTreeSet::new();
         loop {
-            // The daemon keeps events for a client that does not read for a while, and tells it how many it has dropped.
+            // The daemon keeps events for a client that does not read for a while, and reports how many it has dropped.
             let ended = watch(invocation.socket, |event| self.run_all(event, &mut warned));
             if let Err(error) = ended {
                 log::debug!("{error}; contacted again in {PAUSE:?}");
@@ -273,7 +273,7 @@ mod tests {
     }
 
     #[test]
-    fn only_executables_that_nobody_else_may_change_run() {
+    fn only_executables_that_no_other_user_may_change_run() {
         let directory = tempfile::tempdir().unwrap();
         let at = |name: &str| directory.path().join(name);
         for name in ["20-second", "10-first", ".hidden", "old~", "x.dpkg-old", "x.rpmsave"] {
@@ -313,11 +313,11 @@ mod tests {
         let late = Some("killed, since it had not ended after 300ms".into());
         assert_eq!(said(run(&hook, &event, limit)), late);
         let child = fs::read_to_string(pid).unwrap();
-        let is_gone = || !Path::new("/proc").join(child.trim()).join("cwd").exists();
+        let has_ended = || !Path::new("/proc").join(child.trim()).join("cwd").exists();
         let start = Instant::now();
-        while !is_gone() && start.elapsed() < Duration::from_secs(10) {
+        while !has_ended() && start.elapsed() < Duration::from_secs(10) {
             thread::sleep(INTERVAL);
         }
-        assert!(is_gone(), "{child}");
+        assert!(has_ended(), "{child}");
     }
 }
