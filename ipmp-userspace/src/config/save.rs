@@ -255,6 +255,8 @@ fn change_member(table: &mut dyn TableLike, known: &Member, member: &MemberConfi
     }
     let tests: Vec<String> = known.test_addresses.iter().map(|test| test.value.to_string()).collect();
     put_list(table, "test-addresses", &tests, &member.test_addresses);
+    let inbound: Vec<String> = known.inbound.iter().map(|address| address.value.to_string()).collect();
+    put_list(table, "inbound", &inbound, &member.inbound);
 }
 
 /// A member by its permanent MAC, or by its name, which usually is its label.
@@ -273,6 +275,7 @@ fn new_member(label: &str, member: &MemberConfiguration) -> InlineTable {
         table.insert(setting.name(), value_of(&setting, Owner::Member));
     }
     put_list(&mut table, "test-addresses", &[], &member.test_addresses);
+    put_list(&mut table, "inbound", &[], &member.inbound);
     table
 }
 
