@@ -226,8 +226,15 @@ impl Writer<'_> {
             match known.iter().find(is_it) {
                 Some(known) => {
                     found.push(&known.label.value);
-                    let item = members.get_mut(&known.label.value).and_then(Item::as_table_like_mut);
-                    change_member(item.ok_or_else(fixed)?, known, member);
+                    let item = members.get_mut(&known.label.value).ok_or_else(fixed)?;
+                    let before = item.to_string();
+                    change_member(item.as_table_like_mut().ok_or_else(fixed)?, known, member);
+                    // Else the space before the brace stays before a comma. It has no comments.
+                    if let Some(table) =
+                        item.as_inline_table_mut().filter(|table| table.to_string() != before)
+                    {
+                        table.fmt();
+                    }
                 }
                 None => {
                     let is_free = |label: &String| members.get(label).is_none();
