@@ -22,6 +22,10 @@ pub const COMPILER: &[&str] = &["rustc-web", "rust-web-src"];
 /// The clippy of that compiler.
 pub const CLIPPY: &[&str] = &["rust-web-clippy"];
 
+/// What links programs for the other architecture, with its C library.
+pub const CROSS_AARCH64: &[&str] = &["gcc-aarch64-linux-gnu", "libc6-dev-arm64-cross"];
+pub const CROSS_X86_64: &[&str] = &["gcc-x86-64-linux-gnu", "libc6-dev-amd64-cross"];
+
 /// What checks packages of Debian.
 pub const LINTIAN: &[&str] = &["lintian"];
 

@@ -4,6 +4,7 @@ mod circles;
 mod sources;
 mod words;
 
+use crate::architecture::Architecture;
 use crate::card::Card;
 use crate::dist::Dist;
 use crate::ebpf::Ebpf;
@@ -63,6 +64,9 @@ impl Lint {
             let all = ["clippy", "--locked", "--workspace", "--all-targets", "--", "-Dwarnings"];
             project::run(project::cargo(&all))
         })?;
+        for other in Architecture::others() {
+            step(&format!("compilation for {}", other.name()), || check_architecture(other, &setup))?;
+        }
         step("clippy of the eBPF programs", || Ebpf { clippy: true }.run())?;
         step("words", || words::check(&project::root(), &[]))?;
         step("import circles", || circles::check(&project::root()))?;
@@ -81,6 +85,14 @@ impl Lint {
         })?;
         step("card", || Card.run())
     }
+}
+
+/// Compiles the programs for another architecture, without a linker.
+fn check_architecture(architecture: Architecture, setup: &Setup) -> Result<()> {
+    architecture.add_library(setup)?;
+    let target = architecture.target();
+    let check = ["check", "--locked", "--package", "ipmp-userspace", "--bins", "--target", &target];
+    project::run(project::cargo(&check))
 }
 
 /// Runs one check under a headline, and prints its time.

@@ -1,8 +1,9 @@
 //! Set-up, demo, tests, benchmarks and packages of ipmp: `cargo xtask help`.
 //!
 //! One file a command; the rest is what they share: [`project`] (paths, cargo), [`root`] (how to become root), [`debian`]
-//! (packages), [`tool`] (programs from crates.io).
+//! (packages), [`tool`] (programs from crates.io), [`architecture`] (programs for other processors).
 
+mod architecture;
 mod card;
 mod debian;
 mod demo;

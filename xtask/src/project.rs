@@ -48,13 +48,17 @@ pub struct Executable {
 
 /// Runs a cargo command that builds, and returns the executables that it made or found fresh.
 pub fn build(args: &[&str]) -> Result<Vec<Executable>> {
-    let output = cargo(args)
+    executables_of(cargo(args)).with_context(|| format!("`cargo {}`", args.join(" ")))
+}
+
+fn executables_of(mut cargo: Command) -> Result<Vec<Executable>> {
+    let output = cargo
         .arg("--message-format=json-render-diagnostics")
         .stdin(Stdio::null())
         .stderr(Stdio::inherit())
         .output()
         .context("cargo cannot be run")?;
-    ensure!(output.status.success(), "`cargo {}` failed", args.join(" "));
+    ensure!(output.status.success(), "the build failed");
     let lines = String::from_utf8(output.stdout).context("cargo wrote something that is not UTF-8")?;
     let messages = lines.lines().map(serde_json::from_str).collect::<Result<Vec<Value>, _>>();
     Ok(messages.context("cargo's messages")?.iter().filter_map(executable).collect())
@@ -98,16 +102,20 @@ pub fn next_layout_daemon() -> Result<()> {
     Ok(())
 }
 
+/// What cargo is called with to build the programs.
+const RELEASE: [&str; 6] = ["build", "--release", "--locked", "--package", "ipmp-userspace", "--bins"];
+
 /// The directory of `ipmpd`, `ipmpctl` and `ipmpstat`, built with optimisation.
 pub fn release_binaries() -> Result<PathBuf> {
-    directory_of_programs(&build(&[
-        "build",
-        "--release",
-        "--locked",
-        "--package",
-        "ipmp-userspace",
-        "--bins",
-    ])?)
+    directory_of_programs(&build(&RELEASE)?)
+}
+
+/// The same for another target.
+pub fn release_binaries_for(target: &str, linker: &str) -> Result<PathBuf> {
+    let mut cargo = cargo(&RELEASE);
+    cargo.args(["--target", target]);
+    cargo.env(format!("CARGO_TARGET_{}_LINKER", target.to_uppercase().replace('-', "_")), linker);
+    directory_of_programs(&executables_of(cargo).with_context(|| format!("the programs for {target}"))?)
 }
 
 /// The same, and the path of a program of the lab, built in one run of cargo.

@@ -65,6 +65,10 @@ pub const SERVICES: Programs = Programs {
 pub const PROMETHEUS: Programs =
     Programs { name: "prometheus", packages: &["prometheus"], programs: &["prometheus", "promtool"] };
 
+/// What runs programs of another architecture.
+pub const QEMU_USER: Programs =
+    Programs { name: "qemu-user", packages: &["qemu-user"], programs: &["qemu-aarch64"] };
+
 /// What reads packages of RPM.
 pub const RPM: Programs = Programs { name: "rpm", packages: &["rpm"], programs: &["rpm"] };
 

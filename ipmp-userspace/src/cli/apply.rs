@@ -93,7 +93,7 @@ impl Applied {
 }
 
 impl Files {
-    /// Reads the files and sends them to the daemon. `out`: where what becomes of the SSH session is printed before the change.
+    /// Reads the files and sends them to the daemon. `out`: where the line on the SSH session is printed before the change.
     pub(super) fn apply(
         &self,
         invocation: &Invocation<'_>,

@@ -15,7 +15,7 @@ use super::{
 use crate::{
     config::{self, files, save},
     control::{Client, pending::Store, report::GroupReport},
-    link::{Links, RouteEntry, show_mac},
+    link::{Links, Route, RouteEntry, show_mac},
     types::Origin,
 };
 
@@ -44,7 +44,7 @@ impl Command for Save {
             pending::refuse_if_pending(invocation.socket)?;
         }
         let mut groups = Client::connect(invocation.socket)?.groups()?;
-        groups.iter_mut().for_each(keep_present_routes);
+        let left_out: Vec<String> = groups.iter_mut().flat_map(keep_present_routes).collect();
         let mut texts = Vec::new();
         for path in files::found_in(&directory).map_err(|finding| Error::Save(finding.to_string()))? {
             let text = fs::read_to_string(&path).map_err(|error| failed("read", &path, &error))?;
@@ -71,6 +71,7 @@ impl Command for Save {
         // What runs is in the files now, as after `apply`. Only the undo of a later change needs it.
         let _ = Store::of(invocation.socket).write_applied(&texts);
         notes.extend(saved.notes);
+        notes.extend(left_out);
         Ok(Outcome::done(output::notes(&notes, !saved.files.is_empty(), invocation.format)))
     }
 }
@@ -94,9 +95,11 @@ fn write(path: &Path, text: &str) -> io::Result<()> {
     fs::rename(new, path)
 }
 
-/// Drops routes that came from a NIC and have been removed since. Where the group is in another network namespace, all stay.
-fn keep_present_routes(group: &mut GroupReport) {
-    let Some(present) = present_routes(group) else { return };
+/// Drops routes that came from a NIC and have been removed since. Returns a note for each route that files cannot describe. Where the
+/// group is in another network namespace, all stay.
+fn keep_present_routes(group: &mut GroupReport) -> Vec<String> {
+    let Some((ifindex, routes)) = present_routes(group) else { return Vec::new() };
+    let present: Vec<RouteEntry> = routes.iter().filter_map(|route| route.entry(ifindex)).collect();
     group.configuration.routes.retain(|route| {
         let is_it = |entry: &RouteEntry| {
             let (network, prefix) = entry.to;
@@ -105,15 +108,20 @@ fn keep_present_routes(group: &mut GroupReport) {
         };
         route.origin == Origin::File || present.iter().any(is_it)
     });
+    let others = routes.iter().filter(|route| route.is_static() && route.entry(ifindex).is_none());
+    let note = |route| {
+        format!("route {route} of {} is left out: configuration files cannot describe it", group.name)
+    };
+    others.map(note).collect()
 }
 
-fn present_routes(group: &GroupReport) -> Option<Vec<RouteEntry>> {
+fn present_routes(group: &GroupReport) -> Option<(u32, Vec<Route>)> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().ok()?;
     runtime.block_on(async {
         let links = Links::open().ok()?;
         let device = links.device_named(&group.name).await.ok()??;
         let is_it = device.ifindex == group.ifindex && show_mac(device.mac) == group.mac;
         let routes = links.routes_of(device.ifindex).ok().filter(|_| is_it)?;
-        Some(routes.iter().filter_map(|route| route.entry(device.ifindex)).collect())
+        Some((device.ifindex, routes))
     })
 }

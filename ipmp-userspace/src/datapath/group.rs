@@ -467,7 +467,7 @@ impl Group {
     }
 }
 
-fn name_in_map(name: &str) -> [core::ffi::c_char; 16] {
+fn name_in_map(name: &str) -> [i8; 16] {
     let mut text = [0; 16];
     for (place, byte) in text.iter_mut().take(15).zip(name.bytes()) {
         *place = byte.cast_signed();

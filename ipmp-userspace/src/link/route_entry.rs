@@ -7,9 +7,7 @@ use std::{
 
 use rtnetlink::{
     RouteMessageBuilder,
-    packet_route::route::{
-        RouteAddress, RouteAttribute, RouteFlags, RouteHeader, RouteProtocol, RouteScope, RouteType,
-    },
+    packet_route::route::{RouteAddress, RouteAttribute, RouteHeader, RouteProtocol, RouteScope, RouteType},
 };
 use serde::{Deserialize, Serialize};
 
@@ -115,7 +113,8 @@ impl Route {
         Self::from(message)
     }
 
-    /// The entry that describes this route through an interface; `None`: an entry cannot.
+    /// The entry that describes this route through an interface; `None`: an entry cannot. `onlink`, which ifupdown adds to default
+    /// routes, is no part of it: the router of an entry is in a network of the group.
     pub fn entry(&self, ifindex: u32) -> Option<RouteEntry> {
         let message = self.message();
         let header = &message.header;
@@ -135,10 +134,7 @@ impl Route {
                 _ => {}
             }
         }
-        let is_plain = header.kind == RouteType::Unicast
-            && header.tos == 0
-            && !header.flags.contains(RouteFlags::Onlink)
-            && through == Some(ifindex);
+        let is_plain = header.kind == RouteType::Unicast && header.tos == 0 && through == Some(ifindex);
         let any = match header.address_family {
             rtnetlink::packet_route::AddressFamily::Inet => IpAddr::V4(Ipv4Addr::UNSPECIFIED),
             _ => IpAddr::V6(Ipv6Addr::UNSPECIFIED),
@@ -165,6 +161,8 @@ fn ip(address: &RouteAddress) -> Option<IpAddr> {
 
 #[cfg(test)]
 mod tests {
+    use rtnetlink::packet_route::route::RouteFlags;
+
     use super::*;
 
     #[test]
@@ -188,6 +186,14 @@ mod tests {
             assert_eq!(route.entry(8), None, "{entry}");
             assert!(route.is_static());
         }
+    }
+
+    #[test]
+    fn onlink_route_is_described_like_any_other() {
+        let entry = RouteEntry::default_through("192.168.178.1".parse().unwrap());
+        let mut message = Route::of_entry(&entry, 7).message();
+        message.header.flags |= RouteFlags::Onlink;
+        assert_eq!(Route::from(message).entry(7), Some(entry));
     }
 
     #[test]

@@ -172,8 +172,9 @@ fn configure_host(lab: &Lab) {
     for line in [
         format!("addr add {PLAIN}/24 brd + dev e1000g0"),
         format!("addr add {PLAIN6}/64 dev e1000g0 nodad"),
-        format!("route add default via {ROUTER} dev e1000g0 src {PLAIN} metric 100"),
-        format!("-6 route add default via {router6} dev e1000g0 metric 100"),
+        // `onlink`: as ifupdown adds them.
+        format!("route add default via {ROUTER} dev e1000g0 onlink src {PLAIN} metric 100"),
+        format!("-6 route add default via {router6} dev e1000g0 onlink metric 100"),
         format!("route add 198.51.100.0/24 via {} dev e1000g0", lab.peer(0).v4()),
     ] {
         host.ip(&line).unwrap();

@@ -74,10 +74,11 @@ fn package() -> PathBuf {
     let dist = programs.parent().unwrap().with_file_name("dist");
     let files = fs::read_dir(&dist)
         .unwrap_or_else(|error| panic!("{}: {error}: run `cargo xtask dist`", dist.display()));
-    let mut packages = files
-        .map(|file| file.unwrap().path())
-        .filter(|path| path.extension().is_some_and(|ending| ending == "deb"));
-    packages.next().unwrap_or_else(|| panic!("{} has no .deb: run `cargo xtask dist`", dist.display()))
+    let mut packages =
+        files.map(|file| file.unwrap().path()).filter(|path| path.to_string_lossy().ends_with("_amd64.deb"));
+    packages
+        .next()
+        .unwrap_or_else(|| panic!("{} has no .deb for this machine: run `cargo xtask dist`", dist.display()))
 }
 
 /// The same package with a higher version.

@@ -1,10 +1,10 @@
 //! The crates that are linked into the programs and their eBPF objects, from cargo.
 
+use crate::architecture::Architecture;
 use crate::project;
 use anyhow::{Context, Result};
 use serde_json::Value;
 use std::collections::{BTreeMap, HashMap};
-use std::env::consts::ARCH;
 use std::fs;
 use std::path::PathBuf;
 
@@ -29,8 +29,8 @@ impl Crate {
 }
 
 /// The crates of both lock files, by id.
-pub fn linked() -> Result<BTreeMap<String, Crate>> {
-    let target = format!("{ARCH}-unknown-linux-gnu");
+pub fn linked(architecture: Architecture) -> Result<BTreeMap<String, Crate>> {
+    let target = architecture.target();
     let mut crates = BTreeMap::new();
     for (directory, root, target) in [("", "ipmp-userspace", target.as_str()), ("ipmp-ebpf", "ipmp-ebpf", "")]
     {
@@ -113,7 +113,7 @@ mod tests {
 
     #[test]
     fn crates_of_both_lock_files_are_linked_and_tools_of_the_build_are_not() {
-        let crates = linked().unwrap();
+        let crates = linked(Architecture::X86_64).unwrap();
         for (name, linked) in
             [("tokio", true), ("aya-ebpf", true), ("proptest", false), ("clap_mangen", false)]
         {

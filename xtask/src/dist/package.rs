@@ -6,7 +6,7 @@ use crate::project;
 use crate::setup::Setup;
 use crate::tool::Tool;
 use anyhow::{Context, Result};
-use std::env::consts::ARCH;
+use std::collections::BTreeSet;
 use std::fmt::Write as _;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -23,7 +23,7 @@ const RPM: Tool =
     Tool { package: "cargo-generate-rpm", binary: "cargo-generate-rpm", version: "0.21.1", arguments: &[] };
 
 /// Writes the manifest that both tools read, in a directory with all that it names.
-pub fn manifest(release: &Release, tree: &Tree) -> Result<PathBuf> {
+pub fn manifest(release: &Release, tree: &Tree, requires: &BTreeSet<String>) -> Result<PathBuf> {
     let packaging = project::root().join("packaging");
     let directory = release.work.join("package");
     for scripts in ["deb", "rpm"] {
@@ -38,6 +38,10 @@ pub fn manifest(release: &Release, tree: &Tree) -> Result<PathBuf> {
     let common = fs::read_to_string(packaging.join("package.toml"))?;
     let version = format!("[package]\nversion = \"{}\"\n", release.version);
     let mut text = common.replacen("[package]\n", &version, 1);
+    // The table of what the .rpm requires is the last in the file.
+    for one in requires {
+        writeln!(text, "\"{one}\" = \"*\"")?;
+    }
     for (path, mode) in &tree.files {
         let source = tree.root.join(path);
         let source = source.display();
@@ -56,11 +60,12 @@ pub fn manifest(release: &Release, tree: &Tree) -> Result<PathBuf> {
 
 /// Makes the package of Debian.
 pub fn deb(release: &Release, manifest: &Path, setup: &Setup) -> Result<PathBuf> {
-    let architecture = if ARCH == "aarch64" { "arm64" } else { "amd64" };
-    let deb = release.directory.join(format!("ipmp_{}_{architecture}.deb", release.version));
+    let Release { version, architecture, directory, .. } = release;
+    let deb = directory.join(format!("ipmp_{version}_{}.deb", architecture.debian()));
     let mut cargo_deb = tool(&DEB, release, manifest, setup)?;
     cargo_deb
-        .args(["--no-build", "--no-strip", "--compress-system", "--quiet"])
+        .args(["--no-build", "--no-strip", "--compress-system", "--quiet", "--target"])
+        .arg(architecture.target())
         .arg("--manifest-path")
         .arg(manifest)
         .arg("--output")
@@ -71,9 +76,10 @@ pub fn deb(release: &Release, manifest: &Path, setup: &Setup) -> Result<PathBuf>
 
 /// Makes the package of RPM.
 pub fn rpm(release: &Release, manifest: &Path, setup: &Setup) -> Result<PathBuf> {
-    let rpm = release.directory.join(format!("ipmp-{}-1.{ARCH}.rpm", release.version));
+    let Release { version, architecture, directory, .. } = release;
+    let rpm = directory.join(format!("ipmp-{version}-1.{}.rpm", architecture.name()));
     let mut generate = tool(&RPM, release, manifest, setup)?;
-    generate.args(["--auto-req", "builtin", "--output"]).arg(&rpm);
+    generate.args(["--auto-req", "disabled", "--arch", architecture.name(), "--output"]).arg(&rpm);
     project::run(generate)?;
     Ok(rpm)
 }

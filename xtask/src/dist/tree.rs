@@ -62,7 +62,7 @@ pub fn make(release: &Release, programs: &Path, licences: &str) -> Result<Tree> 
     for (program, directory) in PROGRAMS {
         let installed = format!("{directory}/{program}");
         tree.copy(&programs.join(program), &installed, 0o755)?;
-        tree.split_symbols(&installed)?;
+        tree.split_symbols(&installed, &release.architecture.gnu("objcopy"))?;
     }
     for Source { from, to, mode, is_compressed } in sources(&release.work.join("man"))? {
         if is_compressed {
@@ -172,14 +172,14 @@ impl Tree {
     }
 
     /// Moves the symbols of a program where debuggers find them: `/usr/lib/debug`, by the link in the program.
-    fn split_symbols(&self, path: &str) -> Result<()> {
+    fn split_symbols(&self, path: &str, objcopy: &str) -> Result<()> {
         let program = self.root.join(path);
         let symbols = place(&self.debug, &format!("usr/lib/debug/{path}.debug"))?;
-        let mut keep = Command::new("objcopy");
+        let mut keep = Command::new(objcopy);
         keep.args(["--only-keep-debug", "--compress-debug-sections"]).arg(&program).arg(&symbols);
         project::run(keep)?;
         fs::set_permissions(&symbols, fs::Permissions::from_mode(0o644))?;
-        let mut strip = Command::new("objcopy");
+        let mut strip = Command::new(objcopy);
         strip.arg("--strip-unneeded").arg(format!("--add-gnu-debuglink={}", symbols.display())).arg(&program);
         project::run(strip)
     }
