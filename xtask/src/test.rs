@@ -59,6 +59,7 @@ impl Test {
             programs.push(setup.unpack(&unpacked::SERVICES)?);
             if self.soak {
                 programs.push(setup.unpack(&unpacked::PROMETHEUS)?);
+                programs.push(setup.unpack(&unpacked::SSH)?);
             }
         }
         if self.soak {
