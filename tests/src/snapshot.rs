@@ -32,7 +32,8 @@ impl Snapshot {
             let output = command::run_with(lab.host().command(words[0]).args(&words[1..]), input)?;
             let lists = serde_json::Deserializer::from_str(&output).into_iter::<Vec<Value>>();
             for (at, list) in lists.enumerate() {
-                let list = list.with_context(|| format!("`{line}` prints no JSON list"))?;
+                let mut list = list.with_context(|| format!("`{line}` prints no JSON list"))?;
+                list.iter_mut().for_each(sort_multicast_addresses);
                 let shown = match input.lines().nth(at) {
                     Some(read) => line.replace("-batch -", read),
                     None => line.to_owned(),
@@ -114,6 +115,13 @@ impl Snapshot {
 
     fn is_tentative(&self) -> bool {
         self.0.iter().any(|line| line.contains("\"tentative\":true"))
+    }
+}
+
+/// The kernel lists them in the order in which they were added.
+fn sort_multicast_addresses(interface: &mut Value) {
+    if let Some(addresses) = interface.get_mut("maddr").and_then(Value::as_array_mut) {
+        addresses.sort_by_key(Value::to_string);
     }
 }
 

@@ -1,8 +1,9 @@
-//! Commands for service managers and monitoring: `wait-online` and `health`.
+//! Commands for service managers and monitoring.
 
 lab::lane!(side_by_side, seconds = 15, no_clsact = "the commands read reports only");
 
 use std::io::{Read as _, Write as _};
+use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
@@ -36,6 +37,47 @@ impl Exporter {
 
     fn has(&self, line: &str) -> bool {
         self.get("GET /metrics HTTP/1.0").lines().any(|known| known == line)
+    }
+}
+
+/// `ipmpctl hooks`, with one hook that writes the variables, one that hangs, and one that writes its input.
+struct Hooks {
+    seen: PathBuf,
+    process: Child,
+}
+
+impl Hooks {
+    fn start(lab: &Lab, command: impl Fn(&str) -> Command) -> Self {
+        let directory = lab.directory().join("hooks.d");
+        let seen = lab.directory().join("seen");
+        let out = seen.display();
+        let variables = r#"echo "$IPMP_EVENT $IPMP_SEVERITY $IPMP_GROUP $IPMP_MEMBER $IPMP_MESSAGE""#;
+        std::fs::create_dir(&directory).unwrap();
+        for (name, line) in [
+            ("10-variables", format!("{variables} >> {out}")),
+            ("20-hangs", "sleep 5".into()),
+            ("30-input", format!("cat >> {out}")),
+        ] {
+            let path = directory.join(name);
+            std::fs::write(&path, format!("#!/bin/sh\n{line}\n")).unwrap();
+            std::fs::set_permissions(path, PermissionsExt::from_mode(0o755)).unwrap();
+        }
+        std::fs::set_permissions(&directory, PermissionsExt::from_mode(0o755)).unwrap();
+        let line = format!("hooks --directory {} --timeout 100ms", directory.display());
+        let hooks = Self { seen, process: command(&line).spawn().unwrap() };
+        assert!(wait_until(TIMEOUT, || hooks.seen().contains("watching")), "{line}");
+        hooks
+    }
+
+    fn seen(&self) -> String {
+        std::fs::read_to_string(&self.seen).unwrap_or_default()
+    }
+}
+
+impl Drop for Hooks {
+    fn drop(&mut self) {
+        let _ = self.process.kill();
+        let _ = self.process.wait();
     }
 }
 
@@ -93,6 +135,7 @@ fn wait_online_and_health_follow_the_group() {
     let ok = "IPMP OK: production0 ok, 3 of 3 members | 'production0'=3;3:;1:;0;3\n";
     assert_eq!(run("health production0"), (0, ok.into()));
     let exporter = Exporter::start(&lab, command);
+    let hooks = Hooks::start(&lab, command);
     assert!(exporter.has("ipmp_group_members_functioning{group=\"production0\"} 3.0"));
     lab.cable(3).pull().unwrap();
     production.wait_state("rge0", MemberState::Failed, TIMEOUT).unwrap();
@@ -105,6 +148,12 @@ fn wait_online_and_health_follow_the_group() {
     ] {
         assert!(wait_until(TIMEOUT, || exporter.has(line)), "{line}");
     }
+    let failed =
+        "failed warning production0 rge0 IP interface failure detected on rge0 of group production0\n";
+    assert!(wait_until(TIMEOUT, || hooks.seen().contains(failed)), "{}", hooks.seen());
+    // What hangs is killed, and the next one receives the event whole.
+    let is_whole = |line: &str| line.starts_with("{\"version\":1,\"event\":{") && line.ends_with("}}");
+    assert!(wait_until(TIMEOUT, || hooks.seen().lines().any(is_whole)), "{}", hooks.seen());
     assert!(exporter.get("GET /other HTTP/1.0").starts_with("HTTP/1.0 404"));
     assert!(exporter.get("POST /metrics HTTP/1.0").starts_with("HTTP/1.0 405"));
     assert!(run("metrics").1.contains("ipmp_group_members_functioning{group=\"production0\"} 2.0\n"));

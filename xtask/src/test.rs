@@ -8,6 +8,7 @@
 mod lane;
 mod machine;
 mod run;
+mod scenes;
 mod summary;
 mod turn;
 
@@ -43,6 +44,9 @@ pub struct Test {
     /// Only the lab's tests, in a virtual machine with this kernel.
     #[arg(long, value_name = "VERSION")]
     kernel: Option<Kernel>,
+    /// Only the boots of this scene, with the package installed in a Debian system; --soak runs all.
+    #[arg(long, value_name = "NAME", value_parser = scenes::names(), conflicts_with_all = ["soak", "kernel", "filter"])]
+    scene: Option<String>,
     /// Install what is missing without asking.
     #[arg(long, short)]
     yes: bool,
@@ -59,19 +63,20 @@ impl Test {
             programs.push(setup.unpack(&unpacked::SERVICES)?);
             if self.soak {
                 programs.push(setup.unpack(&unpacked::PROMETHEUS)?);
+                programs.push(setup.unpack(&unpacked::SSH)?);
             }
         }
         if self.soak {
             project::next_layout_daemon()?;
         }
         let bin_dir = project::release_binaries()?;
-        if self.soak {
+        if self.soak || self.scene.is_some() {
             // The test of the installed system installs it.
             Dist::of(bin_dir.clone(), self.yes).run()?;
         }
         // What measures packets is compiled as what is measured.
         let mut built = project::build(&["test", "--release", "--locked", "--no-run", "--package", LAB])?;
-        if self.kernel.is_none() {
+        if self.kernel.is_none() && self.scene.is_none() {
             let rest = ["test", "--locked", "--no-run", "--workspace", "--exclude", LAB];
             built.extend(project::build(&rest)?);
         }
@@ -88,6 +93,10 @@ impl Test {
             return machine::run_all(kernel, &setup, &lab, &self.rounds(), &context);
         }
         let start = Instant::now();
+        if self.scene.is_some() {
+            let outcomes = scenes::run(self.scene.as_deref(), &setup, &lab, &context);
+            return Ok(summary::print(&outcomes, start.elapsed(), self.limit()));
+        }
         let rounds = self.rounds();
         let mut outcomes = run::side_by_side(&turn::side_by_side(&lab, &rest), &rounds[0], &context)?;
         for (round, arguments) in rounds.iter().enumerate() {
@@ -98,6 +107,7 @@ impl Test {
         if self.filter.is_empty() {
             outcomes.extend(machine::run_lanes(self.soak, &setup, &lab, &context));
             if self.soak {
+                outcomes.extend(scenes::run(None, &setup, &lab, &context));
                 outcomes.push(fuzzed(self.yes));
             }
         }
@@ -105,7 +115,7 @@ impl Test {
     }
 
     fn limit(&self) -> Duration {
-        if self.soak { SOAK_LIMIT } else { LIMIT }
+        if self.soak || self.scene.is_some() { SOAK_LIMIT } else { LIMIT }
     }
 
     /// The arguments of the test harness, for each time that the integration tests run.
@@ -138,7 +148,7 @@ mod tests {
     fn soak_runs_long_tests_and_no_other_ignored_ones() {
         let test = |soak, filter: &[&str]| {
             let filter = filter.iter().map(|s| (*s).to_owned()).collect();
-            Test { soak, kernel: None, yes: false, filter }.rounds()
+            Test { soak, kernel: None, scene: None, yes: false, filter }.rounds()
         };
         assert_eq!(test(false, &[]), [Vec::<String>::new()]);
         assert_eq!(test(false, &["pull"]), [["pull"]]);

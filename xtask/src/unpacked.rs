@@ -65,6 +65,13 @@ pub const SERVICES: Programs = Programs {
 pub const PROMETHEUS: Programs =
     Programs { name: "prometheus", packages: &["prometheus"], programs: &["prometheus", "promtool"] };
 
+/// What reaches a host over the network while its NICs are attached, in the soak.
+pub const SSH: Programs = Programs {
+    name: "ssh",
+    packages: &["openssh-client", "openssh-server"],
+    programs: &["ssh", "ssh-keygen", "sshd"],
+};
+
 /// What runs programs of another architecture.
 pub const QEMU_USER: Programs =
     Programs { name: "qemu-user", packages: &["qemu-user"], programs: &["qemu-aarch64"] };

@@ -12,13 +12,13 @@ mod nic;
 mod system;
 
 pub use kernel::Kernel;
-pub use nic::Nic;
+pub use nic::{Card, Nic};
 pub use system::System;
 
 use crate::setup::Setup;
 use crate::unpacked::{self, Unpacked};
 use crate::{debian, project};
-use anyhow::{Context, Error, Result, bail, ensure};
+use anyhow::{Context, Error, Result, ensure};
 use clap::{Args, ValueEnum};
 use std::env;
 use std::fmt;
@@ -39,6 +39,9 @@ pub struct Vm {
     /// other end of its cable is a virtio card, 02:a5:00:00:00:0N, in the same guest.
     #[arg(long = "nic", value_name = "MODEL")]
     nics: Vec<Nic>,
+    /// The numbers of the cards, in the order in which they are on the bus [default: 1,2,...].
+    #[arg(long, value_name = "N,...", value_delimiter = ',', requires = "nics")]
+    nic_order: Vec<u8>,
     /// Boot the guest's kernel in this lockdown mode.
     #[arg(long, value_name = "MODE")]
     lockdown: Option<Lockdown>,
@@ -59,7 +62,12 @@ pub struct Vm {
 impl Vm {
     pub fn run(self) -> Result<ExitCode> {
         let setup = Setup { yes: self.yes };
-        let mut machine = Machine::prepare(self.kernel, &self.nics, &setup)?.with_lockdown(self.lockdown);
+        let mut cards = Card::numbered(&self.nics);
+        if !self.nic_order.is_empty() {
+            ensure!(self.nic_order.len() == cards.len(), "--nic-order must number each --nic once");
+            cards.iter_mut().zip(&self.nic_order).for_each(|(card, &number)| card.number = number);
+        }
+        let mut machine = Machine::prepare(self.kernel, &cards, &setup)?.with_lockdown(self.lockdown);
         if let Some(system) = self.system {
             machine = machine.with_system(system, self.disk.as_deref(), &setup)?;
         }
@@ -92,7 +100,7 @@ impl fmt::Display for Lockdown {
 pub struct Machine {
     kernel: kernel::Files,
     programs: Unpacked,
-    nics: Vec<Nic>,
+    cards: Vec<Card>,
     lockdown: Option<Lockdown>,
     /// The root directory of a system of its own.
     system: Option<PathBuf>,
@@ -110,6 +118,10 @@ const SYSTEM: &str = include_str!("vm/system.sh");
 const UNITS: [(&str, &str); 2] =
     [("guest.target", include_str!("vm/guest.target")), ("guest.service", include_str!("vm/guest.service"))];
 
+/// Why there is no exit code.
+pub const NO_EXIT_CODE: &str =
+    "the guest ended without an exit code: its kernel panicked, or the command ended the machine";
+
 /// What [`RUN`] has in place of the path of modprobe.
 const MODPROBE: &str = "@MODPROBE@";
 
@@ -123,14 +135,14 @@ impl Machine {
     }
 
     /// Gets QEMU and the kernel.
-    pub fn prepare(kernel: Kernel, nics: &[Nic], setup: &Setup) -> Result<Self> {
-        ensure!(nics.len() <= nic::MOST, "the virtual machine has room for {} network cards", nic::MOST);
+    pub fn prepare(kernel: Kernel, cards: &[Card], setup: &Setup) -> Result<Self> {
+        ensure!(cards.len() <= nic::MOST, "the virtual machine has room for {} network cards", nic::MOST);
         Self::is_supported().map_err(Error::msg)?;
         let programs = setup.unpack(&unpacked::VM)?;
         Ok(Self {
             kernel: kernel.unpack(&programs)?,
             programs,
-            nics: nics.to_vec(),
+            cards: cards.to_vec(),
             lockdown: None,
             system: None,
             disk: None,
@@ -155,11 +167,16 @@ impl Machine {
 
     /// Boots, runs the command with these environment variables, and returns its exit code.
     pub fn run(&self, command: &[String], variables: &[(&str, String)]) -> Result<u8> {
-        let scratch = Scratch::new()?;
+        self.boot(command, variables)?.context(NO_EXIT_CODE)
+    }
+
+    /// The same; without an exit code if the machine ended before the command, as when its power is cut.
+    pub fn boot(&self, command: &[String], variables: &[(&str, String)]) -> Result<Option<u8>> {
+        let scratch = Scratch::new("vm")?;
         let initramfs = scratch.0.join("initramfs");
         let code = scratch.0.join("code");
         let mut variables = variables.to_vec();
-        variables.push((nic::VARIABLE, nic::names(&self.nics)));
+        variables.push((nic::VARIABLE, nic::names(&self.cards)));
         let archive = self.initramfs(&script(command, &variables, self.system.is_some()))?;
         fs::write(&initramfs, archive)
             .with_context(|| format!("{} cannot be written", initramfs.display()))?;
@@ -183,7 +200,7 @@ impl Machine {
             .arg(&self.kernel.image)
             .arg("-initrd")
             .arg(&initramfs)
-            .args(nic::arguments(&self.nics, &scratch.0))
+            .args(nic::arguments(&self.cards, &scratch.0))
             .args(["-append", &self.kernel_arguments()]);
         if let Some(system) = &self.system {
             qemu.arg("-virtfs").arg(format!(
@@ -197,19 +214,15 @@ impl Machine {
         let status = qemu.stdin(Stdio::null()).status().context("qemu-system-x86_64 cannot be run")?;
         ensure!(status.success(), "qemu-system-x86_64 failed ({status})");
         let code = fs::read_to_string(&code).unwrap_or_default();
-        match code.trim().parse::<u8>() {
-            Ok(code) => Ok(code),
-            Err(_) => bail!(
-                "the guest ended without an exit code: its kernel panicked, or the command ended the machine"
-            ),
-        }
+        Ok(code.trim().parse().ok())
     }
 
     /// The command line of the kernel.
     fn kernel_arguments(&self) -> String {
         let lockdown = self.lockdown.map(|lockdown| format!(" lockdown={lockdown}")).unwrap_or_default();
         // The output of the command is the only one on the console.
-        let system = " systemd.unit=guest.target systemd.show_status=no systemd.log_target=journal rw";
+        // The ports of the cards are not the host's: a test that uses them loads their driver.
+        let system = " systemd.unit=guest.target systemd.show_status=no systemd.log_target=journal rw modprobe.blacklist=virtio_net";
         let system = if self.system.is_some() { system } else { "" };
         // On a busy host the kernel's test of the timer's interrupt takes a late one for a missing one, and panics.
         format!(
@@ -281,13 +294,18 @@ pub fn quote(word: &str) -> String {
 }
 
 /// A directory that is removed when it is dropped.
-struct Scratch(PathBuf);
+pub struct Scratch(PathBuf);
 
 impl Scratch {
-    fn new() -> Result<Self> {
-        let path = env::temp_dir().join(format!("ipmp-vm-{}", std::process::id()));
+    /// One for this process and purpose.
+    pub fn new(purpose: &str) -> Result<Self> {
+        let path = env::temp_dir().join(format!("ipmp-{purpose}-{}", std::process::id()));
         fs::create_dir_all(&path).with_context(|| format!("{} cannot be made", path.display()))?;
         Ok(Self(path))
+    }
+
+    pub fn path(&self) -> &Path {
+        &self.0
     }
 }
 

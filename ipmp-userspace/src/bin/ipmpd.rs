@@ -25,6 +25,7 @@ use nix::{
     sched::{CloneFlags, setns},
     sys::{
         resource::{Resource, getrlimit, setrlimit},
+        signal::{SigSet, Signal},
         socket::{getsockopt, sockopt},
     },
 };
@@ -41,6 +42,10 @@ const LAST_REPLIES: Duration = Duration::from_secs(2);
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
+    if !arguments.teardown {
+        // Before any thread is created, which would have them delivered.
+        let _ = signals_of_loop().thread_block();
+    }
     // Before any thread or socket is created: they belong to the namespace in which they were created.
     let entered = arguments.netns.as_deref().map_or(Ok(()), enter);
     let logging = daemon::logging::init().context("cannot start the thread that writes the log");
@@ -54,6 +59,11 @@ fn main() -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+/// Signals that would end the process: they wait until the event loop handles them.
+fn signals_of_loop() -> SigSet {
+    [Signal::SIGHUP, Signal::SIGUSR1].into_iter().collect()
 }
 
 /// The chain of errors on one line, without repetitions: an error may include the text of its source.
@@ -118,6 +128,7 @@ async fn serve(arguments: &Arguments, socket: Socket) -> Result<()> {
         defaults_file(arguments),
     )
     .await?;
+    let _ = signals_of_loop().thread_unblock();
     let directory = arguments.config_dir.clone();
     let directory = directory.unwrap_or_else(|| config::directory(arguments.netns.as_deref()));
     let path = control::socket::path(arguments.socket.as_deref(), arguments.netns.as_deref())?;

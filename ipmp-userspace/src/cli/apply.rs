@@ -8,6 +8,7 @@ use super::{
     files::{Files, Parsed},
     output::{self, Content, Format},
     pending::{self, Change},
+    preflight,
     verb::{self, Command, Invocation, Outcome},
 };
 use crate::{
@@ -46,9 +47,9 @@ pub struct Apply {
 }
 
 impl Command for Apply {
-    fn execute(&self, invocation: &Invocation<'_>, _out: &mut dyn Write) -> Result<Outcome, Error> {
+    fn execute(&self, invocation: &Invocation<'_>, out: &mut dyn Write) -> Result<Outcome, Error> {
         let accept_firewall = self.accept_firewall || self.confirm.is_some();
-        let applied = self.files.apply(invocation, self.dry_run, accept_firewall, self.confirm)?;
+        let applied = self.files.apply(invocation, self.dry_run, accept_firewall, self.confirm, Some(out))?;
         Ok(applied.outcome(invocation.format, Exit::Done))
     }
 }
@@ -80,13 +81,14 @@ impl Applied {
 }
 
 impl Files {
-    /// Reads the files and sends them to the daemon.
+    /// Reads the files and sends them to the daemon. `out`: where the line on the SSH session is printed before the change.
     pub(super) fn apply(
         &self,
         invocation: &Invocation<'_>,
         dry_run: bool,
         accept_firewall: bool,
         confirm: Option<u32>,
+        out: Option<&mut dyn Write>,
     ) -> Result<Applied, Error> {
         let (configuration, texts) = match self.parse(invocation) {
             Parsed::Valid { configuration, texts } => (configuration, texts),
@@ -118,6 +120,9 @@ impl Files {
                     ..Change::default()
                 };
                 pending::execute(invocation, change, |client| {
+                    if let Some(out) = out {
+                        preflight::check(client, &request, invocation.format, out)?;
+                    }
                     let response = client.call(&request)?;
                     Ok(with_name_servers(response, &configuration, client, false))
                 })?
@@ -125,6 +130,11 @@ impl Files {
             None => {
                 let mut client = verb::connect(invocation.socket, invocation.netns, !dry_run)?;
                 let response = client.call(&request)?;
+                let response = if dry_run && out.is_some() {
+                    preflight::with_line(&client, &request, response)
+                } else {
+                    response
+                };
                 with_name_servers(response, &configuration, &client, dry_run)
             }
         };

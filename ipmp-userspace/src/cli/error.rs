@@ -152,6 +152,9 @@ pub enum Error {
     /// `metrics` cannot serve.
     #[error("{0}")]
     Metrics(String),
+    /// `hooks` cannot run them.
+    #[error("{0}")]
+    Hooks(String),
     /// Standard output cannot be written.
     #[error("cannot write to standard output: {0}")]
     Output(#[source] io::Error),
@@ -175,6 +178,7 @@ impl Error {
             | Self::Handover(_)
             | Self::InUse(_)
             | Self::Metrics(_)
+            | Self::Hooks(_)
             | Self::Save(_)
             | Self::Output(_) => Exit::Refused,
         }

@@ -16,6 +16,7 @@ pub mod explain;
 mod files;
 pub mod handover;
 pub mod health;
+pub mod hooks;
 pub mod host;
 pub mod if_mpadm;
 pub mod import;
@@ -25,6 +26,7 @@ pub mod offline;
 pub mod online;
 mod output;
 mod pending;
+mod preflight;
 mod replace;
 pub mod save;
 pub mod set;
@@ -92,7 +94,7 @@ of the group, set of the same value. It changes nothing, a note reports it, and 
 Every command that changes something prints with --dry-run what it would change, a step on each line, and changes nothing; what
 refuses the command refuses this, too. With --json, changed is true if there is any step. import prints a configuration file instead.
 
-Commands that change something start ipmpd if it does not run; show, explain, monitor, target list, health,
+Commands that change something start ipmpd if it does not run; show, explain, monitor, target list, health, hooks,
 metrics, wait-online, check, diff, apply --dry-run, dns, handover, save and import do not. Where ipmpd.service is installed,
 systemd alone starts it, and its socket starts it for every command.
 Every ADDRESS may be a host name from /etc/hosts or DNS instead: node1/24, or node1 as a target.
@@ -162,6 +164,7 @@ verbs! {
     monitor::Monitor,
     health::Health,
     metrics::Metrics,
+    hooks::Hooks,
     wait_online::WaitOnline,
     check::Check,
     diff::Diff,

@@ -13,7 +13,7 @@ use super::{
 };
 use crate::{
     control::{Client, Request, monitor::EventRecord},
-    types::{Observer, Severity},
+    types::Observer,
 };
 
 /// Print events and their causes as they happen: failures, repairs, address moves, operator commands
@@ -56,13 +56,7 @@ impl Verb for Monitor {
 
 /// An event as a line.
 pub fn text(event: &EventRecord) -> String {
-    let severity = match event.severity {
-        Severity::Error => "error",
-        Severity::Warning => "warning",
-        Severity::Info => "info",
-        Severity::Debug => "debug",
-    };
-    let EventRecord { time, kind, message, because, .. } = event;
+    let EventRecord { time, severity, kind, message, because, .. } = event;
     let mut line = format!("{time} {severity} {kind}: {message} ({because}");
     if let (Some(took), Some(observer)) = (event.took_ns, event.seen_by) {
         let start = match observer {
@@ -79,7 +73,7 @@ pub fn text(event: &EventRecord) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::control::monitor::sample;
+    use crate::{control::monitor::sample, types::Severity};
 
     #[test]
     fn text_has_message_cause_and_latency() {

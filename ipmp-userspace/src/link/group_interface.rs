@@ -15,19 +15,19 @@ pub struct GroupInterface {
     pub ifindex: u32,
     /// MAC: locally administered, stable over restarts, and never seen on a wire.
     pub mac: [u8; 6],
-    /// Of a veth: the index of its far end, whose being up is the carrier.
-    far: Option<u32>,
+    /// Of a veth: name and index of its far end, whose being up is the carrier.
+    far: Option<(String, u32)>,
 }
 
 impl GroupInterface {
     /// Creates it: up, without carrier, with the settings of a group interface. Nothing is left behind on an error.
     pub async fn create(links: &Links, name: &str, groupname: &str, namespace: &str) -> Result<Self, Error> {
-        let mac = stable_mac(&machine(), namespace, name);
+        let (mac, far) = identity(&links.devices().await?, &machine(), namespace, name);
         let dummy = LinkDummy::new(name).address(mac.to_vec()).build();
         match links.create(dummy, name).await {
             Ok(()) => {}
             Err(error) if error.errno() == Some(libc::EOPNOTSUPP) => {
-                let veth = LinkVeth::new(name, &far_name(name)).address(mac.to_vec()).build();
+                let veth = LinkVeth::new(name, &far).address(mac.to_vec()).build();
                 links.create(veth, name).await?;
             }
             Err(error) => return Err(error),
@@ -46,9 +46,8 @@ impl GroupInterface {
     async fn set_up(links: &Links, name: &str, groupname: &str) -> Result<Self, Error> {
         let this = Self::existing(links, name).await?.ok_or_else(|| Error::NoSuchInterface(name.into()))?;
         sysctl::apply(name, &sysctl::plan(name, sysctl::Role::Group)?)?;
-        if this.far.is_some() {
-            let far = far_name(name);
-            sysctl::apply(&far, &sysctl::plan(&far, sysctl::Role::FarEnd)?)?;
+        if let Some((far, _)) = &this.far {
+            sysctl::apply(far, &sysctl::plan(far, sysctl::Role::FarEnd)?)?;
         }
         if groupname != name {
             links.add_name(this.ifindex, name, groupname).await?;
@@ -74,7 +73,7 @@ impl GroupInterface {
             "dummy" => None,
             // It keeps its name when the group interface is renamed.
             "veth" => match links.device(device.peer.unwrap_or(0)).await? {
-                Some(far) if Self::is_far_end(&far) => Some(far.ifindex),
+                Some(far) if Self::is_far_end(&far) => Some((far.name, far.ifindex)),
                 _ => return Ok(None),
             },
             _ => return Ok(None),
@@ -84,7 +83,7 @@ impl GroupInterface {
 
     /// Of a veth: name and index of its far end.
     pub fn far_end(&self) -> Option<(String, u32)> {
-        self.far.map(|ifindex| (far_name(&self.name), ifindex))
+        self.far.clone()
     }
 
     /// Whether a device is the far end of a group interface, which must not be used otherwise.
@@ -99,13 +98,26 @@ impl GroupInterface {
     }
 
     fn carrier_message(&self, carrier: bool) -> LinkMessage {
-        match self.far {
+        match &self.far {
             None => LinkMessageBuilder::<LinkUnspec>::new().index(self.ifindex).carrier(carrier).build(),
-            Some(far) => {
-                let message = LinkMessageBuilder::<LinkUnspec>::new().index(far);
+            Some((_, far)) => {
+                let message = LinkMessageBuilder::<LinkUnspec>::new().index(*far);
                 if carrier { message.up() } else { message.down() }.build()
             }
         }
+    }
+}
+
+/// MAC of a new group interface, and the name that its far end would have: those that derive from its name, unless a group that had
+/// this name and was renamed has them. Groups with one MAC would also have one IPv6 link-local address.
+fn identity(devices: &[Device], machine: &str, namespace: &str, name: &str) -> ([u8; 6], String) {
+    let mut text = name.to_owned();
+    loop {
+        let (mac, far) = (stable_mac(machine, namespace, &text), far_name(&text));
+        if devices.iter().all(|device| device.mac != mac && device.name != far) {
+            return (mac, far);
+        }
+        text.push('+');
     }
 }
 

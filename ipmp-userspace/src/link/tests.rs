@@ -60,6 +60,22 @@ fn group_interface_is_up_and_has_a_carrier_when_set() {
 }
 
 #[test]
+fn group_interface_of_name_that_another_had_has_mac_and_far_end_of_its_own() {
+    in_namespace(|links| async move {
+        let first = GroupInterface::create(&links, "production0", "production0", "").await.unwrap();
+        let rename = LinkMessageBuilder::<LinkUnspec>::new().index(first.ifindex).name("prod1").build();
+        links.set(rename, || "rename production0".into()).await.unwrap();
+        let second = GroupInterface::create(&links, "production0", "production0", "").await.unwrap();
+        assert_ne!(first.mac, second.mac);
+        let renamed = GroupInterface::existing(&links, "prod1").await.unwrap().unwrap();
+        assert_eq!((renamed.ifindex, renamed.far_end()), (first.ifindex, first.far_end()));
+        if let Some((far, _)) = second.far_end() {
+            assert_ne!(Some(far), first.far_end().map(|(far, _)| far));
+        }
+    });
+}
+
+#[test]
 fn the_settings_of_a_group_interface_are_those_of_the_design() {
     in_namespace(|links| async move {
         GroupInterface::create(&links, "production0", "production0", "").await.unwrap();

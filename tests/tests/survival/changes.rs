@@ -79,13 +79,18 @@ pub struct Scene<'lab> {
 
 impl<'lab> Scene<'lab> {
     pub fn build(lab: &'lab Lab) -> Self {
+        Self::with(lab, Daemon::builder(lab))
+    }
+
+    /// With a daemon of these parameters.
+    pub fn with(lab: &'lab Lab, daemon: lab::daemon::Builder<'lab>) -> Self {
         // A client that finds no ipmpd beside it starts none.
         let ctl = lab.directory().join("ipmpctl");
         fs::copy(binary("ipmpctl").unwrap(), &ctl).unwrap();
         for (name, text) in [("BASE", BASE), ("MORE", MORE)] {
             fs::write(lab.directory().join(name), text).unwrap();
         }
-        Self { lab, daemon: Daemon::start_in(lab).unwrap(), ctl }
+        Self { lab, daemon: daemon.start().unwrap(), ctl }
     }
 
     pub fn client(&self, line: &str) -> Command {

@@ -1,65 +1,22 @@
 //! Every system call of a change fails once: the change is then made or it is not, and the daemon continues.
 
+use std::collections::VecDeque;
 use std::fmt::Write as _;
+use std::sync::Mutex;
 
 use lab::Random;
 
 use super::{
     changes::{CASES, Case, OTHER, Rehearsed, Scene, build_lab, rehearse},
     state::State,
+    trace::{Call, Trace},
     *,
 };
 
 /// How long a state may take until it is reached.
 const PATIENCE: Duration = Duration::from_secs(8);
-/// System calls that fail.
-const CALLS: [&str; 12] = [
-    "bpf", "sendto", "sendmsg", "recvmsg", "recvfrom", "openat", "write", "rename", "fsync", "mkdir",
-    "unlink", "rmdir",
-];
-/// Descriptors whose system calls cannot fail in a kernel that works: threads of the daemon wake each other by them.
-const INTERNAL: [&str; 3] = ["[eventfd]", "[eventpoll]", "<UNIX"];
-
-/// strace on the thread of the daemon that decides.
-struct Trace {
-    child: std::process::Child,
-    file: PathBuf,
-}
-
-impl Trace {
-    fn attach(scene: &Scene<'_>, inject: Option<(&str, usize)>) -> Self {
-        let file = scene.lab.directory().join("strace");
-        let pid = scene.daemon.pid().unwrap();
-        let mut command = Command::new("strace");
-        command.args(["-yy", "-p", &pid.to_string(), "-o"]).arg(&file);
-        match inject {
-            Some((call, number)) => {
-                command.arg("-e").arg(format!("trace={call}"));
-                command.arg("-e").arg(format!("inject={call}:error=EIO:when={number}"));
-            }
-            None => drop(command.arg("-e").arg(format!("trace={}", CALLS.join(",")))),
-        }
-        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
-        let child = command.spawn().expect("strace: install it with `cargo xtask setup`");
-        let is_traced = || {
-            let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
-            status.lines().any(|line| line.starts_with("TracerPid:") && !line.ends_with("\t0"))
-        };
-        assert!(wait_until(TIMEOUT, is_traced), "strace does not trace ipmpd");
-        Self { child, file }
-    }
-
-    /// The lines of the trace.
-    fn detach(mut self) -> Vec<String> {
-        nix::sys::signal::kill(
-            nix::unistd::Pid::from_raw(self.child.id() as i32),
-            nix::sys::signal::Signal::SIGINT,
-        )
-        .unwrap();
-        self.child.wait().unwrap();
-        fs::read_to_string(&self.file).unwrap().lines().map(str::to_owned).collect()
-    }
-}
+/// Labs at the same time: most of a round is waiting.
+const LABS: usize = 4;
 
 /// Result of one failed system call.
 enum Outcome {
@@ -71,17 +28,17 @@ enum Outcome {
     Wrong(String),
 }
 
-fn fail_once(scene: &mut Scene<'_>, case: &Case, known: &Rehearsed, call: &str, number: usize) -> Outcome {
+fn fail_once(scene: &mut Scene<'_>, case: &Case, known: &Rehearsed, call: &Call) -> Outcome {
     case.before.iter().for_each(|line| scene.run(line));
-    let trace = Trace::attach(scene, Some((call, number)));
+    let trace = Trace::attach(scene.daemon.pid().unwrap(), Some(call.clone()));
     let output = scene.client(case.command).output().unwrap();
-    let lines = trace.detach();
-    let Some(line) = lines.iter().find(|line| line.ends_with("(INJECTED)")) else {
+    let recorded = trace.detach();
+    if scene.daemon.exit_status().is_some() {
+        return Outcome::Wrong("ipmpd has ended".into());
+    }
+    if !recorded.has_failed {
         scene.run_to_end(case);
         return Outcome::NotReached;
-    };
-    if scene.daemon.exit_status().is_some() {
-        return Outcome::Wrong(format!("{line}\nipmpd has ended"));
     }
     let said = String::from_utf8_lossy(&output.stderr).trim().to_owned();
     let (mut made, mut differences) = (None, String::new());
@@ -112,14 +69,12 @@ fn fail_once(scene: &mut Scene<'_>, case: &Case, known: &Rehearsed, call: &str, 
             case.after.iter().for_each(|line| scene.run(line));
             Outcome::Made
         }
-        Some(false) if status.success() => {
-            Outcome::Wrong(format!("{line}\nnot made, but ipmpctl reports success"))
-        }
+        Some(false) if status.success() => Outcome::Wrong("not made, but ipmpctl reports success".into()),
         Some(false) => {
             scene.run_to_end(case);
             Outcome::NotMade
         }
-        None => Outcome::Wrong(format!("{line}\nipmpctl: {status}, {said}\n{differences}")),
+        None => Outcome::Wrong(format!("ipmpctl: {status}, {said}\n{differences}")),
     }
 }
 
@@ -137,82 +92,133 @@ impl Scene<'_> {
     }
 }
 
-/// Every system call of these changes that may fail: `CALL` and its number.
-fn calls_of(scene: &Scene<'_>, case: &Case) -> Vec<(&'static str, usize)> {
+/// Every system call of a change that may fail, in all threads.
+fn calls_of(scene: &Scene<'_>, case: &Case, base: &State) -> Vec<Call> {
     case.before.iter().for_each(|line| scene.run(line));
-    let trace = Trace::attach(scene, None);
+    let trace = Trace::attach(scene.daemon.pid().unwrap(), None);
     scene.run(case.command);
-    let lines = trace.detach();
+    let calls = trace.detach().calls;
     case.after.iter().for_each(|line| scene.run(line));
-    let mut counts = [0; CALLS.len()];
-    let mut calls = Vec::new();
-    for line in lines {
-        let Some(at) = CALLS.iter().position(|call| line.starts_with(&format!("{call}("))) else { continue };
-        counts[at] += 1;
-        if !INTERNAL.iter().any(|internal| line.contains(internal)) {
-            calls.push((CALLS[at], counts[at]));
-        }
-    }
+    scene.wait(&[base], case.name);
     calls
 }
 
-/// Fails every system call, or so many at random of each change.
-fn fail_each_call(sample: Option<usize>) {
-    let mut random = Random::with_printed_seed();
-    let wanted = std::env::var("IPMP_CASE").unwrap_or_default();
-    let (mut injected, mut made, mut not_made, mut not_reached, mut wrong) = (0, 0, 0, 0, Vec::new());
-    for case in CASES.iter().filter(|case| case.name.starts_with(&wanted)) {
-        let mut todo = None;
-        loop {
-            let lab = build_lab();
-            let mut scene = Scene::build(&lab);
-            scene.run("apply BASE");
-            assert!(wait_until(TIMEOUT, || scene.live() == 3));
-            let base = scene.settled();
-            let known = rehearse(&scene, case, &base);
-            let todo: &mut Vec<_> = todo.get_or_insert_with(|| {
-                let mut calls = calls_of(&scene, case);
-                scene.wait(&[&base], case.name);
-                println!("{}: {} system calls", case.name, calls.len());
-                while sample.is_some_and(|sample| calls.len() > sample) {
-                    let number = random.below(calls.len());
-                    calls.swap_remove(number);
-                }
-                calls
-            });
-            let before = wrong.len();
-            while let Some((call, number)) = todo.pop() {
-                let outcome = fail_once(&mut scene, case, &known, call, number);
-                match outcome {
-                    Outcome::Made => made += 1,
-                    Outcome::NotMade => not_made += 1,
-                    Outcome::NotReached => not_reached += 1,
-                    Outcome::Wrong(why) => {
-                        println!("{}, {call} {number} failed: {why}", case.name);
-                        wrong.push(format!("{}, {call} {number}", case.name));
-                        break;
-                    }
-                }
-                injected += 1;
-                scene.wait(&[&base], &format!("{}, {call} {number} failed, then undone", case.name));
-            }
-            if wrong.len() == before {
-                break;
+/// What remains to be done, and the results.
+#[derive(Default)]
+struct Work {
+    /// A change, and a call of it that fails.
+    todo: VecDeque<(usize, Call)>,
+    injected: usize,
+    made: usize,
+    not_made: usize,
+    not_reached: usize,
+    wrong: Vec<String>,
+}
+
+impl std::fmt::Display for Work {
+    fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(
+            out,
+            "{} failed, {} to do: {} changes made, {} not made, {} not reached, {} wrong: {:?}",
+            self.injected,
+            self.todo.len(),
+            self.made,
+            self.not_made,
+            self.not_reached,
+            self.wrong.len(),
+            self.wrong
+        )
+    }
+}
+
+/// A lab with the group; calls are failed in it until there are none, or until a result is wrong.
+fn work_in_lab(work: &Mutex<Work>, end: Option<Instant>) {
+    let lab = build_lab();
+    let mut scene = Scene::build(&lab);
+    scene.run("apply BASE");
+    assert!(wait_until(TIMEOUT, || scene.live() == 3));
+    let base = scene.settled();
+    let mut known: [Option<Rehearsed>; CASES.len()] = Default::default();
+    while end.is_none_or(|end| Instant::now() < end) {
+        let Some((number, call)) = work.lock().unwrap().todo.pop_front() else { return };
+        let case = &CASES[number];
+        let known = known[number].get_or_insert_with(|| rehearse(&scene, case, &base));
+        let outcome = fail_once(&mut scene, case, known, &call);
+        let mut work = work.lock().unwrap();
+        work.injected += 1;
+        match outcome {
+            Outcome::Made => work.made += 1,
+            Outcome::NotMade => work.not_made += 1,
+            Outcome::NotReached => work.not_reached += 1,
+            Outcome::Wrong(why) => {
+                println!("{}, {call} failed: {why}\n{}", case.name, scene.daemon.log().join("\n"));
+                work.wrong.push(format!("{}, {call}", case.name));
+                return;
             }
         }
-        println!(
-            "so far {injected} failed: {made} changes made, {not_made} not made, {not_reached} not reached, {wrong:?}"
-        );
+        if work.injected.is_multiple_of(50) {
+            println!("{work}");
+        }
+        drop(work);
+        scene.wait(&[&base], &format!("{}, {call} failed, then undone", case.name));
     }
-    assert!(wrong.is_empty(), "neither made nor not made: {wrong:#?}");
+}
+
+/// All calls, or so many at random of each change, in random order.
+fn plan(sample: Option<usize>, random: &mut Random) -> VecDeque<(usize, Call)> {
+    let wanted = std::env::var("IPMP_CASE").unwrap_or_default();
+    let lab = build_lab();
+    let scene = Scene::build(&lab);
+    scene.run("apply BASE");
+    assert!(wait_until(TIMEOUT, || scene.live() == 3));
+    let base = scene.settled();
+    let mut todo = Vec::new();
+    for (number, case) in CASES.iter().enumerate().filter(|(_, case)| case.name.starts_with(&wanted)) {
+        let mut calls = calls_of(&scene, case, &base);
+        let of_loading = calls.iter().filter(|call| call.thread == "load").count();
+        println!(
+            "{}: {} system calls, {of_loading} of them while programs are loaded",
+            case.name,
+            calls.len()
+        );
+        while sample.is_some_and(|sample| calls.len() > sample) {
+            let number = random.below(calls.len());
+            calls.swap_remove(number);
+        }
+        todo.extend(calls.into_iter().map(|call| (number, call)));
+    }
+    for place in (1..todo.len()).rev() {
+        todo.swap(place, random.below(place + 1));
+    }
+    todo.into()
+}
+
+fn fail_each_call(sample: Option<usize>, time: Option<Duration>) {
+    let end = time.map(|time| Instant::now() + time);
+    let todo = plan(sample, &mut Random::with_printed_seed());
+    let work = Mutex::new(Work { todo, ..Work::default() });
+    std::thread::scope(|scope| {
+        for _ in 0..LABS {
+            scope.spawn(|| {
+                while !work.lock().unwrap().todo.is_empty() && end.is_none_or(|end| Instant::now() < end) {
+                    work_in_lab(&work, end);
+                }
+            });
+        }
+    });
+    let work = work.into_inner().unwrap();
+    println!("{work}");
+    assert!(work.wrong.is_empty(), "neither made nor not made: {:#?}", work.wrong);
+    assert!(work.injected > 0);
 }
 
 #[test]
 #[ignore = "takes an hour"]
 fn soak_each_system_call_that_fails_leaves_each_change_made_or_not() {
     lab::needs_root!();
-    let sample = std::env::var("IPMP_SAMPLE").ok().map(|text| text.parse().unwrap());
+    let number = |name| std::env::var(name).ok().map(|text| text.parse().unwrap());
     // How programs are attached changes few of the calls.
     let is_repeated = std::env::var_os("IPMP_ATTACH").is_some();
-    fail_each_call(sample.or(is_repeated.then_some(10)));
+    let sample = number("IPMP_SAMPLE").or(is_repeated.then_some(10));
+    fail_each_call(sample, number("IPMP_SECONDS").map(|seconds| Duration::from_secs(seconds as u64)));
 }

@@ -3,12 +3,18 @@
 lab::lane!(alone);
 
 mod changes;
+mod chaos;
 mod confirm;
+#[cfg(target_arch = "x86_64")]
 mod faults;
 mod kills;
 mod leftovers;
 mod random_kills;
+mod sound;
+mod ssh;
 mod state;
+#[cfg(target_arch = "x86_64")]
+mod trace;
 
 use std::fs;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -18,7 +24,7 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use ipmp::{
-    control::report::{Drops, GroupReport, Traffic},
+    control::report::{Drops, GroupReport, MemberReport, Traffic},
     types::{MemberState, OfflineCause},
 };
 use ipmp_common::LAYOUT;
@@ -142,7 +148,18 @@ fn restarted_daemon_keeps_offline_and_detects_failure() {
     let before = port();
     lab.cable(1).pull().unwrap();
     running.wait_received(5_000, 5 * SECOND).unwrap();
-    production.daemon.start().unwrap();
+    production.daemon.spawn().unwrap();
+    // Signals that arrive during its start are handled after it.
+    let listens = || UnixStream::connect(production.daemon.socket()).is_ok();
+    assert!(wait_until(TIMEOUT, listens), "ipmpd does not listen");
+    for signal in [nix::sys::signal::Signal::SIGHUP, nix::sys::signal::Signal::SIGUSR1] {
+        production.daemon.signal(signal).unwrap();
+    }
+    let is_started = wait_until(TIMEOUT, || {
+        assert!(production.daemon.exit_status().is_none(), "ended by a signal during its start");
+        production.report().is_ok()
+    });
+    assert!(is_started, "{}", production.daemon.log().join("\n"));
     production.wait_usable(1).unwrap();
     let state = |name| production.member(name).unwrap().state;
     assert_eq!(state("e1000g0"), MemberState::Failed);

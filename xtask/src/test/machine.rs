@@ -6,7 +6,7 @@ use super::run::{Context, SHOW_FIGURES, is_lab_test};
 use super::summary::Outcome;
 use crate::project::Executable;
 use crate::setup::Setup;
-use crate::vm::{self, Kernel, Lockdown, Machine, Nic, System, quote};
+use crate::vm::{self, Card, Kernel, Lockdown, Machine, Nic, System, quote};
 use anyhow::{Context as _, Result, ensure};
 use std::process::ExitCode;
 use std::time::Instant;
@@ -15,7 +15,10 @@ use std::time::Instant;
 const HARDWARE: &str = "hardware";
 
 /// The tests of the installed service.
-const SYSTEM: &str = "system";
+pub const SYSTEM: &str = "system";
+
+/// The kernel of installed systems.
+pub const KERNEL: Kernel = Kernel::V6_12;
 
 /// The tests of stacked devices, of kinds that many kernels lack.
 const STACKING: &str = "stacking";
@@ -51,8 +54,8 @@ pub fn run_all(
     }
     script += "exit $failed\n";
     let nics = [Nic::E1000, Nic::E1000, Nic::Virtio, Nic::Virtio];
-    let machine = Machine::prepare(kernel, &nics, setup)?;
-    boot(&machine, None, &script, context).map(ExitCode::from)
+    let machine = Machine::prepare(kernel, &Card::numbered(&nics), setup)?;
+    Ok(ExitCode::from(exit_code(boot(&machine, None, &script, context)?)?))
 }
 
 /// Boots all lanes, one after another: QEMU emulates with several threads, so that two at a time take as long.
@@ -70,7 +73,7 @@ fn lanes(soak: bool) -> Vec<Boot> {
     let cards = cards.filter(|(nic, kernel)| soak || (*nic == Nic::E1000 && *kernel == Kernel::V6_12));
     let cards = cards.map(|(nic, kernel)| Boot { nic: Some(nic), ..boot(HARDWARE, kernel) });
     let stacking = boot(STACKING, Kernel::V6_12);
-    let system = Boot { system: Some(System::Debian12), ..boot(SYSTEM, Kernel::V6_12) };
+    let system = Boot { system: Some(System::Debian12), ..boot(SYSTEM, KERNEL) };
     let long = [stacking, system].into_iter().filter(|_| soak);
     smoke.into_iter().chain([locked]).chain(long).chain(cards).collect()
 }
@@ -90,7 +93,8 @@ struct Boot {
 impl Boot {
     fn prepare(&self, setup: &Setup) -> Result<Machine> {
         let nics: Vec<Nic> = self.nic.into_iter().flat_map(|nic| [nic, nic]).collect();
-        let machine = Machine::prepare(self.kernel, &nics, setup)?.with_lockdown(self.lockdown);
+        let machine =
+            Machine::prepare(self.kernel, &Card::numbered(&nics), setup)?.with_lockdown(self.lockdown);
         match self.system {
             Some(system) => machine.with_system(system, None, setup),
             None => Ok(machine),
@@ -109,7 +113,7 @@ impl Boot {
         let test = tests.iter().find(|test| is_lab_test(&test.executable, self.target));
         let code = test.with_context(|| format!("{LAB} has no test {}", self.target)).and_then(|test| {
             let script = in_machine(self.system, &test.executable, &arguments);
-            boot(&self.prepare(setup)?, self.system, &script, context)
+            exit_code(boot(&self.prepare(setup)?, self.system, &script, context)?)
         });
         let took = start.elapsed();
         match code {
@@ -146,15 +150,20 @@ impl Boot {
 }
 
 /// A line of shell that runs an executable in the directory that it expects.
-fn in_machine(system: Option<System>, executable: &Executable, arguments: &[String]) -> String {
+pub fn in_machine(system: Option<System>, executable: &Executable, arguments: &[String]) -> String {
     let path = vm::host_path(system, &executable.path);
     let words = [path.as_str()].into_iter().chain(arguments.iter().map(String::as_str));
     let words: Vec<String> = words.map(quote).collect();
     format!("(cd {} && {})", quote(&vm::host_path(system, &executable.package_dir)), words.join(" "))
 }
 
-/// Runs a script in a machine, and returns its exit code.
-fn boot(machine: &Machine, system: Option<System>, script: &str, context: &Context) -> Result<u8> {
+/// Runs a script in a machine, and returns its exit code; none if the machine ended before it.
+pub fn boot(
+    machine: &Machine,
+    system: Option<System>,
+    script: &str,
+    context: &Context,
+) -> Result<Option<u8>> {
     // The programs that are unpacked on the host are for its root directory.
     let path = context.path.as_ref().filter(|_| system.is_none());
     let variables = [
@@ -165,7 +174,11 @@ fn boot(machine: &Machine, system: Option<System>, script: &str, context: &Conte
         ("PATH", path.map(|path| path.to_string_lossy().into_owned()).unwrap_or_default()),
         ("RUST_TEST_THREADS", "1".into()),
     ];
-    machine.run(&["/bin/sh".into(), "-c".into(), script.into()], &variables)
+    machine.boot(&["/bin/sh".into(), "-c".into(), script.into()], &variables)
+}
+
+fn exit_code(code: Option<u8>) -> Result<u8> {
+    code.context(vm::NO_EXIT_CODE)
 }
 
 #[cfg(test)]

@@ -45,14 +45,28 @@ impl fmt::Display for Nic {
     }
 }
 
+/// A card of the guest. Its number is in its Ethernet address and in the name of its cable; its place on the bus is that in the list.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Card {
+    pub number: u8,
+    pub nic: Nic,
+}
+
+impl Card {
+    /// Cards numbered from 1.
+    pub fn numbered(nics: &[Nic]) -> Vec<Self> {
+        (1..).zip(nics).map(|(number, &nic)| Self { number, nic }).collect()
+    }
+}
+
 /// The models as [`VARIABLE`] has them.
-pub fn names(nics: &[Nic]) -> String {
-    nics.iter().map(Nic::to_string).collect::<Vec<_>>().join(" ")
+pub fn names(cards: &[Card]) -> String {
+    cards.iter().map(|card| card.nic.to_string()).collect::<Vec<_>>().join(" ")
 }
 
 /// QEMU's arguments: card n is `nicN`, its port `portN`. The monitor listens on a socket in `directory`.
-pub fn arguments(nics: &[Nic], directory: &Path) -> Vec<String> {
-    if nics.is_empty() {
+pub fn arguments(cards: &[Card], directory: &Path) -> Vec<String> {
+    if cards.is_empty() {
         return Vec::new();
     }
     let monitor = directory.join("monitor");
@@ -72,7 +86,7 @@ pub fn arguments(nics: &[Nic], directory: &Path) -> Vec<String> {
     ]
     .map(str::to_owned)
     .into();
-    for (number, nic) in (1..).zip(nics) {
+    for Card { number, nic } in cards {
         let (near, far) = (("nic", nic.device(), 0xa0), ("port", Nic::Virtio.device(), 0xa5));
         for ((end, device, kind), (other, ..)) in [(near, far), (far, near)] {
             let name = format!("{end}{number}");
@@ -101,7 +115,7 @@ mod tests {
 
     #[test]
     fn a_card_and_its_port_are_at_the_ends_of_one_cable() {
-        let words = arguments(&[Nic::E1000, Nic::Virtio], Path::new("/scratch"));
+        let words = arguments(&Card::numbered(&[Nic::E1000, Nic::Virtio]), Path::new("/scratch"));
         let at = |wanted: &str| {
             words.iter().position(|word| word == wanted).unwrap_or_else(|| panic!("{wanted}: {words:?}"))
         };

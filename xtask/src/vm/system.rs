@@ -13,11 +13,16 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 
 /// Changes with what the system holds, so that an older directory is not used.
-const VERSION: u32 = 1;
+const VERSION: u32 = 2;
 
 /// The packages beside those that every Debian has.
 const PACKAGES: &str = "systemd,systemd-sysv,udev,dbus,kmod,iproute2,iputils-ping,iputils-arping,openssh-server,openssh-client,\
-                        procps,ifupdown,nftables,tcpdump,libcap2-bin,ethtool";
+                        procps,ifupdown,nftables,tcpdump,libcap2-bin,ethtool,network-manager,netplan.io,cloud-init";
+
+/// Programs that configure network cards, of which a test starts one: their units, and a file that keeps them from starting.
+const NOT_STARTED: [&str; 3] =
+    ["NetworkManager.service", "NetworkManager-wait-online.service", "NetworkManager-dispatcher.service"];
+const NO_CLOUD_INIT: &str = "etc/cloud/cloud-init.disabled";
 
 /// The program that makes it.
 const MAKER: &str = "mmdebstrap";
@@ -63,6 +68,10 @@ impl System {
         make.args(["--customize-hook=rm -f \"$1/etc/machine-id\" \"$1/etc/ssh/ssh_host_\"*"]);
         // No terminal is there to log in.
         make.args(["--customize-hook=chroot \"$1\" systemctl mask --quiet getty@tty1.service serial-getty@ttyS0.service"]);
+        make.arg(format!(
+            "--customize-hook=chroot \"$1\" systemctl mask --quiet {}; touch \"$1/{NO_CLOUD_INIT}\"",
+            NOT_STARTED.join(" ")
+        ));
         make.arg(self.suite()).arg(scratch);
         project::run(make)?;
         ensure!(scratch.join("lib/systemd/systemd").exists(), "{MAKER} made no system with systemd");
