@@ -22,10 +22,14 @@ use crate::{
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:
   ipmpctl dns              the files in /etc/ipmp
+  ipmpctl dns --dry-run    what would change
   ipmpctl dns draft.toml   one file")]
 pub struct Dns {
     #[command(flatten)]
     files: Files,
+    /// Print what would change, and change nothing
+    #[arg(long)]
+    dry_run: bool,
 }
 
 impl Command for Dns {
@@ -44,7 +48,7 @@ impl Command for Dns {
             // It has the groups, and its network namespace.
             let client = verb::connect(invocation.socket, invocation.netns, false)?;
             check(&client).map_err(|why| Error::Dns(format!("name servers are not applied: {why}")))?;
-            for result in apply(&configuration, false) {
+            for result in apply(&configuration, self.dry_run) {
                 match result {
                     Ok(note) => notes.push(note),
                     Err(error) => failed.push(error),
@@ -81,9 +85,8 @@ pub(super) fn apply(configuration: &Configuration, dry_run: bool) -> Vec<Result<
         if wanted == before {
             return None;
         }
-        let list = [wanted.servers.clone(), wanted.domains.clone()].concat().join(" ");
         let done = if dry_run { Ok(()) } else { resolved::set(name, &wanted) };
-        let note = format!("{name}: set name servers (systemd-resolved) {list}");
+        let note = format!("{name}: set the name servers (systemd-resolved): {}", list(&wanted));
         Some(done.map(|()| note).map_err(|why| format!("name servers of {name} are not applied: {why}")))
     };
     with_dns(configuration).filter_map(one).collect()
@@ -125,7 +128,7 @@ pub(super) fn undo_steps(links: &[String]) -> Vec<HostStep> {
     links.iter().flat_map(of_link).collect()
 }
 
-fn list(dns: &Dns) -> String {
+fn list(dns: &resolved::Dns) -> String {
     [dns.servers.clone(), dns.domains.clone()].concat().join(" ")
 }
 

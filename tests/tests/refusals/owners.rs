@@ -301,7 +301,7 @@ fn handover_makes_networkd_leave_a_nic_and_undo_returns_it() {
             fs::write(&path, text).unwrap();
             path.display().to_string()
         });
-        let note = "production0: set name servers (systemd-resolved) 192.168.178.3 example.net\n";
+        let note = "production0: set the name servers (systemd-resolved): 192.168.178.3 example.net\n";
         let (_, text) = ctl(&format!("apply --dry-run {}", files[0]));
         assert!(text.ends_with(note) && name_servers("production0").is_empty(), "{text}");
         let (done, text) = ctl(&format!("apply {}", files[0]));
@@ -312,6 +312,7 @@ fn handover_makes_networkd_leave_a_nic_and_undo_returns_it() {
         let (done, text) = ctl("undo");
         assert!(done && name_servers("production0") == "192.168.178.3\n", "{text}");
         fs::remove_file(directory.join("dns-production0")).unwrap();
+        assert_eq!(ctl(&format!("dns --dry-run {}", files[0])), (true, note.to_owned()));
         assert_eq!(ctl(&format!("dns {}", files[0])), (true, note.to_owned()));
         assert_eq!(ctl(&format!("dns {}", files[0])), (true, String::new()));
         fs::remove_file(root.0.join("run/systemd/resolve/io.systemd.Resolve")).unwrap();
