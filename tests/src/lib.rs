@@ -31,6 +31,7 @@
 //! | [`program`], [`dhcp`] | third-party programs in a lab; DHCP servers and clients |
 //! | [`stream`], [`flow`] | UDP streams: loss, outages, reordering, duplicates |
 //! | [`bulk`] | TCP bulk transfers: stalls, resets, retransmissions |
+//! | [`ssh`] | OpenSSH: a server on the host, connections of a peer |
 //! | [`multicast`] | multicast group memberships |
 //! | [`inbound_failover`] | outage of a stream to a data address whose inbound member is pulled |
 //! | [`path_failure`] | detection and repair time of a cable that is cut |
@@ -95,6 +96,7 @@ mod root;
 pub mod snapshot;
 mod socket_option;
 pub mod spoofer;
+pub mod ssh;
 pub mod statistics;
 pub mod stream;
 pub mod tap;

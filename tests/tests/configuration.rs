@@ -112,18 +112,34 @@ fn files_are_applied_at_start_on_sighup_and_by_apply_or_not_at_all() {
     scene.daemon.ctl("address add 192.168.178.210/24 --group production0").unwrap();
     let command = "production0: remove 192.168.178.210/24\n";
     assert_eq!(scene.ctl("diff --exit-code"), (10, command.into()));
-    let members = "e1000g0 = { weight = 7 }\nlate = { match = { name = \"e1000g7\" } }";
+    let members = "e1000g0 = { weight = 7 }\nlate = { match = { name = \"e1000g7\" }, inbound = [\"192.168.178.201\"] }";
     scene.write(&group("\"192.168.178.201/24\"", "gateways = [\"192.168.178.2\"]\nfdt = \"2s\"", members));
     let changes = "production0: set failback=default\n\
                    production0: add 192.168.178.201/24\n\
                    production0: set weight=7 of e1000g0\n\
+                   production0: set inbound of 192.168.178.201 to e1000g7\n\
                    production0: add route default via 192.168.178.2\n\
                    production0: detach rge0\n\
                    production0: remove 192.168.178.200/24, 192.168.178.210/24\n\
                    production0: remove route default via 192.168.178.1\n";
     assert_eq!(scene.ctl("apply --dry-run"), (0, changes.into()));
-    println!("{}", scene.reload("The configuration files have been applied; changes: 7"));
+    println!("{}", scene.reload("The configuration files have been applied; changes: 8"));
     assert_eq!(scene.ctl("diff --exit-code"), (0, String::new()));
+    // A preference of a command is one of the files after `save`.
+    let prefer = "address add 192.168.178.201/24 --group production0 --inbound e1000g0";
+    scene.daemon.ctl(prefer).unwrap();
+    let back = "production0: set inbound of 192.168.178.201 to e1000g7\n";
+    assert_eq!(scene.ctl("diff --exit-code"), (10, back.into()));
+    let text = std::fs::read_to_string(&scene.file).unwrap();
+    scene.ctl("save");
+    let saved = std::fs::read_to_string(&scene.file).unwrap();
+    assert!(saved.contains("e1000g0 = { weight = 7, inbound = [\"192.168.178.201\"] }"), "{saved}");
+    scene.write(&text);
+    assert_eq!(scene.ctl("apply"), (0, back.into()));
+    assert_eq!(
+        scene.group()["configuration"]["members"][1]["inbound"],
+        serde_json::json!(["192.168.178.201"])
+    );
     let addresses = scene.addresses();
     assert!(
         addresses.contains("192.168.178.250/24") && addresses.contains("192.168.178.201/24"),

@@ -10,6 +10,7 @@ use super::{
     error::{Error, Exit},
     output::{self, Content, Format},
     pending::{self, Change},
+    preflight,
     verb::{self, Command, Invocation, Outcome},
 };
 use crate::{
@@ -58,9 +59,9 @@ pub(super) struct Files {
 }
 
 impl Command for Apply {
-    fn execute(&self, invocation: &Invocation<'_>, _out: &mut dyn Write) -> Result<Outcome, Error> {
+    fn execute(&self, invocation: &Invocation<'_>, out: &mut dyn Write) -> Result<Outcome, Error> {
         let accept_firewall = self.accept_firewall || self.confirm.is_some();
-        let applied = self.files.apply(invocation, self.dry_run, accept_firewall, self.confirm)?;
+        let applied = self.files.apply(invocation, self.dry_run, accept_firewall, self.confirm, Some(out))?;
         Ok(applied.outcome(invocation.format, Exit::Done))
     }
 }
@@ -92,13 +93,14 @@ impl Applied {
 }
 
 impl Files {
-    /// Reads the files and sends them to the daemon.
+    /// Reads the files and sends them to the daemon. `out`: where the line on the SSH session is printed before the change.
     pub(super) fn apply(
         &self,
         invocation: &Invocation<'_>,
         dry_run: bool,
         accept_firewall: bool,
         confirm: Option<u32>,
+        out: Option<&mut dyn Write>,
     ) -> Result<Applied, Error> {
         let directory = self.config_dir.clone().unwrap_or_else(|| config::directory(invocation.netns));
         let paths =
@@ -133,9 +135,22 @@ impl Files {
                     checks_gateways: true,
                     ..Change::default()
                 };
-                pending::execute(invocation, change, |client| Ok(client.call(&request)?))?
+                pending::execute(invocation, change, |client| {
+                    if let Some(out) = out {
+                        preflight::check(client, &request, invocation.format, out)?;
+                    }
+                    Ok(client.call(&request)?)
+                })?
             }
-            None => verb::connect(invocation.socket, invocation.netns, !dry_run)?.call(&request)?,
+            None => {
+                let mut client = verb::connect(invocation.socket, invocation.netns, !dry_run)?;
+                let response = client.call(&request)?;
+                if dry_run && out.is_some() {
+                    preflight::with_line(&client, &request, response)
+                } else {
+                    response
+                }
+            }
         };
         match response {
             Response::Done { notes, changed } => Ok(Applied::Done { notes, changed }),

@@ -122,14 +122,16 @@ impl Verb for Attach {
         Ok(steps)
     }
 
+    fn plan(&self, client: &mut Client, request: &Request) -> Result<Response, Error> {
+        let response = self.hand_over_and_attach(client, request)?;
+        Ok(Before::of(&self.interfaces, client).plan(&self.group, response))
+    }
+
     fn send(&self, client: &mut Client, request: &Request) -> Result<Response, Error> {
         // Before a program leaves the interfaces.
-        let dns = (!self.dry_run).then(|| Before::of(&self.interfaces, client));
+        let dns = Before::of(&self.interfaces, client);
         let response = self.hand_over_and_attach(client, request)?;
-        Ok(match dns {
-            Some(dns) => dns.move_to(&self.group, response),
-            None => response,
-        })
+        Ok(dns.move_to(&self.group, response))
     }
 }
 

@@ -80,37 +80,27 @@ impl Verb for Detach {
     fn plan(&self, client: &mut Client, request: &Request) -> Result<Response, Error> {
         let groups = client.groups()?;
         let response = client.call(request)?;
+        let dns = if self.last.restore { self.dns(&groups, client) } else { Vec::new() };
+        let response = dns.iter().fold(response, |response, (dns, to)| dns.plan(to, response));
         let Response::Done { mut notes, changed: true } = response else { return Ok(response) };
         if self.all
             && client.is_in_this_namespace()
             && let Ok(host) = handover::host()
         {
-            let members = groups.iter().filter(|group| self.ends(group)).flat_map(|group| &group.members);
-            let nics: Vec<String> = members.map(|member| member.name.clone()).collect();
-            notes.extend(Handover::new(&host)?.plan_undo(&nics));
+            notes.extend(Handover::new(&host)?.plan_undo(&self.members(&groups)));
         }
         Ok(Response::Done { notes, changed: true })
     }
 
     fn send(&self, client: &mut Client, request: &Request) -> Result<Response, Error> {
         let groups = if self.last.restore { client.groups()? } else { Vec::new() };
-        let leaving: Vec<&GroupReport> = groups.iter().filter(|group| self.ends(group)).collect();
-        // Only with the last member do the addresses leave a group.
-        let dns: Vec<(Before, &str)> = leaving
-            .iter()
-            .filter_map(|group| {
-                let member = group.members.iter().find(|member| member.state != MemberState::Absent)?;
-                Some((Before::of(std::slice::from_ref(&group.name), client), member.name.as_str()))
-            })
-            .collect();
+        let dns = self.dns(&groups, client);
         let response = client.call(request)?;
         let response = dns.iter().fold(response, |response, (dns, to)| dns.move_to(to, response));
         if !self.all {
             return Ok(response);
         }
-        let members = leaving.iter().flat_map(|group| &group.members);
-        let members: Vec<String> = members.map(|member| member.name.clone()).collect();
-        Ok(self.undo_handover(&members, client, response))
+        Ok(self.undo_handover(&self.members(&groups), client, response))
     }
 
     fn confirm(&self) -> Option<(String, u32)> {
@@ -129,6 +119,23 @@ impl Verb for Detach {
 }
 
 impl Detach {
+    /// The name servers of the groups that the request removes, each with the interface that gets them: only with the last member
+    /// do the addresses leave a group.
+    fn dns<'g>(&self, groups: &'g [GroupReport], client: &Client) -> Vec<(Before, &'g str)> {
+        let leaving = groups.iter().filter(|group| self.ends(group));
+        let with_last = leaving.filter_map(|group| {
+            let member = group.members.iter().find(|member| member.state != MemberState::Absent)?;
+            Some((Before::of(std::slice::from_ref(&group.name), client), member.name.as_str()))
+        });
+        with_last.collect()
+    }
+
+    /// The members of these groups.
+    fn members(&self, groups: &[GroupReport]) -> Vec<String> {
+        let members = groups.iter().filter(|group| self.ends(group)).flat_map(|group| &group.members);
+        members.map(|member| member.name.clone()).collect()
+    }
+
     /// Whether the request removes a group.
     fn ends(&self, group: &GroupReport) -> bool {
         match &self.interface {

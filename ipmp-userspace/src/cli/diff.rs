@@ -28,6 +28,6 @@ pub struct Diff {
 impl Command for Diff {
     fn execute(&self, invocation: &Invocation<'_>, _out: &mut dyn Write) -> Result<Outcome, Error> {
         let exit = if self.exit_code { Exit::Differs } else { Exit::Done };
-        Ok(self.files.apply(invocation, true, false, None)?.outcome(invocation.format, exit))
+        Ok(self.files.apply(invocation, true, false, None, None)?.outcome(invocation.format, exit))
     }
 }

@@ -28,6 +28,10 @@ pub(super) fn undo_steps(links: &[String]) -> Vec<HostStep> {
     links.iter().flat_map(of_link).collect()
 }
 
+fn list(dns: &Dns) -> String {
+    [dns.servers.clone(), dns.domains.clone()].concat().join(" ")
+}
+
 /// What links have before a change.
 pub(super) struct Before(Vec<(String, Dns)>);
 
@@ -41,13 +45,22 @@ impl Before {
         Self(read.filter(|(_, dns)| !dns.is_empty()).collect())
     }
 
+    /// The reply to a plan with a line for each link whose name servers move to another one.
+    pub(super) fn plan(&self, link: &str, response: Response) -> Response {
+        let Response::Done { mut notes, changed: true } = response else { return response };
+        notes.extend(self.0.iter().map(|(from, dns)| {
+            format!("{link}: move the name servers of {from} (systemd-resolved): {}", list(dns))
+        }));
+        Response::Done { notes, changed: true }
+    }
+
     /// Moves it to another link after the change, which is done already: what fails is a note.
     pub(super) fn move_to(&self, link: &str, response: Response) -> Response {
         let Response::Done { mut notes, changed: true } = response else { return response };
         let mut all = resolved::read(link);
         for (from, dns) in &self.0 {
             all.add(dns);
-            let servers = [dns.servers.clone(), dns.domains.clone()].concat().join(" ");
+            let servers = list(dns);
             // The link of a group that was removed has none any more.
             let moved = resolved::set(link, &all).map(|()| resolved::clear(from).unwrap_or_default());
             notes.push(match moved {

@@ -25,6 +25,7 @@ pub mod offline;
 pub mod online;
 mod output;
 mod pending;
+mod preflight;
 mod replace;
 pub mod save;
 pub mod set;

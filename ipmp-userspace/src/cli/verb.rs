@@ -7,7 +7,7 @@ use super::{
     connection,
     error::{Error, Exit},
     output::{self, Format},
-    pending,
+    pending, preflight,
 };
 use crate::{
     config,
@@ -70,6 +70,7 @@ impl<V: Verb> Command for V {
             // Also while another change waits for its confirmation.
             let mut client = connection::connect_or_start(invocation.socket, invocation.netns, true)?;
             let response = self.plan(&mut client, &request)?;
+            let response = preflight::with_line(&client, &request, response);
             return Ok(Outcome::done(self.print(response, invocation.format)));
         }
         if let Some((text, seconds)) = self.confirm() {
@@ -84,7 +85,10 @@ impl<V: Verb> Command for V {
                 checks_gateways,
                 ..pending::Change::default()
             };
-            let response = pending::execute(invocation, change, |client| self.send(client, &request))?;
+            let response = pending::execute(invocation, change, |client| {
+                preflight::check(client, &request, invocation.format, out)?;
+                self.send(client, &request)
+            })?;
             return Ok(Outcome::done(self.print(response, invocation.format)));
         }
         let client = connect(invocation.socket, invocation.netns, request.changes())?;

@@ -18,6 +18,7 @@ pub fn check(configuration: &Configuration, findings: &mut Vec<Finding>) {
     interfaces(configuration, findings);
     for group in &configuration.groups {
         members(group, findings);
+        inbound(group, findings);
         networks(group, findings);
         redundancy(group, &configuration.settings(group), findings);
     }
@@ -92,6 +93,24 @@ fn members(group: &Group, findings: &mut Vec<Finding>) {
             if let Some(Err(error)) = member.test_addresses[..at].iter().map(both).find(Result::is_err) {
                 findings.push(Finding::error(&test.place, error.to_string()));
             }
+        }
+    }
+}
+
+/// A data address has one preferred inbound member.
+fn inbound(group: &Group, findings: &mut Vec<Finding>) {
+    let mut all: HashMap<IpAddr, &Place> = HashMap::new();
+    let listed = group.addresses.listed();
+    for address in group.members.iter().flat_map(|member| &member.inbound) {
+        let ip = address.value;
+        if let Some(other) = all.insert(ip, &address.place) {
+            let message = format!("inbound {ip} is also at {other}: give each address one inbound member");
+            findings.push(Finding::error(&address.place, message));
+        } else if !listed.is_empty() && !listed.iter().any(|listed| listed.value.address() == ip) {
+            let name = &group.name.value;
+            let message =
+                format!("inbound {ip} is none of the addresses of {name}: add it to them, or remove it here");
+            findings.push(Finding::warning(&address.place, message));
         }
     }
 }

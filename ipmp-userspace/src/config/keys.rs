@@ -157,6 +157,7 @@ pub static MEMBER: Table = Table {
             "by what the NIC is recognised, all of it; default: the label is its name",
         ),
         key("test-addresses", Kind::Texts, "test addresses with prefix length, or \"dhcp\"; one a family"),
+        key("inbound", Kind::Texts, "data addresses that the member receives for while it is active"),
     ],
     settings: Some(Owner::Member),
     // The table `match` of the file decides.

@@ -120,6 +120,8 @@ pub struct Member {
     pub matching: Match,
     /// Test addresses, one a family.
     pub test_addresses: Vec<Located<TestAddressSpec>>,
+    /// Data addresses for which it is the preferred inbound member.
+    pub inbound: Vec<Located<IpAddr>>,
     /// Its settings.
     pub settings: Vec<Located<Setting>>,
 }

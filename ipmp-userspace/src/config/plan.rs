@@ -7,9 +7,9 @@ mod step;
 
 use std::net::IpAddr;
 
-pub use step::{NewMember, Step};
+pub use step::{NewMember, Step, inbound_change};
 
-use super::{Addresses, Configuration, Group, Match, Member, host::matches};
+use super::{Addresses, Configuration, Group, Located, Match, Member, host::matches};
 use crate::{
     control::{DataAddress, Setting, TestAddressSpec},
     link::{Device, Mac, RouteEntry},
@@ -61,6 +61,8 @@ pub struct RunningMember {
     pub settings: Vec<Setting>,
     /// Configured test addresses.
     pub test_addresses: Vec<TestAddressSpec>,
+    /// Data addresses for which it is the preferred inbound member.
+    pub inbound: Vec<IpAddr>,
 }
 
 /// The steps, and what the operator should know about them.
@@ -170,7 +172,7 @@ impl Planner<'_> {
         if let Some(known) = known.filter(|known| known.groupname != *groupname) {
             return Err(format!(
                 "{}: {name} has the group name {}, which cannot be changed to {groupname} while it exists: write groupname = \
-                 {:?}, or remove the group first",
+                 {:?}, or remove the group first (ipmpctl detach --all --group {name} --restore)",
                 group.name.place, known.groupname, known.groupname
             ));
         }
@@ -219,7 +221,12 @@ impl Planner<'_> {
         let name = &group.name.value;
         let mut joining = Vec::new();
         let mut staying: Vec<&str> = Vec::new();
+        let (mut preferred, mut wanted) = (Vec::new(), Vec::new());
         for member in &group.members {
+            let inbound = |name: &str| {
+                let pair = |address: &Located<IpAddr>| (address.value, name.to_owned());
+                member.inbound.iter().map(pair).collect::<Vec<_>>()
+            };
             let device = running.devices.iter().find(|device| matches(&member.matching, device));
             let is_it = |known: &&RunningMember| match device {
                 Some(device) => known.ifindex == Some(device.ifindex),
@@ -229,10 +236,13 @@ impl Planner<'_> {
                 known.members.iter().find(|known| is_it(known) && !staying.contains(&known.name.as_str()));
             if let Some(found) = found {
                 staying.push(&found.name);
+                preferred.extend(found.inbound.iter().map(|&ip| (ip, found.name.clone())));
+                wanted.extend(inbound(&found.name));
                 self.member(group, member, found);
                 continue;
             }
             let new = new_member(member, device);
+            wanted.extend(inbound(&new.name));
             let Some(device) = device else {
                 self.add(Phase::Attach, Step::Expect { group: name.clone(), member: new });
                 continue;
@@ -245,6 +255,9 @@ impl Planner<'_> {
             }
             joining.push((device.ifindex, new.test_addresses.clone()));
             self.add(Phase::Attach, Step::Attach { group: name.clone(), member: new });
+        }
+        if let Some(changes) = step::inbound_changes(&preferred, &wanted) {
+            self.add(Phase::Follow, Step::SetInbound { group: name.clone(), inbound: wanted, changes });
         }
         for left in known.members.iter().filter(|known| !staying.contains(&known.name.as_str())) {
             let step = Step::Detach { group: name.clone(), member: left.name.clone() };

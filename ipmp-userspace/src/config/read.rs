@@ -162,12 +162,14 @@ impl Reader<'_> {
                 label,
                 matching: Match::default(),
                 test_addresses: Vec::new(),
+                inbound: Vec::new(),
                 settings: Vec::new(),
             };
             for (key, value) in self.entries(table, &keys::MEMBER) {
                 match key.get_ref().as_ref() {
                     "match" => member.matching = self.matching(value),
                     "test-addresses" => member.test_addresses = self.parsed(key, value),
+                    "inbound" => member.inbound = self.hosts(key, value),
                     other => {
                         let Some(description) = keys::MEMBER.setting(other) else { continue };
                         member.settings.extend(self.setting(key, value, &description));

@@ -226,8 +226,15 @@ impl Writer<'_> {
             match known.iter().find(is_it) {
                 Some(known) => {
                     found.push(&known.label.value);
-                    let item = members.get_mut(&known.label.value).and_then(Item::as_table_like_mut);
-                    change_member(item.ok_or_else(fixed)?, known, member);
+                    let item = members.get_mut(&known.label.value).ok_or_else(fixed)?;
+                    let before = item.to_string();
+                    change_member(item.as_table_like_mut().ok_or_else(fixed)?, known, member);
+                    // Else the space before the brace stays before a comma. It has no comments.
+                    if let Some(table) =
+                        item.as_inline_table_mut().filter(|table| table.to_string() != before)
+                    {
+                        table.fmt();
+                    }
                 }
                 None => {
                     let is_free = |label: &String| members.get(label).is_none();
@@ -255,6 +262,8 @@ fn change_member(table: &mut dyn TableLike, known: &Member, member: &MemberConfi
     }
     let tests: Vec<String> = known.test_addresses.iter().map(|test| test.value.to_string()).collect();
     put_list(table, "test-addresses", &tests, &member.test_addresses);
+    let inbound: Vec<String> = known.inbound.iter().map(|address| address.value.to_string()).collect();
+    put_list(table, "inbound", &inbound, &member.inbound);
 }
 
 /// A member by its permanent MAC, or by its name, which usually is its label.
@@ -273,6 +282,7 @@ fn new_member(label: &str, member: &MemberConfiguration) -> InlineTable {
         table.insert(setting.name(), value_of(&setting, Owner::Member));
     }
     put_list(&mut table, "test-addresses", &[], &member.test_addresses);
+    put_list(&mut table, "inbound", &[], &member.inbound);
     table
 }
 

@@ -154,6 +154,11 @@ fn members_by_number<'de, D: Deserializer<'de>>(input: D) -> Result<BTreeMap<u8,
 }
 
 impl SavedGroup {
+    /// The data addresses for which a member is the preferred inbound member.
+    pub fn preferred_by(&self, member: u8) -> impl Iterator<Item = IpAddr> {
+        self.inbound.iter().filter(move |(_, saved)| saved.member == member).map(|(ip, _)| *ip)
+    }
+
     /// Which program configured an address of the group interface.
     pub fn origin_of(&self, ip: IpAddr, prefix: u8) -> Origin {
         let is_it = |added: &&SavedAddress| (added.address.address(), added.address.prefix()) == (ip, prefix);

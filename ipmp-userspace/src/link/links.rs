@@ -1,5 +1,7 @@
 //! Requests to the kernel: interfaces, addresses and routes of one network namespace.
 
+use std::net::IpAddr;
+
 use futures_util::{Stream, StreamExt, TryStreamExt, pin_mut};
 use rtnetlink::{
     Handle, LinkMessageBuilder, LinkUnspec,
@@ -12,6 +14,7 @@ use super::{
     Address, Device, Error, Route,
     dump::dump,
     request_socket::RequestSocket,
+    route,
     route_dump::{read_routes_beside, read_routes_through},
 };
 
@@ -193,6 +196,30 @@ impl Links {
     /// The configured routes to the same destinations as these, in the same tables, through any interface. The call blocks.
     pub fn routes_beside(&self, routes: &[Route]) -> Result<Vec<Route>, Error> {
         read_routes_beside(routes)
+    }
+
+    /// The interface through which packets from an address of this host to another host leave; `None`: there is no route.
+    pub async fn interface_towards(&self, to: IpAddr, from: IpAddr) -> Result<Option<u32>, Error> {
+        let mut request = NetlinkMessage::from(RouteNetlinkMessage::GetRoute(route::lookup(to, from)));
+        request.header.flags = NLM_F_REQUEST;
+        let failed = |error| Error::kernel(format!("read the route to {to}"), error);
+        let mut answers = self.handle.clone().request(request).map_err(failed)?;
+        while let Some(answer) = answers.next().await {
+            match answer.payload {
+                NetlinkPayload::InnerMessage(RouteNetlinkMessage::NewRoute(found)) => {
+                    return Ok(route::interface_of(&found));
+                }
+                NetlinkPayload::Error(error) => {
+                    let error = failed(rtnetlink::Error::NetlinkError(error));
+                    return match error.errno() {
+                        Some(libc::ENETUNREACH | libc::EHOSTUNREACH) => Ok(None),
+                        _ => Err(error),
+                    };
+                }
+                _ => {}
+            }
+        }
+        Ok(None)
     }
 
     /// Installs a route in the place of the one to the same destination, in one step: no packet sees neither.

@@ -4,9 +4,12 @@ use std::net::IpAddr;
 
 use rtnetlink::{
     packet_core::{Emitable, Parseable},
-    packet_route::route::{
-        RouteAddress, RouteAttribute, RouteFlags, RouteHeader, RouteMessage, RouteNextHop, RouteProtocol,
-        RouteType, RouteVia,
+    packet_route::{
+        AddressFamily,
+        route::{
+            RouteAddress, RouteAttribute, RouteFlags, RouteHeader, RouteMessage, RouteNextHop, RouteProtocol,
+            RouteType, RouteVia,
+        },
     },
 };
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
@@ -253,6 +256,27 @@ impl Route {
     pub(super) fn message(&self) -> RouteMessage {
         self.0.clone()
     }
+}
+
+/// The request for the route that packets between two addresses use.
+pub(super) fn lookup(to: IpAddr, from: IpAddr) -> RouteMessage {
+    let mut message = RouteMessage::default();
+    let bits = if to.is_ipv4() { 32 } else { 128 };
+    message.header.address_family = if to.is_ipv4() { AddressFamily::Inet } else { AddressFamily::Inet6 };
+    (message.header.destination_prefix_length, message.header.source_prefix_length) = (bits, bits);
+    message.attributes = vec![
+        RouteAttribute::Destination(RouteAddress::from(to)),
+        RouteAttribute::Source(RouteAddress::from(from)),
+    ];
+    message
+}
+
+/// The interface of the reply to it.
+pub(super) fn interface_of(found: &RouteMessage) -> Option<u32> {
+    found.attributes.iter().find_map(|attribute| match attribute {
+        RouteAttribute::Oif(index) => Some(*index),
+        _ => None,
+    })
 }
 
 fn table_of(message: &RouteMessage) -> u32 {

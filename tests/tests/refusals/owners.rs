@@ -179,6 +179,7 @@ fn handover_makes_networkd_leave_a_nic_and_undo_returns_it() {
         let mut command = lab.host().command(binary("ipmpctl").unwrap().to_str().unwrap());
         let path = format!("{}:{}", bin.display(), std::env::var("PATH").unwrap());
         command.env("PATH", path).env("IPMP_HOST_ROOT", &root.0).env("IPMP_STATE_DIR", &directory);
+        command.env("SSH_CONNECTION", "192.168.178.9 4711 192.168.178.50 22");
         command.arg("--socket").arg(daemon.socket()).args(arguments.split_whitespace());
         let output = command.output().unwrap();
         let text = [output.stdout, output.stderr].concat();
@@ -215,6 +216,11 @@ fn handover_makes_networkd_leave_a_nic_and_undo_returns_it() {
         assert_eq!(ctl("handover e1000g0 --dry-run"), (true, step.to_owned()));
         let plan = ctl("attach e1000g0 --group production0 --handover --dry-run").1;
         assert!(plan.starts_with(step) && !plan.contains("refused until"), "{plan}");
+        let session = "SSH session from 192.168.178.9: 192.168.178.50 is on e1000g0, and packets to 192.168.178.9 leave \
+                       through e1000g0; afterwards 192.168.178.50 is on production0, and packets leave through production0\n";
+        let servers = "production0: move the name servers of e1000g0 (systemd-resolved): 192.168.178.1 192.168.178.2 \
+                       example.net ~.\n";
+        assert!(plan.ends_with(&format!("{servers}{session}")), "{plan}");
         // Refused by something else: nothing is restarted.
         assert!(!ctl("attach e1000g0 eth9 --group production0 --handover").0);
         assert!(restarts() == 0 && !file.exists());
@@ -264,7 +270,11 @@ fn handover_makes_networkd_leave_a_nic_and_undo_returns_it() {
         assert!(ctl("attach e1000g0 --group production0 --handover").0 && file.exists());
         let (_, text) = ctl("detach --all --restore --dry-run");
         let step = "e1000g0: remove /etc/systemd/network/01-ipmp-e1000g0.network, restart systemd-networkd.service\n";
-        assert!(text.ends_with(step) && file.exists(), "{text}");
+        assert!(text.contains(step) && file.exists(), "{text}");
+        assert!(
+            text.ends_with("; afterwards 192.168.178.50 is on e1000g0, and packets leave through e1000g0\n"),
+            "{text}"
+        );
         let (done, text) = ctl("detach --all --restore");
         assert!(done && text.ends_with(removed) && !file.exists() && has("e1000g0"), "{text}");
         assert!(name_servers("e1000g0").contains("178.1 192.168.178.2"), "{text}");
@@ -272,6 +282,7 @@ fn handover_makes_networkd_leave_a_nic_and_undo_returns_it() {
         // The undo of a change that is not confirmed
         let (done, text) = ctl("attach e1000g0 --group production0 --handover --confirm 600");
         assert!(done && file.exists() && has("production0") && name_servers("e1000g0").is_empty(), "{text}");
+        assert!(text.starts_with(session), "{text}");
         let (done, text) = ctl("undo");
         assert!(done && !file.exists() && has("e1000g0"), "{text}");
         assert!(name_servers("e1000g0").contains("178.1 192.168.178.2"), "{text}");

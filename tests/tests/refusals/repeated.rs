@@ -59,7 +59,10 @@ fn repeated_commands_succeed_and_change_nothing() {
         ("attach e1000g2 --group production0", "production0: attach e1000g2"),
         ("detach e1000g0", "production0: detach e1000g0"),
         ("detach --all --restore", "production0: detach e1000g0\",\"remove group production0"),
-        ("address add 192.168.178.220/24 --group production0 --inbound e1000g0", "prefer e1000g0"),
+        (
+            "address add 192.168.178.220/24 --group production0 --inbound e1000g0",
+            "production0: set inbound of 192.168.178.220 to e1000g0",
+        ),
         ("address del 192.168.178.210/24 --group production0", "production0: remove 192.168.178.210/24"),
         ("test-address add e1000g0 192.168.178.204/24", "e1000g0: add test address 192.168.178.204/24"),
         ("test-address del rge0 192.168.178.203/24", "rge0: remove test address 192.168.178.203/24"),

@@ -25,6 +25,8 @@ pub enum Step {
     Expect { group: String, member: NewMember },
     /// Give a member these settings, and no others.
     SetMember { group: String, member: String, settings: Vec<Setting>, changes: Vec<String> },
+    /// Give the addresses of a group these preferred inbound members, and no others.
+    SetInbound { group: String, inbound: Vec<(IpAddr, String)>, changes: Vec<String> },
     /// Add a test address.
     AddTestAddress { member: String, address: TestAddressSpec },
     /// Remove a test address.
@@ -78,6 +80,24 @@ pub(super) fn changes(before: &[Setting], wanted: &[Setting]) -> Option<Vec<Stri
     (!changes.is_empty()).then_some(changes)
 }
 
+/// The differences of preferred inbound members as they are printed; `None`: there is none.
+pub(super) fn inbound_changes(
+    before: &[(IpAddr, String)],
+    wanted: &[(IpAddr, String)],
+) -> Option<Vec<String>> {
+    let set = wanted.iter().filter(|known| !before.contains(known));
+    let set = set.map(|(ip, member)| inbound_change(*ip, Some(member)));
+    let is_reset = |ip: IpAddr| !wanted.iter().any(|(other, _)| *other == ip);
+    let reset = before.iter().filter(|(ip, _)| is_reset(*ip)).map(|(ip, _)| inbound_change(*ip, None));
+    let changes: Vec<String> = set.chain(reset).collect();
+    (!changes.is_empty()).then_some(changes)
+}
+
+/// A change of a preferred inbound member.
+pub fn inbound_change(ip: IpAddr, member: Option<&str>) -> String {
+    format!("inbound of {ip} to {}", member.unwrap_or("none"))
+}
+
 fn list<T: ToString>(values: &[T]) -> String {
     values.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
 }
@@ -104,6 +124,7 @@ impl fmt::Display for Step {
             Self::SetMember { group, member, changes, .. } => {
                 write!(f, "{group}: set {} of {member}", list(changes))
             }
+            Self::SetInbound { group, changes, .. } => write!(f, "{group}: set {}", list(changes)),
             Self::AddTestAddress { member, address } => write!(f, "{member}: add test address {address}"),
             Self::RemoveTestAddress { member, address } => {
                 write!(f, "{member}: remove test address {address}")

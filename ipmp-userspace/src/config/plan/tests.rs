@@ -61,6 +61,7 @@ impl Running {
             mac: device.map_or(new.mac, |device| Some(device.mac)),
             settings: new.settings.clone(),
             test_addresses: new.test_addresses.clone(),
+            inbound: Vec::new(),
         };
         let (moved, stay): (Vec<_>, Vec<_>) =
             std::mem::take(&mut self.addresses).into_iter().partition(|(index, ip, _)| {
@@ -99,6 +100,16 @@ impl Running {
             Step::Expect { group, member } => self.attach(&group, &member, None),
             Step::SetMember { group, member, settings, .. } => {
                 self.member(&group, &member).settings = settings
+            }
+            Step::SetInbound { group, inbound, .. } => {
+                let members = &mut self.group(&group).members;
+                for (_, name) in &inbound {
+                    assert!(members.iter().any(|member| member.name == *name), "{name} is no member");
+                }
+                for member in members {
+                    let of_it = inbound.iter().filter(|(_, name)| *name == member.name);
+                    member.inbound = of_it.map(|(ip, _)| *ip).collect();
+                }
             }
             Step::AddTestAddress { member, address } => {
                 self.member_of_any(&member).test_addresses.push(address)
@@ -161,7 +172,12 @@ impl Running {
             let members = group.members.iter().map(|member| {
                 let settings = member.settings.iter().filter(|setting| !matches!(setting, Setting::Match(_)));
                 let tests = member.test_addresses.iter().map(ToString::to_string);
-                format!("{} {:?}", member.name, sorted(settings.map(text).chain(tests).collect()))
+                let inbound = member.inbound.iter().map(|ip| format!("inbound {ip}"));
+                format!(
+                    "{} {:?}",
+                    member.name,
+                    sorted(settings.map(text).chain(tests).chain(inbound).collect())
+                )
             });
             (
                 sorted(own.map(|(ip, prefix, _)| format!("{ip}/{prefix}")).collect()),
@@ -263,6 +279,26 @@ fn interfaces_and_addresses_that_change_their_group_leave_the_other_first() {
 }
 
 #[test]
+fn preferred_inbound_members_are_set_after_members_and_addresses() {
+    let mut running = host();
+    let text = "[group.a0]\naddresses = [\"10.0.0.1/24\"]\n[group.a0.members]\neth0 = {}\nb = { match = { name = \
+                \"eth1\" }, inbound = [\"10.0.0.1\"] }";
+    let set = "a0: set inbound of 10.0.0.1 to eth1";
+    assert_eq!(
+        steps(text, &running),
+        ["create group a0", "a0: add 10.0.0.1/24", "a0: attach eth0", "a0: attach eth1", set]
+    );
+    running.apply(&read(text));
+    assert_eq!(steps(text, &running), [""; 0]);
+    let other = text
+        .replace("eth0 = {}", "eth0 = { inbound = [\"10.0.0.1\"] }")
+        .replace(", inbound = [\"10.0.0.1\"] }", " }");
+    assert_eq!(steps(&other, &running), ["a0: set inbound of 10.0.0.1 to eth0"]);
+    let none = other.replace("inbound = [\"10.0.0.1\"]", "");
+    assert_eq!(steps(&none, &running), ["a0: set inbound of 10.0.0.1 to none"]);
+}
+
+#[test]
 fn dns_is_reported_and_other_groupname_is_refused() {
     let mut running = host();
     running.apply(&read("[group.a0]"));
@@ -278,6 +314,7 @@ pub(in crate::config) fn text() -> impl Strategy<Value = String> {
     let member = prop_oneof![
         Just(String::new()),
         Just("standby = true".to_owned()),
+        Just("inbound = [\"10.0.1.NUMBER\"]".to_owned()),
         (1..4).prop_map(|weight| format!("weight = {weight}")),
     ];
     let members = proptest::collection::vec((0..3_usize, member, any::<bool>()), 5);
@@ -304,6 +341,7 @@ pub(in crate::config) fn text() -> impl Strategy<Value = String> {
             for (number, (group, settings, by_mac)) in members.iter().enumerate() {
                 // eth4 does not exist.
                 let matching = format!("match = {{ permanent-mac = \"02:00:00:00:01:0{number}\" }}");
+                let settings = settings.replace("NUMBER", &number.to_string());
                 let keys: Vec<&str> = [settings.as_str(), if *by_mac { &matching } else { "" }]
                     .into_iter()
                     .filter(|key| !key.is_empty())

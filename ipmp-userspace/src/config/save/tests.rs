@@ -40,6 +40,7 @@ fn configuration(
                 permanent_mac: permanent_mac.map(str::to_owned),
                 settings: texts(settings),
                 test_addresses: Vec::new(),
+                inbound: Vec::new(),
             })
             .collect(),
     }
@@ -183,6 +184,7 @@ fn report_of(group: &RunningGroup) -> GroupReport {
         permanent_mac: member.permanent_mac.map(show_mac),
         settings: texts(&member.settings),
         test_addresses: member.test_addresses.iter().map(ToString::to_string).collect(),
+        inbound: member.inbound.iter().map(ToString::to_string).collect(),
     };
     let route =
         |(RouteEntry { to: (network, prefix), via, metric, table, src }, origin): &(RouteEntry, Origin)| {

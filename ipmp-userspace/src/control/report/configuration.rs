@@ -58,6 +58,8 @@ pub struct MemberConfiguration {
     pub settings: Vec<String>,
     /// Configured test addresses: with prefix length, or `dhcp`.
     pub test_addresses: Vec<String>,
+    /// Data addresses for which it is the preferred inbound member.
+    pub inbound: Vec<String>,
 }
 
 /// A configuration with every field filled.
@@ -80,6 +82,7 @@ pub(super) fn sample() -> GroupConfiguration {
             permanent_mac: Some("52:54:00:00:00:02".into()),
             settings: vec!["standby=on".into()],
             test_addresses: vec!["dhcp".into()],
+            inbound: vec!["192.168.178.200".into()],
         }],
     }
 }

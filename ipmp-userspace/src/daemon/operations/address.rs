@@ -26,7 +26,7 @@ use crate::{
 };
 
 /// The preferred inbound member of addresses.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Inbound {
     /// Its name.
     pub member: String,

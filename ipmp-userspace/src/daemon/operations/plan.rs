@@ -5,7 +5,7 @@ use super::{
     restore, set, target, target_route, test_address,
 };
 use crate::{
-    config::plan::Step,
+    config::plan::{Step, inbound_change},
     control::request::{Refused, Request, Response},
     core::Input,
     daemon::{events::trigger::Trigger, manager::Manager},
@@ -135,8 +135,8 @@ async fn plan_addresses(
         lines.push(Step::AddAddresses { group: group.clone(), addresses: added }.to_string());
     }
     if let Some(member) = inbound {
-        let list: Vec<String> = addresses.iter().map(ToString::to_string).collect();
-        lines.push(format!("{group}: prefer {member} as the inbound member of {}", list.join(", ")));
+        let changes = addresses.iter().map(|address| inbound_change(address.address(), Some(&member)));
+        lines.push(format!("{group}: set {}", changes.collect::<Vec<_>>().join(", ")));
     }
     Ok(lines)
 }

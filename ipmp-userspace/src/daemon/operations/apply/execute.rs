@@ -1,5 +1,7 @@
 //! Makes the steps of a plan. If one is refused, those before it are undone, the last one first.
 
+use std::{collections::BTreeMap, net::IpAddr};
+
 use super::members;
 use crate::{
     config::plan::{NewMember, Running, Step},
@@ -13,9 +15,10 @@ use crate::{
         operations::{
             address, attach, create, destroy, detach,
             firewall::Firewall,
-            refusals::{kernel, no_such_group},
+            refusals::{kernel, no_such_group, not_in_group},
             set, test_address,
         },
+        state_file::SavedInbound,
     },
     link::{Route, RouteEntry},
     types::Origin,
@@ -24,6 +27,11 @@ use crate::{
 /// What undoes a step.
 enum Undo {
     Step(Step),
+    /// Gives addresses the preferred inbound members that they had.
+    Inbound {
+        group: String,
+        before: Vec<(IpAddr, address::Inbound)>,
+    },
     /// Adds addresses again, with their preferred inbound members.
     Addresses {
         group: String,
@@ -129,6 +137,22 @@ async fn make(
             done.push(Undo::Member { group: group.clone(), member, settings: before });
             notes.extend(more);
         }
+        Step::SetInbound { group, inbound, .. } => {
+            let before = preferred(manager, group);
+            let logical = |ip: IpAddr, member: &str| {
+                let known = before.iter().find(|(other, known)| *other == ip && known.member == member);
+                known.and_then(|(_, known)| known.logical)
+            };
+            let wanted: Vec<(IpAddr, address::Inbound)> = inbound
+                .iter()
+                .map(|(ip, member)| {
+                    let member = shown(manager, group, member);
+                    (*ip, address::Inbound { logical: logical(*ip, &member), member })
+                })
+                .collect();
+            prefer(manager, trigger, group, &wanted).await?;
+            done.push(Undo::Inbound { group: group.clone(), before });
+        }
         Step::AddTestAddress { member, address } => {
             test_address::add(manager, trigger, member, *address).await?;
             let (member, address) = (member.clone(), *address);
@@ -171,8 +195,13 @@ async fn make(
             let leaving: Vec<&str> = leaving.iter().map(String::as_str).collect();
             attach::wait_for_others(manager, trigger, group, &leaving).await;
             let returns = matches!(step, Step::Return { .. });
+            let before = preferred(manager, group);
             let last = Some(if returns { LastMember::MoveBack } else { LastMember::KeepGroup });
             notes.extend(detach::detach(manager, trigger, &shown(manager, group, member), last).await?);
+            // Undone after the member has joined again.
+            if before != preferred(manager, group) {
+                done.push(Undo::Inbound { group: group.clone(), before });
+            }
             done.extend(rejoin(running, group, member).map(Undo::Step));
         }
         Step::RemoveGroup { group } => {
@@ -181,6 +210,31 @@ async fn make(
         Step::Dissolve { group } => notes.extend(members::remove_group(manager, trigger, group, true).await?),
     }
     Ok(())
+}
+
+/// The preferred inbound members of addresses of a group.
+fn preferred(manager: &Manager, group: &str) -> Vec<(IpAddr, address::Inbound)> {
+    let Some(saved) = manager.file.group(group) else { return Vec::new() };
+    let named = |(ip, preference): (&IpAddr, &SavedInbound)| {
+        let member = saved.members.get(&preference.member)?.name.clone();
+        Some((*ip, address::Inbound { member, logical: preference.logical }))
+    };
+    saved.inbound.iter().filter_map(named).collect()
+}
+
+/// Gives addresses of a group these preferred inbound members, and no others.
+async fn prefer(
+    manager: &mut Manager,
+    trigger: &Trigger,
+    group: &str,
+    wanted: &[(IpAddr, address::Inbound)],
+) -> Result<(), Refused> {
+    let mut all = BTreeMap::new();
+    for (ip, address::Inbound { member, logical }) in wanted {
+        let saved = manager.file.member(group, member).ok_or_else(|| not_in_group(member, group))?;
+        all.insert(*ip, SavedInbound { member: saved.number, logical: *logical });
+    }
+    address::set_preferences(manager, trigger, group, all).await
 }
 
 /// The step that undoes the detaching of a member.
@@ -236,6 +290,7 @@ async fn undo(manager: &mut Manager, trigger: &Trigger, step: Undo) -> Result<()
             let (mut done, mut notes) = (Vec::new(), Vec::new());
             Box::pin(make(manager, trigger, (&step, &[]), &Running::default(), &mut done, &mut notes)).await
         }
+        Undo::Inbound { group, before } => prefer(manager, trigger, &group, &before).await,
         Undo::Addresses { group, addresses } => {
             for (address, inbound, origin) in addresses {
                 address::add(manager, trigger, &group, &[address], inbound, origin).await?;

@@ -58,6 +58,7 @@ fn members(group: &group::RunningGroup, saved: &SavedGroup) -> Vec<RunningMember
             mac: record.identity.mac,
             settings: record.chosen.clone(),
             test_addresses: record.test_addresses.named.clone(),
+            inbound: saved.preferred_by(member.number()).collect(),
         });
     }
     members

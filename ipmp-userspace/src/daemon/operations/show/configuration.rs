@@ -27,6 +27,7 @@ pub fn report(manager: &Manager, group: &RunningGroup, report: &GroupReport) -> 
             permanent_mac: record.identity.permanent_mac.map(show_mac),
             settings: record.chosen.iter().map(Setting::to_string).collect(),
             test_addresses: record.test_addresses.named.iter().map(ToString::to_string).collect(),
+            inbound: saved.preferred_by(member.number()).map(|ip| ip.to_string()).collect(),
         })
     });
     GroupConfiguration {
