@@ -153,11 +153,17 @@ pub struct Group {
     installed: BTreeMap<String, Installed>,
 }
 
-/// The group's index in `live` and `watch`, from its pinned map.
-pub(super) fn pinned_index(directory: &std::path::Path) -> Option<u32> {
+/// The group's index in `live` and `watch`, from its pinned map; `None`: it has no map yet, or is not complete. An error is none of
+/// these: a group that is taken for one without an index gives it to another one.
+pub(super) fn pinned_index(directory: &std::path::Path) -> Result<Option<u32>, Error> {
     let maps = directory.join("maps");
-    let steering = pins::typed::<Array<_, Steering>>(&maps, "steering", Map::Array).ok()?;
-    u32::try_from(steering.get(&0, 0).ok()?.index.checked_sub(1)?).ok()
+    let path = maps.join("steering");
+    if !path.try_exists().map_err(|source| Error::Pin { path, source })? {
+        return Ok(None);
+    }
+    let steering = pins::typed::<Array<_, Steering>>(&maps, "steering", Map::Array)?;
+    let index = steering.get(&0, 0).map_err(map_error("steering"))?.index.checked_sub(1);
+    Ok(index.and_then(|index| u32::try_from(index).ok()))
 }
 
 impl Group {
@@ -180,7 +186,7 @@ impl Group {
     ) -> Result<Vec<Preparation>, Error> {
         let directory = host.pins.group(&spec.name);
         pins::make_directory(&directory.join("maps"))?;
-        let index = match pinned_index(&directory) {
+        let index = match pinned_index(&directory)? {
             Some(index) => index,
             None => host.free_index()?,
         };
@@ -197,7 +203,7 @@ impl Group {
         for shape in &SHAPES {
             shape.check(&maps)?;
         }
-        let index = match pinned_index(&directory) {
+        let index = match pinned_index(&directory)? {
             Some(index) => index,
             None => host.borrow().free_index()?,
         };

@@ -154,6 +154,32 @@ fn pinned_map_of_another_layout_is_rejected_by_name() {
 }
 
 /// Identifiers of the programs that are loaded now.
+#[test]
+fn new_group_does_not_take_index_of_group_whose_map_cannot_be_read() {
+    in_new_namespace(|| {
+        let (spec, _) = two_members();
+        ip("link add g1 address 02:00:00:00:00:0a type veth peer name far1");
+        let mut datapath = Datapath::open(false).unwrap();
+        let first = datapath.group(&spec).unwrap();
+        let maps = datapath.host.borrow().pins.group("g0").join("maps");
+        let rename = |from: &str, to: &str| std::fs::rename(maps.join(from), maps.join(to)).unwrap();
+        rename("steering", "kept");
+        // This one is no array.
+        rename("own_macs", "steering");
+        let other = GroupSpec {
+            name: "g1".into(),
+            ifindex: index_of("g1"),
+            mac: [2, 0, 0, 0, 0, 10],
+            ..spec.clone()
+        };
+        let refused = datapath.group(&other).map(|group| group.index());
+        assert!(matches!(refused, Err(Error::Map { map: "steering", .. })), "{refused:?}");
+        rename("steering", "own_macs");
+        rename("kept", "steering");
+        assert_eq!([first.index(), datapath.group(&other).unwrap().index()], [0, 1]);
+    });
+}
+
 fn loaded() -> Vec<u32> {
     aya::programs::loaded_programs().filter_map(|info| info.ok().map(|info| info.id())).collect()
 }
