@@ -15,6 +15,7 @@ fn later(package: &Path) -> &'static str {
 fn system_debian12_package_changes_nothing_upgrades_without_loss_and_restores_when_removed() {
     lab::needs_root!();
     needs_guest();
+    boot::disable_networkd();
     cables();
     let is_tentative = || String::from_utf8_lossy(&run("ip address").stdout).contains("tentative");
     assert!(wait_until(PATIENCE, || !is_tentative()));
@@ -28,6 +29,8 @@ fn system_debian12_package_changes_nothing_upgrades_without_loss_and_restores_wh
     ok("ipmpctl attach eth0 eth1 --group production0 && ipmpctl wait-online production0");
     assert!(run("if_mpadm").status.code() == Some(1) && run("ipmp-ifconfig production0").status.success());
     ping_from_peer();
+    ok("systemctl start ipmp-target@192.0.2.1 && ip route show 192.0.2.1 | grep 'dev production0'");
+    ok("systemctl stop ipmp-target@192.0.2.1 && test -z \"$(ip route show 192.0.2.1)\"");
 
     let (later, pid) = (later(&package()), ok("pidof ipmpd"));
     let ping = ["netns", "exec", "peer", "ping", "-q", "-i", "0.02", "192.0.2.10"];
@@ -44,7 +47,7 @@ fn system_debian12_package_changes_nothing_upgrades_without_loss_and_restores_wh
     assert!(log.contains("Group production0 has been adopted with 2 members"), "{log}");
 
     // A daemon of another namespace: nothing is removed.
-    ok("ip netns add other && (ipmpd --netns other 2>/dev/null & echo $! >/tmp/other.pid)");
+    ok("ip netns add other && (ipmpd --netns other >/dev/null 2>&1 & echo $! >/tmp/other.pid)");
     assert!(wait_until(PATIENCE, || run("ipmpctl --netns other show").status.success()));
     let refused = run("dpkg --remove ipmp");
     let reason = String::from_utf8_lossy(&refused.stderr).into_owned();

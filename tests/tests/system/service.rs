@@ -3,17 +3,22 @@
 use super::*;
 
 /// The directory `packaging`. The host's files are below /host.
-fn packaging() -> PathBuf {
+pub fn packaging() -> PathBuf {
     let packaging = Path::new(env!("CARGO_MANIFEST_DIR")).with_file_name("packaging");
     Path::new("/host").join(packaging.strip_prefix("/").unwrap())
 }
 
-/// Installs programs and units where a package does.
-fn install() {
+/// Installs the programs where a package does.
+pub fn install_programs() {
     for (program, directory) in [("ipmpd", "/usr/sbin"), ("ipmpctl", "/usr/bin"), ("ipmpstat", "/usr/bin")] {
         let from = daemon::binary(program).unwrap();
         ok(&format!("install -m 755 {} {directory}", from.display()));
     }
+}
+
+/// Installs programs and units where a package does.
+fn install() {
+    install_programs();
     let packaging = packaging();
     let packaging = packaging.display();
     ok(&format!("install -m 644 {packaging}/systemd/* /lib/systemd/system"));
