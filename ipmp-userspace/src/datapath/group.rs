@@ -1,6 +1,7 @@
 //! The datapath of one group: its maps, its programs and the members in them.
 
 mod addresses;
+mod early_drop;
 mod figures;
 mod learnt;
 mod programs;
@@ -17,9 +18,9 @@ use aya_log::EbpfLogger;
 use ipmp_common::{
     hash::HashPolicy,
     maps::{
-        Address, AddressKind, Counters, Device, Drops, Ip, Learnt, MAX_ADDRESSES, MAX_GROUPS, MAX_LEARNT,
-        MAX_LOWER, MAX_STALE, MAX_VLAN_ADDRESSES, MacKey, Member, MemberStatus, ReplyCounters, ReplyWindows,
-        StaleKey, StaleNeighbour, Steering, VlanKey,
+        Address, AddressKind, Counters, Device, Drops, EarlyDrops, Ip, Learnt, MAX_ADDRESSES, MAX_GROUPS,
+        MAX_LEARNT, MAX_LOWER, MAX_STALE, MAX_VLAN_ADDRESSES, MacKey, Member, MemberStatus, ReplyCounters,
+        ReplyWindows, StaleKey, StaleNeighbour, Steering, VlanKey,
     },
     steer::{MAX_MEMBERS, Preference, SLOTS},
 };
@@ -68,7 +69,7 @@ pub struct MemberSpec {
 }
 
 /// The maps of a group.
-pub const SHAPES: [Shape; 13] = [
+pub const SHAPES: [Shape; 14] = [
     Shape { name: "members", kind: MapType::Array, key: 4, value: size_of::<Member>(), entries: MAX_MEMBERS },
     Shape { name: "slots", kind: MapType::Array, key: 4, value: 8, entries: SLOTS },
     Shape { name: "steering", kind: MapType::Array, key: 4, value: size_of::<Steering>(), entries: 1 },
@@ -111,6 +112,13 @@ pub const SHAPES: [Shape; 13] = [
     },
     Shape { name: "drops", kind: MapType::PerCpuArray, key: 4, value: size_of::<Drops>(), entries: 1 },
     Shape {
+        name: "early_drops",
+        kind: MapType::PerCpuArray,
+        key: 4,
+        value: size_of::<EarlyDrops>(),
+        entries: MAX_MEMBERS,
+    },
+    Shape {
         name: "reply_counters",
         kind: MapType::PerCpuArray,
         key: 4,
@@ -147,10 +155,13 @@ pub struct Group {
     vlans: Array<MapData, u64>,
     counters: PerCpuArray<MapData, Counters>,
     drops: PerCpuArray<MapData, Drops>,
+    early_drops: PerCpuArray<MapData, EarlyDrops>,
     reply_counters: PerCpuArray<MapData, ReplyCounters>,
     loggers: BTreeMap<String, EbpfLogger<&'static dyn log::Log>>,
     /// The attached programs, by the name of their pins.
     installed: BTreeMap<String, Installed>,
+    /// The members with an early drop of this daemon: their interfaces.
+    early: BTreeMap<u8, (String, u32)>,
 }
 
 /// The group's index in `live` and `watch`, from its pinned map; `None`: it has no map yet, or is not complete. An error is none of
@@ -226,9 +237,11 @@ impl Group {
             vlans: pins::typed(&maps, "vlans", Map::Array)?,
             counters: pins::typed(&maps, "counters", Map::PerCpuArray)?,
             drops: pins::typed(&maps, "drops", Map::PerCpuArray)?,
+            early_drops: pins::typed(&maps, "early_drops", Map::PerCpuArray)?,
             reply_counters: pins::typed(&maps, "reply_counters", Map::PerCpuArray)?,
             loggers: BTreeMap::new(),
             installed: BTreeMap::new(),
+            early: BTreeMap::new(),
             host,
             spec: spec.clone(),
             directory,
@@ -376,6 +389,7 @@ impl Group {
         self.set_usable(self.usable().without(number));
         self.set_reserve(self.reserve().without(number));
         self.host.borrow().sentinel.disarm(self.index, number);
+        self.stop_early_drop(number)?;
         let place = self.ingress_place(number, &name_of(&member), member.device.ifindex);
         place.detach()?;
         self.unmark_device(&place.pin);
