@@ -42,8 +42,19 @@ fn every_changing_command_has_dry_run() {
             }
         }
     }
-    let reading =
-        ["list", "show", "explain", "monitor", "health", "metrics", "wait-online", "check", "diff", "import"];
+    let reading = [
+        "list",
+        "show",
+        "explain",
+        "monitor",
+        "health",
+        "metrics",
+        "hooks",
+        "wait-online",
+        "check",
+        "diff",
+        "import",
+    ];
     assert_eq!(without, reading);
 }
 

@@ -9,6 +9,7 @@ mod boot;
 mod five_commands;
 mod package;
 mod service;
+mod without_systemd;
 
 use std::fs;
 use std::path::{Path, PathBuf};
