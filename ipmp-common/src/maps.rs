@@ -15,6 +15,7 @@
 //! | `vlans` | array, 64 | `u64`, a bit per VLAN of the group | daemon |
 //! | `counters` | per-CPU array, 16 | [`Counters`] | datapath |
 //! | `drops` | per-CPU array, 1 | [`Drops`] | datapath |
+//! | `early_drops` | per-CPU array, 16 | [`EarlyDrops`] | datapath |
 //! | `reply_counters` | per-CPU array, 16 | [`ReplyCounters`] | datapath |
 //! | `reply_windows` | array, 16 | [`ReplyWindows`] | datapath |
 //!
@@ -256,6 +257,20 @@ pub struct Drops {
     pub captured: u64,
 }
 
+/// Frames that a member has dropped by XDP, by reason; see `docs/xdp.md`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(C)]
+pub struct EarlyDrops {
+    /// As [`Drops::reflected`].
+    pub reflected: u64,
+    /// As [`Drops::other_copy`].
+    pub other_copy: u64,
+    /// Unicast for another host, flooded by a switch.
+    pub flooded: u64,
+    /// Not dropped, since the device is captured, promiscuous or has devices on top.
+    pub passed: u64,
+}
+
 #[cfg(feature = "user")]
 mod pod {
     use super::*;
@@ -286,6 +301,8 @@ mod pod {
     unsafe impl aya::Pod for ReplyCounters {}
     // SAFETY: as above.
     unsafe impl aya::Pod for Watch {}
+    // SAFETY: as above.
+    unsafe impl aya::Pod for EarlyDrops {}
     // SAFETY: as above.
     unsafe impl aya::Pod for Clock {}
     // SAFETY: as above.
@@ -334,6 +351,7 @@ mod tests {
         assert_eq!(size_of::<StaleNeighbour>(), 16);
         assert_eq!(size_of::<Watch>(), 24 + 24 + MAX_MEMBERS * (1 + MAX_LOWER) * 24);
         assert_eq!(size_of::<Drops>(), 48);
+        assert_eq!(size_of::<EarlyDrops>(), 32);
         assert_eq!(size_of::<ReplyCounters>(), 4 * 8);
         assert_eq!(size_of::<ClockSettings>(), 40);
         assert_eq!(size_of::<Clock>(), 56);

@@ -10,7 +10,10 @@
 use core::mem::{MaybeUninit, transmute};
 
 use aya_ebpf::{Global, helpers::generated::bpf_probe_read_kernel};
-use ipmp_common::maps::{Device, MAX_NAMESPACES, RDONLY_CAST};
+use ipmp_common::{
+    address::Mac,
+    maps::{Device, MAX_NAMESPACES, RDONLY_CAST},
+};
 
 /// BTF type of `struct net_device`, for the cast; 0 where the kernel has no cast.
 #[unsafe(no_mangle)]
@@ -26,6 +29,12 @@ static OFF_ND_NET: Global<u32> = Global::new(0);
 static OFF_OPERSTATE: Global<u32> = Global::new(0);
 #[unsafe(no_mangle)]
 static OFF_PTYPE_ALL: Global<u32> = Global::new(0);
+#[unsafe(no_mangle)]
+static OFF_PROMISCUITY: Global<u32> = Global::new(0);
+#[unsafe(no_mangle)]
+static OFF_UPPER: Global<u32> = Global::new(0);
+#[unsafe(no_mangle)]
+static OFF_DEV_ADDR: Global<u32> = Global::new(0);
 /// Offset of `dev` in a `sk_buff`.
 #[unsafe(no_mangle)]
 static OFF_SKB_DEV: Global<u32> = Global::new(0);
@@ -109,6 +118,28 @@ pub fn is_captured(device: &Device) -> bool {
     offset != 0
         && first.is_some_and(|first| first != 0 && first != device.net_device + u64::from(offset))
         && state(device).is_some()
+}
+
+/// Whether neither a packet socket for every protocol nor promiscuous mode nor another device uses what the device receives: no VLAN,
+/// macvlan, bridge or the like on top, in whatever network namespace. False if it is not the same device any more.
+#[inline(always)]
+pub fn is_used_by_group_alone(device: &Device) -> bool {
+    let (captures, upper) = (OFF_PTYPE_ALL.load(), OFF_UPPER.load());
+    // SAFETY: integers. A list that is empty points to itself.
+    unsafe {
+        field(device.net_device, captures) == Some(device.net_device + u64::from(captures))
+            && field(device.net_device, upper) == Some(device.net_device + u64::from(upper))
+            && field(device.net_device, OFF_PROMISCUITY.load()) == Some(0u32)
+            && state(device).is_some()
+    }
+}
+
+/// The device's MAC.
+#[inline(always)]
+pub fn mac(device: &Device) -> Option<Mac> {
+    // SAFETY: integers. `dev_addr` points to MAX_ADDR_LEN bytes.
+    let bytes: u64 = unsafe { read(field(device.net_device, OFF_DEV_ADDR.load())?)? };
+    Some(Mac(u64::from_le(bytes) & 0xffff_ffff_ffff))
 }
 
 /// The device's operational state (RFC 2863).

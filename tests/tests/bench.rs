@@ -55,9 +55,10 @@ fn every_json_field_is_documented_in_help() {
         ("idle", "--groups 1 --seconds 1"),
         ("detection", "--cuts 1"),
         ("probing", "--groups 1 --seconds 1"),
+        ("early-drop", "--rounds 1 --frames 100"),
     ] {
         let json = measured(&format!("--quick --json - {only} {least}"));
-        assert!(json[only].is_object(), "{json}");
+        assert!(json[only.replace('-', "_")].is_object(), "{json}");
         assert_eq!(json["quick"], true);
         names(&json, &mut fields);
     }

@@ -126,3 +126,72 @@ fn under_flood(lab: &Lab, production: &Production<'_>, promiscuous: &[&str]) {
     let limit = sent.iter().sum::<u64>() + OTHER_FRAMES;
     assert!(all.max() < limit, "broadcast storm: more than {limit} frames on a cable: {:?}", all.all());
 }
+
+/// On veth, `xdp=driver` costs time (docs/xdp.md), but the driver runs the program as that of a card does.
+#[test]
+fn early_drop_drops_what_is_flooded_and_nothing_that_is_wanted() {
+    lab::needs_root!();
+    let _lock = MeasurementLock::acquire().unwrap();
+    let lab = Lab::builder().ageing(Duration::ZERO).build().unwrap();
+    let mut production = Production::create(&lab).unwrap();
+    let xdp = |production: &Production<'_>, name: &str| production.member(name).unwrap().xdp;
+    assert_eq!(xdp(&production, "rge0"), None);
+    let planned = production.daemon.ctl("set rge0 xdp=driver --dry-run").unwrap();
+    assert!(planned.contains("set xdp=driver of rge0 (many drivers reset their queues"), "{planned}");
+    assert_eq!(xdp(&production, "rge0"), None);
+    for name in ["e1000g0", "e1000g1", "rge0"] {
+        production.daemon.ctl(&format!("set {name} xdp=driver")).unwrap();
+    }
+    // Veth devices are no NICs.
+    production.daemon.ctl("set e1000g1 xdp=off").unwrap();
+    production.daemon.ctl("set e1000g1 xdp=auto").unwrap();
+    let why = xdp(&production, "e1000g1").unwrap().why;
+    assert_eq!(why.as_deref(), Some("e1000g1 is no NIC (veth)"));
+    production.daemon.ctl("set e1000g1 xdp=driver").unwrap();
+
+    let (host, one, two) = (lab.host(), lab.peer(0), lab.peer(1));
+    let streams = [
+        ("in", Stream::new(one.namespace(), host, DATA).flows(4).rate(2_000)),
+        ("in by IPv6", Stream::new(one.namespace(), host, DATA6).flows(4).rate(2_000)),
+        ("out", Stream::new(host, one.namespace(), one.v4()).source(DATA).flows(8).rate(2_000)),
+        ("foreign", Stream::new(one.namespace(), two.namespace(), two.v4()).flows(4).rate(2_000)),
+        ("broadcast in", Stream::new(two.namespace(), host, BROADCAST).rate(500)),
+    ];
+    let running = streams.map(|(what, stream)| (what, stream.start().unwrap()));
+    // A daemon that is killed leaves the programs, and the next one replaces them.
+    production.daemon.kill().unwrap();
+    production.daemon.start().unwrap();
+    for (_, stream) in &running {
+        stream.wait_received(400, 10 * SECOND).unwrap();
+    }
+    for (what, stream) in running {
+        let report = stream.stop().unwrap();
+        println!("{what}: {report}");
+        report.ensure_valid().unwrap();
+        assert_eq!((report.lost(), report.duplicated()), (0, 0), "{what}: {report}");
+    }
+    for name in ["e1000g0", "e1000g1", "rge0"] {
+        let early = xdp(&production, name).unwrap();
+        println!("{name}: {early:?}");
+        assert!(early.attached && early.why.is_none(), "{name}: {early:?}");
+        let dropped = early.flooded > 400 && early.other_copy > 200 && early.passed == 0;
+        // A veth has no address filter, and so the kernel makes the cast member promiscuous for the MAC of the group.
+        assert_eq!(dropped, production.cast().unwrap() != name, "{name}: {early:?}");
+    }
+
+    for name in ["e1000g0", "e1000g1"] {
+        lab.member(name).cable().pull().unwrap();
+        production.wait_live(name, false).unwrap();
+    }
+    let refused = production.daemon.ctl_error("set rge0 xdp=off").unwrap();
+    assert!(refused.contains("cannot set xdp=off of rge0: no other member works"), "{refused}");
+    assert!(xdp(&production, "rge0").unwrap().attached);
+    for name in ["e1000g0", "e1000g1"] {
+        production.replug(lab.member(name)).unwrap();
+    }
+    production.wait_usable(3).unwrap();
+    production.daemon.ctl("detach rge0").unwrap();
+    let shown = host.ip("link show rge0").unwrap();
+    assert!(!shown.contains("xdp"), "{shown}");
+    production.assert_clean();
+}

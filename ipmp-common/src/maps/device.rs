@@ -30,6 +30,12 @@ pub struct Offsets {
     pub skb_dev: u32,
     /// `net_device.ptype_all`, the list of packet sockets for every protocol on the device; 0 where the kernel keeps it elsewhere.
     pub ptype_all: u32,
+    /// `net_device.promiscuity`; 0: unknown.
+    pub promiscuity: u32,
+    /// `net_device.adj_list.upper`, the list of devices on top of the device; 0: unknown.
+    pub upper: u32,
+    /// `net_device.dev_addr`; 0: unknown.
+    pub dev_addr: u32,
     /// `net.list`, the list of all network namespaces; 0: unknown.
     pub net_list: u32,
     /// `net.net_cookie`

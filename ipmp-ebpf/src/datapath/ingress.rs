@@ -8,37 +8,24 @@ use aya_ebpf::{
     programs::TcContext,
 };
 use ipmp_common::{
-    frame::{self, ARP_REPLY, Arp, Ethernet, Frame, Nd, Payload, ethertype},
+    frame::{self, ARP_REPLY, Arp, Ethernet, Frame, Payload, ethertype},
     hash::filter_bit,
-    maps::{AddressKind, Ip, MacKey, Member, ProbeReplyKind, RECEIVE_CHECK},
-    nd,
-    steer::Preference,
+    maps::{Ip, Member, ProbeReplyKind, RECEIVE_CHECK},
 };
 use ipmp_ebpf::{count, device};
 use network_types::ip::{Ipv4Hdr, Ipv6Hdr};
 
 use crate::{
-    arp_nd, dhcp,
+    copies::{self, Decision, Owner, owner, remove_claimed},
+    dhcp,
     maps::{
-        GROUP_IFINDEX, MEMBER, READ_DEVICES, Reason, addresses, count_drop, counters, group_mac,
-        is_group_vlan, learnt, members, own_macs, steering,
+        GROUP_IFINDEX, MEMBER, READ_DEVICES, Reason, count_drop, counters, group_mac, is_group_vlan, learnt,
+        members, steering,
     },
     member,
     packet::{self, PACKET_HOST, UNTAGGED},
     probe_replies, receive_check, trace,
 };
-
-/// The owner of a frame's target address.
-enum Owner {
-    /// The group: a data address, with its inbound list.
-    Data(Preference),
-    /// This member.
-    ThisMember,
-    /// Another member.
-    OtherMember,
-    /// Not this host.
-    OtherHost,
-}
 
 /// The program.
 #[inline(always)]
@@ -104,39 +91,19 @@ fn multicast(skb: *mut __sk_buff, vlan: u32) -> i32 {
     let ctx = &TcContext::new(skb);
     let frame = &packet::frame(ctx);
     let Some(ethernet) = Ethernet::of(frame) else { return TC_ACT_UNSPEC };
-    // SAFETY: the value is not read.
-    if unsafe { own_macs.get(MacKey::from(ethernet.source)) }.is_some() {
-        trace::reflected(ctx, ethernet.source);
-        count_drop(Reason::Reflected);
-        return TC_ACT_SHOT;
+    match copies::decide(frame, &ethernet, vlan) {
+        Decision::Pass => TC_ACT_UNSPEC,
+        Decision::Accept => accept(ctx),
+        Decision::Reflected => {
+            trace::reflected(ctx, ethernet.source);
+            count_drop(Reason::Reflected);
+            TC_ACT_SHOT
+        }
+        Decision::OtherCopy => {
+            count_drop(Reason::OtherCopy);
+            TC_ACT_SHOT
+        }
     }
-    let payload = frame::payload(frame, ethernet.payload_at(), ethernet.ethertype);
-    if vlan == 0 {
-        remove_claimed(&payload);
-    }
-    let target = match payload {
-        // LLDP, LACP, spanning tree belong to the link.
-        Payload::Other | Payload::Truncated => return TC_ACT_UNSPEC,
-        _ if vlan != 0 => owner_in_vlan(&payload, vlan),
-        Payload::Arp(packet) => owner(&packet.target),
-        Payload::Nd(Nd { kind: nd::NEIGHBOUR_SOLICITATION, target, .. }) => owner(&target),
-        // To all nodes: another host has the address that this member is about to use (RFC 4862 section 5.4.4).
-        Payload::Nd(Nd { kind: nd::NEIGHBOUR_ADVERTISEMENT, target, .. }) => match owner(&target) {
-            Owner::ThisMember => Owner::ThisMember,
-            _ => Owner::OtherHost,
-        },
-        Payload::Nd(_) | Payload::Ip(_) | Payload::Report => Owner::OtherHost,
-    };
-    let list = match target {
-        Owner::ThisMember => return TC_ACT_UNSPEC,
-        Owner::OtherMember => return other_copy(),
-        Owner::Data(inbound) => inbound,
-        Owner::OtherHost => match steering.get(0) {
-            Some(words) => words.cast,
-            None => return TC_ACT_UNSPEC,
-        },
-    };
-    if member::select(list) == Some(MEMBER.load()) { accept(ctx) } else { other_copy() }
 }
 
 /// Unicast that needs a full check: 1 if it is for the group, 0 to pass it.
@@ -191,16 +158,6 @@ fn is_mine(skb: *mut __sk_buff, destination: &Ip, may_be: ProbeReplyKind) -> boo
     matches!(owner, Owner::ThisMember)
 }
 
-/// Removes a learnt sender whose address this frame of another host claims.
-#[inline(always)]
-fn remove_claimed(payload: &Payload) {
-    match payload {
-        Payload::Arp(packet) if packet.claims() => arp_nd::remove_learnt(&packet.speaks_for()),
-        Payload::Nd(message) if message.claims() => arp_nd::remove_learnt(&message.speaks_for()),
-        _ => {}
-    }
-}
-
 /// Whether a sender was learnt on its way out.
 #[inline(always)]
 fn is_learnt(sender: &Ip) -> bool {
@@ -213,31 +170,6 @@ fn is_learnt(sender: &Ip) -> bool {
 fn is_for_group_mac_here(ethernet: &Ethernet) -> bool {
     ethernet.destination == group_mac()
         && steering.get(0).is_some_and(|words| member::select(words.cast) == Some(MEMBER.load()))
-}
-
-/// The owner of the address that a request in a VLAN of the group solicits. The cast member accepts everything else there.
-#[inline(always)]
-fn owner_in_vlan(payload: &Payload, vlan: u32) -> Owner {
-    let target = match payload {
-        Payload::Arp(packet) => &packet.target,
-        Payload::Nd(message) if message.kind == nd::NEIGHBOUR_SOLICITATION => &message.target,
-        _ => return Owner::OtherHost,
-    };
-    arp_nd::inbound_in_vlan(target, vlan).map_or(Owner::OtherHost, Owner::Data)
-}
-
-/// The owner of an address.
-#[inline(always)]
-fn owner(ip: &Ip) -> Owner {
-    // SAFETY: the value is copied at once; a concurrent update replaces the whole element.
-    match unsafe { addresses.get(ip) } {
-        None => Owner::OtherHost,
-        Some(address) => match address.kind {
-            AddressKind::Data => Owner::Data(address.inbound),
-            AddressKind::Test if address.member == MEMBER.load() => Owner::ThisMember,
-            AddressKind::Test => Owner::OtherMember,
-        },
-    }
 }
 
 /// Redirects multicast or broadcast to the group interface, as received there.
@@ -263,11 +195,4 @@ fn count_received(ctx: &TcContext) -> u64 {
 fn redirect() -> i32 {
     // SAFETY: a helper without pointers.
     unsafe { bpf_redirect(GROUP_IFINDEX.load(), BPF_F_INGRESS as u64) as i32 }
-}
-
-/// Drops a copy that another member accepts.
-#[inline(always)]
-fn other_copy() -> i32 {
-    count_drop(Reason::OtherCopy);
-    TC_ACT_SHOT
 }

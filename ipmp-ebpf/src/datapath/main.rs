@@ -1,5 +1,5 @@
-//! The datapath of one group: `egress` on the group interface, `ingress` on each member, `sink` on the peer of a group interface
-//! that is a veth.
+//! The datapath of one group: `egress` on the group interface, `ingress` and on request `early_drop` on each member, `sink` on the
+//! peer of a group interface that is a veth.
 //!
 //! Loaded once for the group and once more for each member, with read-only globals for their constants, so that the verifier
 //! prunes unused code. All share the pinned maps of the group.
@@ -8,7 +8,9 @@
 
 mod arp_nd;
 mod capture;
+mod copies;
 mod dhcp;
+mod early_drop;
 mod egress;
 mod flow;
 mod ingress;
@@ -20,7 +22,10 @@ mod probe_replies;
 mod receive_check;
 mod trace;
 
-use aya_ebpf::{macros::classifier, programs::TcContext};
+use aya_ebpf::{
+    macros::{classifier, xdp},
+    programs::{TcContext, XdpContext},
+};
 
 /// Attached to the group interface, egress, last in order.
 #[classifier]
@@ -32,6 +37,13 @@ pub fn egress(ctx: TcContext) -> i32 {
 #[classifier]
 pub fn ingress(ctx: TcContext) -> i32 {
     ingress::run(&ctx)
+}
+
+/// Attached to a member by XDP, where its setting `xdp` asks for it. Without `frags`, drivers would limit the MTU, and veth would split
+/// segments.
+#[xdp(frags)]
+pub fn early_drop(ctx: XdpContext) -> u32 {
+    early_drop::run(&ctx)
 }
 
 /// Attached to the peer of a group interface that is a veth, ingress.

@@ -9,9 +9,9 @@ use aya_ebpf::{
 use ipmp_common::{
     address::Mac,
     maps::{
-        Address, Counters, Drops, HINTS_BYTES, Hint, Ip, Learnt, MAX_ADDRESSES, MAX_GROUPS, MAX_LEARNT,
-        MAX_STALE, MAX_VLAN_ADDRESSES, MacKey, Member, PROBE_REPLIES_BYTES, ProbeReply, ReplyCounters,
-        ReplyWindows, StaleKey, StaleNeighbour, Steering, VlanKey,
+        Address, Counters, Drops, EarlyDrops, HINTS_BYTES, Hint, Ip, Learnt, MAX_ADDRESSES, MAX_GROUPS,
+        MAX_LEARNT, MAX_STALE, MAX_VLAN_ADDRESSES, MacKey, Member, PROBE_REPLIES_BYTES, ProbeReply,
+        ReplyCounters, ReplyWindows, StaleKey, StaleNeighbour, Steering, VlanKey,
     },
     steer::{MAX_MEMBERS, MemberSet, Preference, SLOTS},
 };
@@ -62,6 +62,8 @@ pub static vlans: Array<u64, 64> = Array::new();
 pub static counters: PerCpuArray<Counters, MAX_MEMBERS> = PerCpuArray::new();
 #[btf_map]
 pub static drops: PerCpuArray<Drops, 1> = PerCpuArray::new();
+#[btf_map]
+pub static early_drops: PerCpuArray<EarlyDrops, MAX_MEMBERS> = PerCpuArray::new();
 #[btf_map]
 pub static hints: RingBuf<Hint, { HINTS_BYTES as usize }> = RingBuf::new();
 #[btf_map]

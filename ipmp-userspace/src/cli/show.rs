@@ -16,7 +16,7 @@ use crate::{
         Request, Response,
         duration::short,
         report::{
-            AddressReport, Capture, Drops, GroupReport, MemberReport, Traffic,
+            AddressReport, Capture, Drops, GroupReport, MemberReport, Traffic, Xdp,
             probing::{Detection, Probing, SplitTarget},
         },
     },
@@ -152,6 +152,23 @@ fn member(blocks: &mut Blocks, group: &GroupReport, member: &MemberReport) {
         "out {out_packets} packets {out_bytes} bytes, in {in_packets} packets {in_bytes} bytes, failed over \
          {failed_over_packets} packets"
     ));
+    if let Some(early) = &member.xdp {
+        blocks.line(&xdp(early));
+    }
+}
+
+/// Frames that a member drops by XDP.
+fn xdp(xdp: &Xdp) -> String {
+    let Xdp { mode, attached, why, reflected, other_copy, flooded, passed } = xdp;
+    let now = match (attached, why) {
+        (true, _) => "attached".to_owned(),
+        (false, Some(why)) => format!("not attached: {why}"),
+        (false, None) => "not attached: waiting until another member works".to_owned(),
+    };
+    format!(
+        "xdp {mode} ({now}), dropped: reflected {reflected}, duplicate {other_copy}, flooded {flooded}; not dropped while \
+         captured, promiscuous or used by other devices {passed}"
+    )
 }
 
 /// `inet ADDRESS netmask HEX [broadcast ADDRESS]`, or `inet6 ADDRESS/PREFIX`.

@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 
 use crate::types::{CaptureMode, HashPolicy};
-use crate::types::{GroupState, LinkState, MemberState, OfflineCause, ProbeState};
+use crate::types::{GroupState, LinkState, MemberState, OfflineCause, ProbeState, XdpMode};
 use serde::{Deserialize, Serialize};
 
 pub mod configuration;
@@ -124,6 +124,27 @@ pub struct MemberReport {
     pub attach: String,
     /// Traffic since it was attached.
     pub traffic: Traffic,
+    /// Frames dropped by XDP; `None`: the setting `xdp` is `off`.
+    pub xdp: Option<Xdp>,
+}
+
+/// Frames that a member drops before the kernel handles them.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Xdp {
+    /// The setting.
+    pub mode: XdpMode,
+    /// The driver runs the program.
+    pub attached: bool,
+    /// Why it does not; `None`: it does, or it waits.
+    pub why: Option<String>,
+    /// Our own multicast or broadcast, sent back by a switch.
+    pub reflected: u64,
+    /// Copies of multicast or broadcast that another member accepts.
+    pub other_copy: u64,
+    /// Unicast for other hosts, flooded by a switch.
+    pub flooded: u64,
+    /// Not dropped, because the member is captured, promiscuous or has devices on top.
+    pub passed: u64,
 }
 
 /// An address of the group interface or of a member.
@@ -222,6 +243,7 @@ pub(crate) fn sample() -> GroupReport {
         addresses: vec![],
         attach: "tcx".into(),
         traffic: Traffic::default(),
+        xdp: None,
     };
     let mut first = member(
         0,
@@ -238,6 +260,15 @@ pub(crate) fn sample() -> GroupReport {
         in_bytes: 60,
         failed_over_packets: 17,
     };
+    first.xdp = Some(Xdp {
+        mode: XdpMode::Driver,
+        attached: true,
+        why: None,
+        reflected: 7,
+        other_copy: 8,
+        flooded: 9,
+        passed: 10,
+    });
     first.addresses = vec![AddressReport::new("192.168.178.201".parse().unwrap(), 24)];
     GroupReport {
         name: "production0".into(),

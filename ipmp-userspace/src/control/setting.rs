@@ -5,7 +5,7 @@ use std::{fmt, net::IpAddr, ops::RangeInclusive, str::FromStr};
 use serde::{Deserialize, Serialize};
 
 use super::{detection::DetectionTime, link_delay::LinkDelay, target};
-use crate::types::{CaptureMode, Confirm, HashPolicy, MatchBy, ProbePolicy, SysctlPolicy};
+use crate::types::{CaptureMode, Confirm, HashPolicy, MatchBy, ProbePolicy, SysctlPolicy, XdpMode};
 
 /// A setting with its value. In the state file and on the socket it is its text.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -47,6 +47,8 @@ pub enum Setting {
     Match(MatchBy),
     /// Share of the flows that a member should get, against the other members' weights.
     Weight(u32),
+    /// Whether a member drops frames before the kernel handles them.
+    Xdp(XdpMode),
 }
 
 /// The kind of object that has a setting.
@@ -225,6 +227,15 @@ const KEYS: &[Key] = &[
             Ok(weight.map(Setting::Weight))
         },
     },
+    Key {
+        name: "xdp",
+        owners: &[Owner::Member],
+        values: "off|driver|auto",
+        about: "drop frames that the group does not want in the driver, by XDP: never (the default), with an error if the driver \
+                has no XDP, or where the member is a NIC whose driver has it. To attach or detach the program interrupts the link \
+                of many NICs",
+        read: |value| Ok(value.parse().ok().map(Setting::Xdp)),
+    },
 ];
 
 fn yes_no(value: &str) -> Option<bool> {
@@ -371,6 +382,7 @@ impl Setting {
             Self::Match(_) => "match",
             Self::Standby(_) => "standby",
             Self::Weight(_) => "weight",
+            Self::Xdp(_) => "xdp",
         };
         KEYS.iter().find(|key| key.name == name).expect("a row for each variant; a test reads and writes all")
     }
@@ -469,6 +481,7 @@ impl fmt::Display for Setting {
             Self::Match(by) => f.write_str(by.as_str()),
             Self::Standby(on) => f.write_str(if *on { "on" } else { "off" }),
             Self::Weight(weight) => write!(f, "{weight}"),
+            Self::Xdp(mode) => f.write_str(mode.as_str()),
             Self::AnnounceInterval(seconds) => write!(f, "{seconds}s"),
             Self::AnnounceCount(Some(count)) => write!(f, "{count}"),
             Self::AnnounceRate(Some(rate)) => write!(f, "{rate}"),
@@ -485,7 +498,8 @@ mod tests {
                          announce-rate=auto|1..1000, capture=auto|on|off, classic=yes|no, confirm=fast|even, fail-open=yes|no, \
                          failback=yes|no, fdt=10ms..3600s, hash=connection|flow|destination, manage-sysctls=yes|warn, probe=off|auto|arp|nd, \
                          targets=auto|ADDRESS[,ADDRESS...], updelay=0ms..600s";
-    const MEMBER: &str = "a member has updelay=0ms..600s, match=auto|permanent-mac|mac|name, standby=on|off, weight=1..1000000";
+    const MEMBER: &str = "a member has updelay=0ms..600s, match=auto|permanent-mac|mac|name, standby=on|off, weight=1..1000000, \
+                          xdp=off|driver|auto";
 
     fn read(text: &str) -> Result<Setting, String> {
         text.parse().map_err(|error: Error| error.to_string())
@@ -542,6 +556,9 @@ mod tests {
             "standby=off",
             "weight=1",
             "weight=1000000",
+            "xdp=off",
+            "xdp=driver",
+            "xdp=auto",
         ] {
             assert_eq!(read(text).unwrap().to_string(), text);
         }
@@ -588,6 +605,7 @@ mod tests {
             ("updelay=30", "0ms..600s"),
             ("match=ifindex", "auto|permanent-mac|mac|name"),
             ("standby=yes", "on|off"),
+            ("xdp=generic", "off|driver|auto"),
         ] {
             let (key, value) = text.split_once('=').unwrap();
             assert_eq!(read(text), Err(format!("{key} cannot be {value:?}: write {key}={values}")));

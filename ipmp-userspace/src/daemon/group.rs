@@ -9,6 +9,7 @@ pub mod addresses;
 pub mod conflicts;
 mod context;
 pub mod deadline;
+pub mod early_drops;
 pub mod followers;
 pub mod hardware_filters;
 pub mod hooks;
@@ -109,6 +110,8 @@ pub struct RunningGroup {
     pub mirrored: mirrored_memberships::MirroredMemberships,
     /// The programs at the hooks of its devices.
     pub hooks: hooks::Hooks,
+    /// The XDP programs of the members.
+    pub early_drops: early_drops::EarlyDropSettings,
     /// Neighbours that have missed announcements.
     pub stale_neighbours: stale_neighbours::StaleNeighbours,
     /// Kernel settings of its interfaces.
@@ -151,6 +154,7 @@ impl RunningGroup {
             reports: membership_reports::PendingReports::default(),
             mirrored: mirrored_memberships::MirroredMemberships::default(),
             hooks: hooks::Hooks::default(),
+            early_drops: early_drops::EarlyDropSettings::default(),
             stale_neighbours: stale_neighbours::StaleNeighbours::default(),
             sysctls: sysctls::Sysctls::default(),
             test_addresses: test_addresses::GroupTestAddresses::default(),

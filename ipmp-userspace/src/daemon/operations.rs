@@ -7,6 +7,7 @@ pub mod create;
 pub mod destroy;
 mod detach;
 mod detach_all;
+mod early_drop;
 mod eligibility;
 mod explain;
 mod firewall;

@@ -72,6 +72,10 @@ impl Kernel {
             operstate: *net_device.get("operstate")?,
             skb_dev: *sk_buff.get("dev")?,
             ptype_all: net_device.get("ptype_all").copied().unwrap_or(0),
+            promiscuity: net_device.get("promiscuity").copied().unwrap_or(0),
+            // An anonymous type, whose first member is the list.
+            upper: net_device.get("adj_list").copied().unwrap_or(0),
+            dev_addr: net_device.get("dev_addr").copied().unwrap_or(0),
             net_list: net.get("list").copied().unwrap_or(0),
             net_cookie: net.get("net_cookie").copied().unwrap_or(0),
         };

@@ -1,6 +1,7 @@
 //! The datapath of one group: its maps, its programs and the members in them.
 
 mod addresses;
+mod early_drop;
 mod figures;
 mod learnt;
 mod programs;
@@ -17,9 +18,9 @@ use aya_log::EbpfLogger;
 use ipmp_common::{
     hash::HashPolicy,
     maps::{
-        Address, AddressKind, Counters, Device, Drops, Ip, Learnt, MAX_ADDRESSES, MAX_GROUPS, MAX_LEARNT,
-        MAX_LOWER, MAX_STALE, MAX_VLAN_ADDRESSES, MacKey, Member, MemberStatus, ReplyCounters, ReplyWindows,
-        StaleKey, StaleNeighbour, Steering, VlanKey,
+        Address, AddressKind, Counters, Device, Drops, EarlyDrops, Ip, Learnt, MAX_ADDRESSES, MAX_GROUPS,
+        MAX_LEARNT, MAX_LOWER, MAX_STALE, MAX_VLAN_ADDRESSES, MacKey, Member, MemberStatus, ReplyCounters,
+        ReplyWindows, StaleKey, StaleNeighbour, Steering, VlanKey,
     },
     steer::{MAX_MEMBERS, Preference, SLOTS},
 };
@@ -68,7 +69,7 @@ pub struct MemberSpec {
 }
 
 /// The maps of a group.
-pub const SHAPES: [Shape; 13] = [
+pub const SHAPES: [Shape; 14] = [
     Shape { name: "members", kind: MapType::Array, key: 4, value: size_of::<Member>(), entries: MAX_MEMBERS },
     Shape { name: "slots", kind: MapType::Array, key: 4, value: 8, entries: SLOTS },
     Shape { name: "steering", kind: MapType::Array, key: 4, value: size_of::<Steering>(), entries: 1 },
@@ -111,6 +112,13 @@ pub const SHAPES: [Shape; 13] = [
     },
     Shape { name: "drops", kind: MapType::PerCpuArray, key: 4, value: size_of::<Drops>(), entries: 1 },
     Shape {
+        name: "early_drops",
+        kind: MapType::PerCpuArray,
+        key: 4,
+        value: size_of::<EarlyDrops>(),
+        entries: MAX_MEMBERS,
+    },
+    Shape {
         name: "reply_counters",
         kind: MapType::PerCpuArray,
         key: 4,
@@ -147,17 +155,26 @@ pub struct Group {
     vlans: Array<MapData, u64>,
     counters: PerCpuArray<MapData, Counters>,
     drops: PerCpuArray<MapData, Drops>,
+    early_drops: PerCpuArray<MapData, EarlyDrops>,
     reply_counters: PerCpuArray<MapData, ReplyCounters>,
     loggers: BTreeMap<String, EbpfLogger<&'static dyn log::Log>>,
     /// The attached programs, by the name of their pins.
     installed: BTreeMap<String, Installed>,
+    /// The members with an early drop of this daemon: their interfaces.
+    early: BTreeMap<u8, (String, u32)>,
 }
 
-/// The group's index in `live` and `watch`, from its pinned map.
-pub(super) fn pinned_index(directory: &std::path::Path) -> Option<u32> {
+/// The group's index in `live` and `watch`, from its pinned map; `None`: it has no map yet, or is not complete. An error is none of
+/// these: a group that is taken for one without an index gives it to another one.
+pub(super) fn pinned_index(directory: &std::path::Path) -> Result<Option<u32>, Error> {
     let maps = directory.join("maps");
-    let steering = pins::typed::<Array<_, Steering>>(&maps, "steering", Map::Array).ok()?;
-    u32::try_from(steering.get(&0, 0).ok()?.index.checked_sub(1)?).ok()
+    let path = maps.join("steering");
+    if !path.try_exists().map_err(|source| Error::Pin { path, source })? {
+        return Ok(None);
+    }
+    let steering = pins::typed::<Array<_, Steering>>(&maps, "steering", Map::Array)?;
+    let index = steering.get(&0, 0).map_err(map_error("steering"))?.index.checked_sub(1);
+    Ok(index.and_then(|index| u32::try_from(index).ok()))
 }
 
 impl Group {
@@ -180,7 +197,7 @@ impl Group {
     ) -> Result<Vec<Preparation>, Error> {
         let directory = host.pins.group(&spec.name);
         pins::make_directory(&directory.join("maps"))?;
-        let index = match pinned_index(&directory) {
+        let index = match pinned_index(&directory)? {
             Some(index) => index,
             None => host.free_index()?,
         };
@@ -197,7 +214,7 @@ impl Group {
         for shape in &SHAPES {
             shape.check(&maps)?;
         }
-        let index = match pinned_index(&directory) {
+        let index = match pinned_index(&directory)? {
             Some(index) => index,
             None => host.borrow().free_index()?,
         };
@@ -220,9 +237,11 @@ impl Group {
             vlans: pins::typed(&maps, "vlans", Map::Array)?,
             counters: pins::typed(&maps, "counters", Map::PerCpuArray)?,
             drops: pins::typed(&maps, "drops", Map::PerCpuArray)?,
+            early_drops: pins::typed(&maps, "early_drops", Map::PerCpuArray)?,
             reply_counters: pins::typed(&maps, "reply_counters", Map::PerCpuArray)?,
             loggers: BTreeMap::new(),
             installed: BTreeMap::new(),
+            early: BTreeMap::new(),
             host,
             spec: spec.clone(),
             directory,
@@ -370,6 +389,7 @@ impl Group {
         self.set_usable(self.usable().without(number));
         self.set_reserve(self.reserve().without(number));
         self.host.borrow().sentinel.disarm(self.index, number);
+        self.stop_early_drop(number)?;
         let place = self.ingress_place(number, &name_of(&member), member.device.ifindex);
         place.detach()?;
         self.unmark_device(&place.pin);

@@ -64,12 +64,10 @@ struct Host {
 impl Host {
     /// The lowest index that no pinned group has.
     fn free_index(&self) -> Result<u32, Error> {
-        let taken: Vec<u32> = self
-            .pins
-            .groups()?
-            .iter()
-            .filter_map(|name| group::pinned_index(&self.pins.group(name)))
-            .collect();
+        let mut taken = Vec::new();
+        for name in self.pins.groups()? {
+            taken.extend(group::pinned_index(&self.pins.group(&name))?);
+        }
         (0..MAX_GROUPS as u32)
             .find(|index| !taken.contains(index))
             .ok_or(Error::TooManyGroups { max: MAX_GROUPS })
@@ -237,7 +235,8 @@ impl Datapath {
     pub fn remove_group(&mut self, name: &str) -> Result<(), Error> {
         let host = self.host.borrow();
         let directory = host.pins.group(name);
-        if let Some(index) = group::pinned_index(&directory) {
+        // The pins are removed in any case: a group that the sentinel still watches has no devices any more.
+        if let Ok(Some(index)) = group::pinned_index(&directory) {
             host.sentinel.remove_group(index);
         }
         group::remove_pinned(&directory)

@@ -4,10 +4,10 @@ use super::{Error, btf::Kernel, error::one_line};
 use crate::priority::at_normal_priority;
 use aya::{
     Ebpf, EbpfLoader,
-    programs::{ProgramError, SchedClassifier},
+    programs::{ProgramError, SchedClassifier, Xdp},
 };
 
-/// `egress`, `ingress` and `sink`.
+/// `egress`, `ingress`, `early_drop` and `sink`.
 pub static DATAPATH: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/datapath"));
 /// The same with aya-log.
 pub static DATAPATH_LOG: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/datapath-log"));
@@ -15,6 +15,9 @@ pub static DATAPATH_LOG: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_D
 pub static SENTINEL: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/sentinel"));
 /// The device finder.
 pub static DEVICE: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/device"));
+
+/// The only program of XDP.
+pub const EARLY_DROP: &str = "early_drop";
 
 /// The read-only globals of an object, by name. An object may lack some of them.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -36,6 +39,9 @@ impl Constants {
                 ("OFF_OPERSTATE", offsets.operstate),
                 ("OFF_SKB_DEV", offsets.skb_dev),
                 ("OFF_PTYPE_ALL", offsets.ptype_all),
+                ("OFF_PROMISCUITY", offsets.promiscuity),
+                ("OFF_UPPER", offsets.upper),
+                ("OFF_DEV_ADDR", offsets.dev_addr),
                 ("OFF_NET_LIST", offsets.net_list),
                 ("OFF_NET_COOKIE", offsets.net_cookie),
             ],
@@ -86,25 +92,39 @@ pub fn program<'a>(object: &'a mut Ebpf, name: &'static str) -> Result<&'a mut S
 /// [`Error::Load`] with the last line of the verifier's log; the whole log is logged at level debug.
 pub fn load<'a>(object: &'a mut Ebpf, name: &'static str) -> Result<&'a mut SchedClassifier, Error> {
     let program = program(object, name)?;
-    if program.fd().is_ok() {
-        return Ok(program);
+    if program.fd().is_err() {
+        at_normal_priority(|| program.load()).map_err(|error| rejected(name, error))?;
     }
-    match at_normal_priority(|| program.load()) {
-        Ok(()) => Ok(program),
-        Err(ProgramError::LoadError { io_error, verifier_log }) => {
-            let text = verifier_log.to_string();
-            log::debug!("verifier log of {name}: {text}");
-            let verdict = text.lines().rev().map(str::trim).find(|line| {
-                !line.is_empty()
-                    && !line.starts_with("processed ")
-                    && !line.starts_with("stack depth ")
-                    && !line.starts_with("verification time")
-            });
-            Err(Error::Load {
-                program: name,
-                reason: format!("{io_error}: {}", verdict.unwrap_or("no reason given")),
-            })
-        }
-        Err(error) => Err(Error::Load { program: name, reason: one_line(&error) }),
+    Ok(program)
+}
+
+/// The same for a program of XDP.
+///
+/// # Errors
+/// As [`load`].
+pub fn load_xdp<'a>(object: &'a mut Ebpf, name: &'static str) -> Result<&'a mut Xdp, Error> {
+    let program: &mut Xdp = object
+        .program_mut(name)
+        .and_then(|program| program.try_into().ok())
+        .ok_or_else(|| Error::Load { program: name, reason: "the object does not contain it".to_owned() })?;
+    if program.fd().is_err() {
+        at_normal_priority(|| program.load()).map_err(|error| rejected(name, error))?;
     }
+    Ok(program)
+}
+
+/// Why the kernel does not load a program.
+fn rejected(program: &'static str, error: ProgramError) -> Error {
+    let ProgramError::LoadError { io_error, verifier_log } = error else {
+        return Error::Load { program, reason: one_line(&error) };
+    };
+    let text = verifier_log.to_string();
+    log::debug!("verifier log of {program}: {text}");
+    let verdict = text.lines().rev().map(str::trim).find(|line| {
+        !line.is_empty()
+            && !line.starts_with("processed ")
+            && !line.starts_with("stack depth ")
+            && !line.starts_with("verification time")
+    });
+    Error::Load { program, reason: format!("{io_error}: {}", verdict.unwrap_or("no reason given")) }
 }

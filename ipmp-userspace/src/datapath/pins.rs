@@ -188,14 +188,17 @@ fn is_bpffs(path: &Path) -> bool {
 
 /// Makes a directory and those above it.
 pub fn make_directory(path: &Path) -> Result<(), Error> {
-    // A daemon in another namespace may remove the parent directory, empty until now, in between.
+    // A daemon in another namespace may remove the parent directory, empty until now, in between: that it exists, or that it
+    // does not, may no longer be true.
     const ATTEMPTS: usize = 100;
+    let is_passing =
+        |error: &io::Error| matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::AlreadyExists);
     let mut result = fs::create_dir_all(path);
     for _ in 1..ATTEMPTS {
-        match &result {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => result = fs::create_dir_all(path),
-            _ => break,
+        if !result.as_ref().is_err_and(is_passing) {
+            break;
         }
+        result = fs::create_dir_all(path);
     }
     result.map_err(|source| Error::Pin { path: path.to_owned(), source })
 }
@@ -291,7 +294,7 @@ mod tests {
             for cookie in ["1", "2"] {
                 let pins = Pins { root: bpffs.path().join("ipmp/v1").join(cookie) };
                 scope.spawn(move || {
-                    for _ in 0..5_000 {
+                    for _ in 0..2_000 {
                         make_directory(pins.root()).unwrap();
                         pins.remove_if_empty();
                     }

@@ -48,8 +48,10 @@ impl Preparation {
         let mut object = loader
             .load(&self.kernel.adapt(if self.log { objects::DATAPATH_LOG } else { objects::DATAPATH }))
             .map_err(|error| Error::Load { program: "datapath", reason: one_line(&error) })?;
-        if let Some(program) = self.program {
-            objects::load(&mut object, program)?;
+        match self.program {
+            Some(program @ objects::EARLY_DROP) => drop(objects::load_xdp(&mut object, program)?),
+            Some(program) => drop(objects::load(&mut object, program)?),
+            None => {}
         }
         Ok(Prepared { preparation: self, object })
     }

@@ -76,6 +76,58 @@ pub(super) fn wait_for(what: &str, mut condition: impl FnMut() -> bool) {
 }
 
 #[test]
+fn early_drop_is_replaced_by_the_next_daemon_and_refused_beside_another_program() {
+    in_new_namespace(|| {
+        let (spec, members) = two_members();
+        let mut datapath = Datapath::open(false).unwrap();
+        let mut group = datapath.group(&spec).unwrap();
+        for member in &members {
+            group.attach(member).unwrap();
+        }
+        let link = pins::Pins::open().unwrap().group("g0").join("links/early-0");
+        let link_of = || aya::programs::links::PinnedLink::from_pin(&link).unwrap();
+        let info = || aya::programs::links::FdLink::from(link_of()).info().unwrap();
+        group.start_early_drop(0, "m0", members[0].ifindex).unwrap();
+        let before = info();
+
+        drop((group, datapath));
+        let mut datapath = Datapath::open(false).unwrap();
+        let mut group = datapath.group(&spec).unwrap();
+        for member in &members {
+            group.attach(member).unwrap();
+        }
+        assert!(group.has_early_drop(0) && !group.is_early_drop_current(0));
+        group.start_early_drop(0, "m0", members[0].ifindex).unwrap();
+        let after = info();
+        // The same link with another program: no frame has passed without one.
+        assert_eq!(before.id(), after.id());
+        assert_ne!(before.program_id(), after.program_id());
+        // Its program has the new MAC of the group interface.
+        group.set_mac([2, 0, 0, 0, 0, 8]).unwrap();
+        assert_ne!(info().program_id(), after.program_id());
+
+        let program = pins::Pins::open().unwrap().group("g0").join("programs/early-0");
+        ip(&format!("link set dev m1 xdpdrv pinned {}", program.display()));
+        let refused = group.start_early_drop(1, "m1", members[1].ifindex).unwrap_err().to_string();
+        assert_eq!(
+            refused,
+            "cannot attach the early_drop program to m1: it has an XDP program of another program"
+        );
+        assert!(!group.has_early_drop(1));
+        ip("link set dev m1 xdpdrv off");
+        group.start_early_drop(1, "m1", members[1].ifindex).unwrap();
+        group.detach(1).unwrap();
+        assert!(!group.has_early_drop(1));
+        // A device without XDP in its driver.
+        ip("link add link m1 name v1 type macvlan");
+        let refused = group.start_early_drop(2, "v1", index_of("v1")).unwrap_err().to_string();
+        assert_eq!(refused, "cannot attach the early_drop program to v1: its driver has no XDP");
+        group.remove().unwrap();
+        assert!(!link.exists());
+    });
+}
+
+#[test]
 fn group_is_loaded_adopted_and_removed() {
     in_new_namespace(|| {
         let (spec, members) = two_members();
@@ -154,6 +206,32 @@ fn pinned_map_of_another_layout_is_rejected_by_name() {
 }
 
 /// Identifiers of the programs that are loaded now.
+#[test]
+fn new_group_does_not_take_index_of_group_whose_map_cannot_be_read() {
+    in_new_namespace(|| {
+        let (spec, _) = two_members();
+        ip("link add g1 address 02:00:00:00:00:0a type veth peer name far1");
+        let mut datapath = Datapath::open(false).unwrap();
+        let first = datapath.group(&spec).unwrap();
+        let maps = datapath.host.borrow().pins.group("g0").join("maps");
+        let rename = |from: &str, to: &str| std::fs::rename(maps.join(from), maps.join(to)).unwrap();
+        rename("steering", "kept");
+        // This one is no array.
+        rename("own_macs", "steering");
+        let other = GroupSpec {
+            name: "g1".into(),
+            ifindex: index_of("g1"),
+            mac: [2, 0, 0, 0, 0, 10],
+            ..spec.clone()
+        };
+        let refused = datapath.group(&other).map(|group| group.index());
+        assert!(matches!(refused, Err(Error::Map { map: "steering", .. })), "{refused:?}");
+        rename("steering", "own_macs");
+        rename("kept", "steering");
+        assert_eq!([first.index(), datapath.group(&other).unwrap().index()], [0, 1]);
+    });
+}
+
 fn loaded() -> Vec<u32> {
     aya::programs::loaded_programs().filter_map(|info| info.ok().map(|info| info.id())).collect()
 }

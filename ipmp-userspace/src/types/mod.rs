@@ -170,6 +170,18 @@ words! {
         Nd,
     }
 
+    /// Whether a member drops frames before the kernel handles them: the setting `xdp`.
+    #[derive(Default)]
+    pub enum XdpMode {
+        /// It does not.
+        #[default]
+        Off,
+        /// Its driver runs the program.
+        Driver,
+        /// The same where the member is a NIC whose driver can.
+        Auto,
+    }
+
     /// What happens to kernel settings of ours that another program changes: the setting `manage-sysctls`.
     #[derive(Default)]
     pub enum SysctlPolicy {

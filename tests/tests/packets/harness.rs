@@ -132,6 +132,8 @@ pub struct Bench {
     pins: PathBuf,
     egress: SchedClassifier,
     ingress: Vec<SchedClassifier>,
+    /// The early drops, which no member has attached.
+    early: Vec<SchedClassifier>,
 }
 
 impl Bench {
@@ -189,9 +191,19 @@ impl Bench {
         ));
         let programs = pins.join(GROUP).join("programs");
         let open = |name: &str| SchedClassifier::from_pin(programs.join(name)).unwrap();
+        let early = all.iter().map(|number| {
+            let name = format!("m{number}");
+            group.start_early_drop(number, &name, index_of(&name)).unwrap();
+            let pin = programs.join(format!("early-{number}"));
+            // Whatever its type is: only BPF_PROG_TEST_RUN is called.
+            let program = SchedClassifier::from_pin(pin).unwrap();
+            group.stop_early_drop(number).unwrap();
+            program
+        });
+        let early = early.collect();
         let egress = open("egress");
         let ingress = all.iter().map(|number| open(&format!("ingress-{number}"))).collect();
-        let bench = Self { group, datapath, pins, egress, ingress };
+        let bench = Self { group, datapath, pins, egress, ingress, early };
         bench.wait_live(all);
         bench
     }
@@ -270,22 +282,62 @@ impl Bench {
         self.run_program(&self.egress, index_of(GROUP), frame, "egress".to_owned())
     }
 
-    /// Runs ingress of a member.
+    /// Runs ingress of a member, and then its early drop: it may drop only what ingress drops, or what the stack ignores.
     #[track_caller]
     pub fn ingress(&self, member: u8, frame: &[u8]) -> Outcome {
         let index = index_of(&format!("m{member}"));
-        self.run_program(
+        let outcome = self.run_program(
             &self.ingress[usize::from(member)],
             index,
             frame,
             format!("ingress of member {member}"),
-        )
+        );
+        if self.drops_early(member, frame) {
+            let for_other_host = frame[0] & 1 == 0 && frame[..6] != member_mac(member);
+            let is_ignored = outcome.verdict == Verdict::Next && for_other_host;
+            assert!(
+                outcome.verdict == Verdict::Drop || is_ignored,
+                "member {member} drops early what ingress does not ({:?}): {}",
+                outcome.verdict,
+                show(frame)
+            );
+        }
+        outcome
+    }
+
+    /// Whether the early drop of a member drops a frame. It writes nothing.
+    #[track_caller]
+    pub fn drops_early(&self, member: u8, frame: &[u8]) -> bool {
+        // struct xdp_md: data, data_end, data_meta, ingress_ifindex, rx_queue_index, egress_ifindex
+        let words = [0, frame.len() as u32, 0, index_of(&format!("m{member}")), 0, 0];
+        let context: Vec<u8> = words.iter().flat_map(|word| word.to_ne_bytes()).collect();
+        let mut after = vec![0; frame.len()];
+        let options = TestRunOptions {
+            data_in: Some(frame),
+            data_out: Some(&mut after),
+            ctx_in: Some(&context),
+            ..Default::default()
+        };
+        let result = self.early[usize::from(member)]
+            .test_run(options)
+            .unwrap_or_else(|error| panic!("the early drop was not run with {}: {error:?}", show(frame)));
+        assert_eq!(after, frame);
+        match result.return_value {
+            1 => true,
+            2 => false,
+            other => panic!("the early drop says {other} to {}", show(frame)),
+        }
     }
 
     /// Instructions that the verifier walked through, by program.
-    pub fn verified(&self) -> [(&str, u32); 2] {
-        [("egress", &self.egress), ("ingress", &self.ingress[0])].map(|(name, program)| {
-            (name, program.info().unwrap().verified_instruction_count().expect("Linux 5.16 reports it"))
+    pub fn verified(&self) -> [(&str, u32); 3] {
+        let programs = [
+            ("egress", self.egress.info()),
+            ("ingress", self.ingress[0].info()),
+            ("early drop", self.early[0].info()),
+        ];
+        programs.map(|(name, info)| {
+            (name, info.unwrap().verified_instruction_count().expect("Linux 5.16 reports it"))
         })
     }
 

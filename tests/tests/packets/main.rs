@@ -23,6 +23,7 @@ mod arp_request;
 mod capture;
 mod dhcp_client;
 mod duplicate_detection;
+mod early_drop;
 mod failover;
 mod foreign_source;
 mod fragments;

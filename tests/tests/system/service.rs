@@ -93,3 +93,43 @@ fn system_debian12_service_is_supervised_and_groups_survive_its_restarts() {
     assert!(ok("ip -brief address show dev eth0").contains("192.0.2.10/24"));
     remove_cables();
 }
+
+#[test]
+#[ignore = "needs a virtual machine with a system of its own: `cargo xtask test --soak` boots one"]
+fn system_debian12_service_of_a_namespace_has_groups_and_files_of_its_own() {
+    lab::needs_root!();
+    needs_guest();
+    install();
+    cables();
+    ok("ip netns add other && ip -n other link set lo up");
+    for card in ["eth0", "eth1"] {
+        ok(&format!("ip link set {card} netns other && ip -n other link set {card} up"));
+    }
+    ok("ip -n other address add 192.0.2.10/24 dev eth0");
+    ok("systemctl start ipmpd.service ipmpd@other.service");
+    ok("ipmpctl --netns other attach eth0 eth1 --group production0");
+    ok("ipmpctl --netns other wait-online production0");
+    ping_from_peer();
+    let pid = || ok("systemctl show --value --property MainPID ipmpd@other").trim().to_owned();
+    assert_eq!(ok(&format!("ps -o user= -p {}", pid())).trim(), "_ipmpd");
+    assert!(ok("ipmpctl show --json").contains("\"groups\":[]"));
+    let before = pid();
+    ok("ipmpctl --netns other save && grep -F '[group.production0]' /etc/netns/other/ipmp/ipmp.toml");
+    ok(
+        "echo 'fdt = \"5s\"' >/tmp/fdt && sed -i '/^.group.production0.$/r /tmp/fdt' /etc/netns/other/ipmp/ipmp.toml",
+    );
+    ok("systemctl reload ipmpd@other");
+    let has_setting =
+        || String::from_utf8_lossy(&run("ipmpctl --netns other show --json").stdout).contains("fdt=5s");
+    assert!(wait_until(PATIENCE, has_setting), "{}", ok("ipmpctl --netns other show --json"));
+    assert_eq!(pid(), before);
+    ok("systemctl restart ipmpd@other && ipmpctl --netns other wait-online production0");
+    let log = ok("journalctl --unit ipmpd@other --no-pager");
+    assert!(log.contains("Group production0 has been adopted with 2 members"), "{log}");
+    assert!(!log.contains("Permission denied") && !log.contains("not permitted"), "{log}");
+    ping_from_peer();
+    ok("systemctl stop ipmpd@other && ipmpd --netns other --teardown");
+    assert!(ok("ip -n other -brief address show dev eth0").contains("192.0.2.10/24"));
+    ok("systemctl stop ipmpd.socket ipmpd.service && rm -r /etc/netns/other");
+    ok("ip netns delete other && ip netns delete peer");
+}

@@ -3,8 +3,10 @@
 use super::service::{install_programs, packaging};
 use super::*;
 
-/// What a host without systemd has: no /run of systemd, from which the functions of Debian see that it runs.
-const ROOT: &str = "mount -t tmpfs tmpfs /run && mount -t tmpfs tmpfs /var/lib/ipmp";
+/// What a host without systemd has: no /run of systemd, from which the functions of Debian see that it runs, and no pins of the service,
+/// which belong to its user.
+const ROOT: &str =
+    "mount -t tmpfs tmpfs /run && mount -t tmpfs tmpfs /var/lib/ipmp && mount -t bpf bpf /sys/fs/bpf";
 
 #[test]
 #[ignore = "needs a virtual machine with a system of its own: `cargo xtask test --soak` boots one"]

@@ -48,6 +48,7 @@ impl Samples {
         let mut samples = Self::default();
         samples.add_groups(groups);
         samples.add_members(groups);
+        samples.add_early_drops(groups);
         samples.add_probes(groups);
         samples
     }
@@ -184,6 +185,23 @@ impl Samples {
             "ipmp_member_failed_over_packets",
             "Packets that it transmitted because a more preferred member could not",
             |member| member.traffic.failed_over_packets,
+        );
+    }
+
+    fn add_early_drops(&mut self, groups: &[GroupReport]) {
+        let members = groups.iter().flat_map(|group| group.members.iter().map(move |member| (group, member)));
+        let drops = members.filter_map(|(group, member)| Some((group, member, member.xdp.as_ref()?)));
+        let samples = drops.flat_map(|(group, member, xdp)| {
+            [("reflected", xdp.reflected), ("other_copy", xdp.other_copy), ("flooded", xdp.flooded)].map(
+                |(reason, count)| {
+                    ([of_member(group, member), vec![("reason", reason.into())]].concat(), count)
+                },
+            )
+        });
+        self.counter(
+            "ipmp_member_early_dropped_packets",
+            "Packets that the member dropped by XDP, with the setting xdp",
+            samples.collect(),
         );
     }
 
@@ -331,6 +349,7 @@ mod tests {
             "ipmp_member_inbound_addresses{group=\"production0\",member=\"rge0\"} 0.0",
             "ipmp_member_transmitted_bytes_total{group=\"production0\",member=\"e1000g0\"} 98234123",
             "ipmp_member_failed_over_packets_total{group=\"production0\",member=\"e1000g0\"} 17",
+            "ipmp_member_early_dropped_packets_total{group=\"production0\",member=\"e1000g0\",reason=\"flooded\"} 9",
             "ipmp_probes_lost_total{group=\"production0\",member=\"e1000g0\",family=\"inet\"} 9",
             "ipmp_target_rtt_seconds{group=\"production0\",member=\"e1000g0\",family=\"inet\",target=\"192.168.178.1\"} 0.000312",
             "ipmp_up 1.0",

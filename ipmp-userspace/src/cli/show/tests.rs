@@ -32,6 +32,7 @@ e1000g0: flags=<UP,BROADCAST,RUNNING,MULTICAST,DEPRECATED,NOFAILOVER> mtu 1500 i
         state ok, link up, transmits, multicast and broadcast, inbound 192.168.178.200
         member 0, attached by tcx, updelay 200 ms, weight 1000, preferred in 1366 of 4096 slots (33.3%)
         out 120345 packets 98234123 bytes, in 1 packets 60 bytes, failed over 17 packets
+        xdp driver (attached), dropped: reflected 7, duplicate 8, flooded 9; not dropped while captured, promiscuous or used by other devices 10
 e1000g1: flags=<UP,BROADCAST,MULTICAST,DEPRECATED,NOFAILOVER,FAILED> mtu 1500 index 4
         ether 02:00:00:00:00:01
         groupname Production

@@ -122,7 +122,11 @@ impl fmt::Display for Step {
                 write!(f, "{group}: add the absent member {}{}", member.name, Additions(member))
             }
             Self::SetMember { group, member, changes, .. } => {
-                write!(f, "{group}: set {} of {member}", list(changes))
+                write!(f, "{group}: set {} of {member}", list(changes))?;
+                if changes.iter().any(|change| change.starts_with("xdp=")) {
+                    f.write_str(" (many drivers reset their queues, which interrupts the link)")?;
+                }
+                Ok(())
             }
             Self::SetInbound { group, changes, .. } => write!(f, "{group}: set {}", list(changes)),
             Self::AddTestAddress { member, address } => write!(f, "{member}: add test address {address}"),

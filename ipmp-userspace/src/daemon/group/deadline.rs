@@ -1,7 +1,7 @@
 //! When a group has something to do without any event.
 
 use super::{
-    Context, RunningGroup, actions, hooks, links, membership_reports, stale_neighbours, sysctls,
+    Context, RunningGroup, actions, early_drops, hooks, links, membership_reports, stale_neighbours, sysctls,
     test_addresses,
 };
 use crate::core::Time;
@@ -33,6 +33,7 @@ pub async fn expire(group: &mut RunningGroup, context: &mut Context<'_>, time: T
     // Last: nothing that is due must wait for it.
     if group.hooks.next() <= time {
         hooks::check(group, context).await;
+        early_drops::reconcile(group, context).await;
     }
     if group.sysctls.next() <= time {
         sysctls::check(group, context);

@@ -8,6 +8,7 @@ use std::{net::IpAddr, time::Duration};
 use ipmp_common::steer::MemberSet;
 use rtnetlink::packet_route::link::LinkFlags;
 
+pub(super) use self::checks::program_refusal;
 use self::checks::{Check, check_all, staying};
 pub use self::plan::plan;
 use super::{

@@ -3,6 +3,7 @@
 use std::net::IpAddr;
 
 use super::{
+    early_drop,
     refusals::{kernel, no_such_group, no_such_name, not_a_member},
     target_check,
 };
@@ -16,7 +17,7 @@ use crate::{
     daemon::{
         clock::now,
         events::{table, trigger::Trigger},
-        group::{actions, links, members},
+        group::{actions, early_drops, links, members},
         loading,
         manager::Manager,
         state_file::{SavedGroup, SavedTarget},
@@ -67,6 +68,11 @@ pub async fn check(
                 "{name} has no permanent MAC (ip -d link show dev {name}): write match=mac or match=name"
             ),
         ));
+    }
+    for setting in settings.iter().filter(|_| member.is_some()) {
+        if let Setting::Xdp(mode) = setting {
+            early_drop::check(manager, &group, name, *mode).await?;
+        }
     }
     Ok((group, member))
 }
@@ -119,9 +125,21 @@ async fn set_member(
             }
             return Err(kernel(&error));
         }
+        if let Err(refused) = early_drop::apply(manager, group, name).await {
+            put_back(manager, group, name, before);
+            return Err(refused);
+        }
         update_weights(manager, trigger, group).await;
     }
     Ok(apply_saved(manager, trigger, group).await)
+}
+
+/// Gives the record of a member the settings that it had.
+fn put_back(manager: &mut Manager, group: &str, name: &str, before: Vec<Setting>) {
+    if let Some(saved) = manager.file.member_mut(group, name) {
+        saved.chosen = before;
+    }
+    manager.file.save_or_log();
 }
 
 /// What settings a group had.
@@ -222,6 +240,10 @@ pub async fn replace_of_member(
         }
         return Err(kernel(&error));
     }
+    if let Err(refused) = early_drop::apply(manager, group, name).await {
+        put_back(manager, group, name, before);
+        return Err(refused);
+    }
     update_weights(manager, trigger, group).await;
     let notes = apply_saved(manager, trigger, group).await;
     Ok((before, notes))
@@ -252,6 +274,7 @@ pub async fn apply_saved(manager: &mut Manager, trigger: &Trigger, name: &str) -
     let [targets, disabled] = saved.targets();
     let pace = saved.announce_pace();
     let updelays = saved.updelays();
+    let early_drop_modes = saved.early_drops();
     let standbys: Vec<(u8, bool)> =
         saved.members.values().map(|member| (member.number, member.is_standby())).collect();
     let Some((group, mut context)) = manager.group(name, trigger) else { return Vec::new() };
@@ -274,6 +297,8 @@ pub async fn apply_saved(manager: &mut Manager, trigger: &Trigger, name: &str) -
     }
     let mut notes = Vec::new();
     links::set_updelays(group, updelays);
+    early_drops::set(group, early_drop_modes);
+    early_drops::reconcile(group, &context).await;
     for event in events {
         match group.core.handle(now(), event) {
             Ok(actions) => {

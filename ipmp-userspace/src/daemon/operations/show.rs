@@ -22,7 +22,7 @@ use crate::{
         state_file::{SavedGroup, SavedMember},
     },
     link::{Address, Device, show_mac},
-    types::{GroupState, LinkState},
+    types::{GroupState, LinkState, XdpMode},
 };
 
 /// Reports on all groups, or on those with this name or group name. With the name of a member: on its group, with that member
@@ -236,7 +236,28 @@ fn member_report(
             in_bytes: counters.in_bytes,
             failed_over_packets: counters.failed_over_packets,
         },
+        xdp: xdp_report(group, number, device),
     }
+}
+
+/// Frames that a member drops by XDP; `None`: it is not set to.
+fn xdp_report(group: &RunningGroup, number: u8, device: Option<&Device>) -> Option<report::Xdp> {
+    let mode = group.early_drops.of(number);
+    let attached = group.datapath.has_early_drop(number) && device.is_some_and(|device| device.xdp.is_some());
+    if mode == XdpMode::Off && !attached {
+        return None;
+    }
+    let drops = group.datapath.early_drops(number).unwrap_or_default();
+    let why = device.and_then(|device| group.early_drops.refused(device.ifindex));
+    Some(report::Xdp {
+        mode,
+        attached,
+        why: why.filter(|_| !attached).map(str::to_owned),
+        reflected: drops.reflected,
+        other_copy: drops.other_copy,
+        flooded: drops.flooded,
+        passed: drops.passed,
+    })
 }
 
 fn name_of(group: &RunningGroup, number: u8) -> Option<String> {

@@ -14,7 +14,7 @@ use crate::{
     control::Setting,
     core::{self},
     daemon::mpathd::Defaults,
-    types::{ProbePolicy, SysctlPolicy},
+    types::{ProbePolicy, SysctlPolicy, XdpMode},
 };
 
 /// Weight of a member whose speed is unknown: that of 1 Gbit/s.
@@ -156,6 +156,12 @@ impl SavedGroup {
         }
     }
 
+    /// The members that drop frames before the kernel handles them, by number.
+    pub fn early_drops(&self) -> BTreeMap<u8, XdpMode> {
+        let members = self.members.values().map(|member| (member.number, member.xdp()));
+        members.filter(|(_, mode)| *mode != XdpMode::Off).collect()
+    }
+
     /// Whether captures on the group interface show outgoing packets.
     pub fn capture(&self) -> CaptureMode {
         let mode = |setting: &Setting| match setting {
@@ -194,6 +200,15 @@ impl SavedMember {
     /// Whether it is configured as a standby.
     pub fn is_standby(&self) -> bool {
         self.chosen.contains(&Setting::Standby(true))
+    }
+
+    /// Whether it drops frames before the kernel handles them.
+    pub fn xdp(&self) -> XdpMode {
+        let mode = |setting: &Setting| match setting {
+            Setting::Xdp(mode) => Some(*mode),
+            _ => None,
+        };
+        self.chosen.iter().rev().find_map(mode).unwrap_or_default()
     }
 
     /// The weight that the operator has set.

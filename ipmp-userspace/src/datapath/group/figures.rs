@@ -1,6 +1,6 @@
 //! Counters, summed over all CPUs.
 
-use ipmp_common::maps::{Counters, Drops, ReplyCounters};
+use ipmp_common::maps::{Counters, Drops, EarlyDrops, ReplyCounters};
 
 use super::{super::Error, Group, map_error};
 
@@ -31,6 +31,20 @@ impl Group {
             unknown_id: sum.unknown_id + cpu.unknown_id,
             flood: sum.flood + cpu.flood,
             lost: sum.lost + cpu.lost,
+        }))
+    }
+
+    /// Frames that a member dropped by XDP, by reason, summed over all CPUs.
+    ///
+    /// # Errors
+    /// [`Error::Map`].
+    pub fn early_drops(&self, number: u8) -> Result<EarlyDrops, Error> {
+        let values = self.early_drops.get(&u32::from(number), 0).map_err(map_error("early_drops"))?;
+        Ok(values.iter().fold(EarlyDrops::default(), |sum, cpu| EarlyDrops {
+            reflected: sum.reflected + cpu.reflected,
+            other_copy: sum.other_copy + cpu.other_copy,
+            flooded: sum.flooded + cpu.flooded,
+            passed: sum.passed + cpu.passed,
         }))
     }
 

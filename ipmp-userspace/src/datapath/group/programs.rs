@@ -139,7 +139,7 @@ impl Group {
         for pin in self.installed.keys().filter(|pin| *pin != SINK).cloned().collect::<Vec<_>>() {
             self.reload(&pin, false)?;
         }
-        Ok(())
+        self.reload_early_drops()
     }
 
     /// Writes the MAC of the group interface to the map, in place of an earlier one.
@@ -169,7 +169,7 @@ impl Group {
 
     /// Records, in the name of a directory among the pins, which device a link belongs to. Returns whether it was this one before.
     /// An index is never reused in one namespace, and the address distinguishes namespaces.
-    fn mark_device(&self, pin: &str, device: Device) -> Result<bool, Error> {
+    pub(super) fn mark_device(&self, pin: &str, device: Device) -> Result<bool, Error> {
         let marks = self.directory.join("devices");
         pins::make_directory(&marks)?;
         let mark = format!("{pin}-{}-{:x}", device.ifindex, device.net_device);
@@ -270,6 +270,17 @@ pub(super) fn preparation(
     index: u32,
     (hook, member): (Option<Hook>, Option<u8>),
 ) -> Preparation {
+    preparation_of(host, spec, directory, index, (hook.map(Hook::program), member))
+}
+
+/// The program of this name, for this member.
+pub(super) fn preparation_of(
+    host: &Host,
+    spec: &GroupSpec,
+    directory: &Path,
+    index: u32,
+    (program, member): (Option<&'static str>, Option<u8>),
+) -> Preparation {
     let [a, b, c, d, e, f] = spec.mac;
     let constants = Constants::of(&host.kernel)
         .word("GROUP", index)
@@ -281,11 +292,5 @@ pub(super) fn preparation(
     let (maps, sentinel) = (directory.join("maps"), host.pins.sentinel());
     let own = SHAPES.iter().map(|shape| (shape.name, maps.join(shape.name)));
     let shared = SHARED.into_iter().map(|shared| (shared, sentinel.join(shared)));
-    Preparation {
-        kernel: host.kernel,
-        constants,
-        maps: own.chain(shared).collect(),
-        log: host.log,
-        program: hook.map(|hook| hook.program()),
-    }
+    Preparation { kernel: host.kernel, constants, maps: own.chain(shared).collect(), log: host.log, program }
 }

@@ -12,11 +12,13 @@
 //! | [`idle`] | many groups without traffic |
 //! | [`detection`] | cables that are cut while their carrier stays up |
 //! | [`probing`] | many groups that are probed |
+//! | [`early_drop`] | frames that a member drops by XDP, and by tc |
 //! | [`spread`], [`times`] | medians and quartiles; percentiles |
 //! | [`report`] | the output of `--json` |
 
 mod cases;
 mod detection;
+mod early_drop;
 mod flood;
 mod idle;
 mod inbound;
@@ -112,6 +114,15 @@ enum Only {
         #[arg(long, value_parser = clap::value_parser!(u32).range(1..=86_400))]
         seconds: Option<u32>,
     },
+    /// CPU time of frames that a member receives and the group does not want, with and without xdp=driver
+    EarlyDrop {
+        /// Number of rounds [default: 11, quick: 3]
+        #[arg(long, value_parser = clap::value_parser!(u32).range(1..=1000))]
+        rounds: Option<u32>,
+        /// Frames per run [default: 40000, quick: 2000]
+        #[arg(long, value_parser = clap::value_parser!(u32).range(1..=10_000_000))]
+        frames: Option<u32>,
+    },
 }
 
 fn main() -> ExitCode {
@@ -195,6 +206,16 @@ fn run(bench: Bench) -> Result<()> {
             .context("cannot measure probing")?;
         show(format!("\n{result}"));
         report.probing = Some(result);
+    }
+    if matches!(only, None | Some(Only::EarlyDrop { .. })) {
+        let (rounds, frames) = match only {
+            Some(Only::EarlyDrop { rounds, frames }) => (rounds, frames),
+            _ => (None, None),
+        };
+        let result = early_drop::measure(default(rounds, 11, 3), default(frames, 40_000, 2_000))
+            .context("cannot measure the early drop")?;
+        show(format!("\n{result}"));
+        report.early_drop = Some(result);
     }
     match bench.json {
         Some(path) => report.write(&path),

@@ -7,6 +7,7 @@ use anyhow::{Context as _, Result};
 use serde::Serialize;
 
 use crate::detection::Detection;
+use crate::early_drop::EarlyDrop;
 use crate::idle::Idle;
 use crate::inbound::Inbound;
 use crate::outbound::Outbound;
@@ -32,6 +33,7 @@ pub struct Report {
     pub idle: Option<Idle>,
     pub detection: Option<Detection>,
     pub probing: Option<Probing>,
+    pub early_drop: Option<EarlyDrop>,
 }
 
 /// The fields, for `--help`. A test checks that all names in the output are documented here.
@@ -73,6 +75,9 @@ JSON:
   probing            groups, members (of all groups), fdt_ms, seconds, probes_per_s, lost, discarded, missed, failures (false
                      ones), daemon_percent, daemon_us_per_probe, daemon_resident_bytes, daemon_proportional_bytes,
                      sentinel_percent: as in idle
+  early_drop         rounds, frames (in a run), members
+    members          array, one for each type: kind (veth or tap), rows
+      rows           array of: frame (copy, reflected, flooded, wanted); without_ns, with_ns, saved_ns: SPREAD of CPU time a frame
   warnings           array of sentences: why the figures beside it may not be valid (the machine was too busy)";
 
 impl Report {
@@ -93,6 +98,7 @@ impl Report {
             idle: None,
             detection: None,
             probing: None,
+            early_drop: None,
         })
     }
 

@@ -204,7 +204,12 @@ async fn check_lifetimes(
 
 /// Why an interface with this tc or XDP program of another program is refused. Names cannot be read without CAP_SYS_ADMIN, which
 /// the service does not have.
-fn program_refusal(name: &str, hook: &str, id: u32, program: Option<String>) -> String {
+pub(in crate::daemon::operations) fn program_refusal(
+    name: &str,
+    hook: &str,
+    id: u32,
+    program: Option<String>,
+) -> String {
     let Some(program) = program else {
         return format!(
             "{name} has the {hook} program {id} of another program (bpftool prog show id {id} names it): stop that program first"

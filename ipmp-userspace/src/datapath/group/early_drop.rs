@@ -1,0 +1,130 @@
+//! The early drop of a member: an XDP program, attached by a pinned link in the mode of the driver (docs/xdp.md).
+
+use std::path::PathBuf;
+
+use aya::programs::{
+    XdpMode,
+    links::{FdLink, PinnedLink},
+    xdp::XdpLink,
+};
+
+use super::{
+    super::{
+        Error,
+        error::one_line,
+        objects::{self, EARLY_DROP},
+        pins,
+        preparation::Preparation,
+    },
+    Group,
+    programs::preparation_of,
+};
+
+/// Name of the pins of a member.
+fn pin_of(number: u8) -> String {
+    format!("early-{number}")
+}
+
+impl Group {
+    /// The early drop of a member, to be loaded before [`Group::start_early_drop`].
+    pub fn prepare_early_drop(&self, number: u8) -> Preparation {
+        let program = (Some(EARLY_DROP), Some(number));
+        preparation_of(&self.host.borrow(), &self.spec, &self.directory, self.index, program)
+    }
+
+    /// Whether the member has an early drop, of this daemon or of an earlier one.
+    pub fn has_early_drop(&self, number: u8) -> bool {
+        self.early.contains_key(&number) || self.early_link(number).exists()
+    }
+
+    /// Whether this daemon has attached the early drop of the member.
+    pub fn is_early_drop_current(&self, number: u8) -> bool {
+        self.early.contains_key(&number)
+    }
+
+    fn early_link(&self, number: u8) -> PathBuf {
+        self.directory.join("links").join(pin_of(number))
+    }
+
+    fn early_program(&self, number: u8) -> PathBuf {
+        self.directory.join("programs").join(pin_of(number))
+    }
+
+    /// Attaches the early drop of a member, or replaces the attached one, which does not interrupt the link. To attach the first one can:
+    /// many drivers reset their queues then.
+    ///
+    /// # Errors
+    /// [`Error::Vanished`], [`Error::Load`], [`Error::Attach`] or [`Error::Pin`]; nothing is attached then.
+    pub fn start_early_drop(&mut self, number: u8, name: &str, ifindex: u32) -> Result<(), Error> {
+        let error =
+            |reason: String| Error::Attach { program: EARLY_DROP, interface: name.to_owned(), reason };
+        let offsets = self.host.borrow().kernel.offsets;
+        if !self.host.borrow().finder.reads_kernel_memory() {
+            return Err(error(
+                "kernel lockdown forbids programs to read whether the device is captured".into(),
+            ));
+        }
+        if [offsets.ptype_all, offsets.promiscuity, offsets.upper, offsets.dev_addr].contains(&0) {
+            return Err(error("this kernel does not show whether the device is captured".into()));
+        }
+        let device = self.host.borrow_mut().finder.find(name, ifindex)?;
+        let preparation = self.prepare_early_drop(number);
+        let mut object = self.host.borrow().waiting.borrow_mut().take(preparation)?;
+        let program = objects::load_xdp(&mut object, EARLY_DROP)?;
+        let pin = self.early_link(number);
+        let same_device = self.mark_device(&pin_of(number), device)?;
+        let attached = PinnedLink::from_pin(&pin).map(FdLink::from).and_then(XdpLink::try_from);
+        if let Some(link) = attached.ok().filter(|_| same_device)
+            && let Ok(id) = program.attach_to_link(link)
+        {
+            // The pin holds the link: the descriptor is not needed.
+            drop(program.take_link(id));
+        } else {
+            pins::remove(&pin)?;
+            let id =
+                program.attach_to_if_index(ifindex, XdpMode::Driver).map_err(|cause| error(why(&cause)))?;
+            let link = program.take_link(id).map_err(|cause| error(one_line(&cause)))?;
+            let link = FdLink::try_from(link).map_err(|cause| error(one_line(&cause)))?;
+            link.pin(&pin)
+                .map(drop)
+                .map_err(|cause| Error::Pin { path: pin, source: std::io::Error::other(one_line(&cause)) })?;
+        }
+        let pin = self.early_program(number);
+        pins::remove(&pin)?;
+        program
+            .pin(&pin)
+            .map_err(|cause| Error::Pin { path: pin, source: std::io::Error::other(one_line(&cause)) })?;
+        self.early.insert(number, (name.to_owned(), ifindex));
+        Ok(())
+    }
+
+    /// Detaches the early drop of a member, if it has one.
+    ///
+    /// # Errors
+    /// [`Error::Pin`].
+    pub fn stop_early_drop(&mut self, number: u8) -> Result<(), Error> {
+        self.early.remove(&number);
+        self.unmark_device(&pin_of(number));
+        // The kernel detaches a link without pin and descriptor.
+        pins::remove(&self.early_link(number))?;
+        pins::remove(&self.early_program(number))
+    }
+
+    /// Replaces the early drops, after a constant of theirs has changed.
+    pub(super) fn reload_early_drops(&mut self) -> Result<(), Error> {
+        for (number, (name, ifindex)) in self.early.clone() {
+            self.start_early_drop(number, &name, ifindex)?;
+        }
+        Ok(())
+    }
+}
+
+/// Why the program cannot be attached.
+fn why(error: &aya::programs::ProgramError) -> String {
+    let aya::programs::ProgramError::SyscallError(system) = error else { return one_line(error) };
+    match system.io_error.raw_os_error() {
+        Some(libc::EOPNOTSUPP) => "its driver has no XDP".to_owned(),
+        Some(libc::EBUSY | libc::EEXIST) => "it has an XDP program of another program".to_owned(),
+        _ => system.io_error.to_string(),
+    }
+}
