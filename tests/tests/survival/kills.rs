@@ -130,3 +130,31 @@ fn soak_20_kills_during_attach_and_detach_leave_nothing() {
     lab::needs_root!();
     kills_during_attach_and_detach(20);
 }
+
+#[test]
+fn apply_that_a_killed_daemon_began_is_completed_at_its_start() {
+    lab::needs_root!();
+    let lab = changes::build_lab();
+    let mut scene = changes::Scene::build(&lab);
+    scene.run("apply BASE");
+    let text = fs::read_to_string(lab.directory().join("MORE")).unwrap();
+    let (without, _) = text.split_once("e1000g3").unwrap();
+    fs::write(lab.directory().join("BASE"), without).unwrap();
+    scene.run("apply BASE");
+    std::thread::sleep(SECOND);
+    scene.daemon.kill().unwrap();
+    let path = format!("/run/ipmp/{}/state.json", lab.host().cookie().unwrap());
+    let mut state: serde_json::Value = serde_json::from_slice(&fs::read(&path).unwrap()).unwrap();
+    let file = serde_json::json!({ "path": "MORE", "text": text });
+    state["unfinished"] = serde_json::json!([{ "apply": { "files": [file], "complete": false } }]);
+    fs::write(&path, state.to_string()).unwrap();
+    scene.daemon.start().unwrap();
+    // It probes, and finds the targets that the routes name.
+    let is_ok = || {
+        let text = scene.daemon.ctl(&format!("show {GROUP} --json")).unwrap();
+        let mut shown: serde_json::Value = serde_json::from_str(&text).unwrap();
+        let report: GroupReport = serde_json::from_value(shown["groups"][0].take()).unwrap();
+        report.members.iter().any(|member| member.name == "e1000g3" && member.state == MemberState::Ok)
+    };
+    assert!(wait_until(TIMEOUT, is_ok), "{}", scene.daemon.ctl("explain e1000g3").unwrap());
+}

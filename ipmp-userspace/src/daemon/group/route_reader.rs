@@ -10,6 +10,7 @@ use std::{
 };
 
 use caps::CapSet;
+use nix::time::{ClockId, clock_gettime};
 use tokio::{
     runtime::{self, Runtime},
     sync::mpsc,
@@ -28,7 +29,8 @@ use crate::{
 
 /// Routes change together: the table is read this long after the first change.
 const SETTLE: Duration = Duration::from_millis(100);
-/// After a reading, the next one starts at the earliest after this many times its duration.
+/// After a reading, the next one starts at the earliest after this many times the processor time that it took: on a busy host it
+/// lasts longer than that.
 const PAUSE: u32 = 20;
 /// Most routes through members in a report.
 const MAX_ROUTES: usize = 256;
@@ -103,6 +105,11 @@ impl RouteReader {
             log::error!("the thread that follows routes has ended: targets of routes do not change any more");
         }
     }
+}
+
+/// What the calling thread has used, in the kernel too.
+fn processor_time() -> Duration {
+    clock_gettime(ClockId::CLOCK_THREAD_CPUTIME_ID).map(Duration::from).unwrap_or_default()
 }
 
 /// What the thread knows.
@@ -210,7 +217,7 @@ impl Follower {
 
     /// Reads all routes of the groups.
     async fn read(&mut self) -> Result<(), Error> {
-        let start = Instant::now();
+        let start = processor_time();
         self.due = None;
         let own = self.links.addresses().await?;
         self.own = own.into_iter().map(|(_, address)| address.ip).collect();
@@ -233,8 +240,7 @@ impl Follower {
         }
         self.is_changed = true;
         self.is_complete = true;
-        let end = Instant::now();
-        self.earliest = end + PAUSE * (end - start);
+        self.earliest = Instant::now() + PAUSE * processor_time().saturating_sub(start);
         // Changes of this time may be counted twice.
         for _ in 0..MAX_WAITING {
             let Some(changes) = self.watch.try_next() else { break };
