@@ -23,7 +23,11 @@ use rtnetlink::{
     sys::{Socket, protocols::NETLINK_ROUTE},
 };
 
-use super::{Error, error::one_line, pins};
+use super::{
+    Error,
+    error::{one_line, pin_error},
+    pins,
+};
 
 /// How programs are attached.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -195,9 +199,7 @@ impl Place {
     fn pin_program(&self, program: &mut SchedClassifier) -> Result<(), Error> {
         let pin = self.program_pin();
         pins::remove(&pin)?;
-        program
-            .pin(&pin)
-            .map_err(|error| Error::Pin { path: pin, source: std::io::Error::other(one_line(&error)) })
+        program.pin(&pin).map_err(pin_error(pin))
     }
 
     fn new_tcx_link(&self, program: &mut SchedClassifier) -> Result<FdLink, Error> {
@@ -212,9 +214,7 @@ impl Place {
     fn pin_link(&self, link: FdLink) -> Result<(), Error> {
         let pin = self.link_pin();
         pins::remove(&pin)?;
-        link.pin(&pin)
-            .map(drop)
-            .map_err(|error| Error::Pin { path: pin, source: std::io::Error::other(one_line(&error)) })
+        link.pin(&pin).map(drop).map_err(pin_error(pin))
     }
 
     fn attach_tcx(&self, program: &mut SchedClassifier, same_device: bool) -> Result<(), Error> {

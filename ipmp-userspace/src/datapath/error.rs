@@ -144,6 +144,11 @@ pub(super) fn one_line(error: &dyn std::error::Error) -> String {
     text
 }
 
+/// The error of a pin of this path.
+pub(super) fn pin_error(path: PathBuf) -> impl FnOnce(aya::pin::PinError) -> Error {
+    move |error| Error::Pin { path, source: io::Error::other(one_line(&error)) }
+}
+
 /// The error of a map.
 pub(super) fn map_error(map: &'static str) -> impl Fn(aya::maps::MapError) -> Error {
     move |error| {

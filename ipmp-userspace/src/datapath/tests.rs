@@ -65,6 +65,15 @@ pub(super) fn two_members() -> (GroupSpec, [MemberSpec; 2]) {
     (spec, members.try_into().expect("two"))
 }
 
+/// A group with these members.
+fn group_with(datapath: &mut Datapath, spec: &GroupSpec, members: &[MemberSpec]) -> Group {
+    let mut group = datapath.group(spec).unwrap();
+    for member in members {
+        group.attach(member).unwrap();
+    }
+    group
+}
+
 pub(super) fn wait_for(what: &str, mut condition: impl FnMut() -> bool) {
     for _ in 0..500 {
         if condition() {
@@ -80,10 +89,7 @@ fn early_drop_is_replaced_by_the_next_daemon_and_refused_beside_another_program(
     in_new_namespace(|| {
         let (spec, members) = two_members();
         let mut datapath = Datapath::open(false).unwrap();
-        let mut group = datapath.group(&spec).unwrap();
-        for member in &members {
-            group.attach(member).unwrap();
-        }
+        let mut group = group_with(&mut datapath, &spec, &members);
         let link = pins::Pins::open().unwrap().group("g0").join("links/early-0");
         let link_of = || aya::programs::links::PinnedLink::from_pin(&link).unwrap();
         let info = || aya::programs::links::FdLink::from(link_of()).info().unwrap();
@@ -92,10 +98,7 @@ fn early_drop_is_replaced_by_the_next_daemon_and_refused_beside_another_program(
 
         drop((group, datapath));
         let mut datapath = Datapath::open(false).unwrap();
-        let mut group = datapath.group(&spec).unwrap();
-        for member in &members {
-            group.attach(member).unwrap();
-        }
+        let mut group = group_with(&mut datapath, &spec, &members);
         assert!(group.has_early_drop(0) && !group.is_early_drop_current(0));
         group.start_early_drop(0, "m0", members[0].ifindex).unwrap();
         let after = info();
@@ -132,10 +135,7 @@ fn group_is_loaded_adopted_and_removed() {
     in_new_namespace(|| {
         let (spec, members) = two_members();
         let mut datapath = Datapath::open(false).unwrap();
-        let mut group = datapath.group(&spec).unwrap();
-        for member in &members {
-            group.attach(member).unwrap();
-        }
+        let group = group_with(&mut datapath, &spec, &members);
         group.set_slots(&[Preference::new(&[1, 0]); SLOTS]);
         group.set_usable(MemberSet::from_bits(3));
         wait_for("both members live", || group.live() == MemberSet::from_bits(3));

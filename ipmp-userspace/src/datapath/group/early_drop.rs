@@ -11,7 +11,7 @@ use aya::programs::{
 use super::{
     super::{
         Error,
-        error::one_line,
+        error::{one_line, pin_error},
         objects::{self, EARLY_DROP},
         pins,
         preparation::Preparation,
@@ -85,15 +85,11 @@ impl Group {
                 program.attach_to_if_index(ifindex, XdpMode::Driver).map_err(|cause| error(why(&cause)))?;
             let link = program.take_link(id).map_err(|cause| error(one_line(&cause)))?;
             let link = FdLink::try_from(link).map_err(|cause| error(one_line(&cause)))?;
-            link.pin(&pin)
-                .map(drop)
-                .map_err(|cause| Error::Pin { path: pin, source: std::io::Error::other(one_line(&cause)) })?;
+            link.pin(&pin).map(drop).map_err(pin_error(pin))?;
         }
         let pin = self.early_program(number);
         pins::remove(&pin)?;
-        program
-            .pin(&pin)
-            .map_err(|cause| Error::Pin { path: pin, source: std::io::Error::other(one_line(&cause)) })?;
+        program.pin(&pin).map_err(pin_error(pin))?;
         self.early.insert(number, (name.to_owned(), ifindex));
         Ok(())
     }
