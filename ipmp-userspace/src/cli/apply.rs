@@ -5,14 +5,13 @@ use std::io::Write;
 use super::{
     dns,
     error::{Error, Exit},
-    files::{Files, Parsed},
-    output::{self, Content, Format},
+    files::{Applied, Files, Parsed},
     pending::{self, Change},
     preflight,
     verb::{self, Command, Invocation, Outcome},
 };
 use crate::{
-    config::{Configuration, Finding, Group},
+    config::{Configuration, Group},
     control::{Client, Request, Response, request::ConfigurationFile},
 };
 
@@ -51,32 +50,6 @@ impl Command for Apply {
         let accept_firewall = self.accept_firewall || self.confirm.is_some();
         let applied = self.files.apply(invocation, self.dry_run, accept_firewall, self.confirm, Some(out))?;
         Ok(applied.outcome(invocation.format, Exit::Done))
-    }
-}
-
-/// What was applied, or would be.
-pub(super) enum Applied {
-    /// A file has mistakes: nothing was sent to the daemon.
-    Invalid(Vec<Finding>),
-    Done {
-        notes: Vec<String>,
-        changed: bool,
-    },
-}
-
-impl Applied {
-    /// `exit`: if there are differences.
-    pub(super) fn outcome(&self, format: Format, exit: Exit) -> Outcome {
-        match self {
-            Self::Invalid(findings) => {
-                let text = || findings.iter().map(|finding| format!("{finding}\n")).collect();
-                Outcome { exit: Exit::Refused, printed: Content::Findings { findings }.print(format, text) }
-            }
-            Self::Done { notes, changed } => {
-                let exit = if *changed { exit } else { Exit::Done };
-                Outcome { exit, printed: output::notes(notes, *changed, format) }
-            }
-        }
     }
 }
 

@@ -4,8 +4,7 @@ use std::io::Write;
 
 use super::{
     error::{Error, Exit},
-    files::{Files, Parsed},
-    output::{self, Content},
+    files::{Applied, Files, Parsed},
     verb::{self, Command, Invocation, Outcome},
 };
 use crate::{
@@ -37,9 +36,7 @@ impl Command for Dns {
         let configuration = match self.files.parse(invocation) {
             Parsed::Valid { configuration, .. } => configuration,
             Parsed::Invalid(findings) => {
-                let text = || findings.iter().map(|finding| format!("{finding}\n")).collect();
-                let printed = Content::Findings { findings: &findings }.print(invocation.format, text);
-                return Ok(Outcome { exit: Exit::Refused, printed });
+                return Ok(Applied::Invalid(findings).outcome(invocation.format, Exit::Refused));
             }
         };
         let mut notes = Vec::new();
@@ -58,8 +55,8 @@ impl Command for Dns {
         if !failed.is_empty() {
             return Err(Error::Dns(failed.join("; ")));
         }
-        let printed = output::notes(&notes, !notes.is_empty(), invocation.format);
-        Ok(Outcome { exit: Exit::Done, printed })
+        let changed = !notes.is_empty();
+        Ok(Applied::Done { notes, changed }.outcome(invocation.format, Exit::Done))
     }
 }
 

@@ -1,11 +1,15 @@
-//! The configuration files that `apply`, `diff` and `dns` read.
+//! The configuration files that `apply`, `diff` and `dns` read, and what they print of it.
 
 use std::{
     fs,
     path::{Path, PathBuf},
 };
 
-use super::verb::Invocation;
+use super::{
+    error::Exit,
+    output::{self, Content, Format},
+    verb::{Invocation, Outcome},
+};
 use crate::config::{self, Configuration, Finding, Place, Severity, files};
 
 /// Which files.
@@ -25,6 +29,32 @@ pub(super) enum Parsed {
     Valid { configuration: Configuration, texts: Vec<(PathBuf, String)> },
     /// Their mistakes.
     Invalid(Vec<Finding>),
+}
+
+/// What was applied, or would be.
+pub(super) enum Applied {
+    /// A file has mistakes: nothing was sent to the daemon.
+    Invalid(Vec<Finding>),
+    Done {
+        notes: Vec<String>,
+        changed: bool,
+    },
+}
+
+impl Applied {
+    /// `exit`: if there are differences.
+    pub(super) fn outcome(&self, format: Format, exit: Exit) -> Outcome {
+        match self {
+            Self::Invalid(findings) => {
+                let text = || findings.iter().map(|finding| format!("{finding}\n")).collect();
+                Outcome { exit: Exit::Refused, printed: Content::Findings { findings }.print(format, text) }
+            }
+            Self::Done { notes, changed } => {
+                let exit = if *changed { exit } else { Exit::Done };
+                Outcome { exit, printed: output::notes(notes, *changed, format) }
+            }
+        }
+    }
 }
 
 impl Files {

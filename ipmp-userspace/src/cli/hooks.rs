@@ -23,19 +23,19 @@ use nix::{
 
 use super::{
     error::Error,
+    monitor,
     output::{Content, Format, error_line},
     verb::{Command, Invocation, Outcome},
 };
-use crate::control::{Client, client, duration::Span, monitor::EventRecord};
+use crate::control::{duration::Span, monitor::EventRecord};
 
-/// Until a daemon that has ended is contacted again.
-const PAUSE: Duration = Duration::from_secs(1);
 /// Between two checks whether a hook has ended.
 const INTERVAL: Duration = Duration::from_millis(10);
 
 /// Run executables on events: failures, repairs, address moves, operator commands
 ///
-/// Runs those of /etc/ipmp/hooks.d for each event, until it is interrupted, as ipmp-hooks.service does. They run one after the other, in the order of their names.
+/// Runs those of /etc/ipmp/hooks.d for each event, until it is interrupted, as ipmp-hooks.service does. They run one after the other,
+/// in the order of their names.
 /// Each receives the event on standard input, as `ipmpctl monitor --json` prints it, and in part in environment variables:
 /// IPMP_EVENT (the kind), IPMP_SEVERITY, IPMP_GROUP, IPMP_MEMBER and IPMP_MESSAGE, which are empty if the event has none. One that does
 /// not end in time is killed. Each connection to ipmpd begins with an event of kind watching: after one, read the state with
@@ -85,14 +85,8 @@ impl Command for Hooks {
             };
         }
         let mut warned = BTreeSet::new();
-        loop {
-            // The daemon keeps events for a client that does not read for a while, and reports how many it has dropped.
-            let ended = watch(invocation.socket, |event| self.run_all(event, &mut warned));
-            if let Err(error) = ended {
-                log::debug!("{error}; contacted again in {PAUSE:?}");
-            }
-            thread::sleep(PAUSE);
-        }
+        // The daemon keeps events for a client that does not read for a while, and reports how many it has dropped.
+        monitor::follow(invocation.socket, |event| self.run_all(event, &mut warned))
     }
 }
 
@@ -117,15 +111,6 @@ impl Hooks {
 fn warn(line: &str) {
     // An error on standard error cannot be reported anywhere.
     let _ = io::stderr().write_all(error_line(line).as_bytes());
-}
-
-/// Handles the events of a daemon until it ends.
-fn watch(socket: &Path, mut handle: impl FnMut(&EventRecord)) -> Result<(), client::Error> {
-    let (mut events, mut event) = Client::connect(socket)?.monitor(None)?;
-    loop {
-        handle(&event);
-        event = events.next(&event)?;
-    }
 }
 
 /// What a directory contains.

@@ -3,6 +3,8 @@
 use std::{
     fmt::Write as _,
     io::{self, Write},
+    path::Path,
+    thread,
     time::Duration,
 };
 
@@ -12,7 +14,7 @@ use super::{
     verb::Verb,
 };
 use crate::{
-    control::{Client, Request, monitor::EventRecord},
+    control::{Client, Request, client, monitor::EventRecord},
     types::Observer,
 };
 
@@ -51,6 +53,28 @@ impl Verb for Monitor {
             }
             event = events.next(&event)?;
         }
+    }
+}
+
+/// Until a daemon that has ended is contacted again.
+const PAUSE: Duration = Duration::from_secs(1);
+
+/// Handles events for ever, of one daemon after another. The first one of each says that monitoring has begun.
+pub(super) fn follow(socket: &Path, mut handle: impl FnMut(&EventRecord)) -> ! {
+    loop {
+        let ended = follow_one(socket, &mut handle);
+        if let Err(error) = ended {
+            log::debug!("{error}; contacted again in {PAUSE:?}");
+        }
+        thread::sleep(PAUSE);
+    }
+}
+
+fn follow_one(socket: &Path, handle: &mut impl FnMut(&EventRecord)) -> Result<(), client::Error> {
+    let (mut events, mut event) = Client::connect(socket)?.monitor(None)?;
+    loop {
+        handle(&event);
+        event = events.next(&event)?;
     }
 }
 

@@ -63,6 +63,8 @@ pub struct EventRecord {
     pub lost: Option<u64>,
 }
 
+/// Kind of the first event of a subscription.
+pub const WATCHING: &str = "watching";
 /// Kind of the last event of a daemon that exits.
 pub const STOPPED: &str = "stopped";
 
@@ -101,7 +103,7 @@ impl EventRecord {
             group: groups.and_then(|groups| groups.first().cloned()),
             cause: "monitor".into(),
             because: "a client has subscribed".into(),
-            ..Self::new(sequence, "watching", Severity::Info, format!("watching {what}"))
+            ..Self::new(sequence, WATCHING, Severity::Info, format!("watching {what}"))
         }
     }
 

@@ -4,14 +4,13 @@ use std::{
     collections::BTreeMap,
     path::Path,
     sync::{Mutex, PoisonError},
-    thread,
     time::Duration,
 };
 
-use crate::control::{Client, client, monitor::EventRecord};
-
-/// Until a daemon that has ended is contacted again.
-const PAUSE: Duration = Duration::from_secs(1);
+use crate::{
+    cli::monitor,
+    control::monitor::{EventRecord, WATCHING},
+};
 
 /// Upper bounds of the histogram in seconds: failovers take about a millisecond, those after a delay by the kernel a second.
 pub(super) const BUCKETS: [f64; 8] = [0.001, 0.002, 0.005, 0.01, 0.05, 0.2, 1.0, f64::INFINITY];
@@ -72,20 +71,10 @@ impl Counts {
 
     /// Counts events for ever, of one daemon after another.
     pub(super) fn watch(&self, socket: &Path) -> ! {
-        loop {
-            if let Err(error) = self.watch_one(socket) {
-                log::debug!("{error}; contacted again in {PAUSE:?}");
+        monitor::follow(socket, |event| {
+            if event.kind != WATCHING {
+                self.count(event);
             }
-            thread::sleep(PAUSE);
-        }
-    }
-
-    fn watch_one(&self, socket: &Path) -> Result<(), client::Error> {
-        // The first event says that watching has begun.
-        let (mut events, mut event) = Client::connect(socket)?.monitor(None)?;
-        loop {
-            event = events.next(&event)?;
-            self.count(&event);
-        }
+        })
     }
 }
