@@ -1,6 +1,8 @@
-//! Runs executables of tests, one or several at a time.
+//! Runs executables of tests, one or several at a time. A test of the lab that fails is run once more, alone: the machine may
+//! have been busy. It is named in the summary even if it passes then.
 
 use super::LAB;
+use super::failures::Failures;
 use super::summary::Outcome;
 use super::turn::Turn;
 use crate::project::Executable;
@@ -18,6 +20,9 @@ const ROOT: [&str; 1] = ["ipmp-userspace"];
 
 /// How many executables run side by side, each with two threads: on two processors, most of them wait.
 const SIDE_BY_SIDE: usize = 3;
+
+/// As many tests of an executable may fail because of the machine.
+const AGAIN: usize = 2;
 
 /// Makes the test harness print what tests that pass have counted and measured.
 pub const SHOW_FIGURES: &str = "--show-output";
@@ -57,6 +62,9 @@ impl Turn<'_> {
             // A test that would be skipped fails.
             ("IPMP_LAB_REQUIRED", OsStr::new("1")),
         ];
+        if context.soak {
+            variables.push(("IPMP_SOAK", OsStr::new("1")));
+        }
         if self.clsact {
             variables.push(("IPMP_ATTACH", OsStr::new("clsact")));
         }
@@ -73,10 +81,9 @@ impl Turn<'_> {
 
 /// Runs an executable in its turn.
 pub fn turn(turn: &Turn<'_>, arguments: &[String], context: &Context) -> Result<Outcome> {
-    let arguments = turn.arguments(arguments);
-    let outcome = run_one(turn.executable, turn.command(context), &arguments, &mut std::io::stdout())?;
-    let name = if turn.clsact { format!("{} clsact", outcome.name) } else { outcome.name };
-    Ok(Outcome { name, ..outcome })
+    let shown = &mut std::io::stdout();
+    let outcome = run_one(turn, turn.command(context), &turn.arguments(arguments), shown)?;
+    if turn.lane.is_some() { run_again(turn, outcome, context, shown) } else { Ok(outcome) }
 }
 
 /// Runs executables side by side. The output of each is shown when it has ended; the outcomes are in the order given.
@@ -84,8 +91,7 @@ pub fn side_by_side(turns: &[Turn<'_>], arguments: &[String], context: &Context)
     let next = AtomicUsize::new(0);
     let run = |turn: &Turn<'_>| -> Result<Outcome> {
         let mut shown = Vec::new();
-        let arguments = turn.arguments(arguments);
-        let outcome = run_one(turn.executable, turn.command(context), &arguments, &mut shown)?;
+        let outcome = run_one(turn, turn.command(context), &turn.arguments(arguments), &mut shown)?;
         std::io::stdout().lock().write_all(&shown)?;
         Ok(outcome)
     };
@@ -106,7 +112,36 @@ pub fn side_by_side(turns: &[Turn<'_>], arguments: &[String], context: &Context)
         Ok(outcomes)
     })?;
     outcomes.sort_by_key(|(at, _)| *at);
-    Ok(outcomes.into_iter().map(|(_, outcome)| outcome).collect())
+    let again = |(at, outcome): (usize, Outcome)| {
+        let turn: &Turn<'_> = &turns[at];
+        match turn.lane {
+            Some(_) => run_again(turn, outcome, context, &mut std::io::stdout()),
+            None => Ok(outcome),
+        }
+    };
+    outcomes.into_iter().map(again).collect()
+}
+
+/// Runs the tests of the lab that have failed once more. Those that pass then are unreliable.
+fn run_again(
+    turn: &Turn<'_>,
+    outcome: Outcome,
+    context: &Context,
+    shown: &mut impl Write,
+) -> Result<Outcome> {
+    let tests = &outcome.failures.tests;
+    if outcome.good || tests.is_empty() || tests.len() > AGAIN {
+        return Ok(outcome);
+    }
+    let mut command = turn.command(context);
+    command.env("RUST_TEST_THREADS", "1").arg("--exact").arg("--include-ignored");
+    let again = run_one(turn, command, tests, shown)?;
+    // A name that selects no test would also end well.
+    if !again.good || !again.result.starts_with(&format!("ok. {} passed", tests.len())) {
+        return Ok(outcome);
+    }
+    let result = format!("{}; {} passed when repeated", outcome.result, tests.join(", "));
+    Ok(Outcome { good: true, is_unreliable: true, result, ..outcome })
 }
 
 /// An executable as root, under `timeout`, which then runs as root too and can end what hangs.
@@ -124,12 +159,12 @@ fn as_root(executable: &Executable, variables: &[(&str, &OsStr)], left: Duration
 
 /// Runs an executable, passes its output on, and keeps the line with its result.
 fn run_one(
-    executable: &Executable,
+    turn: &Turn<'_>,
     mut command: Command,
     arguments: &[String],
     shown: &mut impl Write,
 ) -> Result<Outcome> {
-    let name = format!("{} {}", executable.package, executable.target);
+    let (executable, name) = (turn.executable, turn.name());
     writeln!(shown, "\n== {name}")?;
     let start = Instant::now();
     let mut child = command
@@ -140,10 +175,11 @@ fn run_one(
         .spawn()
         .with_context(|| format!("{} cannot be run", executable.path.display()))?;
     let output = child.stdout.take().context("a child without standard output")?;
-    let mut verdict = None;
+    let (mut verdict, mut failures) = (None, Failures::default());
     for line in BufReader::new(output).lines() {
         let line = line.with_context(|| format!("the output of {name}"))?;
         writeln!(shown, "{line}")?;
+        failures.read(&line);
         verdict = line.strip_prefix("test result: ").map(str::to_owned).or(verdict);
     }
     let status = child.wait().with_context(|| format!("cannot wait for {name}"))?;
@@ -154,7 +190,7 @@ fn run_one(
         Some(124 | 137) => "ended: the time of the lane was used up".into(),
         _ => verdict.unwrap_or_else(|| format!("ended without a result ({status})")),
     };
-    Ok(Outcome { result, took: start.elapsed(), ..Outcome::new(name, good) })
+    Ok(Outcome { result, failures, took: start.elapsed(), ..Outcome::new(name, good) })
 }
 
 /// Whether an executable is the lab's integration test of this name.

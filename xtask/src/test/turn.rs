@@ -19,6 +19,11 @@ impl<'a> Turn<'a> {
         Self { executable: &test.executable, lane: Some(&test.lane), clsact: false, only: "" }
     }
 
+    pub fn name(&self) -> String {
+        let Executable { package, target, .. } = self.executable;
+        format!("{package} {target}{}", if self.clsact { " clsact" } else { "" })
+    }
+
     /// The test harness's arguments. A word that is the executable's name selects all its tests.
     pub fn arguments(&self, arguments: &[String]) -> Vec<String> {
         let (flags, words): (Vec<String>, Vec<String>) =
