@@ -5,3 +5,9 @@
 macro_rules! lane {
     ($($declaration:tt)*) => {};
 }
+
+/// The first in the default lane, which has little time, and the second in a soak.
+#[must_use]
+pub fn of_lane<T>(default: T, soak: T) -> T {
+    if std::env::var_os("IPMP_SOAK").is_some_and(|value| !value.is_empty()) { soak } else { default }
+}

@@ -113,6 +113,7 @@ pub use frame_counter::FrameCounters;
 pub use host::Host;
 pub use hosts_file::HostsFile;
 pub use ipmp::link::show_mac;
+pub use lane::of_lane;
 pub use link_failure::LinkFailure;
 pub use link_monitor::LinkMonitor;
 pub use measurement_lock::MeasurementLock;

@@ -12,8 +12,11 @@ use lab::network::DATA;
 use lab::stream::{self, Report};
 use lab::{Bulk, Lab, MS, MeasurementLock, Member, MemberKind, Production, Stream, TIMEOUT, wait_until};
 
-/// Pulls per test.
-const PULLS: usize = 20;
+/// Pulls per test: two of each cable, and in a soak more.
+fn pulls() -> usize {
+    lab::of_lane(6, 20)
+}
+
 /// How long a cable stays unplugged.
 const UNPLUGGED: Duration = Duration::from_millis(100);
 /// A member transmits if it sends this number of frames within [`INTERVAL`]: a tenth of its share of the stream.
@@ -135,7 +138,8 @@ impl Scene {
     fn in_turn(self, lab: &Lab, production: &Production<'_>) -> Outcome {
         let running = stream(lab);
         let (mut dropped, mut transmitting) = (0, 0);
-        for turn in 0..PULLS {
+        let pulls = pulls();
+        for turn in 0..pulls {
             let member = &lab.members()[turn % lab.members().len()];
             transmitting += usize::from(is_transmitting(member));
             dropped += pull(member);
@@ -143,16 +147,19 @@ impl Scene {
             member.cable().replug().unwrap();
             self.restore(production, member);
         }
-        assert_eq!(transmitting, PULLS, "a cable was pulled whose member was not transmitting");
-        Outcome { report: running.stop().unwrap(), dropped, pulls: PULLS, transmitting }
+        assert_eq!(transmitting, pulls, "a cable was pulled whose member was not transmitting");
+        Outcome { report: running.stop().unwrap(), dropped, pulls, transmitting }
     }
 
-    /// Pulls two of three cables within 100 ms, in every order, at the same time and 50 ms apart.
+    /// Pulls two of three cables within 100 ms, in every order, at the same time or 50 ms apart; in a soak both.
     fn two_of_three(self, lab: &Lab, production: &Production<'_>) -> Outcome {
         let running = stream(lab);
         let (mut dropped, mut pulls, mut transmitting) = (0, 0, 0);
-        for (first, second) in [(0, 1), (1, 2), (2, 0), (1, 0), (2, 1), (0, 2)] {
-            for pause in [Duration::ZERO, 50 * MS] {
+        let pauses = [Duration::ZERO, 50 * MS];
+        for (turn, (first, second)) in
+            [(0, 1), (1, 2), (2, 0), (1, 0), (2, 1), (0, 2)].into_iter().enumerate()
+        {
+            for &pause in lab::of_lane(&pauses[turn % 2..=turn % 2], &pauses[..]) {
                 let (first, second) = (&lab.members()[first], &lab.members()[second]);
                 transmitting += usize::from(is_transmitting(first)) + usize::from(is_transmitting(second));
                 let start = Instant::now();
@@ -185,27 +192,29 @@ impl Scene {
 }
 
 #[test]
-fn twenty_pulls_lose_only_frames_dropped_by_ports() {
+fn pulls_lose_only_frames_dropped_by_ports() {
     lab::needs_root!();
-    Scene { members: MemberKind::Veth, stopped: false }.run("20 pulls", Scene::in_turn);
+    Scene { members: MemberKind::Veth, stopped: false }.run("each pulled in turn", Scene::in_turn);
 }
 
 #[test]
-fn twenty_atomic_carrier_losses_lose_nothing() {
+fn atomic_carrier_losses_lose_nothing() {
     lab::needs_root!();
-    Scene { members: MemberKind::Tap, stopped: false }.run("20 pulls", Scene::in_turn);
+    Scene { members: MemberKind::Tap, stopped: false }.run("each pulled in turn", Scene::in_turn);
 }
 
 #[test]
-fn twenty_pulls_lose_only_frames_dropped_by_ports_with_the_daemon_stopped() {
+fn pulls_lose_only_frames_dropped_by_ports_with_the_daemon_stopped() {
     lab::needs_root!();
-    Scene { members: MemberKind::Veth, stopped: true }.run("20 pulls, daemon stopped", Scene::in_turn);
+    Scene { members: MemberKind::Veth, stopped: true }
+        .run("each pulled in turn, daemon stopped", Scene::in_turn);
 }
 
 #[test]
-fn twenty_atomic_carrier_losses_lose_nothing_with_the_daemon_stopped() {
+fn atomic_carrier_losses_lose_nothing_with_the_daemon_stopped() {
     lab::needs_root!();
-    Scene { members: MemberKind::Tap, stopped: true }.run("20 pulls, daemon stopped", Scene::in_turn);
+    Scene { members: MemberKind::Tap, stopped: true }
+        .run("each pulled in turn, daemon stopped", Scene::in_turn);
 }
 
 #[test]
@@ -244,7 +253,7 @@ fn dampened_members_transmit_before_a_packet_is_lost() {
 }
 
 #[test]
-fn bulk_transfer_survives_twenty_pulls() {
+fn bulk_transfer_survives_pulls() {
     lab::needs_root!();
     let _lock = MeasurementLock::acquire().unwrap();
     let lab = Lab::tutorial().unwrap();
@@ -253,7 +262,7 @@ fn bulk_transfer_survives_twenty_pulls() {
     let running = Bulk::new(lab.host(), peer.namespace(), peer.v4()).source(DATA).start().unwrap();
     running.wait_received(1 << 20, TIMEOUT).unwrap();
     let mut transmitting = 0;
-    for turn in 0..PULLS {
+    for turn in 0..pulls() {
         // In turn the member that transmits the data and the inbound member, which receives the acknowledgements.
         let member = if turn % 2 == 0 {
             lab.members().iter().find(|member| is_transmitting(member)).expect("a transmitting member")
@@ -267,7 +276,7 @@ fn bulk_transfer_survives_twenty_pulls() {
         production.clear_flap_history(member).unwrap();
     }
     let report = running.stop().unwrap();
-    println!("bulk: {PULLS} pulls, {transmitting} of a transmitting member; {report}");
+    println!("bulk: {} pulls, {transmitting} of a transmitting member; {report}", pulls());
     assert!(report.error.is_none() && report.intact, "{report}");
     // One retransmission timeout is at least 200 ms; two in a row are 600 ms.
     assert!(report.longest_stall < 500 * MS, "{report}");

@@ -160,7 +160,7 @@ fn vlan_filters_follow_group(lab: &Lab, production: &mut Production<'_>) {
 
 /// Further pulls, timed only; more of them in a soak.
 fn pulls() -> usize {
-    if std::env::var_os("IPMP_SOAK").is_some() { 20 } else { 1 }
+    lab::of_lane(1, 20)
 }
 
 /// A multicast listener and VLANs on the host, and a DHCP server on the peer.
