@@ -152,8 +152,8 @@ impl<'a> Handover<'a> {
         Ok(Self { host, runtime, links })
     }
 
-    /// What would be done, a line each.
-    pub fn plan(&self, nics: &[String]) -> Result<Vec<String>, Error> {
+    /// What would be done, a line each, and whether anything would.
+    pub fn plan(&self, nics: &[String]) -> Result<(Vec<String>, bool), Error> {
         let (steps, mut lines) = self.steps(nics)?;
         lines.extend(steps.iter().map(|step| {
             let Remedy { path, unit, .. } = &step.remedy;
@@ -164,7 +164,7 @@ impl<'a> Handover<'a> {
                 path.display()
             )
         }));
-        Ok(lines)
+        Ok((lines, !steps.is_empty()))
     }
 
     /// What an undo would do, a line each.

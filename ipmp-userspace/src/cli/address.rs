@@ -24,7 +24,7 @@ pub struct Address {
 enum Action {
     /// Add data addresses: a group and its members can have 4096
     Add(Added),
-    /// Remove data addresses
+    /// Remove data addresses; a note names those that the group does not have
     Del(Arguments),
 }
 

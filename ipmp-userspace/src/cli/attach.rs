@@ -148,7 +148,7 @@ impl Attach {
         let host = handover::host()?;
         let handover = Handover::new(&host)?;
         if self.dry_run {
-            let mut lines = handover.plan(&self.interfaces)?;
+            let (mut lines, _) = handover.plan(&self.interfaces)?;
             let Response::Done { notes, changed } = client.call(request)? else {
                 return Ok(Response::done(lines));
             };

@@ -7,6 +7,8 @@ use super::{
 use crate::control::Request;
 
 /// Remove an empty group with its interface and addresses
+///
+/// If there is no such group, nothing changes, and a note reports it.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Example:\n  ipmpctl destroy production0")]
 pub struct Destroy {

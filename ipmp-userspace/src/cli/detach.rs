@@ -15,7 +15,8 @@ use crate::{
 /// Detach an interface from its group, or all interfaces
 ///
 /// Detaching the last member requires one of --restore, --keep-group, --force and --move-back; for other members the first three
-/// have no effect. With --all either all interfaces are detached or none; the host is then as before the first attach.
+/// have no effect. With --all either all interfaces are detached or none; the host is then as before the first attach. If the
+/// interface is in no group, nothing changes, and a note reports it.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:
   ipmpctl detach eth1

@@ -34,20 +34,17 @@ impl Command for Handover {
     fn execute(&self, invocation: &Invocation<'_>, _out: &mut dyn Write) -> Result<Outcome, Error> {
         let host = host()?;
         let work = handover::Handover::new(&host)?;
-        let (notes, changed) = if self.plan.dry_run {
-            let lines = if self.undo {
-                self.refuse_members(invocation)?;
-                work.plan_undo(&self.nics)
-            } else {
-                work.plan(&self.nics)?
-            };
-            let changed = !lines.is_empty();
-            (lines, changed)
-        } else if self.undo {
+        let (notes, changed) = if self.undo {
             self.refuse_members(invocation)?;
-            let notes = work.undo(&self.nics)?;
-            let changed = !notes.is_empty();
-            (if changed { notes } else { vec!["nothing was handed over".to_owned()] }, changed)
+            let files = if self.plan.dry_run { work.plan_undo(&self.nics) } else { work.undo(&self.nics)? };
+            match files.is_empty() {
+                true => {
+                    (vec![format!("{}: not handed over: nothing to change", self.nics.join(", "))], false)
+                }
+                false => (files, true),
+            }
+        } else if self.plan.dry_run {
+            work.plan(&self.nics)?
         } else {
             let (notes, nics) = work.hand_over(&self.nics)?;
             (notes, !nics.is_empty())

@@ -33,7 +33,7 @@ pub struct Target {
 enum Action {
     /// Add targets
     Add(Targets),
-    /// Remove targets that were added
+    /// Remove targets that were added; a note names addresses that are no targets
     Del(Targets),
     /// Probe disabled targets again
     Enable(Targets),

@@ -23,7 +23,7 @@ pub struct TestAddress {
 enum Action {
     /// Add a test address to a member
     Add(Arguments),
-    /// Remove a test address from a member
+    /// Remove a test address from a member; if it does not have it, a note reports it
     Del(Arguments),
 }
 

@@ -293,8 +293,6 @@ pub mod reason {
     pub const NO_SUCH_GROUP: &str = "no-such-group";
     /// There is no interface of this name.
     pub const NO_SUCH_INTERFACE: &str = "no-such-interface";
-    /// The group does not have this data address, or the member this test address.
-    pub const NO_SUCH_ADDRESS: &str = "no-such-address";
     /// The interface is a member of no group.
     pub const NOT_A_MEMBER: &str = "not-a-member";
     /// A group or an interface of this name, or a group of this group name, exists.

@@ -263,7 +263,7 @@ fn handover_makes_networkd_leave_a_nic_and_undo_returns_it() {
         let removed = "e1000g0: removed /etc/systemd/network/01-ipmp-e1000g0.network\n";
         assert_eq!(ctl("handover --undo e1000g0"), (true, removed.to_owned()));
         assert!(!file.exists() && has("e1000g0"));
-        assert_eq!(ctl("handover --undo e1000g0").1, "nothing was handed over\n");
+        assert_eq!(ctl("handover --undo e1000g0").1, "e1000g0: not handed over: nothing to change\n");
         assert!(name_servers("e1000g0").contains("178.1 192.168.178.2"));
 
         // All of it by one command

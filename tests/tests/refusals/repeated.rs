@@ -46,6 +46,8 @@ fn repeated_commands_succeed_and_change_nothing() {
         assert!(!changed && notes.contains(note), "{command}: {notes}");
     }
     assert_same(&Snapshot::take(&lab).unwrap(), &before, "the same commands again");
+    remove_what_does_not_exist(&run);
+    assert_same(&Snapshot::take(&lab).unwrap(), &before, "removal of what does not exist");
     run("target disable 192.168.178.1 --group production0");
     run("create other0");
     let directory = lab.directory().join("ipmp");
@@ -101,7 +103,45 @@ fn repeated_commands_succeed_and_change_nothing() {
         assert!(!changed && notes.contains(note), "{command}: {notes}");
     }
     // Only a part of it holds: the rest is done.
+    let (changed, notes) = run("address del 192.168.178.210/24 192.168.178.212/24 --group production0");
+    let note = "production0 does not have the data address 192.168.178.212/24: nothing to change";
+    assert!(changed && notes == format!("[\"{note}\"]"), "{notes}");
+    run("address add 192.168.178.210/24 --group production0");
     let (changed, notes) = run("address add 192.168.178.210/24 192.168.178.211/24 --group production0");
     assert!(changed && notes.contains("192.168.178.210/24 is on production0 already"), "{notes}");
     assert!(scene.daemon.ctl("show production0").unwrap().contains("192.168.178.211"));
+}
+
+/// A removal of what does not exist is success, and its note names the thing.
+fn remove_what_does_not_exist(run: &dyn Fn(&str) -> (bool, String)) {
+    for (command, note) in [
+        ("detach e1000g3", "e1000g3 is in no group"),
+        ("detach nosuch0 --restore", "nosuch0 is in no group"),
+        ("detach nosuch0 --confirm 60", "nosuch0 is in no group"),
+        ("detach --all --restore --group production9", "there is no group production9"),
+        ("destroy production9", "there is no group production9"),
+        ("destroy e1000g0", "there is no group e1000g0"),
+        ("address del 192.168.178.210/24 --group production9", "there is no group production9"),
+        (
+            "address del 192.168.178.210/25 --group production0",
+            "production0 does not have the data address 192.168.178.210/25, but 192.168.178.210/24",
+        ),
+        (
+            "address del fd00:178::9/64 --group production0",
+            "production0 does not have the data address fd00:178::9/64",
+        ),
+        ("test-address del nosuch0 192.168.178.203/24", "nosuch0 is in no group"),
+        ("test-address del rge0 dhcp", "rge0 does not have the test address dhcp"),
+        ("target del 192.168.178.9 --group production0", "192.168.178.9 is no target of production0"),
+        ("target del 192.168.178.9 --group production9", "there is no group production9"),
+        ("target route --remove 192.168.178.9", "192.168.178.9 has no host route through a group"),
+        ("target route --remove 192.168.178.9 --group production9", "there is no group production9"),
+        ("handover --undo nosuch0", "nosuch0: not handed over"),
+    ] {
+        let dry_run = if command.contains("--confirm") { "" } else { " --dry-run" };
+        for command in [command.to_owned(), format!("{command}{dry_run}")] {
+            let (changed, notes) = run(&command);
+            assert!(!changed && notes == format!("[\"{note}: nothing to change\"]"), "{command}: {notes}");
+        }
+    }
 }

@@ -120,7 +120,7 @@ fn refuse_routes(scene: &Scene<'_>) {
              del 172.16.0.8/32 via 172.16.0.7)",
         ),
         (
-            "target route --remove 192.168.178.2 --group other1",
+            "target route 192.168.178.2 --group other1",
             REFUSED,
             "no-such-group",
             "there is no group other1; `ipmpctl show` lists those that exist",

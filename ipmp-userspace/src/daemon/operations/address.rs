@@ -192,14 +192,13 @@ async fn add_new(
     Ok(Vec::new())
 }
 
-/// Removes data addresses.
+/// Removes data addresses that the group has.
 pub async fn remove(
     manager: &mut Manager,
     trigger: &Trigger,
     group: &str,
     removed: &[DataAddress],
 ) -> Result<Vec<String>, Refused> {
-    check_removed(manager, group, removed).await?;
     let group_name = group;
     let (group, mut context) = manager.group(group, trigger).ok_or_else(|| no_such_group(group))?;
     let mut result = Ok(Vec::new());
@@ -221,22 +220,11 @@ pub async fn remove(
     result
 }
 
-/// Refuses addresses that the group does not have.
-pub async fn check_removed(manager: &Manager, group: &str, removed: &[DataAddress]) -> Result<(), Refused> {
-    let group = manager.groups.get(group).ok_or_else(|| no_such_group(group))?;
+/// All addresses of a group: also those that are no data addresses, tentative ones and those that another host has.
+pub async fn all_of(manager: &Manager, group: &RunningGroup) -> Result<Vec<(IpAddr, u8)>, Refused> {
     let kernel_has =
         manager.links.addresses_of(group.interface.ifindex).await.map_err(|error| kernel(&error))?;
-    // Also those that are no data addresses: tentative ones, and those that another host has.
-    let present: Vec<(IpAddr, u8)> =
-        group.addresses.iter().chain(kernel_has.iter().map(|known| (known.ip, known.prefix))).collect();
-    if let Some(missing) = removed.iter().find(|one| !present.contains(&(one.address(), one.prefix()))) {
-        let text = format!(
-            "{0} does not have the data address {missing}; `ipmpctl show {0}` lists those it has",
-            group.name()
-        );
-        return Err(Refused::new(reason::NO_SUCH_ADDRESS, text));
-    }
-    Ok(())
+    Ok(group.addresses.iter().chain(kernel_has.iter().map(|known| (known.ip, known.prefix))).collect())
 }
 
 /// Records which program added addresses.

@@ -3,7 +3,7 @@
 use super::{
     apply::remove_group,
     detach,
-    refusals::{kernel, no_such_group},
+    refusals::{kernel, no_group_note},
     restore,
 };
 use crate::{
@@ -21,7 +21,7 @@ pub async fn detach_all(
     trigger: &Trigger,
     group: Option<&str>,
 ) -> Result<Response, Refused> {
-    let (groups, mut notes) = selected(manager, group)?;
+    let (groups, mut notes) = selected(manager, group);
     if groups.is_empty() {
         return Ok(Response::Done { notes, changed: false });
     }
@@ -48,9 +48,9 @@ pub async fn detach_all(
 }
 
 /// The groups that have members, and notes on the others.
-fn selected(manager: &Manager, group: Option<&str>) -> Result<(Vec<String>, Vec<String>), Refused> {
+fn selected(manager: &Manager, group: Option<&str>) -> (Vec<String>, Vec<String>) {
     if let Some(name) = group.filter(|name| !manager.groups.contains_key(*name)) {
-        return Err(no_such_group(name));
+        return (Vec::new(), vec![no_group_note(name)]);
     }
     let selected = manager.groups.values().filter(|known| group.is_none_or(|name| known.name() == name));
     let (groups, empty): (Vec<_>, Vec<_>) = selected.partition(|known| !known.core.members().is_empty());
@@ -61,12 +61,12 @@ fn selected(manager: &Manager, group: Option<&str>) -> Result<(Vec<String>, Vec<
     if groups.is_empty() && notes.is_empty() {
         notes.push("no interface is a member of a group".to_owned());
     }
-    Ok((groups, notes))
+    (groups, notes)
 }
 
 /// Notes, and what it would do, a line each.
 pub async fn plan(manager: &Manager, group: Option<&str>) -> Result<(Vec<String>, Vec<String>), Refused> {
-    let (groups, notes) = selected(manager, group)?;
+    let (groups, notes) = selected(manager, group);
     let mut lines = Vec::new();
     for group in &groups {
         let saved = manager.file.group(group).cloned().unwrap_or_default();

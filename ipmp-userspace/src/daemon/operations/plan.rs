@@ -70,16 +70,12 @@ async fn lines(manager: &Manager, change: Request) -> Result<Vec<String>, Refuse
         Request::AddAddress { group, addresses, inbound, .. } => {
             return plan_addresses(manager, group, &addresses, inbound).await;
         }
-        Request::RemoveAddress { group, addresses } => {
-            address::check_removed(manager, &group, &addresses).await?;
-            vec![Step::RemoveAddresses { group, addresses }]
-        }
+        Request::RemoveAddress { group, addresses } => vec![Step::RemoveAddresses { group, addresses }],
         Request::AddTestAddress { interface: member, address } => {
             test_address::check_new(manager, &member, address).await?;
             vec![Step::AddTestAddress { member, address }]
         }
         Request::RemoveTestAddress { interface: member, address } => {
-            test_address::check_removed(manager, &member, address).await?;
             vec![Step::RemoveTestAddress { member, address }]
         }
         Request::Offline { interface } => {

@@ -54,6 +54,22 @@ pub fn no_such_name(name: &str) -> Refused {
     Refused::new(reason::NO_SUCH_GROUP, text)
 }
 
+/// There is no such group, so that nothing is to be removed from it.
+pub fn no_group_note(name: &str) -> String {
+    format!("there is no group {name}: nothing to change")
+}
+
+/// The interface is in no group, so that nothing is to be removed from it. A group can be in none, so that its name is an error.
+pub fn in_no_group_note(manager: &Manager, interface: &str) -> Result<String, Refused> {
+    if manager.groups.contains_key(interface) {
+        let text = format!(
+            "{interface} is a group, not a member of one; `ipmpctl show {interface}` lists its members"
+        );
+        return Err(Refused::new(reason::NOT_A_MEMBER, text));
+    }
+    Ok(format!("{interface} is in no group: nothing to change"))
+}
+
 /// The interface is not a member.
 pub fn not_a_member(interface: &str) -> Refused {
     let text = format!("{interface} is not a member of any group; `ipmpctl show` lists the members");

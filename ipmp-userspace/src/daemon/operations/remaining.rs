@@ -1,8 +1,14 @@
 //! What a request still has to change. Scripts repeat requests: a state that holds already is success, with `changed` false.
+//! The removal of what does not exist is such a state, too; its note names the thing, so that a misspelt name is seen.
 
 use std::net::IpAddr;
 
-use super::{refusals::kernel, target::Change};
+use super::{
+    address,
+    refusals::{in_no_group_note, kernel, no_group_note},
+    target::{self, Change},
+    test_address,
+};
 use crate::{
     control::{
         DataAddress, Setting,
@@ -100,9 +106,67 @@ pub async fn remaining(
             let left = without_targets(manager, &group, addresses, Change::Disable, &mut notes);
             left.map(|addresses| Request::DisableTarget { group, addresses })
         }
+        Request::Destroy { group } if !manager.groups.contains_key(&group) => {
+            notes.push(no_group_note(&group));
+            None
+        }
+        Request::Detach { interface, .. } | Request::RemoveTestAddress { interface, .. }
+            if manager.group_of(&interface).is_none() =>
+        {
+            notes.push(in_no_group_note(manager, &interface)?);
+            None
+        }
+        Request::RemoveTestAddress { interface, address } => {
+            let has = test_address::has(manager, &interface, address).await?;
+            if !has {
+                notes
+                    .push(format!("{interface} does not have the test address {address}: nothing to change"));
+            }
+            has.then_some(Request::RemoveTestAddress { interface, address })
+        }
+        Request::RemoveAddress { group, addresses } => match manager.groups.get(&group) {
+            Some(known) => {
+                let all = address::all_of(manager, known).await?;
+                let has = |address: &DataAddress| all.contains(&(address.address(), address.prefix()));
+                let (present, missing): (Vec<_>, Vec<_>) = addresses.into_iter().partition(has);
+                notes.extend(missing.iter().map(|address| missing_address(&group, *address, &all)));
+                (!present.is_empty()).then_some(Request::RemoveAddress { group, addresses: present })
+            }
+            None => {
+                notes.push(no_group_note(&group));
+                None
+            }
+        },
+        Request::RemoveTarget { group, mut addresses } => match manager.groups.get(&group) {
+            Some(known) => {
+                let saved = manager.file.group(&group).map(|saved| saved.targets.as_slice());
+                let is_target = |address: &IpAddr| {
+                    saved.unwrap_or_default().iter().any(|target| target.address == *address)
+                        // Then the removal is refused, since it stays a target.
+                        || target::how_discovered(known, *address).is_some()
+                };
+                let missing = addresses.iter().filter(|address| !is_target(address));
+                notes.extend(
+                    missing.map(|address| format!("{address} is no target of {group}: nothing to change")),
+                );
+                addresses.retain(is_target);
+                (!addresses.is_empty()).then_some(Request::RemoveTarget { group, addresses })
+            }
+            None => {
+                notes.push(no_group_note(&group));
+                None
+            }
+        },
         request => Some(request),
     };
     Ok((left, notes))
+}
+
+/// The note on a data address that is to be removed and that the group does not have. `all`: those that it has.
+fn missing_address(group: &str, address: DataAddress, all: &[(IpAddr, u8)]) -> String {
+    let other = all.iter().find(|(ip, _)| *ip == address.address());
+    let other = other.map(|(ip, prefix)| format!(", but {ip}/{prefix}")).unwrap_or_default();
+    format!("{group} does not have the data address {address}{other}: nothing to change")
 }
 
 fn already_member(name: &str, group: &str) -> String {

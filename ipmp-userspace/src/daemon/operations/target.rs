@@ -174,20 +174,25 @@ fn is_disabled(group: &str, address: IpAddr) -> Refused {
 }
 
 fn not_explicit(group: &RunningGroup, address: IpAddr) -> Refused {
-    let (name, known) = (group.name(), group.core.known_targets());
-    let found = [
-        (&known.hosts, "it has a host route"),
-        (&known.routers, "it is a router"),
-        (&known.answering, "it answered a multicast probe"),
-    ];
-    let found = found.iter().find(|(list, _)| list.contains(&address));
-    let text = match found {
-        Some((_, how)) => format!(
+    let name = group.name();
+    let text = match how_discovered(group, address) {
+        Some(how) => format!(
             "{address} was not added to the targets of {name}, but discovered ({how}); add it first (`ipmpctl target add`)"
         ),
         None => format!("{address} is no target of {name}; `ipmpctl target list --group {name}` lists all"),
     };
     Refused::new(reason::NO_SUCH_TARGET, text)
+}
+
+/// How a target was discovered; `None`: it was not.
+pub fn how_discovered(group: &RunningGroup, address: IpAddr) -> Option<&'static str> {
+    let known = group.core.known_targets();
+    let found = [
+        (&known.hosts, "it has a host route"),
+        (&known.routers, "it is a router"),
+        (&known.answering, "it answered a multicast probe"),
+    ];
+    found.iter().find(|(list, _)| list.contains(&address)).map(|(_, how)| *how)
 }
 
 /// The status of a target on the members that know it.

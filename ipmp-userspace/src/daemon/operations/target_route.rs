@@ -5,7 +5,7 @@
 use std::net::IpAddr;
 
 use super::{
-    refusals::{kernel, no_such_group},
+    refusals::{kernel, no_group_note, no_such_group},
     target_check::{self, subnet_of},
 };
 use crate::{
@@ -81,7 +81,10 @@ pub async fn remove(
 /// The host routes to these addresses, and notes on addresses without one.
 pub fn present(manager: &Manager, group: Option<&str>, addresses: &[IpAddr]) -> Result<Routes, Refused> {
     let groups: Vec<&RunningGroup> = match group {
-        Some(name) => vec![manager.groups.get(name).ok_or_else(|| no_such_group(name))?],
+        Some(name) => match manager.groups.get(name) {
+            Some(known) => vec![known],
+            None => return Ok((Vec::new(), vec![no_group_note(name)])),
+        },
         None => manager.groups.values().collect(),
     };
     let (mut present, mut notes) = (Vec::new(), Vec::new());
@@ -92,7 +95,8 @@ pub fn present(manager: &Manager, group: Option<&str>, addresses: &[IpAddr]) -> 
             present.extend(routes.into_iter().map(|route| (group.name().to_owned(), route)));
         }
         if present.len() == before {
-            notes.push(format!("{address} has no host route through {}", group.unwrap_or("a group")));
+            let through = group.unwrap_or("a group");
+            notes.push(format!("{address} has no host route through {through}: nothing to change"));
         }
     }
     Ok((present, notes))

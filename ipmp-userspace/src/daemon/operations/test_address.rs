@@ -50,14 +50,14 @@ pub async fn configure(
     result.map_err(|error| kernel(&error))
 }
 
-/// Removes a test address from a member: a configured one, or any other that it has.
+/// Removes a test address that a member has: a configured one, or any other.
 pub async fn remove(
     manager: &mut Manager,
     trigger: &Trigger,
     member: &str,
     address: TestAddressSpec,
 ) -> Result<Vec<String>, Refused> {
-    let (group, present) = check_removed(manager, member, address).await?;
+    let (group, present) = find(manager, member, address).await?;
     let (group, mut context) = manager.group(&group, trigger).ok_or_else(|| no_such_group(&group))?;
     let number = group.number_named(member).ok_or_else(|| not_a_member(member))?;
     let ifindex = group.members.get(&number).map_or(0, |member| member.ifindex);
@@ -76,8 +76,15 @@ pub async fn remove(
     Ok(Vec::new())
 }
 
-/// Refuses a test address that the member does not have. Returns its group, and the address in the kernel.
-pub async fn check_removed(
+/// Whether the member has a test address: a configured one, or any other.
+pub async fn has(manager: &Manager, member: &str, address: TestAddressSpec) -> Result<bool, Refused> {
+    let (group, present) = find(manager, member, address).await?;
+    let saved = test_addresses::saved(&manager.file, &group, member);
+    Ok(present.is_some() || saved.is_some_and(|saved| saved.named.contains(&address)))
+}
+
+/// The group of a member, and a test address of it in the kernel.
+async fn find(
     manager: &Manager,
     member: &str,
     address: TestAddressSpec,
@@ -85,17 +92,9 @@ pub async fn check_removed(
     let group = manager.group_of(member).ok_or_else(|| not_a_member(member))?;
     let number = group.number_named(member).ok_or_else(|| not_a_member(member))?;
     let ifindex = group.members.get(&number).map_or(0, |member| member.ifindex);
-    let saved = test_addresses::saved(&manager.file, group.name(), member);
-    let is_configured = saved.is_some_and(|saved| saved.named.contains(&address));
     let present = manager.links.addresses_of(ifindex).await.map_err(|error| kernel(&error))?;
     let ip = address.address().map(|address| address.address());
     let present = present.into_iter().find(|address| Some(address.ip) == ip);
-    if !is_configured && present.is_none() {
-        let text = format!(
-            "{member} does not have the test address {address}; `ipmpctl show {member}` lists those it has"
-        );
-        return Err(Refused::new(reason::NO_SUCH_ADDRESS, text));
-    }
     Ok((group.name().to_owned(), present))
 }
 

@@ -170,7 +170,7 @@ fn invalid_targets_are_refused_without_change() {
                 "192.168.178.255/24 is the broadcast address of its network: give it an address of a host",
             ),
             (
-                of(remove, "192.168.178.9"),
+                of(disable, "192.168.178.9"),
                 reason::NO_SUCH_TARGET,
                 "192.168.178.9 is no target of production0; `ipmpctl target list --group production0` lists all",
             ),
@@ -207,12 +207,13 @@ fn invalid_targets_are_refused_without_change() {
         let family = crate::types::Family::V4;
         let routes = core::Input::Routes { family, hosts: vec![], routers: router.clone() };
         feed(&mut daemon, routes).await;
-        let refused = refusal(&mut daemon, of(disable, "192.168.178.3")).await;
-        assert_eq!(
-            refused.message,
-            "192.168.178.3 was not added to the targets of production0, but discovered (it is a router); add it first \
-             (`ipmpctl target add`)"
-        );
+        for request in [of(disable, "192.168.178.3"), of(remove, "192.168.178.3")] {
+            assert_eq!(
+                refusal(&mut daemon, request).await.message,
+                "192.168.178.3 was not added to the targets of production0, but discovered (it is a router); add it first \
+                 (`ipmpctl target add`)"
+            );
+        }
         // Hosts that replied are marked, whatever their source.
         feed(&mut daemon, core::Input::Host(router[0])).await;
         let listed = target::list(&daemon.manager, "production0").unwrap();
