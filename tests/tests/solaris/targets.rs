@@ -81,16 +81,21 @@ fn host_routes_private_subnets_and_mpathd_file_select_targets_and_times() {
     host.wait_targets(2, "192.168.178.22");
     host.wait_probed(2);
     let listed = || host.daemon.ctl("target list --group production0").unwrap();
-    assert!(listed().contains("192.168.178.22  host_route"), "{}", listed());
+    // Columns are as wide as their longest entry.
+    let is_from = |address: &str, from: &str| {
+        let is_listed = |line: &str| line.split_whitespace().take(2).eq([address, from]);
+        listed().lines().any(is_listed)
+    };
+    assert!(is_from("192.168.178.22", "host_route"), "{}", listed());
     lab.host().ip(&format!("route del {HOST_ROUTE}")).unwrap();
     host.wait_targets(2, &ROUTER.to_string());
-    assert!(listed().contains("192.168.178.1   router"), "{}", listed());
+    assert!(is_from("192.168.178.1", "router"), "{}", listed());
 
     // Its service: enabled, refreshed, disabled, and disabled again.
     host.run_unit("ExecStart", "192.168.178.1");
     let table = || lab.host().ip("route show 192.168.178.1").unwrap();
     assert_eq!(table().trim(), "192.168.178.1 dev production0 proto static scope link");
-    let is_host_route = || listed().contains("192.168.178.1   host_route");
+    let is_host_route = || is_from("192.168.178.1", "host_route");
     assert!(wait_until(TIMEOUT, is_host_route), "{}", listed());
     host.run_unit("ExecReload", "192.168.178.1");
     assert_eq!(table().lines().count(), 1);
