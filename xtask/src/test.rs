@@ -3,7 +3,8 @@
 //! What needs network namespaces and eBPF needs root: the tests of ipmp-userspace and of the lab. The caller builds them, and
 //! only their executables run through sudo, so that nothing in `target` belongs to root; the others run as the caller.
 //! Tests that mostly wait run side by side, together with those of the other packages; then the lab's other tests run one at
-//! a time, because two labs on two processors disturb each other. A test of the lab that fails is run once more. Each file of lab tests declares how it runs: see [`lane`].
+//! a time, because two labs on two processors disturb each other. A test of the lab that fails is run once more. Each file of
+//! lab tests declares how it runs: see [`lane`].
 
 mod failures;
 mod lane;

@@ -83,7 +83,7 @@ impl Turn<'_> {
 pub fn turn(turn: &Turn<'_>, arguments: &[String], context: &Context) -> Result<Outcome> {
     let shown = &mut std::io::stdout();
     let outcome = run_one(turn, turn.command(context), &turn.arguments(arguments), shown)?;
-    if turn.lane.is_some() { run_again(turn, outcome, context, shown) } else { Ok(outcome) }
+    run_again(turn, outcome, context, shown)
 }
 
 /// Runs executables side by side. The output of each is shown when it has ended; the outcomes are in the order given.
@@ -112,17 +112,12 @@ pub fn side_by_side(turns: &[Turn<'_>], arguments: &[String], context: &Context)
         Ok(outcomes)
     })?;
     outcomes.sort_by_key(|(at, _)| *at);
-    let again = |(at, outcome): (usize, Outcome)| {
-        let turn: &Turn<'_> = &turns[at];
-        match turn.lane {
-            Some(_) => run_again(turn, outcome, context, &mut std::io::stdout()),
-            None => Ok(outcome),
-        }
-    };
-    outcomes.into_iter().map(again).collect()
+    // Only now, so that nothing else runs.
+    let shown = &mut std::io::stdout();
+    outcomes.into_iter().map(|(at, outcome)| run_again(&turns[at], outcome, context, shown)).collect()
 }
 
-/// Runs the tests of the lab that have failed once more. Those that pass then are unreliable.
+/// Runs the tests of the lab that have failed once more. If they pass then, the outcome is good; it keeps the failures.
 fn run_again(
     turn: &Turn<'_>,
     outcome: Outcome,
@@ -130,18 +125,18 @@ fn run_again(
     shown: &mut impl Write,
 ) -> Result<Outcome> {
     let tests = &outcome.failures.tests;
-    if outcome.good || tests.is_empty() || tests.len() > AGAIN {
+    if outcome.good || turn.lane.is_none() || tests.is_empty() || tests.len() > AGAIN {
         return Ok(outcome);
     }
     let mut command = turn.command(context);
-    command.env("RUST_TEST_THREADS", "1").arg("--exact").arg("--include-ignored");
+    command.args(["--test-threads=1", "--exact", "--include-ignored"]);
     let again = run_one(turn, command, tests, shown)?;
     // A name that selects no test would also end well.
     if !again.good || !again.result.starts_with(&format!("ok. {} passed", tests.len())) {
         return Ok(outcome);
     }
     let result = format!("{}; {} passed when repeated", outcome.result, tests.join(", "));
-    Ok(Outcome { good: true, is_unreliable: true, result, ..outcome })
+    Ok(Outcome { good: true, result, ..outcome })
 }
 
 /// An executable as root, under `timeout`, which then runs as root too and can end what hangs.
