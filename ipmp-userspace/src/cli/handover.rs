@@ -37,11 +37,10 @@ impl Command for Handover {
         let (notes, changed) = if self.undo {
             self.refuse_members(invocation)?;
             let files = if self.plan.dry_run { work.plan_undo(&self.nics) } else { work.undo(&self.nics)? };
-            match files.is_empty() {
-                true => {
-                    (vec![format!("{}: not handed over: nothing to change", self.nics.join(", "))], false)
-                }
-                false => (files, true),
+            if files.is_empty() {
+                (vec![format!("{}: not handed over: nothing to change", self.nics.join(", "))], false)
+            } else {
+                (files, true)
             }
         } else if self.plan.dry_run {
             work.plan(&self.nics)?

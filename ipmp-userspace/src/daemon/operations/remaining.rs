@@ -106,7 +106,11 @@ pub async fn remaining(
             let left = without_targets(manager, &group, addresses, Change::Disable, &mut notes);
             left.map(|addresses| Request::DisableTarget { group, addresses })
         }
-        Request::Destroy { group } if !manager.groups.contains_key(&group) => {
+        Request::Destroy { group }
+        | Request::RemoveAddress { group, .. }
+        | Request::RemoveTarget { group, .. }
+            if !manager.groups.contains_key(&group) =>
+        {
             notes.push(no_group_note(&group));
             None
         }
@@ -124,39 +128,21 @@ pub async fn remaining(
             }
             has.then_some(Request::RemoveTestAddress { interface, address })
         }
-        Request::RemoveAddress { group, addresses } => match manager.groups.get(&group) {
-            Some(known) => {
-                let all = address::all_of(manager, known).await?;
-                let has = |address: &DataAddress| all.contains(&(address.address(), address.prefix()));
-                let (present, missing): (Vec<_>, Vec<_>) = addresses.into_iter().partition(has);
-                notes.extend(missing.iter().map(|address| missing_address(&group, *address, &all)));
-                (!present.is_empty()).then_some(Request::RemoveAddress { group, addresses: present })
-            }
-            None => {
-                notes.push(no_group_note(&group));
-                None
-            }
-        },
-        Request::RemoveTarget { group, mut addresses } => match manager.groups.get(&group) {
-            Some(known) => {
-                let saved = manager.file.group(&group).map(|saved| saved.targets.as_slice());
-                let is_target = |address: &IpAddr| {
-                    saved.unwrap_or_default().iter().any(|target| target.address == *address)
-                        // Then the removal is refused, since it stays a target.
-                        || target::how_discovered(known, *address).is_some()
-                };
-                let missing = addresses.iter().filter(|address| !is_target(address));
-                notes.extend(
-                    missing.map(|address| format!("{address} is no target of {group}: nothing to change")),
-                );
-                addresses.retain(is_target);
-                (!addresses.is_empty()).then_some(Request::RemoveTarget { group, addresses })
-            }
-            None => {
-                notes.push(no_group_note(&group));
-                None
-            }
-        },
+        Request::RemoveAddress { group, addresses } => {
+            let all = address::all_of(manager, &group).await?;
+            let has = |address: &DataAddress| all.contains(&(address.address(), address.prefix()));
+            let (present, missing): (Vec<_>, Vec<_>) = addresses.into_iter().partition(has);
+            notes.extend(missing.iter().map(|address| missing_address(&group, *address, &all)));
+            (!present.is_empty()).then_some(Request::RemoveAddress { group, addresses: present })
+        }
+        Request::RemoveTarget { group, addresses } => {
+            let (known, missing): (Vec<_>, Vec<_>) =
+                addresses.into_iter().partition(|address| target::is_target(manager, &group, *address));
+            notes.extend(
+                missing.iter().map(|address| format!("{address} is no target of {group}: nothing to change")),
+            );
+            (!known.is_empty()).then_some(Request::RemoveTarget { group, addresses: known })
+        }
         request => Some(request),
     };
     Ok((left, notes))

@@ -184,8 +184,15 @@ fn not_explicit(group: &RunningGroup, address: IpAddr) -> Refused {
     Refused::new(reason::NO_SUCH_TARGET, text)
 }
 
+/// Whether an address is a target of a group: added, disabled or discovered.
+pub fn is_target(manager: &Manager, group: &str, address: IpAddr) -> bool {
+    let saved = manager.file.group(group);
+    saved.is_some_and(|saved| saved.targets.iter().any(|target| target.address == address))
+        || manager.groups.get(group).is_some_and(|group| how_discovered(group, address).is_some())
+}
+
 /// How a target was discovered; `None`: it was not.
-pub fn how_discovered(group: &RunningGroup, address: IpAddr) -> Option<&'static str> {
+fn how_discovered(group: &RunningGroup, address: IpAddr) -> Option<&'static str> {
     let known = group.core.known_targets();
     let found = [
         (&known.hosts, "it has a host route"),
