@@ -36,7 +36,12 @@ enum After {
 impl Session {
     /// That of this process; `None`: it is in none, or the groups are in another network namespace.
     pub(super) fn present(client: &Client) -> Option<Self> {
-        client.is_in_this_namespace().then(|| Self::of(&ssh_connection()?)).flatten()
+        client.is_in_this_namespace().then(Self::of_this_process).flatten()
+    }
+
+    /// The same, for what is in this network namespace.
+    pub(super) fn of_this_process() -> Option<Self> {
+        Self::of(&ssh_connection()?)
     }
 
     /// By `$SSH_CONNECTION`: address and port of the client, address and port of this host.
@@ -163,13 +168,16 @@ pub(super) fn check(
     out: &mut dyn Write,
 ) -> Result<(), Error> {
     let planned = client.call(&Request::plan(change.clone()))?;
-    if format == Format::Text
-        && let Some(line) = line(client, change, &planned)
-    {
+    print(line(client, change, &planned).as_deref(), format, out);
+    Ok(())
+}
+
+/// Prints the line at once.
+pub(super) fn print(line: Option<&str>, format: Format, out: &mut dyn Write) {
+    if let Some(line) = line.filter(|_| format == Format::Text) {
         // The change does not depend on it.
         let _ = writeln!(out, "{line}").and_then(|()| out.flush());
     }
-    Ok(())
 }
 
 /// The names of the interfaces that have the address and the route.
