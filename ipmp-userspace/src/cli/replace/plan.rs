@@ -70,6 +70,7 @@ impl ReplacedBond {
             settings: Vec::new(),
             test_addresses: Vec::new(),
             inbound: Vec::new(),
+            offline: false,
         };
         let addresses = configuration.groups.iter().flat_map(|group| group.addresses.listed());
         let group = plan::RunningGroup {
