@@ -246,8 +246,8 @@ fn offline_member_disabled_target_and_onlink_route_are_saved_and_return_at_start
         disabled.map(|target| target["address"].as_str().unwrap().to_owned()).collect::<Vec<_>>()
     };
     let route = || lab.host().ip("route show dev production0 10.8.0.0/16").unwrap();
-    assert!(route().contains("10.8.0.0/16 via 10.9.9.1") && route().contains("onlink"), "{}", route());
     assert_eq!(scene.ctl("diff --exit-code"), (0, String::new()));
+    assert!(route().contains("10.8.0.0/16 via 10.9.9.1") && route().contains("onlink"), "{}", route());
 
     // What is in no file stays as it is, and is saved.
     scene.daemon.ctl("offline e1000g1").unwrap();

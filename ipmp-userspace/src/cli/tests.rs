@@ -42,18 +42,8 @@ fn every_changing_command_has_dry_run() {
             }
         }
     }
-    let reading = [
-        "list",
-        "show",
-        "explain",
-        "monitor",
-        "health",
-        "metrics",
-        "hooks",
-        "wait-online",
-        "check",
-        "diff",
-    ];
+    let reading =
+        ["list", "show", "explain", "monitor", "health", "metrics", "hooks", "wait-online", "check", "diff"];
     assert_eq!(without, reading);
 }
 
