@@ -72,6 +72,17 @@ impl Tap {
         Ok(Self { name: name.to_owned(), file })
     }
 
+    /// Has the device receive a frame. The driver and the stack handle it in this call.
+    pub fn deliver(&self, frame: &[u8]) -> Result<()> {
+        let written = (&self.file).write(frame);
+        written.map(drop).with_context(|| format!("cannot pass a frame to TAP device {}", self.name))
+    }
+
+    /// Takes a frame that the device has sent; `None`: it has sent none. Returns its length.
+    pub fn take(&self, buffer: &mut [u8]) -> Option<usize> {
+        (&self.file).read(buffer).ok()
+    }
+
     /// Sets the carrier. An error if the device is down or deleted.
     pub fn set_carrier(&self, carrier: bool) -> Result<()> {
         let value = libc::c_int::from(carrier);
@@ -143,6 +154,11 @@ impl Wire {
             dropped_outbound: self.shared.dropped_outbound.load(Relaxed),
             dropped_inbound: self.shared.dropped_inbound.load(Relaxed),
         }
+    }
+
+    /// Passes a frame to the member as if it came from the cable: see [`Tap::deliver`].
+    pub fn deliver(&self, frame: &[u8]) -> Result<()> {
+        self.near.deliver(frame)
     }
 
     pub(crate) fn cut(&self, direction: Direction) {

@@ -33,6 +33,9 @@ fn measured(arguments: &str) -> Value {
 static STEERING: LazyLock<Value> =
     LazyLock::new(|| measured("--quick --json - steering --rounds 3 --repeat 20000"));
 
+static STORM: LazyLock<Value> =
+    LazyLock::new(|| measured("--quick --json - storm --rounds 2 --milliseconds 500 --rate 10000"));
+
 /// The names of all fields, at any depth.
 fn names(value: &Value, into: &mut BTreeSet<String>) {
     match value {
@@ -60,9 +63,11 @@ fn every_json_field_is_documented_in_help() {
         ("detection", "--cuts 1"),
         ("probing", "--groups 1 --seconds 1"),
         ("early-drop", "--rounds 1 --frames 100"),
+        ("echo", "--requests 10"),
     ]
     .map(|(only, least)| (only, measured(&format!("--quick --json - {only} {least}"))));
-    for (only, json) in std::iter::once(("steering", STEERING.clone())).chain(rest) {
+    let once = [("steering", STEERING.clone()), ("storm", STORM.clone())];
+    for (only, json) in once.into_iter().chain(rest) {
         assert!(json[only.replace('-', "_")].is_object(), "{json}");
         assert_eq!(json["quick"], true);
         names(&json, &mut fields);
@@ -82,6 +87,17 @@ fn steering_costs_more_than_empty_program() {
     };
     assert!(ns("empty") < ns("egress v4 connection"), "{json}");
     assert!(ns("empty") < ns("ingress v6"), "{json}");
+}
+
+/// `ipmp-bench` itself fails unless the members drop the copies that they do not accept.
+#[test]
+fn moderate_broadcast_storm_loses_no_wanted_packet() {
+    lab::needs_root!();
+    let json = &*STORM;
+    for setting in ["without", "with"] {
+        let lost = &json["storm"]["rates"][0][setting]["wanted_lost_percent"]["maximum"];
+        assert_eq!(lost.as_f64(), Some(0.0), "{setting} the early drop: {json}");
+    }
 }
 
 #[test]

@@ -8,7 +8,7 @@ use std::net::Ipv4Addr;
 use std::time::Duration;
 
 use lab::network::{DATA, DATA6};
-use lab::{FrameCounters, Lab, MeasurementLock, Production, SECOND, Stream, filter};
+use lab::{Daemon, FrameCounters, Lab, MeasurementLock, Production, SECOND, Stream, filter};
 
 const BROADCAST: Ipv4Addr = Ipv4Addr::new(192, 168, 178, 255);
 /// Maximum number of other frames beside the streams, such as ARP and ND.
@@ -133,7 +133,8 @@ fn early_drop_drops_what_is_flooded_and_nothing_that_is_wanted() {
     lab::needs_root!();
     let _lock = MeasurementLock::acquire().unwrap();
     let lab = Lab::builder().ageing(Duration::ZERO).build().unwrap();
-    let mut production = Production::create(&lab).unwrap();
+    let daemon = Daemon::builder(&lab).environment("RUST_LOG", "warn").start().unwrap();
+    let mut production = Production::builder(&lab).daemon(daemon).create().unwrap();
     let xdp = |production: &Production<'_>, name: &str| production.member(name).unwrap().xdp;
     assert_eq!(xdp(&production, "rge0"), None);
     let planned = production.daemon.ctl("set rge0 xdp=driver --dry-run").unwrap();
@@ -178,6 +179,8 @@ fn early_drop_drops_what_is_flooded_and_nothing_that_is_wanted() {
         // A veth has no address filter, and so the kernel makes the cast member promiscuous for the MAC of the group.
         assert_eq!(dropped, production.cast().unwrap() != name, "{name}: {early:?}");
     }
+
+    assert_eq!(production.daemon.log_matches("is no NIC", 0), [""; 0], "this is no warning");
 
     for name in ["e1000g0", "e1000g1"] {
         lab.member(name).cable().pull().unwrap();

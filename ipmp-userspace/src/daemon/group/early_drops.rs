@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::{Context, RunningGroup};
-use crate::{link::Device, types::XdpMode};
+use crate::{datapath::Error, link::Device, types::XdpMode};
 
 /// What is set, and why it is not in force.
 #[derive(Debug, Default)]
@@ -66,21 +66,30 @@ pub async fn reconcile(group: &mut RunningGroup, context: &Context<'_>) {
             continue;
         }
         let Ok(Some(device)) = context.links.device(ifindex).await else { continue };
-        if let Err(why) = start(group, number, mode, &device) {
-            log::warn!(group = group.name(), member = name.as_str(); "{why}");
+        if let Err((level, why)) = start(group, number, mode, &device) {
+            log::log!(level, group = group.name(), member = name.as_str(); "{why}");
             group.early_drops.refused.insert(ifindex, why);
         }
     }
 }
 
-/// Attaches the program of a member, or returns why it has none.
-fn start(group: &mut RunningGroup, number: u8, mode: XdpMode, device: &Device) -> Result<(), String> {
+/// Attaches the program of a member, or returns why it has none. With `auto` a device that cannot run it is no fault.
+fn start(
+    group: &mut RunningGroup,
+    number: u8,
+    mode: XdpMode,
+    device: &Device,
+) -> Result<(), (log::Level, String)> {
+    let level = if mode == XdpMode::Auto { log::Level::Info } else { log::Level::Warn };
     if mode == XdpMode::Auto && !device.kind.is_empty() {
-        return Err(format!("{} is no NIC ({})", device.name, device.kind));
+        return Err((level, format!("{} is no NIC ({})", device.name, device.kind)));
     }
     if device.xdp.is_some() && !group.datapath.has_early_drop(number) {
-        return Err(format!("{} has an XDP program of another program", device.name));
+        return Err((level, format!("{} has an XDP program of another program", device.name)));
     }
     let started = group.datapath.start_early_drop(number, &device.name, device.ifindex);
-    started.map_err(|error| error.to_string())
+    started.map_err(|error| {
+        let level = if matches!(error, Error::Attach { .. }) { level } else { log::Level::Warn };
+        (level, error.to_string())
+    })
 }

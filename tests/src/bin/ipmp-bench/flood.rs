@@ -23,9 +23,7 @@ pub fn packets_per_s(
     destination: Ipv4Addr,
     time: Duration,
 ) -> Result<f64> {
-    let receiving = to.run(|| UdpSocket::bind((destination, 0)))?;
-    setsockopt(&receiving, RcvBufForce, &BUFFER).context("cannot set a large receive buffer")?;
-    receiving.set_read_timeout(Some(SETTLE))?;
+    let receiving = receiver(to, destination)?;
     let sending = from.run(|| -> std::io::Result<UdpSocket> {
         let socket = UdpSocket::bind((source, 0))?;
         socket.connect(receiving.local_addr()?)?;
@@ -33,18 +31,7 @@ pub fn packets_per_s(
     })?;
     let over = AtomicBool::new(false);
     std::thread::scope(|scope| {
-        let receiver = scope.spawn(|| {
-            let mut buffer = [0; PAYLOAD];
-            let mut received = 0u64;
-            loop {
-                let last = over.load(SeqCst);
-                match receiving.recv(&mut buffer) {
-                    Ok(_) => received += 1,
-                    Err(_) if last => return received,
-                    Err(_) => {}
-                }
-            }
-        });
+        let counter = scope.spawn(|| count(&receiving, &over));
         let start = Instant::now();
         while start.elapsed() < time {
             for _ in 0..256 {
@@ -54,7 +41,29 @@ pub fn packets_per_s(
         }
         let elapsed = start.elapsed();
         over.store(true, SeqCst);
-        let received = receiver.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+        let received = counter.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
         Ok(received as f64 / elapsed.as_secs_f64())
     })
+}
+
+/// A socket that receives packets at a high rate.
+pub fn receiver(namespace: &Namespace, address: Ipv4Addr) -> Result<UdpSocket> {
+    let socket = namespace.run(|| UdpSocket::bind((address, 0)))?;
+    setsockopt(&socket, RcvBufForce, &BUFFER).context("cannot set a large receive buffer")?;
+    socket.set_read_timeout(Some(SETTLE))?;
+    Ok(socket)
+}
+
+/// Counts packets until none is received after `over` is set.
+pub fn count(socket: &UdpSocket, over: &AtomicBool) -> u64 {
+    let mut buffer = [0; PAYLOAD];
+    let mut received = 0;
+    loop {
+        let last = over.load(SeqCst);
+        match socket.recv(&mut buffer) {
+            Ok(_) => received += 1,
+            Err(_) if last => return received,
+            Err(_) => {}
+        }
+    }
 }

@@ -13,12 +13,15 @@
 //! | [`detection`] | cables that are cut while their carrier stays up |
 //! | [`probing`] | many groups that are probed |
 //! | [`early_drop`] | frames that a member drops by XDP, and by tc |
+//! | [`storm`] | a broadcast storm |
+//! | [`echo`] | replies to probes |
 //! | [`spread`], [`times`] | medians and quartiles; percentiles |
 //! | [`report`] | the output of `--json` |
 
 mod cases;
 mod detection;
 mod early_drop;
+mod echo;
 mod flood;
 mod idle;
 mod inbound;
@@ -29,11 +32,13 @@ mod report;
 mod segment;
 mod spread;
 mod steering;
+mod storm;
 mod throughput;
 mod times;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 use clap::{Parser, Subcommand};
@@ -122,6 +127,24 @@ enum Only {
         /// Frames per run [default: 40000, quick: 2000]
         #[arg(long, value_parser = clap::value_parser!(u32).range(1..=10_000_000))]
         frames: Option<u32>,
+    },
+    /// CPU time and wanted packets lost during a broadcast storm at four members, with and without xdp=driver
+    Storm {
+        /// Number of rounds; each rate is measured with both settings once per round [default: 11, quick: 1]
+        #[arg(long, value_parser = clap::value_parser!(u32).range(1..=1000))]
+        rounds: Option<u32>,
+        /// Duration of each storm in milliseconds [default: 1000, quick: 300]
+        #[arg(long, value_parser = clap::value_parser!(u32).range(100..=60_000))]
+        milliseconds: Option<u32>,
+        /// Only this number of broadcast frames per second [default: 20000, 50000, 100000 and 500000]
+        #[arg(long, value_parser = clap::value_parser!(u64).range(10_000..=10_000_000))]
+        rate: Option<u64>,
+    },
+    /// CPU time of a target that answers 1,000 probes per second
+    Echo {
+        /// Number of echo requests [default: 20000, quick: 500]
+        #[arg(long, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+        requests: Option<u32>,
     },
 }
 
@@ -216,6 +239,23 @@ fn run(bench: Bench) -> Result<()> {
             .context("cannot measure the early drop")?;
         show(format!("\n{result}"));
         report.early_drop = Some(result);
+    }
+    if matches!(only, None | Some(Only::Storm { .. })) {
+        let (rounds, milliseconds, rate) = match only {
+            Some(Only::Storm { rounds, milliseconds, rate }) => (rounds, milliseconds, rate),
+            _ => (None, None, None),
+        };
+        let time = Duration::from_millis(default(milliseconds, 1000, 300).into());
+        let result =
+            storm::measure(default(rounds, 11, 1), time, rate).context("cannot measure a broadcast storm")?;
+        show(format!("\n{result}"));
+        report.storm = Some(result);
+    }
+    if matches!(only, None | Some(Only::Echo { .. })) {
+        let requests = if let Some(Only::Echo { requests }) = only { requests } else { None };
+        let result = echo::measure(default(requests, 20_000, 500)).context("cannot measure echo replies")?;
+        show(format!("\n{result}"));
+        report.echo = Some(result);
     }
     match bench.json {
         Some(path) => report.write(&path),

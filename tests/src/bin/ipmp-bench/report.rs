@@ -8,11 +8,13 @@ use serde::Serialize;
 
 use crate::detection::Detection;
 use crate::early_drop::EarlyDrop;
+use crate::echo::Echo;
 use crate::idle::Idle;
 use crate::inbound::Inbound;
 use crate::outbound::Outbound;
 use crate::probing::Probing;
 use crate::steering::Steering;
+use crate::storm::Storm;
 use crate::throughput::Throughput;
 
 /// Incremented when a field is renamed, removed or changes its meaning, but not for new fields.
@@ -34,6 +36,8 @@ pub struct Report {
     pub detection: Option<Detection>,
     pub probing: Option<Probing>,
     pub early_drop: Option<EarlyDrop>,
+    pub storm: Option<Storm>,
+    pub echo: Option<Echo>,
 }
 
 /// The fields, for `--help`. A test checks that all names in the output are documented here.
@@ -78,6 +82,11 @@ JSON:
   early_drop         rounds, frames (in a run), members
     members          array, one for each type: kind (veth or tap), rows
       rows           array of: frame (copy, reflected, flooded, wanted); without_ns, with_ns, saved_ns: SPREAD of CPU time a frame
+  storm              rounds, members, wanted_packets_per_s, ring_frames (in each member), rates
+    rates            array: offered_frames_per_s (each member receives a copy of each frame); without and with the early drop:
+                     frames_per_s (received), cpu_percent (of one CPU, for reception), wanted_lost_percent: SPREAD each
+  echo               requests, requests_per_s; answered_ns, dropped_ns (the same frames for another host), reply_ns (their
+                     difference): SPREAD of CPU time a frame; cpu_percent (of one CPU, for the replies)
   warnings           array of sentences: why the figures beside it may not be valid (the machine was too busy)";
 
 impl Report {
@@ -99,6 +108,8 @@ impl Report {
             detection: None,
             probing: None,
             early_drop: None,
+            storm: None,
+            echo: None,
         })
     }
 
