@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use lab::daemon::binary;
 use lab::ssh::{SshConnection, SshServer};
-use lab::{Daemon, Lab, command};
+use lab::{Daemon, Lab, TIMEOUT, command, wait_until};
 
 const PORTS: [&str; 2] = ["e1000g0", "e1000g1"];
 const IP: Ipv4Addr = Ipv4Addr::new(192, 168, 178, 50);
@@ -111,6 +111,10 @@ impl<'lab> Operator<'lab> {
     fn new(lab: &'lab Lab, daemon: &Daemon<'_>) -> Self {
         let server = SshServer::start(lab, IP).unwrap();
         let connections = [server.session().unwrap(), server.copy().unwrap()];
+        // An emulated machine takes long for the keys of a connection, which counts as its first stall.
+        let is_logged_in =
+            |connection: &SshConnection| wait_until(3 * TIMEOUT, || connection.continues().is_ok());
+        assert!(connections.iter().all(is_logged_in), "no login");
         let state = lab.directory().join("state");
         let (program, socket) = (binary("ipmpctl").unwrap(), daemon.socket());
         let prefix =
