@@ -96,7 +96,8 @@ A command whose result holds already succeeds: attach of a member, offline of an
 of the group, set of the same value. It changes nothing, a note reports it, and with --json changed is false.
 
 Every command that changes something prints with --dry-run what it would change, a step on each line, and changes nothing; what
-refuses the command refuses this, too. With --json, changed is true if there is any step. import prints a configuration file instead.
+refuses the command refuses this, too. With --json, changed is true if there is any step. import prints a configuration file instead,
+unless it has --apply.
 
 Commands that change something start ipmpd if it does not run; show, explain, path, simulate, monitor, target list, health, hooks,
 metrics, wait-online, check, diff, apply --dry-run, dns, handover, save and import do not. Where ipmpd.service is installed,

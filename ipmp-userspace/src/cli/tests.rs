@@ -56,7 +56,6 @@ fn every_changing_command_has_dry_run() {
         "wait-online",
         "check",
         "diff",
-        "import",
     ];
     assert_eq!(without, reading);
 }
