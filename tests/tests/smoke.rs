@@ -74,6 +74,8 @@ fn group_with_lockdown_confidentiality_fails_over_by_netlink() {
     }
     let ping = || lab.peer(0).ping(DATA.into(), 1, SECOND, SECOND).unwrap().answered == 1;
     assert!(wait_until(TIMEOUT, ping));
+    let refused = daemon.ctl_error("set rge0 xdp=driver").unwrap();
+    assert!(refused.contains("kernel lockdown forbids programs to read whether"), "{refused}");
     // The inbound member.
     lab.member("e1000g0").cable().pull().unwrap();
     println!("{}", daemon.wait_line("IP interface failure detected on e1000g0", 0, TIMEOUT).unwrap());

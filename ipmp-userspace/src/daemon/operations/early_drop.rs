@@ -30,6 +30,9 @@ pub async fn check(
     if let Some(id) = device.xdp.filter(|_| !is_attached) {
         return Err(Refused::new(reason::IN_USE, program_refusal(name, "XDP", id, program_name(id))));
     }
+    if mode == XdpMode::Driver {
+        running.datapath.check_early_drop(name).map_err(|error| kernel(&error))?;
+    }
     if let Some(why) = early_drops::obstacle(running, number) {
         return Err(Refused::new(
             reason::LAST_FUNCTIONING,

@@ -50,6 +50,25 @@ impl Group {
         self.directory.join("programs").join(pin_of(number))
     }
 
+    /// Whether this kernel can run the early drop of a member with this name. To be called before it is loaded: the verifier would reject it
+    /// without the reason.
+    ///
+    /// # Errors
+    /// [`Error::Attach`].
+    pub fn check_early_drop(&self, name: &str) -> Result<(), Error> {
+        let host = self.host.borrow();
+        let reason = if !host.finder.reads_kernel_memory() {
+            "kernel lockdown forbids programs to read whether the device is captured"
+        } else if let offsets = host.kernel.offsets
+            && [offsets.ptype_all, offsets.promiscuity, offsets.upper, offsets.dev_addr].contains(&0)
+        {
+            "this kernel does not show whether the device is captured"
+        } else {
+            return Ok(());
+        };
+        Err(Error::Attach { program: EARLY_DROP, interface: name.to_owned(), reason: reason.to_owned() })
+    }
+
     /// Attaches the early drop of a member, or replaces the attached one, which does not interrupt the link. To attach the first one can:
     /// many drivers reset their queues then.
     ///
@@ -58,15 +77,7 @@ impl Group {
     pub fn start_early_drop(&mut self, number: u8, name: &str, ifindex: u32) -> Result<(), Error> {
         let error =
             |reason: String| Error::Attach { program: EARLY_DROP, interface: name.to_owned(), reason };
-        let offsets = self.host.borrow().kernel.offsets;
-        if !self.host.borrow().finder.reads_kernel_memory() {
-            return Err(error(
-                "kernel lockdown forbids programs to read whether the device is captured".into(),
-            ));
-        }
-        if [offsets.ptype_all, offsets.promiscuity, offsets.upper, offsets.dev_addr].contains(&0) {
-            return Err(error("this kernel does not show whether the device is captured".into()));
-        }
+        self.check_early_drop(name)?;
         let device = self.host.borrow_mut().finder.find(name, ifindex)?;
         let preparation = self.prepare_early_drop(number);
         let mut object = self.host.borrow().waiting.borrow_mut().take(preparation)?;
