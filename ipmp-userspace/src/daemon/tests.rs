@@ -510,7 +510,7 @@ fn loop_serves_clients_while_programs_are_loaded() {
             client.attach(&["eth0", "eth1"]).await;
             let group = links.need("production0").await;
             let mut shares = Vec::new();
-            for number in 1..=5 {
+            for number in 1..=3 {
                 let mac = [2, 0, 0, 0, 9, number];
                 let start = Instant::now();
                 links.set_mac(&group, mac).await;
@@ -522,7 +522,9 @@ fn loop_serves_clients_while_programs_are_loaded() {
                     if groups[0].mac == show_mac(mac) {
                         break;
                     }
-                    assert!(start.elapsed() < Duration::from_secs(20), "{groups:?}");
+                    assert!(start.elapsed() < Duration::from_secs(60), "{groups:?}");
+                    // The thread that loads has normal priority.
+                    tokio::time::sleep(Duration::from_millis(2)).await;
                 }
                 shares.push(longest.as_secs_f64() / start.elapsed().as_secs_f64());
             }
