@@ -226,6 +226,70 @@ fn files_are_applied_at_start_on_sighup_and_by_apply_or_not_at_all() {
 }
 
 #[test]
+fn offline_member_disabled_target_and_onlink_route_are_saved_and_return_at_start() {
+    lab::needs_root!();
+    let lab = Lab::builder().members(3).peers(&[]).build().unwrap();
+    lab.host().sysctl("net.ipv6.conf.default.accept_dad", "0").unwrap();
+    let more = "routes = [{ to = \"10.8.0.0/16\", via = \"10.9.9.1\", onlink = true }]\n\
+                targets = [\"192.168.178.1\", \"192.168.178.22\"]";
+    let members = "e1000g0 = {}\ne1000g1 = {}\nrge0 = {}";
+    let mut scene = Scene::start(&lab, &group("\"192.168.178.200/24\"", more, members));
+    let is_offline = |scene: &Scene<'_>, name: &str| {
+        let members = scene.group()["members"].as_array().unwrap().clone();
+        members.iter().any(|member| member["name"] == name && member["state"] == "offline")
+    };
+    let disabled = |scene: &Scene<'_>| {
+        let text = scene.daemon.ctl("target list --group production0 --json").unwrap();
+        let targets: Value = serde_json::from_str(&text).unwrap();
+        let targets = targets["targets"].as_array().unwrap().clone();
+        let disabled = targets.iter().filter(|target| target["enabled"] == false);
+        disabled.map(|target| target["address"].as_str().unwrap().to_owned()).collect::<Vec<_>>()
+    };
+    let route = || lab.host().ip("route show dev production0 10.8.0.0/16").unwrap();
+    assert_eq!(scene.ctl("diff --exit-code"), (0, String::new()));
+    assert!(route().contains("10.8.0.0/16 via 10.9.9.1") && route().contains("onlink"), "{}", route());
+
+    // What is in no file stays as it is, and is saved.
+    scene.daemon.ctl("offline e1000g1").unwrap();
+    scene.daemon.ctl("target disable 192.168.178.22 --group production0").unwrap();
+    assert_eq!(scene.ctl("apply"), (0, String::new()));
+    assert!(is_offline(&scene, "e1000g1"));
+    assert_eq!(scene.ctl("save").0, 0);
+    let saved = std::fs::read_to_string(&scene.file).unwrap();
+    println!("{saved}");
+    assert!(saved.contains("e1000g1 = { offline = true }"), "{saved}");
+    assert!(saved.contains("disabled-targets = [\"192.168.178.22\"]"), "{saved}");
+    assert!(saved.contains("onlink = true"), "{saved}");
+    scene.daemon.ctl("online e1000g1").unwrap();
+    scene.daemon.ctl("target enable 192.168.178.22 --group production0").unwrap();
+    let changes =
+        "production0: disable the targets 192.168.178.22, and no others\nproduction0: take e1000g1 offline\n";
+    assert_eq!(scene.ctl("diff --exit-code"), (10, changes.into()));
+    assert_eq!(scene.ctl("apply"), (0, changes.into()));
+    assert!(is_offline(&scene, "e1000g1"));
+    // Online again without the line, after `save`.
+    scene.daemon.ctl("online e1000g1").unwrap();
+    assert_eq!(scene.ctl("save").0, 0);
+    assert!(std::fs::read_to_string(&scene.file).unwrap().contains("e1000g1 = {}"));
+
+    // As after a boot. All members cannot be offline: one stays in use, and the host is reached.
+    let all = saved.replace("= {}", "= { offline = true }");
+    for (text, offline) in [(&saved, ["e1000g1"].as_slice()), (&all, &["e1000g0", "e1000g1"])] {
+        scene.daemon.ctl("detach --all --restore").unwrap();
+        scene.daemon.kill().unwrap();
+        scene.write(text);
+        let since = scene.daemon.log().len();
+        scene.daemon.start().unwrap();
+        let found = ["e1000g0", "e1000g1", "rge0"].map(|name| (name, is_offline(&scene, name)));
+        assert_eq!(found, ["e1000g0", "e1000g1", "rge0"].map(|name| (name, offline.contains(&name))));
+        assert_eq!(disabled(&scene), ["192.168.178.22"]);
+        assert!(route().contains("onlink"), "{}", route());
+        let refused = scene.daemon.log_matches("cannot production0: take rge0 offline: ", since);
+        assert_eq!(refused.len(), usize::from(offline.len() == 2), "{refused:?}");
+    }
+}
+
+#[test]
 fn apply_of_changed_files_loses_no_packet() {
     lab::needs_root!();
     let _lock = MeasurementLock::acquire().unwrap();

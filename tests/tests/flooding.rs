@@ -4,11 +4,14 @@
 lab::lane!(alone);
 
 use std::fs;
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, UdpSocket};
 use std::time::Duration;
 
+use etherparse::PacketBuilder;
 use lab::network::{DATA, DATA6};
-use lab::{Daemon, FrameCounters, Lab, MeasurementLock, Production, SECOND, Stream, filter};
+use lab::packet::PacketSocket;
+use lab::production::GROUP;
+use lab::{Daemon, FrameCounters, Lab, MeasurementLock, Member, Production, SECOND, Stream, filter};
 
 const BROADCAST: Ipv4Addr = Ipv4Addr::new(192, 168, 178, 255);
 /// Maximum number of other frames beside the streams, such as ARP and ND.
@@ -196,5 +199,51 @@ fn early_drop_drops_what_is_flooded_and_nothing_that_is_wanted() {
     production.daemon.ctl("detach rge0").unwrap();
     let shown = host.ip("link show rge0").unwrap();
     assert!(!shown.contains("xdp"), "{shown}");
+    production.assert_clean();
+}
+
+/// The driver of veth refuses a program without `xdp.frags` on a device with this MTU.
+#[test]
+fn early_drop_passes_jumbo_frames_and_is_refused_beside_another_program() {
+    lab::needs_root!();
+    let _lock = MeasurementLock::acquire().unwrap();
+    let lab = Lab::tutorial().unwrap();
+    let production = Production::create(&lab).unwrap();
+    let host = lab.host();
+    let inbound = production.inbound(DATA).unwrap();
+    let member = lab.member(&inbound);
+    let far = member.cable().far();
+    host.ip(&format!("link set {inbound} mtu 9000")).unwrap();
+    far.namespace.ip(&format!("link set {} mtu 9000", far.interface)).unwrap();
+    production.daemon.ctl(&format!("set {inbound} xdp=driver")).unwrap();
+
+    let socket = host.run(|| UdpSocket::bind((DATA, 0))).unwrap();
+    socket.set_read_timeout(Some(10 * SECOND)).unwrap();
+    let (mac, sent) = (lab.peer(0).mac(), [7; 8_000]);
+    let mut frame = Vec::new();
+    PacketBuilder::ethernet2(mac, member.mac())
+        .ipv4(lab.peer(0).v4().octets(), DATA.octets(), 64)
+        .udp(9, socket.local_addr().unwrap().port())
+        .write(&mut frame, &sent)
+        .unwrap();
+    let all = filter::all();
+    PacketSocket::open(&far.namespace, Some(&far.interface), &all).unwrap().send(&frame).unwrap();
+    let mut received = [0; 9_000];
+    let length = socket.recv(&mut received).unwrap();
+    assert!(received[..length] == sent, "{length} bytes");
+
+    let directory = format!("/sys/fs/bpf/ipmp/v{}/{}", ipmp_common::LAYOUT, host.cookie().unwrap());
+    let number = production.report().unwrap().members.iter().position(|member| member.name == inbound);
+    let program = format!("{directory}/{GROUP}/programs/early-{}", number.unwrap());
+    let other = lab.members().iter().map(Member::name).find(|name| *name != inbound).unwrap();
+    host.ip(&format!("link set dev {other} xdpdrv pinned {program}")).unwrap();
+    let refused = production.daemon.ctl_error(&format!("set {other} xdp=driver")).unwrap();
+    let shown = host.ip(&format!("link show {other}")).unwrap();
+    let id = shown.split("prog/xdp id ").nth(1).and_then(|rest| rest.split(' ').next()).unwrap();
+    assert!(refused.contains(&format!("{other} has the XDP program {id} of another program")), "{refused}");
+    assert_eq!(production.member(other).unwrap().xdp, None);
+    host.ip(&format!("link set dev {other} xdpdrv off")).unwrap();
+    production.daemon.ctl(&format!("set {other} xdp=driver")).unwrap();
+    assert!(production.member(other).unwrap().xdp.unwrap().attached);
     production.assert_clean();
 }

@@ -1,7 +1,12 @@
 //! Replies and events, as clients read them: what is understood can be written, and is then understood again.
 
 use ipmp::control::{
-    GroupReport, TargetReport, explanation::Explanation, monitor::EventRecord, probes, wire::Failure,
+    GroupReport, TargetReport,
+    explanation::Explanation,
+    monitor::EventRecord,
+    path::{PathReport, Simulation},
+    probes,
+    wire::Failure,
 };
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
@@ -31,6 +36,16 @@ struct Listed {
 }
 
 #[derive(Deserialize, Serialize)]
+struct Predicted {
+    path: PathReport,
+}
+
+#[derive(Deserialize, Serialize)]
+struct Simulated {
+    simulation: Simulation,
+}
+
+#[derive(Deserialize, Serialize)]
 struct EventReply {
     event: EventRecord,
 }
@@ -41,6 +56,8 @@ pub fn run(input: &[u8]) -> bool {
         is_read_again::<Success<Shown>>(input),
         is_read_again::<Success<Explained>>(input),
         is_read_again::<Success<Listed>>(input),
+        is_read_again::<Success<Predicted>>(input),
+        is_read_again::<Success<Simulated>>(input),
         is_read_again::<Success<EventReply>>(input),
         is_read_again::<Success<probes::ProbeUpdate>>(input),
         is_read_again::<Failure>(input),

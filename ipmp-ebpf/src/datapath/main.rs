@@ -39,8 +39,7 @@ pub fn ingress(ctx: TcContext) -> i32 {
     ingress::run(&ctx)
 }
 
-/// Attached to a member by XDP, where its setting `xdp` asks for it. Without `frags`, drivers would limit the MTU, and veth would split
-/// segments.
+/// Attached to a member by XDP, where its setting `xdp` asks for it. Without `frags`, drivers would limit the MTU to a page.
 #[xdp(frags)]
 pub fn early_drop(ctx: XdpContext) -> u32 {
     early_drop::run(&ctx)

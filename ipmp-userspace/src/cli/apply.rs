@@ -103,11 +103,8 @@ impl Files {
             None => {
                 let mut client = verb::connect(invocation.socket, invocation.netns, !dry_run)?;
                 let response = client.call(&request)?;
-                let response = if dry_run && out.is_some() {
-                    preflight::with_line(&client, &request, response)
-                } else {
-                    response
-                };
+                let response =
+                    if dry_run { preflight::with_line(&client, &request, response) } else { response };
                 with_name_servers(response, &configuration, &client, dry_run)
             }
         };

@@ -178,7 +178,7 @@ mod tests {
             assert_eq!(
                 parse(text),
                 format!(
-                    "{text:?} is not the address of a target: write one like 192.168.178.1 or 2001:db8::1, without a \
+                    "{text:?} is not the address of a host: write one like 192.168.178.1 or 2001:db8::1, without a \
                      prefix length"
                 )
             );

@@ -12,6 +12,7 @@ use super::{
     error::{Error, Exit},
     output,
     pending::{self, Change},
+    preflight::{self, Session},
     replace::Kernel,
     verb::{Command, Invocation, Outcome},
 };
@@ -39,8 +40,10 @@ use crate::{
 /// member of the group, the gateway is reached through it, addresses and routes move, and the last port follows. The bond stays,
 /// renamed and down, until this is confirmed; the undo puts it back.
 #[derive(Debug, clap::Args)]
+#[command(group(clap::ArgGroup::new("how").args(["confirm", "dry_run"])))]
 #[command(after_help = "Examples:
   ipmpctl import bond0                     a bond that runs
+  ipmpctl import bond0 --apply --dry-run   what would change
   ipmpctl import bond0 --apply --confirm 120
   ipmpctl import /etc/netplan > /etc/ipmp/ipmp.toml
   ipmpctl import /etc/systemd/network/*bond0*
@@ -59,18 +62,21 @@ pub struct Import {
     /// The switch does not aggregate the ports: import bonds of mode 802.3ad, balance-xor and balance-rr, too
     #[arg(long)]
     switch_ports_independent: bool,
-    /// Replace the bond by the group
-    #[arg(long, requires = "confirm", conflicts_with = "hostname_dir")]
+    /// Replace the bond by the group; needs --confirm or --dry-run
+    #[arg(long, requires = "how", conflicts_with = "hostname_dir")]
     apply: bool,
     /// Undo it after this time, 1 to 86400 seconds, unless `ipmpctl confirm` is entered before, from a new connection
     #[arg(long, value_name = "SECONDS", requires = "apply", value_parser = clap::value_parser!(u32).range(1..=86400))]
     confirm: Option<u32>,
+    /// Print the steps and the firewall rules that will not apply, and change nothing
+    #[arg(long, requires = "apply")]
+    dry_run: bool,
 }
 
 impl Command for Import {
-    fn execute(&self, invocation: &Invocation<'_>, _out: &mut dyn Write) -> Result<Outcome, Error> {
-        if let Some(seconds) = self.confirm {
-            return self.replace(invocation, seconds).map(Outcome::done);
+    fn execute(&self, invocation: &Invocation<'_>, out: &mut dyn Write) -> Result<Outcome, Error> {
+        if self.apply {
+            return self.replace(invocation, out).map(Outcome::done);
         }
         let printed = match (&self.hostname_dir, self.files.as_slice()) {
             (Some(directory), _) => of_boot_files(directory),
@@ -104,7 +110,8 @@ impl Import {
         Ok((bond, text.map_err(|error| error.to_string())?))
     }
 
-    fn replace(&self, invocation: &Invocation<'_>, seconds: u32) -> Result<String, Error> {
+    /// Replaces a bond; without a time for the confirmation, prints what would be done.
+    fn replace(&self, invocation: &Invocation<'_>, out: &mut dyn Write) -> Result<String, Error> {
         let [name] = self.files.as_slice() else {
             return Err(Error::Usage("--apply replaces one bond that runs: name it".into()));
         };
@@ -123,7 +130,16 @@ impl Import {
             .filter(|(_, route)| route.to.1 == 0)
             .filter_map(|(_, route)| route.via)
             .collect();
+        let (configuration, _) = config::parse(&[(PathBuf::from(name), text.clone())]);
         let replaced = ReplacedBond::of(&kernel, &running)?;
+        let rules = replaced.firewall_rules(&kernel)?;
+        let session = Session::of_this_process()
+            .map(|session| session.describe(&replaced.moves(&running, &replaced.name)));
+        let Some(seconds) = self.confirm else {
+            let mut lines = replaced.steps(&running, &configuration, &gateways)?;
+            lines.extend(rules.into_iter().chain(session));
+            return Ok(output::notes(&lines, true, invocation.format));
+        };
         let change = Change {
             text: format!("import {} --apply", replaced.name),
             seconds,
@@ -131,9 +147,10 @@ impl Import {
             bond: Some(replaced.clone()),
             ..Change::default()
         };
-        let (configuration, _) = config::parse(&[(PathBuf::from(&replaced.name), text.clone())]);
         let make = |client: &mut Client| {
-            let notes = replaced.replace(client, &kernel, &text, &gateways)?;
+            preflight::print(session.as_deref(), invocation.format, out);
+            let mut notes = replaced.replace(client, &kernel, &text, &gateways)?;
+            notes.extend(rules);
             let response = Response::Done { notes, changed: true };
             Ok(apply::with_name_servers(response, &configuration, client, false))
         };

@@ -25,12 +25,14 @@ pub mod monitor;
 pub mod offline;
 pub mod online;
 mod output;
+pub mod path;
 mod pending;
 mod preflight;
 mod replace;
 pub mod save;
 pub mod set;
 pub mod show;
+pub mod simulate;
 pub mod start;
 pub mod target;
 pub mod test_address;
@@ -77,6 +79,8 @@ Output of --json, one object per line on standard output:
   {\"version\":1,\"groups\":[...]}                         show, show GROUP
   {\"version\":1,\"group\":\"NAME\",\"member\":{...}}          show MEMBER
   {\"version\":1,\"explanation\":{...}}                    explain
+  {\"version\":1,\"path\":{...}}                           path
+  {\"version\":1,\"simulation\":{...},\"traffic\":[...]}    simulate
   {\"version\":1,\"event\":{...}}                          monitor, one line per event
   {\"version\":1,\"targets\":[...]}                        target list, target discover
   {\"version\":1,\"health\":{\"status\":...,\"message\":...}}  health
@@ -92,9 +96,10 @@ A command whose result holds already succeeds: attach of a member, offline of an
 of the group, set of the same value. It changes nothing, a note reports it, and with --json changed is false.
 
 Every command that changes something prints with --dry-run what it would change, a step on each line, and changes nothing; what
-refuses the command refuses this, too. With --json, changed is true if there is any step. import prints a configuration file instead.
+refuses the command refuses this, too. With --json, changed is true if there is any step. import prints a configuration file instead,
+unless it has --apply.
 
-Commands that change something start ipmpd if it does not run; show, explain, monitor, target list, health, hooks,
+Commands that change something start ipmpd if it does not run; show, explain, path, simulate, monitor, target list, health, hooks,
 metrics, wait-online, check, diff, apply --dry-run, dns, handover, save and import do not. Where ipmpd.service is installed,
 systemd alone starts it, and its socket starts it for every command.
 Every ADDRESS may be a host name from /etc/hosts or DNS instead: node1/24, or node1 as a target.
@@ -161,6 +166,8 @@ verbs! {
     set::Set,
     show::Show,
     explain::Explain,
+    path::Path,
+    simulate::Simulate,
     monitor::Monitor,
     health::Health,
     metrics::Metrics,

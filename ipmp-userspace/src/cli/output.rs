@@ -7,6 +7,7 @@ use crate::control::{
     TargetReport,
     explanation::Explanation,
     monitor::EventRecord,
+    path::{PathReport, Simulation},
     report::{GroupReport, MemberReport, VERSION},
 };
 
@@ -34,6 +35,8 @@ pub(super) enum Content<'a> {
     Member { group: &'a str, member: &'a MemberReport },
     Explanation { explanation: &'a Explanation },
     Targets { targets: &'a [TargetReport] },
+    Path { path: &'a PathReport },
+    Simulation { simulation: &'a Simulation, traffic: &'a [Rate] },
     Event { event: &'a EventRecord },
     Findings { findings: &'a [Finding] },
     Health { health: HealthSummary<'a> },
@@ -45,6 +48,16 @@ pub(super) enum Content<'a> {
 pub(super) struct HealthSummary<'a> {
     pub status: &'a str,
     pub message: &'a str,
+}
+
+/// What a member transmits and receives.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub(super) struct Rate {
+    pub member: String,
+    /// Sent, in bit/s.
+    pub out_bits: u64,
+    /// Received, in bit/s.
+    pub in_bits: u64,
 }
 
 #[derive(Serialize)]

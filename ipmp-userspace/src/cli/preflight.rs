@@ -22,6 +22,8 @@ pub(super) struct Session {
     holder: String,
     /// The interface through which packets to the client leave.
     route: String,
+    /// The route that they follow.
+    entry: String,
 }
 
 /// Where an address or a route is after a change.
@@ -36,7 +38,12 @@ enum After {
 impl Session {
     /// That of this process; `None`: it is in none, or the groups are in another network namespace.
     pub(super) fn present(client: &Client) -> Option<Self> {
-        client.is_in_this_namespace().then(|| Self::of(&ssh_connection()?)).flatten()
+        client.is_in_this_namespace().then(Self::of_this_process).flatten()
+    }
+
+    /// The same, for what is in this network namespace.
+    pub(super) fn of_this_process() -> Option<Self> {
+        Self::of(&ssh_connection()?)
     }
 
     /// By `$SSH_CONNECTION`: address and port of the client, address and port of this host.
@@ -46,15 +53,15 @@ impl Session {
         let address = |word: &str| word.parse::<IpAddr>().ok().map(|address| address.to_canonical());
         let (peer, local) = (address(peer)?, address(local)?);
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().ok()?;
-        let (holder, route) = runtime.block_on(interfaces(peer, local)).ok()??;
-        Some(Self { peer, local, holder, route })
+        let (holder, route, entry) = runtime.block_on(path(peer, local)).ok()??;
+        Some(Self { peer, local, holder, route, entry })
     }
 
     /// The session, and what is of it after a change with these steps.
     pub(super) fn describe(&self, steps: &[String]) -> String {
-        let Self { peer, local, holder, route } = self;
+        let Self { peer, local, holder, route, entry } = self;
         let now = format!(
-            "SSH session from {peer}: {local} is on {holder}, and packets to {peer} leave through {route}"
+            "SSH session from {peer}: {local} is on {holder}, and packets to {peer} leave through {route} by the route {entry}"
         );
         let address = self.address_after(steps);
         let packets = if route == holder { address.clone() } else { self.route_after(steps) };
@@ -163,23 +170,26 @@ pub(super) fn check(
     out: &mut dyn Write,
 ) -> Result<(), Error> {
     let planned = client.call(&Request::plan(change.clone()))?;
-    if format == Format::Text
-        && let Some(line) = line(client, change, &planned)
-    {
-        // The change does not depend on it.
-        let _ = writeln!(out, "{line}").and_then(|()| out.flush());
-    }
+    print(line(client, change, &planned).as_deref(), format, out);
     Ok(())
 }
 
-/// The names of the interfaces that have the address and the route.
-async fn interfaces(peer: IpAddr, local: IpAddr) -> Result<Option<(String, String)>, link::Error> {
+/// Prints the line at once.
+pub(super) fn print(line: Option<&str>, format: Format, out: &mut dyn Write) {
+    if let Some(line) = line.filter(|_| format == Format::Text) {
+        // The change does not depend on it.
+        let _ = writeln!(out, "{line}").and_then(|()| out.flush());
+    }
+}
+
+/// The names of the interfaces that have the address and the route, and the route.
+async fn path(peer: IpAddr, local: IpAddr) -> Result<Option<(String, String, String)>, link::Error> {
     let links = Links::open()?;
     let holder = links.addresses().await?.into_iter().find(|(_, address)| address.ip == local);
-    let route = links.interface_towards(peer, local).await?;
-    let (Some((holder, _)), Some(route)) = (holder, route) else { return Ok(None) };
+    let route = links.route_towards(peer, local).await?;
+    let (Some((holder, _)), Some((route, entry))) = (holder, route) else { return Ok(None) };
     let (holder, route) = (links.device(holder).await?, links.device(route).await?);
-    Ok(holder.zip(route).map(|(holder, route)| (holder.name, route.name)))
+    Ok(holder.zip(route).map(|(holder, route)| (holder.name, route.name, entry.to_string())))
 }
 
 /// `$SSH_CONNECTION`, which sudo removes: then that of an ancestor of this process.
@@ -215,6 +225,7 @@ mod tests {
             local: [192, 168, 178, 50].into(),
             holder: holder.into(),
             route: route.into(),
+            entry: "default via 192.168.178.1".into(),
         }
     }
 
@@ -261,7 +272,7 @@ mod tests {
             assert!(text.ends_with(&expected), "{steps:?}: {text}");
         }
         let text = session("eth0", "eth0").describe(&[]);
-        assert!(text.starts_with("SSH session from 203.0.113.9: 192.168.178.50 is on eth0, and packets to 203.0.113.9 leave through eth0;"));
+        assert!(text.starts_with("SSH session from 203.0.113.9: 192.168.178.50 is on eth0, and packets to 203.0.113.9 leave through eth0 by the route default via 192.168.178.1;"));
     }
 
     #[test]
@@ -270,9 +281,9 @@ mod tests {
             let lo = links.device_named("lo").await.unwrap().unwrap();
             links.set_up(&lo, true).await.unwrap();
             links.add_address(lo.ifindex, "lo", &link::Address::new([10, 9, 9, 1].into(), 24)).await.unwrap();
-            let found = interfaces([10, 9, 9, 7].into(), [10, 9, 9, 1].into()).await.unwrap();
-            assert_eq!(found, Some(("lo".into(), "lo".into())));
-            assert_eq!(interfaces([192, 0, 2, 1].into(), [10, 9, 9, 1].into()).await.unwrap(), None);
+            let found = path([10, 9, 9, 7].into(), [10, 9, 9, 1].into()).await.unwrap();
+            assert_eq!(found, Some(("lo".into(), "lo".into(), "10.9.9.0/24".into())));
+            assert_eq!(path([192, 0, 2, 1].into(), [10, 9, 9, 1].into()).await.unwrap(), None);
         });
         assert_eq!(Session::of("nonsense"), None);
     }

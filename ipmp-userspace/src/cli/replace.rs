@@ -3,6 +3,8 @@
 //! The bond is renamed and becomes a member of the group, which takes its addresses and routes as those of any card. So at each
 //! step either the bond or the group has them, and transmits.
 
+mod plan;
+
 use std::{
     io::{self, ErrorKind, Read},
     net::{IpAddr, Ipv4Addr},

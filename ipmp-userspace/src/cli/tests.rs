@@ -8,6 +8,7 @@ use super::*;
 use crate::control::{
     LastMember, Refused, Request, Response, TestAddressSpec, explanation,
     monitor::{self as event, EventRecord, Publisher},
+    path::sample_packet,
     probes::Feeds,
     report::sample,
     request::{self, reason},
@@ -46,6 +47,8 @@ fn every_changing_command_has_dry_run() {
         "list",
         "show",
         "explain",
+        "path",
+        "simulate",
         "monitor",
         "health",
         "metrics",
@@ -53,7 +56,6 @@ fn every_changing_command_has_dry_run() {
         "wait-online",
         "check",
         "diff",
-        "import",
     ];
     assert_eq!(without, reading);
 }
@@ -231,6 +233,18 @@ fn command_line_becomes_its_request() {
         ("ipmpctl show production0 --socket /s --json", Request::Show { name: Some(group()) }),
         ("ipmpctl monitor", Request::Monitor { name: None }),
         ("ipmpctl monitor production0 --json", Request::Monitor { name: Some(group()) }),
+        (
+            "ipmpctl path production0 192.168.178.200 192.168.178.22 tcp 5000 443 --if-lost eth0 eth1",
+            Request::Path {
+                group: group(),
+                packet: sample_packet(),
+                lost: vec!["eth0".into(), "eth1".into()],
+            },
+        ),
+        (
+            "ipmpctl simulate production0 --lose eth0 eth1 --seconds 0",
+            Request::Simulate { group: group(), lost: vec!["eth0".into(), "eth1".into()] },
+        ),
     ] {
         assert_eq!(parse(line), Ok(request), "{line}");
     }
@@ -273,7 +287,7 @@ fn invalid_command_line_is_refused_in_one_line() {
         ),
         (
             "ipmpctl target disable 192.168.178.1/24 --group g0",
-            "\"192.168.178.1/24\" is not the address of a target: write one like 192.168.178.1 or 2001:db8::1, without a \
+            "\"192.168.178.1/24\" is not the address of a host: write one like 192.168.178.1 or 2001:db8::1, without a \
              prefix length",
         ),
         (
@@ -283,7 +297,7 @@ fn invalid_command_line_is_refused_in_one_line() {
         ("ipmpctl set g0 fdt=5ms", "fdt cannot be \"5ms\": write fdt=10ms..3600s"),
         (
             "ipmpctl set g0 targets=10.0.0.1,",
-            "\"\" is not the address of a target: write one like 192.168.178.1 or 2001:db8::1, without a prefix length",
+            "\"\" is not the address of a host: write one like 192.168.178.1 or 2001:db8::1, without a prefix length",
         ),
         (
             "ipmpctl attach eth0 --group g0 --test-address dhcp --test-address 10.0.0.1/8",

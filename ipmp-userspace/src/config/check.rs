@@ -19,6 +19,7 @@ pub fn check(configuration: &Configuration, findings: &mut Vec<Finding>) {
     for group in &configuration.groups {
         members(group, findings);
         inbound(group, findings);
+        disabled_targets(group, findings);
         networks(group, findings);
         redundancy(group, &configuration.settings(group), findings);
     }
@@ -115,6 +116,23 @@ fn inbound(group: &Group, findings: &mut Vec<Finding>) {
     }
 }
 
+/// What is disabled is a target.
+fn disabled_targets(group: &Group, findings: &mut Vec<Finding>) {
+    let is_target = |address: IpAddr| {
+        let has =
+            |setting: &Setting| matches!(setting, Setting::Targets(targets) if targets.contains(&address));
+        group.settings.iter().any(|setting| has(&setting.value))
+    };
+    let disabled = group.disabled_targets.iter().flatten();
+    for target in disabled.filter(|target| !is_target(target.value)) {
+        let message = format!(
+            "{} is none of the targets of {}: add it to targets, or remove it here",
+            target.value, group.name.value
+        );
+        findings.push(Finding::error(&target.place, message));
+    }
+}
+
 /// Gateways and targets are on the link. IPv6 networks can come from routers: only IPv4 is decidable.
 fn networks(group: &Group, findings: &mut Vec<Finding>) {
     if matches!(group.addresses, Addresses::External) {
@@ -147,7 +165,7 @@ fn networks(group: &Group, findings: &mut Vec<Finding>) {
         findings.extend(off_link("gateway", gateway.value, &gateway.place, &data));
     }
     for route in &group.routes {
-        if let Some(via) = route.value.via {
+        if let Some(via) = route.value.via.filter(|_| !route.value.onlink) {
             findings.extend(off_link("router", via, &route.place, &data));
         }
         if let Some(src) = route.value.src

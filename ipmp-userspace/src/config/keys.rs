@@ -20,6 +20,8 @@ pub enum Kind {
     Text,
     /// A number of 32 bits.
     Number,
+    /// `true` or `false`.
+    Boolean,
     /// An array of strings.
     Texts,
     /// An array of strings, or the string `external`.
@@ -116,6 +118,7 @@ pub static GROUP: Table = Table {
         key("gateways", Kind::Texts, "routers of default routes"),
         key("routes", Kind::Tables(&ROUTE), "further routes"),
         key("dns", Kind::Table(&DNS), "name servers, for systemd-resolved"),
+        key("disabled-targets", Kind::Texts, "those of targets that are not probed; default: as they are"),
         key("members", Kind::Named(&MEMBER), "members, in this order; a key is a label"),
     ],
     settings: Some(Owner::Group),
@@ -131,6 +134,7 @@ pub static ROUTE: Table = Table {
         key("metric", Kind::Number, "metric; default: the kernel's"),
         key("table", Kind::Number, "routing table; default: 254, the main table"),
         key("src", Kind::Text, "preferred source address, a data address of the group"),
+        key("onlink", Kind::Boolean, "the router is on the link although no network of the group has it"),
     ],
     settings: None,
     without: &[],
@@ -158,6 +162,7 @@ pub static MEMBER: Table = Table {
         ),
         key("test-addresses", Kind::Texts, "test addresses with prefix length, or \"dhcp\"; one a family"),
         key("inbound", Kind::Texts, "data addresses that the member receives for while it is active"),
+        key("offline", Kind::Boolean, "out of service, as after ipmpctl offline; default: as it is"),
     ],
     settings: Some(Owner::Member),
     // The table `match` of the file decides.

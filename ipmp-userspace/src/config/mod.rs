@@ -71,6 +71,8 @@ pub struct Group {
     pub dns: Dns,
     /// Its own settings.
     pub settings: Vec<Located<Setting>>,
+    /// Targets that are not probed; `None`: as they are.
+    pub disabled_targets: Option<Vec<Located<IpAddr>>>,
     /// Members, in the order of the file.
     pub members: Vec<Member>,
 }
@@ -122,6 +124,8 @@ pub struct Member {
     pub test_addresses: Vec<Located<TestAddressSpec>>,
     /// Data addresses for which it is the preferred inbound member.
     pub inbound: Vec<Located<IpAddr>>,
+    /// Whether it is out of service; `None`: as it is.
+    pub offline: Option<bool>,
     /// Its settings.
     pub settings: Vec<Located<Setting>>,
 }

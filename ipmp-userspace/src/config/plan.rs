@@ -42,6 +42,8 @@ pub struct RunningGroup {
     pub routes: Vec<(RouteEntry, Origin)>,
     /// Settings with a value of their own.
     pub settings: Vec<Setting>,
+    /// Targets that are not probed.
+    pub disabled_targets: Vec<IpAddr>,
     /// Members.
     pub members: Vec<RunningMember>,
 }
@@ -63,6 +65,8 @@ pub struct RunningMember {
     pub test_addresses: Vec<TestAddressSpec>,
     /// Data addresses for which it is the preferred inbound member.
     pub inbound: Vec<IpAddr>,
+    /// The operator has taken it out of service.
+    pub offline: bool,
 }
 
 /// The steps. Name servers are none: `ipmpctl` sets them (`cli::dns`).
@@ -101,6 +105,8 @@ enum Phase {
     Attach,
     /// What needs the addresses that came with the members.
     Follow,
+    /// Members go out of service once the others are in use.
+    Service,
     Remove,
     RemoveGroup,
 }
@@ -179,6 +185,7 @@ impl Planner<'_> {
         }
         let known = known.unwrap_or(&empty);
         self.settings(group, known);
+        self.disabled_targets(group, known);
         let joining = self.members(group, known);
         self.addresses(group, known, &joining);
         self.routes(group, known);
@@ -201,6 +208,16 @@ impl Planner<'_> {
         let (before, wanted) = (addresses(&known_targets), addresses(&targets));
         if before != wanted {
             self.add(Phase::Follow, Step::SetTargets { group, targets: wanted });
+        }
+    }
+
+    /// Without the key they stay as they are.
+    fn disabled_targets(&mut self, group: &Group, known: &RunningGroup) {
+        let Some(wanted) = &group.disabled_targets else { return };
+        let targets: Vec<IpAddr> = wanted.iter().map(|target| target.value).collect();
+        let has = |targets: &[IpAddr], other: &[IpAddr]| targets.iter().all(|target| other.contains(target));
+        if !has(&targets, &known.disabled_targets) || !has(&known.disabled_targets, &targets) {
+            self.add(Phase::Follow, Step::SetDisabledTargets { group: group.name.value.clone(), targets });
         }
     }
 
@@ -228,9 +245,11 @@ impl Planner<'_> {
                 preferred.extend(found.inbound.iter().map(|&ip| (ip, found.name.clone())));
                 wanted.extend(inbound(&found.name));
                 self.member(group, member, found);
+                self.offline(group, member, &found.name, found.offline);
                 continue;
             }
             let new = new_member(member, device);
+            self.offline(group, member, &new.name, false);
             wanted.extend(inbound(&new.name));
             let Some(device) = device else {
                 self.add(Phase::Attach, Step::Expect { group: name.clone(), member: new });
@@ -258,6 +277,14 @@ impl Planner<'_> {
             }
         }
         joining
+    }
+
+    /// Takes a member out of service or back into it; without the key it stays as it is.
+    fn offline(&mut self, group: &Group, member: &Member, name: &str, is_offline: bool) {
+        if let Some(offline) = member.offline.filter(|offline| *offline != is_offline) {
+            let (group, member) = (group.name.value.clone(), name.to_owned());
+            self.add(Phase::Service, Step::SetOffline { group, member, offline });
+        }
     }
 
     /// Plans a member that stays.

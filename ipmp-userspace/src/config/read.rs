@@ -125,6 +125,7 @@ impl Reader<'_> {
             routes: Vec::new(),
             dns: Dns::default(),
             settings: Vec::new(),
+            disabled_targets: None,
             members: Vec::new(),
         };
         for (key, value) in self.entries(table, &keys::GROUP) {
@@ -142,6 +143,7 @@ impl Reader<'_> {
                 "gateways" => group.gateways = self.hosts(key, value),
                 "routes" => group.routes = self.routes(key, value),
                 "dns" => group.dns = self.dns(value),
+                "disabled-targets" => group.disabled_targets = Some(self.hosts(key, value)),
                 "members" => group.members = self.members(value),
                 other => {
                     let Some(description) = keys::GROUP.setting(other) else { continue };
@@ -163,6 +165,7 @@ impl Reader<'_> {
                 matching: Match::default(),
                 test_addresses: Vec::new(),
                 inbound: Vec::new(),
+                offline: None,
                 settings: Vec::new(),
             };
             for (key, value) in self.entries(table, &keys::MEMBER) {
@@ -170,6 +173,7 @@ impl Reader<'_> {
                     "match" => member.matching = self.matching(value),
                     "test-addresses" => member.test_addresses = self.parsed(key, value),
                     "inbound" => member.inbound = self.hosts(key, value),
+                    "offline" => member.offline = self.boolean(key, value),
                     other => {
                         let Some(description) = keys::MEMBER.setting(other) else { continue };
                         member.settings.extend(self.setting(key, value, &description));
@@ -240,6 +244,7 @@ impl Reader<'_> {
         for value in array.iter() {
             let Some(table) = self.table("a route", value) else { continue };
             let (mut to, mut via, mut metric, mut number, mut src) = (None, None, None, None, None);
+            let mut onlink = false;
             let mut valid = true;
             for (key, value) in self.entries(table, &keys::ROUTE) {
                 let before = self.findings.len();
@@ -248,6 +253,7 @@ impl Reader<'_> {
                     "via" => via = self.host(key, value),
                     "src" => src = self.host(key, value),
                     "metric" => metric = self.number(key, value),
+                    "onlink" => onlink = self.boolean(key, value).unwrap_or_default(),
                     _ => number = self.number(key, value),
                 }
                 valid &= self.findings.len() == before;
@@ -264,7 +270,9 @@ impl Reader<'_> {
             match network(&to.value, via.as_ref().or(src.as_ref()).map(|at| at.value)) {
                 Ok(to) if valid => {
                     let (via, src) = (via.map(|at| at.value), src.map(|at| at.value));
-                    routes.push(self.located(value, RouteEntry { to, via, metric, table: number, src }));
+                    routes.push(
+                        self.located(value, RouteEntry { to, via, metric, table: number, src, onlink }),
+                    );
                 }
                 Ok(_) => {}
                 Err(message) => self.findings.push(Finding::error(&to.place, message)),
@@ -324,6 +332,16 @@ impl Reader<'_> {
             self.error(value, message);
         }
         number
+    }
+
+    fn boolean(&mut self, key: &Key<'_>, value: &Value<'_>) -> Option<bool> {
+        let found = value.get_ref().as_bool();
+        if found.is_none() {
+            let message =
+                format!("{} cannot be {}: write true or false", key.get_ref(), show(value.get_ref()));
+            self.error(value, message);
+        }
+        found
     }
 
     fn strings(&mut self, key: &Key<'_>, value: &Value<'_>) -> Vec<Located<String>> {

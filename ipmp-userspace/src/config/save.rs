@@ -93,6 +93,11 @@ impl Writer<'_> {
         self.addresses(group);
         self.routes(group)?;
         self.settings(group);
+        let known = self.known.and_then(|known| known.disabled_targets.as_deref()).unwrap_or_default();
+        let known: Vec<String> = known.iter().map(|target| target.value.to_string()).collect();
+        let wanted: Vec<String> =
+            self.report.configuration.disabled_targets.iter().map(ToString::to_string).collect();
+        put_list(group, "disabled-targets", &known, &wanted);
         self.members(group)
     }
 
@@ -124,7 +129,7 @@ impl Writer<'_> {
         let is_wanted = |route: &RouteEntry| wanted.iter().any(|other| other.is_same(route));
         let known: Vec<RouteEntry> = self.known.map(|known| known.all_routes().collect()).unwrap_or_default();
         let is_simple = |route: &&RouteEntry| {
-            route.via.is_some_and(|via| RouteEntry::default_through(via).is_same(route))
+            !route.onlink && route.via.is_some_and(|via| RouteEntry::default_through(via).is_same(route))
         };
         let missing = wanted.iter().filter(|route| !known.iter().any(|other| other.is_same(route)));
         let (simple, others): (Vec<_>, Vec<_>) = missing.partition(is_simple);
@@ -264,6 +269,11 @@ fn change_member(table: &mut dyn TableLike, known: &Member, member: &MemberConfi
     put_list(table, "test-addresses", &tests, &member.test_addresses);
     let inbound: Vec<String> = known.inbound.iter().map(|address| address.value.to_string()).collect();
     put_list(table, "inbound", &inbound, &member.inbound);
+    if member.offline && known.offline != Some(true) {
+        put(table, "offline", true.into());
+    } else if !member.offline && known.offline == Some(true) {
+        table.remove("offline");
+    }
 }
 
 /// A member by its permanent MAC, or by its name, which usually is its label.
@@ -283,6 +293,9 @@ fn new_member(label: &str, member: &MemberConfiguration) -> InlineTable {
     }
     put_list(&mut table, "test-addresses", &[], &member.test_addresses);
     put_list(&mut table, "inbound", &[], &member.inbound);
+    if member.offline {
+        table.insert("offline", true.into());
+    }
     table
 }
 
@@ -295,7 +308,14 @@ fn settings(texts: &[String]) -> Vec<Setting> {
 fn entry(route: &ConfiguredRoute) -> Option<RouteEntry> {
     let (network, prefix) = route.to.split_once('/')?;
     let to = (network.parse().ok()?, prefix.parse().ok()?);
-    Some(RouteEntry { to, via: route.via, metric: route.metric, table: route.table, src: route.src })
+    Some(RouteEntry {
+        to,
+        via: route.via,
+        metric: route.metric,
+        table: route.table,
+        src: route.src,
+        onlink: route.onlink,
+    })
 }
 
 fn inline_route(route: &RouteEntry) -> InlineTable {
@@ -315,6 +335,9 @@ fn inline_route(route: &RouteEntry) -> InlineTable {
     }
     if let Some(src) = route.src {
         table.insert("src", src.to_string().into());
+    }
+    if route.onlink {
+        table.insert("onlink", true.into());
     }
     table
 }

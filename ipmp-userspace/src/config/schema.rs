@@ -37,6 +37,7 @@ fn of(kind: Kind) -> Value {
     match kind {
         Kind::Text => json!({ "type": "string" }),
         Kind::Number => json!({ "type": "integer", "minimum": 0, "maximum": u32::MAX }),
+        Kind::Boolean => json!({ "type": "boolean" }),
         Kind::Texts => texts(),
         Kind::TextsOrExternal => json!({ "anyOf": [texts(), { "const": "external" }] }),
         Kind::Table(content) => table(content),

@@ -14,6 +14,7 @@ use serde_json::{Map, Value};
 use super::{
     explanation::Explanation,
     monitor::{self, EventRecord},
+    path::{PathReport, Simulation},
     probes::ProbeUpdate,
     report::GroupReport,
     request::{Request, Response},
@@ -86,6 +87,16 @@ struct Listed {
 }
 
 #[derive(Deserialize)]
+struct Predicted {
+    path: PathReport,
+}
+
+#[derive(Deserialize)]
+struct Simulated {
+    simulation: Simulation,
+}
+
+#[derive(Deserialize)]
 struct Recorded {
     state: String,
 }
@@ -141,6 +152,11 @@ impl Client {
             ReplyKind::Targets => {
                 serde_json::from_value(parameters).map(|Listed { targets }| Response::Targets(targets))
             }
+            ReplyKind::Path => {
+                serde_json::from_value(parameters).map(|Predicted { path }| Response::Path(path))
+            }
+            ReplyKind::Simulation => serde_json::from_value(parameters)
+                .map(|Simulated { simulation }| Response::Simulated(simulation)),
             ReplyKind::State => {
                 serde_json::from_value(parameters).map(|Recorded { state }| Response::Recorded(state))
             }

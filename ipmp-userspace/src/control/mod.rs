@@ -11,6 +11,7 @@ pub mod explanation;
 pub mod link_delay;
 pub mod monitor;
 pub mod name;
+pub mod path;
 pub mod peer;
 pub mod pending;
 pub mod probes;

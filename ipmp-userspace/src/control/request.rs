@@ -9,8 +9,13 @@ mod check;
 pub use check::Invalid;
 
 use super::{
-    address::DataAddress, explanation::Explanation, report::GroupReport, setting::Setting,
-    target::TargetReport, test_address::TestAddressSpec,
+    address::DataAddress,
+    explanation::Explanation,
+    path::{Packet, PathReport, Simulation},
+    report::GroupReport,
+    setting::Setting,
+    target::TargetReport,
+    test_address::TestAddressSpec,
 };
 
 /// What happens to the group when its last member is detached.
@@ -231,6 +236,23 @@ pub enum Request {
         /// Name of the member.
         member: String,
     },
+    /// Report which member transmits a packet.
+    Path {
+        /// Name of the group.
+        group: String,
+        /// The packet.
+        #[serde(flatten)]
+        packet: Packet,
+        /// Members whose links are assumed to be down, none twice.
+        lost: Vec<String>,
+    },
+    /// Report what moves when members are lost.
+    Simulate {
+        /// Name of the group.
+        group: String,
+        /// The members: at least one, none twice.
+        lost: Vec<String>,
+    },
 }
 
 /// A configuration file.
@@ -261,6 +283,10 @@ pub enum Response {
     Targets(Vec<TargetReport>),
     /// What `RestoreState` needs.
     Recorded(String),
+    /// Which member transmits a packet.
+    Path(PathReport),
+    /// What moves when members are lost.
+    Simulated(Simulation),
 }
 
 impl Response {
@@ -327,6 +353,8 @@ pub mod reason {
     pub const BAD_ADDRESS: &str = "bad-address";
     /// There is no such setting, or it cannot have this value.
     pub const BAD_SETTING: &str = "bad-setting";
+    /// The packet cannot exist, or is not described completely.
+    pub const BAD_PACKET: &str = "bad-packet";
     /// An address cannot be a target of the group: it is this host's own, or not on the link of the group.
     pub const BAD_TARGET: &str = "bad-target";
     /// Several groups have the target on their links, and the request names none.
@@ -420,5 +448,7 @@ pub(crate) fn samples() -> impl IntoIterator<Item = Request> {
         Request::Monitor { name: None },
         Request::Probes { name: None },
         Request::Explain { member: "eth0".into() },
+        Request::Path { group: group(), packet: super::path::sample_packet(), lost: vec!["eth0".into()] },
+        Request::Simulate { group: group(), lost: vec!["eth0".into()] },
     ]
 }

@@ -303,9 +303,7 @@ impl Client {
     async fn groups_of(&self, is_all: bool, request: Request) -> Result<Option<Vec<String>>, Refused> {
         let groups = match self.request(request).await? {
             Response::Show(groups) => groups.into_iter().map(|group| group.name).collect(),
-            Response::Done { .. } | Response::Targets(_) | Response::Explained(_) | Response::Recorded(_) => {
-                Vec::new()
-            }
+            _ => Vec::new(),
         };
         Ok((!is_all).then_some(groups))
     }

@@ -19,7 +19,7 @@ pub const MOST: usize = 32;
 pub enum Error {
     /// Neither IPv4 nor IPv6.
     #[error(
-        "{0:?} is not the address of a target: write one like 192.168.178.1 or 2001:db8::1, without a prefix length"
+        "{0:?} is not the address of a host: write one like 192.168.178.1 or 2001:db8::1, without a prefix length"
     )]
     NotAnAddress(String),
     /// No host has it.
@@ -102,7 +102,7 @@ mod tests {
             (
                 "192.168.178.1/24",
                 Some(
-                    "\"192.168.178.1/24\" is not the address of a target: write one like 192.168.178.1 or 2001:db8::1, \
+                    "\"192.168.178.1/24\" is not the address of a host: write one like 192.168.178.1 or 2001:db8::1, \
                      without a prefix length",
                 ),
             ),

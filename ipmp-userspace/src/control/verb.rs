@@ -22,6 +22,10 @@ pub enum ReplyKind {
     Targets,
     /// `explanation`.
     Explanation,
+    /// `path`.
+    Path,
+    /// `simulation`.
+    Simulation,
     /// `state`.
     State,
     /// One `event` in each of many replies.
@@ -104,6 +108,8 @@ verbs! {
     Monitor: Read -> Events,
     Probes: Read -> Probes,
     Explain: Read -> Explanation,
+    Path: Read -> Path,
+    Simulate: Read -> Simulation,
 }
 
 impl Request {

@@ -9,6 +9,7 @@ use super::{
     address::DataAddress,
     explanation::Explanation,
     monitor::EventRecord,
+    path::{Packet, PathReport, Simulation},
     probes::ProbeUpdate,
     report::{GroupReport, VERSION},
     request::{Refused, Request, Response, reason},
@@ -114,6 +115,20 @@ pub enum ReplyParameters {
         /// The targets.
         targets: Vec<TargetReport>,
     },
+    /// To `Path`.
+    Path {
+        /// [`VERSION`].
+        version: u32,
+        /// Which member.
+        path: PathReport,
+    },
+    /// To `Simulate`.
+    Simulated {
+        /// [`VERSION`].
+        version: u32,
+        /// What moves.
+        simulation: Simulation,
+    },
     /// To `RecordState`.
     Recorded {
         /// The state.
@@ -131,6 +146,8 @@ impl From<Response> for ReplyParameters {
             Response::Explained(explanation) => Self::Explained { version: VERSION, explanation },
             Response::Targets(targets) => Self::Targets { version: VERSION, targets },
             Response::Recorded(state) => Self::Recorded { state },
+            Response::Path(path) => Self::Path { version: VERSION, path },
+            Response::Simulated(simulation) => Self::Simulated { version: VERSION, simulation },
         }
     }
 }
@@ -321,6 +338,18 @@ impl Parameters {
             "Monitor" => Request::Monitor { name: self.take("name")? },
             "Probes" => Request::Probes { name: self.take("name")? },
             "Explain" => Request::Explain { member: self.take("member")? },
+            "Path" => Request::Path {
+                group: self.take("group")?,
+                packet: Packet {
+                    source: self.take("source")?,
+                    destination: self.take("destination")?,
+                    protocol: self.take("protocol")?,
+                    source_port: self.take("source_port")?,
+                    destination_port: self.take("destination_port")?,
+                },
+                lost: self.take::<Option<Vec<String>>>("lost")?.unwrap_or_default(),
+            },
+            "Simulate" => Request::Simulate { group: self.take("group")?, lost: self.nonempty("lost")? },
             _ => return Ok(None),
         }))
     }

@@ -56,7 +56,7 @@ mod standby;
 
 use std::{collections::BTreeMap, net::IpAddr};
 
-use ipmp_common::steer::{MAX_MEMBERS, MemberSet};
+use ipmp_common::steer::{MAX_MEMBERS, MemberSet, Preference};
 
 pub use probing::Slow;
 
@@ -244,13 +244,18 @@ impl Group {
     }
 
     /// The members that transmit before a packet is lost.
-    fn reserve(&self) -> MemberSet {
+    pub fn reserve(&self) -> MemberSet {
         self.members.reserve(&self.settings)
     }
 
     /// The cast member.
     pub fn cast(&self) -> Option<u8> {
         self.roles.cast().member()
+    }
+
+    /// The list of the members for multicast and broadcast.
+    pub fn cast_list(&self) -> Preference {
+        self.roles.cast().list()
     }
 
     /// The inbound member of a data address.

@@ -17,6 +17,7 @@
 //! | [`vlan_roles`] | the same for addresses on VLANs of the group |
 //! | [`cast`] | which member transmits and receives multicast and broadcast |
 //! | [`role`] | the preference lists of both roles |
+//! | [`path`] | which member transmits a packet, and what is left of a group that loses members |
 
 mod action;
 mod adopted;
@@ -27,6 +28,7 @@ pub mod flap;
 pub mod group;
 mod input;
 pub mod member;
+pub mod path;
 pub mod probe;
 pub mod role;
 mod settings;

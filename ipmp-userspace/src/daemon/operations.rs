@@ -14,6 +14,7 @@ mod firewall;
 mod gateways;
 mod link_up_check;
 mod offline;
+mod path;
 mod plan;
 mod refusals;
 mod remaining;
@@ -121,6 +122,12 @@ pub async fn execute(
         }
         Request::Monitor { name } | Request::Probes { name } => {
             return show::groups(manager, name.as_deref()).await.map(Response::Show);
+        }
+        Request::Path { group, packet, lost } => {
+            return path::path(manager, &group, &packet, &lost).map(Response::Path);
+        }
+        Request::Simulate { group, lost } => {
+            return path::simulate(manager, &group, &lost).map(Response::Simulated);
         }
         Request::Explain { member } => {
             return explain::explain(manager, &member).await.map(|why| Response::Explained(Box::new(why)));

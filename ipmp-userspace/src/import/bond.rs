@@ -197,6 +197,7 @@ impl Bond {
             metric: text.metric.map(number).transpose()?,
             table: text.table.map(table).transpose().map_err(|text| place.error(text))?,
             src: text.src.map(host).transpose()?,
+            onlink: text.onlink,
         };
         self.routes.push((place.clone(), entry));
         Ok(())
@@ -321,6 +322,7 @@ pub(super) struct RouteText<'a> {
     pub metric: Option<&'a str>,
     pub table: Option<&'a str>,
     pub src: Option<&'a str>,
+    pub onlink: bool,
 }
 
 /// Numbers of the tables that have names everywhere.

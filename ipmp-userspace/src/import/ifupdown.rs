@@ -204,6 +204,10 @@ fn add_route(place: &Place, command: &str, bond: &mut Bond) -> Result<bool, Erro
     let Some(to) = words.next() else { return Ok(false) };
     let mut route = RouteText { to: Some(to), ..RouteText::default() };
     while let Some(key) = words.next() {
+        if key == "onlink" {
+            route.onlink = true;
+            continue;
+        }
         let value = words.next();
         match key {
             "via" => route.via = value,

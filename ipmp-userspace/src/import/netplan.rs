@@ -215,9 +215,10 @@ fn add_route(node: &Node, bond: &mut Bond) -> Result<(), Error> {
         metric: text("metric")?,
         table: text("table")?,
         src: text("from")?,
+        onlink: node.get("on-link").is_some_and(Node::is_true),
     };
     for (key, value) in node.map() {
-        if !matches!(key.as_str(), "to" | "via" | "metric" | "table" | "from") {
+        if !matches!(key.as_str(), "to" | "via" | "metric" | "table" | "from" | "on-link") {
             bond.note(&value.place, format_args!("{key} of a route has no equivalent"));
         }
     }

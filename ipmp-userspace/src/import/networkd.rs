@@ -302,6 +302,7 @@ fn route(section: &Section, bond: &mut Bond) -> Result<(), Error> {
             "Metric" => route.metric = value,
             "Table" => route.table = value,
             "PreferredSource" => route.src = value,
+            "GatewayOnLink" => route.onlink = value.is_some_and(is_true),
             _ => unknown.push(entry),
         }
     }

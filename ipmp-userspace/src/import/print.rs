@@ -187,7 +187,9 @@ fn routes(bond: &Bond, notes: &mut Vec<String>) -> String {
     let mut others: Vec<RouteEntry> = Vec::new();
     for (place, route) in &bond.routes {
         let mut route = route.clone();
-        if let Some(via) = route.via.filter(|via| !is_on_link(bond, *via)) {
+        let is_near = route.via.is_none_or(|via| is_on_link(bond, via));
+        route.onlink &= !is_near;
+        if let Some(via) = route.via.filter(|_| !is_near && !route.onlink) {
             notes.push(format!("{place}: {via} is in no network of these addresses: its route is left out"));
             continue;
         }
@@ -200,7 +202,7 @@ fn routes(bond: &Bond, notes: &mut Vec<String>) -> String {
             route.src = None;
         }
         let is_known = |other: &RouteEntry| other.is_same(&route);
-        match route.via.filter(|via| RouteEntry::default_through(*via).is_same(&route)) {
+        match route.via.filter(|via| !route.onlink && RouteEntry::default_through(*via).is_same(&route)) {
             Some(via) if !gateways.contains(&via) => gateways.push(via),
             None if !others.iter().any(is_known) => others.push(route),
             _ => {}
@@ -227,6 +229,7 @@ fn routes(bond: &Bond, notes: &mut Vec<String>) -> String {
                 number("metric", route.metric),
                 number("table", route.table),
                 address("src", route.src),
+                route.onlink.then(|| "onlink = true".to_owned()),
             ];
             let _ =
                 writeln!(text, "    {{ {} }},", keys.into_iter().flatten().collect::<Vec<_>>().join(", "));

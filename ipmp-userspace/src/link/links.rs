@@ -6,7 +6,12 @@ use futures_util::{Stream, StreamExt, TryStreamExt, pin_mut};
 use rtnetlink::{
     Handle, LinkMessageBuilder, LinkUnspec,
     packet_core::{NLM_F_ACK, NLM_F_APPEND, NLM_F_CREATE, NLM_F_REQUEST, NetlinkMessage, NetlinkPayload},
-    packet_route::{RouteNetlinkMessage, address::AddressMessage, link::LinkMessage},
+    packet_route::{
+        RouteNetlinkMessage,
+        address::AddressMessage,
+        link::LinkMessage,
+        route::{RouteFlags, RouteMessage},
+    },
     sys::AsyncSocket,
 };
 
@@ -198,16 +203,26 @@ impl Links {
         read_routes_beside(routes)
     }
 
-    /// The interface through which packets from an address of this host to another host leave; `None`: there is no route.
-    pub async fn interface_towards(&self, to: IpAddr, from: IpAddr) -> Result<Option<u32>, Error> {
-        let mut request = NetlinkMessage::from(RouteNetlinkMessage::GetRoute(route::lookup(to, from)));
+    /// The interface through which packets from an address of this host to another host leave, and the route in the table that
+    /// they follow; `None`: there is no route.
+    pub async fn route_towards(&self, to: IpAddr, from: IpAddr) -> Result<Option<(u32, Route)>, Error> {
+        let found = self.lookup(to, route::lookup(to, from)).await?;
+        let Some(interface) = found.as_ref().and_then(route::interface_of) else { return Ok(None) };
+        let mut exact = route::lookup(to, from);
+        exact.header.flags |= RouteFlags::FibMatch;
+        Ok(self.lookup(to, exact).await?.map(|entry| (interface, Route::from(entry))))
+    }
+
+    /// The reply to the request for the route to another host; `None`: there is none.
+    async fn lookup(&self, to: IpAddr, request: RouteMessage) -> Result<Option<RouteMessage>, Error> {
+        let mut request = NetlinkMessage::from(RouteNetlinkMessage::GetRoute(request));
         request.header.flags = NLM_F_REQUEST;
         let failed = |error| Error::kernel(format!("read the route to {to}"), error);
         let mut answers = self.handle.clone().request(request).map_err(failed)?;
         while let Some(answer) = answers.next().await {
             match answer.payload {
                 NetlinkPayload::InnerMessage(RouteNetlinkMessage::NewRoute(found)) => {
-                    return Ok(route::interface_of(&found));
+                    return Ok(Some(found));
                 }
                 NetlinkPayload::Error(error) => {
                     let error = failed(rtnetlink::Error::NetlinkError(error));

@@ -7,7 +7,9 @@ use std::{
 
 use rtnetlink::{
     RouteMessageBuilder,
-    packet_route::route::{RouteAddress, RouteAttribute, RouteHeader, RouteProtocol, RouteScope, RouteType},
+    packet_route::route::{
+        RouteAddress, RouteAttribute, RouteFlags, RouteHeader, RouteProtocol, RouteScope, RouteType,
+    },
 };
 use serde::{Deserialize, Serialize};
 
@@ -29,13 +31,16 @@ pub struct RouteEntry {
     pub table: Option<u32>,
     /// Preferred source address.
     pub src: Option<IpAddr>,
+    /// The router is on the link although no network of the interface has it.
+    #[serde(default)]
+    pub onlink: bool,
 }
 
 impl RouteEntry {
     /// A default route through this router.
     pub fn default_through(router: IpAddr) -> Self {
         let any = if router.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };
-        Self { to: (any, 0), via: Some(router), metric: None, table: None, src: None }
+        Self { to: (any, 0), via: Some(router), metric: None, table: None, src: None, onlink: false }
     }
 
     /// The same with no more values than needed.
@@ -49,9 +54,10 @@ impl RouteEntry {
         }
     }
 
-    /// Whether both describe one route.
+    /// Whether both describe one route. `onlink` makes no difference: some programs add it where it is not needed.
     pub fn is_same(&self, other: &Self) -> bool {
-        self.shortest() == other.shortest()
+        let known = |entry: &Self| Self { onlink: false, ..entry.shortest() };
+        known(self) == known(other)
     }
 }
 
@@ -71,7 +77,7 @@ impl fmt::Display for RouteEntry {
                 write!(f, " {name} {value}")?;
             }
         }
-        Ok(())
+        if self.onlink { f.write_str(" onlink") } else { Ok(()) }
     }
 }
 
@@ -110,11 +116,13 @@ impl Route {
             message.attributes.retain(|attribute| !matches!(attribute, RouteAttribute::Destination(_)));
         }
         message.attributes.extend(entry.metric.map(RouteAttribute::Priority));
+        if entry.onlink {
+            message.header.flags |= RouteFlags::Onlink;
+        }
         Self::from(message)
     }
 
-    /// The entry that describes this route through an interface; `None`: an entry cannot. `onlink`, which ifupdown adds to default
-    /// routes, is no part of it: the router of an entry is in a network of the group.
+    /// The entry that describes this route through an interface; `None`: an entry cannot.
     pub fn entry(&self, ifindex: u32) -> Option<RouteEntry> {
         let message = self.message();
         let header = &message.header;
@@ -140,7 +148,8 @@ impl Route {
             _ => IpAddr::V6(Ipv6Addr::UNSPECIFIED),
         };
         let to = (to.unwrap_or(any), header.destination_prefix_length);
-        let entry = RouteEntry { to, via, metric, table: Some(self.table()), src };
+        let onlink = header.flags.contains(RouteFlags::Onlink);
+        let entry = RouteEntry { to, via, metric, table: Some(self.table()), src, onlink };
         is_plain.then(|| entry.shortest())
     }
 
@@ -161,8 +170,6 @@ fn ip(address: &RouteAddress) -> Option<IpAddr> {
 
 #[cfg(test)]
 mod tests {
-    use rtnetlink::packet_route::route::RouteFlags;
-
     use super::*;
 
     #[test]
@@ -173,6 +180,7 @@ mod tests {
             metric,
             table,
             src: src.map(|src| src.parse().unwrap()),
+            onlink: false,
         };
         for entry in [
             RouteEntry::default_through("192.168.178.1".parse().unwrap()),
@@ -189,11 +197,12 @@ mod tests {
     }
 
     #[test]
-    fn onlink_route_is_described_like_any_other() {
+    fn onlink_is_kept_and_makes_no_other_route() {
         let entry = RouteEntry::default_through("192.168.178.1".parse().unwrap());
-        let mut message = Route::of_entry(&entry, 7).message();
-        message.header.flags |= RouteFlags::Onlink;
-        assert_eq!(Route::from(message).entry(7), Some(entry));
+        let onlink = RouteEntry { onlink: true, ..entry.clone() };
+        assert_eq!(Route::of_entry(&onlink, 7).entry(7), Some(onlink.clone()));
+        assert!(onlink.is_same(&entry));
+        assert_eq!(onlink.to_string(), "default via 192.168.178.1 onlink");
     }
 
     #[test]

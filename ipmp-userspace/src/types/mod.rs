@@ -138,6 +138,16 @@ words! {
         Disabled,
     }
 
+    /// What selects the member that transmits a packet.
+    pub enum PathRule {
+        /// The slot of its flow.
+        Slot,
+        /// Its source is the test address of the member.
+        TestAddress,
+        /// It is multicast or broadcast.
+        Multicast,
+    }
+
     /// Why a member is offline.
     pub enum OfflineCause {
         /// The operator took it out of service.

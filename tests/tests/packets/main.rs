@@ -38,6 +38,7 @@ mod nd_redirect;
 mod nd_router;
 mod nd_solicitation;
 mod on_the_wire;
+mod path;
 mod probe_floods;
 mod probe_near_misses;
 mod probe_replies;

@@ -22,6 +22,7 @@ mod groups;
 mod host;
 mod members;
 mod owners;
+mod path;
 mod repeated;
 mod targets;
 

@@ -217,7 +217,7 @@ fn handover_makes_networkd_leave_a_nic_and_undo_returns_it() {
         let plan = ctl("attach e1000g0 --group production0 --handover --dry-run").1;
         assert!(plan.starts_with(step) && !plan.contains("refused until"), "{plan}");
         let session = "SSH session from 192.168.178.9: 192.168.178.50 is on e1000g0, and packets to 192.168.178.9 leave \
-                       through e1000g0; afterwards 192.168.178.50 is on production0, and packets leave through production0\n";
+                       through e1000g0 by the route 192.168.178.0/24; afterwards 192.168.178.50 is on production0, and packets leave through production0\n";
         let servers = "production0: move the name servers of e1000g0 (systemd-resolved): 192.168.178.1 192.168.178.2 \
                        example.net ~.\n";
         assert!(plan.ends_with(&format!("{servers}{session}")), "{plan}");

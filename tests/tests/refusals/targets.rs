@@ -26,7 +26,7 @@ fn invalid_targets_are_refused() {
             "set production0 fdt=100ms targets=192.168.178.1/24",
             USAGE,
             "bad-address",
-            "\"192.168.178.1/24\" is not the address of a target: write one like 192.168.178.1 or 2001:db8::1, without a \
+            "\"192.168.178.1/24\" is not the address of a host: write one like 192.168.178.1 or 2001:db8::1, without a \
              prefix length"
                 .into(),
         ),
@@ -90,7 +90,7 @@ fn refuse_routes(scene: &Scene<'_>) {
             "target route 192.168.178.1/24",
             USAGE,
             "bad-address",
-            "\"192.168.178.1/24\" is not the address of a target: write one like 192.168.178.1 or 2001:db8::1, without a \
+            "\"192.168.178.1/24\" is not the address of a host: write one like 192.168.178.1 or 2001:db8::1, without a \
              prefix length",
         ),
         (

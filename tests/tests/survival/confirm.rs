@@ -209,6 +209,9 @@ fn attach_with_confirm_is_undone_at_deadline_unless_confirmed() {
         output.contains("group other0 has no members, and stays: ipmpctl destroy other0 removes it"),
         "{output}"
     );
+    for returned in ["e1000g1: 10.9.9.2/24", "e1000g0: 192.168.178.201/24"] {
+        assert!(output.contains(&format!("moved from production0 to {returned}")), "{output}");
+    }
     assert!(operator.done("detach --all --restore --json").contains("\"changed\":false"));
     operator.done("destroy other0");
     flowing("detached");

@@ -17,6 +17,8 @@ pub enum Step {
     SetGroup { group: String, settings: Vec<Setting>, changes: Vec<String> },
     /// Give a group these targets, and no others.
     SetTargets { group: String, targets: Vec<IpAddr> },
+    /// Do not probe these targets of a group, and probe all others.
+    SetDisabledTargets { group: String, targets: Vec<IpAddr> },
     /// Add data addresses.
     AddAddresses { group: String, addresses: Vec<DataAddress> },
     /// Attach an interface.
@@ -25,6 +27,8 @@ pub enum Step {
     Expect { group: String, member: NewMember },
     /// Give a member these settings, and no others.
     SetMember { group: String, member: String, settings: Vec<Setting>, changes: Vec<String> },
+    /// Take a member out of service, or back into it.
+    SetOffline { group: String, member: String, offline: bool },
     /// Give the addresses of a group these preferred inbound members, and no others.
     SetInbound { group: String, inbound: Vec<(IpAddr, String)>, changes: Vec<String> },
     /// Add a test address.
@@ -114,6 +118,12 @@ impl fmt::Display for Step {
                 write!(f, "{group}: set targets=auto")
             }
             Self::SetTargets { group, targets } => write!(f, "{group}: set targets={}", list(targets)),
+            Self::SetDisabledTargets { group, targets } if targets.is_empty() => {
+                write!(f, "{group}: enable all targets")
+            }
+            Self::SetDisabledTargets { group, targets } => {
+                write!(f, "{group}: disable the targets {}, and no others", list(targets))
+            }
             Self::AddAddresses { group, addresses } => write!(f, "{group}: add {}", list(addresses)),
             Self::Attach { group, member } => {
                 write!(f, "{group}: attach {}{}", member.name, Additions(member))
@@ -127,6 +137,9 @@ impl fmt::Display for Step {
                     f.write_str(" (many drivers reset their queues, which interrupts the link)")?;
                 }
                 Ok(())
+            }
+            Self::SetOffline { group, member, offline } => {
+                write!(f, "{group}: take {member} {}", if *offline { "offline" } else { "online" })
             }
             Self::SetInbound { group, changes, .. } => write!(f, "{group}: set {}", list(changes)),
             Self::AddTestAddress { member, address } => write!(f, "{member}: add test address {address}"),

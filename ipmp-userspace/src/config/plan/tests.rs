@@ -62,6 +62,7 @@ impl Running {
             settings: new.settings.clone(),
             test_addresses: new.test_addresses.clone(),
             inbound: Vec::new(),
+            offline: false,
         };
         let (moved, stay): (Vec<_>, Vec<_>) =
             std::mem::take(&mut self.addresses).into_iter().partition(|(index, ip, _)| {
@@ -90,6 +91,12 @@ impl Running {
                 let known = &mut self.group(&group).settings;
                 known.retain(|setting| !matches!(setting, Setting::Targets(_)));
                 known.extend((!targets.is_empty()).then_some(Setting::Targets(targets)));
+            }
+            Step::SetDisabledTargets { group, targets } => self.group(&group).disabled_targets = targets,
+            Step::SetOffline { group, member, offline } => {
+                let known = self.member(&group, &member);
+                assert_ne!(known.offline, offline, "{step}");
+                known.offline = offline;
             }
             Step::AddAddresses { group, addresses } => self.add(&group, &addresses, Origin::File),
             Step::Attach { group, member } => {
@@ -173,10 +180,11 @@ impl Running {
                 let settings = member.settings.iter().filter(|setting| !matches!(setting, Setting::Match(_)));
                 let tests = member.test_addresses.iter().map(ToString::to_string);
                 let inbound = member.inbound.iter().map(|ip| format!("inbound {ip}"));
+                let offline = member.offline.then(|| "offline".to_owned());
                 format!(
                     "{} {:?}",
                     member.name,
-                    sorted(settings.map(text).chain(tests).chain(inbound).collect())
+                    sorted(settings.map(text).chain(tests).chain(inbound).chain(offline).collect())
                 )
             });
             (
@@ -296,6 +304,27 @@ fn preferred_inbound_members_are_set_after_members_and_addresses() {
     assert_eq!(steps(&other, &running), ["a0: set inbound of 10.0.0.1 to eth0"]);
     let none = other.replace("inbound = [\"10.0.0.1\"]", "");
     assert_eq!(steps(&none, &running), ["a0: set inbound of 10.0.0.1 to none"]);
+}
+
+#[test]
+fn offline_member_and_disabled_target_follow_and_stay_without_their_keys() {
+    let mut running = host();
+    let text = "[group.a0]\naddresses = [\"10.0.0.1/24\"]\ntargets = [\"10.0.0.8\", \"10.0.0.9\"]\n\
+                disabled-targets = [\"10.0.0.9\"]\n[group.a0.members]\neth0 = { offline = true }\neth1 = {}";
+    assert_eq!(
+        steps(text, &running)[4..],
+        [
+            "a0: set targets=10.0.0.8, 10.0.0.9",
+            "a0: disable the targets 10.0.0.9, and no others",
+            "a0: take eth0 offline"
+        ]
+    );
+    running.apply(&read(text));
+    assert_eq!(steps(text, &running), [""; 0]);
+    let without = text.replace("{ offline = true }", "{}").replace("disabled-targets = [\"10.0.0.9\"]\n", "");
+    assert_eq!(steps(&without, &running), [""; 0]);
+    let back = text.replace("offline = true", "offline = false").replace("[\"10.0.0.9\"]\n[", "[]\n[");
+    assert_eq!(steps(&back, &running), ["a0: enable all targets", "a0: take eth0 online"]);
 }
 
 #[test]

@@ -28,6 +28,7 @@ fn configuration(
     GroupConfiguration {
         origin: Origin::Command,
         settings: texts(settings),
+        disabled_targets: Vec::new(),
         addresses: addresses
             .iter()
             .map(|&(address, origin)| ConfiguredAddress { address: address.into(), origin })
@@ -41,6 +42,7 @@ fn configuration(
                 settings: texts(settings),
                 test_addresses: Vec::new(),
                 inbound: Vec::new(),
+                offline: false,
             })
             .collect(),
     }
@@ -71,30 +73,35 @@ fn group_of_commands_is_written_without_what_other_programs_added() {
         &members,
     );
     configuration.members[1].test_addresses = vec!["192.168.178.201/24".into()];
+    configuration.members[0].offline = true;
+    configuration.disabled_targets = vec!["192.168.178.4".parse().unwrap()];
     let route = |to: &str, via: &str, metric, origin| ConfiguredRoute {
         to: to.into(),
         via: via.parse().ok(),
         metric,
         table: None,
         src: None,
+        onlink: false,
         origin,
     };
     configuration.routes = vec![
         route("0.0.0.0/0", "192.168.178.1", None, Origin::Moved),
         route("10.1.0.0/16", "192.168.178.2", Some(5), Origin::Moved),
+        ConfiguredRoute { onlink: true, ..route("0.0.0.0/0", "10.9.9.1", Some(7), Origin::Moved) },
     ];
     let (text, notes) = saved(None, &report(configuration));
     println!("{text}");
     let expected = r#"[group.production0]
 addresses = ["192.168.178.200/24", "192.168.178.7/24"]
 gateways = ["192.168.178.1"]
-routes = [{ to = "10.1.0.0/16", via = "192.168.178.2", metric = 5 }]
+routes = [{ to = "10.1.0.0/16", via = "192.168.178.2", metric = 5 }, { to = "default", via = "10.9.9.1", metric = 7, onlink = true }]
 fdt = "2s"
 failback = false
 targets = ["192.168.178.3", "192.168.178.4"]
+disabled-targets = ["192.168.178.4"]
 
 [group.production0.members]
-e1000g0 = { weight = 7 }
+e1000g0 = { weight = 7, offline = true }
 e1000g1 = { match = { permanent-mac = "52:54:00:00:00:02" }, standby = true, test-addresses = ["192.168.178.201/24"] }
 "#;
     assert_eq!(text, expected);
@@ -185,12 +192,23 @@ fn report_of(group: &RunningGroup) -> GroupReport {
         settings: texts(&member.settings),
         test_addresses: member.test_addresses.iter().map(ToString::to_string).collect(),
         inbound: member.inbound.iter().map(ToString::to_string).collect(),
+        offline: member.offline,
     };
-    let route =
-        |(RouteEntry { to: (network, prefix), via, metric, table, src }, origin): &(RouteEntry, Origin)| {
-            let to = format!("{network}/{prefix}");
-            ConfiguredRoute { to, via: *via, metric: *metric, table: *table, src: *src, origin: *origin }
-        };
+    let route = |(RouteEntry { to: (network, prefix), via, metric, table, src, onlink }, origin): &(
+        RouteEntry,
+        Origin,
+    )| {
+        let to = format!("{network}/{prefix}");
+        ConfiguredRoute {
+            to,
+            via: *via,
+            metric: *metric,
+            table: *table,
+            src: *src,
+            onlink: *onlink,
+            origin: *origin,
+        }
+    };
     let address = |(ip, prefix, origin): &(std::net::IpAddr, u8, Origin)| ConfiguredAddress {
         address: format!("{ip}/{prefix}"),
         origin: *origin,
@@ -202,6 +220,7 @@ fn report_of(group: &RunningGroup) -> GroupReport {
         configuration: GroupConfiguration {
             origin: group.origin,
             settings: texts(&group.settings),
+            disabled_targets: group.disabled_targets.clone(),
             addresses: group.addresses.iter().map(address).collect(),
             routes: group.routes.iter().map(route).collect(),
             members: group.members.iter().map(member).collect(),

@@ -13,6 +13,8 @@ pub struct GroupConfiguration {
     pub origin: Origin,
     /// Settings with a value of their own, as `KEY=VALUE`; all others have their defaults.
     pub settings: Vec<String>,
+    /// Those of the targets that are not probed.
+    pub disabled_targets: Vec<IpAddr>,
     /// Data addresses.
     pub addresses: Vec<ConfiguredAddress>,
     /// Routes that files added, or that came from a NIC when it was attached.
@@ -43,6 +45,8 @@ pub struct ConfiguredRoute {
     pub table: Option<u32>,
     /// Preferred source address.
     pub src: Option<IpAddr>,
+    /// The router is in no network of the group.
+    pub onlink: bool,
     /// `file` or `moved`.
     pub origin: Origin,
 }
@@ -60,6 +64,8 @@ pub struct MemberConfiguration {
     pub test_addresses: Vec<String>,
     /// Data addresses for which it is the preferred inbound member.
     pub inbound: Vec<String>,
+    /// The operator has taken it out of service.
+    pub offline: bool,
 }
 
 /// A configuration with every field filled.
@@ -68,6 +74,7 @@ pub(super) fn sample() -> GroupConfiguration {
     GroupConfiguration {
         origin: Origin::File,
         settings: vec!["fdt=1s".into()],
+        disabled_targets: vec!["192.168.178.22".parse().unwrap()],
         addresses: vec![ConfiguredAddress { address: "192.168.178.200/24".into(), origin: Origin::Moved }],
         routes: vec![ConfiguredRoute {
             to: "0.0.0.0/0".into(),
@@ -75,6 +82,7 @@ pub(super) fn sample() -> GroupConfiguration {
             metric: Some(100),
             table: Some(7),
             src: "192.168.178.200".parse().ok(),
+            onlink: true,
             origin: Origin::File,
         }],
         members: vec![MemberConfiguration {
@@ -83,6 +91,7 @@ pub(super) fn sample() -> GroupConfiguration {
             settings: vec!["standby=on".into()],
             test_addresses: vec!["dhcp".into()],
             inbound: vec!["192.168.178.200".into()],
+            offline: true,
         }],
     }
 }

@@ -9,6 +9,7 @@ use super::{
     super::{
         DEFINITION, explanation,
         monitor::{self, EventRecord},
+        path::{self, PathReport},
         probes::{self, ProbeUpdate},
         request::{LastMember, Response, samples},
         target::{Prober, TargetReport},
@@ -18,8 +19,9 @@ use super::{
     *,
 };
 use crate::types::{
-    Family, GroupState, LinkState, MemberState, Observer, OfflineCause, Origin, ProbeMethod, ProbeObstacle,
-    ProbeOutcome, ProbePolicy, ProbeState, Severity, TargetFault, TargetMode, TargetSource, TargetStatus,
+    Family, GroupState, LinkState, MemberState, Observer, OfflineCause, Origin, PathRule, ProbeMethod,
+    ProbeObstacle, ProbeOutcome, ProbePolicy, ProbeState, Severity, TargetFault, TargetMode, TargetSource,
+    TargetStatus,
 };
 
 fn definition() -> Interface<'static> {
@@ -110,6 +112,10 @@ fn the_report_is_what_the_definition_says() {
         members: vec![prober(None), prober(Some(417))],
     };
     check_reply("ListTargets", &said(Response::Targets(vec![target]))).unwrap();
+    for packet_rule in [path::sample(), PathReport { slot: None, member: None, ..path::sample() }] {
+        check_reply("Path", &said(Response::Path(packet_rule))).unwrap();
+    }
+    check_reply("Simulate", &said(Response::Simulated(path::sample_simulation()))).unwrap();
     check_reply("Create", &said(Response::done(vec!["a note".into()]))).unwrap();
 }
 
@@ -192,7 +198,11 @@ fn words_of_the_definition_match_the_types() {
     assert_eq!(field("ProbedTarget", "excluded"), words_of(&TargetFault::ALL));
     assert_eq!(field("Detection", "probe"), words_of(&ProbePolicy::ALL));
     assert_eq!(field("FinishedProbe", "outcome"), words_of(&ProbeOutcome::ALL));
-    assert_eq!(field("Group", "hash"), words_of(&HashPolicy::ALL));
+    for object in ["Group", "SelectedPath", "Simulation"] {
+        assert_eq!(field(object, "hash"), words_of(&HashPolicy::ALL), "{object}");
+    }
+    assert_eq!(field("SelectedPath", "rule"), words_of(&PathRule::ALL));
+    assert_eq!(field("Simulation", "state"), words_of(&GroupState::ALL));
     assert_eq!(field("Capture", "mode"), words_of(&CaptureMode::ALL));
     for object in ["ConfiguredAddress", "ConfiguredRoute", "Configuration"] {
         assert_eq!(field(object, "origin"), words_of(&Origin::ALL), "{object}");
@@ -227,6 +237,8 @@ fn verb_table_and_errors_match_the_definition() {
             ReplyKind::Targets => &["version", "targets"],
             ReplyKind::Explanation => &["version", "explanation"],
             ReplyKind::State => &["state"],
+            ReplyKind::Path => &["version", "path"],
+            ReplyKind::Simulation => &["version", "simulation"],
             ReplyKind::Events => &["version", "event"],
             ReplyKind::Probes => &["version", "probe", "lost"],
         };

@@ -2,7 +2,7 @@
 //! when it decodes a call.
 
 use super::{DataAddress, Refused, Request, TestAddressSpec, reason};
-use crate::control::{name, target, test_address};
+use crate::control::{name, path, target, test_address};
 
 /// Why a request is invalid, whatever the state of the host.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -19,6 +19,9 @@ pub enum Invalid {
     /// A logical number without the one address that has it.
     #[error("a logical number needs an inbound member and a single address: add the others in another call")]
     Logical,
+    /// Invalid packet.
+    #[error(transparent)]
+    Packet(#[from] path::Error),
     /// Invalid targets.
     #[error(transparent)]
     Target(#[from] target::Error),
@@ -32,6 +35,7 @@ impl Invalid {
     pub fn reason(&self) -> &'static str {
         match self {
             Self::Name(_) | Self::InterfaceTwice(_) => reason::BAD_NAME,
+            Self::Packet(_) => reason::BAD_PACKET,
             Self::AddressTwice(_) | Self::Logical | Self::Target(_) | Self::TestAddress(_) => {
                 reason::BAD_ADDRESS
             }
@@ -59,12 +63,7 @@ impl Request {
             }
             Self::Attach { group, interfaces, test_addresses, .. } => {
                 name::check_group(group)?;
-                for (at, interface) in interfaces.iter().enumerate() {
-                    name::check_interface(interface)?;
-                    if interfaces[..at].contains(interface) {
-                        return Err(Invalid::InterfaceTwice(interface.clone()));
-                    }
-                }
+                check_interfaces(interfaces)?;
                 TestAddressSpec::check(test_addresses, interfaces)?;
             }
             Self::AddAddress { group, addresses, inbound, logical } => {
@@ -90,6 +89,15 @@ impl Request {
                 group.as_deref().map_or(Ok(()), name::check_group)?;
                 target::check(addresses)?;
             }
+            Self::Path { group, packet, lost } => {
+                name::check_group(group)?;
+                packet.check()?;
+                check_interfaces(lost)?;
+            }
+            Self::Simulate { group, lost } => {
+                name::check_group(group)?;
+                check_interfaces(lost)?;
+            }
             Self::Plan { parameters, .. } => parameters.check()?,
             Self::DetachAll { group } => group.as_deref().map_or(Ok(()), name::check_group)?,
             Self::Destroy { group } | Self::DiscoverTargets { group } | Self::ListTargets { group } => {
@@ -113,6 +121,16 @@ impl Request {
         }
         Ok(())
     }
+}
+
+fn check_interfaces(interfaces: &[String]) -> Result<(), Invalid> {
+    for (at, interface) in interfaces.iter().enumerate() {
+        name::check_interface(interface)?;
+        if interfaces[..at].contains(interface) {
+            return Err(Invalid::InterfaceTwice(interface.clone()));
+        }
+    }
+    Ok(())
 }
 
 fn check_distinct(addresses: &[DataAddress]) -> Result<(), Invalid> {

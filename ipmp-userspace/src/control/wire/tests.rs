@@ -1,7 +1,7 @@
 //! Calls and replies as JSON.
 
 use super::{
-    super::{request::LastMember, test_address::TestAddressSpec},
+    super::{path, request::LastMember, test_address::TestAddressSpec},
     *,
 };
 
@@ -85,6 +85,18 @@ fn requests_are_decoded_as_encoded() {
         Request::Probes { name: None },
         Request::Probes { name: Some("The.Group".into()) },
         Request::Explain { member: interface() },
+        Request::Path { group: group(), packet: path::sample_packet(), lost: vec![] },
+        Request::Path {
+            group: group(),
+            packet: Packet {
+                protocol: None,
+                source_port: None,
+                destination_port: None,
+                ..path::sample_packet()
+            },
+            lost: vec![interface()],
+        },
+        Request::Simulate { group: group(), lost: vec![interface()] },
     ];
     for last in [
         None,
@@ -160,6 +172,14 @@ fn wrong_parameters_are_named() {
         ("Attach", json!({ "group": "g0", "interfaces": ["eth0"], "standby": "yes" }), "standby"),
         ("Show", json!({ "name": ["g0"] }), "name"),
         ("Explain", json!({}), "member"),
+        ("Path", json!({ "group": "g0", "source": "10.0.0.1" }), "destination"),
+        ("Path", json!({ "group": "g0", "source": "10.0.0.1", "destination": "x" }), "destination"),
+        (
+            "Path",
+            json!({ "group": "g0", "source": "10.0.0.1", "destination": "10.0.0.2", "protocol": "tpc" }),
+            "protocol",
+        ),
+        ("Simulate", json!({ "group": "g0", "lost": [] }), "lost"),
     ] {
         assert_eq!(manager(method, parameters), Err(invalid(parameter)), "{method}");
     }
@@ -216,6 +236,31 @@ fn wrong_names_and_addresses_are_refused_in_one_line() {
             json!({ "interface": "eth0", "address": "10.0.0.1" }),
             reason::BAD_ADDRESS,
             "10.0.0.1 has no prefix length: write 10.0.0.1/24, or the prefix length of its network",
+        ),
+        (
+            "Path",
+            json!({ "group": "g0", "source": "10.0.0.1", "destination": "2001:db8::1" }),
+            reason::BAD_PACKET,
+            "10.0.0.1 and 2001:db8::1 are of different families: name two addresses of one family",
+        ),
+        (
+            "Path",
+            json!({ "group": "g0", "source": "10.0.0.1", "destination": "10.0.0.2", "protocol": "tcp", "source_port": 1 }),
+            reason::BAD_PACKET,
+            "a packet has two ports or none: name the source port and the destination port",
+        ),
+        (
+            "Path",
+            json!({ "group": "g0", "source": "10.0.0.1", "destination": "10.0.0.2", "protocol": "icmp",
+                    "source_port": 1, "destination_port": 2 }),
+            reason::BAD_PACKET,
+            "a packet of icmp has no ports: name none, or tcp, udp or sctp",
+        ),
+        (
+            "Simulate",
+            json!({ "group": "g0", "lost": ["eth0", "eth0"] }),
+            reason::BAD_NAME,
+            "eth0 is named twice: name each interface once",
         ),
         (
             "Offline",

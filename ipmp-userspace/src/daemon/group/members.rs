@@ -8,7 +8,7 @@ use crate::{
         migration::{Configuration, Place},
         state_file::SavedMember,
     },
-    link::{Links, sysctl},
+    link::{self, Address, Links, sysctl},
 };
 
 /// A member whose datapath is attached joins.
@@ -80,28 +80,28 @@ pub async fn detach(group: &mut RunningGroup, context: &mut Context<'_>, name: &
     context.file.forget_member(&group.interface.name, name);
 }
 
-/// Undoes a join: as [`detach`], and what was moved from the interface moves back.
-pub async fn undo_join(group: &mut RunningGroup, context: &mut Context<'_>, name: &str) {
+/// Undoes a join: as [`detach`], and what was moved from the interface moves back. Returns the addresses that did.
+pub async fn undo_join(group: &mut RunningGroup, context: &mut Context<'_>, name: &str) -> Vec<Address> {
     test_addresses::restore(group, context, name).await;
-    move_back(group, context, name).await;
+    let returned = move_back(group, context, name).await.unwrap_or_default();
     detach(group, context, name).await;
+    returned
 }
 
-/// Moves what came from an interface, and is still on the group interface, back to it.
-async fn move_back(group: &RunningGroup, context: &mut Context<'_>, name: &str) {
-    let saved = context.file.state.groups.get_mut(group.name());
-    let Some(moved) = saved.and_then(|saved| saved.moved.remove(name)) else { return };
-    let Ok(Some(device)) = again(async || context.links.device_named(name).await).await else { return };
+/// Moves what came from an interface, and is still on the group interface, back to it. Returns the addresses; `None`: nothing
+/// came from it, or it cannot be moved, which is logged.
+async fn move_back(group: &RunningGroup, context: &mut Context<'_>, name: &str) -> Option<Vec<Address>> {
+    let moved = context.file.state.groups.get_mut(group.name())?.moved.remove(name)?;
+    let device = again(async || context.links.device_named(name).await).await.ok().flatten()?;
     let (from, to) = (group.place(), Place::from(&device));
     let result = again(async || {
         let present = Configuration::of(context.links, group.interface.ifindex).await?;
         let back = moved.still_in(&present);
         let copied = back.copy(context.links, from, to).await?;
-        back.clear(context.links, from, &copied).await
+        back.clear(context.links, from, &copied).await?;
+        Ok::<_, link::Error>(back.addresses)
     });
-    if let Err(error) = result.await {
-        log::error!(group = group.name(), member = name; "{error}");
-    }
+    result.await.inspect_err(|error| log::error!(group = group.name(), member = name; "{error}")).ok()
 }
 
 /// Restores the settings of an interface from before it was attached.

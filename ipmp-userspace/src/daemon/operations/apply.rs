@@ -147,8 +147,7 @@ async fn try_apply_directory(
     // They are the operator's decision, as are the rules.
     let mut notes = check_firewall(manager, &plan, Firewall::Accept, false).await?;
     let more = if start {
-        // Groups that are unfinished are finished by the next start.
-        execute::execute(manager, trigger, &plan.steps, &running).await?
+        start_groups(manager, trigger, &plan, &running).await?
     } else {
         let file = |(path, text): &(PathBuf, String)| ConfigurationFile {
             path: path.display().to_string(),
@@ -168,6 +167,26 @@ async fn try_apply_directory(
     }
     manager.announce();
     Ok(plan.steps.len())
+}
+
+/// Makes the steps at the start of the host. Groups that are unfinished are finished by the next start.
+async fn start_groups(
+    manager: &mut Manager,
+    trigger: &Trigger,
+    plan: &Plan,
+    running: &plan::Running,
+) -> Result<Vec<String>, Refused> {
+    let is_offline = |step: &Step| matches!(step, Step::SetOffline { .. });
+    let (offline, steps): (Vec<Step>, Vec<Step>) = plan.steps.iter().cloned().partition(is_offline);
+    let mut notes = execute::execute(manager, trigger, &steps, running).await?;
+    for step in offline {
+        // It is the only one with a link, for example: the host must be reached nevertheless.
+        match execute::execute(manager, trigger, std::slice::from_ref(&step), running).await {
+            Ok(more) => notes.extend(more),
+            Err(refused) => notes.push(refused.message),
+        }
+    }
+    Ok(notes)
 }
 
 /// Makes the steps, and records the files meanwhile: the next daemon applies them if this one is killed.

@@ -192,10 +192,11 @@ async fn join(
     }
 }
 
-/// Undoes the attaching of an interface: what was moved from it moves back.
-pub async fn undo_join(manager: &mut Manager, trigger: &Trigger, group: &str, name: &str) {
-    if let Some((group, mut context)) = manager.group(group, trigger) {
-        members::undo_join(group, &mut context, name).await;
+/// Undoes the attaching of an interface: what was moved from it moves back. Returns the addresses that did.
+pub async fn undo_join(manager: &mut Manager, trigger: &Trigger, group: &str, name: &str) -> Vec<Address> {
+    match manager.group(group, trigger) {
+        Some((group, mut context)) => members::undo_join(group, &mut context, name).await,
+        None => Vec::new(),
     }
 }
 
@@ -378,12 +379,7 @@ async fn move_in(
         copied.undo(context.links, to).await;
         return Err(kernel(&error));
     }
-    let mut notes = Vec::new();
-    if !configuration.addresses.is_empty() {
-        let list: Vec<String> = configuration.addresses.iter().map(ToString::to_string).collect();
-        notes.push(format!("moved from {} to {group_name}: {}", device.name, list.join(", ")));
-    }
-    Ok(notes)
+    Ok(moved_note(&device.name, group_name, &configuration.addresses).into_iter().collect())
 }
 
 /// Waits until a member is live besides those that leave, which may have joined just now.
@@ -440,6 +436,12 @@ async fn wait_until(
         }
         tokio::time::sleep(POLL).await;
     }
+}
+
+/// A note on addresses that were moved; `None`: there are none.
+pub(super) fn moved_note(from: &str, to: &str, addresses: &[Address]) -> Option<String> {
+    let list: Vec<String> = addresses.iter().map(ToString::to_string).collect();
+    (!list.is_empty()).then(|| format!("moved from {from} to {to}: {}", list.join(", ")))
 }
 
 async fn device(manager: &Manager, name: &str) -> Result<Device, Refused> {

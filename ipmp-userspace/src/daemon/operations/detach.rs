@@ -128,8 +128,8 @@ async fn detach_member(
 ) -> Result<Vec<String>, Refused> {
     match last {
         Some(LastMember::MoveBack) => {
-            attach::undo_join(manager, trigger, group, member).await;
-            Ok(Vec::new())
+            let returned = attach::undo_join(manager, trigger, group, member).await;
+            Ok(attach::moved_note(group, member, &returned).into_iter().collect())
         }
         None => {
             remove_member(manager, trigger, group, member).await;
@@ -181,10 +181,5 @@ async fn move_out(
         return Err(kernel(&error));
     }
     // The group interface is not cleared: it is deleted once the datapath no longer uses it.
-    let list: Vec<String> = all.addresses.iter().map(ToString::to_string).collect();
-    let mut notes = Vec::new();
-    if !list.is_empty() {
-        notes.push(format!("moved from {} to {member}: {}", group.name(), list.join(", ")));
-    }
-    Ok(notes)
+    Ok(attach::moved_note(group.name(), member, &all.addresses).into_iter().collect())
 }

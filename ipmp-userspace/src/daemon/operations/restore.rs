@@ -155,8 +155,8 @@ fn backwards(manager: &Manager, recorded: &Recorded, step: Step) -> Option<Step>
             (!is_recorded).then_some(Step::Return { group, member })
         }
         Step::RemoveGroup { group } => Some(Step::Dissolve { group }),
-        // Routes are restored as they were, not as a file describes them.
-        Step::AddRoute { .. } => None,
+        // These are restored as they were, not as a file describes them.
+        Step::AddRoute { .. } | Step::SetDisabledTargets { .. } | Step::SetOffline { .. } => None,
         step => Some(step),
     }
 }
@@ -228,6 +228,11 @@ async fn restore_records(
             && !is_offline.contains(number)
         {
             offline::offline(manager, trigger, member).await?;
+        }
+    }
+    for (before, (number, member)) in &numbers {
+        if is_offline.contains(number) && !recorded.offline.contains(before) {
+            offline::online(manager, trigger, member).await?;
         }
     }
     Ok(())

@@ -163,8 +163,7 @@ pub async fn replace_of_group(
     name: &str,
     settings: &[Setting],
 ) -> Result<(Before, Vec<String>), Refused> {
-    let saved = manager.file.group(name).ok_or_else(|| no_such_group(name))?;
-    let before = Before { chosen: saved.chosen.clone(), targets: saved.targets.clone() };
+    let before = Before::of(manager.file.group(name).ok_or_else(|| no_such_group(name))?);
     let after = Before { chosen: settings.to_vec(), targets: before.targets.clone() };
     let notes = put(manager, trigger, name, after, &before).await?;
     Ok((before, notes))
@@ -178,14 +177,29 @@ pub async fn replace_targets(
     targets: &[IpAddr],
 ) -> Result<(Before, Vec<String>), Refused> {
     target_check::check(manager, name, targets).await?;
-    let saved = manager.file.group(name).ok_or_else(|| no_such_group(name))?;
-    let before = Before { chosen: saved.chosen.clone(), targets: saved.targets.clone() };
+    let before = Before::of(manager.file.group(name).ok_or_else(|| no_such_group(name))?);
     let is_disabled =
         |address: IpAddr| before.targets.iter().any(|target| target.address == address && target.disabled);
     let target = |&address: &IpAddr| SavedTarget { address, disabled: is_disabled(address) };
     let after = Before { chosen: before.chosen.clone(), targets: targets.iter().map(target).collect() };
     let mut notes = put(manager, trigger, name, after, &before).await?;
     notes.extend(target_check::note_not_probed(manager, name, targets));
+    Ok((before, notes))
+}
+
+/// Has a group not probe these of its targets, and all others. Returns what it had, and notes.
+pub async fn replace_disabled_targets(
+    manager: &mut Manager,
+    trigger: &Trigger,
+    name: &str,
+    disabled: &[IpAddr],
+) -> Result<(Before, Vec<String>), Refused> {
+    let before = Before::of(manager.file.group(name).ok_or_else(|| no_such_group(name))?);
+    let mut after = before.clone();
+    for target in &mut after.targets {
+        target.disabled = disabled.contains(&target.address);
+    }
+    let notes = put(manager, trigger, name, after, &before).await?;
     Ok((before, notes))
 }
 

@@ -194,10 +194,6 @@ fn member_report(
         let mut own = kernel.iter().filter(|(index, address)| (*index, address.ip) == (ifindex, ip));
         own.any(|(_, address)| is_ready(address))
     };
-    let counters = group.datapath.counters(number).unwrap_or_else(|error| {
-        log::warn!(group = group.name(), member = known.name(); "{error}");
-        maps::Counters::default()
-    });
     MemberReport {
         name: known.name().to_owned(),
         ifindex,
@@ -229,14 +225,23 @@ fn member_report(
             })
             .collect(),
         attach: group.datapath.attach_kind().to_string(),
-        traffic: report::Traffic {
-            out_packets: counters.out_packets,
-            out_bytes: counters.out_bytes,
-            in_packets: counters.in_packets,
-            in_bytes: counters.in_bytes,
-            failed_over_packets: counters.failed_over_packets,
-        },
+        traffic: traffic(group, known),
         xdp: xdp_report(group, number, device),
+    }
+}
+
+/// Traffic of a member since it was attached.
+pub fn traffic(group: &RunningGroup, known: &core::member::Member) -> report::Traffic {
+    let counters = group.datapath.counters(known.number()).unwrap_or_else(|error| {
+        log::warn!(group = group.name(), member = known.name(); "{error}");
+        maps::Counters::default()
+    });
+    report::Traffic {
+        out_packets: counters.out_packets,
+        out_bytes: counters.out_bytes,
+        in_packets: counters.in_packets,
+        in_bytes: counters.in_bytes,
+        failed_over_packets: counters.failed_over_packets,
     }
 }
 

@@ -152,7 +152,8 @@ async fn group_for<'a>(
 /// The route to a host on the link. Its metric is what the kernel gives a route without one, by which the same is found.
 fn host_route(address: IpAddr, ifindex: u32) -> Route {
     let (prefix, metric) = if address.is_ipv4() { (32, None) } else { (128, Some(USUAL_V6_METRIC)) };
-    let entry = RouteEntry { to: (address, prefix), via: None, metric, table: None, src: None };
+    let entry =
+        RouteEntry { to: (address, prefix), via: None, metric, table: None, src: None, onlink: false };
     Route::of_entry(&entry, ifindex)
 }
 

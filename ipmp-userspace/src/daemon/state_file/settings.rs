@@ -130,6 +130,12 @@ impl SavedGroup {
         self.members.values().filter(|member| member.is_standby()).map(|member| member.number).collect()
     }
 
+    /// The explicit targets that are not probed.
+    pub fn disabled_targets(&self) -> Vec<IpAddr> {
+        let [_, disabled] = self.targets();
+        disabled
+    }
+
     /// The enabled and the disabled explicit targets.
     pub fn targets(&self) -> [Vec<IpAddr>; 2] {
         [false, true].map(|disabled| {

@@ -136,7 +136,7 @@ enum Only {
         /// Duration of each storm in milliseconds [default: 1000, quick: 300]
         #[arg(long, value_parser = clap::value_parser!(u32).range(100..=60_000))]
         milliseconds: Option<u32>,
-        /// Only this number of broadcast frames per second [default: 20000, 50000, 100000 and 500000]
+        /// Only this number of broadcast frames per second [default: 20000, 50000, 100000, 200000 and 500000]
         #[arg(long, value_parser = clap::value_parser!(u64).range(10_000..=10_000_000))]
         rate: Option<u64>,
     },

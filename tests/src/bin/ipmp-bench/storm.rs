@@ -22,7 +22,7 @@ use crate::spread::Spread;
 
 const MEMBERS: usize = 4;
 /// Broadcast frames per second; each member receives a copy of each.
-const RATES: [u64; 4] = [20_000, 50_000, 100_000, 500_000];
+const RATES: [u64; 5] = [20_000, 50_000, 100_000, 200_000, 500_000];
 /// Unicast packets per second to a data address, beside them.
 const WANTED: u64 = 10_000;
 /// Length of a receive ring, in frames.

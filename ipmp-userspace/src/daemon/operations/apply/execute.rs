@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, net::IpAddr};
 
 use super::members;
 use crate::{
-    config::plan::{NewMember, Running, Step},
+    config::plan::{NewMember, Running, RunningMember, Step},
     control::{
         DataAddress, LastMember, Setting,
         request::{Refused, reason},
@@ -15,6 +15,7 @@ use crate::{
         operations::{
             address, attach, create, destroy, detach,
             firewall::Firewall,
+            offline,
             refusals::{kernel, no_such_group, not_in_group},
             set, test_address,
         },
@@ -121,6 +122,11 @@ async fn make(
             done.push(Undo::Group { group: group.clone(), before });
             notes.extend(more);
         }
+        Step::SetDisabledTargets { group, targets } => {
+            let (before, more) = set::replace_disabled_targets(manager, trigger, group, targets).await?;
+            done.push(Undo::Group { group: group.clone(), before });
+            notes.extend(more);
+        }
         Step::AddAddresses { group, addresses } => {
             address::add(manager, trigger, group, addresses, None, Origin::File).await?;
             let (group, addresses) = (group.clone(), addresses.clone());
@@ -136,6 +142,17 @@ async fn make(
             let (before, more) = set::replace_of_member(manager, trigger, group, &member, settings).await?;
             done.push(Undo::Member { group: group.clone(), member, settings: before });
             notes.extend(more);
+        }
+        Step::SetOffline { group, member, offline } => {
+            let shown = shown(manager, group, member);
+            if *offline {
+                attach::wait_for_others(manager, trigger, group, &[&shown]).await;
+                notes.extend(offline::offline(manager, trigger, &shown).await?);
+            } else {
+                notes.extend(offline::online(manager, trigger, &shown).await?);
+            }
+            let (group, member) = (group.clone(), member.clone());
+            done.push(Undo::Step(Step::SetOffline { group, member, offline: !offline }));
         }
         Step::SetInbound { group, inbound, .. } => {
             let before = preferred(manager, group);
@@ -199,6 +216,10 @@ async fn make(
             let last = Some(if returns { LastMember::MoveBack } else { LastMember::KeepGroup });
             notes.extend(detach::detach(manager, trigger, &shown(manager, group, member), last).await?);
             // Undone after the member has joined again.
+            if is_offline(running, group, member) {
+                let (group, member) = (group.clone(), member.clone());
+                done.push(Undo::Step(Step::SetOffline { group, member, offline: true }));
+            }
             if before != preferred(manager, group) {
                 done.push(Undo::Inbound { group: group.clone(), before });
             }
@@ -237,10 +258,18 @@ async fn prefer(
     address::set_preferences(manager, trigger, group, all).await
 }
 
+fn running_member<'a>(running: &'a Running, group: &str, member: &str) -> Option<&'a RunningMember> {
+    let known = running.groups.iter().find(|known| known.name == group)?;
+    known.members.iter().find(|known| known.name == member)
+}
+
+fn is_offline(running: &Running, group: &str, member: &str) -> bool {
+    running_member(running, group, member).is_some_and(|known| known.offline)
+}
+
 /// The step that undoes the detaching of a member.
 fn rejoin(running: &Running, group: &str, member: &str) -> Option<Step> {
-    let known = running.groups.iter().find(|known| known.name == group)?;
-    let known = known.members.iter().find(|known| known.name == member)?;
+    let known = running_member(running, group, member)?;
     let member = NewMember {
         name: known.name.clone(),
         required_name: None,

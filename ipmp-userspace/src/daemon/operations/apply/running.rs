@@ -1,7 +1,5 @@
 //! What runs, for the plan.
 
-use std::collections::BTreeSet;
-
 use crate::{
     config::{
         Configuration,
@@ -15,7 +13,7 @@ use crate::{
         state_file::SavedGroup,
     },
     link::{Route, RouteEntry},
-    types::Origin,
+    types::{OfflineCause, Origin},
 };
 
 /// Reads what runs.
@@ -37,6 +35,7 @@ pub async fn read(manager: &Manager, configuration: &Configuration) -> Result<Ru
             addresses: own.collect(),
             routes: routes(manager, group, &saved, configuration)?,
             settings: settings(&saved),
+            disabled_targets: saved.disabled_targets(),
             members: members(group, &saved),
         });
     }
@@ -59,6 +58,7 @@ fn members(group: &group::RunningGroup, saved: &SavedGroup) -> Vec<RunningMember
             settings: record.chosen.clone(),
             test_addresses: record.test_addresses.named.clone(),
             inbound: saved.preferred_by(member.number()).collect(),
+            offline: member.offline() == Some(OfflineCause::Operator),
         });
     }
     members
@@ -80,10 +80,12 @@ fn routes(
         return Ok(Vec::new());
     }
     let present = manager.links.routes_beside(&wanted).map_err(|error| kernel(&error))?;
-    let mut found: BTreeSet<RouteEntry> = present.iter().filter_map(|route| route.entry(ifindex)).collect();
+    let mut found: Vec<RouteEntry> = present.iter().filter_map(|route| route.entry(ifindex)).collect();
     let mut all = Vec::new();
     for route in &saved.routes {
-        if found.remove(&route.shortest()) {
+        let count = found.len();
+        found.retain(|other| !other.is_same(route));
+        if found.len() < count {
             all.push((route.clone(), Origin::File));
         }
     }

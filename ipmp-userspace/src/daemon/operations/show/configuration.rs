@@ -1,6 +1,9 @@
 //! The report on how a group is configured.
 
+use std::net::IpAddr;
+
 use crate::{
+    config::first_of,
     control::{
         Setting,
         report::{
@@ -10,7 +13,7 @@ use crate::{
     },
     daemon::{group::RunningGroup, manager::Manager, state_file::SavedGroup},
     link::{RouteEntry, show_mac},
-    types::Origin,
+    types::{OfflineCause, Origin},
 };
 
 /// How a group is configured. `report`: its addresses.
@@ -28,13 +31,15 @@ pub fn report(manager: &Manager, group: &RunningGroup, report: &GroupReport) -> 
             settings: record.chosen.iter().map(Setting::to_string).collect(),
             test_addresses: record.test_addresses.named.iter().map(ToString::to_string).collect(),
             inbound: saved.preferred_by(member.number()).map(|ip| ip.to_string()).collect(),
+            offline: member.offline() == Some(OfflineCause::Operator),
         })
     });
     GroupConfiguration {
         origin: saved.origin,
         settings: settings(&saved).iter().map(Setting::to_string).collect(),
+        disabled_targets: saved.disabled_targets(),
         addresses: addresses.collect(),
-        routes: routes(&saved),
+        routes: routes(&saved, report),
         members: members.collect(),
     }
 }
@@ -48,7 +53,13 @@ pub fn settings(saved: &SavedGroup) -> Vec<Setting> {
     settings
 }
 
-fn routes(saved: &SavedGroup) -> Vec<ConfiguredRoute> {
+fn routes(saved: &SavedGroup, report: &GroupReport) -> Vec<ConfiguredRoute> {
+    let is_near = |via: IpAddr| {
+        report.addresses.iter().any(|known| {
+            known.address.is_ipv4() == via.is_ipv4()
+                && first_of(known.address, known.prefix) == first_of(via, known.prefix)
+        })
+    };
     let moved = saved.moved.values().flat_map(|moved| {
         let lasting = moved.routes.iter().filter(|route| route.is_static());
         lasting.filter_map(|route| route.entry(moved.ifindex))
@@ -57,16 +68,13 @@ fn routes(saved: &SavedGroup) -> Vec<ConfiguredRoute> {
         saved.routes.iter().map(|route| (route.clone(), Origin::File)).collect();
     for route in moved {
         if !all.iter().any(|(known, _)| known.is_same(&route)) {
-            all.push((route, Origin::Moved));
+            // ifupdown adds it to every default route.
+            let onlink = route.onlink && !route.via.is_some_and(is_near);
+            all.push((RouteEntry { onlink, ..route }, Origin::Moved));
         }
     }
-    let report = |(RouteEntry { to: (network, prefix), via, metric, table, src }, origin)| ConfiguredRoute {
-        to: format!("{network}/{prefix}"),
-        via,
-        metric,
-        table,
-        src,
-        origin,
+    let report = |(RouteEntry { to: (network, prefix), via, metric, table, src, onlink }, origin)| {
+        ConfiguredRoute { to: format!("{network}/{prefix}"), via, metric, table, src, onlink, origin }
     };
     all.into_iter().map(report).collect()
 }
