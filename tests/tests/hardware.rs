@@ -26,6 +26,7 @@ use socket2::{Domain, InterfaceIndexOrAddress, Socket, Type};
 
 /// Outside the link-local block, which all hosts receive.
 const MULTICAST: Ipv4Addr = Ipv4Addr::new(239, 1, 2, 3);
+const SUBNET_BROADCAST: Ipv4Addr = Ipv4Addr::new(192, 168, 178, 255);
 const VLAN: u16 = 20;
 const VLAN_HOST: Ipv4Addr = Ipv4Addr::new(10, 20, 0, 200);
 const VLAN_PEER: Ipv4Addr = Ipv4Addr::new(10, 20, 0, 22);
@@ -101,6 +102,52 @@ fn rejoins_by_its_permanent_mac(model: &'static str) {
     let reached = || peer.ping(DATA.into(), 3, 10 * MS, SECOND).unwrap().answered == 3;
     assert!(wait_until(TIMEOUT, reached), "{}", production.show());
     println!("{model}: lan7 is member {} again, by {permanent}", after.number);
+    production.assert_clean();
+}
+
+#[test]
+#[ignore = "needs the network cards of the virtual machine"]
+fn early_drop_is_refused_by_the_driver_of_e1000() {
+    lab::needs_root!();
+    let _lock = MeasurementLock::acquire().unwrap();
+    let lab = Lab::builder().members(2).kind(MemberKind::Nic("e1000")).build().unwrap();
+    let production = Production::create(&lab).unwrap();
+    let refused = production.daemon.ctl_error("set rge0 xdp=driver").unwrap();
+    assert!(refused.contains("to rge0: its driver has no XDP"), "{refused}");
+    assert_eq!(production.member("rge0").unwrap().xdp, None);
+    production.daemon.ctl("set rge0 xdp=auto").unwrap();
+    let why = || production.member("rge0").unwrap().xdp.and_then(|xdp| xdp.why).unwrap_or_default();
+    let is_shown = wait_until(TIMEOUT, || why().contains("its driver has no XDP"));
+    assert!(is_shown, "{}", production.show());
+    production.assert_clean();
+}
+
+#[test]
+#[ignore = "needs the network cards of the virtual machine"]
+fn early_drop_drops_copies_in_the_driver_of_virtio() {
+    lab::needs_root!();
+    let _lock = MeasurementLock::acquire().unwrap();
+    let lab = Lab::builder().members(2).kind(MemberKind::Nic("virtio")).build().unwrap();
+    let production = Production::create(&lab).unwrap();
+    for member in lab.members() {
+        production.daemon.ctl(&format!("set {} xdp=driver", member.name())).unwrap();
+        production.wait_usable(2).unwrap();
+    }
+    let peer = lab.peer(0);
+    let stream = Stream::new(peer.namespace(), lab.host(), SUBNET_BROADCAST);
+    let running = stream.source(peer.v4()).rate(RATE).start().unwrap();
+    let received = running.wait_received(ENOUGH, TIMEOUT);
+    let report = running.stop().unwrap();
+    println!("broadcast: {report}");
+    received.unwrap();
+    assert_eq!((report.lost(), report.duplicated()), (0, 0), "{report}");
+    let cast = production.cast().unwrap();
+    for member in production.report().unwrap().members {
+        let xdp = member.xdp.unwrap();
+        println!("{}: {xdp:?}", member.name);
+        assert!(xdp.attached, "{xdp:?}");
+        assert_eq!(xdp.other_copy >= report.received(), member.name != cast, "{}: {xdp:?}", member.name);
+    }
     production.assert_clean();
 }
 
