@@ -55,7 +55,7 @@ fn programs_cost_what_is_known() {
     });
     print!("{now}");
     let file = std::fs::read_to_string(FILE).unwrap();
-    let kernel_of = |line: &'_ str| line.split_whitespace().next().map(str::to_owned);
+    let kernel_of = |line: &str| line.split_whitespace().next().map(str::to_owned);
     let is_of_this_kernel = |line: &&str| kernel_of(line).as_ref() == Some(&kernel);
     if std::env::var_os("IPMP_UPDATE").is_some() {
         let others = file.lines().filter(|line| !is_of_this_kernel(line));
@@ -67,8 +67,8 @@ fn programs_cost_what_is_known() {
     let is_known = !known.is_empty();
     if !is_known {
         let architecture = kernel.split_once('-').unwrap().0;
-        let newest = file.lines().rfind(|line| line.starts_with(architecture)).map(kernel_of);
-        known = file.lines().filter(|line| Some(kernel_of(line)) == newest).collect();
+        let newest = file.lines().rfind(|line| line.starts_with(architecture)).and_then(kernel_of);
+        known = file.lines().filter(|line| kernel_of(line) == newest).collect();
         println!("programs.txt has no figures of {kernel}; the sizes are compared with those of {newest:?}");
     }
     if known.is_empty() {
