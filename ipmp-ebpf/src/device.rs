@@ -183,8 +183,7 @@ pub unsafe fn namespaces(skb: *const c_void, cookies: *mut u64) -> i32 {
     let mut walk = Walk { node: first, first, to_cookie, cookies };
     // The kernel verifies the body of a `for` once for each turn, the callback once.
     // SAFETY: the callback gets the address of `walk`.
-    let turns =
-        unsafe { bpf_loop(MAX_NAMESPACES as u32, step as *mut c_void, (&raw mut walk).cast(), 0) };
+    let turns = unsafe { bpf_loop(MAX_NAMESPACES as u32, step as *mut c_void, (&raw mut walk).cast(), 0) };
     if walk.node == first { turns as i32 } else { 0 }
 }
 
