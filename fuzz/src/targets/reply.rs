@@ -6,6 +6,7 @@ use ipmp::control::{
     monitor::EventRecord,
     path::{PathReport, Simulation},
     probes,
+    timeline::Transition,
     wire::Failure,
 };
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
@@ -46,6 +47,11 @@ struct Simulated {
 }
 
 #[derive(Deserialize, Serialize)]
+struct Timeline {
+    transitions: Vec<Transition>,
+}
+
+#[derive(Deserialize, Serialize)]
 struct EventReply {
     event: EventRecord,
 }
@@ -58,6 +64,7 @@ pub fn run(input: &[u8]) -> bool {
         is_read_again::<Success<Listed>>(input),
         is_read_again::<Success<Predicted>>(input),
         is_read_again::<Success<Simulated>>(input),
+        is_read_again::<Success<Timeline>>(input),
         is_read_again::<Success<EventReply>>(input),
         is_read_again::<Success<probes::ProbeUpdate>>(input),
         is_read_again::<Failure>(input),

@@ -39,6 +39,7 @@ pub mod simulate;
 pub mod start;
 pub mod target;
 pub mod test_address;
+pub mod timeline;
 pub mod undo;
 mod verb;
 pub mod wait_online;
@@ -84,6 +85,7 @@ Output of --json, one object per line on standard output:
   {\"version\":1,\"explanation\":{...}}                    explain
   {\"version\":1,\"path\":{...}}                           path
   {\"version\":1,\"observed\":{...}}                       path --watch
+  {\"version\":1,\"transitions\":[...]}                    timeline
   {\"version\":1,\"flows\":{...}}                          flows
   {\"version\":1,\"simulation\":{...},\"traffic\":[...]}    simulate
   {\"version\":1,\"event\":{...}}                          monitor, one line per event
@@ -104,7 +106,7 @@ Every command that changes something prints with --dry-run what it would change,
 refuses the command refuses this, too. With --json, changed is true if there is any step. import prints a configuration file instead,
 unless it has --apply.
 
-Commands that change something start ipmpd if it does not run; show, explain, path, simulate, flows, monitor, target list, health, hooks,
+Commands that change something start ipmpd if it does not run; show, explain, path, simulate, flows, timeline, monitor, target list, health, hooks,
 metrics, wait-online, check, diff, apply --dry-run, dns, handover, save and import do not. Where ipmpd.service is installed,
 systemd alone starts it, and its socket starts it for every command.
 Every ADDRESS may be a host name from /etc/hosts or DNS instead: node1/24, or node1 as a target.
@@ -174,6 +176,7 @@ verbs! {
     path::Path,
     simulate::Simulate,
     flows::Flows,
+    timeline::Timeline,
     monitor::Monitor,
     health::Health,
     metrics::Metrics,

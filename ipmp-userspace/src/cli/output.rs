@@ -10,6 +10,7 @@ use crate::control::{
     monitor::EventRecord,
     path::{PathReport, Simulation},
     report::{GroupReport, MemberReport, VERSION},
+    timeline::Transition,
 };
 
 /// How results are printed.
@@ -38,6 +39,7 @@ pub(super) enum Content<'a> {
     Targets { targets: &'a [TargetReport] },
     Path { path: &'a PathReport },
     Simulation { simulation: &'a Simulation, traffic: &'a [Rate] },
+    Transitions { transitions: &'a [Transition] },
     Observed { observed: Observed<'a> },
     Flows { flows: &'a Observation },
     Event { event: &'a EventRecord },

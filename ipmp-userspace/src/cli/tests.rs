@@ -50,6 +50,7 @@ fn every_changing_command_has_dry_run() {
         "path",
         "simulate",
         "flows",
+        "timeline",
         "monitor",
         "health",
         "metrics",

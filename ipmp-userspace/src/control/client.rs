@@ -19,6 +19,7 @@ use super::{
     report::GroupReport,
     request::{Request, Response},
     target::TargetReport,
+    timeline::Transition,
     verb::ReplyKind,
     wire::{Failure, MethodCall, SERVICE},
 };
@@ -97,6 +98,11 @@ struct Simulated {
 }
 
 #[derive(Deserialize)]
+struct Timeline {
+    transitions: Vec<Transition>,
+}
+
+#[derive(Deserialize)]
 struct Recorded {
     state: String,
 }
@@ -157,6 +163,8 @@ impl Client {
             }
             ReplyKind::Simulation => serde_json::from_value(parameters)
                 .map(|Simulated { simulation }| Response::Simulated(simulation)),
+            ReplyKind::Transitions => serde_json::from_value(parameters)
+                .map(|Timeline { transitions }| Response::Timeline(transitions)),
             ReplyKind::State => {
                 serde_json::from_value(parameters).map(|Recorded { state }| Response::Recorded(state))
             }

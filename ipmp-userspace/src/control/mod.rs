@@ -22,6 +22,7 @@ pub mod setting;
 pub mod socket;
 pub mod target;
 pub mod test_address;
+pub mod timeline;
 pub mod verb;
 pub mod wire;
 

@@ -16,6 +16,7 @@ use super::{
     setting::Setting,
     target::TargetReport,
     test_address::TestAddressSpec,
+    timeline::Transition,
 };
 
 /// What happens to the group when its last member is detached.
@@ -246,6 +247,13 @@ pub enum Request {
         /// Members whose links are assumed to be down, none twice.
         lost: Vec<String>,
     },
+    /// Report the last failures and repairs.
+    Timeline {
+        /// As in `Show`.
+        name: Option<String>,
+        /// Only so many, the latest.
+        last: Option<u32>,
+    },
     /// Report what moves when members are lost.
     Simulate {
         /// Name of the group.
@@ -287,6 +295,8 @@ pub enum Response {
     Path(PathReport),
     /// What moves when members are lost.
     Simulated(Simulation),
+    /// The last failures and repairs, oldest first.
+    Timeline(Vec<Transition>),
 }
 
 impl Response {
@@ -450,5 +460,6 @@ pub(crate) fn samples() -> impl IntoIterator<Item = Request> {
         Request::Explain { member: "eth0".into() },
         Request::Path { group: group(), packet: super::path::sample_packet(), lost: vec!["eth0".into()] },
         Request::Simulate { group: group(), lost: vec!["eth0".into()] },
+        Request::Timeline { name: None, last: Some(2) },
     ]
 }

@@ -26,6 +26,8 @@ pub enum ReplyKind {
     Path,
     /// `simulation`.
     Simulation,
+    /// `transitions`.
+    Transitions,
     /// `state`.
     State,
     /// One `event` in each of many replies.
@@ -110,6 +112,7 @@ verbs! {
     Explain: Read -> Explanation,
     Path: Read -> Path,
     Simulate: Read -> Simulation,
+    Timeline: Read -> Transitions,
 }
 
 impl Request {

@@ -15,6 +15,7 @@ use super::{
     request::{Refused, Request, Response, reason},
     setting::Setting,
     target::{self, TargetReport},
+    timeline::Transition,
     verb::{Permission, VERBS, VerbInfo},
 };
 
@@ -129,6 +130,13 @@ pub enum ReplyParameters {
         /// What moves.
         simulation: Simulation,
     },
+    /// To `Timeline`.
+    Timeline {
+        /// [`VERSION`].
+        version: u32,
+        /// Oldest first.
+        transitions: Vec<Transition>,
+    },
     /// To `RecordState`.
     Recorded {
         /// The state.
@@ -147,6 +155,7 @@ impl From<Response> for ReplyParameters {
             Response::Targets(targets) => Self::Targets { version: VERSION, targets },
             Response::Recorded(state) => Self::Recorded { state },
             Response::Path(path) => Self::Path { version: VERSION, path },
+            Response::Timeline(transitions) => Self::Timeline { version: VERSION, transitions },
             Response::Simulated(simulation) => Self::Simulated { version: VERSION, simulation },
         }
     }
@@ -349,6 +358,7 @@ impl Parameters {
                 },
                 lost: self.take::<Option<Vec<String>>>("lost")?.unwrap_or_default(),
             },
+            "Timeline" => Request::Timeline { name: self.take("name")?, last: self.take("last")? },
             "Simulate" => Request::Simulate { group: self.take("group")?, lost: self.nonempty("lost")? },
             _ => return Ok(None),
         }))

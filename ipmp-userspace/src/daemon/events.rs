@@ -6,4 +6,5 @@ mod history;
 mod journal;
 pub mod logging;
 pub mod table;
+pub mod timeline;
 pub mod trigger;

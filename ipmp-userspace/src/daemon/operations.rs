@@ -126,6 +126,9 @@ pub async fn execute(
         Request::Path { group, packet, lost } => {
             return path::path(manager, &group, &packet, &lost).map(Response::Path);
         }
+        Request::Timeline { name, last } => {
+            return show::timeline(manager, name.as_deref(), last).map(Response::Timeline);
+        }
         Request::Simulate { group, lost } => {
             return path::simulate(manager, &group, &lost).map(Response::Simulated);
         }

@@ -45,6 +45,7 @@ fn follow_groups(manager: &mut Manager, trigger: &Trigger) {
         return;
     }
     manager.file.rename_groups(&renamed);
+    manager.event_log.rename_groups(&renamed);
     manager.file.save_or_log();
     let removed: Vec<_> = renamed.iter().map(|(before, _)| manager.groups.remove(before)).collect();
     for ((before, now), group) in renamed.into_iter().zip(removed) {

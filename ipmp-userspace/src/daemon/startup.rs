@@ -90,6 +90,9 @@ pub fn open_manager(
     })?;
     let links = Links::open()?;
     let (tasks, task_results) = Tasks::new(links.clone());
+    let file = StateFile::open(cookie)?;
+    let mut event_log = EventLog::default();
+    event_log.open_timelines(file.timelines());
     let manager = Manager {
         links,
         datapath,
@@ -104,8 +107,8 @@ pub fn open_manager(
         sentinel_check: SentinelCheck::default(),
         watchdog: Watchdog::from_environment(),
         tasks,
-        event_log: EventLog::default(),
-        file: StateFile::open(cookie)?,
+        event_log,
+        file,
         mpathd,
         configuration: None,
         pending: None,

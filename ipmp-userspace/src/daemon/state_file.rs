@@ -350,6 +350,11 @@ impl StateFile {
         self.save_or_log();
     }
 
+    /// The directory of the timelines, which are removed with it.
+    pub fn timelines(&self) -> PathBuf {
+        self.path.with_file_name("timelines")
+    }
+
     /// Updates the names of members and groups after the kernel's: they may have been renamed while no daemon ran. Returns
     /// the groups that have another name now: before and after.
     pub fn follow_names(&mut self) -> Vec<(String, String)> {
@@ -413,9 +418,11 @@ impl StateFile {
     }
 
     fn remove(&self) -> io::Result<()> {
-        match fs::remove_file(&self.path) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-            _ => {}
+        for removed in [fs::remove_file(&self.path), fs::remove_dir_all(self.timelines())] {
+            match removed {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+                _ => {}
+            }
         }
         if let Some(directory) = self.path.parent() {
             // It may hold files of others.

@@ -138,6 +138,34 @@ words! {
         Disabled,
     }
 
+    /// What a member passes through, in a timeline.
+    pub enum Passage {
+        /// It stops to function.
+        Failure,
+        /// It functions again.
+        Repair,
+    }
+
+    /// A phase of a failure or of a repair, by what ends it.
+    pub enum Phase {
+        /// The last reply to a probe was received.
+        LastReply,
+        /// The first probe that was lost was sent.
+        FirstLoss,
+        /// The link came up.
+        LinkUp,
+        /// The timer of the datapath changed the member in `live`.
+        Sentinel,
+        /// A message of the kernel about the link was read.
+        Netlink,
+        /// The state machine has decided.
+        Decided,
+        /// The masks of the datapath are written.
+        Masks,
+        /// Announcements are sent.
+        Announced,
+    }
+
     /// What selects the member that transmits a packet.
     pub enum PathRule {
         /// The slot of its flow.

@@ -13,15 +13,16 @@ use super::{
         probes::{self, ProbeUpdate},
         request::{LastMember, Response, samples},
         target::{Prober, TargetReport},
+        timeline,
         verb::{ReplyKind, VERBS, VerbInfo},
         wire::{self, Failure, MethodCall},
     },
     *,
 };
 use crate::types::{
-    Family, GroupState, LinkState, MemberState, Observer, OfflineCause, Origin, PathRule, ProbeMethod,
-    ProbeObstacle, ProbeOutcome, ProbePolicy, ProbeState, Severity, TargetFault, TargetMode, TargetSource,
-    TargetStatus,
+    Family, GroupState, LinkState, MemberState, Observer, OfflineCause, Origin, Passage, PathRule, Phase,
+    ProbeMethod, ProbeObstacle, ProbeOutcome, ProbePolicy, ProbeState, Severity, TargetFault, TargetMode,
+    TargetSource, TargetStatus,
 };
 
 fn definition() -> Interface<'static> {
@@ -115,6 +116,7 @@ fn the_report_is_what_the_definition_says() {
     for packet_rule in [path::sample(), PathReport { slot: None, member: None, ..path::sample() }] {
         check_reply("Path", &said(Response::Path(packet_rule))).unwrap();
     }
+    check_reply("Timeline", &said(Response::Timeline(vec![timeline::sample()]))).unwrap();
     check_reply("Simulate", &said(Response::Simulated(path::sample_simulation()))).unwrap();
     check_reply("Create", &said(Response::done(vec!["a note".into()]))).unwrap();
 }
@@ -201,6 +203,8 @@ fn words_of_the_definition_match_the_types() {
     for object in ["Group", "SelectedPath", "Simulation"] {
         assert_eq!(field(object, "hash"), words_of(&HashPolicy::ALL), "{object}");
     }
+    assert_eq!(field("Transition", "passage"), words_of(&Passage::ALL));
+    assert_eq!(field("Stamp", "phase"), words_of(&Phase::ALL));
     assert_eq!(field("SelectedPath", "rule"), words_of(&PathRule::ALL));
     assert_eq!(field("Simulation", "state"), words_of(&GroupState::ALL));
     assert_eq!(field("Capture", "mode"), words_of(&CaptureMode::ALL));
@@ -238,6 +242,7 @@ fn verb_table_and_errors_match_the_definition() {
             ReplyKind::Explanation => &["version", "explanation"],
             ReplyKind::State => &["state"],
             ReplyKind::Path => &["version", "path"],
+            ReplyKind::Transitions => &["version", "transitions"],
             ReplyKind::Simulation => &["version", "simulation"],
             ReplyKind::Events => &["version", "event"],
             ReplyKind::Probes => &["version", "probe", "lost"],

@@ -115,7 +115,10 @@ impl Request {
             | Self::Online { interface: name }
             | Self::Set { name, .. }
             | Self::Explain { member: name } => name::check_interface(name)?,
-            Self::Show { name } | Self::Monitor { name } | Self::Probes { name } => {
+            Self::Show { name }
+            | Self::Monitor { name }
+            | Self::Probes { name }
+            | Self::Timeline { name, .. } => {
                 name.as_deref().map_or(Ok(()), name::check_groupname)?;
             }
         }

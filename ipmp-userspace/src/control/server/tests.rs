@@ -538,7 +538,17 @@ fn unprivileged_user_may_call_reading_verbs_only() {
     if nix::unistd::geteuid().is_root() {
         assert_eq!(
             reading,
-            ["RecordState", "ListTargets", "Show", "Monitor", "Probes", "Explain", "Path", "Simulate"]
+            [
+                "RecordState",
+                "ListTargets",
+                "Show",
+                "Monitor",
+                "Probes",
+                "Explain",
+                "Path",
+                "Simulate",
+                "Timeline"
+            ]
         );
     }
     served.stop();

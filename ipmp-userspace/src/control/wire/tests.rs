@@ -97,6 +97,8 @@ fn requests_are_decoded_as_encoded() {
             lost: vec![interface()],
         },
         Request::Simulate { group: group(), lost: vec![interface()] },
+        Request::Timeline { name: None, last: None },
+        Request::Timeline { name: Some(group()), last: Some(3) },
     ];
     for last in [
         None,

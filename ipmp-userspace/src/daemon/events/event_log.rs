@@ -1,6 +1,6 @@
 //! The event log: each event goes once to the log, with its fields, and to the clients that monitor.
 
-use std::cell::RefCell;
+use std::{cell::RefCell, path::PathBuf};
 
 use log::{Record, kv::Source};
 
@@ -8,6 +8,7 @@ use super::{
     cause,
     history::History,
     table::{self, Row},
+    timeline::{LastProbes, Timelines, Work},
     trigger::{LinkLoss, Trigger},
 };
 use crate::{
@@ -15,10 +16,11 @@ use crate::{
         Caller,
         monitor::{EventRecord, Publisher},
         probes::{self, Feeds, ProbeReport},
+        timeline::Transition,
     },
     core::{Cause, Event, Time, probe::outcome::FinishedProbe},
     daemon::clock::now,
-    types::Observer,
+    types::{Observer, Passage, Phase},
 };
 
 /// Logs and publishes events, and keeps the last ones for `ipmpctl explain`.
@@ -27,6 +29,7 @@ pub struct EventLog {
     publisher: Publisher,
     probes: Publisher<ProbeReport>,
     history: RefCell<History>,
+    timelines: RefCell<Timelines>,
 }
 
 impl Default for EventLog {
@@ -35,6 +38,7 @@ impl Default for EventLog {
             publisher: Publisher::default(),
             probes: Publisher::new(probes::CAPACITY),
             history: RefCell::default(),
+            timelines: RefCell::default(),
         }
     }
 }
@@ -43,6 +47,40 @@ impl EventLog {
     /// The feeds that clients subscribe to.
     pub fn feeds(&self) -> Feeds {
         Feeds { events: self.publisher.feed(), probes: self.probes.feed() }
+    }
+
+    /// Continues the timelines of an earlier daemon, in this directory.
+    pub fn open_timelines(&mut self, directory: PathBuf) {
+        self.timelines = RefCell::new(Timelines::open(directory));
+    }
+
+    /// The last failures and repairs of a group, oldest first.
+    pub fn timeline(&self, group: &str) -> Vec<Transition> {
+        self.timelines.borrow().of(group).cloned().collect()
+    }
+
+    /// Records what an event means for the timeline of a group.
+    pub fn record(
+        &self,
+        group: &str,
+        trigger: &Trigger,
+        event: (&Event, &Cause),
+        work: Work,
+        probes: impl FnOnce(&str) -> LastProbes,
+    ) {
+        self.timelines.borrow_mut().record(group, trigger, event, work, probes);
+    }
+
+    /// Netlink reports that a link is down.
+    pub fn link_down_read(&self, group: &str, member: &str, trigger: &Trigger) {
+        if let Trigger::Kernel(at) = *trigger {
+            self.timelines.borrow_mut().stamp(group, member, Passage::Failure, Some((Phase::Netlink, at)));
+        }
+    }
+
+    /// Group interfaces have other names: all at once, since two may have swapped theirs.
+    pub fn rename_groups(&self, names: &[(String, String)]) {
+        self.timelines.borrow_mut().rename(names);
     }
 
     /// The last events of a member and of its group, oldest first.
@@ -90,6 +128,11 @@ impl EventLog {
         done: Option<Time>,
         loss: impl FnOnce() -> LinkLoss,
     ) {
+        if let (Some(group), Event::GroupDestroyed { .. } | Event::GroupInterfaceDeleted { .. }) =
+            (group, event)
+        {
+            self.timelines.borrow_mut().forget(group);
+        }
         let row = table::row(event);
         let (word, sentence) = describe(trigger, event, cause, loss);
         let timing = cause.is_link_change().then(|| timing(trigger, done.unwrap_or_else(now))).flatten();

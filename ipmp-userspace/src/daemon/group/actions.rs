@@ -5,10 +5,20 @@ use std::{collections::VecDeque, net::IpAddr};
 use super::{Context, RunningGroup, followers, probing, vlans};
 use crate::{
     announce::Announcement,
-    core::{Action, Cause, Event, Input, Refusal, Time},
-    daemon::{clock::now, events::trigger::LinkLoss},
+    core::{
+        Action, Cause, Event, Input, Refusal, Time,
+        probe::history::{ProbeKind, ProbeProgress},
+    },
+    daemon::{
+        clock::now,
+        events::{
+            timeline::{LastProbes, Work},
+            trigger::LinkLoss,
+        },
+    },
     datapath,
     link::sysctl,
+    types::Family,
 };
 
 /// An action that the kernel refused.
@@ -57,6 +67,8 @@ pub async fn apply(group: &mut RunningGroup, context: &mut Context<'_>, actions:
     let mut is_scheduled = false;
     // When the network was informed.
     let mut done = None;
+    let mut work = Work { decided: now(), masks: None, announced: None };
+    let mut reported = Vec::new();
     let mut actions = VecDeque::from(actions);
     while let Some(action) = actions.pop_front() {
         match action {
@@ -66,6 +78,7 @@ pub async fn apply(group: &mut RunningGroup, context: &mut Context<'_>, actions:
                 context.announce();
                 is_scheduled = false;
                 done = Some(now());
+                work.announced = done;
             }
             _ => {}
         }
@@ -73,6 +86,7 @@ pub async fn apply(group: &mut RunningGroup, context: &mut Context<'_>, actions:
             let done = *done.get_or_insert_with(now);
             let loss = || link_loss(group, why);
             context.event_log.log_with(context.trigger, Some(group.name()), line, why, Some(done), loss);
+            reported.push((line.clone(), why.clone()));
             continue;
         }
         if let Action::Probe { member, target, via, sequence, is_extra } = action {
@@ -83,6 +97,7 @@ pub async fn apply(group: &mut RunningGroup, context: &mut Context<'_>, actions:
             }
             continue;
         }
+        let is_mask = matches!(action, Action::SetUsable(_) | Action::SetReserve(_));
         let result = match apply_one(group, context, action.clone()).await {
             Err(Error::Link(error)) if error.is_missing() => Err(Error::Link(error)),
             // There need not be a next event.
@@ -93,8 +108,13 @@ pub async fn apply(group: &mut RunningGroup, context: &mut Context<'_>, actions:
             // Its removal is reported by another event.
             Err(Error::Link(error)) if error.is_missing() => log::debug!(group = group.name(); "{error}"),
             Err(error) => log::error!(group = group.name(); "{error}"),
+            Ok(()) if is_mask => work.masks = Some(now()),
             Ok(()) => {}
         }
+    }
+    for (line, why) in &reported {
+        let probes = |member: &str| last_probes(group, member);
+        context.event_log.record(group.name(), context.trigger, (line, why), work, probes);
     }
     vlans::follow(group, context);
     followers::follow_cast(group, context);
@@ -144,6 +164,27 @@ async fn set_mtu(
         context.event_log.log_with(context.trigger, Some(group.name()), &line, &why, None, loss);
     }
     Ok(())
+}
+
+/// The last reply of a member that has failed by its probes, and the first lost one: of the family in which it failed.
+fn last_probes(group: &RunningGroup, member: &str) -> LastProbes {
+    let probers =
+        Family::ALL.into_iter().filter_map(|family| group.core.member_named(member)?.prober(family));
+    let Some(prober) = probers.into_iter().find(|prober| prober.failed()) else {
+        return LastProbes::default();
+    };
+    let mut found = LastProbes::default();
+    for probe in prober.history().probes().rev().filter(|probe| probe.kind != ProbeKind::Control) {
+        match probe.fate {
+            ProbeProgress::Lost => found.lost = Some(probe.sent),
+            ProbeProgress::Answered(rtt) => {
+                found.replied = Some(Time(probe.sent.0 + rtt));
+                break;
+            }
+            _ => {}
+        }
+    }
+    found
 }
 
 /// How a link was lost.

@@ -167,6 +167,9 @@ pub async fn device_changed(
     if device.mtu != mtu {
         actions::tell(group, context, Input::Mtu { member: number, mtu: device.mtu }).await;
     }
+    if device.link() == LinkState::Down {
+        context.event_log.link_down_read(group.name(), &device.name, context.trigger);
+    }
     record_link(group, number, device.link());
     actions::tell(group, context, Input::Link { member: number, link: device.link() }).await;
     read_live(group, context).await;

@@ -13,6 +13,7 @@ use crate::{
     control::{
         report::{self, AddressReport, GroupConfiguration, GroupReport, MemberReport},
         request::{Refused, reason},
+        timeline::Transition,
     },
     core::{self, member::Condition},
     daemon::{
@@ -38,17 +39,37 @@ pub async fn show(manager: &Manager, name: Option<&str>) -> Result<Vec<GroupRepo
     Ok(reports)
 }
 
-/// Reports on all groups, or on those with this name, group name or member.
-pub async fn groups(manager: &Manager, name: Option<&str>) -> Result<Vec<GroupReport>, Refused> {
+/// The last failures and repairs of all groups, or of those with this name, group name or member, oldest first.
+pub fn timeline(
+    manager: &Manager,
+    name: Option<&str>,
+    last: Option<u32>,
+) -> Result<Vec<Transition>, Refused> {
+    let groups = matching(manager, name)?;
+    let mut all: Vec<Transition> =
+        groups.into_iter().flat_map(|group| manager.event_log.timeline(group.name())).collect();
+    all.sort_by_key(|transition| transition.stamps.first().map(|stamp| stamp.at_ns));
+    let surplus = last.map_or(0, |last| all.len().saturating_sub(last as usize));
+    Ok(all.split_off(surplus))
+}
+
+/// All groups, or those with this name, group name or member.
+fn matching<'a>(manager: &'a Manager, name: Option<&str>) -> Result<Vec<&'a RunningGroup>, Refused> {
     let is_wanted = |group: &&RunningGroup| {
         name.is_none_or(|name| {
             group.name() == name || group.groupname == name || group.number_named(name).is_some()
         })
     };
     let groups: Vec<&RunningGroup> = manager.groups.values().filter(is_wanted).collect();
-    if let (Some(name), true) = (name, groups.is_empty()) {
-        return Err(no_such_name(name));
+    match name {
+        Some(name) if groups.is_empty() => Err(no_such_name(name)),
+        _ => Ok(groups),
     }
+}
+
+/// Reports on all groups, or on those with this name, group name or member.
+pub async fn groups(manager: &Manager, name: Option<&str>) -> Result<Vec<GroupReport>, Refused> {
+    let groups = matching(manager, name)?;
     // The kernel decides whether an address can be used, and their order.
     let kernel =
         manager.links.addresses().await.map_err(|error| {

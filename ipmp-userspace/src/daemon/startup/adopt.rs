@@ -38,6 +38,7 @@ pub async fn adopt(manager: &mut Manager) -> Result<(), Error> {
     }
     let renamed = manager.file.follow_names();
     manager.datapath.rename_groups(&renamed)?;
+    manager.event_log.rename_groups(&renamed);
     for (before, now) in renamed {
         let event = Event::GroupRenamed { before, group: now.clone() };
         manager.log(&START, Some(&now), &event);
