@@ -11,12 +11,13 @@ use std::fs::{self, Permissions};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::os::unix::fs::PermissionsExt as _;
 use std::process::{Child, Stdio};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use ipmp::types::MemberState;
 use lab::host::INTERFACE;
 use lab::network::{DATA, DATA6};
 use lab::ping;
+use lab::process::idle_time;
 use lab::production::GROUP;
 use lab::{
     Cable, Lab, MS, MeasurementLock, Member, MemberKind, Production, SECOND, Stream, TIMEOUT, command,
@@ -40,6 +41,9 @@ const LEASE: Ipv4Addr = Ipv4Addr::new(192, 168, 178, 50);
 /// Multicast packets to wait for, and packets per second, few enough for an emulated machine.
 const ENOUGH: u64 = 20;
 const RATE: u64 = 50;
+/// Frames of a measurement of CPU time, and how often each setting is measured.
+const BROADCASTS: u64 = 2000;
+const ROUNDS: usize = 5;
 
 #[test]
 #[ignore = "needs the network cards of the virtual machine"]
@@ -148,7 +152,27 @@ fn early_drop_drops_copies_in_the_driver_of_virtio() {
         assert!(xdp.attached, "{xdp:?}");
         assert_eq!(xdp.other_copy >= report.received(), member.name != cast, "{}: {xdp:?}", member.name);
     }
+    for mode in ["off", "driver"].repeat(ROUNDS) {
+        println!("xdp={mode}: {:?} of CPU time a frame", broadcast_cost(&lab, &production, mode));
+    }
     production.assert_clean();
+}
+
+/// CPU time of the machine for each broadcast frame, from its sender to both members: of an emulated processor, to compare only.
+fn broadcast_cost(lab: &Lab, production: &Production<'_>, mode: &str) -> Duration {
+    for member in lab.members() {
+        production.daemon.ctl(&format!("set {} xdp={mode}", member.name())).unwrap();
+        production.wait_usable(2).unwrap();
+    }
+    let peer = lab.peer(0);
+    let stream = Stream::new(peer.namespace(), lab.host(), SUBNET_BROADCAST);
+    let (idle, began) = (idle_time().unwrap(), Instant::now());
+    let running = stream.source(peer.v4()).rate(BROADCASTS / 4).start().unwrap();
+    running.wait_received(BROADCASTS, TIMEOUT).unwrap();
+    let report = running.stop().unwrap();
+    let cpus = std::thread::available_parallelism().unwrap().get() as u32;
+    let busy = (began.elapsed() * cpus).saturating_sub(idle_time().unwrap() - idle);
+    busy / report.sent() as u32
 }
 
 fn passes_the_cards(model: &'static str) {
