@@ -104,9 +104,29 @@ pub fn is_handed_over(host: &Host, nic: &str) -> bool {
     files.into_iter().any(|remedy| is_ours(host, &remedy.path))
 }
 
+/// Whether systemd-networkd-wait-online has something to wait for. It would wait in vain, and fail after 120 s, where systemd-networkd
+/// has no link since its NICs were handed over.
+pub fn networkd_is_awaited(host: &Host) -> bool {
+    let files = fs::read_dir(host.path("/etc/systemd/network")).into_iter().flatten().flatten();
+    if !files.map(|file| file.path()).any(|file| has_mark(&file)) {
+        return true;
+    }
+    let start = Instant::now();
+    loop {
+        match host.networkd_has_links() {
+            None if start.elapsed() < PATIENCE => thread::sleep(POLL),
+            has_links => return has_links.unwrap_or(true),
+        }
+    }
+}
+
 /// Whether a file is one of ours.
 fn is_ours(host: &Host, path: &Path) -> bool {
-    fs::read_to_string(host.path(path)).is_ok_and(|text| text.starts_with(MARK))
+    has_mark(&host.path(path))
+}
+
+fn has_mark(path: &Path) -> bool {
+    fs::read_to_string(path).is_ok_and(|text| text.starts_with(MARK))
 }
 
 /// A NIC that is handed over.

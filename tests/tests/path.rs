@@ -1,15 +1,17 @@
-//! `ipmpctl path` and `ipmpctl simulate` against what then happens.
+//! `ipmpctl path`, `ipmpctl simulate` and `ipmpctl flows` against what the members count.
 
 lab::lane!(alone, no_clsact = "the selection of a member does not depend on how programs are attached");
 
 use std::net::UdpSocket;
+use std::process::{Command, Stdio};
 
 use ipmp::{
     control::path::{PathReport, Simulation},
     types::MemberState,
 };
+use lab::daemon::binary;
 use lab::network::DATA;
-use lab::{Lab, MeasurementLock, Production, TIMEOUT};
+use lab::{Lab, MeasurementLock, Production, TIMEOUT, wait_until};
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
@@ -45,22 +47,31 @@ impl Scene<'_> {
         )
     }
 
+    /// Packets that each member has sent.
+    fn sent(&self) -> Vec<(String, u64)> {
+        let members = self.production.report().unwrap().members.into_iter();
+        members.map(|member| (member.name, member.traffic.out_packets)).collect()
+    }
+
+    fn sent_since(&self, before: &[(String, u64)]) -> Vec<(String, u64)> {
+        self.sent()
+            .into_iter()
+            .zip(before)
+            .map(|((name, after), (_, before))| (name, after - before))
+            .collect()
+    }
+
     /// Sends packets of a flow; the member that transmits them.
     fn transmitting(&self, port: u16) -> String {
-        let sent = || {
-            let members = self.production.report().unwrap().members.into_iter();
-            members.map(|member| (member.name, member.traffic.out_packets)).collect::<Vec<_>>()
-        };
-        let before = sent();
+        let before = self.sent();
         self.lab.host().run(|| {
             let socket = UdpSocket::bind((DATA, port)).unwrap();
             for _ in 0..PACKETS {
                 socket.send_to(b"packet", (self.lab.peer(0).v4(), 9)).unwrap();
             }
         });
-        let more =
-            before.iter().zip(sent()).map(|((name, before), (_, after))| (name.clone(), after - before));
-        let (used, others): (Vec<_>, Vec<_>) = more.partition(|(_, packets)| *packets >= PACKETS);
+        let (used, others): (Vec<_>, Vec<_>) =
+            self.sent_since(&before).into_iter().partition(|(_, packets)| *packets >= PACKETS);
         assert!(
             used.len() == 1 && others.iter().all(|(_, packets)| *packets < PACKETS / 2),
             "{used:?} {others:?}"
@@ -135,4 +146,81 @@ fn path_leaves_random_slot_to_socket_until_one_member_is_left() {
     let path: PathReport = read(&production, &format!("{command} --if-lost {first} {second}"), "path");
     assert_eq!((&path.member, path.shares[0].slots), (&None, 4096), "{path:?}");
     production.assert_clean();
+}
+
+/// Runs `ipmpctl` on the host, where it can read packets.
+fn on_host(lab: &Lab, production: &Production<'_>, arguments: &str) -> Command {
+    let mut command = lab.host().command(binary("ipmpctl").unwrap().to_str().unwrap());
+    command.arg("--socket").arg(production.daemon.socket()).args(arguments.split_whitespace());
+    command.stdout(Stdio::piped()).stderr(Stdio::piped());
+    command
+}
+
+/// Each socket has a slot of its own: the member that the command observes is the one that has counted the packets.
+#[test]
+fn watched_path_and_flows_show_member_that_counts_packets() {
+    lab::needs_root!();
+    let _lock = MeasurementLock::acquire().unwrap();
+    let lab = Lab::tutorial().unwrap();
+    let scene = Scene { lab: &lab, production: Production::create(&lab).unwrap() };
+    let peer = lab.peer(0).v4();
+
+    let silent = format!("path production0 {DATA} {peer} udp 1 9 --watch=1");
+    let output = on_host(&lab, &scene.production, &silent).output().unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    assert_eq!(
+        String::from_utf8_lossy(&output.stderr),
+        "ipmpctl: no member of production0 has sent such a packet within 1 s: send one meanwhile, or watch for longer\n"
+    );
+
+    assert_eq!(
+        scene.production.daemon.ctl_error("flows production0").unwrap(),
+        "ipmpctl: e1000g0 of production0 is not in this network namespace: use --netns NAME, or run the command there"
+    );
+
+    let socket = lab.host().run(|| UdpSocket::bind((DATA, PORTS.start)).unwrap());
+    let send = || socket.send_to(b"packet", (peer, 9)).map(drop).unwrap();
+    let (before, port) = (scene.sent(), PORTS.start);
+    let watching = format!("path production0 {DATA} {peer} udp {port} 9 --watch=60 --json");
+    let mut watching = on_host(&lab, &scene.production, &watching).spawn().unwrap();
+    let mut packets = 0;
+    assert!(wait_until(TIMEOUT, || {
+        send();
+        packets += 1;
+        watching.try_wait().unwrap().is_some()
+    }));
+    let observed: Value = serde_json::from_slice(&watching.wait_with_output().unwrap().stdout).unwrap();
+    let member = observed["observed"]["member"].as_str().unwrap().to_owned();
+    assert_eq!(observed["observed"]["length"], 20 + 8 + 6);
+
+    let command = "flows production0 --seconds 3 --top 1 --json";
+    let mut reading = on_host(&lab, &scene.production, command).spawn().unwrap();
+    assert!(wait_until(TIMEOUT, || {
+        send();
+        packets += 1;
+        reading.try_wait().unwrap().is_some()
+    }));
+    let read: Value = serde_json::from_slice(&reading.wait_with_output().unwrap().stdout).unwrap();
+    let is_ours = |flow: &Value| flow["source_port"] == PORTS.start && flow["destination_port"] == 9;
+    let carrying: Vec<&Value> = read["flows"]["members"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .filter(|member| {
+            member["direction"] == "out" && member["flows"].as_array().unwrap().iter().any(is_ours)
+        })
+        .collect();
+    assert_eq!(carrying.len(), 1, "{read:#}");
+    assert_eq!(carrying[0]["member"], *member, "{read:#}");
+    let flow = &carrying[0]["flows"][0];
+    let (seen, bytes) = (flow["packets"].as_u64().unwrap(), flow["bytes"].as_u64().unwrap());
+    assert!(seen > 10 && seen <= packets && bytes == seen * 34, "{packets} packets: {read:#}");
+
+    let more = scene.sent_since(&before);
+    let counted = more.iter().find(|(name, _)| *name == member).unwrap().1;
+    assert!(counted >= packets, "{member} has counted {counted} of {packets}");
+    println!(
+        "observed on {member}, which counted {counted} packets; the socket sent {packets}; flows has read {seen}"
+    );
+    scene.production.assert_clean();
 }

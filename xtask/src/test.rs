@@ -79,8 +79,13 @@ impl Test {
             // The test of the installed system installs it.
             Dist::of(bin_dir.clone(), self.yes).run()?;
         }
-        // What measures packets is compiled as what is measured.
-        let mut built = project::build(&["test", "--release", "--locked", "--no-run", "--package", LAB])?;
+        // What measures packets is compiled as what is measured; a scene measures none.
+        let of_lab: &[&str] = match self.scene {
+            Some(_) => &["--test", machine::SYSTEM],
+            None => &["--release"],
+        };
+        let of_lab = [&["test", "--locked", "--no-run", "--package", LAB], of_lab].concat();
+        let mut built = project::build(&of_lab)?;
         if self.kernel.is_none() && self.scene.is_none() {
             let rest = ["test", "--locked", "--no-run", "--workspace", "--exclude", LAB];
             built.extend(project::build(&rest)?);

@@ -155,6 +155,15 @@ pub enum Error {
     /// `hooks` cannot run them.
     #[error("{0}")]
     Hooks(String),
+    /// Packets of members cannot be read.
+    #[error("{0}")]
+    Capture(String),
+    /// The user may not read packets.
+    #[error("cannot read the packets of {0}: permission denied; run the command as root")]
+    CapturePermission(String),
+    /// No packet was observed.
+    #[error("{0}")]
+    NotObserved(String),
     /// Standard output cannot be written.
     #[error("cannot write to standard output: {0}")]
     Output(#[source] io::Error),
@@ -166,7 +175,7 @@ impl Error {
             Self::Usage(_) | Self::Invalid(_) | Self::Setting(_) | Self::Socket(_) => Exit::Usage,
             Self::Address(error) if error.is_lookup() => Exit::Refused,
             Self::Address(_) => Exit::Usage,
-            Self::Daemon(client::Error::NotPermitted(_)) => Exit::NotPermitted,
+            Self::Daemon(client::Error::NotPermitted(_)) | Self::CapturePermission(_) => Exit::NotPermitted,
             Self::Daemon(client::Error::Contact { .. } | client::Error::Unreachable { .. })
             | Self::Start(_) => Exit::NoDaemon,
             Self::Daemon(client::Error::Stopped(_) | client::Error::Killed(_)) => Exit::DaemonEnded,
@@ -180,6 +189,8 @@ impl Error {
             | Self::Metrics(_)
             | Self::Hooks(_)
             | Self::Save(_)
+            | Self::Capture(_)
+            | Self::NotObserved(_)
             | Self::Output(_) => Exit::Refused,
         }
     }
@@ -192,7 +203,7 @@ impl Error {
             Self::Invalid(error) => error.reason(),
             Self::Address(_) => request::reason::BAD_ADDRESS,
             Self::Setting(_) => request::reason::BAD_SETTING,
-            Self::NotOnline { .. } => "timeout",
+            Self::NotOnline { .. } | Self::NotObserved(_) => "timeout",
             Self::InUse(_) => request::reason::IN_USE,
             other => other.exit().reason(),
         }

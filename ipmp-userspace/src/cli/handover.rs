@@ -3,7 +3,7 @@
 use std::io::Write;
 
 use super::{
-    error::Error,
+    error::{Error, Exit},
     output,
     verb::{Command, DryRun, Invocation, Outcome},
 };
@@ -21,11 +21,14 @@ use crate::{control::Client, handover, owners::Host};
   ipmpctl handover --undo eth0 eth1    after they were detached: the files are removed")]
 pub struct Handover {
     /// NICs
-    #[arg(required = true, value_name = "NIC")]
+    #[arg(required_unless_present = "at_boot", value_name = "NIC")]
     nics: Vec<String>,
     /// Remove the files that were added: the program configures the NICs again
     #[arg(long)]
     undo: bool,
+    /// Fail if all NICs of systemd-networkd are handed over, so that systemd-networkd-wait-online has none to wait for
+    #[arg(long, hide = true)]
+    at_boot: bool,
     #[command(flatten)]
     plan: DryRun,
 }
@@ -33,6 +36,13 @@ pub struct Handover {
 impl Command for Handover {
     fn execute(&self, invocation: &Invocation<'_>, _out: &mut dyn Write) -> Result<Outcome, Error> {
         let host = host()?;
+        if self.at_boot {
+            if handover::networkd_is_awaited(&host) {
+                return Ok(Outcome::done(String::new()));
+            }
+            let printed = "all NICs of systemd-networkd are handed over: ipmp-wait-online.service waits for the groups\n";
+            return Ok(Outcome { exit: Exit::Refused, printed: printed.into() });
+        }
         let work = handover::Handover::new(&host)?;
         let (notes, changed) = if self.undo {
             self.refuse_members(invocation)?;

@@ -14,6 +14,8 @@ pub mod dns;
 pub mod error;
 pub mod explain;
 mod files;
+mod flow_table;
+pub mod flows;
 pub mod handover;
 pub mod health;
 pub mod hooks;
@@ -25,6 +27,7 @@ pub mod monitor;
 pub mod offline;
 pub mod online;
 mod output;
+mod packets;
 pub mod path;
 mod pending;
 mod preflight;
@@ -80,6 +83,8 @@ Output of --json, one object per line on standard output:
   {\"version\":1,\"group\":\"NAME\",\"member\":{...}}          show MEMBER
   {\"version\":1,\"explanation\":{...}}                    explain
   {\"version\":1,\"path\":{...}}                           path
+  {\"version\":1,\"observed\":{...}}                       path --watch
+  {\"version\":1,\"flows\":{...}}                          flows
   {\"version\":1,\"simulation\":{...},\"traffic\":[...]}    simulate
   {\"version\":1,\"event\":{...}}                          monitor, one line per event
   {\"version\":1,\"targets\":[...]}                        target list, target discover
@@ -99,7 +104,7 @@ Every command that changes something prints with --dry-run what it would change,
 refuses the command refuses this, too. With --json, changed is true if there is any step. import prints a configuration file instead,
 unless it has --apply.
 
-Commands that change something start ipmpd if it does not run; show, explain, path, simulate, monitor, target list, health, hooks,
+Commands that change something start ipmpd if it does not run; show, explain, path, simulate, flows, monitor, target list, health, hooks,
 metrics, wait-online, check, diff, apply --dry-run, dns, handover, save and import do not. Where ipmpd.service is installed,
 systemd alone starts it, and its socket starts it for every command.
 Every ADDRESS may be a host name from /etc/hosts or DNS instead: node1/24, or node1 as a target.
@@ -168,6 +173,7 @@ verbs! {
     explain::Explain,
     path::Path,
     simulate::Simulate,
+    flows::Flows,
     monitor::Monitor,
     health::Health,
     metrics::Metrics,

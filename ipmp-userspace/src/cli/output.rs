@@ -2,6 +2,7 @@
 
 use serde::Serialize;
 
+use super::flow_table::Observation;
 use crate::config::Finding;
 use crate::control::{
     TargetReport,
@@ -37,6 +38,8 @@ pub(super) enum Content<'a> {
     Targets { targets: &'a [TargetReport] },
     Path { path: &'a PathReport },
     Simulation { simulation: &'a Simulation, traffic: &'a [Rate] },
+    Observed { observed: Observed<'a> },
+    Flows { flows: &'a Observation },
     Event { event: &'a EventRecord },
     Findings { findings: &'a [Finding] },
     Health { health: HealthSummary<'a> },
@@ -48,6 +51,18 @@ pub(super) enum Content<'a> {
 pub(super) struct HealthSummary<'a> {
     pub status: &'a str,
     pub message: &'a str,
+}
+
+/// A packet that `path --watch` has read.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+pub(super) struct Observed<'a> {
+    pub group: &'a str,
+    /// The member that has sent it.
+    pub member: &'a str,
+    /// Its length in bytes, from the IP header on.
+    pub length: usize,
+    /// How long it was waited for, in milliseconds.
+    pub after_ms: u64,
 }
 
 /// What a member transmits and receives.

@@ -49,6 +49,7 @@ fn every_changing_command_has_dry_run() {
         "explain",
         "path",
         "simulate",
+        "flows",
         "monitor",
         "health",
         "metrics",

@@ -29,7 +29,7 @@ pub enum Error {
 }
 
 /// An internet protocol. Written by its name in `/etc/protocols`, or as a number.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Protocol(pub u8);
 
 const NAMES: [(&str, u8); 5] = [

@@ -25,7 +25,7 @@ use super::{
     clock::now,
     events::trigger::Trigger,
     group::{conflicts, deadline, probe_replies, tasks::TaskResult},
-    hints, kernel_changes,
+    hints, kernel_changes, loading,
     manager::Manager,
     operations, returns,
     startup::{self, Error, lock::Lock},
@@ -164,6 +164,7 @@ impl EventLoop {
             self.watch_claims();
             self.manager.route_reader.follow(&self.manager.groups);
             self.manager.announce();
+            loading::load_wanted(&mut self.manager);
             let due =
                 [self.manager.next_deadline(), self.manager.watchdog.next()].into_iter().flatten().min();
             let next = due.unwrap_or_else(|| now() + self.idle);

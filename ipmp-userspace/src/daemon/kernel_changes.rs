@@ -12,6 +12,7 @@ use super::{
         tasks::TaskResult,
         test_addresses, vlans,
     },
+    loading,
     manager::Manager,
     migration::restore_all,
     operations::destroy,
@@ -48,6 +49,10 @@ pub async fn apply_result(manager: &mut Manager, trigger: &Trigger, result: Task
     match result {
         TaskResult::Change(change) => apply(manager, trigger, change).await,
         TaskResult::Routes(report) => routes_changed(manager, trigger, report).await,
+        TaskResult::Loaded(loaded) => {
+            let (preparation, program) = *loaded;
+            loading::loaded(manager, preparation, program);
+        }
     }
 }
 

@@ -4,7 +4,12 @@ mod probing;
 mod settings;
 
 use std::{
-    collections::BTreeSet, future::Future, mem::MaybeUninit, net::IpAddr, process::Command, time::Duration,
+    collections::BTreeSet,
+    future::Future,
+    mem::MaybeUninit,
+    net::IpAddr,
+    process::Command,
+    time::{Duration, Instant},
 };
 
 use socket2::{Domain, Protocol, Socket, Type};
@@ -492,6 +497,40 @@ fn offline_of_last_member_is_refused_and_mac_change_is_applied() {
             // With the MAC of another member it goes offline.
             links.set_mac(&eth1, links.need("eth0").await.mac).await;
             client.until("eth1 is offline", |group| group.members[1].state == MemberState::Offline).await;
+        })
+        .await;
+    });
+}
+
+/// Another MAC of the group interface needs every program of the group anew.
+#[test]
+fn loop_serves_clients_while_programs_are_loaded() {
+    on_a_host(|links| async move {
+        with_daemon(|client| async move {
+            client.attach(&["eth0", "eth1"]).await;
+            let group = links.need("production0").await;
+            let mut shares = Vec::new();
+            for number in 1..=3 {
+                let mac = [2, 0, 0, 0, 9, number];
+                let start = Instant::now();
+                links.set_mac(&group, mac).await;
+                let (mut longest, mut last) = (Duration::ZERO, Instant::now());
+                loop {
+                    let groups = client.show().await;
+                    longest = longest.max(last.elapsed());
+                    last = Instant::now();
+                    if groups[0].mac == show_mac(mac) {
+                        break;
+                    }
+                    assert!(start.elapsed() < Duration::from_secs(60), "{groups:?}");
+                    // The thread that loads has normal priority.
+                    tokio::time::sleep(Duration::from_millis(2)).await;
+                }
+                shares.push(longest.as_secs_f64() / start.elapsed().as_secs_f64());
+            }
+            println!("longest wait for a reply, as a share of the time until the programs were replaced: {shares:.2?}");
+            // Where the loop loads them, it is nearly all of it each time.
+            assert!(shares.iter().any(|share| *share < 0.5), "{shares:?}");
         })
         .await;
     });

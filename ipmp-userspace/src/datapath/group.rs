@@ -347,7 +347,25 @@ impl Group {
         self.host.borrow_mut().finder.is_up(name, ifindex).ok()
     }
 
+    /// Writes the MAC of a member, and the devices below it, to the maps.
+    ///
+    /// # Errors
+    /// [`Error::Vanished`] or [`Error::Map`].
+    pub fn update(&mut self, spec: &MemberSpec) -> Result<(), Error> {
+        let devices = self.write_member(spec)?;
+        self.watch_member(spec.number, &devices)
+    }
+
     fn attach_at(&mut self, spec: &MemberSpec, place: &Place) -> Result<(), Error> {
+        let devices = self.write_member(spec)?;
+        let ingress = (Some(Hook::Ingress), Some(spec.number));
+        let object = load(&self.host.borrow(), &self.spec, &self.directory, self.index, ingress)?;
+        self.attach_program(place, devices[0], object)?;
+        self.watch_member(spec.number, &devices)
+    }
+
+    /// Returns its device and those below it.
+    fn write_member(&mut self, spec: &MemberSpec) -> Result<Vec<Device>, Error> {
         let host = Rc::clone(&self.host);
         let mut devices = vec![host.borrow_mut().finder.find(&spec.name, spec.ifindex)?];
         for &below in spec.lower.iter().take(MAX_LOWER) {
@@ -371,11 +389,12 @@ impl Group {
         }
         self.own_macs.insert(MacKey::new(spec.mac), number, 0).map_err(map_error("own_macs"))?;
         self.members.set(number, member, 0).map_err(map_error("members"))?;
-        let ingress = (Some(Hook::Ingress), Some(spec.number));
-        let object = load(&host.borrow(), &self.spec, &self.directory, self.index, ingress)?;
-        self.attach_program(place, devices[0], object)?;
-        let mut host = host.borrow_mut();
-        host.sentinel.arm(self.index, spec.number, &devices);
+        Ok(devices)
+    }
+
+    fn watch_member(&mut self, number: u8, devices: &[Device]) -> Result<(), Error> {
+        let mut host = self.host.borrow_mut();
+        host.sentinel.arm(self.index, number, devices);
         host.sentinel.start(self.index)
     }
 

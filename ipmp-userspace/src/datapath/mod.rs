@@ -159,6 +159,16 @@ impl Datapath {
         self.host.borrow().waiting.borrow_mut().keep(prepared);
     }
 
+    /// The programs that groups need and that are not loaded. Each is returned once; [`Datapath::finish_load`] gets its result.
+    pub fn take_wanted(&mut self) -> Vec<Preparation> {
+        self.host.borrow().waiting.borrow_mut().take_wanted()
+    }
+
+    /// Such a program is loaded; `None`: it could not be. Whether it was the last one.
+    pub fn finish_load(&mut self, preparation: Preparation, program: Option<Prepared>) -> bool {
+        self.host.borrow().waiting.borrow_mut().finish(preparation, program)
+    }
+
     /// Discards loaded programs that have not been attached, as after an error.
     pub fn discard_prepared(&mut self) {
         self.host.borrow().waiting.borrow_mut().discard();

@@ -3,7 +3,7 @@
 //! The verifier takes tens of milliseconds for a program, in which the daemon must react to failures in other groups. What is to be loaded
 //! is described by plain data ([`Preparation`]); a thread loads it, and the datapath keeps the result until the program is attached.
 
-use std::path::PathBuf;
+use std::{fmt, path::PathBuf};
 
 use aya::{Ebpf, EbpfLoader};
 
@@ -34,6 +34,12 @@ pub struct Prepared {
     object: Ebpf,
 }
 
+impl fmt::Debug for Prepared {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Prepared").field(&self.preparation).finish()
+    }
+}
+
 impl Preparation {
     /// Loads the program. Maps that are not pinned are created and pinned.
     ///
@@ -57,25 +63,66 @@ impl Preparation {
     }
 }
 
-/// The programs that wait until they are attached.
+/// The programs that wait until they are attached, and those that are to be loaded for that.
 #[derive(Default)]
-pub(super) struct Waiting(Vec<Prepared>);
+pub(super) struct Waiting {
+    loaded: Vec<Prepared>,
+    /// To be loaded by a thread.
+    wanted: Vec<Preparation>,
+    /// A thread loads these.
+    loading: Vec<Preparation>,
+    /// A thread could not load these: to attach them loads them once more, and returns the error.
+    failed: Vec<Preparation>,
+}
 
 impl Waiting {
     /// Keeps a program.
     pub fn keep(&mut self, prepared: Prepared) {
-        self.0.push(prepared);
+        self.loaded.push(prepared);
     }
 
     /// Discards all programs.
     pub fn discard(&mut self) {
-        self.0.clear();
+        self.loaded.clear();
+    }
+
+    /// Whether a program can be attached without delay; else it is to be loaded.
+    pub fn is_ready(&mut self, preparation: Preparation) -> bool {
+        let is_loaded = self.loaded.iter().any(|waiting| waiting.preparation == preparation);
+        if is_loaded || self.failed.contains(&preparation) {
+            return true;
+        }
+        if !self.wanted.contains(&preparation) && !self.loading.contains(&preparation) {
+            self.wanted.push(preparation);
+        }
+        false
+    }
+
+    /// What is to be loaded. Each is returned once, and then [`Self::finish`] is called with its result.
+    pub fn take_wanted(&mut self) -> Vec<Preparation> {
+        if !self.wanted.is_empty() && self.loading.is_empty() {
+            // What was not attached by now is not needed any more.
+            self.loaded.clear();
+        }
+        self.loading.extend(self.wanted.iter().cloned());
+        std::mem::take(&mut self.wanted)
+    }
+
+    /// A program is loaded, or could not be. Whether it was the last one.
+    pub fn finish(&mut self, preparation: Preparation, program: Option<Prepared>) -> bool {
+        self.loading.retain(|loading| *loading != preparation);
+        match program {
+            Some(program) => self.loaded.push(program),
+            None => self.failed.push(preparation),
+        }
+        self.loading.is_empty()
     }
 
     /// The object of this program: the one that waits, or it is loaded now.
     pub fn take(&mut self, preparation: Preparation) -> Result<Ebpf, Error> {
-        match self.0.iter().position(|waiting| waiting.preparation == preparation) {
-            Some(place) => Ok(self.0.swap_remove(place).object),
+        self.failed.retain(|failed| *failed != preparation);
+        match self.loaded.iter().position(|waiting| waiting.preparation == preparation) {
+            Some(place) => Ok(self.loaded.swap_remove(place).object),
             None => at_normal_priority(|| preparation.load()).map(|prepared| prepared.object),
         }
     }

@@ -137,6 +137,11 @@ impl Host {
         }
     }
 
+    /// Whether systemd-networkd configures an interface of the host; `None`: it has not decided about all of them yet.
+    pub fn networkd_has_links(&self) -> Option<bool> {
+        networkd::has_links(self)
+    }
+
     /// The server of the root file system, if it is reached through a NIC with these addresses.
     pub fn root_through(&self, nic: &Nic<'_>, addresses: &[IpAddr]) -> Option<RootServer> {
         root_file_system::through(self, nic, addresses)

@@ -47,3 +47,16 @@ pub(super) fn has_left(host: &Host, nic: &Nic<'_>) -> bool {
     let state = host.read(format!("/run/systemd/netif/links/{}", nic.ifindex));
     state.is_some_and(|state| value(&state, "ADMIN_STATE") == Some("unmanaged")) && host.runs(PROGRAM)
 }
+
+/// Whether networkd configures a link of the host; `None`: it has not decided about all of them yet.
+pub(super) fn has_links(host: &Host) -> Option<bool> {
+    let decision = |state: String| match value(&state, "ADMIN_STATE")? {
+        "configuring" | "configured" | "failed" => Some(true),
+        "unmanaged" | "linger" => Some(false),
+        _ => None,
+    };
+    let files = host.files("/run/systemd/netif/links", "");
+    let decisions: Vec<_> = files.iter().map(|file| host.read(file).and_then(decision)).collect();
+    let is_complete = !decisions.is_empty() && !decisions.contains(&None);
+    if decisions.contains(&Some(true)) { Some(true) } else { is_complete.then_some(false) }
+}

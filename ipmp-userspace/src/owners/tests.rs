@@ -58,6 +58,28 @@ fn link_of_networkd_is_owned_while_networkd_runs_and_manages_it() {
 }
 
 #[test]
+fn networkd_without_links_is_known_once_it_has_decided_about_all() {
+    let has_links = |states: &[&str]| {
+        let files: Vec<(String, String)> = (1..)
+            .zip(states)
+            .map(|(index, state)| {
+                (format!("/run/systemd/netif/links/{index}"), format!("ADMIN_STATE={state}\n"))
+            })
+            .collect();
+        let files: Vec<(&str, &str)> =
+            files.iter().map(|(path, text)| (path.as_str(), text.as_str())).collect();
+        Host::new(tree(&files).path()).networkd_has_links()
+    };
+    assert_eq!(has_links(&[]), None);
+    assert_eq!(has_links(&["unmanaged", "pending"]), None);
+    assert_eq!(has_links(&["unmanaged", "initialized"]), None);
+    assert_eq!(has_links(&["unmanaged", "linger"]), Some(false));
+    for state in ["configuring", "configured", "failed"] {
+        assert_eq!(has_links(&["pending", state, "unmanaged"]), Some(true), "{state}");
+    }
+}
+
+#[test]
 fn writer_of_the_configuration_is_named_with_the_program_that_applies_it() {
     let link = |file: &str| -> (&str, &str) {
         ("/run/systemd/netif/links/3", format!("ADMIN_STATE=configured\nNETWORK_FILE={file}\n").leak())

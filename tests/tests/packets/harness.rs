@@ -26,7 +26,7 @@ use std::{
 
 use aya::{
     maps::{Array, HashMap, Map, MapData},
-    programs::{SchedClassifier, TestRun as _, TestRunOptions},
+    programs::{ProgramInfo, SchedClassifier, TestRun as _, TestRunOptions},
 };
 use ipmp::datapath::{Datapath, Group, GroupSpec, MemberSpec, pins};
 use ipmp_common::{
@@ -329,16 +329,10 @@ impl Bench {
         }
     }
 
-    /// Instructions that the verifier walked through, by program.
-    pub fn verified(&self) -> [(&str, u32); 3] {
-        let programs = [
-            ("egress", self.egress.info()),
-            ("ingress", self.ingress[0].info()),
-            ("early drop", self.early[0].info()),
-        ];
-        programs.map(|(name, info)| {
-            (name, info.unwrap().verified_instruction_count().expect("Linux 5.16 reports it"))
-        })
+    /// Names and properties of the programs, of each kind one.
+    pub fn programs(&self) -> [(&str, ProgramInfo); 3] {
+        [("egress", &self.egress), ("ingress", &self.ingress[0]), ("early_drop", &self.early[0])]
+            .map(|(name, program)| (name, program.info().unwrap()))
     }
 
     /// Runs ingress of a member so many times in a row, with what it made of the frame the time before.

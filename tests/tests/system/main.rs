@@ -7,6 +7,7 @@ lab::lane!(alone, no_clsact = "runs in a virtual machine with a system of its ow
 
 mod boot;
 mod five_commands;
+mod handover;
 mod package;
 mod service;
 mod without_systemd;

@@ -13,9 +13,14 @@ use std::process::Command;
 const PROGRAMS: [(&str, &str); 3] = [("ipmpd", "usr/sbin"), ("ipmpctl", "usr/bin"), ("ipmpstat", "usr/bin")];
 
 /// Directories of the checkout of which all files are installed, with their mode.
-const DIRECTORIES: [(&str, &str, u32); 9] = [
+const DIRECTORIES: [(&str, &str, u32); 10] = [
     ("packaging/sbin", "usr/sbin", 0o755),
     ("packaging/systemd", "usr/lib/systemd/system", 0o644),
+    (
+        "packaging/systemd-networkd-wait-online.service.d",
+        "usr/lib/systemd/system/systemd-networkd-wait-online.service.d",
+        0o644,
+    ),
     ("packaging/sysusers.d", "usr/lib/sysusers.d", 0o644),
     ("packaging/sysv", "etc/init.d", 0o755),
     ("docs", "usr/share/doc/ipmp", 0o644),

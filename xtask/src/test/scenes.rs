@@ -17,6 +17,8 @@ const HOST: System = System::Debian12;
 /// The cards of a host, by their numbers, in the order in which they are on the bus.
 type Cards = &'static [u8];
 
+const ALL: Cards = &[1, 2, 3];
+
 /// Steps of a scene, in their order. The test of step N is `scene_NAME_step_N`.
 struct Scene {
     name: &'static str,
@@ -33,16 +35,19 @@ const fn with(cards: Cards) -> Step {
     Step { cards, cuts_power: false }
 }
 
-const SCENES: [Scene; 1] = [Scene {
-    name: "five_commands",
-    steps: &[
-        with(&[1, 2, 3]),
-        with(&[1, 2, 3]),
-        with(&[1, 3]),
-        Step { cards: &[3, 2, 1], cuts_power: true },
-        with(&[3, 2, 1]),
-    ],
-}];
+const SCENES: [Scene; 2] = [
+    Scene {
+        name: "five_commands",
+        steps: &[
+            with(ALL),
+            with(ALL),
+            with(&[1, 3]),
+            Step { cards: &[3, 2, 1], cuts_power: true },
+            with(&[3, 2, 1]),
+        ],
+    },
+    Scene { name: "networkd", steps: &[with(ALL), with(ALL)] },
+];
 
 /// The names of all scenes.
 pub fn names() -> Vec<&'static str> {

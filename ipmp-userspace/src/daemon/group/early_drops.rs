@@ -87,6 +87,10 @@ fn start(
     if device.xdp.is_some() && !group.datapath.has_early_drop(number) {
         return Err((level, format!("{} has an XDP program of another program", device.name)));
     }
+    if !group.datapath.is_early_drop_ready(number) {
+        // It is started when its program is loaded.
+        return Ok(());
+    }
     let started = group.datapath.start_early_drop(number, &device.name, device.ifindex);
     started.map_err(|error| {
         let level = if matches!(error, Error::Attach { .. }) { level } else { log::Level::Warn };

@@ -95,7 +95,9 @@ async fn check_one(group: &mut RunningGroup, context: &mut Context<'_>, time: Ti
     (state.program, state.interface, state.member) = (program, interface.clone(), member);
     state.moved.retain(|moved| time - *moved < WINDOW);
     let is_displaced = order.is_attached && !order.is_in_place && state.moved.len() < MOVES;
-    if (!order.is_attached || is_displaced) && state.retry <= time {
+    let is_wrong = (!order.is_attached || is_displaced) && state.retry <= time;
+    // Else it is checked again when its program is loaded.
+    if is_wrong && group.datapath.is_put_back_ready(&pin) {
         match group.datapath.put_back(&pin) {
             Ok(()) if order.is_attached => {
                 let place = if program == "egress" { "last" } else { "first" };

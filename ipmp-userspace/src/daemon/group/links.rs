@@ -122,6 +122,10 @@ pub async fn follow_mac(group: &mut RunningGroup, context: &mut Context<'_>, mac
     if group.interface.mac == mac {
         return;
     }
+    if !group.datapath.is_mac_ready(mac) {
+        // It is read again when the programs are loaded.
+        return;
+    }
     if let Err(error) = group.datapath.set_mac(mac) {
         log::error!(group = group.name(); "{error}");
         return;
@@ -147,7 +151,7 @@ pub async fn device_changed(
     let (mac, mtu) = (known.mac(), known.mtu());
     if device.mac != mac {
         if let Some(member) = group.members.get(&number)
-            && let Err(error) = group.datapath.attach(&member.spec(number, device))
+            && let Err(error) = group.datapath.update(&member.spec(number, device))
         {
             log::error!(group = group.name(), member = device.name.as_str(); "{error}");
         }

@@ -5,7 +5,10 @@ use std::net::IpAddr;
 use tokio::sync::mpsc;
 
 use super::routing_table::RouteReport;
-use crate::link::{Change, Links};
+use crate::{
+    datapath::{Preparation, Prepared},
+    link::{Change, Links},
+};
 
 /// The result of a query.
 #[derive(Debug)]
@@ -14,6 +17,8 @@ pub enum TaskResult {
     Change(Change),
     /// Changes of the groups' routes.
     Routes(RouteReport),
+    /// A program of a group; `None`: it cannot be loaded.
+    Loaded(Box<(Preparation, Option<Prepared>)>),
 }
 
 /// Starts queries. The results arrive at the receiver that it was made with.

@@ -130,12 +130,7 @@ async fn start(manager: &mut Manager, group: &str, groupname: &str) -> Result<Ru
     let interface = GroupInterface::create(&manager.links, group, groupname, &manager.namespace)
         .await
         .map_err(|error| kernel(&error))?;
-    let programs = manager.datapath.prepare_group(&spec(manager, &interface), interface.far_end().is_some());
-    let loaded = match programs {
-        Ok(programs) => loading::load(manager, programs).await,
-        Err(error) => Err(error),
-    };
-    match loaded.and_then(|()| open_datapath(manager, &interface)) {
+    match open_datapath(manager, &interface).await {
         Ok(datapath) => {
             if let Some(saved) = manager.file.state.groups.get_mut(group) {
                 saved.ifindex = interface.ifindex;
@@ -159,10 +154,13 @@ async fn start(manager: &mut Manager, group: &str, groupname: &str) -> Result<Ru
 }
 
 /// Loads the datapath of a group, or adopts it, with the saved settings.
-pub fn open_datapath(
+pub async fn open_datapath(
     manager: &mut Manager,
     interface: &GroupInterface,
 ) -> Result<datapath::Group, datapath::Error> {
+    let programs =
+        manager.datapath.prepare_group(&spec(manager, interface), interface.far_end().is_some())?;
+    loading::load(manager, programs).await?;
     let mut group = manager.datapath.group(&spec(manager, interface))?;
     if let Some((name, ifindex)) = interface.far_end() {
         group.seal_far_end(&name, ifindex)?;

@@ -15,6 +15,7 @@ use crate::{
         group::{
             MemberDevice, RunningGroup, absence, actions, hardware_filters, links, members, test_addresses,
         },
+        loading,
         manager::Manager,
         migration::restore_all,
         operations::{create, set},
@@ -80,12 +81,14 @@ async fn adopt_group(manager: &mut Manager, interface: GroupInterface) -> Result
     let saved = saved.clone();
     let groupname = if saved.groupname.is_empty() { name.clone() } else { saved.groupname.clone() };
     let mtu = manager.links.device(interface.ifindex).await?.map_or(0, |device| device.mtu);
-    let mut datapath = create::open_datapath(manager, &interface)?;
+    let mut datapath = create::open_datapath(manager, &interface).await?;
     let pinned = datapath.members()?;
     let own = datapath.own_addresses()?;
     let is_pinned = |number| pinned.iter().any(|(pinned, _)| *pinned == number);
     let (lost, absent) = unpinned(manager, &saved, is_pinned).await?;
     let mut found: Vec<Found> = absent.iter().map(|member| Found::absent(member, mtu)).collect();
+    let ingress = pinned.iter().map(|(number, _)| datapath.prepare_ingress(*number)).collect();
+    loading::load(manager, ingress).await?;
     for (number, member) in &pinned {
         // No address has this prefix length: each present one is new, and one that is not present is missing.
         let own = own.iter().filter(|(_, owner)| owner == number).map(|(ip, _)| (*ip, u8::MAX));
@@ -276,6 +279,12 @@ async fn read_member(
 async fn rejoin(manager: &mut Manager, group_name: &str, saved: &SavedMember, device: &Device) {
     let (name, number) = (device.name.as_str(), saved.number);
     let lower = manager.links.below(device).await.unwrap_or_default();
+    let Some(group) = manager.groups.get(group_name) else { return };
+    let ingress = group.datapath.prepare_ingress(number);
+    if let Err(error) = loading::load(manager, vec![ingress]).await {
+        log::error!(group = group_name, member = name; "{error}");
+        return;
+    }
     let Some((group, mut context)) = manager.group(group_name, &START) else { return };
     let member =
         MemberDevice { ifindex: device.ifindex, name: name.to_owned(), lower, addresses: Default::default() };

@@ -16,7 +16,7 @@ use super::{
         pins,
         preparation::Preparation,
     },
-    Group,
+    Group, GroupSpec,
     programs::preparation_of,
 };
 
@@ -28,8 +28,28 @@ fn pin_of(number: u8) -> String {
 impl Group {
     /// The early drop of a member, to be loaded before [`Group::start_early_drop`].
     pub fn prepare_early_drop(&self, number: u8) -> Preparation {
+        self.early_drop_of(&self.spec, number)
+    }
+
+    fn early_drop_of(&self, spec: &GroupSpec, number: u8) -> Preparation {
         let program = (Some(EARLY_DROP), Some(number));
-        preparation_of(&self.host.borrow(), &self.spec, &self.directory, self.index, program)
+        preparation_of(&self.host.borrow(), spec, &self.directory, self.index, program)
+    }
+
+    /// Whether [`Group::start_early_drop`] loads nothing; else the program is to be loaded before.
+    pub fn is_early_drop_ready(&self, number: u8) -> bool {
+        let preparation = self.prepare_early_drop(number);
+        self.host.borrow().waiting.borrow_mut().is_ready(preparation)
+    }
+
+    /// The same for all that are attached, in a group as described.
+    pub(super) fn are_early_drops_ready(&self, spec: &GroupSpec) -> bool {
+        let mut are_ready = true;
+        for &number in self.early.keys() {
+            let preparation = self.early_drop_of(spec, number);
+            are_ready &= self.host.borrow().waiting.borrow_mut().is_ready(preparation);
+        }
+        are_ready
     }
 
     /// Whether the member has an early drop, of this daemon or of an earlier one.

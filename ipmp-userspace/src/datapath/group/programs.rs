@@ -95,6 +95,28 @@ impl Group {
         id.is_some_and(|id| place.order(kind, id).is_ok_and(|order| order.is_attached))
     }
 
+    /// Whether [`Group::put_back`] loads nothing; else the program is to be loaded before ([`super::super::Datapath::take_wanted`]).
+    pub fn is_put_back_ready(&self, pin: &str) -> bool {
+        self.installed.get(pin).is_none_or(|installed| self.is_ready(&self.spec, pin, installed))
+    }
+
+    /// Whether [`Group::set_mac`] loads nothing; else its programs are to be loaded before.
+    pub fn is_mac_ready(&self, mac: [u8; 6]) -> bool {
+        let spec = GroupSpec { mac, ..self.spec.clone() };
+        let mut are_ready = self.are_early_drops_ready(&spec);
+        for (pin, installed) in self.installed.iter().filter(|(pin, _)| *pin != SINK) {
+            are_ready &= self.is_ready(&spec, pin, installed);
+        }
+        are_ready
+    }
+
+    fn is_ready(&self, spec: &GroupSpec, pin: &str, installed: &Installed) -> bool {
+        let program = (Some(installed.place.hook), member_of(pin));
+        let host = self.host.borrow();
+        let preparation = preparation(&host, spec, &self.directory, self.index, program);
+        host.waiting.borrow_mut().is_ready(preparation)
+    }
+
     /// Attaches a program again, first or last as it must be.
     ///
     /// # Errors

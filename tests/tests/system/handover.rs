@@ -1,0 +1,79 @@
+//! A host whose cards another program configures: they are handed over to a group, and after a boot their owner leaves them alone.
+
+use super::boot::{
+    ADDRESS, check_boot, check_tables, check_traffic, connect_cables, install_package, make_group,
+};
+use super::*;
+
+const CARDS: [&str; 3] = ["eth0", "eth1", "eth2"];
+
+#[test]
+#[ignore = "a step of a scene: `cargo xtask test --soak` boots it"]
+fn scene_networkd_step_1_cards_in_use_are_handed_over() {
+    needs_guest();
+    let network = |names: &str, lines: &str| format!("[Match]\nName={names}\n\n[Network]\n{lines}\n");
+    write(
+        "/etc/systemd/network/20-wired.network",
+        &network("eth0", &format!("Address={ADDRESS}/24\nGateway=192.168.178.1\nIPv6AcceptRA=no")),
+    );
+    write("/etc/systemd/network/21-other.network", &network("eth1 eth2", "IPv6AcceptRA=no"));
+    ok(
+        "systemctl enable systemd-networkd systemd-networkd-wait-online && systemctl restart systemd-networkd",
+    );
+    connect_cables();
+    wait_networkd("configured");
+    hand_over("systemd-networkd (/etc/systemd/network/20-wired.network)");
+    wait_networkd("unmanaged");
+}
+
+#[test]
+#[ignore = "a step of a scene: `cargo xtask test --soak` boots it"]
+fn scene_networkd_step_2_rebooted_networkd_leaves_members() {
+    needs_guest();
+    check_rebooted();
+    check_not_awaited();
+    ok("networkctl reload && systemctl restart systemd-networkd");
+    wait_networkd("unmanaged");
+    check_group();
+}
+
+/// The owner is reported; then the cards are attached with a handover.
+fn hand_over(owner: &str) {
+    install_package();
+    let refused = refused("ipmpctl attach eth0 eth1 eth2 --group production0");
+    assert!(refused.contains(&format!("eth0 is configured by {owner}")), "{refused}");
+    make_group("--handover");
+}
+
+fn check_rebooted() {
+    check_boot();
+    check_tables();
+    connect_cables();
+    check_group();
+}
+
+/// The boot did not wait for cards of networkd, which has none.
+fn check_not_awaited() {
+    let journal = ok("journalctl --boot --no-pager --output=cat --unit systemd-networkd-wait-online");
+    assert!(journal.contains("all NICs of systemd-networkd are handed over"), "{journal}");
+}
+
+/// The group works with all its members, whose addresses it has.
+fn check_group() {
+    check_tables();
+    check_traffic();
+    for card in CARDS {
+        let addresses = ok(&format!("ip -oneline address show dev {card} scope global"));
+        assert!(addresses.is_empty(), "{addresses}");
+    }
+}
+
+/// Waits until all cards are in this state of networkd.
+fn wait_networkd(state: &str) {
+    let state_of = |card: &str| {
+        let row = run(&format!("networkctl list --no-legend {card}"));
+        String::from_utf8_lossy(&row.stdout).split_whitespace().last().map(str::to_owned)
+    };
+    let all = || CARDS.iter().all(|card| state_of(card).as_deref() == Some(state));
+    assert!(wait_until(PATIENCE, all), "{}", ok("networkctl list; systemctl status systemd-networkd"));
+}
