@@ -65,6 +65,9 @@ impl Test {
             programs.push(setup.unpack(&unpacked::SERVICES)?);
             if self.soak {
                 programs.push(setup.unpack(&unpacked::PROMETHEUS)?);
+            }
+            // A machine runs the tests of stacked devices in any case.
+            if self.soak || self.kernel.is_some() {
                 programs.push(setup.unpack(&unpacked::SSH)?);
             }
         }
