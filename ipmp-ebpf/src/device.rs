@@ -7,9 +7,15 @@
 //! Where the kernel has `bpf_rdonly_cast` (Linux 6.2), a read is a load instruction. Before that it is a call of
 //! `bpf_probe_read_kernel`, which takes as long as the rest of egress.
 
-use core::mem::{MaybeUninit, transmute};
+use core::{
+    ffi::c_void,
+    mem::{MaybeUninit, transmute},
+};
 
-use aya_ebpf::{Global, helpers::generated::bpf_probe_read_kernel};
+use aya_ebpf::{
+    Global,
+    helpers::generated::{bpf_loop, bpf_probe_read_kernel},
+};
 use ipmp_common::{
     address::Mac,
     maps::{Device, MAX_NAMESPACES, RDONLY_CAST},
@@ -152,7 +158,7 @@ pub fn operstate(device: &Device) -> Option<u8> {
 
 /// The device of a packet.
 #[inline(always)]
-pub fn of_packet(skb: *const core::ffi::c_void) -> Option<Device> {
+pub fn of_packet(skb: *const c_void) -> Option<Device> {
     // SAFETY: integers; the program's context is the address of the `sk_buff` itself.
     unsafe {
         let net_device: u64 = read(skb.cast::<u8>().add(OFF_SKB_DEV.load() as usize) as u64)?;
@@ -170,22 +176,34 @@ pub fn of_packet(skb: *const core::ffi::c_void) -> Option<Device> {
 /// # Safety
 /// There must be room for [`MAX_NAMESPACES`] cookies.
 #[inline(always)]
-pub unsafe fn namespaces(skb: *const core::ffi::c_void, cookies: *mut u64) -> i32 {
+pub unsafe fn namespaces(skb: *const c_void, cookies: *mut u64) -> i32 {
     let to_cookie = u64::from(OFF_NET_COOKIE.load()).wrapping_sub(u64::from(OFF_NET_LIST.load()));
     let Some(device) = of_packet(skb) else { return 0 };
     let first = device.netns + u64::from(OFF_NET_LIST.load());
-    let mut node = first;
-    for count in 0..MAX_NAMESPACES {
-        // SAFETY: integers; the caller's room.
-        let next = unsafe {
-            *cookies.add(count) = read(node.wrapping_add(to_cookie)).unwrap_or(0);
-            read::<u64>(node)
-        };
-        match next {
-            Some(next) if next == first => return count as i32 + 1,
-            Some(next) => node = next,
-            None => return 0,
-        }
+    let mut walk = Walk { node: first, first, to_cookie, cookies };
+    // The kernel verifies the body of a `for` once for each turn, the callback once.
+    // SAFETY: the callback gets the address of `walk`.
+    let turns =
+        unsafe { bpf_loop(MAX_NAMESPACES as u32, step as *mut c_void, (&raw mut walk).cast(), 0) };
+    if walk.node == first { turns as i32 } else { 0 }
+}
+
+/// The list of network namespaces while it is read.
+struct Walk {
+    node: u64,
+    first: u64,
+    to_cookie: u64,
+    cookies: *mut u64,
+}
+
+/// The callback of `bpf_loop`: one namespace. Not zero at the end of the list, or where it cannot be read.
+extern "C" fn step(place: u64, walk: *mut Walk) -> i64 {
+    // SAFETY: the `Walk` of `namespaces`, with room for as many cookies; integers.
+    unsafe {
+        let walk = &mut *walk;
+        let cookie = read(walk.node.wrapping_add(walk.to_cookie)).unwrap_or(0);
+        *walk.cookies.add(place as usize % MAX_NAMESPACES) = cookie;
+        walk.node = read(walk.node).unwrap_or(0);
+        i64::from(walk.node == walk.first || walk.node == 0)
     }
-    0
 }

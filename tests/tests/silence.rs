@@ -104,7 +104,7 @@ impl<'lab> Scene<'lab> {
 
     /// The time from a cut to a failure, at most: one interval until the first probe is lost, and then four, or a burst.
     fn bound(&self, fdt: Duration) -> Duration {
-        if self.is_fast { fdt / FAILURES + burst::CONFIRM } else { fdt }
+        if self.is_fast { fdt / FAILURES + burst::LENGTH } else { fdt }
     }
 
     /// Repairs need ten replies: with a short failure detection time they are soon received.

@@ -42,7 +42,7 @@ pub struct Offsets {
     pub net_cookie: u32,
 }
 
-/// Maximum number of network namespaces whose cookies are read at once: bounds the verifier's walk.
+/// Maximum number of network namespaces whose cookies are read at once.
 pub const MAX_NAMESPACES: usize = 1024;
 
 /// Bits of `net_device.state`: `include/linux/netdevice.h`, `enum netdev_state_t`. Unchanged since Linux 2.6.

@@ -378,7 +378,13 @@ fn stop_daemon(mut scene: Scene<'_>) {
         .filter(|event| event["severity"] != "debug" && event["kind"] != "watching")
         .map(|event| format!("ipmpd: {}", event["message"].as_str().unwrap()))
         .collect();
-    let others = ["ipmpd: uid 0, pid ", "ipmpd: serving ", "ipmpd: no real-time priority"];
+    // The last one is about namespaces of other labs.
+    let others = [
+        "ipmpd: uid 0, pid ",
+        "ipmpd: serving ",
+        "ipmpd: no real-time priority",
+        "ipmpd: Pins and run files of deleted network namespaces have been removed",
+    ];
     let is_other = |line: &String| others.iter().any(|other| line.starts_with(other));
     let log: Vec<String> = daemon.log().into_iter().filter(|line| !is_other(line)).collect();
     assert_eq!(log, messages);

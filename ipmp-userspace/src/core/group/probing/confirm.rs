@@ -16,7 +16,7 @@ use crate::{
         Time,
         member::Member,
         probe::{
-            burst::{Burst, CONFIRM, Progress, SHORTEST},
+            burst::{Burst, LENGTH, Progress, SHORTEST},
             history::ProbeKind,
             prober::Prober,
             targets::Targets,
@@ -37,7 +37,7 @@ impl Group {
                 let member = self.member(number).filter(|member| member.functions());
                 let prober = member.and_then(|member| member.prober(family));
                 // A burst takes the place of rounds: where it takes longer than one, the rounds decide after a void one.
-                let prober = prober.filter(|prober| !prober.was_void || interval >= CONFIRM);
+                let prober = prober.filter(|prober| !prober.was_void || interval >= LENGTH);
                 let Some(loss) = prober.and_then(|prober| prober.untested_loss(now)) else { continue };
                 let is_unreliable = self.unreliable_targets(now).any(|(target, _)| target == loss.1);
                 let draw = self.probing.random();

@@ -12,7 +12,7 @@ use crate::{
             testing::{Wire, ip, router},
         },
         member::Member,
-        probe::fdt,
+        probe::{burst::SHORTEST, fdt},
     },
     types::{Confirm, Family, GroupState, LinkState, MemberState, ProbePolicy, ProbeState},
 };
@@ -254,7 +254,7 @@ proptest! {
         moments in proptest::collection::vec((1..700u64, 1..700u64), 1..60), fdt in 0..3usize, targets in 1..4u8,
         seed in any::<u64>(),
     ) {
-        let fdt = Duration::from_millis([500, 1000, 10_000][fdt]);
+        let fdt = [SHORTEST, Duration::from_secs(1), fdt::DEFAULT][fdt];
         let mut wire = Wire::of(3, Settings { fdt, ..Settings::default() });
         wire.group.set_jitter(seed);
         let routers: Vec<IpAddr> = (1..=targets).map(router).collect();

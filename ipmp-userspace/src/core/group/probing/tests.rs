@@ -6,7 +6,7 @@ use crate::{
         Adopted, Group, Input,
         group::testing::{MAC, Wire, ip, router},
         member::Member,
-        probe::{SETTLE, Via},
+        probe::{SETTLE, Via, burst},
         slots::Slots,
     },
     types::{Confirm, Family, GroupState, LinkState, MemberState, ProbePolicy, ProbeState},
@@ -153,11 +153,12 @@ fn every_state_peer_and_event_matches_the_table() {
 
 #[test]
 fn silent_failure_is_detected_within_fdt_and_one_deadline() {
-    let times = [ms(10_000), ms(1000), ms(500), ms(100), ms(10)];
+    let times = [ms(10_000), ms(1000), burst::SHORTEST, ms(500), ms(100), ms(10)];
     for (fdt, confirm) in times.into_iter().flat_map(|fdt| Confirm::ALL.map(|confirm| (fdt, confirm))) {
         let interval = fdt / 5;
-        // From the first lost probe to the last one.
-        let row = if confirm == Confirm::Fast && fdt >= ms(500) { ms(400) } else { 4 * interval };
+        // From the first lost probe to the last packet.
+        let is_fast = confirm == Confirm::Fast && fdt >= burst::SHORTEST;
+        let row = if is_fast { burst::LENGTH } else { 4 * interval };
         for phase in 0..10 {
             let mut wire = Wire::of(3, Settings { fdt, confirm, ..Settings::default() });
             wire.run(interval * phase / 10);
