@@ -1,7 +1,8 @@
 //! A host whose cards another program configures: they are handed over to a group, and after a boot their owner leaves them alone.
 
 use super::boot::{
-    ADDRESS, check_boot, check_tables, check_traffic, connect_cables, install_package, make_group,
+    ADDRESS, check_boot, check_tables, check_traffic, connect_cables, disable_networkd, install_package,
+    make_group,
 };
 use super::*;
 
@@ -34,6 +35,45 @@ fn scene_networkd_step_2_rebooted_networkd_leaves_members() {
     check_not_awaited();
     ok("networkctl reload && systemctl restart systemd-networkd");
     wait_networkd("unmanaged");
+    check_group();
+}
+
+#[test]
+#[ignore = "a step of a scene: `cargo xtask test --soak` boots it"]
+fn scene_network_manager_step_1_cards_in_use_are_handed_over() {
+    needs_guest();
+    disable_networkd();
+    write("/etc/NetworkManager/conf.d/10-manual.conf", "[main]\nno-auto-default=*\n");
+    for (number, name) in (0..).zip(CARDS) {
+        let ipv4 = match number {
+            0 => format!("method=manual\naddress1={ADDRESS}/24,192.168.178.1"),
+            _ => "method=disabled".to_owned(),
+        };
+        let file = format!("/etc/NetworkManager/system-connections/{name}.nmconnection");
+        write(
+            &file,
+            &format!(
+                "[connection]\nid={name}\nuuid=00000000-0000-4000-8000-00000000000{number}\ntype=ethernet\ninterface-name={name}\n\n\
+                 [ipv4]\n{ipv4}\n\n[ipv6]\nmethod=link-local\n"
+            ),
+        );
+        ok(&format!("chmod 600 {file}"));
+    }
+    connect_cables();
+    let units = "NetworkManager NetworkManager-wait-online NetworkManager-dispatcher";
+    ok(&format!("systemctl unmask {units} && systemctl enable {units} && systemctl start NetworkManager"));
+    wait_network_manager("connected");
+    hand_over("NetworkManager (");
+    wait_network_manager("unmanaged");
+}
+
+#[test]
+#[ignore = "a step of a scene: `cargo xtask test --soak` boots it"]
+fn scene_network_manager_step_2_rebooted_network_manager_leaves_members() {
+    needs_guest();
+    check_rebooted();
+    ok("nmcli general reload && systemctl restart NetworkManager");
+    wait_network_manager("unmanaged");
     check_group();
 }
 
@@ -76,4 +116,14 @@ fn wait_networkd(state: &str) {
     };
     let all = || CARDS.iter().all(|card| state_of(card).as_deref() == Some(state));
     assert!(wait_until(PATIENCE, all), "{}", ok("networkctl list; systemctl status systemd-networkd"));
+}
+
+/// Waits until all cards are in this state of NetworkManager.
+fn wait_network_manager(state: &str) {
+    let state_of = |card: &str| {
+        let value = run(&format!("nmcli --get-values GENERAL.STATE device show {card}"));
+        String::from_utf8_lossy(&value.stdout).trim().to_owned()
+    };
+    let all = || CARDS.iter().all(|card| state_of(card).ends_with(&format!("({state})")));
+    assert!(wait_until(PATIENCE, all), "{}", ok("nmcli device; systemctl status NetworkManager"));
 }

@@ -35,7 +35,7 @@ const fn with(cards: Cards) -> Step {
     Step { cards, cuts_power: false }
 }
 
-const SCENES: [Scene; 2] = [
+const SCENES: [Scene; 3] = [
     Scene {
         name: "five_commands",
         steps: &[
@@ -47,6 +47,7 @@ const SCENES: [Scene; 2] = [
         ],
     },
     Scene { name: "networkd", steps: &[with(ALL), with(ALL)] },
+    Scene { name: "network_manager", steps: &[with(ALL), with(ALL)] },
 ];
 
 /// The names of all scenes.
