@@ -256,15 +256,17 @@ fn replaces_bond_over_its_own_session(mode: &str, option: &str) {
     operator.continues("undo");
     operator.assert_restored(&before, mode, "undone");
 
-    // Nothing behind the switch port of a port replies. Which one is released first follows from the mode.
-    let backup = plan.split("bond bond0: release ").nth(1).unwrap().split('\n').next().unwrap();
-    lab.member(backup).cable().cut().unwrap();
-    let (code, _, error) = operator.ctl(&apply);
-    let expected = format!("gateway {router} does not reply through {backup}");
-    assert!(code == 1 && error.contains(&expected), "{error}");
-    lab.member(backup).cable().restore().unwrap();
-    operator.continues("gateway does not reply");
-    operator.assert_restored(&before, mode, "gateway does not reply");
+    // Nothing behind the switch port of the backup port replies. A bond that sends through both would lose connections itself.
+    if mode == "active-backup" {
+        let backup = plan.split("bond bond0: release ").nth(1).unwrap().split('\n').next().unwrap();
+        lab.member(backup).cable().cut().unwrap();
+        let (code, _, error) = operator.ctl(&apply);
+        let expected = format!("gateway {router} does not reply through {backup}");
+        assert!(code == 1 && error.contains(&expected), "{error}");
+        lab.member(backup).cable().restore().unwrap();
+        operator.continues("gateway does not reply");
+        operator.assert_restored(&before, mode, "gateway does not reply");
+    }
 
     operator.done(&apply);
     operator.continues("second apply");
