@@ -95,6 +95,10 @@ fn stable(line: &str, recreated: &str) -> Option<String> {
         let mark: Vec<&str> = mark.rsplitn(3, '-').collect();
         return Some(format!("{before} {}", mark.last().unwrap_or(&"")));
     }
+    // What has happened stays.
+    if line.starts_with("/run/ipmp/") && line.contains("/timelines") {
+        return None;
+    }
     if line.starts_with("/run/ipmp/")
         && let Some((path, text)) = line.split_once(": ")
         && let Ok(mut text) = serde_json::from_str::<Value>(text)
