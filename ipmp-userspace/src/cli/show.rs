@@ -260,7 +260,16 @@ fn member_state(group: &GroupReport, member: &MemberReport) -> String {
 /// How failures are detected, with the settings as `ipmpctl set` accepts them.
 fn detection(group: &GroupReport) -> String {
     let Detection {
-        configured_ms, interval_us, raised, failback, fail_open, confirm, probe, targets, ..
+        configured_ms,
+        interval_us,
+        raised,
+        failback,
+        fail_open,
+        confirm,
+        evidence,
+        probe,
+        targets,
+        ..
     } = &group.detection;
     let yes = |yes: &bool| if *yes { "yes" } else { "no" };
     let mut line = match group.fdt_ms {
@@ -282,8 +291,14 @@ fn detection(group: &GroupReport) -> String {
         )
         .expect("writing to a string cannot fail");
     }
-    write!(line, "; failback={} fail-open={} confirm={confirm} probe={probe}", yes(failback), yes(fail_open))
-        .expect("writing to a string cannot fail");
+    write!(
+        line,
+        "; failback={} fail-open={} confirm={confirm} evidence={} probe={probe}",
+        yes(failback),
+        yes(fail_open),
+        if *evidence { "on" } else { "off" }
+    )
+    .expect("writing to a string cannot fail");
     if !targets.is_empty() {
         let targets: Vec<String> = targets.iter().map(IpAddr::to_string).collect();
         write!(line, " targets={}", targets.join(",")).expect("writing to a string cannot fail");

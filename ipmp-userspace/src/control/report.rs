@@ -285,6 +285,7 @@ pub(crate) fn sample() -> GroupReport {
             failback: true,
             fail_open: true,
             confirm: crate::types::Confirm::Fast,
+            evidence: true,
             probe: crate::types::ProbePolicy::Off,
             targets: vec![],
             unreachable_families: vec![],

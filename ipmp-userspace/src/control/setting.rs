@@ -25,6 +25,8 @@ pub enum Setting {
     Classic(bool),
     /// When the probes that confirm a failure are sent.
     Confirm(Confirm),
+    /// Whether the traffic of the host starts probes that confirm a failure.
+    Evidence(bool),
     /// Whether members with a link stay in use if all probes fail.
     FailOpen(bool),
     /// Whether a repaired member is used again at once.
@@ -132,6 +134,14 @@ const KEYS: &[Key] = &[
         read: |value| Ok(value.parse().ok().map(Setting::Confirm)),
     },
     Key {
+        name: "evidence",
+        owners: &[Owner::Group],
+        values: "on|off",
+        about: "timeouts of TCP connections of this host start the probes of confirm=fast at once (on, the default), or only lost \
+                probes do (off). They never fail a member themselves",
+        read: |value| Ok(on_off(value).map(Setting::Evidence)),
+    },
+    Key {
         name: "fail-open",
         owners: &[Owner::Group],
         values: "yes|no",
@@ -208,13 +218,7 @@ const KEYS: &[Key] = &[
         owners: &[Owner::Member],
         values: "on|off",
         about: "use only when an active member fails",
-        read: |value| {
-            Ok(match value {
-                "on" => Some(Setting::Standby(true)),
-                "off" => Some(Setting::Standby(false)),
-                _ => None,
-            })
-        },
+        read: |value| Ok(on_off(value).map(Setting::Standby)),
     },
     Key {
         name: "weight",
@@ -242,6 +246,14 @@ fn yes_no(value: &str) -> Option<bool> {
     match value {
         "yes" => Some(true),
         "no" => Some(false),
+        _ => None,
+    }
+}
+
+fn on_off(value: &str) -> Option<bool> {
+    match value {
+        "on" => Some(true),
+        "off" => Some(false),
         _ => None,
     }
 }
@@ -371,6 +383,7 @@ impl Setting {
             Self::Capture(_) => "capture",
             Self::Classic(_) => "classic",
             Self::Confirm(_) => "confirm",
+            Self::Evidence(_) => "evidence",
             Self::FailOpen(_) => "fail-open",
             Self::Failback(_) => "failback",
             Self::Fdt(_) => "fdt",
@@ -479,7 +492,7 @@ impl fmt::Display for Setting {
             }
             Self::Updelay(delay) => delay.fmt(f),
             Self::Match(by) => f.write_str(by.as_str()),
-            Self::Standby(on) => f.write_str(if *on { "on" } else { "off" }),
+            Self::Evidence(on) | Self::Standby(on) => f.write_str(if *on { "on" } else { "off" }),
             Self::Weight(weight) => write!(f, "{weight}"),
             Self::Xdp(mode) => f.write_str(mode.as_str()),
             Self::AnnounceInterval(seconds) => write!(f, "{seconds}s"),
@@ -495,7 +508,7 @@ mod tests {
     use super::*;
 
     const GROUP: &str = "a group has address-detection=yes|no, announce-count=auto|1..20, announce-interval=1s..3600s, \
-                         announce-rate=auto|1..1000, capture=auto|on|off, classic=yes|no, confirm=fast|even, fail-open=yes|no, \
+                         announce-rate=auto|1..1000, capture=auto|on|off, classic=yes|no, confirm=fast|even, evidence=on|off, fail-open=yes|no, \
                          failback=yes|no, fdt=10ms..3600s, hash=connection|flow|destination, manage-sysctls=yes|warn, probe=off|auto|arp|nd, \
                          targets=auto|ADDRESS[,ADDRESS...], updelay=0ms..600s";
     const MEMBER: &str = "a member has updelay=0ms..600s, match=auto|permanent-mac|mac|name, standby=on|off, weight=1..1000000, \
@@ -525,6 +538,8 @@ mod tests {
             "classic=no",
             "confirm=fast",
             "confirm=even",
+            "evidence=on",
+            "evidence=off",
             "fail-open=yes",
             "fail-open=no",
             "failback=yes",
@@ -596,6 +611,7 @@ mod tests {
             ("fdt=9ms", "10ms..3600s"),
             ("fdt=10", "10ms..3600s"),
             ("confirm=slow", "fast|even"),
+            ("evidence=tcp", "on|off"),
             ("failback=on", "yes|no"),
             ("fail-open=", "yes|no"),
             ("manage-sysctls=no", "yes|warn"),

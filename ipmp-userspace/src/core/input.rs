@@ -188,6 +188,15 @@ pub enum Input {
         /// When the kernel received it.
         at: Time,
     },
+    /// A segment of a TCP connection of this host was not acknowledged in time.
+    TcpTimeout {
+        /// The member that transmits the connection's segments.
+        sender: u8,
+        /// The member that receives acknowledgments: the inbound one of the connection's local address.
+        inbound: Option<u8>,
+        /// When the segment was sent, or later.
+        sent: Time,
+    },
     /// The deadline of the group has passed. Everything that was received before has been handled.
     Deadline,
 }

@@ -16,6 +16,8 @@ pub struct Settings {
     pub fdt: Duration,
     /// When the probes that confirm a failure are sent.
     pub confirm: Confirm,
+    /// Whether the traffic of the host starts probes that confirm a failure.
+    pub evidence: bool,
     /// Whether a repaired member transmits again while enough others do.
     pub failback: bool,
     /// While no target replies on any member: members do not fail, and those that have failed transmit.
@@ -31,6 +33,7 @@ impl Default for Settings {
             longest_hold: Duration::from_secs(3600),
             fdt: fdt::DEFAULT,
             confirm: Confirm::default(),
+            evidence: true,
             failback: true,
             fail_open: true,
             probe: ProbePolicy::Off,

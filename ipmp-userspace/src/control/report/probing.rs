@@ -23,6 +23,8 @@ pub struct Detection {
     pub fail_open: bool,
     /// When the probes that confirm a failure are sent.
     pub confirm: Confirm,
+    /// Whether the traffic of the host starts them.
+    pub evidence: bool,
     /// Whether members without a test address are probed, and how.
     pub probe: ProbePolicy,
     /// Targets configured by the operator; empty: discovered.

@@ -30,6 +30,7 @@
 //! reported, and the loss of a test address obtained by DHCP does not repair a member.
 
 mod confirm;
+mod evidence;
 mod rounds;
 mod selection;
 mod split;
@@ -46,6 +47,7 @@ use crate::{
         member::{Condition, Member},
         probe::{
             GRACE, ProbeSource, Proof, TestAddress,
+            evidence::Timeouts,
             fdt::Fdt,
             history::{Answer, LENGTH},
             outcome::FinishedProbe,
@@ -79,6 +81,8 @@ pub(super) struct GroupProbing {
     jitter: Option<u64>,
     /// Targets that answered a control request and not the echo request beside it, and when that was found last.
     unreliable: BTreeMap<IpAddr, Time>,
+    /// Timeouts of TCP.
+    timeouts: Timeouts,
     /// What raised the failure detection time last.
     slowest: Option<Slow>,
     /// A client wants a report of every probe.
@@ -112,6 +116,7 @@ impl GroupProbing {
             requests: Vec::new(),
             jitter: None,
             unreliable: BTreeMap::new(),
+            timeouts: Timeouts::default(),
             slowest: None,
             watched: false,
             finished: Vec::new(),

@@ -122,6 +122,15 @@ impl Wire {
         self.tell(Input::TestAddress { member, family, address: TestAddress::Is { address, prefix } });
     }
 
+    /// A segment that was sent some milliseconds ago is not acknowledged. Member 3 and higher as inbound one: unknown.
+    pub fn tcp_timeout(&mut self, sender: u8, inbound: u8, ago_ms: u64) {
+        let sent = Time(self.now.0.saturating_sub(Duration::from_millis(ago_ms)));
+        let inbound = Some(inbound).filter(|inbound| *inbound < 3);
+        self.tell(Input::TcpTimeout { sender, inbound, sent });
+        // What is due is sent now.
+        self.run(Duration::ZERO);
+    }
+
     pub fn routers(&mut self, routers: &[IpAddr]) {
         for family in Family::ALL {
             let of_family = |address: &&IpAddr| Family::of(**address) == family;

@@ -1,7 +1,8 @@
 //! The confirmation burst: probes that follow the first lost one at once, and control probes through a healthy member.
 //!
 //! Five losses are a failure. At the usual interval that takes the failure detection time; a burst takes [`CONFIRM`], and
-//! only after a loss, so it costs nothing while probes are answered.
+//! only after a loss, so it costs nothing while probes are answered. [Evidence](super::evidence) starts one without a lost probe:
+//! it then sends all five, the first one at once, and ends with the first reply.
 //!
 //! ```text
 //!   the member       1 ✗          2 ✗   3 ✗      4 ✗        5 ✗         failed: silent for CONFIRM at least
@@ -31,6 +32,9 @@ use crate::core::Time;
 
 /// From the first lost probe to the last probe of the burst, at least: outages that are shorter fail no member.
 pub const CONFIRM: Duration = Duration::from_millis(400);
+/// From the first probe of a burst that evidence started to its last one, at least. The segment that timed out may have been
+/// lost for another reason before an outage: only probes show how long that lasts, and common ones take 300 ms.
+pub const EVIDENCED: Duration = Duration::from_millis(320);
 /// Between two packets of a burst, at least.
 pub const SPACING: Duration = Duration::from_millis(20);
 /// Control probes of a burst.
@@ -58,11 +62,11 @@ struct Planned {
 /// A burst of a member in a family.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Burst {
-    /// The lost probe that started it.
-    first: u16,
-    /// When that was sent.
-    since: Time,
-    /// Its target.
+    /// The lost probe that started it; `None`: evidence did.
+    first: Option<u16>,
+    /// When its last probe is due, at the earliest.
+    end: Time,
+    /// The target of its first probe.
     target: IpAddr,
     /// Members through which the control probes were sent; the last one is in use.
     control_members: Vec<u8>,
@@ -98,9 +102,32 @@ impl Burst {
         control_member: u8,
         random: impl FnMut() -> u64,
     ) -> Self {
-        let planned = plan(now, since, (PROBES, CONTROLS), random);
+        let end = since + CONFIRM;
+        let planned = plan(now, end, (PROBES, CONTROLS), random);
         let control_members = vec![control_member];
-        Self { first, since, target, control_members, planned, probes: Vec::new(), controls: Vec::new() }
+        Self {
+            first: Some(first),
+            end,
+            target,
+            control_members,
+            planned,
+            probes: Vec::new(),
+            controls: Vec::new(),
+        }
+    }
+
+    /// A burst by evidence: packets of other programs that were sent at `since` or later did not arrive.
+    pub(in crate::core) fn on_evidence(
+        now: Time,
+        (target, since): (IpAddr, Time),
+        control_member: u8,
+        random: impl FnMut() -> u64,
+    ) -> Self {
+        let end = (since + CONFIRM).max(now + EVIDENCED);
+        let mut planned = plan(now, end, (PROBES, CONTROLS), random);
+        planned.push_front(Planned { at: now, is_control: false });
+        let control_members = vec![control_member];
+        Self { first: None, end, target, control_members, planned, probes: Vec::new(), controls: Vec::new() }
     }
 
     /// The control probes continue through another member.
@@ -114,7 +141,7 @@ impl Burst {
         self.controls.clear();
         self.control_members.push(control_member);
         // One probe at least follows a control probe.
-        self.planned = plan(now, self.since, (left.max(2), CONTROLS), random);
+        self.planned = plan(now, self.end, (left.max(2), CONTROLS), random);
     }
 
     /// Everything that its future depends on.
@@ -130,12 +157,12 @@ impl Burst {
         format!("{planned:?} {:?} {:?} {controls:?}", self.control_members, fates(own, &self.probes))
     }
 
-    /// The lost probe that started it.
-    pub fn first(&self) -> u16 {
+    /// The lost probe that started it; `None`: evidence did.
+    pub fn first(&self) -> Option<u16> {
         self.first
     }
 
-    /// The target of that.
+    /// The target of its first probe.
     pub fn target(&self) -> IpAddr {
         self.target
     }
@@ -182,7 +209,7 @@ impl Burst {
             sequences.iter().map(|sequence| history.probe(*sequence).map(|probe| probe.fate)).collect()
         };
         let mut probes = fates(own, &self.probes);
-        probes.extend(fates(own, &[self.first]));
+        probes.extend(fates(own, self.first.as_slice()));
         let count = |fates: &[Option<P>], is: fn(&P) -> bool| {
             fates.iter().filter(|fate| fate.as_ref().is_some_and(is)).count()
         };
@@ -234,16 +261,16 @@ fn order(probes: usize, controls: usize, mut random: impl FnMut() -> u64) -> Vec
 }
 
 /// When to send so many probes and control probes: in random order, with a jitter of a quarter of their distance, at least
-/// [`SPACING`] apart. The last probe is [`CONFIRM`] after `since` at least; a control probe follows it.
+/// [`SPACING`] apart. The last probe is at `end` at the earliest; a control probe follows it.
 fn plan(
     now: Time,
-    since: Time,
+    end: Time,
     (probes, controls): (usize, usize),
     mut random: impl FnMut() -> u64,
 ) -> VecDeque<Planned> {
     // Without the last control probe.
     let total = probes + controls - 1;
-    let end = (since + CONFIRM).max(now + SPACING * total as u32);
+    let end = end.max(now + SPACING * total as u32);
     let distance = (end - now) / total as u32;
     let jitter = (distance / 4).min((distance - SPACING) / 2);
     let kinds = order(probes - 1, controls - 1, &mut random);
@@ -280,7 +307,7 @@ mod tests {
                 seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
                 seed >> 33
             };
-            let planned = plan(at(known), at(0), (probes, CONTROLS), random);
+            let planned = plan(at(known), at(0) + CONFIRM, (probes, CONTROLS), random);
             prop_assert_eq!(planned.len(), probes + CONTROLS);
             prop_assert_eq!(planned.iter().filter(|planned| planned.is_control).count(), CONTROLS);
             let times: Vec<Time> = std::iter::once(at(known)).chain(planned.iter().map(|planned| planned.at)).collect();
@@ -296,6 +323,28 @@ mod tests {
         }
     }
 
+    proptest! {
+        /// Whatever the evidence is: an outage that is shorter than [`EVIDENCED`] does not hit the first probe and the last one.
+        #[test]
+        fn burst_by_evidence_probes_at_once_and_lasts_as_long_as_common_outages(
+            ago in 0..3000u64, mut seed in any::<u64>(),
+        ) {
+            let random = || {
+                seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+                seed >> 33
+            };
+            let target = IpAddr::from([192, 0, 2, 1]);
+            let burst = Burst::on_evidence(at(3000), (target, at(3000 - ago)), 1, random);
+            let probes: Vec<Time> =
+                burst.planned.iter().filter(|planned| !planned.is_control).map(|planned| planned.at).collect();
+            prop_assert_eq!((probes.len(), probes[0]), (FAILURES as usize, at(3000)));
+            let last = at(3000) + EVIDENCED.max(CONFIRM.saturating_sub(Duration::from_millis(ago)));
+            prop_assert_eq!(probes.last(), Some(&last));
+            let end = burst.planned.back().expect("a control probe");
+            prop_assert!(end.is_control && end.at == last + SPACING);
+        }
+    }
+
     #[test]
     fn order_is_random() {
         let mut orders = std::collections::BTreeSet::new();
@@ -305,7 +354,7 @@ mod tests {
                 state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
                 state >> 33
             };
-            let planned = plan(at(2), at(0), (PROBES, CONTROLS), random);
+            let planned = plan(at(2), at(0) + CONFIRM, (PROBES, CONTROLS), random);
             orders.insert(planned.iter().map(|planned| planned.is_control).collect::<Vec<_>>());
         }
         assert!(orders.len() > 10, "{}", orders.len());

@@ -345,6 +345,12 @@ impl History {
         self.decided().next().map(|probe| probe.target)
     }
 
+    /// The target of the newest probe that was answered.
+    pub fn newest_answered_target(&self) -> Option<IpAddr> {
+        let mut newest = self.decided().filter(|probe| probe.fate != ProbeProgress::Lost);
+        newest.next().map(|probe| probe.target)
+    }
+
     /// The newest losses, if there are enough for a failure.
     pub fn losing(&self) -> Option<Losing> {
         losing(self.decided())

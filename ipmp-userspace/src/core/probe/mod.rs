@@ -3,7 +3,8 @@
 //! | module | subject |
 //! |---|---|
 //! | [`prober`] | one member in one family: when it probes, and the results |
-//! | [`burst`] | probes that follow a lost one at once |
+//! | [`burst`] | probes that follow a lost one, or evidence, at once |
+//! | [`evidence`] | what the traffic of the host shows about members |
 //! | [`history`] | the last probes, their outcomes, and which replies are genuine |
 //! | [`outcome`] | reports of finished probes |
 //! | [`targets`] | targets of probes |
@@ -30,6 +31,7 @@
 //! the cookies, and passes each probe that it sent with the time from before it was sent.
 
 pub mod burst;
+pub mod evidence;
 pub mod fdt;
 pub mod history;
 pub mod outcome;

@@ -18,7 +18,7 @@ use std::{collections::VecDeque, net::IpAddr, time::Duration};
 
 use super::{
     FAILURES, PATIENCE, ProbeSource, Proof, QUIET, REPAIRS, SETTLE,
-    burst::Burst,
+    burst::{Burst, LENGTH},
     history::{Answer, History, Judged},
     targets::Targets,
 };
@@ -110,6 +110,8 @@ pub struct Prober {
     pub(in crate::core) tested: Option<u16>,
     /// A burst in this row of losses was void.
     pub(in crate::core) was_void: bool,
+    /// When evidence started a burst last.
+    suspected: Option<Time>,
     /// Missed rounds that were not reported yet, and when some were reported last.
     unreported: u32,
     reported_missed: Option<Time>,
@@ -132,6 +134,7 @@ impl Prober {
             burst: None,
             tested: None,
             was_void: false,
+            suspected: None,
             unreported: 0,
             reported_missed: None,
         }
@@ -263,9 +266,36 @@ impl Prober {
         Some((loss.sequence, loss.target, loss.sent))
     }
 
-    /// The probes of a burst do not count.
+    /// The target to which a burst by evidence would send its first probe: that of the newest reply. `None`: no burst is due.
+    pub fn suspected_target(&self, now: Time, interval: Duration) -> Option<IpAddr> {
+        // Where a burst takes longer than an interval, rounds must have their turn.
+        let pause = interval.max(2 * LENGTH);
+        let is_early = self.suspected.is_some_and(|last| now - last < pause);
+        if is_early || self.failed || self.burst.is_some() || !self.capable() || !self.settled(now) {
+            return None;
+        }
+        let of_newest = self.history.newest_answered_target()?;
+        Some(of_newest).filter(|target| self.targets.probes(*target))
+    }
+
+    /// Evidence has started a burst.
+    pub(in crate::core) fn suspect(&mut self, now: Time, burst: Burst) {
+        self.suspected = Some(now);
+        self.burst = Some(burst);
+    }
+
+    /// The target was silent: the probes of a burst do not count, and the lost probe before it shows nothing about the member.
     pub(in crate::core) fn discard_burst(&mut self, burst: &Burst) {
         self.counters.void += u64::from(self.history.discard(burst.probes()));
+        if let Some(first) = burst.first() {
+            self.history.dispute(first);
+        }
+    }
+
+    /// The probes of a burst do not count: it shows nothing.
+    pub(in crate::core) fn void_burst(&mut self, burst: &Burst) {
+        self.counters.void += u64::from(self.history.discard(burst.probes()));
+        self.was_void |= burst.first().is_some();
     }
 
     /// The rounds that are due are left out: a burst is under way.

@@ -69,6 +69,10 @@ impl SavedGroup {
             Setting::Confirm(confirm) => Some(*confirm),
             _ => None,
         };
+        let evidence = |setting: &Setting| match setting {
+            Setting::Evidence(on) => Some(*on),
+            _ => None,
+        };
         let fail_open = |setting: &Setting| match setting {
             Setting::FailOpen(yes) => Some(*yes),
             _ => None,
@@ -78,6 +82,7 @@ impl SavedGroup {
             fdt: self.last(fdt).unwrap_or(defaults.fdt),
             failback: self.last(failback).unwrap_or(defaults.failback),
             confirm: self.last(confirm).unwrap_or(usual.confirm),
+            evidence: self.last(evidence).unwrap_or(usual.evidence),
             fail_open: self.last(fail_open).unwrap_or(usual.fail_open),
             probe: self.probing(),
             ..usual
@@ -243,12 +248,13 @@ mod tests {
         let settings = |texts: &[&str]| chosen(texts).core_settings(defaults);
         let usual = core::Settings::default();
         assert_eq!(settings(&[]), core::Settings { fdt: defaults.fdt, failback: false, ..usual });
-        let own = ["fdt=100ms", "confirm=even", "failback=yes", "fail-open=no", "probe=arp"];
+        let own = ["fdt=100ms", "confirm=even", "evidence=off", "failback=yes", "fail-open=no", "probe=arp"];
         assert_eq!(
             settings(&own),
             core::Settings {
                 fdt: Duration::from_millis(100),
                 confirm: Confirm::Even,
+                evidence: false,
                 failback: true,
                 fail_open: false,
                 probe: ProbePolicy::Arp,

@@ -26,9 +26,14 @@ use crate::{
 };
 
 impl Group {
+    /// Whether bursts are sent at all.
+    pub(super) fn has_bursts(&self) -> bool {
+        self.settings.confirm == Confirm::Fast && self.probing.fdt.current() >= SHORTEST
+    }
+
     /// Starts the bursts of members that have lost a probe.
     pub(super) fn start_bursts(&mut self, now: Time) {
-        if self.settings.confirm != Confirm::Fast || self.probing.fdt.current() < SHORTEST {
+        if !self.has_bursts() {
             return;
         }
         let interval = self.probing.fdt.interval();
@@ -57,9 +62,9 @@ impl Group {
         }
     }
 
-    /// A member through which control probes to this target can be sent: one that has received a reply to its last probe. If it
-    /// does not probe this target, one of its own.
-    fn control_member(
+    /// A member through which control probes to this target can be sent: one that has received a reply to its last probe, and
+    /// that evidence does not suspect, if there is one. If it does not probe this target, one of its own.
+    pub(super) fn control_member(
         &self,
         number: u8,
         family: Family,
@@ -74,11 +79,13 @@ impl Group {
                 && member.prober(family).is_some_and(|prober| receives_replies(prober, target))
         };
         let good: Vec<u8> = self.members.iter().filter(is_good).map(Member::number).collect();
-        let probes = |number: &u8| self.prober(*number, family).is_some_and(|of| of.targets.probes(target));
-        let (best, others): (Vec<u8>, Vec<u8>) = good.into_iter().partition(probes);
-        let from = if best.is_empty() { others } else { best };
-        let at = draw.checked_rem(from.len() as u64)?;
-        from.get(at as usize).copied()
+        let has = |is: fn(&Prober, IpAddr) -> bool| {
+            move |number: &u8| self.prober(*number, family).is_some_and(|prober| is(prober, target))
+        };
+        let good = preferred(good, has(|prober, target| prober.targets.probes(target)));
+        let good = preferred(good, has(|prober, _| prober.burst.is_none()));
+        let at = draw.checked_rem(good.len() as u64)?;
+        good.get(at as usize).copied()
     }
 
     /// Ends the bursts that have a result.
@@ -103,11 +110,9 @@ impl Group {
                     Progress::Confirmed => prober.fail(),
                     Progress::Discarded => {
                         prober.discard_burst(&burst);
-                        prober.history.dispute(burst.first());
                     }
                     Progress::Void => {
-                        prober.discard_burst(&burst);
-                        prober.was_void = true;
+                        prober.void_burst(&burst);
                     }
                     Progress::Answered | Progress::Running | Progress::InDoubt => {}
                 }
@@ -140,8 +145,10 @@ impl Group {
                 let Some(burst) = prober.burst.as_mut() else { continue };
                 let Some((is_control, count)) = burst.next(now) else { continue };
                 let (control, first) = (burst.control_member(), burst.target());
+                // A first lost probe was one of the member's own.
+                let turn = count + usize::from(!is_control && burst.first().is_some());
                 let sender = if is_control { control } else { number };
-                let chosen = self.burst_target(number, control, family, first, (is_control, count));
+                let chosen = self.burst_target(number, control, family, first, (is_control, turn));
                 let mac = |target| {
                     let neighbour = self.probing.neighbours.get(&target)?;
                     neighbour.found.map(|(mac, _)| mac)
@@ -178,7 +185,7 @@ impl Group {
         control: u8,
         family: Family,
         first: IpAddr,
-        (is_control, count): (bool, usize),
+        (is_control, turn): (bool, usize),
     ) -> Option<IpAddr> {
         let (own, control) = (self.prober(number, family)?, self.prober(control, family)?);
         let replies = |target: &IpAddr| control.history.last_answered(*target);
@@ -196,9 +203,7 @@ impl Group {
             (false, false) => mine,
         };
         let start = targets.iter().position(|target| *target == first).unwrap_or(0);
-        // The first lost probe was one of the member's own.
-        let place = start + count + usize::from(!is_control);
-        targets.get(place.checked_rem(targets.len())?).copied()
+        targets.get((start + turn).checked_rem(targets.len())?).copied()
     }
 
     /// A burst cannot continue: no other member receives replies.
@@ -207,11 +212,10 @@ impl Group {
             && let Some(burst) = prober.burst.take()
         {
             prober.discard_burst(&burst);
-            prober.history.dispute(burst.first());
         }
     }
 
-    fn prober(&self, number: u8, family: Family) -> Option<&Prober> {
+    pub(super) fn prober(&self, number: u8, family: Family) -> Option<&Prober> {
         self.member(number)?.prober(family)
     }
 }
@@ -224,5 +228,13 @@ fn receives_replies(prober: &Prober, target: IpAddr) -> bool {
     let is_good = || {
         if prober.targets.probes(target) { replies(target) } else { history.losses() == 0 && of_another() }
     };
-    prober.capable() && !prober.failed && prober.burst.is_none() && is_good()
+    // A burst after a loss shows a member that does not; one by evidence none, until it loses a probe.
+    let has_lost = prober.burst.as_ref().is_some_and(|burst| burst.first().is_some());
+    prober.capable() && !prober.failed && !has_lost && is_good()
+}
+
+/// Those of the members that are so, if any is; else all.
+fn preferred(members: Vec<u8>, is_so: impl Fn(&u8) -> bool) -> Vec<u8> {
+    let (best, others): (Vec<u8>, Vec<u8>) = members.into_iter().partition(is_so);
+    if best.is_empty() { others } else { best }
 }

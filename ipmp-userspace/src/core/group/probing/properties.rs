@@ -12,7 +12,10 @@ use crate::{
             testing::{Wire, ip, router},
         },
         member::Member,
-        probe::{burst::SHORTEST, fdt},
+        probe::{
+            burst::{EVIDENCED, LENGTH, SHORTEST},
+            fdt,
+        },
     },
     types::{Confirm, Family, GroupState, LinkState, MemberState, ProbePolicy, ProbeState},
 };
@@ -36,6 +39,7 @@ enum Step {
     Silent(u8, bool),
     Dead(u8, bool),
     Set(u8, bool, bool, u8),
+    Timeout(u8, u8, u64),
     Late(u64),
     Rtt(u64),
     Run(u64),
@@ -62,6 +66,7 @@ fn step() -> impl Strategy<Value = Step> {
         5 => (0..4u8, yes()).prop_map(|(member, silent)| Silent(member, silent)),
         4 => (1..4u8, yes()).prop_map(|(last, dead)| Dead(last, dead)),
         2 => (0..4u8, yes(), yes(), 0..4u8).prop_map(|(fdt, failback, open, probe)| Set(fdt, failback, open, probe)),
+        4 => (0..5u8, 0..5u8, 0..500u64).prop_map(|(sender, inbound, ago)| Timeout(sender, inbound, ago)),
         1 => (0..40u64).prop_map(Late),
         1 => (0..60u64).prop_map(Rtt),
         12 => (0..4000u64).prop_map(Run),
@@ -121,6 +126,7 @@ fn apply(wire: &mut Wire, step: &Step) {
                 [ProbePolicy::Off, ProbePolicy::Auto, ProbePolicy::Arp, ProbePolicy::Nd][usize::from(probe)];
             wire.tell(Input::Settings(Settings { fdt, failback, fail_open, probe, ..Settings::default() }));
         }
+        Step::Timeout(sender, inbound, ago) => wire.tcp_timeout(sender, inbound, ago),
         Step::Late(ms) => {
             wire.late = Duration::from_millis(ms);
             // Less late than before: handle what is due by then.
@@ -225,13 +231,13 @@ proptest! {
         }
     }
 
-    /// While paths are good, no member fails, for any delay of targets and of the daemon, and any order and times in which the
-    /// targets stop and start to reply.
+    /// While paths are good, no member fails, for any delay of targets and of the daemon, any order and times in which the
+    /// targets stop and start to reply, and any evidence.
     #[test]
     fn good_paths_fail_no_member(
-        steps in proptest::collection::vec((0..4u8, 0..2000u64, 0..50u64), 1..20), fdt in 0..3usize, seed in any::<u64>(),
+        steps in proptest::collection::vec((0..7u8, 0..2000u64, 0..50u64), 1..30), fdt in 0..4usize, seed in any::<u64>(),
     ) {
-        let fdt = Duration::from_millis([100, 1000, 3000][fdt]);
+        let fdt = [Duration::from_millis(100), SHORTEST, Duration::from_millis(1000), Duration::from_millis(3000)][fdt];
         let mut wire = Wire::of(3, Settings { fdt, ..Settings::default() });
         wire.group.set_jitter(seed);
         wire.routers(&[router(1), router(2), router(3)]);
@@ -241,6 +247,7 @@ proptest! {
                 0 => wire.dead.extend((1..=3).map(router)),
                 1 => wire.dead.clear(),
                 2 => wire.late = Duration::from_millis(amount),
+                4..7 => wire.tcp_timeout(what - 4, (amount % 4) as u8, 10 * amount),
                 _ => wire.rtt = Duration::from_millis(amount / 5),
             }
             wire.run(Duration::from_millis(wait));
@@ -261,6 +268,7 @@ proptest! {
         wire.routers(&routers);
         for (silent, replying) in moments {
             wire.dead.extend(&routers);
+            wire.tcp_timeout((silent % 4) as u8, (replying % 4) as u8, replying);
             wire.run(Duration::from_millis(silent));
             wire.dead.clear();
             wire.run(Duration::from_millis(replying));
@@ -304,6 +312,61 @@ proptest! {
             prop_assert_eq!(wire.state(member), MemberState::Failed, "{:?}", wire.lines);
         }
         prop_assert_eq!(wire.usable().len(), if first == second { 2 } else { 1 });
+    }
+
+    /// Evidence shows a failure of one path or of two in time, and an outage that is shorter than a burst by evidence fails no
+    /// member, whatever timed out before it.
+    #[test]
+    fn evidence_confirms_failure_at_once_and_short_outage_is_not(
+        phase in 0..20_000u64, outage in 1..=EVIDENCED.as_millis() as u64, first in 0..3u8, second in 0..3u8,
+        timeouts in proptest::collection::vec((0..3u8, 0..3u8, 0..100u64, 0..500u64), 0..10), seed in any::<u64>(),
+    ) {
+        let mut wire = Wire::with_fdt(3, fdt::DEFAULT);
+        wire.group.set_jitter(seed);
+        wire.run(2 * fdt::DEFAULT + Duration::from_millis(phase));
+        wire.silent.extend([first, second]);
+        let mut left = Duration::from_millis(outage);
+        for (sender, inbound, wait, ago) in timeouts {
+            let wait = left.min(Duration::from_millis(wait));
+            wire.run(wait);
+            left -= wait;
+            wire.tcp_timeout(sender, inbound, ago);
+        }
+        wire.run(left);
+        wire.silent.clear();
+        wire.run(fdt::DEFAULT);
+        prop_assert_eq!(wire.usable(), [0, 1, 2], "{:?}", wire.lines);
+        wire.silent.extend([first, second]);
+        // Minimum of TCP's timeout.
+        wire.run(Duration::from_millis(200));
+        for member in [first, second] {
+            wire.tcp_timeout(member, member, 200);
+        }
+        // A probe of a round may have been lost already.
+        wire.run(LENGTH + Duration::from_millis(3));
+        for member in [first, second] {
+            prop_assert_eq!(wire.state(member), MemberState::Failed, "{:?}", wire.lines);
+        }
+    }
+
+    /// Whatever timeouts there are, a member is sent at most one burst by evidence in an interval.
+    #[test]
+    fn evidence_costs_few_probes(
+        timeouts in proptest::collection::vec((0..3u8, 0..3u8, 0..300u64), 0..200), seed in any::<u64>(),
+    ) {
+        let mut wire = Wire::with_fdt(3, fdt::DEFAULT);
+        wire.group.set_jitter(seed);
+        wire.run(fdt::DEFAULT);
+        wire.probes.clear();
+        let start = wire.now;
+        for (sender, inbound, wait) in timeouts {
+            wire.tcp_timeout(sender, inbound, 200);
+            wire.run(Duration::from_millis(wait));
+        }
+        let intervals = ((wire.now - start).as_millis() / 1750 + 2) as usize;
+        // A round and an answered probe of each member, with a control probe before the reply at most.
+        prop_assert!(wire.probes.len() <= 3 * 3 * intervals, "{} in {intervals} intervals", wire.probes.len());
+        prop_assert_eq!(wire.usable(), [0, 1, 2]);
     }
 
     /// Without losses no burst is sent.

@@ -35,6 +35,7 @@ pub fn detection(group: &core::Group, now: Time) -> Detection {
         failback: settings.failback,
         fail_open: settings.fail_open,
         confirm: settings.confirm,
+        evidence: settings.evidence,
         probe: settings.probe,
         targets: group.known_targets().explicit.clone(),
         unreachable_families: Family::ALL
