@@ -246,7 +246,7 @@ fn watch(mut client: Client, socket: &Path, interval: Duration, sender: &Sender<
                 },
                 Ok(Event::Resize(..)) => Message::Resized,
                 Ok(_) => continue,
-                // The terminal is gone.
+                // The terminal was closed.
                 Err(_) => Message::End,
             };
             if keys.send(message).is_err() {
@@ -293,7 +293,7 @@ mod tests {
         assert_eq!(press(&mut model, KeyCode::Char('o')), Next::Go);
         assert_eq!(press(&mut model, KeyCode::Char('n')), Next::Go);
         assert_eq!(model.status.as_deref(), Some("Nothing has been changed"));
-        assert_eq!(press(&mut model, KeyCode::Char('y')), Next::Go, "nothing was asked");
+        assert_eq!(press(&mut model, KeyCode::Char('y')), Next::Go, "there is no question");
         press(&mut model, KeyCode::Char('o'));
         let Next::Change(question) = press(&mut model, KeyCode::Char('y')) else {
             panic!("it was confirmed")

@@ -211,7 +211,7 @@ impl Model {
         let round_trip = match probe.outcome {
             ProbeOutcome::Answered => probe.network_ns,
             ProbeOutcome::Lost => None,
-            // It tells nothing of the path.
+            // It shows nothing of the path.
             _ => return,
         };
         let pair = (probe.group.clone(), probe.member.clone(), probe.target);
