@@ -71,6 +71,8 @@ pub fn make_group(options: &str) {
 
 /// The group exists, works, and did so before the host was online; no unit was dropped to break a cycle.
 pub fn check_boot() {
+    // systemd-analyze needs the end of the boot, for which services of cloud-init are late.
+    run(&format!("timeout {} systemctl is-system-running --wait", PATIENCE.as_secs()));
     let order = [
         ("ipmpd.service", "network.target"),
         ("ipmpd.service", "ipmp-wait-online.service"),
