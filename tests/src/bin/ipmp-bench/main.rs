@@ -15,6 +15,7 @@
 //! | [`early_drop`] | frames that a member drops by XDP, and by tc |
 //! | [`storm`] | a broadcast storm |
 //! | [`echo`] | replies to probes |
+//! | [`peers`] | failures, beside the bonds of the kernel |
 //! | [`spread`], [`times`] | medians and quartiles; percentiles |
 //! | [`report`] | the output of `--json` |
 
@@ -26,6 +27,7 @@ mod flood;
 mod idle;
 mod inbound;
 mod outbound;
+mod peers;
 mod probing;
 mod program;
 mod report;
@@ -140,6 +142,18 @@ enum Only {
         #[arg(long, value_parser = clap::value_parser!(u64).range(10_000..=10_000_000))]
         rate: Option<u64>,
     },
+    /// Packets lost and outages of unplugged and of silent NICs, beside bonds; cargo xtask vm has a kernel with bonds
+    Peers {
+        /// Number of pulls [default: 10, quick: 1]
+        #[arg(long, value_parser = clap::value_parser!(u32).range(0..=1000))]
+        pulls: Option<u32>,
+        /// Number of silent failures [default: 5, quick: 0]
+        #[arg(long, value_parser = clap::value_parser!(u32).range(0..=1000))]
+        cuts: Option<u32>,
+        /// Packets per second in each direction
+        #[arg(long, default_value_t = 3_000, value_parser = clap::value_parser!(u64).range(100..=100_000))]
+        rate: u64,
+    },
     /// CPU time of a target that answers 1,000 probes per second
     Echo {
         /// Number of echo requests [default: 20000, quick: 500]
@@ -250,6 +264,16 @@ fn run(bench: Bench) -> Result<()> {
             storm::measure(default(rounds, 11, 1), time, rate).context("cannot measure a broadcast storm")?;
         show(format!("\n{result}"));
         report.storm = Some(result);
+    }
+    if matches!(only, None | Some(Only::Peers { .. })) {
+        let (pulls, cuts, rate) = match only {
+            Some(Only::Peers { pulls, cuts, rate }) => (pulls, cuts, rate),
+            _ => (None, None, 3_000),
+        };
+        let (pulls, cuts) = (default(pulls, 10, 1) as usize, default(cuts, 5, 0) as usize);
+        let result = peers::measure(rate, pulls, cuts).context("cannot measure peers")?;
+        show(format!("\n{result}"));
+        report.peers = Some(result);
     }
     if matches!(only, None | Some(Only::Echo { .. })) {
         let requests = if let Some(Only::Echo { requests }) = only { requests } else { None };

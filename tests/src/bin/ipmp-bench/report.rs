@@ -12,6 +12,7 @@ use crate::echo::Echo;
 use crate::idle::Idle;
 use crate::inbound::Inbound;
 use crate::outbound::Outbound;
+use crate::peers::Peers;
 use crate::probing::Probing;
 use crate::steering::Steering;
 use crate::storm::Storm;
@@ -38,6 +39,7 @@ pub struct Report {
     pub early_drop: Option<EarlyDrop>,
     pub storm: Option<Storm>,
     pub echo: Option<Echo>,
+    pub peers: Option<Peers>,
 }
 
 /// The fields, for `--help`. A test checks that all names in the output are documented here.
@@ -87,6 +89,10 @@ JSON:
                      frames_per_s (received), cpu_percent (of one CPU, for reception), wanted_lost_percent: SPREAD each
   echo               requests, requests_per_s; answered_ns, dropped_ns (the same frames for another host), reply_ns (their
                      difference): SPREAD of CPU time a frame; cpu_percent (of one CPU, for the replies)
+  peers              packets_per_s, flows (in each direction), members, pulls, cuts, unplugged_us, silent_us, missing (what this
+                     kernel does not have), contenders
+    contenders       array of: name; pulled and silent (cuts with the link up): null, or outbound and inbound, with lost (packets
+                     at each fault) and outage_us (the longest outage of a flow at each fault); lost_without_fault; duplicated
   warnings           array of sentences: why the figures beside it may not be valid (the machine was too busy)";
 
 impl Report {
@@ -110,6 +116,7 @@ impl Report {
             early_drop: None,
             storm: None,
             echo: None,
+            peers: None,
         })
     }
 
