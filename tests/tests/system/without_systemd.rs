@@ -9,9 +9,8 @@ const ROOT: &str =
     "mount -t tmpfs tmpfs /run && mount -t tmpfs tmpfs /var/lib/ipmp && mount -t bpf bpf /sys/fs/bpf";
 
 #[test]
-#[ignore = "needs a virtual machine with a system of its own: `cargo xtask test --soak` boots one"]
-fn system_debian12_script_starts_stops_and_reports_daemon_without_systemd() {
-    lab::needs_root!();
+#[ignore = "a step of a scene: `cargo xtask test --soak` boots it"]
+fn scene_without_systemd_step_1_script_starts_stops_and_reports_daemon() {
     needs_guest();
     install_programs();
     cables();
