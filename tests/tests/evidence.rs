@@ -90,6 +90,10 @@ fn create<'lab>(lab: &'lab Lab, evidence: &str) -> Production<'lab> {
     let production = Production::create_probed(lab, &[Family::V4], &settings).unwrap();
     production.wait_answered().unwrap();
     production.daemon.ctl(&format!("set {GROUP} fdt=10s")).unwrap();
+    if evidence == "on" {
+        let is_attached = || production.show().contains("timeouts of TCP connections start probes");
+        assert!(wait_until(TIMEOUT, is_attached), "{}", production.show());
+    }
     production
 }
 

@@ -1,11 +1,14 @@
 //! Timeouts of the TCP connections of this host: evidence that the path of a member may have failed.
 //!
-//! Attached to the root of the cgroups. It runs when a connection is established and when a segment of it is not acknowledged in
+//! Attached to the root of the cgroups, `tcp_evidence` runs when a connection is established and when a segment of it is not acknowledged in
 //! time, and for no packet otherwise. It changes nothing of a connection: it adds flags to those of other programs, and sets no reply.
 //! The daemon finds the member: at a timeout the kernel runs this program before it draws another transmit hash
-//! (`tcp_write_timeout` in `net/ipv4/tcp_timer.c`), so the hash is still that of the lost segment.
+//! (`tcp_write_timeout` in `net/ipv4/tcp_timer.c`), so the hash is still that of the lost segment. [`established`] has the program for
+//! connections that exist before.
 #![no_std]
 #![no_main]
+
+mod established;
 
 use aya_ebpf::{
     Global,
@@ -57,7 +60,17 @@ pub fn tcp_evidence(ctx: SockOpsContext) -> u32 {
 #[inline(always)]
 fn is_tail_loss_probe(ctx: &SockOpsContext) -> bool {
     // SAFETY: fields of the context.
-    unsafe { (*ctx.ops).lost_out == 0 && (*ctx.ops).sacked_out == 0 }
+    unsafe { field(&raw const (*ctx.ops).lost_out) == 0 && field(&raw const (*ctx.ops).sacked_out) == 0 }
+}
+
+/// Reads a field of the context. Volatile, because the verifier rejects reads of two fields at once.
+///
+/// # Safety
+/// `place` must point to a word of the context.
+#[inline(always)]
+unsafe fn field(place: *const u32) -> u32 {
+    // SAFETY: the caller vouches for the place.
+    unsafe { place.read_volatile() }
 }
 
 #[inline(always)]
@@ -80,10 +93,17 @@ fn report(ctx: &SockOpsContext, ticks: u32) {
     let (local, remote) = if ctx.family() == AF_INET {
         (Ip::from_v4_word(ctx.local_ip4()), Ip::from_v4_word(ctx.remote_ip4()))
     } else {
-        (ip(ctx.local_ip6()), ip(ctx.remote_ip6()))
+        // SAFETY: fields of the context.
+        unsafe { (ip(&raw const (*ctx.ops).local_ip6), ip(&raw const (*ctx.ops).remote_ip6)) }
     };
-    // SAFETY: a field of the context.
-    let hash = unsafe { (*ctx.ops).sk_txhash };
+    // SAFETY: fields of the context.
+    let (hash, local_port, remote_port) = unsafe {
+        (
+            field(&raw const (*ctx.ops).sk_txhash),
+            field(&raw const (*ctx.ops).local_port),
+            field(&raw const (*ctx.ops).remote_port),
+        )
+    };
     let Some(mut entry) = tcp_timeouts.reserve(0) else { return };
     entry.write(TcpTimeout {
         at_ns,
@@ -91,24 +111,30 @@ fn report(ctx: &SockOpsContext, ticks: u32) {
         remote,
         hash,
         ticks,
-        local_port: ctx.local_port() as u16,
+        local_port: local_port as u16,
         // In network byte order.
-        remote_port: u32::from_be(ctx.remote_port()) as u16,
+        remote_port: u32::from_be(remote_port) as u16,
         pad: 0,
     });
     entry.submit(0);
 }
 
+/// An IPv6 address of the context.
+///
+/// # Safety
+/// As [`field`].
 #[inline(always)]
-fn ip(words: [u32; 4]) -> Ip {
-    let word = |first: u32, second: u32| {
+unsafe fn ip(words: *const [u32; 4]) -> Ip {
+    let word = |place: usize| {
+        // SAFETY: inside the address.
+        let (first, second) = unsafe { (field(words.cast::<u32>().add(place)), field(words.cast::<u32>().add(place + 1))) };
         if cfg!(target_endian = "little") {
             u64::from(first) | u64::from(second) << 32
         } else {
             u64::from(first) << 32 | u64::from(second)
         }
     };
-    Ip::from_words([word(words[0], words[1]), word(words[2], words[3])])
+    Ip::from_words([word(0), word(2)])
 }
 
 /// Counts a timeout in its window, and returns whether it exceeds the limit. Concurrent CPUs may lose counts: the limit need not be

@@ -73,8 +73,12 @@ impl TcpEvidence {
     /// What `show` reports of a group that uses it.
     pub fn message(&self) -> Option<String> {
         match self {
+            Self::Running(timeouts) if timeouts.get_ref().covers_established() => {
+                Some("timeouts of TCP connections start probes".to_owned())
+            }
             Self::Running(_) => Some(
-                "timeouts of TCP connections established since the daemon started start probes".to_owned(),
+                "timeouts of TCP connections start probes, if these were established after the daemon had started"
+                    .to_owned(),
             ),
             Self::Refused(why) => Some(missing(why)),
             Self::Unused | Self::Starting(_) => None,

@@ -4,6 +4,7 @@
 
 use std::{
     fs::{self, File},
+    io::Read as _,
     os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd},
     path::PathBuf,
     time::Duration,
@@ -11,7 +12,7 @@ use std::{
 
 use aya::{
     Ebpf, EbpfLoader,
-    maps::{MapData, RingBuf},
+    maps::{Array, MapData, RingBuf},
     programs::CgroupAttachMode,
 };
 use ipmp_common::maps::TcpTimeout;
@@ -25,7 +26,9 @@ use super::{
 };
 
 const PROGRAM: &str = "tcp_evidence";
+const ITERATOR: &str = "cover_established";
 const RING: &str = "tcp_timeouts";
+const NOT_COVERED: &str = "not_covered";
 const MOUNTS: &str = "/proc/self/mountinfo";
 
 /// The ring buffer of timeouts: readable if it is not empty. The program is attached as long as this exists.
@@ -33,12 +36,14 @@ pub struct TcpTimeouts {
     ring: RingBuf<MapData>,
     /// Time of a tick of the kernel.
     tick: Duration,
+    /// Whether connections that existed before are covered.
+    covers_established: bool,
     _object: Ebpf,
 }
 
 impl TcpTimeouts {
     /// Attaches the program: from now on connections that are established in the calling thread's network namespace report their
-    /// timeouts. The verifier takes its time: not for the main thread.
+    /// timeouts, and where the kernel permits it (Linux 6.12) those that exist. The verifier takes its time: not for the main thread.
     ///
     /// # Errors
     /// [`Error::NoCgroup`], [`Error::Load`], [`Error::Attach`], [`Error::Map`] or [`Error::System`].
@@ -62,9 +67,14 @@ impl TcpTimeouts {
         let program = objects::load_sock_ops(&mut object, PROGRAM)?;
         // By a link, for which the kernel allows other programs beside it in any mode.
         program.attach(cgroup, CgroupAttachMode::Single).map_err(|error| attach(one_line(&error)))?;
+        let covers_established = cover_established(&mut object)
+            .inspect_err(|error| {
+                log::debug!("TCP connections that exist do not report their timeouts: {error}")
+            })
+            .unwrap_or_default();
         let ring = object.take_map(RING).expect("the object has this map");
         let ring = RingBuf::try_from(ring).map_err(map_error(RING))?;
-        Ok(Self { ring, tick: tick.into(), _object: object })
+        Ok(Self { ring, tick: tick.into(), covers_established, _object: object })
     }
 
     /// Removes and returns the timeouts, the oldest first.
@@ -77,6 +87,11 @@ impl TcpTimeouts {
             }
         }
         timeouts
+    }
+
+    /// Whether connections that were established before it was opened report their timeouts, too.
+    pub fn covers_established(&self) -> bool {
+        self.covers_established
     }
 
     /// When the segment of a timeout was sent, or later, by `CLOCK_MONOTONIC`.
@@ -95,6 +110,22 @@ impl AsRawFd for TcpTimeouts {
     fn as_raw_fd(&self) -> RawFd {
         self.ring.as_raw_fd()
     }
+}
+
+/// Makes the connections report their timeouts that exist in the calling thread's network namespace; whether the kernel permits it.
+fn cover_established(object: &mut Ebpf) -> Result<bool, Error> {
+    let failed = |reason: String| Error::Load { program: ITERATOR, reason };
+    let program = objects::load_tcp_iterator(object, ITERATOR)?;
+    let link = program.attach().and_then(|link| program.take_link(link));
+    let mut sockets = link
+        .map_err(|error| failed(one_line(&error)))?
+        .into_file()
+        .map_err(|error| failed(one_line(&error)))?;
+    // The program runs while this is read, and writes nothing.
+    sockets.read_to_end(&mut Vec::new()).map_err(|error| failed(error.to_string()))?;
+    let not_covered = object.map(NOT_COVERED).expect("the object has this map");
+    let not_covered = Array::<_, u32>::try_from(not_covered).map_err(map_error(NOT_COVERED))?;
+    Ok(not_covered.get(&0, 0).map_err(map_error(NOT_COVERED))? == 0)
 }
 
 /// Where the root of the unified hierarchy is mounted, by `/proc/self/mountinfo` (proc_pid_mountinfo(5)): in a container, that of its
@@ -123,14 +154,24 @@ mod tests {
     use super::*;
     use crate::datapath::tests::{in_new_namespace, ip, wait_for};
 
-    /// A connection in the namespace of this thread whose other end drops what it receives.
-    fn unacknowledged() -> (TcpStream, TcpStream) {
+    /// A connection in the namespace of this thread.
+    fn connection() -> (TcpStream, TcpStream) {
         ip("link set lo up");
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let mut client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
-        let server = listener.accept().unwrap().0;
+        let client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        (client, listener.accept().unwrap().0)
+    }
+
+    /// Makes an end of a connection drop what it receives, before it is acknowledged.
+    fn drop_all_received(stream: &TcpStream) {
         // BPF_RET of 0 bytes.
-        SockRef::from(&server).attach_filter(&[SockFilter::new(6, 0, 0, 0)]).unwrap();
+        SockRef::from(stream).attach_filter(&[SockFilter::new(6, 0, 0, 0)]).unwrap();
+    }
+
+    /// A connection with a segment that is not acknowledged.
+    fn unacknowledged() -> (TcpStream, TcpStream) {
+        let (mut client, server) = connection();
+        drop_all_received(&server);
         client.write_all(b"segment").unwrap();
         (client, server)
     }
@@ -151,6 +192,26 @@ mod tests {
         };
         assert_eq!(result, 0);
         info.tcpi_total_retrans
+    }
+
+    #[test]
+    fn connections_that_exist_report_timeouts_where_the_kernel_permits_it() {
+        in_new_namespace(|| {
+            let (mut client, server) = connection();
+            let mut timeouts = TcpTimeouts::open().unwrap();
+            let release = nix::sys::utsname::uname().unwrap().release().to_string_lossy().into_owned();
+            let mut numbers =
+                release.split(['.', '-']).map(|number| number.parse::<u32>().unwrap_or_default());
+            let version = (numbers.next().unwrap(), numbers.next().unwrap());
+            println!("Linux {release}: {}", timeouts.covers_established());
+            assert_eq!(timeouts.covers_established(), version >= (6, 12));
+            if timeouts.covers_established() {
+                let port = client.local_addr().unwrap().port();
+                drop_all_received(&server);
+                client.write_all(b"segment").unwrap();
+                wait_for("a timeout", || timeouts.drain().iter().any(|timeout| timeout.local_port == port));
+            }
+        });
     }
 
     #[test]
