@@ -127,7 +127,8 @@ fn report(ctx: &SockOpsContext, ticks: u32) {
 unsafe fn ip(words: *const [u32; 4]) -> Ip {
     let word = |place: usize| {
         // SAFETY: inside the address.
-        let (first, second) = unsafe { (field(words.cast::<u32>().add(place)), field(words.cast::<u32>().add(place + 1))) };
+        let (first, second) =
+            unsafe { (field(words.cast::<u32>().add(place)), field(words.cast::<u32>().add(place + 1))) };
         if cfg!(target_endian = "little") {
             u64::from(first) | u64::from(second) << 32
         } else {

@@ -27,7 +27,7 @@ pub enum TcpEvidence {
     /// The program is being loaded and attached, by another thread.
     Starting(oneshot::Receiver<Result<TcpTimeouts, datapath::Error>>),
     /// They are received.
-    Running(AsyncFd<TcpTimeouts>),
+    Running(Box<AsyncFd<TcpTimeouts>>),
     /// The kernel does not report them.
     Refused(String),
 }
@@ -50,7 +50,7 @@ impl TcpEvidence {
             Self::Starting(result) => {
                 let result = result.await;
                 *self = match result.map(|opened| opened.map(register)) {
-                    Ok(Ok(Ok(timeouts))) => Self::Running(timeouts),
+                    Ok(Ok(Ok(timeouts))) => Self::Running(Box::new(timeouts)),
                     Ok(Ok(Err(error))) => return Err(error),
                     Ok(Err(error)) => refused(&error),
                     Err(_) => refused(&"the thread that attaches the program has ended"),
