@@ -11,7 +11,7 @@ use nix::fcntl::{FcntlArg, fcntl};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
-use crate::log_file::LogFile;
+use crate::log_file::{self, LogFile};
 use crate::namespace::Namespace;
 use crate::network::Lab;
 use crate::{TIMEOUT, wait_until};
@@ -139,7 +139,7 @@ impl<'lab> Daemon<'lab> {
 
     /// Warnings and errors in its log, after the first `since` lines.
     pub fn problems(&self, since: usize) -> Vec<String> {
-        let is_problem = |line: &String| ["WARN", "ERROR"].iter().any(|level| line.contains(level));
+        let is_problem = |line: &String| ["warning", "error"].contains(&log_file::parts(line).0);
         self.log().into_iter().skip(since).filter(is_problem).collect()
     }
 

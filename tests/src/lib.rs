@@ -72,7 +72,7 @@ pub mod inbound_failover;
 mod lane;
 pub mod link_failure;
 pub mod link_monitor;
-mod log_file;
+pub mod log_file;
 pub mod measurement_lock;
 pub mod monitor;
 pub mod multicast;

@@ -9,6 +9,15 @@ use anyhow::{Result, bail};
 
 use crate::wait_until;
 
+/// Severity and text of a line of `ipmpd`. The severity is empty below a warning.
+pub fn parts(line: &str) -> (&str, &str) {
+    let line = line.strip_prefix("ipmpd: ").unwrap_or(line);
+    match line.split_once(": ") {
+        Some((severity @ ("warning" | "error"), text)) => (severity, text),
+        _ => ("", line),
+    }
+}
+
 /// A log file and the name of the program that writes it.
 #[derive(Debug)]
 pub(crate) struct LogFile {

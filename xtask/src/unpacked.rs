@@ -36,7 +36,7 @@ pub const VM: Programs = Programs {
 
 /// The services that the lab's tests run on a group.
 pub const SERVICES: Programs = Programs {
-    name: "services-3",
+    name: "services-4",
     packages: &[
         "busybox-static",
         "dnsmasq-base",
@@ -44,6 +44,7 @@ pub const SERVICES: Programs = Programs {
         "keepalived",
         "nftables",
         "strace",
+        "tmux",
         "wireguard-go",
         "wireguard-tools",
     ],
@@ -56,6 +57,7 @@ pub const SERVICES: Programs = Programs {
         "keepalived",
         "nft",
         "strace",
+        "tmux",
         "wireguard-go",
         "wg",
     ],

@@ -40,6 +40,7 @@ pub mod start;
 pub mod target;
 pub mod test_address;
 pub mod timeline;
+pub mod top;
 pub mod undo;
 mod verb;
 pub mod wait_online;
@@ -106,8 +107,8 @@ Every command that changes something prints with --dry-run what it would change,
 refuses the command refuses this, too. With --json, changed is true if there is any step. import prints a configuration file instead,
 unless it has --apply.
 
-Commands that change something start ipmpd if it does not run; show, explain, path, simulate, flows, timeline, monitor, target list, health, hooks,
-metrics, wait-online, check, diff, apply --dry-run, dns, handover, save and import do not. Where ipmpd.service is installed,
+Commands that change something start ipmpd if it does not run; show, explain, path, simulate, flows, timeline, monitor, top, target list, health,
+hooks, metrics, wait-online, check, diff, apply --dry-run, dns, handover, save and import do not. Where ipmpd.service is installed,
 systemd alone starts it, and its socket starts it for every command.
 Every ADDRESS may be a host name from /etc/hosts or DNS instead: node1/24, or node1 as a target.
 
@@ -178,6 +179,7 @@ verbs! {
     flows::Flows,
     timeline::Timeline,
     monitor::Monitor,
+    top::Top,
     health::Health,
     metrics::Metrics,
     hooks::Hooks,

@@ -52,6 +52,7 @@ fn every_changing_command_has_dry_run() {
         "flows",
         "timeline",
         "monitor",
+        "top",
         "health",
         "metrics",
         "hooks",

@@ -411,7 +411,7 @@ impl Group {
         self.stop_early_drop(number)?;
         let place = self.ingress_place(number, &name_of(&member), member.device.ifindex);
         place.detach()?;
-        self.unmark_device(&place.pin);
+        self.unmark_device(&place.pin)?;
         self.loggers.remove(&place.pin);
         self.installed.remove(&place.pin);
         if member.state != MemberStatus::Vacant {

@@ -2,6 +2,8 @@
 
 use std::collections::BTreeMap;
 
+use crate::log_file;
+
 /// Every cell, by its subject and its name.
 pub type Cells = BTreeMap<(String, String), String>;
 
@@ -144,7 +146,8 @@ pub fn log(text: &str) -> Cells {
     let mut messages: Vec<String> = Vec::new();
     for line in text.lines().filter(|line| !is_prompt(line)) {
         let begins = line.starts_with("Jan ").then(|| line.rsplit_once("] ")).flatten();
-        match begins.map(|(_, rest)| rest).or(line.strip_prefix("ipmpd: ")) {
+        let here = || line.starts_with("ipmpd: ").then(|| log_file::parts(line).1);
+        match begins.map(|(_, rest)| rest).or_else(here) {
             Some(message) => messages.push(message.to_owned()),
             None => {
                 if let Some(last) = messages.last_mut() {
@@ -233,7 +236,10 @@ mod tests {
             "Jan  8 20:01:06 hivemind in.mpathd[15113]: [ID 215189 daemon.error] The link has gone down on\nrge0\n\
              Jan  8 20:01:07 hivemind in.mpathd[15113]: [ID 1 daemon.error] Good\n",
         );
-        assert_eq!(differences(&tutorial, &log("ipmpd: The link has gone down on rge0\nipmpd: Good\n")), []);
+        assert_eq!(
+            differences(&tutorial, &log("ipmpd: warning: The link has gone down on rge0\nipmpd: Good\n")),
+            []
+        );
         assert_eq!(
             differences(&tutorial, &log("ipmpd: The link has gone down on rge1\n")),
             [

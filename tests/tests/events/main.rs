@@ -7,7 +7,7 @@ lab::lane!(side_by_side, seconds = 70);
 mod journal;
 
 use lab::network::DATA;
-use lab::{Daemon, Lab, Monitor, TIMEOUT, wait_until};
+use lab::{Daemon, Lab, Monitor, TIMEOUT, log_file, wait_until};
 use serde_json::Value;
 
 /// Exit status of `ipmpctl monitor` when the daemon ends, as its help documents it.
@@ -373,20 +373,25 @@ fn stop_daemon(mut scene: Scene<'_>) {
         let time = event["time"].as_str().unwrap();
         assert!(time.len() == "2010-01-08T20:01:06.000Z".len() && time.ends_with('Z'), "{time}");
     }
-    let messages: Vec<String> = events
+    let messages: Vec<(String, String)> = events
         .iter()
         .filter(|event| event["severity"] != "debug" && event["kind"] != "watching")
-        .map(|event| format!("ipmpd: {}", event["message"].as_str().unwrap()))
+        .map(|event| {
+            let severity = event["severity"].as_str().filter(|severity| *severity != "info");
+            (severity.unwrap_or_default().to_owned(), event["message"].as_str().unwrap().to_owned())
+        })
         .collect();
     // The last one is about namespaces of other labs.
     let others = [
-        "ipmpd: uid 0, pid ",
-        "ipmpd: serving ",
-        "ipmpd: no real-time priority",
-        "ipmpd: Pins and run files of deleted network namespaces have been removed",
+        "uid 0, pid ",
+        "serving ",
+        "no real-time priority",
+        "Pins and run files of deleted network namespaces have been removed",
     ];
-    let is_other = |line: &String| others.iter().any(|other| line.starts_with(other));
-    let log: Vec<String> = daemon.log().into_iter().filter(|line| !is_other(line)).collect();
+    let is_other = |text: &str| others.iter().any(|other| text.starts_with(other));
+    let log = daemon.log();
+    let log = log.iter().map(|line| log_file::parts(line)).filter(|(_, text)| !is_other(text));
+    let log: Vec<_> = log.map(|(severity, text)| (severity.to_owned(), text.to_owned())).collect();
     assert_eq!(log, messages);
 
     daemon.start().unwrap();

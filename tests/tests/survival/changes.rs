@@ -86,7 +86,8 @@ impl<'lab> Scene<'lab> {
     pub fn with(lab: &'lab Lab, daemon: lab::daemon::Builder<'lab>) -> Self {
         // A client that finds no ipmpd beside it starts none.
         let ctl = lab.directory().join("ipmpctl");
-        fs::copy(binary("ipmpctl").unwrap(), &ctl).unwrap();
+        // By another process: a copy that a child of ours has inherited open for writing cannot be started.
+        command::run(Command::new("cp").arg(binary("ipmpctl").unwrap()).arg(&ctl)).unwrap();
         for (name, text) in [("BASE", BASE), ("MORE", MORE)] {
             fs::write(lab.directory().join(name), text).unwrap();
         }

@@ -95,6 +95,10 @@ fn stable(line: &str, recreated: &str) -> Option<String> {
         let mark: Vec<&str> = mark.rsplitn(3, '-').collect();
         return Some(format!("{before} {}", mark.last().unwrap_or(&"")));
     }
+    // What has happened stays.
+    if line.starts_with("/run/ipmp/") && line.contains("/timelines") {
+        return None;
+    }
     if line.starts_with("/run/ipmp/")
         && let Some((path, text)) = line.split_once(": ")
         && let Ok(mut text) = serde_json::from_str::<Value>(text)
@@ -104,21 +108,28 @@ fn stable(line: &str, recreated: &str) -> Option<String> {
                 group["ifindex"] = json!(0);
             }
             for (_, member) in group["members"].as_object_mut().into_iter().flatten() {
-                member["filters"]["unicast"] = Value::Null;
+                let part = &mut member["filters"];
+                *(if name == recreated { part } else { &mut part["unicast"] }) = Value::Null;
             }
         }
         return Some(format!("{path}: {text}"));
     }
     let line = &line.replace(&format!("\"promiscuity\":{},", promiscuity(line)), "");
-    // The far end of a group interface that is a veth.
-    if line.contains("maddress show: ") && line.contains("\"ipmpfar-") {
-        return None;
+    if let Some((command, text)) = line.split_once("maddress show: ") {
+        let mut object: Value = serde_json::from_str(text).ok()?;
+        // Solicited-node groups: those of a link-local address follow from a MAC, too.
+        if let Some(groups) = object["maddr"].as_array_mut() {
+            groups.retain(|group| !group["link"].as_str().is_some_and(|mac| mac.starts_with("33:33:ff:")));
+        }
+        // Not of the far end of a group interface that is a veth, nor of an interface that is created again.
+        let is_constant = !line.contains("\"ipmpfar-") && !line.contains(recreated);
+        return is_constant.then(|| format!("{command}maddress show: {object}"));
     }
     if !line.contains(recreated) {
         return Some(line.to_owned());
     }
     // Its link-local address follows from its MAC.
-    if line.contains("maddress show: ") || line.contains(" route show ") && line.contains("\"fe80") {
+    if line.contains(" route show ") && line.contains("\"fe80") {
         return None;
     }
     let Some((command, mut object)) = line

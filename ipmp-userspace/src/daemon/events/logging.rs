@@ -1,6 +1,7 @@
 //! Where log lines go: to the journal, with their fields, if standard error is connected to it; else to standard error, as
-//! `ipmpd: TEXT`, on a terminal with the time. A daemon that `ipmpctl` started outlives the reader of its standard error;
-//! from then on it logs to the journal, or to syslog where there is no journal.
+//! `ipmpd: TEXT`, `ipmpd: warning: TEXT` or `ipmpd: error: TEXT`, on a terminal with the time. A daemon that `ipmpctl`
+//! started outlives the reader of its standard error; from then on it logs to the journal, or to syslog where there is no
+//! journal.
 //!
 //! A thread of its own writes them: a reader that stops, as a terminal after Ctrl-S, must not stop the daemon. At most
 //! [`QUEUE`] lines wait for it; further ones are counted, and their number is logged once it goes on.
@@ -124,8 +125,13 @@ impl<W: Write> Outputs<W> {
 
     fn write_stderr(&mut self, line: &Line) -> bool {
         let time = if self.is_terminal { rfc3339(line.time) + " " } else { String::new() };
+        let severity = match line.level {
+            Level::Error => "error: ",
+            Level::Warn => "warning: ",
+            Level::Info | Level::Debug | Level::Trace => "",
+        };
         // In one piece: another process may write there, too.
-        self.stderr.write_all(format!("{time}ipmpd: {}\n", line.text).as_bytes()).is_ok()
+        self.stderr.write_all(format!("{time}ipmpd: {severity}{}\n", line.text).as_bytes()).is_ok()
     }
 }
 

@@ -131,10 +131,10 @@ impl Group {
     /// [`Error::Pin`].
     pub fn stop_early_drop(&mut self, number: u8) -> Result<(), Error> {
         self.early.remove(&number);
-        self.unmark_device(&pin_of(number));
         // The kernel detaches a link without pin and descriptor.
         pins::remove(&self.early_link(number))?;
-        pins::remove(&self.early_program(number))
+        pins::remove(&self.early_program(number))?;
+        self.unmark_device(&pin_of(number))
     }
 
     /// Replaces the early drops, after a constant of theirs has changed.

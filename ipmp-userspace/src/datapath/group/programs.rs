@@ -208,11 +208,22 @@ impl Group {
         Ok(known)
     }
 
-    pub(super) fn unmark_device(&self, pin: &str) {
-        for entry in std::fs::read_dir(self.directory.join("devices")).into_iter().flatten().flatten() {
-            if entry.file_name().to_string_lossy().starts_with(&format!("{pin}-")) {
-                let _ = std::fs::remove_dir(entry.path());
+    pub(super) fn unmark_device(&self, pin: &str) -> Result<(), Error> {
+        let marks = self.directory.join("devices");
+        let remove = || -> std::io::Result<()> {
+            for entry in std::fs::read_dir(&marks)? {
+                let entry = entry?;
+                if entry.file_name().to_string_lossy().starts_with(&format!("{pin}-")) {
+                    std::fs::remove_dir(entry.path())?;
+                }
             }
+            Ok(())
+        };
+        match remove() {
+            Err(source) if source.kind() != std::io::ErrorKind::NotFound => {
+                Err(Error::Pin { path: marks.clone(), source })
+            }
+            _ => Ok(()),
         }
     }
 

@@ -2,6 +2,7 @@
 
 use anyhow::Result;
 use ipmp::{control::report::GroupReport, types::MemberState};
+use lab::log_file::parts;
 use lab::network::ROUTER;
 
 use crate::page;
@@ -66,7 +67,7 @@ fn log_of_all(stage: &mut Stage) -> Result<()> {
 fn compare_log(stage: &mut Stage, printed: &str, since: usize, about: &[&str]) -> Result<()> {
     let lines = stage.operator.log().into_iter().skip(since);
     let (chosen, others): (Vec<String>, Vec<String>) =
-        lines.partition(|line| about.iter().any(|begin| message(line).starts_with(begin)));
+        lines.partition(|line| about.iter().any(|begin| parts(line).1.starts_with(begin)));
     stage.compare_text(printed, &chosen.join("\n"), compare::log)?;
     // There are some only if rge0 had a role.
     if let Some(first) = others.first() {
@@ -77,8 +78,4 @@ fn compare_log(stage: &mut Stage, printed: &str, since: usize, about: &[&str]) -
         page::line(&format!("  {first}"))?;
     }
     page::line("")
-}
-
-fn message(line: &str) -> &str {
-    line.strip_prefix("ipmpd: ").unwrap_or(line)
 }
