@@ -17,7 +17,7 @@ use crate::{
     core::{
         Cause, Event, Time,
         group::{MIN_MTU, members::full_size, standby::Origin},
-        member::{Hole, Member},
+        member::Hole,
         probe::{
             ProbeSource,
             history::ProbeKind,

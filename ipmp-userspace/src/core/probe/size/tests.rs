@@ -74,7 +74,7 @@ fn every_round_between_is_coprime_to_numbers_of_targets() {
     }
     for ms in 1..3000 {
         let rounds = rounds_between(Duration::from_millis(ms));
-        assert!((2..=5).all(|targets| rounds % targets != 0), "{ms} ms: {rounds}");
+        assert!((2..=5).all(|targets| !rounds.is_multiple_of(targets)), "{ms} ms: {rounds}");
         assert!(Duration::from_millis(ms) * rounds >= APART);
     }
 }
