@@ -93,10 +93,11 @@ impl Files {
                     ..Change::default()
                 };
                 pending::execute(invocation, change, |client| {
-                    if let Some(out) = out {
-                        preflight::check(client, &request, invocation.format, out)?;
-                    }
-                    let response = client.call(&request)?;
+                    let note = match out {
+                        Some(out) => preflight::check(client, &request, invocation.format, out)?,
+                        None => None,
+                    };
+                    let response = preflight::with_note(client.call(&request)?, note);
                     Ok(with_name_servers(response, &configuration, client, false))
                 })?
             }

@@ -148,9 +148,9 @@ impl Import {
             ..Change::default()
         };
         let make = |client: &mut Client| {
-            preflight::print(session.as_deref(), invocation.format, out);
+            let note = preflight::print(session, invocation.format, out);
             let mut notes = replaced.replace(client, &kernel, &text, &gateways)?;
-            notes.extend(rules);
+            notes.extend(rules.into_iter().chain(note));
             let response = Response::Done { notes, changed: true };
             Ok(apply::with_name_servers(response, &configuration, client, false))
         };

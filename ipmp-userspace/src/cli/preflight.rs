@@ -152,33 +152,42 @@ pub(super) fn line(client: &Client, change: &Request, planned: &Response) -> Opt
 /// The reply to a plan with that line.
 pub(super) fn with_line(client: &Client, change: &Request, planned: Response) -> Response {
     let line = line(client, change, &planned);
-    match planned {
+    with_note(planned, line)
+}
+
+/// A reply with one more note.
+pub(super) fn with_note(response: Response, note: Option<String>) -> Response {
+    match response {
         Response::Done { mut notes, changed } => {
-            notes.extend(line);
+            notes.extend(note);
             Response::Done { notes, changed }
         }
-        planned => planned,
+        response => response,
     }
 }
 
-/// Plans a change that waits for a confirmation, and prints that line at once: the session may not see what is printed later.
-/// What would refuse the change refuses it here.
+/// Plans a change that waits for a confirmation, and prints that line as [`print`] does. What would refuse the change refuses it
+/// here.
 pub(super) fn check(
     client: &mut Client,
     change: &Request,
     format: Format,
     out: &mut dyn Write,
-) -> Result<(), Error> {
+) -> Result<Option<String>, Error> {
     let planned = client.call(&Request::plan(change.clone()))?;
-    print(line(client, change, &planned).as_deref(), format, out);
-    Ok(())
+    Ok(print(line(client, change, &planned), format, out))
 }
 
-/// Prints the line at once.
-pub(super) fn print(line: Option<&str>, format: Format, out: &mut dyn Write) {
-    if let Some(line) = line.filter(|_| format == Format::Text) {
-        // The change does not depend on it.
-        let _ = writeln!(out, "{line}").and_then(|()| out.flush());
+/// Prints the line at once, since the session may not see what is printed later. With `--json` it is returned, for the notes of the
+/// reply, which is one object.
+pub(super) fn print(line: Option<String>, format: Format, out: &mut dyn Write) -> Option<String> {
+    match (line, format) {
+        (Some(line), Format::Text) => {
+            // The change does not depend on it.
+            let _ = writeln!(out, "{line}").and_then(|()| out.flush());
+            None
+        }
+        (line, _) => line,
     }
 }
 
@@ -273,6 +282,22 @@ mod tests {
         }
         let text = session("eth0", "eth0").describe(&[]);
         assert!(text.starts_with("SSH session from 203.0.113.9: 192.168.178.50 is on eth0, and packets to 203.0.113.9 leave through eth0 by the route default via 192.168.178.1;"));
+    }
+
+    #[test]
+    fn line_is_printed_at_once_and_with_json_it_is_a_note() {
+        let line = || Some("SSH session from 203.0.113.9".to_owned());
+        let mut out = Vec::new();
+        assert_eq!(print(line(), Format::Text, &mut out), None);
+        assert_eq!(out, b"SSH session from 203.0.113.9\n");
+        let note = print(line(), Format::Json, &mut out);
+        let done = |notes: &[&str]| Response::Done {
+            notes: notes.iter().map(|&note| note.into()).collect(),
+            changed: true,
+        };
+        let response = with_note(done(&["e1000g0 has joined"]), note);
+        assert_eq!(response, done(&["e1000g0 has joined", "SSH session from 203.0.113.9"]));
+        assert_eq!(out.len(), 29);
     }
 
     #[test]

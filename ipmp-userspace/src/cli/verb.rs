@@ -86,8 +86,8 @@ impl<V: Verb> Command for V {
                 ..pending::Change::default()
             };
             let response = pending::execute(invocation, change, |client| {
-                preflight::check(client, &request, invocation.format, out)?;
-                self.send(client, &request)
+                let note = preflight::check(client, &request, invocation.format, out)?;
+                Ok(preflight::with_note(self.send(client, &request)?, note))
             })?;
             return Ok(Outcome::done(self.print(response, invocation.format)));
         }

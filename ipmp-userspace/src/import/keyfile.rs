@@ -119,15 +119,16 @@ fn configure(connection: &Connection<'_>, kind: &str, bond: &mut Bond) -> Result
     }
     for section in &connection.sections {
         for entry in &section.entries {
-            key(&section.name, entry, bond)?;
+            key(section, entry, bond)?;
         }
     }
     Ok(())
 }
 
-fn key(section: &str, entry: &Entry, bond: &mut Bond) -> Result<(), Error> {
+fn key(section: &Section, entry: &Entry, bond: &mut Bond) -> Result<(), Error> {
     let (place, value) = (&entry.place, entry.value.as_str());
-    match (section, entry.key.as_str()) {
+    let name = section.name.as_str();
+    match (name, entry.key.as_str()) {
         ("connection" | "user" | "team" | "proxy", _) => {}
         // Older files have all options in one value.
         ("bond", "options") => {
@@ -141,24 +142,23 @@ fn key(section: &str, entry: &Entry, bond: &mut Bond) -> Result<(), Error> {
         ("bond", option) => bond.set(place, option, value)?,
         ("ethernet" | "802-3-ethernet", "mtu") if value != "0" => bond.set(place, "mtu", value)?,
         ("ethernet" | "802-3-ethernet", "cloned-mac-address") => bond.set(place, "mac", value)?,
-        ("ipv4" | "ipv6", "method") => match (section, value) {
+        ("ipv4" | "ipv6", "method") => match (name, value) {
             ("ipv4", "auto") => bond.dynamic.push("DHCP"),
             ("ipv6", "auto") => bond.dynamic.push("router advertisements"),
             ("ipv6", "dhcp") => bond.dynamic.push("DHCPv6"),
-            (_, "shared") => {
-                bond.note(place, format_args!("method {value} of [{section}] has no equivalent"))
-            }
+            (_, "shared") => bond.note(place, format_args!("method {value} of [{name}] has no equivalent")),
             _ => {}
         },
-        ("ipv4" | "ipv6", key) => ip(key, entry, bond)?,
-        (_, _) if section.starts_with("bond-port") || matches!(section, "ethernet" | "802-3-ethernet") => {}
+        ("ipv4" | "ipv6", key) => ip(section, key, entry, bond)?,
+        (_, _) if name.starts_with("bond-port") || matches!(name, "ethernet" | "802-3-ethernet") => {}
         (section, key) => bond.note(place, format_args!("{key}={value} of [{section}] has no equivalent")),
     }
     Ok(())
 }
 
-/// A key of `[ipv4]` or `[ipv6]`. `address1=192.0.2.5/24,192.0.2.1` has a router, `route1=198.51.100.0/24,192.0.2.9,100` a metric.
-fn ip(key: &str, entry: &Entry, bond: &mut Bond) -> Result<(), Error> {
+/// A key of `[ipv4]` or `[ipv6]`. `address1=192.0.2.5/24,192.0.2.1` has a router, `route1=198.51.100.0/24,192.0.2.9,100` a metric, and
+/// `route1_options=onlink=true,table=100` its options.
+fn ip(section: &Section, key: &str, entry: &Entry, bond: &mut Bond) -> Result<(), Error> {
     let (place, value) = (&entry.place, entry.value.as_str());
     let numbered = |prefix: &str| {
         key.strip_prefix(prefix).is_some_and(|number| number.bytes().all(|byte| byte.is_ascii_digit()))
@@ -173,14 +173,27 @@ fn ip(key: &str, entry: &Entry, bond: &mut Bond) -> Result<(), Error> {
             }
         }
     } else if key.ends_with("_options") && key.starts_with("route") {
-        bond.note(place, format_args!("{key}={value} has no equivalent"));
+        // Read with the route.
     } else if numbered("route") || numbered("routes") {
         let mut parts = value.split(',').map(str::trim);
         let to = parts.next();
         // Without a router: "0.0.0.0" or "::".
         let via = parts.next().filter(|via| !matches!(*via, "" | "0.0.0.0" | "::"));
         let metric = parts.next().filter(|metric| !matches!(*metric, "" | "0"));
-        bond.add_route(place, &RouteText { to, via, metric, ..RouteText::default() })?;
+        let mut route = RouteText { to, via, metric, ..RouteText::default() };
+        if let Some(options) = section.entries.iter().find(|other| other.key == format!("{key}_options")) {
+            for option in options.value.split(',') {
+                match option.trim().split_once('=') {
+                    Some(("onlink", value)) => route.onlink = value == "true",
+                    Some(("table", table)) => route.table = Some(table),
+                    Some(("src", source)) => route.src = Some(source),
+                    _ => {
+                        bond.note(&options.place, format_args!("{option} of {key}_options has no equivalent"))
+                    }
+                }
+            }
+        }
+        bond.add_route(place, &route)?;
     } else {
         match key {
             "gateway" => bond.add_gateway(place, value)?,

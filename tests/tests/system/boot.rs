@@ -51,8 +51,11 @@ pub fn connect_cables() {
 
 /// Attaches the cards in a session over one of them, confirms that in a new session, and saves it.
 pub fn make_group(options: &str) {
+    // Without keys of the host it fails, and on a slow host systemd still starts it again and again.
+    ok("systemctl stop ssh");
     ok("ssh-keygen -A && ssh-keygen -q -t ed25519 -N '' -f /root/.ssh/id_ed25519");
-    ok("cp /root/.ssh/id_ed25519.pub /root/.ssh/authorized_keys && systemctl restart ssh");
+    ok("cp /root/.ssh/id_ed25519.pub /root/.ssh/authorized_keys");
+    ok("systemctl start ssh || { journalctl --boot --no-pager --unit ssh; exit 1; }");
     let in_session = |line: &str| {
         ok(&format!(
             "ip netns exec peer ssh -o StrictHostKeyChecking=no -o BatchMode=yes root@{ADDRESS} {line}"
@@ -68,6 +71,8 @@ pub fn make_group(options: &str) {
 
 /// The group exists, works, and did so before the host was online; no unit was dropped to break a cycle.
 pub fn check_boot() {
+    // systemd-analyze needs the end of the boot, for which services of cloud-init are late.
+    run(&format!("timeout {} systemctl is-system-running --wait", PATIENCE.as_secs()));
     let order = [
         ("ipmpd.service", "network.target"),
         ("ipmpd.service", "ipmp-wait-online.service"),

@@ -1,4 +1,5 @@
-//! A host whose cards another program configures: they are handed over to a group, and after a boot their owner leaves them alone.
+//! A host whose cards systemd-networkd, NetworkManager, or netplan for cloud-init configures: they are handed over to a group, and after a
+//! boot their owner leaves them alone.
 
 use super::boot::{
     ADDRESS, check_boot, check_tables, check_traffic, connect_cables, disable_networkd, install_package,
@@ -7,6 +8,9 @@ use super::boot::{
 use super::*;
 
 const CARDS: [&str; 3] = ["eth0", "eth1", "eth2"];
+
+/// What a cloud would give to cloud-init.
+const SEED: &str = "/var/lib/cloud/seed/nocloud";
 
 #[test]
 #[ignore = "a step of a scene: `cargo xtask test --soak` boots it"]
@@ -74,6 +78,50 @@ fn scene_network_manager_step_2_rebooted_network_manager_leaves_members() {
     check_rebooted();
     ok("nmcli general reload && systemctl restart NetworkManager");
     wait_network_manager("unmanaged");
+    check_group();
+}
+
+#[test]
+#[ignore = "a step of a scene: `cargo xtask test --soak` boots it"]
+fn scene_cloud_init_step_1_image_gets_its_data() {
+    needs_guest();
+    fs::remove_file("/etc/cloud/cloud-init.disabled").unwrap();
+    write(
+        "/etc/cloud/cloud.cfg.d/90-scene.cfg",
+        "datasource_list: [NoCloud]\nsystem_info:\n  network:\n    renderers: [netplan]\n",
+    );
+    write(&format!("{SEED}/meta-data"), "instance-id: scene\nlocal-hostname: guest\n");
+    // This system has no locales.
+    write(&format!("{SEED}/user-data"), "#cloud-config\nlocale: false\n");
+    write(
+        &format!("{SEED}/network-config"),
+        &format!(
+            "version: 2\nethernets:\n  eth0:\n    match:\n      macaddress: '02:a0:00:00:00:01'\n    set-name: eth0\n    \
+             addresses: [{ADDRESS}/24]\n    gateway4: 192.168.178.1\n    accept-ra: false\n  eth1:\n    accept-ra: false\n  \
+             eth2:\n    accept-ra: false\n"
+        ),
+    );
+}
+
+#[test]
+#[ignore = "a step of a scene: `cargo xtask test --soak` boots it"]
+fn scene_cloud_init_step_2_cards_of_netplan_are_handed_over() {
+    needs_guest();
+    ok("cloud-init status --wait --long && cat /etc/netplan/50-cloud-init.yaml");
+    connect_cables();
+    wait_networkd("configured");
+    hand_over("netplan (file /etc/netplan/50-cloud-init.yaml of cloud-init) through systemd-networkd");
+    wait_networkd("unmanaged");
+}
+
+#[test]
+#[ignore = "a step of a scene: `cargo xtask test --soak` boots it"]
+fn scene_cloud_init_step_3_rebooted_netplan_leaves_members() {
+    needs_guest();
+    check_rebooted();
+    check_not_awaited();
+    ok("cloud-init status --wait --long && netplan apply");
+    wait_networkd("unmanaged");
     check_group();
 }
 

@@ -35,7 +35,7 @@ const fn with(cards: Cards) -> Step {
     Step { cards, cuts_power: false }
 }
 
-const SCENES: [Scene; 4] = [
+const SCENES: [Scene; 5] = [
     Scene {
         name: "five_commands",
         steps: &[
@@ -48,6 +48,7 @@ const SCENES: [Scene; 4] = [
     },
     Scene { name: "networkd", steps: &[with(ALL), with(ALL)] },
     Scene { name: "network_manager", steps: &[with(ALL), with(ALL)] },
+    Scene { name: "cloud_init", steps: &[with(ALL), with(ALL), with(ALL)] },
     Scene { name: "without_systemd", steps: &[with(&[])] },
 ];
 
