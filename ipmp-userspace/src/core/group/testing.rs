@@ -136,10 +136,24 @@ impl Wire {
 
     /// A segment that was sent some milliseconds ago is not acknowledged. Member 3 and higher as inbound one: unknown.
     pub fn tcp_timeout(&mut self, sender: u8, inbound: u8, ago_ms: u64) {
-        let sent = Time(self.now.0.saturating_sub(Duration::from_millis(ago_ms)));
         let inbound = Some(inbound).filter(|inbound| *inbound < 3);
-        self.tell(Input::TcpTimeout { sender, inbound, sent });
-        // What is due is sent now.
+        let sent = self.ago(ago_ms);
+        self.tell_now(Input::TcpTimeout { sender, inbound, sent });
+    }
+
+    /// A member has received nothing for some milliseconds.
+    pub fn silent_inbound(&mut self, member: u8, ago_ms: u64) {
+        let since = self.ago(ago_ms);
+        self.tell_now(Input::InboundSilence { member, since });
+    }
+
+    fn ago(&self, ms: u64) -> Time {
+        Time(self.now.0.saturating_sub(Duration::from_millis(ms)))
+    }
+
+    /// What is due by this input is sent at once.
+    fn tell_now(&mut self, event: Input) {
+        self.tell(event);
         self.run(Duration::ZERO);
     }
 
