@@ -1,7 +1,7 @@
 //! A simulated network for tests: probes are answered or not, and time passes from one input to the next.
 
 use std::{
-    collections::{BTreeSet, VecDeque},
+    collections::{BTreeMap, BTreeSet, VecDeque},
     net::IpAddr,
     time::Duration,
 };
@@ -28,6 +28,12 @@ pub(crate) struct Wire {
     pub forged: BTreeSet<u8>,
     /// Targets that do not reply.
     pub dead: BTreeSet<IpAddr>,
+    /// Bytes of the largest packet that passes on a member, and of the largest one that a target answers.
+    pub holes: BTreeMap<u8, u32>,
+    /// See `holes`.
+    pub limits: BTreeMap<IpAddr, u32>,
+    /// Share of the probes that are lost at random, and the state of the generator.
+    pub loss: (f64, u64),
     /// Echo replies in a second that all members receive, at most two at once; `None`: no limit.
     pub limit: Option<f64>,
     /// Replies that the limit permits now, and when that was computed.
@@ -40,6 +46,8 @@ pub(crate) struct Wire {
     pub lines: Vec<String>,
     /// Probes so far: time, member, target, method.
     pub probes: Vec<(Time, u8, IpAddr, Via)>,
+    /// Large probes so far: time, member, target, bytes of the packet.
+    pub large: Vec<(Time, u8, IpAddr, u32)>,
     /// Requests so far other than probes.
     pub searches: Vec<(Time, Action)>,
     /// All actions since they were taken last.
@@ -70,12 +78,16 @@ impl Wire {
             cut: BTreeSet::new(),
             forged: BTreeSet::new(),
             dead: BTreeSet::new(),
+            holes: BTreeMap::new(),
+            limits: BTreeMap::new(),
+            loss: (0.0, 0),
             limit: None,
             tokens: (0.0, Time::default()),
             rtt: Duration::from_micros(300),
             late: Duration::ZERO,
             lines: Vec::new(),
             probes: Vec::new(),
+            large: Vec::new(),
             searches: Vec::new(),
             actions: Vec::new(),
             carrier: false,
@@ -236,12 +248,20 @@ impl Wire {
                 }
             }
             Action::SetCarrier(carrier) => self.carrier = *carrier,
-            &Action::Probe { member, target, via, sequence, .. } => {
+            &Action::Probe { member, target, via, sequence, size, .. } => {
                 self.probes.push((self.now, member, target, via));
                 self.cookie += 1;
                 let (family, cookie) = (Family::of(target), self.cookie);
                 self.tell(Input::Sent { member, family, sequence, cookie: Some(cookie) });
-                if !self.silent.contains(&member)
+                let bytes = size.unwrap_or(0);
+                let passes = self.holes.get(&member).is_none_or(|hole| bytes <= *hole)
+                    && self.limits.get(&target).is_none_or(|limit| bytes <= *limit)
+                    && !self.is_lost();
+                if size.is_some() {
+                    self.large.push((self.now, member, target, bytes));
+                }
+                if passes
+                    && !self.silent.contains(&member)
                     && !self.dead.contains(&target)
                     && !self.cut.contains(&(member, target))
                     && (!matches!(via, Via::Echo(_)) || self.is_permitted())
@@ -268,6 +288,13 @@ impl Wire {
             }
             _ => {}
         }
+    }
+
+    /// Whether a probe is lost at random.
+    fn is_lost(&mut self) -> bool {
+        let (share, state) = &mut self.loss;
+        *state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        ((*state >> 33) as f64) < *share * f64::from(1u32 << 31)
     }
 
     /// Whether the limit permits an echo reply now: a token bucket.

@@ -15,7 +15,10 @@ use crate::{
         request::{Refused, reason},
         timeline::Transition,
     },
-    core::{self, member::Condition},
+    core::{
+        self,
+        member::{Condition, Hole},
+    },
     daemon::{
         clock::now,
         group::{MemberDevice, RunningGroup, stale_neighbours},
@@ -236,6 +239,11 @@ fn member_report(
         cast: group.core.cast() == Some(number),
         standby: known.standby(),
         inactive: known.inactive(),
+        mtu_hole: known.hole().map(|Hole { target, passes, elsewhere }| report::MtuHole {
+            target,
+            passes,
+            elsewhere,
+        }),
         probing: probing::probing(known, now()),
         flags: member_flags(device, known),
         addresses: member
