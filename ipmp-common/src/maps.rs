@@ -35,11 +35,13 @@
 //! them atomically; a map update would be a memcpy. How to read a dump: `docs/maps.md`.
 
 mod device;
+mod evidence;
 mod replies;
 mod sentinel;
 
 pub use self::{
     device::{Device, MAX_NAMESPACES, Offsets, link_state},
+    evidence::{TCP_TIMEOUTS_BYTES, TIMEOUTS_PER_WINDOW, TcpTimeout, timeout_window},
     replies::{
         ProbeReply, ProbeReplyKind, REPLIES_PER_WINDOW, ReplyCounters, ReplyWindows, echo_id_word, window,
     },

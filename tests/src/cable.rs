@@ -10,6 +10,9 @@ use crate::nic::{Nic, Unbound};
 use crate::tap::Wire;
 use crate::{TIMEOUT, wait_until};
 
+/// Bytes of an Ethernet header.
+const ETHERNET: u32 = 14;
+
 /// A cable with its two ends. The near end is at the host (at Switch A for the cable between the switches), the far end
 /// is the switch port. Faults are made at the switch port, away from the programs under test.
 ///
@@ -170,6 +173,17 @@ impl Cable {
                 Ok(())
             }
             None => self.far.namespace.netlink().drop_frames(&self.far.interface, direction),
+        })
+    }
+
+    /// Drops packets of more than so many bytes in both directions, as a switch port with a smaller MTU. Only of veth pairs.
+    pub fn drop_larger(&self, bytes: u32) -> Result<Change> {
+        ensure!(self.is_veth(), "{} is no veth pair", self.name);
+        timed(|| {
+            let netlink = self.far.namespace.netlink();
+            let drop = |direction| netlink.drop_larger(&self.far.interface, direction, bytes + ETHERNET);
+            drop(Direction::Outbound)?;
+            drop(Direction::Inbound)
         })
     }
 

@@ -62,6 +62,7 @@ const TCA_BPF_OPS: u16 = 5;
 const TCA_BPF_FLAGS: u16 = 8;
 const TCA_BPF_FLAG_ACT_DIRECT: u32 = 1;
 const TC_ACT_SHOT: u32 = 2;
+const TC_ACT_OK: u32 = 0;
 const NLA_F_NESTED: u16 = 0x8000;
 
 impl Netlink {
@@ -156,12 +157,17 @@ impl Netlink {
     /// Drops every frame that a port receives ([`Direction::Outbound`]) or sends ([`Direction::Inbound`]). The carrier
     /// stays up. The filter is classic BPF, which every supported kernel has.
     pub fn drop_frames(&self, port: &str, direction: Direction) -> Result<()> {
+        self.drop_larger(port, direction, 0)
+    }
+
+    /// As [`Self::drop_frames`], but only frames of more than so many bytes.
+    pub fn drop_larger(&self, port: &str, direction: Direction, bytes: u32) -> Result<()> {
         let mut filter = self.filter(port, direction)?;
         filter.header.info = (1 << 16) | u32::from((libc::ETH_P_ALL as u16).to_be());
         filter.attributes.push(TcAttribute::Kind("bpf".into()));
         filter
             .attributes
-            .push(TcAttribute::Other(DefaultNla::new(TCA_OPTIONS | NLA_F_NESTED, drop_program())));
+            .push(TcAttribute::Other(DefaultNla::new(TCA_OPTIONS | NLA_F_NESTED, drop_program(bytes))));
         let create = NLM_F_REQUEST | NLM_F_ACK | NLM_F_CREATE | NLM_F_EXCL;
         match self.request(RouteNetlinkMessage::NewTrafficFilter(filter), create) {
             Err(error) if os_error(&error) != Some(libc::EEXIST) => {
@@ -266,15 +272,21 @@ impl From<LinkMessage> for Link {
     }
 }
 
-/// The options of a cls_bpf filter in direct-action mode: one instruction, `return TC_ACT_SHOT`.
-fn drop_program() -> Vec<u8> {
-    let mut instruction = Vec::with_capacity(8);
-    instruction.extend_from_slice(&((libc::BPF_RET | libc::BPF_K) as u16).to_ne_bytes());
-    instruction.extend_from_slice(&[0, 0]);
-    instruction.extend_from_slice(&TC_ACT_SHOT.to_ne_bytes());
+/// The options of a cls_bpf filter in direct-action mode that drops frames of more than so many bytes.
+fn drop_program(bytes: u32) -> Vec<u8> {
+    let length = (libc::BPF_LD | libc::BPF_W | libc::BPF_LEN, 0, 0, 0);
+    let is_larger = (libc::BPF_JMP | libc::BPF_JGT | libc::BPF_K, 0, 1, bytes);
+    let give = |verdict| (libc::BPF_RET | libc::BPF_K, 0, 0, verdict);
+    let program = [length, is_larger, give(TC_ACT_SHOT), give(TC_ACT_OK)];
+    let mut instructions = Vec::new();
+    for (code, yes, no, value) in program {
+        instructions.extend_from_slice(&(code as u16).to_ne_bytes());
+        instructions.extend_from_slice(&[yes, no]);
+        instructions.extend_from_slice(&value.to_ne_bytes());
+    }
     let options = [
-        DefaultNla::new(TCA_BPF_OPS_LEN, 1u16.to_ne_bytes().to_vec()),
-        DefaultNla::new(TCA_BPF_OPS, instruction),
+        DefaultNla::new(TCA_BPF_OPS_LEN, (program.len() as u16).to_ne_bytes().to_vec()),
+        DefaultNla::new(TCA_BPF_OPS, instructions),
         DefaultNla::new(TCA_BPF_FLAGS, TCA_BPF_FLAG_ACT_DIRECT.to_ne_bytes().to_vec()),
     ];
     let mut bytes = vec![0; options.as_slice().buffer_len()];

@@ -18,7 +18,7 @@ use crate::{
 /// Print the health of groups in one line, with the exit status of a monitoring plugin
 ///
 /// The first word is the worst state of the groups. OK: every member functions. WARNING: a group works without full redundancy:
-/// a member has failed, is absent or offline, it has one member only, no target replies to probes, a target does not reply to
+/// a member has failed, is absent or offline, or loses large packets, it has one member only, no target replies to probes, a target does not reply to
 /// all members (the network is split), or another host has one of its addresses. CRITICAL: no member of a group functions, or a
 /// named group does not exist. UNKNOWN: ipmpd does not run, does not reply, or has no group. After a bar the line has the number
 /// of functioning members of each group as performance data.
@@ -92,7 +92,7 @@ fn functioning(group: &GroupReport) -> usize {
 fn state(group: &GroupReport) -> (HealthLevel, String) {
     let (all, good) = (group.members.len(), functioning(group));
     let mut reasons: Vec<String> =
-        group.members.iter().filter(|member| member.state != MemberState::Ok).map(reason).collect();
+        group.members.iter().filter(|member| !is_in_order(member)).map(reason).collect();
     let is_redundant = reasons.is_empty() && all > 1;
     if all == 1 && reasons.is_empty() {
         reasons.push("no redundancy".into());
@@ -125,11 +125,18 @@ fn state(group: &GroupReport) -> (HealthLevel, String) {
     (level, text)
 }
 
-/// Why a member does not function.
+fn is_in_order(member: &MemberReport) -> bool {
+    member.state == MemberState::Ok && member.mtu_hole.is_none()
+}
+
+/// Why a member does not function, or drops packets.
 fn reason(member: &MemberReport) -> String {
     let why = match member.state {
         MemberState::Failed if member.link == LinkState::Down => ", link down",
         MemberState::Failed if member.probe == ProbeState::Failed => ", probes lost",
+        MemberState::Ok if let Some(hole) = member.mtu_hole => {
+            return format!("{} loses packets larger than {} bytes", member.name, hole.passes);
+        }
         _ => "",
     };
     format!("{} {}{why}", member.name, member.state)

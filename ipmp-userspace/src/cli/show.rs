@@ -16,8 +16,8 @@ use crate::{
         Request, Response,
         duration::short,
         report::{
-            AddressReport, Capture, Drops, GroupReport, MemberReport, Traffic, Xdp,
-            probing::{Detection, Probing, SplitTarget},
+            AddressReport, Capture, Drops, GroupReport, MemberReport, MtuHole, Traffic, Xdp,
+            probing::{Detection, Passed, Probing, SplitTarget},
         },
     },
     types::{LinkState, MemberState, ProbeMethod, ProbeObstacle},
@@ -137,6 +137,11 @@ fn member(blocks: &mut Blocks, group: &GroupReport, member: &MemberReport) {
             "its device was deleted or moved; it rejoins when a device with {identity} appears"
         ));
     }
+    if let Some(MtuHole { target, passes, elsewhere }) = member.mtu_hole {
+        blocks.line(&format!(
+            "packets larger than {passes} bytes to {target} are lost; {elsewhere} bytes pass on another member"
+        ));
+    }
     member.probing.iter().for_each(|one| blocks.line(&probing(one)));
     let share = f64::from(member.slots) * 100.0 / SLOTS as f64;
     blocks.line(&format!(
@@ -220,6 +225,7 @@ fn why(member: &MemberReport) -> &'static str {
         (MemberState::Failed, _) if probes_failed => "failed, no replies to probes",
         (MemberState::Failed, _) => "failed",
         (_, LinkState::Down) => "link down",
+        _ if member.mtu_hole.is_some() && !member.usable && !member.inactive => "large packets are lost",
         _ if member.inactive && member.standby => "inactive (standby)",
         _ if member.inactive => "inactive",
         _ if member.usable => "link not trusted yet",
@@ -345,7 +351,10 @@ fn probing(probing: &Probing) -> String {
         0 => String::new(),
         count => format!(", {count} excluded"),
     };
-    format!("probed ({family}) {method}: {result}, targets {} ({mode}){excluded}", in_use.join(" "))
+    let passed = probing.passed.map_or(String::new(), |Passed { bytes, ago_ms, .. }| {
+        format!("; {bytes} bytes passed both ways {} ago", short(Duration::from_millis(ago_ms)))
+    });
+    format!("probed ({family}) {method}: {result}, targets {} ({mode}){excluded}{passed}", in_use.join(" "))
 }
 
 fn drops(drops: Drops) -> String {

@@ -69,7 +69,7 @@ pub mod due {
 pub(crate) fn sample() -> Explanation {
     use super::report::{
         self,
-        probing::{Counters, ProbedTarget, Probing},
+        probing::{Counters, Passed, ProbedTarget, Probing},
     };
 
     use crate::types::{MemberState, ProbeMethod, ProbeState, Severity, TargetFault, TargetMode};
@@ -106,6 +106,7 @@ pub(crate) fn sample() -> Explanation {
             },
         ],
         inactive_targets: 0,
+        passed: Some(Passed { bytes: 1500, target: target(1), ago_ms: 3000 }),
         counters: Counters {
             sent: 15,
             answered: 6,
@@ -141,6 +142,7 @@ pub(crate) fn sample() -> Explanation {
             state: MemberState::Failed,
             probe: ProbeState::Failed,
             active: false,
+            mtu_hole: Some(report::MtuHole { target: target(1), passes: 1400, elsewhere: 1500 }),
             probing: vec![probing],
             ..first
         },

@@ -114,6 +114,8 @@ pub struct MemberReport {
     pub standby: bool,
     /// It functions, but is not used.
     pub inactive: bool,
+    /// Large packets are lost on it that pass on another member; `None`: not known.
+    pub mtu_hole: Option<MtuHole>,
     /// For each family in which it is or should be probed.
     pub probing: Vec<Probing>,
     /// Flags with the names and the order of the Solaris reference.
@@ -126,6 +128,17 @@ pub struct MemberReport {
     pub traffic: Traffic,
     /// Frames dropped by XDP; `None`: the setting `xdp` is `off`.
     pub xdp: Option<Xdp>,
+}
+
+/// Large packets are lost on a member that pass on another one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MtuHole {
+    /// The target to which they are lost.
+    pub target: IpAddr,
+    /// Bytes of the largest packet that passes, with its IP header.
+    pub passes: u32,
+    /// The same on another member.
+    pub elsewhere: u32,
 }
 
 /// Frames that a member drops before the kernel handles them.
@@ -238,6 +251,7 @@ pub(crate) fn sample() -> GroupReport {
         cast: number == 0,
         standby: false,
         inactive: false,
+        mtu_hole: None,
         probing: vec![],
         flags: words(flags),
         addresses: vec![],

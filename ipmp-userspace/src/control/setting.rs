@@ -137,8 +137,8 @@ const KEYS: &[Key] = &[
         name: "evidence",
         owners: &[Owner::Group],
         values: "on|off",
-        about: "timeouts of TCP connections of this host start the probes of confirm=fast at once (on, the default), or only lost \
-                probes do (off). They never fail a member themselves",
+        about: "timeouts of TCP connections of this host, and silence of a busy member, start the probes of confirm=fast at once (on, \
+                the default), or only lost probes do (off). They never fail a member themselves",
         read: |value| Ok(on_off(value).map(Setting::Evidence)),
     },
     Key {

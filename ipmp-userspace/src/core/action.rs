@@ -65,6 +65,8 @@ pub enum Action {
         via: Via,
         /// Its number.
         sequence: u16,
+        /// Bytes of its packet; `None`: as small as it can be.
+        size: Option<u32>,
         /// It belongs to a burst: not sent if the member's ARP packets would be too many.
         is_extra: bool,
     },

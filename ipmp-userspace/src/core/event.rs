@@ -183,6 +183,29 @@ pub enum Event {
         member: String,
         target: IpAddr,
     },
+    /// Packets larger than `passes` bytes are lost on a member, and pass to the same target on another one up to `elsewhere`
+    /// bytes.
+    MtuHole {
+        member: String,
+        group: String,
+        target: IpAddr,
+        passes: u32,
+        elsewhere: u32,
+        mtu: u32,
+    },
+    MtuHoleEnded {
+        member: String,
+        group: String,
+        target: IpAddr,
+        mtu: u32,
+    },
+    /// It answers packets larger than `passes` bytes on no member.
+    TargetLimited {
+        group: String,
+        target: IpAddr,
+        passes: u32,
+        mtu: u32,
+    },
     Activated {
         member: String,
         group: String,
@@ -455,6 +478,14 @@ pub enum Cause {
         member: String,
     },
     ProbesAnswered {
+        member: String,
+    },
+    /// Large packets are lost on the member, and pass on others.
+    MtuHole {
+        member: String,
+    },
+    /// They pass again.
+    MtuHoleEnded {
         member: String,
     },
     /// What probes show about targets.

@@ -197,6 +197,13 @@ pub enum Input {
         /// When the segment was sent, or later.
         sent: Time,
     },
+    /// A member that received many packets receives none any more, while the host transmits through it.
+    InboundSilence {
+        /// The member.
+        member: u8,
+        /// When it had received a packet last, or later.
+        since: Time,
+    },
     /// The deadline of the group has passed. Everything that was received before has been handled.
     Deadline,
 }

@@ -26,6 +26,8 @@ mod probing;
 
 pub use probing::MemberProbing;
 
+use std::net::IpAddr;
+
 use super::{
     Attachment, Time,
     flap::Flap,
@@ -65,6 +67,17 @@ pub(super) enum Turn {
     },
 }
 
+/// Large packets are lost on a member, and pass on another one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Hole {
+    /// The target to which they are lost.
+    pub target: IpAddr,
+    /// Bytes of the largest packet that passes.
+    pub passes: u32,
+    /// Bytes of the largest packet that passes to the same target on another member.
+    pub elsewhere: u32,
+}
+
 /// A member of a group.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Member {
@@ -82,6 +95,7 @@ pub struct Member {
     receives: bool,
     /// Must not transmit, since others do and it does not function or is inactive.
     kept_out: bool,
+    hole: Option<Hole>,
     probing: MemberProbing,
 }
 
@@ -99,6 +113,7 @@ impl Member {
             inactive: false,
             receives: true,
             kept_out: false,
+            hole: None,
             probing: MemberProbing::new(now),
         }
     }
@@ -196,6 +211,15 @@ impl Member {
     /// Whether its probes have failed, or its link while it was probed, and ten replies in a row are still missing.
     pub fn probes_failed(&self) -> bool {
         self.probing.failed()
+    }
+
+    /// Whether large packets are lost on it that pass on another member.
+    pub fn hole(&self) -> Option<Hole> {
+        self.hole
+    }
+
+    pub(super) fn set_hole(&mut self, hole: Option<Hole>) {
+        self.hole = hole;
     }
 
     /// The state that is reported (docs/reference.md 1.7).

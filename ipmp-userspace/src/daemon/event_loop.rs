@@ -29,7 +29,7 @@ use super::{
     manager::Manager,
     operations, returns,
     startup::{self, Error, lock::Lock},
-    statistics,
+    statistics, tcp_evidence,
 };
 use crate::{
     announce::{Advertisements, Claim, Claims},
@@ -165,6 +165,7 @@ impl EventLoop {
             self.manager.route_reader.follow(&self.manager.groups);
             self.manager.announce();
             loading::load_wanted(&mut self.manager);
+            self.manager.tcp_evidence.follow(&self.manager.groups);
             let due =
                 [self.manager.next_deadline(), self.manager.watchdog.next()].into_iter().flatten().min();
             let next = due.unwrap_or_else(|| now() + self.idle);
@@ -196,6 +197,12 @@ impl EventLoop {
                     let mut ready = ready.map_err(|source| Error::Watch { what: "replies", source })?;
                     ready.clear_ready();
                     self.receive_replies(&Trigger::Deadline).await;
+                }
+                received = self.manager.tcp_evidence.receive() => {
+                    let timeouts = received.map_err(|source| Error::Watch { what: "timeouts of TCP", source })?;
+                    let trigger = Trigger::Deadline;
+                    let (groups, mut context) = self.manager.context(&trigger);
+                    tcp_evidence::handle(groups, &mut context, &timeouts).await;
                 }
                 change = self.watch.next() => {
                     let change = change?;

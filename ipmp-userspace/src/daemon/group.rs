@@ -13,6 +13,7 @@ pub mod early_drops;
 pub mod followers;
 pub mod hardware_filters;
 pub mod hooks;
+mod inbound_silence;
 pub mod links;
 pub mod members;
 pub mod membership_reports;
@@ -114,6 +115,8 @@ pub struct RunningGroup {
     pub early_drops: early_drops::EarlyDropSettings,
     /// Neighbours that have missed announcements.
     pub stale_neighbours: stale_neighbours::StaleNeighbours,
+    /// Inbound traffic of the members.
+    pub inbound_silence: inbound_silence::InboundSilence,
     /// Kernel settings of its interfaces.
     pub sysctls: sysctls::Sysctls,
     /// Test addresses of the members.
@@ -156,6 +159,7 @@ impl RunningGroup {
             hooks: hooks::Hooks::default(),
             early_drops: early_drops::EarlyDropSettings::default(),
             stale_neighbours: stale_neighbours::StaleNeighbours::default(),
+            inbound_silence: inbound_silence::InboundSilence::default(),
             sysctls: sysctls::Sysctls::default(),
             test_addresses: test_addresses::GroupTestAddresses::default(),
             updelays: Updelays::default(),

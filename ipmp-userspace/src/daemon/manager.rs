@@ -13,6 +13,7 @@ use super::{
     mpathd::Mpathd,
     sentinel_check::SentinelCheck,
     state_file::StateFile,
+    tcp_evidence::TcpEvidence,
     watchdog::Watchdog,
 };
 use crate::{
@@ -45,6 +46,8 @@ pub struct Manager {
     pub filter_timer: FilterTimer,
     /// Devices of absent members that cannot rejoin yet.
     pub returns: ReturnTimer,
+    /// Timeouts of TCP connections.
+    pub tcp_evidence: TcpEvidence,
     /// When the sentinel is checked.
     pub sentinel_check: SentinelCheck,
     /// The watchdog of the service manager.

@@ -15,6 +15,7 @@
 //! | `renames` | following interfaces that other programs rename |
 //! | `returns` | devices of absent members that are back |
 //! | `sentinel_check` | starting the sentinel again if it has stopped |
+//! | `tcp_evidence` | timeouts of TCP connections, as evidence of path failures |
 //! | [`migration`] | moving addresses and routes without interruption |
 //! | [`mpathd`] | defaults from `/etc/default/mpathd` |
 //! | `statistics` | probe statistics on SIGUSR1 |
@@ -45,6 +46,7 @@ mod sentinel_check;
 mod startup;
 pub mod state_file;
 mod statistics;
+mod tcp_evidence;
 #[cfg(test)]
 mod tests;
 mod watchdog;

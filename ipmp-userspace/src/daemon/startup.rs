@@ -26,6 +26,7 @@ use super::{
     mpathd::{self, Mpathd},
     sentinel_check::SentinelCheck,
     state_file::{self, StateFile},
+    tcp_evidence::TcpEvidence,
     watchdog::Watchdog,
 };
 use crate::{
@@ -105,6 +106,7 @@ pub fn open_manager(
         filter_timer: FilterTimer::default(),
         returns: ReturnTimer::default(),
         sentinel_check: SentinelCheck::default(),
+        tcp_evidence: TcpEvidence::default(),
         watchdog: Watchdog::from_environment(),
         tasks,
         event_log,

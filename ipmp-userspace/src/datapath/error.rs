@@ -37,6 +37,9 @@ pub enum Error {
         /// Why it could not be mounted.
         source: io::Error,
     },
+    /// The unified hierarchy of cgroups is not mounted.
+    #[error("no cgroup2 file system is mounted; mount it: mount -t cgroup2 cgroup2 /sys/fs/cgroup")]
+    NoCgroup,
     /// A pin could not be made or removed.
     #[error("cannot write {}: {source}; ipmpd pins its programs there and needs a writable BPF file system", path.display())]
     Pin {

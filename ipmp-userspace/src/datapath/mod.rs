@@ -12,6 +12,7 @@
 //! | [`interval`] | time between its ticks |
 //! | [`preparation`] | programs that are loaded before they are attached |
 //! | [`probe_replies`] | replies to probes, from ingress |
+//! | [`tcp_timeouts`] | timeouts of the host's TCP connections |
 //! | [`group`] | the programs and maps of one group |
 //! | `upgrade` | groups whose maps have an older layout |
 //! | `mapped` | maps that both sides access while packets flow |
@@ -29,6 +30,7 @@ pub mod pins;
 pub mod preparation;
 pub mod probe_replies;
 pub mod sentinel;
+pub mod tcp_timeouts;
 #[cfg(test)]
 mod tests;
 mod upgrade;
@@ -44,6 +46,7 @@ pub use order::{program_name, tcx_programs_of};
 pub use preparation::{Preparation, Prepared};
 pub use probe_replies::ProbeReplies;
 pub use sentinel::{Hints, Liveness};
+pub use tcp_timeouts::TcpTimeouts;
 pub use upgrade::Upgraded;
 
 use self::{btf::Kernel, devices::DeviceFinder, pins::Pins, preparation::Waiting, sentinel::Sentinel};

@@ -3,8 +3,8 @@
 use super::{Error, btf::Kernel, error::one_line};
 use crate::priority::at_normal_priority;
 use aya::{
-    Ebpf, EbpfLoader,
-    programs::{ProgramError, SchedClassifier, Xdp},
+    Btf, Ebpf, EbpfLoader,
+    programs::{Iter, ProgramError, SchedClassifier, SockOps, Xdp},
 };
 
 /// `egress`, `ingress`, `early_drop` and `sink`.
@@ -13,6 +13,8 @@ pub static DATAPATH: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR")
 pub static DATAPATH_LOG: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/datapath-log"));
 /// The sentinel.
 pub static SENTINEL: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/sentinel"));
+/// `tcp_evidence` and `cover_established`.
+pub static EVIDENCE: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/evidence"));
 /// The device finder.
 pub static DEVICE: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/device"));
 
@@ -110,6 +112,34 @@ pub fn load_xdp<'a>(object: &'a mut Ebpf, name: &'static str) -> Result<&'a mut 
     if program.fd().is_err() {
         at_normal_priority(|| program.load()).map_err(|error| rejected(name, error))?;
     }
+    Ok(program)
+}
+
+/// The same for a program of connections. The caller has normal priority.
+///
+/// # Errors
+/// As [`load`].
+pub fn load_sock_ops<'a>(object: &'a mut Ebpf, name: &'static str) -> Result<&'a mut SockOps, Error> {
+    let program: &mut SockOps = object
+        .program_mut(name)
+        .and_then(|program| program.try_into().ok())
+        .ok_or_else(|| Error::Load { program: name, reason: "the object does not contain it".to_owned() })?;
+    program.load().map_err(|error| rejected(name, error))?;
+    Ok(program)
+}
+
+/// The same for an iterator over the TCP sockets of a network namespace. The caller has normal priority.
+///
+/// # Errors
+/// As [`load`].
+pub fn load_tcp_iterator<'a>(object: &'a mut Ebpf, name: &'static str) -> Result<&'a mut Iter, Error> {
+    let failed = |reason: String| Error::Load { program: name, reason };
+    let program: &mut Iter = object
+        .program_mut(name)
+        .and_then(|program| program.try_into().ok())
+        .ok_or_else(|| failed("the object does not contain it".to_owned()))?;
+    let btf = Btf::from_sys_fs().map_err(|error| failed(one_line(&error)))?;
+    program.load("tcp", &btf).map_err(|error| rejected(name, error))?;
     Ok(program)
 }
 

@@ -26,7 +26,7 @@ pub(super) fn in_new_namespace(test: impl FnOnce() + Send + 'static) {
     .expect("the test failed");
 }
 
-fn ip(arguments: &str) {
+pub(super) fn ip(arguments: &str) {
     let status = Command::new("ip").args(arguments.split_whitespace()).status().expect("ip");
     assert!(status.success(), "ip {arguments}");
 }

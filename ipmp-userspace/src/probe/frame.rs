@@ -7,7 +7,9 @@ use ipmp_common::{nd, probe};
 
 use crate::{
     announce::frame::{ALL_NODES, ALL_NODES_MAC, HOP_LIMIT, arp_request},
+    core::probe::size,
     link::Mac,
+    types::Family,
 };
 
 /// Every host of the link, `224.0.0.1`.
@@ -30,15 +32,19 @@ pub struct Echo {
     pub sequence: u16,
     /// What its answer must bring back.
     pub cookie: u64,
+    /// Bytes of its packet; `None`: as small as it can be.
+    pub size: Option<u32>,
 }
 
 impl Echo {
-    /// The request to a target with this MAC; `None` if it is of another family than the test address.
+    /// The request to a target with this MAC, not to be fragmented; `None` if it is of another family than the test address.
     pub fn to(&self, target: IpAddr, mac: Mac) -> Option<Vec<u8>> {
         let mut payload = probe::MARK.to_vec();
         payload.extend(self.cookie.to_le_bytes());
+        let smallest = size::smallest(Family::of(self.source));
+        payload.resize(payload.len() + self.size.unwrap_or(0).saturating_sub(smallest) as usize, 0);
         let ethernet = PacketBuilder::ethernet2(self.mac, mac);
-        let mut frame = Vec::with_capacity(82);
+        let mut frame = Vec::with_capacity(62 + payload.len());
         let written = match (self.source, target) {
             (IpAddr::V4(source), IpAddr::V4(target)) => ethernet
                 .ipv4(source.octets(), target.octets(), ONE_HOP)
@@ -50,7 +56,7 @@ impl Echo {
                 .write(&mut frame, &payload),
             _ => return None,
         };
-        debug_assert!(written.is_ok(), "20 bytes fit a packet");
+        debug_assert!(written.is_ok(), "an MTU fits a packet");
         Some(frame)
     }
 
@@ -113,6 +119,7 @@ mod tests {
             identifier: 0x1234,
             sequence: 7,
             cookie: 0x0102_0304_0506_0708,
+            size: None,
         }
     }
 
@@ -145,6 +152,32 @@ mod tests {
         expected.extend(b"ipmp probe: ");
         expected.extend([8, 7, 6, 5, 4, 3, 2, 1]);
         assert_eq!(frame, expected);
+    }
+
+    #[test]
+    fn large_request_has_its_size_and_must_not_be_fragmented() {
+        for (source, target, header) in [("192.168.178.5", "192.168.178.1", 20), ("fe80::5", "fe80::1", 40)] {
+            for size in [1280, 1500, 9000] {
+                let large = Echo { size: Some(size), ..echo(source) };
+                let frame = large.to(target.parse().unwrap(), TARGET).unwrap();
+                assert_eq!(frame.len(), 14 + size as usize);
+                let packet = etherparse::SlicedPacket::from_ethernet(&frame).unwrap();
+                let length = match packet.net.unwrap() {
+                    etherparse::NetSlice::Ipv4(v4) => {
+                        assert!(v4.header().dont_fragment());
+                        v4.header().total_len().into()
+                    }
+                    etherparse::NetSlice::Ipv6(v6) => u32::from(v6.header().payload_length()) + 40,
+                    other => panic!("{other:?}"),
+                };
+                assert_eq!(length, size);
+                let payload = &frame[14 + header + 8..];
+                assert!(
+                    payload.starts_with(b"ipmp probe: \x08\x07\x06\x05\x04\x03\x02\x01\0"),
+                    "{payload:?}"
+                );
+            }
+        }
     }
 
     #[test]

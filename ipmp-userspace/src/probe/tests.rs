@@ -44,7 +44,8 @@ impl Wire {
 
     fn echo(&self, source: &str) -> Echo {
         let source = source.parse().unwrap();
-        Echo { mac: self.mac, source, identifier: 0x1234, sequence: 0xfffe, cookie: 0x0102_0304_0506_0708 }
+        let (identifier, sequence, cookie) = (0x1234, 0xfffe, 0x0102_0304_0506_0708);
+        Echo { mac: self.mac, source, identifier, sequence, cookie, size: None }
     }
 }
 

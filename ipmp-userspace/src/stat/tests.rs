@@ -410,6 +410,7 @@ fn probing(mode: TargetMode, test_address: &str, targets: &[&str]) -> Probing {
         replies: 7,
         targets: targets.iter().map(target).collect(),
         inactive_targets: 0,
+        passed: None,
         counters: Counters::default(),
     }
 }

@@ -13,7 +13,7 @@ use super::counts::{Announced, BUCKETS, EventCount};
 use crate::{
     control::report::{
         GroupReport, MemberReport,
-        probing::{ProbedTarget, Probing},
+        probing::{Passed, ProbedTarget, Probing},
     },
     types::{GroupState, LinkState, MemberState},
 };
@@ -158,6 +158,11 @@ impl Samples {
             flag(member.active)
         });
         gauge("ipmp_member_standby", "It is a standby member: 1 or 0", |_, member| flag(member.standby));
+        gauge(
+            "ipmp_member_mtu_hole",
+            "Large packets are lost on it that pass on another member: 1 or 0",
+            |_, member| flag(member.mtu_hole.is_some()),
+        );
         gauge("ipmp_member_slots", "Of the 4096 slots, those that prefer it", |_, member| {
             f64::from(member.slots)
         });
@@ -218,6 +223,17 @@ impl Samples {
             .collect();
         let failed = all.iter().map(|(labels, probing)| (labels.clone(), flag(probing.failed)));
         self.gauge("ipmp_probing_failed", "The member has failed by its probes: 1 or 0", failed.collect());
+        let mut passed = |name, help, value: fn(Passed) -> f64| {
+            let samples =
+                all.iter().filter_map(|(labels, probing)| Some((labels.clone(), value(probing.passed?))));
+            self.gauge(name, help, samples.collect());
+        };
+        passed("ipmp_probing_passed_bytes", "Bytes of the largest packet that passed both ways", |passed| {
+            f64::from(passed.bytes)
+        });
+        passed("ipmp_probing_passed_age_seconds", "Time since that was last sent", |passed| {
+            passed.ago_ms as f64 / 1e3
+        });
         let mut counter = |name, help, value: fn(&Probing) -> u64| {
             let samples = all.iter().map(|(labels, probing)| (labels.clone(), value(probing)));
             self.counter(name, help, samples.collect());
@@ -350,6 +366,9 @@ mod tests {
             "ipmp_member_transmitted_bytes_total{group=\"production0\",member=\"e1000g0\"} 98234123",
             "ipmp_member_failed_over_packets_total{group=\"production0\",member=\"e1000g0\"} 17",
             "ipmp_member_early_dropped_packets_total{group=\"production0\",member=\"e1000g0\",reason=\"flooded\"} 9",
+            "ipmp_member_mtu_hole{group=\"production0\",member=\"rge0\"} 0.0",
+            "ipmp_probing_passed_bytes{group=\"production0\",member=\"e1000g0\",family=\"inet\"} 1500.0",
+            "ipmp_probing_passed_age_seconds{group=\"production0\",member=\"e1000g0\",family=\"inet\"} 3.0",
             "ipmp_probes_lost_total{group=\"production0\",member=\"e1000g0\",family=\"inet\"} 9",
             "ipmp_target_rtt_seconds{group=\"production0\",member=\"e1000g0\",family=\"inet\",target=\"192.168.178.1\"} 0.000312",
             "ipmp_up 1.0",

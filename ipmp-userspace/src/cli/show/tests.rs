@@ -140,6 +140,10 @@ fn idle_member_has_a_reason_in_every_state() {
         "state degraded: 0 of 1 members transmit; e1000g0: failed, no replies to probes"
     );
     assert_eq!(
+        line(|m| (m.usable, m.mtu_hole) = (false, explanation::sample().member.mtu_hole)),
+        "state degraded: 0 of 1 members transmit; e1000g0: large packets are lost"
+    );
+    assert_eq!(
         line(|m| m.usable = false),
         "state degraded: 0 of 1 members transmit; e1000g0: not in use yet"
     );
@@ -193,7 +197,7 @@ fn probed_member_shows_method_result_and_targets() {
     assert_eq!(
         probing(&sample()),
         "probed (inet) by ICMP echo from 192.168.178.201: failed, 3 of 10 replies in a row, targets 192.168.178.1 (routes), 1 \
-         excluded"
+         excluded; 1500 bytes passed both ways 3 s ago"
     );
     let line = |change: fn(&mut Probing)| {
         let mut one = sample();
@@ -203,14 +207,14 @@ fn probed_member_shows_method_result_and_targets() {
     assert_eq!(
         line(|p| {
             (p.failed, p.method, p.mode) = (false, Some(ProbeMethod::Arp), TargetMode::Explicit);
-            p.targets.truncate(1);
+            (p.passed, p.targets) = (None, p.targets[..1].to_vec());
         }),
         "probed (inet) by ARP: ok, targets 192.168.178.1 (explicit)"
     );
     assert_eq!(
         line(|p| {
             (p.failed, p.losses, p.method, p.family) = (false, 2, Some(ProbeMethod::Nd), Family::V6);
-            p.targets.truncate(1);
+            (p.passed, p.targets) = (None, p.targets[..1].to_vec());
         }),
         "probed (inet6) by neighbour solicitations: ok, 2 lost in a row, targets 192.168.178.1 (routes)"
     );
@@ -226,6 +230,15 @@ fn probed_member_shows_method_result_and_targets() {
         line(|p| (p.method, p.obstacle) = (None, Some(ProbeObstacle::Awaited))),
         "not probed (inet): waiting for its test address"
     );
+}
+
+#[test]
+fn member_with_mtu_hole_shows_its_size() {
+    let member =
+        MemberReport { mtu_hole: explanation::sample().member.mtu_hole, ..sample().members[0].clone() };
+    let line = "\n        packets larger than 1400 bytes to 192.168.178.1 are lost; 1500 bytes pass on another member\n";
+    assert!(member_text(&sample(), &member).contains(line));
+    assert!(!member_text(&sample(), &sample().members[0]).contains("larger"));
 }
 
 fn shown(name: Option<&str>, groups: Vec<GroupReport>, format: Format) -> String {

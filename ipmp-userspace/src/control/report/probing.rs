@@ -84,8 +84,21 @@ pub struct Probing {
     pub targets: Vec<ProbedTarget>,
     /// Targets that are not needed: enough others are active.
     pub inactive_targets: u32,
+    /// The largest packet that passed both ways, and when last; `None`: none yet.
+    pub passed: Option<Passed>,
     /// Counters since probing began.
     pub counters: Counters,
+}
+
+/// A large packet that passed to a target, and as large a reply that passed back.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Passed {
+    /// Bytes of the packet, with its IP header.
+    pub bytes: u32,
+    /// The target.
+    pub target: IpAddr,
+    /// How long ago it was sent, in milliseconds.
+    pub ago_ms: u64,
 }
 
 /// A target of a member.

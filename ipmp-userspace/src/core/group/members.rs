@@ -2,6 +2,8 @@
 
 use ipmp_common::steer::MemberSet;
 
+use super::MIN_MTU;
+
 use crate::{
     core::member::{Condition, Member},
     types::GroupState,
@@ -58,10 +60,17 @@ impl Members {
         Some(self.0.remove(at))
     }
 
+    /// MTU of the group in bytes; `None` without members.
+    pub(super) fn mtu(&self) -> Option<u32> {
+        self.iter().map(|member| member.mtu().max(MIN_MTU)).min()
+    }
+
+    /// A member with a path that drops large packets is not in order, although it functions.
     pub(super) fn state(&self) -> GroupState {
+        let is_ok = |member: &&Member| member.functions() && member.hole().is_none();
         match self.iter().filter(|member| member.functions()).count() {
             0 => GroupState::Failed,
-            all if all == self.0.len() => GroupState::Ok,
+            _ if self.iter().filter(is_ok).count() == self.0.len() => GroupState::Ok,
             _ => GroupState::Degraded,
         }
     }
@@ -86,4 +95,9 @@ impl Members {
         };
         self.iter().filter(can_have_it).find(|other| !member.absent() && other.mac() == member.mac())
     }
+}
+
+/// Bytes of a large packet of a member: the MTU of the group, unless that of the member is smaller.
+pub(super) fn full_size(member: &Member, mtu: Option<u32>) -> u32 {
+    mtu.unwrap_or(MIN_MTU).min(member.mtu())
 }

@@ -33,12 +33,17 @@ mod confirm;
 mod evidence;
 mod rounds;
 mod selection;
+mod sizes;
 mod split;
 mod unreliable;
 mod verdicts;
 mod watch;
 
-use std::{collections::BTreeMap, net::IpAddr, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::IpAddr,
+    time::Duration,
+};
 
 use super::{Group, Settings, members::Members};
 use crate::{
@@ -81,6 +86,8 @@ pub(super) struct GroupProbing {
     jitter: Option<u64>,
     /// Targets that answered a control request and not the echo request beside it, and when that was found last.
     unreliable: BTreeMap<IpAddr, Time>,
+    /// Targets that answer large packets on no member.
+    limited: BTreeSet<IpAddr>,
     /// Timeouts of TCP.
     timeouts: Timeouts,
     /// What raised the failure detection time last.
@@ -116,6 +123,7 @@ impl GroupProbing {
             requests: Vec::new(),
             jitter: None,
             unreliable: BTreeMap::new(),
+            limited: BTreeSet::new(),
             timeouts: Timeouts::default(),
             slowest: None,
             watched: false,
@@ -209,7 +217,9 @@ impl Group {
             return;
         }
         let Answer::Genuine { sequence, rtt, newest } = prober.answer(target, proof, at) else { return };
-        if newest {
+        // A large packet takes longer.
+        let is_small = prober.history.probe(sequence).is_some_and(|probe| probe.size.is_none());
+        if newest && is_small {
             self.sample_rtt(now, number, target, rtt);
         }
         self.finish_probe(now, number, family, sequence);
@@ -277,6 +287,7 @@ impl Group {
             self.report_missing_test_addresses(now);
             self.conclude_bursts(now);
             self.decide(now);
+            self.check_sizes(now);
             if !self.probing.stale {
                 break;
             }

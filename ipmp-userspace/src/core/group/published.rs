@@ -7,7 +7,7 @@ use ipmp_common::{
     steer::{MAX_MEMBERS, MemberSet, Preference},
 };
 
-use super::{MIN_MTU, members::Members};
+use super::members::Members;
 use crate::core::{Action, Adopted, Cause, member::Member, slots::Slots};
 
 /// What was published last.
@@ -130,7 +130,7 @@ impl Published {
 
     /// The MTU of the group interface, and whether it was lowered.
     pub(super) fn mtu(&mut self, members: &Members) -> Option<(u32, bool)> {
-        let mtu = members.iter().map(|member| member.mtu().max(MIN_MTU)).min()?;
+        let mtu = members.mtu()?;
         let before = self.mtu.replace(mtu);
         (before != Some(mtu)).then_some((mtu, before.is_none_or(|before| mtu < before)))
     }

@@ -9,6 +9,9 @@
 //! | no standby, is repaired without `failback`, and none functions | transmits |
 //! | that transmitted fails | an inactive member replaces it: the standby that joined last, else the member that joined first |
 //!
+//! A member on which large packets are lost ([`Hole`](crate::core::member::Hole)) does not transmit while another one functions
+//! on which they pass, and an inactive one replaces it.
+//!
 //! Inactive members are the datapath's reserve: it falls back on them by itself. While any member functions, those that
 //! do not are kept out if a restored link is not enough for them to transmit: those that are probed, standbys, and all
 //! without `failback`. While none functions, any member with a link transmits, even if its probes failed (`fail_open`).
@@ -32,18 +35,22 @@ impl Members {
     pub(super) fn came_back(&mut self, number: u8, from: Origin, settings: &Settings) {
         let others = || self.iter().filter(|member| member.number() != number);
         let others_function = others().any(Member::functions);
-        let transmitting = others().filter(|member| transmits(member)).count();
+        let transmitting = others().filter(|member| self.transmits(member)).count();
         let wanted = self.wanted();
+        let is_avoided = self.get(number).is_some_and(|member| self.avoids(member));
+        let any_whole = self.any_whole();
         let failback = settings.failback || from == Origin::Online;
         let Some(member) = self.get_mut(number) else { return };
-        if member.standby() {
+        if is_avoided {
+            member.set_inactive(false);
+        } else if member.standby() {
             member.set_inactive(transmitting > 0 && transmitting >= wanted);
         } else {
             member.set_inactive(!failback && from == Origin::Repaired && others_function);
             if failback && transmitting >= wanted {
                 let surplus = self
                     .iter_mut()
-                    .find(|other| other.number() != number && other.standby() && transmits(other));
+                    .find(|other| other.number() != number && other.standby() && transmits(other, any_whole));
                 if let Some(standby) = surplus {
                     standby.set_inactive(true);
                 }
@@ -53,10 +60,10 @@ impl Members {
 
     /// A member failed or left, `before` being what it was: an inactive one replaces it if it transmitted.
     pub(super) fn replace(&mut self, before: &Member) {
-        if !transmits(before) {
+        if !self.transmits(before) {
             return;
         }
-        let transmitting = self.iter().filter(|member| transmits(member)).count();
+        let transmitting = self.iter().filter(|member| self.transmits(member)).count();
         let has_left = self.get(before.number()).is_none();
         // When a member leaves, one less is wanted, unless it was a standby.
         if !has_left || before.standby() || transmitting < self.wanted() {
@@ -73,7 +80,7 @@ impl Members {
         let functions = member.functions();
         if standby && functions {
             let others = self.iter().filter(|member| member.number() != number);
-            let transmitting = others.filter(|member| transmits(member)).count();
+            let transmitting = others.filter(|member| self.transmits(member)).count();
             let wanted = self.wanted();
             if let Some(member) = self.get_mut(number) {
                 member.set_inactive(transmitting > 0 && transmitting >= wanted);
@@ -89,14 +96,14 @@ impl Members {
 
     /// Makes sure that one member transmits, if any functions.
     pub(super) fn ensure_active(&mut self) {
-        if !self.iter().any(transmits) {
+        if !self.iter().any(|member| self.transmits(member)) {
             self.activate_standby();
         }
     }
 
     /// Decides which members must not transmit although they are not offline.
     pub(super) fn keep_out(&mut self, settings: &Settings) {
-        let any_functions = self.any_functions();
+        let (any_functions, any_whole) = (self.any_functions(), self.any_whole());
         for member in self.iter_mut() {
             let is_standby = member.inactive() || member.probing().failed() || !member.receives();
             let link_is_not_enough = match member.condition() {
@@ -107,12 +114,14 @@ impl Members {
                 }
             };
             let fails_closed = member.probing().failed() && !settings.fail_open;
-            member.set_kept_out(fails_closed || (any_functions && (is_standby || link_is_not_enough)));
+            let is_avoided = any_whole && member.hole().is_some();
+            let others_do = any_functions && (is_standby || link_is_not_enough || is_avoided);
+            member.set_kept_out(fails_closed || others_do);
         }
     }
 
-    /// The members that the datapath falls back on: inactive ones; without any, members in hold-down; without any, those
-    /// whose probes failed; without any, those whose program is missing.
+    /// The members that the datapath falls back on: inactive ones; without any, those on which large packets are lost; without
+    /// any, members in hold-down; without any, those whose probes failed; without any, those whose program is missing.
     pub(super) fn reserve(&self, settings: &Settings) -> MemberSet {
         let probes_failed = |member: &Member| {
             member.offline().is_none() && member.probing().failed() && member.kept_out() && settings.fail_open
@@ -122,6 +131,7 @@ impl Members {
             |member: &Member| member.offline().is_none() && !member.receives() && !probes_failed(member);
         let tiers = [
             self.set(inactive),
+            self.set(|member| member.functions() && self.avoids(member)),
             self.set(Member::is_in_hold_down),
             self.set(probes_failed),
             self.set(without_program),
@@ -131,12 +141,27 @@ impl Members {
     }
 
     fn activate_standby(&mut self) {
-        let inactive = || self.iter().filter(|member| member.functions() && member.inactive());
+        let inactive =
+            || self.iter().filter(|member| member.functions() && member.inactive() && !self.avoids(member));
         let next = inactive().rev().find(|member| member.standby()).or_else(|| inactive().next());
         let next = next.map(Member::number);
         if let Some(member) = next.and_then(|next| self.get_mut(next)) {
             member.set_inactive(false);
         }
+    }
+
+    /// Whether large packets pass on a member that functions.
+    fn any_whole(&self) -> bool {
+        self.iter().any(|member| member.functions() && member.hole().is_none())
+    }
+
+    /// Whether large packets are lost on a member, and pass on another one.
+    pub(super) fn avoids(&self, member: &Member) -> bool {
+        member.hole().is_some() && self.any_whole()
+    }
+
+    fn transmits(&self, member: &Member) -> bool {
+        transmits(member, self.any_whole())
     }
 
     /// How many members should transmit.
@@ -145,8 +170,9 @@ impl Members {
     }
 }
 
-fn transmits(member: &Member) -> bool {
-    member.functions() && !member.inactive()
+/// `any_whole`: large packets pass on a member that functions.
+fn transmits(member: &Member, any_whole: bool) -> bool {
+    member.functions() && !member.inactive() && !(any_whole && member.hole().is_some())
 }
 
 #[cfg(test)]

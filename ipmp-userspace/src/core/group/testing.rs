@@ -1,7 +1,7 @@
 //! A simulated network for tests: probes are answered or not, and time passes from one input to the next.
 
 use std::{
-    collections::{BTreeSet, VecDeque},
+    collections::{BTreeMap, BTreeSet, VecDeque},
     net::IpAddr,
     time::Duration,
 };
@@ -28,6 +28,12 @@ pub(crate) struct Wire {
     pub forged: BTreeSet<u8>,
     /// Targets that do not reply.
     pub dead: BTreeSet<IpAddr>,
+    /// Bytes of the largest packet that passes on a member, and of the largest one that a target answers.
+    pub holes: BTreeMap<u8, u32>,
+    /// See `holes`.
+    pub limits: BTreeMap<IpAddr, u32>,
+    /// Share of the probes that are lost at random, and the state of the generator.
+    pub loss: (f64, u64),
     /// Echo replies in a second that all members receive, at most two at once; `None`: no limit.
     pub limit: Option<f64>,
     /// Replies that the limit permits now, and when that was computed.
@@ -40,6 +46,8 @@ pub(crate) struct Wire {
     pub lines: Vec<String>,
     /// Probes so far: time, member, target, method.
     pub probes: Vec<(Time, u8, IpAddr, Via)>,
+    /// Large probes so far: time, member, target, bytes of the packet.
+    pub large: Vec<(Time, u8, IpAddr, u32)>,
     /// Requests so far other than probes.
     pub searches: Vec<(Time, Action)>,
     /// All actions since they were taken last.
@@ -70,12 +78,16 @@ impl Wire {
             cut: BTreeSet::new(),
             forged: BTreeSet::new(),
             dead: BTreeSet::new(),
+            holes: BTreeMap::new(),
+            limits: BTreeMap::new(),
+            loss: (0.0, 0),
             limit: None,
             tokens: (0.0, Time::default()),
             rtt: Duration::from_micros(300),
             late: Duration::ZERO,
             lines: Vec::new(),
             probes: Vec::new(),
+            large: Vec::new(),
             searches: Vec::new(),
             actions: Vec::new(),
             carrier: false,
@@ -124,10 +136,24 @@ impl Wire {
 
     /// A segment that was sent some milliseconds ago is not acknowledged. Member 3 and higher as inbound one: unknown.
     pub fn tcp_timeout(&mut self, sender: u8, inbound: u8, ago_ms: u64) {
-        let sent = Time(self.now.0.saturating_sub(Duration::from_millis(ago_ms)));
         let inbound = Some(inbound).filter(|inbound| *inbound < 3);
-        self.tell(Input::TcpTimeout { sender, inbound, sent });
-        // What is due is sent now.
+        let sent = self.ago(ago_ms);
+        self.tell_now(Input::TcpTimeout { sender, inbound, sent });
+    }
+
+    /// A member has received nothing for some milliseconds.
+    pub fn silent_inbound(&mut self, member: u8, ago_ms: u64) {
+        let since = self.ago(ago_ms);
+        self.tell_now(Input::InboundSilence { member, since });
+    }
+
+    fn ago(&self, ms: u64) -> Time {
+        Time(self.now.0.saturating_sub(Duration::from_millis(ms)))
+    }
+
+    /// What is due by this input is sent at once.
+    fn tell_now(&mut self, event: Input) {
+        self.tell(event);
         self.run(Duration::ZERO);
     }
 
@@ -222,12 +248,20 @@ impl Wire {
                 }
             }
             Action::SetCarrier(carrier) => self.carrier = *carrier,
-            &Action::Probe { member, target, via, sequence, .. } => {
+            &Action::Probe { member, target, via, sequence, size, .. } => {
                 self.probes.push((self.now, member, target, via));
                 self.cookie += 1;
                 let (family, cookie) = (Family::of(target), self.cookie);
                 self.tell(Input::Sent { member, family, sequence, cookie: Some(cookie) });
-                if !self.silent.contains(&member)
+                let bytes = size.unwrap_or(0);
+                let passes = self.holes.get(&member).is_none_or(|hole| bytes <= *hole)
+                    && self.limits.get(&target).is_none_or(|limit| bytes <= *limit)
+                    && !self.is_lost();
+                if size.is_some() {
+                    self.large.push((self.now, member, target, bytes));
+                }
+                if passes
+                    && !self.silent.contains(&member)
                     && !self.dead.contains(&target)
                     && !self.cut.contains(&(member, target))
                     && (!matches!(via, Via::Echo(_)) || self.is_permitted())
@@ -254,6 +288,13 @@ impl Wire {
             }
             _ => {}
         }
+    }
+
+    /// Whether a probe is lost at random.
+    fn is_lost(&mut self) -> bool {
+        let (share, state) = &mut self.loss;
+        *state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        ((*state >> 33) as f64) < *share * f64::from(1u32 << 31)
     }
 
     /// Whether the limit permits an echo reply now: a token bucket.

@@ -72,6 +72,8 @@ pub enum ProbeKind {
     Burst,
     /// A control probe of another member's burst: it belongs to no row.
     Control,
+    /// A test of the sizes that pass ([`size`](super::size)): it belongs to no row.
+    Size,
 }
 
 /// A probe.
@@ -91,11 +93,23 @@ pub struct Probe {
     pub fate: ProbeProgress,
     /// Why it was sent.
     pub kind: ProbeKind,
+    /// Bytes of its packet, if it is large; `None`: as small as it can be.
+    pub size: Option<u32>,
     /// Lost, and so were the control probes of other members: it shows nothing about this one.
     pub disputed: bool,
 }
 
 impl Probe {
+    /// Whether it is a test of the sizes that pass.
+    pub fn is_of_search(&self) -> bool {
+        self.kind == ProbeKind::Size
+    }
+
+    /// Whether its result is part of the row of losses or replies that decides on the member.
+    pub fn is_in_row(&self) -> bool {
+        !matches!(self.kind, ProbeKind::Control | ProbeKind::Size)
+    }
+
     fn is_lost_in_burst(&self) -> bool {
         self.kind == ProbeKind::Burst && self.fate == ProbeProgress::Lost
     }
@@ -120,7 +134,7 @@ pub enum Answer {
     Forged,
 }
 
-/// Number of probes decided at once.
+/// Number of probes decided at once, without tests of sizes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Judged {
     /// Lost.
@@ -187,9 +201,17 @@ impl History {
             cookie: 0,
             fate: ProbeProgress::Wanted,
             kind,
+            size: None,
             disputed: false,
         });
         sequence
+    }
+
+    /// A probe that was requested is as large as this.
+    pub fn set_size(&mut self, sequence: u16, size: Option<u32>) {
+        if let Some(probe) = self.probe_mut(sequence) {
+            probe.size = size;
+        }
     }
 
     /// The caller has sent a probe with this cookie, or failed to. It is lost if not answered within `patience`.
@@ -209,11 +231,6 @@ impl History {
             }
             None => probe.fate = ProbeProgress::Unsent,
         }
-    }
-
-    /// The target of a probe.
-    pub fn target_of(&self, sequence: u16) -> Option<IpAddr> {
-        self.probe(sequence).map(|probe| probe.target)
     }
 
     /// The probe with this number, if it is in the history.
@@ -252,18 +269,19 @@ impl History {
     pub fn judge(&mut self, now: Time, slack: Duration) -> Judged {
         let mut judged = Judged::default();
         for probe in self.probes.iter_mut().filter(|probe| probe.deadline <= now) {
+            let count = u32::from(!probe.is_of_search());
             match probe.fate {
                 ProbeProgress::Wanted => {
                     probe.fate = ProbeProgress::Unsent;
-                    judged.unsent += 1;
+                    judged.unsent += count;
                 }
                 ProbeProgress::Pending if now - probe.deadline > slack => {
                     probe.fate = ProbeProgress::Discarded;
-                    judged.void += 1;
+                    judged.void += count;
                 }
                 ProbeProgress::Pending => {
                     probe.fate = ProbeProgress::Lost;
-                    judged.lost += 1;
+                    judged.lost += count;
                 }
                 _ => {}
             }
@@ -405,9 +423,17 @@ impl History {
         recent.any(|probe| matches!(probe.fate, ProbeProgress::Answered(_)))
     }
 
-    /// Whether the last probes of this target were answered, newest first.
+    /// Whether a small probe of the same target that was sent later was answered.
+    pub fn is_answered_later(&self, than: &Probe) -> bool {
+        let later =
+            |probe: &&Probe| probe.target == than.target && probe.sent > than.sent && probe.size.is_none();
+        self.probes.iter().filter(later).any(|probe| matches!(probe.fate, ProbeProgress::Answered(_)))
+    }
+
+    /// Whether the last probes of this target were answered, newest first. The loss of a large one may be due to its size.
     fn last_of(&self, target: IpAddr) -> impl Iterator<Item = bool> {
-        let results = self.probes.iter().rev().filter(move |probe| probe.target == target);
+        let counts = |probe: &Probe| probe.size.is_none() || matches!(probe.fate, ProbeProgress::Answered(_));
+        let results = self.probes.iter().rev().filter(move |probe| probe.target == target && counts(probe));
         let answered = results.filter_map(|probe| match probe.fate {
             ProbeProgress::Answered(_) => Some(true),
             ProbeProgress::Lost | ProbeProgress::Doubtful => Some(false),
@@ -421,13 +447,10 @@ impl History {
         self.probes.iter().any(|probe| matches!(probe.fate, ProbeProgress::Answered(_)))
     }
 
-    /// Decided probes, newest first, without control probes.
+    /// Decided probes, newest first, without those that belong to no row.
     fn decided(&self) -> impl Iterator<Item = &Probe> {
         let is_decided = |fate| matches!(fate, ProbeProgress::Answered(_) | ProbeProgress::Lost);
-        self.probes
-            .iter()
-            .rev()
-            .filter(move |probe| probe.kind != ProbeKind::Control && is_decided(probe.fate))
+        self.probes.iter().rev().filter(move |probe| probe.is_in_row() && is_decided(probe.fate))
     }
 
     fn row(&self, of: impl Fn(&Probe) -> bool, answered: bool) -> u32 {

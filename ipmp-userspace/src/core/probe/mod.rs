@@ -10,6 +10,7 @@
 //! | [`targets`] | targets of probes |
 //! | [`rtt`] | round-trip times |
 //! | [`fdt`] | the failure detection time |
+//! | [`size`] | the sizes of packets that pass |
 //! | [`split`] | targets that only some members reach |
 //! | [`verdict`] | whether lost probes are the member's own failure |
 //!
@@ -37,6 +38,7 @@ pub mod history;
 pub mod outcome;
 pub mod prober;
 pub mod rtt;
+pub mod size;
 pub mod split;
 pub mod targets;
 pub mod verdict;

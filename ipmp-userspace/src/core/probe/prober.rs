@@ -17,9 +17,10 @@
 use std::{collections::VecDeque, net::IpAddr, time::Duration};
 
 use super::{
-    FAILURES, PATIENCE, ProbeSource, Proof, QUIET, REPAIRS, SETTLE,
+    FAILURES, ProbeSource, Proof, QUIET, REPAIRS, SETTLE,
     burst::{Burst, LENGTH},
     history::{Answer, History, Judged},
+    size::{self, Sizes},
     targets::Targets,
 };
 use crate::{
@@ -110,6 +111,8 @@ pub struct Prober {
     pub(in crate::core) tested: Option<u16>,
     /// A burst in this row of losses was void.
     pub(in crate::core) was_void: bool,
+    /// The sizes that pass.
+    pub(in crate::core) sizes: Sizes,
     /// When evidence started a burst last.
     suspected: Option<Time>,
     /// Missed rounds that were not reported yet, and when some were reported last.
@@ -134,6 +137,7 @@ impl Prober {
             burst: None,
             tested: None,
             was_void: false,
+            sizes: Sizes::default(),
             suspected: None,
             unreported: 0,
             reported_missed: None,
@@ -153,6 +157,11 @@ impl Prober {
     /// Its last probes.
     pub fn history(&self) -> &History {
         &self.history
+    }
+
+    /// The sizes that pass to its targets.
+    pub fn sizes(&self) -> &Sizes {
+        &self.sizes
     }
 
     /// Statistics.
@@ -194,6 +203,7 @@ impl Prober {
     pub(in crate::core) fn set_means(&mut self, means: Option<ProbeSource>) {
         self.means = means;
         self.targets = Targets::default();
+        self.sizes = Sizes::default();
         self.rest();
     }
 
@@ -231,6 +241,7 @@ impl Prober {
     pub(in crate::core) fn rest(&mut self) {
         self.next = None;
         self.burst = None;
+        self.sizes.stop();
         self.history.clear();
         self.targets.forget_unreached();
     }
@@ -239,13 +250,14 @@ impl Prober {
     pub(in crate::core) fn fail(&mut self) {
         self.failed = true;
         self.burst = None;
+        self.sizes.stop();
         self.targets.forget_times();
     }
 
     /// When the next round or judgement is due.
     pub fn deadline(&self) -> Option<Time> {
         let burst = self.burst.as_ref().and_then(Burst::due);
-        [self.next, self.history.deadline(), burst].into_iter().flatten().min()
+        [self.next, self.history.deadline(), burst, self.sizes.due()].into_iter().flatten().min()
     }
 
     /// The burst that runs.
@@ -377,6 +389,21 @@ impl Prober {
         Some((round, skipped))
     }
 
+    /// The size of the round with this number, if it is large: at most `full`.
+    pub(in crate::core) fn enlarge_round(
+        &mut self,
+        sequence: u16,
+        target: IpAddr,
+        interval: Duration,
+        full: u32,
+    ) -> Option<u32> {
+        let is_echo = matches!(self.means, Some(ProbeSource::Echo { .. }));
+        let size = self.sizes.round(target, interval, full).filter(|_| is_echo && !self.failed)?;
+        self.history.set_size(sequence, Some(size));
+        self.sizes.round_sent(target, sequence, size);
+        Some(size)
+    }
+
     /// Rounds were skipped; how many to report, at most once in [`QUIET`]. A busy machine misses many, and a message for each
     /// would add load.
     pub(in crate::core) fn report_missed(&mut self, now: Time, skipped: u32) -> Option<u32> {
@@ -406,14 +433,16 @@ impl Prober {
         now: Time,
         interval: Duration,
     ) {
-        let Some(target) = self.history.target_of(sequence) else { return };
+        let Some(probe) = self.history.probe(sequence).copied() else { return };
         match cookie {
+            // Counters show losses, and tests of sizes are lost where larger packets do not pass.
+            _ if probe.is_of_search() => {}
             Some(_) => self.counters.sent += 1,
             None => self.counters.unsent += 1,
         }
         // While it has failed there are no round-trip times, and every probe has the whole interval.
-        let took = self.targets.get(target).and_then(|target| target.rtt.conservative());
-        let patience = took.filter(|_| !self.failed).unwrap_or(interval).max(PATIENCE).min(interval);
+        let took = self.targets.get(probe.target).and_then(|target| target.rtt.conservative());
+        let patience = size::patience(took.filter(|_| !self.failed), interval, &probe);
         self.history.sent(sequence, cookie, now, patience);
     }
 
@@ -421,9 +450,10 @@ impl Prober {
     pub(in crate::core) fn answer(&mut self, target: IpAddr, proof: Proof, at: Time) -> Answer {
         let answer = self.history.answer(target, proof, at);
         match answer {
-            Answer::Genuine { .. } => {
+            Answer::Genuine { sequence, .. } => {
+                let is_counted = self.history.probe(sequence).is_some_and(|probe| !probe.is_of_search());
                 self.targets.set_unreached(target, false);
-                self.counters.answered += 1;
+                self.counters.answered += u64::from(is_counted);
                 self.answered = true;
                 self.was_void = false;
             }

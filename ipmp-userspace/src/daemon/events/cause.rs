@@ -28,6 +28,12 @@ pub fn describe(cause: &Cause) -> Option<(&'static str, String)> {
         Cause::ProbesAnswered { member } => {
             ("probes-answered", format!("consecutive probes on {member} were answered"))
         }
+        Cause::MtuHole { member } => {
+            ("mtu-hole", format!("large packets are lost on {member}, and pass on others"))
+        }
+        Cause::MtuHoleEnded { member } => {
+            ("mtu-hole-ended", format!("large packets are no longer lost on {member}"))
+        }
         Cause::ProbeResults => ("probes", "probe results".into()),
         Cause::MemberFailed { member } => ("member-failed", format!("{member} has failed")),
         Cause::MemberOffline { member } => ("member-offline", format!("{member} is offline")),
@@ -74,6 +80,8 @@ mod tests {
             Cause::UniqueMac { member: member() },
             Cause::ProbesLost { member: member() },
             Cause::ProbesAnswered { member: member() },
+            Cause::MtuHole { member: member() },
+            Cause::MtuHoleEnded { member: member() },
             Cause::ProbeResults,
             Cause::MemberFailed { member: member() },
             Cause::MemberOffline { member: member() },

@@ -206,6 +206,16 @@ pub fn row(event: &Event) -> Row<'_> {
         Event::TargetExcluded { member, target, slow: true } => Row::new(Info, "target-excluded",
             format!("Target {target}: slow replies on {member} (other targets reply in time); excluded for 60 s"))
                 .member(member).target(*target),
+        Event::MtuHole { member, group, target, passes, elsewhere, mtu } => Row::new(Warn, "mtu-hole",
+            format!("Packets larger than {passes} bytes are lost on {member} of group {group} (MTU {mtu}); on other interfaces \
+                {elsewhere} bytes pass to {target}; {member} does not transmit while large packets pass on another one; check \
+                the MTU of the switch ports behind {member}")).member(member).target(*target),
+        Event::MtuHoleEnded { member, group, target, mtu } => Row::new(Info, "mtu-hole-ended",
+            format!("No loss of large packets on {member} of group {group} (MTU {mtu}) is known any more"))
+                .member(member).target(*target),
+        Event::TargetLimited { group, target, passes, mtu } => Row::new(Info, "target-limited",
+            format!("Target {target}: answers echo requests of at most {passes} bytes on every interface of group {group} (MTU \
+                {mtu}); larger packets are not tested with it")).target(*target),
         Event::Activated { member, group } => Row::new(Info, "active",
             format!("IP interface {member} of group {group} is now active")).member(member),
         Event::Deactivated { member, group } => Row::new(Info, "inactive",

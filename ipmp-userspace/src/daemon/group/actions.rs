@@ -5,10 +5,7 @@ use std::{collections::VecDeque, net::IpAddr};
 use super::{Context, RunningGroup, followers, probing, vlans};
 use crate::{
     announce::Announcement,
-    core::{
-        Action, Cause, Event, Input, Refusal, Time,
-        probe::history::{ProbeKind, ProbeProgress},
-    },
+    core::{Action, Cause, Event, Input, Refusal, Time, probe::history::ProbeProgress},
     daemon::{
         clock::now,
         events::{
@@ -89,8 +86,14 @@ pub async fn apply(group: &mut RunningGroup, context: &mut Context<'_>, actions:
             reported.push((line.clone(), why.clone()));
             continue;
         }
-        if let Action::Probe { member, target, via, sequence, is_extra } = action {
-            let sent = probing::send_probe(group, context, member, target, (via, sequence, is_extra));
+        if let Action::Probe { member, target, via, sequence, size, is_extra } = action {
+            let sent = probing::send_probe(
+                group,
+                context,
+                member,
+                target,
+                probing::Request { via, sequence, size, is_extra },
+            );
             match group.core.handle(sent.at, sent.event) {
                 Ok(more) => actions.extend(more),
                 Err(refusal) => log::error!(group = group.name(); "{refusal}"),
@@ -174,7 +177,7 @@ fn last_probes(group: &RunningGroup, member: &str) -> LastProbes {
         return LastProbes::default();
     };
     let mut found = LastProbes::default();
-    for probe in prober.history().probes().rev().filter(|probe| probe.kind != ProbeKind::Control) {
+    for probe in prober.history().probes().rev().filter(|probe| probe.is_in_row()) {
         match probe.fate {
             ProbeProgress::Lost => found.lost = Some(probe.sent),
             ProbeProgress::Answered(rtt) => {

@@ -1,8 +1,8 @@
 //! When a group has something to do without any event.
 
 use super::{
-    Context, RunningGroup, actions, early_drops, hooks, links, membership_reports, stale_neighbours, sysctls,
-    test_addresses,
+    Context, RunningGroup, actions, early_drops, hooks, inbound_silence, links, membership_reports,
+    stale_neighbours, sysctls, test_addresses,
 };
 use crate::core::Time;
 
@@ -11,7 +11,8 @@ pub fn next(group: &RunningGroup) -> Option<Time> {
     let updelay = group.updelay.as_ref().and_then(|updelay| updelay.next(&group.updelays));
     let (hooks, sysctls) = (Some(group.hooks.next()), Some(group.sysctls.next()));
     let (tests, stale) = (group.test_addresses.next(), group.stale_neighbours.next());
-    let all = [group.core.deadline(), updelay, group.reports.next(), hooks, sysctls, tests, stale];
+    let silence = group.inbound_silence.next();
+    let all = [group.core.deadline(), updelay, group.reports.next(), hooks, sysctls, tests, stale, silence];
     all.into_iter().flatten().min()
 }
 
@@ -29,6 +30,10 @@ pub async fn expire(group: &mut RunningGroup, context: &mut Context<'_>, time: T
     }
     if group.stale_neighbours.next().is_some_and(|due| due <= time) {
         stale_neighbours::read(group, context);
+    }
+    // Once in a second, and more often only while a member is busy.
+    if group.hooks.next() <= time || group.inbound_silence.next().is_some_and(|due| due <= time) {
+        inbound_silence::check(group, context).await;
     }
     // Last: nothing that is due must wait for it.
     if group.hooks.next() <= time {

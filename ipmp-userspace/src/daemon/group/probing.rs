@@ -34,15 +34,27 @@ pub struct SentProbe {
     pub event: Input,
 }
 
+/// A probe to be sent.
+pub struct Request {
+    /// How.
+    pub via: Via,
+    /// Its number.
+    pub sequence: u16,
+    /// Bytes of its packet; `None`: as small as it can be.
+    pub size: Option<u32>,
+    /// It belongs to a burst.
+    pub is_extra: bool,
+}
+
 /// Sends a probe.
 pub fn send_probe(
     group: &RunningGroup,
     context: &mut Context<'_>,
     member: u8,
     target: IpAddr,
-    probe: (Via, u16, bool),
+    probe: Request,
 ) -> SentProbe {
-    let sequence = probe.1;
+    let sequence = probe.sequence;
     let (at, cookie) = try_send(group, context, member, target, probe);
     SentProbe { at, event: Input::Sent { member, family: Family::of(target), sequence, cookie } }
 }
@@ -53,7 +65,7 @@ fn try_send(
     context: &mut Context<'_>,
     number: u8,
     target: IpAddr,
-    (via, sequence, is_extra): (Via, u16, bool),
+    Request { via, sequence, size, is_extra }: Request,
 ) -> (Time, Option<u64>) {
     let (Some(device), Some(member), Some(cookie)) =
         (group.members.get(&number), group.core.member(number), random::cookie())
@@ -69,7 +81,7 @@ fn try_send(
                 Found::Silent => return (now(), Some(cookie)),
             };
             let identifier = context.prober.identifier();
-            frame::Echo { mac: member.mac(), source, identifier, sequence, cookie }.to(target, mac)
+            frame::Echo { mac: member.mac(), source, identifier, sequence, cookie, size }.to(target, mac)
         }
         (Via::Arp(mac), IpAddr::V4(target)) => Some(frame::arp_probe(member.mac(), mac, target)),
         (Via::Nd(mac), IpAddr::V6(target)) => {
@@ -128,7 +140,7 @@ pub fn find_hosts(group: &mut RunningGroup, context: &Context<'_>, number: u8, s
         return;
     };
     let identifier = context.prober.identifier();
-    let echo = frame::Echo { mac: member.mac(), source, identifier, sequence: 0, cookie };
+    let echo = frame::Echo { mac: member.mac(), source, identifier, sequence: 0, cookie, size: None };
     group.discovery.searches.asked(cookie);
     if let Some(frame) = echo.to_all()
         && let Err(error) = context.sender.send_frame(device.ifindex, &frame)

@@ -13,11 +13,12 @@ use crate::{
     control::{
         duration::short,
         explanation::{Explanation, Recent, Timer, due},
+        report::probing::Passed,
         request::Refused,
     },
     core::{
         Group, Time,
-        member::{Condition, Member},
+        member::{Condition, Hole, Member},
         probe::{
             FAILURES, ProbeSource, REPAIRS, SETTLE, TestAddress, fdt,
             history::{LENGTH, Probe, ProbeProgress},
@@ -119,6 +120,11 @@ impl View<'_> {
                     if member.active() { "; it is still active, since no other member works" } else { "" };
                 format!("{name} has failed: its link is up, and its probes {}{anyway}", self.lacking())
             }
+            Condition::Ok if let Some(hole) = member.hole() => format!(
+                "{name} works for small packets only: those larger than {} bytes are lost; check the MTU of the switch ports \
+                 behind it",
+                hole.passes
+            ),
             Condition::Ok if member.inactive() => {
                 format!("{name} works and is inactive: {}", self.why_inactive())
             }
@@ -179,6 +185,12 @@ impl View<'_> {
     /// The reasons, the most important first.
     fn reasons(&self) -> Vec<String> {
         let mut reasons = vec![self.role(), self.link()];
+        reasons.extend(self.member.hole().map(|Hole { target, passes, elsewhere }| {
+            format!(
+                "Packets larger than {passes} bytes to {target} are lost; on another member {elsewhere} bytes pass to it and \
+                 back."
+            )
+        }));
         if self.probers().next().is_none() {
             reasons.push(self.not_probed());
         }
@@ -187,6 +199,7 @@ impl View<'_> {
             if prober.capable() {
                 reasons.push(self.verdict(family, prober));
                 reasons.push(self.comparison(family));
+                reasons.extend(self.passed(family, prober));
             }
         }
         reasons.extend(self.raised());
@@ -224,6 +237,8 @@ impl View<'_> {
             "it is in hold-down after flapping"
         } else if member.inactive() {
             "it is inactive, and used only if no other member can transmit"
+        } else if member.hole().is_some() && member.functions() {
+            "large packets are lost on it, and pass on another member"
         } else if !member.receives() {
             "its ingress program is missing"
         } else if member.probes_failed() && self.group.active().is_empty() {
@@ -343,6 +358,13 @@ impl View<'_> {
         }
     }
 
+    /// The largest packet that passed both ways.
+    fn passed(&self, family: Family, prober: &Prober) -> Option<String> {
+        let Passed { bytes, target, ago_ms } = show::probing::passed(prober, self.now)?;
+        let ago = short(Duration::from_millis(ago_ms));
+        Some(format!("{family}: packets of {bytes} bytes pass to {target} and back, last proven {ago} ago."))
+    }
+
     /// Which other members receive replies: losses count only if one does.
     fn comparison(&self, family: Family) -> String {
         let others = self.group.members().iter().filter(|other| other.number() != self.member.number());
@@ -390,7 +412,7 @@ impl View<'_> {
         let mut recent = Vec::new();
         for (family, prober) in self.probers() {
             let mut outcomes: BTreeMap<IpAddr, String> = BTreeMap::new();
-            for probe in prober.history().probes() {
+            for probe in prober.history().probes().filter(|probe| !probe.is_of_search()) {
                 outcomes.entry(probe.target).or_default().push(letter(probe));
             }
             let of = |(target, outcomes)| Recent { family, target, outcomes };

@@ -15,7 +15,10 @@ use crate::{
         request::{Refused, reason},
         timeline::Transition,
     },
-    core::{self, member::Condition},
+    core::{
+        self,
+        member::{Condition, Hole},
+    },
     daemon::{
         clock::now,
         group::{MemberDevice, RunningGroup, stale_neighbours},
@@ -102,6 +105,7 @@ pub async fn groups(manager: &Manager, name: Option<&str>) -> Result<Vec<GroupRe
         );
         let mut checks = manager.datapath.status();
         checks.extend(manager.sentinel_check.message());
+        checks.extend(manager.tcp_evidence.message().filter(|_| group.core.uses_evidence()));
         checks.extend(group.addresses.over_limit_message());
         checks.extend(stale_neighbours::messages(group));
         checks.extend(group.filters.missing());
@@ -235,6 +239,11 @@ fn member_report(
         cast: group.core.cast() == Some(number),
         standby: known.standby(),
         inactive: known.inactive(),
+        mtu_hole: known.hole().map(|Hole { target, passes, elsewhere }| report::MtuHole {
+            target,
+            passes,
+            elsewhere,
+        }),
         probing: probing::probing(known, now()),
         flags: member_flags(device, known),
         addresses: member

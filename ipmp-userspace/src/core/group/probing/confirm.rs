@@ -168,7 +168,15 @@ impl Group {
                 let kind = if is_control { ProbeKind::Control } else { ProbeKind::Burst };
                 let sequence = of_sender.history.want_of(kind, target, now, now + interval);
                 let is_doubtful = !is_control && doubts.contains(&(sender, target));
-                let request = Request { number: sender, target, sequence, mac, is_doubtful, is_extra: true };
+                let request = Request {
+                    number: sender,
+                    target,
+                    sequence,
+                    mac,
+                    size: None,
+                    is_doubtful,
+                    is_extra: true,
+                };
                 send(of_sender, request, now, interval, &mut self.probing.requests);
                 if let Some(burst) = self.prober_mut(number, family).and_then(|of| of.burst.as_mut()) {
                     burst.requested(is_control, sequence);

@@ -29,6 +29,13 @@ impl Group {
         }
     }
 
+    /// A member receives nothing any more: it is probed at once.
+    pub(in crate::core::group) fn became_silent(&mut self, now: Time, number: u8, since: Time) {
+        if self.uses_evidence() {
+            self.suspect(now, number, since.min(now));
+        }
+    }
+
     /// Starts bursts of a member, in each family in which it is probed: its packets did not arrive, from `since` on. Where no
     /// other member receives replies, probes would show nothing.
     fn suspect(&mut self, now: Time, number: u8, since: Time) {

@@ -20,11 +20,7 @@ use crate::{
             testing::{Wire, router},
         },
         member::Member,
-        probe::{
-            FAILURES, REPAIRS,
-            history::{ProbeKind, ProbeProgress},
-            prober::Prober,
-        },
+        probe::{FAILURES, REPAIRS, history::ProbeProgress, prober::Prober},
     },
     types::{Family, MemberState},
 };
@@ -119,7 +115,7 @@ impl World {
                 .history()
                 .probes()
                 .rev()
-                .filter(|probe| probe.kind != ProbeKind::Control && decided(&probe.fate))
+                .filter(|probe| probe.is_in_row() && decided(&probe.fate))
                 // As far back as a verdict reads.
                 .take(FAILURES as usize + 2)
                 .map(|probe| (self.wire.now - probe.sent, probe.fate == ProbeProgress::Lost, probe.disputed))

@@ -40,6 +40,7 @@ enum Step {
     Dead(u8, bool),
     Set(u8, bool, bool, u8),
     Timeout(u8, u8, u64),
+    Quiet(u8, u64),
     Late(u64),
     Rtt(u64),
     Run(u64),
@@ -67,6 +68,7 @@ fn step() -> impl Strategy<Value = Step> {
         4 => (1..4u8, yes()).prop_map(|(last, dead)| Dead(last, dead)),
         2 => (0..4u8, yes(), yes(), 0..4u8).prop_map(|(fdt, failback, open, probe)| Set(fdt, failback, open, probe)),
         4 => (0..5u8, 0..5u8, 0..500u64).prop_map(|(sender, inbound, ago)| Timeout(sender, inbound, ago)),
+        2 => (0..5u8, 0..500u64).prop_map(|(member, ago)| Quiet(member, ago)),
         1 => (0..40u64).prop_map(Late),
         1 => (0..60u64).prop_map(Rtt),
         12 => (0..4000u64).prop_map(Run),
@@ -127,6 +129,7 @@ fn apply(wire: &mut Wire, step: &Step) {
             wire.tell(Input::Settings(Settings { fdt, failback, fail_open, probe, ..Settings::default() }));
         }
         Step::Timeout(sender, inbound, ago) => wire.tcp_timeout(sender, inbound, ago),
+        Step::Quiet(member, ago) => wire.silent_inbound(member, ago),
         Step::Late(ms) => {
             wire.late = Duration::from_millis(ms);
             // Less late than before: handle what is due by then.
@@ -235,7 +238,7 @@ proptest! {
     /// targets stop and start to reply, and any evidence.
     #[test]
     fn good_paths_fail_no_member(
-        steps in proptest::collection::vec((0..7u8, 0..2000u64, 0..50u64), 1..30), fdt in 0..4usize, seed in any::<u64>(),
+        steps in proptest::collection::vec((0..8u8, 0..2000u64, 0..50u64), 1..30), fdt in 0..4usize, seed in any::<u64>(),
     ) {
         let fdt = [Duration::from_millis(100), SHORTEST, Duration::from_millis(1000), Duration::from_millis(3000)][fdt];
         let mut wire = Wire::of(3, Settings { fdt, ..Settings::default() });
@@ -248,6 +251,7 @@ proptest! {
                 1 => wire.dead.clear(),
                 2 => wire.late = Duration::from_millis(amount),
                 4..7 => wire.tcp_timeout(what - 4, (amount % 4) as u8, 10 * amount),
+                7 => wire.silent_inbound((amount % 3) as u8, 10 * amount),
                 _ => wire.rtt = Duration::from_millis(amount / 5),
             }
             wire.run(Duration::from_millis(wait));

@@ -6,6 +6,7 @@ use super::Group;
 use crate::{
     core::{
         Action, Cause, Event, Time,
+        group::members::full_size,
         probe::{
             DISCOVER, FIND, ProbeSource, Via,
             prober::{Prober, Round},
@@ -25,6 +26,8 @@ pub(super) struct Request {
     pub sequence: u16,
     /// MAC of the target, for members without a test address.
     pub mac: Option<[u8; 6]>,
+    /// Bytes of its packet, if it is large.
+    pub size: Option<u32>,
     /// A loss would be in doubt: a control request is sent beside it.
     pub is_doubtful: bool,
     /// It belongs to a burst.
@@ -39,7 +42,7 @@ pub(super) fn send(
     interval: Duration,
     requests: &mut Vec<Action>,
 ) {
-    let Request { number: member, target, sequence, mac, is_doubtful, is_extra } = request;
+    let Request { number: member, target, sequence, mac, size, is_doubtful, is_extra } = request;
     let Some(means) = prober.means else { return };
     let via = match (means, mac) {
         (ProbeSource::Echo { source, .. }, _) => Some(Via::Echo(source)),
@@ -54,7 +57,7 @@ pub(super) fn send(
         requests.push(Action::Control { member, target, source });
     }
     match via {
-        Some(via) => requests.push(Action::Probe { member, target, via, sequence, is_extra }),
+        Some(via) => requests.push(Action::Probe { member, target, via, sequence, size, is_extra }),
         // No packet has a destination. It counts as sent and is lost, as an echo request is.
         None => prober.sent(sequence, Some(0), now, interval),
     }
@@ -68,8 +71,10 @@ impl Group {
         let mut missed = Vec::new();
         let jitter = self.jitter(interval);
         let doubts = self.doubts(now);
+        let mtu = self.members.mtu();
         for member in self.members.iter_mut() {
             let (number, name) = (member.number(), member.name().to_owned());
+            let full = full_size(member, mtu);
             for family in Family::ALL {
                 let Some(prober) = member.probing_mut().prober_mut(family) else { continue };
                 let Some(means) = prober.means else { continue };
@@ -99,7 +104,9 @@ impl Group {
                 if let Round::Probe { sequence, target } = round {
                     let mac = found(&target).map(|(mac, _)| mac);
                     let is_doubtful = doubts.contains(&(number, target));
-                    let request = Request { number, target, sequence, mac, is_doubtful, is_extra: false };
+                    let size = prober.enlarge_round(sequence, target, interval, full);
+                    let request =
+                        Request { number, target, sequence, mac, size, is_doubtful, is_extra: false };
                     send(prober, request, now, interval, &mut self.probing.requests);
                 }
                 if let ProbeSource::Echo { source, .. } = means {
@@ -122,6 +129,7 @@ impl Group {
             }
         }
         self.send_bursts(now, &doubts);
+        self.send_sizes(now);
         for (member, family, missed) in missed {
             self.report(Cause::ProbeResults, |_| Event::ProbesMissed { member, family, missed });
         }

@@ -45,6 +45,7 @@ fn every_outcome_and_event_matches_the_table() {
         cookie: 1 << 32,
         fate,
         kind: ProbeKind::Round,
+        size: None,
         disputed: false,
     };
     let answered = |ms| ProbeProgress::Answered(Duration::from_millis(ms));
@@ -242,7 +243,7 @@ proptest! {
                     history.sent(sequence, sent.then_some(u64::from(sequence) << 32), at(now), PATIENCE);
                 }
                 Step::Answer(sequence) => {
-                    let target = history.target_of(sequence).unwrap_or(router(0));
+                    let target = history.probe(sequence).map_or(router(0), |probe| probe.target);
                     let genuine = matches!(history.answer(target, echo(sequence), at(now)), Answer::Genuine { .. });
                     prop_assert!(!genuine || history.answered());
                 }

@@ -35,8 +35,14 @@ fn working_member() {
     let mut wire = Wire::with_fdt(2, FDT);
     wire.run(20 * FDT);
     assert_eq!(summary(&wire), "eth0 works: its link is up, and its probes are answered");
+    let mut reasons = view(&wire).reasons();
+    let passed = reasons.pop().unwrap();
+    assert!(
+        passed.starts_with("inet: packets of 1500 bytes pass to 192.168.178.1 and back, last proven "),
+        "{passed}"
+    );
     assert_eq!(
-        view(&wire).reasons(),
+        reasons,
         [
             "It is active, and transmits multicast and broadcast.",
             "Link: up; up in the datapath.",
@@ -334,6 +340,7 @@ fn every_outcome_has_its_letter() {
         cookie: 7,
         fate,
         kind: crate::core::probe::history::ProbeKind::Round,
+        size: None,
         disputed: false,
     };
     let fates = [

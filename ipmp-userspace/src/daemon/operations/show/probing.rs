@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use crate::{
     control::report::probing::{
-        Counters, Detection, MOST_TARGETS, ProbedTarget, Probing, Raised, SplitTarget,
+        Counters, Detection, MOST_TARGETS, Passed, ProbedTarget, Probing, Raised, SplitTarget,
     },
     core::{
         self, Time,
@@ -90,6 +90,7 @@ fn of_family(member: &Member, family: Family, prober: &Prober, now: Time) -> Pro
         replies: history.answers(),
         targets: listed,
         inactive_targets,
+        passed: passed(prober, now),
         counters: Counters {
             sent: counters.sent,
             answered: counters.answered,
@@ -101,6 +102,14 @@ fn of_family(member: &Member, family: Family, prober: &Prober, now: Time) -> Pro
             duplicate: counters.duplicate,
         },
     }
+}
+
+/// The largest packet that passed both ways to any target, and when last.
+pub fn passed(prober: &Prober, now: Time) -> Option<Passed> {
+    let proven =
+        prober.sizes().paths().iter().filter_map(|path| Some((path.passes, path.proven?, path.target)));
+    let (bytes, sent, target) = proven.max()?;
+    Some(Passed { bytes, target, ago_ms: milliseconds(now - sent) })
 }
 
 /// The active targets, the next one first, then the excluded ones, the last one first; and the number of others.

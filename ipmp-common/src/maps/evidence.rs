@@ -1,0 +1,36 @@
+//! Timeouts of TCP connections, as evidence that the path of a member may have failed.
+
+use super::Ip;
+
+/// A segment that was not acknowledged in time: the first retransmission timeout, or a tail loss probe (RFC 8985, 7).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(C)]
+pub struct TcpTimeout {
+    /// When, `CLOCK_MONOTONIC` in nanoseconds.
+    pub at_ns: u64,
+    /// Local address of the connection.
+    pub local: Ip,
+    /// Remote address.
+    pub remote: Ip,
+    /// Transmit hash of the socket when the segment was sent.
+    pub hash: u32,
+    /// How long ago the segment was sent, in ticks of the kernel (jiffies); 0: a tail loss probe.
+    pub ticks: u32,
+    /// Local port.
+    pub local_port: u16,
+    /// Remote port.
+    pub remote_port: u16,
+    /// Zero.
+    pub pad: u32,
+}
+
+/// Bytes of the ring buffer of timeouts.
+pub const TCP_TIMEOUTS_BYTES: u32 = 1 << 16;
+
+/// Timeouts that are reported in one [`timeout_window`]: more show no more, and must not overload the daemon.
+pub const TIMEOUTS_PER_WINDOW: u64 = 32;
+
+/// The window of a time in nanoseconds: about 17 ms. Its low bits are 0 and serve as a counter.
+pub const fn timeout_window(at_ns: u64) -> u64 {
+    at_ns & !0xff_ffff
+}

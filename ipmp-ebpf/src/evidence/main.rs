@@ -1,0 +1,165 @@
+//! Timeouts of the TCP connections of this host: evidence that the path of a member may have failed.
+//!
+//! Attached to the root of the cgroups, `tcp_evidence` runs when a connection is established and when a segment of it is not acknowledged in
+//! time, and for no packet otherwise. It changes nothing of a connection: it adds flags to those of other programs, and sets no reply.
+//! The daemon finds the member: at a timeout the kernel runs this program before it draws another transmit hash
+//! (`tcp_write_timeout` in `net/ipv4/tcp_timer.c`), so the hash is still that of the lost segment. [`established`] has the program for
+//! connections that exist before.
+#![no_std]
+#![no_main]
+
+mod established;
+
+use aya_ebpf::{
+    Global,
+    bindings::{
+        BPF_SOCK_OPS_ACTIVE_ESTABLISHED_CB, BPF_SOCK_OPS_PASSIVE_ESTABLISHED_CB, BPF_SOCK_OPS_RETRANS_CB,
+        BPF_SOCK_OPS_RETRANS_CB_FLAG, BPF_SOCK_OPS_RTO_CB, BPF_SOCK_OPS_RTO_CB_FLAG,
+    },
+    btf_maps::{Array, RingBuf},
+    helpers::generated::{bpf_get_netns_cookie, bpf_ktime_get_ns},
+    macros::{btf_map, sock_ops},
+    programs::SockOpsContext,
+};
+use ipmp_common::maps::{Ip, TCP_TIMEOUTS_BYTES, TIMEOUTS_PER_WINDOW, TcpTimeout, timeout_window};
+
+const AF_INET: u32 = 2;
+/// What a program of this type returns if it permits the operation.
+const PERMIT: u32 = 1;
+
+/// Cookie of the network namespace whose connections are reported.
+#[unsafe(no_mangle)]
+pub static NETNS: Global<u64> = Global::new(0);
+
+#[btf_map]
+#[allow(non_upper_case_globals, reason = "the name of the map")]
+static tcp_timeouts: RingBuf<TcpTimeout, { TCP_TIMEOUTS_BYTES as usize }> = RingBuf::new();
+/// The last window in which timeouts were reported, and their number in the low bits.
+#[btf_map]
+#[allow(non_upper_case_globals, reason = "the name of the map")]
+static timeout_windows: Array<u64, 1> = Array::new();
+
+/// Attached to the root of the cgroups.
+#[sock_ops]
+pub fn tcp_evidence(ctx: SockOpsContext) -> u32 {
+    match ctx.op() {
+        BPF_SOCK_OPS_ACTIVE_ESTABLISHED_CB | BPF_SOCK_OPS_PASSIVE_ESTABLISHED_CB if is_of_namespace(&ctx) => {
+            let flags = ctx.cb_flags() | BPF_SOCK_OPS_RTO_CB_FLAG | BPF_SOCK_OPS_RETRANS_CB_FLAG;
+            // If it fails, the timeouts of this connection are not reported.
+            let _ = ctx.set_cb_flags(flags as i32);
+        }
+        // Arguments: how often this segment timed out before, and the time that it was waited for.
+        BPF_SOCK_OPS_RTO_CB if ctx.arg(0) == 0 => report(&ctx, ctx.arg(1)),
+        BPF_SOCK_OPS_RETRANS_CB if is_tail_loss_probe(&ctx) => report(&ctx, 0),
+        _ => {}
+    }
+    PERMIT
+}
+
+/// Whether a retransmission is a tail loss probe: no segment is known to be lost, by a timeout or by later ones that arrived.
+#[inline(always)]
+fn is_tail_loss_probe(ctx: &SockOpsContext) -> bool {
+    // SAFETY: fields of the context.
+    unsafe { field(&raw const (*ctx.ops).lost_out) == 0 && field(&raw const (*ctx.ops).sacked_out) == 0 }
+}
+
+/// Reads a field of the context. Volatile, because the verifier rejects reads of two fields at once.
+///
+/// # Safety
+/// `place` must point to a word of the context.
+#[inline(always)]
+unsafe fn field(place: *const u32) -> u32 {
+    // SAFETY: the caller vouches for the place.
+    unsafe { place.read_volatile() }
+}
+
+#[inline(always)]
+fn is_of_namespace(ctx: &SockOpsContext) -> bool {
+    // SAFETY: the helper takes the context.
+    unsafe { bpf_get_netns_cookie(ctx.ops.cast()) == NETNS.load() }
+}
+
+#[inline(always)]
+fn report(ctx: &SockOpsContext, ticks: u32) {
+    // The flags may be those of another program.
+    if !is_of_namespace(ctx) {
+        return;
+    }
+    // SAFETY: a helper without arguments.
+    let at_ns = unsafe { bpf_ktime_get_ns() };
+    if is_too_many(timeout_window(at_ns)) {
+        return;
+    }
+    let (local, remote) = if ctx.family() == AF_INET {
+        (Ip::from_v4_word(ctx.local_ip4()), Ip::from_v4_word(ctx.remote_ip4()))
+    } else {
+        // SAFETY: fields of the context.
+        unsafe { (ip(&raw const (*ctx.ops).local_ip6), ip(&raw const (*ctx.ops).remote_ip6)) }
+    };
+    // SAFETY: fields of the context.
+    let (hash, local_port, remote_port) = unsafe {
+        (
+            field(&raw const (*ctx.ops).sk_txhash),
+            field(&raw const (*ctx.ops).local_port),
+            field(&raw const (*ctx.ops).remote_port),
+        )
+    };
+    let Some(mut entry) = tcp_timeouts.reserve(0) else { return };
+    entry.write(TcpTimeout {
+        at_ns,
+        local,
+        remote,
+        hash,
+        ticks,
+        local_port: local_port as u16,
+        // In network byte order.
+        remote_port: u32::from_be(remote_port) as u16,
+        pad: 0,
+    });
+    entry.submit(0);
+}
+
+/// An IPv6 address of the context.
+///
+/// # Safety
+/// As [`field`].
+#[inline(always)]
+unsafe fn ip(words: *const [u32; 4]) -> Ip {
+    let word = |place: usize| {
+        // SAFETY: inside the address.
+        let (first, second) =
+            unsafe { (field(words.cast::<u32>().add(place)), field(words.cast::<u32>().add(place + 1))) };
+        if cfg!(target_endian = "little") {
+            u64::from(first) | u64::from(second) << 32
+        } else {
+            u64::from(first) << 32 | u64::from(second)
+        }
+    };
+    Ip::from_words([word(0), word(2)])
+}
+
+/// Counts a timeout in its window, and returns whether it exceeds the limit. Concurrent CPUs may lose counts: the limit need not be
+/// exact.
+#[inline(always)]
+fn is_too_many(now: u64) -> bool {
+    let Some(word) = timeout_windows.get_ptr_mut(0) else { return true };
+    // SAFETY: a value of the map, read and written at once.
+    unsafe {
+        let before = word.read_volatile();
+        let count = if timeout_window(before) < now { now } else { before };
+        let exceeds_limit = count - timeout_window(count) >= TIMEOUTS_PER_WINDOW;
+        if !exceeds_limit {
+            word.write_volatile(count + 1);
+        }
+        exceeds_limit
+    }
+}
+
+#[panic_handler]
+fn panic(_info: &core::panic::PanicInfo) -> ! {
+    loop {}
+}
+
+#[unsafe(link_section = "license")]
+#[unsafe(no_mangle)]
+static LICENSE: [u8; 13] = *b"Dual MIT/GPL\0";

@@ -1,0 +1,282 @@
+//! Evidence from the traffic of the host: path failures while all links are up, at the default settings. TCP connections do not get their
+//! acknowledgments any more, or a member receives nothing any more.
+//!
+//! The limits allow for a machine that does other work; the measured times are printed.
+
+lab::lane!(side_by_side, seconds = 150, threads = 8);
+
+use std::io::Write as _;
+use std::net::{TcpListener, TcpStream};
+use std::time::{Duration, Instant};
+
+use ipmp::types::{Family, MemberState};
+use lab::network::{DATA, ROUTER};
+use lab::probe_capture::{CapturedFrame, Message};
+use lab::production::GROUP;
+use lab::{
+    Bulk, CpuLoad, Lab, MS, Monitor, ProbeCapture, Production, SECOND, Stream, TIMEOUT, bulk, clock,
+    percentile, stream, wait_until,
+};
+use serde_json::Value;
+
+/// Members behind the cable between the switches.
+const BEHIND: [&str; 2] = ["e1000g0", "e1000g1"];
+const FLOWS: usize = 12;
+/// Bytes of a connection in a second: its buffer must be sent before the end of the test.
+const PACE: u64 = 500_000;
+/// From the cut to the failure of a member, with TCP: the minimum of its timeout and a burst.
+const WITH_TCP: Duration = Duration::from_millis(600);
+/// Tolerance of a median on a busy machine.
+const SLACK: Duration = Duration::from_millis(400);
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Traffic {
+    TcpOutbound,
+    TcpInbound,
+    Udp,
+    None,
+}
+
+enum Running {
+    Tcp(Vec<bulk::Running>),
+    Udp(stream::Running),
+    None,
+}
+
+impl Traffic {
+    fn start(self, lab: &Lab) -> Running {
+        let (host, peer) = (lab.host(), &lab.peers()[0]);
+        let connection = |outbound: bool| {
+            let bulk = if outbound {
+                Bulk::new(host, peer.namespace(), peer.v4()).source(DATA)
+            } else {
+                Bulk::new(peer.namespace(), host, DATA)
+            };
+            bulk.pace(PACE).start().unwrap()
+        };
+        match self {
+            Self::TcpOutbound => Running::Tcp((0..FLOWS).map(|_| connection(true)).collect()),
+            Self::TcpInbound => Running::Tcp((0..FLOWS).map(|_| connection(false)).collect()),
+            Self::Udp => Running::Udp(Stream::outbound(lab).flows(FLOWS).rate(500).start().unwrap()),
+            Self::None => Running::None,
+        }
+    }
+}
+
+impl Running {
+    /// Waits until every connection transmits.
+    fn wait(&self) {
+        match self {
+            Self::Tcp(all) => all.iter().for_each(|bulk| bulk.wait_received(4096, TIMEOUT).unwrap()),
+            Self::Udp(stream) => stream.wait_received(50, TIMEOUT).unwrap(),
+            Self::None => {}
+        }
+    }
+
+    /// Every connection has survived, and lost nothing.
+    fn stop(self) {
+        match self {
+            Self::Tcp(all) => {
+                for bulk in all {
+                    let report = bulk.stop().unwrap();
+                    assert!(report.intact && report.error.is_none(), "{report}");
+                }
+            }
+            Self::Udp(stream) => stream.stop().unwrap().ensure_valid().unwrap(),
+            Self::None => {}
+        }
+    }
+}
+
+/// A group with the default settings, but for its target.
+fn create<'lab>(lab: &'lab Lab, evidence: &str) -> Production<'lab> {
+    let settings = format!("fdt=500ms evidence={evidence} targets={ROUTER}");
+    let production = Production::create_probed(lab, &[Family::V4], &settings).unwrap();
+    production.wait_answered().unwrap();
+    production.daemon.ctl(&format!("set {GROUP} fdt=10s")).unwrap();
+    if evidence == "on" {
+        let is_attached = || production.show().contains("timeouts of TCP connections start probes");
+        assert!(wait_until(TIMEOUT, is_attached), "{}", production.show());
+    }
+    production
+}
+
+/// When a member failed, after the first `since` events.
+fn failure(monitor: &Monitor, member: &str, since: usize) -> Option<Duration> {
+    let is_failure = |event: &Value| event["kind"] == "failed" && event["member"] == member;
+    let event = monitor.events().into_iter().skip(since).find(is_failure)?;
+    Some(Duration::from_nanos(event["monotonic_ns"].as_u64().unwrap()))
+}
+
+/// Cuts the cable between the switches. Prints and returns the detection times of both members behind it.
+fn detection_times(traffic: Traffic, evidence: &str, cuts: u32) -> Vec<Duration> {
+    let lab = Lab::tutorial().unwrap();
+    let production = create(&lab, evidence);
+    let monitor = Monitor::start(&production.daemon, "--json").unwrap();
+    let running = traffic.start(&lab);
+    let mut detected = Vec::new();
+    for round in 0..cuts {
+        running.wait();
+        // At different points of the interval, after the last burst by evidence.
+        std::thread::sleep(2 * SECOND + 2 * SECOND * (round * 7 % 20) / 20);
+        let since = monitor.events().len();
+        let cut = lab.cable(4).cut().unwrap();
+        let has_failed = |member| failure(&monitor, member, since).is_some();
+        let all_failed = wait_until(4 * TIMEOUT, || BEHIND.into_iter().all(has_failed));
+        assert!(all_failed, "{}", production.daemon.log().join("\n"));
+        let failed = BEHIND
+            .map(|member| clock::monotonic(failure(&monitor, member, since).unwrap().as_nanos() as u64));
+        detected.extend(failed.map(|at| at.saturating_duration_since(cut.before)));
+        lab.cable(4).restore().unwrap();
+        // Repairs need ten replies: soon.
+        production.daemon.ctl(&format!("set {GROUP} fdt=500ms")).unwrap();
+        for member in BEHIND {
+            production.wait_state(member, MemberState::Ok, TIMEOUT).unwrap();
+        }
+        production.daemon.ctl(&format!("set {GROUP} fdt=10s")).unwrap();
+    }
+    detected.sort();
+    let ms = |percent| percentile(&detected, percent).as_secs_f64() * 1e3;
+    println!(
+        "{traffic:?}, evidence={evidence}, FDT 10 s, {cuts} cuts of two members: detected after p50 {:.0} ms, p99 {:.0} ms, max {:.0} ms",
+        ms(50.0),
+        ms(99.0),
+        ms(100.0)
+    );
+    assert_eq!(failure(&monitor, "rge0", 0), None, "a member that is not behind the cable");
+    running.stop();
+    production.assert_clean();
+    detected
+}
+
+#[test]
+fn tcp_timeouts_start_probes_that_confirm_a_path_failure() {
+    lab::needs_root!();
+    let detected = detection_times(Traffic::TcpOutbound, "on", 3);
+    assert!(percentile(&detected, 50.0) <= WITH_TCP + SLACK, "{detected:?}");
+}
+
+#[test]
+#[ignore = "soak: 30 cuts with each kind of traffic"]
+fn soak_path_failures_with_each_kind_of_traffic() {
+    lab::needs_root!();
+    let tcp = detection_times(Traffic::TcpOutbound, "on", 30);
+    let without = detection_times(Traffic::TcpOutbound, "off", 30);
+    assert!(percentile(&tcp, 50.0) <= WITH_TCP + SLACK, "{tcp:?}");
+    assert!(percentile(&tcp, 50.0) < percentile(&without, 50.0), "{tcp:?} {without:?}");
+    for traffic in [Traffic::TcpInbound, Traffic::Udp, Traffic::None] {
+        let detected = detection_times(traffic, "on", 30);
+        assert!(percentile(&detected, 50.0) < 3 * SECOND, "{detected:?}");
+    }
+}
+
+/// Clients that vanish one after another, each with a segment that is never acknowledged: their timeouts are not those of a member.
+#[test]
+fn vanishing_clients_fail_no_member() {
+    lab::needs_root!();
+    let lab = Lab::tutorial().unwrap();
+    let production = create(&lab, "on");
+    let peer = &lab.peers()[0];
+    let listener = peer.namespace().run(|| TcpListener::bind((peer.v4(), 0))).unwrap();
+    let address = listener.local_addr().unwrap();
+    let connect = || {
+        let connection = lab.host().run(|| TcpStream::connect(address)).unwrap();
+        (connection, listener.accept().unwrap().0)
+    };
+    let mut connections: Vec<(TcpStream, TcpStream)> = (0..200).map(|_| connect()).collect();
+    let sent = production.count(None, "sent").unwrap();
+    let start = Instant::now();
+    peer.cable().cut().unwrap();
+    for (connection, _) in &mut connections {
+        connection.write_all(&[0; 100]).unwrap();
+        std::thread::sleep(20 * MS);
+    }
+    // Minimum of the timeout of the last one, and a burst.
+    std::thread::sleep(SECOND);
+    let sent = production.count(None, "sent").unwrap() - sent;
+    let time = start.elapsed();
+    let failures = production.daemon.log_matches("failure detected", 0);
+    println!("200 clients vanished: {sent} probes of three members in {time:?}, {} failures", failures.len());
+    assert_eq!(failures, [""; 0]);
+    // Rounds of three members, and at most a burst of each in each of them, which ends with its first probe.
+    let rounds = 3 * (time.as_millis() as u64 / 1750 + 2);
+    assert!(sent <= 4 * rounds, "{sent} probes");
+    drop(connections);
+    production.assert_clean();
+}
+
+/// A member that receives and transmits packets of UDP all the time: it is probed as soon as it receives none any more.
+#[test]
+fn silence_of_busy_member_starts_probes() {
+    lab::needs_root!();
+    let lab = Lab::tutorial().unwrap();
+    let production = create(&lab, "on");
+    let monitor = Monitor::start(&production.daemon, "--json").unwrap();
+    let inbound = production.inbound(DATA).unwrap();
+    assert!(BEHIND.contains(&inbound.as_str()), "{inbound}");
+    let streams = [
+        Stream::outbound(&lab).flows(32).rate(1_000).start().unwrap(),
+        Stream::inbound(&lab).rate(1_000).start().unwrap(),
+    ];
+    // Its rate is known after two seconds.
+    streams.iter().for_each(|stream| stream.wait_received(3_000, TIMEOUT).unwrap());
+    // After a probe the next one is due in 1.25 s or later, and a burst after its loss takes 420 ms.
+    let capture = ProbeCapture::on(lab.host(), &inbound).unwrap();
+    let is_probe = |frame: &CapturedFrame| matches!(frame.message, Message::Echo { reply: true, .. });
+    assert!(wait_until(TIMEOUT, || capture.read(MS).unwrap().iter().any(is_probe)));
+    let since = monitor.events().len();
+    let cut = lab.cable(4).cut().unwrap();
+    assert!(wait_until(TIMEOUT, || failure(&monitor, &inbound, since).is_some()));
+    let failed = clock::monotonic(failure(&monitor, &inbound, since).unwrap().as_nanos() as u64);
+    let took = failed.saturating_duration_since(cut.before);
+    println!("UDP in both directions, FDT 10 s: inbound member {inbound} failed after {took:?}");
+    assert!(took < 1650 * MS, "{took:?}");
+    lab.cable(4).restore().unwrap();
+    streams.into_iter().for_each(|stream| drop(stream.stop().unwrap()));
+    production.assert_clean();
+}
+
+/// Connections that time out since no process of the host, and none of the peer, is scheduled in time.
+#[test]
+fn saturated_processors_with_tcp_fail_no_member() {
+    lab::needs_root!();
+    let lab = Lab::tutorial().unwrap();
+    let production = create(&lab, "on");
+    let running = Traffic::TcpOutbound.start(&lab);
+    running.wait();
+    let load = CpuLoad::start(&lab).unwrap();
+    let time = lab::of_lane(10, 120) * SECOND;
+    std::thread::sleep(time);
+    let idle = load.idle_percent().unwrap();
+    drop(load);
+    running.wait();
+    let failures = production.daemon.log_matches("failure detected", 0);
+    println!("{time:?} with {idle:.0} % idle time, TCP: {} failures", failures.len());
+    assert_eq!(failures, [""; 0]);
+    running.stop();
+    production.assert_clean();
+}
+
+/// Outages that are shorter than a burst, with connections that time out in them.
+#[test]
+fn short_outage_of_a_port_with_tcp_fails_no_member() {
+    lab::needs_root!();
+    let lab = Lab::tutorial().unwrap();
+    let production = create(&lab, "on");
+    let running = Traffic::TcpOutbound.start(&lab);
+    let outages = lab::of_lane(4, 60);
+    for outage in 0..outages {
+        running.wait();
+        std::thread::sleep(SECOND + 100 * MS * (outage * 7 % 20));
+        let cable = lab.member("e1000g1").cable();
+        cable.cut().unwrap();
+        std::thread::sleep(300 * MS);
+        cable.restore().unwrap();
+    }
+    running.wait();
+    let failures = production.daemon.log_matches("failure detected", 0);
+    println!("{outages} outages of 300 ms of one port, TCP: {} failures", failures.len());
+    assert_eq!(failures, [""; 0]);
+    running.stop();
+    production.assert_clean();
+}
