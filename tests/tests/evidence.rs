@@ -1,9 +1,9 @@
-//! Evidence from TCP: path failures while all links are up, at the default settings, on a host whose connections do not get their
-//! acknowledgments any more.
+//! Evidence from the traffic of the host: path failures while all links are up, at the default settings. TCP connections do not get their
+//! acknowledgments any more, or a member receives nothing any more.
 //!
 //! The limits allow for a machine that does other work; the measured times are printed.
 
-lab::lane!(side_by_side, seconds = 90, threads = 8);
+lab::lane!(side_by_side, seconds = 150, threads = 8);
 
 use std::io::Write as _;
 use std::net::{TcpListener, TcpStream};
@@ -11,9 +11,11 @@ use std::time::{Duration, Instant};
 
 use ipmp::types::{Family, MemberState};
 use lab::network::{DATA, ROUTER};
+use lab::probe_capture::{CapturedFrame, Message};
 use lab::production::GROUP;
 use lab::{
-    Bulk, Lab, MS, Monitor, Production, SECOND, Stream, TIMEOUT, bulk, clock, percentile, stream, wait_until,
+    Bulk, CpuLoad, Lab, MS, Monitor, ProbeCapture, Production, SECOND, Stream, TIMEOUT, bulk, clock,
+    percentile, stream, wait_until,
 };
 use serde_json::Value;
 
@@ -200,6 +202,58 @@ fn vanishing_clients_fail_no_member() {
     let rounds = 3 * (time.as_millis() as u64 / 1750 + 2);
     assert!(sent <= 4 * rounds, "{sent} probes");
     drop(connections);
+    production.assert_clean();
+}
+
+/// A member that receives and transmits packets of UDP all the time: it is probed as soon as it receives none any more.
+#[test]
+fn silence_of_busy_member_starts_probes() {
+    lab::needs_root!();
+    let lab = Lab::tutorial().unwrap();
+    let production = create(&lab, "on");
+    let monitor = Monitor::start(&production.daemon, "--json").unwrap();
+    let inbound = production.inbound(DATA).unwrap();
+    assert!(BEHIND.contains(&inbound.as_str()), "{inbound}");
+    let streams = [
+        Stream::outbound(&lab).flows(32).rate(1_000).start().unwrap(),
+        Stream::inbound(&lab).rate(1_000).start().unwrap(),
+    ];
+    // Its rate is known after two seconds.
+    streams.iter().for_each(|stream| stream.wait_received(3_000, TIMEOUT).unwrap());
+    // After a probe the next one is due in 1.25 s or later, and a burst after its loss takes 420 ms.
+    let capture = ProbeCapture::on(lab.host(), &inbound).unwrap();
+    let is_probe = |frame: &CapturedFrame| matches!(frame.message, Message::Echo { reply: true, .. });
+    assert!(wait_until(TIMEOUT, || capture.read(MS).unwrap().iter().any(is_probe)));
+    let since = monitor.events().len();
+    let cut = lab.cable(4).cut().unwrap();
+    assert!(wait_until(TIMEOUT, || failure(&monitor, &inbound, since).is_some()));
+    let failed = clock::monotonic(failure(&monitor, &inbound, since).unwrap().as_nanos() as u64);
+    let took = failed.saturating_duration_since(cut.before);
+    println!("UDP in both directions, FDT 10 s: inbound member {inbound} failed after {took:?}");
+    assert!(took < 1650 * MS, "{took:?}");
+    lab.cable(4).restore().unwrap();
+    streams.into_iter().for_each(|stream| drop(stream.stop().unwrap()));
+    production.assert_clean();
+}
+
+/// Connections that time out since no process of the host, and none of the peer, is scheduled in time.
+#[test]
+fn saturated_processors_with_tcp_fail_no_member() {
+    lab::needs_root!();
+    let lab = Lab::tutorial().unwrap();
+    let production = create(&lab, "on");
+    let running = Traffic::TcpOutbound.start(&lab);
+    running.wait();
+    let load = CpuLoad::start(&lab).unwrap();
+    let time = lab::of_lane(10, 120) * SECOND;
+    std::thread::sleep(time);
+    let idle = load.idle_percent().unwrap();
+    drop(load);
+    running.wait();
+    let failures = production.daemon.log_matches("failure detected", 0);
+    println!("{time:?} with {idle:.0} % idle time, TCP: {} failures", failures.len());
+    assert_eq!(failures, [""; 0]);
+    running.stop();
     production.assert_clean();
 }
 
