@@ -121,7 +121,7 @@ pub fn check_tables() {
 }
 
 /// The first unit was active before the second.
-fn check_order(first: &str, second: &str) {
+pub fn check_order(first: &str, second: &str) {
     let (before, after) = (active_since(first), active_since(second));
     println!("{first} active at {before} us, {second} at {after} us");
     assert!(before > 0 && before <= after, "{first} is active at {before} us, {second} at {after} us");

@@ -1,11 +1,17 @@
 //! A host whose address ifupdown configures gets a group by the five commands of the README, and is booted again: with all cards, without
-//! one, with the cards in another order, and after its power was cut before a change was confirmed.
+//! one, with the cards in another order, and after its power was cut before a change was confirmed. The name server that systemd-resolved
+//! has for the card follows the address; hooks run.
 
 use super::boot::{
-    ADDRESS, check_boot, check_tables, check_traffic, connect_cables, disable_networkd, install_package,
-    make_group, name_of,
+    ADDRESS, check_boot, check_order, check_tables, check_traffic, connect_cables, disable_networkd,
+    install_package, make_group, name_of,
 };
 use super::*;
+
+const NAME_SERVER: &str = "192.168.178.1";
+
+/// The hook writes here.
+const EVENTS: &str = "/var/tmp/events";
 
 const STANZA: &str = "/etc/network/interfaces.d/eth0";
 
@@ -25,7 +31,15 @@ fn scene_five_commands_step_1_card_in_use_becomes_group() {
     let plan = String::from_utf8_lossy(&plan.stdout).into_owned();
     assert!(plan.contains("eth0 is configured by ifupdown (/etc/network/interfaces.d/eth0)"), "{plan}");
     write(STANZA, "auto eth0\niface eth0 inet manual\n");
+    ok("systemctl unmask systemd-resolved && systemctl enable --now systemd-resolved");
+    ok(&format!("resolvectl dns eth0 {NAME_SERVER}"));
     make_group("");
+    assert!(has_name_server("production0") && !has_name_server("eth0"));
+    write("/tmp/dns", &format!("dns = {{ servers = [\"{NAME_SERVER}\"] }}\n"));
+    ok("sed -i '/^.group.production0.$/r /tmp/dns' /etc/ipmp/ipmp.toml && ipmpctl apply");
+    let hook = "/etc/ipmp/hooks.d/10-record";
+    write(hook, &format!("#!/bin/sh\necho \"$IPMP_EVENT $IPMP_MEMBER\" >>{EVENTS}\n"));
+    ok(&format!("chmod 755 {hook} && ipmpctl hooks --check && systemctl enable ipmp-hooks"));
 }
 
 #[test]
@@ -34,8 +48,15 @@ fn scene_five_commands_step_2_rebooted_host_shows_tables_of_tutorial() {
     needs_guest();
     check_boot();
     check_tables();
+    check_order("ipmp-dns.service", "network-online.target");
+    assert!(has_name_server("production0"));
     connect_cables();
     check_traffic();
+    wait_recorded("watching");
+    ok("ipmpctl offline eth2");
+    wait_recorded("offline eth2");
+    ok("ipmpctl online eth2");
+    wait_recorded("online eth2");
 }
 
 #[test]
@@ -81,4 +102,16 @@ fn scene_five_commands_step_5_power_cut_undoes_unconfirmed_attach() {
     check_traffic();
     // Nothing of the change is left that would refuse another.
     ok("ipmpctl attach eth2 --group production0 && ipmpctl save && ls -lR /var/lib/ipmp");
+}
+
+/// Whether systemd-resolved has the name server for this link.
+fn has_name_server(link: &str) -> bool {
+    ok(&format!("resolvectl dns {link}")).contains(NAME_SERVER)
+}
+
+/// Waits until the hook has run for an event.
+fn wait_recorded(event: &str) {
+    let is_recorded =
+        || fs::read_to_string(EVENTS).is_ok_and(|text| text.lines().any(|line| line.trim() == event));
+    assert!(wait_until(PATIENCE, is_recorded), "{event}: {:?}", fs::read_to_string(EVENTS));
 }
