@@ -2,7 +2,7 @@
 
 use super::Ip;
 
-/// A segment that was not acknowledged in time: the first retransmission timeout, or a tail loss probe (RFC 8985, 7).
+/// A segment that was not acknowledged in time: its first retransmission timeout.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(C)]
 pub struct TcpTimeout {
@@ -14,7 +14,7 @@ pub struct TcpTimeout {
     pub remote: Ip,
     /// Transmit hash of the socket when the segment was sent.
     pub hash: u32,
-    /// How long ago the segment was sent, in ticks of the kernel (jiffies); 0: a tail loss probe.
+    /// How long ago the segment was sent, in ticks of the kernel (jiffies).
     pub ticks: u32,
     /// Local port.
     pub local_port: u16,

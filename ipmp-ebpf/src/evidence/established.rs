@@ -4,7 +4,7 @@
 use core::ffi::c_void;
 
 use aya_ebpf::{
-    bindings::{BPF_SOCK_OPS_RETRANS_CB_FLAG, BPF_SOCK_OPS_RTO_CB_FLAG},
+    bindings::BPF_SOCK_OPS_RTO_CB_FLAG,
     btf_maps::Array,
     helpers::generated::{bpf_getsockopt, bpf_setsockopt, bpf_skc_to_tcp_sock},
     macros::btf_map,
@@ -47,7 +47,7 @@ pub fn cover_established(ctx: *mut TcpSocket) -> i32 {
         let length = size_of::<u32>() as i32;
         let mut error = bpf_getsockopt(socket, SOL_TCP, TCP_BPF_SOCK_OPS_CB_FLAGS, value, length);
         if error == 0 {
-            flags |= BPF_SOCK_OPS_RTO_CB_FLAG | BPF_SOCK_OPS_RETRANS_CB_FLAG;
+            flags |= BPF_SOCK_OPS_RTO_CB_FLAG;
             error = bpf_setsockopt(socket, SOL_TCP, TCP_BPF_SOCK_OPS_CB_FLAGS, value, length);
         }
         if error != 0

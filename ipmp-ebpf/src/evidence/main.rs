@@ -13,8 +13,8 @@ mod established;
 use aya_ebpf::{
     Global,
     bindings::{
-        BPF_SOCK_OPS_ACTIVE_ESTABLISHED_CB, BPF_SOCK_OPS_PASSIVE_ESTABLISHED_CB, BPF_SOCK_OPS_RETRANS_CB,
-        BPF_SOCK_OPS_RETRANS_CB_FLAG, BPF_SOCK_OPS_RTO_CB, BPF_SOCK_OPS_RTO_CB_FLAG,
+        BPF_SOCK_OPS_ACTIVE_ESTABLISHED_CB, BPF_SOCK_OPS_PASSIVE_ESTABLISHED_CB, BPF_SOCK_OPS_RTO_CB,
+        BPF_SOCK_OPS_RTO_CB_FLAG,
     },
     btf_maps::{Array, RingBuf},
     helpers::generated::{bpf_get_netns_cookie, bpf_ktime_get_ns},
@@ -44,23 +44,15 @@ static timeout_windows: Array<u64, 1> = Array::new();
 pub fn tcp_evidence(ctx: SockOpsContext) -> u32 {
     match ctx.op() {
         BPF_SOCK_OPS_ACTIVE_ESTABLISHED_CB | BPF_SOCK_OPS_PASSIVE_ESTABLISHED_CB if is_of_namespace(&ctx) => {
-            let flags = ctx.cb_flags() | BPF_SOCK_OPS_RTO_CB_FLAG | BPF_SOCK_OPS_RETRANS_CB_FLAG;
+            let flags = ctx.cb_flags() | BPF_SOCK_OPS_RTO_CB_FLAG;
             // If it fails, the timeouts of this connection are not reported.
             let _ = ctx.set_cb_flags(flags as i32);
         }
         // Arguments: how often this segment timed out before, and the time that it was waited for.
         BPF_SOCK_OPS_RTO_CB if ctx.arg(0) == 0 => report(&ctx, ctx.arg(1)),
-        BPF_SOCK_OPS_RETRANS_CB if is_tail_loss_probe(&ctx) => report(&ctx, 0),
         _ => {}
     }
     PERMIT
-}
-
-/// Whether a retransmission is a tail loss probe: no segment is known to be lost, by a timeout or by later ones that arrived.
-#[inline(always)]
-fn is_tail_loss_probe(ctx: &SockOpsContext) -> bool {
-    // SAFETY: fields of the context.
-    unsafe { field(&raw const (*ctx.ops).lost_out) == 0 && field(&raw const (*ctx.ops).sacked_out) == 0 }
 }
 
 /// Reads a field of the context. Volatile, because the verifier rejects reads of two fields at once.

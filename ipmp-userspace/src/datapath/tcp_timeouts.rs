@@ -230,7 +230,7 @@ mod tests {
             let mut found = Vec::new();
             wait_for("a timeout", || {
                 found.extend(timeouts.drain());
-                found.iter().any(|timeout| timeout.ticks > 0)
+                !found.is_empty()
             });
             let (local, remote) = (client.local_addr().unwrap(), client.peer_addr().unwrap());
             for timeout in &found {
@@ -239,7 +239,7 @@ mod tests {
                 assert_eq!(end(timeout.remote, timeout.remote_port), remote, "{timeout:?}");
                 assert_ne!(timeout.hash, 0);
                 let ago = Duration::from_nanos(timeout.at_ns) - timeouts.sent(timeout);
-                assert!(timeout.ticks == 0 || ago > Duration::from_millis(100), "{ago:?} {timeout:?}");
+                assert!(ago > Duration::from_millis(100), "{ago:?} {timeout:?}");
                 assert!(ago < Duration::from_secs(2), "{ago:?} {timeout:?}");
             }
         });
