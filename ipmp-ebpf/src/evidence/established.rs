@@ -42,13 +42,13 @@ pub fn cover_established(ctx: *mut TcpSocket) -> i32 {
         if socket.is_null() {
             return 0;
         }
-        let mut flags = 0u32;
-        let value: *mut c_void = (&raw mut flags).cast();
+        let mut value = 0u32;
+        let flags = &raw mut value;
         let length = size_of::<u32>() as i32;
-        let mut error = bpf_getsockopt(socket, SOL_TCP, TCP_BPF_SOCK_OPS_CB_FLAGS, value, length);
+        let mut error = bpf_getsockopt(socket, SOL_TCP, TCP_BPF_SOCK_OPS_CB_FLAGS, flags.cast(), length);
         if error == 0 {
-            flags |= BPF_SOCK_OPS_RTO_CB_FLAG;
-            error = bpf_setsockopt(socket, SOL_TCP, TCP_BPF_SOCK_OPS_CB_FLAGS, value, length);
+            *flags |= BPF_SOCK_OPS_RTO_CB_FLAG;
+            error = bpf_setsockopt(socket, SOL_TCP, TCP_BPF_SOCK_OPS_CB_FLAGS, flags.cast(), length);
         }
         if error != 0
             && let Some(count) = not_covered.get_ptr_mut(0)

@@ -166,7 +166,7 @@ pub(super) fn with_note(response: Response, note: Option<String>) -> Response {
     }
 }
 
-/// Plans a change that waits for a confirmation, and prints that line as [`print`] does. What would refuse the change refuses it
+/// Plans a change that waits for a confirmation, and prints that line as [`print()`] does. What would refuse the change refuses it
 /// here.
 pub(super) fn check(
     client: &mut Client,
