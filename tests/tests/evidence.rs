@@ -26,8 +26,8 @@ const FLOWS: usize = 12;
 const PACE: u64 = 500_000;
 /// From the cut to the failure of a member, with TCP: the minimum of its timeout and a burst.
 const WITH_TCP: Duration = Duration::from_millis(600);
-/// Tolerance of a median on a busy machine.
-const SLACK: Duration = Duration::from_millis(400);
+/// Tolerance of a median on a busy machine: without evidence the failure takes two seconds longer.
+const SLACK: Duration = SECOND;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Traffic {
@@ -238,14 +238,15 @@ fn silence_of_busy_member_starts_probes() {
 
 /// Connections that time out since no process of the host, and none of the peer, is scheduled in time.
 #[test]
-fn saturated_processors_with_tcp_fail_no_member() {
+#[ignore = "soak: two minutes without an idle processor"]
+fn soak_saturated_processors_with_tcp_fail_no_member() {
     lab::needs_root!();
     let lab = Lab::tutorial().unwrap();
     let production = create(&lab, "on");
     let running = Traffic::TcpOutbound.start(&lab);
     running.wait();
     let load = CpuLoad::start(&lab).unwrap();
-    let time = lab::of_lane(10, 120) * SECOND;
+    let time = 120 * SECOND;
     std::thread::sleep(time);
     let idle = load.idle_percent().unwrap();
     drop(load);
