@@ -113,15 +113,20 @@ mod tests {
         for directory in ["tests/tests", "ipmp-userspace/src", "ipmp-common/src"] {
             sources(&root.join(directory), &mut text);
         }
-        let page = include_str!("../../docs/solaris.md");
-        let (_, table) = page.split_once("\n## Behaviour\n").unwrap();
-        let rows: Vec<&str> = table.lines().filter(|line| line.starts_with("| ")).skip(1).collect();
-        assert_eq!(rows.len(), 55);
-        for row in rows {
-            let names = row.rsplit(" | ").next().unwrap().trim_end_matches(" |");
-            for name in names.split(", ").filter(|name| *name != "-") {
-                let name = name.trim_matches('`');
-                assert!(text.contains(&format!("fn {name}(")), "there is no test {name}: {row}");
+        let solaris = include_str!("../../docs/solaris.md");
+        let (_, behaviour) = solaris.split_once("\n## Behaviour\n").unwrap();
+        // Of all tables, the last cell of each row but the header.
+        for (page, least) in [(behaviour, 55), (include_str!("../../docs/detection.md"), 25)] {
+            let header = |row: &&str| row.ends_with(" Tests |") || row.ends_with(" Test |");
+            let rows = page.lines().filter(|line| line.starts_with("| ") && !header(line));
+            let rows: Vec<&str> = rows.collect();
+            assert!(rows.len() >= least, "{} rows", rows.len());
+            for row in rows {
+                let names = row.trim_end_matches('|').trim_end().rsplit(" | ").next().unwrap();
+                for name in names.split(", ").filter(|name| name.starts_with('`')) {
+                    let name = name.trim_matches('`');
+                    assert!(text.contains(&format!("fn {name}(")), "there is no test {name}: {row}");
+                }
             }
         }
     }
