@@ -69,7 +69,7 @@ mod tests {
     #[test]
     fn statistics_count_every_probe_once() {
         let mut group =
-            Group::new("production0", Settings { fdt: Duration::from_secs(5), ..Settings::default() });
+            Group::new("production0", Settings { fdt: Duration::from_millis(500), ..Settings::default() });
         let (member, family) = (0, Family::V4);
         let (source, target) = ([192, 168, 178, 201].into(), [192, 168, 178, 1].into());
         let attachment = Attachment {

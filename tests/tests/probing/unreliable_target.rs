@@ -16,7 +16,7 @@ fn sent(production: &Production<'_>) -> Vec<u64> {
 fn rate_limited_target_fails_no_member_and_is_named() {
     lab::needs_root!();
     let lab = Lab::tutorial().unwrap();
-    let production = with_test_addresses(&lab, &format!("fdt=500ms targets={ROUTER}"));
+    let production = with_test_addresses(&lab, &format!("fdt=600ms targets={ROUTER}"));
     let since = production.daemon.log().len();
     let router = lab.router().namespace();
     // 20 in a second for 30 requests. Bit 0 of the mask: echo replies.

@@ -397,8 +397,9 @@ impl Prober {
         interval: Duration,
         full: u32,
     ) -> Option<u32> {
-        let is_echo = matches!(self.means, Some(ProbeSource::Echo { .. }));
-        let size = self.sizes.round(target, interval, full).filter(|_| is_echo && !self.failed)?;
+        let is_tested = matches!(self.means, Some(ProbeSource::Echo { .. })) && !self.failed;
+        let size =
+            self.sizes.round(target, interval, full).filter(|_| is_tested && interval >= size::INTERVAL)?;
         self.history.set_size(sequence, Some(size));
         self.sizes.round_sent(target, sequence, size);
         Some(size)

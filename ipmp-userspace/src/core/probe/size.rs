@@ -32,6 +32,9 @@ use crate::{core::Time, types::Family};
 
 /// A round of so many is large. No number of targets that are probed in turn divides it, so each target has large ones.
 pub const EVERY: u32 = 7;
+/// Sizes are tested with probe intervals of at least this. With shorter ones, a group may send its targets more requests than they
+/// answer already.
+pub const INTERVAL: Duration = Duration::from_millis(200);
 /// Minimum time between two large rounds: with short intervals large probes would be much traffic.
 pub const APART: Duration = Duration::from_millis(500);
 /// Probes of a size that must be lost until the size is.

@@ -52,8 +52,9 @@ impl Group {
     /// Considers what passes on each member, and which ones have a hole.
     pub(super) fn check_sizes(&mut self, now: Time) {
         let mtu = self.members.mtu();
+        let is_slow = self.probing.fdt.interval() >= size::INTERVAL;
         for member in self.members.iter_mut() {
-            let (full, is_probed) = (full_size(member, mtu), member.in_service());
+            let (full, is_probed) = (full_size(member, mtu), is_slow && member.in_service());
             for family in Family::ALL {
                 let Some(prober) = member.probing_mut().prober_mut(family) else { continue };
                 if !is_probed || !is_tested(prober) {
@@ -210,6 +211,9 @@ impl Group {
     /// Sends the probes of searches that are due.
     pub(super) fn send_sizes(&mut self, now: Time) {
         let (interval, mtu) = (self.probing.fdt.interval(), self.members.mtu());
+        if interval < size::INTERVAL {
+            return;
+        }
         for number in self.members.numbers() {
             for family in Family::ALL {
                 let Some(member) = self.members.get(number).filter(|member| member.in_service()) else {
