@@ -187,6 +187,17 @@ impl Cable {
         })
     }
 
+    /// Drops this share of the frames in both directions, chosen at random. Only of veth pairs.
+    pub fn lose(&self, percent: u8) -> Result<Change> {
+        ensure!(self.is_veth(), "{} is no veth pair", self.name);
+        timed(|| {
+            let netlink = self.far.namespace.netlink();
+            let drop = |direction| netlink.drop_share(&self.far.interface, direction, percent);
+            drop(Direction::Outbound)?;
+            drop(Direction::Inbound)
+        })
+    }
+
     /// Reverts every cut.
     pub fn restore(&self) -> Result<Change> {
         timed(|| match self.wire() {

@@ -74,6 +74,20 @@ pub fn ethertype(value: u16) -> Vec<SockFilter> {
     ]
 }
 
+/// UDP packets in IPv4 without options, to one port.
+pub fn udp_to(port: u16) -> Vec<SockFilter> {
+    vec![
+        statement(LOAD_HALF, 12),
+        jump(JUMP_EQUAL, ETHERTYPE_IPV4, 0, 5),
+        statement(LOAD_BYTE, 23),
+        jump(JUMP_EQUAL, 17, 0, 3),
+        statement(LOAD_HALF, 36),
+        jump(JUMP_EQUAL, u32::from(port), 0, 1),
+        statement(RETURN, WHOLE),
+        statement(RETURN, 0),
+    ]
+}
+
 /// ARP, ICMP and ICMPv6.
 pub fn control() -> Vec<SockFilter> {
     vec![

@@ -162,12 +162,24 @@ impl Netlink {
 
     /// As [`Self::drop_frames`], but only frames of more than so many bytes.
     pub fn drop_larger(&self, port: &str, direction: Direction, bytes: u32) -> Result<()> {
+        self.add_drop_filter(port, direction, (libc::BPF_W | libc::BPF_LEN, 0), bytes)
+    }
+
+    /// As [`Self::drop_frames`], but only this share of the frames, which are chosen at random.
+    pub fn drop_share(&self, port: &str, direction: Direction, percent: u8) -> Result<()> {
+        // A random number of 32 bits is larger than this one with that probability.
+        let limit = u64::from(u32::MAX) * u64::from(100 - percent.min(100)) / 100;
+        let random = (libc::SKF_AD_OFF + libc::SKF_AD_RANDOM) as u32;
+        self.add_drop_filter(port, direction, (libc::BPF_W | libc::BPF_ABS, random), limit as u32)
+    }
+
+    /// Drops frames for which `load`, the mode and the number of a load instruction, gives more than `limit`.
+    fn add_drop_filter(&self, port: &str, direction: Direction, load: (u32, u32), limit: u32) -> Result<()> {
         let mut filter = self.filter(port, direction)?;
         filter.header.info = (1 << 16) | u32::from((libc::ETH_P_ALL as u16).to_be());
         filter.attributes.push(TcAttribute::Kind("bpf".into()));
-        filter
-            .attributes
-            .push(TcAttribute::Other(DefaultNla::new(TCA_OPTIONS | NLA_F_NESTED, drop_program(bytes))));
+        let program = drop_program(load, limit);
+        filter.attributes.push(TcAttribute::Other(DefaultNla::new(TCA_OPTIONS | NLA_F_NESTED, program)));
         let create = NLM_F_REQUEST | NLM_F_ACK | NLM_F_CREATE | NLM_F_EXCL;
         match self.request(RouteNetlinkMessage::NewTrafficFilter(filter), create) {
             Err(error) if os_error(&error) != Some(libc::EEXIST) => {
@@ -272,12 +284,12 @@ impl From<LinkMessage> for Link {
     }
 }
 
-/// The options of a cls_bpf filter in direct-action mode that drops frames of more than so many bytes.
-fn drop_program(bytes: u32) -> Vec<u8> {
-    let length = (libc::BPF_LD | libc::BPF_W | libc::BPF_LEN, 0, 0, 0);
-    let is_larger = (libc::BPF_JMP | libc::BPF_JGT | libc::BPF_K, 0, 1, bytes);
+/// The options of a cls_bpf filter in direct-action mode that drops frames for which `load` gives more than `limit`.
+fn drop_program(load: (u32, u32), limit: u32) -> Vec<u8> {
+    let load = (libc::BPF_LD | load.0, 0, 0, load.1);
+    let is_larger = (libc::BPF_JMP | libc::BPF_JGT | libc::BPF_K, 0, 1, limit);
     let give = |verdict| (libc::BPF_RET | libc::BPF_K, 0, 0, verdict);
-    let program = [length, is_larger, give(TC_ACT_SHOT), give(TC_ACT_OK)];
+    let program = [load, is_larger, give(TC_ACT_SHOT), give(TC_ACT_OK)];
     let mut instructions = Vec::new();
     for (code, yes, no, value) in program {
         instructions.extend_from_slice(&(code as u16).to_ne_bytes());

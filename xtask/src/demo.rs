@@ -2,9 +2,10 @@
 
 use crate::setup::Setup;
 use crate::vm::{Kernel, Machine};
-use crate::{debian, project, root};
+use crate::{debian, project, root, unpacked};
 use anyhow::{Context, Result};
 use clap::Args;
+use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 use std::process::{ExitCode, ExitStatus};
 
@@ -33,6 +34,10 @@ pub struct Bench {
     /// Install what is missing without asking.
     #[arg(long, short)]
     yes: bool,
+    /// Measure in a virtual machine with this kernel, 6.1 or 6.12, which has bonds and teams. It emulates the processors, so that
+    /// only ratios within a run are meaningful.
+    #[arg(long)]
+    kernel: Option<Kernel>,
     /// Arguments for the benchmarks.
     #[arg(last = true)]
     args: Vec<String>,
@@ -45,7 +50,7 @@ impl Demo {
         let quick = self.quick.then(|| "--quick".to_owned());
         let args: Vec<String> = chapter.chain(quick).collect();
         let (binaries, binary) = prepare("ipmp-demo", &setup)?;
-        match run(&binaries, &binary, &args)?.code() {
+        match run(&binaries, &binary, &args, None)?.code() {
             Some(NO_BONDS) => in_machine(&setup, &binaries, &binary, args),
             code => Ok(ExitCode::from(code.and_then(|code| code.try_into().ok()).unwrap_or(1))),
         }
@@ -54,9 +59,47 @@ impl Demo {
 
 impl Bench {
     pub fn run(self) -> Result<ExitCode> {
-        let (binaries, binary) = prepare("ipmp-bench", &Setup { yes: self.yes })?;
-        Ok(project::exit_code(run(&binaries, &binary, &self.args)?))
+        let setup = Setup { yes: self.yes };
+        let (binaries, binary) = prepare("ipmp-bench", &setup)?;
+        let programs = if debian::is_debian() { vec![setup.unpack(&unpacked::PEERS)?] } else { Vec::new() };
+        let path = unpacked::path(&programs);
+        let Some(kernel) = self.kernel else {
+            return Ok(project::exit_code(run(&binaries, &binary, &self.args, Some(&path))?));
+        };
+        let machine = Machine::prepare(kernel, &[], &setup)?;
+        self.in_machine(&machine, &binaries, &binary, text(path.as_ref())?)
     }
+
+    /// What the guest writes is discarded, so the JSON comes with its output.
+    fn in_machine(
+        &self,
+        machine: &Machine,
+        binaries: &Path,
+        binary: &Path,
+        path: String,
+    ) -> Result<ExitCode> {
+        let mut args = self.args.clone();
+        let file = args.iter().position(|arg| arg == "--json").and_then(|option| args.get_mut(option + 1));
+        let file = file.map(|file| std::mem::replace(file, "-".into())).filter(|file| file != "-");
+        let command: Vec<String> = [text(binary)?].into_iter().chain(args).collect();
+        let variables = [("IPMP_BIN_DIR", text(binaries)?), ("PATH", path)];
+        let Some(file) = file else { return machine.run(&command, &variables).map(ExitCode::from) };
+        let (output, code) = machine.output(&command, &variables)?;
+        let json = object(&output).context("the benchmark printed no JSON")?;
+        std::fs::write(&file, json).with_context(|| format!("{file} cannot be written"))?;
+        Ok(ExitCode::from(code))
+    }
+}
+
+/// The JSON object among other lines, with the end of its last one.
+fn object(output: &str) -> Option<&str> {
+    let start = output.find("\n{\n")? + 1;
+    let end = start + output[start..].find("\n}\n")? + 3;
+    Some(&output[start..end])
+}
+
+fn text(path: &Path) -> Result<String> {
+    path.to_str().map(str::to_owned).context("a path is not UTF-8")
 }
 
 /// The built programs: their directory, and this binary of the lab.
@@ -65,17 +108,30 @@ fn prepare(name: &str, setup: &Setup) -> Result<(PathBuf, PathBuf)> {
     project::release_binaries_and(name)
 }
 
-fn run(binaries: &Path, binary: &Path, args: &[String]) -> Result<ExitStatus> {
-    let mut command = root::command(binary, &[("IPMP_BIN_DIR", binaries.as_os_str())]);
+fn run(binaries: &Path, binary: &Path, args: &[String], path: Option<&OsStr>) -> Result<ExitStatus> {
+    let mut variables = vec![("IPMP_BIN_DIR", binaries.as_os_str())];
+    variables.extend(path.map(|path| ("PATH", path)));
+    let mut command = root::command(binary, &variables);
     command.args(args).status().with_context(|| format!("{} cannot be run", binary.display()))
 }
 
 /// Plays a chapter on another kernel.
 fn in_machine(setup: &Setup, binaries: &Path, binary: &Path, args: Vec<String>) -> Result<ExitCode> {
     println!("\nBooting Linux {}, which has bonds …", Kernel::V6_12);
-    let path = |path: &Path| path.to_str().map(str::to_owned).context("a path is not UTF-8");
-    let command: Vec<String> = [path(binary)?].into_iter().chain(args).collect();
+    let command: Vec<String> = [text(binary)?].into_iter().chain(args).collect();
     let code =
-        Machine::prepare(Kernel::V6_12, &[], setup)?.run(&command, &[("IPMP_BIN_DIR", path(binaries)?)])?;
+        Machine::prepare(Kernel::V6_12, &[], setup)?.run(&command, &[("IPMP_BIN_DIR", text(binaries)?)])?;
     Ok(ExitCode::from(code))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn json_is_found_in_the_output_of_the_guest() {
+        let output = "ipmp-bench: waiting\nLinux 6.12\n{\n  \"a\": {\n  }\n}\n";
+        assert_eq!(object(output), Some("{\n  \"a\": {\n  }\n}\n"));
+        assert_eq!(object("ipmp-bench: failed\n"), None);
+    }
 }

@@ -63,6 +63,10 @@ pub const SERVICES: Programs = Programs {
     ],
 };
 
+/// What a group is compared with, besides the kernel's own.
+pub const PEERS: Programs =
+    Programs { name: "peers", packages: &["libteam-utils"], programs: &["teamd", "teamdctl"] };
+
 /// What reads the metrics, in the soak.
 pub const PROMETHEUS: Programs =
     Programs { name: "prometheus", packages: &["prometheus"], programs: &["prometheus", "promtool"] };

@@ -23,8 +23,9 @@ use clap::{Args, ValueEnum};
 use std::env;
 use std::fmt;
 use std::fs;
+use std::io::{self, BufRead as _, BufReader};
 use std::path::{Path, PathBuf};
-use std::process::{Command, ExitCode, Stdio};
+use std::process::{Command, ExitCode, ExitStatus, Stdio};
 
 /// Run a command in a virtual machine with another kernel
 ///
@@ -170,8 +171,24 @@ impl Machine {
         self.boot(command, variables)?.context(NO_EXIT_CODE)
     }
 
+    /// The same, and what the command printed, which is passed on as well.
+    pub fn output(&self, command: &[String], variables: &[(&str, String)]) -> Result<(String, u8)> {
+        let mut output = String::new();
+        let code = self.boot_with(command, variables, Some(&mut output))?;
+        Ok((output, code.context(NO_EXIT_CODE)?))
+    }
+
     /// The same; without an exit code if the machine ended before the command, as when its power is cut.
     pub fn boot(&self, command: &[String], variables: &[(&str, String)]) -> Result<Option<u8>> {
+        self.boot_with(command, variables, None)
+    }
+
+    fn boot_with(
+        &self,
+        command: &[String],
+        variables: &[(&str, String)],
+        output: Option<&mut String>,
+    ) -> Result<Option<u8>> {
         let scratch = Scratch::new("vm")?;
         let initramfs = scratch.0.join("initramfs");
         let code = scratch.0.join("code");
@@ -211,7 +228,12 @@ impl Machine {
         if let Some(disk) = &self.disk {
             qemu.arg("-drive").arg(format!("file={},if=virtio,format=raw", disk.display()));
         }
-        let status = qemu.stdin(Stdio::null()).status().context("qemu-system-x86_64 cannot be run")?;
+        qemu.stdin(Stdio::null());
+        let status = match output {
+            Some(output) => status_with_output(qemu, output),
+            None => qemu.status(),
+        };
+        let status = status.context("qemu-system-x86_64 cannot be run")?;
         ensure!(status.success(), "qemu-system-x86_64 failed ({status})");
         let code = fs::read_to_string(&code).unwrap_or_default();
         Ok(code.trim().parse().ok())
@@ -258,6 +280,20 @@ impl Machine {
         archive.file("modules/order", 0o644, order.as_bytes());
         Ok(archive.finish())
     }
+}
+
+/// Runs a command, and keeps and passes on what it prints.
+fn status_with_output(mut command: Command, output: &mut String) -> io::Result<ExitStatus> {
+    let mut child = command.stdout(Stdio::piped()).spawn()?;
+    if let Some(printed) = child.stdout.take() {
+        for line in BufReader::new(printed).split(b'\n') {
+            let line = String::from_utf8_lossy(&line?).into_owned();
+            println!("{line}");
+            output.push_str(&line);
+            output.push('\n');
+        }
+    }
+    child.wait()
 }
 
 /// The command as a shell script, which runs in the directory of the project; in a system of its own, that is below /host.

@@ -15,9 +15,10 @@
 //! | [`early_drop`] | frames that a member drops by XDP, and by tc |
 //! | [`storm`] | a broadcast storm |
 //! | [`echo`] | replies to probes |
-//! | [`peers`] | failures, beside the bonds of the kernel |
+//! | [`peers`] | failures, beside bonds, teams and ECMP |
 //! | [`spread`], [`times`] | medians and quartiles; percentiles |
 //! | [`report`] | the output of `--json` |
+//! | [`page`] | `docs/benchmarks.md` |
 
 mod cases;
 mod detection;
@@ -27,6 +28,7 @@ mod flood;
 mod idle;
 mod inbound;
 mod outbound;
+mod page;
 mod peers;
 mod probing;
 mod program;
@@ -142,17 +144,31 @@ enum Only {
         #[arg(long, value_parser = clap::value_parser!(u64).range(10_000..=10_000_000))]
         rate: Option<u64>,
     },
-    /// Packets lost and outages of unplugged and of silent NICs, beside bonds; cargo xtask vm has a kernel with bonds
+    /// Packets lost, outages and flows moved by faults of NICs, beside bonds, teams and ECMP; --kernel 6.12 has all of these
     Peers {
-        /// Number of pulls [default: 10, quick: 1]
+        /// Number of faults of each kind in which cables are pulled [default: 10, quick: 1]
         #[arg(long, value_parser = clap::value_parser!(u32).range(0..=1000))]
         pulls: Option<u32>,
-        /// Number of silent failures [default: 5, quick: 0]
+        /// Number of faults of each other kind [default: 5, quick: 0]
         #[arg(long, value_parser = clap::value_parser!(u32).range(0..=1000))]
         cuts: Option<u32>,
+        /// Rounds of throughput and CPU time, compared with one NIC [default: 21, quick: 1]
+        #[arg(long, value_parser = clap::value_parser!(u32).range(0..=1000))]
+        rounds: Option<u32>,
         /// Packets per second in each direction
         #[arg(long, default_value_t = 3_000, value_parser = clap::value_parser!(u64).range(100..=100_000))]
         rate: u64,
+        /// Only those whose names contain this: ipmp, ECMP, 'team loadbalance'; may be given several times
+        #[arg(long = "only", value_name = "TEXT")]
+        names: Vec<String>,
+        /// Only this fault; may be given several times
+        #[arg(long = "fault", value_name = "FAULT")]
+        faults: Vec<peers::fault::Fault>,
+    },
+    /// Write docs/benchmarks.md and its plots, from the results in docs/benchmarks; measures nothing
+    Page {
+        /// The documentation [default: that of the source of this program]
+        directory: Option<PathBuf>,
     },
     /// CPU time of a target that answers 1,000 probes per second
     Echo {
@@ -173,6 +189,9 @@ fn main() -> ExitCode {
 }
 
 fn run(bench: Bench) -> Result<()> {
+    if let Some(Only::Page { directory }) = bench.only {
+        return page::write(&directory.unwrap_or_else(page::documentation));
+    }
     let to_stdout = bench.json.as_ref().is_some_and(|path| path.as_os_str() == "-");
     eprintln!("ipmp-bench: waiting for the measurement lock of this machine");
     let _lock = MeasurementLock::acquire()?;
@@ -266,12 +285,15 @@ fn run(bench: Bench) -> Result<()> {
         report.storm = Some(result);
     }
     if matches!(only, None | Some(Only::Peers { .. })) {
-        let (pulls, cuts, rate) = match only {
-            Some(Only::Peers { pulls, cuts, rate }) => (pulls, cuts, rate),
-            _ => (None, None, 3_000),
+        let (pulls, cuts, rounds, rate, names, faults) = match only.clone() {
+            Some(Only::Peers { pulls, cuts, rounds, rate, names, faults }) => {
+                (pulls, cuts, rounds, rate, names, faults)
+            }
+            _ => (None, None, None, 3_000, Vec::new(), Vec::new()),
         };
         let (pulls, cuts) = (default(pulls, 10, 1) as usize, default(cuts, 5, 0) as usize);
-        let result = peers::measure(rate, pulls, cuts).context("cannot measure peers")?;
+        let plan = peers::Plan { rate, pulls, cuts, rounds: default(rounds, 21, 1), names, faults };
+        let result = peers::measure(&plan).context("cannot measure peers")?;
         show(format!("\n{result}"));
         report.peers = Some(result);
     }

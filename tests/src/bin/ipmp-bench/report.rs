@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::path::Path;
+use std::process::Command;
 
 use anyhow::{Context as _, Result};
 use serde::Serialize;
@@ -29,6 +30,9 @@ pub struct Report {
     kernel: String,
     cpus: usize,
     load: f64,
+    processor: Option<String>,
+    commit: Option<String>,
+    arguments: Vec<String>,
     pub steering: Option<Steering>,
     pub outbound: Option<Outbound>,
     pub inbound: Option<Inbound>,
@@ -51,6 +55,8 @@ JSON:
   version            2; incremented when a field is renamed, removed or changes its meaning
   quick              true: a short run, whose figures are not meaningful
   kernel, cpus, load release, number of CPUs, and load average of one minute at the start
+  processor, commit  model of the CPUs; what was measured, -dirty with changes; null if unknown
+  arguments          array of words: the arguments of ipmp-bench, without --json
   steering           rounds, repeat (packets per run), programs, target_ns
     programs         array of: name; ns: SPREAD; over_redirect_ns: SPREAD of the differences within each round, or null;
                      target_met: for egress with every feature, whether the median is at most target_ns, else null;
@@ -60,7 +66,7 @@ JSON:
     events           array, one for each pull: member; lost; dropped_in_port; outage_us
   inbound            packets_per_s, pulls, outage_us, before_us, lost, duplicated, target_p50_us, target_p95_us, target_met,
                      warnings
-    outage_us        p50, p95, max, and all: the longest time without a packet at each pull
+    outage_us        p50, p95, p99, max, and all: the longest time without a packet at each pull
     before_us        the same for a time of equal length before each pull: the noise of this machine
   throughput         rounds, bulk, packets, segments, target_ratio, target_met
     bulk             outbound and inbound: group_bits_per_s, plain_bits_per_s, ratio: SPREAD each (ratio within each round),
@@ -76,7 +82,7 @@ JSON:
   detection          fdts
     fdts             array, one for each failure detection time: fdt_ms, cuts, bound_us (it and the deadline of a probe),
                      later_than_bound (cuts detected later), discarded (probe rounds, because the daemon was late), missed
-      detected_us    p50, p95, max, and all: from the cut until the daemon logs that the member has failed
+      detected_us    p50, p95, p99, max, and all: from the cut until the daemon logs that the member has failed
       repaired_us    the same from the end of the cut until it logs that the member is repaired
   probing            groups, members (of all groups), fdt_ms, seconds, probes_per_s, lost, discarded, missed, failures (false
                      ones), daemon_percent, daemon_us_per_probe, daemon_resident_bytes, daemon_proportional_bytes,
@@ -89,10 +95,15 @@ JSON:
                      frames_per_s (received), cpu_percent (of one CPU, for reception), wanted_lost_percent: SPREAD each
   echo               requests, requests_per_s; answered_ns, dropped_ns (the same frames for another host), reply_ns (their
                      difference): SPREAD of CPU time a frame; cpu_percent (of one CPU, for the replies)
-  peers              packets_per_s, flows (in each direction), members, pulls, cuts, unplugged_us, silent_us, missing (what this
-                     kernel does not have), contenders
-    contenders       array of: name; pulled and silent (cuts with the link up): null, or outbound and inbound, with lost (packets
-                     at each fault) and outage_us (the longest outage of a flow at each fault); lost_without_fault; duplicated
+  peers              packets_per_s, flows (in each direction), watched_flows (from the host, whose members are known), members,
+                     missing (what this machine does not have), contenders
+    contenders       array of: name; faults; lost_without_fault; duplicated; daemon_percent (of one CPU, over all faults) or null;
+                     burden: null, or ratios to one NIC without faults, rounds, and SPREAD of throughput_outbound,
+                     throughput_inbound, cpu_outbound, cpu_inbound (CPU time a packet)
+      faults         array of: fault (its name); outbound and inbound: lost (packets, at each fault), lost_at_return (packets, when
+                     it ends), outage_us (the longest outage of a flow: p50, p95, p99, max, all); moved: array, one for each
+                     fault: failed (watched flows on the NIC with the fault), rescued (those of them on a NIC without a fault afterwards),
+                     others (on other NICs), needlessly (those of them that changed it); false_failures (of NICs without a fault)
   warnings           array of sentences: why the figures beside it may not be valid (the machine was too busy)";
 
 impl Report {
@@ -106,6 +117,9 @@ impl Report {
             kernel: system.release().to_string_lossy().into_owned(),
             cpus: std::thread::available_parallelism()?.get(),
             load: load.split(' ').next().and_then(|word| word.parse().ok()).unwrap_or_default(),
+            processor: processor(),
+            commit: commit(),
+            arguments: arguments(),
             steering: None,
             outbound: None,
             inbound: None,
@@ -130,6 +144,43 @@ impl Report {
         }
         std::fs::write(path, text).with_context(|| format!("cannot write {}", path.display()))
     }
+}
+
+/// The arguments of this program, without those that say where the results go.
+fn arguments() -> Vec<String> {
+    let mut arguments = Vec::new();
+    let mut given = std::env::args().skip(1);
+    while let Some(argument) = given.next() {
+        match argument.as_str() {
+            "--json" => drop(given.next()),
+            _ if argument.starts_with("--json=") => {}
+            _ => arguments.push(argument),
+        }
+    }
+    arguments
+}
+
+/// The model of the CPUs.
+fn processor() -> Option<String> {
+    let text = std::fs::read_to_string("/proc/cpuinfo").ok()?;
+    let line = text.lines().find_map(|line| line.strip_prefix("model name"))?;
+    Some(line.trim_start_matches(['\t', ' ', ':']).to_owned())
+}
+
+/// The commit that this program was built from, if its source is still there.
+fn commit() -> Option<String> {
+    let mut git = Command::new("git");
+    git.args([
+        "-C",
+        env!("CARGO_MANIFEST_DIR"),
+        "describe",
+        "--always",
+        "--dirty",
+        "--abbrev=12",
+        "--exclude=*",
+    ]);
+    let output = git.output().ok().filter(|output| output.status.success())?;
+    Some(String::from_utf8(output.stdout).ok()?.trim().to_owned())
 }
 
 impl fmt::Display for Report {

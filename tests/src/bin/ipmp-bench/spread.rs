@@ -1,9 +1,9 @@
 //! A number measured in several rounds.
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 /// Order statistics of the rounds, in the unit of the measurement.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Spread {
     /// The median; of an even number, the mean of the two middle values.
     pub median: f64,

@@ -1,0 +1,272 @@
+//! `docs/benchmarks.md` and its plots, from the results in `docs/benchmarks`.
+//!
+//! | module | contents |
+//! |---|---|
+//! | [`table`] | the tables, in which figures of peers that are better are bold |
+//! | [`plot`] | bars as SVG |
+
+mod plot;
+mod table;
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context as _, Result, ensure};
+use serde::Deserialize;
+
+use crate::peers::fault::{Fault, Faults, LOSS_PERCENT, Moved};
+use crate::peers::{Contender, Peers};
+use plot::{Bars, Plot, Scale};
+
+/// The text before the figures.
+const INTRODUCTION: &str = include_str!("page/introduction.md");
+/// The directory of results and plots, beside the page.
+const RESULTS: &str = "benchmarks";
+
+/// What is read of the output of `--json`.
+#[derive(Debug, Deserialize)]
+struct Results {
+    quick: bool,
+    kernel: String,
+    cpus: usize,
+    load: f64,
+    processor: Option<String>,
+    commit: Option<String>,
+    arguments: Vec<String>,
+    peers: Option<Peers>,
+}
+
+/// The directory of the documentation, where the source of this program is.
+pub fn documentation() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs")
+}
+
+/// Writes the page and its plots.
+pub fn write(docs: &Path) -> Result<()> {
+    for (name, text) in files(docs)? {
+        let path = docs.join(name);
+        fs::write(&path, text).with_context(|| format!("cannot write {}", path.display()))?;
+    }
+    Ok(())
+}
+
+/// The page and its plots, by their paths below the documentation.
+fn files(docs: &Path) -> Result<BTreeMap<String, String>> {
+    let directory = docs.join(RESULTS);
+    let entries = fs::read_dir(&directory).with_context(|| format!("cannot read {}", directory.display()))?;
+    let mut paths: Vec<PathBuf> =
+        entries.map(|entry| Ok(entry?.path())).collect::<Result<_>>().context("cannot list the results")?;
+    paths.retain(|path| path.extension().is_some_and(|extension| extension == "json"));
+    paths.sort();
+    let mut files = BTreeMap::new();
+    let mut page = INTRODUCTION.replace("LOSS_PERCENT", &LOSS_PERCENT.to_string());
+    for path in paths {
+        let name = path.display();
+        let text = fs::read_to_string(&path).with_context(|| format!("cannot read {name}"))?;
+        let results: Results =
+            serde_json::from_str(&text).with_context(|| format!("{name} has unexpected content"))?;
+        ensure!(!results.quick, "{name} has the results of a short run");
+        let stem = path.file_stem().unwrap_or_default().to_string_lossy();
+        section(&stem, &results, &mut page, &mut files)?;
+    }
+    files.insert("benchmarks.md".into(), page);
+    Ok(files)
+}
+
+/// The part of the page about one file of results.
+fn section(
+    stem: &str,
+    results: &Results,
+    page: &mut String,
+    files: &mut BTreeMap<String, String>,
+) -> Result<()> {
+    let peers = results.peers.as_ref().with_context(|| format!("{stem} has no results of peers"))?;
+    let command = format!("`{}`", results.command());
+    let processor = results.processor.as_deref().unwrap_or("unknown processor");
+    let commit = results.commit.as_deref().unwrap_or("unknown");
+    let kernel = results.kernel.split(['-', '+']).next().unwrap_or_default();
+    writeln!(page, "\n## Linux {kernel}{}\n", if results.is_emulated() { ", emulated" } else { "" })?;
+    writeln!(
+        page,
+        "Linux {}, {} CPUs ({processor}), load {:.1} at the start, commit {commit}. {} NICs, {} packets/s in {} flows each way: a flow has \
+         a packet each {:.1} ms, and shorter outages are not seen. Results: [{RESULTS}/{stem}.json]({RESULTS}/{stem}.json).",
+        results.kernel,
+        results.cpus,
+        results.load,
+        peers.members,
+        peers.packets_per_s,
+        peers.flows,
+        peers.interval_ms()
+    )?;
+    if !peers.missing.is_empty() {
+        writeln!(
+            page,
+            "Not measured, because this kernel does not have them: {}.",
+            peers.missing.join(", ")
+        )?;
+    }
+    for &fault in Fault::all() {
+        let of_fault: Vec<(&str, &Faults)> = peers
+            .contenders
+            .iter()
+            .filter_map(|one| Some((one.name.as_str(), one.faults.iter().find(|of| of.fault == fault)?)))
+            .collect();
+        if of_fault.is_empty() {
+            continue;
+        }
+        let (title, claim) = words(fault);
+        let plot = format!("{RESULTS}/{stem}-{}.svg", title.to_lowercase().replace(' ', "-"));
+        writeln!(page, "\n### {title}\n\n{claim}\n\n![{title}]({plot})\n\n{command}:\n")?;
+        page.push_str(&table::of_fault(&of_fault, peers.interval_ms()));
+        files.insert(plot, outages(title, &of_fault).svg()?);
+    }
+    let moved = moved_needlessly(&peers.contenders);
+    if !moved.rows.is_empty() {
+        let plot = format!("{RESULTS}/{stem}-flows-moved.svg");
+        writeln!(page, "\n### Flows moved without need\n\n{MOVED}\n\n![flows moved]({plot})\n\n{command}.")?;
+        files.insert(plot, moved.svg()?);
+    }
+    if peers.contenders.iter().any(|one| one.burden.is_some()) {
+        let plot = format!("{RESULTS}/{stem}-throughput.svg");
+        writeln!(page, "\n### Without a fault\n\n{BURDEN}\n\n![throughput]({plot})\n\n{command}:\n")?;
+        page.push_str(&table::of_burden(&peers.contenders));
+        files.insert(plot, throughput(&peers.contenders).svg()?);
+    }
+    let warnings = peers.contenders.iter().flat_map(|one| one.warnings.iter().map(|text| (&one.name, text)));
+    let warnings: Vec<String> = warnings.map(|(name, text)| format!("* {name}: {text}\n")).collect();
+    if !warnings.is_empty() {
+        write!(page, "\nWarnings of this run:\n\n{}", warnings.concat())?;
+    }
+    Ok(())
+}
+
+impl Results {
+    /// Whether it ran on processors that QEMU emulates.
+    fn is_emulated(&self) -> bool {
+        self.processor.as_deref().is_some_and(|processor| processor.contains("QEMU"))
+    }
+
+    /// What measures it again.
+    fn command(&self) -> String {
+        let version: Vec<&str> = self.kernel.split('.').take(2).collect();
+        let kernel =
+            if self.is_emulated() { format!(" --kernel {}", version.join(".")) } else { String::new() };
+        format!("cargo xtask bench{kernel} -- {}", self.arguments.join(" "))
+    }
+}
+
+impl Peers {
+    /// Milliseconds between two packets of a flow.
+    fn interval_ms(&self) -> f64 {
+        1e3 * self.flows as f64 / self.packets_per_s as f64
+    }
+}
+
+const MOVED: &str = "Flows on NICs that did not fail, and that left by another NIC after the cable of one was pulled. Such flows are reordered, and \
+     their state in firewalls on the way is lost.";
+const BURDEN: &str = "Throughput of TCP, and CPU time of a UDP packet of 64 bytes, as ratios to one NIC that has the address itself, medians of rounds \
+     in which both are measured (quartiles). CPU time of the daemon is that of one CPU during all faults together; bonds and next hops work \
+     in the kernel alone, whose time is not counted.";
+
+/// The title of a fault, and what is done.
+fn words(fault: Fault) -> (&'static str, &'static str) {
+    match fault {
+        Fault::Pull => ("Cable pulled", "The cable of the busiest NIC is pulled for a second."),
+        Fault::DoublePull => {
+            ("Two cables pulled", "The cables of the two busiest of three NICs are pulled at the same time.")
+        }
+        Fault::Silent => (
+            "Silent failure",
+            "The busiest NIC neither sends nor receives for 4 s, while its link is up. What watches links alone sees nothing.",
+        ),
+        Fault::SilentOut => {
+            ("Silent failure outbound", "As before, but only frames that the host sends are lost.")
+        }
+        Fault::SilentIn => {
+            ("Silent failure inbound", "As before, but only frames that the host receives are lost.")
+        }
+        Fault::Loss => (
+            "Loss",
+            "The busiest NIC loses 30 % of its frames in each direction for 4 s, chosen at random. No outage is long; packets lost are \
+             what counts.",
+        ),
+        Fault::LatePort => (
+            "Port that forwards late",
+            "A cable that was pulled is plugged in. The link is up at once, and the switch port forwards after 3 s, as a port with STP \
+             does after 30 s.",
+        ),
+        Fault::SaturatedPull => (
+            "Cable pulled while the CPUs are saturated",
+            "Two programs for each CPU compute, one of them with nice -15; after 2 s the cable of the busiest NIC is pulled.",
+        ),
+    }
+}
+
+/// How long flows are interrupted.
+fn outages(title: &str, of_fault: &[(&str, &Faults)]) -> Plot {
+    let ms = |cost: &crate::peers::fault::Cost| (cost.outage_us.p50 / 1e3, cost.outage_us.p99 / 1e3);
+    let rows = of_fault.iter().map(|(name, of)| {
+        let bars = [ms(&of.outbound), ms(&of.inbound)];
+        Bars { name: (*name).to_owned(), bars: bars.to_vec() }
+    });
+    Plot {
+        title: format!("{title}: longest outage of a flow, ms (bar p50, line p99)"),
+        series: vec!["outbound", "inbound"],
+        scale: Scale::Logarithmic,
+        rows: rows.collect(),
+    }
+}
+
+fn moved_needlessly(contenders: &[Contender]) -> Plot {
+    let rows = contenders.iter().filter_map(|one| {
+        let of = one.faults.iter().find(|of| of.fault == Fault::Pull)?;
+        let share = 100.0 * Moved::sum(&of.moved).share_moved_needlessly();
+        Some(Bars { name: one.name.clone(), bars: vec![(share, share)] })
+    });
+    Plot {
+        title: "Cable pulled: flows of other NICs that move, %".into(),
+        series: vec!["outbound"],
+        scale: Scale::Linear,
+        rows: rows.collect(),
+    }
+}
+
+fn throughput(contenders: &[Contender]) -> Plot {
+    let rows = contenders.iter().filter_map(|one| {
+        let burden = one.burden.as_ref()?;
+        let bars = [burden.throughput_outbound, burden.throughput_inbound];
+        let bars = bars.iter().map(|ratio| (ratio.median, ratio.upper_quartile)).collect();
+        Some(Bars { name: one.name.clone(), bars })
+    });
+    Plot {
+        title: "Throughput of TCP, ratio to one NIC (bar median, line upper quartile)".into(),
+        series: vec!["outbound", "inbound"],
+        scale: Scale::Linear,
+        rows: rows.collect(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn page_and_plots_are_what_the_results_give() {
+        let docs = documentation();
+        let files = files(&docs).unwrap();
+        for (name, text) in &files {
+            let found = fs::read_to_string(docs.join(name)).unwrap_or_default();
+            assert!(
+                found == *text,
+                "docs/{name} is not what the results give: `cargo xtask bench -- page` writes it"
+            );
+        }
+        let plots = fs::read_dir(docs.join(RESULTS)).unwrap().map(|entry| entry.unwrap().file_name());
+        let plots = plots.map(|name| name.into_string().unwrap()).filter(|name| name.ends_with(".svg"));
+        let unused: Vec<_> = plots.filter(|name| !files.contains_key(&format!("{RESULTS}/{name}"))).collect();
+        assert!(unused.is_empty(), "plots without results: {unused:?}");
+        assert!(files.len() > 3, "no results in docs/{RESULTS}");
+    }
+}

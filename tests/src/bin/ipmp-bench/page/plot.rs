@@ -1,0 +1,179 @@
+//! Horizontal bars, several for each row, as SVG.
+
+use anyhow::{Result, anyhow};
+use plotters::prelude::*;
+use plotters::style::text_anchor::{HPos, Pos, VPos};
+
+/// Pixels.
+const WIDTH: i32 = 900;
+const NAMES: i32 = 270;
+const RIGHT: i32 = 110;
+const TOP: i32 = 70;
+const BOTTOM: i32 = 40;
+const BAR: i32 = 11;
+const GAP: i32 = 8;
+
+/// Series of the group and of others, the first darker.
+const OURS: [RGBColor; 2] = [RGBColor(0, 82, 147), RGBColor(112, 172, 220)];
+const PEERS: [RGBColor; 2] = [RGBColor(95, 95, 95), RGBColor(175, 175, 175)];
+const GRID: RGBColor = RGBColor(215, 215, 215);
+
+/// The axis of values.
+#[derive(Clone, Copy, PartialEq)]
+pub enum Scale {
+    Linear,
+    /// From 1 on; less is drawn as 1.
+    Logarithmic,
+}
+
+/// A row: a bar to the first number of each series, and a line from there to the second.
+pub struct Bars {
+    pub name: String,
+    pub bars: Vec<(f64, f64)>,
+}
+
+/// A picture.
+pub struct Plot {
+    pub title: String,
+    pub series: Vec<&'static str>,
+    pub scale: Scale,
+    pub rows: Vec<Bars>,
+}
+
+impl Plot {
+    /// The picture as a file.
+    pub fn svg(&self) -> Result<String> {
+        let mut svg = String::new();
+        self.draw(&mut svg).map_err(|error| anyhow!("cannot draw `{}`: {error}", self.title))?;
+        svg.push('\n');
+        Ok(svg)
+    }
+
+    fn draw(&self, svg: &mut String) -> Result<(), Box<dyn std::error::Error + '_>> {
+        let row = BAR * self.series.len() as i32 + GAP;
+        let bottom = TOP + row * self.rows.len() as i32;
+        let area = SVGBackend::with_string(svg, (WIDTH as u32, (bottom + BOTTOM) as u32)).into_drawing_area();
+        area.fill(&WHITE)?;
+        let text = |size: i32, horizontal| {
+            ("sans-serif", size).into_font().color(&BLACK).pos(Pos::new(horizontal, VPos::Center))
+        };
+        area.draw(&Text::new(self.title.as_str(), (10, 20), text(17, HPos::Left)))?;
+        let mut left = 10;
+        for (place, series) in self.series.iter().enumerate() {
+            for color in [OURS[place], PEERS[place]] {
+                area.draw(&Rectangle::new([(left, 40), (left + 14, 40 + BAR)], color.filled()))?;
+                left += 18;
+            }
+            area.draw(&Text::new(format!("{series} (group, others)"), (left + 2, 46), text(13, HPos::Left)))?;
+            left += 190;
+        }
+        for tick in self.ticks() {
+            let x = self.position(tick);
+            area.draw(&PathElement::new([(x, TOP - 4), (x, bottom)], GRID))?;
+            area.draw(&Text::new(tick.to_string(), (x, bottom + 12), text(12, HPos::Center)))?;
+        }
+        for (number, Bars { name, bars }) in self.rows.iter().enumerate() {
+            let top = TOP + row * number as i32;
+            let middle = top + (row - GAP) / 2;
+            area.draw(&Text::new(name.as_str(), (NAMES - 8, middle), text(13, HPos::Right)))?;
+            let colors = if name.starts_with("ipmp") { OURS } else { PEERS };
+            for (place, &(value, high)) in bars.iter().enumerate() {
+                let top = top + BAR * place as i32;
+                let (end, far) = (self.position(value), self.position(high));
+                let bar = [(NAMES, top), (end.max(NAMES + 1), top + BAR - 1)];
+                area.draw(&Rectangle::new(bar, colors[place].filled()))?;
+                if far > end {
+                    let middle = top + BAR / 2;
+                    area.draw(&PathElement::new([(end, middle), (far, middle)], BLACK))?;
+                    area.draw(&PathElement::new([(far, top + 2), (far, top + BAR - 3)], BLACK))?;
+                }
+                let shown = self.shown(value);
+                area.draw(&Text::new(shown, (far.max(end) + 6, top + BAR / 2), text(11, HPos::Left)))?;
+            }
+        }
+        area.present()?;
+        drop(area);
+        Ok(())
+    }
+
+    fn shown(&self, value: f64) -> String {
+        match self.scale {
+            Scale::Logarithmic if value == 0.0 => "none".into(),
+            Scale::Linear if self.highest() <= 5.0 => format!("{value:.2}"),
+            _ if value >= 100.0 => format!("{value:.0}"),
+            _ => format!("{value:.1}"),
+        }
+    }
+
+    fn highest(&self) -> f64 {
+        let values = self.rows.iter().flat_map(|row| row.bars.iter().map(|(value, high)| value.max(*high)));
+        values.fold(1.0, f64::max)
+    }
+
+    /// The end of the axis.
+    fn limit(&self) -> f64 {
+        match self.scale {
+            Scale::Logarithmic => 10f64.powf(self.highest().log10().ceil()).max(10.0),
+            Scale::Linear => {
+                let step = self.step();
+                (self.highest() / step).ceil() * step
+            }
+        }
+    }
+
+    /// Of a linear axis: at least two steps, and at most ten.
+    fn step(&self) -> f64 {
+        let power = 10f64.powf(self.highest().log10().floor());
+        if self.highest() / power >= 5.0 { power } else { power / 2.0 }
+    }
+
+    fn ticks(&self) -> Vec<f64> {
+        match self.scale {
+            Scale::Logarithmic => {
+                (0..=self.limit().log10().round() as i32).map(|power| 10f64.powi(power)).collect()
+            }
+            Scale::Linear => {
+                let count = (self.limit() / self.step()).round() as i32;
+                (0..=count).map(|number| f64::from(number) * self.step()).collect()
+            }
+        }
+    }
+
+    fn position(&self, value: f64) -> i32 {
+        let share = match self.scale {
+            Scale::Logarithmic => value.max(1.0).log10() / self.limit().log10(),
+            Scale::Linear => value / self.limit(),
+        };
+        NAMES + (share * f64::from(WIDTH - NAMES - RIGHT)) as i32
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn plot(scale: Scale, values: &[f64]) -> Plot {
+        let rows = values.iter().map(|&value| Bars { name: "x".into(), bars: vec![(value, value)] });
+        Plot { title: "t".into(), series: vec!["s"], scale, rows: rows.collect() }
+    }
+
+    #[test]
+    fn axis_ends_at_or_after_the_highest_value() {
+        assert_eq!(
+            plot(Scale::Logarithmic, &[0.0, 4.1, 4041.0]).ticks(),
+            [1.0, 10.0, 100.0, 1000.0, 10000.0]
+        );
+        assert_eq!(plot(Scale::Logarithmic, &[0.0]).ticks(), [1.0, 10.0]);
+        assert_eq!(plot(Scale::Linear, &[0.4, 1.2]).ticks(), [0.0, 0.5, 1.0, 1.5]);
+        assert_eq!(plot(Scale::Linear, &[64.0]).ticks().last(), Some(&70.0));
+    }
+
+    #[test]
+    fn bars_are_as_long_as_their_values() {
+        let plot = plot(Scale::Logarithmic, &[1.0, 10.0, 100.0]);
+        let [one, ten, hundred] = [1.0, 10.0, 100.0].map(|value| plot.position(value) - NAMES);
+        assert_eq!((one, 2 * ten), (0, hundred));
+        let svg = plot.svg().unwrap();
+        assert_eq!(svg.matches("none").count() - svg.matches("=\"none\"").count(), 0, "{svg}");
+    }
+}
