@@ -64,7 +64,7 @@ fn every_json_field_is_documented_in_help() {
         ("probing", "--groups 1 --seconds 1"),
         ("early-drop", "--rounds 1 --frames 100"),
         ("echo", "--requests 10"),
-        ("peers", "--pulls 1"),
+        ("peers", "--pulls 1 --rounds 1 --only fdt=1s"),
     ]
     .map(|(only, least)| (only, measured(&format!("--quick --json - {only} {least}"))));
     let once = [("steering", STEERING.clone()), ("storm", STORM.clone())];
@@ -98,6 +98,32 @@ fn moderate_broadcast_storm_loses_no_wanted_packet() {
     for setting in ["without", "with"] {
         let lost = &json["storm"]["rates"][0][setting]["wanted_lost_percent"]["maximum"];
         assert_eq!(lost.as_f64(), Some(0.0), "{setting} the early drop: {json}");
+    }
+}
+
+#[test]
+fn pull_moves_no_flow_of_a_group_that_needs_not_move_and_ecmp_rescues_as_many() {
+    lab::needs_root!();
+    let json = measured(
+        "--quick --json - peers --pulls 3 --cuts 0 --rounds 0 --fault pull --only fdt=1s --only threshold",
+    );
+    let contenders = json["peers"]["contenders"].as_array().unwrap();
+    assert_eq!(contenders.len(), 2, "{json}");
+    for contender in contenders {
+        let fault = &contender["faults"][0];
+        let sum = |field: &str| -> u64 {
+            fault["moved"].as_array().unwrap().iter().map(|moved| moved[field].as_u64().unwrap()).sum()
+        };
+        let [failed, rescued, others, needlessly] = ["failed", "rescued", "others", "needlessly"].map(sum);
+        println!(
+            "{}: {rescued} of {failed} flows rescued, {needlessly} of {others} others moved",
+            contender["name"]
+        );
+        assert!(failed > 0 && others > 0, "{contender}");
+        assert_eq!((rescued, &fault["false_failures"]), (failed, &Value::from(0)), "{contender}");
+        if contender["name"] == "ipmp fdt=1s" {
+            assert_eq!(needlessly, 0, "{contender}");
+        }
     }
 }
 

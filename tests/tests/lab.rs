@@ -130,6 +130,30 @@ fn cable_faults_work(kind: MemberKind) {
 }
 
 #[test]
+fn cable_loses_a_share_of_the_packets_in_both_directions() {
+    lab::needs_root!();
+    let lab = Lab::tutorial().unwrap();
+    give_address(&lab, "e1000g0");
+    assert!(reaches(&lab, PLAIN));
+    let peer = lab.peer(0);
+    let streams = [(lab.host(), peer.namespace(), peer.v4()), (peer.namespace(), lab.host(), PLAIN)];
+    for (from, to, address) in streams {
+        let running = Stream::new(from, to, address).rate(5_000).start().unwrap();
+        running.wait_received(100, SECOND).unwrap();
+        lab.cable(1).lose(30).unwrap();
+        let sent = running.sent();
+        assert!(wait_until(5 * SECOND, || running.sent() >= sent + 5_000));
+        let sent = running.sent() - sent;
+        lab.cable(1).restore().unwrap();
+        let report = running.stop().unwrap();
+        let percent = 100.0 * report.lost() as f64 / sent as f64;
+        println!("{percent:.1} % of {sent} packets lost");
+        // Ten standard deviations, and packets between the counts and the changes.
+        assert!((23.0..37.0).contains(&percent), "{percent:.1} %: {report}");
+    }
+}
+
+#[test]
 fn veth_cable_faults_work() {
     lab::needs_root!();
     cable_faults_work(MemberKind::Veth);

@@ -13,7 +13,7 @@ use std::process::Command;
 const PROGRAMS: [(&str, &str); 3] = [("ipmpd", "usr/sbin"), ("ipmpctl", "usr/bin"), ("ipmpstat", "usr/bin")];
 
 /// Directories of the checkout of which all files are installed, with their mode.
-const DIRECTORIES: [(&str, &str, u32); 10] = [
+const DIRECTORIES: [(&str, &str, u32); 11] = [
     ("packaging/sbin", "usr/sbin", 0o755),
     ("packaging/systemd", "usr/lib/systemd/system", 0o644),
     (
@@ -24,6 +24,7 @@ const DIRECTORIES: [(&str, &str, u32); 10] = [
     ("packaging/sysusers.d", "usr/lib/sysusers.d", 0o644),
     ("packaging/sysv", "etc/init.d", 0o755),
     ("docs", "usr/share/doc/ipmp", 0o644),
+    ("docs/benchmarks", "usr/share/doc/ipmp/benchmarks", 0o644),
     ("packaging/networkd", "usr/share/doc/ipmp/examples/networkd", 0o644),
     ("packaging/prometheus", "usr/share/doc/ipmp/examples/prometheus", 0o644),
     ("packaging/grafana", "usr/share/doc/ipmp/examples/grafana", 0o644),

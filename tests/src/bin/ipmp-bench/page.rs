@@ -107,6 +107,9 @@ fn section(
             peers.missing.join(", ")
         )?;
     }
+    if !peers.failed.is_empty() {
+        writeln!(page, "Could not be measured: {}.", peers.failed.join("; "))?;
+    }
     for &fault in Fault::all() {
         let of_fault: Vec<(&str, &Faults)> = peers
             .contenders

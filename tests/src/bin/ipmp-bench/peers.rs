@@ -58,6 +58,8 @@ pub struct Peers {
     pub contenders: Vec<Contender>,
     /// Contenders that this kernel or machine does not have.
     pub missing: Vec<String>,
+    /// Contenders that could not be measured, and why.
+    pub failed: Vec<String>,
 }
 
 /// What happened with one of them.
@@ -77,23 +79,40 @@ pub struct Contender {
 
 /// Measures each in a lab of its own.
 pub fn measure(plan: &Plan) -> Result<Peers> {
-    let (mut contenders, mut missing, mut members) = (Vec::new(), Vec::new(), 0);
+    let (mut contenders, mut missing, mut failed, mut members) = (Vec::new(), Vec::new(), Vec::new(), 0);
     let is_wanted = |name: &str| plan.names.is_empty() || plan.names.iter().any(|part| name.contains(part));
     for (name, setup) in CONTENDERS.into_iter().filter(|(name, _)| is_wanted(name)) {
         let lab = Lab::tutorial()?;
         members = lab.members().len();
-        let Some(host) = Host::set_up(&lab, setup).with_context(|| name.to_owned())? else {
-            missing.push(name.to_owned());
-            continue;
-        };
         eprintln!("ipmp-bench: {name}");
-        let mut contender = contender(&host, name, plan).with_context(|| name.to_owned())?;
-        drop(host);
+        let contender = match Host::set_up(&lab, setup) {
+            Ok(Some(host)) => contender(&host, name, plan),
+            Ok(None) => {
+                missing.push(name.to_owned());
+                continue;
+            }
+            Err(error) => Err(error),
+        };
         drop(lab);
-        contender.add_burden(setup, plan.rounds);
-        contenders.push(contender);
+        match contender {
+            Ok(mut contender) => {
+                contender.add_burden(setup, plan.rounds);
+                contenders.push(contender);
+            }
+            // The results of the others are worth having.
+            Err(error) => failed.push(format!("{name}: {error:#}")),
+        }
     }
-    Ok(Peers { packets_per_s: plan.rate, flows: FLOWS, watched_flows: WATCHED, members, contenders, missing })
+    anyhow::ensure!(!contenders.is_empty() || failed.is_empty(), "{}", failed.join("; "));
+    Ok(Peers {
+        packets_per_s: plan.rate,
+        flows: FLOWS,
+        watched_flows: WATCHED,
+        members,
+        contenders,
+        missing,
+        failed,
+    })
 }
 
 fn contender(host: &Host<'_>, name: &str, plan: &Plan) -> Result<Contender> {
@@ -199,6 +218,9 @@ impl fmt::Display for Peers {
         }
         let lost = self.contenders.iter().map(|one| format!("{} {}", one.name, one.lost_without_fault));
         write!(out, "  lost without a fault: {}", lost.collect::<Vec<_>>().join(", "))?;
+        for failed in &self.failed {
+            write!(out, "\n  not measured: {failed}")?;
+        }
         if !self.missing.is_empty() {
             write!(out, "\n  not measured, this machine does not have them: {}", self.missing.join(", "))?;
         }

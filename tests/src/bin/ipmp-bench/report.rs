@@ -96,7 +96,8 @@ JSON:
   echo               requests, requests_per_s; answered_ns, dropped_ns (the same frames for another host), reply_ns (their
                      difference): SPREAD of CPU time a frame; cpu_percent (of one CPU, for the replies)
   peers              packets_per_s, flows (in each direction), watched_flows (from the host, whose members are known), members,
-                     missing (what this machine does not have), contenders
+                     missing (what this machine does not have), failed (what could not be measured, and why),
+                     contenders
     contenders       array of: name; faults; lost_without_fault; duplicated; daemon_percent (of one CPU, over all faults) or null;
                      burden: null, or ratios to one NIC without faults, rounds, and SPREAD of throughput_outbound,
                      throughput_inbound, cpu_outbound, cpu_inbound (CPU time a packet)

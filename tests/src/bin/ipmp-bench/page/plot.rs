@@ -174,6 +174,14 @@ mod tests {
         let [one, ten, hundred] = [1.0, 10.0, 100.0].map(|value| plot.position(value) - NAMES);
         assert_eq!((one, 2 * ten), (0, hundred));
         let svg = plot.svg().unwrap();
-        assert_eq!(svg.matches("none").count() - svg.matches("=\"none\"").count(), 0, "{svg}");
+        let width = format!("width=\"{}\" height=\"{}\"", hundred, BAR - 1);
+        assert!(svg.contains(&width), "no bar with {width}: {svg}");
+    }
+
+    #[test]
+    fn value_of_zero_is_named_and_has_a_bar_that_can_be_seen() {
+        let svg = plot(Scale::Logarithmic, &[0.0]).svg().unwrap();
+        assert!(svg.contains("\nnone\n"), "{svg}");
+        assert!(svg.contains(&format!("<rect x=\"{NAMES}\" y=\"{TOP}\" width=\"1\"")), "{svg}");
     }
 }

@@ -13,8 +13,8 @@ use serde_json::Value;
 const REPAIR: Duration = Duration::from_secs(2);
 /// How long next hops have: a resilient group gives flows to a next hop that was added after its `unbalanced_timer`, of 2 s.
 const BALANCE: Duration = Duration::from_secs(5);
-/// The failure detection time of groups while they are repaired, which is not measured: ten replies come in a fifth of a second.
-const REPAIR_FDT: &str = "fdt=100ms";
+/// The failure detection time of groups while they are repaired, which is not measured: ten replies need two seconds.
+const REPAIR_FDT: &str = "fdt=1s";
 const BOND: &str = "bond0";
 const TEAM: &str = "team0";
 
