@@ -16,7 +16,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context as _, Result, ensure};
 use serde::Deserialize;
 
-use crate::peers::fault::{Fault, Faults, LOSS_PERCENT, Moved};
+use crate::peers::fault::{Cost, Fault, Faults, Moved};
 use crate::peers::{Contender, Peers};
 use plot::{Bars, Plot, Scale};
 
@@ -61,7 +61,7 @@ fn files(docs: &Path) -> Result<BTreeMap<String, String>> {
     paths.retain(|path| path.extension().is_some_and(|extension| extension == "json"));
     paths.sort();
     let mut files = BTreeMap::new();
-    let mut page = INTRODUCTION.replace("LOSS_PERCENT", &LOSS_PERCENT.to_string());
+    let mut page = INTRODUCTION.to_owned();
     for path in paths {
         let name = path.display();
         let text = fs::read_to_string(&path).with_context(|| format!("cannot read {name}"))?;
@@ -209,7 +209,7 @@ fn words(fault: Fault) -> (&'static str, &'static str) {
 
 /// How long flows are interrupted.
 fn outages(title: &str, of_fault: &[(&str, &Faults)]) -> Plot {
-    let ms = |cost: &crate::peers::fault::Cost| (cost.outage_us.p50 / 1e3, cost.outage_us.p99 / 1e3);
+    let ms = |cost: &Cost| (cost.outage_us.p50 / 1e3, cost.outage_us.p99 / 1e3);
     let rows = of_fault.iter().map(|(name, of)| {
         let bars = [ms(&of.outbound), ms(&of.inbound)];
         Bars { name: (*name).to_owned(), bars: bars.to_vec() }

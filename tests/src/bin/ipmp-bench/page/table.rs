@@ -9,7 +9,10 @@ use crate::spread::Spread;
 /// What all others are compared with.
 const OURS: &str = "ipmp";
 
-/// A figure that is better when it is smaller by more than the tolerance.
+/// Packets that are no difference: about one of each flow.
+const LOST: f64 = 12.0;
+
+/// A figure that is better when it is smaller by more than the tolerance and a tenth of the other one.
 struct Figure {
     shown: String,
     value: f64,
@@ -18,7 +21,7 @@ struct Figure {
 
 impl Figure {
     fn better_than(&self, other: &Self) -> bool {
-        other.value - self.value > self.tolerance + 0.1 * other.value
+        other.value - self.value > self.tolerance + 0.1 * other.value.abs()
     }
 }
 
@@ -60,7 +63,7 @@ fn push_rows(table: &mut String, rows: &[(&str, Vec<Figure>)]) {
 }
 
 fn figures(of: &Faults, interval_ms: f64) -> Vec<Figure> {
-    let lost = |lost: u64| Figure { shown: lost.to_string(), value: lost as f64, tolerance: 12.0 };
+    let lost = |lost: u64| Figure { shown: lost.to_string(), value: lost as f64, tolerance: LOST };
     let outage = |cost: &Cost| {
         let (p50, p99) = (cost.outage_us.p50 / 1e3, cost.outage_us.p99 / 1e3);
         let is_whole = p50 >= 0.98 * of.fault.time().as_secs_f64() * 1e3;
@@ -84,7 +87,7 @@ fn figures(of: &Faults, interval_ms: f64) -> Vec<Figure> {
     ]
 }
 
-/// The table of what is measured without a fault. Ratios differ only if their quartiles do not overlap.
+/// The table of what is measured without a fault. Ratios differ only by more than the distance of their quartiles.
 pub fn of_burden(contenders: &[Contender]) -> String {
     let mut table =
         "| | throughput out | throughput in | CPU a packet out | CPU a packet in | CPU of the daemon |\n\
@@ -93,8 +96,7 @@ pub fn of_burden(contenders: &[Contender]) -> String {
     let ratio = |ratio: Spread, sign: f64| Figure {
         shown: format!("{:.2} ({:.2} to {:.2})", ratio.median, ratio.lower_quartile, ratio.upper_quartile),
         value: sign * ratio.median,
-        // A tenth of our own is added, or subtracted where more is better.
-        tolerance: (ratio.upper_quartile - ratio.lower_quartile) / 2.0 + if sign < 0.0 { 0.15 } else { 0.0 },
+        tolerance: ratio.upper_quartile - ratio.lower_quartile,
     };
     let rows = contenders.iter().filter_map(|one| {
         let burden = one.burden.as_ref()?;

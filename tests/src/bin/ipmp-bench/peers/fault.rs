@@ -23,7 +23,7 @@ const LATE: Duration = Duration::from_secs(3);
 /// How long the processors are saturated before a cable is pulled.
 const SATURATED: Duration = Duration::from_secs(2);
 /// Share of the frames that a bad path loses, in each direction.
-pub const LOSS_PERCENT: u8 = 30;
+const LOSS_PERCENT: u8 = 30;
 /// How long flows are counted.
 const COUNTED: Duration = Duration::from_millis(300);
 /// Bytes of Ethernet and IPv4 headers before the UDP source port.
@@ -43,7 +43,7 @@ pub enum Fault {
     SilentOut,
     /// The frames that the host receives, alone.
     SilentIn,
-    /// A third of its frames.
+    /// Some of its frames, in both directions.
     Loss,
     /// Its cable was pulled; the link is up again, and the port does not forward yet.
     LatePort,
