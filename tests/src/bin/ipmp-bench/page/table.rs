@@ -144,10 +144,10 @@ mod tests {
             push_rows(&mut table, &rows);
             table
         };
-        let all = [("ipmp", 10.0), ("ipmp fdt=1s", 1.0), ("near", 5.5), ("better", 4.0), ("worse", 20.0)];
+        let all = [("ipmp", 10.0), ("ipmp fdt=1s", 1.0), ("near", 6.5), ("better", 4.0), ("worse", 20.0)];
         assert_eq!(
             table(&all),
-            "| ipmp | 10 |\n| ipmp fdt=1s | 1 |\n| near | 5.5 |\n| better | **4** |\n| worse | 20 |\n\nBetter than `ipmp`, in bold: better.\n"
+            "| ipmp | 10 |\n| ipmp fdt=1s | 1 |\n| near | 6.5 |\n| better | **4** |\n| worse | 20 |\n\nBetter than `ipmp`, in bold: better.\n"
         );
         let outage = |p50: f64, p99: f64| {
             let numbers = [p50, p99].map(|value| (value.to_string(), Some(value)));
