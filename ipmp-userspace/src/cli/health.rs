@@ -110,7 +110,7 @@ fn state(group: &GroupReport) -> (HealthLevel, String) {
     reasons.extend(duplicates.iter().map(|address| format!("another host has {}", address.address)));
     let level = match group.state {
         GroupState::Failed => HealthLevel::Critical,
-        GroupState::Degraded => HealthLevel::Warning,
+        GroupState::Degraded | GroupState::Split => HealthLevel::Warning,
         GroupState::Ok
             if is_redundant && unreachable.is_empty() && split.is_empty() && duplicates.is_empty() =>
         {

@@ -142,6 +142,9 @@ fn member(blocks: &mut Blocks, group: &GroupReport, member: &MemberReport) {
             "packets larger than {passes} bytes to {target} are lost; {elsewhere} bytes pass on another member"
         ));
     }
+    if let Some(router) = member.unreached_router {
+        blocks.line(&format!("the default router {router} is not reached; it is on another member"));
+    }
     member.probing.iter().for_each(|one| blocks.line(&probing(one)));
     let share = f64::from(member.slots) * 100.0 / SLOTS as f64;
     blocks.line(&format!(
@@ -225,6 +228,9 @@ fn why(member: &MemberReport) -> &'static str {
         (MemberState::Failed, _) if probes_failed => "failed, no replies to probes",
         (MemberState::Failed, _) => "failed",
         (_, LinkState::Down) => "link down",
+        _ if member.unreached_router.is_some() && !member.usable && !member.inactive => {
+            "the default router is not reached"
+        }
         _ if member.mtu_hole.is_some() && !member.usable && !member.inactive => "large packets are lost",
         _ if member.inactive && member.standby => "inactive (standby)",
         _ if member.inactive => "inactive",
@@ -274,6 +280,7 @@ fn detection(group: &GroupReport) -> String {
         confirm,
         evidence,
         probe,
+        split_policy,
         targets,
         ..
     } = &group.detection;
@@ -299,7 +306,7 @@ fn detection(group: &GroupReport) -> String {
     }
     write!(
         line,
-        "; failback={} fail-open={} confirm={confirm} evidence={} probe={probe}",
+        "; failback={} fail-open={} confirm={confirm} evidence={} probe={probe} split={split_policy}",
         yes(failback),
         yes(fail_open),
         if *evidence { "on" } else { "off" }

@@ -116,6 +116,9 @@ pub struct MemberReport {
     pub inactive: bool,
     /// Large packets are lost on it that pass on another member; `None`: not known.
     pub mtu_hole: Option<MtuHole>,
+    /// The default router that it does not reach while other members do, and `split` is `prefer-router`; `None`: it reaches it, or
+    /// that is not known.
+    pub unreached_router: Option<IpAddr>,
     /// For each family in which it is or should be probed.
     pub probing: Vec<Probing>,
     /// Flags with the names and the order of the Solaris reference.
@@ -252,6 +255,7 @@ pub(crate) fn sample() -> GroupReport {
         standby: false,
         inactive: false,
         mtu_hole: None,
+        unreached_router: None,
         probing: vec![],
         flags: words(flags),
         addresses: vec![],
@@ -301,6 +305,7 @@ pub(crate) fn sample() -> GroupReport {
             confirm: crate::types::Confirm::Fast,
             evidence: true,
             probe: crate::types::ProbePolicy::Off,
+            split_policy: crate::types::SplitPolicy::PreferRouter,
             targets: vec![],
             unreachable_families: vec![],
             split: vec![],

@@ -5,7 +5,9 @@ use std::{fmt, net::IpAddr, ops::RangeInclusive, str::FromStr};
 use serde::{Deserialize, Serialize};
 
 use super::{detection::DetectionTime, link_delay::LinkDelay, target};
-use crate::types::{CaptureMode, Confirm, HashPolicy, MatchBy, ProbePolicy, SysctlPolicy, XdpMode};
+use crate::types::{
+    CaptureMode, Confirm, HashPolicy, MatchBy, ProbePolicy, SplitPolicy, SysctlPolicy, XdpMode,
+};
 
 /// A setting with its value. In the state file and on the socket it is its text.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -39,6 +41,8 @@ pub enum Setting {
     ManageSysctls(SysctlPolicy),
     /// Whether members without a test address are probed.
     Probe(ProbePolicy),
+    /// Which members transmit while the network is split behind them.
+    Split(SplitPolicy),
     /// Targets to probe; empty: discovered.
     Targets(Vec<IpAddr>),
     /// How long a link must be up before its member is used.
@@ -188,6 +192,14 @@ const KEYS: &[Key] = &[
         about: "probe members without a test address: never (off), by ARP and Neighbour Discovery (auto), or by one of \
                 them",
         read: |value| Ok(value.parse().ok().map(Setting::Probe)),
+    },
+    Key {
+        name: "split",
+        owners: &[Owner::Group],
+        values: "prefer-router|keep",
+        about: "while the network is split, so that members reach different targets: use only the members that reach the default \
+                router (prefer-router, the default), or all (keep)",
+        read: |value| Ok(value.parse().ok().map(Setting::Split)),
     },
     Key {
         name: "targets",
@@ -390,6 +402,7 @@ impl Setting {
             Self::Hash(_) => "hash",
             Self::ManageSysctls(_) => "manage-sysctls",
             Self::Probe(_) => "probe",
+            Self::Split(_) => "split",
             Self::Targets(_) => "targets",
             Self::Updelay(_) => "updelay",
             Self::Match(_) => "match",
@@ -485,6 +498,7 @@ impl fmt::Display for Setting {
             Self::Hash(policy) => f.write_str(policy.as_str()),
             Self::ManageSysctls(policy) => f.write_str(policy.as_str()),
             Self::Probe(policy) => f.write_str(policy.as_str()),
+            Self::Split(policy) => f.write_str(policy.as_str()),
             Self::Targets(targets) if targets.is_empty() => f.write_str("auto"),
             Self::Targets(targets) => {
                 let texts: Vec<String> = targets.iter().map(IpAddr::to_string).collect();
@@ -510,7 +524,7 @@ mod tests {
     const GROUP: &str = "a group has address-detection=yes|no, announce-count=auto|1..20, announce-interval=1s..3600s, \
                          announce-rate=auto|1..1000, capture=auto|on|off, classic=yes|no, confirm=fast|even, evidence=on|off, fail-open=yes|no, \
                          failback=yes|no, fdt=10ms..3600s, hash=connection|flow|destination, manage-sysctls=yes|warn, probe=off|auto|arp|nd, \
-                         targets=auto|ADDRESS[,ADDRESS...], updelay=0ms..600s";
+                         split=prefer-router|keep, targets=auto|ADDRESS[,ADDRESS...], updelay=0ms..600s";
     const MEMBER: &str = "a member has updelay=0ms..600s, match=auto|permanent-mac|mac|name, standby=on|off, weight=1..1000000, \
                           xdp=off|driver|auto";
 
@@ -556,6 +570,8 @@ mod tests {
             "probe=auto",
             "probe=arp",
             "probe=nd",
+            "split=prefer-router",
+            "split=keep",
             "targets=auto",
             "targets=192.168.178.1",
             "targets=192.168.178.1,2001:db8::1",
@@ -616,6 +632,7 @@ mod tests {
             ("fail-open=", "yes|no"),
             ("manage-sysctls=no", "yes|warn"),
             ("probe=icmp", "off|auto|arp|nd"),
+            ("split=router", "prefer-router|keep"),
             ("targets=", "auto|ADDRESS[,ADDRESS...]"),
             ("updelay=601s", "0ms..600s"),
             ("updelay=30", "0ms..600s"),

@@ -199,6 +199,18 @@ pub enum Event {
         target: IpAddr,
         mtu: u32,
     },
+    /// A member does not reach the default router, which others reach, and does not transmit therefore.
+    RouterUnreached {
+        member: String,
+        group: String,
+        router: IpAddr,
+    },
+    /// It reaches it again, or no other member does, or the router or `split` was changed.
+    RouterUnreachedEnded {
+        member: String,
+        group: String,
+        router: IpAddr,
+    },
     /// It answers packets larger than `passes` bytes on no member.
     TargetLimited {
         group: String,
@@ -486,6 +498,14 @@ pub enum Cause {
     },
     /// They pass again.
     MtuHoleEnded {
+        member: String,
+    },
+    /// The member does not reach the default router, which others reach.
+    RouterUnreached {
+        member: String,
+    },
+    /// That has ended.
+    RouterUnreachedEnded {
         member: String,
     },
     /// What probes show about targets.

@@ -169,7 +169,9 @@ impl Group {
             Input::Targets(targets) => self.probing.set_targets(targets),
             Input::DisabledTargets(targets) => self.probing.set_disabled_targets(targets),
             Input::Discover => self.probing.discover(&self.members),
-            Input::Routes { family, hosts, routers } => self.probing.set_routes(family, hosts, routers),
+            Input::Routes { family, hosts, routers, default } => {
+                self.probing.set_routes(family, hosts, routers, default);
+            }
             Input::Host(address) => self.probing.host_answered(address),
             Input::Neighbour { address, mac } => self.probing.set_neighbour(now, address, mac),
             Input::Sent { member, family, sequence, cookie } => {
@@ -217,7 +219,10 @@ impl Group {
 
     /// State of the group.
     pub fn state(&self) -> GroupState {
-        self.members.state()
+        match self.members.state() {
+            GroupState::Ok | GroupState::Degraded if self.probing.is_split() => GroupState::Split,
+            state => state,
+        }
     }
 
     /// The members, in the order in which they joined.

@@ -146,6 +146,8 @@ pub enum Input {
         hosts: Vec<IpAddr>,
         /// Next hops of all other routes.
         routers: Vec<IpAddr>,
+        /// The next hop of the default route, of the one that the kernel prefers.
+        default: Option<IpAddr>,
     },
     /// A host answered a multicast probe of this group.
     Host(IpAddr),

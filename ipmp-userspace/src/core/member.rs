@@ -96,6 +96,8 @@ pub struct Member {
     /// Must not transmit, since others do and it does not function or is inactive.
     kept_out: bool,
     hole: Option<Hole>,
+    /// The default router that it does not reach while others do, and that matters.
+    unreached_router: Option<IpAddr>,
     probing: MemberProbing,
 }
 
@@ -114,6 +116,7 @@ impl Member {
             receives: true,
             kept_out: false,
             hole: None,
+            unreached_router: None,
             probing: MemberProbing::new(now),
         }
     }
@@ -220,6 +223,21 @@ impl Member {
 
     pub(super) fn set_hole(&mut self, hole: Option<Hole>) {
         self.hole = hole;
+    }
+
+    /// The default router that it does not reach while other members do, if the group prefers those.
+    pub fn unreached_router(&self) -> Option<IpAddr> {
+        self.unreached_router
+    }
+
+    pub(super) fn set_unreached_router(&mut self, router: Option<IpAddr>) {
+        self.unreached_router = router;
+    }
+
+    /// How bad what it loses is, while it functions: larger is worse, 0 is nothing. All packets to other networks are worse than
+    /// large packets.
+    pub(super) fn flaw(&self) -> u8 {
+        u8::from(self.hole.is_some()) + 2 * u8::from(self.unreached_router.is_some())
     }
 
     /// The state that is reported (docs/reference.md 1.7).

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::probe::fdt;
-use crate::types::{Confirm, ProbePolicy};
+use crate::types::{Confirm, ProbePolicy, SplitPolicy};
 
 /// The operator's settings of a group.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -24,6 +24,8 @@ pub struct Settings {
     pub fail_open: bool,
     /// Whether members without a test address are probed.
     pub probe: ProbePolicy,
+    /// Which members transmit while the network is split behind them.
+    pub split: SplitPolicy,
 }
 
 impl Default for Settings {
@@ -37,6 +39,7 @@ impl Default for Settings {
             failback: true,
             fail_open: true,
             probe: ProbePolicy::Off,
+            split: SplitPolicy::default(),
         }
     }
 }

@@ -122,6 +122,12 @@ impl Route {
         to.filter(|(_, all)| self.0.header.destination_prefix_length == *all).map(|(host, _)| host)
     }
 
+    /// Of a default route: whether it is outside of the main table, and its metric. The kernel prefers the lower ones.
+    pub fn default_preference(&self) -> Option<(bool, u32)> {
+        let is_default = self.0.header.destination_prefix_length == 0 && self.is_of_traffic();
+        is_default.then(|| (self.table() != u32::from(RouteHeader::RT_TABLE_MAIN), self.metric()))
+    }
+
     /// The gateways that it leads to through these interfaces.
     pub fn next_hops(&self, through: impl Fn(u32) -> bool) -> Vec<IpAddr> {
         let index = self.0.attributes.iter().find_map(|attribute| match attribute {

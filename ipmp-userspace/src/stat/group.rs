@@ -1,7 +1,10 @@
 //! `-g`: a row for each group (docs/reference.md 6.5).
 
 use super::table::{Cell, Field};
-use crate::control::report::{GroupReport, MemberReport};
+use crate::{
+    control::report::{GroupReport, MemberReport},
+    types::{GroupState, MemberState},
+};
 
 /// The fields of a group.
 pub static FIELDS: [Field; 5] = [
@@ -22,10 +25,20 @@ fn row(group: &GroupReport) -> Vec<Cell> {
     vec![
         group.name.as_str().into(),
         group.groupname.as_str().into(),
-        group.state.to_string().into(),
+        state(group).to_string().into(),
         fdt.into(),
         interfaces(group).into(),
     ]
+}
+
+/// The state without `split`, which OpenSolaris does not have: by the members alone.
+fn state(group: &GroupReport) -> GroupState {
+    let is_ok = |member: &MemberReport| member.state == MemberState::Ok && member.mtu_hole.is_none();
+    match group.state {
+        GroupState::Split if group.members.iter().all(is_ok) => GroupState::Ok,
+        GroupState::Split => GroupState::Degraded,
+        state => state,
+    }
 }
 
 /// Active members, `(inactive ones)`, `[all others]`.

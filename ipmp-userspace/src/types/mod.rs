@@ -116,12 +116,14 @@ words! {
         Other,
     }
 
-    /// State of a group (docs/reference.md 1.8).
+    /// State of a group (docs/reference.md 1.8; there is no `split`).
     pub enum GroupState {
         /// Every member functions.
         Ok,
         /// Some members function.
         Degraded,
+        /// Some members or all function, and reach different targets: the network is split behind them.
+        Split,
         /// No member functions, or there is none.
         Failed,
     }
@@ -192,6 +194,16 @@ words! {
         Fast,
         /// At the usual interval.
         Even,
+    }
+
+    /// Which members transmit while the network is split behind them: the setting `split`.
+    #[derive(Default)]
+    pub enum SplitPolicy {
+        /// Those that reach the default router.
+        #[default]
+        PreferRouter = "prefer-router",
+        /// All.
+        Keep,
     }
 
     /// How members without a test address are probed: the setting `probe`.

@@ -1,13 +1,13 @@
 //! Probe-based failure detection: probe packets, spoofed replies, unreachable targets, standby members. The detection time
 //! is tested in `silence.rs`.
 
-lab::lane!(side_by_side, seconds = 160);
+lab::lane!(side_by_side, seconds = 180);
 
 use std::net::{IpAddr, Ipv4Addr};
 use std::time::Duration;
 
 use ipmp::types::Family;
-use lab::network::ROUTER;
+use lab::network::{DATA, ROUTER};
 use lab::production::GROUP;
 use lab::{Lab, Production};
 use serde_json::Value;

@@ -11,7 +11,7 @@ use nix::sys::signal::Signal;
 use super::*;
 
 /// `ipmpstat` with these arguments, for this daemon.
-fn stat(production: &Production<'_>, arguments: &str) -> Command {
+pub fn stat(production: &Production<'_>, arguments: &str) -> Command {
     let mut command = Command::new(binary("ipmpstat").unwrap());
     command.arg("--socket").arg(production.daemon.socket()).args(arguments.split(' ')).stdin(Stdio::null());
     command

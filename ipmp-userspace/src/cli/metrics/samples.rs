@@ -163,6 +163,11 @@ impl Samples {
             "Large packets are lost on it that pass on another member: 1 or 0",
             |_, member| flag(member.mtu_hole.is_some()),
         );
+        gauge(
+            "ipmp_member_router_unreached",
+            "It does not reach the default router that other members reach, and is avoided for that: 1 or 0",
+            |_, member| flag(member.unreached_router.is_some()),
+        );
         gauge("ipmp_member_slots", "Of the 4096 slots, those that prefer it", |_, member| {
             f64::from(member.slots)
         });

@@ -21,7 +21,7 @@ production0: flags=<UP,BROADCAST,RUNNING,MULTICAST,IPMP> mtu 1500 index 2
         inet6 2001:db8::200/64 inbound none, duplicate: another host has it
         groupname Production
         state degraded: 1 of 3 members transmits; e1000g1: failed, link down; rge0: offline
-        failure detection by link state; failback=yes fail-open=yes confirm=fast evidence=on probe=off
+        failure detection by link state; failback=yes fail-open=yes confirm=fast evidence=on probe=off split=prefer-router
         hash connection, multicast and broadcast on e1000g0
         dropped: no usable member 1, foreign source MAC 2, truncated 3; suppressed: reflected 4, duplicate 5
         capture auto (active), 6 outbound packets copied
@@ -69,7 +69,7 @@ fn empty_group_shows_none_and_no_group_is_one_line() {
 production0: flags=<UP,BROADCAST,MULTICAST,FAILED,IPMP> mtu 1500 index 2
         groupname Production
         state failed: no members
-        failure detection by link state; failback=yes fail-open=yes confirm=fast evidence=on probe=off
+        failure detection by link state; failback=yes fail-open=yes confirm=fast evidence=on probe=off split=prefer-router
         hash connection, multicast and broadcast on none
         dropped: no usable member 0, foreign source MAC 0, truncated 0; suppressed: reflected 0, duplicate 0
         capture off (inactive), 0 outbound packets copied
@@ -77,7 +77,7 @@ production0: flags=<UP,BROADCAST,MULTICAST,FAILED,IPMP> mtu 1500 index 2
 production0: flags=<UP,BROADCAST,MULTICAST,FAILED,IPMP> mtu 1500 index 2
         groupname Production
         state failed: no members
-        failure detection by link state; failback=yes fail-open=yes confirm=fast evidence=on probe=off
+        failure detection by link state; failback=yes fail-open=yes confirm=fast evidence=on probe=off split=prefer-router
         hash connection, multicast and broadcast on none
         dropped: no usable member 0, foreign source MAC 0, truncated 0; suppressed: reflected 0, duplicate 0
         capture off (inactive), 0 outbound packets copied
@@ -167,6 +167,7 @@ fn probed_group_shows_detection_time_and_settings() {
         confirm: crate::types::Confirm::Fast,
         evidence: false,
         probe: ProbePolicy::Arp,
+        split_policy: crate::types::SplitPolicy::Keep,
         targets: vec![[192, 168, 178, 1].into(), [192, 168, 178, 2].into()],
         unreachable_families: vec![Family::V4, Family::V6],
         split: vec![SplitTarget {
@@ -178,7 +179,8 @@ fn probed_group_shows_detection_time_and_settings() {
     assert_eq!(
         detection(&group),
         "failure detection by link state and probes, 24 s, a probe every 4.8 s, raised from 10 s by 192.168.178.1: up to \
-         2.4 s on rge0; failback=no fail-open=no confirm=fast evidence=off probe=arp targets=192.168.178.1,192.168.178.2"
+         2.4 s on rge0; failback=no fail-open=no confirm=fast evidence=off probe=arp split=keep \
+         targets=192.168.178.1,192.168.178.2"
     );
     let shown = text(&[group]);
     assert!(

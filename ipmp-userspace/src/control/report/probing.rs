@@ -2,7 +2,9 @@
 
 use std::net::IpAddr;
 
-use crate::types::{Confirm, Family, ProbeMethod, ProbeObstacle, ProbePolicy, TargetFault, TargetMode};
+use crate::types::{
+    Confirm, Family, ProbeMethod, ProbeObstacle, ProbePolicy, SplitPolicy, TargetFault, TargetMode,
+};
 use serde::{Deserialize, Serialize};
 
 /// Maximum number of targets reported for a member and family: the five active ones, and the last excluded ones.
@@ -27,6 +29,8 @@ pub struct Detection {
     pub evidence: bool,
     /// Whether members without a test address are probed, and how.
     pub probe: ProbePolicy,
+    /// Which members transmit while the network is split behind them.
+    pub split_policy: SplitPolicy,
     /// Targets configured by the operator; empty: discovered.
     pub targets: Vec<IpAddr>,
     /// Families in which no target replies on any member: members are judged by their links.

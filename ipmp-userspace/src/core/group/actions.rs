@@ -61,6 +61,9 @@ impl Group {
             Some(before) if before.absent() => Cause::MemberAbsent { member },
             Some(before) if before.offline().is_some() => Cause::MemberOffline { member },
             Some(before) if !before.receives() => Cause::ProgramMissing { member },
+            Some(before) if self.members.avoids(before) && before.unreached_router().is_some() => {
+                Cause::RouterUnreached { member }
+            }
             Some(before) if self.members.avoids(before) => Cause::MtuHole { member },
             Some(before) if before.functions() => {
                 let member = to.to_owned();

@@ -65,9 +65,9 @@ impl Members {
         self.iter().map(|member| member.mtu().max(MIN_MTU)).min()
     }
 
-    /// A member with a path that drops large packets is not in order, although it functions.
+    /// A member that loses some packets is not in order, although it functions.
     pub(super) fn state(&self) -> GroupState {
-        let is_ok = |member: &&Member| member.functions() && member.hole().is_none();
+        let is_ok = |member: &&Member| member.functions() && member.flaw() == 0;
         match self.iter().filter(|member| member.functions()).count() {
             0 => GroupState::Failed,
             _ if self.iter().filter(is_ok).count() == self.0.len() => GroupState::Ok,

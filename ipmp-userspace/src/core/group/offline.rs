@@ -54,7 +54,7 @@ impl Group {
         let mut others = self.members.iter().filter(|other| other.number() != member.number());
         let enough = match self.state() {
             GroupState::Failed => others.any(|other| other.offline().is_none() && !other.absent()),
-            GroupState::Ok | GroupState::Degraded => others.any(Member::functions),
+            GroupState::Ok | GroupState::Degraded | GroupState::Split => others.any(Member::functions),
         };
         if enough { Ok(()) } else { Err(Refusal::LastFunctioning(name())) }
     }

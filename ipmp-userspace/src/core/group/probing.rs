@@ -78,6 +78,8 @@ pub(super) struct GroupProbing {
     targets_unreachable: [bool; 2],
     /// By family: members reach different targets.
     split: [bool; 2],
+    /// By family: the next hop of the default route.
+    default_routers: [Option<IpAddr>; 2],
     /// Addresses, targets or members have changed since probers were assigned.
     stale: bool,
     /// What this input wants sent.
@@ -119,6 +121,7 @@ impl GroupProbing {
             neighbours: BTreeMap::new(),
             targets_unreachable: [false; 2],
             split: [false; 2],
+            default_routers: [None; 2],
             stale: false,
             requests: Vec::new(),
             jitter: None,
@@ -134,6 +137,11 @@ impl GroupProbing {
     /// Addresses, targets or members have changed: the probers are assigned anew at the end of this input.
     pub(super) fn mark_stale(&mut self) {
         self.stale = true;
+    }
+
+    /// Whether members reach different targets.
+    pub(super) fn is_split(&self) -> bool {
+        self.split.contains(&true)
     }
 
     /// What this input wants sent and reported.
@@ -288,6 +296,7 @@ impl Group {
             self.conclude_bursts(now);
             self.decide(now);
             self.check_sizes(now);
+            self.avoid_members_without_router();
             if !self.probing.stale {
                 break;
             }

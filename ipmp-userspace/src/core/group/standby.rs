@@ -9,8 +9,8 @@
 //! | no standby, is repaired without `failback`, and none functions | transmits |
 //! | that transmitted fails | an inactive member replaces it: the standby that joined last, else the member that joined first |
 //!
-//! A member on which large packets are lost ([`Hole`](crate::core::member::Hole)) does not transmit while another one functions
-//! on which they pass, and an inactive one replaces it.
+//! A member that loses some packets, large ones ([`Hole`](crate::core::member::Hole)) or those to the default router, does not transmit
+//! while another one functions that loses less, and an inactive one replaces it.
 //!
 //! Inactive members are the datapath's reserve: it falls back on them by itself. While any member functions, those that
 //! do not are kept out if a restored link is not enough for them to transmit: those that are probed, standbys, and all
@@ -38,7 +38,7 @@ impl Members {
         let transmitting = others().filter(|member| self.transmits(member)).count();
         let wanted = self.wanted();
         let is_avoided = self.get(number).is_some_and(|member| self.avoids(member));
-        let any_whole = self.any_whole();
+        let least = self.least_flaw();
         let failback = settings.failback || from == Origin::Online;
         let Some(member) = self.get_mut(number) else { return };
         if is_avoided {
@@ -50,7 +50,7 @@ impl Members {
             if failback && transmitting >= wanted {
                 let surplus = self
                     .iter_mut()
-                    .find(|other| other.number() != number && other.standby() && transmits(other, any_whole));
+                    .find(|other| other.number() != number && other.standby() && transmits(other, least));
                 if let Some(standby) = surplus {
                     standby.set_inactive(true);
                 }
@@ -103,7 +103,7 @@ impl Members {
 
     /// Decides which members must not transmit although they are not offline.
     pub(super) fn keep_out(&mut self, settings: &Settings) {
-        let (any_functions, any_whole) = (self.any_functions(), self.any_whole());
+        let (any_functions, least) = (self.any_functions(), self.least_flaw());
         for member in self.iter_mut() {
             let is_standby = member.inactive() || member.probing().failed() || !member.receives();
             let link_is_not_enough = match member.condition() {
@@ -114,14 +114,13 @@ impl Members {
                 }
             };
             let fails_closed = member.probing().failed() && !settings.fail_open;
-            let is_avoided = any_whole && member.hole().is_some();
+            let is_avoided = is_worse(member, least);
             let others_do = any_functions && (is_standby || link_is_not_enough || is_avoided);
             member.set_kept_out(fails_closed || others_do);
         }
     }
 
-    /// The members that the datapath falls back on: inactive ones; without any, those on which large packets are lost; without
-    /// any, members in hold-down; without any, those whose probes failed; without any, those whose program is missing.
+    /// The members that the datapath falls back on: inactive ones; without any, those that lose some packets; without any, members in hold-down; without any, those whose probes failed; without any, those whose program is missing.
     pub(super) fn reserve(&self, settings: &Settings) -> MemberSet {
         let probes_failed = |member: &Member| {
             member.offline().is_none() && member.probing().failed() && member.kept_out() && settings.fail_open
@@ -150,18 +149,18 @@ impl Members {
         }
     }
 
-    /// Whether large packets pass on a member that functions.
-    fn any_whole(&self) -> bool {
-        self.iter().any(|member| member.functions() && member.hole().is_none())
+    /// The least flaw of a member that functions.
+    fn least_flaw(&self) -> Option<u8> {
+        self.iter().filter(|member| member.functions()).map(Member::flaw).min()
     }
 
-    /// Whether large packets are lost on a member, and pass on another one.
+    /// Whether a member loses packets that pass on another one.
     pub(super) fn avoids(&self, member: &Member) -> bool {
-        member.hole().is_some() && self.any_whole()
+        is_worse(member, self.least_flaw())
     }
 
     fn transmits(&self, member: &Member) -> bool {
-        transmits(member, self.any_whole())
+        transmits(member, self.least_flaw())
     }
 
     /// How many members should transmit.
@@ -170,9 +169,13 @@ impl Members {
     }
 }
 
-/// `any_whole`: large packets pass on a member that functions.
-fn transmits(member: &Member, any_whole: bool) -> bool {
-    member.functions() && !member.inactive() && !(any_whole && member.hole().is_some())
+/// `least`: the least flaw of a member that functions.
+fn transmits(member: &Member, least: Option<u8>) -> bool {
+    member.functions() && !member.inactive() && !is_worse(member, least)
+}
+
+fn is_worse(member: &Member, least: Option<u8>) -> bool {
+    least.is_some_and(|least| member.flaw() > least)
 }
 
 #[cfg(test)]

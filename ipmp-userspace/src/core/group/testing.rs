@@ -160,8 +160,9 @@ impl Wire {
     pub fn routers(&mut self, routers: &[IpAddr]) {
         for family in Family::ALL {
             let of_family = |address: &&IpAddr| Family::of(**address) == family;
-            let routers = routers.iter().filter(of_family).copied().collect();
-            self.tell(Input::Routes { family, hosts: Vec::new(), routers });
+            let routers: Vec<IpAddr> = routers.iter().filter(of_family).copied().collect();
+            let default = routers.first().copied();
+            self.tell(Input::Routes { family, hosts: Vec::new(), routers, default });
         }
     }
 
@@ -275,7 +276,9 @@ impl Wire {
             }
             &Action::Control { member, target, .. }
                 if self.forged.contains(&member)
-                    || (!self.silent.contains(&member) && !self.dead.contains(&target)) =>
+                    || (!self.silent.contains(&member)
+                        && !self.dead.contains(&target)
+                        && !self.cut.contains(&(member, target))) =>
             {
                 self.controls.push_back((self.now + self.rtt, member, target));
             }

@@ -358,6 +358,18 @@ impl History {
         self.row(|probe| probe.target == target, true)
     }
 
+    /// The targets of the probes that were judged as lost within `slack`, where the probes decided before are not all lost, so that
+    /// others reply.
+    pub fn lost_beside_replies(&self, now: Time, slack: Duration) -> impl Iterator<Item = IpAddr> {
+        let lost = |probe: &Probe| probe.fate == ProbeProgress::Lost;
+        self.decided().enumerate().filter_map(move |(at, probe)| {
+            let is_new = lost(probe) && probe.deadline <= now && now - probe.deadline <= slack;
+            let row =
+                || self.decided().skip(at).take_while(|probe| lost(probe)).take(FAILURES as usize).count();
+            (is_new && row() < FAILURES as usize).then_some(probe.target)
+        })
+    }
+
     /// The target of the newest probe that was decided.
     pub fn last_target(&self) -> Option<IpAddr> {
         self.decided().next().map(|probe| probe.target)
@@ -405,6 +417,13 @@ impl History {
     /// Whether any of the last probes of this target was answered.
     pub fn answers_some(&self, target: IpAddr) -> bool {
         self.last_of(target).any(|answered| answered)
+    }
+
+    /// Whether nearly all of the last probes of this target were answered: eight of ten.
+    pub fn answers_most(&self, target: IpAddr) -> bool {
+        let last: Vec<bool> = self.last_of(target).take(10).collect();
+        last.len() >= FAILURES as usize
+            && last.iter().filter(|answered| **answered).count() * 5 >= last.len() * 4
     }
 
     /// Whether any of the last probes of this target was not answered, and a later one was: a path failure would have lost

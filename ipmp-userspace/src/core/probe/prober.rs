@@ -19,7 +19,7 @@ use std::{collections::VecDeque, net::IpAddr, time::Duration};
 use super::{
     FAILURES, ProbeSource, Proof, QUIET, REPAIRS, SETTLE,
     burst::{Burst, LENGTH},
-    history::{Answer, History, Judged},
+    history::{Answer, History, Judged, Probe},
     size::{self, Sizes},
     targets::Targets,
 };
@@ -452,8 +452,11 @@ impl Prober {
         let answer = self.history.answer(target, proof, at);
         match answer {
             Answer::Genuine { sequence, .. } => {
-                let is_counted = self.history.probe(sequence).is_some_and(|probe| !probe.is_of_search());
-                self.targets.set_unreached(target, false);
+                let probe = self.history.probe(sequence);
+                let is_counted = probe.is_some_and(|probe| !probe.is_of_search());
+                if probe.is_some_and(Probe::is_in_row) {
+                    self.targets.replied(at, target, self.history.answers_of(target));
+                }
                 self.counters.answered += u64::from(is_counted);
                 self.answered = true;
                 self.was_void = false;
@@ -465,14 +468,11 @@ impl Prober {
     }
 
     /// Excludes a target that has not replied lately while others have.
-    pub(in crate::core) fn set_dead_target_aside(&mut self, now: Time) -> Option<IpAddr> {
-        let target = self.history.last_target()?;
-        if self.history.losses() >= FAILURES
-            || self.history.losses_of(target) < FAILURES
-            || !self.targets.active().any(|active| active.address == target)
-        {
-            return None;
-        }
+    pub(in crate::core) fn set_dead_target_aside(&mut self, now: Time, slack: Duration) -> Option<IpAddr> {
+        let is_dead =
+            |target: &IpAddr| self.history.losses_of(*target) >= FAILURES && self.targets.probes(*target);
+        // Probes that were sent later may have results already: a target without a round-trip time has a whole interval to reply.
+        let target = self.history.lost_beside_replies(now, slack).find(is_dead)?;
         self.targets.set_aside(now, target, TargetFault::Unresponsive);
         Some(target)
     }

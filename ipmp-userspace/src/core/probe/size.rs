@@ -384,6 +384,11 @@ impl Sizes {
         self.conclude_round(history);
         self.conclude_test(now, history, full);
         self.conclude_search(now, history, full);
+        self.start_search(now, (small, full));
+    }
+
+    /// Starts the search that is wanted, unless one runs.
+    pub(in crate::core) fn start_search(&mut self, now: Time, (small, full): (u32, u32)) {
         if self.search.is_none()
             && let Some(path) = self.paths.iter_mut().find(|path| path.wanted.is_some())
             && let Some(size) = path.wanted.take()

@@ -16,7 +16,7 @@
 
 use std::{net::IpAddr, time::Duration};
 
-use super::rtt::Rtt;
+use super::{REPAIRS, rtt::Rtt};
 use crate::{
     core::Time,
     types::{TargetFault, TargetMode, TargetStatus},
@@ -27,6 +27,10 @@ pub const ACTIVE: usize = 5;
 /// How many are made active again if there are no better ones. With at most this many active ones, none is excluded as
 /// slow.
 pub const LEAST: usize = 3;
+/// A target that is unreached again within this time needs twice as many replies.
+const RELAPSE: Duration = Duration::from_secs(3600);
+/// How many it needs at most.
+const MOST_REPLIES: u32 = 16 * REPAIRS;
 /// How long a slow or unresponsive target is excluded.
 pub const ASIDE: Duration = Duration::from_secs(60);
 
@@ -60,8 +64,22 @@ pub struct Target {
     pub status: TargetUse,
     /// Round-trip times.
     pub rtt: Rtt,
-    /// It does not reply to this member while it replies to another one: it was excluded for that, and has not replied since.
+    /// It does not reply to this member while it replies to another one: it was excluded for that, and has not replied often enough
+    /// since.
     pub unreached: bool,
+    /// Replies in a row since it is unreached, and how many of them end that.
+    regained: (u32, u32),
+    /// When replies ended that.
+    ended: Option<Time>,
+    /// Its last reply.
+    replied: Option<Time>,
+}
+
+impl Target {
+    fn new(address: IpAddr) -> Self {
+        let (status, rtt) = (TargetUse::Inactive, Rtt::default());
+        Self { address, status, rtt, unreached: false, regained: (0, REPAIRS), ended: None, replied: None }
+    }
 }
 
 /// The targets that a group knows, in both families.
@@ -161,9 +179,8 @@ impl Targets {
         self.targets = addresses
             .iter()
             .map(|&address| {
-                let new =
-                    Target { address, status: TargetUse::Inactive, rtt: Rtt::default(), unreached: false };
-                before.iter().find(|target| target.address == address).copied().unwrap_or(new)
+                let known = before.iter().find(|target| target.address == address).copied();
+                known.unwrap_or_else(|| Target::new(address))
             })
             .collect();
         self.fill(now);
@@ -192,10 +209,33 @@ impl Targets {
         self.fill(now);
     }
 
-    /// Sets whether a target replies to another member only.
-    pub fn set_unreached(&mut self, address: IpAddr, unreached: bool) {
-        if let Some(target) = self.targets.iter_mut().find(|target| target.address == address) {
-            target.unreached = unreached;
+    /// Sets whether a target replies to another member only. It is reached again after ten replies in a row, and after twice as many as
+    /// the time before where it is unreached again soon: random losses must not move traffic to and fro.
+    pub fn set_unreached(&mut self, now: Time, address: IpAddr, unreached: bool) {
+        let Some(target) = self.targets.iter_mut().find(|target| target.address == address) else { return };
+        if unreached && !target.unreached {
+            let is_soon = target.ended.is_some_and(|ended| now - ended < RELAPSE);
+            let needed = if is_soon { (target.regained.1 * 2).min(MOST_REPLIES) } else { REPAIRS };
+            target.regained = (0, needed);
+        }
+        target.unreached = unreached;
+    }
+
+    /// Whether a target has replied within this time.
+    pub fn has_replied(&self, now: Time, address: IpAddr, within: Duration) -> bool {
+        self.get(address).and_then(|target| target.replied).is_some_and(|replied| now - replied < within)
+    }
+
+    /// A target has replied, so many times in a row.
+    pub fn replied(&mut self, now: Time, address: IpAddr, in_a_row: u32) {
+        let Some(target) = self.targets.iter_mut().find(|target| target.address == address) else { return };
+        target.replied = Some(now);
+        if target.unreached {
+            let (replies, needed) = &mut target.regained;
+            *replies = if in_a_row <= 1 { in_a_row } else { *replies + 1 };
+            if replies >= needed {
+                (target.unreached, target.ended) = (false, Some(now));
+            }
         }
     }
 

@@ -34,6 +34,12 @@ pub fn describe(cause: &Cause) -> Option<(&'static str, String)> {
         Cause::MtuHoleEnded { member } => {
             ("mtu-hole-ended", format!("large packets are no longer lost on {member}"))
         }
+        Cause::RouterUnreached { member } => {
+            ("router-unreached", format!("{member} does not reach the default router, and others do"))
+        }
+        Cause::RouterUnreachedEnded { member } => {
+            ("router-unreached-ended", format!("{member} is no longer avoided because of the default router"))
+        }
         Cause::ProbeResults => ("probes", "probe results".into()),
         Cause::MemberFailed { member } => ("member-failed", format!("{member} has failed")),
         Cause::MemberOffline { member } => ("member-offline", format!("{member} is offline")),
@@ -82,6 +88,8 @@ mod tests {
             Cause::ProbesAnswered { member: member() },
             Cause::MtuHole { member: member() },
             Cause::MtuHoleEnded { member: member() },
+            Cause::RouterUnreached { member: member() },
+            Cause::RouterUnreachedEnded { member: member() },
             Cause::ProbeResults,
             Cause::MemberFailed { member: member() },
             Cause::MemberOffline { member: member() },

@@ -213,6 +213,13 @@ pub fn row(event: &Event) -> Row<'_> {
         Event::MtuHoleEnded { member, group, target, mtu } => Row::new(Info, "mtu-hole-ended",
             format!("No loss of large packets on {member} of group {group} (MTU {mtu}) is known any more"))
                 .member(member).target(*target),
+        Event::RouterUnreached { member, group, router } => Row::new(Warn, "router-unreached",
+            format!("IP interface {member} of group {group} does not reach the default router {router}, which others reach; \
+                {member} does not transmit (split=prefer-router); check the links between the switches"))
+                .member(member).target(*router),
+        Event::RouterUnreachedEnded { member, group, router } => Row::new(Info, "router-unreached-ended",
+            format!("IP interface {member} of group {group} is no longer avoided because of the default router {router}"))
+                .member(member).target(*router),
         Event::TargetLimited { group, target, passes, mtu } => Row::new(Info, "target-limited",
             format!("Target {target}: answers echo requests of at most {passes} bytes on every interface of group {group} (MTU \
                 {mtu}); larger packets are not tested with it")).target(*target),

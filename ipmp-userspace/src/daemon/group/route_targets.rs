@@ -13,8 +13,8 @@ pub async fn report(group: &mut RunningGroup, context: &mut Context<'_>, targets
         let reported = &mut group.route_targets.0[family as usize];
         if *reported != targets {
             reported.clone_from(&targets);
-            let (hosts, routers) = targets;
-            actions::tell(group, context, Input::Routes { family, hosts, routers }).await;
+            let Targets { hosts, routers, default } = targets;
+            actions::tell(group, context, Input::Routes { family, hosts, routers, default }).await;
         }
     }
 }

@@ -30,8 +30,16 @@ impl Interfaces {
     }
 }
 
-/// Destinations of host routes, and routers, of a family.
-pub type Targets = (Vec<IpAddr>, Vec<IpAddr>);
+/// What the routes of a family name.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Targets {
+    /// Destinations of host routes.
+    pub hosts: Vec<IpAddr>,
+    /// Next hops of all other routes.
+    pub routers: Vec<IpAddr>,
+    /// The next hop of the default route that the kernel prefers.
+    pub default: Option<IpAddr>,
+}
 
 /// The targets that the routes of a group name.
 #[derive(Debug)]
@@ -40,12 +48,14 @@ pub struct RoutingTable {
     /// By family.
     hosts: [Counted; 2],
     routers: [Counted; 2],
+    /// Next hops of default routes, each with what decides between them, and how many routes name it so.
+    defaults: BTreeMap<((bool, u32), IpAddr), usize>,
 }
 
 impl RoutingTable {
     /// Without any route.
     pub fn new(interfaces: Interfaces) -> Self {
-        Self { interfaces, hosts: Default::default(), routers: Default::default() }
+        Self { interfaces, hosts: Default::default(), routers: Default::default(), defaults: BTreeMap::new() }
     }
 
     /// The interfaces of the group.
@@ -66,6 +76,13 @@ impl RoutingTable {
             is_new |= self.hosts[Family::of(host) as usize].add(host);
         }
         for router in routers {
+            if let Some(preference) = route.default_preference()
+                && self.defaults.len() < MAX_TARGETS
+            {
+                let count = self.defaults.entry((preference, router)).or_insert(0);
+                is_new |= *count == 0;
+                *count += 1;
+            }
             is_new |= self.routers[Family::of(router) as usize].add(router);
         }
         is_new
@@ -79,6 +96,12 @@ impl RoutingTable {
             is_last |= self.hosts[Family::of(host) as usize].remove(host);
         }
         for router in routers {
+            if let Some(preference) = route.default_preference()
+                && let Some(count) = self.defaults.get_mut(&(preference, router))
+            {
+                *count = count.saturating_sub(1);
+                is_last |= *count == 0;
+            }
             is_last |= self.routers[Family::of(router) as usize].remove(router);
         }
         is_last
@@ -88,7 +111,9 @@ impl RoutingTable {
     pub fn targets(&self, family: Family, own: &BTreeSet<IpAddr>) -> Targets {
         let list =
             |of: &[Counted; 2]| of[family as usize].in_order().filter(|ip| !own.contains(ip)).collect();
-        (list(&self.hosts), list(&self.routers))
+        let mut defaults = self.defaults.keys().map(|(_, router)| *router);
+        let default = defaults.find(|router| Family::of(*router) == family && !own.contains(router));
+        Targets { hosts: list(&self.hosts), routers: list(&self.routers), default }
     }
 
     /// What a route names. Of routes through a member only host routes count: so an operator names a target outside of the
@@ -195,7 +220,7 @@ mod tests {
 
     #[test]
     fn host_routes_give_targets_and_other_routes_give_routers() {
-        let (hosts, routers) = targets(
+        let Targets { hosts, routers, default } = targets(
             &[
                 v4("0.0.0.0", 0, Some("192.168.178.1"), GROUP),
                 v4("192.168.178.0", 24, None, GROUP),
@@ -210,11 +235,12 @@ mod tests {
         );
         assert_eq!(hosts, [ip("192.168.178.7"), ip("192.168.178.8")]);
         assert_eq!(routers, [ip("192.168.178.1"), ip("192.168.178.2")]);
+        assert_eq!(default, Some(ip("192.168.178.1")));
     }
 
     #[test]
     fn routes_through_member_give_only_host_targets() {
-        let (hosts, routers) = targets(
+        let Targets { hosts, routers, .. } = targets(
             &[
                 v4("10.0.0.1", 32, None, MEMBER),
                 v4("10.0.0.0", 24, None, MEMBER),
@@ -233,7 +259,7 @@ mod tests {
         };
         let hops = vec![hop("192.168.178.1", GROUP), hop("192.168.178.2", GROUP), hop("172.16.0.1", 99)];
         let message = RouteMessageBuilder::<Ipv4Addr>::new().multipath(hops).build();
-        let (_, routers) = targets(&[Route::parse(message).unwrap()], &[]);
+        let Targets { routers, .. } = targets(&[Route::parse(message).unwrap()], &[]);
         assert_eq!(routers, [ip("192.168.178.1"), ip("192.168.178.2")]);
     }
 
@@ -242,7 +268,7 @@ mod tests {
         let router: Ipv6Addr = "fe80::1".parse().unwrap();
         let v6 = RouteMessageBuilder::<Ipv6Addr>::new().gateway(router).output_interface(GROUP).build();
         let table = table(&[Route::parse(v6).unwrap(), v4("0.0.0.0", 0, Some("192.168.178.1"), GROUP)]);
-        let of = |family| table.targets(family, &BTreeSet::new()).1;
+        let of = |family| table.targets(family, &BTreeSet::new()).routers;
         assert_eq!((of(Family::V4), of(Family::V6)), (vec![ip("192.168.178.1")], vec![ip("fe80::1")]));
     }
 
@@ -261,7 +287,7 @@ mod tests {
     fn very_many_host_routes_give_a_limited_number_of_targets() {
         let host = |number: u32| v4(&Ipv4Addr::from((10 << 24) + number).to_string(), 32, None, GROUP);
         let routes: Vec<Route> = (0..2 * MAX_TARGETS as u32).map(host).collect();
-        let (hosts, _) = targets(&routes, &[]);
+        let Targets { hosts, .. } = targets(&routes, &[]);
         let first: Vec<IpAddr> =
             (0..MAX_TARGETS as u32).map(|n| Ipv4Addr::from((10 << 24) + n).into()).collect();
         assert_eq!(hosts, first);

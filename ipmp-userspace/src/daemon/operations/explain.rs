@@ -120,6 +120,10 @@ impl View<'_> {
                     if member.active() { "; it is still active, since no other member works" } else { "" };
                 format!("{name} has failed: its link is up, and its probes {}{anyway}", self.lacking())
             }
+            Condition::Ok if let Some(router) = member.unreached_router() => format!(
+                "{name} works and does not reach the default router {router}, which other members reach; check the links between \
+                 the switches"
+            ),
             Condition::Ok if let Some(hole) = member.hole() => format!(
                 "{name} works for small packets only: those larger than {} bytes are lost; check the MTU of the switch ports \
                  behind it",
@@ -237,6 +241,8 @@ impl View<'_> {
             "it is in hold-down after flapping"
         } else if member.inactive() {
             "it is inactive, and used only if no other member can transmit"
+        } else if member.unreached_router().is_some() && member.functions() {
+            "it does not reach the default router, which another member reaches, and the group has split=prefer-router"
         } else if member.hole().is_some() && member.functions() {
             "large packets are lost on it, and pass on another member"
         } else if !member.receives() {

@@ -244,6 +244,7 @@ fn member_report(
             passes,
             elsewhere,
         }),
+        unreached_router: known.unreached_router(),
         probing: probing::probing(known, now()),
         flags: member_flags(device, known),
         addresses: member

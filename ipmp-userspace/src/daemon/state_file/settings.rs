@@ -77,6 +77,10 @@ impl SavedGroup {
             Setting::FailOpen(yes) => Some(*yes),
             _ => None,
         };
+        let split = |setting: &Setting| match setting {
+            Setting::Split(policy) => Some(*policy),
+            _ => None,
+        };
         let usual = core::Settings::default();
         core::Settings {
             fdt: self.last(fdt).unwrap_or(defaults.fdt),
@@ -85,6 +89,7 @@ impl SavedGroup {
             evidence: self.last(evidence).unwrap_or(usual.evidence),
             fail_open: self.last(fail_open).unwrap_or(usual.fail_open),
             probe: self.probing(),
+            split: self.last(split).unwrap_or(usual.split),
             ..usual
         }
     }
@@ -234,7 +239,7 @@ impl SavedMember {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::types::Confirm;
+    use crate::types::{Confirm, SplitPolicy};
 
     fn chosen(texts: &[&str]) -> SavedGroup {
         let mut group = SavedGroup::default();
@@ -248,7 +253,15 @@ mod tests {
         let settings = |texts: &[&str]| chosen(texts).core_settings(defaults);
         let usual = core::Settings::default();
         assert_eq!(settings(&[]), core::Settings { fdt: defaults.fdt, failback: false, ..usual });
-        let own = ["fdt=100ms", "confirm=even", "evidence=off", "failback=yes", "fail-open=no", "probe=arp"];
+        let own = [
+            "fdt=100ms",
+            "confirm=even",
+            "evidence=off",
+            "failback=yes",
+            "fail-open=no",
+            "probe=arp",
+            "split=keep",
+        ];
         assert_eq!(
             settings(&own),
             core::Settings {
@@ -258,6 +271,7 @@ mod tests {
                 failback: true,
                 fail_open: false,
                 probe: ProbePolicy::Arp,
+                split: SplitPolicy::Keep,
                 ..usual
             }
         );

@@ -205,7 +205,7 @@ fn invalid_targets_are_refused_without_change() {
         // A router is discovered, not explicit. The loop that reads routes does not run here.
         let router = ips(&["192.168.178.3"]);
         let family = crate::types::Family::V4;
-        let routes = core::Input::Routes { family, hosts: vec![], routers: router.clone() };
+        let routes = core::Input::Routes { family, hosts: vec![], routers: router.clone(), default: None };
         feed(&mut daemon, routes).await;
         for request in [of(disable, "192.168.178.3"), of(remove, "192.168.178.3")] {
             assert_eq!(

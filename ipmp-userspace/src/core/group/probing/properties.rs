@@ -37,6 +37,7 @@ enum Step {
     Host(u8),
     Data(u8, bool),
     Silent(u8, bool),
+    Cut(u8, u8, bool),
     Dead(u8, bool),
     Set(u8, bool, bool, u8),
     Timeout(u8, u8, u64),
@@ -65,6 +66,7 @@ fn step() -> impl Strategy<Value = Step> {
         1 => (50..60u8).prop_map(Host),
         1 => (200..206u8, yes()).prop_map(|(last, there)| Data(last, there)),
         5 => (0..4u8, yes()).prop_map(|(member, silent)| Silent(member, silent)),
+        5 => (0..4u8, 1..4u8, yes()).prop_map(|(member, last, cut)| Cut(member, last, cut)),
         4 => (1..4u8, yes()).prop_map(|(last, dead)| Dead(last, dead)),
         2 => (0..4u8, yes(), yes(), 0..4u8).prop_map(|(fdt, failback, open, probe)| Set(fdt, failback, open, probe)),
         4 => (0..5u8, 0..5u8, 0..500u64).prop_map(|(sender, inbound, ago)| Timeout(sender, inbound, ago)),
@@ -118,6 +120,8 @@ fn apply(wire: &mut Wire, step: &Step) {
         Step::Data(last, false) => drop(wire.tell(Input::AddressRemoved(router(last)))),
         Step::Silent(member, true) => _ = wire.silent.insert(member),
         Step::Silent(member, false) => _ = wire.silent.remove(&member),
+        Step::Cut(member, last, true) => _ = wire.cut.insert((member, router(last))),
+        Step::Cut(member, last, false) => _ = wire.cut.remove(&(member, router(last))),
         Step::Dead(last, dead) => {
             let target = if last == 3 { ip("fe80::1") } else { router(last) };
             _ = if dead { wire.dead.insert(target) } else { wire.dead.remove(&target) };
@@ -175,15 +179,20 @@ pub(super) fn check(wire: &Wire, kernel: &Kernel) {
     }
     let state = match functioning.len() as usize {
         0 => GroupState::Failed,
-        all if all == group.members().len() => GroupState::Ok,
+        _ if Family::ALL.iter().any(|family| !group.split(wire.now, *family).is_empty()) => GroupState::Split,
+        all if all == group.members().len() && of(&|member| member.flaw() > 0).is_empty() => GroupState::Ok,
         _ => GroupState::Degraded,
     };
-    assert_eq!(group.state(), state);
+    // The time alone does not end what was reported.
+    assert!(group.state() == state || group.state() == GroupState::Split, "{} {state}", group.state());
 
     // Never to a failed member while a good one exists.
     if !functioning.is_empty() {
         assert_eq!(active.and(functioning), active, "{:?}", group.members());
         assert!(of(&|member| member.probes_failed()).and(kernel.usable).is_empty());
+        // Nor to one that loses more than another.
+        let least = group.members().iter().filter(|member| member.functions()).map(Member::flaw).min();
+        assert!(of(&|member| least < Some(member.flaw())).and(kernel.usable).is_empty());
     }
     let inactive = of(&Member::inactive);
     assert!(inactive.is_empty() || kernel.reserve == inactive);
@@ -383,5 +392,79 @@ proptest! {
             wire.probes
         };
         prop_assert_eq!(probes(Confirm::Fast), probes(Confirm::Even));
+    }
+}
+
+proptest! {
+    // Each of them simulates minutes.
+    #![proptest_config(ProptestConfig::with_cases(4))]
+
+    /// In a split network the members that reach the default router are in use, and only these, for any sides of members and
+    /// targets; the others are not used before it is whole again.
+    #[test]
+    fn split_network_uses_exactly_members_that_reach_router(
+        with_router in 1..15u8, others in 2..5u8, fdt in 0..3usize, seed in any::<u64>(),
+    ) {
+        let fdt = Duration::from_millis([500, 1000, 10_000][fdt]);
+        let mut wire = Wire::of(4, Settings { fdt, ..Settings::default() });
+        wire.group.set_jitter(seed);
+        let targets: Vec<IpAddr> = (1..=others).map(router).collect();
+        wire.routers(&targets);
+        wire.run(6 * fdt);
+        let has_router = |member: &u8| with_router >> member & 1 == 1;
+        for member in 0..4u8 {
+            // Target 1 is the router; all others are on the other side.
+            let cut = targets.iter().filter(|target| (**target == router(1)) != has_router(&member));
+            wire.cut.extend(cut.map(|target| (member, *target)));
+        }
+        let expected: Vec<u8> = (0..4).filter(has_router).collect();
+        // Each target has its turn; and the members of the other side have to lose the router five times.
+        let mut used = Vec::new();
+        let deadline = wire.now + fdt * 3 * u32::from(others);
+        while wire.now < deadline {
+            wire.run(fdt / 10);
+            prop_assert!(!wire.group.active().is_empty());
+            used.push(wire.usable());
+        }
+        prop_assert_eq!(wire.usable(), expected.clone(), "{:?}", wire.lines);
+        used.dedup();
+        prop_assert!(used.len() <= 4, "each member changes once at most: {:?}", used);
+        wire.run(20 * fdt);
+        prop_assert_eq!(wire.usable(), expected);
+        wire.cut.clear();
+        wire.run(fdt * 8 * u32::from(others));
+        prop_assert_eq!(wire.usable(), [0, 1, 2, 3], "{:?}", wire.lines);
+    }
+
+    /// Random losses on all members are no split, and in a split network they move no traffic to and fro.
+    #[test]
+    fn random_losses_move_no_traffic_by_split(share in 0..30u32, targets in 2..5u8, split in any::<bool>(), seed in any::<u64>()) {
+        let fdt = Duration::from_secs(1);
+        let mut wire = Wire::of(3, Settings { fdt, ..Settings::default() });
+        wire.group.set_jitter(seed);
+        let routers: Vec<IpAddr> = (1..=targets).map(router).collect();
+        wire.routers(&routers);
+        wire.run(10 * fdt);
+        if split {
+            wire.cut.extend([(0, router(1)), (1, router(1)), (2, router(2))]);
+            wire.run(20 * fdt);
+            prop_assert_eq!(wire.usable(), [2], "{:?}", wire.lines);
+        }
+        wire.loss = (f64::from(share) / 100.0, seed);
+        wire.lines.clear();
+        // Whether the router is unreached on a member, 200 seconds long.
+        let missing = |wire: &Wire| -> Vec<bool> {
+            wire.group.members().iter().map(|member| member.unreached_router().is_some()).collect()
+        };
+        let (mut before, mut changes) = (missing(&wire), 0);
+        for _ in 0..400 {
+            wire.run(fdt / 2);
+            let now = missing(&wire);
+            changes += usize::from(now != before);
+            before = now;
+            prop_assert!(!wire.group.active().is_empty());
+        }
+        // A row of five of them is as rare as a failure of the member by the same losses.
+        prop_assert!(changes <= if share <= 10 { 1 } else { 8 }, "{changes} changes at {share} %: {:?}", wire.lines);
     }
 }

@@ -48,7 +48,9 @@ impl GroupProbing {
         family: Family,
         hosts: Vec<IpAddr>,
         routers: Vec<IpAddr>,
+        default: Option<IpAddr>,
     ) {
+        self.default_routers[family.index()] = default;
         for (known, now) in [(&mut self.known.hosts, hosts), (&mut self.known.routers, routers)] {
             known.retain(|address| Family::of(*address) != family);
             known.extend(now);

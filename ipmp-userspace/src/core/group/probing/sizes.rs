@@ -71,6 +71,15 @@ impl Group {
             self.compare_sizes(now, family);
             self.report_limits(family);
         }
+        // At once: after a deadline the next one is in the future.
+        for member in self.members.iter_mut() {
+            let full = full_size(member, mtu);
+            for family in Family::ALL {
+                if let Some(prober) = member.probing_mut().prober_mut(family) {
+                    prober.sizes.start_search(now, (size::smallest(family), full));
+                }
+            }
+        }
         for number in self.members.numbers() {
             self.decide_on_hole(number);
         }

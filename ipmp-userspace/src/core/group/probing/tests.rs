@@ -9,7 +9,7 @@ use crate::{
         probe::{SETTLE, Via, burst},
         slots::Slots,
     },
-    types::{Confirm, Family, GroupState, LinkState, MemberState, ProbePolicy, ProbeState},
+    types::{Confirm, Family, GroupState, LinkState, MemberState, ProbePolicy, ProbeState, SplitPolicy},
 };
 
 const DOWN: &str = "The link has gone down on eth0";
@@ -851,7 +851,7 @@ fn forged_control_answers_do_not_keep_member_alive() {
 
 #[test]
 fn split_network_is_reported_with_targets_of_each_member_until_it_is_whole() {
-    let mut wire = Wire::with_fdt(3, ms(1000));
+    let mut wire = Wire::of(3, Settings { fdt: ms(1000), split: SplitPolicy::Keep, ..Settings::default() });
     wire.group.set_jitter(1);
     wire.routers(&[router(1), router(2)]);
     wire.run(ms(3000));
@@ -876,11 +876,97 @@ fn split_network_is_reported_with_targets_of_each_member_until_it_is_whole() {
     let lines = wire.said();
     assert_eq!(lines.len(), 1, "{lines:?}");
     assert!(lines[0].starts_with("Network of group g is split (inet): 192.168.178."), "{lines:?}");
-    assert_eq!(wire.usable(), [0, 1, 2]);
+    assert_eq!((wire.usable(), wire.group.state()), (vec![0, 1, 2], GroupState::Split));
     wire.cut.clear();
-    assert!(wire.until(|wire| !is_split(wire)) <= ms(5000));
+    // An excluded target is probed again after two seconds, and must reply ten times, every 0.4 s.
+    assert!(wire.until(|wire| !is_split(wire)) <= ms(8000));
     wire.run(ms(100_000));
     assert_eq!(wire.said(), ["Network of group g is no longer split (inet)"]);
+    assert_eq!(wire.group.state(), GroupState::Ok);
+}
+
+#[test]
+fn split_network_is_left_to_members_that_reach_default_router() {
+    let mut wire = Wire::of(3, Settings { fdt: ms(1000), ..Settings::default() });
+    wire.group.set_jitter(1);
+    wire.routers(&[router(1), router(2)]);
+    wire.run(ms(5000));
+    wire.cut.extend([(0, router(1)), (1, router(1)), (2, router(2))]);
+    assert!(wire.until(|wire| wire.usable() == [2]) <= ms(4000));
+    assert_eq!(wire.group.reserve().iter().collect::<Vec<_>>(), [0, 1], "one that fails is replaced at once");
+    for member in [0, 1, 2] {
+        assert_eq!(wire.state(member), MemberState::Ok, "{member}");
+    }
+    wire.run(ms(300_000));
+    let lines = wire.said();
+    let of = |text: &str| lines.iter().filter(|line| line.contains(text)).count();
+    assert_eq!(
+        (of("is split"), of("does not reach the default router"), lines.len()),
+        (1, 2, 3),
+        "{lines:?}"
+    );
+    // The last one fails: the others are used.
+    wire.link(2, false);
+    assert_eq!((wire.usable(), wire.group.active()), (vec![0, 1], &[0, 1][..]));
+    wire.link(2, true);
+    wire.until(|wire| wire.usable() == [2]);
+    wire.said();
+    // The operator decides otherwise, and back.
+    let settings = *wire.group.settings();
+    wire.tell(Input::Settings(Settings { split: SplitPolicy::Keep, ..settings }));
+    assert_eq!((wire.usable(), wire.group.state()), (vec![0, 1, 2], GroupState::Split));
+    wire.tell(Input::Settings(settings));
+    assert_eq!(wire.usable(), [2]);
+    // The router is another one, on the other side; then there is none.
+    let mut route = |default| {
+        let routers = vec![router(1), router(2)];
+        wire.tell(Input::Routes { family: Family::V4, hosts: Vec::new(), routers, default });
+        wire.usable()
+    };
+    assert_eq!(route(Some(router(2))), [0, 1]);
+    assert_eq!(route(None), [0, 1, 2]);
+    assert_eq!(route(Some(router(1))), [2]);
+    wire.cut.clear();
+    assert!(wire.until(|wire| wire.usable() == [0, 1, 2]) <= ms(8000));
+}
+
+#[test]
+fn member_without_router_is_used_when_no_member_reaches_it() {
+    let mut wire = Wire::with_fdt(2, ms(1000));
+    wire.group.set_jitter(1);
+    wire.routers(&[router(1), router(2)]);
+    wire.run(ms(5000));
+    wire.cut.extend([(0, router(1)), (1, router(2))]);
+    wire.until(|wire| wire.usable() == [1]);
+    wire.dead.insert(router(1));
+    // Member 1 receives no reply of any target and fails; the other one is all there is.
+    assert!(wire.until(|wire| wire.usable() == [0]) <= ms(2000));
+    wire.run(ms(90_000));
+    assert_eq!((wire.usable(), wire.group.member(0).unwrap().unreached_router()), (vec![0], None));
+    // A member with a hole is better than one without the router.
+    wire.dead.clear();
+    wire.until(|wire| wire.usable() == [1]);
+    wire.holes.insert(1, 1400);
+    wire.run(ms(120_000));
+    assert_eq!(wire.usable(), [1], "{:?}", wire.said());
+}
+
+#[test]
+fn inactive_member_that_reaches_router_replaces_active_ones_that_do_not() {
+    for split in SplitPolicy::ALL {
+        let mut wire = Wire::of(3, Settings { fdt: ms(1000), split, ..Settings::default() });
+        wire.group.set_jitter(1);
+        wire.tell(Input::Standby { member: 2, standby: true });
+        wire.routers(&[router(1), router(2)]);
+        wire.run(ms(5000));
+        assert_eq!(wire.usable(), [0, 1]);
+        wire.cut.extend([(0, router(1)), (1, router(1)), (2, router(2))]);
+        wire.run(ms(20_000));
+        assert_eq!(wire.usable(), if split == SplitPolicy::Keep { vec![0, 1] } else { vec![2] }, "{split}");
+        wire.cut.clear();
+        wire.run(ms(20_000));
+        assert_eq!(wire.usable(), [0, 1], "{split}");
+    }
 }
 
 #[test]

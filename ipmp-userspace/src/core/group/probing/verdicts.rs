@@ -22,7 +22,7 @@ impl Group {
             let number = member.number();
             for prober in member.probing_mut().probers_mut() {
                 if prober.judge(now, interval).lost > 0
-                    && let Some(target) = prober.set_dead_target_aside(now)
+                    && let Some(target) = prober.set_dead_target_aside(now, interval / 4)
                 {
                     excluded.push((number, target));
                 }

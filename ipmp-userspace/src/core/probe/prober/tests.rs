@@ -113,11 +113,11 @@ fn losses_count_after_first_reply_or_ten_seconds() {
 fn unresponsive_target_is_excluded_while_others_reply() {
     let mut prober = prober(&[1, 2]);
     for step in 0..10 {
-        assert_eq!(prober.set_dead_target_aside(at(20 * step)), None);
+        assert_eq!(prober.set_dead_target_aside(at(20 * step), INTERVAL), None);
         probe(&mut prober, 20 * step, step % 2 == 0);
     }
-    assert_eq!(prober.set_dead_target_aside(at(200)), Some(ip(2)));
-    assert_eq!(prober.set_dead_target_aside(at(200)), None, "once");
+    assert_eq!(prober.set_dead_target_aside(at(200), INTERVAL), Some(ip(2)));
+    assert_eq!(prober.set_dead_target_aside(at(200), INTERVAL), None, "once");
     assert_eq!(prober.targets.active().map(|target| target.address).collect::<Vec<_>>(), [ip(1)]);
 }
 
@@ -125,7 +125,7 @@ fn unresponsive_target_is_excluded_while_others_reply() {
 fn no_target_is_excluded_while_none_replies() {
     let mut prober = prober(&[1, 2]);
     (0..20).for_each(|step| probe(&mut prober, 20 * step, false));
-    assert_eq!(prober.set_dead_target_aside(at(400)), None);
+    assert_eq!(prober.set_dead_target_aside(at(400), INTERVAL), None);
 }
 
 #[test]

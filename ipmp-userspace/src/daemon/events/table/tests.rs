@@ -72,6 +72,8 @@ fn events() -> Vec<Event> {
             mtu: 1500,
         },
         Event::MtuHoleEnded { member: member(), group: group(), target: address, mtu: 1500 },
+        Event::RouterUnreached { member: member(), group: group(), router: address },
+        Event::RouterUnreachedEnded { member: member(), group: group(), router: address },
         Event::TargetLimited { group: group(), target: address, passes: 1500, mtu: 9000 },
         Event::Activated { member: member(), group: group() },
         Event::Deactivated { member: member(), group: group() },

@@ -37,6 +37,7 @@ pub fn detection(group: &core::Group, now: Time) -> Detection {
         confirm: settings.confirm,
         evidence: settings.evidence,
         probe: settings.probe,
+        split_policy: settings.split,
         targets: group.known_targets().explicit.clone(),
         unreachable_families: Family::ALL
             .into_iter()
