@@ -2,7 +2,7 @@
 
 use super::*;
 
-/// What a package manager is told.
+/// The commands of a package manager.
 struct Manager {
     install: String,
     /// To a later version.
