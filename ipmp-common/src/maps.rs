@@ -38,6 +38,7 @@ mod device;
 mod evidence;
 mod replies;
 mod sentinel;
+mod source;
 
 pub use self::{
     device::{Device, MAX_NAMESPACES, Offsets, link_state},
@@ -49,6 +50,7 @@ pub use self::{
         CaptureMode, Clock, ClockSettings, ClockStart, GoodSince, Hint, HintKind, MEMBERS_PER_TICK,
         SHORT_UPDELAY_NS, Watch, ticks_between, updelay_ns, updelay_word,
     },
+    source::{MAX_SOURCE_PREFIXES, MAX_SOURCE_SETS, MAX_SOURCES, NO_SOURCE_SET, SourceSet},
 };
 use crate::address::Mac;
 pub use crate::address::{Ip, MacKey};
@@ -279,6 +281,8 @@ mod pod {
     // SAFETY: each is repr(C) or repr(transparent), Copy and without implicit padding (the test below adds up
     // the fields); the enums among the fields are only ever written by user space.
     unsafe impl aya::Pod for Ip {}
+    // SAFETY: as above.
+    unsafe impl aya::Pod for SourceSet {}
     // SAFETY: as above.
     unsafe impl aya::Pod for MacKey {}
     // SAFETY: as above.

@@ -124,7 +124,7 @@ fn broken_files_are_reported_with_place_and_remedy() {
                 "ipmp.toml:8:1: error: a group has no key \"target\": write targets",
                 "ipmp.toml:9:1: error: a group has no key \"colour\": its keys are groupname, addresses, gateways, routes, \
                  dns, disabled-targets, members, address-detection, announce-count, announce-interval, announce-rate, capture, classic, confirm, \
-                 evidence, fail-open, failback, fdt, hash, manage-sysctls, probe, split, targets, updelay",
+                 evidence, fail-open, failback, fdt, hash, manage-sysctls, probe, source-spread, split, targets, updelay",
             ],
         ),
         (

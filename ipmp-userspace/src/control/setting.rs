@@ -29,6 +29,8 @@ pub enum Setting {
     Confirm(Confirm),
     /// Whether the traffic of the host starts probes that confirm a failure.
     Evidence(bool),
+    /// Whether TCP connections of this host have the data addresses as sources in turn.
+    SourceSpread(bool),
     /// Whether members with a link stay in use if all probes fail.
     FailOpen(bool),
     /// Whether a repaired member is used again at once.
@@ -192,6 +194,14 @@ const KEYS: &[Key] = &[
         about: "probe members without a test address: never (off), by ARP and Neighbour Discovery (auto), or by one of \
                 them",
         read: |value| Ok(value.parse().ok().map(Setting::Probe)),
+    },
+    Key {
+        name: "source-spread",
+        owners: &[Owner::Group],
+        values: "on|off",
+        about: "TCP connections that this host opens through the group have its data addresses of the network in turn as source, so that \
+                their replies arrive by all members (on), or the one that the kernel selects (off, the default)",
+        read: |value| Ok(on_off(value).map(Setting::SourceSpread)),
     },
     Key {
         name: "split",
@@ -396,6 +406,7 @@ impl Setting {
             Self::Classic(_) => "classic",
             Self::Confirm(_) => "confirm",
             Self::Evidence(_) => "evidence",
+            Self::SourceSpread(_) => "source-spread",
             Self::FailOpen(_) => "fail-open",
             Self::Failback(_) => "failback",
             Self::Fdt(_) => "fdt",
@@ -506,7 +517,9 @@ impl fmt::Display for Setting {
             }
             Self::Updelay(delay) => delay.fmt(f),
             Self::Match(by) => f.write_str(by.as_str()),
-            Self::Evidence(on) | Self::Standby(on) => f.write_str(if *on { "on" } else { "off" }),
+            Self::Evidence(on) | Self::SourceSpread(on) | Self::Standby(on) => {
+                f.write_str(if *on { "on" } else { "off" })
+            }
             Self::Weight(weight) => write!(f, "{weight}"),
             Self::Xdp(mode) => f.write_str(mode.as_str()),
             Self::AnnounceInterval(seconds) => write!(f, "{seconds}s"),
@@ -524,7 +537,7 @@ mod tests {
     const GROUP: &str = "a group has address-detection=yes|no, announce-count=auto|1..20, announce-interval=1s..3600s, \
                          announce-rate=auto|1..1000, capture=auto|on|off, classic=yes|no, confirm=fast|even, evidence=on|off, fail-open=yes|no, \
                          failback=yes|no, fdt=10ms..3600s, hash=connection|flow|destination, manage-sysctls=yes|warn, probe=off|auto|arp|nd, \
-                         split=prefer-router|keep, targets=auto|ADDRESS[,ADDRESS...], updelay=0ms..600s";
+                         source-spread=on|off, split=prefer-router|keep, targets=auto|ADDRESS[,ADDRESS...], updelay=0ms..600s";
     const MEMBER: &str = "a member has updelay=0ms..600s, match=auto|permanent-mac|mac|name, standby=on|off, weight=1..1000000, \
                           xdp=off|driver|auto";
 
@@ -570,6 +583,8 @@ mod tests {
             "probe=auto",
             "probe=arp",
             "probe=nd",
+            "source-spread=on",
+            "source-spread=off",
             "split=prefer-router",
             "split=keep",
             "targets=auto",
@@ -628,6 +643,7 @@ mod tests {
             ("fdt=10", "10ms..3600s"),
             ("confirm=slow", "fast|even"),
             ("evidence=tcp", "on|off"),
+            ("source-spread=yes", "on|off"),
             ("failback=on", "yes|no"),
             ("fail-open=", "yes|no"),
             ("manage-sysctls=no", "yes|warn"),

@@ -166,6 +166,7 @@ impl EventLoop {
             self.manager.announce();
             loading::load_wanted(&mut self.manager);
             self.manager.tcp_evidence.follow(&self.manager.groups);
+            self.manager.source_spread.follow(&self.manager.groups, &self.manager.file);
             let due =
                 [self.manager.next_deadline(), self.manager.watchdog.next()].into_iter().flatten().min();
             let next = due.unwrap_or_else(|| now() + self.idle);

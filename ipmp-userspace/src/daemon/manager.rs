@@ -12,6 +12,7 @@ use super::{
     },
     mpathd::Mpathd,
     sentinel_check::SentinelCheck,
+    source_spread::SourceSpread,
     state_file::StateFile,
     tcp_evidence::TcpEvidence,
     watchdog::Watchdog,
@@ -48,6 +49,8 @@ pub struct Manager {
     pub returns: ReturnTimer,
     /// Timeouts of TCP connections.
     pub tcp_evidence: TcpEvidence,
+    /// Source addresses of TCP connections.
+    pub source_spread: SourceSpread,
     /// When the sentinel is checked.
     pub sentinel_check: SentinelCheck,
     /// The watchdog of the service manager.

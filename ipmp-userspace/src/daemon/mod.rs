@@ -43,6 +43,7 @@ mod operations;
 mod renames;
 mod returns;
 mod sentinel_check;
+mod source_spread;
 mod startup;
 pub mod state_file;
 mod statistics;

@@ -13,12 +13,15 @@
 //! | [`preparation`] | programs that are loaded before they are attached |
 //! | [`probe_replies`] | replies to probes, from ingress |
 //! | [`tcp_timeouts`] | timeouts of the host's TCP connections |
+//! | [`source_spread`] | source addresses of the host's TCP connections |
+//! | `cgroup` | the root of the cgroups, where these two are attached |
 //! | [`group`] | the programs and maps of one group |
 //! | `upgrade` | groups whose maps have an older layout |
 //! | `mapped` | maps that both sides access while packets flow |
 
 pub mod attach;
 pub mod btf;
+mod cgroup;
 mod devices;
 mod error;
 pub mod group;
@@ -30,6 +33,7 @@ pub mod pins;
 pub mod preparation;
 pub mod probe_replies;
 pub mod sentinel;
+pub mod source_spread;
 pub mod tcp_timeouts;
 #[cfg(test)]
 mod tests;
@@ -46,6 +50,7 @@ pub use order::{program_name, tcx_programs_of};
 pub use preparation::{Preparation, Prepared};
 pub use probe_replies::ProbeReplies;
 pub use sentinel::{Hints, Liveness};
+pub use source_spread::SourceSpread;
 pub use tcp_timeouts::TcpTimeouts;
 pub use upgrade::Upgraded;
 

@@ -4,7 +4,7 @@ use super::{Error, btf::Kernel, error::one_line};
 use crate::priority::at_normal_priority;
 use aya::{
     Btf, Ebpf, EbpfLoader,
-    programs::{Iter, ProgramError, SchedClassifier, SockOps, Xdp},
+    programs::{CgroupSockAddr, Iter, ProgramError, SchedClassifier, SockOps, Xdp},
 };
 
 /// `egress`, `ingress`, `early_drop` and `sink`.
@@ -15,6 +15,8 @@ pub static DATAPATH_LOG: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_D
 pub static SENTINEL: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/sentinel"));
 /// `tcp_evidence` and `cover_established`.
 pub static EVIDENCE: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/evidence"));
+/// `spread_source4` and `spread_source6`.
+pub static SOURCE: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/source"));
 /// The device finder.
 pub static DEVICE: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/device"));
 
@@ -124,6 +126,20 @@ pub fn load_sock_ops<'a>(object: &'a mut Ebpf, name: &'static str) -> Result<&'a
         .program_mut(name)
         .and_then(|program| program.try_into().ok())
         .ok_or_else(|| Error::Load { program: name, reason: "the object does not contain it".to_owned() })?;
+    program.load().map_err(|error| rejected(name, error))?;
+    Ok(program)
+}
+
+/// The same for a program of socket addresses. The caller has normal priority.
+///
+/// # Errors
+/// As [`load`].
+pub fn load_sock_addr<'a>(object: &'a mut Ebpf, name: &'static str) -> Result<&'a mut CgroupSockAddr, Error> {
+    let program: &mut CgroupSockAddr =
+        object.program_mut(name).and_then(|program| program.try_into().ok()).ok_or_else(|| Error::Load {
+            program: name,
+            reason: "the object does not contain it".to_owned(),
+        })?;
     program.load().map_err(|error| rejected(name, error))?;
     Ok(program)
 }

@@ -3,23 +3,21 @@
 //! Nothing is pinned: without the daemon they have no reader, and its end detaches the program.
 
 use std::{
-    fs::{self, File},
     io::Read as _,
     os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd},
-    path::PathBuf,
     time::Duration,
 };
 
 use aya::{
     Ebpf, EbpfLoader,
     maps::{Array, MapData, RingBuf},
-    programs::CgroupAttachMode,
 };
 use ipmp_common::maps::TcpTimeout;
 use nix::time::{ClockId, clock_getres};
 
 use super::{
     Error,
+    cgroup::{Cgroup, MODE},
     error::{map_error, one_line},
     objects::{self, Constants},
     pins::netns_cookie,
@@ -29,7 +27,6 @@ const PROGRAM: &str = "tcp_evidence";
 const ITERATOR: &str = "cover_established";
 const RING: &str = "tcp_timeouts";
 const NOT_COVERED: &str = "not_covered";
-const MOUNTS: &str = "/proc/self/mountinfo";
 
 /// The ring buffer of timeouts: readable if it is not empty. The program is attached as long as this exists.
 pub struct TcpTimeouts {
@@ -51,22 +48,15 @@ impl TcpTimeouts {
         let system = |call| move |source: nix::Error| Error::System { call, source: source.into() };
         // CLOCK_MONOTONIC_COARSE advances once in a tick.
         let tick = clock_getres(ClockId::CLOCK_MONOTONIC_COARSE).map_err(system("clock_getres"))?;
-        let root = cgroup_root(&fs::read_to_string(MOUNTS).unwrap_or_default()).ok_or(Error::NoCgroup)?;
         let constants = Constants::default().long("NETNS", netns_cookie()?);
         let mut loader = EbpfLoader::new();
         constants.set_in(&mut loader);
         let mut object = loader
             .load(objects::EVIDENCE)
             .map_err(|error| Error::Load { program: PROGRAM, reason: one_line(&error) })?;
-        let attach = |reason: String| Error::Attach {
-            program: PROGRAM,
-            interface: format!("the cgroup {}", root.display()),
-            reason,
-        };
-        let cgroup = File::open(&root).map_err(|error| attach(error.to_string()))?;
+        let cgroup = Cgroup::root(PROGRAM)?;
         let program = objects::load_sock_ops(&mut object, PROGRAM)?;
-        // By a link, for which the kernel allows other programs beside it in any mode.
-        program.attach(cgroup, CgroupAttachMode::Single).map_err(|error| attach(one_line(&error)))?;
+        program.attach(&cgroup, MODE).map_err(|error| cgroup.refused(PROGRAM, one_line(&error)))?;
         let covers_established = cover_established(&mut object)
             .inspect_err(|error| {
                 log::debug!("TCP connections that exist do not report their timeouts: {error}")
@@ -126,19 +116,6 @@ fn cover_established(object: &mut Ebpf) -> Result<bool, Error> {
     let not_covered = object.map(NOT_COVERED).expect("the object has this map");
     let not_covered = Array::<_, u32>::try_from(not_covered).map_err(map_error(NOT_COVERED))?;
     Ok(not_covered.get(&0, 0).map_err(map_error(NOT_COVERED))? == 0)
-}
-
-/// Where the root of the unified hierarchy is mounted, by `/proc/self/mountinfo` (proc_pid_mountinfo(5)): in a container, that of its
-/// own part.
-fn cgroup_root(mountinfo: &str) -> Option<PathBuf> {
-    mountinfo.lines().find_map(|line| {
-        let (mount, file_system) = line.split_once(" - ")?;
-        let [root, directory] = mount.split(' ').skip(3).take(2).collect::<Vec<_>>()[..] else { return None };
-        // Spaces and other special characters are octal numbers there; a mount at such a place is not the system's.
-        let is_root =
-            file_system.split(' ').next() == Some("cgroup2") && root == "/" && !directory.contains('\\');
-        is_root.then(|| directory.into())
-    })
 }
 
 #[cfg(test)]
@@ -243,25 +220,5 @@ mod tests {
                 assert!(ago < Duration::from_secs(2), "{ago:?} {timeout:?}");
             }
         });
-    }
-
-    #[test]
-    fn cgroup_root_is_found_in_unified_and_hybrid_hierarchies() {
-        let root = |mounts: &str| cgroup_root(mounts);
-        assert_eq!(
-            root("30 23 0:26 / /sys/fs/cgroup rw,nosuid shared:9 - cgroup2 cgroup2 rw,nsdelegate"),
-            Some("/sys/fs/cgroup".into())
-        );
-        assert_eq!(
-            root(
-                "32 24 0:28 / /sys/fs/cgroup ro - tmpfs tmpfs ro,mode=755\n\
-                 33 32 0:29 / /sys/fs/cgroup/cpu rw - cgroup cgroup rw,cpu\n\
-                 35 32 0:31 /user.slice /srv/part rw - cgroup2 cgroup rw\n\
-                 34 32 0:30 / /sys/fs/cgroup/unified rw shared:10 - cgroup2 cgroup rw\n"
-            ),
-            Some("/sys/fs/cgroup/unified".into())
-        );
-        assert_eq!(root("33 32 0:29 / /sys/fs/cgroup/cpu rw - cgroup cgroup rw,cpu\n"), None);
-        assert_eq!(root("\n30 23 0:26 /\n"), None);
     }
 }

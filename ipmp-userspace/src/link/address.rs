@@ -68,6 +68,14 @@ impl Address {
         !self.is_link_local() && self.scope < u8::from(AddressScope::Link)
     }
 
+    /// Whether connections without a source may have it, and will have it tomorrow: not temporary, deprecated, tentative or duplicate.
+    pub fn serves_as_source(&self) -> bool {
+        let avoided = AddressFlags::Deprecated | AddressFlags::Tentative | AddressFlags::Dadfailed;
+        // The same bit marks the further addresses of an IPv4 network.
+        let is_temporary = self.ip.is_ipv6() && self.flags & AddressFlags::Secondary.bits() != 0;
+        self.is_global() && self.peer.is_none() && !is_temporary && self.flags & avoided.bits() == 0
+    }
+
     /// Whether duplicate address detection found another host with it.
     pub fn is_duplicate(&self) -> bool {
         self.flags & AddressFlags::Dadfailed.bits() != 0

@@ -285,7 +285,7 @@ pub(super) fn interface_of(found: &RouteMessage) -> Option<u32> {
     })
 }
 
-fn table_of(message: &RouteMessage) -> u32 {
+pub(super) fn table_of(message: &RouteMessage) -> u32 {
     let table = message.attributes.iter().find_map(|attribute| match attribute {
         RouteAttribute::Table(table) => Some(*table),
         _ => None,
@@ -309,7 +309,7 @@ fn merge(hops: &mut Vec<RouteNextHop>) {
 }
 
 /// The gateway among these attributes: an IPv4 route may have one of IPv6.
-fn gateway(attributes: &[RouteAttribute]) -> Option<IpAddr> {
+pub(super) fn gateway(attributes: &[RouteAttribute]) -> Option<IpAddr> {
     attributes.iter().find_map(|attribute| match attribute {
         RouteAttribute::Gateway(RouteAddress::Inet(via)) | RouteAttribute::Via(RouteVia::Inet(via)) => {
             Some(IpAddr::V4(*via))

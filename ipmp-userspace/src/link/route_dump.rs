@@ -11,7 +11,7 @@ use rtnetlink::{
     sys::{Socket, SocketAddr, protocols::NETLINK_ROUTE},
 };
 
-use super::{Error, Route, event_socket::each_message};
+use super::{Error, Lookup, Route, event_socket::each_message};
 
 /// Bytes that are read at once.
 const CHUNK: usize = 64 << 10;
@@ -28,6 +28,19 @@ pub fn read_routes_through(ifindex: u32, mut each: impl FnMut(Route)) -> Result<
         };
         read(family, RouteAttribute::Oif(ifindex), &mut route)
             .or_else(|error| without_missing(error, what))?;
+    }
+    Ok(())
+}
+
+/// Reads the tables `local` and `main` of both families. The call blocks, as [`read_routes_through`].
+pub fn read_lookups(mut each: impl FnMut(Lookup)) -> Result<(), Error> {
+    for family in [AddressFamily::Inet, AddressFamily::Inet6] {
+        for table in [libc::RT_TABLE_LOCAL, libc::RT_TABLE_MAIN] {
+            let mut route = |message| Lookup::of(message).into_iter().for_each(&mut each);
+            let what = || format!("list the routes of table {table}");
+            read(family, RouteAttribute::Table(table.into()), &mut route)
+                .or_else(|error| without_missing(error, what))?;
+        }
     }
     Ok(())
 }

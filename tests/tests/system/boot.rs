@@ -17,7 +17,7 @@ const WITNESS: &str = "[Unit]\nWants=network-online.target\nAfter=network-online
 
 /// Installs the package, and a unit that waits for `network-online.target`.
 pub fn install_package() {
-    ok(&format!("dpkg --install {}", package().display()));
+    ok(&format!("dpkg --install {}", package("_amd64.deb").display()));
     write("/etc/systemd/system/witness.service", WITNESS);
     ok("systemctl enable witness.service && systemctl is-active ipmpd");
 }

@@ -102,6 +102,15 @@ fn scene_five_commands_step_5_power_cut_undoes_unconfirmed_attach() {
     check_traffic();
     // Nothing of the change is left that would refuse another.
     ok("ipmpctl attach eth2 --group production0 && ipmpctl save && ls -lR /var/lib/ipmp");
+    ok("ipmpctl detach --all --restore && ip -brief address && ip route");
+    let holder = [1, 2, 3].map(name_of).into_iter().find(|card| has_address(card));
+    let holder = holder.expect("no card has the address of the group");
+    assert!(has_name_server(&holder) && !ok("resolvectl dns").contains("production0"));
+    ok(&format!("ip route | grep '^default via 192.168.178.1 dev {holder}'"));
+}
+
+fn has_address(card: &str) -> bool {
+    ok(&format!("ip -oneline address show dev {card}")).contains(&format!(" {ADDRESS}/24"))
 }
 
 /// Whether systemd-resolved has the name server for this link.

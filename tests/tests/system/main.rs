@@ -82,15 +82,15 @@ fn ping_from_peer() {
     ok("ip netns exec peer ping -c 3 -W 10 192.0.2.10");
 }
 
-/// The package that `cargo xtask dist` made beside the programs.
-fn package() -> PathBuf {
+/// The package that `cargo xtask dist` made beside the programs, whose name has this end.
+fn package(end: &str) -> PathBuf {
     let programs = daemon::binary("ipmpd").unwrap();
     let dist = programs.parent().unwrap().with_file_name("dist");
     let files = fs::read_dir(&dist)
         .unwrap_or_else(|error| panic!("{}: {error}: run `cargo xtask dist`", dist.display()));
     let mut packages =
-        files.map(|file| file.unwrap().path()).filter(|path| path.to_string_lossy().ends_with("_amd64.deb"));
+        files.map(|file| file.unwrap().path()).filter(|path| path.to_string_lossy().ends_with(end));
     packages
         .next()
-        .unwrap_or_else(|| panic!("{} has no .deb for this machine: run `cargo xtask dist`", dist.display()))
+        .unwrap_or_else(|| panic!("{} has no package *{end}: run `cargo xtask dist`", dist.display()))
 }

@@ -59,6 +59,13 @@ fn system_debian12_service_is_supervised_and_groups_survive_its_restarts() {
     ok("ipmpctl wait-online production0");
     assert!(wait_until(PATIENCE, is_healthy), "{}", String::from_utf8_lossy(&run("ipmpctl health").stdout));
     ping_from_peer();
+    // The program at the root of the cgroups, which the sandbox protects.
+    ok("ipmpctl test-address add eth0 192.0.2.20/24 && ipmpctl test-address add eth1 192.0.2.21/24");
+    let has_evidence = || {
+        let show = run("ipmpctl show production0");
+        String::from_utf8_lossy(&show.stdout).contains("timeouts of TCP connections start probes")
+    };
+    assert!(wait_until(PATIENCE, has_evidence), "{}", ok("ipmpctl show production0"));
 
     let restarts = || ok("systemctl show --value --property NRestarts ipmpd").trim().parse::<u32>().unwrap();
     for (signal, reason) in [("KILL", "code=killed, status=9/KILL"), ("STOP", "Watchdog timeout")] {

@@ -13,11 +13,11 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 
 /// Changes with what the system holds, so that an older directory is not used.
-const VERSION: u32 = 3;
+const VERSION: u32 = 4;
 
 /// The packages beside those that every Debian has.
 const PACKAGES: &str = "systemd,systemd-sysv,udev,dbus,kmod,iproute2,iputils-ping,iputils-arping,openssh-server,openssh-client,\
-                        procps,ifupdown,nftables,tcpdump,libcap2-bin,ethtool,network-manager,netplan.io,cloud-init,systemd-resolved";
+                        procps,ifupdown,nftables,tcpdump,libcap2-bin,ethtool,network-manager,netplan.io,cloud-init,systemd-resolved,rpm";
 
 /// Programs that configure network cards or name servers, of which a test starts one: their units, and a file that keeps them from starting.
 const NOT_STARTED: [&str; 4] = [

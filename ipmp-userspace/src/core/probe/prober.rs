@@ -389,6 +389,13 @@ impl Prober {
         Some((round, skipped))
     }
 
+    /// Whether sizes are tested: by ICMP echo, while the probes have not failed, and not with rounds that follow each other so
+    /// fast that a rate limit of the target would answer too few. ARP and Neighbour Discovery have no size.
+    pub(in crate::core) fn tests_sizes(&self, interval: Duration) -> bool {
+        let is_echo = matches!(self.means, Some(ProbeSource::Echo { .. }));
+        is_echo && !self.failed && interval >= size::INTERVAL
+    }
+
     /// The size of the round with this number, if it is large: at most `full`.
     pub(in crate::core) fn enlarge_round(
         &mut self,
@@ -397,9 +404,10 @@ impl Prober {
         interval: Duration,
         full: u32,
     ) -> Option<u32> {
-        let is_tested = matches!(self.means, Some(ProbeSource::Echo { .. })) && !self.failed;
-        let size =
-            self.sizes.round(target, interval, full).filter(|_| is_tested && interval >= size::INTERVAL)?;
+        if !self.tests_sizes(interval) {
+            return None;
+        }
+        let size = self.sizes.round(target, interval, full)?;
         self.history.set_size(sequence, Some(size));
         self.sizes.round_sent(target, sequence, size);
         Some(size)

@@ -106,6 +106,7 @@ pub async fn groups(manager: &Manager, name: Option<&str>) -> Result<Vec<GroupRe
         let mut checks = manager.datapath.status();
         checks.extend(manager.sentinel_check.message());
         checks.extend(manager.tcp_evidence.message().filter(|_| group.core.uses_evidence()));
+        checks.extend(manager.source_spread.message(group.interface.ifindex));
         checks.extend(group.addresses.over_limit_message());
         checks.extend(stale_neighbours::messages(group));
         checks.extend(group.filters.missing());

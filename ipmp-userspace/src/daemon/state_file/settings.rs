@@ -94,6 +94,15 @@ impl SavedGroup {
         }
     }
 
+    /// Whether the sources of TCP connections are spread over the data addresses.
+    pub fn spreads_sources(&self) -> bool {
+        let spreads = |setting: &Setting| match setting {
+            Setting::SourceSpread(on) => Some(*on),
+            _ => None,
+        };
+        self.last(spreads).unwrap_or(false)
+    }
+
     /// Whether `ipmp-ifconfig` shows the group as classic IPMP does.
     pub fn is_classic(&self) -> bool {
         let classic = |setting: &Setting| match setting {

@@ -19,10 +19,8 @@ use crate::{
         group::{MIN_MTU, members::full_size, standby::Origin},
         member::Hole,
         probe::{
-            ProbeSource,
             history::ProbeKind,
-            prober::Prober,
-            size::{self, PathSize},
+            size::{self, PathSize, Sizes},
         },
     },
     types::Family,
@@ -52,12 +50,17 @@ impl Group {
     /// Considers what passes on each member, and which ones have a hole.
     pub(super) fn check_sizes(&mut self, now: Time) {
         let mtu = self.members.mtu();
-        let is_slow = self.probing.fdt.interval() >= size::INTERVAL;
+        let interval = self.probing.fdt.interval();
         for member in self.members.iter_mut() {
-            let (full, is_probed) = (full_size(member, mtu), is_slow && member.in_service());
+            let (full, is_in_service) = (full_size(member, mtu), member.in_service());
             for family in Family::ALL {
                 let Some(prober) = member.probing_mut().prober_mut(family) else { continue };
-                if !is_probed || !is_tested(prober) {
+                if interval < size::INTERVAL {
+                    // Nothing would ever show that a hole ended.
+                    prober.sizes = Sizes::default();
+                    continue;
+                }
+                if !is_in_service || !prober.tests_sizes(interval) {
                     prober.sizes.stop();
                     continue;
                 }
@@ -87,9 +90,10 @@ impl Group {
 
     /// What passes to the targets of a family on the members that function.
     fn seen_sizes(&self, family: Family) -> Vec<Seen> {
+        let interval = self.probing.fdt.interval();
         let functioning = self.members.iter().filter(|member| member.functions());
         let probers = functioning.filter_map(|member| Some((member.number(), member.prober(family)?)));
-        let tested = probers.filter(|(_, prober)| is_tested(prober));
+        let tested = probers.filter(|(_, prober)| prober.tests_sizes(interval));
         tested
             .flat_map(|(number, prober)| {
                 let of = |path: &PathSize| {
@@ -220,16 +224,15 @@ impl Group {
     /// Sends the probes of searches that are due.
     pub(super) fn send_sizes(&mut self, now: Time) {
         let (interval, mtu) = (self.probing.fdt.interval(), self.members.mtu());
-        if interval < size::INTERVAL {
-            return;
-        }
         for number in self.members.numbers() {
             for family in Family::ALL {
                 let Some(member) = self.members.get(number).filter(|member| member.in_service()) else {
                     continue;
                 };
                 let full = full_size(member, mtu);
-                let Some(prober) = member.prober(family).filter(|prober| is_tested(prober)) else { continue };
+                let Some(prober) = member.prober(family).filter(|prober| prober.tests_sizes(interval)) else {
+                    continue;
+                };
                 // What others reach shows what the target answers.
                 let larger: Vec<(IpAddr, u32)> = prober
                     .sizes
@@ -264,11 +267,6 @@ impl Group {
             }
         }
     }
-}
-
-/// Whether sizes are tested: by ICMP echo, while the probes have not failed. ARP and Neighbour Discovery have no size.
-fn is_tested(prober: &Prober) -> bool {
-    matches!(prober.means, Some(ProbeSource::Echo { .. })) && !prober.failed
 }
 
 /// Compares what passes to a target on a member with what passes on others.

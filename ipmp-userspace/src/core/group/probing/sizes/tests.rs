@@ -7,7 +7,7 @@ use crate::{
         Input, Settings,
         group::testing::{Wire, router},
         member::Hole,
-        probe::{fdt, size},
+        probe::{FAILURES, TestAddress, fdt, size},
     },
     types::{Family, GroupState, MemberState},
 };
@@ -142,6 +142,22 @@ fn target_that_limits_its_replies_shows_no_hole() {
     let lines = wire.said();
     assert!(!lines.iter().any(|line| line.contains("larger")), "{lines:?}");
     assert_eq!(wire.usable(), [0, 1, 2]);
+}
+
+#[test]
+fn hole_is_forgotten_where_sizes_are_not_tested_any_more() {
+    let fast = Settings { fdt: size::INTERVAL * FAILURES - Duration::from_millis(1), ..Settings::default() };
+    let removed = Input::TestAddress { member: 0, family: Family::V4, address: TestAddress::None };
+    for change in [Input::Settings(fast), removed] {
+        let mut wire = with_mtu(2, 1500);
+        wire.holes.insert(0, 1400);
+        wire.until(|wire| hole(wire, 0).is_some());
+        wire.said();
+        wire.tell(change);
+        assert!(wire.said().contains(&ENDED.to_owned()), "{:?}", wire.said());
+        wire.run(MINUTE);
+        assert_eq!((hole(&wire, 0), wire.usable()), (None, vec![0, 1]));
+    }
 }
 
 #[test]
