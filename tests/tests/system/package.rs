@@ -95,5 +95,17 @@ fn check(manager: &Manager) {
         "test ! -e /usr/sbin/ipmpd && test ! -e /sys/fs/bpf/ipmp && ! systemctl is-enabled ipmpd ipmpd.socket",
     );
     ok("ip netns delete other");
+
+    // Removed from a host that was booted with the group: a card gets its network.
+    ok(&manager.install);
+    ok("ipmpctl attach eth0 eth1 --group production0 && ipmpctl save && cat /etc/ipmp/ipmp.toml");
+    ok("systemctl stop ipmpd.socket ipmpd && ipmpd --teardown && ip -4 address flush dev eth0");
+    ok("systemctl start ipmpd.socket ipmpd && ipmpctl wait-online production0 && ip -brief address");
+    ping_from_peer();
+    ok(manager.remove);
+    ok("ip -oneline address show dev eth0 | grep ' 192.0.2.10/24 '");
+    ok("ip route | grep '^198.51.100.0/24 via 192.0.2.1 dev eth0'");
+    ping_from_peer();
+    ok("rm -r /etc/ipmp");
     remove_cables();
 }

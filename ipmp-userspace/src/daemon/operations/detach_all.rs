@@ -13,6 +13,7 @@ use crate::{
         request::{Refused, Response},
     },
     daemon::{events::trigger::Trigger, manager::Manager, state_file::Unfinished},
+    types::Origin,
 };
 
 /// Detaches all members of a group, or of every group, and removes the groups, all or nothing. A group without members stays.
@@ -71,30 +72,32 @@ pub async fn plan(manager: &Manager, group: Option<&str>) -> Result<(Vec<String>
     for group in &groups {
         let saved = manager.file.group(group).cloned().unwrap_or_default();
         let mut left = detach::configuration(manager, group).await?;
-        let routes = saved.routes.iter().rev().cloned();
+        let Some(known) = manager.groups.get(group) else { continue };
+        let members = known.core.members();
+        // It gets what files added, too.
+        let last = members.iter().find(|member| !member.absent()).map(|member| member.name());
+        let routes = saved.routes.iter().rev().filter(|_| last.is_none()).cloned();
         let mut steps: Vec<Step> =
             routes.map(|route| Step::RemoveRoute { group: group.clone(), route }).collect();
         let is_there =
             |address: &DataAddress| left.addresses.iter().any(|known| known.ip == address.address());
-        let addresses: Vec<DataAddress> =
-            saved.added.iter().map(|added| added.address).filter(is_there).collect();
+        let added = saved.added.iter().filter(|added| last.is_none() || added.origin != Origin::File);
+        let addresses: Vec<DataAddress> = added.map(|added| added.address).filter(is_there).collect();
         left.addresses.retain(|known| !addresses.iter().any(|address| address.address() == known.ip));
         if !addresses.is_empty() {
             steps.push(Step::RemoveAddresses { group: group.clone(), addresses });
         }
         lines.extend(steps.iter().map(Step::to_string));
-        let Some(known) = manager.groups.get(group) else { continue };
-        let members: Vec<&str> = known.core.members().iter().map(|member| member.name()).collect();
-        for (at, member) in members.iter().enumerate().rev() {
+        for member in members.iter().rev().map(|member| member.name()) {
             let back = detach::came_from(manager, group, member).await?;
             left.addresses.retain(|address| !back.addresses.iter().any(|known| known.ip == address.ip));
             lines.extend(detach::moves(group, member, &back));
-            if at == 0 {
-                // What other programs added.
+            if last == Some(member) {
+                // What files and other programs added.
                 left.routes.clear();
                 lines.extend(detach::moves(group, member, &left));
             }
-            lines.push(Step::Detach { group: group.clone(), member: (*member).to_owned() }.to_string());
+            lines.push(Step::Detach { group: group.clone(), member: member.to_owned() }.to_string());
         }
         lines.push(Step::Dissolve { group: group.clone() }.to_string());
     }

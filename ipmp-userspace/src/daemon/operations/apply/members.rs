@@ -19,6 +19,7 @@ use crate::{
         },
     },
     link::Route,
+    types::Origin,
 };
 
 /// Adds a member that is absent until its interface appears. Returns its name.
@@ -70,7 +71,8 @@ pub async fn expect(
 }
 
 /// Removes a group: first what files and commands added to it, then its members. What came from these, and what other programs
-/// added, moves to the last one. `returns`: what came from each returns to it, and the first one is the last.
+/// added, moves to the last one. `returns`: what came from each returns to it, and the first one is the last; it also gets what files
+/// added, which is the network of a host that was booted with the group.
 pub async fn remove_group(
     manager: &mut Manager,
     trigger: &Trigger,
@@ -91,15 +93,17 @@ pub async fn remove_group(
         present.reverse();
     }
     let saved = manager.file.group(group).cloned().unwrap_or_default();
-    for entry in saved.routes.iter().rev() {
+    let keeps_files = returns && last == LastMember::Restore;
+    for entry in saved.routes.iter().rev().filter(|_| !keeps_files) {
         manager.links.delete_route(&Route::of_entry(entry, ifindex)).await.map_err(|error| kernel(&error))?;
     }
     let known = manager.links.addresses_of(ifindex).await.map_err(|error| kernel(&error))?;
     let is_there = |address: &DataAddress| {
         known.iter().any(|known| (known.ip, known.prefix) == (address.address(), address.prefix()))
     };
+    let removed = saved.added.iter().filter(|added| !(keeps_files && added.origin == Origin::File));
     let added: Vec<DataAddress> =
-        saved.added.iter().map(|added| added.address).filter(|address| is_there(address)).collect();
+        removed.map(|added| added.address).filter(|address| is_there(address)).collect();
     if !added.is_empty() {
         address::remove(manager, trigger, group, &added).await?;
     }
