@@ -3,7 +3,7 @@
 //!
 //! | module | contents |
 //! |---|---|
-//! | [`contender`] | what is compared, and how each is set up |
+//! | [`mod@contender`] | what is compared, and how each is set up |
 //! | [`fault`] | the faults, and what each costs |
 //! | [`burden`] | throughput and CPU time while nothing fails |
 
