@@ -127,8 +127,8 @@ mod tests {
         let good = [outcome("ok. 3 passed; 0 failed", true)];
         let code = |took| format!("{:?}", print(&good, Duration::from_secs(took), LIMIT));
         assert_eq!(code(1), format!("{:?}", ExitCode::SUCCESS));
-        assert_eq!(code(901), format!("{:?}", ExitCode::SUCCESS), "a slower machine");
-        assert_eq!(code(1351), format!("{:?}", ExitCode::FAILURE));
+        assert_eq!(code(1201), format!("{:?}", ExitCode::SUCCESS), "a slower machine");
+        assert_eq!(code(1801), format!("{:?}", ExitCode::FAILURE));
     }
 
     #[test]
@@ -158,6 +158,6 @@ mod tests {
             Outcome::not_run("smoke on Linux 6.1".into(), "no Debian".into(), false),
         ];
         let line = last_line(&outcomes, Duration::from_secs(5), LIMIT);
-        assert_eq!(line, "0 of 2 executables failed; 5 s of 900 s; not run: smoke on Linux 6.1 (no Debian)");
+        assert_eq!(line, "0 of 2 executables failed; 5 s of 1200 s; not run: smoke on Linux 6.1 (no Debian)");
     }
 }
