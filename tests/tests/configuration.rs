@@ -281,10 +281,7 @@ fn offline_member_disabled_target_and_onlink_route_are_saved_and_return_at_start
         for text in [&plan, &done] {
             assert!(text.contains("192.168.178.200/24"), "{plan}\n{done}");
         }
-        let address = lab.host().ip("-4 -oneline address show dev e1000g0").unwrap();
-        assert!(address.contains(" 192.168.178.200/24 "), "{address}");
-        let routes = lab.host().ip("route show dev e1000g0").unwrap();
-        assert!(routes.contains("10.8.0.0/16 via 10.9.9.1") && routes.contains("onlink"), "{routes}");
+        assert_network_is_on(&lab, "e1000g0");
         scene.daemon.kill().unwrap();
         scene.write(text);
         let since = scene.daemon.log().len();
@@ -295,6 +292,57 @@ fn offline_member_disabled_target_and_onlink_route_are_saved_and_return_at_start
         assert!(route().contains("onlink"), "{}", route());
         let refused = scene.daemon.log_matches("cannot production0: take rge0 offline: ", since);
         assert_eq!(refused.len(), usize::from(offline.len() == 2), "{refused:?}");
+    }
+}
+
+/// The network of [`offline_member_disabled_target_and_onlink_route_are_saved_and_return_at_start`] is on a card.
+fn assert_network_is_on(lab: &Lab, card: &str) {
+    let address = lab.host().ip(&format!("-4 -oneline address show dev {card}")).unwrap();
+    assert!(address.contains(" 192.168.178.200/24 "), "{card}: {address}");
+    let routes = lab.host().ip(&format!("route show dev {card}")).unwrap();
+    assert!(routes.contains("10.8.0.0/16 via 10.9.9.1") && routes.contains("onlink"), "{card}: {routes}");
+}
+
+/// A host that was booted with its group is reached through a card afterwards, whatever has removed the group.
+#[test]
+fn network_from_files_returns_to_first_card_by_teardown_and_when_group_interface_is_deleted() {
+    lab::needs_root!();
+    let lab = Lab::builder().members(3).peers(&[]).build().unwrap();
+    lab.host().sysctl("net.ipv6.conf.default.accept_dad", "0").unwrap();
+    lab.host().ip("link delete e1000g0").unwrap();
+    let routes = "routes = [{ to = \"10.8.0.0/16\", via = \"10.9.9.1\", onlink = true }, \
+                  { to = \"2001:db8:8::/48\", via = \"2001:db8::1\" }]";
+    let members = "e1000g0 = {}\ne1000g1 = {}\nrge0 = {}";
+    let text = group("\"192.168.178.200/24\", \"2001:db8::200/64\"", routes, members);
+    let mut scene = Scene::start(&lab, &text);
+    for way in ["--teardown", "deleted", "deleted without daemon"] {
+        println!("{way}");
+        assert!(scene.addresses().contains("192.168.178.200/24"));
+        scene.write("");
+        if way != "deleted" {
+            scene.daemon.kill().unwrap();
+        }
+        if way == "--teardown" {
+            scene.daemon.teardown().unwrap();
+        } else {
+            lab.host().ip("link delete production0").unwrap();
+        }
+        if way == "deleted without daemon" {
+            scene.daemon.start().unwrap();
+        }
+        let routes = || lab.host().ip("-6 route show dev e1000g1").unwrap();
+        let is_back = wait_until(TIMEOUT, || routes().contains("2001:db8:8::/48 via 2001:db8::1"));
+        assert!(is_back, "{}", routes());
+        assert_network_is_on(&lab, "e1000g1");
+        let others = lab.host().ip("address show dev rge0").unwrap();
+        assert!(!others.contains("2001:db8::200") && !others.contains("192.168.178.200"), "{others}");
+        // As after the next boot.
+        if way != "--teardown" {
+            scene.daemon.kill().unwrap();
+        }
+        lab.host().ip("address flush dev e1000g1 scope global").unwrap();
+        scene.write(&text);
+        scene.daemon.start().unwrap();
     }
 }
 

@@ -179,13 +179,17 @@ async fn dissolve(manager: &mut Manager, name: &str) {
     let trigger = &Trigger::Dissolution;
     let Some((group, mut context)) = manager.group(name, trigger) else { return };
     context.log(name, &Event::GroupInterfaceDeleted { group: name.to_owned() });
-    let moved = context.file.group(name).map(|saved| saved.moved.clone()).unwrap_or_default();
+    let saved = context.file.group(name).cloned().unwrap_or_default();
     let names: Vec<String> = group.members.values().map(|member| member.name.clone()).collect();
     for member in names {
         members::detach(group, &mut context, &member).await;
     }
     // The configuration of the group interface was deleted with it: it is only added to the members.
-    if let Err(error) = restore_all(&manager.links, name, None, &moved).await {
+    let restored = match manager.links.devices().await {
+        Ok(devices) => restore_all(&manager.links, name, None, &saved.restored(&devices)).await,
+        Err(error) => Err(error),
+    };
+    if let Err(error) = restored {
         log::error!(group = name; "{error}");
     }
     destroy::remove_group(manager, trigger, name).await;

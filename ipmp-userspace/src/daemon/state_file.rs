@@ -5,6 +5,7 @@
 //! `ipmpd --teardown`, can restore everything.
 
 mod identity;
+mod restored;
 mod settings;
 mod unfinished;
 

@@ -14,6 +14,8 @@ use rtnetlink::{
 };
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
+use super::USUAL_V6_METRIC;
+
 /// Ticks a second of the times that netlink reports (`USER_HZ`).
 const USER_HZ: u32 = 100;
 
@@ -170,7 +172,8 @@ impl Route {
             RouteAttribute::Priority(metric) => Some(*metric),
             _ => None,
         });
-        metric.unwrap_or(0)
+        let usual = if self.0.header.address_family == AddressFamily::Inet6 { USUAL_V6_METRIC } else { 0 };
+        metric.unwrap_or(usual)
     }
 
     /// Whether both lead to the same destination, in the same table, with the same metric.

@@ -282,8 +282,8 @@ impl<'lab> Chaos<'lab> {
 
     /// Gives the NICs the addresses that they had. The last member of a group that was removed has it, as documented; `detach --force` removes it.
     fn return_addresses(&self) {
-        if self.steps.iter().any(|step| step.contains("--restore")) {
-            // A NIC that was the last member keeps all addresses of the group, as documented.
+        if self.steps.iter().any(|step| step.contains("--restore") || step.starts_with("file ")) {
+            // A NIC that was the last member keeps all addresses of the group, and the first one those of files, as documented.
             for nic in &self.nics {
                 self.host(&format!("address flush dev {} scope global", nic.name));
             }

@@ -322,7 +322,7 @@ async fn clean_up(manager: &mut Manager, name: &str) -> Result<(), Error> {
         hardware_filters::release(links, member, record).await;
         sysctl::restore(member, &record.settings);
     }
-    restore_all(links, name, None, &saved.moved).await?;
+    restore_all(links, name, None, &saved.restored(&links.devices().await?)).await?;
     manager.file.save_or_log();
     Ok(())
 }

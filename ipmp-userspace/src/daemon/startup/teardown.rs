@@ -6,8 +6,8 @@ use crate::{
     daemon::{
         events::table::row,
         group::{hardware_filters, test_addresses},
-        migration::{Place, restore_all},
-        state_file::{SavedGroup, StateFile},
+        migration::{Configuration, Place, restore_all},
+        state_file::StateFile,
     },
     datapath::{Datapath, pins},
     link::{GroupInterface, Links, sysctl},
@@ -28,8 +28,13 @@ pub async fn teardown() -> Result<Vec<String>, Error> {
         }
     }
     // First the NICs get their addresses back: the host can be reached through the group and through them.
-    for (name, group) in &file.state.groups {
-        restore_configuration(&links, name, group).await?;
+    let devices = links.devices().await?;
+    let groups = file.state.groups.iter();
+    let restored: Vec<_> = groups.map(|(name, group)| (name.as_str(), group.restored(&devices))).collect();
+    for (name, moved) in &restored {
+        let interface = GroupInterface::existing(&links, name).await?;
+        let place = interface.map(|interface| Place { ifindex: interface.ifindex, name });
+        restore_all(&links, name, place, moved).await?;
     }
     let now = |pinned: String| match renamed.iter().find(|(before, _)| *before == pinned) {
         Some((_, now)) => now.clone(),
@@ -57,9 +62,7 @@ pub async fn teardown() -> Result<Vec<String>, Error> {
             links.delete(interface.ifindex, name).await?;
         }
     }
-    for group in file.state.groups.values() {
-        announce(&links, group).await?;
-    }
+    announce(&links, restored.iter().flat_map(|(_, moved)| moved)).await?;
     file.state.groups.clear();
     file.state.unfinished.clear();
     file.save()?;
@@ -70,11 +73,14 @@ pub async fn teardown() -> Result<Vec<String>, Error> {
 }
 
 /// Announces the addresses of the NICs: neighbours may have the MAC of another one in their caches.
-async fn announce(links: &Links, group: &SavedGroup) -> Result<(), Error> {
+async fn announce<'a>(
+    links: &Links,
+    restored: impl Iterator<Item = (&'a String, &'a Configuration)>,
+) -> Result<(), Error> {
     let sender = Sender::open().map_err(Error::PacketSocket)?;
     let router = std::fs::read_to_string("/proc/sys/net/ipv6/conf/all/forwarding")
         .is_ok_and(|text| text.trim() != "0");
-    for (member, moved) in &group.moved {
+    for (member, moved) in restored {
         let Some(device) = links.device_named(member).await? else { continue };
         for address in &moved.addresses {
             let (ifindex, mac) = (device.ifindex, device.mac);
@@ -92,10 +98,4 @@ async fn announce(links: &Links, group: &SavedGroup) -> Result<(), Error> {
         }
     }
     Ok(())
-}
-
-async fn restore_configuration(links: &Links, name: &str, group: &SavedGroup) -> Result<(), Error> {
-    let interface = GroupInterface::existing(links, name).await?;
-    let place = interface.map(|interface| Place { ifindex: interface.ifindex, name });
-    Ok(restore_all(links, name, place, &group.moved).await?)
 }
