@@ -26,12 +26,16 @@ pub fn set_realtime() -> io::Result<()> {
     if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
 
-/// Runs this in another thread, and waits for its end.
+/// Runs this, in another thread if this one has real-time priority, and waits for its end.
 ///
 /// Also for what is short, where the kernel waits by repeating the system call: reads and writes of some files of /proc/sys/net do so while another
 /// thread holds the lock of the network configuration (`restart_syscall` in net/ipv6/addrconf.c). At real-time priority it would take the
 /// processor from the one that holds it.
 pub fn at_normal_priority<T: Send>(work: impl FnOnce() -> T + Send) -> T {
+    // SAFETY: the call has no arguments in memory.
+    if unsafe { libc::sched_getscheduler(0) } == libc::SCHED_OTHER {
+        return work();
+    }
     std::thread::scope(|scope| match scope.spawn(work).join() {
         Ok(result) => result,
         Err(panic) => std::panic::resume_unwind(panic),

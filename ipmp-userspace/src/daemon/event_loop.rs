@@ -46,6 +46,9 @@ const IDLE: Duration = Duration::from_secs(3600);
 const DATAPATH_LOG: Duration = Duration::from_millis(100);
 /// Most changes of addresses that are handled in a turn: as many as a group has addresses, since a turn costs as much as all.
 const ADDRESSES_AT_ONCE: usize = ipmp_common::maps::MAX_ADDRESSES as usize;
+/// Most groups whose deadlines are handled in a turn: what is done once in a second is due for all at the same time, and takes 0.1 ms
+/// each; a hint must not wait for that.
+const GROUPS_AT_ONCE: usize = 8;
 /// Requests that may wait.
 const REQUESTS: usize = 16;
 
@@ -318,9 +321,10 @@ impl EventLoop {
         let (groups, mut context) = self.manager.context(&trigger);
         for group in groups.values_mut() {
             group.datapath.flush_log();
-            if deadline::next(group).is_some_and(|next| next <= time) {
-                deadline::expire(group, &mut context, time).await;
-            }
+        }
+        let due = groups.values_mut().filter(|group| deadline::next(group).is_some_and(|next| next <= time));
+        for group in due.take(GROUPS_AT_ONCE) {
+            deadline::expire(group, &mut context, time).await;
         }
         if self.manager.filter_timer.next(&self.manager.groups).is_some_and(|due| due <= time) {
             self.manager.update_filters(&trigger).await;

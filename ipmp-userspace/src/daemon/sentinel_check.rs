@@ -53,7 +53,7 @@ impl SentinelCheck {
         groups: &mut BTreeMap<String, RunningGroup>,
     ) -> Option<Event> {
         let time = now();
-        self.due = time + PERIOD;
+        self.due = time.next_multiple(PERIOD);
         let event = match datapath.sentinel_liveness(time.0.as_nanos() as u64) {
             Ok(Liveness::Fine) => {
                 self.suspected = None;

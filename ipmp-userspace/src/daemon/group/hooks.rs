@@ -81,7 +81,7 @@ impl Checked {
 /// Checks all programs of a group, and attaches those again that are missing or not in their place.
 pub async fn check(group: &mut RunningGroup, context: &mut Context<'_>) {
     let time = now();
-    group.hooks.due = time + PERIOD;
+    group.hooks.due = time.next_multiple(PERIOD);
     let orders = group.datapath.program_orders();
     group.hooks.programs.retain(|pin, _| orders.iter().any(|found| found.pin == *pin));
     for found in orders {

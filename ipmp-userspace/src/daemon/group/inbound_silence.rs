@@ -72,7 +72,7 @@ impl InboundSilence {
     /// When [`check`] has something to do, other than once in a second.
     pub fn next(&self) -> Option<Time> {
         let is_busy = self.members.values().any(|traffic| traffic.is_busy);
-        is_busy.then_some(self.read + BUSY_INTERVAL)
+        is_busy.then_some(self.read.next_multiple(BUSY_INTERVAL))
     }
 }
 

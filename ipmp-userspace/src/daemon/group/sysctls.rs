@@ -8,6 +8,7 @@ use crate::{
     core::{Event, Time},
     daemon::clock::now,
     link::{Saved, sysctl},
+    priority::at_normal_priority,
     types::SysctlPolicy,
 };
 
@@ -53,19 +54,24 @@ impl Sysctls {
 /// Checks all settings of a group.
 pub fn check(group: &mut RunningGroup, context: &mut Context<'_>) {
     let time = now();
-    group.sysctls.due = time + PERIOD;
+    group.sysctls.due = time.next_multiple(PERIOD);
     let members: Vec<String> = group.members.values().map(|member| member.name.clone()).collect();
     let name = group.name().to_owned();
     let policy = context.file.group(&name).map(|saved| saved.sysctl_policy()).unwrap_or_default();
-    let mut found = vec![(name.clone(), sysctl::plan(&name, sysctl::Role::Group))];
-    found.push((sysctl::ALL_INTERFACES.to_owned(), sysctl::plan_all()));
-    if group.test_addresses.has_own_sources() {
-        found.push((name, sysctl::plan_own_sources(group.name())));
-    }
-    found.extend(members.into_iter().map(|member| {
-        let plan = sysctl::plan(&member, sysctl::Role::Member);
-        (member, plan)
-    }));
+    let has_own_sources = group.test_addresses.has_own_sources();
+    // One thread reads all: each setting alone would take one.
+    let found = at_normal_priority(|| {
+        let mut found = vec![(name.clone(), sysctl::plan(&name, sysctl::Role::Group))];
+        found.push((sysctl::ALL_INTERFACES.to_owned(), sysctl::plan_all()));
+        if has_own_sources {
+            found.push((name.clone(), sysctl::plan_own_sources(&name)));
+        }
+        found.extend(members.into_iter().map(|member| {
+            let plan = sysctl::plan(&member, sysctl::Role::Member);
+            (member, plan)
+        }));
+        found
+    });
     let mut differences = Vec::new();
     for (interface, plan) in found {
         match plan {
