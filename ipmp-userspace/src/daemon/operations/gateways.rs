@@ -31,7 +31,7 @@ use crate::{
 
 /// How often a gateway is requested to reply, and how long each reply may take.
 const ATTEMPTS: usize = 3;
-const REPLY: Duration = Duration::from_millis(300);
+const REPLY: Duration = Duration::from_secs(1);
 /// Between two readings of the socket meanwhile.
 const POLL: Duration = Duration::from_millis(2);
 /// Bytes of received frames that wait: all frames of a busy member are received.
