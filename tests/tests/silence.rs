@@ -419,10 +419,10 @@ fn short_outages_of_switch_and_port_fail_no_member() {
 }
 
 #[test]
-#[ignore = "soak: two minutes of each disturbance"]
+#[ignore = "soak: ten minutes of each disturbance, side by side"]
 fn soak_disturbances_fail_no_member() {
     lab::needs_root!();
-    let time = 120 * SECOND;
+    let time = 600 * SECOND;
     std::thread::scope(|scope| {
         scope.spawn(|| disturb("no disturbance", time, |_| std::thread::sleep(SECOND)));
         scope.spawn(|| {

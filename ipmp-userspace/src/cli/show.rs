@@ -20,7 +20,7 @@ use crate::{
             probing::{Detection, Passed, Probing, SplitTarget},
         },
     },
-    types::{LinkState, MemberState, ProbeMethod, ProbeObstacle},
+    types::{LinkState, MemberState, ProbeMethod, ProbeObstacle, network::netmask},
 };
 
 /// Show groups and members: state, addresses, failure detection, traffic and drops
@@ -184,7 +184,7 @@ fn address(report: &AddressReport) -> String {
     let AddressReport { address, prefix, .. } = *report;
     match address {
         IpAddr::V4(v4) => {
-            let mask = u32::MAX.checked_shl(32 - u32::from(prefix)).unwrap_or(0);
+            let mask = u32::from(netmask(prefix));
             let mut line = format!("inet {v4} netmask {mask:08x}");
             if prefix < 31 {
                 let broadcast = std::net::Ipv4Addr::from(u32::from(v4) | !mask);

@@ -2,10 +2,10 @@
 
 use std::{collections::HashMap, net::IpAddr};
 
-use super::{Addresses, Configuration, Finding, Group, Located, Member, Place, read::first_of};
+use super::{Addresses, Configuration, Finding, Group, Located, Member, Place};
 use crate::{
     control::{DataAddress, Setting, TestAddressSpec},
-    types::ProbePolicy,
+    types::{ProbePolicy, network::first_of},
 };
 
 /// Most members of a group.

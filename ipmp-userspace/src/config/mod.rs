@@ -19,7 +19,7 @@ use std::net::IpAddr;
 
 pub use files::{DIRECTORY, directory, load, parse};
 pub use finding::{Finding, Place, Severity};
-pub(crate) use read::{first_of, mac};
+pub(crate) use read::mac;
 
 use crate::{
     control::{DataAddress, Setting, TestAddressSpec},

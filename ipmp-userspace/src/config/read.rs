@@ -15,6 +15,7 @@ use super::{
 use crate::{
     control::{Setting, name, setting::Description, target},
     link::{Mac, RouteEntry},
+    types::network::first_of,
 };
 
 type Key<'t> = Spanned<DeString<'t>>;
@@ -449,20 +450,6 @@ fn network(text: &str, other: Option<IpAddr>) -> Result<(IpAddr, u8), String> {
         return Err(format!("{text} and the addresses of its route are of different families"));
     }
     Ok((address, prefix))
-}
-
-/// The first address of the network of an address.
-pub(crate) fn first_of(address: IpAddr, prefix: u8) -> IpAddr {
-    match address {
-        IpAddr::V4(address) => {
-            let mask = u32::MAX.checked_shl(32 - u32::from(prefix)).unwrap_or(0);
-            IpAddr::V4((u32::from(address) & mask).into())
-        }
-        IpAddr::V6(address) => {
-            let mask = u128::MAX.checked_shl(128 - u32::from(prefix)).unwrap_or(0);
-            IpAddr::V6((u128::from(address) & mask).into())
-        }
-    }
 }
 
 /// The MAC of an interface: six bytes, neither zero nor multicast.

@@ -4,7 +4,7 @@ use super::{Error, btf::Kernel, error::one_line};
 use crate::priority::at_normal_priority;
 use aya::{
     Btf, Ebpf, EbpfLoader,
-    programs::{CgroupSockAddr, Iter, ProgramError, SchedClassifier, SockOps, Xdp},
+    programs::{CgroupSockAddr, Iter, Program, ProgramError, SchedClassifier, SockOps, Xdp},
 };
 
 /// `egress`, `ingress`, `early_drop` and `sink`.
@@ -82,7 +82,10 @@ impl Constants {
 ///
 /// # Errors
 /// [`Error::Load`] if the object lacks it.
-pub fn program<'a>(object: &'a mut Ebpf, name: &'static str) -> Result<&'a mut SchedClassifier, Error> {
+pub fn program<'a, T>(object: &'a mut Ebpf, name: &'static str) -> Result<&'a mut T, Error>
+where
+    &'a mut T: TryFrom<&'a mut Program>,
+{
     object
         .program_mut(name)
         .and_then(|program| program.try_into().ok())
@@ -95,7 +98,7 @@ pub fn program<'a>(object: &'a mut Ebpf, name: &'static str) -> Result<&'a mut S
 /// # Errors
 /// [`Error::Load`] with the last line of the verifier's log; the whole log is logged at level debug.
 pub fn load<'a>(object: &'a mut Ebpf, name: &'static str) -> Result<&'a mut SchedClassifier, Error> {
-    let program = program(object, name)?;
+    let program: &mut SchedClassifier = program(object, name)?;
     if program.fd().is_err() {
         at_normal_priority(|| program.load()).map_err(|error| rejected(name, error))?;
     }
@@ -107,10 +110,7 @@ pub fn load<'a>(object: &'a mut Ebpf, name: &'static str) -> Result<&'a mut Sche
 /// # Errors
 /// As [`load`].
 pub fn load_xdp<'a>(object: &'a mut Ebpf, name: &'static str) -> Result<&'a mut Xdp, Error> {
-    let program: &mut Xdp = object
-        .program_mut(name)
-        .and_then(|program| program.try_into().ok())
-        .ok_or_else(|| Error::Load { program: name, reason: "the object does not contain it".to_owned() })?;
+    let program: &mut Xdp = program(object, name)?;
     if program.fd().is_err() {
         at_normal_priority(|| program.load()).map_err(|error| rejected(name, error))?;
     }
@@ -122,10 +122,7 @@ pub fn load_xdp<'a>(object: &'a mut Ebpf, name: &'static str) -> Result<&'a mut 
 /// # Errors
 /// As [`load`].
 pub fn load_sock_ops<'a>(object: &'a mut Ebpf, name: &'static str) -> Result<&'a mut SockOps, Error> {
-    let program: &mut SockOps = object
-        .program_mut(name)
-        .and_then(|program| program.try_into().ok())
-        .ok_or_else(|| Error::Load { program: name, reason: "the object does not contain it".to_owned() })?;
+    let program: &mut SockOps = program(object, name)?;
     program.load().map_err(|error| rejected(name, error))?;
     Ok(program)
 }
@@ -135,11 +132,7 @@ pub fn load_sock_ops<'a>(object: &'a mut Ebpf, name: &'static str) -> Result<&'a
 /// # Errors
 /// As [`load`].
 pub fn load_sock_addr<'a>(object: &'a mut Ebpf, name: &'static str) -> Result<&'a mut CgroupSockAddr, Error> {
-    let program: &mut CgroupSockAddr =
-        object.program_mut(name).and_then(|program| program.try_into().ok()).ok_or_else(|| Error::Load {
-            program: name,
-            reason: "the object does not contain it".to_owned(),
-        })?;
+    let program: &mut CgroupSockAddr = program(object, name)?;
     program.load().map_err(|error| rejected(name, error))?;
     Ok(program)
 }
@@ -149,12 +142,8 @@ pub fn load_sock_addr<'a>(object: &'a mut Ebpf, name: &'static str) -> Result<&'
 /// # Errors
 /// As [`load`].
 pub fn load_tcp_iterator<'a>(object: &'a mut Ebpf, name: &'static str) -> Result<&'a mut Iter, Error> {
-    let failed = |reason: String| Error::Load { program: name, reason };
-    let program: &mut Iter = object
-        .program_mut(name)
-        .and_then(|program| program.try_into().ok())
-        .ok_or_else(|| failed("the object does not contain it".to_owned()))?;
-    let btf = Btf::from_sys_fs().map_err(|error| failed(one_line(&error)))?;
+    let btf = Btf::from_sys_fs().map_err(|error| Error::Load { program: name, reason: one_line(&error) })?;
+    let program: &mut Iter = program(object, name)?;
     program.load("tcp", &btf).map_err(|error| rejected(name, error))?;
     Ok(program)
 }

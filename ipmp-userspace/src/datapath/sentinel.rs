@@ -7,7 +7,7 @@ use std::{collections::BTreeMap, mem::offset_of, path::PathBuf, time::Duration};
 use aya::{
     EbpfLoader, TestRun,
     maps::{Array, Map, MapData, MapType, RingBuf},
-    programs::TestRunOptions,
+    programs::{SchedClassifier, TestRunOptions},
 };
 use ipmp_common::{
     maps::{
@@ -155,7 +155,7 @@ impl Sentinel {
         }
         let interval_ns = self.interval.duration().as_nanos() as u64;
         let packet = ClockStart { interval_ns, groups: highest + 1, reserved: 0 }.packet();
-        let result = objects::program(&mut self.object, PROGRAM)?
+        let result = objects::program::<SchedClassifier>(&mut self.object, PROGRAM)?
             .test_run(TestRunOptions { data_in: Some(&packet), ..Default::default() })
             .map_err(|error| Error::Load { program: "sentinel", reason: one_line(&error) })?;
         if result.return_value == 0 {
@@ -226,7 +226,7 @@ impl Sentinel {
     /// Identifier of its program, as the kernel knows it.
     #[cfg(test)]
     pub fn program_id(&mut self) -> Option<u32> {
-        objects::program(&mut self.object, PROGRAM).ok()?.info().ok().map(|info| info.id())
+        objects::program::<SchedClassifier>(&mut self.object, PROGRAM).ok()?.info().ok().map(|info| info.id())
     }
 
     /// Ticks so far.

@@ -4,10 +4,11 @@ use std::{fmt::Write as _, net::IpAddr};
 
 use rtnetlink::packet_route::link::LinkFlags;
 
-use super::{classic, grammar::Show, host::Host, netmask};
+use super::{classic, grammar::Show, host::Host};
 use crate::{
     control::report::{GroupReport, MemberReport},
     link::Device,
+    types::network,
 };
 
 /// The flags, in the order of their bits.
@@ -126,7 +127,7 @@ fn block(text: &mut String, what: &Show, host: &Host, (device, v6, root): (&Devi
         let _ = writeln!(text, "{name}: flags={flags} mtu {mtu} index {}", device.ifindex);
         match (address, prefix) {
             (IpAddr::V4(v4), Some(prefix)) => {
-                let mask = netmask::bits(prefix);
+                let mask = u32::from(network::netmask(prefix));
                 let _ = write!(text, "\tinet {v4} netmask {mask:x}");
                 if broadcast {
                     let _ = write!(text, " broadcast {}", std::net::Ipv4Addr::from(u32::from(v4) | !mask));

@@ -3,6 +3,7 @@
 use std::{fmt, net::Ipv4Addr};
 
 use super::grammar::prefix_of;
+use crate::types::network::netmask;
 
 /// The file of netmasks.
 pub const NETMASKS: &str = "/etc/netmasks";
@@ -41,7 +42,7 @@ impl fmt::Display for Source {
 /// The prefix length of an address, by the text of [`NETMASKS`] and of [`ROUTES`].
 pub fn prefix(address: Ipv4Addr, netmasks: &str, routes: &str) -> (u8, Source) {
     let address = u32::from(address);
-    let holds = |network: u32, prefix: u8| (address ^ network) & bits(prefix) == 0;
+    let holds = |network: u32, prefix: u8| (address ^ network) & u32::from(netmask(prefix)) == 0;
     let in_file = lines(netmasks).filter(|(network, prefix)| holds(*network, *prefix));
     if let Some((_, prefix)) = in_file.max_by_key(|(_, prefix)| *prefix) {
         return (prefix, Source::File);
@@ -56,11 +57,6 @@ pub fn prefix(address: Ipv4Addr, netmasks: &str, routes: &str) -> (u8, Source) {
         _ => 24,
     };
     (class, Source::Class)
-}
-
-/// A netmask.
-pub fn bits(prefix: u8) -> u32 {
-    u32::MAX.checked_shl(32 - u32::from(prefix.min(32))).unwrap_or(0)
 }
 
 /// Networks and prefix lengths of a file of netmasks. Invalid lines are ignored, as by Solaris.

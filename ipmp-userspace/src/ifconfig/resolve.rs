@@ -10,7 +10,10 @@ use super::{
     netmask,
     plan::Wish,
 };
-use crate::control::{DataAddress, address};
+use crate::{
+    control::{DataAddress, address},
+    types::network,
+};
 
 /// Why a line has no addresses.
 #[derive(Debug, thiserror::Error)]
@@ -98,13 +101,13 @@ fn data_address(
         (None, _, IpAddr::V4(v4)) => {
             let (prefix, source) = netmask::prefix(v4, &names.netmasks, &names.routes);
             let address = DataAddress::new(found, prefix)?;
-            notes.push(format!("{v4}: netmask {} from {source}", Ipv4Addr::from(netmask::bits(prefix))));
+            notes.push(format!("{v4}: netmask {} from {source}", network::netmask(prefix)));
             address
         }
         (None, _, IpAddr::V6(_)) => return Err(Error::NoPrefix(found)),
     };
     if let (Some(Broadcast::Is(given)), IpAddr::V4(v4)) = (line.broadcast, found) {
-        let own = Ipv4Addr::from(u32::from(v4) | !netmask::bits(address.prefix()));
+        let own = v4 | !network::netmask(address.prefix());
         if own != given {
             return Err(Error::Broadcast { address, own, given });
         }

@@ -4,9 +4,9 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use super::{Error, Place};
 use crate::{
-    config::first_of,
     control::DataAddress,
     link::{Mac, RouteEntry},
+    types::network::first_of,
 };
 
 /// How long a bond without `missed_max` waits: `bond_init_params` in `drivers/net/bonding/bond_main.c`.

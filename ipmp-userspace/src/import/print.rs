@@ -6,10 +6,11 @@ use toml_edit::Value;
 
 use super::{Bond, Error, Found, Member, Mode};
 use crate::{
-    config::{self, Severity, first_of, host::Host},
+    config::{self, Severity, host::Host},
     control::{DataAddress, name},
     link::{Device, RouteEntry, show_mac},
     owners::ifupdown,
+    types::network::first_of,
 };
 
 /// The text of the configuration file, which `ipmpctl check` accepts. `host` has the permanent MACs of ports that exist.

@@ -2,7 +2,10 @@
 //!
 //! These files speak of the network namespace of the thread that opens them, whatever is mounted at `/sys`.
 
-use std::{fs, io};
+use std::{
+    fs::{self, File},
+    io::{self, Read},
+};
 
 use serde::{Deserialize, Serialize};
 
@@ -44,6 +47,9 @@ const FAR_END: &[(&str, &str, &str)] = &[("ipv6", "disable_ipv6", "1")];
 
 /// Whether packets are sent from the addresses of the interface alone.
 const OWN_SOURCES: &str = "use_oif_addrs_only";
+
+/// Most bytes of a value: a number. Without a limit, the size of the file is requested before each reading.
+const MAX_VALUE: u64 = 64;
 
 /// What an interface is, to its settings.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -132,7 +138,11 @@ fn differences(interface: &str, wanted: &[(&str, &str, &str)]) -> Result<Vec<Sav
 /// Reads a value. For some settings the kernel repeats the call while another thread holds the lock of the network configuration, also
 /// for this.
 fn read(path: &str) -> io::Result<String> {
-    at_normal_priority(|| fs::read_to_string(path))
+    at_normal_priority(|| {
+        let mut text = String::new();
+        File::open(path)?.take(MAX_VALUE).read_to_string(&mut text)?;
+        Ok(text)
+    })
 }
 
 /// Writes a value, likewise.

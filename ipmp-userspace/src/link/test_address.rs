@@ -23,6 +23,7 @@ use super::{
     Address, Error, Links, Route,
     route_dump::{read_routes_through, read_table},
 };
+use crate::types::network::netmask;
 
 /// The table of a member's test routes has this number and its interface index in sum.
 const TABLE: u32 = 0x4950_0000;
@@ -137,9 +138,8 @@ impl Links {
     /// rule was missing.
     pub async fn add_test_route(&self, ifindex: u32, ip: Ipv4Addr, prefix: u8) -> Result<bool, Error> {
         let what = || format!("lead packets of {ip} through interface {ifindex}");
-        let mask = u32::MAX.checked_shl(32 - u32::from(prefix)).unwrap_or(0);
         let route = RouteMessageBuilder::<Ipv4Addr>::new()
-            .destination_prefix(Ipv4Addr::from(u32::from(ip) & mask), prefix)
+            .destination_prefix(ip & netmask(prefix), prefix)
             .output_interface(ifindex)
             .scope(RouteScope::Link)
             .protocol(RouteProtocol::Static)

@@ -4,6 +4,8 @@
 //! Each enum has one spelling of its values: [`as_str`](Family::as_str), `Display`, `FromStr` and serde agree, which
 //! a test checks. The two that the eBPF programs read are defined in `ipmp_common`.
 
+pub mod network;
+
 use std::net::IpAddr;
 
 use serde::{Deserialize, Serialize};

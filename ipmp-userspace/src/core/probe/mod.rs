@@ -43,7 +43,7 @@ pub mod split;
 pub mod targets;
 pub mod verdict;
 
-use crate::types::{Family, ProbeMethod, ProbePolicy};
+use crate::types::{Family, ProbeMethod, ProbePolicy, network::is_in};
 use std::{net::IpAddr, time::Duration};
 
 /// Consecutive losses that are a failure (docs/reference.md 0.4).
@@ -132,21 +132,10 @@ impl ProbeSource {
             return false;
         }
         match self {
-            Self::Echo { source, prefix } => source != target && same_subnet(source, target, prefix),
+            Self::Echo { source, prefix } => source != target && is_in(target, (source, prefix)),
             Self::Arp | Self::Nd => true,
         }
     }
-}
-
-/// Whether two addresses are in one subnet.
-pub(crate) fn same_subnet(one: IpAddr, other: IpAddr, prefix: u8) -> bool {
-    let (one, other, bits) = match (one, other) {
-        (IpAddr::V4(one), IpAddr::V4(other)) => (one.to_bits().into(), other.to_bits().into(), 32),
-        (IpAddr::V6(one), IpAddr::V6(other)) => (one.to_bits(), other.to_bits(), 128),
-        _ => return false,
-    };
-    let differ: u128 = one ^ other;
-    differ.checked_shr(bits - u32::from(prefix).min(bits)).unwrap_or(0) == 0
 }
 
 /// What proves that a reply is genuine.

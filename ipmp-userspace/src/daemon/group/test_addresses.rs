@@ -29,14 +29,11 @@ pub use rules::rule_removed;
 use super::{Context, MemberDevice, RunningGroup, addresses};
 use crate::{
     control::TestAddressSpec,
-    core::{
-        Time,
-        probe::{self, TestAddress},
-    },
+    core::{Time, probe::TestAddress},
     daemon::state_file::{self, SavedTestAddresses, StateFile},
     datapath,
     link::{self, Address},
-    types::Family,
+    types::{Family, network::is_in},
 };
 
 /// Test addresses of the members, by number.
@@ -265,7 +262,7 @@ pub fn members_affected_by(group: &RunningGroup, file: &StateFile, ips: &BTreeSe
 
 /// Whether the subnet of a member's address contains no data address.
 fn is_own_subnet(group: &RunningGroup, ip: Ipv4Addr, prefix: u8) -> bool {
-    let contains = |(data, bits): (IpAddr, u8)| bits <= prefix && probe::same_subnet(data, ip.into(), bits);
+    let contains = |(data, bits): (IpAddr, u8)| bits <= prefix && is_in(ip.into(), (data, bits));
     prefix < 32 && !group.addresses.iter().any(contains)
 }
 

@@ -27,6 +27,7 @@ use crate::{
     },
     link::Mac,
     probe::frame::multicast_solicitation,
+    types::network::is_in,
 };
 
 /// How often a gateway is requested to reply, and how long each reply may take.
@@ -73,19 +74,10 @@ pub async fn check(manager: &mut Manager, trigger: &Trigger) -> Result<Response,
 fn pairs(addresses: &[(IpAddr, u8)], gateways: impl Iterator<Item = IpAddr>) -> Vec<Pair> {
     let mut pairs: Vec<Pair> = Vec::new();
     for gateway in gateways {
-        let reaches = |(address, prefix): &&(IpAddr, u8)| match (gateway, *address) {
-            (IpAddr::V4(gateway), IpAddr::V4(address)) => {
-                let mask = u32::MAX.checked_shl(32 - u32::from(*prefix)).unwrap_or_default();
-                (u32::from(gateway) ^ u32::from(address)) & mask == 0
-            }
-            (IpAddr::V6(gateway), IpAddr::V6(address)) => {
-                let mask = u128::MAX.checked_shl(128 - u32::from(*prefix)).unwrap_or_default();
-                let is_global = !address.is_unicast_link_local();
-                is_global
-                    && (gateway.is_unicast_link_local()
-                        || (u128::from(gateway) ^ u128::from(address)) & mask == 0)
-            }
-            _ => false,
+        let reaches = |&&(address, prefix): &&(IpAddr, u8)| match (gateway, address) {
+            (IpAddr::V6(_), IpAddr::V6(own)) if own.is_unicast_link_local() => false,
+            (IpAddr::V6(router), IpAddr::V6(_)) if router.is_unicast_link_local() => true,
+            _ => is_in(gateway, (address, prefix)),
         };
         if pairs.iter().all(|pair| pair.gateway.is_ipv4() != gateway.is_ipv4())
             && let Some((address, _)) = addresses.iter().find(reaches)

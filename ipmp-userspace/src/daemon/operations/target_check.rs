@@ -9,12 +9,12 @@ use crate::{
         address::Error as AddressError,
         request::{Refused, reason},
     },
-    core::{
-        member::Member,
-        probe::{ProbeSource, same_subnet},
-    },
+    core::{member::Member, probe::ProbeSource},
     daemon::manager::Manager,
-    types::Family,
+    types::{
+        Family,
+        network::{first_of, is_in},
+    },
 };
 
 /// Refuses targets that are addresses of this host, or not on the link of the group.
@@ -34,8 +34,7 @@ pub async fn check(manager: &Manager, group: &str, addresses: &[IpAddr]) -> Resu
         if subnets.is_empty() {
             continue;
         }
-        let Some((_, prefix)) = subnets.iter().find(|(own, prefix)| same_subnet(*own, address, *prefix))
-        else {
+        let Some((_, prefix)) = subnets.iter().find(|subnet| is_in(address, **subnet)) else {
             let mut subnets: Vec<String> = subnets.iter().map(|subnet| subnet_of(*subnet)).collect();
             subnets.sort_unstable();
             subnets.dedup();
@@ -77,17 +76,7 @@ pub fn note_not_probed(manager: &Manager, group: &str, addresses: &[IpAddr]) -> 
 
 /// The subnet of an address.
 pub fn subnet_of((address, prefix): (IpAddr, u8)) -> String {
-    let network = match address {
-        IpAddr::V4(v4) => {
-            let mask = u32::MAX.checked_shl(32 - u32::from(prefix.min(32))).unwrap_or(0);
-            IpAddr::from((u32::from(v4) & mask).to_be_bytes())
-        }
-        IpAddr::V6(v6) => {
-            let mask = u128::MAX.checked_shl(128 - u32::from(prefix.min(128))).unwrap_or(0);
-            IpAddr::from((u128::from(v6) & mask).to_be_bytes())
-        }
-    };
-    format!("{network}/{prefix}")
+    format!("{}/{prefix}", first_of(address, prefix))
 }
 
 #[cfg(test)]

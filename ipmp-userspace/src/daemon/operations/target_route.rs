@@ -10,9 +10,9 @@ use super::{
 };
 use crate::{
     control::request::{Refused, reason},
-    core::probe::same_subnet,
     daemon::{group::RunningGroup, manager::Manager},
     link::{Address, Route, RouteEntry, USUAL_V6_METRIC},
+    types::network::is_in,
 };
 
 /// Adds a host route to each address, all or none. Returns whether any is new, and notes on those that exist.
@@ -114,9 +114,7 @@ async fn group_for<'a>(
     let present = manager.links.addresses().await.map_err(|error| kernel(&error))?;
     let reaches = |group: &&RunningGroup| {
         let mut own = present.iter().filter(|(index, _)| group.is_own_device(*index));
-        own.any(|(_, own): &(u32, Address)| {
-            own.ip.is_ipv4() == address.is_ipv4() && same_subnet(own.ip, address, own.prefix)
-        })
+        own.any(|(_, own): &(u32, Address)| is_in(address, (own.ip, own.prefix)))
     };
     let mut found: Vec<&RunningGroup> = manager.groups.values().filter(reaches).collect();
     found.sort_unstable_by_key(|group| group.name());

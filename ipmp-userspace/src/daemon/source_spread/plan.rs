@@ -15,6 +15,7 @@ use ipmp_common::maps::{MAX_SOURCE_PREFIXES, MAX_SOURCE_SETS, MAX_SOURCES};
 use crate::{
     datapath::source_spread::{Network, Sources},
     link::{Address, Lookup},
+    types::network::{first_of, is_in},
 };
 
 /// What is spread in a group.
@@ -141,7 +142,7 @@ impl Plan {
         let (interface, router) = route.hop.filter(|_| !route.has_source)?;
         let of_family = |set: &Set| set.group == interface && set.network.0.is_ipv4() == route.to.0.is_ipv4();
         let of_group = || self.sets.iter().enumerate().filter(|(_, set)| of_family(set));
-        let in_network = |on_link: IpAddr| of_group().filter(move |(_, set)| contains(set.network, on_link));
+        let in_network = |on_link: IpAddr| of_group().filter(move |(_, set)| is_in(on_link, set.network));
         let router =
             router.filter(|router| router.is_ipv4() == route.to.0.is_ipv4() && !is_link_local(*router));
         let mut candidates: Vec<(usize, &Set)> = match router {
@@ -163,21 +164,7 @@ fn is_link_local(address: IpAddr) -> bool {
 
 /// The network of an address.
 fn network(address: IpAddr, prefix: u8) -> Network {
-    let masked = match address {
-        IpAddr::V4(address) => {
-            let mask = u32::MAX.checked_shl(32 - u32::from(prefix.min(32))).unwrap_or(0);
-            IpAddr::V4((u32::from(address) & mask).into())
-        }
-        IpAddr::V6(address) => {
-            let mask = u128::MAX.checked_shl(128 - u32::from(prefix.min(128))).unwrap_or(0);
-            IpAddr::V6((u128::from(address) & mask).into())
-        }
-    };
-    (masked, prefix)
-}
-
-fn contains(of: Network, address: IpAddr) -> bool {
-    of.0.is_ipv4() == address.is_ipv4() && network(address, of.1) == of
+    (first_of(address, prefix), prefix)
 }
 
 #[cfg(test)]

@@ -76,12 +76,15 @@ impl Group {
         let kind = self.host.borrow().kind;
         let order = |(pin, installed): (&String, &Installed)| {
             let place = &installed.place;
+            let order = place.order(kind, installed.id).ok()?;
+            // The name is only for messages, and the kernel need not be asked each second.
+            let is_fine = order.is_attached && order.is_in_place && order.ahead.is_empty();
             Some(ProgramOrder {
                 pin: pin.clone(),
                 program: place.hook.program(),
                 member: member_of(pin),
-                interface: place.name_now().ok()?,
-                order: place.order(kind, installed.id).ok()?,
+                interface: if is_fine { place.interface.clone() } else { place.name_now().ok()? },
+                order,
             })
         };
         self.installed.iter().filter_map(order).collect()

@@ -3,7 +3,6 @@
 use std::net::IpAddr;
 
 use crate::{
-    config::first_of,
     control::{
         Setting,
         report::{
@@ -13,7 +12,7 @@ use crate::{
     },
     daemon::{group::RunningGroup, manager::Manager, state_file::SavedGroup},
     link::{RouteEntry, show_mac},
-    types::{OfflineCause, Origin},
+    types::{OfflineCause, Origin, network::first_of},
 };
 
 /// How a group is configured. `report`: its addresses.
