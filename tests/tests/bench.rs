@@ -64,7 +64,7 @@ fn every_json_field_is_documented_in_help() {
         ("probing", "--groups 1 --seconds 1"),
         ("early-drop", "--rounds 1 --frames 100"),
         ("echo", "--requests 10"),
-        ("peers", "--pulls 1 --rounds 1 --only fdt=1s"),
+        ("peers", "--pulls 1 --rounds 1 --fault pull --only fdt=1s"),
     ]
     .map(|(only, least)| (only, measured(&format!("--quick --json - {only} {least}"))));
     let once = [("steering", STEERING.clone()), ("storm", STORM.clone())];
