@@ -18,6 +18,8 @@ use ipmp_common::{
 use ipmp_ebpf::count;
 
 const MMAPABLE: usize = aya_ebpf::bindings::BPF_F_MMAPABLE as usize;
+/// Few groups have as many addresses as there may be: memory is allocated for those that there are.
+const NO_PREALLOC: usize = aya_ebpf::bindings::BPF_F_NO_PREALLOC as usize;
 
 /// Index of the group in `live`, and in hints.
 #[unsafe(no_mangle)]
@@ -47,11 +49,12 @@ pub static steering: Array<Steering, 1, MMAPABLE> = Array::new();
 #[btf_map]
 pub static live: Array<MemberSet, MAX_GROUPS, MMAPABLE> = Array::new();
 #[btf_map]
-pub static addresses: HashMap<Ip, Address, { MAX_ADDRESSES as usize }> = HashMap::new();
+pub static addresses: HashMap<Ip, Address, { MAX_ADDRESSES as usize }, NO_PREALLOC> = HashMap::new();
 #[btf_map]
 pub static learnt: LruHashMap<Ip, Learnt, { MAX_LEARNT as usize }> = LruHashMap::new();
 #[btf_map]
-pub static vlan_addresses: HashMap<VlanKey, Preference, { MAX_VLAN_ADDRESSES as usize }> = HashMap::new();
+pub static vlan_addresses: HashMap<VlanKey, Preference, { MAX_VLAN_ADDRESSES as usize }, NO_PREALLOC> =
+    HashMap::new();
 #[btf_map]
 pub static stale_neighbours: HashMap<StaleKey, StaleNeighbour, { MAX_STALE as usize }> = HashMap::new();
 #[btf_map]
