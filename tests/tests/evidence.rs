@@ -6,11 +6,12 @@
 lab::lane!(side_by_side, seconds = 150, threads = 8);
 
 use std::io::Write as _;
-use std::net::{TcpListener, TcpStream};
+use std::net::{IpAddr, TcpListener, TcpStream};
 use std::time::{Duration, Instant};
 
 use ipmp::types::{Family, MemberState};
-use lab::network::{DATA, ROUTER};
+use lab::flow::Gap;
+use lab::network::{DATA, DATA6, ROUTER};
 use lab::probe_capture::{CapturedFrame, Message};
 use lab::production::GROUP;
 use lab::{
@@ -280,4 +281,69 @@ fn short_outage_of_a_port_with_tcp_fails_no_member() {
     assert_eq!(failures, [""; 0]);
     running.stop();
     production.assert_clean();
+}
+
+/// The longest stalls of TCP senders whose member fails silently, with this hash: those of them that stalled. Only the detection at the
+/// default settings, or TCP itself, moves them to another member.
+fn stalls_of_senders(hash: &str, family: Family, evidence: &str, cuts: u32) -> Vec<Duration> {
+    let lab = Lab::tutorial().unwrap();
+    let production = create(&lab, evidence);
+    production.daemon.ctl(&format!("set {GROUP} hash={hash}")).unwrap();
+    let peer = &lab.peers()[0];
+    let (source, destination): (IpAddr, IpAddr) = match family {
+        Family::V4 => (DATA.into(), peer.v4().into()),
+        Family::V6 => (DATA6.into(), peer.v6().into()),
+    };
+    // Acknowledgments arrive by another member.
+    let inbound = production.inbound(source).unwrap();
+    let member = lab.members().iter().find(|member| member.name() != inbound).unwrap();
+    let mut stalls = Vec::new();
+    for round in 0..cuts {
+        let connect =
+            |_| Bulk::new(lab.host(), peer.namespace(), destination).source(source).pace(PACE).start();
+        let connections: Vec<bulk::Running> = (0..FLOWS).map(connect).collect::<Result<_, _>>().unwrap();
+        connections.iter().for_each(|bulk| bulk.wait_received(4096, TIMEOUT).unwrap());
+        // At different points of the interval.
+        std::thread::sleep(SECOND + 2 * SECOND * (round * 7 % 20) / 20);
+        let cut = member.cable().cut().unwrap();
+        production.wait_state(member.name(), MemberState::Failed, 2 * TIMEOUT).unwrap();
+        // Twice the time of the longest pause between two retransmissions by then.
+        std::thread::sleep(4 * SECOND);
+        for bulk in connections {
+            let report = bulk.stop().unwrap();
+            assert!(report.intact && report.error.is_none(), "{report}");
+            let is_by_cut = |gap: &&Gap| gap.from + gap.length > cut.before && gap.length >= 150 * MS;
+            stalls.extend(report.stalls.iter().filter(is_by_cut).map(|gap| gap.length).max());
+        }
+        member.cable().restore().unwrap();
+        production.daemon.ctl(&format!("set {GROUP} fdt=500ms")).unwrap();
+        production.wait_state(member.name(), MemberState::Ok, TIMEOUT).unwrap();
+        production.daemon.ctl(&format!("set {GROUP} fdt=10s")).unwrap();
+    }
+    stalls.sort();
+    let ms = |percent| percentile(&stalls, percent).as_secs_f64() * 1e3;
+    println!(
+        "hash={hash}, {family:?}, evidence={evidence}, {cuts} cuts of one of three members, {FLOWS} TCP senders: {} stalled, for p50 {:.0} ms, \
+         p99 {:.0} ms, max {:.0} ms",
+        stalls.len(),
+        ms(50.0),
+        ms(99.0),
+        ms(100.0)
+    );
+    production.assert_clean();
+    stalls
+}
+
+/// With `hash=connection`, TCP gives a connection a new hash at each timeout (`sk_rethink_txhash`), and so another member.
+#[test]
+#[ignore = "soak: 8 cuts with each hash and family"]
+fn soak_tcp_senders_leave_a_silent_member_before_it_is_detected_with_hash_connection() {
+    lab::needs_root!();
+    for family in [Family::V4, Family::V6] {
+        let [by_connection, by_flow] =
+            ["connection", "flow"].map(|hash| stalls_of_senders(hash, family, "off", 8));
+        let median = |stalls: &[Duration]| percentile(stalls, 50.0);
+        assert!(2 * median(&by_connection) < median(&by_flow), "{by_connection:?} {by_flow:?}");
+        stalls_of_senders("flow", family, "on", 8);
+    }
 }

@@ -98,6 +98,7 @@ fn check(manager: &Manager) {
 
     // Removed from a host that was booted with the group: a card gets its network.
     ok(&manager.install);
+    ok("systemctl is-active ipmpd.socket ipmpd.service");
     ok("ipmpctl attach eth0 eth1 --group production0 && ipmpctl save && cat /etc/ipmp/ipmp.toml");
     ok("systemctl stop ipmpd.socket ipmpd && ipmpd --teardown && ip -4 address flush dev eth0");
     ok("systemctl start ipmpd.socket ipmpd && ipmpctl wait-online production0 && ip -brief address");
