@@ -14,14 +14,15 @@ use rtnetlink::{
 };
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
-use super::USUAL_V6_METRIC;
-
 /// Ticks a second of the times that netlink reports (`USER_HZ`).
 const USER_HZ: u32 = 100;
 
 /// A route, as its netlink message. Saved as the bytes of the message, in hexadecimal.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Route(RouteMessage);
+
+/// Metric of IPv6 routes that are added without one (`IP6_RT_PRIO_USER` in include/net/ip6_route.h).
+pub const USUAL_V6_METRIC: u32 = 1024;
 
 /// Where a route leads: destination, source, type of service, table and metric. To the kernel, two routes with the same next
 /// hops and one of these are one route.

@@ -13,10 +13,7 @@ use rtnetlink::{
 };
 use serde::{Deserialize, Serialize};
 
-use super::Route;
-
-/// Metric of IPv6 routes that are added without one (`IP6_RT_PRIO_USER` in include/net/ip6_route.h).
-pub const USUAL_V6_METRIC: u32 = 1024;
+use super::route::{Route, USUAL_V6_METRIC};
 
 /// A route through an interface.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]

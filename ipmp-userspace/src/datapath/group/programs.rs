@@ -77,7 +77,7 @@ impl Group {
         let order = |(pin, installed): (&String, &Installed)| {
             let place = &installed.place;
             let order = place.order(kind, installed.id).ok()?;
-            // The name is only for messages, and the kernel need not be asked each second.
+            // The name is only for messages: it is not read each second.
             let is_fine = order.is_attached && order.is_in_place && order.ahead.is_empty();
             Some(ProgramOrder {
                 pin: pin.clone(),
