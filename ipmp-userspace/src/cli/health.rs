@@ -92,7 +92,7 @@ fn functioning(group: &GroupReport) -> usize {
 fn state(group: &GroupReport) -> (HealthLevel, String) {
     let (all, good) = (group.members.len(), functioning(group));
     let mut reasons: Vec<String> =
-        group.members.iter().filter(|member| !is_in_order(member)).map(reason).collect();
+        group.members.iter().filter(|member| !member.is_in_order()).map(reason).collect();
     let is_redundant = reasons.is_empty() && all > 1;
     if all == 1 && reasons.is_empty() {
         reasons.push("no redundancy".into());
@@ -125,10 +125,6 @@ fn state(group: &GroupReport) -> (HealthLevel, String) {
     (level, text)
 }
 
-fn is_in_order(member: &MemberReport) -> bool {
-    member.state == MemberState::Ok && member.mtu_hole.is_none()
-}
-
 /// Why a member does not function, or drops packets.
 fn reason(member: &MemberReport) -> String {
     let why = match member.state {
@@ -136,6 +132,12 @@ fn reason(member: &MemberReport) -> String {
         MemberState::Failed if member.probe == ProbeState::Failed => ", probes lost",
         MemberState::Ok if let Some(hole) = member.mtu_hole => {
             return format!("{} loses packets larger than {} bytes", member.name, hole.passes);
+        }
+        MemberState::Ok if let Some(router) = member.unreached_router => {
+            return format!("{} does not reach the default router {router}", member.name);
+        }
+        MemberState::Ok if let Some(degraded) = member.degraded => {
+            return format!("{} loses {}% of its packets", member.name, degraded.percent);
         }
         _ => "",
     };

@@ -16,7 +16,7 @@ use crate::{
         Request, Response,
         duration::short,
         report::{
-            AddressReport, Capture, Drops, GroupReport, MemberReport, MtuHole, Traffic, Xdp,
+            AddressReport, Capture, Degraded, Drops, GroupReport, Loss, MemberReport, MtuHole, Traffic, Xdp,
             probing::{Detection, Passed, Probing, SplitTarget},
         },
     },
@@ -145,7 +145,9 @@ fn member(blocks: &mut Blocks, group: &GroupReport, member: &MemberReport) {
     if let Some(router) = member.unreached_router {
         blocks.line(&format!("the default router {router} is not reached; it is on another member"));
     }
+    member.degraded.iter().for_each(|one| blocks.line(&degraded(one)));
     member.probing.iter().for_each(|one| blocks.line(&probing(one)));
+    lost_probes(&member.loss).iter().for_each(|line| blocks.line(line));
     let share = f64::from(member.slots) * 100.0 / SLOTS as f64;
     blocks.line(&format!(
         "member {}, attached by {}, updelay {}, weight {}, preferred in {} of {SLOTS} slots ({share:.1}%)",
@@ -163,6 +165,22 @@ fn member(blocks: &mut Blocks, group: &GroupReport, member: &MemberReport) {
     if let Some(early) = &member.xdp {
         blocks.line(&xdp(early));
     }
+}
+
+fn degraded(degraded: &Degraded) -> String {
+    let Degraded { minutes, percent, others_percent, .. } = degraded;
+    format!(
+        "degraded: {percent}% of the probes in {minutes} min are lost; {others_percent}% on other members"
+    )
+}
+
+/// The probes that were lost, with the bounds of the share that the path loses; `None`: none was.
+fn lost_probes(loss: &[Loss]) -> Option<String> {
+    let of = |Loss { minutes, probes, lost, least_percent, most_percent }: &Loss| {
+        format!("{lost} of {probes} in {minutes} min ({least_percent}% to {most_percent}%)")
+    };
+    let all: Vec<String> = loss.iter().filter(|loss| loss.probes > 0).map(of).collect();
+    loss.iter().any(|loss| loss.lost > 0).then(|| format!("probes lost: {}", all.join(", ")))
 }
 
 /// Frames that a member drops by XDP.
@@ -232,6 +250,12 @@ fn why(member: &MemberReport) -> &'static str {
             "the default router is not reached"
         }
         _ if member.mtu_hole.is_some() && !member.usable && !member.inactive => "large packets are lost",
+        _ if member.degraded.is_some_and(|degraded| degraded.avoided)
+            && !member.usable
+            && !member.inactive =>
+        {
+            "packets are lost"
+        }
         _ if member.inactive && member.standby => "inactive (standby)",
         _ if member.inactive => "inactive",
         _ if member.usable => "link not trusted yet",
@@ -281,10 +305,13 @@ fn detection(group: &GroupReport) -> String {
         evidence,
         probe,
         split_policy,
+        loss_warn_percent,
+        loss_fail_percent,
         targets,
         ..
     } = &group.detection;
     let yes = |yes: &bool| if *yes { "yes" } else { "no" };
+    let share = |share: &Option<f64>| share.map_or("off".to_owned(), |share| format!("{share}%"));
     let mut line = match group.fdt_ms {
         None => "failure detection by link state".to_owned(),
         Some(now) => format!(
@@ -306,10 +333,12 @@ fn detection(group: &GroupReport) -> String {
     }
     write!(
         line,
-        "; failback={} fail-open={} confirm={confirm} evidence={} probe={probe} split={split_policy}",
+        "; failback={} fail-open={} confirm={confirm} evidence={} probe={probe} split={split_policy} loss-warn={} loss-fail={}",
         yes(failback),
         yes(fail_open),
-        if *evidence { "on" } else { "off" }
+        if *evidence { "on" } else { "off" },
+        share(loss_warn_percent),
+        share(loss_fail_percent)
     )
     .expect("writing to a string cannot fail");
     if !targets.is_empty() {

@@ -54,7 +54,13 @@ fn of_setting(form: &Form) -> Value {
             let number = json!({ "type": "integer", "minimum": least, "maximum": most });
             if words.is_empty() { number } else { json!({ "anyOf": [number, { "enum": words }] }) }
         }
-        Form::Time(..) => json!({ "type": "string", "pattern": "^[0-9]+(ms|s)$" }),
+        Form::Quantity(_, most, words) => {
+            let quantity = if most.ends_with('%') { "[0-9]+(\\.[0-9]{1,2})?%" } else { "[0-9]+(ms|s)" };
+            let words = words.iter().map(|word| format!("{word}|")).collect::<String>();
+            let pattern =
+                if words.is_empty() { format!("^{quantity}$") } else { format!("^({words}{quantity})$") };
+            json!({ "type": "string", "pattern": pattern })
+        }
         Form::Addresses => {
             json!({ "anyOf": [{ "type": "array", "items": { "type": "string" }, "minItems": 1 }, { "const": "auto" }] })
         }

@@ -14,8 +14,8 @@ pub enum Form {
     Words(Vec<&'static str>),
     /// A number in this range, or a string, one of these.
     Number(i64, i64, Vec<&'static str>),
-    /// A string with a unit, in this range.
-    Time(&'static str, &'static str),
+    /// A string with a unit, in this range, or one of these.
+    Quantity(&'static str, &'static str, Vec<&'static str>),
     /// An array of addresses, or the string `auto`.
     Addresses,
 }
@@ -36,7 +36,7 @@ impl Form {
         };
         match (least.parse(), most.parse()) {
             (Ok(least), Ok(most)) => Self::Number(least, most, words),
-            _ => Self::Time(least, most),
+            _ => Self::Quantity(least, most, words),
         }
     }
 
@@ -53,7 +53,11 @@ impl Form {
             Self::Number(least, most, words) => {
                 format!("{} or a number from {least} to {most}", quoted(words))
             }
-            Self::Time(least, most) => format!("a time from {least:?} to {most:?}"),
+            Self::Quantity(least, most, words) => {
+                let noun = if most.ends_with('%') { "a share" } else { "a time" };
+                let words = words.iter().map(|word| format!("{word:?} or ")).collect::<String>();
+                format!("{words}{noun} from {least:?} to {most:?}")
+            }
             Self::Addresses => "\"auto\" or an array of addresses".into(),
         }
     }
@@ -68,7 +72,7 @@ impl Form {
             (Self::Number(..), DeValue::Integer(number)) if number.radix() == 10 => {
                 Some(number.as_str().to_owned())
             }
-            (Self::Time(..), DeValue::String(text)) => Some(text.to_string()),
+            (Self::Quantity(..), DeValue::String(text)) => Some(text.to_string()),
             (Self::Addresses, DeValue::String(text)) if text == "auto" => Some(text.to_string()),
             _ => None,
         }

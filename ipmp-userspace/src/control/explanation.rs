@@ -143,6 +143,19 @@ pub(crate) fn sample() -> Explanation {
             probe: ProbeState::Failed,
             active: false,
             mtu_hole: Some(report::MtuHole { target: target(1), passes: 1400, elsewhere: 1500 }),
+            degraded: Some(report::Degraded {
+                minutes: 10,
+                percent: 30.2,
+                others_percent: 0.5,
+                avoided: true,
+            }),
+            loss: vec![report::Loss {
+                minutes: 1,
+                probes: 26,
+                lost: 8,
+                least_percent: 8.7,
+                most_percent: 65.6,
+            }],
             probing: vec![probing],
             ..first
         },

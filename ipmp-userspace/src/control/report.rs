@@ -119,6 +119,10 @@ pub struct MemberReport {
     /// The default router that it does not reach while other members do, and `split` is `prefer-router`; `None`: it reaches it, or
     /// that is not known.
     pub unreached_router: Option<IpAddr>,
+    /// It loses far more packets than others; `None`: it does not.
+    pub degraded: Option<Degraded>,
+    /// Lost probes over 1, 10 and 60 minutes; empty: it is not probed.
+    pub loss: Vec<Loss>,
     /// For each family in which it is or should be probed.
     pub probing: Vec<Probing>,
     /// Flags with the names and the order of the Solaris reference.
@@ -131,6 +135,44 @@ pub struct MemberReport {
     pub traffic: Traffic,
     /// Frames dropped by XDP; `None`: the setting `xdp` is `off`.
     pub xdp: Option<Xdp>,
+}
+
+/// A member loses far more packets than others.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Degraded {
+    /// Over how many minutes.
+    pub minutes: u32,
+    /// The percentage that it loses.
+    pub percent: f64,
+    /// The percentage that the others lose.
+    pub others_percent: f64,
+    /// It exceeds `loss-fail`: the member does not transmit while one functions that loses less.
+    pub avoided: bool,
+}
+
+/// Lost probes of a member.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Loss {
+    /// Over how many minutes.
+    pub minutes: u32,
+    /// Probes with a result.
+    pub probes: u64,
+    /// Of these, those that were lost while the path had not failed.
+    pub lost: u64,
+    /// Bounds of the percentage that the path loses, with a confidence of 99.9 %.
+    pub least_percent: f64,
+    /// See `least_percent`.
+    pub most_percent: f64,
+}
+
+impl MemberReport {
+    /// Whether it functions, and loses nothing that others do not lose.
+    pub fn is_in_order(&self) -> bool {
+        self.state == MemberState::Ok
+            && self.mtu_hole.is_none()
+            && self.unreached_router.is_none()
+            && self.degraded.is_none()
+    }
 }
 
 /// Large packets are lost on a member that pass on another one.
@@ -256,6 +298,8 @@ pub(crate) fn sample() -> GroupReport {
         inactive: false,
         mtu_hole: None,
         unreached_router: None,
+        degraded: None,
+        loss: vec![],
         probing: vec![],
         flags: words(flags),
         addresses: vec![],
@@ -306,6 +350,8 @@ pub(crate) fn sample() -> GroupReport {
             evidence: true,
             probe: crate::types::ProbePolicy::Off,
             split_policy: crate::types::SplitPolicy::PreferRouter,
+            loss_warn_percent: Some(1.0),
+            loss_fail_percent: None,
             targets: vec![],
             unreachable_families: vec![],
             split: vec![],

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{detection::DetectionTime, link_delay::LinkDelay, target};
 use crate::types::{
-    CaptureMode, Confirm, HashPolicy, MatchBy, ProbePolicy, SplitPolicy, SysctlPolicy, XdpMode,
+    CaptureMode, Confirm, HashPolicy, MatchBy, Percent, ProbePolicy, SplitPolicy, SysctlPolicy, XdpMode,
 };
 
 /// A setting with its value. In the state file and on the socket it is its text.
@@ -39,6 +39,10 @@ pub enum Setting {
     Fdt(DetectionTime),
     /// How flows are assigned to members.
     Hash(HashPolicy),
+    /// The share of packets that a member may lose until it is degraded; `None`: it never is.
+    LossWarn(Option<Percent>),
+    /// The share above which a degraded member does not transmit; `None`: it always does.
+    LossFail(Option<Percent>),
     /// Whether kernel settings that another program changes are restored.
     ManageSysctls(SysctlPolicy),
     /// Whether members without a test address are probed.
@@ -180,6 +184,22 @@ const KEYS: &[Key] = &[
         read: |value| Ok(value.parse().ok().map(Setting::Hash)),
     },
     Key {
+        name: "loss-fail",
+        owners: &[Owner::Group],
+        values: SHARES,
+        about: "use a degraded member (loss-warn) that loses a larger share of its packets than this only while no better one \
+                functions; off, the default: it is displayed and stays in use",
+        read: |value| Ok(share(value).map(Setting::LossFail)),
+    },
+    Key {
+        name: "loss-warn",
+        owners: &[Owner::Group],
+        values: SHARES,
+        about: "a member that loses a larger share of its packets than this, and far more than the other members, is degraded: displayed \
+                and logged; default 1%",
+        read: |value| Ok(share(value).map(Setting::LossWarn)),
+    },
+    Key {
         name: "manage-sysctls",
         owners: &[Owner::Group],
         values: "yes|warn",
@@ -280,6 +300,11 @@ fn on_off(value: &str) -> Option<bool> {
     }
 }
 
+/// `off` (`Some(None)`), or a share.
+fn share(value: &str) -> Option<Option<Percent>> {
+    if value == "off" { Some(None) } else { value.parse().ok().map(Some) }
+}
+
 /// Decimal digits in a range.
 fn number(value: &str, range: &RangeInclusive<u16>) -> Option<u16> {
     let is_number = value.bytes().all(|byte| byte.is_ascii_digit());
@@ -303,6 +328,8 @@ fn targets(value: &str) -> Result<Option<Setting>, target::Error> {
     Ok(Some(Setting::Targets(addresses)))
 }
 
+/// Valid shares, as help texts show them.
+const SHARES: &str = "off|0.01%..100%";
 /// Valid weights.
 const WEIGHTS: RangeInclusive<u32> = 1..=1_000_000;
 /// Valid counts of announcements.
@@ -411,6 +438,8 @@ impl Setting {
             Self::Failback(_) => "failback",
             Self::Fdt(_) => "fdt",
             Self::Hash(_) => "hash",
+            Self::LossFail(_) => "loss-fail",
+            Self::LossWarn(_) => "loss-warn",
             Self::ManageSysctls(_) => "manage-sysctls",
             Self::Probe(_) => "probe",
             Self::Split(_) => "split",
@@ -507,6 +536,8 @@ impl fmt::Display for Setting {
             Self::Confirm(confirm) => f.write_str(confirm.as_str()),
             Self::Fdt(time) => time.fmt(f),
             Self::Hash(policy) => f.write_str(policy.as_str()),
+            Self::LossFail(Some(share)) | Self::LossWarn(Some(share)) => share.fmt(f),
+            Self::LossFail(None) | Self::LossWarn(None) => f.write_str("off"),
             Self::ManageSysctls(policy) => f.write_str(policy.as_str()),
             Self::Probe(policy) => f.write_str(policy.as_str()),
             Self::Split(policy) => f.write_str(policy.as_str()),
@@ -536,7 +567,7 @@ mod tests {
 
     const GROUP: &str = "a group has address-detection=yes|no, announce-count=auto|1..20, announce-interval=1s..3600s, \
                          announce-rate=auto|1..1000, capture=auto|on|off, classic=yes|no, confirm=fast|even, evidence=on|off, fail-open=yes|no, \
-                         failback=yes|no, fdt=10ms..3600s, hash=connection|flow|destination, manage-sysctls=yes|warn, probe=off|auto|arp|nd, \
+                         failback=yes|no, fdt=10ms..3600s, hash=connection|flow|destination, loss-fail=off|0.01%..100%, loss-warn=off|0.01%..100%, manage-sysctls=yes|warn, probe=off|auto|arp|nd, \
                          source-spread=on|off, split=prefer-router|keep, targets=auto|ADDRESS[,ADDRESS...], updelay=0ms..600s";
     const MEMBER: &str = "a member has updelay=0ms..600s, match=auto|permanent-mac|mac|name, standby=on|off, weight=1..1000000, \
                           xdp=off|driver|auto";
@@ -577,6 +608,12 @@ mod tests {
             "hash=connection",
             "hash=flow",
             "hash=destination",
+            "loss-fail=off",
+            "loss-fail=5%",
+            "loss-warn=off",
+            "loss-warn=0.01%",
+            "loss-warn=0.25%",
+            "loss-warn=100%",
             "manage-sysctls=yes",
             "manage-sysctls=warn",
             "probe=off",
@@ -646,6 +683,8 @@ mod tests {
             ("source-spread=yes", "on|off"),
             ("failback=on", "yes|no"),
             ("fail-open=", "yes|no"),
+            ("loss-fail=5", "off|0.01%..100%"),
+            ("loss-warn=0%", "off|0.01%..100%"),
             ("manage-sysctls=no", "yes|warn"),
             ("probe=icmp", "off|auto|arp|nd"),
             ("split=router", "prefer-router|keep"),

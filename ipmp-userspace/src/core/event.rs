@@ -1,6 +1,9 @@
 //! Events: what happened to groups and members, and why. Data alone: `daemon::events` has the texts.
 
-use crate::{core::probe::split::SplitTarget, types::Family};
+use crate::{
+    core::probe::split::SplitTarget,
+    types::{Family, Percent},
+};
 use std::{net::IpAddr, time::Duration};
 
 /// What happened. The daemon logs it and sends it to `ipmpctl monitor`.
@@ -210,6 +213,19 @@ pub enum Event {
         member: String,
         group: String,
         router: IpAddr,
+    },
+    /// A member loses far more packets than others. `is_avoided`: it does not transmit while one functions that loses less.
+    Degraded {
+        member: String,
+        group: String,
+        window: Duration,
+        lost: Percent,
+        others: Percent,
+        is_avoided: bool,
+    },
+    DegradedEnded {
+        member: String,
+        group: String,
     },
     /// It answers packets larger than `passes` bytes on no member.
     TargetLimited {
@@ -506,6 +522,14 @@ pub enum Cause {
     },
     /// That has ended.
     RouterUnreachedEnded {
+        member: String,
+    },
+    /// The member loses far more packets than others, and more than `loss-fail`.
+    Degraded {
+        member: String,
+    },
+    /// That has ended.
+    DegradedEnded {
         member: String,
     },
     /// What probes show about targets.

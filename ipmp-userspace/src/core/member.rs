@@ -26,14 +26,14 @@ mod probing;
 
 pub use probing::MemberProbing;
 
-use std::net::IpAddr;
+use std::{net::IpAddr, time::Duration};
 
 use super::{
     Attachment, Time,
     flap::Flap,
     probe::{TestAddress, prober::Prober},
 };
-use crate::types::{Family, LinkState, MemberState, OfflineCause, ProbeState};
+use crate::types::{Family, LinkState, MemberState, OfflineCause, Percent, ProbeState};
 
 /// The condition of a member by its link.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -78,6 +78,19 @@ pub struct Hole {
     pub elsewhere: u32,
 }
 
+/// A member loses far more packets than others.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Loss {
+    /// Over which time.
+    pub window: Duration,
+    /// The share that it loses.
+    pub lost: Percent,
+    /// The share that the others lose.
+    pub others: Percent,
+    /// It exceeds the limit above which the member does not transmit while one functions that loses less.
+    pub is_avoided: bool,
+}
+
 /// A member of a group.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Member {
@@ -98,6 +111,8 @@ pub struct Member {
     hole: Option<Hole>,
     /// The default router that it does not reach while others do, and that matters.
     unreached_router: Option<IpAddr>,
+    /// It loses far more than others.
+    loss: Option<Loss>,
     probing: MemberProbing,
 }
 
@@ -117,6 +132,7 @@ impl Member {
             kept_out: false,
             hole: None,
             unreached_router: None,
+            loss: None,
             probing: MemberProbing::new(now),
         }
     }
@@ -234,10 +250,26 @@ impl Member {
         self.unreached_router = router;
     }
 
-    /// How bad what it loses is, while it functions: larger is worse, 0 is nothing. All packets to other networks are worse than
-    /// large packets.
+    /// How many packets it loses, if these are far more than others lose: it is degraded.
+    pub fn loss(&self) -> Option<Loss> {
+        self.loss
+    }
+
+    pub(super) fn set_loss(&mut self, loss: Option<Loss>) {
+        self.loss = loss;
+    }
+
+    /// How bad what it loses is, while it functions: larger is worse, 0 is nothing that matters. All packets to other networks are
+    /// worse than all large packets, and these, without which connections hang, are worse than some packets.
     pub(super) fn flaw(&self) -> u8 {
-        u8::from(self.hole.is_some()) + 2 * u8::from(self.unreached_router.is_some())
+        u8::from(self.loss.is_some_and(|loss| loss.is_avoided))
+            + 2 * u8::from(self.hole.is_some())
+            + 4 * u8::from(self.unreached_router.is_some())
+    }
+
+    /// Whether it functions, and loses nothing that others do not lose.
+    pub fn is_in_order(&self) -> bool {
+        self.functions() && self.hole.is_none() && self.unreached_router.is_none() && self.loss.is_none()
     }
 
     /// The state that is reported (docs/reference.md 1.7).

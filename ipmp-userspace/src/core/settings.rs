@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::probe::fdt;
-use crate::types::{Confirm, ProbePolicy, SplitPolicy};
+use crate::types::{Confirm, Percent, ProbePolicy, SplitPolicy};
 
 /// The operator's settings of a group.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -26,6 +26,10 @@ pub struct Settings {
     pub probe: ProbePolicy,
     /// Which members transmit while the network is split behind them.
     pub split: SplitPolicy,
+    /// A member that loses a larger share than this, and more than others, is degraded; `None`: none is.
+    pub loss_warn: Option<Percent>,
+    /// The share above which a degraded member does not transmit while one functions that loses less; `None`: it always does.
+    pub loss_fail: Option<Percent>,
 }
 
 impl Default for Settings {
@@ -40,6 +44,8 @@ impl Default for Settings {
             fail_open: true,
             probe: ProbePolicy::Off,
             split: SplitPolicy::default(),
+            loss_warn: Some(Percent::ONE),
+            loss_fail: None,
         }
     }
 }

@@ -3,7 +3,7 @@
 use super::table::{Cell, Field};
 use crate::{
     control::report::{GroupReport, MemberReport},
-    types::{GroupState, MemberState},
+    types::GroupState,
 };
 
 /// The fields of a group.
@@ -33,9 +33,8 @@ fn row(group: &GroupReport) -> Vec<Cell> {
 
 /// The state without `split`, which OpenSolaris does not have: by the members alone.
 fn state(group: &GroupReport) -> GroupState {
-    let is_ok = |member: &MemberReport| member.state == MemberState::Ok && member.mtu_hole.is_none();
     match group.state {
-        GroupState::Split if group.members.iter().all(is_ok) => GroupState::Ok,
+        GroupState::Split if group.members.iter().all(MemberReport::is_in_order) => GroupState::Ok,
         GroupState::Split => GroupState::Degraded,
         state => state,
     }

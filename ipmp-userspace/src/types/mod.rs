@@ -5,6 +5,7 @@
 //! a test checks. The two that the eBPF programs read are defined in `ipmp_common`.
 
 pub mod network;
+mod percent;
 
 use std::net::IpAddr;
 
@@ -15,6 +16,7 @@ pub use ipmp_common::{
     hash::HashPolicy,
     maps::{CaptureMode, MemberStatus},
 };
+pub use percent::Percent;
 
 /// Declares enums whose values are written in `snake_case`, or as the string after `=` says.
 macro_rules! words {

@@ -168,6 +168,9 @@ impl Samples {
             "It does not reach the default router that other members reach, and is avoided for that: 1 or 0",
             |_, member| flag(member.unreached_router.is_some()),
         );
+        gauge("ipmp_member_degraded", "It loses far more packets than other members: 1 or 0", |_, member| {
+            flag(member.degraded.is_some())
+        });
         gauge("ipmp_member_slots", "Of the 4096 slots, those that prefer it", |_, member| {
             f64::from(member.slots)
         });
@@ -175,6 +178,17 @@ impl Samples {
             let receives = |inbound: &Option<String>| inbound.as_ref() == Some(&member.name);
             group.addresses.iter().filter(|address| receives(&address.inbound)).count() as f64
         });
+        let lost = all.iter().flat_map(|(group, member)| {
+            member.loss.iter().filter(|loss| loss.probes > 0).map(|loss| {
+                let window = vec![("window", format!("{}m", loss.minutes))];
+                ([of_member(group, member), window].concat(), loss.lost as f64 / loss.probes as f64)
+            })
+        });
+        self.gauge(
+            "ipmp_member_loss_ratio",
+            "Share of its probes that were lost in this time",
+            lost.collect(),
+        );
         let mut counter = |name, help, value: fn(&MemberReport) -> u64| {
             let samples = all.iter().map(|(group, member)| (of_member(group, member), value(member)));
             self.counter(name, help, samples.collect());
@@ -372,6 +386,8 @@ mod tests {
             "ipmp_member_failed_over_packets_total{group=\"production0\",member=\"e1000g0\"} 17",
             "ipmp_member_early_dropped_packets_total{group=\"production0\",member=\"e1000g0\",reason=\"flooded\"} 9",
             "ipmp_member_mtu_hole{group=\"production0\",member=\"rge0\"} 0.0",
+            "ipmp_member_loss_ratio{group=\"production0\",member=\"e1000g0\",window=\"1m\"} 0.3076923076923077",
+            "ipmp_member_degraded{group=\"production0\",member=\"rge0\"} 0.0",
             "ipmp_probing_passed_bytes{group=\"production0\",member=\"e1000g0\",family=\"inet\"} 1500.0",
             "ipmp_probing_passed_age_seconds{group=\"production0\",member=\"e1000g0\",family=\"inet\"} 3.0",
             "ipmp_probes_lost_total{group=\"production0\",member=\"e1000g0\",family=\"inet\"} 9",

@@ -21,7 +21,7 @@ production0: flags=<UP,BROADCAST,RUNNING,MULTICAST,IPMP> mtu 1500 index 2
         inet6 2001:db8::200/64 inbound none, duplicate: another host has it
         groupname Production
         state degraded: 1 of 3 members transmits; e1000g1: failed, link down; rge0: offline
-        failure detection by link state; failback=yes fail-open=yes confirm=fast evidence=on probe=off split=prefer-router
+        failure detection by link state; failback=yes fail-open=yes confirm=fast evidence=on probe=off split=prefer-router loss-warn=1% loss-fail=off
         hash connection, multicast and broadcast on e1000g0
         dropped: no usable member 1, foreign source MAC 2, truncated 3; suppressed: reflected 4, duplicate 5
         capture auto (active), 6 outbound packets copied
@@ -69,7 +69,7 @@ fn empty_group_shows_none_and_no_group_is_one_line() {
 production0: flags=<UP,BROADCAST,MULTICAST,FAILED,IPMP> mtu 1500 index 2
         groupname Production
         state failed: no members
-        failure detection by link state; failback=yes fail-open=yes confirm=fast evidence=on probe=off split=prefer-router
+        failure detection by link state; failback=yes fail-open=yes confirm=fast evidence=on probe=off split=prefer-router loss-warn=1% loss-fail=off
         hash connection, multicast and broadcast on none
         dropped: no usable member 0, foreign source MAC 0, truncated 0; suppressed: reflected 0, duplicate 0
         capture off (inactive), 0 outbound packets copied
@@ -77,7 +77,7 @@ production0: flags=<UP,BROADCAST,MULTICAST,FAILED,IPMP> mtu 1500 index 2
 production0: flags=<UP,BROADCAST,MULTICAST,FAILED,IPMP> mtu 1500 index 2
         groupname Production
         state failed: no members
-        failure detection by link state; failback=yes fail-open=yes confirm=fast evidence=on probe=off split=prefer-router
+        failure detection by link state; failback=yes fail-open=yes confirm=fast evidence=on probe=off split=prefer-router loss-warn=1% loss-fail=off
         hash connection, multicast and broadcast on none
         dropped: no usable member 0, foreign source MAC 0, truncated 0; suppressed: reflected 0, duplicate 0
         capture off (inactive), 0 outbound packets copied
@@ -168,6 +168,8 @@ fn probed_group_shows_detection_time_and_settings() {
         evidence: false,
         probe: ProbePolicy::Arp,
         split_policy: crate::types::SplitPolicy::Keep,
+        loss_warn_percent: None,
+        loss_fail_percent: Some(2.5),
         targets: vec![[192, 168, 178, 1].into(), [192, 168, 178, 2].into()],
         unreachable_families: vec![Family::V4, Family::V6],
         split: vec![SplitTarget {
@@ -180,6 +182,7 @@ fn probed_group_shows_detection_time_and_settings() {
         detection(&group),
         "failure detection by link state and probes, 24 s, a probe every 4.8 s, raised from 10 s by 192.168.178.1: up to \
          2.4 s on rge0; failback=no fail-open=no confirm=fast evidence=off probe=arp split=keep \
+         loss-warn=off loss-fail=2.5% \
          targets=192.168.178.1,192.168.178.2"
     );
     let shown = text(&[group]);
@@ -241,6 +244,27 @@ fn member_with_mtu_hole_shows_its_size() {
     let line = "\n        packets larger than 1400 bytes to 192.168.178.1 are lost; 1500 bytes pass on another member\n";
     assert!(member_text(&sample(), &member).contains(line));
     assert!(!member_text(&sample(), &sample().members[0]).contains("larger"));
+}
+
+#[test]
+fn degraded_member_shows_its_loss() {
+    let explained = explanation::sample().member;
+    let member = MemberReport {
+        degraded: explained.degraded,
+        loss: explained.loss,
+        usable: false,
+        ..sample().members[0].clone()
+    };
+    let text = member_text(&sample(), &member);
+    for line in [
+        "state ok, link up, does not transmit: packets are lost, ",
+        "degraded: 30.2% of the probes in 10 min are lost; 0.5% on other members\n",
+        "probes lost: 8 of 26 in 1 min (8.7% to 65.6%)\n",
+    ] {
+        assert!(text.contains(&format!("\n        {line}")), "{line} is not in {text}");
+    }
+    let others = member_text(&sample(), &sample().members[0]);
+    assert!(!others.contains("degraded") && !others.contains("lost"), "{others}");
 }
 
 fn shown(name: Option<&str>, groups: Vec<GroupReport>, format: Format) -> String {

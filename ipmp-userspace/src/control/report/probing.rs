@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 pub const MOST_TARGETS: usize = 16;
 
 /// How the failures of a group's members are detected.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Detection {
     /// Configured failure detection time in milliseconds. The current one is [`fdt_ms`](super::GroupReport).
     pub configured_ms: u64,
@@ -31,6 +31,10 @@ pub struct Detection {
     pub probe: ProbePolicy,
     /// Which members transmit while the network is split behind them.
     pub split_policy: SplitPolicy,
+    /// The percentage above which a member that loses more than others is degraded; `None`: off.
+    pub loss_warn_percent: Option<f64>,
+    /// The percentage above which a degraded member is avoided; `None`: off.
+    pub loss_fail_percent: Option<f64>,
     /// Targets configured by the operator; empty: discovered.
     pub targets: Vec<IpAddr>,
     /// Families in which no target replies on any member: members are judged by their links.

@@ -37,6 +37,7 @@ fn check(interface: &Interface<'_>, value: &Value, ty: &Type<'_>, place: &str) -
         (Type::Optional(inner), _) => check(interface, value, inner, place),
         (Type::Bool, Value::Bool(_)) | (Type::String, Value::String(_)) => Ok(()),
         (Type::Int, Value::Number(number)) if number.is_i64() => Ok(()),
+        (Type::Float, Value::Number(number)) if number.is_f64() => Ok(()),
         (Type::Array(inner), Value::Array(values)) => {
             values.iter().try_for_each(|value| check(interface, value, inner, &format!("{place}[]")))
         }
@@ -95,6 +96,7 @@ fn the_report_is_what_the_definition_says() {
         took_us: 2_400_000,
         ago_ms: 5000,
     });
+    probed.detection.loss_fail_percent = Some(5.0);
     probed.detection.targets = vec![[192, 168, 178, 1].into()];
     probed.detection.unreachable_families = vec![Family::V4, Family::V6];
     probed.detection.split = vec![probing::SplitTarget {

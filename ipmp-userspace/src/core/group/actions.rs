@@ -64,7 +64,10 @@ impl Group {
             Some(before) if self.members.avoids(before) && before.unreached_router().is_some() => {
                 Cause::RouterUnreached { member }
             }
-            Some(before) if self.members.avoids(before) => Cause::MtuHole { member },
+            Some(before) if self.members.avoids(before) && before.hole().is_some() => {
+                Cause::MtuHole { member }
+            }
+            Some(before) if self.members.avoids(before) => Cause::Degraded { member },
             Some(before) if before.functions() => {
                 let member = to.to_owned();
                 if is_preferred { Cause::Preferred { member } } else { Cause::Balance { member } }

@@ -67,10 +67,9 @@ impl Members {
 
     /// A member that loses some packets is not in order, although it functions.
     pub(super) fn state(&self) -> GroupState {
-        let is_ok = |member: &&Member| member.functions() && member.flaw() == 0;
         match self.iter().filter(|member| member.functions()).count() {
             0 => GroupState::Failed,
-            _ if self.iter().filter(is_ok).count() == self.0.len() => GroupState::Ok,
+            _ if self.iter().all(Member::is_in_order) => GroupState::Ok,
             _ => GroupState::Degraded,
         }
     }

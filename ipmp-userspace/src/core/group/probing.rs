@@ -31,6 +31,7 @@
 
 mod confirm;
 mod evidence;
+mod losses;
 mod rounds;
 mod selection;
 mod sizes;
@@ -40,12 +41,13 @@ mod verdicts;
 mod watch;
 
 use std::{
+    cmp::Ordering,
     collections::{BTreeMap, BTreeSet},
     net::IpAddr,
     time::Duration,
 };
 
-use super::{Group, Settings, members::Members};
+use super::{Group, Settings, members::Members, standby::Origin};
 use crate::{
     core::{
         Action, Cause, Event, Time,
@@ -62,6 +64,7 @@ use crate::{
     },
     types::{Family, ProbeState, TargetFault},
 };
+use losses::Losses;
 use selection::Neighbour;
 
 /// Failure detection times below this are reported because of the load on the targets.
@@ -92,6 +95,8 @@ pub(super) struct GroupProbing {
     limited: BTreeSet<IpAddr>,
     /// Timeouts of TCP.
     timeouts: Timeouts,
+    /// How many packets the members lose.
+    losses: Losses,
     /// What raised the failure detection time last.
     slowest: Option<Slow>,
     /// A client wants a report of every probe.
@@ -128,6 +133,7 @@ impl GroupProbing {
             unreliable: BTreeMap::new(),
             limited: BTreeSet::new(),
             timeouts: Timeouts::default(),
+            losses: Losses::default(),
             slowest: None,
             watched: false,
             finished: Vec::new(),
@@ -297,10 +303,26 @@ impl Group {
             self.decide(now);
             self.check_sizes(now);
             self.avoid_members_without_router();
+            self.judge_losses(now);
             if !self.probing.stale {
                 break;
             }
         }
+    }
+
+    /// Changes what is known of the packets that a member loses. If it is worse than before, the member may be replaced; if it is
+    /// better, it returns. `cause` is reported for what follows from that.
+    pub(super) fn change_flaw(&mut self, number: u8, cause: &Cause, change: impl FnOnce(&mut Member)) {
+        let Some(member) = self.members.get_mut(number) else { return };
+        let before = member.clone();
+        change(member);
+        match member.flaw().cmp(&before.flaw()) {
+            Ordering::Equal => return,
+            Ordering::Greater => self.members.replace(&before),
+            Ordering::Less if before.functions() => self.came_back(number, Origin::Repaired, cause),
+            Ordering::Less => {}
+        }
+        self.reconcile(cause);
     }
 
     /// Probers run while their members are in service.

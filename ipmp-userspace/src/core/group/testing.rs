@@ -34,6 +34,8 @@ pub(crate) struct Wire {
     pub limits: BTreeMap<IpAddr, u32>,
     /// Share of the probes that are lost at random, and the state of the generator.
     pub loss: (f64, u64),
+    /// The share on one member, where it is another one.
+    pub losses: BTreeMap<u8, f64>,
     /// Echo replies in a second that all members receive, at most two at once; `None`: no limit.
     pub limit: Option<f64>,
     /// Replies that the limit permits now, and when that was computed.
@@ -81,6 +83,7 @@ impl Wire {
             holes: BTreeMap::new(),
             limits: BTreeMap::new(),
             loss: (0.0, 0),
+            losses: BTreeMap::new(),
             limit: None,
             tokens: (0.0, Time::default()),
             rtt: Duration::from_micros(300),
@@ -257,7 +260,7 @@ impl Wire {
                 let bytes = size.unwrap_or(0);
                 let passes = self.holes.get(&member).is_none_or(|hole| bytes <= *hole)
                     && self.limits.get(&target).is_none_or(|limit| bytes <= *limit)
-                    && !self.is_lost();
+                    && !self.is_lost(member);
                 if size.is_some() {
                     self.large.push((self.now, member, target, bytes));
                 }
@@ -294,10 +297,11 @@ impl Wire {
     }
 
     /// Whether a probe is lost at random.
-    fn is_lost(&mut self) -> bool {
+    fn is_lost(&mut self, member: u8) -> bool {
         let (share, state) = &mut self.loss;
+        let share = self.losses.get(&member).unwrap_or(share);
         *state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-        ((*state >> 33) as f64) < *share * f64::from(1u32 << 31)
+        ((*state >> 33) as f64) < share * f64::from(1u32 << 31)
     }
 
     /// Whether the limit permits an echo reply now: a token bucket.

@@ -97,6 +97,8 @@ pub struct Probe {
     pub size: Option<u32>,
     /// Lost, and so were the control probes of other members: it shows nothing about this one.
     pub disputed: bool,
+    /// Its result is counted, or is not to be ([`History::take_rounds`]).
+    pub is_taken: bool,
 }
 
 impl Probe {
@@ -203,6 +205,7 @@ impl History {
             kind,
             size: None,
             disputed: false,
+            is_taken: false,
         });
         sequence
     }
@@ -327,6 +330,36 @@ impl History {
         }
     }
 
+    /// The results of small rounds that were not taken yet, oldest first: the target, and whether the probe was lost. Losses are
+    /// taken with the reply that ends their row: without one, they are a failure and no loss of some packets.
+    pub fn take_rounds(&mut self) -> Vec<(IpAddr, bool)> {
+        let is_reply = |probe: &Probe| probe.is_in_row() && matches!(probe.fate, ProbeProgress::Answered(_));
+        let Some(last) = self.probes.iter().rposition(is_reply) else { return Vec::new() };
+        let mut rounds = Vec::new();
+        for probe in self.probes.range_mut(..=last).filter(|probe| !probe.is_taken) {
+            match probe.fate {
+                ProbeProgress::Wanted | ProbeProgress::Pending => break,
+                _ => probe.is_taken = true,
+            }
+            let is_lost = match probe.fate {
+                ProbeProgress::Answered(_) => false,
+                ProbeProgress::Lost | ProbeProgress::Doubtful => true,
+                _ => continue,
+            };
+            // Bursts are sent when others were lost, and large packets may be lost for their size.
+            if probe.kind == ProbeKind::Round && probe.size.is_none() {
+                rounds.push((probe.target, is_lost));
+            }
+        }
+        rounds
+    }
+
+    /// The results that are known are not to be taken.
+    pub fn skip_rounds(&mut self) {
+        let is_known = |probe: &&mut Probe| probe.fate.outcome().is_some();
+        self.probes.iter_mut().filter(is_known).for_each(|probe| probe.is_taken = true);
+    }
+
     /// When the next probe must be judged.
     pub fn deadline(&self) -> Option<Time> {
         let undecided = |probe: &&Probe| matches!(probe.fate, ProbeProgress::Wanted | ProbeProgress::Pending);
@@ -336,6 +369,12 @@ impl History {
     /// Consecutive losses by now.
     pub fn losses(&self) -> u32 {
         self.row(|_| true, false)
+    }
+
+    /// Whether any of the last probes was lost while others were answered, or not enough for a failure.
+    pub fn has_lost(&self) -> bool {
+        let mut last = self.decided().take(WINDOW).map(|probe| probe.fate == ProbeProgress::Lost);
+        self.losses() <= FAILURES && last.any(|is_lost| is_lost)
     }
 
     /// Consecutive losses of this target by now, in rounds: bursts test members, not targets.

@@ -5,6 +5,7 @@
 //! | [`prober`] | one member in one family: when it probes, and the results |
 //! | [`burst`] | probes that follow a lost one, or evidence, at once |
 //! | [`evidence`] | what the traffic of the host shows about members |
+//! | [`loss`] | how many packets are lost on a path, compared with others |
 //! | [`history`] | the last probes, their outcomes, and which replies are genuine |
 //! | [`outcome`] | reports of finished probes |
 //! | [`targets`] | targets of probes |
@@ -35,6 +36,7 @@ pub mod burst;
 pub mod evidence;
 pub mod fdt;
 pub mod history;
+pub mod loss;
 pub mod outcome;
 pub mod prober;
 pub mod rtt;

@@ -194,6 +194,15 @@ impl Prober {
         self.joined
     }
 
+    /// The results of rounds by now that show how many packets are lost: the target, and whether the probe was lost. Those of a
+    /// path that has failed, or has not functioned yet, do not.
+    pub(in crate::core) fn take_rounds(&mut self) -> Vec<(IpAddr, bool)> {
+        if self.failed || !self.answered {
+            self.history.skip_rounds();
+        }
+        self.history.take_rounds()
+    }
+
     /// Whether losses count yet.
     pub fn settled(&self, now: Time) -> bool {
         self.answered || now - self.joined >= SETTLE

@@ -40,6 +40,10 @@ pub fn describe(cause: &Cause) -> Option<(&'static str, String)> {
         Cause::RouterUnreachedEnded { member } => {
             ("router-unreached-ended", format!("{member} is no longer avoided because of the default router"))
         }
+        Cause::Degraded { member } => ("degraded", format!("{member} loses far more packets than others")),
+        Cause::DegradedEnded { member } => {
+            ("degraded-ended", format!("{member} does not lose far more packets than others any more"))
+        }
         Cause::ProbeResults => ("probes", "probe results".into()),
         Cause::MemberFailed { member } => ("member-failed", format!("{member} has failed")),
         Cause::MemberOffline { member } => ("member-offline", format!("{member} is offline")),
@@ -90,6 +94,8 @@ mod tests {
             Cause::MtuHoleEnded { member: member() },
             Cause::RouterUnreached { member: member() },
             Cause::RouterUnreachedEnded { member: member() },
+            Cause::Degraded { member: member() },
+            Cause::DegradedEnded { member: member() },
             Cause::ProbeResults,
             Cause::MemberFailed { member: member() },
             Cause::MemberOffline { member: member() },

@@ -18,7 +18,7 @@ use crate::{
     },
     core::{
         Group, Time,
-        member::{Condition, Hole, Member},
+        member::{Condition, Hole, Loss, Member},
         probe::{
             FAILURES, ProbeSource, REPAIRS, SETTLE, TestAddress, fdt,
             history::{LENGTH, Probe, ProbeProgress},
@@ -129,6 +129,10 @@ impl View<'_> {
                  behind it",
                 hole.passes
             ),
+            Condition::Ok if let Some(loss) = member.loss() => format!(
+                "{name} works and is degraded: it loses {} of its packets; check its cable, transceivers and switch port",
+                loss.lost
+            ),
             Condition::Ok if member.inactive() => {
                 format!("{name} works and is inactive: {}", self.why_inactive())
             }
@@ -195,6 +199,12 @@ impl View<'_> {
                  back."
             )
         }));
+        reasons.extend(self.member.loss().map(|Loss { window, lost, others, .. }| {
+            format!(
+                "Of its probes in {} min {lost} are lost, on other members {others}.",
+                window.as_secs() / 60
+            )
+        }));
         if self.probers().next().is_none() {
             reasons.push(self.not_probed());
         }
@@ -245,6 +255,8 @@ impl View<'_> {
             "it does not reach the default router, which another member reaches, and the group has split=prefer-router"
         } else if member.hole().is_some() && member.functions() {
             "large packets are lost on it, and pass on another member"
+        } else if member.loss().is_some_and(|loss| loss.is_avoided) && member.functions() {
+            "it loses more packets than loss-fail permits, and another member loses less"
         } else if !member.receives() {
             "its ingress program is missing"
         } else if member.probes_failed() && self.group.active().is_empty() {

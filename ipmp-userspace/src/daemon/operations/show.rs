@@ -246,6 +246,13 @@ fn member_report(
             elsewhere,
         }),
         unreached_router: known.unreached_router(),
+        degraded: known.loss().map(|loss| report::Degraded {
+            minutes: (loss.window.as_secs() / 60) as u32,
+            percent: loss.lost.number(),
+            others_percent: loss.others.number(),
+            avoided: loss.is_avoided,
+        }),
+        loss: probing::loss(&group.core, known, now()),
         probing: probing::probing(known, now()),
         flags: member_flags(device, known),
         addresses: member

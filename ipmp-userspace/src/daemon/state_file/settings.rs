@@ -81,6 +81,14 @@ impl SavedGroup {
             Setting::Split(policy) => Some(*policy),
             _ => None,
         };
+        let loss_warn = |setting: &Setting| match setting {
+            Setting::LossWarn(share) => Some(*share),
+            _ => None,
+        };
+        let loss_fail = |setting: &Setting| match setting {
+            Setting::LossFail(share) => Some(*share),
+            _ => None,
+        };
         let usual = core::Settings::default();
         core::Settings {
             fdt: self.last(fdt).unwrap_or(defaults.fdt),
@@ -90,6 +98,8 @@ impl SavedGroup {
             fail_open: self.last(fail_open).unwrap_or(usual.fail_open),
             probe: self.probing(),
             split: self.last(split).unwrap_or(usual.split),
+            loss_warn: self.last(loss_warn).unwrap_or(usual.loss_warn),
+            loss_fail: self.last(loss_fail).unwrap_or(usual.loss_fail),
             ..usual
         }
     }
@@ -248,7 +258,7 @@ impl SavedMember {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::types::{Confirm, SplitPolicy};
+    use crate::types::{Confirm, Percent, SplitPolicy};
 
     fn chosen(texts: &[&str]) -> SavedGroup {
         let mut group = SavedGroup::default();
@@ -270,6 +280,8 @@ mod tests {
             "fail-open=no",
             "probe=arp",
             "split=keep",
+            "loss-warn=off",
+            "loss-fail=2.5%",
         ];
         assert_eq!(
             settings(&own),
@@ -281,6 +293,8 @@ mod tests {
                 fail_open: false,
                 probe: ProbePolicy::Arp,
                 split: SplitPolicy::Keep,
+                loss_warn: None,
+                loss_fail: Some(Percent::of(0.025)),
                 ..usual
             }
         );

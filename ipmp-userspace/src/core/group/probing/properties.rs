@@ -180,7 +180,9 @@ pub(super) fn check(wire: &Wire, kernel: &Kernel) {
     let state = match functioning.len() as usize {
         0 => GroupState::Failed,
         _ if Family::ALL.iter().any(|family| !group.split(wire.now, *family).is_empty()) => GroupState::Split,
-        all if all == group.members().len() && of(&|member| member.flaw() > 0).is_empty() => GroupState::Ok,
+        all if all == group.members().len() && of(&|member| !member.is_in_order()).is_empty() => {
+            GroupState::Ok
+        }
         _ => GroupState::Degraded,
     };
     // The time alone does not end what was reported.

@@ -16,7 +16,7 @@ use super::{
 use crate::{
     core::{
         Cause, Event, Time,
-        group::{MIN_MTU, members::full_size, standby::Origin},
+        group::{MIN_MTU, members::full_size},
         member::Hole,
         probe::{
             history::ProbeKind,
@@ -153,44 +153,25 @@ impl Group {
             return;
         }
         let mtu = full_size(member, self.members.mtu());
-        let as_before = member.clone();
-        if let Some(member) = self.members.get_mut(number) {
-            member.set_hole(hole);
-        }
+        let member = name.clone();
         match (before, hole) {
-            (_, Some(hole)) => {
-                let cause = Cause::MtuHole { member: name.clone() };
-                if before.is_none() {
-                    self.members.replace(&as_before);
-                    self.reconcile(&cause);
-                }
-                if before.is_none_or(|before| before.passes != hole.passes) {
-                    let Hole { target, passes, elsewhere } = hole;
-                    self.report(Cause::ProbeResults, |group| Event::MtuHole {
-                        member: name,
-                        group,
-                        target,
-                        passes,
-                        elsewhere,
-                        mtu,
-                    });
-                }
+            (before, Some(Hole { target, passes, elsewhere }))
+                if before.is_none_or(|before| before.passes != passes) =>
+            {
+                let event = |group| Event::MtuHole { member, group, target, passes, elsewhere, mtu };
+                self.report(Cause::ProbeResults, event);
             }
-            (Some(hole), None) => {
-                let cause = Cause::MtuHoleEnded { member: name.clone() };
-                self.report(Cause::ProbeResults, |group| Event::MtuHoleEnded {
-                    member: name,
-                    group,
-                    target: hole.target,
-                    mtu,
-                });
-                if as_before.functions() {
-                    self.came_back(number, Origin::Repaired, &cause);
-                }
-                self.reconcile(&cause);
+            (Some(Hole { target, .. }), None) => {
+                let event = |group| Event::MtuHoleEnded { member, group, target, mtu };
+                self.report(Cause::ProbeResults, event);
             }
-            (None, None) => {}
+            _ => {}
         }
+        let cause = match hole {
+            Some(_) => Cause::MtuHole { member: name },
+            None => Cause::MtuHoleEnded { member: name },
+        };
+        self.change_flaw(number, &cause, |member| member.set_hole(hole));
     }
 
     /// Bytes of the largest packet that passes to a target on other members than this one.

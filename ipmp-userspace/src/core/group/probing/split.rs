@@ -19,7 +19,6 @@ use super::Group;
 use crate::{
     core::{
         Cause, Event, Time,
-        group::standby::Origin,
         member::Member,
         probe::{
             FAILURES,
@@ -127,32 +126,25 @@ impl Group {
             if before == router {
                 continue;
             }
-            let (as_before, member) = (member.clone(), member.name().to_owned());
-            if let Some(member) = self.members.get_mut(number) {
-                member.set_unreached_router(router);
-            }
-            match (before, router) {
+            let name = member.name().to_owned();
+            let member = name.clone();
+            let cause = match (before, router) {
                 (None, Some(router)) => {
-                    let cause = Cause::RouterUnreached { member: member.clone() };
-                    self.members.replace(&as_before);
-                    self.reconcile(&cause);
                     self.report(Cause::ProbeResults, |group| Event::RouterUnreached {
                         member,
                         group,
                         router,
                     });
+                    Cause::RouterUnreached { member: name }
                 }
                 (Some(router), None) => {
-                    let cause = Cause::RouterUnreachedEnded { member: member.clone() };
                     let event = |group| Event::RouterUnreachedEnded { member, group, router };
                     self.report(Cause::ProbeResults, event);
-                    if as_before.functions() {
-                        self.came_back(number, Origin::Repaired, &cause);
-                    }
-                    self.reconcile(&cause);
+                    Cause::RouterUnreachedEnded { member: name }
                 }
-                _ => {}
-            }
+                _ => Cause::ProbeResults,
+            };
+            self.change_flaw(number, &cause, |member| member.set_unreached_router(router));
         }
     }
 

@@ -86,10 +86,10 @@ impl Group {
         }
     }
 
-    /// By how much rounds are early at most: more where a member has lost probes and is not failed yet. Otherwise a target
-    /// that limits its replies would drop the probes of the same member for many rounds.
+    /// By how much rounds are early at most: more where a member has lost probes lately and is not failed. Otherwise a target
+    /// that limits its replies would drop the probes of the same member for many rounds, and that member would fail or be degraded.
     pub(super) fn jitter(&self, interval: Duration) -> Duration {
-        let is_losing = |prober: &Prober| !prober.failed && (1..=FAILURES).contains(&prober.history.losses());
+        let is_losing = |prober: &Prober| !prober.failed && prober.history.has_lost();
         let losing = self.members.iter().flat_map(|member| member.probing().probers()).any(is_losing);
         if losing { interval * 3 / 8 } else { interval / 8 }
     }

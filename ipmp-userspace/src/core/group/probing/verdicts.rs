@@ -38,6 +38,7 @@ impl Group {
                 self.report(Cause::ProbeResults, |_| Event::TargetExcluded { member, target, slow: false });
             }
         }
+        self.count_losses(now);
         self.probing.lose_neighbours(&self.members);
         self.start_bursts(now);
     }

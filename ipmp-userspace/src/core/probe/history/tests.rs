@@ -47,6 +47,7 @@ fn every_outcome_and_event_matches_the_table() {
         kind: ProbeKind::Round,
         size: None,
         disputed: false,
+        is_taken: false,
     };
     let answered = |ms| ProbeProgress::Answered(Duration::from_millis(ms));
     // ProbeProgress; the results of sent, not sent, a reply at 200 ms, judged at 150 ms and judged at 151 ms.

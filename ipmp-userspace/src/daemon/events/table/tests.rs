@@ -3,7 +3,7 @@ use std::time::Duration;
 use super::*;
 use crate::{
     core::{flap, probe::split::SplitTarget},
-    types::Family,
+    types::{Family, Percent},
 };
 
 const LOG: &str = include_str!("../../../../../docs/log.md");
@@ -74,6 +74,15 @@ fn events() -> Vec<Event> {
         Event::MtuHoleEnded { member: member(), group: group(), target: address, mtu: 1500 },
         Event::RouterUnreached { member: member(), group: group(), router: address },
         Event::RouterUnreachedEnded { member: member(), group: group(), router: address },
+        Event::Degraded {
+            member: member(),
+            group: group(),
+            window: Duration::from_secs(600),
+            lost: Percent::of(0.302),
+            others: Percent::default(),
+            is_avoided: true,
+        },
+        Event::DegradedEnded { member: member(), group: group() },
         Event::TargetLimited { group: group(), target: address, passes: 1500, mtu: 9000 },
         Event::Activated { member: member(), group: group() },
         Event::Deactivated { member: member(), group: group() },

@@ -342,6 +342,7 @@ fn every_outcome_has_its_letter() {
         kind: crate::core::probe::history::ProbeKind::Round,
         size: None,
         disputed: false,
+        is_taken: false,
     };
     let fates = [
         ProbeProgress::Answered(ms(3)),

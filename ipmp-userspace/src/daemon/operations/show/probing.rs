@@ -3,8 +3,9 @@
 use std::time::Duration;
 
 use crate::{
-    control::report::probing::{
-        Counters, Detection, MOST_TARGETS, Passed, ProbedTarget, Probing, Raised, SplitTarget,
+    control::report::{
+        Loss,
+        probing::{Counters, Detection, MOST_TARGETS, Passed, ProbedTarget, Probing, Raised, SplitTarget},
     },
     core::{
         self, Time,
@@ -12,11 +13,12 @@ use crate::{
         probe::{
             self, ProbeSource, TestAddress,
             history::History,
+            loss::{CONFIDENCE, Count, WINDOWS},
             prober::Prober,
             targets::{self, TargetUse},
         },
     },
-    types::{Family, ProbeObstacle, TargetFault, TargetMode},
+    types::{Family, Percent, ProbeObstacle, TargetFault, TargetMode},
 };
 
 /// How a group's failures are detected.
@@ -38,6 +40,8 @@ pub fn detection(group: &core::Group, now: Time) -> Detection {
         evidence: settings.evidence,
         probe: settings.probe,
         split_policy: settings.split,
+        loss_warn_percent: settings.loss_warn.map(Percent::number),
+        loss_fail_percent: settings.loss_fail.map(Percent::number),
         targets: group.known_targets().explicit.clone(),
         unreachable_families: Family::ALL
             .into_iter()
@@ -64,6 +68,24 @@ pub fn fdt_ms(group: &core::Group) -> Option<u64> {
 pub fn probing(member: &Member, now: Time) -> Vec<Probing> {
     let of = |family| Some(of_family(member, family, member.prober(family)?, now));
     Family::ALL.into_iter().filter_map(of).collect()
+}
+
+/// Lost probes of a member over several times, if it is probed.
+pub fn loss(group: &core::Group, member: &Member, now: Time) -> Vec<Loss> {
+    if !member.is_probed() {
+        return Vec::new();
+    }
+    let of = |(window, count): (Duration, Count)| {
+        let (least, most) = count.bounds(CONFIDENCE);
+        Loss {
+            minutes: (window.as_secs() / 60) as u32,
+            probes: count.sent as u64,
+            lost: count.lost as u64,
+            least_percent: Percent::of(least).number(),
+            most_percent: Percent::of(most).number(),
+        }
+    };
+    WINDOWS.into_iter().zip(group.lost_probes(now, member.number())).map(of).collect()
 }
 
 fn of_family(member: &Member, family: Family, prober: &Prober, now: Time) -> Probing {
