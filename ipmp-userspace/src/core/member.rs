@@ -33,7 +33,7 @@ use super::{
     flap::Flap,
     probe::{TestAddress, prober::Prober},
 };
-use crate::types::{Family, LinkState, MemberState, OfflineCause, ProbeState};
+use crate::types::{Direction, Family, LinkState, MemberState, OfflineCause, ProbeState};
 
 /// The condition of a member by its link.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -78,6 +78,17 @@ pub struct Hole {
     pub elsewhere: u32,
 }
 
+/// The flows of a member move one by one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Transition {
+    /// To it, or from it.
+    pub direction: Direction,
+    /// Until then flows are not known; each that is not new counts as active.
+    pub learnt: Time,
+    /// Then those that are still active move.
+    pub limit: Time,
+}
+
 /// A member of a group.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Member {
@@ -95,6 +106,8 @@ pub struct Member {
     receives: bool,
     /// Must not transmit, since others do and it does not function or is inactive.
     kept_out: bool,
+    /// Flows move to it, or leave it.
+    transition: Option<Transition>,
     hole: Option<Hole>,
     /// The default router that it does not reach while others do, and that matters.
     unreached_router: Option<IpAddr>,
@@ -115,6 +128,7 @@ impl Member {
             inactive: false,
             receives: true,
             kept_out: false,
+            transition: None,
             hole: None,
             unreached_router: None,
             probing: MemberProbing::new(now),
@@ -238,6 +252,20 @@ impl Member {
     /// large packets.
     pub(super) fn flaw(&self) -> u8 {
         u8::from(self.hole.is_some()) + 2 * u8::from(self.unreached_router.is_some())
+    }
+
+    /// Where its flows move, while they do.
+    pub fn transition(&self) -> Option<Transition> {
+        self.transition
+    }
+
+    pub(super) fn set_transition(&mut self, transition: Option<Transition>) {
+        self.transition = transition;
+    }
+
+    /// Whether the operator drains it.
+    pub fn drains(&self) -> bool {
+        self.transition.is_some_and(|transition| transition.direction == Direction::Draining)
     }
 
     /// The state that is reported (docs/reference.md 1.7).
