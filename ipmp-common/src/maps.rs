@@ -18,7 +18,7 @@
 //! | `early_drops` | per-CPU array, 16 | [`EarlyDrops`] | datapath |
 //! | `reply_counters` | per-CPU array, 16 | [`ReplyCounters`] | datapath |
 //! | `reply_windows` | array, 16 | [`ReplyWindows`] | datapath |
-//! | `active_flows` | array, 65536, mmapable | [`ActiveFlow`] | datapath |
+//! | `active_flows` | array, 32768, mmapable | [`ActiveFlow`] | datapath |
 //!
 //! Per daemon, in `sentinel/` beside the groups:
 //!

@@ -93,7 +93,7 @@ fn active_member(hash: u32) -> u32 {
     let Some(words) = steering.get(0) else { return NO_MEMBER };
     let Some(entry) = active_flows.get_ptr_mut(place(hash)) else { return NO_MEMBER };
     // SAFETY: a word of the map, which is aligned. Volatile: other processors write it.
-    let flow = ActiveFlow { bits: unsafe { entry.read_volatile() } };
+    let flow = unsafe { entry.read_volatile() };
     let allowed = all_members(words.usable).and(word_of_live());
     // SAFETY: a helper without arguments.
     if !flow.is_active(unsafe { bpf_ktime_get_ns() }) || !allowed.has(flow.member()) {
@@ -109,7 +109,7 @@ fn active_member(hash: u32) -> u32 {
 fn record_active(hash: u32, number: u32) -> u32 {
     if let Some(entry) = active_flows.get_ptr_mut(place(hash)) {
         // SAFETY: a helper without arguments, and a word of the map, as above.
-        unsafe { entry.write_volatile(ActiveFlow::new(number as u8, bpf_ktime_get_ns()).bits) };
+        unsafe { entry.write_volatile(ActiveFlow::new(number as u8, bpf_ktime_get_ns())) };
     }
     number
 }

@@ -237,11 +237,7 @@ impl Group {
                 size_of::<Steering>() / 8,
             )?,
             slots: Mapped::new("slots", &pins::open_map(&maps, "slots")?, SLOTS)?,
-            active_flows: Mapped::new(
-                "active_flows",
-                &pins::open_map(&maps, "active_flows")?,
-                ACTIVE_FLOWS * size_of::<ActiveFlow>() / 8,
-            )?,
+            active_flows: Mapped::new("active_flows", &pins::open_map(&maps, "active_flows")?, ACTIVE_FLOWS)?,
             members: pins::typed(&maps, "members", Map::Array)?,
             addresses: pins::typed(&maps, "addresses", Map::HashMap)?,
             learnt: pins::typed(&maps, "learnt", Map::LruHashMap)?,

@@ -62,8 +62,7 @@ impl Group {
     }
 
     fn active_flow(&self, at: usize) -> ActiveFlow {
-        // Two of them are a word, the first one in the lower half on every architecture that is supported.
-        ActiveFlow { bits: (self.active_flows.load(at / 2) >> (32 * (at % 2))) as u32 }
+        ActiveFlow { bits: self.active_flows.load(at) }
     }
 
     /// Writes the `reserve` mask: members that transmit only before a packet is lost.
