@@ -112,7 +112,7 @@ fn leaving_member_keeps_active_flows_and_gets_no_others() {
 }
 
 #[test]
-fn member_that_fails_is_left_at_once_and_its_flows_stay_where_they_went() {
+fn member_that_fails_is_left_at_once_and_its_flows_stay_where_they_moved() {
     lab::needs_root!();
     Setup::new().run(|bench| {
         bench.wait_live(MemberSet::from_bits(7));
