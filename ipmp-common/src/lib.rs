@@ -11,6 +11,7 @@
 //! | [`nd`] | Neighbour Discovery messages and options |
 //! | [`probe`] | the payload of an echo request that probes |
 //! | [`reply`] | which frames are replies to probes |
+//! | [`transition`] | members to which flows move, or from which, as they become idle |
 //!
 //! The same code runs in the kernel, in the daemon, in `ipmpctl path` and in the property tests. It is `no_std`, does not
 //! allocate, and does not panic in code that eBPF compiles.
@@ -25,6 +26,7 @@ pub mod probe;
 pub mod reply;
 pub mod select;
 pub mod steer;
+pub mod transition;
 
 /// Version of the map layouts: part of the pin path, so that a daemon never adopts maps of another layout unread.
 pub const LAYOUT: u32 = 2 + cfg!(feature = "next-layout") as u32;

@@ -18,6 +18,7 @@
 //! | `early_drops` | per-CPU array, 16 | [`EarlyDrops`] | datapath |
 //! | `reply_counters` | per-CPU array, 16 | [`ReplyCounters`] | datapath |
 //! | `reply_windows` | array, 16 | [`ReplyWindows`] | datapath |
+//! | `active_flows` | array, 32768, mmapable | [`ActiveFlow`] | datapath |
 //!
 //! Per daemon, in `sentinel/` beside the groups:
 //!
@@ -55,6 +56,8 @@ pub use self::{
 use crate::address::Mac;
 pub use crate::address::{Ip, MacKey};
 use crate::steer::{MemberSet, Preference};
+#[cfg(doc)]
+use crate::transition::{ActiveFlow, Usable};
 
 /// Maximum number of groups of one daemon.
 pub const MAX_GROUPS: usize = 256;
@@ -131,7 +134,7 @@ pub struct Steering {
     /// Here in the layout of the upgrade's test.
     #[cfg(feature = "next-layout")]
     pub index: u64,
-    /// Members that may transmit, by the daemon.
+    /// Members that may transmit, by the daemon: a word of [`Usable`], whose lowest bits are those that are not in transition.
     pub usable: MemberSet,
     /// Members that the daemon excludes because their links flap: used only before a packet is lost.
     pub reserve: MemberSet,

@@ -58,6 +58,10 @@ struct Plan {
     what: u32,
     /// Of ARP, the offset of the packet; of Neighbour Discovery, that of the ICMPv6 header.
     at: u32,
+    /// Of a packet that is sent by its flow: its hash.
+    hash: u32,
+    /// Zero.
+    pad: u32,
 }
 
 /// Only the source MAC is written.
@@ -72,6 +76,8 @@ const ND: u32 = 3;
 const REPORT: u32 = 4;
 /// It is truncated where it would have to be rewritten.
 const TRUNCATED: u32 = 5;
+/// As [`PLAIN`], and its flow takes part in the selection.
+const FLOW: u32 = 6;
 
 /// The slow path: everything but untagged unicast IP, and that as well while there is a capture. A subprogram, so that the fast
 /// path stays short.
@@ -84,15 +90,19 @@ fn slow_path(skb: *mut __sk_buff) -> i32 {
     if !packet::gather_headers(ctx) {
         return member::dropped_truncated();
     }
-    let mut plan = Plan { list: 0, what: PLAIN, at: 0 };
+    let mut plan = Plan { list: 0, what: PLAIN, at: 0, hash: 0, pad: 0 };
     make_plan(skb, &mut plan);
     if plan.what == TRUNCATED {
         return member::dropped_truncated();
     }
     let list = Preference::from_nibbles(plan.list);
     let first = u32::from(list.first());
-    let selected = if plan.what == FIXED { Some(first) } else { member::select(list) };
-    let Some(number) = selected else { return member::dropped_no_member(ctx) };
+    let selected = match plan.what {
+        FIXED => Some((first, false)),
+        FLOW => member::select_for(ctx, list, plan.hash),
+        _ => member::select(list).map(|number| (number, number != first)),
+    };
+    let Some((number, is_failover)) = selected else { return member::dropped_no_member(ctx) };
     let Some(chosen) = members.get(number) else { return member::dropped_no_member(ctx) };
     if plan.what == REPORT {
         arp_nd::wake(HintKind::Report);
@@ -107,7 +117,7 @@ fn slow_path(skb: *mut __sk_buff) -> i32 {
     if !complete {
         return member::dropped_truncated();
     }
-    member::send(ctx, frame, number, chosen, number != first)
+    member::send(ctx, frame, number, chosen, is_failover)
 }
 
 #[inline(never)]
@@ -149,8 +159,9 @@ fn make_plan(skb: *mut __sk_buff, plan: &mut Plan) -> u32 {
                     FIXED
                 }
                 None => {
-                    plan.list = flow::list(ctx, frame, l3, ethertype).unwrap_or(Preference::EMPTY).nibbles;
-                    PLAIN
+                    plan.hash = flow::hash(ctx, frame, l3, ethertype);
+                    plan.list = flow::list(plan.hash).unwrap_or(Preference::EMPTY).nibbles;
+                    FLOW
                 }
             }
         }
@@ -196,14 +207,13 @@ fn steer(ctx: &TcContext, frame: &Frame, ethertype: u16, live: MemberSet) -> i32
     {
         return member::send_through(ctx, frame, number, false);
     }
-    let Some(list) = flow::list(ctx, frame, UNTAGGED, ethertype) else {
-        return member::dropped_no_member(ctx);
-    };
+    let hash = flow::hash(ctx, frame, UNTAGGED, ethertype);
+    let Some(list) = flow::list(hash) else { return member::dropped_no_member(ctx) };
     if let Some((number, chosen)) = member::most_preferred(list, words.usable.and(live)) {
         return member::send(ctx, frame, number, chosen, false);
     }
-    // Its most preferred member cannot transmit.
-    member::send_by(ctx, &packet::frame(ctx), list)
+    // Its most preferred member cannot transmit, or is in transition.
+    member::send_by(ctx, &packet::frame(ctx), list, hash)
 }
 
 /// The member that a packet's source is the test address of.

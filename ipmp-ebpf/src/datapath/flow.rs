@@ -1,26 +1,51 @@
-//! The slot of an IP packet.
+//! The hash of an IP packet, and its slot.
 
-use aya_ebpf::{helpers::generated::bpf_get_hash_recalc, programs::TcContext};
+use aya_ebpf::{bindings::__sk_buff, helpers::generated::bpf_get_hash_recalc, programs::TcContext};
 use ipmp_common::{
-    frame::{self, Frame},
+    frame::{self, Frame, ethertype, protocol},
     hash::HashPolicy,
     steer::{Preference, slot},
 };
 
-use crate::maps::{POLICY, slots};
+use crate::{
+    maps::{POLICY, slots},
+    packet::UNTAGGED,
+};
 
 const CONNECTION: u32 = HashPolicy::Connection as u32;
 const FLOW: u32 = HashPolicy::Flow as u32;
+/// The flag SYN in byte 13 of a TCP header.
+const SYN: u8 = 2;
 
-/// The preference list of the slot of the packet at `l3`.
+/// The hash of the packet at `l3`.
 #[inline(always)]
-pub fn list(ctx: &TcContext, frame: &Frame, l3: usize, ethertype: u16) -> Option<Preference> {
-    let hash = match POLICY.load() {
+pub fn hash(ctx: &TcContext, frame: &Frame, l3: usize, ethertype: u16) -> u32 {
+    match POLICY.load() {
         CONNECTION => connection_hash(ctx, frame, l3, ethertype),
         FLOW => frame::flow_hash(frame, l3, ethertype),
         _ => frame::destination_hash(frame, l3, ethertype),
-    };
+    }
+}
+
+/// The preference list of the slot of a hash.
+#[inline(always)]
+pub fn list(hash: u32) -> Option<Preference> {
     slots.get(slot(hash)).copied()
+}
+
+/// Whether an untagged packet is the first one of a TCP connection in its direction: 1 or 0. Headers between IPv6 and TCP are not
+/// read. By helpers: the verifier does not follow an offset that is read from the packet.
+#[inline(never)]
+pub fn opens_connection(skb: *mut __sk_buff) -> u32 {
+    let ctx = &TcContext::new(skb);
+    let byte = |offset: u32| ctx.load::<u8>(UNTAGGED + offset as usize).unwrap_or(0);
+    // SAFETY: a field of the context.
+    let (protocol, length, is_fragment) = match u16::from_be(unsafe { (*skb).protocol } as u16) {
+        ethertype::IPV4 => (byte(9), 4 * u32::from(byte(0) & 15), byte(6) & 0x3f != 0 || byte(7) != 0),
+        ethertype::IPV6 => (byte(6), 40, false),
+        _ => return 0,
+    };
+    u32::from(protocol == protocol::TCP && !is_fragment && byte(length + 13) & SYN != 0)
 }
 
 /// The socket's transmit hash, or the kernel's flow hash.

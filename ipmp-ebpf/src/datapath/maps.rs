@@ -14,6 +14,7 @@ use ipmp_common::{
         ReplyCounters, ReplyWindows, StaleKey, StaleNeighbour, Steering, VlanKey,
     },
     steer::{MAX_MEMBERS, MemberSet, Preference, SLOTS},
+    transition::{ACTIVE_FLOWS, ActiveFlow},
 };
 use ipmp_ebpf::count;
 
@@ -77,6 +78,8 @@ pub static echo_id: Array<u32, 1> = Array::new();
 pub static reply_counters: PerCpuArray<ReplyCounters, MAX_MEMBERS> = PerCpuArray::new();
 #[btf_map]
 pub static reply_windows: Array<ReplyWindows, MAX_MEMBERS> = Array::new();
+#[btf_map]
+pub static active_flows: Array<ActiveFlow, ACTIVE_FLOWS, MMAPABLE> = Array::new();
 
 /// The MAC of the group interface.
 #[inline(always)]

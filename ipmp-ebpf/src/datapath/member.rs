@@ -3,8 +3,8 @@
 use core::ffi::c_void;
 
 use aya_ebpf::{
-    bindings::TC_ACT_SHOT,
-    helpers::generated::{bpf_loop, bpf_redirect},
+    bindings::{__sk_buff, TC_ACT_SHOT},
+    helpers::generated::{bpf_ktime_get_ns, bpf_loop, bpf_redirect},
     programs::TcContext,
 };
 use ipmp_common::{
@@ -12,10 +12,14 @@ use ipmp_common::{
     maps::{MAX_LOWER, Member, link_state},
     select::{Masks, Search},
     steer::{MAX_MEMBERS, MemberSet, Preference},
+    transition::{ActiveFlow, Usable, all_members, members_for_flow, members_in_transition, place},
 };
 use ipmp_ebpf::{count, device};
 
-use crate::maps::{READ_DEVICES, Reason, count_drop, counters, members, steering, word_of_live};
+use crate::{
+    flow,
+    maps::{READ_DEVICES, Reason, active_flows, count_drop, counters, members, steering, word_of_live},
+};
 
 /// No member.
 const NO_MEMBER: u32 = u32::MAX;
@@ -55,22 +59,95 @@ extern "C" fn step(_place: u64, search: *mut Search) -> i64 {
     i64::from(search.step(|number| members.get(u32::from(number)).is_some_and(can_transmit)))
 }
 
+/// Which members of a list may transmit a packet while some are in transition: all that may transmit, those for a flow that is not
+/// known, and those for a flow that begins.
+const ANY: u32 = 0;
+const FOR_UNKNOWN: u32 = 1;
+const FOR_NEW: u32 = 2;
+
 /// The member that transmits what has this list: the rule of [`ipmp_common::select`].
 #[inline(always)]
 pub fn select(list: Preference) -> Option<u32> {
-    let number = select_number(list.nibbles);
+    let number = select_number(list.nibbles, ANY);
     (number != NO_MEMBER).then_some(number)
 }
 
 /// A subprogram: for packets whose most preferred member cannot transmit, and for roles.
 #[inline(never)]
-fn select_number(list: u64) -> u32 {
+fn select_number(list: u64, which: u32) -> u32 {
     let Some(words) = steering.get(0) else { return NO_MEMBER };
-    let masks = Masks { usable: words.usable, reserve: words.reserve, live: word_of_live() };
+    let word = words.usable;
+    let usable = if which == ANY { all_members(word) } else { members_for_flow(word, which == FOR_NEW) };
+    // Before a packet is lost, it takes any member.
+    let reserve = words.reserve.or(members_in_transition(word));
+    let masks = Masks { usable, reserve, live: word_of_live() };
     let mut search = Search::new(Preference::from_nibbles(list), masks);
     // SAFETY: the search outlives the call.
     unsafe { bpf_loop(MAX_MEMBERS as u32, step as *mut c_void, (&raw mut search).cast(), 0) };
     search.selected().map_or(NO_MEMBER, u32::from)
+}
+
+/// While members are in transition: the member on which a flow is active, if it can transmit.
+#[inline(never)]
+fn active_member(hash: u32) -> u32 {
+    let Some(words) = steering.get(0) else { return NO_MEMBER };
+    let Some(entry) = active_flows.get_ptr_mut(place(hash)) else { return NO_MEMBER };
+    // SAFETY: a word of the map, which is aligned. Volatile: other processors write it.
+    let flow = unsafe { entry.read_volatile() };
+    let allowed = all_members(words.usable).and(word_of_live());
+    // SAFETY: a helper without arguments.
+    if !flow.is_active(unsafe { bpf_ktime_get_ns() }) || !allowed.has(flow.member()) {
+        return NO_MEMBER;
+    }
+    let number = u32::from(flow.member());
+    if members.get(number).is_some_and(can_transmit) { number } else { NO_MEMBER }
+}
+
+/// Writes that a flow is active on a member. Packets on two processors may overwrite each other: with the same member, as nearly
+/// always, it makes no difference.
+#[inline(never)]
+fn record_active(hash: u32, number: u32) -> u32 {
+    if let Some(entry) = active_flows.get_ptr_mut(place(hash)) {
+        // SAFETY: a helper without arguments, and a word of the map, as above.
+        unsafe { entry.write_volatile(ActiveFlow::new(number as u8, bpf_ktime_get_ns())) };
+    }
+    number
+}
+
+/// The member that transmits a packet by its flow, with [`REPLACES`] if it replaces one that cannot. While members are in transition,
+/// it is the one on which the flow is active; else the one that the list selects of those that get such flows.
+#[inline(never)]
+fn select_by_flow(skb: *mut __sk_buff, list: u64, hash: u32) -> u32 {
+    let Some(words) = steering.get(0) else { return NO_MEMBER };
+    let word = words.usable;
+    let is_in_transition = Usable::is_in_transition(word);
+    let mut number = if is_in_transition { active_member(hash) } else { NO_MEMBER };
+    if number == NO_MEMBER {
+        let which = match is_in_transition {
+            false => ANY,
+            true => FOR_UNKNOWN + flow::opens_connection(skb),
+        };
+        number = select_number(list, which);
+    }
+    if number == NO_MEMBER {
+        return NO_MEMBER;
+    }
+    if is_in_transition {
+        record_active(hash, number);
+    }
+    let first = Preference::from_nibbles(list).first();
+    let replaces = number != u32::from(first) && !members_in_transition(word).has(first);
+    if replaces { number | REPLACES } else { number }
+}
+
+/// A bit beside the number of a member.
+const REPLACES: u32 = 16;
+
+/// The member that transmits a packet by its flow, and whether it replaces one that cannot.
+#[inline(always)]
+pub fn select_for(ctx: &TcContext, list: Preference, hash: u32) -> Option<(u32, bool)> {
+    let number = select_by_flow(ctx.skb.skb, list.nibbles, hash);
+    (number != NO_MEMBER).then_some((number & !REPLACES, number & REPLACES != 0))
 }
 
 /// The first member of the list, if the set contains it and it can transmit: enough for nearly every packet.
@@ -110,11 +187,11 @@ pub fn count_sent(number: u32, length: u32, is_failover: bool) {
     }
 }
 
-/// Sends the packet through the member that the list selects, or drops it.
+/// Sends the packet through the member that its flow selects, or drops it.
 #[inline(always)]
-pub fn send_by(ctx: &TcContext, frame: &Frame, list: Preference) -> i32 {
-    match select(list) {
-        Some(number) => send_through(ctx, frame, number, number != list.first() as u32),
+pub fn send_by(ctx: &TcContext, frame: &Frame, list: Preference, hash: u32) -> i32 {
+    match select_for(ctx, list, hash) {
+        Some((number, is_failover)) => send_through(ctx, frame, number, is_failover),
         None => dropped_no_member(ctx),
     }
 }

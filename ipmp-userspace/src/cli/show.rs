@@ -16,11 +16,12 @@ use crate::{
         Request, Response,
         duration::short,
         report::{
-            AddressReport, Capture, Degraded, Drops, GroupReport, Loss, MemberReport, MtuHole, Traffic, Xdp,
+            AddressReport, Capture, Degraded, Drops, GroupReport, Loss, MemberReport, Moving, MtuHole,
+            Traffic, Xdp,
             probing::{Detection, Passed, Probing, SplitTarget},
         },
     },
-    types::{LinkState, MemberState, ProbeMethod, ProbeObstacle, network::netmask},
+    types::{Direction, Failback, LinkState, MemberState, ProbeMethod, ProbeObstacle, network::netmask},
 };
 
 /// Show groups and members: state, addresses, failure detection, traffic and drops
@@ -135,6 +136,17 @@ fn member(blocks: &mut Blocks, group: &GroupReport, member: &MemberReport) {
     if let Some(identity) = &member.recognised_by {
         blocks.line(&format!(
             "its device was deleted or moved; it rejoins when a device with {identity} appears"
+        ));
+    }
+    if let Some(Moving { direction, in_ms }) = member.moving {
+        let what = match direction {
+            Direction::Returning => "gets new flows; others return to it when they are idle",
+            Direction::Leaving => "gets no new flows; others leave it when they are idle",
+            Direction::Draining => "gets no new flows; it is set offline when no flow is active on it",
+        };
+        blocks.line(&format!(
+            "{direction}: {what}, after {} at the latest",
+            short(Duration::from_millis(in_ms))
         ));
     }
     if let Some(MtuHole { target, passes, elsewhere }) = member.mtu_hole {
@@ -299,7 +311,8 @@ fn detection(group: &GroupReport) -> String {
         configured_ms,
         interval_us,
         raised,
-        failback,
+        failback_policy: failback,
+        failback_limit_ms,
         fail_open,
         confirm,
         evidence,
@@ -331,10 +344,14 @@ fn detection(group: &GroupReport) -> String {
         )
         .expect("writing to a string cannot fail");
     }
+    let limit = match failback {
+        Failback::Idle => format!(" failback-limit={}s", failback_limit_ms / 1000),
+        Failback::Yes | Failback::No => String::new(),
+    };
     write!(
         line,
-        "; failback={} fail-open={} confirm={confirm} evidence={} probe={probe} split={split_policy} loss-warn={} loss-fail={}",
-        yes(failback),
+        "; failback={failback}{} fail-open={} confirm={confirm} evidence={} probe={probe} split={split_policy} loss-warn={} loss-fail={}",
+        limit,
         yes(fail_open),
         if *evidence { "on" } else { "off" },
         share(loss_warn_percent),

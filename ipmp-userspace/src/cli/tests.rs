@@ -219,6 +219,7 @@ fn command_line_becomes_its_request() {
             },
         ),
         ("ipmpctl offline eth0", Request::Offline { interface: "eth0".into() }),
+        ("ipmpctl offline eth0 --drain 60", Request::Drain { interface: "eth0".into(), seconds: 60 }),
         ("ipmpctl --json online eth0", Request::Online { interface: "eth0".into() }),
         ("ipmpctl destroy production0 --netns blue", Request::Destroy { group: group() }),
         (

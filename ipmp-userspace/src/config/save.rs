@@ -349,7 +349,7 @@ fn value_of(setting: &Setting, owner: Owner) -> Value {
     let form =
         setting::descriptions(owner).find(|known| known.key == setting.name()).map(|known| Form::of(&known));
     match (form, text.parse::<i64>()) {
-        (Some(Form::Boolean(yes, _)), _) => Value::from(text == yes),
+        (Some(Form::Boolean(yes, no, _)), _) if [yes, no].contains(&text) => Value::from(text == yes),
         (Some(Form::Number(..)), Ok(number)) => Value::from(number),
         (Some(Form::Addresses), _) if text != "auto" => text.split(',').collect::<Array>().into(),
         _ => Value::from(text),

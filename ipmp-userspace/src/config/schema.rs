@@ -48,7 +48,8 @@ fn of(kind: Kind) -> Value {
 
 fn of_setting(form: &Form) -> Value {
     match form {
-        Form::Boolean(..) => json!({ "type": "boolean" }),
+        Form::Boolean(_, _, words) if words.is_empty() => json!({ "type": "boolean" }),
+        Form::Boolean(_, _, words) => json!({ "anyOf": [{ "type": "boolean" }, { "enum": words }] }),
         Form::Words(words) => json!({ "enum": words }),
         Form::Number(least, most, words) => {
             let number = json!({ "type": "integer", "minimum": least, "maximum": most });

@@ -124,7 +124,7 @@ fn broken_files_are_reported_with_place_and_remedy() {
                 "ipmp.toml:8:1: error: a group has no key \"target\": write targets",
                 "ipmp.toml:9:1: error: a group has no key \"colour\": its keys are groupname, addresses, gateways, routes, \
                  dns, disabled-targets, members, address-detection, announce-count, announce-interval, announce-rate, capture, classic, confirm, \
-                 evidence, fail-open, failback, fdt, hash, loss-fail, loss-warn, manage-sysctls, probe, source-spread, split, targets, updelay",
+                 evidence, fail-open, failback, failback-limit, fdt, hash, loss-fail, loss-warn, manage-sysctls, probe, source-spread, split, targets, updelay",
             ],
         ),
         (
@@ -132,7 +132,7 @@ fn broken_files_are_reported_with_place_and_remedy() {
             g0.clone() + "fdt = \"5ms\"\nfailback = \"yes\"\nannounce-count = 21\nhash = \"l4\"\nupdelay = 200\ntargets = []\nloss-warn = \"0%\"\n",
             &[
                 "ipmp.toml:6:7: error: fdt cannot be \"5ms\": write a time from \"10ms\" to \"3600s\"",
-                "ipmp.toml:7:12: error: failback cannot be \"yes\": write true or false",
+                "ipmp.toml:7:12: error: failback cannot be \"yes\": write true, false or \"idle\"",
                 "ipmp.toml:8:18: error: announce-count cannot be 21: write \"auto\" or a number from 1 to 20",
                 "ipmp.toml:9:8: error: hash cannot be \"l4\": write one of \"connection\", \"flow\", \"destination\"",
                 "ipmp.toml:10:11: error: updelay cannot be 200: write a time from \"0ms\" to \"600s\"",

@@ -8,8 +8,8 @@ use crate::control::setting::Description;
 /// How a setting is written in TOML.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Form {
-    /// `true` or `false`, with the words for them in `KEY=VALUE`.
-    Boolean(&'static str, &'static str),
+    /// `true` or `false`, with the words for them in `KEY=VALUE`, or a string, one of these.
+    Boolean(&'static str, &'static str, Vec<&'static str>),
     /// A string, one of these.
     Words(Vec<&'static str>),
     /// A number in this range, or a string, one of these.
@@ -23,13 +23,13 @@ pub enum Form {
 impl Form {
     /// The form of a setting.
     pub fn of(setting: &Description) -> Self {
-        match setting.values {
-            "yes|no" => return Self::Boolean("yes", "no"),
-            "on|off" => return Self::Boolean("on", "off"),
-            values if values.contains("ADDRESS") => return Self::Addresses,
+        let parts: Vec<&'static str> = setting.values.split('|').collect();
+        match parts.as_slice() {
+            ["yes", "no", words @ ..] => return Self::Boolean("yes", "no", words.to_vec()),
+            ["on", "off"] => return Self::Boolean("on", "off", Vec::new()),
+            _ if setting.values.contains("ADDRESS") => return Self::Addresses,
             _ => {}
         }
-        let parts: Vec<&'static str> = setting.values.split('|').collect();
         let (ranges, words): (Vec<_>, Vec<_>) = parts.into_iter().partition(|part| part.contains(".."));
         let Some((least, most)) = ranges.first().and_then(|range| range.split_once("..")) else {
             return Self::Words(words);
@@ -45,7 +45,8 @@ impl Form {
         let quoted =
             |words: &[&str]| words.iter().map(|word| format!("{word:?}")).collect::<Vec<_>>().join(", ");
         match self {
-            Self::Boolean(..) => "true or false".into(),
+            Self::Boolean(_, _, words) if words.is_empty() => "true or false".into(),
+            Self::Boolean(_, _, words) => format!("true, false or {}", quoted(words)),
             Self::Words(words) => format!("one of {}", quoted(words)),
             Self::Number(least, most, words) if words.is_empty() => {
                 format!("a number from {least} to {most}")
@@ -65,10 +66,13 @@ impl Form {
     /// The value as `KEY=VALUE` has it; `None`: it has another type.
     pub fn text(&self, value: &DeValue<'_>) -> Option<String> {
         match (self, value) {
-            (Self::Boolean(yes, no), DeValue::Boolean(is)) => Some((*if *is { yes } else { no }).to_owned()),
-            (Self::Words(words) | Self::Number(_, _, words), DeValue::String(text)) => {
-                words.contains(&text.as_ref()).then(|| text.to_string())
+            (Self::Boolean(yes, no, _), DeValue::Boolean(is)) => {
+                Some((*if *is { yes } else { no }).to_owned())
             }
+            (
+                Self::Boolean(_, _, words) | Self::Words(words) | Self::Number(_, _, words),
+                DeValue::String(text),
+            ) => words.contains(&text.as_ref()).then(|| text.to_string()),
             (Self::Number(..), DeValue::Integer(number)) if number.radix() == 10 => {
                 Some(number.as_str().to_owned())
             }

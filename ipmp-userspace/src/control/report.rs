@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 
-use crate::types::{CaptureMode, HashPolicy};
+use crate::types::{CaptureMode, Direction, HashPolicy};
 use crate::types::{GroupState, LinkState, MemberState, OfflineCause, ProbeState, XdpMode};
 use serde::{Deserialize, Serialize};
 
@@ -114,6 +114,8 @@ pub struct MemberReport {
     pub standby: bool,
     /// It functions, but is not used.
     pub inactive: bool,
+    /// Its flows move one by one; `None`: they do not.
+    pub moving: Option<Moving>,
     /// Large packets are lost on it that pass on another member; `None`: not known.
     pub mtu_hole: Option<MtuHole>,
     /// The default router that it does not reach while other members do, and `split` is `prefer-router`; `None`: it reaches it, or
@@ -173,6 +175,15 @@ impl MemberReport {
             && self.unreached_router.is_none()
             && self.degraded.is_none()
     }
+}
+
+/// The flows of a member move one by one, each when it is idle.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Moving {
+    /// To it, or from it.
+    pub direction: Direction,
+    /// The time in milliseconds after which those that are still active move.
+    pub in_ms: u64,
 }
 
 /// Large packets are lost on a member that pass on another one.
@@ -296,6 +307,7 @@ pub(crate) fn sample() -> GroupReport {
         cast: number == 0,
         standby: false,
         inactive: false,
+        moving: None,
         mtu_hole: None,
         unreached_router: None,
         degraded: None,
@@ -345,6 +357,8 @@ pub(crate) fn sample() -> GroupReport {
             interval_us: 2_000_000,
             raised: None,
             failback: true,
+            failback_policy: crate::types::Failback::Yes,
+            failback_limit_ms: 300_000,
             fail_open: true,
             confirm: crate::types::Confirm::Fast,
             evidence: true,

@@ -121,7 +121,14 @@ pub enum Request {
         /// Name of the member.
         interface: String,
     },
-    /// Put an offline member back.
+    /// Take a member out of service once the flows that are active on it are idle, or after some time.
+    Drain {
+        /// Name of the member.
+        interface: String,
+        /// The longest time in seconds.
+        seconds: u16,
+    },
+    /// Put an offline member back, or end its drain.
     Online {
         /// Name of the member.
         interface: String,
@@ -434,6 +441,7 @@ pub(crate) fn samples() -> impl IntoIterator<Item = Request> {
         Request::AddTestAddress { interface: "eth0".into(), address: TestAddressSpec::Dhcp },
         Request::RemoveTestAddress { interface: "eth0".into(), address: TestAddressSpec::Dhcp },
         Request::Offline { interface: "eth0".into() },
+        Request::Drain { interface: "eth0".into(), seconds: 60 },
         Request::Online { interface: "eth0".into() },
         Request::Set { name: group(), settings: vec![Setting::Weight(1)] },
         Request::AddTarget { group: group(), addresses: hosts() },

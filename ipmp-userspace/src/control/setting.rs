@@ -6,7 +6,8 @@ use serde::{Deserialize, Serialize};
 
 use super::{detection::DetectionTime, link_delay::LinkDelay, target};
 use crate::types::{
-    CaptureMode, Confirm, HashPolicy, MatchBy, Percent, ProbePolicy, SplitPolicy, SysctlPolicy, XdpMode,
+    CaptureMode, Confirm, Failback, HashPolicy, MatchBy, Percent, ProbePolicy, SplitPolicy, SysctlPolicy,
+    XdpMode,
 };
 
 /// A setting with its value. In the state file and on the socket it is its text.
@@ -33,8 +34,10 @@ pub enum Setting {
     SourceSpread(bool),
     /// Whether members with a link stay in use if all probes fail.
     FailOpen(bool),
-    /// Whether a repaired member is used again at once.
-    Failback(bool),
+    /// Whether, and how, flows return to a repaired member.
+    Failback(Failback),
+    /// With `failback=idle`: after this many seconds active flows return, too.
+    FailbackLimit(u16),
     /// Maximum time to detect a failure while the link stays up.
     Fdt(DetectionTime),
     /// How flows are assigned to members.
@@ -107,10 +110,7 @@ const KEYS: &[Key] = &[
         values: "1s..3600s",
         about: "announce an address of each member at least this often, its addresses in turn and each once a minute; \
                 default 5s: safe for bridges that forget a MAC after 15 s",
-        read: |value| {
-            let seconds = value.strip_suffix('s').and_then(|value| number(value, &INTERVALS));
-            Ok(seconds.map(Setting::AnnounceInterval))
-        },
+        read: |value| Ok(seconds(value, &INTERVALS).map(Setting::AnnounceInterval)),
     },
     Key {
         name: "announce-rate",
@@ -162,10 +162,17 @@ const KEYS: &[Key] = &[
     Key {
         name: "failback",
         owners: &[Owner::Group],
-        values: "yes|no",
-        about: "use a repaired member again at once (yes), or only when another one fails (no); default: \
-                /etc/default/mpathd, else yes",
-        read: |value| Ok(yes_no(value).map(Setting::Failback)),
+        values: "yes|no|idle",
+        about: "use a repaired member again at once (yes), only when another one fails (no), or at once for new flows and for \
+                others when they are idle (idle); default: /etc/default/mpathd, else yes",
+        read: |value| Ok(value.parse().ok().map(Setting::Failback)),
+    },
+    Key {
+        name: "failback-limit",
+        owners: &[Owner::Group],
+        values: "1s..36000s",
+        about: "with failback=idle: flows that have not been idle return to a repaired member after this time; default 300s",
+        read: |value| Ok(seconds(value, &LIMITS).map(Setting::FailbackLimit)),
     },
     Key {
         name: "fdt",
@@ -311,6 +318,11 @@ fn number(value: &str, range: &RangeInclusive<u16>) -> Option<u16> {
     value.parse().ok().filter(|number| is_number && range.contains(number))
 }
 
+/// Seconds with their unit, in a range.
+fn seconds(value: &str, range: &RangeInclusive<u16>) -> Option<u16> {
+    number(value.strip_suffix('s')?, range)
+}
+
 /// `auto` (`Some(None)`), or a number.
 fn auto_or(value: &str, range: &RangeInclusive<u16>) -> Option<Option<u16>> {
     if value == "auto" { Some(None) } else { number(value, range).map(Some) }
@@ -336,6 +348,8 @@ const WEIGHTS: RangeInclusive<u32> = 1..=1_000_000;
 const COUNTS: RangeInclusive<u16> = 1..=20;
 /// Valid intervals of announcements in seconds.
 const INTERVALS: RangeInclusive<u16> = 1..=3600;
+/// Valid times of `failback-limit` and of a drain, in seconds.
+pub const LIMITS: RangeInclusive<u16> = 1..=36_000;
 /// Valid rates of announcements in a second.
 const RATES: RangeInclusive<u16> = 1..=1000;
 
@@ -436,6 +450,7 @@ impl Setting {
             Self::SourceSpread(_) => "source-spread",
             Self::FailOpen(_) => "fail-open",
             Self::Failback(_) => "failback",
+            Self::FailbackLimit(_) => "failback-limit",
             Self::Fdt(_) => "fdt",
             Self::Hash(_) => "hash",
             Self::LossFail(_) => "loss-fail",
@@ -530,10 +545,11 @@ impl fmt::Display for Setting {
         write!(f, "{}=", self.key().name)?;
         match self {
             Self::Capture(mode) => f.write_str(mode.as_str()),
-            Self::AddressDetection(yes) | Self::Classic(yes) | Self::FailOpen(yes) | Self::Failback(yes) => {
+            Self::AddressDetection(yes) | Self::Classic(yes) | Self::FailOpen(yes) => {
                 f.write_str(if *yes { "yes" } else { "no" })
             }
             Self::Confirm(confirm) => f.write_str(confirm.as_str()),
+            Self::Failback(failback) => f.write_str(failback.as_str()),
             Self::Fdt(time) => time.fmt(f),
             Self::Hash(policy) => f.write_str(policy.as_str()),
             Self::LossFail(Some(share)) | Self::LossWarn(Some(share)) => share.fmt(f),
@@ -553,7 +569,7 @@ impl fmt::Display for Setting {
             }
             Self::Weight(weight) => write!(f, "{weight}"),
             Self::Xdp(mode) => f.write_str(mode.as_str()),
-            Self::AnnounceInterval(seconds) => write!(f, "{seconds}s"),
+            Self::AnnounceInterval(seconds) | Self::FailbackLimit(seconds) => write!(f, "{seconds}s"),
             Self::AnnounceCount(Some(count)) => write!(f, "{count}"),
             Self::AnnounceRate(Some(rate)) => write!(f, "{rate}"),
             Self::AnnounceCount(None) | Self::AnnounceRate(None) => f.write_str("auto"),
@@ -567,7 +583,7 @@ mod tests {
 
     const GROUP: &str = "a group has address-detection=yes|no, announce-count=auto|1..20, announce-interval=1s..3600s, \
                          announce-rate=auto|1..1000, capture=auto|on|off, classic=yes|no, confirm=fast|even, evidence=on|off, fail-open=yes|no, \
-                         failback=yes|no, fdt=10ms..3600s, hash=connection|flow|destination, loss-fail=off|0.01%..100%, loss-warn=off|0.01%..100%, manage-sysctls=yes|warn, probe=off|auto|arp|nd, \
+                         failback=yes|no|idle, failback-limit=1s..36000s, fdt=10ms..3600s, hash=connection|flow|destination, loss-fail=off|0.01%..100%, loss-warn=off|0.01%..100%, manage-sysctls=yes|warn, probe=off|auto|arp|nd, \
                          source-spread=on|off, split=prefer-router|keep, targets=auto|ADDRESS[,ADDRESS...], updelay=0ms..600s";
     const MEMBER: &str = "a member has updelay=0ms..600s, match=auto|permanent-mac|mac|name, standby=on|off, weight=1..1000000, \
                           xdp=off|driver|auto";
@@ -602,6 +618,9 @@ mod tests {
             "fail-open=no",
             "failback=yes",
             "failback=no",
+            "failback=idle",
+            "failback-limit=1s",
+            "failback-limit=36000s",
             "fdt=10ms",
             "fdt=1000ms",
             "fdt=1s",
@@ -650,7 +669,7 @@ mod tests {
         assert_eq!(read("fdt=100ms"), Ok(Setting::Fdt("100ms".parse().unwrap())));
         assert_eq!(read("targets=auto"), Ok(Setting::Targets(vec![])));
         assert_eq!(read("standby=on"), Ok(Setting::Standby(true)));
-        assert_eq!(read("failback=no"), Ok(Setting::Failback(false)));
+        assert_eq!(read("failback=no"), Ok(Setting::Failback(Failback::No)));
         assert_eq!(read("probe=arp"), Ok(Setting::Probe(ProbePolicy::Arp)));
     }
 
@@ -681,7 +700,10 @@ mod tests {
             ("confirm=slow", "fast|even"),
             ("evidence=tcp", "on|off"),
             ("source-spread=yes", "on|off"),
-            ("failback=on", "yes|no"),
+            ("failback=on", "yes|no|idle"),
+            ("failback-limit=300", "1s..36000s"),
+            ("failback-limit=0s", "1s..36000s"),
+            ("failback-limit=36001s", "1s..36000s"),
             ("fail-open=", "yes|no"),
             ("loss-fail=5", "off|0.01%..100%"),
             ("loss-warn=0%", "off|0.01%..100%"),

@@ -91,6 +91,7 @@ verbs! {
     AddTestAddress: Change -> Notes,
     RemoveTestAddress: Change -> Notes,
     Offline: Change -> Notes,
+    Drain: Change -> Notes,
     Online: Change -> Notes,
     Set: Change -> Notes,
     AddTarget: Change -> Notes,

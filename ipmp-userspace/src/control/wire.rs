@@ -309,6 +309,7 @@ impl Parameters {
                 address: self.take::<String>("address")?.parse().map_err(bad_address)?,
             },
             "Offline" => Request::Offline { interface: self.take("interface")? },
+            "Drain" => Request::Drain { interface: self.take("interface")?, seconds: self.take("seconds")? },
             "Online" => Request::Online { interface: self.take("interface")? },
             "Set" => Request::Set {
                 name: self.take("name")?,

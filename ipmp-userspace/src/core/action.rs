@@ -5,6 +5,7 @@ use std::net::IpAddr;
 use ipmp_common::{
     maps::MemberStatus,
     steer::{MemberSet, Preference, SLOTS},
+    transition::Usable,
 };
 
 use super::{
@@ -15,8 +16,8 @@ use super::{
 /// What is to be done, in this order.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Action {
-    /// Write the `usable` mask.
-    SetUsable(MemberSet),
+    /// Write the word `usable`.
+    SetUsable(Usable),
     /// Write the `reserve` mask: members that must not transmit unless a packet would be lost.
     SetReserve(MemberSet),
     /// Write the slots that differ.

@@ -1,21 +1,24 @@
 //! What a restarted daemon finds in the kernel.
 
-use std::net::IpAddr;
+use std::{collections::BTreeMap, net::IpAddr};
 
 use ipmp_common::{
     maps::MemberStatus,
     steer::{MemberSet, Preference},
+    transition::Usable,
 };
 
-use super::{input::Attachment, slots::Slots};
+use super::{Time, input::Attachment, slots::Slots};
 
 /// What a restarted daemon finds in the kernel.
 #[derive(Clone, Debug)]
 pub struct Adopted {
     /// The members in the order of their numbers: attachment with the link as it is now, and the state in the map.
     pub members: Vec<(Attachment, MemberStatus)>,
-    /// The `usable` mask.
-    pub usable: MemberSet,
+    /// The word `usable`.
+    pub usable: Usable,
+    /// The members that the operator drains, and when that is to end.
+    pub draining: BTreeMap<u8, Time>,
     /// The `reserve` mask.
     pub reserve: MemberSet,
     /// The `live` mask as it is now.

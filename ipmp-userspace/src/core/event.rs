@@ -83,6 +83,24 @@ pub enum Event {
         member: String,
         group: String,
     },
+    /// It gets no new flows. Once those that are active on it are idle, or after `limit`, it is set offline.
+    Draining {
+        member: String,
+        group: String,
+        limit: Duration,
+    },
+    /// It gets new flows. Those that are active on other members move to it once they are idle, or after `limit`.
+    Returning {
+        member: String,
+        group: String,
+        limit: Duration,
+    },
+    /// That has ended: no flow was active elsewhere (`is_idle`), or the time has passed.
+    Returned {
+        member: String,
+        group: String,
+        is_idle: bool,
+    },
     FdtRaised {
         member: String,
         family: Family,
@@ -540,6 +558,10 @@ pub enum Cause {
     },
     /// The previous holder of a role is offline.
     MemberOffline {
+        member: String,
+    },
+    /// Its drain has ended.
+    Drained {
         member: String,
     },
     /// The previous holder of a role has left.

@@ -22,6 +22,7 @@
 //! | functions for the first time | any | at least one usable, if all were unusable | joins the end of the active list |
 //! | functions again | any | repair; at least one usable, if all were unusable | joins the end of the active list |
 //! | is set offline | some, or more members if all failed | offline | not usable, leaves the active list |
+//! | is drained | some | draining; offline once its flows are idle | gets no new flows |
 //! | is set online | any | online | usable; joins the end of the active list if it functions |
 //! | becomes absent | some | absent, failure | as down, and not usable; its number, lists and settings stay |
 //! | becomes absent | none | absent, all unusable | not usable; roles keep their lists, no address is announced |
@@ -39,6 +40,7 @@
 //! | `standby` | which functioning members are inactive |
 //! | `program` | members whose ingress program is missing |
 //! | `probing` | probers, targets and verdicts |
+//! | `transition` | members whose flows move one by one |
 //! | `published` | what the caller has applied already |
 //! | `actions` | what is to be published now |
 //! | `adopt` | a group that an earlier daemon left |
@@ -53,6 +55,7 @@ mod program;
 mod published;
 mod roles;
 mod standby;
+mod transition;
 
 use std::{collections::BTreeMap, net::IpAddr};
 
@@ -65,7 +68,7 @@ use super::{
     member::{Condition, Member, Turn},
     slots::Slots,
 };
-use crate::types::{Family, GroupState, LinkState};
+use crate::types::{Failback, Family, GroupState, LinkState};
 use members::Members;
 use probing::GroupProbing;
 use published::Published;
@@ -83,6 +86,10 @@ pub struct Group {
     members: Members,
     roles: Roles,
     probing: GroupProbing,
+    /// Time of the input that is handled.
+    now: Time,
+    /// When [`Input::Moving`] was expected last.
+    moves_checked: Time,
     published: Published,
     /// "All unusable" was reported, and "at least one usable" was not since.
     reported_unusable: bool,
@@ -101,6 +108,8 @@ impl Group {
             members: Members::default(),
             roles: Roles::default(),
             probing: GroupProbing::new(&settings),
+            now: Time::default(),
+            moves_checked: Time::default(),
             published: Published::new(),
             reported_unusable: false,
             new_mac: None,
@@ -108,10 +117,11 @@ impl Group {
         }
     }
 
-    /// Handles an input; the actions are to be applied in this order. Only [`Input::Offline`] and [`Input::Online`] can be
-    /// refused; inputs about a member that has left have no effect.
+    /// Handles an input; the actions are to be applied in this order. Only [`Input::Offline`], [`Input::Drain`] and
+    /// [`Input::Online`] can be refused; inputs about a member that has left have no effect.
     pub fn handle(&mut self, now: Time, input: Input) -> Result<Vec<Action>, Refusal> {
         self.check(&input)?;
+        self.now = now;
         self.expire_hold_downs(now);
         let is_deadline = input == Input::Deadline;
         match input {
@@ -135,7 +145,9 @@ impl Group {
                     self.roles.rebuild_slots(&self.members);
                 }
             }
-            Input::Offline { member } => self.set_offline(member),
+            Input::Offline { member } => self.set_offline(member, &Cause::Trigger),
+            Input::Drain { member, limit } => self.drain(member, limit),
+            Input::Moving(moving) => self.end_transitions(moving),
             Input::Online { member } => self.set_online(member),
             Input::AddressAdded(address) => {
                 self.roles.add_address(address);
@@ -183,6 +195,7 @@ impl Group {
             Input::InboundSilence { member, since } => self.became_silent(now, member, since),
             Input::Deadline => self.judge(now),
         }
+        self.follow_transitions(is_deadline);
         self.update_probing(now);
         if is_deadline {
             self.probe_round(now);
@@ -190,10 +203,11 @@ impl Group {
         Ok(self.actions())
     }
 
-    /// When [`Input::Deadline`] is due: at the end of a hold-down, or for a probe. After [`Input::Deadline`] it is in the
+    /// When [`Input::Deadline`] is due: at the end of a hold-down, for a probe, or while members are in transition. After [`Input::Deadline`] it is in the
     /// future.
     pub fn deadline(&self) -> Option<Time> {
-        self.members.iter().filter_map(Member::held_until).chain(self.probe_deadline()).min()
+        let own = self.members.iter().filter_map(Member::held_until);
+        own.chain(self.probe_deadline()).chain(self.transition_deadline()).min()
     }
 
     /// Name of the group.
@@ -360,6 +374,9 @@ impl Group {
     fn came_back(&mut self, number: u8, from: Origin, cause: &Cause) {
         self.members.came_back(number, from, &self.settings);
         self.reconcile(cause);
+        if self.settings.failback == Failback::Idle && from != Origin::Joined {
+            self.begin_return(number, cause);
+        }
     }
 
     /// The operator enables failback: members that are inactive without it transmit again.

@@ -1,6 +1,6 @@
 //! What happens to a group.
 
-use std::net::IpAddr;
+use std::{net::IpAddr, time::Duration};
 
 use ipmp_common::steer::MemberSet;
 
@@ -99,7 +99,17 @@ pub enum Input {
         /// The member.
         member: u8,
     },
-    /// The operator puts a member back into service.
+    /// The operator takes a member out of service once the flows that are active on it are idle, or after this time.
+    Drain {
+        /// The member.
+        member: u8,
+        /// The longest time.
+        limit: Duration,
+    },
+    /// The members in transition ([`Group::is_in_transition`](super::Group::is_in_transition)) to which, or from which, flows
+    /// are still to move, a moment before [`Input::Deadline`].
+    Moving(MemberSet),
+    /// The operator puts a member back into service, or ends its drain.
     Online {
         /// The member.
         member: u8,

@@ -33,7 +33,7 @@ use super::{
     flap::Flap,
     probe::{TestAddress, prober::Prober},
 };
-use crate::types::{Family, LinkState, MemberState, OfflineCause, Percent, ProbeState};
+use crate::types::{Direction, Family, LinkState, MemberState, OfflineCause, Percent, ProbeState};
 
 /// The condition of a member by its link.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -91,6 +91,17 @@ pub struct Loss {
     pub is_avoided: bool,
 }
 
+/// The flows of a member move one by one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Transition {
+    /// To it, or from it.
+    pub direction: Direction,
+    /// Until then flows are not known; each that is not new counts as active.
+    pub learnt: Time,
+    /// Then those that are still active move.
+    pub limit: Time,
+}
+
 /// A member of a group.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Member {
@@ -108,6 +119,8 @@ pub struct Member {
     receives: bool,
     /// Must not transmit, since others do and it does not function or is inactive.
     kept_out: bool,
+    /// Flows move to it, or leave it.
+    transition: Option<Transition>,
     hole: Option<Hole>,
     /// The default router that it does not reach while others do, and that matters.
     unreached_router: Option<IpAddr>,
@@ -130,6 +143,7 @@ impl Member {
             inactive: false,
             receives: true,
             kept_out: false,
+            transition: None,
             hole: None,
             unreached_router: None,
             loss: None,
@@ -270,6 +284,20 @@ impl Member {
     /// Whether it functions, and loses nothing that others do not lose.
     pub fn is_in_order(&self) -> bool {
         self.functions() && self.hole.is_none() && self.unreached_router.is_none() && self.loss.is_none()
+    }
+
+    /// Where its flows move, while they do.
+    pub fn transition(&self) -> Option<Transition> {
+        self.transition
+    }
+
+    pub(super) fn set_transition(&mut self, transition: Option<Transition>) {
+        self.transition = transition;
+    }
+
+    /// Whether the operator drains it.
+    pub fn drains(&self) -> bool {
+        self.transition.is_some_and(|transition| transition.direction == Direction::Draining)
     }
 
     /// The state that is reported (docs/reference.md 1.7).

@@ -29,6 +29,11 @@ pub struct Flow {
 impl Flow {
     /// The slot; `None`: the kernel draws it at random for each socket.
     pub fn slot(&self, policy: HashPolicy) -> Option<u16> {
+        self.hash(policy).map(|hash| slot(hash) as u16)
+    }
+
+    /// The hash; `None`: as above.
+    pub fn hash(&self, policy: HashPolicy) -> Option<u32> {
         let hash = match policy {
             HashPolicy::Connection => return None,
             HashPolicy::Flow => frame::flow_hash,
@@ -38,7 +43,7 @@ impl Flow {
         let bytes = headers.as_mut_ptr_range();
         // SAFETY: the headers outlive the frame.
         let frame = unsafe { Frame::new(bytes.start as usize, bytes.end as usize) };
-        Some(slot(hash(&frame, 0, ethertype)) as u16)
+        Some(hash(&frame, 0, ethertype))
     }
 
     fn headers(&self) -> (Vec<u8>, u16) {
@@ -73,12 +78,17 @@ impl Flow {
 }
 
 impl Group {
-    /// The member that transmits the packets of a list; `None`: they are dropped.
+    /// The member that transmits the packets of a list, of a new flow while members are in transition; `None`: they are dropped.
     pub fn selection(&self) -> impl Fn(Preference) -> Option<u8> {
         let set = |condition: fn(&Member) -> bool| -> MemberSet {
             self.members().iter().filter(|member| condition(member)).map(Member::number).collect()
         };
-        let masks = Masks { usable: self.usable(), reserve: self.reserve(), live: set(Member::live) };
+        let usable = self.usable_word();
+        let masks = Masks {
+            usable: usable.for_flow(true),
+            reserve: self.reserve().or(usable.in_transition()),
+            live: set(Member::live),
+        };
         let carriers = set(|member| member.link() != LinkState::Down && !member.absent());
         move |list| masks.select(list, |number| carriers.has(number))
     }

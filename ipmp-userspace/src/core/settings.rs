@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::probe::fdt;
-use crate::types::{Confirm, Percent, ProbePolicy, SplitPolicy};
+use crate::types::{Confirm, Failback, Percent, ProbePolicy, SplitPolicy};
 
 /// The operator's settings of a group.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -19,7 +19,9 @@ pub struct Settings {
     /// Whether the traffic of the host starts probes that confirm a failure.
     pub evidence: bool,
     /// Whether a repaired member transmits again while enough others do.
-    pub failback: bool,
+    pub failback: Failback,
+    /// After this time the flows that are still active on other members return, too ([`Failback::Idle`]).
+    pub failback_limit: Duration,
     /// While no target replies on any member: members do not fail, and those that have failed transmit.
     pub fail_open: bool,
     /// Whether members without a test address are probed.
@@ -32,6 +34,11 @@ pub struct Settings {
     pub loss_fail: Option<Percent>,
 }
 
+impl Settings {
+    /// The usual [`failback_limit`](Self::failback_limit).
+    pub const FAILBACK_LIMIT: Duration = Duration::from_secs(300);
+}
+
 impl Default for Settings {
     fn default() -> Self {
         Self {
@@ -40,7 +47,8 @@ impl Default for Settings {
             fdt: fdt::DEFAULT,
             confirm: Confirm::default(),
             evidence: true,
-            failback: true,
+            failback: Failback::Yes,
+            failback_limit: Self::FAILBACK_LIMIT,
             fail_open: true,
             probe: ProbePolicy::Off,
             split: SplitPolicy::default(),

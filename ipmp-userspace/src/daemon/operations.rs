@@ -81,6 +81,9 @@ pub async fn execute(
             test_address::remove(manager, trigger, &interface, address).await?
         }
         Request::Offline { interface } => offline::offline(manager, trigger, &interface).await?,
+        Request::Drain { interface, seconds } => {
+            offline::drain(manager, trigger, &interface, seconds).await?
+        }
         Request::Online { interface } => offline::online(manager, trigger, &interface).await?,
         Request::Set { name, settings } => set::set(manager, trigger, &name, &settings).await?,
         Request::AddTarget { group, addresses } => {

@@ -233,6 +233,9 @@ pub struct SavedMember {
     /// What it is recognised by when its device returns.
     #[serde(default)]
     pub identity: SavedIdentity,
+    /// Until when the operator drains it, in milliseconds of `CLOCK_MONOTONIC`. Without effect once it is offline.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub drained_until_ms: Option<u64>,
     /// Its device does not exist.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub absent: Option<SavedAbsence>,
@@ -472,6 +475,7 @@ mod tests {
             },
             filters: SavedFilters::default(),
             identity: SavedIdentity { mac: Some([2, 0, 0, 0, 0, 1]), ..SavedIdentity::default() },
+            drained_until_ms: None,
             absent: Some(SavedAbsence { name: "eth0".into(), mtu: 1500, offline: true }),
         };
         group.chosen.push("capture=on".parse().unwrap());

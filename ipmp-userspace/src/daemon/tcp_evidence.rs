@@ -8,7 +8,10 @@ use tokio::{
     sync::oneshot,
 };
 
-use super::group::{Context, RunningGroup, actions};
+use super::{
+    clock::now,
+    group::{Context, RunningGroup, actions},
+};
 use crate::{
     core::{Input, Time, path::Flow},
     datapath::{self, TcpTimeouts},
@@ -142,9 +145,12 @@ fn sender(group: &RunningGroup, timeout: &TcpTimeout) -> Option<u8> {
         protocol: TCP,
         ports: (timeout.local_port, timeout.remote_port),
     };
-    let slot = match group.policy() {
-        HashPolicy::Connection => slot(timeout.hash) as usize,
-        policy => usize::from(flow.slot(policy)?),
+    let hash = match group.policy() {
+        HashPolicy::Connection => timeout.hash,
+        policy => flow.hash(policy)?,
     };
-    group.core.selection()(group.core.slots().lists()[slot])
+    // While members are in transition, its former member may still transmit them.
+    let is_moving = !group.core.usable_word().in_transition().is_empty();
+    let former = group.datapath.active_member(hash, now()).filter(|_| is_moving);
+    former.or_else(|| group.core.selection()(group.core.slots().lists()[slot(hash) as usize]))
 }

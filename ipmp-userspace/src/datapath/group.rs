@@ -23,6 +23,7 @@ use ipmp_common::{
         ReplyWindows, StaleKey, StaleNeighbour, Steering, VlanKey,
     },
     steer::{MAX_MEMBERS, Preference, SLOTS},
+    transition::{ACTIVE_FLOWS, ActiveFlow},
 };
 
 use super::{
@@ -69,7 +70,7 @@ pub struct MemberSpec {
 }
 
 /// The maps of a group.
-pub const SHAPES: [Shape; 14] = [
+pub const SHAPES: [Shape; 15] = [
     Shape { name: "members", kind: MapType::Array, key: 4, value: size_of::<Member>(), entries: MAX_MEMBERS },
     Shape { name: "slots", kind: MapType::Array, key: 4, value: 8, entries: SLOTS },
     Shape { name: "steering", kind: MapType::Array, key: 4, value: size_of::<Steering>(), entries: 1 },
@@ -132,6 +133,13 @@ pub const SHAPES: [Shape; 14] = [
         value: size_of::<ReplyWindows>(),
         entries: MAX_MEMBERS,
     },
+    Shape {
+        name: "active_flows",
+        kind: MapType::Array,
+        key: 4,
+        value: size_of::<ActiveFlow>(),
+        entries: ACTIVE_FLOWS,
+    },
 ];
 
 const INDEX: usize = offset_of!(Steering, index) / 8;
@@ -146,6 +154,7 @@ pub struct Group {
     index: u32,
     steering: Mapped,
     slots: Mapped,
+    active_flows: Mapped,
     members: Array<MapData, Member>,
     addresses: HashMap<MapData, Ip, Address>,
     learnt: HashMap<MapData, Ip, Learnt>,
@@ -228,6 +237,7 @@ impl Group {
                 size_of::<Steering>() / 8,
             )?,
             slots: Mapped::new("slots", &pins::open_map(&maps, "slots")?, SLOTS)?,
+            active_flows: Mapped::new("active_flows", &pins::open_map(&maps, "active_flows")?, ACTIVE_FLOWS)?,
             members: pins::typed(&maps, "members", Map::Array)?,
             addresses: pins::typed(&maps, "addresses", Map::HashMap)?,
             learnt: pins::typed(&maps, "learnt", Map::LruHashMap)?,
@@ -405,7 +415,7 @@ impl Group {
     pub fn detach(&mut self, number: u8) -> Result<(), Error> {
         let key = u32::from(number);
         let member = self.members.get(&key, 0).map_err(map_error("members"))?;
-        self.set_usable(self.usable().without(number));
+        self.set_usable(self.usable_word().without(number));
         self.set_reserve(self.reserve().without(number));
         self.host.borrow().sentinel.disarm(self.index, number);
         self.stop_early_drop(number)?;

@@ -2,14 +2,17 @@
 
 use std::{process::Command, time::Duration};
 
+use aya::maps::{Array, Map, MapData};
 use ipmp_common::{
     hash::HashPolicy,
     maps::{CaptureMode, MemberStatus},
     steer::{MemberSet, Preference, SLOTS},
+    transition::{ACTIVE_FLOWS, ActiveFlow, IDLE, Usable},
 };
 use nix::sched::{CloneFlags, unshare};
 
 use super::*;
+use crate::core::Time;
 
 /// Runs a test on a thread in a new network namespace, and removes what it left pinned.
 pub(super) fn in_new_namespace(test: impl FnOnce() + Send + 'static) {
@@ -168,6 +171,40 @@ fn group_is_loaded_adopted_and_removed() {
         wait_for("member 1 no longer live", || group.live() == MemberSet::from_bits(1));
         group.remove().unwrap();
         assert!(datapath.pinned_groups().unwrap().is_empty());
+    });
+}
+
+#[test]
+fn active_flows_are_read_as_egress_writes_them() {
+    in_new_namespace(|| {
+        let (spec, members) = two_members();
+        let mut datapath = Datapath::open(false).unwrap();
+        let group = group_with(&mut datapath, &spec, &members);
+        group.set_slots(&std::array::from_fn(|slot| {
+            Preference::new(if slot == 77 { &[0, 1] } else { &[1, 0] })
+        }));
+        let [none, first] = [&[][..], &[0]].map(|set| set.iter().copied().collect::<MemberSet>());
+        let (second, now) = (MemberSet::of(1), Time(Duration::from_secs(1000)));
+        // The member is in the lowest bits of the time.
+        let later = now + IDLE + Duration::from_nanos(16);
+        let maps = datapath.host.borrow().pins.group("g0").join("maps");
+        let mut flows: Array<MapData, u64> = pins::typed(&maps, "active_flows", Map::Array).unwrap();
+        let (in_slot, elsewhere) = (7 * SLOTS as u32 + 77, ACTIVE_FLOWS as u32 - 1);
+        for (place, member, moves_to_first, moves_from_second) in
+            [(in_slot, 1, first, second), (in_slot, 0, none, none), (elsewhere, 1, none, second)]
+        {
+            flows.set(place, ActiveFlow::new(member, now.0.as_nanos() as u64).bits, 0).unwrap();
+            // The highest bits of the hash do not count.
+            assert_eq!(group.active_member(place | 1 << 31, now), Some(member));
+            assert_eq!(group.active_member(place, later), None);
+            group.set_usable(Usable { settled: second, returning: first, ..Usable::default() });
+            assert_eq!(group.moving(now), moves_to_first, "{place} {member}");
+            assert!(group.moving(later).is_empty());
+            group.set_usable(Usable { settled: first, leaving: second, ..Usable::default() });
+            assert_eq!(group.moving(now), moves_from_second, "{place} {member}");
+            flows.set(place, 0, 0).unwrap();
+        }
+        group.remove().unwrap();
     });
 }
 

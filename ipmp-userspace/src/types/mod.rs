@@ -210,6 +210,28 @@ words! {
         Keep,
     }
 
+    /// Whether, and how, flows return to a repaired member: the setting `failback`.
+    #[derive(Default)]
+    pub enum Failback {
+        /// All at once.
+        #[default]
+        Yes,
+        /// None, while another member transmits.
+        No,
+        /// Each as soon as it is idle, and new ones at once.
+        Idle,
+    }
+
+    /// Where the flows of a member move, one by one as they become idle.
+    pub enum Direction {
+        /// To it: it was repaired, and the group has `failback=idle`.
+        Returning,
+        /// From it: it is a standby, and the member that it replaced returns.
+        Leaving,
+        /// From it: then it is set offline.
+        Draining,
+    }
+
     /// How members without a test address are probed: the setting `probe`.
     #[derive(Default)]
     pub enum ProbePolicy {
@@ -394,6 +416,13 @@ impl From<log::Level> for Severity {
             log::Level::Info => Self::Info,
             log::Level::Debug | log::Level::Trace => Self::Debug,
         }
+    }
+}
+
+impl From<bool> for Failback {
+    /// `FAILBACK` of Solaris.
+    fn from(yes: bool) -> Self {
+        if yes { Self::Yes } else { Self::No }
     }
 }
 

@@ -229,7 +229,7 @@ impl Bench {
 
     /// Makes only these members usable.
     pub fn set_usable(&self, members: &[u8]) {
-        self.group.set_usable(members.iter().copied().collect());
+        self.group.set_usable(members.iter().copied().collect::<MemberSet>());
     }
 
     /// Stops the sentinel, so that `live` no longer changes: what is seen then, egress saw itself.

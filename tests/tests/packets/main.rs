@@ -53,6 +53,7 @@ mod spreading;
 mod stacked;
 mod sweep;
 mod test_address;
+mod transition;
 mod unicast_in;
 mod verifier;
 mod vlan;

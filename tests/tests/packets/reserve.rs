@@ -35,7 +35,7 @@ fn carry_before_a_packet_is_lost() {
             }
         };
         let set = |usable: &[u8], reserve: &[u8]| {
-            bench.group.set_usable(usable.iter().copied().collect());
+            bench.group.set_usable(usable.iter().copied().collect::<MemberSet>());
             bench.group.set_reserve(reserve.iter().copied().collect());
         };
         set(&[2], &[0, 1]);

@@ -163,6 +163,8 @@ fn probed_group_shows_detection_time_and_settings() {
             ago_ms: 5000,
         }),
         failback: false,
+        failback_policy: crate::types::Failback::No,
+        failback_limit_ms: 300_000,
         fail_open: false,
         confirm: crate::types::Confirm::Fast,
         evidence: false,

@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 
 use crate::types::{
-    Confirm, Family, ProbeMethod, ProbeObstacle, ProbePolicy, SplitPolicy, TargetFault, TargetMode,
+    Confirm, Failback, Family, ProbeMethod, ProbeObstacle, ProbePolicy, SplitPolicy, TargetFault, TargetMode,
 };
 use serde::{Deserialize, Serialize};
 
@@ -19,8 +19,12 @@ pub struct Detection {
     pub interval_us: u64,
     /// Why the time is longer than configured; `None`: it is not.
     pub raised: Option<Raised>,
-    /// Whether repaired members are used again at once.
+    /// Whether repaired members are used again.
     pub failback: bool,
+    /// The same, and how flows return to them.
+    pub failback_policy: Failback,
+    /// With [`Failback::Idle`]: flows that have not been idle return after this time in milliseconds.
+    pub failback_limit_ms: u64,
     /// Whether members with a link stay in use if all probes fail.
     pub fail_open: bool,
     /// When the probes that confirm a failure are sent.

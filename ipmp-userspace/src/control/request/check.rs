@@ -2,7 +2,7 @@
 //! when it decodes a call.
 
 use super::{DataAddress, Refused, Request, TestAddressSpec, reason};
-use crate::control::{name, path, target, test_address};
+use crate::control::{name, path, setting::LIMITS, target, test_address};
 
 /// Why a request is invalid, whatever the state of the host.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -25,6 +25,9 @@ pub enum Invalid {
     /// Invalid targets.
     #[error(transparent)]
     Target(#[from] target::Error),
+    /// The time of a drain is too short or too long.
+    #[error("a drain cannot take {0} s: name {min} to {max} seconds", min = LIMITS.start(), max = LIMITS.end())]
+    DrainTime(u16),
     /// Invalid test addresses.
     #[error(transparent)]
     TestAddress(#[from] test_address::Error),
@@ -36,6 +39,7 @@ impl Invalid {
         match self {
             Self::Name(_) | Self::InterfaceTwice(_) => reason::BAD_NAME,
             Self::Packet(_) => reason::BAD_PACKET,
+            Self::DrainTime(_) => reason::BAD_SETTING,
             Self::AddressTwice(_) | Self::Logical | Self::Target(_) | Self::TestAddress(_) => {
                 reason::BAD_ADDRESS
             }
@@ -108,6 +112,12 @@ impl Request {
             | Self::RecordState {}
             | Self::CheckGateways {}
             | Self::RestoreState { .. } => {}
+            Self::Drain { interface, seconds } => {
+                name::check_interface(interface)?;
+                if !LIMITS.contains(seconds) {
+                    return Err(Invalid::DrainTime(*seconds));
+                }
+            }
             Self::Detach { interface: name, .. }
             | Self::AddTestAddress { interface: name, .. }
             | Self::RemoveTestAddress { interface: name, .. }

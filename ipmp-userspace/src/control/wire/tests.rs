@@ -72,6 +72,7 @@ fn requests_are_decoded_as_encoded() {
         Request::plan(Request::Set { name: interface(), settings: vec![Setting::Weight(10)] }),
         Request::plan(Request::DetachAll { group: None }),
         Request::Offline { interface: interface() },
+        Request::Drain { interface: interface(), seconds: 36_000 },
         Request::Online { interface: interface() },
         Request::Set {
             name: group(),
@@ -263,6 +264,12 @@ fn wrong_names_and_addresses_are_refused_in_one_line() {
             json!({ "group": "g0", "lost": ["eth0", "eth0"] }),
             reason::BAD_NAME,
             "eth0 is named twice: name each interface once",
+        ),
+        (
+            "Drain",
+            json!({ "interface": "eth0", "seconds": 36_001 }),
+            reason::BAD_SETTING,
+            "a drain cannot take 36001 s: name 1 to 36000 seconds",
         ),
         (
             "Offline",

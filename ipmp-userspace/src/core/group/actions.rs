@@ -1,7 +1,10 @@
 //! From what a group has become to the actions that publish it.
 
 use super::Group;
-use crate::core::{Action, Cause, Event, member::Member};
+use crate::{
+    core::{Action, Cause, Event, member::Member},
+    types::Failback,
+};
 
 impl Group {
     /// Everything that differs from what was published: what prevents losses first, reports last.
@@ -12,7 +15,7 @@ impl Group {
             |is_lower| mtu.filter(|&(_, lowered)| lowered == is_lower).map(|(mtu, _)| Action::SetMtu(mtu));
         actions.extend(set_mtu(true));
 
-        actions.extend(self.published.masks(self.usable(), self.reserve()));
+        actions.extend(self.published.masks(self.usable_word(), self.reserve()));
         actions.extend(self.published.slots(self.roles.slots()));
         let numbers = self.members.numbers();
         self.roles.refresh_cast(&numbers);
@@ -86,6 +89,6 @@ impl Group {
         self.members.ensure_active();
         self.members.keep_out(&self.settings);
         self.published.record_inactive(self.members.set(Member::inactive), cause);
-        self.roles.reconcile(&self.members, self.settings.failback);
+        self.roles.reconcile(&self.members, self.settings.failback != Failback::No);
     }
 }

@@ -20,6 +20,7 @@ impl Group {
         adopted: Adopted,
     ) -> (Self, Vec<Action>) {
         let mut group = Self::new(name, settings);
+        group.now = now;
         for (attachment, state) in &adopted.members {
             group.members.add(Member::adopted(now, attachment, *state, &adopted, &settings));
         }
@@ -54,6 +55,7 @@ impl Group {
         group.set_live(now, adopted.live);
         group.refresh(false, &Cause::Trigger);
         group.roles.rebuild_slots(&group.members);
+        group.resume_transitions(&adopted);
         let actions = group.actions();
         (group, actions)
     }

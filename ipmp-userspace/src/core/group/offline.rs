@@ -35,11 +35,15 @@ impl Group {
 
     /// Refuses an input that must not be handled. One member has to remain, as if_mpadm requires (docs/reference.md 2.12).
     pub(super) fn check(&self, input: &Input) -> Result<(), Refusal> {
-        let (Input::Offline { member } | Input::Online { member }) = input else { return Ok(()) };
+        let (Input::Offline { member } | Input::Drain { member, .. } | Input::Online { member }) = input
+        else {
+            return Ok(());
+        };
         let Some(member) = self.member(*member) else { return Ok(()) };
         let name = || member.name().to_owned();
         if matches!(input, Input::Online { .. }) {
             return match member.offline() {
+                None if member.drains() => Ok(()),
                 None => Err(Refusal::NotOffline(name())),
                 Some(OfflineCause::DuplicateMac) => Err(Refusal::DuplicateMac(name())),
                 Some(OfflineCause::Operator) if self.members.with_mac_of(member).is_some() => {
@@ -51,7 +55,9 @@ impl Group {
         if member.offline().is_some() {
             return Err(Refusal::AlreadyOffline(name()));
         }
-        let mut others = self.members.iter().filter(|other| other.number() != member.number());
+        // Those that are drained will be offline, too.
+        let is_other = |other: &&Member| other.number() != member.number() && !other.drains();
+        let mut others = self.members.iter().filter(is_other);
         let enough = match self.state() {
             GroupState::Failed => others.any(|other| other.offline().is_none() && !other.absent()),
             GroupState::Ok | GroupState::Degraded | GroupState::Split => others.any(Member::functions),
@@ -59,17 +65,21 @@ impl Group {
         if enough { Ok(()) } else { Err(Refusal::LastFunctioning(name())) }
     }
 
-    pub(super) fn set_offline(&mut self, number: u8) {
+    pub(super) fn set_offline(&mut self, number: u8, cause: &Cause) {
         let Some(member) = self.members.name(Some(number)) else { return };
-        self.report(Cause::Trigger, |group| Event::Offline { member, group });
-        let lost = self.take_out(number, OfflineCause::Operator, &Cause::Trigger);
+        self.report(cause.clone(), |group| Event::Offline { member, group });
+        let lost = self.take_out(number, OfflineCause::Operator, cause);
         self.accept_unique_macs();
-        self.refresh(lost, &Cause::Trigger);
+        self.refresh(lost, cause);
     }
 
     pub(super) fn set_online(&mut self, number: u8) {
         let Some(member) = self.members.name(Some(number)) else { return };
         self.report(Cause::Trigger, |group| Event::Online { member, group });
+        if self.member(number).is_some_and(Member::drains) {
+            self.end_drain(number);
+            return;
+        }
         self.put_back(number, Cause::Trigger);
     }
 
@@ -78,6 +88,7 @@ impl Group {
         let Some(member) = self.members.get_mut(number) else { return false };
         let before = member.clone();
         member.set_offline(offline);
+        member.set_transition(None);
         self.probing.mark_stale();
         self.members.replace(&before);
         self.reconcile(cause);

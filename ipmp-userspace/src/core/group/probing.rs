@@ -62,7 +62,7 @@ use crate::{
             targets::Known,
         },
     },
-    types::{Family, ProbeState, TargetFault},
+    types::{Failback, Family, ProbeState, TargetFault},
 };
 use losses::Losses;
 use selection::Neighbour;
@@ -191,8 +191,11 @@ impl Group {
             let fdt = settings.fdt;
             self.report(Cause::Trigger, |group| Event::HighProbeRate { group, fdt, per_second });
         }
-        if settings.failback && !before.failback {
+        if settings.failback != Failback::No && before.failback == Failback::No {
             self.fail_back();
+        }
+        if settings.failback != Failback::Idle {
+            self.stop_returns();
         }
         self.reconcile(&Cause::Trigger);
     }

@@ -5,6 +5,7 @@ use std::{collections::BTreeMap, net::IpAddr};
 use ipmp_common::{
     maps::MemberStatus,
     steer::{MAX_MEMBERS, MemberSet, Preference},
+    transition::Usable,
 };
 
 use super::members::Members;
@@ -13,7 +14,7 @@ use crate::core::{Action, Adopted, Cause, member::Member, slots::Slots};
 /// What was published last.
 #[derive(Clone, Debug)]
 pub(super) struct Published {
-    usable: MemberSet,
+    usable: Usable,
     reserve: MemberSet,
     slots: Slots,
     cast: Preference,
@@ -68,7 +69,7 @@ impl Published {
     /// An empty group, whose interface has no carrier.
     pub(super) fn new() -> Self {
         Self {
-            usable: MemberSet::EMPTY,
+            usable: Usable::default(),
             reserve: MemberSet::EMPTY,
             slots: Slots::new(),
             cast: Preference::EMPTY,
@@ -136,7 +137,7 @@ impl Published {
     }
 
     /// The two masks. A member that leaves one of them enters the other one first.
-    pub(super) fn masks(&mut self, usable: MemberSet, reserve: MemberSet) -> impl Iterator<Item = Action> {
+    pub(super) fn masks(&mut self, usable: Usable, reserve: MemberSet) -> impl Iterator<Item = Action> {
         let grows = self.reserve.and(reserve) == self.reserve;
         let reserve = publish(&mut self.reserve, reserve, Action::SetReserve);
         let usable = publish(&mut self.usable, usable, Action::SetUsable);
@@ -217,6 +218,11 @@ impl Published {
         let before = std::mem::replace(&mut self.active, now);
         let is_lost = before.and(now) != before;
         (is_lost && now != MemberSet::EMPTY).then_some(Action::AnnounceAll)
+    }
+
+    /// The word `usable` that was published.
+    pub(super) fn usable(&self) -> Usable {
+        self.usable
     }
 
     /// The list that was published for a data address.

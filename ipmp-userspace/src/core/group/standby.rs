@@ -9,6 +9,8 @@
 //! | no standby, is repaired without `failback`, and none functions | transmits |
 //! | that transmitted fails | an inactive member replaces it: the standby that joined last, else the member that joined first |
 //!
+//! A member that is drained does not count as one that transmits.
+//!
 //! A member that loses some packets, large ones ([`Hole`](crate::core::member::Hole)) or those to the default router, does not transmit
 //! while another one functions that loses less, and an inactive one replaces it.
 //!
@@ -19,7 +21,10 @@
 use ipmp_common::steer::MemberSet;
 
 use super::{Settings, members::Members};
-use crate::core::member::{Condition, Member};
+use crate::{
+    core::member::{Condition, Member},
+    types::Failback,
+};
 
 /// Where a member that functions now comes from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -39,7 +44,7 @@ impl Members {
         let wanted = self.wanted();
         let is_avoided = self.get(number).is_some_and(|member| self.avoids(member));
         let least = self.least_flaw();
-        let failback = settings.failback || from == Origin::Online;
+        let failback = settings.failback != Failback::No || from == Origin::Online;
         let Some(member) = self.get_mut(number) else { return };
         if is_avoided {
             member.set_inactive(false);
@@ -110,7 +115,7 @@ impl Members {
                 Condition::Ok => false,
                 Condition::New => member.standby(),
                 Condition::Down | Condition::Returning | Condition::Held => {
-                    member.standby() || !settings.failback
+                    member.standby() || settings.failback != Failback::Yes
                 }
             };
             let fails_closed = member.probing().failed() && !settings.fail_open;
@@ -171,7 +176,7 @@ impl Members {
 
 /// `least`: the least flaw of a member that functions.
 fn transmits(member: &Member, least: Option<u8>) -> bool {
-    member.functions() && !member.inactive() && !is_worse(member, least)
+    member.functions() && !member.inactive() && !member.drains() && !is_worse(member, least)
 }
 
 fn is_worse(member: &Member, least: Option<u8>) -> bool {

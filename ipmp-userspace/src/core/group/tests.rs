@@ -118,7 +118,7 @@ fn first_member_gets_all_roles_when_live() {
         work(&joined),
         [
             Action::SetMtu(1500),
-            Action::SetUsable(MemberSet::of(0)),
+            Action::SetUsable(MemberSet::of(0).into()),
             Action::SetState { member: 0, state: MemberStatus::Unknown },
         ]
     );
@@ -434,7 +434,7 @@ fn leaving_member_is_masked_before_lists_are_rewritten() {
     let left = scene.tell(Input::Left { member: 0 });
     let shape: Vec<String> =
         left.iter().map(|action| format!("{action:?}").chars().take(9).collect()).collect();
-    assert_eq!(left[0], Action::SetUsable(MemberSet::of(1)));
+    assert_eq!(left[0], Action::SetUsable(MemberSet::of(1).into()));
     assert_eq!(shape[1], "SetSlots(");
     assert_eq!(
         work(&left)[1..],
@@ -465,7 +465,10 @@ fn flapping_link_waits_for_hold_down_and_recovers() {
             "The link has come up on eth0 more than 2 times in the last minute; disabling repair until it stabilizes",
         ]
     );
-    assert_eq!(work(&held), [Action::SetReserve(MemberSet::of(0)), Action::SetUsable(MemberSet::of(1))]);
+    assert_eq!(
+        work(&held),
+        [Action::SetReserve(MemberSet::of(0)), Action::SetUsable(MemberSet::of(1).into())]
+    );
     scene.wait(1);
     scene.live(&[1]);
     assert_eq!(lines(&scene.live(&[0, 1])), ["The link has come up on eth0"], "reported once");
@@ -478,7 +481,7 @@ fn flapping_link_waits_for_hold_down_and_recovers() {
     scene.now = deadline;
     let back = scene.tell(Input::Deadline);
     assert_eq!(lines(&back), ["IP interface repair detected on eth0 of group production0"]);
-    assert_eq!(back[0], Action::SetUsable([0, 1].into_iter().collect()));
+    assert_eq!(back[0], Action::SetUsable([0, 1].into_iter().collect::<MemberSet>().into()));
     assert_eq!(back[1], Action::SetReserve(MemberSet::EMPTY));
     assert_eq!(held_until(&scene.group), None);
 }
@@ -511,7 +514,7 @@ fn member_in_hold_down_transmits_before_group_fails() {
             "IP interface repair detected on eth0 of group production0",
         ]
     );
-    assert_eq!(lost[0], Action::SetUsable([0, 1].into_iter().collect()));
+    assert_eq!(lost[0], Action::SetUsable([0, 1].into_iter().collect::<MemberSet>().into()));
     assert_eq!((scene.group.active(), held_until(&scene.group)), (&[0][..], None));
 }
 
@@ -632,7 +635,8 @@ fn adopted_group_handles_changes_since() {
             member(2, "eth2", LinkState::Up, MemberStatus::Offline),
             member(3, "eth3", LinkState::Up, MemberStatus::Failed),
         ],
-        usable: [0, 1].into_iter().collect(),
+        usable: [0, 1].into_iter().collect::<MemberSet>().into(),
+        draining: BTreeMap::new(),
         reserve: MemberSet::EMPTY,
         live: [1, 2, 3].into_iter().collect(),
         slots,
@@ -668,7 +672,8 @@ fn adopted_group_handles_changes_since() {
 fn adopted_failure_is_repaired_by_good_link_only() {
     let adopted = |link, live| Adopted {
         members: vec![(attachment(0, "eth0", link), MemberStatus::Failed)],
-        usable: MemberSet::of(0),
+        usable: MemberSet::of(0).into(),
+        draining: BTreeMap::new(),
         reserve: MemberSet::EMPTY,
         live,
         slots: Slots::new().rebuild(&[(0, 1000)]),

@@ -5,7 +5,7 @@ use ipmp_common::maps::MemberStatus;
 use super::{Condition, Member, MemberProbing};
 use crate::{
     core::{Adopted, Attachment, Settings, Time, flap::Flap},
-    types::{Family, LinkState, OfflineCause},
+    types::{Failback, Family, LinkState, OfflineCause},
 };
 
 impl Member {
@@ -18,7 +18,10 @@ impl Member {
         settings: &Settings,
     ) -> Self {
         let (number, link) = (attachment.member, attachment.link);
-        let (usable, standby) = (adopted.usable.has(number), adopted.standby.has(number));
+        let standby = adopted.standby.has(number);
+        // A standby that flows leave is inactive, unless the operator drains it.
+        let leaves = adopted.usable.leaving.has(number) && standby && !adopted.draining.contains_key(&number);
+        let usable = adopted.usable.all().has(number) && !leaves;
         let attachment = Attachment { link: LinkState::Unknown, ..attachment.clone() };
         let mut member = Self { standby, ..Self::new(Time::default(), attachment) };
         if adopted.absent.has(number) {
@@ -32,9 +35,10 @@ impl Member {
                 member.live = true;
                 member.condition = Condition::Ok;
                 // Members that are no standby are inactive only where repaired members do not fail back.
-                member.inactive = !usable && (standby || !settings.failback);
+                member.inactive = !usable && (standby || settings.failback == Failback::No);
             }
-            MemberStatus::Failed if !usable => {
+            // With `Idle` it was kept out without a hold-down.
+            MemberStatus::Failed if !usable && settings.failback != Failback::Idle => {
                 member.condition = Condition::Held;
                 member.flap = Flap::adopted(now, settings);
             }

@@ -47,6 +47,7 @@ pub fn describe(cause: &Cause) -> Option<(&'static str, String)> {
         Cause::ProbeResults => ("probes", "probe results".into()),
         Cause::MemberFailed { member } => ("member-failed", format!("{member} has failed")),
         Cause::MemberOffline { member } => ("member-offline", format!("{member} is offline")),
+        Cause::Drained { member } => ("drained", format!("the drain of {member} has ended")),
         Cause::MemberLeft { member } => ("member-left", format!("{member} has left the group")),
         Cause::MemberAbsent { member } => ("member-absent", format!("the device of {member} does not exist")),
         Cause::Balance { member } => {
@@ -99,6 +100,7 @@ mod tests {
             Cause::ProbeResults,
             Cause::MemberFailed { member: member() },
             Cause::MemberOffline { member: member() },
+            Cause::Drained { member: member() },
             Cause::MemberLeft { member: member() },
             Cause::MemberAbsent { member: member() },
             Cause::Balance { member: member() },

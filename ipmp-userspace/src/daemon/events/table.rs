@@ -139,6 +139,15 @@ pub fn row(event: &Event) -> Row<'_> {
             format!("IP interface {member} of group {group} is now offline")).member(member),
         Event::Online { member, group } => Row::new(Info, "online",
             format!("IP interface {member} of group {group} is now online")).member(member),
+        Event::Draining { member, group, limit } => Row::new(Info, "draining",
+            format!("IP interface {member} of group {group} gets no new flows; it is set offline when no flow is active on \
+                it, after {} s at the latest", limit.as_secs())).member(member),
+        Event::Returning { member, group, limit } => Row::new(Info, "returning",
+            format!("IP interface {member} of group {group} gets new flows; others return to it when they are idle, after \
+                {} s at the latest", limit.as_secs())).member(member),
+        Event::Returned { member, group, is_idle } => Row::new(Info, "flows-returned",
+            format!("All flows of IP interface {member} of group {group} have returned to it{}",
+                if *is_idle { "" } else { "; the time for active ones has passed" })).member(member),
         Event::FdtRaised { member, family, group, configured, fdt } => Row::new(Info, "fdt-raised",
             format!("Cannot meet requested failure detection time of {} ms on ({family} {member}) new failure \
                 detection time for group \"{group}\" is {} ms", configured.as_millis(), fdt.as_millis()))

@@ -4,7 +4,10 @@ use super::{
     Context, RunningGroup, actions, early_drops, hooks, inbound_silence, links, membership_reports,
     stale_neighbours, sysctls, test_addresses,
 };
-use crate::core::Time;
+use crate::{
+    core::{Input, Time},
+    daemon::clock::now,
+};
 
 /// The next deadline of a group.
 pub fn next(group: &RunningGroup) -> Option<Time> {
@@ -18,6 +21,10 @@ pub fn next(group: &RunningGroup) -> Option<Time> {
 
 /// Handles the deadlines up to `time`. Replies that were received by then have been processed.
 pub async fn expire(group: &mut RunningGroup, context: &mut Context<'_>, time: Time) {
+    if group.core.awaits_moving(time) {
+        let moving = group.datapath.moving(now());
+        actions::tell(group, context, Input::Moving(moving)).await;
+    }
     if group.core.deadline().is_some_and(|deadline| deadline <= time) {
         actions::expire(group, context, time).await;
     }

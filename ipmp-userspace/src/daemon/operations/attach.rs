@@ -296,6 +296,7 @@ fn save(
         test_addresses: SavedTestAddresses::default(),
         filters: SavedFilters::default(),
         identity: SavedIdentity::of(&candidate.device),
+        drained_until_ms: None,
         absent: None,
     };
     let name = &candidate.device.name;

@@ -18,7 +18,7 @@ use crate::{
     },
     core::{
         Group, Time,
-        member::{Condition, Hole, Loss, Member},
+        member::{Condition, Hole, Loss, Member, Transition},
         probe::{
             FAILURES, ProbeSource, REPAIRS, SETTLE, TestAddress, fdt,
             history::{LENGTH, Probe, ProbeProgress},
@@ -27,7 +27,7 @@ use crate::{
         },
     },
     daemon::{clock::now, manager::Manager},
-    types::{Family, LinkState, OfflineCause, TargetMode},
+    types::{Direction, Family, LinkState, OfflineCause, TargetMode},
 };
 
 /// Explains the state of a member.
@@ -241,7 +241,7 @@ impl View<'_> {
             ""
         };
         if member.active() && member.live() {
-            return format!("It is active{cast}.{standby}");
+            return format!("It is active{cast}.{standby}{}", self.moving());
         }
         let why = if member.absent() {
             "it is absent"
@@ -267,6 +267,23 @@ impl View<'_> {
             "the datapath reports its link down"
         };
         format!("It is not active: {why}.{standby}")
+    }
+
+    /// Where its flows move, while they do.
+    fn moving(&self) -> String {
+        let Some(Transition { direction, limit, .. }) = self.member.transition() else {
+            return String::new();
+        };
+        let what = match direction {
+            Direction::Returning => {
+                "It was repaired, and the group has failback=idle: flows return to it when they are idle"
+            }
+            Direction::Leaving => {
+                "The member that it replaced was repaired: flows leave it when they are idle"
+            }
+            Direction::Draining => "It is drained: it is set offline when no flow is active on it",
+        };
+        format!(" {what}, after {} at the latest.", short(limit - self.now))
     }
 
     fn link(&self) -> String {

@@ -1,5 +1,7 @@
 //! `--dry-run`: what a change would do, by the checks of its operation. Nothing changes.
 
+use std::time::Duration;
+
 use super::{
     address, apply, attach, create, destroy, detach, detach_all, firewall::Firewall, offline, remaining,
     restore, set, target, target_route, test_address,
@@ -81,6 +83,13 @@ async fn lines(manager: &Manager, change: Request) -> Result<Vec<String>, Refuse
         Request::Offline { interface } => {
             let group = offline::check(manager, &interface, |member| Input::Offline { member })?;
             return Ok(vec![format!("{group}: set {interface} offline")]);
+        }
+        Request::Drain { interface, seconds } => {
+            let limit = Duration::from_secs(seconds.into());
+            let group = offline::check(manager, &interface, |member| Input::Drain { member, limit })?;
+            return Ok(vec![format!(
+                "{group}: set {interface} offline when it is idle, after {seconds} s at the latest"
+            )]);
         }
         Request::Online { interface } => {
             let group = offline::check(manager, &interface, |member| Input::Online { member })?;

@@ -14,6 +14,7 @@ use crate::{
         DataAddress, Setting,
         request::{Refused, Request},
     },
+    core::member::Member,
     daemon::{group::RunningGroup, manager::Manager},
     link::Address,
     types::OfflineCause,
@@ -86,7 +87,9 @@ pub async fn remaining(
             notes.push(format!("interface {interface} is already offline"));
             None
         }
-        Request::Online { interface } if offline(manager, &interface) == Some(None) => {
+        Request::Online { interface }
+            if offline(manager, &interface) == Some(None) && !drains(manager, &interface) =>
+        {
             notes.push(format!("interface {interface} is not offline"));
             None
         }
@@ -187,6 +190,11 @@ fn offline(manager: &Manager, name: &str) -> Option<Option<OfflineCause>> {
     let group = manager.group_of(name)?;
     let member = group.core.members().iter().find(|member| member.name() == name)?;
     Some(member.offline())
+}
+
+fn drains(manager: &Manager, name: &str) -> bool {
+    let group = manager.group_of(name);
+    group.and_then(|group| group.core.member_named(name)).is_some_and(Member::drains)
 }
 
 /// Whether the operator has given a setting this value.

@@ -17,7 +17,7 @@ use crate::{
     },
     core::{
         self,
-        member::{Condition, Hole},
+        member::{self, Condition, Hole},
     },
     daemon::{
         clock::now,
@@ -240,6 +240,10 @@ fn member_report(
         cast: group.core.cast() == Some(number),
         standby: known.standby(),
         inactive: known.inactive(),
+        moving: known.transition().map(|member::Transition { direction, limit, .. }| report::Moving {
+            direction,
+            in_ms: probing::milliseconds(limit - now()),
+        }),
         mtu_hole: known.hole().map(|Hole { target, passes, elsewhere }| report::MtuHole {
             target,
             passes,

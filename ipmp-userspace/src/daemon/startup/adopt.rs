@@ -1,6 +1,8 @@
 //! Adopting the groups of an earlier daemon, which was stopped or killed, or is an older version
 //! (docs/design/adoption.md). Traffic continues meanwhile, and must not be interrupted.
 
+use std::time::Duration;
+
 use ipmp_common::{
     maps::{Member as PinnedMember, MemberStatus},
     steer::MemberSet,
@@ -8,7 +10,7 @@ use ipmp_common::{
 
 use super::Error;
 use crate::{
-    core::{self, Adopted, Attachment, Event, Input, probe::TestAddress},
+    core::{self, Adopted, Attachment, Event, Input, Time, probe::TestAddress},
     daemon::{
         clock::now,
         events::trigger::Trigger,
@@ -107,7 +109,12 @@ async fn adopt_group(manager: &mut Manager, interface: GroupInterface) -> Result
     });
     let adopted = Adopted {
         members: members_of(&found),
-        usable: datapath.usable(),
+        usable: datapath.usable_word(),
+        draining: saved
+            .members
+            .values()
+            .filter_map(|member| Some((member.number, Time(Duration::from_millis(member.drained_until_ms?)))))
+            .collect(),
         reserve: datapath.reserve(),
         live: datapath.live(),
         slots: datapath.slots().into(),

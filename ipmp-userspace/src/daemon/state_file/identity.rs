@@ -182,6 +182,7 @@ mod tests {
             test_addresses: Default::default(),
             filters: Default::default(),
             identity: SavedIdentity::of(device),
+            drained_until_ms: None,
             absent: Some(SavedAbsence { name: device.name.clone(), mtu: 1500, offline: false }),
         }
     }

@@ -62,7 +62,11 @@ impl SavedGroup {
             _ => None,
         };
         let failback = |setting: &Setting| match setting {
-            Setting::Failback(yes) => Some(*yes),
+            Setting::Failback(failback) => Some(*failback),
+            _ => None,
+        };
+        let failback_limit = |setting: &Setting| match setting {
+            Setting::FailbackLimit(seconds) => Some(Duration::from_secs((*seconds).into())),
             _ => None,
         };
         let confirm = |setting: &Setting| match setting {
@@ -92,7 +96,8 @@ impl SavedGroup {
         let usual = core::Settings::default();
         core::Settings {
             fdt: self.last(fdt).unwrap_or(defaults.fdt),
-            failback: self.last(failback).unwrap_or(defaults.failback),
+            failback: self.last(failback).unwrap_or(defaults.failback.into()),
+            failback_limit: self.last(failback_limit).unwrap_or(usual.failback_limit),
             confirm: self.last(confirm).unwrap_or(usual.confirm),
             evidence: self.last(evidence).unwrap_or(usual.evidence),
             fail_open: self.last(fail_open).unwrap_or(usual.fail_open),
@@ -258,7 +263,7 @@ impl SavedMember {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::types::{Confirm, Percent, SplitPolicy};
+    use crate::types::{Confirm, Failback, Percent, SplitPolicy};
 
     fn chosen(texts: &[&str]) -> SavedGroup {
         let mut group = SavedGroup::default();
@@ -271,12 +276,13 @@ mod tests {
         let defaults = Defaults { fdt: Duration::from_secs(3), failback: false };
         let settings = |texts: &[&str]| chosen(texts).core_settings(defaults);
         let usual = core::Settings::default();
-        assert_eq!(settings(&[]), core::Settings { fdt: defaults.fdt, failback: false, ..usual });
+        assert_eq!(settings(&[]), core::Settings { fdt: defaults.fdt, failback: Failback::No, ..usual });
         let own = [
             "fdt=100ms",
             "confirm=even",
             "evidence=off",
-            "failback=yes",
+            "failback=idle",
+            "failback-limit=60s",
             "fail-open=no",
             "probe=arp",
             "split=keep",
@@ -289,7 +295,8 @@ mod tests {
                 fdt: Duration::from_millis(100),
                 confirm: Confirm::Even,
                 evidence: false,
-                failback: true,
+                failback: Failback::Idle,
+                failback_limit: Duration::from_secs(60),
                 fail_open: false,
                 probe: ProbePolicy::Arp,
                 split: SplitPolicy::Keep,

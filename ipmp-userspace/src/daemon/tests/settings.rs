@@ -13,7 +13,7 @@ use crate::{
         group::actions,
         operations::{execute, target},
     },
-    types::{MemberState, ProbePolicy, TargetSource, TargetStatus},
+    types::{Failback, MemberState, ProbePolicy, TargetSource, TargetStatus},
 };
 
 async fn start(config: Option<PathBuf>) -> EventLoop {
@@ -79,8 +79,11 @@ fn settings_reach_state_machine_and_outlive_daemon() {
         let config = Config::new("FAILURE_DETECTION_TIME=3000\nFAILBACK=no\n");
         let mut daemon = start(Some(config.path())).await;
         done(&mut daemon, attach(&["eth0", "eth1"])).await;
-        let defaults =
-            core::Settings { fdt: Duration::from_secs(3), failback: false, ..core::Settings::default() };
+        let defaults = core::Settings {
+            fdt: Duration::from_secs(3),
+            failback: Failback::No,
+            ..core::Settings::default()
+        };
         assert_eq!(*core_of(&daemon).settings(), defaults);
 
         let notes =
@@ -93,7 +96,7 @@ fn settings_reach_state_machine_and_outlive_daemon() {
         );
         let wanted = core::Settings {
             fdt: Duration::from_millis(50),
-            failback: true,
+            failback: Failback::Yes,
             fail_open: false,
             ..core::Settings::default()
         };

@@ -1,27 +1,68 @@
-//! The words that egress reads for every packet: masks, slots and the cast role, each stored atomically.
+//! The words that egress reads for every packet: masks, slots and the cast role, each stored atomically; and the flows that it
+//! saw while members were in transition.
 
 use std::mem::offset_of;
 
 use ipmp_common::{
     maps::{CaptureMode, Steering},
-    steer::{MemberSet, Preference, SLOTS},
+    steer::{MemberSet, Preference, SLOTS, slot},
+    transition::{ACTIVE_FLOWS, ActiveFlow, Usable, place},
 };
 
 use super::Group;
+use crate::core::Time;
 
 const USABLE: usize = offset_of!(Steering, usable) / 8;
 const RESERVE: usize = offset_of!(Steering, reserve) / 8;
 const CAST: usize = offset_of!(Steering, cast) / 8;
 
+fn nanoseconds(time: Time) -> u64 {
+    time.0.as_nanos() as u64
+}
+
 impl Group {
-    /// Writes the `usable` mask.
-    pub fn set_usable(&self, members: MemberSet) {
-        self.steering.store(USABLE, members.bits);
+    /// Writes the word `usable`.
+    pub fn set_usable(&self, members: impl Into<Usable>) {
+        self.steering.store(USABLE, members.into().word().bits);
     }
 
-    /// The `usable` mask.
+    /// The word `usable`.
+    pub fn usable_word(&self) -> Usable {
+        Usable::of(MemberSet::from_bits(self.steering.load(USABLE)))
+    }
+
+    /// All members in it.
     pub fn usable(&self) -> MemberSet {
-        MemberSet::from_bits(self.steering.load(USABLE))
+        self.usable_word().all()
+    }
+
+    /// The member on which a flow with this hash is active now, as far as egress has seen it while members were in transition.
+    pub fn active_member(&self, hash: u32, now: Time) -> Option<u8> {
+        let flow = self.active_flow(place(hash) as usize);
+        flow.is_active(nanoseconds(now)).then_some(flow.member())
+    }
+
+    /// The members in transition to which, or from which, flows are still to move once they are idle.
+    pub fn moving(&self, now: Time) -> MemberSet {
+        let (now, Usable { returning, leaving, .. }) = (nanoseconds(now), self.usable_word());
+        let mut moving = MemberSet::EMPTY;
+        for at in 0..ACTIVE_FLOWS {
+            let flow = self.active_flow(at);
+            if !flow.is_active(now) {
+                continue;
+            }
+            if leaving.has(flow.member()) {
+                moving = moving.with(flow.member());
+            }
+            let list = Preference::from_nibbles(self.slots.load(slot(at as u32) as usize));
+            let preferred = list.members().take_while(|member| *member != flow.member());
+            moving = preferred.filter(|member| returning.has(*member)).fold(moving, MemberSet::with);
+        }
+        moving
+    }
+
+    fn active_flow(&self, at: usize) -> ActiveFlow {
+        ActiveFlow { bits: self.active_flows.load(at) }
     }
 
     /// Writes the `reserve` mask: members that transmit only before a packet is lost.

@@ -228,7 +228,7 @@ impl Drop for Trace<'_> {
 #[test]
 fn every_reachable_state_of_up_to_three_members_is_sound() {
     let closed = Settings { fail_open: false, ..Settings::default() };
-    let stays = Settings { failback: false, ..Settings::default() };
+    let stays = Settings { failback: crate::types::Failback::No, ..Settings::default() };
     for (members, standbys, settings, changes) in [
         (1, &[][..], Settings::default(), 4),
         (2, &[], Settings::default(), 3),

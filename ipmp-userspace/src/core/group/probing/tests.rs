@@ -1021,7 +1021,8 @@ fn restart_keeps_verdicts_that_it_cannot_disprove() {
     let slots = Slots::new().rebuild(&[(0, 1), (1, 1)]);
     let adopted = |probed: bool| Adopted {
         members: vec![(attachment(0), MemberStatus::Failed), (attachment(1), MemberStatus::Ok)],
-        usable: ipmp_common::steer::MemberSet::of(1),
+        usable: ipmp_common::steer::MemberSet::of(1).into(),
+        draining: Default::default(),
         reserve: ipmp_common::steer::MemberSet::of(0),
         live: both,
         slots: slots.clone(),
@@ -1061,7 +1062,7 @@ fn new_settings_and_targets_keep_verdicts() {
     wire.silent.insert(0);
     failed(&mut wire, 0);
     wire.said();
-    let settings = Settings { fdt: ms(2000), failback: false, ..*wire.group.settings() };
+    let settings = Settings { fdt: ms(2000), failback: Failback::No, ..*wire.group.settings() };
     wire.tell(Input::Settings(settings));
     wire.tell(Input::Targets(vec![router(2)]));
     wire.run(ms(10_000));

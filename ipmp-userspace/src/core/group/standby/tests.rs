@@ -1,4 +1,4 @@
-use std::time::Duration;
+use std::{collections::BTreeMap, time::Duration};
 
 use crate::{
     core::{Action, Input, Settings, group::testing::Wire},
@@ -7,7 +7,7 @@ use crate::{
 
 /// Members without probes; these of them are standbys.
 fn group(members: u8, standbys: &[u8], failback: bool) -> Wire {
-    let mut wire = Wire::new(Settings { failback, ..Settings::default() });
+    let mut wire = Wire::new(Settings { failback: failback.into(), ..Settings::default() });
     for member in 0..members {
         let standby = standbys.contains(&member);
         wire.join(member);
@@ -168,7 +168,8 @@ fn inactive_members_are_adopted_after_restart() {
     };
     let adopted = crate::core::Adopted {
         members: (0..3).map(member).collect(),
-        usable: wire.group.usable(),
+        usable: wire.group.usable_word(),
+        draining: BTreeMap::new(),
         reserve: wire.group.reserve(),
         live: (0..3).collect(),
         slots: wire.group.slots().clone(),

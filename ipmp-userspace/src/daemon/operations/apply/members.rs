@@ -54,6 +54,7 @@ pub async fn expect(
             required_name: member.required_name.clone(),
             ..SavedIdentity::default()
         },
+        drained_until_ms: None,
         absent: Some(SavedAbsence { name: member.name.clone(), mtu: running.mtu, offline: false }),
     };
     let saved = manager.file.state.groups.entry(group.to_owned()).or_default();

@@ -6,7 +6,7 @@ use crate::{
         Input, Settings,
         group::testing::{Wire, router},
     },
-    types::{Family, LinkState},
+    types::{Failback, Family, LinkState},
 };
 
 const FDT: Duration = Duration::from_secs(1);
@@ -228,7 +228,7 @@ fn inactive_member() {
     wire.link(1, false);
     assert_eq!(view(&wire).reasons()[0], "It is active. It is a standby.");
 
-    let settings = Settings { fdt: FDT, failback: false, ..Settings::default() };
+    let settings = Settings { fdt: FDT, failback: Failback::No, ..Settings::default() };
     let mut wire = Wire::of(2, settings);
     failed(&mut wire);
     wire.silent.clear();

@@ -18,7 +18,7 @@ use crate::{
             targets::{self, TargetUse},
         },
     },
-    types::{Family, Percent, ProbeObstacle, TargetFault, TargetMode},
+    types::{Failback, Family, Percent, ProbeObstacle, TargetFault, TargetMode},
 };
 
 /// How a group's failures are detected.
@@ -34,7 +34,9 @@ pub fn detection(group: &core::Group, now: Time) -> Detection {
             took_us: microseconds(slow.took),
             ago_ms: milliseconds(now - slow.at),
         }),
-        failback: settings.failback,
+        failback: settings.failback != Failback::No,
+        failback_policy: settings.failback,
+        failback_limit_ms: milliseconds(settings.failback_limit),
         fail_open: settings.fail_open,
         confirm: settings.confirm,
         evidence: settings.evidence,
