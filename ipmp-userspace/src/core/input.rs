@@ -106,7 +106,7 @@ pub enum Input {
         /// The longest time.
         limit: Duration,
     },
-    /// The members in transition ([`Group::is_in_transition`](super::Group::is_in_transition)) to which, or from which, flows
+    /// The members in transition ([`Member::transition`](super::member::Member::transition)) to which, or from which, flows
     /// are still to move, a moment before [`Input::Deadline`].
     Moving(MemberSet),
     /// The operator puts a member back into service, or ends its drain.
