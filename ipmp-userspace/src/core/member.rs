@@ -22,18 +22,22 @@
 //! A link that goes down fails them, too, so that a member which is probed is repaired by ten replies and not by its link.
 
 mod adopted;
+mod flaw;
+mod flow_moves;
 mod probing;
 
+pub use flaw::{Hole, Loss};
+pub use flow_moves::Transition;
 pub use probing::MemberProbing;
 
-use std::{net::IpAddr, time::Duration};
+use std::net::IpAddr;
 
 use super::{
     Attachment, Time,
     flap::Flap,
     probe::{TestAddress, prober::Prober},
 };
-use crate::types::{Direction, Family, LinkState, MemberState, OfflineCause, Percent, ProbeState};
+use crate::types::{Family, LinkState, MemberState, OfflineCause, ProbeState};
 
 /// The condition of a member by its link.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -65,41 +69,6 @@ pub(super) enum Turn {
         /// It had failed; otherwise it is new.
         repaired: bool,
     },
-}
-
-/// Large packets are lost on a member, and pass on another one.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Hole {
-    /// The target to which they are lost.
-    pub target: IpAddr,
-    /// Bytes of the largest packet that passes.
-    pub passes: u32,
-    /// Bytes of the largest packet that passes to the same target on another member.
-    pub elsewhere: u32,
-}
-
-/// A member loses far more packets than others.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Loss {
-    /// Over which time.
-    pub window: Duration,
-    /// The share that it loses.
-    pub lost: Percent,
-    /// The share that the others lose.
-    pub others: Percent,
-    /// It exceeds the limit above which the member does not transmit while one functions that loses less.
-    pub is_avoided: bool,
-}
-
-/// The flows of a member move one by one.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Transition {
-    /// To it, or from it.
-    pub direction: Direction,
-    /// Until then flows are not known; each that is not new counts as active.
-    pub learnt: Time,
-    /// Then those that are still active move.
-    pub limit: Time,
 }
 
 /// A member of a group.
@@ -244,60 +213,6 @@ impl Member {
     /// Whether its probes have failed, or its link while it was probed, and ten replies in a row are still missing.
     pub fn probes_failed(&self) -> bool {
         self.probing.failed()
-    }
-
-    /// Whether large packets are lost on it that pass on another member.
-    pub fn hole(&self) -> Option<Hole> {
-        self.hole
-    }
-
-    pub(super) fn set_hole(&mut self, hole: Option<Hole>) {
-        self.hole = hole;
-    }
-
-    /// The default router that it does not reach while other members do, if the group prefers those.
-    pub fn unreached_router(&self) -> Option<IpAddr> {
-        self.unreached_router
-    }
-
-    pub(super) fn set_unreached_router(&mut self, router: Option<IpAddr>) {
-        self.unreached_router = router;
-    }
-
-    /// How many packets it loses, if these are far more than others lose: it is degraded.
-    pub fn loss(&self) -> Option<Loss> {
-        self.loss
-    }
-
-    pub(super) fn set_loss(&mut self, loss: Option<Loss>) {
-        self.loss = loss;
-    }
-
-    /// How bad what it loses is, while it functions: larger is worse, 0 is nothing that matters. All packets to other networks are
-    /// worse than all large packets, and these, without which connections hang, are worse than some packets.
-    pub(super) fn flaw(&self) -> u8 {
-        u8::from(self.loss.is_some_and(|loss| loss.is_avoided))
-            + 2 * u8::from(self.hole.is_some())
-            + 4 * u8::from(self.unreached_router.is_some())
-    }
-
-    /// Whether it functions, and loses nothing that others do not lose.
-    pub fn is_in_order(&self) -> bool {
-        self.functions() && self.hole.is_none() && self.unreached_router.is_none() && self.loss.is_none()
-    }
-
-    /// Where its flows move, while they do.
-    pub fn transition(&self) -> Option<Transition> {
-        self.transition
-    }
-
-    pub(super) fn set_transition(&mut self, transition: Option<Transition>) {
-        self.transition = transition;
-    }
-
-    /// Whether the operator drains it.
-    pub fn drains(&self) -> bool {
-        self.transition.is_some_and(|transition| transition.direction == Direction::Draining)
     }
 
     /// The state that is reported (docs/reference.md 1.7).

@@ -161,7 +161,7 @@ impl Group {
     /// Whether a member is degraded now, and what follows from that.
     fn set_loss(&mut self, number: u8) {
         let Some(member) = self.members.get(number) else { return };
-        let (before, name) = (member.loss(), member.name().to_owned());
+        let before = member.loss();
         let limit = self.settings.loss_fail;
         let loss = self.probing.losses.degraded(number).map(|degraded| Loss {
             window: degraded.by.window,
@@ -172,6 +172,7 @@ impl Group {
         if loss == before {
             return;
         }
+        let name = member.name().to_owned();
         let is_new = |loss: &Loss| before.is_none_or(|before| loss.is_avoided && !before.is_avoided);
         let member = name.clone();
         match loss {
