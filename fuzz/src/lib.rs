@@ -2,7 +2,7 @@
 //!
 //! | target | what it decodes | where that comes from |
 //! |---|---|---|
-//! | `frame` | Ethernet, ARP, IP, Neighbour Discovery, answers to probes | the network |
+//! | `frame` | Ethernet, ARP, IP, Neighbour Discovery, answers to probes, frames between members | the network |
 //! | `call` | calls on the control socket | local users |
 //! | `reply` | replies and events on the control socket | the process on the daemon's socket |
 //! | `text` | addresses, names, settings, times, options | command lines, calls and files |

@@ -1,9 +1,17 @@
 //! A cable that passes frames in one direction only, while its link stays up: the member fails, and is repaired, by each way of
-//! probing, whether the data address is received through it or not. And a target that is absent at first.
+//! probing, whether the data address is received through it or not, and the direction is named. And a target that is absent at first.
 
-lab::lane!(side_by_side, seconds = 20, threads = 3);
+lab::lane!(side_by_side, seconds = 60, threads = 5);
 
-use ipmp::types::{Family, MemberState};
+use std::time::Instant;
+
+use ipmp::{
+    probe::test_frames::ETHERTYPE,
+    types::{FailedDirection, Family, MemberState},
+};
+use lab::cable::End;
+use lab::filter;
+use lab::frame_counter::FrameCounters;
 use lab::network::{DATA, ROUTER, counterpart};
 use lab::production::GROUP;
 use lab::{Direction, Lab, MS, Production, SECOND, TIMEOUT, wait_until};
@@ -122,4 +130,106 @@ fn target_that_is_absent_at_first_detects_a_later_path_failure() {
 fn soak_target_that_is_absent_at_first_detects_a_later_path_failure_by_echo() {
     lab::needs_root!();
     target_that_appears_later(Probing::Echo);
+}
+
+/// Waits until the report of a member has a direction of its failure.
+fn wait_direction(production: &Production<'_>, name: &str, direction: FailedDirection) {
+    let found = || production.member(name).unwrap().failed_direction.map(|failure| failure.direction);
+    assert!(
+        wait_until(TIMEOUT, || found() == Some(direction)),
+        "{name}: {:?}, not {direction:?}\n{}\n{}",
+        found(),
+        production.show(),
+        production.daemon.log().join("\n")
+    );
+}
+
+#[test]
+fn direction_of_failure_is_named_by_frames_between_members() {
+    lab::needs_root!();
+    const MEMBER: &str = "e1000g0";
+    let lab = Lab::tutorial().unwrap();
+    let production = create(&lab, Probing::Echo);
+    let frames = FrameCounters::start(&lab, &filter::ethertype(ETHERTYPE)).unwrap();
+    std::thread::sleep(SECOND);
+    assert_eq!(frames.max(), 0, "frames although no member has failed: {:?}", frames.all());
+    let cable = lab.member(MEMBER).cable();
+    for (cut, direction, text) in [
+        (Some(Direction::Inbound), FailedDirection::Receive, "does not receive"),
+        (Some(Direction::Outbound), FailedDirection::Transmit, "does not transmit"),
+        (None, FailedDirection::Both, "neither receives nor transmits"),
+    ] {
+        let (since, before, start) = (production.daemon.log().len(), frames.on(cable.name()), Instant::now());
+        match cut {
+            Some(direction) => cable.cut_direction(direction).unwrap(),
+            None => cable.cut().unwrap(),
+        };
+        production.wait_state(MEMBER, MemberState::Failed, TIMEOUT).unwrap();
+        let failed = start.elapsed();
+        wait_direction(&production, MEMBER, direction);
+        let found = start.elapsed();
+        let line = format!("IP interface {MEMBER} of group {GROUP} {text}: ");
+        production.daemon.wait_line(&line, since, TIMEOUT).unwrap();
+        let explained = production.daemon.ctl(&format!("explain {MEMBER}")).unwrap();
+        assert!(explained.lines().next().unwrap().contains(&format!("it {text}; check ")), "{explained}");
+        assert!(explained.contains(&format!("        It {text}: ")), "{explained}");
+        assert!(production.show().contains(&format!("        {text}: ")), "{}", production.show());
+        // Another test, and the times between.
+        std::thread::sleep(6 * SECOND);
+        let sent = frames.on(cable.name()) - before;
+        println!(
+            "{direction:?}: failed after {failed:?}, direction named after {found:?}; {sent} frames on {}",
+            cable.name()
+        );
+        assert!(sent > 0 && sent <= 3 * 6, "{sent} frames in at most three tests");
+        assert_eq!(production.daemon.log_matches(&line, since).len(), 1, "{:?}", production.daemon.log());
+        cable.restore().unwrap();
+        production.wait_state(MEMBER, MemberState::Ok, TIMEOUT).unwrap();
+        assert_eq!(production.member(MEMBER).unwrap().failed_direction, None);
+    }
+    let failures = production.daemon.log_matches("failure detected", 0);
+    assert_eq!(failures.len(), 3, "{failures:?}");
+    production.assert_clean();
+}
+
+/// As a private VLAN: the ports of the members pass no frame to each other, and all to the router.
+#[test]
+fn isolated_ports_leave_direction_unknown() {
+    lab::needs_root!();
+    let lab = Lab::builder().one_switch().build().unwrap();
+    for member in lab.members() {
+        let End { namespace, interface } = member.cable().far();
+        namespace.ip(&format!("link set {interface} type bridge_slave isolated on")).unwrap();
+    }
+    let production = create(&lab, Probing::Echo);
+    let name = lab.members()[0].name();
+    lab.member(name).cable().cut_direction(Direction::Inbound).unwrap();
+    production.wait_state(name, MemberState::Failed, TIMEOUT).unwrap();
+    wait_direction(&production, name, FailedDirection::Unknown);
+    let logged = production.daemon.log_matches("receive", 0);
+    assert!(logged.is_empty(), "{logged:?}");
+    println!("{}", production.daemon.ctl(&format!("explain {name}")).unwrap());
+    production.assert_clean();
+}
+
+/// The router has a wrong MAC for the test address of one member: its replies to that member are lost.
+#[test]
+fn failure_beyond_the_switches_is_named() {
+    lab::needs_root!();
+    let lab = Lab::tutorial().unwrap();
+    let production = create(&lab, Probing::Echo);
+    let name = lab.members()[0].name();
+    let address = production.member(name).unwrap().probing[0].test_address.unwrap();
+    let router = lab.router();
+    let interface = &router.cable().near().interface;
+    let entry = format!("neigh replace {address} lladdr 02:00:00:00:00:fe dev {interface} nud permanent");
+    router.namespace().ip(&entry).unwrap();
+    production.wait_state(name, MemberState::Failed, TIMEOUT).unwrap();
+    wait_direction(&production, name, FailedDirection::Beyond);
+    let line = format!("IP interface {name} of group {GROUP} receives and transmits: ");
+    production.daemon.wait_line(&line, 0, TIMEOUT).unwrap();
+    let explained = production.daemon.ctl(&format!("explain {name}")).unwrap();
+    assert!(explained.contains("it reaches other members; check the path from its switch"), "{explained}");
+    println!("{explained}");
+    production.assert_clean();
 }

@@ -1,7 +1,8 @@
 //! Frames, as ingress and egress read them: no byte past their end, and what counts as the answer to a probe is one to
-//! another decoder too.
+//! another decoder too. Frames between members, as the daemon reads them.
 
 use etherparse::{Icmpv4Type, Icmpv6Type, LaxSlicedPacket, TransportSlice};
+use ipmp::probe::TestFrame;
 use ipmp_common::{
     frame::{self, Ethernet, Frame, Payload, ethertype},
     probe::{COOKIE_AT, MARK},
@@ -11,6 +12,12 @@ use ipmp_common::{
 use crate::guarded::Guarded;
 
 pub fn run(input: &[u8]) -> bool {
+    if let Some(test) = TestFrame::read(input) {
+        let written = test.frame();
+        assert_eq!((&written[..21], &written[22..38]), (&input[..21], &input[22..38]));
+        assert_eq!(input.len(), written.len());
+        return true;
+    }
     let bytes = Guarded::new(input);
     let (start, end) = bytes.bounds();
     // SAFETY: the bytes are readable and writable, and outlive the frame.

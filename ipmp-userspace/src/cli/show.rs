@@ -16,8 +16,8 @@ use crate::{
         Request, Response,
         duration::short,
         report::{
-            AddressReport, Capture, Degraded, Drops, GroupReport, Loss, MemberReport, Moving, MtuHole,
-            Traffic, Xdp,
+            AddressReport, Capture, Degraded, DirectionFailure, Drops, GroupReport, Loss, MemberReport,
+            Moving, MtuHole, Traffic, Xdp,
             probing::{Detection, Passed, Probing, SplitTarget},
         },
     },
@@ -156,6 +156,9 @@ fn member(blocks: &mut Blocks, group: &GroupReport, member: &MemberReport) {
     }
     if let Some(router) = member.unreached_router {
         blocks.line(&format!("the default router {router} is not reached; it is on another member"));
+    }
+    if let Some(DirectionFailure { direction, peer, .. }) = &member.failed_direction {
+        blocks.line(&direction.describe(peer));
     }
     member.degraded.iter().for_each(|one| blocks.line(&degraded(one)));
     member.probing.iter().for_each(|one| blocks.line(&probing(one)));

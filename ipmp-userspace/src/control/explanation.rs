@@ -72,7 +72,9 @@ pub(crate) fn sample() -> Explanation {
         probing::{Counters, Passed, ProbedTarget, Probing},
     };
 
-    use crate::types::{MemberState, ProbeMethod, ProbeState, Severity, TargetFault, TargetMode};
+    use crate::types::{
+        FailedDirection, MemberState, ProbeMethod, ProbeState, Severity, TargetFault, TargetMode,
+    };
 
     let target = |last: u8| IpAddr::from([192, 168, 178, last]);
     let probing = Probing {
@@ -143,6 +145,11 @@ pub(crate) fn sample() -> Explanation {
             probe: ProbeState::Failed,
             active: false,
             mtu_hole: Some(report::MtuHole { target: target(1), passes: 1400, elsewhere: 1500 }),
+            failed_direction: Some(report::DirectionFailure {
+                direction: FailedDirection::Receive,
+                peer: "rge0".into(),
+                ago_ms: 1200,
+            }),
             degraded: Some(report::Degraded {
                 minutes: 10,
                 percent: 30.2,

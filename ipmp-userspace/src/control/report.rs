@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 
-use crate::types::{CaptureMode, Direction, HashPolicy};
+use crate::types::{CaptureMode, Direction, FailedDirection, HashPolicy};
 use crate::types::{GroupState, LinkState, MemberState, OfflineCause, ProbeState, XdpMode};
 use serde::{Deserialize, Serialize};
 
@@ -121,6 +121,8 @@ pub struct MemberReport {
     /// The default router that it does not reach while other members do, and `split` is `prefer-router`; `None`: it reaches it, or
     /// that is not known.
     pub unreached_router: Option<IpAddr>,
+    /// Which direction of its path has failed; `None`: it has not failed by its probes alone, or was not tested yet.
+    pub failed_direction: Option<DirectionFailure>,
     /// It loses far more packets than others; `None`: it does not.
     pub degraded: Option<Degraded>,
     /// Lost probes over 1, 10 and 60 minutes; empty: it is not probed.
@@ -184,6 +186,17 @@ pub struct Moving {
     pub direction: Direction,
     /// The time in milliseconds after which those that are still active move.
     pub in_ms: u64,
+}
+
+/// Which direction of the path of a failed member has failed, by frames between it and a member that functions.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DirectionFailure {
+    /// The direction.
+    pub direction: FailedDirection,
+    /// The other member.
+    pub peer: String,
+    /// When that was found last, in milliseconds before now.
+    pub ago_ms: u64,
 }
 
 /// Large packets are lost on a member that pass on another one.
@@ -310,6 +323,7 @@ pub(crate) fn sample() -> GroupReport {
         moving: None,
         mtu_hole: None,
         unreached_router: None,
+        failed_direction: None,
         degraded: None,
         loss: vec![],
         probing: vec![],

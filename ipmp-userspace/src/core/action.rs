@@ -88,6 +88,16 @@ pub enum Action {
         /// The test address.
         source: IpAddr,
     },
+    /// Send a frame from a member to the MAC of another one. What arrives is reported by
+    /// [`Input::TestFrame`](super::Input::TestFrame).
+    TestFrame {
+        /// The sender.
+        from: u8,
+        /// The receiver.
+        to: u8,
+        /// Number of the exchange.
+        sequence: u32,
+    },
     /// Resolve a target's MAC by an ordinary request from a data address, and report it by
     /// [`Input::Neighbour`](super::Input::Neighbour).
     FindNeighbour(IpAddr),

@@ -2,7 +2,7 @@
 
 use crate::{
     core::probe::split::SplitTarget,
-    types::{Family, Percent},
+    types::{FailedDirection, Family, Percent},
 };
 use std::{net::IpAddr, time::Duration};
 
@@ -244,6 +244,13 @@ pub enum Event {
     DegradedEnded {
         member: String,
         group: String,
+    },
+    /// Which direction of a failed member's path has failed, by frames between it and `peer`.
+    DirectionFailed {
+        member: String,
+        group: String,
+        direction: FailedDirection,
+        peer: String,
     },
     /// It answers packets larger than `passes` bytes on no member.
     TargetLimited {

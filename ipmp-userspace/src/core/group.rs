@@ -191,6 +191,9 @@ impl Group {
             }
             Input::Answer { member, target, proof, at } => self.answered(now, member, target, proof, at),
             Input::ControlAnswer { member, target, at } => self.control_answered(now, member, target, at),
+            Input::TestFrame { member, source, from, to, sequence } => {
+                self.receive_test_frame(member, source, from, to, sequence);
+            }
             Input::TcpTimeout { sender, inbound, sent } => self.timed_out(now, sender, inbound, sent),
             Input::InboundSilence { member, since } => self.became_silent(now, member, since),
             Input::Deadline => self.judge(now),

@@ -200,6 +200,19 @@ pub enum Input {
         /// When the kernel received it.
         at: Time,
     },
+    /// A frame that this host may have sent from one member to another one was received.
+    TestFrame {
+        /// The member on which it was received.
+        member: u8,
+        /// Its source MAC.
+        source: [u8; 6],
+        /// The sender that it names.
+        from: u8,
+        /// The receiver that it names.
+        to: u8,
+        /// Number of the exchange.
+        sequence: u32,
+    },
     /// A segment of a TCP connection of this host was not acknowledged in time.
     TcpTimeout {
         /// The member that transmits the connection's segments.

@@ -38,6 +38,7 @@ use crate::{
     datapath::{Datapath, Interval, ProbeReplies},
     link::{Change, Watch},
     priority,
+    probe::{TestFrame, TestFrames},
 };
 
 /// How long the loop sleeps when nothing is due.
@@ -60,6 +61,8 @@ pub struct EventLoop {
     surroundings: Watch,
     /// Packets that may be replies to probes.
     replies: AsyncFd<ProbeReplies>,
+    /// Frames from one member to another one.
+    test_frames: AsyncFd<TestFrames>,
     /// ARP packets of other hosts that claim addresses of the groups.
     claims: AsyncFd<Claims>,
     /// The same by Neighbour Advertisements.
@@ -101,6 +104,12 @@ impl EventLoop {
             // SAFETY: the replies own their descriptor, return the same one every time, and close it when they are dropped.
             replies: unsafe { AsyncFd::register_with_interest(replies, Interest::READABLE) }
                 .map_err(|error| watch("the replies to probes")(io::Error::other(error.to_string())))?,
+            test_frames: TestFrames::open(manager.prober.nonce())
+                .and_then(|frames| {
+                    // SAFETY: as for the claims.
+                    Ok(unsafe { AsyncFd::register_with_interest(frames, Interest::READABLE) }?)
+                })
+                .map_err(Error::PacketSocket)?,
             claims: Claims::open()
                 .and_then(|claims| {
                     // SAFETY: the claims own their socket, return the same one every time, and close it when they are
@@ -212,6 +221,14 @@ impl EventLoop {
                     let change = change?;
                     self.handle_watched(change).await?;
                 }
+                ready = self.test_frames.readable_mut() => {
+                    let mut ready = ready.map_err(|source| Error::Watch { what: "test frames", source })?;
+                    let frames = ready.get_inner_mut().drain();
+                    if frames.is_empty() {
+                        ready.clear_ready();
+                    }
+                    self.handle_test_frames(&Trigger::Deadline, &frames).await;
+                }
                 ready = self.claims.readable_mut() => {
                     let mut ready = ready.map_err(|source| Error::Watch { what: "claims", source })?;
                     let claims = ready.get_inner_mut().drain();
@@ -318,6 +335,10 @@ impl EventLoop {
         self.manager.watchdog.feed(time);
         // Probes are judged as of now: replies received by now are processed first.
         self.receive_replies(&trigger).await;
+        if self.manager.groups.values().any(|group| group.core.exchanges_frames()) {
+            let frames = self.test_frames.get_mut().drain();
+            self.handle_test_frames(&trigger, &frames).await;
+        }
         let (groups, mut context) = self.manager.context(&trigger);
         for group in groups.values_mut() {
             group.datapath.flush_log();
@@ -335,6 +356,11 @@ impl EventLoop {
         if self.manager.sentinel_check.next(&self.manager.groups).is_some_and(|due| due <= time) {
             self.manager.check_sentinel(&trigger);
         }
+    }
+
+    async fn handle_test_frames(&mut self, trigger: &Trigger, frames: &[(u32, TestFrame)]) {
+        let (groups, mut context) = self.manager.context(trigger);
+        probe_replies::receive_test_frames(groups, &mut context, frames).await;
     }
 
     async fn receive_replies(&mut self, trigger: &Trigger) {

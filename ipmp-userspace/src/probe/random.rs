@@ -5,7 +5,7 @@ pub fn cookie() -> Option<u64> {
     getrandom::u64().ok()
 }
 
-/// The seed of jitter.
+/// The seed of jitter, and the random number of frames between members, which only explain failures.
 pub fn seed() -> u64 {
     getrandom::u64().unwrap_or_else(|_| std::process::id().into())
 }

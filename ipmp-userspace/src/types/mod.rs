@@ -210,6 +210,20 @@ words! {
         Keep,
     }
 
+    /// Which direction of the path of a failed member has failed.
+    pub enum FailedDirection {
+        /// It does not receive.
+        Receive,
+        /// It does not transmit.
+        Transmit,
+        /// It neither receives nor transmits.
+        Both,
+        /// None between it and other members: what is lost is lost beyond the switches.
+        Beyond,
+        /// Frames between members do not show it.
+        Unknown,
+    }
+
     /// Whether, and how, flows return to a repaired member: the setting `failback`.
     #[derive(Default)]
     pub enum Failback {
@@ -383,6 +397,31 @@ impl ProbePolicy {
         match family {
             Family::V4 => matches!(self, Self::Auto | Self::Arp),
             Family::V6 => matches!(self, Self::Auto | Self::Nd),
+        }
+    }
+}
+
+impl FailedDirection {
+    /// What a member does not do, and what frames between it and `peer`, a member that functions, have shown.
+    pub fn describe(self, peer: &str) -> String {
+        match self {
+            Self::Receive => {
+                format!("does not receive: frames from {peer} to it are lost, and its own arrive there")
+            }
+            Self::Transmit => {
+                format!("does not transmit: its frames to {peer} are lost, and frames from there arrive")
+            }
+            Self::Both => format!("neither receives nor transmits: no frame passes between it and {peer}"),
+            Self::Beyond => {
+                format!(
+                    "receives and transmits: frames pass between it and {peer} in both directions; what is lost is lost \
+                     beyond the switches"
+                )
+            }
+            Self::Unknown => format!(
+                "has failed in an unknown direction: no frame passes between it and {peer}, and the switches may isolate \
+                 members from each other"
+            ),
         }
     }
 }

@@ -63,7 +63,8 @@ fn probes_are_shown_live_and_path_failure_is_explained() {
     production.wait_state("e1000g0", MemberState::Failed, TIMEOUT).unwrap();
     // On a busy machine, a probe of another member may be late too.
     let wanted = [
-        "e1000g0 has failed: its link is up, and its probes are not answered (inet)\n",
+        "e1000g0 has failed: its link is up, and its probes are not answered (inet); it neither receives nor transmits; check its \
+         cable and its switch port\n",
         "\n        It is not active: its probes have failed, and others work.\n",
         "\n        inet: other members with replies: e1000g1 rge0.\n",
         "IP interface failure detected on e1000g0 of group production0 (consecutive probes on e1000g0 were lost)\n",

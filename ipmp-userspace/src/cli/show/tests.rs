@@ -249,6 +249,15 @@ fn member_with_mtu_hole_shows_its_size() {
 }
 
 #[test]
+fn failed_member_shows_direction() {
+    let failed_direction = explanation::sample().member.failed_direction;
+    let member = MemberReport { failed_direction, ..sample().members[0].clone() };
+    let line = "\n        does not receive: frames from rge0 to it are lost, and its own arrive there\n";
+    assert!(member_text(&sample(), &member).contains(line));
+    assert!(!member_text(&sample(), &sample().members[0]).contains("receive"));
+}
+
+#[test]
 fn degraded_member_shows_its_loss() {
     let explained = explanation::sample().member;
     let member = MemberReport {

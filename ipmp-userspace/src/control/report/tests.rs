@@ -20,9 +20,9 @@ use super::{
     *,
 };
 use crate::types::{
-    Family, GroupState, LinkState, MemberState, Observer, OfflineCause, Origin, Passage, PathRule, Phase,
-    ProbeMethod, ProbeObstacle, ProbeOutcome, ProbePolicy, ProbeState, Severity, TargetFault, TargetMode,
-    TargetSource, TargetStatus,
+    FailedDirection, Family, GroupState, LinkState, MemberState, Observer, OfflineCause, Origin, Passage,
+    PathRule, Phase, ProbeMethod, ProbeObstacle, ProbeOutcome, ProbePolicy, ProbeState, Severity,
+    TargetFault, TargetMode, TargetSource, TargetStatus,
 };
 
 fn definition() -> Interface<'static> {
@@ -200,6 +200,7 @@ fn words_of_the_definition_match_the_types() {
     assert_eq!(field("Probing", "obstacle"), words_of(&ProbeObstacle::ALL));
     assert_eq!(field("Probing", "mode"), words_of(&TargetMode::ALL));
     assert_eq!(field("ProbedTarget", "excluded"), words_of(&TargetFault::ALL));
+    assert_eq!(field("DirectionFailure", "direction"), words_of(&FailedDirection::ALL));
     assert_eq!(field("Detection", "probe"), words_of(&ProbePolicy::ALL));
     assert_eq!(field("FinishedProbe", "outcome"), words_of(&ProbeOutcome::ALL));
     for object in ["Group", "SelectedPath", "Simulation"] {

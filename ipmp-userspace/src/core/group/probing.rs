@@ -30,6 +30,7 @@
 //! reported, and the loss of a test address obtained by DHCP does not repair a member.
 
 mod confirm;
+mod directions;
 mod evidence;
 mod losses;
 mod rounds;
@@ -64,6 +65,7 @@ use crate::{
     },
     types::{Failback, Family, ProbeState, TargetFault},
 };
+use directions::Directions;
 use losses::Losses;
 use selection::Neighbour;
 
@@ -97,6 +99,8 @@ pub(super) struct GroupProbing {
     timeouts: Timeouts,
     /// How many packets the members lose.
     losses: Losses,
+    /// In which direction members have failed.
+    directions: Directions,
     /// What raised the failure detection time last.
     slowest: Option<Slow>,
     /// A client wants a report of every probe.
@@ -134,6 +138,7 @@ impl GroupProbing {
             limited: BTreeSet::new(),
             timeouts: Timeouts::default(),
             losses: Losses::default(),
+            directions: Directions::default(),
             slowest: None,
             watched: false,
             finished: Vec::new(),
@@ -307,6 +312,7 @@ impl Group {
             self.check_sizes(now);
             self.avoid_members_without_router();
             self.judge_losses(now);
+            self.follow_directions(now);
             if !self.probing.stale {
                 break;
             }
@@ -369,11 +375,11 @@ impl Group {
         }
     }
 
-    /// When a probe, or the report of a missing test address, is due.
+    /// When a probe, a test frame or the report of a missing test address is due.
     pub(super) fn probe_deadline(&self) -> impl Iterator<Item = Time> {
         let probers = self.members.iter().flat_map(|member| member.probing().probers());
         let reports = self.members.iter().filter_map(|member| member.probing().report_due(GRACE));
-        probers.filter_map(Prober::deadline).chain(reports)
+        probers.filter_map(Prober::deadline).chain(reports).chain(self.direction_deadline())
     }
 
     fn prober_mut(&mut self, number: u8, family: Family) -> Option<&mut Prober> {

@@ -51,6 +51,7 @@ impl Kernel {
             | Action::Probe { .. }
             | Action::FindHosts { .. }
             | Action::Control { .. }
+            | Action::TestFrame { .. }
             | Action::FindNeighbour(_)
             | Action::ProbeOver(_)
             | Action::Report(..) => true,

@@ -22,6 +22,14 @@ pub(crate) struct Wire {
     pub now: Time,
     /// Members whose paths have failed while their links are up.
     pub silent: BTreeSet<u8>,
+    /// Members that do not transmit, and those that do not receive, while their links are up.
+    pub mute: BTreeSet<u8>,
+    /// See `mute`.
+    pub deaf: BTreeSet<u8>,
+    /// The switch passes no frame from one member to another one.
+    pub isolated: bool,
+    /// Frames from one member to another one so far: time, sender, receiver, number.
+    pub exchanged: Vec<(Time, u8, u8, u32)>,
     /// Targets that do not reply to these members.
     pub cut: BTreeSet<(u8, IpAddr)>,
     /// Members on which another host answers control requests.
@@ -58,6 +66,7 @@ pub(crate) struct Wire {
     pub carrier: bool,
     answers: VecDeque<(Time, u8, IpAddr, Proof)>,
     controls: VecDeque<(Time, u8, IpAddr)>,
+    frames: VecDeque<(Time, u8, u8, u32)>,
     cookie: u64,
 }
 
@@ -69,6 +78,11 @@ pub(crate) fn router(last: u8) -> IpAddr {
     IpAddr::from([192, 168, 178, last])
 }
 
+/// The MAC of a member.
+pub(crate) fn mac(member: u8) -> [u8; 6] {
+    [2, 0, 0, 0, 0, member]
+}
+
 pub(crate) const MAC: [u8; 6] = [2, 0, 0, 0, 0, 99];
 
 impl Wire {
@@ -77,6 +91,10 @@ impl Wire {
             group: Group::new("g", settings),
             now: Time(Duration::from_secs(1000)),
             silent: BTreeSet::new(),
+            mute: BTreeSet::new(),
+            deaf: BTreeSet::new(),
+            isolated: true,
+            exchanged: Vec::new(),
             cut: BTreeSet::new(),
             forged: BTreeSet::new(),
             dead: BTreeSet::new(),
@@ -96,6 +114,7 @@ impl Wire {
             carrier: false,
             answers: VecDeque::new(),
             controls: VecDeque::new(),
+            frames: VecDeque::new(),
             cookie: 1,
         }
     }
@@ -123,8 +142,8 @@ impl Wire {
     /// A member joins that is live at once.
     pub fn join(&mut self, member: u8) {
         let name = format!("eth{member}");
-        let mac = [2, 0, 0, 0, 0, member];
-        let attachment = Attachment { member, name, mac, mtu: 1500, weight: 1, link: LinkState::Up };
+        let attachment =
+            Attachment { member, name, mac: mac(member), mtu: 1500, weight: 1, link: LinkState::Up };
         self.tell(Input::Joined(attachment));
         self.link(member, true);
     }
@@ -188,7 +207,9 @@ impl Wire {
         loop {
             let deadline = self.group.deadline().map(|deadline| deadline + self.late);
             let answer = self.answers.front().map(|answer| answer.0);
-            let Some(next) = [deadline, answer].into_iter().flatten().min().filter(|next| *next <= end)
+            let frame = self.frames.front().map(|frame| frame.0);
+            let Some(next) =
+                [deadline, answer, frame].into_iter().flatten().min().filter(|next| *next <= end)
             else {
                 break;
             };
@@ -198,6 +219,9 @@ impl Wire {
                 self.answers.pop_front_if(|answer| answer.0 <= self.now)
             {
                 self.tell(Input::Answer { member, target, proof, at });
+            }
+            while let Some((_, from, to, sequence)) = self.frames.pop_front_if(|frame| frame.0 <= self.now) {
+                self.tell(Input::TestFrame { member: to, source: mac(from), from, to, sequence });
             }
             // Read with the next wake-up.
             while let Some((at, member, target)) = self.controls.pop_front_if(|answer| answer.0 <= self.now) {
@@ -223,7 +247,8 @@ impl Wire {
             );
             let next = self.group.deadline().expect("a deadline") + self.late;
             let answer = self.answers.front().map_or(next, |answer| answer.0);
-            self.run((next.min(answer) - self.now).max(Duration::from_nanos(1)));
+            let frame = self.frames.front().map_or(next, |frame| frame.0);
+            self.run((next.min(answer).min(frame) - self.now).max(Duration::from_nanos(1)));
         }
         self.now - start
     }
@@ -265,7 +290,8 @@ impl Wire {
                     self.large.push((self.now, member, target, bytes));
                 }
                 if passes
-                    && !self.silent.contains(&member)
+                    && self.transmits(member)
+                    && self.receives(member)
                     && !self.dead.contains(&target)
                     && !self.cut.contains(&(member, target))
                     && (!matches!(via, Via::Echo(_)) || self.is_permitted())
@@ -279,11 +305,18 @@ impl Wire {
             }
             &Action::Control { member, target, .. }
                 if self.forged.contains(&member)
-                    || (!self.silent.contains(&member)
+                    || (self.transmits(member)
+                        && self.receives(member)
                         && !self.dead.contains(&target)
                         && !self.cut.contains(&(member, target))) =>
             {
                 self.controls.push_back((self.now + self.rtt, member, target));
+            }
+            &Action::TestFrame { from, to, sequence } => {
+                self.exchanged.push((self.now, from, to, sequence));
+                if !self.isolated && self.transmits(from) && self.receives(to) {
+                    self.frames.push_back((self.now + self.rtt, from, to, sequence));
+                }
             }
             Action::FindHosts { .. } => self.searches.push((self.now, action.clone())),
             &Action::FindNeighbour(address) => {
@@ -294,6 +327,14 @@ impl Wire {
             }
             _ => {}
         }
+    }
+
+    fn transmits(&self, member: u8) -> bool {
+        !self.silent.contains(&member) && !self.mute.contains(&member)
+    }
+
+    fn receives(&self, member: u8) -> bool {
+        !self.silent.contains(&member) && !self.deaf.contains(&member)
     }
 
     /// Whether a probe is lost at random.

@@ -5,6 +5,7 @@
 //! | [`prober`] | one member in one family: when it probes, and the results |
 //! | [`burst`] | probes that follow a lost one, or evidence, at once |
 //! | [`evidence`] | what the traffic of the host shows about members |
+//! | [`direction`] | which direction of a failed path has failed |
 //! | [`loss`] | how many packets are lost on a path, compared with others |
 //! | [`history`] | the last probes, their outcomes, and which replies are genuine |
 //! | [`outcome`] | reports of finished probes |
@@ -33,6 +34,7 @@
 //! the cookies, and passes each probe that it sent with the time from before it was sent.
 
 pub mod burst;
+pub mod direction;
 pub mod evidence;
 pub mod fdt;
 pub mod history;

@@ -236,6 +236,8 @@ pub fn row(event: &Event) -> Row<'_> {
                 .member(member),
         Event::DegradedEnded { member, group } => Row::new(Info, "degraded-ended",
             format!("IP interface {member} of group {group} is no longer degraded")).member(member),
+        Event::DirectionFailed { member, group, direction, peer } => Row::new(Info, "direction-failed",
+            format!("IP interface {member} of group {group} {}", direction.describe(peer))).member(member),
         Event::TargetLimited { group, target, passes, mtu } => Row::new(Info, "target-limited",
             format!("Target {target}: answers echo requests of at most {passes} bytes on every interface of group {group} (MTU \
                 {mtu}); larger packets are not tested with it")).target(*target),

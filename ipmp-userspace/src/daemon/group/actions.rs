@@ -145,6 +145,9 @@ async fn apply_one(group: &mut RunningGroup, context: &mut Context<'_>, action: 
         Action::Control { member, target, source } => {
             probing::send_control(group, context, member, target, source);
         }
+        Action::TestFrame { from, to, sequence } => {
+            probing::send_test_frame(group, context, from, to, sequence);
+        }
         Action::FindNeighbour(address) => probing::find_neighbour(group, context, address),
         // Handled by `apply`.
         Action::Probe { .. } | Action::Report(..) => {}

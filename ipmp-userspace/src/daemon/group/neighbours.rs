@@ -1,4 +1,4 @@
-//! The parts of the prober that all groups share: the echo identifier and the neighbours of the members.
+//! The parts of the prober that all groups share: the echo identifier, the random number of test frames and the neighbours of the members.
 
 use std::net::IpAddr;
 
@@ -13,6 +13,7 @@ use crate::{
 #[derive(Debug)]
 pub struct ProbeResolver {
     identifier: u16,
+    nonce: u64,
     neighbours: Neighbours,
     tasks: Tasks,
 }
@@ -20,12 +21,22 @@ pub struct ProbeResolver {
 impl ProbeResolver {
     /// Without any known neighbour.
     pub fn new(tasks: Tasks) -> Self {
-        Self { identifier: random::identifier(), neighbours: Neighbours::default(), tasks }
+        Self {
+            identifier: random::identifier(),
+            nonce: random::seed(),
+            neighbours: Neighbours::default(),
+            tasks,
+        }
     }
 
     /// The ICMP identifier of every echo request.
     pub fn identifier(&self) -> u16 {
         self.identifier
+    }
+
+    /// The random number of every frame between members.
+    pub fn nonce(&self) -> u64 {
+        self.nonce
     }
 
     /// The kernel reports a neighbour on an interface of this group: the interfaces of its members, and its own.

@@ -1,4 +1,4 @@
-//! Replies to probes, and neighbours that the kernel has resolved.
+//! Replies to probes, frames between members, and neighbours that the kernel has resolved.
 
 use std::{collections::BTreeMap, net::IpAddr, time::Duration};
 
@@ -11,6 +11,7 @@ use crate::{
         probe::{ProbeSource, Proof},
     },
     link::Neighbour,
+    probe::TestFrame,
     types::Family,
 };
 
@@ -25,6 +26,22 @@ pub async fn receive_replies(
             && let Some(event) = event_of(group, context, reply)
         {
             actions::tell(group, context, event).await;
+        }
+    }
+}
+
+/// Reports frames between members to the state machines of their groups.
+pub async fn receive_test_frames(
+    groups: &mut BTreeMap<String, RunningGroup>,
+    context: &mut Context<'_>,
+    frames: &[(u32, TestFrame)],
+) {
+    for &(ifindex, TestFrame { source, from, to, group, sequence, .. }) in frames {
+        let group = groups.values_mut().find(|known| known.datapath.index() == group);
+        let Some(group) = group else { continue };
+        if let Some(member) = group.number_of(ifindex) {
+            let input = Input::TestFrame { member, source, from, to, sequence };
+            actions::tell(group, context, input).await;
         }
     }
 }

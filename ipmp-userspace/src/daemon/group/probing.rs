@@ -3,6 +3,7 @@
 //! ```text
 //!  Action::Probe ─────────► sent ──────────────► Input::Sent ──► more actions, applied after the others
 //!  Action::FindHosts ─────► multicast request ─┐
+//!  Action::TestFrame ─────► sent to a member ─► Input::TestFrame
 //!  ring buffer ────────────────────────────────┴► Input::Answer, or Input::Host
 //!  Action::FindNeighbour ─► kernel resolves ────► Input::Neighbour
 //! ```
@@ -13,7 +14,7 @@ use super::{Context, RunningGroup};
 use crate::{
     core::{Input, Time, probe::Via},
     daemon::clock::now,
-    probe::{Found, Searches, frame, random},
+    probe::{Found, Searches, TestFrame, frame, random},
     types::Family,
 };
 
@@ -129,6 +130,28 @@ pub fn send_control(
     };
     if let Err(error) = context.sender.send_frame(device.ifindex, &frame) {
         log::debug!(group = group.name(); "cannot send a control request to {target} on {}: {error}", device.name);
+    }
+}
+
+/// Sends a frame from a member to the MAC of another one. If it cannot be sent, it is lost: a device that is down or deleted is
+/// reported otherwise, and a driver that takes no frames does not transmit.
+pub fn send_test_frame(group: &RunningGroup, context: &Context<'_>, from: u8, to: u8, sequence: u32) {
+    let (Some(device), Some(sender), Some(receiver)) =
+        (group.members.get(&from), group.core.member(from), group.core.member(to))
+    else {
+        return;
+    };
+    let frame = TestFrame {
+        destination: receiver.mac(),
+        source: sender.mac(),
+        from,
+        to,
+        group: group.datapath.index(),
+        sequence,
+        nonce: context.prober.nonce(),
+    };
+    if let Err(error) = context.sender.send_frame(device.ifindex, &frame.frame()) {
+        log::debug!(group = group.name(); "cannot send a test frame on {}: {error}", device.name);
     }
 }
 

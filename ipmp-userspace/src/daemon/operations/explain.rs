@@ -20,14 +20,16 @@ use crate::{
         Group, Time,
         member::{Condition, Hole, Loss, Member, Transition},
         probe::{
-            FAILURES, ProbeSource, REPAIRS, SETTLE, TestAddress, fdt,
+            FAILURES, ProbeSource, REPAIRS, SETTLE, TestAddress,
+            direction::Finding,
+            fdt,
             history::{LENGTH, Probe, ProbeProgress},
             prober::Prober,
             targets::{ASIDE, TargetUse},
         },
     },
     daemon::{clock::now, manager::Manager},
-    types::{Direction, Family, LinkState, OfflineCause, TargetMode},
+    types::{Direction, FailedDirection, Family, LinkState, OfflineCause, TargetMode},
 };
 
 /// Explains the state of a member.
@@ -118,7 +120,8 @@ impl View<'_> {
             Condition::Ok if member.probes_failed() => {
                 let anyway =
                     if member.active() { "; it is still active, since no other member works" } else { "" };
-                format!("{name} has failed: its link is up, and its probes {}{anyway}", self.lacking())
+                let path = self.direction().map(|path| format!("; {path}")).unwrap_or_default();
+                format!("{name} has failed: its link is up, and its probes {}{path}{anyway}", self.lacking())
             }
             Condition::Ok if let Some(router) = member.unreached_router() => format!(
                 "{name} works and does not reach the default router {router}, which other members reach; check the links between \
@@ -138,6 +141,34 @@ impl View<'_> {
             }
             Condition::Ok => format!("{name} works: its link is up, {}", self.evidence()),
         }
+    }
+
+    /// In which direction its path has failed, and what to check.
+    fn direction(&self) -> Option<&'static str> {
+        let mut failed = self.probers().filter(|(_, prober)| prober.failed());
+        if failed.any(|(_, prober)| prober.history().answers() > 0) {
+            return None;
+        }
+        Some(match self.group.failed_direction(self.member.number())?.direction {
+            FailedDirection::Receive => "it does not receive; check the transmitter of its switch port",
+            FailedDirection::Transmit => "it does not transmit; check the receiver of its switch port",
+            FailedDirection::Both => "it neither receives nor transmits; check its cable and its switch port",
+            FailedDirection::Beyond => {
+                "it reaches other members; check the path from its switch to the targets"
+            }
+            FailedDirection::Unknown => return None,
+        })
+    }
+
+    /// What frames between it and another member have shown.
+    fn frames(&self) -> Option<String> {
+        let Finding { direction, peer, at } = self.group.failed_direction(self.member.number())?;
+        let peer = self.group.member(peer)?.name();
+        let discarded = match self.group.unexpected_test_frames() {
+            0 => String::new(),
+            count => format!(" In {}, {count} unexpected frames were discarded.", self.group.name()),
+        };
+        Some(format!("It {}; found {} ago.{discarded}", direction.describe(peer), short(self.now - at)))
     }
 
     /// What is missing for a repair.
@@ -193,6 +224,7 @@ impl View<'_> {
     /// The reasons, the most important first.
     fn reasons(&self) -> Vec<String> {
         let mut reasons = vec![self.role(), self.link()];
+        reasons.extend(self.frames());
         reasons.extend(self.member.hole().map(|Hole { target, passes, elsewhere }| {
             format!(
                 "Packets larger than {passes} bytes to {target} are lost; on another member {elsewhere} bytes pass to it and \

@@ -250,6 +250,11 @@ fn member_report(
             elsewhere,
         }),
         unreached_router: known.unreached_router(),
+        failed_direction: group.core.failed_direction(number).map(|finding| report::DirectionFailure {
+            direction: finding.direction,
+            peer: group.core.member(finding.peer).map(|peer| peer.name().to_owned()).unwrap_or_default(),
+            ago_ms: probing::milliseconds(now() - finding.at),
+        }),
         degraded: known.loss().map(|loss| report::Degraded {
             minutes: (loss.window.as_secs() / 60) as u32,
             percent: loss.lost.number(),

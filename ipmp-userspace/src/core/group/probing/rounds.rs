@@ -130,6 +130,7 @@ impl Group {
         }
         self.send_bursts(now, &doubts);
         self.send_sizes(now);
+        self.test_directions(now);
         for (member, family, missed) in missed {
             self.report(Cause::ProbeResults, |_| Event::ProbesMissed { member, family, missed });
         }

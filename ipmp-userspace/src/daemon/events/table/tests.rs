@@ -3,7 +3,7 @@ use std::time::Duration;
 use super::*;
 use crate::{
     core::{flap, probe::split::SplitTarget},
-    types::{Family, Percent},
+    types::{FailedDirection, Family, Percent},
 };
 
 const LOG: &str = include_str!("../../../../../docs/log.md");
@@ -87,6 +87,30 @@ fn events() -> Vec<Event> {
             is_avoided: true,
         },
         Event::DegradedEnded { member: member(), group: group() },
+        Event::DirectionFailed {
+            member: member(),
+            group: group(),
+            direction: FailedDirection::Receive,
+            peer: "OTHER".to_owned(),
+        },
+        Event::DirectionFailed {
+            member: member(),
+            group: group(),
+            direction: FailedDirection::Transmit,
+            peer: "OTHER".to_owned(),
+        },
+        Event::DirectionFailed {
+            member: member(),
+            group: group(),
+            direction: FailedDirection::Both,
+            peer: "OTHER".to_owned(),
+        },
+        Event::DirectionFailed {
+            member: member(),
+            group: group(),
+            direction: FailedDirection::Beyond,
+            peer: "OTHER".to_owned(),
+        },
         Event::TargetLimited { group: group(), target: address, passes: 1500, mtu: 9000 },
         Event::Activated { member: member(), group: group() },
         Event::Deactivated { member: member(), group: group() },

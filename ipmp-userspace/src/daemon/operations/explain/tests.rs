@@ -95,6 +95,36 @@ fn path_failure_and_repair_while_link_is_up() {
 }
 
 #[test]
+fn path_failure_names_its_direction_until_probes_are_answered() {
+    let mut wire = Wire::with_fdt(3, FDT);
+    wire.isolated = false;
+    wire.run(FDT);
+    wire.deaf.insert(0);
+    wire.until(|wire| wire.group.failed_direction(0).is_some());
+    let peer = wire.group.member(wire.group.failed_direction(0).unwrap().peer).unwrap().name().to_owned();
+    wire.run(Duration::from_millis(1200));
+    assert_eq!(
+        summary(&wire),
+        "eth0 has failed: its link is up, and its probes are not answered (inet); it does not receive; check the \
+         transmitter of its switch port"
+    );
+    assert_eq!(
+        view(&wire).reasons()[2],
+        format!(
+            "It does not receive: frames from {peer} to it are lost, and its own arrive there; found 1.2 s ago."
+        )
+    );
+    wire.tell(Input::TestFrame { member: 0, source: [6; 6], from: 1, to: 0, sequence: 1 });
+    assert!(view(&wire).reasons()[2].ends_with(" ago. In g, 1 unexpected frames were discarded."));
+    wire.deaf.clear();
+    wire.until(|wire| wire.group.member(0).unwrap().prober(Family::V4).unwrap().history().answers() == 3);
+    assert_eq!(
+        summary(&wire),
+        "eth0 has failed: its link is up, and its probes have 3 of 10 answers in a row (inet)"
+    );
+}
+
+#[test]
 fn losses_on_all_members_do_not_count() {
     let mut wire = Wire::with_fdt(3, FDT);
     wire.dead.insert(router(1));
