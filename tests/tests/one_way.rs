@@ -231,5 +231,15 @@ fn failure_beyond_the_switches_is_named() {
     let explained = production.daemon.ctl(&format!("explain {name}")).unwrap();
     assert!(explained.contains("it reaches other members; check the path from its switch"), "{explained}");
     println!("{explained}");
+    router.namespace().ip(&format!("neigh del {address} dev {interface}")).unwrap();
+    production.wait_state(name, MemberState::Ok, TIMEOUT).unwrap();
+    // Between the switches: both members at Switch A reach each other.
+    lab.cable(4).cut().unwrap();
+    for (name, other) in [("e1000g0", "e1000g1"), ("e1000g1", "e1000g0")] {
+        production.wait_state(name, MemberState::Failed, TIMEOUT).unwrap();
+        wait_direction(&production, name, FailedDirection::Beyond);
+        assert_eq!(production.member(name).unwrap().failed_direction.unwrap().peer, other);
+    }
+    println!("{}", production.show());
     production.assert_clean();
 }

@@ -9,7 +9,8 @@ use ipmp_common::{
 };
 
 use super::{
-    event::{Cause, Event},
+    cause::Cause,
+    event::Event,
     probe::{Via, outcome::FinishedProbe},
 };
 

@@ -6,7 +6,7 @@
 //! | module | subject |
 //! |---|---|
 //! | [`input`](Input), [`action`](Action) | the interface: inputs of a group, and the actions that it requests |
-//! | [`event`](Event) | what happened, and why |
+//! | [`event`](Event), [`cause`](Cause) | what happened, and why |
 //! | [`settings`](Settings) | the operator's settings |
 //! | [`group`] | the group: states of its members, roles, events |
 //! | [`member`] | one member: the state of its link |
@@ -23,6 +23,7 @@ mod action;
 mod adopted;
 pub mod binding;
 pub mod cast;
+mod cause;
 mod event;
 pub mod flap;
 pub mod group;
@@ -38,7 +39,8 @@ pub mod vlan_roles;
 
 pub use action::Action;
 pub use adopted::Adopted;
-pub use event::{Cause, Event};
+pub use cause::Cause;
+pub use event::Event;
 pub use group::Group;
 pub use input::{Attachment, Input, Refusal};
 pub use settings::Settings;

@@ -218,7 +218,7 @@ words! {
         Transmit,
         /// It neither receives nor transmits.
         Both,
-        /// None between it and other members: what is lost is lost beyond the switches.
+        /// None between it and other members: what is lost is lost on the way to the targets.
         Beyond,
         /// Frames between members do not show it.
         Unknown,
@@ -415,7 +415,7 @@ impl FailedDirection {
             Self::Beyond => {
                 format!(
                     "receives and transmits: frames pass between it and {peer} in both directions; what is lost is lost \
-                     beyond the switches"
+                     on the way to the targets"
                 )
             }
             Self::Unknown => format!(

@@ -26,6 +26,8 @@ pub(crate) struct Wire {
     pub mute: BTreeSet<u8>,
     /// See `mute`.
     pub deaf: BTreeSet<u8>,
+    /// Members at another switch, whose connection to that of the targets has failed.
+    pub parted: BTreeSet<u8>,
     /// The switch passes no frame from one member to another one.
     pub isolated: bool,
     /// Frames from one member to another one so far: time, sender, receiver, number.
@@ -93,6 +95,7 @@ impl Wire {
             silent: BTreeSet::new(),
             mute: BTreeSet::new(),
             deaf: BTreeSet::new(),
+            parted: BTreeSet::new(),
             isolated: true,
             exchanged: Vec::new(),
             cut: BTreeSet::new(),
@@ -292,6 +295,7 @@ impl Wire {
                 if passes
                     && self.transmits(member)
                     && self.receives(member)
+                    && !self.parted.contains(&member)
                     && !self.dead.contains(&target)
                     && !self.cut.contains(&(member, target))
                     && (!matches!(via, Via::Echo(_)) || self.is_permitted())
@@ -314,7 +318,8 @@ impl Wire {
             }
             &Action::TestFrame { from, to, sequence } => {
                 self.exchanged.push((self.now, from, to, sequence));
-                if !self.isolated && self.transmits(from) && self.receives(to) {
+                let is_parted = self.parted.contains(&from) != self.parted.contains(&to);
+                if !self.isolated && !is_parted && self.transmits(from) && self.receives(to) {
                     self.frames.push_back((self.now + self.rtt, from, to, sequence));
                 }
             }

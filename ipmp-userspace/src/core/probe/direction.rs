@@ -8,8 +8,8 @@
 //! |---|---|---|
 //! | arrive | are lost | [`Receive`](FailedDirection::Receive): it does not receive |
 //! | are lost | arrive | [`Transmit`](FailedDirection::Transmit): it does not transmit |
-//! | are lost | are lost | a *control* exchange of the peer with a third member that functions: if frames pass both ways, [`Both`](FailedDirection::Both); else the switches may isolate the ports from each other, [`Unknown`](FailedDirection::Unknown) |
-//! | arrive | arrive | [`Beyond`](FailedDirection::Beyond): what is lost is lost between the switches and the targets |
+//! | are lost | are lost | a *control* exchange of the peer with a third member that functions: if frames pass both ways, [`Both`](FailedDirection::Both); else the switches may isolate the ports from each other, [`Unknown`](FailedDirection::Unknown). Without a third member that functions, an exchange with another failed one: if frames pass both ways, both are behind the same failure, [`Beyond`](FailedDirection::Beyond) |
+//! | arrive | arrive | [`Beyond`](FailedDirection::Beyond): what is lost is lost on the way to the targets |
 //!
 //! Losses count only if the peer itself transmits and receives meanwhile: a reply to a probe that it sent after the exchange
 //! began, or the control exchange, proves that.

@@ -26,7 +26,7 @@ struct Test {
     peer: u8,
     started: Time,
     exchange: Exchange,
-    /// Between the peer and a third member.
+    /// Between the peer and a third member; if none functions, between the failed member and another failed one.
     control: Option<Exchange>,
 }
 
@@ -70,11 +70,12 @@ impl Directions {
 /// The state of a test.
 enum Progress {
     Running,
-    /// A third member shows whether frames pass at all.
-    NeedsControl(u8),
+    /// These members show whether frames pass at all, or how far.
+    NeedsControl([u8; 2]),
     /// A member that takes part has changed.
     Discarded,
-    Result(FailedDirection),
+    /// By frames between the failed member and this one.
+    Result(FailedDirection, u8),
 }
 
 impl Group {
@@ -125,9 +126,9 @@ impl Group {
         let Some(mut test) = self.probing.directions.test else { return };
         match self.progress(now, &test) {
             Progress::Running => {}
-            Progress::NeedsControl(third) => {
+            Progress::NeedsControl(members) => {
                 let sequence = self.probing.directions.next_sequence();
-                test.control = Some(Exchange::new(now + PAUSE, [test.peer, third], sequence));
+                test.control = Some(Exchange::new(now + PAUSE, members, sequence));
                 self.probing.directions.test = Some(test);
             }
             Progress::Discarded => {
@@ -136,12 +137,12 @@ impl Group {
                     diagnosis.discard(due);
                 }
             }
-            Progress::Result(direction) => {
+            Progress::Result(direction, peer) => {
                 let due = now + self.repeat();
-                let finding = Finding { direction, peer: test.peer, at: now };
+                let finding = Finding { direction, peer, at: now };
                 let ended = self.end_test(now, test.member);
                 let reported = ended.and_then(|diagnosis| diagnosis.conclude(finding, due));
-                let names = self.members.name(Some(test.member)).zip(self.members.name(Some(test.peer)));
+                let names = self.members.name(Some(test.member)).zip(self.members.name(Some(peer)));
                 if let (Some(direction), Some((member, peer))) = (reported, names) {
                     let event = |group| Event::DirectionFailed { member, group, direction, peer };
                     self.report(Cause::ProbeResults, event);
@@ -163,21 +164,35 @@ impl Group {
             return Progress::Discarded;
         }
         let Some(from_and_to) = test.exchange.result(now) else { return Progress::Running };
+        let result = |direction| Progress::Result(direction, test.peer);
         match from_and_to {
-            [true, true] => Progress::Result(FailedDirection::Beyond),
-            [false, false] => match test.control.map(|control| control.result(now)) {
-                None => self
-                    .peers(test.member, test.exchange.sequence())
-                    .find(|third| *third != test.peer)
-                    .map_or(Progress::Result(FailedDirection::Unknown), Progress::NeedsControl),
-                Some(None) => Progress::Running,
-                Some(Some([true, true])) => Progress::Result(FailedDirection::Both),
-                Some(Some(_)) => Progress::Result(FailedDirection::Unknown),
+            [true, true] => result(FailedDirection::Beyond),
+            [false, false] => match test.control {
+                None => self.control(test).map_or(result(FailedDirection::Unknown), Progress::NeedsControl),
+                Some(control) => match (control.result(now), control.members()) {
+                    (None, _) => Progress::Running,
+                    (Some([true, true]), [one, other]) if one == test.member => {
+                        Progress::Result(FailedDirection::Beyond, other)
+                    }
+                    (Some([true, true]), _) => result(FailedDirection::Both),
+                    (Some(_), _) => result(FailedDirection::Unknown),
+                },
             },
             _ if !self.has_reply_since(now, test) => Progress::Running,
-            [true, false] => Progress::Result(FailedDirection::Receive),
-            [false, true] => Progress::Result(FailedDirection::Transmit),
+            [true, false] => result(FailedDirection::Receive),
+            [false, true] => result(FailedDirection::Transmit),
         }
+    }
+
+    /// Between which members a control exchange shows why none of the frames of a test has arrived.
+    fn control(&self, test: &Test) -> Option<[u8; 2]> {
+        let turn = test.exchange.sequence();
+        let third = self.peers(test.member, turn).find(|third| *third != test.peer);
+        let failed = self.probing.directions.failed.keys().copied().filter(|other| *other != test.member);
+        // Both may be behind the same failed connection.
+        let other = || failed.clone().nth((turn as usize).checked_rem(failed.clone().count())?);
+        let pair = third.map(|third| [test.peer, third]);
+        pair.or_else(|| other().map(|other| [test.member, other]))
     }
 
     /// Whether the peer has received a reply to a probe that it sent after the test began.

@@ -68,6 +68,25 @@ fn of_two_members_one_direction_is_named_and_both_are_unknown() {
 }
 
 #[test]
+fn members_behind_the_same_failure_reach_each_other() {
+    for isolated in [false, true] {
+        let mut wire = connected(3);
+        wire.isolated = isolated;
+        wire.parted.extend([0, 1]);
+        wire.run(60 * SECOND);
+        let findings = [0, 1].map(|member| wire.group.failed_direction(member).unwrap());
+        let expected = if isolated { [(Unknown, 2), (Unknown, 2)] } else { [(Beyond, 1), (Beyond, 0)] };
+        assert_eq!(findings.map(|finding| (finding.direction, finding.peer)), expected);
+        assert_eq!(direction(&wire, 2), None);
+    }
+    // With two members on the side of the targets, these show that the ports are not isolated.
+    let mut wire = connected(4);
+    wire.parted.extend([0, 1]);
+    wire.run(60 * SECOND);
+    assert_eq!([0, 1].map(|member| direction(&wire, member)), [Some(Both); 2]);
+}
+
+#[test]
 fn direction_is_known_within_a_probe_interval_of_the_failure() {
     for fault in [DEAF, MUTE, SILENT] {
         let mut wire = connected(3);
