@@ -43,7 +43,7 @@ mod source;
 
 pub use self::{
     device::{Device, MAX_NAMESPACES, Offsets, link_state},
-    evidence::{TCP_TIMEOUTS_BYTES, TIMEOUTS_PER_WINDOW, TcpTimeout, timeout_window},
+    evidence::{TCP_TIMEOUTS_BYTES, TIMEOUTS_PER_WINDOW, TcpConnection, TcpTimeout, timeout_window},
     replies::{
         ProbeReply, ProbeReplyKind, REPLIES_PER_WINDOW, ReplyCounters, ReplyWindows, echo_id_word, window,
     },

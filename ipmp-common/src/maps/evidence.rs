@@ -1,4 +1,4 @@
-//! Timeouts of TCP connections, as evidence that the path of a member may have failed.
+//! Timeouts and losses of TCP connections, as evidence that the path of a member may have failed, or loses packets.
 
 use super::Ip;
 
@@ -16,6 +16,32 @@ pub struct TcpTimeout {
     pub hash: u32,
     /// How long ago the segment was sent, in ticks of the kernel (jiffies).
     pub ticks: u32,
+    /// Local port.
+    pub local_port: u16,
+    /// Remote port.
+    pub remote_port: u16,
+    /// Zero.
+    pub pad: u32,
+}
+
+/// A TCP connection that has sent data, with what it counted since its beginning (`struct tcp_sock`). The counters wrap.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(C)]
+pub struct TcpConnection {
+    /// Of the socket: no other one has it.
+    pub cookie: u64,
+    /// Local address.
+    pub local: Ip,
+    /// Remote address.
+    pub remote: Ip,
+    /// Transmit hash of the socket.
+    pub hash: u32,
+    /// Segments with data that were sent, repeated ones included.
+    pub sent: u32,
+    /// Segments that were sent again.
+    pub retransmitted: u32,
+    /// Segments that the other end received twice, by its reports (DSACK, RFC 2883): what was sent again without need.
+    pub duplicates: u32,
     /// Local port.
     pub local_port: u16,
     /// Remote port.

@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 /// The objects that `ipmpd` carries, named as the binaries of `ipmp-ebpf` are.
-pub const OBJECTS: [&str; 5] = ["datapath", "sentinel", "evidence", "source", "device"];
+pub const OBJECTS: [&str; 6] = ["datapath", "sentinel", "evidence", "connections", "source", "device"];
 
 /// `datapath` built with the feature `log`: an object of its own, since the map of aya-log is not a BTF map.
 pub const DATAPATH_LOG: &str = "datapath-log";

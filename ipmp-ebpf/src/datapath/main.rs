@@ -51,11 +51,4 @@ pub fn sink(_ctx: TcContext) -> i32 {
     capture::sink()
 }
 
-#[panic_handler]
-fn panic(_info: &core::panic::PanicInfo) -> ! {
-    loop {}
-}
-
-#[unsafe(link_section = "license")]
-#[unsafe(no_mangle)]
-static LICENSE: [u8; 13] = *b"Dual MIT/GPL\0";
+ipmp_ebpf::object!();

@@ -51,11 +51,4 @@ pub fn read_kernel_memory(ctx: TcContext) -> i32 {
     i32::from(device::of_packet(ctx.skb.skb.cast()).is_some())
 }
 
-#[panic_handler]
-fn panic(_info: &core::panic::PanicInfo) -> ! {
-    loop {}
-}
-
-#[unsafe(link_section = "license")]
-#[unsafe(no_mangle)]
-static LICENSE: [u8; 13] = *b"Dual MIT/GPL\0";
+ipmp_ebpf::object!();

@@ -1,14 +1,13 @@
 //! Connections that were established before the daemon started: an iterator over the TCP sockets of the network namespace gives them
 //! the flags that later ones receive when they are established. The kernel permits that from Linux 6.12 on.
 
-use core::ffi::c_void;
-
 use aya_ebpf::{
     bindings::BPF_SOCK_OPS_RTO_CB_FLAG,
     btf_maps::Array,
-    helpers::generated::{bpf_getsockopt, bpf_setsockopt, bpf_skc_to_tcp_sock},
+    helpers::generated::{bpf_getsockopt, bpf_setsockopt},
     macros::btf_map,
 };
+use ipmp_ebpf::socket::TcpIterator;
 
 /// Level of the option (`netinet/tcp.h`).
 const SOL_TCP: i32 = 6;
@@ -20,28 +19,13 @@ const TCP_BPF_SOCK_OPS_CB_FLAGS: i32 = 1008;
 #[allow(non_upper_case_globals, reason = "the name of the map")]
 static not_covered: Array<u32, 1> = Array::new();
 
-/// The context of the iterator (`struct bpf_iter__tcp` in `net/ipv4/tcp_ipv4.c`).
-#[repr(C)]
-pub struct TcpSocket {
-    meta: *mut c_void,
-    socket: *mut c_void,
-}
-
 /// Run once for each TCP socket, whose lock the kernel holds.
 #[unsafe(no_mangle)]
 #[unsafe(link_section = "iter/tcp")]
-pub fn cover_established(ctx: *mut TcpSocket) -> i32 {
-    // SAFETY: the context of this program. The verifier requires the checks.
+pub fn cover_established(ctx: *mut TcpIterator) -> i32 {
+    // SAFETY: the context of this program.
     unsafe {
-        let socket = (*ctx).socket;
-        if socket.is_null() {
-            return 0;
-        }
-        // Not of one that waits for the end of a connection, or for its beginning.
-        let socket: *mut c_void = bpf_skc_to_tcp_sock(socket).cast();
-        if socket.is_null() {
-            return 0;
-        }
+        let Some(socket) = (*ctx).tcp_sock() else { return 0 };
         let mut value = 0u32;
         let flags = &raw mut value;
         let length = size_of::<u32>() as i32;

@@ -11,25 +11,20 @@
 mod established;
 
 use aya_ebpf::{
-    Global,
     bindings::{
         BPF_SOCK_OPS_ACTIVE_ESTABLISHED_CB, BPF_SOCK_OPS_PASSIVE_ESTABLISHED_CB, BPF_SOCK_OPS_RTO_CB,
         BPF_SOCK_OPS_RTO_CB_FLAG,
     },
     btf_maps::{Array, RingBuf},
-    helpers::generated::{bpf_get_netns_cookie, bpf_ktime_get_ns},
+    helpers::generated::bpf_ktime_get_ns,
     macros::{btf_map, sock_ops},
     programs::SockOpsContext,
 };
 use ipmp_common::maps::{Ip, TCP_TIMEOUTS_BYTES, TIMEOUTS_PER_WINDOW, TcpTimeout, timeout_window};
+use ipmp_ebpf::socket::{AF_INET, ip, is_of_namespace, read};
 
-const AF_INET: u32 = 2;
 /// What a program of this type returns if it permits the operation.
 const PERMIT: u32 = 1;
-
-/// Cookie of the network namespace whose connections are reported.
-#[unsafe(no_mangle)]
-pub static NETNS: Global<u64> = Global::new(0);
 
 #[btf_map]
 #[allow(non_upper_case_globals, reason = "the name of the map")]
@@ -43,7 +38,7 @@ static timeout_windows: Array<u64, 1> = Array::new();
 #[sock_ops]
 pub fn tcp_evidence(ctx: SockOpsContext) -> u32 {
     match ctx.op() {
-        BPF_SOCK_OPS_ACTIVE_ESTABLISHED_CB | BPF_SOCK_OPS_PASSIVE_ESTABLISHED_CB if is_of_namespace(&ctx) => {
+        BPF_SOCK_OPS_ACTIVE_ESTABLISHED_CB | BPF_SOCK_OPS_PASSIVE_ESTABLISHED_CB if is_reported(&ctx) => {
             let flags = ctx.cb_flags() | BPF_SOCK_OPS_RTO_CB_FLAG;
             // If it fails, the timeouts of this connection are not reported.
             let _ = ctx.set_cb_flags(flags as i32);
@@ -55,26 +50,16 @@ pub fn tcp_evidence(ctx: SockOpsContext) -> u32 {
     PERMIT
 }
 
-/// Reads a field of the context. Volatile, because the verifier rejects reads of two fields at once.
-///
-/// # Safety
-/// `place` must point to a word of the context.
 #[inline(always)]
-unsafe fn field(place: *const u32) -> u32 {
-    // SAFETY: the caller vouches for the place.
-    unsafe { place.read_volatile() }
-}
-
-#[inline(always)]
-fn is_of_namespace(ctx: &SockOpsContext) -> bool {
-    // SAFETY: the helper takes the context.
-    unsafe { bpf_get_netns_cookie(ctx.ops.cast()) == NETNS.load() }
+fn is_reported(ctx: &SockOpsContext) -> bool {
+    // SAFETY: the context of this program.
+    unsafe { is_of_namespace(ctx.ops.cast()) }
 }
 
 #[inline(always)]
 fn report(ctx: &SockOpsContext, ticks: u32) {
     // The flags may be those of another program.
-    if !is_of_namespace(ctx) {
+    if !is_reported(ctx) {
         return;
     }
     // SAFETY: a helper without arguments.
@@ -91,9 +76,9 @@ fn report(ctx: &SockOpsContext, ticks: u32) {
     // SAFETY: fields of the context.
     let (hash, local_port, remote_port) = unsafe {
         (
-            field(&raw const (*ctx.ops).sk_txhash),
-            field(&raw const (*ctx.ops).local_port),
-            field(&raw const (*ctx.ops).remote_port),
+            read(&raw const (*ctx.ops).sk_txhash),
+            read(&raw const (*ctx.ops).local_port),
+            read(&raw const (*ctx.ops).remote_port),
         )
     };
     let Some(mut entry) = tcp_timeouts.reserve(0) else { return };
@@ -109,25 +94,6 @@ fn report(ctx: &SockOpsContext, ticks: u32) {
         pad: 0,
     });
     entry.submit(0);
-}
-
-/// An IPv6 address of the context.
-///
-/// # Safety
-/// As [`field`].
-#[inline(always)]
-unsafe fn ip(words: *const [u32; 4]) -> Ip {
-    let word = |place: usize| {
-        // SAFETY: inside the address.
-        let (first, second) =
-            unsafe { (field(words.cast::<u32>().add(place)), field(words.cast::<u32>().add(place + 1))) };
-        if cfg!(target_endian = "little") {
-            u64::from(first) | u64::from(second) << 32
-        } else {
-            u64::from(first) << 32 | u64::from(second)
-        }
-    };
-    Ip::from_words([word(0), word(2)])
 }
 
 /// Counts a timeout in its window, and returns whether it exceeds the limit. Concurrent CPUs may lose counts: the limit need not be
@@ -147,11 +113,4 @@ fn is_too_many(now: u64) -> bool {
     }
 }
 
-#[panic_handler]
-fn panic(_info: &core::panic::PanicInfo) -> ! {
-    loop {}
-}
-
-#[unsafe(link_section = "license")]
-#[unsafe(no_mangle)]
-static LICENSE: [u8; 13] = *b"Dual MIT/GPL\0";
+ipmp_ebpf::object!();

@@ -253,11 +253,4 @@ fn check_devices(devices: &[Device; 1 + MAX_LOWER]) -> u32 {
     result
 }
 
-#[panic_handler]
-fn panic(_info: &core::panic::PanicInfo) -> ! {
-    loop {}
-}
-
-#[unsafe(link_section = "license")]
-#[unsafe(no_mangle)]
-static LICENSE: [u8; 13] = *b"Dual MIT/GPL\0";
+ipmp_ebpf::object!();

@@ -8,25 +8,19 @@
 #![no_main]
 
 use aya_ebpf::{
-    Global,
     bindings::{bpf_sock_addr, sockaddr},
     btf_maps::{HashMap, LpmTrie, lpm_trie::Key},
-    helpers::generated::{bpf_bind, bpf_get_netns_cookie, bpf_get_prandom_u32},
+    helpers::generated::{bpf_bind, bpf_get_prandom_u32},
     macros::{btf_map, cgroup_sock_addr},
     programs::SockAddrContext,
 };
 use ipmp_common::maps::{Ip, MAX_SOURCE_PREFIXES, MAX_SOURCE_SETS, MAX_SOURCES, SourceSet};
+use ipmp_ebpf::socket::{AF_INET, AF_INET6, ip, is_of_namespace, read};
 
-const AF_INET: u16 = 2;
-const AF_INET6: u16 = 10;
 const SOCK_STREAM: u32 = 1;
 const IPPROTO_TCP: u32 = 6;
 /// What a program of this type returns if it permits the operation.
 const PERMIT: i32 = 1;
-
-/// Cookie of the network namespace whose connections have their sources spread.
-#[unsafe(no_mangle)]
-pub static NETNS: Global<u64> = Global::new(0);
 
 /// The set of a destination, or `NO_SOURCE_SET`.
 #[btf_map]
@@ -64,7 +58,7 @@ pub fn spread_source4(ctx: SockAddrContext) -> i32 {
             unsafe { (read(&raw const (*place).user_ip4), read(&raw const (*socket(place)).src_ip4) != 0) };
         if !is_bound && let Some(source) = source_for(Ip::from_v4_word(destination)) {
             let mut address =
-                SocketAddress4 { family: AF_INET, port: 0, address: words(source)[3], zero: [0; 2] };
+                SocketAddress4 { family: AF_INET as u16, port: 0, address: words(source)[3], zero: [0; 2] };
             bind(place, (&raw mut address).cast(), size_of::<SocketAddress4>());
         }
     }
@@ -82,8 +76,13 @@ pub fn spread_source6(ctx: SockAddrContext) -> i32 {
         if bound.words() == [0, 0]
             && let Some(source) = source_for(destination)
         {
-            let mut address =
-                SocketAddress6 { family: AF_INET6, port: 0, flow: 0, address: words(source), scope: 0 };
+            let mut address = SocketAddress6 {
+                family: AF_INET6 as u16,
+                port: 0,
+                flow: 0,
+                address: words(source),
+                scope: 0,
+            };
             bind(place, (&raw mut address).cast(), size_of::<SocketAddress6>());
         }
     }
@@ -97,7 +96,7 @@ fn is_spread(place: *const bpf_sock_addr) -> bool {
     unsafe {
         read(&raw const (*place).type_) == SOCK_STREAM
             && read(&raw const (*place).protocol) == IPPROTO_TCP
-            && bpf_get_netns_cookie(place.cast_mut().cast()) == NETNS.load()
+            && is_of_namespace(place.cast_mut().cast())
             && !socket(place).is_null()
             && read(&raw const (*socket(place)).bound_dev_if) == 0
     }
@@ -140,33 +139,10 @@ unsafe fn socket(place: *const bpf_sock_addr) -> *const aya_ebpf::bindings::bpf_
     unsafe { (&raw const (*place).__bindgen_anon_1.sk).read_volatile() }
 }
 
-/// Reads a field. Volatile, because the verifier rejects reads of two fields at once.
-#[inline(always)]
-unsafe fn read(place: *const u32) -> u32 {
-    // SAFETY: the caller vouches for the place.
-    unsafe { place.read_volatile() }
-}
-
-#[inline(always)]
-unsafe fn ip(place: *const [u32; 4]) -> Ip {
-    let words: *const u32 = place.cast();
-    // SAFETY: four words.
-    let [a, b, c, d] = unsafe { [read(words), read(words.add(1)), read(words.add(2)), read(words.add(3))] };
-    // SAFETY: sixteen bytes are sixteen bytes.
-    Ip::from_words(unsafe { core::mem::transmute::<[u32; 4], [u64; 2]>([a, b, c, d]) })
-}
-
 #[inline(always)]
 fn words(ip: Ip) -> [u32; 4] {
     // SAFETY: sixteen bytes are sixteen bytes.
     unsafe { core::mem::transmute::<[u64; 2], [u32; 4]>(ip.words()) }
 }
 
-#[panic_handler]
-fn panic(_info: &core::panic::PanicInfo) -> ! {
-    loop {}
-}
-
-#[unsafe(link_section = "license")]
-#[unsafe(no_mangle)]
-static LICENSE: [u8; 13] = *b"Dual MIT/GPL\0";
+ipmp_ebpf::object!();

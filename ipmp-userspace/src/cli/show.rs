@@ -183,10 +183,9 @@ fn member(blocks: &mut Blocks, group: &GroupReport, member: &MemberReport) {
 }
 
 fn degraded(degraded: &Degraded) -> String {
-    let Degraded { minutes, percent, others_percent, .. } = degraded;
-    format!(
-        "degraded: {percent}% of the probes in {minutes} min are lost; {others_percent}% on other members"
-    )
+    let Degraded { of, minutes, percent, others_percent, .. } = degraded;
+    let of = of.plural();
+    format!("degraded: {percent}% of the {of} in {minutes} min are lost; {others_percent}% on other members")
 }
 
 /// The probes that were lost, with the bounds of the share that the path loses; `None`: none was.

@@ -73,7 +73,7 @@ pub(crate) fn sample() -> Explanation {
     };
 
     use crate::types::{
-        FailedDirection, MemberState, ProbeMethod, ProbeState, Severity, TargetFault, TargetMode,
+        FailedDirection, LossEvidence, MemberState, ProbeMethod, ProbeState, Severity, TargetFault, TargetMode,
     };
 
     let target = |last: u8| IpAddr::from([192, 168, 178, last]);
@@ -151,6 +151,7 @@ pub(crate) fn sample() -> Explanation {
                 ago_ms: 1200,
             }),
             degraded: Some(report::Degraded {
+                of: LossEvidence::Probes,
                 minutes: 10,
                 percent: 30.2,
                 others_percent: 0.5,

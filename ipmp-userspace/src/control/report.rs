@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 
 use crate::types::{CaptureMode, Direction, FailedDirection, HashPolicy};
-use crate::types::{GroupState, LinkState, MemberState, OfflineCause, ProbeState, XdpMode};
+use crate::types::{GroupState, LinkState, LossEvidence, MemberState, OfflineCause, ProbeState, XdpMode};
 use serde::{Deserialize, Serialize};
 
 pub mod configuration;
@@ -144,6 +144,8 @@ pub struct MemberReport {
 /// A member loses far more packets than others.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Degraded {
+    /// Of what.
+    pub of: LossEvidence,
     /// Over how many minutes.
     pub minutes: u32,
     /// The percentage that it loses.

@@ -2,7 +2,7 @@
 
 use crate::{
     core::probe::split::SplitTarget,
-    types::{FailedDirection, Family, Percent},
+    types::{FailedDirection, Family, LossEvidence, Percent},
 };
 use std::{net::IpAddr, time::Duration};
 
@@ -236,6 +236,7 @@ pub enum Event {
     Degraded {
         member: String,
         group: String,
+        of: LossEvidence,
         window: Duration,
         lost: Percent,
         others: Percent,

@@ -195,6 +195,7 @@ impl Group {
                 self.receive_test_frame(member, source, from, to, sequence);
             }
             Input::TcpTimeout { sender, inbound, sent } => self.timed_out(now, sender, inbound, sent),
+            Input::TcpSegments(lost) => self.count_segments(now, &lost),
             Input::InboundSilence { member, since } => self.became_silent(now, member, since),
             Input::Deadline => self.judge(now),
         }

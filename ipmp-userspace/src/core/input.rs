@@ -5,7 +5,7 @@ use std::{net::IpAddr, time::Duration};
 use ipmp_common::steer::MemberSet;
 
 use super::{
-    probe::{Proof, TestAddress},
+    probe::{Proof, TestAddress, segments},
     settings::Settings,
     time::Time,
 };
@@ -29,7 +29,7 @@ pub struct Attachment {
 }
 
 /// What happens to a group.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub enum Input {
     /// An interface joins the group.
     Joined(Attachment),
@@ -222,6 +222,8 @@ pub enum Input {
         /// When the segment was sent, or later.
         sent: Time,
     },
+    /// What the TCP connections of this host lost since the previous sweep.
+    TcpSegments(segments::Lost),
     /// A member that received many packets receives none any more, while the host transmits through it.
     InboundSilence {
         /// The member.

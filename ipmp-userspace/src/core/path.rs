@@ -79,7 +79,7 @@ impl Flow {
 
 impl Group {
     /// The member that transmits the packets of a list, of a new flow while members are in transition; `None`: they are dropped.
-    pub fn selection(&self) -> impl Fn(Preference) -> Option<u8> {
+    pub fn selection(&self) -> impl Fn(Preference) -> Option<u8> + use<> {
         let set = |condition: fn(&Member) -> bool| -> MemberSet {
             self.members().iter().filter(|member| condition(member)).map(Member::number).collect()
         };

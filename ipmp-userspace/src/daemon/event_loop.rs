@@ -29,7 +29,7 @@ use super::{
     manager::Manager,
     operations, returns,
     startup::{self, Error, lock::Lock},
-    statistics, tcp_evidence,
+    statistics, tcp_evidence, tcp_losses,
 };
 use crate::{
     announce::{Advertisements, Claim, Claims},
@@ -178,6 +178,7 @@ impl EventLoop {
             self.manager.announce();
             loading::load_wanted(&mut self.manager);
             self.manager.tcp_evidence.follow(&self.manager.groups);
+            self.manager.tcp_losses.follow(&self.manager.groups);
             self.manager.source_spread.follow(&self.manager.groups, &self.manager.file);
             let due =
                 [self.manager.next_deadline(), self.manager.watchdog.next()].into_iter().flatten().min();
@@ -216,6 +217,11 @@ impl EventLoop {
                     let trigger = Trigger::Deadline;
                     let (groups, mut context) = self.manager.context(&trigger);
                     tcp_evidence::handle(groups, &mut context, &timeouts).await;
+                }
+                losses = self.manager.tcp_losses.receive() => {
+                    let trigger = Trigger::Deadline;
+                    let (groups, mut context) = self.manager.context(&trigger);
+                    tcp_losses::handle(groups, &mut context, losses).await;
                 }
                 change = self.watch.next() => {
                     let change = change?;
@@ -352,6 +358,9 @@ impl EventLoop {
         }
         if self.manager.returns.next().is_some_and(|due| due <= time) {
             returns::check(&mut self.manager, &trigger, false).await;
+        }
+        if self.manager.tcp_losses.next().is_some_and(|due| due <= time) {
+            self.manager.tcp_losses.sweep(&self.manager.groups);
         }
         if self.manager.sentinel_check.next(&self.manager.groups).is_some_and(|due| due <= time) {
             self.manager.check_sentinel(&trigger);

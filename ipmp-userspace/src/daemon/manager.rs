@@ -15,6 +15,7 @@ use super::{
     source_spread::SourceSpread,
     state_file::StateFile,
     tcp_evidence::TcpEvidence,
+    tcp_losses::TcpLosses,
     watchdog::Watchdog,
 };
 use crate::{
@@ -49,6 +50,8 @@ pub struct Manager {
     pub returns: ReturnTimer,
     /// Timeouts of TCP connections.
     pub tcp_evidence: TcpEvidence,
+    /// What TCP connections lose.
+    pub tcp_losses: TcpLosses,
     /// Source addresses of TCP connections.
     pub source_spread: SourceSpread,
     /// When the sentinel is checked.
@@ -119,7 +122,7 @@ impl Manager {
         let groups = self.groups.values().filter_map(deadline::next);
         let filters = self.filter_timer.next(&self.groups);
         let sentinel = self.sentinel_check.next(&self.groups);
-        let others = [self.schedule.next(), filters, sentinel, self.returns.next()];
+        let others = [self.schedule.next(), filters, sentinel, self.returns.next(), self.tcp_losses.next()];
         groups.chain(others.into_iter().flatten()).min()
     }
 

@@ -16,6 +16,7 @@
 //! | `returns` | devices of absent members that are back |
 //! | `sentinel_check` | starting the sentinel again if it has stopped |
 //! | `tcp_evidence` | timeouts of TCP connections, as evidence of path failures |
+//! | `tcp_losses` | a thread that counts what TCP connections lose on each member |
 //! | [`migration`] | moving addresses and routes without interruption |
 //! | [`mpathd`] | defaults from `/etc/default/mpathd` |
 //! | `statistics` | probe statistics on SIGUSR1 |
@@ -48,6 +49,7 @@ mod startup;
 pub mod state_file;
 mod statistics;
 mod tcp_evidence;
+mod tcp_losses;
 #[cfg(test)]
 mod tests;
 mod watchdog;

@@ -28,6 +28,7 @@ use super::{
     source_spread::SourceSpread,
     state_file::{self, StateFile},
     tcp_evidence::TcpEvidence,
+    tcp_losses::TcpLosses,
     watchdog::Watchdog,
 };
 use crate::{
@@ -108,6 +109,7 @@ pub fn open_manager(
         returns: ReturnTimer::default(),
         sentinel_check: SentinelCheck::default(),
         tcp_evidence: TcpEvidence::default(),
+        tcp_losses: TcpLosses::default(),
         source_spread: SourceSpread::default(),
         watchdog: Watchdog::from_environment(),
         tasks,

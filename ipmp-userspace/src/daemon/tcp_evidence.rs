@@ -137,18 +137,24 @@ pub async fn handle(
     }
 }
 
+/// The hash by which the member of a connection is selected, whose socket has this transmit hash.
+pub(super) fn hash(
+    policy: HashPolicy,
+    of_socket: u32,
+    (source, destination): (IpAddr, IpAddr),
+    ports: (u16, u16),
+) -> Option<u32> {
+    match policy {
+        HashPolicy::Connection => Some(of_socket),
+        policy => Flow { source, destination, protocol: TCP, ports }.hash(policy),
+    }
+}
+
 /// The member that transmits the segments of a connection.
 fn sender(group: &RunningGroup, timeout: &TcpTimeout) -> Option<u8> {
-    let flow = Flow {
-        source: timeout.local.into(),
-        destination: timeout.remote.into(),
-        protocol: TCP,
-        ports: (timeout.local_port, timeout.remote_port),
-    };
-    let hash = match group.policy() {
-        HashPolicy::Connection => timeout.hash,
-        policy => flow.hash(policy)?,
-    };
+    let addresses = (timeout.local.into(), timeout.remote.into());
+    let ports = (timeout.local_port, timeout.remote_port);
+    let hash = hash(group.policy(), timeout.hash, addresses, ports)?;
     // While members are in transition, its former member may still transmit them.
     let is_moving = !group.core.usable_word().in_transition().is_empty();
     let former = group.datapath.active_member(hash, now()).filter(|_| is_moving);

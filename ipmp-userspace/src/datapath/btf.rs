@@ -104,6 +104,23 @@ impl Kernel {
     }
 }
 
+/// Offsets of fields of the running kernel's structures, each given as structure and field; `None`: it has no such field. The fields of
+/// anonymous structures inside are found, too, those of named ones are not.
+///
+/// # Errors
+/// [`Error::NoBtf`] if the kernel exposes no BTF, [`Error::BadBtf`] if it is malformed.
+pub fn offsets<const N: usize>(fields: &[(&str, &str); N]) -> Result<[Option<u32>; N], Error> {
+    let bytes = std::fs::read(VMLINUX).map_err(|source| Error::NoBtf { path: VMLINUX, source })?;
+    let btf = Blob::new(&bytes).ok_or(Error::BadBtf { path: VMLINUX })?;
+    let mut structures = HashMap::new();
+    for (name, _) in fields {
+        structures.entry(*name).or_insert_with(|| {
+            btf.find(KIND_STRUCT, name).and_then(|id| btf.members_of(id)).unwrap_or_default()
+        });
+    }
+    Ok(fields.map(|(structure, field)| structures[structure].get(field).copied()))
+}
+
 /// A parsed BTF blob: where each type begins.
 struct Blob<'a> {
     types: &'a [u8],

@@ -13,8 +13,9 @@
 //! | [`preparation`] | programs that are loaded before they are attached |
 //! | [`probe_replies`] | replies to probes, from ingress |
 //! | [`tcp_timeouts`] | timeouts of the host's TCP connections |
+//! | [`tcp_connections`] | the host's TCP connections with their counters |
 //! | [`source_spread`] | source addresses of the host's TCP connections |
-//! | `cgroup` | the root of the cgroups, where these two are attached |
+//! | `cgroup` | the root of the cgroups, where timeouts and source addresses have their programs |
 //! | [`group`] | the programs and maps of one group |
 //! | `upgrade` | groups whose maps have an older layout |
 //! | `mapped` | maps that both sides access while packets flow |
@@ -34,6 +35,7 @@ pub mod preparation;
 pub mod probe_replies;
 pub mod sentinel;
 pub mod source_spread;
+pub mod tcp_connections;
 pub mod tcp_timeouts;
 #[cfg(test)]
 mod tests;
@@ -51,6 +53,7 @@ pub use preparation::{Preparation, Prepared};
 pub use probe_replies::ProbeReplies;
 pub use sentinel::{Hints, Liveness};
 pub use source_spread::SourceSpread;
+pub use tcp_connections::TcpConnections;
 pub use tcp_timeouts::TcpTimeouts;
 pub use upgrade::Upgraded;
 

@@ -15,6 +15,8 @@ pub static DATAPATH_LOG: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_D
 pub static SENTINEL: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/sentinel"));
 /// `tcp_evidence` and `cover_established`.
 pub static EVIDENCE: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/evidence"));
+/// `list_connections`.
+pub static CONNECTIONS: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/connections"));
 /// `spread_source4` and `spread_source6`.
 pub static SOURCE: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/source"));
 /// The device finder.

@@ -49,7 +49,17 @@ macro_rules! words {
             }
         )+
 
-        #[cfg(test)]
+        impl LossEvidence {
+    /// What is lost, in a sentence.
+    pub fn plural(self) -> &'static str {
+        match self {
+            Self::Probes => "probes",
+            Self::Segments => "TCP segments",
+        }
+    }
+}
+
+#[cfg(test)]
         mod agreement {
             #[test]
             fn every_spelling_of_a_value_agrees() {
@@ -130,6 +140,14 @@ words! {
         Split,
         /// No member functions, or there is none.
         Failed,
+    }
+
+    /// What shows how many packets a member loses.
+    pub enum LossEvidence {
+        /// Its probes: a reply needs both directions.
+        Probes,
+        /// Segments of the TCP connections of this host: the direction out.
+        Segments,
     }
 
     /// Result of a member's probes: the PROBE column of `ipmpstat -i` (docs/reference.md 1.7).
@@ -497,6 +515,7 @@ mod tests {
     #[test]
     fn spellings_of_shared_enums_agree() {
         check_words(&HashPolicy::ALL, HashPolicy::as_str);
+        check_words(&LossEvidence::ALL, LossEvidence::as_str);
         check_words(&CaptureMode::ALL, CaptureMode::as_str);
     }
 }

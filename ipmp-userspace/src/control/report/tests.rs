@@ -20,7 +20,7 @@ use super::{
     *,
 };
 use crate::types::{
-    FailedDirection, Family, GroupState, LinkState, MemberState, Observer, OfflineCause, Origin, Passage,
+    FailedDirection, Family, GroupState, LinkState, LossEvidence, MemberState, Observer, OfflineCause, Origin, Passage,
     PathRule, Phase, ProbeMethod, ProbeObstacle, ProbeOutcome, ProbePolicy, ProbeState, Severity,
     TargetFault, TargetMode, TargetSource, TargetStatus,
 };
@@ -188,6 +188,7 @@ fn words_of_the_definition_match_the_types() {
     assert_eq!(field("Member", "probe"), words_of(&ProbeState::ALL));
     assert_eq!(field("Member", "offline"), words_of(&OfflineCause::ALL));
     assert_eq!(field("Group", "state"), words_of(&GroupState::ALL));
+    assert_eq!(field("Degraded", "of"), words_of(&LossEvidence::ALL));
     assert_eq!(field("Event", "severity"), words_of(&Severity::ALL));
     assert_eq!(field("Target", "source"), words_of(&TargetSource::ALL));
     assert_eq!(field("Prober", "status"), words_of(&TargetStatus::ALL));

@@ -3,7 +3,7 @@
 use std::{net::IpAddr, time::Duration};
 
 use super::Member;
-use crate::types::Percent;
+use crate::types::{LossEvidence, Percent};
 
 /// Large packets are lost on a member, and pass on another one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -19,6 +19,8 @@ pub struct Hole {
 /// A member loses far more packets than others.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Loss {
+    /// Of what.
+    pub of: LossEvidence,
     /// Over which time.
     pub window: Duration,
     /// The share that it loses.

@@ -8,6 +8,8 @@
 //! shows nothing about one of them. The others' share is the one they would have had with the packets of the member (direct
 //! standardisation), and its size follows from the packets that they sent (L. Kish, "Survey Sampling", 1965).
 //!
+//! What counts are probes, and segments of TCP ([`super::segments`]), each compared with its like.
+//!
 //! A member is degraded once the lower bound of its share exceeds the permitted one and the upper bound of the others. What ends
 //! that is a CUSUM (E. S. Page, "Continuous Inspection Schemes", Biometrika 41, 1954): it adds up how much better each result fits a
 //! path that loses a tenth of that. So a member that loses 30 % returns after about fifty replies, and one that loses 1 % after
@@ -15,7 +17,7 @@
 
 use std::time::Duration;
 
-use crate::core::Time;
+use crate::{core::Time, types::LossEvidence};
 
 /// The times over which losses are counted.
 pub const WINDOWS: [Duration; 3] =
@@ -67,6 +69,12 @@ impl Count {
         (((centre - margin) / scale).max(0.0), ((centre + margin) / scale).min(1.0))
     }
 
+    /// The same share of so many times fewer packets.
+    #[must_use]
+    pub fn by_fewer(self, times: f64) -> Self {
+        Self { sent: self.sent / times, lost: self.lost / times }
+    }
+
     /// The share that is lost.
     pub fn share(self) -> f64 {
         if self.sent > 0.0 { (self.lost / self.sent).clamp(0.0, 1.0) } else { 0.0 }
@@ -86,10 +94,32 @@ pub struct Comparison {
 impl Comparison {
     /// Adds what was sent to one target at one time.
     pub fn add(&mut self, own: Count, others: Count) {
-        if own.sent > 0.0 && others.sent > 0.0 {
-            self.own.add(own);
-            self.expected += own.sent * others.share();
-            self.spread += own.sent * own.sent / others.sent;
+        self.add_part(own, own, others);
+    }
+
+    /// Adds a part of what was sent to one target at one time; the parts together are `whole`.
+    pub fn add_part(&mut self, part: Count, whole: Count, others: Count) {
+        if part.sent > 0.0 && others.sent > 0.0 {
+            self.own.add(part);
+            self.expected += part.sent * others.share();
+            self.spread += part.sent * whole.sent / others.sent;
+        }
+    }
+
+    /// Adds another comparison.
+    pub fn merge(&mut self, other: Self) {
+        self.own.add(other.own);
+        self.expected += other.expected;
+        self.spread += other.spread;
+    }
+
+    /// The same shares, by so many times fewer packets of the member and of the others.
+    #[must_use]
+    pub fn by_fewer(self, own: f64, others: f64) -> Self {
+        Self {
+            own: self.own.by_fewer(own),
+            expected: self.expected / own,
+            spread: self.spread * others / (own * own),
         }
     }
 
@@ -115,6 +145,8 @@ impl Comparison {
 /// The comparison of a member with others over a window.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Compared {
+    /// What was compared.
+    pub of: LossEvidence,
     /// Over which time.
     pub window: Duration,
     /// The comparison.
@@ -186,6 +218,8 @@ pub struct Degradation {
     pub by: Compared,
     /// The share that it loses at least.
     pub level: f64,
+    /// Whether it loses probes.
+    by_probes: bool,
     score: f64,
     needed: f64,
 }
@@ -207,9 +241,12 @@ impl Verdict {
         self.degraded.as_ref()
     }
 
-    /// Results of a degraded member.
-    pub fn count(&mut self, count: Count) {
+    /// Results of a degraded member. Segments that arrive do not show that replies to its probes do, too: those have the other direction.
+    pub fn count(&mut self, of: LossEvidence, count: Count) {
         let Some(degraded) = &mut self.degraded else { return };
+        if of == LossEvidence::Segments && degraded.by_probes {
+            return;
+        }
         let (bad, good) = (degraded.level, degraded.level / 10.0);
         let received = count.sent - count.lost;
         let step = received * ((1.0 - good) / (1.0 - bad)).ln() + count.lost * (good / bad).ln();
@@ -219,25 +256,31 @@ impl Verdict {
     /// Judges a member by its comparisons with others. Without any, it stays as it is.
     pub fn judge(&mut self, now: Time, limit: f64, compared: &[Compared]) -> Change {
         let least = |compared: &Compared| compared.with.own.bounds(CONFIDENCE).0;
-        let shared = compared.iter().map(|compared| compared.best).fold(0.0, f64::max);
+        let shared = |of: LossEvidence| {
+            compared.iter().filter(|other| other.of == of).map(|other| other.best).fold(0.0, f64::max)
+        };
         let is_far = |of: &&Compared| {
+            let shared = shared(of.of);
             shared <= limit || (of.window == WINDOWS[WINDOWS.len() - 1] && least(of) > FAR * shared)
         };
         let worse = compared.iter().filter(|compared| compared.with.is_worse(limit)).filter(is_far);
+        let by_probes = worse.clone().any(|compared| compared.of == LossEvidence::Probes);
         let by = worse.max_by(|a, b| least(a).total_cmp(&least(b))).copied();
         let Some(degraded) = &mut self.degraded else {
             let Some(by) = by else { return Change::None };
             let before = self.ended.filter(|(ended, _)| now - *ended < RELAPSE);
             let needed = before.map_or(SCORE, |(_, needed)| (2.0 * needed).min(MOST));
             // A share of 1 has no logarithm.
-            self.degraded = Some(Degradation { by, level: least(&by).min(0.99), score: 0.0, needed });
+            self.degraded =
+                Some(Degradation { by, level: least(&by).min(0.99), by_probes, score: 0.0, needed });
             return Change::Begun;
         };
         if let Some(by) = by {
             degraded.level = degraded.level.max(least(&by)).min(0.99);
             degraded.by = by;
+            degraded.by_probes |= by_probes;
         }
-        if degraded.score >= degraded.needed || shared > SHARED * degraded.level {
+        if degraded.score >= degraded.needed || shared(degraded.by.of) > SHARED * degraded.level {
             self.ended = Some((now, degraded.needed));
             self.degraded = None;
             return Change::Ended;
@@ -314,7 +357,8 @@ mod tests {
     fn compared(sent: u32, lost: u32, others: u32) -> [Compared; 1] {
         let mut with = Comparison::default();
         with.add(count(sent, lost), count(2 * sent, others));
-        [Compared { window: WINDOWS[0], with, best: with.others().bounds(CONFIDENCE).0 }]
+        let best = with.others().bounds(CONFIDENCE).0;
+        [Compared { of: LossEvidence::Probes, window: WINDOWS[0], with, best }]
     }
 
     fn degraded() -> Verdict {
@@ -344,7 +388,7 @@ mod tests {
         for round in 0..3 {
             let mut replies = 0u32;
             while verdict.judge(at(round), 0.01, &compared(100, 30, 0)) == Change::None {
-                verdict.count(count(1, 0));
+                verdict.count(LossEvidence::Probes, count(1, 0));
                 replies += 1;
                 assert!(replies < 1000);
             }
@@ -359,7 +403,7 @@ mod tests {
     fn losses_keep_it_and_so_does_lack_of_comparisons() {
         let mut verdict = degraded();
         for _ in 0..1000 {
-            verdict.count(count(10, 3));
+            verdict.count(LossEvidence::Probes, count(10, 3));
             assert_eq!(verdict.judge(at(6), 0.01, &compared(100, 30, 0)), Change::None);
             assert_eq!(verdict.judge(at(6), 0.01, &[]), Change::None);
         }

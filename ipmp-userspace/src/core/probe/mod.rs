@@ -7,6 +7,7 @@
 //! | [`evidence`] | what the traffic of the host shows about members |
 //! | [`direction`] | which direction of a failed path has failed |
 //! | [`loss`] | how many packets are lost on a path, compared with others |
+//! | [`segments`] | how many segments of TCP are lost on a path |
 //! | [`history`] | the last probes, their outcomes, and which replies are genuine |
 //! | [`outcome`] | reports of finished probes |
 //! | [`targets`] | targets of probes |
@@ -42,6 +43,7 @@ pub mod loss;
 pub mod outcome;
 pub mod prober;
 pub mod rtt;
+pub mod segments;
 pub mod size;
 pub mod split;
 pub mod targets;

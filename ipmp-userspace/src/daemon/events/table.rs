@@ -229,9 +229,9 @@ pub fn row(event: &Event) -> Row<'_> {
         Event::RouterUnreachedEnded { member, group, router } => Row::new(Info, "router-unreached-ended",
             format!("IP interface {member} of group {group} is no longer avoided because of the default router {router}"))
                 .member(member).target(*router),
-        Event::Degraded { member, group, window, lost, others, is_avoided } => Row::new(Warn, "degraded",
-            format!("IP interface {member} of group {group} is degraded: it loses {lost} of its probes in {} min, other interfaces \
-                {others}{}; check its cable, transceivers and switch port", window.as_secs() / 60,
+        Event::Degraded { member, group, of, window, lost, others, is_avoided } => Row::new(Warn, "degraded",
+            format!("IP interface {member} of group {group} is degraded: it loses {lost} of its {} in {} min, other interfaces \
+                {others}{}; check its cable, transceivers and switch port", of.plural(), window.as_secs() / 60,
                 if *is_avoided { format!("; {member} does not transmit while a better one functions") } else { String::new() }))
                 .member(member),
         Event::DegradedEnded { member, group } => Row::new(Info, "degraded-ended",

@@ -231,9 +231,10 @@ impl View<'_> {
                  back."
             )
         }));
-        reasons.extend(self.member.loss().map(|Loss { window, lost, others, .. }| {
+        reasons.extend(self.member.loss().map(|Loss { of, window, lost, others, .. }| {
             format!(
-                "Of its probes in {} min {lost} are lost, on other members {others}.",
+                "Of its {} in {} min {lost} are lost, on other members {others}.",
+                of.plural(),
                 window.as_secs() / 60
             )
         }));

@@ -106,6 +106,7 @@ pub async fn groups(manager: &Manager, name: Option<&str>) -> Result<Vec<GroupRe
         let mut checks = manager.datapath.status();
         checks.extend(manager.sentinel_check.message());
         checks.extend(manager.tcp_evidence.message().filter(|_| group.core.uses_evidence()));
+        checks.extend(manager.tcp_losses.message().filter(|_| group.core.counts_segments()));
         checks.extend(manager.source_spread.message(group.interface.ifindex));
         checks.extend(group.addresses.over_limit_message());
         checks.extend(stale_neighbours::messages(group));
@@ -256,6 +257,7 @@ fn member_report(
             ago_ms: probing::milliseconds(now() - finding.at),
         }),
         degraded: known.loss().map(|loss| report::Degraded {
+            of: loss.of,
             minutes: (loss.window.as_secs() / 60) as u32,
             percent: loss.lost.number(),
             others_percent: loss.others.number(),

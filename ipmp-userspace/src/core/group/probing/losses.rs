@@ -9,16 +9,21 @@
 
 use std::{collections::BTreeMap, net::IpAddr};
 
+use ipmp_common::steer::MemberSet;
+
 use super::Group;
 use crate::{
     core::{
         Cause, Event, Time,
         member::{Loss, Member},
-        probe::loss::{
-            self, CONFIDENCE, Change, Compared, Comparison, Count, Degradation, Verdict, WINDOWS, Windows,
+        probe::{
+            loss::{
+                self, CONFIDENCE, Change, Compared, Comparison, Count, Degradation, Verdict, WINDOWS, Windows,
+            },
+            segments::{self, Segments},
         },
     },
-    types::Percent,
+    types::{LossEvidence, Percent},
 };
 
 /// Targets of a member whose results are kept, at most.
@@ -28,6 +33,8 @@ const TARGETS: usize = 16;
 #[derive(Clone, Debug, Default)]
 struct MemberLosses {
     targets: Vec<(IpAddr, Windows<Count>)>,
+    /// Of its TCP connections, if there were any.
+    segments: Option<Box<Windows<Segments>>>,
     verdict: Verdict,
 }
 
@@ -42,7 +49,14 @@ impl MemberLosses {
             self.targets.len() - 1
         });
         self.targets[place].1.update(now, |value| value.add(count));
-        self.verdict.count(count);
+        self.verdict.count(LossEvidence::Probes, count);
+    }
+
+    fn count_segments(&mut self, now: Time, segments: &Segments) {
+        self.segments.get_or_insert_default().update(now, |value| value.add(segments));
+        if let Some(count) = segments.count() {
+            self.verdict.count(LossEvidence::Segments, count);
+        }
     }
 
     fn target(&self, target: IpAddr) -> Option<&Windows<Count>> {
@@ -52,6 +66,7 @@ impl MemberLosses {
     /// What was counted before shows nothing about the path now.
     fn forget(&mut self) {
         self.targets.clear();
+        self.segments = None;
     }
 }
 
@@ -89,10 +104,15 @@ impl Losses {
             // One that has just joined shows little.
             let known = each.iter().filter(|each| each.sent * 2.0 >= with.own().sent);
             let best = known.map(|each| each.bounds(CONFIDENCE).0).reduce(f64::min).unwrap_or_default();
-            Compared { window: length, with, best }
+            Compared { of: LossEvidence::Probes, window: length, with, best }
         };
-        let compared = WINDOWS.into_iter().enumerate().map(of_window);
-        compared.filter(|compared| compared.with.own().sent > 0.0).collect()
+        let probes = WINDOWS.into_iter().enumerate().map(of_window);
+        let probes = probes.filter(|compared| compared.with.own().sent > 0.0);
+        let segments = own.segments.as_ref().map(|own| {
+            let others: Vec<_> = others.iter().filter_map(|other| other.segments.as_deref()).collect();
+            segments::compare(now, own, &others)
+        });
+        probes.chain(segments.into_iter().flatten()).collect()
     }
 }
 
@@ -107,6 +127,28 @@ impl Group {
             }
         }
         lost
+    }
+
+    /// Whether what TCP connections lose is counted. Without probes nothing would show that a member without connections is in order
+    /// again.
+    pub fn counts_segments(&self) -> bool {
+        let probed = self.members.iter().filter(|member| member.probing().enabled());
+        self.settings.evidence && self.settings.loss_warn.is_some() && probed.count() > 1
+    }
+
+    /// The members with which others are compared.
+    pub fn loss_peers(&self) -> MemberSet {
+        let is_peer =
+            |member: &&Member| member.functions() && self.probing.losses.degraded(member.number()).is_none();
+        self.members.iter().filter(is_peer).map(Member::number).collect()
+    }
+
+    /// Counts the segments that the last sweep found.
+    pub(in crate::core::group) fn count_segments(&mut self, now: Time, lost: &segments::Lost) {
+        let in_service = self.members.set(Member::in_service);
+        for (number, segments) in lost.iter().filter(|(number, _)| in_service.has(**number)) {
+            self.probing.losses.members.entry(*number).or_default().count_segments(now, segments);
+        }
     }
 
     /// Counts the probes that have results now.
@@ -128,6 +170,9 @@ impl Group {
     pub(super) fn judge_losses(&mut self, now: Time) {
         let in_service = self.members.set(Member::in_service);
         self.probing.losses.members.retain(|number, _| in_service.has(*number));
+        if !self.counts_segments() {
+            self.probing.losses.members.values_mut().for_each(|member| member.segments = None);
+        }
         let period = loss::period(now);
         if std::mem::replace(&mut self.probing.losses.judged, period) != period {
             for number in self.members.numbers() {
@@ -147,11 +192,8 @@ impl Group {
         if !self.member(number).is_some_and(Member::functions) {
             return;
         }
-        let losses = &self.probing.losses;
-        let peers = self.members.iter().filter(|other| other.number() != number && other.functions());
-        let peers: Vec<u8> =
-            peers.map(Member::number).filter(|other| losses.degraded(*other).is_none()).collect();
-        let compared = losses.compare(now, number, &peers);
+        let peers: Vec<u8> = self.loss_peers().without(number).iter().collect();
+        let compared = self.probing.losses.compare(now, number, &peers);
         let Some(member) = self.probing.losses.members.get_mut(&number) else { return };
         if member.verdict.judge(now, limit.ratio(), &compared) == Change::Ended {
             member.forget();
@@ -164,6 +206,7 @@ impl Group {
         let before = member.loss();
         let limit = self.settings.loss_fail;
         let loss = self.probing.losses.degraded(number).map(|degraded| Loss {
+            of: degraded.by.of,
             window: degraded.by.window,
             lost: Percent::of(degraded.by.with.own().share()),
             others: Percent::of(degraded.by.with.others().share()),
@@ -177,8 +220,8 @@ impl Group {
         let member = name.clone();
         match loss {
             Some(loss) if is_new(&loss) => {
-                let Loss { window, lost, others, is_avoided } = loss;
-                let event = |group| Event::Degraded { member, group, window, lost, others, is_avoided };
+                let Loss { of, window, lost, others, is_avoided } = loss;
+                let event = |group| Event::Degraded { member, group, of, window, lost, others, is_avoided };
                 self.report(Cause::ProbeResults, event);
             }
             Some(_) => {}

@@ -3,7 +3,7 @@ use std::time::Duration;
 use super::*;
 use crate::{
     core::{flap, probe::split::SplitTarget},
-    types::{FailedDirection, Family, Percent},
+    types::{FailedDirection, Family, LossEvidence, Percent},
 };
 
 const LOG: &str = include_str!("../../../../../docs/log.md");
@@ -81,6 +81,7 @@ fn events() -> Vec<Event> {
         Event::Degraded {
             member: member(),
             group: group(),
+            of: LossEvidence::Probes,
             window: Duration::from_secs(600),
             lost: Percent::of(0.302),
             others: Percent::default(),

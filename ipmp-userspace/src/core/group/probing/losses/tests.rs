@@ -6,6 +6,8 @@ use crate::{
     types::GroupState,
 };
 
+mod connections;
+
 const FDT: Duration = Duration::from_secs(10);
 const MINUTE: Duration = Duration::from_secs(60);
 const HOUR: Duration = Duration::from_secs(3600);
