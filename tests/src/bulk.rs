@@ -32,6 +32,7 @@ pub struct Bulk {
     source: Option<IpAddr>,
     stalls: Duration,
     pace: Option<u64>,
+    send_buffer: Option<usize>,
 }
 
 /// A running transfer.
@@ -98,6 +99,7 @@ impl Bulk {
             source: None,
             stalls,
             pace: None,
+            send_buffer: None,
         }
     }
 
@@ -119,6 +121,12 @@ impl Bulk {
         self
     }
 
+    /// Limits what the kernel buffers: a paced connection sends that after the end of the test.
+    pub fn send_buffer(mut self, bytes: usize) -> Self {
+        self.send_buffer = Some(bytes);
+        self
+    }
+
     /// Connects, and sends until stopped, as fast as possible unless paced.
     pub fn start(self) -> Result<Running> {
         let address = SocketAddr::new(self.destination, 0);
@@ -134,6 +142,9 @@ impl Bulk {
             }
             if let Some(pace) = self.pace {
                 set_pace(&socket, pace)?;
+            }
+            if let Some(bytes) = self.send_buffer {
+                socket.set_send_buffer_size(bytes)?;
             }
             socket.connect_timeout(&destination.into(), CONNECT)?;
             Ok(socket.into())

@@ -148,7 +148,8 @@ const KEYS: &[Key] = &[
         owners: &[Owner::Group],
         values: "on|off",
         about: "timeouts of TCP connections of this host, and silence of a busy member, start the probes of confirm=fast at once (on, \
-                the default), or only lost probes do (off). They never fail a member themselves",
+                the default), or only lost probes do (off). They never fail a member themselves. With on, lost segments of TCP count for \
+                loss-warn and loss-fail, too",
         read: |value| Ok(on_off(value).map(Setting::Evidence)),
     },
     Key {

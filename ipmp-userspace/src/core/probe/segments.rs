@@ -26,7 +26,7 @@ pub const SWEEP: Duration = Duration::from_secs(10);
 /// A power of two.
 const PARTS: usize = 16;
 /// Parts that must have a connection: fewer do not show how connections differ.
-const LEAST_PARTS: usize = 8;
+const LEAST_PARTS: usize = 6;
 /// A connection that sends more segments between two sweeps counts as one that sends so many.
 const MOST_SEGMENTS: f64 = 100.0;
 
