@@ -80,12 +80,6 @@ impl TcpIterator {
         if socket.is_null() { None } else { Some(socket) }
     }
 
-    /// The socket, which is not null where [`Self::tcp_sock`] returns one.
-    #[inline(always)]
-    pub fn socket(&self) -> *mut c_void {
-        self.socket
-    }
-
     /// What the reader of the iterator gets.
     ///
     /// # Safety

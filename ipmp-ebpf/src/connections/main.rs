@@ -63,7 +63,7 @@ pub fn list_connections(ctx: *mut TcpIterator) -> i32 {
             _ => return 0,
         };
         let connection = TcpConnection {
-            cookie: bpf_get_socket_cookie((*ctx).socket()),
+            cookie: bpf_get_socket_cookie(socket),
             local,
             remote,
             hash: field(socket, &OFF_HASH),

@@ -5,7 +5,7 @@
 //! what is lost behind the members, in the access network of a client, is lost on all of them.
 //!
 //! Segments of one connection are lost together, and one connection may lose many for as long as it exists. So the number of
-//! segments does not tell how sure a share is; the difference between connections does. They are in [`PARTS`] parts, each in the same one
+//! segments does not tell how sure a share is; the difference between connections does. They are in sixteen parts, each in the same one
 //! always, and the variance of the share is computed from the shares of the parts (random groups; K. M. Wolter, "Introduction to
 //! Variance Estimation", 2007, chapter 2). The share counts as one of so many independent segments as have that variance (design
 //! effect; L. Kish, "Survey Sampling", 1965).

@@ -1,4 +1,4 @@
-//! Losses of TCP connections, seeded: the sweeps of [`crate::core::probe::segments`] over connections that lose segments at random. No
+//! Losses of TCP connections, seeded: the sweeps of `core::probe::segments` over connections that lose segments at random. No
 //! probe is lost unless said.
 
 use std::collections::HashMap;
