@@ -15,7 +15,7 @@ const LOSSY: &str = "e1000g1";
 const LIMIT: Duration = Duration::from_secs(100);
 const CONNECTIONS: usize = 60;
 /// Bytes of a connection in a second.
-const PACE: u64 = 30_000;
+const PACE: u64 = 60_000;
 
 /// Drops this percentage of the frames that a switch port receives from a cable.
 fn lose_at_random(cable: &Cable, percent: u32) {

@@ -73,7 +73,8 @@ pub(crate) fn sample() -> Explanation {
     };
 
     use crate::types::{
-        FailedDirection, LossEvidence, MemberState, ProbeMethod, ProbeState, Severity, TargetFault, TargetMode,
+        FailedDirection, LossEvidence, MemberState, ProbeMethod, ProbeState, Severity, TargetFault,
+        TargetMode,
     };
 
     let target = |last: u8| IpAddr::from([192, 168, 178, last]);

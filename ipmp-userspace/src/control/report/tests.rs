@@ -20,9 +20,9 @@ use super::{
     *,
 };
 use crate::types::{
-    FailedDirection, Family, GroupState, LinkState, LossEvidence, MemberState, Observer, OfflineCause, Origin, Passage,
-    PathRule, Phase, ProbeMethod, ProbeObstacle, ProbeOutcome, ProbePolicy, ProbeState, Severity,
-    TargetFault, TargetMode, TargetSource, TargetStatus,
+    FailedDirection, Family, GroupState, LinkState, LossEvidence, MemberState, Observer, OfflineCause,
+    Origin, Passage, PathRule, Phase, ProbeMethod, ProbeObstacle, ProbeOutcome, ProbePolicy, ProbeState,
+    Severity, TargetFault, TargetMode, TargetSource, TargetStatus,
 };
 
 fn definition() -> Interface<'static> {
