@@ -14,7 +14,6 @@ use super::{
     },
     loading,
     manager::Manager,
-    migration::restore_all,
     operations::destroy,
     renames, returns,
 };
@@ -185,11 +184,7 @@ async fn dissolve(manager: &mut Manager, name: &str) {
         members::detach(group, &mut context, &member).await;
     }
     // The configuration of the group interface was deleted with it: it is only added to the members.
-    let restored = match manager.links.devices().await {
-        Ok(devices) => restore_all(&manager.links, name, None, &saved.restored(&devices)).await,
-        Err(error) => Err(error),
-    };
-    if let Err(error) = restored {
+    if let Err(error) = saved.restore(&manager.links, name, None).await {
         log::error!(group = name; "{error}");
     }
     destroy::remove_group(manager, trigger, name).await;

@@ -215,11 +215,11 @@ impl Configuration {
 /// all of it if the group interface was deleted. Errors are logged. The group interface is not cleared: it is deleted next.
 pub async fn restore_all(
     links: &Links,
+    devices: &[Device],
     group: &str,
     interface: Option<Place<'_>>,
     moved: &BTreeMap<String, Configuration>,
 ) -> Result<(), Error> {
-    let devices = links.devices().await?;
     let mut parts = Vec::new();
     for (name, configuration) in moved {
         let Some(device) = devices.iter().find(|device| device.name == *name) else {

@@ -19,7 +19,6 @@ use crate::{
         },
         loading,
         manager::Manager,
-        migration::restore_all,
         operations::{create, set},
         state_file::{DEFAULT_WEIGHT, SavedGroup, SavedIdentity, SavedMember},
     },
@@ -329,7 +328,7 @@ async fn clean_up(manager: &mut Manager, name: &str) -> Result<(), Error> {
         hardware_filters::release(links, member, record).await;
         sysctl::restore(member, &record.settings);
     }
-    restore_all(links, name, None, &saved.restored(&links.devices().await?)).await?;
+    saved.restore(links, name, None).await?;
     manager.file.save_or_log();
     Ok(())
 }

@@ -6,7 +6,7 @@ use crate::{
     daemon::{
         events::table::row,
         group::{hardware_filters, test_addresses},
-        migration::{Configuration, Place, restore_all},
+        migration::{Configuration, Place},
         state_file::StateFile,
     },
     datapath::{Datapath, pins},
@@ -28,13 +28,11 @@ pub async fn teardown() -> Result<Vec<String>, Error> {
         }
     }
     // First the NICs get their addresses back: the host can be reached through the group and through them.
-    let devices = links.devices().await?;
-    let groups = file.state.groups.iter();
-    let restored: Vec<_> = groups.map(|(name, group)| (name.as_str(), group.restored(&devices))).collect();
-    for (name, moved) in &restored {
+    let mut restored = Vec::new();
+    for (name, group) in &file.state.groups {
         let interface = GroupInterface::existing(&links, name).await?;
         let place = interface.map(|interface| Place { ifindex: interface.ifindex, name });
-        restore_all(&links, name, place, moved).await?;
+        restored.extend(group.restore(&links, name, place).await?);
     }
     let now = |pinned: String| match renamed.iter().find(|(before, _)| *before == pinned) {
         Some((_, now)) => now.clone(),
@@ -62,7 +60,7 @@ pub async fn teardown() -> Result<Vec<String>, Error> {
             links.delete(interface.ifindex, name).await?;
         }
     }
-    announce(&links, restored.iter().flat_map(|(_, moved)| moved)).await?;
+    announce(&links, &restored).await?;
     file.state.groups.clear();
     file.state.unfinished.clear();
     file.save()?;
@@ -73,10 +71,7 @@ pub async fn teardown() -> Result<Vec<String>, Error> {
 }
 
 /// Announces the addresses of the NICs: neighbours may have the MAC of another one in their caches.
-async fn announce<'a>(
-    links: &Links,
-    restored: impl Iterator<Item = (&'a String, &'a Configuration)>,
-) -> Result<(), Error> {
+async fn announce(links: &Links, restored: &[(String, Configuration)]) -> Result<(), Error> {
     let sender = Sender::open().map_err(Error::PacketSocket)?;
     let router = std::fs::read_to_string("/proc/sys/net/ipv6/conf/all/forwarding")
         .is_ok_and(|text| text.trim() != "0");

@@ -4,15 +4,31 @@ use std::collections::BTreeMap;
 
 use super::{SavedGroup, SavedMember};
 use crate::{
-    daemon::migration::Configuration,
-    link::{Address, Device, Route},
+    daemon::migration::{Configuration, Place, restore_all},
+    link::{Address, Device, Error, Links, Route},
     types::Origin,
 };
 
 impl SavedGroup {
+    /// Restores the configuration of the NICs, as [`restore_all`] does, and returns it.
+    ///
+    /// # Errors
+    /// Of the kernel, if it does not list the interfaces or what the group interface has.
+    pub async fn restore(
+        &self,
+        links: &Links,
+        group: &str,
+        interface: Option<Place<'_>>,
+    ) -> Result<BTreeMap<String, Configuration>, Error> {
+        let devices = links.devices().await?;
+        let restored = self.restored(&devices);
+        restore_all(links, &devices, group, interface, &restored).await?;
+        Ok(restored)
+    }
+
     /// The addresses and routes of each interface. To the one that was moved from it, the first member that exists gets what files
     /// added, which is the network of a host that was booted with the group, and what came from interfaces that do not exist any more.
-    pub fn restored(&self, devices: &[Device]) -> BTreeMap<String, Configuration> {
+    fn restored(&self, devices: &[Device]) -> BTreeMap<String, Configuration> {
         let exists = |name: &str| devices.iter().any(|device| device.name == name);
         let present = |member: &&SavedMember| member.absent.is_none() && exists(&member.name);
         let Some(first) = self.members.values().find(present) else { return self.moved.clone() };

@@ -17,6 +17,16 @@ use crate::{
     types::{ProbePolicy, SysctlPolicy, XdpMode},
 };
 
+/// The value of a setting where it is chosen; of several the last.
+macro_rules! chosen {
+    ($settings:expr, $setting:ident) => {
+        $settings.iter().rev().find_map(|setting| match setting {
+            Setting::$setting(value) => Some(*value),
+            _ => None,
+        })
+    };
+}
+
 /// Weight of a member whose speed is unknown: that of 1 Gbit/s.
 pub const DEFAULT_WEIGHT: u32 = 1000;
 
@@ -57,92 +67,42 @@ impl SavedGroup {
 
     /// The settings of the state machine.
     pub fn core_settings(&self, defaults: Defaults) -> core::Settings {
-        let fdt = |setting: &Setting| match setting {
-            Setting::Fdt(time) => Some(time.duration()),
-            _ => None,
-        };
-        let failback = |setting: &Setting| match setting {
-            Setting::Failback(failback) => Some(*failback),
-            _ => None,
-        };
-        let failback_limit = |setting: &Setting| match setting {
-            Setting::FailbackLimit(seconds) => Some(Duration::from_secs((*seconds).into())),
-            _ => None,
-        };
-        let confirm = |setting: &Setting| match setting {
-            Setting::Confirm(confirm) => Some(*confirm),
-            _ => None,
-        };
-        let evidence = |setting: &Setting| match setting {
-            Setting::Evidence(on) => Some(*on),
-            _ => None,
-        };
-        let fail_open = |setting: &Setting| match setting {
-            Setting::FailOpen(yes) => Some(*yes),
-            _ => None,
-        };
-        let split = |setting: &Setting| match setting {
-            Setting::Split(policy) => Some(*policy),
-            _ => None,
-        };
-        let loss_warn = |setting: &Setting| match setting {
-            Setting::LossWarn(share) => Some(*share),
-            _ => None,
-        };
-        let loss_fail = |setting: &Setting| match setting {
-            Setting::LossFail(share) => Some(*share),
-            _ => None,
-        };
+        let chosen = &self.chosen;
+        let seconds = |seconds: u16| Duration::from_secs(seconds.into());
         let usual = core::Settings::default();
         core::Settings {
-            fdt: self.last(fdt).unwrap_or(defaults.fdt),
-            failback: self.last(failback).unwrap_or(defaults.failback.into()),
-            failback_limit: self.last(failback_limit).unwrap_or(usual.failback_limit),
-            confirm: self.last(confirm).unwrap_or(usual.confirm),
-            evidence: self.last(evidence).unwrap_or(usual.evidence),
-            fail_open: self.last(fail_open).unwrap_or(usual.fail_open),
+            fdt: chosen!(chosen, Fdt).map_or(defaults.fdt, |time| time.duration()),
+            failback: chosen!(chosen, Failback).unwrap_or(defaults.failback.into()),
+            failback_limit: chosen!(chosen, FailbackLimit).map_or(usual.failback_limit, seconds),
+            confirm: chosen!(chosen, Confirm).unwrap_or(usual.confirm),
+            evidence: chosen!(chosen, Evidence).unwrap_or(usual.evidence),
+            fail_open: chosen!(chosen, FailOpen).unwrap_or(usual.fail_open),
             probe: self.probing(),
-            split: self.last(split).unwrap_or(usual.split),
-            loss_warn: self.last(loss_warn).unwrap_or(usual.loss_warn),
-            loss_fail: self.last(loss_fail).unwrap_or(usual.loss_fail),
+            split: chosen!(chosen, Split).unwrap_or(usual.split),
+            loss_warn: chosen!(chosen, LossWarn).unwrap_or(usual.loss_warn),
+            loss_fail: chosen!(chosen, LossFail).unwrap_or(usual.loss_fail),
             ..usual
         }
     }
 
     /// Whether the sources of TCP connections are spread over the data addresses.
     pub fn spreads_sources(&self) -> bool {
-        let spreads = |setting: &Setting| match setting {
-            Setting::SourceSpread(on) => Some(*on),
-            _ => None,
-        };
-        self.last(spreads).unwrap_or(false)
+        chosen!(self.chosen, SourceSpread).unwrap_or(false)
     }
 
     /// Whether `ipmp-ifconfig` shows the group as classic IPMP does.
     pub fn is_classic(&self) -> bool {
-        let classic = |setting: &Setting| match setting {
-            Setting::Classic(yes) => Some(*yes),
-            _ => None,
-        };
-        self.last(classic).unwrap_or_default()
+        chosen!(self.chosen, Classic).unwrap_or_default()
     }
 
     /// Whether, and how, members without a test address are probed.
     pub fn probing(&self) -> ProbePolicy {
-        let policy = |setting: &Setting| match setting {
-            Setting::Probe(policy) => Some(*policy),
-            _ => None,
-        };
-        self.last(policy).unwrap_or_default()
+        chosen!(self.chosen, Probe).unwrap_or_default()
     }
 
     /// What happens to kernel settings that another program changes.
     pub fn sysctl_policy(&self) -> SysctlPolicy {
-        let policy = |setting: &Setting| match setting {
-            Setting::ManageSysctls(policy) => Some(*policy),
-            _ => None,
-        };
-        self.last(policy).unwrap_or_default()
+        chosen!(self.chosen, ManageSysctls).unwrap_or_default()
     }
 
     /// Updates the weights of the members, and returns them by number.
@@ -178,20 +138,12 @@ impl SavedGroup {
         })
     }
 
-    /// The value of one setting, where the operator has set it.
-    fn last<T>(&self, of: impl Fn(&Setting) -> Option<T>) -> Option<T> {
-        self.chosen.iter().rev().find_map(of)
-    }
-
     /// How long links must be up before their members are used.
     pub fn updelays(&self) -> Updelays {
-        let delay = |setting: &Setting| match setting {
-            Setting::Updelay(delay) => Some(delay.duration()),
-            _ => None,
-        };
-        let own = |member: &SavedMember| Some((member.number, member.chosen.iter().rev().find_map(delay)?));
+        let own = |member: &SavedMember| Some((member.number, chosen!(member.chosen, Updelay)?.duration()));
+        let group = chosen!(self.chosen, Updelay).map(|delay| delay.duration());
         Updelays {
-            group: self.last(delay).unwrap_or(Updelays::default().group),
+            group: group.unwrap_or(Updelays::default().group),
             own: self.members.values().filter_map(own).collect(),
         }
     }
@@ -204,11 +156,7 @@ impl SavedGroup {
 
     /// Whether captures on the group interface show outgoing packets.
     pub fn capture(&self) -> CaptureMode {
-        let mode = |setting: &Setting| match setting {
-            Setting::Capture(mode) => Some(*mode),
-            _ => None,
-        };
-        self.last(mode).unwrap_or_default()
+        chosen!(self.chosen, Capture).unwrap_or_default()
     }
 
     /// How the addresses are announced.
@@ -228,11 +176,7 @@ impl SavedGroup {
 
     /// How flows are distributed.
     pub fn hash_policy(&self) -> HashPolicy {
-        let policy = |setting: &Setting| match setting {
-            Setting::Hash(policy) => Some(*policy),
-            _ => None,
-        };
-        self.last(policy).unwrap_or(HashPolicy::Connection)
+        chosen!(self.chosen, Hash).unwrap_or(HashPolicy::Connection)
     }
 }
 
@@ -244,19 +188,12 @@ impl SavedMember {
 
     /// Whether it drops frames before the kernel handles them.
     pub fn xdp(&self) -> XdpMode {
-        let mode = |setting: &Setting| match setting {
-            Setting::Xdp(mode) => Some(*mode),
-            _ => None,
-        };
-        self.chosen.iter().rev().find_map(mode).unwrap_or_default()
+        chosen!(self.chosen, Xdp).unwrap_or_default()
     }
 
     /// The weight that the operator has set.
     pub fn chosen_weight(&self) -> Option<u32> {
-        self.chosen.iter().rev().find_map(|setting| match setting {
-            Setting::Weight(weight) => Some(*weight),
-            _ => None,
-        })
+        chosen!(self.chosen, Weight)
     }
 }
 
