@@ -11,7 +11,7 @@ use lab::network::ROUTER;
 
 use crate::page;
 use crate::stage::{self, Stage};
-use crate::traffic::Traffic;
+use crate::traffic::{Outcome, Traffic};
 use lab::tutorial;
 use lab::tutorial::compare;
 
@@ -36,7 +36,9 @@ pub fn play(quick: bool) -> Result<Vec<String>> {
         stage.operator.show("ipmpctl set production0 fdt=500ms")?;
     }
     repair(&mut stage)?;
-    path_failure(&mut stage)?;
+    let fast = path_failure(&mut stage)?;
+    let even = path_failure_with_even_probes(&mut stage)?;
+    beside(&mut stage, [&fast, &even], quick)?;
     stage.verdict(oracle, mac)?;
     page::heading("Removing the group")?;
     stage.tear_down()?;
@@ -123,8 +125,23 @@ fn repair(stage: &mut Stage) -> Result<()> {
     stage.finish_traffic(traffic)
 }
 
+/// What a path failure cost with one setting of `confirm`.
+struct PathFailure {
+    confirm: &'static str,
+    detection: Duration,
+    streams: Outcome,
+}
+
+/// Pulls cable 4, and waits until the members behind it have failed. Returns how long that took.
+fn pull_cable_4(stage: &mut Stage) -> Result<Duration> {
+    let start = Instant::now();
+    stage.lab.cable(4).pull()?;
+    stage.operator.wait_unusable(stage.lab.members().len(), &["e1000g0", "e1000g1"])?;
+    Ok(start.elapsed())
+}
+
 /// Pulls cable 4: a failure without a carrier change on any member.
-fn path_failure(stage: &mut Stage) -> Result<()> {
+fn path_failure(stage: &mut Stage) -> Result<PathFailure> {
     page::heading("A path failure while all links are up: cable 4, with traffic (1.6.2)")?;
     set_cast_member(stage, "e1000g0")?;
     stage.compare(tutorial::PROBED_INITIAL, "ipmpstat -i", compare::table)?;
@@ -132,10 +149,7 @@ fn path_failure(stage: &mut Stage) -> Result<()> {
     let mut traffic = Traffic::start(stage.lab)?;
     page::step("cable 4 (between the switches) pulled: no reaction at first")?;
     stage.table()?;
-    let start = Instant::now();
-    stage.lab.cable(4).pull()?;
-    stage.operator.wait_unusable(members, &["e1000g0", "e1000g1"])?;
-    let detection = start.elapsed();
+    let detection = pull_cable_4(stage)?;
     page::line(&format!(
         "Five probes in a row were lost on e1000g0 and e1000g1: detected as failed after {:.2} s.",
         detection.as_secs_f64()
@@ -162,5 +176,48 @@ fn path_failure(stage: &mut Stage) -> Result<()> {
     stage.compare(tutorial::PROBED_CABLE_4_REPAIRED, "ipmpstat -i", compare::table)?;
     stage.account(&mut traffic)?;
     page::step("total")?;
-    stage.finish_traffic_after_path_failure(traffic, detection)
+    let streams = stage.finish_traffic_after_path_failure(traffic, detection)?;
+    Ok(PathFailure { confirm: "fast", detection, streams })
+}
+
+/// The same with the probes of in.mpathd, which are evenly spaced.
+fn path_failure_with_even_probes(stage: &mut Stage) -> Result<PathFailure> {
+    page::heading("The same path failure with the probes of the tutorial's system: confirm=even")?;
+    stage.operator.show("ipmpctl set production0 confirm=even")?;
+    let mut traffic = Traffic::start(stage.lab)?;
+    page::step("cable 4 pulled")?;
+    let detection = pull_cable_4(stage)?;
+    page::line(&format!("Detected after {:.2} s.", detection.as_secs_f64()))?;
+    stage.account(&mut traffic)?;
+    traffic.wait_tcp()?;
+    page::step("cable 4 plugged in again")?;
+    stage.lab.cable(4).replug()?;
+    stage.operator.wait_unusable(stage.lab.members().len(), &[])?;
+    stage.account(&mut traffic)?;
+    page::step("total")?;
+    let streams = stage.finish_traffic_after_path_failure(traffic, detection)?;
+    stage.operator.show("ipmpctl set production0 confirm=fast")?;
+    Ok(PathFailure { confirm: "even", detection, streams })
+}
+
+/// Prints what the same failure cost with each setting.
+fn beside(stage: &mut Stage, failures: [&PathFailure; 2], quick: bool) -> Result<()> {
+    page::heading("Both settings beside each other")?;
+    page::line("confirm  detected after  UDP packets lost  of sent      TCP stalled")?;
+    for PathFailure { confirm, detection, streams } in failures {
+        page::line(&format!(
+            "{confirm:<7}  {:<14}  {:<16}  {:<11}  {:.1} s",
+            format!("{:.2} s", detection.as_secs_f64()),
+            page::number(streams.lost()),
+            page::number(streams.sent()),
+            streams.longest_stall().as_secs_f64()
+        ))?;
+    }
+    // With a short failure detection time they are much the same.
+    let [fast, even] = failures;
+    stage.expect(
+        quick || (fast.detection < even.detection && fast.streams.lost() < even.streams.lost()),
+        "confirm=fast was not faster than confirm=even",
+    );
+    page::line("")
 }

@@ -10,7 +10,7 @@ use lab::{Daemon, Lab, Mac, Oracle, Snapshot, show_mac};
 use crate::operator::Operator;
 use crate::page;
 use crate::table::Table;
-use crate::traffic::Traffic;
+use crate::traffic::{Outcome, Traffic};
 use lab::tutorial::compare::{Cells, Difference, differences};
 use lab::tutorial::permitted::{PERMITTED, kind};
 
@@ -101,12 +101,12 @@ impl<'lab> Stage<'lab> {
         Ok(())
     }
 
-    /// The same after a path failure of this duration.
-    pub fn finish_traffic_after_path_failure(&mut self, traffic: Traffic, time: Duration) -> Result<()> {
+    /// The same after a path failure of this duration. Returns the results.
+    pub fn finish_traffic_after_path_failure(&mut self, traffic: Traffic, time: Duration) -> Result<Outcome> {
         let outcome = traffic.stop()?;
         outcome.summary_of_path_failure(time)?;
         self.faults.extend(outcome.faults_of_path_failure(time));
-        Ok(())
+        Ok(outcome)
     }
 
     /// Checks that no frame contained the group's MAC.

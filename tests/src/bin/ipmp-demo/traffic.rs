@@ -153,6 +153,21 @@ impl Outcome {
         ))
     }
 
+    /// UDP packets that were sent.
+    pub fn sent(&self) -> u64 {
+        self.udp.sent()
+    }
+
+    /// UDP packets that were lost.
+    pub fn lost(&self) -> u64 {
+        self.udp.lost()
+    }
+
+    /// The longest time in which the TCP connection received nothing.
+    pub fn longest_stall(&self) -> Duration {
+        self.tcp.longest_stall
+    }
+
     /// The faults of streams that should lose no packet, one sentence each.
     pub fn faults(&self) -> Vec<String> {
         let Self { udp, tcp, dropped } = self;
