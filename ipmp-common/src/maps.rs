@@ -142,6 +142,10 @@ pub struct Steering {
     pub cast: Preference,
     /// Bloom filter of the members' own addresses ([`crate::hash::filter_bit`]): others need no lookup in `addresses`.
     pub test_addresses: u64,
+    /// `CLOCK_MONOTONIC` in nanoseconds: the first packet after it that leaves in place of a member is stamped ([`Replaced::sent_ns`]).
+    pub sent_since_ns: u64,
+    /// The same of packets that are received ([`Replaced::received_ns`]); 0, as nearly always: none is stamped.
+    pub received_since_ns: u64,
     /// One more than the group's index in `live` and `watch`; 0 until the group is complete.
     #[cfg(not(feature = "next-layout"))]
     pub index: u64,
@@ -246,6 +250,18 @@ pub struct Counters {
     pub failed_over_packets: u64,
 }
 
+/// What other members have done in place of one that cannot transmit.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(C)]
+pub struct Replaced {
+    /// Packets that they sent, of those that are distributed by flow.
+    pub packets: u64,
+    /// When the first of them left after [`Steering::sent_since_ns`], by the same clock; 0: none.
+    pub sent_ns: u64,
+    /// When the first packet for one of its data addresses was received after [`Steering::received_since_ns`]; 0: none.
+    pub received_ns: u64,
+}
+
 /// Packets dropped by the datapath, by reason; and copies for captures.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[repr(C)]
@@ -305,6 +321,8 @@ mod pod {
     // SAFETY: as above.
     unsafe impl aya::Pod for Counters {}
     // SAFETY: as above.
+    unsafe impl aya::Pod for Replaced {}
+    // SAFETY: as above.
     unsafe impl aya::Pod for Drops {}
     // SAFETY: as above.
     unsafe impl aya::Pod for ReplyCounters {}
@@ -353,12 +371,13 @@ mod tests {
     fn values_have_no_implicit_padding() {
         assert_eq!(size_of::<Device>(), 24);
         assert_eq!(size_of::<Member>(), 24 + 6 + 2 + 4 + 4 + 16 + MAX_LOWER * 24);
-        assert_eq!(size_of::<Steering>(), 40);
+        assert_eq!(size_of::<Steering>(), 56);
         assert_eq!(size_of::<Address>(), 16);
         assert_eq!(size_of::<VlanKey>(), 24);
         assert_eq!(size_of::<StaleKey>(), 24);
         assert_eq!(size_of::<StaleNeighbour>(), 16);
         assert_eq!(size_of::<Watch>(), 24 + 24 + MAX_MEMBERS * (1 + MAX_LOWER) * 24);
+        assert_eq!(size_of::<Replaced>(), 24);
         assert_eq!(size_of::<Drops>(), 48);
         assert_eq!(size_of::<EarlyDrops>(), 32);
         assert_eq!(size_of::<ReplyCounters>(), 4 * 8);

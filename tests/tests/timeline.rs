@@ -14,6 +14,10 @@ use lab::stream::Running;
 use lab::{Lab, MS, MeasurementLock, MemberKind, Production, SECOND, Stream, TIMEOUT, clock, wait_until};
 
 const FDT: Duration = Duration::from_secs(1);
+/// Packets in a second of each stream.
+const RATE: u32 = 5_000;
+/// Flows of the outbound one: each member has some.
+const FLOWS: usize = 32;
 /// Attempts, if a measurement is not valid because the machine was busy.
 const ATTEMPTS: usize = 3;
 
@@ -43,9 +47,9 @@ fn wait_transition(
 
 /// A stream from a peer to the data address.
 fn inbound(lab: &Lab) -> Running {
-    let stream = Stream::inbound(lab).source(lab.peer(0).v4()).rate(5_000);
+    let stream = Stream::inbound(lab).source(lab.peer(0).v4()).rate(RATE.into());
     let running = stream.start().unwrap();
-    running.wait_received(2_500, TIMEOUT).unwrap();
+    running.wait_received(u64::from(RATE) / 2, TIMEOUT).unwrap();
     running
 }
 
@@ -54,16 +58,39 @@ fn at(transition: &Transition, phase: Phase) -> std::time::Instant {
     clock::monotonic(transition.at(phase).unwrap())
 }
 
-/// Pulls the cable of the inbound member.
-fn pull(lab: &Lab, production: &Production<'_>) -> Transition {
+/// Whether the time from a failure to the first packet that another member received is the outage of the stream, within 20 % and the
+/// time between its packets.
+fn agrees(failure: &Transition, since: std::time::Instant, outage: Duration) -> bool {
+    let received = at(failure, Phase::Received) - since;
+    received.abs_diff(outage) <= outage.mul_f64(0.2) + 2 * SECOND / RATE
+}
+
+/// Pulls the cable of the inbound member; `None`: the machine was too busy to measure.
+fn pull(lab: &Lab, production: &Production<'_>) -> Option<Transition> {
     let member = lab.member(&production.inbound(DATA).unwrap());
+    let outbound = Stream::outbound(lab).flows(FLOWS).rate(RATE.into()).start().unwrap();
+    outbound.wait_received(u64::from(RATE) / 2, TIMEOUT).unwrap();
     let running = inbound(lab);
     let change = member.cable().pull().unwrap();
-    let failure =
-        wait_transition(production, member.name(), Passage::Failure, &[Phase::Decided, Phase::Announced]);
+    let phases = [Phase::Decided, Phase::Announced, Phase::Rerouted, Phase::Received];
+    let failure = wait_transition(production, member.name(), Passage::Failure, &phases);
     let report = running.stop().unwrap();
-    println!("pull of {}: outage {:?}; {report}", member.name(), report.outage(change.before, SECOND));
+    let outage = report.outage(change.before, SECOND);
+    println!(
+        "pull of {}: outage {outage:?}; by the timeline, from the pull to the first packet that left {:?}, and that was received {:?}; \
+         {report}",
+        member.name(),
+        at(&failure, Phase::Rerouted) - change.before,
+        at(&failure, Phase::Received) - change.before,
+    );
     assert_eq!(failure.cause, "carrier-lost");
+    // While the cable is pulled, the flows of the member leave through others.
+    outbound.wait_received(outbound.received() + u64::from(RATE) / 2, TIMEOUT).unwrap();
+    let later = wait_transition(production, member.name(), Passage::Failure, &phases);
+    assert!(later.failed_over_packets > failure.failed_over_packets, "{later:?} after {failure:?}");
+    assert!(later.failed_over_packets <= outbound.sent(), "{later:?}");
+    assert_eq!(later.dropped_packets, 0);
+    outbound.stop().unwrap();
     // Whichever the daemon read first.
     assert!(failure.at(Phase::Sentinel).or(failure.at(Phase::Netlink)).is_some(), "{failure:?}");
     for stamp in &failure.stamps {
@@ -76,7 +103,7 @@ fn pull(lab: &Lab, production: &Production<'_>) -> Transition {
     let repair =
         wait_transition(production, member.name(), Passage::Repair, &[Phase::LinkUp, Phase::Decided]);
     assert!(repair.at(Phase::LinkUp) < repair.at(Phase::Decided), "{repair:?}");
-    failure
+    agrees(&failure, change.before, outage).then_some(failure)
 }
 
 /// Cuts the cable of the inbound member while its carrier stays; `None`: the machine was too busy to measure.
@@ -85,7 +112,12 @@ fn cut(lab: &Lab, production: &Production<'_>) -> Option<Transition> {
     let running = inbound(lab);
     let change = member.cable().cut().unwrap();
     let phases = [Phase::LastReply, Phase::FirstLoss, Phase::Decided, Phase::Masks, Phase::Announced];
-    let failure = wait_transition(production, member.name(), Passage::Failure, &phases);
+    let failure = wait_transition(
+        production,
+        member.name(),
+        Passage::Failure,
+        &[&phases[..], &[Phase::Received]].concat(),
+    );
     let before = running.received();
     running.wait_received(before + 1_000, TIMEOUT).unwrap();
     let report = running.stop().unwrap();
@@ -105,11 +137,8 @@ fn cut(lab: &Lab, production: &Production<'_>) -> Option<Transition> {
     assert_eq!(failure.cause, "probes-lost");
     assert!(replied <= lost && lost <= decided && decided <= masks && masks <= announced, "{failure:?}");
     assert!(replied <= change.after + 50 * MS && lost + FDT >= change.before, "{failure:?}");
-    let is_near = |time: Duration| time >= outage.mul_f64(0.8) && time <= outage.mul_f64(1.2);
-    let agrees = is_near(announced - change.before)
-        && announced - replied >= outage.mul_f64(0.8)
-        && announced - lost <= outage.mul_f64(1.2);
-    agrees.then_some(failure)
+    let is_within = announced - replied >= outage.mul_f64(0.8) && announced - lost <= outage.mul_f64(1.2);
+    (is_within && agrees(&failure, change.before, outage)).then_some(failure)
 }
 
 #[test]
@@ -121,7 +150,8 @@ fn timeline_of_pull_and_of_silent_cut_agrees_with_outage_of_stream_and_survives_
         Production::create_probed(&lab, &[Family::V4], "fdt=1s targets=192.168.178.1").unwrap();
     production.wait_answered().unwrap();
     assert_eq!(transitions(&production, ""), [], "a new group");
-    let pulled = pull(&lab, &production);
+    let pulled = (0..ATTEMPTS).find_map(|_| pull(&lab, &production));
+    let pulled = pulled.expect("the timeline of a pull agrees with the outage within 20 %");
     production.wait_answered().unwrap();
     let silent = (0..ATTEMPTS).find_map(|_| cut(&lab, &production));
     let silent = silent.expect("the timeline of a silent cut agrees with the outage within 20 %");
@@ -134,7 +164,7 @@ fn timeline_of_pull_and_of_silent_cut_agrees_with_outage_of_stream_and_survives_
     assert_eq!(fs::read_to_string(&picture).unwrap().matches("<rect x=").count(), stamps);
     assert_eq!(printed.lines().count(), all.len() + stamps);
     assert!(
-        all.contains(&pulled) && all.iter().any(|transition| transition.stamps == silent.stamps),
+        [&pulled, &silent].iter().all(|one| all.iter().any(|transition| transition.stamps == one.stamps)),
         "{all:?}"
     );
     assert_eq!(transitions(&production, " --last 2"), all[all.len() - 2..]);

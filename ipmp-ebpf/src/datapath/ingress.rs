@@ -4,7 +4,7 @@ use core::mem::offset_of;
 
 use aya_ebpf::{
     bindings::{__sk_buff, BPF_F_INGRESS, TC_ACT_SHOT, TC_ACT_UNSPEC},
-    helpers::generated::bpf_redirect,
+    helpers::generated::{bpf_ktime_get_ns, bpf_redirect},
     programs::TcContext,
 };
 use ipmp_common::{
@@ -20,7 +20,7 @@ use crate::{
     dhcp,
     maps::{
         GROUP_IFINDEX, MEMBER, READ_DEVICES, Reason, count_drop, counters, group_mac, is_group_vlan, learnt,
-        members, steering,
+        members, replaced, steering,
     },
     member,
     packet::{self, PACKET_HOST, UNTAGGED},
@@ -62,7 +62,33 @@ pub fn run(ctx: &TcContext) -> i32 {
     if count_received(ctx).is_multiple_of(RECEIVE_CHECK) && is_for_this_mac {
         receive_check::inspect(ctx.skb.skb, vlan);
     }
+    if steering.get(0).is_some_and(|words| words.received_since_ns != 0) {
+        stamp_received(ctx.skb.skb, vlan);
+    }
     redirect()
+}
+
+/// After a failure, until the daemon knows the time: stamps the first packet for a data address whose member is another one.
+#[inline(never)]
+fn stamp_received(skb: *mut __sk_buff, vlan: u32) -> u32 {
+    let ctx = &TcContext::new(skb);
+    let frame = &packet::frame(ctx);
+    let Some(words) = steering.get(0) else { return 0 };
+    let Some(ethernet) = Ethernet::of(frame) else { return 0 };
+    if vlan != 0 {
+        return 0;
+    }
+    let Payload::Ip(ip) = frame::payload(frame, ethernet.payload_at(), ethernet.ethertype) else { return 0 };
+    let Owner::Data(inbound) = owner(&ip.destination) else { return 0 };
+    let first = u32::from(inbound.first());
+    let Some(mine) = replaced.get_ptr_mut(first) else { return 0 };
+    // SAFETY: a field of a per-CPU value, and a helper without arguments.
+    unsafe {
+        if first != MEMBER.load() && (*mine).received_ns < words.received_since_ns {
+            (*mine).received_ns = bpf_ktime_get_ns();
+        }
+    }
+    1
 }
 
 /// Whether the destination may be an address of a member itself; always true if it is not IP.

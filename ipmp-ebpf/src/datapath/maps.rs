@@ -10,7 +10,7 @@ use ipmp_common::{
     address::Mac,
     maps::{
         Address, Counters, Drops, EarlyDrops, HINTS_BYTES, Hint, Ip, Learnt, MAX_ADDRESSES, MAX_GROUPS,
-        MAX_LEARNT, MAX_STALE, MAX_VLAN_ADDRESSES, MacKey, Member, PROBE_REPLIES_BYTES, ProbeReply,
+        MAX_LEARNT, MAX_STALE, MAX_VLAN_ADDRESSES, MacKey, Member, PROBE_REPLIES_BYTES, ProbeReply, Replaced,
         ReplyCounters, ReplyWindows, StaleKey, StaleNeighbour, Steering, VlanKey,
     },
     steer::{MAX_MEMBERS, MemberSet, Preference, SLOTS},
@@ -64,6 +64,8 @@ pub static own_macs: HashMap<MacKey, u32, { MAX_MEMBERS + 1 }> = HashMap::new();
 pub static vlans: Array<u64, 64> = Array::new();
 #[btf_map]
 pub static counters: PerCpuArray<Counters, MAX_MEMBERS> = PerCpuArray::new();
+#[btf_map]
+pub static replaced: PerCpuArray<Replaced, MAX_MEMBERS> = PerCpuArray::new();
 #[btf_map]
 pub static drops: PerCpuArray<Drops, 1> = PerCpuArray::new();
 #[btf_map]

@@ -18,7 +18,9 @@ use ipmp_ebpf::{count, device};
 
 use crate::{
     flow,
-    maps::{READ_DEVICES, Reason, active_flows, count_drop, counters, members, steering, word_of_live},
+    maps::{
+        READ_DEVICES, Reason, active_flows, count_drop, counters, members, replaced, steering, word_of_live,
+    },
 };
 
 /// No member.
@@ -136,8 +138,24 @@ fn select_by_flow(skb: *mut __sk_buff, list: u64, hash: u32) -> u32 {
         record_active(hash, number);
     }
     let first = Preference::from_nibbles(list).first();
-    let replaces = number != u32::from(first) && !members_in_transition(word).has(first);
-    if replaces { number | REPLACES } else { number }
+    if number == u32::from(first) || members_in_transition(word).has(first) {
+        return number;
+    }
+    count_replaced(u32::from(first), words.sent_since_ns);
+    number | REPLACES
+}
+
+/// Counts a packet that leaves in place of a member, and stamps the first one.
+#[inline(always)]
+fn count_replaced(number: u32, since_ns: u64) {
+    let Some(mine) = replaced.get_ptr_mut(number) else { return };
+    // SAFETY: fields of a per-CPU value, and a helper without arguments.
+    unsafe {
+        count::add(&raw mut (*mine).packets, 1);
+        if (*mine).sent_ns < since_ns {
+            (*mine).sent_ns = bpf_ktime_get_ns();
+        }
+    }
 }
 
 /// A bit beside the number of a member.

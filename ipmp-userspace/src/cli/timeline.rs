@@ -7,9 +7,12 @@ use super::{
     output::{Content, Format},
     verb::Verb,
 };
-use crate::control::{
-    Client, Request, Response,
-    timeline::{Stamp, Transition},
+use crate::{
+    control::{
+        Client, Request, Response,
+        timeline::{Stamp, Transition},
+    },
+    types::Passage,
 };
 
 /// Width of the bars in characters.
@@ -20,7 +23,8 @@ const WIDTH: usize = 40;
 /// All times are of one clock. A failure begins with what shows it first: the timer of the datapath (sentinel), the message of the
 /// kernel (netlink), or for a silent failure the last reply and the first lost probe. Then the daemon has decided, has written the
 /// masks of the datapath, and has announced its addresses. Outbound packets do not wait for any of them when a link goes down: the
-/// datapath reads the carrier for each packet. ipmpd keeps the last 64 transitions of each group, also over its restart.
+/// datapath reads the carrier for each packet, and stamps the first one that leaves through another member (rerouted) and the first
+/// one that is received there (received). ipmpd keeps the last 64 transitions of each group, also over its restart.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:
   ipmpctl timeline production0 --last 2
@@ -89,8 +93,14 @@ fn bars(transition: &Transition) -> Vec<Bar> {
 }
 
 fn title(transition: &Transition) -> String {
-    let Transition { time, group, member, passage, cause, .. } = transition;
-    format!("{time} {group} {member}: {passage} ({cause})")
+    let Transition { time, group, member, passage, cause, failed_over_packets, dropped_packets, .. } =
+        transition;
+    let mut title = format!("{time} {group} {member}: {passage} ({cause})");
+    if *passage == Passage::Failure {
+        write!(title, ", {failed_over_packets} packets failed over, {dropped_packets} dropped")
+            .expect("a string grows");
+    }
+    title
 }
 
 /// A title, and a line with a bar for each phase.

@@ -19,6 +19,12 @@ pub struct Transition {
     pub cause: String,
     /// When each phase ended, in the order of time.
     pub stamps: Vec<Stamp>,
+    /// Of a failure: packets that other members have sent in its place so far, or until its repair.
+    #[serde(default)]
+    pub failed_over_packets: u64,
+    /// The same: packets that the group has dropped since no member could transmit.
+    #[serde(default)]
+    pub dropped_packets: u64,
 }
 
 /// The end of a phase.
@@ -61,6 +67,8 @@ pub(crate) fn sample() -> Transition {
             stamp(Phase::Announced, 1_000_000),
             stamp(Phase::Netlink, 2_000_000),
         ],
+        failed_over_packets: 50_000,
+        dropped_packets: 3,
     }
 }
 

@@ -21,6 +21,7 @@ pub mod mirrored_memberships;
 pub mod neighbours;
 pub mod probe_replies;
 pub mod probing;
+pub mod replaced;
 pub mod route_reader;
 pub mod route_targets;
 pub mod routing_table;
@@ -117,6 +118,8 @@ pub struct RunningGroup {
     pub stale_neighbours: stale_neighbours::StaleNeighbours,
     /// Inbound traffic of the members.
     pub inbound_silence: inbound_silence::InboundSilence,
+    /// What others do in place of failed members.
+    pub replacements: replaced::Replacements,
     /// Kernel settings of its interfaces.
     pub sysctls: sysctls::Sysctls,
     /// Test addresses of the members.
@@ -160,6 +163,7 @@ impl RunningGroup {
             early_drops: early_drops::EarlyDropSettings::default(),
             stale_neighbours: stale_neighbours::StaleNeighbours::default(),
             inbound_silence: inbound_silence::InboundSilence::default(),
+            replacements: replaced::Replacements::default(),
             sysctls: sysctls::Sysctls::default(),
             test_addresses: test_addresses::GroupTestAddresses::default(),
             updelays: Updelays::default(),

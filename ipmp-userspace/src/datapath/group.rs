@@ -19,8 +19,8 @@ use ipmp_common::{
     hash::HashPolicy,
     maps::{
         Address, AddressKind, Counters, Device, Drops, EarlyDrops, Ip, Learnt, MAX_ADDRESSES, MAX_GROUPS,
-        MAX_LEARNT, MAX_LOWER, MAX_STALE, MAX_VLAN_ADDRESSES, MacKey, Member, MemberStatus, ReplyCounters,
-        ReplyWindows, StaleKey, StaleNeighbour, Steering, VlanKey,
+        MAX_LEARNT, MAX_LOWER, MAX_STALE, MAX_VLAN_ADDRESSES, MacKey, Member, MemberStatus, Replaced,
+        ReplyCounters, ReplyWindows, StaleKey, StaleNeighbour, Steering, VlanKey,
     },
     steer::{MAX_MEMBERS, Preference, SLOTS},
     transition::{ACTIVE_FLOWS, ActiveFlow},
@@ -70,7 +70,7 @@ pub struct MemberSpec {
 }
 
 /// The maps of a group.
-pub const SHAPES: [Shape; 15] = [
+pub const SHAPES: [Shape; 16] = [
     Shape { name: "members", kind: MapType::Array, key: 4, value: size_of::<Member>(), entries: MAX_MEMBERS },
     Shape { name: "slots", kind: MapType::Array, key: 4, value: 8, entries: SLOTS },
     Shape { name: "steering", kind: MapType::Array, key: 4, value: size_of::<Steering>(), entries: 1 },
@@ -109,6 +109,13 @@ pub const SHAPES: [Shape; 15] = [
         kind: MapType::PerCpuArray,
         key: 4,
         value: size_of::<Counters>(),
+        entries: MAX_MEMBERS,
+    },
+    Shape {
+        name: "replaced",
+        kind: MapType::PerCpuArray,
+        key: 4,
+        value: size_of::<Replaced>(),
         entries: MAX_MEMBERS,
     },
     Shape { name: "drops", kind: MapType::PerCpuArray, key: 4, value: size_of::<Drops>(), entries: 1 },
@@ -163,6 +170,7 @@ pub struct Group {
     own_macs: HashMap<MapData, MacKey, u32>,
     vlans: Array<MapData, u64>,
     counters: PerCpuArray<MapData, Counters>,
+    replaced: PerCpuArray<MapData, Replaced>,
     drops: PerCpuArray<MapData, Drops>,
     early_drops: PerCpuArray<MapData, EarlyDrops>,
     reply_counters: PerCpuArray<MapData, ReplyCounters>,
@@ -246,6 +254,7 @@ impl Group {
             own_macs: pins::typed(&maps, "own_macs", Map::HashMap)?,
             vlans: pins::typed(&maps, "vlans", Map::Array)?,
             counters: pins::typed(&maps, "counters", Map::PerCpuArray)?,
+            replaced: pins::typed(&maps, "replaced", Map::PerCpuArray)?,
             drops: pins::typed(&maps, "drops", Map::PerCpuArray)?,
             early_drops: pins::typed(&maps, "early_drops", Map::PerCpuArray)?,
             reply_counters: pins::typed(&maps, "reply_counters", Map::PerCpuArray)?,

@@ -188,6 +188,10 @@ words! {
         Masks,
         /// Announcements are sent.
         Announced,
+        /// The first packet left through another member.
+        Rerouted,
+        /// The first packet for one of its data addresses was received by another member.
+        Received,
     }
 
     /// What selects the member that transmits a packet.

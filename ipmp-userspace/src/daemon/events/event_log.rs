@@ -59,7 +59,7 @@ impl EventLog {
         self.timelines.borrow().of(group).cloned().collect()
     }
 
-    /// Records what an event means for the timeline of a group.
+    /// Records what an event means for the timeline of a group. Returns the member whose failure it is.
     pub fn record(
         &self,
         group: &str,
@@ -67,8 +67,13 @@ impl EventLog {
         event: (&Event, &Cause),
         work: Work,
         probes: impl FnOnce(&str) -> LastProbes,
-    ) {
-        self.timelines.borrow_mut().record(group, trigger, event, work, probes);
+    ) -> Option<String> {
+        self.timelines.borrow_mut().record(group, trigger, event, work, probes)
+    }
+
+    /// Adds to the last failure of a member what is known later.
+    pub fn complete_failure(&self, group: &str, member: &str, complete: impl FnOnce(&mut Transition)) {
+        self.timelines.borrow_mut().complete_failure(group, member, complete);
     }
 
     /// Netlink reports that a link is down.

@@ -67,7 +67,7 @@ impl Timelines {
         self.groups.get(group).into_iter().flatten()
     }
 
-    /// Records what an event begins, or the phase that it ends.
+    /// Records what an event begins, or the phase that it ends. Returns the member whose failure it begins.
     pub fn record(
         &mut self,
         group: &str,
@@ -75,10 +75,10 @@ impl Timelines {
         (event, cause): (&Event, &Cause),
         work: Work,
         probes: impl FnOnce(&str) -> LastProbes,
-    ) {
+    ) -> Option<String> {
         // What was so before the daemon ran has happened at an unknown time.
         if *trigger == Trigger::Start {
-            return;
+            return None;
         }
         let detected = match *trigger {
             Trigger::Datapath(at) => Some((Phase::Sentinel, at)),
@@ -90,17 +90,18 @@ impl Timelines {
                 if let Some((_, at)) = detected {
                     self.ups.insert(member.clone(), at);
                 }
-                return;
+                return None;
             }
             (Event::NotLive { member }, _) => {
-                return self.stamp(group, member, Passage::Failure, detected);
+                self.stamp(group, member, Passage::Failure, detected);
+                return None;
             }
             (Event::LinkDown { member }, _)
             | (Event::MemberFailed { .. } | Event::GroupUnusable { .. }, Cause::ProbesLost { member }) => {
                 (member, Passage::Failure)
             }
             (Event::MemberRepaired { member, .. }, _) => (member, Passage::Repair),
-            _ => return,
+            _ => return None,
         };
         let mut transition = Transition {
             time: rfc3339(SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default()),
@@ -109,6 +110,8 @@ impl Timelines {
             passage,
             cause: cause::describe(cause).map_or("trigger", |(word, _)| word).to_owned(),
             stamps: Vec::new(),
+            failed_over_packets: 0,
+            dropped_packets: 0,
         };
         let up = self.ups.remove(member).filter(|_| passage == Passage::Repair);
         let LastProbes { replied, lost } =
@@ -134,13 +137,26 @@ impl Timelines {
         };
         // The failure of the last member is reported as that of the group as well.
         if list.back().is_some_and(is_same) {
-            return;
+            return None;
         }
         if list.len() == LENGTH {
             list.pop_front();
         }
         list.push_back(transition);
         self.save(group);
+        (passage == Passage::Failure).then(|| member.clone())
+    }
+
+    /// Adds to the last failure of a member what is known later.
+    pub fn complete_failure(&mut self, group: &str, member: &str, complete: impl FnOnce(&mut Transition)) {
+        let mut list = self.groups.get_mut(group).into_iter().flatten().rev();
+        let is_its = |last: &&mut Transition| last.member == member && last.passage == Passage::Failure;
+        let Some(failure) = list.find(is_its) else { return };
+        let before = failure.clone();
+        complete(failure);
+        if *failure != before {
+            self.save(group);
+        }
     }
 
     /// The group was removed.

@@ -2,7 +2,7 @@
 
 use std::{collections::VecDeque, net::IpAddr};
 
-use super::{Context, RunningGroup, followers, probing, vlans};
+use super::{Context, RunningGroup, followers, probing, replaced, vlans};
 use crate::{
     announce::Announcement,
     core::{Action, Cause, Event, Input, Refusal, Time, probe::history::ProbeProgress},
@@ -72,6 +72,7 @@ pub async fn apply(group: &mut RunningGroup, context: &mut Context<'_>, actions:
             Action::Announce { .. } | Action::AnnounceAll => is_scheduled = true,
             // Announcements first: the network waits for them, and netlink may take its time.
             Action::Report(..) | Action::SetCarrier(_) | Action::SetMtu(_) if is_scheduled => {
+                replaced::arm(group);
                 context.announce();
                 is_scheduled = false;
                 done = Some(now());
@@ -117,8 +118,10 @@ pub async fn apply(group: &mut RunningGroup, context: &mut Context<'_>, actions:
     }
     for (line, why) in &reported {
         let probes = |member: &str| last_probes(group, member);
-        context.event_log.record(group.name(), context.trigger, (line, why), work, probes);
+        let failed = context.event_log.record(group.name(), context.trigger, (line, why), work, probes);
+        failed.inspect(|member| replaced::failed(group, member));
     }
+    replaced::follow(group, context.event_log);
     vlans::follow(group, context);
     followers::follow_cast(group, context);
 }

@@ -1,7 +1,7 @@
 //! When a group has something to do without any event.
 
 use super::{
-    Context, RunningGroup, actions, early_drops, hooks, inbound_silence, links, membership_reports,
+    Context, RunningGroup, actions, early_drops, hooks, inbound_silence, links, membership_reports, replaced,
     stale_neighbours, sysctls, test_addresses,
 };
 use crate::{
@@ -44,6 +44,7 @@ pub async fn expire(group: &mut RunningGroup, context: &mut Context<'_>, time: T
     }
     // Last: nothing that is due must wait for it.
     if group.hooks.next() <= time {
+        replaced::check(group, context.event_log);
         hooks::check(group, context).await;
         early_drops::reconcile(group, context).await;
     }

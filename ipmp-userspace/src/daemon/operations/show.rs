@@ -21,7 +21,7 @@ use crate::{
     },
     daemon::{
         clock::now,
-        group::{MemberDevice, RunningGroup, stale_neighbours},
+        group::{MemberDevice, RunningGroup, replaced, stale_neighbours},
         manager::Manager,
         state_file::{SavedGroup, SavedMember},
     },
@@ -49,6 +49,7 @@ pub fn timeline(
     last: Option<u32>,
 ) -> Result<Vec<Transition>, Refused> {
     let groups = matching(manager, name)?;
+    groups.iter().for_each(|group| replaced::report_all(group, &manager.event_log));
     let mut all: Vec<Transition> =
         groups.into_iter().flat_map(|group| manager.event_log.timeline(group.name())).collect();
     all.sort_by_key(|transition| transition.stamps.first().map(|stamp| stamp.at_ns));

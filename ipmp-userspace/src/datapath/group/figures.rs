@@ -1,8 +1,14 @@
 //! Counters, summed over all CPUs.
 
-use ipmp_common::maps::{Counters, Drops, EarlyDrops, ReplyCounters};
+use std::mem::offset_of;
 
-use super::{super::Error, Group, map_error};
+use ipmp_common::maps::{Counters, Drops, EarlyDrops, Replaced, ReplyCounters, Steering};
+
+use super::{super::Error, Group, map_error, words::nanoseconds};
+use crate::core::Time;
+
+const SENT_SINCE: usize = offset_of!(Steering, sent_since_ns) / 8;
+const RECEIVED_SINCE: usize = offset_of!(Steering, received_since_ns) / 8;
 
 impl Group {
     /// Traffic of a member, summed over all CPUs.
@@ -18,6 +24,32 @@ impl Group {
             in_bytes: sum.in_bytes + cpu.in_bytes,
             failed_over_packets: sum.failed_over_packets + cpu.failed_over_packets,
         }))
+    }
+
+    /// What others have done in place of a member: packets, summed over all CPUs, and the earliest times.
+    ///
+    /// # Errors
+    /// [`Error::Map`].
+    pub fn replaced(&self, number: u8) -> Result<Replaced, Error> {
+        let values = self.replaced.get(&u32::from(number), 0).map_err(map_error("replaced"))?;
+        let earliest = |of: fn(&Replaced) -> u64, since: u64| {
+            values.iter().map(of).filter(|at| *at >= since.max(1)).min().unwrap_or_default()
+        };
+        Ok(Replaced {
+            packets: values.iter().map(|cpu| cpu.packets).sum(),
+            sent_ns: earliest(|cpu| cpu.sent_ns, self.steering.load(SENT_SINCE)),
+            received_ns: earliest(|cpu| cpu.received_ns, self.steering.load(RECEIVED_SINCE)),
+        })
+    }
+
+    /// The first packets after this time that leave in place of members are stamped: [`Group::replaced`].
+    pub fn stamp_sent(&self, since: Time) {
+        self.steering.store(SENT_SINCE, nanoseconds(since));
+    }
+
+    /// The first packets after this time that are received in place of members are stamped; `None`: none is.
+    pub fn stamp_received(&self, since: Option<Time>) {
+        self.steering.store(RECEIVED_SINCE, since.map_or(0, nanoseconds));
     }
 
     /// Replies to probes that a member received, by result, summed over all CPUs.

@@ -16,7 +16,7 @@ const USABLE: usize = offset_of!(Steering, usable) / 8;
 const RESERVE: usize = offset_of!(Steering, reserve) / 8;
 const CAST: usize = offset_of!(Steering, cast) / 8;
 
-fn nanoseconds(time: Time) -> u64 {
+pub(super) fn nanoseconds(time: Time) -> u64 {
     time.0.as_nanos() as u64
 }
 

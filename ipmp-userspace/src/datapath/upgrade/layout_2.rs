@@ -29,6 +29,8 @@ struct Steering {
     reserve: MemberSet,
     cast: Preference,
     test_addresses: u64,
+    sent_since_ns: u64,
+    received_since_ns: u64,
     index: u64,
 }
 
@@ -54,8 +56,10 @@ impl From<Member> for maps::Member {
 }
 
 impl From<Steering> for maps::Steering {
-    fn from(Steering { usable, reserve, cast, test_addresses, index }: Steering) -> Self {
-        Self { usable, reserve, cast, test_addresses, index }
+    fn from(
+        Steering { usable, reserve, cast, test_addresses, sent_since_ns, received_since_ns, index }: Steering,
+    ) -> Self {
+        Self { usable, reserve, cast, test_addresses, sent_since_ns, received_since_ns, index }
     }
 }
 

@@ -141,7 +141,7 @@ fn undetected_failure(stage: &mut Stage) -> Result<()> {
     stage.lab.cable(4).replug()?;
     traffic.wait_tcp()?;
     stage.table()?;
-    stage.finish_traffic_after_path_failure(traffic, MISSING)
+    stage.finish_traffic_after_path_failure(traffic, MISSING).map(drop)
 }
 
 /// Pulls that are not in the tutorial.
