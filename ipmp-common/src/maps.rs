@@ -161,6 +161,9 @@ pub enum AddressKind {
     Test = 1,
 }
 
+/// In place of the number of a member.
+pub const NO_MEMBER: u32 = u32::MAX;
+
 /// An address of this host.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(C)]
@@ -176,7 +179,7 @@ pub struct Address {
     /// [`AddressKind`].
     #[cfg(not(feature = "next-layout"))]
     pub kind: AddressKind,
-    /// Of a test address: its member.
+    /// Of a test address: its member. Of a data address: the member that received it before, or [`NO_MEMBER`].
     #[cfg(not(feature = "next-layout"))]
     pub member: u32,
 }

@@ -10,7 +10,7 @@ use aya_ebpf::{
 use ipmp_common::{
     frame::{self, ARP_REPLY, Arp, Ethernet, Frame, Payload, ethertype},
     hash::filter_bit,
-    maps::{Ip, Member, ProbeReplyKind, RECEIVE_CHECK},
+    maps::{AddressKind, Ip, Member, ProbeReplyKind, RECEIVE_CHECK},
 };
 use ipmp_ebpf::{count, device};
 use network_types::ip::{Ipv4Hdr, Ipv6Hdr};
@@ -19,8 +19,8 @@ use crate::{
     copies::{self, Decision, Owner, owner, remove_claimed},
     dhcp,
     maps::{
-        GROUP_IFINDEX, MEMBER, READ_DEVICES, Reason, count_drop, counters, group_mac, is_group_vlan, learnt,
-        members, replaced, steering,
+        GROUP_IFINDEX, MEMBER, READ_DEVICES, Reason, addresses, count_drop, counters, group_mac,
+        is_group_vlan, learnt, members, replaced, steering,
     },
     member,
     packet::{self, PACKET_HOST, UNTAGGED},
@@ -62,45 +62,51 @@ pub fn run(ctx: &TcContext) -> i32 {
     if count_received(ctx).is_multiple_of(RECEIVE_CHECK) && is_for_this_mac {
         receive_check::inspect(ctx.skb.skb, vlan);
     }
-    if steering.get(0).is_some_and(|words| words.received_since_ns != 0) {
-        stamp_received(ctx.skb.skb, vlan);
+    if steering.get(0).is_some_and(|words| words.received_since_ns != 0)
+        && vlan == 0
+        && let Some(destination) = destination(&packet::frame(ctx), ethernet.ethertype)
+    {
+        stamp_received(&destination);
     }
     redirect()
 }
 
-/// After a failure, until the daemon knows the time: stamps the first packet for a data address whose member is another one.
-#[inline(never)]
-fn stamp_received(skb: *mut __sk_buff, vlan: u32) -> u32 {
-    let ctx = &TcContext::new(skb);
-    let frame = &packet::frame(ctx);
-    let Some(words) = steering.get(0) else { return 0 };
-    let Some(ethernet) = Ethernet::of(frame) else { return 0 };
-    if vlan != 0 {
-        return 0;
+/// The destination of an untagged IP packet.
+#[inline(always)]
+fn destination(frame: &Frame, ethertype: u16) -> Option<Ip> {
+    match ethertype {
+        ethertype::IPV4 => frame.load(UNTAGGED + offset_of!(Ipv4Hdr, dst_addr)).map(Ip::from_v4_word),
+        ethertype::IPV6 => frame.load_v6(UNTAGGED + offset_of!(Ipv6Hdr, dst_addr)),
+        _ => None,
     }
-    let Payload::Ip(ip) = frame::payload(frame, ethernet.payload_at(), ethernet.ethertype) else { return 0 };
-    let Owner::Data(inbound) = owner(&ip.destination) else { return 0 };
-    let first = u32::from(inbound.first());
-    let Some(mine) = replaced.get_ptr_mut(first) else { return 0 };
-    // SAFETY: a field of a per-CPU value, and a helper without arguments.
-    unsafe {
-        if first != MEMBER.load() && (*mine).received_ns < words.received_since_ns {
-            (*mine).received_ns = bpf_ktime_get_ns();
-        }
-    }
-    1
 }
 
 /// Whether the destination may be an address of a member itself; always true if it is not IP.
 #[inline(always)]
 fn may_be_own(frame: &Frame, ethertype: u16) -> bool {
-    let destination = match ethertype {
-        ethertype::IPV4 => frame.load(UNTAGGED + offset_of!(Ipv4Hdr, dst_addr)).map(Ip::from_v4_word),
-        ethertype::IPV6 => frame.load_v6(UNTAGGED + offset_of!(Ipv6Hdr, dst_addr)),
-        _ => None,
+    let (Some(words), Some(destination)) = (steering.get(0), destination(frame, ethertype)) else {
+        return true;
     };
-    let (Some(words), Some(destination)) = (steering.get(0), destination) else { return true };
     words.test_addresses & filter_bit(destination) != 0
+}
+
+/// After a failure, until the daemon knows the time: stamps the first packet for a data address that another member received before.
+#[inline(never)]
+fn stamp_received(destination: &Ip) -> u32 {
+    let since_ns = steering.get(0).map_or(0, |words| words.received_since_ns);
+    // SAFETY: as in `owner`.
+    let Some(address) = (unsafe { addresses.get(destination) }) else { return 0 };
+    if !matches!(address.kind, AddressKind::Data) || address.member == MEMBER.load() {
+        return 0;
+    }
+    let Some(mine) = replaced.get_ptr_mut(address.member) else { return 0 };
+    // SAFETY: a field of a per-CPU value, and a helper without arguments.
+    unsafe {
+        if (*mine).received_ns < since_ns {
+            (*mine).received_ns = bpf_ktime_get_ns();
+        }
+    }
+    1
 }
 
 /// Whether the device was moved to another network namespace, where this program must not redirect anything.

@@ -9,7 +9,7 @@ use aya_ebpf::{
 };
 use ipmp_common::{
     frame::Frame,
-    maps::{MAX_LOWER, Member, link_state},
+    maps::{MAX_LOWER, Member, NO_MEMBER, link_state},
     select::{Masks, Search},
     steer::{MAX_MEMBERS, MemberSet, Preference},
     transition::{ActiveFlow, Usable, all_members, members_for_flow, members_in_transition, place},
@@ -22,9 +22,6 @@ use crate::{
         READ_DEVICES, Reason, active_flows, count_drop, counters, members, replaced, steering, word_of_live,
     },
 };
-
-/// No member.
-const NO_MEMBER: u32 = u32::MAX;
 
 /// Whether the member's device, and those below it, still exist and have a carrier: inlined for the fast path.
 #[inline(always)]

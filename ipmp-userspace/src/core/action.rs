@@ -31,6 +31,8 @@ pub enum Action {
         address: IpAddr,
         /// Its list.
         inbound: Preference,
+        /// The member that received it before.
+        from: Option<u8>,
     },
     /// Delete a data address.
     ForgetAddress(IpAddr),

@@ -178,9 +178,9 @@ impl Bench {
         group.set_slots(&[from(FLOWS, setup.members); SLOTS]);
         group.set_cast(from(CAST, setup.members));
         for address in [IpAddr::from(DATA4), DATA6.into(), DATA_LOCAL6.into()] {
-            group.set_inbound(address, from(INBOUND, setup.members)).unwrap();
+            group.set_inbound(address, from(INBOUND, setup.members), None).unwrap();
         }
-        group.set_inbound(SECOND4.into(), from(0, setup.members)).unwrap();
+        group.set_inbound(SECOND4.into(), from(0, setup.members), None).unwrap();
         group.set_usable(all);
         assert!(group.sentinel_runs(), "these tests need a kernel that runs the sentinel");
 

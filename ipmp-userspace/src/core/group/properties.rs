@@ -34,7 +34,7 @@ impl Kernel {
             Action::SetReserve(members) => set(&mut self.reserve, *members),
             Action::SetSlots(lists) => set(&mut self.slots, lists.clone().into()),
             Action::SetCast(list) => set(&mut self.cast, *list),
-            Action::SetInbound { address, inbound } => {
+            Action::SetInbound { address, inbound, .. } => {
                 self.inbound.insert(*address, *inbound) != Some(*inbound)
             }
             Action::ForgetAddress(address) => self.inbound.remove(address).is_some(),

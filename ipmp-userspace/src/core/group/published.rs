@@ -35,6 +35,8 @@ pub(super) struct Published {
 #[derive(Clone, Debug)]
 struct PublishedAddress {
     list: Preference,
+    /// The member that was the first of the list before the present one.
+    from: Option<u8>,
     /// The member with whose MAC it is announced.
     announced: Option<u8>,
     /// Name of its last inbound member.
@@ -96,7 +98,7 @@ impl Published {
             }
         }
         let inbound = adopted.inbound.iter().map(|&(address, list)| {
-            (address, PublishedAddress { list, announced: None, holder: holder(list) })
+            (address, PublishedAddress { list, from: None, announced: None, holder: holder(list) })
         });
         let inactive = members.set(Member::inactive);
         Self {
@@ -187,10 +189,14 @@ impl Published {
         for (address, member, list) in lists {
             let before = removed.remove(&address);
             let differs = before.as_ref().is_none_or(|before| before.list != list);
-            let mut published = before.unwrap_or(PublishedAddress { list, announced: None, holder: None });
+            let new = PublishedAddress { list, from: None, announced: None, holder: None };
+            let mut published = before.unwrap_or(new);
             if differs {
-                published.list = list;
-                actions.push(Action::SetInbound { address, inbound: list });
+                let last = std::mem::replace(&mut published.list, list);
+                if last != Preference::EMPTY && last.first() != list.first() {
+                    published.from = Some(last.first());
+                }
+                actions.push(Action::SetInbound { address, inbound: list, from: published.from });
             }
             if published.announced != member || (member.is_some() && member == new_mac) {
                 published.announced = member;

@@ -110,7 +110,7 @@ fn first_member_gets_all_roles_when_live() {
     let mut scene = Scene::new();
     assert_eq!(
         scene.tell(Input::AddressAdded(address(200))),
-        [Action::SetInbound { address: address(200), inbound: Preference::EMPTY }]
+        [Action::SetInbound { address: address(200), inbound: Preference::EMPTY, from: None }]
     );
     let joined = scene.join("e1000g0", LinkState::Up);
     assert_eq!(lines(&joined), ["IP interface e1000g0 has joined group production0"]);
@@ -153,7 +153,7 @@ fn carrier_loss_moves_roles_and_keeps_usable() {
         work(&lost),
         [
             Action::SetCast(list(&[1, 2, 0])),
-            Action::SetInbound { address: address(200), inbound: list(&[1, 2, 0]) },
+            Action::SetInbound { address: address(200), inbound: list(&[1, 2, 0]), from: Some(0) },
             Action::Announce { address: address(200), member: 1 },
             Action::AnnounceAll,
             Action::SetState { member: 0, state: MemberStatus::Failed },
@@ -440,7 +440,7 @@ fn leaving_member_is_masked_before_lists_are_rewritten() {
         work(&left)[1..],
         [
             Action::SetCast(list(&[1])),
-            Action::SetInbound { address: address(200), inbound: list(&[1]) },
+            Action::SetInbound { address: address(200), inbound: list(&[1]), from: Some(0) },
             Action::Announce { address: address(200), member: 1 },
             Action::AnnounceAll,
         ]

@@ -132,7 +132,9 @@ async fn apply_one(group: &mut RunningGroup, context: &mut Context<'_>, action: 
         Action::SetReserve(members) => group.datapath.set_reserve(members),
         Action::SetSlots(slots) => group.datapath.set_slots(&slots),
         Action::SetCast(list) => group.datapath.set_cast(list),
-        Action::SetInbound { address, inbound } => group.datapath.set_inbound(address, inbound)?,
+        Action::SetInbound { address, inbound, from } => {
+            group.datapath.set_inbound(address, inbound, from)?
+        }
         Action::ForgetAddress(address) => {
             group.datapath.remove_address(address)?;
             context.schedule.stop(group.interface.ifindex, address);

@@ -4,7 +4,7 @@ use std::{mem::offset_of, net::IpAddr};
 
 use ipmp_common::{
     hash::filter_bit,
-    maps::{Address, AddressKind, Ip, Steering},
+    maps::{Address, AddressKind, Ip, NO_MEMBER, Steering},
     steer::Preference,
 };
 
@@ -17,8 +17,14 @@ impl Group {
     ///
     /// # Errors
     /// [`Error::Map`].
-    pub fn set_inbound(&mut self, address: IpAddr, inbound: Preference) -> Result<(), Error> {
-        let value = Address { inbound, kind: AddressKind::Data, member: 0 };
+    pub fn set_inbound(
+        &mut self,
+        address: IpAddr,
+        inbound: Preference,
+        from: Option<u8>,
+    ) -> Result<(), Error> {
+        let member = from.map_or(NO_MEMBER, u32::from);
+        let value = Address { inbound, kind: AddressKind::Data, member };
         self.addresses.insert(Ip::from(address), value, 0).map_err(map_error("addresses"))
     }
 

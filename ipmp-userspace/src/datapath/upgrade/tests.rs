@@ -61,7 +61,7 @@ fn group_of_older_layout_continues_with_its_masks_and_links() {
             group.set_slots(&lists);
             group.set_usable(both);
             group.set_state(1, MemberStatus::Failed).unwrap();
-            group.set_inbound(address, Preference::new(&[1, 0])).unwrap();
+            group.set_inbound(address, Preference::new(&[1, 0]), None).unwrap();
             group.set_own_address(test_address, 1).unwrap();
             wait_for("both members live", || group.live() == both);
         }
