@@ -27,7 +27,9 @@ impl Cgroup {
     /// # Errors
     /// [`Error::NoCgroup`] or [`Error::Attach`].
     pub fn root(program: &'static str) -> Result<Self, Error> {
-        let path = root_of(&fs::read_to_string(MOUNTS).unwrap_or_default()).ok_or(Error::NoCgroup)?;
+        let mounts = fs::read_to_string(MOUNTS)
+            .map_err(|error| refused(PathBuf::from(MOUNTS), program, error.to_string()))?;
+        let path = root_of(&mounts).ok_or(Error::NoCgroup)?;
         let directory =
             File::open(&path).map_err(|error| refused(path.clone(), program, error.to_string()))?;
         Ok(Self { path, directory })

@@ -1,6 +1,6 @@
 //! The group interface: a `dummy` where the kernel has it, else one end of a `veth` whose other end is never used.
 
-use std::fs;
+use std::{fs, io};
 
 use rtnetlink::{LinkDummy, LinkMessageBuilder, LinkUnspec, LinkVeth, packet_route::link::LinkMessage};
 
@@ -22,7 +22,12 @@ pub struct GroupInterface {
 impl GroupInterface {
     /// Creates it: up, without carrier, with the settings of a group interface. Nothing is left behind on an error.
     pub async fn create(links: &Links, name: &str, groupname: &str, namespace: &str) -> Result<Self, Error> {
-        let (mac, far) = identity(&links.devices().await?, &machine(), namespace, name);
+        let (mac, far) = identity(
+            &links.devices().await?,
+            &machine(name, |path| fs::read_to_string(path))?,
+            namespace,
+            name,
+        );
         let dummy = LinkDummy::new(name).address(mac.to_vec()).build();
         match links.create(dummy, name).await {
             Ok(()) => {}
@@ -129,12 +134,22 @@ fn far_name(name: &str) -> String {
     format!("{FAR_PREFIX}{:06x}", hash(name.as_bytes()) & 0xff_ffff)
 }
 
-/// An identifier of this machine that survives a reboot.
-fn machine() -> String {
-    ["/etc/machine-id", "/proc/sys/kernel/hostname"]
-        .iter()
-        .find_map(|path| fs::read_to_string(path).ok().filter(|text| !text.trim().is_empty()))
-        .unwrap_or_default()
+/// An identifier of this machine that survives a reboot. What cannot be read now can be at the next start: the MAC would be another one.
+fn machine(name: &str, read: impl Fn(&str) -> io::Result<String>) -> Result<String, Error> {
+    for path in ["/etc/machine-id", "/proc/sys/kernel/hostname"] {
+        match read(path) {
+            Ok(text) if text.trim().is_empty() => {}
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Ok(text) => return Ok(text),
+            Err(source) => {
+                return Err(Error::Kernel {
+                    what: format!("read {path}, from which the MAC of {name} derives"),
+                    source,
+                });
+            }
+        }
+    }
+    Ok(String::new())
 }
 
 /// MAC of a group interface: the same at every start; another for every machine, namespace and group. Its IPv6
@@ -161,6 +176,25 @@ fn hash(bytes: &[u8]) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn machine_identifier_that_cannot_be_read_is_refused_and_not_replaced() {
+        let machine = |id: Result<&str, i32>, hostname: &str| {
+            machine("g0", |path| match id.map_err(io::Error::from_raw_os_error) {
+                Ok(text) if path == "/etc/machine-id" => Ok(text.to_owned()),
+                Err(error) if path == "/etc/machine-id" => Err(error),
+                _ => Ok(hostname.to_owned()),
+            })
+        };
+        assert_eq!(machine(Ok("1234\n"), "host\n").unwrap(), "1234\n");
+        assert_eq!(machine(Ok("\n"), "host\n").unwrap(), "host\n");
+        assert_eq!(machine(Err(libc::ENOENT), "host\n").unwrap(), "host\n");
+        let refused = machine(Err(libc::EMFILE), "host\n").unwrap_err().to_string();
+        assert!(
+            refused.starts_with("cannot read /etc/machine-id, from which the MAC of g0 derives: "),
+            "{refused}"
+        );
+    }
 
     #[test]
     fn the_mac_is_stable_local_and_its_own() {

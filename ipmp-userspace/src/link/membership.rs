@@ -5,7 +5,7 @@
 
 use std::{
     collections::BTreeMap,
-    fs,
+    fs, io,
     net::{Ipv4Addr, Ipv6Addr},
 };
 
@@ -33,9 +33,13 @@ pub struct Memberships {
 /// What the interfaces of the calling thread's network namespace listen to, by their index. A kernel without IPv6 has no
 /// groups of it.
 pub fn memberships() -> Result<BTreeMap<u32, Memberships>, Error> {
-    let v4 =
-        fs::read_to_string(IGMP).map_err(|source| Error::Kernel { what: format!("read {IGMP}"), source })?;
-    Ok(Memberships::parse(&v4, &fs::read_to_string(MLD).unwrap_or_default()))
+    let unreadable = |path| move |source| Error::Kernel { what: format!("read {path}"), source };
+    let v4 = fs::read_to_string(IGMP).map_err(unreadable(IGMP))?;
+    let v6 = match fs::read_to_string(MLD) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => String::new(),
+        read => read.map_err(unreadable(MLD))?,
+    };
+    Ok(Memberships::parse(&v4, &v6))
 }
 
 impl Memberships {
