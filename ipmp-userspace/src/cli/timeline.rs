@@ -168,7 +168,7 @@ mod tests {
         assert_eq!(
             text(&sample()),
             "\
-2010-01-08T20:01:06.042Z production0 e1000g0: failure (carrier-lost)
+2010-01-08T20:01:06.042Z production0 e1000g0: failure (carrier-lost), 50000 packets failed over, 3 dropped
         sentinel          0.000 ms       +0.000 ms  #
         decided           0.250 ms       +0.250 ms  #####
         announced         1.000 ms       +0.750 ms       ###############
