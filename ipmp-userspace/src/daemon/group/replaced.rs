@@ -17,6 +17,7 @@ use crate::{
 
 /// How long a first packet is waited for.
 const WAIT: Duration = Duration::from_secs(3);
+const SECOND: Duration = Duration::from_secs(1);
 
 /// The counters of the datapath when a member functioned last.
 #[derive(Clone, Copy, Debug, Default)]
@@ -49,8 +50,7 @@ pub fn failed(group: &mut RunningGroup, name: &str) {
 
 /// Before announcements: the packets that follow them are stamped.
 pub fn arm(group: &mut RunningGroup) {
-    if group.replacements.armed.is_none() {
-        group.replacements.armed = Some(now());
+    if group.replacements.armed.replace(now()).is_none() {
         group.datapath.stamp_received(Some(now()));
     }
 }
@@ -81,16 +81,19 @@ pub fn follow(group: &mut RunningGroup, event_log: &EventLog) {
     group.replacements.dropped = group.datapath.drops().map_or(0, |drops| drops.no_member);
 }
 
-/// Completes the failures in the timeline with what is known now.
+/// Completes the failures in the timeline with what is known now, for a reader: packets that others send are counted until the repair.
 pub fn report_all(group: &RunningGroup, event_log: &EventLog) {
     for number in group.replacements.failed.keys() {
         report(group, event_log, *number);
     }
 }
 
-/// The same once in a second. What was not received within [`WAIT`] is not waited for any longer.
+/// Once in a second: the same of new failures, and the end of the time in which packets are awaited.
 pub fn check(group: &mut RunningGroup, event_log: &EventLog) {
-    report_all(group, event_log);
+    let is_new = |(_, since): &(&u8, &Time)| now() - **since < WAIT + SECOND;
+    for (number, _) in group.replacements.failed.iter().filter(is_new) {
+        report(group, event_log, *number);
+    }
     if group.replacements.armed.is_some_and(|armed| now() - armed >= WAIT) {
         group.replacements.armed = None;
         group.datapath.stamp_received(None);
@@ -107,8 +110,8 @@ fn report(group: &RunningGroup, event_log: &EventLog, number: u8) {
     };
     let at = |nanoseconds: u64| (nanoseconds != 0).then_some(Time(Duration::from_nanos(nanoseconds)));
     event_log.complete_failure(group.name(), member.name(), |failure| {
-        failure.failed_over_packets = replaced.packets - before.replaced;
-        failure.dropped_packets = drops.no_member - before.dropped;
+        failure.failed_over_packets = replaced.packets.saturating_sub(before.replaced);
+        failure.dropped_packets = drops.no_member.saturating_sub(before.dropped);
         for (phase, at) in
             [(Phase::Rerouted, at(replaced.sent_ns)), (Phase::Received, at(replaced.received_ns))]
         {
