@@ -371,34 +371,50 @@ fn soak_path_failures_are_confirmed_within_2500_ms_at_the_default_fdt() {
     assert!(percentile(&fast, 100.0) < percentile(&even, 0.0), "{fast:?} {even:?}");
 }
 
-/// Runs a disturbance that is no failure of a member for this time, at the default failure detection time.
-fn disturb(what: &str, time: Duration, mut disturb: impl FnMut(&Lab)) {
+/// An outage of this length may be a failure: on a busy machine, one that the test makes may take so long.
+const CONFIRM: Duration = Duration::from_millis(400);
+
+/// Runs a disturbance that is no failure of a member for this time, at the default failure detection time. It returns how long it has
+/// interrupted a path.
+fn disturb(what: &str, time: Duration, mut disturb: impl FnMut(&Lab) -> Duration) {
     let lab = Lab::tutorial().unwrap();
     let scene = Scene::build(&lab, "10s");
     let sent = scene.production.count(None, "sent").unwrap();
     let lost = scene.production.count(None, "lost").unwrap();
     let start = Instant::now();
+    let mut outages = Vec::new();
     while start.elapsed() < time {
-        disturb(&lab);
+        outages.push(disturb(&lab));
     }
+    let (longest, long) =
+        (outages.iter().max().unwrap(), outages.iter().filter(|took| **took >= CONFIRM).count());
     let sent = scene.production.count(None, "sent").unwrap() - sent;
     let lost = scene.production.count(None, "lost").unwrap() - lost;
     let per_s = sent as f64 / start.elapsed().as_secs_f64();
     let failures = scene.production.daemon.log_matches("failure detected", 0);
     println!(
-        "{what}, {time:?}: {sent} probes, {per_s:.2} per second, {lost} lost, {} failures",
+        "{what}, {time:?}: {sent} probes, {per_s:.2} per second, {lost} lost, {} failures; longest outage {longest:?}, {long} of {CONFIRM:?} or \
+         longer",
         failures.len()
     );
-    assert_eq!(failures, [""; 0], "{what}");
+    // Two members are behind the cable between the switches.
+    assert!(failures.len() <= 2 * long, "{what}: {failures:?}");
     scene.production.assert_clean();
 }
 
 /// An outage of 300 ms of a cable, and then some time without.
-fn short_outage(cable: &Cable) {
-    cable.cut().unwrap();
+fn short_outage(cable: &Cable) -> Duration {
+    let cut = cable.cut().unwrap();
     std::thread::sleep(300 * MS);
-    cable.restore().unwrap();
+    let restored = cable.restore().unwrap();
     std::thread::sleep(900 * MS);
+    restored.after - cut.before
+}
+
+/// Some time without.
+fn nothing() -> Duration {
+    std::thread::sleep(SECOND);
+    Duration::ZERO
 }
 
 /// Drops this percentage of echo requests at the router, at random.
@@ -414,7 +430,7 @@ fn lose_at_random(lab: &Lab, percent: u32) {
 fn short_outages_of_switch_and_port_fail_no_member() {
     lab::needs_root!();
     disturb("300 ms without the cable of the router, every 1.2 s", 8 * SECOND, |lab| {
-        short_outage(lab.router().cable());
+        short_outage(lab.router().cable())
     });
 }
 
@@ -424,20 +440,20 @@ fn soak_disturbances_fail_no_member() {
     lab::needs_root!();
     let time = 600 * SECOND;
     std::thread::scope(|scope| {
-        scope.spawn(|| disturb("no disturbance", time, |_| std::thread::sleep(SECOND)));
+        scope.spawn(|| disturb("no disturbance", time, |_| nothing()));
         scope.spawn(|| {
             disturb("300 ms without the cable between the switches, every 1.2 s", time, |lab| {
-                short_outage(lab.cable(4));
+                short_outage(lab.cable(4))
             });
         });
         scope.spawn(|| {
             disturb("300 ms without the cable of the router, every 1.2 s", time, |lab| {
-                short_outage(lab.router().cable());
+                short_outage(lab.router().cable())
             });
         });
         scope.spawn(|| {
             disturb("300 ms without the cable of one member, every 1.2 s", time, |lab| {
-                short_outage(lab.member("rge0").cable());
+                short_outage(lab.member("rge0").cable())
             });
         });
         scope.spawn(|| {
@@ -446,7 +462,7 @@ fn soak_disturbances_fail_no_member() {
                 if std::mem::take(&mut is_new) {
                     lose_at_random(lab, 1);
                 }
-                std::thread::sleep(SECOND);
+                nothing()
             });
         });
         scope.spawn(|| {
@@ -463,7 +479,7 @@ fn soak_disturbances_fail_no_member() {
                         router.sysctl(&format!("net.ipv4.{key}"), value).unwrap();
                     }
                 }
-                std::thread::sleep(SECOND);
+                nothing()
             });
         });
     });
