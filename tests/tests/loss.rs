@@ -191,7 +191,7 @@ fn tcp_segments_that_all_members_lose_degrade_none() {
     let production = build(&lab, "fdt=10s");
     let connections = connect(&lab);
     lab.members().iter().for_each(|member| lose_at_random(member.cable(), 5));
-    let (start, time) = (Instant::now(), of_lane(90, 600) * SECOND);
+    let (start, time) = (Instant::now(), of_lane(60, 600) * SECOND);
     while start.elapsed() < time {
         std::thread::sleep(SECOND);
         assert!(degraded(&production).is_empty(), "{}", production.show());
