@@ -440,7 +440,7 @@ proptest! {
         }
         prop_assert_eq!(wire.usable(), expected.clone(), "{:?}", wire.lines);
         used.dedup();
-        prop_assert!(used.len() <= 4, "each member changes once at most: {:?}", used);
+        prop_assert!(used.len() <= 4, "each member changes once at most: {:?}, {:?}", used, wire.lines);
         wire.run(20 * fdt);
         prop_assert_eq!(wire.usable(), expected);
         wire.cut.clear();
