@@ -9,7 +9,9 @@ use std::{
 };
 
 use nix::libc;
-use socket2::{Domain, Protocol, SockAddrStorage, SockFilter, Socket, Type};
+use socket2::{Domain, Protocol, SockFilter, Socket, Type};
+
+use super::sender::receive;
 
 // linux/filter.h: class, size and mode of each instruction.
 pub(super) const LOAD_WORD: u16 = 0x20;
@@ -73,18 +75,7 @@ impl Claims {
         let mut claims = Vec::new();
         let mut frame = [MaybeUninit::<u8>::uninit(); FRAME];
         for _ in 0..AT_ONCE {
-            let Ok((length, sender)) = self.socket.recv_from(&mut frame) else { break };
-            // SAFETY: recv_from has written the first `length` bytes.
-            let bytes: Vec<u8> = frame[..length].iter().map(|byte| unsafe { byte.assume_init() }).collect();
-            let mut storage = SockAddrStorage::zeroed();
-            // SAFETY: the address of a packet socket is a sockaddr_ll, which fits the storage; both are plain bytes.
-            let ifindex = unsafe {
-                let from = sender.as_ptr().cast::<u8>();
-                let to = storage.view_as::<libc::sockaddr_ll>();
-                let size = (sender.len() as usize).min(size_of::<libc::sockaddr_ll>());
-                std::ptr::copy_nonoverlapping(from, std::ptr::from_mut(to).cast(), size);
-                to.sll_ifindex as u32
-            };
+            let Some((ifindex, bytes)) = receive(&self.socket, &mut frame) else { break };
             let is_watched =
                 |claim: &Claim| matches!(claim.address, IpAddr::V4(v4) if self.addresses.contains(&v4));
             claims.extend(claim(ifindex, &bytes).filter(is_watched));

@@ -1,6 +1,9 @@
 //! The socket that announcements leave through.
 
-use std::{io, mem};
+use std::{
+    io,
+    mem::{self, MaybeUninit},
+};
 
 use nix::libc;
 use socket2::{Domain, SockAddr, SockAddrStorage, Socket, Type};
@@ -52,9 +55,26 @@ pub(crate) fn link_layer(ifindex: u32, protocol: u16, mac: &[u8]) -> SockAddr {
     unsafe { SockAddr::new(storage, mem::size_of::<libc::sockaddr_ll>() as u32) }
 }
 
+/// The next frame that waits at a packet socket, and the index of the interface that it arrived on; `None`: none waits.
+pub(crate) fn receive(socket: &Socket, buffer: &mut [MaybeUninit<u8>]) -> Option<(u32, Vec<u8>)> {
+    let (length, sender) = socket.recv_from(buffer).ok()?;
+    // SAFETY: recv_from has written the first `length` bytes.
+    let bytes = buffer[..length].iter().map(|byte| unsafe { byte.assume_init() }).collect();
+    let mut storage = SockAddrStorage::zeroed();
+    // SAFETY: the address of a packet socket is a sockaddr_ll, which fits the storage; both are plain bytes.
+    let ifindex = unsafe {
+        let from = sender.as_ptr().cast::<u8>();
+        let to = storage.view_as::<libc::sockaddr_ll>();
+        let size = (sender.len() as usize).min(size_of::<libc::sockaddr_ll>());
+        std::ptr::copy_nonoverlapping(from, std::ptr::from_mut(to).cast(), size);
+        to.sll_ifindex as u32
+    };
+    Some((ifindex, bytes))
+}
+
 #[cfg(test)]
 mod tests {
-    use std::{mem::MaybeUninit, time::Duration};
+    use std::time::Duration;
 
     use super::*;
     use crate::link::testing::in_namespace;

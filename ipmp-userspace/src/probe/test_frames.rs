@@ -22,9 +22,12 @@ use std::{
 };
 
 use nix::libc;
-use socket2::{Domain, SockAddrStorage, SockFilter, Socket, Type};
+use socket2::{Domain, SockFilter, Socket, Type};
 
-use crate::{announce::sender::link_layer, link::Mac};
+use crate::{
+    announce::sender::{link_layer, receive},
+    link::Mac,
+};
 
 /// The type of the frames: OUI Extended EtherTypes for local experiments (IEEE 802, 9.2.3.2).
 pub const ETHERTYPE: u16 = 0x88b5;
@@ -135,18 +138,7 @@ impl TestFrames {
         // One byte more, so that a longer frame has another length.
         let mut buffer = [MaybeUninit::<u8>::uninit(); LENGTH + 1];
         for _ in 0..AT_ONCE {
-            let Ok((length, sender)) = self.socket.recv_from(&mut buffer) else { break };
-            // SAFETY: recv_from has written the first `length` bytes.
-            let bytes: Vec<u8> = buffer[..length].iter().map(|byte| unsafe { byte.assume_init() }).collect();
-            let mut storage = SockAddrStorage::zeroed();
-            // SAFETY: the address of a packet socket is a sockaddr_ll, which fits the storage; both are plain bytes.
-            let ifindex = unsafe {
-                let from = sender.as_ptr().cast::<u8>();
-                let to = storage.view_as::<libc::sockaddr_ll>();
-                let size = (sender.len() as usize).min(size_of::<libc::sockaddr_ll>());
-                std::ptr::copy_nonoverlapping(from, std::ptr::from_mut(to).cast(), size);
-                to.sll_ifindex as u32
-            };
+            let Some((ifindex, bytes)) = receive(&self.socket, &mut buffer) else { break };
             let frame = TestFrame::read(&bytes).filter(|frame| frame.nonce == self.nonce);
             frames.extend(frame.map(|frame| (ifindex, frame)));
         }
