@@ -45,7 +45,7 @@ static OFF_DUPLICATES: Global<u32> = Global::new(0);
 /// Run once for each TCP socket.
 #[unsafe(no_mangle)]
 #[unsafe(link_section = "iter/tcp")]
-pub fn list_connections(ctx: *mut TcpIterator) -> i32 {
+fn list_connections(ctx: *mut TcpIterator) -> i32 {
     // SAFETY: the context of this program; offsets of fields of these types.
     unsafe {
         let Some(socket) = (*ctx).tcp_sock() else { return 0 };
