@@ -77,7 +77,7 @@ fn idle_ticks(stat: &str) -> Option<u64> {
 }
 
 /// The number on the line that begins with a name.
-pub(crate) fn number_after(text: &str, name: &str) -> Option<u64> {
+pub fn number_after(text: &str, name: &str) -> Option<u64> {
     let rest = text.lines().find_map(|line| line.strip_prefix(name))?;
     rest.split_whitespace().next()?.parse().ok()
 }

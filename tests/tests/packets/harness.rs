@@ -17,6 +17,7 @@
 //! the frame (`vlan_present` must be 0), so tags in the frame are run here, and tags beside it are sent for real.
 
 use std::{
+    collections::BTreeSet,
     io::Write as _,
     net::{IpAddr, Ipv4Addr, Ipv6Addr},
     path::PathBuf,
@@ -26,7 +27,7 @@ use std::{
 
 use aya::{
     maps::{Array, HashMap, Map, MapData},
-    programs::{ProgramInfo, SchedClassifier, TestRun as _, TestRunOptions},
+    programs::{ProgramInfo, SchedClassifier, TestRun as _, TestRunOptions, loaded_programs},
 };
 use ipmp::datapath::{Datapath, Group, GroupSpec, MemberSpec, pins};
 use ipmp_common::{
@@ -118,6 +119,17 @@ impl Setup {
             }
         });
     }
+}
+
+/// The programs that this process has open. The kernel cuts their names to 15 bytes.
+fn own_programs() -> Vec<ProgramInfo> {
+    let open = std::fs::read_dir("/proc/self/fdinfo").unwrap().filter_map(|entry| {
+        // Other threads close theirs meanwhile.
+        let text = std::fs::read_to_string(entry.ok()?.path()).ok()?;
+        lab::process::number_after(&text, "prog_id:")
+    });
+    let open: BTreeSet<u64> = open.collect();
+    loaded_programs().filter_map(Result::ok).filter(|info| open.contains(&info.id().into())).collect()
 }
 
 /// Runs a scenario on the usual bench.
@@ -329,10 +341,20 @@ impl Bench {
         }
     }
 
-    /// Names and properties of the programs, of each kind one.
-    pub fn programs(&self) -> [(&str, ProgramInfo); 3] {
-        [("egress", &self.egress), ("ingress", &self.ingress[0]), ("early_drop", &self.early[0])]
-            .map(|(name, program)| (name, program.info().unwrap()))
+    /// Names and properties of the programs, of each kind one: those of the bench, and all others that this process has loaded.
+    pub fn programs(&self) -> Vec<(String, ProgramInfo)> {
+        let of_bench =
+            [("egress", &self.egress), ("ingress", &self.ingress[0]), ("early_drop", &self.early[0])];
+        let mut programs: Vec<_> =
+            of_bench.map(|(name, program)| (name.to_owned(), program.info().unwrap())).into();
+        for info in own_programs() {
+            let name = info.name_as_str().unwrap_or_default().to_owned();
+            if programs.iter().all(|(known, _)| *known != name) {
+                programs.push((name, info));
+            }
+        }
+        programs[of_bench.len()..].sort_by(|(one, _), (other, _)| one.cmp(other));
+        programs
     }
 
     /// Runs ingress of a member so many times in a row, with what it made of the frame the time before.
