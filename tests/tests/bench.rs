@@ -1,9 +1,11 @@
-//! `ipmp-bench`: its JSON is what its help says, and it leaves nothing, also when it is interrupted.
+//! `ipmp-bench`: its JSON is what its help says, it leaves nothing, also when it is interrupted, and a packet takes no longer than in the
+//! results in `docs/benchmarks`.
 
 lab::lane!(alone, no_clsact = "only the output of ipmp-bench is tested");
 
-use std::collections::BTreeSet;
-use std::path::PathBuf;
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::LazyLock;
 use std::time::Duration;
@@ -14,6 +16,11 @@ use nix::unistd::Pid;
 use serde_json::Value;
 
 const PATIENCE: Duration = Duration::from_secs(60);
+/// How much longer a packet may take, compared with `reference`, than in the results in `docs/benchmarks`. Ratios of two quiet runs differ
+/// by up to 15 %.
+const SLOWER: f64 = 1.3;
+/// Other work of this machine only adds to a result: the lowest of several measurements counts.
+const ATTEMPTS: usize = 5;
 
 fn bench(arguments: &str) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_ipmp-bench"));
@@ -89,6 +96,66 @@ fn steering_costs_more_than_empty_program() {
     assert!(ns("empty") < ns("egress v4 connection"), "{json}");
     assert!(ns("empty") < ns("ingress v6"), "{json}");
 }
+
+/// Time of a packet in each case, divided by that of `reference`: of each the lowest of all rounds.
+fn ratios(json: &Value) -> BTreeMap<String, f64> {
+    let programs = json["steering"]["programs"].as_array().unwrap();
+    let least = |program: &Value| program["ns"]["minimum"].as_f64().unwrap();
+    let reference = programs.iter().find(|program| program["name"] == "reference").map(least).unwrap();
+    let ours = programs.iter().filter(|program| program["over_redirect_ns"].is_object());
+    ours.map(|program| (program["name"].as_str().unwrap().to_owned(), least(program) / reference)).collect()
+}
+
+/// Results of steering in `docs/benchmarks`: those of processors of this vendor, or all.
+fn known_results(processor: &str) -> Vec<Value> {
+    let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/benchmarks");
+    let paths = fs::read_dir(directory).unwrap().map(|entry| entry.unwrap().path());
+    let json = paths.filter(|path| path.extension().is_some_and(|extension| extension == "json"));
+    let all = json.map(|path| serde_json::from_slice(&fs::read(path).unwrap()).unwrap());
+    let mut all: Vec<Value> = all.filter(|results: &Value| results["steering"].is_object()).collect();
+    let vendor = processor.split(' ').next().unwrap_or_default();
+    let is_same =
+        |results: &Value| results["processor"].as_str().is_some_and(|model| model.starts_with(vendor));
+    if all.iter().any(is_same) {
+        all.retain(is_same);
+    }
+    all
+}
+
+#[test]
+fn packet_takes_no_longer_than_in_known_results() {
+    lab::needs_root!();
+    let mut least: BTreeMap<String, f64> = BTreeMap::new();
+    for attempt in 1..=ATTEMPTS {
+        let json = measured("--quick --json - steering --rounds 15 --repeat 20000");
+        let known = known_results(json["processor"].as_str().unwrap_or_default());
+        for (case, ratio) in ratios(&json) {
+            let least = least.entry(case).or_insert(f64::INFINITY);
+            *least = least.min(ratio);
+        }
+        let mut limits: BTreeMap<String, f64> = BTreeMap::new();
+        for (case, ratio) in known.iter().flat_map(ratios) {
+            let limit = limits.entry(case).or_default();
+            *limit = limit.max(SLOWER * ratio);
+        }
+        let cases = |of: &BTreeMap<String, f64>| of.keys().cloned().collect::<Vec<_>>();
+        assert_eq!(cases(&least), cases(&limits), "other cases than in docs/benchmarks: {REPEAT}");
+        let slower: Vec<String> = least
+            .iter()
+            .filter(|(case, ratio)| **ratio > limits[*case])
+            .map(|(case, ratio)| format!("{case}: {ratio:.2} of the reference, at most {:.2}", limits[case]))
+            .collect();
+        if slower.is_empty() {
+            let nearest = least.iter().map(|(case, ratio)| (ratio / limits[case], case));
+            let (share, case) = nearest.max_by(|(one, _), (other, _)| one.total_cmp(other)).unwrap();
+            return println!("attempt {attempt}: {case} is at {:.0} % of its limit", 100.0 * share);
+        }
+        assert!(attempt < ATTEMPTS, "a packet takes longer than before:\n{}\n{REPEAT}", slower.join("\n"));
+    }
+}
+
+const REPEAT: &str = "if this is intended, measure with `cargo xtask bench -- --json docs/benchmarks/steering-KERNEL.json steering --rounds 41 --repeat 50000` \
+     on a quiet machine, then `cargo xtask bench -- page`";
 
 /// `ipmp-bench` itself fails unless the members drop the copies that they do not accept.
 #[test]

@@ -2,23 +2,25 @@
 //!
 //! | module | contents |
 //! |---|---|
-//! | [`table`] | the tables, in which figures of peers that are better are bold |
+//! | [`peers`] | faults of a group beside bonds, teams and ECMP |
+//! | [`cost`] | what a packet costs |
+//! | [`table`] | tables in which figures of peers that are better are bold |
 //! | [`plot`] | bars as SVG |
 
+mod cost;
+mod peers;
 mod plot;
 mod table;
 
 use std::collections::BTreeMap;
-use std::fmt::Write as _;
 use std::fs;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result, ensure};
 use serde::Deserialize;
 
-use crate::peers::fault::{Cost, Fault, Faults, Moved};
-use crate::peers::{Contender, Peers};
-use plot::{Bars, Plot, Scale};
+use crate::peers::Peers;
+use crate::steering::Steering;
 
 /// The text before the figures.
 const INTRODUCTION: &str = include_str!("page/introduction.md");
@@ -35,6 +37,7 @@ struct Results {
     processor: Option<String>,
     commit: Option<String>,
     arguments: Vec<String>,
+    steering: Option<Steering>,
     peers: Option<Peers>,
 }
 
@@ -61,91 +64,55 @@ fn files(docs: &Path) -> Result<BTreeMap<String, String>> {
     paths.retain(|path| path.extension().is_some_and(|extension| extension == "json"));
     paths.sort();
     let mut files = BTreeMap::new();
-    let mut page = INTRODUCTION.to_owned();
+    let mut all = Vec::new();
     for path in paths {
         let name = path.display();
         let text = fs::read_to_string(&path).with_context(|| format!("cannot read {name}"))?;
         let results: Results =
             serde_json::from_str(&text).with_context(|| format!("{name} has unexpected content"))?;
         ensure!(!results.quick, "{name} has the results of a short run");
-        let stem = path.file_stem().unwrap_or_default().to_string_lossy();
-        section(&stem, &results, &mut page, &mut files)?;
+        let stem = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
+        all.push((stem, results));
+    }
+    let mut page = INTRODUCTION.to_owned();
+    for (stem, results) in &all {
+        if let Some(peers) = &results.peers {
+            peers::section(stem, results, peers, &mut page, &mut files)?;
+        }
+    }
+    for (stem, results) in &all {
+        if let Some(steering) = &results.steering {
+            cost::section(stem, results, steering, &mut page, &mut files)?;
+        }
     }
     files.insert("benchmarks.md".into(), page);
     Ok(files)
 }
 
-/// The part of the page about one file of results.
-fn section(
-    stem: &str,
-    results: &Results,
-    page: &mut String,
-    files: &mut BTreeMap<String, String>,
-) -> Result<()> {
-    let peers = results.peers.as_ref().with_context(|| format!("{stem} has no results of peers"))?;
-    let command = format!("`{}`", results.command());
-    let processor = results.processor.as_deref().unwrap_or("unknown processor");
-    let commit = results.commit.as_deref().unwrap_or("unknown");
-    let kernel = results.kernel.split(['-', '+']).next().unwrap_or_default();
-    writeln!(page, "\n## Linux {kernel}{}\n", if results.is_emulated() { ", emulated" } else { "" })?;
-    writeln!(
-        page,
-        "Linux {}, {} CPUs ({processor}), load {:.1} at the start, commit {commit}. {} NICs, {} packets/s in {} flows each way: a flow has \
-         a packet each {:.1} ms, and shorter outages are not seen. Results: [{RESULTS}/{stem}.json]({RESULTS}/{stem}.json).",
-        results.kernel,
-        results.cpus,
-        results.load,
-        peers.members,
-        peers.packets_per_s,
-        peers.flows,
-        peers.interval_ms()
-    )?;
-    if !peers.missing.is_empty() {
-        writeln!(
-            page,
-            "Not measured, because this kernel does not have them: {}.",
-            peers.missing.join(", ")
-        )?;
-    }
-    if !peers.failed.is_empty() {
-        writeln!(page, "Could not be measured: {}.", peers.failed.join("; "))?;
-    }
-    for &fault in Fault::all() {
-        let of_fault: Vec<(&str, &Faults)> = peers
-            .contenders
-            .iter()
-            .filter_map(|one| Some((one.name.as_str(), one.faults.iter().find(|of| of.fault == fault)?)))
-            .collect();
-        if of_fault.is_empty() {
-            continue;
-        }
-        let (title, claim) = words(fault);
-        let plot = format!("{RESULTS}/{stem}-{}.svg", title.to_lowercase().replace(' ', "-"));
-        writeln!(page, "\n### {title}\n\n{claim}\n\n![{title}]({plot})\n\n{command}:\n")?;
-        page.push_str(&table::of_fault(&of_fault, peers.interval_ms()));
-        files.insert(plot, outages(title, &of_fault).svg()?);
-    }
-    let moved = moved_needlessly(&peers.contenders);
-    if !moved.rows.is_empty() {
-        let plot = format!("{RESULTS}/{stem}-flows-moved.svg");
-        writeln!(page, "\n### Flows moved without need\n\n{MOVED}\n\n![flows moved]({plot})\n\n{command}.")?;
-        files.insert(plot, moved.svg()?);
-    }
-    if peers.contenders.iter().any(|one| one.burden.is_some()) {
-        let plot = format!("{RESULTS}/{stem}-throughput.svg");
-        writeln!(page, "\n### Without a fault\n\n{BURDEN}\n\n![throughput]({plot})\n\n{command}:\n")?;
-        page.push_str(&table::of_burden(&peers.contenders));
-        files.insert(plot, throughput(&peers.contenders).svg()?);
-    }
-    let warnings = peers.contenders.iter().flat_map(|one| one.warnings.iter().map(|text| (&one.name, text)));
-    let warnings: Vec<String> = warnings.map(|(name, text)| format!("* {name}: {text}\n")).collect();
-    if !warnings.is_empty() {
-        write!(page, "\nWarnings of this run:\n\n{}", warnings.concat())?;
-    }
-    Ok(())
+/// Where results are.
+fn source(stem: &str) -> String {
+    format!("Results: [{RESULTS}/{stem}.json]({RESULTS}/{stem}.json).")
 }
 
 impl Results {
+    /// The release, without what its distribution has added.
+    fn version(&self) -> String {
+        let release = self.kernel.split(['-', '+']).next().unwrap_or_default();
+        format!("{release}{}", if self.is_emulated() { ", emulated" } else { "" })
+    }
+
+    /// What it was measured on.
+    fn machine(&self) -> String {
+        format!(
+            "Linux {}, {} CPUs ({}), load {:.1} at the start, commit {}",
+            self.kernel,
+            self.cpus,
+            self.processor.as_deref().unwrap_or("unknown processor"),
+            self.load,
+            self.commit.as_deref().unwrap_or("unknown")
+        )
+    }
+
     /// Whether it ran on processors that QEMU emulates.
     fn is_emulated(&self) -> bool {
         self.processor.as_deref().is_some_and(|processor| processor.contains("QEMU"))
@@ -157,97 +124,6 @@ impl Results {
         let kernel =
             if self.is_emulated() { format!(" --kernel {}", version.join(".")) } else { String::new() };
         format!("cargo xtask bench{kernel} -- {}", self.arguments.join(" "))
-    }
-}
-
-impl Peers {
-    /// Milliseconds between two packets of a flow.
-    fn interval_ms(&self) -> f64 {
-        1e3 * self.flows as f64 / self.packets_per_s as f64
-    }
-}
-
-const MOVED: &str = "Flows on NICs that did not fail, and that left by another NIC after the cable of one was pulled. Such flows are reordered, and \
-     their state in firewalls on the way is lost.";
-const BURDEN: &str = "Throughput of TCP, and CPU time of a UDP packet of 64 bytes, as ratios to one NIC that has the address itself, medians of rounds \
-     in which both are measured (quartiles). CPU time of the daemon is that of one CPU during all faults together; bonds and next hops work \
-     in the kernel alone, whose time is not counted.";
-
-/// The title of a fault, and what is done.
-fn words(fault: Fault) -> (&'static str, &'static str) {
-    match fault {
-        Fault::Pull => ("Cable pulled", "The cable of the busiest NIC is pulled for a second."),
-        Fault::DoublePull => {
-            ("Two cables pulled", "The cables of the two busiest of three NICs are pulled at the same time.")
-        }
-        Fault::Silent => (
-            "Silent failure",
-            "The busiest NIC neither sends nor receives for 4 s, while its link is up. What watches links alone sees nothing.",
-        ),
-        Fault::SilentOut => {
-            ("Silent failure outbound", "As before, but only frames that the host sends are lost.")
-        }
-        Fault::SilentIn => {
-            ("Silent failure inbound", "As before, but only frames that the host receives are lost.")
-        }
-        Fault::Loss => (
-            "Loss",
-            "The busiest NIC loses 30 % of its frames in each direction for 4 s, chosen at random. No outage is long; packets lost are \
-             what counts.",
-        ),
-        Fault::LatePort => (
-            "Port that forwards late",
-            "A cable that was pulled is plugged in. The link is up at once, and the switch port forwards after 3 s, as a port with STP \
-             does after 30 s.",
-        ),
-        Fault::SaturatedPull => (
-            "Cable pulled while the CPUs are saturated",
-            "Two programs for each CPU compute, one of them with nice -15; after 2 s the cable of the busiest NIC is pulled.",
-        ),
-    }
-}
-
-/// How long flows are interrupted.
-fn outages(title: &str, of_fault: &[(&str, &Faults)]) -> Plot {
-    let ms = |cost: &Cost| (cost.outage_us.p50 / 1e3, cost.outage_us.p99 / 1e3);
-    let rows = of_fault.iter().map(|(name, of)| {
-        let bars = [ms(&of.outbound), ms(&of.inbound)];
-        Bars { name: (*name).to_owned(), bars: bars.to_vec() }
-    });
-    Plot {
-        title: format!("{title}: longest outage of a flow, ms (bar p50, line p99)"),
-        series: vec!["outbound", "inbound"],
-        scale: Scale::Logarithmic,
-        rows: rows.collect(),
-    }
-}
-
-fn moved_needlessly(contenders: &[Contender]) -> Plot {
-    let rows = contenders.iter().filter_map(|one| {
-        let of = one.faults.iter().find(|of| of.fault == Fault::Pull)?;
-        let share = 100.0 * Moved::sum(&of.moved).share_moved_needlessly();
-        Some(Bars { name: one.name.clone(), bars: vec![(share, share)] })
-    });
-    Plot {
-        title: "Cable pulled: flows of other NICs that move, %".into(),
-        series: vec!["outbound"],
-        scale: Scale::Linear,
-        rows: rows.collect(),
-    }
-}
-
-fn throughput(contenders: &[Contender]) -> Plot {
-    let rows = contenders.iter().filter_map(|one| {
-        let burden = one.burden.as_ref()?;
-        let bars = [burden.throughput_outbound, burden.throughput_inbound];
-        let bars = bars.iter().map(|ratio| (ratio.median, ratio.upper_quartile)).collect();
-        Some(Bars { name: one.name.clone(), bars })
-    });
-    Plot {
-        title: "Throughput of TCP, ratio to one NIC (bar median, line upper quartile)".into(),
-        series: vec!["outbound", "inbound"],
-        scale: Scale::Linear,
-        rows: rows.collect(),
     }
 }
 

@@ -18,6 +18,9 @@ const SCHED_CLS: u32 = 3;
 /// Offset of `ifindex` in `struct __sk_buff`.
 const CONTEXT_IFINDEX: usize = 40;
 
+/// Multiplications in the reference, each of which needs the result of the one before.
+const COMPUTATIONS: usize = 24;
+
 /// A loaded classifier.
 pub struct Program {
     descriptor: OwnedFd,
@@ -99,6 +102,28 @@ impl Program {
         ])
     }
 
+    /// A program that computes for about as long as ours, then redirects: what it takes varies with the processor as ours do, and
+    /// never with our code.
+    pub fn reference(ifindex: u32) -> Result<Self> {
+        // r1 = 1; then, COMPUTATIONS times: r1 *= r1 + 2 (odd again), in a copy; then as above.
+        let mut instructions = vec![instruction(0xb7, 1, 1)];
+        for _ in 0..COMPUTATIONS {
+            instructions.extend([
+                // r2 = r1; r2 += 2; r1 *= r2
+                register_instruction(0xbf, 2, 1),
+                instruction(0x07, 2, 2),
+                register_instruction(0x2f, 1, 2),
+            ]);
+        }
+        instructions.extend([
+            instruction(0xb7, 1, ifindex),
+            instruction(0xb7, 2, 0),
+            instruction(0x85, 0, 23),
+            instruction(0x95, 0, 0),
+        ]);
+        Self::load(&instructions)
+    }
+
     /// The program pinned at this path.
     pub fn pinned(path: &Path) -> Result<Self> {
         let name = CString::new(path.as_os_str().as_bytes()).context("a path that contains a zero byte")?;
@@ -142,6 +167,11 @@ const fn instruction(code: u8, register: u8, value: u32) -> u64 {
     code as u64 | (register as u64) << 8 | (value as u64) << 32
 }
 
+/// The same with a source register.
+const fn register_instruction(code: u8, destination: u8, source: u8) -> u64 {
+    instruction(code, destination | source << 4, 0)
+}
+
 /// # Safety
 /// The attributes are those of the command, and what they point to is valid for it.
 unsafe fn bpf<T>(command: libc::c_long, attributes: &mut T) -> io::Result<libc::c_long> {
@@ -160,9 +190,10 @@ mod tests {
     }
 
     #[test]
-    fn empty_program_returns_0_and_redirect_returns_7() {
+    fn empty_program_returns_0_and_those_that_redirect_return_7() {
         let packet = [0u8; 60];
         assert_eq!(Program::empty().unwrap().run(&packet, 1, 10).unwrap().verdict, 0);
         assert_eq!(Program::redirect_only(1).unwrap().run(&packet, 1, 10).unwrap().verdict, 7);
+        assert_eq!(Program::reference(1).unwrap().run(&packet, 1, 10).unwrap().verdict, 7);
     }
 }

@@ -24,7 +24,7 @@ use ipmp::datapath::{Datapath, Group, GroupSpec, MemberSpec};
 use ipmp_common::hash::HashPolicy;
 use ipmp_common::steer::{MemberSet, Preference, SLOTS};
 use lab::{Lab, Mac, wait_until};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::cases::{self, Case, Devices, Direction};
 use crate::program::Program;
@@ -41,7 +41,7 @@ const PLAIN: u8 = 0;
 const STACKED: u8 = 1;
 
 /// What was measured.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, Deserialize)]
 pub struct Steering {
     /// Every program ran once in each round, in the order given here.
     pub rounds: u32,
@@ -54,9 +54,9 @@ pub struct Steering {
 }
 
 /// A program.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, Deserialize)]
 pub struct Row {
-    /// `empty`, `redirect-only`, or ours.
+    /// `empty`, `redirect-only`, `reference`, or ours.
     pub name: String,
     /// Nanoseconds a packet.
     pub ns: Spread,
@@ -69,7 +69,7 @@ pub struct Row {
 }
 
 /// The same program of another object.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, Deserialize)]
 pub struct Against {
     /// Nanoseconds a packet.
     pub ns: Spread,
@@ -223,7 +223,7 @@ impl<'lab> Workbench<'lab> {
         found.map(|(_, ifindex, group)| (*ifindex, group)).context("no group of this policy")
     }
 
-    /// What is measured: two to compare with, and ours.
+    /// What is measured: three to compare with, and ours.
     fn subjects(&mut self, against: Option<&[u8]>) -> Result<Vec<Subject>> {
         let member = self.lab.host().link("e1000g0")?;
         let bare = cases::all()[0].packet(GROUP_MAC, member.mac);
@@ -240,6 +240,7 @@ impl<'lab> Workbench<'lab> {
         let mut subjects = vec![
             other("empty", Program::empty()?, 0),
             other(REDIRECT_ONLY, Program::redirect_only(member.index)?, REDIRECT),
+            other("reference", Program::reference(member.index)?, REDIRECT),
         ];
         let has_loads = Kernel::running()?.cast.is_some();
         for case in cases::all() {

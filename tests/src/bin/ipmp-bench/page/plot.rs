@@ -29,6 +29,8 @@ pub enum Scale {
 /// A row: a bar to the first number of each series, and a line from there to the second.
 pub struct Bars {
     pub name: String,
+    /// Whether it is that of a group.
+    pub is_ours: bool,
     pub bars: Vec<(f64, f64)>,
 }
 
@@ -60,11 +62,16 @@ impl Plot {
         area.draw(&Text::new(self.title.as_str(), (10, 20), text(17, HPos::Left)))?;
         let mut left = 10;
         for (place, series) in self.series.iter().enumerate() {
-            for color in [OURS[place], PEERS[place]] {
+            let kinds = [(OURS, "group", true), (PEERS, "others", false)];
+            let kinds = kinds.map(|(colors, kind, is_ours)| {
+                self.rows.iter().any(|row| row.is_ours == is_ours).then_some((colors[place], kind))
+            });
+            for (color, _) in kinds.iter().flatten() {
                 area.draw(&Rectangle::new([(left, 40), (left + 14, 40 + BAR)], color.filled()))?;
                 left += 18;
             }
-            area.draw(&Text::new(format!("{series} (group, others)"), (left + 2, 46), text(13, HPos::Left)))?;
+            let kinds = kinds.iter().flatten().map(|(_, kind)| *kind).collect::<Vec<_>>().join(", ");
+            area.draw(&Text::new(format!("{series} ({kinds})"), (left + 2, 46), text(13, HPos::Left)))?;
             left += 190;
         }
         for tick in self.ticks() {
@@ -72,11 +79,11 @@ impl Plot {
             area.draw(&PathElement::new([(x, TOP - 4), (x, bottom)], GRID))?;
             area.draw(&Text::new(tick.to_string(), (x, bottom + 12), text(12, HPos::Center)))?;
         }
-        for (number, Bars { name, bars }) in self.rows.iter().enumerate() {
+        for (number, Bars { name, is_ours, bars }) in self.rows.iter().enumerate() {
             let top = TOP + row * number as i32;
             let middle = top + (row - GAP) / 2;
             area.draw(&Text::new(name.as_str(), (NAMES - 8, middle), text(13, HPos::Right)))?;
-            let colors = if name.starts_with("ipmp") { OURS } else { PEERS };
+            let colors = if *is_ours { OURS } else { PEERS };
             for (place, &(value, high)) in bars.iter().enumerate() {
                 let top = top + BAR * place as i32;
                 let (end, far) = (self.position(value), self.position(high));
@@ -153,7 +160,8 @@ mod tests {
     use super::*;
 
     fn plot(scale: Scale, values: &[f64]) -> Plot {
-        let rows = values.iter().map(|&value| Bars { name: "x".into(), bars: vec![(value, value)] });
+        let rows =
+            values.iter().map(|&value| Bars { name: "x".into(), is_ours: true, bars: vec![(value, value)] });
         Plot { title: "t".into(), series: vec!["s"], scale, rows: rows.collect() }
     }
 

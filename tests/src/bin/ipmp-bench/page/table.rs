@@ -7,7 +7,7 @@ use crate::peers::fault::{Cost, Faults, Moved};
 use crate::spread::Spread;
 
 /// What all others are compared with.
-const OURS: &str = "ipmp";
+pub const OURS: &str = "ipmp";
 
 /// Packets that are no difference: about one of each flow.
 const LOST: f64 = 12.0;
