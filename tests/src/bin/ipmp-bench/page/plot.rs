@@ -5,8 +5,8 @@ use plotters::prelude::*;
 use plotters::style::text_anchor::{HPos, Pos, VPos};
 
 /// Pixels.
-const WIDTH: i32 = 900;
-const NAMES: i32 = 270;
+const WIDTH: i32 = 950;
+const NAMES: i32 = 320;
 const RIGHT: i32 = 110;
 const TOP: i32 = 70;
 const BOTTOM: i32 = 40;
