@@ -123,7 +123,7 @@ pub struct Place {
 }
 
 impl Place {
-    fn link_pin(&self) -> PathBuf {
+    pub(super) fn link_pin(&self) -> PathBuf {
         self.directory.join("links").join(&self.pin)
     }
     fn program_pin(&self) -> PathBuf {

@@ -35,7 +35,7 @@ use super::{
     preparation::Preparation,
 };
 
-use self::programs::{Installed, load, marked_device, preparation};
+use self::programs::{Installed, marked_device, preparation};
 pub(super) use self::programs::{create_maps, remove_pinned};
 pub use self::{programs::ProgramOrder, stale_neighbours::StaleReport};
 
@@ -235,9 +235,11 @@ impl Group {
             Some(index) => index,
             None => host.borrow().free_index()?,
         };
-        // The first load creates and pins the maps. The egress program of an earlier daemon runs until it is replaced below.
+        // The egress program of an earlier daemon runs until it is replaced below.
         let device = host.borrow_mut().finder.find(&spec.name, spec.ifindex)?;
-        let object = load(&host.borrow(), spec, &directory, index, (Some(Hook::Egress), None))?;
+        if !SHAPES.iter().all(|shape| maps.join(shape.name).exists()) {
+            create_maps(&host.borrow(), &directory, index)?;
+        }
         let mut group = Self {
             steering: Mapped::new(
                 "steering",
@@ -268,7 +270,7 @@ impl Group {
         };
         group.steering.store(INDEX, u64::from(index) + 1);
         group.record_own_mac()?;
-        group.attach_program(&group.egress_place(), device, object)?;
+        group.attach_program(&group.egress_place(), device, group.preparation((Some(Hook::Egress), None)))?;
         group.host.borrow().sentinel.watch_group(index, device);
         group.host.borrow().sentinel.set_updelay(index, group.spec.updelay);
         Ok(group)
@@ -282,9 +284,7 @@ impl Group {
         let device = self.host.borrow_mut().finder.find(name, ifindex)?;
         let place =
             Place { interface: name.to_owned(), ifindex, ..self.place(Hook::FarEnd, SINK.to_owned()) };
-        let sink = (Some(Hook::FarEnd), None);
-        let object = load(&self.host.borrow(), &self.spec, &self.directory, self.index, sink)?;
-        self.attach_program(&place, device, object)
+        self.attach_program(&place, device, self.preparation((Some(Hook::FarEnd), None)))
     }
 
     /// Changes the hash policy: egress is replaced atomically by a program with another constant.
@@ -294,12 +294,11 @@ impl Group {
     pub fn set_policy(&mut self, policy: HashPolicy) -> Result<(), Error> {
         let spec = GroupSpec { policy, ..self.spec.clone() };
         let device = self.host.borrow_mut().finder.find(&spec.name, spec.ifindex)?;
-        let egress = (Some(Hook::Egress), None);
-        let object = load(&self.host.borrow(), &spec, &self.directory, self.index, egress)?;
-        if let Err(error) = self.attach_program(&self.egress_place(), device, object) {
+        let preparation = self.prepare_policy(policy);
+        if let Err(error) = self.attach_program(&self.egress_place(), device, preparation) {
             // It may run already, and only its pin be missing.
-            let object = load(&self.host.borrow(), &self.spec, &self.directory, self.index, egress)?;
-            self.attach_program(&self.egress_place(), device, object)?;
+            let before = self.preparation((Some(Hook::Egress), None));
+            self.attach_program(&self.egress_place(), device, before)?;
             return Err(error);
         }
         self.spec = spec;
@@ -325,8 +324,7 @@ impl Group {
 
     /// The ingress program of a member, to be loaded before [`Group::attach`].
     pub fn prepare_ingress(&self, number: u8) -> Preparation {
-        let ingress = (Some(Hook::Ingress), Some(number));
-        preparation(&self.host.borrow(), &self.spec, &self.directory, self.index, ingress)
+        self.preparation((Some(Hook::Ingress), Some(number)))
     }
 
     /// The egress program with another hash policy, to be loaded before [`Group::set_policy`].
@@ -377,9 +375,7 @@ impl Group {
 
     fn attach_at(&mut self, spec: &MemberSpec, place: &Place) -> Result<(), Error> {
         let devices = self.write_member(spec)?;
-        let ingress = (Some(Hook::Ingress), Some(spec.number));
-        let object = load(&self.host.borrow(), &self.spec, &self.directory, self.index, ingress)?;
-        self.attach_program(place, devices[0], object)?;
+        self.attach_program(place, devices[0], self.prepare_ingress(spec.number))?;
         self.watch_member(spec.number, &devices)
     }
 
@@ -431,6 +427,7 @@ impl Group {
         let place = self.ingress_place(number, &name_of(&member), member.device.ifindex);
         place.detach()?;
         self.unmark_device(&place.pin)?;
+        self.prepare_ingress(number).unmark();
         self.loggers.remove(&place.pin);
         self.installed.remove(&place.pin);
         if member.state != MemberStatus::Vacant {

@@ -165,6 +165,12 @@ impl Datapath {
         Group::prepare(&self.host.borrow(), spec, has_far_end)
     }
 
+    /// Those of these programs that must be loaded before they are attached: neither one that waits, nor one that an earlier daemon has
+    /// loaded and pinned.
+    pub fn missing(&self, programs: Vec<Preparation>) -> Vec<Preparation> {
+        self.host.borrow().waiting.borrow().missing(programs)
+    }
+
     /// Keeps a loaded program until it is attached.
     pub fn keep(&mut self, prepared: Prepared) {
         self.host.borrow().waiting.borrow_mut().keep(prepared);

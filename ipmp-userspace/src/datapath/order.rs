@@ -51,6 +51,12 @@ pub struct Order {
 }
 
 impl Place {
+    /// Whether the program with this identifier is attached as a new one would be.
+    pub(super) fn is_attached(&self, kind: AttachKind, id: u32) -> bool {
+        let by_link = kind == AttachKind::Tcx;
+        by_link == self.link_pin().exists() && self.order(kind, id).is_ok_and(|order| order.is_attached)
+    }
+
     /// Where the program with this identifier is. An error if the device was deleted.
     pub(super) fn order(&self, kind: AttachKind, id: u32) -> std::io::Result<Order> {
         let tcx = tcx_programs(self.ifindex, self.hook);

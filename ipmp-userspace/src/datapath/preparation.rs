@@ -3,15 +3,21 @@
 //! The verifier takes tens of milliseconds for a program, in which the daemon must react to failures in other groups. What is to be loaded
 //! is described by plain data ([`Preparation`]); a thread loads it, and the datapath keeps the result until the program is attached.
 
-use std::{fmt, path::PathBuf};
+use std::{
+    fmt, fs,
+    hash::{DefaultHasher, Hash, Hasher as _},
+    path::PathBuf,
+    sync::OnceLock,
+};
 
-use aya::{Ebpf, EbpfLoader};
+use aya::{Ebpf, EbpfLoader, maps::MapInfo, programs::ProgramInfo};
 
 use super::{
     Error,
     btf::Kernel,
     error::one_line,
     objects::{self, Constants},
+    pins,
 };
 use crate::priority::at_normal_priority;
 
@@ -26,6 +32,10 @@ pub struct Preparation {
     pub(super) log: bool,
     /// The program; `None`: only the maps are created.
     pub(super) program: Option<&'static str>,
+    /// Directory of the group's pins.
+    pub(super) directory: PathBuf,
+    /// Name of the pins of the program.
+    pub(super) pin: String,
 }
 
 /// A loaded program.
@@ -40,7 +50,51 @@ impl fmt::Debug for Prepared {
     }
 }
 
+/// Directory of marks, beside the pins of a group: `PIN-ID-FINGERPRINT` for the program that is pinned as PIN.
+const MARKS: &str = "loaded";
+
 impl Preparation {
+    /// Identifier of the pinned program, if it was loaded from the same object, with the same constants and on the same maps: the verifier,
+    /// which takes tens of milliseconds or more, would accept it again.
+    pub(super) fn loaded(&self) -> Option<u32> {
+        let id = ProgramInfo::from_pin(self.directory.join("programs").join(&self.pin)).ok()?.id();
+        self.mark(id)?.exists().then_some(id)
+    }
+
+    /// Whether its maps are pinned: loading it creates none.
+    pub fn has_maps(&self) -> bool {
+        self.maps.iter().all(|(_, pin)| pin.exists())
+    }
+
+    /// Removes the mark of the pinned program, before it is replaced.
+    pub(super) fn unmark(&self) {
+        for entry in fs::read_dir(self.directory.join(MARKS)).into_iter().flatten().flatten() {
+            if entry.file_name().to_string_lossy().starts_with(&format!("{}-", self.pin)) {
+                // A mark that stays names a program that is no longer pinned.
+                let _ = fs::remove_dir(entry.path());
+            }
+        }
+    }
+
+    /// Records what the pinned program with this identifier was loaded from.
+    pub(super) fn set_mark(&self, id: u32) -> Result<(), Error> {
+        self.mark(id).map_or(Ok(()), |mark| pins::make_directory(&mark))
+    }
+
+    /// `None`: a map is not pinned, or programs log, which only the daemon can read that has loaded them.
+    fn mark(&self, id: u32) -> Option<PathBuf> {
+        if self.log {
+            return None;
+        }
+        static OBJECT: OnceLock<u64> = OnceLock::new();
+        let object = *OBJECT.get_or_init(|| hash(&objects::DATAPATH));
+        let map = |(name, pin): &(&'static str, PathBuf)| Some((*name, MapInfo::from_pin(pin).ok()?.id()));
+        let maps: Vec<_> = self.maps.iter().map(map).collect::<Option<_>>()?;
+        let fingerprint =
+            hash(&(object, format!("{:?} {:?} {maps:?}", self.kernel, self.constants), self.program));
+        Some(self.directory.join(MARKS).join(format!("{}-{id}-{fingerprint:x}", self.pin)))
+    }
+
     /// Loads the program. Maps that are not pinned are created and pinned.
     ///
     /// # Errors
@@ -63,6 +117,12 @@ impl Preparation {
     }
 }
 
+fn hash(value: &impl Hash) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    value.hash(&mut hasher);
+    hasher.finish()
+}
+
 /// The programs that wait until they are attached, and those that are to be loaded for that.
 #[derive(Default)]
 pub(super) struct Waiting {
@@ -76,6 +136,12 @@ pub(super) struct Waiting {
 }
 
 impl Waiting {
+    /// Those of these programs that must be loaded before they are attached.
+    pub fn missing(&self, programs: Vec<Preparation>) -> Vec<Preparation> {
+        let is_waiting = |one: &Preparation| self.loaded.iter().any(|waiting| waiting.preparation == *one);
+        programs.into_iter().filter(|one| !is_waiting(one) && one.loaded().is_none()).collect()
+    }
+
     /// Keeps a program.
     pub fn keep(&mut self, prepared: Prepared) {
         self.loaded.push(prepared);

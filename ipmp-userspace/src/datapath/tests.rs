@@ -174,6 +174,67 @@ fn group_is_loaded_adopted_and_removed() {
     });
 }
 
+/// Identifiers of the attached egress and of the ingress of each member.
+fn attached(spec: &GroupSpec, members: &[MemberSpec]) -> Vec<u32> {
+    let interfaces = [spec.ifindex].into_iter().chain(members.iter().map(|member| member.ifindex));
+    interfaces.flat_map(tcx_programs_of).collect()
+}
+
+#[test]
+fn program_is_loaded_again_only_if_it_differs_or_is_not_attached() {
+    in_new_namespace(|| {
+        let (spec, members) = two_members();
+        let mut datapath = Datapath::open(false).unwrap();
+        if datapath.host.borrow().kind != AttachKind::Tcx {
+            // Identifiers of attached programs are read by a query of tcx.
+            return println!("skipped: no tcx");
+        }
+        let group = group_with(&mut datapath, &spec, &members);
+        let first = attached(&spec, &members);
+        assert_eq!(first.len(), 3);
+        let prepared = datapath.prepare_group(&spec, false).unwrap();
+        assert!(datapath.missing(prepared).is_empty());
+        assert!(datapath.missing(vec![group.prepare_ingress(0), group.prepare_ingress(1)]).is_empty());
+        assert_eq!(datapath.missing(vec![group.prepare_ingress(2)]).len(), 1);
+        drop((group, datapath));
+
+        let mut datapath = Datapath::open(false).unwrap();
+        let group = group_with(&mut datapath, &spec, &members);
+        assert_eq!(attached(&spec, &members), first);
+        assert!(
+            group.program_orders().iter().all(|order| order.order.is_attached && order.order.is_in_place)
+        );
+        drop((group, datapath));
+
+        // Other constants, of all three programs.
+        let other = GroupSpec { mac: [2, 0, 0, 0, 0, 8], ..spec.clone() };
+        let mut datapath = Datapath::open(false).unwrap();
+        let prepared = datapath.prepare_group(&other, false).unwrap();
+        assert_eq!(datapath.missing(prepared).len(), 1);
+        drop(group_with(&mut datapath, &other, &members));
+        let second = attached(&spec, &members);
+        assert!(second.iter().all(|id| !first.contains(id)), "{first:?} {second:?}");
+
+        // Another program has detached ours from one member: only it is loaded again.
+        let pins = Pins::open().unwrap().group("g0");
+        std::fs::remove_file(pins.join("links/ingress-0")).unwrap();
+        wait_for("the link's end", || attached(&spec, &members).len() == 2);
+        drop(group_with(&mut datapath, &other, &members));
+        let third = attached(&spec, &members);
+        assert_eq!((third[0], third[2]), (second[0], second[2]));
+        assert_ne!(third[1], second[1]);
+
+        // A program that writes to the log is read by the daemon that has loaded it.
+        drop(datapath);
+        let mut datapath = Datapath::open(true).unwrap();
+        drop(group_with(&mut datapath, &other, &members));
+        let fourth = attached(&spec, &members);
+        assert!(fourth.iter().all(|id| !third.contains(id)), "{third:?} {fourth:?}");
+        let mut datapath = Datapath::open(false).unwrap();
+        group_with(&mut datapath, &other, &members).remove().unwrap();
+    });
+}
+
 #[test]
 fn active_flows_are_read_as_egress_writes_them() {
     in_new_namespace(|| {

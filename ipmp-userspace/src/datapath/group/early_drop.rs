@@ -17,13 +17,8 @@ use super::{
         preparation::Preparation,
     },
     Group, GroupSpec,
-    programs::preparation_of,
+    programs::{early_drop_pin, preparation_of},
 };
-
-/// Name of the pins of a member.
-fn pin_of(number: u8) -> String {
-    format!("early-{number}")
-}
 
 impl Group {
     /// The early drop of a member, to be loaded before [`Group::start_early_drop`].
@@ -63,11 +58,11 @@ impl Group {
     }
 
     fn early_link(&self, number: u8) -> PathBuf {
-        self.directory.join("links").join(pin_of(number))
+        self.directory.join("links").join(early_drop_pin(number))
     }
 
     fn early_program(&self, number: u8) -> PathBuf {
-        self.directory.join("programs").join(pin_of(number))
+        self.directory.join("programs").join(early_drop_pin(number))
     }
 
     /// Whether this kernel can run the early drop of a member with this name. To be called before it is loaded: the verifier would reject it
@@ -103,7 +98,7 @@ impl Group {
         let mut object = self.host.borrow().waiting.borrow_mut().take(preparation)?;
         let program = objects::load_xdp(&mut object, EARLY_DROP)?;
         let pin = self.early_link(number);
-        let same_device = self.mark_device(&pin_of(number), device)?;
+        let same_device = self.mark_device(&early_drop_pin(number), device)?;
         let attached = PinnedLink::from_pin(&pin).map(FdLink::from).and_then(XdpLink::try_from);
         if let Some(link) = attached.ok().filter(|_| same_device)
             && let Ok(id) = program.attach_to_link(link)
@@ -134,7 +129,7 @@ impl Group {
         // The kernel detaches a link without pin and descriptor.
         pins::remove(&self.early_link(number))?;
         pins::remove(&self.early_program(number))?;
-        self.unmark_device(&pin_of(number))
+        self.unmark_device(&early_drop_pin(number))
     }
 
     /// Replaces the early drops, after a constant of theirs has changed.

@@ -1,6 +1,9 @@
 //! The programs of a group: loading, attaching, replacing and detaching them.
 
-use std::{path::Path, time::Duration};
+use std::{
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 use aya_log::EbpfLogger;
 use ipmp_common::{
@@ -14,7 +17,7 @@ use super::{
         Error, Host,
         attach::{Hook, Place},
         error::{map_error, one_line},
-        objects::{self, Constants},
+        objects::{self, Constants, EARLY_DROP},
         order::Order,
         pins,
         preparation::Preparation,
@@ -45,26 +48,52 @@ pub struct ProgramOrder {
     pub order: Order,
 }
 
+/// Name of the pins of the early drop of a member.
+pub(super) fn early_drop_pin(number: u8) -> String {
+    format!("early-{number}")
+}
+
 /// The member to which a pin belongs.
 fn member_of(pin: &str) -> Option<u8> {
     pin.strip_prefix("ingress-")?.parse().ok()
 }
 
 impl Group {
-    /// Attaches the program of a loaded object to a device, in place of the one that was there.
+    /// Attaches a program to a device, in place of the one that was there. Where that is the same, it stays.
     pub(super) fn attach_program(
         &mut self,
         place: &Place,
         device: Device,
-        mut object: aya::Ebpf,
+        preparation: Preparation,
     ) -> Result<(), Error> {
         let kind = self.host.borrow().kind;
+        if let Some(id) = preparation.loaded()
+            && device_mark(&self.directory, &place.pin, device).exists()
+            && place.is_attached(kind, id)
+        {
+            self.record_program(place, id);
+            return Ok(());
+        }
+        preparation.unmark();
+        let mut object = self.host.borrow().waiting.borrow_mut().take(preparation.clone())?;
         let program = objects::load(&mut object, place.hook.program())?;
         let same_device = self.mark_device(&place.pin, device)?;
         place.attach(program, kind, same_device)?;
-        self.record_program(place, program.info().map(|info| info.id()).unwrap_or_default());
+        self.finish_attach(place, preparation, object)
+    }
+
+    /// Records what was attached.
+    fn finish_attach(
+        &mut self,
+        place: &Place,
+        preparation: Preparation,
+        mut object: aya::Ebpf,
+    ) -> Result<(), Error> {
+        let program = objects::load(&mut object, place.hook.program())?;
+        let id = program.info().map(|info| info.id()).unwrap_or_default();
+        self.record_program(place, id);
         self.open_logger(&place.pin, object);
-        Ok(())
+        preparation.set_mark(id)
     }
 
     fn record_program(&mut self, place: &Place, id: u32) {
@@ -113,6 +142,11 @@ impl Group {
         are_ready
     }
 
+    /// A program of the group.
+    pub(super) fn preparation(&self, program: (Option<Hook>, Option<u8>)) -> Preparation {
+        preparation(&self.host.borrow(), &self.spec, &self.directory, self.index, program)
+    }
+
     fn is_ready(&self, spec: &GroupSpec, pin: &str, installed: &Installed) -> bool {
         let program = (Some(installed.place.hook), member_of(pin));
         let host = self.host.borrow();
@@ -135,13 +169,9 @@ impl Group {
         let place = Place { directory: self.directory.clone(), ..installed.place.clone() };
         let kind = self.host.borrow().kind;
         let device = self.host.borrow_mut().finder.find(&place.interface, place.ifindex)?;
-        let mut object = load(
-            &self.host.borrow(),
-            &self.spec,
-            &self.directory,
-            self.index,
-            (Some(place.hook), member_of(pin)),
-        )?;
+        let preparation = self.preparation((Some(place.hook), member_of(pin)));
+        preparation.unmark();
+        let mut object = self.host.borrow().waiting.borrow_mut().take(preparation.clone())?;
         let program = objects::load(&mut object, place.hook.program())?;
         let same_device = self.mark_device(pin, device)?;
         if in_place {
@@ -149,9 +179,7 @@ impl Group {
         } else {
             place.attach(program, kind, same_device)?;
         }
-        self.record_program(&place, program.info().map(|info| info.id()).unwrap_or_default());
-        self.open_logger(pin, object);
-        Ok(())
+        self.finish_attach(&place, preparation, object)
     }
 
     /// The MAC of the group interface has changed.
@@ -197,17 +225,17 @@ impl Group {
     pub(super) fn mark_device(&self, pin: &str, device: Device) -> Result<bool, Error> {
         let marks = self.directory.join("devices");
         pins::make_directory(&marks)?;
-        let mark = format!("{pin}-{}-{:x}", device.ifindex, device.net_device);
+        let mark = device_mark(&self.directory, pin, device);
         let mut known = false;
         for entry in std::fs::read_dir(&marks).into_iter().flatten().flatten() {
             let name = entry.file_name().to_string_lossy().into_owned();
-            if name == mark {
+            if entry.path() == mark {
                 known = true;
             } else if name.starts_with(&format!("{pin}-")) && !known {
                 let _ = std::fs::remove_dir(entry.path());
             }
         }
-        pins::make_directory(&marks.join(mark))?;
+        pins::make_directory(&mark)?;
         Ok(known)
     }
 
@@ -249,6 +277,11 @@ impl Group {
     }
 }
 
+/// The mark of the device that a pin belongs to.
+fn device_mark(directory: &Path, pin: &str, device: Device) -> PathBuf {
+    directory.join("devices").join(format!("{pin}-{}-{:x}", device.ifindex, device.net_device))
+}
+
 /// Detaches the programs of a group and removes its pins, without opening it.
 pub(in crate::datapath) fn remove_pinned(directory: &Path) -> Result<(), Error> {
     let place = |pin: &str, hook| Place {
@@ -284,21 +317,11 @@ pub(in crate::datapath) fn create_maps(host: &Host, directory: &Path, index: u32
         policy: HashPolicy::Connection,
         updelay: Duration::ZERO,
     };
-    load(host, &spec, directory, index, (None, None)).map(drop)
+    let preparation = preparation(host, &spec, directory, index, (None, None));
+    host.waiting.borrow_mut().take(preparation).map(drop)
 }
 
-/// Loads the datapath object with the constants of the group, and of a member for its ingress, and the program of this hook in it.
-pub(super) fn load(
-    host: &Host,
-    spec: &GroupSpec,
-    directory: &Path,
-    index: u32,
-    program: (Option<Hook>, Option<u8>),
-) -> Result<aya::Ebpf, Error> {
-    host.waiting.borrow_mut().take(preparation(host, spec, directory, index, program))
-}
-
-/// What [`load`] loads.
+/// The datapath object with the constants of the group, and of a member for its ingress, and the program of this hook in it.
 pub(super) fn preparation(
     host: &Host,
     spec: &GroupSpec,
@@ -325,8 +348,22 @@ pub(super) fn preparation_of(
         .word("POLICY", spec.policy as u32)
         .word("READ_DEVICES", u32::from(host.finder.reads_kernel_memory()))
         .word("MEMBER", u32::from(member.unwrap_or(0)));
+    let pin = match (program, member) {
+        (Some(program), None) => program.to_owned(),
+        (Some(EARLY_DROP), Some(member)) => early_drop_pin(member),
+        (Some(program), Some(member)) => format!("{program}-{member}"),
+        (None, _) => String::new(),
+    };
     let (maps, sentinel) = (directory.join("maps"), host.pins.sentinel());
     let own = SHAPES.iter().map(|shape| (shape.name, maps.join(shape.name)));
     let shared = SHARED.into_iter().map(|shared| (shared, sentinel.join(shared)));
-    Preparation { kernel: host.kernel, constants, maps: own.chain(shared).collect(), log: host.log, program }
+    Preparation {
+        kernel: host.kernel,
+        constants,
+        maps: own.chain(shared).collect(),
+        log: host.log,
+        program,
+        directory: directory.to_owned(),
+        pin,
+    }
 }
