@@ -5,7 +5,12 @@
 //! event of the kernel (a program that another one has removed, another MAC of the group interface, `xdp=auto`) does not keep the loop:
 //! a group names what it needs, the loop continues, and the group is checked again when that is loaded ([`load_wanted`], [`loaded`]).
 
-use std::{thread, time::Duration};
+use std::{
+    num::NonZero,
+    sync::{Mutex, PoisonError},
+    thread,
+    time::Duration,
+};
 
 use tokio::sync::oneshot;
 
@@ -15,14 +20,17 @@ use crate::datapath::{self, Preparation, Prepared};
 /// How often the watchdog of the service manager is fed meanwhile: a slow host may take longer than its time.
 const ALIVE: Duration = Duration::from_secs(1);
 
-/// Loads these programs. They wait in the datapath until they are attached.
+/// Loads these programs, unless they are loaded. They wait in the datapath until they are attached.
 pub async fn load(manager: &mut Manager, programs: Vec<Preparation>) -> Result<(), datapath::Error> {
+    let programs = manager.datapath.missing(programs);
+    if programs.is_empty() {
+        return Ok(());
+    }
     manager.datapath.discard_prepared();
     let (sender, mut loaded) = oneshot::channel();
     let work = move || {
-        let result: Result<Vec<_>, _> = programs.into_iter().map(Preparation::load).collect();
         // The daemon has ended.
-        let _ = sender.send(result);
+        let _ = sender.send(load_all(programs));
     };
     if let Err(error) = thread::Builder::new().name("load".into()).spawn(work) {
         log::debug!("no thread loads the programs: {error}; they are loaded when they are attached");
@@ -44,6 +52,31 @@ pub async fn load(manager: &mut Manager, programs: Vec<Preparation>) -> Result<(
             () = tokio::time::sleep(ALIVE) => manager.watchdog.feed(now()),
         }
     }
+}
+
+/// Loads programs, several at the same time: the kernel verifies on the processor of the thread that loads.
+fn load_all(programs: Vec<Preparation>) -> Result<Vec<Prepared>, datapath::Error> {
+    let mut programs = programs.into_iter();
+    let mut loaded = Vec::new();
+    if let Some(first) = programs.as_slice().first()
+        && !first.has_maps()
+    {
+        // It creates them, for all.
+        loaded.extend(programs.next().map(Preparation::load).transpose()?);
+    }
+    let threads = thread::available_parallelism().map_or(1, NonZero::get).min(programs.len());
+    let programs = Mutex::new(programs);
+    let next = || programs.lock().unwrap_or_else(PoisonError::into_inner).next();
+    let work = || std::iter::from_fn(|| next().map(Preparation::load)).collect::<Result<Vec<_>, _>>();
+    let results = thread::scope(|scope| {
+        let threads: Vec<_> = (0..threads).map(|_| scope.spawn(work)).collect();
+        // Without a result a thread has panicked: its programs are loaded when they are attached.
+        threads.into_iter().map(|thread| thread.join().unwrap_or_else(|_| Ok(Vec::new()))).collect::<Vec<_>>()
+    });
+    for result in results {
+        loaded.extend(result?);
+    }
+    Ok(loaded)
 }
 
 /// Loads what groups need, beside the loop. The results arrive as [`TaskResult::Loaded`].
