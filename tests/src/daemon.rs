@@ -255,9 +255,18 @@ impl<'lab> Daemon<'lab> {
 
     /// Runs `ipmpctl ARGUMENTS`; arguments are separated by spaces.
     pub fn ctl_output(&self, arguments: &str) -> Result<Output> {
+        self.ctl_command(arguments)?.output().context("cannot start ipmpctl")
+    }
+
+    /// Starts `ipmpctl ARGUMENTS`, and does not wait for its end.
+    pub fn ctl_start(&self, arguments: &str) -> Result<Child> {
+        self.ctl_command(arguments)?.stdout(Stdio::null()).spawn().context("cannot start ipmpctl")
+    }
+
+    fn ctl_command(&self, arguments: &str) -> Result<Command> {
         let mut command = self.command("ipmpctl")?;
         command.arg("--socket").arg(self.socket()).args(arguments.split_whitespace());
-        command.output().context("cannot start ipmpctl")
+        Ok(command)
     }
 
     /// Runs `ipmpctl ARGUMENTS` and returns its standard output; an error if it fails.

@@ -1,4 +1,6 @@
 //! CPU time and memory of the daemon and the sentinel with many groups without traffic, with and without probes.
+//!
+//! [`Load`] measures any daemon; [`IdleGroups`] are groups of two members, [`crate::many_groups`] further ones of a daemon.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -16,6 +18,7 @@ use serde_json::Value;
 
 use crate::command::ip_batch;
 use crate::daemon::Daemon;
+use crate::many_groups::veth_pairs;
 use crate::network::Lab;
 use crate::process::{Memory, cpu_time, memory, number_after};
 use crate::{Namespace, TIMEOUT, wait_until};
@@ -52,6 +55,8 @@ pub struct Load {
     pub memory: Memory,
     /// Memory of all BPF maps that are pinned for the groups and the sentinel, in bytes.
     pub maps: u64,
+    /// The same of the programs.
+    pub programs: u64,
 }
 
 impl<'lab> IdleGroups<'lab> {
@@ -70,15 +75,8 @@ impl<'lab> IdleGroups<'lab> {
         ensure!((1..=250).contains(&groups), "the number of groups must be 1 to 250, not {groups}");
         let far = lab.namespace("idle")?;
         far.sysctl("net.ipv6.conf.default.disable_ipv6", "1")?;
-        let mut lines = Vec::new();
-        for name in (0..groups).flat_map(members_of) {
-            lines.push(format!("link add {name} type veth peer name {name} netns {}", far.name()));
-            lines.push(format!("link set {name} up"));
-        }
-        ip_batch(Some(lab.host()), &lines)?;
-        let up: Vec<String> =
-            (0..groups).flat_map(members_of).map(|name| format!("link set {name} up")).collect();
-        ip_batch(Some(&far), &up)?;
+        let names: Vec<String> = (0..groups).flat_map(members_of).collect();
+        veth_pairs(lab.host(), &far, &names)?;
         if fdt.is_some() {
             let bridges: Vec<String> = (0..groups).flat_map(bridge_of).collect();
             ip_batch(Some(&far), &bridges)?;
@@ -145,67 +143,79 @@ impl<'lab> IdleGroups<'lab> {
 
     /// Measures for this time.
     pub fn measure(&self, time: Duration) -> Result<Load> {
-        let pid = self.daemon.pid().context("the daemon has ended")?;
-        std::thread::sleep(SETTLE);
-        let (began, daemon, sentinel) = (Instant::now(), cpu_time(pid)?, self.sentinel()?);
-        std::thread::sleep(time);
-        let (daemon_after, sentinel_after) = (cpu_time(pid)?, self.sentinel()?);
-        let time = began.elapsed();
+        let load = Load::measure(self.lab, &self.daemon, time)?;
         let members = self.usable()?;
         ensure!(
             members == MEMBERS * self.groups,
             "only {members} members are usable: the measurement is not valid"
         );
-        Ok(Load {
-            time,
-            daemon: daemon_after - daemon,
-            sentinel: Duration::from_nanos(sentinel_after.spent_ns - sentinel.spent_ns),
-            ticks: sentinel_after.ticks - sentinel.ticks,
-            memory: memory(pid)?,
-            maps: self.map_bytes()?,
-        })
-    }
-
-    /// The counters of the sentinel.
-    fn sentinel(&self) -> Result<ClockSettings> {
-        let path = self.pins()?.join(SENTINEL).join("clock");
-        let data = MapData::from_pin(&path).with_context(|| format!("cannot open {}", path.display()))?;
-        let clock: Array<_, Clock> = Map::Array(data).try_into()?;
-        Ok(clock.get(&0, 0)?.settings)
-    }
-
-    fn pins(&self) -> Result<PathBuf> {
-        let root = Path::new("/sys/fs/bpf/ipmp").join(format!("v{}", ipmp_common::LAYOUT));
-        Ok(root.join(self.lab.host().cookie()?.to_string()))
-    }
-
-    /// `memlock` of every map that is pinned in the namespace's directory, each map once.
-    fn map_bytes(&self) -> Result<u64> {
-        let mut bytes = BTreeMap::new();
-        let mut left = vec![self.pins()?];
-        while let Some(directory) = left.pop() {
-            for entry in fs::read_dir(&directory).with_context(|| format!("{}", directory.display()))? {
-                let path = entry?.path();
-                if path.is_dir() {
-                    left.push(path);
-                } else if let Ok(pin) = MapData::from_pin(&path) {
-                    let descriptor = pin.fd().as_fd().as_raw_fd();
-                    let text = fs::read_to_string(format!("/proc/self/fdinfo/{descriptor}"))?;
-                    // Pinned programs and links open in the same way.
-                    let Some(id) = number_after(&text, "map_id:") else { continue };
-                    bytes.insert(
-                        id,
-                        number_after(&text, "memlock:").context("no memlock in the fdinfo of a map")?,
-                    );
-                }
-            }
-        }
-        ensure!(bytes.len() > self.groups, "only {} maps are pinned", bytes.len());
-        Ok(bytes.values().sum())
+        Ok(load)
     }
 }
 
+/// The counters of the sentinel.
+fn sentinel(lab: &Lab) -> Result<ClockSettings> {
+    let path = pins(lab)?.join(SENTINEL).join("clock");
+    let data = MapData::from_pin(&path).with_context(|| format!("cannot open {}", path.display()))?;
+    let clock: Array<_, Clock> = Map::Array(data).try_into()?;
+    Ok(clock.get(&0, 0)?.settings)
+}
+
+fn pins(lab: &Lab) -> Result<PathBuf> {
+    let root = Path::new("/sys/fs/bpf/ipmp").join(format!("v{}", ipmp_common::LAYOUT));
+    Ok(root.join(lab.host().cookie()?.to_string()))
+}
+
+/// `memlock` of the maps and of the programs that are pinned in the namespace's directory, each once.
+fn pinned_bytes(lab: &Lab) -> Result<(u64, u64)> {
+    let (mut maps, mut programs) = (BTreeMap::new(), BTreeMap::new());
+    let mut left = vec![pins(lab)?];
+    while let Some(directory) = left.pop() {
+        for entry in fs::read_dir(&directory).with_context(|| format!("{}", directory.display()))? {
+            let path = entry?.path();
+            if path.is_dir() {
+                left.push(path);
+            } else if let Ok(pin) = MapData::from_pin(&path) {
+                // Pinned programs and links open in the same way.
+                let descriptor = pin.fd().as_fd().as_raw_fd();
+                let text = fs::read_to_string(format!("/proc/self/fdinfo/{descriptor}"))?;
+                let (bytes, id) = match (number_after(&text, "map_id:"), number_after(&text, "prog_id:")) {
+                    (Some(id), _) => (&mut maps, id),
+                    (None, Some(id)) if number_after(&text, "link_id:").is_none() => (&mut programs, id),
+                    _ => continue,
+                };
+                bytes.insert(
+                    id,
+                    number_after(&text, "memlock:").context("no memlock in the fdinfo of a pin")?,
+                );
+            }
+        }
+    }
+    ensure!(!maps.is_empty() && !programs.is_empty(), "no pins in {}", pins(lab)?.display());
+    Ok((maps.values().sum(), programs.values().sum()))
+}
+
 impl Load {
+    /// Measures a daemon of the lab's host for this time.
+    pub fn measure(lab: &Lab, daemon: &Daemon<'_>, time: Duration) -> Result<Self> {
+        let pid = daemon.pid().context("the daemon has ended")?;
+        std::thread::sleep(SETTLE);
+        let (began, used, ticked) = (Instant::now(), cpu_time(pid)?, sentinel(lab)?);
+        std::thread::sleep(time);
+        let (used_after, ticked_after) = (cpu_time(pid)?, sentinel(lab)?);
+        let time = began.elapsed();
+        let (maps, programs) = pinned_bytes(lab)?;
+        Ok(Self {
+            time,
+            daemon: used_after - used,
+            sentinel: Duration::from_nanos(ticked_after.spent_ns - ticked.spent_ns),
+            ticks: ticked_after.ticks - ticked.ticks,
+            memory: memory(pid)?,
+            maps,
+            programs,
+        })
+    }
+
     /// Share of one CPU, in percent, of the daemon and of the sentinel.
     pub fn percent(&self) -> (f64, f64) {
         let share = |used: Duration| 100.0 * used.as_secs_f64() / self.time.as_secs_f64();

@@ -57,6 +57,17 @@ pub fn start_stream(lab: &Lab) -> Result<Running> {
 /// Pulls the cable of the inbound member of [`DATA`] `pulls` times. After each pull, the neighbour entry of the sender
 /// must change to another member.
 pub fn measure(lab: &Lab, production: &Production<'_>, pulls: usize) -> Result<InboundOutages> {
+    measure_during(lab, production, pulls, || Ok(()), |()| Ok(()))
+}
+
+/// The same, during something that is begun before each pull and ended after it.
+pub fn measure_during<T>(
+    lab: &Lab,
+    production: &Production<'_>,
+    pulls: usize,
+    begin: impl Fn() -> Result<T>,
+    end: impl Fn(T) -> Result<()>,
+) -> Result<InboundOutages> {
     let peer = lab.peer(0);
     let running = start_stream(lab)?;
     let mut pulled = Vec::new();
@@ -72,6 +83,7 @@ pub fn measure(lab: &Lab, production: &Production<'_>, pulls: usize) -> Result<I
         );
         // A quiet time for comparison: `ipmpctl` has ended.
         std::thread::sleep(2 * WINDOW);
+        let begun = begin()?;
         pulled.push(member.cable().pull()?);
         std::thread::sleep(UNPLUGGED);
         let others = production.macs_without(&[member.name().to_owned()]);
@@ -83,6 +95,7 @@ pub fn measure(lab: &Lab, production: &Production<'_>, pulls: usize) -> Result<I
             member.name(),
             neighbour()?.map(show_mac)
         );
+        end(begun)?;
         member.cable().replug()?;
         production.clear_flap_history(member).context("after a pull")?;
     }

@@ -44,6 +44,7 @@
 //! | [`oracle`] | checks that no frame on any cable contains the group's MAC |
 //! | [`tutorial`] | the output in the tutorial, and the comparison with it |
 //! | [`snapshot`] | the configuration of the host, for comparison |
+//! | [`many_groups`] | many groups beside those of a test |
 //! | [`measurement_lock`] | keeps tests that measure from running at the same time |
 //! | [`frame_counter`] | counts frames of a kind on every cable |
 //! | [`link_monitor`] | a netlink listener that records when it receives carrier changes |
@@ -73,6 +74,7 @@ mod lane;
 pub mod link_failure;
 pub mod link_monitor;
 pub mod log_file;
+pub mod many_groups;
 pub mod measurement_lock;
 pub mod monitor;
 pub mod multicast;

@@ -67,6 +67,7 @@ fn every_json_field_is_documented_in_help() {
         ("inbound", "--pulls 1"),
         ("throughput", "--rounds 1"),
         ("idle", "--groups 1 --seconds 1"),
+        ("scale", "--groups 2 --groups 3 --addresses 2 --pulls 1"),
         ("detection", "--cuts 1"),
         ("probing", "--groups 1 --seconds 1"),
         ("early-drop", "--rounds 1 --frames 100"),

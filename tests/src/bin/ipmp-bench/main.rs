@@ -10,6 +10,7 @@
 //! | [`inbound`] | a stream to a data address whose inbound member loses its carrier |
 //! | [`throughput`], [`flood`], [`segment`] | TCP bulk transfers and small packets, with and without a group |
 //! | [`idle`] | many groups without traffic |
+//! | [`scale`] | many groups, members and addresses |
 //! | [`detection`] | cables that are cut while their carrier stays up |
 //! | [`probing`] | many groups that are probed |
 //! | [`early_drop`] | frames that a member drops by XDP, and by tc |
@@ -33,6 +34,7 @@ mod peers;
 mod probing;
 mod program;
 mod report;
+mod scale;
 mod segment;
 mod spread;
 mod steering;
@@ -52,7 +54,7 @@ use report::Report;
 
 /// Measure the cost of steering, failover times, throughput, and the load of idle groups and probes
 ///
-/// Runs all measurements unless one is named. All of them run in network namespaces, which are removed at the end, also
+/// Runs all measurements unless one is named; `scale` only if it is named, since it takes many minutes. All of them run in network namespaces, which are removed at the end, also
 /// after Ctrl-C. Needs root. Example: ipmp-bench --quick outbound
 #[derive(Parser)]
 #[command(name = "ipmp-bench", after_long_help = report::JSON_HELP)]
@@ -165,6 +167,21 @@ enum Only {
         #[arg(long = "fault", value_name = "FAULT")]
         faults: Vec<peers::fault::Fault>,
     },
+    /// Failover, attaching, reports, restarts, memory and CPU time with up to 256 groups of four members, and 10,000 addresses
+    Scale {
+        /// Number of groups; may be given several times, ascending [default: 2 16 64 256, quick: 2 8]
+        #[arg(long, value_parser = clap::value_parser!(u32).range(2..=256))]
+        groups: Vec<u32>,
+        /// Number of data addresses of all groups together, in a last measurement
+        #[arg(long, default_value_t = 10_000, value_parser = clap::value_parser!(u32).range(1..=100_000))]
+        addresses: u32,
+        /// Number of pulls of an inbound member's cable, with each number of groups [default: 20, quick: 2]
+        #[arg(long, value_parser = clap::value_parser!(u32).range(1..=1000))]
+        pulls: Option<u32>,
+        /// Duration without traffic in seconds, with each number of groups [default: 10, quick: 1]
+        #[arg(long, value_parser = clap::value_parser!(u32).range(1..=3600))]
+        seconds: Option<u32>,
+    },
     /// Write docs/benchmarks.md and its plots, from the results in docs/benchmarks; measures nothing
     Page {
         /// The documentation [default: that of the source of this program]
@@ -246,6 +263,18 @@ fn run(bench: Bench) -> Result<()> {
             .context("cannot measure idle groups")?;
         show(format!("\n{result}"));
         report.idle = Some(result);
+    }
+    if let Some(Only::Scale { groups, addresses, pulls, seconds }) = only.clone() {
+        let groups = match (groups.is_empty(), quick) {
+            (false, _) => groups,
+            (true, false) => vec![2, 16, 64, 256],
+            (true, true) => vec![2, 8],
+        };
+        let (pulls, seconds) = (default(pulls, 20, 2), default(seconds, 10, 1));
+        let plan = scale::Plan { groups, addresses, pulls, seconds };
+        let result = scale::measure(&plan).context("cannot measure many groups")?;
+        show(format!("\n{result}"));
+        report.scale = Some(result);
     }
     if matches!(only, None | Some(Only::Detection { .. })) {
         let cuts = if let Some(Only::Detection { cuts }) = only { cuts } else { None };

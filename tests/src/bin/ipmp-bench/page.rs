@@ -4,12 +4,14 @@
 //! |---|---|
 //! | [`peers`] | faults of a group beside bonds, teams and ECMP |
 //! | [`cost`] | what a packet costs |
+//! | [`scale`] | what many groups cost |
 //! | [`table`] | tables in which figures of peers that are better are bold |
 //! | [`plot`] | bars as SVG |
 
 mod cost;
 mod peers;
 mod plot;
+mod scale;
 mod table;
 
 use std::collections::BTreeMap;
@@ -20,6 +22,7 @@ use anyhow::{Context as _, Result, ensure};
 use serde::Deserialize;
 
 use crate::peers::Peers;
+use crate::scale::Scale;
 use crate::steering::Steering;
 
 /// The text before the figures.
@@ -38,6 +41,7 @@ struct Results {
     commit: Option<String>,
     arguments: Vec<String>,
     steering: Option<Steering>,
+    scale: Option<Scale>,
     peers: Option<Peers>,
 }
 
@@ -83,6 +87,11 @@ fn files(docs: &Path) -> Result<BTreeMap<String, String>> {
     for (stem, results) in &all {
         if let Some(steering) = &results.steering {
             cost::section(stem, results, steering, &mut page, &mut files)?;
+        }
+    }
+    for (stem, results) in &all {
+        if let Some(scale) = &results.scale {
+            scale::section(stem, results, scale, &mut page, &mut files)?;
         }
     }
     files.insert("benchmarks.md".into(), page);

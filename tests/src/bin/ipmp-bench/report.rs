@@ -15,6 +15,7 @@ use crate::inbound::Inbound;
 use crate::outbound::Outbound;
 use crate::peers::Peers;
 use crate::probing::Probing;
+use crate::scale::Scale;
 use crate::steering::Steering;
 use crate::storm::Storm;
 use crate::throughput::Throughput;
@@ -38,6 +39,7 @@ pub struct Report {
     pub inbound: Option<Inbound>,
     pub throughput: Option<Throughput>,
     pub idle: Option<Idle>,
+    pub scale: Option<Scale>,
     pub detection: Option<Detection>,
     pub probing: Option<Probing>,
     pub early_drop: Option<EarlyDrop>,
@@ -79,6 +81,14 @@ JSON:
     sentinel_percent, sentinel_ticks_per_s, sentinel_tick_ns
                      the program without the interrupt that it runs in; average time of a tick
     maps_bytes       memory of all BPF maps
+  scale              targets, rows, warnings
+    targets          outage_ratio, attach_ms, show_ms, daemon_resident_bytes, idle_percent (of daemon and sentinel together)
+    rows             array, one for each number of groups, the last one with many addresses: groups, members, addresses;
+                     outage_us (of a stream to a data address whose inbound member loses its carrier: p50, p95, p99, max, all),
+                     outage_ratio (its p50 to that of the first row); outage_during_attach_us (the same while NICs are attached to
+                     another group); attach_ms (eight NICs), show_ms (ipmpctl show --json): SPREAD; restart_ms (until a new daemon
+                     reports all groups), restart_cpu_ms; maps_bytes, programs_bytes (pinned ones, before the JIT compiler);
+                     daemon_percent, sentinel_percent, daemon_resident_bytes, daemon_proportional_bytes: as in idle
   detection          fdts
     fdts             array, one for each failure detection time: fdt_ms, cuts, bound_us (it and the deadline of a probe),
                      later_than_bound (cuts detected later), discarded (probe rounds, because the daemon was late), missed
@@ -126,6 +136,7 @@ impl Report {
             inbound: None,
             throughput: None,
             idle: None,
+            scale: None,
             detection: None,
             probing: None,
             early_drop: None,
