@@ -27,7 +27,7 @@
 //! | `live` | array, 256, mmapable | [`MemberSet`] of a group, and [`CAPTURED`] | sentinel |
 //! | `watch` | array, 256, mmapable | [`Watch`] of a group | daemon |
 //! | `good_since` | array, 256 | [`GoodSince`] of a group | sentinel |
-//! | `clock` | array, 1 | [`ClockSettings`] and the timer | both |
+//! | `clock` | array, 1 | [`ClockSettings`] and the timer | programs |
 //! | `hints` | ring buffer | [`Hint`] | sentinel, datapath |
 //! | `probe_replies` | ring buffer | [`ProbeReply`] | datapath |
 //! | `echo_id` | array, 1 | `u32`, [`echo_id_word`] | daemon |
@@ -48,8 +48,9 @@ pub use self::{
         ProbeReply, ProbeReplyKind, REPLIES_PER_WINDOW, ReplyCounters, ReplyWindows, echo_id_word, window,
     },
     sentinel::{
-        CaptureMode, Clock, ClockSettings, ClockStart, GoodSince, Hint, HintKind, MEMBERS_PER_TICK,
-        SHORT_UPDELAY_NS, Watch, ticks_between, updelay_ns, updelay_word,
+        CaptureMode, Clock, ClockSettings, ClockStart, FREQUENT_NS, GoodSince, Hint, HintKind,
+        IDLE_INTERVAL_NS, MEMBERS_PER_TICK, SHORT_UPDELAY_NS, Watch, pause_ns, ticks_between, updelay_ns,
+        updelay_word,
     },
     source::{MAX_SOURCE_PREFIXES, MAX_SOURCE_SETS, MAX_SOURCES, NO_SOURCE_SET, SourceSet},
 };
@@ -384,8 +385,8 @@ mod tests {
         assert_eq!(size_of::<Drops>(), 48);
         assert_eq!(size_of::<EarlyDrops>(), 32);
         assert_eq!(size_of::<ReplyCounters>(), 4 * 8);
-        assert_eq!(size_of::<ClockSettings>(), 40);
-        assert_eq!(size_of::<Clock>(), 56);
+        assert_eq!(size_of::<ClockSettings>(), 72);
+        assert_eq!(size_of::<Clock>(), 88);
         assert_eq!(size_of::<Hint>(), 16);
         assert_eq!(size_of::<ProbeReply>(), 8 + 8 + 16 + 4 + 4 + 4 + 2 + 2 + 6 + 2);
     }

@@ -62,7 +62,8 @@ pub struct Search {
     first_preferred: u32,
     first_live: u32,
     first_any: u32,
-    pad: u32,
+    /// Live members of the list without a carrier.
+    lost: u32,
 }
 
 impl Search {
@@ -78,7 +79,7 @@ impl Search {
             first_preferred: NO_MEMBER,
             first_live: NO_MEMBER,
             first_any: NO_MEMBER,
-            pad: 0,
+            lost: 0,
         }
     }
 
@@ -88,7 +89,11 @@ impl Search {
         let member = (self.list & 15) as u32;
         self.list >>= 4;
         let bit = 1u64 << member;
-        if self.any & bit == 0 || !has_carrier(member as u8) {
+        if self.any & bit == 0 {
+            return false;
+        }
+        if !has_carrier(member as u8) {
+            self.lost |= (self.live & bit) as u32;
             return false;
         }
         if self.preferred & bit != 0 {
@@ -101,6 +106,12 @@ impl Search {
             self.first_any = member;
         }
         false
+    }
+
+    /// Whether a live member had no carrier: the sentinel has not detected its loss yet.
+    #[inline(always)]
+    pub const fn has_lost_carrier(&self) -> bool {
+        self.lost != 0
     }
 
     /// The member that transmits, once the walk is over.

@@ -1,6 +1,7 @@
-//! Shared by the eBPF programs: reading a network device and a socket, counters, and what every object has.
+//! Shared by the eBPF programs: reading a network device and a socket, counters, the timer of the sentinel, and what every object has.
 #![no_std]
 
+pub mod clock;
 pub mod count;
 pub mod device;
 pub mod socket;

@@ -20,7 +20,7 @@ use crate::command::ip_batch;
 use crate::daemon::Daemon;
 use crate::many_groups::veth_pairs;
 use crate::network::Lab;
-use crate::process::{Memory, cpu_time, memory, number_after};
+use crate::process::{Memory, cpu_time, memory, number_after, wake_ups};
 use crate::{Namespace, TIMEOUT, wait_until};
 
 /// Members of each group.
@@ -47,6 +47,8 @@ pub struct Load {
     pub time: Duration,
     /// CPU time of the daemon.
     pub daemon: Duration,
+    /// How often threads of the daemon were woken up.
+    pub wake_ups: u64,
     /// CPU time of the sentinel's ticks: the program, without the interrupt that it runs in.
     pub sentinel: Duration,
     /// Ticks of the sentinel.
@@ -201,13 +203,16 @@ impl Load {
         let pid = daemon.pid().context("the daemon has ended")?;
         std::thread::sleep(SETTLE);
         let (began, used, ticked) = (Instant::now(), cpu_time(pid)?, sentinel(lab)?);
+        let before = wake_ups(pid)?;
         std::thread::sleep(time);
+        let wake_ups = wake_ups(pid)? - before;
         let (used_after, ticked_after) = (cpu_time(pid)?, sentinel(lab)?);
         let time = began.elapsed();
         let (maps, programs) = pinned_bytes(lab)?;
         Ok(Self {
             time,
             daemon: used_after - used,
+            wake_ups,
             sentinel: Duration::from_nanos(ticked_after.spent_ns - ticked.spent_ns),
             ticks: ticked_after.ticks - ticked.ticks,
             memory: memory(pid)?,

@@ -47,6 +47,18 @@ pub fn memory(pid: u32) -> Result<Memory> {
     Ok(Memory { resident: bytes("Rss:")?, proportional: bytes("Pss:")? })
 }
 
+/// How often the threads of a process have waited for something, and so were woken up, since they started.
+pub fn wake_ups(pid: u32) -> Result<u64> {
+    let directory = format!("/proc/{pid}/task");
+    let mut sum = 0;
+    for thread in fs::read_dir(&directory).with_context(|| directory.clone())? {
+        let path = thread?.path().join("status");
+        let text = fs::read_to_string(&path).with_context(|| path.display().to_string())?;
+        sum += number_after(&text, "voluntary_ctxt_switches:").context("no voluntary_ctxt_switches")?;
+    }
+    Ok(sum)
+}
+
 /// The largest resident set size of a process since it started, in bytes (`VmHWM`).
 pub fn peak_memory(pid: u32) -> Result<u64> {
     let path = format!("/proc/{pid}/status");

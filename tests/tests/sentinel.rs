@@ -2,12 +2,23 @@
 
 lab::lane!(alone);
 
+use std::time::Duration;
+
 use aya::maps::{Array, Map, MapData};
-use ipmp_common::{LAYOUT, maps::Clock};
+use ipmp_common::{
+    LAYOUT,
+    maps::{CAPTURED, Clock},
+    steer::MemberSet,
+};
 use lab::network::{DATA, DATA6};
 use lab::packet::PacketSocket;
 use lab::production::GROUP;
-use lab::{Daemon, Lab, MeasurementLock, MemberKind, Production, Stream, TIMEOUT, filter, wait_until};
+use lab::{
+    Daemon, Lab, MS, MeasurementLock, MemberKind, Production, Stream, TIMEOUT, filter, percentile, wait_until,
+};
+
+/// Carrier losses to measure.
+const LOSSES: usize = 15;
 
 /// A group with this daemon and these members.
 fn create<'lab>(lab: &'lab Lab, daemon: Daemon<'lab>, members: &[&str]) -> Production<'lab> {
@@ -100,14 +111,86 @@ fn daemon_watches_links_without_sentinel() {
     production.assert_clean();
 }
 
+/// The kernel reports carriers once in a second: the message about the second loss is late, and packets that meet it are the reason that
+/// the daemon reads the link before.
+#[test]
+fn packet_that_meets_lost_carrier_makes_daemon_read_links_without_sentinel() {
+    lab::needs_root!();
+    let _lock = MeasurementLock::acquire().unwrap();
+    let lab = Lab::builder().kind(MemberKind::Tap).build().unwrap();
+    let daemon = Daemon::builder(&lab).environment("IPMP_SENTINEL", "off").start().unwrap();
+    let production = create(&lab, daemon, &names(&lab));
+    let peer = lab.peer(0);
+    let running = Stream::new(lab.host(), peer.namespace(), peer.v4()).source(DATA).flows(64).rate(1_000);
+    let running = running.start().unwrap();
+    let mut times = Vec::new();
+    for _ in 0..5 {
+        running.wait_received(200, TIMEOUT).unwrap();
+        lab.member("e1000g1").cable().pull().unwrap();
+        wait_live(&production, "e1000g1", false);
+        let pulled = lab.member("rge0").cable().pull().unwrap();
+        wait_live(&production, "rge0", false);
+        times.push(pulled.after.elapsed());
+        production.replug(lab.member("e1000g1")).unwrap();
+        production.replug(lab.member("rge0")).unwrap();
+    }
+    let report = running.stop().unwrap();
+    times.sort();
+    println!("no sentinel: the second of two losses is detected after {times:?}; {report}");
+    assert_eq!((report.lost(), report.duplicated()), (0, 0), "{report}");
+    // The message of the kernel alone takes up to a second.
+    assert!(times[2] < 300 * MS, "{times:?}");
+    production.assert_clean();
+}
+
+/// A map of the sentinel.
+fn map<V: aya::Pod>(lab: &Lab, name: &str) -> Array<MapData, V> {
+    let cookie = lab.host().cookie().unwrap();
+    let path = format!("/sys/fs/bpf/ipmp/v{LAYOUT}/{cookie}/sentinel-of-all-groups/{name}");
+    Map::Array(MapData::from_pin(path).unwrap()).try_into().unwrap()
+}
+
 /// Writes the map that contains the timer, as any program could: the kernel frees the timer.
 fn end_timer(lab: &Lab) {
-    let cookie = lab.host().cookie().unwrap();
-    let path = format!("/sys/fs/bpf/ipmp/v{LAYOUT}/{cookie}/sentinel-of-all-groups/clock");
-    let map = Map::Array(MapData::from_pin(path).unwrap());
-    let mut clock: Array<_, Clock> = map.try_into().unwrap();
+    let mut clock = map::<Clock>(lab, "clock");
     let value = clock.get(&0, 0).unwrap();
     clock.set(0, value, 0).unwrap();
+}
+
+/// Pulls cables while nothing happens on the host and the daemon is stopped. Returns whether the kernel reports changes of carriers
+/// to the sentinel, and the times from the loss of the carrier until the sentinel has detected it.
+fn detect_with_daemon_stopped(mode: &str) -> (bool, Vec<Duration>) {
+    let lab = Lab::builder().kind(MemberKind::Tap).build().unwrap();
+    let daemon = Daemon::builder(&lab).environment("IPMP_SENTINEL", mode).start().unwrap();
+    let production = create(&lab, daemon, &names(&lab));
+    let has_events =
+        check(&production, "the sentinel").unwrap().contains("when the kernel changes a carrier");
+    let (clock, live) = (map::<Clock>(&lab, "clock"), map::<MemberSet>(&lab, "live"));
+    let is_idle = || {
+        let settings = clock.get(&0, 0).unwrap().settings;
+        settings.due_ns.saturating_sub(settings.last_ns) >= settings.idle_interval_ns
+    };
+    let live_members = || (live.get(&0, 0).unwrap().bits & !CAPTURED.bits).count_ones() as usize;
+    let mut times = Vec::new();
+    for number in 0..LOSSES {
+        let member = &lab.members()[number % lab.members().len()];
+        assert!(
+            wait_until(TIMEOUT, is_idle),
+            "the sentinel still ticks frequently: {:?}\n{}",
+            clock.get(&0, 0).unwrap(),
+            production.show()
+        );
+        production.daemon.stop().unwrap();
+        let pulled = member.cable().pull().unwrap();
+        let is_detected = || live_members() < lab.members().len();
+        assert!(wait_until(TIMEOUT, is_detected), "{} is still live", member.name());
+        times.push(pulled.after.elapsed());
+        production.daemon.resume().unwrap();
+        production.replug(member).unwrap();
+        production.wait_usable(lab.members().len()).unwrap();
+    }
+    production.assert_clean();
+    (has_events, times)
 }
 
 #[test]
@@ -133,6 +216,29 @@ fn sentinel_that_has_stopped_is_started_again() {
     wait_live(&production, "rge0", true);
     assert!(check(&production, "the sentinel has stopped and was started again once").is_some());
     production.assert_clean();
+}
+
+/// While nothing changes, the sentinel ticks rarely: a carrier that is lost then is detected at the next tick, or at once where the kernel
+/// reports it to the sentinel.
+#[test]
+fn carrier_lost_while_idle_is_detected_with_the_daemon_stopped() {
+    lab::needs_root!();
+    let _lock = MeasurementLock::acquire().unwrap();
+    for mode in ["", "timer"] {
+        let (has_events, times) = detect_with_daemon_stopped(mode);
+        let [p50, most] = [50.0, 100.0].map(|percent| percentile(&times, percent));
+        println!(
+            "IPMP_SENTINEL={mode:?}: carrier events: {has_events}; detected after p50 {p50:?}, max {most:?}: {times:?}"
+        );
+        assert!(mode.is_empty() || !has_events, "{mode} has no effect");
+        if has_events {
+            // By the timer alone it is about 64 ms.
+            assert!(p50 < 32 * MS, "the median is {p50:?}");
+        }
+        // A busy machine may be late once.
+        let late = times.iter().filter(|time| **time > 150 * MS).count();
+        assert!(late <= 1, "the interval is 128 ms: {times:?}");
+    }
 }
 
 #[test]

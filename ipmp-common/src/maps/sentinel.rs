@@ -81,11 +81,19 @@ pub struct GoodSince {
 }
 
 /// Settings and statistics of the sentinel's timer. In the map, the kernel's `bpf_timer` follows.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Default)]
 #[repr(C)]
 pub struct ClockSettings {
-    /// Time between ticks, in nanoseconds, where [`ticks_between`] is 1.
+    /// Time between ticks after a change, in nanoseconds, where [`ticks_between`] is 1.
     pub interval_ns: u64,
+    /// The same while nothing changes, at least.
+    pub idle_interval_ns: u64,
+    /// `CLOCK_MONOTONIC` in nanoseconds until which ticks follow each other as after a change.
+    pub frequent_until_ns: u64,
+    /// When the next tick is due, by the same clock.
+    pub due_ns: u64,
+    /// When a tick was requested last, by the same clock.
+    pub requested_ns: u64,
     /// Ticks so far.
     pub ticks: u64,
     /// `CLOCK_MONOTONIC` at the last tick or at the start, in nanoseconds; 0: the timer has ended, since no monitored device
@@ -106,7 +114,9 @@ pub struct ClockSettings {
 pub struct ClockStart {
     /// [`ClockSettings::interval_ns`].
     pub interval_ns: u64,
-    /// Groups to check at least: one more than the highest index in use.
+    /// [`ClockSettings::idle_interval_ns`].
+    pub idle_interval_ns: u64,
+    /// Groups to check at least: one more than the highest index in use; 0: only makes a running timer tick at once.
     pub groups: u32,
     /// Zero.
     pub reserved: u32,
@@ -121,15 +131,30 @@ impl ClockStart {
     /// The packet.
     pub fn packet(self) -> [u8; Self::PACKET] {
         let mut packet = [0; Self::PACKET];
-        let (interval, groups) = (Self::OFFSET, Self::OFFSET + 8);
-        packet[interval..interval + 8].copy_from_slice(&self.interval_ns.to_ne_bytes());
+        let (idle, groups) = (Self::OFFSET + 8, Self::OFFSET + 16);
+        packet[Self::OFFSET..idle].copy_from_slice(&self.interval_ns.to_ne_bytes());
+        packet[idle..groups].copy_from_slice(&self.idle_interval_ns.to_ne_bytes());
         packet[groups..groups + 4].copy_from_slice(&self.groups.to_ne_bytes());
         packet
     }
 }
 
-/// Intervals between ticks of the sentinel, with this many members: the more members, the less frequent the ticks, so that the
-/// share of CPU time stays the same.
+/// How long after a change ticks are frequent, in nanoseconds: so long, the kernel delays messages about further changes
+/// (`linkwatch_nextevent`, `net/core/link_watch.c`).
+pub const FREQUENT_NS: u64 = 1_000_000_000;
+
+/// [`ClockSettings::idle_interval_ns`] by default: 8 ticks a second.
+pub const IDLE_INTERVAL_NS: u64 = 128_000_000;
+
+/// Time between ticks in nanoseconds, with so many checked members.
+#[inline(always)]
+pub const fn pause_ns(settings: &ClockSettings, members: u64, is_frequent: bool) -> u64 {
+    let frequent = settings.interval_ns * ticks_between(members);
+    if is_frequent || frequent > settings.idle_interval_ns { frequent } else { settings.idle_interval_ns }
+}
+
+/// Intervals between frequent ticks of the sentinel, with this many members: the more members, the less frequent the ticks, so that
+/// the share of CPU time stays the same.
 pub const fn ticks_between(members: u64) -> u64 {
     if members <= MEMBERS_PER_TICK { 1 } else { members.div_ceil(MEMBERS_PER_TICK) }
 }

@@ -16,7 +16,7 @@ use ipmp_common::{
     steer::{MAX_MEMBERS, MemberSet, Preference, SLOTS},
     transition::{ACTIVE_FLOWS, ActiveFlow},
 };
-use ipmp_ebpf::count;
+use ipmp_ebpf::{clock::Clock, count};
 
 const MMAPABLE: usize = aya_ebpf::bindings::BPF_F_MMAPABLE as usize;
 /// Few groups have as many addresses as there may be: memory is allocated for those that there are.
@@ -41,6 +41,13 @@ pub static READ_DEVICES: Global<u32> = Global::new(0);
 #[unsafe(no_mangle)]
 pub static MEMBER: Global<u32> = Global::new(0);
 
+/// Not 0: the sentinel runs, and a program may start its timer; 0 also where the kernel has no timers for programs.
+#[unsafe(no_mangle)]
+pub static SENTINEL: Global<u32> = Global::new(0);
+
+/// Of the sentinel.
+#[btf_map]
+pub static clock: Array<Clock, 1> = Array::new();
 #[btf_map]
 pub static members: Array<Member, MAX_MEMBERS> = Array::new();
 #[btf_map]

@@ -9,17 +9,18 @@ use aya_ebpf::{
 };
 use ipmp_common::{
     frame::Frame,
-    maps::{MAX_LOWER, Member, NO_MEMBER, link_state},
+    maps::{HintKind, MAX_LOWER, Member, NO_MEMBER, link_state},
     select::{Masks, Search},
     steer::{MAX_MEMBERS, MemberSet, Preference},
     transition::{ActiveFlow, Usable, all_members, members_for_flow, members_in_transition, place},
 };
-use ipmp_ebpf::{count, device};
+use ipmp_ebpf::{clock::request_tick, count, device};
 
 use crate::{
-    flow,
+    arp_nd, flow,
     maps::{
-        READ_DEVICES, Reason, active_flows, count_drop, counters, members, replaced, steering, word_of_live,
+        READ_DEVICES, Reason, SENTINEL, active_flows, clock, count_drop, counters, members, replaced,
+        steering, word_of_live,
     },
 };
 
@@ -83,7 +84,34 @@ fn select_number(list: u64, which: u32) -> u32 {
     let mut search = Search::new(Preference::from_nibbles(list), masks);
     // SAFETY: the search outlives the call.
     unsafe { bpf_loop(MAX_MEMBERS as u32, step as *mut c_void, (&raw mut search).cast(), 0) };
+    if search.has_lost_carrier() {
+        report_lost_carrier();
+    }
     search.selected().map_or(NO_MEMBER, u32::from)
+}
+
+/// Time between two hints about lost carriers, in nanoseconds: much longer than the daemon takes to read the links, which it does after
+/// it has handled all hints.
+const HINTS_APART_NS: u64 = 50_000_000;
+
+/// A live member has no carrier: makes the sentinel tick at once. Where it does not run, wakes the daemon, which then reads the links.
+#[inline(never)]
+fn report_lost_carrier() -> u32 {
+    let Some(value) = clock.get_ptr_mut(0) else { return 0 };
+    // SAFETY: a value of the map, which the sentinel does not write where it does not run.
+    unsafe {
+        if SENTINEL.load() != 0 {
+            return u32::from(request_tick(value));
+        }
+        let last = &raw mut (*value).settings.requested_ns;
+        let now = bpf_ktime_get_ns();
+        if now - last.read_volatile() < HINTS_APART_NS {
+            return 0;
+        }
+        last.write_volatile(now);
+    }
+    arp_nd::wake(HintKind::Live);
+    1
 }
 
 /// While members are in transition: the member on which a flow is active, if it can transmit.

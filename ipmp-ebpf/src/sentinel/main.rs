@@ -6,7 +6,10 @@
 //!
 //! A bit of the same word is set while there is a capture on the group interface, for egress.
 //!
-//! The timer re-arms itself while at least one armed member still exists. It needs no process: it lives as long as the pinned map.
+//! The timer re-arms itself while at least one armed member still exists: soon for a second after a change and while a member waits for its
+//! `updelay`, else rarely. It ticks at once when a program requests it: [`start`] for the daemon, egress and ingress when they
+//! select between members and find a live one without a carrier, and [`carrier_changed`] where the kernel attaches it. It needs no
+//! process: it lives as long as the pinned map.
 //! See `docs/design/sentinel.md`.
 #![no_std]
 #![no_main]
@@ -14,33 +17,33 @@
 use core::ffi::c_void;
 
 use aya_ebpf::{
-    bindings::bpf_timer,
+    Global,
     btf_maps::{Array, RingBuf},
     helpers::generated::{
         bpf_ktime_get_ns, bpf_loop, bpf_timer_init, bpf_timer_set_callback, bpf_timer_start,
     },
-    macros::{btf_map, classifier},
-    programs::TcContext,
+    macros::{btf_map, classifier, fentry},
+    programs::{FEntryContext, TcContext},
 };
 use ipmp_common::{
     maps::{
-        CAPTURED, CaptureMode, ClockSettings, ClockStart, Device, GoodSince, HINTS_BYTES, Hint, HintKind,
-        MAX_GROUPS, MAX_LOWER, PROBE_REPLIES_BYTES, ProbeReply, Watch, link_state, ticks_between, updelay_ns,
+        CAPTURED, CaptureMode, ClockStart, Device, FREQUENT_NS, GoodSince, HINTS_BYTES, Hint, HintKind,
+        MAX_GROUPS, MAX_LOWER, PROBE_REPLIES_BYTES, ProbeReply, Watch, link_state, pause_ns, updelay_ns,
     },
     steer::{MAX_MEMBERS, MemberSet},
 };
-use ipmp_ebpf::device;
+use ipmp_ebpf::{
+    clock::{Clock, request_tick},
+    device,
+};
 
 const MMAPABLE: usize = aya_ebpf::bindings::BPF_F_MMAPABLE as usize;
 const CLOCK_MONOTONIC: u64 = 1;
 const EBUSY: i64 = 16;
 
-/// Settings, and the timer itself.
-#[repr(C)]
-struct Clock {
-    settings: ClockSettings,
-    timer: bpf_timer,
-}
+/// Address of the `struct net` whose devices are monitored.
+#[unsafe(no_mangle)]
+static NAMESPACE: Global<u64> = Global::new(0);
 
 #[btf_map]
 #[allow(non_upper_case_globals, reason = "the name of the map")]
@@ -66,8 +69,8 @@ static probe_replies: RingBuf<ProbeReply, { PROBE_REPLIES_BYTES as usize }> = Ri
 #[allow(non_upper_case_globals, reason = "the name of the map")]
 static echo_id: Array<u32, 1> = Array::new();
 
-/// Starts the timer, or adopts a running one: run by BPF_PROG_TEST_RUN, never attached. Its packet is a [`ClockStart`]. Returns
-/// 0, or the number of the step that failed.
+/// Starts the timer, or adopts a running one; without groups, only makes a running one tick at once. It then ticks frequently for a while.
+/// Run by BPF_PROG_TEST_RUN, never attached. Its packet is a [`ClockStart`]. Returns 0, or the number of the step that failed.
 #[classifier]
 pub fn start(ctx: TcContext) -> i32 {
     let Some(value) = clock.get_ptr_mut(0) else { return 1 };
@@ -75,23 +78,46 @@ pub fn start(ctx: TcContext) -> i32 {
     // SAFETY: a value of the map. The verifier requires the timer and its map.
     unsafe {
         let settings = &raw mut (*value).settings;
-        (*settings).interval_ns = wanted.interval_ns;
-        if (*settings).groups < wanted.groups {
-            (*settings).groups = wanted.groups;
-        }
-        (*settings).stop = 0;
-        (*settings).last_ns = bpf_ktime_get_ns();
         let timer = &raw mut (*value).timer;
-        let error = bpf_timer_init(timer, &raw const clock as *mut c_void, CLOCK_MONOTONIC);
-        if error != 0 && error != -EBUSY {
-            return 2;
+        let now_ns = bpf_ktime_get_ns();
+        if wanted.groups != 0 {
+            (*settings).interval_ns = wanted.interval_ns;
+            (*settings).idle_interval_ns = wanted.idle_interval_ns;
+            if (*settings).groups < wanted.groups {
+                (*settings).groups = wanted.groups;
+            }
+            (*settings).stop = 0;
+            (*settings).last_ns = now_ns;
+            (*settings).due_ns = now_ns;
+            let error = bpf_timer_init(timer, &raw const clock as *mut c_void, CLOCK_MONOTONIC);
+            if error != 0 && error != -EBUSY {
+                return 2;
+            }
+            if bpf_timer_set_callback(timer, tick as *mut c_void) != 0 {
+                return 3;
+            }
         }
-        if bpf_timer_set_callback(timer, tick as *mut c_void) != 0 {
-            return 3;
-        }
-        if bpf_timer_start(timer, wanted.interval_ns, 0) != 0 {
+        (*settings).frequent_until_ns = now_ns + FREQUENT_NS;
+        // A tick that runs now may not have read what the daemon has changed: as in `request_tick`.
+        (&raw mut (*settings).requested_ns).write_volatile(now_ns);
+        if bpf_timer_start(timer, 0, 0) != 0 {
             return 4;
         }
+    }
+    0
+}
+
+/// Requests a tick when the kernel has changed the carrier of a device (or whether it is dormant or under test), before it schedules
+/// its message about that: attached to `linkwatch_fire_event`, where the kernel allows it. May run in a hard interrupt.
+#[fentry(function = "linkwatch_fire_event")]
+pub fn carrier_changed(ctx: FEntryContext) -> i32 {
+    let net_device = ctx.arg::<*const c_void>(0) as u64;
+    let device = Device { net_device, netns: NAMESPACE.load(), ifindex: 0, updelay: 0 };
+    if device::is_at_home(&device)
+        && let Some(value) = clock.get_ptr_mut(0)
+    {
+        // SAFETY: a value of the map.
+        unsafe { request_tick(value) };
     }
     0
 }
@@ -104,6 +130,10 @@ struct Tick {
     known: u64,
     /// Number of checked members.
     checked: u64,
+    /// Not 0: a group's live members have changed.
+    changed: u64,
+    /// Not 0: the links of members are up that are not live yet.
+    waiting: u64,
 }
 
 extern "C" fn tick(_map: *mut c_void, _key: *mut u32, value: *mut Clock) -> i32 {
@@ -113,16 +143,24 @@ extern "C" fn tick(_map: *mut c_void, _key: *mut u32, value: *mut Clock) -> i32 
         if (*settings).stop != 0 {
             return 0;
         }
-        let mut this = Tick { now_ns: bpf_ktime_get_ns(), known: 0, checked: 0 };
+        let mut this = Tick { now_ns: bpf_ktime_get_ns(), known: 0, checked: 0, changed: 0, waiting: 0 };
         (*settings).ticks += 1;
-        (*settings).last_ns = this.now_ns;
+        (&raw mut (*settings).last_ns).write_volatile(this.now_ns);
         bpf_loop((*settings).groups, check_group as *mut c_void, (&raw mut this).cast(), 0);
         (*settings).spent_ns += bpf_ktime_get_ns() - this.now_ns;
-        if this.known != 0 {
-            let pause_ns = (*settings).interval_ns * ticks_between(this.checked);
-            bpf_timer_start(&raw mut (*value).timer, pause_ns, 0);
-        } else {
+        if this.known == 0 {
             (*settings).last_ns = 0;
+            return 0;
+        }
+        if this.changed != 0 {
+            (*settings).frequent_until_ns = this.now_ns + FREQUENT_NS;
+        }
+        let is_frequent = this.waiting != 0 || this.now_ns < (*settings).frequent_until_ns;
+        let pause = pause_ns(&*settings, this.checked, is_frequent);
+        (*settings).due_ns = this.now_ns + pause;
+        bpf_timer_start(&raw mut (*value).timer, pause, 0);
+        if (&raw const (*settings).requested_ns).read_volatile() >= this.now_ns {
+            bpf_timer_start(&raw mut (*value).timer, 0, 0);
         }
     }
     0
@@ -138,6 +176,8 @@ struct GroupCheck {
     live: u64,
     /// Members that still exist.
     known: u64,
+    /// Members whose links are up and that are not live yet.
+    waiting: u64,
 }
 
 /// The callback of `bpf_loop`: one group.
@@ -152,22 +192,30 @@ extern "C" fn check_group(index: u64, this: *mut Tick) -> i64 {
         let armed = (&raw const (*watched).armed).read_volatile();
         let word = (*live_of_group).bits;
         let before = word & !CAPTURED.bits;
-        let mut group =
-            GroupCheck { now_ns: (*this).now_ns, index, pad: 0, live: before & armed.bits, known: 0 };
+        let mut group = GroupCheck {
+            now_ns: (*this).now_ns,
+            index,
+            pad: 0,
+            live: before & armed.bits,
+            known: 0,
+            waiting: 0,
+        };
         let members = u64::BITS - armed.bits.leading_zeros();
         (*this).checked += u64::from(members);
         bpf_loop(members, check_member as *mut c_void, (&raw mut group).cast(), 0);
         (*this).known |= group.known;
+        (*this).waiting |= group.waiting;
         let after = group.live;
         let captured = if is_captured(&*watched) { CAPTURED.bits } else { 0 };
         if after | captured != word {
             (&raw mut (*live_of_group).bits).write_volatile(after | captured);
         }
-        if after != before
-            && let Some(mut entry) = hints.reserve(0)
-        {
-            entry.write(Hint { kind: HintKind::Live as u32, group: index, at_ns: group.now_ns });
-            entry.submit(0);
+        if after != before {
+            (*this).changed = 1;
+            if let Some(mut entry) = hints.reserve(0) {
+                entry.write(Hint { kind: HintKind::Live as u32, group: index, at_ns: group.now_ns });
+                entry.submit(0);
+            }
         }
     }
     0
@@ -213,11 +261,14 @@ extern "C" fn check_member(member: u64, group: *mut GroupCheck) -> i64 {
                 *since = 0;
             } else if *since == 0 {
                 *since = (*group).now_ns;
+                (*group).waiting |= bit;
             } else {
                 let own = (&raw const (*watched).devices[member][0].updelay).read_volatile();
                 let of_group = (&raw const (*watched).updelay_ns).read_volatile();
                 if (*group).now_ns - *since >= updelay_ns(own, of_group, (*group).live == 0) {
                     (*group).live |= bit;
+                } else {
+                    (*group).waiting |= bit;
                 }
             }
         }

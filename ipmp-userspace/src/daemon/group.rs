@@ -193,6 +193,11 @@ impl RunningGroup {
         self.members.iter().find(|(_, member)| member.ifindex == ifindex).map(|(number, _)| *number)
     }
 
+    /// Whether a member is stacked on the interface with this index.
+    pub fn is_below_member(&self, ifindex: u32) -> bool {
+        self.members.values().any(|member| member.lower.contains(&ifindex))
+    }
+
     /// The number of the member with this name, absent or not.
     pub fn number_named(&self, name: &str) -> Option<u8> {
         let present = self.members.iter().find(|(_, member)| member.name == name).map(|(number, _)| *number);

@@ -120,7 +120,11 @@ async fn device_changed(manager: &mut Manager, trigger: &Trigger, reported: &Dev
         renames::follow(manager, trigger);
     }
     let mut device = reported.clone();
+    if manager.groups.values().any(|group| group.is_below_member(reported.ifindex)) {
+        manager.datapath.request_tick();
+    }
     if manager.groups.values().any(|group| links::differs(group, reported)) {
+        manager.datapath.request_tick();
         match manager.links.device(reported.ifindex).await {
             Ok(Some(present)) => device = present,
             Ok(None) => return device_deleted(manager, trigger, reported.ifindex).await,
@@ -149,6 +153,9 @@ async fn device_changed(manager: &mut Manager, trigger: &Trigger, reported: &Dev
 }
 
 async fn device_deleted(manager: &mut Manager, trigger: &Trigger, ifindex: u32) {
+    if manager.groups.values().any(|group| group.number_of(ifindex).is_some()) {
+        manager.datapath.request_tick();
+    }
     let dissolved = manager.groups.values().find(|group| group.interface.ifindex == ifindex);
     if let Some(name) = dissolved.map(|group| group.name().to_owned()) {
         return dissolve(manager, &name).await;

@@ -80,6 +80,15 @@ impl DeviceFinder {
         if result.return_value == 1 && device.ifindex == ifindex { Ok(device) } else { Err(vanished()) }
     }
 
+    /// Address of the calling thread's network namespace in the kernel.
+    ///
+    /// # Errors
+    /// [`Error::Vanished`].
+    pub fn namespace(&mut self) -> Result<u64, Error> {
+        // The loopback has the same index in every namespace: `LOOPBACK_IFINDEX` of `include/net/flow.h`.
+        Ok(self.find("lo", 1)?.netns)
+    }
+
     /// Cookies of all network namespaces of the host, with or without a process in them; `None` if programs may not read kernel
     /// memory, or there are [`MAX_NAMESPACES`] or more.
     ///

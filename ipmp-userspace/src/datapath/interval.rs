@@ -2,7 +2,7 @@
 
 use std::{fmt, str::FromStr, time::Duration};
 
-/// 100 µs to 100 ms. On average, half of it is part of every inbound outage. A tick takes about a microsecond; with more than
+/// 100 µs to 100 ms after a change. A tick takes about a microsecond; with more than
 /// [`ipmp_common::maps::MEMBERS_PER_TICK`] members, ticks are less frequent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Interval(Duration);
@@ -33,14 +33,14 @@ impl Interval {
         self.0
     }
 
-    /// A multiple.
-    pub(super) fn times(self, count: u64) -> Self {
-        Self(self.0.saturating_mul(count.try_into().unwrap_or(u32::MAX)))
+    /// In nanoseconds, as in the map `clock`.
+    pub(super) fn nanos(self) -> u64 {
+        self.0.as_nanos() as u64
     }
 
-    /// From the map `clock`, which another version may have written; `None`: the sentinel has not run yet.
-    pub(super) fn from_nanos(nanos: u64) -> Option<Self> {
-        (nanos != 0).then_some(Self(Duration::from_nanos(nanos)))
+    /// The same the other way.
+    pub(super) fn from_nanos(nanos: u64) -> Self {
+        Self(Duration::from_nanos(nanos))
     }
 }
 

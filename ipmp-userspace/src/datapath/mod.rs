@@ -111,8 +111,9 @@ impl Datapath {
         let older = upgrade::older()?;
         let kernel = Kernel::running()?;
         let pins = Pins::open()?;
-        let finder = DeviceFinder::load(&kernel)?;
-        let sentinel = Sentinel::open(pins.sentinel(), &kernel, finder.reads_kernel_memory(), interval)?;
+        let mut finder = DeviceFinder::load(&kernel)?;
+        let namespace = if finder.reads_kernel_memory() { Some(finder.namespace()?) } else { None };
+        let sentinel = Sentinel::open(pins.sentinel(), &kernel, namespace, interval)?;
         let kind = AttachKind::of_this_host();
         let mut host = Host { pins, kernel, finder, sentinel, kind, log, waiting: RefCell::default() };
         let upgraded = upgrade::run(&mut host, &older)?;
@@ -232,6 +233,11 @@ impl Datapath {
         self.host.borrow_mut().sentinel.restart()
     }
 
+    /// Makes the sentinel check links at once, and frequently for a while: something has changed.
+    pub fn request_tick(&self) {
+        self.host.borrow().sentinel.request_tick();
+    }
+
     /// Whether the sentinel can run.
     pub fn sentinel_runs(&self) -> bool {
         self.host.borrow().sentinel.refused().is_none()
@@ -246,7 +252,17 @@ impl Datapath {
             "carriers are not read per packet (kernel lockdown forbids programs to read kernel memory): failover waits for netlink"
         };
         let sentinel = match host.sentinel.refused() {
-            None => format!("the sentinel checks links every {}", host.sentinel.check_interval()),
+            None => {
+                let [frequent, idle] = host.sentinel.intervals();
+                let mut line = format!("the sentinel checks links every {frequent}");
+                if idle != frequent {
+                    line += &format!(" for 1 s after a change, else every {idle}");
+                }
+                if host.sentinel.has_carrier_events() {
+                    line += ", and when the kernel changes a carrier";
+                }
+                line
+            }
             Some(reason) => format!(
                 "no sentinel ({reason}): the daemon monitors links by netlink; captures on the group interface show \
                  outbound packets only with capture=on"

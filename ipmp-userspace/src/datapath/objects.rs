@@ -4,7 +4,7 @@ use super::{Error, btf::Kernel, error::one_line};
 use crate::priority::at_normal_priority;
 use aya::{
     Btf, Ebpf, EbpfLoader,
-    programs::{CgroupSockAddr, Iter, Program, ProgramError, SchedClassifier, SockOps, Xdp},
+    programs::{CgroupSockAddr, FEntry, Iter, Program, ProgramError, SchedClassifier, SockOps, Xdp},
 };
 
 /// `egress`, `ingress`, `early_drop` and `sink`.
@@ -116,6 +116,21 @@ pub fn load_xdp<'a>(object: &'a mut Ebpf, name: &'static str) -> Result<&'a mut 
     if program.fd().is_err() {
         at_normal_priority(|| program.load()).map_err(|error| rejected(name, error))?;
     }
+    Ok(program)
+}
+
+/// The same for a program that the kernel calls at the entry of one of its functions.
+///
+/// # Errors
+/// As [`load`].
+pub fn load_fentry<'a>(
+    object: &'a mut Ebpf,
+    name: &'static str,
+    function: &str,
+) -> Result<&'a mut FEntry, Error> {
+    let btf = Btf::from_sys_fs().map_err(|error| Error::Load { program: name, reason: one_line(&error) })?;
+    let program: &mut FEntry = program(object, name)?;
+    at_normal_priority(|| program.load(function, &btf)).map_err(|error| rejected(name, error))?;
     Ok(program)
 }
 

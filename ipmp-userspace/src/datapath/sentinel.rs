@@ -7,12 +7,16 @@ use std::{collections::BTreeMap, mem::offset_of, path::PathBuf, time::Duration};
 use aya::{
     EbpfLoader, TestRun,
     maps::{Array, Map, MapData, MapType, RingBuf},
-    programs::{SchedClassifier, TestRunOptions},
+    programs::{
+        Program, TestRunOptions,
+        links::{FdLink, PinnedLink},
+    },
 };
 use ipmp_common::{
     maps::{
-        CAPTURED, CaptureMode, Clock, ClockStart, Device, GoodSince, HINTS_BYTES, Hint, MAX_GROUPS,
-        MAX_LOWER, PROBE_REPLIES_BYTES, Watch, echo_id_word, ticks_between, updelay_word,
+        CAPTURED, CaptureMode, Clock, ClockSettings, ClockStart, Device, GoodSince, HINTS_BYTES, Hint,
+        IDLE_INTERVAL_NS, MAX_GROUPS, MAX_LOWER, PROBE_REPLIES_BYTES, Watch, echo_id_word, pause_ns,
+        updelay_word,
     },
     steer::{MAX_MEMBERS, MemberSet},
 };
@@ -27,9 +31,12 @@ use super::{
     pins::{self, Shape},
 };
 
-/// Name of an environment variable: `off` disables the timer, for tests of kernels that reject it.
-const FORBIDDEN: &str = "IPMP_SENTINEL";
+/// Name of an environment variable for tests of kernels that reject something, and for measurements: `off` disables the timer, `timer` the
+/// program that the kernel calls when it changes a carrier, and `fixed` as well the longer interval while nothing changes.
+const MODE: &str = "IPMP_SENTINEL";
 const PROGRAM: &str = "start";
+/// The program that the kernel calls when it changes a carrier, which is also the name of the pin of its attachment.
+const CARRIER_CHANGED: &str = "carrier_changed";
 /// Words of one group in `watch`.
 const WATCH_WORDS: usize = size_of::<Watch>() / 8;
 const ARMED: usize = offset_of!(Watch, armed) / 8;
@@ -64,11 +71,9 @@ pub const SHAPES: [Shape; 7] = [
     },
 ];
 /// Those of them that the programs of a group use.
-pub const SHARED: [&str; 4] = ["live", "hints", "probe_replies", "echo_id"];
+pub const SHARED: [&str; 5] = ["clock", "live", "hints", "probe_replies", "echo_id"];
 
-/// Ticks that may be missing before the timer counts as stopped.
-const MISSING_TICKS: u64 = 4;
-/// The same as a time: the timer runs in a soft interrupt, which a busy processor delays.
+/// How late a tick may be before the timer counts as stopped: it runs in a soft interrupt, which a busy processor delays.
 const LATE: Duration = Duration::from_millis(500);
 
 /// Whether the timer runs.
@@ -89,28 +94,32 @@ pub struct Sentinel {
     live: Mapped,
     clock: Array<MapData, Clock>,
     interval: Interval,
+    idle_interval: Interval,
     /// Why it does not run.
     refused: Option<String>,
+    /// The attachment of the program that the kernel calls when it changes a carrier; `None`: the kernel does not allow it.
+    carrier_events: Option<PinnedLink>,
     object: aya::Ebpf,
 }
 
 impl Sentinel {
     /// Loads the sentinel, or adopts the pinned one. Where the kernel rejects timers in programs (PREEMPT_RT) or reads of its
-    /// memory (lockdown), the sentinel does not run, and the daemon monitors links by netlink.
+    /// memory (lockdown), the sentinel does not run, and the daemon monitors links by netlink. `namespace` is the address of the network
+    /// namespace in the kernel; `None`: programs may not read the kernel's memory.
     ///
     /// # Errors
     /// [`Error::Pin`], [`Error::ForeignPin`], [`Error::Map`], or [`Error::Load`] if the maps cannot be created.
     pub fn open(
         directory: PathBuf,
         kernel: &Kernel,
-        reads_kernel_memory: bool,
+        namespace: Option<u64>,
         interval: Interval,
     ) -> Result<Self, Error> {
         pins::make_directory(&directory)?;
         for shape in &SHAPES {
             shape.check(&directory)?;
         }
-        let constants = Constants::of(kernel);
+        let constants = Constants::of(kernel).long("NAMESPACE", namespace.unwrap_or_default());
         let mut loader = EbpfLoader::new();
         constants.set_in(&mut loader);
         for shape in &SHAPES {
@@ -119,23 +128,44 @@ impl Sentinel {
         let mut object = loader
             .load(&kernel.adapt(objects::SENTINEL))
             .map_err(|error| Error::Load { program: "sentinel", reason: one_line(&error) })?;
-        let refused = if std::env::var_os(FORBIDDEN).is_some_and(|value| value == "off") {
+        let mode = std::env::var(MODE).unwrap_or_default();
+        let refused = if mode == "off" {
             stop_pinned(&directory)?;
-            Some(format!("{FORBIDDEN}=off disables it"))
-        } else if !reads_kernel_memory {
+            Some(format!("{MODE}=off disables it"))
+        } else if namespace.is_none() {
             stop_pinned(&directory)?;
             Some("kernel lockdown forbids programs to read kernel memory".to_owned())
         } else {
             // Loading it is the probe: the verifier rejects `bpf_timer` where the kernel does not support it.
             objects::load(&mut object, PROGRAM).err().map(|error| error.to_string())
         };
+        let carrier_events = match (&refused, mode.as_str()) {
+            (None, "timer" | "fixed") => Err(format!("{MODE}={mode} disables it")),
+            (None, _) => attach_carrier_events(&mut object).map_err(|error| error.to_string()),
+            (Some(_), _) => Err("the sentinel does not run".to_owned()),
+        };
+        // A program of an earlier daemon stays attached until now, so that no change is missed.
+        pins::remove(&directory.join(CARRIER_CHANGED))?;
+        let carrier_events = carrier_events.and_then(|link| {
+            link.pin(directory.join(CARRIER_CHANGED))
+                .map_err(|error| format!("cannot pin it: {}", one_line(&error)))
+        });
+        let idle_interval = if mode == "fixed" { interval } else { Interval::from_nanos(IDLE_INTERVAL_NS) };
+        if let (None, Err(reason)) = (&refused, &carrier_events) {
+            log::info!(
+                "the kernel does not report changes of carriers to the sentinel ({reason}): it checks links every {idle_interval} \
+                 while nothing changes, and at once after link messages of netlink and packets that meet a lost carrier"
+            );
+        }
         Ok(Self {
             watch: Mapped::new("watch", &pins::open_map(&directory, "watch")?, MAX_GROUPS * WATCH_WORDS)?,
             live: Mapped::new("live", &pins::open_map(&directory, "live")?, MAX_GROUPS)?,
             clock: pins::typed(&directory, "clock", Map::Array)?,
             directory,
             interval,
+            idle_interval,
             refused,
+            carrier_events: carrier_events.ok(),
             object,
         })
     }
@@ -145,7 +175,8 @@ impl Sentinel {
         self.refused.as_deref()
     }
 
-    /// Starts the timer for groups up to this index, or updates the running one, which then calls this version of the program.
+    /// Starts the timer for groups up to this index, or updates the running one, which then calls this version of the program. It ticks
+    /// at once, and frequently for a while.
     ///
     /// # Errors
     /// [`Error::Load`] if the kernel refuses the timer; [`Error::Map`].
@@ -153,16 +184,47 @@ impl Sentinel {
         if self.refused.is_some() {
             return Ok(());
         }
-        let interval_ns = self.interval.duration().as_nanos() as u64;
-        let packet = ClockStart { interval_ns, groups: highest + 1, reserved: 0 }.packet();
-        let result = objects::program::<SchedClassifier>(&mut self.object, PROGRAM)?
-            .test_run(TestRunOptions { data_in: Some(&packet), ..Default::default() })
-            .map_err(|error| Error::Load { program: "sentinel", reason: one_line(&error) })?;
-        if result.return_value == 0 {
-            return Ok(());
+        let step = self.run_start(highest + 1)?;
+        if step != 0 {
+            self.refused = Some(format!("the kernel rejected the timer (step {step})"));
         }
-        self.refused = Some(format!("the kernel rejected the timer (step {})", result.return_value));
         Ok(())
+    }
+
+    /// Runs the program that starts the timer. Returns 0, or the number of the step that failed.
+    fn run_start(&self, groups: u32) -> Result<u32, Error> {
+        let packet = ClockStart {
+            interval_ns: self.interval.nanos(),
+            idle_interval_ns: self.idle_interval.nanos(),
+            groups,
+            reserved: 0,
+        };
+        let Some(Program::SchedClassifier(program)) = self.object.program(PROGRAM) else {
+            return Err(Error::Load {
+                program: "sentinel",
+                reason: "the object does not contain it".to_owned(),
+            });
+        };
+        let result = program
+            .test_run(TestRunOptions { data_in: Some(&packet.packet()), ..Default::default() })
+            .map_err(|error| Error::Load { program: "sentinel", reason: one_line(&error) })?;
+        Ok(result.return_value)
+    }
+
+    /// Requests a tick at once, and frequent ticks for a while: something has changed. A timer that was stopped stays so: that is for
+    /// [`Sentinel::liveness`] to find.
+    pub fn request_tick(&self) {
+        if self.refused.is_none()
+            && let Err(error) = self.run_start(0)
+        {
+            log::warn!("the sentinel cannot check links at once: {error}");
+        }
+    }
+
+    /// Settings and statistics of the timer; `None`: it has not run yet.
+    fn settings(&self) -> Option<ClockSettings> {
+        let settings = self.clock.get(&0, 0).ok()?.settings;
+        (settings.interval_ns != 0).then_some(settings)
     }
 
     /// Whether the timer runs; `now_ns` is `CLOCK_MONOTONIC`.
@@ -175,11 +237,12 @@ impl Sentinel {
             return Ok(Liveness::Fine);
         }
         let settings = self.clock.get(&0, 0).map_err(map_error("clock"))?.settings;
-        let late = LATE.max(self.check_interval().times(MISSING_TICKS).duration()).as_nanos() as u64;
-        Ok(match settings.last_ns {
-            0 => Liveness::Ended,
-            last if now_ns.saturating_sub(last) > late => Liveness::Stalled(settings.ticks),
-            _ => Liveness::Fine,
+        Ok(if settings.last_ns == 0 {
+            Liveness::Ended
+        } else if now_ns.saturating_sub(settings.due_ns) > LATE.as_nanos() as u64 {
+            Liveness::Stalled(settings.ticks)
+        } else {
+            Liveness::Fine
         })
     }
 
@@ -197,19 +260,23 @@ impl Sentinel {
         }
     }
 
-    /// Time between ticks: of the running timer, if there is one.
-    pub fn interval(&self) -> Interval {
-        let running =
-            self.clock.get(&0, 0).ok().and_then(|clock| Interval::from_nanos(clock.settings.interval_ns));
-        running.unwrap_or(self.interval)
-    }
-
-    /// Time between two checks of a link, with the current number of members in all groups.
-    pub fn check_interval(&self) -> Interval {
+    /// Time between two checks of a link after a change, and while nothing changes: of the running timer, if there is one, with the
+    /// current number of members in all groups.
+    pub fn intervals(&self) -> [Interval; 2] {
+        let settings = self.settings().unwrap_or_else(|| ClockSettings {
+            interval_ns: self.interval.nanos(),
+            idle_interval_ns: self.idle_interval.nanos(),
+            ..ClockSettings::default()
+        });
         // As the sentinel counts them: an unused number below the highest costs as much time as a member.
         let highest = |group| u64::from(u64::BITS - self.armed(group).bits.leading_zeros());
         let members: u64 = (0..MAX_GROUPS as u32).map(highest).sum();
-        self.interval().times(ticks_between(members))
+        [true, false].map(|is_frequent| Interval::from_nanos(pause_ns(&settings, members, is_frequent)))
+    }
+
+    /// Whether the kernel reports changes of carriers to it.
+    pub fn has_carrier_events(&self) -> bool {
+        self.carrier_events.is_some()
     }
 
     /// Since when a member's link has been up without interruption, `CLOCK_MONOTONIC` in nanoseconds; `None`: it is not up.
@@ -226,7 +293,7 @@ impl Sentinel {
     /// Identifier of its program, as the kernel knows it.
     #[cfg(test)]
     pub fn program_id(&mut self) -> Option<u32> {
-        objects::program::<SchedClassifier>(&mut self.object, PROGRAM).ok()?.info().ok().map(|info| info.id())
+        objects::load(&mut self.object, PROGRAM).ok()?.info().ok().map(|info| info.id())
     }
 
     /// Ticks so far.
@@ -264,6 +331,7 @@ impl Sentinel {
     /// Sets whether captures on the group interface show outbound packets.
     pub fn set_capture(&self, group: u32, capture: CaptureMode) {
         self.watch.store(group as usize * WATCH_WORDS + CAPTURE, capture as u64);
+        self.request_tick();
         if self.refused.is_some() {
             self.set_live(group, self.live(group));
         }
@@ -351,10 +419,11 @@ impl Sentinel {
         Ok(())
     }
 
-    /// Stops monitoring a member: it is not live from the next tick on.
+    /// Stops monitoring a member: it is not live from the next tick on, which follows at once.
     pub fn disarm(&self, group: u32, member: u8) {
         let armed = self.armed(group).without(member);
         self.watch.store(group as usize * WATCH_WORDS + ARMED, armed.bits);
+        self.request_tick();
     }
 
     /// Stops monitoring a group: no member is live.
@@ -389,6 +458,18 @@ impl Sentinel {
         let mut word: Array<MapData, u32> = pins::typed(&self.directory, "echo_id", Map::Array)?;
         word.set(0, echo_id_word(identifier), 0).map_err(map_error("echo_id"))
     }
+}
+
+/// Loads and attaches the program that the kernel calls when it changes a carrier. To try is the only way to find out whether the kernel
+/// allows it: that depends on how it was built, on its architecture and on lockdown.
+fn attach_carrier_events(object: &mut aya::Ebpf) -> Result<FdLink, Error> {
+    let failed = |error: aya::programs::ProgramError| Error::Load {
+        program: CARRIER_CHANGED,
+        reason: one_line(&error),
+    };
+    let program = objects::load_fentry(object, CARRIER_CHANGED, "linkwatch_fire_event")?;
+    let link = program.attach().map_err(failed)?;
+    Ok(program.take_link(link).map_err(failed)?.into())
 }
 
 /// The first word of a member's devices in `watch`.

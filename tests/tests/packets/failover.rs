@@ -1,6 +1,8 @@
 //! The next of the list carries as soon as the most preferred cannot: by the daemon's word, by the sentinel's, or by
 //! the carrier bit that egress reads itself.
 
+use std::time::{Duration, Instant};
+
 use ipmp_common::steer::{MemberSet, Preference, SLOTS};
 
 use crate::{
@@ -73,6 +75,31 @@ fn the_live_mask_is_obeyed() {
         bench.set_cable(1, true);
         bench.wait_live(MemberSet::of(1));
         transmitted_by(bench, 1, true);
+    });
+}
+
+/// There is no daemon here, and no other message: only the packet can be the reason that the sentinel ticks before it is due.
+#[test]
+fn packet_that_meets_lost_carrier_makes_idle_sentinel_tick() {
+    const LOSSES: usize = 11;
+    lab::needs_root!();
+    run(|bench| {
+        let mut times: Vec<Duration> = Vec::new();
+        for _ in 0..LOSSES {
+            bench.set_cable(0, true);
+            bench.wait_live(MemberSet::from_bits(7));
+            bench.wait_idle();
+            bench.set_cable(0, false);
+            let sent = Instant::now();
+            transmitted_by(bench, 1, true);
+            bench.wait_live(MemberSet::from_bits(6));
+            times.push(sent.elapsed());
+        }
+        times.sort();
+        println!("from the packet until the sentinel has detected the loss: {times:?}");
+        // By the timer alone it is about 64 ms.
+        let median = times[LOSSES / 2];
+        assert!(median < Duration::from_millis(32), "{times:?}");
     });
 }
 

@@ -264,6 +264,16 @@ impl Bench {
         Map::Array(MapData::from_pin(path).unwrap()).try_into().unwrap()
     }
 
+    /// Waits until nothing has changed for so long that the sentinel ticks rarely.
+    #[track_caller]
+    pub fn wait_idle(&self) {
+        let is_idle = || {
+            let settings = self.clock().get(&0, 0).unwrap().settings;
+            settings.due_ns.saturating_sub(settings.last_ns) >= settings.idle_interval_ns
+        };
+        assert!(lab::wait_until(PATIENCE, is_idle), "the sentinel still ticks frequently");
+    }
+
     /// Waits until the sentinel has looked so many times more.
     #[track_caller]
     pub fn wait_ticks(&self, more: u64) {

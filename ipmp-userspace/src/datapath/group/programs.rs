@@ -347,6 +347,7 @@ pub(super) fn preparation_of(
         .long("GROUP_MAC", u64::from_le_bytes([a, b, c, d, e, f, 0, 0]))
         .word("POLICY", spec.policy as u32)
         .word("READ_DEVICES", u32::from(host.finder.reads_kernel_memory()))
+        .word("SENTINEL", u32::from(host.sentinel.refused().is_none()))
         .word("MEMBER", u32::from(member.unwrap_or(0)));
     let pin = match (program, member) {
         (Some(program), None) => program.to_owned(),

@@ -23,7 +23,12 @@ pub(super) fn nanoseconds(time: Time) -> u64 {
 impl Group {
     /// Writes the word `usable`.
     pub fn set_usable(&self, members: impl Into<Usable>) {
-        self.steering.store(USABLE, members.into().word().bits);
+        let word = members.into().word().bits;
+        if self.steering.load(USABLE) != word {
+            self.steering.store(USABLE, word);
+            // After a change, another one is likely.
+            self.host.borrow().sentinel.request_tick();
+        }
     }
 
     /// The word `usable`.
