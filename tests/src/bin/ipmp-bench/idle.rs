@@ -18,6 +18,7 @@ pub struct Idle {
     members: usize,
     seconds: f64,
     daemon_percent: f64,
+    daemon_wake_ups_per_s: f64,
     daemon_resident_bytes: u64,
     daemon_proportional_bytes: u64,
     sentinel_percent: f64,
@@ -39,6 +40,7 @@ pub fn measure(groups: u32, seconds: u32) -> Result<Idle> {
         members: groups as usize * MEMBERS,
         seconds: load.time.as_secs_f64(),
         daemon_percent,
+        daemon_wake_ups_per_s: load.wake_ups as f64 / load.time.as_secs_f64(),
         daemon_resident_bytes: load.memory.resident,
         daemon_proportional_bytes: load.memory.proportional,
         sentinel_percent,
@@ -64,14 +66,15 @@ impl fmt::Display for Idle {
         )?;
         writeln!(
             out,
-            "  daemon   {:>6.3} % of a CPU   {:.1} MiB resident, {:.1} MiB proportional",
+            "  daemon   {:>6.3} % of a CPU   {:.1} wake-ups per second   {:.1} MiB resident, {:.1} MiB proportional",
             self.daemon_percent,
+            self.daemon_wake_ups_per_s,
             mib(self.daemon_resident_bytes),
             mib(self.daemon_proportional_bytes)
         )?;
         writeln!(
             out,
-            "  sentinel {:>6.3} % of a CPU   {:.0} ticks per second of {:.0} ns",
+            "  sentinel {:>6.3} % of a CPU   {:.1} ticks per second of {:.0} ns",
             self.sentinel_percent, self.sentinel_ticks_per_s, self.sentinel_tick_ns
         )?;
         writeln!(out, "  BPF maps {:.1} MiB", mib(self.maps_bytes))?;

@@ -8,6 +8,7 @@
 //! | [`steering`], [`cases`], [`program`] | nanoseconds per packet, by BPF_PROG_TEST_RUN |
 //! | [`outbound`] | a stream from the host while cables are pulled |
 //! | [`inbound`] | a stream to a data address whose inbound member loses its carrier |
+//! | [`carrier`] | the same while nothing else happens, by what makes the sentinel check links |
 //! | [`throughput`], [`flood`], [`segment`] | TCP bulk transfers and small packets, with and without a group |
 //! | [`idle`] | many groups without traffic |
 //! | [`scale`] | many groups, members and addresses |
@@ -21,6 +22,7 @@
 //! | [`report`] | the output of `--json` |
 //! | [`page`] | `docs/benchmarks.md` |
 
+mod carrier;
 mod cases;
 mod detection;
 mod early_drop;
@@ -92,6 +94,16 @@ enum Only {
     /// Outages of a stream of 20,000 packets/s to a data address whose inbound member loses its carrier
     Inbound {
         /// Number of pulls of the inbound member's cable [default: 200, quick: 20]
+        #[arg(long, value_parser = clap::value_parser!(u32).range(1..=10_000))]
+        pulls: Option<u32>,
+    },
+    /// Outages of a stream to a data address whose inbound member loses its carrier while nothing else happens: with carrier events of
+    /// the kernel, with messages of netlink, and with a fixed interval of 500 µs
+    Carrier {
+        /// Number of rounds; each mode is measured once per round [default: 3, quick: 1]
+        #[arg(long, value_parser = clap::value_parser!(u32).range(1..=1000))]
+        rounds: Option<u32>,
+        /// Number of pulls per round and mode [default: 10, quick: 2]
         #[arg(long, value_parser = clap::value_parser!(u32).range(1..=10_000))]
         pulls: Option<u32>,
     },
@@ -247,6 +259,16 @@ fn run(bench: Bench) -> Result<()> {
         let result = inbound::measure(default(pulls, 200, 20)).context("cannot measure inbound failover")?;
         show(format!("\n{result}"));
         report.inbound = Some(result);
+    }
+    if matches!(only, None | Some(Only::Carrier { .. })) {
+        let (rounds, pulls) = match only {
+            Some(Only::Carrier { rounds, pulls }) => (rounds, pulls),
+            _ => (None, None),
+        };
+        let result = carrier::measure(default(rounds, 3, 1), default(pulls, 10, 2))
+            .context("cannot measure carrier events")?;
+        show(format!("\n{result}"));
+        report.carrier = Some(result);
     }
     if matches!(only, None | Some(Only::Throughput { .. })) {
         let rounds = if let Some(Only::Throughput { rounds }) = only { rounds } else { None };

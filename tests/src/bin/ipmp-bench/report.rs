@@ -7,6 +7,7 @@ use std::process::Command;
 use anyhow::{Context as _, Result};
 use serde::Serialize;
 
+use crate::carrier::Carrier;
 use crate::detection::Detection;
 use crate::early_drop::EarlyDrop;
 use crate::echo::Echo;
@@ -37,6 +38,7 @@ pub struct Report {
     pub steering: Option<Steering>,
     pub outbound: Option<Outbound>,
     pub inbound: Option<Inbound>,
+    pub carrier: Option<Carrier>,
     pub throughput: Option<Throughput>,
     pub idle: Option<Idle>,
     pub scale: Option<Scale>,
@@ -70,14 +72,17 @@ JSON:
                      warnings
     outage_us        p50, p95, p99, max, and all: the longest time without a packet at each pull
     before_us        the same for a time of equal length before each pull: the noise of this machine
+  carrier            rounds, rows
+    rows             array of: by (what makes the sentinel check links); late_message (whether the kernel's message about the
+                     member is late); outage_us: as in inbound
   throughput         rounds, bulk, packets, segments, target_ratio, target_met
     bulk             outbound and inbound: group_bits_per_s, plain_bits_per_s, ratio: SPREAD each (ratio within each round),
                      group_frame_bytes, plain_frame_bytes: average bytes of a frame at the member (unsegmented)
     packets          the same with group_packets_per_s, plain_packets_per_s, ratio: UDP packets of 64 bytes received
     segments         group_bytes, plain_bytes: the longest frame of a bulk transfer from the host at the member
   idle               groups, members (of all groups), seconds, target_percent (of one CPU, for both together), target_met
-    daemon_percent, daemon_resident_bytes, daemon_proportional_bytes
-                     of one CPU; resident memory; memory in which shared pages are divided by the number of their users
+    daemon_percent, daemon_wake_ups_per_s, daemon_resident_bytes, daemon_proportional_bytes
+                     of one CPU; how often its threads wait; resident memory; memory in which shared pages are divided by the number of their users
     sentinel_percent, sentinel_ticks_per_s, sentinel_tick_ns
                      the program without the interrupt that it runs in; average time of a tick
     maps_bytes       memory of all BPF maps
@@ -134,6 +139,7 @@ impl Report {
             steering: None,
             outbound: None,
             inbound: None,
+            carrier: None,
             throughput: None,
             idle: None,
             scale: None,
