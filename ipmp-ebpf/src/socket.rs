@@ -1,4 +1,4 @@
-//! Sockets of this host: their network namespace and their addresses.
+//! Sockets of this host: their network namespace, their addresses, and fields of the kernel's structures at offsets from its BTF.
 
 use core::ffi::c_void;
 
@@ -36,6 +36,26 @@ pub unsafe fn is_of_namespace(ctx: *mut c_void) -> bool {
 pub unsafe fn read<T: Copy>(place: *const T) -> T {
     // SAFETY: the caller vouches for the place.
     unsafe { place.read_volatile() }
+}
+
+/// Where a field of a kernel socket is.
+///
+/// # Safety
+/// The offset must be that of a `T` in the socket's structure.
+#[inline(always)]
+pub unsafe fn place<T>(socket: *mut c_void, offset: &Global<u32>) -> *const T {
+    // SAFETY: the caller vouches for the offset.
+    unsafe { socket.cast_const().cast::<u8>().add(offset.load() as usize).cast() }
+}
+
+/// Reads a field of a kernel socket.
+///
+/// # Safety
+/// As [`place`].
+#[inline(always)]
+pub unsafe fn field<T: Copy>(socket: *mut c_void, offset: &Global<u32>) -> T {
+    // SAFETY: the caller vouches for the offset.
+    unsafe { read(place(socket, offset)) }
 }
 
 /// Reads an IPv6 address, word by word.

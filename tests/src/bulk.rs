@@ -32,6 +32,7 @@ pub struct Bulk {
     source: Option<IpAddr>,
     stalls: Duration,
     pace: Option<u64>,
+    writes: (usize, Duration),
     send_buffer: Option<usize>,
 }
 
@@ -99,6 +100,7 @@ impl Bulk {
             source: None,
             stalls,
             pace: None,
+            writes: (CHUNK, Duration::ZERO),
             send_buffer: None,
         }
     }
@@ -112,6 +114,13 @@ impl Bulk {
     /// Sets the shortest time without data that [`Report::stalls`] lists: 50 ms by default.
     pub fn stalls(mut self, limit: Duration) -> Self {
         self.stalls = limit;
+        self
+    }
+
+    /// Writes so many bytes at most each time, with a pause between two writes, as a service that answers requests: something is
+    /// always on its way. A paced connection on a LAN sends large chunks instead, with long pauses.
+    pub fn writes(mut self, bytes: usize, pause: Duration) -> Self {
+        self.writes = (bytes.min(CHUNK), pause);
         self
     }
 
@@ -163,7 +172,7 @@ impl Bulk {
         let for_thread = shared.clone();
         let sender = std::thread::Builder::new()
             .name("bulk sender".into())
-            .spawn(move || send(sending, &for_thread))?;
+            .spawn(move || send(sending, self.writes, &for_thread))?;
         Ok(Running { shared, sender, receiver })
     }
 }
@@ -226,7 +235,7 @@ fn pattern() -> Vec<u8> {
     (0..CHUNK + PERIOD).map(|position| (position % PERIOD) as u8).collect()
 }
 
-fn send(mut stream: TcpStream, shared: &Shared) -> Sent {
+fn send(mut stream: TcpStream, (bytes, pause): (usize, Duration), shared: &Shared) -> Sent {
     let data = pattern();
     let start = Instant::now();
     let mut error = None;
@@ -235,7 +244,8 @@ fn send(mut stream: TcpStream, shared: &Shared) -> Sent {
     let _ = stream.set_write_timeout(Some(Duration::from_millis(100)));
     while !shared.stop.load(Relaxed) {
         let from = position % PERIOD;
-        match stream.write(&data[from..from + CHUNK]) {
+        std::thread::sleep(pause);
+        match stream.write(&data[from..from + bytes]) {
             Ok(written) => position = (position + written) % PERIOD,
             Err(problem) if problem.kind() == std::io::ErrorKind::WouldBlock => {}
             Err(problem) => {

@@ -23,7 +23,9 @@ use serde_json::Value;
 /// Members behind the cable between the switches.
 const BEHIND: [&str; 2] = ["e1000g0", "e1000g1"];
 const FLOWS: usize = 12;
-/// Bytes of a connection in a second: its buffer must be sent before the end of the test.
+/// What a connection writes at once, and how often, as a service that answers requests: a segment is lost soon after each cut.
+const WRITES: (usize, Duration) = (256, Duration::from_millis(20));
+/// Bytes of a connection in a second, of connections that always have more to send: the buffer must be sent before the end of the test.
 const PACE: u64 = 500_000;
 /// A member with as many timeouts as the flows cause is suspected again after so much time.
 const FORGOTTEN: Duration = Duration::from_secs(12);
@@ -55,7 +57,7 @@ impl Traffic {
             } else {
                 Bulk::new(peer.namespace(), host, DATA)
             };
-            bulk.pace(PACE).start().unwrap()
+            bulk.writes(WRITES.0, WRITES.1).start().unwrap()
         };
         match self {
             Self::TcpOutbound => Running::Tcp((0..FLOWS).map(|_| connection(true)).collect()),

@@ -2,26 +2,24 @@
 
 use super::Ip;
 
-/// A segment that was not acknowledged in time: its first retransmission timeout.
+/// A segment that was not acknowledged in time: its first retransmission timeout, or a tail loss probe that comes as late.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(C)]
 pub struct TcpTimeout {
     /// When, `CLOCK_MONOTONIC` in nanoseconds.
     pub at_ns: u64,
+    /// Since when an acknowledgment is missing, by the same clock: about a round trip after the segment was sent.
+    pub since_ns: u64,
     /// Local address of the connection.
     pub local: Ip,
     /// Remote address.
     pub remote: Ip,
     /// Transmit hash of the socket when the segment was sent.
     pub hash: u32,
-    /// How long ago the segment was sent, in ticks of the kernel (jiffies).
-    pub ticks: u32,
     /// Local port.
     pub local_port: u16,
     /// Remote port.
     pub remote_port: u16,
-    /// Zero.
-    pub pad: u32,
 }
 
 /// A TCP connection that has sent data, with what it counted since its beginning (`struct tcp_sock`). The counters wrap.

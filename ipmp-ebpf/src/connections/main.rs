@@ -13,7 +13,7 @@ use aya_ebpf::{
     helpers::generated::{bpf_get_socket_cookie, bpf_seq_write},
 };
 use ipmp_common::maps::{Ip, TcpConnection};
-use ipmp_ebpf::socket::{AF_INET, AF_INET6, TcpIterator, ip, read};
+use ipmp_ebpf::socket::{AF_INET, AF_INET6, TcpIterator, field, ip, place};
 
 /// Offsets in a `sock_common`, with which every socket begins.
 #[unsafe(no_mangle)]
@@ -79,26 +79,6 @@ fn list_connections(ctx: *mut TcpIterator) -> i32 {
         bpf_seq_write((*ctx).output(), (&raw const connection).cast(), size_of::<TcpConnection>() as u32);
     }
     0
-}
-
-/// Where a field of a socket is.
-///
-/// # Safety
-/// The offset must be that of a `T`.
-#[inline(always)]
-unsafe fn place<T>(socket: *mut c_void, offset: &Global<u32>) -> *const T {
-    // SAFETY: the caller vouches for the offset.
-    unsafe { socket.cast_const().cast::<u8>().add(offset.load() as usize).cast() }
-}
-
-/// Reads a field of a socket.
-///
-/// # Safety
-/// As [`place`].
-#[inline(always)]
-unsafe fn field<T: Copy>(socket: *mut c_void, offset: &Global<u32>) -> T {
-    // SAFETY: the caller vouches for the offset.
-    unsafe { read(place(socket, offset)) }
 }
 
 ipmp_ebpf::object!();

@@ -2,7 +2,6 @@
 //! the flags that later ones receive when they are established. The kernel permits that from Linux 6.12 on.
 
 use aya_ebpf::{
-    bindings::BPF_SOCK_OPS_RTO_CB_FLAG,
     btf_maps::Array,
     helpers::generated::{bpf_getsockopt, bpf_setsockopt},
     macros::btf_map,
@@ -31,7 +30,7 @@ pub fn cover_established(ctx: *mut TcpIterator) -> i32 {
         let length = size_of::<u32>() as i32;
         let mut error = bpf_getsockopt(socket, SOL_TCP, TCP_BPF_SOCK_OPS_CB_FLAGS, flags.cast(), length);
         if error == 0 {
-            *flags |= BPF_SOCK_OPS_RTO_CB_FLAG;
+            *flags |= crate::FLAGS;
             error = bpf_setsockopt(socket, SOL_TCP, TCP_BPF_SOCK_OPS_CB_FLAGS, flags.cast(), length);
         }
         if error != 0

@@ -66,6 +66,7 @@ pub use probing::Slow;
 use super::{
     Action, Attachment, Cause, Event, Input, Refusal, Settings, Time, flap,
     member::{Condition, Member, Turn},
+    probe::evidence::Witness,
     slots::Slots,
 };
 use crate::types::{Failback, Family, GroupState, LinkState};
@@ -194,7 +195,9 @@ impl Group {
             Input::TestFrame { member, source, from, to, sequence } => {
                 self.receive_test_frame(member, source, from, to, sequence);
             }
-            Input::TcpTimeout { sender, inbound, sent } => self.timed_out(now, sender, inbound, sent),
+            Input::TcpTimeout { sender, inbound, sent, remote, local_port } => {
+                self.timed_out(now, sender, inbound, sent, Witness::Connection { remote, local_port });
+            }
             Input::TcpSegments(lost) => self.count_segments(now, &lost),
             Input::InboundSilence { member, since } => self.became_silent(now, member, since),
             Input::Deadline => self.judge(now),

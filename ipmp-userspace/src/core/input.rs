@@ -1,6 +1,9 @@
 //! What happens to a group.
 
-use std::{net::IpAddr, time::Duration};
+use std::{
+    net::{IpAddr, SocketAddr},
+    time::Duration,
+};
 
 use ipmp_common::steer::MemberSet;
 
@@ -221,6 +224,10 @@ pub enum Input {
         inbound: Option<u8>,
         /// When the segment was sent, or later.
         sent: Time,
+        /// The other end of the connection.
+        remote: SocketAddr,
+        /// Its port of this host.
+        local_port: u16,
     },
     /// What the TCP connections of this host lost since the previous sweep.
     TcpSegments(segments::Lost),

@@ -1,6 +1,12 @@
 //! Timeouts of TCP connections: which members they make suspicious (docs/design/probing-and-verdicts.md, evidence).
 
-use std::{collections::BTreeMap, future, io, net::IpAddr, thread};
+use std::{
+    collections::BTreeMap,
+    future, io,
+    net::{IpAddr, SocketAddr},
+    thread,
+    time::Duration,
+};
 
 use ipmp_common::{maps::TcpTimeout, steer::slot};
 use tokio::{
@@ -47,8 +53,8 @@ impl TcpEvidence {
         }
     }
 
-    /// Waits for timeouts. Each with the time when its segment was sent, or later.
-    pub async fn receive(&mut self) -> io::Result<Vec<(TcpTimeout, Time)>> {
+    /// Waits for timeouts.
+    pub async fn receive(&mut self) -> io::Result<Vec<TcpTimeout>> {
         match self {
             Self::Starting(result) => {
                 let result = result.await;
@@ -62,10 +68,7 @@ impl TcpEvidence {
             }
             Self::Running(timeouts) => {
                 let mut ready = timeouts.readable_mut().await?;
-                let timeouts = ready.get_inner_mut();
-                let received = timeouts.drain();
-                let received =
-                    received.into_iter().map(|timeout| (timeout, Time(timeouts.sent(&timeout)))).collect();
+                let received = ready.get_inner_mut().drain();
                 ready.clear_ready();
                 Ok(received)
             }
@@ -121,9 +124,9 @@ fn missing(why: &str) -> String {
 pub async fn handle(
     groups: &mut BTreeMap<String, RunningGroup>,
     context: &mut Context<'_>,
-    timeouts: &[(TcpTimeout, Time)],
+    timeouts: &[TcpTimeout],
 ) {
-    for (timeout, sent) in timeouts {
+    for timeout in timeouts {
         let local = IpAddr::from(timeout.local);
         // Connections of other interfaces have other addresses.
         let of_address =
@@ -132,7 +135,10 @@ pub async fn handle(
             && let Some(sender) = sender(group, timeout)
         {
             let inbound = group.core.inbound(local);
-            actions::tell(group, context, Input::TcpTimeout { sender, inbound, sent: *sent }).await;
+            let sent = Time(Duration::from_nanos(timeout.since_ns));
+            let remote = SocketAddr::new(timeout.remote.into(), timeout.remote_port);
+            let input = Input::TcpTimeout { sender, inbound, sent, remote, local_port: timeout.local_port };
+            actions::tell(group, context, input).await;
         }
     }
 }

@@ -121,6 +121,11 @@ pub fn offsets<const N: usize>(fields: &[(&str, &str); N]) -> Result<[Option<u32
     Ok(fields.map(|(structure, field)| structures[structure].get(field).copied()))
 }
 
+/// Why a program cannot be loaded on a kernel without such a field.
+pub fn missing(structure: &str, field: &str) -> String {
+    format!("{VMLINUX} does not contain {structure}.{field}")
+}
+
 /// A parsed BTF blob: where each type begins.
 struct Blob<'a> {
     types: &'a [u8],

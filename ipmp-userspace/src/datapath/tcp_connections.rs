@@ -13,8 +13,7 @@ use aya::{Ebpf, EbpfLoader};
 use ipmp_common::maps::TcpConnection;
 
 use super::{
-    Error,
-    btf::{self, VMLINUX},
+    Error, btf,
     error::one_line,
     objects::{self, CONNECTIONS, Constants},
 };
@@ -61,7 +60,7 @@ impl TcpConnections {
             constants = match offset {
                 Some(offset) => constants.word(name, offset),
                 None if place >= WITHOUT_IPV6 => constants,
-                None => return Err(failed(format!("{VMLINUX} does not contain {structure}.{field}"))),
+                None => return Err(failed(btf::missing(structure, field))),
             };
         }
         let mut loader = EbpfLoader::new();

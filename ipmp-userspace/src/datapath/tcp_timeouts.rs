@@ -5,7 +5,6 @@
 use std::{
     io::Read as _,
     os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd},
-    time::Duration,
 };
 
 use aya::{
@@ -13,10 +12,9 @@ use aya::{
     maps::{Array, MapData, RingBuf},
 };
 use ipmp_common::maps::TcpTimeout;
-use nix::time::{ClockId, clock_getres};
 
 use super::{
-    Error,
+    Error, btf,
     cgroup::{Cgroup, MODE},
     error::{map_error, one_line},
     objects::{self, Constants},
@@ -26,13 +24,13 @@ use super::{
 const PROGRAM: &str = "tcp_evidence";
 const ITERATOR: &str = "cover_established";
 const RING: &str = "tcp_timeouts";
+/// When something of a connection was last acknowledged, or sent while nothing was on its way.
+const DELIVERED: (&str, &str) = ("tcp_sock", "delivered_mstamp");
 const NOT_COVERED: &str = "not_covered";
 
 /// The ring buffer of timeouts: readable if it is not empty. The program is attached as long as this exists.
 pub struct TcpTimeouts {
     ring: RingBuf<MapData>,
-    /// Time of a tick of the kernel.
-    tick: Duration,
     /// Whether connections that existed before are covered.
     covers_established: bool,
     _object: Ebpf,
@@ -45,10 +43,12 @@ impl TcpTimeouts {
     /// # Errors
     /// [`Error::NoCgroup`], [`Error::Load`], [`Error::Attach`], [`Error::Map`] or [`Error::System`].
     pub fn open() -> Result<Self, Error> {
-        let system = |call| move |source: nix::Error| Error::System { call, source: source.into() };
-        // CLOCK_MONOTONIC_COARSE advances once in a tick.
-        let tick = clock_getres(ClockId::CLOCK_MONOTONIC_COARSE).map_err(system("clock_getres"))?;
-        let constants = Constants::default().long("NETNS", netns_cookie()?);
+        let (structure, field) = DELIVERED;
+        let [delivered] = btf::offsets(&[DELIVERED])?;
+        let missing = || Error::Load { program: PROGRAM, reason: btf::missing(structure, field) };
+        let constants = Constants::default()
+            .long("NETNS", netns_cookie()?)
+            .word("OFF_DELIVERED", delivered.ok_or_else(missing)?);
         let mut loader = EbpfLoader::new();
         constants.set_in(&mut loader);
         let mut object = loader
@@ -64,7 +64,7 @@ impl TcpTimeouts {
             .unwrap_or_default();
         let ring = object.take_map(RING).expect("the object has this map");
         let ring = RingBuf::try_from(ring).map_err(map_error(RING))?;
-        Ok(Self { ring, tick: tick.into(), covers_established, _object: object })
+        Ok(Self { ring, covers_established, _object: object })
     }
 
     /// Removes and returns the timeouts, the oldest first.
@@ -82,11 +82,6 @@ impl TcpTimeouts {
     /// Whether connections that were established before it was opened report their timeouts, too.
     pub fn covers_established(&self) -> bool {
         self.covers_established
-    }
-
-    /// When the segment of a timeout was sent, or later, by `CLOCK_MONOTONIC`.
-    pub fn sent(&self, timeout: &TcpTimeout) -> Duration {
-        Duration::from_nanos(timeout.at_ns).saturating_sub(self.tick.saturating_mul(timeout.ticks))
     }
 }
 
@@ -123,6 +118,7 @@ mod tests {
     use std::{
         io::Write as _,
         net::{IpAddr, SocketAddr, TcpListener, TcpStream},
+        time::Duration,
     };
 
     use nix::sched::{CloneFlags, unshare};
@@ -215,10 +211,12 @@ mod tests {
                 assert_eq!(end(timeout.local, timeout.local_port), local, "{timeout:?}");
                 assert_eq!(end(timeout.remote, timeout.remote_port), remote, "{timeout:?}");
                 assert_ne!(timeout.hash, 0);
-                let ago = Duration::from_nanos(timeout.at_ns) - timeouts.sent(timeout);
-                assert!(ago > Duration::from_millis(100), "{ago:?} {timeout:?}");
+                let ago = Duration::from_nanos(timeout.at_ns - timeout.since_ns);
+                assert!(ago > Duration::from_millis(180), "{ago:?} {timeout:?}");
                 assert!(ago < Duration::from_secs(2), "{ago:?} {timeout:?}");
             }
+            // The kernel repeats it as a tail loss probe, and waits as long again for the timeout.
+            assert_eq!(retransmissions(&client), 1);
         });
     }
 }

@@ -2,7 +2,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet, VecDeque},
-    net::IpAddr,
+    net::{IpAddr, SocketAddr},
     time::Duration,
 };
 
@@ -161,9 +161,15 @@ impl Wire {
 
     /// A segment that was sent some milliseconds ago is not acknowledged. Member 3 and higher as inbound one: unknown.
     pub fn tcp_timeout(&mut self, sender: u8, inbound: u8, ago_ms: u64) {
+        self.tcp_timeout_of(1, sender, inbound, ago_ms);
+    }
+
+    /// As [`Self::tcp_timeout`], of the connection with this port.
+    pub fn tcp_timeout_of(&mut self, local_port: u16, sender: u8, inbound: u8, ago_ms: u64) {
         let inbound = Some(inbound).filter(|inbound| *inbound < 3);
         let sent = self.ago(ago_ms);
-        self.tell_now(Input::TcpTimeout { sender, inbound, sent });
+        let remote = SocketAddr::new(router(99), 80);
+        self.tell_now(Input::TcpTimeout { sender, inbound, sent, remote, local_port });
     }
 
     /// A member has received nothing for some milliseconds.

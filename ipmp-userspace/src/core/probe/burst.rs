@@ -26,14 +26,15 @@ use std::{collections::VecDeque, net::IpAddr, time::Duration};
 
 use super::{
     FAILURES,
+    evidence::Witness,
     history::{History, ProbeProgress},
 };
 use crate::core::Time;
 
 /// From the first lost probe to the last probe of the burst, at least: outages that are shorter fail no member.
 pub const CONFIRM: Duration = Duration::from_millis(400);
-/// From the first probe of a burst that evidence started to its last one, at least. The segment that timed out may have been
-/// lost for another reason before an outage: only probes show how long that lasts, and common ones take 300 ms.
+/// From the first probe of a burst that evidence started to its last one, at least, while a single connection shows it. Its segment may
+/// have been lost for another reason before an outage: only probes show how long that lasts, and common ones take 300 ms.
 pub const EVIDENCED: Duration = Duration::from_millis(320);
 /// Between two packets of a burst, at least.
 pub const SPACING: Duration = Duration::from_millis(20);
@@ -64,6 +65,8 @@ struct Planned {
 pub struct Burst {
     /// The lost probe that started it; `None`: evidence did.
     first: Option<u16>,
+    /// The evidence that started it.
+    evidence: Option<Evidence>,
     /// When its last probe is due, at the earliest.
     end: Time,
     /// The target of its first probe.
@@ -75,6 +78,16 @@ pub struct Burst {
     probes: Vec<u16>,
     /// The control probes so far, of the control member in use.
     controls: Vec<u16>,
+}
+
+/// Evidence that started a burst, and what agreed with it since.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+struct Evidence {
+    witness: Witness,
+    /// Since when packets did not arrive, by the latest of all.
+    since: Time,
+    /// Another witness agrees.
+    is_corroborated: bool,
 }
 
 /// Result of a burst so far.
@@ -107,6 +120,7 @@ impl Burst {
         let control_members = vec![control_member];
         Self {
             first: Some(first),
+            evidence: None,
             end,
             target,
             control_members,
@@ -119,15 +133,58 @@ impl Burst {
     /// A burst by evidence: packets of other programs that were sent at `since` or later did not arrive.
     pub(in crate::core) fn on_evidence(
         now: Time,
-        (target, since): (IpAddr, Time),
+        (target, since, witness): (IpAddr, Time, Witness),
         control_member: u8,
         random: impl FnMut() -> u64,
     ) -> Self {
+        let evidence = Some(Evidence { witness, since, is_corroborated: false });
         let end = (since + CONFIRM).max(now + EVIDENCED);
         let mut planned = plan(now, end, (PROBES, CONTROLS), random);
         planned.push_front(Planned { at: now, is_control: false });
         let control_members = vec![control_member];
-        Self { first: None, end, target, control_members, planned, probes: Vec::new(), controls: Vec::new() }
+        Self {
+            first: None,
+            evidence,
+            end,
+            target,
+            control_members,
+            planned,
+            probes: Vec::new(),
+            controls: Vec::new(),
+        }
+    }
+
+    /// More evidence. Two witnesses have not lost something for other reasons just before an outage: the path has been dark since
+    /// then, and [`CONFIRM`] after it is enough.
+    pub(in crate::core) fn corroborate(
+        &mut self,
+        now: Time,
+        (since, witness): (Time, Witness),
+        random: impl FnMut() -> u64,
+    ) {
+        let Some(evidence) = self.evidence.as_mut().filter(|evidence| evidence.witness != witness) else {
+            return;
+        };
+        evidence.since = evidence.since.max(since);
+        let (end, is_first) = (evidence.since + CONFIRM, !evidence.is_corroborated);
+        evidence.is_corroborated = true;
+        let controls = self.planned.iter().filter(|planned| planned.is_control).count();
+        let probes = self.planned.len() - controls;
+        if probes == 0 {
+            return;
+        }
+        if is_first && end < self.end {
+            self.planned = plan(now, end, (probes, controls), random);
+        } else if let Some(last) = self.planned.len().checked_sub(2)
+            && end > self.end
+        {
+            // What is planned before stays as it is: new evidence must not put off all packets again and again.
+            self.planned[last].at = end;
+            self.planned[last + 1].at = end + SPACING;
+        } else {
+            return;
+        }
+        self.end = end;
     }
 
     /// The control probes continue through another member.
@@ -154,7 +211,12 @@ impl Burst {
         let planned: Vec<_> =
             self.planned.iter().map(|planned| (planned.at - now, planned.is_control)).collect();
         let controls = control.map(|control| fates(control, &self.controls));
-        format!("{planned:?} {:?} {:?} {controls:?}", self.control_members, fates(own, &self.probes))
+        let evidence = self.evidence.map(|evidence| (now - evidence.since, evidence.is_corroborated));
+        format!(
+            "{planned:?} {:?} {:?} {controls:?} {evidence:?}",
+            self.control_members,
+            fates(own, &self.probes)
+        )
     }
 
     /// The lost probe that started it; `None`: evidence did.
@@ -334,7 +396,7 @@ mod tests {
                 seed >> 33
             };
             let target = IpAddr::from([192, 0, 2, 1]);
-            let burst = Burst::on_evidence(at(3000), (target, at(3000 - ago)), 1, random);
+            let burst = Burst::on_evidence(at(3000), (target, at(3000 - ago), Witness::Silence), 1, random);
             let probes: Vec<Time> =
                 burst.planned.iter().filter(|planned| !planned.is_control).map(|planned| planned.at).collect();
             prop_assert_eq!((probes.len(), probes[0]), (FAILURES as usize, at(3000)));

@@ -6,7 +6,7 @@
 //! suspected: more than twice as many in this second as in the mean of those before it. Members are not compared with each other: a
 //! failed inbound member causes timeouts on all, and so do two members that fail by the same event.
 
-use std::time::Duration;
+use std::{net::SocketAddr, time::Duration};
 
 use ipmp_common::steer::{MAX_MEMBERS, MemberSet};
 
@@ -16,6 +16,20 @@ use crate::core::Time;
 const WINDOW: Duration = Duration::from_secs(1);
 /// Windows after which a mean is forgotten: of any count nothing is left then.
 const FORGOTTEN: u32 = 200;
+
+/// What shows that packets of a member do not arrive.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Witness {
+    /// A TCP connection: its segments, or their acknowledgments.
+    Connection {
+        /// The other end.
+        remote: SocketAddr,
+        /// Port of this host.
+        local_port: u16,
+    },
+    /// The member: it receives nothing any more.
+    Silence,
+}
 
 /// Timeouts of one member in one role.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

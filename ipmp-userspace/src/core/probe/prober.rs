@@ -287,6 +287,17 @@ impl Prober {
         Some((loss.sequence, loss.target, loss.sent))
     }
 
+    /// Whether a target that has replied to the last probe has not had its turn again: losses of the other targets alone are those of a
+    /// member behind a split network. Jitter can send two probes to one target in its turn, so five of them do not always reach all
+    /// targets. Ends when a failure must be detected.
+    pub fn awaits_turn(&self, now: Time, interval: Duration) -> bool {
+        let within = interval * FAILURES;
+        let has_replied = |of: IpAddr| {
+            self.history.last_answered(of) && self.history.answered_since(now, within, |target| target == of)
+        };
+        self.targets.active().any(|target| has_replied(target.address))
+    }
+
     /// The target to which a burst by evidence would send its first probe: that of the newest reply. `None`: no burst is due.
     pub fn suspected_target(&self, now: Time, interval: Duration) -> Option<IpAddr> {
         // Where a burst takes longer than an interval, rounds must have their turn.

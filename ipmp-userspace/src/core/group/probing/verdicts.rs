@@ -111,11 +111,13 @@ impl Group {
         if prober.burst.is_some() {
             return None;
         }
-        let losing = prober.history.losing().filter(|_| prober.settled(now))?;
+        let interval = self.probing.fdt.interval();
+        let is_decisive = prober.settled(now) && !prober.awaits_turn(now, interval);
+        let losing = prober.history.losing().filter(|_| is_decisive)?;
         let others = || self.members.iter().filter(|other| other.number() != number && other.functions());
         let probers = others().filter_map(|other| other.prober(family));
         let evidence = probers.map(|prober| (prober.history(), prober.targets()));
-        if verdict::is_own(&losing, self.probing.fdt.interval(), evidence) {
+        if verdict::is_own(&losing, interval, evidence) {
             return Some(Verdict::Failed);
         }
         if self.settings.fail_open {
