@@ -216,7 +216,8 @@ mod tests {
                 assert!(ago < Duration::from_secs(2), "{ago:?} {timeout:?}");
             }
             // The kernel repeats it as a tail loss probe, and waits as long again for the timeout.
-            assert_eq!(retransmissions(&client), 1);
+            let first = Duration::from_nanos(found[0].at_ns - found[0].since_ns);
+            assert!(first < Duration::from_millis(350), "{found:?}");
         });
     }
 }
