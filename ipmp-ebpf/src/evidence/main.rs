@@ -50,18 +50,22 @@ static timeout_windows: Array<u64, 1> = Array::new();
 /// Attached to the root of the cgroups.
 #[sock_ops]
 pub fn tcp_evidence(ctx: SockOpsContext) -> u32 {
-    match ctx.op() {
-        BPF_SOCK_OPS_ACTIVE_ESTABLISHED_CB | BPF_SOCK_OPS_PASSIVE_ESTABLISHED_CB if is_reported(&ctx) => {
-            let flags = ctx.cb_flags() | FLAGS;
-            // If it fails, the timeouts of this connection are not reported.
-            let _ = ctx.set_cb_flags(flags as i32);
+    // How long the segment must have waited.
+    let least = match ctx.op() {
+        BPF_SOCK_OPS_ACTIVE_ESTABLISHED_CB | BPF_SOCK_OPS_PASSIVE_ESTABLISHED_CB => {
+            if is_reported(&ctx) {
+                // If it fails, the timeouts of this connection are not reported.
+                let _ = ctx.set_cb_flags((ctx.cb_flags() | FLAGS) as i32);
+            }
+            return PERMIT;
         }
         // Argument: how often this segment timed out before.
-        BPF_SOCK_OPS_RTO_CB if ctx.arg(0) == 0 => report(&ctx, 0),
+        BPF_SOCK_OPS_RTO_CB if ctx.arg(0) == 0 => 0,
         // Nothing is known to be lost: a tail loss probe.
-        BPF_SOCK_OPS_RETRANS_CB if lost(&ctx) == 0 => report(&ctx, TAIL_LOSS_NS),
-        _ => {}
-    }
+        BPF_SOCK_OPS_RETRANS_CB if lost(&ctx) == 0 => TAIL_LOSS_NS,
+        _ => return PERMIT,
+    };
+    report(&ctx, least);
     PERMIT
 }
 
