@@ -6,8 +6,6 @@
 #![no_std]
 #![no_main]
 
-use core::ffi::c_void;
-
 use aya_ebpf::{
     Global,
     helpers::generated::{bpf_get_socket_cookie, bpf_seq_write},
