@@ -154,8 +154,8 @@ impl Burst {
         }
     }
 
-    /// More evidence. Two witnesses have not lost something for other reasons just before an outage: the path has been dark since
-    /// then, and [`CONFIRM`] after it is enough.
+    /// More evidence. That two witnesses lose something for other reasons just before an outage is improbable: the path has failed at
+    /// that time, and [`CONFIRM`] after it is enough.
     pub(in crate::core) fn corroborate(
         &mut self,
         now: Time,

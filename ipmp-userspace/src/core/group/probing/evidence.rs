@@ -41,8 +41,8 @@ impl Group {
         }
     }
 
-    /// Starts bursts of a member, in each family in which it is probed: its packets did not arrive, from then on. Those that run are told
-    /// that another witness agrees. Where no other member receives replies, probes would show nothing.
+    /// Starts bursts of a member, in each family in which it is probed: its packets did not arrive, from then on. A burst that runs takes
+    /// this as more evidence. Where no other member receives replies, probes would show nothing.
     fn suspect(&mut self, now: Time, number: u8, (since, witness): (Time, Witness)) {
         let interval = self.probing.fdt.interval();
         for family in Family::ALL {
