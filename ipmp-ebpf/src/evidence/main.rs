@@ -1,10 +1,10 @@
 //! Timeouts of the TCP connections of this host: evidence that the path of a member may have failed.
 //!
 //! Attached to the root of the cgroups, `tcp_evidence` runs when a connection is established, when a segment of it is not acknowledged in
-//! time, and when one is sent again, and for no packet otherwise. It changes nothing of a connection: it adds flags to those of other programs, and sets no reply.
-//! The daemon finds the member: at a timeout the kernel runs this program before it draws another transmit hash
-//! (`tcp_write_timeout` in `net/ipv4/tcp_timer.c`), so the hash is still that of the lost segment. [`established`] has the program for
-//! connections that exist before.
+//! time, and when one is sent again, and for no packet otherwise. It changes nothing of a connection: it adds flags to those of other
+//! programs, and sets no reply. The daemon finds the member: at a timeout the kernel runs this program before it draws another transmit
+//! hash (`tcp_write_timeout` in `net/ipv4/tcp_timer.c`), and a tail loss probe draws none, so the hash is still that of the lost segment.
+//! [`established`] has the program for connections that exist before.
 #![no_std]
 #![no_main]
 

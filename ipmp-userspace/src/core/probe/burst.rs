@@ -173,14 +173,14 @@ impl Burst {
         if probes == 0 {
             return;
         }
+        let last = self.planned.len().saturating_sub(2);
         if is_first && end < self.end {
             self.planned = plan(now, end, (probes, controls), random);
-        } else if let Some(last) = self.planned.len().checked_sub(2)
-            && end > self.end
-        {
+        } else if self.planned.get(last).is_some_and(|last| end > last.at) {
             // What is planned before stays as it is: new evidence must not put off all packets again and again.
-            self.planned[last].at = end;
-            self.planned[last + 1].at = end + SPACING;
+            for (planned, at) in self.planned.range_mut(last..).zip([end, end + SPACING]) {
+                planned.at = at;
+            }
         } else {
             return;
         }
@@ -286,14 +286,15 @@ impl Burst {
         let Some(control) = control else { return Progress::Void };
         let controls = fates(control, &self.controls);
         let (answered, lost) = (count(&controls, is_answered), count(&controls, |fate| *fate == P::Lost));
-        if lost > CONTROLS - ANSWERED {
-            return Progress::Discarded;
-        }
         let is_undecided = |fate: &P| matches!(fate, P::Wanted | P::Pending);
         let is_running =
             !self.planned.is_empty() || count(&probes, is_undecided) + count(&controls, is_undecided) > 0;
         if is_running {
             return if lost > 0 { Progress::InDoubt } else { Progress::Running };
+        }
+        // Not before: replies that are late, on a busy machine, count until now.
+        if lost > CONTROLS - ANSWERED {
+            return Progress::Discarded;
         }
         if count(&probes, |fate| *fate == P::Lost) < probes.len() || answered < ANSWERED {
             return Progress::Void;
