@@ -286,15 +286,14 @@ impl Burst {
         let Some(control) = control else { return Progress::Void };
         let controls = fates(control, &self.controls);
         let (answered, lost) = (count(&controls, is_answered), count(&controls, |fate| *fate == P::Lost));
+        if lost > CONTROLS - ANSWERED {
+            return Progress::Discarded;
+        }
         let is_undecided = |fate: &P| matches!(fate, P::Wanted | P::Pending);
         let is_running =
             !self.planned.is_empty() || count(&probes, is_undecided) + count(&controls, is_undecided) > 0;
         if is_running {
             return if lost > 0 { Progress::InDoubt } else { Progress::Running };
-        }
-        // Not before: replies that are late, on a busy machine, count until now.
-        if lost > CONTROLS - ANSWERED {
-            return Progress::Discarded;
         }
         if count(&probes, |fate| *fate == P::Lost) < probes.len() || answered < ANSWERED {
             return Progress::Void;
