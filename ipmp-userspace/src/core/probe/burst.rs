@@ -115,19 +115,7 @@ impl Burst {
         control_member: u8,
         random: impl FnMut() -> u64,
     ) -> Self {
-        let end = since + CONFIRM;
-        let planned = plan(now, end, (PROBES, CONTROLS), random);
-        let control_members = vec![control_member];
-        Self {
-            first: Some(first),
-            evidence: None,
-            end,
-            target,
-            control_members,
-            planned,
-            probes: Vec::new(),
-            controls: Vec::new(),
-        }
+        Self { first: Some(first), ..Self::until(now, since + CONFIRM, target, control_member, random) }
     }
 
     /// A burst by evidence: packets of other programs that were sent at `since` or later did not arrive.
@@ -139,16 +127,20 @@ impl Burst {
     ) -> Self {
         let evidence = Some(Evidence { witness, since, is_corroborated: false });
         let end = (since + CONFIRM).max(now + EVIDENCED);
-        let mut planned = plan(now, end, (PROBES, CONTROLS), random);
-        planned.push_front(Planned { at: now, is_control: false });
-        let control_members = vec![control_member];
+        let mut burst = Self { evidence, ..Self::until(now, end, target, control_member, random) };
+        burst.planned.push_front(Planned { at: now, is_control: false });
+        burst
+    }
+
+    /// A burst whose last probe is due at `end`.
+    fn until(now: Time, end: Time, target: IpAddr, control_member: u8, random: impl FnMut() -> u64) -> Self {
         Self {
             first: None,
-            evidence,
+            evidence: None,
             end,
             target,
-            control_members,
-            planned,
+            control_members: vec![control_member],
+            planned: plan(now, end, (PROBES, CONTROLS), random),
             probes: Vec::new(),
             controls: Vec::new(),
         }

@@ -56,7 +56,8 @@ use report::Report;
 
 /// Measure the cost of steering, failover times, throughput, and the load of idle groups and probes
 ///
-/// Runs all measurements unless one is named; `scale` only if it is named, since it takes many minutes. All of them run in network namespaces, which are removed at the end, also
+/// Runs all measurements unless one is named; `scale` only if it is named, since it takes many minutes. All of them run in network
+/// namespaces, which are removed at the end, also
 /// after Ctrl-C. Needs root. Example: ipmp-bench --quick outbound
 #[derive(Parser)]
 #[command(name = "ipmp-bench", after_long_help = report::JSON_HELP)]
