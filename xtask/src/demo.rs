@@ -66,7 +66,7 @@ impl Bench {
         let Some(kernel) = self.kernel else {
             return Ok(project::exit_code(run(&binaries, &binary, &self.args, Some(&path))?));
         };
-        let machine = Machine::prepare(kernel, &[], &setup)?;
+        let machine = Machine::prepare(kernel, &[], &setup)?.patient();
         self.in_machine(&machine, &binaries, &binary, text(path.as_ref())?)
     }
 
