@@ -5,7 +5,7 @@ lab::lane!(side_by_side, seconds = 200, threads = 40);
 
 use std::time::Duration;
 
-use ipmp::types::{Family, GroupState};
+use ipmp::types::{Family, GroupState, MemberState};
 use lab::bulk::{self, Bulk};
 use lab::network::{DATA, ROUTER};
 use lab::production::GROUP;
@@ -99,6 +99,41 @@ fn hole(mtu: u32, passes: u32, hash: &str) {
     production.daemon.wait_line(&line, since, 6 * TIMEOUT).unwrap();
     production.wait_usable(3).unwrap();
     assert!(production.daemon.log_matches("failure detected", since).is_empty());
+    production.assert_clean();
+}
+
+/// Two members exchange frames in turn, also those on standby, and a member behind a smaller MTU gets none.
+#[test]
+fn members_whose_probes_show_no_sizes_exchange_frames_of_full_size() {
+    lab::needs_root!();
+    const MTU: u32 = 9000;
+    let lab = network(MTU);
+    let settings = format!("fdt=500ms probe=arp targets={ROUTER}");
+    let production = Production::create_probed(&lab, &[], &settings).unwrap();
+    production.daemon.ctl(&format!("set {BEHIND} standby=on")).unwrap();
+    let of = |name: &str| production.member(name).unwrap().exchanged;
+    let all = || {
+        lab.members().iter().all(|member| of(member.name()).is_some_and(|exchanged| exchanged.bytes == MTU))
+    };
+    assert!(wait_until(6 * TIMEOUT, all), "{}", production.show());
+    let shown = production.daemon.ctl(&format!("show {BEHIND}")).unwrap();
+    println!("{shown}");
+    assert!(shown.contains(" STANDBY") || shown.contains(",STANDBY"), "{shown}");
+    assert!(shown.contains(&format!("{MTU} bytes passed to and from other members ")), "{shown}");
+    let change = lab.member(BEHIND).cable().drop_larger(1500).unwrap();
+    let proven_again = |name: &str| {
+        let since = change.after.elapsed().as_millis() as u64;
+        of(name).is_some_and(|exchanged| exchanged.ago_ms < since)
+    };
+    let others = || {
+        lab.members()
+            .iter()
+            .filter(|member| member.name() != BEHIND)
+            .all(|member| proven_again(member.name()))
+    };
+    assert!(wait_until(6 * TIMEOUT, others), "{}", production.show());
+    assert!(!proven_again(BEHIND), "{}", production.show());
+    assert_eq!(production.member(BEHIND).unwrap().state, MemberState::Ok);
     production.assert_clean();
 }
 

@@ -16,8 +16,8 @@ use crate::{
         Request, Response,
         duration::short,
         report::{
-            AddressReport, Capture, Degraded, DirectionFailure, Drops, GroupReport, Loss, MemberReport,
-            Moving, MtuHole, Traffic, Xdp,
+            AddressReport, Capture, Degraded, DirectionFailure, Drops, Exchanged, GroupReport, Loss,
+            MemberReport, Moving, MtuHole, Traffic, Xdp,
             probing::{Detection, Passed, Probing, SplitTarget},
         },
     },
@@ -163,6 +163,10 @@ fn member(blocks: &mut Blocks, group: &GroupReport, member: &MemberReport) {
     member.degraded.iter().for_each(|one| blocks.line(&degraded(one)));
     member.probing.iter().for_each(|one| blocks.line(&probing(one)));
     lost_probes(&member.loss).iter().for_each(|line| blocks.line(line));
+    if let Some(Exchanged { bytes, ago_ms }) = member.exchanged {
+        let ago = short(Duration::from_millis(ago_ms));
+        blocks.line(&format!("{bytes} bytes passed to and from other members {ago} ago"));
+    }
     let share = f64::from(member.slots) * 100.0 / SLOTS as f64;
     blocks.line(&format!(
         "member {}, attached by {}, updelay {}, weight {}, preferred in {} of {SLOTS} slots ({share:.1}%)",

@@ -158,6 +158,7 @@ pub(crate) fn sample() -> Explanation {
                 others_percent: 0.5,
                 avoided: true,
             }),
+            exchanged: Some(report::Exchanged { bytes: 1500, ago_ms: 3000 }),
             loss: vec![report::Loss {
                 minutes: 1,
                 probes: 26,

@@ -127,6 +127,8 @@ pub struct MemberReport {
     pub degraded: Option<Degraded>,
     /// Lost probes over 1, 10 and 60 minutes; empty: it is not probed.
     pub loss: Vec<Loss>,
+    /// Frames of full size that passed between it and other members; `None`: none yet, or its probes show which sizes pass.
+    pub exchanged: Option<Exchanged>,
     /// For each family in which it is or should be probed.
     pub probing: Vec<Probing>,
     /// Flags with the names and the order of the Solaris reference.
@@ -139,6 +141,15 @@ pub struct MemberReport {
     pub traffic: Traffic,
     /// Frames dropped by XDP; `None`: the setting `xdp` is `off`.
     pub xdp: Option<Xdp>,
+}
+
+/// Frames of full size that passed between a member and others, both from it and to it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Exchanged {
+    /// Bytes of their packets: behind the Ethernet header.
+    pub bytes: u32,
+    /// How long ago the last one was received, of the direction that was proven earlier, in milliseconds.
+    pub ago_ms: u64,
 }
 
 /// A member loses far more packets than others.
@@ -328,6 +339,7 @@ pub(crate) fn sample() -> GroupReport {
         failed_direction: None,
         degraded: None,
         loss: vec![],
+        exchanged: None,
         probing: vec![],
         flags: words(flags),
         addresses: vec![],

@@ -100,6 +100,8 @@ pub enum Action {
         to: u8,
         /// Number of the exchange.
         sequence: u32,
+        /// Bytes behind the Ethernet header.
+        bytes: u32,
     },
     /// Resolve a target's MAC by an ordinary request from a data address, and report it by
     /// [`Input::Neighbour`](super::Input::Neighbour).

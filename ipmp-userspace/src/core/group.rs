@@ -192,8 +192,8 @@ impl Group {
             }
             Input::Answer { member, target, proof, at } => self.answered(now, member, target, proof, at),
             Input::ControlAnswer { member, target, at } => self.control_answered(now, member, target, at),
-            Input::TestFrame { member, source, from, to, sequence } => {
-                self.receive_test_frame(member, source, from, to, sequence);
+            Input::TestFrame { member, source, from, to, sequence, bytes } => {
+                self.receive_test_frame(member, source, (from, to), sequence, bytes);
             }
             Input::TcpTimeout { sender, inbound, sent, remote, local_port } => {
                 self.timed_out(now, sender, inbound, sent, Witness::Connection { remote, local_port });

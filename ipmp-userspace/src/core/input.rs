@@ -215,6 +215,8 @@ pub enum Input {
         to: u8,
         /// Number of the exchange.
         sequence: u32,
+        /// Bytes behind the Ethernet header.
+        bytes: u32,
     },
     /// A segment of a TCP connection of this host was not acknowledged in time.
     TcpTimeout {

@@ -28,7 +28,7 @@ mod probing;
 
 pub use flaw::{Hole, Loss};
 pub use flow_moves::Transition;
-pub use probing::MemberProbing;
+pub use probing::{FullFrame, MemberProbing};
 
 use std::net::IpAddr;
 

@@ -1,4 +1,5 @@
-//! Frames between members: which direction of a failed path has failed ([`core::probe::direction`](crate::core::probe::direction)).
+//! Frames between members: which direction of a failed path has failed ([`core::probe::direction`](crate::core::probe::direction)),
+//! and whether frames of full size pass.
 //!
 //! | bytes | content |
 //! |---|---|
@@ -10,9 +11,10 @@
 //! | 22 to 25 | index of the group |
 //! | 26 to 29 | number of the exchange |
 //! | 30 to 37 | random number of the daemon |
-//! | 38 to 59 | 0, up to the least size of a frame |
+//! | 38 to 41 | bytes behind the Ethernet header |
+//! | 42 to the end | 0 |
 //!
-//! Numbers have network order. The kernel drops what has another length, mark, version or random number, so frames of other hosts do
+//! Numbers have network order. The kernel drops what has another length than it says, mark, version or random number, so frames of other hosts do
 //! not even wake the daemon. The state machine checks the rest.
 
 use std::{
@@ -33,8 +35,14 @@ use crate::{
 pub const ETHERTYPE: u16 = 0x88b5;
 const MARK: [u8; 4] = *b"ipmp";
 const VERSION: u8 = 1;
-/// Bytes of a frame without its checksum: the least that Ethernet has.
+/// Bytes of the shortest frame without its checksum, the least that Ethernet has: what is read of each.
 pub const LENGTH: usize = 60;
+/// Bytes of the Ethernet header.
+const HEADER: u32 = 14;
+/// Where the number of bytes behind the header is.
+const BYTES_AT: u32 = 38;
+/// Bytes behind the Ethernet header at most: no interface has a larger MTU.
+const MOST: u32 = 65535;
 /// Frames read at once: more wait for the next turn of the event loop.
 const AT_ONCE: usize = 64;
 
@@ -43,6 +51,9 @@ const LOAD_WORD: u16 = 0x20;
 const LOAD_BYTE: u16 = 0x30;
 const LOAD_LENGTH: u16 = 0x80;
 const JUMP_EQUAL: u16 = 0x15;
+const JUMP_EQUAL_INDEX: u16 = 0x1d;
+const ADD: u16 = 0x04;
+const TO_INDEX: u16 = 0x07;
 const RETURN: u16 = 0x06;
 /// `SKF_AD_OFF + SKF_AD_PKTTYPE`: whether the frame is for this host.
 const PACKET_TYPE: u32 = 0xffff_f004;
@@ -62,14 +73,16 @@ pub struct TestFrame {
     pub group: u32,
     /// Number of the exchange.
     pub sequence: u32,
+    /// Bytes behind the Ethernet header: 46 to 65,535.
+    pub bytes: u32,
     /// Random number of the daemon.
     pub nonce: u64,
 }
 
 impl TestFrame {
     /// Its bytes.
-    pub fn frame(&self) -> [u8; LENGTH] {
-        let mut frame = [0; LENGTH];
+    pub fn frame(&self) -> Vec<u8> {
+        let mut frame = vec![0; LENGTH.max((HEADER + self.bytes.min(MOST)) as usize)];
         let mut at = 0;
         let mut put = |bytes: &[u8]| {
             frame[at..at + bytes.len()].copy_from_slice(bytes);
@@ -83,12 +96,13 @@ impl TestFrame {
         put(&self.group.to_be_bytes());
         put(&self.sequence.to_be_bytes());
         put(&self.nonce.to_be_bytes());
+        put(&self.bytes.to_be_bytes());
         frame
     }
 
-    /// Reads a frame; `None`: it is none of this version.
-    pub fn read(frame: &[u8]) -> Option<Self> {
-        let frame: &[u8; LENGTH] = frame.try_into().ok()?;
+    /// Reads the first [`LENGTH`] bytes of a frame; `None`: it is none of this version.
+    pub fn read(head: &[u8]) -> Option<Self> {
+        let frame: &[u8; LENGTH] = head.try_into().ok()?;
         let (destination, rest) = frame.split_first_chunk()?;
         let (source, rest) = rest.split_first_chunk()?;
         let (ethertype, rest) = rest.split_first_chunk()?;
@@ -96,7 +110,8 @@ impl TestFrame {
         let ([version, from, to, _], rest) = rest.split_first_chunk()?;
         let (group, rest) = rest.split_first_chunk()?;
         let (sequence, rest) = rest.split_first_chunk()?;
-        let (nonce, _) = rest.split_first_chunk()?;
+        let (nonce, rest) = rest.split_first_chunk()?;
+        let (bytes, _) = rest.split_first_chunk()?;
         let is_ours = u16::from_be_bytes(*ethertype) == ETHERTYPE && *mark == MARK && *version == VERSION;
         is_ours.then_some(Self {
             destination: *destination,
@@ -105,6 +120,7 @@ impl TestFrame {
             to: *to,
             group: u32::from_be_bytes(*group),
             sequence: u32::from_be_bytes(*sequence),
+            bytes: u32::from_be_bytes(*bytes),
             nonce: u64::from_be_bytes(*nonce),
         })
     }
@@ -135,8 +151,7 @@ impl TestFrames {
     /// The frames that were received, and the interface of each.
     pub fn drain(&self) -> Vec<(u32, TestFrame)> {
         let mut frames = Vec::new();
-        // One byte more, so that a longer frame has another length.
-        let mut buffer = [MaybeUninit::<u8>::uninit(); LENGTH + 1];
+        let mut buffer = [MaybeUninit::<u8>::uninit(); LENGTH];
         for _ in 0..AT_ONCE {
             let Some((ifindex, bytes)) = receive(&self.socket, &mut buffer) else { break };
             let frame = TestFrame::read(&bytes).filter(|frame| frame.nonce == self.nonce);
@@ -158,24 +173,29 @@ impl AsRawFd for TestFrames {
     }
 }
 
-/// Passes untagged frames for this host with this random number.
+/// Passes the first bytes of untagged frames for this host with this random number.
 fn filter(nonce: u64) -> Vec<SockFilter> {
     let checks = [
-        (LOAD_LENGTH, 0, LENGTH as u32),
         (LOAD_WORD, PACKET_TYPE, u32::from(libc::PACKET_HOST)),
         (LOAD_WORD, 14, u32::from_be_bytes(MARK)),
         (LOAD_BYTE, 18, VERSION.into()),
         (LOAD_WORD, 30, (nonce >> 32) as u32),
         (LOAD_WORD, 34, nonce as u32),
     ];
-    let last = 2 * checks.len() + 1;
+    let length =
+        [(LOAD_WORD, BYTES_AT), (ADD, HEADER), (TO_INDEX, 0), (LOAD_LENGTH, 0), (JUMP_EQUAL_INDEX, 0)];
+    let last = 2 * checks.len() + length.len() + 1;
     let mut filter = Vec::with_capacity(last + 1);
     for (load, at, expected) in checks {
         filter.push(SockFilter::new(load, 0, 0, at));
         // Else to the last instruction.
         filter.push(SockFilter::new(JUMP_EQUAL, 0, (last - filter.len() - 1) as u8, expected));
     }
-    filter.push(SockFilter::new(RETURN, 0, 0, LENGTH as u32 + 1));
+    for (code, value) in length {
+        let otherwise = if code == JUMP_EQUAL_INDEX { 1 } else { 0 };
+        filter.push(SockFilter::new(code, 0, otherwise, value));
+    }
+    filter.push(SockFilter::new(RETURN, 0, 0, LENGTH as u32));
     filter.push(SockFilter::new(RETURN, 0, 0, 0));
     filter
 }
@@ -195,6 +215,7 @@ mod tests {
             to: 4,
             group: 5,
             sequence: 6,
+            bytes: 46,
             nonce: NONCE,
         }
     }
@@ -203,10 +224,13 @@ mod tests {
     fn frame_byte_for_byte() {
         let mut expected = vec![2, 0, 0, 0, 0, 1, 2, 0, 0, 0, 0, 2, 0x88, 0xb5];
         expected.extend(b"ipmp\x01\x03\x04\x00\x00\x00\x00\x05\x00\x00\x00\x06");
-        expected.extend([1, 2, 3, 4, 5, 6, 7, 8]);
+        expected.extend([1, 2, 3, 4, 5, 6, 7, 8, 0, 0, 0, 46]);
         expected.resize(60, 0);
         assert_eq!(sample().frame().to_vec(), expected);
         assert_eq!(TestFrame::read(&expected), Some(sample()));
+        let long = TestFrame { bytes: 9000, ..sample() }.frame();
+        assert_eq!((long.len(), &long[38..42]), (9014, &[0, 0, 0x23, 0x28][..]));
+        assert_eq!(TestFrame { bytes: u32::MAX, ..sample() }.frame().len(), 65_549);
     }
 
     #[test]
@@ -217,7 +241,7 @@ mod tests {
         }
         assert_eq!(TestFrame::read(&[&frame[..], &[0]].concat()), None);
         for at in 12..=18 {
-            let mut other = frame;
+            let mut other = frame.clone();
             other[at] ^= 1;
             assert_eq!(TestFrame::read(&other), None, "byte {at}");
         }
@@ -234,6 +258,8 @@ mod tests {
             let mut version = genuine.frame();
             version[18] = 2;
             let long = [&genuine.frame()[..], &[0]].concat();
+            let full = TestFrame { bytes: 1500, ..genuine };
+            let overflow = TestFrame { bytes: u32::MAX - 13, ..genuine };
             for refused in [
                 TestFrame { nonce: NONCE ^ 1, ..genuine }.frame().to_vec(),
                 TestFrame { nonce: NONCE ^ (1 << 63), ..genuine }.frame().to_vec(),
@@ -242,19 +268,22 @@ mod tests {
                 version.to_vec(),
                 long,
                 genuine.frame()[..59].to_vec(),
+                full.frame()[..1513].to_vec(),
+                [&overflow.frame()[..LENGTH]].concat(),
             ] {
                 sender.send_frame(sw0.ifindex, &refused).unwrap();
             }
             sender.send_frame(sw0.ifindex, &genuine.frame()).unwrap();
+            sender.send_frame(sw0.ifindex, &full.frame()).unwrap();
             let mut received = Vec::new();
             for _ in 0..100 {
                 received.extend(frames.drain());
-                if !received.is_empty() {
+                if received.len() == 2 {
                     break;
                 }
                 tokio::time::sleep(std::time::Duration::from_millis(10)).await;
             }
-            assert_eq!(received, [(eth0.ifindex, genuine)]);
+            assert_eq!(received, [(eth0.ifindex, genuine), (eth0.ifindex, full)]);
         });
     }
 }

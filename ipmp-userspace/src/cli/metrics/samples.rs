@@ -12,7 +12,7 @@ use prometheus_client::{
 use super::counts::{Announced, BUCKETS, EventCount};
 use crate::{
     control::report::{
-        GroupReport, MemberReport,
+        Exchanged, GroupReport, MemberReport,
         probing::{Passed, ProbedTarget, Probing},
     },
     types::{GroupState, LinkState, MemberState},
@@ -253,6 +253,23 @@ impl Samples {
         passed("ipmp_probing_passed_age_seconds", "Time since that was last sent", |passed| {
             passed.ago_ms as f64 / 1e3
         });
+        let exchanged: Vec<(Labels, Exchanged)> = groups
+            .iter()
+            .flat_map(|group| group.members.iter().map(move |member| (of_member(group, member), member)))
+            .filter_map(|(labels, member)| Some((labels, member.exchanged?)))
+            .collect();
+        let bytes = exchanged.iter().map(|(labels, of)| (labels.clone(), f64::from(of.bytes)));
+        self.gauge(
+            "ipmp_member_exchanged_bytes",
+            "Bytes of the frames of full size that passed to and from other members",
+            bytes.collect(),
+        );
+        let age = exchanged.iter().map(|(labels, of)| (labels.clone(), of.ago_ms as f64 / 1e3));
+        self.gauge(
+            "ipmp_member_exchanged_age_seconds",
+            "Time since both directions were proven",
+            age.collect(),
+        );
         let mut counter = |name, help, value: fn(&Probing) -> u64| {
             let samples = all.iter().map(|(labels, probing)| (labels.clone(), value(probing)));
             self.counter(name, help, samples.collect());
@@ -390,6 +407,8 @@ mod tests {
             "ipmp_member_degraded{group=\"production0\",member=\"rge0\"} 0.0",
             "ipmp_probing_passed_bytes{group=\"production0\",member=\"e1000g0\",family=\"inet\"} 1500.0",
             "ipmp_probing_passed_age_seconds{group=\"production0\",member=\"e1000g0\",family=\"inet\"} 3.0",
+            "ipmp_member_exchanged_bytes{group=\"production0\",member=\"e1000g0\"} 1500.0",
+            "ipmp_member_exchanged_age_seconds{group=\"production0\",member=\"e1000g0\"} 3.0",
             "ipmp_probes_lost_total{group=\"production0\",member=\"e1000g0\",family=\"inet\"} 9",
             "ipmp_target_rtt_seconds{group=\"production0\",member=\"e1000g0\",family=\"inet\",target=\"192.168.178.1\"} 0.000312",
             "ipmp_up 1.0",

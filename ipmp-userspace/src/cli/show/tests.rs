@@ -258,6 +258,14 @@ fn failed_member_shows_direction() {
 }
 
 #[test]
+fn member_shows_frames_exchanged_with_others() {
+    let member = explanation::sample().member;
+    let line = "\n        1500 bytes passed to and from other members 3 s ago\n";
+    assert!(member_text(&sample(), &member).contains(line));
+    assert!(!member_text(&sample(), &sample().members[0]).contains("to and from"));
+}
+
+#[test]
 fn degraded_member_shows_its_loss() {
     let explained = explanation::sample().member;
     let member = MemberReport {

@@ -32,6 +32,7 @@
 mod confirm;
 mod directions;
 mod evidence;
+mod full_frames;
 mod losses;
 mod rounds;
 mod selection;
@@ -66,6 +67,7 @@ use crate::{
     types::{Failback, Family, ProbeState, TargetFault},
 };
 use directions::Directions;
+use full_frames::FullFrames;
 use losses::Losses;
 use selection::Neighbour;
 
@@ -101,6 +103,8 @@ pub(super) struct GroupProbing {
     losses: Losses,
     /// In which direction members have failed.
     directions: Directions,
+    /// Frames of full size between members.
+    full_frames: FullFrames,
     /// What raised the failure detection time last.
     slowest: Option<Slow>,
     /// A client wants a report of every probe.
@@ -139,6 +143,7 @@ impl GroupProbing {
             timeouts: Timeouts::default(),
             losses: Losses::default(),
             directions: Directions::default(),
+            full_frames: FullFrames::default(),
             slowest: None,
             watched: false,
             finished: Vec::new(),
@@ -313,6 +318,7 @@ impl Group {
             self.avoid_members_without_router();
             self.judge_losses(now);
             self.follow_directions(now);
+            self.follow_full_frames(now);
             if !self.probing.stale {
                 break;
             }
@@ -379,7 +385,11 @@ impl Group {
     pub(super) fn probe_deadline(&self) -> impl Iterator<Item = Time> {
         let probers = self.members.iter().flat_map(|member| member.probing().probers());
         let reports = self.members.iter().filter_map(|member| member.probing().report_due(GRACE));
-        probers.filter_map(Prober::deadline).chain(reports).chain(self.direction_deadline())
+        probers
+            .filter_map(Prober::deadline)
+            .chain(reports)
+            .chain(self.direction_deadline())
+            .chain(self.full_frames_deadline())
     }
 
     fn prober_mut(&mut self, number: u8, family: Family) -> Option<&mut Prober> {

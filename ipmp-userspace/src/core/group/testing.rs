@@ -10,7 +10,7 @@ use crate::daemon::events::table;
 use crate::{
     core::{
         Action, Attachment, Group, Input, Refusal, Settings, Time,
-        probe::{Proof, TestAddress, Via},
+        probe::{Proof, TestAddress, Via, direction::SMALL},
     },
     types::{Family, LinkState, MemberState},
 };
@@ -32,6 +32,8 @@ pub(crate) struct Wire {
     pub isolated: bool,
     /// Frames from one member to another one so far: time, sender, receiver, number.
     pub exchanged: Vec<(Time, u8, u8, u32)>,
+    /// Larger ones, and their bytes.
+    pub full_frames: Vec<(Time, u8, u8, u32)>,
     /// Targets that do not reply to these members.
     pub cut: BTreeSet<(u8, IpAddr)>,
     /// Members on which another host answers control requests.
@@ -68,7 +70,7 @@ pub(crate) struct Wire {
     pub carrier: bool,
     answers: VecDeque<(Time, u8, IpAddr, Proof)>,
     controls: VecDeque<(Time, u8, IpAddr)>,
-    frames: VecDeque<(Time, u8, u8, u32)>,
+    frames: VecDeque<(Time, u8, u8, u32, u32)>,
     cookie: u64,
 }
 
@@ -98,6 +100,7 @@ impl Wire {
             parted: BTreeSet::new(),
             isolated: true,
             exchanged: Vec::new(),
+            full_frames: Vec::new(),
             cut: BTreeSet::new(),
             forged: BTreeSet::new(),
             dead: BTreeSet::new(),
@@ -229,8 +232,10 @@ impl Wire {
             {
                 self.tell(Input::Answer { member, target, proof, at });
             }
-            while let Some((_, from, to, sequence)) = self.frames.pop_front_if(|frame| frame.0 <= self.now) {
-                self.tell(Input::TestFrame { member: to, source: mac(from), from, to, sequence });
+            while let Some((_, from, to, sequence, bytes)) =
+                self.frames.pop_front_if(|frame| frame.0 <= self.now)
+            {
+                self.tell(Input::TestFrame { member: to, source: mac(from), from, to, sequence, bytes });
             }
             // Read with the next wake-up.
             while let Some((at, member, target)) = self.controls.pop_front_if(|answer| answer.0 <= self.now) {
@@ -324,11 +329,17 @@ impl Wire {
             {
                 self.controls.push_back((self.now + self.rtt, member, target));
             }
-            &Action::TestFrame { from, to, sequence } => {
-                self.exchanged.push((self.now, from, to, sequence));
+            &Action::TestFrame { from, to, sequence, bytes } => {
+                if bytes == SMALL {
+                    self.exchanged.push((self.now, from, to, sequence));
+                } else {
+                    self.full_frames.push((self.now, from, to, bytes));
+                }
+                let passes =
+                    [from, to].iter().all(|of| self.holes.get(of).is_none_or(|passes| bytes <= *passes));
                 let is_parted = self.parted.contains(&from) != self.parted.contains(&to);
-                if !self.isolated && !is_parted && self.transmits(from) && self.receives(to) {
-                    self.frames.push_back((self.now + self.rtt, from, to, sequence));
+                if passes && !self.isolated && !is_parted && self.transmits(from) && self.receives(to) {
+                    self.frames.push_back((self.now + self.rtt, from, to, sequence, bytes));
                 }
             }
             Action::FindHosts { .. } => self.searches.push((self.now, action.clone())),

@@ -10,6 +10,15 @@ use crate::{
     types::Family,
 };
 
+/// A frame of full size that has passed between two members.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct FullFrame {
+    /// Bytes behind the Ethernet header.
+    pub bytes: u32,
+    /// When it was received.
+    pub at: Time,
+}
+
 /// The test addresses and probers of a member, and the verdict of its probes.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct MemberProbing {
@@ -25,6 +34,8 @@ pub struct MemberProbing {
     without: Option<Time>,
     /// That was reported.
     reported_without: bool,
+    /// The last frames of full size that other members have received from it, and that it has received from them.
+    full_frames: [Option<FullFrame>; 2],
 }
 
 impl MemberProbing {
@@ -88,6 +99,21 @@ impl MemberProbing {
     /// Whether the member is probed, or would be with targets.
     pub fn enabled(&self) -> bool {
         self.probers().any(Prober::enabled)
+    }
+
+    pub(in crate::core) fn full_frame_transmitted(&mut self, at: Time, bytes: u32) {
+        self.full_frames[0] = Some(FullFrame { bytes, at });
+    }
+
+    pub(in crate::core) fn full_frame_received(&mut self, at: Time, bytes: u32) {
+        self.full_frames[1] = Some(FullFrame { bytes, at });
+    }
+
+    /// The bytes of frames that have passed between it and other members in both directions, and the time until which both have.
+    pub fn full_frame(&self) -> Option<FullFrame> {
+        let [transmitted, received] = self.full_frames;
+        let (transmitted, received) = transmitted.zip(received)?;
+        Some(FullFrame { bytes: transmitted.bytes.min(received.bytes), at: transmitted.at.min(received.at) })
     }
 
     /// Whether the probes have failed: the verdict over both families.

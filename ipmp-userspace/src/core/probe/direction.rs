@@ -22,6 +22,8 @@ use crate::{core::Time, types::FailedDirection};
 
 /// Frames in each direction of an exchange, at most.
 pub const FRAMES: u8 = 3;
+/// Bytes of each behind its Ethernet header: the least that Ethernet has.
+pub const SMALL: u32 = 46;
 /// Time between two of them.
 pub const SPACING: Duration = Duration::from_millis(100);
 /// Time in which the last one may still arrive. The daemon reads what has arrived before it judges.

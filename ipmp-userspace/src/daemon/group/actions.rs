@@ -150,8 +150,8 @@ async fn apply_one(group: &mut RunningGroup, context: &mut Context<'_>, action: 
         Action::Control { member, target, source } => {
             probing::send_control(group, context, member, target, source);
         }
-        Action::TestFrame { from, to, sequence } => {
-            probing::send_test_frame(group, context, from, to, sequence);
+        Action::TestFrame { from, to, sequence, bytes } => {
+            probing::send_test_frame(group, context, (from, to), sequence, bytes);
         }
         Action::FindNeighbour(address) => probing::find_neighbour(group, context, address),
         // Handled by `apply`.

@@ -36,11 +36,11 @@ pub async fn receive_test_frames(
     context: &mut Context<'_>,
     frames: &[(u32, TestFrame)],
 ) {
-    for &(ifindex, TestFrame { source, from, to, group, sequence, .. }) in frames {
+    for &(ifindex, TestFrame { source, from, to, group, sequence, bytes, .. }) in frames {
         let group = groups.values_mut().find(|known| known.datapath.index() == group);
         let Some(group) = group else { continue };
         if let Some(member) = group.number_of(ifindex) {
-            let input = Input::TestFrame { member, source, from, to, sequence };
+            let input = Input::TestFrame { member, source, from, to, sequence, bytes };
             actions::tell(group, context, input).await;
         }
     }

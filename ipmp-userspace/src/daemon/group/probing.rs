@@ -135,7 +135,13 @@ pub fn send_control(
 
 /// Sends a frame from a member to the MAC of another one. If it cannot be sent, it is lost: a device that is down or deleted is
 /// reported otherwise, and a driver that takes no frames does not transmit.
-pub fn send_test_frame(group: &RunningGroup, context: &Context<'_>, from: u8, to: u8, sequence: u32) {
+pub fn send_test_frame(
+    group: &RunningGroup,
+    context: &Context<'_>,
+    (from, to): (u8, u8),
+    sequence: u32,
+    bytes: u32,
+) {
     let (Some(device), Some(sender), Some(receiver)) =
         (group.members.get(&from), group.core.member(from), group.core.member(to))
     else {
@@ -148,6 +154,7 @@ pub fn send_test_frame(group: &RunningGroup, context: &Context<'_>, from: u8, to
         to,
         group: group.datapath.index(),
         sequence,
+        bytes,
         nonce: context.prober.nonce(),
     };
     if let Err(error) = context.sender.send_frame(device.ifindex, &frame.frame()) {

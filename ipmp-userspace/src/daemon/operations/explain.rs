@@ -18,7 +18,7 @@ use crate::{
     },
     core::{
         Group, Time,
-        member::{Condition, Hole, Loss, Member, Transition},
+        member::{Condition, FullFrame, Hole, Loss, Member, Transition},
         probe::{
             FAILURES, ProbeSource, REPAIRS, SETTLE, TestAddress,
             direction::Finding,
@@ -237,6 +237,10 @@ impl View<'_> {
                 of.plural(),
                 window.as_secs() / 60
             )
+        }));
+        reasons.extend(self.group.exchanged(self.member).map(|FullFrame { bytes, at }| {
+            let ago = short(self.now - at);
+            format!("Frames with {bytes} bytes pass to other members and back, last proven {ago} ago.")
         }));
         if self.probers().next().is_none() {
             reasons.push(self.not_probed());

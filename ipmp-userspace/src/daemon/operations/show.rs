@@ -17,7 +17,7 @@ use crate::{
     },
     core::{
         self,
-        member::{self, Condition, Hole},
+        member::{self, Condition, FullFrame, Hole},
     },
     daemon::{
         clock::now,
@@ -265,6 +265,10 @@ fn member_report(
             avoided: loss.is_avoided,
         }),
         loss: probing::loss(&group.core, known, now()),
+        exchanged: group.core.exchanged(known).map(|FullFrame { bytes, at }| report::Exchanged {
+            bytes,
+            ago_ms: probing::milliseconds(now() - at),
+        }),
         probing: probing::probing(known, now()),
         flags: member_flags(device, known),
         addresses: member

@@ -12,7 +12,7 @@ use crate::{
         member::Member,
         probe::{
             FAILURES,
-            direction::{Diagnosis, Exchange, Finding, PAUSE, REPEAT},
+            direction::{Diagnosis, Exchange, Finding, PAUSE, REPEAT, SMALL},
             prober::Prober,
         },
     },
@@ -52,7 +52,7 @@ pub(super) struct Directions {
 }
 
 impl Directions {
-    fn next_sequence(&mut self) -> u32 {
+    pub(super) fn next_sequence(&mut self) -> u32 {
         self.sequence = self.sequence.wrapping_add(1);
         self.sequence
     }
@@ -99,16 +99,17 @@ impl Group {
         &mut self,
         member: u8,
         source: [u8; 6],
-        from: u8,
-        to: u8,
+        (from, to): (u8, u8),
         sequence: u32,
+        bytes: u32,
     ) {
         let is_sender = self.members.get(from).is_some_and(|sender| sender.mac() == source);
         let directions = &mut self.probing.directions;
         let test = directions.test.as_mut().filter(|_| is_sender && member == to);
-        if !test.is_some_and(|test| test.current().received(from, to, sequence)) {
-            directions.unexpected += 1;
-        }
+        let is_of_test = test.is_some_and(|test| test.current().received(from, to, sequence));
+        let is_expected = is_of_test
+            || (is_sender && member == to && self.receive_full_frame(self.now, (from, to), sequence, bytes));
+        self.probing.directions.unexpected += u64::from(!is_expected);
     }
 
     /// Notes which members have failed by their probes alone, and ends the test that has a result.
@@ -227,6 +228,7 @@ impl Group {
                 from,
                 to,
                 sequence,
+                bytes: SMALL,
             }));
         }
     }

@@ -131,6 +131,7 @@ impl Group {
         self.send_bursts(now, &doubts);
         self.send_sizes(now);
         self.test_directions(now);
+        self.send_full_frames(now);
         for (member, family, missed) in missed {
             self.report(Cause::ProbeResults, |_| Event::ProbesMissed { member, family, missed });
         }

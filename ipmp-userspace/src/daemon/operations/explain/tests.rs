@@ -114,13 +114,26 @@ fn path_failure_names_its_direction_until_probes_are_answered() {
             "It does not receive: frames from {peer} to it are lost, and its own arrive there; found 1.2 s ago."
         )
     );
-    wire.tell(Input::TestFrame { member: 0, source: [6; 6], from: 1, to: 0, sequence: 1 });
+    wire.tell(Input::TestFrame { member: 0, source: [6; 6], from: 1, to: 0, sequence: 1, bytes: 46 });
     assert!(view(&wire).reasons()[2].ends_with(" ago. In g, 1 unexpected frames were discarded."));
     wire.deaf.clear();
     wire.until(|wire| wire.group.member(0).unwrap().prober(Family::V4).unwrap().history().answers() == 3);
     assert_eq!(
         summary(&wire),
         "eth0 has failed: its link is up, and its probes have 3 of 10 answers in a row (inet)"
+    );
+}
+
+#[test]
+fn frames_of_full_size_to_other_members_are_explained() {
+    let mut wire = Wire::with_fdt(3, FDT / 2);
+    wire.isolated = false;
+    wire.run(Duration::from_secs(31));
+    let expected = "Frames with 1500 bytes pass to other members and back, last proven ";
+    assert!(
+        view(&wire).reasons().iter().any(|reason| reason.starts_with(expected)),
+        "{:?}",
+        view(&wire).reasons()
     );
 }
 

@@ -155,13 +155,13 @@ fn forged_frames_are_counted_and_change_nothing() {
         (to, mac(from), 255, to, sequence),
         (from, mac(from), from, from, sequence),
     ]) {
-        wire.tell(Input::TestFrame { member, source, from, to, sequence });
+        wire.tell(Input::TestFrame { member, source, from, to, sequence, bytes: SMALL });
         assert_eq!(wire.group.unexpected_test_frames(), at);
     }
     wire.until(|wire| direction(wire, 0).is_some());
     assert_eq!(direction(&wire, 0), Some(Both));
     // A late one.
-    wire.tell(Input::TestFrame { member: to, source: mac(from), from, to, sequence });
+    wire.tell(Input::TestFrame { member: to, source: mac(from), from, to, sequence, bytes: SMALL });
     assert_eq!(wire.group.unexpected_test_frames(), 11);
     wire.run(60 * SECOND);
     assert_eq!(direction(&wire, 0), Some(Both));
