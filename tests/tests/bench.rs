@@ -65,6 +65,7 @@ fn every_json_field_is_documented_in_help() {
     let rest = [
         ("outbound", "--pulls 1"),
         ("inbound", "--pulls 1"),
+        ("evidence", "--connections 10 --seconds 1 --loss 10"),
         ("throughput", "--rounds 1"),
         ("idle", "--groups 1 --seconds 1"),
         ("scale", "--groups 2 --groups 3 --addresses 2 --pulls 1"),

@@ -12,6 +12,7 @@
 //! | [`throughput`], [`flood`], [`segment`] | TCP bulk transfers and small packets, with and without a group |
 //! | [`idle`] | many groups without traffic |
 //! | [`scale`] | many groups, members and addresses |
+//! | [`evidence`] | the program that watches TCP connections |
 //! | [`detection`] | cables that are cut while their carrier stays up |
 //! | [`probing`] | many groups that are probed |
 //! | [`early_drop`] | frames that a member drops by XDP, and by tc |
@@ -27,6 +28,7 @@ mod cases;
 mod detection;
 mod early_drop;
 mod echo;
+mod evidence;
 mod flood;
 mod idle;
 mod inbound;
@@ -107,6 +109,18 @@ enum Only {
         /// Number of pulls per round and mode [default: 10, quick: 2]
         #[arg(long, value_parser = clap::value_parser!(u32).range(1..=10_000))]
         pulls: Option<u32>,
+    },
+    /// CPU time of the program that watches TCP connections: when they are established, and while segments arrive and are lost
+    Evidence {
+        /// Number of connections that are opened one after another [default: 2000, quick: 100]
+        #[arg(long, value_parser = clap::value_parser!(u32).range(1..=100_000))]
+        connections: Option<u32>,
+        /// Duration of the transmissions in seconds [default: 10, quick: 1]
+        #[arg(long, value_parser = clap::value_parser!(u32).range(1..=3600))]
+        seconds: Option<u32>,
+        /// Percentage of the frames that all members lose in the last one
+        #[arg(long, default_value_t = 2, value_parser = clap::value_parser!(u8).range(1..=50))]
+        loss: u8,
     },
     /// Throughput of TCP and of small UDP packets through a group and through a plain veth pair
     Throughput {
@@ -270,6 +284,16 @@ fn run(bench: Bench) -> Result<()> {
             .context("cannot measure carrier events")?;
         show(format!("\n{result}"));
         report.carrier = Some(result);
+    }
+    if matches!(only, None | Some(Only::Evidence { .. })) {
+        let (connections, seconds, loss) = match only {
+            Some(Only::Evidence { connections, seconds, loss }) => (connections, seconds, loss),
+            _ => (None, None, 2),
+        };
+        let result = evidence::measure(default(connections, 2000, 100), default(seconds, 10, 1), loss)
+            .context("cannot measure the cost of evidence")?;
+        show(format!("\n{result}"));
+        report.evidence = Some(result);
     }
     if matches!(only, None | Some(Only::Throughput { .. })) {
         let rounds = if let Some(Only::Throughput { rounds }) = only { rounds } else { None };

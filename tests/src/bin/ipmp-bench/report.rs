@@ -11,6 +11,7 @@ use crate::carrier::Carrier;
 use crate::detection::Detection;
 use crate::early_drop::EarlyDrop;
 use crate::echo::Echo;
+use crate::evidence::Evidence;
 use crate::idle::Idle;
 use crate::inbound::Inbound;
 use crate::outbound::Outbound;
@@ -39,6 +40,7 @@ pub struct Report {
     pub outbound: Option<Outbound>,
     pub inbound: Option<Inbound>,
     pub carrier: Option<Carrier>,
+    pub evidence: Option<Evidence>,
     pub throughput: Option<Throughput>,
     pub idle: Option<Idle>,
     pub scale: Option<Scale>,
@@ -75,6 +77,9 @@ JSON:
   carrier            rounds, rows
     rows             array of: by (what makes the sentinel check links); late_message (whether the kernel's message about the
                      member is late); outage_us: as in inbound
+  evidence           rows
+    rows             array of: traffic; connections; segments (sent by the host), sent_again; runs (of the program), run_ns (average);
+                     connection_ns or segment_ns: time of all runs for each connection or segment
   throughput         rounds, bulk, packets, segments, target_ratio, target_met
     bulk             outbound and inbound: group_bits_per_s, plain_bits_per_s, ratio: SPREAD each (ratio within each round),
                      group_frame_bytes, plain_frame_bytes: average bytes of a frame at the member (unsegmented)
@@ -140,6 +145,7 @@ impl Report {
             outbound: None,
             inbound: None,
             carrier: None,
+            evidence: None,
             throughput: None,
             idle: None,
             scale: None,
