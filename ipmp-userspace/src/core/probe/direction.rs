@@ -14,7 +14,7 @@
 //! Losses count only if the peer itself transmits and receives meanwhile: a reply to a probe that it sent after the exchange
 //! began, or the control exchange, proves that.
 //!
-//! No verdict depends on a result: it explains a failure. While no member has failed, no frame is sent.
+//! No verdict depends on a result: it explains a failure. While no member has failed, no such frame is sent.
 
 use std::time::Duration;
 
