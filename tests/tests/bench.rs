@@ -55,6 +55,17 @@ fn names(value: &Value, into: &mut BTreeSet<String>) {
     }
 }
 
+/// The names after `Commands:` in a help text.
+fn subcommands(help: &str) -> BTreeSet<&str> {
+    let lines = help.lines().skip_while(|line| *line != "Commands:").skip(1);
+    // Texts of commands are indented deeper.
+    let names = lines.take_while(|line| line.is_empty() || line.starts_with(' '));
+    names
+        .filter_map(|line| line.strip_prefix("  ")?.split(' ').next())
+        .filter(|name| !name.is_empty())
+        .collect()
+}
+
 #[test]
 fn every_json_field_is_documented_in_help() {
     lab::needs_root!();
@@ -65,6 +76,7 @@ fn every_json_field_is_documented_in_help() {
     let rest = [
         ("outbound", "--pulls 1"),
         ("inbound", "--pulls 1"),
+        ("carrier", "--pulls 1 --mode netlink"),
         ("evidence", "--connections 10 --seconds 1 --loss 10"),
         ("throughput", "--rounds 1"),
         ("idle", "--groups 1 --seconds 1"),
@@ -77,10 +89,14 @@ fn every_json_field_is_documented_in_help() {
     ]
     .map(|(only, least)| (only, measured(&format!("--quick --json - {only} {least}"))));
     let once = [("steering", STEERING.clone()), ("storm", STORM.clone())];
-    for (only, json) in once.into_iter().chain(rest) {
+    let all: BTreeMap<&str, Value> = once.into_iter().chain(rest).collect();
+    let measurements: BTreeSet<&str> =
+        subcommands(&help).into_iter().filter(|name| !["page", "help"].contains(name)).collect();
+    assert_eq!(all.keys().copied().collect::<BTreeSet<_>>(), measurements, "some are not tested");
+    for (only, json) in &all {
         assert!(json[only.replace('-', "_")].is_object(), "{json}");
         assert_eq!(json["quick"], true);
-        names(&json, &mut fields);
+        names(json, &mut fields);
     }
     let missing: Vec<&String> = fields.iter().filter(|field| !words.contains(field.as_str())).collect();
     assert!(fields.len() > 40 && missing.is_empty(), "not in `ipmp-bench --help`: {missing:?}");

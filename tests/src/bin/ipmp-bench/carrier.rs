@@ -4,19 +4,49 @@
 //! The kernel reports carriers at most once in a second, for the whole machine. So each is measured twice: alone, and after a device in
 //! another network namespace has changed its carrier, which delays the message about the member.
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
+use clap::ValueEnum;
 use lab::inbound_failover::{self, InboundOutages};
 use lab::tap::Tap;
 use lab::{Daemon, Lab, LinkMonitor, MemberKind, Production};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::times::Times;
 
-/// Values of `IPMP_SENTINEL`, with what they mean.
-const MODES: [(&str, &str); 3] = [("", "carrier events"), ("timer", "netlink"), ("fixed", "fixed interval")];
+/// What makes the sentinel check links.
+#[derive(Clone, Copy, Debug, PartialEq, ValueEnum)]
+pub enum Mode {
+    /// Events of the kernel when a carrier changes
+    Events,
+    /// Messages of netlink
+    Netlink,
+    /// A fixed interval of 500 µs
+    Interval,
+}
+
+impl Mode {
+    /// The value of `IPMP_SENTINEL`.
+    fn variable(self) -> &'static str {
+        match self {
+            Self::Events => "",
+            Self::Netlink => "timer",
+            Self::Interval => "fixed",
+        }
+    }
+
+    fn name(self) -> &'static str {
+        match self {
+            Self::Events => "carrier events",
+            Self::Netlink => "netlink",
+            Self::Interval => "fixed interval",
+        }
+    }
+}
+
 /// What `ipmpctl show` prints where the kernel reports carriers.
 const EVENTS: &str = "when the kernel changes a carrier";
 /// The interval of the sentinel is long again after this time without a change.
@@ -27,51 +57,60 @@ const APART: Duration = Duration::from_millis(100);
 const PATIENCE: Duration = Duration::from_secs(5);
 
 /// The results.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, Deserialize)]
 pub struct Carrier {
     rounds: usize,
-    rows: Vec<Row>,
+    /// What this kernel does not have.
+    pub missing: Vec<String>,
+    /// The pulls of each mode.
+    pub rows: Vec<Row>,
 }
 
 /// The pulls in one mode.
-#[derive(Debug, Serialize)]
-struct Row {
+#[derive(Debug, Serialize, Deserialize)]
+pub struct Row {
     /// What makes the sentinel check links.
-    by: &'static str,
+    pub by: String,
     /// Whether the kernel's message about the member is late.
-    late_message: bool,
-    outage_us: Times,
+    pub late_message: bool,
+    /// The longest time without a packet at each pull.
+    pub outage_us: Times,
 }
 
-/// Measures in labs of its own: in each round, each row has so many pulls.
-pub fn measure(rounds: u32, pulls: u32) -> Result<Carrier> {
-    let mut outages: Vec<(&'static str, bool, Vec<Duration>)> = Vec::new();
+/// Measures in labs of its own: in each round, each row has so many pulls. All modes, or these.
+pub fn measure(rounds: u32, pulls: u32, modes: &[Mode]) -> Result<Carrier> {
+    let modes = if modes.is_empty() { Mode::value_variants() } else { modes };
+    let (mut missing, mut outages) = (BTreeSet::new(), Vec::<(Mode, bool, Vec<Duration>)>::new());
     for _ in 0..rounds {
-        for (mode, by) in MODES {
+        for &mode in modes {
             for late_message in [false, true] {
-                let Some(times) = outages_of(mode, late_message, pulls as usize)? else { continue };
-                match outages.iter_mut().find(|row| (row.0, row.1) == (by, late_message)) {
+                let Some(times) = outages_of(mode, late_message, pulls as usize)? else {
+                    missing.insert(mode.name().to_owned());
+                    continue;
+                };
+                match outages.iter_mut().find(|row| (row.0, row.1) == (mode, late_message)) {
                     Some(row) => row.2.extend(times),
-                    None => outages.push((by, late_message, times)),
+                    None => outages.push((mode, late_message, times)),
                 }
             }
         }
     }
     let rows = outages.iter();
-    let rows = rows.map(|(by, late_message, times)| Row {
-        by,
+    let rows = rows.map(|(mode, late_message, times)| Row {
+        by: mode.name().to_owned(),
         late_message: *late_message,
         outage_us: Times::of(times),
     });
-    Ok(Carrier { rounds: rounds as usize, rows: rows.collect() })
+    let (missing, rows) = (missing.into_iter().collect(), rows.collect());
+    Ok(Carrier { rounds: rounds as usize, missing, rows })
 }
 
 /// The outages in one mode; `None`: the kernel does not report carriers to the sentinel.
-fn outages_of(mode: &str, late_message: bool, pulls: usize) -> Result<Option<Vec<Duration>>> {
+fn outages_of(mode: Mode, late_message: bool, pulls: usize) -> Result<Option<Vec<Duration>>> {
     let lab = Lab::builder().kind(MemberKind::Tap).build()?;
-    let daemon = Daemon::builder(&lab).environment("IPMP_SENTINEL", mode).start()?;
+    let daemon = Daemon::builder(&lab).environment("IPMP_SENTINEL", mode.variable()).start()?;
     let production = Production::builder(&lab).daemon(daemon).create()?;
-    if mode.is_empty() && !production.report()?.checks.iter().any(|check| check.contains(EVENTS)) {
+    if mode == Mode::Events && !production.report()?.checks.iter().any(|check| check.contains(EVENTS)) {
         return Ok(None);
     }
     let beside = lab.namespace("beside")?;
@@ -117,8 +156,8 @@ impl fmt::Display for Carrier {
             let message = if *late_message { "message of netlink late" } else { "" };
             write!(out, "\n  {by:<16} {outage_us}   {} pulls {message}", outage_us.all.len())?;
         }
-        if !self.rows.iter().any(|row| row.by == MODES[0].1) {
-            write!(out, "\n  this kernel does not report changes of carriers to programs (no fentry)")?;
+        for mode in &self.missing {
+            write!(out, "\n  not measured, because this kernel does not have them: {mode}")?;
         }
         Ok(())
     }

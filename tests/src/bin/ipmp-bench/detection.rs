@@ -10,7 +10,7 @@ use ipmp::{core::probe::PATIENCE, types::Family};
 use lab::network::ROUTER;
 use lab::path_failure::{self, DetectionTimes};
 use lab::{Lab, Production, production::GROUP};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::outbound::microseconds;
 use crate::times::Times;
@@ -20,21 +20,29 @@ const FDTS: [(Duration, usize); 3] =
     [(Duration::from_millis(10), 20), (Duration::from_millis(100), 5), (Duration::from_secs(1), 1)];
 
 /// The results.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, Deserialize)]
 pub struct Detection {
-    fdts: Vec<FdtTimes>,
+    /// One for each failure detection time.
+    pub fdts: Vec<FdtTimes>,
 }
 
 /// The results with one failure detection time.
-#[derive(Debug, Serialize)]
-struct FdtTimes {
-    fdt_ms: u64,
-    cuts: usize,
-    detected_us: Times,
-    repaired_us: Times,
-    bound_us: f64,
-    later_than_bound: usize,
-    discarded: u64,
+#[derive(Debug, Serialize, Deserialize)]
+pub struct FdtTimes {
+    /// The failure detection time.
+    pub fdt_ms: u64,
+    /// Cuts.
+    pub cuts: usize,
+    /// From the cut to the log of the failure.
+    pub detected_us: Times,
+    /// From the end of the cut to the log of the repair.
+    pub repaired_us: Times,
+    /// The failure detection time and the deadline of a probe.
+    pub bound_us: f64,
+    /// Cuts that were detected later.
+    pub later_than_bound: usize,
+    /// Probe rounds discarded because the daemon was late.
+    pub discarded: u64,
     missed: u64,
 }
 

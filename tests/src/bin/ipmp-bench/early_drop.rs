@@ -10,7 +10,7 @@ use ipmp_common::steer::{MemberSet, Preference, SLOTS};
 use lab::packet::{PacketSocket, ethernet_header};
 use lab::process::thread_cpu_time;
 use lab::{Lab, Mac, MemberKind, filter, show_mac, wait_until};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::spread::Spread;
 
@@ -25,31 +25,36 @@ const RECEIVER: u8 = 1;
 const PATIENCE: Duration = Duration::from_secs(10);
 
 /// The results.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, Deserialize)]
 pub struct EarlyDrop {
-    rounds: u32,
+    /// Rounds.
+    pub rounds: u32,
     /// Frames in a run.
-    frames: u32,
-    members: Vec<Members>,
+    pub frames: u32,
+    /// One for each type of members.
+    pub members: Vec<Members>,
 }
 
 /// Members of one type.
-#[derive(Debug, Serialize)]
-struct Members {
+#[derive(Debug, Serialize, Deserialize)]
+pub struct Members {
     /// `veth`, whose driver has an skb before it runs the program, and `tap`, whose driver has none.
-    kind: &'static str,
-    rows: Vec<Row>,
+    pub kind: String,
+    /// One for each kind of frame.
+    pub rows: Vec<Row>,
 }
 
 /// A kind of frame.
-#[derive(Debug, Serialize)]
-struct Row {
-    frame: &'static str,
+#[derive(Debug, Serialize, Deserialize)]
+pub struct Row {
+    /// `copy`, `reflected`, `flooded`, `wanted`.
+    pub frame: String,
     /// CPU time per frame; on veth, its transmission by the other end of the cable included.
-    without_ns: Spread,
-    with_ns: Spread,
+    pub without_ns: Spread,
+    /// The same with the early drop.
+    pub with_ns: Spread,
     /// The difference within each round.
-    saved_ns: Spread,
+    pub saved_ns: Spread,
 }
 
 /// Measures in labs of their own, with veth and with TAP members.
@@ -58,7 +63,7 @@ pub fn measure(rounds: u32, frames: u32) -> Result<EarlyDrop> {
     for (kind, device) in [("veth", MemberKind::Veth), ("tap", MemberKind::Tap)] {
         let lab = Lab::builder().members(2).one_switch().peers(&[]).kind(device).build()?;
         let rows = lab.host().run(|| measure_here(&lab, rounds, frames))?;
-        members.push(Members { kind, rows });
+        members.push(Members { kind: kind.to_owned(), rows });
     }
     Ok(EarlyDrop { rounds, frames, members })
 }
@@ -105,7 +110,7 @@ fn measure_here(lab: &Lab, rounds: u32, frames: u32) -> Result<Vec<Row>> {
     let row = |((frame, _), [without, with]): (&(&'static str, Vec<u8>), &[Vec<f64>; 2])| {
         let saved: Vec<f64> = without.iter().zip(with).map(|(without, with)| without - with).collect();
         Row {
-            frame,
+            frame: (*frame).to_owned(),
             without_ns: Spread::of(without),
             with_ns: Spread::of(with),
             saved_ns: Spread::of(&saved),

@@ -8,7 +8,7 @@ use etherparse::PacketBuilder;
 use lab::process::thread_cpu_time;
 use lab::tap::Tap;
 use lab::{Lab, Mac, show_mac};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::spread::Spread;
 
@@ -23,18 +23,20 @@ const ICMP_TYPE: usize = 34;
 const ECHO_REPLY: u8 = 0;
 
 /// The results.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, Deserialize)]
 pub struct Echo {
-    requests: u32,
-    requests_per_s: u32,
+    /// Echo requests.
+    pub requests: u32,
+    /// Their rate.
+    pub requests_per_s: u32,
     /// CPU time of a request and its reply, the reception of the frame included.
-    answered_ns: Spread,
+    pub answered_ns: Spread,
     /// The same frame to the MAC of another host, which the stack drops.
-    dropped_ns: Spread,
+    pub dropped_ns: Spread,
     /// The differences of neighbouring frames.
-    reply_ns: Spread,
+    pub reply_ns: Spread,
     /// Of one CPU, by the median of the replies.
-    cpu_percent: f64,
+    pub cpu_percent: f64,
 }
 
 /// Measures in a lab of its own, with so many requests and as many frames that the stack drops.

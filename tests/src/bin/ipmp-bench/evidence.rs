@@ -15,7 +15,7 @@ use ipmp::types::Family;
 use lab::bulk::Bulk;
 use lab::network::{DATA, ROUTER};
 use lab::{Lab, Namespace, Production, TIMEOUT, wait_until};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 /// Name of the program.
 const PROGRAM: &str = "tcp_evidence";
@@ -23,26 +23,31 @@ const PROGRAM: &str = "tcp_evidence";
 const CONNECTIONS: usize = 4;
 
 /// The results.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, Deserialize)]
 pub struct Evidence {
-    rows: Vec<Row>,
+    /// One for each kind of traffic.
+    pub rows: Vec<Row>,
 }
 
 /// What the program took during some traffic.
-#[derive(Debug, Serialize)]
-struct Row {
-    traffic: &'static str,
+#[derive(Debug, Serialize, Deserialize)]
+pub struct Row {
+    /// `connections`, `no loss`, `segments lost`.
+    pub traffic: String,
     /// Connections that the host has opened.
-    connections: u64,
-    /// Segments that the host has sent, and those of them that it has sent again.
-    segments: u64,
-    sent_again: u64,
-    /// Runs of the program, and their average time.
-    runs: u64,
-    run_ns: f64,
-    /// Time of all runs, divided by the number of connections or of segments.
-    connection_ns: Option<f64>,
-    segment_ns: Option<f64>,
+    pub connections: u64,
+    /// Segments that the host has sent.
+    pub segments: u64,
+    /// Segments that it has sent again.
+    pub sent_again: u64,
+    /// Runs of the program.
+    pub runs: u64,
+    /// Their average time.
+    pub run_ns: f64,
+    /// Time of all runs, divided by the number of connections.
+    pub connection_ns: Option<f64>,
+    /// Time of all runs, divided by the number of segments.
+    pub segment_ns: Option<f64>,
 }
 
 /// Measures in a lab of its own.
@@ -161,7 +166,7 @@ impl Own<'_> {
         ensure!(runs > 0 && segments > 0, "the program has not run: {runs} runs, {segments} segments");
         let is_short = traffic == "connections";
         Ok(Row {
-            traffic,
+            traffic: traffic.to_owned(),
             connections,
             segments,
             sent_again,

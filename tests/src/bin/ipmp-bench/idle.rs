@@ -6,26 +6,38 @@ use std::time::Duration;
 use anyhow::Result;
 use lab::Lab;
 use lab::idle_groups::{IdleGroups, MEMBERS};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 /// The target for both together, in percent of one CPU.
 const TARGET: f64 = 1.0;
 
 /// The results.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, Deserialize)]
 pub struct Idle {
-    groups: usize,
-    members: usize,
-    seconds: f64,
-    daemon_percent: f64,
-    daemon_wake_ups_per_s: f64,
-    daemon_resident_bytes: u64,
-    daemon_proportional_bytes: u64,
-    sentinel_percent: f64,
-    sentinel_ticks_per_s: f64,
-    sentinel_tick_ns: f64,
-    maps_bytes: u64,
-    target_percent: f64,
+    /// Groups.
+    pub groups: usize,
+    /// Members of all groups.
+    pub members: usize,
+    /// Duration.
+    pub seconds: f64,
+    /// CPU time of the daemon, of one CPU.
+    pub daemon_percent: f64,
+    /// How often its threads were woken up.
+    pub daemon_wake_ups_per_s: f64,
+    /// Its memory.
+    pub daemon_resident_bytes: u64,
+    /// The same, where shared pages are divided by the number of their users.
+    pub daemon_proportional_bytes: u64,
+    /// CPU time of the sentinel, of one CPU.
+    pub sentinel_percent: f64,
+    /// Its ticks.
+    pub sentinel_ticks_per_s: f64,
+    /// The average time of a tick.
+    pub sentinel_tick_ns: f64,
+    /// Memory of all BPF maps.
+    pub maps_bytes: u64,
+    /// The target for both together.
+    pub target_percent: f64,
     target_met: bool,
 }
 

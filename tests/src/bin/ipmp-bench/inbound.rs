@@ -5,7 +5,7 @@ use std::fmt;
 use anyhow::Result;
 use lab::inbound_failover::{self, InboundOutages, PACKETS_PER_S};
 use lab::{Lab, Production};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::outbound::warnings;
 use crate::times::Times;
@@ -15,18 +15,26 @@ const TARGET_P50: f64 = 1_000.0;
 const TARGET_P95: f64 = 5_000.0;
 
 /// The results.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, Deserialize)]
 pub struct Inbound {
-    packets_per_s: u64,
-    pulls: usize,
-    outage_us: Times,
-    before_us: Times,
-    lost: u64,
+    /// To the data address.
+    pub packets_per_s: u64,
+    /// Pulls.
+    pub pulls: usize,
+    /// The longest time without a packet at each pull.
+    pub outage_us: Times,
+    /// The same before each pull: the noise of the machine.
+    pub before_us: Times,
+    /// Packets lost.
+    pub lost: u64,
     duplicated: u64,
-    target_p50_us: f64,
-    target_p95_us: f64,
+    /// The targets.
+    pub target_p50_us: f64,
+    /// For the 95th percentile.
+    pub target_p95_us: f64,
     target_met: bool,
-    warnings: Vec<String>,
+    /// Why figures may not be valid.
+    pub warnings: Vec<String>,
 }
 
 /// Measures in a lab of its own.

@@ -46,12 +46,13 @@ mod storm;
 mod throughput;
 mod times;
 
+use std::fmt::Display;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
-use clap::{Parser, Subcommand};
+use clap::{FromArgMatches as _, Parser, Subcommand};
 use lab::MeasurementLock;
 
 use report::Report;
@@ -71,11 +72,22 @@ struct Bench {
     #[arg(long, global = true, value_name = "FILE")]
     json: Option<PathBuf>,
     #[command(subcommand)]
-    only: Option<Only>,
+    verb: Option<Verb>,
 }
 
-#[derive(Clone, Subcommand)]
-enum Only {
+#[derive(Subcommand)]
+enum Verb {
+    #[command(flatten)]
+    Measure(Measurement),
+    /// Write docs/benchmarks.md and its plots, from the results in docs/benchmarks; measures nothing
+    Page {
+        /// The documentation [default: that of the source of this program]
+        directory: Option<PathBuf>,
+    },
+}
+
+#[derive(Subcommand)]
+enum Measurement {
     /// Nanoseconds per packet: an empty program, a redirect, and the datapath with each policy and feature
     Steering {
         /// Number of rounds; each program runs once per round [default: 11, quick: 5]
@@ -109,6 +121,9 @@ enum Only {
         /// Number of pulls per round and mode [default: 10, quick: 2]
         #[arg(long, value_parser = clap::value_parser!(u32).range(1..=10_000))]
         pulls: Option<u32>,
+        /// Only this; may be given several times
+        #[arg(long = "mode", value_name = "MODE")]
+        modes: Vec<carrier::Mode>,
     },
     /// CPU time of the program that watches TCP connections: when they are established, and while segments arrive and are lost
     Evidence {
@@ -209,11 +224,6 @@ enum Only {
         #[arg(long, value_parser = clap::value_parser!(u32).range(1..=3600))]
         seconds: Option<u32>,
     },
-    /// Write docs/benchmarks.md and its plots, from the results in docs/benchmarks; measures nothing
-    Page {
-        /// The documentation [default: that of the source of this program]
-        directory: Option<PathBuf>,
-    },
     /// CPU time of a target that answers 1,000 probes per second
     Echo {
         /// Number of echo requests [default: 20000, quick: 500]
@@ -233,14 +243,16 @@ fn main() -> ExitCode {
 }
 
 fn run(bench: Bench) -> Result<()> {
-    if let Some(Only::Page { directory }) = bench.only {
-        return page::write(&directory.unwrap_or_else(page::documentation));
-    }
+    let measurements = match bench.verb {
+        Some(Verb::Page { directory }) => return page::write(&directory.unwrap_or_else(page::documentation)),
+        Some(Verb::Measure(named)) => vec![named],
+        None => all()?,
+    };
     let to_stdout = bench.json.as_ref().is_some_and(|path| path.as_os_str() == "-");
     eprintln!("ipmp-bench: waiting for the measurement lock of this machine");
     let _lock = MeasurementLock::acquire()?;
     let mut report = Report::of_this_machine(bench.quick)?;
-    let show = |text: String| {
+    let show = |text: &dyn Display| {
         use std::io::Write as _;
         // A closed output does not stop the measurement.
         let _ = if to_stdout {
@@ -249,138 +261,97 @@ fn run(bench: Bench) -> Result<()> {
             writeln!(std::io::stdout(), "{text}")
         };
     };
-    show(report.to_string());
-    let (quick, only) = (bench.quick, bench.only);
-    let default = |given: Option<u32>, full, short| given.unwrap_or(if quick { short } else { full });
-
-    if matches!(only, None | Some(Only::Steering { .. })) {
-        let (rounds, repeat, against) = match &only {
-            Some(Only::Steering { rounds, repeat, against }) => (*rounds, *repeat, against.as_deref()),
-            _ => (None, None, None),
-        };
-        let (rounds, repeat) = (default(rounds, 11, 5), default(repeat, 1_000_000, 100_000));
-        let result = steering::measure(rounds, repeat, against).context("cannot measure steering")?;
-        show(format!("\n{result}"));
-        report.steering = Some(result);
-    }
-    if matches!(only, None | Some(Only::Outbound { .. })) {
-        let pulls = if let Some(Only::Outbound { pulls }) = only { pulls } else { None };
-        let result = outbound::measure(default(pulls, 20, 6)).context("cannot measure outbound failover")?;
-        show(format!("\n{result}"));
-        report.outbound = Some(result);
-    }
-    if matches!(only, None | Some(Only::Inbound { .. })) {
-        let pulls = if let Some(Only::Inbound { pulls }) = only { pulls } else { None };
-        let result = inbound::measure(default(pulls, 200, 20)).context("cannot measure inbound failover")?;
-        show(format!("\n{result}"));
-        report.inbound = Some(result);
-    }
-    if matches!(only, None | Some(Only::Carrier { .. })) {
-        let (rounds, pulls) = match only {
-            Some(Only::Carrier { rounds, pulls }) => (rounds, pulls),
-            _ => (None, None),
-        };
-        let result = carrier::measure(default(rounds, 3, 1), default(pulls, 10, 2))
-            .context("cannot measure carrier events")?;
-        show(format!("\n{result}"));
-        report.carrier = Some(result);
-    }
-    if matches!(only, None | Some(Only::Evidence { .. })) {
-        let (connections, seconds, loss) = match only {
-            Some(Only::Evidence { connections, seconds, loss }) => (connections, seconds, loss),
-            _ => (None, None, 2),
-        };
-        let result = evidence::measure(default(connections, 2000, 100), default(seconds, 10, 1), loss)
-            .context("cannot measure the cost of evidence")?;
-        show(format!("\n{result}"));
-        report.evidence = Some(result);
-    }
-    if matches!(only, None | Some(Only::Throughput { .. })) {
-        let rounds = if let Some(Only::Throughput { rounds }) = only { rounds } else { None };
-        let result = throughput::measure(default(rounds, 61, 7)).context("cannot measure throughput")?;
-        show(format!("\n{result}"));
-        report.throughput = Some(result);
-    }
-    if matches!(only, None | Some(Only::Idle { .. })) {
-        let (groups, seconds) = match only {
-            Some(Only::Idle { groups, seconds }) => (groups, seconds),
-            _ => (None, None),
-        };
-        let result = idle::measure(default(groups, 64, 8), default(seconds, 20, 3))
-            .context("cannot measure idle groups")?;
-        show(format!("\n{result}"));
-        report.idle = Some(result);
-    }
-    if let Some(Only::Scale { groups, addresses, pulls, seconds }) = only.clone() {
-        let groups = match (groups.is_empty(), quick) {
-            (false, _) => groups,
-            (true, false) => vec![2, 16, 64, 256],
-            (true, true) => vec![2, 8],
-        };
-        let (pulls, seconds) = (default(pulls, 20, 2), default(seconds, 10, 1));
-        let plan = scale::Plan { groups, addresses, pulls, seconds };
-        let result = scale::measure(&plan).context("cannot measure many groups")?;
-        show(format!("\n{result}"));
-        report.scale = Some(result);
-    }
-    if matches!(only, None | Some(Only::Detection { .. })) {
-        let cuts = if let Some(Only::Detection { cuts }) = only { cuts } else { None };
-        let result = detection::measure(default(cuts, 10, 1)).context("cannot measure detection times")?;
-        show(format!("\n{result}"));
-        report.detection = Some(result);
-    }
-    if matches!(only, None | Some(Only::Probing { .. })) {
-        let (groups, seconds) = match only {
-            Some(Only::Probing { groups, seconds }) => (groups, seconds),
-            _ => (None, None),
-        };
-        let result = probing::measure(default(groups, 64, 8), default(seconds, 60, 3))
-            .context("cannot measure probing")?;
-        show(format!("\n{result}"));
-        report.probing = Some(result);
-    }
-    if matches!(only, None | Some(Only::EarlyDrop { .. })) {
-        let (rounds, frames) = match only {
-            Some(Only::EarlyDrop { rounds, frames }) => (rounds, frames),
-            _ => (None, None),
-        };
-        let result = early_drop::measure(default(rounds, 11, 3), default(frames, 40_000, 2_000))
-            .context("cannot measure the early drop")?;
-        show(format!("\n{result}"));
-        report.early_drop = Some(result);
-    }
-    if matches!(only, None | Some(Only::Storm { .. })) {
-        let (rounds, milliseconds, rate) = match only {
-            Some(Only::Storm { rounds, milliseconds, rate }) => (rounds, milliseconds, rate),
-            _ => (None, None, None),
-        };
-        let time = Duration::from_millis(default(milliseconds, 1000, 300).into());
-        let result =
-            storm::measure(default(rounds, 11, 1), time, rate).context("cannot measure a broadcast storm")?;
-        show(format!("\n{result}"));
-        report.storm = Some(result);
-    }
-    if matches!(only, None | Some(Only::Peers { .. })) {
-        let (pulls, cuts, rounds, rate, names, faults) = match only.clone() {
-            Some(Only::Peers { pulls, cuts, rounds, rate, names, faults }) => {
-                (pulls, cuts, rounds, rate, names, faults)
+    show(&report);
+    let default = |given: Option<u32>, full, short| given.unwrap_or(if bench.quick { short } else { full });
+    for measurement in measurements {
+        match measurement {
+            Measurement::Steering { rounds, repeat, against } => {
+                let (rounds, repeat) = (default(rounds, 11, 5), default(repeat, 1_000_000, 100_000));
+                let result = steering::measure(rounds, repeat, against.as_deref());
+                keep(&mut report.steering, result.context("cannot measure steering")?, show);
             }
-            _ => (None, None, None, 3_000, Vec::new(), Vec::new()),
-        };
-        let (pulls, cuts) = (default(pulls, 10, 1) as usize, default(cuts, 5, 0) as usize);
-        let plan = peers::Plan { rate, pulls, cuts, rounds: default(rounds, 21, 1), names, faults };
-        let result = peers::measure(&plan).context("cannot measure peers")?;
-        show(format!("\n{result}"));
-        report.peers = Some(result);
-    }
-    if matches!(only, None | Some(Only::Echo { .. })) {
-        let requests = if let Some(Only::Echo { requests }) = only { requests } else { None };
-        let result = echo::measure(default(requests, 20_000, 500)).context("cannot measure echo replies")?;
-        show(format!("\n{result}"));
-        report.echo = Some(result);
+            Measurement::Outbound { pulls } => {
+                let result = outbound::measure(default(pulls, 20, 6));
+                keep(&mut report.outbound, result.context("cannot measure outbound failover")?, show);
+            }
+            Measurement::Inbound { pulls } => {
+                let result = inbound::measure(default(pulls, 200, 20));
+                keep(&mut report.inbound, result.context("cannot measure inbound failover")?, show);
+            }
+            Measurement::Carrier { rounds, pulls, modes } => {
+                let result = carrier::measure(default(rounds, 3, 1), default(pulls, 10, 2), &modes);
+                keep(&mut report.carrier, result.context("cannot measure carrier events")?, show);
+            }
+            Measurement::Evidence { connections, seconds, loss } => {
+                let (connections, seconds) = (default(connections, 2000, 100), default(seconds, 10, 1));
+                let result = evidence::measure(connections, seconds, loss);
+                keep(&mut report.evidence, result.context("cannot measure the cost of evidence")?, show);
+            }
+            Measurement::Throughput { rounds } => {
+                let result = throughput::measure(default(rounds, 61, 7));
+                keep(&mut report.throughput, result.context("cannot measure throughput")?, show);
+            }
+            Measurement::Idle { groups, seconds } => {
+                let result = idle::measure(default(groups, 64, 8), default(seconds, 20, 3));
+                keep(&mut report.idle, result.context("cannot measure idle groups")?, show);
+            }
+            Measurement::Detection { cuts } => {
+                let result = detection::measure(default(cuts, 10, 1));
+                keep(&mut report.detection, result.context("cannot measure detection times")?, show);
+            }
+            Measurement::Probing { groups, seconds } => {
+                let result = probing::measure(default(groups, 64, 8), default(seconds, 60, 3));
+                keep(&mut report.probing, result.context("cannot measure probing")?, show);
+            }
+            Measurement::EarlyDrop { rounds, frames } => {
+                let result = early_drop::measure(default(rounds, 11, 3), default(frames, 40_000, 2_000));
+                keep(&mut report.early_drop, result.context("cannot measure the early drop")?, show);
+            }
+            Measurement::Storm { rounds, milliseconds, rate } => {
+                let time = Duration::from_millis(default(milliseconds, 1000, 300).into());
+                let result = storm::measure(default(rounds, 11, 1), time, rate);
+                keep(&mut report.storm, result.context("cannot measure a broadcast storm")?, show);
+            }
+            Measurement::Peers { pulls, cuts, rounds, rate, names, faults } => {
+                let (pulls, cuts) = (default(pulls, 10, 1) as usize, default(cuts, 5, 0) as usize);
+                let plan = peers::Plan { rate, pulls, cuts, rounds: default(rounds, 21, 1), names, faults };
+                let result = peers::measure(&plan);
+                keep(&mut report.peers, result.context("cannot measure peers")?, show);
+            }
+            Measurement::Scale { groups, addresses, pulls, seconds } => {
+                let groups = match (groups.is_empty(), bench.quick) {
+                    (false, _) => groups,
+                    (true, false) => vec![2, 16, 64, 256],
+                    (true, true) => vec![2, 8],
+                };
+                let (pulls, seconds) = (default(pulls, 20, 2), default(seconds, 10, 1));
+                let result = scale::measure(&scale::Plan { groups, addresses, pulls, seconds });
+                keep(&mut report.scale, result.context("cannot measure many groups")?, show);
+            }
+            Measurement::Echo { requests } => {
+                let result = echo::measure(default(requests, 20_000, 500));
+                keep(&mut report.echo, result.context("cannot measure echo replies")?, show);
+            }
+        }
     }
     match bench.json {
         Some(path) => report.write(&path),
         None => Ok(()),
     }
+}
+
+/// Shows a result and keeps it for the report.
+fn keep<T: Display>(place: &mut Option<T>, result: T, show: impl Fn(&dyn Display)) {
+    show(&format_args!("\n{result}"));
+    *place = Some(result);
+}
+
+/// What runs if no measurement is named, with default arguments.
+fn all() -> Result<Vec<Measurement>> {
+    let command = Measurement::augment_subcommands(clap::Command::new("all").no_binary_name(true));
+    let names: Vec<String> = command.get_subcommands().map(|one| one.get_name().to_owned()).collect();
+    let named = names.iter().filter(|name| *name != "scale");
+    let parsed =
+        named.map(|name| Measurement::from_arg_matches(&command.clone().try_get_matches_from([name])?));
+    parsed.collect::<Result<_, clap::Error>>().context("a measurement has no default arguments")
 }

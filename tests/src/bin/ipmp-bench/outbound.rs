@@ -8,41 +8,53 @@ use std::time::Duration;
 
 use anyhow::Result;
 use lab::{Lab, Production, Stream};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 const PACKETS_PER_S: u64 = 50_000;
 const FLOWS: usize = 8;
 /// The interval of the sender. An outage is at least twice as long.
-const BURST: Duration = Duration::from_micros(200);
+pub const BURST: Duration = Duration::from_micros(200);
 /// How long a cable stays unplugged.
 const UNPLUGGED: Duration = Duration::from_millis(100);
 
 /// The results.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, Deserialize)]
 pub struct Outbound {
-    packets_per_s: u64,
-    flows: usize,
-    pulls: usize,
-    sent: u64,
+    /// Of all flows together.
+    pub packets_per_s: u64,
+    /// Flows.
+    pub flows: usize,
+    /// Pulls.
+    pub pulls: usize,
+    /// Packets sent.
+    pub sent: u64,
     received: u64,
-    lost: u64,
-    dropped_in_ports: u64,
-    lost_beyond: u64,
-    reordered: u64,
-    duplicated: u64,
+    /// Packets lost.
+    pub lost: u64,
+    /// Of these, dropped by the ports of pulled cables.
+    pub dropped_in_ports: u64,
+    /// The others.
+    pub lost_beyond: u64,
+    /// Packets received after a later one.
+    pub reordered: u64,
+    /// Packets received twice.
+    pub duplicated: u64,
     longest_outage_us: f64,
     longest_outage_of_a_flow_us: f64,
-    events: Vec<Event>,
-    warnings: Vec<String>,
+    /// One for each pull.
+    pub events: Vec<Event>,
+    /// Why figures may not be valid.
+    pub warnings: Vec<String>,
 }
 
 /// A pull.
-#[derive(Debug, Serialize)]
-struct Event {
+#[derive(Debug, Serialize, Deserialize)]
+pub struct Event {
     member: String,
     lost: u64,
     dropped_in_port: u64,
-    outage_us: f64,
+    /// The longest time without a packet of any flow; 0 if it is shorter than two intervals of the sender.
+    pub outage_us: f64,
 }
 
 /// Measures in a lab of its own.

@@ -3,47 +3,65 @@
 //! | module | contents |
 //! |---|---|
 //! | [`peers`] | faults of a group beside bonds, teams and ECMP |
+//! | [`failover`] | outages by lost carriers and by path failures |
 //! | [`cost`] | what a packet costs |
+//! | [`load`] | what the daemon and the programs cost without traffic, with probes and with many frames |
 //! | [`scale`] | what many groups cost |
+//! | [`section`] | how a section is written |
 //! | [`table`] | tables in which figures of peers that are better are bold |
 //! | [`plot`] | bars as SVG |
 
 mod cost;
+mod failover;
+mod load;
 mod peers;
 mod plot;
 mod scale;
+mod section;
 mod table;
 
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context as _, Result, ensure};
-use serde::Deserialize;
+use anyhow::{Context as _, Result};
 
-use crate::peers::Peers;
-use crate::scale::Scale;
-use crate::steering::Steering;
+use crate::report::Report;
+use section::Section;
 
 /// The text before the figures.
 const INTRODUCTION: &str = include_str!("page/introduction.md");
+/// The text before the table of all targets.
+const TARGETS: &str = "
+## Targets
+
+Every target of the sections below, with the figure of the landed results.
+
+| Section | Target | Measured | |
+|---|---|---|---|
+";
 /// The directory of results and plots, beside the page.
 const RESULTS: &str = "benchmarks";
 
-/// What is read of the output of `--json`.
-#[derive(Debug, Deserialize)]
-struct Results {
-    quick: bool,
-    kernel: String,
-    cpus: usize,
-    load: f64,
-    processor: Option<String>,
-    commit: Option<String>,
-    arguments: Vec<String>,
-    steering: Option<Steering>,
-    scale: Option<Scale>,
-    peers: Option<Peers>,
-}
+/// Texts by their paths below the documentation.
+type Files = BTreeMap<String, String>;
+
+/// The sections of the page in their order; each is `None` where a report has no such results.
+const SECTIONS: [fn(&Report) -> Option<Section>; 13] = [
+    |report| report.peers.as_ref().map(peers::section),
+    |report| report.outbound.as_ref().map(failover::outbound),
+    |report| report.inbound.as_ref().map(failover::inbound),
+    |report| report.carrier.as_ref().map(failover::carrier),
+    |report| report.detection.as_ref().map(failover::detection),
+    |report| report.steering.as_ref().map(cost::section),
+    |report| report.idle.as_ref().map(load::idle),
+    |report| report.probing.as_ref().map(load::probing),
+    |report| report.evidence.as_ref().map(load::evidence),
+    |report| report.early_drop.as_ref().map(load::early_drop),
+    |report| report.storm.as_ref().map(load::storm),
+    |report| report.echo.as_ref().map(load::echo),
+    |report| report.scale.as_ref().map(scale::section),
+];
 
 /// The directory of the documentation, where the source of this program is.
 pub fn documentation() -> PathBuf {
@@ -59,81 +77,28 @@ pub fn write(docs: &Path) -> Result<()> {
     Ok(())
 }
 
-/// The page and its plots, by their paths below the documentation.
-fn files(docs: &Path) -> Result<BTreeMap<String, String>> {
+/// The page and its plots.
+fn files(docs: &Path) -> Result<Files> {
     let directory = docs.join(RESULTS);
     let entries = fs::read_dir(&directory).with_context(|| format!("cannot read {}", directory.display()))?;
     let mut paths: Vec<PathBuf> =
         entries.map(|entry| Ok(entry?.path())).collect::<Result<_>>().context("cannot list the results")?;
     paths.retain(|path| path.extension().is_some_and(|extension| extension == "json"));
     paths.sort();
-    let mut files = BTreeMap::new();
-    let mut all = Vec::new();
-    for path in paths {
-        let name = path.display();
-        let text = fs::read_to_string(&path).with_context(|| format!("cannot read {name}"))?;
-        let results: Results =
-            serde_json::from_str(&text).with_context(|| format!("{name} has unexpected content"))?;
-        ensure!(!results.quick, "{name} has the results of a short run");
-        let stem = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
-        all.push((stem, results));
-    }
-    let mut page = INTRODUCTION.to_owned();
-    for (stem, results) in &all {
-        if let Some(peers) = &results.peers {
-            peers::section(stem, results, peers, &mut page, &mut files)?;
+    let stem = |path: &PathBuf| path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
+    let all = paths.iter().map(|path| Ok((stem(path), Report::read(path)?)));
+    let all = all.collect::<Result<Vec<(String, Report)>>>()?;
+    let (mut targets, mut sections, mut files) = (String::new(), String::new(), Files::new());
+    for section_of in SECTIONS {
+        for (stem, report) in &all {
+            if let Some(section) = section_of(report) {
+                targets.push_str(&section.summary(report));
+                section.write(stem, report, &mut sections, &mut files)?;
+            }
         }
     }
-    for (stem, results) in &all {
-        if let Some(steering) = &results.steering {
-            cost::section(stem, results, steering, &mut page, &mut files)?;
-        }
-    }
-    for (stem, results) in &all {
-        if let Some(scale) = &results.scale {
-            scale::section(stem, results, scale, &mut page, &mut files)?;
-        }
-    }
-    files.insert("benchmarks.md".into(), page);
+    files.insert("benchmarks.md".into(), [INTRODUCTION, TARGETS, &targets, &sections].concat());
     Ok(files)
-}
-
-/// Where results are.
-fn source(stem: &str) -> String {
-    format!("Results: [{RESULTS}/{stem}.json]({RESULTS}/{stem}.json).")
-}
-
-impl Results {
-    /// The release, without what its distribution has added.
-    fn version(&self) -> String {
-        let release = self.kernel.split(['-', '+']).next().unwrap_or_default();
-        format!("{release}{}", if self.is_emulated() { ", emulated" } else { "" })
-    }
-
-    /// What it was measured on.
-    fn machine(&self) -> String {
-        format!(
-            "Linux {}, {} CPUs ({}), load {:.1} at the start, commit {}",
-            self.kernel,
-            self.cpus,
-            self.processor.as_deref().unwrap_or("unknown processor"),
-            self.load,
-            self.commit.as_deref().unwrap_or("unknown")
-        )
-    }
-
-    /// Whether it ran on processors that QEMU emulates.
-    fn is_emulated(&self) -> bool {
-        self.processor.as_deref().is_some_and(|processor| processor.contains("QEMU"))
-    }
-
-    /// What measures it again.
-    fn command(&self) -> String {
-        let version: Vec<&str> = self.kernel.split('.').take(2).collect();
-        let kernel =
-            if self.is_emulated() { format!(" --kernel {}", version.join(".")) } else { String::new() };
-        format!("cargo xtask bench{kernel} -- {}", self.arguments.join(" "))
-    }
 }
 
 #[cfg(test)]

@@ -6,7 +6,7 @@ use std::time::Duration;
 use anyhow::Result;
 use lab::Lab;
 use lab::idle_groups::{IdleGroups, MEMBERS};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::idle::mib;
 
@@ -14,22 +14,34 @@ use crate::idle::mib;
 const FDT: Duration = Duration::from_secs(1);
 
 /// The results.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, Deserialize)]
 pub struct Probing {
-    groups: usize,
-    members: usize,
-    fdt_ms: u64,
-    seconds: f64,
-    probes_per_s: f64,
-    lost: u64,
-    discarded: u64,
+    /// Groups.
+    pub groups: usize,
+    /// Members of all groups.
+    pub members: usize,
+    /// The failure detection time.
+    pub fdt_ms: u64,
+    /// Duration.
+    pub seconds: f64,
+    /// Probes sent.
+    pub probes_per_s: f64,
+    /// Probes without a reply.
+    pub lost: u64,
+    /// Probe rounds discarded because the daemon was late.
+    pub discarded: u64,
     missed: u64,
-    failures: usize,
-    daemon_percent: f64,
-    daemon_us_per_probe: f64,
-    daemon_resident_bytes: u64,
+    /// False failures.
+    pub failures: usize,
+    /// CPU time of the daemon, of one CPU.
+    pub daemon_percent: f64,
+    /// The same for each probe.
+    pub daemon_us_per_probe: f64,
+    /// Memory of the daemon.
+    pub daemon_resident_bytes: u64,
     daemon_proportional_bytes: u64,
-    sentinel_percent: f64,
+    /// CPU time of the sentinel, of one CPU.
+    pub sentinel_percent: f64,
 }
 
 /// Measures in a lab of its own.

@@ -4,8 +4,8 @@ use std::fmt;
 use std::path::Path;
 use std::process::Command;
 
-use anyhow::{Context as _, Result};
-use serde::Serialize;
+use anyhow::{Context as _, Result, ensure};
+use serde::{Deserialize, Serialize};
 
 use crate::carrier::Carrier;
 use crate::detection::Detection;
@@ -26,7 +26,7 @@ use crate::throughput::Throughput;
 const VERSION: u32 = 2;
 
 /// All results. Those of measurements that did not run are `null`.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Default, Serialize, Deserialize)]
 pub struct Report {
     version: u32,
     quick: bool,
@@ -74,7 +74,7 @@ JSON:
                      warnings
     outage_us        p50, p95, p99, max, and all: the longest time without a packet at each pull
     before_us        the same for a time of equal length before each pull: the noise of this machine
-  carrier            rounds, rows
+  carrier            rounds, missing (what this kernel does not have), rows
     rows             array of: by (what makes the sentinel check links); late_message (whether the kernel's message about the
                      member is late); outage_us: as in inbound
   evidence           rows
@@ -141,21 +141,50 @@ impl Report {
             processor: processor(),
             commit: commit(),
             arguments: arguments(),
-            steering: None,
-            outbound: None,
-            inbound: None,
-            carrier: None,
-            evidence: None,
-            throughput: None,
-            idle: None,
-            scale: None,
-            detection: None,
-            probing: None,
-            early_drop: None,
-            storm: None,
-            echo: None,
-            peers: None,
+            ..Self::default()
         })
+    }
+
+    /// Reads what [`Self::write`] has written: the results of a complete run.
+    pub fn read(path: &Path) -> Result<Self> {
+        let name = path.display();
+        let text = std::fs::read_to_string(path).with_context(|| format!("cannot read {name}"))?;
+        let report: Self =
+            serde_json::from_str(&text).with_context(|| format!("{name} has unexpected content"))?;
+        ensure!(report.version == VERSION, "{name} has version {}, not {VERSION}", report.version);
+        ensure!(!report.quick, "{name} has the results of a short run");
+        Ok(report)
+    }
+
+    /// The release of the kernel, without what its distribution has added.
+    pub fn kernel_version(&self) -> String {
+        let release = self.kernel.split(['-', '+']).next().unwrap_or_default();
+        format!("{release}{}", if self.is_emulated() { ", emulated" } else { "" })
+    }
+
+    /// What it was measured on.
+    pub fn machine(&self) -> String {
+        format!(
+            "Linux {}, {} CPUs ({}), load {:.1} at the start, commit {}",
+            self.kernel,
+            self.cpus,
+            self.processor.as_deref().unwrap_or("unknown processor"),
+            self.load,
+            self.commit.as_deref().unwrap_or("unknown")
+        )
+    }
+
+    /// The command that measures it again.
+    pub fn command(&self) -> String {
+        let version: Vec<&str> = self.kernel.split('.').take(2).collect();
+        let kernel =
+            if self.is_emulated() { format!(" --kernel {}", version.join(".")) } else { String::new() };
+        format!("cargo xtask bench{kernel} -- {}", self.arguments.join(" "))
+    }
+
+    /// Whether it ran on processors that QEMU emulates.
+    fn is_emulated(&self) -> bool {
+        self.processor.as_deref().is_some_and(|processor| processor.contains("QEMU"))
     }
 
     /// Writes it to a file, or to standard output for `-`.

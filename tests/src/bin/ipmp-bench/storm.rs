@@ -15,7 +15,7 @@ use lab::network::DATA;
 use lab::process::thread_cpu_time;
 use lab::tap::Wire;
 use lab::{Lab, Mac, MemberKind, Production, clock};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::flood;
 use crate::spread::Spread;
@@ -35,31 +35,40 @@ const SUBNET_BROADCAST: [u8; 4] = [192, 168, 178, 255];
 const DISCARD: u16 = 9;
 
 /// The results.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, Deserialize)]
 pub struct Storm {
-    rounds: u32,
-    members: usize,
-    wanted_packets_per_s: u64,
-    ring_frames: u64,
-    rates: Vec<Rate>,
+    /// Rounds.
+    pub rounds: u32,
+    /// Members of the group.
+    pub members: usize,
+    /// Unicast packets to a data address, beside the storm.
+    pub wanted_packets_per_s: u64,
+    /// Length of a receive ring.
+    pub ring_frames: u64,
+    /// One for each rate of the storm.
+    pub rates: Vec<Rate>,
 }
 
 /// A rate of the storm.
-#[derive(Debug, Serialize)]
-struct Rate {
-    offered_frames_per_s: u64,
-    without: Load,
-    with: Load,
+#[derive(Debug, Serialize, Deserialize)]
+pub struct Rate {
+    /// Broadcast frames; each member receives a copy of each.
+    pub offered_frames_per_s: u64,
+    /// Without the early drop.
+    pub without: Load,
+    /// With it.
+    pub with: Load,
 }
 
 /// What the host did with it.
-#[derive(Debug, Serialize)]
-struct Load {
+#[derive(Debug, Serialize, Deserialize)]
+pub struct Load {
     /// Frames that found a place in the ring.
-    frames_per_s: Spread,
+    pub frames_per_s: Spread,
     /// Of one CPU: the thread that is the interrupt.
-    cpu_percent: Spread,
-    wanted_lost_percent: Spread,
+    pub cpu_percent: Spread,
+    /// Wanted packets that were lost.
+    pub wanted_lost_percent: Spread,
 }
 
 /// The results of all rounds of one setting.

@@ -12,7 +12,7 @@ use lab::bulk::Bulk;
 use lab::cable::End;
 use lab::production::GROUP;
 use lab::{Daemon, Lab, Namespace, wait_until};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::spread::Spread;
 use crate::{flood, segment};
@@ -23,7 +23,7 @@ const TIME: Duration = Duration::from_millis(150);
 const TARGET: f64 = 0.95;
 
 /// The results.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, Deserialize)]
 pub struct Throughput {
     rounds: u32,
     bulk: Both<Bulks>,
@@ -34,14 +34,14 @@ pub struct Throughput {
 }
 
 /// Results for both directions, named from the host.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, Deserialize)]
 struct Both<T> {
     outbound: T,
     inbound: T,
 }
 
 /// TCP bulk transfers.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, Deserialize)]
 struct Bulks {
     group_bits_per_s: Spread,
     plain_bits_per_s: Spread,
@@ -51,7 +51,7 @@ struct Bulks {
 }
 
 /// UDP packets.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, Deserialize)]
 struct Packets {
     group_packets_per_s: Spread,
     plain_packets_per_s: Spread,
@@ -59,7 +59,7 @@ struct Packets {
 }
 
 /// The longest frames from the host.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, Deserialize)]
 struct Segments {
     group_bytes: usize,
     plain_bytes: usize,

@@ -33,6 +33,23 @@ impl Times {
         let all = times.iter().map(|time| microseconds(*time)).collect();
         Self { p50: of(50.0), p95: of(95.0), p99: of(99.0), max: of(100.0), all }
     }
+
+    /// The 90th percentile.
+    pub fn p90(&self) -> f64 {
+        let times: Vec<Duration> =
+            self.all.iter().map(|microseconds| Duration::from_secs_f64(microseconds / 1e6)).collect();
+        microseconds(percentile(&times, 90.0))
+    }
+
+    /// What a bar of a plot shows: median and 99th percentile in milliseconds.
+    pub fn bar_ms(&self) -> (f64, f64) {
+        (self.p50 / 1e3, self.p99 / 1e3)
+    }
+
+    /// Cells of a table, in milliseconds: p50, p90, p99, max.
+    pub fn cells_ms(&self) -> [String; 4] {
+        [self.p50, self.p90(), self.p99, self.max].map(|us| format!("{:.2}", us / 1e3))
+    }
 }
 
 impl fmt::Display for Times {

@@ -1,63 +1,55 @@
 //! What a packet costs in each program.
 
-use std::collections::BTreeMap;
-use std::fmt::Write as _;
-
-use anyhow::{Context as _, Result};
-
 use super::plot::{Bars, Plot, Scale};
-use super::{RESULTS, Results, source};
-use crate::steering::Steering;
+use super::section::{Part, Section, Target, table};
+use crate::steering::{Row, Steering};
 
 const CLAIM: &str = "Time of a program for a packet of 18 bytes of UDP payload, without driver and stack (`BPF_PROG_TEST_RUN`): an empty program, one that only \
      redirects, a reference that computes and redirects, and those of a group with each policy and feature. Ratios to the reference, of the \
      lowest times of both, vary little from run to run. A test compares them with these results: a packet may take 30 % longer at most.";
 
-/// The part of the page about the results of steering.
-pub fn section(
-    stem: &str,
-    results: &Results,
-    steering: &Steering,
-    page: &mut String,
-    files: &mut BTreeMap<String, String>,
-) -> Result<()> {
-    let plot = format!("{RESULTS}/{stem}-cost.svg");
+/// The section.
+pub fn section(steering: &Steering) -> Section {
     let reference = steering.programs.iter().find(|row| row.name == "reference");
-    let reference = reference.with_context(|| format!("{stem} has no reference"))?.ns.minimum;
-    writeln!(
-        page,
-        "\n## Cost of a packet, Linux {}\n\n{}. {}\n",
-        results.version(),
-        results.machine(),
-        source(stem)
-    )?;
-    writeln!(page, "{CLAIM}\n\n![cost of a packet]({plot})\n\n`{}`:\n", results.command())?;
-    page.push_str(
-        "| | ns, median (quartiles) | over a redirect, ns | ratio to the reference |\n|---|---:|---:|---:|\n",
-    );
-    for row in &steering.programs {
-        let over = row.over_redirect_ns.map_or_else(|| "-".into(), |over| format!("{:+.0}", over.median));
-        writeln!(
-            page,
-            "| {} | {:.0} ({:.0} to {:.0}) | {over} | {:.2} |",
-            row.name,
-            row.ns.median,
-            row.ns.lower_quartile,
-            row.ns.upper_quartile,
-            row.ns.minimum / reference
-        )?;
-    }
+    let cells = |row: &Row| {
+        let Row { name, ns, over_redirect_ns, .. } = row;
+        vec![
+            name.clone(),
+            format!("{:.0} ({:.0} to {:.0})", ns.median, ns.lower_quartile, ns.upper_quartile),
+            over_redirect_ns.map_or_else(|| "-".into(), |over| format!("{:+.0}", over.median)),
+            reference.map_or_else(|| "-".into(), |of| format!("{:.2}", ns.minimum / of.ns.minimum)),
+        ]
+    };
     let rows = steering.programs.iter().map(|row| Bars {
         name: row.name.clone(),
         is_ours: row.over_redirect_ns.is_some(),
-        bars: vec![(row.ns.median, row.ns.upper_quartile)],
+        bars: vec![row.ns.bar()],
+        ..Bars::default()
     });
-    let plot_of = Plot {
+    let plot = Plot {
+        name: "cost".into(),
         title: "Time of a program for a packet, ns (bar median, line upper quartile)".into(),
         series: vec!["ns"],
         scale: Scale::Linear,
         rows: rows.collect(),
     };
-    files.insert(plot, plot_of.svg()?);
-    Ok(())
+    let with_target = steering.programs.iter().filter(|row| row.target_met.is_some());
+    let targets = with_target.filter_map(|row| {
+        let what = format!("{}, over a redirect,", row.name);
+        Some(Target::at_most(what, row.over_redirect_ns?.median, steering.target_ns, "ns"))
+    });
+    Section {
+        title: "Cost of a packet",
+        introduction: CLAIM.into(),
+        targets: targets.collect(),
+        parts: vec![Part {
+            plots: vec![plot],
+            table: table(
+                &["ns, median (quartiles)", "over a redirect, ns", "ratio to the reference"],
+                steering.programs.iter().map(cells),
+            ),
+            ..Part::default()
+        }],
+        ..Section::default()
+    }
 }

@@ -1,78 +1,71 @@
 //! Faults of a group beside bonds, teams and ECMP.
 
-use std::collections::BTreeMap;
-use std::fmt::Write as _;
-
-use anyhow::Result;
-
 use super::plot::{Bars, Plot, Scale};
-use super::{RESULTS, Results, source, table};
+use super::section::{Part, Section};
+use super::table;
 use crate::peers::fault::{Cost, Fault, Faults, Moved};
 use crate::peers::{Contender, Peers};
+use crate::spread::Spread;
 
-/// The part of the page about the results of peers.
-pub fn section(
-    stem: &str,
-    results: &Results,
-    peers: &Peers,
-    page: &mut String,
-    files: &mut BTreeMap<String, String>,
-) -> Result<()> {
-    let command = format!("`{}`", results.command());
-    writeln!(page, "\n## Beside bonds, teams and ECMP: Linux {}\n", results.version())?;
-    writeln!(
-        page,
-        "{}. {} NICs, {} packets/s in {} flows each way: a flow has a packet each {:.1} ms, and shorter outages are not seen. {}",
-        results.machine(),
+/// The section.
+pub fn section(peers: &Peers) -> Section {
+    let mut introduction = format!(
+        "{} NICs, {} packets/s in {} flows each way: a flow has a packet each {:.1} ms, and shorter outages are not seen.",
         peers.members,
         peers.packets_per_s,
         peers.flows,
-        peers.interval_ms(),
-        source(stem)
-    )?;
-    if !peers.missing.is_empty() {
-        writeln!(
-            page,
-            "Not measured, because this kernel does not have them: {}.",
-            peers.missing.join(", ")
-        )?;
-    }
-    if !peers.failed.is_empty() {
-        writeln!(page, "Could not be measured: {}.", peers.failed.join("; "))?;
-    }
-    for &fault in Fault::all() {
-        let of_fault: Vec<(&str, &Faults)> = peers
-            .contenders
-            .iter()
-            .filter_map(|one| Some((one.name.as_str(), one.faults.iter().find(|of| of.fault == fault)?)))
-            .collect();
-        if of_fault.is_empty() {
-            continue;
+        peers.interval_ms()
+    );
+    for (what, names) in [
+        ("Not measured, because this kernel does not have them", peers.missing.join(", ")),
+        ("Could not be measured", peers.failed.join("; ")),
+    ] {
+        if !names.is_empty() {
+            introduction += &format!("\n{what}: {names}.");
         }
-        let (title, claim) = words(fault);
-        let plot = format!("{RESULTS}/{stem}-{}.svg", title.to_lowercase().replace(' ', "-"));
-        writeln!(page, "\n### {title}\n\n{claim}\n\n![{title}]({plot})\n\n{command}:\n")?;
-        page.push_str(&table::of_fault(&of_fault, peers.interval_ms()));
-        files.insert(plot, outages(title, &of_fault).svg()?);
     }
+    let mut parts: Vec<Part> = Fault::all().iter().filter_map(|&fault| of_fault(peers, fault)).collect();
     let moved = moved_needlessly(&peers.contenders);
     if !moved.rows.is_empty() {
-        let plot = format!("{RESULTS}/{stem}-flows-moved.svg");
-        writeln!(page, "\n### Flows moved without need\n\n{MOVED}\n\n![flows moved]({plot})\n\n{command}.")?;
-        files.insert(plot, moved.svg()?);
+        parts.push(Part {
+            title: Some("Flows moved without need"),
+            text: MOVED.into(),
+            plots: vec![moved],
+            ..Part::default()
+        });
     }
     if peers.contenders.iter().any(|one| one.burden.is_some()) {
-        let plot = format!("{RESULTS}/{stem}-throughput.svg");
-        writeln!(page, "\n### Without a fault\n\n{BURDEN}\n\n![throughput]({plot})\n\n{command}:\n")?;
-        page.push_str(&table::of_burden(&peers.contenders));
-        files.insert(plot, throughput(&peers.contenders).svg()?);
+        parts.push(Part {
+            title: Some("Without a fault"),
+            text: BURDEN.into(),
+            plots: vec![throughput(&peers.contenders)],
+            table: table::of_burden(&peers.contenders),
+        });
     }
     let warnings = peers.contenders.iter().flat_map(|one| one.warnings.iter().map(|text| (&one.name, text)));
-    let warnings: Vec<String> = warnings.map(|(name, text)| format!("* {name}: {text}\n")).collect();
-    if !warnings.is_empty() {
-        write!(page, "\nWarnings of this run:\n\n{}", warnings.concat())?;
+    Section {
+        title: "Beside bonds, teams and ECMP",
+        introduction,
+        parts,
+        warnings: warnings.map(|(name, text)| format!("{name}: {text}")).collect(),
+        ..Section::default()
     }
-    Ok(())
+}
+
+/// The figures of a fault, if it was made.
+fn of_fault(peers: &Peers, fault: Fault) -> Option<Part> {
+    let of_fault: Vec<(&str, &Faults)> = peers
+        .contenders
+        .iter()
+        .filter_map(|one| Some((one.name.as_str(), one.faults.iter().find(|of| of.fault == fault)?)))
+        .collect();
+    let (title, claim) = words(fault);
+    (!of_fault.is_empty()).then(|| Part {
+        title: Some(title),
+        text: claim.into(),
+        plots: vec![outages(title, &of_fault)],
+        table: table::of_fault(&of_fault, peers.interval_ms()),
+    })
 }
 
 fn is_ours(name: &str) -> bool {
@@ -131,9 +124,10 @@ fn outages(title: &str, of_fault: &[(&str, &Faults)]) -> Plot {
     let ms = |cost: &Cost| (cost.outage_us.p50 / 1e3, cost.outage_us.p99 / 1e3);
     let rows = of_fault.iter().map(|(name, of)| {
         let bars = [ms(&of.outbound), ms(&of.inbound)];
-        Bars { name: (*name).to_owned(), is_ours: is_ours(name), bars: bars.to_vec() }
+        Bars { name: (*name).to_owned(), is_ours: is_ours(name), bars: bars.to_vec(), ..Bars::default() }
     });
     Plot {
+        name: title.to_lowercase().replace(' ', "-"),
         title: format!("{title}: longest outage of a flow, ms (bar p50, line p99)"),
         series: vec!["outbound", "inbound"],
         scale: Scale::Logarithmic,
@@ -145,9 +139,11 @@ fn moved_needlessly(contenders: &[Contender]) -> Plot {
     let rows = contenders.iter().filter_map(|one| {
         let of = one.faults.iter().find(|of| of.fault == Fault::Pull)?;
         let share = 100.0 * Moved::sum(&of.moved).share_moved_needlessly();
-        Some(Bars { name: one.name.clone(), is_ours: is_ours(&one.name), bars: vec![(share, share)] })
+        let (name, bars) = (one.name.clone(), vec![(share, share)]);
+        Some(Bars { name, is_ours: is_ours(&one.name), bars, ..Bars::default() })
     });
     Plot {
+        name: "flows-moved".into(),
         title: "Cable pulled: flows of other NICs that move, %".into(),
         series: vec!["outbound"],
         scale: Scale::Linear,
@@ -159,10 +155,11 @@ fn throughput(contenders: &[Contender]) -> Plot {
     let rows = contenders.iter().filter_map(|one| {
         let burden = one.burden.as_ref()?;
         let bars = [burden.throughput_outbound, burden.throughput_inbound];
-        let bars = bars.iter().map(|ratio| (ratio.median, ratio.upper_quartile)).collect();
-        Some(Bars { name: one.name.clone(), is_ours: is_ours(&one.name), bars })
+        let bars = bars.iter().map(Spread::bar).collect();
+        Some(Bars { name: one.name.clone(), is_ours: is_ours(&one.name), bars, ..Bars::default() })
     });
     Plot {
+        name: "throughput".into(),
         title: "Throughput of TCP, ratio to one NIC (bar median, line upper quartile)".into(),
         series: vec!["outbound", "inbound"],
         scale: Scale::Linear,

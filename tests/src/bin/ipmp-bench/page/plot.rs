@@ -16,6 +16,7 @@ const GAP: i32 = 8;
 /// Series of the group and of others, the first darker.
 const OURS: [RGBColor; 2] = [RGBColor(0, 82, 147), RGBColor(112, 172, 220)];
 const PEERS: [RGBColor; 2] = [RGBColor(95, 95, 95), RGBColor(175, 175, 175)];
+const TARGET: RGBColor = RGBColor(200, 30, 30);
 const GRID: RGBColor = RGBColor(215, 215, 215);
 
 /// The axis of values.
@@ -27,15 +28,33 @@ pub enum Scale {
 }
 
 /// A row: a bar to the first number of each series, and a line from there to the second.
+#[derive(Default)]
 pub struct Bars {
     pub name: String,
     /// Whether it is that of a group.
     pub is_ours: bool,
     pub bars: Vec<(f64, f64)>,
+    /// What is aimed at.
+    pub target: Option<f64>,
+}
+
+impl Bars {
+    /// Those of a group.
+    pub fn ours(name: impl Into<String>, bars: impl Into<Vec<(f64, f64)>>) -> Self {
+        Self { name: name.into(), is_ours: true, bars: bars.into(), target: None }
+    }
+
+    /// The same with a target.
+    pub fn target(mut self, target: f64) -> Self {
+        self.target = Some(target);
+        self
+    }
 }
 
 /// A picture.
 pub struct Plot {
+    /// A part of its file's name.
+    pub name: String,
     pub title: String,
     pub series: Vec<&'static str>,
     pub scale: Scale,
@@ -70,16 +89,24 @@ impl Plot {
                 area.draw(&Rectangle::new([(left, 40), (left + 14, 40 + BAR)], color.filled()))?;
                 left += 18;
             }
-            let kinds = kinds.iter().flatten().map(|(_, kind)| *kind).collect::<Vec<_>>().join(", ");
-            area.draw(&Text::new(format!("{series} ({kinds})"), (left + 2, 46), text(13, HPos::Left)))?;
+            // All of one kind need no distinction.
+            let kinds = match kinds {
+                [Some((_, ours)), Some((_, others))] => format!(" ({ours}, {others})"),
+                _ => String::new(),
+            };
+            area.draw(&Text::new(format!("{series}{kinds}"), (left + 2, 46), text(13, HPos::Left)))?;
             left += 190;
+        }
+        if self.rows.iter().any(|row| row.target.is_some()) {
+            area.draw(&Rectangle::new([(left, 38), (left + 2, 40 + BAR + 2)], TARGET.filled()))?;
+            area.draw(&Text::new("target", (left + 10, 46), text(13, HPos::Left)))?;
         }
         for tick in self.ticks() {
             let x = self.position(tick);
             area.draw(&PathElement::new([(x, TOP - 4), (x, bottom)], GRID))?;
             area.draw(&Text::new(tick.to_string(), (x, bottom + 12), text(12, HPos::Center)))?;
         }
-        for (number, Bars { name, is_ours, bars }) in self.rows.iter().enumerate() {
+        for (number, Bars { name, is_ours, bars, target }) in self.rows.iter().enumerate() {
             let top = TOP + row * number as i32;
             let middle = top + (row - GAP) / 2;
             area.draw(&Text::new(name.as_str(), (NAMES - 8, middle), text(13, HPos::Right)))?;
@@ -96,6 +123,11 @@ impl Plot {
                 }
                 let shown = self.shown(value);
                 area.draw(&Text::new(shown, (far.max(end) + 6, top + BAR / 2), text(11, HPos::Left)))?;
+            }
+            if let Some(target) = *target {
+                let x = self.position(target);
+                let mark = [(x - 1, top - 3), (x + 1, top + row - GAP + 2)];
+                area.draw(&Rectangle::new(mark, TARGET.filled()))?;
             }
         }
         area.present()?;
@@ -114,7 +146,7 @@ impl Plot {
 
     fn highest(&self) -> f64 {
         let values = self.rows.iter().flat_map(|row| row.bars.iter().map(|(value, high)| value.max(*high)));
-        values.fold(1.0, f64::max)
+        values.chain(self.rows.iter().filter_map(|row| row.target)).fold(1.0, f64::max)
     }
 
     /// The end of the axis.
@@ -160,9 +192,8 @@ mod tests {
     use super::*;
 
     fn plot(scale: Scale, values: &[f64]) -> Plot {
-        let rows =
-            values.iter().map(|&value| Bars { name: "x".into(), is_ours: true, bars: vec![(value, value)] });
-        Plot { title: "t".into(), series: vec!["s"], scale, rows: rows.collect() }
+        let rows = values.iter().map(|&value| Bars::ours("x", [(value, value)]));
+        Plot { name: "p".into(), title: "t".into(), series: vec!["s"], scale, rows: rows.collect() }
     }
 
     #[test]
@@ -184,6 +215,16 @@ mod tests {
         let svg = plot.svg().unwrap();
         let width = format!("width=\"{}\" height=\"{}\"", hundred, BAR - 1);
         assert!(svg.contains(&width), "no bar with {width}: {svg}");
+    }
+
+    #[test]
+    fn target_is_within_the_axis_and_in_the_legend() {
+        let mut plot = plot(Scale::Linear, &[1.0]);
+        plot.rows[0].target = Some(4.0);
+        assert_eq!(plot.ticks().last(), Some(&4.0));
+        let (svg, x) = (plot.svg().unwrap(), plot.position(4.0));
+        assert!(svg.contains(&format!("<rect x=\"{}\" y=\"{}\"", x - 1, TOP - 3)), "{svg}");
+        assert!(svg.contains("\ntarget\n"), "{svg}");
     }
 
     #[test]
