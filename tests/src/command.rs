@@ -7,6 +7,9 @@ use anyhow::{Context as _, Result, bail};
 
 use crate::Namespace;
 
+/// Commands of a batch that an error names.
+const SHOWN: usize = 20;
+
 /// Runs a command and returns its standard output; an exit status other than 0 is an error with its standard error.
 pub fn run(command: &mut Command) -> Result<String> {
     run_with(command, "")
@@ -44,9 +47,10 @@ pub fn ip_batch(namespace: Option<&Namespace>, lines: &[String]) -> Result<()> {
     drop(input);
     let output = child.wait_with_output()?;
     if !output.status.success() {
+        let shown = lines.iter().take(SHOWN).map(String::as_str).collect::<Vec<_>>().join("; ");
         bail!(
-            "`ip {}` failed in {}: {}",
-            lines.join("; "),
+            "`ip {shown}` ({} commands) failed in {}: {}",
+            lines.len(),
             namespace.map_or("this namespace", Namespace::name),
             String::from_utf8_lossy(&output.stderr).trim()
         );

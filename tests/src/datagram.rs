@@ -134,7 +134,7 @@ pub(crate) fn buffer_drops(socket: &UdpSocket) -> u64 {
 }
 
 /// Packets that the backlog queues of all CPUs dropped since boot: column 2 of /proc/net/softnet_stat.
-pub(crate) fn softnet_drops() -> u64 {
+pub fn softnet_drops() -> u64 {
     let text = std::fs::read_to_string("/proc/net/softnet_stat").unwrap_or_default();
     text.lines().filter_map(|line| u64::from_str_radix(line.split_whitespace().nth(1)?, 16).ok()).sum()
 }

@@ -1,6 +1,7 @@
 //! Many groups of one daemon, without traffic, beside those that a test creates.
 
 use std::net::Ipv4Addr;
+use std::ops::Range;
 
 use anyhow::{Result, ensure};
 use ipmp::control::report::GroupReport;
@@ -39,6 +40,11 @@ impl<'lab> ManyGroups<'lab> {
         self.groups
     }
 
+    /// Data addresses of all groups.
+    pub fn addresses(&self) -> usize {
+        self.addresses * self.groups
+    }
+
     /// Veth pairs that are up, for other uses.
     pub fn pairs(&self, names: &[String]) -> Result<()> {
         veth_pairs(self.lab.host(), &self.far, names)
@@ -63,12 +69,7 @@ impl<'lab> ManyGroups<'lab> {
     /// Adds data addresses until each group has so many.
     pub fn add_addresses(&mut self, daemon: &Daemon<'_>, addresses: usize) -> Result<()> {
         for group in 0..self.groups {
-            let new: Vec<_> = (self.addresses..addresses)
-                .map(|number| format!("{}/16", address_of(group, number)))
-                .collect();
-            for some in new.chunks(PER_REQUEST) {
-                daemon.ctl(&format!("address add {} --group idle{group}", some.join(" ")))?;
-            }
+            add_addresses(daemon, &format!("idle{group}"), group as u8, self.addresses..addresses)?;
         }
         self.addresses = self.addresses.max(addresses);
         Ok(())
@@ -88,6 +89,15 @@ impl<'lab> ManyGroups<'lab> {
         ensure!(ready, "{} of {wanted} members are usable after {TIMEOUT:?}", usable()?);
         Ok(())
     }
+}
+
+/// Adds data addresses to a group, by their numbers. `network`: another for each group.
+pub fn add_addresses(daemon: &Daemon<'_>, group: &str, network: u8, numbers: Range<usize>) -> Result<()> {
+    let new: Vec<_> = numbers.map(|number| format!("{}/16", address_of(network.into(), number))).collect();
+    for some in new.chunks(PER_REQUEST) {
+        daemon.ctl(&format!("address add {} --group {group}", some.join(" ")))?;
+    }
+    Ok(())
 }
 
 /// Makes veth pairs with an end of the same name in another namespace, both of them up.

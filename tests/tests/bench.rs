@@ -80,7 +80,7 @@ fn every_json_field_is_documented_in_help() {
         ("evidence", "--connections 10 --seconds 1 --loss 10"),
         ("throughput", "--rounds 1"),
         ("idle", "--groups 1 --seconds 1"),
-        ("scale", "--groups 2 --groups 3 --addresses 2 --pulls 1"),
+        ("scale", "--groups 3 --addresses 1 --members 2 --group-addresses 10 --routes 100 --pulls 1"),
         ("detection", "--cuts 1"),
         ("probing", "--groups 1 --seconds 1"),
         ("early-drop", "--rounds 1 --frames 100"),
@@ -98,6 +98,16 @@ fn every_json_field_is_documented_in_help() {
         assert_eq!(json["quick"], true);
         names(json, &mut fields);
     }
+    let rows = all["scale"]["scale"]["rows"].as_array().unwrap();
+    let numbers = ["groups", "members", "addresses", "routes"].map(|number| {
+        let row = rows
+            .iter()
+            .find(|row| row["series"] == number)
+            .unwrap_or_else(|| panic!("no {number}: {rows:?}"));
+        row[number].as_u64().unwrap()
+    });
+    // Of addresses, ten of IPv4 and one of IPv6.
+    assert_eq!(numbers, [3, 2, 11, 100]);
     let missing: Vec<&String> = fields.iter().filter(|field| !words.contains(field.as_str())).collect();
     assert!(fields.len() > 40 && missing.is_empty(), "not in `ipmp-bench --help`: {missing:?}");
 }

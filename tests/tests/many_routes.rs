@@ -6,10 +6,10 @@ lab::lane!(alone);
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
+use lab::host_routes::commands;
 use lab::inbound_failover::start_stream;
-use lab::network::{DATA, ROUTER};
+use lab::network::DATA;
 use lab::process::{cpu_time, memory, peak_memory};
-use lab::production::GROUP;
 use lab::{
     Lab, MS, MeasurementLock, MemberKind, Production, SECOND, TIMEOUT, Worker, command, percentile,
     wait_until,
@@ -27,15 +27,6 @@ const GROWTH: u64 = 32 << 20;
 const QUIET: Duration = Duration::from_millis(50);
 /// Maximum time until the last change was processed.
 const SETTLED: Duration = Duration::from_secs(60);
-
-/// Commands for host routes by number, through the router.
-fn routes(verb: &str, numbers: std::ops::Range<usize>) -> Vec<String> {
-    let route = |number: usize| {
-        let [first, second, third, fourth] = (number as u32 + (10 << 24)).to_be_bytes();
-        format!("route {verb} {first}.{second}.{third}.{fourth}/32 via {ROUTER} dev {GROUP}")
-    };
-    numbers.map(route).collect()
-}
 
 /// The inbound outages when the cable of the inbound member is pulled.
 fn outages(lab: &Lab, production: &Production<'_>) -> Vec<Duration> {
@@ -63,10 +54,11 @@ fn group_with_routes(count: usize) {
     let before = memory(pid).unwrap().resident;
 
     let start = Instant::now();
-    command::ip_batch(Some(&namespace), &routes("add", 0..count)).unwrap();
+    command::ip_batch(Some(&namespace), &commands("add", 0..count)).unwrap();
     println!("{count} routes added in {:?}", start.elapsed());
     let changes = move |stop: &AtomicBool| {
-        let (add, remove) = (routes("add", count..count + CHANGING), routes("del", count..count + CHANGING));
+        let (add, remove) =
+            (commands("add", count..count + CHANGING), commands("del", count..count + CHANGING));
         let mut changes = 0;
         while !stop.load(Ordering::Relaxed) {
             command::ip_batch(Some(&namespace), &add).unwrap();

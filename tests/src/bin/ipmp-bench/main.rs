@@ -9,7 +9,7 @@
 //! | [`outbound`] | a stream from the host while cables are pulled |
 //! | [`inbound`] | a stream to a data address whose inbound member loses its carrier |
 //! | [`carrier`] | the same while nothing else happens, by what makes the sentinel check links |
-//! | [`throughput`], [`flood`], [`segment`] | TCP bulk transfers and small packets, with and without a group |
+//! | [`throughput`], [`veth`], [`flood`], [`segment`] | TCP bulk transfers and small packets, with and without a group |
 //! | [`idle`] | many groups without traffic |
 //! | [`scale`] | many groups, members and addresses |
 //! | [`evidence`] | the program that watches TCP connections |
@@ -45,6 +45,7 @@ mod steering;
 mod storm;
 mod throughput;
 mod times;
+mod veth;
 
 use std::fmt::Display;
 use std::path::PathBuf;
@@ -137,11 +138,15 @@ enum Measurement {
         #[arg(long, default_value_t = 2, value_parser = clap::value_parser!(u8).range(1..=50))]
         loss: u8,
     },
-    /// Throughput of TCP and of small UDP packets through a group and through a plain veth pair
+    /// Throughput of TCP and of small UDP packets through a group and through a plain veth pair: as they are, with GRO, and with
+    /// several queues
     Throughput {
-        /// Number of rounds; each path is measured once per round [default: 61, quick: 7]
+        /// Number of rounds; each path is measured once per round [default: 31, quick: 3]
         #[arg(long, value_parser = clap::value_parser!(u32).range(1..=1000))]
         rounds: Option<u32>,
+        /// Duration of a transfer in milliseconds [default: 150, quick: 40]
+        #[arg(long, value_parser = clap::value_parser!(u32).range(10..=60_000))]
+        milliseconds: Option<u32>,
     },
     /// CPU time and memory of daemon and sentinel with groups of two members without traffic
     Idle {
@@ -209,20 +214,33 @@ enum Measurement {
         #[arg(long = "fault", value_name = "FAULT")]
         faults: Vec<peers::fault::Fault>,
     },
-    /// Failover, attaching, reports, restarts, memory and CPU time with up to 256 groups of four members, and 10,000 addresses
+    /// Failover, attaching, reports, restarts, memory and CPU time with up to 256 groups of four members, 16 members, 10,000 addresses
+    /// and 500,000 routes. Without any number of groups, members, addresses of a group, and routes: all of these
     Scale {
         /// Number of groups; may be given several times, ascending [default: 2 16 64 256, quick: 2 8]
         #[arg(long, value_parser = clap::value_parser!(u32).range(2..=256))]
         groups: Vec<u32>,
-        /// Number of data addresses of all groups together, in a last measurement
+        /// Number of data addresses of all these groups together, in a last measurement
         #[arg(long, default_value_t = 10_000, value_parser = clap::value_parser!(u32).range(1..=100_000))]
         addresses: u32,
-        /// Number of pulls of an inbound member's cable, with each number of groups [default: 20, quick: 2]
+        /// Number of members of a group; may be given several times, ascending [default: 2 4 8 16, quick: 2 4]
+        #[arg(long, value_parser = clap::value_parser!(u32).range(2..=16))]
+        members: Vec<u32>,
+        /// Number of IPv4 addresses of one group; may be given several times, ascending [default: 1 100 1000 10000, quick: 1 100]
+        #[arg(long, value_parser = clap::value_parser!(u32).range(1..=60_000))]
+        group_addresses: Vec<u32>,
+        /// Number of routes through a group; may be given several times, ascending [default: 0 500000, quick: 0 1000]
+        #[arg(long, value_parser = clap::value_parser!(u32).range(0..=2_000_000))]
+        routes: Vec<u32>,
+        /// Number of pulls of a cable in each direction, each time [default: 20, quick: 2]
         #[arg(long, value_parser = clap::value_parser!(u32).range(1..=1000))]
         pulls: Option<u32>,
-        /// Duration without traffic in seconds, with each number of groups [default: 10, quick: 1]
+        /// Duration without traffic in seconds, each time [default: 10, quick: 1]
         #[arg(long, value_parser = clap::value_parser!(u32).range(1..=3600))]
         seconds: Option<u32>,
+        /// How often NICs are attached and the report is requested, each time [default: 5, quick: 1]
+        #[arg(long, value_parser = clap::value_parser!(u32).range(1..=100))]
+        repeat: Option<u32>,
     },
     /// CPU time of a target that answers 1,000 probes per second
     Echo {
@@ -287,8 +305,9 @@ fn run(bench: Bench) -> Result<()> {
                 let result = evidence::measure(connections, seconds, loss);
                 keep(&mut report.evidence, result.context("cannot measure the cost of evidence")?, show);
             }
-            Measurement::Throughput { rounds } => {
-                let result = throughput::measure(default(rounds, 61, 7));
+            Measurement::Throughput { rounds, milliseconds } => {
+                let time = Duration::from_millis(default(milliseconds, 150, 40).into());
+                let result = throughput::measure(default(rounds, 31, 3), time);
                 keep(&mut report.throughput, result.context("cannot measure throughput")?, show);
             }
             Measurement::Idle { groups, seconds } => {
@@ -318,14 +337,30 @@ fn run(bench: Bench) -> Result<()> {
                 let result = peers::measure(&plan);
                 keep(&mut report.peers, result.context("cannot measure peers")?, show);
             }
-            Measurement::Scale { groups, addresses, pulls, seconds } => {
-                let groups = match (groups.is_empty(), bench.quick) {
-                    (false, _) => groups,
-                    (true, false) => vec![2, 16, 64, 256],
-                    (true, true) => vec![2, 8],
-                };
+            Measurement::Scale {
+                groups,
+                addresses,
+                members,
+                group_addresses,
+                routes,
+                pulls,
+                seconds,
+                repeat,
+            } => {
                 let (pulls, seconds) = (default(pulls, 20, 2), default(seconds, 10, 1));
-                let result = scale::measure(&scale::Plan { groups, addresses, pulls, seconds });
+                let repeat = default(repeat, 5, 1);
+                let mut plan = scale::Plan {
+                    groups,
+                    addresses,
+                    members,
+                    group_addresses,
+                    routes,
+                    pulls,
+                    seconds,
+                    repeat,
+                };
+                plan.complete(bench.quick);
+                let result = scale::measure(&plan);
                 keep(&mut report.scale, result.context("cannot measure many groups")?, show);
             }
             Measurement::Echo { requests } => {

@@ -10,6 +10,8 @@ use anyhow::Result;
 use lab::{Lab, Production, Stream};
 use serde::{Deserialize, Serialize};
 
+use crate::times::Times;
+
 const PACKETS_PER_S: u64 = 50_000;
 const FLOWS: usize = 8;
 /// The interval of the sender. An outage is at least twice as long.
@@ -60,9 +62,13 @@ pub struct Event {
 /// Measures in a lab of its own.
 pub fn measure(pulls: u32) -> Result<Outbound> {
     let lab = Lab::tutorial()?;
-    let production = Production::create(&lab)?;
+    measure_in(&lab, &Production::create(&lab)?, pulls)
+}
+
+/// Measures a group.
+pub fn measure_in(lab: &Lab, production: &Production<'_>, pulls: u32) -> Result<Outbound> {
     let running =
-        Stream::outbound(&lab).flows(FLOWS).rate(PACKETS_PER_S).burst(BURST).gaps(2 * BURST).start()?;
+        Stream::outbound(lab).flows(FLOWS).rate(PACKETS_PER_S).burst(BURST).gaps(2 * BURST).start()?;
     running.wait_received(PACKETS_PER_S / 5, Duration::from_secs(5))?;
     let mut pulled = Vec::new();
     for turn in 0..pulls as usize {
@@ -107,6 +113,14 @@ pub fn measure(pulls: u32) -> Result<Outbound> {
         events,
         warnings: warnings(&report),
     })
+}
+
+impl Outbound {
+    /// The outages of all pulls.
+    pub fn outages(&self) -> Times {
+        let outages = self.events.iter().map(|event| Duration::from_secs_f64(event.outage_us / 1e6));
+        Times::of(&outages.collect::<Vec<_>>())
+    }
 }
 
 /// Reasons why the result of a stream may not be valid.

@@ -6,7 +6,8 @@
 //! | [`failover`] | outages by lost carriers and by path failures |
 //! | [`cost`] | what a packet costs |
 //! | [`load`] | what the daemon and the programs cost without traffic, with probes and with many frames |
-//! | [`scale`] | what many groups cost |
+//! | [`throughput`] | bulk transfers and small packets |
+//! | [`scale`] | what many groups, members, addresses and routes cost |
 //! | [`section`] | how a section is written |
 //! | [`table`] | tables in which figures of peers that are better are bold |
 //! | [`plot`] | bars as SVG |
@@ -19,6 +20,7 @@ mod plot;
 mod scale;
 mod section;
 mod table;
+mod throughput;
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -47,12 +49,13 @@ const RESULTS: &str = "benchmarks";
 type Files = BTreeMap<String, String>;
 
 /// The sections of the page in their order; each is `None` where a report has no such results.
-const SECTIONS: [fn(&Report) -> Option<Section>; 13] = [
+const SECTIONS: [fn(&Report) -> Option<Section>; 14] = [
     |report| report.peers.as_ref().map(peers::section),
     |report| report.outbound.as_ref().map(failover::outbound),
     |report| report.inbound.as_ref().map(failover::inbound),
     |report| report.carrier.as_ref().map(failover::carrier),
     |report| report.detection.as_ref().map(failover::detection),
+    |report| report.throughput.as_ref().map(throughput::section),
     |report| report.steering.as_ref().map(cost::section),
     |report| report.idle.as_ref().map(load::idle),
     |report| report.probing.as_ref().map(load::probing),

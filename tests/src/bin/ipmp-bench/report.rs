@@ -80,11 +80,14 @@ JSON:
   evidence           rows
     rows             array of: traffic; connections; segments (sent by the host), sent_again; runs (of the program), run_ns (average);
                      connection_ns or segment_ns: time of all runs for each connection or segment
-  throughput         rounds, bulk, packets, segments, target_ratio, target_met
+  throughput         rounds, transfer_ms, bulk, packets, segments, target_ratio, target_met, target_packets_ratio
+                     (outbound, inbound), others
     bulk             outbound and inbound: group_bits_per_s, plain_bits_per_s, ratio: SPREAD each (ratio within each round),
-                     group_frame_bytes, plain_frame_bytes: average bytes of a frame at the member (unsegmented)
+                     group_frame_bytes, plain_frame_bytes: average bytes of a frame at the member (unsegmented),
+                     group_backlog_drops, plain_backlog_drops: packets that the backlogs of all CPUs dropped meanwhile
     packets          the same with group_packets_per_s, plain_packets_per_s, ratio: UDP packets of 64 bytes received
     segments         group_bytes, plain_bytes: the longest frame of a bulk transfer from the host at the member
+    others           array, one for each other kind of veth pairs: veth (offloads and queues), bulk, packets
   idle               groups, members (of all groups), seconds, target_percent (of one CPU, for both together), target_met
     daemon_percent, daemon_wake_ups_per_s, daemon_resident_bytes, daemon_proportional_bytes
                      of one CPU; how often its threads wait; resident memory; memory in which shared pages are divided by the number of their users
@@ -93,12 +96,15 @@ JSON:
     maps_bytes       memory of all BPF maps
   scale              targets, rows, warnings
     targets          outage_ratio, attach_ms, show_ms, daemon_resident_bytes, idle_percent (of daemon and sentinel together)
-    rows             array, one for each number of groups, the last one with many addresses: groups, members, addresses;
-                     outage_us (of a stream to a data address whose inbound member loses its carrier: p50, p95, p99, max, all),
-                     outage_ratio (its p50 to that of the first row); outage_during_attach_us (the same while NICs are attached to
-                     another group); attach_ms (eight NICs), show_ms (ipmpctl show --json): SPREAD; restart_ms (until a new daemon
-                     reports all groups), restart_cpu_ms; maps_bytes, programs_bytes (pinned ones, before the JIT compiler);
-                     daemon_percent, sentinel_percent, daemon_resident_bytes, daemon_proportional_bytes: as in idle
+    rows             array, one for each number of a series: series (what grows: groups, the last one with many addresses; members,
+                     addresses or routes of the group with traffic); groups, members, addresses (of all groups), routes;
+                     outbound_outage_us (of a stream from the host while cables are pulled), outbound_lost_beyond (packets of it,
+                     without those that ports of pulled cables dropped); outage_us (of a stream to a data address whose inbound
+                     member loses its carrier: p50, p95, p99, max, all), outage_ratio (its p50 to that of the first row of the
+                     series); outage_during_attach_us (the same while NICs are attached to another group); nics, attach_ms (so many
+                     NICs at once), reattach_ms (a member that was detached), show_ms (ipmpctl show --json): SPREAD; restart_ms
+                     (until a new daemon reports all groups), restart_cpu_ms; maps_bytes, programs_bytes (pinned ones, before the
+                     JIT compiler); daemon_percent, sentinel_percent, daemon_resident_bytes, daemon_proportional_bytes: as in idle
   detection          fdts
     fdts             array, one for each failure detection time: fdt_ms, cuts, bound_us (it and the deadline of a probe),
                      later_than_bound (cuts detected later), discarded (probe rounds, because the daemon was late), missed

@@ -1,36 +1,38 @@
-//! What many groups, members and addresses cost: a group with traffic fails over beside them, NICs are attached, the daemon reports and
-//! restarts.
+//! What many groups, members, addresses and routes cost: a group with traffic fails over, NICs are attached, the daemon reports and
+//! restarts. In each series one of these numbers grows.
 
 use std::fmt;
 use std::process::Child;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
+use lab::command::ip_batch;
 use lab::idle_groups::Load;
 use lab::inbound_failover::{self, InboundOutages};
 use lab::many_groups::ManyGroups;
 use lab::process::cpu_time;
 use lab::production::GROUP;
-use lab::{Daemon, Lab, Production, wait_until};
+use lab::{Daemon, Lab, Production, host_routes, many_groups, wait_until};
 use serde::{Deserialize, Serialize};
 
 use crate::idle::mib;
-use crate::outbound::warnings;
+use crate::outbound::{self, warnings};
 use crate::spread::Spread;
 use crate::times::Times;
 
 /// Members of each further group.
 const MEMBERS: usize = 4;
 /// NICs that are attached at once.
-const NICS: usize = 8;
+pub const NICS: usize = 8;
 /// Their group.
 const ATTACHED: &str = "nics0";
-/// How often they are attached, and the report is requested.
-const REPEAT: usize = 5;
 /// From the start of `ipmpctl attach` to the pull of a cable: the first programs are being loaded.
 const BEFORE_PULL: Duration = Duration::from_millis(60);
 /// Maximum time of a restart.
 const PATIENCE: Duration = Duration::from_secs(300);
+
+/// The network of further addresses of the group with traffic: that of no group without.
+const NETWORK: u8 = 255;
 
 /// The targets.
 const TARGETS: Targets = Targets {
@@ -61,29 +63,55 @@ pub struct Targets {
 pub struct Scale {
     /// What is aimed at.
     pub targets: Targets,
-    /// One for each number of groups, and the last one with many addresses.
+    /// One for each number of each series; with many groups, the last one with many addresses.
     pub rows: Vec<Row>,
     /// Why figures may not be valid.
     pub warnings: Vec<String>,
 }
 
-/// The cost of so many groups.
+/// What grows.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Series {
+    /// Groups without traffic beside the one with traffic.
+    Groups,
+    /// Members of the group with traffic.
+    Members,
+    /// Its data addresses.
+    Addresses,
+    /// Routes through it.
+    Routes,
+}
+
+/// The cost with so many groups, members, addresses and routes.
 #[derive(Debug, Serialize, Deserialize)]
 pub struct Row {
+    /// What grows from row to row.
+    pub series: Series,
     /// Groups: one with traffic, one to attach NICs to, and idle ones.
     pub groups: usize,
     /// Members of all groups, without the NICs that are attached and detached.
     pub members: usize,
     /// Data addresses of all groups.
     pub addresses: usize,
+    /// Routes through the group with traffic, without those of the lab.
+    pub routes: usize,
+    /// NICs that are attached at once: eight, or as many as the group with traffic has members when these grow.
+    pub nics: usize,
+    /// Outages of a stream from the host while cables are pulled.
+    pub outbound_outage_us: Times,
+    /// Packets of it that were lost elsewhere than in ports of pulled cables.
+    pub outbound_lost_beyond: u64,
     /// Outages of a stream to a data address whose inbound member loses its carrier.
     pub outage_us: Times,
-    /// Its median, divided by that of the first row.
+    /// Its median, divided by that of the first row of the series.
     pub outage_ratio: f64,
-    /// The same while eight NICs are attached to another group.
+    /// The same while NICs are attached to another group.
     pub outage_during_attach_us: Times,
-    /// Attaching eight NICs.
+    /// Attaching these NICs at once.
     pub attach_ms: Spread,
+    /// Attaching a member of the group with traffic that was detached.
+    pub reattach_ms: Spread,
     /// `ipmpctl show --json`, with the start of `ipmpctl`.
     pub show_ms: Spread,
     /// From the start of a new daemon until it reports all groups.
@@ -109,81 +137,193 @@ pub struct Row {
 pub struct Plan {
     /// Numbers of groups, ascending.
     pub groups: Vec<u32>,
-    /// Data addresses of all groups in the last row.
+    /// Data addresses of all groups in the last row of these.
     pub addresses: u32,
+    /// Numbers of members of a group, of its data addresses, and of routes through it: ascending.
+    pub members: Vec<u32>,
+    /// See `members`.
+    pub group_addresses: Vec<u32>,
+    /// See `members`.
+    pub routes: Vec<u32>,
     /// Pulls in each row.
     pub pulls: u32,
     /// Seconds without traffic in each row.
     pub seconds: u32,
+    /// How often NICs are attached, a member is attached again, and the report is requested, in each row.
+    pub repeat: u32,
 }
 
-/// Measures in a lab of its own.
-pub fn measure(plan: &Plan) -> Result<Scale> {
-    ensure!(plan.groups.is_sorted(), "the numbers of groups must be ascending");
-    let lab = Lab::tutorial()?;
-    let mut production = Production::create(&lab)?;
-    let mut many = ManyGroups::new(&lab, MEMBERS)?;
-    many.pairs(&nics())?;
-    production.daemon.ctl(&format!("create {ATTACHED}"))?;
-    let mut scale = Scale { targets: TARGETS, rows: Vec::new(), warnings: Vec::new() };
-    for &groups in &plan.groups {
-        many.grow(&production.daemon, (groups as usize).saturating_sub(2))?;
-        scale.add(&lab, &mut production, &many, plan, 1)?;
+impl Plan {
+    /// Without any numbers, those of all series.
+    pub fn complete(&mut self, is_quick: bool) {
+        let series = [&mut self.groups, &mut self.members, &mut self.group_addresses, &mut self.routes];
+        if series.iter().any(|numbers| !numbers.is_empty()) {
+            return;
+        }
+        let all: [&[u32]; 4] = if is_quick {
+            [&[2, 8], &[2, 4], &[1, 100], &[0, 1_000]]
+        } else {
+            [&[2, 16, 64, 256], &[2, 4, 8, 16], &[1, 100, 1_000, 10_000], &[0, 500_000]]
+        };
+        for (numbers, all) in series.into_iter().zip(all) {
+            *numbers = all.to_vec();
+        }
     }
-    if let Some(each) = (plan.addresses as usize).checked_div(many.groups()).filter(|each| *each > 1) {
-        many.add_addresses(&production.daemon, each)?;
-        scale.add(&lab, &mut production, &many, plan, each)?;
+}
+
+/// Measures in labs of its own.
+pub fn measure(plan: &Plan) -> Result<Scale> {
+    let numbers = [&plan.groups, &plan.members, &plan.group_addresses, &plan.routes];
+    ensure!(numbers.iter().all(|numbers| numbers.is_sorted()), "the numbers of a series must be ascending");
+    let mut scale = Scale { targets: TARGETS, rows: Vec::new(), warnings: Vec::new() };
+    if !plan.groups.is_empty() {
+        scale.grow_groups(plan)?;
+    }
+    for &members in &plan.members {
+        let members = members as usize;
+        let lab = Lab::builder().members(members).build()?;
+        let mut bench = Bench::create(&lab, Series::Members, members)?;
+        scale.add(&mut bench, plan)?;
+    }
+    if !plan.group_addresses.is_empty() {
+        let lab = Lab::tutorial()?;
+        let mut bench = Bench::create(&lab, Series::Addresses, NICS)?;
+        for &addresses in &plan.group_addresses {
+            // IPv6 has one.
+            let further = bench.addresses - 2..(addresses as usize).saturating_sub(1);
+            bench.addresses += further.len();
+            many_groups::add_addresses(&bench.production.daemon, GROUP, NETWORK, further)?;
+            scale.add(&mut bench, plan)?;
+        }
+    }
+    if !plan.routes.is_empty() {
+        let lab = Lab::tutorial()?;
+        let mut bench = Bench::create(&lab, Series::Routes, NICS)?;
+        for &routes in &plan.routes {
+            let routes = routes as usize;
+            ip_batch(Some(lab.host()), &host_routes::commands("add", bench.routes..routes))?;
+            bench.routes = routes;
+            scale.add(&mut bench, plan)?;
+        }
     }
     Ok(scale)
 }
 
+/// What a row is measured with.
+struct Bench<'lab> {
+    series: Series,
+    lab: &'lab Lab,
+    /// The group with traffic.
+    production: Production<'lab>,
+    /// Those without.
+    many: ManyGroups<'lab>,
+    /// NICs that are attached at once.
+    nics: Vec<String>,
+    /// Data addresses of the group with traffic.
+    addresses: usize,
+    /// Routes through it.
+    routes: usize,
+}
+
+impl<'lab> Bench<'lab> {
+    fn create(lab: &'lab Lab, series: Series, nics: usize) -> Result<Self> {
+        let production = Production::create(lab)?;
+        let many = ManyGroups::new(lab, MEMBERS)?;
+        let nics: Vec<String> = (0..nics).map(|number| format!("nic{number}")).collect();
+        many.pairs(&nics)?;
+        production.daemon.ctl(&format!("create {ATTACHED}"))?;
+        // IPv4 and IPv6.
+        Ok(Self { series, lab, production, many, nics, addresses: 2, routes: 0 })
+    }
+
+    fn attach(&self) -> String {
+        format!("attach {} --group {ATTACHED}", self.nics.join(" "))
+    }
+
+    fn detach(&self) -> Result<()> {
+        let detach = |nic| self.production.daemon.ctl(&format!("detach {nic} --keep-group")).map(drop);
+        self.nics.iter().try_for_each(detach)
+    }
+
+    /// Detaches a member of the group with traffic. Milliseconds to attach it again.
+    fn reattach(&self) -> Result<f64> {
+        let (daemon, members) = (&self.production.daemon, self.lab.members());
+        let name = members[0].name();
+        daemon.ctl(&format!("detach {name} --keep-group"))?;
+        self.production.wait_usable(members.len() - 1)?;
+        let time = timed(|| daemon.ctl(&format!("attach {name} --group {GROUP}")))?;
+        self.production.wait_usable(members.len())?;
+        Ok(time)
+    }
+}
+
 impl Scale {
+    /// Adds the rows of more and more groups, and one of many addresses.
+    fn grow_groups(&mut self, plan: &Plan) -> Result<()> {
+        let lab = Lab::tutorial()?;
+        let mut bench = Bench::create(&lab, Series::Groups, NICS)?;
+        for &groups in &plan.groups {
+            bench.many.grow(&bench.production.daemon, (groups as usize).saturating_sub(2))?;
+            self.add(&mut bench, plan)?;
+        }
+        let each = (plan.addresses as usize).checked_div(bench.many.groups()).filter(|each| *each > 1);
+        if let Some(each) = each {
+            bench.many.add_addresses(&bench.production.daemon, each)?;
+            self.add(&mut bench, plan)?;
+        }
+        Ok(())
+    }
+
     /// Measures a row.
-    fn add(
-        &mut self,
-        lab: &Lab,
-        production: &mut Production<'_>,
-        many: &ManyGroups<'_>,
-        plan: &Plan,
-        addresses: usize,
-    ) -> Result<()> {
-        let pulls = plan.pulls as usize;
-        let alone = inbound_failover::measure(lab, production, pulls)?;
-        let daemon = &production.daemon;
+    fn add(&mut self, bench: &mut Bench<'_>, plan: &Plan) -> Result<()> {
+        let (pulls, lab) = (plan.pulls as usize, bench.lab);
+        let outbound = outbound::measure_in(lab, &bench.production, plan.pulls)?;
+        let alone = inbound_failover::measure(lab, &bench.production, pulls)?;
+        let daemon = &bench.production.daemon;
         let begin = || {
-            let attaching = daemon.ctl_start(&attach())?;
+            let attaching = daemon.ctl_start(&bench.attach())?;
             std::thread::sleep(BEFORE_PULL);
             Ok(attaching)
         };
         let end = |mut attaching: Child| {
-            ensure!(attaching.wait()?.success(), "cannot attach {NICS} NICs");
-            detach(daemon)
+            ensure!(attaching.wait()?.success(), "cannot attach {} NICs", bench.nics.len());
+            bench.detach()
         };
-        let during = inbound_failover::measure_during(lab, production, pulls.div_ceil(2), begin, end)?;
+        let during = inbound_failover::measure_during(lab, &bench.production, pulls.div_ceil(2), begin, end)?;
         let load = Load::measure(lab, daemon, Duration::from_secs(plan.seconds.into()))?;
-        let attached = (0..REPEAT).map(|_| {
-            let time = timed(|| daemon.ctl(&attach()))?;
-            detach(daemon)?;
+        let repeated = |work: &dyn Fn() -> Result<f64>| -> Result<Spread> {
+            Ok(Spread::of(&(0..plan.repeat).map(|_| work()).collect::<Result<Vec<f64>>>()?))
+        };
+        let attach_ms = repeated(&|| {
+            let time = timed(|| daemon.ctl(&bench.attach()))?;
+            bench.detach()?;
             Ok(time)
-        });
-        let attached = attached.collect::<Result<Vec<f64>>>()?;
-        let shown = (0..REPEAT).map(|_| timed(|| daemon.ctl("show --json"))).collect::<Result<Vec<f64>>>()?;
-        let (restart_ms, restart_cpu_ms) = restart(&mut production.daemon, many.groups() + 2)?;
-        many.wait_usable(&production.daemon)?;
-        production.wait_usable(lab.members().len())?;
+        })?;
+        let reattach_ms = repeated(&|| bench.reattach())?;
+        let show_ms = repeated(&|| timed(|| daemon.ctl("show --json")))?;
+        let groups = bench.many.groups() + 2;
+        let (restart_ms, restart_cpu_ms) = restart(&mut bench.production.daemon, groups)?;
+        bench.many.wait_usable(&bench.production.daemon)?;
+        bench.production.wait_usable(lab.members().len())?;
         let (daemon_percent, sentinel_percent) = load.percent();
         let outage_us = self.times(&alone);
-        let first = self.rows.first().map_or(outage_us.p50, |row| row.outage_us.p50);
+        let first = self.rows.iter().find(|row| row.series == bench.series);
+        self.warnings.extend(outbound.warnings.iter().cloned());
         let row = Row {
-            groups: many.groups() + 2,
-            members: lab.members().len() + MEMBERS * many.groups(),
-            // IPv4 and IPv6 of the group with traffic.
-            addresses: 2 + addresses * many.groups(),
-            outage_ratio: outage_us.p50 / first,
+            series: bench.series,
+            groups,
+            members: lab.members().len() + MEMBERS * bench.many.groups(),
+            addresses: bench.addresses + bench.many.addresses(),
+            routes: bench.routes,
+            nics: bench.nics.len(),
+            outbound_outage_us: outbound.outages(),
+            outbound_lost_beyond: outbound.lost_beyond,
+            outage_ratio: outage_us.p50 / first.map_or(outage_us.p50, |row| row.outage_us.p50),
             outage_us,
             outage_during_attach_us: self.times(&during),
-            attach_ms: Spread::of(&attached),
-            show_ms: Spread::of(&shown),
+            attach_ms,
+            reattach_ms,
+            show_ms,
             restart_ms,
             restart_cpu_ms,
             daemon_percent,
@@ -202,18 +342,6 @@ impl Scale {
         self.warnings.extend(warnings(&outages.report));
         Times::of(&outages.outages)
     }
-}
-
-fn nics() -> Vec<String> {
-    (0..NICS).map(|number| format!("nic{number}")).collect()
-}
-
-fn attach() -> String {
-    format!("attach {} --group {ATTACHED}", nics().join(" "))
-}
-
-fn detach(daemon: &Daemon<'_>) -> Result<()> {
-    nics().iter().try_for_each(|nic| daemon.ctl(&format!("detach {nic} --keep-group")).map(drop))
 }
 
 /// Milliseconds that this takes.
@@ -239,15 +367,34 @@ fn restart(daemon: &mut Daemon<'_>, groups: usize) -> Result<(f64, f64)> {
     Ok((time.as_secs_f64() * 1e3, cpu.as_secs_f64() * 1e3))
 }
 
+impl Row {
+    /// Its numbers: `2 groups, 3 members, 2 addresses`.
+    pub fn name(&self) -> String {
+        let Self { groups, members, addresses, routes, .. } = self;
+        let routes = if *routes > 0 { format!(", {routes} routes") } else { String::new() };
+        format!("{groups} groups, {members} members, {addresses} addresses{routes}")
+    }
+}
+
 impl fmt::Display for Row {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        writeln!(out, "{} groups, {} members, {} addresses", self.groups, self.members, self.addresses)?;
+        writeln!(out, "{}", self.name())?;
+        writeln!(
+            out,
+            "  outbound         {}   {} packets lost elsewhere than in ports",
+            self.outbound_outage_us, self.outbound_lost_beyond
+        )?;
         writeln!(out, "  outage           {}   {:.2} of the first", self.outage_us, self.outage_ratio)?;
         writeln!(out, "  during an attach {}", self.outage_during_attach_us)?;
         writeln!(
             out,
-            "  attach {:.0} ms   show {:.0} ms   restart {:.0} ms, {:.0} ms of a CPU",
-            self.attach_ms.median, self.show_ms.median, self.restart_ms, self.restart_cpu_ms
+            "  attach {} NICs {:.0} ms   a member again {:.0} ms   show {:.0} ms   restart {:.0} ms, {:.0} ms of a CPU",
+            self.nics,
+            self.attach_ms.median,
+            self.reattach_ms.median,
+            self.show_ms.median,
+            self.restart_ms,
+            self.restart_cpu_ms
         )?;
         write!(
             out,
@@ -264,7 +411,7 @@ impl fmt::Display for Row {
 
 impl fmt::Display for Scale {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        writeln!(out, "scale: groups of {MEMBERS} members without traffic, beside one with traffic")?;
+        writeln!(out, "scale: a group with traffic, beside groups of {MEMBERS} members without")?;
         for row in &self.rows {
             writeln!(out, "  {}", row.to_string().replace('\n', "\n  "))?;
         }

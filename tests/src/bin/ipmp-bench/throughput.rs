@@ -1,6 +1,6 @@
 //! TCP bulk transfers and small UDP packets through a group and through a plain veth pair, in both directions.
 //!
-//! The host has two veth pairs to one other host, without a switch. One is the only member of a group, the other has an
+//! The host has two veth pairs of each kind to one other host, without a switch. One is the only member of a group, the other has an
 //! address itself. So the two paths differ only in the group.
 
 use std::fmt;
@@ -11,51 +11,89 @@ use anyhow::{Result, ensure};
 use lab::bulk::Bulk;
 use lab::cable::End;
 use lab::production::GROUP;
-use lab::{Daemon, Lab, Namespace, wait_until};
+use lab::{Daemon, Lab, Namespace, softnet_drops, wait_until};
 use serde::{Deserialize, Serialize};
 
 use crate::spread::Spread;
+use crate::veth::Veth;
 use crate::{flood, segment};
 
-/// Duration of one transfer: short, so that both paths have the same disturbances.
-const TIME: Duration = Duration::from_millis(150);
 /// Target: the least ratio of bulk throughput through the group to that of the plain veth.
 const TARGET: f64 = 0.95;
+/// The same of small packets.
+const TARGET_PACKETS: Both<f64> = Both { outbound: 0.97, inbound: 0.95 };
 
 /// The results.
 #[derive(Debug, Serialize, Deserialize)]
 pub struct Throughput {
-    rounds: u32,
-    bulk: Both<Bulks>,
-    packets: Both<Packets>,
+    /// Rounds.
+    pub rounds: u32,
+    /// Duration of a transfer.
+    pub transfer_ms: u64,
+    /// TCP bulk transfers.
+    pub bulk: Both<Bulks>,
+    /// UDP packets of 64 bytes.
+    pub packets: Both<Packets>,
     segments: Segments,
-    target_ratio: f64,
+    /// The target of bulk transfers, in both directions.
+    pub target_ratio: f64,
     target_met: bool,
+    /// The targets of small packets.
+    pub target_packets_ratio: Both<f64>,
+    /// The same with other kinds of veth pairs, in the same rounds.
+    pub others: Vec<Other>,
+}
+
+/// The results of a kind of veth pairs.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct Other {
+    /// Offloads and queues.
+    pub veth: String,
+    /// TCP bulk transfers.
+    pub bulk: Both<Bulks>,
+    /// UDP packets of 64 bytes.
+    pub packets: Both<Packets>,
 }
 
 /// Results for both directions, named from the host.
 #[derive(Debug, Serialize, Deserialize)]
-struct Both<T> {
-    outbound: T,
-    inbound: T,
+pub struct Both<T> {
+    /// From the host.
+    pub outbound: T,
+    /// To the host.
+    pub inbound: T,
 }
 
 /// TCP bulk transfers.
 #[derive(Debug, Serialize, Deserialize)]
-struct Bulks {
-    group_bits_per_s: Spread,
-    plain_bits_per_s: Spread,
-    ratio: Spread,
+pub struct Bulks {
+    /// Received through the group.
+    pub group_bits_per_s: Spread,
+    /// Received through the plain veth.
+    pub plain_bits_per_s: Spread,
+    /// Of both, in each round.
+    pub ratio: Spread,
     group_frame_bytes: f64,
     plain_frame_bytes: f64,
+    /// Packets that the backlogs of all CPUs dropped during all transfers through the group.
+    pub group_backlog_drops: u64,
+    /// The same of the plain veth.
+    pub plain_backlog_drops: u64,
 }
 
 /// UDP packets.
 #[derive(Debug, Serialize, Deserialize)]
-struct Packets {
-    group_packets_per_s: Spread,
-    plain_packets_per_s: Spread,
-    ratio: Spread,
+pub struct Packets {
+    /// Received through the group.
+    pub group_packets_per_s: Spread,
+    /// Received through the plain veth.
+    pub plain_packets_per_s: Spread,
+    /// Of both, in each round.
+    pub ratio: Spread,
+    /// As of bulk transfers.
+    pub group_backlog_drops: u64,
+    /// As of bulk transfers.
+    pub plain_backlog_drops: u64,
 }
 
 /// The longest frames from the host.
@@ -65,9 +103,18 @@ struct Segments {
     plain_bytes: usize,
 }
 
+/// The two paths of a kind of veth pairs, with what was measured of each in both directions.
+struct Pair {
+    veth: Veth,
+    /// Through the group, and not.
+    paths: [Path; 2],
+    results: [[Rounds; 2]; 2],
+}
+
 /// A path between the host and the other host.
 struct Path {
-    host: Namespace,
+    /// The end of the veth pair at the host.
+    near: End,
     host_address: Ipv4Addr,
     /// The end of the veth pair at the other host.
     far: End,
@@ -81,6 +128,8 @@ struct Rounds {
     packets: Vec<f64>,
     frames: u64,
     bytes: u64,
+    bulk_drops: u64,
+    packet_drops: u64,
 }
 
 #[derive(Clone, Copy, PartialEq)]
@@ -89,45 +138,80 @@ enum Direction {
     Inbound,
 }
 
-/// Measures in a lab of its own.
-pub fn measure(rounds: u32) -> Result<Throughput> {
+/// Measures in a lab of its own. `time`: of one transfer, short, so that both paths have the same disturbances.
+pub fn measure(rounds: u32, time: Duration) -> Result<Throughput> {
     let lab = Lab::builder().members(1).one_switch().peers(&[]).build()?;
     let other = lab.namespace("other")?;
     other.ip("link set lo up")?;
-    let [group, plain] = [
-        Path::create(&lab, &other, "group", Ipv4Addr::new(192, 168, 1, 1))?,
-        Path::create(&lab, &other, "plain", Ipv4Addr::new(192, 168, 2, 1))?,
-    ];
     let daemon = Daemon::start_in(&lab)?;
-    daemon.ctl(&format!("create {GROUP} --address {}/24", group.host_address))?;
-    daemon.ctl(&format!("attach {} --group {GROUP}", Path::near("group")))?;
-    lab.host().ip(&format!("addr add {}/24 dev {}", plain.host_address, Path::near("plain")))?;
-    for path in [&group, &plain] {
-        path.wait_reachable()?;
-    }
+    let pairs = Veth::ALL.iter().enumerate();
+    let mut pairs = pairs
+        .map(|(number, &veth)| Pair::create(&lab, &other, &daemon, veth, number as u8))
+        .collect::<Result<Vec<_>>>()?;
     raise_priority();
-
-    let mut results: [[Rounds; 2]; 2] = Default::default();
     for round in 0..rounds {
-        for (place, direction) in [Direction::Outbound, Direction::Inbound].into_iter().enumerate() {
-            // The order alternates, so that effects of one transfer on the next are the same for both paths.
-            let mut paths = [(0, &group), (1, &plain)];
-            paths.rotate_left(round as usize % 2);
-            for (which, path) in paths {
-                path.bulk(direction, &mut results[place][which])?;
-            }
-            for (which, path) in paths {
-                let packets = path.packets(direction)?;
-                results[place][which].packets.push(packets);
-            }
+        for pair in &mut pairs {
+            pair.measure(round, time)?;
         }
     }
-    let segments = Segments { group_bytes: group.longest_segment()?, plain_bytes: plain.longest_segment()? };
-    let [outbound, inbound] = &results;
-    let bulk = Both { outbound: Bulks::of(outbound), inbound: Bulks::of(inbound) };
+    let default = &pairs[0].paths;
+    let [group_bytes, plain_bytes] = [default[0].longest_segment(time)?, default[1].longest_segment(time)?];
+    let mut all = pairs.iter().map(Pair::ratios);
+    let Some(Other { bulk, packets, .. }) = all.next() else { unreachable!("there are kinds of veth pairs") };
     let target_met = bulk.outbound.ratio.median >= TARGET && bulk.inbound.ratio.median >= TARGET;
-    let packets = Both { outbound: Packets::of(outbound), inbound: Packets::of(inbound) };
-    Ok(Throughput { rounds, bulk, packets, segments, target_ratio: TARGET, target_met })
+    Ok(Throughput {
+        rounds,
+        transfer_ms: time.as_millis() as u64,
+        bulk,
+        packets,
+        segments: Segments { group_bytes, plain_bytes },
+        target_ratio: TARGET,
+        target_met,
+        target_packets_ratio: TARGET_PACKETS,
+        others: all.collect(),
+    })
+}
+
+impl Pair {
+    /// Creates both paths, and the group of one of them, and waits until packets pass.
+    fn create(lab: &Lab, other: &Namespace, daemon: &Daemon<'_>, veth: Veth, number: u8) -> Result<Self> {
+        let path = |name: String, network: u8| Path::create(lab, other, veth, &name, network);
+        let paths =
+            [path(format!("group{number}"), 2 * number)?, path(format!("plain{number}"), 2 * number + 1)?];
+        let [group, plain] = &paths;
+        let name = if number == 0 { GROUP.to_owned() } else { format!("test{number}") };
+        daemon.ctl(&format!("create {name} --address {}/24", group.host_address))?;
+        daemon.ctl(&format!("attach {} --group {name}", group.near.interface))?;
+        lab.host().ip(&format!("addr add {}/24 dev {}", plain.host_address, plain.near.interface))?;
+        for path in &paths {
+            path.wait_reachable()?;
+        }
+        Ok(Self { veth, paths, results: Default::default() })
+    }
+
+    /// A round. The order alternates, so that effects of one transfer on the next are the same for both paths.
+    fn measure(&mut self, round: u32, time: Duration) -> Result<()> {
+        let order = if round.is_multiple_of(2) { [0, 1] } else { [1, 0] };
+        for (results, direction) in self.results.iter_mut().zip([Direction::Outbound, Direction::Inbound]) {
+            for which in order {
+                self.paths[which].bulk(direction, time, &mut results[which])?;
+            }
+            for which in order {
+                let before = softnet_drops();
+                let packets = self.paths[which].packets(direction, time)?;
+                results[which].packets.push(packets);
+                results[which].packet_drops += softnet_drops() - before;
+            }
+        }
+        Ok(())
+    }
+
+    fn ratios(&self) -> Other {
+        let [outbound, inbound] = &self.results;
+        let bulk = Both { outbound: Bulks::of(outbound), inbound: Bulks::of(inbound) };
+        let packets = Both { outbound: Packets::of(outbound), inbound: Packets::of(inbound) };
+        Other { veth: self.veth.name(), bulk, packets }
+    }
 }
 
 /// Gives this thread, and the threads that it starts later, the lowest nice value. The daemon, which is already running,
@@ -139,25 +223,14 @@ fn raise_priority() {
 }
 
 impl Path {
-    /// The host's end of a veth pair.
-    fn near(name: &str) -> String {
-        format!("{name}0")
-    }
-
-    /// Creates a veth pair from the host to the other host, which gets the address.
-    fn create(lab: &Lab, other: &Namespace, name: &str, far_address: Ipv4Addr) -> Result<Self> {
-        let (host, near) = (lab.host(), Self::near(name));
-        host.ip(&format!("link add {near} type veth peer name {name} netns {}", other.name()))?;
-        host.ip(&format!("link set dev {near} up"))?;
+    /// Creates a veth pair from the host to the other host, which gets an address in this network.
+    fn create(lab: &Lab, other: &Namespace, veth: Veth, name: &str, network: u8) -> Result<Self> {
+        let end = |namespace: &Namespace, interface: String| End { namespace: namespace.clone(), interface };
+        let (near, far) = (end(lab.host(), format!("{name}n")), end(other, name.to_owned()));
+        veth.create(&near, &far)?;
+        let [host_address, far_address] = [200, 1].map(|last| Ipv4Addr::new(192, 168, network, last));
         other.ip(&format!("addr add {far_address}/24 dev {name}"))?;
-        other.ip(&format!("link set dev {name} up"))?;
-        let [a, b, c, _] = far_address.octets();
-        Ok(Self {
-            host: host.clone(),
-            host_address: Ipv4Addr::new(a, b, c, 200),
-            far: End { namespace: other.clone(), interface: name.to_owned() },
-            far_address,
-        })
+        Ok(Self { near, host_address, far, far_address })
     }
 
     /// Waits until packets pass in both directions.
@@ -175,7 +248,7 @@ impl Path {
     }
 
     fn transfer(&self, direction: Direction) -> Bulk {
-        let (host, far) = (&self.host, &self.far.namespace);
+        let (host, far) = (&self.near.namespace, &self.far.namespace);
         match direction {
             Direction::Outbound => Bulk::new(host, far, self.far_address).source(self.host_address),
             Direction::Inbound => Bulk::new(far, host, self.host_address).source(self.far_address),
@@ -183,7 +256,7 @@ impl Path {
     }
 
     /// Runs one bulk transfer and adds its results.
-    fn bulk(&self, direction: Direction, rounds: &mut Rounds) -> Result<()> {
+    fn bulk(&self, direction: Direction, time: Duration, rounds: &mut Rounds) -> Result<()> {
         let statistics = || -> Result<(u64, u64)> {
             let port = self.far.namespace.link(&self.far.interface)?.statistics;
             Ok(match direction {
@@ -191,28 +264,29 @@ impl Path {
                 Direction::Inbound => (port.tx_packets, port.tx_bytes),
             })
         };
-        let before = statistics()?;
+        let (drops, before) = (softnet_drops(), statistics()?);
         let running = self.transfer(direction).start()?;
-        std::thread::sleep(TIME);
+        std::thread::sleep(time);
         let report = running.stop()?;
         ensure!(report.error.is_none() && report.intact, "a bulk transfer failed: {report}");
         let after = statistics()?;
         rounds.bits.push(report.bytes as f64 * 8.0 / report.duration.as_secs_f64());
         rounds.frames += after.0 - before.0;
         rounds.bytes += after.1 - before.1;
+        rounds.bulk_drops += softnet_drops() - drops;
         Ok(())
     }
 
     /// Small packets per second.
-    fn packets(&self, direction: Direction) -> Result<f64> {
-        let host = (&self.host, self.host_address);
+    fn packets(&self, direction: Direction, time: Duration) -> Result<f64> {
+        let host = (&self.near.namespace, self.host_address);
         let far = (&self.far.namespace, self.far_address);
         let (from, to) = if direction == Direction::Outbound { (host, far) } else { (far, host) };
-        flood::packets_per_s(from.0, from.1, to.0, to.1, TIME)
+        flood::packets_per_s(from.0, from.1, to.0, to.1, time)
     }
 
-    fn longest_segment(&self) -> Result<usize> {
-        segment::longest(self.transfer(Direction::Outbound), &self.far, TIME)
+    fn longest_segment(&self, time: Duration) -> Result<usize> {
+        segment::longest(self.transfer(Direction::Outbound), &self.far, time)
     }
 }
 
@@ -237,6 +311,8 @@ impl Bulks {
             ratio: ratio(&group.bits, &plain.bits),
             group_frame_bytes: group.frame_bytes(),
             plain_frame_bytes: plain.frame_bytes(),
+            group_backlog_drops: group.bulk_drops,
+            plain_backlog_drops: plain.bulk_drops,
         }
     }
 }
@@ -247,13 +323,15 @@ impl Packets {
             group_packets_per_s: Spread::of(&group.packets),
             plain_packets_per_s: Spread::of(&plain.packets),
             ratio: ratio(&group.packets, &plain.packets),
+            group_backlog_drops: group.packet_drops,
+            plain_backlog_drops: plain.packet_drops,
         }
     }
 }
 
 impl fmt::Display for Throughput {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        writeln!(out, "throughput: {} rounds of {} ms per path, medians", self.rounds, TIME.as_millis())?;
+        writeln!(out, "throughput: {} rounds of {} ms per path, medians", self.rounds, self.transfer_ms)?;
         writeln!(
             out,
             "  {:<26} {:>10} {:>10} {:>8}   {:<16} {:>11}",
@@ -295,7 +373,20 @@ impl fmt::Display for Throughput {
             "  target: bulk ratio at least {} in both directions: {}",
             self.target_ratio,
             if self.target_met { "met" } else { "missed" }
-        )
+        )?;
+        for other in &self.others {
+            let Other { veth, bulk, packets } = other;
+            write!(out, "\n  {veth}: ratios")?;
+            for (name, ratio) in [
+                ("bulk outbound", bulk.outbound.ratio),
+                ("inbound", bulk.inbound.ratio),
+                ("64 bytes outbound", packets.outbound.ratio),
+                ("inbound", packets.inbound.ratio),
+            ] {
+                write!(out, "   {name} {}", ratio.quartiles(3))?;
+            }
+        }
+        Ok(())
     }
 }
 

@@ -23,10 +23,9 @@ pub fn outbound(outbound: &Outbound) -> Section {
         outbound.pulls,
         2 * BURST.as_micros()
     );
-    let mut outages: Vec<f64> = outbound.events.iter().map(|event| event.outage_us).collect();
-    outages.sort_by(f64::total_cmp);
-    let at = |percent: usize| outages[(outages.len() * percent).div_ceil(100).max(1) - 1];
-    let percentiles = [("p50", at(50)), ("p90", at(90)), ("p99", at(99)), ("max", at(100))];
+    let outages = outbound.outages();
+    let percentiles =
+        [("p50", outages.p50), ("p90", outages.p90()), ("p99", outages.p99), ("max", outages.max)];
     let counts = [
         ("sent", outbound.sent),
         ("dropped by ports of pulled cables", outbound.dropped_in_ports.min(outbound.lost)),

@@ -55,6 +55,12 @@ impl Target {
         Self { what: what.into(), wanted, measured, is_met: value <= limit }
     }
 
+    /// A ratio that must be at least this.
+    pub fn at_least(what: impl Into<String>, ratio: f64, limit: f64) -> Self {
+        let (wanted, measured) = (format!("at least {limit}"), format!("{ratio:.3}"));
+        Self { what: what.into(), wanted, measured, is_met: ratio >= limit }
+    }
+
     /// `met`, or `missed` in bold.
     fn verdict(&self) -> &'static str {
         if self.is_met { "met" } else { "**missed**" }

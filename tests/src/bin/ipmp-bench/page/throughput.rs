@@ -1,0 +1,117 @@
+//! Bulk transfers and small packets through a group.
+
+use super::plot::{Bars, Plot, Scale};
+use super::section::{Part, Section, Target, bold, table};
+use crate::spread::Spread;
+use crate::throughput::{Bulks, Packets, Throughput};
+
+const CLAIM: &str = "TCP bulk transfers, and UDP packets of 64 bytes as fast as one thread sends them, through a group of one NIC and through a plain NIC that has \
+     the address itself, in turn. Ratios are those within a round, medians (quartiles). *veth* is a pair as the kernel makes it, whose \
+     packets pass the backlog queue of a CPU; with GRO the driver uses NAPI instead, with one or several queues; RPS distributes flows to \
+     the backlogs of all CPUs. Each transfer is one flow, so several queues do not make it faster. *Dropped* is what the backlogs of all \
+     CPUs dropped during all transfers of a kind (second column of `/proc/net/softnet_stat`), through the group and through the plain NIC: \
+     small packets are sent faster than one CPU receives them.";
+
+/// A kind of transfers through a kind of veth pairs in one direction.
+struct Case {
+    name: String,
+    group: Spread,
+    plain: Spread,
+    ratio: Spread,
+    drops: [u64; 2],
+    target: Option<f64>,
+}
+
+impl Case {
+    fn bulk(veth: &str, direction: &str, bulk: &Bulks, target: Option<f64>) -> Self {
+        let gigabits = |bits: Spread| bits.map(|bits| bits / 1e9);
+        Self {
+            name: format!("{veth}, TCP {direction}"),
+            group: gigabits(bulk.group_bits_per_s),
+            plain: gigabits(bulk.plain_bits_per_s),
+            ratio: bulk.ratio,
+            drops: [bulk.group_backlog_drops, bulk.plain_backlog_drops],
+            target,
+        }
+    }
+
+    fn packets(veth: &str, direction: &str, packets: &Packets, target: Option<f64>) -> Self {
+        let millions = |rate: Spread| rate.map(|rate| rate / 1e6);
+        Self {
+            name: format!("{veth}, 64 bytes {direction}"),
+            group: millions(packets.group_packets_per_s),
+            plain: millions(packets.plain_packets_per_s),
+            ratio: packets.ratio,
+            drops: [packets.group_backlog_drops, packets.plain_backlog_drops],
+            target,
+        }
+    }
+
+    fn is_missed(&self) -> bool {
+        self.target.is_some_and(|target| self.ratio.median < target)
+    }
+}
+
+/// The section.
+pub fn section(throughput: &Throughput) -> Section {
+    let others = throughput.others.iter().map(|other| (other.veth.as_str(), &other.bulk, &other.packets));
+    let all = std::iter::once(("veth", &throughput.bulk, &throughput.packets)).chain(others);
+    let target = |veth: &str, target: f64| (veth == "veth").then_some(target);
+    let (mut bulk, mut packets) = (Vec::new(), Vec::new());
+    for (veth, of_bulk, of_packets) in all {
+        let ratio = target(veth, throughput.target_ratio);
+        bulk.push(Case::bulk(veth, "outbound", &of_bulk.outbound, ratio));
+        bulk.push(Case::bulk(veth, "inbound", &of_bulk.inbound, ratio));
+        let targets = &throughput.target_packets_ratio;
+        packets.push(Case::packets(veth, "outbound", &of_packets.outbound, target(veth, targets.outbound)));
+        packets.push(Case::packets(veth, "inbound", &of_packets.inbound, target(veth, targets.inbound)));
+    }
+    let cases = bulk.iter().chain(&packets);
+    let targets = cases.filter_map(|case| {
+        Some(Target::at_least(
+            format!("{}, ratio to the plain NIC,", case.name),
+            case.ratio.median,
+            case.target?,
+        ))
+    });
+    Section {
+        title: "Throughput",
+        introduction: CLAIM.into(),
+        targets: targets.collect(),
+        parts: vec![
+            part("Bulk transfers", "bulk", "Gbit/s", &bulk),
+            part("Small packets", "packets", "million packets/s", &packets),
+        ],
+        ..Section::default()
+    }
+}
+
+fn part(title: &'static str, name: &str, unit: &str, cases: &[Case]) -> Part {
+    let rows =
+        cases.iter().map(|case| Bars { target: case.target, ..Bars::ours(&case.name, [case.ratio.bar()]) });
+    let plot = Plot {
+        name: name.into(),
+        title: format!("{title}, ratio of a group to a plain NIC (bar median, line upper quartile)"),
+        series: vec!["ratio"],
+        scale: Scale::Linear,
+        rows: rows.collect(),
+    };
+    let cells = cases.iter().map(|case| {
+        vec![
+            case.name.clone(),
+            format!("{:.2}", case.group.median),
+            format!("{:.2}", case.plain.median),
+            bold(case.ratio.quartiles(3), case.is_missed()),
+            case.target.map_or_else(|| "-".into(), |target| target.to_string()),
+            format!("{} / {}", case.drops[0], case.drops[1]),
+        ]
+    });
+    let head = [
+        &format!("group, {unit}"),
+        &format!("plain NIC, {unit}"),
+        "ratio",
+        "target",
+        "dropped, group / plain",
+    ];
+    Part { title: Some(title), plots: vec![plot], table: table(&head, cells), ..Part::default() }
+}
