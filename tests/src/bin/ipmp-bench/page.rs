@@ -33,6 +33,8 @@ use section::Section;
 
 /// The text before the figures.
 const INTRODUCTION: &str = include_str!("page/introduction.md");
+/// The text before the sections about peers.
+const PEERS: &str = include_str!("page/peers.md");
 /// The text before the table of all targets.
 const TARGETS: &str = "
 ## Targets
@@ -100,7 +102,7 @@ fn files(docs: &Path) -> Result<Files> {
             }
         }
     }
-    files.insert("benchmarks.md".into(), [INTRODUCTION, TARGETS, &targets, &sections].concat());
+    files.insert("benchmarks.md".into(), [INTRODUCTION, TARGETS, &targets, PEERS, &sections].concat());
     Ok(files)
 }
 

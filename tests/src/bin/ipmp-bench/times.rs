@@ -41,11 +41,6 @@ impl Times {
         microseconds(percentile(&times, 90.0))
     }
 
-    /// What a bar of a plot shows: median and 99th percentile in milliseconds.
-    pub fn bar_ms(&self) -> (f64, f64) {
-        (self.p50 / 1e3, self.p99 / 1e3)
-    }
-
     /// Cells of a table, in milliseconds: p50, p90, p99, max.
     pub fn cells_ms(&self) -> [String; 4] {
         [self.p50, self.p90(), self.p99, self.max].map(|us| format!("{:.2}", us / 1e3))

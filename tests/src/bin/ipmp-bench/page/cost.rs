@@ -23,12 +23,12 @@ pub fn section(steering: &Steering) -> Section {
     let rows = steering.programs.iter().map(|row| Bars {
         name: row.name.clone(),
         is_ours: row.over_redirect_ns.is_some(),
-        bars: vec![row.ns.bar()],
+        bars: vec![row.ns.into()],
         ..Bars::default()
     });
     let plot = Plot {
         name: "cost".into(),
-        title: "Time of a program for a packet, ns (bar median, line upper quartile)".into(),
+        title: "Time of a program for a packet, ns (bar median, line quartiles)".into(),
         series: vec!["ns"],
         scale: Scale::Linear,
         rows: rows.collect(),

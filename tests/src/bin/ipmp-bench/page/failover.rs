@@ -35,17 +35,17 @@ pub fn outbound(outbound: &Outbound) -> Section {
     ];
     let outage = Plot {
         name: "outage".into(),
-        title: format!("Outage of a stream from the host at {} pulls of a cable, µs", outbound.pulls),
+        title: format!("Outage of a stream from the host at {} pulls of a cable, ms", outbound.pulls),
         series: vec!["outage"],
-        scale: Scale::Logarithmic,
-        rows: percentiles.iter().map(|&(name, us)| Bars::ours(name, [(us, us)])).collect(),
+        scale: Scale::Linear,
+        rows: percentiles.iter().map(|&(name, us)| Bars::ours(name, [us / 1e3])).collect(),
     };
     let packets = Plot {
         name: "packets".into(),
         title: format!("Packets of a stream from the host during {} pulls of a cable", outbound.pulls),
         series: vec!["packets"],
         scale: Scale::Logarithmic,
-        rows: counts.iter().map(|&(name, count)| Bars::ours(name, [(count as f64, count as f64)])).collect(),
+        rows: counts.iter().map(|&(name, count)| Bars::ours(name, [count as f64])).collect(),
     };
     let shown =
         percentiles.iter().map(|(name, us)| (format!("outage {name}, ms"), format!("{:.2}", us / 1e3)));
@@ -83,7 +83,7 @@ pub fn inbound(inbound: &Inbound) -> Section {
     let rows = names.iter().zip(targets).zip(percentiles(outage_us)).zip(percentiles(before_us));
     let rows = rows.map(|(((name, target), outage), before)| Bars {
         target: target.map(|us| us / 1e3),
-        ..Bars::ours(*name, [outage, before].map(|us| (us / 1e3, us / 1e3)))
+        ..Bars::ours(*name, [outage, before].map(|us| us / 1e3))
     });
     let plot = Plot {
         name: "outage".into(),
@@ -124,7 +124,7 @@ pub fn carrier(carrier: &Carrier) -> Section {
         title: "Outage of a stream to a data address, in an idle group, ms (bar p50, line p99)".into(),
         series: vec!["outage"],
         scale: Scale::Linear,
-        rows: rows.iter().map(|(name, times)| Bars::ours(name, [times.bar_ms()])).collect(),
+        rows: rows.iter().map(|(name, times)| Bars::ours(name, [*times])).collect(),
     };
     let cells = rows.iter().map(|(name, times)| {
         let pulls = times.all.len().to_string();
@@ -157,10 +157,10 @@ pub fn carrier(carrier: &Carrier) -> Section {
 /// Path failures while the link is up.
 pub fn detection(detection: &Detection) -> Section {
     let name = |fdt_ms: u64| format!("fdt={fdt_ms}ms");
-    let rows = detection.fdts.iter().map(|of| {
-        let bars = [of.detected_us.bar_ms(), of.repaired_us.bar_ms()];
-        Bars::ours(name(of.fdt_ms), bars).target(of.bound_us / 1e3)
-    });
+    let rows = detection
+        .fdts
+        .iter()
+        .map(|of| Bars::ours(name(of.fdt_ms), [&of.detected_us, &of.repaired_us]).target(of.bound_us / 1e3));
     let plot = Plot {
         name: "times".into(),
         title:

@@ -19,7 +19,7 @@ fn shares(name: &str, title: String, rows: Vec<Bars>) -> Plot {
 }
 
 fn share(name: &str, percent: f64) -> Bars {
-    Bars::ours(name, [(percent, percent)])
+    Bars::ours(name, [percent])
 }
 
 /// A section with one plot and one table of names and figures.
@@ -59,7 +59,7 @@ pub fn idle(idle: &Idle) -> Section {
             ("average time of a tick, µs", format!("{:.1}", idle.sentinel_tick_ns / 1e3)),
             ("memory of the daemon, MiB", format!("{:.1}", mib(idle.daemon_resident_bytes))),
             (
-                "of this, its share of shared pages, MiB",
+                "the same, shared pages divided by their users, MiB",
                 format!("{:.1}", mib(idle.daemon_proportional_bytes)),
             ),
             ("memory of BPF maps, MiB", format!("{:.1}", mib(idle.maps_bytes))),
@@ -112,9 +112,9 @@ pub fn evidence(evidence: &Evidence) -> Section {
         title: "Average time of a run of the program that watches TCP connections, ns".into(),
         series: vec!["a run"],
         scale: Scale::Linear,
-        rows: rows.clone().map(|row| Bars::ours(&row.traffic, [(row.run_ns, row.run_ns)])).collect(),
+        rows: rows.clone().map(|row| Bars::ours(&row.traffic, [row.run_ns])).collect(),
     };
-    let shown = |ns: Option<f64>| ns.map_or_else(|| "-".into(), |ns| format!("{ns:.1}"));
+    let shown = |ns: Option<f64>| ns.map_or_else(|| "-".into(), |ns| format!("{ns:.2}"));
     let cells = rows.map(|row| {
         let counts = [row.connections, row.segments, row.sent_again, row.runs].map(|count| count.to_string());
         let times = [format!("{:.0}", row.run_ns), shown(row.connection_ns), shown(row.segment_ns)];
@@ -138,13 +138,11 @@ pub fn early_drop(drop: &EarlyDrop) -> Section {
     let all = || drop.members.iter().flat_map(|of| of.rows.iter().map(move |row| (&of.kind, row)));
     let plot = Plot {
         name: "cpu".into(),
-        title: "CPU time of a received frame, ns (bar median, line upper quartile)".into(),
+        title: "CPU time of a received frame, ns (bar median, line quartiles)".into(),
         series: SETTINGS.to_vec(),
         scale: Scale::Linear,
         rows: all()
-            .map(|(kind, row)| {
-                Bars::ours(format!("{kind}, {}", row.frame), [row.without_ns.bar(), row.with_ns.bar()])
-            })
+            .map(|(kind, row)| Bars::ours(format!("{kind}, {}", row.frame), [row.without_ns, row.with_ns]))
             .collect(),
     };
     let cells = all().map(|(kind, row)| {
@@ -181,7 +179,7 @@ pub fn storm(storm: &Storm) -> Section {
             .iter()
             .map(|rate| {
                 let name = format!("{} frames/s", rate.offered_frames_per_s);
-                Bars::ours(name, [&rate.without, &rate.with].map(|load| of(load).bar()))
+                Bars::ours(name, [&rate.without, &rate.with].map(of))
             })
             .collect(),
     };
@@ -206,10 +204,10 @@ pub fn storm(storm: &Storm) -> Section {
             plots: vec![
                 plot(
                     "cpu",
-                    "CPU time for reception, % of one CPU (bar median, line upper quartile)".into(),
+                    "CPU time for reception, % of one CPU (bar median, line quartiles)".into(),
                     |load| load.cpu_percent,
                 ),
-                plot("lost", "Wanted packets lost, % (bar median, line upper quartile)".into(), |load| {
+                plot("lost", "Wanted packets lost, % (bar median, line quartiles)".into(), |load| {
                     load.wanted_lost_percent
                 }),
             ],
@@ -229,10 +227,10 @@ pub fn echo(echo: &Echo) -> Section {
     ];
     let plot = Plot {
         name: "cpu".into(),
-        title: "CPU time that a probe costs its target, ns (bar median, line upper quartile)".into(),
+        title: "CPU time that a probe costs its target, ns (bar median, line quartiles)".into(),
         series: vec!["a frame"],
         scale: Scale::Linear,
-        rows: rows.iter().map(|(name, ns)| Bars::ours(*name, [ns.bar()])).collect(),
+        rows: rows.iter().map(|(name, ns)| Bars::ours(*name, [*ns])).collect(),
     };
     let mut figures: Vec<(&str, String)> = rows.iter().map(|(name, ns)| (*name, ns.quartiles(0))).collect();
     figures.push(("CPU of all replies, %", format!("{:.2}", echo.cpu_percent)));

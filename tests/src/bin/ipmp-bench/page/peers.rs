@@ -1,11 +1,10 @@
 //! Faults of a group beside bonds, teams and ECMP.
 
-use super::plot::{Bars, Plot, Scale};
+use super::plot::{Bar, Bars, Plot, Scale};
 use super::section::{Part, Section};
 use super::table;
 use crate::peers::fault::{Cost, Fault, Faults, Moved};
 use crate::peers::{Contender, Peers};
-use crate::spread::Spread;
 
 /// The section.
 pub fn section(peers: &Peers) -> Section {
@@ -121,7 +120,7 @@ fn words(fault: Fault) -> (&'static str, &'static str) {
 
 /// How long flows are interrupted.
 fn outages(title: &str, of_fault: &[(&str, &Faults)]) -> Plot {
-    let ms = |cost: &Cost| (cost.outage_us.p50 / 1e3, cost.outage_us.p99 / 1e3);
+    let ms = |cost: &Cost| Bar::from(&cost.outage_us);
     let rows = of_fault.iter().map(|(name, of)| {
         let bars = [ms(&of.outbound), ms(&of.inbound)];
         Bars { name: (*name).to_owned(), is_ours: is_ours(name), bars: bars.to_vec(), ..Bars::default() }
@@ -139,7 +138,7 @@ fn moved_needlessly(contenders: &[Contender]) -> Plot {
     let rows = contenders.iter().filter_map(|one| {
         let of = one.faults.iter().find(|of| of.fault == Fault::Pull)?;
         let share = 100.0 * Moved::sum(&of.moved).share_moved_needlessly();
-        let (name, bars) = (one.name.clone(), vec![(share, share)]);
+        let (name, bars) = (one.name.clone(), vec![share.into()]);
         Some(Bars { name, is_ours: is_ours(&one.name), bars, ..Bars::default() })
     });
     Plot {
@@ -155,12 +154,12 @@ fn throughput(contenders: &[Contender]) -> Plot {
     let rows = contenders.iter().filter_map(|one| {
         let burden = one.burden.as_ref()?;
         let bars = [burden.throughput_outbound, burden.throughput_inbound];
-        let bars = bars.iter().map(Spread::bar).collect();
+        let bars = bars.map(Bar::from).to_vec();
         Some(Bars { name: one.name.clone(), is_ours: is_ours(&one.name), bars, ..Bars::default() })
     });
     Plot {
         name: "throughput".into(),
-        title: "Throughput of TCP, ratio to one NIC (bar median, line upper quartile)".into(),
+        title: "Throughput of TCP, ratio to one NIC (bar median, line quartiles)".into(),
         series: vec!["outbound", "inbound"],
         scale: Scale::Linear,
         rows: rows.collect(),

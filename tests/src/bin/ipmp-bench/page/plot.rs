@@ -4,6 +4,9 @@ use anyhow::{Result, anyhow};
 use plotters::prelude::*;
 use plotters::style::text_anchor::{HPos, Pos, VPos};
 
+use crate::spread::Spread;
+use crate::times::Times;
+
 /// Pixels.
 const WIDTH: i32 = 950;
 const NAMES: i32 = 320;
@@ -12,6 +15,8 @@ const TOP: i32 = 70;
 const BOTTOM: i32 = 40;
 const BAR: i32 = 11;
 const GAP: i32 = 8;
+/// About the width of a value.
+const LABEL: i32 = 40;
 
 /// Series of the group and of others, the first darker.
 const OURS: [RGBColor; 2] = [RGBColor(0, 82, 147), RGBColor(112, 172, 220)];
@@ -27,21 +32,63 @@ pub enum Scale {
     Logarithmic,
 }
 
-/// A row: a bar to the first number of each series, and a line from there to the second.
+/// A bar to a value, and a line from the lower to the upper bound.
+#[derive(Clone, Copy)]
+pub struct Bar {
+    value: f64,
+    low: f64,
+    high: f64,
+}
+
+impl Bar {
+    /// With a line to both sides.
+    pub fn between(low: f64, value: f64, high: f64) -> Self {
+        Self { value, low, high }
+    }
+
+    /// With a line to a higher value.
+    pub fn up_to(value: f64, high: f64) -> Self {
+        Self { value, low: value, high }
+    }
+}
+
+/// Without a line.
+impl From<f64> for Bar {
+    fn from(value: f64) -> Self {
+        Self::up_to(value, value)
+    }
+}
+
+/// The median, and a line between the quartiles.
+impl From<Spread> for Bar {
+    fn from(spread: Spread) -> Self {
+        Self::between(spread.lower_quartile, spread.median, spread.upper_quartile)
+    }
+}
+
+/// The median in milliseconds, and a line to the 99th percentile.
+impl From<&Times> for Bar {
+    fn from(times: &Times) -> Self {
+        Self::up_to(times.p50 / 1e3, times.p99 / 1e3)
+    }
+}
+
+/// A row: a bar for each series.
 #[derive(Default)]
 pub struct Bars {
     pub name: String,
     /// Whether it is that of a group.
     pub is_ours: bool,
-    pub bars: Vec<(f64, f64)>,
-    /// What is aimed at.
+    pub bars: Vec<Bar>,
+    /// What is aimed at in the first series.
     pub target: Option<f64>,
 }
 
 impl Bars {
     /// Those of a group.
-    pub fn ours(name: impl Into<String>, bars: impl Into<Vec<(f64, f64)>>) -> Self {
-        Self { name: name.into(), is_ours: true, bars: bars.into(), target: None }
+    pub fn ours<const N: usize>(name: impl Into<String>, bars: [impl Into<Bar>; N]) -> Self {
+        let bars = bars.map(Into::into).to_vec();
+        Self { name: name.into(), is_ours: true, bars, target: None }
     }
 
     /// The same with a target.
@@ -111,23 +158,27 @@ impl Plot {
             let middle = top + (row - GAP) / 2;
             area.draw(&Text::new(name.as_str(), (NAMES - 8, middle), text(13, HPos::Right)))?;
             let colors = if *is_ours { OURS } else { PEERS };
-            for (place, &(value, high)) in bars.iter().enumerate() {
+            for (place, &Bar { value, low, high }) in bars.iter().enumerate() {
                 let top = top + BAR * place as i32;
-                let (end, far) = (self.position(value), self.position(high));
+                let [near, end, far] = [low, value, high].map(|value| self.position(value));
                 let bar = [(NAMES, top), (end.max(NAMES + 1), top + BAR - 1)];
                 area.draw(&Rectangle::new(bar, colors[place].filled()))?;
-                if far > end {
-                    let middle = top + BAR / 2;
+                let middle = top + BAR / 2;
+                if far > near {
+                    area.draw(&PathElement::new([(near, middle), (end, middle)], WHITE))?;
                     area.draw(&PathElement::new([(end, middle), (far, middle)], BLACK))?;
                     area.draw(&PathElement::new([(far, top + 2), (far, top + BAR - 3)], BLACK))?;
                 }
-                let shown = self.shown(value);
-                area.draw(&Text::new(shown, (far.max(end) + 6, top + BAR / 2), text(11, HPos::Left)))?;
-            }
-            if let Some(target) = *target {
-                let x = self.position(target);
-                let mark = [(x - 1, top - 3), (x + 1, top + row - GAP + 2)];
-                area.draw(&Rectangle::new(mark, TARGET.filled()))?;
+                let mut label = far.max(end) + 6;
+                if let Some(target) = target.filter(|_| place == 0) {
+                    let x = self.position(target);
+                    let mark = [(x - 1, top - 3), (x + 1, top + BAR + 1)];
+                    area.draw(&Rectangle::new(mark, TARGET.filled()))?;
+                    if (label - 4..label + LABEL).contains(&x) {
+                        label = x + 6;
+                    }
+                }
+                area.draw(&Text::new(self.shown(value), (label, middle), text(11, HPos::Left)))?;
             }
         }
         area.present()?;
@@ -137,15 +188,16 @@ impl Plot {
 
     fn shown(&self, value: f64) -> String {
         match self.scale {
-            Scale::Logarithmic if value == 0.0 => "none".into(),
-            Scale::Linear if self.highest() <= 5.0 => format!("{value:.2}"),
+            _ if value == 0.0 => "none".into(),
+            Scale::Logarithmic if value.fract() == 0.0 => value.to_string(),
+            Scale::Linear if self.highest() <= 10.0 || value < 1.0 => format!("{value:.2}"),
             _ if value >= 100.0 => format!("{value:.0}"),
             _ => format!("{value:.1}"),
         }
     }
 
     fn highest(&self) -> f64 {
-        let values = self.rows.iter().flat_map(|row| row.bars.iter().map(|(value, high)| value.max(*high)));
+        let values = self.rows.iter().flat_map(|row| row.bars.iter().map(|bar| bar.value.max(bar.high)));
         values.chain(self.rows.iter().filter_map(|row| row.target)).fold(1.0, f64::max)
     }
 
@@ -192,7 +244,7 @@ mod tests {
     use super::*;
 
     fn plot(scale: Scale, values: &[f64]) -> Plot {
-        let rows = values.iter().map(|&value| Bars::ours("x", [(value, value)]));
+        let rows = values.iter().map(|&value| Bars::ours("x", [value]));
         Plot { name: "p".into(), title: "t".into(), series: vec!["s"], scale, rows: rows.collect() }
     }
 
@@ -225,6 +277,26 @@ mod tests {
         let (svg, x) = (plot.svg().unwrap(), plot.position(4.0));
         assert!(svg.contains(&format!("<rect x=\"{}\" y=\"{}\"", x - 1, TOP - 3)), "{svg}");
         assert!(svg.contains("\ntarget\n"), "{svg}");
+    }
+
+    #[test]
+    fn label_does_not_cover_the_target() {
+        let mut plot = plot(Scale::Linear, &[4.0]);
+        plot.rows[0].target = Some(4.1);
+        let x = plot.position(4.1) + 6;
+        let svg = plot.svg().unwrap();
+        assert!(svg.contains(&format!("<text x=\"{x}\"")), "no label at {x}: {svg}");
+    }
+
+    #[test]
+    fn line_has_the_length_of_the_bounds() {
+        let mut plot = plot(Scale::Linear, &[4.0]);
+        plot.rows[0].bars[0] = Bar::between(2.0, 4.0, 5.0);
+        let [low, value, high] = [2.0, 4.0, 5.0].map(|value| plot.position(value));
+        let (svg, y) = (plot.svg().unwrap(), TOP + BAR / 2);
+        for (from, to) in [(low, value), (value, high)] {
+            assert!(svg.contains(&format!("points=\"{from},{y} {to},{y} \"")), "{svg}");
+        }
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! What many groups, members, addresses and routes cost.
 
-use super::plot::{Bars, Plot, Scale as Axis};
+use super::plot::{Bar, Bars, Plot, Scale as Axis};
 use super::section::{Part, Section, Target, bold, table};
 use crate::idle::mib;
 use crate::scale::{NICS, Row, Scale, Series, Targets};
@@ -105,14 +105,14 @@ fn targets(scale: &Scale) -> Vec<Target> {
 }
 
 fn plots(name: &str, rows: &[&Row]) -> Vec<Plot> {
-    let of = |bars: fn(&Row) -> [(f64, f64); 2]| {
+    let of = |bars: fn(&Row) -> [Bar; 2]| {
         rows.iter().map(|row| Bars::ours(row.name(), bars(row))).collect::<Vec<_>>()
     };
     let outages = |name: &str, what: &str, series: [&'static str; 2], rows| Plot {
         name: format!("{name}-outages"),
-        title: format!("{what}, µs (bar p50, line p99)"),
+        title: format!("{what}, ms (bar p50, line p99)"),
         series: series.to_vec(),
-        scale: Axis::Logarithmic,
+        scale: Axis::Linear,
         rows,
     };
     vec![
@@ -120,13 +120,13 @@ fn plots(name: &str, rows: &[&Row]) -> Vec<Plot> {
             name,
             "Outage of a group with traffic when a cable is pulled",
             ["outbound", "inbound"],
-            of(|row| [&row.outbound_outage_us, &row.outage_us].map(|times| (times.p50, times.p99))),
+            of(|row| [&row.outbound_outage_us, &row.outage_us].map(Bar::from)),
         ),
         outages(
             &format!("{name}-attach"),
             "Inbound outage alone, and while NICs are attached to another group",
             ["alone", "during an attach"],
-            of(|row| [&row.outage_us, &row.outage_during_attach_us].map(|times| (times.p50, times.p99))),
+            of(|row| [&row.outage_us, &row.outage_during_attach_us].map(Bar::from)),
         ),
         Plot {
             name: format!("{name}-memory"),
@@ -135,7 +135,7 @@ fn plots(name: &str, rows: &[&Row]) -> Vec<Plot> {
             scale: Axis::Linear,
             rows: of(|row| {
                 [row.daemon_resident_bytes, row.maps_bytes + row.programs_bytes]
-                    .map(|bytes| (mib(bytes), mib(bytes)))
+                    .map(|bytes| mib(bytes).into())
             }),
         },
     ]

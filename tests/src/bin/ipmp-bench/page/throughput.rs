@@ -9,8 +9,7 @@ const CLAIM: &str = "TCP bulk transfers, and UDP packets of 64 bytes as fast as 
      the address itself, in turn. Ratios are those within a round, medians (quartiles). *veth* is a pair as the kernel makes it, whose \
      packets pass the backlog queue of a CPU; with GRO the driver uses NAPI instead, with one or several queues; RPS distributes flows to \
      the backlogs of all CPUs. Each transfer is one flow, so several queues do not make it faster. *Dropped* is what the backlogs of all \
-     CPUs dropped during all transfers of a kind (second column of `/proc/net/softnet_stat`), through the group and through the plain NIC: \
-     small packets are sent faster than one CPU receives them.";
+     CPUs dropped during all transfers of a kind (second column of `/proc/net/softnet_stat`), through the group and through the plain NIC.";
 
 /// A kind of transfers through a kind of veth pairs in one direction.
 struct Case {
@@ -87,11 +86,10 @@ pub fn section(throughput: &Throughput) -> Section {
 }
 
 fn part(title: &'static str, name: &str, unit: &str, cases: &[Case]) -> Part {
-    let rows =
-        cases.iter().map(|case| Bars { target: case.target, ..Bars::ours(&case.name, [case.ratio.bar()]) });
+    let rows = cases.iter().map(|case| Bars { target: case.target, ..Bars::ours(&case.name, [case.ratio]) });
     let plot = Plot {
         name: name.into(),
-        title: format!("{title}, ratio of a group to a plain NIC (bar median, line upper quartile)"),
+        title: format!("{title}, ratio of a group to a plain NIC (bar median, line quartiles)"),
         series: vec!["ratio"],
         scale: Scale::Linear,
         rows: rows.collect(),
