@@ -8,7 +8,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::LazyLock;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use lab::wait_until;
 use nix::sys::signal::{Signal, kill};
@@ -30,7 +30,9 @@ fn bench(arguments: &str) -> Command {
 
 /// Runs it, and gives what it printed as JSON.
 fn measured(arguments: &str) -> Value {
+    let began = Instant::now();
     let output = bench(arguments).output().unwrap();
+    println!("{:.1} s: {arguments}", began.elapsed().as_secs_f64());
     let said = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "`ipmp-bench {arguments}` failed: {said}");
     serde_json::from_slice(&output.stdout).unwrap()
@@ -98,7 +100,9 @@ fn every_json_field_is_documented_in_help() {
         assert_eq!(json["quick"], true);
         names(json, &mut fields);
     }
-    let rows = all["scale"]["scale"]["rows"].as_array().unwrap();
+    let scale = &all["scale"]["scale"];
+    assert_eq!(scale["failed"].as_array().map(Vec::len), Some(0), "{scale}");
+    let rows = scale["rows"].as_array().unwrap();
     let numbers = ["groups", "members", "addresses", "routes"].map(|number| {
         let row = rows
             .iter()

@@ -226,8 +226,8 @@ enum Measurement {
         /// Number of members of a group; may be given several times, ascending [default: 2 4 8 16, quick: 2 4]
         #[arg(long, value_parser = clap::value_parser!(u32).range(2..=16))]
         members: Vec<u32>,
-        /// Number of IPv4 addresses of one group; may be given several times, ascending [default: 1 100 1000 10000, quick: 1 100]
-        #[arg(long, value_parser = clap::value_parser!(u32).range(1..=60_000))]
+        /// Number of IPv4 addresses of one group; may be given several times, ascending [default: 1 100 1000 4000, quick: 1 100]
+        #[arg(long, value_parser = clap::value_parser!(u32).range(1..=4_095))]
         group_addresses: Vec<u32>,
         /// Number of routes through a group; may be given several times, ascending [default: 0 500000, quick: 0 1000]
         #[arg(long, value_parser = clap::value_parser!(u32).range(0..=2_000_000))]

@@ -94,7 +94,7 @@ JSON:
     sentinel_percent, sentinel_ticks_per_s, sentinel_tick_ns
                      the program without the interrupt that it runs in; average time of a tick
     maps_bytes       memory of all BPF maps
-  scale              targets, rows, warnings
+  scale              targets, rows, failed (series of which not all rows could be measured, and why), warnings
     targets          outage_ratio, attach_ms, show_ms, daemon_resident_bytes, idle_percent (of daemon and sentinel together)
     rows             array, one for each number of a series: series (what grows: groups, the last one with many addresses; members,
                      addresses or routes of the group with traffic); groups, members, addresses (of all groups), routes;

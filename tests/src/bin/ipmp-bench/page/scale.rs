@@ -28,7 +28,7 @@ const SERIES: [(Series, &str, &str, &str); 4] = [
     (
         Series::Addresses,
         "Addresses",
-        "The group of three NICs has more and more data addresses.",
+        "The group of three NICs has more and more data addresses. A group can have 4,096 with those of its NICs.",
         "addresses",
     ),
     (
@@ -53,9 +53,13 @@ pub fn section(scale: &Scale) -> Section {
             table: figures(&scale.targets, &rows),
         })
     });
+    let mut introduction = CLAIM.to_owned();
+    if !scale.failed.is_empty() {
+        introduction += &format!(" **Could not be measured**: {}.", scale.failed.join("; "));
+    }
     Section {
         title: "Scale",
-        introduction: CLAIM.into(),
+        introduction,
         targets: targets(scale),
         parts: parts.collect(),
         warnings: scale.warnings.clone(),
