@@ -155,7 +155,7 @@ pub fn early_drop(drop: &EarlyDrop) -> Section {
             "CPU time of a frame that a NIC receives, with and without its early drop by XDP, medians of {} rounds of {} frames (quartiles). \
              *copy*: a broadcast that another NIC of the group accepts; *reflected*: a frame that the group itself has sent; *flooded*: \
              one for another host. *wanted* is the unicast frame for the group, for which the program is only a cost. The driver of veth \
-             has an skb before it runs the program, that of TAP has none, as that of a NIC; on veth, the transmission is included.",
+             has an skb before it runs the program, that of TAP has none, as that of a NIC: on veth the program costs time, and `xdp=auto` does not use it. On veth, the transmission is included.",
             drop.rounds, drop.frames
         ),
         parts: vec![Part {
