@@ -99,6 +99,11 @@ impl From<Mac> for MacKey {
 pub struct Mac(pub u64);
 
 impl Mac {
+    /// The MAC in the lowest bits of a word; the others are ignored.
+    #[inline(always)]
+    pub const fn in_lowest_bits(word: u64) -> Self {
+        Self(word & 0xffff_ffff_ffff)
+    }
     /// Whether it is a multicast or broadcast MAC.
     #[inline(always)]
     pub const fn is_multicast(self) -> bool {

@@ -13,7 +13,7 @@ use network_types::{
 
 use crate::{
     address::{Ip, Mac},
-    hash::Hash,
+    hash::hash,
     nd,
 };
 
@@ -101,6 +101,12 @@ impl Frame {
         self.place::<T>(offset).map(|place| unsafe { place.write_unaligned(value) }).is_some()
     }
 
+    /// The header of so many bytes at an offset, if all of it is in the frame.
+    #[inline(always)]
+    pub fn header<const BYTES: usize>(&self, offset: usize) -> Option<Header<BYTES>> {
+        self.place::<[u8; BYTES]>(offset).map(|start| Header { start })
+    }
+
     /// The MAC at an offset.
     #[inline(always)]
     pub fn load_mac(&self, offset: usize) -> Option<Mac> {
@@ -129,6 +135,29 @@ impl Frame {
     }
 }
 
+/// A header that is in the frame with all its bytes. One comparison with the end of the frame is enough for all its fields: the
+/// compiler does not drop the others, since an address might overflow.
+#[derive(Clone, Copy)]
+pub struct Header<const BYTES: usize> {
+    start: *const [u8; BYTES],
+}
+
+impl<const BYTES: usize> Header<BYTES> {
+    /// The `T` at an offset in the header.
+    #[inline(always)]
+    pub fn load<const AT: usize, T: Copy>(&self) -> T {
+        const { assert!(AT + size_of::<T>() <= BYTES) };
+        // SAFETY: inside the header, as checked above and by `Frame::header`; see `Frame::load`.
+        unsafe { self.start.byte_add(AT).cast::<T>().read_unaligned() }
+    }
+
+    /// The number in the eight bytes at an offset.
+    #[inline(always)]
+    pub fn number<const AT: usize>(&self) -> u64 {
+        u64::from_be(self.load::<AT, u64>())
+    }
+}
+
 /// The Ethernet header, and where the payload begins.
 #[derive(Clone, Copy)]
 pub struct Ethernet {
@@ -146,9 +175,13 @@ impl Ethernet {
     /// Reads the header, through one VLAN tag.
     #[inline(always)]
     pub fn of(frame: &Frame) -> Option<Self> {
-        let destination = frame.load_mac(offset_of!(EthHdr, dst_addr))?;
-        let source = frame.load_mac(offset_of!(EthHdr, src_addr))?;
-        let outer = u16::from_be(frame.load(offset_of!(EthHdr, ether_type))?);
+        let header = frame.header::<{ EthHdr::LEN }>(0)?;
+        // Each MAC with the two bytes after it.
+        let destination =
+            Mac::in_lowest_bits(u64::from_le(header.load::<{ offset_of!(EthHdr, dst_addr) }, _>()));
+        let source_and_type = u64::from_le(header.load::<{ offset_of!(EthHdr, src_addr) }, _>());
+        let source = Mac::in_lowest_bits(source_and_type);
+        let outer = ((source_and_type >> 48) as u16).swap_bytes();
         let (ethertype, vlan) = if outer == ethertype::VLAN || outer == ethertype::QINQ {
             let [tag, inner]: [u16; 2] = frame.load(EthHdr::LEN)?;
             (u16::from_be(inner), Some(u16::from_be(tag) & 0xfff))
@@ -358,54 +391,71 @@ fn arp(frame: &Frame, l3: usize) -> Payload {
 #[inline(always)]
 pub fn is_fragment(frame: &Frame, l3: usize, ethertype: u16) -> bool {
     match ethertype {
-        ethertype::IPV4 => match frame.load::<[u8; 2]>(l3 + 6) {
-            Some(word) => u16::from_be_bytes(word) & 0x3fff != 0,
-            None => false,
-        },
-        ethertype::IPV6 => frame.load::<u8>(l3 + 6) == Some(protocol::FRAGMENT),
+        ethertype::IPV4 => frame.load(l3 + FRAGMENT_WORD).is_some_and(has_fragment_bits),
+        ethertype::IPV6 => frame.load(l3 + offset_of!(Ipv6Hdr, next_hdr)) == Some(protocol::FRAGMENT),
         _ => false,
     }
+}
+
+/// Offset of the word with flags, fragment offset, TTL and protocol in the IPv4 header.
+const FRAGMENT_WORD: usize = offset_of!(Ipv4Hdr, frags);
+
+/// Whether this word, with its bytes in memory order, is that of a fragment: it has an offset, or more fragments follow.
+#[inline(always)]
+const fn has_fragment_bits(word: u32) -> bool {
+    word & u32::from_ne_bytes([0x3f, 0xff, 0, 0]) != 0
 }
 
 /// The hash of the packet's addresses and protocol, and, unless it is a fragment, of its ports.
 #[inline(always)]
 pub fn flow_hash(frame: &Frame, l3: usize, ethertype: u16) -> u32 {
-    let fragment = is_fragment(frame, l3, ethertype);
-    let (hash, protocol, l4) = match ethertype {
-        ethertype::IPV4 => {
-            let Some([source, destination]) = frame.load::<[u32; 2]>(l3 + 12) else { return 0 };
-            let Some([length, ..]) = frame.load::<[u8; 1]>(l3) else { return 0 };
-            let Some(protocol) = frame.load::<u8>(l3 + 9) else { return 0 };
-            (Hash::new().word(source).word(destination), protocol, l3 + 4 * (length & 15) as usize)
-        }
-        _ => {
-            let (Some(source), Some(destination)) = (
-                frame.load_v6(l3 + offset_of!(Ipv6Hdr, src_addr)),
-                frame.load_v6(l3 + offset_of!(Ipv6Hdr, dst_addr)),
-            ) else {
-                return 0;
-            };
-            let Some(protocol) = frame.load::<u8>(l3 + 6) else { return 0 };
-            // All fragments of a datagram share the next header in the fragment header.
-            let protocol =
-                if fragment { frame.load::<u8>(l3 + Ipv6Hdr::LEN).unwrap_or(protocol) } else { protocol };
-            (Hash::new().address(source).address(destination), protocol, l3 + Ipv6Hdr::LEN)
-        }
-    };
-    let has_ports = matches!(protocol, protocol::TCP | protocol::UDP | protocol::SCTP) && !fragment;
-    let ports = if has_ports { frame.load::<u32>(l4).unwrap_or(0) } else { 0 };
-    // One word for both: the same ports with another protocol give another hash.
-    hash.word(ports.wrapping_add((protocol as u32).wrapping_mul(0x9e37_79b9))).finish()
+    if ethertype == ethertype::IPV4 {
+        const ADDRESSES: usize = offset_of!(Ipv4Hdr, src_addr);
+        let Some(header) = frame.header::<{ Ipv4Hdr::LEN }>(l3) else { return 0 };
+        let word = header.load::<FRAGMENT_WORD, u32>();
+        let [_, _, _, protocol] = word.to_ne_bytes();
+        let length = match 4 * usize::from(header.load::<0, u8>() & 15) {
+            // Nearly always. The load of the ports need not wait for that of the length.
+            Ipv4Hdr::LEN => Ipv4Hdr::LEN,
+            length => length,
+        };
+        let last = protocol_and_ports(frame, l3 + length, protocol, has_fragment_bits(word));
+        return hash([header.number::<ADDRESSES>(), last]);
+    }
+    let Some(header) = frame.header::<{ Ipv6Hdr::LEN }>(l3) else { return 0 };
+    let next = header.load::<{ offset_of!(Ipv6Hdr, next_hdr) }, u8>();
+    let is_fragment = next == protocol::FRAGMENT;
+    let after = l3 + Ipv6Hdr::LEN;
+    // All fragments of a datagram share the next header in the fragment header.
+    let protocol = if is_fragment { frame.load(after).unwrap_or(next) } else { next };
+    const SOURCE: usize = offset_of!(Ipv6Hdr, src_addr);
+    const DESTINATION: usize = offset_of!(Ipv6Hdr, dst_addr);
+    hash([
+        header.number::<SOURCE>(),
+        header.number::<{ SOURCE + 8 }>(),
+        header.number::<DESTINATION>(),
+        header.number::<{ DESTINATION + 8 }>(),
+        protocol_and_ports(frame, after, protocol, is_fragment),
+    ])
+}
+
+/// The protocol in the upper half, the ports in the lower one; zeros if the packet has none.
+#[inline(always)]
+fn protocol_and_ports(frame: &Frame, at: usize, protocol: u8, is_fragment: bool) -> u64 {
+    let has_ports = matches!(protocol, protocol::TCP | protocol::UDP | protocol::SCTP) && !is_fragment;
+    let ports = if has_ports { frame.load::<u32>(at).unwrap_or(0) } else { 0 };
+    u64::from(protocol) << 32 | u64::from(u32::from_be(ports))
 }
 
 /// The hash of the packet's destination address.
 #[inline(always)]
 pub fn destination_hash(frame: &Frame, l3: usize, ethertype: u16) -> u32 {
-    let hash = match ethertype {
-        ethertype::IPV4 => frame.load::<u32>(l3 + 16).map(|word| Hash::new().word(word)),
-        _ => frame.load_v6(l3 + offset_of!(Ipv6Hdr, dst_addr)).map(|address| Hash::new().address(address)),
-    };
-    hash.unwrap_or_default().finish()
+    if ethertype == ethertype::IPV4 {
+        let word = frame.load::<u32>(l3 + offset_of!(Ipv4Hdr, dst_addr));
+        return word.map_or(0, |word| hash([u32::from_be(word).into()]));
+    }
+    let header = frame.header::<16>(l3 + offset_of!(Ipv6Hdr, dst_addr));
+    header.map_or(0, |address| hash([address.number::<0>(), address.number::<8>()]))
 }
 
 #[cfg(test)]

@@ -145,7 +145,7 @@ pub fn is_used_by_group_alone(device: &Device) -> bool {
 pub fn mac(device: &Device) -> Option<Mac> {
     // SAFETY: integers. `dev_addr` points to MAX_ADDR_LEN bytes.
     let bytes: u64 = unsafe { read(field(device.net_device, OFF_DEV_ADDR.load())?)? };
-    Some(Mac(u64::from_le(bytes) & 0xffff_ffff_ffff))
+    Some(Mac::in_lowest_bits(u64::from_le(bytes)))
 }
 
 /// The device's operational state (RFC 2863).

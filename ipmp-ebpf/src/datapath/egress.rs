@@ -81,6 +81,7 @@ const FLOW: u32 = 6;
 
 /// The slow path: everything but untagged unicast IP, and that as well while there is a capture. A subprogram, so that the fast
 /// path stays short.
+#[unsafe(no_mangle)]
 #[inline(never)]
 fn slow_path(skb: *mut __sk_buff) -> i32 {
     if capture::pass_or_make_copy(skb) {

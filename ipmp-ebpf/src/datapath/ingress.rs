@@ -19,7 +19,7 @@ use crate::{
     copies::{self, Decision, Owner, owner, remove_claimed},
     dhcp,
     maps::{
-        GROUP_IFINDEX, MEMBER, READ_DEVICES, Reason, addresses, count_drop, counters, group_mac,
+        GROUP_IFINDEX, MEMBER, READ_DEVICES, Reason, STAMPS, addresses, count_drop, counters, group_mac,
         is_group_vlan, learnt, members, replaced, steering,
     },
     member,
@@ -62,7 +62,8 @@ pub fn run(ctx: &TcContext) -> i32 {
     if count_received(ctx).is_multiple_of(RECEIVE_CHECK) && is_for_this_mac {
         receive_check::inspect(ctx.skb.skb, vlan);
     }
-    if steering.get(0).is_some_and(|words| words.received_since_ns != 0)
+    if STAMPS.load() != 0
+        && steering.get(0).is_some_and(|words| words.received_since_ns != 0)
         && vlan == 0
         && let Some(destination) = destination(&packet::frame(ctx), ethernet.ethertype)
     {
@@ -118,6 +119,7 @@ fn is_elsewhere(ctx: &TcContext, this: &Member) -> bool {
 }
 
 /// Multicast and broadcast: accepted from one member.
+#[unsafe(no_mangle)]
 #[inline(never)]
 fn multicast(skb: *mut __sk_buff, vlan: u32) -> i32 {
     let ctx = &TcContext::new(skb);
@@ -139,6 +141,7 @@ fn multicast(skb: *mut __sk_buff, vlan: u32) -> i32 {
 }
 
 /// Unicast that needs a full check: 1 if it is for the group, 0 to pass it.
+#[unsafe(no_mangle)]
 #[inline(never)]
 fn unicast(skb: *mut __sk_buff, vlan: u32) -> u32 {
     let ctx = &TcContext::new(skb);

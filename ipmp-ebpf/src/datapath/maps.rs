@@ -37,6 +37,9 @@ pub static POLICY: Global<u32> = Global::new(0);
 /// Not 0: carriers and identities are read per packet. 0 where the kernel does not allow it.
 #[unsafe(no_mangle)]
 pub static READ_DEVICES: Global<u32> = Global::new(0);
+/// 0 only in a benchmark, which so measures what it costs that ingress looks for the first packet after a failure.
+#[unsafe(no_mangle)]
+pub static STAMPS: Global<u32> = Global::new(1);
 /// Number of the member whose ingress this is.
 #[unsafe(no_mangle)]
 pub static MEMBER: Global<u32> = Global::new(0);

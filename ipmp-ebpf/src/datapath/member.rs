@@ -73,6 +73,7 @@ pub fn select(list: Preference) -> Option<u32> {
 }
 
 /// A subprogram: for packets whose most preferred member cannot transmit, and for roles.
+#[unsafe(no_mangle)]
 #[inline(never)]
 fn select_number(list: u64, which: u32) -> u32 {
     let Some(words) = steering.get(0) else { return NO_MEMBER };
@@ -95,6 +96,7 @@ fn select_number(list: u64, which: u32) -> u32 {
 const HINTS_APART_NS: u64 = 50_000_000;
 
 /// A live member has no carrier: makes the sentinel tick at once. Where it does not run, wakes the daemon, which then reads the links.
+#[unsafe(no_mangle)]
 #[inline(never)]
 fn report_lost_carrier() -> u32 {
     let Some(value) = clock.get_ptr_mut(0) else { return 0 };
@@ -115,6 +117,7 @@ fn report_lost_carrier() -> u32 {
 }
 
 /// While members are in transition: the member on which a flow is active, if it can transmit.
+#[unsafe(no_mangle)]
 #[inline(never)]
 fn active_member(hash: u32) -> u32 {
     let Some(words) = steering.get(0) else { return NO_MEMBER };
@@ -132,6 +135,7 @@ fn active_member(hash: u32) -> u32 {
 
 /// Writes that a flow is active on a member. Packets on two processors may overwrite each other: with the same member, as nearly
 /// always, it makes no difference.
+#[unsafe(no_mangle)]
 #[inline(never)]
 fn record_active(hash: u32, number: u32) -> u32 {
     if let Some(entry) = active_flows.get_ptr_mut(place(hash)) {
@@ -143,6 +147,7 @@ fn record_active(hash: u32, number: u32) -> u32 {
 
 /// The member that transmits a packet by its flow, with [`REPLACES`] if it replaces one that cannot. While members are in transition,
 /// it is the one on which the flow is active; else the one that the list selects of those that get such flows.
+#[unsafe(no_mangle)]
 #[inline(never)]
 fn select_by_flow(skb: *mut __sk_buff, list: u64, hash: u32) -> u32 {
     let Some(words) = steering.get(0) else { return NO_MEMBER };

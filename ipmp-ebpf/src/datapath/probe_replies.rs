@@ -23,6 +23,7 @@ const ARP: u32 = ProbeReplyKind::Arp as u32;
 
 /// Delivers a frame to a member's own address or to 0.0.0.0, if it is a reply of this kind. A subprogram, because it is called
 /// in several places and rarely; it returns 0, because the verifier requires a return value.
+#[unsafe(export_name = "check_probe_reply")]
 #[inline(never)]
 pub fn inspect(skb: *mut __sk_buff, kind: u32) -> u32 {
     let ctx = &TcContext::new(skb);

@@ -26,6 +26,7 @@ use crate::{
 
 /// Reports the sender of an accepted unicast frame to this member, if another member is the inbound member of its destination.
 /// A subprogram, because it is called rarely; it returns 0, because the verifier requires a return value.
+#[unsafe(export_name = "check_receiver")]
 #[inline(never)]
 pub fn inspect(skb: *mut __sk_buff, vlan: u32) -> u32 {
     // The compiler would pass the bounds of the packet instead, of which the verifier loses track.

@@ -13,8 +13,8 @@ use crate::{
 };
 
 /// Slots of [`kinds`] with port 5000.
-const FLOW_SLOTS: [usize; 4] = [397, 2991, 1333, 3461];
-const DESTINATION_SLOTS: [usize; 4] = [3116, 3116, 3958, 3958];
+const FLOW_SLOTS: [usize; 4] = [1135, 3996, 2012, 614];
+const DESTINATION_SLOTS: [usize; 4] = [2321, 2321, 1941, 1941];
 
 /// A flow's packets, by their source port.
 fn kinds(port: u16) -> [Vec<u8>; 4] {
@@ -99,7 +99,7 @@ fn by_destination_ports_and_sources_do_not_matter() {
     });
 }
 
-/// The slots that a program in another language computes for these flows, with MurmurHash3: `flow` and `destination` are the
+/// The slots that a program in another language computes for these flows, from the description of the hash: `flow` and `destination` are the
 /// same on every host and after every boot, so that the member of a flow can be predicted.
 #[test]
 fn reproducible_policies_are_reproduced() {

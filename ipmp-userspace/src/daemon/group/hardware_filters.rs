@@ -128,7 +128,8 @@ impl FilterTimer {
     pub fn next(&self, groups: &BTreeMap<String, RunningGroup>) -> Option<Time> {
         let is_stale = groups.values().any(|group| group.filters.is_stale());
         let has_members = groups.values().any(|group| !group.members.is_empty());
-        has_members.then(|| self.updated + if is_stale { SPACING } else { PERIOD })
+        has_members
+            .then(|| if is_stale { self.updated + SPACING } else { self.updated.next_multiple(PERIOD) })
     }
 
     /// Updates the filters of all members.

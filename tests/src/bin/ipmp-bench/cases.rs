@@ -63,6 +63,8 @@ pub struct Case {
     pub policy: HashPolicy,
     /// Which variant of the program.
     pub devices: Devices,
+    /// Whether ingress looks for the first packet after a failure, which it stamps.
+    pub stamps: bool,
     /// State of the maps.
     pub test_addresses: TestAddresses,
     /// Egress: the member is a macvlan on another device, whose carrier is read too.
@@ -78,6 +80,7 @@ pub fn all() -> Vec<Case> {
         family,
         policy: HashPolicy::Connection,
         devices: Devices::Pinned,
+        stamps: true,
         test_addresses: TestAddresses::None,
         stacked: false,
     };
@@ -103,6 +106,7 @@ pub fn all() -> Vec<Case> {
     for ingress in [V4, V6].map(|family| plain(Ingress, family)) {
         cases.push(ingress);
         cases.push(Case { devices: Devices::Unread, ..ingress });
+        cases.push(Case { stamps: false, ..ingress });
         cases.push(Case { test_addresses: TestAddresses::Filtered, ..ingress });
         cases.push(Case { test_addresses: TestAddresses::LookedUp, ..ingress });
     }
@@ -139,6 +143,7 @@ impl Case {
             TestAddresses::Filtered => ", test addresses",
             TestAddresses::LookedUp => ", test addresses looked up",
         };
+        name += if self.stamps { "" } else { ", without stamps" };
         name + if self.stacked { ", stacked member" } else { "" }
     }
 

@@ -271,19 +271,18 @@ impl<'lab> Workbench<'lab> {
         };
         let pinned = pins.group(&name).join("programs").join(pin);
         let kernel = Kernel::running()?;
-        let (kernel, reads_devices) = match case.devices {
-            Devices::Pinned => (kernel, true),
-            Devices::Helper => (Kernel { cast: None, ..kernel }, true),
-            Devices::Unread => (kernel, false),
+        let kernel = match case.devices {
+            Devices::Helper => Kernel { cast: None, ..kernel },
+            Devices::Pinned | Devices::Unread => kernel,
         };
-        match (other, case.devices) {
-            (None, Devices::Pinned) => Program::pinned(&pinned),
-            (None, _) => self.load(case, objects::DATAPATH, Some(&pinned), &kernel, reads_devices),
-            (Some(object), _) => self.load(case, object, None, &kernel, reads_devices),
+        match other {
+            None if case.devices == Devices::Pinned && case.stamps => Program::pinned(&pinned),
+            None => self.load(case, objects::DATAPATH, Some(&pinned), &kernel),
+            Some(object) => self.load(case, object, None, &kernel),
         }
     }
 
-    /// Loads an object on the maps of the group, as [`ipmp::datapath`] does except for how devices are read. The result must not be
+    /// Loads an object on the maps of the group, as [`ipmp::datapath`] does except for how devices are read and for stamps. The result must not be
     /// the program `unlike`.
     fn load(
         &mut self,
@@ -291,7 +290,6 @@ impl<'lab> Workbench<'lab> {
         object: &[u8],
         unlike: Option<&Path>,
         kernel: &Kernel,
-        reads_devices: bool,
     ) -> Result<Program> {
         let pins = Pins::open()?;
         let (ifindex, group) = self.group(case.policy)?;
@@ -301,7 +299,8 @@ impl<'lab> Workbench<'lab> {
             .word("GROUP_IFINDEX", ifindex)
             .long("GROUP_MAC", u64::from_le_bytes([a, b, c, d, e, f, 0, 0]))
             .word("POLICY", case.policy as u32)
-            .word("READ_DEVICES", u32::from(reads_devices))
+            .word("READ_DEVICES", u32::from(case.devices != Devices::Unread))
+            .word("STAMPS", u32::from(case.stamps))
             .word("MEMBER", u32::from(PLAIN));
         let maps = pins.group(&format!("{}0", case.policy.as_str())).join("maps");
         let mut loader = EbpfLoader::new();
