@@ -238,6 +238,9 @@ enum Measurement {
         /// Duration without traffic in seconds, each time [default: 10, quick: 1]
         #[arg(long, value_parser = clap::value_parser!(u32).range(1..=3600))]
         seconds: Option<u32>,
+        /// Number of NICs that are attached at once, unless the number of members grows [default: 8, quick: 2]
+        #[arg(long, value_parser = clap::value_parser!(u32).range(1..=16))]
+        nics: Option<u32>,
         /// How often NICs are attached and the report is requested, each time [default: 5, quick: 1]
         #[arg(long, value_parser = clap::value_parser!(u32).range(1..=100))]
         repeat: Option<u32>,
@@ -345,10 +348,11 @@ fn run(bench: Bench) -> Result<()> {
                 routes,
                 pulls,
                 seconds,
+                nics,
                 repeat,
             } => {
                 let (pulls, seconds) = (default(pulls, 20, 2), default(seconds, 10, 1));
-                let repeat = default(repeat, 5, 1);
+                let (nics, repeat) = (default(nics, 8, 2), default(repeat, 5, 1));
                 let mut plan = scale::Plan {
                     groups,
                     addresses,
@@ -357,6 +361,7 @@ fn run(bench: Bench) -> Result<()> {
                     routes,
                     pulls,
                     seconds,
+                    nics,
                     repeat,
                 };
                 plan.complete(bench.quick);

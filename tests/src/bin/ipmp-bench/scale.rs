@@ -22,7 +22,7 @@ use crate::times::Times;
 
 /// Members of each further group.
 const MEMBERS: usize = 4;
-/// NICs that are attached at once.
+/// NICs that the target of attaching is for.
 pub const NICS: usize = 8;
 /// Their group.
 const ATTACHED: &str = "nics0";
@@ -98,7 +98,7 @@ pub struct Row {
     pub addresses: usize,
     /// Routes through the group with traffic, without those of the lab.
     pub routes: usize,
-    /// NICs that are attached at once: eight, or as many as the group with traffic has members when these grow.
+    /// NICs that are attached at once: as many as the group with traffic has members when these grow.
     pub nics: usize,
     /// Outages of a stream from the host while cables are pulled.
     pub outbound_outage_us: Times,
@@ -151,6 +151,8 @@ pub struct Plan {
     pub pulls: u32,
     /// Seconds without traffic in each row.
     pub seconds: u32,
+    /// NICs that are attached at once, unless the number of members grows.
+    pub nics: u32,
     /// How often NICs are attached, a member is attached again, and the report is requested, in each row.
     pub repeat: u32,
 }
@@ -248,7 +250,7 @@ impl Scale {
             return Ok(());
         }
         let lab = Lab::tutorial()?;
-        let mut bench = Bench::create(&lab, Series::Groups, NICS)?;
+        let mut bench = Bench::create(&lab, Series::Groups, plan.nics as usize)?;
         for &groups in &plan.groups {
             bench.many.grow(&bench.production.daemon, (groups as usize).saturating_sub(2))?;
             self.add(&mut bench, plan)?;
@@ -277,7 +279,7 @@ impl Scale {
             return Ok(());
         }
         let lab = Lab::tutorial()?;
-        let mut bench = Bench::create(&lab, Series::Addresses, NICS)?;
+        let mut bench = Bench::create(&lab, Series::Addresses, plan.nics as usize)?;
         for &addresses in &plan.group_addresses {
             // One is of IPv6, and another has another network.
             let further = bench.addresses - 2..(addresses as usize).saturating_sub(1);
@@ -294,7 +296,7 @@ impl Scale {
             return Ok(());
         }
         let lab = Lab::tutorial()?;
-        let mut bench = Bench::create(&lab, Series::Routes, NICS)?;
+        let mut bench = Bench::create(&lab, Series::Routes, plan.nics as usize)?;
         for &routes in &plan.routes {
             let routes = routes as usize;
             ip_batch(Some(lab.host()), &host_routes::commands("add", bench.routes..routes))?;
