@@ -98,6 +98,8 @@ pub struct Group {
     new_mac: Option<u8>,
     /// What this input reports.
     reports: Vec<(Event, Cause)>,
+    /// [`Group::deadline`]: asked far more often than anything changes it.
+    due: Option<Time>,
 }
 
 impl Group {
@@ -115,6 +117,7 @@ impl Group {
             reported_unusable: false,
             new_mac: None,
             reports: Vec::new(),
+            due: None,
         }
     }
 
@@ -213,6 +216,11 @@ impl Group {
     /// When [`Input::Deadline`] is due: at the end of a hold-down, for a probe, or while members are in transition. After [`Input::Deadline`] it is in the
     /// future.
     pub fn deadline(&self) -> Option<Time> {
+        debug_assert_eq!(self.due, self.next_deadline());
+        self.due
+    }
+
+    fn next_deadline(&self) -> Option<Time> {
         let own = self.members.iter().filter_map(Member::held_until);
         own.chain(self.probe_deadline()).chain(self.transition_deadline()).min()
     }

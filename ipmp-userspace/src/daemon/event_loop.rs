@@ -34,7 +34,7 @@ use super::{
 use crate::{
     announce::{Advertisements, Claim, Claims},
     control::{pending::Store, probes::Feeds, request},
-    core::Event,
+    core::{Event, Time},
     datapath::{Datapath, Interval, ProbeReplies},
     link::{Change, Watch},
     priority,
@@ -50,6 +50,9 @@ const ADDRESSES_AT_ONCE: usize = ipmp_common::maps::MAX_ADDRESSES as usize;
 /// Most groups whose deadlines are handled in a turn: what is done once in a second is due for all at the same time, and takes 0.1 ms
 /// each; a hint must not wait for that.
 const GROUPS_AT_ONCE: usize = 8;
+/// At most, what follows the groups lags behind by this time after deadlines and replies to probes. They are by far the most turns, nearly
+/// never change what is followed, and to compare it takes longer the more groups there are.
+const FOLLOW: Duration = Duration::from_millis(20);
 /// Requests that may wait.
 const REQUESTS: usize = 16;
 
@@ -172,16 +175,19 @@ impl EventLoop {
 
     /// Runs until a signal ends it. The datapath stays loaded.
     pub async fn run(mut self) -> Result<(), Error> {
+        // When the groups were followed last, and whether the last turn was one of those that seldom change anything.
+        let (mut followed, mut is_routine) = (Time::default(), false);
         loop {
-            self.watch_claims();
-            self.manager.route_reader.follow(&self.manager.groups);
+            let lag = (is_routine && now() < followed + FOLLOW).then(|| followed + FOLLOW);
+            if lag.is_none() {
+                self.follow_groups();
+                followed = now();
+            }
+            is_routine = false;
             self.manager.announce();
             loading::load_wanted(&mut self.manager);
-            self.manager.tcp_evidence.follow(&self.manager.groups);
-            self.manager.tcp_losses.follow(&self.manager.groups);
-            self.manager.source_spread.follow(&self.manager.groups, &self.manager.file);
-            let due =
-                [self.manager.next_deadline(), self.manager.watchdog.next()].into_iter().flatten().min();
+            let due = [self.manager.next_deadline(), self.manager.watchdog.next(), lag];
+            let due = due.into_iter().flatten().min();
             let next = due.unwrap_or_else(|| now() + self.idle);
             self.alarm.set(next).map_err(|source| Error::Watch { what: "the clock", source })?;
             let [terminate, interrupt, quit] = &mut self.end;
@@ -202,15 +208,18 @@ impl EventLoop {
                 expired = self.alarm.expired() => {
                     expired.map_err(|source| Error::Watch { what: "the clock", source })?;
                     self.handle_deadline().await;
+                    is_routine = true;
                     // Deadlines may follow each other closely: while thousands of addresses are announced.
                     if let Some(change) = self.watch.try_next() {
                         self.handle_watched(change).await?;
+                        is_routine = false;
                     }
                 }
                 ready = self.replies.readable_mut() => {
                     let mut ready = ready.map_err(|source| Error::Watch { what: "replies", source })?;
                     ready.clear_ready();
                     self.receive_replies(&Trigger::Deadline).await;
+                    is_routine = true;
                 }
                 received = self.manager.tcp_evidence.receive() => {
                     let timeouts = received.map_err(|source| Error::Watch { what: "timeouts of TCP", source })?;
@@ -280,6 +289,16 @@ impl EventLoop {
     }
 
     /// Receives claims of the addresses that the groups have now.
+    /// Brings everything up to date that depends on which groups, members and addresses there are, and on their settings.
+    fn follow_groups(&mut self) {
+        self.watch_claims();
+        let manager = &mut self.manager;
+        manager.route_reader.follow(&manager.groups);
+        manager.tcp_evidence.follow(&manager.groups);
+        manager.tcp_losses.follow(&manager.groups);
+        manager.source_spread.follow(&manager.groups, &manager.file);
+    }
+
     fn watch_claims(&mut self) {
         let groups = self.manager.groups.values();
         let versions: Vec<_> = groups

@@ -48,8 +48,8 @@ const FAR_END: &[(&str, &str, &str)] = &[("ipv6", "disable_ipv6", "1")];
 /// Whether packets are sent from the addresses of the interface alone.
 const OWN_SOURCES: &str = "use_oif_addrs_only";
 
-/// Most bytes of a value: a number. Without a limit, the size of the file is requested before each reading.
-const MAX_VALUE: u64 = 64;
+/// Most bytes of a value: a number.
+const MAX_VALUE: usize = 64;
 
 /// What an interface is, to its settings.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -139,9 +139,10 @@ fn differences(interface: &str, wanted: &[(&str, &str, &str)]) -> Result<Vec<Sav
 /// for this.
 fn read(path: &str) -> io::Result<String> {
     at_normal_priority(|| {
-        let mut text = String::new();
-        File::open(path)?.take(MAX_VALUE).read_to_string(&mut text)?;
-        Ok(text)
+        let mut bytes = [0; MAX_VALUE];
+        // All of the value comes at once, or not at all.
+        let length = File::open(path)?.read(&mut bytes)?;
+        Ok(String::from_utf8_lossy(&bytes[..length]).into_owned())
     })
 }
 

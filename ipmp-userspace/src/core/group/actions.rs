@@ -7,7 +7,7 @@ use crate::{
 };
 
 impl Group {
-    /// Everything that differs from what was published: what prevents losses first, reports last.
+    /// Everything that differs from what was published: what prevents losses first, reports last. Ends each input.
     pub(super) fn actions(&mut self) -> Vec<Action> {
         let mut actions = Vec::new();
         let mtu = self.published.mtu(&self.members);
@@ -53,6 +53,7 @@ impl Group {
             self.report(cause, |group| Event::CastMoved { group, from: Some(from), to: Some(to) });
         }
         actions.extend(self.reports.drain(..).map(|(event, cause)| Action::Report(event, cause)));
+        self.due = self.next_deadline();
         actions
     }
 
