@@ -84,6 +84,9 @@ pub struct Schedule {
     paces: HashMap<u32, Pace>,
     /// Since when frames are counted, and how many there were.
     burst: (Time, usize),
+    /// [`Schedule::next`], as long as nothing has changed: asked in each turn of the event loop, and there may be thousands of
+    /// addresses.
+    next: Option<Option<Time>>,
 }
 
 /// An address of a group, in one of its VLANs or in none.
@@ -175,6 +178,7 @@ impl Port {
 impl Schedule {
     /// Sets how a group announces its addresses, from now on.
     pub fn set_pace(&mut self, group: u32, pace: Pace) {
+        self.next = None;
         if pace == Pace::default() {
             self.paces.remove(&group);
         } else {
@@ -194,6 +198,7 @@ impl Schedule {
 
     /// Announces every address of a group again, after those that are new or have moved.
     pub fn announce_again(&mut self, group: u32, now: Time) {
+        self.next = None;
         let pace = self.pace(group);
         for ((of, _, address), entry) in &mut self.entries {
             if *of == group && !entry.first {
@@ -205,6 +210,7 @@ impl Schedule {
 
     /// Announces an address once more, as soon as the rate allows.
     pub fn defend(&mut self, group: u32, vlan: Option<u16>, address: IpAddr, now: Time) {
+        self.next = None;
         if let Some(entry) = self.entries.get_mut(&(group, vlan, address)) {
             entry.left = entry.left.max(1);
             entry.due = now;
@@ -227,6 +233,7 @@ impl Schedule {
 
     /// Whether a correction of this announcement may be sent now; it is counted as sent.
     pub fn correct(&mut self, announcement: &Announcement, now: Time) -> bool {
+        self.next = None;
         let (pace, family) = (self.pace(announcement.group), family(announcement.address));
         let Some(port) = self.ports.get_mut(&announcement.ifindex) else { return false };
         port.corrected.retain(|sent| now < *sent + RATE_TIME);
@@ -245,6 +252,7 @@ impl Schedule {
     /// Whether it may be sent. Probes of regular rounds (`is_extra` is false) always are, and leave half of the rate to
     /// announcements; others only while the rate permits.
     pub fn count_arp(&mut self, group: u32, ifindex: u32, is_extra: bool, now: Time) -> bool {
+        self.next = None;
         let pace = self.pace(group);
         let port = self.ports.entry(ifindex).or_insert_with(|| Port { spoke: now, ..Port::default() });
         let family = family(Ipv4Addr::UNSPECIFIED.into());
@@ -279,6 +287,7 @@ impl Schedule {
     /// Another host has an address that is being detected: it is not announced, and the detection starts again later.
     /// Whether that is new.
     pub fn conflict(&mut self, group: u32, vlan: Option<u16>, address: IpAddr, now: Time) -> bool {
+        self.next = None;
         let Some(entry) = self.entries.get_mut(&(group, vlan, address)) else { return false };
         let Some(before) = entry.detection.replace(Detection { probes: PROBES, conflict: true }) else {
             entry.detection = None;
@@ -293,6 +302,7 @@ impl Schedule {
     }
 
     fn insert(&mut self, announcement: Announcement, brief: bool, now: Time) {
+        self.next = None;
         let Announcement { group, vlan, address, ifindex, .. } = announcement;
         let pace = self.pace(group);
         let left = pace.times(address);
@@ -326,12 +336,14 @@ impl Schedule {
     }
 
     fn remove(&mut self, key: Key) {
+        self.next = None;
         if let Some(entry) = self.entries.remove(&key) {
             self.released(&entry);
         }
     }
 
     fn retain(&mut self, keep: impl Fn(&Key, &Entry) -> bool) {
+        self.next = None;
         let removed: Vec<(Key, Entry)> = self.entries.extract_if(|key, entry| !keep(key, entry)).collect();
         removed.iter().for_each(|(_, entry)| self.released(entry));
     }
@@ -370,6 +382,16 @@ impl Schedule {
 
     /// What is to be sent now, first announcements before repeats; each is counted as sent.
     pub fn take(&mut self, now: Time) -> Vec<Announcement> {
+        let taken = match self.next() {
+            Some(next) if next <= now => self.take_due(now),
+            _ => Vec::new(),
+        };
+        self.next = Some(self.next());
+        taken
+    }
+
+    fn take_due(&mut self, now: Time) -> Vec<Announcement> {
+        self.next = None;
         if now - self.burst.0 >= BURST_TIME {
             self.burst = (now, 0);
         }
@@ -450,6 +472,10 @@ impl Schedule {
 
     /// When [`take`](Self::take) has something to give next.
     pub fn next(&self) -> Option<Time> {
+        self.next.unwrap_or_else(|| self.next_due())
+    }
+
+    fn next_due(&self) -> Option<Time> {
         let due = |entry: &Entry| {
             let Announcement { group, address, ifindex, .. } = entry.announcement;
             let (pace, port) = (self.pace(group), self.ports.get(&ifindex)?);
