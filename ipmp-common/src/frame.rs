@@ -414,11 +414,7 @@ pub fn flow_hash(frame: &Frame, l3: usize, ethertype: u16) -> u32 {
         let Some(header) = frame.header::<{ Ipv4Hdr::LEN }>(l3) else { return 0 };
         let word = header.load::<FRAGMENT_WORD, u32>();
         let [_, _, _, protocol] = word.to_ne_bytes();
-        let length = match 4 * usize::from(header.load::<0, u8>() & 15) {
-            // Nearly always. The load of the ports need not wait for that of the length.
-            Ipv4Hdr::LEN => Ipv4Hdr::LEN,
-            length => length,
-        };
+        let length = 4 * usize::from(header.load::<0, u8>() & 15);
         let last = protocol_and_ports(frame, l3 + length, protocol, has_fragment_bits(word));
         return hash([header.number::<ADDRESSES>(), last]);
     }
