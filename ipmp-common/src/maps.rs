@@ -356,6 +356,20 @@ mod tests {
     }
 
     #[test]
+    fn frequent_ticks_take_a_tenth_of_a_processor_at_most() {
+        let settings =
+            ClockSettings { interval_ns: 500_000, idle_interval_ns: 128_000_000, ..ClockSettings::default() };
+        let frequent = |members, spent_ns| pause_ns(&settings, members, spent_ns, true);
+        assert_eq!(frequent(8, 5_000_000), 500_000, "few members");
+        assert_eq!(frequent(256, 25_000), 500_000);
+        assert_eq!(frequent(1_024, 100_000), 1_000_000);
+        assert_eq!(frequent(1_024, 50_000_000), 64_000_000, "the tick was interrupted");
+        assert_eq!(pause_ns(&settings, 1_024, 100_000, false), 128_000_000);
+        assert_eq!(pause_ns(&settings, 4_096, 100_000, false), 128_000_000);
+        assert_eq!(pause_ns(&settings, 4_096, 50_000_000, false), 256_000_000);
+    }
+
+    #[test]
     fn own_updelay_precedes_that_of_group_and_is_short_while_no_member_is_live() {
         const GROUP: u64 = 30_000_000_000;
         for (own, alone, expected) in [

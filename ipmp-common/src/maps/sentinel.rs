@@ -146,21 +146,31 @@ pub const FREQUENT_NS: u64 = 1_000_000_000;
 /// [`ClockSettings::idle_interval_ns`] by default: 8 ticks a second.
 pub const IDLE_INTERVAL_NS: u64 = 128_000_000;
 
-/// Time between ticks in nanoseconds, with so many checked members.
+/// Time between ticks in nanoseconds, after one that checked so many members and took so long. Frequent ticks take a tenth of a
+/// processor at most: with more members they are less frequent, but not much less after one that was interrupted.
 #[inline(always)]
-pub const fn pause_ns(settings: &ClockSettings, members: u64, is_frequent: bool) -> u64 {
-    let frequent = settings.interval_ns * ticks_between(members);
+pub const fn pause_ns(settings: &ClockSettings, members: u64, spent_ns: u64, is_frequent: bool) -> u64 {
+    let longest = settings.interval_ns * ticks_between(members);
+    let wanted = spent_ns * PAUSE_OF_TICK;
+    let frequent = if wanted < settings.interval_ns {
+        settings.interval_ns
+    } else if wanted < longest {
+        wanted
+    } else {
+        longest
+    };
     if is_frequent || frequent > settings.idle_interval_ns { frequent } else { settings.idle_interval_ns }
 }
 
-/// Intervals between frequent ticks of the sentinel, with this many members: the more members, the less frequent the ticks, so that
-/// the share of CPU time stays the same.
+/// How many times as long as a tick the time to the next one is, at least, unless that is longer than [`ticks_between`] says.
+const PAUSE_OF_TICK: u64 = 10;
+
+/// Intervals between frequent ticks of the sentinel, with this many members, however long a tick takes.
 pub const fn ticks_between(members: u64) -> u64 {
     if members <= MEMBERS_PER_TICK { 1 } else { members.div_ceil(MEMBERS_PER_TICK) }
 }
 
-/// Members that the sentinel checks in each interval. A hundred members with cold caches take thirty microseconds: half a
-/// percent of a CPU.
+/// Members that the sentinel checks in each interval, at least.
 pub const MEMBERS_PER_TICK: u64 = 8;
 
 /// The value of `clock` in user space, where the timer itself is not accessible.

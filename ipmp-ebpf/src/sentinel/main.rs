@@ -147,7 +147,8 @@ extern "C" fn tick(_map: *mut c_void, _key: *mut u32, value: *mut Clock) -> i32 
         (*settings).ticks += 1;
         (&raw mut (*settings).last_ns).write_volatile(this.now_ns);
         bpf_loop((*settings).groups, check_group as *mut c_void, (&raw mut this).cast(), 0);
-        (*settings).spent_ns += bpf_ktime_get_ns() - this.now_ns;
+        let spent_ns = bpf_ktime_get_ns() - this.now_ns;
+        (*settings).spent_ns += spent_ns;
         if this.known == 0 {
             (*settings).last_ns = 0;
             return 0;
@@ -156,7 +157,7 @@ extern "C" fn tick(_map: *mut c_void, _key: *mut u32, value: *mut Clock) -> i32 
             (*settings).frequent_until_ns = this.now_ns + FREQUENT_NS;
         }
         let is_frequent = this.waiting != 0 || this.now_ns < (*settings).frequent_until_ns;
-        let pause = pause_ns(&*settings, this.checked, is_frequent);
+        let pause = pause_ns(&*settings, this.checked, spent_ns, is_frequent);
         (*settings).due_ns = this.now_ns + pause;
         bpf_timer_start(&raw mut (*value).timer, pause, 0);
         if (&raw const (*settings).requested_ns).read_volatile() >= this.now_ns {

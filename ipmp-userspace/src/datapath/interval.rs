@@ -2,8 +2,7 @@
 
 use std::{fmt, str::FromStr, time::Duration};
 
-/// 100 µs to 100 ms after a change. A tick takes about a microsecond; with more than
-/// [`ipmp_common::maps::MEMBERS_PER_TICK`] members, ticks are less frequent.
+/// 100 µs to 100 ms after a change. Where a tick takes longer than a tenth of it, ticks are less frequent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Interval(Duration);
 

@@ -57,7 +57,13 @@ pub use tcp_connections::TcpConnections;
 pub use tcp_timeouts::TcpTimeouts;
 pub use upgrade::Upgraded;
 
-use self::{btf::Kernel, devices::DeviceFinder, pins::Pins, preparation::Waiting, sentinel::Sentinel};
+use self::{
+    btf::Kernel,
+    devices::DeviceFinder,
+    pins::Pins,
+    preparation::Waiting,
+    sentinel::{Intervals, Sentinel},
+};
 
 /// Shared by all groups of a daemon.
 struct Host {
@@ -253,8 +259,11 @@ impl Datapath {
         };
         let sentinel = match host.sentinel.refused() {
             None => {
-                let [frequent, idle] = host.sentinel.intervals();
+                let Intervals { frequent, frequent_at_most, idle } = host.sentinel.intervals();
                 let mut line = format!("the sentinel checks links every {frequent}");
+                if frequent_at_most != frequent {
+                    line += &format!(" to {frequent_at_most}");
+                }
                 if idle != frequent {
                     line += &format!(" for 1 s after a change, else every {idle}");
                 }

@@ -87,6 +87,17 @@ pub enum Liveness {
     Ended,
 }
 
+/// Times between two checks of a link.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Intervals {
+    /// For a second after a change.
+    pub frequent: Interval,
+    /// The same, if a check of all members takes long.
+    pub frequent_at_most: Interval,
+    /// While nothing changes.
+    pub idle: Interval,
+}
+
 /// The sentinel of this network namespace.
 pub struct Sentinel {
     directory: PathBuf,
@@ -260,9 +271,8 @@ impl Sentinel {
         }
     }
 
-    /// Time between two checks of a link after a change, and while nothing changes: of the running timer, if there is one, with the
-    /// current number of members in all groups.
-    pub fn intervals(&self) -> [Interval; 2] {
+    /// Time between two checks of a link, of the running timer, if there is one, with the current number of members in all groups.
+    pub fn intervals(&self) -> Intervals {
         let settings = self.settings().unwrap_or_else(|| ClockSettings {
             interval_ns: self.interval.nanos(),
             idle_interval_ns: self.idle_interval.nanos(),
@@ -271,7 +281,13 @@ impl Sentinel {
         // As the sentinel counts them: an unused number below the highest costs as much time as a member.
         let highest = |group| u64::from(u64::BITS - self.armed(group).bits.leading_zeros());
         let members: u64 = (0..MAX_GROUPS as u32).map(highest).sum();
-        [true, false].map(|is_frequent| Interval::from_nanos(pause_ns(&settings, members, is_frequent)))
+        let after =
+            |spent_ns, is_frequent| Interval::from_nanos(pause_ns(&settings, members, spent_ns, is_frequent));
+        Intervals {
+            frequent: after(0, true),
+            frequent_at_most: after(u64::from(u32::MAX), true),
+            idle: after(0, false),
+        }
     }
 
     /// Whether the kernel reports changes of carriers to it.

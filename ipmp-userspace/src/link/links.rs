@@ -1,6 +1,6 @@
 //! Requests to the kernel: interfaces, addresses and routes of one network namespace.
 
-use std::net::IpAddr;
+use std::{collections::BTreeSet, net::IpAddr};
 
 use futures_util::{Stream, StreamExt, TryStreamExt, pin_mut};
 use rtnetlink::{
@@ -151,19 +151,35 @@ impl Links {
 
     /// Every address of the namespace, with the index of its interface.
     pub async fn addresses(&self) -> Result<Vec<(u32, Address)>, Error> {
-        let request = RouteNetlinkMessage::GetAddress(AddressMessage::default());
-        let messages = self.list(request, || "list addresses".into()).await?;
+        self.list_addresses(AddressMessage::default(), || "list addresses".into()).await
+    }
+
+    /// The addresses of one interface; none if it does not exist.
+    pub async fn addresses_of(&self, ifindex: u32) -> Result<Vec<Address>, Error> {
+        let mut request = AddressMessage::default();
+        request.header.index = ifindex;
+        match self.list_addresses(request, || format!("list the addresses of interface {ifindex}")).await {
+            // Without strict checking the kernel lists all.
+            Ok(all) => {
+                let ours = all.into_iter().filter(|(index, _)| *index == ifindex);
+                Ok(ours.map(|(_, address)| address).collect())
+            }
+            Err(error) if error.is_missing() => Ok(Vec::new()),
+            Err(error) => Err(error),
+        }
+    }
+
+    async fn list_addresses(
+        &self,
+        request: AddressMessage,
+        what: impl FnOnce() -> String,
+    ) -> Result<Vec<(u32, Address)>, Error> {
+        let messages = self.list(RouteNetlinkMessage::GetAddress(request), what).await?;
         let address = |message| match message {
             RouteNetlinkMessage::NewAddress(address) => Address::parse(&address),
             _ => None,
         };
         Ok(messages.into_iter().filter_map(address).collect())
-    }
-
-    /// The addresses of one interface.
-    pub async fn addresses_of(&self, ifindex: u32) -> Result<Vec<Address>, Error> {
-        let all = self.addresses().await?;
-        Ok(all.into_iter().filter(|(index, _)| *index == ifindex).map(|(_, address)| address).collect())
     }
 
     /// Gives an interface an address. That it has it already is no error.
@@ -193,7 +209,7 @@ impl Links {
     /// The configured routes of both families that lead through an interface, in every table. The call blocks.
     pub fn routes_of(&self, ifindex: u32) -> Result<Vec<Route>, Error> {
         let mut routes = Vec::new();
-        read_routes_through(ifindex, |route| routes.push(route))?;
+        read_routes_through(&BTreeSet::from([ifindex]), |route| routes.push(route))?;
         routes.retain(|route| !route.is_broadcast());
         Ok(routes)
     }

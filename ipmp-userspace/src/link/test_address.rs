@@ -7,7 +7,10 @@
 //! | no route to its subnet's broadcast address | removed | there is none |
 //! | ARP and packets from a subnet that no route leads to | a route that only its own packets see | are no matter |
 
-use std::net::{IpAddr, Ipv4Addr};
+use std::{
+    collections::BTreeSet,
+    net::{IpAddr, Ipv4Addr},
+};
 
 use rtnetlink::{
     RouteMessageBuilder,
@@ -108,7 +111,7 @@ impl Links {
     /// blocks.
     pub fn routes_by(&self, ifindex: u32) -> Result<Vec<Route>, Error> {
         let mut routes = Vec::new();
-        read_routes_through(ifindex, |route| {
+        read_routes_through(&BTreeSet::from([ifindex]), |route| {
             if route.is_of_traffic() {
                 routes.push(route);
             }

@@ -221,23 +221,21 @@ impl Follower {
         self.due = None;
         let own = self.links.addresses().await?;
         self.own = own.into_iter().map(|(_, address)| address.ip).collect();
-        for at in 0..self.tables.len() {
-            let interfaces = self.tables[at].interfaces().clone();
-            let mut table = RoutingTable::new(interfaces.clone());
-            for (position, ifindex) in interfaces.iter().enumerate() {
-                let is_member = ifindex != interfaces.group;
-                read_routes_through(ifindex, |route| {
-                    // A route with several next hops is in the lists of all their interfaces.
-                    if !interfaces.iter().take(position).any(|earlier| route.uses(earlier)) {
-                        table.add(&route);
-                    }
-                    if is_member {
-                        self.note_member_route(&route);
-                    }
-                })?;
-            }
-            self.tables[at] = table;
+        let empty = |table: &RoutingTable| RoutingTable::new(table.interfaces().clone());
+        let mut tables: Vec<RoutingTable> = self.tables.iter().map(empty).collect();
+        // The table of each interface.
+        let mut places = BTreeMap::new();
+        for (place, table) in tables.iter().enumerate() {
+            places.extend(table.interfaces().iter().map(|ifindex| (ifindex, place)));
         }
+        read_routes_through(&places.keys().copied().collect(), |route| {
+            let uses = route.interfaces().into_iter().filter_map(|ifindex| places.get(&ifindex).copied());
+            for place in uses.collect::<BTreeSet<usize>>() {
+                tables[place].add(&route);
+            }
+            self.note_member_route(&route);
+        })?;
+        self.tables = tables;
         self.is_changed = true;
         self.is_complete = true;
         self.earliest = Instant::now() + PAUSE * processor_time().saturating_sub(start);
