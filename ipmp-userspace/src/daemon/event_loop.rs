@@ -24,7 +24,7 @@ use super::{
     alarm::Alarm,
     clock::now,
     events::trigger::Trigger,
-    group::{conflicts, deadline, probe_replies, tasks::TaskResult},
+    group::{conflicts, deadline, probe_replies, sysctls, tasks::TaskResult},
     hints, kernel_changes, loading,
     manager::Manager,
     operations, returns,
@@ -47,9 +47,9 @@ const IDLE: Duration = Duration::from_secs(3600);
 const DATAPATH_LOG: Duration = Duration::from_millis(100);
 /// Most changes of addresses that are handled in a turn: as many as a group has addresses, since a turn costs as much as all.
 const ADDRESSES_AT_ONCE: usize = ipmp_common::maps::MAX_ADDRESSES as usize;
-/// Most groups whose deadlines are handled in a turn: what is done once in a second is due for all at the same time, and takes 0.1 ms
+/// Most groups whose deadlines are handled in a turn: what is done once in a second is due for all at the same time, and takes 30 µs
 /// each; a hint must not wait for that.
-const GROUPS_AT_ONCE: usize = 8;
+const GROUPS_AT_ONCE: usize = 16;
 /// At most, what follows the groups lags behind by this time after deadlines and replies to probes. They are by far the most turns, nearly
 /// never change what is followed, and to compare it takes longer the more groups there are.
 const FOLLOW: Duration = Duration::from_millis(20);
@@ -372,6 +372,7 @@ impl EventLoop {
         for group in due.take(GROUPS_AT_ONCE) {
             deadline::expire(group, &mut context, time).await;
         }
+        sysctls::check_due(groups, &mut context, time);
         if self.manager.filter_timer.next(&self.manager.groups).is_some_and(|due| due <= time) {
             self.manager.update_filters(&trigger).await;
         }

@@ -163,6 +163,6 @@ fn sender(group: &RunningGroup, timeout: &TcpTimeout) -> Option<u8> {
     let hash = hash(group.policy(), timeout.hash, addresses, ports)?;
     // While members are in transition, its former member may still transmit them.
     let is_moving = !group.core.usable_word().in_transition().is_empty();
-    let former = group.datapath.active_member(hash, now()).filter(|_| is_moving);
+    let former = is_moving.then(|| group.datapath.active_member(hash, now()).ok()?).flatten();
     former.or_else(|| group.core.selection()(group.core.slots().lists()[slot(hash) as usize]))
 }

@@ -161,7 +161,8 @@ pub struct Group {
     index: u32,
     steering: Mapped,
     slots: Mapped,
-    active_flows: Mapped,
+    /// Mapped while it is read: 256 KiB, which count as memory of the daemon.
+    active_flows: MapData,
     members: Array<MapData, Member>,
     addresses: HashMap<MapData, Ip, Address>,
     learnt: HashMap<MapData, Ip, Learnt>,
@@ -247,7 +248,7 @@ impl Group {
                 size_of::<Steering>() / 8,
             )?,
             slots: Mapped::new("slots", &pins::open_map(&maps, "slots")?, SLOTS)?,
-            active_flows: Mapped::new("active_flows", &pins::open_map(&maps, "active_flows")?, ACTIVE_FLOWS)?,
+            active_flows: pins::open_map(&maps, "active_flows")?,
             members: pins::typed(&maps, "members", Map::Array)?,
             addresses: pins::typed(&maps, "addresses", Map::HashMap)?,
             learnt: pins::typed(&maps, "learnt", Map::LruHashMap)?,

@@ -2,7 +2,7 @@
 
 use super::{
     Context, RunningGroup, actions, early_drops, hooks, inbound_silence, links, membership_reports, replaced,
-    stale_neighbours, sysctls, test_addresses,
+    stale_neighbours, test_addresses,
 };
 use crate::{
     core::{Input, Time},
@@ -22,7 +22,11 @@ pub fn next(group: &RunningGroup) -> Option<Time> {
 /// Handles the deadlines up to `time`. Replies that were received by then have been processed.
 pub async fn expire(group: &mut RunningGroup, context: &mut Context<'_>, time: Time) {
     if group.core.awaits_moving(time) {
-        let moving = group.datapath.moving(now());
+        // Without it no flow is known that would be reordered.
+        let moving = group.datapath.moving(now()).unwrap_or_else(|error| {
+            log::warn!(group = group.name(); "{error}: flows move at once");
+            Default::default()
+        });
         actions::tell(group, context, Input::Moving(moving)).await;
     }
     if group.core.deadline().is_some_and(|deadline| deadline <= time) {
@@ -47,8 +51,5 @@ pub async fn expire(group: &mut RunningGroup, context: &mut Context<'_>, time: T
         replaced::check(group, context.event_log);
         hooks::check(group, context).await;
         early_drops::reconcile(group, context).await;
-    }
-    if group.sysctls.next() <= time {
-        sysctls::check(group, context);
     }
 }

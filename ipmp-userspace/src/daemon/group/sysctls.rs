@@ -7,13 +7,17 @@ use super::{Context, RunningGroup};
 use crate::{
     core::{Event, Time},
     daemon::clock::now,
-    link::{Saved, sysctl},
+    link::{Error, Saved, sysctl},
     priority::at_normal_priority,
     types::SysctlPolicy,
 };
 
-/// Time between two checks.
+/// Time between two checks of a group, on a host with at most [`PER_PERIOD`].
 const PERIOD: Duration = Duration::from_secs(3);
+/// Most groups that are checked in a [`PERIOD`]: a group of four NICs takes about 0.2 ms. With more, each of them is checked less often.
+const PER_PERIOD: usize = 32;
+/// Most groups that are checked at once: a hint must not wait for long.
+const AT_ONCE: usize = 8;
 /// How often a setting is restored within [`WINDOW`]: a program that sets it each time wins, and is reported.
 const TIMES: usize = 3;
 const WINDOW: Duration = Duration::from_secs(60);
@@ -51,27 +55,58 @@ impl Sysctls {
     }
 }
 
-/// Checks all settings of a group.
-pub fn check(group: &mut RunningGroup, context: &mut Context<'_>) {
-    let time = now();
-    group.sysctls.due = time.next_multiple(PERIOD);
-    let members: Vec<String> = group.members.values().map(|member| member.name.clone()).collect();
-    let name = group.name().to_owned();
-    let policy = context.file.group(&name).map(|saved| saved.sysctl_policy()).unwrap_or_default();
-    let has_own_sources = group.test_addresses.has_own_sources();
+/// What was found on an interface: its name, and the settings that differ.
+type Found = (String, Result<Vec<Saved>, Error>);
+
+/// Checks all settings of the groups for which that is due, at most of [`AT_ONCE`].
+pub fn check_due(groups: &mut BTreeMap<String, RunningGroup>, context: &mut Context<'_>, time: Time) {
+    let period = PERIOD * groups.len().div_ceil(PER_PERIOD) as u32;
+    let due: Vec<&mut RunningGroup> =
+        groups.values_mut().filter(|group| group.sysctls.due <= time).take(AT_ONCE).collect();
+    if due.is_empty() {
+        return;
+    }
+    let interfaces: Vec<Interfaces> = due.iter().map(|group| Interfaces::of(group)).collect();
     // One thread reads all: each setting alone would take one.
-    let found = at_normal_priority(|| {
-        let mut found = vec![(name.clone(), sysctl::plan(&name, sysctl::Role::Group))];
-        found.push((sysctl::ALL_INTERFACES.to_owned(), sysctl::plan_all()));
-        if has_own_sources {
-            found.push((name.clone(), sysctl::plan_own_sources(&name)));
+    let found: Vec<Vec<Found>> = at_normal_priority(|| interfaces.iter().map(Interfaces::read).collect());
+    for (group, found) in due.into_iter().zip(found) {
+        group.sysctls.due = now().next_multiple(period);
+        handle(group, context, found);
+    }
+}
+
+/// The interfaces of a group whose settings are read.
+struct Interfaces {
+    group: String,
+    members: Vec<String>,
+    has_own_sources: bool,
+}
+
+impl Interfaces {
+    fn of(group: &RunningGroup) -> Self {
+        Self {
+            group: group.name().to_owned(),
+            members: group.members.values().map(|member| member.name.clone()).collect(),
+            has_own_sources: group.test_addresses.has_own_sources(),
         }
-        found.extend(members.into_iter().map(|member| {
-            let plan = sysctl::plan(&member, sysctl::Role::Member);
-            (member, plan)
-        }));
+    }
+
+    fn read(&self) -> Vec<Found> {
+        let group = &self.group;
+        let mut found = vec![(group.clone(), sysctl::plan(group, sysctl::Role::Group))];
+        found.push((sysctl::ALL_INTERFACES.to_owned(), sysctl::plan_all()));
+        if self.has_own_sources {
+            found.push((group.clone(), sysctl::plan_own_sources(group)));
+        }
+        let member = |member: &String| (member.clone(), sysctl::plan(member, sysctl::Role::Member));
+        found.extend(self.members.iter().map(member));
         found
-    });
+    }
+}
+
+/// Restores or reports what differs.
+fn handle(group: &mut RunningGroup, context: &mut Context<'_>, found: Vec<Found>) {
+    let policy = context.file.group(group.name()).map(|saved| saved.sysctl_policy()).unwrap_or_default();
     let mut differences = Vec::new();
     for (interface, plan) in found {
         match plan {

@@ -10,7 +10,10 @@ use ipmp_common::{
 };
 
 use super::Group;
-use crate::core::Time;
+use crate::{
+    core::Time,
+    datapath::{Error, mapped::Mapped},
+};
 
 const USABLE: usize = offset_of!(Steering, usable) / 8;
 const RESERVE: usize = offset_of!(Steering, reserve) / 8;
@@ -42,17 +45,24 @@ impl Group {
     }
 
     /// The member on which a flow with this hash is active now, as far as egress has seen it while members were in transition.
-    pub fn active_member(&self, hash: u32, now: Time) -> Option<u8> {
-        let flow = self.active_flow(place(hash) as usize);
-        flow.is_active(nanoseconds(now)).then_some(flow.member())
+    ///
+    /// # Errors
+    /// [`Error::Map`].
+    pub fn active_member(&self, hash: u32, now: Time) -> Result<Option<u8>, Error> {
+        let flow = ActiveFlow { bits: self.active_flows()?.load(place(hash) as usize) };
+        Ok(flow.is_active(nanoseconds(now)).then_some(flow.member()))
     }
 
     /// The members in transition to which, or from which, flows are still to move once they are idle.
-    pub fn moving(&self, now: Time) -> MemberSet {
+    ///
+    /// # Errors
+    /// [`Error::Map`].
+    pub fn moving(&self, now: Time) -> Result<MemberSet, Error> {
+        let flows = self.active_flows()?;
         let (now, Usable { returning, leaving, .. }) = (nanoseconds(now), self.usable_word());
         let mut moving = MemberSet::EMPTY;
         for at in 0..ACTIVE_FLOWS {
-            let flow = self.active_flow(at);
+            let flow = ActiveFlow { bits: flows.load(at) };
             if !flow.is_active(now) {
                 continue;
             }
@@ -63,11 +73,11 @@ impl Group {
             let preferred = list.members().take_while(|member| *member != flow.member());
             moving = preferred.filter(|member| returning.has(*member)).fold(moving, MemberSet::with);
         }
-        moving
+        Ok(moving)
     }
 
-    fn active_flow(&self, at: usize) -> ActiveFlow {
-        ActiveFlow { bits: self.active_flows.load(at) }
+    fn active_flows(&self) -> Result<Mapped, Error> {
+        Mapped::new("active_flows", &self.active_flows, ACTIVE_FLOWS)
     }
 
     /// Writes the `reserve` mask: members that transmit only before a packet is lost.
