@@ -24,7 +24,7 @@ use super::{
     alarm::Alarm,
     clock::now,
     events::trigger::Trigger,
-    group::{conflicts, deadline, probe_replies, sysctls, tasks::TaskResult},
+    group::{conflicts, deadline, membership_reports, probe_replies, sysctls, tasks::TaskResult},
     hints, kernel_changes, loading,
     manager::Manager,
     operations, returns,
@@ -372,6 +372,7 @@ impl EventLoop {
         for group in due.take(GROUPS_AT_ONCE) {
             deadline::expire(group, &mut context, time).await;
         }
+        membership_reports::send_due(groups, &context);
         sysctls::check_due(groups, &mut context, time);
         if self.manager.filter_timer.next(&self.manager.groups).is_some_and(|due| due <= time) {
             self.manager.update_filters(&trigger).await;

@@ -8,7 +8,7 @@ use tokio::io::unix::AsyncFd;
 use super::{
     clock::now,
     events::trigger::Trigger,
-    group::{followers, links},
+    group::{followers, links, membership_reports},
     manager::Manager,
 };
 use crate::{core::Time, datapath::Hints};
@@ -48,5 +48,6 @@ pub async fn handle(manager: &mut Manager, hints: &[Hint]) {
         }
     }
     context.announce();
+    membership_reports::send_due(groups, &context);
     manager.tasks.read_devices(devices);
 }

@@ -1,8 +1,8 @@
 //! When a group has something to do without any event.
 
 use super::{
-    Context, RunningGroup, actions, early_drops, hooks, inbound_silence, links, membership_reports, replaced,
-    stale_neighbours, test_addresses,
+    Context, RunningGroup, actions, early_drops, hooks, inbound_silence, links, replaced, stale_neighbours,
+    test_addresses,
 };
 use crate::{
     core::{Input, Time},
@@ -35,7 +35,6 @@ pub async fn expire(group: &mut RunningGroup, context: &mut Context<'_>, time: T
     if group.updelay.is_some() {
         links::read_live(group, context).await;
     }
-    membership_reports::send(group, context);
     for number in group.test_addresses.due(time) {
         test_addresses::reconcile(group, context, number).await;
     }

@@ -75,7 +75,6 @@ pub async fn read_live(group: &mut RunningGroup, context: &mut Context<'_>) {
         Err(refusal) => log::error!(group = group.name(); "{refusal}"),
     }
     group.reports.set_live(live, now());
-    membership_reports::send(group, context);
 }
 
 /// Reads `live` of every group, in the middle of a long operation.
@@ -84,6 +83,7 @@ pub async fn read_live_of_all(groups: &mut BTreeMap<String, RunningGroup>, conte
         read_live(group, context).await;
     }
     context.announce();
+    membership_reports::send_due(groups, context);
 }
 
 /// Whether a netlink message differs from what is known of the device, or, of the group interface, from what it should be.

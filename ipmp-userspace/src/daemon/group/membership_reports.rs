@@ -56,16 +56,31 @@ impl PendingReports {
     }
 }
 
-/// Sends the reports that are due: what the group and its VLANs listen to, through each member. A lost one is repeated.
-pub fn send(group: &mut RunningGroup, context: &Context<'_>) {
-    let due = group.reports.take(now());
+/// Sends the reports of all groups that are due: what a group and its VLANs listen to, through each member. A lost one is repeated.
+pub fn send_due(groups: &mut BTreeMap<String, RunningGroup>, context: &Context<'_>) {
+    let now = now();
+    let due: Vec<_> = groups
+        .values_mut()
+        .map(|group| (group.reports.take(now), group))
+        .filter(|(members, _)| !members.is_empty())
+        .collect();
     if due.is_empty() {
         return;
     }
-    let memberships = match link::memberships() {
-        Ok(memberships) => memberships,
-        Err(error) => return log::warn!(group = group.name(); "{error}"),
-    };
+    match link::memberships() {
+        Ok(memberships) => {
+            due.into_iter().for_each(|(members, group)| send(group, context, &members, &memberships))
+        }
+        Err(error) => log::warn!("{error}: members do not report the multicast groups of their groups"),
+    }
+}
+
+fn send(
+    group: &RunningGroup,
+    context: &Context<'_>,
+    members: &[u8],
+    memberships: &BTreeMap<u32, link::Memberships>,
+) {
     let own = |wanted: fn(&IpAddr) -> bool| group.addresses.iter().map(|(address, _)| address).find(wanted);
     let v4 = match own(IpAddr::is_ipv4) {
         Some(IpAddr::V4(address)) => address,
@@ -75,8 +90,8 @@ pub fn send(group: &mut RunningGroup, context: &Context<'_>) {
         Some(IpAddr::V6(address)) => address,
         _ => Ipv6Addr::UNSPECIFIED,
     };
-    for number in due {
-        let (Some(device), Some(member)) = (group.members.get(&number), group.core.member(number)) else {
+    for number in members {
+        let (Some(device), Some(member)) = (group.members.get(number), group.core.member(*number)) else {
             continue;
         };
         let untagged = Reporter { mac: member.mac(), v4, v6, vlan: None };
