@@ -1,8 +1,16 @@
 //! What the modules here do to a kernel.
 
-use std::{fs, time::Duration};
+use std::{
+    collections::BTreeSet,
+    fs,
+    net::{IpAddr, Ipv4Addr},
+    time::Duration,
+};
 
-use rtnetlink::{LinkBridge, LinkMacVlan, LinkMessageBuilder, LinkUnspec, packet_route::link::MacVlanMode};
+use rtnetlink::{
+    LinkBridge, LinkMacVlan, LinkMessageBuilder, LinkUnspec, RouteMessageBuilder, RouteNextHopBuilder,
+    packet_route::link::MacVlanMode,
+};
 use tokio::time::timeout;
 
 use super::{testing::in_namespace, *};
@@ -280,6 +288,70 @@ fn all_multicast_is_let_in_and_no_longer() {
             links.set_all_multicast(eth0.ifindex, "eth0", all).await.unwrap();
             assert_eq!(links.need("eth0").await.flags.contains(LinkFlags::Allmulti), all);
         }
+    });
+}
+
+#[test]
+fn addresses_are_those_of_the_interface() {
+    in_namespace(|links| async move {
+        let mut all = Vec::new();
+        for number in 0..3u8 {
+            let name = format!("eth{number}");
+            let (device, _) = links.add_pair(&name, &format!("sw{number}")).await;
+            let own: Vec<IpAddr> =
+                vec![[192, 0, 2, number].into(), format!("2001:db8::{number}").parse().unwrap()];
+            for ip in &own {
+                let address = Address::new(*ip, if ip.is_ipv4() { 24 } else { 64 }).without_detection();
+                links.add_address(device.ifindex, &name, &address).await.unwrap();
+            }
+            all.push((device.ifindex, own));
+        }
+        for (ifindex, own) in all {
+            let found = links.addresses_of(ifindex).await.unwrap();
+            let ips: Vec<IpAddr> = found.iter().map(|address| address.ip).collect();
+            assert!(own.iter().all(|ip| ips.contains(ip)), "{ips:?}");
+            // Its link-local address is the third.
+            assert!(ips.len() <= 3, "{ips:?}");
+        }
+        assert_eq!(links.addresses_of(9999).await.unwrap(), []);
+    });
+}
+
+/// Few interfaces are read one by one, for many all routes are read: both find the same, each route once.
+#[test]
+fn routes_through_many_interfaces_are_those_through_each() {
+    in_namespace(|links| async move {
+        let mut ours = BTreeSet::new();
+        for number in 0..3 {
+            let (device, _) = links.add_pair(&format!("eth{number}"), &format!("sw{number}")).await;
+            let address = Address::new([10, 0, number, 1].into(), 24);
+            links.add_address(device.ifindex, &device.name, &address).await.unwrap();
+            links.set_up(&device, true).await.unwrap();
+            if number < 2 {
+                ours.insert(device.ifindex);
+            }
+        }
+        let hops = ours.iter().zip(0u8..).map(|(ifindex, number)| {
+            let via = RouteNextHopBuilder::new_ipv4().via([10, 0, number, 9].into()).unwrap();
+            via.interface(*ifindex).build()
+        });
+        let several = RouteMessageBuilder::<Ipv4Addr>::new()
+            .destination_prefix([10, 9, 0, 0].into(), 16)
+            .multipath(hops.collect())
+            .build();
+        links.handle.route().add(several).execute().await.unwrap();
+        let read = |interfaces: &BTreeSet<u32>| {
+            let mut found = Vec::new();
+            read_routes_through(interfaces, |route| found.push(route.to_string())).unwrap();
+            found.sort();
+            found
+        };
+        let many = ours.iter().copied().chain(9000..9100).collect();
+        let found = read(&ours);
+        assert_eq!(found, read(&many));
+        let of_several = found.iter().filter(|route| route.contains("10.9.0.0/16")).count();
+        assert_eq!(of_several, 1, "{found:?}");
+        assert!(found.iter().all(|route| !route.contains("10.0.2.")), "{found:?}");
     });
 }
 

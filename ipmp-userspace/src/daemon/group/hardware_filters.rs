@@ -36,8 +36,10 @@ use crate::{
     link::Links,
 };
 
-/// Between two readings of the multicast lists without any hint.
+/// Between two readings of the multicast lists without any hint, for each [`PER_PERIOD`] groups.
 const PERIOD: Duration = Duration::from_secs(3);
+/// The lists are read of all interfaces: four hundred take 5 ms.
+const PER_PERIOD: usize = 64;
 /// At least between two readings: an application may join and leave all the time.
 const SPACING: Duration = Duration::from_millis(20);
 
@@ -127,9 +129,10 @@ impl FilterTimer {
     /// The next update.
     pub fn next(&self, groups: &BTreeMap<String, RunningGroup>) -> Option<Time> {
         let is_stale = groups.values().any(|group| group.filters.is_stale());
+        let period = PERIOD * groups.len().div_ceil(PER_PERIOD).max(1) as u32;
         let has_members = groups.values().any(|group| !group.members.is_empty());
         has_members
-            .then(|| if is_stale { self.updated + SPACING } else { self.updated.next_multiple(PERIOD) })
+            .then(|| if is_stale { self.updated + SPACING } else { self.updated.next_multiple(period) })
     }
 
     /// Updates the filters of all members.

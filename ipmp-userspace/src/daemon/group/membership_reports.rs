@@ -13,8 +13,10 @@ use crate::{announce::Reporter, core::Time, daemon::clock::now, link};
 
 /// Repetitions: a report may be lost, and a port may start to forward later than it has a carrier.
 const TIMES: u8 = 3;
-/// Between two of them: as between announcements.
+/// Between two of them, at most: as between announcements.
 const SPACING: Duration = Duration::from_secs(2);
+/// Repetitions come at multiples of this time, for all members at once: what the host listens to is read for each.
+const GRID: Duration = Duration::from_millis(250);
 
 /// The members that have reports to send.
 #[derive(Debug, Default)]
@@ -43,7 +45,7 @@ impl PendingReports {
             self.pending.iter().filter(|(_, (due, _))| *due <= now).map(|(number, _)| *number).collect();
         for number in &due {
             if let Some((due, left)) = self.pending.get_mut(number) {
-                (*due, *left) = (now + SPACING, *left - 1);
+                (*due, *left) = ((now + (SPACING - GRID)).next_multiple(GRID), *left - 1);
             }
         }
         self.pending.retain(|_, (_, left)| *left > 0);
@@ -139,6 +141,18 @@ mod tests {
         assert_eq!((reports.next(), reports.take(at(5))), (Some(at(6)), vec![]));
         assert_eq!(reports.take(at(6)), [2]);
         assert_eq!(reports.next(), None);
+    }
+
+    #[test]
+    fn members_repeat_at_the_same_times() {
+        let mut reports = PendingReports::default();
+        let at = |ms: u64| Time(Duration::from_millis(1_000_000 + ms));
+        for (ms, live) in [(10, &[0][..]), (90, &[0, 1]), (170, &[0, 1, 2])] {
+            reports.set_live(members(live), at(ms));
+            assert_eq!(reports.take(at(ms)).len(), 1);
+        }
+        assert_eq!((reports.next(), reports.take(at(2000))), (Some(at(2000)), vec![0, 1, 2]));
+        assert_eq!((reports.next(), reports.take(at(4000))), (Some(at(4000)), vec![0, 1, 2]));
     }
 
     #[test]

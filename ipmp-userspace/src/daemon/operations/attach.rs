@@ -5,7 +5,7 @@ mod plan;
 
 use std::{net::IpAddr, time::Duration};
 
-use ipmp_common::steer::MemberSet;
+use ipmp_common::{maps::SHORT_UPDELAY_NS, steer::MemberSet};
 use rtnetlink::packet_route::link::LinkFlags;
 
 pub(super) use self::checks::program_refusal;
@@ -53,6 +53,10 @@ const PATIENCE: Duration = Duration::from_secs(2);
 const POLL: Duration = Duration::from_millis(5);
 /// Between two readings of the link state meanwhile: its messages are handled after the operation.
 const LINK_POLL: Duration = Duration::from_millis(50);
+
+/// A new member has its hardware filters within this time, before its link is trusted: the short updelay. To update them after each one
+/// would take long with very many groups.
+const FILTERS_WITHIN: Duration = Duration::from_nanos(SHORT_UPDELAY_NS);
 
 /// How interfaces are attached.
 #[derive(Clone, Copy, Debug)]
@@ -109,10 +113,15 @@ async fn join_all(
         let loaded = loading::load(manager, ingress).await;
         loaded.unwrap_or_else(|error| log::debug!("{error}"));
     }
+    let mut filtered = now();
     for (at, name) in interfaces.iter().enumerate() {
         match join(manager, trigger, group, name, options).await {
             Ok(more) => {
                 notes.extend(more);
+                if now() - filtered > FILTERS_WITHIN {
+                    manager.update_filters(trigger).await;
+                    filtered = now();
+                }
                 let (groups, mut context) = manager.context(trigger);
                 links::read_live_of_all(groups, &mut context).await;
             }
@@ -127,11 +136,33 @@ async fn join_all(
             }
         }
     }
+    manager.update_filters(trigger).await;
     set::update_weights(manager, trigger, group).await;
     if let Some(group) = manager.groups.get(group) {
+        notes.extend(multicast_notes(group, interfaces));
         notes.extend(link_up_check::message(group, interfaces));
     }
     Ok(notes)
+}
+
+/// A sentence for each of these members on which programs had joined multicast groups before it was attached.
+fn multicast_notes(group: &RunningGroup, interfaces: &[String]) -> Vec<String> {
+    let memberships = memberships().unwrap_or_default();
+    let name = group.name();
+    let new = group.members.values().filter(|member| interfaces.contains(&member.name));
+    let joined =
+        new.filter_map(|member| Some((&member.name, of_programs(memberships.get(&member.ifindex)?))));
+    joined
+        .filter(|(_, joined)| !joined.is_empty())
+        .map(|(member, joined)| {
+            let joined: Vec<String> = joined.iter().map(ToString::to_string).collect();
+            format!(
+                "programs have joined multicast groups on {member}: {}; {name} receives these groups for them. Restart those \
+                 that send to a group or are bound to {member}, so that they use {name}",
+                joined.join(", ")
+            )
+        })
+        .collect()
 }
 
 /// Whether an interface can be attached.
@@ -251,7 +282,6 @@ async fn try_join(
     }
     links::read_live(group, &mut context).await;
     group.filters.member_joined();
-    manager.update_filters(trigger).await;
     let mut notes = Vec::new();
     let filters = other_filters(device.ifindex).unwrap_or_else(|error| {
         log::warn!(group = group_name, member = name; "cannot list the tc filters of {name}: {error}");
@@ -262,15 +292,6 @@ async fn try_join(
             "{name} has tc filters of another program: {}; they stay, and do not receive the packets of {group_name}: move \
              them to {group_name}",
             filters.join(", ")
-        ));
-    }
-    let joined = memberships().unwrap_or_default().remove(&device.ifindex).unwrap_or_default();
-    let joined: Vec<String> = of_programs(&joined).iter().map(ToString::to_string).collect();
-    if !joined.is_empty() {
-        notes.push(format!(
-            "programs have joined multicast groups on {name}: {}; {group_name} receives these groups for them. Restart those \
-             that send to a group or are bound to {name}, so that they use {group_name}",
-            joined.join(", ")
         ));
     }
     if !candidate.configuration.is_empty() {

@@ -4,15 +4,17 @@ use ipmp_common::maps;
 use rtnetlink::packet_route::{address::AddressFlags, link::LinkFlags};
 
 pub mod configuration;
+mod kernel;
 pub mod probing;
 mod unread_replies;
 
+use self::kernel::Kernel;
 use super::{link_up_check, refusals::no_such_name};
 use crate::{
     announce::Schedule,
     control::{
         report::{self, AddressReport, GroupConfiguration, GroupReport, MemberReport},
-        request::{Refused, reason},
+        request::Refused,
         timeline::Transition,
     },
     core::{
@@ -74,55 +76,47 @@ fn matching<'a>(manager: &'a Manager, name: Option<&str>) -> Result<Vec<&'a Runn
 /// Reports on all groups, or on those with this name, group name or member.
 pub async fn groups(manager: &Manager, name: Option<&str>) -> Result<Vec<GroupReport>, Refused> {
     let groups = matching(manager, name)?;
-    // The kernel decides whether an address can be used, and their order.
-    let kernel =
-        manager.links.addresses().await.map_err(|error| {
-            Refused::new(reason::KERNEL, format!("{error}; addresses are shown from there"))
-        })?;
-    let mut reports = Vec::new();
-    for group in groups {
-        let interface = manager.links.device(group.interface.ifindex).await.ok().flatten();
-        let mut members = Vec::new();
-        for known in group.core.members() {
-            let member = group.members.get(&known.number());
-            if member.is_none() && !known.absent() {
-                continue;
-            }
-            let device = match member {
-                Some(member) => manager.links.device(member.ifindex).await.ok().flatten(),
-                None => None,
-            };
-            let saved = manager.file.group(group.name()).and_then(|saved| saved.members.get(&known.number()));
-            let recognised_by = saved.filter(|_| known.absent()).map(SavedMember::recognised_by);
-            let report = member_report(group, known, member, device.as_ref(), &kernel);
-            members.push(MemberReport { recognised_by, ..report });
+    let kernel = Kernel::read(&manager.links, &groups).await?;
+    let mut of_host = manager.datapath.status();
+    of_host.extend(manager.sentinel_check.message());
+    Ok(groups.into_iter().map(|group| report_on(manager, group, &kernel, &of_host)).collect())
+}
+
+fn report_on(manager: &Manager, group: &RunningGroup, kernel: &Kernel, of_host: &[String]) -> GroupReport {
+    let saved = manager.file.group(group.name());
+    let shares = group.core.slots().shares();
+    let mut members = Vec::new();
+    for known in group.core.members() {
+        let member = group.members.get(&known.number());
+        if member.is_none() && !known.absent() {
+            continue;
         }
-        let addresses = data_addresses(
-            group,
-            interface.as_ref(),
-            &kernel,
-            &manager.schedule,
-            manager.file.group(group.name()),
-        );
-        let mut checks = manager.datapath.status();
-        checks.extend(manager.sentinel_check.message());
-        checks.extend(manager.tcp_evidence.message().filter(|_| group.core.uses_evidence()));
-        checks.extend(manager.tcp_losses.message().filter(|_| group.core.counts_segments()));
-        checks.extend(manager.source_spread.message(group.interface.ifindex));
-        checks.extend(group.addresses.over_limit_message());
-        checks.extend(stale_neighbours::messages(group));
-        checks.extend(group.filters.missing());
-        checks.extend(group.hooks.messages(None));
-        checks.extend(group.sysctls.messages(group.name(), None));
-        for (number, member) in &group.members {
-            checks.extend(group.test_addresses.conflicts(*number, &member.name));
-        }
-        let classic = manager.file.group(group.name()).is_some_and(SavedGroup::is_classic);
-        let report = group_report(group, interface.as_ref(), addresses, members, checks);
-        let configuration = configuration::report(manager, group, &report);
-        reports.push(GroupReport { classic, configuration, ..report });
+        let device = member.and_then(|member| kernel.devices.get(&member.ifindex));
+        let saved = saved.and_then(|saved| saved.members.get(&known.number()));
+        let recognised_by = saved.filter(|_| known.absent()).map(SavedMember::recognised_by);
+        let addresses = kernel.addresses_of(member.map_or(0, |member| member.ifindex));
+        let slots = shares[usize::from(known.number())];
+        let report = member_report(group, known, member, device, addresses, slots);
+        members.push(MemberReport { recognised_by, ..report });
     }
-    Ok(reports)
+    let interface = kernel.devices.get(&group.interface.ifindex);
+    let addresses = data_addresses(group, interface, kernel, &manager.schedule, saved);
+    let mut checks = of_host.to_vec();
+    checks.extend(manager.tcp_evidence.message().filter(|_| group.core.uses_evidence()));
+    checks.extend(manager.tcp_losses.message().filter(|_| group.core.counts_segments()));
+    checks.extend(manager.source_spread.message(group.interface.ifindex));
+    checks.extend(group.addresses.over_limit_message());
+    checks.extend(stale_neighbours::messages(group));
+    checks.extend(group.filters.missing());
+    checks.extend(group.hooks.messages(None));
+    checks.extend(group.sysctls.messages(group.name(), None));
+    for (number, member) in &group.members {
+        checks.extend(group.test_addresses.conflicts(*number, &member.name));
+    }
+    let classic = saved.is_some_and(SavedGroup::is_classic);
+    let report = group_report(group, interface, addresses, members, checks);
+    let configuration = configuration::report(manager, group, &report);
+    GroupReport { classic, configuration, ..report }
 }
 
 fn group_report(
@@ -180,14 +174,14 @@ fn group_report(
 fn data_addresses(
     group: &RunningGroup,
     interface: Option<&Device>,
-    kernel: &[(u32, Address)],
+    kernel: &Kernel,
     schedule: &Schedule,
     saved: Option<&SavedGroup>,
 ) -> Vec<AddressReport> {
-    let mine = kernel.iter().filter(|(ifindex, _)| *ifindex == group.interface.ifindex);
+    let mine = kernel.addresses_of(group.interface.ifindex).iter();
     let is_conflicting = |address| schedule.has_conflict(group.interface.ifindex, address);
     let name = |number: Option<u8>| number.and_then(|number| name_of(group, number));
-    mine.map(|(_, address)| AddressReport {
+    mine.map(|address| AddressReport {
         up: is_up(interface) && is_ready(address),
         duplicate: address.is_duplicate() || is_conflicting(address.ip),
         inbound: name(group.core.inbound(address.ip)),
@@ -214,14 +208,12 @@ fn member_report(
     known: &core::member::Member,
     member: Option<&MemberDevice>,
     device: Option<&Device>,
-    kernel: &[(u32, Address)],
+    addresses: &[Address],
+    slots: u32,
 ) -> MemberReport {
     let number = known.number();
     let ifindex = member.map_or(0, |member| member.ifindex);
-    let ready = |ip| {
-        let mut own = kernel.iter().filter(|(index, address)| (*index, address.ip) == (ifindex, ip));
-        own.any(|(_, address)| is_ready(address))
-    };
+    let ready = |ip| addresses.iter().any(|address| address.ip == ip && is_ready(address));
     MemberReport {
         name: known.name().to_owned(),
         ifindex,
@@ -230,7 +222,7 @@ fn member_report(
         mtu: known.mtu(),
         weight: known.weight(),
         updelay_ms: probing::milliseconds(group.updelays.of(number, false)),
-        slots: group.core.slots().shares()[usize::from(number)],
+        slots,
         link: known.link(),
         probe: group.core.probe_column(known),
         state: known.state(),

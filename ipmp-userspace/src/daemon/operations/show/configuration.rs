@@ -17,7 +17,8 @@ use crate::{
 
 /// How a group is configured. `report`: its addresses.
 pub fn report(manager: &Manager, group: &RunningGroup, report: &GroupReport) -> GroupConfiguration {
-    let saved = manager.file.group(group.name()).cloned().unwrap_or_default();
+    let none = SavedGroup::default();
+    let saved = manager.file.group(group.name()).unwrap_or(&none);
     let addresses = report.addresses.iter().map(|known| ConfiguredAddress {
         address: format!("{}/{}", known.address, known.prefix),
         origin: saved.origin_of(known.address, known.prefix),
@@ -35,10 +36,10 @@ pub fn report(manager: &Manager, group: &RunningGroup, report: &GroupReport) -> 
     });
     GroupConfiguration {
         origin: saved.origin,
-        settings: settings(&saved).iter().map(Setting::to_string).collect(),
+        settings: settings(saved).iter().map(Setting::to_string).collect(),
         disabled_targets: saved.disabled_targets(),
         addresses: addresses.collect(),
-        routes: routes(&saved, report),
+        routes: routes(saved, report),
         members: members.collect(),
     }
 }
