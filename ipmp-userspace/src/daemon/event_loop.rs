@@ -147,6 +147,7 @@ impl EventLoop {
         if let Some(removed) = startup::dead_namespaces::remove() {
             event_loop.manager.log(&Trigger::Start, None, &removed);
         }
+        loading::release_memory();
         if let Err(error) = priority::set_realtime() {
             log::info!(
                 "no real-time priority: {error}; with CAP_SYS_NICE announcements would be in time on a busy machine, too"

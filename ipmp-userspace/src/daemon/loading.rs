@@ -6,16 +6,18 @@
 //! a group names what it needs, the loop continues, and the group is checked again when that is loaded ([`load_wanted`], [`loaded`]).
 
 use std::{
+    iter,
     num::NonZero,
-    sync::{Mutex, PoisonError},
+    sync::atomic::{AtomicUsize, Ordering},
     thread,
     time::Duration,
 };
 
+use nix::libc;
 use tokio::sync::oneshot;
 
 use super::{clock::now, group::tasks::TaskResult, hints, manager::Manager};
-use crate::datapath::{self, Preparation, Prepared};
+use crate::datapath::{self, Loader, Preparation, Prepared};
 
 /// How often the watchdog of the service manager is fed meanwhile: a slow host may take longer than its time.
 const ALIVE: Duration = Duration::from_secs(1);
@@ -30,7 +32,8 @@ pub async fn load(manager: &mut Manager, programs: Vec<Preparation>) -> Result<(
     let (sender, mut loaded) = oneshot::channel();
     let work = move || {
         // The daemon has ended.
-        let _ = sender.send(load_all(programs));
+        let _ = sender.send(load_all(&programs));
+        release_memory();
     };
     if let Err(error) = thread::Builder::new().name("load".into()).spawn(work) {
         log::debug!("no thread loads the programs: {error}; they are loaded when they are attached");
@@ -55,28 +58,38 @@ pub async fn load(manager: &mut Manager, programs: Vec<Preparation>) -> Result<(
 }
 
 /// Loads programs, several at the same time: the kernel verifies on the processor of the thread that loads.
-fn load_all(programs: Vec<Preparation>) -> Result<Vec<Prepared>, datapath::Error> {
-    let mut programs = programs.into_iter();
-    let mut loaded = Vec::new();
-    if let Some(first) = programs.as_slice().first()
-        && !first.has_maps()
-    {
-        // It creates them, for all.
-        loaded.extend(programs.next().map(Preparation::load).transpose()?);
-    }
-    let threads = thread::available_parallelism().map_or(1, NonZero::get).min(programs.len());
-    let programs = Mutex::new(programs);
-    let next = || programs.lock().unwrap_or_else(PoisonError::into_inner).next();
-    let work = || std::iter::from_fn(|| next().map(Preparation::load)).collect::<Result<Vec<_>, _>>();
+fn load_all(programs: &[Preparation]) -> Result<Vec<Prepared>, datapath::Error> {
+    // The first one creates the maps, for all.
+    let (first, others) = match programs {
+        [first, others @ ..] if !first.has_maps() => (Some(first.load()?), others),
+        _ => (None, programs),
+    };
+    let next = AtomicUsize::new(0);
+    let work = || {
+        let mut loader = Loader::default();
+        let programs = iter::from_fn(|| others.get(next.fetch_add(1, Ordering::Relaxed)));
+        programs.map(|program| loader.load(program)).collect::<Result<Vec<_>, _>>()
+    };
+    let threads = thread::available_parallelism().map_or(1, NonZero::get).min(others.len());
     let results = thread::scope(|scope| {
         let threads: Vec<_> = (0..threads).map(|_| scope.spawn(work)).collect();
         // Without a result a thread has panicked: its programs are loaded when they are attached.
         threads.into_iter().map(|thread| thread.join().unwrap_or_else(|_| Ok(Vec::new()))).collect::<Vec<_>>()
     });
+    let mut loaded = Vec::from_iter(first);
     for result in results {
         loaded.extend(result?);
     }
     Ok(loaded)
+}
+
+/// Returns free memory to the kernel: the types of the kernel were parsed for each loader, and the C library would keep that memory.
+pub fn release_memory() {
+    #[cfg(target_env = "gnu")]
+    // SAFETY: no pointers.
+    unsafe {
+        libc::malloc_trim(0);
+    }
 }
 
 /// Loads what groups need, beside the loop. The results arrive as [`TaskResult::Loaded`].
@@ -88,11 +101,14 @@ pub fn load_wanted(manager: &mut Manager) {
     let results = manager.tasks.results();
     let programs = wanted.clone();
     let work = move || {
-        for preparation in programs {
-            let program = preparation.clone().load().ok();
+        let mut loader = Loader::default();
+        for preparation in &programs {
+            let program = loader.load(preparation).ok();
             // The daemon has ended.
-            let _ = results.send(TaskResult::Loaded(Box::new((preparation, program))));
+            let _ = results.send(TaskResult::Loaded(Box::new((preparation.clone(), program))));
         }
+        drop(loader);
+        release_memory();
     };
     if let Err(source) = thread::Builder::new().name("load".into()).spawn(work) {
         log::debug!("no thread loads the programs: {source}; they are loaded when they are attached");

@@ -49,7 +49,7 @@ pub use group::{Group, GroupSpec, MemberSpec, ProgramOrder, StaleReport, name_of
 pub use interval::Interval;
 use ipmp_common::maps::MAX_GROUPS;
 pub use order::{program_name, tcx_programs_of};
-pub use preparation::{Preparation, Prepared};
+pub use preparation::{Loader, Preparation, Prepared};
 pub use probe_replies::ProbeReplies;
 pub use sentinel::{Hints, Liveness};
 pub use source_spread::SourceSpread;

@@ -99,21 +99,38 @@ impl Preparation {
     ///
     /// # Errors
     /// [`Error::Load`].
-    pub fn load(self) -> Result<Prepared, Error> {
-        let mut loader = EbpfLoader::new();
-        self.constants.set_in(&mut loader);
-        for (map, pin) in &self.maps {
-            loader.map_pin_path(map, pin);
+    pub fn load(&self) -> Result<Prepared, Error> {
+        Loader::default().load(self)
+    }
+}
+
+/// Loads programs one after another. A new one reads and parses the types of the running kernel, which takes as long as the verifier takes
+/// for a program, and 50 MB.
+#[derive(Default)]
+pub struct Loader<'a>(EbpfLoader<'a>);
+
+impl<'a> Loader<'a> {
+    /// As [`Preparation::load`].
+    ///
+    /// # Errors
+    /// [`Error::Load`].
+    pub fn load(&mut self, preparation: &'a Preparation) -> Result<Prepared, Error> {
+        let Preparation { kernel, constants, maps, log, program, .. } = preparation;
+        // All have the same ones, so that none of the program before is left.
+        constants.set_in(&mut self.0);
+        for (map, pin) in maps {
+            self.0.map_pin_path(map, pin);
         }
-        let mut object = loader
-            .load(&self.kernel.adapt(if self.log { objects::DATAPATH_LOG } else { objects::DATAPATH }))
+        let mut object = self
+            .0
+            .load(&kernel.adapt(if *log { objects::DATAPATH_LOG } else { objects::DATAPATH }))
             .map_err(|error| Error::Load { program: "datapath", reason: one_line(&error) })?;
-        match self.program {
+        match *program {
             Some(program @ objects::EARLY_DROP) => drop(objects::load_xdp(&mut object, program)?),
             Some(program) => drop(objects::load(&mut object, program)?),
             None => {}
         }
-        Ok(Prepared { preparation: self, object })
+        Ok(Prepared { preparation: preparation.clone(), object })
     }
 }
 
