@@ -8,8 +8,8 @@ use std::{
 };
 
 use nix::sys::socket::{getsockopt, sockopt::PeerCredentials};
-use serde::Deserialize;
-use serde_json::{Map, Value};
+use serde::{Deserialize, de::IgnoredAny};
+use serde_json::value::RawValue;
 
 use super::{
     explanation::Explanation,
@@ -153,25 +153,25 @@ impl Client {
     pub fn call(&mut self, request: &Request) -> Result<Response, Error> {
         let parameters = self.exchange(request)?;
         let response = match request.verb().reply {
-            ReplyKind::Explanation => serde_json::from_value(parameters)
+            ReplyKind::Explanation => serde_json::from_str(parameters.get())
                 .map(|Explained { explanation }| Response::Explained(explanation)),
             ReplyKind::Targets => {
-                serde_json::from_value(parameters).map(|Listed { targets }| Response::Targets(targets))
+                serde_json::from_str(parameters.get()).map(|Listed { targets }| Response::Targets(targets))
             }
             ReplyKind::Path => {
-                serde_json::from_value(parameters).map(|Predicted { path }| Response::Path(path))
+                serde_json::from_str(parameters.get()).map(|Predicted { path }| Response::Path(path))
             }
-            ReplyKind::Simulation => serde_json::from_value(parameters)
+            ReplyKind::Simulation => serde_json::from_str(parameters.get())
                 .map(|Simulated { simulation }| Response::Simulated(simulation)),
-            ReplyKind::Transitions => serde_json::from_value(parameters)
+            ReplyKind::Transitions => serde_json::from_str(parameters.get())
                 .map(|Timeline { transitions }| Response::Timeline(transitions)),
             ReplyKind::State => {
-                serde_json::from_value(parameters).map(|Recorded { state }| Response::Recorded(state))
+                serde_json::from_str(parameters.get()).map(|Recorded { state }| Response::Recorded(state))
             }
-            ReplyKind::Notes => serde_json::from_value(parameters)
+            ReplyKind::Notes => serde_json::from_str(parameters.get())
                 .map(|Done { notes, changed }| Response::Done { notes, changed }),
             ReplyKind::Groups | ReplyKind::Events | ReplyKind::Probes => {
-                serde_json::from_value(parameters).map(|Shown { groups }| Response::Show(groups))
+                serde_json::from_str(parameters.get()).map(|Shown { groups }| Response::Show(groups))
             }
         };
         response.map_err(|e| self.unexpected(e))
@@ -180,14 +180,14 @@ impl Client {
     /// The reports of all groups.
     pub fn groups(&mut self) -> Result<Vec<GroupReport>, Error> {
         let parameters = self.exchange(&Request::Show { name: None })?;
-        let Shown { groups } = serde_json::from_value(parameters).map_err(|e| self.unexpected(e))?;
+        let Shown { groups } = serde_json::from_str(parameters.get()).map_err(|e| self.unexpected(e))?;
         Ok(groups)
     }
 
     /// What restoring the groups as they are now needs.
     pub fn record_state(&mut self) -> Result<String, Error> {
         let parameters = self.exchange(&Request::RecordState {})?;
-        let Recorded { state } = serde_json::from_value(parameters).map_err(|e| self.unexpected(e))?;
+        let Recorded { state } = serde_json::from_str(parameters.get()).map_err(|e| self.unexpected(e))?;
         Ok(state)
     }
 
@@ -195,7 +195,7 @@ impl Client {
     /// is of kind watching.
     pub fn monitor(mut self, name: Option<String>) -> Result<(Events, EventRecord), Error> {
         let parameters = self.exchange(&Request::Monitor { name })?;
-        let EventReply { event } = serde_json::from_value(parameters).map_err(|e| self.unexpected(e))?;
+        let EventReply { event } = serde_json::from_str(parameters.get()).map_err(|e| self.unexpected(e))?;
         // There may be no event for years.
         self.stream.get_ref().set_read_timeout(None).map_err(|e| self.lost(e))?;
         Ok((Events(self), event))
@@ -204,13 +204,13 @@ impl Client {
     /// Subscribes to the probes of every group, or of the one that has this name, group name or member.
     pub fn probes(mut self, name: Option<String>) -> Result<Probes, Error> {
         let parameters = self.exchange(&Request::Probes { name })?;
-        serde_json::from_value::<ProbeUpdate>(parameters).map_err(|e| self.unexpected(e))?;
+        serde_json::from_str::<ProbeUpdate>(parameters.get()).map_err(|e| self.unexpected(e))?;
         self.stream.get_ref().set_read_timeout(None).map_err(|e| self.lost(e))?;
         Ok(Probes(self))
     }
 
     /// Sends a call; returns the parameters of the first reply.
-    fn exchange(&mut self, request: &Request) -> Result<Value, Error> {
+    fn exchange(&mut self, request: &Request) -> Result<Box<RawValue>, Error> {
         let mut bytes = serde_json::to_vec(&MethodCall::new(request)).map_err(|e| self.unexpected(e))?;
         bytes.push(0);
         let written = self.stream.get_mut().write_all(&bytes);
@@ -225,19 +225,23 @@ impl Client {
         }
     }
 
-    /// The parameters of a reply, unless it is an error.
-    fn parameters(&self, reply: &[u8]) -> Result<Value, Error> {
-        let mut reply: Map<String, Value> = serde_json::from_slice(reply).map_err(|e| self.unexpected(e))?;
-        if reply.contains_key("error") {
-            let reply = Value::Object(reply);
-            let text = reply.to_string();
-            return Err(match serde_json::from_value(reply) {
+    /// The parameters of a reply as they are written, unless it is an error.
+    fn parameters(&self, reply: &[u8]) -> Result<Box<RawValue>, Error> {
+        #[derive(Deserialize)]
+        struct Reply<'a> {
+            error: Option<IgnoredAny>,
+            #[serde(borrow)]
+            parameters: Option<&'a RawValue>,
+        }
+        let Reply { error, parameters } = serde_json::from_slice(reply).map_err(|e| self.unexpected(e))?;
+        if error.is_some() {
+            return Err(match serde_json::from_slice(reply) {
                 Ok(Failure::Refused { reason, message }) => Error::Refused { reason, message },
                 Ok(Failure::NotPermitted { message }) => Error::NotPermitted(message),
-                _ => self.unexpected(text),
+                _ => self.unexpected(String::from_utf8_lossy(reply)),
             });
         }
-        Ok(reply.remove("parameters").unwrap_or_default())
+        Ok(parameters.unwrap_or(RawValue::NULL).to_owned())
     }
 
     /// Sends `GetInfo` without waiting for the reply.
@@ -305,7 +309,9 @@ impl Events {
             reply => reply?,
         };
         let parameters = client.parameters(&reply)?;
-        serde_json::from_value(parameters).map(|EventReply { event }| event).map_err(|e| client.unexpected(e))
+        serde_json::from_str(parameters.get())
+            .map(|EventReply { event }| event)
+            .map_err(|e| client.unexpected(e))
     }
 }
 
@@ -325,7 +331,7 @@ impl Probes {
             reply => reply?,
         };
         let update: ProbeUpdate =
-            serde_json::from_value(client.parameters(&reply)?).map_err(|e| client.unexpected(e))?;
+            serde_json::from_str(client.parameters(&reply)?.get()).map_err(|e| client.unexpected(e))?;
         if update == ProbeUpdate::default() { Err(Error::Stopped(client.path.clone())) } else { Ok(update) }
     }
 }

@@ -9,7 +9,7 @@ use rtnetlink::{
     packet_route::{
         RouteNetlinkMessage,
         address::AddressMessage,
-        link::LinkMessage,
+        link::{LinkAttribute, LinkExtentMask, LinkMessage},
         route::{RouteFlags, RouteMessage},
     },
     sys::AsyncSocket,
@@ -91,7 +91,9 @@ impl Links {
     /// Every interface of the namespace. While interfaces are created and deleted all the time, one may be missing: confirm an
     /// absence by [`Self::device`].
     pub async fn devices(&self) -> Result<Vec<Device>, Error> {
-        let request = RouteNetlinkMessage::GetLink(LinkMessage::default());
+        let mut request = LinkMessage::default();
+        request.attributes.push(LinkAttribute::ExtMask(vec![LinkExtentMask::SkipStats]));
+        let request = RouteNetlinkMessage::GetLink(request);
         let messages = self.list(request, || "list interfaces".into()).await?;
         let device = |message| match message {
             RouteNetlinkMessage::NewLink(link) => Some(Device::parse(&link)),
