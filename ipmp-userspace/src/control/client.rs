@@ -228,6 +228,7 @@ impl Client {
     /// The parameters of a reply as they are written, unless it is an error.
     fn parameters(&self, reply: &[u8]) -> Result<Box<RawValue>, Error> {
         #[derive(Deserialize)]
+        #[serde(expecting = "an object")]
         struct Reply<'a> {
             error: Option<IgnoredAny>,
             #[serde(borrow)]
@@ -389,11 +390,11 @@ mod tests {
         assert_eq!(
             result_of(b"220 mail.example.com ESMTP\0"),
             "ipmpd at PATH is of another version than this command, or no ipmpd: invalid type: integer `220`, \
-             expected a map at line 1 column 3"
+             expected an object at line 1 column 3"
         );
         assert_eq!(
             result_of(b"{\"parameters\":{}}\0"),
-            "ipmpd at PATH is of another version than this command, or no ipmpd: missing field `notes`"
+            "ipmpd at PATH is of another version than this command, or no ipmpd: missing field `notes` at line 1 column 2"
         );
         assert_eq!(
             result_of(
