@@ -59,7 +59,13 @@ pub fn wake_ups(pid: u32) -> Result<u64> {
     Ok(sum)
 }
 
-/// The largest resident set size of a process since it started, in bytes (`VmHWM`).
+/// Begins to record [`peak_memory`] anew. A daemon that starts needs more memory than later.
+pub fn reset_peak_memory(pid: u32) -> Result<()> {
+    let path = format!("/proc/{pid}/clear_refs");
+    fs::write(&path, "5").with_context(|| path.clone())
+}
+
+/// The largest resident set size of a process since it started, or since [`reset_peak_memory`], in bytes (`VmHWM`).
 pub fn peak_memory(pid: u32) -> Result<u64> {
     let path = format!("/proc/{pid}/status");
     let text = fs::read_to_string(&path).with_context(|| path.clone())?;

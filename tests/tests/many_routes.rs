@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use lab::host_routes::commands;
 use lab::inbound_failover::start_stream;
 use lab::network::DATA;
-use lab::process::{cpu_time, memory, peak_memory};
+use lab::process::{cpu_time, memory, peak_memory, reset_peak_memory};
 use lab::{
     Lab, MS, MeasurementLock, MemberKind, Production, SECOND, TIMEOUT, Worker, command, percentile,
     wait_until,
@@ -52,6 +52,7 @@ fn group_with_routes(count: usize) {
     let without = percentile(&outages(&lab, &production), 50.0);
     let pid = production.daemon.pid().unwrap();
     let before = memory(pid).unwrap().resident;
+    reset_peak_memory(pid).unwrap();
 
     let start = Instant::now();
     command::ip_batch(Some(&namespace), &commands("add", 0..count)).unwrap();
