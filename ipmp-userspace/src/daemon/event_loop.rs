@@ -289,7 +289,6 @@ impl EventLoop {
         Ok(())
     }
 
-    /// Receives claims of the addresses that the groups have now.
     /// Brings everything up to date that depends on which groups, members and addresses there are, and on their settings.
     fn follow_groups(&mut self) {
         self.watch_claims();
@@ -300,6 +299,7 @@ impl EventLoop {
         manager.source_spread.follow(&manager.groups, &manager.file);
     }
 
+    /// Receives claims of the addresses that the groups have now.
     fn watch_claims(&mut self) {
         let groups = self.manager.groups.values();
         let versions: Vec<_> = groups

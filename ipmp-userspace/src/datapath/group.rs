@@ -10,7 +10,13 @@ mod vlan_addresses;
 mod words;
 
 use std::{
-    cell::RefCell, collections::BTreeMap, mem::offset_of, net::IpAddr, path::PathBuf, rc::Rc, time::Duration,
+    cell::RefCell,
+    collections::{BTreeMap, BTreeSet},
+    mem::offset_of,
+    net::IpAddr,
+    path::PathBuf,
+    rc::Rc,
+    time::Duration,
 };
 
 use aya::maps::{Array, HashMap, Map, MapData, MapError, MapType, PerCpuArray};
@@ -180,6 +186,8 @@ pub struct Group {
     installed: BTreeMap<String, Installed>,
     /// The members with an early drop of this daemon: their interfaces.
     early: BTreeMap<u8, (String, u32)>,
+    /// The members with an early drop of an earlier daemon.
+    inherited_early: BTreeSet<u8>,
 }
 
 /// The group's index in `live` and `watch`, from its pinned map; `None`: it has no map yet, or is not complete. An error is none of
@@ -264,12 +272,14 @@ impl Group {
             loggers: BTreeMap::new(),
             installed: BTreeMap::new(),
             early: BTreeMap::new(),
+            inherited_early: BTreeSet::new(),
             host,
             spec: spec.clone(),
             directory,
             index,
         };
         group.steering.store(INDEX, u64::from(index) + 1);
+        group.find_inherited_early_drops();
         group.record_own_mac()?;
         group.attach_program(&group.egress_place(), device, group.preparation((Some(Hook::Egress), None)))?;
         group.host.borrow().sentinel.watch_group(index, device);

@@ -8,6 +8,8 @@ use aya::programs::{
     xdp::XdpLink,
 };
 
+use ipmp_common::steer::MAX_MEMBERS;
+
 use super::{
     super::{
         Error,
@@ -49,7 +51,13 @@ impl Group {
 
     /// Whether the member has an early drop, of this daemon or of an earlier one.
     pub fn has_early_drop(&self, number: u8) -> bool {
-        self.early.contains_key(&number) || self.early_link(number).exists()
+        self.early.contains_key(&number) || self.inherited_early.contains(&number)
+    }
+
+    /// The members with an early drop of an earlier daemon. Read once: a group is asked for them each second.
+    pub(super) fn find_inherited_early_drops(&mut self) {
+        self.inherited_early =
+            (0..MAX_MEMBERS as u8).filter(|number| self.early_link(*number).exists()).collect();
     }
 
     /// Whether this daemon has attached the early drop of the member.
@@ -107,6 +115,7 @@ impl Group {
             drop(program.take_link(id));
         } else {
             pins::remove(&pin)?;
+            self.inherited_early.remove(&number);
             let id =
                 program.attach_to_if_index(ifindex, XdpMode::Driver).map_err(|cause| error(why(&cause)))?;
             let link = program.take_link(id).map_err(|cause| error(one_line(&cause)))?;
@@ -116,6 +125,7 @@ impl Group {
         let pin = self.early_program(number);
         pins::remove(&pin)?;
         program.pin(&pin).map_err(pin_error(pin))?;
+        self.inherited_early.remove(&number);
         self.early.insert(number, (name.to_owned(), ifindex));
         Ok(())
     }
@@ -128,6 +138,7 @@ impl Group {
         self.early.remove(&number);
         // The kernel detaches a link without pin and descriptor.
         pins::remove(&self.early_link(number))?;
+        self.inherited_early.remove(&number);
         pins::remove(&self.early_program(number))?;
         self.unmark_device(&early_drop_pin(number))
     }
