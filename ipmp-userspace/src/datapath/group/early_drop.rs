@@ -54,7 +54,7 @@ impl Group {
         self.early.contains_key(&number) || self.inherited_early.contains(&number)
     }
 
-    /// The members with an early drop of an earlier daemon. Read once: a group is asked for them each second.
+    /// The members with an early drop of an earlier daemon. Read once: they are compared with the settings each second.
     pub(super) fn find_inherited_early_drops(&mut self) {
         self.inherited_early =
             (0..MAX_MEMBERS as u8).filter(|number| self.early_link(*number).exists()).collect();
