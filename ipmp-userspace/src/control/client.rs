@@ -8,7 +8,10 @@ use std::{
 };
 
 use nix::sys::socket::{getsockopt, sockopt::PeerCredentials};
-use serde::{Deserialize, de::IgnoredAny};
+use serde::{
+    Deserialize,
+    de::{DeserializeOwned, IgnoredAny},
+};
 use serde_json::value::RawValue;
 
 use super::{
@@ -151,51 +154,42 @@ impl Client {
 
     /// Sends a request and waits for the result.
     pub fn call(&mut self, request: &Request) -> Result<Response, Error> {
-        let parameters = self.exchange(request)?;
-        let response = match request.verb().reply {
-            ReplyKind::Explanation => serde_json::from_str(parameters.get())
-                .map(|Explained { explanation }| Response::Explained(explanation)),
-            ReplyKind::Targets => {
-                serde_json::from_str(parameters.get()).map(|Listed { targets }| Response::Targets(targets))
+        match request.verb().reply {
+            ReplyKind::Explanation => {
+                self.exchange(request).map(|Explained { explanation }| Response::Explained(explanation))
             }
-            ReplyKind::Path => {
-                serde_json::from_str(parameters.get()).map(|Predicted { path }| Response::Path(path))
+            ReplyKind::Targets => self.exchange(request).map(|Listed { targets }| Response::Targets(targets)),
+            ReplyKind::Path => self.exchange(request).map(|Predicted { path }| Response::Path(path)),
+            ReplyKind::Simulation => {
+                self.exchange(request).map(|Simulated { simulation }| Response::Simulated(simulation))
             }
-            ReplyKind::Simulation => serde_json::from_str(parameters.get())
-                .map(|Simulated { simulation }| Response::Simulated(simulation)),
-            ReplyKind::Transitions => serde_json::from_str(parameters.get())
-                .map(|Timeline { transitions }| Response::Timeline(transitions)),
-            ReplyKind::State => {
-                serde_json::from_str(parameters.get()).map(|Recorded { state }| Response::Recorded(state))
+            ReplyKind::Transitions => {
+                self.exchange(request).map(|Timeline { transitions }| Response::Timeline(transitions))
             }
-            ReplyKind::Notes => serde_json::from_str(parameters.get())
-                .map(|Done { notes, changed }| Response::Done { notes, changed }),
+            ReplyKind::State => self.exchange(request).map(|Recorded { state }| Response::Recorded(state)),
+            ReplyKind::Notes => {
+                self.exchange(request).map(|Done { notes, changed }| Response::Done { notes, changed })
+            }
             ReplyKind::Groups | ReplyKind::Events | ReplyKind::Probes => {
-                serde_json::from_str(parameters.get()).map(|Shown { groups }| Response::Show(groups))
+                self.exchange(request).map(|Shown { groups }| Response::Show(groups))
             }
-        };
-        response.map_err(|e| self.unexpected(e))
+        }
     }
 
     /// The reports of all groups.
     pub fn groups(&mut self) -> Result<Vec<GroupReport>, Error> {
-        let parameters = self.exchange(&Request::Show { name: None })?;
-        let Shown { groups } = serde_json::from_str(parameters.get()).map_err(|e| self.unexpected(e))?;
-        Ok(groups)
+        self.exchange(&Request::Show { name: None }).map(|Shown { groups }| groups)
     }
 
     /// What restoring the groups as they are now needs.
     pub fn record_state(&mut self) -> Result<String, Error> {
-        let parameters = self.exchange(&Request::RecordState {})?;
-        let Recorded { state } = serde_json::from_str(parameters.get()).map_err(|e| self.unexpected(e))?;
-        Ok(state)
+        self.exchange(&Request::RecordState {}).map(|Recorded { state }| state)
     }
 
     /// Subscribes to the events of every group, or of the one that has this name, group name or member. The first event
     /// is of kind watching.
     pub fn monitor(mut self, name: Option<String>) -> Result<(Events, EventRecord), Error> {
-        let parameters = self.exchange(&Request::Monitor { name })?;
-        let EventReply { event } = serde_json::from_str(parameters.get()).map_err(|e| self.unexpected(e))?;
+        let EventReply { event } = self.exchange(&Request::Monitor { name })?;
         // There may be no event for years.
         self.stream.get_ref().set_read_timeout(None).map_err(|e| self.lost(e))?;
         Ok((Events(self), event))
@@ -203,14 +197,13 @@ impl Client {
 
     /// Subscribes to the probes of every group, or of the one that has this name, group name or member.
     pub fn probes(mut self, name: Option<String>) -> Result<Probes, Error> {
-        let parameters = self.exchange(&Request::Probes { name })?;
-        serde_json::from_str::<ProbeUpdate>(parameters.get()).map_err(|e| self.unexpected(e))?;
+        self.exchange::<ProbeUpdate>(&Request::Probes { name })?;
         self.stream.get_ref().set_read_timeout(None).map_err(|e| self.lost(e))?;
         Ok(Probes(self))
     }
 
     /// Sends a call; returns the parameters of the first reply.
-    fn exchange(&mut self, request: &Request) -> Result<Box<RawValue>, Error> {
+    fn exchange<T: DeserializeOwned>(&mut self, request: &Request) -> Result<T, Error> {
         let mut bytes = serde_json::to_vec(&MethodCall::new(request)).map_err(|e| self.unexpected(e))?;
         bytes.push(0);
         let written = self.stream.get_mut().write_all(&bytes);
@@ -225,8 +218,8 @@ impl Client {
         }
     }
 
-    /// The parameters of a reply as they are written, unless it is an error.
-    fn parameters(&self, reply: &[u8]) -> Result<Box<RawValue>, Error> {
+    /// The parameters of a reply, unless it is an error.
+    fn parameters<T: DeserializeOwned>(&self, reply: &[u8]) -> Result<T, Error> {
         #[derive(Deserialize)]
         #[serde(expecting = "an object")]
         struct Reply<'a> {
@@ -242,7 +235,7 @@ impl Client {
                 _ => self.unexpected(String::from_utf8_lossy(reply)),
             });
         }
-        Ok(parameters.unwrap_or(RawValue::NULL).to_owned())
+        serde_json::from_str(parameters.unwrap_or(RawValue::NULL).get()).map_err(|e| self.unexpected(e))
     }
 
     /// Sends `GetInfo` without waiting for the reply.
@@ -309,10 +302,7 @@ impl Events {
             Err(Error::Closed(path)) => return Err(Error::Killed(path)),
             reply => reply?,
         };
-        let parameters = client.parameters(&reply)?;
-        serde_json::from_str(parameters.get())
-            .map(|EventReply { event }| event)
-            .map_err(|e| client.unexpected(e))
+        client.parameters(&reply).map(|EventReply { event }| event)
     }
 }
 
@@ -331,8 +321,7 @@ impl Probes {
             Err(Error::Closed(path)) => return Err(Error::Killed(path)),
             reply => reply?,
         };
-        let update: ProbeUpdate =
-            serde_json::from_str(client.parameters(&reply)?.get()).map_err(|e| client.unexpected(e))?;
+        let update: ProbeUpdate = client.parameters(&reply)?;
         if update == ProbeUpdate::default() { Err(Error::Stopped(client.path.clone())) } else { Ok(update) }
     }
 }
