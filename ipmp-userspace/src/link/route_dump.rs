@@ -16,31 +16,28 @@ use super::{Error, Lookup, Route, event_socket::each_message};
 /// Bytes that are read at once.
 const CHUNK: usize = 64 << 10;
 
-/// For more interfaces than this, all routes are read once, since the kernel walks through all of them for each interface. What it leaves
-/// out costs it a twentieth of what it reports.
+/// For more interfaces than this, all routes are read once, since the kernel walks through all of them for each interface.
 const MAX_FILTERED: usize = 16;
 
 /// Reads the routes of both families through these interfaces, in every table, also to broadcast addresses, each once. The call blocks: a
 /// million routes take about a second. Where the table changes meanwhile, the events about it follow.
 pub fn read_routes_through(interfaces: &BTreeSet<u32>, mut each: impl FnMut(Route)) -> Result<(), Error> {
     let ours = |route: &Route| route.interfaces().into_iter().find(|ifindex| interfaces.contains(ifindex));
+    let lists: Vec<Option<u32>> = match interfaces.len() {
+        ..=MAX_FILTERED => interfaces.iter().copied().map(Some).collect(),
+        _ => vec![None],
+    };
     for family in [AddressFamily::Inet, AddressFamily::Inet6] {
-        if interfaces.len() > MAX_FILTERED {
-            let mut route = |message| {
-                Route::leading(message).filter(|route| ours(route).is_some()).into_iter().for_each(&mut each)
-            };
-            read(family, None, &mut route)
-                .map_err(|source| Error::Kernel { what: "list routes".into(), source })?;
-            continue;
-        }
-        for &ifindex in interfaces {
-            let what = || format!("list the routes of interface {ifindex}");
+        for &list in &lists {
             // A route with several next hops is in the lists of all their interfaces.
-            let mut route = |message| {
-                let route = Route::leading(message).filter(|route| ours(route) == Some(ifindex));
-                route.into_iter().for_each(&mut each);
+            let is_first = |route: &Route| ours(route).is_some_and(|first| list.is_none_or(|of| of == first));
+            let mut route =
+                |message| Route::leading(message).filter(is_first).into_iter().for_each(&mut each);
+            let what = || match list {
+                Some(ifindex) => format!("list the routes of interface {ifindex}"),
+                None => "list routes".to_owned(),
             };
-            read(family, Some(RouteAttribute::Oif(ifindex)), &mut route)
+            read(family, list.map(RouteAttribute::Oif), &mut route)
                 .or_else(|error| without_missing(error, what))?;
         }
     }

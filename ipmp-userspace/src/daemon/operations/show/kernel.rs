@@ -28,12 +28,7 @@ impl Kernel {
         for (ifindex, address) in all {
             addresses.entry(ifindex).or_default().push(address);
         }
-        let members =
-            |group: &RunningGroup| group.members.values().map(|member| member.ifindex).collect::<Vec<_>>();
-        let wanted: BTreeSet<u32> = groups
-            .iter()
-            .flat_map(|group| members(group).into_iter().chain([group.interface.ifindex]))
-            .collect();
+        let wanted: BTreeSet<u32> = groups.iter().flat_map(|group| group.devices()).collect();
         let mut devices = BTreeMap::new();
         if wanted.len() > MAX_SINGLE {
             let all = links.devices().await.unwrap_or_default();
