@@ -104,8 +104,7 @@ impl Preparation {
     }
 }
 
-/// Loads programs one after another. A new one reads and parses the types of the running kernel, which takes as long as the verifier takes
-/// for a program, and 50 MB.
+/// Loads programs one after another. A new one reads and parses the types of the running kernel: tens of milliseconds, and of megabytes.
 #[derive(Default)]
 pub struct Loader<'a>(EbpfLoader<'a>);
 

@@ -38,7 +38,7 @@ use crate::{
 
 /// Between two readings of the multicast lists without any hint, for each [`PER_PERIOD`] groups.
 const PERIOD: Duration = Duration::from_secs(3);
-/// The lists are read of all interfaces: four hundred take 5 ms.
+/// The lists are read of all interfaces: those of a thousand take some ten milliseconds.
 const PER_PERIOD: usize = 64;
 /// At least between two readings: an application may join and leave all the time.
 const SPACING: Duration = Duration::from_millis(20);

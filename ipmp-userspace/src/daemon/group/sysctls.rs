@@ -14,7 +14,7 @@ use crate::{
 
 /// Time between two checks of a group, on a host with at most [`PER_PERIOD`].
 const PERIOD: Duration = Duration::from_secs(3);
-/// Most groups that are checked in a [`PERIOD`]: a group of four NICs takes about 0.2 ms. With more, each of them is checked less often.
+/// Most groups that are checked in a [`PERIOD`]. With more, each of them is checked less often, so that it never costs more.
 const PER_PERIOD: usize = 32;
 /// Most groups that are checked at once: a hint must not wait for long.
 const AT_ONCE: usize = 8;
