@@ -251,7 +251,7 @@ impl<'a> Handover<'a> {
             let Some(remedy) = remedy(owner.kind, &name) else {
                 return Err(Error::NoFiles { owner: owner.describe(&name), name });
             };
-            let addresses = self.runtime.block_on(self.links.addresses_of(device.ifindex))?;
+            let addresses = self.links.addresses_of(device.ifindex)?;
             let ends = |address: &&Address| {
                 address.is_global() && address.lifetime.is_some_and(|(valid, _)| valid != u32::MAX)
             };
@@ -314,7 +314,7 @@ impl<'a> Handover<'a> {
 
     fn read(&self, ifindex: u32) -> Result<Before, Error> {
         let device = self.runtime.block_on(self.links.device(ifindex))?;
-        let addresses = self.runtime.block_on(self.links.addresses_of(ifindex))?;
+        let addresses = self.links.addresses_of(ifindex)?;
         let routes = self.links.routes_of(ifindex)?;
         let is_up = device.is_some_and(|device| device.flags.contains(LinkFlags::Up));
         Ok(Before { is_up, addresses: addresses.into_iter().filter(Address::is_global).collect(), routes })

@@ -194,7 +194,7 @@ pub(super) fn print(line: Option<String>, format: Format, out: &mut dyn Write) -
 /// The names of the interfaces that have the address and the route, and the route.
 async fn path(peer: IpAddr, local: IpAddr) -> Result<Option<(String, String, String)>, link::Error> {
     let links = Links::open()?;
-    let holder = links.addresses().await?.into_iter().find(|(_, address)| address.ip == local);
+    let holder = links.addresses()?.into_iter().find(|(_, address)| address.ip == local);
     let route = links.route_towards(peer, local).await?;
     let (Some((holder, _)), Some((route, entry))) = (holder, route) else { return Ok(None) };
     let (holder, route) = (links.device(holder).await?, links.device(route).await?);

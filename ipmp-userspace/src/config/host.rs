@@ -23,7 +23,7 @@ impl Host {
             .build()
             .map_err(|error| format!("cannot start the runtime: {error}"))?;
         let devices =
-            runtime.block_on(async { Links::open()?.devices().await }).map_err(|error| error.to_string())?;
+            runtime.block_on(async { Links::open()?.devices() }).map_err(|error| error.to_string())?;
         let interfaces = devices.into_iter().map(|device| {
             let pci = pci(&device.name);
             (device, pci)

@@ -202,15 +202,26 @@ impl Client {
         Ok(Probes(self))
     }
 
+    /// Sends a request; returns the result as the daemon wrote it, in JSON.
+    pub fn call_unparsed(&mut self, request: &Request) -> Result<String, Error> {
+        let reply = self.first_reply(request)?;
+        self.unparsed(&reply).map(str::to_owned)
+    }
+
     /// Sends a call; returns the parameters of the first reply.
     fn exchange<T: DeserializeOwned>(&mut self, request: &Request) -> Result<T, Error> {
+        let reply = self.first_reply(request)?;
+        self.parameters(&reply)
+    }
+
+    fn first_reply(&mut self, request: &Request) -> Result<Vec<u8>, Error> {
         let mut bytes = serde_json::to_vec(&MethodCall::new(request)).map_err(|e| self.unexpected(e))?;
         bytes.push(0);
         let written = self.stream.get_mut().write_all(&bytes);
         // A daemon that closed the connection may have sent an error before.
         let reply = self.read_reply();
         match (written, reply) {
-            (_, Ok(reply)) => self.parameters(&reply),
+            (_, Ok(reply)) => Ok(reply),
             (Err(error), Err(Error::Closed(_))) | (_, Err(Error::Lost { source: error, .. })) => {
                 Err(self.lost(error))
             }
@@ -220,6 +231,11 @@ impl Client {
 
     /// The parameters of a reply, unless it is an error.
     fn parameters<T: DeserializeOwned>(&self, reply: &[u8]) -> Result<T, Error> {
+        serde_json::from_str(self.unparsed(reply)?).map_err(|e| self.unexpected(e))
+    }
+
+    /// The same in JSON.
+    fn unparsed<'a>(&self, reply: &'a [u8]) -> Result<&'a str, Error> {
         #[derive(Deserialize)]
         #[serde(expecting = "an object")]
         struct Reply<'a> {
@@ -235,7 +251,7 @@ impl Client {
                 _ => self.unexpected(String::from_utf8_lossy(reply)),
             });
         }
-        serde_json::from_str(parameters.unwrap_or(RawValue::NULL).get()).map_err(|e| self.unexpected(e))
+        Ok(parameters.unwrap_or(RawValue::NULL).get())
     }
 
     /// Sends `GetInfo` without waiting for the reply.

@@ -58,7 +58,7 @@ pub async fn apply_result(manager: &mut Manager, trigger: &Trigger, result: Task
 /// Compares everything with the kernel, as if every difference had been reported.
 pub async fn resync(manager: &mut Manager, trigger: &Trigger) -> Result<(), link::Error> {
     renames::follow(manager, trigger);
-    let devices = manager.links.devices().await?;
+    let devices = manager.links.devices()?;
     let known: Vec<u32> = manager.groups.values().flat_map(RunningGroup::devices).collect();
     for ifindex in known {
         // The list may be incomplete.
@@ -75,7 +75,7 @@ pub async fn resync(manager: &mut Manager, trigger: &Trigger) -> Result<(), link
         device_changed(manager, trigger, device).await;
     }
     returns::check(manager, trigger, false).await;
-    let addresses = manager.links.addresses().await?;
+    let addresses = manager.links.addresses()?;
     let changes: Vec<Change> = addresses
         .iter()
         .map(|(ifindex, address)| Change::Address { ifindex: *ifindex, address: address.clone() })

@@ -53,7 +53,7 @@ impl Configuration {
 
     /// The configuration of an interface.
     pub async fn of(links: &Links, ifindex: u32) -> Result<Self, Error> {
-        let addresses = links.addresses_of(ifindex).await?;
+        let addresses = links.addresses_of(ifindex)?;
         let addresses =
             addresses.into_iter().filter(|address| address.is_global() && !address.is_duplicate()).collect();
         let mut routes = links.routes_of(ifindex)?;
@@ -114,7 +114,7 @@ impl Configuration {
         to: Place<'_>,
         copied: &mut Copied,
     ) -> Result<(), Error> {
-        let there = links.addresses_of(to.ifindex).await?;
+        let there = links.addresses_of(to.ifindex)?;
         // The kernel lists the newest IPv6 address first: added in reverse, they keep their order.
         let (v4, v6): (Vec<_>, Vec<_>) = self.addresses.iter().partition(|address| address.ip.is_ipv4());
         for address in v4.into_iter().chain(v6.into_iter().rev()) {

@@ -13,7 +13,7 @@ use super::{
 };
 use crate::{
     core::Event,
-    link::{self, Device},
+    link::{Device, Ioctl},
 };
 
 /// Whether a message reports another name of a member's interface or the group interface.
@@ -27,13 +27,18 @@ pub fn is_renamed(group: &RunningGroup, reported: &Device) -> bool {
 /// Reads the present names of all group interfaces and members, and logs those that have changed. Two may have swapped
 /// theirs: all are changed at once.
 pub fn follow(manager: &mut Manager, trigger: &Trigger) {
-    follow_groups(manager, trigger);
-    follow_members(manager, trigger);
+    match Ioctl::open() {
+        Ok(ioctl) => {
+            follow_groups(manager, trigger, &ioctl);
+            follow_members(manager, trigger, &ioctl);
+        }
+        Err(error) => log::warn!("names of interfaces cannot be read: {error}"),
+    }
 }
 
-fn follow_groups(manager: &mut Manager, trigger: &Trigger) {
+fn follow_groups(manager: &mut Manager, trigger: &Trigger, ioctl: &Ioctl) {
     let renamed = manager.groups.iter().filter_map(|(name, group)| {
-        let now = link::name_of(group.interface.ifindex)?;
+        let now = ioctl.name(group.interface.ifindex)?;
         (now != *name).then(|| (name.clone(), now))
     });
     let renamed: Vec<(String, String)> = renamed.collect();
@@ -63,18 +68,18 @@ fn follow_groups(manager: &mut Manager, trigger: &Trigger) {
 }
 
 /// The members of a group that have other names now, by number.
-fn renamed_members(group: &RunningGroup) -> BTreeMap<u8, String> {
+fn renamed_members(group: &RunningGroup, ioctl: &Ioctl) -> BTreeMap<u8, String> {
     let renamed = group.members.iter().filter_map(|(&number, member)| {
-        let now = link::name_of(member.ifindex)?;
+        let now = ioctl.name(member.ifindex)?;
         (now != member.name).then_some((number, now))
     });
     renamed.collect()
 }
 
-fn follow_members(manager: &mut Manager, trigger: &Trigger) {
+fn follow_members(manager: &mut Manager, trigger: &Trigger, ioctl: &Ioctl) {
     let (groups, mut context) = manager.context(trigger);
     let mut is_changed = false;
-    let all = groups.iter().map(|(name, group)| (name.clone(), renamed_members(group)));
+    let all = groups.iter().map(|(name, group)| (name.clone(), renamed_members(group, ioctl)));
     let all: Vec<(String, BTreeMap<u8, String>)> = all.filter(|(_, renamed)| !renamed.is_empty()).collect();
     for name in all.iter().flat_map(|(_, renamed)| renamed.values()) {
         groups.values_mut().for_each(|group| absence::release_name(group, &mut context, name));

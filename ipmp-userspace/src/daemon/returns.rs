@@ -28,7 +28,7 @@ pub async fn check(manager: &mut Manager, trigger: &Trigger, at_once: bool) {
         manager.returns.begin(|_| false);
         return;
     }
-    let devices = match manager.links.devices().await {
+    let devices = match manager.links.devices() {
         Ok(devices) => devices,
         Err(error) => return log::warn!("{error}; members that are absent do not rejoin"),
     };

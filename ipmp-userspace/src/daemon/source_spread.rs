@@ -182,10 +182,10 @@ impl Follower {
     /// Reads addresses, rules and routes, and writes what follows from them.
     async fn read(&mut self) -> Result<(), Error> {
         let start = Instant::now();
-        let plan = if self.links.has_other_rules().await? {
+        let plan = if self.links.has_other_rules()? {
             Err("rules lead connections to other routing tables than main (ip rule)".to_owned())
         } else {
-            let mut plan = Plan::new(&self.served, self.links.addresses().await?);
+            let mut plan = Plan::new(&self.served, self.links.addresses()?);
             // Twice: which of the many routes matter is known only after the first reading.
             read_lookups(|route| plan.add_spread(&route))?;
             read_lookups(|route| plan.add_other(&route))?;

@@ -26,7 +26,7 @@ pub use unfinished::Unfinished;
 use super::migration::Configuration;
 use crate::{
     control::{DataAddress, Setting, TestAddressSpec},
-    link::{self, Address, Mac, RouteEntry, Saved},
+    link::{Address, Ioctl, Mac, RouteEntry, Saved},
     types::{Family, Origin},
 };
 
@@ -183,10 +183,10 @@ impl SavedGroup {
     }
 
     /// Updates the names of the members after the kernel's.
-    fn follow_members(&mut self) {
+    fn follow_members(&mut self, ioctl: &Ioctl) {
         let present = self.members.iter().filter(|(_, member)| member.absent.is_none());
         let renamed = present.filter_map(|(&number, member)| {
-            let name = link::name_of(member.ifindex)?;
+            let name = ioctl.name(member.ifindex)?;
             (name != member.name).then_some((number, name))
         });
         let names = renamed.collect();
@@ -363,9 +363,16 @@ impl StateFile {
     /// the groups that have another name now: before and after.
     pub fn follow_names(&mut self) -> Vec<(String, String)> {
         let mut renamed = Vec::new();
+        let ioctl = match Ioctl::open() {
+            Ok(ioctl) => ioctl,
+            Err(error) => {
+                log::warn!("names of interfaces cannot be read: {error}");
+                return renamed;
+            }
+        };
         for (name, group) in &mut self.state.groups {
-            group.follow_members();
-            if let Some(now) = link::name_of(group.ifindex).filter(|now| now != name) {
+            group.follow_members(&ioctl);
+            if let Some(now) = ioctl.name(group.ifindex).filter(|now| now != name) {
                 renamed.push((name.clone(), now));
             }
         }

@@ -146,13 +146,13 @@ fn addresses() -> [Address; 2] {
 
 async fn global(links: &Links, name: &str) -> BTreeSet<(IpAddr, u8)> {
     let device = links.need(name).await;
-    let all = links.addresses_of(device.ifindex).await.unwrap();
+    let all = links.addresses_of(device.ifindex).unwrap();
     all.into_iter().filter(Address::is_global).map(|address| (address.ip, address.prefix)).collect()
 }
 
 async fn routes(links: &Links, name: &str) -> BTreeSet<String> {
     let device = links.need(name).await;
-    let all = links.routes().await.unwrap();
+    let all = links.routes();
     all.iter()
         .filter(|route| route.uses(device.ifindex) && !route.is_link_local())
         .map(Route::to_string)
@@ -316,7 +316,7 @@ fn link_failure_and_repair_move_inbound_addresses() {
 
 /// The configuration of all interfaces without their links, which are still settling.
 async fn set_up(links: &Links) -> Vec<(String, [u8; 6], u32, Option<u32>)> {
-    let devices = links.devices().await.unwrap();
+    let devices = links.devices().unwrap();
     devices.into_iter().map(|device| (device.name, device.mac, device.mtu, device.master)).collect()
 }
 
@@ -465,7 +465,7 @@ fn daemon_without_groups_leaves_nothing() {
             client.done(Request::Destroy { group: group() }).await;
         })
         .await;
-        assert_eq!(links.devices().await.unwrap().len(), 5, "the group interface is left");
+        assert_eq!(links.devices().unwrap().len(), 5, "the group interface is left");
         let left: Vec<_> =
             std::fs::read_dir(&pins).into_iter().flatten().flatten().map(|entry| entry.file_name()).collect();
         assert_eq!(left, [datapath::pins::SENTINEL], "a killed daemon leaves no more than its sentinel");

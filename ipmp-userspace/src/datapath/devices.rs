@@ -1,6 +1,6 @@
 //! The addresses of devices in the kernel, which programs read carriers from.
 
-use std::{collections::BTreeSet, mem::MaybeUninit, os::fd::AsRawFd};
+use std::collections::BTreeSet;
 
 use aya::{
     Ebpf, EbpfLoader, TestRun,
@@ -8,7 +8,7 @@ use aya::{
     programs::{SchedClassifier, TestRunOptions},
 };
 use ipmp_common::maps::{Device, MAX_NAMESPACES, link_state};
-use nix::net::if_::if_indextoname;
+use rtnetlink::packet_route::link::LinkFlags;
 
 use super::{
     Error,
@@ -16,6 +16,7 @@ use super::{
     error::{map_error, one_line},
     objects::{self, Constants},
 };
+use crate::link::Ioctl;
 
 /// The program that finds a device.
 const FIND: &str = "find_device";
@@ -63,8 +64,7 @@ impl DeviceFinder {
     pub fn find(&mut self, name: &str, ifindex: u32) -> Result<Device, Error> {
         let vanished = || Error::Vanished { name: name.to_owned(), ifindex };
         if !self.reads_kernel_memory {
-            // Of an interface that does not exist it is empty.
-            let name = if_indextoname(ifindex).ok().filter(|name| !name.is_empty());
+            let name = Ioctl::open().ok().and_then(|ioctl| ioctl.name(ifindex));
             return name.map(|_| Device { ifindex, ..Device::default() }).ok_or_else(vanished);
         }
         let mut context = [0u8; CONTEXT_IFINDEX + 4];
@@ -129,19 +129,10 @@ impl DeviceFinder {
     }
 }
 
-/// Whether the device has IFF_UP, by SIOCGIFFLAGS (`net/core/dev_ioctl.c`: under RCU); `None` if it was deleted.
+/// Whether the device has IFF_UP, without the `rtnl` lock; `None` if it was deleted.
 fn has_flag_up(ifindex: u32) -> Option<bool> {
-    let name = if_indextoname(ifindex).ok()?;
-    // SAFETY: integers and arrays of integers.
-    let mut request: libc::ifreq = unsafe { MaybeUninit::zeroed().assume_init() };
-    for (place, &byte) in request.ifr_name.iter_mut().zip(name.to_bytes()) {
-        *place = byte as libc::c_char;
-    }
-    let socket = std::net::UdpSocket::bind((std::net::Ipv4Addr::UNSPECIFIED, 0)).ok()?;
-    // SAFETY: the kernel writes into the request; the name ends with a zero, since IFNAMSIZ counts it.
-    let result = unsafe { libc::ioctl(socket.as_raw_fd(), libc::SIOCGIFFLAGS, &raw mut request) };
-    // SAFETY: what SIOCGIFFLAGS writes.
-    (result == 0).then(|| i32::from(unsafe { request.ifr_ifru.ifru_flags }) & libc::IFF_UP != 0)
+    let ioctl = Ioctl::open().ok()?;
+    Some(ioctl.flags(&ioctl.name(ifindex)?)?.contains(LinkFlags::Up))
 }
 
 #[cfg(test)]

@@ -27,7 +27,7 @@ impl Host {
             None => Vec::new(),
         };
         let (mut devices, addresses) =
-            in_runtime(async |links| Ok((links.devices().await?, links.addresses().await?)))?;
+            in_runtime(async |links| Ok((links.devices()?, links.addresses()?)))?;
         devices.retain(|device| !GroupInterface::is_far_end(device));
         devices.sort_by_key(|device| device.ifindex);
         Ok(Self { groups, devices, addresses })

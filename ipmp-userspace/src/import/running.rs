@@ -51,11 +51,11 @@ impl Running {
                 "it is no bond and no team: ipmpctl attach takes an interface as it is".into(),
             ));
         }
-        let mut others = links.devices().await.map_err(kernel)?;
+        let mut others = links.devices().map_err(kernel)?;
         others.retain(|other| other.ifindex != device.ifindex);
         Ok(Self {
             options: links.bond_options(device.ifindex).await.map_err(kernel)?,
-            addresses: links.addresses_of(device.ifindex).await.map_err(kernel)?,
+            addresses: links.addresses_of(device.ifindex).map_err(kernel)?,
             routes: links.routes_of(device.ifindex).map_err(kernel)?,
             device,
             others,

@@ -1,14 +1,21 @@
-//! Dumps: lists that the kernel sends in several messages.
+//! Dumps: lists that the kernel sends in several messages. It writes each message while that is received, so that reading one waits for
+//! nothing but locks of the kernel.
 //!
 //! If the list changes between two of these messages, an object that exists may be missing. The kernel marks such a dump with
 //! NLM_F_DUMP_INTR (`nl_dump_check_consistent`, include/net/netlink.h); it is read again.
 
-use futures_util::StreamExt;
+use std::{io, ops::ControlFlow};
+
 use rtnetlink::{
-    Error, Handle,
     packet_core::{NLM_F_DUMP, NLM_F_REQUEST, NetlinkMessage, NetlinkPayload},
     packet_route::RouteNetlinkMessage,
+    sys::{Socket, SocketAddr, protocols::NETLINK_ROUTE},
 };
+
+use super::event_socket::each_message;
+
+/// Bytes that are read at once.
+const CHUNK: usize = 64 << 10;
 
 /// How often an interrupted dump is read. The last one is used even if it was interrupted, too: where the list changes all
 /// the time, an absence must be confirmed by other means.
@@ -20,43 +27,77 @@ struct Dump<T> {
     is_interrupted: bool,
 }
 
-/// Reads a list of the kernel. The connection must forward the end of a dump (`set_forward_done`), which may be marked, too.
-pub(super) async fn dump(
-    handle: &Handle,
-    request: RouteNetlinkMessage,
-) -> Result<Vec<RouteNetlinkMessage>, Error> {
-    until_consistent(|| read(handle.clone(), request.clone())).await
+/// Reads a list of the kernel, without the objects of which `parse` makes nothing. The call blocks.
+pub(super) fn dump<T>(
+    request: &RouteNetlinkMessage,
+    mut parse: impl FnMut(RouteNetlinkMessage) -> Option<T>,
+) -> io::Result<Vec<T>> {
+    until_consistent(|| {
+        let mut objects = Vec::new();
+        let is_interrupted = each_object(request.clone(), |object| objects.extend(parse(object)))?;
+        Ok(Dump { objects, is_interrupted })
+    })
 }
 
-async fn until_consistent<T, F>(mut read: impl FnMut() -> F) -> Result<Vec<T>, Error>
-where
-    F: Future<Output = Result<Dump<T>, Error>>,
-{
+fn until_consistent<T>(mut read: impl FnMut() -> io::Result<Dump<T>>) -> io::Result<Vec<T>> {
     for _ in 1..ATTEMPTS {
-        let dump = read().await?;
+        let dump = read()?;
         if !dump.is_interrupted {
             return Ok(dump.objects);
         }
     }
     log::debug!("a list of the kernel has changed during each of {ATTEMPTS} attempts to read it");
-    Ok(read().await?.objects)
+    Ok(read()?.objects)
 }
 
-async fn read(mut handle: Handle, request: RouteNetlinkMessage) -> Result<Dump<RouteNetlinkMessage>, Error> {
+/// Reads a list of the kernel once, object by object; returns whether it has changed meanwhile. The call blocks. Since Linux 4.20 the
+/// kernel leaves out what the request does not match.
+pub(super) fn each_object(
+    request: RouteNetlinkMessage,
+    mut each: impl FnMut(RouteNetlinkMessage),
+) -> io::Result<bool> {
+    let mut socket = Socket::new(NETLINK_ROUTE)?;
+    socket.bind_auto()?;
+    socket.connect(&SocketAddr::new(0, 0))?;
+    // Without it a dump is not filtered.
+    let _ = socket.set_netlink_get_strict_chk(true);
     let mut request = NetlinkMessage::from(request);
     request.header.flags = NLM_F_REQUEST | NLM_F_DUMP;
-    let mut dump = Dump { objects: Vec::new(), is_interrupted: false };
-    let mut messages = handle.request(request)?;
-    while let Some(message) = messages.next().await {
-        dump.is_interrupted |= i32::from(message.header.flags) & libc::NLM_F_DUMP_INTR != 0;
-        match message.payload {
-            NetlinkPayload::InnerMessage(object) => dump.objects.push(object),
-            NetlinkPayload::Error(error) => return Err(Error::NetlinkError(error)),
-            NetlinkPayload::Overrun(_) => dump.is_interrupted = true,
-            _ => {}
+    request.finalize();
+    let mut bytes = vec![0; request.buffer_len()];
+    request.serialize(&mut bytes);
+    socket.send(&bytes, 0)?;
+    let mut chunk = Vec::with_capacity(CHUNK);
+    let mut is_interrupted = false;
+    loop {
+        chunk.clear();
+        match socket.recv(&mut chunk, 0) {
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+            result => result?,
+        };
+        let end = each_message(&chunk, |message| {
+            is_interrupted |= i32::from(message.header.flags) & libc::NLM_F_DUMP_INTR != 0;
+            match message.payload {
+                NetlinkPayload::InnerMessage(object) => {
+                    each(object);
+                    ControlFlow::Continue(())
+                }
+                NetlinkPayload::Done(done) if done.code < 0 => {
+                    ControlFlow::Break(Err(io::Error::from_raw_os_error(-done.code)))
+                }
+                NetlinkPayload::Done(_) => ControlFlow::Break(Ok(())),
+                NetlinkPayload::Error(error) => ControlFlow::Break(Err(error.to_io())),
+                NetlinkPayload::Overrun(_) => {
+                    is_interrupted = true;
+                    ControlFlow::Continue(())
+                }
+                _ => ControlFlow::Continue(()),
+            }
+        });
+        if let ControlFlow::Break(result) = end {
+            return result.map(|()| is_interrupted);
         }
     }
-    Ok(dump)
 }
 
 #[cfg(test)]
@@ -104,17 +145,16 @@ mod tests {
             for number in 0..1000 {
                 links.add_address(LOOPBACK, "lo", &address(number)).await.unwrap();
             }
-            let request = RouteNetlinkMessage::GetAddress(AddressMessage::default());
-            let is_interrupted = async || {
-                let dump = read(links.lists.clone(), request.clone()).await.unwrap();
-                dump.is_interrupted
+            let is_interrupted = || {
+                let request = RouteNetlinkMessage::GetAddress(AddressMessage::default());
+                each_object(request, |_| {}).unwrap()
             };
-            assert!(!is_interrupted().await);
+            assert!(!is_interrupted());
             let stop = Arc::new(AtomicBool::new(false));
             let changes = change_until(stop.clone());
             let start = Instant::now();
             let mut count = 1;
-            while !is_interrupted().await {
+            while !is_interrupted() {
                 assert!(start.elapsed() < Duration::from_secs(30), "{count} lists, none interrupted");
                 count += 1;
             }
@@ -125,19 +165,19 @@ mod tests {
     }
 
     /// Reads dumps that are interrupted `interrupted` times; what is returned, and how many were read.
-    async fn read_after(interrupted: usize) -> (Vec<usize>, usize) {
+    fn read_after(interrupted: usize) -> (Vec<usize>, usize) {
         let mut count = 0;
         let objects = until_consistent(|| {
             count += 1;
-            std::future::ready(Ok(Dump { objects: vec![count], is_interrupted: count <= interrupted }))
+            Ok(Dump { objects: vec![count], is_interrupted: count <= interrupted })
         });
-        (objects.await.unwrap(), count)
+        (objects.unwrap(), count)
     }
 
-    #[tokio::test]
-    async fn interrupted_dump_is_read_again() {
-        assert_eq!(read_after(0).await, (vec![1], 1));
-        assert_eq!(read_after(3).await, (vec![4], 4));
-        assert_eq!(read_after(usize::MAX).await, (vec![ATTEMPTS], ATTEMPTS));
+    #[test]
+    fn interrupted_dump_is_read_again() {
+        assert_eq!(read_after(0), (vec![1], 1));
+        assert_eq!(read_after(3), (vec![4], 4));
+        assert_eq!(read_after(usize::MAX), (vec![ATTEMPTS], ATTEMPTS));
     }
 }

@@ -12,7 +12,6 @@ use rtnetlink::{
         link::{LinkAttribute, LinkExtentMask, LinkMessage},
         route::{RouteFlags, RouteMessage},
     },
-    sys::AsyncSocket,
 };
 
 use super::{
@@ -30,8 +29,6 @@ const MAX_BELOW: usize = ipmp_common::maps::MAX_LOWER;
 #[derive(Clone, Debug)]
 pub struct Links {
     pub(super) handle: Handle,
-    /// For lists: [`dump`]. With strict checking: the kernel filters them by the request.
-    pub(super) lists: Handle,
 }
 
 impl Links {
@@ -40,13 +37,7 @@ impl Links {
         let (connection, handle, _) =
             rtnetlink::new_connection_with_socket::<RequestSocket>().map_err(Error::Socket)?;
         tokio::spawn(connection);
-        let (mut connection, lists, _) =
-            rtnetlink::new_connection_with_socket::<RequestSocket>().map_err(Error::Socket)?;
-        // Since Linux 4.20; without it a dump is not filtered.
-        let _ = connection.socket_mut().socket_mut().set_netlink_get_strict_chk(true);
-        connection.set_forward_done(true);
-        tokio::spawn(connection);
-        Ok(Self { handle, lists })
+        Ok(Self { handle })
     }
 
     /// The interface of this index; `None` if it does not exist (any more).
@@ -80,26 +71,17 @@ impl Links {
         }
     }
 
-    pub(super) async fn list(
-        &self,
-        request: RouteNetlinkMessage,
-        what: impl FnOnce() -> String,
-    ) -> Result<Vec<RouteNetlinkMessage>, Error> {
-        dump(&self.lists, request).await.map_err(|error| Error::kernel(what(), error))
-    }
-
     /// Every interface of the namespace. While interfaces are created and deleted all the time, one may be missing: confirm an
-    /// absence by [`Self::device`].
-    pub async fn devices(&self) -> Result<Vec<Device>, Error> {
+    /// absence by [`Self::device`]. The call blocks.
+    pub fn devices(&self) -> Result<Vec<Device>, Error> {
         let mut request = LinkMessage::default();
         request.attributes.push(LinkAttribute::ExtMask(vec![LinkExtentMask::SkipStats]));
-        let request = RouteNetlinkMessage::GetLink(request);
-        let messages = self.list(request, || "list interfaces".into()).await?;
-        let device = |message| match message {
+        let device = |object| match object {
             RouteNetlinkMessage::NewLink(link) => Some(Device::parse(&link)),
             _ => None,
         };
-        Ok(messages.into_iter().filter_map(device).collect())
+        dump(&RouteNetlinkMessage::GetLink(request), device)
+            .map_err(|source| Error::Kernel { what: "list interfaces".into(), source })
     }
 
     /// Indexes of the devices that a stacked device lies on, nearest first.
@@ -151,16 +133,16 @@ impl Links {
         self.handle.link().set(message).execute().await.map_err(|error| Error::kernel(what(), error))
     }
 
-    /// Every address of the namespace, with the index of its interface.
-    pub async fn addresses(&self) -> Result<Vec<(u32, Address)>, Error> {
-        self.list_addresses(AddressMessage::default(), || "list addresses".into()).await
+    /// Every address of the namespace, with the index of its interface. The call blocks.
+    pub fn addresses(&self) -> Result<Vec<(u32, Address)>, Error> {
+        list_addresses(AddressMessage::default(), || "list addresses".into())
     }
 
-    /// The addresses of one interface; none if it does not exist.
-    pub async fn addresses_of(&self, ifindex: u32) -> Result<Vec<Address>, Error> {
+    /// The addresses of one interface; none if it does not exist. The call blocks.
+    pub fn addresses_of(&self, ifindex: u32) -> Result<Vec<Address>, Error> {
         let mut request = AddressMessage::default();
         request.header.index = ifindex;
-        match self.list_addresses(request, || format!("list the addresses of interface {ifindex}")).await {
+        match list_addresses(request, || format!("list the addresses of interface {ifindex}")) {
             // Without strict checking the kernel lists all.
             Ok(all) => {
                 let ours = all.into_iter().filter(|(index, _)| *index == ifindex);
@@ -169,19 +151,6 @@ impl Links {
             Err(error) if error.is_missing() => Ok(Vec::new()),
             Err(error) => Err(error),
         }
-    }
-
-    async fn list_addresses(
-        &self,
-        request: AddressMessage,
-        what: impl FnOnce() -> String,
-    ) -> Result<Vec<(u32, Address)>, Error> {
-        let messages = self.list(RouteNetlinkMessage::GetAddress(request), what).await?;
-        let address = |message| match message {
-            RouteNetlinkMessage::NewAddress(address) => Address::parse(&address),
-            _ => None,
-        };
-        Ok(messages.into_iter().filter_map(address).collect())
     }
 
     /// Gives an interface an address. That it has it already is no error.
@@ -306,4 +275,16 @@ impl Links {
             .await
             .map_err(|error| Error::kernel(format!("create the group interface {name}"), error))
     }
+}
+
+fn list_addresses(
+    request: AddressMessage,
+    what: impl FnOnce() -> String,
+) -> Result<Vec<(u32, Address)>, Error> {
+    let address = |object| match object {
+        RouteNetlinkMessage::NewAddress(address) => Address::parse(&address),
+        _ => None,
+    };
+    dump(&RouteNetlinkMessage::GetAddress(request), address)
+        .map_err(|source| Error::Kernel { what: what(), source })
 }

@@ -11,6 +11,7 @@ mod error;
 mod event_socket;
 mod filter;
 mod group_interface;
+mod ioctl;
 mod links;
 mod lookup;
 mod membership;
@@ -34,6 +35,7 @@ pub use device::Device;
 pub use error::Error;
 pub use filter::vlan_filter_of;
 pub use group_interface::GroupInterface;
+pub use ioctl::Ioctl;
 pub use links::Links;
 pub use lookup::{Lookup, LookupWatch};
 pub use membership::{Memberships, memberships};
@@ -53,12 +55,6 @@ pub type Mac = [u8; 6];
 /// A MAC as text: `02:00:5e:00:00:01`.
 pub fn show_mac(mac: Mac) -> String {
     ipmp_common::address::Mac::from(mac).to_string()
-}
-
-/// The present name of an interface, if it exists. It takes no `rtnl` lock, which another program may hold for long.
-pub fn name_of(ifindex: u32) -> Option<String> {
-    // Of an interface that does not exist it is empty.
-    nix::net::if_::if_indextoname(ifindex).ok()?.into_string().ok().filter(|name| !name.is_empty())
 }
 
 #[cfg(test)]

@@ -9,16 +9,13 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    fs, io, mem,
-    os::fd::AsRawFd,
+    fs, io,
 };
 
-use nix::{
-    net::if_::if_indextoname,
-    sys::socket::{AddressFamily, SockFlag, SockType, socket},
+use super::{
+    Error, Mac,
+    ioctl::{Ioctl, request_for},
 };
-
-use super::{Error, Mac};
 
 /// The lists of the devices of the calling thread's network namespace.
 const LISTS: &str = "/proc/thread-self/net/dev_mcast";
@@ -87,26 +84,16 @@ fn request(ifindex: u32, mac: Mac, number: libc::c_ulong) -> Result<(), Error> {
         source,
     };
     let here = format!("interface {ifindex}");
-    let name = if_indextoname(ifindex).map_err(|error| failed(&here, error.into()))?;
-    // The name of an interface that does not exist is empty here; the request then fails.
-    let shown = if name.is_empty() { here } else { name.to_string_lossy().into_owned() };
-    let socket = socket(AddressFamily::Inet, SockType::Datagram, SockFlag::SOCK_CLOEXEC, None)
-        .map_err(|error| failed(&shown, error.into()))?;
-    // SAFETY: an all-zero ifreq is a valid one; zero is also AF_UNSPEC, the family that the kernel wants here.
-    let mut ifreq: libc::ifreq = unsafe { mem::zeroed() };
-    for (place, byte) in ifreq.ifr_name.iter_mut().zip(name.as_bytes()) {
-        *place = *byte as libc::c_char;
-    }
-    // SAFETY: all zeros so far, which is a socket address.
-    let address = unsafe { &mut ifreq.ifr_ifru.ifru_hwaddr };
+    let ioctl = Ioctl::open().map_err(|error| failed(&here, error))?;
+    let missing = |name: &str| failed(name, io::Error::from_raw_os_error(libc::ENODEV));
+    let name = ioctl.name(ifindex).ok_or_else(|| missing(&here))?;
+    let mut request = request_for(&name).ok_or_else(|| missing(&name))?;
+    // SAFETY: all zeros so far, which is a socket address; zero is also AF_UNSPEC, the family that the kernel wants here.
+    let address = unsafe { &mut request.ifr_ifru.ifru_hwaddr };
     for (place, byte) in address.sa_data.iter_mut().zip(mac) {
         *place = byte as libc::c_char;
     }
-    // SAFETY: the descriptor is open, and the ifreq, whose name the kernel gave and is terminated, outlives the call.
-    match unsafe { libc::ioctl(socket.as_raw_fd(), number as _, &raw const ifreq) } {
-        0 => Ok(()),
-        _ => Err(failed(&shown, io::Error::last_os_error())),
-    }
+    ioctl.call(number, &mut request).map_err(|error| failed(&name, error))
 }
 
 #[cfg(test)]

@@ -11,7 +11,7 @@ use rtnetlink::{
     },
 };
 
-use super::{Error, Links, Mac};
+use super::{Error, Links, Mac, dump::dump};
 
 /// An entry of the kernel's neighbour tables.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -87,11 +87,14 @@ impl Links {
     ///
     /// The kernel does not list its neighbours. An entry that it refuses is left out: it is learnt again.
     pub async fn copy_neighbours(&self, from: u32, to: u32) -> Result<Vec<IpAddr>, Error> {
-        let what = || "list neighbours".into();
-        let entries = self.list(RouteNetlinkMessage::GetNeighbour(NeighbourMessage::default()), what).await?;
+        let entry = |object| match object {
+            RouteNetlinkMessage::NewNeighbour(entry) => Some(entry),
+            _ => None,
+        };
+        let entries = dump(&RouteNetlinkMessage::GetNeighbour(NeighbourMessage::default()), entry)
+            .map_err(|source| Error::Kernel { what: "list neighbours".into(), source })?;
         let mut fixed = Vec::new();
         for entry in entries {
-            let RouteNetlinkMessage::NewNeighbour(entry) = entry else { continue };
             let Some(neighbour) = Neighbour::parse(&entry).filter(|known| known.ifindex == from) else {
                 continue;
             };

@@ -1,20 +1,13 @@
 //! Lists of routes, read one by one: a router has more of them than this program may keep in memory.
 
-use std::{collections::BTreeSet, io, ops::ControlFlow};
+use std::{collections::BTreeSet, io};
 
-use rtnetlink::{
-    packet_core::{NLM_F_DUMP, NLM_F_REQUEST, NetlinkMessage, NetlinkPayload},
-    packet_route::{
-        AddressFamily, RouteNetlinkMessage,
-        route::{RouteAttribute, RouteMessage},
-    },
-    sys::{Socket, SocketAddr, protocols::NETLINK_ROUTE},
+use rtnetlink::packet_route::{
+    AddressFamily, RouteNetlinkMessage,
+    route::{RouteAttribute, RouteMessage},
 };
 
-use super::{Error, Lookup, Route, event_socket::each_message};
-
-/// Bytes that are read at once.
-const CHUNK: usize = 64 << 10;
+use super::{Error, Lookup, Route, dump::each_object};
 
 /// For more interfaces than this, all routes are read once, since the kernel walks through all of them for each interface.
 const MAX_FILTERED: usize = 16;
@@ -96,46 +89,19 @@ fn without_missing(source: io::Error, what: impl FnOnce() -> String) -> Result<(
     }
 }
 
-/// Reads the routes that the kernel selects by this attribute, or all. Since Linux 4.20 the kernel can select.
+/// Reads the routes that the kernel selects by this attribute, or all. Where the table changes meanwhile, events about it follow.
 fn read(
     family: AddressFamily,
     filter: Option<RouteAttribute>,
     each: &mut dyn FnMut(RouteMessage),
 ) -> io::Result<()> {
-    let mut socket = Socket::new(NETLINK_ROUTE)?;
-    socket.bind_auto()?;
-    socket.connect(&SocketAddr::new(0, 0))?;
-    socket.set_netlink_get_strict_chk(true)?;
-    let mut route = RouteMessage::default();
-    route.header.address_family = family;
-    route.attributes.extend(filter);
-    let mut request = NetlinkMessage::from(RouteNetlinkMessage::GetRoute(route));
-    request.header.flags = NLM_F_REQUEST | NLM_F_DUMP;
-    request.finalize();
-    let mut bytes = vec![0; request.buffer_len()];
-    request.serialize(&mut bytes);
-    socket.send(&bytes, 0)?;
-    let mut chunk = Vec::with_capacity(CHUNK);
-    loop {
-        chunk.clear();
-        match socket.recv(&mut chunk, 0) {
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
-            result => result?,
-        };
-        let end = each_message(&chunk, |message| match message.payload {
-            NetlinkPayload::InnerMessage(RouteNetlinkMessage::NewRoute(route)) => {
-                each(route);
-                ControlFlow::Continue(())
-            }
-            NetlinkPayload::Done(done) if done.code < 0 => {
-                ControlFlow::Break(Err(io::Error::from_raw_os_error(-done.code)))
-            }
-            NetlinkPayload::Done(_) => ControlFlow::Break(Ok(())),
-            NetlinkPayload::Error(error) => ControlFlow::Break(Err(error.to_io())),
-            _ => ControlFlow::Continue(()),
-        });
-        if let ControlFlow::Break(result) = end {
-            return result;
+    let mut request = RouteMessage::default();
+    request.header.address_family = family;
+    request.attributes.extend(filter);
+    each_object(RouteNetlinkMessage::GetRoute(request), |object| {
+        if let RouteNetlinkMessage::NewRoute(route) = object {
+            each(route);
         }
-    }
+    })
+    .map(drop)
 }

@@ -5,18 +5,22 @@ use rtnetlink::packet_route::{
     rule::{RuleAction, RuleAttribute, RuleMessage},
 };
 
-use super::{Error, Links, test_address};
+use super::{Error, Links, dump::dump, test_address};
 
 impl Links {
     /// Whether rules may have a connection without source, mark and device look elsewhere than in the tables `local`, `main` and
-    /// `default`.
-    pub async fn has_other_rules(&self) -> Result<bool, Error> {
+    /// `default`. The call blocks.
+    pub fn has_other_rules(&self) -> Result<bool, Error> {
         for family in [AddressFamily::Inet, AddressFamily::Inet6] {
             let mut rule = RuleMessage::default();
             rule.header.family = family;
-            let messages = self.list(RouteNetlinkMessage::GetRule(rule), || "list rules".into()).await?;
-            let is_other = |message: &RouteNetlinkMessage| matches!(message, RouteNetlinkMessage::NewRule(rule) if leads_elsewhere(rule));
-            if messages.iter().any(is_other) {
+            let other = |object| match object {
+                RouteNetlinkMessage::NewRule(rule) => leads_elsewhere(&rule).then_some(()),
+                _ => None,
+            };
+            let others = dump(&RouteNetlinkMessage::GetRule(rule), other)
+                .map_err(|source| Error::Kernel { what: "list rules".into(), source })?;
+            if !others.is_empty() {
                 return Ok(true);
             }
         }
@@ -53,7 +57,7 @@ mod tests {
     fn rules_that_lead_elsewhere_are_noticed() {
         in_namespace(|links| async move {
             let mut watch = LookupWatch::open().unwrap();
-            assert!(!links.has_other_rules().await.unwrap());
+            assert!(!links.has_other_rules().unwrap());
             for rule in [
                 "rule add fwmark 1 lookup 100",
                 "rule add suppress_prefixlength 0 lookup main",
@@ -63,14 +67,14 @@ mod tests {
             ] {
                 ip(rule);
                 watch.changed().await.unwrap();
-                assert!(links.has_other_rules().await.unwrap(), "{rule}");
+                assert!(links.has_other_rules().unwrap(), "{rule}");
                 ip(&rule.replace("rule add", "rule del"));
-                assert!(!links.has_other_rules().await.unwrap(), "{rule}");
+                assert!(!links.has_other_rules().unwrap(), "{rule}");
             }
             // Those of test addresses are for their packets alone.
             ip("link set lo up");
             links.add_test_route(1, "10.0.0.1".parse().unwrap(), 24).await.unwrap();
-            assert!(!links.has_other_rules().await.unwrap());
+            assert!(!links.has_other_rules().unwrap());
         });
     }
 }

@@ -14,7 +14,7 @@ use rtnetlink::{
     packet_route::{AddressFamily, RouteNetlinkMessage, link::LinkLayerType, route::RouteMessage},
 };
 
-use super::{Device, Error, Links, Route, dump::dump};
+use super::{Device, Links, Route, dump::dump};
 
 /// Runs the test on a thread of its own, in a network namespace of its own, and passes its panic on. Tests need root.
 pub fn in_namespace<F: Future<Output = ()>>(test: impl FnOnce(Links) -> F + Send + 'static) {
@@ -51,19 +51,18 @@ pub fn device(ifindex: u32, name: &str) -> Device {
 
 impl Links {
     /// Every configured route of both families, in every table.
-    pub async fn routes(&self) -> Result<Vec<Route>, Error> {
+    pub fn routes(&self) -> Vec<Route> {
         let mut routes = Vec::new();
         for address_family in [AddressFamily::Inet, AddressFamily::Inet6] {
             let mut request = RouteMessage::default();
             request.header.address_family = address_family;
-            let messages = dump(&self.lists, RouteNetlinkMessage::GetRoute(request)).await;
-            let messages = messages.map_err(|error| Error::kernel("list routes".into(), error))?;
-            routes.extend(messages.into_iter().filter_map(|message| match message {
+            let route = |object| match object {
                 RouteNetlinkMessage::NewRoute(route) => Route::parse(route),
                 _ => None,
-            }));
+            };
+            routes.extend(dump(&RouteNetlinkMessage::GetRoute(request), route).unwrap());
         }
-        Ok(routes)
+        routes
     }
 
     /// A veth pair, both ends up.

@@ -18,6 +18,12 @@ pub struct Failures {
 }
 
 impl Failures {
+    /// What is not a test, and failed before it passed when it was repeated.
+    pub fn one(name: &str, cause: &str) -> Self {
+        let panics = HashMap::from([(name.to_owned(), vec![cause.to_owned()])]);
+        Self { tests: vec![name.to_owned()], panics, ..Self::default() }
+    }
+
     /// Reads one line of the output: sections "---- NAME stdout ----", then the names below "failures:".
     pub fn read(&mut self, line: &str) {
         if let Some(name) = line.strip_prefix("---- ").and_then(|line| line.strip_suffix(" stdout ----")) {

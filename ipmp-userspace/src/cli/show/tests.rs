@@ -5,6 +5,7 @@ use crate::{
     control::{
         explanation,
         report::{probing::Raised, sample},
+        wire,
     },
     types::{
         Family, GroupState, LinkState, MemberState, ProbeMethod, ProbeObstacle, ProbePolicy, TargetMode,
@@ -49,6 +50,14 @@ production0: checks
         the carrier of every member is read before each packet
 "
     );
+}
+
+#[test]
+fn reply_is_what_is_printed_as_json() {
+    let groups = vec![sample(), sample()];
+    let printed = Content::Groups { groups: &groups }.print(Format::Json, || unreachable!());
+    let reply = wire::reply(Ok(Response::Show(groups).into()));
+    assert_eq!(String::from_utf8(reply).unwrap(), format!("{{\"parameters\":{}}}\0", printed.trim_end()));
 }
 
 #[test]

@@ -169,7 +169,7 @@ pub async fn release(links: &Links, name: &str, saved: &SavedMember) {
             errors.extend(again(async || links.refuse_mac(saved.ifindex, name, mac).await).await.err());
         }
     }
-    match again(async || links.devices().await).await {
+    match again(async || links.devices()).await {
         Ok(devices) => {
             for (ifindex, name) in vlan::difference(&BTreeSet::new(), saved.ifindex, &devices).remove {
                 errors.extend(links.delete(ifindex, &name).await.err().filter(|error| !error.is_missing()));

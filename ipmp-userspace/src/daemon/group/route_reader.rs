@@ -219,7 +219,7 @@ impl Follower {
     async fn read(&mut self) -> Result<(), Error> {
         let start = processor_time();
         self.due = None;
-        let own = self.links.addresses().await?;
+        let own = self.links.addresses()?;
         self.own = own.into_iter().map(|(_, address)| address.ip).collect();
         let empty = |table: &RoutingTable| RoutingTable::new(table.interfaces().clone());
         let mut tables: Vec<RoutingTable> = self.tables.iter().map(empty).collect();

@@ -227,7 +227,7 @@ async fn add(
         return Ok(());
     };
     let (name, ifindex, ip) = (member.name.clone(), member.ifindex, address.address());
-    if context.links.addresses_of(ifindex).await?.iter().any(|known| known.ip == ip) {
+    if context.links.addresses_of(ifindex)?.iter().any(|known| known.ip == ip) {
         return Ok(());
     }
     if let Some(saved) = saved_mut(context.file, group.name(), &name)

@@ -140,7 +140,7 @@ pub async fn check_new(
         );
         return Err(Refused::new(reason::FULL, text));
     }
-    let present = manager.links.addresses().await.map_err(|error| kernel(&error))?;
+    let present = manager.links.addresses().map_err(|error| kernel(&error))?;
     for address in added {
         // A file may change the prefix length of an address: the old one is removed afterwards.
         let is_other_prefix = |index: u32, other: &Address| {
@@ -179,7 +179,7 @@ async fn add_new(
         }
     }
     // An IPv6 address becomes a data address when the kernel reports the end of its duplicate address detection.
-    let present = manager.links.addresses_of(ifindex).await.map_err(|error| kernel(&error))?;
+    let present = manager.links.addresses_of(ifindex).map_err(|error| kernel(&error))?;
     let is_ready = |added: &&DataAddress| {
         let known = present.iter().find(|known| known.ip == added.address());
         known.is_some_and(|known| !known.is_tentative() && !known.is_duplicate())
@@ -224,7 +224,7 @@ pub async fn remove(
 pub async fn all_of(manager: &Manager, group: &str) -> Result<Vec<(IpAddr, u8)>, Refused> {
     let group = manager.groups.get(group).ok_or_else(|| no_such_group(group))?;
     let kernel_has =
-        manager.links.addresses_of(group.interface.ifindex).await.map_err(|error| kernel(&error))?;
+        manager.links.addresses_of(group.interface.ifindex).map_err(|error| kernel(&error))?;
     Ok(group.addresses.iter().chain(kernel_has.iter().map(|known| (known.ip, known.prefix))).collect())
 }
 

@@ -200,7 +200,7 @@ impl Candidate {
             lower,
             configuration: all.without(&staying),
             staying,
-            addresses: manager.links.addresses_of(device.ifindex).await.map_err(|error| kernel(&error))?,
+            addresses: manager.links.addresses_of(device.ifindex).map_err(|error| kernel(&error))?,
             settings: sysctl::plan(&device.name, sysctl::Role::Member).map_err(|error| kernel(&error))?,
             speed: speed(&device.name),
             device,

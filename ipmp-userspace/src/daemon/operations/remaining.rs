@@ -32,7 +32,7 @@ pub async fn remaining(
         Request::Create { group, groupname, addresses } => {
             let known = manager.groups.get(&group);
             let known = known.filter(|known| groupname.as_deref().unwrap_or(&group) == known.groupname);
-            let present = addresses_of(manager, known).await?;
+            let present = addresses_of(manager, known)?;
             if known.is_some() && addresses.iter().all(|address| has(&present, *address)) {
                 notes.push(format!("group {group} exists already"));
                 None
@@ -61,7 +61,7 @@ pub async fn remaining(
             )
         }
         Request::AddAddress { group, mut addresses, inbound, logical } => {
-            let present = addresses_of(manager, manager.groups.get(&group)).await?;
+            let present = addresses_of(manager, manager.groups.get(&group))?;
             let holds = |address: &DataAddress| {
                 has(&present, *address)
                     && prefers(manager, &group, address.address(), inbound.as_deref(), logical)
@@ -162,9 +162,9 @@ fn already_member(name: &str, group: &str) -> String {
     format!("{name} is a member of {group} already")
 }
 
-async fn addresses_of(manager: &Manager, group: Option<&RunningGroup>) -> Result<Vec<Address>, Refused> {
+fn addresses_of(manager: &Manager, group: Option<&RunningGroup>) -> Result<Vec<Address>, Refused> {
     let Some(group) = group else { return Ok(Vec::new()) };
-    manager.links.addresses_of(group.interface.ifindex).await.map_err(|error| kernel(&error))
+    manager.links.addresses_of(group.interface.ifindex).map_err(|error| kernel(&error))
 }
 
 fn has(present: &[Address], address: DataAddress) -> bool {

@@ -8,7 +8,7 @@ mod kernel;
 pub mod probing;
 mod unread_replies;
 
-use self::kernel::Kernel;
+use self::kernel::{Interface, Kernel};
 use super::{link_up_check, refusals::no_such_name};
 use crate::{
     announce::Schedule,
@@ -27,7 +27,7 @@ use crate::{
         manager::Manager,
         state_file::{SavedGroup, SavedMember},
     },
-    link::{Address, Device, show_mac},
+    link::{Address, show_mac},
     types::{GroupState, LinkState, XdpMode},
 };
 
@@ -91,15 +91,13 @@ fn report_on(manager: &Manager, group: &RunningGroup, kernel: &Kernel, of_host: 
         if member.is_none() && !known.absent() {
             continue;
         }
-        let device = member.and_then(|member| kernel.devices.get(&member.ifindex));
         let saved = saved.and_then(|saved| saved.members.get(&known.number()));
         let recognised_by = saved.filter(|_| known.absent()).map(SavedMember::recognised_by);
-        let addresses = kernel.addresses_of(member.map_or(0, |member| member.ifindex));
         let slots = shares[usize::from(known.number())];
-        let report = member_report(group, known, member, device, addresses, slots);
+        let report = member_report(group, known, member, kernel, slots);
         members.push(MemberReport { recognised_by, ..report });
     }
-    let interface = kernel.devices.get(&group.interface.ifindex);
+    let interface = kernel.interfaces.get(&group.interface.ifindex);
     let addresses = data_addresses(group, interface, kernel, &manager.schedule, saved);
     let mut checks = of_host.to_vec();
     checks.extend(manager.tcp_evidence.message().filter(|_| group.core.uses_evidence()));
@@ -121,7 +119,7 @@ fn report_on(manager: &Manager, group: &RunningGroup, kernel: &Kernel, of_host: 
 
 fn group_report(
     group: &RunningGroup,
-    interface: Option<&Device>,
+    interface: Option<&Interface>,
     addresses: Vec<AddressReport>,
     members: Vec<MemberReport>,
     mut checks: Vec<String>,
@@ -144,7 +142,7 @@ fn group_report(
         groupname: group.groupname.clone(),
         ifindex: group.interface.ifindex,
         mac: show_mac(group.interface.mac),
-        mtu: interface.map_or(group.mtu, |device| device.mtu),
+        mtu: interface.map_or(group.mtu, |interface| interface.mtu),
         state: group.core.state(),
         fdt_ms: probing::fdt_ms(&group.core),
         detection: probing::detection(&group.core, now()),
@@ -173,7 +171,7 @@ fn group_report(
 /// The addresses of the group interface in the kernel's order. A duplicate is no data address, and is shown as down.
 fn data_addresses(
     group: &RunningGroup,
-    interface: Option<&Device>,
+    interface: Option<&Interface>,
     kernel: &Kernel,
     schedule: &Schedule,
     saved: Option<&SavedGroup>,
@@ -193,8 +191,8 @@ fn data_addresses(
     .collect()
 }
 
-fn is_up(device: Option<&Device>) -> bool {
-    device.is_some_and(|device| device.flags.contains(LinkFlags::Up))
+fn is_up(interface: Option<&Interface>) -> bool {
+    interface.is_some_and(|interface| interface.flags.contains(LinkFlags::Up))
 }
 
 /// Whether duplicate address detection lets sockets use an address.
@@ -207,12 +205,13 @@ fn member_report(
     group: &RunningGroup,
     known: &core::member::Member,
     member: Option<&MemberDevice>,
-    device: Option<&Device>,
-    addresses: &[Address],
+    kernel: &Kernel,
     slots: u32,
 ) -> MemberReport {
     let number = known.number();
     let ifindex = member.map_or(0, |member| member.ifindex);
+    let interface = kernel.interfaces.get(&ifindex);
+    let addresses = kernel.addresses_of(ifindex);
     let ready = |ip| addresses.iter().any(|address| address.ip == ip && is_ready(address));
     MemberReport {
         name: known.name().to_owned(),
@@ -262,18 +261,18 @@ fn member_report(
             ago_ms: probing::milliseconds(now() - at),
         }),
         probing: probing::probing(known, now()),
-        flags: member_flags(device, known),
+        flags: member_flags(interface, known),
         addresses: member
             .iter()
             .flat_map(|member| &member.addresses)
             .map(|(&address, &prefix)| {
-                let up = is_up(device) && ready(address);
+                let up = is_up(interface) && ready(address);
                 AddressReport { up, ..AddressReport::new(address, prefix) }
             })
             .collect(),
         attach: group.datapath.attach_kind().to_string(),
         traffic: traffic(group, known),
-        xdp: xdp_report(group, number, device),
+        xdp: xdp_report(group, number, ifindex, kernel),
     }
 }
 
@@ -293,18 +292,18 @@ pub fn traffic(group: &RunningGroup, known: &core::member::Member) -> report::Tr
 }
 
 /// Frames that a member drops by XDP; `None`: it is not set to.
-fn xdp_report(group: &RunningGroup, number: u8, device: Option<&Device>) -> Option<report::Xdp> {
+fn xdp_report(group: &RunningGroup, number: u8, ifindex: u32, kernel: &Kernel) -> Option<report::Xdp> {
     let mode = group.early_drops.of(number);
-    let attached = group.datapath.has_early_drop(number) && device.is_some_and(|device| device.xdp.is_some());
+    let attached = kernel.with_xdp.contains(&ifindex);
     if mode == XdpMode::Off && !attached {
         return None;
     }
     let drops = group.datapath.early_drops(number).unwrap_or_default();
-    let why = device.and_then(|device| group.early_drops.refused(device.ifindex));
+    let why = group.early_drops.refused(ifindex).filter(|_| !attached);
     Some(report::Xdp {
         mode,
         attached,
-        why: why.filter(|_| !attached).map(str::to_owned),
+        why: why.map(str::to_owned),
         reflected: drops.reflected,
         other_copy: drops.other_copy,
         flooded: drops.flooded,
@@ -339,7 +338,7 @@ fn in_order(set: &[(&str, bool)]) -> Vec<String> {
 }
 
 /// Flags of a group interface: RUNNING is the complement of FAILED.
-fn group_flags(interface: Option<&Device>, state: GroupState) -> Vec<String> {
+fn group_flags(interface: Option<&Interface>, state: GroupState) -> Vec<String> {
     let failed = state == GroupState::Failed;
     let [up, broadcast, multicast] = device_flags(interface);
     in_order(&[up, broadcast, ("RUNNING", !failed), multicast, ("FAILED", failed), ("IPMP", true)])
@@ -347,9 +346,9 @@ fn group_flags(interface: Option<&Device>, state: GroupState) -> Vec<String> {
 
 /// Flags of a member. Its addresses never move, and are not chosen as source addresses: NOFAILOVER, and with it DEPRECATED.
 /// Its link is monitored while it is offline, so FAILED and OFFLINE may both be set (docs/reference.md 2.12).
-fn member_flags(device: Option<&Device>, known: &core::member::Member) -> Vec<String> {
+fn member_flags(interface: Option<&Interface>, known: &core::member::Member) -> Vec<String> {
     let no_link = matches!(known.condition(), Condition::Down | Condition::Returning | Condition::Held);
-    let [up, broadcast, multicast] = device_flags(device);
+    let [up, broadcast, multicast] = device_flags(interface);
     in_order(&[
         up,
         broadcast,
@@ -365,8 +364,8 @@ fn member_flags(device: Option<&Device>, known: &core::member::Member) -> Vec<St
 }
 
 /// The flags that the kernel keeps.
-fn device_flags(device: Option<&Device>) -> [(&'static str, bool); 3] {
-    let has = |flag| device.is_some_and(|device| device.flags.contains(flag));
+fn device_flags(interface: Option<&Interface>) -> [(&'static str, bool); 3] {
+    let has = |flag| interface.is_some_and(|interface| interface.flags.contains(flag));
     [
         ("UP", has(LinkFlags::Up)),
         ("BROADCAST", has(LinkFlags::Broadcast)),
@@ -379,17 +378,13 @@ mod tests {
     use std::time::Duration;
 
     use ipmp_common::steer::MemberSet;
-    use rtnetlink::packet_route::link::LinkMessage;
-
     use super::*;
     use crate::core::{Attachment, Input, Time};
 
     /// An Ethernet device that is up.
-    fn device() -> Device {
-        let mut message = LinkMessage::default();
-        message.header.flags =
-            LinkFlags::Up | LinkFlags::Broadcast | LinkFlags::Running | LinkFlags::Multicast;
-        Device::parse(&message)
+    fn device() -> Interface {
+        let flags = LinkFlags::Up | LinkFlags::Broadcast | LinkFlags::Running | LinkFlags::Multicast;
+        Interface { flags, mtu: 1500 }
     }
 
     /// The flags of the first member of two after these events.

@@ -20,7 +20,7 @@ use crate::{
 /// Refuses targets that are addresses of this host, or not on the link of the group.
 pub async fn check(manager: &Manager, group: &str, addresses: &[IpAddr]) -> Result<(), Refused> {
     let known = manager.groups.get(group).ok_or_else(|| no_such_group(group))?;
-    let present = manager.links.addresses().await.map_err(|error| kernel(&error))?;
+    let present = manager.links.addresses().map_err(|error| kernel(&error))?;
     let bad = |text: String| Err(Refused::new(reason::BAD_TARGET, text));
     for &address in addresses {
         if let Some((index, _)) = present.iter().find(|(_, own)| own.ip == address) {

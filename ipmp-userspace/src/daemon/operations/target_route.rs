@@ -111,7 +111,7 @@ async fn group_for<'a>(
     if let Some(name) = name {
         return manager.groups.get(name).ok_or_else(|| no_such_group(name));
     }
-    let present = manager.links.addresses().await.map_err(|error| kernel(&error))?;
+    let present = manager.links.addresses().map_err(|error| kernel(&error))?;
     let reaches = |group: &&RunningGroup| {
         let mut own = present.iter().filter(|(index, _)| group.is_own_device(*index));
         own.any(|(_, own): &(u32, Address)| is_in(address, (own.ip, own.prefix)))

@@ -92,7 +92,7 @@ async fn find(
     let group = manager.group_of(member).ok_or_else(|| not_a_member(member))?;
     let number = group.number_named(member).ok_or_else(|| not_a_member(member))?;
     let ifindex = group.members.get(&number).map_or(0, |member| member.ifindex);
-    let present = manager.links.addresses_of(ifindex).await.map_err(|error| kernel(&error))?;
+    let present = manager.links.addresses_of(ifindex).map_err(|error| kernel(&error))?;
     let ip = address.address().map(|address| address.address());
     let present = present.into_iter().find(|address| Some(address.ip) == ip);
     Ok((group.name().to_owned(), present))
@@ -104,7 +104,7 @@ pub async fn check(
     addresses: &[TestAddressSpec],
     interface: Option<&str>,
 ) -> Result<(), Refused> {
-    let present = manager.links.addresses().await.map_err(|error| kernel(&error))?;
+    let present = manager.links.addresses().map_err(|error| kernel(&error))?;
     for ip in addresses.iter().filter_map(|address| address.address()).map(|address| address.address()) {
         for (index, _) in present.iter().filter(|(_, other)| other.ip == ip && !other.is_link_local()) {
             let on = interface_name(&manager.links, *index).await;

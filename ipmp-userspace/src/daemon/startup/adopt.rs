@@ -271,7 +271,7 @@ async fn read_member(
         return Ok(Found { attachment, state, device: None, tested });
     };
     let configured = record.map(|member| member.test_addresses.clone());
-    let addresses = manager.links.addresses_of(device.ifindex).await?;
+    let addresses = manager.links.addresses_of(device.ifindex)?;
     let tested = test_addresses::probed(&configured.unwrap_or_default(), &addresses);
     let member = MemberDevice {
         ifindex: device.ifindex,

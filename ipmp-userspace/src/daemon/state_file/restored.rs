@@ -20,7 +20,7 @@ impl SavedGroup {
         group: &str,
         interface: Option<Place<'_>>,
     ) -> Result<BTreeMap<String, Configuration>, Error> {
-        let devices = links.devices().await?;
+        let devices = links.devices()?;
         let restored = self.restored(&devices);
         restore_all(links, &devices, group, interface, &restored).await?;
         Ok(restored)

@@ -59,7 +59,7 @@ fn address_that_appears_on_member_is_no_test_address_until_declared() {
                 tokio::time::sleep(Duration::from_millis(20)).await;
                 for (name, kept) in [("eth0", "192.168.178.0/24"), ("eth1", "172.16.0.0/12 via 10.8.8.1")] {
                     let device = links.need(name).await;
-                    let all = links.addresses_of(device.ifindex).await.unwrap();
+                    let all = links.addresses_of(device.ifindex).unwrap();
                     let mut v4 = all.iter().filter(|address| address.ip.is_ipv4());
                     assert!(v4.all(|address| !address.is_for_tests()), "{all:?}");
                     assert!(routes(&links, name).await.contains(kept), "{:?}", routes(&links, name).await);

@@ -24,14 +24,14 @@ pub(super) fn attach_with(interfaces: &[&str], tests: &[&str]) -> Request {
 /// A member's addresses that are not link-local, as `ip` writes them.
 async fn own(links: &Links, name: &str) -> BTreeSet<String> {
     let device = links.need(name).await;
-    let all = links.addresses_of(device.ifindex).await.unwrap();
+    let all = links.addresses_of(device.ifindex).unwrap();
     all.iter().filter(|address| !address.is_link_local()).map(Address::to_string).collect()
 }
 
 /// All addresses of an interface are reserved for probes, and no route leads through it.
 pub(super) async fn assert_kept(links: &Links, name: &str) {
     let device = links.need(name).await;
-    let all = links.addresses_of(device.ifindex).await.unwrap();
+    let all = links.addresses_of(device.ifindex).unwrap();
     assert!(all.iter().all(Address::is_for_tests), "{name}: {all:?}");
     let routes = links.routes_by(device.ifindex).unwrap();
     assert!(routes.is_empty(), "{name}: {routes:?}");
@@ -194,7 +194,7 @@ fn leased_address_of_other_program_is_reserved_for_probes() {
             ip("route add default via 192.168.178.1 dev eth1 metric 50");
             ip("route add 172.16.0.0/12 via 192.168.178.1 dev eth1 src 192.168.178.203");
             wait("they are reserved for probes, and the routes are deleted", async || {
-                let all = links.addresses_of(eth1.ifindex).await.unwrap();
+                let all = links.addresses_of(eth1.ifindex).unwrap();
                 all.iter().filter(|address| !address.is_link_local()).count() == 1
                     && all.iter().all(Address::is_for_tests)
                     && links.routes_by(eth1.ifindex).unwrap().is_empty()
@@ -202,7 +202,7 @@ fn leased_address_of_other_program_is_reserved_for_probes() {
             .await;
             assert_not_a_source(&["192.168.178.203"]);
             client.until("it is shown", |group| has(group, "eth1", "192.168.178.203")).await;
-            let kept = links.addresses_of(eth1.ifindex).await.unwrap();
+            let kept = links.addresses_of(eth1.ifindex).unwrap();
             let kept = kept.into_iter().find(|address| address.ip == lease.ip).expect("the lease");
             assert!(kept.lifetime.is_some_and(|(valid, _)| valid <= 600), "{kept:?}");
             // Removed and added again.
@@ -211,12 +211,12 @@ fn leased_address_of_other_program_is_reserved_for_probes() {
             links.add_address(eth1.ifindex, "eth1", &lease).await.unwrap();
             client.until("it is back", |group| has(group, "eth1", "192.168.178.203")).await;
             wait("it is reserved", async || {
-                links.addresses_of(eth1.ifindex).await.unwrap().iter().all(Address::is_for_tests)
+                links.addresses_of(eth1.ifindex).unwrap().iter().all(Address::is_for_tests)
             })
             .await;
             // It is restored as it was.
             client.done(detach("eth1", None)).await;
-            let back = links.addresses_of(eth1.ifindex).await.unwrap();
+            let back = links.addresses_of(eth1.ifindex).unwrap();
             let back: Vec<_> = back.into_iter().filter(Address::is_global).collect();
             assert_eq!(back.iter().map(|address| address.ip).collect::<Vec<_>>(), [lease.ip]);
             assert!(back.iter().all(|address| !address.is_for_tests()), "{back:?}");
@@ -244,7 +244,7 @@ fn leased_address_stays_on_nic_and_others_move() {
             client.until("it is shown", |group| has(group, "eth1", "192.168.178.203")).await;
             client.done(detach("eth1", Some(LastMember::Restore))).await;
             assert_eq!(global(&links, "eth1").await, [(lease.ip, 24), (other.ip, 24)].into());
-            let back = links.addresses_of(eth1.ifindex).await.unwrap();
+            let back = links.addresses_of(eth1.ifindex).unwrap();
             let back = back.iter().find(|address| address.ip == lease.ip).expect("the lease");
             assert!(back.lifetime.is_some_and(|(valid, preferred)| preferred < valid), "{back:?}");
         })
@@ -265,7 +265,7 @@ fn test_address_in_own_subnet_has_hidden_route() {
             let led = || UdpSocket::bind(("10.9.9.203", 0)).unwrap().connect("10.9.9.1:9").is_ok();
             let eth1 = links.need("eth1").await;
             let by_itself = async || {
-                let all = links.routes().await.unwrap();
+                let all = links.routes();
                 all.iter().filter(|route| route.uses(eth1.ifindex) && route.is_ipv4()).count()
             };
             assert!(led() && by_itself().await == 1);
@@ -341,7 +341,7 @@ fn test_address_requests_are_checked() {
             // One that another program removed is added again, and stays declared.
             client.done(add("eth1", "192.168.178.203/24")).await;
             let eth1 = links.need("eth1").await;
-            let there = links.addresses_of(eth1.ifindex).await.unwrap();
+            let there = links.addresses_of(eth1.ifindex).unwrap();
             let test = there.into_iter().find(|address| address.ip == Ipv4Addr::new(192, 168, 178, 203));
             links.delete_address(eth1.ifindex, "eth1", &test.expect("the test address")).await.unwrap();
             let declared = ["192.168.178.203/24".to_owned()].into();

@@ -47,7 +47,7 @@ pub async fn update(groups: &mut BTreeMap<String, RunningGroup>, context: &Conte
     if groups.values().all(|group| !group.filters.vlans) {
         return;
     }
-    let devices = match context.links.devices().await {
+    let devices = match context.links.devices() {
         Ok(devices) => devices,
         Err(error) => return log::warn!("{error}; the members' VLAN filters are not updated"),
     };

@@ -84,7 +84,7 @@ pub async fn put_back(
     device: &Device,
 ) -> Result<Vec<Address>, Error> {
     let up = device.flags.contains(LinkFlags::Up);
-    let present = context.links.addresses_of(device.ifindex).await?;
+    let present = context.links.addresses_of(device.ifindex)?;
     let Some(name) = group.members.get(&number).map(|member| member.name.clone()) else { return Ok(present) };
     let record = saved(context.file, group.name(), &name);
     let named = record.map(|saved| saved.named.clone()).unwrap_or_default();
@@ -105,7 +105,7 @@ pub async fn put_back(
         }
     }
     group.test_addresses.member(number).up = up;
-    if has_added { Ok(context.links.addresses_of(device.ifindex).await?) } else { Ok(present) }
+    if has_added { Ok(context.links.addresses_of(device.ifindex)?) } else { Ok(present) }
 }
 
 /// Adds one missing address, or reports why not. Returns whether it was added.

@@ -143,7 +143,7 @@ async fn keep_for_tests(
         let line = Event::TestAddressReserved { member: name.to_owned(), address: address.ip };
         context.log(group.name(), &line);
     }
-    Ok(context.links.addresses_of(ifindex).await?)
+    Ok(context.links.addresses_of(ifindex)?)
 }
 
 /// Adds routes for IPv4 test addresses in a subnet without data addresses: without a route to the sender the kernel does not

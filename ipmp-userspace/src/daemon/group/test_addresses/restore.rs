@@ -50,7 +50,7 @@ async fn try_restore(
     member: &str,
     ifindex: u32,
 ) -> Result<(), link::Error> {
-    let present = links.addresses_of(ifindex).await?;
+    let present = links.addresses_of(ifindex)?;
     let mut restored = Vec::new();
     for address in &present {
         if saved.added.contains(&address.ip) {

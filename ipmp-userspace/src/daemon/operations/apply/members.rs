@@ -98,7 +98,7 @@ pub async fn remove_group(
     for entry in saved.routes.iter().rev().filter(|_| !keeps_files) {
         manager.links.delete_route(&Route::of_entry(entry, ifindex)).await.map_err(|error| kernel(&error))?;
     }
-    let known = manager.links.addresses_of(ifindex).await.map_err(|error| kernel(&error))?;
+    let known = manager.links.addresses_of(ifindex).map_err(|error| kernel(&error))?;
     let is_there = |address: &DataAddress| {
         known.iter().any(|known| (known.ip, known.prefix) == (address.address(), address.prefix()))
     };

@@ -18,11 +18,11 @@ use crate::{
 
 /// Reads what runs.
 pub async fn read(manager: &Manager, configuration: &Configuration) -> Result<Running, Refused> {
-    let mut devices = manager.links.devices().await.map_err(|error| kernel(&error))?;
+    let mut devices = manager.links.devices().map_err(|error| kernel(&error))?;
     devices.retain(|device| {
         device.ethernet && manager.groups.values().all(|group| group.interface.ifindex != device.ifindex)
     });
-    let addresses = manager.links.addresses().await.map_err(|error| kernel(&error))?;
+    let addresses = manager.links.addresses().map_err(|error| kernel(&error))?;
     let mut groups = Vec::new();
     for group in manager.groups.values() {
         let saved = manager.file.group(group.name()).cloned().unwrap_or_default();

@@ -37,7 +37,7 @@ pub(super) async fn check_all(
     test_addresses: &[TestAddressSpec],
     mut check: Check<'_>,
 ) -> Result<Vec<String>, Refused> {
-    let devices = manager.links.devices().await.map_err(|error| kernel(&error))?;
+    let devices = manager.links.devices().map_err(|error| kernel(&error))?;
     let already = |text: String| Err(Refused::new(reason::ALREADY_MEMBER, text));
     let mut members: Vec<(String, [u8; 6])> = manager
         .groups
@@ -141,7 +141,7 @@ fn check_absent(manager: &Manager, name: &str) -> Result<(), Refused> {
 /// Refuses the interface of the root file system: `ipmpd` could not repair a group while it waits for its own files.
 async fn check_root(manager: &Manager, host: Option<&Host>, device: &Device) -> Result<(), Refused> {
     let Some(host) = host else { return Ok(()) };
-    let addresses = manager.links.addresses_of(device.ifindex).await.map_err(|error| kernel(&error))?;
+    let addresses = manager.links.addresses_of(device.ifindex).map_err(|error| kernel(&error))?;
     let addresses: Vec<IpAddr> = addresses.iter().map(|address| address.ip).collect();
     let Some(root) = host.root_through(&nic(device), &addresses) else { return Ok(()) };
     let (name, RootServer { server, source }) = (&device.name, root);
@@ -179,7 +179,7 @@ async fn check_lifetimes(
     device: &Device,
     test_addresses: &[TestAddressSpec],
 ) -> Result<(), Refused> {
-    let addresses = links.addresses_of(device.ifindex).await.map_err(|error| kernel(&error))?;
+    let addresses = links.addresses_of(device.ifindex).map_err(|error| kernel(&error))?;
     let staying = staying(test_addresses, &addresses);
     let ends = |address: &&Address| {
         address.is_global()
