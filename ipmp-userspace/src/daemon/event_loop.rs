@@ -265,6 +265,7 @@ impl EventLoop {
                     kernel_changes::apply_result(&mut self.manager, &Trigger::Kernel(now()), result).await;
                 }
                 Some((request, caller, reply)) = self.requests.recv() => {
+                    is_routine = !request.changes();
                     let response =
                         operations::execute(&mut self.manager, &Trigger::Operator(caller), request).await;
                     // The client may have disconnected.
@@ -369,9 +370,9 @@ impl EventLoop {
         for group in groups.values_mut() {
             group.datapath.flush_log();
         }
-        let due = groups.values_mut().filter(|group| deadline::next(group).is_some_and(|next| next <= time));
-        for group in due.take(GROUPS_AT_ONCE) {
-            deadline::expire(group, &mut context, time).await;
+        let count = groups.len();
+        for group in groups.values_mut().filter(|group| group.is_due(time)).take(GROUPS_AT_ONCE) {
+            deadline::expire(group, &mut context, time, count).await;
         }
         membership_reports::send_due(groups, &context);
         sysctls::check_due(groups, &mut context, time);

@@ -88,6 +88,8 @@ pub struct RunningGroup {
     pub core: core::Group,
     /// The maps and programs.
     pub datapath: datapath::Group,
+    /// Its next deadline, as of the start of this turn of the event loop.
+    pub due: Option<Time>,
     /// The interface with the data addresses.
     pub interface: GroupInterface,
     /// Its group name.
@@ -146,6 +148,7 @@ impl RunningGroup {
         let vlans = vlans::Vlans::adopted(datapath.inbound_in_vlans().unwrap_or_default());
         let updelay = (!datapath.sentinel_runs()).then(updelay::Updelay::default);
         Self {
+            due: None,
             core,
             datapath,
             interface,
@@ -235,6 +238,11 @@ impl RunningGroup {
     /// Whether this is the group interface or a VLAN device on it.
     pub fn has_addresses_on(&self, ifindex: u32) -> bool {
         self.interface.ifindex == ifindex || self.vlans.id_of(ifindex).is_some()
+    }
+
+    /// Whether it has something to do by this time.
+    pub fn is_due(&self, time: Time) -> bool {
+        self.due.is_some_and(|due| due <= time)
     }
 
     /// Indexes of the group interface, the members and the VLAN devices.

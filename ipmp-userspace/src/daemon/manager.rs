@@ -117,9 +117,10 @@ impl Manager {
         self.context(&Trigger::Deadline).1.announce();
     }
 
-    /// The next deadline.
-    pub fn next_deadline(&self) -> Option<Time> {
-        let groups = self.groups.values().filter_map(deadline::next);
+    /// The next deadline. Each group keeps its own, which says which of them are due then.
+    pub fn next_deadline(&mut self) -> Option<Time> {
+        self.groups.values_mut().for_each(|group| group.due = deadline::next(group));
+        let groups = self.groups.values().filter_map(|group| group.due);
         let filters = self.filter_timer.next(&self.groups);
         let sentinel = self.sentinel_check.next(&self.groups);
         let others = [self.schedule.next(), filters, sentinel, self.returns.next(), self.tcp_losses.next()];

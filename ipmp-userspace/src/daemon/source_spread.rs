@@ -19,7 +19,10 @@ use tokio::{
 };
 
 use self::plan::{Plan, Spread};
-use super::{group::RunningGroup, state_file::StateFile};
+use super::{
+    group::RunningGroup,
+    state_file::{SavedGroup, StateFile},
+};
 use crate::{
     datapath,
     link::{self, Links, LookupWatch, read_lookups},
@@ -45,6 +48,9 @@ pub struct SourceSpread {
 impl SourceSpread {
     /// Serves the groups whose sources are spread: starts the thread for the first one, and ends it after the last one.
     pub fn follow(&mut self, groups: &BTreeMap<String, RunningGroup>, file: &StateFile) {
+        if self.groups.is_empty() && !file.state.groups.values().any(SavedGroup::spreads_sources) {
+            return;
+        }
         let is_on =
             |group: &&RunningGroup| file.group(group.name()).is_some_and(|saved| saved.spreads_sources());
         let wanted = groups.values().filter(is_on).map(|group| group.interface.ifindex);

@@ -26,8 +26,7 @@ impl Host {
             Some(client) => client.groups()?,
             None => Vec::new(),
         };
-        let (mut devices, addresses) =
-            in_runtime(async |links| Ok((links.devices()?, links.addresses()?)))?;
+        let (mut devices, addresses) = in_runtime(async |links| Ok((links.devices()?, links.addresses()?)))?;
         devices.retain(|device| !GroupInterface::is_far_end(device));
         devices.sort_by_key(|device| device.ifindex);
         Ok(Self { groups, devices, addresses })

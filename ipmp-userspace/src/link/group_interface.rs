@@ -22,12 +22,8 @@ pub struct GroupInterface {
 impl GroupInterface {
     /// Creates it: up, without carrier, with the settings of a group interface. Nothing is left behind on an error.
     pub async fn create(links: &Links, name: &str, groupname: &str, namespace: &str) -> Result<Self, Error> {
-        let (mac, far) = identity(
-            &links.devices()?,
-            &machine(name, |path| fs::read_to_string(path))?,
-            namespace,
-            name,
-        );
+        let (mac, far) =
+            identity(&links.devices()?, &machine(name, |path| fs::read_to_string(path))?, namespace, name);
         let dummy = LinkDummy::new(name).address(mac.to_vec()).build();
         match links.create(dummy, name).await {
             Ok(()) => {}

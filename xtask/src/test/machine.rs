@@ -126,7 +126,8 @@ impl Boot {
             }
         });
         let took = start.elapsed();
-        let ended = |result: String, good| Outcome { result, took, failures, ..Outcome::new(name.clone(), good) };
+        let ended =
+            |result: String, good| Outcome { result, took, failures, ..Outcome::new(name.clone(), good) };
         match code {
             Ok(0) => ended("ok. 1 passed".into(), true),
             Ok(code) => ended(format!("exit code {code}"), false),

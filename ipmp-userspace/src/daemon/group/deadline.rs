@@ -14,13 +14,13 @@ pub fn next(group: &RunningGroup) -> Option<Time> {
     let updelay = group.updelay.as_ref().and_then(|updelay| updelay.next(&group.updelays));
     let (hooks, sysctls) = (Some(group.hooks.next()), Some(group.sysctls.next()));
     let (tests, stale) = (group.test_addresses.next(), group.stale_neighbours.next());
-    let silence = group.inbound_silence.next();
+    let silence = Some(group.inbound_silence.next());
     let all = [group.core.deadline(), updelay, group.reports.next(), hooks, sysctls, tests, stale, silence];
     all.into_iter().flatten().min()
 }
 
-/// Handles the deadlines up to `time`. Replies that were received by then have been processed.
-pub async fn expire(group: &mut RunningGroup, context: &mut Context<'_>, time: Time) {
+/// Handles the deadlines up to `time` of a group, one of so many. Replies that were received by then have been processed.
+pub async fn expire(group: &mut RunningGroup, context: &mut Context<'_>, time: Time, groups: usize) {
     if group.core.awaits_moving(time) {
         // Without it no flow is known that would be reordered.
         let moving = group.datapath.moving(now()).unwrap_or_else(|error| {
@@ -41,14 +41,13 @@ pub async fn expire(group: &mut RunningGroup, context: &mut Context<'_>, time: T
     if group.stale_neighbours.next().is_some_and(|due| due <= time) {
         stale_neighbours::read(group, context);
     }
-    // Once in a second, and more often only while a member is busy.
-    if group.hooks.next() <= time || group.inbound_silence.next().is_some_and(|due| due <= time) {
-        inbound_silence::check(group, context).await;
-    }
     // Last: nothing that is due must wait for it.
-    if group.hooks.next() <= time {
+    if group.inbound_silence.next() <= time {
+        inbound_silence::check(group, context).await;
         replaced::check(group, context.event_log);
-        hooks::check(group, context).await;
         early_drops::reconcile(group, context).await;
+    }
+    if group.hooks.next() <= time {
+        hooks::check(group, context, groups).await;
     }
 }

@@ -12,8 +12,11 @@ use crate::{
     datapath::{ProgramOrder, order::OtherProgram},
 };
 
-/// Time between two checks.
+/// Time between two checks of a group, on a host with at most [`PER_PERIOD`].
 const PERIOD: Duration = Duration::from_secs(1);
+/// Most groups that are checked in a [`PERIOD`]. With more, each of them is checked less often, so that it never costs more: the kernel is
+/// asked for the programs of each interface.
+const PER_PERIOD: usize = 64;
 /// Time from a message of the kernel to the check: several changes cause one.
 const SETTLE: Duration = Duration::from_millis(2);
 /// Time between two attempts to attach a program that could not be attached.
@@ -78,10 +81,10 @@ impl Checked {
     }
 }
 
-/// Checks all programs of a group, and attaches those again that are missing or not in their place.
-pub async fn check(group: &mut RunningGroup, context: &mut Context<'_>) {
+/// Checks all programs of a group, one of so many, and attaches those again that are missing or not in their place.
+pub async fn check(group: &mut RunningGroup, context: &mut Context<'_>, groups: usize) {
     let time = now();
-    group.hooks.due = time.next_multiple(PERIOD);
+    group.hooks.due = time.next_multiple(PERIOD * groups.div_ceil(PER_PERIOD).max(1) as u32);
     let orders = group.datapath.program_orders();
     group.hooks.programs.retain(|pin, _| orders.iter().any(|found| found.pin == *pin));
     for found in orders {

@@ -1,7 +1,7 @@
 //! A member that received packets all the time receives none any more, while the host still transmits through it: evidence that its
 //! path has failed. It starts probes, as a lost probe does, and decides nothing.
 //!
-//! The counters are read once in a second, and more often only while a member receives at least [`BUSY`] packets in a second.
+//! The counters are read once in a second ([`INTERVAL`]), and more often only while a member receives at least [`BUSY`] packets in a second.
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -17,7 +17,9 @@ use crate::{
 const BUSY: u64 = 100;
 /// How long a member must be silent: at [`BUSY`], twenty packets are missing.
 const SILENT: Duration = Duration::from_millis(200);
-/// Time between two readings while a member is busy.
+/// Time between two readings.
+const INTERVAL: Duration = Duration::from_secs(1);
+/// The same while a member is busy.
 const BUSY_INTERVAL: Duration = Duration::from_millis(100);
 /// Least time over which a rate is computed.
 const MEASURED: Duration = Duration::from_millis(900);
@@ -69,20 +71,20 @@ pub struct InboundSilence {
 }
 
 impl InboundSilence {
-    /// When [`check`] has something to do, other than once in a second.
-    pub fn next(&self) -> Option<Time> {
+    /// When [`check`] is next due.
+    pub fn next(&self) -> Time {
         let is_busy = self.members.values().any(|traffic| traffic.is_busy);
-        is_busy.then_some(self.read.next_multiple(BUSY_INTERVAL))
+        self.read.next_multiple(if is_busy { BUSY_INTERVAL } else { INTERVAL })
     }
 }
 
 /// Reads the counters of the members.
 pub async fn check(group: &mut RunningGroup, context: &mut Context<'_>) {
+    let now = now();
     if !group.core.uses_evidence() {
-        group.inbound_silence = InboundSilence::default();
+        group.inbound_silence = InboundSilence { read: now, ..InboundSilence::default() };
         return;
     }
-    let now = now();
     let members: Vec<u8> =
         group.core.members().iter().filter(|member| member.functions()).map(Member::number).collect();
     group.inbound_silence.members.retain(|number, _| members.contains(number));

@@ -61,8 +61,11 @@ type Found = (String, Result<Vec<Saved>, Error>);
 /// Checks all settings of the groups for which that is due, at most of [`AT_ONCE`].
 pub fn check_due(groups: &mut BTreeMap<String, RunningGroup>, context: &mut Context<'_>, time: Time) {
     let period = PERIOD * groups.len().div_ceil(PER_PERIOD) as u32;
-    let due: Vec<&mut RunningGroup> =
-        groups.values_mut().filter(|group| group.sysctls.due <= time).take(AT_ONCE).collect();
+    let due: Vec<&mut RunningGroup> = groups
+        .values_mut()
+        .filter(|group| group.is_due(time) && group.sysctls.due <= time)
+        .take(AT_ONCE)
+        .collect();
     if due.is_empty() {
         return;
     }

@@ -223,8 +223,7 @@ pub async fn remove(
 /// All addresses of a group: also those that are no data addresses, tentative ones and those that another host has.
 pub async fn all_of(manager: &Manager, group: &str) -> Result<Vec<(IpAddr, u8)>, Refused> {
     let group = manager.groups.get(group).ok_or_else(|| no_such_group(group))?;
-    let kernel_has =
-        manager.links.addresses_of(group.interface.ifindex).map_err(|error| kernel(&error))?;
+    let kernel_has = manager.links.addresses_of(group.interface.ifindex).map_err(|error| kernel(&error))?;
     Ok(group.addresses.iter().chain(kernel_has.iter().map(|known| (known.ip, known.prefix))).collect())
 }
 

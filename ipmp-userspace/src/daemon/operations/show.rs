@@ -377,9 +377,9 @@ fn device_flags(interface: Option<&Interface>) -> [(&'static str, bool); 3] {
 mod tests {
     use std::time::Duration;
 
-    use ipmp_common::steer::MemberSet;
     use super::*;
     use crate::core::{Attachment, Input, Time};
+    use ipmp_common::steer::MemberSet;
 
     /// An Ethernet device that is up.
     fn device() -> Interface {

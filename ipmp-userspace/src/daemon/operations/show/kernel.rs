@@ -38,9 +38,8 @@ impl Kernel {
         for (ifindex, address) in all {
             addresses.entry(ifindex).or_default().push(address);
         }
-        let ioctl = Ioctl::open().map_err(|error| {
-            Refused::new(reason::KERNEL, format!("interfaces cannot be read: {error}"))
-        })?;
+        let ioctl = Ioctl::open()
+            .map_err(|error| Refused::new(reason::KERNEL, format!("interfaces cannot be read: {error}")))?;
         let read = |ifindex| {
             let name = ioctl.name(ifindex)?;
             Some((ifindex, Interface { flags: ioctl.flags(&name)?, mtu: ioctl.mtu(&name)? }))
