@@ -14,8 +14,8 @@ use crate::{
 
 /// Time between two checks of a group, on a host with at most [`PER_PERIOD`].
 const PERIOD: Duration = Duration::from_secs(1);
-/// Most groups that are checked in a [`PERIOD`]. With more, each of them is checked less often, so that it never costs more: the kernel is
-/// asked for the programs of each interface.
+/// Most groups that are checked in a [`PERIOD`]. With more, each of them is checked less often, so that it never costs more: there is a
+/// system call for each interface.
 const PER_PERIOD: usize = 64;
 /// Time from a message of the kernel to the check: several changes cause one.
 const SETTLE: Duration = Duration::from_millis(2);
