@@ -1,6 +1,6 @@
 //! Interfaces, addresses and routes, by rtnetlink.
 //!
-//! Everything goes by interface index and through netlink; nothing reads `/sys/class/net`, which shows another network
+//! Everything goes by interface index, through netlink or a socket's `ioctl`; nothing reads `/sys/class/net`, which shows another network
 //! namespace as soon as a process joins only the network namespace.
 
 mod address;
