@@ -3,7 +3,7 @@
 
 use aya_ebpf::{
     Global,
-    btf_maps::{Array, HashMap, LruHashMap, PerCpuArray, RingBuf},
+    btf_maps::{Array, ArrayOfMaps, HashMap, LruHashMap, PerCpuArray, RingBuf},
     macros::btf_map,
 };
 use ipmp_common::{
@@ -91,7 +91,7 @@ pub static reply_counters: PerCpuArray<ReplyCounters, MAX_MEMBERS> = PerCpuArray
 #[btf_map]
 pub static reply_windows: Array<ReplyWindows, MAX_MEMBERS> = Array::new();
 #[btf_map]
-pub static active_flows: Array<ActiveFlow, ACTIVE_FLOWS, MMAPABLE> = Array::new();
+pub static active_flows: ArrayOfMaps<Array<ActiveFlow, ACTIVE_FLOWS, MMAPABLE>, 1> = ArrayOfMaps::new();
 
 /// The MAC of the group interface.
 #[inline(always)]

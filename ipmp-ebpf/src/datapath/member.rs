@@ -116,12 +116,18 @@ fn report_lost_carrier() -> u32 {
     1
 }
 
+/// The place of a flow in the table, which exists while members are in transition.
+#[inline(always)]
+fn active_flow(hash: u32) -> Option<*mut ActiveFlow> {
+    active_flows.get_value_ptr_mut(0, &place(hash))
+}
+
 /// While members are in transition: the member on which a flow is active, if it can transmit.
 #[unsafe(no_mangle)]
 #[inline(never)]
 fn active_member(hash: u32) -> u32 {
     let Some(words) = steering.get(0) else { return NO_MEMBER };
-    let Some(entry) = active_flows.get_ptr_mut(place(hash)) else { return NO_MEMBER };
+    let Some(entry) = active_flow(hash) else { return NO_MEMBER };
     // SAFETY: a word of the map, which is aligned. Volatile: other processors write it.
     let flow = unsafe { entry.read_volatile() };
     let allowed = all_members(words.usable).and(word_of_live());
@@ -138,7 +144,7 @@ fn active_member(hash: u32) -> u32 {
 #[unsafe(no_mangle)]
 #[inline(never)]
 fn record_active(hash: u32, number: u32) -> u32 {
-    if let Some(entry) = active_flows.get_ptr_mut(place(hash)) {
+    if let Some(entry) = active_flow(hash) {
         // SAFETY: a helper without arguments, and a word of the map, as above.
         unsafe { entry.write_volatile(ActiveFlow::new(number as u8, bpf_ktime_get_ns())) };
     }

@@ -1,5 +1,6 @@
 //! The datapath of one group: its maps, its programs and the members in them.
 
+mod active_flows;
 mod addresses;
 mod early_drop;
 mod figures;
@@ -29,7 +30,7 @@ use ipmp_common::{
         ReplyCounters, ReplyWindows, StaleKey, StaleNeighbour, Steering, VlanKey,
     },
     steer::{MAX_MEMBERS, Preference, SLOTS},
-    transition::{ACTIVE_FLOWS, ActiveFlow},
+    transition::Usable,
 };
 
 use super::{
@@ -41,8 +42,13 @@ use super::{
     preparation::Preparation,
 };
 
-use self::programs::{Installed, marked_device, preparation};
+#[cfg(test)]
+pub(super) use self::active_flows::TABLE;
 pub(super) use self::programs::{create_maps, remove_pinned};
+use self::{
+    active_flows::ActiveFlows,
+    programs::{Installed, marked_device, preparation},
+};
 pub use self::{programs::ProgramOrder, stale_neighbours::StaleReport};
 
 /// A group to load, or to adopt.
@@ -146,13 +152,7 @@ pub const SHAPES: [Shape; 16] = [
         value: size_of::<ReplyWindows>(),
         entries: MAX_MEMBERS,
     },
-    Shape {
-        name: "active_flows",
-        kind: MapType::Array,
-        key: 4,
-        value: size_of::<ActiveFlow>(),
-        entries: ACTIVE_FLOWS,
-    },
+    Shape { name: active_flows::MAP, kind: MapType::ArrayOfMaps, key: 4, value: 4, entries: 1 },
 ];
 
 const INDEX: usize = offset_of!(Steering, index) / 8;
@@ -167,8 +167,7 @@ pub struct Group {
     index: u32,
     steering: Mapped,
     slots: Mapped,
-    /// Mapped while it is read: 256 KiB, which count as memory of the daemon.
-    active_flows: MapData,
+    active_flows: ActiveFlows,
     members: Array<MapData, Member>,
     addresses: HashMap<MapData, Ip, Address>,
     learnt: HashMap<MapData, Ip, Learnt>,
@@ -256,7 +255,7 @@ impl Group {
                 size_of::<Steering>() / 8,
             )?,
             slots: Mapped::new("slots", &pins::open_map(&maps, "slots")?, SLOTS)?,
-            active_flows: pins::open_map(&maps, "active_flows")?,
+            active_flows: ActiveFlows::of(&maps),
             members: pins::typed(&maps, "members", Map::Array)?,
             addresses: pins::typed(&maps, "addresses", Map::HashMap)?,
             learnt: pins::typed(&maps, "learnt", Map::LruHashMap)?,
@@ -279,6 +278,12 @@ impl Group {
             index,
         };
         group.steering.store(INDEX, u64::from(index) + 1);
+        // As an earlier daemon left it, which may have ended at any time.
+        if Usable::is_in_transition(group.usable_word().word()) {
+            group.begin_transition();
+        } else {
+            group.end_transition();
+        }
         group.find_inherited_early_drops();
         group.record_own_mac()?;
         group.attach_program(&group.egress_place(), device, group.preparation((Some(Hook::Egress), None)))?;

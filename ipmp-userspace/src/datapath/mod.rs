@@ -19,6 +19,7 @@
 //! | [`group`] | the programs and maps of one group |
 //! | `upgrade` | groups whose maps have an older layout |
 //! | `mapped` | maps that both sides access while packets flow |
+//! | `syscall` | `bpf(2)`, for what aya has no function for |
 
 pub mod attach;
 pub mod btf;
@@ -35,6 +36,7 @@ pub mod preparation;
 pub mod probe_replies;
 pub mod sentinel;
 pub mod source_spread;
+mod syscall;
 pub mod tcp_connections;
 pub mod tcp_timeouts;
 #[cfg(test)]

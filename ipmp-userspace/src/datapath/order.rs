@@ -8,6 +8,7 @@ use rtnetlink::sys::{Socket, SocketAddr, protocols::NETLINK_ROUTE};
 use super::{
     AttachKind, Error,
     attach::{HANDLE, Hook, Place},
+    syscall::bpf,
 };
 
 /// `BPF_PROG_QUERY` of `linux/bpf.h`.
@@ -147,13 +148,6 @@ pub fn program_name(id: u32) -> Option<String> {
 /// `kernel/bpf/syscall.c`), which the daemon does not keep.
 fn unnamed(programs: &[u32]) -> Vec<OtherProgram> {
     programs.iter().map(|&id| OtherProgram { id, name: String::new() }).collect()
-}
-
-/// `bpf(2)`. The caller guarantees what the call writes to.
-unsafe fn bpf<T>(call: libc::c_int, attributes: &mut T) -> std::io::Result<i32> {
-    // SAFETY: the attributes have the size that is passed; the caller guarantees the rest.
-    let result = unsafe { libc::syscall(libc::SYS_bpf, call, &raw mut *attributes, size_of::<T>()) };
-    if result < 0 { Err(std::io::Error::last_os_error()) } else { Ok(result as i32) }
 }
 
 /// A filter in the clsact qdisc.

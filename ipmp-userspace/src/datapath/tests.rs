@@ -5,7 +5,7 @@ use std::{process::Command, time::Duration};
 use aya::maps::{Array, Map, MapData};
 use ipmp_common::{
     hash::HashPolicy,
-    maps::{CaptureMode, MemberStatus},
+    maps::{CaptureMode, MemberStatus, Steering},
     steer::{MemberSet, Preference, SLOTS},
     transition::{ACTIVE_FLOWS, ActiveFlow, IDLE, Usable},
 };
@@ -249,7 +249,12 @@ fn active_flows_are_read_as_egress_writes_them() {
         // The member is in the lowest bits of the time.
         let later = now + IDLE + Duration::from_nanos(16);
         let maps = datapath.host.borrow().pins.group("g0").join("maps");
-        let mut flows: Array<MapData, u64> = pins::typed(&maps, "active_flows", Map::Array).unwrap();
+        let returning = Usable { settled: second, returning: first, ..Usable::default() };
+        let leaving = Usable { settled: first, leaving: second, ..Usable::default() };
+        let table = || pins::typed::<Array<MapData, u64>>(&maps, group::TABLE, Map::Array);
+        assert!(table().is_err() && group.moving(now).unwrap().is_empty(), "no transition, no table");
+        group.set_usable(returning);
+        let mut flows = table().unwrap();
         let (in_slot, elsewhere) = (7 * SLOTS as u32 + 77, ACTIVE_FLOWS as u32 - 1);
         for (place, member, moves_to_first, moves_from_second) in
             [(in_slot, 1, first, second), (in_slot, 0, none, none), (elsewhere, 1, none, second)]
@@ -258,13 +263,32 @@ fn active_flows_are_read_as_egress_writes_them() {
             // The highest bits of the hash do not count.
             assert_eq!(group.active_member(place | 1 << 31, now).unwrap(), Some(member));
             assert_eq!(group.active_member(place, later).unwrap(), None);
-            group.set_usable(Usable { settled: second, returning: first, ..Usable::default() });
+            group.set_usable(returning);
             assert_eq!(group.moving(now).unwrap(), moves_to_first, "{place} {member}");
             assert!(group.moving(later).unwrap().is_empty());
-            group.set_usable(Usable { settled: first, leaving: second, ..Usable::default() });
+            group.set_usable(leaving);
             assert_eq!(group.moving(now).unwrap(), moves_from_second, "{place} {member}");
             flows.set(place, 0, 0).unwrap();
         }
+
+        // A daemon that continues the transition reads what the one before has written.
+        flows.set(in_slot, ActiveFlow::new(1, now.0.as_nanos() as u64).bits, 0).unwrap();
+        drop((group, datapath));
+        let mut datapath = Datapath::open(false).unwrap();
+        let group = group_with(&mut datapath, &spec, &members);
+        assert_eq!(group.moving(now).unwrap(), second);
+        // The table of a transition that has ended was left by a daemon that was killed.
+        let mut words: Array<MapData, Steering> = pins::typed(&maps, "steering", Map::Array).unwrap();
+        let steering = words.get(&0, 0).unwrap();
+        words.set(0, Steering { usable: first, ..steering }, 0).unwrap();
+        drop((group, datapath));
+        let mut datapath = Datapath::open(false).unwrap();
+        let group = group_with(&mut datapath, &spec, &members);
+        assert!(table().is_err());
+        group.set_usable(returning);
+        assert!(table().is_ok() && group.moving(now).unwrap().is_empty(), "a new one is empty");
+        group.set_usable(MemberSet::of(1));
+        assert!(table().is_err());
         group.remove().unwrap();
     });
 }

@@ -10,10 +10,7 @@ use ipmp_common::{
 };
 
 use super::Group;
-use crate::{
-    core::Time,
-    datapath::{Error, mapped::Mapped},
-};
+use crate::{core::Time, datapath::Error};
 
 const USABLE: usize = offset_of!(Steering, usable) / 8;
 const RESERVE: usize = offset_of!(Steering, reserve) / 8;
@@ -26,11 +23,33 @@ pub(super) fn nanoseconds(time: Time) -> u64 {
 impl Group {
     /// Writes the word `usable`.
     pub fn set_usable(&self, members: impl Into<Usable>) {
-        let word = members.into().word().bits;
-        if self.steering.load(USABLE) != word {
-            self.steering.store(USABLE, word);
-            // After a change, another one is likely.
-            self.host.borrow().sentinel.request_tick();
+        let word = members.into().word();
+        let before = MemberSet::from_bits(self.steering.load(USABLE));
+        if word == before {
+            return;
+        }
+        let (was, is) = (Usable::is_in_transition(before), Usable::is_in_transition(word));
+        if is && !was {
+            self.begin_transition();
+        }
+        self.steering.store(USABLE, word.bits);
+        // After a change, another one is likely.
+        self.host.borrow().sentinel.request_tick();
+        if was && !is {
+            self.end_transition();
+        }
+    }
+
+    /// From now on egress sees which flows are active. Where that is impossible, flows move at once, as if all were idle.
+    pub(super) fn begin_transition(&self) {
+        if let Err(error) = self.active_flows.begin() {
+            log::warn!(group = self.spec.name.as_str(); "{error}: flows move at once");
+        }
+    }
+
+    pub(super) fn end_transition(&self) {
+        if let Err(error) = self.active_flows.end() {
+            log::warn!(group = self.spec.name.as_str(); "{error}");
         }
     }
 
@@ -49,7 +68,8 @@ impl Group {
     /// # Errors
     /// [`Error::Map`].
     pub fn active_member(&self, hash: u32, now: Time) -> Result<Option<u8>, Error> {
-        let flow = ActiveFlow { bits: self.active_flows()?.load(place(hash) as usize) };
+        let Some(flows) = self.active_flows.words()? else { return Ok(None) };
+        let flow = ActiveFlow { bits: flows.load(place(hash) as usize) };
         Ok(flow.is_active(nanoseconds(now)).then_some(flow.member()))
     }
 
@@ -58,7 +78,7 @@ impl Group {
     /// # Errors
     /// [`Error::Map`].
     pub fn moving(&self, now: Time) -> Result<MemberSet, Error> {
-        let flows = self.active_flows()?;
+        let Some(flows) = self.active_flows.words()? else { return Ok(MemberSet::EMPTY) };
         let (now, Usable { returning, leaving, .. }) = (nanoseconds(now), self.usable_word());
         let mut moving = MemberSet::EMPTY;
         for at in 0..ACTIVE_FLOWS {
@@ -74,10 +94,6 @@ impl Group {
             moving = preferred.filter(|member| returning.has(*member)).fold(moving, MemberSet::with);
         }
         Ok(moving)
-    }
-
-    fn active_flows(&self) -> Result<Mapped, Error> {
-        Mapped::new("active_flows", &self.active_flows, ACTIVE_FLOWS)
     }
 
     /// Writes the `reserve` mask: members that transmit only before a packet is lost.
