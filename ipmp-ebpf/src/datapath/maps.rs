@@ -1,9 +1,13 @@
 //! The maps and constants of the datapath. Contents of the maps: `ipmp_common::maps` and `docs/maps.md`.
 #![allow(non_upper_case_globals, reason = "the names of the maps, as bpftool shows them")]
 
+use core::ptr::NonNull;
+
 use aya_ebpf::{
     Global,
+    bindings::bpf_map_type::BPF_MAP_TYPE_ARRAY,
     btf_maps::{Array, ArrayOfMaps, HashMap, LruHashMap, PerCpuArray, RingBuf},
+    helpers::generated::bpf_map_lookup_elem,
     macros::btf_map,
 };
 use ipmp_common::{
@@ -91,7 +95,33 @@ pub static reply_counters: PerCpuArray<ReplyCounters, MAX_MEMBERS> = PerCpuArray
 #[btf_map]
 pub static reply_windows: Array<ReplyWindows, MAX_MEMBERS> = Array::new();
 #[btf_map]
-pub static active_flows: ArrayOfMaps<Array<ActiveFlow, ACTIVE_FLOWS, MMAPABLE>, 1> = ArrayOfMaps::new();
+pub static active_flows: ArrayOfMaps<FlowTable, 1> = ArrayOfMaps::new();
+
+/// The definition of the table of active flows. It has the sizes of its types instead of the types: the table that the daemon creates has none,
+/// and Linux 6.1 inserts only a map with the same.
+#[repr(C)]
+#[allow(dead_code, reason = "the loader reads the types of the fields")]
+pub struct FlowTable {
+    r#type: *const [i32; BPF_MAP_TYPE_ARRAY as usize],
+    key_size: *const [i32; size_of::<u32>()],
+    value_size: *const [i32; size_of::<ActiveFlow>()],
+    max_entries: *const [i32; ACTIVE_FLOWS],
+    map_flags: *const [i32; MMAPABLE],
+}
+
+// SAFETY: there is no value of it.
+unsafe impl Sync for FlowTable {}
+
+impl FlowTable {
+    /// The entry of a place.
+    #[inline(always)]
+    pub fn entry(&self, place: u32) -> Option<NonNull<ActiveFlow>> {
+        let table = core::ptr::from_ref(self).cast_mut().cast();
+        // SAFETY: a map, and a key of its size.
+        let entry = unsafe { bpf_map_lookup_elem(table, (&raw const place).cast()) };
+        NonNull::new(entry.cast())
+    }
+}
 
 /// The MAC of the group interface.
 #[inline(always)]

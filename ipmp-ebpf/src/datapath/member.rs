@@ -1,6 +1,6 @@
 //! Members: which can transmit, and sending through one.
 
-use core::ffi::c_void;
+use core::{ffi::c_void, ptr::NonNull};
 
 use aya_ebpf::{
     bindings::{__sk_buff, TC_ACT_SHOT},
@@ -116,10 +116,10 @@ fn report_lost_carrier() -> u32 {
     1
 }
 
-/// The place of a flow in the table, which exists while members are in transition.
+/// The entry of a flow in the table, which exists while members are in transition.
 #[inline(always)]
-fn active_flow(hash: u32) -> Option<*mut ActiveFlow> {
-    active_flows.get_value_ptr_mut(0, &place(hash))
+fn active_flow(hash: u32) -> Option<NonNull<ActiveFlow>> {
+    active_flows.get(0)?.entry(place(hash))
 }
 
 /// While members are in transition: the member on which a flow is active, if it can transmit.
