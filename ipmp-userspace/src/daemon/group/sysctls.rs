@@ -15,7 +15,7 @@ use crate::{
 /// Time between two checks of a group, on a host with at most [`PER_PERIOD`].
 const PERIOD: Duration = Duration::from_secs(3);
 /// Most groups that are checked in a [`PERIOD`]. With more, each of them is checked less often, so that it never costs more.
-const PER_PERIOD: usize = 32;
+const PER_PERIOD: usize = 16;
 /// Most groups that are checked at once: a hint must not wait for long.
 const AT_ONCE: usize = 8;
 /// How often a setting is restored within [`WINDOW`]: a program that sets it each time wins, and is reported.
@@ -71,7 +71,13 @@ pub fn check_due(groups: &mut BTreeMap<String, RunningGroup>, context: &mut Cont
     }
     let interfaces: Vec<Interfaces> = due.iter().map(|group| Interfaces::of(group)).collect();
     // One thread reads all: each setting alone would take one.
-    let found: Vec<Vec<Found>> = at_normal_priority(|| interfaces.iter().map(Interfaces::read).collect());
+    let found: Vec<Vec<Found>> = at_normal_priority(|| {
+        let all = sysctl::plan_all().unwrap_or_else(|error| {
+            log::debug!("{error}");
+            Vec::new()
+        });
+        interfaces.iter().map(|interfaces| interfaces.read(&all)).collect()
+    });
     for (group, found) in due.into_iter().zip(found) {
         group.sysctls.due = now().next_multiple(period);
         handle(group, context, found);
@@ -94,10 +100,11 @@ impl Interfaces {
         }
     }
 
-    fn read(&self) -> Vec<Found> {
+    /// Reads what differs, with what differs in the settings of all interfaces.
+    fn read(&self, all: &[Saved]) -> Vec<Found> {
         let group = &self.group;
         let mut found = vec![(group.clone(), sysctl::plan(group, sysctl::Role::Group))];
-        found.push((sysctl::ALL_INTERFACES.to_owned(), sysctl::plan_all()));
+        found.push((sysctl::ALL_INTERFACES.to_owned(), Ok(all.to_vec())));
         if self.has_own_sources {
             found.push((group.clone(), sysctl::plan_own_sources(group)));
         }
