@@ -47,7 +47,8 @@ fn wait_transition(
 
 /// A stream from a peer to the data address.
 fn inbound(lab: &Lab) -> Running {
-    let stream = Stream::inbound(lab).source(lab.peer(0).v4()).rate(RATE.into());
+    // A pull may cost less than 2 ms.
+    let stream = Stream::inbound(lab).source(lab.peer(0).v4()).rate(RATE.into()).gaps(MS);
     let running = stream.start().unwrap();
     running.wait_received(u64::from(RATE) / 2, TIMEOUT).unwrap();
     running
