@@ -188,6 +188,12 @@ impl Report {
         format!("cargo xtask bench{kernel} -- {}", self.arguments.join(" "))
     }
 
+    /// The vendor of its processor: `Intel`.
+    pub fn vendor(&self) -> &str {
+        let model = self.processor.as_deref().unwrap_or("unknown processor");
+        model.split([' ', '(']).next().unwrap_or_default()
+    }
+
     /// Whether it ran on processors that QEMU emulates.
     fn is_emulated(&self) -> bool {
         self.processor.as_deref().is_some_and(|processor| processor.contains("QEMU"))

@@ -40,6 +40,7 @@ pub fn section(steering: &Steering) -> Section {
     });
     Section {
         title: "Cost of a packet",
+        names_vendor: true,
         introduction: CLAIM.into(),
         targets: targets.collect(),
         parts: vec![Part {

@@ -17,6 +17,8 @@ pub struct Section {
     pub introduction: String,
     /// What is aimed at.
     pub targets: Vec<Target>,
+    /// Whether the heading has the vendor of the processor: there are results of several.
+    pub names_vendor: bool,
     /// Figures; at least one.
     pub parts: Vec<Part>,
     /// Why figures may not be valid.
@@ -121,7 +123,8 @@ impl Section {
     }
 
     fn heading(&self, report: &Report) -> String {
-        format!("{}, Linux {}", self.title, report.kernel_version())
+        let vendor = self.names_vendor.then(|| format!(", {}", report.vendor())).unwrap_or_default();
+        format!("{}{vendor}, Linux {}", self.title, report.kernel_version())
     }
 }
 
