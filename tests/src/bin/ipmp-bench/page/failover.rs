@@ -52,6 +52,7 @@ pub fn outbound(outbound: &Outbound) -> Section {
     let counted = counts.iter().map(|(name, count)| (format!("packets {name}"), count.to_string()));
     Section {
         title: "Outbound failover",
+        names_vendor: false,
         introduction,
         targets: vec![Target {
             what: "packets lost elsewhere than in ports of pulled cables:".into(),
@@ -98,6 +99,7 @@ pub fn inbound(inbound: &Inbound) -> Section {
     });
     Section {
         title: "Inbound failover",
+        names_vendor: false,
         introduction,
         targets: vec![
             Target::at_most("outage p50", outage_us.p50 / 1e3, target_p50_us / 1e3, "ms"),

@@ -59,6 +59,7 @@ pub fn section(scale: &Scale) -> Section {
     }
     Section {
         title: "Scale",
+        names_vendor: false,
         introduction,
         targets: targets(scale),
         parts: parts.collect(),
