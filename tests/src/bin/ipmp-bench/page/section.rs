@@ -123,7 +123,7 @@ impl Section {
     }
 
     fn heading(&self, report: &Report) -> String {
-        let vendor = self.names_vendor.then(|| format!(", {}", report.vendor())).unwrap_or_default();
+        let vendor = if self.names_vendor { format!(", {}", report.vendor()) } else { String::new() };
         format!("{}{vendor}, Linux {}", self.title, report.kernel_version())
     }
 }
