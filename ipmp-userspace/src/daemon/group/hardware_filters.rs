@@ -30,7 +30,7 @@ use crate::{
     core::Time,
     daemon::{
         again::again,
-        clock::now,
+        clock::{now, stretched},
         state_file::{SavedFilters, SavedMember},
     },
     link::Links,
@@ -129,7 +129,7 @@ impl FilterTimer {
     /// The next update.
     pub fn next(&self, groups: &BTreeMap<String, RunningGroup>) -> Option<Time> {
         let is_stale = groups.values().any(|group| group.filters.is_stale());
-        let period = PERIOD * groups.len().div_ceil(PER_PERIOD).max(1) as u32;
+        let period = stretched(PERIOD, groups.len(), PER_PERIOD);
         let has_members = groups.values().any(|group| !group.members.is_empty());
         has_members
             .then(|| if is_stale { self.updated + SPACING } else { self.updated.next_multiple(period) })

@@ -8,7 +8,7 @@ use std::{collections::BTreeMap, time::Duration};
 use super::{Context, RunningGroup, actions};
 use crate::{
     core::{Event, Input, Time},
-    daemon::clock::now,
+    daemon::clock::{now, stretched},
     datapath::{ProgramOrder, order::OtherProgram},
 };
 
@@ -84,7 +84,7 @@ impl Checked {
 /// Checks all programs of a group, one of so many, and attaches those again that are missing or not in their place.
 pub async fn check(group: &mut RunningGroup, context: &mut Context<'_>, groups: usize) {
     let time = now();
-    group.hooks.due = time.next_multiple(PERIOD * groups.div_ceil(PER_PERIOD).max(1) as u32);
+    group.hooks.due = time.next_multiple(stretched(PERIOD, groups, PER_PERIOD));
     let orders = group.datapath.program_orders();
     group.hooks.programs.retain(|pin, _| orders.iter().any(|found| found.pin == *pin));
     for found in orders {

@@ -6,7 +6,7 @@ use std::{collections::BTreeMap, time::Duration};
 use super::{Context, RunningGroup};
 use crate::{
     core::{Event, Time},
-    daemon::clock::now,
+    daemon::clock::{now, stretched},
     link::{Error, Saved, sysctl},
     priority::at_normal_priority,
     types::SysctlPolicy,
@@ -60,7 +60,7 @@ type Found = (String, Result<Vec<Saved>, Error>);
 
 /// Checks all settings of the groups for which that is due, at most of [`AT_ONCE`].
 pub fn check_due(groups: &mut BTreeMap<String, RunningGroup>, context: &mut Context<'_>, time: Time) {
-    let period = PERIOD * groups.len().div_ceil(PER_PERIOD) as u32;
+    let period = stretched(PERIOD, groups.len(), PER_PERIOD);
     let due: Vec<&mut RunningGroup> = groups
         .values_mut()
         .filter(|group| group.is_due(time) && group.sysctls.due <= time)

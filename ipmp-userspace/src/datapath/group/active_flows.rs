@@ -39,19 +39,18 @@ impl ActiveFlows {
 
     /// From now on egress writes the flows that it sees. An earlier daemon may have left the table.
     pub(super) fn begin(&self) -> Result<(), Error> {
-        let table = match self.exists()? {
-            true => pins::typed(&self.0, TABLE, Map::Array)?,
-            false => self.create()?,
-        };
+        if !self.exists()? {
+            self.create()?;
+        }
+        let table: Table = pins::typed(&self.0, TABLE, Map::Array)?;
         let mut map: ArrayOfMaps<MapData, Table> = pins::typed(&self.0, MAP, Map::ArrayOfMaps)?;
         map.set(0, &table, 0).map_err(map_error(MAP))
     }
 
-    fn create(&self) -> Result<Table, Error> {
+    fn create(&self) -> Result<(), Error> {
         let path = self.0.join(TABLE);
         let table = Table::create(ACTIVE_FLOWS as u32, BPF_F_MMAPABLE).map_err(map_error(TABLE))?;
-        table.pin(&path).map_err(|error| Error::Pin { path, source: io::Error::other(one_line(&error)) })?;
-        pins::typed(&self.0, TABLE, Map::Array)
+        table.pin(&path).map_err(|error| Error::Pin { path, source: io::Error::other(one_line(&error)) })
     }
 
     /// Releases the table, if there is one.
